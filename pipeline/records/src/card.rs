@@ -1,0 +1,46 @@
+//! The dataset card that makes a folder of Parquet shards a dataset that Hugging Face `datasets` loads by its folder name.
+
+/// What a card says.
+#[derive(Debug)]
+pub struct Card<'a> {
+    /// The title.
+    pub name: &'a str,
+    /// Rows in all shards.
+    pub rows: u64,
+    /// Glob of the shards, below the folder of the card.
+    pub data_files: &'a str,
+    /// Markdown text below the title.
+    pub text: &'a str,
+}
+
+/// The card as `README.md`: YAML front matter as in the Hub's dataset card specification, then the text.
+///
+/// `configs` is always written, so that files beside the shards are never taken for data.
+pub fn render(card: &Card) -> String {
+    let size = match card.rows {
+        0..1_000 => "n<1K",
+        1_000..10_000 => "1K<n<10K",
+        10_000..100_000 => "10K<n<100K",
+        100_000..1_000_000 => "100K<n<1M",
+        1_000_000..10_000_000 => "1M<n<10M",
+        10_000_000..100_000_000 => "10M<n<100M",
+        100_000_000..1_000_000_000 => "100M<n<1B",
+        _ => "n>1B",
+    };
+    let name = serde_json::Value::from(card.name); // a JSON string is a YAML string
+    format!(
+        "---\npretty_name: {name}\nsize_categories:\n- {size}\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: {}\n---\n\n# {}\n\n{}\n",
+        card.data_files, card.name, card.text
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_quotes_stays_valid_yaml() {
+        let text = render(&Card { name: "a \"b\": c", rows: 12, data_files: "data/*.parquet", text: "Hello." });
+        assert!(text.starts_with("---\npretty_name: \"a \\\"b\\\": c\"\nsize_categories:\n- n<1K\n"), "{text}");
+    }
+}

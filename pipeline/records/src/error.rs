@@ -1,0 +1,96 @@
+//! Everything that can go wrong with a run folder or a part, in words that say what to do.
+
+use std::path::PathBuf;
+
+/// An error of the run folder, a part or one of the two file formats.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file system refused.
+    #[error("cannot {action} {path}")]
+    Io {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// Another process works in the same folder.
+    #[error("{path} is in use by another lynxdata process; wait for it, or choose another output folder")]
+    Locked {
+        /// The run folder.
+        path: PathBuf,
+    },
+    /// A folder that holds something else than a run.
+    #[error("{path} holds files but no lynxdata manifest; choose an empty or new folder for the run")]
+    NotARun {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// No run where one was expected.
+    #[error("{path} is not a run folder: it has no manifest.jsonl")]
+    NoRun {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A manifest line other than the last cannot be read.
+    #[error("{path}:{line} is not a manifest line ({reason}); restore the file, or start a new run folder")]
+    Manifest {
+        /// The manifest file.
+        path: PathBuf,
+        /// Line number from 1.
+        line: usize,
+        /// What the JSON parser says.
+        reason: String,
+    },
+    /// The classes that a part counted do not add up to its input rows.
+    #[error(
+        "part {part} of stage {stage} read {rows_in} rows but accounts for {counted}; this is a bug, please report it"
+    )]
+    Counts {
+        /// The stage.
+        stage: String,
+        /// The part.
+        part: String,
+        /// Rows read.
+        rows_in: u64,
+        /// Rows in all classes together.
+        counted: u64,
+    },
+    /// Parquet could not be read or written.
+    #[error("cannot {action} Parquet file {path}: {source}")]
+    Parquet {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the Parquet library says.
+        source: ::parquet::errors::ParquetError,
+    },
+    /// A table lacks a column, or has it with another type.
+    #[error("{path} has no column {column} of type {expected}")]
+    Column {
+        /// The file.
+        path: PathBuf,
+        /// The column.
+        column: String,
+        /// The type that was needed.
+        expected: &'static str,
+    },
+    /// A WebDataset key or extension that readers would split or skip.
+    #[error("{name:?} cannot be a WebDataset {kind}: {reason}")]
+    MemberName {
+        /// `key` or `extension`.
+        kind: &'static str,
+        /// The offending name.
+        name: String,
+        /// Which rule it breaks.
+        reason: &'static str,
+    },
+}
+
+impl Error {
+    pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>, source: std::io::Error) -> Self {
+        Error::Io { action, path: path.into(), source }
+    }
+}

@@ -1,0 +1,51 @@
+//! What every lynxdata crate agrees on: the key of a pair, the status of a download, the schemas of the tables, and the folder in which a run
+//! keeps its parts.
+//!
+//! ```
+//! use lynxdata_records::{RunFolder, NewPart, fingerprint};
+//!
+//! let folder = std::env::temp_dir().join(format!("lynxdata-records-doc-{}", std::process::id()));
+//! let run = RunFolder::open(&folder)?;
+//! let print = fingerprint(["example", "settings", "input"]);
+//! if run.committed("example", "00000", &print).is_none() {
+//!     let mut part = NewPart::new("example", "00000", print.clone());
+//!     std::fs::write(run.stage_file(&mut part, "example/part-00000.txt")?, "one row\n")?;
+//!     part.rows_in = 1;
+//!     part.rows_out = 1;
+//!     run.commit(part)?;
+//! }
+//! assert!(run.committed("example", "00000", &print).is_some());
+//! # drop(run);
+//! # std::fs::remove_dir_all(&folder)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! In the order in which data meets them:
+//!
+//! * [`uid`]: the key of a pair;
+//! * [`Status`]: the one outcome of every row of a source;
+//! * [`schema`]: the columns of every table, and the metadata that Hugging Face `datasets` reads;
+//! * [`parquet`] and [`webdataset`]: the two file formats that parts are written in;
+//! * [`RunFolder`]: atomic commits and the manifest that makes runs resumable;
+//! * [`card`]: the dataset card beside published shards.
+//!
+//! It knows no network, no clock, no SQL engine and no model; the work is done by the crates that import it.
+
+pub mod card;
+mod error;
+mod key;
+mod manifest;
+pub mod parquet;
+mod run_folder;
+pub mod schema;
+mod status;
+pub mod webdataset;
+
+pub use error::Error;
+pub use key::{fingerprint, uid};
+pub use manifest::{FileEntry, Manifest, PartEntry, StageEntry};
+pub use run_folder::{NewPart, RunFolder};
+pub use status::Status;
+
+/// Shorthand for results of this crate.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,127 @@
+//! The manifest: one JSON line for every committed part and every completed stage; the last line of a key wins.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// A file of a committed part.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileEntry {
+    /// Path below the run folder, with `/` on every system.
+    pub path: String,
+    /// Size in bytes.
+    pub bytes: u64,
+    /// BLAKE3 of the content, hexadecimal.
+    pub blake3: String,
+}
+
+/// A committed part: the unit of work, of resume and of output.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PartEntry {
+    /// The stage that made it.
+    pub stage: String,
+    /// Its name within the stage, ordered as text.
+    pub part: String,
+    /// BLAKE3 over the stage's format version, its settings and its inputs.
+    pub fingerprint: String,
+    /// What was written.
+    pub files: Vec<FileEntry>,
+    /// Rows read.
+    pub rows_in: u64,
+    /// Rows written.
+    pub rows_out: u64,
+    /// The rows read, by class; empty where a stage has but one class. The classes add up to `rows_in`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub counts: BTreeMap<String, u64>,
+    /// Wall-clock seconds that it took.
+    pub seconds: f64,
+}
+
+impl PartEntry {
+    /// A digest of the part's content, for the fingerprints of what is made from it.
+    pub fn digest(&self) -> String {
+        crate::fingerprint(self.files.iter().flat_map(|file| [file.path.as_str(), file.blake3.as_str()]))
+    }
+}
+
+/// A stage of which every part is committed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageEntry {
+    /// The stage.
+    pub stage: String,
+    /// The names of its parts, in order.
+    pub parts: Vec<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub(crate) enum Line {
+    Part(PartEntry),
+    Stage(StageEntry),
+}
+
+/// What the manifest says now.
+#[derive(Debug, Clone, Default)]
+pub struct Manifest {
+    pub(crate) parts: BTreeMap<(String, String), PartEntry>,
+    pub(crate) stages: BTreeMap<String, StageEntry>,
+}
+
+impl Manifest {
+    /// Reads the manifest of a run folder without locking it, as `lynxdata status` does beside a running process.
+    pub fn read(root: &Path) -> Result<Manifest> {
+        let path = root.join(crate::run_folder::MANIFEST);
+        if !path.is_file() {
+            return Err(Error::NoRun { path: root.to_owned() });
+        }
+        let bytes = std::fs::read(&path).map_err(|source| Error::io("read", &path, source))?;
+        Ok(Manifest::parse(&bytes, &path)?.0)
+    }
+
+    /// Parses manifest lines; returns also how many bytes are whole lines. What stands behind them was cut off by a kill and is not part of the run.
+    pub(crate) fn parse(bytes: &[u8], path: &Path) -> Result<(Manifest, usize)> {
+        let mut manifest = Manifest::default();
+        let mut position = 0;
+        let mut number = 0;
+        while let Some(length) = bytes[position..].iter().position(|byte| *byte == b'\n') {
+            number += 1;
+            let line: Line = serde_json::from_slice(&bytes[position..position + length])
+                .map_err(|error| Error::Manifest { path: path.to_owned(), line: number, reason: error.to_string() })?;
+            manifest.apply(line);
+            position += length + 1;
+        }
+        Ok((manifest, position))
+    }
+
+    pub(crate) fn apply(&mut self, line: Line) {
+        match line {
+            Line::Part(part) => {
+                // A part that was made anew makes its stage incomplete until the stage says otherwise.
+                self.stages.remove(&part.stage);
+                self.parts.insert((part.stage.clone(), part.part.clone()), part);
+            }
+            Line::Stage(stage) => {
+                self.parts.retain(|(name, part), _| *name != stage.stage || stage.parts.contains(part));
+                self.stages.insert(stage.stage.clone(), stage);
+            }
+        }
+    }
+
+    /// A committed part.
+    pub fn part(&self, stage: &str, part: &str) -> Option<&PartEntry> {
+        self.parts.get(&(stage.to_owned(), part.to_owned()))
+    }
+
+    /// The committed parts of a stage in the order of their names, whether or not the stage is complete.
+    pub fn parts<'a>(&'a self, stage: &'a str) -> impl Iterator<Item = &'a PartEntry> {
+        self.parts.values().filter(move |part| part.stage == stage)
+    }
+
+    /// Whether every part of the stage is committed.
+    pub fn is_complete(&self, stage: &str) -> bool {
+        self.stages.contains_key(stage)
+    }
+}

@@ -1,0 +1,164 @@
+//! Parquet parts: one way to write them, one way to read them.
+
+use std::fs::File;
+use std::path::Path;
+
+use ::parquet::arrow::ArrowWriter;
+use ::parquet::arrow::ProjectionMask;
+use ::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use ::parquet::basic::{Compression, Encoding};
+use ::parquet::file::properties::{EnabledStatistics, WriterProperties};
+use ::parquet::schema::types::ColumnPath;
+use arrow::array::{Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, SchemaRef};
+
+use crate::{Error, Result};
+
+/// Rows in a row group of a table with pictures: at a typical 30 kB a picture it stays far below the 100 MB that Hugging Face's viewer and
+/// `datasets` work with (`MAX_ROW_GROUP_SIZE`).
+const ROWS_PER_GROUP_WITH_IMAGES: usize = 1_000;
+
+/// Writes a table: text and numbers as Snappy, picture bytes plain and uncompressed because they are compressed already.
+///
+/// The same rows give the same bytes. The caller makes the file appear atomically, see [`RunFolder`](crate::RunFolder).
+pub fn write<'a>(path: &Path, schema: &SchemaRef, batches: impl IntoIterator<Item = &'a RecordBatch>) -> Result<()> {
+    let file = File::create(path).map_err(|source| Error::io("create", path, source))?;
+    let wrap = |source| Error::Parquet { action: "write", path: path.to_owned(), source };
+    let mut writer = ArrowWriter::try_new(file, schema.clone(), Some(properties(schema))).map_err(wrap)?;
+    for batch in batches {
+        writer.write(batch).map_err(wrap)?;
+    }
+    writer.close().map_err(wrap)?;
+    Ok(())
+}
+
+fn properties(schema: &SchemaRef) -> WriterProperties {
+    let mut picture_columns = Vec::new();
+    for field in schema.fields() {
+        collect_binary_columns(field, &mut Vec::new(), &mut picture_columns);
+    }
+    let mut builder = WriterProperties::builder().set_compression(Compression::SNAPPY);
+    if !picture_columns.is_empty() {
+        builder = builder.set_max_row_group_row_count(Some(ROWS_PER_GROUP_WITH_IMAGES));
+    }
+    for parts in picture_columns {
+        let path = ColumnPath::new(parts);
+        builder = builder
+            .set_column_compression(path.clone(), Compression::UNCOMPRESSED)
+            .set_column_encoding(path.clone(), Encoding::PLAIN)
+            .set_column_dictionary_enabled(path.clone(), false)
+            .set_column_statistics_enabled(path, EnabledStatistics::None);
+    }
+    builder.build()
+}
+
+/// The Parquet paths of all binary leaves, by the naming rules of parquet-rs (a list adds `list` and the name of its item).
+fn collect_binary_columns(field: &Field, path: &mut Vec<String>, found: &mut Vec<Vec<String>>) {
+    path.push(field.name().clone());
+    match field.data_type() {
+        DataType::Binary => found.push(path.clone()),
+        DataType::Struct(fields) => fields.iter().for_each(|child| collect_binary_columns(child, path, found)),
+        DataType::List(item) => {
+            path.push("list".to_owned());
+            collect_binary_columns(item, path, found);
+            path.pop();
+        }
+        _ => {}
+    }
+    path.pop();
+}
+
+/// The schema of a Parquet file.
+pub fn schema(path: &Path) -> Result<SchemaRef> {
+    Ok(open(path)?.schema().clone())
+}
+
+/// Reads a table batch by batch, all columns or those named.
+pub fn read(path: &Path, columns: Option<&[&str]>) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<>> {
+    let mut builder = open(path)?;
+    if let Some(columns) = columns {
+        for column in columns {
+            if builder.schema().column_with_name(column).is_none() {
+                return Err(Error::Column {
+                    path: path.to_owned(),
+                    column: (*column).to_owned(),
+                    expected: "any type",
+                });
+            }
+        }
+        let mask = ProjectionMask::columns(builder.parquet_schema(), columns.iter().copied());
+        builder = builder.with_projection(mask);
+    }
+    let path = path.to_owned();
+    let reader = builder.build().map_err(|source| Error::Parquet { action: "read", path: path.clone(), source })?;
+    Ok(reader.map(move |batch| {
+        batch.map_err(|source| Error::Parquet { action: "read", path: path.clone(), source: source.into() })
+    }))
+}
+
+fn open(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>> {
+    let file = File::open(path).map_err(|source| Error::io("open", path, source))?;
+    ParquetRecordBatchReaderBuilder::try_new(file).map_err(|source| Error::Parquet {
+        action: "read",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// A column of a batch as the array type that the caller expects; `path` is for the message alone.
+pub fn typed_column<'a, T: Array + 'static>(batch: &'a RecordBatch, name: &str, path: &Path) -> Result<&'a T> {
+    batch.column_by_name(name).and_then(|column| column.as_any().downcast_ref::<T>()).ok_or_else(|| Error::Column {
+        path: path.to_owned(),
+        column: name.to_owned(),
+        expected: std::any::type_name::<T>(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use ::parquet::file::reader::{FileReader, SerializedFileReader};
+    use arrow::array::{BinaryArray, Int64Array, StringArray, StructArray};
+    use arrow::datatypes::Fields;
+
+    use super::*;
+    use crate::schema;
+
+    #[test]
+    fn picture_bytes_are_stored_as_they_are_and_the_same_rows_give_the_same_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let DataType::Struct(fields) = schema::image_type() else { unreachable!() };
+        let fields: Fields = fields;
+        let images = StructArray::new(
+            fields,
+            vec![
+                Arc::new(BinaryArray::from(vec![&b"\xff\xd8same"[..], b"\xff\xd8same"])),
+                Arc::new(StringArray::from(vec!["a.jpg", "b.jpg"])),
+            ],
+            None,
+        );
+        let batch = RecordBatch::try_from_iter([
+            ("image", Arc::new(images) as arrow::array::ArrayRef),
+            ("width", Arc::new(Int64Array::from(vec![1, 2]))),
+        ])
+        .unwrap();
+        let paths = [folder.path().join("a.parquet"), folder.path().join("b.parquet")];
+        for path in &paths {
+            write(path, &batch.schema(), [&batch]).unwrap();
+        }
+        assert_eq!(std::fs::read(&paths[0]).unwrap(), std::fs::read(&paths[1]).unwrap());
+
+        let reader = SerializedFileReader::new(File::open(&paths[0]).unwrap()).unwrap();
+        let bytes = reader.metadata().row_group(0).column(0).clone();
+        assert_eq!(bytes.column_path().string(), "image.bytes");
+        assert_eq!(bytes.compression(), Compression::UNCOMPRESSED);
+        assert!(bytes.dictionary_page_offset().is_none());
+
+        let read_back: Vec<_> = read(&paths[0], Some(&["width"])).unwrap().collect::<Result<_>>().unwrap();
+        assert_eq!(read_back[0].num_columns(), 1);
+        assert_eq!(read_back[0].num_rows(), 2);
+        let Err(error) = read(&paths[0], Some(&["height"])) else { panic!("a missing column must be named") };
+        assert!(error.to_string().contains("height"), "{error}");
+    }
+}

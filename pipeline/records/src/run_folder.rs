@@ -1,0 +1,343 @@
+//! The folder of a run: atomic commits of parts, the manifest that records them, and the lock that keeps a second process out.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::manifest::Line;
+use crate::{Error, FileEntry, Manifest, PartEntry, Result, StageEntry};
+
+pub(crate) const MANIFEST: &str = "manifest.jsonl";
+const LOCK: &str = ".lock";
+const TEMPORARY: &str = ".partial";
+
+/// A run folder that this process holds.
+///
+/// A part is written aside, flushed to disk and renamed; its manifest line comes last. Whatever is not in the manifest is not there: a killed
+/// process leaves at most files that the next one writes again.
+#[derive(Debug)]
+pub struct RunFolder {
+    root: PathBuf,
+    state: Mutex<State>,
+    _lock: File,
+}
+
+#[derive(Debug)]
+struct State {
+    manifest: Manifest,
+    log: File,
+}
+
+/// A part in the making.
+#[derive(Debug)]
+pub struct NewPart {
+    stage: String,
+    part: String,
+    fingerprint: String,
+    files: Vec<(PathBuf, String)>,
+    /// Rows read.
+    pub rows_in: u64,
+    /// Rows written.
+    pub rows_out: u64,
+    /// The rows read, by class; left empty where there is but one. Must add up to `rows_in`.
+    pub counts: BTreeMap<String, u64>,
+    /// Wall-clock seconds that it took.
+    pub seconds: f64,
+}
+
+impl NewPart {
+    /// A part without files or rows yet.
+    pub fn new(stage: &str, part: &str, fingerprint: String) -> Self {
+        NewPart {
+            stage: stage.to_owned(),
+            part: part.to_owned(),
+            fingerprint,
+            files: Vec::new(),
+            rows_in: 0,
+            rows_out: 0,
+            counts: BTreeMap::new(),
+            seconds: 0.0,
+        }
+    }
+}
+
+impl RunFolder {
+    /// Opens or creates a run folder and locks it for this process.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] if another process has it, [`Error::NotARun`] if it holds other files, [`Error::Manifest`] if its manifest is damaged.
+    pub fn open(root: &Path) -> Result<RunFolder> {
+        let manifest_path = root.join(MANIFEST);
+        if !manifest_path.exists() && holds_foreign_files(root)? {
+            return Err(Error::NotARun { path: root.to_owned() });
+        }
+        fs::create_dir_all(root).map_err(|source| Error::io("create", root, source))?;
+        let lock_path = root.join(LOCK);
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&lock_path)
+            .map_err(|source| Error::io("open", &lock_path, source))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(Error::Locked { path: root.to_owned() }),
+            Err(TryLockError::Error(source)) => return Err(Error::io("lock", lock_path, source)),
+        }
+        remove_folder(&root.join(TEMPORARY))?;
+
+        let mut log = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .append(true)
+            .open(&manifest_path)
+            .map_err(|source| Error::io("open", &manifest_path, source))?;
+        let mut bytes = Vec::new();
+        log.read_to_end(&mut bytes).map_err(|source| Error::io("read", &manifest_path, source))?;
+        let (manifest, whole) = Manifest::parse(&bytes, &manifest_path)?;
+        if whole < bytes.len() {
+            log.set_len(whole as u64).map_err(|source| Error::io("truncate", &manifest_path, source))?;
+        }
+        Ok(RunFolder { root: root.to_owned(), state: Mutex::new(State { manifest, log }), _lock: lock })
+    }
+
+    /// The folder itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// A copy of what the manifest says now.
+    pub fn manifest(&self) -> Manifest {
+        self.state().manifest.clone()
+    }
+
+    /// The part, if it was made from just these inputs and settings and its files are still there.
+    pub fn committed(&self, stage: &str, part: &str, fingerprint: &str) -> Option<PartEntry> {
+        let entry = self.state().manifest.part(stage, part)?.clone();
+        let same = entry.fingerprint == fingerprint
+            && entry.files.iter().all(|file| {
+                fs::metadata(self.root.join(&file.path)).is_ok_and(|metadata| metadata.len() == file.bytes)
+            });
+        same.then_some(entry)
+    }
+
+    /// Where to write a file of a part that is to appear at `path` (below the run folder, with `/`) when the part is committed.
+    pub fn stage_file(&self, part: &mut NewPart, path: &str) -> Result<PathBuf> {
+        let folder = self.root.join(TEMPORARY);
+        fs::create_dir_all(&folder).map_err(|source| Error::io("create", &folder, source))?;
+        let name = format!("{}-{}-{}", part.stage, part.part, path).replace('/', "-");
+        let temporary = folder.join(name);
+        part.files.push((temporary.clone(), path.to_owned()));
+        Ok(temporary)
+    }
+
+    /// Makes the files of a part appear and records it.
+    ///
+    /// # Errors
+    /// [`Error::Counts`] if the part's classes do not add up to the rows it read; [`Error::Io`] if the disk refuses.
+    pub fn commit(&self, part: NewPart) -> Result<PartEntry> {
+        let counted: u64 = part.counts.values().sum();
+        if !part.counts.is_empty() && counted != part.rows_in {
+            return Err(Error::Counts { stage: part.stage, part: part.part, rows_in: part.rows_in, counted });
+        }
+        let mut files = Vec::new();
+        for (temporary, path) in &part.files {
+            files.push(digest(temporary, path)?);
+            let target = self.root.join(path);
+            let folder = target.parent().expect("a file below the run folder has a parent");
+            fs::create_dir_all(folder).map_err(|source| Error::io("create", folder, source))?;
+            fs::rename(temporary, &target).map_err(|source| Error::io("move into place", &target, source))?;
+        }
+        let entry = PartEntry {
+            stage: part.stage,
+            part: part.part,
+            fingerprint: part.fingerprint,
+            files,
+            rows_in: part.rows_in,
+            rows_out: part.rows_out,
+            counts: part.counts,
+            seconds: part.seconds,
+        };
+        self.append(Line::Part(entry.clone()))?;
+        Ok(entry)
+    }
+
+    /// Records that a stage consists of just these parts, and removes the files of parts that it no longer has.
+    pub fn complete(&self, stage: &str, parts: Vec<String>) -> Result<()> {
+        let manifest = self.manifest();
+        if manifest.stages.get(stage).is_some_and(|entry| entry.parts == parts) {
+            return Ok(());
+        }
+        let kept: Vec<&PartEntry> = parts.iter().filter_map(|part| manifest.part(stage, part)).collect();
+        assert_eq!(kept.len(), parts.len(), "a stage is completed with parts that were committed");
+        for old in manifest.parts(stage).filter(|entry| !parts.contains(&entry.part)) {
+            let orphans = old
+                .files
+                .iter()
+                .filter(|file| !kept.iter().any(|entry| entry.files.iter().any(|other| other.path == file.path)));
+            for file in orphans {
+                let path = self.root.join(&file.path);
+                match fs::remove_file(&path) {
+                    Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                        return Err(Error::io("remove", path, source));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        self.append(Line::Stage(StageEntry { stage: stage.to_owned(), parts }))
+    }
+
+    fn append(&self, line: Line) -> Result<()> {
+        let path = self.root.join(MANIFEST);
+        let mut text = serde_json::to_string(&line).expect("manifest lines hold only texts and finite numbers");
+        text.push('\n');
+        let mut state = self.state();
+        state
+            .log
+            .write_all(text.as_bytes())
+            .and_then(|()| state.log.sync_data())
+            .map_err(|source| Error::io("append to", path, source))?;
+        state.manifest.apply(line);
+        Ok(())
+    }
+
+    /// The state; a panic elsewhere cannot leave it half changed, because it changes in one step after the line is on disk.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Removes what was being written. For an interrupted run that will not come back to it.
+    pub fn discard_partial(root: &Path) -> Result<()> {
+        remove_folder(&root.join(TEMPORARY))
+    }
+}
+
+fn holds_foreign_files(root: &Path) -> Result<bool> {
+    match fs::read_dir(root) {
+        Ok(entries) => {
+            for entry in entries {
+                let entry = entry.map_err(|source| Error::io("list", root, source))?;
+                if entry.file_name() != LOCK && entry.file_name() != TEMPORARY {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        }
+        Err(source) if source.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(Error::io("list", root, source)),
+    }
+}
+
+fn remove_folder(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path, source)),
+        _ => Ok(()),
+    }
+}
+
+/// Flushes a file to disk and measures it.
+fn digest(file: &Path, path: &str) -> Result<FileEntry> {
+    let handle = File::open(file).map_err(|source| Error::io("open", file, source))?;
+    handle.sync_all().map_err(|source| Error::io("flush", file, source))?;
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(&handle).map_err(|source| Error::io("read", file, source))?;
+    let bytes = hasher.count();
+    Ok(FileEntry { path: path.to_owned(), bytes, blake3: hasher.finalize().to_hex().to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn commit_text(run: &RunFolder, part: &str, print: &str, text: &str) -> PartEntry {
+        let mut new = NewPart::new("stage", part, print.to_owned());
+        fs::write(run.stage_file(&mut new, &format!("out/part-{part}.txt")).unwrap(), text).unwrap();
+        new.rows_in = 1;
+        new.rows_out = 1;
+        run.commit(new).unwrap()
+    }
+
+    #[test]
+    fn a_committed_part_survives_and_a_changed_fingerprint_does_not_match() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("run");
+        let run = RunFolder::open(&root).unwrap();
+        commit_text(&run, "00000", "a", "hello");
+        drop(run);
+        let run = RunFolder::open(&root).unwrap();
+        assert!(run.committed("stage", "00000", "a").is_some());
+        assert!(run.committed("stage", "00000", "b").is_none());
+        fs::remove_file(root.join("out/part-00000.txt")).unwrap();
+        assert!(run.committed("stage", "00000", "a").is_none(), "a part whose file is gone is made again");
+    }
+
+    #[test]
+    fn a_line_cut_off_by_a_kill_is_forgotten_and_a_damaged_line_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("run");
+        let run = RunFolder::open(&root).unwrap();
+        commit_text(&run, "00000", "a", "hello");
+        commit_text(&run, "00001", "a", "hello");
+        drop(run);
+        let path = root.join(MANIFEST);
+        let whole = fs::read(&path).unwrap();
+        fs::write(&path, &whole[..whole.len() - 10]).unwrap();
+        let run = RunFolder::open(&root).unwrap();
+        assert!(run.committed("stage", "00000", "a").is_some());
+        assert!(run.committed("stage", "00001", "a").is_none());
+        commit_text(&run, "00001", "a", "hello");
+        drop(run);
+        assert_eq!(fs::read(&path).unwrap(), whole);
+        let mut damaged = b"{]\n".to_vec();
+        damaged.extend(whole);
+        fs::write(&path, damaged).unwrap();
+        let error = RunFolder::open(&root).unwrap_err().to_string();
+        assert!(error.contains("manifest.jsonl:1"), "{error}");
+    }
+
+    #[test]
+    fn a_second_process_is_kept_out_and_foreign_folders_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("run");
+        let run = RunFolder::open(&root).unwrap();
+        assert!(matches!(RunFolder::open(&root), Err(Error::Locked { .. })));
+        drop(run);
+        let other = folder.path().join("photos");
+        fs::create_dir(&other).unwrap();
+        fs::write(other.join("cat.jpg"), "x").unwrap();
+        assert!(matches!(RunFolder::open(&other), Err(Error::NotARun { .. })));
+        assert!(matches!(Manifest::read(&other), Err(Error::NoRun { .. })));
+    }
+
+    #[test]
+    fn counts_that_do_not_add_up_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunFolder::open(&folder.path().join("run")).unwrap();
+        let mut part = NewPart::new("stage", "00000", String::new());
+        part.rows_in = 3;
+        part.counts = BTreeMap::from([("ok".to_owned(), 2)]);
+        assert!(matches!(run.commit(part), Err(Error::Counts { counted: 2, rows_in: 3, .. })));
+    }
+
+    #[test]
+    fn completing_a_stage_removes_the_parts_that_it_no_longer_has() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("run");
+        let run = RunFolder::open(&root).unwrap();
+        commit_text(&run, "00000", "a", "hello");
+        commit_text(&run, "00001", "a", "hello");
+        run.complete("stage", vec!["00000".to_owned(), "00001".to_owned()]).unwrap();
+        assert!(run.manifest().is_complete("stage"));
+        commit_text(&run, "00000", "b", "hello again");
+        assert!(!run.manifest().is_complete("stage"));
+        run.complete("stage", vec!["00000".to_owned()]).unwrap();
+        assert!(!root.join("out/part-00001.txt").exists());
+        drop(run);
+        let manifest = Manifest::read(&root).unwrap();
+        assert_eq!(manifest.parts("stage").count(), 1);
+    }
+}

@@ -1,0 +1,218 @@
+//! The columns of every table that a run writes, and the metadata by which Hugging Face `datasets` recognises pictures.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
+use serde_json::{Map, Value, json};
+
+/// The schema metadata key that `datasets` reads. It must be in the *Arrow* schema: the Parquet key-value pair alone is ignored as soon as an
+/// Arrow schema is stored too, and parquet-rs always stores one (seen with datasets 5.2.0 and pyarrow 26).
+pub const HUGGING_FACE_KEY: &str = "huggingface";
+
+/// A column with what a reader must know about it.
+#[derive(Debug, Clone)]
+pub struct Column {
+    /// Name, type and nullability.
+    pub field: Field,
+    /// What it holds, with its unit.
+    pub description: &'static str,
+}
+
+/// A table of the run folder.
+#[derive(Debug, Clone)]
+pub struct Table {
+    /// The folder below the run folder in which its parts lie.
+    pub name: &'static str,
+    /// What one row is.
+    pub description: &'static str,
+    /// Its columns in order.
+    pub columns: Vec<Column>,
+}
+
+fn column(name: &str, data_type: DataType, nullable: bool, description: &'static str) -> Column {
+    Column { field: Field::new(name, data_type, nullable), description }
+}
+
+/// The type of a picture: `datasets` takes exactly this struct, with nullable fields of these types, for an `Image`.
+pub fn image_type() -> DataType {
+    DataType::Struct(Fields::from(vec![
+        Field::new("bytes", DataType::Binary, true),
+        Field::new("path", DataType::Utf8, true),
+    ]))
+}
+
+/// A nullable list of texts.
+pub fn text_list_type() -> DataType {
+    DataType::List(Arc::new(Field::new("item", DataType::Utf8, true)))
+}
+
+/// All pairs that were downloaded. Extra columns of the source follow these.
+pub fn pool() -> Table {
+    Table {
+        name: "pool",
+        description: "one downloaded pair",
+        columns: vec![
+            column("uid", DataType::Utf8, true, "key of the pair, 32 hexadecimal digits"),
+            column("url", DataType::Utf8, true, "where the picture came from"),
+            column("caption", DataType::Utf8, true, "its text in the source"),
+            column("image", image_type(), true, "the stored picture and its name"),
+            column("width", DataType::Int64, true, "of the stored picture, pixels"),
+            column("height", DataType::Int64, true, "of the stored picture, pixels"),
+            column("original_width", DataType::Int64, true, "as served, pixels, before orientation"),
+            column("original_height", DataType::Int64, true, "as served, pixels, before orientation"),
+            column("format", DataType::Utf8, true, "of the stored picture: jpeg, png, webp, gif, bmp or tiff"),
+            column("bytes", DataType::Int64, true, "size of the stored picture, bytes"),
+            column("sha256", DataType::Utf8, true, "SHA-256 of the bytes as served, hexadecimal"),
+        ],
+    }
+}
+
+/// What became of every row of the source.
+pub fn download_log() -> Table {
+    Table {
+        name: "download-log",
+        description: "one row of the source, whatever became of it",
+        columns: vec![
+            column("uid", DataType::Utf8, true, "key of the pair"),
+            column("row", DataType::Int64, true, "number of the row in the source, from 0"),
+            column("url", DataType::Utf8, true, "as in the source"),
+            column("status", DataType::Utf8, true, "the one outcome of the row"),
+            column("http_status", DataType::Int64, true, "of the last answer, if there was one"),
+            column("attempts", DataType::Int64, true, "requests begun, redirects not counted"),
+            column("detail", DataType::Utf8, true, "what the network or the decoder said"),
+        ],
+    }
+}
+
+/// Which pairs show the same thing.
+pub fn clusters() -> Table {
+    Table {
+        name: "clusters",
+        description: "one pair of the pool and its cluster of duplicates",
+        columns: vec![
+            column("uid", DataType::Utf8, true, "key of the pair"),
+            column(
+                "cluster",
+                DataType::Utf8,
+                true,
+                "uid of the first pair of its connected component; its own if it is alone",
+            ),
+            column("cluster_size", DataType::Int64, true, "pairs in the component"),
+            column(
+                "matched_by",
+                text_list_type(),
+                true,
+                "which comparisons tie this pair to another: url, exact, phash",
+            ),
+        ],
+    }
+}
+
+/// For every pair of the pool: kept or not, and why not.
+pub fn selection() -> Table {
+    Table {
+        name: "selection",
+        description: "one pair of the pool and the decision on it",
+        columns: vec![
+            column("uid", DataType::Utf8, true, "key of the pair"),
+            column("kept", DataType::Boolean, true, "whether the pair is in the selection"),
+            column(
+                "rejected_by",
+                text_list_type(),
+                true,
+                "every rule that rejected it, in the order of the rules; empty if kept",
+            ),
+        ],
+    }
+}
+
+impl Table {
+    /// The Arrow schema with `extra` columns behind the table's own, and the Hugging Face features of them all.
+    pub fn schema_with<'a>(&self, extra: impl IntoIterator<Item = &'a Field>) -> SchemaRef {
+        let own = self.columns.iter().map(|column| column.field.clone());
+        let fields: Vec<Field> = own.chain(extra.into_iter().cloned()).collect();
+        Arc::new(with_hugging_face_features(Schema::new(fields)))
+    }
+
+    /// The Arrow schema of the table's own columns.
+    pub fn schema(&self) -> SchemaRef {
+        self.schema_with([])
+    }
+}
+
+/// Adds the `huggingface` metadata that describes every column, so that `datasets` decodes pictures.
+pub fn with_hugging_face_features(schema: Schema) -> Schema {
+    let features: Map<String, Value> =
+        schema.fields().iter().map(|field| (field.name().clone(), feature(field.data_type()))).collect();
+    let mut metadata = schema.metadata().clone();
+    metadata.insert(HUGGING_FACE_KEY.to_owned(), json!({"info": {"features": features}}).to_string());
+    schema.with_metadata(metadata)
+}
+
+/// The `datasets` feature of an Arrow type; names of value types are pyarrow's.
+fn feature(data_type: &DataType) -> Value {
+    match data_type {
+        _ if *data_type == image_type() => json!({"_type": "Image"}),
+        DataType::Struct(fields) => {
+            Value::Object(fields.iter().map(|field| (field.name().clone(), feature(field.data_type()))).collect())
+        }
+        DataType::List(item) => json!({"feature": feature(item.data_type()), "_type": "List"}),
+        DataType::LargeList(item) => json!({"feature": feature(item.data_type()), "_type": "LargeList"}),
+        DataType::FixedSizeList(item, length) => {
+            json!({"feature": feature(item.data_type()), "length": length, "_type": "List"})
+        }
+        scalar => json!({"dtype": dtype(scalar), "_type": "Value"}),
+    }
+}
+
+fn dtype(data_type: &DataType) -> String {
+    match data_type {
+        DataType::Utf8 => "string".to_owned(),
+        DataType::LargeUtf8 => "large_string".to_owned(),
+        DataType::Utf8View => "string_view".to_owned(),
+        DataType::Boolean => "bool".to_owned(),
+        DataType::Date32 => "date32".to_owned(),
+        DataType::Date64 => "date64".to_owned(),
+        DataType::LargeBinary => "large_binary".to_owned(),
+        DataType::BinaryView => "binary_view".to_owned(),
+        DataType::Timestamp(unit, zone) => {
+            let unit = match unit {
+                arrow::datatypes::TimeUnit::Second => "s",
+                arrow::datatypes::TimeUnit::Millisecond => "ms",
+                arrow::datatypes::TimeUnit::Microsecond => "us",
+                arrow::datatypes::TimeUnit::Nanosecond => "ns",
+            };
+            match zone {
+                Some(zone) => format!("timestamp[{unit}, tz={zone}]"),
+                None => format!("timestamp[{unit}]"),
+            }
+        }
+        // Int64 -> int64, Float32 -> float32, Binary -> binary: Arrow's and pyarrow's names differ in case alone.
+        other => other.to_string().to_lowercase(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pool_tells_hugging_face_which_column_is_a_picture() {
+        let extra = Field::new("similarity", DataType::Float64, true);
+        let schema = pool().schema_with([&extra]);
+        let features: Value = serde_json::from_str(&schema.metadata()[HUGGING_FACE_KEY]).unwrap();
+        assert_eq!(features["info"]["features"]["image"], json!({"_type": "Image"}));
+        assert_eq!(features["info"]["features"]["width"], json!({"dtype": "int64", "_type": "Value"}));
+        assert_eq!(features["info"]["features"]["similarity"]["dtype"], "float64");
+    }
+
+    #[test]
+    fn lists_of_texts_and_pictures_are_features_too() {
+        assert_eq!(
+            feature(&text_list_type()),
+            json!({"feature": {"dtype": "string", "_type": "Value"}, "_type": "List"})
+        );
+        let pictures = DataType::List(Arc::new(Field::new("item", image_type(), true)));
+        assert_eq!(feature(&pictures), json!({"feature": {"_type": "Image"}, "_type": "List"}));
+    }
+}

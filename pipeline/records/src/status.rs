@@ -1,0 +1,194 @@
+//! The closed list of outcomes that a row of a source can have.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// What became of one row of a source. Every row ends with exactly one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Status {
+    /// Downloaded, decoded and stored.
+    Ok,
+    /// The URL cell was empty.
+    MissingUrl,
+    /// The source row itself could not be read.
+    MalformedRow,
+    /// The URL does not parse, or is not http or https.
+    InvalidUrl,
+    /// The address is private, loopback or otherwise not to be connected to.
+    ForbiddenAddress,
+    /// The host name could not be resolved.
+    DnsError,
+    /// No connection could be made, or it broke.
+    ConnectError,
+    /// The TLS handshake or certificate failed.
+    TlsError,
+    /// The total deadline of the URL passed.
+    Timeout,
+    /// More redirects than allowed.
+    TooManyRedirects,
+    /// HTTP 404 or 410.
+    NotFound,
+    /// HTTP 401, 403 or 451.
+    Forbidden,
+    /// HTTP 429.
+    RateLimited,
+    /// Any other HTTP answer below 500 that is not a success.
+    HttpClientError,
+    /// HTTP 500 and above.
+    HttpServerError,
+    /// The body ended before its announced length.
+    TruncatedBody,
+    /// The body is larger than the size cap.
+    TooLarge,
+    /// A success without a body.
+    EmptyBody,
+    /// The body is something else than a picture, often an HTML page.
+    NotAnImage,
+    /// A picture in a format that is not decoded here.
+    UnsupportedImage,
+    /// The picture does not decode.
+    BrokenImage,
+    /// The header announces more pixels than the cap.
+    TooManyPixels,
+    /// The server broke the HTTP protocol.
+    ProtocolError,
+}
+
+impl Status {
+    /// Every status, in the order of the funnel.
+    pub const ALL: &[Status] = &[
+        Status::Ok,
+        Status::MissingUrl,
+        Status::MalformedRow,
+        Status::InvalidUrl,
+        Status::ForbiddenAddress,
+        Status::DnsError,
+        Status::ConnectError,
+        Status::TlsError,
+        Status::Timeout,
+        Status::TooManyRedirects,
+        Status::NotFound,
+        Status::Forbidden,
+        Status::RateLimited,
+        Status::HttpClientError,
+        Status::HttpServerError,
+        Status::TruncatedBody,
+        Status::TooLarge,
+        Status::EmptyBody,
+        Status::NotAnImage,
+        Status::UnsupportedImage,
+        Status::BrokenImage,
+        Status::TooManyPixels,
+        Status::ProtocolError,
+    ];
+
+    /// The name in tables, logs and JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Status::Ok => "ok",
+            Status::MissingUrl => "missing_url",
+            Status::MalformedRow => "malformed_row",
+            Status::InvalidUrl => "invalid_url",
+            Status::ForbiddenAddress => "forbidden_address",
+            Status::DnsError => "dns_error",
+            Status::ConnectError => "connect_error",
+            Status::TlsError => "tls_error",
+            Status::Timeout => "timeout",
+            Status::TooManyRedirects => "too_many_redirects",
+            Status::NotFound => "not_found",
+            Status::Forbidden => "forbidden",
+            Status::RateLimited => "rate_limited",
+            Status::HttpClientError => "http_client_error",
+            Status::HttpServerError => "http_server_error",
+            Status::TruncatedBody => "truncated_body",
+            Status::TooLarge => "too_large",
+            Status::EmptyBody => "empty_body",
+            Status::NotAnImage => "not_an_image",
+            Status::UnsupportedImage => "unsupported_image",
+            Status::BrokenImage => "broken_image",
+            Status::TooManyPixels => "too_many_pixels",
+            Status::ProtocolError => "protocol_error",
+        }
+    }
+
+    /// One sentence for reports.
+    pub fn description(self) -> &'static str {
+        match self {
+            Status::Ok => "downloaded, decoded and stored",
+            Status::MissingUrl => "the row has no URL",
+            Status::MalformedRow => "the source row could not be read",
+            Status::InvalidUrl => "the URL does not parse, or is not http or https",
+            Status::ForbiddenAddress => "the host is a private, loopback or otherwise forbidden address",
+            Status::DnsError => "the host name could not be resolved",
+            Status::ConnectError => "no connection, or it broke",
+            Status::TlsError => "the TLS handshake or the certificate failed",
+            Status::Timeout => "the total deadline of the URL passed",
+            Status::TooManyRedirects => "more redirects than allowed",
+            Status::NotFound => "HTTP 404 or 410",
+            Status::Forbidden => "HTTP 401, 403 or 451",
+            Status::RateLimited => "HTTP 429",
+            Status::HttpClientError => "another HTTP answer below 500",
+            Status::HttpServerError => "HTTP 500 or above",
+            Status::TruncatedBody => "the body ended before its announced length",
+            Status::TooLarge => "the body is larger than the size cap",
+            Status::EmptyBody => "the answer had no body",
+            Status::NotAnImage => "the body is not a picture, often an HTML page",
+            Status::UnsupportedImage => "a picture format that is not decoded",
+            Status::BrokenImage => "the picture does not decode",
+            Status::TooManyPixels => "the header announces more pixels than the cap",
+            Status::ProtocolError => "the server broke the HTTP protocol",
+        }
+    }
+
+    /// Whether another attempt may succeed: the network, the server's load or an interrupted transfer was at fault.
+    pub fn is_retryable(self) -> bool {
+        matches!(
+            self,
+            Status::DnsError
+                | Status::ConnectError
+                | Status::Timeout
+                | Status::RateLimited
+                | Status::HttpServerError
+                | Status::TruncatedBody
+                | Status::EmptyBody
+                | Status::ProtocolError
+        )
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+impl FromStr for Status {
+    type Err = UnknownStatus;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        Status::ALL.iter().copied().find(|status| status.name() == name).ok_or_else(|| UnknownStatus(name.to_owned()))
+    }
+}
+
+/// A name that is no status.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is not a download status")]
+pub struct UnknownStatus(pub String);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_parse_back() {
+        for status in Status::ALL {
+            assert_eq!(status.name().parse::<Status>().unwrap(), *status);
+        }
+        let mut names: Vec<_> = Status::ALL.iter().map(|status| status.name()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), Status::ALL.len());
+        assert_eq!(Status::ALL.last(), Some(&Status::ProtocolError), "the list ends with the last variant");
+        assert_eq!(Status::ALL.len(), Status::ProtocolError as usize + 1, "the list names every variant");
+    }
+}
