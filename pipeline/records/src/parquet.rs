@@ -1,7 +1,7 @@
 //! Parquet parts: one way to write them, one way to read them.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ::parquet::arrow::ArrowWriter;
 use ::parquet::arrow::ProjectionMask;
@@ -22,14 +22,39 @@ const ROWS_PER_GROUP_WITH_IMAGES: usize = 1_000;
 ///
 /// The same rows give the same bytes. The caller makes the file appear atomically, see [`RunFolder`](crate::RunFolder).
 pub fn write<'a>(path: &Path, schema: &SchemaRef, batches: impl IntoIterator<Item = &'a RecordBatch>) -> Result<()> {
-    let file = File::create(path).map_err(|source| Error::io("create", path, source))?;
-    let wrap = |source| Error::Parquet { action: "write", path: path.to_owned(), source };
-    let mut writer = ArrowWriter::try_new(file, schema.clone(), Some(properties(schema))).map_err(wrap)?;
+    let mut writer = Writer::create(path, schema)?;
     for batch in batches {
-        writer.write(batch).map_err(wrap)?;
+        writer.write(batch)?;
     }
-    writer.close().map_err(wrap)?;
-    Ok(())
+    writer.finish()
+}
+
+/// As [`write()`], batch by batch, for tables that are not held in memory.
+pub struct Writer {
+    path: PathBuf,
+    inner: ArrowWriter<File>,
+}
+
+impl Writer {
+    /// Begins a file.
+    pub fn create(path: &Path, schema: &SchemaRef) -> Result<Writer> {
+        let file = File::create(path).map_err(|source| Error::io("create", path, source))?;
+        let inner = ArrowWriter::try_new(file, schema.clone(), Some(properties(schema)))
+            .map_err(|source| Error::Parquet { action: "write", path: path.to_owned(), source })?;
+        Ok(Writer { path: path.to_owned(), inner })
+    }
+
+    /// Appends rows.
+    pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        let failed = |source| Error::Parquet { action: "write", path: self.path.clone(), source };
+        self.inner.write(batch).map_err(failed)
+    }
+
+    /// Writes the footer; without it the file is not Parquet.
+    pub fn finish(self) -> Result<()> {
+        let path = self.path;
+        self.inner.close().map(|_| ()).map_err(|source| Error::Parquet { action: "write", path, source })
+    }
 }
 
 fn properties(schema: &SchemaRef) -> WriterProperties {

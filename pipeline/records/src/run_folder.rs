@@ -21,13 +21,14 @@ const TEMPORARY: &str = ".partial";
 pub struct RunFolder {
     root: PathBuf,
     state: Mutex<State>,
-    _lock: File,
+    /// Held open for as long as the folder is; none for a folder that is only inspected.
+    _lock: Option<File>,
 }
 
 #[derive(Debug)]
 struct State {
     manifest: Manifest,
-    log: File,
+    log: Option<File>,
 }
 
 /// A part in the making.
@@ -101,7 +102,17 @@ impl RunFolder {
         if whole < bytes.len() {
             log.set_len(whole as u64).map_err(|source| Error::io("truncate", &manifest_path, source))?;
         }
-        Ok(RunFolder { root: root.to_owned(), state: Mutex::new(State { manifest, log }), _lock: lock })
+        let state = Mutex::new(State { manifest, log: Some(log) });
+        Ok(RunFolder { root: root.to_owned(), state, _lock: Some(lock) })
+    }
+
+    /// Looks at a run folder without locking, creating or changing anything; one that is not there holds nothing. Commits to it fail.
+    pub fn inspect(root: &Path) -> Result<RunFolder> {
+        let manifest = match Manifest::read(root) {
+            Err(Error::NoRun { .. }) => Manifest::default(),
+            manifest => manifest?,
+        };
+        Ok(RunFolder { root: root.to_owned(), state: Mutex::new(State { manifest, log: None }), _lock: None })
     }
 
     /// The folder itself.
@@ -196,11 +207,11 @@ impl RunFolder {
         let mut text = serde_json::to_string(&line).expect("manifest lines hold only texts and finite numbers");
         text.push('\n');
         let mut state = self.state();
-        state
-            .log
-            .write_all(text.as_bytes())
-            .and_then(|()| state.log.sync_data())
-            .map_err(|source| Error::io("append to", path, source))?;
+        let written = match &mut state.log {
+            Some(log) => log.write_all(text.as_bytes()).and_then(|()| log.sync_data()),
+            None => Err(std::io::Error::from(std::io::ErrorKind::ReadOnlyFilesystem)),
+        };
+        written.map_err(|source| Error::io("append to", path, source))?;
         state.manifest.apply(line);
         Ok(())
     }

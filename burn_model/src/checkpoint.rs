@@ -1,0 +1,175 @@
+//! Checkpoints: one safetensors file with the weights, the optimiser's moments and the losses so far.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
+use std::path::Path;
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{Device, Tensor, TensorData};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::optimizer::{AdamW, Moments};
+
+/// The key of the file's metadata under which [`Head`] stands.
+const HEAD: &str = "lynxdata";
+
+/// What a checkpoint says about itself.
+#[derive(Serialize, Deserialize)]
+struct Head {
+    /// Of everything that determines the run.
+    fingerprint: String,
+    /// Steps taken.
+    steps: usize,
+}
+
+/// Writes the state after `losses.len()` steps: aside, then renamed over the old file, so that a kill at any moment leaves
+/// a whole checkpoint.
+pub(crate) fn write<M: Module>(
+    path: &Path,
+    fingerprint: &str,
+    model: &M,
+    optimizer: &AdamW,
+    losses: &[f32],
+) -> Result<()> {
+    let mut arrays = Arrays::default();
+    model.visit(&mut arrays);
+    for (name, moments) in &optimizer.moments {
+        arrays.add("first", name, &moments.first);
+        arrays.add("second", name, &moments.second);
+    }
+    arrays.all.insert("losses".to_owned(), (vec![losses.len()], bytes_of(losses)));
+    let head = Head { fingerprint: fingerprint.to_owned(), steps: losses.len() };
+    let head = serde_json::to_string(&head).expect("a struct of a string and a number is valid JSON");
+    let views = arrays.all.iter().map(|(name, (shape, bytes))| {
+        let view = TensorView::new(Dtype::F32, shape.clone(), bytes).expect("bytes are four per number of the shape");
+        (name, view)
+    });
+    let content = safetensors::serialize(views, Some(HashMap::from([(HEAD.to_owned(), head)])))
+        .expect("names are unique and tensors whole");
+    let aside = path.with_extension("tmp");
+    let written = File::create(&aside).and_then(|mut file| {
+        file.write_all(&content)?;
+        file.sync_all()
+    });
+    written.map_err(|source| Error::File { path: aside.clone(), source })?;
+    fs::rename(&aside, path).map_err(|source| Error::File { path: path.to_owned(), source })
+}
+
+/// Reads a checkpoint into a model and an optimiser; `None` if there is no file.
+///
+/// A file of another run is an error, so that no run continues from foreign weights.
+pub(crate) fn read<M: Module>(
+    path: &Path,
+    fingerprint: &str,
+    model: M,
+    optimizer: &mut AdamW,
+    device: &Device,
+) -> Result<(M, Vec<f32>)> {
+    let content = match fs::read(path) {
+        Ok(content) => content,
+        Err(source) if source.kind() == ErrorKind::NotFound => return Ok((model, Vec::new())),
+        Err(source) => return Err(Error::File { path: path.to_owned(), source }),
+    };
+    let damaged = |reason: String| Error::Damaged { path: path.to_owned(), reason };
+    let (_, metadata) = SafeTensors::read_metadata(&content).map_err(|error| damaged(error.to_string()))?;
+    let head = metadata.metadata().as_ref().and_then(|entries| entries.get(HEAD));
+    let head = head.ok_or_else(|| damaged(format!("it has no {HEAD} entry")))?;
+    let head: Head = serde_json::from_str(head).map_err(|error| damaged(error.to_string()))?;
+    if head.fingerprint != fingerprint {
+        return Err(Error::OtherRun { path: path.to_owned() });
+    }
+    let tensors = SafeTensors::deserialize(&content).map_err(|error| damaged(error.to_string()))?;
+    let mut loaded = Loaded { tensors: &tensors, path: Vec::new(), names: Vec::new(), missing: None };
+    let model = model.map(&mut loaded);
+    if let Some(name) = loaded.missing {
+        return Err(damaged(format!("{name} is missing or has another shape")));
+    }
+    let numbers = |name: String| numbers(&tensors, &name).ok_or_else(|| damaged(format!("{name} is missing")));
+    for name in loaded.names {
+        let flat = |numbers: Vec<f32>| {
+            let count = numbers.len();
+            Tensor::from_data(TensorData::new(numbers, [count]), device)
+        };
+        let first = flat(numbers(format!("first/{name}"))?);
+        let second = flat(numbers(format!("second/{name}"))?);
+        optimizer.moments.insert(name, Moments { first, second });
+    }
+    optimizer.steps = head.steps;
+    let losses = numbers("losses".to_owned())?;
+    if losses.len() == head.steps { Ok((model, losses)) } else { Err(damaged("its losses are cut".to_owned())) }
+}
+
+/// Arrays by name, sorted, each with its shape and little-endian bytes.
+#[derive(Default)]
+struct Arrays {
+    path: Vec<String>,
+    all: BTreeMap<String, (Vec<usize>, Vec<u8>)>,
+}
+
+impl Arrays {
+    fn add<const D: usize>(&mut self, kind: &str, name: &str, tensor: &Tensor<D>) {
+        let shape = tensor.dims().to_vec();
+        let numbers = tensor.try_to_vec_as::<f32>().expect("weights and moments are 32-bit floats on the host");
+        self.all.insert(format!("{kind}/{name}"), (shape, bytes_of(&numbers)));
+    }
+}
+
+impl ModuleVisitor for Arrays {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let name = self.path.join(".");
+        self.add("weight", &name, &param.val().inner());
+    }
+}
+
+/// Puts a file's weights into a model.
+struct Loaded<'a> {
+    tensors: &'a SafeTensors<'a>,
+    path: Vec<String>,
+    names: Vec<String>,
+    missing: Option<String>,
+}
+
+impl ModuleMapper for Loaded<'_> {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let name = self.path.join(".");
+        let key = format!("weight/{name}");
+        let shape = param.val().dims();
+        let same_shape = self.tensors.tensor(&key).is_ok_and(|view| view.shape() == shape);
+        let Some(numbers) = numbers(self.tensors, &key).filter(|_| same_shape) else {
+            self.missing.get_or_insert(key);
+            return param;
+        };
+        self.names.push(name);
+        let device = param.val().device();
+        param.map(|_| Tensor::from_data(TensorData::new(numbers, shape), &device).require_grad())
+    }
+}
+
+fn numbers(tensors: &SafeTensors, name: &str) -> Option<Vec<f32>> {
+    let view = tensors.tensor(name).ok().filter(|view| view.dtype() == Dtype::F32)?;
+    let (numbers, _) = view.data().as_chunks::<4>();
+    Some(numbers.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
+}
+
+fn bytes_of(numbers: &[f32]) -> Vec<u8> {
+    numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
+}

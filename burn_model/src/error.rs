@@ -1,0 +1,64 @@
+//! The one error type of this crate.
+
+use std::path::PathBuf;
+
+/// What can go wrong while a model is built, trained, saved, read or compared.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A setting is out of range or contradicts another one.
+    #[error("{setting} = {value} does not work: {reason}")]
+    Setting {
+        /// The key as it is written in the recipe.
+        setting: &'static str,
+        /// The value that was given.
+        value: String,
+        /// What it must be instead.
+        reason: String,
+    },
+    /// An arm or the held-out set cannot be used for training or evaluation.
+    #[error("the {set} cannot be used: {reason}")]
+    Data {
+        /// `arm` or `held-out set`.
+        set: &'static str,
+        /// What is wrong and, where known, with which item.
+        reason: String,
+    },
+    /// The tokenizer could not be trained, read or applied.
+    #[error("tokenizer: {reason}")]
+    Tokenizer {
+        /// What the tokenizer library reports, or what is missing.
+        reason: String,
+    },
+    /// A checkpoint exists that another model, arm, seed or setting has written.
+    #[error("checkpoint {path} belongs to another run; delete it to start this one from its first step")]
+    OtherRun {
+        /// The checkpoint file.
+        path: PathBuf,
+    },
+    /// A checkpoint cannot be understood.
+    #[error("checkpoint {path} is damaged ({reason}); delete it to start from the first step")]
+    Damaged {
+        /// The checkpoint file.
+        path: PathBuf,
+        /// What is missing or wrong in it.
+        reason: String,
+    },
+    /// A file could not be read or written.
+    #[error("{path}: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system reports.
+        source: std::io::Error,
+    },
+    /// The thread on which a run computes could not be started.
+    #[error("no thread could be started for training: {reason}")]
+    Thread {
+        /// What the thread pool reports.
+        reason: String,
+    },
+}
+
+/// The result of everything in this crate that can fail.
+pub type Result<T> = std::result::Result<T, Error>;

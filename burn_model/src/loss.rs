@@ -1,0 +1,25 @@
+//! Cross-entropy of the next token, in nats.
+
+use burn::tensor::{IndexingUpdateOp, Int, Tensor, activation::log_softmax};
+
+/// Nats of each target: `[N, vocabulary]` scores and `[N]` token ids to `[N]`.
+pub(crate) fn nats(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
+    let [count, _] = logits.dims();
+    log_softmax(logits, 1).gather(1, targets.reshape([count, 1])).reshape([count]).neg()
+}
+
+/// The loss `Σ weightsᵢ · natsᵢ` and an objective whose gradient is the loss's gradient.
+///
+/// The gradient of the loss with respect to the scores is known in closed form, (softmax − one-hot) · weight. Forming it
+/// outside the tape and handing burn `Σ scores · gradient` to differentiate spares the tape a logarithm of a softmax over
+/// the whole vocabulary; only the value of the objective means nothing.
+pub(crate) fn weighted_nats(logits: Tensor<2>, targets: Tensor<1, Int>, weights: Tensor<1>) -> (f32, Tensor<1>) {
+    let [count, _] = logits.dims();
+    let targets = targets.reshape([count, 1]);
+    let weights = weights.reshape([count, 1]);
+    let log_probabilities = log_softmax(logits.clone().inner(), 1);
+    let loss = (log_probabilities.clone().gather(1, targets.clone()) * weights.clone()).sum().neg();
+    let expected = log_probabilities.exp() * weights.clone();
+    let gradient = expected.scatter(1, targets, weights.neg(), IndexingUpdateOp::Add);
+    (loss.into_scalar(), (logits * gradient).sum())
+}

@@ -1,0 +1,30 @@
+//! A compact Lynx: vision encoder, resampler and decoder, joined by prefix fusion.
+//!
+//! Data flow, with B images, N patches, L latents, T text tokens:
+//!
+//! ```text
+//! patches [B, N, 3·patch²] ─ vision ─► [B, 1+N, vit_dim] ─ resampler ─► [B, L, decoder_dim] ─┐
+//! token ids [B, T] ─ embedding ─► [B, T, decoder_dim] ──────── vision tokens before text ─────┴► decoder ─► [B, T, vocabulary]
+//! ```
+//!
+//! The shapes, norms, scalings and the adapters' place follow the released code of Lynx (arXiv 2307.02469,
+//! github.com/bytedance/lynx-llm); the sizes are settings, so that a check runs in minutes on a CPU.
+
+mod attention;
+mod config;
+mod decoder;
+mod initial;
+mod linear;
+mod lynx;
+mod norm;
+mod resampler;
+mod vision;
+
+pub use config::ModelConfig;
+pub use decoder::{Decoder, Layout};
+pub use lynx::Lynx;
+pub use resampler::Resampler;
+pub use vision::{Vision, patches_from_pixels};
+
+#[cfg(test)]
+mod tests;

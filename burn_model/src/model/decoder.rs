@@ -1,0 +1,232 @@
+//! The decoder: a small LLaMA with an adapter after every so many layers.
+
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Int, Tensor, TensorData, activation::silu, module::embedding};
+
+use super::attention::{attend, scaled, split_heads};
+use super::config::ModelConfig;
+use super::initial::{DEVIATION, Initial};
+use super::linear::Linear;
+use super::norm::{LayerNorm, RmsNorm};
+
+/// Where each token of a batch stands, and what it may attend to.
+///
+/// Depends on shapes and padding alone, so one layout serves every batch of one shape.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    /// `[rows, tokens, heads · head width]`, in every head in rotate-half order: the angles of its first half repeat in its
+    /// second.
+    cosine: Tensor<3>,
+    sine: Tensor<3>,
+    /// `[head width, head width]`: `x · half_turn` is `x` with its halves swapped and the new first half negated.
+    half_turn: Tensor<2>,
+    /// `[rows, 1, tokens, tokens]`: 0 where a token may look, the smallest number where not.
+    bias: Tensor<4>,
+}
+
+impl Layout {
+    /// The layout of sequences whose padding, if any, comes after all real tokens: token i stands at position i and sees
+    /// the tokens before it and itself, so no real token ever sees padding.
+    pub fn causal(config: &ModelConfig, tokens: usize, device: &Device) -> Self {
+        Self::new(config, &[(0..tokens).collect()], &[vec![true; tokens]], device)
+    }
+
+    /// The layout of sequences with padding anywhere: `positions` and `real` have one row per sequence (or one for all),
+    /// with one entry per token, vision tokens included. A padding token is seen by none but itself.
+    pub fn new(config: &ModelConfig, positions: &[Vec<usize>], real: &[Vec<bool>], device: &Device) -> Self {
+        let (rows, tokens) = (positions.len(), positions[0].len());
+        let head = config.decoder_dim / config.decoder_heads;
+        let half = head / 2;
+        let mut angles = Vec::with_capacity(rows * tokens * config.decoder_dim);
+        for position in positions.iter().flatten() {
+            for pair in (0..config.decoder_dim).map(|place| place % half) {
+                // RoFormer, arXiv 2104.09864: pair i turns by position · base^(-2i / width).
+                let frequency = config.rope_base.powf(-2.0 * pair as f64 / head as f64);
+                angles.push(*position as f64 * frequency);
+            }
+        }
+        let mut bias = Vec::with_capacity(rows * tokens * tokens);
+        for row in real {
+            for from in 0..tokens {
+                bias.extend((0..tokens).map(|to| {
+                    let open = to == from || (to < from && row[to]);
+                    if open { 0.0 } else { f32::MIN }
+                }));
+            }
+        }
+        let mut half_turn = vec![0.0_f32; head * head];
+        for i in 0..half {
+            half_turn[(i + half) * head + i] = -1.0;
+            half_turn[i * head + i + half] = 1.0;
+        }
+        let shape = [rows, tokens, config.decoder_dim];
+        let table = |values: Vec<f32>| Tensor::from_data(TensorData::new(values, shape), device);
+        Self {
+            cosine: table(angles.iter().map(|angle| angle.cos() as f32).collect()),
+            sine: table(angles.iter().map(|angle| angle.sin() as f32).collect()),
+            half_turn: Tensor::from_data(TensorData::new(half_turn, [head, head]), device),
+            bias: Tensor::from_data(TensorData::new(bias, [real.len(), 1, tokens, tokens]), device),
+        }
+    }
+
+    /// Turns every pair of `[B, T, H · W]` by its token's position.
+    fn rotate(&self, x: Tensor<3>) -> Tensor<3> {
+        let shape = x.dims();
+        let head = self.half_turn.dims()[0];
+        // All heads in one matrix product, and tables as wide as all heads: long runs of memory are fast.
+        let rows = shape.iter().product::<usize>() / head;
+        let turned = x.clone().reshape([rows, head]).matmul(self.half_turn.clone()).reshape(shape);
+        x * self.cosine.clone() + turned * self.sine.clone()
+    }
+}
+
+/// Embeds tokens, runs the layers and scores the next token.
+#[derive(Module, Debug)]
+pub struct Decoder {
+    embed_tokens: Param<Tensor<2>>,
+    layers: Vec<Layer>,
+    norm: RmsNorm,
+    lm_head: Linear,
+}
+
+impl Decoder {
+    pub(super) fn new(config: &ModelConfig, vocabulary: usize, initial: &mut Initial) -> Self {
+        let width = config.decoder_dim;
+        Self {
+            embed_tokens: initial.normal([vocabulary, width], DEVIATION),
+            layers: (0..config.decoder_depth).map(|layer| Layer::new(config, layer, initial)).collect(),
+            norm: RmsNorm::new(width, initial),
+            lm_head: initial.linear(width, vocabulary, false, DEVIATION),
+        }
+    }
+
+    /// `[B, T]` token ids to `[B, T, decoder_dim]`.
+    pub fn embed(&self, ids: Tensor<2, Int>) -> Tensor<3> {
+        embedding(self.embed_tokens.val(), ids)
+    }
+
+    /// Embedded tokens through all layers, without the last norm: `[B, T, decoder_dim]`.
+    pub fn forward(&self, mut x: Tensor<3>, layout: &Layout) -> Tensor<3> {
+        for layer in &self.layers {
+            x = layer.forward(x, layout);
+        }
+        x
+    }
+
+    /// Scores of the next token, before the softmax: `[…, decoder_dim]` to `[…, vocabulary]`.
+    pub fn logits<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        self.lm_head.forward(self.norm.forward(x))
+    }
+}
+
+/// Attention and gated feed-forward layer, each after a norm and beside a residual, then perhaps an adapter.
+#[derive(Module, Debug)]
+struct Layer {
+    input_layernorm: RmsNorm,
+    self_attn: Attention,
+    post_attention_layernorm: RmsNorm,
+    mlp: FeedForward,
+    output_adapter: Option<Adapter>,
+}
+
+impl Layer {
+    fn new(config: &ModelConfig, layer: usize, initial: &mut Initial) -> Self {
+        let width = config.decoder_dim;
+        let adapted = config.adapter_every > 0 && layer.is_multiple_of(config.adapter_every);
+        Self {
+            input_layernorm: RmsNorm::new(width, initial),
+            self_attn: Attention::new(config, initial),
+            post_attention_layernorm: RmsNorm::new(width, initial),
+            mlp: FeedForward::new(config, initial),
+            output_adapter: adapted.then(|| Adapter::new(width, initial)),
+        }
+    }
+
+    fn forward(&self, x: Tensor<3>, layout: &Layout) -> Tensor<3> {
+        let x = x.clone() + self.self_attn.forward(self.input_layernorm.forward(x), layout);
+        let x = x.clone() + self.mlp.forward(self.post_attention_layernorm.forward(x));
+        match &self.output_adapter {
+            Some(adapter) => adapter.forward(x),
+            None => x,
+        }
+    }
+}
+
+/// Causal self-attention with rotary positions; no biases.
+#[derive(Module, Debug)]
+struct Attention {
+    q_proj: Linear,
+    k_proj: Linear,
+    v_proj: Linear,
+    o_proj: Linear,
+    heads: usize,
+}
+
+impl Attention {
+    fn new(config: &ModelConfig, initial: &mut Initial) -> Self {
+        let width = config.decoder_dim;
+        let mut linear = || initial.linear(width, width, false, DEVIATION);
+        let (q_proj, k_proj, v_proj, o_proj) = (linear(), linear(), linear(), linear());
+        Self { q_proj, k_proj, v_proj, o_proj, heads: config.decoder_heads }
+    }
+
+    fn forward(&self, x: Tensor<3>, layout: &Layout) -> Tensor<3> {
+        let query = scaled(layout.rotate(self.q_proj.forward(x.clone())), self.heads);
+        let query = split_heads(query, self.heads);
+        let key = split_heads(layout.rotate(self.k_proj.forward(x.clone())), self.heads);
+        let value = split_heads(self.v_proj.forward(x), self.heads);
+        self.o_proj.forward(attend(query, key, value, Some(layout.bias.clone())))
+    }
+}
+
+/// SwiGLU (arXiv 2002.05202), as in LLaMA.
+#[derive(Module, Debug)]
+struct FeedForward {
+    gate_proj: Linear,
+    up_proj: Linear,
+    down_proj: Linear,
+}
+
+impl FeedForward {
+    fn new(config: &ModelConfig, initial: &mut Initial) -> Self {
+        let (width, hidden) = (config.decoder_dim, config.decoder_mlp_dim);
+        Self {
+            gate_proj: initial.linear(width, hidden, false, DEVIATION),
+            up_proj: initial.linear(width, hidden, false, DEVIATION),
+            down_proj: initial.linear(hidden, width, false, DEVIATION),
+        }
+    }
+
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let gate = silu(self.gate_proj.forward(x.clone()));
+        self.down_proj.forward(gate * self.up_proj.forward(x))
+    }
+}
+
+/// Lynx's adapter: a bottleneck of half the width beside a residual, after the whole layer. It does not begin as zero.
+#[derive(Module, Debug)]
+struct Adapter {
+    norm: LayerNorm,
+    down: Linear,
+    up: Linear,
+    scaling: Param<Tensor<1>>,
+}
+
+impl Adapter {
+    /// Epsilon of the adapter's layer norm, PyTorch's default.
+    const EPSILON: f64 = 1e-5;
+
+    fn new(width: usize, initial: &mut Initial) -> Self {
+        Self {
+            norm: LayerNorm::new(width, Self::EPSILON, initial),
+            down: initial.linear(width, width / 2, true, DEVIATION),
+            up: initial.linear(width / 2, width, true, DEVIATION),
+            scaling: initial.constant([1], 1.0),
+        }
+    }
+
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let hidden = silu(self.down.forward(self.norm.forward(x.clone())));
+        x + self.up.forward(hidden) * self.scaling.val().unsqueeze()
+    }
+}

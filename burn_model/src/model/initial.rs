@@ -1,0 +1,72 @@
+//! Initial weights, drawn on the host in the order in which the model is built.
+//!
+//! burn initialises lazily from a process-wide generator, so two models of one seed could differ by what ran before.
+//! Here every weight comes from one ChaCha stream: a seed gives the same model on every device and in every process.
+
+use burn::module::Param;
+use burn::tensor::{Device, Tensor, TensorData};
+use rand_chacha::ChaCha8Rng;
+
+use super::linear::Linear;
+use crate::random::{Purpose, stream, unit};
+
+/// Standard deviation of the weights of transformer layers, as in LLaMA, EVA and Lynx's adapters.
+pub(super) const DEVIATION: f64 = 0.02;
+
+/// Draws the weights of one model.
+pub(super) struct Initial<'a> {
+    draws: ChaCha8Rng,
+    device: &'a Device,
+}
+
+impl<'a> Initial<'a> {
+    /// Begins the weights of a seed.
+    pub(super) fn new(seed: u64, device: &'a Device) -> Self {
+        Self { draws: stream(seed, Purpose::Weights), device }
+    }
+
+    /// Weights of normal distribution around 0.
+    pub(super) fn normal<const D: usize>(&mut self, shape: [usize; D], deviation: f64) -> Param<Tensor<D>> {
+        let count = shape.iter().product::<usize>();
+        let mut values = Vec::with_capacity(count + 1);
+        while values.len() < count {
+            // Box and Muller: two independent normal draws from two uniform ones.
+            let radius = deviation * (-2.0 * unit(&mut self.draws).ln()).sqrt();
+            let (sine, cosine) = (std::f64::consts::TAU * unit(&mut self.draws)).sin_cos();
+            values.push((radius * cosine) as f32);
+            values.push((radius * sine) as f32);
+        }
+        values.truncate(count);
+        self.weights(values, shape)
+    }
+
+    /// Weights of uniform distribution between `-limit` and `limit`.
+    pub(super) fn uniform<const D: usize>(&mut self, shape: [usize; D], limit: f64) -> Param<Tensor<D>> {
+        let count = shape.iter().product::<usize>();
+        let values = (0..count).map(|_| ((2.0 * unit(&mut self.draws) - 1.0) * limit) as f32).collect();
+        self.weights(values, shape)
+    }
+
+    /// Weights that all begin with one value.
+    pub(super) fn constant<const D: usize>(&self, shape: [usize; D], value: f32) -> Param<Tensor<D>> {
+        self.weights(vec![value; shape.iter().product()], shape)
+    }
+
+    /// A linear layer with normal weights and, if there is a bias, zeros in it.
+    pub(super) fn linear(&mut self, inputs: usize, outputs: usize, bias: bool, deviation: f64) -> Linear {
+        let weight = self.normal([inputs, outputs], deviation);
+        Linear { weight, bias: bias.then(|| self.constant([outputs], 0.0)) }
+    }
+
+    /// A linear layer with weights (and bias) uniform within 1/√inputs, PyTorch's default, which Lynx keeps for its
+    /// resampler and its patch embedding.
+    pub(super) fn uniform_linear(&mut self, inputs: usize, outputs: usize, bias: bool) -> Linear {
+        let limit = (inputs as f64).sqrt().recip();
+        let weight = self.uniform([inputs, outputs], limit);
+        Linear { weight, bias: bias.then(|| self.uniform([outputs], limit)) }
+    }
+
+    fn weights<const D: usize>(&self, values: Vec<f32>, shape: [usize; D]) -> Param<Tensor<D>> {
+        Param::from_data(TensorData::new(values, shape), self.device)
+    }
+}

@@ -1,0 +1,188 @@
+//! A small byte-level BPE: every text has an encoding, and every token a known number of bytes.
+
+use std::collections::HashSet;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
+use tokenizers::normalizers::Lowercase;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::{AddedToken, Tokenizer as Inner, TokenizerImpl};
+
+use crate::error::{Error, Result};
+
+/// How the tokenizer is trained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TokenizerConfig {
+    /// Tokens at most, at least 259: three special tokens and the 256 bytes. Short texts give fewer. Default 1024.
+    pub vocabulary: usize,
+    /// Whether texts are lower-cased, as Lynx does. Default true.
+    pub lowercase: bool,
+}
+
+impl Default for TokenizerConfig {
+    fn default() -> Self {
+        Self { vocabulary: 1024, lowercase: true }
+    }
+}
+
+/// Texts to token ids and back.
+#[derive(Clone, Debug)]
+pub struct Tokenizer {
+    inner: Inner,
+    /// Bytes of text that each token stands for; 0 for special tokens.
+    bytes: Vec<usize>,
+}
+
+/// Trains a byte-level BPE on `texts`: the same texts in any order and on any number of threads give the same tokens.
+///
+/// For a check, train it once on all arms together with the held-out captions, never on one arm.
+pub fn train_tokenizer(texts: &[&str], config: &TokenizerConfig) -> Result<Tokenizer> {
+    let smallest = Tokenizer::SPECIAL.len() + 256;
+    if config.vocabulary < smallest {
+        return Err(Error::Setting {
+            setting: "vocabulary",
+            value: config.vocabulary.to_string(),
+            reason: format!("it must be at least {smallest}: the special tokens and the 256 bytes"),
+        });
+    }
+    // min_frequency 2: a pair seen once says nothing about other texts.
+    let mut trainer = BpeTrainerBuilder::new()
+        .show_progress(false)
+        .vocab_size(config.vocabulary)
+        .min_frequency(2)
+        .initial_alphabet(ByteLevel::alphabet().into_iter().collect::<HashSet<char>>())
+        .special_tokens(Tokenizer::SPECIAL.map(|token| AddedToken::from(token, true)).to_vec())
+        .build();
+    let byte_level = ByteLevel::new(false, false, true);
+    let mut tokenizer: TokenizerImpl<BPE, Lowercase, ByteLevel, ByteLevel, ByteLevel> =
+        TokenizerImpl::new(BPE::default());
+    tokenizer.with_pre_tokenizer(Some(byte_level)).with_decoder(Some(byte_level));
+    if config.lowercase {
+        tokenizer.with_normalizer(Some(Lowercase)).map_err(failed)?;
+    }
+    tokenizer.train(&mut trainer, texts.iter()).map_err(failed)?;
+    Tokenizer::from_json(&tokenizer.to_string(false).map_err(failed)?)
+}
+
+impl Tokenizer {
+    /// Fills sequences up to their common length; id 0.
+    pub const PAD: u32 = 0;
+    /// Comes before every caption; id 1.
+    pub const BOS: u32 = 1;
+    /// Comes after every caption that is not cut; id 2.
+    pub const EOS: u32 = 2;
+    /// The special tokens in the order of their ids.
+    const SPECIAL: [&'static str; 3] = ["<pad>", "<bos>", "<eos>"];
+
+    /// Reads a tokenizer that [`Self::to_json`] wrote (the `tokenizer.json` of Hugging Face).
+    pub fn from_json(json: &str) -> Result<Self> {
+        let mut inner: Inner = json.parse().map_err(failed)?;
+        // Special tokens that stand in a caption are ordinary text.
+        inner.set_encode_special_tokens(true);
+        for (id, token) in (0..).zip(Self::SPECIAL) {
+            if inner.token_to_id(token) != Some(id) {
+                return Err(Error::Tokenizer { reason: format!("{token} is not token {id}; train it again") });
+            }
+        }
+        let size = inner.get_vocab_size(true) as u32;
+        let bytes = (0..size).map(|id| {
+            // Byte-level BPE writes every byte as one character.
+            let characters = inner.id_to_token(id).map(|token| token.chars().count());
+            if id < Self::SPECIAL.len() as u32 { Some(0) } else { characters }
+        });
+        let bytes: Option<Vec<usize>> = bytes.collect();
+        let bytes = bytes.ok_or_else(|| Error::Tokenizer { reason: "its token ids have gaps".to_owned() })?;
+        Ok(Self { inner, bytes })
+    }
+
+    /// The `tokenizer.json` of Hugging Face.
+    pub fn to_json(&self) -> Result<String> {
+        self.inner.to_string(false).map_err(failed)
+    }
+
+    /// Number of tokens; ids go from 0 to this minus 1.
+    pub fn vocabulary(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The tokens of a text, without special tokens.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        Ok(self.inner.encode_fast(text, false).map_err(failed)?.get_ids().to_vec())
+    }
+
+    /// The text of tokens, without special tokens; bytes that are not UTF-8 become U+FFFD.
+    pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        self.inner.decode(ids, true).map_err(failed)
+    }
+
+    /// Bytes of text that a token stands for: 0 for special and unknown tokens.
+    pub fn bytes(&self, id: u32) -> usize {
+        self.bytes.get(id as usize).copied().unwrap_or(0)
+    }
+}
+
+fn failed(error: impl std::fmt::Display) -> Error {
+    Error::Tokenizer { reason: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXTS: [&str; 4] = [
+        "a red circle at the top",
+        "A red square at the left",
+        "a blue circle at the left",
+        "the top of a blue square",
+    ];
+
+    fn trained(lowercase: bool) -> Tokenizer {
+        train_tokenizer(&TEXTS, &TokenizerConfig { vocabulary: 300, lowercase }).unwrap()
+    }
+
+    #[test]
+    fn decodes_what_it_encodes() {
+        let tokenizer = trained(false);
+        for text in ["A red CIRCLE", "naïve 猫 🐈", "", "  two  spaces ", "<eos> in a caption"] {
+            let ids = tokenizer.encode(text).unwrap();
+            assert_eq!(tokenizer.decode(&ids).unwrap(), text);
+            assert_eq!(ids.iter().map(|id| tokenizer.bytes(*id)).sum::<usize>(), text.len());
+            assert!(ids.iter().all(|id| *id > Tokenizer::EOS));
+        }
+    }
+
+    #[test]
+    fn merges_frequent_words_and_lowercases() {
+        let tokenizer = trained(true);
+        assert_eq!(tokenizer.encode("RED").unwrap(), tokenizer.encode("red").unwrap());
+        assert_eq!(tokenizer.encode(" circle").unwrap().len(), 1);
+    }
+
+    #[test]
+    fn training_does_not_depend_on_order_or_process() {
+        let mut texts = TEXTS;
+        texts.reverse();
+        let config = TokenizerConfig { vocabulary: 300, lowercase: true };
+        let reversed = train_tokenizer(&texts, &config).unwrap();
+        assert_eq!(reversed.to_json().unwrap(), trained(true).to_json().unwrap());
+        // Written down so that another process, with other hash seeds, is held to the same merges.
+        assert_eq!(reversed.encode("a blue square at the top").unwrap(), [67, 284, 286, 265, 264, 281]);
+    }
+
+    #[test]
+    fn survives_json() {
+        let tokenizer = trained(true);
+        let json = tokenizer.to_json().unwrap();
+        let again = Tokenizer::from_json(&json).unwrap();
+        assert_eq!(again.encode("a red <bos>").unwrap(), tokenizer.encode("a red <bos>").unwrap());
+        assert_eq!(again.to_json().unwrap(), json);
+    }
+
+    #[test]
+    fn refuses_a_vocabulary_smaller_than_the_bytes() {
+        let config = TokenizerConfig { vocabulary: 200, lowercase: true };
+        assert!(train_tokenizer(&TEXTS, &config).unwrap_err().to_string().contains("259"));
+    }
+}

@@ -1,0 +1,96 @@
+//! What stops a build. What is wrong with a single row never does: it is counted in [`crate::TaskCounts`].
+
+use std::io;
+use std::path::PathBuf;
+
+/// What stops a build, an export or the loading of the catalogue.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file or folder that exists cannot be read, or an export cannot be written.
+    #[error("cannot read or write {}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A native file is not where the task says.
+    #[error(
+        "task {task}, table {table}: there is no {} (nor the same with .gz); the published splits are {}",
+        path.display(),
+        splits.join(", ")
+    )]
+    MissingFile {
+        /// Name of the task.
+        task: String,
+        /// Name of the table.
+        table: String,
+        /// Where the file was expected.
+        path: PathBuf,
+        /// The splits that the task's authors publish.
+        splits: Vec<String>,
+    },
+    /// A native file as a whole cannot be understood: broken JSON, no such place in it, keys that repeat.
+    #[error("task {task}, table {table}, file {file}: {reason}")]
+    NativeFile {
+        /// Name of the task.
+        task: String,
+        /// Name of the table.
+        table: String,
+        /// The file, from the root folder on.
+        file: String,
+        /// What is wrong and where.
+        reason: String,
+    },
+    /// A task file of the catalogue is faulty.
+    #[error("task file {file}: {reason}")]
+    TaskFile {
+        /// The file.
+        file: String,
+        /// What is wrong, with the key or expression.
+        reason: String,
+    },
+    /// A task that does not exist.
+    #[error("there is no task `{name}`; the tasks are {}", known.join(", "))]
+    UnknownTask {
+        /// The name asked for.
+        name: String,
+        /// All names.
+        known: Vec<String>,
+    },
+    /// A prompt bank is missing or faulty.
+    #[error(transparent)]
+    Prompts(#[from] lynxdata_prompts::Error),
+    /// A prompt bank does not suit the family of the task.
+    #[error("task {task} cannot use the prompt bank `{bank}`: {reason}")]
+    UnfitBank {
+        /// Name of the task.
+        task: String,
+        /// Name of the bank.
+        bank: String,
+        /// Which slot or answer shape does not suit.
+        reason: String,
+    },
+    /// Not one row could be mapped, so the task file does not fit the native files.
+    #[error("task {task}: none of {records} records could be read; the first fault is: {example}")]
+    NothingReadable {
+        /// Name of the task.
+        task: String,
+        /// How many records there were.
+        records: u64,
+        /// The full message of the first one.
+        example: String,
+    },
+    /// A mixture that cannot be met.
+    #[error("mixture: {0}")]
+    Mixture(String),
+    /// Arrow refused the columns.
+    #[error("cannot build the columns of the Parquet export")]
+    Arrow(#[from] arrow::error::ArrowError),
+    /// The pictures of one batch exceed what an Arrow binary column can hold.
+    #[error("{bytes} bytes of pictures do not fit one batch (at most 2147483647); export fewer conversations at once")]
+    BatchTooLarge {
+        /// Sum of the pictures' sizes.
+        bytes: u64,
+    },
+}

@@ -1,0 +1,82 @@
+//! LLaVA's JSON: `[{"id", "image", "conversations": [{"from": "human" | "gpt", "value"}]}]`, the format of its `docs/Finetune_Custom_Data.md`.
+
+use std::io::{self, Write};
+
+use serde_json::{Value, json};
+
+use crate::build::{Conversation, IMAGE_TOKEN, Role};
+
+/// One element of the list. `image` is a path, a list of them for several pictures, and absent without any; the first human turn starts with as many
+/// `<image>` tokens, a line each.
+pub fn sample(conversation: &Conversation) -> Value {
+    let mut tokens = format!("{IMAGE_TOKEN}\n").repeat(conversation.images.len());
+    let mut turns = Vec::new();
+    for message in &conversation.messages {
+        let turn = match message.role {
+            Role::User => json!({"from": "human", "value": format!("{tokens}{}", message.content)}),
+            Role::Assistant => json!({"from": "gpt", "value": message.content}),
+        };
+        if message.role == Role::User {
+            tokens.clear();
+        }
+        turns.push(turn);
+    }
+    let mut sample = json!({"id": conversation.id});
+    match conversation.images.as_slice() {
+        [] => {}
+        [image] => sample["image"] = json!(image.path),
+        images => sample["image"] = images.iter().map(|image| json!(image.path)).collect(),
+    }
+    sample["conversations"] = Value::Array(turns);
+    sample
+}
+
+/// Writes the list, an element a line, and returns how many there were.
+///
+/// # Errors
+/// What the writer says.
+pub fn write<'a>(conversations: impl IntoIterator<Item = &'a Conversation>, mut out: impl Write) -> io::Result<u64> {
+    let mut written = 0;
+    for conversation in conversations {
+        out.write_all(if written == 0 { b"[\n" } else { b",\n" })?;
+        serde_json::to_writer(&mut out, &sample(conversation))?;
+        written += 1;
+    }
+    out.write_all(if written == 0 { b"[]\n" } else { b"\n]\n" })?;
+    Ok(written)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::build::ImageReference;
+    use crate::export::tests::conversation;
+
+    #[test]
+    fn there_are_as_many_tokens_as_pictures_and_they_open_the_first_turn() {
+        let mut own = conversation("vqa/a", &["What is it?", "a dog", "Where?", "here"]);
+        let expected = json!({"id": "own/train/What is it?", "image": "train/a.jpg", "conversations": [
+            {"from": "human", "value": "<image>\nWhat is it?"}, {"from": "gpt", "value": "a dog"},
+            {"from": "human", "value": "Where?"}, {"from": "gpt", "value": "here"}]});
+        assert_eq!(sample(&own), expected);
+        own.images.push(ImageReference { path: "train/b.jpg".to_owned() });
+        let two = sample(&own);
+        assert_eq!(two["image"], json!(["train/a.jpg", "train/b.jpg"]));
+        assert_eq!(two["conversations"][0]["value"], "<image>\n<image>\nWhat is it?");
+        own.images.clear();
+        let none = sample(&own);
+        assert!(none.get("image").is_none() && !none.to_string().contains("<image>"));
+    }
+
+    #[test]
+    fn the_list_is_json() {
+        let conversations = [conversation("vqa/a", &["x", "y"]), conversation("vqa/a", &["z\n\"", "y"])];
+        let mut out = Vec::new();
+        assert_eq!(write(&conversations, &mut out).unwrap(), 2);
+        let list: Vec<Value> = serde_json::from_slice(&out).unwrap();
+        assert_eq!(list, conversations.iter().map(sample).collect::<Vec<_>>());
+        let mut none = Vec::new();
+        write([], &mut none).unwrap();
+        assert_eq!(serde_json::from_slice::<Vec<Value>>(&none).unwrap(), [] as [Value; 0]);
+    }
+}

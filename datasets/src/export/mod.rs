@@ -1,0 +1,47 @@
+//! Conversations in the formats that trainers read. An export is one file here and one line in [`EXPORTS`].
+
+pub mod llava;
+pub mod parquet;
+
+/// The names of the exports.
+pub const EXPORTS: &[&str] = &["llava", "parquet"];
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+    use crate::build::{Conversation, ImageReference, Message, Role};
+    use crate::task::Family;
+
+    /// A conversation of alternating turns about one picture.
+    pub(crate) fn conversation(template: &str, turns: &[&str]) -> Conversation {
+        let roles = [Role::User, Role::Assistant].into_iter().cycle();
+        let message = |(role, content): (Role, &&str)| Message { role, content: (*content).to_owned() };
+        Conversation {
+            id: format!("own/train/{}", turns[0]),
+            task: "own".to_owned(),
+            family: Family::Vqa,
+            licence: "CC0-1.0".to_owned(),
+            images: vec![ImageReference { path: "train/a.jpg".to_owned() }],
+            messages: roles.zip(turns).map(message).collect(),
+            template: template.to_owned(),
+            source_file: "train.json".to_owned(),
+            source_row: 7,
+            choice_order: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_folder_is_the_list() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/export");
+        let mut names: Vec<String> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
+            .filter(|name| name != "mod")
+            .collect();
+        names.sort();
+        assert_eq!(names, EXPORTS);
+    }
+}

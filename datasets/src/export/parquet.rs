@@ -1,0 +1,148 @@
+//! Columns for Parquet that Hugging Face `datasets` opens with a list of pictures and a list of messages.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BinaryBuilder, Int64Array, ListArray, NullBufferBuilder, RecordBatch, StringArray, StringBuilder,
+    StructArray,
+};
+use arrow::buffer::OffsetBuffer;
+use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
+use lynxdata_records::schema::{image_type, with_hugging_face_features};
+
+use crate::build::Conversation;
+use crate::{Error, Result};
+
+fn message_fields() -> Fields {
+    Fields::from(vec![Field::new("role", DataType::Utf8, true), Field::new("content", DataType::Utf8, true)])
+}
+
+/// The columns: those of [`Conversation`], with a picture as `struct{bytes, path}` and a message as `struct{role, content}`. The metadata
+/// holds the `datasets` features.
+pub fn schema() -> SchemaRef {
+    let text = |name: &str| Field::new(name, DataType::Utf8, true);
+    let list =
+        |name: &str, item: DataType| Field::new(name, DataType::List(Arc::new(Field::new("item", item, true))), true);
+    let fields = vec![
+        text("id"),
+        text("task"),
+        text("family"),
+        text("licence"),
+        list("images", image_type()),
+        list("messages", DataType::Struct(message_fields())),
+        text("template"),
+        text("source_file"),
+        Field::new("source_row", DataType::Int64, true),
+        list("choice_order", DataType::Int64),
+    ];
+    Arc::new(with_hugging_face_features(Schema::new(fields)))
+}
+
+/// The columns of some conversations. `picture` gives the bytes of a path; without bytes the path alone is kept.
+///
+/// # Errors
+/// What `picture` says, and if all pictures together exceed 2 GiB.
+pub fn record_batch(
+    conversations: &[Conversation],
+    picture: &mut dyn FnMut(&str) -> Result<Option<Vec<u8>>>,
+) -> Result<RecordBatch> {
+    let schema = schema();
+    let column = |value: fn(&Conversation) -> &str| -> ArrayRef {
+        Arc::new(StringArray::from_iter_values(conversations.iter().map(value)))
+    };
+    let messages = || conversations.iter().flat_map(|conversation| &conversation.messages);
+    let roles = StringArray::from(messages().map(|message| message.role.name()).collect::<Vec<&str>>());
+    let contents = StringArray::from(messages().map(|message| message.content.as_str()).collect::<Vec<&str>>());
+    let messages: ArrayRef =
+        Arc::new(StructArray::new(message_fields(), vec![Arc::new(roles), Arc::new(contents)], None));
+    let orders = conversations.iter().flat_map(|conversation| &conversation.choice_order);
+    let orders: ArrayRef = Arc::new(orders.map(|&place| i64::from(place)).collect::<Int64Array>());
+    let mut has_order = NullBufferBuilder::new(conversations.len());
+    for conversation in conversations {
+        has_order.append(!conversation.choice_order.is_empty());
+    }
+    let rows = conversations.iter().map(|conversation| i64::try_from(conversation.source_row).unwrap_or(i64::MAX));
+    let list = |name: &str, lengths: Vec<usize>, values: ArrayRef, nulls| -> Result<ArrayRef> {
+        let DataType::List(item) = schema.field_with_name(name)?.data_type().clone() else {
+            unreachable!("the columns that come here are lists in the schema above")
+        };
+        Ok(Arc::new(ListArray::try_new(item, OffsetBuffer::from_lengths(lengths), values, nulls)?))
+    };
+    let lengths = |length: fn(&Conversation) -> usize| conversations.iter().map(length).collect::<Vec<usize>>();
+    let columns = vec![
+        column(|conversation| &conversation.id),
+        column(|conversation| &conversation.task),
+        column(|conversation| conversation.family.name()),
+        column(|conversation| &conversation.licence),
+        list("images", lengths(|conversation| conversation.images.len()), pictures(conversations, picture)?, None)?,
+        list("messages", lengths(|conversation| conversation.messages.len()), messages, None)?,
+        column(|conversation| &conversation.template),
+        column(|conversation| &conversation.source_file),
+        Arc::new(Int64Array::from_iter_values(rows)),
+        list("choice_order", lengths(|conversation| conversation.choice_order.len()), orders, has_order.finish())?,
+    ];
+    Ok(RecordBatch::try_new(schema, columns)?)
+}
+
+fn pictures(
+    conversations: &[Conversation],
+    picture: &mut dyn FnMut(&str) -> Result<Option<Vec<u8>>>,
+) -> Result<ArrayRef> {
+    let (mut bytes, mut paths) = (BinaryBuilder::new(), StringBuilder::new());
+    let mut total = 0_u64;
+    for image in conversations.iter().flat_map(|conversation| &conversation.images) {
+        let content = picture(&image.path)?;
+        total += content.as_ref().map_or(0, |content| content.len() as u64);
+        if total > i32::MAX as u64 {
+            return Err(Error::BatchTooLarge { bytes: total });
+        }
+        bytes.append_option(content);
+        paths.append_value(&image.path);
+    }
+    let DataType::Struct(fields) = image_type() else { unreachable!("a picture is a struct of bytes and path") };
+    Ok(Arc::new(StructArray::try_new(fields, vec![Arc::new(bytes.finish()), Arc::new(paths.finish())], None)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Array, AsArray};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::build::ImageReference;
+    use crate::export::tests::conversation;
+
+    #[test]
+    fn pictures_and_messages_are_lists_of_structs() {
+        let mut first = conversation("vqa/a", &["What?", "this"]);
+        first.images.push(ImageReference { path: "train/b.jpg".to_owned() });
+        let mut second = conversation("vqa/b", &["Which?", "B", "Sure?", "yes"]);
+        second.choice_order = vec![1, 0];
+        let batch =
+            record_batch(&[first, second], &mut |path| Ok((path == "train/a.jpg").then(|| vec![1, 2]))).unwrap();
+        let images = batch.column_by_name("images").unwrap().as_list::<i32>();
+        assert_eq!((images.value_length(0), images.value_length(1)), (2, 1));
+        let pictures = images.values().as_struct();
+        let bytes = pictures.column_by_name("bytes").unwrap().as_binary::<i32>();
+        assert_eq!((bytes.value(0), bytes.is_null(1), bytes.value(2)), (&[1_u8, 2][..], true, &[1_u8, 2][..]));
+        assert_eq!(pictures.column_by_name("path").unwrap().as_string::<i32>().value(1), "train/b.jpg");
+        let messages = batch.column_by_name("messages").unwrap().as_list::<i32>();
+        let turns = messages.value(1);
+        let turns = turns.as_struct();
+        assert_eq!(turns.column_by_name("role").unwrap().as_string::<i32>().value(3), "assistant");
+        assert_eq!(turns.column_by_name("content").unwrap().as_string::<i32>().value(2), "Sure?");
+        let orders = batch.column_by_name("choice_order").unwrap().as_list::<i32>();
+        assert!(orders.is_null(0) && orders.value_length(1) == 2);
+        assert_eq!(record_batch(&[], &mut |_| Ok(None)).unwrap().num_rows(), 0);
+    }
+
+    #[test]
+    fn the_schema_tells_hugging_face_what_it_holds() {
+        let features: Value = serde_json::from_str(&schema().metadata()["huggingface"]).unwrap();
+        let features = &features["info"]["features"];
+        assert_eq!(features["images"], json!({"feature": {"_type": "Image"}, "_type": "List"}));
+        let text = json!({"dtype": "string", "_type": "Value"});
+        assert_eq!(features["messages"], json!({"feature": {"role": text, "content": text}, "_type": "List"}));
+        assert_eq!(features["source_row"], json!({"dtype": "int64", "_type": "Value"}));
+    }
+}

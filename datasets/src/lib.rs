@@ -1,0 +1,53 @@
+//! Annotated datasets as their authors ship them (VQAv2, COCO Captions, …), turned into instruction conversations.
+//!
+//! ```
+//! use lynxdata_datasets::{Build, Catalogue};
+//! use lynxdata_prompts::{Banks, PromptMode};
+//! use std::path::Path;
+//!
+//! let (catalogue, banks) = (Catalogue::shipped()?, Banks::shipped()?);
+//! let native_files = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/vqav2");
+//! let mut build = Build::start(catalogue.get("vqav2")?, &banks, &native_files, "train", PromptMode::All, 7)?;
+//! let conversations = build.by_ref().collect::<Result<Vec<_>, _>>()?;
+//! assert_eq!(conversations[0].messages[1].content, "net");
+//! assert_eq!(build.counts().kept, 3);
+//! # Ok::<(), lynxdata_datasets::Error>(())
+//! ```
+//!
+//! In the order in which data flows:
+//!
+//! * [`Catalogue`] and [`Task`]: one TOML file a task in `tasks/<family>/`; `README.md` beside `tasks/` says what it can express;
+//! * `rows`: native files, streamed one row at a time; `expression`: the minijinja expressions that map rows to fields;
+//! * [`Records`]: typed [`Record`]s of a [`Family`], every native row kept or counted under the reason why not;
+//! * [`Build`]: records and prompt banks to [`Conversation`]s;
+//! * [`mixture`]: how many records of each task, and which;
+//! * [`diversity`]: how varied the instructions came out;
+//! * [`export`]: conversations as columns for Parquet, and as LLaVA JSON.
+//!
+//! Every choice (wording, order of options, which of several captions) depends on the seed, the task and the record's id alone. The crate downloads nothing,
+//! decodes no picture and writes no file by itself.
+
+mod build;
+mod catalogue;
+mod diversity;
+mod error;
+pub mod export;
+mod expression;
+pub mod mixture;
+mod picture;
+mod record;
+mod records;
+mod rows;
+mod task;
+
+pub use build::{Build, Conversation, ImageReference, Message, Role};
+pub use catalogue::Catalogue;
+pub use diversity::{Diversity, diversity};
+pub use error::Error;
+pub use picture::read_picture;
+pub use record::{Answer, Record};
+pub use records::{Records, TaskCounts};
+pub use task::{Family, Task};
+
+/// Shorthand for results of this crate.
+pub type Result<T> = std::result::Result<T, Error>;

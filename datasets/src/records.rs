@@ -1,0 +1,335 @@
+//! Native rows to typed records: joins, predicates, fields, and the count of everything that is dropped.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::path::Path;
+use std::sync::Arc;
+
+use lynxdata_prompts::keyed_hash;
+use minijinja::Value;
+use minijinja::value::Serde;
+use serde::Serialize;
+use serde_json::{Map, Value as Json};
+
+use crate::record::{Record, answer, common};
+use crate::rows::{NativeRow, Rows, Shape, read_all};
+use crate::task::{Join, Matches, Task};
+use crate::{Error, Result};
+
+/// What became of the rows of a task. `records_seen = kept + the sum of dropped`, always.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct TaskCounts {
+    /// Native rows of the first table.
+    pub rows_seen: u64,
+    /// Records in them: equal to the rows unless the task explodes them. A row that cannot be exploded counts as one record.
+    pub records_seen: u64,
+    /// Records that became conversations.
+    pub kept: u64,
+    /// Records that did not, by reason: `unreadable`, `unmatched:TABLE`, `explode`, `where:NAME` (the predicate is false), `field:NAME`, `error:NAME` (an expression
+    /// fails), `duplicate_id`, `image_token`.
+    pub dropped: BTreeMap<String, u64>,
+    /// The first case of every reason in full: task, file, row, field, expression.
+    pub examples: BTreeMap<String, String>,
+    /// Keys of joined tables that no row asked for, by table; tables without any are left out. Known at the end.
+    pub unmatched_keys: BTreeMap<String, u64>,
+}
+
+impl TaskCounts {
+    /// Whether every record is accounted for.
+    pub fn adds_up(&self) -> bool {
+        self.records_seen == self.kept + self.dropped.values().sum::<u64>()
+    }
+
+    pub(crate) fn count_drop(&mut self, reason: &str, example: impl FnOnce() -> String) {
+        *self.dropped.entry(reason.to_owned()).or_default() += 1;
+        if !self.examples.contains_key(reason) {
+            self.examples.insert(reason.to_owned(), example());
+        }
+    }
+}
+
+/// A joined table in memory.
+#[derive(Debug)]
+struct Index<'a> {
+    join: &'a Join,
+    rows: HashMap<String, Entry>,
+    keys_used: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    value: Value,
+    used: bool,
+}
+
+/// What expressions see of one record, and where it comes from.
+#[derive(Debug)]
+struct Candidate {
+    variables: BTreeMap<Arc<str>, Value>,
+    file: Arc<str>,
+    row: u64,
+}
+
+/// The records of one split of a task, in the order of the native files.
+#[derive(Debug)]
+pub struct Records<'a> {
+    task: &'a Task,
+    split: String,
+    rows: Rows,
+    indexes: Vec<Index<'a>>,
+    common: BTreeMap<Arc<str>, Value>,
+    waiting: VecDeque<Candidate>,
+    ids: HashSet<(u64, u64)>,
+    ended: bool,
+    pub(crate) counts: TaskCounts,
+}
+
+impl<'a> Records<'a> {
+    /// Reads joined tables and lookups into memory and starts on the first table, which is streamed.
+    ///
+    /// # Errors
+    /// If a file is missing or, as a whole, cannot be understood, or keys of a joined table repeat.
+    pub fn start(task: &'a Task, root: &Path, split: &str) -> Result<Self> {
+        let mut common = BTreeMap::from([(Arc::from("split"), Value::from(split))]);
+        for (name, table) in &task.lookups {
+            let files = task.table_files(root, name, table, split)?;
+            let shape = table.shape.unwrap_or(Shape::Whole);
+            let mut values = Vec::new();
+            read_all(&task.name, name, &files, table, shape, &mut |row| {
+                values.push(unwrapped(row.content?));
+                Ok(())
+            })?;
+            let is_one_value = shape == Shape::Whole && values.len() == 1 && files.len() == 1;
+            let value = if is_one_value { values.swap_remove(0) } else { Json::Array(values) };
+            common.insert(Arc::from(name.as_str()), Value::from(Serde(value)));
+        }
+        let indexes = task.joins.iter().map(|join| index(task, root, join, split)).collect::<Result<_>>()?;
+        let (name, table) = &task.primary;
+        let files = task.table_files(root, name, table, split)?;
+        let rows = Rows::start(&task.name, name, files, table, table.shape.unwrap_or(Shape::List))?;
+        Ok(Self {
+            task,
+            split: split.to_owned(),
+            rows,
+            indexes,
+            common,
+            waiting: VecDeque::new(),
+            ids: HashSet::new(),
+            ended: false,
+            counts: TaskCounts::default(),
+        })
+    }
+
+    /// What became of the rows so far.
+    pub fn counts(&self) -> &TaskCounts {
+        &self.counts
+    }
+
+    pub(crate) fn place(&self, file: &str, row: u64) -> String {
+        format!("task {}, file {file}, row {row}", self.task.name)
+    }
+
+    fn reject(&mut self, file: &str, row: u64, reason: &str, detail: &str) {
+        let place = self.place(file, row);
+        self.counts.count_drop(reason, || format!("{place}: {detail}"));
+    }
+
+    /// Turns one native row into the candidates that it holds; a row that holds none is dropped as one record.
+    fn take(&mut self, native: NativeRow) {
+        let (file, row) = (native.file.clone(), native.number);
+        self.counts.rows_seen += 1;
+        match self.candidates(native) {
+            Ok(candidates) => {
+                self.counts.records_seen += candidates.len() as u64;
+                self.waiting.extend(candidates);
+            }
+            Err((reason, detail)) => {
+                self.counts.records_seen += 1;
+                self.reject(&file, row, &reason, &detail);
+            }
+        }
+    }
+
+    fn candidates(&mut self, native: NativeRow) -> std::result::Result<Vec<Candidate>, (String, String)> {
+        let content = native.content.map_err(|detail| ("unreadable".to_owned(), detail))?;
+        let mut variables = self.common.clone();
+        variables.insert(Arc::from("file"), Value::from(&*native.file));
+        variables.insert(Arc::from("row"), Value::from(native.number));
+        variables.insert(Arc::from("index"), Value::from(0));
+        variables.insert(Arc::from(self.task.primary.0.as_str()), Value::from(Serde(content)));
+        for index in &mut self.indexes {
+            let name = &index.join.name;
+            let key = index.join.on.evaluate_json(&context(&variables));
+            let key = key.map_err(|detail| (format!("error:{name}"), format!("tables.{name}.on: {detail}")))?;
+            let entry = key_text(&key).and_then(|key| index.rows.get_mut(&key));
+            let value = match (entry, index.join.table.matches) {
+                (Some(entry), _) => {
+                    index.keys_used += usize::from(!entry.used);
+                    entry.used = true;
+                    entry.value.clone()
+                }
+                (None, Matches::Optional) => Value::from(()),
+                (None, Matches::Any) => Value::from(Vec::<Value>::new()),
+                (None, Matches::One | Matches::Many) => {
+                    return Err((format!("unmatched:{name}"), format!("table {name} has no row with the key {key}")));
+                }
+            };
+            variables.insert(Arc::from(name.as_str()), value);
+        }
+        let (file, row) = (native.file, native.number);
+        let Some((name, over)) = &self.task.explode else { return Ok(vec![Candidate { variables, file, row }]) };
+        let elements = over.evaluate(&context(&variables)).and_then(|list| {
+            let elements = list.try_iter().map_err(|fault| fault.to_string())?;
+            elements.checked().collect::<std::result::Result<Vec<Value>, _>>().map_err(|fault| fault.to_string())
+        });
+        let elements = elements.map_err(|detail| ("error:explode".to_owned(), format!("explode.over: {detail}")))?;
+        if elements.is_empty() {
+            return Err(("explode".to_owned(), "the row holds no record".to_owned()));
+        }
+        let candidate = |(place, element): (usize, Value)| {
+            let mut variables = variables.clone();
+            variables.insert(Arc::from("index"), Value::from(place));
+            variables.insert(Arc::from(name.as_str()), element);
+            Candidate { variables, file: file.clone(), row }
+        };
+        Ok(elements.into_iter().enumerate().map(candidate).collect())
+    }
+
+    /// Maps one candidate, or says under which reason it is dropped.
+    fn record(&mut self, candidate: &Candidate) -> std::result::Result<Record, (String, String)> {
+        let context = context(&candidate.variables);
+        for (name, predicate) in &self.task.predicates {
+            let holds = predicate.evaluate(&context);
+            let holds = holds.map_err(|detail| (format!("error:{name}"), format!("where.{name}: {detail}")))?;
+            if !holds.is_true() {
+                return Err((format!("where:{name}"), format!("where.{name} does not hold")));
+            }
+        }
+        let mut fields = Map::new();
+        for (name, expression) in &self.task.fields {
+            let value = expression.evaluate_json(&context);
+            let value = value.map_err(|detail| (format!("error:{name}"), format!("field {name}: {detail}")))?;
+            fields.insert(name.clone(), value);
+        }
+        let fault = |(name, reason): (&str, String)| (format!("field:{name}"), format!("field {name}: {reason}"));
+        let (native_id, images) = common(&fields).map_err(fault)?;
+        let answer = answer(self.task.family, &fields).map_err(fault)?;
+        let id = format!("{}/{}/{native_id}", self.task.name, self.split);
+        // 128 bits of the id are kept instead of the id: 16 bytes a record, and a collision among a billion is less likely than a disk fault.
+        if !self.ids.insert((keyed_hash(0, &[&id]), keyed_hash(1, &[&id]))) {
+            return Err(("duplicate_id".to_owned(), format!("the id {id} was seen before")));
+        }
+        Ok(Record { id, images, answer, source_file: candidate.file.to_string(), source_row: candidate.row })
+    }
+
+    /// Fills in what is known at the end, and finds task files that do not fit at all.
+    fn end(&mut self) -> Option<Error> {
+        self.ended = true;
+        for index in &self.indexes {
+            let unused = index.rows.len() - index.keys_used;
+            if unused > 0 {
+                self.counts.unmatched_keys.insert(index.join.name.clone(), unused as u64);
+            }
+        }
+        let misfits = |reason: &&String| !reason.starts_with("where:") && *reason != "image_token";
+        let all_misfit = self.counts.dropped.keys().all(|reason| misfits(&reason));
+        let example = self.counts.examples.values().next().filter(|_| self.counts.kept == 0 && all_misfit)?;
+        Some(Error::NothingReadable {
+            task: self.task.name.clone(),
+            records: self.counts.records_seen,
+            example: example.clone(),
+        })
+    }
+}
+
+impl Iterator for Records<'_> {
+    type Item = Result<Record>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(candidate) = self.waiting.pop_front() {
+                match self.record(&candidate) {
+                    Ok(record) => {
+                        self.counts.kept += 1;
+                        return Some(Ok(record));
+                    }
+                    Err((reason, detail)) => self.reject(&candidate.file, candidate.row, &reason, &detail),
+                }
+                continue;
+            }
+            if self.ended {
+                return None;
+            }
+            match self.rows.next() {
+                Some(Ok(row)) => self.take(row),
+                Some(Err(fault)) => {
+                    self.ended = true;
+                    return Some(Err(fault));
+                }
+                None => return self.end().map(Err),
+            }
+        }
+    }
+}
+
+/// Reads a joined table.
+fn index<'a>(task: &Task, root: &Path, join: &'a Join, split: &str) -> Result<Index<'a>> {
+    let files = task.table_files(root, &join.name, &join.table, split)?;
+    let is_list = matches!(join.table.matches, Matches::Many | Matches::Any);
+    let mut groups: HashMap<String, Vec<Value>> = HashMap::new();
+    let shape = join.table.shape.unwrap_or(Shape::List);
+    read_all(&task.name, &join.name, &files, &join.table, shape, &mut |row| {
+        let content = row.content?;
+        let key = content.get(&join.key).and_then(key_text);
+        let key = key.ok_or_else(|| format!("has no text or number `{}` to join by", join.key))?;
+        let group = groups.entry(key).or_default();
+        if !is_list && !group.is_empty() {
+            return Err(format!("has the {} of an earlier row; set `matches` to \"many\"", join.key));
+        }
+        group.push(kept_of(join, split, content));
+        Ok(())
+    })?;
+    let entry = |mut group: Vec<Value>| {
+        let value = if is_list { Value::from(group) } else { group.swap_remove(0) };
+        Entry { value, used: false }
+    };
+    let rows = groups.into_iter().map(|(key, group)| (key, entry(group))).collect();
+    Ok(Index { join, rows, keys_used: 0 })
+}
+
+/// What of a joined row stays in memory. A field whose expression fails on this row is left out, so the record that needs it is dropped and counted.
+fn kept_of(join: &Join, split: &str, content: Json) -> Value {
+    let row = Value::from(Serde(content));
+    if join.keep.is_empty() {
+        return row;
+    }
+    let context = Value::from_pairs([(join.name.as_str(), row), ("split", Value::from(split))]);
+    let kept = join.keep.iter().filter_map(|(field, expression)| {
+        let value = expression.evaluate_json(&context).ok()?;
+        Some((field.as_str(), Value::from(Serde(value))))
+    });
+    Value::from_pairs(kept)
+}
+
+/// The row of a lookup as it stands in the file: a list element that was wrapped to have named fields is unwrapped again.
+fn unwrapped(content: Json) -> Json {
+    match content {
+        Json::Object(mut fields) if fields.len() == 1 && fields.contains_key("_value") => fields["_value"].take(),
+        other => other,
+    }
+}
+
+/// The text of a key, so that the number 9 in one file meets the text "9" in another.
+fn key_text(key: &Json) -> Option<String> {
+    match key {
+        Json::String(text) => Some(text.clone()),
+        Json::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+fn context(variables: &BTreeMap<Arc<str>, Value>) -> Value {
+    Value::from_pairs(variables.iter().map(|(name, value)| (name.clone(), value.clone())))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,335 @@
+//! The mechanism on small native files: what shapes it can say and how it counts what it drops.
+
+use std::fs;
+
+use serde_json::json;
+
+use super::*;
+use crate::record::Answer;
+
+/// A task of a family from the lower part of a task file.
+fn task(family: &str, rest: &str) -> Task {
+    let head = format!(
+        "name = \"own\"\nfamily = \"{family}\"\nlicence = \"CC0-1.0\"\nsource = \"here\"\ncite = \"none\"\nsplits = {{ val = 1 }}\n"
+    );
+    Task::compile("own.toml", toml::from_str(&(head + rest)).unwrap()).unwrap()
+}
+
+/// Builds all records of a task over the given files.
+fn run(task: &Task, files: &[(&str, &str)]) -> (Vec<Result<Record>>, TaskCounts) {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, contents) in files {
+        fs::create_dir_all(folder.path().join(name).parent().unwrap()).unwrap();
+        fs::write(folder.path().join(name), contents).unwrap();
+    }
+    let mut records = Records::start(task, folder.path(), "val").unwrap();
+    let found = records.by_ref().collect();
+    assert!(records.counts().adds_up(), "{:?}", records.counts());
+    (found, records.counts.clone())
+}
+
+fn kept(task: &Task, files: &[(&str, &str)]) -> Vec<Record> {
+    run(task, files).0.into_iter().map(Result::unwrap).collect()
+}
+
+fn fault(task: &Task, files: &[(&str, &str)]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, contents) in files {
+        fs::write(folder.path().join(name), contents).unwrap();
+    }
+    match Records::start(task, folder.path(), "val") {
+        Err(fault) => fault.to_string(),
+        Ok(mut records) => records.find_map(Result::err).unwrap().to_string(),
+    }
+}
+
+const VQA: &str = r#"
+[tables.q]
+file = "{split}.jsonl"
+[fields]
+id = "q.id"
+images = "'%s.jpg' | format(q.image)"
+question = "q.question"
+answer = "q.answer"
+"#;
+
+#[test]
+fn gqa_is_a_map_in_shards() {
+    let gqa = task(
+        "vqa",
+        r#"
+[tables.q]
+file = "train_all_questions/questions_*.json"
+shape = "map"
+[fields]
+id = "q._key"
+images = "'images/%s.jpg' | format(q.imageId)"
+question = "q.question"
+answer = "q.answer"
+"#,
+    );
+    let shard = |id: &str, answer: &str| {
+        json!({ id: {"imageId": "n7", "question": "Is it sunny?", "answer": answer, "fullAnswer": "x"} }).to_string()
+    };
+    let (second, first) = (shard("2", "no"), shard("01", "yes"));
+    let files = [
+        ("train_all_questions/questions_1.json", second.as_str()),
+        ("train_all_questions/questions_0.json", first.as_str()),
+    ];
+    let records = kept(&gqa, &files);
+    assert_eq!((records[0].id.as_str(), records[1].id.as_str()), ("own/val/01", "own/val/2"));
+    assert_eq!(records[1].source_file, "train_all_questions/questions_1.json");
+    assert_eq!(records[0].answer, Answer::Vqa { question: "Is it sunny?".into(), answer: "yes".into() });
+}
+
+#[test]
+fn sbu_is_columns() {
+    let sbu = task(
+        "caption",
+        r#"
+[tables.pair]
+file = "sbu-captions-all.json"
+shape = "columns"
+[fields]
+id = "row"
+images = "(pair.image_urls | split('/') | list)[-1]"
+captions = "[pair.captions]"
+"#,
+    );
+    let file = r#"{"image_urls": ["http://x/1.jpg", "http://x/2.jpg"], "user_ids": ["1@N0", "2@N0"], "captions": ["Our boat", "A chair"]}"#;
+    let records = kept(&sbu, &[("sbu-captions-all.json", file)]);
+    assert_eq!((records[1].id.as_str(), records[1].images[0].as_str()), ("own/val/1", "2.jpg"));
+    assert_eq!(records[1].answer, Answer::Caption { captions: vec!["A chair".into()] });
+}
+
+#[test]
+fn visual_genome_rows_hold_several_records() {
+    let vgqa = task(
+        "vqa",
+        r#"
+[tables.image]
+file = "question_answers.json"
+[explode]
+name = "qa"
+over = "image.qas"
+[fields]
+id = "qa.qa_id"
+images = "'VG_100K/%s.jpg' | format(image.id)"
+question = "qa.question"
+answer = "qa.answer"
+"#,
+    );
+    let file = r#"[{"id": 7, "qas": [{"qa_id": 1, "question": "What is red?", "answer": "The bus."}, {"qa_id": 2, "question": "Where?", "answer": "Here."}]},
+                   {"id": 8, "qas": []}, {"id": 9, "qas": 5}]"#;
+    let (found, counts) = run(&vgqa, &[("question_answers.json", file)]);
+    assert_eq!(found.len(), 2);
+    assert_eq!((counts.rows_seen, counts.records_seen, counts.kept), (3, 4, 2));
+    assert_eq!(counts.dropped, BTreeMap::from([("explode".to_owned(), 1), ("error:explode".to_owned(), 1)]));
+}
+
+#[test]
+fn parallel_lists_of_one_row_are_exploded_by_place() {
+    let ocrvqa = task(
+        "vqa",
+        r#"
+[tables.book]
+file = "dataset.json"
+shape = "map"
+[explode]
+name = "pair"
+over = "book.questions | zip(book.answers)"
+[where]
+this_split = "book.split == {'train': 1, 'val': 2, 'test': 3}[split]"
+[fields]
+id = "'%s_%d' | format(book._key, index)"
+images = "'%s.jpg' | format(book._key)"
+question = "pair[0]"
+answer = "pair[1]"
+"#,
+    );
+    let file = r#"{"012": {"questions": ["Who wrote this?", "What genre?"], "answers": ["A. Author", "Art"], "split": 2},
+                   "013": {"questions": ["Who?"], "answers": ["B."], "split": 1}}"#;
+    let (found, counts) = run(&ocrvqa, &[("dataset.json", file)]);
+    assert_eq!(found[1].as_ref().unwrap().id, "own/val/012_1");
+    assert_eq!(counts.dropped, BTreeMap::from([("where:this_split".to_owned(), 1)]));
+}
+
+#[test]
+fn questions_keyed_by_their_text_are_items_of_a_map() {
+    let ai2d = task(
+        "knowledge_vqa",
+        r#"
+[tables.page]
+file = "questions/*.json"
+shape = "whole"
+[explode]
+name = "item"
+over = "page.questions | items"
+[fields]
+id = "item[1].questionId"
+images = "page.imageName"
+question = "item[0]"
+choices = "item[1].answerTexts"
+answer = "item[1].correctAnswer"
+"#,
+    );
+    let file = r#"{"imageName": "1.png", "questions": {"What eats grass": {"questionId": "1.png-0", "answerTexts": ["cow", "hawk"], "correctAnswer": 0}}}"#;
+    let records = kept(&ai2d, &[("questions/1.png.json", file)]);
+    let choices = vec!["cow".into(), "hawk".into()];
+    assert_eq!(records[0].answer, Answer::KnowledgeVqa { question: "What eats grass?".into(), choices, answer: 0 });
+}
+
+#[test]
+fn text_keys_meet_number_keys_and_orphans_are_counted() {
+    let joined = task(
+        "vqa",
+        r#"
+[tables.q]
+file = "{split}.jsonl"
+[tables.a]
+file = "answers.csv"
+join = "id"
+[tables.names]
+file = "names.txt"
+columns = ["name"]
+[fields]
+id = "q.id"
+images = "'%s.jpg' | format(q.image)"
+question = "q.question"
+answer = "names[a.class | int].name"
+"#,
+    );
+    let questions =
+        "{\"id\": 1, \"image\": 1, \"question\": \"What?\"}\n{\"id\": 2, \"image\": 2, \"question\": \"What?\"}\n";
+    let files =
+        [("val.jsonl", questions), ("answers.csv", "id,class\n1,1\n3,0\n4,0\n"), ("names.txt", "dog\nred panda\n")];
+    let (found, counts) = run(&joined, &files);
+    assert_eq!(found[0].as_ref().unwrap().answer, Answer::Vqa { question: "What?".into(), answer: "red panda".into() });
+    assert_eq!(counts.dropped, BTreeMap::from([("unmatched:a".to_owned(), 1)]));
+    assert_eq!(counts.unmatched_keys, BTreeMap::from([("a".to_owned(), 2)]));
+    assert!(
+        counts.examples["unmatched:a"].contains("task own, file val.jsonl, row 1: table a has no row with the key 2")
+    );
+    let twice =
+        fault(&joined, &[("val.jsonl", questions), ("answers.csv", "id,class\n1,1\n1,0\n"), ("names.txt", "dog\n")]);
+    assert!(twice.contains("table a, file answers.csv: row 1: has the id of an earlier row"), "{twice}");
+}
+
+#[test]
+fn optional_matches_are_none_and_any_matches_a_list() {
+    let rest = |matches: &str| {
+        format!(
+            r#"
+[tables.image]
+file = "images.json"
+[tables.caption]
+file = "captions.json"
+join = "image_id"
+on = "image.id"
+matches = "{matches}"
+[fields]
+id = "image.id"
+images = "'a.jpg'"
+captions = "{}"
+"#,
+            if matches == "optional" {
+                "[caption.text if caption else 'none']"
+            } else {
+                "caption | map(attribute='text') | list + ['own']"
+            }
+        )
+    };
+    let files = [("images.json", r#"[{"id": 1}, {"id": 2}]"#), ("captions.json", r#"[{"image_id": 2, "text": "x"}]"#)];
+    let captions = |matches: &str| -> Vec<Answer> {
+        kept(&task("caption", &rest(matches)), &files).into_iter().map(|record| record.answer).collect()
+    };
+    let expected = |texts: &[&str]| Answer::Caption { captions: texts.iter().map(|&text| text.to_owned()).collect() };
+    assert_eq!(captions("optional"), [expected(&["none"]), expected(&["x"])]);
+    assert_eq!(captions("any"), [expected(&["own"]), expected(&["x", "own"])]);
+}
+
+#[test]
+fn every_row_is_kept_or_counted_with_its_reason() {
+    let own = task("vqa", &VQA.replace("[fields]", "[where]\nanswered = \"q.answer != 'unanswerable'\"\n[fields]"));
+    let lines = [
+        r#"{"id": 1, "image": 1, "question": "What?", "answer": "net"}"#,
+        r#"{"id": 2, "image": 2, "question": "What?", "answer": "unanswerable"}"#,
+        r#"{"id": 3, "image": 3, "answer": "net"}"#,
+        r#"{"id": 4, "image": 4, "question": ["What?"], "answer": "net"}"#,
+        r#"{"id": 1, "image": 5, "question": "Again?", "answer": "net"}"#,
+        r#"{"id": 6, "image": "../../etc/x", "question": "What?", "answer": "net"}"#,
+        "{broken",
+        r#"{"id": 8, "image": 8, "question": "What?"}"#,
+    ];
+    let (found, counts) = run(&own, &[("val.jsonl", &lines.join("\n"))]);
+    assert_eq!((found.len(), counts.rows_seen, counts.records_seen, counts.kept), (1, 8, 8, 1));
+    let dropped: Vec<(&str, u64)> = counts.dropped.iter().map(|(reason, count)| (reason.as_str(), *count)).collect();
+    let expected = [
+        ("duplicate_id", 1),
+        ("error:answered", 1),
+        ("error:question", 1),
+        ("field:images", 1),
+        ("field:question", 1),
+        ("unreadable", 1),
+        ("where:answered", 1),
+    ];
+    assert_eq!(dropped, expected);
+    assert_eq!(
+        counts.examples["error:question"],
+        "task own, file val.jsonl, row 2: field question: expression `q.question` is undefined here"
+    );
+    assert!(counts.examples["unreadable"].contains("row 6: is not JSON"), "{}", counts.examples["unreadable"]);
+}
+
+#[test]
+fn a_task_that_fits_no_row_is_an_error_with_the_first_fault() {
+    let own = task("vqa", &VQA.replace("q.question", "q.sentence"));
+    let lines = "{\"id\": 1, \"image\": 1, \"question\": \"What?\", \"answer\": \"net\"}\n";
+    let message = fault(&own, &[("val.jsonl", lines)]);
+    assert!(
+        message.contains("none of 1 records") && message.contains("expression `q.sentence` is undefined"),
+        "{message}"
+    );
+    assert_eq!(run(&task("vqa", VQA), &[("val.jsonl", "")]).0.len(), 0, "an empty file is no fault");
+}
+
+#[test]
+fn faults_of_whole_files_name_the_file() {
+    let own = task("vqa", VQA);
+    let missing = fault(&own, &[]);
+    assert!(
+        missing.contains("table q: there is no") && missing.contains("val.jsonl") && missing.ends_with("are val"),
+        "{missing}"
+    );
+    let json = task("vqa", &VQA.replace("{split}.jsonl\"", "{split}.json\"\nat = \"questions\""));
+    let place = fault(&json, &[("val.json", "{\"question\": []}")]);
+    assert!(place.contains("table q, file val.json: there is no key `questions` here, only question"), "{place}");
+    let row = r#"{"id": 1, "image": 1, "question": "a", "answer": "b"}"#;
+    let cut = format!("{{\"questions\": [{row}, {{\"id\": 2");
+    let (found, counts) = run(&json, &[("val.json", &cut)]);
+    assert!(found[0].is_ok() && counts.kept == 1, "rows before the break are there");
+    assert!(found[1].as_ref().unwrap_err().to_string().contains("file val.json: EOF while parsing"));
+}
+
+#[test]
+fn only_what_is_kept_of_a_joined_row_stays() {
+    let task_that_keeps = |keep: &str| {
+        let tables = format!("[tables.a]\nfile = \"answers.jsonl\"\njoin = \"id\"\nkeep = {{ {keep} }}\n[fields]");
+        task("vqa", &VQA.replace("[fields]", &tables).replace("q.answer", "a.target"))
+    };
+    let questions = r#"{"id": 1, "image": 1, "question": "A?"}
+{"id": 2, "image": 1, "question": "B?"}
+{"id": 3, "image": 1, "question": "C?"}"#;
+    let answers = r#"{"id": 1, "given": "net", "answers": ["x"]}
+{"id": 2, "answers": ["x", "y", "y"]}
+{"id": 3}"#;
+    let files = [("val.jsonl", questions), ("answers.jsonl", answers)];
+    let (found, counts) = run(&task_that_keeps("target = \"a.given | default(a.answers | majority)\""), &files);
+    let answer = |place: usize| match &found[place].as_ref().unwrap().answer {
+        Answer::Vqa { answer, .. } => answer.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!((answer(0), answer(1), found.len()), ("net".to_owned(), "y".to_owned(), 2));
+    assert_eq!(counts.dropped, BTreeMap::from([("error:answer".to_owned(), 1)]));
+    assert!(fault(&task_that_keeps("other = \"a.id\""), &files).contains("`a.target` is undefined"));
+}

@@ -1,0 +1,96 @@
+//! Rows of CSV and TSV files.
+
+use std::io::Read;
+use std::ops::ControlFlow;
+
+use csv::{ByteRecord, ReaderBuilder};
+use serde_json::{Map, Value, json};
+
+use super::Emit;
+use crate::task::Table;
+
+/// Reads records; the first names the columns unless the table does. A record of another length or encoding costs only itself.
+pub(super) fn read(
+    input: impl Read,
+    table: &Table,
+    delimiter: u8,
+    quoting: bool,
+    emit: &mut Emit,
+) -> Result<(), String> {
+    let delimiter = match table.delimiter.as_deref().map(str::as_bytes) {
+        None => delimiter,
+        Some([byte]) => *byte,
+        Some(_) => return Err("`delimiter` of a CSV or TSV file must be one ASCII character".to_owned()),
+    };
+    let mut reader = ReaderBuilder::new()
+        .has_headers(table.columns.is_empty())
+        .delimiter(delimiter)
+        .quoting(quoting)
+        .comment(table.comment.as_ref().and_then(|mark| mark.bytes().next()))
+        .flexible(true)
+        .from_reader(input);
+    let columns = if table.columns.is_empty() {
+        let header = reader.headers().map_err(|fault| format!("header: {fault}"))?;
+        header.iter().map(|name| name.trim().to_owned()).collect()
+    } else {
+        table.columns.clone()
+    };
+    let mut record = ByteRecord::new();
+    for number in 0.. {
+        if !reader.read_byte_record(&mut record).map_err(|fault| fault.to_string())? {
+            break;
+        }
+        if emit(number, row(&columns, &record)) == ControlFlow::Break(()) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn row(columns: &[String], record: &ByteRecord) -> Result<Value, String> {
+    if record.len() != columns.len() {
+        return Err(format!("has {} columns, not {}", record.len(), columns.len()));
+    }
+    let mut row = Map::new();
+    for (column, value) in columns.iter().zip(record) {
+        let value = std::str::from_utf8(value).map_err(|fault| format!("column `{column}` is not UTF-8: {fault}"))?;
+        row.insert(column.clone(), json!(value));
+    }
+    Ok(Value::Object(row))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(input: &[u8], toml: &str, delimiter: u8, quoting: bool) -> Vec<Result<Value, String>> {
+        let table: Table = toml::from_str(&format!("file = \"x\"\n{toml}")).unwrap();
+        let mut found = Vec::new();
+        read(input, &table, delimiter, quoting, &mut |_, content| {
+            found.push(content);
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        found
+    }
+
+    #[test]
+    fn the_header_names_the_fields_and_quotes_are_undone() {
+        let found = rows(b"question,id,answer\nWhat?,1,\"190.7 \"\"\"\n", "", b',', true);
+        assert_eq!(found, [Ok(json!({"question": "What?", "id": "1", "answer": "190.7 \""}))]);
+    }
+
+    #[test]
+    fn files_without_a_header_take_their_columns_from_the_table() {
+        let found = rows(b"a \"dog\" .\thttp://x\n", "columns = [\"caption\", \"url\"]", b'\t', false);
+        assert_eq!(found, [Ok(json!({"caption": "a \"dog\" .", "url": "http://x"}))]);
+    }
+
+    #[test]
+    fn faulty_records_cost_only_themselves() {
+        let found = rows(b"a,b\n1,2\n3\n\xFF,4\n5,6\n", "", b',', true);
+        assert_eq!(found[1], Err("has 1 columns, not 2".to_owned()));
+        assert!(found[2].as_ref().unwrap_err().contains("column `a` is not UTF-8"));
+        assert_eq!((found.len(), &found[3]), (4, &Ok(json!({"a": "5", "b": "6"}))));
+    }
+}

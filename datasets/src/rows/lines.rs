@@ -1,0 +1,132 @@
+//! Rows that are lines: JSON values or plain text.
+
+use std::io::BufRead;
+use std::ops::ControlFlow;
+
+use serde_json::{Map, Value, json};
+
+use super::Emit;
+use crate::task::Table;
+
+/// One JSON value a line; blank lines are no rows, and a broken line costs only itself.
+pub(super) fn read_json(input: impl BufRead, emit: &mut Emit) -> Result<(), String> {
+    each_line(input, &mut |number, line| {
+        let content = line.and_then(|line| match serde_json::from_str(line) {
+            Ok(row @ Value::Object(_)) => Ok(row),
+            Ok(other) => Ok(json!({ "_value": other })),
+            Err(fault) => Err(format!("is not JSON: {fault}")),
+        });
+        emit(number, content)
+    })
+}
+
+/// One text a line, as the field `line`; with named columns also split at white space (or the table's `delimiter`), the last taking what remains. Blank lines
+/// and those that start with the table's `comment` are no rows.
+pub(super) fn read_text(input: impl BufRead, table: &Table, emit: &mut Emit) -> Result<(), String> {
+    each_line(input, &mut |number, line| {
+        let content = match line {
+            Ok(line) if table.comment.as_deref().is_some_and(|mark| line.starts_with(mark)) => {
+                return ControlFlow::Continue(());
+            }
+            Ok(line) => split(line, table),
+            Err(reason) => Err(reason),
+        };
+        emit(number, content)
+    })
+}
+
+fn split(line: &str, table: &Table) -> Result<Value, String> {
+    let mut row = Map::from_iter([("line".to_owned(), json!(line))]);
+    let mut rest = Some(line.trim());
+    for (place, column) in table.columns.iter().enumerate() {
+        let Some(text) = rest.filter(|text| !text.is_empty()) else {
+            return Err(format!("has {place} columns, not {}: {line:?}", table.columns.len()));
+        };
+        let is_last = place + 1 == table.columns.len();
+        let parts = match &table.delimiter {
+            _ if is_last => None,
+            Some(delimiter) => text.split_once(delimiter.as_str()),
+            None => text.split_once(char::is_whitespace),
+        };
+        let (value, remaining) = parts.map_or((text, None), |(value, remaining)| (value, Some(remaining.trim_start())));
+        row.insert(column.clone(), json!(value.trim_end()));
+        rest = remaining;
+    }
+    Ok(Value::Object(row))
+}
+
+/// Takes the number and text of one line, and may say that no more are wanted.
+type TakeLine<'a> = dyn FnMut(u64, Result<&str, String>) -> ControlFlow<()> + 'a;
+
+/// Calls `take` for every line that is not blank, with its number from 0 and without its end.
+fn each_line(mut input: impl BufRead, take: &mut TakeLine) -> Result<(), String> {
+    let mut line = Vec::new();
+    for number in 0.. {
+        line.clear();
+        if input.read_until(b'\n', &mut line).map_err(|fault| format!("line {number}: {fault}"))? == 0 {
+            break;
+        }
+        let content = line.trim_ascii_end();
+        if content.is_empty() {
+            continue;
+        }
+        let text = std::str::from_utf8(content).map_err(|fault| format!("is not UTF-8: {fault}"));
+        if take(number, text) == ControlFlow::Break(()) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(toml: &str) -> Table {
+        toml::from_str(&format!("file = \"x\"\n{toml}")).unwrap()
+    }
+
+    fn text(input: &[u8], toml: &str) -> Vec<(u64, Result<Value, String>)> {
+        let mut found = Vec::new();
+        let table = table(toml);
+        read_text(input, &table, &mut |number, content| {
+            found.push((number, content));
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        found
+    }
+
+    #[test]
+    fn a_broken_line_costs_only_itself() {
+        let mut found = Vec::new();
+        let input = b"{\"a\": 1}\r\n\n{broken\n\xFF\n[2]\n";
+        read_json(input.as_slice(), &mut |number, content| {
+            found.push((number, content));
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        assert_eq!(found[0], (0, Ok(json!({"a": 1}))));
+        assert!(found[1].0 == 2 && found[1].1.as_ref().unwrap_err().contains("is not JSON"));
+        assert!(found[2].0 == 3 && found[2].1.as_ref().unwrap_err().contains("is not UTF-8"));
+        assert_eq!(found[3], (4, Ok(json!({"_value": [2]}))));
+    }
+
+    #[test]
+    fn named_columns_split_at_white_space_and_the_last_takes_the_rest() {
+        let found =
+            text(b"# heading\nn01440764 tench, Tinca tinca\n\n", "columns = [\"synset\", \"names\"]\ncomment = \"#\"");
+        let expected =
+            json!({"line": "n01440764 tench, Tinca tinca", "synset": "n01440764", "names": "tench, Tinca tinca"});
+        assert_eq!(found, [(1, Ok(expected))]);
+        let found = text(b"a ##  b\n", "columns = [\"x\", \"y\"]\ndelimiter = \"##\"");
+        assert_eq!(found[0].1, Ok(json!({"line": "a ##  b", "x": "a", "y": "b"})));
+    }
+
+    #[test]
+    fn a_line_with_too_few_columns_is_a_fault_of_that_line() {
+        let found = text(b"Abyssinian_1 1\nBengal_2 6 1\n", "columns = [\"name\", \"class\", \"species\"]");
+        assert_eq!(found[0].1, Err("has 2 columns, not 3: \"Abyssinian_1 1\"".to_owned()));
+        assert!(found[1].1.is_ok());
+    }
+}

@@ -1,0 +1,313 @@
+//! Native rows: the files of a table, read one row at a time.
+//!
+//! A format is one file here with a function that reads a stream and hands on rows, and one line in [`Format`]; a code adapter (a restricted reader for
+//! Python pickles, say) has that same shape.
+
+mod delimited;
+mod json;
+mod lines;
+
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::JoinHandle;
+
+use flate2::bufread::MultiGzDecoder;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::task::Table;
+use crate::{Error, Result};
+
+/// How the bytes of a native file hold rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Format {
+    /// By the file's extension, `.gz` aside.
+    #[default]
+    Auto,
+    /// One JSON document.
+    Json,
+    /// One JSON value a line.
+    Jsonl,
+    /// Comma-separated values.
+    Csv,
+    /// Tab-separated values without quoting.
+    Tsv,
+    /// Lines, split at white space if the table names its columns.
+    Txt,
+}
+
+/// How a JSON document holds rows at the table's `at`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Shape {
+    /// A list, one element a row.
+    List,
+    /// An object, one member a row, whose key becomes the field `_key`.
+    Map,
+    /// An object of parallel lists, one place a row. Read whole.
+    Columns,
+    /// The whole value is one row. Read whole.
+    Whole,
+}
+
+/// A native file of a table.
+#[derive(Debug, Clone)]
+pub(crate) struct NativeFile {
+    /// From the root folder on, with `/`: the provenance that records carry.
+    pub(crate) name: Arc<str>,
+    /// Where it lies.
+    pub(crate) path: PathBuf,
+}
+
+/// One native row, or why it cannot be read.
+#[derive(Debug)]
+pub(crate) struct NativeRow {
+    pub(crate) file: Arc<str>,
+    /// Place in the file, from 0: of the line in line formats, else of the row.
+    pub(crate) number: u64,
+    pub(crate) content: std::result::Result<Value, String>,
+}
+
+/// Takes the number and content of one row, and may say that no more are wanted.
+type Emit<'a> = dyn FnMut(u64, std::result::Result<Value, String>) -> ControlFlow<()> + 'a;
+
+/// The files of a table for a split, in the order of their names. `{split}` in the pattern is replaced and one `*` may stand in the last component.
+pub(crate) fn files(root: &Path, table: &Table, split: &str) -> io::Result<Vec<NativeFile>> {
+    let name = table.file.replace("{split}", split);
+    let (folder, last) = name.rsplit_once('/').map_or(("", name.as_str()), |(folder, last)| (folder, last));
+    let Some((before, after)) = last.split_once('*') else {
+        let mut found = Vec::new();
+        for name in [name.clone(), format!("{name}.gz")] {
+            let path = root.join(&name);
+            if path.try_exists()? {
+                found.push(NativeFile { name: name.into(), path });
+                break;
+            }
+        }
+        return Ok(found);
+    };
+    let mut found = Vec::new();
+    let entries = match fs::read_dir(root.join(folder)) {
+        Err(fault) if fault.kind() == ErrorKind::NotFound => return Ok(found),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let Ok(last) = entry.file_name().into_string() else { continue };
+        let plain = last.strip_suffix(".gz").unwrap_or(&last);
+        let matches = plain.len() >= before.len() + after.len() && plain.starts_with(before) && plain.ends_with(after);
+        if matches {
+            let name = if folder.is_empty() { last } else { format!("{folder}/{last}") };
+            found.push(NativeFile { name: name.into(), path: entry.path() });
+        }
+    }
+    found.sort_by(|first, second| first.name.cmp(&second.name));
+    Ok(found)
+}
+
+/// Opens a file, unpacks `.gz` and skips a byte order mark.
+fn open(path: &Path) -> io::Result<Box<dyn BufRead>> {
+    let file = BufReader::new(File::open(path)?);
+    let packed = path.extension().is_some_and(|extension| extension == "gz");
+    let mut input: Box<dyn Read> = if packed { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
+    let mut start = Vec::with_capacity(3);
+    input.by_ref().take(3).read_to_end(&mut start)?;
+    if start == b"\xEF\xBB\xBF" {
+        start.clear();
+    }
+    Ok(Box::new(BufReader::with_capacity(1 << 16, io::Cursor::new(start).chain(input))))
+}
+
+/// The format of a file whose table says `auto`.
+fn format_of(file: &NativeFile) -> std::result::Result<Format, String> {
+    let name = file.name.strip_suffix(".gz").unwrap_or(&file.name);
+    match name.rsplit_once('.').map(|(_, extension)| extension) {
+        Some("json") => Ok(Format::Json),
+        Some("jsonl" | "ndjson") => Ok(Format::Jsonl),
+        Some("csv") => Ok(Format::Csv),
+        Some("tsv") => Ok(Format::Tsv),
+        Some("txt") => Ok(Format::Txt),
+        _ => Err("the extension does not tell the format; set `format` to json, jsonl, csv, tsv or txt".to_owned()),
+    }
+}
+
+/// Reads the rows of one file until it ends or `emit` has enough.
+fn read_file(file: &NativeFile, table: &Table, shape: Shape, emit: &mut Emit) -> std::result::Result<(), String> {
+    let input = open(&file.path).map_err(|fault| fault.to_string())?;
+    let format = if table.format == Format::Auto { format_of(file)? } else { table.format };
+    match format {
+        Format::Auto => unreachable!("replaced above by the format of the file"),
+        Format::Json => json::read(input, &table.at, shape, emit),
+        Format::Jsonl => lines::read_json(input, emit),
+        Format::Txt => lines::read_text(input, table, emit),
+        Format::Csv => delimited::read(input, table, b',', true, emit),
+        // CC3M and Flickr30k hold bare quotation marks, and no known native .tsv file quotes.
+        Format::Tsv => delimited::read(input, table, b'\t', false, emit),
+    }
+}
+
+/// Reads all rows of a table in this thread, for tables that are kept in memory.
+pub(crate) fn read_all(
+    task: &str,
+    table_name: &str,
+    files: &[NativeFile],
+    table: &Table,
+    shape: Shape,
+    take: &mut dyn FnMut(NativeRow) -> std::result::Result<(), String>,
+) -> Result<()> {
+    for file in files {
+        let mut refused = None;
+        let outcome = read_file(file, table, shape, &mut |number, content| match take(NativeRow {
+            file: file.name.clone(),
+            number,
+            content,
+        }) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(reason) => {
+                refused = Some(format!("row {number}: {reason}"));
+                ControlFlow::Break(())
+            }
+        });
+        if let Some(reason) = refused.or(outcome.err()) {
+            return Err(native_fault(task, table_name, file, reason));
+        }
+    }
+    Ok(())
+}
+
+fn native_fault(task: &str, table: &str, file: &NativeFile, reason: String) -> Error {
+    Error::NativeFile { task: task.to_owned(), table: table.to_owned(), file: file.name.to_string(), reason }
+}
+
+/// Rows that may wait between the thread that parses and the one that maps: enough to keep both busy, little in memory.
+const QUEUE: usize = 256;
+
+/// The rows of the primary table, parsed in a thread of their own and handed on in the order of the files.
+#[derive(Debug)]
+pub(crate) struct Rows {
+    receiver: Option<Receiver<Result<NativeRow>>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Rows {
+    /// Starts to read. serde's visitors push rows while an iterator is pulled from, which is why there is a thread.
+    pub(crate) fn start(
+        task: &str,
+        table_name: &str,
+        files: Vec<NativeFile>,
+        table: &Table,
+        shape: Shape,
+    ) -> Result<Self> {
+        let (sender, receiver) = sync_channel(QUEUE);
+        let (task, table_name, table) = (task.to_owned(), table_name.to_owned(), table.clone());
+        let read = move || {
+            for file in files {
+                let mut wanted = true;
+                let outcome = read_file(&file, &table, shape, &mut |number, content| {
+                    wanted = sender.send(Ok(NativeRow { file: file.name.clone(), number, content })).is_ok();
+                    if wanted { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+                });
+                if !wanted {
+                    return;
+                }
+                if let Err(reason) = outcome {
+                    // If nobody listens any more, nobody misses the message.
+                    let _ = sender.send(Err(native_fault(&task, &table_name, &file, reason)));
+                    return;
+                }
+            }
+        };
+        let reader = std::thread::Builder::new()
+            .name("native-rows".to_owned())
+            .spawn(read)
+            .map_err(|source| Error::Io { path: PathBuf::from("a thread that reads rows"), source })?;
+        Ok(Self { receiver: Some(receiver), reader: Some(reader) })
+    }
+}
+
+impl Iterator for Rows {
+    type Item = Result<NativeRow>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Ok(row) = self.receiver.as_ref()?.recv() {
+            return Some(row);
+        }
+        self.receiver = None;
+        // The channel also closes if the reader panics, which must not pass for the end of the file.
+        if let Some(Err(panic)) = self.reader.take().map(JoinHandle::join) {
+            std::panic::resume_unwind(panic);
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::io::Write;
+
+    use serde_json::json;
+
+    use super::*;
+
+    /// All rows of the files of a table, as (file, number, content).
+    pub(crate) fn rows(root: &Path, toml: &str, shape: Shape) -> Result<Vec<(String, u64, Value)>> {
+        let table: Table = toml::from_str(toml).unwrap();
+        let files = files(root, &table, "val").unwrap();
+        assert!(!files.is_empty(), "no file for {toml}");
+        Rows::start("test", "t", files, &table, shape)?
+            .map(|row| {
+                let row = row?;
+                let content = row.content.unwrap_or_else(|reason| json!({ "unreadable": reason }));
+                Ok((row.file.to_string(), row.number, content))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn shards_are_read_in_the_order_of_their_names_and_gz_is_unpacked() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("parts")).unwrap();
+        fs::write(folder.path().join("parts/val_1.jsonl"), "{\"a\":3}\n").unwrap();
+        fs::write(folder.path().join("parts/val_2.txt"), "not a shard").unwrap();
+        let packed = File::create(folder.path().join("parts/val_0.jsonl.gz")).unwrap();
+        let mut packed = flate2::write::GzEncoder::new(packed, flate2::Compression::fast());
+        packed.write_all(b"\xEF\xBB\xBF{\"a\":1}\n\n{\"a\":2}\n").unwrap();
+        packed.finish().unwrap();
+        let found = rows(folder.path(), "file = \"parts/{split}_*.jsonl\"", Shape::List).unwrap();
+        let expected = [
+            ("parts/val_0.jsonl.gz".to_owned(), 0, json!({"a": 1})),
+            ("parts/val_0.jsonl.gz".to_owned(), 2, json!({"a": 2})),
+            ("parts/val_1.jsonl".to_owned(), 0, json!({"a": 3})),
+        ];
+        assert_eq!(found, expected);
+        let plain = rows(folder.path(), "file = \"parts/{split}_0.jsonl\"", Shape::List).unwrap();
+        assert_eq!(plain.len(), 2, "the packed file stands in for the plain one");
+    }
+
+    #[test]
+    fn an_unknown_extension_asks_for_a_format() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("a.token"), "x\n").unwrap();
+        let fault = rows(folder.path(), "file = \"a.token\"", Shape::List).unwrap_err().to_string();
+        assert!(fault.contains("file a.token") && fault.contains("set `format`"), "{fault}");
+        assert_eq!(rows(folder.path(), "file = \"a.token\"\nformat = \"txt\"", Shape::List).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn rows_that_nobody_takes_do_not_block() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("a.jsonl"), "{}\n".repeat(10 * QUEUE)).unwrap();
+        let table: Table = toml::from_str("file = \"a.jsonl\"").unwrap();
+        let files = files(folder.path(), &table, "val").unwrap();
+        let mut rows = Rows::start("test", "t", files, &table, Shape::List).unwrap();
+        assert!(rows.next().is_some());
+        let reader = rows.reader.take().unwrap();
+        drop(rows);
+        reader.join().unwrap();
+    }
+}

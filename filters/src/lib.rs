@@ -1,0 +1,34 @@
+//! Signals measured on an image-text pair, perceptual hashes, and presets of rules over the signals.
+//!
+//! ```
+//! use lynxdata_filters::{Sample, Value, measure_all, signal};
+//!
+//! let sample = Sample::new(Some("A red bicycle leans on a wall."), None);
+//! let words = signal("caption_words").expect("caption_words is in the list");
+//! assert_eq!(words.measure(&sample), Value::Integer(7));
+//!
+//! // Without a picture the image signals are missing; nothing fails.
+//! assert_eq!(measure_all(&sample).len(), lynxdata_filters::SIGNALS.len());
+//! ```
+//!
+//! Modules, in the order in which data flows:
+//!
+//! * [`image_data`]: encoded bytes become pixels, within limits, and a luma plane;
+//! * [`sample`]: one pair, with the work that several signals share done once;
+//! * [`hash`]: pHash and dHash, equal to Python's ImageHash;
+//! * [`signals`]: one value each, in one file each, and the list [`SIGNALS`];
+//! * [`mod@presets`]: published sets of rules, as SQL predicates over the signals.
+//!
+//! The crate does no I/O, runs no SQL and drops nothing: the engine turns signals into columns and applies the rules.
+
+pub mod hash;
+pub mod image_data;
+pub mod presets;
+pub mod sample;
+pub mod signals;
+
+pub use hash::{hamming, hash_hex, parse_hash_hex};
+pub use image_data::{DecodeError, ImageData, Luma};
+pub use presets::{Preset, Rule, preset, presets};
+pub use sample::Sample;
+pub use signals::{Needs, SIGNALS, Signal, SignalType, Value, measure_all, signal};

@@ -1,0 +1,49 @@
+//! One pair, with the work that several signals share done once.
+
+use std::cell::OnceCell;
+
+use unicode_segmentation::UnicodeSegmentation;
+
+use crate::image_data::ImageData;
+
+/// One image-text pair, as signals see it.
+///
+/// Words and language are found on first use and kept; the luma plane is kept in [`ImageData`].
+#[derive(Debug, Clone)]
+pub struct Sample<'a> {
+    /// The text of the pair; `None` if it has none.
+    pub caption: Option<&'a str>,
+    /// The picture of the pair; `None` if there is none or it cannot be decoded.
+    pub image: Option<&'a ImageData>,
+    words: OnceCell<Option<Vec<&'a str>>>,
+    language: OnceCell<Option<Language>>,
+}
+
+/// What the language detector says of a caption.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Language {
+    /// The most likely of the 70 languages that the detector knows.
+    pub lang: whatlang::Lang,
+    /// How sure the detector is, from 0 to 1.
+    pub confidence: f64,
+}
+
+impl<'a> Sample<'a> {
+    /// A pair of which nothing is measured yet.
+    pub fn new(caption: Option<&'a str>, image: Option<&'a ImageData>) -> Self {
+        Self { caption, image, words: OnceCell::new(), language: OnceCell::new() }
+    }
+
+    /// The words of the caption: segments of Unicode Standard Annex 29 (word boundaries) that hold a letter or digit.
+    pub fn words(&self) -> Option<&[&'a str]> {
+        self.words.get_or_init(|| self.caption.map(|caption| caption.unicode_words().collect())).as_deref()
+    }
+
+    /// The language of the caption; `None` without a caption or where it holds no letters of a known script.
+    pub fn language(&self) -> Option<Language> {
+        *self.language.get_or_init(|| {
+            let found = whatlang::detect(self.caption?)?;
+            Some(Language { lang: found.lang(), confidence: found.confidence() })
+        })
+    }
+}

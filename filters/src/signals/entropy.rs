@@ -1,0 +1,72 @@
+//! How many different greys the picture has, and how evenly.
+
+use super::{Needs, Sample, Signal, SignalType, Value};
+use crate::image_data::ImageData;
+
+/// The Shannon entropy of the luma histogram.
+#[derive(Debug)]
+pub(super) struct Entropy;
+
+impl Signal for Entropy {
+    fn name(&self) -> &'static str {
+        "entropy"
+    }
+
+    fn description(&self) -> &'static str {
+        "Shannon entropy of the histogram of the 8-bit luma plane: 0 bits for a picture of one grey, 1 for two equally \
+         frequent greys, 8 where all 256 are. It ignores where the greys are."
+    }
+
+    fn unit(&self) -> &'static str {
+        "bits"
+    }
+
+    fn range(&self) -> (Option<f64>, Option<f64>) {
+        (Some(0.0), Some(8.0))
+    }
+
+    fn needs(&self) -> Needs {
+        Needs::Pixels
+    }
+
+    fn signal_type(&self) -> SignalType {
+        SignalType::Float
+    }
+
+    fn source(&self) -> &'static str {
+        "Shannon, A mathematical theory of communication, 1948; Pillow 13.0, Image.entropy()"
+    }
+
+    fn measure(&self, sample: &Sample<'_>) -> Value {
+        sample.image.map(ImageData::histogram).map(shannon_entropy).into()
+    }
+}
+
+/// Of a histogram that counts at least one value.
+fn shannon_entropy(histogram: &[u64; 256]) -> f64 {
+    let n = histogram.iter().sum::<u64>() as f64;
+    let shares = histogram.iter().filter(|&&count| count > 0).map(|&count| count as f64 / n);
+    let bits: f64 = shares.map(|share| share * -share.log2()).sum();
+    // Rounding may leave the range by an ulp where all values are equally frequent.
+    bits.clamp(0.0, 8.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image_data::tests::golden;
+
+    #[test]
+    fn equals_pillows() {
+        for row in golden() {
+            let entropy = shannon_entropy(row.decode().histogram());
+            let tolerance = if row.is_lossless() { 1e-9 } else { 0.05 };
+            assert!((entropy - row.entropy).abs() <= tolerance, "{}: {entropy}", row.file);
+        }
+    }
+
+    #[test]
+    fn equally_frequent_values_have_the_most() {
+        assert!((shannon_entropy(&[3; 256]) - 8.0).abs() < 1e-12);
+    }
+}

@@ -1,0 +1,137 @@
+//! `lynxdata quickstart`: the whole loop on bundled pictures.
+
+mod server;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use clap::Args;
+use include_dir::{Dir, include_dir};
+use lynxdata_records::Manifest;
+use serde_json::Value;
+
+use super::run::run_loaded;
+use super::{columns, grouped, print};
+use crate::exit::{Failure, INTERRUPTED};
+use crate::recipe;
+use crate::stages::{self, check, report};
+
+/// The recipe, the list of pairs and the pictures.
+static EXAMPLE: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../examples/quickstart");
+
+/// A few rows of every task, as their authors ship them.
+static TASKS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../datasets/fixtures");
+
+/// See the whole loop on bundled pictures: download, measure, deduplicate, select, shard, instruct, check, report
+///
+/// The pictures are served by a web server on this machine, so the real downloader runs and nothing leaves the machine. What is left behind is an
+/// ordinary run folder and an ordinary recipe, to be copied and edited; edit it and run this command again to see what changes.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  lynxdata quickstart
+  lynxdata quickstart --out /tmp/first-look")]
+pub(crate) struct Arguments {
+    /// Where the recipe, its inputs and the run folder go
+    #[arg(long, value_name = "DIR", default_value = "lynxdata-quickstart")]
+    out: PathBuf,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
+    let folder = &arguments.out;
+    let server = server::start(&EXAMPLE)?;
+    let recipe_path = unpack(folder, &server.address())?;
+    let loaded = recipe::load(&recipe_path, &[]).map_err(Failure::Usage)?;
+    let run_folder = loaded.run_folder();
+    print(&format!(
+        "{} bundled pictures are served on http://{}/; {} says what is done with them\n",
+        grouped(server.pictures() as u64),
+        server.address(),
+        recipe_path.display()
+    ))?;
+    let names: Vec<&str> = stages::STAGES.iter().map(|stage| stage.name()).collect();
+    let code = run_loaded(loaded, &names, false)?;
+    if code != INTERRUPTED {
+        print(&summary(&run_folder, &recipe_path)?)?;
+    }
+    Ok(code)
+}
+
+/// Writes the recipe and its inputs, leaving a recipe alone that is there already: the user may have edited it.
+fn unpack(folder: &Path, address: &str) -> Result<PathBuf> {
+    let write = |path: &Path, bytes: &[u8]| -> Result<()> {
+        let parent = path.parent().expect("a file below a folder has a parent");
+        std::fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
+        std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
+    };
+    let recipe = folder.join("recipe.toml");
+    if !recipe.exists() {
+        write(&recipe, bundled("recipe.toml")?)?;
+    }
+    let pairs = std::str::from_utf8(bundled("pairs.tsv")?).context("the bundled list is not UTF-8")?;
+    write(&folder.join("pairs.tsv"), with_host(pairs, address).as_bytes())?;
+    write(&folder.join("SOURCES.tsv"), bundled("SOURCES.tsv")?)?;
+    unpack_folder(&TASKS, &folder.join("tasks"), &write)?;
+    Ok(recipe)
+}
+
+fn unpack_folder(from: &Dir<'_>, to: &Path, write: &impl Fn(&Path, &[u8]) -> Result<()>) -> Result<()> {
+    for file in from.files() {
+        let name = file.path().file_name().context("a bundled file has no name")?;
+        write(&to.join(name), file.contents())?;
+    }
+    for folder in from.dirs() {
+        let name = folder.path().file_name().context("a bundled folder has no name")?;
+        unpack_folder(folder, &to.join(name), write)?;
+    }
+    Ok(())
+}
+
+fn bundled(name: &str) -> Result<&'static [u8]> {
+    Ok(EXAMPLE.get_file(name).with_context(|| format!("{name} is not bundled"))?.contents())
+}
+
+/// Puts the server's address before every URL that begins with a slash.
+fn with_host(pairs: &str, address: &str) -> String {
+    pairs
+        .lines()
+        .map(|line| if line.starts_with('/') { format!("http://{address}{line}\n") } else { format!("{line}\n") })
+        .collect()
+}
+
+/// The funnel, the verdict and what to try next.
+fn summary(run: &Path, recipe: &Path) -> Result<String> {
+    let page = run.join(report::PAGE);
+    let data: Value = read_json(&run.join("report.json"))?;
+    let mut rows = Vec::new();
+    for step in data["funnel"].as_array().into_iter().flatten() {
+        let losses = step["losses"].as_array().into_iter().flatten();
+        let lost: Vec<String> = losses
+            .map(|loss| {
+                format!("{} {}", grouped(loss["rows"].as_u64().unwrap_or(0)), loss["reason"].as_str().unwrap_or(""))
+            })
+            .collect();
+        let lost = if lost.is_empty() { String::new() } else { format!("- {}", lost.join(", ")) };
+        let name = step["name"].as_str().unwrap_or("").to_owned();
+        rows.push(vec![name, grouped(step["rows"].as_u64().unwrap_or(0)), lost]);
+    }
+    let manifest = Manifest::read(run)?;
+    let conversations: u64 = manifest.parts("instruct").map(|part| part.rows_out).sum();
+    ensure!(!rows.is_empty(), "{} has no funnel", page.display());
+    let verdict: Value = read_json(&run.join(check::VERDICT))?;
+    let sentence = verdict["sentence"].as_str().unwrap_or("");
+    let (page, recipe, run) = (page.display(), recipe.display(), run.display());
+    Ok(format!(
+        "\n{}\n{} conversations from annotated datasets\n\nVerdict: {sentence}\n\nReport: {page}\n\nNext:\n  \
+         edit {recipe} and run this command again: only what changed is done anew\n  \
+         lynxdata status {run}\n  lynxdata run {recipe} --dry-run\n  \
+         lynxdata recipe new my-recipe.toml      for data of your own\n",
+        columns(&["", "pairs", "left out"], &rows, &[1]),
+        grouped(conversations),
+    ))
+}
+
+fn read_json(path: &Path) -> Result<Value> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))
+}

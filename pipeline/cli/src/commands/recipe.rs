@@ -1,0 +1,61 @@
+//! `lynxdata recipe`: write, check and describe recipes.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+
+use super::print;
+use crate::exit::{DONE, Failure};
+use crate::{recipe, stages};
+
+/// Write, check or describe recipes
+#[derive(Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Writes a commented recipe to edit
+    New {
+        /// The file to write; it must not be there yet
+        path: PathBuf,
+    },
+    /// Checks a recipe, its rules against the columns of its source, and prints it with all defaults filled in
+    Check {
+        /// The recipe
+        path: PathBuf,
+        /// Overrides a value, as for `run`
+        #[arg(long = "set", value_name = "KEY=VALUE")]
+        sets: Vec<String>,
+    },
+    /// Prints the JSON schema of recipes, for editors that complete and check TOML
+    Schema,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
+    match &arguments.action {
+        Action::New { path } => {
+            let file = std::fs::OpenOptions::new().write(true).create_new(true).open(path);
+            file.and_then(|mut file| file.write_all(recipe::TEMPLATE.as_bytes()))
+                .with_context(|| format!("cannot write {}", path.display()))
+                .map_err(Failure::Usage)?;
+            print(&format!("wrote {0}; edit it, then: lynxdata recipe check {0}\n", path.display()))?;
+        }
+        Action::Check { path, sets } => {
+            let loaded = recipe::load(path, sets).map_err(Failure::Usage)?;
+            let session = lynxdata_engine::session::local();
+            stages::select::check_rules(&loaded, &session).map_err(Failure::Usage)?;
+            let text = toml::to_string(&loaded.recipe).context("cannot write the recipe as TOML")?;
+            print(&text)?;
+        }
+        Action::Schema => {
+            let text = serde_json::to_string_pretty(&recipe::schema()).context("cannot write the schema as JSON")?;
+            print(&format!("{text}\n"))?;
+        }
+    }
+    Ok(DONE)
+}

@@ -1,0 +1,130 @@
+//! `lynxdata run` and the commands of single stages.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, anyhow};
+use clap::Args;
+
+use super::{columns, grouped, print};
+use crate::exit::{DONE, Failure, TOO_MANY_FAILED_ROWS};
+use crate::recipe::{self, LoadedRecipe};
+use crate::stages::{self, Context, Stage};
+
+/// Run every stage of a recipe
+///
+/// Parts that are there under the same inputs and settings are skipped, so running it again after an interruption or a change of the recipe does only
+/// what is left to do.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  lynxdata run recipe.toml
+  lynxdata run recipe.toml --dry-run
+  lynxdata run recipe.toml --set download.size=384 --set output=run-384")]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    common: StageArguments,
+}
+
+/// What all commands that work on a recipe take.
+#[derive(Args)]
+pub(crate) struct StageArguments {
+    /// The recipe, a TOML file
+    recipe: PathBuf,
+
+    /// Overrides a value of the recipe, as in --set download.size=384; may be given several times, the last one wins
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+
+    /// Prints what would be done and what would be skipped, and does nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
+    let names: Vec<&str> = stages::STAGES.iter().map(|stage| stage.name()).collect();
+    let common = &arguments.common;
+    let loaded = recipe::load(&common.recipe, &common.sets).map_err(Failure::Usage)?;
+    run_loaded(loaded, &names, common.dry_run)
+}
+
+/// Runs some stages of a recipe.
+///
+/// # Errors
+/// [`Failure::Usage`] if the recipe does not ask for one of them.
+pub(crate) fn run_stages(arguments: &StageArguments, names: &[&str]) -> Result<u8, Failure> {
+    let loaded = recipe::load(&arguments.recipe, &arguments.sets).map_err(Failure::Usage)?;
+    for stage in stages::STAGES.iter().filter(|stage| names.contains(&stage.name())) {
+        if !stage.is_in(&loaded.recipe) {
+            let error = anyhow!("recipe {} does not ask for stage {}", loaded.path.display(), stage.name());
+            return Err(Failure::Usage(error.context("nothing to do")));
+        }
+    }
+    run_loaded(loaded, names, arguments.dry_run)
+}
+
+/// Runs or plans the named stages.
+pub(crate) fn run_loaded(loaded: LoadedRecipe, names: &[&str], dry_run: bool) -> Result<u8, Failure> {
+    if dry_run {
+        return plan(loaded, names);
+    }
+    let session = lynxdata_engine::session::local();
+    if names.contains(&"select") {
+        stages::select::check_rules(&loaded, &session).map_err(Failure::Usage)?;
+    }
+    let context = Context::new(loaded, session)?;
+    keep_recipe(&context)?;
+    let wanted: Vec<&dyn Stage> =
+        stages::stages_of(context.recipe()).filter(|stage| names.contains(&stage.name())).collect();
+    for stage in wanted {
+        stages::run(stage, &context)?;
+    }
+    too_many_failed_rows(&context)
+}
+
+/// The run folder keeps the recipe that made it.
+fn keep_recipe(context: &Context) -> Result<(), Failure> {
+    let folder = context.run.root();
+    let resolved = toml::to_string(context.recipe()).context("cannot write the resolved recipe as TOML")?;
+    for (name, text) in [("recipe.toml", context.loaded.text.as_str()), ("recipe.resolved.toml", resolved.as_str())] {
+        let path = folder.join(name);
+        // The recipe may be the very file in the run folder.
+        if std::fs::read_to_string(&path).ok().as_deref() != Some(text) {
+            std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
+fn plan(loaded: LoadedRecipe, names: &[&str]) -> Result<u8, Failure> {
+    let session = lynxdata_engine::session::local();
+    stages::select::check_rules(&loaded, &session).map_err(Failure::Usage)?;
+    let folder = loaded.run_folder();
+    let context = Context::inspecting(loaded, session)?;
+    let wanted: Vec<&'static dyn Stage> =
+        stages::stages_of(context.recipe()).filter(|stage| names.contains(&stage.name())).collect();
+    let plans = stages::plan(&context, &wanted)?;
+    let count = |parts: Option<u64>| parts.map_or_else(|| "?".to_owned(), grouped);
+    let rows: Vec<Vec<String>> = plans
+        .iter()
+        .map(|plan| vec![plan.stage.to_owned(), count(plan.make), count(plan.skip), plan.reason.clone()])
+        .collect();
+    print(&format!("run folder {}\n\n", folder.display()))?;
+    print(&columns(&["stage", "make", "skip", "why"], &rows, &[1, 2]))?;
+    Ok(DONE)
+}
+
+fn too_many_failed_rows(context: &Context) -> Result<u8, Failure> {
+    let manifest = context.run.manifest();
+    let (rows, ok) =
+        manifest.parts("download").fold((0, 0), |(rows, ok), part| (rows + part.rows_in, ok + part.rows_out));
+    let allowed = context.recipe().download.max_failed_fraction;
+    if rows > 0 && (rows - ok) as f64 / rows as f64 > allowed {
+        tracing::warn!(
+            "{} of {} rows failed to download, more than download.max_failed_fraction = {allowed} allows",
+            grouped(rows - ok),
+            grouped(rows)
+        );
+        return Ok(TOO_MANY_FAILED_ROWS);
+    }
+    Ok(DONE)
+}

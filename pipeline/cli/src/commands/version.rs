@@ -1,0 +1,29 @@
+//! `lynxdata version`.
+
+use clap::Args;
+use serde_json::json;
+
+use super::{print, print_json};
+use crate::exit::{DONE, Failure};
+
+/// Print the version and what this build can do
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// As one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
+    let version = env!("CARGO_PKG_VERSION");
+    let profile = if cfg!(debug_assertions) { "dev" } else { "release" };
+    let target = format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS);
+    if arguments.json {
+        print_json(
+            &json!({"name": "lynxdata", "version": version, "profile": profile, "target": target, "devices": ["flex"]}),
+        )?;
+    } else {
+        print(&format!("lynxdata {version} ({target}, {profile} build, trains on: flex)\n"))?;
+    }
+    Ok(DONE)
+}

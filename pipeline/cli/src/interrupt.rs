@@ -1,0 +1,51 @@
+//! Ctrl-C: what was being written goes, whole parts stay, the exit code is 130.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use lynxdata_records::RunFolder;
+
+use crate::exit::INTERRUPTED;
+
+static RUN_FOLDER: Mutex<Option<PathBuf>> = Mutex::new(None);
+
+/// Names the run folder whose unfinished files are removed on an interrupt.
+pub(crate) fn clean_up_in(folder: &Path) {
+    *RUN_FOLDER.lock().unwrap_or_else(PoisonError::into_inner) = Some(folder.to_owned());
+}
+
+/// Waits for SIGINT or SIGTERM on a thread of its own.
+pub(crate) fn watch() -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::spawn(move || {
+        runtime.block_on(wait_for_signal());
+        let folder = RUN_FOLDER.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(folder) = folder {
+            // Nothing is lost if it fails: the next run removes what is left.
+            RunFolder::discard_partial(&folder).unwrap_or_default();
+            tracing::warn!("interrupted; {} holds whole parts only, run the same command to go on", folder.display());
+        } else {
+            tracing::warn!("interrupted");
+        }
+        #[expect(clippy::exit, reason = "an interrupt ends the process from the thread that saw it")]
+        std::process::exit(i32::from(INTERRUPTED));
+    });
+    Ok(())
+}
+
+async fn wait_for_signal() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+            return;
+        }
+    }
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending::<()>().await; // no signal can be had, so none is waited for
+    }
+}

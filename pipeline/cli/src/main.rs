@@ -1,0 +1,154 @@
+//! `lynxdata`: curate image–text pairs, build instruction data, and check by training that the data is good.
+//!
+//! This crate is glue. `recipe` says what to do, `stages` does it part by part with the other crates, `commands` has one file per subcommand,
+//! `report` renders the outcome.
+
+mod commands;
+mod exit;
+mod interrupt;
+mod logging;
+mod progress;
+mod recipe;
+mod report;
+mod stages;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::exit::Failure;
+
+/// Curate image–text pairs, build instruction data, and check by training that the data is good.
+#[derive(Parser)]
+#[command(name = "lynxdata", version, propagate_version = true, max_term_width = 110, after_help = EXAMPLES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+
+    /// How log lines on standard error look
+    #[arg(long, global = true, value_enum, default_value_t = logging::Format::Text)]
+    log_format: logging::Format,
+
+    /// More log lines (-v) or many more (-vv); LYNXDATA_LOG takes a tracing filter instead
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+
+    /// Only warnings and errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  lynxdata quickstart                       see the whole loop on bundled pictures
+  lynxdata recipe new recipe.toml           write a recipe to edit
+  lynxdata run recipe.toml --dry-run        what would be done, and what is there already
+  lynxdata run recipe.toml                  do it; run it again to go on after an interruption
+  lynxdata status my-run                    rows and parts of every stage
+
+Exit codes: 0 done, 1 failed, 2 wrong usage or recipe, 3 finished but with more failed rows than the recipe allows, 130 interrupted.";
+
+#[derive(Subcommand)]
+enum Command {
+    Quickstart(commands::quickstart::Arguments),
+    Run(commands::run::Arguments),
+    Status(commands::status::Arguments),
+    /// Fetch the pictures of the source into the pool
+    Download(commands::run::StageArguments),
+    /// Measure every pair of the pool once
+    Signals(commands::run::StageArguments),
+    /// Find pairs that show the same thing
+    Dedup(commands::run::StageArguments),
+    /// Apply rules and duplicates: which pairs are kept, and why the others are not
+    Select(commands::run::StageArguments),
+    /// Write a selection as Parquet and WebDataset shards
+    Shards(commands::run::StageArguments),
+    /// Turn annotated datasets into conversations
+    Instruct(commands::run::StageArguments),
+    /// Compare two selections by training a small model on each
+    Check(commands::run::StageArguments),
+    /// Write the HTML report
+    Report(commands::run::StageArguments),
+    Recipe(commands::recipe::Arguments),
+    Hash(commands::hash::Arguments),
+    Tasks(commands::tasks::Arguments),
+    Version(commands::version::Arguments),
+    Completions(commands::completions::Arguments),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    logging::start(arguments.log_format, arguments.verbose, arguments.quiet);
+    let result = interrupt::watch().map_err(Failure::Failed).and_then(|()| dispatch(arguments.command));
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(Failure::Failed(error)) if is_broken_pipe(&error) => ExitCode::from(exit::DONE),
+        Err(Failure::Usage(error)) => fail(&error, exit::USAGE),
+        Err(Failure::Failed(error)) => fail(&error, exit::FAILED),
+    }
+}
+
+fn dispatch(command: Command) -> Result<u8, Failure> {
+    match command {
+        Command::Quickstart(arguments) => commands::quickstart::run(&arguments),
+        Command::Run(arguments) => commands::run::run(&arguments),
+        Command::Status(arguments) => commands::status::run(&arguments),
+        Command::Download(arguments) => commands::run::run_stages(&arguments, &["download"]),
+        Command::Signals(arguments) => commands::run::run_stages(&arguments, &["signals"]),
+        Command::Dedup(arguments) => commands::run::run_stages(&arguments, &["dedup"]),
+        Command::Select(arguments) => commands::run::run_stages(&arguments, &["select"]),
+        Command::Shards(arguments) => commands::run::run_stages(&arguments, &["shards"]),
+        Command::Instruct(arguments) => commands::run::run_stages(&arguments, &["instruct"]),
+        Command::Check(arguments) => commands::run::run_stages(&arguments, &["train", "check"]),
+        Command::Report(arguments) => commands::run::run_stages(&arguments, &["report"]),
+        Command::Recipe(arguments) => commands::recipe::run(&arguments),
+        Command::Hash(arguments) => commands::hash::run(&arguments),
+        Command::Tasks(arguments) => commands::tasks::run(&arguments),
+        Command::Version(arguments) => commands::version::run(&arguments),
+        Command::Completions(arguments) => commands::completions::run(&arguments),
+    }
+}
+
+/// The reader of our output went away, as `head` does; that is no failure.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
+    })
+}
+
+/// Prints an error with its causes.
+fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
+    let mut text = format!("error: {error}\n");
+    for cause in error.chain().skip(1) {
+        let cause = cause.to_string();
+        // Library errors often repeat their source in their own message.
+        if !text.contains(cause.trim_end()) {
+            text.push_str(&format!("  because: {}\n", cause.trim_end().replace('\n', "\n  ")));
+        }
+    }
+    // If standard error is gone there is nobody to tell.
+    std::io::stderr().write_all(text.as_bytes()).unwrap_or_default();
+    ExitCode::from(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_stage_has_a_command_or_belongs_to_one() {
+        use clap::CommandFactory;
+        let command = Arguments::command();
+        for stage in stages::STAGES {
+            let name = if stage.name() == "train" { "check" } else { stage.name() };
+            assert!(command.find_subcommand(name).is_some(), "{name}");
+        }
+    }
+}

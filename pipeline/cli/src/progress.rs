@@ -1,0 +1,146 @@
+//! Progress: bars on a terminal, plain log lines otherwise.
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use tracing::info;
+
+/// Seconds between two progress lines where there is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// The bars of this process, so that log lines can be written between them.
+fn bars() -> &'static MultiProgress {
+    static BARS: OnceLock<MultiProgress> = OnceLock::new();
+    BARS.get_or_init(MultiProgress::new)
+}
+
+/// Where log lines go: standard error, above the bars if there are any.
+pub(crate) struct LogWriter;
+
+impl Write for LogWriter {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        bars().suspend(|| io::stderr().write(buffer))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+/// Shows what the running stage does.
+pub(crate) struct Progress {
+    visible: bool,
+    current: Mutex<Arc<StageBar>>,
+}
+
+/// The progress of one stage.
+pub(crate) struct StageBar {
+    stage: &'static str,
+    bar: Option<ProgressBar>,
+    started: Instant,
+    parts: AtomicU64,
+    rows: AtomicU64,
+    failed: AtomicU64,
+    last_line: Mutex<Instant>,
+}
+
+impl Progress {
+    pub(crate) fn new() -> Self {
+        // `CI` and `NO_COLOR` are set where nobody watches or wants control characters.
+        let unwanted = ["CI", "NO_COLOR", "LYNXDATA_NO_PROGRESS"].iter().any(|name| std::env::var_os(name).is_some());
+        let visible = io::stderr().is_terminal() && !unwanted;
+        Progress { visible, current: Mutex::new(Arc::new(StageBar::new("", false))) }
+    }
+
+    /// Begins a stage.
+    pub(crate) fn stage(&self, stage: &'static str) -> Arc<StageBar> {
+        let bar = Arc::new(StageBar::new(stage, self.visible));
+        *self.current.lock().expect("nobody panics with the bar") = Arc::clone(&bar);
+        bar
+    }
+
+    /// The stage that runs now.
+    pub(crate) fn current(&self) -> Arc<StageBar> {
+        Arc::clone(&self.current.lock().expect("nobody panics with the bar"))
+    }
+}
+
+impl StageBar {
+    fn new(stage: &'static str, visible: bool) -> Self {
+        let bar = visible.then(|| {
+            let style =
+                ProgressStyle::with_template("{spinner} {prefix:9} {msg} [{elapsed}]").expect("the template is valid");
+            let bar = bars().add(ProgressBar::new_spinner().with_style(style).with_prefix(stage));
+            bar.enable_steady_tick(Duration::from_millis(120));
+            bar
+        });
+        let now = Instant::now();
+        StageBar {
+            stage,
+            bar,
+            started: now,
+            parts: AtomicU64::new(0),
+            rows: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            last_line: Mutex::new(now),
+        }
+    }
+
+    /// One more row is done.
+    pub(crate) fn row_done(&self, succeeded: bool) {
+        self.rows.fetch_add(1, Ordering::Relaxed);
+        self.failed.fetch_add(u64::from(!succeeded), Ordering::Relaxed);
+        self.show(None);
+    }
+
+    /// One more part is done.
+    pub(crate) fn part_done(&self) {
+        self.parts.fetch_add(1, Ordering::Relaxed);
+        self.show(None);
+    }
+
+    /// Something else to say about the work, such as a loss.
+    pub(crate) fn note(&self, text: &str) {
+        self.show(Some(text));
+    }
+
+    fn show(&self, note: Option<&str>) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(self.message(note));
+            return;
+        }
+        let mut last = self.last_line.lock().expect("nobody panics with the clock");
+        if last.elapsed() >= LINE_EVERY {
+            *last = Instant::now();
+            info!(stage = self.stage, "{}", self.message(note));
+        }
+    }
+
+    fn message(&self, note: Option<&str>) -> String {
+        let (parts, rows) = (self.parts.load(Ordering::Relaxed), self.rows.load(Ordering::Relaxed));
+        let mut message = format!("{parts} parts");
+        if rows > 0 {
+            let rate = rows as f64 / self.started.elapsed().as_secs_f64().max(0.001);
+            let failed = self.failed.load(Ordering::Relaxed);
+            message.push_str(&format!(", {rows} rows ({rate:.0}/s), {failed} failed"));
+        }
+        if let Some(note) = note {
+            message.push_str(", ");
+            message.push_str(note);
+        }
+        message
+    }
+
+    /// Ends the stage with one line.
+    pub(crate) fn finish(&self, made: u64, skipped: u64, elapsed: Duration) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+        let seconds = (elapsed.as_secs_f64() * 10.0).round() / 10.0;
+        info!(made, skipped, seconds, "stage {} done", self.stage);
+    }
+}

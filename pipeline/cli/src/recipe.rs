@@ -1,0 +1,530 @@
+//! The recipe: one TOML file that says everything about a run.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use indexmap::IndexMap;
+use lynxdata_burn_model::{ModelConfig, TokenizerConfig, TrainConfig};
+use lynxdata_engine::dedup::DedupConfig;
+use lynxdata_engine::select::Rule;
+use lynxdata_fetch::{DownloadConfig, SourceConfig};
+use lynxdata_prompts::PromptMode;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Everything about a run. Paths are relative to the folder of the recipe file.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Recipe {
+    /// A title for the report.
+    #[serde(default)]
+    pub name: String,
+    /// The run folder, created if it is not there.
+    pub output: PathBuf,
+    /// From it and from the keys of rows follow all random choices.
+    #[serde(default)]
+    pub seed: u64,
+    /// The list of URLs and captions. Without it, nothing is downloaded and only `instruct` runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<SourceConfig>,
+    /// How pictures are fetched and stored.
+    #[serde(default)]
+    pub download: DownloadConfig,
+    /// Which pairs count as duplicates of each other.
+    #[serde(default)]
+    pub dedup: DedupConfig,
+    /// Named selections over the pool: `[select.NAME]`.
+    #[serde(default)]
+    pub select: IndexMap<String, SelectionConfig>,
+    /// Final Parquet and WebDataset shards of one selection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shards: Option<ShardsConfig>,
+    /// Conversations from annotated datasets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instruct: Option<InstructConfig>,
+    /// A comparison of two selections by training.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub check: Option<CheckConfig>,
+    /// The HTML report.
+    #[serde(default)]
+    pub report: ReportConfig,
+}
+
+/// A selection: which pairs of the pool are kept.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct SelectionConfig {
+    /// A published set of rules to begin with: `datacomp-basic` or `lynx-clean`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preset: Option<String>,
+    /// Rules of the preset to leave out.
+    pub without: Vec<String>,
+    /// Named SQL predicates that a pair must pass. A rule with the name of one of the preset replaces it.
+    pub rules: IndexMap<String, String>,
+    /// Whether only one pair of a cluster of duplicates is kept.
+    pub deduplicate: bool,
+}
+
+impl Default for SelectionConfig {
+    fn default() -> Self {
+        SelectionConfig { preset: None, without: Vec::new(), rules: IndexMap::new(), deduplicate: true }
+    }
+}
+
+/// Final shards.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ShardsConfig {
+    /// The selection to write.
+    pub selection: String,
+    /// The file formats to write it in.
+    #[serde(default = "all_shard_formats")]
+    pub formats: BTreeSet<ShardFormat>,
+    /// Pairs in a shard; the last one may hold fewer.
+    #[serde(default = "ten_thousand")]
+    pub rows_per_shard: usize,
+}
+
+fn all_shard_formats() -> BTreeSet<ShardFormat> {
+    BTreeSet::from([ShardFormat::Parquet, ShardFormat::Webdataset])
+}
+
+fn ten_thousand() -> usize {
+    10_000
+}
+
+/// A file format of shards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ShardFormat {
+    /// Parquet that Hugging Face `datasets` opens with an `Image` column.
+    Parquet,
+    /// One tar file per shard for the `webdataset` package.
+    Webdataset,
+}
+
+/// Conversations from annotated datasets.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct InstructConfig {
+    /// The datasets to read.
+    pub tasks: Vec<TaskSource>,
+    /// Whether every wording of a family is used, or only its first (the ablation of arXiv 2307.02469).
+    #[serde(default)]
+    pub prompts: PromptMode,
+    /// The file formats to write.
+    #[serde(default = "all_instruct_formats")]
+    pub formats: BTreeSet<InstructFormat>,
+}
+
+fn all_instruct_formats() -> BTreeSet<InstructFormat> {
+    BTreeSet::from([InstructFormat::Parquet, InstructFormat::Llava])
+}
+
+/// One split of one annotated dataset.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TaskSource {
+    /// The task; `lynxdata tasks list` names them all.
+    pub name: String,
+    /// The folder of its native files, as its authors ship them.
+    pub root: PathBuf,
+    /// The split, as its authors call it.
+    pub split: String,
+    /// The folder of its pictures, if it is not `root`. A picture that is not there keeps its path and has no bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<PathBuf>,
+}
+
+/// A file format of conversations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum InstructFormat {
+    /// Parquet with `images`, `messages` and provenance.
+    Parquet,
+    /// The JSON list that LLaVA and many trainers read.
+    Llava,
+}
+
+/// A comparison of two selections by training a small model on each.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CheckConfig {
+    /// Two selections over the pool.
+    pub arms: [String; 2],
+    /// Paired repetitions: both arms begin with the same weights and see the same order of batches. At least 6 are needed for an exact sign-flip
+    /// test to reach p < 0.05.
+    #[serde(default = "six")]
+    pub replicates: usize,
+    /// Share of the clusters of the pool of which no pair is trained on; one pair of each is what both arms are measured on.
+    #[serde(default = "one_fifth")]
+    pub held_out_fraction: f64,
+    /// The most clusters that are held out.
+    #[serde(default = "one_thousand")]
+    pub held_out_most: usize,
+    /// SQL over the same columns as rules: which pairs may be held out, for example only those whose captions people wrote. Without it, every pair with
+    /// a caption, which favours the arm that is more like the whole pool.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_out_where: Option<String>,
+    /// The most pairs of an arm that are loaded; of a larger arm, those that a hash of seed and key chooses.
+    #[serde(default = "fifty_thousand")]
+    pub most_pairs: usize,
+    /// Threads that train at the same time, each one run; 0 takes every core.
+    #[serde(default)]
+    pub threads: usize,
+    /// The tokenizer, trained once on both arms.
+    #[serde(default)]
+    pub tokenizer: TokenizerConfig,
+    /// The model.
+    #[serde(default)]
+    pub model: ModelConfig,
+    /// The training.
+    #[serde(default)]
+    pub train: TrainConfig,
+}
+
+impl CheckConfig {
+    /// What the model crate needs to know of it.
+    pub(crate) fn plan(&self, seed: u64) -> lynxdata_burn_model::CheckConfig {
+        lynxdata_burn_model::CheckConfig {
+            replicates: self.replicates,
+            seed,
+            tokenizer: self.tokenizer.clone(),
+            model: self.model.clone(),
+            train: self.train.clone(),
+        }
+    }
+}
+
+fn six() -> usize {
+    6
+}
+
+fn one_fifth() -> f64 {
+    0.2
+}
+
+fn fifty_thousand() -> usize {
+    50_000
+}
+
+fn one_thousand() -> usize {
+    1_000
+}
+
+/// The HTML report.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ReportConfig {
+    /// Kept and rejected pairs to show, each.
+    pub samples: usize,
+    /// Clusters of duplicates to show.
+    pub clusters: usize,
+}
+
+impl Default for ReportConfig {
+    fn default() -> Self {
+        ReportConfig { samples: 18, clusters: 6 }
+    }
+}
+
+/// A recipe and where it came from.
+#[derive(Debug, Clone)]
+pub(crate) struct LoadedRecipe {
+    pub recipe: Recipe,
+    /// The file as the user gave it.
+    pub path: PathBuf,
+    /// Its folder, to which its paths are relative.
+    pub folder: PathBuf,
+    /// Its text.
+    pub text: String,
+}
+
+impl LoadedRecipe {
+    /// The run folder.
+    pub(crate) fn run_folder(&self) -> PathBuf {
+        self.folder.join(&self.recipe.output)
+    }
+}
+
+/// Reads a recipe, applies `--set KEY=VALUE` in order, and checks it.
+pub(crate) fn load(path: &Path, sets: &[String]) -> Result<LoadedRecipe> {
+    let text = std::fs::read_to_string(path).with_context(|| {
+        format!(
+            "cannot read recipe {}; `lynxdata recipe new {}` writes one to begin with",
+            path.display(),
+            path.display()
+        )
+    })?;
+    let recipe = parse(&text, sets).with_context(|| format!("recipe {}", path.display()))?;
+    let folder = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    Ok(LoadedRecipe { recipe, path: path.to_owned(), folder, text })
+}
+
+/// Parses the text of a recipe and applies `--set` pairs.
+fn parse(text: &str, sets: &[String]) -> Result<Recipe> {
+    let mut recipe: Recipe = toml::from_str(text).map_err(|error| anyhow!(with_nearest_key(&error.to_string())))?;
+    if !sets.is_empty() {
+        let mut table: toml::Table = toml::from_str(text).expect("the text was parsed above");
+        for set in sets {
+            apply(&mut table, set).with_context(|| format!("--set {set}"))?;
+            recipe = table
+                .clone()
+                .try_into()
+                .map_err(|error: toml::de::Error| anyhow!(with_nearest_key(error.to_string().trim_end())))
+                .with_context(|| format!("--set {set}"))?;
+        }
+    }
+    recipe.validate()?;
+    Ok(recipe)
+}
+
+/// Puts the value of `a.b=c` into the table. The right side is a TOML value; anything that is none is a text.
+fn apply(table: &mut toml::Table, set: &str) -> Result<()> {
+    let (key, value) = set.split_once('=').context("a key and a value are needed, as in --set download.size=384")?;
+    let (key, value) = (key.trim(), value.trim());
+    let value = toml::from_str::<toml::Table>(&format!("value = {value}"))
+        .ok()
+        .and_then(|mut parsed| parsed.remove("value"))
+        .unwrap_or_else(|| toml::Value::String(value.to_owned()));
+    let mut parts: Vec<&str> = key.split('.').collect();
+    let last = parts.pop().filter(|part| !part.is_empty()).context("the key is empty")?;
+    let mut place = table;
+    for part in parts {
+        let entry = place.entry(part).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        place = entry.as_table_mut().with_context(|| format!("{part} is a value, not a table"))?;
+    }
+    place.insert(last.to_owned(), value);
+    Ok(())
+}
+
+/// Adds the nearest valid key to serde's "unknown field" message.
+fn with_nearest_key(message: &str) -> String {
+    let Some(start) = message.find("unknown field `").or_else(|| message.find("unknown variant `")) else {
+        return message.to_owned();
+    };
+    let mut quoted = message[start..].split('`').skip(1).step_by(2);
+    let Some(wrong) = quoted.next() else { return message.to_owned() };
+    match nearest(wrong, quoted) {
+        Some(right) => format!("{}\nhint: did you mean `{right}`?", message.trim_end()),
+        None => message.to_owned(),
+    }
+}
+
+/// The candidate with the fewest edits from `word`, if it is near enough to be meant: at most a third of its letters, or two.
+pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let limit = (word.chars().count() / 3).max(2);
+    candidates
+        .into_iter()
+        .map(|candidate| (edits(word, candidate), candidate))
+        .filter(|(distance, _)| *distance <= limit)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// Levenshtein distance.
+fn edits(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, to) in b.iter().enumerate() {
+            let substituted = diagonal + usize::from(from != *to);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(row[j] + 1).min(row[j + 1] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+impl Recipe {
+    /// What types alone cannot say: names that must exist, numbers that must make sense.
+    fn validate(&self) -> Result<()> {
+        self.download.validate().context("in [download]")?;
+        if !(-1..=64).contains(&self.dedup.phash_distance) {
+            bail!(
+                "dedup.phash_distance is {}; it must lie between 0 and 64, or be -1 to switch it off",
+                self.dedup.phash_distance
+            );
+        }
+        for (name, selection) in &self.select {
+            if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+            {
+                bail!("selection {name:?} names a folder: use letters, digits, hyphen and underscore");
+            }
+            selection.rules().with_context(|| format!("in [select.{name}]"))?;
+        }
+        if let Some(shards) = &self.shards {
+            self.known_selection(&shards.selection, "shards.selection")?;
+            if shards.rows_per_shard == 0 {
+                bail!("shards.rows_per_shard must be at least 1");
+            }
+        }
+        if let Some(check) = &self.check {
+            for arm in &check.arms {
+                self.known_selection(arm, "check.arms")?;
+            }
+            if check.arms[0] == check.arms[1] {
+                bail!("check.arms names {:?} twice; a check compares two selections", check.arms[0]);
+            }
+            if check.replicates < 2 {
+                bail!(
+                    "check.replicates is {}; at least 2 are needed for an error bar, 6 for p < 0.05",
+                    check.replicates
+                );
+            }
+            check.plan(self.seed).validate().context("in [check]")?;
+            if !(check.held_out_fraction > 0.0 && check.held_out_fraction < 1.0) {
+                bail!("check.held_out_fraction is {}; it must lie between 0 and 1", check.held_out_fraction);
+            }
+        }
+        if let Some(instruct) = &self.instruct {
+            let mut seen = BTreeSet::new();
+            for task in &instruct.tasks {
+                if !seen.insert((&task.name, &task.split)) {
+                    bail!("instruct.tasks names split {:?} of {:?} twice", task.split, task.name);
+                }
+            }
+        }
+        if self.source.is_none() && self.instruct.is_none() {
+            bail!("there is nothing to do: a recipe needs [source], [instruct] or both");
+        }
+        if self.source.is_none() && (self.shards.is_some() || self.check.is_some() || !self.select.is_empty()) {
+            bail!("[select], [shards] and [check] need a [source]");
+        }
+        Ok(())
+    }
+
+    fn known_selection(&self, name: &str, key: &str) -> Result<()> {
+        if self.select.contains_key(name) {
+            return Ok(());
+        }
+        let names = self.select.keys().map(String::as_str);
+        match nearest(name, names.clone()) {
+            Some(right) => {
+                bail!("{key} names {name:?}, but there is no [select.{name}]\nhint: did you mean {right:?}?")
+            }
+            None => bail!("{key} names {name:?}, but there is no [select.{name}]; there are: {}", list(names)),
+        }
+    }
+
+    /// The selection that the funnel follows: the one that shards are written of, else the first.
+    pub(crate) fn main_selection(&self) -> Option<&str> {
+        let sharded = self.shards.as_ref().map(|shards| shards.selection.as_str());
+        sharded.or_else(|| self.select.keys().next().map(String::as_str))
+    }
+}
+
+impl SelectionConfig {
+    /// The rules in the order in which they are named in `rejected_by`: the preset's, then the recipe's own.
+    pub(crate) fn rules(&self) -> Result<Vec<Rule>> {
+        let mut rules: IndexMap<String, String> = IndexMap::new();
+        if let Some(name) = &self.preset {
+            let preset = lynxdata_filters::preset(name).with_context(|| {
+                let names = lynxdata_filters::presets().iter().map(|preset| preset.name.as_str());
+                match nearest(name, names.clone()) {
+                    Some(right) => format!("there is no preset {name:?}\nhint: did you mean {right:?}?"),
+                    None => format!("there is no preset {name:?}; there are: {}", list(names)),
+                }
+            })?;
+            rules.extend(preset.rules.iter().map(|rule| (rule.name.clone(), rule.predicate.clone())));
+        }
+        for left_out in &self.without {
+            if rules.shift_remove(left_out).is_none() {
+                let preset = self.preset.as_deref().unwrap_or("none");
+                bail!(
+                    "`without` names {left_out:?}, which is no rule of preset {preset}; there are: {}",
+                    list(rules.keys().map(String::as_str))
+                );
+            }
+        }
+        for (name, predicate) in &self.rules {
+            if name == crate::stages::select::DUPLICATE {
+                bail!("a rule cannot be called {name:?}: rejected duplicates are");
+            }
+            rules.insert(name.clone(), predicate.clone());
+        }
+        Ok(rules.into_iter().map(|(name, predicate)| Rule { name, predicate }).collect())
+    }
+}
+
+fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let names: Vec<&str> = names.collect();
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+/// The recipe that `lynxdata recipe new` writes: complete, commented, ready to edit.
+pub(crate) const TEMPLATE: &str = include_str!("../assets/recipe.toml");
+
+/// The JSON schema of a recipe, for editors.
+pub(crate) fn schema() -> serde_json::Value {
+    let settings = schemars::generate::SchemaSettings::draft07();
+    settings.into_generator().into_root_schema_for::<Recipe>().to_value()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMALL: &str =
+        "output = \"run\"\n[source]\npath = \"pairs.csv\"\nurl = \"url\"\n[select.clean]\npreset = \"lynx-clean\"\n";
+
+    fn message(text: &str, sets: &[&str]) -> String {
+        let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
+        format!("{:#}", parse(text, &sets).unwrap_err())
+    }
+
+    #[test]
+    fn a_mistyped_key_is_an_error_with_its_place_and_the_nearest_key() {
+        let error = message(&format!("{SMALL}[download]\nretires = 2\n"), &[]);
+        assert!(error.contains("line 8") && error.contains("did you mean `retries`?"), "{error}");
+        let error = message(SMALL, &["downlaod.size=3"]);
+        assert!(error.contains("--set downlaod.size=3") && error.contains("did you mean `download`?"), "{error}");
+    }
+
+    #[test]
+    fn set_takes_toml_values_and_bare_texts() {
+        let sets = ["download.size=384", "output=elsewhere", "select.clean.rules.wide=width >= 64"].map(str::to_owned);
+        let recipe = parse(SMALL, &sets).unwrap();
+        assert_eq!(recipe.download.size, 384);
+        assert_eq!(recipe.output, Path::new("elsewhere"));
+        assert_eq!(recipe.select["clean"].rules["wide"], "width >= 64");
+        assert!(message(SMALL, &["download.size=big"]).contains("--set download.size=big"));
+    }
+
+    #[test]
+    fn names_must_exist() {
+        assert!(message(&format!("{SMALL}[shards]\nselection = \"claen\"\n"), &[]).contains("did you mean \"clean\"?"));
+        assert!(message(&SMALL.replace("lynx-clean", "lynx-claen"), &[]).contains("did you mean \"lynx-clean\"?"));
+        assert!(message("output = \"run\"\n", &[]).contains("nothing to do"));
+    }
+
+    #[test]
+    fn a_rule_of_the_recipe_replaces_that_of_the_preset() {
+        let text = format!("{SMALL}[select.clean.rules]\nmine = \"width > 1\"\n");
+        let recipe = parse(&text, &[]).unwrap();
+        let rules = recipe.select["clean"].rules().unwrap();
+        assert_eq!(rules.last().unwrap().name, "mine");
+        let first = rules[0].name.clone();
+        let replaced = parse(&format!("{SMALL}[select.clean.rules]\n{first} = \"true\"\n"), &[]).unwrap();
+        assert_eq!(replaced.select["clean"].rules().unwrap()[0].predicate, "true");
+        let without = parse(SMALL, &[format!("select.clean.without=[\"{first}\"]")]).unwrap();
+        assert_eq!(without.select["clean"].rules().unwrap().len() + 1, rules.len() - 1);
+    }
+
+    #[test]
+    fn the_template_is_a_valid_recipe() {
+        parse(TEMPLATE, &[]).unwrap();
+    }
+
+    #[test]
+    fn the_nearest_word_is_near() {
+        assert_eq!(nearest("captoin", ["caption", "url"]), Some("caption"));
+        assert_eq!(nearest("zzzzzz", ["caption", "url"]), None);
+    }
+}

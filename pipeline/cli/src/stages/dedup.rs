@@ -1,0 +1,133 @@
+//! Stage `dedup`: every pair of the pool gets the cluster of pairs that show the same thing.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use arrow::array::{Array, ArrayRef, Int64Array, ListBuilder, RecordBatch, StringArray, StringBuilder};
+use lynxdata_engine::dedup::{Candidate, Membership, cluster};
+use lynxdata_filters::parse_hash_hex;
+use lynxdata_records::{NewPart, PartEntry, fingerprint, parquet, schema};
+
+use super::{Context, Parts, Planned, Stage, settings_text, signals, table};
+use crate::recipe::Recipe;
+
+/// Raise it when the same pool gives other clusters.
+const FORMAT_VERSION: &str = "1";
+
+pub(crate) struct Dedup;
+
+impl Stage for Dedup {
+    fn name(&self) -> &'static str {
+        "dedup"
+    }
+
+    fn is_in(&self, recipe: &Recipe) -> bool {
+        recipe.source.is_some()
+    }
+
+    fn reads(&self, _recipe: &Recipe) -> Vec<&'static str> {
+        vec!["download", "signals"]
+    }
+
+    /// One part, because a duplicate may lie in any other part; it has one file for each part of the pool.
+    fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>> {
+        let config = &context.recipe().dedup;
+        let pool = PoolParts::of(context)?;
+        let settings = settings_text(&(config.exact, config.url, config.phash_distance));
+        let print = fingerprint(["dedup", FORMAT_VERSION, &settings, &pool.digest()]);
+        let make = Box::new(move |new: &mut NewPart| {
+            let candidates = pool.candidates(context)?;
+            let members = cluster(&candidates, config);
+            new.rows_in = members.len() as u64;
+            new.rows_out = members.len() as u64;
+            let mut first = 0;
+            for part in &pool.downloads {
+                let rows = first..first + part.rows_out as usize;
+                first = rows.end;
+                let batch = to_batch(&candidates, &members, rows)?;
+                let file = format!("{}/part-{}.parquet", schema::clusters().name, part.part);
+                parquet::write(&context.run.stage_file(new, &file)?, &batch.schema(), [&batch])?;
+            }
+            for (index, member) in members.iter().enumerate() {
+                let class = match member {
+                    Membership { size: 1, .. } => "unique",
+                    Membership { cluster, .. } if *cluster == index => "first_of_cluster",
+                    _ => "duplicate",
+                };
+                *new.counts.entry(class.to_owned()).or_default() += 1;
+            }
+            Ok(())
+        });
+        Ok(Box::new(std::iter::once(Ok(Planned { name: "all".to_owned(), fingerprint: print, make }))))
+    }
+}
+
+fn to_batch(candidates: &[Candidate], members: &[Membership], rows: std::ops::Range<usize>) -> Result<RecordBatch> {
+    let mut matched_by = ListBuilder::new(StringBuilder::new());
+    for member in &members[rows.clone()] {
+        member.matched_by.iter().for_each(|by| matched_by.values().append_value(by.name()));
+        matched_by.append(true);
+    }
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(StringArray::from_iter_values(candidates[rows.clone()].iter().map(|pair| &pair.uid))),
+        Arc::new(StringArray::from_iter_values(
+            members[rows.clone()].iter().map(|member| &candidates[member.cluster].uid),
+        )),
+        Arc::new(Int64Array::from_iter_values(members[rows].iter().map(|member| member.size as i64))),
+        Arc::new(matched_by.finish()),
+    ];
+    RecordBatch::try_new(schema::clusters().schema(), columns).context("clusters do not fit their schema")
+}
+
+/// The parts of the pool and of its signal table, side by side.
+pub(crate) struct PoolParts {
+    pub downloads: Vec<PartEntry>,
+    pub signals: Vec<PartEntry>,
+}
+
+impl PoolParts {
+    pub(crate) fn of(context: &Context) -> Result<PoolParts> {
+        Ok(PoolParts { downloads: context.upstream("download")?, signals: context.upstream("signals")? })
+    }
+
+    /// A digest of everything in them.
+    pub(crate) fn digest(&self) -> String {
+        let digests: Vec<String> = self.downloads.iter().chain(&self.signals).map(PartEntry::digest).collect();
+        fingerprint(digests.iter().map(String::as_str))
+    }
+
+    /// What deduplication knows of every pair, in the order of the pool.
+    pub(crate) fn candidates(&self, context: &Context) -> Result<Vec<Candidate>> {
+        let mut candidates = Vec::new();
+        for (download, measured) in self.downloads.iter().zip(&self.signals) {
+            let pool = table::file(&context.run, download, schema::pool().name)?;
+            let signals = table::file(&context.run, measured, signals::FOLDER)?;
+            append_candidates(&pool, &signals, &mut candidates)?;
+        }
+        Ok(candidates)
+    }
+}
+
+fn append_candidates(pool: &Path, signals: &Path, candidates: &mut Vec<Candidate>) -> Result<()> {
+    let columns = ["uid", "url", "caption", "original_width", "original_height", "sha256"];
+    let pairs = table::read(pool, Some(&columns))?;
+    let measured = table::read(signals, Some(&["uid", "phash"]))?;
+    let uids = table::texts(&pairs, "uid", pool)?;
+    table::same_pairs(uids, table::texts(&measured, "uid", signals)?, signals)?;
+    let urls = table::texts(&pairs, "url", pool)?;
+    let captions = table::texts(&pairs, "caption", pool)?;
+    let widths = table::integers(&pairs, "original_width", pool)?;
+    let heights = table::integers(&pairs, "original_height", pool)?;
+    let digests = table::texts(&pairs, "sha256", pool)?;
+    let hashes = table::texts(&measured, "phash", signals)?;
+    candidates.extend((0..pairs.num_rows()).map(|row| Candidate {
+        uid: uids.value(row).to_owned(),
+        url: urls.value(row).to_owned(),
+        sha256: digests.value(row).to_owned(),
+        phash: hashes.is_valid(row).then(|| parse_hash_hex(hashes.value(row))).flatten(),
+        original_pixels: widths.value(row) * heights.value(row),
+        caption_characters: captions.value(row).chars().count(),
+    }));
+    Ok(())
+}

@@ -1,0 +1,250 @@
+//! The stages of a run, in the order in which data flows, and the one loop that runs any of them.
+//!
+//! A stage says which parts it consists of and how to make each; the loop skips the parts that the manifest has under the same fingerprint, commits
+//! the others, and records the stage as complete.
+
+pub(crate) mod check;
+pub(crate) mod dedup;
+pub(crate) mod download;
+pub(crate) mod instruct;
+pub(crate) mod report;
+pub(crate) mod select;
+pub(crate) mod shards;
+pub(crate) mod signals;
+pub(crate) mod table;
+pub(crate) mod train;
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+use lynxdata_engine::Session;
+use lynxdata_records::{Manifest, NewPart, PartEntry, RunFolder};
+use serde::Serialize;
+
+use crate::progress::Progress;
+use crate::recipe::{LoadedRecipe, Recipe};
+
+/// What every stage works with.
+pub(crate) struct Context {
+    pub loaded: LoadedRecipe,
+    pub run: RunFolder,
+    pub runtime: tokio::runtime::Runtime,
+    pub session: Session,
+    pub progress: Progress,
+}
+
+impl Context {
+    /// Opens the run folder of a recipe, creating it if need be.
+    pub(crate) fn new(loaded: LoadedRecipe, session: Session) -> Result<Context> {
+        let run = RunFolder::open(&loaded.run_folder())?;
+        crate::interrupt::clean_up_in(run.root());
+        Context::with(loaded, session, run)
+    }
+
+    /// Looks at the run folder of a recipe without changing anything.
+    pub(crate) fn inspecting(loaded: LoadedRecipe, session: Session) -> Result<Context> {
+        let run = RunFolder::inspect(&loaded.run_folder())?;
+        Context::with(loaded, session, run)
+    }
+
+    fn with(loaded: LoadedRecipe, session: Session, run: RunFolder) -> Result<Context> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .context("cannot start the async runtime")?;
+        Ok(Context { loaded, run, runtime, session, progress: Progress::new() })
+    }
+
+    pub(crate) fn recipe(&self) -> &Recipe {
+        &self.loaded.recipe
+    }
+
+    /// The committed parts of a stage that another one reads.
+    ///
+    /// # Errors
+    /// If the stage is not complete, with the command that completes it.
+    pub(crate) fn upstream(&self, stage: &str) -> Result<Vec<PartEntry>> {
+        let manifest = self.run.manifest();
+        if !manifest.is_complete(stage) {
+            bail!(
+                "stage {stage} of {} is not complete\nhint: run `lynxdata {stage} {}` first, or `lynxdata run` for all stages",
+                self.run.root().display(),
+                self.loaded.path.display()
+            );
+        }
+        Ok(manifest.parts(stage).cloned().collect())
+    }
+}
+
+/// A stage of the run.
+pub(crate) trait Stage: Sync {
+    /// The name in the command line, the manifest and the report.
+    fn name(&self) -> &'static str;
+
+    /// Whether the recipe asks for it.
+    fn is_in(&self, recipe: &Recipe) -> bool;
+
+    /// The stages whose parts it reads.
+    fn reads(&self, recipe: &Recipe) -> Vec<&'static str>;
+
+    /// Parts that are made at the same time.
+    fn workers(&self, _context: &Context) -> usize {
+        1
+    }
+
+    /// Its parts in order, planned one by one as the loop asks for them.
+    fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>>;
+}
+
+/// The parts of a stage, planned lazily.
+pub(crate) type Parts<'a> = Box<dyn Iterator<Item = Result<Planned<'a>>> + Send + 'a>;
+
+/// A part that a stage is to have, and how to make it.
+pub(crate) struct Planned<'a> {
+    /// The name of the part, ordered as text.
+    pub name: String,
+    /// Over format version, settings and inputs.
+    pub fingerprint: String,
+    /// Makes the part: writes its files and fills in its rows and counts.
+    pub make: Box<dyn FnOnce(&mut NewPart) -> Result<()> + Send + 'a>,
+}
+
+/// Every stage, in the order in which they run.
+pub(crate) const STAGES: &[&dyn Stage] = &[
+    &download::Download,
+    &signals::Signals,
+    &dedup::Dedup,
+    &select::Select,
+    &shards::Shards,
+    &instruct::Instruct,
+    &train::Train,
+    &check::Check,
+    &report::Report,
+];
+
+/// The stages that a recipe asks for.
+pub(crate) fn stages_of(recipe: &Recipe) -> impl Iterator<Item = &'static dyn Stage> {
+    STAGES.iter().copied().filter(|stage| stage.is_in(recipe))
+}
+
+/// Runs one stage: makes the parts that are not there yet.
+pub(crate) fn run(stage: &dyn Stage, context: &Context) -> Result<()> {
+    let started = Instant::now();
+    let name = stage.name();
+    let bar = context.progress.stage(name);
+    let planned = Mutex::new((stage.parts(context)?, Vec::new()));
+    let (made, skipped) = (AtomicU64::new(0), AtomicU64::new(0));
+    let failed = AtomicBool::new(false);
+
+    let work = || -> Result<()> {
+        while !failed.load(Ordering::Relaxed) {
+            let next = {
+                let mut planned = planned.lock().expect("no worker panics while it plans");
+                let Some(next) = planned.0.next() else { break };
+                let next = next?;
+                planned.1.push(next.name.clone());
+                next
+            };
+            if context.run.committed(name, &next.name, &next.fingerprint).is_some() {
+                skipped.fetch_add(1, Ordering::Relaxed);
+            } else {
+                let started = Instant::now();
+                let mut part = NewPart::new(name, &next.name, next.fingerprint);
+                (next.make)(&mut part).with_context(|| format!("stage {name}, part {}", next.name))?;
+                part.seconds = started.elapsed().as_secs_f64();
+                context.run.commit(part)?;
+                made.fetch_add(1, Ordering::Relaxed);
+            }
+            bar.part_done();
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| -> Result<()> {
+        let workers: Vec<_> = (0..stage.workers(context).max(1))
+            .map(|_| {
+                scope.spawn(|| {
+                    let result = work();
+                    failed.fetch_or(result.is_err(), Ordering::Relaxed);
+                    result
+                })
+            })
+            .collect();
+        for worker in workers {
+            worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        }
+        Ok(())
+    })?;
+
+    let (_, names) = planned.into_inner().expect("no worker panicked");
+    context.run.complete(name, names)?;
+    bar.finish(made.into_inner(), skipped.into_inner(), started.elapsed());
+    Ok(())
+}
+
+/// One line of `--dry-run`.
+#[derive(Debug, Serialize)]
+pub(crate) struct StagePlan {
+    pub stage: &'static str,
+    /// Parts that the manifest has already.
+    pub skip: Option<u64>,
+    /// Parts to make.
+    pub make: Option<u64>,
+    pub reason: String,
+}
+
+/// What a run would do, without doing it.
+pub(crate) fn plan(context: &Context, stages: &[&'static dyn Stage]) -> Result<Vec<StagePlan>> {
+    let mut plans: Vec<StagePlan> = Vec::new();
+    for stage in stages {
+        let waits_for = stage.reads(context.recipe()).into_iter().find(|input| {
+            plans.iter().any(|plan| plan.stage == *input && plan.make != Some(0))
+                || !context.run.manifest().is_complete(input)
+        });
+        let plan = match waits_for {
+            Some(input) => StagePlan {
+                stage: stage.name(),
+                skip: None,
+                make: None,
+                reason: format!("decided when {input} is done"),
+            },
+            None => count_parts(*stage, context)?,
+        };
+        plans.push(plan);
+    }
+    Ok(plans)
+}
+
+fn count_parts(stage: &'static dyn Stage, context: &Context) -> Result<StagePlan> {
+    let manifest: Manifest = context.run.manifest();
+    let (mut skip, mut new, mut changed) = (0, 0, 0);
+    for planned in stage.parts(context)? {
+        let planned = planned?;
+        if context.run.committed(stage.name(), &planned.name, &planned.fingerprint).is_some() {
+            skip += 1;
+        } else if manifest.part(stage.name(), &planned.name).is_some() {
+            changed += 1;
+        } else {
+            new += 1;
+        }
+    }
+    let reason = match (skip, new, changed) {
+        (0, 0, 0) => "no input rows".to_owned(),
+        (_, 0, 0) => "same inputs and settings: every part is there".to_owned(),
+        (0, _, 0) => "nothing is there yet".to_owned(),
+        (_, _, 0) => "some parts are there already".to_owned(),
+        _ => format!("inputs, settings or files of {changed} parts changed"),
+    };
+    Ok(StagePlan { stage: stage.name(), skip: Some(skip), make: Some(new + changed), reason })
+}
+
+/// The name of part number `index`.
+pub(crate) fn part_name(index: u32) -> String {
+    format!("{index:05}")
+}
+
+/// A settings struct as the text that goes into fingerprints.
+pub(crate) fn settings_text(settings: &impl Serialize) -> String {
+    serde_json::to_string(settings).expect("settings hold only texts, numbers and lists")
+}

@@ -1,0 +1,553 @@
+//! Stage `report`: the tables of the run as one HTML page, and the same numbers as `report.json`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context as _, Result, ensure};
+use arrow::array::{Float64Array, Int64Array, ListArray, StringArray};
+use lynxdata_burn_model::check::Better;
+use lynxdata_burn_model::{CheckOutcome, RunResult, Verdict};
+use lynxdata_engine::select::Rule;
+use lynxdata_fetch::picture::{Encode, PictureSettings, Resize, prepare};
+use lynxdata_filters::{SIGNALS, Signal, SignalType};
+use lynxdata_records::{NewPart, PartEntry, Status, fingerprint, parquet, schema};
+
+use super::dedup::PoolParts;
+use super::select::DUPLICATE;
+use super::{Context, Parts, Planned, STAGES, Stage, check, instruct, select, settings_text, shards, signals, table};
+use crate::recipe::Recipe;
+use crate::report::data::{
+    Arm, CheckSummary, Comparison, DuplicateCluster, FunnelStep, Loss, Rejection, ReportData, Run, Sample,
+    SelectionSummary, SignalHistogram, Threshold, Thumbnail, data_uri,
+};
+use crate::report::{histogram, render, threshold, unaccounted_rows};
+
+/// Raise it when the same tables give another page.
+const FORMAT_VERSION: &str = "1";
+
+/// Shorter side of the pictures in the page, pixels.
+const THUMBNAIL_SIDE: u32 = 112;
+
+/// JPEG quality of the pictures in the page.
+const THUMBNAIL_QUALITY: u8 = 78;
+
+/// Members of a cluster that are shown.
+const MEMBERS_SHOWN: usize = 6;
+
+/// Where the page lies in the run folder.
+pub(crate) const PAGE: &str = "report.html";
+
+pub(crate) struct Report;
+
+impl Stage for Report {
+    fn name(&self) -> &'static str {
+        "report"
+    }
+
+    fn is_in(&self, _recipe: &Recipe) -> bool {
+        true
+    }
+
+    fn reads(&self, recipe: &Recipe) -> Vec<&'static str> {
+        STAGES
+            .iter()
+            .filter(|stage| stage.name() != "report" && stage.is_in(recipe))
+            .map(|stage| stage.name())
+            .collect()
+    }
+
+    fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>> {
+        let mut inputs = vec!["report".to_owned(), FORMAT_VERSION.to_owned(), env!("CARGO_PKG_VERSION").to_owned()];
+        inputs.push(settings_text(context.recipe()));
+        for stage in self.reads(context.recipe()) {
+            inputs.extend(context.upstream(stage)?.iter().map(PartEntry::digest));
+        }
+        let make = Box::new(move |new: &mut NewPart| {
+            let data = gather(context)?;
+            for (name, text) in [(PAGE, render(&data)?), ("report.json", serde_json::to_string_pretty(&data)?)] {
+                let path = context.run.stage_file(new, name)?;
+                std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+            }
+            Ok(())
+        });
+        let print = fingerprint(inputs.iter().map(String::as_str));
+        Ok(Box::new(std::iter::once(Ok(Planned { name: "page".to_owned(), fingerprint: print, make }))))
+    }
+}
+
+fn gather(context: &Context) -> Result<ReportData> {
+    let recipe = context.recipe();
+    let title = if recipe.name.is_empty() { context.loaded.path.display().to_string() } else { recipe.name.clone() };
+    let mut data = ReportData {
+        title,
+        recipe_path: context.loaded.path.display().to_string(),
+        recipe_toml: context.loaded.text.clone(),
+        lynxdata_version: env!("CARGO_PKG_VERSION").to_owned(),
+        ..ReportData::default()
+    };
+    if recipe.source.is_some() {
+        let pool = PoolParts::of(context)?;
+        data.funnel = download_steps(context, &pool)?;
+        if let Some(main) = recipe.main_selection() {
+            let decisions = Decisions::read(context, &pool, main)?;
+            data.funnel.extend(selection_steps(context, main, &decisions)?);
+            let unaccounted = unaccounted_rows(&data.funnel);
+            ensure!(
+                unaccounted == 0,
+                "{unaccounted} rows are missing from the funnel; this is a bug, please report it"
+            );
+            data.signals = signal_histograms(context, &pool, main, &decisions)?;
+            for name in recipe.select.keys() {
+                data.selections.push(selection_summary(context, &pool, name)?);
+            }
+            let mut gallery = Gallery::new(context, &pool);
+            (data.kept_samples, data.rejected_samples) = samples(context, &mut gallery, &decisions)?;
+            (data.duplicate_clusters, data.duplicates) = duplicates(context, &mut gallery, &decisions)?;
+        }
+    }
+    if recipe.instruct.is_some() {
+        data.instruct = Some(instruct::summary(context)?);
+    }
+    if recipe.check.is_some() {
+        data.check = Some(check_summary(context)?);
+    }
+    Ok(data)
+}
+
+fn download_steps(context: &Context, pool: &PoolParts) -> Result<Vec<FunnelStep>> {
+    let mut by_status: BTreeMap<Status, u64> = BTreeMap::new();
+    for part in &pool.downloads {
+        let path = table::file(&context.run, part, schema::download_log().name)?;
+        let log = table::read(&path, Some(&["status"]))?;
+        for status in table::texts(&log, "status", &path)?.iter().flatten() {
+            *by_status.entry(status.parse()?).or_default() += 1;
+        }
+    }
+    let rows = by_status.values().sum();
+    let downloaded = by_status.remove(&Status::Ok).unwrap_or(0);
+    let mut losses: Vec<Loss> = by_status
+        .iter()
+        .map(|(status, rows)| Loss {
+            reason: status.name().to_owned(),
+            rows: *rows,
+            explanation: status.description().to_owned(),
+        })
+        .collect();
+    losses.sort_by_key(|loss| std::cmp::Reverse(loss.rows));
+    let step = |name: &str, description: &str, rows, losses| FunnelStep {
+        name: name.to_owned(),
+        description: description.to_owned(),
+        rows,
+        note: String::new(),
+        losses,
+    };
+    Ok(vec![
+        step("source", "rows of the source", rows, Vec::new()),
+        step("downloaded", "pictures that were fetched, decoded and stored", downloaded, losses),
+    ])
+}
+
+/// What the main selection decided on every pair, part by part.
+struct Decisions {
+    parts: Vec<Vec<Decision>>,
+}
+
+struct Decision {
+    uid: String,
+    rejected_by: Vec<String>,
+}
+
+impl Decisions {
+    fn read(context: &Context, pool: &PoolParts, selection: &str) -> Result<Decisions> {
+        let mut parts = Vec::new();
+        for download in &pool.downloads {
+            let path = context.run.root().join(select::file_name(selection, &download.part));
+            let rows = table::read(&path, Some(&["uid", "rejected_by"]))?;
+            let uids = table::texts(&rows, "uid", &path)?;
+            let rejected_by: &ListArray = parquet::typed_column(&rows, "rejected_by", &path)?;
+            let decision =
+                |row| Decision { uid: uids.value(row).to_owned(), rejected_by: table::text_list(rejected_by, row) };
+            parts.push((0..rows.num_rows()).map(decision).collect());
+        }
+        Ok(Decisions { parts })
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Decision> {
+        self.parts.iter().flatten()
+    }
+}
+
+fn rules_of(context: &Context, selection: &str) -> Result<Vec<Rule>> {
+    context.recipe().select[selection].rules()
+}
+
+fn selection_steps(context: &Context, selection: &str, decisions: &Decisions) -> Result<Vec<FunnelStep>> {
+    let rules = rules_of(context, selection)?;
+    let mut first_reason: BTreeMap<&str, u64> = BTreeMap::new();
+    for decision in decisions.all() {
+        if let Some(reason) = decision.rejected_by.first() {
+            *first_reason.entry(reason).or_default() += 1;
+        }
+    }
+    let rows = decisions.all().count() as u64;
+    let duplicates = first_reason.remove(DUPLICATE).unwrap_or(0);
+    let rejected: u64 = first_reason.values().sum();
+    let losses = rules
+        .iter()
+        .filter_map(|rule| {
+            let rows = *first_reason.get(rule.name.as_str())?;
+            Some(Loss { reason: rule.name.clone(), rows, explanation: format!("does not pass {}", rule.predicate) })
+        })
+        .collect();
+    let mut steps = vec![FunnelStep {
+        name: "passed the rules".to_owned(),
+        description: format!("pairs that pass every rule of selection {selection}"),
+        rows: rows - rejected,
+        note: "a pair that several rules reject counts under the first of them".to_owned(),
+        losses,
+    }];
+    if context.recipe().select[selection].deduplicate {
+        steps.push(FunnelStep {
+            name: "unique".to_owned(),
+            description: "one pair of every cluster of duplicates".to_owned(),
+            rows: rows - rejected - duplicates,
+            note: String::new(),
+            losses: (duplicates > 0)
+                .then(|| Loss {
+                    reason: DUPLICATE.to_owned(),
+                    rows: duplicates,
+                    explanation: "another pair of its cluster was kept".to_owned(),
+                })
+                .into_iter()
+                .collect(),
+        });
+    }
+    if let Some(config) = &context.recipe().shards {
+        let format = config.formats.first().copied();
+        let written = context.upstream("shards")?;
+        let written =
+            written.iter().filter(|part| format.is_some_and(|format| part.part.starts_with(shards::folder(format))));
+        steps.push(FunnelStep {
+            name: "in shards".to_owned(),
+            description: format!("pairs of selection {} in the final shards", config.selection),
+            rows: written.map(|part| part.rows_out).sum(),
+            note: String::new(),
+            losses: Vec::new(),
+        });
+    }
+    Ok(steps)
+}
+
+fn selection_summary(context: &Context, pool: &PoolParts, name: &str) -> Result<SelectionSummary> {
+    let files = pool.downloads.iter().map(|part| context.run.root().join(select::file_name(name, &part.part)));
+    let counted = select::count_rejections(files)?;
+    let rows_of = |counts: &BTreeMap<String, u64>, rule: &str| counts.get(rule).copied().unwrap_or(0);
+    let mut rules: Vec<(String, String)> =
+        rules_of(context, name)?.into_iter().map(|rule| (rule.name, rule.predicate)).collect();
+    if context.recipe().select[name].deduplicate {
+        rules.push((DUPLICATE.to_owned(), "another pair of its cluster passes all rules and is preferred".to_owned()));
+    }
+    let rejected_by = rules
+        .into_iter()
+        .map(|(rule, predicate)| Rejection {
+            rows: rows_of(&counted.by_rule, &rule),
+            rows_only_this_rule: rows_of(&counted.by_rule_alone, &rule),
+            rule,
+            predicate,
+        })
+        .collect();
+    Ok(SelectionSummary { name: name.to_owned(), rows_in: counted.rows, kept: counted.kept, rejected_by })
+}
+
+fn signal_histograms(
+    context: &Context,
+    pool: &PoolParts,
+    selection: &str,
+    decisions: &Decisions,
+) -> Result<Vec<SignalHistogram>> {
+    let rules = rules_of(context, selection)?;
+    let kept: Vec<bool> = decisions.all().map(|decision| decision.rejected_by.is_empty()).collect();
+    // Perceptual hashes are names, not quantities: their distribution says nothing.
+    SIGNALS
+        .iter()
+        .filter(|signal| !["phash", "dhash"].contains(&signal.name()))
+        .map(|signal| {
+            let thresholds = rules
+                .iter()
+                .flat_map(|rule| {
+                    let values = threshold::thresholds_in(&rule.predicate, signal.name());
+                    values.into_iter().map(|value| Threshold {
+                        value,
+                        rule: rule.name.clone(),
+                        predicate: rule.predicate.clone(),
+                    })
+                })
+                .collect();
+            let empty = SignalHistogram {
+                name: signal.name().to_owned(),
+                description: signal.description().to_owned(),
+                unit: signal.unit().to_owned(),
+                thresholds,
+                ..SignalHistogram::default()
+            };
+            with_values(context, pool, *signal, empty, &kept)
+        })
+        .collect()
+}
+
+fn with_values(
+    context: &Context,
+    pool: &PoolParts,
+    signal: &dyn Signal,
+    empty: SignalHistogram,
+    kept: &[bool],
+) -> Result<SignalHistogram> {
+    let mut numbers: Vec<Option<f64>> = Vec::with_capacity(kept.len());
+    let mut texts: Vec<Option<String>> = Vec::new();
+    for measured in &pool.signals {
+        let path = table::file(&context.run, measured, signals::FOLDER)?;
+        let rows = table::read(&path, Some(&[signal.name()]))?;
+        match signal.signal_type() {
+            SignalType::Integer => {
+                let column: &Int64Array = parquet::typed_column(&rows, signal.name(), &path)?;
+                numbers.extend(column.iter().map(|value| value.map(|value| value as f64)));
+            }
+            SignalType::Float => {
+                let column: &Float64Array = parquet::typed_column(&rows, signal.name(), &path)?;
+                numbers.extend(column.iter());
+            }
+            SignalType::Text => {
+                let column: &StringArray = parquet::typed_column(&rows, signal.name(), &path)?;
+                texts.extend(column.iter().map(|value| value.map(str::to_owned)));
+            }
+        }
+    }
+    let kept = kept.iter().copied();
+    Ok(if signal.signal_type() == SignalType::Text {
+        histogram::with_texts(empty, texts.iter().map(Option::as_deref).zip(kept))
+    } else {
+        histogram::with_numbers(empty, numbers.into_iter().zip(kept))
+    })
+}
+
+/// Reads pairs of the pool for showing, one part at a time.
+struct Gallery<'a> {
+    context: &'a Context,
+    pool: &'a PoolParts,
+}
+
+impl<'a> Gallery<'a> {
+    fn new(context: &'a Context, pool: &'a PoolParts) -> Self {
+        Gallery { context, pool }
+    }
+
+    /// The pairs at these places, in the order of the places.
+    fn thumbnails(&mut self, places: &[(usize, usize)]) -> Result<Vec<Thumbnail>> {
+        let mut found: BTreeMap<(usize, usize), Thumbnail> = BTreeMap::new();
+        let parts: BTreeSet<usize> = places.iter().map(|(part, _)| *part).collect();
+        for part in parts {
+            let path = table::file(&self.context.run, &self.pool.downloads[part], schema::pool().name)?;
+            let rows = table::read(&path, Some(&["uid", "url", "caption", "image", "width", "height"]))?;
+            let (uids, urls) = (table::texts(&rows, "uid", &path)?, table::texts(&rows, "url", &path)?);
+            let captions = table::texts(&rows, "caption", &path)?;
+            let (widths, heights) = (table::integers(&rows, "width", &path)?, table::integers(&rows, "height", &path)?);
+            let pictures = table::pictures(&rows, &path)?;
+            for (_, row) in places.iter().filter(|place| place.0 == part) {
+                let thumbnail = Thumbnail {
+                    uid: uids.value(*row).to_owned(),
+                    caption: captions.value(*row).to_owned(),
+                    url: urls.value(*row).to_owned(),
+                    image_data_uri: small_picture(pictures.value(*row)),
+                    width: widths.value(*row) as u32,
+                    height: heights.value(*row) as u32,
+                    kept: true,
+                    note: String::new(),
+                };
+                found.insert((part, *row), thumbnail);
+            }
+        }
+        Ok(places.iter().map(|place| found[place].clone()).collect())
+    }
+}
+
+/// A picture small enough for the page; one that does not decode is left out, the pair is shown without it.
+fn small_picture(bytes: &[u8]) -> String {
+    let settings = PictureSettings {
+        resize: Resize::Shorter,
+        size: THUMBNAIL_SIDE,
+        only_if_larger: true,
+        encode: Encode::Jpeg,
+        quality: THUMBNAIL_QUALITY,
+        max_pixels: 100_000_000,
+    };
+    prepare(bytes.to_vec(), &settings).map_or_else(|_| String::new(), |picture| data_uri("image/jpeg", &picture.bytes))
+}
+
+/// Kept and rejected pairs to show, chosen by a hash of seed and key. Every reason is shown before any is shown twice.
+fn samples(context: &Context, gallery: &mut Gallery, decisions: &Decisions) -> Result<(Vec<Sample>, Vec<Sample>)> {
+    let seed = context.recipe().seed.to_string();
+    let most = context.recipe().report.samples;
+    let mut order: Vec<(String, (usize, usize))> = Vec::new();
+    for (part, rows) in decisions.parts.iter().enumerate() {
+        order.extend(
+            rows.iter().enumerate().map(|(row, decision)| (fingerprint(["sample", &seed, &decision.uid]), (part, row))),
+        );
+    }
+    order.sort_unstable();
+    let decision = |place: &(usize, usize)| &decisions.parts[place.0][place.1];
+    let (kept, rejected): (Vec<_>, Vec<_>) =
+        order.into_iter().map(|(_, place)| place).partition(|place| decision(place).rejected_by.is_empty());
+    let mut shown_for: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut turns: Vec<(usize, usize, (usize, usize))> = Vec::new();
+    for (position, place) in rejected.iter().enumerate() {
+        let times = shown_for.entry(&decision(place).rejected_by[0]).or_default();
+        turns.push((*times, position, *place));
+        *times += 1;
+    }
+    turns.sort_unstable();
+    let mut show = |places: Vec<(usize, usize)>| -> Result<Vec<Sample>> {
+        let thumbnails = gallery.thumbnails(&places)?;
+        Ok(thumbnails
+            .into_iter()
+            .zip(&places)
+            .map(|(thumbnail, place)| {
+                let reasons = decision(place).rejected_by.clone();
+                Sample { thumbnail: Thumbnail { kept: reasons.is_empty(), ..thumbnail }, reasons }
+            })
+            .collect())
+    };
+    let kept = show(kept.into_iter().take(most).collect())?;
+    let rejected = show(turns.into_iter().take(most).map(|(_, _, place)| place).collect())?;
+    Ok((kept, rejected))
+}
+
+/// The number of clusters, and some of them, the largest first.
+fn duplicates(context: &Context, gallery: &mut Gallery, decisions: &Decisions) -> Result<(u64, Vec<DuplicateCluster>)> {
+    let entry = context.upstream("dedup")?.into_iter().next().context("stage dedup has no part")?;
+    let mut clusters: BTreeMap<String, Vec<(usize, usize)>> = BTreeMap::new();
+    let mut matched_by: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (part, file) in entry.files.iter().enumerate() {
+        let path = context.run.root().join(&file.path);
+        let rows = table::read(&path, None)?;
+        let cluster = table::texts(&rows, "cluster", &path)?;
+        let sizes = table::integers(&rows, "cluster_size", &path)?;
+        let matches: &ListArray = parquet::typed_column(&rows, "matched_by", &path)?;
+        for row in (0..rows.num_rows()).filter(|row| sizes.value(*row) > 1) {
+            clusters.entry(cluster.value(row).to_owned()).or_default().push((part, row));
+            matched_by.entry(cluster.value(row).to_owned()).or_default().extend(table::text_list(matches, row));
+        }
+    }
+    let count = clusters.len() as u64;
+    let mut largest: Vec<(&String, &Vec<(usize, usize)>)> = clusters.iter().collect();
+    largest.sort_by_key(|(cluster, members)| (std::cmp::Reverse(members.len()), (*cluster).clone()));
+    // One of each kind of match first: the largest clusters alone would often all be of one kind.
+    let mut kinds_shown: BTreeSet<&BTreeSet<String>> = BTreeSet::new();
+    let (mut chosen, others): (Vec<_>, Vec<_>) =
+        largest.into_iter().partition(|(cluster, _)| kinds_shown.insert(&matched_by[*cluster]));
+    chosen.extend(others);
+    chosen.truncate(context.recipe().report.clusters);
+    let mut shown = Vec::new();
+    for (cluster, members) in chosen {
+        let mut places = members.clone();
+        let is_kept = |place: &(usize, usize)| decisions.parts[place.0][place.1].rejected_by.is_empty();
+        places.sort_by_key(|place| (!is_kept(place), *place));
+        places.truncate(MEMBERS_SHOWN);
+        let kind = matched_by[cluster].iter().map(|by| match_in_words(by, context)).collect::<Vec<_>>().join(", ");
+        let members = gallery
+            .thumbnails(&places)?
+            .into_iter()
+            .zip(&places)
+            .map(|(thumbnail, place)| {
+                let decision = &decisions.parts[place.0][place.1];
+                let note = decision.rejected_by.join(", ");
+                Thumbnail { kept: decision.rejected_by.is_empty(), note, ..thumbnail }
+            })
+            .collect();
+        shown.push(DuplicateCluster { kind, size: clusters[cluster].len() as u64, members });
+    }
+    Ok((count, shown))
+}
+
+fn match_in_words(by: &str, context: &Context) -> String {
+    match by {
+        "exact" => "the same bytes".to_owned(),
+        "url" => "the same URL".to_owned(),
+        "phash" => format!("pHash within {} bits", context.recipe().dedup.phash_distance),
+        other => other.to_owned(),
+    }
+}
+
+fn check_summary(context: &Context) -> Result<CheckSummary> {
+    let path = context.run.root().join(check::VERDICT);
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let outcome: CheckOutcome =
+        serde_json::from_str(&text).with_context(|| format!("{} is not a verdict", path.display()))?;
+    let parts = context.upstream("train")?;
+    let arms = outcome
+        .arms
+        .iter()
+        .map(|name| {
+            let runs = check::read_runs(context, &parts, name)?;
+            let pairs = runs.first().map_or(0, |run| run.arm_pairs as u64);
+            Ok(Arm { name: name.clone(), pairs, runs: runs.iter().map(run_summary).collect() })
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let verdict_word = match &outcome.verdict {
+        Verdict::Better { arm } => format!("{arm} is better"),
+        Verdict::Inconclusive => "inconclusive".to_owned(),
+        Verdict::Invalid { .. } => "invalid".to_owned(),
+    };
+    let [first, second] = outcome.arms.clone();
+    let comparisons = outcome
+        .metrics
+        .iter()
+        .filter_map(|metric| {
+            let difference = &metric.difference;
+            let [ci_low, ci_high] = difference.confidence?;
+            let lower_is_better = metric.better == Better::Lower;
+            Some(Comparison {
+                metric: in_words(&metric.metric),
+                unit: metric.unit.clone(),
+                first: first.clone(),
+                second: second.clone(),
+                lower_is_better,
+                mean_difference: difference.mean,
+                ci_low,
+                ci_high,
+                p: difference.sign_flip_p,
+                n: difference.n as u64,
+                wins: if lower_is_better { difference.first_smaller } else { difference.second_smaller } as u64,
+            })
+        })
+        .collect();
+    let metric = outcome.metrics.first().map_or_else(String::new, |metric| in_words(&metric.metric));
+    Ok(CheckSummary {
+        metric,
+        arms,
+        comparisons,
+        verdict_word,
+        verdict_sentence: outcome.sentence,
+        notes: outcome.notes,
+    })
+}
+
+fn in_words(metric: &str) -> String {
+    match metric {
+        "held_out_bits_per_byte" => "held-out loss".to_owned(),
+        other => other.replace('_', " "),
+    }
+}
+
+fn run_summary(run: &RunResult) -> Run {
+    let finite = |value: f64| value.is_finite().then_some(value);
+    Run {
+        seed: run.seed,
+        curve: run
+            .losses
+            .iter()
+            .take_while(|point| point.loss.is_finite())
+            .map(|point| (point.step as u64, point.loss))
+            .collect(),
+        held_out: finite(run.held_out_bits_per_byte),
+        visual_gain: finite(run.visual_gain),
+    }
+}

@@ -1,0 +1,77 @@
+//! Reading the tables of committed parts.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use arrow::array::{Array, ArrayRef, BinaryArray, Int64Array, ListArray, RecordBatch, StringArray, StructArray};
+use arrow::datatypes::{Field, Schema};
+use lynxdata_records::{PartEntry, RunFolder, parquet};
+
+/// The file of a part that lies in a folder of the run, such as `pool`.
+pub(crate) fn file(run: &RunFolder, part: &PartEntry, folder: &str) -> Result<PathBuf> {
+    let prefix = format!("{folder}/");
+    let entry = part.files.iter().find(|file| file.path.starts_with(&prefix));
+    let entry =
+        entry.with_context(|| format!("part {} of stage {} has no file in {folder}/", part.part, part.stage))?;
+    Ok(run.root().join(&entry.path))
+}
+
+/// All rows of a file in one batch; all columns or those named.
+pub(crate) fn read(path: &Path, columns: Option<&[&str]>) -> Result<RecordBatch> {
+    let batches: Vec<RecordBatch> = parquet::read(path, columns)?.collect::<lynxdata_records::Result<_>>()?;
+    let schema = match batches.first() {
+        Some(batch) => batch.schema(),
+        None => match columns {
+            None => parquet::schema(path)?,
+            Some(columns) => {
+                let schema = parquet::schema(path)?;
+                let fields: Vec<Field> = schema
+                    .fields()
+                    .iter()
+                    .filter(|field| columns.contains(&field.name().as_str()))
+                    .map(|field| field.as_ref().clone())
+                    .collect();
+                Schema::new(fields).into()
+            }
+        },
+    };
+    arrow::compute::concat_batches(&schema, &batches)
+        .with_context(|| format!("cannot join the rows of {}", path.display()))
+}
+
+/// A text column.
+pub(crate) fn texts<'a>(batch: &'a RecordBatch, name: &str, path: &Path) -> Result<&'a StringArray> {
+    Ok(parquet::typed_column(batch, name, path)?)
+}
+
+/// A column of whole numbers.
+pub(crate) fn integers<'a>(batch: &'a RecordBatch, name: &str, path: &Path) -> Result<&'a Int64Array> {
+    Ok(parquet::typed_column(batch, name, path)?)
+}
+
+/// The picture bytes of the `image` column.
+pub(crate) fn pictures<'a>(batch: &'a RecordBatch, path: &Path) -> Result<&'a BinaryArray> {
+    let image: &StructArray = parquet::typed_column(batch, "image", path)?;
+    image
+        .column_by_name("bytes")
+        .and_then(|bytes| bytes.as_any().downcast_ref())
+        .with_context(|| format!("{}: column image has no bytes", path.display()))
+}
+
+/// The texts of row `row` of a list column.
+pub(crate) fn text_list(lists: &ListArray, row: usize) -> Vec<String> {
+    if lists.is_null(row) {
+        return Vec::new();
+    }
+    let items: ArrayRef = lists.value(row);
+    let items = items.as_any().downcast_ref::<StringArray>().expect("the lists that we write hold texts");
+    items.iter().flatten().map(str::to_owned).collect()
+}
+
+/// Refuses two tables of one part whose rows are not the same pairs in the same order.
+pub(crate) fn same_pairs(left: &StringArray, right: &StringArray, path: &Path) -> Result<()> {
+    if left != right {
+        bail!("the rows of {} are not those of the pool; remove the run folder and run again", path.display());
+    }
+    Ok(())
+}

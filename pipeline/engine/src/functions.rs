@@ -1,0 +1,171 @@
+//! Signals as DataFusion functions: the one adapter between the two worlds.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, BinaryArray, Float64Array, Int64Array, StringArray, StructArray};
+use arrow::datatypes::{DataType, Field, Fields};
+use datafusion::common::{Result, exec_datafusion_err};
+use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
+use lynxdata_filters::{ImageData, Needs, SIGNALS, Sample, Signal, SignalType, Value};
+use rayon::prelude::*;
+
+/// The function that measures all signals of a pair in one decode.
+pub(crate) const MEASURE: &str = "measure_signals";
+
+/// One function per signal, and [`MEASURE`].
+pub(crate) fn all() -> Vec<Arc<dyn ScalarUDFImpl>> {
+    let mut functions: Vec<Arc<dyn ScalarUDFImpl>> = vec![Arc::new(MeasureSignals::new())];
+    functions.extend((0..SIGNALS.len()).map(|index| Arc::new(OneSignal::new(index)) as Arc<dyn ScalarUDFImpl>));
+    functions
+}
+
+/// The Arrow fields of all signals, in the order of the list.
+pub(crate) fn signal_fields() -> Fields {
+    SIGNALS.iter().map(|signal| Field::new(signal.name(), data_type(*signal), true)).collect()
+}
+
+fn data_type(signal: &dyn Signal) -> DataType {
+    match signal.signal_type() {
+        SignalType::Integer => DataType::Int64,
+        SignalType::Float => DataType::Float64,
+        SignalType::Text => DataType::Utf8,
+    }
+}
+
+/// One column of values. A value of another type than the signal's own is a bug of the signal and fails the plan.
+fn column(signal: &dyn Signal, values: impl Iterator<Item = Value>) -> Result<ArrayRef> {
+    let wrong = |value: &Value| exec_datafusion_err!("signal {} gave {value:?}, which is not its type", signal.name());
+    Ok(match signal.signal_type() {
+        SignalType::Integer => Arc::new(
+            values
+                .map(|value| match value {
+                    Value::Missing => Ok(None),
+                    Value::Integer(number) => Ok(Some(number)),
+                    other => Err(wrong(&other)),
+                })
+                .collect::<Result<Int64Array>>()?,
+        ),
+        SignalType::Float => Arc::new(
+            values
+                .map(|value| match value {
+                    Value::Missing => Ok(None),
+                    Value::Float(number) => Ok(Some(number)),
+                    other => Err(wrong(&other)),
+                })
+                .collect::<Result<Float64Array>>()?,
+        ),
+        SignalType::Text => Arc::new(
+            values
+                .map(|value| match value {
+                    Value::Missing => Ok(None),
+                    Value::Text(text) => Ok(Some(text)),
+                    other => Err(wrong(&other)),
+                })
+                .collect::<Result<StringArray>>()?,
+        ),
+    })
+}
+
+fn downcast<'a, T: 'static>(array: &'a ArrayRef, function: &str) -> Result<&'a T> {
+    let any: &dyn Any = array.as_any();
+    any.downcast_ref::<T>()
+        .ok_or_else(|| exec_datafusion_err!("{function} was planned with an argument of type {}", array.data_type()))
+}
+
+fn picture(bytes: &BinaryArray, row: usize) -> Option<ImageData> {
+    // A picture that does not decode has no signals: its columns stay null and no rule passes on them.
+    bytes.is_valid(row).then(|| ImageData::decode(bytes.value(row)).ok()).flatten()
+}
+
+/// `measure_signals(caption, image_bytes)`: a struct with one field per signal.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct MeasureSignals {
+    signature: Signature,
+}
+
+impl MeasureSignals {
+    fn new() -> Self {
+        let signature = Signature::exact(vec![DataType::Utf8, DataType::Binary], Volatility::Immutable);
+        MeasureSignals { signature }
+    }
+}
+
+impl ScalarUDFImpl for MeasureSignals {
+    fn name(&self) -> &str {
+        MEASURE
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _arguments: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Struct(signal_fields()))
+    }
+
+    fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let arrays = ColumnarValue::values_to_arrays(&arguments.args)?;
+        let captions = downcast::<StringArray>(&arrays[0], MEASURE)?;
+        let pictures = downcast::<BinaryArray>(&arrays[1], MEASURE)?;
+        let rows: Vec<Vec<Value>> = (0..captions.len())
+            .into_par_iter()
+            .map(|row| {
+                let image = picture(pictures, row);
+                let caption = captions.is_valid(row).then(|| captions.value(row));
+                lynxdata_filters::measure_all(&Sample::new(caption, image.as_ref()))
+            })
+            .collect();
+        let columns = SIGNALS
+            .iter()
+            .enumerate()
+            .map(|(index, signal)| column(*signal, rows.iter().map(|row| row[index].clone())))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(ColumnarValue::Array(Arc::new(StructArray::try_new(signal_fields(), columns, None)?)))
+    }
+}
+
+/// A single signal, for predicates and queries of users.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct OneSignal {
+    /// Position in the list: a function must be comparable, a signal need not be.
+    index: usize,
+    signature: Signature,
+}
+
+impl OneSignal {
+    fn new(index: usize) -> Self {
+        let argument = if SIGNALS[index].needs() == Needs::Text { DataType::Utf8 } else { DataType::Binary };
+        OneSignal { index, signature: Signature::exact(vec![argument], Volatility::Immutable) }
+    }
+}
+
+impl ScalarUDFImpl for OneSignal {
+    fn name(&self) -> &str {
+        SIGNALS[self.index].name()
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _arguments: &[DataType]) -> Result<DataType> {
+        Ok(data_type(SIGNALS[self.index]))
+    }
+
+    fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let signal = SIGNALS[self.index];
+        let arrays = ColumnarValue::values_to_arrays(&arguments.args)?;
+        let values: Vec<Value> = if signal.needs() == Needs::Text {
+            let captions = downcast::<StringArray>(&arrays[0], signal.name())?;
+            captions.iter().map(|caption| signal.measure(&Sample::new(caption, None))).collect()
+        } else {
+            let pictures = downcast::<BinaryArray>(&arrays[0], signal.name())?;
+            (0..pictures.len())
+                .into_par_iter()
+                .map(|row| signal.measure(&Sample::new(None, picture(pictures, row).as_ref())))
+                .collect()
+        };
+        Ok(ColumnarValue::Array(column(signal, values.into_iter())?))
+    }
+}

@@ -1,0 +1,142 @@
+//! URLs of strangers: parsing them, and keeping their passwords out of tables and logs.
+
+use std::borrow::Cow;
+
+use url::Url;
+
+/// Parses the URL of a row. White space around it is dropped; other characters that need it are percent-encoded, as browsers do.
+///
+/// # Errors
+/// Says in words what is wrong, without repeating the URL.
+pub(crate) fn parse(text: &str) -> Result<Url, String> {
+    check(Url::parse(text.trim()).map_err(|error| error.to_string())?)
+}
+
+/// Parses a `Location` header against the URL that answered with it. User names and passwords in it are dropped.
+///
+/// # Errors
+/// Says in words what is wrong, without repeating the URL.
+pub(crate) fn parse_redirect(base: &Url, location: &[u8]) -> Result<Url, String> {
+    let location = String::from_utf8_lossy(location);
+    let mut url = check(base.join(location.trim()).map_err(|error| error.to_string())?)?;
+    let stripped = url.set_username("").and_then(|()| url.set_password(None));
+    stripped.map_err(|()| "a URL without a host".to_owned())?;
+    Ok(url)
+}
+
+fn check(url: Url) -> Result<Url, String> {
+    match url.scheme() {
+        "http" | "https" => Ok(url),
+        other => Err(format!("the scheme {} is neither http nor https", shorten(other, 20))),
+    }
+}
+
+/// The URL as it was written, less the user name and password.
+pub(crate) fn without_userinfo(text: &str) -> Cow<'_, str> {
+    if !text.contains('@') {
+        return Cow::Borrowed(text);
+    }
+    let parsed = Url::parse(text.trim()).ok().filter(|url| !url.cannot_be_a_base());
+    if parsed.as_ref().is_some_and(|url| url.username().is_empty() && url.password().is_none()) {
+        return Cow::Borrowed(text); // the @ stands in the path or the query
+    }
+    // The part between the scheme's slashes and the next delimiter is the authority; what stands before its last @ is the user's.
+    let start = text.find(':').map_or(0, |colon| colon + 1);
+    let start = start + text[start..].len() - text[start..].trim_start_matches(['/', '\\']).len();
+    let end = text[start..].find(['/', '\\', '?', '#']).map_or(text.len(), |length| start + length);
+    let Some(at) = text[start..end].rfind('@') else {
+        // Written in a way that only the parser sees through (tabs inside, say): take its spelling.
+        return match parsed {
+            Some(mut url) => {
+                let _cannot_fail_with_a_host = url.set_username("").and_then(|()| url.set_password(None));
+                Cow::Owned(url.into())
+            }
+            None => Cow::Borrowed(text),
+        };
+    };
+    Cow::Owned(format!("{}{}", &text[..start], &text[start + at + 1..]))
+}
+
+/// At most `length` characters of `text` on one line, so that a stranger's message cannot fill a table or forge lines of a log.
+pub(crate) fn shorten(text: &str, length: usize) -> String {
+    let text = text.trim().replace(char::is_control, " ");
+    match text.char_indices().nth(length) {
+        None => text,
+        Some((end, _)) => format!("{}…", &text[..end]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_http_and_https_pass() {
+        for good in ["http://example.org/a.jpg", " https://exämple.org/ä b.jpg \n", "HTTP://EXAMPLE.ORG"] {
+            assert!(parse(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "file:///etc/passwd",
+            "data:image/png;base64,AAAA",
+            "ftp://example.org/a",
+            "example.org/a.jpg",
+            "http://",
+            "",
+        ] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn spaces_and_letters_beyond_ascii_are_encoded() {
+        assert_eq!(
+            parse("http://bücher.example/ä b.jpg").unwrap().as_str(),
+            "http://xn--bcher-kva.example/%C3%A4%20b.jpg"
+        );
+    }
+
+    #[test]
+    fn addresses_in_disguise_are_unmasked() {
+        for disguised in ["http://2130706433/", "http://0x7f.1/", "http://0177.0.0.1/", "http://127.1./"] {
+            assert_eq!(parse(disguised).unwrap().host_str(), Some("127.0.0.1"), "{disguised}");
+        }
+    }
+
+    #[test]
+    fn userinfo_is_removed_and_nothing_else() {
+        for (with, without) in [
+            ("http://me:secret@example.org/a.jpg", "http://example.org/a.jpg"),
+            ("https://secret@example.org", "https://example.org"),
+            ("http://me:p@ss@example.org/a@b?c=@d", "http://example.org/a@b?c=@d"),
+            ("http:me:secret@example.org/a", "http:example.org/a"),
+            ("http:\\\\me:secret@example.org\\a", "http:\\\\example.org\\a"),
+            ("http://me:secret@[not a host/a", "http://[not a host/a"),
+            ("http://example.org/a@2x.jpg", "http://example.org/a@2x.jpg"),
+            ("someone@example.org", "example.org"),
+            ("http://example.org", "http://example.org"),
+        ] {
+            assert_eq!(without_userinfo(with), without);
+        }
+        for hidden in
+            ["ht\ttp://me:secret@example.org/", "http://me:sec/ret@example.org", " http:/\t/me:secret@example.org/a"]
+        {
+            let left = without_userinfo(hidden).into_owned();
+            assert!(!Url::parse(left.trim()).is_ok_and(|url| url.password().is_some()), "{left}");
+        }
+    }
+
+    #[test]
+    fn messages_are_one_short_line() {
+        assert_eq!(shorten("a\nforged line\u{1b}[0m\n", 100), "a forged line [0m");
+        assert_eq!(shorten("äöü", 3), "äöü");
+        assert_eq!(shorten("äöüß", 3), "äöü…");
+    }
+
+    #[test]
+    fn redirects_lose_their_userinfo() {
+        let base = Url::parse("http://me:secret@example.org/x/y").unwrap();
+        assert_eq!(parse_redirect(&base, b"../z").unwrap().as_str(), "http://example.org/z");
+        assert_eq!(parse_redirect(&base, b"//a:b@other.example/").unwrap().as_str(), "http://other.example/");
+        assert!(parse_redirect(&base, b"file:///etc/passwd").unwrap_err().contains("file"));
+    }
+}

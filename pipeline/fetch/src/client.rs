@@ -1,0 +1,390 @@
+//! One attempt at one URL: resolve, check the address, connect, follow redirects, read a bounded body.
+
+use std::error::Error as StdError;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use hickory_resolver::TokioResolver;
+use lynxdata_records::Status;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::header::LOCATION;
+use reqwest::{Certificate, Response, StatusCode, redirect};
+use url::{Host, Url};
+
+use crate::guard::{self, Policy, Refused};
+use crate::{DownloadConfig, Error, Result, address};
+
+/// Redirects that are followed. Browsers follow 20, but no chain that long ends at a picture.
+const MAX_REDIRECTS: usize = 5;
+/// How long an unused connection is kept. Long enough for the next row of a popular host, short enough that the connections to thousands of hosts do not
+/// use up the file descriptors.
+const IDLE_CONNECTION: Duration = Duration::from_secs(4);
+/// Space that is reserved for a body because its header announces it; more only as bytes arrive, since the header may lie.
+const MAX_RESERVED_BYTES: u64 = 1 << 20;
+/// Longest explanation that is kept, characters.
+const MAX_DETAIL: usize = 200;
+
+/// A body that arrived whole.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) body: Vec<u8>,
+    pub(crate) http_status: u16,
+}
+
+/// Why an attempt failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) status: Status,
+    pub(crate) http_status: Option<u16>,
+    pub(crate) detail: Option<String>,
+    /// Whether another attempt may succeed.
+    pub(crate) may_pass: bool,
+}
+
+impl Failure {
+    /// A failure of which the status says all.
+    pub(crate) fn plain(status: Status) -> Failure {
+        Failure { status, http_status: None, detail: None, may_pass: status.is_retryable() }
+    }
+
+    pub(crate) fn new(status: Status, detail: impl AsRef<str>) -> Failure {
+        Failure { detail: Some(address::shorten(detail.as_ref(), MAX_DETAIL)), ..Failure::plain(status) }
+    }
+
+    fn with_http_status(self, http_status: StatusCode) -> Failure {
+        Failure { http_status: Some(http_status.as_u16()), ..self }
+    }
+}
+
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        Failure::new(Status::ForbiddenAddress, refused.to_string())
+    }
+}
+
+/// A pooled HTTP client that connects to checked addresses only.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    http: reqwest::Client,
+    policy: Policy,
+    max_bytes: u64,
+}
+
+impl Client {
+    pub(crate) fn new(config: &DownloadConfig) -> Result<Client> {
+        let policy = if config.allow_private_addresses { guard::refuse_nothing } else { guard::refusal };
+        Client::with(config, Arc::new(SystemNames::new()), policy)
+    }
+
+    /// A client that asks `names` for addresses and `policy` whether to connect to them.
+    pub(crate) fn with(config: &DownloadConfig, names: Arc<dyn Names>, policy: Policy) -> Result<Client> {
+        // Fails if a provider is installed already, which serves as well.
+        let _installed = rustls::crypto::ring::default_provider().install_default();
+        let mut builder = reqwest::Client::builder()
+            .tls_backend_rustls()
+            .user_agent(&config.user_agent)
+            .redirect(redirect::Policy::none()) // followed in `get`, which checks every hop
+            .no_proxy() // a proxy would connect for us, past the guard
+            .referer(false)
+            .pool_idle_timeout(IDLE_CONNECTION)
+            .dns_resolver(GuardedNames { names, policy });
+        if let Some(path) = &config.ca_file {
+            let pem = std::fs::read(path).map_err(|source| Error::read(path, source))?;
+            let unusable = |reason: String| Error::setting("ca_file", format!("{} {reason}", path.display()));
+            let certificates = Certificate::from_pem_bundle(&pem)
+                .map_err(|error| unusable(format!("is not a PEM file: {}", last_cause(&error))))?;
+            if certificates.is_empty() {
+                return Err(unusable("holds no PEM certificate".to_owned()));
+            }
+            builder = builder.tls_certs_merge(certificates);
+        }
+        let http = builder.build().map_err(|error| Error::Client { reason: last_cause(&error) })?;
+        Ok(Client { http, policy, max_bytes: config.max_bytes })
+    }
+
+    /// Gets a URL. There is no time limit here: drop the future to stop.
+    pub(crate) async fn get(&self, url: &Url) -> std::result::Result<Answer, Failure> {
+        let mut url = url.clone();
+        for _hop in 0..=MAX_REDIRECTS {
+            self.check_literal(&url)?;
+            let sent = self.http.get(url.clone()).send().await;
+            let response = sent.map_err(|error| failure(&error, Phase::Request))?;
+            let status = response.status();
+            match redirect_target(&url, &response)? {
+                None => return self.read(response).await.map_err(|failure| failure.with_http_status(status)),
+                Some(target) => url = target,
+            }
+        }
+        Err(Failure::new(Status::TooManyRedirects, format!("more than {MAX_REDIRECTS} redirects")))
+    }
+
+    /// Hosts that are written as addresses never reach the resolver, so they are checked here.
+    fn check_literal(&self, url: &Url) -> std::result::Result<(), Refused> {
+        let address = match url.host() {
+            Some(Host::Ipv4(address)) => IpAddr::V4(address),
+            Some(Host::Ipv6(address)) => IpAddr::V6(address),
+            Some(Host::Domain(_)) | None => return Ok(()),
+        };
+        guard::check(address, self.policy).map(|_| ())
+    }
+
+    async fn read(&self, mut response: Response) -> std::result::Result<Answer, Failure> {
+        let http_status = response.status();
+        if let Some(status) = status_of(http_status) {
+            return Err(Failure::plain(status));
+        }
+        let too_large = |what: &str| {
+            Failure::new(Status::TooLarge, format!("{what} more than the {} bytes allowed", self.max_bytes))
+        };
+        let announced = response.content_length().unwrap_or(0);
+        if announced > self.max_bytes {
+            return Err(too_large("the header announces"));
+        }
+        let mut body = Vec::with_capacity(announced.min(MAX_RESERVED_BYTES) as usize);
+        while let Some(chunk) = response.chunk().await.map_err(|error| failure(&error, Phase::Body))? {
+            if (body.len() + chunk.len()) as u64 > self.max_bytes {
+                return Err(too_large("the body is"));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        if body.is_empty() {
+            return Err(Failure::plain(Status::EmptyBody));
+        }
+        Ok(Answer { body, http_status: http_status.as_u16() })
+    }
+}
+
+/// The status of a row whose server answered with this code; `None` for a success.
+fn status_of(code: StatusCode) -> Option<Status> {
+    match code.as_u16() {
+        200..=299 => None,
+        404 | 410 => Some(Status::NotFound),
+        401 | 403 | 451 => Some(Status::Forbidden),
+        429 => Some(Status::RateLimited),
+        500.. => Some(Status::HttpServerError),
+        _ => Some(Status::HttpClientError),
+    }
+}
+
+/// Where a redirect leads; `None` for any other answer.
+fn redirect_target(url: &Url, response: &Response) -> std::result::Result<Option<Url>, Failure> {
+    if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+        return Ok(None);
+    }
+    let failed = |status, detail: String| Failure::new(status, detail).with_http_status(response.status());
+    let Some(location) = response.headers().get(LOCATION) else {
+        return Err(failed(Status::ProtocolError, "a redirect without a Location header".to_owned()));
+    };
+    match address::parse_redirect(url, location.as_bytes()) {
+        Ok(target) => Ok(Some(target)),
+        Err(reason) => Err(failed(Status::InvalidUrl, format!("redirected to an invalid URL: {reason}"))),
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Phase {
+    Request,
+    Body,
+}
+
+/// Sorts an error of the HTTP client. Its own text is not used, since that repeats the URL.
+fn failure(error: &reqwest::Error, phase: Phase) -> Failure {
+    let mut io_kind = None;
+    let mut is_tls = false;
+    let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
+    while let Some(current) = cause {
+        if let Some(refused) = current.downcast_ref::<Refused>() {
+            return (*refused).into();
+        }
+        if let Some(NoAddress { reason, may_pass }) = current.downcast_ref::<NoAddress>() {
+            return Failure { may_pass: *may_pass, ..Failure::new(Status::DnsError, reason) };
+        }
+        is_tls |= current.is::<rustls::Error>();
+        let wrapped = current.downcast_ref::<io::Error>();
+        io_kind = wrapped.map(io::Error::kind).or(io_kind);
+        // An I/O error names what it wraps not as its source, but only so.
+        cause = wrapped
+            .and_then(io::Error::get_ref)
+            .map(|inner| inner as &(dyn StdError + 'static))
+            .or_else(|| current.source());
+    }
+    let is_cut_off = matches!(
+        io_kind,
+        Some(
+            io::ErrorKind::UnexpectedEof
+                | io::ErrorKind::ConnectionReset
+                | io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::BrokenPipe
+        )
+    );
+    let status = if error.is_builder() {
+        Status::InvalidUrl
+    } else if error.is_dns() {
+        Status::DnsError
+    } else if is_tls {
+        Status::TlsError
+    } else if error.is_timeout() {
+        Status::Timeout
+    } else if phase == Phase::Body && is_cut_off {
+        Status::TruncatedBody
+    } else if error.is_connect() || is_cut_off {
+        Status::ConnectError
+    } else {
+        Status::ProtocolError
+    };
+    Failure::new(status, last_cause(error))
+}
+
+/// The innermost message of an error, which says most.
+fn last_cause(error: &reqwest::Error) -> String {
+    let mut message = String::from("unknown error");
+    let mut cause = error.source();
+    while let Some(current) = cause {
+        message = current.to_string();
+        cause = current.source();
+    }
+    message
+}
+
+/// Where addresses of host names come from.
+pub(crate) trait Names: Send + Sync {
+    /// The addresses of a host.
+    fn look_up(&self, host: String) -> BoxFuture<'static, std::result::Result<Vec<IpAddr>, NoAddress>>;
+}
+
+/// A host without address.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{reason}")]
+pub(crate) struct NoAddress {
+    pub(crate) reason: String,
+    /// Whether the name servers may answer otherwise soon; not if they say that the name does not exist.
+    pub(crate) may_pass: bool,
+}
+
+/// The name servers and hosts file of the system, asked in this process and cached.
+struct SystemNames {
+    resolver: std::result::Result<TokioResolver, NoAddress>,
+}
+
+impl SystemNames {
+    fn new() -> SystemNames {
+        let resolver = TokioResolver::builder_tokio().and_then(|mut builder| {
+            // Hosts of a web-scale list come back often; an answer takes some hundred bytes.
+            builder.options_mut().cache_size = 65_536;
+            builder.build()
+        });
+        if let Err(error) = &resolver {
+            tracing::warn!(%error, "no system name servers; only URLs with numeric hosts can be fetched");
+        }
+        let unusable = |error| NoAddress { reason: format!("no system name servers: {error}"), may_pass: false };
+        SystemNames { resolver: resolver.map_err(unusable) }
+    }
+}
+
+impl Names for SystemNames {
+    fn look_up(&self, host: String) -> BoxFuture<'static, std::result::Result<Vec<IpAddr>, NoAddress>> {
+        let resolver = self.resolver.clone();
+        Box::pin(async move {
+            // The final dot keeps the system's search domains out: hosts of URLs are complete names.
+            let name = if host.ends_with('.') { host } else { host + "." };
+            match resolver?.lookup_ip(name).await {
+                Ok(answer) => Ok(answer.iter().collect()),
+                Err(error) => Err(NoAddress { reason: error.to_string(), may_pass: !error.is_nx_domain() }),
+            }
+        })
+    }
+}
+
+/// Hands the HTTP client only addresses that pass the guard. What is checked is what is connected to: there is no second look-up in between that could answer
+/// differently.
+struct GuardedNames {
+    names: Arc<dyn Names>,
+    policy: Policy,
+}
+
+impl Resolve for GuardedNames {
+    fn resolve(&self, name: Name) -> Resolving {
+        let answer = self.names.look_up(name.as_str().to_owned());
+        let policy = self.policy;
+        Box::pin(async move {
+            let addresses = answer.await?;
+            let (mut allowed, mut refused) = (Vec::new(), None);
+            for address in addresses {
+                match guard::check(address, policy) {
+                    Ok(address) => allowed.push(SocketAddr::new(address, 0)), // the client puts the port in
+                    Err(error) => refused = refused.or(Some(error)),
+                }
+            }
+            match refused {
+                Some(error) if allowed.is_empty() => Err(error.into()),
+                _ if allowed.is_empty() => {
+                    Err(NoAddress { reason: "the name has no address".to_owned(), may_pass: false }.into())
+                }
+                _ => Ok(Box::new(allowed.into_iter()) as Addrs),
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// Names of a test's own.
+    pub(crate) struct FixedNames(pub(crate) BTreeMap<String, Vec<IpAddr>>);
+
+    impl Names for FixedNames {
+        fn look_up(&self, host: String) -> BoxFuture<'static, std::result::Result<Vec<IpAddr>, NoAddress>> {
+            let none = || NoAddress { reason: "no such name".to_owned(), may_pass: !host.starts_with("unknown") };
+            let answer = self.0.get(&host).cloned().ok_or_else(none);
+            Box::pin(std::future::ready(answer))
+        }
+    }
+
+    #[test]
+    fn codes_have_their_statuses() {
+        for (code, status) in [
+            (200, None),
+            (204, None),
+            (300, Some(Status::HttpClientError)),
+            (304, Some(Status::HttpClientError)),
+            (400, Some(Status::HttpClientError)),
+            (401, Some(Status::Forbidden)),
+            (403, Some(Status::Forbidden)),
+            (404, Some(Status::NotFound)),
+            (410, Some(Status::NotFound)),
+            (418, Some(Status::HttpClientError)),
+            (429, Some(Status::RateLimited)),
+            (451, Some(Status::Forbidden)),
+            (500, Some(Status::HttpServerError)),
+            (503, Some(Status::HttpServerError)),
+            (999, Some(Status::HttpServerError)),
+        ] {
+            assert_eq!(status_of(StatusCode::from_u16(code).unwrap()), status, "{code}");
+        }
+    }
+
+    #[tokio::test]
+    async fn only_checked_addresses_leave_the_resolver() {
+        let names = |addresses: &[&str]| {
+            let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
+            FixedNames(BTreeMap::from([("host.example".to_owned(), addresses)]))
+        };
+        let resolve = async |addresses: &[&str], policy: Policy| {
+            let guarded = GuardedNames { names: Arc::new(names(addresses)), policy };
+            let result = guarded.resolve("host.example".parse().unwrap()).await;
+            result.map(|found| found.map(|address| address.ip().to_string()).collect::<Vec<_>>())
+        };
+        assert_eq!(resolve(&["10.0.0.1", "8.8.8.8"], guard::refusal).await.unwrap(), ["8.8.8.8"]);
+        assert_eq!(resolve(&["10.0.0.1", "8.8.8.8"], guard::refuse_nothing).await.unwrap(), ["10.0.0.1", "8.8.8.8"]);
+        let error = resolve(&["169.254.169.254", "::1"], guard::refusal).await.unwrap_err();
+        assert!(error.is::<Refused>(), "{error}");
+        let error = resolve(&[], guard::refusal).await.unwrap_err();
+        assert!(error.is::<NoAddress>(), "{error}");
+    }
+}

@@ -1,0 +1,517 @@
+//! Against a loopback server that writes whatever bytes a test wants.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::{Int64Type, Schema};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::*;
+use crate::client::tests::FixedNames;
+use crate::guard;
+use crate::picture::{Encode, Resize};
+
+/// What the server does after it has read a request.
+#[derive(Clone)]
+enum Reply {
+    /// Writes these bytes and closes.
+    Bytes(Vec<u8>),
+    /// The first request gets the first, and so on; the last is repeated.
+    InTurn(Vec<Reply>),
+    /// Writes the bytes one by one, 20 ms apart.
+    Drip(Vec<u8>),
+    /// Writes a header without length, then zeros for ever.
+    Endless,
+    /// Says nothing.
+    Silent,
+    /// Closes without a word.
+    HangUp,
+}
+
+struct Server {
+    address: String,
+    requests: Arc<AtomicUsize>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Server {
+    async fn start(replies: impl IntoIterator<Item = (&'static str, Reply)>) -> Server {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let replies: Arc<BTreeMap<String, Reply>> =
+            Arc::new(replies.into_iter().map(|(path, reply)| (format!("/{path}"), reply)).collect());
+        let seen: Arc<Mutex<BTreeMap<String, usize>>> = Arc::default();
+        let requests = Arc::new(AtomicUsize::new(0));
+        let counter = requests.clone();
+        let task = tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                tokio::spawn(serve(stream, replies.clone(), seen.clone(), counter.clone()));
+            }
+        });
+        Server { address, requests, task }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}/{path}", self.address)
+    }
+}
+
+async fn serve(
+    mut stream: TcpStream,
+    replies: Arc<BTreeMap<String, Reply>>,
+    seen: Arc<Mutex<BTreeMap<String, usize>>>,
+    requests: Arc<AtomicUsize>,
+) {
+    let mut request = Vec::new();
+    while !request.windows(4).any(|end| end == b"\r\n\r\n") {
+        if stream.read_buf(&mut request).await.unwrap_or(0) == 0 {
+            return;
+        }
+        if request[0] == 0x16 {
+            // A TLS handshake; answered as any server without TLS does.
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+            return;
+        }
+    }
+    requests.fetch_add(1, Ordering::SeqCst);
+    let path = String::from_utf8_lossy(&request).split(' ').nth(1).unwrap_or("").to_owned();
+    let turn = {
+        let mut seen = seen.lock().unwrap();
+        let count = seen.entry(path.clone()).or_insert(0);
+        *count += 1;
+        *count - 1
+    };
+    let mut reply = replies.get(&path).cloned().unwrap_or(Reply::Bytes(answer("404 Not Found", &[], b"no")));
+    if let Reply::InTurn(turns) = reply {
+        reply = turns[turn.min(turns.len() - 1)].clone();
+    }
+    // The client may hang up at any moment, so that failing writes are no failure of the test.
+    match reply {
+        Reply::Bytes(bytes) => {
+            let _ = stream.write_all(&bytes).await;
+            let _ = stream.shutdown().await;
+        }
+        Reply::Drip(bytes) => {
+            for byte in bytes {
+                if stream.write_all(&[byte]).await.is_err() {
+                    return;
+                }
+                sleep(Duration::from_millis(20)).await;
+            }
+        }
+        Reply::Endless => {
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n").await;
+            while stream.write_all(&[0; 8192]).await.is_ok() {}
+        }
+        Reply::Silent => sleep(Duration::from_mins(1)).await,
+        Reply::HangUp | Reply::InTurn(_) => {}
+    }
+}
+
+fn answer(status: &str, headers: &[&str], body: &[u8]) -> Vec<u8> {
+    let mut bytes =
+        format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n", body.len()).into_bytes();
+    for header in headers {
+        bytes.extend_from_slice(format!("{header}\r\n").as_bytes());
+    }
+    bytes.extend_from_slice(b"\r\n");
+    bytes.extend_from_slice(body);
+    bytes
+}
+
+fn ok(body: &[u8]) -> Reply {
+    Reply::Bytes(answer("200 OK", &["Content-Type: image/jpeg"], body))
+}
+
+fn failing(status: &str) -> Reply {
+    Reply::Bytes(answer(status, &[], b"sorry"))
+}
+
+fn redirect(location: &str) -> Reply {
+    Reply::Bytes(answer("302 Found", &[&format!("Location: {location}")], b""))
+}
+
+fn gzip(body: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(body).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn fixture(name: &str) -> Vec<u8> {
+    std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/pictures").join(name)).unwrap()
+}
+
+/// Keeps bytes, allows loopback, and is quick to give up.
+fn config() -> DownloadConfig {
+    DownloadConfig {
+        allow_private_addresses: true,
+        resize: Resize::Keep,
+        timeout_seconds: 5.0,
+        retries: 0,
+        max_bytes: 100_000,
+        ..DownloadConfig::default()
+    }
+}
+
+/// A part whose rows have the given URLs, no captions, and a column `extra` that counts.
+fn part(urls: &[Option<&str>]) -> SourcePart {
+    let empty: ArrayRef = Arc::new(StringArray::new_null(urls.len()));
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        ("url", Arc::new(StringArray::from(urls.to_vec()))),
+        ("caption", empty.clone()),
+        ("problem", empty),
+        ("extra", Arc::new(Int64Array::from_iter_values(0..urls.len() as i64))),
+    ];
+    let fields: Vec<Field> =
+        columns.iter().map(|(name, column)| Field::new(*name, column.data_type().clone(), true)).collect();
+    let columns = columns.into_iter().map(|(_, column)| column).collect();
+    SourcePart { index: 0, first_row: 100, rows: RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap() }
+}
+
+fn texts(table: &RecordBatch, column: &str) -> Vec<String> {
+    let column = table.column_by_name(column).unwrap().as_string::<i32>();
+    column.iter().map(|text| text.unwrap_or("-").to_owned()).collect()
+}
+
+fn integers(table: &RecordBatch, column: &str) -> Vec<Option<i64>> {
+    table.column_by_name(column).unwrap().as_primitive::<Int64Type>().iter().collect()
+}
+
+async fn statuses(downloader: &Downloader, urls: &[String]) -> Vec<String> {
+    let urls: Vec<Option<&str>> = urls.iter().map(|url| Some(url.as_str())).collect();
+    texts(&downloader.download_part(&part(&urls), &|_| {}).await.log, "status")
+}
+
+#[tokio::test]
+async fn every_fault_has_its_status_and_good_pictures_arrive_byte_for_byte() {
+    let jpeg = fixture("plain.jpg");
+    let webp = fixture("alpha.webp");
+    let mut short = answer("200 OK", &[], &jpeg);
+    short.truncate(short.len() - 100);
+    let chunked_short = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n40\r\nabc".to_vec();
+    let zipped = gzip(&jpeg);
+    let bomb = gzip(&vec![0; 10_000_000]);
+    let cases: Vec<(&'static str, Reply, &str)> = vec![
+        ("ok.jpg", ok(&jpeg), "ok"),
+        ("webp named.jpg", ok(&webp), "ok"),
+        ("without-length", Reply::Bytes([b"HTTP/1.1 200 OK\r\n\r\n", &jpeg[..]].concat()), "ok"),
+        ("gzip", Reply::Bytes(answer("200 OK", &["Content-Encoding: gzip"], &zipped)), "ok"),
+        ("redirected", redirect("/ok.jpg"), "ok"),
+        ("404", failing("404 Not Found"), "not_found"),
+        ("410", failing("410 Gone"), "not_found"),
+        ("403", failing("403 Forbidden"), "forbidden"),
+        ("451", failing("451 Unavailable For Legal Reasons"), "forbidden"),
+        ("429", failing("429 Too Many Requests"), "rate_limited"),
+        ("418", failing("418 I'm a teapot"), "http_client_error"),
+        ("500", failing("500 Internal Server Error"), "http_server_error"),
+        ("short", Reply::Bytes(short), "truncated_body"),
+        ("chunked-short", Reply::Bytes(chunked_short), "truncated_body"),
+        (
+            "gzip-short",
+            Reply::Bytes(answer("200 OK", &["Content-Encoding: gzip"], &zipped[..zipped.len() / 2])),
+            "truncated_body",
+        ),
+        ("gzip-wrong", Reply::Bytes(answer("200 OK", &["Content-Encoding: gzip"], &jpeg)), "protocol_error"),
+        ("gzip-bomb", Reply::Bytes(answer("200 OK", &["Content-Encoding: gzip"], &bomb)), "too_large"),
+        ("endless", Reply::Endless, "too_large"),
+        ("announced", Reply::Bytes(b"HTTP/1.1 200 OK\r\nContent-Length: 100001\r\n\r\n".to_vec()), "too_large"),
+        ("empty", ok(b""), "empty_body"),
+        ("204", Reply::Bytes(b"HTTP/1.1 204 No Content\r\n\r\n".to_vec()), "empty_body"),
+        ("html", ok(b"<!DOCTYPE html><title>Not here</title>"), "not_an_image"),
+        ("svg", ok(b"<svg xmlns='http://www.w3.org/2000/svg'/>"), "unsupported_image"),
+        ("cut.jpg", ok(&jpeg[..jpeg.len() / 2]), "broken_image"),
+        ("loop", redirect("/loop"), "too_many_redirects"),
+        ("to-file", redirect("file:///etc/passwd"), "invalid_url"),
+        ("no-location", Reply::Bytes(answer("302 Found", &[], b"")), "protocol_error"),
+        ("304", Reply::Bytes(b"HTTP/1.1 304 Not Modified\r\n\r\n".to_vec()), "http_client_error"),
+        ("not-http", Reply::Bytes(b"SSH-2.0-OpenSSH_9.2\r\n".to_vec()), "protocol_error"),
+        ("hang-up", Reply::HangUp, "protocol_error"),
+    ];
+    let server =
+        Server::start(cases.iter().map(|(path, reply, _)| (path.replace(' ', "%20").leak() as &str, reply.clone())))
+            .await;
+    let downloader = Downloader::new(&config()).unwrap();
+    let urls: Vec<String> = cases.iter().map(|(path, _, _)| server.url(path)).collect();
+    let mut urls: Vec<Option<&str>> = urls.iter().map(|url| Some(url.as_str())).collect();
+    let mut expected: Vec<&str> = cases.iter().map(|(_, _, status)| *status).collect();
+    let closed = {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        format!("http://{}/", listener.local_addr().unwrap())
+    };
+    let not_tls = server.url("ok.jpg").replace("http", "https");
+    for (url, status) in [
+        (Some(closed.as_str()), "connect_error"),
+        (Some(not_tls.as_str()), "tls_error"),
+        (None, "missing_url"),
+        (Some("not a url"), "invalid_url"),
+        (Some("file:///etc/passwd"), "invalid_url"),
+    ] {
+        urls.push(url);
+        expected.push(status);
+    }
+
+    let part = part(&urls);
+    let told = Mutex::new(BTreeMap::new());
+    let result = downloader.download_part(&part, &|status| *told.lock().unwrap().entry(status).or_insert(0) += 1).await;
+    let found = texts(&result.log, "status");
+    let details = texts(&result.log, "detail");
+    for (row, expected) in expected.iter().enumerate() {
+        assert_eq!(found[row], *expected, "{:?}: {}", urls[row], details[row]);
+    }
+    assert_eq!(told.into_inner().unwrap(), result.counts, "every row was told once");
+    assert_eq!(result.counts.values().sum::<u64>(), urls.len() as u64);
+    assert_eq!(integers(&result.log, "row"), (100..100 + urls.len() as i64).map(Some).collect::<Vec<_>>());
+    assert_eq!(result.log.schema(), schema::download_log().schema());
+
+    let good = [&jpeg, &webp, &jpeg, &jpeg, &jpeg];
+    assert_eq!(result.pool.num_rows(), good.len());
+    assert_eq!(texts(&result.pool, "uid")[..], texts(&result.log, "uid")[..good.len()]);
+    assert_eq!(texts(&result.pool, "format"), ["jpeg", "webp", "jpeg", "jpeg", "jpeg"]);
+    assert_eq!(integers(&result.pool, "extra"), [0, 1, 2, 3, 4].map(Some));
+    let image = result.pool.column_by_name("image").unwrap().as_struct();
+    let (bytes, paths) = (image.column(0).as_binary::<i32>(), image.column(1).as_string::<i32>());
+    for (row, body) in good.iter().enumerate() {
+        assert!(bytes.value(row) == body.as_slice(), "row {row}");
+        assert_eq!(texts(&result.pool, "sha256")[row], hexadecimal(&Sha256::digest(body)));
+        assert_eq!(integers(&result.pool, "bytes")[row], Some(body.len() as i64));
+    }
+    assert_eq!(paths.value(1), format!("{}.webp", texts(&result.pool, "uid")[1]));
+
+    let again = downloader.download_part(&part, &|_| {}).await;
+    assert_eq!(again.pool, result.pool, "the same answers make the same part");
+    assert_eq!(again.log, result.log);
+}
+
+#[tokio::test]
+async fn only_failures_that_may_pass_are_tried_again() {
+    let jpeg = fixture("plain.jpg");
+    let server = Server::start([
+        ("500-ok", Reply::InTurn(vec![failing("500 Internal Server Error"), ok(&jpeg)])),
+        ("429-hang-up-ok", Reply::InTurn(vec![failing("429 Too Many Requests"), Reply::HangUp, ok(&jpeg)])),
+        ("404-ok", Reply::InTurn(vec![failing("404 Not Found"), ok(&jpeg)])),
+        ("html-ok", Reply::InTurn(vec![ok(b"<html>"), ok(&jpeg)])),
+        ("503", failing("503 Service Unavailable")),
+    ])
+    .await;
+    let downloader = Downloader::new(&DownloadConfig { retries: 2, ..config() }).unwrap();
+    let urls = ["500-ok", "429-hang-up-ok", "404-ok", "html-ok", "503"].map(|path| server.url(path));
+    let urls: Vec<Option<&str>> = urls.iter().map(|url| Some(url.as_str())).collect();
+    let log = downloader.download_part(&part(&urls), &|_| {}).await.log;
+    assert_eq!(texts(&log, "status"), ["ok", "ok", "not_found", "not_an_image", "http_server_error"]);
+    assert_eq!(integers(&log, "attempts"), [2, 3, 1, 1, 3].map(Some));
+    assert_eq!(integers(&log, "http_status"), [200, 200, 404, 200, 503].map(Some));
+    assert_eq!(server.requests.load(Ordering::SeqCst), 10);
+}
+
+#[tokio::test]
+async fn the_deadline_is_for_the_whole_url() {
+    let jpeg = fixture("plain.jpg");
+    let server = Server::start([
+        ("drip", Reply::Drip(answer("200 OK", &[], &jpeg))),
+        ("silent", Reply::Silent),
+        ("500", failing("500 Internal Server Error")),
+    ])
+    .await;
+    let downloader = Downloader::new(&DownloadConfig { retries: 20, timeout_seconds: 0.4, ..config() }).unwrap();
+    let begin = Instant::now();
+    let urls = ["drip", "silent", "500"].map(|path| server.url(path));
+    assert_eq!(statuses(&downloader, &urls).await, ["timeout", "timeout", "http_server_error"]);
+    assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
+}
+
+#[tokio::test]
+async fn private_addresses_are_refused_unless_allowed() {
+    let server = Server::start([("ok.jpg", ok(&fixture("plain.jpg")))]).await;
+    let port = server.address.rsplit(':').next().unwrap();
+    let urls = [
+        server.url("ok.jpg"),
+        format!("http://localhost:{port}/ok.jpg"),
+        format!("http://2130706433:{port}/ok.jpg"),
+        format!("http://[::ffff:127.0.0.1]:{port}/ok.jpg"),
+        "http://169.254.169.254/latest/meta-data/".to_owned(),
+    ];
+    let downloader = Downloader::new(&DownloadConfig { allow_private_addresses: false, ..config() }).unwrap();
+    let found = statuses(&downloader, &urls).await;
+    assert_eq!(found[0], "forbidden_address");
+    assert!(["forbidden_address", "dns_error"].contains(&found[1].as_str()), "{}", found[1]);
+    assert_eq!(found[2..], ["forbidden_address"; 3]);
+    assert_eq!(server.requests.load(Ordering::SeqCst), 0, "nothing was connected to");
+}
+
+/// The real guard, except that the test's own server may be reached.
+fn refuse_all_but_loopback(address: IpAddr) -> Option<&'static str> {
+    if address.is_loopback() { None } else { guard::refusal(address) }
+}
+
+#[tokio::test]
+async fn every_hop_and_every_answer_of_the_resolver_is_checked() {
+    let server = Server::start([
+        ("ok.jpg", ok(&fixture("plain.jpg"))),
+        ("to-private", redirect("http://10.0.0.1/secret")),
+        ("to-metadata", redirect("http://metadata.example/")),
+        ("to-name", redirect("/to-private")),
+    ])
+    .await;
+    let names = FixedNames(BTreeMap::from([
+        ("good.example".to_owned(), vec!["127.0.0.1".parse().unwrap()]),
+        ("metadata.example".to_owned(), vec!["169.254.169.254".parse().unwrap(), "fd00:ec2::254".parse().unwrap()]),
+    ]));
+    let config = DownloadConfig { retries: 1, ..config() };
+    let client = Client::with(&config, Arc::new(names), refuse_all_but_loopback).unwrap();
+    let downloader = Downloader::with_client(&config, client);
+    let port = server.address.rsplit(':').next().unwrap();
+    let urls = [
+        format!("http://good.example:{port}/ok.jpg"),
+        format!("http://good.example:{port}/to-private"),
+        format!("http://good.example:{port}/to-metadata"),
+        format!("http://good.example:{port}/to-name"),
+        "http://metadata.example/".to_owned(),
+        "http://unknown.example/".to_owned(),
+        "http://flaky.example/".to_owned(),
+    ];
+    let urls: Vec<Option<&str>> = urls.iter().map(|url| Some(url.as_str())).collect();
+    let log = downloader.download_part(&part(&urls), &|_| {}).await.log;
+    assert_eq!(
+        texts(&log, "status"),
+        [
+            "ok",
+            "forbidden_address",
+            "forbidden_address",
+            "forbidden_address",
+            "forbidden_address",
+            "dns_error",
+            "dns_error"
+        ]
+    );
+    assert_eq!(
+        integers(&log, "attempts"),
+        [1, 1, 1, 1, 1, 1, 2].map(Some),
+        "a name that does not exist is not asked for again"
+    );
+    assert_eq!(texts(&log, "detail")[1], "10.0.0.1 is private");
+}
+
+#[tokio::test]
+async fn passwords_in_urls_are_sent_but_not_written_down() {
+    let server = Server::start([("ok.jpg", ok(&fixture("plain.jpg"))), ("404", failing("404 Not Found"))]).await;
+    let with_password = |path: &str| server.url(path).replace("http://", "http://me:secret@");
+    let urls = [with_password("ok.jpg"), with_password("404"), "http://me:secret@[bad/".to_owned()];
+    let urls: Vec<Option<&str>> = urls.iter().map(|url| Some(url.as_str())).collect();
+    let result = Downloader::new(&config()).unwrap().download_part(&part(&urls), &|_| {}).await;
+    assert_eq!(texts(&result.log, "status"), ["ok", "not_found", "invalid_url"]);
+    assert_eq!(texts(&result.pool, "url"), [server.url("ok.jpg")]);
+    let written = format!("{:?}{:?}", result.log, result.pool);
+    assert!(!written.contains("secret"), "{written}");
+    assert_eq!(texts(&result.log, "uid")[0], uid(100, urls[0].unwrap(), ""), "the key is that of the row as it was");
+}
+
+#[tokio::test]
+async fn malformed_rows_are_logged_with_their_problem() {
+    let mut part = part(&[None, None]);
+    let mut columns = part.rows.columns().to_vec();
+    columns[2] = Arc::new(StringArray::from(vec![Some("line 7 has 3 fields instead of 2"), None]));
+    part.rows = RecordBatch::try_new(part.rows.schema(), columns).unwrap();
+    let result = Downloader::new(&config()).unwrap().download_part(&part, &|_| {}).await;
+    assert_eq!(texts(&result.log, "status"), ["malformed_row", "missing_url"]);
+    assert_eq!(texts(&result.log, "detail"), ["line 7 has 3 fields instead of 2", "-"]);
+    assert_eq!(integers(&result.log, "attempts"), [0, 0].map(Some));
+    assert_eq!(result.pool.num_rows(), 0);
+}
+
+#[tokio::test]
+async fn dropping_the_future_frees_everything_soon() {
+    let server = Server::start([("silent", Reply::Silent)]).await;
+    let downloader = Downloader::new(&DownloadConfig { concurrency: 4, ..config() }).unwrap();
+    let urls = vec![server.url("silent"); 20];
+    let urls: Vec<Option<&str>> = urls.iter().map(|url| Some(url.as_str())).collect();
+    let cut = tokio::time::timeout(Duration::from_millis(200), downloader.download_part(&part(&urls), &|_| {})).await;
+    assert!(cut.is_err());
+    assert_eq!(server.requests.load(Ordering::SeqCst), 4, "no more than `concurrency` at once");
+    let begin = Instant::now();
+    while downloader.shared.network.available_permits() < 4 {
+        assert!(begin.elapsed() < Duration::from_secs(2), "requests go on after the future was dropped");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn pictures_are_scaled_on_the_way() {
+    let server = Server::start([("turned.jpg", ok(&fixture("orientation_6.jpg")))]).await;
+    let config = DownloadConfig { resize: Resize::Shorter, size: 16, encode: Encode::Png, ..config() };
+    let url = server.url("turned.jpg");
+    let pool = Downloader::new(&config).unwrap().download_part(&part(&[Some(&url)]), &|_| {}).await.pool;
+    let numbers =
+        ["width", "height", "original_width", "original_height"].map(|name| integers(&pool, name)[0].unwrap());
+    assert_eq!(numbers, [16, 24, 48, 32]);
+    assert_eq!(texts(&pool, "format"), ["png"]);
+    assert_eq!(
+        texts(&pool, "sha256")[0],
+        hexadecimal(&Sha256::digest(fixture("orientation_6.jpg"))),
+        "of what was served"
+    );
+}
+
+/// Answers one picture to every request on every connection, over TLS, until the process ends. Returns the port.
+fn start_tls_server(body: Vec<u8>) -> u16 {
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+    let tls = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/tls");
+    let certificates = CertificateDer::pem_file_iter(tls.join("server.pem")).unwrap().map(|der| der.unwrap()).collect();
+    let key = PrivateKeyDer::from_pem_file(tls.join("server.key")).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = Arc::new(config.with_no_client_auth().with_single_cert(certificates, key).unwrap());
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let connection = rustls::ServerConnection::new(config.clone()).unwrap();
+            let mut stream = rustls::StreamOwned::new(connection, stream.unwrap());
+            let body = answer("200 OK", &[], &body);
+            std::thread::spawn(move || {
+                // The handshake fails where the client distrusts the certificate.
+                if std::io::Read::read(&mut stream, &mut [0; 4096]).is_ok() {
+                    let _ = stream.write_all(&body);
+                    stream.conn.send_close_notify();
+                    let _ = stream.flush();
+                }
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn tls_trusts_the_systems_authorities_and_those_of_the_ca_file() {
+    let url = format!("https://127.0.0.1:{}/ok.jpg", start_tls_server(fixture("plain.jpg")));
+    let urls = [url];
+    let distrusting = Downloader::new(&config()).unwrap();
+    assert_eq!(statuses(&distrusting, &urls).await, ["tls_error"]);
+    let ca_file = Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/tls/ca.pem"));
+    let trusting = Downloader::new(&DownloadConfig { ca_file, ..config() }).unwrap();
+    assert_eq!(statuses(&trusting, &urls).await, ["ok"]);
+}
+
+#[tokio::test]
+async fn an_unusable_ca_file_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ca.pem");
+    let with = |path: &Path| Downloader::new(&DownloadConfig { ca_file: Some(path.to_owned()), ..config() });
+    assert!(with(&file).unwrap_err().to_string().contains("ca.pem"));
+    std::fs::write(&file, "not PEM").unwrap();
+    assert!(with(&file).unwrap_err().to_string().starts_with("`ca_file` "));
+}

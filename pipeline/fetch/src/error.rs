@@ -1,0 +1,110 @@
+//! What can stop a run: sources that cannot be read, settings that cannot be used. Bad rows and bad servers are not among them; they are statuses.
+
+use std::path::PathBuf;
+
+/// An error of a source or of the settings.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file or folder cannot be opened, read or decompressed.
+    #[error("cannot read {path}")]
+    Read {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// `path` is an empty list, or a folder in it holds nothing that can be read.
+    #[error("{path} holds no source file; expected names that end in {expected}")]
+    NoFiles {
+        /// The folder, or `source.path` for an empty list.
+        path: PathBuf,
+        /// The suffixes that were looked for.
+        expected: String,
+    },
+    /// The file name does not tell the format.
+    #[error(
+        "cannot tell the format of {path} from its name; set `format` to parquet, csv, tsv, jsonl or txt (jsonl means one object a line)"
+    )]
+    UnknownFormat {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file is not what its format says.
+    #[error("cannot read {path} as {format}: {reason}")]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// The name of the format.
+        format: &'static str,
+        /// What the reader says.
+        reason: String,
+    },
+    /// `url` or `caption` names a column that is not there.
+    #[error("{path} has no column {column:?} for `{key}`{hint}; it has {available}")]
+    MissingColumn {
+        /// The file.
+        path: PathBuf,
+        /// The setting, `url` or `caption`.
+        key: &'static str,
+        /// The column that was asked for.
+        column: String,
+        /// The nearest name, as `, did you mean …?`, or nothing.
+        hint: String,
+        /// All names of the file.
+        available: String,
+    },
+    /// `url` or `caption` names a column that holds no text.
+    #[error("column {column:?} of {path} is {data_type}, but `{key}` needs text")]
+    NotText {
+        /// The file.
+        path: PathBuf,
+        /// The setting, `url` or `caption`.
+        key: &'static str,
+        /// The column.
+        column: String,
+        /// Its Arrow type.
+        data_type: String,
+    },
+    /// One extra column has two types.
+    #[error(
+        "column {column:?} is {first_type} in {first} but {second_type} in {second}; give it one type in all files"
+    )]
+    ColumnTypes {
+        /// The column.
+        column: String,
+        /// The file that has it first.
+        first: PathBuf,
+        /// Its Arrow type there.
+        first_type: String,
+        /// The file that disagrees.
+        second: PathBuf,
+        /// Its Arrow type there.
+        second_type: String,
+    },
+    /// A setting is out of its range.
+    #[error("`{key}` {reason}")]
+    Setting {
+        /// The key in the recipe's section.
+        key: &'static str,
+        /// What is wrong and what is allowed.
+        reason: String,
+    },
+    /// The HTTP client cannot be built, most often for want of root certificates.
+    #[error(
+        "cannot set up the HTTP client: {reason}; install the system's CA certificates, or name a PEM file as `ca_file`"
+    )]
+    Client {
+        /// What the TLS library says.
+        reason: String,
+    },
+}
+
+impl Error {
+    pub(crate) fn read(path: impl Into<PathBuf>, source: std::io::Error) -> Self {
+        Error::Read { path: path.into(), source }
+    }
+
+    pub(crate) fn setting(key: &'static str, reason: impl Into<String>) -> Self {
+        Error::Setting { key, reason: reason.into() }
+    }
+}

@@ -1,0 +1,46 @@
+//! Sources of URLs in, downloaded pictures out.
+//!
+//! ```
+//! use lynxdata_fetch::{Source, SourceConfig};
+//!
+//! let folder = std::env::temp_dir().join(format!("lynxdata-fetch-doc-{}", std::process::id()));
+//! std::fs::create_dir_all(&folder)?;
+//! std::fs::write(folder.join("cats.csv"), "link,alt\nhttps://example.org/a.jpg,A cat\nhttps://example.org/b.jpg,Two cats\n")?;
+//! let config = SourceConfig { caption: Some("alt".into()), ..SourceConfig::new("cats.csv", "link") };
+//! let source = Source::open(&config, &folder)?;
+//! for part in source.parts(1000) {
+//!     assert_eq!(part?.rows.num_rows(), 2);
+//! }
+//! # std::fs::remove_dir_all(&folder)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! In the order in which data flows:
+//!
+//! * [`Source`]: files of URLs and captions, read as parts of a fixed number of rows;
+//! * [`guard`]: which addresses may be connected to;
+//! * `client`: one attempt at one URL: resolving, connecting, redirects, size cap;
+//! * `retry`: whether and when to try again;
+//! * [`picture`]: what the bytes are, whether they decode, and the stored form;
+//! * [`Downloader`]: all of it for a part, with one status for every row.
+//!
+//! It writes no file and knows no run folder: the caller commits what it returns. It does not obey robots.txt, limit requests per host, use proxies or
+//! colour profiles.
+
+mod address;
+mod client;
+mod config;
+mod download;
+mod error;
+pub mod guard;
+pub mod picture;
+mod retry;
+mod source;
+
+pub use config::DownloadConfig;
+pub use download::{DownloadedPart, Downloader};
+pub use error::Error;
+pub use source::{OneOrMany, Parts, Source, SourceConfig, SourceFormat, SourcePart};
+
+/// Shorthand for results of this crate.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,74 @@
+//! JPEG, the format of four pictures in five.
+
+use image::RgbImage;
+use image::metadata::Orientation;
+use zune_jpeg::JpegDecoder;
+use zune_jpeg::errors::DecodeErrors;
+use zune_jpeg::zune_core::bytestream::ZCursor;
+use zune_jpeg::zune_core::colorspace::ColorSpace;
+use zune_jpeg::zune_core::options::DecoderOptions;
+
+use super::{Decoded, Format, PictureError, check_size, upright};
+
+/// The one complaint of the strict mode that says nothing about the picture: stray bytes between header segments, which all readers skip.
+const STRAY_BYTES: &str = "Extra bytes between headers";
+
+/// Decodes strictly: without that, the decoder fills what is missing from a truncated or damaged file with grey and calls it a success.
+pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<Decoded, PictureError> {
+    match decode_with(bytes, max_pixels, true) {
+        Err(PictureError::Broken(reason)) if reason.contains(STRAY_BYTES) => decode_with(bytes, max_pixels, false),
+        result => result,
+    }
+}
+
+fn decode_with(bytes: &[u8], max_pixels: u64, strict: bool) -> Result<Decoded, PictureError> {
+    let options = DecoderOptions::default()
+        .set_strict_mode(strict)
+        .set_max_width(usize::MAX)
+        .set_max_height(usize::MAX)
+        .jpeg_set_out_colorspace(ColorSpace::RGB);
+    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
+    decoder.decode_headers().map_err(from_error)?;
+    let (width, height) = decoder.dimensions().ok_or_else(|| PictureError::Broken("no frame header".into()))?;
+    check_size(width as u64, height as u64, max_pixels)?;
+    let orientation =
+        decoder.exif().and_then(|exif| Orientation::from_exif_chunk(exif)).unwrap_or(Orientation::NoTransforms);
+    let is_plain = orientation == Orientation::NoTransforms
+        && !matches!(decoder.input_colorspace(), Some(ColorSpace::CMYK | ColorSpace::YCCK));
+    let mut pixels = RgbImage::new(width as u32, height as u32);
+    decoder.decode_into(&mut pixels).map_err(from_error)?;
+    if !has_end_marker(bytes) {
+        return Err(PictureError::Broken("the file is cut off: it has no end-of-image marker".into()));
+    }
+    let stored_size = pixels.dimensions();
+    Ok(Decoded { format: Format::Jpeg, pixels: upright(pixels, orientation), stored_size, is_plain })
+}
+
+fn from_error(error: DecodeErrors) -> PictureError {
+    match error {
+        DecodeErrors::Unsupported(kind) => PictureError::Unsupported(format!("{kind:?}")),
+        DecodeErrors::Format(reason) => PictureError::Broken(reason),
+        DecodeErrors::FormatStatic(reason) => PictureError::Broken(reason.to_owned()),
+        other => PictureError::Broken(format!("{other:?}")),
+    }
+}
+
+/// Whether an end-of-image marker follows the first scan. The decoder does not ask for it when only the last rows are missing.
+fn has_end_marker(bytes: &[u8]) -> bool {
+    // Segments up to the first scan are skipped by their lengths, since a thumbnail in one of them has an end marker of its own. In entropy-coded
+    // data an 0xff is followed by 0 or a restart marker, so there 0xff 0xd9 is always the end.
+    let mut position = 2;
+    while let Some([0xff, marker, rest @ ..]) = bytes.get(position..) {
+        position += match marker {
+            0xff => 1,
+            0xda => return bytes[position..].windows(2).any(|pair| pair == [0xff, 0xd9]),
+            0x01 | 0xd0..=0xd7 => 2,
+            _ => match rest {
+                [high, low, ..] => 2 + usize::from(u16::from_be_bytes([*high, *low])),
+                _ => return false,
+            },
+        };
+    }
+    // Stray bytes stand where a segment should begin. The whole file is searched then, which may find a thumbnail's marker.
+    bytes.windows(2).any(|pair| pair == [0xff, 0xd9])
+}

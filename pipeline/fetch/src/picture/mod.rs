@@ -1,0 +1,268 @@
+//! What downloaded bytes are, whether they decode, and the form in which they are stored.
+//!
+//! The format is told from the bytes, never from a name. Dimensions are read from the header before a pixel is decoded. All decoders are memory-safe
+//! Rust; one that panics makes a broken picture, not a broken run. Colour profiles are not applied.
+
+mod encode;
+mod jpeg;
+mod resize;
+mod sniff;
+
+use std::io::Cursor;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use image::metadata::Orientation;
+use image::{ColorType, DynamicImage, ExtendedColorType, ImageDecoder, ImageError, ImageReader, Limits, RgbImage};
+use lynxdata_records::Status;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use sniff::Format;
+
+/// What is done to a picture before it is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Resize {
+    /// Nothing: the bytes are stored as served, after a full decode has shown that they are whole.
+    Keep,
+    /// The shorter side is scaled to the set size and the aspect ratio kept; orientation is applied, transparency put on white.
+    Shorter,
+}
+
+/// The format of pictures that had to be changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Encode {
+    /// Baseline JPEG, 4:2:0.
+    Jpeg,
+    /// PNG, without loss.
+    Png,
+}
+
+/// All that [`prepare`] needs to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PictureSettings {
+    /// What to do.
+    pub resize: Resize,
+    /// Length of the shorter side, pixels; for [`Resize::Shorter`].
+    pub size: u32,
+    /// Whether smaller pictures keep their size; for [`Resize::Shorter`].
+    pub only_if_larger: bool,
+    /// Format of changed pictures.
+    pub encode: Encode,
+    /// JPEG quality, 1 to 100.
+    pub quality: u8,
+    /// Most pixels that are decoded or produced.
+    pub max_pixels: u64,
+}
+
+/// A picture as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Picture {
+    /// The file.
+    pub bytes: Vec<u8>,
+    /// Its format.
+    pub format: Format,
+    /// Its width, pixels, as its header says.
+    pub width: u32,
+    /// Its height, pixels, as its header says.
+    pub height: u32,
+    /// Width as served, before orientation, pixels.
+    pub original_width: u32,
+    /// Height as served, before orientation, pixels.
+    pub original_height: u32,
+}
+
+/// Why bytes did not become a picture.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PictureError {
+    /// No picture format begins like this.
+    #[error("{0}")]
+    NotAnImage(&'static str),
+    /// A picture format, or a kind of it, that is not decoded or encoded here.
+    #[error("{0}")]
+    Unsupported(String),
+    /// The file is damaged or cut off.
+    #[error("{0}")]
+    Broken(String),
+    /// The header announces too much.
+    #[error("{width} x {height} pixels are more than the {max_pixels} allowed")]
+    TooManyPixels {
+        /// Announced width, pixels.
+        width: u64,
+        /// Announced height, pixels.
+        height: u64,
+        /// The cap.
+        max_pixels: u64,
+    },
+}
+
+impl PictureError {
+    /// The status of a row that ends with this error.
+    pub fn status(&self) -> Status {
+        match self {
+            PictureError::NotAnImage(_) => Status::NotAnImage,
+            PictureError::Unsupported(_) => Status::UnsupportedImage,
+            PictureError::Broken(_) => Status::BrokenImage,
+            PictureError::TooManyPixels { .. } => Status::TooManyPixels,
+        }
+    }
+}
+
+/// Makes the stored form of a picture.
+///
+/// With [`Resize::Shorter`] the bytes are kept if they need no change: already in the wanted format and size, 8-bit grey or RGB, upright, opaque.
+///
+/// # Errors
+/// Says which status the row gets, see [`PictureError::status`].
+pub fn prepare(bytes: Vec<u8>, settings: &PictureSettings) -> Result<Picture, PictureError> {
+    let decoded = decode(&bytes, settings.max_pixels)?;
+    let (original_width, original_height) = decoded.stored_size;
+    let kept = |bytes| Picture {
+        bytes,
+        format: decoded.format,
+        width: original_width,
+        height: original_height,
+        original_width,
+        original_height,
+    };
+    if settings.resize == Resize::Keep {
+        return Ok(kept(bytes));
+    }
+    let (width, height) = decoded.pixels.dimensions();
+    let shorter = width.min(height);
+    let needs_scaling = if settings.only_if_larger { shorter > settings.size } else { shorter != settings.size };
+    let encoded_format = match settings.encode {
+        Encode::Jpeg => Format::Jpeg,
+        Encode::Png => Format::Png,
+    };
+    if !needs_scaling && decoded.is_plain && decoded.format == encoded_format {
+        return Ok(kept(bytes));
+    }
+    drop(bytes);
+    let pixels = if needs_scaling {
+        let (width, height) = resize::scaled_size(width, height, settings.size);
+        check_size(u64::from(width), u64::from(height), settings.max_pixels)?;
+        resize::scale(&decoded.pixels, width, height)?
+    } else {
+        decoded.pixels
+    };
+    let (width, height) = pixels.dimensions();
+    let bytes = match settings.encode {
+        Encode::Jpeg => encode::jpeg(&pixels, settings.quality)?,
+        Encode::Png => encode::png(&pixels)?,
+    };
+    Ok(Picture { bytes, format: encoded_format, width, height, original_width, original_height })
+}
+
+/// Decodes a picture (the first one of an animation) to 8-bit RGB, upright by its EXIF orientation, with transparency on white.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn decode_rgb(bytes: &[u8], max_pixels: u64) -> Result<RgbImage, PictureError> {
+    Ok(decode(bytes, max_pixels)?.pixels)
+}
+
+/// Decodes a picture as [`decode_rgb`] does (at most 100 megapixels), cuts out the square at its centre and scales that to `side` x `side` pixels with
+/// an antialiased bicubic filter (Catmull-Rom, as Pillow's `BICUBIC`). Returns `side * side * 3` bytes, rows from top to bottom, RGB interleaved.
+///
+/// It equals scaling the shorter side to `side` and then cropping, except that the centre is not rounded to a whole pixel.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn resize_to_square(bytes: &[u8], side: u32) -> Result<Vec<u8>, PictureError> {
+    const MAX_PIXELS: u64 = 100_000_000;
+    let pixels = decode_rgb(bytes, MAX_PIXELS)?;
+    Ok(resize::centre_square(&pixels, side)?.into_raw())
+}
+
+/// A decoded picture with what is needed to decide whether its file may be kept.
+struct Decoded {
+    format: Format,
+    /// Upright, opaque.
+    pixels: RgbImage,
+    /// Size in the file's header, before orientation.
+    stored_size: (u32, u32),
+    /// Whether the file holds 8-bit grey or RGB, upright and opaque, so that every reader sees the same pixels as ours.
+    is_plain: bool,
+}
+
+fn decode(bytes: &[u8], max_pixels: u64) -> Result<Decoded, PictureError> {
+    let format = sniff::format(bytes)?;
+    let decoding = || match format {
+        Format::Jpeg => jpeg::decode(bytes, max_pixels),
+        other => decode_with_image_crate(bytes, other, max_pixels),
+    };
+    // Nothing that the closure changes outlives a panic, so it is safe to go on.
+    catch_unwind(AssertUnwindSafe(decoding))
+        .unwrap_or_else(|_panic| Err(PictureError::Broken(format!("the {} decoder gave up", format.name()))))
+}
+
+fn decode_with_image_crate(bytes: &[u8], format: Format, max_pixels: u64) -> Result<Decoded, PictureError> {
+    let image_format = match format {
+        Format::Jpeg => image::ImageFormat::Jpeg,
+        Format::Png => image::ImageFormat::Png,
+        Format::WebP => image::ImageFormat::WebP,
+        Format::Gif => image::ImageFormat::Gif,
+        Format::Bmp => image::ImageFormat::Bmp,
+        Format::Tiff => image::ImageFormat::Tiff,
+    };
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), image_format);
+    let mut limits = Limits::no_limits();
+    // The pixels are capped below; this is for what decoders need besides them: a second buffer of the widest pixels (16 bytes, RGBA of 32-bit
+    // floats), and 64 MiB for tables and metadata.
+    limits.max_alloc = Some(max_pixels.saturating_mul(32).saturating_add(64 << 20));
+    reader.limits(limits);
+    let mut decoder = reader.into_decoder().map_err(from_image_error)?;
+    let (width, height) = decoder.dimensions();
+    check_size(u64::from(width), u64::from(height), max_pixels)?;
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let is_plain = orientation == Orientation::NoTransforms
+        && matches!(decoder.color_type(), ColorType::L8 | ColorType::Rgb8)
+        && !matches!(decoder.original_color_type(), ExtendedColorType::Cmyk8 | ExtendedColorType::Cmyk16);
+    let image = DynamicImage::from_decoder(decoder).map_err(from_image_error)?;
+    Ok(Decoded { format, pixels: upright(on_white(image), orientation), stored_size: (width, height), is_plain })
+}
+
+fn check_size(width: u64, height: u64, max_pixels: u64) -> Result<(), PictureError> {
+    if width == 0 || height == 0 {
+        return Err(PictureError::Broken(format!("the header says {width} x {height} pixels")));
+    }
+    if width.saturating_mul(height) > max_pixels {
+        return Err(PictureError::TooManyPixels { width, height, max_pixels });
+    }
+    Ok(())
+}
+
+fn from_image_error(error: ImageError) -> PictureError {
+    match error {
+        ImageError::Unsupported(error) => PictureError::Unsupported(error.to_string()),
+        other => PictureError::Broken(other.to_string()),
+    }
+}
+
+/// 8-bit RGB; the wider formats are rounded, transparent pixels blended with white.
+fn on_white(image: DynamicImage) -> RgbImage {
+    if !image.color().has_alpha() {
+        return image.into_rgb8();
+    }
+    let with_alpha = image.into_rgba8();
+    let mut opaque = RgbImage::new(with_alpha.width(), with_alpha.height());
+    for (target, source) in opaque.pixels_mut().zip(with_alpha.pixels()) {
+        let [red, green, blue, alpha] = source.0.map(u32::from);
+        target.0 = [red, green, blue].map(|value| ((value * alpha + 255 * (255 - alpha) + 127) / 255) as u8);
+    }
+    opaque
+}
+
+fn upright(image: RgbImage, orientation: Orientation) -> RgbImage {
+    if orientation == Orientation::NoTransforms {
+        return image;
+    }
+    let mut image = DynamicImage::ImageRgb8(image);
+    image.apply_orientation(orientation);
+    image.into_rgb8()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,217 @@
+//! The pictures and their expected pixels are made by `fixtures/pictures/make.py` with Pillow.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use super::*;
+
+const MAX_PIXELS: u64 = 100_000_000;
+
+fn settings(resize: Resize, size: u32) -> PictureSettings {
+    PictureSettings { resize, size, only_if_larger: true, encode: Encode::Jpeg, quality: 95, max_pixels: MAX_PIXELS }
+}
+
+fn fixture(name: &str) -> Vec<u8> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/pictures").join(name);
+    std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn expected(name: &str) -> RgbImage {
+    image::load_from_memory(&fixture(&format!("{name}.expected.png"))).unwrap().into_rgb8()
+}
+
+/// Largest and mean difference of two pictures of the same size, in steps of 0 to 255.
+fn difference(left: &RgbImage, right: &RgbImage) -> (u8, f64) {
+    assert_eq!(left.dimensions(), right.dimensions());
+    let differences = || left.as_raw().iter().zip(right.as_raw()).map(|(left, right)| left.abs_diff(*right));
+    let sum: f64 = differences().map(f64::from).sum();
+    (differences().max().unwrap(), sum / left.as_raw().len() as f64)
+}
+
+#[test]
+fn pixels_are_those_that_pillow_sees() {
+    // Lossless formats must agree exactly (blending with white may round the other way); JPEG and lossy WebP decoders differ by rounding and in how they
+    // interpolate chroma.
+    let cases: &[(&str, u8, f64)] = &[
+        ("orientation_3.jpg", 40, 1.5),
+        ("orientation_6.jpg", 40, 1.5),
+        ("orientation_7.jpg", 40, 1.5),
+        ("plain.jpg", 40, 1.5),
+        ("progressive.jpg", 40, 1.5),
+        ("grey.jpg", 2, 0.5),
+        ("cmyk.jpg", 12, 1.5),
+        ("grey_16.png", 0, 0.0),
+        ("alpha.png", 1, 0.5),
+        ("alpha.webp", 1, 0.5),
+        ("palette.gif", 0, 0.0),
+        ("rgb_bmp.bmp", 0, 0.0),
+        ("rgb_tif.tif", 0, 0.0),
+        ("rgb_webp.webp", 12, 1.5),
+        ("cmyk_tif.tif", 1, 0.5),
+    ];
+    for (name, most, mean) in cases {
+        let stem = name.split('.').next().unwrap();
+        let pixels = decode_rgb(&fixture(name), MAX_PIXELS).unwrap();
+        let found = difference(&pixels, &expected(stem));
+        assert!(found.0 <= *most && found.1 <= *mean, "{name}: {found:?}");
+    }
+}
+
+#[test]
+fn scaling_is_pillows_bicubic() {
+    let scaled = resize::scale(&expected("plain"), 48, 32).unwrap();
+    let found = difference(&scaled, &expected("plain_shorter_32"));
+    assert!(found.0 <= 1 && found.1 < 0.2, "{found:?}");
+    let square = resize::centre_square(&expected("plain"), 24).unwrap();
+    let found = difference(&square, &expected("plain_square_24"));
+    assert!(found.0 <= 1 && found.1 < 0.2, "{found:?}");
+    assert_eq!(resize_to_square(&fixture("plain.jpg"), 24).unwrap().len(), 24 * 24 * 3);
+}
+
+#[test]
+fn keep_returns_the_bytes_as_served_with_the_size_of_the_header() {
+    for (name, format, size) in [
+        ("orientation_6.jpg", Format::Jpeg, (48, 32)),
+        ("alpha.webp", Format::WebP, (36, 24)),
+        ("palette.gif", Format::Gif, (36, 24)),
+        ("cmyk_tif.tif", Format::Tiff, (36, 24)),
+    ] {
+        let bytes = fixture(name);
+        let picture = prepare(bytes.clone(), &settings(Resize::Keep, 1)).unwrap();
+        assert!(picture.bytes == bytes, "{name}");
+        assert_eq!((picture.width, picture.height), size, "{name}");
+        assert_eq!((picture.original_width, picture.original_height), size, "{name}");
+        assert_eq!(picture.format, format);
+    }
+}
+
+#[test]
+fn shorter_turns_scales_and_encodes() {
+    let picture = prepare(fixture("orientation_6.jpg"), &settings(Resize::Shorter, 16)).unwrap();
+    assert_eq!((picture.width, picture.height), (16, 24), "upright, the shorter side scaled");
+    assert_eq!((picture.original_width, picture.original_height), (48, 32), "as in the header");
+    assert_eq!(picture.format, Format::Jpeg);
+    let again = decode(&picture.bytes, MAX_PIXELS).unwrap();
+    assert_eq!(again.stored_size, (16, 24));
+    assert!(again.is_plain, "the orientation is not left in the file");
+    let wanted = resize::scale(&expected("orientation_6"), 16, 24).unwrap();
+    let (_, mean) = difference(&again.pixels, &wanted);
+    assert!(mean < 4.0, "{mean}");
+}
+
+#[test]
+fn shorter_keeps_bytes_that_need_no_change() {
+    let same = |name: &str, settings: &PictureSettings| {
+        let bytes = fixture(name);
+        prepare(bytes.clone(), settings).unwrap().bytes == bytes
+    };
+    let jpeg = settings(Resize::Shorter, 100);
+    let png = PictureSettings { encode: Encode::Png, ..jpeg };
+    assert!(same("plain.jpg", &jpeg));
+    assert!(same("grey.jpg", &jpeg));
+    assert!(same("plain.expected.png", &png));
+    for (name, settings, why) in [
+        ("plain.jpg", PictureSettings { size: 99, ..jpeg }, "larger than wanted"),
+        ("plain.jpg", PictureSettings { size: 101, only_if_larger: false, ..jpeg }, "smaller, and to be enlarged"),
+        ("plain.jpg", png, "another format"),
+        ("orientation_3.jpg", jpeg, "turned"),
+        ("cmyk.jpg", jpeg, "CMYK"),
+        ("alpha.png", png, "transparent"),
+        ("grey_16.png", png, "16-bit"),
+    ] {
+        assert!(!same(name, &settings), "{name} is {why}");
+    }
+    let enlarged =
+        prepare(fixture("plain.jpg"), &PictureSettings { size: 200, only_if_larger: false, ..jpeg }).unwrap();
+    assert_eq!((enlarged.width, enlarged.height), (300, 200));
+    let lossless = prepare(fixture("alpha.png"), &png).unwrap();
+    let (most, _) = difference(&decode_rgb(&lossless.bytes, MAX_PIXELS).unwrap(), &expected("alpha"));
+    assert!(most <= 1);
+}
+
+#[test]
+fn cut_off_pictures_are_broken_wherever_the_cut_is() {
+    for name in [
+        "plain.jpg",
+        "progressive.jpg",
+        "grey.jpg",
+        "cmyk.jpg",
+        "grey_16.png",
+        "alpha.webp",
+        "rgb_bmp.bmp",
+        "rgb_tif.tif",
+    ] {
+        let bytes = fixture(name);
+        // Behind the pixels of a PNG stands only its end chunk, so that one is whole at 99 %.
+        for percent in [30, 60, 90, if name.ends_with("png") { 90 } else { 99 }] {
+            let cut = &bytes[..bytes.len() * percent / 100];
+            let error = prepare(cut.to_vec(), &settings(Resize::Keep, 1));
+            assert!(matches!(error, Err(PictureError::Broken(_))), "{name} at {percent} %: {error:?}");
+        }
+    }
+    let bytes = fixture("plain.jpg");
+    let without_end = &bytes[..bytes.len() - 2];
+    assert!(
+        matches!(decode_rgb(without_end, MAX_PIXELS), Err(PictureError::Broken(_))),
+        "only the end marker is missing"
+    );
+}
+
+#[test]
+fn a_header_that_announces_too_much_is_refused_before_decoding() {
+    let error = decode_rgb(&fixture("plain.jpg"), 14_999).unwrap_err();
+    assert_eq!(error, PictureError::TooManyPixels { width: 150, height: 100, max_pixels: 14_999 });
+    assert_eq!(error.status(), Status::TooManyPixels);
+    assert!(decode_rgb(&fixture("plain.jpg"), 15_000).is_ok());
+    // A GIF of 35 bytes whose logical screen is 65535 x 65535.
+    let gif = b"GIF89a\xff\xff\xff\xff\x80\0\0\xff\xff\xff\0\0\0,\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0;";
+    assert_eq!(decode_rgb(gif, MAX_PIXELS).unwrap_err().status(), Status::TooManyPixels);
+    // Enlarging is capped as well.
+    let enlarge = PictureSettings { only_if_larger: false, max_pixels: 15_000, ..settings(Resize::Shorter, 101) };
+    assert_eq!(prepare(fixture("plain.jpg"), &enlarge).unwrap_err().status(), Status::TooManyPixels);
+}
+
+#[test]
+fn every_hostile_file_ends_with_a_picture_or_an_error() {
+    // Broken and odd files with Pillow's verdict on each. We differ on corrupt entropy-coded data, which Pillow shows as noise, and on rare kinds of TIFF.
+    let Ok(shared) = std::env::var("LYNXDATA_SHARED") else { return };
+    let folder = PathBuf::from(shared).join("data/hostile");
+    let table = std::fs::read_to_string(folder.join("EXPECT.tsv")).unwrap();
+    let (mut files, mut agreed, mut shown) = (0, 0, String::new());
+    for line in table.lines().skip(1) {
+        let fields: Vec<&str> = line.split('\t').collect();
+        let (name, magic, verdict) = (fields[0], fields[2], fields[3]);
+        if !["jpeg", "png", "gif", "webp", "bmp", "tiff"].contains(&magic) {
+            continue;
+        }
+        files += 1;
+        let result = decode_rgb(&std::fs::read(folder.join(name)).unwrap(), MAX_PIXELS);
+        if result.is_ok() == (verdict == "ok") {
+            agreed += 1;
+        } else {
+            writeln!(shown, "{name}: Pillow {verdict}, ours {:?}", result.map(|_| "ok")).unwrap();
+        }
+    }
+    assert!(files > 800, "{files} files");
+    assert!(f64::from(agreed) > 0.9 * f64::from(files), "agreed with Pillow on {agreed} of {files} files:\n{shown}");
+}
+
+#[test]
+fn every_photograph_of_an_ordinary_collection_decodes() {
+    let Ok(shared) = std::env::var("LYNXDATA_SHARED") else { return };
+    let mut folders = vec![PathBuf::from(shared).join("data/pairs")];
+    let mut files = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|suffix| suffix == "jpg" || suffix == "png") {
+                files += 1;
+                let picture = prepare(std::fs::read(&path).unwrap(), &settings(Resize::Shorter, 64));
+                assert!(picture.is_ok(), "{}: {:?}", path.display(), picture.err());
+            }
+        }
+    }
+    assert!(files > 100, "{files} files");
+}

@@ -1,0 +1,82 @@
+//! A digest of a table's content that does not depend on how Arrow lays it out in memory.
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::buffer::NullBuffer;
+use arrow::datatypes::DataType;
+use arrow::downcast_primitive_array;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use blake3::Hasher;
+
+/// BLAKE3 over names, types and values of all columns.
+pub(super) fn of(rows: &RecordBatch, hasher: &mut Hasher) {
+    number(rows.num_rows(), hasher);
+    number(rows.num_columns(), hasher);
+    for (field, column) in rows.schema().fields().iter().zip(rows.columns()) {
+        bytes(field.name().as_bytes(), hasher);
+        bytes(field.data_type().to_string().as_bytes(), hasher);
+        array(column.as_ref(), hasher);
+    }
+}
+
+fn number(value: usize, hasher: &mut Hasher) {
+    hasher.update(&(value as u64).to_le_bytes());
+}
+
+fn bytes(value: &[u8], hasher: &mut Hasher) {
+    number(value.len(), hasher);
+    hasher.update(value);
+}
+
+/// One byte for every row: is it null? Values under nulls are then left out, since they are arbitrary.
+fn nulls(length: usize, nulls: Option<&NullBuffer>, hasher: &mut Hasher) {
+    let valid: Vec<u8> = (0..length).map(|row| u8::from(nulls.is_none_or(|nulls| nulls.is_valid(row)))).collect();
+    hasher.update(&valid);
+}
+
+fn array(values: &dyn Array, hasher: &mut Hasher) {
+    number(values.len(), hasher);
+    nulls(values.len(), values.nulls(), hasher);
+    let valid = (0..values.len()).filter(|row| values.is_valid(*row));
+    downcast_primitive_array!(
+        values => {
+            for row in valid {
+                hasher.update(arrow::datatypes::ToByteSlice::to_byte_slice(&values.value(row)));
+            }
+        }
+        DataType::Boolean => {
+            let values = values.as_boolean();
+            valid.for_each(|row| { hasher.update(&[u8::from(values.value(row))]); });
+        }
+        DataType::Utf8 => {
+            let values = values.as_string::<i32>();
+            valid.for_each(|row| bytes(values.value(row).as_bytes(), hasher));
+        }
+        DataType::Binary => {
+            let values = values.as_binary::<i32>();
+            valid.for_each(|row| bytes(values.value(row), hasher));
+        }
+        DataType::List(_) => {
+            let values = values.as_list::<i32>();
+            valid.for_each(|row| array(values.value(row).as_ref(), hasher));
+        }
+        DataType::LargeList(_) => {
+            let values = values.as_list::<i64>();
+            valid.for_each(|row| array(values.value(row).as_ref(), hasher));
+        }
+        DataType::FixedSizeList(_, _) => {
+            let values = values.as_fixed_size_list();
+            valid.for_each(|row| array(values.value(row).as_ref(), hasher));
+        }
+        DataType::Struct(_) => {
+            let values = values.as_struct();
+            for row in valid {
+                values.columns().iter().for_each(|column| array(column.slice(row, 1).as_ref(), hasher));
+            }
+        }
+        // Maps, unions and other rarities: as they are printed, which tells any two apart that matter.
+        _ => match ArrayFormatter::try_new(values, &FormatOptions::default()) {
+            Ok(formatter) => valid.for_each(|row| bytes(formatter.value(row).to_string().as_bytes(), hasher)),
+            Err(error) => bytes(error.to_string().as_bytes(), hasher),
+        }
+    );
+}

@@ -1,0 +1,118 @@
+//! Collecting rows of text formats into Arrow columns.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanBuilder, Float64Builder, Int64Builder, RecordBatch, StringBuilder};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+
+/// Rows that a text reader hands over at a time; large enough to make per-batch costs vanish, small enough to make memory vanish too.
+pub(super) const ROWS_PER_BATCH: usize = 1024;
+
+/// The three columns with which every batch of every reader begins.
+pub(super) fn leading_fields() -> [Field; 3] {
+    ["url", "caption", "problem"].map(|name| Field::new(name, DataType::Utf8, true))
+}
+
+/// Rows in the making.
+pub(super) struct Rows {
+    schema: SchemaRef,
+    url: StringBuilder,
+    caption: StringBuilder,
+    problem: StringBuilder,
+    pub(super) extras: Vec<ExtraBuilder>,
+    count: usize,
+}
+
+/// One extra column in the making.
+pub(super) enum ExtraBuilder {
+    Boolean(BooleanBuilder),
+    Integer(Int64Builder),
+    Float(Float64Builder),
+    Text(StringBuilder),
+}
+
+impl ExtraBuilder {
+    fn new(data_type: &DataType) -> Self {
+        match data_type {
+            DataType::Boolean => ExtraBuilder::Boolean(BooleanBuilder::new()),
+            DataType::Int64 => ExtraBuilder::Integer(Int64Builder::new()),
+            DataType::Float64 => ExtraBuilder::Float(Float64Builder::new()),
+            _ => ExtraBuilder::Text(StringBuilder::new()),
+        }
+    }
+
+    pub(super) fn append_null(&mut self) {
+        match self {
+            ExtraBuilder::Boolean(builder) => builder.append_null(),
+            ExtraBuilder::Integer(builder) => builder.append_null(),
+            ExtraBuilder::Float(builder) => builder.append_null(),
+            ExtraBuilder::Text(builder) => builder.append_null(),
+        }
+    }
+
+    pub(super) fn append_text(&mut self, text: &str) {
+        match self {
+            ExtraBuilder::Text(builder) => builder.append_value(text),
+            other => other.append_null(),
+        }
+    }
+
+    fn finish(&mut self) -> ArrayRef {
+        match self {
+            ExtraBuilder::Boolean(builder) => Arc::new(builder.finish()),
+            ExtraBuilder::Integer(builder) => Arc::new(builder.finish()),
+            ExtraBuilder::Float(builder) => Arc::new(builder.finish()),
+            ExtraBuilder::Text(builder) => Arc::new(builder.finish()),
+        }
+    }
+}
+
+impl Rows {
+    /// No rows yet; `extras` are of the types Boolean, Int64, Float64 or Utf8.
+    pub(super) fn new(extras: &[Field]) -> Rows {
+        let fields: Vec<Field> = leading_fields().into_iter().chain(extras.iter().cloned()).collect();
+        Rows {
+            schema: Arc::new(Schema::new(fields)),
+            url: StringBuilder::new(),
+            caption: StringBuilder::new(),
+            problem: StringBuilder::new(),
+            extras: extras.iter().map(|field| ExtraBuilder::new(field.data_type())).collect(),
+            count: 0,
+        }
+    }
+
+    /// Begins a good row; the caller then appends one value to every column of `extras`.
+    pub(super) fn begin_row(&mut self, url: Option<&str>, caption: Option<&str>) {
+        self.url.append_option(url);
+        self.caption.append_option(caption);
+        self.problem.append_null();
+        self.count += 1;
+    }
+
+    /// Adds a row that could not be read.
+    pub(super) fn push_problem(&mut self, problem: &str) {
+        self.url.append_null();
+        self.caption.append_null();
+        self.problem.append_value(problem);
+        for extra in &mut self.extras {
+            extra.append_null();
+        }
+        self.count += 1;
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.count >= ROWS_PER_BATCH
+    }
+
+    /// Takes the rows collected so far; `None` if there are none.
+    pub(super) fn take(&mut self) -> Option<RecordBatch> {
+        if self.count == 0 {
+            return None;
+        }
+        self.count = 0;
+        let mut columns: Vec<ArrayRef> =
+            vec![Arc::new(self.url.finish()), Arc::new(self.caption.finish()), Arc::new(self.problem.finish())];
+        columns.extend(self.extras.iter_mut().map(ExtraBuilder::finish));
+        Some(RecordBatch::try_new(self.schema.clone(), columns).expect("every row appends to every column"))
+    }
+}

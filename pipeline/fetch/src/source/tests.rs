@@ -1,0 +1,358 @@
+use std::io::Write;
+
+use ::parquet::arrow::ArrowWriter;
+use arrow::array::{
+    AsArray, DictionaryArray, Float64Array, Int32Array, LargeStringArray, ListArray, StringArray, StringViewArray,
+};
+use arrow::datatypes::{Float64Type, Int32Type, Int64Type};
+use tempfile::TempDir;
+
+use super::*;
+
+fn folder(files: &[(&str, &[u8])]) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, bytes) in files {
+        std::fs::write(folder.path().join(name), bytes).unwrap();
+    }
+    folder
+}
+
+fn gz(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn captioned(path: &str, url: &str, caption: &str) -> SourceConfig {
+    SourceConfig { caption: Some(caption.to_owned()), ..SourceConfig::new(path, url) }
+}
+
+fn read_all(source: &Source, rows_per_part: usize) -> Vec<SourcePart> {
+    source.parts(rows_per_part).collect::<Result<_>>().unwrap()
+}
+
+/// All rows as one table, which must come in one part.
+fn read(config: &SourceConfig, folder: &TempDir) -> RecordBatch {
+    let mut parts = read_all(&Source::open(config, folder.path()).unwrap(), 10_000);
+    assert_eq!(parts.len(), 1);
+    parts.remove(0).rows
+}
+
+fn texts<'a>(rows: &'a RecordBatch, column: &str) -> Vec<Option<&'a str>> {
+    rows.column_by_name(column).unwrap_or_else(|| panic!("no column {column}")).as_string::<i32>().iter().collect()
+}
+
+fn error(config: &SourceConfig, folder: &TempDir) -> String {
+    match Source::open(config, folder.path()) {
+        Err(error) => error.to_string(),
+        Ok(source) => source.parts(10).find_map(Result::err).unwrap().to_string(),
+    }
+}
+
+#[test]
+fn csv_with_quotes_line_ends_and_compression() {
+    let text = b"\xef\xbb\xbfid,url,alt\r\n7,http://a.example/1.jpg,\"a \"\"cat\"\",\nasleep\"\r\n\r\n8,http://a.example/2.jpg,\r\n9,,dog\r\n";
+    let zst = zstd::encode_all(&text[..], 1).unwrap();
+    let folder = folder(&[("a.csv", text), ("a.csv.gz", &gz(text)), ("a.csv.zst", &zst)]);
+    for name in ["a.csv", "a.csv.gz", "a.csv.zst"] {
+        let rows = read(&captioned(name, "url", "alt"), &folder);
+        assert_eq!(
+            texts(&rows, "url"),
+            [Some("http://a.example/1.jpg"), Some("http://a.example/2.jpg"), None],
+            "{name}"
+        );
+        assert_eq!(texts(&rows, "caption"), [Some("a \"cat\",\nasleep"), None, Some("dog")]);
+        assert_eq!(texts(&rows, "id"), [Some("7"), Some("8"), Some("9")]);
+        assert_eq!(texts(&rows, "problem"), [None, None, None]);
+    }
+}
+
+#[test]
+fn csv_and_tsv_without_header_take_numbers_as_columns() {
+    let folder = folder(&[
+        ("a.csv", b"a cat,http://a.example/1.jpg,3\na dog,http://a.example/2.jpg,4\n"),
+        ("a.tsv", b"\" a \"cat\"\thttp://a.example/1.jpg\t3\na dog\thttp://a.example/2.jpg\t4\n"),
+    ]);
+    for (name, caption) in [("a.csv", "a cat"), ("a.tsv", "\" a \"cat\"")] {
+        let config = SourceConfig { header: false, ..captioned(name, "1", "0") };
+        let rows = read(&config, &folder);
+        assert_eq!(texts(&rows, "url"), [Some("http://a.example/1.jpg"), Some("http://a.example/2.jpg")]);
+        assert_eq!(texts(&rows, "caption"), [Some(caption), Some("a dog")]);
+        assert_eq!(texts(&rows, "column_2"), [Some("3"), Some("4")]);
+        let by_name = SourceConfig { header: false, ..captioned(name, "column_1", "column_0") };
+        assert_eq!(read(&by_name, &folder), rows);
+    }
+}
+
+#[test]
+fn tsv_with_header() {
+    let folder = folder(&[(
+        "a.tsv",
+        b"caption\turl\nsay \"hi\"\thttp://a.example/1.jpg\n\"quoted\ttab\"\thttp://a.example/2.jpg\n",
+    )]);
+    let rows = read(&captioned("a.tsv", "url", "caption"), &folder);
+    assert_eq!(texts(&rows, "caption"), [Some("say \"hi\""), Some("quoted\ttab")]);
+}
+
+#[test]
+fn txt_has_one_url_a_line() {
+    let folder = folder(&[("a.txt", b"http://a.example/1.jpg\n\n  http://a.example/2.jpg \r\nhttp://a.example/3.jpg")]);
+    let rows = read(&SourceConfig::new("a.txt", "url"), &folder);
+    let expected = ["http://a.example/1.jpg", "http://a.example/2.jpg", "http://a.example/3.jpg"].map(Some);
+    assert_eq!(texts(&rows, "url"), expected);
+    assert!(error(&captioned("a.txt", "url", "alt"), &folder).contains("no column \"alt\" for `caption`"));
+}
+
+#[test]
+fn jsonl_types_hold_every_value_of_all_files() {
+    let first =
+        br#"{"url": "http://a.example/1.jpg", "score": 1, "n": 1, "mixed": 1, "flag": true, "tags": ["a", {"b": 1}]}
+{"url": "http://a.example/2.jpg", "alt": "a \u00e4", "n": -2, "flag": null}
+"#;
+    let second = br#"{"alt": 3, "url": "http://a.example/3.jpg", "score": 0.5, "mixed": "one", "late": "x"}
+"#;
+    let folder = folder(&[("a.jsonl", first), ("b.ndjson.gz", &gz(second))]);
+    let rows = read(&captioned(".", "url", "alt"), &folder);
+    assert_eq!(texts(&rows, "caption"), [None, Some("a ä"), Some("3")]);
+    let floats = rows.column_by_name("score").unwrap().as_primitive::<Float64Type>();
+    assert_eq!(floats.iter().collect::<Vec<_>>(), [Some(1.0), None, Some(0.5)]);
+    let integers = rows.column_by_name("n").unwrap().as_primitive::<Int64Type>();
+    assert_eq!(integers.iter().collect::<Vec<_>>(), [Some(1), Some(-2), None]);
+    let booleans = rows.column_by_name("flag").unwrap().as_boolean();
+    assert_eq!(booleans.iter().collect::<Vec<_>>(), [Some(true), None, None]);
+    assert_eq!(texts(&rows, "mixed"), [Some("1"), None, Some("one")]);
+    assert_eq!(texts(&rows, "tags"), [Some(r#"["a",{"b":1}]"#), None, None]);
+    assert_eq!(texts(&rows, "late"), [None, None, Some("x")]);
+}
+
+fn write_parquet(path: &Path, columns: Vec<(&str, ArrayRef)>) {
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    let mut writer = ArrowWriter::try_new(std::fs::File::create(path).unwrap(), batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+}
+
+#[test]
+fn parquet_keeps_types_but_has_one_kind_of_text() {
+    let folder = folder(&[]);
+    let list = ListArray::from_iter_primitive::<Int32Type, _, _>([Some(vec![Some(1), None]), None]);
+    write_parquet(
+        &folder.path().join("a.parquet"),
+        vec![
+            ("URL", Arc::new(LargeStringArray::from(vec![Some("http://a.example/1.jpg"), None]))),
+            ("TEXT", Arc::new(StringViewArray::from(vec![Some("a cat"), Some(" ")]))),
+            ("lang", Arc::new(["en", "de"].into_iter().collect::<DictionaryArray<Int32Type>>())),
+            ("similarity", Arc::new(Float64Array::from(vec![0.25, 0.5]))),
+            ("size", Arc::new(Int32Array::from(vec![1, 2]))),
+            ("boxes", Arc::new(list)),
+            ("width", Arc::new(Int32Array::from(vec![640, 480]))),
+            ("source_width", Arc::new(Int32Array::from(vec![1, 1]))),
+        ],
+    );
+    let config = captioned("a.parquet", "URL", "TEXT");
+    let source = Source::open(&config, folder.path()).unwrap();
+    let extras: Vec<String> = source
+        .schema_of_extra_columns()
+        .fields()
+        .iter()
+        .map(|field| format!("{} {}", field.name(), field.data_type()))
+        .collect();
+    assert_eq!(
+        extras,
+        [
+            "lang Utf8",
+            "similarity Float64",
+            "size Int32",
+            "boxes List(Int32)",
+            "source_width Int32",
+            "source_source_width Int32"
+        ]
+    );
+    let rows = read(&config, &folder);
+    assert_eq!(texts(&rows, "url"), [Some("http://a.example/1.jpg"), None]);
+    assert_eq!(texts(&rows, "caption"), [Some("a cat"), None]);
+    assert_eq!(texts(&rows, "lang"), [Some("en"), Some("de")]);
+    assert!(error(&SourceConfig::new("a.parquet", "size"), &folder).contains("is Int32, but `url` needs text"));
+}
+
+#[test]
+fn malformed_rows_stay_rows() {
+    let folder = folder(&[
+        ("a.csv", b"url,alt\nhttp://a.example/1.jpg,cat\nhttp://a.example/2.jpg\nhttp://a.example/3.jpg,c\xff\nhttp://a.example/4.jpg,dog\n"),
+        ("b.tsv", b"url\talt\nhttp://a.example/1.jpg\tcat\nx\ty\tz\nhttp://a.example/3.jpg\tc\xff\nhttp://a.example/4.jpg\tdog\n"),
+        (
+            "c.jsonl",
+            b"{\"url\": \"http://a.example/1.jpg\", \"alt\": \"cat\"}\n{\"url\": \n[1]\n{\"url\": \"http://a.example/4.jpg\", \"alt\": \"dog\"}\n",
+        ),
+        ("d.txt", b"http://a.example/1.jpg\nhttp://\xff\nhttp://a.example/\xfe\nhttp://a.example/4.jpg\n"),
+        ("e.csv", b"url,alt\nhttp://a.example/1.jpg,\"never closed\nhttp://a.example/2.jpg,cat\n"),
+    ]);
+    let problems = |name: &str| {
+        let caption = (name != "d.txt").then(|| "alt".to_owned());
+        let rows = read(&SourceConfig { caption, ..SourceConfig::new(name, "url") }, &folder);
+        let problems =
+            texts(&rows, "problem").into_iter().map(|problem| problem.map(str::to_owned)).collect::<Vec<_>>();
+        for (url, problem) in texts(&rows, "url").iter().zip(&problems) {
+            assert_ne!(url.is_some(), problem.is_some());
+        }
+        problems
+    };
+    let some = |text: &str| Some(text.to_owned());
+    assert_eq!(
+        problems("a.csv"),
+        [
+            None,
+            some("the row in line 3 has 1 fields instead of 2"),
+            some("field 1 of the row in line 4 is not UTF-8"),
+            None
+        ]
+    );
+    assert_eq!(
+        problems("b.tsv"),
+        [None, some("line 3 has 3 fields instead of 2"), some("line 4 is not UTF-8 from byte 25"), None]
+    );
+    assert_eq!(
+        problems("c.jsonl"),
+        [None, some("line 2, column 7: EOF while parsing a value"), some("line 3 is JSON but not an object"), None]
+    );
+    assert_eq!(problems("d.txt").iter().filter(|problem| problem.is_some()).count(), 2);
+    // RFC 4180 lets the quote swallow the rest, which happens to give the right number of fields; what matters is that the row does not vanish.
+    assert_eq!(problems("e.csv").len(), 1);
+}
+
+#[test]
+fn an_endless_row_neither_fills_the_memory_nor_hides() {
+    let long = vec![b'x'; lines::MAX_ROW_BYTES + 100];
+    let jsonl = [&long[..], b"\n{\"url\": \"http://a.example/2.jpg\"}\n"].concat();
+    let csv = [b"url\nhttp://a.example/1.jpg\n\"", &long[..], &long[..], b"\n"].concat();
+    let folder = folder(&[("a.jsonl", &jsonl), ("a.csv", &csv)]);
+    let rows = read(&SourceConfig::new("a.jsonl", "url"), &folder);
+    assert_eq!(texts(&rows, "problem"), [Some("line 1 is longer than 16777216 bytes"), None]);
+    let message = error(&SourceConfig::new("a.csv", "url"), &folder);
+    assert!(message.contains("begins in line 3") && message.contains("quote"), "{message}");
+}
+
+#[test]
+fn errors_name_the_file_and_what_to_do() {
+    let folder = folder(&[
+        ("a.csv", b"link,Caption,id\nhttp://a.example/1.jpg,cat,1\n"),
+        ("b.data", b"x"),
+        ("c.txt.gz", b"this is no gzip"),
+        ("d.parquet", b"this is no Parquet"),
+        ("e.jsonl", b"{\"link\": \"http://a.example/1.jpg\"}\n"),
+    ]);
+    for (config, expected) in [
+        (
+            captioned("a.csv", "links", "Caption"),
+            "no column \"links\" for `url`, did you mean \"link\"?; it has \"link\", \"Caption\", \"id\"",
+        ),
+        (captioned("a.csv", "link", "caption"), "did you mean \"Caption\"?"),
+        (captioned("a.csv", "link", "zzz"), "no column \"zzz\" for `caption`; it has"),
+        (captioned("a.csv", "link", "3"), "no column \"3\""),
+        (SourceConfig::new("b.data", "url"), "cannot tell the format of"),
+        (SourceConfig::new("c.txt.gz", "url"), "c.txt.gz"),
+        (SourceConfig::new("d.parquet", "url"), "d.parquet as parquet"),
+        (SourceConfig::new("e.jsonl", "url"), "e.jsonl has no column \"url\""),
+        (SourceConfig::new("missing.csv", "url"), "missing.csv"),
+        (
+            SourceConfig { format: SourceFormat::Tsv, ..SourceConfig::new(".", "url") },
+            "expected names that end in .tsv",
+        ),
+    ] {
+        let message = error(&config, &folder);
+        assert!(message.contains(expected), "{message}\nlacks {expected}");
+    }
+}
+
+#[test]
+fn parts_cross_the_borders_of_files() {
+    let rows = |range: std::ops::Range<usize>| {
+        let lines: Vec<String> = range.map(|i| format!("http://a.example/{i}.jpg,{i}")).collect();
+        format!("url,id\n{}\n", lines.join("\n"))
+    };
+    // 2,500 rows, so that a part is longer than a reader's batch too.
+    let folder = folder(&[
+        ("b.csv", rows(1100..1103).as_bytes()),
+        ("a.csv", rows(0..1100).as_bytes()),
+        ("c.csv", b"id,url,more\n"),
+        ("d.csv", rows(1103..2500).as_bytes()),
+        ("notes.md", b"not a source"),
+    ]);
+    let source = Source::open(&SourceConfig::new(".", "url"), folder.path()).unwrap();
+    for rows_per_part in [1, 7, 1024, 1100, 1101, 2500, 10_000] {
+        let parts = read_all(&source, rows_per_part);
+        assert_eq!(parts.len(), 2500_usize.div_ceil(rows_per_part));
+        let mut next = 0;
+        for (index, part) in parts.iter().enumerate() {
+            assert_eq!((part.index as usize, part.first_row as usize), (index, index * rows_per_part));
+            for id in texts(&part.rows, "id") {
+                assert_eq!(id, Some(next.to_string().as_str()));
+                next += 1;
+            }
+        }
+        assert_eq!(next, 2500);
+    }
+}
+
+#[test]
+fn a_list_of_files_keeps_its_order_and_types_must_agree() {
+    let folder = folder(&[("a.txt", b"http://a.example/1.jpg\n"), ("b.txt", b"http://a.example/2.jpg\n")]);
+    let path = OneOrMany::Many(vec!["b.txt".into(), "a.txt".into(), "b.txt".into()]);
+    let rows = read(&SourceConfig { path, ..SourceConfig::new("", "url") }, &folder);
+    assert_eq!(
+        texts(&rows, "url"),
+        ["http://a.example/2.jpg", "http://a.example/1.jpg", "http://a.example/2.jpg"].map(Some)
+    );
+    std::fs::write(folder.path().join("c.csv"), "url,id\nhttp://a.example/3.jpg,3\n").unwrap();
+    std::fs::write(folder.path().join("d.jsonl"), "{\"url\": \"http://a.example/4.jpg\", \"id\": 4}\n").unwrap();
+    let message = error(&SourceConfig::new(".", "url"), &folder);
+    assert!(message.contains("column \"id\" is Utf8 in") && message.contains("but Int64 in"), "{message}");
+}
+
+#[test]
+fn the_fingerprint_is_of_the_content_alone() {
+    let text = "url,id\nhttp://a.example/1.jpg,1\nhttp://a.example/2.jpg,2\nhttp://a.example/3.jpg,3\n";
+    let whole = folder(&[("a.csv", text.as_bytes())]);
+    let split = folder(&[
+        ("a.csv", b"url,id\nhttp://a.example/1.jpg,1\n"),
+        ("b.csv", b"id,url\n2,http://a.example/2.jpg\n3,http://a.example/3.jpg\n"),
+    ]);
+    let changed = folder(&[("a.csv", text.replace(",3", ",4").as_bytes())]);
+    let renamed = folder(&[("a.csv", text.replace("id", "ID").as_bytes())]);
+    let prints = |folder: &TempDir| {
+        let source = Source::open(&SourceConfig::new(".", "url"), folder.path()).unwrap();
+        read_all(&source, 2).iter().map(SourcePart::fingerprint).collect::<Vec<_>>()
+    };
+    assert_eq!(prints(&whole), prints(&split));
+    assert_eq!(prints(&whole)[0], prints(&changed)[0]);
+    assert_ne!(prints(&whole)[1], prints(&changed)[1]);
+    assert_ne!(prints(&whole)[0], prints(&renamed)[0]);
+
+    let part = |values: ArrayRef| SourcePart {
+        index: 0,
+        first_row: 0,
+        rows: RecordBatch::try_from_iter_with_nullable([("a", values, true)]).unwrap(),
+    };
+    let long = StringArray::from(vec![Some("x"), Some("ab"), None, Some("c")]);
+    let sliced = part(Arc::new(long.slice(1, 3)));
+    let fresh = part(Arc::new(StringArray::from(vec![Some("ab"), None, Some("c")])));
+    assert_eq!(sliced.fingerprint(), fresh.fingerprint(), "offsets into a buffer do not matter");
+    let other = part(Arc::new(StringArray::from(vec![Some("a"), None, Some("bc")])));
+    assert_ne!(fresh.fingerprint(), other.fingerprint());
+}
+
+#[test]
+fn the_settings_read_one_path_or_many() {
+    let one: SourceConfig = serde_json::from_str(r#"{"path": "a.csv"}"#).unwrap();
+    assert_eq!(one, SourceConfig::new("a.csv", "url"));
+    let many: SourceConfig = serde_json::from_str(
+        r#"{"path": ["a.csv", "b"], "format": "csv", "url": "0", "caption": "1", "header": false}"#,
+    )
+    .unwrap();
+    assert_eq!(many.path.as_slice().len(), 2);
+    assert!(
+        serde_json::from_str::<SourceConfig>(r#"{"path": "a", "url_col": "x"}"#).is_err(),
+        "unknown keys are refused"
+    );
+    assert!(serde_json::from_str::<SourceConfig>("{}").is_err(), "the path must be given");
+}

@@ -1,0 +1,132 @@
+//! Choices that depend on the seed, the task and the record alone.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Bank, Template};
+
+/// How many wordings of a bank are used: the ablation of the Lynx paper (arXiv 2307.02469, section 3.3), which trains with and without diverse prompts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PromptMode {
+    /// Every record draws one of all wordings.
+    #[default]
+    All,
+    /// Every record gets the bank's first wording.
+    Single,
+}
+
+/// A number that depends on the seed and the texts alone: the first 8 bytes, little endian, of BLAKE3 keyed with the seed over the texts, each
+/// preceded by its length. The first text names the purpose, so that two choices for one record are independent.
+pub fn keyed_hash(seed: u64, texts: &[&str]) -> u64 {
+    let mut key = [0; blake3::KEY_LEN];
+    key[..8].copy_from_slice(&seed.to_le_bytes());
+    let mut hasher = blake3::Hasher::new_keyed(&key);
+    for text in texts {
+        hasher.update(&(text.len() as u64).to_le_bytes());
+        hasher.update(text.as_bytes());
+    }
+    let mut first = [0; 8];
+    first.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
+    u64::from_le_bytes(first)
+}
+
+/// The wording for one record: the template whose [`keyed_hash`] with seed, task and record is the smallest.
+///
+/// It depends on nothing else: not on the order of records, other tasks, threads or the order of the bank. A wording that is added to a bank of n
+/// changes about one record in n + 1, those that now choose it, and no other (rendezvous hashing, Thaler and Ravishankar 1998).
+pub fn choose<'a>(bank: &'a Bank, mode: PromptMode, seed: u64, task: &str, record_id: &str) -> &'a Template {
+    let candidates = match mode {
+        PromptMode::All => bank.templates.as_slice(),
+        PromptMode::Single => &bank.templates[..1],
+    };
+    candidates
+        .iter()
+        .min_by_key(|template| (keyed_hash(seed, &["template", task, record_id, &template.id]), &template.id))
+        .expect("a bank without templates is refused when it is loaded")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::Banks;
+
+    fn bank_of(ids: &[&str]) -> Bank {
+        let mut toml = "description = \"d\"\nslots = []\n".to_owned();
+        for id in ids {
+            let text = format!("Say {id}.");
+            for line in
+                ["[[templates]]", &format!("id = \"{id}\""), &format!("text = \"{text}\""), "answer = \"short\""]
+            {
+                toml.push_str(line);
+                toml.push('\n');
+            }
+        }
+        Bank::parse("test", &toml).unwrap()
+    }
+
+    #[test]
+    fn the_hash_is_stable() {
+        // Pinned: another value would change every published instruction set. Computed with Python's blake3 1.0.11:
+        // blake3(length-prefixed texts, key=(7).to_bytes(32, "little")).digest()[:8]
+        assert_eq!(keyed_hash(7, &["template", "vqav2", "1"]), 3_142_679_780_938_631_473);
+        assert_ne!(keyed_hash(7, &["ab", "c"]), keyed_hash(7, &["a", "bc"]));
+        assert_ne!(keyed_hash(7, &["a"]), keyed_hash(8, &["a"]));
+    }
+
+    #[test]
+    fn the_order_of_the_bank_does_not_matter() {
+        let (forward, backward) = (bank_of(&["a", "b", "c", "d"]), bank_of(&["d", "c", "b", "a"]));
+        for record in 0..200 {
+            let id = record.to_string();
+            let chosen = choose(&forward, PromptMode::All, 1, "task", &id);
+            assert_eq!(chosen.id, choose(&backward, PromptMode::All, 1, "task", &id).id);
+        }
+    }
+
+    #[test]
+    fn an_added_wording_changes_only_the_records_that_take_it() {
+        let (before, after) = (bank_of(&["a", "b", "c"]), bank_of(&["a", "b", "c", "d"]));
+        let mut taken = 0;
+        for record in 0..1000 {
+            let id = record.to_string();
+            let new = choose(&after, PromptMode::All, 1, "task", &id);
+            if new.id == "d" {
+                taken += 1;
+            } else {
+                assert_eq!(new.id, choose(&before, PromptMode::All, 1, "task", &id).id);
+            }
+        }
+        assert!((200..300).contains(&taken), "a quarter of 1000 is expected, {taken} changed");
+    }
+
+    #[test]
+    fn all_wordings_are_drawn_about_equally_often_and_the_seed_matters() {
+        let banks = Banks::shipped().unwrap();
+        let bank = banks.get("vqa").unwrap();
+        let mut counts: BTreeMap<&str, u32> = BTreeMap::new();
+        let mut changed = 0;
+        for record in 0..10_000 {
+            let id = format!("vqav2/train/{record}");
+            let chosen = choose(bank, PromptMode::All, 7, "vqav2", &id);
+            *counts.entry(&chosen.id).or_default() += 1;
+            changed += u32::from(choose(bank, PromptMode::All, 8, "vqav2", &id).id != chosen.id);
+        }
+        let expected = 10_000.0 / bank.templates.len() as f64;
+        let chi_square: f64 = bank
+            .templates
+            .iter()
+            .map(|template| (f64::from(counts[template.id.as_str()]) - expected).powi(2) / expected)
+            .sum();
+        // The 0.999 quantile of chi-square with 11 degrees of freedom, which fits the 12 wordings.
+        assert!(chi_square < 31.26, "{chi_square} {counts:?}");
+        assert!(changed > 8_000, "{changed}");
+    }
+
+    #[test]
+    fn single_keeps_to_the_first_wording() {
+        let bank = bank_of(&["b", "a"]);
+        assert!((0..50).all(|record| choose(&bank, PromptMode::Single, 3, "task", &record.to_string()).id == "b"));
+    }
+}

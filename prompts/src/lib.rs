@@ -1,0 +1,34 @@
+//! Prompt banks: reviewed instruction wordings, the choice of one for every record, and its rendering.
+//!
+//! ```
+//! use lynxdata_prompts::{Banks, PromptMode, Slot, choose};
+//!
+//! let banks = Banks::shipped()?;
+//! let bank = banks.get("vqa")?;
+//! let template = choose(bank, PromptMode::All, 7, "vqav2", "vqav2/train/9000");
+//! let text = bank.render(template, &[("question", Slot::Text("How many cups are there?"))])?;
+//! assert!(text.contains("How many cups are there?"));
+//! # Ok::<(), lynxdata_prompts::Error>(())
+//! ```
+//!
+//! In the order in which data meets them:
+//!
+//! * [`Banks`] and [`Bank`]: the TOML files in `banks/`, embedded; a folder on disk may replace or add some;
+//! * [`near_duplicates`]: the check for wordings that say the same thing in nearly the same words;
+//! * [`choose`] and [`keyed_hash`]: a choice that depends on the seed, the task and the record alone;
+//! * [`Bank::render`]: fills the slots. Data is never read as a template, so a question that holds `{{ }}` stays as it is.
+//!
+//! It does not write new wordings, apply chat templates or compute loss masks, and it knows nothing of tasks: a record's fields arrive as slots.
+
+mod bank;
+mod choose;
+mod duplicates;
+mod error;
+
+pub use bank::{AnswerShape, Bank, Banks, Slot, Template};
+pub use choose::{PromptMode, choose, keyed_hash};
+pub use duplicates::{NearDuplicate, near_duplicates, normalise};
+pub use error::Error;
+
+/// Shorthand for results of this crate.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,410 @@
+//! All stages from a list to the report; the counts of all tables add up.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::runs::{Run, bundled_pictures, large, small, write_small};
+use crate::support::{files, flags, integers, lists, lynxdata, repository, sha256, status, table, texts};
+
+#[test]
+fn the_bundled_pictures_go_through_all_stages() {
+    assert_all_adds_up(small());
+}
+
+#[test]
+fn real_pairs_from_a_rude_web_go_through_all_stages() {
+    let Some(run) = large() else { return };
+    assert_all_adds_up(run);
+    assert_sizes_are_those_of_the_list(run);
+    let (pool, copies) = (table(&run.path().join("pool"), &["sha256"]), copies_in("openclipart/", run));
+    assert!(copies.len() > 100, "openclipart holds many pictures twice, not {}", copies.len());
+    let digests = texts(&pool, "sha256");
+    for digest in &copies {
+        assert!(digests.iter().filter(|other| *other == digest).count() > 1, "both copies of {digest} are in the pool");
+    }
+}
+
+/// Every table against the list, the files and every other table.
+fn assert_all_adds_up(run: &Run) {
+    assert_every_row_has_its_status(run);
+    assert_the_pool_holds_the_good_rows(run);
+    assert_signals_and_clusters_follow_the_pool(run);
+    assert_identical_files_are_one_cluster(run);
+    assert_selections_say_why(run);
+    assert_shards_hold_the_kept_rows(run);
+    assert_instructions_add_up(run);
+    assert_the_verdict_is_a_sentence(run);
+    assert_the_report_agrees(run);
+    assert_every_file_is_in_the_manifest(run);
+}
+
+fn count<T: Ord>(values: impl IntoIterator<Item = T>) -> BTreeMap<T, u64> {
+    let mut counts = BTreeMap::new();
+    for value in values {
+        *counts.entry(value).or_default() += 1;
+    }
+    counts
+}
+
+fn counts(value: &Value) -> BTreeMap<String, u64> {
+    serde_json::from_value(value.clone()).unwrap()
+}
+
+fn assert_every_row_has_its_status(run: &Run) {
+    let log = table(&run.path().join("download-log"), &[]);
+    let numbers: Vec<usize> = integers(&log, "row").into_iter().map(|row| usize::try_from(row).unwrap()).collect();
+    assert_eq!(numbers, (0..run.rows.len()).collect::<Vec<_>>(), "every row once, in order");
+    let (statuses, urls, details) = (texts(&log, "status"), texts(&log, "url"), texts(&log, "detail"));
+    let surprises: Vec<String> = (0..run.rows.len())
+        .filter(|row| statuses[*row] != run.rows[*row].expected || urls[*row] != run.rows[*row].url)
+        .map(|row| format!("row {row} {}: {} ({}), not {}", urls[row], statuses[row], details[row], run.rows[row].expected))
+        .collect();
+    assert!(surprises.is_empty(), "{surprises:#?}");
+    assert_eq!(counts(&run.status["download"]["by_status"]), count(statuses), "the status counts what the table says");
+    assert_eq!(run.stage("download")["rows_in"], run.rows.len());
+    let uids: BTreeSet<String> = texts(&log, "uid").into_iter().collect();
+    assert_eq!(uids.len(), run.rows.len(), "every row has a key of its own");
+}
+
+fn assert_the_pool_holds_the_good_rows(run: &Run) {
+    let (log, pool) = (table(&run.path().join("download-log"), &[]), table(&run.path().join("pool"), &[]));
+    let statuses = texts(&log, "status");
+    let good: Vec<usize> = (0..run.rows.len()).filter(|row| statuses[*row] == "ok").collect();
+    assert_eq!(run.stage("download")["rows_out"], good.len());
+    let of_good = |column: &str| -> Vec<String> {
+        let values = texts(&log, column);
+        good.iter().map(|row| values[*row].clone()).collect()
+    };
+    assert_eq!(texts(&pool, "uid"), of_good("uid"), "the same pairs in the same order");
+    assert_eq!(texts(&pool, "url"), of_good("url"));
+    assert_eq!(texts(&pool, "caption"), good.iter().map(|row| run.rows[*row].caption.clone()).collect::<Vec<_>>());
+    for (row, digest) in good.iter().zip(texts(&pool, "sha256")) {
+        let Some(file) = &run.rows[*row].file else { continue };
+        assert_eq!(digest, sha256(&std::fs::read(file).unwrap()), "{}", file.display());
+    }
+    let image = arrow::array::AsArray::as_struct(pool.column_by_name("image").unwrap());
+    let bytes = arrow::array::AsArray::as_binary::<i32>(image.column_by_name("bytes").unwrap());
+    let lengths: Vec<i64> = bytes.iter().map(|bytes| i64::try_from(bytes.unwrap().len()).unwrap()).collect();
+    assert_eq!(integers(&pool, "bytes"), lengths, "the column says how many bytes the picture has");
+}
+
+/// Width and height as served are those of the list; as stored, the shorter side is at most 256 and the shape is kept.
+fn assert_sizes_are_those_of_the_list(run: &Run) {
+    let pool = table(&run.path().join("pool"), &["uid", "width", "height", "original_width", "original_height"]);
+    let log = table(&run.path().join("download-log"), &["uid"]);
+    let row_of: BTreeMap<String, usize> = texts(&log, "uid").into_iter().zip(0..).collect();
+    let [width, height, original_width, original_height] =
+        ["width", "height", "original_width", "original_height"].map(|column| integers(&pool, column));
+    for (index, uid) in texts(&pool, "uid").iter().enumerate() {
+        let row = &run.rows[row_of[uid]];
+        let Some(size) = row.size else { continue };
+        assert_eq!((original_width[index], original_height[index]), size, "{}", row.url);
+        let [short, long] = [size.0.min(size.1), size.0.max(size.1)];
+        let stored = [width[index].min(height[index]), width[index].max(height[index])];
+        assert_eq!(stored[0], short.min(256), "{}", row.url);
+        let exact = long as f64 * stored[0] as f64 / short as f64;
+        assert!((stored[1] as f64 - exact).abs() <= 1.0, "{}: {stored:?} of {size:?}", row.url);
+    }
+}
+
+fn assert_signals_and_clusters_follow_the_pool(run: &Run) {
+    let pool = table(&run.path().join("pool"), &["uid", "caption", "width", "height"]);
+    let signals = table(&run.path().join("signals"), &[]);
+    let clusters = table(&run.path().join("clusters"), &[]);
+    let uids = texts(&pool, "uid");
+    assert_eq!(texts(&signals, "uid"), uids);
+    assert_eq!(texts(&clusters, "uid"), uids);
+    for stage in ["signals", "dedup"] {
+        assert_eq!(run.stage(stage)["rows_in"], uids.len(), "{stage}");
+        assert_eq!(run.stage(stage)["rows_out"], uids.len(), "{stage}");
+    }
+    assert_eq!(integers(&signals, "width"), integers(&pool, "width"));
+    assert_eq!(integers(&signals, "height"), integers(&pool, "height"));
+    let characters: Vec<i64> = texts(&pool, "caption").iter().map(|text| i64::try_from(text.chars().count()).unwrap()).collect();
+    assert_eq!(integers(&signals, "caption_characters"), characters);
+    assert!(texts(&signals, "phash").iter().all(|hash| hash.len() == 16), "every stored picture can be hashed");
+
+    let cluster = texts(&clusters, "cluster");
+    let sizes = count(&cluster);
+    let announced: Vec<u64> = integers(&clusters, "cluster_size").iter().map(|size| u64::try_from(*size).unwrap()).collect();
+    assert_eq!(announced, cluster.iter().map(|cluster| sizes[cluster]).collect::<Vec<_>>());
+    let known: BTreeSet<&String> = uids.iter().collect();
+    assert!(cluster.iter().all(|cluster| known.contains(cluster)), "a cluster is named after one of the pairs");
+    for (size, matched_by) in announced.iter().zip(lists(&clusters, "matched_by")) {
+        assert_eq!(*size > 1, !matched_by.is_empty(), "who is not alone is matched by something");
+    }
+}
+
+fn assert_identical_files_are_one_cluster(run: &Run) {
+    let pool = table(&run.path().join("pool"), &["url", "sha256"]);
+    let clusters = table(&run.path().join("clusters"), &[]);
+    let (digests, cluster, matched_by) = (texts(&pool, "sha256"), texts(&clusters, "cluster"), lists(&clusters, "matched_by"));
+    let (copies, urls) = (count(&digests), texts(&pool, "url"));
+    let same_url = count(&urls);
+    let mut cluster_of: BTreeMap<&String, &String> = BTreeMap::new();
+    for (row, digest) in digests.iter().enumerate() {
+        assert_eq!(*cluster_of.entry(digest).or_insert(&cluster[row]), &cluster[row], "copies of {} are apart", urls[row]);
+        assert_eq!(copies[digest] > 1, matched_by[row].iter().any(|by| by == "exact"), "{}: {:?}", urls[row], matched_by[row]);
+        assert_eq!(same_url[&urls[row]] > 1, matched_by[row].iter().any(|by| by == "url"), "{}: {:?}", urls[row], matched_by[row]);
+    }
+}
+
+/// Digests of which a folder of the list holds several files.
+fn copies_in(folder: &str, run: &Run) -> BTreeSet<String> {
+    let of_folder: BTreeSet<&Path> =
+        run.rows.iter().filter(|row| row.url.contains(folder)).filter_map(|row| row.file.as_deref()).collect();
+    let digests = count(of_folder.iter().map(|file| sha256(&std::fs::read(file).unwrap())));
+    digests.into_iter().filter(|(_, files)| *files > 1).map(|(digest, _)| digest).collect()
+}
+
+fn assert_selections_say_why(run: &Run) {
+    let uids = texts(&table(&run.path().join("pool"), &["uid"]), "uid");
+    let cluster = texts(&table(&run.path().join("clusters"), &[]), "cluster");
+    let mut kept_in_all = 0;
+    for (name, summary) in run.status["selections"].as_object().unwrap() {
+        let selection = table(&run.path().join("selection").join(name), &[]);
+        assert_eq!(texts(&selection, "uid"), uids, "{name}");
+        let (kept, rejected_by) = (flags(&selection, "kept"), lists(&selection, "rejected_by"));
+        for (kept, rejected_by) in kept.iter().zip(&rejected_by) {
+            assert_eq!(*kept, rejected_by.is_empty(), "{name}: kept, or rejected by something");
+        }
+        let kept_rows = kept.iter().filter(|kept| **kept).count();
+        kept_in_all += kept_rows;
+        assert_eq!(summary["kept"], kept_rows, "{name}");
+        assert_eq!(counts(&summary["rejected_by"]), count(rejected_by.iter().flatten().cloned()), "{name}");
+        if name == "everything" {
+            assert_eq!(kept_rows, uids.len(), "{name} has no rules");
+            continue;
+        }
+        let kept_of_cluster = count(cluster.iter().zip(&kept).filter(|(_, kept)| **kept).map(|(cluster, _)| cluster));
+        assert!(kept_of_cluster.values().all(|kept| *kept == 1), "{name} keeps one pair of a cluster");
+        for (cluster, rejected_by) in cluster.iter().zip(&rejected_by) {
+            if rejected_by.iter().any(|rule| rule == "duplicate") {
+                assert!(kept_of_cluster.contains_key(cluster), "{name}: a duplicate gives way to a pair that is kept");
+            }
+        }
+        assert_eq!(run.status["rejected_by"], summary["rejected_by"], "{name} is the one that is sharded");
+        assert!(counts(&run.status["rejected_by"]).contains_key("duplicate"), "there are duplicates");
+    }
+    let selections = run.status["selections"].as_object().unwrap().len();
+    assert_eq!(run.stage("select")["rows_in"], uids.len() * selections);
+    assert_eq!(run.stage("select")["rows_out"], kept_in_all);
+}
+
+/// Keys of the pairs that selection `clean` keeps, in the order of the pool.
+fn kept(run: &Run) -> Vec<String> {
+    let selection = table(&run.path().join("selection/clean"), &[]);
+    let rows = texts(&selection, "uid").into_iter().zip(flags(&selection, "kept"));
+    rows.filter(|(_, kept)| *kept).map(|(uid, _)| uid).collect()
+}
+
+fn assert_shards_hold_the_kept_rows(run: &Run) {
+    let kept = kept(run);
+    let shards = run.path().join("shards");
+    let parquet = table(&shards.join("parquet/data"), &[]);
+    assert_eq!(texts(&parquet, "uid"), kept, "Parquet");
+    let mut members: Vec<String> = Vec::new();
+    for name in files(&shards.join("webdataset")) {
+        let mut archive = tar::Archive::new(File::open(shards.join("webdataset").join(&name)).unwrap());
+        for entry in archive.entries().unwrap() {
+            let mut entry = entry.unwrap();
+            members.push(entry.path().unwrap().to_str().unwrap().to_owned());
+            if members.last().unwrap().ends_with(".txt") {
+                let mut caption = String::new();
+                entry.read_to_string(&mut caption).unwrap();
+                let row = members.len() / 3 - 1;
+                assert_eq!(caption, texts(&parquet.slice(row, 1), "caption")[0], "{members:?}");
+            }
+        }
+    }
+    assert_eq!(members.len(), 3 * kept.len(), "picture, metadata and caption of every pair");
+    for (sample, uid) in members.chunks(3).zip(&kept) {
+        let names: BTreeSet<String> = sample.iter().map(|name| name.rsplit_once('.').unwrap().0.to_owned()).collect();
+        assert_eq!(names, BTreeSet::from([uid.clone()]));
+    }
+    assert_eq!(run.stage("shards")["rows_out"], 2 * kept.len(), "in two formats");
+    assert!(shards.join("parquet/README.md").is_file(), "the data set has a card");
+}
+
+fn assert_instructions_add_up(run: &Run) {
+    let folder = run.path().join("instruct");
+    let mut total = 0;
+    for name in files(&folder.join("conversations")) {
+        let text = std::fs::read_to_string(folder.join("conversations").join(&name)).unwrap();
+        let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert!(!lines.is_empty(), "{name}");
+        total += lines.len();
+        let stem = name.strip_suffix(".jsonl").unwrap();
+        let table = table(&folder.join("parquet"), &["id"]);
+        let prefix = format!("{}/", lines[0]["id"].as_str().unwrap().rsplit_once('/').unwrap().0);
+        let ids: Vec<String> = texts(&table, "id").into_iter().filter(|id| id.starts_with(&prefix)).collect();
+        assert_eq!(ids, lines.iter().map(|line| line["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>(), "{stem}");
+        let llava: Vec<Value> =
+            serde_json::from_slice(&std::fs::read(folder.join("llava").join(format!("{stem}.json"))).unwrap()).unwrap();
+        assert_eq!(llava.len(), lines.len(), "{stem}");
+        for (sample, line) in llava.iter().zip(&lines) {
+            assert_llava_sample(sample, line);
+        }
+    }
+    let stage = run.stage("instruct");
+    assert_eq!(stage["rows_out"], total);
+    assert!(stage["rows_in"].as_u64() >= stage["rows_out"].as_u64(), "{stage}");
+}
+
+/// As many `<image>` tokens as pictures, all in the first turn, and the turns of the conversation.
+fn assert_llava_sample(sample: &Value, conversation: &Value) {
+    let turns = sample["conversations"].as_array().unwrap();
+    let tokens = |turn: &Value| turn["value"].as_str().unwrap().matches("<image>").count();
+    let images = match &sample["image"] {
+        Value::Null => 0,
+        Value::Array(images) => images.len(),
+        _ => 1,
+    };
+    assert_eq!(turns.iter().map(tokens).sum::<usize>(), images, "{sample}");
+    assert_eq!(tokens(&turns[0]), images, "{sample}");
+    assert_eq!(images, conversation["images"].as_array().unwrap().len());
+    let messages = conversation["messages"].as_array().unwrap();
+    assert_eq!(turns.len(), messages.len());
+    for (turn, message) in turns.iter().zip(messages) {
+        let (said, content) = (turn["value"].as_str().unwrap(), message["content"].as_str().unwrap());
+        assert_eq!(said.trim_start_matches("<image>\n"), content);
+        assert_eq!(turn["from"] == "human", message["role"] == "user");
+    }
+}
+
+fn assert_the_verdict_is_a_sentence(run: &Run) {
+    let verdict = &run.status["verdict"];
+    assert!(verdict["sentence"].as_str().is_some_and(|sentence| !sentence.is_empty()), "{verdict}");
+    assert_eq!(verdict["arms"], serde_json::json!(["clean", "everything"]));
+    assert_eq!(run.stage("train")["parts"], 4, "two arms, two replicates");
+    // No cluster is both trained on and measured on.
+    let held_out: BTreeSet<String> = texts(&table(&run.path().join("check"), &[]), "uid").into_iter().collect();
+    let clusters = table(&run.path().join("clusters"), &[]);
+    let cluster_of: BTreeMap<String, String> = texts(&clusters, "uid").into_iter().zip(texts(&clusters, "cluster")).collect();
+    let held_out_clusters: BTreeSet<&String> = held_out.iter().map(|uid| &cluster_of[uid]).collect();
+    assert_eq!(held_out_clusters.len(), held_out.len(), "one pair of a cluster is measured on");
+    let trained = kept(run).iter().filter(|uid| !held_out_clusters.contains(&cluster_of[*uid])).count();
+    let result: Value = serde_json::from_slice(&std::fs::read(run.path().join("check/runs/clean/00.json")).unwrap()).unwrap();
+    assert_eq!(result["arm_pairs"], trained);
+    assert_eq!(result["held_out_pairs"], held_out.len());
+}
+
+fn assert_the_report_agrees(run: &Run) {
+    let page = std::fs::read_to_string(run.path().join("report.html")).unwrap();
+    let data: Value = serde_json::from_slice(&std::fs::read(run.path().join("report.json")).unwrap()).unwrap();
+    let steps = data["funnel"].as_array().unwrap();
+    let rows = |step: &Value| step["rows"].as_u64().unwrap();
+    let mut before = run.rows.len() as u64;
+    for step in steps {
+        let lost: u64 = step["losses"].as_array().unwrap().iter().map(|loss| loss["rows"].as_u64().unwrap()).sum();
+        assert_eq!(rows(step), before - lost, "{step}");
+        before = rows(step);
+        let name = step["name"].as_str().unwrap();
+        assert!(page.contains(name), "the page lacks the step {name}");
+    }
+    assert_eq!(rows(&steps[0]), run.rows.len() as u64);
+    assert_eq!(rows(steps.last().unwrap()), kept(run).len() as u64);
+    let sentence = run.status["verdict"]["sentence"].as_str().unwrap();
+    let escaped = sentence.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    assert!(page.contains(sentence) || page.contains(&escaped), "the page lacks the verdict");
+    for outside in ["src=\"http", "src=\"//", "<link", "@import", "url(http"] {
+        assert!(!page.contains(outside), "the page needs something from outside: {outside}");
+    }
+}
+
+fn assert_every_file_is_in_the_manifest(run: &Run) {
+    let text = std::fs::read_to_string(run.path().join("manifest.jsonl")).unwrap();
+    let mut listed: BTreeMap<String, u64> = BTreeMap::new();
+    for line in text.lines() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        for file in line["files"].as_array().into_iter().flatten() {
+            listed.insert(file["path"].as_str().unwrap().to_owned(), file["bytes"].as_u64().unwrap());
+        }
+    }
+    let known = [".lock", "manifest.jsonl", "recipe.toml", "recipe.resolved.toml"];
+    let found: Vec<String> = files(&run.path()).into_iter().filter(|name| !known.contains(&name.as_str())).collect();
+    assert_eq!(found, listed.keys().cloned().collect::<Vec<_>>());
+    for (name, bytes) in &listed {
+        assert_eq!(std::fs::metadata(run.path().join(name)).unwrap().len(), *bytes, "{name}");
+    }
+    let stages = run.status["stages"].as_array().unwrap();
+    assert_eq!(stages.iter().map(|stage| stage["bytes"].as_u64().unwrap()).sum::<u64>(), listed.values().sum::<u64>());
+    assert!(stages.iter().all(|stage| stage["complete"] == true), "{stages:?}");
+}
+
+#[test]
+fn a_changed_rule_costs_no_download_and_no_measurement() {
+    let folder = tempfile::tempdir().unwrap();
+    let web = bundled_pictures();
+    write_small(folder.path(), &web);
+    let everything_before_the_check = ["download", "signals", "dedup", "select", "shards"];
+    for stage in everything_before_the_check {
+        lynxdata(folder.path(), &[stage, "recipe.toml"]).ended_with(0);
+    }
+    let changed = ["run", "recipe.toml", "--set", "select.clean.rules.not_tiny=width >= 100", "--dry-run"];
+    let plan = lynxdata(folder.path(), &changed).ended_with(0).stdout;
+    let line = |stage: &str| plan.lines().find(|line| line.starts_with(stage)).unwrap_or_else(|| panic!("{plan}")).to_owned();
+    let made = |stage: &str| line(stage).split_whitespace().nth(1).unwrap().to_owned();
+    assert_eq!(["download", "signals", "dedup", "select"].map(made), ["0", "0", "0", "1"], "{plan}");
+    assert!(line("shards").contains("decided when select is done"), "{plan}");
+
+    let pool = std::fs::metadata(folder.path().join("run/pool/part-00000.parquet")).unwrap().modified().unwrap();
+    let kept = |status: &Value| status["selections"]["clean"]["kept"].as_u64().unwrap();
+    let before = status(&folder.path().join("run"));
+    lynxdata(folder.path(), &["select", "recipe.toml", "--set", "select.clean.rules.not_tiny=width >= 100"]).ended_with(0);
+    let after = status(&folder.path().join("run"));
+    assert!(kept(&after) < kept(&before), "{after}");
+    assert_eq!(std::fs::metadata(folder.path().join("run/pool/part-00000.parquet")).unwrap().modified().unwrap(), pool);
+}
+
+#[test]
+fn a_list_of_which_nothing_can_be_downloaded_still_has_a_report() {
+    let folder = tempfile::tempdir().unwrap();
+    let web = bundled_pictures();
+    let list = format!("url\tcaption\n{}\ta\n{}\tb\n", web.url("missing/a.jpg"), web.url("html/b.jpg"));
+    std::fs::write(folder.path().join("pairs.tsv"), list).unwrap();
+    let recipe = "output = \"run\"\n[source]\npath = \"pairs.tsv\"\ncaption = \"caption\"\n[download]\nallow_private_addresses = true\n\
+                  max_failed_fraction = 0.5\n[select.clean]\npreset = \"lynx-clean\"\n[shards]\nselection = \"clean\"\n";
+    std::fs::write(folder.path().join("recipe.toml"), recipe).unwrap();
+    lynxdata(folder.path(), &["run", "recipe.toml"]).ended_with(3).says(&["2 of 2 rows failed to download"]);
+    let status = status(&folder.path().join("run"));
+    assert_eq!(counts(&status["download"]["by_status"]), BTreeMap::from([("not_found".to_owned(), 1), ("not_an_image".to_owned(), 1)]));
+    assert!(std::fs::read_to_string(folder.path().join("run/report.html")).unwrap().contains("not_found"));
+}
+
+#[test]
+fn private_addresses_are_refused_unless_the_recipe_allows_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let web = bundled_pictures();
+    let rows = write_small(folder.path(), &web);
+    lynxdata(folder.path(), &["download", "recipe.toml", "--set", "download.allow_private_addresses=false"]).ended_with(0);
+    let by_status = counts(&status(&folder.path().join("run"))["download"]["by_status"]);
+    let on_this_machine = rows.iter().filter(|row| row.url.starts_with("http://127.")).count() as u64;
+    assert_eq!(by_status["forbidden_address"], on_this_machine);
+    assert!(!by_status.contains_key("ok"), "{by_status:?}");
+}
+
+#[test]
+fn the_quickstart_runs_the_recipe_that_it_finds_and_names_the_report() {
+    let folder = tempfile::tempdir().unwrap();
+    let bundled = std::fs::read_to_string(repository().join("examples/quickstart/recipe.toml")).unwrap();
+    // The whole one takes minutes without optimisation; this has the same stages and pairs.
+    let shorter = bundled.replace("steps = 120", "steps = 3").replace("replicates = 6", "replicates = 2");
+    assert_ne!(shorter, bundled);
+    std::fs::write(folder.path().join("recipe.toml"), &shorter).unwrap();
+    let output = lynxdata(folder.path(), &["quickstart", "--out", "."]).ended_with(0);
+    for text in ["in shards", "Verdict: ", "report.html", "lynxdata status"] {
+        assert!(output.stdout.contains(text), "{text:?} is missing: {output}");
+    }
+    assert_eq!(std::fs::read_to_string(folder.path().join("recipe.toml")).unwrap(), shorter, "the user's recipe is left alone");
+    let status = status(&folder.path().join("run"));
+    let by_status = counts(&status["download"]["by_status"]);
+    let list = std::fs::read_to_string(folder.path().join("pairs.tsv")).unwrap();
+    assert_eq!(by_status.values().sum::<u64>(), list.lines().count() as u64 - 1);
+    assert!(status["verdict"]["sentence"].is_string(), "{status}");
+    lynxdata(folder.path(), &["run", "recipe.toml", "--dry-run"]).ended_with(0);
+}

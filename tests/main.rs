@@ -1,0 +1,24 @@
+//! The tests of the program as users run it: the built binary, real files, a web server that misbehaves, and the readers of other projects.
+//!
+//! Three environment variables switch on what not every machine has. `LYNXDATA_SHARED` names the folder of the large real data and
+//! `LYNXDATA_PYTHON` a Python with the packages of `tests/python/requirements.txt`; a test that needs one of them passes without doing anything where
+//! it is unset, and fails where it is set but something is missing. `LYNXDATA_TEST_SEED` replaces the seed of the moments at which runs are killed.
+
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "these lints spare tests, but not the functions that tests share")]
+
+/// Exit codes, machine-readable output and messages: what scripts rely on.
+mod cli;
+/// The same recipe gives the same bytes, however many threads there are.
+mod determinism;
+/// All stages from a list to the report; the counts of all tables add up.
+mod flow;
+/// pyarrow, datasets, webdataset and DuckDB read what was written and see the same pairs.
+mod interop;
+/// A killed or interrupted run is completed by running it again, to the same bytes.
+mod resume;
+/// The recipes that several tests run, and finished runs that they share.
+mod runs;
+/// Starting the binary, reading its tables, finding data and Python.
+mod support;
+/// A web server that is as rude as the web.
+mod web;

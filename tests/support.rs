@@ -1,0 +1,249 @@
+//! Starting the binary, reading its tables, finding data and Python.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::compute::concat_batches;
+use arrow::datatypes::Int64Type;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+/// The longest that any process of a test may take; one that hangs fails instead of blocking. Not a measure of speed: some are busy machines.
+pub(crate) const LIMIT: Duration = Duration::from_secs(600);
+
+/// Pause between two looks at something that is polled.
+pub(crate) const POLL: Duration = Duration::from_millis(1);
+
+/// The top folder of the repository.
+pub(crate) fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+}
+
+/// A path below the large real data; `None` if the machine has none.
+pub(crate) fn shared(path: &str) -> Option<PathBuf> {
+    let path = Path::new(&std::env::var_os("LYNXDATA_SHARED")?).join(path);
+    assert!(path.exists(), "LYNXDATA_SHARED is set, but {} is missing", path.display());
+    Some(path)
+}
+
+/// A Python with the packages of `tests/python/requirements.txt`; `None` if the machine has none.
+pub(crate) fn python() -> Option<PathBuf> {
+    let python = std::env::var_os("LYNXDATA_PYTHON");
+    if python.is_none() {
+        eprintln!("LYNXDATA_PYTHON is unset: nothing is read with Python");
+    }
+    python.map(PathBuf::from)
+}
+
+/// Runs a script of `tests/python` and parses what it prints.
+pub(crate) fn run_python(python: &Path, script: &str, arguments: &[&OsStr], cache: &Path) -> Value {
+    let mut command = Command::new(python);
+    command.arg(repository().join("tests/python").join(script)).args(arguments);
+    // Nothing may be looked up or left behind outside the test's own folder.
+    command.env("HF_HUB_OFFLINE", "1").env("HF_HOME", cache).env("PYTHONDONTWRITEBYTECODE", "1");
+    let output = Running::start(command).finish();
+    assert_eq!(output.code, Some(0), "{script}: {output}");
+    serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{script} printed no JSON ({error}): {output}"))
+}
+
+/// How a process ended and what it said.
+#[derive(Debug)]
+pub(crate) struct Output {
+    /// `None` if a signal ended it.
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Output {
+    /// Standard output as JSON.
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("no JSON ({error}): {self}"))
+    }
+
+    /// Fails unless the process ended with this code.
+    #[track_caller]
+    pub(crate) fn ended_with(self, code: i32) -> Output {
+        assert_eq!(self.code, Some(code), "{self}");
+        self
+    }
+
+    /// Fails unless standard error holds all of these texts.
+    #[track_caller]
+    pub(crate) fn says(self, texts: &[&str]) -> Output {
+        for text in texts {
+            assert!(self.stderr.contains(text), "{text:?} is missing: {self}");
+        }
+        self
+    }
+}
+
+impl std::fmt::Display for Output {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "code {:?}\n-- stdout\n{}\n-- stderr\n{}", self.code, self.stdout, self.stderr)
+    }
+}
+
+/// A process whose output is collected while it runs.
+pub(crate) struct Running {
+    child: Child,
+    stdout: Receiver<String>,
+    stderr: Receiver<String>,
+}
+
+impl Running {
+    pub(crate) fn start(mut command: Command) -> Running {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
+        let stdout = collect(child.stdout.take().unwrap());
+        let stderr = collect(child.stderr.take().unwrap());
+        Running { child, stdout, stderr }
+    }
+
+    /// Whether it has not ended yet.
+    pub(crate) fn is_alive(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// SIGKILL: it cannot clean up.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+    }
+
+    /// SIGINT, as Ctrl-C sends it.
+    pub(crate) fn interrupt(&mut self) {
+        let status = Command::new("sh").args(["-c", &format!("kill -INT {}", self.child.id())]).status().unwrap();
+        assert!(status.success(), "cannot send SIGINT");
+    }
+
+    /// Waits until it ends.
+    pub(crate) fn finish(mut self) -> Output {
+        let deadline = Instant::now() + LIMIT;
+        let mut text = |receiver: &Receiver<String>| {
+            receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())).unwrap_or_else(|_| {
+                self.child.kill().unwrap();
+                format!("(killed: it had not ended after {} s)", LIMIT.as_secs())
+            })
+        };
+        let (stdout, stderr) = (text(&self.stdout), text(&self.stderr));
+        let status: ExitStatus = self.child.wait().unwrap();
+        Output { code: status.code(), stdout, stderr }
+    }
+}
+
+fn collect(mut pipe: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        // What came before an error is as good a message as any.
+        pipe.read_to_end(&mut bytes).unwrap_or_default();
+        sender.send(String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    });
+    receiver
+}
+
+/// The command `lynxdata`, to be run in a folder.
+pub(crate) fn command(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lynxdata"));
+    command.current_dir(folder).args(arguments);
+    // Settings of the machine that would change what the tests look at.
+    command.env_remove("LYNXDATA_LOG").env_remove("RAYON_NUM_THREADS").env_remove("TOKIO_WORKER_THREADS");
+    command
+}
+
+/// Runs `lynxdata` in a folder.
+pub(crate) fn lynxdata(folder: &Path, arguments: &[&str]) -> Output {
+    Running::start(command(folder, arguments)).finish()
+}
+
+/// What `lynxdata status --json` says of a run folder.
+pub(crate) fn status(run: &Path) -> Value {
+    lynxdata(run, &["status", ".", "--json"]).ended_with(0).json()
+}
+
+/// Paths of all files below a folder, relative to it, sorted.
+pub(crate) fn files(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in std::fs::read_dir(&next).unwrap_or_else(|error| panic!("{}: {error}", next.display())) {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                found.push(path.strip_prefix(folder).unwrap().to_str().unwrap().to_owned());
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// SHA-256 as hexadecimal digits.
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Digests of all files of a run but two: the manifest, whose lines hold times and come in the order in which parts were finished, and the lock.
+pub(crate) fn digests(run: &Path) -> BTreeMap<String, String> {
+    let names = files(run).into_iter().filter(|name| name != "manifest.jsonl" && name != ".lock");
+    names.map(|name| (name.clone(), sha256(&std::fs::read(run.join(&name)).unwrap()))).collect()
+}
+
+/// Fails unless both runs have the same files with the same bytes.
+#[track_caller]
+pub(crate) fn assert_same_files(left: &Path, right: &Path, when: &str) {
+    let (left_files, right_files) = (digests(left), digests(right));
+    let names = left_files.keys().chain(right_files.keys()).collect::<std::collections::BTreeSet<_>>();
+    let different: Vec<_> = names.into_iter().filter(|name| left_files.get(*name) != right_files.get(*name)).collect();
+    assert!(different.is_empty(), "{when}: {different:?} differ between {} and {}", left.display(), right.display());
+}
+
+/// The Parquet files of a folder in the order of their names, as one table; all columns or those named.
+pub(crate) fn table(folder: &Path, columns: &[&str]) -> RecordBatch {
+    let mut batches = Vec::new();
+    for name in files(folder) {
+        let file = File::open(folder.join(&name)).unwrap();
+        let mut builder = ParquetRecordBatchReaderBuilder::try_new(file).unwrap_or_else(|error| panic!("{name}: {error}"));
+        if !columns.is_empty() {
+            let mask = ProjectionMask::columns(builder.parquet_schema(), columns.iter().copied());
+            builder = builder.with_projection(mask);
+        }
+        batches.extend(builder.build().unwrap().map(Result::unwrap));
+    }
+    assert!(!batches.is_empty(), "{} holds no rows", folder.display());
+    concat_batches(&batches[0].schema(), &batches).unwrap()
+}
+
+/// A text column; null is the empty text.
+pub(crate) fn texts(table: &RecordBatch, column: &str) -> Vec<String> {
+    let column = table.column_by_name(column).unwrap().as_string::<i32>();
+    column.iter().map(|text| text.unwrap_or_default().to_owned()).collect()
+}
+
+/// A column of whole numbers without nulls.
+pub(crate) fn integers(table: &RecordBatch, column: &str) -> Vec<i64> {
+    let values = table.column_by_name(column).unwrap().as_primitive::<Int64Type>();
+    assert_eq!(values.null_count(), 0, "{column} has nulls");
+    values.values().to_vec()
+}
+
+/// A column of flags without nulls.
+pub(crate) fn flags(table: &RecordBatch, column: &str) -> Vec<bool> {
+    table.column_by_name(column).unwrap().as_boolean().iter().map(Option::unwrap).collect()
+}
+
+/// A column of lists of texts.
+pub(crate) fn lists(table: &RecordBatch, column: &str) -> Vec<Vec<String>> {
+    let lists = table.column_by_name(column).unwrap().as_list::<i32>();
+    lists.iter().map(|list| list.unwrap().as_string::<i32>().iter().map(|text| text.unwrap().to_owned()).collect()).collect()
+}
