@@ -9,7 +9,7 @@ use crate::model::{Layout, Lynx, ModelConfig};
 use crate::random::{Purpose, deranged, stream};
 
 /// Pairs that are evaluated together; bounds memory, does not change the result.
-const CHUNK: usize = 64;
+const CHUNK: usize = 32;
 
 /// Seed of the derangement: one for all runs, so that no replicate differs by which wrong image a caption got.
 const DERANGEMENT_SEED: u64 = 0;

@@ -38,7 +38,8 @@ pub fn schema() -> SchemaRef {
     Arc::new(with_hugging_face_features(Schema::new(fields)))
 }
 
-/// The columns of some conversations. `picture` gives the bytes of a path; without bytes the path alone is kept.
+/// The columns of some conversations. `picture` gives the bytes of a path. A picture without bytes is null: with a path alone, `datasets` would look
+/// for that file on the reader's machine and fail.
 ///
 /// # Errors
 /// What `picture` says, and if all pictures together exceed 2 GiB.
@@ -89,6 +90,7 @@ fn pictures(
     picture: &mut dyn FnMut(&str) -> Result<Option<Vec<u8>>>,
 ) -> Result<ArrayRef> {
     let (mut bytes, mut paths) = (BinaryBuilder::new(), StringBuilder::new());
+    let mut is_there = NullBufferBuilder::new(conversations.len());
     let mut total = 0_u64;
     for image in conversations.iter().flat_map(|conversation| &conversation.images) {
         let content = picture(&image.path)?;
@@ -96,11 +98,12 @@ fn pictures(
         if total > i32::MAX as u64 {
             return Err(Error::BatchTooLarge { bytes: total });
         }
+        is_there.append(content.is_some());
+        paths.append_option(content.is_some().then_some(&image.path));
         bytes.append_option(content);
-        paths.append_value(&image.path);
     }
     let DataType::Struct(fields) = image_type() else { unreachable!("a picture is a struct of bytes and path") };
-    Ok(Arc::new(StructArray::try_new(fields, vec![Arc::new(bytes.finish()), Arc::new(paths.finish())], None)?))
+    Ok(Arc::new(StructArray::try_new(fields, vec![Arc::new(bytes.finish()), Arc::new(paths.finish())], is_there.finish())?))
 }
 
 #[cfg(test)]
@@ -124,8 +127,9 @@ mod tests {
         assert_eq!((images.value_length(0), images.value_length(1)), (2, 1));
         let pictures = images.values().as_struct();
         let bytes = pictures.column_by_name("bytes").unwrap().as_binary::<i32>();
-        assert_eq!((bytes.value(0), bytes.is_null(1), bytes.value(2)), (&[1_u8, 2][..], true, &[1_u8, 2][..]));
-        assert_eq!(pictures.column_by_name("path").unwrap().as_string::<i32>().value(1), "train/b.jpg");
+        assert_eq!((bytes.value(0), bytes.value(2)), (&[1_u8, 2][..], &[1_u8, 2][..]));
+        assert!(pictures.is_null(1) && pictures.is_valid(2));
+        assert_eq!(pictures.column_by_name("path").unwrap().as_string::<i32>().value(0), "train/a.jpg");
         let messages = batch.column_by_name("messages").unwrap().as_list::<i32>();
         let turns = messages.value(1);
         let turns = turns.as_struct();

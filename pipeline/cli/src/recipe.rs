@@ -113,9 +113,17 @@ pub(crate) struct InstructConfig {
     /// Whether every wording of a family is used, or only its first (the ablation of arXiv 2307.02469).
     #[serde(default)]
     pub prompts: PromptMode,
+    /// Whether a conversation needs all of its pictures. If not, one whose pictures are not there is kept: with a null in Parquet, with their paths in
+    /// the other formats.
+    #[serde(default = "yes")]
+    pub require_images: bool,
     /// The file formats to write.
     #[serde(default = "all_instruct_formats")]
     pub formats: BTreeSet<InstructFormat>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn all_instruct_formats() -> BTreeSet<InstructFormat> {
@@ -132,7 +140,7 @@ pub(crate) struct TaskSource {
     pub root: PathBuf,
     /// The split, as its authors call it.
     pub split: String,
-    /// The folder of its pictures, if it is not `root`. A picture that is not there keeps its path and has no bytes.
+    /// The folder of its pictures, if it is not `root`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images: Option<PathBuf>,
 }

@@ -12,7 +12,7 @@ use lynxdata_datasets::{Build, Catalogue, Conversation, Task, TaskCounts, divers
 use lynxdata_fetch::picture::{Encode, PictureSettings, Resize, prepare};
 use lynxdata_prompts::{Banks, PromptMode};
 use lynxdata_records::{NewPart, fingerprint, parquet};
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::{Context, Parts, Planned, Stage, settings_text};
 use crate::recipe::{InstructConfig, InstructFormat, Recipe, TaskSource};
@@ -22,6 +22,9 @@ use crate::report::data::{
 
 /// Raise it when the same native files give other conversations.
 const FORMAT_VERSION: &str = "1";
+
+/// The class of conversations that are left out because a picture is not there.
+const MISSING_IMAGE: &str = "missing_image";
 
 /// Conversations whose pictures are in memory at a time.
 const BATCH: usize = 64;
@@ -52,7 +55,7 @@ impl Stage for Instruct {
         Ok(Box::new(config.tasks.iter().map(move |source| {
             let task = catalogue.get(&source.name)?;
             let root = context.loaded.folder.join(&source.root);
-            let settings = settings_text(&(seed, config.prompts, &config.formats, &source.images, &source.split));
+            let settings = settings_text(&(seed, config.prompts, &config.formats, config.require_images, &source.images, &source.split));
             // The definitions of task and bank are inputs as much as the native files.
             let definitions = format!("{task:?} {:?}", banks.get(&task.prompts)?);
             let mut inputs = vec!["instruct".to_owned(), FORMAT_VERSION.to_owned(), settings, definitions];
@@ -99,13 +102,22 @@ fn make(
 ) -> Result<()> {
     let root = context.loaded.folder.join(&source.root);
     let mut build = Build::start(task, banks, &root, &source.split, config.prompts, context.recipe().seed)?;
-    let conversations: Vec<Conversation> = build.by_ref().collect::<lynxdata_datasets::Result<_>>()?;
+    let mut conversations: Vec<Conversation> = build.by_ref().collect::<lynxdata_datasets::Result<_>>()?;
+    let folder = image_folder(context, source);
+    let without_picture = conversations.iter().filter(|conversation| !has_pictures(conversation, &folder)).count() as u64;
+    if config.require_images {
+        conversations.retain(|conversation| has_pictures(conversation, &folder));
+    }
     let counts = build.counts();
     report_drops(&part_name(source), counts);
+    report_missing(&part_name(source), without_picture, config.require_images, &folder);
     new.rows_in = counts.records_seen;
-    new.rows_out = counts.kept;
+    new.rows_out = conversations.len() as u64;
     new.counts = counts.dropped.clone();
-    new.counts.insert("kept".to_owned(), counts.kept);
+    new.counts.insert("kept".to_owned(), new.rows_out);
+    if new.rows_out < counts.kept {
+        new.counts.insert(MISSING_IMAGE.to_owned(), counts.kept - new.rows_out);
+    }
 
     let name = part_name(source);
     write_lines(&context.run.stage_file(new, &conversations_file(source))?, &conversations)?;
@@ -116,29 +128,31 @@ fn make(
         llava::write(&conversations, &mut file).and_then(|_| file.flush()).with_context(failed)?;
     }
     if config.formats.contains(&InstructFormat::Parquet) {
-        let folder = image_folder(context, source);
-        let mut missing = 0_u64;
         let path = context.run.stage_file(new, &format!("instruct/parquet/{name}.parquet"))?;
         let mut writer = parquet::Writer::create(&path, &columns::schema())?;
         for batch in conversations.chunks(BATCH) {
-            let batch = columns::record_batch(batch, &mut |path| {
-                let picture = read_picture(&folder, path)?;
-                missing += u64::from(picture.is_none());
-                Ok(picture)
-            })?;
-            writer.write(&batch)?;
+            writer.write(&columns::record_batch(batch, &mut |path| read_picture(&folder, path))?)?;
         }
         writer.finish()?;
-        if missing > 0 {
-            warn!(
-                task = name,
-                missing,
-                "pictures are not in {}; their paths are kept, their bytes are null",
-                folder.display()
-            );
-        }
     }
     Ok(())
+}
+
+fn has_pictures(conversation: &Conversation, folder: &Path) -> bool {
+    conversation.images.iter().all(|image| folder.join(&image.path).is_file())
+}
+
+fn report_missing(name: &str, conversations: u64, left_out: bool, folder: &Path) {
+    match (conversations, left_out) {
+        (0, _) => {}
+        (_, true) => warn!(
+            task = name,
+            conversations,
+            "left out because their pictures are not in {}; instruct.tasks[].images names another folder, instruct.require_images = false keeps them",
+            folder.display()
+        ),
+        (_, false) => info!(task = name, conversations, "kept without their pictures, which are not in {}", folder.display()),
+    }
 }
 
 fn report_drops(name: &str, counts: &TaskCounts) {

@@ -1,0 +1,218 @@
+//! A killed or interrupted run is completed by running it again, to the same bytes.
+
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
+
+use serde_json::Value;
+
+use crate::runs::{bundled_pictures, write_small};
+use crate::support::{LIMIT, POLL, Running, assert_same_files, command, files, lynxdata, status};
+
+/// More steps than elsewhere, so that runs are hit while they train.
+const RUN: [&str; 4] = ["run", "recipe.toml", "--set", "check.train.steps=24"];
+
+/// Two folders with the same recipe and list, of which the first has been run without disturbance.
+struct Twins {
+    undisturbed: tempfile::TempDir,
+    disturbed: tempfile::TempDir,
+}
+
+impl Twins {
+    fn new() -> Twins {
+        let web = bundled_pictures();
+        let twins = Twins { undisturbed: tempfile::tempdir().unwrap(), disturbed: tempfile::tempdir().unwrap() };
+        write_small(twins.undisturbed.path(), &web);
+        write_small(twins.disturbed.path(), &web);
+        lynxdata(twins.undisturbed.path(), &RUN).ended_with(0);
+        twins
+    }
+
+    fn assert_same(&self, when: &str) {
+        assert_same_files(&self.undisturbed.path().join("run"), &self.disturbed.path().join("run"), when);
+    }
+}
+
+/// Pseudo-random numbers that a seed repeats (the splitmix64 generator).
+struct Random(u64);
+
+impl Random {
+    /// The seed of `LYNXDATA_TEST_SEED`, or this one.
+    fn seeded(seed: u64) -> Random {
+        Random(std::env::var("LYNXDATA_TEST_SEED").map_or(seed, |seed| seed.parse().unwrap()))
+    }
+
+    /// From 0 to 1.
+    fn fraction(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+    }
+}
+
+/// When to disturb a run: so long after the manifest has so many lines.
+#[derive(Debug, Clone, Copy)]
+struct Moment {
+    lines: usize,
+    delay: Duration,
+}
+
+/// Moments in each of these stages, drawn over the parts that an undisturbed run made in them.
+fn moments(undisturbed: &Path, stages: &[&str], random: &mut Random) -> Vec<Moment> {
+    let manifest = std::fs::read_to_string(undisturbed.join("manifest.jsonl")).unwrap();
+    let lines: Vec<Value> = manifest.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let mut moments: Vec<Moment> = stages
+        .iter()
+        .map(|stage| {
+            let parts: Vec<usize> =
+                (0..lines.len()).filter(|line| lines[*line]["event"] == "part" && lines[*line]["stage"] == *stage).collect();
+            let line = parts[(random.fraction() * parts.len() as f64) as usize];
+            let seconds = lines[line]["seconds"].as_f64().unwrap() * random.fraction();
+            Moment { lines: line, delay: Duration::from_secs_f64(seconds) }
+        })
+        .collect();
+    moments.sort_by_key(|moment| moment.lines);
+    moments
+}
+
+fn lines_of(manifest: &Path) -> usize {
+    // Before the first line there is no file.
+    std::fs::read(manifest).unwrap_or_default().iter().filter(|byte| **byte == b'\n').count()
+}
+
+/// Starts the run and waits for the moment; false if the run ends before.
+fn start_and_wait(folder: &Path, moment: Moment, running: &mut Option<Running>) -> bool {
+    let manifest = folder.join("run/manifest.jsonl");
+    let running = running.insert(Running::start(command(folder, &RUN)));
+    let deadline = Instant::now() + LIMIT;
+    while !manifest.exists() || lines_of(&manifest) < moment.lines {
+        assert!(Instant::now() < deadline, "the manifest never has {} lines", moment.lines);
+        if !running.is_alive() {
+            return false;
+        }
+        std::thread::sleep(POLL);
+    }
+    let then = Instant::now() + moment.delay;
+    while Instant::now() < then {
+        if !running.is_alive() {
+            return false;
+        }
+        std::thread::sleep(POLL);
+    }
+    running.is_alive()
+}
+
+/// Whatever happened to the process, all that its manifest speaks of is there and whole.
+fn assert_consistent(run: &Path, when: &str) {
+    if !run.join("manifest.jsonl").exists() {
+        return;
+    }
+    let text = std::fs::read_to_string(run.join("manifest.jsonl")).unwrap();
+    let whole = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
+    for line in whole.lines() {
+        let line: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{when}: {error}: {line}"));
+        for file in line["files"].as_array().into_iter().flatten() {
+            let path = run.join(file["path"].as_str().unwrap());
+            let bytes = std::fs::metadata(&path).unwrap_or_else(|error| panic!("{when}: {}: {error}", path.display())).len();
+            assert_eq!(file["bytes"], bytes, "{when}: {}", path.display());
+        }
+    }
+    status(run);
+}
+
+#[test]
+fn a_run_killed_again_and_again_ends_with_the_bytes_of_an_undisturbed_one() {
+    let twins = Twins::new();
+    let mut random = Random::seeded(1);
+    let seed = random.0;
+    let stages = ["download", "download", "signals", "select", "shards", "instruct", "train", "train", "train", "check"];
+    let run = twins.disturbed.path().join("run");
+    let mut kills = 0;
+    for moment in moments(&twins.undisturbed.path().join("run"), &stages, &mut random) {
+        let when = format!("seed {seed}, killed at {moment:?}");
+        let mut running = None;
+        let in_time = start_and_wait(twins.disturbed.path(), moment, &mut running);
+        let mut running = running.unwrap();
+        if in_time {
+            running.kill();
+        }
+        let output = running.finish();
+        // A run that was faster than the moment has simply ended.
+        assert!(output.code.is_none() || output.code == Some(0), "{when}: {output}");
+        kills += usize::from(output.code.is_none());
+        assert_consistent(&run, &when);
+    }
+    assert!(kills >= 6, "seed {seed}: only {kills} runs were hit");
+    let output = lynxdata(twins.disturbed.path(), &RUN);
+    assert_eq!(output.code, Some(0), "seed {seed}: {output}");
+    twins.assert_same(&format!("seed {seed}, killed {kills} times"));
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_says_130_leaves_nothing_half_and_is_completed() {
+    let twins = Twins::new();
+    let mut random = Random::seeded(2);
+    let seed = random.0;
+    let run = twins.disturbed.path().join("run");
+    for moment in moments(&twins.undisturbed.path().join("run"), &["download", "signals", "shards", "train"], &mut random) {
+        let when = format!("seed {seed}, interrupted at {moment:?}");
+        let mut running = None;
+        let in_time = start_and_wait(twins.disturbed.path(), moment, &mut running);
+        let mut running = running.unwrap();
+        assert!(in_time, "{when}: the run ended before");
+        running.interrupt();
+        let output = running.finish();
+        assert_eq!(output.code, Some(130), "{when}: {output}");
+        assert!(output.stderr.contains("run the same command to go on"), "{when}: {output}");
+        assert!(!run.join(".partial").exists(), "{when}: {:?}", files(&run));
+        assert_consistent(&run, &when);
+    }
+    lynxdata(twins.disturbed.path(), &RUN).ended_with(0);
+    twins.assert_same(&format!("seed {seed}, interrupted"));
+}
+
+fn modified(run: &Path) -> BTreeMap<String, SystemTime> {
+    let time = |name: &String| std::fs::metadata(run.join(name)).unwrap().modified().unwrap();
+    files(run).into_iter().map(|name| (name.clone(), time(&name))).collect()
+}
+
+#[test]
+fn a_complete_run_is_not_made_again() {
+    let folder = tempfile::tempdir().unwrap();
+    write_small(folder.path(), &bundled_pictures());
+    lynxdata(folder.path(), &RUN).ended_with(0);
+    let run = folder.path().join("run");
+    let before = modified(&run);
+    let mut again = RUN.to_vec();
+    again.extend(["--log-format", "json"]);
+    let output = lynxdata(folder.path(), &again).ended_with(0);
+    let mut stages = 0;
+    for line in output.stderr.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()) {
+        if line["fields"].get("made").is_some() {
+            assert_eq!(line["fields"]["made"], 0, "{line}");
+            stages += 1;
+        }
+    }
+    assert_eq!(stages, 9, "{output}");
+    assert_eq!(modified(&run), before);
+}
+
+#[test]
+fn damaged_parts_and_a_cut_manifest_are_repaired() {
+    let twins = Twins::new();
+    lynxdata(twins.disturbed.path(), &RUN).ended_with(0);
+    let run = twins.disturbed.path().join("run");
+    // A file that was cut off, one that was removed, and a manifest line that a full disk cut off.
+    OpenOptions::new().write(true).open(run.join("pool/part-00001.parquet")).unwrap().set_len(1000).unwrap();
+    std::fs::remove_file(run.join("shards/webdataset/000000.tar")).unwrap();
+    let mut manifest = OpenOptions::new().append(true).open(run.join("manifest.jsonl")).unwrap();
+    manifest.write_all(b"{\"event\":\"part\",\"stage\":\"dedup\",\"pa").unwrap();
+    drop(manifest);
+    lynxdata(twins.disturbed.path(), &RUN).ended_with(0);
+    twins.assert_same("after the repair");
+}
