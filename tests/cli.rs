@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::runs::{bundled_pictures, write_small};
-use crate::support::{Running, command, files, lynxdata, repository, shared, sha256};
+use crate::support::{command, files, lynxdata, repository, sha256, shared};
 
 /// A folder with a small list and a recipe for all stages. What is not downloaded needs no server.
 fn folder_with_recipe() -> tempfile::TempDir {
@@ -86,12 +86,17 @@ fn an_unknown_task_is_refused_with_the_nearest_one() {
 #[test]
 fn set_replaces_a_value_and_names_itself_when_it_is_wrong() {
     let folder = folder_with_recipe();
-    let checked = lynxdata(folder.path(), &["recipe", "check", "recipe.toml", "--set", "download.size=99"]).ended_with(0);
+    let checked =
+        lynxdata(folder.path(), &["recipe", "check", "recipe.toml", "--set", "download.size=99"]).ended_with(0);
     assert!(checked.stdout.contains("size = 99"), "{checked}");
     let output = lynxdata(folder.path(), &["run", "recipe.toml", "--set", "download.sizes=99"]).ended_with(2);
     output.says(&["--set download.sizes=99", "did you mean `size`?"]);
-    lynxdata(folder.path(), &["run", "recipe.toml", "--set", "download.size=big"]).ended_with(2).says(&["--set download.size=big"]);
-    lynxdata(folder.path(), &["run", "recipe.toml", "--set", "download.size"]).ended_with(2).says(&["--set download.size"]);
+    lynxdata(folder.path(), &["run", "recipe.toml", "--set", "download.size=big"])
+        .ended_with(2)
+        .says(&["--set download.size=big"]);
+    lynxdata(folder.path(), &["run", "recipe.toml", "--set", "download.size"])
+        .ended_with(2)
+        .says(&["--set download.size"]);
 }
 
 #[test]
@@ -101,7 +106,8 @@ fn a_new_recipe_is_valid_and_never_replaces_a_file() {
     let text = std::fs::read_to_string(folder.path().join("mine.toml")).unwrap();
     lynxdata(folder.path(), &["recipe", "new", "mine.toml"]).ended_with(2).says(&["mine.toml"]);
     assert_eq!(std::fs::read_to_string(folder.path().join("mine.toml")).unwrap(), text);
-    let checked = lynxdata(folder.path(), &["recipe", "check", "mine.toml", "--set", "source.path=pairs.tsv"]).ended_with(0);
+    let checked =
+        lynxdata(folder.path(), &["recipe", "check", "mine.toml", "--set", "source.path=pairs.tsv"]).ended_with(0);
     for default in ["user_agent", "phash_distance", "learning_rate", "vit_dim"] {
         assert!(checked.stdout.contains(default), "{default} is missing: {checked}");
     }
@@ -279,7 +285,8 @@ fn compare_hashes(images: &Path, table: &Path, every: usize, bits_allowed: impl 
 
 /// Bits that another decoder may flip: none where the format leaves no rounding to it.
 fn bits_of_the_decoder(file: &str) -> u32 {
-    let is_lossy = [".jpg", ".jpeg", ".JPEG", "lossy.webp"].iter().any(|suffix| file.ends_with(suffix)) && !file.contains("lossless");
+    let is_lossy = [".jpg", ".jpeg", ".JPEG", "lossy.webp"].iter().any(|suffix| file.ends_with(suffix))
+        && !file.contains("lossless");
     if is_lossy { 2 } else { 0 }
 }
 
@@ -300,7 +307,8 @@ fn hash_names_what_is_no_picture_and_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("page.jpg"), "<html>").unwrap();
     let picture = repository().join("filters/fixtures/images/synthetic_stripes.png");
-    let output = lynxdata(folder.path(), &["hash", "--json", "page.jpg", "nowhere.png", picture.to_str().unwrap()]).ended_with(1);
+    let output = lynxdata(folder.path(), &["hash", "--json", "page.jpg", "nowhere.png", picture.to_str().unwrap()])
+        .ended_with(1);
     let lines: Vec<Value> = output.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines.len(), 3);
     assert!(lines[0]["error"].is_string() && lines[0]["phash"].is_null(), "{}", lines[0]);

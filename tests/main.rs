@@ -4,7 +4,11 @@
 //! `LYNXDATA_PYTHON` a Python with the packages of `tests/python/requirements.txt`; a test that needs one of them passes without doing anything where
 //! it is unset, and fails where it is set but something is missing. `LYNXDATA_TEST_SEED` replaces the seed of the moments at which runs are killed.
 
-#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "these lints spare tests, but not the functions that tests share")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "these lints spare tests, but not the functions that tests share"
+)]
 
 /// Exit codes, machine-readable output and messages: what scripts rely on.
 mod cli;

@@ -213,7 +213,8 @@ pub(crate) fn table(folder: &Path, columns: &[&str]) -> RecordBatch {
     let mut batches = Vec::new();
     for name in files(folder) {
         let file = File::open(folder.join(&name)).unwrap();
-        let mut builder = ParquetRecordBatchReaderBuilder::try_new(file).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let mut builder =
+            ParquetRecordBatchReaderBuilder::try_new(file).unwrap_or_else(|error| panic!("{name}: {error}"));
         if !columns.is_empty() {
             let mask = ProjectionMask::columns(builder.parquet_schema(), columns.iter().copied());
             builder = builder.with_projection(mask);
@@ -245,5 +246,8 @@ pub(crate) fn flags(table: &RecordBatch, column: &str) -> Vec<bool> {
 /// A column of lists of texts.
 pub(crate) fn lists(table: &RecordBatch, column: &str) -> Vec<Vec<String>> {
     let lists = table.column_by_name(column).unwrap().as_list::<i32>();
-    lists.iter().map(|list| list.unwrap().as_string::<i32>().iter().map(|text| text.unwrap().to_owned()).collect()).collect()
+    lists
+        .iter()
+        .map(|list| list.unwrap().as_string::<i32>().iter().map(|text| text.unwrap().to_owned()).collect())
+        .collect()
 }

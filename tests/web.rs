@@ -71,7 +71,12 @@ impl Site {
                 respond(stream, "429 Too Many Requests", "text/plain", b"")
             }
             "busy-once" => self.answer(rest, stream),
-            "html" => respond(stream, "200 OK", "image/jpeg", b"<!doctype html><title>Gone</title><p>Our pictures have moved."),
+            "html" => respond(
+                stream,
+                "200 OK",
+                "image/jpeg",
+                b"<!doctype html><title>Gone</title><p>Our pictures have moved.",
+            ),
             "svg" => respond(stream, "200 OK", "image/svg+xml", b"<svg xmlns=\"http://www.w3.org/2000/svg\"/>"),
             "empty" => respond(stream, "200 OK", "image/png", b""),
             "moved" => redirect(stream, &format!("/{rest}")),
@@ -79,7 +84,8 @@ impl Site {
             "away" => redirect(stream, "ftp://example.org/picture.png"),
             "slow" => drip(stream),
             "endless" => endless(stream),
-            "oversized" => stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2000000000\r\nConnection: close\r\n\r\n\xff\xd8\xff"),
+            "oversized" => stream
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2000000000\r\nConnection: close\r\n\r\n\xff\xd8\xff"),
             "truncated" => {
                 let whole = self.file(rest).unwrap_or_default();
                 head(stream, "200 OK", "image/png", whole.len())?;
@@ -106,7 +112,9 @@ impl Site {
 }
 
 fn head(stream: &mut TcpStream, status: &str, content_type: &str, length: usize) -> Result<()> {
-    let head = format!("HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+    let head = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+    );
     stream.write_all(head.as_bytes())
 }
 
@@ -116,7 +124,10 @@ fn respond(stream: &mut TcpStream, status: &str, content_type: &str, body: &[u8]
 }
 
 fn redirect(stream: &mut TcpStream, target: &str) -> Result<()> {
-    stream.write_all(format!("HTTP/1.1 302 Found\r\nLocation: {target}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").as_bytes())
+    stream.write_all(
+        format!("HTTP/1.1 302 Found\r\nLocation: {target}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            .as_bytes(),
+    )
 }
 
 /// A byte now and then, until the client has had enough.

@@ -18,54 +18,21 @@ fn main() {
     pool.install(|| {
         let d = Device::flex();
         let t = |s: [usize; 2]| Tensor::<2>::random(s, burn::tensor::Distribution::Default, &d);
-        for (r, k, n) in [
-            (1024, 96, 96),
-            (1024, 96, 256),
-            (1024, 256, 96),
-            (544, 64, 64),
-            (544, 64, 256),
-            (544, 256, 64),
-            (256, 96, 384),
-            (256, 384, 96),
-            (512, 96, 1024),
-            (2048, 96, 256),
-        ] {
-            let flop = 2.0 * (r * k * n) as f64;
-            let (x, w, g) = (t([r, k]), t([k, n]), t([r, n]));
-            println!("-- {r} {k} {n}");
-            time("fwd 2d", flop, || {
-                let _ = x.clone().matmul(w.clone());
-            });
-            for rows in [32, 64, 128, 256] {
-                if r % rows == 0 {
-                    let xb = x.clone().reshape([r / rows, rows, k]);
-                    time(&format!("fwd rows {rows}"), flop, || {
-                        let _ = xb.clone().matmul(w.clone().unsqueeze::<3>());
-                    });
-                }
-            }
-            time("bwd x 2d", flop, || {
-                let _ = g.clone().matmul(w.clone().swap_dims(0, 1));
-            });
-            let wt = w.clone().swap_dims(0, 1);
-            let wt = (wt * 1.0).add_scalar(0.0);
-            time("bwd x 2d contiguous wt", flop, || {
-                let _ = g.clone().matmul(wt.clone());
-            });
-            for rows in [32, 64, 128, 256] {
-                if r % rows == 0 {
-                    let gb = g.clone().reshape([r / rows, rows, n]);
-                    time(&format!("bwd x rows {rows}"), flop, || {
-                        let _ = gb.clone().matmul(w.clone().swap_dims(0, 1).unsqueeze::<3>());
-                    });
-                }
-            }
-            time("bwd w 2d", flop, || {
-                let _ = x.clone().swap_dims(0, 1).matmul(g.clone());
-            });
-            time("bwd w as (g^T x)^T", flop, || {
-                let _ = g.clone().swap_dims(0, 1).matmul(x.clone());
-            });
-        }
+        let (r, k, n) = (1024, 96, 256);
+        let flop = 2.0 * (r * k * n) as f64;
+        let (x, w) = (t([r, k]), t([k, n]));
+        let mm = |what: &str| { let mut best = f64::MAX; for _ in 0..5 { let t = Instant::now(); let _ = x.clone().matmul(w.clone()); best = best.min(t.elapsed().as_secs_f64()); }
+            println!("{what:40} {:.1}", flop / best / 1e9); };
+        mm("before");
+        let s = t([1000, 17]); let _ = burn::tensor::activation::softmax(s, 1); mm("softmax 17");
+        let s = t([1000, 32]); let _ = burn::tensor::activation::softmax(s, 1); mm("softmax 32");
+        let a = t([1000, 32]) + t([1000, 32]); mm("add");
+        let _ = a.sum(); mm("sum");
+        let s = t([1000, 64]); let _ = burn::tensor::activation::softmax(s, 1); mm("softmax 64");
+        mm("later");
+        let _ = burn::tensor::module::layer_norm(t([100, 96]), t([1, 96]).reshape([96]), None, 1e-5); mm("layer norm");
+        let s = t([1000, 17]); let _ = burn::tensor::activation::softmax(s, 1); mm("softmax 17");
+        let a = t([1000, 32]) + t([1000, 32]); mm("add");
+        let _ = a.exp(); mm("exp");
     });
 }

@@ -14,7 +14,7 @@ mod attention;
 mod config;
 mod decoder;
 mod initial;
-mod linear;
+pub mod linear;
 mod lynx;
 mod norm;
 mod resampler;

@@ -186,6 +186,8 @@ pub struct Task {
     pub prompts: String,
     /// The splits that its authors publish, with the number of records that each yields.
     pub splits: BTreeMap<String, u64>,
+    /// The whole task file as TOML, with the file that it extends merged in: what a fingerprint of a build covers.
+    pub definition: String,
     pub(crate) primary: (String, Table),
     pub(crate) joins: Vec<Join>,
     pub(crate) lookups: Vec<(String, Table)>,
@@ -201,6 +203,7 @@ impl Task {
     /// Compiles a task file whose base, if it has one, is merged in.
     pub(crate) fn compile(file: &str, contents: toml::Table) -> Result<Self> {
         let fault = |reason: String| Error::TaskFile { file: file.to_owned(), reason };
+        let definition = contents.to_string();
         let contents: TaskFile = contents.try_into().map_err(|reason| fault(reason.to_string()))?;
         let mut known = VARIABLES.to_vec();
         let mut tables = Vec::new();
@@ -278,6 +281,7 @@ impl Task {
             cite: contents.cite,
             prompts: contents.prompts.unwrap_or_else(|| contents.family.name().to_owned()),
             splits: contents.splits,
+            definition,
             primary,
             joins,
             lookups,

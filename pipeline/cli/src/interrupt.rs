@@ -1,17 +1,18 @@
 //! Ctrl-C: what was being written goes, whole parts stay, the exit code is 130.
 
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use lynxdata_records::RunFolder;
 
 use crate::exit::INTERRUPTED;
 
-static RUN_FOLDER: Mutex<Option<PathBuf>> = Mutex::new(None);
+static RUN_FOLDER: Mutex<Option<Arc<RunFolder>>> = Mutex::new(None);
+static ENDING: AtomicBool = AtomicBool::new(false);
 
 /// Names the run folder whose unfinished files are removed on an interrupt.
-pub(crate) fn clean_up_in(folder: &Path) {
-    *RUN_FOLDER.lock().unwrap_or_else(PoisonError::into_inner) = Some(folder.to_owned());
+pub(crate) fn clean_up_in(folder: &Arc<RunFolder>) {
+    *RUN_FOLDER.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(folder));
 }
 
 /// Waits for SIGINT or SIGTERM on a thread of its own.
@@ -19,11 +20,15 @@ pub(crate) fn watch() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::spawn(move || {
         runtime.block_on(wait_for_signal());
+        ENDING.store(true, Ordering::SeqCst);
         let folder = RUN_FOLDER.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(folder) = folder {
             // Nothing is lost if it fails: the next run removes what is left.
-            RunFolder::discard_partial(&folder).unwrap_or_default();
-            tracing::warn!("interrupted; {} holds whole parts only, run the same command to go on", folder.display());
+            folder.halt().unwrap_or_default();
+            tracing::warn!(
+                "interrupted; {} holds whole parts only, run the same command to go on",
+                folder.root().display()
+            );
         } else {
             tracing::warn!("interrupted");
         }
@@ -31,6 +36,13 @@ pub(crate) fn watch() -> anyhow::Result<()> {
         std::process::exit(i32::from(INTERRUPTED));
     });
     Ok(())
+}
+
+/// Leaves the end of the process to the interrupt, if there is one: what fails because its files were removed is no failure.
+pub(crate) fn give_way() {
+    while ENDING.load(Ordering::SeqCst) {
+        std::thread::park();
+    }
 }
 
 async fn wait_for_signal() {

@@ -81,6 +81,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     logging::start(arguments.log_format, arguments.verbose, arguments.quiet);
     let result = interrupt::watch().map_err(Failure::Failed).and_then(|()| dispatch(arguments.command));
+    interrupt::give_way();
     match result {
         Ok(code) => ExitCode::from(code),
         Err(Failure::Failed(error)) if is_broken_pipe(&error) => ExitCode::from(exit::DONE),

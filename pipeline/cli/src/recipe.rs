@@ -245,7 +245,7 @@ pub(crate) struct LoadedRecipe {
     pub path: PathBuf,
     /// Its folder, to which its paths are relative.
     pub folder: PathBuf,
-    /// Its text.
+    /// Its text, and as comments what the command line overrides.
     pub text: String,
 }
 
@@ -266,11 +266,16 @@ pub(crate) fn load(path: &Path, sets: &[String]) -> Result<LoadedRecipe> {
         )
     })?;
     let recipe = parse(&text, sets).with_context(|| format!("recipe {}", path.display()))?;
+    let mut commented = text;
+    if !sets.is_empty() {
+        commented.push_str("\n# overridden on the command line:\n");
+        sets.iter().for_each(|set| commented.push_str(&format!("# --set {set}\n")));
+    }
     let folder = match path.parent() {
         Some(parent) if parent != Path::new("") => parent.to_owned(),
         _ => PathBuf::from("."),
     };
-    Ok(LoadedRecipe { recipe, path: path.to_owned(), folder, text })
+    Ok(LoadedRecipe { recipe, path: path.to_owned(), folder, text: commented })
 }
 
 /// Parses the text of a recipe and applies `--set` pairs.

@@ -54,9 +54,11 @@ fn plan(session: &SessionContext, columns: &SchemaRef, rule: &Rule) -> Result<Ex
     }
 }
 
-/// DataFusion's message without its prefixes, backtraces and line breaks.
+/// DataFusion's message on one line, without its backtrace, the list of all columns and the made-up table that it names.
 fn one_line(error: &DataFusionError) -> String {
-    error.strip_backtrace().lines().map(str::trim).collect::<Vec<_>>().join(" ")
+    let text = error.strip_backtrace().lines().map(str::trim).collect::<Vec<_>>().join(" ");
+    let text = text.replace("\"?table?\".", "").replace("?table?.", "");
+    text.split(" Valid fields are").next().unwrap_or_default().trim_end_matches('.').to_owned()
 }
 
 /// Evaluates every rule on every row: `passed[rule][row]`. `path` is for messages alone.

@@ -40,7 +40,7 @@ pub struct DownloadConfig {
     pub encode: Encode,
     /// Quality of JPEG encoding, 1 to 100.
     pub quality: u8,
-    /// Share of failed rows above which the run stops with an error; 0 to 1, and 1 never stops.
+    /// Share of failed rows, 0 to 1, above which a run that has finished exits with code 3; with 1 it never does.
     pub max_failed_fraction: f64,
 }
 

@@ -203,15 +203,17 @@ impl Shared {
 }
 
 fn store(body: Vec<u8>, settings: &PictureSettings) -> std::result::Result<Stored, Failure> {
-    let sha256 = hexadecimal(&Sha256::digest(&body));
+    let sha256 = sha256(&body);
     match picture::prepare(body, settings) {
         Ok(picture) => Ok(Stored { picture, sha256 }),
         Err(error) => Err(Failure::new(error.status(), error.to_string())),
     }
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |text, byte| text + &format!("{byte:02x}"))
+/// SHA-256 as 64 hexadecimal digits, as the column `sha256` of the pool has it.
+pub fn sha256(bytes: &[u8]) -> String {
+    let digest = Sha256::digest(bytes);
+    digest.iter().fold(String::with_capacity(2 * digest.len()), |text, byte| text + &format!("{byte:02x}"))
 }
 
 /// Fails the rows whose pictures no longer fit into the part.

@@ -38,7 +38,7 @@ mod retry;
 mod source;
 
 pub use config::DownloadConfig;
-pub use download::{DownloadedPart, Downloader};
+pub use download::{DownloadedPart, Downloader, sha256};
 pub use error::Error;
 pub use source::{OneOrMany, Parts, Source, SourceConfig, SourceFormat, SourcePart};
 

@@ -60,6 +60,8 @@ pub struct StageEntry {
 #[serde(tag = "event", rename_all = "snake_case")]
 pub(crate) enum Line {
     Part(PartEntry),
+    /// The part is about to be made anew: its files no longer are what an earlier line says.
+    Remove { stage: String, part: String },
     Stage(StageEntry),
 }
 
@@ -102,6 +104,10 @@ impl Manifest {
                 // A part that was made anew makes its stage incomplete until the stage says otherwise.
                 self.stages.remove(&part.stage);
                 self.parts.insert((part.stage.clone(), part.part.clone()), part);
+            }
+            Line::Remove { stage, part } => {
+                self.stages.remove(&stage);
+                self.parts.remove(&(stage, part));
             }
             Line::Stage(stage) => {
                 self.parts.retain(|(name, part), _| *name != stage.stage || stage.parts.contains(part));

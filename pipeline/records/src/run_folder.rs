@@ -137,6 +137,7 @@ impl RunFolder {
 
     /// Where to write a file of a part that is to appear at `path` (below the run folder, with `/`) when the part is committed.
     pub fn stage_file(&self, part: &mut NewPart, path: &str) -> Result<PathBuf> {
+        let _halted = self.state();
         let folder = self.root.join(TEMPORARY);
         fs::create_dir_all(&folder).map_err(|source| Error::io("create", &folder, source))?;
         let name = format!("{}-{}-{}", part.stage, part.part, path).replace('/', "-");
@@ -154,9 +155,13 @@ impl RunFolder {
         if !part.counts.is_empty() && counted != part.rows_in {
             return Err(Error::Counts { stage: part.stage, part: part.part, rows_in: part.rows_in, counted });
         }
-        let mut files = Vec::new();
+        let files = part.files.iter().map(|(temporary, path)| digest(temporary, path)).collect::<Result<Vec<_>>>()?;
+        // Under the lock, so that an interrupt comes before all of it or after all of it.
+        let mut state = self.state();
+        if state.manifest.part(&part.stage, &part.part).is_some() {
+            self.append(&mut state, Line::Remove { stage: part.stage.clone(), part: part.part.clone() })?;
+        }
         for (temporary, path) in &part.files {
-            files.push(digest(temporary, path)?);
             let target = self.root.join(path);
             let folder = target.parent().expect("a file below the run folder has a parent");
             fs::create_dir_all(folder).map_err(|source| Error::io("create", folder, source))?;
@@ -172,7 +177,7 @@ impl RunFolder {
             counts: part.counts,
             seconds: part.seconds,
         };
-        self.append(Line::Part(entry.clone()))?;
+        self.append(&mut state, Line::Part(entry.clone()))?;
         Ok(entry)
     }
 
@@ -199,14 +204,13 @@ impl RunFolder {
                 }
             }
         }
-        self.append(Line::Stage(StageEntry { stage: stage.to_owned(), parts }))
+        self.append(&mut self.state(), Line::Stage(StageEntry { stage: stage.to_owned(), parts }))
     }
 
-    fn append(&self, line: Line) -> Result<()> {
+    fn append(&self, state: &mut State, line: Line) -> Result<()> {
         let path = self.root.join(MANIFEST);
         let mut text = serde_json::to_string(&line).expect("manifest lines hold only texts and finite numbers");
         text.push('\n');
-        let mut state = self.state();
         let written = match &mut state.log {
             Some(log) => log.write_all(text.as_bytes()).and_then(|()| log.sync_data()),
             None => Err(std::io::Error::from(std::io::ErrorKind::ReadOnlyFilesystem)),
@@ -221,9 +225,11 @@ impl RunFolder {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Removes what was being written. For an interrupted run that will not come back to it.
-    pub fn discard_partial(root: &Path) -> Result<()> {
-        remove_folder(&root.join(TEMPORARY))
+    /// Removes what was being written and commits nothing from now on: every other use of the folder waits for ever. For a process that is about to end
+    /// because it was interrupted.
+    pub fn halt(&self) -> Result<()> {
+        std::mem::forget(self.state());
+        remove_folder(&self.root.join(TEMPORARY))
     }
 }
 
@@ -332,6 +338,24 @@ mod tests {
         part.rows_in = 3;
         part.counts = BTreeMap::from([("ok".to_owned(), 2)]);
         assert!(matches!(run.commit(part), Err(Error::Counts { counted: 2, rows_in: 3, .. })));
+    }
+
+    #[test]
+    fn a_part_that_is_made_anew_is_forgotten_before_its_files_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("run");
+        let run = RunFolder::open(&root).unwrap();
+        commit_text(&run, "00000", "a", "hello");
+        commit_text(&run, "00000", "b", "jello");
+        drop(run);
+        let lines = fs::read_to_string(root.join(MANIFEST)).unwrap();
+        let events: Vec<&str> = lines.lines().map(|line| line.split('"').nth(3).unwrap()).collect();
+        assert_eq!(events, ["part", "remove", "part"]);
+        // Killed between the new file and its line: the file has the old length, but the old fingerprint must not find it.
+        let cut = lines.lines().take(2).map(|line| format!("{line}\n")).collect::<Vec<_>>().concat();
+        fs::write(root.join(MANIFEST), cut).unwrap();
+        let run = RunFolder::open(&root).unwrap();
+        assert!(run.committed("stage", "00000", "a").is_none());
     }
 
     #[test]

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use lynxdata_fetch::sha256;
 use lynxdata_filters::{ImageData, Sample, Value, signal};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
 use super::{print, print_json};
 use crate::exit::{DONE, FAILED, Failure};
@@ -86,7 +86,7 @@ fn measure(file: &Path) -> Hashes {
         Ok(bytes) => bytes,
         Err(error) => return Hashes { file: name, sha256: None, picture: None, error: Some(error.to_string()) },
     };
-    let sha256: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    let sha256 = sha256(&bytes);
     match ImageData::decode(&bytes) {
         Ok(image) => {
             let picture = Picture {

@@ -78,20 +78,22 @@ pub(crate) fn run_loaded(loaded: LoadedRecipe, names: &[&str], dry_run: bool) ->
     for stage in wanted {
         stages::run(stage, &context)?;
     }
-    too_many_failed_rows(&context)
+    Ok(too_many_failed_rows(&context))
 }
 
-/// The run folder keeps the recipe that made it.
+/// The run folder keeps the recipe that made it, unless the recipe lies there anyway.
 fn keep_recipe(context: &Context) -> Result<(), Failure> {
-    let folder = context.run.root();
-    let resolved = toml::to_string(context.recipe()).context("cannot write the resolved recipe as TOML")?;
-    for (name, text) in [("recipe.toml", context.loaded.text.as_str()), ("recipe.resolved.toml", resolved.as_str())] {
-        let path = folder.join(name);
-        // The recipe may be the very file in the run folder.
-        if std::fs::read_to_string(&path).ok().as_deref() != Some(text) {
-            std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-        }
+    let copy = context.run.root().join("recipe.toml");
+    let is_the_recipe = match (copy.canonicalize(), context.loaded.path.canonicalize()) {
+        (Ok(copy), Ok(recipe)) => copy == recipe,
+        _ => false,
+    };
+    if !is_the_recipe {
+        std::fs::write(&copy, &context.loaded.text).with_context(|| format!("cannot write {}", copy.display()))?;
     }
+    let resolved = toml::to_string(context.recipe()).context("cannot write the resolved recipe as TOML")?;
+    let path = context.run.root().join("recipe.resolved.toml");
+    std::fs::write(&path, resolved).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(())
 }
 
@@ -113,7 +115,7 @@ fn plan(loaded: LoadedRecipe, names: &[&str]) -> Result<u8, Failure> {
     Ok(DONE)
 }
 
-fn too_many_failed_rows(context: &Context) -> Result<u8, Failure> {
+fn too_many_failed_rows(context: &Context) -> u8 {
     let manifest = context.run.manifest();
     let (rows, ok) =
         manifest.parts("download").fold((0, 0), |(rows, ok), part| (rows + part.rows_in, ok + part.rows_out));
@@ -124,7 +126,7 @@ fn too_many_failed_rows(context: &Context) -> Result<u8, Failure> {
             grouped(rows - ok),
             grouped(rows)
         );
-        return Ok(TOO_MANY_FAILED_ROWS);
+        return TOO_MANY_FAILED_ROWS;
     }
-    Ok(DONE)
+    DONE
 }

@@ -69,9 +69,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
 
 fn collect(root: &Path) -> Result<Status> {
     let manifest = Manifest::read(root)?;
+    let main = main_selection(root)?;
     let stages: Vec<StageStatus> = STAGES
         .iter()
-        .map(|stage| stage_status(&manifest, stage.name()))
+        .map(|stage| stage_status(&manifest, stage.name(), main.as_deref()))
         .filter(|status| status.parts > 0 || status.complete)
         .collect();
     let mut by_status = BTreeMap::new();
@@ -86,7 +87,6 @@ fn collect(root: &Path) -> Result<Status> {
         let rejected_by = select::count_rejections(files)?.by_rule;
         selections.insert(part.part.clone(), SelectionStatus { kept: part.rows_out, rejected_by });
     }
-    let main = main_selection(root)?;
     let rejected_by = main
         .and_then(|name| selections.get(&name))
         .or_else(|| selections.values().next())
@@ -100,7 +100,16 @@ fn collect(root: &Path) -> Result<Status> {
     })
 }
 
-fn stage_status(manifest: &Manifest, name: &str) -> StageStatus {
+/// Parts, bytes and seconds of all parts; rows of those that hold different rows. Every selection judges the whole pool, every shard format holds the
+/// whole selection, every replicate trains on the whole arm: their rows count once, as of the main selection, one format, the first replicate.
+fn stage_status(manifest: &Manifest, name: &str, main: Option<&str>) -> StageStatus {
+    let first = manifest.parts(name).next().map(|part| part.part.clone()).unwrap_or_default();
+    let counts_rows = |part: &str| match name {
+        "select" => part == main.unwrap_or(&first),
+        "shards" => part.split('/').next() == first.split('/').next(),
+        "train" => part.ends_with("/00"),
+        _ => true,
+    };
     let mut status = StageStatus {
         name: name.to_owned(),
         complete: manifest.is_complete(name),
@@ -111,8 +120,10 @@ fn stage_status(manifest: &Manifest, name: &str) -> StageStatus {
         seconds: 0.0,
     };
     for part in manifest.parts(name) {
-        status.rows_in += part.rows_in;
-        status.rows_out += part.rows_out;
+        if counts_rows(&part.part) {
+            status.rows_in += part.rows_in;
+            status.rows_out += part.rows_out;
+        }
         status.parts += 1;
         status.bytes += part.files.iter().map(|file| file.bytes).sum::<u64>();
         status.seconds += part.seconds;

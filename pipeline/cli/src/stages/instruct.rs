@@ -55,12 +55,20 @@ impl Stage for Instruct {
         Ok(Box::new(config.tasks.iter().map(move |source| {
             let task = catalogue.get(&source.name)?;
             let root = context.loaded.folder.join(&source.root);
-            let settings = settings_text(&(seed, config.prompts, &config.formats, config.require_images, &source.images, &source.split));
+            let settings = settings_text(&(
+                seed,
+                config.prompts,
+                &config.formats,
+                config.require_images,
+                &source.images,
+                &source.split,
+            ));
             // The definitions of task and bank are inputs as much as the native files.
-            let definitions = format!("{task:?} {:?}", banks.get(&task.prompts)?);
-            let mut inputs = vec!["instruct".to_owned(), FORMAT_VERSION.to_owned(), settings, definitions];
+            let wordings = settings_text(&banks.get(&task.prompts)?.templates);
+            let mut inputs =
+                vec!["instruct".to_owned(), FORMAT_VERSION.to_owned(), settings, task.definition.clone(), wordings];
             for file in task.native_files(&root, &source.split)? {
-                inputs.push(file.display().to_string());
+                inputs.push(file.strip_prefix(&root).unwrap_or(&file).display().to_string());
                 inputs.push(digest(&file)?);
             }
             let (catalogue, banks) = (Arc::clone(&catalogue), Arc::clone(&banks));
@@ -104,7 +112,8 @@ fn make(
     let mut build = Build::start(task, banks, &root, &source.split, config.prompts, context.recipe().seed)?;
     let mut conversations: Vec<Conversation> = build.by_ref().collect::<lynxdata_datasets::Result<_>>()?;
     let folder = image_folder(context, source);
-    let without_picture = conversations.iter().filter(|conversation| !has_pictures(conversation, &folder)).count() as u64;
+    let without_picture =
+        conversations.iter().filter(|conversation| !has_pictures(conversation, &folder)).count() as u64;
     if config.require_images {
         conversations.retain(|conversation| has_pictures(conversation, &folder));
     }
@@ -151,7 +160,9 @@ fn report_missing(name: &str, conversations: u64, left_out: bool, folder: &Path)
             "left out because their pictures are not in {}; instruct.tasks[].images names another folder, instruct.require_images = false keeps them",
             folder.display()
         ),
-        (_, false) => info!(task = name, conversations, "kept without their pictures, which are not in {}", folder.display()),
+        (_, false) => {
+            info!(task = name, conversations, "kept without their pictures, which are not in {}", folder.display())
+        }
     }
 }
 

@@ -14,8 +14,8 @@ pub(crate) mod signals;
 pub(crate) mod table;
 pub(crate) mod train;
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
@@ -29,7 +29,7 @@ use crate::recipe::{LoadedRecipe, Recipe};
 /// What every stage works with.
 pub(crate) struct Context {
     pub loaded: LoadedRecipe,
-    pub run: RunFolder,
+    pub run: Arc<RunFolder>,
     pub runtime: tokio::runtime::Runtime,
     pub session: Session,
     pub progress: Progress,
@@ -39,17 +39,18 @@ impl Context {
     /// Opens the run folder of a recipe, creating it if need be.
     pub(crate) fn new(loaded: LoadedRecipe, session: Session) -> Result<Context> {
         let run = RunFolder::open(&loaded.run_folder())?;
-        crate::interrupt::clean_up_in(run.root());
+        let run = Arc::new(run);
+        crate::interrupt::clean_up_in(&run);
         Context::with(loaded, session, run)
     }
 
     /// Looks at the run folder of a recipe without changing anything.
     pub(crate) fn inspecting(loaded: LoadedRecipe, session: Session) -> Result<Context> {
         let run = RunFolder::inspect(&loaded.run_folder())?;
-        Context::with(loaded, session, run)
+        Context::with(loaded, session, Arc::new(run))
     }
 
-    fn with(loaded: LoadedRecipe, session: Session, run: RunFolder) -> Result<Context> {
+    fn with(loaded: LoadedRecipe, session: Session, run: Arc<RunFolder>) -> Result<Context> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
@@ -101,6 +102,9 @@ pub(crate) trait Stage: Sync {
 /// The parts of a stage, planned lazily.
 pub(crate) type Parts<'a> = Box<dyn Iterator<Item = Result<Planned<'a>>> + Send + 'a>;
 
+/// Writes the files of a part and fills in its rows and counts.
+pub(crate) type Make<'a> = Box<dyn FnOnce(&mut NewPart) -> Result<()> + Send + 'a>;
+
 /// A part that a stage is to have, and how to make it.
 pub(crate) struct Planned<'a> {
     /// The name of the part, ordered as text.
@@ -108,7 +112,7 @@ pub(crate) struct Planned<'a> {
     /// Over format version, settings and inputs.
     pub fingerprint: String,
     /// Makes the part: writes its files and fills in its rows and counts.
-    pub make: Box<dyn FnOnce(&mut NewPart) -> Result<()> + Send + 'a>,
+    pub make: Make<'a>,
 }
 
 /// Every stage, in the order in which they run.

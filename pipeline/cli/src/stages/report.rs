@@ -58,6 +58,7 @@ impl Stage for Report {
     fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>> {
         let mut inputs = vec!["report".to_owned(), FORMAT_VERSION.to_owned(), env!("CARGO_PKG_VERSION").to_owned()];
         inputs.push(settings_text(context.recipe()));
+        inputs.push(context.loaded.text.clone());
         for stage in self.reads(context.recipe()) {
             inputs.extend(context.upstream(stage)?.iter().map(PartEntry::digest));
         }
@@ -76,10 +77,11 @@ impl Stage for Report {
 
 fn gather(context: &Context) -> Result<ReportData> {
     let recipe = context.recipe();
-    let title = if recipe.name.is_empty() { context.loaded.path.display().to_string() } else { recipe.name.clone() };
+    // The name alone: where the folder lies must not change the page.
+    let recipe_path = context.loaded.path.file_name().map_or_else(String::new, |name| name.display().to_string());
     let mut data = ReportData {
-        title,
-        recipe_path: context.loaded.path.display().to_string(),
+        title: if recipe.name.is_empty() { recipe_path.clone() } else { recipe.name.clone() },
+        recipe_path,
         recipe_toml: context.loaded.text.clone(),
         lynxdata_version: env!("CARGO_PKG_VERSION").to_owned(),
         ..ReportData::default()
@@ -202,7 +204,7 @@ fn selection_steps(context: &Context, selection: &str, decisions: &Decisions) ->
         name: "passed the rules".to_owned(),
         description: format!("pairs that pass every rule of selection {selection}"),
         rows: rows - rejected,
-        note: "a pair that several rules reject counts under the first of them".to_owned(),
+        note: "(a pair that several rules reject counts under the first of them)".to_owned(),
         losses,
     }];
     if context.recipe().select[selection].deduplicate {

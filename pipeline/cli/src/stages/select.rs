@@ -133,10 +133,12 @@ fn reject_duplicates(
 fn to_batch(uids: &StringArray, rejections: &[Vec<&str>]) -> Result<RecordBatch> {
     let mut rejected_by = ListBuilder::new(StringBuilder::new());
     for rules in rejections {
-        rules.iter().for_each(|rule| rejected_by.values().append_value(rule));
+        for rule in rules {
+            rejected_by.values().append_value(rule);
+        }
         rejected_by.append(true);
     }
-    let kept = BooleanArray::from_iter(rejections.iter().map(|rules| Some(rules.is_empty())));
+    let kept: BooleanArray = rejections.iter().map(|rules| Some(rules.is_empty())).collect();
     let columns: Vec<ArrayRef> = vec![Arc::new(uids.clone()), Arc::new(kept), Arc::new(rejected_by.finish())];
     RecordBatch::try_new(schema::selection().schema(), columns).context("a selection does not fit its schema")
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use arrow::array::{Array, ArrayRef, BinaryArray, Int64Array, ListArray, RecordBatch, StringArray, StructArray};
-use arrow::datatypes::{Field, Schema};
+use arrow::datatypes::Schema;
 use lynxdata_records::{PartEntry, RunFolder, parquet};
 
 /// The file of a part that lies in a folder of the run, such as `pool`.
@@ -19,21 +19,14 @@ pub(crate) fn file(run: &RunFolder, part: &PartEntry, folder: &str) -> Result<Pa
 /// All rows of a file in one batch; all columns or those named.
 pub(crate) fn read(path: &Path, columns: Option<&[&str]>) -> Result<RecordBatch> {
     let batches: Vec<RecordBatch> = parquet::read(path, columns)?.collect::<lynxdata_records::Result<_>>()?;
-    let schema = match batches.first() {
-        Some(batch) => batch.schema(),
-        None => match columns {
-            None => parquet::schema(path)?,
-            Some(columns) => {
-                let schema = parquet::schema(path)?;
-                let fields: Vec<Field> = schema
-                    .fields()
-                    .iter()
-                    .filter(|field| columns.contains(&field.name().as_str()))
-                    .map(|field| field.as_ref().clone())
-                    .collect();
-                Schema::new(fields).into()
-            }
-        },
+    // Not the schema of a batch, which lacks the metadata by which `datasets` recognises pictures.
+    let whole = parquet::schema(path)?;
+    let schema = match columns {
+        None => whole,
+        Some(columns) => {
+            let fields = whole.fields().iter().filter(|field| columns.contains(&field.name().as_str()));
+            Schema::new(fields.cloned().collect::<Vec<_>>()).into()
+        }
     };
     arrow::compute::concat_batches(&schema, &batches)
         .with_context(|| format!("cannot join the rows of {}", path.display()))

@@ -1,0 +1,112 @@
+//! pyarrow, datasets, webdataset and DuckDB read what was written and see the same pairs.
+//!
+//! Each script of `tests/python` reads a run folder with one library and prints what it saw: numbers of rows, and a digest over key, caption, width and
+//! height of every pair, where the sizes are those of the picture as Pillow decodes it. The same digest is made here from the tables.
+
+use std::ffi::OsStr;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::runs::{Run, large, small};
+use crate::support::{files, flags, integers, python, run_python, sha256, table, texts};
+
+/// Reads both runs, or the one that this machine can make.
+fn with_python(script: &str, compare: impl Fn(&Run, &Value)) {
+    let Some(python) = python() else { return };
+    for run in [Some(small()), large()].into_iter().flatten() {
+        let cache = tempfile::tempdir().unwrap();
+        let seen = run_python(&python, script, &[run.path().as_os_str(), OsStr::new("clean")], cache.path());
+        compare(run, &seen);
+    }
+}
+
+/// What every reader must see of a table of pairs.
+fn pairs(folder: &Path) -> Value {
+    let table = table(folder, &["uid", "caption", "width", "height"]);
+    let (captions, widths, heights) = (texts(&table, "caption"), integers(&table, "width"), integers(&table, "height"));
+    let mut lines: Vec<String> = texts(&table, "uid")
+        .iter()
+        .enumerate()
+        .map(|(row, uid)| format!("{uid}\t{}\t{}\t{}\n", captions[row], widths[row], heights[row]))
+        .collect();
+    lines.sort();
+    json!({"rows": lines.len(), "digest": sha256(lines.concat().as_bytes())})
+}
+
+fn rows_out<'a>(run: &'a Run, stage: &str) -> &'a Value {
+    &run.stage(stage)["rows_out"]
+}
+
+#[test]
+fn pyarrow_reads_every_table() {
+    with_python("read_with_pyarrow.py", |run, seen| {
+        assert_eq!(seen["pool"], pairs(&run.path().join("pool")));
+        assert_eq!(seen["shards"], pairs(&run.path().join("shards/parquet/data")));
+        assert_eq!(seen["download_log"], run.stage("download")["rows_in"]);
+        assert_eq!(seen["signals"], *rows_out(run, "signals"));
+        assert_eq!(seen["clusters"], *rows_out(run, "dedup"));
+        for (name, rows) in seen["selections"].as_object().unwrap() {
+            assert_eq!(rows["rows"], *rows_out(run, "download"), "{name}");
+            assert_eq!(rows["kept"], run.status["selections"][name]["kept"], "{name}");
+            let rejected_by = run.status["selections"][name]["rejected_by"].as_object().unwrap();
+            assert_eq!(rows["rejected_by"].as_object().unwrap(), rejected_by, "{name}");
+        }
+        assert_eq!(seen["selections"].as_object().unwrap().len(), 2);
+        assert_eq!(seen["conversations"], *rows_out(run, "instruct"));
+        assert_eq!(seen["hugging_face_pictures"], json!(["image"]), "the schema says which column is a picture");
+    });
+}
+
+#[test]
+fn datasets_decodes_every_picture() {
+    with_python("read_with_datasets.py", |run, seen| {
+        assert_eq!(seen["pool"], pairs(&run.path().join("pool")));
+        assert_eq!(seen["shards"], pairs(&run.path().join("shards/parquet/data")));
+        assert_eq!(seen["shards"]["rows"], run.status["selections"]["clean"]["kept"]);
+        let conversations = &seen["conversations"];
+        assert_eq!(conversations["rows"], *rows_out(run, "instruct"));
+        assert!(conversations["pictures_decoded"].as_u64() > Some(0), "{conversations}");
+        let (mut pictures, mut messages) = (0, 0);
+        for name in files(&run.path().join("instruct/conversations")) {
+            let text = std::fs::read_to_string(run.path().join("instruct/conversations").join(name)).unwrap();
+            for line in text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()) {
+                pictures += line["images"].as_array().unwrap().len();
+                messages += line["messages"].as_array().unwrap().len();
+            }
+        }
+        assert_eq!(conversations["pictures"], pictures);
+        assert_eq!(conversations["messages"], messages);
+    });
+}
+
+#[test]
+fn webdataset_reads_every_sample() {
+    with_python("read_with_webdataset.py", |run, seen| {
+        assert_eq!(seen["shards"], pairs(&run.path().join("shards/parquet/data")));
+        assert_eq!(seen["shards"]["rows"], run.status["selections"]["clean"]["kept"]);
+        assert_eq!(seen["tars"], files(&run.path().join("shards/webdataset")).len());
+    });
+}
+
+#[test]
+fn duckdb_joins_the_tables() {
+    with_python("read_with_duckdb.py", |run, seen| {
+        let ok = rows_out(run, "download");
+        assert_eq!(seen["pool"], *ok);
+        assert_eq!(seen["signals"], *ok);
+        assert_eq!(seen["joined"], *ok, "every pair has its signals, its cluster and its decision");
+        assert_eq!(seen["kept"], run.status["selections"]["clean"]["kept"]);
+        assert_eq!(&seen["rejected_by"], &run.status["rejected_by"]);
+        assert_eq!(seen["by_status"], run.status["download"]["by_status"]);
+        let selection = table(&run.path().join("selection/clean"), &["uid", "kept"]);
+        let mut kept: Vec<String> = texts(&selection, "uid")
+            .into_iter()
+            .zip(flags(&selection, "kept"))
+            .filter(|(_, kept)| *kept)
+            .map(|(uid, _)| format!("{uid}\n"))
+            .collect();
+        kept.sort();
+        assert_eq!(seen["kept_digest"], sha256(kept.concat().as_bytes()));
+    });
+}

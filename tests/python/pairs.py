@@ -1,0 +1,9 @@
+"""The digest over pairs that every reader must agree on."""
+
+import hashlib
+
+
+def summary(pairs):
+    """Rows and digest of (uid, caption, width, height) tuples; a missing caption is the empty one."""
+    lines = sorted(f"{uid}\t{caption or ''}\t{width}\t{height}\n" for uid, caption, width, height in pairs)
+    return {"rows": len(lines), "digest": hashlib.sha256("".join(lines).encode()).hexdigest()}

@@ -1,0 +1,43 @@
+"""Reads a run folder with Hugging Face `datasets` and prints what it holds. Arguments: the run folder, the sharded selection."""
+
+import json
+import pathlib
+import sys
+
+import datasets
+
+from pairs import summary
+
+datasets.disable_progress_bars()
+run = pathlib.Path(sys.argv[1])
+
+
+def decoded(rows):
+    assert isinstance(rows.features["image"], datasets.Image), rows.features
+    for row in rows:
+        row["image"].load()
+        assert row["image"].size == (row["width"], row["height"]), row["uid"]
+        yield row["uid"], row["caption"], *row["image"].size
+
+
+def conversations():
+    files = [str(file) for file in sorted((run / "instruct/parquet").glob("*.parquet"))]
+    rows = datasets.load_dataset("parquet", data_files=files, split="train")
+    assert isinstance(rows.features["images"].feature, datasets.Image), rows.features
+    counts = {"rows": len(rows), "pictures": 0, "pictures_decoded": 0, "messages": 0}
+    # Annotations may be converted without their pictures; such a picture has a path and no bytes.
+    undecoded = rows.cast_column("images", datasets.List(datasets.Image(decode=False)))
+    for index, row in enumerate(undecoded):
+        counts["pictures"] += len(row["images"])
+        counts["messages"] += len(row["messages"])
+        assert [message["role"] for message in row["messages"]] == ["user", "assistant"] * (len(row["messages"]) // 2), row["id"]
+        if row["images"] and all(image["bytes"] for image in row["images"]):
+            for picture in rows[index]["images"]:
+                picture.load()
+                counts["pictures_decoded"] += 1
+    return counts
+
+
+pool = datasets.load_dataset("parquet", data_files=str(run / "pool/*.parquet"), split="train")
+shards = datasets.load_dataset(str(run / "shards/parquet"), split="train")
+print(json.dumps({"pool": summary(decoded(pool)), "shards": summary(decoded(shards)), "conversations": conversations()}))
