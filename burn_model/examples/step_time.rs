@@ -42,7 +42,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let counted = (stamps.len() - 5) as f64;
     let mut walls: Vec<f64> = stamps[4..].windows(2).map(|pair| (pair[1].0 - pair[0].0).as_secs_f64() * 1e3).collect();
     walls.sort_by(f64::total_cmp);
-    lynxdata_burn_model::model::linear::dump();
     println!("{} weights, {} tokens, batch {}", result.weights, tokenizer.vocabulary(), train.batch);
     println!("step: {:.1} ms median, {:.1} ms least", walls[walls.len() / 2], walls[0]);
     println!("step: {:.4} CPU-s", (last.1 - first.1) / counted);

@@ -14,7 +14,7 @@ mod attention;
 mod config;
 mod decoder;
 mod initial;
-pub mod linear;
+mod linear;
 mod lynx;
 mod norm;
 mod resampler;

@@ -173,6 +173,9 @@ fn unigram_nats(arm: &Items, held_out: &Items, vocabulary: usize) -> f64 {
     targets.map(|id| (total / counts[*id as usize]).ln()).sum()
 }
 
+/// Part of every fingerprint; its number grows when the same settings begin to train another way.
+const FORMAT: &str = "lynxdata run 1";
+
 /// A digest of everything that determines the training, so that a checkpoint is continued by its own run only.
 fn fingerprint(spec: &RunSpec) -> String {
     let mut digest = blake3::Hasher::new();
@@ -180,8 +183,6 @@ fn fingerprint(spec: &RunSpec) -> String {
         digest.update(&(bytes.len() as u64).to_le_bytes());
         digest.update(bytes);
     };
-    // Bumped when the same settings would train another way.
-    const FORMAT: &str = "lynxdata run 1";
     add(FORMAT.as_bytes());
     add(&serde_json::to_vec(spec.model).expect("numbers are valid JSON"));
     add(&serde_json::to_vec(spec.train).expect("numbers are valid JSON"));

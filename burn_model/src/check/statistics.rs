@@ -90,8 +90,23 @@ fn detectable_deviations(n: usize) -> f64 {
     (student_t_quantile(1.0 - ALPHA / 2.0, freedom) + student_t_quantile(POWER, freedom)) / (n as f64).sqrt()
 }
 
+/// The fewest replicates, from [`FEWEST_REPLICATES`] to [`MOST_NEEDED`], that find a true difference of this size.
 fn replicates_needed(mean: f64, deviation: f64) -> Option<usize> {
-    (FEWEST_REPLICATES..=MOST_NEEDED).find(|n| detectable_deviations(*n) * deviation <= mean.abs() && mean != 0.0)
+    let finds = |n: usize| detectable_deviations(n) * deviation <= mean.abs() && mean != 0.0;
+    let (mut low, mut high) = (FEWEST_REPLICATES, MOST_NEEDED);
+    if !finds(high) {
+        return None;
+    }
+    // More replicates find smaller differences, so halving the interval finds the first that suffice.
+    while low < high {
+        let middle = usize::midpoint(low, high);
+        if finds(middle) {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    Some(low)
 }
 
 /// Two-sided sign-flip test that the differences are symmetric around 0 (Fisher's randomisation test for pairs).
@@ -149,7 +164,7 @@ pub fn student_t_quantile(probability: f64, freedom: f64) -> f64 {
     0.5 * (low + high)
 }
 
-/// The regularised incomplete beta function, by its continued fraction (NIST DLMF 8.17.22) in Lentz's form.
+/// The regularised incomplete beta function at `x`, by its continued fraction (NIST DLMF 8.17.22) in Lentz's form.
 fn incomplete_beta(a: f64, b: f64, x: f64) -> f64 {
     if x <= 0.0 || x >= 1.0 {
         return x.clamp(0.0, 1.0);
@@ -159,18 +174,18 @@ fn incomplete_beta(a: f64, b: f64, x: f64) -> f64 {
     }
     let front = (ln_gamma(a + b) - ln_gamma(a) - ln_gamma(b) + a * x.ln() + b * (1.0 - x).ln()).exp() / a;
     let away_from_0 = |value: f64| if value.abs() < 1e-300 { 1e-300 } else { value };
-    let mut c = 1.0;
-    let mut d = away_from_0(1.0 - (a + b) * x / (a + 1.0)).recip();
-    let mut fraction = d;
-    for m in 1..500 {
-        let m = f64::from(m);
-        let even = m * (b - m) * x / ((a + 2.0 * m - 1.0) * (a + 2.0 * m));
-        let odd = -(a + m) * (a + b + m) * x / ((a + 2.0 * m) * (a + 2.0 * m + 1.0));
+    let mut ratio_above = 1.0;
+    let mut ratio_below = away_from_0(1.0 - (a + b) * x / (a + 1.0)).recip();
+    let mut fraction = ratio_below;
+    for step in 1..500 {
+        let step = f64::from(step);
+        let even = step * (b - step) * x / ((a + 2.0 * step - 1.0) * (a + 2.0 * step));
+        let odd = -(a + step) * (a + b + step) * x / ((a + 2.0 * step) * (a + 2.0 * step + 1.0));
         let before = fraction;
         for term in [even, odd] {
-            d = away_from_0(1.0 + term * d).recip();
-            c = away_from_0(1.0 + term / c);
-            fraction *= d * c;
+            ratio_below = away_from_0(1.0 + term * ratio_below).recip();
+            ratio_above = away_from_0(1.0 + term / ratio_above);
+            fraction *= ratio_below * ratio_above;
         }
         if (fraction / before - 1.0).abs() < 1e-15 {
             break;
@@ -258,6 +273,9 @@ mod tests {
         assert!((exact - drawn).abs() < 0.01, "{exact} {drawn}");
     }
 
+    /// Simulated checks per statement about probabilities.
+    const CASES: usize = 2000;
+
     /// Replicates of two arms with the same mean, with noise that the pair shares and noise of each run.
     fn simulated(draws: &mut rand_chacha::ChaCha8Rng, n: usize, difference: f64) -> PairedDifference {
         let mut normal = || {
@@ -276,7 +294,6 @@ mod tests {
     #[test]
     fn equal_arms_are_called_different_in_one_case_of_twenty_at_most() {
         let mut draws = stream(11, Purpose::Weights);
-        const CASES: usize = 2000;
         for n in [6, 8, 10] {
             let outcomes: Vec<_> = (0..CASES).map(|_| simulated(&mut draws, n, 0.0)).collect();
             let share = |called: &dyn Fn(&PairedDifference) -> bool| {
@@ -296,7 +313,6 @@ mod tests {
     #[test]
     fn intervals_cover_the_true_difference_and_the_detectable_one_is_found() {
         let mut draws = stream(12, Purpose::Weights);
-        const CASES: usize = 2000;
         let n = 6;
         // Differences have deviation √2; this is the difference that should be found in four of five cases.
         let difference = detectable_deviations(n) * 2.0_f64.sqrt();

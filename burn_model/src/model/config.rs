@@ -7,8 +7,9 @@ use crate::error::{Error, Result};
 
 /// Sizes of the compact Lynx.
 ///
-/// The defaults are the smallest shape that told apart clean captions from captions of which one in ten was swapped, at
-/// six replicates of 200 steps: 0.9 million weights with a vocabulary of 1,024. Lynx itself has 8.4 billion.
+/// The defaults are the shape of a pilot on pictures of simple shapes, where 200 steps told captions of which one in ten was
+/// swapped from clean ones (t = 7.7 over four paired seeds): 0.85 million weights with a vocabulary of 1,024. Lynx has 8.4
+/// billion.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelConfig {
@@ -109,27 +110,27 @@ impl ModelConfig {
             ("decoder_mlp_dim", self.decoder_mlp_dim),
         ];
         if let Some((setting, _)) = positive.iter().find(|(_, value)| *value == 0) {
-            return Err(refused(setting, 0, "it must be at least 1"));
+            return Err(refused(setting, &0, "it must be at least 1"));
         }
         if !self.image_size.is_multiple_of(self.patch) {
             let reason = format!("it must divide image_size = {}", self.image_size);
-            return Err(refused("patch", self.patch, &reason));
+            return Err(refused("patch", &self.patch, &reason));
         }
         if !self.vit_dim.is_multiple_of(self.vit_heads) {
-            return Err(refused("vit_heads", self.vit_heads, &format!("it must divide vit_dim = {}", self.vit_dim)));
+            return Err(refused("vit_heads", &self.vit_heads, &format!("it must divide vit_dim = {}", self.vit_dim)));
         }
         if !self.decoder_dim.is_multiple_of(2 * self.decoder_heads) {
             let reason = format!("it must divide decoder_dim = {} into heads of even width", self.decoder_dim);
-            return Err(refused("decoder_heads", self.decoder_heads, &reason));
+            return Err(refused("decoder_heads", &self.decoder_heads, &reason));
         }
         if !(self.rope_base.is_finite() && self.rope_base > 1.0) {
-            return Err(refused("rope_base", self.rope_base, "it must be a number above 1"));
+            return Err(refused("rope_base", &self.rope_base, "it must be a number above 1"));
         }
         Ok(())
     }
 }
 
-fn refused(setting: &'static str, value: impl ToString, reason: &str) -> Error {
+fn refused(setting: &'static str, value: &dyn std::fmt::Display, reason: &str) -> Error {
     Error::Setting { setting, value: value.to_string(), reason: reason.to_owned() }
 }
 

@@ -182,24 +182,24 @@ impl Attention {
 /// SwiGLU (arXiv 2002.05202), as in LLaMA.
 #[derive(Module, Debug)]
 struct FeedForward {
-    gate_proj: Linear,
-    up_proj: Linear,
-    down_proj: Linear,
+    gate: Linear,
+    up: Linear,
+    down: Linear,
 }
 
 impl FeedForward {
     fn new(config: &ModelConfig, initial: &mut Initial) -> Self {
         let (width, hidden) = (config.decoder_dim, config.decoder_mlp_dim);
         Self {
-            gate_proj: initial.linear(width, hidden, false, DEVIATION),
-            up_proj: initial.linear(width, hidden, false, DEVIATION),
-            down_proj: initial.linear(hidden, width, false, DEVIATION),
+            gate: initial.linear(width, hidden, false, DEVIATION),
+            up: initial.linear(width, hidden, false, DEVIATION),
+            down: initial.linear(hidden, width, false, DEVIATION),
         }
     }
 
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let gate = silu(self.gate_proj.forward(x.clone()));
-        self.down_proj.forward(gate * self.up_proj.forward(x))
+        let gate = silu(self.gate.forward(x.clone()));
+        self.down.forward(gate * self.up.forward(x))
     }
 }
 

@@ -42,7 +42,7 @@ impl Lynx {
 
     /// What the decoder sees of images: `[B, N, 3·patch²]` patches to `[B, latents, decoder_dim]`.
     pub fn vision_tokens(&self, patches: Tensor<3>) -> Tensor<3> {
-        self.bridge.forward(self.vision_encoder.forward(patches))
+        self.bridge.forward(&self.vision_encoder.forward(patches))
     }
 
     /// Scores of the token after each text token, before the softmax: `[B, T, vocabulary]`.

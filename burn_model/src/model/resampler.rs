@@ -30,7 +30,7 @@ impl Resampler {
     }
 
     /// `[B, 1 + N, vit_dim]` image tokens to `[B, latents, decoder_dim]` vision tokens.
-    pub fn forward(&self, image: Tensor<3>) -> Tensor<3> {
+    pub fn forward(&self, image: &Tensor<3>) -> Tensor<3> {
         let batch = image.dims()[0];
         let latents = self.latents.val();
         let [count, width] = latents.dims();

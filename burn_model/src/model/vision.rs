@@ -16,7 +16,7 @@ const EPSILON: f64 = 1e-6;
 const COLOUR_MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
 
 /// Standard deviation of each colour over CLIP's training images, in units of full brightness (openai/CLIP).
-const COLOUR_DEVIATION: [f32; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
+const COLOUR_DEVIATION: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 
 /// Appends one image's patches, normalised, to `patches`: patches row by row, in each the colours, in each colour its
 /// pixels row by row, which is the order of a convolution's weights.

@@ -174,7 +174,7 @@ fn training_lowers_the_loss_and_learns_to_see() {
         steps: 150,
         batch: 16,
         learning_rate: 4e-3,
-        max_caption_tokens: 12,
+        max_caption_tokens: 16,
         log_every: 50,
         ..small_training(0)
     };

@@ -18,13 +18,16 @@ pub struct DedupConfig {
     /// 30, half size and grey copies, 0.98 for a crop of 1 % and 0.01 for a crop of 10 %, measured on 300 photos. Clip art and drawings on a
     /// plain ground need less than photos.
     pub phash_distance: i32,
+    /// The least entropy, bits, of a picture whose pHash is compared. The hash of a flat drawing says little: of 121 pairs of clip art within 4
+    /// bits, 102 held a picture below 3 bits, nearly all of them different flags and outlines. All of 142 photographs lay above 5.5.
+    pub phash_min_entropy: f64,
     /// Which pair of a cluster is kept.
     pub keep: Keep,
 }
 
 impl Default for DedupConfig {
     fn default() -> Self {
-        DedupConfig { exact: true, url: true, phash_distance: 4, keep: Keep::Largest }
+        DedupConfig { exact: true, url: true, phash_distance: 4, phash_min_entropy: 3.0, keep: Keep::Largest }
     }
 }
 
@@ -51,6 +54,8 @@ pub struct Candidate {
     pub sha256: String,
     /// Its pHash, if its picture could be measured.
     pub phash: Option<u64>,
+    /// The entropy of its picture, bits, if it could be measured.
+    pub entropy: Option<f64>,
     /// Pixels of its picture as served.
     pub original_pixels: i64,
     /// Characters of its caption.
@@ -103,7 +108,7 @@ pub fn cluster(pairs: &[Candidate], config: &DedupConfig) -> Vec<Membership> {
         join_equal(pairs, |pair| Some(pair.sha256.as_str()), Match::Exact, &mut components);
     }
     if let Ok(distance) = u32::try_from(config.phash_distance) {
-        join_close(pairs, distance, &mut components);
+        join_close(pairs, distance, config.phash_min_entropy, &mut components);
     }
     let roots: Vec<usize> = (0..pairs.len()).map(|index| components.root(index)).collect();
     let mut sizes = vec![0; pairs.len()];
@@ -168,10 +173,14 @@ fn join_equal<'a>(
     }
 }
 
-fn join_close(pairs: &[Candidate], distance: u32, components: &mut Components) {
+fn join_close(pairs: &[Candidate], distance: u32, min_entropy: f64, components: &mut Components) {
     // Equal hashes first, so that the search below sees each value once however many blank pictures there are.
-    let mut by_hash: Vec<(u64, usize)> =
-        pairs.iter().enumerate().filter_map(|(index, pair)| pair.phash.map(|hash| (hash, index))).collect();
+    let mut by_hash: Vec<(u64, usize)> = pairs
+        .iter()
+        .enumerate()
+        .filter(|(_, pair)| pair.entropy.is_some_and(|entropy| entropy >= min_entropy))
+        .filter_map(|(index, pair)| pair.phash.map(|hash| (hash, index)))
+        .collect();
     by_hash.sort_unstable();
     let mut unique: Vec<(u64, usize)> = Vec::with_capacity(by_hash.len());
     for (hash, index) in by_hash {
@@ -226,6 +235,7 @@ mod tests {
             url: url.to_owned(),
             sha256: sha256.to_owned(),
             phash: Some(phash),
+            entropy: Some(5.0),
             original_pixels: 100,
             caption_characters: 10,
         }
@@ -285,9 +295,18 @@ mod tests {
     }
 
     #[test]
+    fn the_hash_of_a_flat_drawing_is_not_compared() {
+        let mut pairs = [pair(0, "a", "x", 0), pair(1, "b", "y", 0), pair(2, "c", "y", 0)];
+        pairs[1].entropy = Some(1.5);
+        pairs[2].entropy = None;
+        let clusters = cluster(&pairs, &DedupConfig::default());
+        assert_eq!(clusters.iter().map(|member| member.size).collect::<Vec<_>>(), [1, 2, 2], "the same bytes still match");
+    }
+
+    #[test]
     fn comparisons_can_be_switched_off() {
         let pairs = [pair(0, "a", "x", 0), pair(1, "a", "x", 0)];
-        let config = DedupConfig { exact: false, url: false, phash_distance: -1, keep: Keep::First };
+        let config = DedupConfig { exact: false, url: false, phash_distance: -1, phash_min_entropy: 0.0, keep: Keep::First };
         assert!(cluster(&pairs, &config).iter().all(|member| member.size == 1));
     }
 

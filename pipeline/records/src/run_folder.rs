@@ -181,6 +181,20 @@ impl RunFolder {
         Ok(entry)
     }
 
+    /// Writes a text file beside the parts, such as the recipe, atomically and only if it differs from what is there.
+    pub fn keep(&self, name: &str, text: &str) -> Result<()> {
+        let target = self.root.join(name);
+        if fs::read_to_string(&target).ok().as_deref() == Some(text) {
+            return Ok(());
+        }
+        let _halted = self.state();
+        let folder = self.root.join(TEMPORARY);
+        fs::create_dir_all(&folder).map_err(|source| Error::io("create", &folder, source))?;
+        let temporary = folder.join(name);
+        fs::write(&temporary, text).map_err(|source| Error::io("write", &temporary, source))?;
+        fs::rename(&temporary, &target).map_err(|source| Error::io("move into place", &target, source))
+    }
+
     /// Records that a stage consists of just these parts, and removes the files of parts that it no longer has.
     pub fn complete(&self, stage: &str, parts: Vec<String>) -> Result<()> {
         let manifest = self.manifest();

@@ -89,11 +89,10 @@ fn keep_recipe(context: &Context) -> Result<(), Failure> {
         _ => false,
     };
     if !is_the_recipe {
-        std::fs::write(&copy, &context.loaded.text).with_context(|| format!("cannot write {}", copy.display()))?;
+        context.run.keep("recipe.toml", &context.loaded.text)?;
     }
     let resolved = toml::to_string(context.recipe()).context("cannot write the resolved recipe as TOML")?;
-    let path = context.run.root().join("recipe.resolved.toml");
-    std::fs::write(&path, resolved).with_context(|| format!("cannot write {}", path.display()))?;
+    context.run.keep("recipe.resolved.toml", &resolved)?;
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use arrow::array::{Array, ArrayRef, Int64Array, ListBuilder, RecordBatch, StringArray, StringBuilder};
+use arrow::array::{Array, ArrayRef, Float64Array, Int64Array, ListBuilder, RecordBatch, StringArray, StringBuilder};
 use lynxdata_engine::dedup::{Candidate, Membership, cluster};
 use lynxdata_filters::parse_hash_hex;
 use lynxdata_records::{NewPart, PartEntry, fingerprint, parquet, schema};
@@ -34,7 +34,7 @@ impl Stage for Dedup {
     fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>> {
         let config = &context.recipe().dedup;
         let pool = PoolParts::of(context)?;
-        let settings = settings_text(&(config.exact, config.url, config.phash_distance));
+        let settings = settings_text(&(config.exact, config.url, config.phash_distance, config.phash_min_entropy));
         let print = fingerprint(["dedup", FORMAT_VERSION, &settings, &pool.digest()]);
         let make = Box::new(move |new: &mut NewPart| {
             let candidates = pool.candidates(context)?;
@@ -112,7 +112,7 @@ impl PoolParts {
 fn append_candidates(pool: &Path, signals: &Path, candidates: &mut Vec<Candidate>) -> Result<()> {
     let columns = ["uid", "url", "caption", "original_width", "original_height", "sha256"];
     let pairs = table::read(pool, Some(&columns))?;
-    let measured = table::read(signals, Some(&["uid", "phash"]))?;
+    let measured = table::read(signals, Some(&["uid", "phash", "entropy"]))?;
     let uids = table::texts(&pairs, "uid", pool)?;
     table::same_pairs(uids, table::texts(&measured, "uid", signals)?, signals)?;
     let urls = table::texts(&pairs, "url", pool)?;
@@ -121,11 +121,13 @@ fn append_candidates(pool: &Path, signals: &Path, candidates: &mut Vec<Candidate
     let heights = table::integers(&pairs, "original_height", pool)?;
     let digests = table::texts(&pairs, "sha256", pool)?;
     let hashes = table::texts(&measured, "phash", signals)?;
+    let entropies: &Float64Array = parquet::typed_column(&measured, "entropy", signals)?;
     candidates.extend((0..pairs.num_rows()).map(|row| Candidate {
         uid: uids.value(row).to_owned(),
         url: urls.value(row).to_owned(),
         sha256: digests.value(row).to_owned(),
         phash: hashes.is_valid(row).then(|| parse_hash_hex(hashes.value(row))).flatten(),
+        entropy: entropies.is_valid(row).then(|| entropies.value(row)),
         original_pixels: widths.value(row) * heights.value(row),
         caption_characters: captions.value(row).chars().count(),
     }));
