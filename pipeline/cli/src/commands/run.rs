@@ -118,6 +118,9 @@ fn too_many_failed_rows(context: &Context) -> u8 {
     let manifest = context.run.manifest();
     let (rows, ok) =
         manifest.parts("download").fold((0, 0), |(rows, ok), part| (rows + part.rows_in, ok + part.rows_out));
+    if rows == 0 && manifest.is_complete("download") {
+        tracing::warn!("the source has no rows");
+    }
     let allowed = context.recipe().download.max_failed_fraction;
     if rows > 0 && (rows - ok) as f64 / rows as f64 > allowed {
         tracing::warn!(
