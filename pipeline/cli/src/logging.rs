@@ -32,4 +32,6 @@ pub(crate) fn start(format: Format, verbose: u8, quiet: bool) {
             builder.with_target(false).with_ansi(colours).without_time().init();
         }
     }
+    // One line instead of a raw backtrace: decoders of damaged pictures panic now and then, which costs their row a status and nothing else.
+    std::panic::set_hook(Box::new(|panic| tracing::warn!("{panic}")));
 }
