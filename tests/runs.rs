@@ -123,7 +123,8 @@ pub(crate) fn write_small(folder: &Path, web: &Web) -> Vec<Row> {
 /// A recipe for all stages with a check that is too small to find anything out.
 fn recipe(source: &str, download: &str, rows_per_shard: usize) -> String {
     let fixtures = repository().join("datasets/fixtures");
-    let tasks: String = [
+    let fixtures = fixtures.display();
+    let tasks = [
         ("vqav2", "train"),
         ("aokvqa", "val"),
         ("coco_caption", "val2017"),
@@ -131,11 +132,8 @@ fn recipe(source: &str, download: &str, rows_per_shard: usize) -> String {
         ("vsr", "dev"),
         ("visdial", "val"),
     ]
-    .iter()
-    .map(|(name, split)| {
-        format!("    {{ name = \"{name}\", root = {:?}, split = \"{split}\" }},\n", fixtures.join(name))
-    })
-    .collect();
+    .map(|(name, split)| format!("    {{ name = \"{name}\", root = \"{fixtures}/{name}\", split = \"{split}\" }},\n"))
+    .concat();
     format!(
         "name = \"a test\"
 output = \"run\"
@@ -290,14 +288,14 @@ fn write_large(folder: &Path, pairs: &Path, hostile: &Path) -> Vec<Row> {
         }
     }
     rows.extend(rude);
-    let lines: String = rows
-        .iter()
-        .map(|row| {
-            let line = json!({"url": row.url, "caption": row.caption, "expected": row.expected, "listed_width": row.size.map(|size| size.0)});
-            format!("{}\n", row.line.clone().unwrap_or_else(|| line.to_string()))
-        })
-        .collect();
-    std::fs::write(folder.join("pairs.jsonl"), lines).unwrap();
+    let mut list = String::new();
+    for row in &rows {
+        let width = row.size.map(|size| size.0);
+        let line = json!({"url": row.url, "caption": row.caption, "expected": row.expected, "listed_width": width});
+        list.push_str(&row.line.clone().unwrap_or_else(|| line.to_string()));
+        list.push('\n');
+    }
+    std::fs::write(folder.join("pairs.jsonl"), list).unwrap();
     // The limits lie far from what a good picture needs, even on a busy machine.
     let download = "rows_per_part = 500\nmax_bytes = 2000000\ntimeout_seconds = 15";
     std::fs::write(folder.join("recipe.toml"), recipe("pairs.jsonl", download, 500)).unwrap();

@@ -18,7 +18,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 /// The longest that any process of a test may take; one that hangs fails instead of blocking. Not a measure of speed: some are busy machines.
-pub(crate) const LIMIT: Duration = Duration::from_secs(600);
+pub(crate) const LIMIT: Duration = Duration::from_mins(10);
 
 /// Pause between two looks at something that is polled.
 pub(crate) const POLL: Duration = Duration::from_millis(1);
@@ -190,7 +190,7 @@ pub(crate) fn files(folder: &Path) -> Vec<String> {
 
 /// SHA-256 as hexadecimal digits.
 pub(crate) fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
 }
 
 /// Digests of all files of a run but two: the manifest, whose lines hold times and come in the order in which parts were finished, and the lock.

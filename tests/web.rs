@@ -146,7 +146,8 @@ fn drip(stream: &mut TcpStream) -> Result<()> {
 /// A body without length and without end.
 fn endless(stream: &mut TcpStream) -> Result<()> {
     stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nConnection: close\r\n\r\n\xff\xd8\xff")?;
+    let more = vec![0; 1 << 16];
     loop {
-        stream.write_all(&[0; 1 << 16])?;
+        stream.write_all(&more)?;
     }
 }

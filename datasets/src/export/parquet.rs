@@ -103,7 +103,11 @@ fn pictures(
         bytes.append_option(content);
     }
     let DataType::Struct(fields) = image_type() else { unreachable!("a picture is a struct of bytes and path") };
-    Ok(Arc::new(StructArray::try_new(fields, vec![Arc::new(bytes.finish()), Arc::new(paths.finish())], is_there.finish())?))
+    Ok(Arc::new(StructArray::try_new(
+        fields,
+        vec![Arc::new(bytes.finish()), Arc::new(paths.finish())],
+        is_there.finish(),
+    )?))
 }
 
 #[cfg(test)]

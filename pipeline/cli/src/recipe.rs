@@ -193,6 +193,12 @@ pub(crate) struct CheckConfig {
 }
 
 impl CheckConfig {
+    /// `held_out_where` as a rule.
+    pub(crate) fn held_out_rule(&self) -> Option<Rule> {
+        let predicate = self.held_out_where.clone()?;
+        Some(Rule { name: "held_out_where".to_owned(), predicate })
+    }
+
     /// What the model crate needs to know of it.
     pub(crate) fn plan(&self, seed: u64) -> lynxdata_burn_model::CheckConfig {
         lynxdata_burn_model::CheckConfig {

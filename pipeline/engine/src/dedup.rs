@@ -300,13 +300,18 @@ mod tests {
         pairs[1].entropy = Some(1.5);
         pairs[2].entropy = None;
         let clusters = cluster(&pairs, &DedupConfig::default());
-        assert_eq!(clusters.iter().map(|member| member.size).collect::<Vec<_>>(), [1, 2, 2], "the same bytes still match");
+        assert_eq!(
+            clusters.iter().map(|member| member.size).collect::<Vec<_>>(),
+            [1, 2, 2],
+            "the same bytes still match"
+        );
     }
 
     #[test]
     fn comparisons_can_be_switched_off() {
         let pairs = [pair(0, "a", "x", 0), pair(1, "a", "x", 0)];
-        let config = DedupConfig { exact: false, url: false, phash_distance: -1, phash_min_entropy: 0.0, keep: Keep::First };
+        let config =
+            DedupConfig { exact: false, url: false, phash_distance: -1, phash_min_entropy: 0.0, keep: Keep::First };
         assert!(cluster(&pairs, &config).iter().all(|member| member.size == 1));
     }
 

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use arrow::array::{Array, BooleanArray, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef};
-use datafusion::common::{DataFusionError, exec_datafusion_err};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{DataFusionError, exec_datafusion_err, plan_err};
 use datafusion::datasource::MemTable;
-use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::{Expr, Volatility};
 use datafusion::prelude::SessionContext;
 
 use crate::{Error, Result};
@@ -43,6 +44,7 @@ fn plan(session: &SessionContext, columns: &SchemaRef, rule: &Rule) -> Result<Ex
         let empty = Arc::new(MemTable::try_new(columns.clone(), vec![vec![]])?);
         let frame = session.read_table(empty)?;
         let expression = frame.parse_sql_expr(&rule.predicate)?;
+        refuse_impure(&expression)?;
         let result = frame.select(vec![expression.clone()])?;
         let data_type = result.schema().field(0).data_type().clone();
         Ok((expression, data_type))
@@ -52,6 +54,28 @@ fn plan(session: &SessionContext, columns: &SchemaRef, rule: &Rule) -> Result<Ex
         Ok((_, other)) => Err(failed(format!("it gives {other}, not true or false"))),
         Err(error) => Err(failed(one_line(&error))),
     }
+}
+
+/// A rule must give the same answer for the same pair, whatever the other pairs, the part and the moment are.
+fn refuse_impure(expression: &Expr) -> std::result::Result<(), DataFusionError> {
+    expression
+        .apply(|part| {
+            let reason = match part {
+                Expr::AggregateFunction(_) => "an aggregate looks at other pairs",
+                Expr::WindowFunction(_) => "a window function looks at other pairs",
+                Expr::Exists(_) | Expr::InSubquery(_) | Expr::ScalarSubquery(_) => "a subquery looks at other rows",
+                Expr::Unnest(_) => "unnest makes several rows of one",
+                Expr::ScalarFunction(call) if call.func.signature().volatility != Volatility::Immutable => {
+                    let name = call.func.name();
+                    return plan_err!(
+                        "{name}() gives another answer at another time; a rule looks at one pair and nothing else"
+                    );
+                }
+                _ => return Ok(TreeNodeRecursion::Continue),
+            };
+            plan_err!("{reason}; a rule looks at one pair and nothing else")
+        })
+        .map(|_| ())
 }
 
 /// DataFusion's message on one line, without its backtrace, the list of all columns and the made-up table that it names.
@@ -130,6 +154,22 @@ mod tests {
     fn signals_are_functions_of_the_same_name() {
         let passed = evaluate_now(&[rule("words", "caption_words(caption) >= 3 AND lower(caption) LIKE '%boat%'")]);
         assert_eq!(passed, [[true, false, false]]);
+    }
+
+    #[test]
+    fn a_rule_looks_at_one_pair_and_nothing_else() {
+        let session = session::local();
+        let columns = rows().schema();
+        for predicate in [
+            "count(*) > 1",
+            "max(width) > 3 AND width > 1",
+            "row_number() over () > 5",
+            "random() > 0.5",
+            "now() > '2020-01-01'",
+        ] {
+            let error = check(&session, &columns, &[rule("mine", predicate)]).unwrap_err().to_string();
+            assert!(error.contains("one pair and nothing else"), "{predicate}: {error}");
+        }
     }
 
     #[test]

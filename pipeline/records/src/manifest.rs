@@ -61,7 +61,10 @@ pub struct StageEntry {
 pub(crate) enum Line {
     Part(PartEntry),
     /// The part is about to be made anew: its files no longer are what an earlier line says.
-    Remove { stage: String, part: String },
+    Remove {
+        stage: String,
+        part: String,
+    },
     Stage(StageEntry),
 }
 

@@ -71,6 +71,9 @@ pub(crate) fn run_loaded(loaded: LoadedRecipe, names: &[&str], dry_run: bool) ->
     if names.contains(&"select") {
         stages::select::check_rules(&loaded, &session).map_err(Failure::Usage)?;
     }
+    if names.contains(&"instruct") {
+        stages::instruct::check_tasks(&loaded).map_err(Failure::Usage)?;
+    }
     let context = Context::new(loaded, session)?;
     keep_recipe(&context)?;
     let wanted: Vec<&dyn Stage> =
@@ -99,6 +102,7 @@ fn keep_recipe(context: &Context) -> Result<(), Failure> {
 fn plan(loaded: LoadedRecipe, names: &[&str]) -> Result<u8, Failure> {
     let session = lynxdata_engine::session::local();
     stages::select::check_rules(&loaded, &session).map_err(Failure::Usage)?;
+    stages::instruct::check_tasks(&loaded).map_err(Failure::Usage)?;
     let folder = loaded.run_folder();
     let context = Context::inspecting(loaded, session)?;
     let wanted: Vec<&'static dyn Stage> =

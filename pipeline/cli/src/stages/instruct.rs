@@ -15,7 +15,7 @@ use lynxdata_records::{NewPart, fingerprint, parquet};
 use tracing::{info, warn};
 
 use super::{Context, Parts, Planned, Stage, settings_text};
-use crate::recipe::{InstructConfig, InstructFormat, Recipe, TaskSource};
+use crate::recipe::{InstructConfig, InstructFormat, LoadedRecipe, Recipe, TaskSource, nearest};
 use crate::report::data::{
     ConversationSample, InstructSummary, Message, TaskSummary, TemplateUse, Thumbnail, data_uri,
 };
@@ -80,6 +80,22 @@ impl Stage for Instruct {
             Ok(Planned { name, fingerprint: fingerprint(inputs.iter().map(String::as_str)), make })
         })))
     }
+}
+
+/// Checks that every task exists and that its native files are there, before anything is done.
+pub(crate) fn check_tasks(loaded: &LoadedRecipe) -> Result<()> {
+    let Some(config) = &loaded.recipe.instruct else { return Ok(()) };
+    let catalogue = Catalogue::shipped()?;
+    for source in &config.tasks {
+        let name = source.name.as_str();
+        let task = catalogue.get(name).with_context(|| {
+            let known = catalogue.tasks().map(|task| task.name.as_str());
+            let hint = nearest(name, known).map(|right| format!("\nhint: did you mean {right:?}?"));
+            format!("in instruct.tasks{}", hint.unwrap_or_default())
+        })?;
+        task.native_files(&loaded.folder.join(&source.root), &source.split).context("in instruct.tasks")?;
+    }
+    Ok(())
 }
 
 fn config_of(context: &Context) -> Result<&InstructConfig> {

@@ -159,6 +159,9 @@ pub(crate) fn check_rules(loaded: &LoadedRecipe, session: &Session) -> Result<()
     for (name, selection) in &loaded.recipe.select {
         check(session, &columns, &selection.rules()?).with_context(|| format!("in [select.{name}]"))?;
     }
+    if let Some(config) = &loaded.recipe.check {
+        check(session, &columns, config.held_out_rule().as_slice()).context("in [check]")?;
+    }
     Ok(())
 }
 

@@ -200,11 +200,7 @@ struct PoolRow {
 
 fn pool_rows(context: &Context, pool: &PoolParts, config: &CheckConfig) -> Result<Vec<PoolRow>> {
     let clusters = context.upstream("dedup")?.into_iter().next().context("stage dedup has no part")?;
-    let rule = config.held_out_where.as_ref();
-    let rules: Vec<Rule> = rule
-        .map(|predicate| Rule { name: "check.held_out_where".to_owned(), predicate: predicate.clone() })
-        .into_iter()
-        .collect();
+    let rules: Vec<Rule> = config.held_out_rule().into_iter().collect();
     let mut rows = Vec::new();
     for (part, (download, measured)) in pool.downloads.iter().zip(&pool.signals).enumerate() {
         let path = table::file(&context.run, download, schema::pool().name)?;

@@ -457,11 +457,7 @@ async fn pictures_are_scaled_on_the_way() {
         ["width", "height", "original_width", "original_height"].map(|name| integers(&pool, name)[0].unwrap());
     assert_eq!(numbers, [16, 24, 48, 32]);
     assert_eq!(texts(&pool, "format"), ["png"]);
-    assert_eq!(
-        texts(&pool, "sha256")[0],
-        sha256(&fixture("orientation_6.jpg")),
-        "of what was served"
-    );
+    assert_eq!(texts(&pool, "sha256")[0], sha256(&fixture("orientation_6.jpg")), "of what was served");
 }
 
 /// Answers one picture to every request on every connection, over TLS, until the process ends. Returns the port.
