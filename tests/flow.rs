@@ -9,7 +9,8 @@ use arrow::array::{Array, AsArray};
 use serde_json::Value;
 
 use crate::runs::{Run, bundled_pictures, large, small, write_small};
-use crate::support::{files, flags, integers, lists, lynxdata, repository, sha256, status, table, texts};
+use crate::support::{files, flags, integers, lists, lynxdata, repository, sha256, shared, status, table, texts};
+use crate::web::Web;
 
 #[test]
 fn the_bundled_pictures_go_through_all_stages() {
@@ -405,6 +406,55 @@ fn conversations_whose_picture_is_missing_are_counted_and_left_out() {
     for images in images.iter().flatten() {
         assert_eq!(images.as_struct().column_by_name("bytes").unwrap().null_count(), 0, "every picture is there");
     }
+}
+
+#[test]
+fn hostile_pictures_end_with_a_status_each_and_the_log_stays_readable() {
+    let Some(hostile) = shared("data/hostile") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let web = Web::start(&[("", &hostile)]);
+    let expectations = std::fs::read_to_string(hostile.join("EXPECT.tsv")).unwrap();
+    let mut lines = expectations.lines().map(|line| line.split('\t').collect::<Vec<_>>());
+    let header = lines.next().unwrap();
+    let column = |name: &str| header.iter().position(|column| *column == name).unwrap();
+    let (file, verdict, size) = (column("file"), column("verdict"), column("size"));
+    let mut list = "url\tverdict\tsize\n".to_owned();
+    let mut rows = 0;
+    for line in lines.filter(|line| !line[file].contains(' ')) {
+        list.push_str(&format!("{}\t{}\t{}\n", web.url(line[file]), line[verdict], line[size]));
+        rows += 1;
+    }
+    std::fs::write(folder.path().join("list.tsv"), list).unwrap();
+    let recipe = "output = \"run\"\n[source]\npath = \"list.tsv\"\n[download]\nallow_private_addresses = true\nrows_per_part = 300\n";
+    std::fs::write(folder.path().join("recipe.toml"), recipe).unwrap();
+    let output = lynxdata(folder.path(), &["download", "recipe.toml", "--log-format", "json"]).ended_with(0);
+    for line in output.stderr.lines() {
+        assert!(serde_json::from_str::<Value>(line).is_ok(), "{line}");
+    }
+    lynxdata(folder.path(), &["signals", "recipe.toml"]).ended_with(0);
+    let status = status(&folder.path().join("run"));
+    let by_status = counts(&status["download"]["by_status"]);
+    assert_eq!(by_status.values().sum::<u64>(), rows);
+    assert!(!by_status.contains_key("protocol_error"), "no download task breaks off: {by_status:?}");
+    // Where Pillow reads the file as well, both see the same size. It turns TIFF files upright, and enlarges two GIFs to a frame that lies outside.
+    let enlarged = ["gif/anim/oob.gif", "gif/simple/issue_1455_oversized.gif"];
+    let pool = table(&folder.path().join("run/pool"), &["url", "verdict", "size", "original_width", "original_height"]);
+    let (urls, verdicts, sizes) = (texts(&pool, "url"), texts(&pool, "verdict"), texts(&pool, "size"));
+    let (widths, heights) = (integers(&pool, "original_width"), integers(&pool, "original_height"));
+    let mut compared = 0;
+    let mut different = Vec::new();
+    for row in
+        (0..urls.len()).filter(|row| verdicts[*row] == "ok" && !enlarged.iter().any(|gif| urls[*row].ends_with(gif)))
+    {
+        let (width, height) = (widths[row], heights[row]);
+        let turned = urls[row].contains("g4_orientation") && format!("{height}x{width}") == sizes[row];
+        if !turned && format!("{width}x{height}") != sizes[row] {
+            different.push(format!("{}: {width}x{height}, not {}", urls[row], sizes[row]));
+        }
+        compared += 1;
+    }
+    assert!(compared > 400, "only {compared} pictures are read by both");
+    assert!(different.is_empty(), "{different:#?}");
 }
 
 #[test]

@@ -18,7 +18,7 @@ pub enum Status {
     ForbiddenAddress,
     /// The host name could not be resolved.
     DnsError,
-    /// No connection could be made, or it broke.
+    /// No connection could be made.
     ConnectError,
     /// The TLS handshake or certificate failed.
     TlsError,
@@ -120,7 +120,7 @@ impl Status {
             Status::InvalidUrl => "the URL does not parse, or is not http or https",
             Status::ForbiddenAddress => "the host is a private, loopback or otherwise forbidden address",
             Status::DnsError => "the host name could not be resolved",
-            Status::ConnectError => "no connection, or it broke",
+            Status::ConnectError => "no connection could be made",
             Status::TlsError => "the TLS handshake or the certificate failed",
             Status::Timeout => "the total deadline of the URL passed",
             Status::TooManyRedirects => "more redirects than allowed",
