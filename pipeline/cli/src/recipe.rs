@@ -10,6 +10,7 @@ use lynxdata_engine::dedup::DedupConfig;
 use lynxdata_engine::select::Rule;
 use lynxdata_fetch::{DownloadConfig, SourceConfig};
 use lynxdata_prompts::PromptMode;
+use lynxdata_records::nearest;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -334,33 +335,6 @@ fn with_nearest_key(message: &str) -> String {
     }
 }
 
-/// The candidate with the fewest edits from `word`, if it is near enough to be meant: at most a third of its letters, or two.
-pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let limit = (word.chars().count() / 3).max(2);
-    candidates
-        .into_iter()
-        .map(|candidate| (edits(word, candidate), candidate))
-        .filter(|(distance, _)| *distance <= limit)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
-}
-
-/// Levenshtein distance.
-fn edits(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, to) in b.iter().enumerate() {
-            let substituted = diagonal + usize::from(from != *to);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(row[j + 1] + 1);
-        }
-    }
-    row[b.len()]
-}
-
 impl Recipe {
     /// What types alone cannot say: names that must exist, numbers that must make sense.
     fn validate(&self) -> Result<()> {
@@ -539,11 +513,5 @@ mod tests {
     #[test]
     fn the_template_is_a_valid_recipe() {
         parse(TEMPLATE, &[]).unwrap();
-    }
-
-    #[test]
-    fn the_nearest_word_is_near() {
-        assert_eq!(nearest("captoin", ["caption", "url"]), Some("caption"));
-        assert_eq!(nearest("zzzzzz", ["caption", "url"]), None);
     }
 }

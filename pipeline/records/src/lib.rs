@@ -27,6 +27,7 @@
 //! * [`schema`]: the columns of every table, and the metadata that Hugging Face `datasets` reads;
 //! * [`parquet`] and [`webdataset`]: the two file formats that parts are written in;
 //! * [`RunFolder`]: atomic commits and the manifest that makes runs resumable;
+//! * [`nearest`]: the valid name that a mistyped one was meant to be;
 //! * [`card`]: the dataset card beside published shards.
 //!
 //! It knows no network, no clock, no SQL engine and no model; the work is done by the crates that import it.
@@ -35,6 +36,7 @@ pub mod card;
 mod error;
 mod key;
 mod manifest;
+mod nearest;
 pub mod parquet;
 mod run_folder;
 pub mod schema;
@@ -44,6 +46,7 @@ pub mod webdataset;
 pub use error::Error;
 pub use key::{fingerprint, uid};
 pub use manifest::{FileEntry, Manifest, PartEntry, StageEntry};
+pub use nearest::nearest;
 pub use run_folder::{NewPart, RunFolder};
 pub use status::Status;
 

@@ -11,11 +11,11 @@ use lynxdata_datasets::export::{llava, parquet as columns};
 use lynxdata_datasets::{Build, Catalogue, Conversation, Task, TaskCounts, diversity, read_picture};
 use lynxdata_fetch::picture::{Encode, PictureSettings, Resize, prepare};
 use lynxdata_prompts::{Banks, PromptMode};
-use lynxdata_records::{NewPart, fingerprint, parquet};
+use lynxdata_records::{NewPart, fingerprint, nearest, parquet};
 use tracing::{info, warn};
 
 use super::{Context, Parts, Planned, Stage, settings_text};
-use crate::recipe::{InstructConfig, InstructFormat, LoadedRecipe, Recipe, TaskSource, nearest};
+use crate::recipe::{InstructConfig, InstructFormat, LoadedRecipe, Recipe, TaskSource};
 use crate::report::data::{
     ConversationSample, InstructSummary, Message, TaskSummary, TemplateUse, Thumbnail, data_uri,
 };

@@ -392,32 +392,10 @@ fn find_column(path: &Path, key: &'static str, wanted: &str, names: &[&str], for
         path: path.to_owned(),
         key,
         column: wanted.to_owned(),
-        hint: nearest(wanted, names).map_or_else(String::new, |name| format!(", did you mean {name:?}?")),
+        hint: lynxdata_records::nearest(wanted, names.iter().copied())
+            .map_or_else(String::new, |name| format!(", did you mean {name:?}?")),
         available: names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", "),
     })
-}
-
-/// The name most like `wanted`, if one is at most a third of its letters away.
-fn nearest<'a>(wanted: &str, names: &[&'a str]) -> Option<&'a str> {
-    let wanted = wanted.to_lowercase();
-    let farthest = wanted.chars().count().div_ceil(3);
-    let distances = names.iter().map(|name| (edit_distance(&wanted, &name.to_lowercase()), *name));
-    distances.filter(|(distance, _)| *distance <= farthest).min_by_key(|(distance, _)| *distance).map(|(_, name)| name)
-}
-
-/// Levenshtein's distance: fewest insertions, deletions and substitutions of characters.
-fn edit_distance(left: &str, right: &str) -> usize {
-    let mut row: Vec<usize> = (0..=right.chars().count()).collect();
-    for (i, left) in left.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, right) in right.chars().enumerate() {
-            let substituted = diagonal + usize::from(left != right);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row.last().copied().unwrap_or(0)
 }
 
 /// A slice of a source: the unit of download, commit and resume.
