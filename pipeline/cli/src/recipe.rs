@@ -276,7 +276,9 @@ pub(crate) fn load(path: &Path, sets: &[String]) -> Result<LoadedRecipe> {
     let mut commented = text;
     if !sets.is_empty() {
         commented.push_str("\n# overridden on the command line:\n");
-        sets.iter().for_each(|set| commented.push_str(&format!("# --set {set}\n")));
+        for set in sets {
+            commented.push_str(&format!("# --set {set}\n"));
+        }
     }
     let folder = match path.parent() {
         Some(parent) if parent != Path::new("") => parent.to_owned(),

@@ -177,7 +177,7 @@ fn report_missing(name: &str, conversations: u64, left_out: bool, folder: &Path)
             folder.display()
         ),
         (_, false) => {
-            info!(task = name, conversations, "kept without their pictures, which are not in {}", folder.display())
+            info!(task = name, conversations, "kept without their pictures, which are not in {}", folder.display());
         }
     }
 }
