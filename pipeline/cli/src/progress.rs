@@ -40,6 +40,7 @@ pub(crate) struct Progress {
 /// The progress of one stage.
 pub(crate) struct StageBar {
     stage: &'static str,
+    total: Option<u64>,
     bar: Option<ProgressBar>,
     started: Instant,
     parts: AtomicU64,
@@ -53,12 +54,12 @@ impl Progress {
         // `CI` and `NO_COLOR` are set where nobody watches or wants control characters.
         let unwanted = ["CI", "NO_COLOR", "LYNXDATA_NO_PROGRESS"].iter().any(|name| std::env::var_os(name).is_some());
         let visible = io::stderr().is_terminal() && !unwanted;
-        Progress { visible, current: Mutex::new(Arc::new(StageBar::new("", false))) }
+        Progress { visible, current: Mutex::new(Arc::new(StageBar::new("", None, false))) }
     }
 
-    /// Begins a stage.
-    pub(crate) fn stage(&self, stage: &'static str) -> Arc<StageBar> {
-        let bar = Arc::new(StageBar::new(stage, self.visible));
+    /// Begins a stage; `parts` is how many it has, if that is known.
+    pub(crate) fn stage(&self, stage: &'static str, parts: Option<u64>) -> Arc<StageBar> {
+        let bar = Arc::new(StageBar::new(stage, parts, self.visible));
         *self.current.lock().expect("nobody panics with the bar") = Arc::clone(&bar);
         bar
     }
@@ -70,17 +71,22 @@ impl Progress {
 }
 
 impl StageBar {
-    fn new(stage: &'static str, visible: bool) -> Self {
+    fn new(stage: &'static str, total: Option<u64>, visible: bool) -> Self {
         let bar = visible.then(|| {
-            let style =
-                ProgressStyle::with_template("{spinner} {prefix:9} {msg} [{elapsed}]").expect("the template is valid");
-            let bar = bars().add(ProgressBar::new_spinner().with_style(style).with_prefix(stage));
+            let template = match total {
+                Some(_) => "{spinner} {prefix:9} [{elapsed}] {bar:20} {wide_msg}",
+                None => "{spinner} {prefix:9} [{elapsed}] {wide_msg}",
+            };
+            let style = ProgressStyle::with_template(template).expect("the templates are valid");
+            let bar = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
+            let bar = bars().add(bar.with_style(style).with_prefix(stage));
             bar.enable_steady_tick(Duration::from_millis(120));
             bar
         });
         let now = Instant::now();
         StageBar {
             stage,
+            total,
             bar,
             started: now,
             parts: AtomicU64::new(0),
@@ -111,6 +117,7 @@ impl StageBar {
     fn show(&self, note: Option<&str>) {
         if let Some(bar) = &self.bar {
             bar.set_message(self.message(note));
+            bar.set_position(self.parts.load(Ordering::Relaxed));
             return;
         }
         let mut last = self.last_line.lock().expect("nobody panics with the clock");
@@ -122,7 +129,10 @@ impl StageBar {
 
     fn message(&self, note: Option<&str>) -> String {
         let (parts, rows) = (self.parts.load(Ordering::Relaxed), self.rows.load(Ordering::Relaxed));
-        let mut message = format!("{parts} parts");
+        let mut message = match self.total {
+            Some(total) => format!("{parts}/{total} parts"),
+            None => format!("{parts} parts"),
+        };
         if rows > 0 {
             let rate = rows as f64 / self.started.elapsed().as_secs_f64().max(0.001);
             let failed = self.failed.load(Ordering::Relaxed);

@@ -137,8 +137,14 @@ pub(crate) fn stages_of(recipe: &Recipe) -> impl Iterator<Item = &'static dyn St
 pub(crate) fn run(stage: &dyn Stage, context: &Context) -> Result<()> {
     let started = Instant::now();
     let name = stage.name();
-    let bar = context.progress.stage(name);
-    let planned = Mutex::new((stage.parts(context)?, Vec::new()));
+    let parts = stage.parts(context)?;
+    // The number of parts is known before they are planned, except where a source is read as it goes.
+    let total = match parts.size_hint() {
+        (least, Some(most)) if least == most => Some(most as u64),
+        _ => None,
+    };
+    let bar = context.progress.stage(name, total);
+    let planned = Mutex::new((parts, Vec::new()));
     let (made, skipped) = (AtomicU64::new(0), AtomicU64::new(0));
     let failed = AtomicBool::new(false);
 
