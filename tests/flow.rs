@@ -476,6 +476,58 @@ fn a_list_of_which_nothing_can_be_downloaded_still_has_a_report() {
 }
 
 #[test]
+fn failed_rows_can_be_tried_again_and_the_others_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    let web = bundled_pictures();
+    let picture = |name: &str| format!("coco/{name}.jpg");
+    let paths = [
+        format!("busy-once/{}", picture("000000000790")),
+        picture("000000012280"),
+        "missing/a.jpg".to_owned(),
+        format!("busy-once/{}", picture("000000020247")),
+        picture("000000012280"),
+    ];
+    let list: String =
+        paths.iter().fold(String::from("url\tcaption\n"), |list, path| list + &web.url(path) + "\tA photo\n");
+    std::fs::write(folder.path().join("pairs.tsv"), list).unwrap();
+    let recipe = "output = \"run\"\n[source]\npath = \"pairs.tsv\"\ncaption = \"caption\"\n[download]\nallow_private_addresses = true\n\
+                  retries = 0\nresize = \"keep\"\nrows_per_part = 4\n[select.all]\n";
+    std::fs::write(folder.path().join("recipe.toml"), recipe).unwrap();
+    let run = folder.path().join("run");
+    let by_status = || counts(&status(&run)["download"]["by_status"]);
+    let uids = |table_name: &str| texts(&table(&run.join(table_name), &["uid"]), "uid");
+
+    lynxdata(folder.path(), &["run", "recipe.toml"]).ended_with(0);
+    assert_eq!(by_status().get("rate_limited"), Some(&2));
+    let before = (uids("pool"), uids("download-log"));
+
+    let retried = lynxdata(folder.path(), &["download", "recipe.toml", "--retry-failed"]).ended_with(0);
+    assert!(retried.stdout.contains("2 rows were tried again, 2 of them are in the pool now"), "{retried}");
+    let expected = BTreeMap::from([("ok".to_owned(), 4), ("not_found".to_owned(), 1)]);
+    assert_eq!(by_status(), expected);
+    assert_eq!(uids("download-log"), before.1, "every row keeps its key and place");
+    let all = uids("download-log");
+    assert_eq!(uids("pool"), [&all[..2], &all[3..]].concat(), "the pool is in the order of the source");
+    assert!(before.0.iter().all(|uid| uids("pool").contains(uid)));
+    let digests = texts(&table(&run.join("pool"), &["sha256"]), "sha256");
+    for (digest, path) in digests.iter().zip([&paths[0], &paths[1], &paths[3], &paths[4]]) {
+        let file = repository().join("examples/quickstart/images").join(path.trim_start_matches("busy-once/"));
+        assert_eq!(*digest, sha256(&std::fs::read(file).unwrap()), "{path}");
+    }
+
+    // What follows is made anew for the larger pool; the download itself is not.
+    lynxdata(folder.path(), &["run", "recipe.toml"])
+        .ended_with(0)
+        .says(&["made=0 skipped=2", "stage signals done made=1 skipped=1"]);
+    let again = lynxdata(folder.path(), &["download", "recipe.toml", "--retry-failed=not_found"]).ended_with(0);
+    assert!(again.stdout.contains("1 rows were tried again, 0 of them are in the pool now"), "{again}");
+    assert_eq!(by_status(), expected);
+    lynxdata(folder.path(), &["download", "recipe.toml", "--retry-failed=not_fuond"])
+        .ended_with(2)
+        .says(&["did you mean not_found?"]);
+}
+
+#[test]
 fn private_addresses_are_refused_unless_the_recipe_allows_them() {
     let folder = tempfile::tempdir().unwrap();
     let web = bundled_pictures();

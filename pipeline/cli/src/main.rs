@@ -54,8 +54,7 @@ enum Command {
     Quickstart(commands::quickstart::Arguments),
     Run(commands::run::Arguments),
     Status(commands::status::Arguments),
-    /// Fetch the pictures of the source into the pool
-    Download(commands::run::StageArguments),
+    Download(commands::download::Arguments),
     /// Measure every pair of the pool once
     Signals(commands::run::StageArguments),
     /// Find pairs that show the same thing
@@ -95,7 +94,7 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Quickstart(arguments) => commands::quickstart::run(&arguments),
         Command::Run(arguments) => commands::run::run(&arguments),
         Command::Status(arguments) => commands::status::run(&arguments),
-        Command::Download(arguments) => commands::run::run_stages(&arguments, &["download"]),
+        Command::Download(arguments) => commands::download::run(&arguments),
         Command::Signals(arguments) => commands::run::run_stages(&arguments, &["signals"]),
         Command::Dedup(arguments) => commands::run::run_stages(&arguments, &["dedup"]),
         Command::Select(arguments) => commands::run::run_stages(&arguments, &["select"]),

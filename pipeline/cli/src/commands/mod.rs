@@ -1,6 +1,7 @@
 //! One file per subcommand.
 
 pub(crate) mod completions;
+pub(crate) mod download;
 pub(crate) mod hash;
 pub(crate) mod quickstart;
 pub(crate) mod recipe;

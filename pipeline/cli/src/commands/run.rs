@@ -29,11 +29,11 @@ pub(crate) struct Arguments {
 #[derive(Args)]
 pub(crate) struct StageArguments {
     /// The recipe, a TOML file
-    recipe: PathBuf,
+    pub(super) recipe: PathBuf,
 
     /// Overrides a value of the recipe, as in --set download.size=384; may be given several times, the last one wins
     #[arg(long = "set", value_name = "KEY=VALUE")]
-    sets: Vec<String>,
+    pub(super) sets: Vec<String>,
 
     /// Prints what would be done and what would be skipped, and does nothing
     #[arg(long)]
@@ -85,7 +85,7 @@ pub(crate) fn run_loaded(loaded: LoadedRecipe, names: &[&str], dry_run: bool) ->
 }
 
 /// The run folder keeps the recipe that made it, unless the recipe lies there anyway.
-fn keep_recipe(context: &Context) -> Result<(), Failure> {
+pub(super) fn keep_recipe(context: &Context) -> Result<(), Failure> {
     let copy = context.run.root().join("recipe.toml");
     let is_the_recipe = match (copy.canonicalize(), context.loaded.path.canonicalize()) {
         (Ok(copy), Ok(recipe)) => copy == recipe,
@@ -118,7 +118,8 @@ fn plan(loaded: LoadedRecipe, names: &[&str]) -> Result<u8, Failure> {
     Ok(DONE)
 }
 
-fn too_many_failed_rows(context: &Context) -> u8 {
+/// The exit code for the share of rows that failed to download.
+pub(super) fn too_many_failed_rows(context: &Context) -> u8 {
     let manifest = context.run.manifest();
     let (rows, ok) =
         manifest.parts("download").fold((0, 0), |(rows, ok), part| (rows + part.rows_in, ok + part.rows_out));
