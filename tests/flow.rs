@@ -528,6 +528,45 @@ fn failed_rows_can_be_tried_again_and_the_others_stay() {
 }
 
 #[test]
+fn a_list_needs_no_recipe_and_leaves_one_that_can_be_run_from_anywhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let web = bundled_pictures();
+    let list =
+        ["000000000790", "000000012280"].map(|name| format!("{}\tA photo\n", web.url(&format!("coco/{name}.jpg"))));
+    std::fs::write(folder.path().join("list.tsv"), format!("link\talt\n{}", list.concat())).unwrap();
+    let flags =
+        ["download", "--url-list", "list.tsv", "--url-col", "link", "--caption-col", "alt", "--output-folder", "run"];
+    let more = [
+        "--output-format",
+        "webdataset",
+        "--resize-mode",
+        "center_crop",
+        "--image-size",
+        "64",
+        "--encode-format",
+        "png",
+    ];
+    let all = [&flags[..], &more[..], &["--allow-private-addresses", "--number-sample-per-shard", "1"]].concat();
+    lynxdata(folder.path(), &all).ended_with(0);
+    let run = folder.path().join("run");
+    assert_eq!(files(&run.join("shards/webdataset")), ["000000.tar", "000001.tar"]);
+    let pool = table(&run.join("pool"), &["width", "height", "format"]);
+    assert_eq!((integers(&pool, "width"), integers(&pool, "height")), (vec![64, 64], vec![64, 64]));
+    assert_eq!(texts(&pool, "format"), ["png", "png"]);
+
+    let elsewhere = tempfile::tempdir().unwrap();
+    let recipe = run.join("recipe.toml");
+    let again = lynxdata(elsewhere.path(), &["run", recipe.to_str().unwrap()]).ended_with(0);
+    assert!(again.stderr.contains("stage download done made=0 skipped=2"), "{again}");
+
+    lynxdata(folder.path(), &["download"]).ended_with(2).says(&["--url-list"]);
+    lynxdata(folder.path(), &["download", "--url-list", "list.tsv"]).ended_with(2).says(&["--output-folder"]);
+    lynxdata(folder.path(), &["download", "a.toml", "--url-list", "list.tsv"])
+        .ended_with(2)
+        .says(&["cannot be used with"]);
+}
+
+#[test]
 fn private_addresses_are_refused_unless_the_recipe_allows_them() {
     let folder = tempfile::tempdir().unwrap();
     let web = bundled_pictures();

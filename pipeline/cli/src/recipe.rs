@@ -272,6 +272,11 @@ pub(crate) fn load(path: &Path, sets: &[String]) -> Result<LoadedRecipe> {
             path.display()
         )
     })?;
+    from_text(text, path.to_owned(), sets)
+}
+
+/// The recipe with this text, as if it were read from `path`.
+pub(crate) fn from_text(text: String, path: PathBuf, sets: &[String]) -> Result<LoadedRecipe> {
     let recipe = parse(&text, sets).with_context(|| format!("recipe {}", path.display()))?;
     let mut commented = text;
     if !sets.is_empty() {
@@ -284,7 +289,7 @@ pub(crate) fn load(path: &Path, sets: &[String]) -> Result<LoadedRecipe> {
         Some(parent) if parent != Path::new("") => parent.to_owned(),
         _ => PathBuf::from("."),
     };
-    Ok(LoadedRecipe { recipe, path: path.to_owned(), folder, text: commented })
+    Ok(LoadedRecipe { recipe, path, folder, text: commented })
 }
 
 /// Parses the text of a recipe and applies `--set` pairs.

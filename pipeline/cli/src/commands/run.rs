@@ -29,11 +29,11 @@ pub(crate) struct Arguments {
 #[derive(Args)]
 pub(crate) struct StageArguments {
     /// The recipe, a TOML file
-    pub(super) recipe: PathBuf,
+    recipe: PathBuf,
 
     /// Overrides a value of the recipe, as in --set download.size=384; may be given several times, the last one wins
     #[arg(long = "set", value_name = "KEY=VALUE")]
-    pub(super) sets: Vec<String>,
+    sets: Vec<String>,
 
     /// Prints what would be done and what would be skipped, and does nothing
     #[arg(long)]
