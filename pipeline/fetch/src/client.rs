@@ -4,18 +4,20 @@ use std::error::Error as StdError;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
 
 use futures::future::BoxFuture;
 use hickory_resolver::TokioResolver;
 use lynxdata_records::Status;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::header::LOCATION;
+use reqwest::header::{LOCATION, RETRY_AFTER};
 use reqwest::{Certificate, Response, StatusCode, redirect};
 use url::{Host, Url};
 
 use crate::guard::{self, Policy, Refused};
-use crate::{DownloadConfig, Error, Result, address};
+use crate::opt_out::OptOut;
+use crate::{DownloadConfig, Error, Result, address, retry};
 
 /// Redirects that are followed. Browsers follow 20, but no chain that long ends at a picture.
 const MAX_REDIRECTS: usize = 5;
@@ -42,12 +44,14 @@ pub(crate) struct Failure {
     pub(crate) detail: Option<String>,
     /// Whether another attempt may succeed.
     pub(crate) may_pass: bool,
+    /// How long the server asks to wait before the next attempt.
+    pub(crate) retry_after: Option<Duration>,
 }
 
 impl Failure {
     /// A failure of which the status says all.
     pub(crate) fn plain(status: Status) -> Failure {
-        Failure { status, http_status: None, detail: None, may_pass: status.is_retryable() }
+        Failure { status, http_status: None, detail: None, may_pass: status.is_retryable(), retry_after: None }
     }
 
     pub(crate) fn new(status: Status, detail: impl AsRef<str>) -> Failure {
@@ -70,6 +74,7 @@ impl From<Refused> for Failure {
 pub(crate) struct Client {
     http: reqwest::Client,
     policy: Policy,
+    opt_out: OptOut,
     max_bytes: u64,
 }
 
@@ -102,16 +107,19 @@ impl Client {
             builder = builder.tls_certs_merge(certificates);
         }
         let http = builder.build().map_err(|error| Error::Client { reason: last_cause(&error) })?;
-        Ok(Client { http, policy, max_bytes: config.max_bytes })
+        let opt_out = OptOut::new(&config.opt_out_directives, &config.user_agent);
+        Ok(Client { http, policy, opt_out, max_bytes: config.max_bytes })
     }
 
-    /// Gets a URL. There is no time limit here: drop the future to stop.
-    pub(crate) async fn get(&self, url: &Url) -> std::result::Result<Answer, Failure> {
+    /// Gets a URL. There is no time limit here: drop the future to stop. `answered` is set once the URL's own host has answered anything in HTTP, and
+    /// stays so whatever happens later.
+    pub(crate) async fn get(&self, url: &Url, answered: &AtomicBool) -> std::result::Result<Answer, Failure> {
         let mut url = url.clone();
         for _hop in 0..=MAX_REDIRECTS {
             self.check_literal(&url)?;
             let sent = self.http.get(url.clone()).send().await;
             let response = sent.map_err(|error| failure(&error, Phase::Request))?;
+            answered.store(true, Ordering::Relaxed);
             let status = response.status();
             match redirect_target(&url, &response)? {
                 None => return self.read(response).await.map_err(|failure| failure.with_http_status(status)),
@@ -134,7 +142,10 @@ impl Client {
     async fn read(&self, mut response: Response) -> std::result::Result<Answer, Failure> {
         let http_status = response.status();
         if let Some(status) = status_of(http_status) {
-            return Err(Failure::plain(status));
+            return Err(Failure { retry_after: retry_after(&response), ..Failure::plain(status) });
+        }
+        if let Some(reason) = self.opt_out.reason(response.headers()) {
+            return Err(Failure::new(Status::OptedOut, reason));
         }
         let too_large = |what: &str| {
             Failure::new(Status::TooLarge, format!("{what} more than the {} bytes allowed", self.max_bytes))
@@ -167,6 +178,14 @@ fn status_of(code: StatusCode) -> Option<Status> {
         500.. => Some(Status::HttpServerError),
         _ => Some(Status::HttpClientError),
     }
+}
+
+/// How long a server that is overloaded or angry asks to be left alone.
+fn retry_after(response: &Response) -> Option<Duration> {
+    if !matches!(response.status().as_u16(), 429 | 503) {
+        return None;
+    }
+    retry::retry_after(response.headers().get(RETRY_AFTER)?.to_str().ok()?, SystemTime::now())
 }
 
 /// Where a redirect leads; `None` for any other answer.

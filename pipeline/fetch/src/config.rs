@@ -30,18 +30,31 @@ pub struct DownloadConfig {
     pub allow_private_addresses: bool,
     /// PEM file of certificate authorities that are trusted besides the system's.
     pub ca_file: Option<PathBuf>,
-    /// What is done to the pictures: `keep` stores the bytes as served, `shorter` scales the shorter side to `size`.
+    /// What is done to the pictures: `keep` stores the bytes as served; `shorter` and `longer` scale that side to `size` and keep the aspect ratio;
+    /// `centre_crop` scales the shorter side to `size` and cuts out the square at the centre; `border` scales the longer side to `size` and pads with
+    /// white to a square. img2dataset's names `no`, `keep_ratio`, `keep_ratio_largest` and `center_crop` are understood as well. Pictures that need no
+    /// change keep their bytes in every mode.
     pub resize: Resize,
-    /// Length of the shorter side after `resize = "shorter"`; pixels, 1 to 16,384.
+    /// Length of the side that `resize` scales, or of the square that it makes; pixels, 1 to 16,384. Without effect with `resize = "keep"`.
     pub size: u32,
-    /// Whether pictures with a shorter side below `size` are left at their size instead of being enlarged.
+    /// Whether pictures that are not larger than `size` are left as they are instead of being enlarged, cropped or padded. What counts is the shorter
+    /// side for `shorter` and `centre_crop`, the longer side for `longer` and `border`.
     pub only_if_larger: bool,
-    /// Format of pictures that had to be changed.
+    /// Format of pictures that had to be changed: `jpeg` (or `jpg`), `png`, or `webp`, which is always lossless.
     pub encode: Encode,
-    /// Quality of JPEG encoding, 1 to 100.
+    /// Quality of JPEG encoding, 1 to 100; `png` and `webp` are lossless and ignore it.
     pub quality: u8,
     /// Share of failed rows, 0 to 1, above which a run that has finished exits with code 3; with 1 it never does.
     pub max_failed_fraction: f64,
+    /// Directives of `X-Robots-Tag` by which a server keeps its pictures out of the pool, for everyone or for the first word of `user_agent`; the header
+    /// `TDM-Reservation: 1` does so too. With an empty list nothing is kept out.
+    pub opt_out_directives: Vec<String>,
+    /// Rows of one host and port in flight at once, by their URLs (redirects stay with the host that sent them); 0 to 10,000, 0 for no limit.
+    pub requests_per_host: usize,
+    /// Rows in a row that a host may leave without any answer (`dns_error`, `connect_error`, `tls_error`, `timeout`) before its remaining rows fail
+    /// without an attempt; 0 for no limit. Which rows of such a host are still tried depends on the order of answers, so that what becomes of them may
+    /// differ between two runs.
+    pub host_failure_limit: u32,
 }
 
 impl Default for DownloadConfig {
@@ -62,6 +75,10 @@ impl Default for DownloadConfig {
             encode: Encode::Jpeg,
             quality: 95, // img2dataset's default encode_quality
             max_failed_fraction: 1.0,
+            // img2dataset's default disallowed_header_directives
+            opt_out_directives: ["noai", "noimageai", "noindex", "noimageindex"].map(str::to_owned).to_vec(),
+            requests_per_host: 8,
+            host_failure_limit: 20,
         }
     }
 }
@@ -97,6 +114,12 @@ impl DownloadConfig {
         if self.user_agent.trim().is_empty() || !self.user_agent.chars().all(|c| c == ' ' || c.is_ascii_graphic()) {
             return Err(Error::setting("user_agent", "must be a non-empty text of printable ASCII characters"));
         }
+        in_range("requests_per_host", self.requests_per_host as u64, 0, 10_000)?;
+        let is_word =
+            |text: &String| !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic() && !",:".contains(c));
+        if let Some(bad) = self.opt_out_directives.iter().find(|directive| !is_word(directive)) {
+            return Err(Error::setting("opt_out_directives", format!("has {bad:?}, which is not a single word")));
+        }
         Ok(())
     }
 }
@@ -115,6 +138,33 @@ mod tests {
     }
 
     #[test]
+    fn the_names_of_img2dataset_are_understood_and_ours_are_written() {
+        for (name, resize, written) in [
+            ("no", Resize::Keep, "keep"),
+            ("keep_ratio", Resize::Shorter, "shorter"),
+            ("keep_ratio_largest", Resize::Longer, "longer"),
+            ("center_crop", Resize::CentreCrop, "centre_crop"),
+            ("border", Resize::Border, "border"),
+        ] {
+            for name in [name, written] {
+                let config: DownloadConfig = serde_json::from_value(serde_json::json!({ "resize": name })).unwrap();
+                assert_eq!(config.resize, resize, "{name}");
+            }
+            assert_eq!(serde_json::to_value(resize).unwrap(), written);
+        }
+        for (name, encode, written) in
+            [("jpg", Encode::Jpeg, "jpeg"), ("png", Encode::Png, "png"), ("webp", Encode::WebP, "webp")]
+        {
+            for name in [name, written] {
+                let config: DownloadConfig = serde_json::from_value(serde_json::json!({ "encode": name })).unwrap();
+                assert_eq!(config.encode, encode, "{name}");
+            }
+            assert_eq!(serde_json::to_value(encode).unwrap(), written);
+        }
+        assert!(serde_json::from_str::<DownloadConfig>(r#"{"resize": "stretch"}"#).is_err());
+    }
+
+    #[test]
     fn a_bad_value_is_reported_with_its_key() {
         type Change = fn(&mut DownloadConfig);
         let cases: &[(&str, Change)] = &[
@@ -127,6 +177,8 @@ mod tests {
             ("user_agent", |c| c.user_agent = "bad\nheader".into()),
             ("size", |c| c.size = 0),
             ("quality", |c| c.quality = 101),
+            ("requests_per_host", |c| c.requests_per_host = 10_001),
+            ("opt_out_directives", |c| c.opt_out_directives = vec!["noai, noindex".into()]),
             ("max_failed_fraction", |c| c.max_failed_fraction = 1.5),
         ];
         for (key, change) in cases {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use arrow::array::{
@@ -13,13 +14,14 @@ use arrow::datatypes::{DataType, Field};
 use lynxdata_records::schema;
 use lynxdata_records::{Status, uid};
 use sha2::{Digest, Sha256};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout};
 use url::Url;
 
 use crate::address;
 use crate::client::{Answer, Client, Failure};
+use crate::hosts::{Host, Hosts};
 use crate::picture::{self, Picture, PictureSettings};
 use crate::{DownloadConfig, Result, SourcePart, retry};
 
@@ -46,6 +48,7 @@ struct Shared {
     timeout: Duration,
     retries: u32,
     picture: PictureSettings,
+    hosts: Hosts,
     /// One permit for every URL in flight.
     network: Arc<Semaphore>,
     /// One permit for every core, for decoding and encoding.
@@ -79,6 +82,7 @@ impl Downloader {
                 quality: config.quality,
                 max_pixels: config.max_pixels,
             },
+            hosts: Hosts::new(config.requests_per_host, config.host_failure_limit),
             network: Arc::new(Semaphore::new(config.concurrency)),
             decoding: Arc::new(Semaphore::new(cores)),
         };
@@ -149,17 +153,26 @@ struct Stored {
 
 impl Outcome {
     fn failed(failure: Failure, attempts: u32) -> Outcome {
-        let Failure { status, http_status, detail, may_pass: _ } = failure;
+        let Failure { status, http_status, detail, may_pass: _, retry_after: _ } = failure;
         Outcome { status, http_status, attempts, detail, stored: None }
     }
 }
 
 impl Shared {
     async fn download(self: Arc<Self>, url: &Url) -> Outcome {
-        let network = self.network.acquire().await.expect("the semaphore is never closed");
-        let (attempts, fetched) = self.fetch(url).await;
-        let answer = match fetched {
-            Ok(answer) => answer,
+        let host = self.hosts.of(url);
+        // Before a permit of the network is taken, so that the rows of a slow host queue here and hold nobody else back.
+        let request = host.permit().await;
+        if let Some(failure) = host.given_up() {
+            return Outcome::failed(failure, 0);
+        }
+        let answered = AtomicBool::new(false);
+        let (attempts, fetched) = self.fetch(url, &host, &answered).await;
+        let status = fetched.as_ref().map_or_else(|failure| failure.status, |_| Status::Ok);
+        host.remember(answered.into_inner(), status);
+        drop(request);
+        let (answer, network) = match fetched {
+            Ok(fetched) => fetched,
             Err(failure) => return Outcome::failed(failure, attempts),
         };
         // Taken before the other permit is given back, so that bodies do not pile up when decoding is slower than the network.
@@ -183,21 +196,41 @@ impl Shared {
         }
     }
 
-    /// Tries until it succeeds, fails for good, or has no attempts or time left. Returns also how many attempts were begun.
-    async fn fetch(&self, url: &Url) -> (u32, std::result::Result<Answer, Failure>) {
-        let deadline = Instant::now() + self.timeout;
-        let mut attempt = 1;
+    /// Tries until it succeeds, fails for good, or has no attempts or time left. Returns also how many attempts were begun, and with the answer the
+    /// permit of the network under which it came.
+    ///
+    /// The permit is given back while the next attempt has to wait, and time in which a permit is waited for does not count for the deadline.
+    async fn fetch(
+        &self,
+        url: &Url,
+        host: &Host,
+        answered: &AtomicBool,
+    ) -> (u32, std::result::Result<(Answer, SemaphorePermit<'_>), Failure>) {
+        let mut time_left = self.timeout;
+        let mut attempts = 0;
         loop {
-            let result = timeout_at(deadline, self.client.get(url)).await.unwrap_or_else(|_elapsed| {
-                Err(Failure::new(Status::Timeout, format!("not done after {} s", self.timeout.as_secs_f64())))
-            });
-            let Err(failure) = &result else { return (attempt, result) };
-            let delay = retry::delay(url.as_str(), attempt);
-            if !failure.may_pass || attempt > self.retries || Instant::now() + delay >= deadline {
-                return (attempt, result);
+            let network = self.network.acquire().await.expect("the semaphore is never closed");
+            if let Some(failure) = host.given_up() {
+                return (attempts, Err(failure));
             }
+            attempts += 1;
+            let begin = Instant::now();
+            let got = timeout(time_left, self.client.get(url, answered)).await;
+            let failure = match got {
+                Ok(Ok(answer)) => return (attempts, Ok((answer, network))),
+                Ok(Err(failure)) => failure,
+                Err(_elapsed) => {
+                    Failure::new(Status::Timeout, format!("not done after {} s", self.timeout.as_secs_f64()))
+                }
+            };
+            drop(network);
+            let delay = retry::delay(url.as_str(), attempts, failure.retry_after);
+            let spent = begin.elapsed().saturating_add(delay);
+            if !failure.may_pass || attempts > self.retries || spent >= time_left {
+                return (attempts, Err(failure));
+            }
+            time_left -= spent;
             sleep(delay).await;
-            attempt += 1;
         }
     }
 }

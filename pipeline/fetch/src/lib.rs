@@ -19,13 +19,15 @@
 //!
 //! * [`Source`]: files of URLs and captions, read as parts of a fixed number of rows;
 //! * [`guard`]: which addresses may be connected to;
+//! * `hosts`: how many rows of a host are in flight, and whether it is dead;
 //! * `client`: one attempt at one URL: resolving, connecting, redirects, size cap;
+//! * `opt_out`: whether an answer's headers say that the picture is not to be used;
 //! * `retry`: whether and when to try again;
 //! * [`picture`]: what the bytes are, whether they decode, and the stored form;
 //! * [`Downloader`]: all of it for a part, with one status for every row.
 //!
-//! It writes no file and knows no run folder: the caller commits what it returns. It does not obey robots.txt, limit requests per host, use proxies or
-//! colour profiles.
+//! It writes no file and knows no run folder: the caller commits what it returns. It does not obey robots.txt, use proxies or colour
+//! profiles.
 
 mod address;
 mod client;
@@ -33,6 +35,8 @@ mod config;
 mod download;
 mod error;
 pub mod guard;
+mod hosts;
+mod opt_out;
 pub mod picture;
 mod retry;
 mod source;

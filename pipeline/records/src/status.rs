@@ -36,6 +36,8 @@ pub enum Status {
     HttpClientError,
     /// HTTP 500 and above.
     HttpServerError,
+    /// The server's headers say that the picture is not to be used.
+    OptedOut,
     /// The body ended before its announced length.
     TruncatedBody,
     /// The body is larger than the size cap.
@@ -72,6 +74,7 @@ impl Status {
         Status::RateLimited,
         Status::HttpClientError,
         Status::HttpServerError,
+        Status::OptedOut,
         Status::TruncatedBody,
         Status::TooLarge,
         Status::EmptyBody,
@@ -100,6 +103,7 @@ impl Status {
             Status::RateLimited => "rate_limited",
             Status::HttpClientError => "http_client_error",
             Status::HttpServerError => "http_server_error",
+            Status::OptedOut => "opted_out",
             Status::TruncatedBody => "truncated_body",
             Status::TooLarge => "too_large",
             Status::EmptyBody => "empty_body",
@@ -129,6 +133,7 @@ impl Status {
             Status::RateLimited => "HTTP 429",
             Status::HttpClientError => "another HTTP answer below 500",
             Status::HttpServerError => "HTTP 500 or above",
+            Status::OptedOut => "the server's headers say that the picture is not to be used",
             Status::TruncatedBody => "the body ended before its announced length",
             Status::TooLarge => "the body is larger than the size cap",
             Status::EmptyBody => "the answer had no body",

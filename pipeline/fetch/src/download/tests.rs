@@ -11,6 +11,7 @@ use arrow::array::{Array, AsArray};
 use arrow::datatypes::{Int64Type, Schema};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Barrier;
 
 use super::*;
 use crate::client::tests::FixedNames;
@@ -32,11 +33,24 @@ enum Reply {
     Silent,
     /// Closes without a word.
     HangUp,
+    /// Waits until the test gives a permit, which the next one can use too.
+    Held(Arc<Semaphore>, Vec<u8>),
+    /// Waits until as many requests as the barrier counts are there.
+    Together(Arc<Barrier>, Vec<u8>),
+}
+
+/// What a server counts.
+#[derive(Default)]
+struct Load {
+    requests: AtomicUsize,
+    in_flight: AtomicUsize,
+    /// Most in flight at once.
+    peak: AtomicUsize,
 }
 
 struct Server {
     address: String,
-    requests: Arc<AtomicUsize>,
+    load: Arc<Load>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -53,15 +67,23 @@ impl Server {
         let replies: Arc<BTreeMap<String, Reply>> =
             Arc::new(replies.into_iter().map(|(path, reply)| (format!("/{path}"), reply)).collect());
         let seen: Arc<Mutex<BTreeMap<String, usize>>> = Arc::default();
-        let requests = Arc::new(AtomicUsize::new(0));
-        let counter = requests.clone();
+        let load = Arc::new(Load::default());
+        let counter = load.clone();
         let task = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
                 tokio::spawn(serve(stream, replies.clone(), seen.clone(), counter.clone()));
             }
         });
-        Server { address, requests, task }
+        Server { address, load, task }
+    }
+
+    fn requests(&self) -> usize {
+        self.load.requests.load(Ordering::SeqCst)
+    }
+
+    fn peak(&self) -> usize {
+        self.load.peak.load(Ordering::SeqCst)
     }
 
     fn url(&self, path: &str) -> String {
@@ -73,7 +95,7 @@ async fn serve(
     mut stream: TcpStream,
     replies: Arc<BTreeMap<String, Reply>>,
     seen: Arc<Mutex<BTreeMap<String, usize>>>,
-    requests: Arc<AtomicUsize>,
+    load: Arc<Load>,
 ) {
     let mut request = Vec::new();
     while !request.windows(4).any(|end| end == b"\r\n\r\n") {
@@ -86,7 +108,8 @@ async fn serve(
             return;
         }
     }
-    requests.fetch_add(1, Ordering::SeqCst);
+    load.requests.fetch_add(1, Ordering::SeqCst);
+    load.peak.fetch_max(load.in_flight.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
     let path = String::from_utf8_lossy(&request).split(' ').nth(1).unwrap_or("").to_owned();
     let turn = {
         let mut seen = seen.lock().unwrap();
@@ -98,9 +121,17 @@ async fn serve(
     if let Reply::InTurn(turns) = reply {
         reply = turns[turn.min(turns.len() - 1)].clone();
     }
+    if let Reply::Held(gate, _) = &reply {
+        drop(gate.acquire().await);
+    }
+    if let Reply::Together(barrier, _) = &reply {
+        barrier.wait().await;
+    }
+    // Before the answer, after which the client may send the next request at once.
+    load.in_flight.fetch_sub(1, Ordering::SeqCst);
     // The client may hang up at any moment, so that failing writes are no failure of the test.
     match reply {
-        Reply::Bytes(bytes) => {
+        Reply::Bytes(bytes) | Reply::Held(_, bytes) | Reply::Together(_, bytes) => {
             let _ = stream.write_all(&bytes).await;
             let _ = stream.shutdown().await;
         }
@@ -313,7 +344,7 @@ async fn only_failures_that_may_pass_are_tried_again() {
     assert_eq!(texts(&log, "status"), ["ok", "ok", "not_found", "not_an_image", "http_server_error"]);
     assert_eq!(integers(&log, "attempts"), [2, 3, 1, 1, 3].map(Some));
     assert_eq!(integers(&log, "http_status"), [200, 200, 404, 200, 503].map(Some));
-    assert_eq!(server.requests.load(Ordering::SeqCst), 10);
+    assert_eq!(server.requests(), 10);
 }
 
 #[tokio::test]
@@ -348,7 +379,7 @@ async fn private_addresses_are_refused_unless_allowed() {
     assert_eq!(found[0], "forbidden_address");
     assert!(["forbidden_address", "dns_error"].contains(&found[1].as_str()), "{}", found[1]);
     assert_eq!(found[2..], ["forbidden_address"; 3]);
-    assert_eq!(server.requests.load(Ordering::SeqCst), 0, "nothing was connected to");
+    assert_eq!(server.requests(), 0, "nothing was connected to");
 }
 
 /// The real guard, except that the test's own server may be reached.
@@ -439,7 +470,7 @@ async fn dropping_the_future_frees_everything_soon() {
     let urls: Vec<Option<&str>> = urls.iter().map(|url| Some(url.as_str())).collect();
     let cut = tokio::time::timeout(Duration::from_millis(200), downloader.download_part(&part(&urls), &|_| {})).await;
     assert!(cut.is_err());
-    assert_eq!(server.requests.load(Ordering::SeqCst), 4, "no more than `concurrency` at once");
+    assert_eq!(server.requests(), 4, "no more than `concurrency` at once");
     let begin = Instant::now();
     while downloader.shared.network.available_permits() < 4 {
         assert!(begin.elapsed() < Duration::from_secs(2), "requests go on after the future was dropped");
@@ -510,4 +541,154 @@ async fn an_unusable_ca_file_is_an_error() {
     assert!(with(&file).unwrap_err().to_string().contains("ca.pem"));
     std::fs::write(&file, "not PEM").unwrap();
     assert!(with(&file).unwrap_err().to_string().starts_with("`ca_file` "));
+}
+
+#[tokio::test]
+async fn opted_out_pictures_are_not_even_read() {
+    let jpeg = fixture("plain.jpg");
+    // Announces more than is allowed, so that the status tells whether the body was looked at.
+    let huge = |header: &str| {
+        Reply::Bytes(format!("HTTP/1.1 200 OK\r\n{header}\r\nContent-Length: 100001\r\n\r\n").into_bytes())
+    };
+    let server = Server::start([
+        ("noai", huge("X-Robots-Tag: noai")),
+        ("ours", huge("x-robots-tag: nofollow\r\nx-robots-tag: lynxdata: nofollow, noimageindex")),
+        ("reserved", huge("TDM-Reservation: 1")),
+        ("theirs", Reply::Bytes(answer("200 OK", &["X-Robots-Tag: otherbot: noai"], &jpeg))),
+        ("404", Reply::Bytes(answer("404 Not Found", &["X-Robots-Tag: noindex"], b"no"))),
+        ("redirected", redirect("/noai")),
+    ])
+    .await;
+    let urls = ["noai", "ours", "reserved", "theirs", "404", "redirected"].map(|path| server.url(path));
+    let rows: Vec<Option<&str>> = urls.iter().map(|url| Some(url.as_str())).collect();
+    let downloader = Downloader::new(&DownloadConfig { retries: 2, ..config() }).unwrap();
+    let result = downloader.download_part(&part(&rows), &|_| {}).await;
+    assert_eq!(texts(&result.log, "status"), ["opted_out", "opted_out", "opted_out", "ok", "not_found", "opted_out"]);
+    assert_eq!(texts(&result.log, "detail")[1..3], ["X-Robots-Tag: noimageindex", "TDM-Reservation: 1"]);
+    assert_eq!(integers(&result.log, "attempts"), [1; 6].map(Some), "asking again would not help");
+    assert_eq!(integers(&result.log, "http_status")[0], Some(200));
+    assert_eq!(result.pool.num_rows(), 1);
+
+    let heedless = Downloader::new(&DownloadConfig { opt_out_directives: Vec::new(), ..config() }).unwrap();
+    assert_eq!(
+        statuses(&heedless, &urls).await,
+        ["too_large", "too_large", "too_large", "ok", "not_found", "too_large"]
+    );
+}
+
+#[tokio::test]
+async fn a_slow_host_delays_nobody_else() {
+    let gate = Arc::new(Semaphore::new(0));
+    let slow = Server::start([("slow", Reply::Held(gate.clone(), answer("404 Not Found", &[], b"no")))]).await;
+    let quick = Server::start([("ok.jpg", ok(&fixture("plain.jpg")))]).await;
+    let limits = DownloadConfig { concurrency: 3, requests_per_host: 2, timeout_seconds: 60.0, ..config() };
+    let downloader = Downloader::new(&limits).unwrap();
+    let urls: Vec<String> =
+        std::iter::repeat_n(slow.url("slow"), 6).chain(std::iter::repeat_n(quick.url("ok.jpg"), 6)).collect();
+    let rows: Vec<Option<&str>> = urls.iter().map(|url| Some(url.as_str())).collect();
+    let told = Mutex::new(Vec::new());
+    let on_row = |status| {
+        let mut told = told.lock().unwrap();
+        told.push(status);
+        if told.len() == 6 {
+            gate.add_permits(1); // the slow host answers only after six rows have ended
+        }
+    };
+    let log = downloader.download_part(&part(&rows), &on_row).await.log;
+    assert_eq!(told.into_inner().unwrap(), [[Status::Ok; 6], [Status::NotFound; 6]].concat());
+    assert_eq!(texts(&log, "status"), [["not_found"; 6], ["ok"; 6]].concat());
+    assert_eq!(slow.peak(), 2);
+    assert!(quick.peak() <= 2, "{}", quick.peak());
+}
+
+#[tokio::test]
+async fn a_host_gets_as_many_requests_at_once_as_it_may() {
+    let jpeg = answer("200 OK", &[], &fixture("plain.jpg"));
+    for (requests_per_host, together) in [(3, 3), (0, 12)] {
+        // Nobody is answered before so many have asked.
+        let barrier = Arc::new(Barrier::new(together));
+        let server = Server::start([("ok.jpg", Reply::Together(barrier, jpeg.clone()))]).await;
+        let downloader = Downloader::new(&DownloadConfig { requests_per_host, ..config() }).unwrap();
+        assert_eq!(statuses(&downloader, &vec![server.url("ok.jpg"); 12]).await, ["ok"; 12]);
+        assert_eq!(server.peak(), together);
+    }
+}
+
+#[tokio::test]
+async fn the_server_says_when_to_try_again() {
+    let jpeg = fixture("plain.jpg");
+    let wait = |status: &str, header: &str| Reply::Bytes(answer(status, &[&format!("Retry-After: {header}")], b"no"));
+    let too_many = "429 Too Many Requests";
+    let far_away = "Fri, 31 Dec 9999 23:59:59 GMT";
+    let server = Server::start([
+        ("soon", Reply::InTurn(vec![wait(too_many, "1"), ok(&jpeg)])),
+        ("late", Reply::InTurn(vec![wait(too_many, "3600"), ok(&jpeg)])),
+        ("date", Reply::InTurn(vec![wait("503 Service Unavailable", far_away), ok(&jpeg)])),
+        ("passed", Reply::InTurn(vec![wait(too_many, "Sun, 06 Nov 1994 08:49:37 GMT"), ok(&jpeg)])),
+        ("nonsense", Reply::InTurn(vec![wait(too_many, "soon"), ok(&jpeg)])),
+        ("other", Reply::InTurn(vec![wait("500 Internal Server Error", "3600"), ok(&jpeg)])),
+    ])
+    .await;
+    let urls = ["soon", "late", "date", "passed", "nonsense", "other"].map(|path| server.url(path));
+    let rows: Vec<Option<&str>> = urls.iter().map(|url| Some(url.as_str())).collect();
+    let patient = DownloadConfig { retries: 1, timeout_seconds: 60.0, ..config() };
+    let log = Downloader::new(&patient).unwrap().download_part(&part(&rows), &|_| {}).await.log;
+    assert_eq!(texts(&log, "status"), ["ok", "rate_limited", "http_server_error", "ok", "ok", "ok"]);
+    assert_eq!(integers(&log, "attempts"), [2, 1, 1, 2, 2, 2].map(Some));
+}
+
+#[tokio::test]
+async fn a_row_that_waits_for_its_next_attempt_leaves_the_network_to_others() {
+    let jpeg = fixture("plain.jpg");
+    let angry =
+        Reply::InTurn(vec![Reply::Bytes(answer("429 Too Many Requests", &["Retry-After: 1"], b"no")), ok(&jpeg)]);
+    let angry = Server::start([("angry", angry)]).await;
+    let quick = Server::start([("404", failing("404 Not Found"))]).await;
+    let config = DownloadConfig { concurrency: 1, retries: 1, timeout_seconds: 60.0, ..config() };
+    let urls = [angry.url("angry"), quick.url("404"), quick.url("404")];
+    let rows: Vec<Option<&str>> = urls.iter().map(|url| Some(url.as_str())).collect();
+    let told = Mutex::new(Vec::new());
+    let on_row = |status| told.lock().unwrap().push(status);
+    Downloader::new(&config).unwrap().download_part(&part(&rows), &on_row).await;
+    assert_eq!(told.into_inner().unwrap(), [Status::NotFound, Status::NotFound, Status::Ok]);
+}
+
+#[tokio::test]
+async fn a_dead_host_is_given_up_and_others_are_not() {
+    let closed = {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        format!("http://{}/", listener.local_addr().unwrap())
+    };
+    let server = Server::start([("ok.jpg", ok(&fixture("plain.jpg")))]).await;
+    let mut urls = vec![closed.as_str(); 30];
+    let alive = server.url("ok.jpg");
+    urls.push(&alive);
+    let rows: Vec<Option<&str>> = urls.iter().copied().map(Some).collect();
+    for (host_failure_limit, tried) in [(5, 5), (0, 30)] {
+        let config = DownloadConfig { requests_per_host: 1, host_failure_limit, ..config() };
+        let log = Downloader::new(&config).unwrap().download_part(&part(&rows), &|_| {}).await.log;
+        assert_eq!(texts(&log, "status")[..30], ["connect_error"; 30]);
+        assert_eq!(texts(&log, "status")[30], "ok");
+        let attempts = integers(&log, "attempts");
+        let details = texts(&log, "detail");
+        for row in 0..30 {
+            let was_given_up = details[row] == "host given up after 5 failures in a row";
+            assert_eq!(attempts[row], Some(i64::from(!was_given_up)), "{}", details[row]);
+        }
+        assert_eq!(attempts[..30].iter().flatten().sum::<i64>(), tried);
+    }
+}
+
+#[tokio::test]
+async fn a_host_that_answers_in_between_is_not_given_up() {
+    let server = Server::start([("silent", Reply::Silent), ("404", failing("404 Not Found"))]).await;
+    let limits = DownloadConfig { requests_per_host: 1, host_failure_limit: 2, timeout_seconds: 0.3, ..config() };
+    let downloader = Downloader::new(&limits).unwrap();
+    let mut found = Vec::new();
+    // One part after the other, so that the order is certain.
+    for path in ["silent", "404", "silent", "404", "silent", "silent", "404"] {
+        found.extend(statuses(&downloader, &[server.url(path)]).await);
+    }
+    assert_eq!(found, ["timeout", "not_found", "timeout", "not_found", "timeout", "timeout", "timeout"]);
+    assert_eq!(server.requests(), 6, "the last row was not tried");
 }

@@ -1,6 +1,7 @@
 //! Writing pictures that had to be changed.
 
 use image::codecs::png::PngEncoder;
+use image::codecs::webp::WebPEncoder;
 use image::{ExtendedColorType, ImageEncoder, RgbImage};
 use jpeg_encoder::{ChromaSubsamplingMethod, ColorType, Encoder, SamplingFactor};
 
@@ -31,5 +32,23 @@ pub(super) fn png(image: &RgbImage) -> Result<Vec<u8>, PictureError> {
     PngEncoder::new(&mut bytes)
         .write_image(image, image.width(), image.height(), ExtendedColorType::Rgb8)
         .map_err(|error| PictureError::Broken(format!("cannot encode as PNG: {error}")))?;
+    Ok(bytes)
+}
+
+/// Lossless WebP, 8-bit RGB.
+///
+/// # Errors
+/// [`PictureError::Unsupported`] if a side is longer than 16,383 pixels. The format has room for one more, but libwebp's limit is this one
+/// (`WEBP_MAX_DIMENSION`), and the decoder used here takes 16,384 for 0 (image-rs/image-webp, pull request 179).
+pub(super) fn webp(image: &RgbImage) -> Result<Vec<u8>, PictureError> {
+    const LONGEST: u32 = 16_383;
+    let (width, height) = image.dimensions();
+    if width > LONGEST || height > LONGEST {
+        return Err(PictureError::Unsupported(format!("{width} x {height} pixels do not fit in a WebP")));
+    }
+    let mut bytes = Vec::new();
+    WebPEncoder::new_lossless(&mut bytes)
+        .write_image(image, width, height, ExtendedColorType::Rgb8)
+        .map_err(|error| PictureError::Broken(format!("cannot encode as WebP: {error}")))?;
     Ok(bytes)
 }

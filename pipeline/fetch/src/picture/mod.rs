@@ -17,26 +17,45 @@ use lynxdata_records::Status;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use resize::Layout;
 pub use sniff::Format;
 
-/// What is done to a picture before it is stored.
+/// What is done to a picture before it is stored. The names in brackets are those of img2dataset and mean the same here.
+///
+/// Whatever is resized, cropped or padded is turned upright by its EXIF orientation first and has its transparency put on white. Scaled sides are
+/// rounded to the nearest pixel, halves up, and are never below 1. A crop or a padding that cannot be split evenly is one pixel larger at the right or
+/// at the bottom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Resize {
-    /// Nothing: the bytes are stored as served, after a full decode has shown that they are whole.
+    /// Nothing (`no` with `disable_all_reencoding`): the bytes are stored as served, after a full decode has shown that they are whole.
+    #[serde(alias = "no")]
     Keep,
-    /// The shorter side is scaled to the set size and the aspect ratio kept; orientation is applied, transparency put on white.
+    /// The shorter side is scaled to the set size and the aspect ratio kept (`keep_ratio`).
+    #[serde(alias = "keep_ratio")]
     Shorter,
+    /// The longer side is scaled to the set size and the aspect ratio kept (`keep_ratio_largest`).
+    #[serde(alias = "keep_ratio_largest")]
+    Longer,
+    /// The shorter side is scaled to the set size, then the square at the centre is cut out (`center_crop`).
+    #[serde(alias = "center_crop")]
+    CentreCrop,
+    /// The longer side is scaled to the set size, then white is added on both sides of the shorter one until the picture is square (`border`).
+    Border,
 }
 
 /// The format of pictures that had to be changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Encode {
-    /// Baseline JPEG, 4:2:0.
+    /// Baseline JPEG, 4:2:0. Also called `jpg`.
+    #[serde(alias = "jpg")]
     Jpeg,
-    /// PNG, without loss.
+    /// PNG, without loss; ignores the quality.
     Png,
+    /// WebP, always without loss (VP8L); ignores the quality. Sides are at most 16,383 pixels.
+    #[serde(rename = "webp")]
+    WebP,
 }
 
 /// All that [`prepare`] needs to know.
@@ -44,9 +63,10 @@ pub enum Encode {
 pub struct PictureSettings {
     /// What to do.
     pub resize: Resize,
-    /// Length of the shorter side, pixels; for [`Resize::Shorter`].
+    /// Length of the side that is scaled, or of the square; pixels, at least 1. [`Resize::Keep`] ignores it.
     pub size: u32,
-    /// Whether smaller pictures keep their size; for [`Resize::Shorter`].
+    /// Whether a picture is neither scaled nor cropped nor padded unless its shorter side ([`Resize::Shorter`], [`Resize::CentreCrop`]) or its longer
+    /// side ([`Resize::Longer`], [`Resize::Border`]) is longer than `size`.
     pub only_if_larger: bool,
     /// Format of changed pictures.
     pub encode: Encode,
@@ -111,7 +131,8 @@ impl PictureError {
 
 /// Makes the stored form of a picture.
 ///
-/// With [`Resize::Shorter`] the bytes are kept if they need no change: already in the wanted format and size, 8-bit grey or RGB, upright, opaque.
+/// [`Resize::Keep`] always keeps the bytes. The other modes keep them if they need no change: already in the wanted format and size, 8-bit grey or RGB,
+/// upright, opaque.
 ///
 /// # Errors
 /// Says which status the row gets, see [`PictureError::status`].
@@ -129,28 +150,23 @@ pub fn prepare(bytes: Vec<u8>, settings: &PictureSettings) -> Result<Picture, Pi
     if settings.resize == Resize::Keep {
         return Ok(kept(bytes));
     }
-    let (width, height) = decoded.pixels.dimensions();
-    let shorter = width.min(height);
-    let needs_scaling = if settings.only_if_larger { shorter > settings.size } else { shorter != settings.size };
+    let layout = Layout::new(settings.resize, decoded.pixels.dimensions(), settings.size, settings.only_if_larger);
     let encoded_format = match settings.encode {
         Encode::Jpeg => Format::Jpeg,
         Encode::Png => Format::Png,
+        Encode::WebP => Format::WebP,
     };
-    if !needs_scaling && decoded.is_plain && decoded.format == encoded_format {
+    if layout.is_identity(decoded.pixels.dimensions()) && decoded.is_plain && decoded.format == encoded_format {
         return Ok(kept(bytes));
     }
     drop(bytes);
-    let pixels = if needs_scaling {
-        let (width, height) = resize::scaled_size(width, height, settings.size);
-        check_size(u64::from(width), u64::from(height), settings.max_pixels)?;
-        resize::scale(&decoded.pixels, width, height)?
-    } else {
-        decoded.pixels
-    };
-    let (width, height) = pixels.dimensions();
+    let (width, height) = layout.stored;
+    check_size(u64::from(width), u64::from(height), settings.max_pixels)?;
+    let pixels = resize::lay_out(decoded.pixels, layout)?;
     let bytes = match settings.encode {
         Encode::Jpeg => encode::jpeg(&pixels, settings.quality)?,
         Encode::Png => encode::png(&pixels)?,
+        Encode::WebP => encode::webp(&pixels)?,
     };
     Ok(Picture { bytes, format: encoded_format, width, height, original_width, original_height })
 }

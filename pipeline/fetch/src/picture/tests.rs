@@ -130,6 +130,72 @@ fn shorter_keeps_bytes_that_need_no_change() {
 }
 
 #[test]
+fn every_mode_keeps_bytes_that_need_no_change() {
+    // plain.jpg has 150 x 100 pixels, the other 24 x 24.
+    for (name, encode, resize, size, only_if_larger) in [
+        ("plain.jpg", Encode::Jpeg, Resize::Shorter, 100, true),
+        ("plain.jpg", Encode::Jpeg, Resize::Shorter, 100, false),
+        ("plain.jpg", Encode::Jpeg, Resize::Longer, 150, true),
+        ("plain.jpg", Encode::Jpeg, Resize::Longer, 150, false),
+        ("plain.jpg", Encode::Jpeg, Resize::CentreCrop, 100, true),
+        ("plain.jpg", Encode::Jpeg, Resize::Border, 150, true),
+        ("plain_square_24.expected.png", Encode::Png, Resize::CentreCrop, 24, false),
+        ("plain_square_24.expected.png", Encode::Png, Resize::Border, 24, false),
+        ("rgb_webp.webp", Encode::WebP, Resize::Border, 100, true),
+    ] {
+        let bytes = fixture(name);
+        let settings = PictureSettings { only_if_larger, encode, ..settings(resize, size) };
+        let picture = prepare(bytes.clone(), &settings).unwrap();
+        assert!(picture.bytes == bytes, "{name} {settings:?}");
+        assert_eq!((picture.width, picture.height), (picture.original_width, picture.original_height));
+    }
+    for (resize, size, only_if_larger, stored) in [
+        (Resize::CentreCrop, 100, false, (100, 100)),
+        (Resize::CentreCrop, 99, true, (99, 99)),
+        (Resize::Border, 150, false, (150, 150)),
+        (Resize::Border, 149, true, (149, 149)),
+        (Resize::Longer, 149, true, (149, 99)),
+    ] {
+        let settings = PictureSettings { only_if_larger, ..settings(resize, size) };
+        let picture = prepare(fixture("plain.jpg"), &settings).unwrap();
+        assert_eq!((picture.width, picture.height), stored, "{settings:?}");
+        assert_eq!(decode_rgb(&picture.bytes, MAX_PIXELS).unwrap().dimensions(), stored);
+    }
+}
+
+#[test]
+fn cropped_and_padded_pixels_are_pillows() {
+    // Bicubic scaling of the same pixels differs by rounding only; the orientation's picture goes through another JPEG decoder first. One pixel off
+    // the centre would be a mean difference of 6 or more.
+    for (name, resize, size, wanted, most, mean) in [
+        ("plain.expected.png", Resize::CentreCrop, 30, "plain_centre_crop_30", 1, 0.2),
+        ("plain.expected.png", Resize::Border, 33, "plain_border_33", 1, 0.2),
+        ("orientation_6.jpg", Resize::CentreCrop, 14, "orientation_6_centre_crop_14", 20, 1.5),
+    ] {
+        for encode in [Encode::Png, Encode::WebP] {
+            let settings = PictureSettings { encode, ..settings(resize, size) };
+            let picture = prepare(fixture(name), &settings).unwrap();
+            assert_eq!((picture.width, picture.height), (size, size));
+            let found = difference(&decode_rgb(&picture.bytes, MAX_PIXELS).unwrap(), &expected(wanted));
+            assert!(found.0 <= most && found.1 <= mean, "{wanted}: {found:?}");
+        }
+    }
+}
+
+#[test]
+fn webp_is_written_without_loss() {
+    let settings = PictureSettings { encode: Encode::WebP, quality: 1, ..settings(Resize::Shorter, 100) };
+    let picture = prepare(fixture("plain.expected.png"), &settings).unwrap();
+    assert_eq!(picture.format, Format::WebP);
+    let again = decode(&picture.bytes, MAX_PIXELS).unwrap();
+    assert_eq!((again.format, again.is_plain), (Format::WebP, true));
+    assert!(again.pixels == expected("plain"));
+    let longest = RgbImage::new(16_383, 1);
+    assert!(decode_rgb(&encode::webp(&longest).unwrap(), MAX_PIXELS).unwrap() == longest);
+    assert!(matches!(encode::webp(&RgbImage::new(1, 16_384)), Err(PictureError::Unsupported(_))));
+}
+
+#[test]
 fn cut_off_pictures_are_broken_wherever_the_cut_is() {
     for name in [
         "plain.jpg",
