@@ -17,7 +17,8 @@ use crate::recipe::Recipe;
 const FORMAT_VERSION: &str = "1";
 
 /// Settings that say how to fetch, not what is stored; changing them makes no part anew.
-const NOT_IN_FINGERPRINT: [&str; 4] = ["concurrency", "user_agent", "ca_file", "max_failed_fraction"];
+const NOT_IN_FINGERPRINT: [&str; 5] =
+    ["concurrency", "requests_per_host", "user_agent", "ca_file", "max_failed_fraction"];
 
 pub(crate) struct Download;
 
