@@ -208,13 +208,13 @@ impl ListArguments {
             source.insert("caption".to_owned(), caption.clone().into());
         }
         if let Some(format) = self.input_format {
-            source.insert("format".to_owned(), name_of(format).into());
+            source.insert("format".to_owned(), name_of(&format).into());
         }
         let resize = if self.disable_all_reencoding { ResizeMode::No } else { self.resize_mode };
         let mut download = toml::Table::new();
-        download.insert("resize".to_owned(), name_of(resize).into());
+        download.insert("resize".to_owned(), name_of(&resize).into());
         download.insert("size".to_owned(), i64::from(self.image_size).into());
-        download.insert("encode".to_owned(), name_of(self.encode_format).into());
+        download.insert("encode".to_owned(), name_of(&self.encode_format).into());
         download.insert("quality".to_owned(), i64::from(self.encode_quality).into());
         download.insert("rows_per_part".to_owned(), i64::try_from(self.number_sample_per_shard)?.into());
         download.insert("concurrency".to_owned(), i64::try_from(self.thread_count)?.into());
@@ -246,7 +246,7 @@ fn text_of(path: &Path) -> anyhow::Result<String> {
 }
 
 /// The name of a flag's value, which recipes take as well.
-fn name_of(value: impl ValueEnum) -> String {
+fn name_of(value: &impl ValueEnum) -> String {
     value.to_possible_value().expect("no value is hidden").get_name().to_owned()
 }
 
