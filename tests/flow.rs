@@ -515,6 +515,13 @@ fn failed_rows_can_be_tried_again_and_the_others_stay() {
         assert_eq!(*digest, sha256(&std::fs::read(file).unwrap()), "{path}");
     }
 
+    // A stage by itself does not read what was made from the smaller pool.
+    lynxdata(folder.path(), &["select", "recipe.toml"]).ended_with(1).says(&[
+        "stage signals",
+        "out of date",
+        "lynxdata signals recipe.toml",
+    ]);
+
     // What follows is made anew for the larger pool; the download itself is not.
     lynxdata(folder.path(), &["run", "recipe.toml"])
         .ended_with(0)

@@ -47,7 +47,7 @@ pub use error::Error;
 pub use key::{fingerprint, uid};
 pub use manifest::{FileEntry, Manifest, PartEntry, StageEntry};
 pub use nearest::nearest;
-pub use run_folder::{NewPart, RunFolder};
+pub use run_folder::{NewPart, RunFolder, file_digest};
 pub use status::Status;
 
 /// Shorthand for results of this crate.

@@ -54,6 +54,8 @@ pub struct StageEntry {
     pub stage: String,
     /// The names of its parts, in order.
     pub parts: Vec<String>,
+    /// [`Manifest::digest`] of the stages that it read, when it read them.
+    pub inputs: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -127,6 +129,17 @@ impl Manifest {
     /// The committed parts of a stage in the order of their names, whether or not the stage is complete.
     pub fn parts<'a>(&'a self, stage: &'a str) -> impl Iterator<Item = &'a PartEntry> {
         self.parts.values().filter(move |part| part.stage == stage)
+    }
+
+    /// A digest of everything in these stages.
+    pub fn digest(&self, stages: &[&str]) -> String {
+        let digests: Vec<String> = stages.iter().flat_map(|stage| self.parts(stage)).map(PartEntry::digest).collect();
+        crate::fingerprint(digests.iter().map(String::as_str))
+    }
+
+    /// Whether every part of the stage is committed and the stages that it `reads` are still what they were then.
+    pub fn is_current(&self, stage: &str, reads: &[&str]) -> bool {
+        self.stages.get(stage).is_some_and(|entry| entry.inputs == self.digest(reads))
     }
 
     /// Whether every part of the stage is committed.

@@ -195,10 +195,12 @@ impl RunFolder {
         fs::rename(&temporary, &target).map_err(|source| Error::io("move into place", &target, source))
     }
 
-    /// Records that a stage consists of just these parts, and removes the files of parts that it no longer has.
-    pub fn complete(&self, stage: &str, parts: Vec<String>) -> Result<()> {
+    /// Records that a stage consists of just these parts, made from what the stages that it `reads` hold now, and removes the files of parts that it no
+    /// longer has.
+    pub fn complete(&self, stage: &str, parts: Vec<String>, reads: &[&str]) -> Result<()> {
         let manifest = self.manifest();
-        if manifest.stages.get(stage).is_some_and(|entry| entry.parts == parts) {
+        let inputs = manifest.digest(reads);
+        if manifest.stages.get(stage).is_some_and(|entry| entry.parts == parts && entry.inputs == inputs) {
             return Ok(());
         }
         let kept: Vec<&PartEntry> = parts.iter().filter_map(|part| manifest.part(stage, part)).collect();
@@ -218,7 +220,7 @@ impl RunFolder {
                 }
             }
         }
-        self.append(&mut self.state(), Line::Stage(StageEntry { stage: stage.to_owned(), parts }))
+        self.append(&mut self.state(), Line::Stage(StageEntry { stage: stage.to_owned(), parts, inputs }))
     }
 
     fn append(&self, state: &mut State, line: Line) -> Result<()> {
@@ -268,6 +270,14 @@ fn remove_folder(path: &Path) -> Result<()> {
         Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path, source)),
         _ => Ok(()),
     }
+}
+
+/// BLAKE3 of a file, hexadecimal, read piece by piece.
+pub fn file_digest(path: &Path) -> Result<String> {
+    let handle = File::open(path).map_err(|source| Error::io("open", path, source))?;
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(&handle).map_err(|source| Error::io("read", path, source))?;
+    Ok(hasher.finalize().to_hex().to_string())
 }
 
 /// Flushes a file to disk and measures it.
@@ -373,17 +383,31 @@ mod tests {
     }
 
     #[test]
+    fn a_stage_is_out_of_date_when_what_it_read_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunFolder::open(&folder.path().join("run")).unwrap();
+        commit_text(&run, "00000", "a", "hello");
+        run.complete("stage", vec!["00000".to_owned()], &[]).unwrap();
+        run.complete("later", Vec::new(), &["stage"]).unwrap();
+        assert!(run.manifest().is_current("later", &["stage"]));
+        commit_text(&run, "00000", "b", "goodbye");
+        assert!(run.manifest().is_complete("later") && !run.manifest().is_current("later", &["stage"]));
+        run.complete("later", Vec::new(), &["stage"]).unwrap();
+        assert!(run.manifest().is_current("later", &["stage"]));
+    }
+
+    #[test]
     fn completing_a_stage_removes_the_parts_that_it_no_longer_has() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("run");
         let run = RunFolder::open(&root).unwrap();
         commit_text(&run, "00000", "a", "hello");
         commit_text(&run, "00001", "a", "hello");
-        run.complete("stage", vec!["00000".to_owned(), "00001".to_owned()]).unwrap();
+        run.complete("stage", vec!["00000".to_owned(), "00001".to_owned()], &[]).unwrap();
         assert!(run.manifest().is_complete("stage"));
         commit_text(&run, "00000", "b", "hello again");
         assert!(!run.manifest().is_complete("stage"));
-        run.complete("stage", vec!["00000".to_owned()]).unwrap();
+        run.complete("stage", vec!["00000".to_owned()], &[]).unwrap();
         assert!(!root.join("out/part-00001.txt").exists());
         drop(run);
         let manifest = Manifest::read(&root).unwrap();

@@ -145,7 +145,7 @@ pub(crate) fn retry_failed(context: &Context, statuses: &BTreeSet<Status>) -> Re
         context.run.commit(new)?;
         bar.part_done();
     }
-    context.run.complete("download", names)?;
+    context.run.complete("download", names, &[])?;
     bar.finish(total.recovered, total.rows - total.recovered, started.elapsed());
     Ok(total)
 }

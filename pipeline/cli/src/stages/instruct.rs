@@ -11,7 +11,7 @@ use lynxdata_datasets::export::{llava, parquet as columns};
 use lynxdata_datasets::{Build, Catalogue, Conversation, Task, TaskCounts, diversity, read_picture};
 use lynxdata_fetch::picture::{Encode, PictureSettings, Resize, prepare};
 use lynxdata_prompts::{Banks, PromptMode};
-use lynxdata_records::{NewPart, fingerprint, nearest, parquet};
+use lynxdata_records::{NewPart, file_digest, fingerprint, nearest, parquet};
 use tracing::{info, warn};
 
 use super::{Context, Parts, Planned, Stage, settings_text};
@@ -69,7 +69,7 @@ impl Stage for Instruct {
                 vec!["instruct".to_owned(), FORMAT_VERSION.to_owned(), settings, task.definition.clone(), wordings];
             for file in task.native_files(&root, &source.split)? {
                 inputs.push(file.strip_prefix(&root).unwrap_or(&file).display().to_string());
-                inputs.push(digest(&file)?);
+                inputs.push(file_digest(&file)?);
             }
             let (catalogue, banks) = (Arc::clone(&catalogue), Arc::clone(&banks));
             let make = Box::new(move |new: &mut NewPart| {
@@ -109,11 +109,6 @@ fn part_name(source: &TaskSource) -> String {
 /// The folder of a task's pictures.
 fn image_folder(context: &Context, source: &TaskSource) -> PathBuf {
     context.loaded.folder.join(source.images.as_ref().unwrap_or(&source.root))
-}
-
-fn digest(path: &Path) -> Result<String> {
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(fingerprint([String::from_utf8_lossy(&bytes).as_ref()]))
 }
 
 fn make(

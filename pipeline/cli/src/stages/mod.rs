@@ -62,15 +62,27 @@ impl Context {
         &self.loaded.recipe
     }
 
+    /// Whether a stage is complete, and made from what the stages before it hold now.
+    fn is_current(&self, name: &str) -> bool {
+        let stage = STAGES.iter().find(|stage| stage.name() == name);
+        stage.is_some_and(|stage| self.run.manifest().is_current(name, &stage.reads(self.recipe())))
+    }
+
     /// The committed parts of a stage that another one reads.
     ///
     /// # Errors
-    /// If the stage is not complete, with the command that completes it.
+    /// If the stage is not complete or out of date, with the command that completes it.
     pub(crate) fn upstream(&self, stage: &str) -> Result<Vec<PartEntry>> {
         let manifest = self.run.manifest();
-        if !manifest.is_complete(stage) {
+        if !self.is_current(stage) {
+            let fault = if manifest.is_complete(stage) {
+                "out of date: what it was made from has changed"
+            } else {
+                "not complete"
+            };
+            let command = if stage == "train" { "check" } else { stage };
             bail!(
-                "stage {stage} of {} is not complete\nhint: run `lynxdata {stage} {}` first, or `lynxdata run` for all stages",
+                "stage {stage} of {} is {fault}\nhint: run `lynxdata {command} {}` first, or `lynxdata run` for all stages",
                 self.run.root().display(),
                 self.loaded.path.display()
             );
@@ -188,7 +200,7 @@ pub(crate) fn run(stage: &dyn Stage, context: &Context) -> Result<()> {
     })?;
 
     let (_, names) = planned.into_inner().expect("no worker panicked");
-    context.run.complete(name, names)?;
+    context.run.complete(name, names, &stage.reads(context.recipe()))?;
     bar.finish(made.into_inner(), skipped.into_inner(), started.elapsed());
     Ok(())
 }
@@ -209,8 +221,7 @@ pub(crate) fn plan(context: &Context, stages: &[&'static dyn Stage]) -> Result<V
     let mut plans: Vec<StagePlan> = Vec::new();
     for stage in stages {
         let waits_for = stage.reads(context.recipe()).into_iter().find(|input| {
-            plans.iter().any(|plan| plan.stage == *input && plan.make != Some(0))
-                || !context.run.manifest().is_complete(input)
+            plans.iter().any(|plan| plan.stage == *input && plan.make != Some(0)) || !context.is_current(input)
         });
         let plan = match waits_for {
             Some(input) => StagePlan {
