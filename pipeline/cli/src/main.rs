@@ -7,11 +7,13 @@ mod commands;
 mod exit;
 mod interrupt;
 mod logging;
+mod metrics;
 mod progress;
 mod recipe;
 mod report;
 mod stages;
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -77,7 +79,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = Arguments::parse_from(spelled_our_way(std::env::args_os()));
     logging::start(arguments.log_format, arguments.verbose, arguments.quiet);
     let result = interrupt::watch().map_err(Failure::Failed).and_then(|()| dispatch(arguments.command));
     interrupt::give_way();
@@ -87,6 +89,20 @@ fn main() -> ExitCode {
         Err(Failure::Usage(error)) => fail(&error, exit::USAGE),
         Err(Failure::Failed(error)) => fail(&error, exit::FAILED),
     }
+}
+
+/// The arguments of `lynxdata download` with hyphens in the names of flags where img2dataset has underscores.
+fn spelled_our_way(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = arguments.collect();
+    if arguments.get(1).is_none_or(|command| command != "download") {
+        return arguments;
+    }
+    for argument in arguments.iter_mut().skip(2) {
+        let Some(text) = argument.to_str().filter(|text| text.starts_with("--")) else { continue };
+        let (name, value) = text.split_at(text.find('=').unwrap_or(text.len()));
+        *argument = (name.replace('_', "-") + value).into();
+    }
+    arguments
 }
 
 fn dispatch(command: Command) -> Result<u8, Failure> {
@@ -140,6 +156,19 @@ mod tests {
     fn the_command_line_is_consistent() {
         use clap::CommandFactory;
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_of_downloads_may_have_underscores_but_values_keep_theirs() {
+        let ours = |arguments: &[&str]| {
+            let arguments = arguments.iter().map(OsString::from);
+            spelled_our_way(arguments).into_iter().map(|text| text.into_string().unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            ours(&["lynxdata", "download", "--url_list=my_list.csv", "--url_col", "my_url", "--set", "a.b_c=1"]),
+            ["lynxdata", "download", "--url-list=my_list.csv", "--url-col", "my_url", "--set", "a.b_c=1"]
+        );
+        assert_eq!(ours(&["lynxdata", "run", "--log_format"]), ["lynxdata", "run", "--log_format"]);
     }
 
     #[test]

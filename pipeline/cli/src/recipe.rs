@@ -8,7 +8,7 @@ use indexmap::IndexMap;
 use lynxdata_burn_model::{ModelConfig, TokenizerConfig, TrainConfig};
 use lynxdata_engine::dedup::DedupConfig;
 use lynxdata_engine::select::Rule;
-use lynxdata_fetch::{DownloadConfig, SourceConfig};
+use lynxdata_fetch::{DownloadConfig, PoolFormat, SourceConfig};
 use lynxdata_prompts::PromptMode;
 use lynxdata_records::nearest;
 use schemars::JsonSchema;
@@ -394,10 +394,18 @@ impl Recipe {
         if self.source.is_none() && self.instruct.is_none() {
             bail!("there is nothing to do: a recipe needs [source], [instruct] or both");
         }
+        if !self.has_pool_table() && (self.shards.is_some() || self.check.is_some() || !self.select.is_empty()) {
+            bail!("[select], [shards] and [check] read the pool as Parquet: set download.format = \"parquet\"");
+        }
         if self.source.is_none() && (self.shards.is_some() || self.check.is_some() || !self.select.is_empty()) {
             bail!("[select], [shards] and [check] need a [source]");
         }
         Ok(())
+    }
+
+    /// Whether the pictures of the pool lie in its table, where the stages after the download read them.
+    pub(crate) fn has_pool_table(&self) -> bool {
+        self.download.format == PoolFormat::Parquet
     }
 
     fn known_selection(&self, name: &str, key: &str) -> Result<()> {

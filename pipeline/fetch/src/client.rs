@@ -1,10 +1,9 @@
-//! One attempt at one URL: resolve, check the address, connect, follow redirects, read a bounded body.
+//! One request: resolve, check the address, connect, read a bounded body.
 
 use std::error::Error as StdError;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use futures::future::BoxFuture;
@@ -15,12 +14,12 @@ use reqwest::header::{LOCATION, RETRY_AFTER};
 use reqwest::{Certificate, Response, StatusCode, redirect};
 use url::{Host, Url};
 
+use crate::budget::{Budget, Share};
+use crate::deadline::{Deadline, Passed};
 use crate::guard::{self, Policy, Refused};
 use crate::opt_out::OptOut;
 use crate::{DownloadConfig, Error, Result, address, retry};
 
-/// Redirects that are followed. Browsers follow 20, but no chain that long ends at a picture.
-const MAX_REDIRECTS: usize = 5;
 /// How long an unused connection is kept. Long enough for the next row of a popular host, short enough that the connections to thousands of hosts do not
 /// use up the file descriptors.
 const IDLE_CONNECTION: Duration = Duration::from_secs(4);
@@ -29,11 +28,18 @@ const MAX_RESERVED_BYTES: u64 = 1 << 20;
 /// Longest explanation that is kept, characters.
 const MAX_DETAIL: usize = 200;
 
+/// Time over which the least speed of a body is measured; seconds are what curl's `--speed-time` counts in, too.
+const SPEED_WINDOW: Duration = Duration::from_secs(10);
+/// Most bytes of a `robots.txt` that are read: RFC 9309, section 2.5, asks for at least 500 KiB.
+const MAX_ROBOTS_BYTES: u64 = 500 << 10;
+
 /// A body that arrived whole.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) body: Vec<u8>,
     pub(crate) http_status: u16,
+    /// What it takes of the byte budget.
+    pub(crate) share: Share,
 }
 
 /// Why an attempt failed.
@@ -58,7 +64,7 @@ impl Failure {
         Failure { detail: Some(address::shorten(detail.as_ref(), MAX_DETAIL)), ..Failure::plain(status) }
     }
 
-    fn with_http_status(self, http_status: StatusCode) -> Failure {
+    pub(crate) fn with_http_status(self, http_status: StatusCode) -> Failure {
         Failure { http_status: Some(http_status.as_u16()), ..self }
     }
 }
@@ -70,12 +76,16 @@ impl From<Refused> for Failure {
 }
 
 /// A pooled HTTP client that connects to checked addresses only.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Client {
     http: reqwest::Client,
     policy: Policy,
     opt_out: OptOut,
     max_bytes: u64,
+    budget: Budget,
+    /// Bytes that must arrive in every window.
+    least_in_window: u64,
+    window: Duration,
 }
 
 impl Client {
@@ -91,11 +101,16 @@ impl Client {
         let mut builder = reqwest::Client::builder()
             .tls_backend_rustls()
             .user_agent(&config.user_agent)
-            .redirect(redirect::Policy::none()) // followed in `get`, which checks every hop
-            .no_proxy() // a proxy would connect for us, past the guard
+            .redirect(redirect::Policy::none()) // followed hop by hop, each of which is checked
+            .no_proxy() // not one of the environment: it would connect for us, past the guard
             .referer(false)
             .pool_idle_timeout(IDLE_CONNECTION)
             .dns_resolver(GuardedNames { names, policy });
+        if let Some(proxy) = &config.proxy {
+            let proxy = reqwest::Proxy::all(proxy)
+                .map_err(|error| Error::setting("proxy", format!("is not a proxy URL: {}", last_cause(&error))))?;
+            builder = builder.proxy(proxy);
+        }
         if let Some(path) = &config.ca_file {
             let pem = std::fs::read(path).map_err(|source| Error::read(path, source))?;
             let unusable = |reason: String| Error::setting("ca_file", format!("{} {reason}", path.display()));
@@ -107,26 +122,22 @@ impl Client {
             builder = builder.tls_certs_merge(certificates);
         }
         let http = builder.build().map_err(|error| Error::Client { reason: last_cause(&error) })?;
-        let opt_out = OptOut::new(&config.opt_out_directives, &config.user_agent);
-        Ok(Client { http, policy, opt_out, max_bytes: config.max_bytes })
+        Ok(Client {
+            http,
+            policy,
+            opt_out: OptOut::new(&config.opt_out_directives, &config.user_agent),
+            max_bytes: config.max_bytes,
+            budget: Budget::new(config.max_bytes_in_flight),
+            least_in_window: config.min_bytes_per_second * SPEED_WINDOW.as_secs(),
+            window: SPEED_WINDOW,
+        })
     }
 
-    /// Gets a URL. There is no time limit here: drop the future to stop. `answered` is set once the URL's own host has answered anything in HTTP, and
-    /// stays so whatever happens later.
-    pub(crate) async fn get(&self, url: &Url, answered: &AtomicBool) -> std::result::Result<Answer, Failure> {
-        let mut url = url.clone();
-        for _hop in 0..=MAX_REDIRECTS {
-            self.check_literal(&url)?;
-            let sent = self.http.get(url.clone()).send().await;
-            let response = sent.map_err(|error| failure(&error, Phase::Request))?;
-            answered.store(true, Ordering::Relaxed);
-            let status = response.status();
-            match redirect_target(&url, &response)? {
-                None => return self.read(response).await.map_err(|failure| failure.with_http_status(status)),
-                Some(target) => url = target,
-            }
-        }
-        Err(Failure::new(Status::TooManyRedirects, format!("more than {MAX_REDIRECTS} redirects")))
+    /// Sends one request and reads the head of its answer. Redirects are the caller's, by [`redirect_target`].
+    pub(crate) async fn send(&self, url: &Url, deadline: &mut Deadline) -> std::result::Result<Response, Failure> {
+        self.check_literal(url)?;
+        let sent = deadline.run(self.http.get(url.clone()).send()).await.map_err(|Passed| passed(*deadline))?;
+        sent.map_err(|error| failure(&error, Phase::Request))
     }
 
     /// Hosts that are written as addresses never reach the resolver, so they are checked here.
@@ -139,7 +150,12 @@ impl Client {
         guard::check(address, self.policy).map(|_| ())
     }
 
-    async fn read(&self, mut response: Response) -> std::result::Result<Answer, Failure> {
+    /// Reads the body of an answer, unless its head says that there is no picture for us.
+    pub(crate) async fn picture(
+        &self,
+        response: Response,
+        deadline: &mut Deadline,
+    ) -> std::result::Result<Answer, Failure> {
         let http_status = response.status();
         if let Some(status) = status_of(http_status) {
             return Err(Failure { retry_after: retry_after(&response), ..Failure::plain(status) });
@@ -147,6 +163,18 @@ impl Client {
         if let Some(reason) = self.opt_out.reason(response.headers()) {
             return Err(Failure::new(Status::OptedOut, reason));
         }
+        let (body, share) = self.body(response, deadline).await?;
+        if body.is_empty() {
+            return Err(Failure::plain(Status::EmptyBody));
+        }
+        Ok(Answer { body, http_status: http_status.as_u16(), share })
+    }
+
+    async fn body(
+        &self,
+        mut response: Response,
+        deadline: &mut Deadline,
+    ) -> std::result::Result<(Vec<u8>, Share), Failure> {
         let too_large = |what: &str| {
             Failure::new(Status::TooLarge, format!("{what} more than the {} bytes allowed", self.max_bytes))
         };
@@ -154,17 +182,96 @@ impl Client {
         if announced > self.max_bytes {
             return Err(too_large("the header announces"));
         }
+        let mut share = self.budget.take(announced).await;
         let mut body = Vec::with_capacity(announced.min(MAX_RESERVED_BYTES) as usize);
-        while let Some(chunk) = response.chunk().await.map_err(|error| failure(&error, Phase::Body))? {
+        let mut speed = Speed::new(self.least_in_window, self.window);
+        loop {
+            let mut within = Deadline::new(deadline.left().min(speed.left()));
+            let chunk = within.run(response.chunk()).await;
+            deadline.spend(within.spent());
+            let Ok(chunk) = chunk else {
+                // One of the two is over.
+                if deadline.left().is_zero() {
+                    return Err(passed(*deadline));
+                }
+                speed.check(within.spent(), 0)?;
+                continue;
+            };
+            let Some(chunk) = chunk.map_err(|error| failure(&error, Phase::Body))? else { return Ok((body, share)) };
             if (body.len() + chunk.len()) as u64 > self.max_bytes {
                 return Err(too_large("the body is"));
             }
+            self.budget.grow(&mut share, (body.len() + chunk.len()) as u64).await;
+            body.extend_from_slice(&chunk);
+            speed.check(within.spent(), chunk.len() as u64)?;
+        }
+    }
+
+    /// Reads a `robots.txt` as far as it is read at all; nothing if the server has none (RFC 9309, section 2.3.1.3).
+    ///
+    /// # Errors
+    /// If the server fails, so that nobody knows what it would say (section 2.3.1.4: then nothing is allowed).
+    pub(crate) async fn robots(
+        &self,
+        mut response: Response,
+        deadline: &mut Deadline,
+    ) -> std::result::Result<Vec<u8>, Failure> {
+        let mut body = Vec::new();
+        match status_of(response.status()) {
+            None => {}
+            Some(status @ (Status::HttpServerError | Status::RateLimited)) => {
+                return Err(Failure { retry_after: retry_after(&response), ..Failure::plain(status) });
+            }
+            Some(_) => return Ok(body),
+        }
+        while (body.len() as u64) < MAX_ROBOTS_BYTES {
+            let chunk = deadline.run(response.chunk()).await.map_err(|Passed| passed(*deadline))?;
+            let Some(chunk) = chunk.map_err(|error| failure(&error, Phase::Body))? else { break };
             body.extend_from_slice(&chunk);
         }
-        if body.is_empty() {
-            return Err(Failure::plain(Status::EmptyBody));
+        Ok(body)
+    }
+}
+
+/// The failure of a row whose time is over.
+fn passed(deadline: Deadline) -> Failure {
+    Failure::new(Status::Timeout, format!("not done after {} s", deadline.total().as_secs_f64()))
+}
+
+/// Watches that a body does not merely drip.
+#[derive(Debug)]
+struct Speed {
+    /// Bytes that must arrive in a window; 0 for no limit.
+    least: u64,
+    window: Duration,
+    /// Since the window began.
+    time: Duration,
+    bytes: u64,
+}
+
+impl Speed {
+    fn new(least: u64, window: Duration) -> Speed {
+        Speed { least, window, time: Duration::ZERO, bytes: 0 }
+    }
+
+    /// Time until the speed is judged.
+    fn left(&self) -> Duration {
+        if self.least == 0 { Duration::MAX } else { self.window.saturating_sub(self.time) }
+    }
+
+    fn check(&mut self, time: Duration, bytes: u64) -> std::result::Result<(), Failure> {
+        self.time += time;
+        self.bytes += bytes;
+        if self.least == 0 || self.time < self.window {
+            return Ok(());
         }
-        Ok(Answer { body, http_status: http_status.as_u16() })
+        if self.bytes < self.least {
+            let (seconds, least) = (self.window.as_secs_f64(), self.least);
+            let reason = format!("{} bytes in {seconds} s, less than the {least} that are wanted", self.bytes);
+            return Err(Failure::new(Status::Timeout, reason));
+        }
+        (self.time, self.bytes) = (Duration::ZERO, 0);
+        Ok(())
     }
 }
 
@@ -189,7 +296,7 @@ fn retry_after(response: &Response) -> Option<Duration> {
 }
 
 /// Where a redirect leads; `None` for any other answer.
-fn redirect_target(url: &Url, response: &Response) -> std::result::Result<Option<Url>, Failure> {
+pub(crate) fn redirect_target(url: &Url, response: &Response) -> std::result::Result<Option<Url>, Failure> {
     if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
         return Ok(None);
     }

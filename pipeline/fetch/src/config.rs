@@ -1,5 +1,6 @@
 //! The settings of a download, as they stand in the recipe.
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
@@ -20,8 +21,12 @@ pub struct DownloadConfig {
     pub timeout_seconds: f64,
     /// Attempts after the first, for failures that may pass (see the statuses that are retryable); at most 20.
     pub retries: u32,
+    /// Least speed of a body; bytes per second, over any ten seconds. A URL that stays below it ends with `timeout`; 0 for no limit.
+    pub min_bytes_per_second: u64,
     /// Largest body that is accepted, after content decoding; bytes.
     pub max_bytes: u64,
+    /// Bodies that are held at once, over all URLs in flight; bytes. What would exceed it waits, and that wait does not count for the timeout.
+    pub max_bytes_in_flight: u64,
     /// Largest picture that is decoded, width times height as its header says; pixels.
     pub max_pixels: u64,
     /// The `User-Agent` header; say who you are, best with an address where you can be reached.
@@ -30,6 +35,13 @@ pub struct DownloadConfig {
     pub allow_private_addresses: bool,
     /// PEM file of certificate authorities that are trusted besides the system's.
     pub ca_file: Option<PathBuf>,
+    /// Name servers to ask instead of the system's: addresses such as `9.9.9.9` or `[2620:fe::fe]:53`. The next one is asked when one fails.
+    pub dns_servers: Vec<String>,
+    /// Total time for the resolution of one host name, over all name servers; seconds. A name that takes longer ends with `dns_error`.
+    pub dns_timeout_seconds: f64,
+    /// A proxy for all requests, `http://`, `https://` or `socks5://`. It resolves names and connects in our place, so that private addresses are only
+    /// refused where URLs write them out. Proxies named by the environment are not used.
+    pub proxy: Option<String>,
     /// What is done to the pictures: `keep` stores the bytes as served; `shorter` and `longer` scale that side to `size` and keep the aspect ratio;
     /// `centre_crop` scales the shorter side to `size` and cuts out the square at the centre; `border` scales the longer side to `size` and pads with
     /// white to a square. img2dataset's names `no`, `keep_ratio`, `keep_ratio_largest` and `center_crop` are understood as well. Pictures that need no
@@ -49,12 +61,36 @@ pub struct DownloadConfig {
     /// Directives of `X-Robots-Tag` by which a server keeps its pictures out of the pool, for everyone or for the first word of `user_agent`; the header
     /// `TDM-Reservation: 1` does so too. With an empty list nothing is kept out.
     pub opt_out_directives: Vec<String>,
+    /// Whether the `robots.txt` of every host is asked and obeyed, for the first word of `user_agent`. What it disallows ends with `opted_out`.
+    pub robots_txt: bool,
     /// Rows of one host and port in flight at once, by their URLs (redirects stay with the host that sent them); 0 to 10,000, 0 for no limit.
     pub requests_per_host: usize,
-    /// Rows in a row that a host may leave without any answer (`dns_error`, `connect_error`, `tls_error`, `timeout`) before its remaining rows fail
-    /// without an attempt; 0 for no limit. Which rows of such a host are still tried depends on the order of answers, so that what becomes of them may
-    /// differ between two runs.
+    /// Requests to one host and port per second, on average and without bursts; 0 for no limit.
+    pub requests_per_second_per_host: f64,
+    /// Rows in a row that a host may leave without any answer (`dns_error`, `connect_error`, `tls_error`, `timeout`) or turn away (`rate_limited`) before
+    /// its rows fail without an attempt, but for one a minute, whose success brings the others back; 0 for no limit. Which rows of such a host are
+    /// still tried depends on the order of answers, so that what becomes of them may differ between two runs.
     pub host_failure_limit: u32,
+    /// Whether bodies are compared with the digests in a column `sha256`, `sha512` or `md5` of the source, if it has one. A body with another digest
+    /// ends with `hash_mismatch`; a row whose cell is empty is not compared.
+    pub verify_hash: bool,
+    /// Column with boxes to blur, such as faces: for every picture a list of `[left, top, right, bottom]`, from 0 to 1 of its width and height.
+    pub blur_boxes: Option<String>,
+    /// File format of the pool. `webdataset` and `files` are for lists that need nothing but downloading: the later stages want `parquet`.
+    pub format: PoolFormat,
+}
+
+/// How the pairs of the pool are stored.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PoolFormat {
+    /// Parquet with an `Image` column, which Hugging Face `datasets` opens.
+    #[default]
+    Parquet,
+    /// One tar file a part for the `webdataset` package, and beside it the other columns as Parquet.
+    Webdataset,
+    /// One folder a part with a picture, a caption and a JSON file a pair, and beside it the other columns as Parquet.
+    Files,
 }
 
 impl Default for DownloadConfig {
@@ -64,11 +100,16 @@ impl Default for DownloadConfig {
             concurrency: 64,
             timeout_seconds: 30.0,
             retries: 2,
+            min_bytes_per_second: 500,
             max_bytes: 50_000_000,
+            max_bytes_in_flight: 128_000_000,
             max_pixels: 100_000_000,
             user_agent: concat!("lynxdata/", env!("CARGO_PKG_VERSION"), " (image dataset downloader)").to_owned(),
             allow_private_addresses: false,
             ca_file: None,
+            dns_servers: Vec::new(),
+            dns_timeout_seconds: 10.0,
+            proxy: None,
             resize: Resize::Shorter,
             size: 256, // img2dataset's default image_size
             only_if_larger: true,
@@ -77,8 +118,13 @@ impl Default for DownloadConfig {
             max_failed_fraction: 1.0,
             // img2dataset's default disallowed_header_directives
             opt_out_directives: ["noai", "noimageai", "noindex", "noimageindex"].map(str::to_owned).to_vec(),
+            robots_txt: true,
             requests_per_host: 8,
+            requests_per_second_per_host: 0.0,
             host_failure_limit: 20,
+            verify_hash: true,
+            blur_boxes: None,
+            format: PoolFormat::Parquet,
         }
     }
 }
@@ -103,10 +149,21 @@ impl DownloadConfig {
         in_range("max_pixels", self.max_pixels, 1, 1_000_000_000)?;
         in_range("size", u64::from(self.size), 1, 16_384)?;
         in_range("quality", u64::from(self.quality), 1, 100)?;
-        if !(self.timeout_seconds > 0.0 && self.timeout_seconds <= 86_400.0) {
-            let reason = format!("is {} but must be above 0 and at most 86400 seconds", self.timeout_seconds);
-            return Err(Error::setting("timeout_seconds", reason));
+        in_range("min_bytes_per_second", self.min_bytes_per_second, 0, 1_000_000_000)?;
+        in_range("max_bytes_in_flight", self.max_bytes_in_flight, 1_000_000, 1 << 40)?;
+        for (key, seconds) in
+            [("timeout_seconds", self.timeout_seconds), ("dns_timeout_seconds", self.dns_timeout_seconds)]
+        {
+            if !(seconds > 0.0 && seconds <= 86_400.0) {
+                let reason = format!("is {seconds} but must be above 0 and at most 86400 seconds");
+                return Err(Error::setting(key, reason));
+            }
         }
+        if !(0.0..=10_000.0).contains(&self.requests_per_second_per_host) {
+            let reason = format!("is {} but must be from 0 to 10000", self.requests_per_second_per_host);
+            return Err(Error::setting("requests_per_second_per_host", reason));
+        }
+        self.name_servers()?;
         if !(0.0..=1.0).contains(&self.max_failed_fraction) {
             let reason = format!("is {} but must be from 0 to 1", self.max_failed_fraction);
             return Err(Error::setting("max_failed_fraction", reason));
@@ -121,6 +178,21 @@ impl DownloadConfig {
             return Err(Error::setting("opt_out_directives", format!("has {bad:?}, which is not a single word")));
         }
         Ok(())
+    }
+
+    /// `dns_servers` as addresses; those without a port have that of DNS, 53.
+    pub(crate) fn name_servers(&self) -> Result<Vec<SocketAddr>> {
+        const DNS_PORT: u16 = 53;
+        let parse = |text: &String| {
+            let with_port = text.parse().ok();
+            with_port.or_else(|| text.parse().ok().map(|address: IpAddr| SocketAddr::new(address, DNS_PORT))).ok_or_else(
+                || {
+                    let reason = format!("has {text:?}, which is not an address such as 9.9.9.9 or [2620:fe::fe]:53");
+                    Error::setting("dns_servers", reason)
+                },
+            )
+        };
+        self.dns_servers.iter().map(parse).collect()
     }
 }
 
@@ -180,6 +252,10 @@ mod tests {
             ("requests_per_host", |c| c.requests_per_host = 10_001),
             ("opt_out_directives", |c| c.opt_out_directives = vec!["noai, noindex".into()]),
             ("max_failed_fraction", |c| c.max_failed_fraction = 1.5),
+            ("max_bytes_in_flight", |c| c.max_bytes_in_flight = 0),
+            ("dns_timeout_seconds", |c| c.dns_timeout_seconds = 0.0),
+            ("dns_servers", |c| c.dns_servers = vec!["dns.example".into()]),
+            ("requests_per_second_per_host", |c| c.requests_per_second_per_host = -1.0),
         ];
         for (key, change) in cases {
             let mut config = DownloadConfig::default();

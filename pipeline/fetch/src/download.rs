@@ -1,42 +1,53 @@
 //! Downloading a part: every row ends with exactly one status, and the good ones with a picture.
 
-use std::collections::BTreeMap;
+mod digest;
+mod tables;
+
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryBuilder, BooleanArray, Int64Array, Int64Builder, RecordBatch, StringArray,
-    StringBuilder, StructArray,
-};
-use arrow::compute::filter;
-use arrow::datatypes::{DataType, Field};
-use lynxdata_records::schema;
-use lynxdata_records::{Status, uid};
-use sha2::{Digest, Sha256};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use arrow::array::{Array, AsArray, RecordBatch};
+use lynxdata_records::Status;
+use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 use url::Url;
 
-use crate::address;
-use crate::client::{Answer, Client, Failure};
-use crate::hosts::{Host, Hosts};
-use crate::picture::{self, Picture, PictureSettings};
-use crate::{DownloadConfig, Result, SourcePart, retry};
+pub use digest::sha256;
+pub use tables::PAIRS_CHUNK_BYTES;
 
-/// What became of a part.
+use crate::client::{Answer, Client, Failure, redirect_target};
+use crate::deadline::Deadline;
+use crate::hosts::{Host, HostLimits, Hosts, RobotsAnswer};
+use crate::picture::{self, Picture, PictureSettings};
+use crate::robots::Robots;
+use crate::spill::{Waiting, WaitingRoom};
+use crate::{DownloadConfig, Metrics, Result, SourcePart, address, retry};
+use digest::ExpectedDigest;
+use tables::Assembly;
+
+/// Redirects that are followed. Browsers follow 20, but no chain that long ends at a picture.
+const MAX_REDIRECTS: usize = 5;
+/// Rows that are under way at once for every URL in flight: the others wait for their host, for their next attempt or for a core.
+const OPEN_ROWS_PER_REQUEST: usize = 16;
+/// The least of them, so that slow hosts do not hold up a run with few requests in flight.
+const LEAST_OPEN_ROWS: usize = 4096;
+/// The longest that a `robots.txt` is waited for; the rows of its host wait with it.
+const ROBOTS_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What became of a part, but for its pairs, which are handed over as they are ready.
 #[derive(Debug, Clone)]
 pub struct DownloadedPart {
-    /// The rows with status ok, in the order of the source; columns of [`schema::pool`] and the extra columns.
-    pub pool: RecordBatch,
-    /// All rows, in the order of the source; columns of [`schema::download_log`].
+    /// All rows, in the order of the source; columns of [`schema::download_log`](lynxdata_records::schema::download_log).
     pub log: RecordBatch,
-    /// Rows by status; they add up to the rows of the part.
-    pub counts: BTreeMap<Status, u64>,
+    /// All rows, in the order of the source; columns of [`schema::download_times`](lynxdata_records::schema::download_times).
+    pub times: RecordBatch,
 }
 
-/// Downloads parts of a source. Parts may overlap: the limits hold over all that one downloader does, and clones share them.
+/// Downloads parts of a source. Several parts may be under way: the limits hold over all that one downloader does, and clones share them.
 #[derive(Debug, Clone)]
 pub struct Downloader {
     shared: Arc<Shared>,
@@ -48,28 +59,47 @@ struct Shared {
     timeout: Duration,
     retries: u32,
     picture: PictureSettings,
+    verify_hash: bool,
+    blur_boxes: Option<String>,
+    /// What `robots.txt` files call us; `None` if they are not asked.
+    robots_product: Option<String>,
     hosts: Hosts,
+    metrics: Arc<Metrics>,
+    waiting_room: Arc<WaitingRoom>,
+    /// Held by the part whose rows are let in, so that parts follow one another as in the source.
+    entrance: Mutex<()>,
+    /// One permit for every row that is under way, over all parts.
+    open_rows: Arc<Semaphore>,
     /// One permit for every URL in flight.
     network: Arc<Semaphore>,
     /// One permit for every core, for decoding and encoding.
     decoding: Arc<Semaphore>,
 }
 
-/// Most bytes of pictures in one part: Arrow's binary columns count them in 32 bits with sign.
-const MAX_PART_BYTES: u64 = i32::MAX as u64;
-
 impl Downloader {
-    /// Checks the settings, loads the root certificates and finds the system's name servers. Needs a tokio runtime around it.
+    /// Checks the settings, loads the root certificates and finds the system's name servers. Needs a tokio runtime around it. Pictures that have no
+    /// room in memory while they wait for earlier rows go into nameless files in `spill_folder`, which is created when it is needed. `metrics` can be
+    /// read at any time.
     ///
     /// # Errors
     /// Settings out of range, an unreadable `ca_file`, or no root certificates.
-    pub fn new(config: &DownloadConfig) -> Result<Downloader> {
+    pub fn new(config: &DownloadConfig, spill_folder: &Path, metrics: Arc<Metrics>) -> Result<Downloader> {
         config.validate()?;
-        Ok(Downloader::with_client(config, Client::new(config)?))
+        Ok(Downloader::with_client(config, Client::new(config)?, spill_folder, metrics))
     }
 
-    fn with_client(config: &DownloadConfig, client: Client) -> Downloader {
+    fn with_client(
+        config: &DownloadConfig,
+        client: Client,
+        spill_folder: &Path,
+        metrics: Arc<Metrics>,
+    ) -> Downloader {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let limits = HostLimits {
+            requests: config.requests_per_host,
+            per_second: config.requests_per_second_per_host,
+            failures: config.host_failure_limit,
+        };
         let shared = Shared {
             client,
             timeout: Duration::from_secs_f64(config.timeout_seconds),
@@ -82,55 +112,124 @@ impl Downloader {
                 quality: config.quality,
                 max_pixels: config.max_pixels,
             },
-            hosts: Hosts::new(config.requests_per_host, config.host_failure_limit),
+            verify_hash: config.verify_hash,
+            blur_boxes: config.blur_boxes.clone(),
+            robots_product: config.robots_txt.then(|| crate::opt_out::product(&config.user_agent).to_owned()),
+            hosts: Hosts::new(limits),
+            metrics,
+            waiting_room: Arc::new(WaitingRoom::new(spill_folder)),
+            entrance: Mutex::default(),
+            open_rows: Arc::new(Semaphore::new((config.concurrency * OPEN_ROWS_PER_REQUEST).max(LEAST_OPEN_ROWS))),
             network: Arc::new(Semaphore::new(config.concurrency)),
             decoding: Arc::new(Semaphore::new(cores)),
         };
         Downloader { shared: Arc::new(shared) }
     }
 
-    /// Downloads all rows of a part; `on_row` is told each status as soon as it is known, in no particular order.
+    /// Downloads all rows of a part. `on_row` is told each status as soon as it is known, in no particular order. `on_pairs` gets the rows with status
+    /// ok in the order of the source, a few megabytes at a time: columns of [`schema::pool`](lynxdata_records::schema::pool) and the extra columns.
+    ///
+    /// The rows of the next part begin when those of this one have all begun, however long the last ones take.
     ///
     /// Dropping the future stops all its requests at once; a picture that is being decoded at that moment is finished and thrown away.
-    pub async fn download_part(&self, part: &SourcePart, on_row: &(dyn Fn(Status) + Sync)) -> DownloadedPart {
-        let texts = |column: usize| part.rows.column(column).as_string::<i32>();
-        let (urls, problems) = (texts(0), texts(2));
-        let mut outcomes: Vec<Option<Outcome>> = Vec::new();
+    ///
+    /// # Errors
+    /// What `on_pairs` says, or that pictures could not be spilled.
+    pub async fn download_part<E: From<io::Error>>(
+        &self,
+        part: &SourcePart,
+        on_row: &(dyn Fn(Status) + Sync),
+        on_pairs: &mut (dyn FnMut(RecordBatch) -> std::result::Result<(), E> + Send),
+    ) -> std::result::Result<DownloadedPart, E> {
+        let shared = &self.shared;
+        let jobs = Jobs::new(part, shared);
+        let mut assembly = Assembly::new(part, Waiting::new(shared.waiting_room.clone()));
         let mut tasks = JoinSet::new();
-        for row in 0..part.rows.num_rows() {
-            let parsed = if problems.is_valid(row) {
-                Err(Failure::new(Status::MalformedRow, problems.value(row)))
-            } else if urls.is_null(row) {
-                Err(Failure::plain(Status::MissingUrl))
-            } else {
-                address::parse(urls.value(row)).map_err(|reason| Failure::new(Status::InvalidUrl, reason))
+        let (mut next_row, count) = (0, part.rows.num_rows());
+        let mut entrance = Some(shared.entrance.lock().await);
+        loop {
+            let outcome = tokio::select! {
+                Some(finished) = tasks.join_next(), if !tasks.is_empty() => match finished {
+                    Ok(outcome) => outcome,
+                    // A task can fail only by a panic, and then its row is one of those without outcome below.
+                    Err(_panic) => continue,
+                },
+                open = shared.open_rows.clone().acquire_owned(), if next_row < count => {
+                    let row = next_row;
+                    next_row += 1;
+                    if next_row == count {
+                        entrance = None;
+                    }
+                    match jobs.job(row) {
+                        Err(failure) => (row, Outcome::failed(failure, 0)),
+                        Ok(job) => {
+                            let shared = shared.clone();
+                            tasks.spawn(async move {
+                                let _open = open;
+                                (row, shared.download(job).await)
+                            });
+                            continue;
+                        }
+                    }
+                }
+                else => break,
             };
-            match parsed {
-                Err(failure) => {
-                    on_row(failure.status);
-                    outcomes.push(Some(Outcome::failed(failure, 0)));
-                }
-                Ok(url) => {
-                    let shared = self.shared.clone();
-                    tasks.spawn(async move { (row, shared.download(&url).await) });
-                    outcomes.push(None);
-                }
-            }
+            let (row, outcome) = outcome;
+            shared.count(&outcome);
+            on_row(outcome.status);
+            assembly.end(row, outcome)?;
+            assembly.advance(on_pairs)?;
         }
-        while let Some(finished) = tasks.join_next().await {
-            // A task can fail only by a panic, and then its row is one of those without outcome below.
-            if let Ok((row, outcome)) = finished {
-                on_row(outcome.status);
-                outcomes[row] = Some(outcome);
-            }
+        drop(entrance);
+        for row in assembly.rows_without_outcome() {
+            let failure = Failure::new(Status::ProtocolError, "the download task broke off; this is a bug");
+            let outcome = Outcome::failed(failure, 1);
+            shared.count(&outcome);
+            on_row(outcome.status);
+            assembly.end(row, outcome)?;
         }
-        let outcomes = outcomes.into_iter().map(|outcome| {
-            outcome.unwrap_or_else(|| {
-                on_row(Status::ProtocolError);
-                Outcome::failed(Failure::new(Status::ProtocolError, "the download task broke off; this is a bug"), 1)
-            })
-        });
-        tables(part, without_surplus(outcomes.collect()))
+        assembly.finish(on_pairs)
+    }
+}
+
+/// The rows of a part as work to do.
+struct Jobs<'a> {
+    part: &'a SourcePart,
+    digests: Vec<digest::DigestColumn<'a>>,
+    boxes: Option<&'a dyn Array>,
+}
+
+/// What is to be done for a row.
+struct Job {
+    url: Url,
+    digests: Vec<ExpectedDigest>,
+    boxes: Vec<[f32; 4]>,
+}
+
+impl<'a> Jobs<'a> {
+    fn new(part: &'a SourcePart, shared: &Shared) -> Jobs<'a> {
+        let digests = if shared.verify_hash { digest::columns(&part.rows) } else { Vec::new() };
+        let boxes = shared.blur_boxes.as_ref().and_then(|name| part.rows.column_by_name(name));
+        Jobs { part, digests, boxes: boxes.map(|column| column as &dyn Array) }
+    }
+
+    fn job(&self, row: usize) -> std::result::Result<Job, Failure> {
+        let texts = |column: usize| self.part.rows.column(column).as_string::<i32>();
+        let (urls, problems) = (texts(0), texts(2));
+        if problems.is_valid(row) {
+            return Err(Failure::new(Status::MalformedRow, problems.value(row)));
+        }
+        if urls.is_null(row) {
+            return Err(Failure::plain(Status::MissingUrl));
+        }
+        let url = address::parse(urls.value(row)).map_err(|reason| Failure::new(Status::InvalidUrl, reason))?;
+        let digests = self.digests.iter().filter_map(|column| column.expected(row)).collect();
+        let boxes = match self.boxes {
+            Some(column) => tables::boxes(column, row)
+                .map_err(|reason| Failure::new(Status::MalformedRow, format!("the boxes to blur {reason}")))?,
+            None => Vec::new(),
+        };
+        Ok(Job { url, digests, boxes })
     }
 }
 
@@ -141,6 +240,9 @@ struct Outcome {
     http_status: Option<u16>,
     attempts: u32,
     detail: Option<String>,
+    /// Time that counts for the deadline; `None` if nothing was requested.
+    elapsed: Option<Duration>,
+    body_bytes: Option<u64>,
     stored: Option<Stored>,
 }
 
@@ -154,189 +256,185 @@ struct Stored {
 impl Outcome {
     fn failed(failure: Failure, attempts: u32) -> Outcome {
         let Failure { status, http_status, detail, may_pass: _, retry_after: _ } = failure;
-        Outcome { status, http_status, attempts, detail, stored: None }
+        Outcome { status, http_status, attempts, detail, elapsed: None, body_bytes: None, stored: None }
     }
+}
+
+/// How fetching a row went.
+struct Fetched {
+    /// Requests begun, redirects not counted.
+    attempts: u32,
+    elapsed: Option<Duration>,
+    answer: std::result::Result<Answer, Failure>,
 }
 
 impl Shared {
-    async fn download(self: Arc<Self>, url: &Url) -> Outcome {
-        let host = self.hosts.of(url);
-        // Before a permit of the network is taken, so that the rows of a slow host queue here and hold nobody else back.
-        let request = host.permit().await;
-        if let Some(failure) = host.given_up() {
-            return Outcome::failed(failure, 0);
-        }
-        let answered = AtomicBool::new(false);
-        let (attempts, fetched) = self.fetch(url, &host, &answered).await;
-        let status = fetched.as_ref().map_or_else(|failure| failure.status, |_| Status::Ok);
-        host.remember(answered.into_inner(), status);
-        drop(request);
-        let (answer, network) = match fetched {
-            Ok(fetched) => fetched,
-            Err(failure) => return Outcome::failed(failure, attempts),
-        };
-        // Taken before the other permit is given back, so that bodies do not pile up when decoding is slower than the network.
-        let core = self.decoding.clone().acquire_owned().await.expect("the semaphore is never closed");
-        drop(network);
-        let settings = self.picture;
-        let Answer { body, http_status } = answer;
-        let stored = tokio::task::spawn_blocking(move || {
-            let _core = core; // held until the work is done, even when nobody waits for it any more
-            store(body, &settings)
-        });
-        match stored.await.unwrap_or_else(|_| Err(Failure::new(Status::BrokenImage, "the decoder gave up"))) {
-            Ok(stored) => Outcome {
-                status: Status::Ok,
-                http_status: Some(http_status),
-                attempts,
-                detail: None,
-                stored: Some(stored),
-            },
-            Err(failure) => Outcome::failed(Failure { http_status: Some(http_status), ..failure }, attempts),
-        }
+    fn count(&self, outcome: &Outcome) {
+        self.metrics.row(outcome.status, outcome.elapsed, outcome.body_bytes);
     }
 
-    /// Tries until it succeeds, fails for good, or has no attempts or time left. Returns also how many attempts were begun, and with the answer the
-    /// permit of the network under which it came.
+    async fn download(self: Arc<Self>, job: Job) -> Outcome {
+        let host = self.hosts.of(&job.url);
+        // Before a permit of the network is taken, so that the rows of a slow host queue here and hold nobody else back.
+        let request = host.permit().await;
+        // On the heap, so that the rows that wait here are small.
+        let fetched = Box::pin(self.fetch(&job.url, &host)).await;
+        drop(request);
+        let Fetched { attempts, elapsed, answer } = fetched;
+        let mut outcome = match answer {
+            Ok(answer) => {
+                let http_status = answer.http_status;
+                let body_bytes = answer.body.len() as u64;
+                let outcome = match self.store(answer, job).await {
+                    Ok(stored) => Outcome {
+                        status: Status::Ok,
+                        http_status: Some(http_status),
+                        attempts,
+                        detail: None,
+                        elapsed: None,
+                        body_bytes: None,
+                        stored: Some(stored),
+                    },
+                    Err(failure) => Outcome::failed(Failure { http_status: Some(http_status), ..failure }, attempts),
+                };
+                Outcome { body_bytes: Some(body_bytes), ..outcome }
+            }
+            Err(failure) => Outcome::failed(failure, attempts),
+        };
+        outcome.elapsed = elapsed;
+        outcome
+    }
+
+    /// Tries until it succeeds, fails for good, or has no attempts or time left.
     ///
-    /// The permit is given back while the next attempt has to wait, and time in which a permit is waited for does not count for the deadline.
-    async fn fetch(
+    /// Nothing of the network is held while the next attempt has to wait, and time in which a turn is waited for does not count for the deadline.
+    async fn fetch(&self, url: &Url, host: &Host) -> Fetched {
+        let mut deadline = Deadline::new(self.timeout);
+        let answered = AtomicBool::new(false);
+        let mut attempts = 0;
+        let answer = loop {
+            if let Some(failure) = host.given_up(Instant::now()) {
+                break Err(failure);
+            }
+            if let Err(failure) = self.ask_robots(url, host).await {
+                if failure.status != Status::OptedOut {
+                    host.remember(Instant::now(), false, failure.status);
+                }
+                break Err(failure);
+            }
+            host.turn().await;
+            let network = self.network.acquire().await.expect("the semaphore is never closed");
+            let under_way = self.metrics.attempt();
+            attempts += 1;
+            let got = self.get(url, &mut deadline, &answered).await;
+            drop(under_way);
+            drop(network);
+            let status = got.as_ref().map_or_else(|failure| failure.status, |_| Status::Ok);
+            let failure = match got {
+                Ok(answer) => {
+                    host.remember(Instant::now(), true, status);
+                    break Ok(answer);
+                }
+                Err(failure) => failure,
+            };
+            if let Some(asked) = failure.retry_after {
+                host.pause(Instant::now(), asked);
+            }
+            let delay = retry::delay(url.as_str(), attempts, failure.retry_after);
+            if !failure.may_pass || attempts > self.retries || delay >= deadline.left() {
+                host.remember(Instant::now(), answered.load(Ordering::Relaxed), status);
+                break Err(failure);
+            }
+            deadline.spend(delay);
+            sleep(delay).await;
+        };
+        Fetched { attempts, elapsed: (attempts > 0).then(|| deadline.spent()), answer }
+    }
+
+    /// Gets a URL and follows its redirects. `answered` is set once the URL's own host has answered anything in HTTP, and stays so whatever happens later.
+    async fn get(
         &self,
         url: &Url,
-        host: &Host,
+        deadline: &mut Deadline,
         answered: &AtomicBool,
-    ) -> (u32, std::result::Result<(Answer, SemaphorePermit<'_>), Failure>) {
-        let mut time_left = self.timeout;
-        let mut attempts = 0;
-        loop {
-            let network = self.network.acquire().await.expect("the semaphore is never closed");
-            if let Some(failure) = host.given_up() {
-                return (attempts, Err(failure));
+    ) -> std::result::Result<Answer, Failure> {
+        let mut url = url.clone();
+        for hop in 0..=MAX_REDIRECTS {
+            if hop > 0 {
+                self.ask_robots(&url, &self.hosts.of(&url)).await?;
             }
-            attempts += 1;
-            let begin = Instant::now();
-            let got = timeout(time_left, self.client.get(url, answered)).await;
-            let failure = match got {
-                Ok(Ok(answer)) => return (attempts, Ok((answer, network))),
-                Ok(Err(failure)) => failure,
-                Err(_elapsed) => {
-                    Failure::new(Status::Timeout, format!("not done after {} s", self.timeout.as_secs_f64()))
+            let response = self.client.send(&url, deadline).await?;
+            answered.store(true, Ordering::Relaxed);
+            let http_status = response.status();
+            match redirect_target(&url, &response)? {
+                Some(target) => url = target,
+                None => {
+                    let picture = self.client.picture(response, deadline).await;
+                    return picture.map_err(|failure| failure.with_http_status(http_status));
                 }
-            };
-            drop(network);
-            let delay = retry::delay(url.as_str(), attempts, failure.retry_after);
-            let spent = begin.elapsed().saturating_add(delay);
-            if !failure.may_pass || attempts > self.retries || spent >= time_left {
-                return (attempts, Err(failure));
             }
-            time_left -= spent;
-            sleep(delay).await;
         }
+        Err(Failure::new(Status::TooManyRedirects, format!("more than {MAX_REDIRECTS} redirects")))
+    }
+
+    /// Fails if the `robots.txt` of the URL's host keeps us out, or cannot be had.
+    async fn ask_robots(&self, url: &Url, host: &Host) -> std::result::Result<(), Failure> {
+        let Some(product) = &self.robots_product else { return Ok(()) };
+        let robots = host.robots(Instant::now(), self.fetch_robots(url, product)).await?;
+        let path = &url[url::Position::BeforePath..url::Position::AfterQuery];
+        if robots.allows(path) {
+            return Ok(());
+        }
+        Err(Failure::new(Status::OptedOut, "robots.txt disallows the path"))
+    }
+
+    async fn fetch_robots(&self, url: &Url, product: &str) -> RobotsAnswer {
+        let mut url = url.join("/robots.txt").map_err(|error| Failure::new(Status::InvalidUrl, error.to_string()))?;
+        let mut deadline = Deadline::new(self.timeout.min(ROBOTS_TIMEOUT));
+        let named = |failure: Failure| {
+            let detail = failure.detail.as_deref().unwrap_or_else(|| failure.status.description());
+            Failure { detail: Some(format!("robots.txt: {detail}")), ..failure }
+        };
+        let network = self.network.acquire().await.expect("the semaphore is never closed");
+        let mut body = Vec::new(); // more redirects than are followed mean that there is none (RFC 9309, section 2.3.1.2)
+        for _hop in 0..=MAX_REDIRECTS {
+            let response = self.client.send(&url, &mut deadline).await.map_err(named)?;
+            match redirect_target(&url, &response) {
+                Ok(Some(target)) => url = target,
+                Ok(None) => {
+                    body = self.client.robots(response, &mut deadline).await.map_err(named)?;
+                    break;
+                }
+                Err(_nowhere) => break,
+            }
+        }
+        drop(network);
+        Ok(Arc::new(Robots::parse(&body, product)))
+    }
+
+    /// Checks and prepares what was served.
+    async fn store(&self, answer: Answer, job: Job) -> std::result::Result<Stored, Failure> {
+        let settings = self.picture;
+        let Answer { body, http_status: _, share } = answer;
+        // While it is waited for, the body keeps its share of the budget, so that bodies do not pile up when decoding is slower than the network.
+        let core = self.decoding.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let stored = tokio::task::spawn_blocking(move || {
+            let _held_until_the_work_is_done = (core, share); // even when nobody waits for it any more
+            store(body, &job, &settings)
+        });
+        stored.await.unwrap_or_else(|_panic| Err(Failure::new(Status::BrokenImage, "the decoder gave up")))
     }
 }
 
-fn store(body: Vec<u8>, settings: &PictureSettings) -> std::result::Result<Stored, Failure> {
+fn store(body: Vec<u8>, job: &Job, settings: &PictureSettings) -> std::result::Result<Stored, Failure> {
     let sha256 = sha256(&body);
+    for expected in &job.digests {
+        expected.check(&body, &sha256).map_err(|reason| Failure::new(Status::HashMismatch, reason))?;
+    }
     match picture::prepare(body, settings) {
         Ok(picture) => Ok(Stored { picture, sha256 }),
         Err(error) => Err(Failure::new(error.status(), error.to_string())),
     }
-}
-
-/// SHA-256 as 64 hexadecimal digits, as the column `sha256` of the pool has it.
-pub fn sha256(bytes: &[u8]) -> String {
-    let digest = Sha256::digest(bytes);
-    digest.iter().fold(String::with_capacity(2 * digest.len()), |text, byte| text + &format!("{byte:02x}"))
-}
-
-/// Fails the rows whose pictures no longer fit into the part.
-fn without_surplus(mut outcomes: Vec<Outcome>) -> Vec<Outcome> {
-    let mut total = 0;
-    for outcome in &mut outcomes {
-        let Some(stored) = &outcome.stored else { continue };
-        total += stored.picture.bytes.len() as u64;
-        if total > MAX_PART_BYTES {
-            total -= stored.picture.bytes.len() as u64;
-            let reason = "the part's pictures exceed 2 GiB; set a smaller rows_per_part";
-            let failure = Failure { http_status: outcome.http_status, ..Failure::new(Status::TooLarge, reason) };
-            *outcome = Outcome::failed(failure, outcome.attempts);
-        }
-    }
-    outcomes
-}
-
-fn tables(part: &SourcePart, outcomes: Vec<Outcome>) -> DownloadedPart {
-    let texts = |column: usize| part.rows.column(column).as_string::<i32>();
-    let (urls, captions) = (texts(0), texts(1));
-    let text = |column: &StringArray, row: usize| column.is_valid(row).then(|| column.value(row).to_owned());
-    let uids: Vec<String> = (0..outcomes.len())
-        .map(|row| {
-            let (url, caption) = (text(urls, row).unwrap_or_default(), text(captions, row).unwrap_or_default());
-            uid(part.first_row + row as u64, &url, &caption)
-        })
-        .collect();
-    let shown_urls: StringArray = urls.iter().map(|url| url.map(address::without_userinfo)).collect();
-
-    let mut counts = BTreeMap::new();
-    for outcome in &outcomes {
-        *counts.entry(outcome.status).or_insert(0) += 1;
-    }
-    let log: Vec<ArrayRef> = vec![
-        Arc::new(StringArray::from_iter_values(&uids)),
-        Arc::new(Int64Array::from_iter_values((0..outcomes.len()).map(|row| (part.first_row + row as u64) as i64))),
-        Arc::new(shown_urls.clone()),
-        Arc::new(StringArray::from_iter_values(outcomes.iter().map(|outcome| outcome.status.name()))),
-        Arc::new(outcomes.iter().map(|outcome| outcome.http_status.map(i64::from)).collect::<Int64Array>()),
-        Arc::new(Int64Array::from_iter_values(outcomes.iter().map(|outcome| i64::from(outcome.attempts)))),
-        Arc::new(outcomes.iter().map(|outcome| outcome.detail.as_deref()).collect::<StringArray>()),
-    ];
-    let log = RecordBatch::try_new(schema::download_log().schema(), log).expect("the columns are those of the schema");
-    let pool = pool(part, &shown_urls, &uids, outcomes);
-    DownloadedPart { pool, log, counts }
-}
-
-fn pool(part: &SourcePart, shown_urls: &StringArray, uids: &[String], outcomes: Vec<Outcome>) -> RecordBatch {
-    let kept = outcomes.iter().map(|outcome| Some(outcome.stored.is_some())).collect::<BooleanArray>();
-    let keep = |column: &dyn Array| filter(column, &kept).expect("the mask has one value for every row");
-    let (mut uid, mut format, mut sha256, mut path) =
-        (StringBuilder::new(), StringBuilder::new(), StringBuilder::new(), StringBuilder::new());
-    let mut content = BinaryBuilder::new();
-    let [mut width, mut height, mut original_width, mut original_height, mut bytes] =
-        std::array::from_fn(|_| Int64Builder::new());
-    for (own_uid, outcome) in uids.iter().zip(outcomes) {
-        let Some(Stored { picture, sha256: own_sha256 }) = outcome.stored else { continue };
-        uid.append_value(own_uid);
-        path.append_value(format!("{own_uid}.{}", picture.format.extension()));
-        format.append_value(picture.format.name());
-        sha256.append_value(own_sha256);
-        width.append_value(i64::from(picture.width));
-        height.append_value(i64::from(picture.height));
-        original_width.append_value(i64::from(picture.original_width));
-        original_height.append_value(i64::from(picture.original_height));
-        bytes.append_value(picture.bytes.len() as i64);
-        content.append_value(picture.bytes);
-    }
-    let DataType::Struct(image_fields) = schema::image_type() else { unreachable!("an image is a struct") };
-    let image = StructArray::new(image_fields, vec![Arc::new(content.finish()), Arc::new(path.finish())], None);
-    let mut columns: Vec<ArrayRef> = vec![
-        Arc::new(uid.finish()),
-        keep(shown_urls),
-        keep(part.rows.column(1)),
-        Arc::new(image),
-        Arc::new(width.finish()),
-        Arc::new(height.finish()),
-        Arc::new(original_width.finish()),
-        Arc::new(original_height.finish()),
-        Arc::new(format.finish()),
-        Arc::new(bytes.finish()),
-        Arc::new(sha256.finish()),
-    ];
-    let extra_columns = 3..;
-    let source_schema = part.rows.schema();
-    let extra_fields: Vec<&Field> = source_schema.fields()[extra_columns.clone()].iter().map(AsRef::as_ref).collect();
-    columns.extend(part.rows.columns()[extra_columns].iter().map(|column| keep(column)));
-    RecordBatch::try_new(schema::pool().schema_with(extra_fields), columns)
-        .expect("the columns are those of the schema")
 }
 
 #[cfg(test)]

@@ -19,31 +19,39 @@
 //!
 //! * [`Source`]: files of URLs and captions, read as parts of a fixed number of rows;
 //! * [`guard`]: which addresses may be connected to;
-//! * `hosts`: how many rows of a host are in flight, and whether it is dead;
-//! * `client`: one attempt at one URL: resolving, connecting, redirects, size cap;
+//! * `hosts`: how many rows of a host are in flight, how often it is asked, and whether it is dead;
+//! * `robots`: which paths a `robots.txt` allows;
+//! * `client`: one request: resolving, connecting, reading, with `deadline` and `budget` for its time and bytes;
 //! * `opt_out`: whether an answer's headers say that the picture is not to be used;
 //! * `retry`: whether and when to try again;
 //! * [`picture`]: what the bytes are, whether they decode, and the stored form;
-//! * [`Downloader`]: all of it for a part, with one status for every row.
+//! * `spill`: pictures that wait for the rows before them;
+//! * [`Downloader`]: all of it for a part, with one status for every row;
+//! * [`Metrics`]: what a running downloader counts.
 //!
-//! It writes no file and knows no run folder: the caller commits what it returns. It does not obey robots.txt, use proxies or colour
-//! profiles.
+//! It knows no run folder: the caller writes and commits what it returns.
 
 mod address;
+mod budget;
 mod client;
 mod config;
+mod deadline;
 mod download;
 mod error;
 pub mod guard;
 mod hosts;
+mod metrics;
 mod opt_out;
 pub mod picture;
 mod retry;
+mod robots;
 mod source;
+mod spill;
 
-pub use config::DownloadConfig;
-pub use download::{DownloadedPart, Downloader, sha256};
+pub use config::{DownloadConfig, PoolFormat};
+pub use download::{DownloadedPart, Downloader, PAIRS_CHUNK_BYTES, sha256};
 pub use error::Error;
+pub use metrics::{Histogram, Metrics};
 pub use source::{OneOrMany, Parts, Source, SourceConfig, SourceFormat, SourcePart};
 
 /// Shorthand for results of this crate.

@@ -14,14 +14,13 @@ const DIRECTIVES_WITH_VALUE: [&str; 4] = ["unavailable_after", "max-snippet", "m
 pub(crate) struct OptOut {
     /// Directives of `X-Robots-Tag`; without any, nothing opts out.
     directives: Vec<String>,
-    /// What the user agent calls itself: its text up to the first slash or space.
+    /// What we are called, see [`product`].
     product: String,
 }
 
 impl OptOut {
     pub(crate) fn new(directives: &[String], user_agent: &str) -> OptOut {
-        let product = user_agent.split(['/', ' ']).next().unwrap_or_default().to_owned();
-        OptOut { directives: directives.to_vec(), product }
+        OptOut { directives: directives.to_vec(), product: product(user_agent).to_owned() }
     }
 
     /// Why an answer with these headers is not to be used; `None` if it may be.
@@ -59,6 +58,11 @@ impl OptOut {
         }
         None
     }
+}
+
+/// What a user agent calls itself: its text up to the first slash or space.
+pub(crate) fn product(user_agent: &str) -> &str {
+    user_agent.split(['/', ' ']).next().unwrap_or_default()
 }
 
 #[cfg(test)]

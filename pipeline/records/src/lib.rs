@@ -48,7 +48,7 @@ pub use key::{fingerprint, uid};
 pub use manifest::{FileEntry, Manifest, PartEntry, StageEntry};
 pub use nearest::nearest;
 pub use run_folder::{NewPart, RunFolder, file_digest};
-pub use status::Status;
+pub use status::{RetryClass, Status};
 
 /// Shorthand for results of this crate.
 pub type Result<T> = std::result::Result<T, Error>;

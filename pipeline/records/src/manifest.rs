@@ -10,12 +10,15 @@ use crate::{Error, Result};
 /// A file of a committed part.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileEntry {
-    /// Path below the run folder, with `/` on every system.
+    /// Path below the run folder, with `/` on every system. It may be a folder of files.
     pub path: String,
-    /// Size in bytes.
+    /// Size in bytes; of all files of a folder.
     pub bytes: u64,
-    /// BLAKE3 of the content, hexadecimal.
+    /// BLAKE3 of the content, hexadecimal; of a folder, over the names and digests of its files.
     pub blake3: String,
+    /// Whether it holds readings of a clock, which differ from run to run.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub clock: bool,
 }
 
 /// A committed part: the unit of work, of resume and of output.
@@ -41,9 +44,10 @@ pub struct PartEntry {
 }
 
 impl PartEntry {
-    /// A digest of the part's content, for the fingerprints of what is made from it.
+    /// A digest of the part's content but for readings of a clock, for the fingerprints of what is made from it.
     pub fn digest(&self) -> String {
-        crate::fingerprint(self.files.iter().flat_map(|file| [file.path.as_str(), file.blake3.as_str()]))
+        let files = self.files.iter().filter(|file| !file.clock);
+        crate::fingerprint(files.flat_map(|file| [file.path.as_str(), file.blake3.as_str()]))
     }
 }
 

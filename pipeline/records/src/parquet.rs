@@ -14,13 +14,15 @@ use arrow::datatypes::{DataType, Field, SchemaRef};
 
 use crate::{Error, Result};
 
-/// Rows in a row group of a table with pictures: at a typical 30 kB a picture it stays far below the 100 MB that Hugging Face's viewer and
-/// `datasets` work with (`MAX_ROW_GROUP_SIZE`).
+/// Rows in a row group of a table with pictures.
 const ROWS_PER_GROUP_WITH_IMAGES: usize = 1_000;
+/// Bytes of a row group of a table with pictures, give or take a batch: what a writer and a reader hold in memory. Hugging Face's viewer and `datasets` work
+/// with at most 100 MB (`MAX_ROW_GROUP_SIZE`).
+const BYTES_PER_GROUP_WITH_IMAGES: usize = 16 << 20;
 
 /// Writes a table: text and numbers as Snappy, picture bytes plain and uncompressed because they are compressed already.
 ///
-/// The same rows give the same bytes. The caller makes the file appear atomically, see [`RunFolder`](crate::RunFolder).
+/// The same batches give the same bytes. The caller makes the file appear atomically, see [`RunFolder`](crate::RunFolder).
 pub fn write<'a>(path: &Path, schema: &SchemaRef, batches: impl IntoIterator<Item = &'a RecordBatch>) -> Result<()> {
     let mut writer = Writer::create(path, schema)?;
     for batch in batches {
@@ -33,6 +35,7 @@ pub fn write<'a>(path: &Path, schema: &SchemaRef, batches: impl IntoIterator<Ite
 pub struct Writer {
     path: PathBuf,
     inner: ArrowWriter<File>,
+    has_pictures: bool,
 }
 
 impl Writer {
@@ -41,13 +44,17 @@ impl Writer {
         let file = File::create(path).map_err(|source| Error::io("create", path, source))?;
         let inner = ArrowWriter::try_new(file, schema.clone(), Some(properties(schema)))
             .map_err(|source| Error::Parquet { action: "write", path: path.to_owned(), source })?;
-        Ok(Writer { path: path.to_owned(), inner })
+        Ok(Writer { path: path.to_owned(), inner, has_pictures: !picture_columns(schema).is_empty() })
     }
 
     /// Appends rows.
     pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         let failed = |source| Error::Parquet { action: "write", path: self.path.clone(), source };
-        self.inner.write(batch).map_err(failed)
+        self.inner.write(batch).map_err(failed)?;
+        if self.has_pictures && self.inner.in_progress_size() >= BYTES_PER_GROUP_WITH_IMAGES {
+            self.inner.flush().map_err(failed)?;
+        }
+        Ok(())
     }
 
     /// Writes the footer; without it the file is not Parquet.
@@ -57,11 +64,17 @@ impl Writer {
     }
 }
 
-fn properties(schema: &SchemaRef) -> WriterProperties {
-    let mut picture_columns = Vec::new();
+/// The Parquet paths of all columns of pictures.
+fn picture_columns(schema: &SchemaRef) -> Vec<Vec<String>> {
+    let mut found = Vec::new();
     for field in schema.fields() {
-        collect_binary_columns(field, &mut Vec::new(), &mut picture_columns);
+        collect_binary_columns(field, &mut Vec::new(), &mut found);
     }
+    found
+}
+
+fn properties(schema: &SchemaRef) -> WriterProperties {
+    let picture_columns = picture_columns(schema);
     let mut builder = WriterProperties::builder().set_compression(Compression::SNAPPY);
     if !picture_columns.is_empty() {
         builder = builder.set_max_row_group_row_count(Some(ROWS_PER_GROUP_WITH_IMAGES));

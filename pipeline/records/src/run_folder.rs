@@ -37,7 +37,7 @@ pub struct NewPart {
     stage: String,
     part: String,
     fingerprint: String,
-    files: Vec<(PathBuf, String)>,
+    files: Vec<StagedFile>,
     /// Rows read.
     pub rows_in: u64,
     /// Rows written.
@@ -46,6 +46,16 @@ pub struct NewPart {
     pub counts: BTreeMap<String, u64>,
     /// Wall-clock seconds that it took.
     pub seconds: f64,
+}
+
+/// A file of a part in the making.
+#[derive(Debug)]
+struct StagedFile {
+    temporary: PathBuf,
+    /// Below the run folder, with `/`.
+    path: String,
+    /// Whether it holds readings of a clock.
+    clock: bool,
 }
 
 impl NewPart {
@@ -130,19 +140,35 @@ impl RunFolder {
         let entry = self.state().manifest.part(stage, part)?.clone();
         let same = entry.fingerprint == fingerprint
             && entry.files.iter().all(|file| {
-                fs::metadata(self.root.join(&file.path)).is_ok_and(|metadata| metadata.len() == file.bytes)
+                let metadata = fs::metadata(self.root.join(&file.path));
+                metadata.is_ok_and(|metadata| metadata.is_dir() || metadata.len() == file.bytes)
             });
         same.then_some(entry)
     }
 
-    /// Where to write a file of a part that is to appear at `path` (below the run folder, with `/`) when the part is committed.
+    /// Where things may be put that no commit speaks of; whoever opens the folder next removes what is left of them. It need not exist.
+    pub fn temporary_folder(&self) -> PathBuf {
+        self.root.join(TEMPORARY)
+    }
+
+    /// Where to write a file, or make a folder of files, that is to appear at `path` (below the run folder, with `/`) when the part is committed.
     pub fn stage_file(&self, part: &mut NewPart, path: &str) -> Result<PathBuf> {
+        self.stage(part, path, false)
+    }
+
+    /// As [`stage_file`](Self::stage_file), for a file that holds readings of a clock: it differs from run to run, so that nothing made from the part
+    /// depends on it.
+    pub fn stage_clock_file(&self, part: &mut NewPart, path: &str) -> Result<PathBuf> {
+        self.stage(part, path, true)
+    }
+
+    fn stage(&self, part: &mut NewPart, path: &str, clock: bool) -> Result<PathBuf> {
         let _halted = self.state();
-        let folder = self.root.join(TEMPORARY);
+        let folder = self.temporary_folder();
         fs::create_dir_all(&folder).map_err(|source| Error::io("create", &folder, source))?;
         let name = format!("{}-{}-{}", part.stage, part.part, path).replace('/', "-");
         let temporary = folder.join(name);
-        part.files.push((temporary.clone(), path.to_owned()));
+        part.files.push(StagedFile { temporary: temporary.clone(), path: path.to_owned(), clock });
         Ok(temporary)
     }
 
@@ -155,16 +181,19 @@ impl RunFolder {
         if !part.counts.is_empty() && counted != part.rows_in {
             return Err(Error::Counts { stage: part.stage, part: part.part, rows_in: part.rows_in, counted });
         }
-        let files = part.files.iter().map(|(temporary, path)| digest(temporary, path)).collect::<Result<Vec<_>>>()?;
+        let files = part.files.iter().map(digest).collect::<Result<Vec<_>>>()?;
         // Under the lock, so that an interrupt comes before all of it or after all of it.
         let mut state = self.state();
         if state.manifest.part(&part.stage, &part.part).is_some() {
             self.append(&mut state, Line::Remove { stage: part.stage.clone(), part: part.part.clone() })?;
         }
-        for (temporary, path) in &part.files {
+        for StagedFile { temporary, path, .. } in &part.files {
             let target = self.root.join(path);
             let folder = target.parent().expect("a file below the run folder has a parent");
             fs::create_dir_all(folder).map_err(|source| Error::io("create", folder, source))?;
+            if target.is_dir() {
+                remove_folder(&target)?; // a folder takes the place of an empty one only
+            }
             fs::rename(temporary, &target).map_err(|source| Error::io("move into place", &target, source))?;
         }
         let entry = PartEntry {
@@ -212,7 +241,8 @@ impl RunFolder {
                 .filter(|file| !kept.iter().any(|entry| entry.files.iter().any(|other| other.path == file.path)));
             for file in orphans {
                 let path = self.root.join(&file.path);
-                match fs::remove_file(&path) {
+                let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+                match removed {
                     Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
                         return Err(Error::io("remove", path, source));
                     }
@@ -280,14 +310,37 @@ pub fn file_digest(path: &Path) -> Result<String> {
     Ok(hasher.finalize().to_hex().to_string())
 }
 
-/// Flushes a file to disk and measures it.
-fn digest(file: &Path, path: &str) -> Result<FileEntry> {
+/// Flushes a file, or the files of a folder, to disk and measures them.
+fn digest(staged: &StagedFile) -> Result<FileEntry> {
+    let StagedFile { temporary, path, clock } = staged;
+    let (bytes, blake3) = if temporary.is_dir() { digest_of_folder(temporary)? } else { digest_of_file(temporary)? };
+    Ok(FileEntry { path: path.clone(), bytes, blake3: blake3.to_hex().to_string(), clock: *clock })
+}
+
+fn digest_of_file(file: &Path) -> Result<(u64, blake3::Hash)> {
     let handle = File::open(file).map_err(|source| Error::io("open", file, source))?;
     handle.sync_all().map_err(|source| Error::io("flush", file, source))?;
     let mut hasher = blake3::Hasher::new();
     hasher.update_reader(&handle).map_err(|source| Error::io("read", file, source))?;
-    let bytes = hasher.count();
-    Ok(FileEntry { path: path.to_owned(), bytes, blake3: hasher.finalize().to_hex().to_string() })
+    Ok((hasher.count(), hasher.finalize()))
+}
+
+/// The digest of a folder is that of the names and digests of its files, in the order of the names.
+fn digest_of_folder(folder: &Path) -> Result<(u64, blake3::Hash)> {
+    let failed = |source| Error::io("list", folder, source);
+    let entries = fs::read_dir(folder).map_err(failed)?;
+    let mut names = entries.map(|entry| Ok(entry.map_err(failed)?.file_name())).collect::<Result<Vec<_>>>()?;
+    names.sort();
+    let mut hasher = blake3::Hasher::new();
+    let mut total = 0;
+    for name in names {
+        let (bytes, digest) = digest_of_file(&folder.join(&name))?;
+        total += bytes;
+        hasher.update(name.as_encoded_bytes()).update(digest.as_bytes());
+    }
+    let handle = File::open(folder).map_err(|source| Error::io("open", folder, source))?;
+    handle.sync_all().map_err(|source| Error::io("flush", folder, source))?;
+    Ok((total, hasher.finalize()))
 }
 
 #[cfg(test)]

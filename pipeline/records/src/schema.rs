@@ -84,6 +84,26 @@ pub fn download_log() -> Table {
     }
 }
 
+/// How long every row of the source took. Apart from the log, since a clock never says the same twice and the log does.
+pub fn download_times() -> Table {
+    Table {
+        name: "download-times",
+        description: "one row of the source, and what its download took",
+        columns: vec![
+            column("uid", DataType::Utf8, true, "key of the pair"),
+            column("host", DataType::Utf8, true, "of the URL; null if the URL has none"),
+            column("status", DataType::Utf8, true, "the one outcome of the row"),
+            column(
+                "elapsed_ms",
+                DataType::Int64,
+                true,
+                "from the first request to the end, pauses between attempts included, waits for a turn not; null without request",
+            ),
+            column("body_bytes", DataType::Int64, true, "size of the body that arrived whole; null if none did"),
+        ],
+    }
+}
+
 /// Which pairs show the same thing.
 pub fn clusters() -> Table {
     Table {

@@ -44,6 +44,8 @@ pub enum Status {
     TooLarge,
     /// A success without a body.
     EmptyBody,
+    /// The body has another digest than the source says.
+    HashMismatch,
     /// The body is something else than a picture, often an HTML page.
     NotAnImage,
     /// A picture in a format that is not decoded here.
@@ -78,6 +80,7 @@ impl Status {
         Status::TruncatedBody,
         Status::TooLarge,
         Status::EmptyBody,
+        Status::HashMismatch,
         Status::NotAnImage,
         Status::UnsupportedImage,
         Status::BrokenImage,
@@ -107,6 +110,7 @@ impl Status {
             Status::TruncatedBody => "truncated_body",
             Status::TooLarge => "too_large",
             Status::EmptyBody => "empty_body",
+            Status::HashMismatch => "hash_mismatch",
             Status::NotAnImage => "not_an_image",
             Status::UnsupportedImage => "unsupported_image",
             Status::BrokenImage => "broken_image",
@@ -137,6 +141,7 @@ impl Status {
             Status::TruncatedBody => "the body ended before its announced length",
             Status::TooLarge => "the body is larger than the size cap",
             Status::EmptyBody => "the answer had no body",
+            Status::HashMismatch => "the body has another digest than the source says",
             Status::NotAnImage => "the body is not a picture, often an HTML page",
             Status::UnsupportedImage => "a picture format that is not decoded",
             Status::BrokenImage => "the picture does not decode",
@@ -145,19 +150,67 @@ impl Status {
         }
     }
 
+    /// What another attempt could come to.
+    pub fn retry_class(self) -> RetryClass {
+        match self {
+            Status::Ok => RetryClass::Done,
+            Status::DnsError
+            | Status::ConnectError
+            | Status::Timeout
+            | Status::TruncatedBody
+            | Status::EmptyBody
+            | Status::ProtocolError => RetryClass::Network,
+            Status::RateLimited | Status::HttpServerError => RetryClass::Server,
+            Status::MissingUrl
+            | Status::MalformedRow
+            | Status::InvalidUrl
+            | Status::ForbiddenAddress
+            | Status::TlsError
+            | Status::TooManyRedirects
+            | Status::NotFound
+            | Status::Forbidden
+            | Status::HttpClientError
+            | Status::OptedOut
+            | Status::TooLarge
+            | Status::HashMismatch
+            | Status::NotAnImage
+            | Status::UnsupportedImage
+            | Status::BrokenImage
+            | Status::TooManyPixels => RetryClass::Final,
+        }
+    }
+
     /// Whether another attempt may succeed: the network, the server's load or an interrupted transfer was at fault.
     pub fn is_retryable(self) -> bool {
-        matches!(
-            self,
-            Status::DnsError
-                | Status::ConnectError
-                | Status::Timeout
-                | Status::RateLimited
-                | Status::HttpServerError
-                | Status::TruncatedBody
-                | Status::EmptyBody
-                | Status::ProtocolError
-        )
+        matches!(self.retry_class(), RetryClass::Network | RetryClass::Server)
+    }
+}
+
+/// What another attempt at a row could come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RetryClass {
+    /// Nothing: the row succeeded.
+    Done,
+    /// The network was at fault, so another attempt soon may succeed.
+    Network,
+    /// The server was overloaded or turned the row away, so another attempt later may succeed.
+    Server,
+    /// The same again, until the row, the picture or the settings change.
+    Final,
+}
+
+impl RetryClass {
+    /// Every class.
+    pub const ALL: &[RetryClass] = &[RetryClass::Done, RetryClass::Network, RetryClass::Server, RetryClass::Final];
+
+    /// The name in the command line and in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            RetryClass::Done => "done",
+            RetryClass::Network => "network",
+            RetryClass::Server => "server",
+            RetryClass::Final => "final",
+        }
     }
 }
 
@@ -193,6 +246,10 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), Status::ALL.len());
+        for class in RetryClass::ALL {
+            assert!(class.name().parse::<Status>().is_err(), "a class and a status have one name: {class:?}");
+            assert!(Status::ALL.iter().any(|status| status.retry_class() == *class), "{class:?} has a status");
+        }
         assert_eq!(Status::ALL.last(), Some(&Status::ProtocolError), "the list ends with the last variant");
         assert_eq!(Status::ALL.len(), Status::ProtocolError as usize + 1, "the list names every variant");
     }

@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, anyhow, ensure};
+use anyhow::{Context as _, bail, ensure};
 use clap::{Args, ValueEnum};
-use lynxdata_records::{Status, nearest};
+use lynxdata_records::{RetryClass, Status, nearest};
 
 use super::run::{keep_recipe, run_loaded, too_many_failed_rows};
 use super::{grouped, print};
 use crate::exit::Failure;
+use crate::metrics;
 use crate::recipe::{self, LoadedRecipe};
 use crate::stages::{self, Context};
 
@@ -21,7 +22,7 @@ use crate::stages::{self, Context};
 Examples:
   lynxdata download recipe.toml
   lynxdata download recipe.toml --retry-failed                     rows whose status may pass, such as timeout
-  lynxdata download recipe.toml --retry-failed=not_found,forbidden
+  lynxdata download recipe.toml --retry-failed=server,not_found    those of class server, and what was not found
   lynxdata download --url-list pairs.parquet --url-col URL --caption-col TEXT --output-folder run --output-format webdataset")]
 pub(crate) struct Arguments {
     /// The recipe, a TOML file
@@ -35,16 +36,21 @@ pub(crate) struct Arguments {
     #[arg(long)]
     dry_run: bool,
 
-    /// Also tries the rows again that failed: those whose status may pass (dns_error, connect_error, timeout, rate_limited, http_server_error,
-    /// truncated_body, empty_body, protocol_error), or those with the statuses named. Rows that succeeded are left alone
-    #[arg(long, value_name = "STATUS,…", num_args = 0..=1, require_equals = true, default_missing_value = "", conflicts_with = "dry_run")]
+    /// Also tries the rows again that failed: those that may pass, or those with the statuses or of the classes named. Class network is dns_error,
+    /// connect_error, timeout, truncated_body, empty_body and protocol_error; class server is rate_limited and http_server_error; class final is the rest.
+    /// Rows that succeeded are left alone
+    #[arg(long, value_name = "STATUS|CLASS,…", num_args = 0..=1, require_equals = true, default_missing_value = "", conflicts_with = "dry_run")]
     retry_failed: Option<String>,
+
+    /// Serves counters for Prometheus at http://127.0.0.1:PORT/metrics while it runs; 0 takes any free port and logs it
+    #[arg(long, value_name = "PORT", conflicts_with = "dry_run")]
+    metrics_port: Option<u16>,
 
     #[command(flatten)]
     list: ListArguments,
 }
 
-/// The flags of img2dataset, for lists that need no recipe.
+/// The flags of img2dataset, for lists that need no recipe. Its spelling with underscores is understood too, see `main::spelled_our_way`.
 #[derive(Args)]
 struct ListArguments {
     /// Without a recipe: a file or folder of URLs
@@ -73,11 +79,11 @@ struct ListArguments {
     #[arg(long, value_name = "DIR", requires = "url_list")]
     output_folder: Option<PathBuf>,
 
-    /// Parquet alone (the pool), or WebDataset shards too
+    /// Parquet (with an Image column), one tar file a part, or one folder a part
     #[arg(long, value_enum, default_value_t = OutputFormat::Parquet, requires = "url_list")]
     output_format: OutputFormat,
 
-    /// How pictures are resized; `no` keeps the bytes as served
+    /// How pictures are resized; `no` keeps the bytes as served, if they decode
     #[arg(long, value_enum, default_value_t = ResizeMode::KeepRatio, requires = "url_list")]
     resize_mode: ResizeMode,
 
@@ -109,9 +115,25 @@ struct ListArguments {
     #[arg(long, value_name = "N", default_value_t = 2, requires = "url_list")]
     retries: u32,
 
-    /// Keep the bytes as served, whatever the resize mode
-    #[arg(long, requires = "url_list")]
+    /// Leave pictures alone that are not larger than the image size
+    #[arg(long, value_name = "true|false", num_args = 0..=1, default_value = "true", default_missing_value = "true", value_parser = yes_or_no, requires = "url_list")]
+    resize_only_if_bigger: bool,
+
+    /// Keep the bytes as served whatever the resize mode, without decoding them: only that they are a whole picture file is checked
+    #[arg(long, value_name = "true|false", num_args = 0..=1, default_value = "false", default_missing_value = "true", value_parser = yes_or_no, requires = "url_list")]
     disable_all_reencoding: bool,
+
+    /// Column of boxes to blur, such as faces
+    #[arg(long, value_name = "COLUMN", requires = "url_list")]
+    bbox_col: Option<String>,
+
+    /// What servers are told who asks, such as "mybot/1.0 (+https://example.org/bot)"; its first word is what robots.txt and X-Robots-Tag may name
+    #[arg(long, value_name = "TEXT", requires = "url_list")]
+    user_agent_token: Option<String>,
+
+    /// Directives of X-Robots-Tag that keep a picture out, comma-separated; [] for none
+    #[arg(long, value_name = "WORD,…", requires = "url_list")]
+    disallowed_header_directives: Option<String>,
 
     /// Further root certificates
     #[arg(long, value_name = "PEM", requires = "url_list")]
@@ -135,6 +157,7 @@ enum InputFormat {
 enum OutputFormat {
     Parquet,
     Webdataset,
+    Files,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -154,47 +177,45 @@ enum EncodeFormat {
     Webp,
 }
 
-/// What a run of the list does after downloading, to write WebDataset shards.
-const SHARD_STAGES: [&str; 5] = ["download", "signals", "dedup", "select", "shards"];
-
-/// The selection of everything, for lists.
-const ALL: &str = "all";
-
 pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let statuses = arguments.retry_failed.as_deref().map(statuses).transpose().map_err(Failure::Usage)?;
-    let (loaded, names) = load(arguments).map_err(Failure::Usage)?;
+    let loaded = load(arguments).map_err(Failure::Usage)?;
     if arguments.dry_run {
-        return run_loaded(loaded, &names, true);
+        return run_loaded(loaded, &["download"], true);
     }
     let context = Context::new(loaded, lynxdata_engine::session::local())?;
     keep_recipe(&context)?;
+    if let Some(port) = arguments.metrics_port {
+        metrics::serve(&context, port)?;
+    }
     stages::run(&stages::download::Download, &context)?;
     if let Some(statuses) = statuses {
         let retried = stages::download::retry_failed(&context, &statuses)?;
         let (rows, recovered) = (grouped(retried.rows), grouped(retried.recovered));
         print(&format!("{rows} rows were tried again, {recovered} of them are in the pool now\n"))?;
     }
-    for stage in stages::STAGES.iter().filter(|stage| names.contains(&stage.name()) && stage.name() != "download") {
-        stages::run(*stage, &context)?;
-    }
     Ok(too_many_failed_rows(&context))
 }
 
-/// The recipe, or the one that the flags stand for, and the stages to run.
-fn load(arguments: &Arguments) -> anyhow::Result<(LoadedRecipe, Vec<&'static str>)> {
+/// The recipe, or the one that the flags stand for.
+fn load(arguments: &Arguments) -> anyhow::Result<LoadedRecipe> {
     if let Some(path) = &arguments.recipe {
         let loaded = recipe::load(path, &arguments.sets)?;
         ensure!(loaded.recipe.source.is_some(), "recipe {} has no [source] to download", path.display());
-        return Ok((loaded, vec!["download"]));
+        return Ok(loaded);
     }
     let list = &arguments.list;
     let output = std::path::absolute(list.output_folder.as_ref().context("--output-folder is needed")?)?;
-    let text = list.recipe(&output)?;
-    let names = match list.output_format {
-        OutputFormat::Parquet => vec!["download"],
-        OutputFormat::Webdataset => SHARD_STAGES.to_vec(),
-    };
-    Ok((recipe::from_text(text, output.join("recipe.toml"), &arguments.sets)?, names))
+    recipe::from_text(list.recipe(&output)?, output.join("recipe.toml"), &arguments.sets)
+}
+
+/// A flag's value as Python and as Rust write it.
+fn yes_or_no(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "yes" | "1" => Ok(true),
+        "false" | "no" | "0" => Ok(false),
+        _ => Err("expected true or false".to_owned()),
+    }
 }
 
 impl ListArguments {
@@ -212,6 +233,8 @@ impl ListArguments {
         }
         let resize = if self.disable_all_reencoding { ResizeMode::No } else { self.resize_mode };
         let mut download = toml::Table::new();
+        download.insert("format".to_owned(), name_of(&self.output_format).into());
+        download.insert("only_if_larger".to_owned(), self.resize_only_if_bigger.into());
         download.insert("resize".to_owned(), name_of(&resize).into());
         download.insert("size".to_owned(), i64::from(self.image_size).into());
         download.insert("encode".to_owned(), name_of(&self.encode_format).into());
@@ -224,19 +247,21 @@ impl ListArguments {
         if let Some(file) = &self.ca_file {
             download.insert("ca_file".to_owned(), text_of(&std::path::absolute(file)?)?.into());
         }
+        if let Some(column) = &self.bbox_col {
+            download.insert("blur_boxes".to_owned(), column.clone().into());
+        }
+        if let Some(user_agent) = &self.user_agent_token {
+            download.insert("user_agent".to_owned(), user_agent.clone().into());
+        }
+        if let Some(directives) = &self.disallowed_header_directives {
+            let words = directives.trim_matches(['[', ']']).split(',').map(|word| word.trim_matches([' ', '"', '\'']));
+            let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
+            download.insert("opt_out_directives".to_owned(), words.into());
+        }
         let mut recipe = toml::Table::new();
         recipe.insert("output".to_owned(), text_of(output)?.into());
         recipe.insert("source".to_owned(), source.into());
         recipe.insert("download".to_owned(), download.into());
-        if matches!(self.output_format, OutputFormat::Webdataset) {
-            let all = toml::Table::from_iter([("deduplicate".to_owned(), false.into())]);
-            recipe.insert("select".to_owned(), toml::Table::from_iter([(ALL.to_owned(), all.into())]).into());
-            let mut shards = toml::Table::new();
-            shards.insert("selection".to_owned(), ALL.into());
-            shards.insert("formats".to_owned(), vec!["webdataset"].into());
-            shards.insert("rows_per_shard".to_owned(), i64::try_from(self.number_sample_per_shard)?.into());
-            recipe.insert("shards".to_owned(), shards.into());
-        }
         Ok(toml::to_string(&recipe)?)
     }
 }
@@ -250,24 +275,31 @@ fn name_of(value: &impl ValueEnum) -> String {
     value.to_possible_value().expect("no value is hidden").get_name().to_owned()
 }
 
-/// The statuses that a comma-separated list names; without one, those that may pass.
+/// The statuses that a comma-separated list of statuses and classes names; without one, those that may pass.
 fn statuses(names: &str) -> anyhow::Result<BTreeSet<Status>> {
     if names.is_empty() {
         return Ok(Status::ALL.iter().copied().filter(|status| status.is_retryable()).collect());
     }
-    names
-        .split(',')
-        .map(|name| match name.trim().parse() {
-            Ok(Status::Ok) => Err(anyhow!("--retry-failed: rows with status ok did not fail")),
-            Ok(status) => Ok(status),
-            Err(_) => {
-                let known = Status::ALL.iter().map(|status| status.name());
-                let hint = nearest(name, known.clone()).map(|right| format!("\nhint: did you mean {right}?"));
-                let known = known.collect::<Vec<_>>().join(", ");
-                Err(anyhow!("--retry-failed: {name:?} is no status; there are: {known}{}", hint.unwrap_or_default()))
+    let mut wanted = BTreeSet::new();
+    for name in names.split(',').map(str::trim) {
+        match (name.parse(), RetryClass::ALL.iter().find(|class| class.name() == name)) {
+            (Ok(Status::Ok), _) | (_, Some(RetryClass::Done)) => bail!("--retry-failed: rows with status ok did not fail"),
+            (Ok(status), _) => drop(wanted.insert(status)),
+            (_, Some(class)) => wanted.extend(Status::ALL.iter().filter(|status| status.retry_class() == *class)),
+            (Err(_), None) => {
+                let statuses = || Status::ALL.iter().map(|status| status.name());
+                let classes = || RetryClass::ALL.iter().map(|class| class.name());
+                let hint = nearest(name, statuses().chain(classes()));
+                let hint = hint.map_or_else(String::new, |right| format!("\nhint: did you mean {right}?"));
+                let statuses = statuses().collect::<Vec<_>>().join(", ");
+                bail!(
+                    "--retry-failed: {name:?} is no status and no class; there are the classes network, server and final, and the statuses \
+                     {statuses}{hint}"
+                )
             }
-        })
-        .collect()
+        }
+    }
+    Ok(wanted)
 }
 
 #[cfg(test)]
@@ -279,6 +311,11 @@ mod tests {
         assert!(statuses("").unwrap().contains(&Status::Timeout) && !statuses("").unwrap().contains(&Status::NotFound));
         assert_eq!(statuses("not_found, timeout").unwrap(), BTreeSet::from([Status::NotFound, Status::Timeout]));
         assert!(statuses("not_fuond").unwrap_err().to_string().contains("did you mean not_found?"));
-        assert!(statuses("ok").is_err());
+        assert!(statuses("ok").is_err() && statuses("done").is_err());
+        assert_eq!(
+            statuses("server,not_found").unwrap(),
+            BTreeSet::from([Status::RateLimited, Status::HttpServerError, Status::NotFound])
+        );
+        assert!(statuses("netwrok").unwrap_err().to_string().contains("did you mean network?"));
     }
 }

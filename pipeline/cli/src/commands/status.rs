@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use arrow::array::Array;
 use clap::Args;
-use lynxdata_records::Manifest;
+use lynxdata_records::{Manifest, schema};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::{columns, grouped, print, print_json};
 use crate::exit::{DONE, Failure};
-use crate::stages::{STAGES, select};
+use crate::stages::{STAGES, select, table};
 
 /// Show the stages of a run, what rejected rows, and the verdict
 #[derive(Args)]
@@ -55,7 +56,43 @@ struct SelectionStatus {
 #[derive(Serialize)]
 struct DownloadStatus {
     by_status: BTreeMap<String, u64>,
+    /// The hosts with most rows.
+    hosts: Vec<HostStatus>,
+    /// Time from the first request of a row to its end; `null` if nothing was requested.
+    latency_ms: Option<Quantiles>,
+    /// Sizes of bodies that arrived whole; `null` if none did.
+    body_bytes: Option<Quantiles>,
 }
+
+#[derive(Serialize, Clone)]
+struct HostStatus {
+    host: String,
+    rows: u64,
+    by_status: BTreeMap<String, u64>,
+    bytes: u64,
+    latency_ms: Option<Quantiles>,
+}
+
+/// Values that so many per cent do not exceed, by nearest rank.
+#[derive(Serialize, Clone, Copy)]
+struct Quantiles {
+    p50: i64,
+    p90: i64,
+    p99: i64,
+    max: i64,
+}
+
+impl Quantiles {
+    fn of(mut values: Vec<i64>) -> Option<Quantiles> {
+        values.sort_unstable();
+        let rank = |per_cent: usize| (values.len() * per_cent).div_ceil(100).max(1) - 1;
+        let max = *values.last()?;
+        Some(Quantiles { p50: values[rank(50)], p90: values[rank(90)], p99: values[rank(99)], max })
+    }
+}
+
+/// Hosts that are shown.
+const MOST_HOSTS: usize = 20;
 
 pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let status = collect(&arguments.run)?;
@@ -75,12 +112,6 @@ fn collect(root: &Path) -> Result<Status> {
         .map(|stage| stage_status(&manifest, stage.name(), main.as_deref()))
         .filter(|status| status.parts > 0 || status.complete)
         .collect();
-    let mut by_status = BTreeMap::new();
-    for part in manifest.parts("download") {
-        for (status, rows) in &part.counts {
-            *by_status.entry(status.clone()).or_default() += rows;
-        }
-    }
     let mut selections = BTreeMap::new();
     for part in manifest.parts("select") {
         let files = part.files.iter().map(|file| root.join(&file.path));
@@ -95,9 +126,53 @@ fn collect(root: &Path) -> Result<Status> {
         stages,
         rejected_by,
         selections,
-        download: DownloadStatus { by_status },
+        download: download_status(root, &manifest)?,
         verdict: verdict(root, &manifest)?,
     })
+}
+
+/// What the tables of the download say.
+fn download_status(root: &Path, manifest: &Manifest) -> Result<DownloadStatus> {
+    #[derive(Default)]
+    struct Host {
+        by_status: BTreeMap<String, u64>,
+        elapsed: Vec<i64>,
+        bytes: u64,
+    }
+    let mut by_status = BTreeMap::new();
+    let (mut hosts, mut sizes): (BTreeMap<String, Host>, _) = (BTreeMap::new(), Vec::new());
+    for part in manifest.parts("download") {
+        for (status, rows) in &part.counts {
+            *by_status.entry(status.clone()).or_default() += rows;
+        }
+        let folder = format!("{}/", schema::download_times().name);
+        // Runs of earlier versions have none.
+        let Some(file) = part.files.iter().find(|file| file.path.starts_with(&folder)) else { continue };
+        let path = root.join(&file.path);
+        let rows = table::read(&path, None)?;
+        let (names, statuses) = (table::texts(&rows, "host", &path)?, table::texts(&rows, "status", &path)?);
+        let (elapsed, bytes) =
+            (table::integers(&rows, "elapsed_ms", &path)?, table::integers(&rows, "body_bytes", &path)?);
+        for row in (0..rows.num_rows()).filter(|row| names.is_valid(*row)) {
+            let host = hosts.entry(names.value(row).to_owned()).or_default();
+            *host.by_status.entry(statuses.value(row).to_owned()).or_default() += 1;
+            host.elapsed.extend(elapsed.is_valid(row).then(|| elapsed.value(row)));
+            host.bytes += bytes.is_valid(row).then(|| bytes.value(row)).unwrap_or_default() as u64;
+        }
+        sizes.extend(bytes.iter().flatten());
+    }
+    let latency_ms = Quantiles::of(hosts.values().flat_map(|host| host.elapsed.iter().copied()).collect());
+    let status = |(name, host): (String, Host)| HostStatus {
+        host: name,
+        rows: host.by_status.values().sum(),
+        by_status: host.by_status,
+        bytes: host.bytes,
+        latency_ms: Quantiles::of(host.elapsed),
+    };
+    let mut hosts: Vec<HostStatus> = hosts.into_iter().map(status).collect();
+    hosts.sort_by_key(|host| std::cmp::Reverse(host.rows)); // equals stay in the order of their names
+    hosts.truncate(MOST_HOSTS);
+    Ok(DownloadStatus { by_status, hosts, latency_ms, body_bytes: Quantiles::of(sizes) })
 }
 
 /// Parts, bytes and seconds of all parts; rows of those that hold different rows. Every selection judges the whole pool, every shard format holds the
@@ -173,6 +248,7 @@ fn text(status: &Status) -> String {
     if !status.download.by_status.is_empty() {
         text.push_str(&counts("download status", &status.download.by_status));
     }
+    text.push_str(&download_text(&status.download));
     for (name, selection) in &status.selections {
         text.push_str(&format!("\nselection {name}: {} kept\n", grouped(selection.kept)));
         if !selection.rejected_by.is_empty() {
@@ -183,4 +259,50 @@ fn text(status: &Status) -> String {
         text.push_str(&format!("\nverdict: {sentence}\n"));
     }
     text
+}
+
+/// The tables of latencies, sizes and hosts.
+fn download_text(download: &DownloadStatus) -> String {
+    let quantiles = |quantiles: Option<Quantiles>| {
+        let values = quantiles.map(|Quantiles { p50, p90, p99, max }| [p50, p90, p99, max]);
+        values.map_or_else(|| vec![String::new(); 4], |values| values.map(|value| grouped(value as u64)).to_vec())
+    };
+    let mut text = String::new();
+    let measured = [("milliseconds", download.latency_ms), ("bytes of a body", download.body_bytes)];
+    let rows: Vec<Vec<String>> = measured
+        .into_iter()
+        .filter(|(_, values)| values.is_some())
+        .map(|(name, values)| [vec![name.to_owned()], quantiles(values)].concat())
+        .collect();
+    if !rows.is_empty() {
+        text.push_str(&format!("\n{}", columns(&["a download took", "p50", "p90", "p99", "most"], &rows, &[1, 2, 3, 4])));
+    }
+    let rows: Vec<Vec<String>> = download
+        .hosts
+        .iter()
+        .map(|host| {
+            let ok = host.by_status.get(lynxdata_records::Status::Ok.name()).copied().unwrap_or_default();
+            let numbers = [host.rows, ok, host.bytes].map(grouped).to_vec();
+            [vec![host.host.clone()], numbers, quantiles(host.latency_ms)].concat()
+        })
+        .collect();
+    if !rows.is_empty() {
+        let header = ["host", "rows", "ok", "bytes", "p50 ms", "p90", "p99", "most"];
+        text.push_str(&format!("\n{}", columns(&header, &rows, &[1, 2, 3, 4, 5, 6, 7])));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_values_that_occur() {
+        let of = |values: &[i64]| Quantiles::of(values.to_vec()).map(|found| [found.p50, found.p90, found.p99, found.max]);
+        assert_eq!(of(&[]), None);
+        assert_eq!(of(&[7]), Some([7, 7, 7, 7]));
+        assert_eq!(of(&(1..=100).rev().collect::<Vec<_>>()), Some([50, 90, 99, 100]));
+        assert_eq!(of(&[1, 2, 3]), Some([2, 3, 3, 3]));
+    }
 }

@@ -1,24 +1,44 @@
 //! Stage `download`: rows of the source become pairs of the pool, and every row gets its status.
 
+mod pool;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use arrow::array::RecordBatch;
-use arrow::compute::interleave_record_batch;
+use arrow::compute::{concat_batches, interleave_record_batch};
 use lynxdata_fetch::{DownloadedPart, Downloader, Source, SourcePart};
-use lynxdata_records::{NewPart, PartEntry, Status, fingerprint, parquet, schema};
+use lynxdata_records::{NewPart, PartEntry, Status, fingerprint, nearest, parquet, schema};
 
 use super::{Context, Parts, Planned, Stage, part_name, table};
 use crate::recipe::Recipe;
+use pool::PoolWriter;
 
 /// Raise it when the bytes of a part change for the same rows and settings.
-const FORMAT_VERSION: &str = "1";
+const FORMAT_VERSION: &str = "2";
 
 /// Settings that say how to fetch, not what is stored; changing them makes no part anew.
-const NOT_IN_FINGERPRINT: [&str; 5] =
-    ["concurrency", "requests_per_host", "user_agent", "ca_file", "max_failed_fraction"];
+const NOT_IN_FINGERPRINT: [&str; 14] = [
+    "concurrency",
+    "requests_per_host",
+    "requests_per_second_per_host",
+    "host_failure_limit",
+    "timeout_seconds",
+    "retries",
+    "min_bytes_per_second",
+    "max_bytes_in_flight",
+    "user_agent",
+    "ca_file",
+    "proxy",
+    "dns_servers",
+    "dns_timeout_seconds",
+    "max_failed_fraction",
+];
+
+/// Parts under way at the same time. Most of them wait for their last slow rows while the rows of later ones come in.
+const OPEN_PARTS: usize = 8;
 
 pub(crate) struct Download;
 
@@ -36,7 +56,7 @@ impl Stage for Download {
     }
 
     fn workers(&self, _context: &Context) -> usize {
-        2 // while the last slow rows of one part are awaited, the next one is under way
+        OPEN_PARTS
     }
 
     fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>> {
@@ -46,8 +66,8 @@ impl Stage for Download {
         Ok(Box::new(parts.map(move |part| {
             let part = part?;
             let (name, fingerprint) = (part_name(part.index), fingerprint_of(&part, &settings));
-            let downloader = downloader.clone();
-            let make = Box::new(move |new: &mut NewPart| make(context, &downloader, &part, new));
+            let (downloader, settings) = (downloader.clone(), settings.clone());
+            let make = Box::new(move |new: &mut NewPart| make(context, &downloader, &part, &settings, new));
             Ok(Planned { name, fingerprint, make })
         })))
     }
@@ -58,7 +78,18 @@ fn open(context: &Context) -> Result<(Source, Downloader)> {
     let source = recipe.source.as_ref().context("the recipe has no [source]")?;
     let mut config = recipe.download.clone();
     config.ca_file = config.ca_file.map(|path| context.loaded.folder.join(path));
-    Ok((Source::open(source, &context.loaded.folder)?, Downloader::new(&config)?))
+    let source = Source::open(source, &context.loaded.folder)?;
+    if let Some(wanted) = &config.blur_boxes {
+        let columns = source.schema_of_extra_columns();
+        let names = || columns.fields().iter().map(|field| field.name().as_str());
+        if !names().any(|name| name == wanted) {
+            let hint = nearest(wanted, names()).map_or_else(String::new, |name| format!("\nhint: did you mean {name:?}?"));
+            bail!("download.blur_boxes names {wanted:?}, which is no column of the source{hint}");
+        }
+    }
+    let _in_the_runtime = context.runtime.enter();
+    let downloader = Downloader::new(&config, &context.run.temporary_folder(), context.metrics.clone())?;
+    Ok((source, downloader))
 }
 
 /// The settings that parts depend on.
@@ -73,21 +104,68 @@ fn fingerprint_of(part: &SourcePart, settings: &str) -> String {
     fingerprint(["download", FORMAT_VERSION, settings, &part.first_row.to_string(), &part.fingerprint()])
 }
 
-fn make(context: &Context, downloader: &Downloader, part: &SourcePart, new: &mut NewPart) -> Result<()> {
-    let bar = context.progress.current();
-    let on_row = |status: Status| bar.row_done(status == Status::Ok);
-    let downloaded = context.runtime.block_on(downloader.download_part(part, &on_row));
-    write(context, &part_name(part.index), &downloaded.pool, &downloaded.log, new)
+fn make(
+    context: &Context,
+    downloader: &Downloader,
+    part: &SourcePart,
+    settings: &str,
+    new: &mut NewPart,
+) -> Result<()> {
+    let name = part_name(part.index);
+    let Some((rows, old)) = grown_from(context, part, settings) else {
+        let format = context.recipe().download.format;
+        let mut writer = PoolWriter::create(&context.run, new, format, &name, part.index)?;
+        let downloaded = download(context, downloader, part, &mut |pairs| writer.write(&pairs))?;
+        new.rows_out = writer.finish()?;
+        return write_logs(context, &name, &downloaded.log, &downloaded.times, new);
+    };
+    let more = SourcePart {
+        index: part.index,
+        first_row: part.first_row + rows as u64,
+        rows: part.rows.slice(rows, part.rows.num_rows() - rows),
+    };
+    let fresh = Tables::download(context, downloader, &more)?;
+    let old = Tables::read(context, &old)?;
+    let added: Vec<usize> = (rows..part.rows.num_rows()).collect();
+    old.with(&added, &fresh)?.write(context, &name, part.index, new)
 }
 
-/// Writes the two tables of a part and counts its rows.
-fn write(context: &Context, name: &str, pool: &RecordBatch, log: &RecordBatch, new: &mut NewPart) -> Result<()> {
-    for (table, rows) in [(schema::pool(), pool), (schema::download_log(), log)] {
-        let path = context.run.stage_file(new, &format!("{}/part-{name}.parquet", table.name))?;
-        parquet::write(&path, &rows.schema(), [rows])?;
+/// The committed part that this one continues, and how many rows it has: those rows are as they were and more follow, since rows were added to the source.
+fn grown_from(context: &Context, part: &SourcePart, settings: &str) -> Option<(usize, PartEntry)> {
+    let name = part_name(part.index);
+    let rows = usize::try_from(context.run.manifest().part("download", &name)?.rows_in).ok()?;
+    if rows >= part.rows.num_rows() {
+        return None;
     }
+    let old = SourcePart { index: part.index, first_row: part.first_row, rows: part.rows.slice(0, rows) };
+    let entry = context.run.committed("download", &name, &fingerprint_of(&old, settings))?;
+    Some((rows, entry))
+}
+
+fn download(
+    context: &Context,
+    downloader: &Downloader,
+    part: &SourcePart,
+    on_pairs: &mut (dyn FnMut(RecordBatch) -> Result<()> + Send),
+) -> Result<DownloadedPart> {
+    let bar = context.progress.current();
+    let on_row = |status: Status| bar.row_done(status == Status::Ok);
+    context.runtime.block_on(downloader.download_part(part, &on_row, on_pairs))
+}
+
+/// Writes what became of every row of a part, and counts it.
+fn write_logs(
+    context: &Context,
+    name: &str,
+    log: &RecordBatch,
+    times: &RecordBatch,
+    new: &mut NewPart,
+) -> Result<()> {
+    let path = context.run.stage_file(new, &format!("{}/part-{name}.parquet", schema::download_log().name))?;
+    parquet::write(&path, &log.schema(), [log])?;
+    let path = context.run.stage_clock_file(new, &format!("{}/part-{name}.parquet", schema::download_times().name))?;
+    parquet::write(&path, &times.schema(), [times])?;
     new.rows_in = log.num_rows() as u64;
-    new.rows_out = pool.num_rows() as u64;
     for status in statuses_of(log)? {
         *new.counts.entry(status.name().to_owned()).or_default() += 1;
     }
@@ -115,7 +193,6 @@ pub(crate) fn retry_failed(context: &Context, statuses: &BTreeSet<Status>) -> Re
     let settings = settings(context)?;
     let started = Instant::now();
     let bar = context.progress.stage("download", None);
-    let on_row = |status: Status| bar.row_done(status == Status::Ok);
     let (mut total, mut names) = (Retried::default(), Vec::new());
     for part in source.parts(context.recipe().download.rows_per_part) {
         let part = part?;
@@ -123,25 +200,23 @@ pub(crate) fn retry_failed(context: &Context, statuses: &BTreeSet<Status>) -> Re
         names.push(name.clone());
         let entry =
             context.run.committed("download", &name, &print).with_context(|| format!("part {name} is not complete"))?;
-        let old = Tables::read(context, &entry)?;
-        let again = old.rows_with(statuses);
+        let log = table::read(&table::file(&context.run, &entry, schema::download_log().name)?, None)?;
+        let again: Vec<usize> = statuses_of(&log)?
+            .iter()
+            .enumerate()
+            .filter(|(_, status)| statuses.contains(status))
+            .map(|(row, _)| row)
+            .collect();
         if again.is_empty() {
             continue;
         }
-        let single = |row: &usize| SourcePart {
-            index: part.index,
-            first_row: part.first_row + *row as u64,
-            rows: part.rows.slice(*row, 1),
-        };
-        let singles: Vec<SourcePart> = again.iter().map(single).collect();
-        let fresh = singles.iter().map(|row| downloader.download_part(row, &on_row));
-        let fresh = context.runtime.block_on(futures::future::join_all(fresh));
-        let merged = old.with(&again, &fresh)?;
-        let mut new = NewPart::new("download", &name, print);
-        write(context, &name, &merged.pool, &merged.log, &mut new)?;
-        new.seconds = started.elapsed().as_secs_f64();
+        let fresh = Tables::download_rows(context, &downloader, &part, &again)?;
         total.rows += again.len() as u64;
-        total.recovered += fresh.iter().map(|row| row.pool.num_rows() as u64).sum::<u64>();
+        total.recovered += fresh.pool.num_rows() as u64;
+        let merged = Tables::read(context, &entry)?.with(&again, &fresh)?;
+        let mut new = NewPart::new("download", &name, print);
+        merged.write(context, &name, part.index, &mut new)?;
+        new.seconds = started.elapsed().as_secs_f64();
         context.run.commit(new)?;
         bar.part_done();
     }
@@ -150,48 +225,108 @@ pub(crate) fn retry_failed(context: &Context, statuses: &BTreeSet<Status>) -> Re
     Ok(total)
 }
 
-/// The two tables of a part.
+/// The tables of a part, or of some of its rows.
 struct Tables {
     pool: RecordBatch,
     log: RecordBatch,
+    times: RecordBatch,
     /// Status of every row of the log.
     statuses: Vec<Status>,
 }
 
 impl Tables {
     fn read(context: &Context, entry: &PartEntry) -> Result<Tables> {
-        let path = table::file(&context.run, entry, schema::download_log().name)?;
-        let log = table::read(&path, None)?;
+        let read = |folder| table::read(&table::file(&context.run, entry, folder)?, None);
+        let pool = pool::read(&context.run, entry)?;
+        Tables::of(pool, read(schema::download_log().name)?, read(schema::download_times().name)?)
+    }
+
+    fn of(pool: RecordBatch, log: RecordBatch, times: RecordBatch) -> Result<Tables> {
         let statuses = statuses_of(&log)?;
-        let pool = table::read(&table::file(&context.run, entry, schema::pool().name)?, None)?;
-        Ok(Tables { pool, log, statuses })
+        Ok(Tables { pool, log, times, statuses })
     }
 
-    fn rows_with(&self, statuses: &BTreeSet<Status>) -> Vec<usize> {
-        let rows = self.statuses.iter().enumerate().filter(|(_, status)| statuses.contains(status));
-        rows.map(|(row, _)| row).collect()
+    fn download(context: &Context, downloader: &Downloader, part: &SourcePart) -> Result<Tables> {
+        let mut pairs = Vec::new();
+        let DownloadedPart { log, times } = download(context, downloader, part, &mut |batch| {
+            pairs.push(batch);
+            Ok(())
+        })?;
+        Tables::of(joined(&pairs)?, log, times)
     }
 
-    /// The tables with `fresh` in the place of the rows `again`, in the order of the source.
-    fn with(&self, again: &[usize], fresh: &[DownloadedPart]) -> Result<Tables> {
-        let pools: Vec<&RecordBatch> = std::iter::once(&self.pool).chain(fresh.iter().map(|part| &part.pool)).collect();
-        let logs: Vec<&RecordBatch> = std::iter::once(&self.log).chain(fresh.iter().map(|part| &part.log)).collect();
+    /// Downloads some rows of a part, each of which keeps its number in the source.
+    fn download_rows(
+        context: &Context,
+        downloader: &Downloader,
+        part: &SourcePart,
+        rows: &[usize],
+    ) -> Result<Tables> {
+        let bar = context.progress.current();
+        let on_row = |status: Status| bar.row_done(status == Status::Ok);
+        let single = |row: &usize| SourcePart {
+            index: part.index,
+            first_row: part.first_row + *row as u64,
+            rows: part.rows.slice(*row, 1),
+        };
+        let downloads = rows.iter().map(single).map(async |part| {
+            let mut pairs = Vec::new();
+            let mut on_pairs = |batch| {
+                pairs.push(batch);
+                anyhow::Ok(())
+            };
+            let DownloadedPart { log, times } = downloader.download_part(&part, &on_row, &mut on_pairs).await?;
+            anyhow::Ok((joined(&pairs)?, log, times))
+        });
+        let (mut pools, mut logs, mut times) = (Vec::new(), Vec::new(), Vec::new());
+        for download in context.runtime.block_on(futures::future::join_all(downloads)) {
+            let download = download?;
+            pools.push(download.0);
+            logs.push(download.1);
+            times.push(download.2);
+        }
+        Tables::of(joined(&pools)?, joined(&logs)?, joined(&times)?)
+    }
+
+    /// The tables with the rows of `fresh` in the places `rows`: instead of what was there, or behind it.
+    fn with(&self, rows: &[usize], fresh: &Tables) -> Result<Tables> {
         let (mut pool_rows, mut log_rows) = (Vec::new(), Vec::new());
-        let (mut next_old, mut next_fresh) = (0, 0);
-        for (row, status) in self.statuses.iter().enumerate() {
-            let was_kept = *status == Status::Ok;
-            if again.get(next_fresh) == Some(&row) {
-                next_fresh += 1;
-                log_rows.push((next_fresh, 0));
-                pool_rows.extend((0..pools[next_fresh].num_rows()).map(|row| (next_fresh, row)));
+        let (mut next, mut next_pair, mut next_old_pair) = (0, 0, 0);
+        let count = self.statuses.len().max(rows.last().map_or(0, |row| row + 1));
+        for row in 0..count {
+            let old = self.statuses.get(row);
+            let was_kept = old == Some(&Status::Ok);
+            if rows.get(next) == Some(&row) {
+                log_rows.push((1, next));
+                if fresh.statuses[next] == Status::Ok {
+                    pool_rows.push((1, next_pair));
+                    next_pair += 1;
+                }
+                next += 1;
             } else {
                 log_rows.push((0, row));
-                pool_rows.extend(was_kept.then_some((0, next_old)));
+                pool_rows.extend(was_kept.then_some((0, next_old_pair)));
             }
-            next_old += usize::from(was_kept);
+            next_old_pair += usize::from(was_kept);
         }
-        let log = interleave_record_batch(&logs, &log_rows)?;
-        let statuses = statuses_of(&log)?;
-        Ok(Tables { pool: interleave_record_batch(&pools, &pool_rows)?, log, statuses })
+        let merged =
+            |old: &RecordBatch, fresh: &RecordBatch, rows: &[(usize, usize)]| interleave_record_batch(&[old, fresh], rows);
+        Tables::of(
+            merged(&self.pool, &fresh.pool, &pool_rows)?,
+            merged(&self.log, &fresh.log, &log_rows)?,
+            merged(&self.times, &fresh.times, &log_rows)?,
+        )
     }
+
+    fn write(&self, context: &Context, name: &str, index: u32, new: &mut NewPart) -> Result<()> {
+        let mut writer = PoolWriter::create(&context.run, new, context.recipe().download.format, name, index)?;
+        writer.write_in_chunks(&self.pool)?;
+        new.rows_out = writer.finish()?;
+        write_logs(context, name, &self.log, &self.times, new)
+    }
+}
+
+fn joined(batches: &[RecordBatch]) -> Result<RecordBatch> {
+    let first = batches.first().context("there is nothing to join")?;
+    Ok(concat_batches(&first.schema(), batches)?)
 }

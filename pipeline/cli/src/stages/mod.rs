@@ -8,6 +8,7 @@ pub(crate) mod dedup;
 pub(crate) mod download;
 pub(crate) mod instruct;
 pub(crate) mod report;
+pub(crate) mod samples;
 pub(crate) mod select;
 pub(crate) mod shards;
 pub(crate) mod signals;
@@ -20,6 +21,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use lynxdata_engine::Session;
+use lynxdata_fetch::Metrics;
 use lynxdata_records::{Manifest, NewPart, PartEntry, RunFolder};
 use serde::Serialize;
 
@@ -33,6 +35,8 @@ pub(crate) struct Context {
     pub runtime: tokio::runtime::Runtime,
     pub session: Session,
     pub progress: Progress,
+    /// What downloading counts.
+    pub metrics: Arc<Metrics>,
 }
 
 impl Context {
@@ -55,7 +59,7 @@ impl Context {
             .enable_all()
             .build()
             .context("cannot start the async runtime")?;
-        Ok(Context { loaded, run, runtime, session, progress: Progress::new() })
+        Ok(Context { loaded, run, runtime, session, progress: Progress::new(), metrics: Arc::default() })
     }
 
     pub(crate) fn recipe(&self) -> &Recipe {

@@ -43,8 +43,8 @@ impl Stage for Report {
         "report"
     }
 
-    fn is_in(&self, _recipe: &Recipe) -> bool {
-        true
+    fn is_in(&self, recipe: &Recipe) -> bool {
+        recipe.source.is_none() || recipe.has_pool_table()
     }
 
     fn reads(&self, recipe: &Recipe) -> Vec<&'static str> {

@@ -5,13 +5,11 @@ use std::io::{BufWriter, Write};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
-use arrow::array::{Array, BooleanArray, RecordBatch, StringArray, UInt32Array};
+use arrow::array::{Array, BooleanArray, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
-use arrow::json::WriterBuilder;
-use arrow::json::writer::LineDelimited;
 use lynxdata_records::{NewPart, PartEntry, card, fingerprint, parquet, schema, webdataset};
 
-use super::{Context, Parts, Planned, Stage, select, table};
+use super::{Context, Parts, Planned, Stage, samples, select, table};
 use crate::recipe::{Recipe, ShardFormat};
 
 /// Raise it when the same selection gives other bytes.
@@ -126,41 +124,8 @@ fn write_tar(path: &std::path::Path, rows: &RecordBatch) -> Result<()> {
     let failed = || format!("cannot write {}", path.display());
     let file = File::create(path).with_context(failed)?;
     let mut writer = webdataset::Writer::new(BufWriter::new(file));
-    let uids = table::texts(rows, "uid", path)?;
-    let captions = table::texts(rows, "caption", path)?;
-    let formats = table::texts(rows, "format", path)?;
-    let pictures = table::pictures(rows, path)?;
-    for (row, metadata) in metadata_lines(rows)?.iter().enumerate() {
-        let caption = if captions.is_valid(row) { captions.value(row) } else { "" };
-        writer.append(
-            uids.value(row),
-            &[
-                (extension(formats, row), pictures.value(row)),
-                ("json", metadata.as_bytes()),
-                ("txt", caption.as_bytes()),
-            ],
-        )?;
-    }
+    samples::for_each(rows, path, |uid, members| Ok(writer.append(uid, members)?))?;
     writer.finish()?.flush().with_context(failed)
-}
-
-/// The extension by which WebDataset readers find a decoder.
-fn extension(formats: &StringArray, row: usize) -> &str {
-    match formats.value(row) {
-        "jpeg" => "jpg",
-        other => other,
-    }
-}
-
-/// Every row's columns but the picture, as one JSON object a row; nulls are written, so that all samples have the same keys.
-fn metadata_lines(rows: &RecordBatch) -> Result<Vec<String>> {
-    let indices: Vec<usize> =
-        (0..rows.num_columns()).filter(|index| rows.schema().field(*index).name() != "image").collect();
-    let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(Vec::new());
-    writer.write(&rows.project(&indices)?)?;
-    writer.finish()?;
-    let text = String::from_utf8(writer.into_inner()).context("JSON is UTF-8")?;
-    Ok(text.lines().map(str::to_owned).collect())
 }
 
 fn plan_card<'a>(context: &'a Context, selection: &'a str, rows: u64) -> Planned<'a> {

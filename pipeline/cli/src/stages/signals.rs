@@ -22,7 +22,7 @@ impl Stage for Signals {
     }
 
     fn is_in(&self, recipe: &Recipe) -> bool {
-        recipe.source.is_some()
+        recipe.source.is_some() && recipe.has_pool_table()
     }
 
     fn reads(&self, _recipe: &Recipe) -> Vec<&'static str> {

@@ -24,6 +24,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
+/// The first of the extra columns in [`SourcePart::rows`].
+pub(crate) const EXTRA_COLUMNS_FROM: usize = 3;
+
 /// Where the URLs are.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -1,0 +1,283 @@
+//! The tables of a part, assembled in the order of its rows.
+
+use std::io;
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryBuilder, Int64Array, Int64Builder, RecordBatch, StringArray,
+    StringBuilder, StructArray, UInt32Array,
+};
+use arrow::compute::take;
+use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Int64Type};
+use lynxdata_records::{schema, uid};
+use url::Url;
+
+use super::{DownloadedPart, Outcome, Stored};
+use crate::SourcePart;
+use crate::address;
+use crate::picture::Picture;
+use crate::source::EXTRA_COLUMNS_FROM;
+use crate::spill::{Place, Waiting};
+
+/// Bytes of pictures that are handed over at a time. Large enough for whole pages of Parquet, small enough that several parts at once take little memory.
+pub const PAIRS_CHUNK_BYTES: usize = 4 << 20;
+
+/// The rows of a part as they end.
+pub(super) struct Assembly<'a> {
+    part: &'a SourcePart,
+    uids: Vec<String>,
+    shown_urls: ArrayRef,
+    /// What became of each row; `None` until it has ended.
+    outcomes: Vec<Option<Outcome>>,
+    /// Where the pictures of rows wait whose turn has not come.
+    places: Vec<Option<Place>>,
+    waiting: Waiting,
+    /// The first row that has not been handed over or has not ended.
+    next: usize,
+    pairs: Pairs,
+}
+
+impl<'a> Assembly<'a> {
+    pub(super) fn new(part: &'a SourcePart, waiting: Waiting) -> Assembly<'a> {
+        let texts = |column: usize| part.rows.column(column).as_string::<i32>();
+        let (urls, captions) = (texts(0), texts(1));
+        let text = |column: &'a StringArray, row: usize| if column.is_valid(row) { column.value(row) } else { "" };
+        let count = part.rows.num_rows();
+        let uids = (0..count).map(|row| uid(part.first_row + row as u64, text(urls, row), text(captions, row)));
+        let shown_urls: StringArray = urls.iter().map(|url| url.map(address::without_userinfo)).collect();
+        Assembly {
+            part,
+            uids: uids.collect(),
+            shown_urls: Arc::new(shown_urls),
+            outcomes: (0..count).map(|_| None).collect(),
+            places: (0..count).map(|_| None).collect(),
+            waiting,
+            next: 0,
+            pairs: Pairs::default(),
+        }
+    }
+
+    /// Takes what became of a row.
+    pub(super) fn end(&mut self, row: usize, mut outcome: Outcome) -> io::Result<()> {
+        if let Some(stored) = &mut outcome.stored {
+            self.places[row] = Some(self.waiting.put(std::mem::take(&mut stored.picture.bytes))?);
+        }
+        self.outcomes[row] = Some(outcome);
+        Ok(())
+    }
+
+    /// Hands over the rows whose turn has come.
+    pub(super) fn advance<E: From<io::Error>>(
+        &mut self,
+        on_pairs: &mut (dyn FnMut(RecordBatch) -> Result<(), E> + Send),
+    ) -> Result<(), E> {
+        while let Some(Some(outcome)) = self.outcomes.get_mut(self.next) {
+            if let (Some(stored), Some(place)) = (outcome.stored.take(), self.places[self.next].take()) {
+                let bytes = self.waiting.take(place)?;
+                if !self.pairs.has_room_for(bytes.len()) {
+                    on_pairs(self.pairs.take(self.part, &self.shown_urls))?;
+                }
+                self.pairs.push(self.next, &self.uids[self.next], &stored, &bytes);
+            }
+            self.next += 1;
+        }
+        Ok(())
+    }
+
+    /// Rows that nothing was heard of.
+    pub(super) fn rows_without_outcome(&self) -> Vec<usize> {
+        (0..self.outcomes.len()).filter(|row| self.outcomes[*row].is_none()).collect()
+    }
+
+    /// Hands over the last rows and tells what became of all.
+    pub(super) fn finish<E: From<io::Error>>(
+        mut self,
+        on_pairs: &mut (dyn FnMut(RecordBatch) -> Result<(), E> + Send),
+    ) -> Result<DownloadedPart, E> {
+        self.advance(on_pairs)?;
+        // Also if there are none, so that the caller sees the schema of every part.
+        on_pairs(self.pairs.take(self.part, &self.shown_urls))?;
+        let outcomes: Vec<Outcome> = self.outcomes.into_iter().flatten().collect();
+        assert_eq!(outcomes.len(), self.uids.len(), "every row has ended");
+        let uids: ArrayRef = Arc::new(StringArray::from_iter_values(&self.uids));
+        let statuses: ArrayRef =
+            Arc::new(StringArray::from_iter_values(outcomes.iter().map(|outcome| outcome.status.name())));
+        let integers = |value: &dyn Fn(&Outcome) -> Option<i64>| -> ArrayRef {
+            Arc::new(outcomes.iter().map(value).collect::<Int64Array>())
+        };
+        let first_row = self.part.first_row;
+        let rows = Int64Array::from_iter_values((0..outcomes.len()).map(|row| (first_row + row as u64) as i64));
+        let log: Vec<ArrayRef> = vec![
+            uids.clone(),
+            Arc::new(rows),
+            self.shown_urls.clone(),
+            statuses.clone(),
+            integers(&|outcome| outcome.http_status.map(i64::from)),
+            integers(&|outcome| Some(i64::from(outcome.attempts))),
+            Arc::new(outcomes.iter().map(|outcome| outcome.detail.as_deref()).collect::<StringArray>()),
+        ];
+        let hosts: StringArray = self.shown_urls.as_string::<i32>().iter().map(|url| host(url?)).collect();
+        let times: Vec<ArrayRef> = vec![
+            uids,
+            Arc::new(hosts),
+            statuses,
+            integers(&|outcome| outcome.elapsed.map(|elapsed| elapsed.as_millis() as i64)),
+            integers(&|outcome| outcome.body_bytes.map(|bytes| bytes as i64)),
+        ];
+        let batch = |table: schema::Table, columns| {
+            RecordBatch::try_new(table.schema(), columns).expect("the columns are those of the schema")
+        };
+        Ok(DownloadedPart { log: batch(schema::download_log(), log), times: batch(schema::download_times(), times) })
+    }
+}
+
+fn host(url: &str) -> Option<String> {
+    Url::parse(url.trim()).ok()?.host_str().map(str::to_owned)
+}
+
+/// Pairs that are ready to be handed over.
+#[derive(Default)]
+struct Pairs {
+    /// Rows of the part.
+    rows: Vec<u32>,
+    uid: StringBuilder,
+    content: BinaryBuilder,
+    /// Bytes in `content`.
+    size: usize,
+    path: StringBuilder,
+    format: StringBuilder,
+    sha256: StringBuilder,
+    width: Int64Builder,
+    height: Int64Builder,
+    original_width: Int64Builder,
+    original_height: Int64Builder,
+    bytes: Int64Builder,
+}
+
+impl Pairs {
+    fn has_room_for(&self, bytes: usize) -> bool {
+        self.rows.is_empty() || self.size + bytes <= PAIRS_CHUNK_BYTES
+    }
+
+    fn push(&mut self, row: usize, uid: &str, stored: &Stored, bytes: &[u8]) {
+        let Picture { bytes: _, format, width, height, original_width, original_height } = &stored.picture;
+        self.rows.push(row as u32);
+        self.uid.append_value(uid);
+        self.content.append_value(bytes);
+        self.size += bytes.len();
+        self.path.append_value(format!("{uid}.{}", format.extension()));
+        self.format.append_value(format.name());
+        self.sha256.append_value(&stored.sha256);
+        self.width.append_value(i64::from(*width));
+        self.height.append_value(i64::from(*height));
+        self.original_width.append_value(i64::from(*original_width));
+        self.original_height.append_value(i64::from(*original_height));
+        self.bytes.append_value(bytes.len() as i64);
+    }
+
+    /// The pairs so far as rows of the pool.
+    fn take(&mut self, part: &SourcePart, shown_urls: &ArrayRef) -> RecordBatch {
+        let mut own = std::mem::take(self);
+        let rows = UInt32Array::from(own.rows);
+        let of_rows = |column: &dyn Array| take(column, &rows, None).expect("the rows are rows of the part");
+        let DataType::Struct(image_fields) = schema::image_type() else { unreachable!("an image is a struct") };
+        let image: Vec<ArrayRef> = vec![Arc::new(own.content.finish()), Arc::new(own.path.finish())];
+        let mut columns: Vec<ArrayRef> = vec![
+            Arc::new(own.uid.finish()),
+            of_rows(shown_urls),
+            of_rows(part.rows.column(1)),
+            Arc::new(StructArray::new(image_fields, image, None)),
+            Arc::new(own.width.finish()),
+            Arc::new(own.height.finish()),
+            Arc::new(own.original_width.finish()),
+            Arc::new(own.original_height.finish()),
+            Arc::new(own.format.finish()),
+            Arc::new(own.bytes.finish()),
+            Arc::new(own.sha256.finish()),
+        ];
+        columns.extend(part.rows.columns()[EXTRA_COLUMNS_FROM..].iter().map(|column| of_rows(column)));
+        let source_schema = part.rows.schema();
+        let extra_fields: Vec<&Field> = source_schema.fields()[EXTRA_COLUMNS_FROM..].iter().map(AsRef::as_ref).collect();
+        RecordBatch::try_new(schema::pool().schema_with(extra_fields), columns)
+            .expect("the columns are those of the schema")
+    }
+}
+
+/// The boxes of a row: a list of lists of four numbers, or JSON text of that; none if the cell is empty.
+///
+/// # Errors
+/// Says what the cell is instead.
+pub(super) fn boxes(column: &dyn Array, row: usize) -> Result<Vec<[f32; 4]>, String> {
+    if column.is_null(row) {
+        return Ok(Vec::new());
+    }
+    if let Some(texts) = column.as_string_opt::<i32>() {
+        let text = texts.value(row);
+        return serde_json::from_str(text).map_err(|error| format!("are no list of lists of four numbers: {error}"));
+    }
+    let Some(boxes) = list_item(column, row) else {
+        return Err(format!("are {}, not a list of lists of four numbers", column.data_type()));
+    };
+    (0..boxes.len())
+        .map(|index| {
+            let numbers = list_item(&boxes, index).and_then(|numbers| numbers_of(&numbers)).unwrap_or_default();
+            <[f32; 4]>::try_from(numbers.as_slice())
+                .map_err(|_| format!("have no four numbers in number {index} of the list"))
+        })
+        .collect()
+}
+
+fn list_item(column: &dyn Array, row: usize) -> Option<ArrayRef> {
+    let valid = column.is_valid(row);
+    let list = column.as_list_opt::<i32>().map(|lists| lists.value(row));
+    let list = list.or_else(|| column.as_list_opt::<i64>().map(|lists| lists.value(row)));
+    let list = list.or_else(|| column.as_fixed_size_list_opt().map(|lists| lists.value(row)));
+    list.filter(|_| valid)
+}
+
+fn numbers_of(numbers: &dyn Array) -> Option<Vec<f32>> {
+    fn all<T: ArrowPrimitiveType>(numbers: &dyn Array, to_f32: impl Fn(T::Native) -> f32) -> Option<Vec<f32>> {
+        let numbers = numbers.as_primitive_opt::<T>()?;
+        numbers.iter().map(|number| number.map(&to_f32)).collect()
+    }
+    all::<Float32Type>(numbers, |number| number)
+        .or_else(|| all::<Float64Type>(numbers, |number| number as f32))
+        .or_else(|| all::<Int64Type>(numbers, |number| number as f32))
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{FixedSizeListBuilder, Float64Builder, ListBuilder};
+
+    use super::*;
+
+    #[test]
+    fn boxes_are_lists_or_their_json() {
+        let mut lists = ListBuilder::new(FixedSizeListBuilder::new(Float64Builder::new(), 4));
+        for numbers in [[0.0, 0.25, 0.5, 1.0], [0.5, 0.5, 0.75, 0.75]] {
+            lists.values().values().append_slice(&numbers);
+            lists.values().append(true);
+        }
+        lists.append(true);
+        lists.append(true);
+        lists.append(false);
+        let lists = lists.finish();
+        let two = vec![[0.0, 0.25, 0.5, 1.0], [0.5, 0.5, 0.75, 0.75]];
+        assert_eq!([0, 1, 2].map(|row| boxes(&lists, row)), [Ok(two.clone()), Ok(vec![]), Ok(vec![])]);
+
+        let texts = StringArray::from(vec![
+            Some("[[0, 0.25, 0.5, 1], [0.5, 0.5, 0.75, 0.75]]"),
+            Some("[]"),
+            None,
+            Some("[[1, 2, 3]]"),
+            Some("left"),
+        ]);
+        assert_eq!([0, 1, 2].map(|row| boxes(&texts, row)), [Ok(two), Ok(vec![]), Ok(vec![])]);
+        assert!(boxes(&texts, 3).is_err() && boxes(&texts, 4).is_err());
+        assert!(boxes(&Int64Array::from(vec![1]), 0).unwrap_err().contains("Int64"));
+        let mut short = ListBuilder::new(ListBuilder::new(Int64Builder::new()));
+        short.values().append_value([Some(1), Some(2)]);
+        short.append(true);
+        assert!(boxes(&short.finish(), 0).unwrap_err().contains("number 0"));
+    }
+}
