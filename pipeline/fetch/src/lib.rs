@@ -36,9 +36,15 @@ mod download;
 mod error;
 pub mod guard;
 mod hosts;
+#[cfg_attr(not(test), expect(dead_code, reason = "the client does not ask it yet"))]
+mod names;
 mod opt_out;
 pub mod picture;
+#[cfg_attr(not(test), expect(dead_code, reason = "the downloader does not ask it yet"))]
+mod rate;
 mod retry;
+#[cfg_attr(not(test), expect(dead_code, reason = "the client does not ask it yet"))]
+mod robots;
 mod source;
 
 pub use config::DownloadConfig;
