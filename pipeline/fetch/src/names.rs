@@ -50,9 +50,9 @@ const AILING: Duration = Duration::from_secs(10);
 
 /// Shortest and longest time that addresses are kept. Many hosts of a large list are on networks whose records live for 20 to 60 s so that they can move
 /// load; without a lower bound each of their rows would be a question.
-const POSITIVE_TTL: (Duration, Duration) = (Duration::from_secs(60), Duration::from_hours(24));
+const POSITIVE_TTL: (Duration, Duration) = (Duration::from_mins(1), Duration::from_hours(24));
 /// Shortest and longest time that "no such name" and "no address" are kept; the shortest also if the answer does not say how long.
-const NEGATIVE_TTL: (Duration, Duration) = (Duration::from_secs(60), Duration::from_mins(10));
+const NEGATIVE_TTL: (Duration, Duration) = (Duration::from_mins(1), Duration::from_mins(10));
 /// How long a failure of the servers is kept: less than the shortest wait before a row's next attempt (half of 500 ms), so that this asks anew.
 const FAILURE_TTL: Duration = Duration::from_millis(200);
 
@@ -164,7 +164,8 @@ impl Resolver {
 
     /// Asks for IPv6 addresses only if `ipv6` says so, and waits for a server `patience` at most before another one is asked as well.
     fn with(settings: &NamesSettings, ipv6: bool, patience: Duration) -> Resolver {
-        let servers = Servers::new(settings, ipv6, patience).map_err(|error| NoAddress::NoServers { reason: error.to_string() });
+        let servers =
+            Servers::new(settings, ipv6, patience).map_err(|error| NoAddress::NoServers { reason: error.to_string() });
         if let Err(error) = &servers {
             tracing::warn!(%error, "only URLs with numeric hosts can be fetched");
         }
@@ -313,7 +314,7 @@ impl Cache {
 /// All name servers.
 #[derive(Debug)]
 struct Servers {
-    servers: Vec<Server>,
+    all: Vec<Server>,
     ipv6: bool,
     timeout: Duration,
     attempts: usize,
@@ -358,11 +359,11 @@ impl Servers {
             let dns = builder.with_options(options.clone()).build()?;
             Ok(Server { address, dns, stand_ins: AtomicU32::new(0), ailing_until: AtomicU64::new(0) })
         };
-        let servers = configs.into_iter().map(server).collect::<Result<Vec<_>, NetError>>()?;
+        let all = configs.into_iter().map(server).collect::<Result<Vec<_>, NetError>>()?;
         let attempts = settings.attempts.max(1);
-        let tries = u32::try_from(attempts.saturating_mul(servers.len().max(1))).unwrap_or(u32::MAX);
+        let tries = u32::try_from(attempts.saturating_mul(all.len().max(1))).unwrap_or(u32::MAX);
         Ok(Servers {
-            servers,
+            all,
             ipv6,
             timeout: settings.timeout,
             attempts,
@@ -377,14 +378,14 @@ impl Servers {
         let order = self.order();
         let mut tries: VecDeque<usize> = order.iter().copied().cycle().take(self.attempts * order.len()).collect();
         let mut asked: Vec<usize> = Vec::new();
-        let mut failures: Vec<String> = Vec::new();
+        let mut failures: Vec<(usize, String)> = Vec::new();
         let mut answers = FuturesUnordered::new();
         let mut deadline = pin!(tokio::time::sleep(self.timeout));
         loop {
             // Every turn of the loop asks one server more: at the beginning, after a failure, and when patience has run out.
             if let Some(index) = tries.pop_front() {
                 asked.push(index);
-                answers.push(self.servers[index].ask(name, self.ipv6).map(move |answer| (index, answer)));
+                answers.push(self.all[index].ask(name, self.ipv6).map(move |answer| (index, answer)));
             }
             let patience = tokio::time::sleep(self.patience);
             tokio::select! {
@@ -394,13 +395,13 @@ impl Servers {
                         return (answer, ttl);
                     }
                     Some((index, Err(reason))) => {
-                        failures.push(format!("{} {reason}", self.servers[index].address));
+                        failures.push((index, reason));
                         tries.retain(|other| *other != index);
                     }
-                    None => return (Err(NoAddress::ServersFailed { reason: failures.join("; ") }), FAILURE_TTL),
+                    None => return (Err(self.failure(&asked, &failures)), FAILURE_TTL),
                 },
                 () = patience, if !tries.is_empty() => {}
-                () = &mut deadline => return (Err(self.timed_out(&asked, failures)), FAILURE_TTL),
+                () = &mut deadline => return (Err(self.failure(&asked, &failures)), FAILURE_TTL),
             }
         }
     }
@@ -409,10 +410,10 @@ impl Servers {
     fn order(&self) -> Vec<usize> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let now = self.milliseconds();
-        let mut order: Vec<usize> = (0..self.servers.len()).collect();
+        let mut order: Vec<usize> = (0..self.all.len()).collect();
         let first = turn % order.len().max(1);
         order.rotate_left(first);
-        order.sort_by_key(|index| now < self.servers[*index].ailing_until.load(Ordering::Relaxed));
+        order.sort_by_key(|index| now < self.all[*index].ailing_until.load(Ordering::Relaxed));
         order
     }
 
@@ -422,9 +423,9 @@ impl Servers {
 
     /// Holds it against the servers that were asked before the one that answered. A name that none can look up is held against none.
     fn remember_stand_ins(&self, asked: &[usize], answered: usize) {
-        self.servers[answered].stand_ins.store(0, Ordering::Relaxed);
+        self.all[answered].stand_ins.store(0, Ordering::Relaxed);
         for index in asked.iter().take_while(|index| **index != answered) {
-            let server = &self.servers[*index];
+            let server = &self.all[*index];
             if server.stand_ins.fetch_add(1, Ordering::Relaxed) + 1 >= STAND_INS {
                 let until = self.milliseconds() + AILING.as_millis() as u64;
                 let before = server.ailing_until.swap(until, Ordering::Relaxed);
@@ -435,16 +436,17 @@ impl Servers {
         }
     }
 
-    fn timed_out(&self, asked: &[usize], failures: Vec<String>) -> NoAddress {
+    /// What there is to say if no server of those that were asked had an answer.
+    fn failure(&self, asked: &[usize], failures: &[(usize, String)]) -> NoAddress {
         if failures.is_empty() {
             return NoAddress::TimedOut { after: self.timeout };
         }
-        let silent = asked.iter().map(|index| self.servers[*index].address.to_string());
-        let mut silent: Vec<String> =
-            silent.filter(|address| !failures.iter().any(|failure| failure.starts_with(address.as_str()))).collect();
-        silent.dedup();
-        let silent = silent.iter().map(|address| format!("{address} did not answer"));
-        NoAddress::ServersFailed { reason: failures.iter().cloned().chain(silent).collect::<Vec<_>>().join("; ") }
+        let each_once = asked.iter().enumerate().filter(|(at, index)| !asked[..*at].contains(index));
+        let reasons = each_once.map(|(_, index)| {
+            let reason = failures.iter().find(|(failed, _)| failed == index).map(|(_, reason)| reason.as_str());
+            format!("{} {}", self.all[*index].address, reason.unwrap_or("did not answer"))
+        });
+        NoAddress::ServersFailed { reason: reasons.collect::<Vec<_>>().join("; ") }
     }
 }
 

@@ -92,24 +92,22 @@ struct Parser<'a> {
     general: Robots,
     /// Whether any group names the product, even one without rules.
     is_named: bool,
-    /// Whom the current group is for.
+    group: Group,
+}
+
+/// The group that is being read.
+#[derive(Default)]
+struct Group {
     for_own: bool,
     for_general: bool,
-    /// Whether the current group has a rule, so that the next user agent begins another group.
+    /// Whether it has a rule, so that the next user agent begins another group.
     has_rules: bool,
 }
 
 impl Parser<'_> {
     fn new(product: &[u8]) -> Parser<'_> {
-        Parser {
-            product,
-            own: Robots::default(),
-            general: Robots::default(),
-            is_named: false,
-            for_own: false,
-            for_general: false,
-            has_rules: false,
-        }
+        let (own, general) = (Robots::default(), Robots::default());
+        Parser { product, own, general, is_named: false, group: Group::default() }
     }
 
     fn line(&mut self, line: &[u8]) {
@@ -127,20 +125,20 @@ impl Parser<'_> {
     }
 
     fn user_agent(&mut self, value: &[u8]) {
-        if self.has_rules {
-            (self.for_own, self.for_general, self.has_rules) = (false, false, false);
+        if self.group.has_rules {
+            self.group = Group::default();
         }
         let is_general = value.first() == Some(&b'*') && value.get(1).is_none_or(u8::is_ascii_whitespace);
-        self.for_general |= is_general;
+        self.group.for_general |= is_general;
         let token = product_token(value);
         if !token.is_empty() && token.eq_ignore_ascii_case(self.product) {
-            (self.for_own, self.is_named) = (true, true);
+            (self.group.for_own, self.is_named) = (true, true);
         }
     }
 
     fn rule(&mut self, verdict: Verdict, value: &[u8]) {
-        self.has_rules = true;
-        if value.is_empty() || !(self.for_own || self.for_general) {
+        self.group.has_rules = true;
+        if value.is_empty() || !(self.group.for_own || self.group.for_general) {
             return; // an empty pattern matches nothing
         }
         let rule = Rule { pattern: normalise(value, Side::Pattern).into(), verdict };
@@ -155,10 +153,10 @@ impl Parser<'_> {
 
     /// Does it to what is known of those whom the current group is for.
     fn each_group(&mut self, change: impl Fn(&mut Robots)) {
-        if self.for_own {
+        if self.group.for_own {
             change(&mut self.own);
         }
-        if self.for_general && !self.is_named {
+        if self.group.for_general && !self.is_named {
             change(&mut self.general);
         }
     }
@@ -184,10 +182,10 @@ enum Side {
 
 /// Brings a path, with its query, to the form in which paths and patterns are compared (RFC 9309, sections 2.2.2 and 2.2.3). It is ASCII.
 ///
-/// * Percent-encoded unreserved characters are decoded, and what is neither reserved nor unreserved is encoded, with upper-case digits.
+/// * Unreserved characters are decoded, and what is neither reserved nor unreserved is encoded, with upper-case digits.
+/// * Reserved characters are the same encoded and plain. The RFC encodes them for that; here they are decoded, so that a pattern of plain characters can
+///   be read. The exceptions are a slash and a question mark before the query, which mean something else there when they are encoded.
 /// * `*` and `$` of a URL, and a `$` within a pattern, are encoded; so a pattern with `%2A` or `%24` means the characters themselves.
-/// * In the query, the delimiters of the parts of a URL are decoded: they delimit nothing there, and the RFC's own example has
-///   `?baz=https://foo.bar` match `?baz=https%3A%2F%2Ffoo.bar`.
 fn normalise(text: &[u8], side: Side) -> String {
     let mut normal = String::with_capacity(text.len());
     let mut is_query = false;
@@ -197,7 +195,9 @@ fn normalise(text: &[u8], side: Side) -> String {
         rest = if encoded.is_some() { &after[2..] } else { after };
         let byte = encoded.unwrap_or(first);
         let stays = match encoded {
-            Some(byte) => is_unreserved(byte) || (is_query && b":/?@[]".contains(&byte)),
+            Some(byte) => {
+                is_unreserved(byte) || b":@[]!&'()+,;=".contains(&byte) || (is_query && b"/?".contains(&byte))
+            }
             None => match first {
                 b'*' => side == Side::Pattern,
                 b'$' => side == Side::Pattern && rest.is_empty(),
@@ -361,7 +361,11 @@ mod tests {
                 &["/Fish.asp", "/catfish", "/?id=fish", "/desert/fish"],
             ),
             ("/fish*", &["/fish", "/fishheads/yummy.html"], &["/Fish.asp", "/catfish"]),
-            ("/fish/", &["/fish/", "/fish/?id=anything", "/fish/salmon.htm"], &["/fish", "/fish.html", "/animals/fish/"]),
+            (
+                "/fish/",
+                &["/fish/", "/fish/?id=anything", "/fish/salmon.htm"],
+                &["/fish", "/fish.html", "/animals/fish/"],
+            ),
             (
                 "/*.php",
                 &["/index.php", "/filename.php", "/folder/any.php.file.html", "/filename.php?x", "/filename.php/"],
@@ -391,10 +395,15 @@ mod tests {
     fn percent_encoding_is_normalised_on_both_sides() {
         let lines: &[&[&str]] = &[
             &["/foo/bar?baz=quz", "/%66oo/bar?baz=qu%7A"],
-            &["/foo/bar?baz=https://foo.bar", "/foo/bar?baz=https%3A%2F%2Ffoo.bar", "/foo/bar?baz=https%3a%2f%2ffoo%2ebar"],
+            &[
+                "/foo/bar?baz=https://foo.bar",
+                "/foo/bar?baz=https%3A%2F%2Ffoo.bar",
+                "/foo/bar?baz=https%3a%2f%2ffoo%2ebar",
+            ],
             &["/foo/bar/\u{30c4}", "/foo/bar/%E3%83%84", "/foo/bar/%e3%83%84"],
             &["/foo/bar/baz", "/foo/bar/%62%61%7A"],
             &["/foo%2Fbar/baz", "/foo%2fbar/b%61z"],
+            &["/a:b@c;d=1", "/a%3Ab%40c%3bd%3D1"],
             &["/a b{c}", "/a%20b%7Bc%7D", "/a%20b%7bc}"],
             &["/100%", "/%31%30%30%"],
             &["/100%25"],
@@ -437,15 +446,15 @@ mod tests {
         assert!(!robots.allows("/first"));
         assert!(robots.allows("/cut-in-two") && robots.allows("/cut") && robots.allows("/later"));
         assert!(Robots::parse(&vec![b'x'; 2 * MAX_BYTES], "a").allows("/"));
-        let whole = format!("{head}{}\ndisallow: /last", "#".repeat(MAX_BYTES - head.len() - "\ndisallow: /last".len()));
+        let whole =
+            format!("{head}{}\ndisallow: /last", "#".repeat(MAX_BYTES - head.len() - "\ndisallow: /last".len()));
         assert_eq!(whole.len(), MAX_BYTES);
         assert!(!Robots::parse(whole.as_bytes(), "a").allows("/last"), "exactly 500 KiB is not too long");
     }
 
     #[test]
     fn only_the_rules_for_us_are_kept() {
-        let others: String =
-            (0..1000).map(|number| format!("user-agent: other\ndisallow: /{number}\n")).collect();
+        let others = "user-agent: other\ndisallow: /x\n".repeat(1000);
         let text = format!("{others}user-agent: *\ndisallow: /g\nuser-agent: us\ndisallow: /x\ndisallow: /x\n");
         let robots = Robots::parse(text.as_bytes(), "us");
         assert_eq!(robots.rules, [Rule { pattern: "/x".into(), verdict: Verdict::Disallow }]);
@@ -463,9 +472,15 @@ mod tests {
 
     #[test]
     fn delays_are_read() {
-        for (value, seconds) in
-            [("10", Some(10.0)), ("0.5", Some(0.5)), ("0", Some(0.0)), ("-1", None), ("x", None), ("inf", None), ("", None)]
-        {
+        for (value, seconds) in [
+            ("10", Some(10.0)),
+            ("0.5", Some(0.5)),
+            ("0", Some(0.0)),
+            ("-1", None),
+            ("x", None),
+            ("inf", None),
+            ("", None),
+        ] {
             let robots = Robots::parse(format!("user-agent: *\ncrawl-delay: {value}\n").as_bytes(), "us");
             assert_eq!(robots.crawl_delay(), seconds.map(Duration::from_secs_f64), "{value}");
         }
