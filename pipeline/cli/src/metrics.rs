@@ -66,6 +66,16 @@ fn text(metrics: &Metrics) -> String {
     let help = "Time from the first request of a row to its end, without waits for a turn.";
     text.histogram("lynxdata_download_seconds", help, &metrics.seconds);
     text.histogram("lynxdata_download_body_bytes", "Sizes of bodies that arrived whole.", &metrics.bytes);
+    let names = metrics.names();
+    for (name, help, value) in [
+        ("lynxdata_dns_look_ups_total", "Addresses asked for.", names.look_ups as f64),
+        ("lynxdata_dns_shared_total", "Addresses that were known or being asked for already.", names.shared as f64),
+        ("lynxdata_dns_failures_total", "Look-ups that ended without an address.", names.failures as f64),
+        ("lynxdata_dns_seconds_total", "Time of all look-ups.", names.seconds),
+    ] {
+        text.family(name, "counter", help);
+        text.sample(name, "", value);
+    }
     text.0
 }
 

@@ -6,8 +6,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use futures::future::BoxFuture;
-use hickory_resolver::TokioResolver;
 use lynxdata_records::Status;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{LOCATION, RETRY_AFTER};
@@ -17,6 +15,7 @@ use url::{Host, Url};
 use crate::budget::{Budget, Share};
 use crate::deadline::{Deadline, Passed};
 use crate::guard::{self, Policy, Refused};
+use crate::names::{NameCounts, Names, NamesSettings, NoAddress, Resolver};
 use crate::opt_out::OptOut;
 use crate::{DownloadConfig, Error, Result, address, retry};
 
@@ -89,9 +88,14 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn new(config: &DownloadConfig) -> Result<Client> {
+    pub(crate) fn new(config: &DownloadConfig, counts: Arc<NameCounts>) -> Result<Client> {
         let policy = if config.allow_private_addresses { guard::refuse_nothing } else { guard::refusal };
-        Client::with(config, Arc::new(SystemNames::new()), policy)
+        let names = NamesSettings {
+            servers: config.name_servers()?,
+            timeout: Duration::from_secs_f64(config.dns_timeout_seconds),
+            ..NamesSettings::default()
+        };
+        Client::with(config, Arc::new(Resolver::new(&names, counts)), policy)
     }
 
     /// A client that asks `names` for addresses and `policy` whether to connect to them.
@@ -325,8 +329,8 @@ fn failure(error: &reqwest::Error, phase: Phase) -> Failure {
         if let Some(refused) = current.downcast_ref::<Refused>() {
             return (*refused).into();
         }
-        if let Some(NoAddress { reason, may_pass }) = current.downcast_ref::<NoAddress>() {
-            return Failure { may_pass: *may_pass, ..Failure::new(Status::DnsError, reason) };
+        if let Some(none) = current.downcast_ref::<NoAddress>() {
+            return Failure { may_pass: none.may_pass(), ..Failure::new(Status::DnsError, none.to_string()) };
         }
         is_tls |= current.is::<rustls::Error>();
         let wrapped = current.downcast_ref::<io::Error>();
@@ -375,55 +379,6 @@ fn last_cause(error: &reqwest::Error) -> String {
     message
 }
 
-/// Where addresses of host names come from.
-pub(crate) trait Names: Send + Sync {
-    /// The addresses of a host.
-    fn look_up(&self, host: String) -> BoxFuture<'static, std::result::Result<Vec<IpAddr>, NoAddress>>;
-}
-
-/// A host without address.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{reason}")]
-pub(crate) struct NoAddress {
-    pub(crate) reason: String,
-    /// Whether the name servers may answer otherwise soon; not if they say that the name does not exist.
-    pub(crate) may_pass: bool,
-}
-
-/// The name servers and hosts file of the system, asked in this process and cached.
-struct SystemNames {
-    resolver: std::result::Result<TokioResolver, NoAddress>,
-}
-
-impl SystemNames {
-    fn new() -> SystemNames {
-        let resolver = TokioResolver::builder_tokio().and_then(|mut builder| {
-            // Hosts of a web-scale list come back often; an answer takes some hundred bytes.
-            builder.options_mut().cache_size = 65_536;
-            builder.build()
-        });
-        if let Err(error) = &resolver {
-            tracing::warn!(%error, "no system name servers; only URLs with numeric hosts can be fetched");
-        }
-        let unusable = |error| NoAddress { reason: format!("no system name servers: {error}"), may_pass: false };
-        SystemNames { resolver: resolver.map_err(unusable) }
-    }
-}
-
-impl Names for SystemNames {
-    fn look_up(&self, host: String) -> BoxFuture<'static, std::result::Result<Vec<IpAddr>, NoAddress>> {
-        let resolver = self.resolver.clone();
-        Box::pin(async move {
-            // The final dot keeps the system's search domains out: hosts of URLs are complete names.
-            let name = if host.ends_with('.') { host } else { host + "." };
-            match resolver?.lookup_ip(name).await {
-                Ok(answer) => Ok(answer.iter().collect()),
-                Err(error) => Err(NoAddress { reason: error.to_string(), may_pass: !error.is_nx_domain() }),
-            }
-        })
-    }
-}
-
 /// Hands the HTTP client only addresses that pass the guard. What is checked is what is connected to: there is no second look-up in between that could answer
 /// differently.
 struct GuardedNames {
@@ -446,9 +401,7 @@ impl Resolve for GuardedNames {
             }
             match refused {
                 Some(error) if allowed.is_empty() => Err(error.into()),
-                _ if allowed.is_empty() => {
-                    Err(NoAddress { reason: "the name has no address".to_owned(), may_pass: false }.into())
-                }
+                _ if allowed.is_empty() => Err(NoAddress::Empty { ipv6: true }.into()),
                 _ => Ok(Box::new(allowed.into_iter()) as Addrs),
             }
         })
@@ -459,6 +412,8 @@ impl Resolve for GuardedNames {
 pub(crate) mod tests {
     use std::collections::BTreeMap;
 
+    use futures::future::BoxFuture;
+
     use super::*;
 
     /// Names of a test's own.
@@ -466,8 +421,11 @@ pub(crate) mod tests {
 
     impl Names for FixedNames {
         fn look_up(&self, host: String) -> BoxFuture<'static, std::result::Result<Vec<IpAddr>, NoAddress>> {
-            let none = || NoAddress { reason: "no such name".to_owned(), may_pass: !host.starts_with("unknown") };
-            let answer = self.0.get(&host).cloned().ok_or_else(none);
+            let failed = || match host.starts_with("unknown") {
+                true => NoAddress::NoSuchName,
+                false => NoAddress::TimedOut { after: Duration::ZERO },
+            };
+            let answer = self.0.get(&host).cloned().ok_or_else(failed);
             Box::pin(std::future::ready(answer))
         }
     }

@@ -159,8 +159,9 @@ impl DownloadConfig {
                 return Err(Error::setting(key, reason));
             }
         }
-        if !(0.0..=10_000.0).contains(&self.requests_per_second_per_host) {
-            let reason = format!("is {} but must be from 0 to 10000", self.requests_per_second_per_host);
+        let rate = self.requests_per_second_per_host;
+        if rate != 0.0 && !(0.001..=10_000.0).contains(&rate) {
+            let reason = format!("is {rate} but must be 0, for no limit, or from 0.001 to 10000");
             return Err(Error::setting("requests_per_second_per_host", reason));
         }
         self.name_servers()?;
@@ -185,12 +186,12 @@ impl DownloadConfig {
         const DNS_PORT: u16 = 53;
         let parse = |text: &String| {
             let with_port = text.parse().ok();
-            with_port.or_else(|| text.parse().ok().map(|address: IpAddr| SocketAddr::new(address, DNS_PORT))).ok_or_else(
-                || {
+            with_port
+                .or_else(|| text.parse().ok().map(|address: IpAddr| SocketAddr::new(address, DNS_PORT)))
+                .ok_or_else(|| {
                     let reason = format!("has {text:?}, which is not an address such as 9.9.9.9 or [2620:fe::fe]:53");
                     Error::setting("dns_servers", reason)
-                },
-            )
+                })
         };
         self.dns_servers.iter().map(parse).collect()
     }

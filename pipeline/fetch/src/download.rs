@@ -85,15 +85,10 @@ impl Downloader {
     /// Settings out of range, an unreadable `ca_file`, or no root certificates.
     pub fn new(config: &DownloadConfig, spill_folder: &Path, metrics: Arc<Metrics>) -> Result<Downloader> {
         config.validate()?;
-        Ok(Downloader::with_client(config, Client::new(config)?, spill_folder, metrics))
+        Ok(Downloader::with_client(config, Client::new(config, metrics.names.clone())?, spill_folder, metrics))
     }
 
-    fn with_client(
-        config: &DownloadConfig,
-        client: Client,
-        spill_folder: &Path,
-        metrics: Arc<Metrics>,
-    ) -> Downloader {
+    fn with_client(config: &DownloadConfig, client: Client, spill_folder: &Path, metrics: Arc<Metrics>) -> Downloader {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let limits = HostLimits {
             requests: config.requests_per_host,

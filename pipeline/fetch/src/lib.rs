@@ -18,6 +18,7 @@
 //! In the order in which data flows:
 //!
 //! * [`Source`]: files of URLs and captions, read as parts of a fixed number of rows;
+//! * `names`: addresses of host names, from several name servers;
 //! * [`guard`]: which addresses may be connected to;
 //! * `hosts`: how many rows of a host are in flight, how often it is asked, and whether it is dead;
 //! * `robots`: which paths a `robots.txt` allows;
@@ -41,6 +42,7 @@ mod error;
 pub mod guard;
 mod hosts;
 mod metrics;
+mod names;
 mod opt_out;
 pub mod picture;
 mod retry;
@@ -51,7 +53,7 @@ mod spill;
 pub use config::{DownloadConfig, PoolFormat};
 pub use download::{DownloadedPart, Downloader, PAIRS_CHUNK_BYTES, sha256};
 pub use error::Error;
-pub use metrics::{Histogram, Metrics};
+pub use metrics::{Histogram, Metrics, NameMetrics};
 pub use source::{OneOrMany, Parts, Source, SourceConfig, SourceFormat, SourcePart};
 
 /// Shorthand for results of this crate.

@@ -1,9 +1,12 @@
 //! What a running downloader counts, for a look from outside; no count of a table comes from here.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use lynxdata_records::Status;
+
+use crate::names::NameCounts;
 
 /// Upper bounds of the buckets of [`Metrics::seconds`]: time from the first request of a row to its end; seconds.
 const SECONDS: [f64; 10] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
@@ -68,6 +71,20 @@ pub struct Metrics {
     pub seconds: Histogram<{ SECONDS.len() }>,
     /// Sizes of bodies that arrived whole.
     pub bytes: Histogram<{ BYTES.len() }>,
+    pub(crate) names: Arc<NameCounts>,
+}
+
+/// What was asked of name servers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct NameMetrics {
+    /// Addresses asked for.
+    pub look_ups: u64,
+    /// Those of them that no server was asked for: they were known, or being asked for already.
+    pub shared: u64,
+    /// Look-ups by the servers that ended without an address.
+    pub failures: u64,
+    /// Total time of the look-ups by the servers; seconds.
+    pub seconds: f64,
 }
 
 impl Default for Metrics {
@@ -78,6 +95,7 @@ impl Default for Metrics {
             in_flight: AtomicU64::new(0),
             seconds: Histogram::new(SECONDS),
             bytes: Histogram::new(BYTES),
+            names: Arc::default(),
         }
     }
 }
@@ -96,6 +114,18 @@ impl Metrics {
     /// Requests that are under way.
     pub fn in_flight(&self) -> u64 {
         self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// What was asked of name servers.
+    pub fn names(&self) -> NameMetrics {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let NameCounts { look_ups, shared, failures, milliseconds } = &*self.names;
+        NameMetrics {
+            look_ups: get(look_ups),
+            shared: get(shared),
+            failures: get(failures),
+            seconds: get(milliseconds) as f64 / 1000.0,
+        }
     }
 
     pub(crate) fn row(&self, status: Status, elapsed: Option<Duration>, bytes: Option<u64>) {

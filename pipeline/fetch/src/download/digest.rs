@@ -60,8 +60,7 @@ pub(super) fn columns(rows: &RecordBatch) -> Vec<DigestColumn<'_>> {
     let columns = schema.fields().iter().zip(rows.columns()).filter_map(|(field, column)| {
         // The pool has a `sha256` of its own, so the source's bears a prefix there, see `source::plan`.
         let algorithm = Algorithm::of(field.name().trim_start_matches("source_"))?;
-        (*field.data_type() == DataType::Utf8)
-            .then(|| DigestColumn { algorithm, digests: column.as_string::<i32>() })
+        (*field.data_type() == DataType::Utf8).then(|| DigestColumn { algorithm, digests: column.as_string::<i32>() })
     });
     columns.collect()
 }

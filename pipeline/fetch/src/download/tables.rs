@@ -197,7 +197,8 @@ impl Pairs {
         ];
         columns.extend(part.rows.columns()[EXTRA_COLUMNS_FROM..].iter().map(|column| of_rows(column)));
         let source_schema = part.rows.schema();
-        let extra_fields: Vec<&Field> = source_schema.fields()[EXTRA_COLUMNS_FROM..].iter().map(AsRef::as_ref).collect();
+        let extra_fields: Vec<&Field> =
+            source_schema.fields()[EXTRA_COLUMNS_FROM..].iter().map(AsRef::as_ref).collect();
         RecordBatch::try_new(schema::pool().schema_with(extra_fields), columns)
             .expect("the columns are those of the schema")
     }
