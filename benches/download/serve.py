@@ -21,7 +21,7 @@ error_log {folder}/error.log warn;
 worker_processes 1;
 events {{ worker_connections 8192; }}
 http {{
-  access_log off;
+  access_log off; log_not_found off;
   sendfile on; tcp_nopush on; tcp_nodelay on;
   keepalive_timeout 30; keepalive_requests 10000000;
   client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
@@ -157,11 +157,12 @@ def make_certificates(folder):
         return
     (folder / "openssl.cnf").write_text(OPENSSL)
     new_key = ["req", "-config", "openssl.cnf", "-newkey", "rsa:2048", "-nodes"]
-    checked(*new_key, "-x509", "-extensions", "authority", "-days", "90", "-subj", "/CN=lynxdata bench authority",
-            "-keyout", "authority.key", "-out", "authority.pem")  # fmt: skip
+    authority = ["-x509", "-extensions", "authority", "-days", "90", "-subj", "/CN=lynxdata bench authority"]
+    checked(*new_key, *authority, "-keyout", "authority.key", "-out", "authority.pem")
     checked(*new_key, "-subj", "/CN=lynxdata bench server", "-keyout", "server.key", "-out", "server.csr")
-    checked("x509", "-req", "-in", "server.csr", "-CA", "authority.pem", "-CAkey", "authority.key", "-CAcreateserial",
-            "-days", "90", "-extfile", "openssl.cnf", "-extensions", "server", "-out", "server.pem")  # fmt: skip
+    signing = ["-CA", "authority.pem", "-CAkey", "authority.key", "-CAcreateserial", "-days", "90"]
+    extensions = ["-extfile", "openssl.cnf", "-extensions", "server"]
+    checked("x509", "-req", "-in", "server.csr", *signing, *extensions, "-out", "server.pem")
     system = ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt"
     with open(system) as authorities:
         (folder / "bundle.pem").write_text(authorities.read() + (folder / "authority.pem").read_text())
