@@ -193,9 +193,12 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
 }
 
-/// Digests of all files of a run but two: the manifest, whose lines hold times and come in the order in which parts were finished, and the lock.
+/// Digests of all files of a run but the lock and those that hold times: `download-times`, and the manifest, whose lines also come in the order in which
+/// parts were finished.
 pub(crate) fn digests(run: &Path) -> BTreeMap<String, String> {
-    let names = files(run).into_iter().filter(|name| name != "manifest.jsonl" && name != ".lock");
+    let is_compared =
+        |name: &String| name != "manifest.jsonl" && name != ".lock" && !name.starts_with("download-times/");
+    let names = files(run).into_iter().filter(is_compared);
     names.map(|name| (name.clone(), sha256(&std::fs::read(run.join(&name)).unwrap()))).collect()
 }
 

@@ -409,6 +409,20 @@ impl Resolve for GuardedNames {
 }
 
 #[cfg(test)]
+impl Client {
+    /// So that a test need not wait for ten seconds.
+    pub(crate) fn set_speed_window(&mut self, window: Duration) {
+        self.least_in_window = self.least_in_window * window.as_millis() as u64 / self.window.as_millis() as u64;
+        self.window = window;
+    }
+
+    /// Less than the settings allow.
+    pub(crate) fn set_budget(&mut self, bytes: u64) {
+        self.budget = Budget::new(bytes);
+    }
+}
+
+#[cfg(test)]
 pub(crate) mod tests {
     use std::collections::BTreeMap;
 

@@ -16,6 +16,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Barrier;
 use tokio::time::Instant;
 
+mod network;
+mod order;
+mod robots;
+
 use super::*;
 use crate::client::tests::FixedNames;
 use crate::guard;
@@ -68,7 +72,7 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let replies: Arc<BTreeMap<String, Reply>> =
-            Arc::new(replies.into_iter().map(|(path, reply)| (format!("/{path}"), reply)).collect());
+            Arc::new(replies.into_iter().map(|(path, reply)| (requested(path), reply)).collect());
         let seen: Arc<Mutex<BTreeMap<String, usize>>> = Arc::default();
         let load = Arc::new(Load::default());
         let counter = load.clone();
@@ -92,6 +96,11 @@ impl Server {
     fn url(&self, path: &str) -> String {
         format!("http://{}/{path}", self.address)
     }
+}
+
+/// How a request names a path, or to a proxy a URL.
+fn requested(path: &str) -> String {
+    if path.contains("://") { path.to_owned() } else { format!("/{path}") }
 }
 
 async fn serve(
@@ -214,6 +223,15 @@ fn part(urls: &[Option<&str>]) -> SourcePart {
         columns.iter().map(|(name, column)| Field::new(*name, column.data_type().clone(), true)).collect();
     let columns = columns.into_iter().map(|(_, column)| column).collect();
     SourcePart { index: 0, first_row: 100, rows: RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap() }
+}
+
+/// The part with one more extra column.
+fn with_column(part: &SourcePart, name: &str, column: ArrayRef) -> SourcePart {
+    let schema = part.rows.schema();
+    let field = Arc::new(Field::new(name, column.data_type().clone(), true));
+    let fields: Vec<_> = schema.fields().iter().cloned().chain([field]).collect();
+    let columns = [part.rows.columns(), &[column]].concat();
+    SourcePart { rows: RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap(), ..part.clone() }
 }
 
 fn texts(table: &RecordBatch, column: &str) -> Vec<String> {
@@ -520,8 +538,8 @@ async fn pictures_are_scaled_on_the_way() {
     assert_eq!(texts(&pool, "sha256")[0], sha256(&fixture("orientation_6.jpg")), "of what was served");
 }
 
-/// Answers one picture to every request on every connection, over TLS, until the process ends. Returns the port.
-fn start_tls_server(body: Vec<u8>) -> u16 {
+/// With the certificate of the fixtures, for 127.0.0.1.
+fn tls_server_config() -> rustls::ServerConfig {
     use rustls::pki_types::pem::PemObject;
     use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -530,7 +548,12 @@ fn start_tls_server(body: Vec<u8>) -> u16 {
     let key = PrivateKeyDer::from_pem_file(tls.join("server.key")).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let config = Arc::new(config.with_no_client_auth().with_single_cert(certificates, key).unwrap());
+    config.with_no_client_auth().with_single_cert(certificates, key).unwrap()
+}
+
+/// Answers one picture to every request on every connection, over TLS, until the process ends. Returns the port.
+fn start_tls_server(body: Vec<u8>) -> u16 {
+    let config = Arc::new(tls_server_config());
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {

@@ -1,0 +1,134 @@
+//! HTTP/2, proxies, slow bodies, many bodies at once.
+
+use std::convert::Infallible;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::service::service_fn;
+use hyper::{Request, Response, Version};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio_rustls::TlsAcceptor;
+
+use super::*;
+
+/// A server that speaks HTTP/2 over TLS and nothing else. Returns its port and how many connections it has had.
+async fn start_http2_server(body: Vec<u8>) -> (u16, Arc<AtomicUsize>) {
+    let mut config = tls_server_config();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counter = connections.clone();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let stream = acceptor.accept(stream).await.unwrap();
+            counter.fetch_add(1, Ordering::SeqCst);
+            let body = Bytes::from(body.clone());
+            let answer = service_fn(move |request: Request<Incoming>| {
+                let body = body.clone();
+                async move {
+                    assert_eq!(request.version(), Version::HTTP_2);
+                    Ok::<_, Infallible>(Response::new(Full::new(body)))
+                }
+            });
+            let serve = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            tokio::spawn(async move { serve.serve_connection(TokioIo::new(stream), answer).await });
+        }
+    });
+    (port, connections)
+}
+
+#[tokio::test]
+async fn rows_of_a_host_share_one_http2_connection() {
+    let (port, connections) = start_http2_server(fixture("plain.jpg")).await;
+    let ca_file = Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/tls/ca.pem"));
+    let downloader = downloader_with(&DownloadConfig { ca_file, requests_per_host: 1, ..config() });
+    let urls: Vec<String> = (0..20).map(|row| format!("https://127.0.0.1:{port}/{row}.jpg")).collect();
+    assert_eq!(statuses(&downloader, &urls).await, ["ok"; 20]);
+    assert_eq!(connections.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_proxy_is_asked_for_whole_urls_and_resolves_them() {
+    let proxy = Server::start([("http://pictures.invalid/a.jpg", ok(&fixture("plain.jpg")))]).await;
+    let config = DownloadConfig { proxy: Some(format!("http://{}", proxy.address)), ..config() };
+    let urls = ["http://pictures.invalid/a.jpg".to_owned(), "http://pictures.invalid/b.jpg".to_owned()];
+    assert_eq!(statuses(&downloader_with(&config), &urls).await, ["ok", "not_found"]);
+
+    let guarded = DownloadConfig { allow_private_addresses: false, ..config.clone() };
+    let urls = [urls[0].clone(), "http://10.0.0.1/a.jpg".to_owned()];
+    assert_eq!(statuses(&downloader_with(&guarded), &urls).await, ["ok", "forbidden_address"]);
+
+    let broken = DownloadConfig { proxy: Some("not a proxy".to_owned()), ..config };
+    let error = Downloader::new(&broken, &std::env::temp_dir(), Arc::default()).unwrap_err();
+    assert!(error.to_string().starts_with("`proxy` "), "{error}");
+}
+
+#[tokio::test]
+async fn a_body_that_drips_ends_before_the_deadline() {
+    let drip = Reply::Drip(answer("200 OK", &[], &fixture("plain.jpg")));
+    let server = Server::start([("drip", drip)]).await;
+    let config = DownloadConfig { timeout_seconds: 3600.0, min_bytes_per_second: 10_000, ..config() };
+    let mut client = Client::new(&config, Arc::default()).unwrap();
+    client.set_speed_window(Duration::from_millis(100));
+    let downloader = Downloader::with_client(&config, client, &std::env::temp_dir(), Arc::default());
+    let url = server.url("drip");
+    let log = download(&downloader, &part(&[Some(&url)]), &|_| {}).await.log;
+    assert_eq!(texts(&log, "status"), ["timeout"]);
+    assert!(texts(&log, "detail")[0].contains("less than the 1000 that are wanted"), "{}", texts(&log, "detail")[0]);
+}
+
+#[tokio::test]
+async fn bodies_beyond_the_budget_wait_and_arrive() {
+    let jpeg = fixture("plain.jpg");
+    let unannounced = Reply::Bytes([b"HTTP/1.1 200 OK\r\n\r\n", &jpeg[..]].concat());
+    let server = Server::start([("known", ok(&jpeg)), ("unknown", unannounced)]).await;
+    let mut config = config();
+    config.requests_per_host = 0;
+    let mut client = Client::new(&config, Arc::default()).unwrap();
+    client.set_budget(jpeg.len() as u64 * 3 / 2); // room for one at a time, and one beyond
+    let downloader = Downloader::with_client(&config, client, &std::env::temp_dir(), Arc::default());
+    let urls: Vec<String> = (0..40).map(|row| server.url(if row % 2 == 0 { "known" } else { "unknown" })).collect();
+    assert_eq!(statuses(&downloader, &urls).await, ["ok"; 40]);
+}
+
+#[tokio::test]
+async fn a_body_with_another_digest_than_the_source_says_is_refused() {
+    let jpeg = fixture("plain.jpg");
+    let server = Server::start([("a.jpg", ok(&jpeg)), ("short", ok(b"GIF89a"))]).await;
+    let rows = ["a.jpg", "a.jpg", "a.jpg", "short"].map(|path| server.url(path));
+    let rows: Vec<Option<&str>> = rows.iter().map(|url| Some(url.as_str())).collect();
+    let right = sha256(&jpeg);
+    let digests = StringArray::from(vec![Some(right.as_str()), Some("00ff"), None, Some(right.as_str())]);
+    let part = with_column(&part(&rows), "source_sha256", Arc::new(digests));
+    let log = download(&downloader_with(&config()), &part, &|_| {}).await.log;
+    assert_eq!(texts(&log, "status"), ["ok", "hash_mismatch", "ok", "hash_mismatch"]);
+    assert_eq!(texts(&log, "detail")[1], format!("sha256 is {right}, not 00ff"));
+    let trusting = downloader_with(&DownloadConfig { verify_hash: false, ..config() });
+    let log = download(&trusting, &part, &|_| {}).await.log;
+    assert_eq!(texts(&log, "status"), ["ok", "ok", "ok", "broken_image"]);
+}
+
+#[tokio::test]
+async fn what_a_row_took_is_told_apart_from_what_became_of_it() {
+    let jpeg = fixture("plain.jpg");
+    let server = Server::start([("a.jpg", ok(&jpeg)), ("cut.jpg", ok(&jpeg[..100]))]).await;
+    let urls = [server.url("a.jpg"), server.url("cut.jpg"), server.url("404"), "http://[".to_owned()];
+    let rows: Vec<Option<&str>> = urls.iter().map(|url| Some(url.as_str())).collect();
+    let metrics = Arc::new(Metrics::default());
+    let downloader = Downloader::new(&config(), &std::env::temp_dir(), metrics.clone()).unwrap();
+    let Downloaded { pool: _, log, times } = download(&downloader, &part(&rows), &|_| {}).await;
+    assert_eq!(times.schema(), schema::download_times().schema());
+    assert_eq!(texts(&times, "uid"), texts(&log, "uid"));
+    assert_eq!(texts(&times, "host"), ["127.0.0.1", "127.0.0.1", "127.0.0.1", "-"]);
+    assert_eq!(integers(&times, "body_bytes"), [Some(jpeg.len() as i64), Some(100), None, None]);
+    let elapsed = integers(&times, "elapsed_ms");
+    assert_eq!(elapsed.iter().map(Option::is_some).collect::<Vec<_>>(), [true, true, true, false]);
+    let counted: Vec<(Status, u64)> = metrics.rows().filter(|(_, rows)| *rows > 0).collect();
+    let expected = [Status::Ok, Status::InvalidUrl, Status::NotFound, Status::BrokenImage].map(|status| (status, 1));
+    assert_eq!(counted, expected);
+    assert_eq!((metrics.attempts(), metrics.in_flight()), (3, 0));
+    assert_eq!((metrics.seconds.count(), metrics.bytes.count()), (3, 2));
+}

@@ -1,0 +1,67 @@
+//! Whether robots.txt is asked and obeyed.
+
+use super::*;
+
+fn robots(text: &str) -> Reply {
+    Reply::Bytes(answer("200 OK", &["Content-Type: text/plain"], text.as_bytes()))
+}
+
+fn obedient() -> DownloadConfig {
+    DownloadConfig { robots_txt: true, ..config() }
+}
+
+#[tokio::test]
+async fn what_robots_txt_disallows_is_not_requested() {
+    let jpeg = fixture("plain.jpg");
+    let text = "User-agent: *\nDisallow: /\n\nUser-agent: lynxdata\nDisallow: /private/\nAllow: /private/but.jpg\n";
+    let server =
+        Server::start([("robots.txt", robots(text)), ("ok.jpg", ok(&jpeg)), ("private/but.jpg", ok(&jpeg))]).await;
+    let urls = ["ok.jpg", "private/a.jpg", "private/but.jpg", "private/b.jpg?x", "robots.txt"].map(|path| server.url(path));
+    let rows: Vec<Option<&str>> = urls.iter().map(|url| Some(url.as_str())).collect();
+    let polite = downloader_with(&DownloadConfig { retries: 2, ..obedient() });
+    let log = download(&polite, &part(&rows), &|_| {}).await.log;
+    assert_eq!(texts(&log, "status"), ["ok", "opted_out", "ok", "opted_out", "not_an_image"]);
+    assert_eq!(texts(&log, "detail")[1], "robots.txt disallows the path");
+    assert_eq!(integers(&log, "attempts"), [1, 0, 1, 0, 1].map(Some));
+    assert_eq!(server.requests(), 4, "three rows and robots.txt, which is asked for once");
+
+    let other = DownloadConfig { user_agent: "otherbot/2.0".to_owned(), ..obedient() };
+    assert_eq!(statuses(&downloader_with(&other), &urls[..3]).await, ["opted_out"; 3]);
+    let heedless = downloader_with(&config());
+    assert_eq!(statuses(&heedless, &urls[..3]).await, ["ok", "not_found", "ok"]);
+}
+
+#[tokio::test]
+async fn a_host_without_robots_txt_allows_everything_and_one_that_fails_nothing() {
+    let jpeg = fixture("plain.jpg");
+    for (answer, status) in [
+        (failing("404 Not Found"), "ok"),
+        (failing("403 Forbidden"), "ok"),
+        (ok(&jpeg), "ok"),
+        (redirect("/elsewhere.txt"), "opted_out"),
+        (redirect("/robots.txt"), "ok"),
+        (failing("503 Service Unavailable"), "http_server_error"),
+        (Reply::HangUp, "protocol_error"),
+    ] {
+        let disallowing = robots("user-agent: *\ndisallow: /");
+        let server =
+            Server::start([("robots.txt", answer), ("elsewhere.txt", disallowing), ("ok.jpg", ok(&jpeg))]).await;
+        let urls = [server.url("ok.jpg"), server.url("ok.jpg")];
+        let rows: Vec<Option<&str>> = urls.iter().map(|url| Some(url.as_str())).collect();
+        let log = download(&downloader_with(&obedient()), &part(&rows), &|_| {}).await.log;
+        assert_eq!(texts(&log, "status"), [status; 2]);
+        if status != "ok" {
+            assert_eq!(integers(&log, "attempts"), [0, 0].map(Some), "{status}");
+            assert!(texts(&log, "detail")[0].starts_with("robots.txt"), "{}", texts(&log, "detail")[0]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_does_not_lead_past_another_hosts_robots_txt() {
+    let jpeg = fixture("plain.jpg");
+    let closed = Server::start([("robots.txt", robots("user-agent: *\ndisallow: /")), ("ok.jpg", ok(&jpeg))]).await;
+    let open = Server::start([("away", redirect(&closed.url("ok.jpg")))]).await;
+    assert_eq!(statuses(&downloader_with(&obedient()), &[open.url("away")]).await, ["opted_out"]);
+    assert_eq!(closed.requests(), 1, "of robots.txt");
+}
