@@ -7,6 +7,7 @@ mod csv;
 mod fingerprint;
 mod jsonl;
 mod lines;
+mod lists;
 mod parquet;
 mod rows;
 mod tsv;
@@ -16,12 +17,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, new_null_array};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, new_null_array};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use lynxdata_records::schema::text_list_type;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use self::rows::Batch;
 use crate::{Error, Result};
 
 /// Where the URLs are.
@@ -33,10 +36,11 @@ pub struct SourceConfig {
     /// Format of the files; `auto` tells it from each name.
     #[serde(default)]
     pub format: SourceFormat,
-    /// Column with the URL: a name, or a number from 0 in text form for CSV and TSV. TXT files have only this one.
+    /// Column with the URL: a name, or a number from 0 in text form for CSV and TSV. TXT files have only this one. In Parquet and JSONL it may hold lists
+    /// of URLs: each makes a pair of its own, and the columns `source_row` and `image_index` say which pairs were one row.
     #[serde(default = "default_url")]
     pub url: String,
-    /// Column with the caption; without it, pairs have none.
+    /// Column with the caption; without it, pairs have none. Where the URL is a list, it may be a list of the same length; a single caption is that of all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caption: Option<String>,
     /// Whether CSV and TSV files begin with a row of names. Without one the columns are called `column_0`, `column_1`, ….
@@ -133,8 +137,27 @@ pub struct Source {
 #[derive(Debug)]
 struct Plan {
     files: Vec<SourceFile>,
-    /// `url`, `caption`, `problem` and the extra columns.
+    /// The leading columns, the extra columns of the files, and those of `added`.
     schema: SchemaRef,
+    added: Vec<Added>,
+}
+
+/// An extra column that no file has, since it says where a row comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Added {
+    /// Number of the row before lists were expanded, from 0, over the whole source.
+    SourceRow,
+    /// Number of the picture in that row, from 0.
+    ImageIndex,
+}
+
+impl Added {
+    fn field(self) -> Field {
+        match self {
+            Added::SourceRow => Field::new("source_row", DataType::Int64, true),
+            Added::ImageIndex => Field::new("image_index", DataType::Int64, true),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -151,6 +174,8 @@ struct Columns {
     url: Column,
     caption: Option<Column>,
     extras: Vec<Extra>,
+    /// Whether URLs are lists; a single one then counts as a list of one.
+    has_lists: bool,
     /// Of all columns of the file.
     count: usize,
 }
@@ -175,10 +200,10 @@ impl Columns {
     }
 }
 
-/// A reader of one file. Its batches begin with the columns `url`, `caption`, `problem`; the file's extra columns follow.
+/// A reader of one file.
 trait ReadRows: Send {
     /// Some rows more; `None` at the end of the file.
-    fn next_batch(&mut self) -> Result<Option<RecordBatch>>;
+    fn next_batch(&mut self) -> Result<Option<Batch>>;
 }
 
 impl SourceFile {
@@ -203,6 +228,7 @@ impl Source {
     pub fn open(config: &SourceConfig, base_folder: &Path) -> Result<Source> {
         let paths = find_files(config, base_folder)?;
         let mut keys = jsonl::Keys::default();
+        let mut has_lists = false; // in the URLs of any JSONL file
         let mut described = Vec::new();
         for (path, format) in paths {
             let fields = match format {
@@ -211,9 +237,10 @@ impl Source {
                 SourceFormat::Tsv => text_fields(tsv::first_row(&path)?, config.header),
                 SourceFormat::Txt => Some(vec![Field::new("url", DataType::Utf8, true)]),
                 SourceFormat::Jsonl => {
-                    let names = keys.scan(&path)?;
+                    let scanned = keys.scan(&path, &config.url)?;
+                    has_lists |= scanned.has_lists;
                     // The types are known only after the last file.
-                    Some(names.into_iter().map(|name| Field::new(name, DataType::Null, true)).collect())
+                    Some(scanned.names.into_iter().map(|name| Field::new(name, DataType::Null, true)).collect())
                 }
                 SourceFormat::Auto => return Err(Error::UnknownFormat { path }),
             };
@@ -229,8 +256,11 @@ impl Source {
                 Some(fields) => described.push((path, format, fields)),
             }
         }
-        let key_types: BTreeMap<String, DataType> =
+        let mut key_types: BTreeMap<String, DataType> =
             keys.fields().into_iter().map(|field| (field.name().clone(), field.data_type().clone())).collect();
+        if has_lists {
+            key_types.insert(config.url.clone(), text_list_type());
+        }
         for (_, format, fields) in &mut described {
             if *format == SourceFormat::Jsonl {
                 for field in fields.iter_mut() {
@@ -239,7 +269,7 @@ impl Source {
                 }
             }
         }
-        plan(described, config)
+        plan(&described, config)
     }
 
     /// The columns that are carried through to the pool, with their names there.
@@ -255,6 +285,7 @@ impl Source {
             next_file: 0,
             reader: None,
             pending: None,
+            next_source_row: 0,
             next_row: 0,
             next_index: 0,
             is_done: false,
@@ -316,34 +347,28 @@ fn text_fields(first_row: Option<Vec<String>>, header: bool) -> Option<Vec<Field
 }
 
 /// Matches the columns of all files.
-fn plan(described: Vec<(PathBuf, SourceFormat, Vec<Field>)>, config: &SourceConfig) -> Result<Source> {
+fn plan(described: &[(PathBuf, SourceFormat, Vec<Field>)], config: &SourceConfig) -> Result<Source> {
+    let mut files = Vec::new();
+    for (path, format, fields) in described {
+        let (url, caption) = find_texts(path, *format, fields, config)?;
+        let has_lists = lists::item_type(fields[url.position].data_type()).is_some();
+        files.push((Columns { url, caption, extras: Vec::new(), has_lists, count: fields.len() }, path, *format));
+    }
+    let mut added = Vec::new();
+    if files.iter().any(|(columns, _, _)| columns.has_lists) {
+        added.extend([Added::SourceRow, Added::ImageIndex]);
+    }
     // Name in the files -> first file with it, and name and type in the pool.
     let mut extras: Vec<(String, PathBuf, Field)> = Vec::new();
     let mut taken: BTreeSet<String> =
         lynxdata_records::schema::pool().columns.iter().map(|column| column.field.name().clone()).collect();
     taken.insert("problem".to_owned()); // a column of the parts, see `SourcePart::rows`
-    let mut files = Vec::new();
-    for (path, format, fields) in described {
-        let names: Vec<&str> = fields.iter().map(|field| field.name().as_str()).collect();
-        let find = |key, wanted: &str| {
-            let column = find_column(&path, key, wanted, &names, format)?;
-            let data_type = fields[column.position].data_type();
-            // JSON values of any kind are turned into text.
-            if format != SourceFormat::Jsonl && !matches!(data_type, DataType::Utf8 | DataType::Binary) {
-                return Err(Error::NotText {
-                    path: path.clone(),
-                    key,
-                    column: column.name,
-                    data_type: data_type.to_string(),
-                });
-            }
-            Ok(column)
-        };
-        let url = find("url", &config.url)?;
-        let caption = config.caption.as_ref().map(|column| find("caption", column)).transpose()?;
-        let mut own = Vec::new();
+    taken.extend(added.iter().map(|column| column.field().name().clone()));
+    for ((columns, path, _), (_, _, fields)) in files.iter_mut().zip(described) {
         for (position, field) in fields.iter().enumerate() {
-            if position == url.position || caption.as_ref().is_some_and(|column| column.position == position) {
+            if columns.url.position == position
+                || columns.caption.as_ref().is_some_and(|column| column.position == position)
+            {
                 continue;
             }
             let name = field.name();
@@ -353,7 +378,7 @@ fn plan(described: Vec<(PathBuf, SourceFormat, Vec<Field>)>, config: &SourceConf
                         column: name.clone(),
                         first: first.clone(),
                         first_type: known.data_type().to_string(),
-                        second: path,
+                        second: path.clone(),
                         second_type: field.data_type().to_string(),
                     });
                 }
@@ -371,14 +396,51 @@ fn plan(described: Vec<(PathBuf, SourceFormat, Vec<Field>)>, config: &SourceConf
                     pool_field
                 }
             };
-            own.push(Extra { column: Column { position, name: name.clone() }, field: pool_field });
+            columns.extras.push(Extra { column: Column { position, name: name.clone() }, field: pool_field });
         }
-        let columns = Columns { url, caption, extras: own, count: fields.len() };
-        files.push(SourceFile { path, format, columns, header: config.header });
     }
-    let fields: Vec<Field> =
-        rows::leading_fields().into_iter().chain(extras.into_iter().map(|(_, _, field)| field)).collect();
-    Ok(Source { plan: Arc::new(Plan { files, schema: Arc::new(Schema::new(fields)) }) })
+    let files = files.into_iter().map(|(columns, path, format)| SourceFile {
+        path: path.clone(),
+        format,
+        columns,
+        header: config.header,
+    });
+    let files = files.collect();
+    let fields: Vec<Field> = rows::leading_fields()
+        .into_iter()
+        .chain(extras.into_iter().map(|(_, _, field)| field))
+        .chain(added.iter().map(|column| column.field()))
+        .collect();
+    Ok(Source { plan: Arc::new(Plan { files, schema: Arc::new(Schema::new(fields)), added }) })
+}
+
+/// The columns of a file that hold the URL and the caption.
+fn find_texts(
+    path: &Path,
+    format: SourceFormat,
+    fields: &[Field],
+    config: &SourceConfig,
+) -> Result<(Column, Option<Column>)> {
+    let names: Vec<&str> = fields.iter().map(|field| field.name().as_str()).collect();
+    let find = |key, wanted: &str, takes_lists| {
+        let column = find_column(path, key, wanted, &names, format)?;
+        let data_type = fields[column.position].data_type();
+        let item = lists::item_type(data_type).filter(|_| takes_lists).unwrap_or(data_type);
+        // JSON values of any kind are turned into text.
+        if format != SourceFormat::Jsonl && !matches!(item, DataType::Utf8 | DataType::Binary) {
+            return Err(Error::NotText {
+                path: path.to_owned(),
+                key,
+                column: column.name,
+                data_type: data_type.to_string(),
+            });
+        }
+        Ok(column)
+    };
+    let url = find("url", &config.url, true)?;
+    let has_lists = lists::item_type(fields[url.position].data_type()).is_some();
+    let caption = config.caption.as_ref().map(|column| find("caption", column, has_lists)).transpose()?;
+    Ok((url, caption))
 }
 
 fn find_column(path: &Path, key: &'static str, wanted: &str, names: &[&str], format: SourceFormat) -> Result<Column> {
@@ -403,9 +465,13 @@ fn find_column(path: &Path, key: &'static str, wanted: &str, names: &[&str], for
 pub struct SourcePart {
     /// Number of the part, from 0.
     pub index: u32,
-    /// Number of its first row in the source, from 0.
+    /// Number of its first row in the source, from 0. A list of URLs counts as so many rows.
     pub first_row: u64,
-    /// The columns `url`, `caption`, `problem` (Utf8, nullable), then the extra columns. A row with a problem could not be read; its other columns are null.
+    /// The columns `url`, `caption`, `problem` (Utf8, nullable), then the extra columns. A row with a problem could not be read; it has neither URL nor
+    /// caption.
+    ///
+    /// Where URLs are lists, the last extra columns are `source_row` (number of the row that held the list, from 0, over the whole source) and
+    /// `image_index` (number of the picture in it, from 0), both Int64.
     pub rows: RecordBatch,
 }
 
@@ -427,6 +493,8 @@ pub struct Parts {
     reader: Option<Box<dyn ReadRows>>,
     /// Rows that were read but not yet handed out.
     pending: Option<RecordBatch>,
+    /// Number of the next row before lists are expanded.
+    next_source_row: i64,
     next_row: u64,
     next_index: u32,
     is_done: bool,
@@ -463,7 +531,7 @@ impl Parts {
         loop {
             if let Some(reader) = &mut self.reader {
                 match reader.next_batch()? {
-                    Some(batch) if batch.num_rows() > 0 => return self.align(&batch).map(Some),
+                    Some(batch) if batch.rows.num_rows() > 0 => return self.align(&batch).map(Some),
                     Some(_) => continue,
                     None => self.reader = None,
                 }
@@ -475,12 +543,34 @@ impl Parts {
     }
 
     /// Puts a file's columns in the order of the source; columns that the file lacks are null.
-    fn align(&self, batch: &RecordBatch) -> Result<RecordBatch> {
-        let column = |field: &Arc<Field>| -> ArrayRef {
-            let own = batch.column_by_name(field.name()).cloned();
-            own.unwrap_or_else(|| new_null_array(field.data_type(), batch.num_rows()))
-        };
-        let columns = self.plan.schema.fields().iter().map(column).collect();
+    fn align(&mut self, batch: &Batch) -> Result<RecordBatch> {
+        let count = batch.rows.num_rows();
+        let source_rows: Int64Array = batch
+            .image_index
+            .iter()
+            .map(|index| {
+                self.next_source_row += i64::from(*index == 0);
+                self.next_source_row - 1
+            })
+            .collect();
+        let leading = rows::leading_fields().len();
+        let own = batch.rows.schema();
+        let own_extras = &own.fields()[leading..];
+        let mut columns = batch.rows.columns()[..leading].to_vec();
+        let extras = &self.plan.schema.fields()[leading..self.plan.schema.fields().len() - self.plan.added.len()];
+        columns.extend(extras.iter().map(|field| {
+            let position = own_extras.iter().position(|own| own.name() == field.name());
+            position.map_or_else(
+                || new_null_array(field.data_type(), count),
+                |position| batch.rows.column(leading + position).clone(),
+            )
+        }));
+        columns.extend(self.plan.added.iter().map(|column| -> ArrayRef {
+            match column {
+                Added::SourceRow => Arc::new(source_rows.clone()),
+                Added::ImageIndex => Arc::new(Int64Array::from(batch.image_index.clone())),
+            }
+        }));
         RecordBatch::try_new(self.plan.schema.clone(), columns).map_err(|error| self.arrow_error(&error))
     }
 

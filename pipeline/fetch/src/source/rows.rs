@@ -13,6 +13,14 @@ pub(super) fn leading_fields() -> [Field; 3] {
     ["url", "caption", "problem"].map(|name| Field::new(name, DataType::Utf8, true))
 }
 
+/// Rows of one file, as its reader hands them over.
+pub(super) struct Batch {
+    /// The leading columns, then the file's extra columns.
+    pub(super) rows: RecordBatch,
+    /// Which picture of its row in the file each row has, from 0; every 0 begins a row of the file.
+    pub(super) image_index: Vec<i64>,
+}
+
 /// Rows in the making.
 pub(super) struct Rows {
     schema: SchemaRef,
@@ -20,7 +28,7 @@ pub(super) struct Rows {
     caption: StringBuilder,
     problem: StringBuilder,
     pub(super) extras: Vec<ExtraBuilder>,
-    count: usize,
+    image_index: Vec<i64>,
 }
 
 /// One extra column in the making.
@@ -77,42 +85,53 @@ impl Rows {
             caption: StringBuilder::new(),
             problem: StringBuilder::new(),
             extras: extras.iter().map(|field| ExtraBuilder::new(field.data_type())).collect(),
-            count: 0,
+            image_index: Vec::new(),
         }
     }
 
-    /// Begins a good row; the caller then appends one value to every column of `extras`.
+    /// Begins a good row, the only one of its row in the file; the caller then appends one value to every column of `extras`.
     pub(super) fn begin_row(&mut self, url: Option<&str>, caption: Option<&str>) {
+        self.begin_picture(url, caption, 0);
+    }
+
+    /// Begins the good row of one of several pictures; the caller then appends one value to every column of `extras`.
+    pub(super) fn begin_picture(&mut self, url: Option<&str>, caption: Option<&str>, image_index: usize) {
         self.url.append_option(url);
         self.caption.append_option(caption);
         self.problem.append_null();
-        self.count += 1;
+        self.image_index.push(image_index as i64);
     }
 
     /// Adds a row that could not be read.
     pub(super) fn push_problem(&mut self, problem: &str) {
+        self.push_picture_problem(problem, 0);
+    }
+
+    /// Adds the row of one of several pictures that could not be read.
+    pub(super) fn push_picture_problem(&mut self, problem: &str, image_index: usize) {
         self.url.append_null();
         self.caption.append_null();
         self.problem.append_value(problem);
         for extra in &mut self.extras {
             extra.append_null();
         }
-        self.count += 1;
+        self.image_index.push(image_index as i64);
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.count >= ROWS_PER_BATCH
+        self.image_index.len() >= ROWS_PER_BATCH
     }
 
     /// Takes the rows collected so far; `None` if there are none.
-    pub(super) fn take(&mut self) -> Option<RecordBatch> {
-        if self.count == 0 {
+    pub(super) fn take(&mut self) -> Option<Batch> {
+        if self.image_index.is_empty() {
             return None;
         }
-        self.count = 0;
+        let image_index = std::mem::take(&mut self.image_index);
         let mut columns: Vec<ArrayRef> =
             vec![Arc::new(self.url.finish()), Arc::new(self.caption.finish()), Arc::new(self.problem.finish())];
         columns.extend(self.extras.iter_mut().map(ExtraBuilder::finish));
-        Some(RecordBatch::try_new(self.schema.clone(), columns).expect("every row appends to every column"))
+        let rows = RecordBatch::try_new(self.schema.clone(), columns).expect("every row appends to every column");
+        Some(Batch { rows, image_index })
     }
 }
