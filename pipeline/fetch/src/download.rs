@@ -23,6 +23,7 @@ use crate::address;
 use crate::client::{Answer, Client, Failure};
 use crate::hosts::{Host, Hosts};
 use crate::picture::{self, Picture, PictureSettings};
+use crate::source::column;
 use crate::{DownloadConfig, Result, SourcePart, retry};
 
 /// What became of a part.
@@ -94,7 +95,7 @@ impl Downloader {
     /// Dropping the future stops all its requests at once; a picture that is being decoded at that moment is finished and thrown away.
     pub async fn download_part(&self, part: &SourcePart, on_row: &(dyn Fn(Status) + Sync)) -> DownloadedPart {
         let texts = |column: usize| part.rows.column(column).as_string::<i32>();
-        let (urls, problems) = (texts(0), texts(2));
+        let (urls, problems) = (texts(column::URL), texts(column::PROBLEM));
         let mut outcomes: Vec<Option<Outcome>> = Vec::new();
         let mut tasks = JoinSet::new();
         for row in 0..part.rows.num_rows() {
@@ -267,7 +268,7 @@ fn without_surplus(mut outcomes: Vec<Outcome>) -> Vec<Outcome> {
 
 fn tables(part: &SourcePart, outcomes: Vec<Outcome>) -> DownloadedPart {
     let texts = |column: usize| part.rows.column(column).as_string::<i32>();
-    let (urls, captions) = (texts(0), texts(1));
+    let (urls, captions) = (texts(column::URL), texts(column::CAPTION));
     let text = |column: &StringArray, row: usize| column.is_valid(row).then(|| column.value(row).to_owned());
     let uids: Vec<String> = (0..outcomes.len())
         .map(|row| {
@@ -321,7 +322,7 @@ fn pool(part: &SourcePart, shown_urls: &StringArray, uids: &[String], outcomes: 
     let mut columns: Vec<ArrayRef> = vec![
         Arc::new(uid.finish()),
         keep(shown_urls),
-        keep(part.rows.column(1)),
+        keep(part.rows.column(column::CAPTION)),
         Arc::new(image),
         Arc::new(width.finish()),
         Arc::new(height.finish()),
@@ -331,7 +332,7 @@ fn pool(part: &SourcePart, shown_urls: &StringArray, uids: &[String], outcomes: 
         Arc::new(bytes.finish()),
         Arc::new(sha256.finish()),
     ];
-    let extra_columns = 3..;
+    let extra_columns = column::FIRST_EXTRA..;
     let source_schema = part.rows.schema();
     let extra_fields: Vec<&Field> = source_schema.fields()[extra_columns.clone()].iter().map(AsRef::as_ref).collect();
     columns.extend(part.rows.columns()[extra_columns].iter().map(|column| keep(column)));

@@ -88,27 +88,25 @@ impl Keys {
             // What cannot be parsed becomes a malformed row in the second pass.
             let Ok(object) = parse(&line) else { continue };
             has_lists |= object.get(url).is_some_and(Value::is_array);
-            self.add(object, &mut own);
+            self.add(&object, &mut own);
         }
         Ok(Scanned { names: own.into_iter().map(|(key, _)| key).collect(), has_lists })
     }
 
     /// Takes the values of one object into account; `own` gets its keys.
-    fn add(&mut self, object: Map<String, Value>, own: &mut Map<String, Value>) {
+    pub(super) fn add(&mut self, object: &Map<String, Value>, own: &mut Map<String, Value>) {
         for (key, value) in object {
             let next = self.seen.len();
-            let index = self
-                .keys
-                .entry(key.clone())
-                .or_insert_with(|| next.into())
-                .as_u64()
-                .map_or(next, |index| index as usize);
-            if index == next {
+            let index = if let Some(index) = self.keys.get(key).and_then(Value::as_u64) {
+                index as usize
+            } else {
+                self.keys.insert(key.clone(), next.into());
                 self.seen.push(Seen::default());
-            }
-            self.seen[index].add(&value);
-            if !own.contains_key(&key) {
-                own.insert(key, Value::Null);
+                next
+            };
+            self.seen[index].add(value);
+            if !own.contains_key(key) {
+                own.insert(key.clone(), Value::Null);
             }
         }
     }
@@ -147,7 +145,7 @@ impl ReadRows for JsonlRows {
             if let Some(mut pending) = self.pending.take() {
                 let picture = pending.next_picture;
                 let pictures = push_picture(&mut self.rows, &self.columns, &pending, picture)
-                    .map_err(|key| changed(&self.path, pending.line, &key))?;
+                    .map_err(|key| changed(&self.path, "jsonl", &format!("line {}", pending.line), &key))?;
                 pending.next_picture += 1;
                 self.pending = Some(pending).filter(|pending| pending.next_picture < pictures);
                 continue;
@@ -173,7 +171,7 @@ fn push_picture(
     let caption = columns.caption.as_ref().and_then(|column| line.object.get(&column.name));
     let text = |value: Option<&Value>| value.and_then(as_text).filter(|text| !text.trim().is_empty());
     if !columns.has_lists {
-        rows.begin_picture(text(url).as_deref(), text(caption).as_deref(), picture);
+        rows.begin_picture(text(url).as_deref(), text(caption).as_deref(), picture, None);
         push_extras(rows, columns, &line.object)?;
         return Ok(1);
     }
@@ -188,7 +186,7 @@ fn push_picture(
         Some(Value::Array(captions)) => captions.get(picture),
         caption => caption,
     };
-    rows.begin_picture(text(urls.get(picture)).as_deref(), text(caption).as_deref(), picture);
+    rows.begin_picture(text(urls.get(picture)).as_deref(), text(caption).as_deref(), picture, None);
     push_extras(rows, columns, &line.object)?;
     Ok(pictures)
 }
@@ -203,7 +201,11 @@ fn elements(value: Option<&Value>) -> &[Value] {
 }
 
 /// Appends one value to every extra column, or names the key whose value does not have the type that the first pass found.
-fn push_extras(rows: &mut Rows, columns: &Columns, object: &Map<String, Value>) -> std::result::Result<(), String> {
+pub(super) fn push_extras(
+    rows: &mut Rows,
+    columns: &Columns,
+    object: &Map<String, Value>,
+) -> std::result::Result<(), String> {
     for (builder, extra) in rows.extras.iter_mut().zip(&columns.extras) {
         let name = &extra.column.name;
         let value = object.get(name).unwrap_or(&Value::Null);
@@ -224,7 +226,7 @@ fn push_extras(rows: &mut Rows, columns: &Columns, object: &Map<String, Value>) 
 }
 
 /// Texts as they are, anything else as JSON.
-fn as_text(value: &Value) -> Option<String> {
+pub(super) fn as_text(value: &Value) -> Option<String> {
     match value {
         Value::Null => None,
         Value::String(text) => Some(text.clone()),
@@ -232,11 +234,12 @@ fn as_text(value: &Value) -> Option<String> {
     }
 }
 
-fn changed(path: &Path, line: u64, key: &str) -> Error {
+/// The error of a file whose second pass does not find what the first one did.
+pub(super) fn changed(path: &Path, format: &'static str, place: &str, key: &str) -> Error {
     let reason = format!(
-        "the value of {key:?} in line {line} has another type than a moment ago; the file was changed while it was read"
+        "the value of {key:?} in {place} has another type than a moment ago; the file was changed while it was read"
     );
-    Error::Format { path: path.to_owned(), format: "jsonl", reason }
+    Error::Format { path: path.to_owned(), format, reason }
 }
 
 fn parse(line: &Line<'_>) -> std::result::Result<Map<String, Value>, String> {

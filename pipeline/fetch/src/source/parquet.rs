@@ -10,7 +10,7 @@ use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
 use super::lists::{self, Expansion};
-use super::rows::{Batch, ROWS_PER_BATCH, leading_fields};
+use super::rows::{Batch, ROWS_PER_BATCH, leading_fields, no_places};
 use super::{Column, Columns, Extra, ReadRows};
 use crate::{Error, Result};
 
@@ -97,10 +97,11 @@ impl ParquetRows {
         };
         let texts = |texts: Vec<Option<String>>| -> ArrayRef { Arc::new(StringArray::from(texts)) };
         let mut columns = vec![texts(expanded.urls), texts(expanded.captions), texts(expanded.problems)];
+        columns.extend(no_places(expanded.image_index.len()));
         columns.extend(expanded.extras);
         let rows =
             RecordBatch::try_new(self.schema.clone(), columns).map_err(|error| format_error(&self.path, error))?;
-        Ok(Some(Batch { rows, image_index: expanded.image_index }))
+        Ok(Some(Batch { rows, image_index: expanded.image_index, names: None }))
     }
 
     fn extras(&self, batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
@@ -135,10 +136,11 @@ impl ParquetRows {
         }
         let problem: ArrayRef = Arc::new(problems.finish());
         let mut columns = vec![blank_to_null(&url, &problem), blank_to_null(&caption, &problem), problem];
+        columns.extend(no_places(batch.num_rows()));
         columns.extend(self.extras(batch)?);
         let rows =
             RecordBatch::try_new(self.schema.clone(), columns).map_err(|error| format_error(&self.path, error))?;
-        Ok(Batch { image_index: vec![0; rows.num_rows()], rows })
+        Ok(Batch { image_index: vec![0; rows.num_rows()], rows, names: None })
     }
 }
 
