@@ -36,7 +36,8 @@ const MAX_ROBOTS_BYTES: u64 = 500 << 10;
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) body: Vec<u8>,
-    pub(crate) http_status: u16,
+    /// `None` if it did not come by HTTP.
+    pub(crate) http_status: Option<u16>,
     /// What it takes of the byte budget.
     pub(crate) share: Share,
 }
@@ -137,6 +138,16 @@ impl Client {
         })
     }
 
+    /// The budget of all bodies.
+    pub(crate) fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// Largest body that is accepted, bytes.
+    pub(crate) fn max_bytes(&self) -> u64 {
+        self.max_bytes
+    }
+
     /// Sends one request and reads the head of its answer. Redirects are the caller's, by [`redirect_target`].
     pub(crate) async fn send(&self, url: &Url, deadline: &mut Deadline) -> std::result::Result<Response, Failure> {
         self.check_literal(url)?;
@@ -171,7 +182,7 @@ impl Client {
         if body.is_empty() {
             return Err(Failure::plain(Status::EmptyBody));
         }
-        Ok(Answer { body, http_status: http_status.as_u16(), share })
+        Ok(Answer { body, http_status: Some(http_status.as_u16()), share })
     }
 
     async fn body(

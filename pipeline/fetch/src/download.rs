@@ -4,12 +4,13 @@ mod digest;
 mod tables;
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::Int64Type;
 use lynxdata_records::Status;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinSet;
@@ -24,6 +25,7 @@ use crate::deadline::Deadline;
 use crate::hosts::{Host, HostLimits, Hosts, RobotsAnswer};
 use crate::picture::{self, Picture, PictureSettings};
 use crate::robots::Robots;
+use crate::source::{column, read_picture};
 use crate::spill::{Waiting, WaitingRoom};
 use crate::{DownloadConfig, Metrics, Result, SourcePart, address, retry};
 use digest::ExpectedDigest;
@@ -194,9 +196,20 @@ struct Jobs<'a> {
     boxes: Option<&'a dyn Array>,
 }
 
+/// Where the picture of a row is.
+enum Origin {
+    Web(Url),
+    /// In a file on this machine.
+    File {
+        path: PathBuf,
+        offset: u64,
+        length: u64,
+    },
+}
+
 /// What is to be done for a row.
 struct Job {
-    url: Url,
+    origin: Origin,
     digests: Vec<ExpectedDigest>,
     boxes: Vec<[f32; 4]>,
 }
@@ -209,22 +222,31 @@ impl<'a> Jobs<'a> {
     }
 
     fn job(&self, row: usize) -> std::result::Result<Job, Failure> {
-        let texts = |column: usize| self.part.rows.column(column).as_string::<i32>();
-        let (urls, problems) = (texts(0), texts(2));
-        if problems.is_valid(row) {
-            return Err(Failure::new(Status::MalformedRow, problems.value(row)));
-        }
-        if urls.is_null(row) {
-            return Err(Failure::plain(Status::MissingUrl));
-        }
-        let url = address::parse(urls.value(row)).map_err(|reason| Failure::new(Status::InvalidUrl, reason))?;
+        let origin = self.origin(row)?;
         let digests = self.digests.iter().filter_map(|column| column.expected(row)).collect();
         let boxes = match self.boxes {
             Some(column) => tables::boxes(column, row)
                 .map_err(|reason| Failure::new(Status::MalformedRow, format!("the boxes to blur {reason}")))?,
             None => Vec::new(),
         };
-        Ok(Job { url, digests, boxes })
+        Ok(Job { origin, digests, boxes })
+    }
+
+    fn origin(&self, row: usize) -> std::result::Result<Origin, Failure> {
+        let texts = |column: usize| self.part.rows.column(column).as_string::<i32>();
+        let (urls, problems, files) = (texts(column::URL), texts(column::PROBLEM), texts(column::FILE));
+        if problems.is_valid(row) {
+            return Err(Failure::new(Status::MalformedRow, problems.value(row)));
+        }
+        if files.is_valid(row) {
+            let number = |column: usize| self.part.rows.column(column).as_primitive::<Int64Type>().value(row) as u64;
+            let (offset, length) = (number(column::OFFSET), number(column::LENGTH));
+            return Ok(Origin::File { path: files.value(row).into(), offset, length });
+        }
+        if urls.is_null(row) {
+            return Err(Failure::plain(Status::MissingUrl));
+        }
+        address::parse(urls.value(row)).map(Origin::Web).map_err(|reason| Failure::new(Status::InvalidUrl, reason))
     }
 }
 
@@ -269,35 +291,44 @@ impl Shared {
     }
 
     async fn download(self: Arc<Self>, job: Job) -> Outcome {
-        let host = self.hosts.of(&job.url);
-        // Before a permit of the network is taken, so that the rows of a slow host queue here and hold nobody else back.
-        let request = host.permit().await;
-        // On the heap, so that the rows that wait here are small.
-        let fetched = Box::pin(self.fetch(&job.url, &host)).await;
-        drop(request);
-        let Fetched { attempts, elapsed, answer } = fetched;
-        let mut outcome = match answer {
-            Ok(answer) => {
-                let http_status = answer.http_status;
-                let body_bytes = answer.body.len() as u64;
-                let outcome = match self.store(answer, job).await {
-                    Ok(stored) => Outcome {
-                        status: Status::Ok,
-                        http_status: Some(http_status),
-                        attempts,
-                        detail: None,
-                        elapsed: None,
-                        body_bytes: None,
-                        stored: Some(stored),
-                    },
-                    Err(failure) => Outcome::failed(Failure { http_status: Some(http_status), ..failure }, attempts),
-                };
-                Outcome { body_bytes: Some(body_bytes), ..outcome }
+        let Fetched { attempts, elapsed, answer } = match &job.origin {
+            Origin::Web(url) => {
+                let host = self.hosts.of(url);
+                // Before a permit of the network is taken, so that the rows of a slow host queue here and hold nobody else back.
+                let _request = host.permit().await;
+                // On the heap, so that the rows that wait here are small.
+                Box::pin(self.fetch(url, &host)).await
             }
-            Err(failure) => Outcome::failed(failure, attempts),
+            Origin::File { path, offset, length } => self.read(path.clone(), *offset, *length).await,
         };
-        outcome.elapsed = elapsed;
-        outcome
+        let (http_status, body_bytes, stored) = match answer {
+            Ok(answer) => {
+                let (http_status, bytes) = (answer.http_status, answer.body.len() as u64);
+                (http_status, Some(bytes), self.store(answer, job).await)
+            }
+            Err(failure) => (failure.http_status, None, Err(failure)),
+        };
+        let outcome = match stored {
+            Err(failure) => Outcome::failed(failure, attempts),
+            Ok(stored) => Outcome { stored: Some(stored), ..Outcome::failed(Failure::plain(Status::Ok), attempts) },
+        };
+        Outcome { http_status, elapsed, body_bytes, ..outcome }
+    }
+
+    /// Reads a picture that is there already.
+    async fn read(&self, path: PathBuf, offset: u64, length: u64) -> Fetched {
+        let share = self.client.budget().take(length).await;
+        let max_bytes = self.client.max_bytes();
+        let body = tokio::task::spawn_blocking(move || read_picture(&path, offset, length, max_bytes)).await;
+        let answer = match body.unwrap_or_else(|panic| Err(io::Error::other(panic.to_string()))) {
+            Ok(body) if body.is_empty() => Err(Failure::plain(Status::EmptyBody)),
+            Ok(body) => Ok(Answer { body, http_status: None, share }),
+            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+                Err(Failure::new(Status::TooLarge, error.to_string()))
+            }
+            Err(error) => Err(Failure::new(Status::UnreadableFile, error.to_string())),
+        };
+        Fetched { attempts: 0, elapsed: None, answer }
     }
 
     /// Tries until it succeeds, fails for good, or has no attempts or time left.

@@ -12,6 +12,8 @@ pub enum Status {
     MissingUrl,
     /// The source row itself could not be read.
     MalformedRow,
+    /// The local file that holds the picture could not be read.
+    UnreadableFile,
     /// The URL does not parse, or is not http or https.
     InvalidUrl,
     /// The address is private, loopback or otherwise not to be connected to.
@@ -64,6 +66,7 @@ impl Status {
         Status::Ok,
         Status::MissingUrl,
         Status::MalformedRow,
+        Status::UnreadableFile,
         Status::InvalidUrl,
         Status::ForbiddenAddress,
         Status::DnsError,
@@ -94,6 +97,7 @@ impl Status {
             Status::Ok => "ok",
             Status::MissingUrl => "missing_url",
             Status::MalformedRow => "malformed_row",
+            Status::UnreadableFile => "unreadable_file",
             Status::InvalidUrl => "invalid_url",
             Status::ForbiddenAddress => "forbidden_address",
             Status::DnsError => "dns_error",
@@ -125,6 +129,7 @@ impl Status {
             Status::Ok => "downloaded, decoded and stored",
             Status::MissingUrl => "the row has no URL",
             Status::MalformedRow => "the source row could not be read",
+            Status::UnreadableFile => "the local file that holds the picture could not be read",
             Status::InvalidUrl => "the URL does not parse, or is not http or https",
             Status::ForbiddenAddress => "the host is a private, loopback or otherwise forbidden address",
             Status::DnsError => "the host name could not be resolved",
@@ -163,6 +168,7 @@ impl Status {
             Status::RateLimited | Status::HttpServerError => RetryClass::Server,
             Status::MissingUrl
             | Status::MalformedRow
+            | Status::UnreadableFile
             | Status::InvalidUrl
             | Status::ForbiddenAddress
             | Status::TlsError

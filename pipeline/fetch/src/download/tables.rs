@@ -16,7 +16,7 @@ use super::{DownloadedPart, Outcome, Stored};
 use crate::SourcePart;
 use crate::address;
 use crate::picture::Picture;
-use crate::source::EXTRA_COLUMNS_FROM;
+use crate::source::column;
 use crate::spill::{Place, Waiting};
 
 /// Bytes of pictures that are handed over at a time. Large enough for whole pages of Parquet, small enough that several parts at once take little memory.
@@ -40,7 +40,7 @@ pub(super) struct Assembly<'a> {
 impl<'a> Assembly<'a> {
     pub(super) fn new(part: &'a SourcePart, waiting: Waiting) -> Assembly<'a> {
         let texts = |column: usize| part.rows.column(column).as_string::<i32>();
-        let (urls, captions) = (texts(0), texts(1));
+        let (urls, captions) = (texts(column::URL), texts(column::CAPTION));
         let text = |column: &'a StringArray, row: usize| if column.is_valid(row) { column.value(row) } else { "" };
         let count = part.rows.num_rows();
         let uids = (0..count).map(|row| uid(part.first_row + row as u64, text(urls, row), text(captions, row)));
@@ -185,7 +185,7 @@ impl Pairs {
         let mut columns: Vec<ArrayRef> = vec![
             Arc::new(own.uid.finish()),
             of_rows(shown_urls),
-            of_rows(part.rows.column(1)),
+            of_rows(part.rows.column(column::CAPTION)),
             Arc::new(StructArray::new(image_fields, image, None)),
             Arc::new(own.width.finish()),
             Arc::new(own.height.finish()),
@@ -195,10 +195,10 @@ impl Pairs {
             Arc::new(own.bytes.finish()),
             Arc::new(own.sha256.finish()),
         ];
-        columns.extend(part.rows.columns()[EXTRA_COLUMNS_FROM..].iter().map(|column| of_rows(column)));
+        columns.extend(part.rows.columns()[column::FIRST_EXTRA..].iter().map(|column| of_rows(column)));
         let source_schema = part.rows.schema();
         let extra_fields: Vec<&Field> =
-            source_schema.fields()[EXTRA_COLUMNS_FROM..].iter().map(AsRef::as_ref).collect();
+            source_schema.fields()[column::FIRST_EXTRA..].iter().map(AsRef::as_ref).collect();
         RecordBatch::try_new(schema::pool().schema_with(extra_fields), columns)
             .expect("the columns are those of the schema")
     }

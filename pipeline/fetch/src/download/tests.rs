@@ -216,7 +216,10 @@ fn part(urls: &[Option<&str>]) -> SourcePart {
     let columns: Vec<(&str, ArrayRef)> = vec![
         ("url", Arc::new(StringArray::from(urls.to_vec()))),
         ("caption", empty.clone()),
-        ("problem", empty),
+        ("problem", empty.clone()),
+        ("file", empty),
+        ("offset", Arc::new(Int64Array::new_null(urls.len()))),
+        ("length", Arc::new(Int64Array::new_null(urls.len()))),
         ("extra", Arc::new(Int64Array::from_iter_values(0..urls.len() as i64))),
     ];
     let fields: Vec<Field> =

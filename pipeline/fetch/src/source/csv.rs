@@ -6,11 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use arrow::array::RecordBatch;
 use csv::ByteRecord;
 
 use super::lines::{self, MAX_ROW_BYTES};
-use super::rows::Rows;
+use super::rows::{Batch, Rows};
 use super::{Columns, ReadRows};
 use crate::{Error, Result};
 
@@ -38,7 +37,7 @@ impl CsvRows {
 }
 
 impl ReadRows for CsvRows {
-    fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
+    fn next_batch(&mut self) -> Result<Option<Batch>> {
         while !self.rows.is_full() {
             let line = self.reader.csv.position().line();
             if !self.reader.advance()? {

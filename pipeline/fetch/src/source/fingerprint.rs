@@ -1,11 +1,16 @@
 //! A digest of a table's content that does not depend on how Arrow lays it out in memory.
 
+use std::path::Path;
+use std::time::UNIX_EPOCH;
+
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::buffer::NullBuffer;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Int64Type};
 use arrow::downcast_primitive_array;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use blake3::Hasher;
+
+use super::column;
 
 /// BLAKE3 over names, types and values of all columns.
 pub(super) fn of(rows: &RecordBatch, hasher: &mut Hasher) {
@@ -16,6 +21,32 @@ pub(super) fn of(rows: &RecordBatch, hasher: &mut Hasher) {
         bytes(field.data_type().to_string().as_bytes(), hasher);
         array(column.as_ref(), hasher);
     }
+}
+
+/// BLAKE3 over which bytes of which state of the files the pictures are; nothing where no picture is local. The names of the files are not among it, since
+/// they change when the source is moved; those below the source are a column.
+pub(super) fn of_files(rows: &RecordBatch, hasher: &mut Hasher) {
+    let files = rows.column(column::FILE).as_string::<i32>();
+    let integers = |position: usize| rows.column(position).as_primitive::<Int64Type>();
+    let (offsets, lengths) = (integers(column::OFFSET), integers(column::LENGTH));
+    let mut state = (String::new(), String::new());
+    for row in (0..rows.num_rows()).filter(|row| files.is_valid(*row)) {
+        let file = files.value(row);
+        if state.0 != file {
+            state = (file.to_owned(), state_of(Path::new(file)));
+        }
+        number(row, hasher);
+        hasher.update(&offsets.value(row).to_le_bytes());
+        hasher.update(&lengths.value(row).to_le_bytes());
+        bytes(state.1.as_bytes(), hasher);
+    }
+}
+
+/// Size and time of modification of a file.
+fn state_of(file: &Path) -> String {
+    let Ok(metadata) = std::fs::metadata(file) else { return "missing".to_owned() };
+    let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    format!("{} bytes, {} ns", metadata.len(), modified.unwrap_or_default().as_nanos())
 }
 
 fn number(value: usize, hasher: &mut Hasher) {

@@ -2,12 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field};
 use serde_json::{Map, Value};
 
 use super::lines::{Line, Lines};
-use super::rows::{ExtraBuilder, Rows};
+use super::rows::{Batch, ExtraBuilder, Rows};
 use super::{Columns, ReadRows};
 use crate::{Error, Result};
 
@@ -16,6 +15,15 @@ use crate::{Error, Result};
 pub(super) struct Keys {
     keys: Map<String, Value>, // an ordered set; the values are indices into `seen`
     seen: Vec<Seen>,
+}
+
+/// What the first pass finds in one file.
+#[derive(Debug)]
+pub(super) struct Scanned {
+    /// Its keys, in order of first appearance.
+    pub(super) names: Vec<String>,
+    /// Whether the URL of some row is a list.
+    pub(super) has_lists: bool,
 }
 
 /// The kinds of values of one key.
@@ -69,33 +77,38 @@ impl Seen {
 }
 
 impl Keys {
-    /// Reads a file to its end; returns the names that it has itself, in order of first appearance.
+    /// Reads a file to its end; `url` is the key of the URL.
     ///
     /// Integers beyond 64 bits are read as floats, as most JSON readers do.
-    pub(super) fn scan(&mut self, path: &Path) -> Result<Vec<String>> {
+    pub(super) fn scan(&mut self, path: &Path, url: &str) -> Result<Scanned> {
         let mut lines = Lines::open(path).map_err(|source| Error::read(path, source))?;
         let mut own = Map::new();
+        let mut has_lists = false;
         while let Some(line) = lines.next().map_err(|source| Error::read(path, source))? {
             // What cannot be parsed becomes a malformed row in the second pass.
             let Ok(object) = parse(&line) else { continue };
-            for (key, value) in object {
-                let next = self.seen.len();
-                let index = self
-                    .keys
-                    .entry(key.clone())
-                    .or_insert_with(|| next.into())
-                    .as_u64()
-                    .map_or(next, |index| index as usize);
-                if index == next {
-                    self.seen.push(Seen::default());
-                }
-                self.seen[index].add(&value);
-                if !own.contains_key(&key) {
-                    own.insert(key, Value::Null);
-                }
+            has_lists |= object.get(url).is_some_and(Value::is_array);
+            self.add(&object, &mut own);
+        }
+        Ok(Scanned { names: own.into_iter().map(|(key, _)| key).collect(), has_lists })
+    }
+
+    /// Takes the values of one object into account; `own` gets its keys.
+    pub(super) fn add(&mut self, object: &Map<String, Value>, own: &mut Map<String, Value>) {
+        for (key, value) in object {
+            let next = self.seen.len();
+            let index = if let Some(index) = self.keys.get(key).and_then(Value::as_u64) {
+                index as usize
+            } else {
+                self.keys.insert(key.clone(), next.into());
+                self.seen.push(Seen::default());
+                next
+            };
+            self.seen[index].add(value);
+            if !own.contains_key(key) {
+                own.insert(key.clone(), Value::Null);
             }
         }
-        Ok(own.into_iter().map(|(key, _)| key).collect())
     }
 
     pub(super) fn fields(&self) -> Vec<Field> {
@@ -108,23 +121,38 @@ pub(super) struct JsonlRows {
     lines: Lines,
     columns: Columns,
     rows: Rows,
+    /// The line at hand, if it has pictures that are not among the rows yet.
+    pending: Option<Pending>,
+}
+
+struct Pending {
+    line: u64,
+    object: Map<String, Value>,
+    next_picture: usize,
 }
 
 impl JsonlRows {
     pub(super) fn open(path: &Path, columns: Columns) -> Result<JsonlRows> {
         let lines = Lines::open(path).map_err(|source| Error::read(path, source))?;
         let rows = Rows::new(&columns.extra_fields());
-        Ok(JsonlRows { path: path.to_owned(), lines, columns, rows })
+        Ok(JsonlRows { path: path.to_owned(), lines, columns, rows, pending: None })
     }
 }
 
 impl ReadRows for JsonlRows {
-    fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
+    fn next_batch(&mut self) -> Result<Option<Batch>> {
         while !self.rows.is_full() {
+            if let Some(mut pending) = self.pending.take() {
+                let picture = pending.next_picture;
+                let pictures = push_picture(&mut self.rows, &self.columns, &pending, picture)
+                    .map_err(|key| changed(&self.path, "jsonl", &format!("line {}", pending.line), &key))?;
+                pending.next_picture += 1;
+                self.pending = Some(pending).filter(|pending| pending.next_picture < pictures);
+                continue;
+            }
             let Some(line) = self.lines.next().map_err(|source| Error::read(&self.path, source))? else { break };
             match parse(&line) {
-                Ok(object) => push_object(&mut self.rows, &self.columns, &object)
-                    .map_err(|key| changed(&self.path, line.number, &key))?,
+                Ok(object) => self.pending = Some(Pending { line: line.number, object, next_picture: 0 }),
                 Err(problem) => self.rows.push_problem(&problem),
             }
         }
@@ -132,11 +160,52 @@ impl ReadRows for JsonlRows {
     }
 }
 
-/// Adds a row, or names the key whose value does not have the type that the first pass found.
-fn push_object(rows: &mut Rows, columns: &Columns, object: &Map<String, Value>) -> std::result::Result<(), String> {
-    let text = |key: &str| object.get(key).and_then(as_text).filter(|text| !text.trim().is_empty());
-    let caption = columns.caption.as_ref().and_then(|column| text(&column.name));
-    rows.begin_row(text(&columns.url.name).as_deref(), caption.as_deref());
+/// Adds the row of one picture of a line, and returns how many the line has; or names the key whose value does not have the type that the first pass found.
+fn push_picture(
+    rows: &mut Rows,
+    columns: &Columns,
+    line: &Pending,
+    picture: usize,
+) -> std::result::Result<usize, String> {
+    let url = line.object.get(&columns.url.name);
+    let caption = columns.caption.as_ref().and_then(|column| line.object.get(&column.name));
+    let text = |value: Option<&Value>| value.and_then(as_text).filter(|text| !text.trim().is_empty());
+    if !columns.has_lists {
+        rows.begin_picture(text(url).as_deref(), text(caption).as_deref(), picture, None);
+        push_extras(rows, columns, &line.object)?;
+        return Ok(1);
+    }
+    let urls = elements(url);
+    let pictures = urls.len().max(1);
+    let caption = match caption {
+        Some(Value::Array(captions)) if captions.len() != urls.len() => {
+            let problem = format!("line {} has {} captions for {} URLs", line.line, captions.len(), urls.len());
+            rows.push_picture_problem(&problem, picture);
+            return Ok(pictures);
+        }
+        Some(Value::Array(captions)) => captions.get(picture),
+        caption => caption,
+    };
+    rows.begin_picture(text(urls.get(picture)).as_deref(), text(caption).as_deref(), picture, None);
+    push_extras(rows, columns, &line.object)?;
+    Ok(pictures)
+}
+
+/// The elements of a list; a value that is none counts as a list of one, and null as an empty one.
+fn elements(value: Option<&Value>) -> &[Value] {
+    match value {
+        None | Some(Value::Null) => &[],
+        Some(Value::Array(values)) => values,
+        Some(value) => std::slice::from_ref(value),
+    }
+}
+
+/// Appends one value to every extra column, or names the key whose value does not have the type that the first pass found.
+pub(super) fn push_extras(
+    rows: &mut Rows,
+    columns: &Columns,
+    object: &Map<String, Value>,
+) -> std::result::Result<(), String> {
     for (builder, extra) in rows.extras.iter_mut().zip(&columns.extras) {
         let name = &extra.column.name;
         let value = object.get(name).unwrap_or(&Value::Null);
@@ -157,7 +226,7 @@ fn push_object(rows: &mut Rows, columns: &Columns, object: &Map<String, Value>) 
 }
 
 /// Texts as they are, anything else as JSON.
-fn as_text(value: &Value) -> Option<String> {
+pub(super) fn as_text(value: &Value) -> Option<String> {
     match value {
         Value::Null => None,
         Value::String(text) => Some(text.clone()),
@@ -165,11 +234,12 @@ fn as_text(value: &Value) -> Option<String> {
     }
 }
 
-fn changed(path: &Path, line: u64, key: &str) -> Error {
+/// The error of a file whose second pass does not find what the first one did.
+pub(super) fn changed(path: &Path, format: &'static str, place: &str, key: &str) -> Error {
     let reason = format!(
-        "the value of {key:?} in line {line} has another type than a moment ago; the file was changed while it was read"
+        "the value of {key:?} in {place} has another type than a moment ago; the file was changed while it was read"
     );
-    Error::Format { path: path.to_owned(), format: "jsonl", reason }
+    Error::Format { path: path.to_owned(), format, reason }
 }
 
 fn parse(line: &Line<'_>) -> std::result::Result<Map<String, Value>, String> {

@@ -1,45 +1,56 @@
-//! Files of URLs and captions, read as one long table in parts of a fixed number of rows, never whole in memory.
+//! Files of URLs and captions, or of pictures, read as one long table in parts of a fixed number of rows, never whole in memory.
 //!
-//! One reader for each format stands behind [`ReadRows`]. To add a format: a file with its reader, a variant of [`SourceFormat`] and its lines in
-//! [`Source::open`] and `SourceFile::read`.
+//! One reader for each format stands behind [`ReadRows`]. To add a format: a file with its reader, a variant of [`SourceFormat`], its suffixes
+//! in `files` and its lines in `plan`.
 
 mod csv;
+mod files;
 mod fingerprint;
+mod folder;
 mod jsonl;
 mod lines;
+mod lists;
 mod parquet;
+mod pictures;
+mod plan;
 mod rows;
+mod tar;
 mod tsv;
 mod txt;
+mod webdataset;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, new_null_array};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, new_null_array};
 use arrow::compute::concat_batches;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+#[allow(unused_imports, reason = "the downloader does not read local pictures yet")]
+pub(crate) use self::pictures::read_picture;
+use self::plan::{Added, Column, Columns, Extra, Plan};
+use self::rows::Batch;
+pub(crate) use self::rows::column;
 use crate::{Error, Result};
 
-/// The first of the extra columns in [`SourcePart::rows`].
-pub(crate) const EXTRA_COLUMNS_FROM: usize = 3;
-
-/// Where the URLs are.
+/// Where the URLs are, or the pictures themselves.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SourceConfig {
     /// A file, a folder (its files, sorted by name, without sub-folders), or a list of these; relative to the recipe. Their rows follow one another.
     pub path: OneOrMany<PathBuf>,
-    /// Format of the files; `auto` tells it from each name.
+    /// Format of the files; `auto` tells it from each name. `folder` and `webdataset` import pictures that are already there, through the same checks.
     #[serde(default)]
     pub format: SourceFormat,
-    /// Column with the URL: a name, or a number from 0 in text form for CSV and TSV. TXT files have only this one.
+    /// Column with the URL: a name, or a number from 0 in text form for CSV and TSV. TXT files have only this one; of
+    /// pictures that are already there, it is a key of the JSON beside them, which may be missing. In Parquet and JSONL it may hold lists
+    /// of URLs: each makes a pair of its own, and the columns `source_row` and `image_index` say which pairs were one row.
     #[serde(default = "default_url")]
     pub url: String,
-    /// Column with the caption; without it, pairs have none.
+    /// Column with the caption; without it, pairs have none. For pictures that are already there it is a key of the JSON beside them; where that is missing,
+    /// and for all if no key is named, the caption is the text file (`.txt`, else `.caption`) beside the picture, else the key `caption`. Where the URL is a list, it may be a list of the same length; a single caption is that of all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caption: Option<String>,
     /// Whether CSV and TSV files begin with a row of names. Without one the columns are called `column_0`, `column_1`, ….
@@ -92,7 +103,8 @@ impl<T> OneOrMany<T> {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SourceFormat {
-    /// By the name: `.parquet`, `.csv`, `.tsv`, `.jsonl` or `.ndjson`, `.txt`, and all but the first also with `.gz` or `.zst` behind.
+    /// By the name: `.parquet`, `.tar`, `.csv`, `.tsv`, `.jsonl` or `.ndjson`, `.txt`, and all but the first two also with `.gz` or `.zst` behind. A folder
+    /// without such files is one of pictures; of one with lists and archives, the lists are read.
     #[default]
     Auto,
     /// Apache Parquet.
@@ -105,26 +117,11 @@ pub enum SourceFormat {
     Jsonl,
     /// One URL a line.
     Txt,
-}
-
-/// Suffixes by format, without the dot.
-const SUFFIXES: &[(&str, SourceFormat)] = &[
-    ("parquet", SourceFormat::Parquet),
-    ("csv", SourceFormat::Csv),
-    ("tsv", SourceFormat::Tsv),
-    ("jsonl", SourceFormat::Jsonl),
-    ("ndjson", SourceFormat::Jsonl),
-    ("txt", SourceFormat::Txt),
-];
-
-impl SourceFormat {
-    fn of(path: &Path) -> Option<SourceFormat> {
-        let name = path.file_name()?.to_str()?.to_ascii_lowercase();
-        let plain = name.strip_suffix(".gz").or_else(|| name.strip_suffix(".zst")).unwrap_or(&name);
-        let (_, suffix) = plain.rsplit_once('.')?;
-        let format = SUFFIXES.iter().find(|(known, _)| *known == suffix).map(|(_, format)| *format)?;
-        (format != SourceFormat::Parquet || plain == name).then_some(format)
-    }
+    /// The pictures of a folder and its sub-folders, with captions from text files and extra columns from JSON files of the same stem.
+    Folder,
+    /// Uncompressed tar archives of pictures, with captions and extra columns from the text and JSON members of the same key.
+    #[serde(rename = "webdataset")]
+    WebDataset,
 }
 
 /// All files of a source, with their columns matched.
@@ -133,121 +130,30 @@ pub struct Source {
     plan: Arc<Plan>,
 }
 
-#[derive(Debug)]
-struct Plan {
-    files: Vec<SourceFile>,
-    /// `url`, `caption`, `problem` and the extra columns.
-    schema: SchemaRef,
-}
-
-#[derive(Debug)]
-struct SourceFile {
-    path: PathBuf,
-    format: SourceFormat,
-    columns: Columns,
-    header: bool,
-}
-
-/// Which column of a file becomes what.
-#[derive(Debug, Clone)]
-struct Columns {
-    url: Column,
-    caption: Option<Column>,
-    extras: Vec<Extra>,
-    /// Of all columns of the file.
-    count: usize,
-}
-
-/// A column of a file.
-#[derive(Debug, Clone)]
-struct Column {
-    position: usize,
-    name: String,
-}
-
-/// A column that is carried through, and its name and type in the pool.
-#[derive(Debug, Clone)]
-struct Extra {
-    column: Column,
-    field: Field,
-}
-
-impl Columns {
-    fn extra_fields(&self) -> Vec<Field> {
-        self.extras.iter().map(|extra| extra.field.clone()).collect()
-    }
-}
-
-/// A reader of one file. Its batches begin with the columns `url`, `caption`, `problem`; the file's extra columns follow.
+/// A reader of one file.
 trait ReadRows: Send {
     /// Some rows more; `None` at the end of the file.
-    fn next_batch(&mut self) -> Result<Option<RecordBatch>>;
-}
-
-impl SourceFile {
-    fn read(&self) -> Result<Box<dyn ReadRows>> {
-        let columns = self.columns.clone();
-        Ok(match self.format {
-            SourceFormat::Parquet => Box::new(parquet::ParquetRows::open(&self.path, columns)?),
-            SourceFormat::Csv => Box::new(csv::CsvRows::open(&self.path, columns, self.header)?),
-            SourceFormat::Tsv => Box::new(tsv::TsvRows::open(&self.path, columns, self.header)?),
-            SourceFormat::Jsonl => Box::new(jsonl::JsonlRows::open(&self.path, columns)?),
-            SourceFormat::Txt => Box::new(txt::TxtRows::open(&self.path)?),
-            SourceFormat::Auto => return Err(Error::UnknownFormat { path: self.path.clone() }),
-        })
-    }
+    fn next_batch(&mut self) -> Result<Option<Batch>>;
 }
 
 impl Source {
-    /// Finds the files, reads their headers (JSONL files whole, for the types of their keys) and matches their columns.
+    /// Finds the files, reads their headers (all JSON, for the types of the keys) and matches their columns.
     ///
     /// # Errors
     /// Files or folders that are missing or unreadable, formats that cannot be told, columns that are missing, columns that have two types.
     pub fn open(config: &SourceConfig, base_folder: &Path) -> Result<Source> {
-        let paths = find_files(config, base_folder)?;
-        let mut keys = jsonl::Keys::default();
-        let mut described = Vec::new();
-        for (path, format) in paths {
-            let fields = match format {
-                SourceFormat::Parquet => Some(parquet::fields(&path)?),
-                SourceFormat::Csv => text_fields(csv::first_row(&path)?, config.header),
-                SourceFormat::Tsv => text_fields(tsv::first_row(&path)?, config.header),
-                SourceFormat::Txt => Some(vec![Field::new("url", DataType::Utf8, true)]),
-                SourceFormat::Jsonl => {
-                    let names = keys.scan(&path)?;
-                    // The types are known only after the last file.
-                    Some(names.into_iter().map(|name| Field::new(name, DataType::Null, true)).collect())
-                }
-                SourceFormat::Auto => return Err(Error::UnknownFormat { path }),
-            };
-            match fields {
-                // A text file without a first row has no rows at all.
-                None => {}
-                // A JSONL file without a single good line has no row that could lack a column, but its bad lines count.
-                Some(fields) if fields.is_empty() && format == SourceFormat::Jsonl => {
-                    let names = [Some(&config.url), config.caption.as_ref()].into_iter().flatten();
-                    let fields = names.map(|name| Field::new(name, DataType::Null, true)).collect();
-                    described.push((path, format, fields));
-                }
-                Some(fields) => described.push((path, format, fields)),
-            }
-        }
-        let key_types: BTreeMap<String, DataType> =
-            keys.fields().into_iter().map(|field| (field.name().clone(), field.data_type().clone())).collect();
-        for (_, format, fields) in &mut described {
-            if *format == SourceFormat::Jsonl {
-                for field in fields.iter_mut() {
-                    let data_type = key_types.get(field.name()).cloned().unwrap_or(DataType::Utf8);
-                    *field = Field::new(field.name(), data_type, true);
-                }
-            }
-        }
-        plan(described, config)
+        let plan = plan::make(files::find(config, base_folder)?, config)?;
+        Ok(Source { plan: Arc::new(plan) })
     }
 
-    /// The columns that are carried through to the pool, with their names there.
+    /// The columns that are carried through to the pool, with their names there. Behind those of the files come, as far as the source needs them:
+    ///
+    /// * `file` (Utf8), in a source with pictures that are already there: the name of the picture below the path of the recipe that it comes from; for a
+    ///   member of an archive, its name behind that of the archive;
+    /// * `source_row` and `image_index` (Int64), in a source of which a row may hold several pictures, because its URLs are lists or because a sample of an
+    ///   archive has several: the number of the row before such rows were taken apart, over the whole source, and of the picture in it, both from 0.
     pub fn schema_of_extra_columns(&self) -> SchemaRef {
-        Arc::new(Schema::new(self.plan.schema.fields()[rows::leading_fields().len()..].to_vec()))
+        Arc::new(Schema::new(self.plan.schema.fields()[column::FIRST_EXTRA..].to_vec()))
     }
 
     /// The rows of all files one after another, `rows_per_part` at a time (the last part may be shorter). Ends after the first error.
@@ -258,6 +164,7 @@ impl Source {
             next_file: 0,
             reader: None,
             pending: None,
+            next_source_row: 0,
             next_row: 0,
             next_index: 0,
             is_done: false,
@@ -265,159 +172,31 @@ impl Source {
     }
 }
 
-/// The files that `path` stands for, with their formats.
-fn find_files(config: &SourceConfig, base_folder: &Path) -> Result<Vec<(PathBuf, SourceFormat)>> {
-    let is_wanted = |found: SourceFormat| config.format == SourceFormat::Auto || config.format == found;
-    let expected = || {
-        let known = SUFFIXES.iter().filter(|(_, format)| is_wanted(*format)).map(|(suffix, _)| format!(".{suffix}"));
-        known.collect::<Vec<_>>().join(", ")
-    };
-    let mut files = Vec::new();
-    for path in config.path.as_slice() {
-        let path = base_folder.join(path);
-        let metadata = std::fs::metadata(&path).map_err(|source| Error::read(&path, source))?;
-        if !metadata.is_dir() {
-            let format =
-                if config.format == SourceFormat::Auto { SourceFormat::of(&path) } else { Some(config.format) };
-            let format = format.ok_or_else(|| Error::UnknownFormat { path: path.clone() })?;
-            files.push((path, format));
-            continue;
-        }
-        let mut found = Vec::new();
-        for entry in std::fs::read_dir(&path).map_err(|source| Error::read(&path, source))? {
-            let file = entry.map_err(|source| Error::read(&path, source))?.path();
-            let format = SourceFormat::of(&file).filter(|format| is_wanted(*format));
-            match format {
-                Some(format) if file.is_file() => found.push((file, format)),
-                _ => tracing::info!(path = %file.display(), "not a source file, left out"),
-            }
-        }
-        if found.is_empty() {
-            return Err(Error::NoFiles { path, expected: expected() });
-        }
-        found.sort();
-        files.append(&mut found);
-    }
-    if files.is_empty() {
-        return Err(Error::NoFiles { path: PathBuf::from("source.path"), expected: expected() });
-    }
-    Ok(files)
-}
-
-/// The columns of a CSV or TSV file. Names that are empty or come twice get one of their own.
-fn text_fields(first_row: Option<Vec<String>>, header: bool) -> Option<Vec<Field>> {
-    let mut taken = BTreeSet::new();
-    let names = first_row?.into_iter().enumerate().map(|(index, name)| {
-        let mut name =
-            if header && !name.trim().is_empty() { name.trim().to_owned() } else { format!("column_{index}") };
-        while !taken.insert(name.clone()) {
-            name += "_";
-        }
-        Field::new(name, DataType::Utf8, true)
-    });
-    Some(names.collect())
-}
-
-/// Matches the columns of all files.
-fn plan(described: Vec<(PathBuf, SourceFormat, Vec<Field>)>, config: &SourceConfig) -> Result<Source> {
-    // Name in the files -> first file with it, and name and type in the pool.
-    let mut extras: Vec<(String, PathBuf, Field)> = Vec::new();
-    let mut taken: BTreeSet<String> =
-        lynxdata_records::schema::pool().columns.iter().map(|column| column.field.name().clone()).collect();
-    taken.insert("problem".to_owned()); // a column of the parts, see `SourcePart::rows`
-    let mut files = Vec::new();
-    for (path, format, fields) in described {
-        let names: Vec<&str> = fields.iter().map(|field| field.name().as_str()).collect();
-        let find = |key, wanted: &str| {
-            let column = find_column(&path, key, wanted, &names, format)?;
-            let data_type = fields[column.position].data_type();
-            // JSON values of any kind are turned into text.
-            if format != SourceFormat::Jsonl && !matches!(data_type, DataType::Utf8 | DataType::Binary) {
-                return Err(Error::NotText {
-                    path: path.clone(),
-                    key,
-                    column: column.name,
-                    data_type: data_type.to_string(),
-                });
-            }
-            Ok(column)
-        };
-        let url = find("url", &config.url)?;
-        let caption = config.caption.as_ref().map(|column| find("caption", column)).transpose()?;
-        let mut own = Vec::new();
-        for (position, field) in fields.iter().enumerate() {
-            if position == url.position || caption.as_ref().is_some_and(|column| column.position == position) {
-                continue;
-            }
-            let name = field.name();
-            let pool_field = match extras.iter().find(|(known, _, _)| known == name) {
-                Some((_, first, known)) if known.data_type() != field.data_type() => {
-                    return Err(Error::ColumnTypes {
-                        column: name.clone(),
-                        first: first.clone(),
-                        first_type: known.data_type().to_string(),
-                        second: path,
-                        second_type: field.data_type().to_string(),
-                    });
-                }
-                Some((_, _, known)) => known.clone(),
-                None => {
-                    let mut pool_name = name.clone();
-                    while !taken.insert(pool_name.clone()) {
-                        pool_name.insert_str(0, "source_");
-                    }
-                    if pool_name != *name {
-                        tracing::warn!(column = %name, carried_as = %pool_name, "the pool has a column of this name, so the source's is renamed");
-                    }
-                    let pool_field = Field::new(pool_name, field.data_type().clone(), true);
-                    extras.push((name.clone(), path.clone(), pool_field.clone()));
-                    pool_field
-                }
-            };
-            own.push(Extra { column: Column { position, name: name.clone() }, field: pool_field });
-        }
-        let columns = Columns { url, caption, extras: own, count: fields.len() };
-        files.push(SourceFile { path, format, columns, header: config.header });
-    }
-    let fields: Vec<Field> =
-        rows::leading_fields().into_iter().chain(extras.into_iter().map(|(_, _, field)| field)).collect();
-    Ok(Source { plan: Arc::new(Plan { files, schema: Arc::new(Schema::new(fields)) }) })
-}
-
-fn find_column(path: &Path, key: &'static str, wanted: &str, names: &[&str], format: SourceFormat) -> Result<Column> {
-    let by_name = names.iter().position(|name| *name == wanted);
-    let by_number = || wanted.parse().ok().filter(|index| *index < names.len());
-    let takes_numbers = matches!(format, SourceFormat::Csv | SourceFormat::Tsv | SourceFormat::Txt);
-    if let Some(position) = by_name.or_else(|| by_number().filter(|_| takes_numbers)) {
-        return Ok(Column { position, name: names[position].to_owned() });
-    }
-    Err(Error::MissingColumn {
-        path: path.to_owned(),
-        key,
-        column: wanted.to_owned(),
-        hint: lynxdata_records::nearest(wanted, names.iter().copied())
-            .map_or_else(String::new, |name| format!(", did you mean {name:?}?")),
-        available: names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", "),
-    })
-}
-
 /// A slice of a source: the unit of download, commit and resume.
 #[derive(Debug, Clone)]
 pub struct SourcePart {
     /// Number of the part, from 0.
     pub index: u32,
-    /// Number of its first row in the source, from 0.
+    /// Number of its first row in the source, from 0. A list of URLs counts as so many rows.
     pub first_row: u64,
-    /// The columns `url`, `caption`, `problem` (Utf8, nullable), then the extra columns. A row with a problem could not be read; its other columns are null.
+    /// The columns `url`, `caption`, `problem` and `file` (Utf8, nullable), `offset` and `length` (Int64, nullable), then those of
+    /// [`Source::schema_of_extra_columns`]. Since an extra column may be called as one of these, they are told by their positions.
+    ///
+    /// A row with a problem could not be read; it has no URL, caption or file. Where `file` is not null, it is the absolute path of a local file with the
+    /// picture, `length` bytes from byte `offset` on.
     pub rows: RecordBatch,
 }
 
 impl SourcePart {
     /// BLAKE3, as 64 hexadecimal digits, of the position and content of the part. It does not depend on how the source is cut into files, nor on memory layout.
+    /// For pictures in local files, it also covers where they are in these, and the files' sizes and times of modification, but not where the source is.
     pub fn fingerprint(&self) -> String {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&self.first_row.to_le_bytes());
-        fingerprint::of(&self.rows, &mut hasher);
+        let own = [column::URL, column::CAPTION, column::PROBLEM].into_iter();
+        let own: Vec<usize> = own.chain(column::FIRST_EXTRA..self.rows.num_columns()).collect();
+        fingerprint::of(&self.rows.project(&own).expect("the rows have these columns"), &mut hasher);
+        fingerprint::of_files(&self.rows, &mut hasher);
         hasher.finalize().to_hex().to_string()
     }
 }
@@ -430,6 +209,8 @@ pub struct Parts {
     reader: Option<Box<dyn ReadRows>>,
     /// Rows that were read but not yet handed out.
     pending: Option<RecordBatch>,
+    /// Number of the next row before lists are expanded.
+    next_source_row: i64,
     next_row: u64,
     next_index: u32,
     is_done: bool,
@@ -466,7 +247,7 @@ impl Parts {
         loop {
             if let Some(reader) = &mut self.reader {
                 match reader.next_batch()? {
-                    Some(batch) if batch.num_rows() > 0 => return self.align(&batch).map(Some),
+                    Some(batch) if batch.rows.num_rows() > 0 => return self.align(&batch).map(Some),
                     Some(_) => continue,
                     None => self.reader = None,
                 }
@@ -478,18 +259,44 @@ impl Parts {
     }
 
     /// Puts a file's columns in the order of the source; columns that the file lacks are null.
-    fn align(&self, batch: &RecordBatch) -> Result<RecordBatch> {
-        let column = |field: &Arc<Field>| -> ArrayRef {
-            let own = batch.column_by_name(field.name()).cloned();
-            own.unwrap_or_else(|| new_null_array(field.data_type(), batch.num_rows()))
-        };
-        let columns = self.plan.schema.fields().iter().map(column).collect();
+    fn align(&mut self, batch: &Batch) -> Result<RecordBatch> {
+        let count = batch.rows.num_rows();
+        let source_rows: Int64Array = batch
+            .image_index
+            .iter()
+            .map(|index| {
+                self.next_source_row += i64::from(*index == 0);
+                self.next_source_row - 1
+            })
+            .collect();
+        let leading = column::FIRST_EXTRA;
+        let own = batch.rows.schema();
+        let own_extras = &own.fields()[leading..];
+        let mut columns = batch.rows.columns()[..leading].to_vec();
+        let extras = &self.plan.schema.fields()[leading..self.plan.schema.fields().len() - self.plan.added.len()];
+        columns.extend(extras.iter().map(|field| {
+            let position = own_extras.iter().position(|own| own.name() == field.name());
+            position.map_or_else(
+                || new_null_array(field.data_type(), count),
+                |position| batch.rows.column(leading + position).clone(),
+            )
+        }));
+        columns.extend(self.plan.added.iter().map(|column| -> ArrayRef {
+            match column {
+                Added::File => match &batch.names {
+                    Some(names) => Arc::new(names.clone()),
+                    None => new_null_array(&DataType::Utf8, count),
+                },
+                Added::SourceRow => Arc::new(source_rows.clone()),
+                Added::ImageIndex => Arc::new(Int64Array::from(batch.image_index.clone())),
+            }
+        }));
         RecordBatch::try_new(self.plan.schema.clone(), columns).map_err(|error| self.arrow_error(&error))
     }
 
     fn arrow_error(&self, error: &arrow::error::ArrowError) -> Error {
         let file = &self.plan.files[self.next_file.saturating_sub(1)];
-        Error::Format { path: file.path.clone(), format: "a part of the source", reason: error.to_string() }
+        Error::Format { path: file.found.path.clone(), format: "a part of the source", reason: error.to_string() }
     }
 }
 

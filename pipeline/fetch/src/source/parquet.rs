@@ -4,13 +4,14 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringBuilder, new_null_array};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, StringBuilder, new_null_array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
-use super::rows::{ROWS_PER_BATCH, leading_fields};
-use super::{Column, Columns, ReadRows};
+use super::lists::{self, Expansion};
+use super::rows::{Batch, ROWS_PER_BATCH, leading_fields, no_places};
+use super::{Column, Columns, Extra, ReadRows};
 use crate::{Error, Result};
 
 /// The columns of a file, with the types that they are carried with.
@@ -53,24 +54,71 @@ pub(super) struct ParquetRows {
     path: PathBuf,
     reader: ParquetRecordBatchReader,
     columns: Columns,
+    /// Types of the URL and caption columns, as they are carried.
+    url_type: DataType,
+    caption_type: Option<DataType>,
     schema: SchemaRef,
+    /// The batch at hand, if its URLs are lists that are not expanded to their ends yet.
+    expansion: Option<Expansion>,
 }
 
 impl ParquetRows {
     pub(super) fn open(path: &Path, columns: Columns) -> Result<ParquetRows> {
         let builder = builder(path)?;
         let fields: Vec<Field> = leading_fields().into_iter().chain(columns.extra_fields()).collect();
+        let type_of = |column: &Column| carried(builder.schema().field(column.position).data_type());
+        let (url_type, caption_type) = (type_of(&columns.url), columns.caption.as_ref().map(type_of));
         let reader = builder.with_batch_size(ROWS_PER_BATCH).build().map_err(|error| format_error(path, error))?;
-        Ok(ParquetRows { path: path.to_owned(), reader, columns, schema: Arc::new(Schema::new(fields)) })
+        Ok(ParquetRows {
+            path: path.to_owned(),
+            reader,
+            columns,
+            url_type,
+            caption_type,
+            schema: Arc::new(Schema::new(fields)),
+            expansion: None,
+        })
     }
 
-    fn convert(&self, batch: &RecordBatch) -> Result<RecordBatch> {
-        let cast_to = |column: &Column, data_type: &DataType| {
-            cast(batch.column(column.position), data_type).map_err(|error| format_error(&self.path, error))
+    fn expand(&self, batch: &RecordBatch) -> Result<Expansion> {
+        let column = |column: &Column| batch.column(column.position);
+        let caption = self.columns.caption.as_ref().map(column).zip(self.caption_type.as_ref());
+        let extras = self.extras(batch)?;
+        Expansion::new((column(&self.columns.url), &self.url_type), caption, extras)
+            .map_err(|error| format_error(&self.path, error))
+    }
+
+    /// Some rows more of the lists at hand.
+    fn next_expanded(&mut self) -> Result<Option<Batch>> {
+        let Some(expansion) = &mut self.expansion else { return Ok(None) };
+        let Some(expanded) = expansion.next_rows().map_err(|error| format_error(&self.path, error))? else {
+            self.expansion = None;
+            return Ok(None);
         };
-        let url = cast_to(&self.columns.url, &DataType::Utf8)?;
+        let texts = |texts: Vec<Option<String>>| -> ArrayRef { Arc::new(StringArray::from(texts)) };
+        let mut columns = vec![texts(expanded.urls), texts(expanded.captions), texts(expanded.problems)];
+        columns.extend(no_places(expanded.image_index.len()));
+        columns.extend(expanded.extras);
+        let rows =
+            RecordBatch::try_new(self.schema.clone(), columns).map_err(|error| format_error(&self.path, error))?;
+        Ok(Some(Batch { rows, image_index: expanded.image_index, names: None }))
+    }
+
+    fn extras(&self, batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
+        let extra = |extra: &Extra| {
+            cast(batch.column(extra.column.position), extra.field.data_type())
+                .map_err(|error| format_error(&self.path, error))
+        };
+        self.columns.extras.iter().map(extra).collect()
+    }
+
+    fn convert(&self, batch: &RecordBatch) -> Result<Batch> {
+        let as_text = |column: &Column| {
+            cast(batch.column(column.position), &DataType::Utf8).map_err(|error| format_error(&self.path, error))
+        };
+        let url = as_text(&self.columns.url)?;
         let caption = match &self.columns.caption {
-            Some(column) => cast_to(column, &DataType::Utf8)?,
+            Some(column) => as_text(column)?,
             None => new_null_array(&DataType::Utf8, batch.num_rows()),
         };
         let mut problems = StringBuilder::new();
@@ -88,10 +136,11 @@ impl ParquetRows {
         }
         let problem: ArrayRef = Arc::new(problems.finish());
         let mut columns = vec![blank_to_null(&url, &problem), blank_to_null(&caption, &problem), problem];
-        for extra in &self.columns.extras {
-            columns.push(cast_to(&extra.column, extra.field.data_type())?);
-        }
-        RecordBatch::try_new(self.schema.clone(), columns).map_err(|error| format_error(&self.path, error))
+        columns.extend(no_places(batch.num_rows()));
+        columns.extend(self.extras(batch)?);
+        let rows =
+            RecordBatch::try_new(self.schema.clone(), columns).map_err(|error| format_error(&self.path, error))?;
+        Ok(Batch { image_index: vec![0; rows.num_rows()], rows, names: None })
     }
 }
 
@@ -100,14 +149,21 @@ fn blank_to_null(texts: &ArrayRef, problem: &ArrayRef) -> ArrayRef {
     let texts = texts.as_string::<i32>();
     let kept =
         texts.iter().enumerate().map(|(row, text)| text.filter(|text| problem.is_null(row) && !text.trim().is_empty()));
-    Arc::new(kept.collect::<arrow::array::StringArray>())
+    Arc::new(kept.collect::<StringArray>())
 }
 
 impl ReadRows for ParquetRows {
-    fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
-        match self.reader.next() {
-            None => Ok(None),
-            Some(batch) => self.convert(&batch.map_err(|error| format_error(&self.path, error))?).map(Some),
+    fn next_batch(&mut self) -> Result<Option<Batch>> {
+        loop {
+            if let Some(rows) = self.next_expanded()? {
+                return Ok(Some(rows));
+            }
+            let Some(batch) = self.reader.next() else { return Ok(None) };
+            let batch = batch.map_err(|error| format_error(&self.path, error))?;
+            if lists::item_type(&self.url_type).is_none() {
+                return self.convert(&batch).map(Some);
+            }
+            self.expansion = Some(self.expand(&batch)?);
         }
     }
 }

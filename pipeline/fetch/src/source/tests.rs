@@ -1,13 +1,17 @@
+use std::collections::BTreeSet;
 use std::io::Write;
 
 use ::parquet::arrow::ArrowWriter;
 use arrow::array::{
-    AsArray, DictionaryArray, Float64Array, Int32Array, LargeStringArray, ListArray, StringArray, StringViewArray,
+    Array, AsArray, DictionaryArray, Float64Array, Int32Array, LargeStringArray, ListArray, StringArray,
+    StringViewArray,
 };
-use arrow::datatypes::{Float64Type, Int32Type, Int64Type};
+use arrow::datatypes::{Field, Float64Type, Int32Type, Int64Type};
 use tempfile::TempDir;
 
 use super::*;
+
+mod pictures;
 
 fn folder(files: &[(&str, &[u8])]) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -328,17 +332,16 @@ fn the_fingerprint_is_of_the_content_alone() {
     assert_ne!(prints(&whole)[1], prints(&changed)[1]);
     assert_ne!(prints(&whole)[0], prints(&renamed)[0]);
 
-    let part = |values: ArrayRef| SourcePart {
-        index: 0,
-        first_row: 0,
-        rows: RecordBatch::try_from_iter_with_nullable([("a", values, true)]).unwrap(),
+    let print = |values: &ArrayRef| {
+        let mut hasher = blake3::Hasher::new();
+        fingerprint::of(&RecordBatch::try_from_iter_with_nullable([("a", values.clone(), true)]).unwrap(), &mut hasher);
+        hasher.finalize()
     };
-    let long = StringArray::from(vec![Some("x"), Some("ab"), None, Some("c")]);
-    let sliced = part(Arc::new(long.slice(1, 3)));
-    let fresh = part(Arc::new(StringArray::from(vec![Some("ab"), None, Some("c")])));
-    assert_eq!(sliced.fingerprint(), fresh.fingerprint(), "offsets into a buffer do not matter");
-    let other = part(Arc::new(StringArray::from(vec![Some("a"), None, Some("bc")])));
-    assert_ne!(fresh.fingerprint(), other.fingerprint());
+    let long: ArrayRef = Arc::new(StringArray::from(vec![Some("x"), Some("ab"), None, Some("c")]));
+    let fresh: ArrayRef = Arc::new(StringArray::from(vec![Some("ab"), None, Some("c")]));
+    assert_eq!(print(&long.slice(1, 3)), print(&fresh), "offsets into a buffer do not matter");
+    let other: ArrayRef = Arc::new(StringArray::from(vec![Some("a"), None, Some("bc")]));
+    assert_ne!(print(&fresh), print(&other));
 }
 
 #[test]
@@ -355,4 +358,234 @@ fn the_settings_read_one_path_or_many() {
         "unknown keys are refused"
     );
     assert!(serde_json::from_str::<SourceConfig>("{}").is_err(), "the path must be given");
+}
+
+fn integers(rows: &RecordBatch, column: &str) -> Vec<Option<i64>> {
+    rows.column_by_name(column)
+        .unwrap_or_else(|| panic!("no column {column}"))
+        .as_primitive::<Int64Type>()
+        .iter()
+        .collect()
+}
+
+/// Lists of texts in the given form.
+fn text_lists(lists: &[Option<&[Option<&str>]>], form: &DataType) -> ArrayRef {
+    let mut builder = arrow::array::ListBuilder::new(arrow::array::StringBuilder::new());
+    for list in lists {
+        if let Some(items) = list {
+            items.iter().for_each(|item| builder.values().append_option(*item));
+        }
+        builder.append(list.is_some());
+    }
+    arrow::compute::cast(&builder.finish(), form).unwrap()
+}
+
+fn list_forms() -> [DataType; 3] {
+    let item = |data_type| Arc::new(Field::new_list_field(data_type, true));
+    [
+        DataType::List(item(DataType::Utf8)),
+        DataType::LargeList(item(DataType::Utf8View)),
+        DataType::LargeList(item(DataType::Binary)),
+    ]
+}
+
+#[test]
+fn every_url_of_a_list_is_a_row() {
+    let (a, b, c) = (Some("http://a.example/1.jpg"), Some("http://a.example/2.jpg"), Some("http://a.example/3.jpg"));
+    let urls: &[Option<&[_]>] = &[Some(&[a, b]), Some(&[]), None, Some(&[None, c, Some(" ")]), Some(&[a])];
+    let jsonl = br#"{"urls": ["http://a.example/1.jpg", "http://a.example/2.jpg"], "alt": "one", "id": 1}
+{"urls": [], "alt": "two", "id": 2}
+{"urls": null, "alt": "three", "id": 3}
+{"urls": [null, "http://a.example/3.jpg", " "], "alt": null, "id": 4}
+{"urls": ["http://a.example/1.jpg"], "alt": "five", "id": 5}
+"#;
+    let folder = folder(&[("a.jsonl", jsonl)]);
+    let mut names = vec!["a.jsonl".to_owned()];
+    for (index, form) in list_forms().iter().enumerate() {
+        names.push(format!("{index}.parquet"));
+        let alt = StringArray::from(vec![Some("one"), Some("two"), Some("three"), None, Some("five")]);
+        write_parquet(
+            &folder.path().join(&names[index + 1]),
+            vec![
+                ("urls", text_lists(urls, form)),
+                ("alt", Arc::new(alt)),
+                ("id", Arc::new(arrow::array::Int64Array::from(vec![1, 2, 3, 4, 5]))),
+            ],
+        );
+    }
+    for name in &names {
+        let rows = read(&captioned(name, "urls", "alt"), &folder);
+        assert_eq!(texts(&rows, "url"), [a, b, None, None, None, c, None, a], "{name}");
+        let captions =
+            ["one", "one", "two", "three", "-", "-", "-", "five"].map(|text| Some(text).filter(|text| *text != "-"));
+        assert_eq!(texts(&rows, "caption"), captions, "{name}");
+        assert_eq!(integers(&rows, "id"), [1, 1, 2, 3, 4, 4, 4, 5].map(Some), "{name}");
+        assert_eq!(integers(&rows, "source_row"), [0, 0, 1, 2, 3, 3, 3, 4].map(Some), "{name}");
+        assert_eq!(integers(&rows, "image_index"), [0, 1, 0, 0, 0, 1, 2, 0].map(Some), "{name}");
+        assert_eq!(rows.column_by_name("problem").unwrap().null_count(), 8, "{name}");
+    }
+    let prints: BTreeSet<String> = names
+        .iter()
+        .flat_map(|name| read_all(&Source::open(&captioned(name, "urls", "alt"), folder.path()).unwrap(), 100))
+        .map(|part| part.fingerprint())
+        .collect();
+    assert_eq!(prints.len(), 1, "the form of a list does not matter");
+}
+
+#[test]
+fn captions_in_a_list_go_with_the_urls() {
+    let jsonl = br#"{"url": ["http://a.example/1.jpg", "http://a.example/2.jpg"], "alt": ["one", null]}
+{"url": ["http://a.example/1.jpg", "http://a.example/2.jpg"], "alt": ["one"]}
+{"url": null, "alt": ["one"]}
+{"url": [], "alt": []}
+{"url": ["http://a.example/3.jpg"], "alt": null}
+"#;
+    let scalars = b"{\"url\": \"http://a.example/4.jpg\", \"alt\": [\"one\"]}\n{\"url\": \"http://a.example/4.jpg\", \"alt\": [\"one\", \"two\"]}\n";
+    let folder = folder(&[("a.jsonl", &[&jsonl[..], scalars].concat()), ("b.jsonl", scalars)]);
+    let (one, two, url) = (Some("one"), Some("http://a.example/2.jpg"), Some("http://a.example/1.jpg"));
+    write_parquet(
+        &folder.path().join("c.parquet"),
+        vec![
+            (
+                "url",
+                text_lists(&[Some(&[url, two]), Some(&[url, two]), None, Some(&[]), Some(&[url])], &list_forms()[0]),
+            ),
+            ("alt", text_lists(&[Some(&[one, None]), Some(&[one]), Some(&[one]), Some(&[]), None], &list_forms()[2])),
+        ],
+    );
+    for (name, line) in [("a.jsonl", true), ("c.parquet", false)] {
+        let rows = read(&captioned(name, "url", "alt"), &folder);
+        let problem = |number: usize, captions: usize, urls: usize| {
+            let row = if line { format!("line {number}") } else { "the row".to_owned() };
+            Some(format!("{row} has {captions} captions for {urls} URLs"))
+        };
+        let expected = [None, None, problem(2, 1, 2), problem(2, 1, 2), problem(3, 1, 0), None, None];
+        let problems: Vec<_> = texts(&rows, "problem").into_iter().map(|text| text.map(str::to_owned)).collect();
+        assert_eq!(problems[..7], expected, "{name}");
+        assert_eq!(texts(&rows, "caption")[..7], [one, None, None, None, None, None, None], "{name}");
+        assert_eq!(texts(&rows, "url")[2..5], [None, None, None], "{name}");
+        assert_eq!(integers(&rows, "source_row")[..7], [0, 0, 1, 1, 2, 3, 4].map(Some), "{name}");
+    }
+    let rows = read(&captioned("a.jsonl", "url", "alt"), &folder);
+    assert_eq!(texts(&rows, "caption")[7..], [one, None], "among lists, a single URL is a list of one");
+    assert_eq!(texts(&rows, "problem")[8], Some("line 7 has 2 captions for 1 URLs"));
+    let rows = read(&captioned("b.jsonl", "url", "alt"), &folder);
+    assert_eq!(
+        texts(&rows, "caption"),
+        [Some("[\"one\"]"), Some("[\"one\",\"two\"]")],
+        "without lists nothing changes"
+    );
+    assert!(rows.column_by_name("source_row").is_none());
+}
+
+#[test]
+fn a_list_of_captions_needs_a_list_of_urls() {
+    let folder = folder(&[]);
+    write_parquet(
+        &folder.path().join("a.parquet"),
+        vec![
+            ("url", Arc::new(StringArray::from(vec!["http://a.example/1.jpg"]))),
+            ("alt", text_lists(&[Some(&[Some("one")])], &list_forms()[0])),
+            ("sizes", Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>([Some(vec![Some(1)])]))),
+        ],
+    );
+    let message = error(&captioned("a.parquet", "url", "alt"), &folder);
+    assert!(message.contains("is List(Utf8), but `caption` needs text"), "{message}");
+    let message = error(&SourceConfig::new("a.parquet", "sizes"), &folder);
+    assert!(message.contains("is List(Int32), but `url` needs text"), "{message}");
+}
+
+#[test]
+fn lists_of_fixed_size_and_what_is_not_utf8() {
+    let folder = folder(&[]);
+    let item = Arc::new(Field::new_list_field(DataType::Binary, true));
+    let items: Vec<Option<&[u8]>> =
+        vec![Some(b"http://a.example/1.jpg"), Some(b"\xff"), None, Some(b"http://a.example/2.jpg")];
+    let items = Arc::new(arrow::array::BinaryArray::from(items));
+    let lists = arrow::array::FixedSizeListArray::new(item, 2, items, None);
+    write_parquet(&folder.path().join("a.parquet"), vec![("url", Arc::new(lists))]);
+    let rows = read(&SourceConfig::new("a.parquet", "url"), &folder);
+    let (first, last) = (Some("http://a.example/1.jpg"), Some("http://a.example/2.jpg"));
+    assert_eq!(texts(&rows, "url"), [first, None, None, last]);
+    assert_eq!(texts(&rows, "problem"), [None, Some("a URL of the list is not UTF-8"), None, None]);
+    assert_eq!(integers(&rows, "image_index"), [0, 1, 0, 1].map(Some));
+}
+
+#[test]
+fn parts_cut_through_lists_and_count_rows_over_all_files() {
+    // 3,000 pictures in one row are more than a batch.
+    let long: Vec<String> = (0..3000).map(|index| format!("\"http://a.example/{index}.jpg\"")).collect();
+    let jsonl = format!("{{\"url\": [{}], \"source_row\": 7}}\n{{\"url\": [\"x\", \"y\"]}}\n", long.join(","));
+    let folder = folder(&[("a.csv", b"url,image_index\nu,1\nv,2\n"), ("b.jsonl", jsonl.as_bytes()), ("c.txt", b"w\n")]);
+    let source = Source::open(&SourceConfig::new(".", "url"), folder.path()).unwrap();
+    let extras = source.schema_of_extra_columns();
+    let names: Vec<&str> = extras.fields().iter().map(|field| field.name().as_str()).collect();
+    assert_eq!(names, ["source_image_index", "source_source_row", "source_row", "image_index"]);
+    let expected: Vec<(i64, i64)> =
+        [(0, 0), (1, 0)].into_iter().chain((0..3000).map(|index| (2, index))).chain([(3, 0), (3, 1), (4, 0)]).collect();
+    for rows_per_part in [1, 100, 1024, 1025, 10_000] {
+        let parts = read_all(&source, rows_per_part);
+        assert_eq!(parts.len(), expected.len().div_ceil(rows_per_part));
+        let mut found = Vec::new();
+        for part in &parts {
+            assert_eq!(part.first_row as usize, found.len());
+            let (rows, indices) = (integers(&part.rows, "source_row"), integers(&part.rows, "image_index"));
+            found.extend(rows.into_iter().zip(indices).map(|(row, index)| (row.unwrap(), index.unwrap())));
+        }
+        assert_eq!(found, expected);
+    }
+}
+
+/// The columns and fingerprints are those that the first released reader gave; if they change, every complete run is downloaded again.
+#[test]
+fn runs_from_before_lists_and_pictures_are_resumed() {
+    type Case<'a> = (&'a str, Option<&'a str>, &'a [&'a str], &'a [&'a str]);
+    let folder = folder(&[
+        ("a.csv", b"id,url,alt,file,length\n7,http://a.example/1.jpg,a cat,x,1\n8,,dog,y,2\n9,http://a.example/3.jpg\n"),
+        ("b.jsonl", b"{\"url\": \"http://a.example/1.jpg\", \"alt\": [\"a\", 1], \"n\": 1, \"image_index\": 4}\n{\"alt\": \"b\", \"source_row\": \"x\"}\n[]\n"),
+        ("c.txt", b"http://a.example/1.jpg\nhttp://a.example/2.jpg\n"),
+    ]);
+    write_parquet(
+        &folder.path().join("d.parquet"),
+        vec![
+            ("url", Arc::new(StringArray::from(vec![Some("http://a.example/1.jpg"), None]))),
+            ("alt", Arc::new(StringViewArray::from(vec![Some("a cat"), Some(" ")]))),
+            ("boxes", Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>([Some(vec![Some(1), None]), None]))),
+            ("offset", Arc::new(Int32Array::from(vec![640, 480]))),
+        ],
+    );
+    let cases: [Case; 4] = [
+        (
+            "a.csv",
+            Some("alt"),
+            &["id", "file", "length"],
+            &[
+                "449d766adb0edf70a3c50d362c62f408443711b2130ad0350d4d66ce12cdad3c",
+                "03ab625d9bdd850d9eb76fa792a8781c543382b8927f64daf8dc72c854ec91b1",
+            ],
+        ),
+        (
+            "b.jsonl",
+            Some("alt"),
+            &["n", "image_index", "source_row"],
+            &[
+                "a356496e2f5cbe5f67f8c750319089f6e267e3b3533cbbbf9d4b53d469069d1a",
+                "2eef82adbc092846d514a55febfa55e10919939a8875fabd4d9d63e4464eece2",
+            ],
+        ),
+        ("c.txt", None, &[], &["801684bd924b1ac2e9b5aea37f934569ccc1e0b482dca6a70b9762a4c86d1656"]),
+        (
+            "d.parquet",
+            Some("alt"),
+            &["boxes", "offset"],
+            &["e715bbda1488173cb3a4017fa24b57852aacf965474040156bbdb0e699577edb"],
+        ),
+    ];
+    for (name, caption, columns, fingerprints) in cases {
+        let config = SourceConfig { caption: caption.map(str::to_owned), ..SourceConfig::new(name, "url") };
+        let source = Source::open(&config, folder.path()).unwrap();
+        let extras = source.schema_of_extra_columns();
+        assert!(extras.fields().iter().map(|field| field.name()).eq(columns), "{name}");
+        assert!(read_all(&source, 2).iter().map(SourcePart::fingerprint).eq(fingerprints.iter().copied()), "{name}");
+    }
 }

@@ -4,11 +4,9 @@
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-use arrow::array::RecordBatch;
-
 use super::csv::push_fields;
 use super::lines::Lines;
-use super::rows::Rows;
+use super::rows::{Batch, Rows};
 use super::{Columns, ReadRows};
 use crate::{Error, Result};
 
@@ -39,7 +37,7 @@ impl TsvRows {
 }
 
 impl ReadRows for TsvRows {
-    fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
+    fn next_batch(&mut self) -> Result<Option<Batch>> {
         while !self.rows.is_full() {
             let Some(line) = self.lines.next().map_err(|source| Error::read(&self.path, source))? else { break };
             if std::mem::take(&mut self.skip_header) {

@@ -2,11 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use arrow::array::RecordBatch;
-
 use super::ReadRows;
 use super::lines::Lines;
-use super::rows::Rows;
+use super::rows::{Batch, Rows};
 use crate::{Error, Result};
 
 pub(super) struct TxtRows {
@@ -23,7 +21,7 @@ impl TxtRows {
 }
 
 impl ReadRows for TxtRows {
-    fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
+    fn next_batch(&mut self) -> Result<Option<Batch>> {
         while !self.rows.is_full() {
             match self.lines.next().map_err(|source| Error::read(&self.path, source))? {
                 None => break,

@@ -1,0 +1,161 @@
+//! Columns of lists: a row with several pictures becomes as many rows, a bounded number at a time.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, LargeListArray, StringArray, UInt64Array};
+use arrow::compute::{cast, take};
+use arrow::datatypes::{DataType, Field};
+use arrow::error::ArrowError;
+
+use super::rows::ROWS_PER_BATCH;
+
+/// The type of the items, if this is a list of whatever length.
+pub(super) fn item_type(data_type: &DataType) -> Option<&DataType> {
+    match data_type {
+        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => Some(item.data_type()),
+        _ => None,
+    }
+}
+
+/// A column of texts, or of bytes that should be texts.
+struct Texts {
+    raw: ArrayRef,
+    texts: StringArray,
+}
+
+impl Texts {
+    fn new(raw: ArrayRef) -> Result<Texts, ArrowError> {
+        let texts = cast(&raw, &DataType::Utf8)?.as_string::<i32>().clone();
+        Ok(Texts { raw, texts })
+    }
+
+    /// The text, `None` where it is absent or blank.
+    fn get(&self, position: usize) -> Result<Option<&str>, NotUtf8> {
+        if self.texts.is_valid(position) {
+            return Ok(Some(self.texts.value(position)).filter(|text| !text.trim().is_empty()));
+        }
+        // Casting bytes to text makes null of what is not UTF-8.
+        if self.raw.is_valid(position) { Err(NotUtf8) } else { Ok(None) }
+    }
+}
+
+struct NotUtf8;
+
+/// A column of lists of texts.
+struct TextLists {
+    lists: LargeListArray,
+    items: Texts,
+}
+
+impl TextLists {
+    /// `data_type` is one of the lists of [`item_type`].
+    fn new(column: &ArrayRef, data_type: &DataType) -> Result<TextLists, ArrowError> {
+        let item = item_type(data_type).unwrap_or(&DataType::Utf8).clone();
+        let list_type = DataType::LargeList(Arc::new(Field::new_list_field(item, true)));
+        let lists = cast(&cast(column, data_type)?, &list_type)?.as_list::<i64>().clone();
+        let items = Texts::new(lists.values().clone())?;
+        Ok(TextLists { lists, items })
+    }
+
+    /// Where the items of a row are; a list that is null has none.
+    fn range(&self, row: usize) -> Range<usize> {
+        if self.lists.is_null(row) {
+            return 0..0;
+        }
+        let offsets = self.lists.value_offsets();
+        offsets[row] as usize..offsets[row + 1] as usize
+    }
+}
+
+enum Captions {
+    None,
+    OneForAll(Texts),
+    OneForEach(TextLists),
+}
+
+/// A batch whose URL column holds lists, and how far it has been expanded.
+pub(super) struct Expansion {
+    urls: TextLists,
+    captions: Captions,
+    extras: Vec<ArrayRef>,
+    /// The next picture: its row, and its position in the row.
+    row: usize,
+    picture: usize,
+}
+
+/// A column and the type that it is carried with.
+pub(super) type Typed<'a> = (&'a ArrayRef, &'a DataType);
+
+/// Rows of one picture each.
+#[derive(Default)]
+pub(super) struct Expanded {
+    pub(super) urls: Vec<Option<String>>,
+    pub(super) captions: Vec<Option<String>>,
+    pub(super) problems: Vec<Option<String>>,
+    pub(super) extras: Vec<ArrayRef>,
+    pub(super) image_index: Vec<i64>,
+}
+
+impl Expansion {
+    pub(super) fn new(url: Typed, caption: Option<Typed>, extras: Vec<ArrayRef>) -> Result<Expansion, ArrowError> {
+        let captions = match caption {
+            None => Captions::None,
+            Some((column, data_type)) if item_type(data_type).is_some() => {
+                Captions::OneForEach(TextLists::new(column, data_type)?)
+            }
+            Some((column, data_type)) => Captions::OneForAll(Texts::new(cast(column, data_type)?)?),
+        };
+        Ok(Expansion { urls: TextLists::new(url.0, url.1)?, captions, extras, row: 0, picture: 0 })
+    }
+
+    /// At most [`ROWS_PER_BATCH`] rows more; `None` when all are out.
+    pub(super) fn next_rows(&mut self) -> Result<Option<Expanded>, ArrowError> {
+        let mut expanded = Expanded::default();
+        let mut rows = Vec::new();
+        while self.row < self.urls.lists.len() && rows.len() < ROWS_PER_BATCH {
+            rows.push(self.row as u64);
+            expanded.image_index.push(self.picture as i64);
+            let (url, caption, problem) = match self.texts() {
+                Ok((url, caption)) => (url.map(str::to_owned), caption.map(str::to_owned), None),
+                Err(problem) => (None, None, Some(problem)),
+            };
+            expanded.urls.push(url);
+            expanded.captions.push(caption);
+            expanded.problems.push(problem);
+            self.picture += 1;
+            if self.picture >= self.urls.range(self.row).len() {
+                (self.row, self.picture) = (self.row + 1, 0);
+            }
+        }
+        let rows = UInt64Array::from(rows);
+        expanded.extras = self.extras.iter().map(|extra| take(extra, &rows, None)).collect::<Result<_, _>>()?;
+        Ok((!rows.is_empty()).then_some(expanded))
+    }
+
+    /// URL and caption of the next picture, or what is wrong with them.
+    fn texts(&self) -> Result<(Option<&str>, Option<&str>), String> {
+        let urls = self.urls.range(self.row);
+        let url = match urls.clone().nth(self.picture) {
+            Some(position) => self.urls.items.get(position).map_err(|NotUtf8| "a URL of the list is not UTF-8")?,
+            None => None,
+        };
+        let not_utf8 = |NotUtf8| "a caption is not UTF-8";
+        let caption = match &self.captions {
+            Captions::None => None,
+            Captions::OneForAll(captions) => captions.get(self.row).map_err(not_utf8)?,
+            Captions::OneForEach(captions) if captions.lists.is_null(self.row) => None,
+            Captions::OneForEach(captions) => {
+                let range = captions.range(self.row);
+                if range.len() != urls.len() {
+                    return Err(format!("the row has {} captions for {} URLs", range.len(), urls.len()));
+                }
+                match range.clone().nth(self.picture) {
+                    Some(position) => captions.items.get(position).map_err(not_utf8)?,
+                    None => None,
+                }
+            }
+        };
+        Ok((url, caption))
+    }
+}

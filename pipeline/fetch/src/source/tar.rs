@@ -1,0 +1,308 @@
+//! Tar archives by their headers alone: which regular files they hold, and where. Nothing is extracted, and no link is followed.
+//!
+//! Headers are those of POSIX.1-2001 (`ustar`, `pax`) and GNU tar. An archive may come from anywhere, so names are checked and lengths are bounded
+//! before anything is kept; what is not read is told, never passed over.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::path::Path;
+
+use tar::Header;
+
+const BLOCK: u64 = 512;
+
+/// Longest name of a member, bytes: Linux's `PATH_MAX`, beyond which no file can have come from.
+const MAX_NAME_BYTES: u64 = 4096;
+
+/// Longest pax header that is read, bytes. Real ones hold a name, times and perhaps attributes.
+const MAX_PAX_BYTES: u64 = 1 << 20;
+
+/// Something in an archive.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Entry {
+    /// A regular file.
+    File(Member),
+    /// A member that is not read, and why.
+    Refused(String),
+    /// The archive ends here although it should not, and how; it is the last entry.
+    Broken(String),
+}
+
+/// A regular file of an archive.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Member {
+    /// Relative, without `..`.
+    pub(super) name: String,
+    /// Of its first byte in the archive.
+    pub(super) offset: u64,
+    /// In bytes.
+    pub(super) length: u64,
+}
+
+/// An archive that is read from its beginning to its end.
+pub(super) struct Archive {
+    file: BufReader<File>,
+    /// Of the next byte that is read.
+    position: u64,
+    /// Of the next header.
+    next: u64,
+    length: u64,
+    is_done: bool,
+}
+
+/// What stands where a header should be.
+enum Block {
+    Header(Box<Header>),
+    End,
+    Broken(String),
+}
+
+/// What extra headers say about the member behind them.
+#[derive(Default)]
+struct Extended {
+    name: Option<Vec<u8>>,
+    size: Option<u64>,
+    /// Why the member must be refused.
+    problem: Option<String>,
+}
+
+impl Archive {
+    pub(super) fn open(path: &Path) -> io::Result<Archive> {
+        let file = File::open(path)?;
+        let length = file.metadata()?.len();
+        Ok(Archive { file: BufReader::new(file), position: 0, next: 0, length, is_done: false })
+    }
+
+    /// Whether the file begins as gzip, zstd, bzip2 or xz do, or is so short that it cannot be told.
+    pub(super) fn is_compressed(&mut self) -> io::Result<bool> {
+        let magics: [&[u8]; 4] = [b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ"];
+        let begin = self.read(0, self.length.min(8))?;
+        Ok(magics.iter().any(|magic| begin.starts_with(magic)))
+    }
+
+    /// The content of a member, or any other bytes; the caller bounds the length.
+    pub(super) fn read(&mut self, offset: u64, length: u64) -> io::Result<Vec<u8>> {
+        self.seek(offset)?;
+        let mut bytes = vec![0; length as usize];
+        self.file.read_exact(&mut bytes)?;
+        self.position += length;
+        Ok(bytes)
+    }
+
+    fn seek(&mut self, position: u64) -> io::Result<()> {
+        match position.checked_signed_diff(self.position) {
+            Some(distance) => self.file.seek_relative(distance)?,
+            None => _ = self.file.seek(SeekFrom::Start(position))?,
+        }
+        self.position = position;
+        Ok(())
+    }
+
+    /// The next entry; `None` at the end.
+    pub(super) fn next_entry(&mut self) -> io::Result<Option<Entry>> {
+        if self.is_done {
+            return Ok(None);
+        }
+        let entry = self.find_entry()?;
+        self.is_done = matches!(entry, None | Some(Entry::Broken(_)));
+        Ok(entry)
+    }
+
+    fn find_entry(&mut self) -> io::Result<Option<Entry>> {
+        let mut extended = Extended::default();
+        loop {
+            let start = self.next;
+            let header = match self.block(start)? {
+                Block::End => return Ok(None),
+                Block::Broken(problem) => return Ok(Some(Entry::Broken(problem))),
+                Block::Header(header) => header,
+            };
+            let broken = |problem: &str| {
+                let problem = format!("the archive is damaged at byte {start}: {problem}; what follows is not read");
+                Ok(Some(Entry::Broken(problem)))
+            };
+            let kind = header.as_old().linkflag[0];
+            let size = if matches!(kind, b'1'..=b'6') {
+                0 // links, devices, folders and pipes have no content, whatever their headers say
+            } else {
+                // A pax header speaks of the member, not of another header before it.
+                let told = extended.size.filter(|_| !matches!(kind, b'L' | b'K' | b'x' | b'X' | b'g'));
+                let Ok(size) = told.map_or_else(|| header.entry_size(), Ok) else {
+                    return broken("a size is no number");
+                };
+                size
+            };
+            let offset = self.content_offset(start, &header)?;
+            let end = offset.checked_add(size).and_then(|end| Some((end, end.checked_next_multiple_of(BLOCK)?)));
+            let Some((end, next)) = end else { return broken("a size is too large") };
+            if end > self.length {
+                let member = name_of(&extended, &header).unwrap_or_else(|_| "a member".to_owned());
+                let problem = format!("the archive is cut off at byte {} inside {member:?}", self.length);
+                return Ok(Some(Entry::Broken(problem)));
+            }
+            self.next = next;
+            match kind {
+                b'L' => self.read_long_name(offset, size, &mut extended)?,
+                b'x' | b'X' => self.read_pax(offset, size, &mut extended)?,
+                // The target of a link that is refused anyway; settings for all members, of which none changes where they are; the archive's label.
+                b'K' | b'g' | b'V' => {}
+                _ => match entry(kind, &header, &extended, offset, size) {
+                    Some(entry) => return Ok(Some(entry)),
+                    None => extended = Extended::default(),
+                },
+            }
+        }
+    }
+
+    /// The header at `start`, if it is one.
+    fn block(&mut self, start: u64) -> io::Result<Block> {
+        if start.saturating_add(BLOCK) > self.length {
+            let problem = format!("the archive is cut off at byte {}, without a mark of its end", self.length);
+            return Ok(Block::Broken(problem));
+        }
+        let bytes = self.read(start, BLOCK)?;
+        if bytes.iter().all(|byte| *byte == 0) {
+            let rest = self.is_blank_to_the_end()?;
+            let problem = || format!("the archive goes on behind its end at byte {start}; that is not read");
+            return Ok(if rest { Block::End } else { Block::Broken(problem()) });
+        }
+        let header = Header::from_byte_slice(&bytes).clone();
+        let sum = bytes.iter().enumerate().map(|(index, byte)| {
+            // The field of the sum itself counts as spaces.
+            if (148..156).contains(&index) { u32::from(b' ') } else { u32::from(*byte) }
+        });
+        if header.cksum().ok() == Some(sum.sum()) {
+            return Ok(Block::Header(Box::new(header)));
+        }
+        let problem = format!("the archive is damaged at byte {start}: no header is there; what follows is not read");
+        Ok(Block::Broken(problem))
+    }
+
+    fn is_blank_to_the_end(&mut self) -> io::Result<bool> {
+        let mut chunk = [0; 4096];
+        loop {
+            let length = self.file.read(&mut chunk)?;
+            self.position += length as u64;
+            if length == 0 {
+                return Ok(true);
+            }
+            if chunk[..length].iter().any(|byte| *byte != 0) {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Where the content of a member begins: behind its header, and behind the map of a sparse file of GNU's old form.
+    fn content_offset(&mut self, start: u64, header: &Header) -> io::Result<u64> {
+        let mut offset = start + BLOCK;
+        let mut goes_on =
+            header.entry_type().is_gnu_sparse() && header.as_gnu().is_some_and(tar::GnuHeader::is_extended);
+        while goes_on && offset + BLOCK <= self.length {
+            goes_on = self.read(offset, BLOCK)?[504] != 0; // `isextended` of GNU's extension blocks
+            offset += BLOCK;
+        }
+        Ok(offset)
+    }
+
+    fn read_long_name(&mut self, offset: u64, size: u64, extended: &mut Extended) -> io::Result<()> {
+        if size > MAX_NAME_BYTES + 1 {
+            extended.problem = Some(too_long(size));
+            return Ok(());
+        }
+        let mut name = self.read(offset, size)?;
+        if let Some(end) = name.iter().position(|byte| *byte == 0) {
+            name.truncate(end);
+        }
+        extended.name = Some(name);
+        Ok(())
+    }
+
+    fn read_pax(&mut self, offset: u64, size: u64, extended: &mut Extended) -> io::Result<()> {
+        if size > MAX_PAX_BYTES {
+            extended.problem =
+                Some(format!("its pax header has {size} bytes, more than the {MAX_PAX_BYTES} that are read"));
+            return Ok(());
+        }
+        let bytes = self.read(offset, size)?;
+        let mut rest = bytes.as_slice();
+        while !rest.is_empty() {
+            let Some((key, value, behind)) = pax_record(rest) else {
+                extended.problem = Some("its pax header is malformed".to_owned());
+                return Ok(());
+            };
+            rest = behind;
+            match key {
+                b"path" => extended.name = Some(value.to_vec()),
+                b"size" => match std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()) {
+                    Some(size) => extended.size = Some(size),
+                    None => extended.problem = Some("the size in its pax header is no number".to_owned()),
+                },
+                key if key.starts_with(b"GNU.sparse.") => extended.problem = Some(SPARSE.to_owned()),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+const SPARSE: &str = "is a sparse file, which is not read";
+
+fn too_long(bytes: u64) -> String {
+    format!("has a name of {bytes} bytes, more than the {MAX_NAME_BYTES} that are read")
+}
+
+/// The next record, `LENGTH KEY=VALUE\n`, and what stands behind it.
+fn pax_record(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let space = bytes.iter().position(|byte| *byte == b' ')?;
+    let length: usize = std::str::from_utf8(&bytes[..space]).ok()?.parse().ok()?;
+    let record = bytes.get(space + 1..length)?.strip_suffix(b"\n")?;
+    let equals = record.iter().position(|byte| *byte == b'=')?;
+    Some((&record[..equals], &record[equals + 1..], &bytes[length..]))
+}
+
+/// What a header stands for; `None` for a folder.
+fn entry(kind: u8, header: &Header, extended: &Extended, offset: u64, length: u64) -> Option<Entry> {
+    let name = name_of(extended, header);
+    let is_regular = matches!(kind, b'0' | b'7' | 0);
+    // Before POSIX, a folder was a file whose name ends so.
+    if kind == b'5' || (is_regular && length == 0 && name.as_ref().is_ok_and(|name| name.ends_with('/'))) {
+        return None;
+    }
+    let why = match kind {
+        _ if extended.problem.is_some() => extended.problem.clone(),
+        b'1' => Some("is a hard link, which is not followed".to_owned()),
+        b'2' => Some("is a symbolic link, which is not followed".to_owned()),
+        b'3' | b'4' => Some("is a device".to_owned()),
+        b'6' => Some("is a named pipe".to_owned()),
+        b'S' => Some(SPARSE.to_owned()),
+        _ if !is_regular => Some(format!("is of the unknown type {:?}", char::from(kind))),
+        _ => None,
+    };
+    Some(match (name, why) {
+        (Ok(name), None) => Entry::File(Member { name, offset, length }),
+        (Ok(name), Some(why)) => Entry::Refused(format!("the member {name:?} of the archive {why}")),
+        (Err(problem), _) => Entry::Refused(problem),
+    })
+}
+
+/// The name of a member, or why it must not be used.
+fn name_of(extended: &Extended, header: &Header) -> Result<String, String> {
+    let bytes = extended.name.as_deref().map_or_else(|| header.path_bytes(), Into::into);
+    let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(100)]).into_owned();
+    let refused = |why: &str| Err(format!("the member {shown:?} of the archive {why}"));
+    if bytes.len() as u64 > MAX_NAME_BYTES {
+        return refused(&too_long(bytes.len() as u64));
+    }
+    let Ok(name) = std::str::from_utf8(&bytes) else { return refused("has a name that is not UTF-8") };
+    let is_drive = name.as_bytes().get(1) == Some(&b':') && name.as_bytes()[0].is_ascii_alphabetic();
+    if name.starts_with(['/', '\\']) || is_drive {
+        return refused("has an absolute name");
+    }
+    if name.split(['/', '\\']).any(|component| component == "..") {
+        return refused("has a name with `..`");
+    }
+    if name.is_empty() || name.contains('\0') {
+        return refused("has no name that a file can have");
+    }
+    Ok(name.to_owned())
+}
