@@ -22,7 +22,7 @@ use url::Url;
 use crate::address;
 use crate::client::{Answer, Client, Failure};
 use crate::hosts::{Host, Hosts};
-use crate::picture::{self, Picture, PictureSettings};
+use crate::picture::{self, Check, Picture, PictureSettings};
 use crate::{DownloadConfig, Result, SourcePart, retry};
 
 /// What became of a part.
@@ -81,6 +81,7 @@ impl Downloader {
                 encode: config.encode,
                 quality: config.quality,
                 max_pixels: config.max_pixels,
+                check: Check::Pixels,
             },
             hosts: Hosts::new(config.requests_per_host, config.host_failure_limit),
             network: Arc::new(Semaphore::new(config.concurrency)),

@@ -8,7 +8,15 @@ use super::*;
 const MAX_PIXELS: u64 = 100_000_000;
 
 fn settings(resize: Resize, size: u32) -> PictureSettings {
-    PictureSettings { resize, size, only_if_larger: true, encode: Encode::Jpeg, quality: 95, max_pixels: MAX_PIXELS }
+    PictureSettings {
+        resize,
+        size,
+        only_if_larger: true,
+        encode: Encode::Jpeg,
+        quality: 95,
+        max_pixels: MAX_PIXELS,
+        check: Check::Pixels,
+    }
 }
 
 fn fixture(name: &str) -> Vec<u8> {
@@ -83,6 +91,25 @@ fn keep_returns_the_bytes_as_served_with_the_size_of_the_header() {
         assert_eq!((picture.original_width, picture.original_height), size, "{name}");
         assert_eq!(picture.format, format);
     }
+}
+
+#[test]
+fn the_structure_alone_decides_where_that_is_set() {
+    let structure = PictureSettings { check: Check::Structure, ..settings(Resize::Keep, 1) };
+    let bytes = fixture("orientation_6.jpg");
+    let kept = prepare(bytes.clone(), &structure).unwrap();
+    assert_eq!(kept, prepare(bytes.clone(), &settings(Resize::Keep, 1)).unwrap());
+    // Without its quantisation tables, which become a comment, no pixel can be decoded.
+    let mut damaged = bytes.clone();
+    while let Some(tables) = damaged.windows(2).position(|pair| pair == [0xff, 0xdb]) {
+        damaged[tables + 1] = 0xfe;
+    }
+    assert!(prepare(damaged.clone(), &structure).is_ok());
+    assert!(prepare(damaged.clone(), &settings(Resize::Keep, 1)).is_err());
+    let scaled = PictureSettings { check: Check::Structure, ..settings(Resize::Shorter, 16) };
+    assert!(prepare(damaged, &scaled).is_err(), "what is resized is decoded");
+    let cut = prepare(bytes[..bytes.len() - 1].to_vec(), &structure);
+    assert_eq!(cut.unwrap_err().status(), Status::BrokenImage);
 }
 
 #[test]
