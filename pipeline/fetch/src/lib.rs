@@ -26,8 +26,7 @@
 //! * [`picture`]: what the bytes are, whether they decode, and the stored form;
 //! * [`Downloader`]: all of it for a part, with one status for every row.
 //!
-//! It writes no file and knows no run folder: the caller commits what it returns. It does not obey robots.txt, use proxies or colour
-//! profiles.
+//! It writes no file and knows no run folder: the caller commits what it returns. It does not obey robots.txt or use proxies.
 
 mod address;
 mod client;

@@ -1,14 +1,16 @@
 //! What downloaded bytes are, whether they decode, and the form in which they are stored.
 //!
 //! The format is told from the bytes, never from a name. Dimensions are read from the header before a pixel is decoded. All decoders are memory-safe
-//! Rust; one that panics makes a broken picture, not a broken run. Colour profiles are not applied.
+//! Rust; one that panics makes a broken picture, not a broken run. Pixels are those of sRGB: other colour profiles are converted.
 
+mod colour;
 mod encode;
 mod jpeg;
 mod resize;
 mod sniff;
 mod structure;
 
+use std::borrow::Cow;
 use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -18,12 +20,14 @@ use lynxdata_records::Status;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use colour::{Channels, ToSrgb};
 use resize::Layout;
 pub use sniff::Format;
 
 /// What is done to a picture before it is stored. The names in brackets are those of img2dataset and mean the same here.
 ///
-/// Whatever is resized, cropped or padded is turned upright by its EXIF orientation first and has its transparency put on white. Scaled sides are rounded to the nearest pixel, halves up, and are never below 1. A crop or a padding that
+/// Whatever is resized, cropped or padded is turned upright by its EXIF orientation first, converted to sRGB if it carries the colour profile of another
+/// space, and has its transparency put on white. Scaled sides are rounded to the nearest pixel, halves up, and are never below 1. A crop or a padding that
 /// cannot be split evenly is one pixel larger at the right or at the bottom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -147,7 +151,7 @@ impl PictureError {
 /// Makes the stored form of a picture.
 ///
 /// [`Resize::Keep`] always keeps the bytes. The other modes keep them if they need no change: already in the wanted format and size, 8-bit grey or RGB,
-/// upright, opaque.
+/// upright, opaque, without the colour profile of another space than sRGB.
 ///
 /// # Errors
 /// Says which status the row gets, see [`PictureError::status`].
@@ -192,7 +196,7 @@ pub fn prepare(bytes: Vec<u8>, settings: &PictureSettings) -> Result<Picture, Pi
     Ok(Picture { bytes, format: encoded_format, width, height, original_width, original_height })
 }
 
-/// Decodes a picture (the first one of an animation) to 8-bit RGB, upright by its EXIF orientation, with transparency on white.
+/// Decodes a picture (the first one of an animation) to 8-bit sRGB, upright by its EXIF orientation, with transparency on white.
 ///
 /// # Errors
 /// As [`prepare`].
@@ -216,11 +220,11 @@ pub fn resize_to_square(bytes: &[u8], side: u32) -> Result<Vec<u8>, PictureError
 /// A decoded picture with what is needed to decide whether its file may be kept.
 struct Decoded {
     format: Format,
-    /// Upright, opaque.
+    /// Upright, opaque, sRGB.
     pixels: RgbImage,
     /// Size in the file's header, before orientation.
     stored_size: (u32, u32),
-    /// Whether the file holds 8-bit grey or RGB, upright and opaque, so that every reader sees the same pixels as ours.
+    /// Whether the file holds 8-bit grey or RGB, upright, opaque and in sRGB, so that every reader sees the same pixels as ours.
     is_plain: bool,
 }
 
@@ -254,10 +258,20 @@ fn decode_with_image_crate(bytes: &[u8], format: Format, max_pixels: u64) -> Res
     let (width, height) = decoder.dimensions();
     check_size(u64::from(width), u64::from(height), max_pixels)?;
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    // The decoder of TIFF gives no profile that is large beside the pixels.
+    let profile = match format {
+        Format::Tiff => structure::tiff::profile(bytes).map(Cow::Borrowed),
+        _ => decoder.icc_profile().ok().flatten().map(Cow::Owned),
+    };
+    let to_srgb = profile.and_then(|profile| ToSrgb::new(&profile, Channels::of(decoder.color_type())));
     let is_plain = orientation == Orientation::NoTransforms
+        && to_srgb.is_none()
         && matches!(decoder.color_type(), ColorType::L8 | ColorType::Rgb8)
         && !matches!(decoder.original_color_type(), ExtendedColorType::Cmyk8 | ExtendedColorType::Cmyk16);
-    let image = DynamicImage::from_decoder(decoder).map_err(from_image_error)?;
+    let mut image = DynamicImage::from_decoder(decoder).map_err(from_image_error)?;
+    if let Some(to_srgb) = to_srgb {
+        image = to_srgb.convert(image);
+    }
     Ok(Decoded { format, pixels: upright(on_white(image), orientation), stored_size: (width, height), is_plain })
 }
 
@@ -296,7 +310,7 @@ fn upright(image: RgbImage, orientation: Orientation) -> RgbImage {
     if orientation == Orientation::NoTransforms {
         return image;
     }
-    let image = DynamicImage::ImageRgb8(image);
+    let mut image = DynamicImage::ImageRgb8(image);
     image.apply_orientation(orientation);
     image.into_rgb8()
 }
