@@ -238,7 +238,7 @@ impl Shared {
 
 fn store(body: Vec<u8>, settings: &PictureSettings) -> std::result::Result<Stored, Failure> {
     let sha256 = sha256(&body);
-    match picture::prepare(body, settings) {
+    match picture::prepare(body, settings, &[]) {
         Ok(picture) => Ok(Stored { picture, sha256 }),
         Err(error) => Err(Failure::new(error.status(), error.to_string())),
     }

@@ -267,7 +267,7 @@ fn sample(conversation: &Conversation, folder: &Path) -> Result<ConversationSamp
     };
     let mut images = Vec::new();
     for image in &conversation.images {
-        let picture = read_picture(folder, &image.path)?.and_then(|bytes| prepare(bytes, &settings).ok());
+        let picture = read_picture(folder, &image.path)?.and_then(|bytes| prepare(bytes, &settings, &[]).ok());
         images.push(Thumbnail {
             caption: image.path.clone(),
             image_data_uri: picture.as_ref().map_or_else(String::new, |picture| data_uri("image/jpeg", &picture.bytes)),

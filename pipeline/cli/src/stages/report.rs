@@ -382,7 +382,7 @@ fn small_picture(bytes: &[u8]) -> String {
         max_pixels: 100_000_000,
         check: Check::Pixels,
     };
-    prepare(bytes.to_vec(), &settings)
+    prepare(bytes.to_vec(), &settings, &[])
         .map_or_else(|_| String::new(), |picture| data_uri("image/jpeg", &picture.bytes))
 }
 

@@ -3,6 +3,7 @@
 //! The format is told from the bytes, never from a name. Dimensions are read from the header before a pixel is decoded. All decoders are memory-safe
 //! Rust; one that panics makes a broken picture, not a broken run. Pixels are those of sRGB: other colour profiles are converted.
 
+mod blur;
 mod colour;
 mod encode;
 mod jpeg;
@@ -20,6 +21,7 @@ use lynxdata_records::Status;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use blur::blur_boxes;
 use colour::{Channels, ToSrgb};
 use resize::Layout;
 pub use sniff::Format;
@@ -150,13 +152,17 @@ impl PictureError {
 
 /// Makes the stored form of a picture.
 ///
-/// [`Resize::Keep`] always keeps the bytes. The other modes keep them if they need no change: already in the wanted format and size, 8-bit grey or RGB,
+/// [`Resize::Keep`] keeps the bytes. The other modes keep them if they need no change: already in the wanted format and size, 8-bit grey or RGB,
 /// upright, opaque, without the colour profile of another space than sRGB.
+///
+/// `blur` are boxes in which nobody is to be recognised, see [`blur_boxes`], in parts of the upright picture before any crop or padding. A picture with
+/// at least one that covers any of it is decoded and encoded in every mode; [`Resize::Keep`] then leaves it its size.
 ///
 /// # Errors
 /// Says which status the row gets, see [`PictureError::status`].
-pub fn prepare(bytes: Vec<u8>, settings: &PictureSettings) -> Result<Picture, PictureError> {
-    if settings.resize == Resize::Keep && settings.check == Check::Structure {
+pub fn prepare(bytes: Vec<u8>, settings: &PictureSettings, blur: &[[f32; 4]]) -> Result<Picture, PictureError> {
+    let is_blurred = blur.iter().any(blur::is_usable);
+    if settings.resize == Resize::Keep && settings.check == Check::Structure && !is_blurred {
         let format = sniff::format(&bytes)?;
         let (width, height) = structure::check(&bytes, format, settings.max_pixels)?;
         return Ok(Picture { bytes, format, width, height, original_width: width, original_height: height });
@@ -171,7 +177,7 @@ pub fn prepare(bytes: Vec<u8>, settings: &PictureSettings) -> Result<Picture, Pi
         original_width,
         original_height,
     };
-    if settings.resize == Resize::Keep {
+    if settings.resize == Resize::Keep && !is_blurred {
         return Ok(kept(bytes));
     }
     let layout = Layout::new(settings.resize, decoded.pixels.dimensions(), settings.size, settings.only_if_larger);
@@ -180,14 +186,16 @@ pub fn prepare(bytes: Vec<u8>, settings: &PictureSettings) -> Result<Picture, Pi
         Encode::Png => Format::Png,
         Encode::WebP => Format::WebP,
     };
-    let is_unchanged = layout.is_identity(decoded.pixels.dimensions());
+    let is_unchanged = layout.is_identity(decoded.pixels.dimensions()) && !is_blurred;
     if is_unchanged && decoded.is_plain && decoded.format == encoded_format {
         return Ok(kept(bytes));
     }
     drop(bytes);
     let (width, height) = layout.stored;
     check_size(u64::from(width), u64::from(height), settings.max_pixels)?;
-    let pixels = resize::lay_out(decoded.pixels, layout)?;
+    let mut pixels = decoded.pixels;
+    blur_boxes(&mut pixels, blur);
+    let pixels = resize::lay_out(pixels, layout)?;
     let bytes = match settings.encode {
         Encode::Jpeg => encode::jpeg(&pixels, settings.quality)?,
         Encode::Png => encode::png(&pixels)?,

@@ -19,17 +19,21 @@ fn settings(resize: Resize, size: u32) -> PictureSettings {
     }
 }
 
-fn fixture(name: &str) -> Vec<u8> {
+fn prepare(bytes: Vec<u8>, settings: &PictureSettings) -> Result<Picture, PictureError> {
+    super::prepare(bytes, settings, &[])
+}
+
+pub(super) fn fixture(name: &str) -> Vec<u8> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/pictures").join(name);
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-fn expected(name: &str) -> RgbImage {
+pub(super) fn expected(name: &str) -> RgbImage {
     image::load_from_memory(&fixture(&format!("{name}.expected.png"))).unwrap().into_rgb8()
 }
 
 /// Largest and mean difference of two pictures of the same size, in steps of 0 to 255.
-fn difference(left: &RgbImage, right: &RgbImage) -> (u8, f64) {
+pub(super) fn difference(left: &RgbImage, right: &RgbImage) -> (u8, f64) {
     assert_eq!(left.dimensions(), right.dimensions());
     let differences = || left.as_raw().iter().zip(right.as_raw()).map(|(left, right)| left.abs_diff(*right));
     let sum: f64 = differences().map(f64::from).sum();
@@ -176,6 +180,34 @@ fn other_peoples_profiles_give_the_colours_that_pillow_sees() {
         assert!(most < 1.5, "{name}: {most}");
     }
     assert!(compared > 15, "{compared} files");
+}
+
+#[test]
+fn a_picture_with_a_blurred_box_is_encoded_in_every_mode() {
+    let face = [[0.4, 0.4, 0.6, 0.6]];
+    for resize in [Resize::Keep, Resize::Shorter, Resize::Longer, Resize::CentreCrop, Resize::Border] {
+        for check in [Check::Pixels, Check::Structure] {
+            let settings = PictureSettings { check, encode: Encode::Png, ..settings(resize, 400) };
+            let bytes = fixture("blur.png");
+            let picture = super::prepare(bytes.clone(), &settings, &face).unwrap();
+            assert_eq!((picture.width, picture.height, picture.format), (160, 120, Format::Png));
+            let mut wanted = decode_rgb(&bytes, MAX_PIXELS).unwrap();
+            blur_boxes(&mut wanted, &face);
+            assert!(decode_rgb(&picture.bytes, MAX_PIXELS).unwrap() == wanted, "{settings:?}");
+            let unusable = [[0.6, 0.4, 0.4, 0.6], [f32::NAN, 0.0, 1.0, 1.0], [1.0, 0.0, 2.0, 1.0]];
+            assert!(super::prepare(bytes.clone(), &settings, &unusable).unwrap().bytes == bytes);
+        }
+    }
+    // The boxes are those of the upright picture, and it is blurred before it is scaled and cropped.
+    let bytes = fixture("orientation_6.jpg");
+    let kept = super::prepare(bytes.clone(), &settings(Resize::Keep, 1), &face).unwrap();
+    assert_eq!((kept.width, kept.height, kept.original_width, kept.original_height), (32, 48, 48, 32));
+    let cropped = PictureSettings { encode: Encode::Png, ..settings(Resize::CentreCrop, 14) };
+    let mut wanted = decode_rgb(&bytes, MAX_PIXELS).unwrap();
+    blur_boxes(&mut wanted, &face);
+    let layout = Layout::new(Resize::CentreCrop, (32, 48), 14, true);
+    let picture = super::prepare(bytes, &cropped, &face).unwrap();
+    assert!(decode_rgb(&picture.bytes, MAX_PIXELS).unwrap() == resize::lay_out(wanted, layout).unwrap());
 }
 
 #[test]
