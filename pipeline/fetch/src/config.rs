@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::picture::{Encode, Resize};
+use crate::picture::{Check, Encode, Resize};
 use crate::{Error, Result};
 
 /// How pictures are fetched and stored.
@@ -47,6 +47,9 @@ pub struct DownloadConfig {
     /// white to a square. img2dataset's names `no`, `keep_ratio`, `keep_ratio_largest` and `center_crop` are understood as well. Pictures that need no
     /// change keep their bytes in every mode.
     pub resize: Resize,
+    /// With `resize = "keep"`, how it is made sure that a picture is whole: `pixels` decodes it; `structure` follows the parts of its file from the
+    /// header to the end, which is many times faster and finds what is cut off, but not what is damaged inside.
+    pub check: Check,
     /// Length of the side that `resize` scales, or of the square that it makes; pixels, 1 to 16,384. Without effect with `resize = "keep"`.
     pub size: u32,
     /// Whether pictures that are not larger than `size` are left as they are instead of being enlarged, cropped or padded. What counts is the shorter
@@ -111,6 +114,7 @@ impl Default for DownloadConfig {
             dns_timeout_seconds: 10.0,
             proxy: None,
             resize: Resize::Shorter,
+            check: Check::Pixels,
             size: 256, // img2dataset's default image_size
             only_if_larger: true,
             encode: Encode::Jpeg,

@@ -236,6 +236,9 @@ impl ListArguments {
         download.insert("format".to_owned(), name_of(&self.output_format).into());
         download.insert("only_if_larger".to_owned(), self.resize_only_if_bigger.into());
         download.insert("resize".to_owned(), name_of(&resize).into());
+        if self.disable_all_reencoding {
+            download.insert("check".to_owned(), "structure".into());
+        }
         download.insert("size".to_owned(), i64::from(self.image_size).into());
         download.insert("encode".to_owned(), name_of(&self.encode_format).into());
         download.insert("quality".to_owned(), i64::from(self.encode_quality).into());

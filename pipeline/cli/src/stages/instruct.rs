@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use lynxdata_datasets::export::{llava, parquet as columns};
 use lynxdata_datasets::{Build, Catalogue, Conversation, Task, TaskCounts, diversity, read_picture};
-use lynxdata_fetch::picture::{Encode, PictureSettings, Resize, prepare};
+use lynxdata_fetch::picture::{Check, Encode, PictureSettings, Resize, prepare};
 use lynxdata_prompts::{Banks, PromptMode};
 use lynxdata_records::{NewPart, file_digest, fingerprint, nearest, parquet};
 use tracing::{info, warn};
@@ -263,10 +263,11 @@ fn sample(conversation: &Conversation, folder: &Path) -> Result<ConversationSamp
         encode: Encode::Jpeg,
         quality: 78,
         max_pixels: 100_000_000,
+        check: Check::Pixels,
     };
     let mut images = Vec::new();
     for image in &conversation.images {
-        let picture = read_picture(folder, &image.path)?.and_then(|bytes| prepare(bytes, &settings).ok());
+        let picture = read_picture(folder, &image.path)?.and_then(|bytes| prepare(bytes, &settings, &[]).ok());
         images.push(Thumbnail {
             caption: image.path.clone(),
             image_data_uri: picture.as_ref().map_or_else(String::new, |picture| data_uri("image/jpeg", &picture.bytes)),

@@ -7,7 +7,7 @@ use arrow::array::{Float64Array, Int64Array, ListArray, StringArray};
 use lynxdata_burn_model::check::Better;
 use lynxdata_burn_model::{CheckOutcome, RunResult, Verdict};
 use lynxdata_engine::select::Rule;
-use lynxdata_fetch::picture::{Encode, PictureSettings, Resize, prepare};
+use lynxdata_fetch::picture::{Check, Encode, PictureSettings, Resize, prepare};
 use lynxdata_filters::{SIGNALS, Signal, SignalType};
 use lynxdata_records::{NewPart, PartEntry, Status, fingerprint, parquet, schema};
 
@@ -380,8 +380,10 @@ fn small_picture(bytes: &[u8]) -> String {
         encode: Encode::Jpeg,
         quality: THUMBNAIL_QUALITY,
         max_pixels: 100_000_000,
+        check: Check::Pixels,
     };
-    prepare(bytes.to_vec(), &settings).map_or_else(|_| String::new(), |picture| data_uri("image/jpeg", &picture.bytes))
+    prepare(bytes.to_vec(), &settings, &[])
+        .map_or_else(|_| String::new(), |picture| data_uri("image/jpeg", &picture.bytes))
 }
 
 /// Kept and rejected pairs to show, chosen by a hash of seed and key. Every reason is shown before any is shown twice.

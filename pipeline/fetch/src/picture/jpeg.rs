@@ -8,6 +8,7 @@ use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
+use super::colour::{Channels, ToSrgb};
 use super::{Decoded, Format, PictureError, check_size, upright};
 
 /// The one complaint of the strict mode that says nothing about the picture: stray bytes between header segments, which all readers skip.
@@ -33,15 +34,51 @@ fn decode_with(bytes: &[u8], max_pixels: u64, strict: bool) -> Result<Decoded, P
     check_size(width as u64, height as u64, max_pixels)?;
     let orientation =
         decoder.exif().and_then(|exif| Orientation::from_exif_chunk(exif)).unwrap_or(Orientation::NoTransforms);
-    let is_plain = orientation == Orientation::NoTransforms
-        && !matches!(decoder.input_colorspace(), Some(ColorSpace::CMYK | ColorSpace::YCCK));
+    let inks = decoder.input_colorspace().filter(|space| matches!(space, ColorSpace::CMYK | ColorSpace::YCCK));
+    let channels = match decoder.input_colorspace() {
+        Some(ColorSpace::CMYK | ColorSpace::YCCK) => Channels::Cmyk,
+        Some(ColorSpace::Luma) => Channels::Grey,
+        _ => Channels::Rgb,
+    };
+    let to_srgb = decoder.icc_profile().and_then(|profile| ToSrgb::new(&profile, channels));
+    let is_plain = orientation == Orientation::NoTransforms && inks.is_none() && to_srgb.is_none();
     let mut pixels = RgbImage::new(width as u32, height as u32);
-    decoder.decode_into(&mut pixels).map_err(from_error)?;
+    match (to_srgb, inks) {
+        (Some(to_srgb), Some(space)) => {
+            decoder.set_options(options.jpeg_set_out_colorspace(space));
+            to_srgb.convert_cmyk(&decode_inks(&mut decoder, space)?, &mut pixels);
+        }
+        (to_srgb, _) => {
+            decoder.decode_into(&mut pixels).map_err(from_error)?;
+            if let Some(to_srgb) = to_srgb {
+                to_srgb.convert_rgb(&mut pixels);
+            }
+        }
+    }
     if !has_end_marker(bytes) {
         return Err(PictureError::Broken("the file is cut off: it has no end-of-image marker".into()));
     }
     let stored_size = pixels.dimensions();
     Ok(Decoded { format: Format::Jpeg, pixels: upright(pixels, orientation), stored_size, is_plain })
+}
+
+/// CMYK samples, 0 for no ink. Files hold them inverted, as Photoshop has always written them; YCCK is that with its first three channels as YCbCr
+/// (Adobe technical note 5116).
+fn decode_inks(decoder: &mut JpegDecoder<ZCursor<&[u8]>>, space: ColorSpace) -> Result<Vec<u8>, PictureError> {
+    let mut samples = decoder.decode().map_err(from_error)?;
+    for pixel in samples.chunks_exact_mut(4) {
+        if space == ColorSpace::YCCK {
+            // JFIF 1.02; what results is R, G, B, that is the inks before Photoshop's inversion.
+            let [y, cb, cr] = [pixel[0], pixel[1], pixel[2]].map(f32::from);
+            let (cb, cr) = (cb - 128.0, cr - 128.0);
+            let inks = [y + 1.402 * cr, y - 0.344_136 * cb - 0.714_136 * cr, y + 1.772 * cb];
+            pixel[..3].copy_from_slice(&inks.map(|ink| ink.round() as u8));
+        } else {
+            pixel[..3].iter_mut().for_each(|ink| *ink = 255 - *ink);
+        }
+        pixel[3] = 255 - pixel[3];
+    }
+    Ok(samples)
 }
 
 fn from_error(error: DecodeErrors) -> PictureError {

@@ -1,13 +1,17 @@
 //! What downloaded bytes are, whether they decode, and the form in which they are stored.
 //!
 //! The format is told from the bytes, never from a name. Dimensions are read from the header before a pixel is decoded. All decoders are memory-safe
-//! Rust; one that panics makes a broken picture, not a broken run. Colour profiles are not applied.
+//! Rust; one that panics makes a broken picture, not a broken run. Pixels are those of sRGB: other colour profiles are converted.
 
+mod blur;
+mod colour;
 mod encode;
 mod jpeg;
 mod resize;
 mod sniff;
+mod structure;
 
+use std::borrow::Cow;
 use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -17,18 +21,20 @@ use lynxdata_records::Status;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use blur::blur_boxes;
+use colour::{Channels, ToSrgb};
 use resize::Layout;
 pub use sniff::Format;
 
 /// What is done to a picture before it is stored. The names in brackets are those of img2dataset and mean the same here.
 ///
-/// Whatever is resized, cropped or padded is turned upright by its EXIF orientation first and has its transparency put on white. Scaled sides are
-/// rounded to the nearest pixel, halves up, and are never below 1. A crop or a padding that cannot be split evenly is one pixel larger at the right or
-/// at the bottom.
+/// Whatever is resized, cropped or padded is turned upright by its EXIF orientation first, converted to sRGB if it carries the colour profile of another
+/// space, and has its transparency put on white. Scaled sides are rounded to the nearest pixel, halves up, and are never below 1. A crop or a padding that
+/// cannot be split evenly is one pixel larger at the right or at the bottom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Resize {
-    /// Nothing (`no` with `disable_all_reencoding`): the bytes are stored as served, after a full decode has shown that they are whole.
+    /// Nothing (`no` with `disable_all_reencoding`): the bytes are stored as served, once [`Check`] has shown that they are whole.
     #[serde(alias = "no")]
     Keep,
     /// The shorter side is scaled to the set size and the aspect ratio kept (`keep_ratio`).
@@ -58,6 +64,19 @@ pub enum Encode {
     WebP,
 }
 
+/// How a picture is checked that is stored as served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Check {
+    /// By decoding it: whoever reads it later can show its pixels.
+    #[default]
+    Pixels,
+    /// By its structure: a header with a possible size, and all the parts that the format announces, up to its end. Costs microseconds instead of
+    /// milliseconds, and finds files that were cut off and files that are no pictures, but neither damage within the compressed pixels nor rare kinds
+    /// of a format that are not decoded here.
+    Structure,
+}
+
 /// All that [`prepare`] needs to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PictureSettings {
@@ -74,6 +93,8 @@ pub struct PictureSettings {
     pub quality: u8,
     /// Most pixels that are decoded or produced.
     pub max_pixels: u64,
+    /// How a picture is checked with [`Resize::Keep`]; in the other modes all pictures are decoded.
+    pub check: Check,
 }
 
 /// A picture as it is stored.
@@ -131,12 +152,21 @@ impl PictureError {
 
 /// Makes the stored form of a picture.
 ///
-/// [`Resize::Keep`] always keeps the bytes. The other modes keep them if they need no change: already in the wanted format and size, 8-bit grey or RGB,
-/// upright, opaque.
+/// [`Resize::Keep`] keeps the bytes. The other modes keep them if they need no change: already in the wanted format and size, 8-bit grey or RGB,
+/// upright, opaque, without the colour profile of another space than sRGB.
+///
+/// `blur` are boxes in which nobody is to be recognised, see [`blur_boxes`], in parts of the upright picture before any crop or padding. A picture with
+/// at least one that covers any of it is decoded and encoded in every mode; [`Resize::Keep`] then leaves it its size.
 ///
 /// # Errors
 /// Says which status the row gets, see [`PictureError::status`].
-pub fn prepare(bytes: Vec<u8>, settings: &PictureSettings) -> Result<Picture, PictureError> {
+pub fn prepare(bytes: Vec<u8>, settings: &PictureSettings, blur: &[[f32; 4]]) -> Result<Picture, PictureError> {
+    let is_blurred = blur.iter().any(blur::is_usable);
+    if settings.resize == Resize::Keep && settings.check == Check::Structure && !is_blurred {
+        let format = sniff::format(&bytes)?;
+        let (width, height) = structure::check(&bytes, format, settings.max_pixels)?;
+        return Ok(Picture { bytes, format, width, height, original_width: width, original_height: height });
+    }
     let decoded = decode(&bytes, settings.max_pixels)?;
     let (original_width, original_height) = decoded.stored_size;
     let kept = |bytes| Picture {
@@ -147,7 +177,7 @@ pub fn prepare(bytes: Vec<u8>, settings: &PictureSettings) -> Result<Picture, Pi
         original_width,
         original_height,
     };
-    if settings.resize == Resize::Keep {
+    if settings.resize == Resize::Keep && !is_blurred {
         return Ok(kept(bytes));
     }
     let layout = Layout::new(settings.resize, decoded.pixels.dimensions(), settings.size, settings.only_if_larger);
@@ -156,13 +186,16 @@ pub fn prepare(bytes: Vec<u8>, settings: &PictureSettings) -> Result<Picture, Pi
         Encode::Png => Format::Png,
         Encode::WebP => Format::WebP,
     };
-    if layout.is_identity(decoded.pixels.dimensions()) && decoded.is_plain && decoded.format == encoded_format {
+    let is_unchanged = layout.is_identity(decoded.pixels.dimensions()) && !is_blurred;
+    if is_unchanged && decoded.is_plain && decoded.format == encoded_format {
         return Ok(kept(bytes));
     }
     drop(bytes);
     let (width, height) = layout.stored;
     check_size(u64::from(width), u64::from(height), settings.max_pixels)?;
-    let pixels = resize::lay_out(decoded.pixels, layout)?;
+    let mut pixels = decoded.pixels;
+    blur_boxes(&mut pixels, blur);
+    let pixels = resize::lay_out(pixels, layout)?;
     let bytes = match settings.encode {
         Encode::Jpeg => encode::jpeg(&pixels, settings.quality)?,
         Encode::Png => encode::png(&pixels)?,
@@ -171,7 +204,7 @@ pub fn prepare(bytes: Vec<u8>, settings: &PictureSettings) -> Result<Picture, Pi
     Ok(Picture { bytes, format: encoded_format, width, height, original_width, original_height })
 }
 
-/// Decodes a picture (the first one of an animation) to 8-bit RGB, upright by its EXIF orientation, with transparency on white.
+/// Decodes a picture (the first one of an animation) to 8-bit sRGB, upright by its EXIF orientation, with transparency on white.
 ///
 /// # Errors
 /// As [`prepare`].
@@ -195,11 +228,11 @@ pub fn resize_to_square(bytes: &[u8], side: u32) -> Result<Vec<u8>, PictureError
 /// A decoded picture with what is needed to decide whether its file may be kept.
 struct Decoded {
     format: Format,
-    /// Upright, opaque.
+    /// Upright, opaque, sRGB.
     pixels: RgbImage,
     /// Size in the file's header, before orientation.
     stored_size: (u32, u32),
-    /// Whether the file holds 8-bit grey or RGB, upright and opaque, so that every reader sees the same pixels as ours.
+    /// Whether the file holds 8-bit grey or RGB, upright, opaque and in sRGB, so that every reader sees the same pixels as ours.
     is_plain: bool,
 }
 
@@ -233,10 +266,20 @@ fn decode_with_image_crate(bytes: &[u8], format: Format, max_pixels: u64) -> Res
     let (width, height) = decoder.dimensions();
     check_size(u64::from(width), u64::from(height), max_pixels)?;
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    // The decoder of TIFF gives no profile that is large beside the pixels.
+    let profile = match format {
+        Format::Tiff => structure::tiff::profile(bytes).map(Cow::Borrowed),
+        _ => decoder.icc_profile().ok().flatten().map(Cow::Owned),
+    };
+    let to_srgb = profile.and_then(|profile| ToSrgb::new(&profile, Channels::of(decoder.color_type())));
     let is_plain = orientation == Orientation::NoTransforms
+        && to_srgb.is_none()
         && matches!(decoder.color_type(), ColorType::L8 | ColorType::Rgb8)
         && !matches!(decoder.original_color_type(), ExtendedColorType::Cmyk8 | ExtendedColorType::Cmyk16);
-    let image = DynamicImage::from_decoder(decoder).map_err(from_image_error)?;
+    let mut image = DynamicImage::from_decoder(decoder).map_err(from_image_error)?;
+    if let Some(to_srgb) = to_srgb {
+        image = to_srgb.convert(image);
+    }
     Ok(Decoded { format, pixels: upright(on_white(image), orientation), stored_size: (width, height), is_plain })
 }
 
