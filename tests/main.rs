@@ -14,6 +14,8 @@
 mod cli;
 /// The same recipe gives the same bytes, however many threads there are.
 mod determinism;
+/// Lists become pools: formats, growth, retries, kills, imports, counters.
+mod download;
 /// All stages from a list to the report; the counts of all tables add up.
 mod flow;
 /// pyarrow, datasets, webdataset and DuckDB read what was written and see the same pairs.

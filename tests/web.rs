@@ -13,6 +13,7 @@ const DRIP: Duration = Duration::from_millis(200);
 /// A server; it ends with the process.
 pub(crate) struct Web {
     address: SocketAddr,
+    site: Arc<Site>,
 }
 
 struct Site {
@@ -20,6 +21,8 @@ struct Site {
     folders: Vec<(&'static str, PathBuf)>,
     /// Paths that were asked for once already.
     seen: Mutex<BTreeSet<String>>,
+    /// Paths that were asked for, in order.
+    requests: Mutex<Vec<String>>,
 }
 
 impl Web {
@@ -28,15 +31,24 @@ impl Web {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let folders = folders.iter().map(|(prefix, folder)| (*prefix, (*folder).to_owned())).collect();
-        let site = Arc::new(Site { folders, seen: Mutex::default() });
+        let site = Arc::new(Site { folders, seen: Mutex::default(), requests: Mutex::default() });
+        let serving = Arc::clone(&site);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let site = Arc::clone(&site);
+                let site = Arc::clone(&serving);
                 // A client that goes away in the middle of an answer is its own business.
                 std::thread::spawn(move || site.serve(stream).unwrap_or_default());
             }
         });
-        Web { address }
+        Web { address, site }
+    }
+
+    /// The paths that were asked for since the last call, without those of robots.txt.
+    pub(crate) fn requests(&self) -> Vec<String> {
+        let mut requests = std::mem::take(&mut *self.site.requests.lock().unwrap());
+        requests.retain(|path| path != "robots.txt");
+        requests.sort();
+        requests
     }
 
     /// The URL of a path.
@@ -55,6 +67,7 @@ impl Site {
             header.clear();
         }
         let path = request.split(' ').nth(1).unwrap_or("/").trim_start_matches('/').to_owned();
+        self.requests.lock().unwrap().push(path.clone());
         self.answer(&path, &mut stream)
     }
 

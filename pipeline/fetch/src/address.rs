@@ -66,9 +66,35 @@ pub(crate) fn shorten(text: &str, length: usize) -> String {
     }
 }
 
+/// Fails by a panic where the functions above do not keep what they promise for some text.
+pub(crate) fn check_invariants(text: &str) {
+    let written = without_userinfo(text);
+    let left = Url::parse(written.trim()).ok().filter(|url| !url.cannot_be_a_base());
+    assert!(left.is_none_or(|url| url.password().is_none()), "a password is left in {written:?}");
+    if let Ok(url) = parse(text) {
+        assert!(matches!(url.scheme(), "http" | "https") && url.has_host());
+        if let Ok(target) = parse_redirect(&url, text.as_bytes()) {
+            assert!(target.username().is_empty() && target.password().is_none());
+        }
+    }
+    assert!(shorten(text, 200).chars().count() <= 201);
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn no_text_breaks_what_is_promised(
+            text in "(?:[a-z]{1,5}:|//|/|\\\\|@|:|%[0-9a-f]{2}|\\[|\\]|[a-zäÜ0-9.\t\n ?#-]{1,6}){0,14}",
+        ) {
+            check_invariants(&text);
+            check_invariants(&format!("http://{text}"));
+        }
+    }
 
     #[test]
     fn only_http_and_https_pass() {

@@ -56,5 +56,11 @@ pub use error::Error;
 pub use metrics::{Histogram, Metrics, NameMetrics};
 pub use source::{OneOrMany, Parts, Source, SourceConfig, SourceFormat, SourcePart};
 
+/// What the fuzz target `url` runs: the way of a row's URL, without the network.
+#[doc(hidden)]
+pub fn fuzz_url(text: &str) {
+    address::check_invariants(text);
+}
+
 /// Shorthand for results of this crate.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -5,7 +5,7 @@ use std::io::{BufWriter, Write};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
-use arrow::array::{Array as _, BooleanArray, RecordBatch, UInt32Array};
+use arrow::array::{BooleanArray, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
 use lynxdata_records::{NewPart, PartEntry, card, fingerprint, parquet, schema, webdataset};
 

@@ -132,3 +132,61 @@ async fn what_a_row_took_is_told_apart_from_what_became_of_it() {
     assert_eq!((metrics.attempts(), metrics.in_flight()), (3, 0));
     assert_eq!((metrics.seconds.count(), metrics.bytes.count()), (3, 2));
 }
+
+#[tokio::test]
+async fn boxes_of_a_column_are_blurred_whatever_the_mode() {
+    let jpeg = fixture("plain.jpg");
+    let server = Server::start([("a.jpg", ok(&jpeg))]).await;
+    let rows = [server.url("a.jpg"), server.url("a.jpg"), server.url("a.jpg")];
+    let rows: Vec<Option<&str>> = rows.iter().map(|url| Some(url.as_str())).collect();
+    let boxes = StringArray::from(vec![Some("[[0.1, 0.1, 0.9, 0.9]]"), None, Some("[[0.1, 0.1]]")]);
+    let part = with_column(&part(&rows), "faces", Arc::new(boxes));
+    let blurring = downloader_with(&DownloadConfig { blur_boxes: Some("faces".to_owned()), ..config() });
+    let Downloaded { pool, log, .. } = download(&blurring, &part, &|_| {}).await;
+    assert_eq!(texts(&log, "status"), ["ok", "ok", "malformed_row"]);
+    let image = pool.column_by_name("image").unwrap().as_struct();
+    let bytes = image.column(0).as_binary::<i32>();
+    assert!(bytes.value(0) != jpeg.as_slice() && bytes.value(1) == jpeg.as_slice());
+    assert_eq!(integers(&pool, "width")[0], integers(&pool, "width")[1]);
+}
+
+#[tokio::test]
+async fn what_is_not_decoded_must_still_be_a_whole_picture() {
+    let jpeg = fixture("plain.jpg");
+    let mut noise = jpeg.clone();
+    let middle = noise.len() / 2;
+    noise[middle..middle + 20].fill(0x55);
+    let server = Server::start([
+        ("a.jpg", ok(&jpeg)),
+        ("cut.jpg", ok(&jpeg[..jpeg.len() - 2])),
+        ("html", ok(b"<html></html>")),
+        ("noise.jpg", ok(&noise)),
+    ])
+    .await;
+    let config = DownloadConfig { check: picture::Check::Structure, ..config() };
+    let urls = ["a.jpg", "cut.jpg", "html", "noise.jpg"].map(|path| server.url(path));
+    assert_eq!(statuses(&downloader_with(&config), &urls).await, ["ok", "broken_image", "not_an_image", "ok"]);
+}
+
+#[tokio::test]
+async fn pictures_on_this_machine_are_read_without_a_request() {
+    let folder = tempfile::tempdir().unwrap();
+    let jpeg = fixture("plain.jpg");
+    let file = folder.path().join("archive");
+    std::fs::write(&file, [b"before", &jpeg[..], b"behind"].concat()).unwrap();
+    let path = file.to_str().unwrap();
+    let length = jpeg.len() as i64;
+    let mut part = part(&[None, Some("http://pictures.invalid/a.jpg"), None, None]);
+    let mut columns = part.rows.columns().to_vec();
+    columns[column::FILE] = Arc::new(StringArray::from(vec![Some(path), Some(path), Some(path), Some("/nowhere")]));
+    columns[column::OFFSET] = Arc::new(Int64Array::from(vec![6, 6, 100, 0]));
+    columns[column::LENGTH] = Arc::new(Int64Array::from(vec![length, length, length, 7]));
+    part.rows = RecordBatch::try_new(part.rows.schema(), columns).unwrap();
+    let Downloaded { pool, log, times } = download(&downloader_with(&config()), &part, &|_| {}).await;
+    assert_eq!(texts(&log, "status"), ["ok", "ok", "unreadable_file", "unreadable_file"]);
+    assert_eq!(integers(&log, "attempts"), [0; 4].map(Some));
+    assert_eq!(texts(&pool, "sha256"), [sha256(&jpeg), sha256(&jpeg)]);
+    assert_eq!(integers(&times, "body_bytes"), [Some(length), Some(length), None, None]);
+    let small = DownloadConfig { max_bytes: 100, ..config() };
+    assert_eq!(texts(&download(&downloader_with(&small), &part, &|_| {}).await.log, "status")[0], "too_large");
+}

@@ -1,0 +1,292 @@
+//! Lists become pools: formats, growth, retries, kills, imports, counters.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::runs::bundled_pictures;
+use crate::support::{
+    LIMIT, POLL, Running, assert_same_files, command, files, integers, lynxdata, repository, sha256, status, table, texts,
+};
+use crate::web::Web;
+
+/// Bundled pictures, as paths below the folder that the web serves.
+fn pictures(count: usize) -> Vec<String> {
+    let names = files(&repository().join("examples/quickstart/images"));
+    let step = names.len() / count;
+    names.into_iter().step_by(step).take(count).collect()
+}
+
+fn bytes_of(picture: &str) -> Vec<u8> {
+    std::fs::read(repository().join("examples/quickstart/images").join(picture)).unwrap()
+}
+
+/// Writes a list of URLs and captions.
+fn write_list(path: &Path, web: &Web, paths: &[String]) {
+    let rows = paths.iter().map(|path| format!("{}\ta picture of {path}\n", web.url(path)));
+    std::fs::write(path, format!("url\tcaption\n{}", rows.collect::<String>())).unwrap();
+}
+
+/// Flags for a list in a folder, whose pictures are kept as served, ten rows a part.
+fn flags<'a>(format: &'a str, output: &'a str) -> Vec<&'a str> {
+    let flags = "download --url-list list.tsv --caption-col caption --allow-private-addresses --resize-mode no --number-sample-per-shard 10";
+    let mut flags: Vec<&str> = flags.split(' ').collect();
+    flags.extend(["--output-format", format, "--output-folder", output]);
+    flags
+}
+
+/// Members of a tar file.
+fn members(path: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut archive = tar::Archive::new(File::open(path).unwrap());
+    let member = |entry: std::io::Result<tar::Entry<'_, File>>| {
+        let mut entry = entry.unwrap();
+        let name = entry.path().unwrap().to_str().unwrap().to_owned();
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes).unwrap();
+        (name, bytes)
+    };
+    archive.entries().unwrap().map(member).collect()
+}
+
+#[test]
+fn every_format_of_the_pool_holds_the_same_pairs() {
+    let folder = tempfile::tempdir().unwrap();
+    let web = bundled_pictures();
+    let mut paths = pictures(23);
+    paths.insert(5, "missing/a.jpg".to_owned());
+    write_list(&folder.path().join("list.tsv"), &web, &paths);
+    for format in ["parquet", "webdataset", "files"] {
+        lynxdata(folder.path(), &flags(format, format)).ended_with(0);
+        let again = lynxdata(folder.path(), &flags(format, format)).ended_with(0);
+        assert!(again.stderr.contains("made=0 skipped=3"), "{again}");
+    }
+    let columns = ["uid", "url", "caption", "sha256", "format"];
+    let [parquet, webdataset, plain] =
+        ["parquet", "webdataset", "files"].map(|format| table(&folder.path().join(format).join("pool"), &columns));
+    assert_eq!(parquet, webdataset);
+    assert_eq!(parquet, plain);
+
+    let tars = folder.path().join("webdataset/shards/webdataset");
+    assert_eq!(files(&tars), ["000000.tar", "000001.tar", "000002.tar"]);
+    let in_tars: BTreeMap<String, Vec<u8>> = files(&tars).iter().flat_map(|name| members(&tars.join(name))).collect();
+    let shards = folder.path().join("files/shards/files");
+    let in_folders: BTreeMap<String, Vec<u8>> = files(&shards)
+        .iter()
+        .map(|name| (name.split_once('/').unwrap().1.to_owned(), std::fs::read(shards.join(name)).unwrap()))
+        .collect();
+    assert_eq!(in_tars.keys().collect::<Vec<_>>(), in_folders.keys().collect::<Vec<_>>());
+    assert!(in_tars == in_folders, "the same bytes");
+    assert_eq!(in_tars.len(), 3 * 23);
+    let good = paths.iter().filter(|path| !path.starts_with("missing"));
+    for ((uid, caption), path) in texts(&parquet, "uid").iter().zip(texts(&parquet, "caption")).zip(good) {
+        assert_eq!(in_tars[&format!("{uid}.txt")], caption.as_bytes());
+        let json: Value = serde_json::from_slice(&in_tars[&format!("{uid}.json")]).unwrap();
+        assert_eq!((json["uid"].as_str(), json["sha256"].as_str()), (Some(uid.as_str()), Some(&*sha256(&bytes_of(path)))));
+        let picture = in_tars.keys().find(|name| {
+            name.starts_with(uid.as_str()) && !name.ends_with(".txt") && !name.ends_with(".json")
+        });
+        assert!(in_tars[picture.unwrap()] == bytes_of(path), "{path}");
+    }
+
+    let recipe = "output = \"run\"\n[source]\npath = \"list.tsv\"\n[download]\nformat = \"files\"\n[select.all]\n";
+    std::fs::write(folder.path().join("recipe.toml"), recipe).unwrap();
+    lynxdata(folder.path(), &["run", "recipe.toml"]).ended_with(2).says(&["download.format"]);
+}
+
+#[test]
+fn rows_that_are_added_to_a_source_are_the_only_ones_fetched() {
+    let web = bundled_pictures();
+    let mut paths = pictures(33);
+    paths[4] = "missing/a.jpg".to_owned();
+    paths[27] = "missing/b.jpg".to_owned();
+    for format in ["parquet", "webdataset", "files"] {
+        let [grown, fresh] = std::array::from_fn(|_| tempfile::tempdir().unwrap());
+        write_list(&grown.path().join("list.tsv"), &web, &paths[..15]);
+        lynxdata(grown.path(), &flags(format, "run")).ended_with(0);
+        web.requests();
+        write_list(&grown.path().join("list.tsv"), &web, &paths);
+        lynxdata(grown.path(), &flags(format, "run")).ended_with(0);
+        let mut added = paths[15..].to_vec();
+        added.sort();
+        assert_eq!(web.requests(), added, "{format}");
+        write_list(&fresh.path().join("list.tsv"), &web, &paths);
+        lynxdata(fresh.path(), &flags(format, "run")).ended_with(0);
+        for table in ["pool", "download-log"] {
+            let [grown, fresh] = [&grown, &fresh].map(|folder| folder.path().join("run").join(table));
+            assert_same_files(&grown, &fresh, format);
+        }
+        if format != "parquet" {
+            let [grown, fresh] = [&grown, &fresh].map(|folder| folder.path().join("run/shards"));
+            assert_same_files(&grown, &fresh, format);
+        }
+        // A changed row is another matter: its part is made anew.
+        paths.swap(20, 21);
+        write_list(&grown.path().join("list.tsv"), &web, &paths);
+        web.requests();
+        lynxdata(grown.path(), &flags(format, "run")).ended_with(0);
+        assert_eq!(web.requests().len(), 10, "{format}");
+    }
+}
+
+#[test]
+fn failed_rows_are_tried_again_in_every_format() {
+    let web = bundled_pictures();
+    for format in ["webdataset", "files"] {
+        let folder = tempfile::tempdir().unwrap();
+        let good = pictures(13);
+        // Each path is new to the server in every round.
+        let paths: Vec<String> = good
+            .iter()
+            .enumerate()
+            .map(|(row, path)| if row % 4 == 2 { format!("busy-once/{path}?{format}") } else { path.clone() })
+            .collect();
+        write_list(&folder.path().join("list.tsv"), &web, &paths);
+        let flags = [flags(format, "run"), vec!["--retries", "0"]].concat();
+        lynxdata(folder.path(), &flags).ended_with(0);
+        let run = folder.path().join("run");
+        assert_eq!(status(&run)["download"]["by_status"]["rate_limited"], 3);
+        web.requests();
+        lynxdata(folder.path(), &[flags, vec!["--retry-failed=server"]].concat()).ended_with(0);
+        assert_eq!(web.requests().len(), 3);
+        let pool = table(&run.join("pool"), &["uid", "sha256", "format"]);
+        let wanted: Vec<String> = good.iter().map(|path| sha256(&bytes_of(path))).collect();
+        assert_eq!(texts(&pool, "sha256"), wanted);
+        let shards = run.join("shards").join(format);
+        let names: BTreeSet<String> = match format {
+            "webdataset" => files(&shards).iter().flat_map(|tar| members(&shards.join(tar)).into_keys()).collect(),
+            _ => files(&shards).iter().map(|name| name.split_once('/').unwrap().1.to_owned()).collect(),
+        };
+        assert_eq!(names.len(), 3 * 13);
+        assert!(texts(&pool, "uid").iter().all(|uid| names.contains(&format!("{uid}.json"))));
+    }
+}
+
+#[test]
+fn a_download_killed_at_twenty_moments_ends_with_the_pool_of_an_undisturbed_one() {
+    let web = bundled_pictures();
+    let mut paths = pictures(40);
+    paths[7] = "missing/a.jpg".to_owned();
+    paths[31] = format!("moved/{}", paths[32]);
+    let new = || {
+        let folder = tempfile::tempdir().unwrap();
+        write_list(&folder.path().join("list.tsv"), &web, &paths);
+        folder
+    };
+    let flags = [flags("webdataset", "run"), vec!["--thread-count", "4", "--set", "download.rows_per_part=4"]].concat();
+    let undisturbed = new();
+    let begin = Instant::now();
+    lynxdata(undisturbed.path(), &flags).ended_with(0);
+    let whole = begin.elapsed();
+    let mut killed = 0;
+    for moment in 0..20 {
+        let disturbed = new();
+        let mut running = Running::start(command(disturbed.path(), &flags));
+        // From the start of the process to its end, the moments of the second ten between those of the first.
+        std::thread::sleep(whole.mul_f64((f64::from(moment % 10) + 0.5 * f64::from(moment / 10)) / 10.0));
+        killed += u32::from(running.is_alive());
+        running.kill();
+        running.finish();
+        lynxdata(disturbed.path(), &flags).ended_with(0);
+        let when = format!("killed after {moment} twentieths");
+        for folder in ["pool", "download-log", "shards"] {
+            let [left, right] = [&undisturbed, &disturbed].map(|twin| twin.path().join("run").join(folder));
+            assert_same_files(&left, &right, &when);
+        }
+        let left_over = files(&disturbed.path().join("run"));
+        assert!(left_over.iter().all(|name| !name.starts_with(".partial")), "{when}: {left_over:?}");
+    }
+    assert!(killed >= 5, "only {killed} of 20 runs were still alive when they were killed");
+}
+
+#[test]
+fn the_status_tells_hosts_and_times() {
+    let folder = tempfile::tempdir().unwrap();
+    let web = bundled_pictures();
+    let mut paths = pictures(12);
+    paths[0] = "missing/a.jpg".to_owned();
+    write_list(&folder.path().join("list.tsv"), &web, &paths);
+    let list = std::fs::read_to_string(folder.path().join("list.tsv")).unwrap();
+    std::fs::write(folder.path().join("list.tsv"), list + "http://[bad\tno host\nnot a url\tneither\n").unwrap();
+    lynxdata(folder.path(), &flags("parquet", "run")).ended_with(0);
+    let run = folder.path().join("run");
+    let download = status(&run)["download"].clone();
+    let host = &download["hosts"][0];
+    assert_eq!((host["host"].as_str(), host["rows"].as_u64()), (Some("127.0.0.1"), Some(12)));
+    assert_eq!((host["by_status"]["ok"].as_u64(), host["by_status"]["not_found"].as_u64()), (Some(11), Some(1)));
+    let times = table(&run.join("download-times"), &["uid", "host", "status"]);
+    assert_eq!(texts(&times, "uid"), texts(&table(&run.join("download-log"), &["uid"]), "uid"));
+    let sizes: i64 = integers(&table(&run.join("pool"), &["bytes"]), "bytes").iter().sum();
+    assert_eq!(host["bytes"].as_i64(), Some(sizes));
+    let quantiles = ["p50", "p90", "p99", "max"].map(|name| download["latency_ms"][name].as_i64().unwrap());
+    assert!(quantiles.is_sorted() && quantiles[0] >= 0, "{quantiles:?}");
+    let text = lynxdata(&run, &["status", "."]).ended_with(0).stdout;
+    assert!(text.contains("127.0.0.1") && text.contains("p99"), "{text}");
+}
+
+#[test]
+fn metrics_are_served_while_a_download_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let web = bundled_pictures();
+    let mut paths = pictures(5);
+    paths.push("slow/a.jpg".to_owned()); // does not end before the process is killed
+    write_list(&folder.path().join("list.tsv"), &web, &paths);
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    let number = port.to_string();
+    let flags = [flags("parquet", "run"), vec!["--metrics-port", &number, "--timeout", "3600"]].concat();
+    let mut running = Running::start(command(folder.path(), &flags));
+    let get = || -> std::io::Result<String> {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        Ok(text)
+    };
+    let deadline = Instant::now() + LIMIT;
+    let wanted = ["lynxdata_download_rows_total{status=\"ok\"} 5\n", "lynxdata_download_in_flight 1\n"];
+    loop {
+        assert!(running.is_alive() && Instant::now() < deadline, "the counters never are as expected");
+        if get().is_ok_and(|text| wanted.iter().all(|line| text.contains(line))) {
+            break;
+        }
+        std::thread::sleep(POLL);
+    }
+    running.kill();
+    running.finish();
+}
+
+#[test]
+fn what_was_written_can_be_imported_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let web = bundled_pictures();
+    write_list(&folder.path().join("list.tsv"), &web, &pictures(17));
+    let recipe = |name: &str, path: &PathBuf, format: &str| {
+        let text = format!(
+            "output = \"{name}\"\n[source]\npath = {path:?}\nformat = \"{format}\"\n[download]\nresize = \"keep\"\nrows_per_part = 10\n"
+        );
+        std::fs::write(folder.path().join(format!("{name}.toml")), text).unwrap();
+        format!("{name}.toml")
+    };
+    for (written, imported_as) in [("webdataset", "webdataset"), ("files", "folder")] {
+        lynxdata(folder.path(), &flags(written, written)).ended_with(0);
+        let shards = folder.path().join(written).join("shards").join(written);
+        web.requests();
+        let name = format!("again-{written}");
+        let recipe = recipe(&name, &shards, imported_as);
+        lynxdata(folder.path(), &["download", &recipe]).ended_with(0);
+        assert_eq!(web.requests(), Vec::<String>::new(), "nothing is fetched");
+        let pairs = |run: &str| {
+            let pool = table(&folder.path().join(run).join("pool"), &["sha256", "caption", "url"]);
+            let mut pairs: Vec<_> =
+                texts(&pool, "sha256").into_iter().zip(texts(&pool, "caption")).zip(texts(&pool, "url")).collect();
+            pairs.sort();
+            pairs
+        };
+        assert_eq!(pairs(written), pairs(&name));
+    }
+}
