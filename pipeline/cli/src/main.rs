@@ -8,6 +8,7 @@ mod exit;
 mod interrupt;
 mod logging;
 mod metrics;
+mod mirror;
 mod progress;
 mod recipe;
 mod report;

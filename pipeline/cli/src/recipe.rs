@@ -14,6 +14,8 @@ use lynxdata_records::nearest;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::mirror;
+
 /// Everything about a run. Paths are relative to the folder of the recipe file.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -21,7 +23,8 @@ pub(crate) struct Recipe {
     /// A title for the report.
     #[serde(default)]
     pub name: String,
-    /// The run folder, created if it is not there.
+    /// The run folder, created if it is not there; or a place in an object store, such as `s3://bucket/run`, where a local folder of that name beside the
+    /// recipe is mirrored.
     pub output: PathBuf,
     /// From it and from the keys of rows follow all random choices.
     #[serde(default)]
@@ -259,7 +262,7 @@ pub(crate) struct LoadedRecipe {
 impl LoadedRecipe {
     /// The run folder.
     pub(crate) fn run_folder(&self) -> PathBuf {
-        self.folder.join(&self.recipe.output)
+        self.folder.join(mirror::local_folder(&self.recipe.output).as_ref().unwrap_or(&self.recipe.output))
     }
 }
 

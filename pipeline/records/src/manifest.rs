@@ -135,6 +135,11 @@ impl Manifest {
         self.parts.values().filter(move |part| part.stage == stage)
     }
 
+    /// The committed parts of all stages.
+    pub fn all_parts(&self) -> impl Iterator<Item = &PartEntry> {
+        self.parts.values()
+    }
+
     /// A digest of everything in these stages.
     pub fn digest(&self, stages: &[&str]) -> String {
         let digests: Vec<String> = stages.iter().flat_map(|stage| self.parts(stage)).map(PartEntry::digest).collect();

@@ -225,13 +225,14 @@ impl RunFolder {
     }
 
     /// Records that a stage consists of just these parts, made from what the stages that it `reads` hold now, and removes the files of parts that it no
-    /// longer has.
-    pub fn complete(&self, stage: &str, parts: Vec<String>, reads: &[&str]) -> Result<()> {
+    /// longer has. Returns their paths.
+    pub fn complete(&self, stage: &str, parts: Vec<String>, reads: &[&str]) -> Result<Vec<String>> {
         let manifest = self.manifest();
         let inputs = manifest.digest(reads);
         if manifest.stages.get(stage).is_some_and(|entry| entry.parts == parts && entry.inputs == inputs) {
-            return Ok(());
+            return Ok(Vec::new());
         }
+        let mut removed_paths = Vec::new();
         let kept: Vec<&PartEntry> = parts.iter().filter_map(|part| manifest.part(stage, part)).collect();
         assert_eq!(kept.len(), parts.len(), "a stage is completed with parts that were committed");
         for old in manifest.parts(stage).filter(|entry| !parts.contains(&entry.part)) {
@@ -246,11 +247,12 @@ impl RunFolder {
                     Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
                         return Err(Error::io("remove", path, source));
                     }
-                    _ => {}
+                    _ => removed_paths.push(file.path.clone()),
                 }
             }
         }
-        self.append(&mut self.state(), Line::Stage(StageEntry { stage: stage.to_owned(), parts, inputs }))
+        self.append(&mut self.state(), Line::Stage(StageEntry { stage: stage.to_owned(), parts, inputs }))?;
+        Ok(removed_paths)
     }
 
     fn append(&self, state: &mut State, line: Line) -> Result<()> {

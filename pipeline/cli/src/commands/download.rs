@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 use clap::{Args, ValueEnum};
+use lynxdata_fetch::objects;
 use lynxdata_records::{RetryClass, Status, nearest};
 
 use super::run::{keep_recipe, run_loaded, too_many_failed_rows};
 use super::{grouped, print};
 use crate::exit::Failure;
-use crate::metrics;
+use crate::{metrics, mirror};
 use crate::recipe::{self, LoadedRecipe};
 use crate::stages::{self, Context};
 
@@ -75,7 +76,7 @@ struct ListArguments {
     #[arg(long, value_name = "COLUMN", requires = "url_list")]
     caption_col: Option<String>,
 
-    /// The run folder
+    /// The run folder, or a place in an object store, such as s3://bucket/run
     #[arg(long, value_name = "DIR", requires = "url_list")]
     output_folder: Option<PathBuf>,
 
@@ -205,8 +206,17 @@ fn load(arguments: &Arguments) -> anyhow::Result<LoadedRecipe> {
         return Ok(loaded);
     }
     let list = &arguments.list;
-    let output = std::path::absolute(list.output_folder.as_ref().context("--output-folder is needed")?)?;
-    recipe::from_text(list.recipe(&output)?, output.join("recipe.toml"), &arguments.sets)
+    let output = absolute(list.output_folder.as_ref().context("--output-folder is needed")?)?;
+    let recipe = match mirror::local_folder(&output) {
+        None => output.join("recipe.toml"),
+        Some(_) => std::env::current_dir()?.join("recipe.toml"), // the local folder of the run lies beside it
+    };
+    recipe::from_text(list.recipe(&output)?, recipe, &arguments.sets)
+}
+
+/// A local path from the root, so that it holds wherever the recipe is read; a URL of an object store as it is.
+fn absolute(path: &Path) -> std::io::Result<PathBuf> {
+    if objects::is_url(path) { Ok(path.to_owned()) } else { std::path::absolute(path) }
 }
 
 /// A flag's value as Python and as Rust write it.
@@ -221,7 +231,7 @@ fn yes_or_no(text: &str) -> Result<bool, String> {
 impl ListArguments {
     /// The flags as the text of a recipe. Its paths are absolute, so that the copy in the run folder can be run from anywhere.
     fn recipe(&self, output: &Path) -> anyhow::Result<String> {
-        let list = std::path::absolute(self.url_list.as_ref().context("--url-list is needed")?)?;
+        let list = absolute(self.url_list.as_ref().context("--url-list is needed")?)?;
         let mut source = toml::Table::new();
         source.insert("path".to_owned(), text_of(&list)?.into());
         source.insert("url".to_owned(), self.url_col.clone().into());

@@ -92,10 +92,10 @@ pub(super) fn keep_recipe(context: &Context) -> Result<(), Failure> {
         _ => false,
     };
     if !is_the_recipe {
-        context.run.keep("recipe.toml", &context.loaded.text)?;
+        context.keep("recipe.toml", &context.loaded.text)?;
     }
     let resolved = toml::to_string(context.recipe()).context("cannot write the resolved recipe as TOML")?;
-    context.run.keep("recipe.resolved.toml", &resolved)?;
+    context.keep("recipe.resolved.toml", &resolved)?;
     Ok(())
 }
 

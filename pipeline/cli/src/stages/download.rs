@@ -217,10 +217,10 @@ pub(crate) fn retry_failed(context: &Context, statuses: &BTreeSet<Status>) -> Re
         let mut new = NewPart::new("download", &name, print);
         merged.write(context, &name, part.index, &mut new)?;
         new.seconds = started.elapsed().as_secs_f64();
-        context.run.commit(new)?;
+        context.commit(new)?;
         bar.part_done();
     }
-    context.run.complete("download", names, &[])?;
+    context.complete("download", names, &[])?;
     bar.finish(total.recovered, total.rows - total.recovered, started.elapsed());
     Ok(total)
 }

@@ -25,6 +25,7 @@ use lynxdata_fetch::Metrics;
 use lynxdata_records::{Manifest, NewPart, PartEntry, RunFolder};
 use serde::Serialize;
 
+use crate::mirror::Mirror;
 use crate::progress::Progress;
 use crate::recipe::{LoadedRecipe, Recipe};
 
@@ -37,29 +38,53 @@ pub(crate) struct Context {
     pub progress: Progress,
     /// What downloading counts.
     pub metrics: Arc<Metrics>,
+    /// Where the run folder is mirrored, if its output is an object store.
+    mirror: Option<Mirror>,
 }
 
 impl Context {
     /// Opens the run folder of a recipe, creating it if need be.
     pub(crate) fn new(loaded: LoadedRecipe, session: Session) -> Result<Context> {
-        let run = RunFolder::open(&loaded.run_folder())?;
-        let run = Arc::new(run);
+        let runtime = runtime()?;
+        let (folder, mirror) = (loaded.run_folder(), Mirror::of(&loaded.recipe.output));
+        if let Some(mirror) = &mirror {
+            runtime.block_on(mirror.restore(&folder)).context("cannot get the run from its object store")?;
+        }
+        let run = Arc::new(RunFolder::open(&folder)?);
         crate::interrupt::clean_up_in(&run);
-        Context::with(loaded, session, run)
+        Ok(Context { loaded, run, runtime, session, progress: Progress::new(), metrics: Arc::default(), mirror })
     }
 
     /// Looks at the run folder of a recipe without changing anything.
     pub(crate) fn inspecting(loaded: LoadedRecipe, session: Session) -> Result<Context> {
-        let run = RunFolder::inspect(&loaded.run_folder())?;
-        Context::with(loaded, session, Arc::new(run))
+        let run = Arc::new(RunFolder::inspect(&loaded.run_folder())?);
+        let (progress, metrics) = (Progress::new(), Arc::default());
+        Ok(Context { loaded, run, runtime: runtime()?, session, progress, metrics, mirror: None })
     }
 
-    fn with(loaded: LoadedRecipe, session: Session, run: Arc<RunFolder>) -> Result<Context> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build()
-            .context("cannot start the async runtime")?;
-        Ok(Context { loaded, run, runtime, session, progress: Progress::new(), metrics: Arc::default() })
+    /// Commits a part, here and in the mirror.
+    pub(crate) fn commit(&self, part: NewPart) -> Result<()> {
+        let entry = self.run.commit(part)?;
+        let Some(mirror) = &self.mirror else { return Ok(()) };
+        self.runtime.block_on(mirror.publish(&self.run, &entry)).context("cannot mirror the run")
+    }
+
+    /// Records that a stage is complete, here and in the mirror.
+    pub(crate) fn complete(&self, stage: &str, parts: Vec<String>, reads: &[&str]) -> Result<()> {
+        let removed = self.run.complete(stage, parts, reads)?;
+        let Some(mirror) = &self.mirror else { return Ok(()) };
+        let mirrored = async {
+            mirror.publish_manifest(&self.run).await?;
+            mirror.remove(&removed).await
+        };
+        self.runtime.block_on(mirrored).context("cannot mirror the run")
+    }
+
+    /// Writes a text file beside the parts, here and in the mirror.
+    pub(crate) fn keep(&self, name: &str, text: &str) -> Result<()> {
+        self.run.keep(name, text)?;
+        let Some(mirror) = &self.mirror else { return Ok(()) };
+        self.runtime.block_on(mirror.keep(&self.run, name)).context("cannot mirror the run")
     }
 
     pub(crate) fn recipe(&self) -> &Recipe {
@@ -93,6 +118,11 @@ impl Context {
         }
         Ok(manifest.parts(stage).cloned().collect())
     }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.context("cannot start the async runtime")
 }
 
 /// A stage of the run.
@@ -180,7 +210,7 @@ pub(crate) fn run(stage: &dyn Stage, context: &Context) -> Result<()> {
                 let mut part = NewPart::new(name, &next.name, next.fingerprint);
                 (next.make)(&mut part).with_context(|| format!("stage {name}, part {}", next.name))?;
                 part.seconds = started.elapsed().as_secs_f64();
-                context.run.commit(part)?;
+                context.commit(part)?;
                 made.fetch_add(1, Ordering::Relaxed);
             }
             bar.part_done();
@@ -204,7 +234,7 @@ pub(crate) fn run(stage: &dyn Stage, context: &Context) -> Result<()> {
     })?;
 
     let (_, names) = planned.into_inner().expect("no worker panicked");
-    context.run.complete(name, names, &stage.reads(context.recipe()))?;
+    context.complete(name, names, &stage.reads(context.recipe()))?;
     bar.finish(made.into_inner(), skipped.into_inner(), started.elapsed());
     Ok(())
 }
