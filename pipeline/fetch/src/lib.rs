@@ -17,7 +17,8 @@
 //!
 //! In the order in which data flows:
 //!
-//! * [`Source`]: files of URLs and captions, read as parts of a fixed number of rows;
+//! * [`Source`]: files of URLs and captions, or pictures that are already there, read as parts of a fixed number of rows;
+//! * [`objects`]: the same from object stores, by local copies;
 //! * [`guard`]: which addresses may be connected to;
 //! * `hosts`: how many rows of a host are in flight, and whether it is dead;
 //! * `client`: one attempt at one URL: resolving, connecting, redirects, size cap;
@@ -36,6 +37,7 @@ mod download;
 mod error;
 pub mod guard;
 mod hosts;
+pub mod objects;
 mod opt_out;
 pub mod picture;
 mod retry;

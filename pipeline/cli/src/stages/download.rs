@@ -58,7 +58,8 @@ fn open(context: &Context) -> Result<(Source, Downloader)> {
     let source = recipe.source.as_ref().context("the recipe has no [source]")?;
     let mut config = recipe.download.clone();
     config.ca_file = config.ca_file.map(|path| context.loaded.folder.join(path));
-    Ok((Source::open(source, &context.loaded.folder)?, Downloader::new(&config)?))
+    let source = Source::open_cached(source, &context.loaded.folder, &context.loaded.cache())?;
+    Ok((source, Downloader::new(&config)?))
 }
 
 /// The settings that parts depend on.
