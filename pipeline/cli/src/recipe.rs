@@ -8,6 +8,7 @@ use indexmap::IndexMap;
 use lynxdata_burn_model::{ModelConfig, TokenizerConfig, TrainConfig};
 use lynxdata_engine::dedup::DedupConfig;
 use lynxdata_engine::select::Rule;
+use lynxdata_fetch::objects::{Cache, Settings};
 use lynxdata_fetch::{DownloadConfig, PoolFormat, SourceConfig};
 use lynxdata_prompts::PromptMode;
 use lynxdata_records::nearest;
@@ -263,6 +264,14 @@ impl LoadedRecipe {
     /// The run folder.
     pub(crate) fn run_folder(&self) -> PathBuf {
         self.folder.join(mirror::local_folder(&self.recipe.output).as_ref().unwrap_or(&self.recipe.output))
+    }
+
+    /// Where copies of objects of the source are kept: beside the run folder, since they are looked at before that is made.
+    pub(crate) fn cache(&self) -> Cache {
+        let run = self.run_folder();
+        let mut name = run.file_name().unwrap_or_default().to_owned();
+        name.push(".cache");
+        Cache::new(run.with_file_name(name), Settings::from_environment())
     }
 }
 

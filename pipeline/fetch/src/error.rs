@@ -1,6 +1,6 @@
 //! What can stop a run: sources that cannot be read, settings that cannot be used. Bad rows and bad servers are not among them; they are statuses.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// An error of a source or of the settings.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +81,18 @@ pub enum Error {
         /// Its Arrow type there.
         second_type: String,
     },
+    /// An object store refuses, fails, or has nothing of this name.
+    #[error("cannot {action} {url}: {reason}{hint}")]
+    Object {
+        /// What was tried.
+        action: &'static str,
+        /// The object or the common beginning of several, without credentials.
+        url: String,
+        /// What the store says, without credentials.
+        reason: String,
+        /// What to do, after a semicolon, or nothing.
+        hint: String,
+    },
     /// A setting is out of its range.
     #[error("`{key}` {reason}")]
     Setting {
@@ -102,6 +114,29 @@ pub enum Error {
 impl Error {
     pub(crate) fn read(path: impl Into<PathBuf>, source: std::io::Error) -> Self {
         Error::Read { path: path.into(), source }
+    }
+
+    /// The error with another path wherever this one is named.
+    pub(crate) fn with_path(mut self, from: &Path, to: &Path) -> Error {
+        let replace = |path: &mut PathBuf| {
+            if path == from {
+                to.clone_into(path);
+            }
+        };
+        match &mut self {
+            Error::Read { path, .. }
+            | Error::NoFiles { path, .. }
+            | Error::UnknownFormat { path }
+            | Error::Format { path, .. }
+            | Error::MissingColumn { path, .. }
+            | Error::NotText { path, .. } => replace(path),
+            Error::ColumnTypes { first, second, .. } => {
+                replace(first);
+                replace(second);
+            }
+            Error::Object { .. } | Error::Setting { .. } | Error::Client { .. } => {}
+        }
+        self
     }
 
     pub(crate) fn setting(key: &'static str, reason: impl Into<String>) -> Self {

@@ -17,7 +17,8 @@
 //!
 //! In the order in which data flows:
 //!
-//! * [`Source`]: files of URLs and captions, read as parts of a fixed number of rows;
+//! * [`Source`]: files of URLs and captions, or pictures that are already there, read as parts of a fixed number of rows;
+//! * [`objects`]: object stores, by local copies;
 //! * `names`: addresses of host names, from several name servers;
 //! * [`guard`]: which addresses may be connected to;
 //! * `hosts`: how many rows of a host are in flight, how often it is asked, and whether it is dead;
@@ -43,6 +44,7 @@ pub mod guard;
 mod hosts;
 mod metrics;
 mod names;
+pub mod objects;
 mod opt_out;
 pub mod picture;
 mod retry;

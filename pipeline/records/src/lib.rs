@@ -26,6 +26,7 @@
 //! * [`Status`]: the one outcome of every row of a source;
 //! * [`schema`]: the columns of every table, and the metadata that Hugging Face `datasets` reads;
 //! * [`parquet`] and [`webdataset`]: the two file formats that parts are written in;
+//! * [`MeasuredFile`]: a file whose digest is known when it is written;
 //! * [`RunFolder`]: atomic commits and the manifest that makes runs resumable;
 //! * [`nearest`]: the valid name that a mistyped one was meant to be;
 //! * [`card`]: the dataset card beside published shards.
@@ -36,6 +37,7 @@ pub mod card;
 mod error;
 mod key;
 mod manifest;
+mod measured;
 mod nearest;
 pub mod parquet;
 mod run_folder;
@@ -46,6 +48,7 @@ pub mod webdataset;
 pub use error::Error;
 pub use key::{fingerprint, uid};
 pub use manifest::{FileEntry, Manifest, PartEntry, StageEntry};
+pub use measured::{Measured, MeasuredFile};
 pub use nearest::nearest;
 pub use run_folder::{NewPart, RunFolder, file_digest};
 pub use status::{RetryClass, Status};

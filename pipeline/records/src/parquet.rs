@@ -12,7 +12,7 @@ use ::parquet::schema::types::ColumnPath;
 use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, SchemaRef};
 
-use crate::{Error, Result};
+use crate::{Error, Measured, MeasuredFile, Result};
 
 /// Rows in a row group of a table with pictures.
 const ROWS_PER_GROUP_WITH_IMAGES: usize = 1_000;
@@ -28,20 +28,20 @@ pub fn write<'a>(path: &Path, schema: &SchemaRef, batches: impl IntoIterator<Ite
     for batch in batches {
         writer.write(batch)?;
     }
-    writer.finish()
+    writer.finish().map(|_measured| ())
 }
 
 /// As [`write()`], batch by batch, for tables that are not held in memory.
 pub struct Writer {
     path: PathBuf,
-    inner: ArrowWriter<File>,
+    inner: ArrowWriter<MeasuredFile>,
     has_pictures: bool,
 }
 
 impl Writer {
     /// Begins a file.
     pub fn create(path: &Path, schema: &SchemaRef) -> Result<Writer> {
-        let file = File::create(path).map_err(|source| Error::io("create", path, source))?;
+        let file = MeasuredFile::create(path)?;
         let inner = ArrowWriter::try_new(file, schema.clone(), Some(properties(schema)))
             .map_err(|source| Error::Parquet { action: "write", path: path.to_owned(), source })?;
         Ok(Writer { path: path.to_owned(), inner, has_pictures: !picture_columns(schema).is_empty() })
@@ -57,10 +57,10 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes the footer; without it the file is not Parquet.
-    pub fn finish(self) -> Result<()> {
+    /// Writes the footer, without which the file is not Parquet, and flushes the file to disk.
+    pub fn finish(self) -> Result<Measured> {
         let path = self.path;
-        self.inner.close().map(|_| ()).map_err(|source| Error::Parquet { action: "write", path, source })
+        self.inner.into_inner().map_err(|source| Error::Parquet { action: "write", path, source })?.finish()
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::manifest::Line;
-use crate::{Error, FileEntry, Manifest, PartEntry, Result, StageEntry};
+use crate::{Error, FileEntry, Manifest, Measured, PartEntry, Result, StageEntry};
 
 pub(crate) const MANIFEST: &str = "manifest.jsonl";
 const LOCK: &str = ".lock";
@@ -56,6 +56,8 @@ struct StagedFile {
     path: String,
     /// Whether it holds readings of a clock.
     clock: bool,
+    /// What it came to, if that is known already.
+    measured: Option<Measured>,
 }
 
 impl NewPart {
@@ -70,6 +72,13 @@ impl NewPart {
             rows_out: 0,
             counts: BTreeMap::new(),
             seconds: 0.0,
+        }
+    }
+
+    /// Says what a file came to, by the path that [`RunFolder::stage_file`] gave, so that it need not be read again.
+    pub fn set_measured(&mut self, temporary: &Path, measured: Measured) {
+        if let Some(file) = self.files.iter_mut().find(|file| file.temporary == temporary) {
+            file.measured = Some(measured);
         }
     }
 }
@@ -168,7 +177,7 @@ impl RunFolder {
         fs::create_dir_all(&folder).map_err(|source| Error::io("create", &folder, source))?;
         let name = format!("{}-{}-{}", part.stage, part.part, path).replace('/', "-");
         let temporary = folder.join(name);
-        part.files.push(StagedFile { temporary: temporary.clone(), path: path.to_owned(), clock });
+        part.files.push(StagedFile { temporary: temporary.clone(), path: path.to_owned(), clock, measured: None });
         Ok(temporary)
     }
 
@@ -314,8 +323,12 @@ pub fn file_digest(path: &Path) -> Result<String> {
 
 /// Flushes a file, or the files of a folder, to disk and measures them.
 fn digest(staged: &StagedFile) -> Result<FileEntry> {
-    let StagedFile { temporary, path, clock } = staged;
-    let (bytes, blake3) = if temporary.is_dir() { digest_of_folder(temporary)? } else { digest_of_file(temporary)? };
+    let StagedFile { temporary, path, clock, measured } = staged;
+    let (bytes, blake3) = match measured {
+        Some(Measured { bytes, blake3 }) => (*bytes, *blake3),
+        None if temporary.is_dir() => digest_of_folder(temporary)?,
+        None => digest_of_file(temporary)?,
+    };
     Ok(FileEntry { path: path.clone(), bytes, blake3: blake3.to_hex().to_string(), clock: *clock })
 }
 

@@ -78,7 +78,7 @@ fn open(context: &Context) -> Result<(Source, Downloader)> {
     let source = recipe.source.as_ref().context("the recipe has no [source]")?;
     let mut config = recipe.download.clone();
     config.ca_file = config.ca_file.map(|path| context.loaded.folder.join(path));
-    let source = Source::open(source, &context.loaded.folder)?;
+    let source = Source::open_cached(source, &context.loaded.folder, &context.loaded.cache())?;
     if let Some(wanted) = &config.blur_boxes {
         let columns = source.schema_of_extra_columns();
         let names = || columns.fields().iter().map(|field| field.name().as_str());
@@ -116,7 +116,7 @@ fn make(
         let format = context.recipe().download.format;
         let mut writer = PoolWriter::create(&context.run, new, format, &name, part.index)?;
         let downloaded = download(context, downloader, part, &mut |pairs| writer.write(&pairs))?;
-        new.rows_out = writer.finish()?;
+        writer.finish(new)?;
         return write_logs(context, &name, &downloaded.log, &downloaded.times, new);
     };
     let more = SourcePart {
@@ -321,7 +321,7 @@ impl Tables {
     fn write(&self, context: &Context, name: &str, index: u32, new: &mut NewPart) -> Result<()> {
         let mut writer = PoolWriter::create(&context.run, new, context.recipe().download.format, name, index)?;
         writer.write_in_chunks(&self.pool)?;
-        new.rows_out = writer.finish()?;
+        writer.finish(new)?;
         write_logs(context, name, &self.log, &self.times, new)
     }
 }

@@ -160,6 +160,9 @@ impl Pairs {
     }
 
     fn push(&mut self, row: usize, uid: &str, stored: &Stored, bytes: &[u8]) {
+        if self.rows.is_empty() {
+            self.content = BinaryBuilder::with_capacity(64, PAIRS_CHUNK_BYTES); // so that what is there is not moved as it grows
+        }
         let Picture { bytes: _, format, width, height, original_width, original_height } = &stored.picture;
         self.rows.push(row as u32);
         self.uid.append_value(uid);

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::{SourceConfig, SourceFormat, folder, pictures};
+use crate::objects::{self, Cache, Location, Object};
 use crate::{Error, Result};
 
 /// Suffixes by format, without the dot.
@@ -25,6 +26,23 @@ pub(super) struct Found {
     /// Its name below the path of the recipe that it comes from; not used for folders.
     pub(super) name: String,
     pub(super) format: SourceFormat,
+    /// Of which object `path` is a copy, if it is one.
+    pub(super) url: Option<String>,
+}
+
+impl Found {
+    fn local(path: PathBuf, format: SourceFormat) -> Found {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Found { path, name, format, url: None }
+    }
+
+    /// An error with the URL in the place of the copy's path, which tells nobody anything.
+    pub(super) fn shown_in(&self, error: Error) -> Error {
+        match &self.url {
+            Some(url) => error.with_path(&self.path, Path::new(url)),
+            None => error,
+        }
+    }
 }
 
 impl SourceFormat {
@@ -62,16 +80,21 @@ impl SourceFormat {
     }
 }
 
-/// The files that `path` stands for, with their formats.
-pub(super) fn find(config: &SourceConfig, base_folder: &Path) -> Result<Vec<Found>> {
+/// The files that `path` stands for, with their formats. Objects are copied to the cache.
+pub(super) fn find(config: &SourceConfig, base_folder: &Path, cache: Option<&Cache>) -> Result<Vec<Found>> {
     let mut files = Vec::new();
     for path in config.path.as_slice() {
+        if objects::is_url(path) {
+            files.append(&mut objects_at(&path.to_string_lossy(), config.format, cache)?);
+            continue;
+        }
         let path = base_folder.join(path);
         let metadata = std::fs::metadata(&path).map_err(|source| Error::read(&path, source))?;
         if metadata.is_dir() {
             files.append(&mut in_folder(&path, config.format)?);
         } else {
-            files.push(single(path, config.format)?);
+            let format = format_of(&path, config.format)?;
+            files.push(Found::local(path, format));
         }
     }
     if files.is_empty() {
@@ -80,26 +103,22 @@ pub(super) fn find(config: &SourceConfig, base_folder: &Path) -> Result<Vec<Foun
     files.into_iter().map(with_usable_path).collect()
 }
 
-fn single(path: PathBuf, format: SourceFormat) -> Result<Found> {
-    let format = match format {
-        SourceFormat::Auto => SourceFormat::of(&path).ok_or_else(|| Error::UnknownFormat { path: path.clone() })?,
-        SourceFormat::Folder => {
-            let reason = "it is a file".to_owned();
-            return Err(Error::Format { path, format: "a folder of pictures", reason });
-        }
-        format => format,
-    };
-    Ok(Found { name: name_of(&path), path, format })
+/// The format of a single file.
+fn format_of(path: &Path, format: SourceFormat) -> Result<SourceFormat> {
+    match format {
+        SourceFormat::Auto => SourceFormat::of(path).ok_or_else(|| Error::UnknownFormat { path: path.to_owned() }),
+        SourceFormat::Folder => Err(Error::Format {
+            path: path.to_owned(),
+            format: "a folder of pictures",
+            reason: "it is a file".to_owned(),
+        }),
+        format => Ok(format),
+    }
 }
 
-fn name_of(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
-}
-
-/// The source files of a folder by their names, or the folder itself if it is one of pictures. `auto` prefers lists, then archives, then pictures: tools that
-/// write pictures, img2dataset among them, put a list of them beside.
+/// The source files of a folder by their names, or the folder itself if it is one of pictures.
 fn in_folder(folder: &Path, format: SourceFormat) -> Result<Vec<Found>> {
-    let as_pictures = || vec![Found { path: folder.to_owned(), name: String::new(), format: SourceFormat::Folder }];
+    let as_pictures = || vec![Found::local(folder.to_owned(), SourceFormat::Folder)];
     if format == SourceFormat::Folder {
         return Ok(as_pictures());
     }
@@ -107,44 +126,93 @@ fn in_folder(folder: &Path, format: SourceFormat) -> Result<Vec<Found>> {
     for entry in std::fs::read_dir(folder).map_err(|source| Error::read(folder, source))? {
         paths.push(entry.map_err(|source| Error::read(folder, source))?.path());
     }
+    paths.retain(|path| path.is_file());
     paths.sort();
-    let stems: BTreeSet<OsString> = paths.iter().filter_map(|path| picture_stem(path)).collect();
-    let (mut lists, mut archives) = (Vec::new(), Vec::new());
-    for path in paths {
-        // Beside a picture of the same stem, a text file is its caption.
-        let is_caption = || {
-            path.extension().is_some_and(|suffix| suffix == "txt")
-                && path.file_stem().is_some_and(|stem| stems.contains(stem))
-        };
-        let found = match SourceFormat::of(&path) {
-            Some(found) if format == SourceFormat::Auto && !is_caption() => Some(found),
-            Some(found) if format == found => Some(found),
-            _ => None,
-        };
-        match found {
-            Some(SourceFormat::WebDataset) if path.is_file() => archives.push(path),
-            Some(found) if path.is_file() => lists.push((path, found)),
-            _ => tracing::debug!(path = %path.display(), "not a source file, left out"),
-        }
-    }
-    if !lists.is_empty() {
-        if !(archives.is_empty() && stems.is_empty()) {
-            tracing::warn!(path = %folder.display(), "the lists are read, but neither archives nor pictures; `format` can ask for them");
-        }
-        return Ok(lists.into_iter().map(|(path, format)| Found { name: name_of(&path), path, format }).collect());
-    }
-    if !archives.is_empty() {
-        let found = |path: PathBuf| Found { name: name_of(&path), path, format: SourceFormat::WebDataset };
-        return Ok(archives.into_iter().map(found).collect());
-    }
-    if format == SourceFormat::Auto && folder::has_pictures(folder)? {
+    let chosen = choose(&paths, format, folder);
+    if chosen.is_empty() && format == SourceFormat::Auto && folder::has_pictures(folder)? {
         return Ok(as_pictures());
     }
-    Err(Error::NoFiles { path: folder.to_owned(), expected: format.endings() })
+    if chosen.is_empty() {
+        return Err(Error::NoFiles { path: folder.to_owned(), expected: format.endings() });
+    }
+    Ok(chosen.into_iter().map(|(index, format)| Found::local(paths[index].clone(), format)).collect())
+}
+
+/// Which of the files of a folder are read, and as what. `auto` prefers lists, then archives, then pictures: tools that write pictures, img2dataset among
+/// them, put a list of them beside.
+fn choose(paths: &[PathBuf], format: SourceFormat, folder: &Path) -> Vec<(usize, SourceFormat)> {
+    let stems: BTreeSet<OsString> = paths.iter().filter_map(|path| picture_stem(path)).collect();
+    // Beside a picture of the same stem, a text file is its caption.
+    let is_caption = |path: &Path| {
+        path.extension().is_some_and(|suffix| suffix == "txt")
+            && path.file_stem().is_some_and(|stem| stems.contains(stem))
+    };
+    let is_wanted = |path: &Path, found| match format {
+        SourceFormat::Auto => !is_caption(path),
+        format => format == found,
+    };
+    let found = paths.iter().enumerate().filter_map(|(index, path)| Some((index, SourceFormat::of(path)?)));
+    let found = found.filter(|(index, found)| is_wanted(&paths[*index], *found));
+    let (archives, lists): (Vec<_>, Vec<_>) = found.partition(|(_, format)| *format == SourceFormat::WebDataset);
+    if lists.is_empty() {
+        return archives;
+    }
+    if !(archives.is_empty() && stems.is_empty()) {
+        tracing::warn!(path = %folder.display(), "the lists are read, but neither archives nor pictures; `format` can ask for them");
+    }
+    lists
 }
 
 fn picture_stem(path: &Path) -> Option<OsString> {
     pictures::is_picture(path.file_name()?.to_str()?).then(|| path.file_stem().map(OsString::from))?
+}
+
+/// The object of this URL, or those below it, as local copies.
+fn objects_at(url: &str, format: SourceFormat, cache: Option<&Cache>) -> Result<Vec<Found>> {
+    let Some(cache) = cache else {
+        let reason = "has the URL of an object store, but no folder is given for copies of its objects";
+        return Err(Error::setting("source.path", reason));
+    };
+    let location = cache.open(url)?;
+    objects::wait_for(async {
+        let chosen: Vec<(Object, SourceFormat)> = match location.head().await? {
+            Some(object) => {
+                let format = format_of(Path::new(&object.url), format)?;
+                vec![(object, format)]
+            }
+            None => objects_below(&location, format).await?,
+        };
+        let objects: Vec<Object> = chosen.iter().map(|(object, _)| object.clone()).collect();
+        let copies = cache.copies(&location, &objects).await?;
+        let found = chosen.into_iter().zip(copies).map(|((object, format), path)| Found {
+            path,
+            name: object.name,
+            format,
+            url: Some(object.url),
+        });
+        Ok(found.collect())
+    })
+}
+
+async fn objects_below(location: &Location, format: SourceFormat) -> Result<Vec<(Object, SourceFormat)>> {
+    if location.is_web_server() && !location.url().ends_with('/') {
+        return Err(location.missing().await);
+    }
+    let objects = location.list().await?;
+    if objects.is_empty() {
+        return Err(location.missing().await);
+    }
+    let shown = PathBuf::from(location.url());
+    if format == SourceFormat::Folder {
+        let reason = "single pictures of an object store are not read; pack them into tar archives".to_owned();
+        return Err(Error::Format { path: shown, format: "a folder of pictures", reason });
+    }
+    let names: Vec<PathBuf> = objects.iter().map(|object| PathBuf::from(&object.name)).collect();
+    let chosen = choose(&names, format, &shown);
+    if chosen.is_empty() {
+        return Err(Error::NoFiles { path: shown, expected: format.endings() });
+    }
+    Ok(chosen.into_iter().map(|(index, format)| (objects[index].clone(), format)).collect())
 }
 
 /// Pictures are opened by their paths again later, perhaps from another folder, so these are absolute; and they stand in a column of texts.

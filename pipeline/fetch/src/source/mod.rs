@@ -33,13 +33,15 @@ pub(crate) use self::pictures::read_picture;
 use self::plan::{Added, Column, Columns, Extra, Plan};
 use self::rows::Batch;
 pub(crate) use self::rows::column;
+use crate::objects::Cache;
 use crate::{Error, Result};
 
 /// Where the URLs are, or the pictures themselves.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SourceConfig {
-    /// A file, a folder (its files, sorted by name, without sub-folders), or a list of these; relative to the recipe. Their rows follow one another.
+    /// A file, a folder (its files, sorted by name, without sub-folders), or a list of these; relative to the recipe. Their rows follow one another. URLs of
+    /// object stores work as well: `s3://`, `gs://`, `az://` and `https://`, with the credentials of the environment (`AWS_*`, `GOOGLE_*`, `AZURE_*`).
     pub path: OneOrMany<PathBuf>,
     /// Format of the files; `auto` tells it from each name. `folder` and `webdataset` import pictures that are already there, through the same checks.
     #[serde(default)]
@@ -142,8 +144,25 @@ impl Source {
     /// # Errors
     /// Files or folders that are missing or unreadable, formats that cannot be told, columns that are missing, columns that have two types.
     pub fn open(config: &SourceConfig, base_folder: &Path) -> Result<Source> {
-        let plan = plan::make(files::find(config, base_folder)?, config)?;
-        Ok(Source { plan: Arc::new(plan) })
+        Source::find(config, base_folder, None)
+    }
+
+    /// As [`Source::open`], for paths that may also be URLs of object stores: `s3://bucket/list.parquet`, `gs://bucket/folder/`, `az://container/shards`,
+    /// `https://host/list.csv.gz`. Each object is copied to the cache before it is read, and copied anew only if it is changed. One name may stand for an
+    /// object or, as a folder, for all source files right below it. Blocks until all copies are there.
+    ///
+    /// # Errors
+    /// Those of [`Source::open`], and [`Error::Object`] for what the store refuses or lacks.
+    pub fn open_cached(config: &SourceConfig, base_folder: &Path, cache: &Cache) -> Result<Source> {
+        Source::find(config, base_folder, Some(cache))
+    }
+
+    fn find(config: &SourceConfig, base_folder: &Path, cache: Option<&Cache>) -> Result<Source> {
+        let found = files::find(config, base_folder, cache)?;
+        let copies: Vec<(PathBuf, PathBuf)> =
+            found.iter().filter_map(|file| Some((file.path.clone(), file.url.as_ref()?.into()))).collect();
+        let with_urls = |error| copies.iter().fold(error, |error: Error, (copy, url)| error.with_path(copy, url));
+        Ok(Source { plan: Arc::new(plan::make(found, config).map_err(with_urls)?) })
     }
 
     /// The columns that are carried through to the pool, with their names there. Behind those of the files come, as far as the source needs them:
@@ -246,14 +265,15 @@ impl Parts {
         }
         loop {
             if let Some(reader) = &mut self.reader {
-                match reader.next_batch()? {
+                let file = &self.plan.files[self.next_file - 1].found;
+                match reader.next_batch().map_err(|error| file.shown_in(error))? {
                     Some(batch) if batch.rows.num_rows() > 0 => return self.align(&batch).map(Some),
                     Some(_) => continue,
                     None => self.reader = None,
                 }
             }
             let Some(file) = self.plan.files.get(self.next_file) else { return Ok(None) };
-            self.reader = Some(file.read()?);
+            self.reader = Some(file.read().map_err(|error| file.found.shown_in(error))?);
             self.next_file += 1;
         }
     }
@@ -296,7 +316,8 @@ impl Parts {
 
     fn arrow_error(&self, error: &arrow::error::ArrowError) -> Error {
         let file = &self.plan.files[self.next_file.saturating_sub(1)];
-        Error::Format { path: file.found.path.clone(), format: "a part of the source", reason: error.to_string() }
+        let path = file.found.path.clone();
+        file.found.shown_in(Error::Format { path, format: "a part of the source", reason: error.to_string() })
     }
 }
 

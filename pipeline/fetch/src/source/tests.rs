@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod objects;
 mod pictures;
 
 fn folder(files: &[(&str, &[u8])]) -> TempDir {

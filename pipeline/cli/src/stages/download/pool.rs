@@ -1,14 +1,14 @@
 //! The files of a part of the pool: Parquet, or a tar file or a folder of pictures with their other columns as Parquet beside it.
 
 use std::fs::File;
-use std::io::{BufWriter, Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 use arrow::array::{Array, ArrayRef, BinaryArray, BinaryBuilder, Int64Array, RecordBatch, StructArray};
 use lynxdata_fetch::{PAIRS_CHUNK_BYTES, PoolFormat};
-use lynxdata_records::{NewPart, PartEntry, RunFolder, parquet, schema, webdataset};
+use lynxdata_records::{MeasuredFile, NewPart, PartEntry, RunFolder, parquet, schema, webdataset};
 
 use crate::stages::{samples, table};
 
@@ -30,7 +30,7 @@ pub(super) struct PoolWriter {
 enum Pictures {
     /// Into the table.
     Table,
-    Tar(PathBuf, Box<webdataset::Writer<BufWriter<File>>>),
+    Tar(PathBuf, Box<webdataset::Writer<MeasuredFile>>),
     Folder(PathBuf),
 }
 
@@ -48,8 +48,8 @@ impl PoolWriter {
             PoolFormat::Parquet => Pictures::Table,
             PoolFormat::Webdataset => {
                 let path = run.stage_file(new, &format!("{WEBDATASET_FOLDER}/{index:06}.tar"))?;
-                let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
-                Pictures::Tar(path, Box::new(webdataset::Writer::new(BufWriter::new(file))))
+                let file = MeasuredFile::create(&path)?;
+                Pictures::Tar(path, Box::new(webdataset::Writer::new(file)))
             }
             PoolFormat::Files => {
                 let path = run.stage_file(new, &format!("{FILES_FOLDER}/{index:05}"))?;
@@ -96,13 +96,15 @@ impl PoolWriter {
         self.write(&pairs.slice(begin, pairs.num_rows() - begin))
     }
 
-    /// Ends the files; returns the number of pairs.
-    pub(super) fn finish(self) -> Result<u64> {
-        self.table.context("a part hands over its pairs even if there are none")?.finish()?;
+    /// Ends the files of the part and counts its pairs.
+    pub(super) fn finish(self, new: &mut NewPart) -> Result<()> {
+        let table = self.table.context("a part hands over its pairs even if there are none")?;
+        new.set_measured(&self.path, table.finish()?);
         if let Pictures::Tar(path, tar) = self.pictures {
-            tar.finish()?.flush().with_context(|| format!("cannot write {}", path.display()))?;
+            new.set_measured(&path, tar.finish()?.finish()?);
         }
-        Ok(self.rows)
+        new.rows_out = self.rows;
+        Ok(())
     }
 }
 

@@ -23,7 +23,7 @@ fn extra<'a>(rows: &'a RecordBatch, name: &str) -> &'a ArrayRef {
     rows.column(column::FIRST_EXTRA + position.unwrap_or_else(|| panic!("no extra column {name}")))
 }
 
-fn extra_texts<'a>(rows: &'a RecordBatch, name: &str) -> Vec<Option<&'a str>> {
+pub(super) fn extra_texts<'a>(rows: &'a RecordBatch, name: &str) -> Vec<Option<&'a str>> {
     extra(rows, name).as_string::<i32>().iter().collect()
 }
 
@@ -32,7 +32,7 @@ fn extra_names(source: &Source) -> Vec<String> {
 }
 
 /// The pictures of all rows, read from where the rows say they are; `-` where they say nothing.
-fn pictures(rows: &RecordBatch) -> Vec<String> {
+pub(super) fn pictures(rows: &RecordBatch) -> Vec<String> {
     let files = rows.column(column::FILE).as_string::<i32>();
     let [offsets, lengths] =
         [column::OFFSET, column::LENGTH].map(|position| rows.column(position).as_primitive::<Int64Type>());
@@ -53,7 +53,7 @@ fn as_format(path: &str, format: SourceFormat) -> SourceConfig {
 }
 
 /// A tar archive with these members, in GNU's form where a name is long.
-fn tar(members: &[(&str, &[u8])]) -> Vec<u8> {
+pub(super) fn tar(members: &[(&str, &[u8])]) -> Vec<u8> {
     let mut builder = Builder::new(Vec::new());
     for (name, bytes) in members {
         let mut header = Header::new_gnu();
@@ -439,4 +439,55 @@ fn local_pictures_and_lists_may_stand_in_one_source() {
     assert_eq!(extra_texts(&rows, "file"), [None, Some("b.tar/a.0.jpg"), Some("b.tar/a.1.jpg"), Some("d.jpg")]);
     assert_eq!(extra_texts(&rows, "source_file"), [Some("x"), None, None, None]);
     assert_eq!(integers(&rows, "source_row"), [0, 1, 1, 2].map(Some));
+}
+
+#[test]
+fn what_img2dataset_writes_is_imported() {
+    // The layout and the JSON are those of img2dataset 1.47.0 with `--output_format files` and `webdataset`.
+    let json = |caption: &str| {
+        format!(
+            "{{\n    \"score\": 0.5,\n    \"caption\": \"{caption}\",\n    \"url\": \"http://a.example/{caption}.jpg\",\n    \"key\": \"00000000\",\n    \"status\": \"success\",\n    \"error_message\": null,\n    \"width\": 256,\n    \"exif\": \"{{}}\",\n    \"sha256\": \"ff\"\n}}"
+        )
+    };
+    let members: Vec<(String, Vec<u8>)> = ["one", "two"]
+        .iter()
+        .enumerate()
+        .flat_map(|(index, caption)| {
+            let name = |suffix: &str| format!("00000000{index}.{suffix}");
+            [
+                (name("jpg"), format!("picture {caption}").into_bytes()),
+                (name("json"), json(caption).into_bytes()),
+                (name("txt"), caption.as_bytes().to_vec()),
+            ]
+        })
+        .collect();
+    let members: Vec<(&str, &[u8])> = members.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
+    let folder = tree(&[
+        ("tars/00000.tar", &tar(&members)),
+        ("tars/00000_stats.json", b"{}"),
+        ("files/00000_stats.json", b"{}"),
+    ]);
+    fs::create_dir(folder.path().join("files/00000")).unwrap();
+    for (name, bytes) in &members {
+        fs::write(folder.path().join("files/00000").join(name), bytes).unwrap();
+    }
+    for top in ["files", "tars"] {
+        let urls: ArrayRef = Arc::new(StringArray::from(vec!["http://a.example/one.jpg"]));
+        write_parquet(&folder.path().join(top).join("00000.parquet"), vec![("url", urls)]);
+        let rows = read(&SourceConfig::new(top, "url"), &folder);
+        assert_eq!(pictures(&rows), ["-"], "`auto` reads the list that is there too");
+    }
+    for (top, format, names) in [
+        ("files", SourceFormat::Folder, ["00000/000000000.jpg", "00000/000000001.jpg"]),
+        ("tars", SourceFormat::WebDataset, ["00000.tar/000000000.jpg", "00000.tar/000000001.jpg"]),
+    ] {
+        let source = Source::open(&as_format(top, format), folder.path()).unwrap();
+        let columns = ["score", "key", "status", "error_message", "source_width", "exif", "source_sha256", "file"];
+        assert_eq!(extra_names(&source), columns);
+        let rows = read_all(&source, 10).remove(0).rows;
+        assert_eq!(pictures(&rows), ["picture one", "picture two"]);
+        assert_eq!(texts(&rows, "caption"), [Some("one"), Some("two")]);
+        assert_eq!(texts(&rows, "url"), [Some("http://a.example/one.jpg"), Some("http://a.example/two.jpg")]);
+        assert_eq!(extra_texts(&rows, "file"), names.map(Some));
+    }
 }

@@ -1,0 +1,505 @@
+//! Objects of S3, Google Cloud Storage, Azure Blob Storage and plain HTTP servers, copied to local files and back.
+//!
+//! Credentials and endpoints come from the environment, by the names that the stores' own tools use: all variables that begin with `AWS_`, `GOOGLE_` or
+//! `AZURE_`. None of their values is ever part of a message. Requests that fail for a reason that may pass are sent again by the `object_store` crate: ten
+//! times, over at most three minutes.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use futures::{StreamExt, TryStreamExt};
+use object_store::path::Path as StorePath;
+use object_store::{
+    GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt, ObjectStoreScheme, WriteMultipart,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use url::Url;
+
+use crate::{Error, Result};
+
+/// Bytes that are asked for, or sent, in one request; S3 takes no parts below 5 MiB but the last.
+const CHUNK_BYTES: u64 = 8 << 20;
+
+/// Requests at once for one object, and objects at once. With [`CHUNK_BYTES`], this bounds the memory to 128 MiB.
+const AT_ONCE: usize = 4;
+
+/// Most parts of an upload that S3 takes.
+const MAX_PARTS: u64 = 10_000;
+
+/// Schemes that are read through this module.
+const SCHEMES: [&str; 10] = ["s3", "s3a", "gs", "az", "azure", "adl", "abfs", "abfss", "http", "https"];
+
+/// Prefixes of the environment variables that are handed to the stores.
+const PREFIXES: [&str; 3] = ["AWS_", "GOOGLE_", "AZURE_"];
+
+/// A place in an object store: an object, or the common beginning of the names of several.
+#[derive(Clone)]
+pub struct Location {
+    store: Arc<dyn ObjectStore>,
+    scheme: ObjectStoreScheme,
+    path: StorePath,
+    /// As it may be shown.
+    url: String,
+    /// Texts that may not.
+    secrets: Vec<String>,
+}
+
+/// An object that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Object {
+    /// The last component of its URL.
+    pub name: String,
+    /// Its URL, without credentials.
+    pub url: String,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// When it was last written, if the store tells.
+    pub modified: Option<SystemTime>,
+    tag: Option<String>,
+    path: StorePath,
+}
+
+impl Object {
+    /// A name for a local copy: another one if the object is changed. Its suffixes are kept, since they tell the format. `None` if the store tells neither
+    /// entity tag nor time of modification, so that a change could not be noticed.
+    pub fn cache_name(&self) -> Option<String> {
+        if self.tag.is_none() && self.modified.is_none() {
+            return None;
+        }
+        let modified = self.modified.and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+        let state =
+            [self.tag.as_deref().unwrap_or_default(), &self.bytes.to_string(), &modified.as_nanos().to_string()];
+        let digest = lynxdata_records::fingerprint([self.url.as_str()].into_iter().chain(state));
+        Some(format!("{}{}", &digest[..32], suffixes(&self.name)))
+    }
+}
+
+/// The last two suffixes of a name, as far as they are ordinary, with their dots.
+fn suffixes(name: &str) -> String {
+    let is_ordinary =
+        |suffix: &&str| (1..=10).contains(&suffix.len()) && suffix.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let mut found: Vec<&str> = name.rsplit('.').take(3).take_while(is_ordinary).collect();
+    found.truncate(name.matches('.').count().min(2));
+    found.iter().rev().fold(String::new(), |text, suffix| text + "." + suffix)
+}
+
+impl fmt::Debug for Location {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Location").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+/// Whether a path is the URL of a store, and not a local path.
+pub fn is_url(path: &Path) -> bool {
+    let scheme = path.to_str().and_then(|text| text.split_once("://")).map(|(scheme, _)| scheme.to_ascii_lowercase());
+    scheme.is_some_and(|scheme| SCHEMES.contains(&scheme.as_str()))
+}
+
+/// Credentials, endpoints and other settings of the stores, by the names of environment variables.
+#[derive(Clone, Default)]
+pub struct Settings(Vec<(String, String)>);
+
+impl Settings {
+    /// The variables of this process that begin with `AWS_`, `GOOGLE_` or `AZURE_`.
+    pub fn from_environment() -> Settings {
+        let texts =
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        Settings(texts.filter(|(name, _)| PREFIXES.iter().any(|prefix| name.starts_with(prefix))).collect())
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
+    }
+}
+
+impl Location {
+    /// Takes a URL apart and sets up the client; nothing is asked yet.
+    ///
+    /// # Errors
+    /// [`Error::Object`] for URLs of no known store or with a query or fragment, and for settings that the store does not accept.
+    pub fn open(text: &str, settings: &Settings) -> Result<Location> {
+        let mut settings = settings.0.clone();
+        let invalid = |shown: &str, reason: String| Error::Object {
+            action: "open",
+            url: shown.to_owned(),
+            reason,
+            hint: String::new(),
+        };
+        let url = Url::parse(text).map_err(|error| invalid("the URL in `source.path`", error.to_string()))?;
+        let shown = shown(&url);
+        if url.query().is_some() || url.fragment().is_some() {
+            let reason = "a query or fragment is not passed on; signed URLs cannot be read, credentials come from the environment";
+            return Err(invalid(&shown, reason.to_owned()));
+        }
+        let secrets = secrets(&url, &settings);
+        let refused = |error: &object_store::Error| invalid(&shown, redacted(&error.to_string(), &secrets));
+        let (scheme, _) = ObjectStoreScheme::parse(&url).map_err(|error| refused(&error.into()))?;
+        if url.scheme() == "http" {
+            settings.push(("allow_http".to_owned(), "true".to_owned()));
+        }
+        let (store, path) = object_store::parse_url_opts(&url, settings).map_err(|error| refused(&error))?;
+        Ok(Location { store: store.into(), scheme, path, url: shown, secrets })
+    }
+
+    /// The URL without credentials.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Whether it is a plain web server, which cannot list what it has.
+    pub(crate) fn is_web_server(&self) -> bool {
+        self.scheme == ObjectStoreScheme::Http
+    }
+
+    /// The object here; `None` if there is none of exactly this name.
+    ///
+    /// # Errors
+    /// [`Error::Object`] if the store refuses or cannot be reached.
+    pub async fn head(&self) -> Result<Option<Object>> {
+        if self.url.ends_with('/') || self.path.as_ref().is_empty() {
+            return Ok(None);
+        }
+        let answer = match self.store.head(&self.path).await {
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            // Some web servers answer to GET alone; of that answer only the headers are read.
+            Err(_) if self.is_web_server() => self.store.get(&self.path).await.map(|got| got.meta),
+            answer => answer,
+        };
+        match answer {
+            Ok(meta) => Ok(Some(object(meta, self.url.clone()))),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(self.error("look at", &self.url, &error)),
+        }
+    }
+
+    /// The objects whose names continue this location by a slash and one more component, sorted by name.
+    ///
+    /// # Errors
+    /// [`Error::Object`] if the store refuses, cannot list, or cannot be reached.
+    pub async fn list(&self) -> Result<Vec<Object>> {
+        if self.is_web_server() {
+            return Err(Error::Object {
+                action: "list",
+                url: self.url.clone(),
+                reason: "a web server does not tell what it has".to_owned(),
+                hint: "; name each file".to_owned(),
+            });
+        }
+        let listed = self.store.list_with_delimiter(Some(&self.path)).await;
+        let listed = listed.map_err(|error| self.error("list", &self.url, &error))?;
+        let folder = self.url.trim_end_matches('/');
+        let objects = listed.objects.into_iter().map(|meta| {
+            let url = format!("{folder}/{}", meta.location.filename().unwrap_or_default());
+            object(meta, url)
+        });
+        let mut objects: Vec<Object> = objects.collect();
+        objects.sort_by(|left, right| left.name.cmp(&right.name));
+        Ok(objects)
+    }
+
+    /// The error of a location where nothing is, with the nearest name that is there.
+    pub async fn missing(&self) -> Error {
+        let names = self.names_beside().await;
+        let wanted = self.path.filename().unwrap_or_default();
+        let nearest = lynxdata_records::nearest(wanted, names.iter().map(String::as_str));
+        let hint = nearest.map_or_else(
+            || "; check the bucket and the name".to_owned(),
+            |name| format!("; did you mean {name:?} there?"),
+        );
+        Error::Object { action: "read", url: self.url.clone(), reason: "nothing is there".to_owned(), hint }
+    }
+
+    /// Names of what lies beside this location. Only for a hint, so without errors.
+    async fn names_beside(&self) -> Vec<String> {
+        let parts: Vec<_> = self.path.parts().collect();
+        let Some((_, parent)) = parts.split_last().filter(|_| !self.is_web_server()) else { return Vec::new() };
+        let parent: StorePath = parent.iter().cloned().collect();
+        let Ok(listed) = self.store.list_with_delimiter(Some(&parent)).await else { return Vec::new() };
+        let objects = listed.objects.iter().filter_map(|meta| meta.location.filename());
+        let folders = listed.common_prefixes.iter().filter_map(StorePath::filename);
+        objects.chain(folders).map(str::to_owned).collect()
+    }
+
+    /// Copies an object to a local file, which appears only when it is complete. Holds at most 32 MiB in memory.
+    ///
+    /// # Errors
+    /// [`Error::Object`] if the store refuses or fails, or if the object is changed meanwhile; [`Error::Read`] if the file cannot be written.
+    pub async fn get(&self, object: &Object, file: &Path) -> Result<()> {
+        let temporary = beside(file);
+        let copied = self.copy(object, &temporary).await;
+        let renamed =
+            copied.and_then(|()| std::fs::rename(&temporary, file).map_err(|source| Error::read(file, source)));
+        if renamed.is_err() {
+            std::fs::remove_file(&temporary).unwrap_or_default(); // it may not even have been created
+        }
+        renamed
+    }
+
+    async fn copy(&self, object: &Object, file: &Path) -> Result<()> {
+        let write_error = |source| Error::read(file, source);
+        let mut output = tokio::fs::File::create(file).await.map_err(write_error)?;
+        let mut written = 0;
+        let mut chunks = Box::pin(self.chunks(object));
+        while let Some(bytes) = chunks.try_next().await? {
+            output.write_all(&bytes).await.map_err(write_error)?;
+            written += bytes.len() as u64;
+        }
+        if written != object.bytes {
+            return Err(changed(&object.url, &format!("{written} bytes came instead of {}", object.bytes)));
+        }
+        output.sync_all().await.map_err(write_error)?;
+        let output = output.into_std().await;
+        match object.modified {
+            Some(time) => output.set_modified(time).map_err(write_error),
+            None => Ok(()),
+        }
+    }
+
+    /// The content of an object in order, asked for in ranges if it is long and the server knows them.
+    fn chunks(&self, object: &Object) -> impl futures::Stream<Item = Result<Vec<u8>>> {
+        let starts = (0..object.bytes.max(1)).step_by(CHUNK_BYTES as usize);
+        let is_whole = object.bytes <= CHUNK_BYTES;
+        let ranges = starts.map(move |start| (start..(start + CHUNK_BYTES).min(object.bytes), is_whole));
+        let (this, object) = (self.clone(), object.clone());
+        futures::stream::iter(ranges.collect::<Vec<_>>())
+            .map(move |(range, is_whole)| {
+                let (this, object) = (this.clone(), object.clone());
+                async move {
+                    let range = (!is_whole).then_some(GetRange::Bounded(range));
+                    let options = GetOptions { range, ..GetOptions::default() };
+                    let got = this.store.get_opts(&object.path, options).await;
+                    let got = got.map_err(|error| this.error("read", &object.url, &error))?;
+                    check_unchanged(&object, &got)?;
+                    let bytes = got.bytes().await.map_err(|error| this.error("read", &object.url, &error))?;
+                    Ok(bytes.into())
+                }
+            })
+            .buffered(AT_ONCE)
+    }
+
+    /// Copies a local file to the object `name` below this location, in parts if it is long; the object appears only when it is complete, and is then
+    /// looked at once more. Holds at most 40 MiB in memory, more only for files beyond 78 GiB.
+    ///
+    /// # Errors
+    /// [`Error::Object`] if the store refuses or fails, [`Error::Read`] if the file cannot be read.
+    pub async fn put(&self, file: &Path, name: &str) -> Result<Object> {
+        let path = StorePath::parse(format!("{}/{name}", self.path))
+            .map_err(|error| self.error("name", name, &error.into()))?;
+        let url = format!("{}/{name}", self.url.trim_end_matches('/'));
+        let read_error = |source| Error::read(file, source);
+        let failed = |error: object_store::Error| self.error("write", &url, &error);
+        let mut input = tokio::fs::File::open(file).await.map_err(read_error)?;
+        let length = input.metadata().await.map_err(read_error)?.len();
+        if length <= CHUNK_BYTES {
+            let mut bytes = Vec::new();
+            input.read_to_end(&mut bytes).await.map_err(read_error)?;
+            self.store.put(&path, bytes.into()).await.map_err(failed)?;
+        } else {
+            let part = CHUNK_BYTES.max(length.div_ceil(MAX_PARTS)) as usize;
+            let upload = self.store.put_multipart(&path).await.map_err(failed)?;
+            let mut upload = WriteMultipart::new_with_chunk_size(upload, part);
+            let mut buffer = vec![0; part];
+            loop {
+                let read = match input.read(&mut buffer).await {
+                    Ok(read) => read,
+                    Err(source) => {
+                        upload.abort().await.map_err(failed)?;
+                        return Err(read_error(source));
+                    }
+                };
+                if read == 0 {
+                    break;
+                }
+                if let Err(error) = upload.wait_for_capacity(AT_ONCE).await {
+                    upload.abort().await.map_err(failed)?;
+                    return Err(failed(error));
+                }
+                upload.write(&buffer[..read]);
+            }
+            upload.finish().await.map_err(failed)?;
+        }
+        let meta = self.store.head(&path).await.map_err(failed)?;
+        if meta.size != length {
+            return Err(changed(&url, &format!("it has {} bytes instead of {length}", meta.size)));
+        }
+        Ok(object(meta, url))
+    }
+
+    /// Removes the object here.
+    ///
+    /// # Errors
+    /// [`Error::Object`] if the store refuses or fails.
+    pub async fn delete(&self) -> Result<()> {
+        self.store.delete(&self.path).await.map_err(|error| self.error("remove", &self.url, &error))
+    }
+
+    fn error(&self, action: &'static str, url: &str, error: &object_store::Error) -> Error {
+        let reason = redacted(&error.to_string(), &self.secrets);
+        let is_refused =
+            matches!(error, object_store::Error::Unauthenticated { .. } | object_store::Error::PermissionDenied { .. });
+        let mentions = |words: &[&str]| words.iter().any(|word| reason.to_lowercase().contains(word));
+        let hint = if is_refused || mentions(&["credential", "169.254.169.254", "metadata.google", "401", "403"]) {
+            match self.scheme {
+                ObjectStoreScheme::AmazonS3 => {
+                    "; set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION, or AWS_SKIP_SIGNATURE=true for a public bucket"
+                }
+                ObjectStoreScheme::GoogleCloudStorage => {
+                    "; set GOOGLE_SERVICE_ACCOUNT to a key file, or GOOGLE_SKIP_SIGNATURE=true for a public bucket"
+                }
+                ObjectStoreScheme::MicrosoftAzure => {
+                    "; set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, or AZURE_SKIP_SIGNATURE=true for a public container"
+                }
+                _ => "; the server wants a login",
+            }
+        } else if mentions(&["url scheme is not allowed", "allow_http"]) {
+            "; set AWS_ALLOW_HTTP=true for an endpoint without TLS"
+        } else {
+            ""
+        };
+        Error::Object { action, url: url.to_owned(), reason, hint: hint.to_owned() }
+    }
+}
+
+fn object(meta: ObjectMeta, url: String) -> Object {
+    let ObjectMeta { location, last_modified, size, e_tag, version: _ } = meta;
+    let seconds = u64::try_from(last_modified.timestamp()).ok().filter(|seconds| *seconds > 0);
+    let modified = seconds.map(|seconds| UNIX_EPOCH + Duration::new(seconds, last_modified.timestamp_subsec_nanos()));
+    let name = location.filename().unwrap_or_default().to_owned();
+    Object { name, url, bytes: size, modified, tag: e_tag, path: location }
+}
+
+fn check_unchanged(object: &Object, got: &GetResult) -> Result<()> {
+    let is_other = object.tag.as_ref().zip(got.meta.e_tag.as_ref()).is_some_and(|(before, now)| before != now);
+    if is_other || got.meta.size != object.bytes {
+        return Err(changed(&object.url, "it is not the object any more that was looked at before"));
+    }
+    Ok(())
+}
+
+fn changed(url: &str, reason: &str) -> Error {
+    let hint = "; it was changed meanwhile, so try again".to_owned();
+    Error::Object { action: "copy", url: url.to_owned(), reason: reason.to_owned(), hint }
+}
+
+/// A name for a file in the making.
+fn beside(file: &Path) -> PathBuf {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    file.with_file_name(format!(".{name}.{}.part", std::process::id()))
+}
+
+/// A URL as it may be shown: without password, query and fragment, and for web servers without user.
+fn shown(url: &Url) -> String {
+    let mut url = url.clone();
+    url.set_query(None);
+    url.set_fragment(None);
+    // These fail for URLs that cannot have either, which then have none.
+    url.set_password(None).unwrap_or_default();
+    if matches!(url.scheme(), "http" | "https") {
+        url.set_username("").unwrap_or_default();
+    }
+    url.to_string()
+}
+
+/// Values that must not be shown: of the settings all that are not known to be harmless, and the password of the URL.
+fn secrets(url: &Url, settings: &[(String, String)]) -> Vec<String> {
+    let is_secret = |name: &str| {
+        ["KEY", "SECRET", "TOKEN", "SAS", "PASSWORD", "CREDENTIAL", "ACCOUNT", "CLIENT_ID"]
+            .iter()
+            .any(|word| name.contains(word))
+    };
+    let settings =
+        settings.iter().filter(|(name, _)| is_secret(&name.to_ascii_uppercase())).map(|(_, value)| value.clone());
+    let mut secrets: Vec<String> =
+        settings.chain(url.password().map(str::to_owned)).filter(|text| text.len() > 3).collect();
+    // A secret inside a longer one must not keep that from being found.
+    secrets.sort_by_key(|text| std::cmp::Reverse(text.len()));
+    secrets
+}
+
+/// A store's message without secrets, without what servers put into the queries of URLs, and of an XML answer only code and message.
+fn redacted(message: &str, secrets: &[String]) -> String {
+    let mut text = match message.find("<?xml").or_else(|| message.find("<Error")) {
+        Some(start) => {
+            let (before, xml) = message.split_at(start);
+            let element = |name: &str| {
+                let (_, rest) = xml.split_once(&format!("<{name}>"))?;
+                rest.split_once("</").map(|(value, _)| value)
+            };
+            let told: Vec<&str> = ["Code", "Message"].into_iter().filter_map(element).collect();
+            format!("{before}{}", told.join(": "))
+        }
+        None => message.to_owned(),
+    };
+    for secret in secrets {
+        text = text.replace(secret, "…");
+    }
+    let words = text.split(' ').map(|word| match word.split_once('?') {
+        Some((url, _)) if url.contains("://") => format!("{url}?…"),
+        _ => word.to_owned(),
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// Copies of objects in a local folder.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    folder: PathBuf,
+    settings: Settings,
+}
+
+impl Cache {
+    /// Copies are kept in this folder, which is created when it is needed. Nothing is ever removed from it.
+    pub fn new(folder: impl Into<PathBuf>, settings: Settings) -> Cache {
+        Cache { folder: folder.into(), settings }
+    }
+
+    /// A place whose objects are to be copied.
+    pub(crate) fn open(&self, url: &str) -> Result<Location> {
+        Location::open(url, &self.settings)
+    }
+
+    /// The local copies of objects, in their order; those that are there already are not fetched again.
+    ///
+    /// # Errors
+    /// As [`Location::get`].
+    pub async fn copies(&self, location: &Location, objects: &[Object]) -> Result<Vec<PathBuf>> {
+        std::fs::create_dir_all(&self.folder).map_err(|source| Error::read(&self.folder, source))?;
+        let copies = objects.iter().map(|object| self.copy(location, object));
+        futures::stream::iter(copies.collect::<Vec<_>>()).buffered(AT_ONCE).try_collect().await
+    }
+
+    async fn copy(&self, location: &Location, object: &Object) -> Result<PathBuf> {
+        let known = object.cache_name();
+        let name = known.clone().unwrap_or_else(|| {
+            let digest = lynxdata_records::fingerprint(["unversioned", &object.url]);
+            format!("{}{}", &digest[..32], suffixes(&object.name))
+        });
+        let file = self.folder.join(name);
+        let is_there = std::fs::metadata(&file).is_ok_and(|metadata| metadata.len() == object.bytes);
+        if known.is_none() || !is_there {
+            tracing::info!(url = %object.url, bytes = object.bytes, "copying an object");
+            location.get(object, &file).await?;
+        }
+        Ok(file)
+    }
+}
+
+/// Waits for a future on a runtime and a thread of its own, so that it may be called within a runtime or without one.
+pub(crate) fn wait_for<T: Send>(future: impl Future<Output = Result<T>> + Send) -> Result<T> {
+    let run = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.map_err(|source| Error::read("the network", source))?.block_on(future)
+    };
+    let finished = std::thread::scope(|scope| scope.spawn(run).join());
+    finished.unwrap_or_else(|_| {
+        Err(Error::read("the network", io::Error::other("the reader of object stores broke off; this is a bug")))
+    })
+}
+
+#[cfg(test)]
+pub(crate) mod tests;
