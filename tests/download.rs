@@ -11,7 +11,8 @@ use serde_json::Value;
 
 use crate::runs::bundled_pictures;
 use crate::support::{
-    LIMIT, POLL, Running, assert_same_files, command, files, integers, lynxdata, repository, sha256, status, table, texts,
+    LIMIT, POLL, Running, assert_same_files, command, files, integers, lynxdata, repository, sha256, status, table,
+    texts,
 };
 use crate::web::Web;
 
@@ -86,10 +87,13 @@ fn every_format_of_the_pool_holds_the_same_pairs() {
     for ((uid, caption), path) in texts(&parquet, "uid").iter().zip(texts(&parquet, "caption")).zip(good) {
         assert_eq!(in_tars[&format!("{uid}.txt")], caption.as_bytes());
         let json: Value = serde_json::from_slice(&in_tars[&format!("{uid}.json")]).unwrap();
-        assert_eq!((json["uid"].as_str(), json["sha256"].as_str()), (Some(uid.as_str()), Some(&*sha256(&bytes_of(path)))));
-        let picture = in_tars.keys().find(|name| {
-            name.starts_with(uid.as_str()) && !name.ends_with(".txt") && !name.ends_with(".json")
-        });
+        assert_eq!(
+            (json["uid"].as_str(), json["sha256"].as_str()),
+            (Some(uid.as_str()), Some(&*sha256(&bytes_of(path))))
+        );
+        let picture = in_tars
+            .keys()
+            .find(|name| name.starts_with(uid.as_str()) && !name.ends_with(".txt") && !name.ends_with(".json"));
         assert!(in_tars[picture.unwrap()] == bytes_of(path), "{path}");
     }
 

@@ -22,9 +22,6 @@ use clap::{Parser, Subcommand};
 
 use crate::exit::Failure;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Curate image–text pairs, build instruction data, and check by training that the data is good.
 #[derive(Parser)]
 #[command(name = "lynxdata", version, propagate_version = true, max_term_width = 110, after_help = EXAMPLES)]

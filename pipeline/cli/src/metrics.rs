@@ -26,7 +26,8 @@ const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// If the port cannot be had.
 pub(crate) fn serve(context: &Context, port: u16) -> Result<()> {
     let listener = context.runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, port)));
-    let listener = listener.with_context(|| format!("cannot serve metrics on port {port} of the loopback interface"))?;
+    let listener =
+        listener.with_context(|| format!("cannot serve metrics on port {port} of the loopback interface"))?;
     tracing::info!("metrics at http://{}/metrics", listener.local_addr()?);
     let metrics = context.metrics.clone();
     context.runtime.spawn(async move {

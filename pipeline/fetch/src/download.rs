@@ -12,7 +12,7 @@ use std::time::Duration;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use lynxdata_records::Status;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use url::Url;
@@ -129,7 +129,7 @@ impl Downloader {
     }
 
     /// Downloads all rows of a part. `on_row` is told each status as soon as it is known, in no particular order. `on_pairs` gets the rows with status
-    /// ok in the order of the source, a few megabytes at a time: columns of [`schema::pool`](lynxdata_records::schema::pool) and the extra columns.
+    /// ok in the order of the source, some megabytes at a time: columns of [`schema::pool`](lynxdata_records::schema::pool) and the extra columns.
     ///
     /// The rows of the next part begin when those of this one have all begun, however long the last ones take.
     ///
@@ -287,7 +287,8 @@ struct Fetched {
     /// Requests begun, redirects not counted.
     attempts: u32,
     elapsed: Option<Duration>,
-    answer: std::result::Result<Answer, Failure>,
+    /// The answer, and the permit of the network under which it came.
+    answer: std::result::Result<(Answer, Option<OwnedSemaphorePermit>), Failure>,
 }
 
 impl Shared {
@@ -307,9 +308,9 @@ impl Shared {
             Origin::File { path, offset, length } => self.read(path.clone(), *offset, *length).await,
         };
         let (http_status, body_bytes, stored) = match answer {
-            Ok(answer) => {
+            Ok((answer, network)) => {
                 let (http_status, bytes) = (answer.http_status, answer.body.len() as u64);
-                (http_status, Some(bytes), self.store(answer, job).await)
+                (http_status, Some(bytes), self.store(answer, network, job).await)
             }
             Err(failure) => (failure.http_status, None, Err(failure)),
         };
@@ -327,7 +328,7 @@ impl Shared {
         let body = tokio::task::spawn_blocking(move || read_picture(&path, offset, length, max_bytes)).await;
         let answer = match body.unwrap_or_else(|panic| Err(io::Error::other(panic.to_string()))) {
             Ok(body) if body.is_empty() => Err(Failure::plain(Status::EmptyBody)),
-            Ok(body) => Ok(Answer { body, http_status: None, share }),
+            Ok(body) => Ok((Answer { body, http_status: None, share }, None)),
             Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
                 Err(Failure::new(Status::TooLarge, error.to_string()))
             }
@@ -354,20 +355,20 @@ impl Shared {
                 break Err(failure);
             }
             host.turn().await;
-            let network = self.network.acquire().await.expect("the semaphore is never closed");
+            let network = self.network.clone().acquire_owned().await.expect("the semaphore is never closed");
             let under_way = self.metrics.attempt();
             attempts += 1;
             let got = self.get(url, &mut deadline, &answered).await;
             drop(under_way);
-            drop(network);
             let status = got.as_ref().map_or_else(|failure| failure.status, |_| Status::Ok);
             let failure = match got {
                 Ok(answer) => {
                     host.remember(Instant::now(), true, status);
-                    break Ok(answer);
+                    break Ok((answer, Some(network)));
                 }
                 Err(failure) => failure,
             };
+            drop(network);
             if let Some(asked) = failure.retry_after {
                 host.pause(Instant::now(), asked);
             }
@@ -444,15 +445,21 @@ impl Shared {
     }
 
     /// Checks and prepares what was served.
-    async fn store(&self, answer: Answer, job: Job) -> std::result::Result<Stored, Failure> {
+    async fn store(
+        &self,
+        answer: Answer,
+        network: Option<OwnedSemaphorePermit>,
+        job: Job,
+    ) -> std::result::Result<Stored, Failure> {
         let settings = self.picture;
         let Answer { body, http_status: _, share } = answer;
         let is_quick = settings.resize == Resize::Keep && settings.check == Check::Structure && job.boxes.is_empty();
         if is_quick && body.len() <= QUICK_BYTES {
             return store(body, &job, &settings);
         }
-        // While it is waited for, the body keeps its share of the budget, so that bodies do not pile up when decoding is slower than the network.
+        // Taken before the other permit is given back, so that bodies do not pile up when decoding is slower than the network.
         let core = self.decoding.clone().acquire_owned().await.expect("the semaphore is never closed");
+        drop(network);
         let stored = tokio::task::spawn_blocking(move || {
             let _held_until_the_work_is_done = (core, share); // even when nobody waits for it any more
             store(body, &job, &settings)

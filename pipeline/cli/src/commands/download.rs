@@ -11,9 +11,9 @@ use lynxdata_records::{RetryClass, Status, nearest};
 use super::run::{keep_recipe, run_loaded, too_many_failed_rows};
 use super::{grouped, print};
 use crate::exit::Failure;
-use crate::{metrics, mirror};
 use crate::recipe::{self, LoadedRecipe};
 use crate::stages::{self, Context};
+use crate::{metrics, mirror};
 
 /// Fetch the pictures of the source into the pool
 ///
@@ -296,7 +296,9 @@ fn statuses(names: &str) -> anyhow::Result<BTreeSet<Status>> {
     let mut wanted = BTreeSet::new();
     for name in names.split(',').map(str::trim) {
         match (name.parse(), RetryClass::ALL.iter().find(|class| class.name() == name)) {
-            (Ok(Status::Ok), _) | (_, Some(RetryClass::Done)) => bail!("--retry-failed: rows with status ok did not fail"),
+            (Ok(Status::Ok), _) | (_, Some(RetryClass::Done)) => {
+                bail!("--retry-failed: rows with status ok did not fail")
+            }
             (Ok(status), _) => drop(wanted.insert(status)),
             (_, Some(class)) => wanted.extend(Status::ALL.iter().filter(|status| status.retry_class() == *class)),
             (Err(_), None) => {

@@ -275,7 +275,10 @@ fn download_text(download: &DownloadStatus) -> String {
         .map(|(name, values)| [vec![name.to_owned()], quantiles(values)].concat())
         .collect();
     if !rows.is_empty() {
-        text.push_str(&format!("\n{}", columns(&["a download took", "p50", "p90", "p99", "most"], &rows, &[1, 2, 3, 4])));
+        text.push_str(&format!(
+            "\n{}",
+            columns(&["a download took", "p50", "p90", "p99", "most"], &rows, &[1, 2, 3, 4])
+        ));
     }
     let rows: Vec<Vec<String>> = download
         .hosts
@@ -299,7 +302,8 @@ mod tests {
 
     #[test]
     fn quantiles_are_values_that_occur() {
-        let of = |values: &[i64]| Quantiles::of(values.to_vec()).map(|found| [found.p50, found.p90, found.p99, found.max]);
+        let of =
+            |values: &[i64]| Quantiles::of(values.to_vec()).map(|found| [found.p50, found.p90, found.p99, found.max]);
         assert_eq!(of(&[]), None);
         assert_eq!(of(&[7]), Some([7, 7, 7, 7]));
         assert_eq!(of(&(1..=100).rev().collect::<Vec<_>>()), Some([50, 90, 99, 100]));

@@ -38,7 +38,7 @@ const NOT_IN_FINGERPRINT: [&str; 14] = [
 ];
 
 /// Parts under way at the same time. Most of them wait for their last slow rows while the rows of later ones come in.
-const OPEN_PARTS: usize = 8;
+const OPEN_PARTS: usize = 4;
 
 pub(crate) struct Download;
 
@@ -83,7 +83,8 @@ fn open(context: &Context) -> Result<(Source, Downloader)> {
         let columns = source.schema_of_extra_columns();
         let names = || columns.fields().iter().map(|field| field.name().as_str());
         if !names().any(|name| name == wanted) {
-            let hint = nearest(wanted, names()).map_or_else(String::new, |name| format!("\nhint: did you mean {name:?}?"));
+            let hint =
+                nearest(wanted, names()).map_or_else(String::new, |name| format!("\nhint: did you mean {name:?}?"));
             bail!("download.blur_boxes names {wanted:?}, which is no column of the source{hint}");
         }
     }
@@ -154,13 +155,7 @@ fn download(
 }
 
 /// Writes what became of every row of a part, and counts it.
-fn write_logs(
-    context: &Context,
-    name: &str,
-    log: &RecordBatch,
-    times: &RecordBatch,
-    new: &mut NewPart,
-) -> Result<()> {
+fn write_logs(context: &Context, name: &str, log: &RecordBatch, times: &RecordBatch, new: &mut NewPart) -> Result<()> {
     let path = context.run.stage_file(new, &format!("{}/part-{name}.parquet", schema::download_log().name))?;
     parquet::write(&path, &log.schema(), [log])?;
     let path = context.run.stage_clock_file(new, &format!("{}/part-{name}.parquet", schema::download_times().name))?;
@@ -256,12 +251,7 @@ impl Tables {
     }
 
     /// Downloads some rows of a part, each of which keeps its number in the source.
-    fn download_rows(
-        context: &Context,
-        downloader: &Downloader,
-        part: &SourcePart,
-        rows: &[usize],
-    ) -> Result<Tables> {
+    fn download_rows(context: &Context, downloader: &Downloader, part: &SourcePart, rows: &[usize]) -> Result<Tables> {
         let bar = context.progress.current();
         let on_row = |status: Status| bar.row_done(status == Status::Ok);
         let single = |row: &usize| SourcePart {
@@ -309,8 +299,9 @@ impl Tables {
             }
             next_old_pair += usize::from(was_kept);
         }
-        let merged =
-            |old: &RecordBatch, fresh: &RecordBatch, rows: &[(usize, usize)]| interleave_record_batch(&[old, fresh], rows);
+        let merged = |old: &RecordBatch, fresh: &RecordBatch, rows: &[(usize, usize)]| {
+            interleave_record_batch(&[old, fresh], rows)
+        };
         Tables::of(
             merged(&self.pool, &fresh.pool, &pool_rows)?,
             merged(&self.log, &fresh.log, &log_rows)?,

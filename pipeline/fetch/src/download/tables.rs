@@ -20,7 +20,7 @@ use crate::source::column;
 use crate::spill::{Place, Waiting};
 
 /// Bytes of pictures that are handed over at a time. Large enough for whole pages of Parquet, small enough that several parts at once take little memory.
-pub const PAIRS_CHUNK_BYTES: usize = 4 << 20;
+pub const PAIRS_CHUNK_BYTES: usize = 2 << 20;
 
 /// The rows of a part as they end.
 pub(super) struct Assembly<'a> {

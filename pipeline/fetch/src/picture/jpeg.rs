@@ -9,20 +9,28 @@ use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
 use super::colour::{Channels, ToSrgb};
-use super::{Decoded, Format, PictureError, check_size, upright};
+use super::resize::Layout;
+use super::{Decoded, Format, PictureError, PictureSettings, check_size, reduced, resize, upright};
 
 /// The one complaint of the strict mode that says nothing about the picture: stray bytes between header segments, which all readers skip.
 const STRAY_BYTES: &str = "Extra bytes between headers";
 
 /// Decodes strictly: without that, the decoder fills what is missing from a truncated or damaged file with grey and calls it a success.
-pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<Decoded, PictureError> {
-    match decode_with(bytes, max_pixels, true) {
-        Err(PictureError::Broken(reason)) if reason.contains(STRAY_BYTES) => decode_with(bytes, max_pixels, false),
+pub(super) fn decode(bytes: &[u8], max_pixels: u64, wanted: Option<&PictureSettings>) -> Result<Decoded, PictureError> {
+    match decode_with(bytes, max_pixels, wanted, true) {
+        Err(PictureError::Broken(reason)) if reason.contains(STRAY_BYTES) => {
+            decode_with(bytes, max_pixels, wanted, false)
+        }
         result => result,
     }
 }
 
-fn decode_with(bytes: &[u8], max_pixels: u64, strict: bool) -> Result<Decoded, PictureError> {
+fn decode_with(
+    bytes: &[u8],
+    max_pixels: u64,
+    wanted: Option<&PictureSettings>,
+    strict: bool,
+) -> Result<Decoded, PictureError> {
     let options = DecoderOptions::default()
         .set_strict_mode(strict)
         .set_max_width(usize::MAX)
@@ -42,7 +50,23 @@ fn decode_with(bytes: &[u8], max_pixels: u64, strict: bool) -> Result<Decoded, P
     };
     let to_srgb = decoder.icc_profile().and_then(|profile| ToSrgb::new(&profile, channels));
     let is_plain = orientation == Orientation::NoTransforms && inks.is_none() && to_srgb.is_none();
-    let mut pixels = RgbImage::new(width as u32, height as u32);
+    let stored_size = (width as u32, height as u32);
+    let decoded = |pixels| Decoded {
+        format: Format::Jpeg,
+        pixels: upright(pixels, orientation),
+        upright_size: resize::turned(stored_size, orientation),
+        stored_size,
+        is_plain,
+    };
+    if matches!(decoder.input_colorspace(), Some(ColorSpace::Luma | ColorSpace::YCbCr))
+        && to_srgb.is_none()
+        && let Some(settings) = wanted
+        && let Some(scaled) = Layout::reduced(settings, stored_size, orientation)
+        && let Some(planes) = reduced::decode(bytes, scaled).filter(|planes| planes.size() == stored_size)
+    {
+        return planes.scale(scaled.0, scaled.1).map(decoded);
+    }
+    let mut pixels = RgbImage::new(stored_size.0, stored_size.1);
     match (to_srgb, inks) {
         (Some(to_srgb), Some(space)) => {
             decoder.set_options(options.jpeg_set_out_colorspace(space));
@@ -58,8 +82,7 @@ fn decode_with(bytes: &[u8], max_pixels: u64, strict: bool) -> Result<Decoded, P
     if !has_end_marker(bytes) {
         return Err(PictureError::Broken("the file is cut off: it has no end-of-image marker".into()));
     }
-    let stored_size = pixels.dimensions();
-    Ok(Decoded { format: Format::Jpeg, pixels: upright(pixels, orientation), stored_size, is_plain })
+    Ok(decoded(pixels))
 }
 
 /// CMYK samples, 0 for no ink. Files hold them inverted, as Photoshop has always written them; YCCK is that with its first three channels as YCbCr

@@ -7,9 +7,12 @@ mod blur;
 mod colour;
 mod encode;
 mod jpeg;
+mod planes;
+mod reduced;
 mod resize;
 mod sniff;
 mod structure;
+mod vp8;
 
 use std::borrow::Cow;
 use std::io::Cursor;
@@ -167,7 +170,8 @@ pub fn prepare(bytes: Vec<u8>, settings: &PictureSettings, blur: &[[f32; 4]]) ->
         let (width, height) = structure::check(&bytes, format, settings.max_pixels)?;
         return Ok(Picture { bytes, format, width, height, original_width: width, original_height: height });
     }
-    let decoded = decode(&bytes, settings.max_pixels)?;
+    // What is blurred is decoded in full, so that nothing in a box is left to a filter.
+    let decoded = decode(&bytes, settings.max_pixels, (!is_blurred).then_some(settings))?;
     let (original_width, original_height) = decoded.stored_size;
     let kept = |bytes| Picture {
         bytes,
@@ -180,13 +184,13 @@ pub fn prepare(bytes: Vec<u8>, settings: &PictureSettings, blur: &[[f32; 4]]) ->
     if settings.resize == Resize::Keep && !is_blurred {
         return Ok(kept(bytes));
     }
-    let layout = Layout::new(settings.resize, decoded.pixels.dimensions(), settings.size, settings.only_if_larger);
+    let layout = Layout::new(settings.resize, decoded.upright_size, settings.size, settings.only_if_larger);
     let encoded_format = match settings.encode {
         Encode::Jpeg => Format::Jpeg,
         Encode::Png => Format::Png,
         Encode::WebP => Format::WebP,
     };
-    let is_unchanged = layout.is_identity(decoded.pixels.dimensions()) && !is_blurred;
+    let is_unchanged = layout.is_identity(decoded.upright_size) && !is_blurred;
     if is_unchanged && decoded.is_plain && decoded.format == encoded_format {
         return Ok(kept(bytes));
     }
@@ -209,7 +213,7 @@ pub fn prepare(bytes: Vec<u8>, settings: &PictureSettings, blur: &[[f32; 4]]) ->
 /// # Errors
 /// As [`prepare`].
 pub fn decode_rgb(bytes: &[u8], max_pixels: u64) -> Result<RgbImage, PictureError> {
-    Ok(decode(bytes, max_pixels)?.pixels)
+    Ok(decode(bytes, max_pixels, None)?.pixels)
 }
 
 /// Decodes a picture as [`decode_rgb`] does (at most 100 megapixels), cuts out the square at its centre and scales that to `side` x `side` pixels with
@@ -229,25 +233,34 @@ pub fn resize_to_square(bytes: &[u8], side: u32) -> Result<Vec<u8>, PictureError
 struct Decoded {
     format: Format,
     /// Upright, opaque, sRGB.
+    /// Upright, opaque. Already scaled, but not cropped or padded, if the decoder can do that better.
     pixels: RgbImage,
+    /// Size at which the picture was served, upright.
+    upright_size: (u32, u32),
     /// Size in the file's header, before orientation.
     stored_size: (u32, u32),
     /// Whether the file holds 8-bit grey or RGB, upright, opaque and in sRGB, so that every reader sees the same pixels as ours.
     is_plain: bool,
 }
 
-fn decode(bytes: &[u8], max_pixels: u64) -> Result<Decoded, PictureError> {
+/// Decodes a picture. If `wanted` says to scale it, a decoder may do so.
+fn decode(bytes: &[u8], max_pixels: u64, wanted: Option<&PictureSettings>) -> Result<Decoded, PictureError> {
     let format = sniff::format(bytes)?;
     let decoding = || match format {
-        Format::Jpeg => jpeg::decode(bytes, max_pixels),
-        other => decode_with_image_crate(bytes, other, max_pixels),
+        Format::Jpeg => jpeg::decode(bytes, max_pixels, wanted),
+        other => decode_with_image_crate(bytes, other, max_pixels, wanted),
     };
     // Nothing that the closure changes outlives a panic, so it is safe to go on.
     catch_unwind(AssertUnwindSafe(decoding))
         .unwrap_or_else(|_panic| Err(PictureError::Broken(format!("the {} decoder gave up", format.name()))))
 }
 
-fn decode_with_image_crate(bytes: &[u8], format: Format, max_pixels: u64) -> Result<Decoded, PictureError> {
+fn decode_with_image_crate(
+    bytes: &[u8],
+    format: Format,
+    max_pixels: u64,
+    wanted: Option<&PictureSettings>,
+) -> Result<Decoded, PictureError> {
     let image_format = match format {
         Format::Jpeg => image::ImageFormat::Jpeg,
         Format::Png => image::ImageFormat::Png,
@@ -276,11 +289,25 @@ fn decode_with_image_crate(bytes: &[u8], format: Format, max_pixels: u64) -> Res
         && to_srgb.is_none()
         && matches!(decoder.color_type(), ColorType::L8 | ColorType::Rgb8)
         && !matches!(decoder.original_color_type(), ExtendedColorType::Cmyk8 | ExtendedColorType::Cmyk16);
+    let stored_size = (width, height);
+    if format == Format::WebP
+        && decoder.color_type() == ColorType::Rgb8
+        && to_srgb.is_none()
+        && let Some(settings) = wanted
+        && let Some(scaled) = Layout::reduced(settings, stored_size, orientation)
+        && let Some(planes) = vp8::decode(bytes).filter(|planes| planes.size() == stored_size)
+    {
+        let pixels = upright(planes.scale(scaled.0, scaled.1)?, orientation);
+        let upright_size = resize::turned(stored_size, orientation);
+        return Ok(Decoded { format, pixels, upright_size, stored_size, is_plain });
+    }
     let mut image = DynamicImage::from_decoder(decoder).map_err(from_image_error)?;
     if let Some(to_srgb) = to_srgb {
         image = to_srgb.convert(image);
     }
-    Ok(Decoded { format, pixels: upright(on_white(image), orientation), stored_size: (width, height), is_plain })
+    let pixels = upright(on_white(image), orientation);
+    let upright_size = pixels.dimensions();
+    Ok(Decoded { format, pixels, upright_size, stored_size, is_plain })
 }
 
 fn check_size(width: u64, height: u64, max_pixels: u64) -> Result<(), PictureError> {

@@ -2,9 +2,10 @@
 
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use image::metadata::Orientation;
 use image::{Rgb, RgbImage};
 
-use super::{PictureError, Resize};
+use super::{PictureError, PictureSettings, Resize};
 
 /// How large a picture becomes. What is stored has its centre at the centre of the scaled picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,9 +37,31 @@ impl Layout {
         Layout { scaled, stored }
     }
 
+    /// The width and height to which a picture as it is stored in its file is to be scaled, before it is turned upright. None if that is not
+    /// smaller: then the pixels of the full size are needed.
+    pub(super) fn reduced(
+        settings: &PictureSettings,
+        stored: (u32, u32),
+        orientation: Orientation,
+    ) -> Option<(u32, u32)> {
+        let layout = Layout::new(settings.resize, turned(stored, orientation), settings.size, settings.only_if_larger);
+        let scaled = turned(layout.scaled, orientation);
+        (scaled != stored && scaled.0 <= stored.0 && scaled.1 <= stored.1).then_some(scaled)
+    }
+
     /// Whether a picture of `original` width and height stays as it is.
     pub(super) fn is_identity(self, original: (u32, u32)) -> bool {
         self.scaled == original && self.stored == original
+    }
+}
+
+/// A width and height after a picture was turned upright, or before.
+pub(super) fn turned((width, height): (u32, u32), orientation: Orientation) -> (u32, u32) {
+    match orientation {
+        Orientation::Rotate90 | Orientation::Rotate270 | Orientation::Rotate90FlipH | Orientation::Rotate270FlipH => {
+            (height, width)
+        }
+        _ => (width, height),
     }
 }
 
@@ -88,7 +111,8 @@ pub(super) fn centre_square(image: &RgbImage, side: u32) -> Result<RgbImage, Pic
     resample(image, side, side, &options().fit_into_destination(Some((0.5, 0.5))))
 }
 
-fn options() -> ResizeOptions {
+/// The filter of everything that is scaled.
+pub(super) fn options() -> ResizeOptions {
     // Catmull-Rom is Pillow's BICUBIC (a = -0.5); "convolution" widens the kernel when shrinking, which is what antialiases.
     ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom))
 }

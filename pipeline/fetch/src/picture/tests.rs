@@ -86,7 +86,7 @@ fn profiles_are_converted_to_srgb_as_littlecms_does() {
     ];
     for (name, most, mean) in cases {
         let stem = name.split('.').next().unwrap();
-        let decoded = decode(&fixture(name), MAX_PIXELS).unwrap();
+        let decoded = decode(&fixture(name), MAX_PIXELS, None).unwrap();
         let found = difference(&decoded.pixels, &expected(stem));
         assert!(found.0 <= *most && found.1 <= *mean, "{name}: {found:?}");
         assert!(!decoded.is_plain, "{name}");
@@ -99,7 +99,7 @@ fn a_picture_in_another_colour_space_is_stored_in_srgb_unless_its_bytes_are_kept
     let png = PictureSettings { encode: Encode::Png, ..settings(Resize::Shorter, 100) };
     let stored = prepare(bytes.clone(), &png).unwrap().bytes;
     assert!(stored != bytes, "the size and the format are right, the colours are not");
-    let again = decode(&stored, MAX_PIXELS).unwrap();
+    let again = decode(&stored, MAX_PIXELS, None).unwrap();
     assert!(again.is_plain);
     assert!(difference(&again.pixels, &expected("profile_rgb_png")).0 <= 1);
     assert!(prepare(bytes.clone(), &settings(Resize::Keep, 1)).unwrap().bytes == bytes);
@@ -109,7 +109,7 @@ fn a_picture_in_another_colour_space_is_stored_in_srgb_unless_its_bytes_are_kept
 fn profiles_of_srgb_and_broken_ones_change_nothing() {
     for stem in ["profile_srgb", "profile_broken"] {
         let bytes = fixture(&format!("{stem}.jpg"));
-        let decoded = decode(&bytes, MAX_PIXELS).unwrap();
+        let decoded = decode(&bytes, MAX_PIXELS, None).unwrap();
         assert!(decoded.is_plain, "{stem}");
         let (most, mean) = difference(&decoded.pixels, &expected(stem));
         assert!(most <= 4 && mean < 0.5, "{stem}: {most} {mean}");
@@ -222,6 +222,57 @@ fn scaling_is_pillows_bicubic() {
 }
 
 #[test]
+fn pictures_are_made_smaller_while_they_are_decoded() {
+    // Nearly the whole size, half of it, a quarter, an eighth, and between. The reference is Pillow's decoder, then the filter of all other pictures.
+    for (name, most_mean) in [
+        ("plain.jpg", 1.5),
+        ("progressive.jpg", 1.5),
+        ("grey.jpg", 1.0),
+        ("orientation_3.jpg", 1.5),
+        ("orientation_6.jpg", 1.5),
+        ("rgb_webp.webp", 1.5),
+    ] {
+        let reference = expected(name.split('.').next().unwrap());
+        let bytes = fixture(name);
+        let shorter = reference.width().min(reference.height());
+        for size in [shorter - 1, shorter * 3 / 4, shorter / 2, shorter * 2 / 5, shorter / 4, shorter / 5, shorter / 8]
+        {
+            let settings = settings(Resize::Shorter, size);
+            let decoded = decode(&bytes, MAX_PIXELS, Some(&settings)).unwrap();
+            assert_eq!(decoded.upright_size, reference.dimensions());
+            let layout = Layout::new(Resize::Shorter, reference.dimensions(), size, true);
+            assert_eq!(decoded.pixels.dimensions(), layout.scaled, "{name} to {size}: the decoder did it");
+            let wanted = resize::scale(&reference, layout.scaled.0, layout.scaled.1).unwrap();
+            let (_, mean) = difference(&decoded.pixels, &wanted);
+            assert!(mean < most_mean, "{name} to {size}: {mean}");
+        }
+    }
+}
+
+#[test]
+fn the_fast_way_accepts_no_picture_that_the_complete_decoder_refuses() {
+    let verdicts_agree = |bytes: Vec<u8>, context: &dyn Fn() -> String| {
+        let complete = decode_rgb(&bytes, MAX_PIXELS).map(|_| ());
+        let fast = prepare(bytes, &settings(Resize::Shorter, 9)).map(|_| ());
+        assert_eq!(fast, complete, "{}", context());
+    };
+    for name in ["plain.jpg", "progressive.jpg", "grey.jpg", "orientation_7.jpg", "cmyk.jpg", "rgb_webp.webp"] {
+        let bytes = fixture(name);
+        for length in 0..bytes.len() {
+            verdicts_agree(bytes[..length].to_vec(), &|| format!("{name} cut to {length} bytes"));
+            let mut ended = bytes[..length].to_vec();
+            ended.extend([0xff, 0xd9]);
+            verdicts_agree(ended, &|| format!("{name} ended after {length} bytes"));
+            for mask in [0x01, 0x10, 0x80, 0xff] {
+                let mut damaged = bytes.clone();
+                damaged[length] ^= mask;
+                verdicts_agree(damaged, &|| format!("{name} with byte {length} changed by {mask:#x}"));
+            }
+        }
+    }
+}
+
+#[test]
 fn keep_returns_the_bytes_as_served_with_the_size_of_the_header() {
     for (name, format, size) in [
         ("orientation_6.jpg", Format::Jpeg, (48, 32)),
@@ -263,7 +314,7 @@ fn shorter_turns_scales_and_encodes() {
     assert_eq!((picture.width, picture.height), (16, 24), "upright, the shorter side scaled");
     assert_eq!((picture.original_width, picture.original_height), (48, 32), "as in the header");
     assert_eq!(picture.format, Format::Jpeg);
-    let again = decode(&picture.bytes, MAX_PIXELS).unwrap();
+    let again = decode(&picture.bytes, MAX_PIXELS, None).unwrap();
     assert_eq!(again.stored_size, (16, 24));
     assert!(again.is_plain, "the orientation is not left in the file");
     let wanted = resize::scale(&expected("orientation_6"), 16, 24).unwrap();
@@ -359,7 +410,7 @@ fn webp_is_written_without_loss() {
     let settings = PictureSettings { encode: Encode::WebP, quality: 1, ..settings(Resize::Shorter, 100) };
     let picture = prepare(fixture("plain.expected.png"), &settings).unwrap();
     assert_eq!(picture.format, Format::WebP);
-    let again = decode(&picture.bytes, MAX_PIXELS).unwrap();
+    let again = decode(&picture.bytes, MAX_PIXELS, None).unwrap();
     assert_eq!((again.format, again.is_plain), (Format::WebP, true));
     assert!(again.pixels == expected("plain"));
     let longest = RgbImage::new(16_383, 1);

@@ -20,7 +20,10 @@ async fn the_next_part_does_not_wait_for_the_last_rows_of_this_one() {
         log
     };
     let (first, second) = tokio::join!(download(&downloader, &first, &|_| {}), opened);
-    assert_eq!((texts(&first.log, "status"), texts(&second, "status")), (vec!["ok".to_owned(); 2], vec!["ok".to_owned()]));
+    assert_eq!(
+        (texts(&first.log, "status"), texts(&second, "status")),
+        (vec!["ok".to_owned(); 2], vec!["ok".to_owned()])
+    );
 }
 
 #[tokio::test]

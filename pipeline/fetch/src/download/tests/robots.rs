@@ -16,7 +16,8 @@ async fn what_robots_txt_disallows_is_not_requested() {
     let text = "User-agent: *\nDisallow: /\n\nUser-agent: lynxdata\nDisallow: /private/\nAllow: /private/but.jpg\n";
     let server =
         Server::start([("robots.txt", robots(text)), ("ok.jpg", ok(&jpeg)), ("private/but.jpg", ok(&jpeg))]).await;
-    let urls = ["ok.jpg", "private/a.jpg", "private/but.jpg", "private/b.jpg?x", "robots.txt"].map(|path| server.url(path));
+    let urls =
+        ["ok.jpg", "private/a.jpg", "private/but.jpg", "private/b.jpg?x", "robots.txt"].map(|path| server.url(path));
     let rows: Vec<Option<&str>> = urls.iter().map(|url| Some(url.as_str())).collect();
     let polite = downloader_with(&DownloadConfig { retries: 2, ..obedient() });
     let log = download(&polite, &part(&rows), &|_| {}).await.log;

@@ -1,0 +1,79 @@
+//! The boolean entropy decoder (RFC 6386, section 7).
+
+/// Reads decisions of known probability.
+pub(super) struct BooleanReader<'a> {
+    bytes: &'a [u8],
+    /// Next byte to load; goes on behind the end, where zeros are read.
+    position: usize,
+    /// What was loaded and does not belong to earlier decisions: eight bits and `spare` more.
+    value: u64,
+    spare: i32,
+    /// 128 to 255.
+    range: u32,
+}
+
+impl<'a> BooleanReader<'a> {
+    /// None for data that no encoder writes: a value has to be below the range, of which decoders make different things if it is not.
+    pub(super) fn new(bytes: &'a [u8]) -> Option<Self> {
+        (bytes.first() != Some(&0xff)).then_some(BooleanReader { bytes, position: 0, value: 0, spare: -8, range: 255 })
+    }
+
+    #[inline(always)]
+    fn refill(&mut self) {
+        const LOADED: usize = 7;
+        let next = match self.bytes.get(self.position..self.position + LOADED + 1) {
+            Some(bytes) => u64::from_be_bytes(bytes.try_into().expect("eight bytes")) >> 8,
+            None => self.last_bytes(),
+        };
+        self.value = self.value << (8 * LOADED) | next;
+        self.spare += 8 * LOADED as i32;
+        self.position += LOADED;
+    }
+
+    #[cold]
+    fn last_bytes(&self) -> u64 {
+        (0..7).fold(0, |value, index| value << 8 | u64::from(*self.bytes.get(self.position + index).unwrap_or(&0)))
+    }
+
+    /// A decision that is false with a probability of `probability` in 256.
+    #[inline(always)]
+    pub(super) fn decide(&mut self, probability: u8) -> bool {
+        if self.spare < 0 {
+            self.refill();
+        }
+        let split = 1 + (((self.range - 1) * u32::from(probability)) >> 8);
+        let place = u64::from(split) << self.spare;
+        let is_above = self.value >= place;
+        self.range = if is_above { self.range - split } else { split };
+        self.value -= if is_above { place } else { 0 };
+        let shift = self.range.leading_zeros() - 24;
+        self.range <<= shift;
+        self.spare -= shift as i32;
+        is_above
+    }
+
+    /// A decision of even probability.
+    #[inline(always)]
+    pub(super) fn flag(&mut self) -> bool {
+        self.decide(128)
+    }
+
+    /// A number of `bits` bits, the highest first.
+    pub(super) fn literal(&mut self, bits: u32) -> i32 {
+        (0..bits).fold(0, |value, _| value << 1 | i32::from(self.flag()))
+    }
+
+    /// A flag, then a number of `bits` bits and its sign if the flag was set; else 0.
+    pub(super) fn optional_signed(&mut self, bits: u32) -> i32 {
+        if !self.flag() {
+            return 0;
+        }
+        let value = self.literal(bits);
+        if self.flag() { -value } else { value }
+    }
+
+    /// Whether decisions depended on bits behind the end.
+    pub(super) fn is_exhausted(&self) -> bool {
+        (self.position * 8) as i64 - i64::from(self.spare) > (self.bytes.len() * 8) as i64
+    }
+}
