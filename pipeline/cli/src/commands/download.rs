@@ -152,6 +152,10 @@ enum InputFormat {
     Tsv,
     Jsonl,
     Txt,
+    /// Pictures that are already there, in a folder
+    Folder,
+    /// Pictures that are already there, in tar files
+    Webdataset,
 }
 
 #[derive(Clone, Copy, ValueEnum)]

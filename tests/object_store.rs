@@ -1,0 +1,93 @@
+//! Lists in a store, runs that are mirrored in one. The store is an S3 server on loopback, of the Python package `moto`.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use crate::runs::bundled_pictures;
+use crate::support::{Output, Running, assert_same_files, command, files, python, repository};
+
+/// A server with one bucket, called `bucket`; it ends with its standard input.
+struct S3 {
+    child: Child,
+    endpoint: String,
+}
+
+impl Drop for S3 {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        self.child.wait().unwrap();
+    }
+}
+
+impl S3 {
+    fn start(python: &Path) -> S3 {
+        let mut command = Command::new(python);
+        command.arg(repository().join("tests/python/serve_s3.py"));
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut endpoint = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut endpoint).unwrap();
+        assert!(endpoint.starts_with("http://127.0.0.1:"), "the S3 server did not start: {endpoint:?}");
+        S3 { child, endpoint: endpoint.trim().to_owned() }
+    }
+
+    /// Runs `lynxdata` with the credentials of the server.
+    fn lynxdata(&self, folder: &Path, arguments: &[&str]) -> Output {
+        let mut command = command(folder, arguments);
+        command.env("AWS_ENDPOINT", &self.endpoint).env("AWS_ALLOW_HTTP", "true").env("AWS_REGION", "us-east-1");
+        command.env("AWS_ACCESS_KEY_ID", "a-key-of-tests").env("AWS_SECRET_ACCESS_KEY", "a-secret-of-tests");
+        Running::start(command).finish()
+    }
+}
+
+#[test]
+fn a_list_in_a_store_becomes_a_pool_in_a_store_and_another_machine_goes_on() {
+    let Some(python) = python() else { return };
+    let s3 = S3::start(&python);
+    let web = bundled_pictures();
+    let names = files(&repository().join("examples/quickstart/images"));
+    let list = |count: usize| {
+        let rows = names.iter().take(count).map(|name| format!("{}\ta picture\n", web.url(name)));
+        format!("url\tcaption\n{}", rows.collect::<String>())
+    };
+    let flags = "download --url-list list.tsv --caption-col caption --allow-private-addresses --resize-mode no --number-sample-per-shard 10";
+    let flags: Vec<&str> = flags.split(' ').collect();
+    let [first, second, here] = std::array::from_fn(|_| tempfile::tempdir().unwrap());
+    for format in ["parquet", "webdataset", "files"] {
+        let store = format!("s3://bucket/{format}/run");
+        let to = |output: &str| {
+            let more = ["--output-format", format, "--output-folder", output];
+            [&flags[..], &more[..]].concat().into_iter().map(str::to_owned).collect::<Vec<_>>()
+        };
+        let run = |folder: &Path, output: &str| {
+            let arguments = to(output);
+            s3.lynxdata(folder, &arguments.iter().map(String::as_str).collect::<Vec<_>>())
+        };
+        std::fs::write(first.path().join("list.tsv"), list(25)).unwrap();
+        run(first.path(), &store).ended_with(0);
+        // A machine that has nothing gets what is there, and fetches only what is new.
+        std::fs::write(second.path().join("list.tsv"), list(25)).unwrap();
+        let again = run(second.path(), &store).ended_with(0);
+        assert!(again.stderr.contains("made=0 skipped=3"), "{again}");
+        std::fs::write(second.path().join("list.tsv"), list(32)).unwrap();
+        web.requests();
+        run(second.path(), &store).ended_with(0);
+        assert_eq!(web.requests().len(), 32 - 25, "{format}");
+        std::fs::write(here.path().join("list.tsv"), list(32)).unwrap();
+        run(here.path(), format).ended_with(0);
+        let mirrored = tempfile::tempdir().unwrap();
+        std::fs::write(mirrored.path().join("list.tsv"), list(32)).unwrap();
+        run(mirrored.path(), &store).ended_with(0);
+        let local: Vec<_> = std::fs::read_dir(mirrored.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let local = local.iter().find(|path| path.is_dir()).unwrap();
+        for part in ["pool", "download-log", "shards"] {
+            if here.path().join(format).join(part).exists() {
+                assert_same_files(&local.join(part), &here.path().join(format).join(part), format);
+            }
+        }
+    }
+    let missing = s3.lynxdata(first.path(), &["download", "--url-list", "s3://bucket/list.tsv", "--output-folder", "x"]);
+    assert!(missing.stderr.contains("s3://bucket/list.tsv"), "{missing}");
+    assert!(!missing.stderr.contains("a-secret-of-tests"), "{missing}");
+}
