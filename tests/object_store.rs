@@ -24,8 +24,7 @@ impl S3 {
     fn start(python: &Path) -> S3 {
         let mut command = Command::new(python);
         command.arg(repository().join("tests/python/serve_s3.py"));
-        let mut child =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut endpoint = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut endpoint).unwrap();
         assert!(endpoint.starts_with("http://127.0.0.1:"), "the S3 server did not start: {endpoint:?}");
@@ -87,7 +86,8 @@ fn a_list_in_a_store_becomes_a_pool_in_a_store_and_another_machine_goes_on() {
             }
         }
     }
-    let missing = s3.lynxdata(first.path(), &["download", "--url-list", "s3://bucket/list.tsv", "--output-folder", "x"]);
+    let missing =
+        s3.lynxdata(first.path(), &["download", "--url-list", "s3://bucket/list.tsv", "--output-folder", "x"]);
     assert!(missing.stderr.contains("s3://bucket/list.tsv"), "{missing}");
     assert!(!missing.stderr.contains("a-secret-of-tests"), "{missing}");
 }

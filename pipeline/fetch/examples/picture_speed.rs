@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use lynxdata_fetch::picture::{Encode, PictureError, PictureSettings, Resize, decode_rgb, prepare};
+use lynxdata_fetch::picture::{Check, Encode, PictureError, PictureSettings, Resize, decode_rgb, prepare};
 
 const MAX_PIXELS: u64 = 100_000_000;
 const SETTINGS: PictureSettings = PictureSettings {
@@ -22,6 +22,7 @@ const SETTINGS: PictureSettings = PictureSettings {
     encode: Encode::Jpeg,
     quality: 95,
     max_pixels: MAX_PIXELS,
+    check: Check::Pixels,
 };
 
 /// What one kind of picture cost.
@@ -108,7 +109,7 @@ fn measure(bytes: &[u8], rounds: u32, cost: &mut Cost) {
         let start = cpu_time();
         let decoded: Result<_, PictureError> = decode_rgb(black_box(bytes), MAX_PIXELS);
         let between = cpu_time();
-        let prepared = prepare(black_box(copy), &SETTINGS);
+        let prepared = prepare(black_box(copy), &SETTINGS, &[]);
         let end = cpu_time();
         let (Ok(pixels), Ok(_)) = (decoded, prepared) else {
             cost.refused += 1;

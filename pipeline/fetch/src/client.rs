@@ -446,9 +446,9 @@ pub(crate) mod tests {
 
     impl Names for FixedNames {
         fn look_up(&self, host: String) -> BoxFuture<'static, std::result::Result<Vec<IpAddr>, NoAddress>> {
-            let failed = || match host.starts_with("unknown") {
-                true => NoAddress::NoSuchName,
-                false => NoAddress::TimedOut { after: Duration::ZERO },
+            let failed = || {
+                let is_unknown = host.starts_with("unknown");
+                if is_unknown { NoAddress::NoSuchName } else { NoAddress::TimedOut { after: Duration::ZERO } }
             };
             let answer = self.0.get(&host).cloned().ok_or_else(failed);
             Box::pin(std::future::ready(answer))

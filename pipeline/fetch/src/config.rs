@@ -12,6 +12,7 @@ use crate::{Error, Result};
 /// How pictures are fetched and stored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[expect(clippy::struct_excessive_bools, reason = "they are independent switches of the recipe")]
 pub struct DownloadConfig {
     /// Rows of the source that are downloaded, committed and resumed together; 1 to 100,000.
     pub rows_per_part: usize,

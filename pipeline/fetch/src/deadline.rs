@@ -32,7 +32,7 @@ impl Deadline {
 
     /// The time that the clock has run.
     pub(crate) fn spent(self) -> Duration {
-        self.total - self.left
+        self.total.saturating_sub(self.left)
     }
 
     /// Takes time away.
@@ -69,7 +69,7 @@ mod tests {
         assert_eq!(deadline.run(sleep(Duration::from_millis(5))).await, Ok(()));
         assert!(deadline.spent() >= spent + Duration::from_millis(5));
 
-        deadline.spend(deadline.left() - Duration::from_millis(5));
+        deadline.spend(deadline.left().saturating_sub(Duration::from_millis(5)));
         let begin = Instant::now();
         assert_eq!(deadline.run(pending::<()>()).await, Err(Passed));
         assert!(begin.elapsed() >= Duration::from_millis(5));

@@ -398,13 +398,11 @@ impl Shared {
             let response = self.client.send(&url, deadline).await?;
             answered.store(true, Ordering::Relaxed);
             let http_status = response.status();
-            match redirect_target(&url, &response)? {
-                Some(target) => url = target,
-                None => {
-                    let picture = self.client.picture(response, deadline).await;
-                    return picture.map_err(|failure| failure.with_http_status(http_status));
-                }
-            }
+            let Some(target) = redirect_target(&url, &response)? else {
+                let picture = self.client.picture(response, deadline).await;
+                return picture.map_err(|failure| failure.with_http_status(http_status));
+            };
+            url = target;
         }
         Err(Failure::new(Status::TooManyRedirects, format!("more than {MAX_REDIRECTS} redirects")))
     }

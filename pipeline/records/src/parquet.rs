@@ -18,7 +18,7 @@ use crate::{Error, Measured, MeasuredFile, Result};
 const ROWS_PER_GROUP_WITH_IMAGES: usize = 1_000;
 /// Bytes of a row group of a table with pictures, give or take a batch: what a writer and a reader hold in memory. Hugging Face's viewer and `datasets` work
 /// with at most 100 MB (`MAX_ROW_GROUP_SIZE`).
-const BYTES_PER_GROUP_WITH_IMAGES: usize = 8 << 20;
+const BYTES_PER_GROUP_WITH_IMAGES: usize = 4 << 20;
 
 /// Writes a table: text and numbers as Snappy, picture bytes plain and uncompressed because they are compressed already.
 ///

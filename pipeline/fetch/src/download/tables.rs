@@ -19,8 +19,8 @@ use crate::picture::Picture;
 use crate::source::column;
 use crate::spill::{Place, Waiting};
 
-/// Bytes of pictures that are handed over at a time. Large enough for whole pages of Parquet, small enough that several parts at once take little memory.
-pub const PAIRS_CHUNK_BYTES: usize = 2 << 20;
+/// Bytes of pictures that are handed over at a time: a page of Parquet. Small, since several parts are under way at once.
+pub const PAIRS_CHUNK_BYTES: usize = 1 << 20;
 
 /// The rows of a part as they end.
 pub(super) struct Assembly<'a> {

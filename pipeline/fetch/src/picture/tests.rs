@@ -230,7 +230,8 @@ fn pictures_are_made_smaller_while_they_are_decoded() {
         ("grey.jpg", 1.0),
         ("orientation_3.jpg", 1.5),
         ("orientation_6.jpg", 1.5),
-        ("rgb_webp.webp", 1.5),
+        // Its chroma changes from pixel to pixel, and at half the size it is taken as it is.
+        ("rgb_webp.webp", 2.0),
     ] {
         let reference = expected(name.split('.').next().unwrap());
         let bytes = fixture(name);
