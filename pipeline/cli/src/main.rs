@@ -57,7 +57,7 @@ enum Command {
     Quickstart(commands::quickstart::Arguments),
     Run(commands::run::Arguments),
     Status(commands::status::Arguments),
-    Download(commands::download::Arguments),
+    Download(Box<commands::download::Arguments>),
     /// Measure every pair of the pool once
     Signals(commands::run::StageArguments),
     /// Find pairs that show the same thing

@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::fmt::Display;
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use http_body_util::Full;
@@ -35,7 +34,8 @@ pub(crate) fn serve(context: &Context, port: u16) -> Result<()> {
         loop {
             if let Ok((stream, _)) = listener.accept().await {
                 let metrics = metrics.clone();
-                let answer = service_fn(move |request| answer(request, metrics.clone()));
+                let answer =
+                    service_fn(move |request| std::future::ready(Ok::<_, Infallible>(answer(&request, &metrics))));
                 tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), answer));
             }
         }
@@ -43,15 +43,15 @@ pub(crate) fn serve(context: &Context, port: u16) -> Result<()> {
     Ok(())
 }
 
-async fn answer(request: Request<Incoming>, metrics: Arc<Metrics>) -> Result<Response<Full<Bytes>>, Infallible> {
+fn answer(request: &Request<Incoming>, metrics: &Metrics) -> Response<Full<Bytes>> {
     let (status, text) = match request.uri().path() {
-        "/metrics" => (StatusCode::OK, text(&metrics)),
+        "/metrics" => (StatusCode::OK, text(metrics)),
         _ => (StatusCode::NOT_FOUND, "the metrics are at /metrics\n".to_owned()),
     };
     let mut response = Response::new(Full::new(Bytes::from(text)));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(CONTENT_TYPE));
-    Ok(response)
+    response
 }
 
 fn text(metrics: &Metrics) -> String {

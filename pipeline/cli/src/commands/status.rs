@@ -157,7 +157,7 @@ fn download_status(root: &Path, manifest: &Manifest) -> Result<DownloadStatus> {
             let host = hosts.entry(names.value(row).to_owned()).or_default();
             *host.by_status.entry(statuses.value(row).to_owned()).or_default() += 1;
             host.elapsed.extend(elapsed.is_valid(row).then(|| elapsed.value(row)));
-            host.bytes += bytes.is_valid(row).then(|| bytes.value(row)).unwrap_or_default() as u64;
+            host.bytes += if bytes.is_valid(row) { bytes.value(row) as u64 } else { 0 };
         }
         sizes.extend(bytes.iter().flatten());
     }
