@@ -16,13 +16,11 @@ mod filter;
 mod predict;
 mod tables;
 
-use fast_image_resize::FilterType;
-
 use boolean::BooleanReader;
 use filter::{Samples, Strength};
 use predict::{BlockMode, Mode};
 
-use super::planes::{HALVED_CHROMA, Plane, Planes};
+use super::planes::{Plane, Planes};
 
 /// Rows above the picture that prediction reads.
 const TOP: usize = 1;
@@ -186,20 +184,20 @@ impl<'a> Decoder<'a> {
     }
 
     fn into_planes(self) -> Planes {
-        let plane = |samples, side, extent, filter| Plane {
+        let plane = |samples, side, extent, is_halved| Plane {
             samples,
             stride: (LEFT + self.across * side + RIGHT) as u32,
             origin: (LEFT as u32, TOP as u32),
             extent,
-            filter,
+            is_halved,
         };
         let (width, height) = (self.width as f64, self.height as f64);
         let half = (width / 2.0, height / 2.0);
         let [blue, red] = self.chroma;
         Planes::webp(
             (self.width as u32, self.height as u32),
-            plane(self.luma, 16, (width, height), FilterType::CatmullRom),
-            [plane(blue, 8, half, HALVED_CHROMA), plane(red, 8, half, HALVED_CHROMA)],
+            plane(self.luma, 16, (width, height), false),
+            [plane(blue, 8, half, true), plane(red, 8, half, true)],
         )
     }
 
