@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::fmt::Display;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use http_body_util::Full;
@@ -19,6 +20,9 @@ use crate::stages::Context;
 /// The content type of <https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format>.
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
+/// Pause after a connection could not be accepted.
+const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
+
 /// Serves the counters until the process ends.
 ///
 /// # Errors
@@ -30,14 +34,14 @@ pub(crate) fn serve(context: &Context, port: u16) -> Result<()> {
     tracing::info!("metrics at http://{}/metrics", listener.local_addr()?);
     let metrics = context.metrics.clone();
     context.runtime.spawn(async move {
-        // A connection that cannot be accepted leaves the server as it was.
         loop {
-            if let Ok((stream, _)) = listener.accept().await {
-                let metrics = metrics.clone();
-                let answer =
-                    service_fn(move |request| std::future::ready(Ok::<_, Infallible>(answer(&request, &metrics))));
-                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), answer));
-            }
+            let Ok((stream, _)) = listener.accept().await else {
+                tokio::time::sleep(ACCEPT_AGAIN).await; // most likely there are no file descriptors left
+                continue;
+            };
+            let metrics = metrics.clone();
+            let answer = service_fn(move |request| std::future::ready(Ok::<_, Infallible>(answer(&request, &metrics))));
+            tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), answer));
         }
     });
     Ok(())

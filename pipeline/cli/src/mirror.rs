@@ -1,16 +1,17 @@
 //! Runs whose output is an object store: they work in a local folder, which is mirrored there part by part.
 //!
-//! The files of a part are uploaded before the manifest that speaks of it, so that what the manifest in the store says is there is there. A machine
-//! without the local folder gets it from the store and goes on. One process at a time may write to a place in a store; nothing there keeps a second one
+//! One part after the other is committed and uploaded, its files before the manifest that speaks of it, so that what the manifest in the store says is
+//! there is there. What a process committed but did not upload before it ended, the next one uploads first. A machine without the local folder gets it
+//! from the store and goes on. One process at a time may write to a place in a store; nothing there keeps a second one
 //! out.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, Result};
 use lynxdata_fetch::objects::{self, Location, Settings};
 use lynxdata_records::{FileEntry, Manifest, PartEntry, RunFolder};
-use tokio::sync::Mutex;
 
 /// The name of the manifest, see [`RunFolder`].
 const MANIFEST: &str = "manifest.jsonl";
@@ -19,8 +20,8 @@ const MANIFEST: &str = "manifest.jsonl";
 pub(crate) struct Mirror {
     url: String,
     settings: Settings,
-    /// Held while the manifest is uploaded, so that an older one never replaces a newer one.
-    manifest: Mutex<()>,
+    /// Held from the commit of a part until it is uploaded, so that no manifest in the store speaks of a part that is still on its way.
+    turn: Mutex<()>,
 }
 
 /// The local folder of a run whose output is a URL: its last component, and a digest of the whole.
@@ -34,13 +35,39 @@ impl Mirror {
     /// The mirror of a run with this output; `None` if that is a local folder.
     pub(crate) fn of(output: &Path) -> Option<Mirror> {
         let url = output.to_str().filter(|_| objects::is_url(output))?.trim_end_matches('/').to_owned();
-        Some(Mirror { url, settings: Settings::from_environment(), manifest: Mutex::default() })
+        Some(Mirror { url, settings: Settings::from_environment(), turn: Mutex::default() })
     }
 
     /// The place of a file or folder of the run; of the run itself if `path` is empty.
     fn at(&self, path: &str) -> Result<Location> {
         let slash = if path.is_empty() { "" } else { "/" };
         Ok(Location::open(&format!("{}{slash}{path}", self.url), &self.settings)?)
+    }
+
+    /// Waits until no other part is being committed and uploaded.
+    pub(crate) fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Uploads the parts that were committed here and of which the store does not know.
+    pub(crate) async fn catch_up(&self, run: &RunFolder) -> Result<()> {
+        let location = self.at(MANIFEST)?;
+        let there = match location.head().await? {
+            None => Manifest::default(),
+            Some(manifest) => {
+                let aside = run.temporary_folder().join("mirrored");
+                create_folder(&aside)?;
+                location.get(&manifest, &aside.join(MANIFEST)).await?;
+                Manifest::read(&aside)?
+            }
+        };
+        for part in run.manifest().all_parts() {
+            let known = there.part(&part.stage, &part.part);
+            if known.is_none_or(|known| known.fingerprint != part.fingerprint || known.files != part.files) {
+                self.upload(run, part).await?;
+            }
+        }
+        if run.manifest().all_parts().next().is_some() { self.publish_manifest(run).await } else { Ok(()) }
     }
 
     /// Makes the local folder of a run that was begun on another machine.
@@ -81,8 +108,13 @@ impl Mirror {
         Ok(())
     }
 
-    /// Uploads a part that was committed.
+    /// Uploads a part that was committed, and the manifest that speaks of it.
     pub(crate) async fn publish(&self, run: &RunFolder, part: &PartEntry) -> Result<()> {
+        self.upload(run, part).await?;
+        self.publish_manifest(run).await
+    }
+
+    async fn upload(&self, run: &RunFolder, part: &PartEntry) -> Result<()> {
         let store = self.at("")?;
         for file in &part.files {
             let path = run.root().join(&file.path);
@@ -101,12 +133,11 @@ impl Mirror {
                 }
             }
         }
-        self.publish_manifest(run).await
+        Ok(())
     }
 
     /// Uploads the manifest as it is now.
     pub(crate) async fn publish_manifest(&self, run: &RunFolder) -> Result<()> {
-        let _uploading = self.manifest.lock().await;
         self.at("")?.put(&run.root().join(MANIFEST), MANIFEST).await?;
         Ok(())
     }

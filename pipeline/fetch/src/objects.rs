@@ -130,7 +130,7 @@ impl Location {
             reason,
             hint: String::new(),
         };
-        let url = Url::parse(text).map_err(|error| invalid("the URL in `source.path`", error.to_string()))?;
+        let url = Url::parse(text).map_err(|error| invalid("a URL", error.to_string()))?;
         let shown = shown(&url);
         if url.query().is_some() || url.fragment().is_some() {
             let reason = "a query or fragment is not passed on; signed URLs cannot be read, credentials come from the environment";

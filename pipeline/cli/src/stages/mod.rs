@@ -52,6 +52,9 @@ impl Context {
         }
         let run = Arc::new(RunFolder::open(&folder)?);
         crate::interrupt::clean_up_in(&run);
+        if let Some(mirror) = &mirror {
+            runtime.block_on(mirror.catch_up(&run)).context("cannot mirror the run")?;
+        }
         Ok(Context { loaded, run, runtime, session, progress: Progress::new(), metrics: Arc::default(), mirror })
     }
 
@@ -64,6 +67,7 @@ impl Context {
 
     /// Commits a part, here and in the mirror.
     pub(crate) fn commit(&self, part: NewPart) -> Result<()> {
+        let _turn = self.mirror.as_ref().map(Mirror::turn);
         let entry = self.run.commit(part)?;
         let Some(mirror) = &self.mirror else { return Ok(()) };
         self.runtime.block_on(mirror.publish(&self.run, &entry)).context("cannot mirror the run")
