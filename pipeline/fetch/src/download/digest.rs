@@ -3,7 +3,7 @@
 //! A domain that has expired can be bought and serve other pictures under the old URLs; a digest in the list is the known defence (Carlini et al.,
 //! arXiv 2302.10149).
 
-use arrow::array::{Array, AsArray, RecordBatch, StringArray};
+use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::DataType;
 use md5::Md5;
 use sha2::{Digest, Sha256, Sha512};
@@ -14,9 +14,12 @@ pub fn sha256(bytes: &[u8]) -> String {
 }
 
 fn hexadecimal<D: Digest>(bytes: &[u8]) -> String {
+    in_hexadecimal(&D::digest(bytes))
+}
+
+fn in_hexadecimal(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digest = D::digest(bytes);
-    let digits = digest.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+    let digits = bytes.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
     digits.map(char::from).collect()
 }
 
@@ -47,11 +50,11 @@ impl Algorithm {
     }
 }
 
-/// A column of a source with one digest a row.
+/// A column of a source with one digest a row, as hexadecimal text or as bytes.
 #[derive(Debug)]
 pub(super) struct DigestColumn<'a> {
     algorithm: Algorithm,
-    digests: &'a StringArray,
+    digests: &'a dyn Array,
 }
 
 /// The columns of digests that a part has.
@@ -60,7 +63,8 @@ pub(super) fn columns(rows: &RecordBatch) -> Vec<DigestColumn<'_>> {
     let columns = schema.fields().iter().zip(rows.columns()).filter_map(|(field, column)| {
         // The pool has a `sha256` of its own, so the source's bears a prefix there, see `source::plan`.
         let algorithm = Algorithm::of(field.name().trim_start_matches("source_"))?;
-        (*field.data_type() == DataType::Utf8).then(|| DigestColumn { algorithm, digests: column.as_string::<i32>() })
+        let is_digest = matches!(field.data_type(), DataType::Utf8 | DataType::Binary | DataType::FixedSizeBinary(_));
+        is_digest.then(|| DigestColumn { algorithm, digests: column.as_ref() })
     });
     columns.collect()
 }
@@ -68,8 +72,17 @@ pub(super) fn columns(rows: &RecordBatch) -> Vec<DigestColumn<'_>> {
 impl DigestColumn<'_> {
     /// What the row says; `None` if its cell is empty.
     pub(super) fn expected(&self, row: usize) -> Option<ExpectedDigest> {
-        let digest = self.digests.is_valid(row).then(|| self.digests.value(row).trim())?;
-        (!digest.is_empty()).then(|| ExpectedDigest { algorithm: self.algorithm, digest: digest.to_ascii_lowercase() })
+        if self.digests.is_null(row) {
+            return None;
+        }
+        let digest = if let Some(texts) = self.digests.as_string_opt::<i32>() {
+            texts.value(row).trim().to_ascii_lowercase()
+        } else if let Some(bytes) = self.digests.as_binary_opt::<i32>() {
+            in_hexadecimal(bytes.value(row))
+        } else {
+            in_hexadecimal(self.digests.as_fixed_size_binary_opt()?.value(row))
+        };
+        (!digest.is_empty()).then_some(ExpectedDigest { algorithm: self.algorithm, digest })
     }
 }
 
@@ -103,7 +116,7 @@ impl ExpectedDigest {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::Int64Array;
+    use arrow::array::{BinaryArray, Int64Array, StringArray};
 
     use super::*;
 
@@ -124,6 +137,12 @@ mod tests {
             all.map(|one| (one.algorithm, one.digest)).collect()
         };
         assert_eq!(expected(0), [(Algorithm::Sha256, "ab".to_owned()), (Algorithm::Md5, "12".to_owned())]);
+        let bytes: arrow::array::ArrayRef =
+            Arc::new(BinaryArray::from(vec![Some(&[0xab_u8, 0x0f][..]), None, Some(&[])]));
+        let raw = RecordBatch::try_from_iter([("md5", bytes)]).unwrap();
+        let raw = super::columns(&raw);
+        let found: Vec<_> = (0..3).map(|row| raw[0].expected(row).map(|one| one.digest)).collect();
+        assert_eq!(found, [Some("ab0f".to_owned()), None, None]);
         assert_eq!(expected(1), []);
         assert_eq!(expected(2), [(Algorithm::Sha256, "cd".to_owned()), (Algorithm::Md5, "34".to_owned())]);
     }
