@@ -9,8 +9,7 @@ use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
 use super::colour::{Channels, ToSrgb};
-use super::resize::Layout;
-use super::{Decoded, Format, PictureError, PictureSettings, check_size, reduced, resize, upright};
+use super::{Decoded, Format, PictureError, PictureSettings, Pixels, check_size, reduced, resize};
 
 /// The one complaint of the strict mode that says nothing about the picture: stray bytes between header segments, which all readers skip.
 const STRAY_BYTES: &str = "Extra bytes between headers";
@@ -53,7 +52,8 @@ fn decode_with(
     let stored_size = (width as u32, height as u32);
     let decoded = |pixels| Decoded {
         format: Format::Jpeg,
-        pixels: upright(pixels, orientation),
+        pixels,
+        orientation,
         upright_size: resize::turned(stored_size, orientation),
         stored_size,
         is_plain,
@@ -61,10 +61,10 @@ fn decode_with(
     if matches!(decoder.input_colorspace(), Some(ColorSpace::Luma | ColorSpace::YCbCr))
         && to_srgb.is_none()
         && let Some(settings) = wanted
-        && let Some(scaled) = Layout::reduced(settings, stored_size, orientation)
-        && let Some(planes) = reduced::decode(bytes, scaled).filter(|planes| planes.size() == stored_size)
+        && let Some(wanted) = resize::wanted_of_planes(settings, stored_size, orientation)
+        && let Some(planes) = reduced::decode(bytes, wanted).filter(|planes| planes.size() == stored_size)
     {
-        return planes.scale(scaled.0, scaled.1).map(decoded);
+        return Ok(decoded(Pixels::Planes(Box::new(planes), wanted)));
     }
     let mut pixels = RgbImage::new(stored_size.0, stored_size.1);
     match (to_srgb, inks) {
@@ -82,7 +82,7 @@ fn decode_with(
     if !has_end_marker(bytes) {
         return Err(PictureError::Broken("the file is cut off: it has no end-of-image marker".into()));
     }
-    Ok(decoded(pixels))
+    Ok(decoded(Pixels::Rgb(pixels)))
 }
 
 /// CMYK samples, 0 for no ink. Files hold them inverted, as Photoshop has always written them; YCCK is that with its first three channels as YCbCr

@@ -3,6 +3,7 @@
 //! The format is told from the bytes, never from a name. Dimensions are read from the header before a pixel is decoded. All decoders are memory-safe
 //! Rust; one that panics makes a broken picture, not a broken run. Pixels are those of sRGB: other colour profiles are converted.
 
+mod blocks;
 mod blur;
 mod colour;
 mod encode;
@@ -10,6 +11,7 @@ mod jpeg;
 mod planes;
 mod reduced;
 mod resize;
+mod scale;
 mod sniff;
 mod structure;
 mod vp8;
@@ -26,6 +28,7 @@ use serde::{Deserialize, Serialize};
 
 pub use blur::blur_boxes;
 use colour::{Channels, ToSrgb};
+use planes::{Planes, Subsampled, Wanted};
 use resize::Layout;
 pub use sniff::Format;
 
@@ -197,13 +200,20 @@ pub fn prepare(bytes: Vec<u8>, settings: &PictureSettings, blur: &[[f32; 4]]) ->
     drop(bytes);
     let (width, height) = layout.stored;
     check_size(u64::from(width), u64::from(height), settings.max_pixels)?;
-    let mut pixels = decoded.pixels;
-    blur_boxes(&mut pixels, blur);
-    let pixels = resize::lay_out(pixels, layout)?;
-    let bytes = match settings.encode {
-        Encode::Jpeg => encode::jpeg(&pixels, settings.quality)?,
-        Encode::Png => encode::png(&pixels)?,
-        Encode::WebP => encode::webp(&pixels)?,
+    let bytes = match decoded.pixels {
+        Pixels::Planes(planes, wanted) if wanted.halves_chroma => {
+            encode::jpeg(&planes.subsampled(wanted.size), settings.quality)?
+        }
+        pixels => {
+            let mut pixels = Decoded { pixels, ..decoded }.into_rgb();
+            blur_boxes(&mut pixels, blur);
+            let pixels = resize::lay_out(pixels, layout)?;
+            match settings.encode {
+                Encode::Jpeg => encode::jpeg(&Subsampled::from_rgb(&pixels), settings.quality)?,
+                Encode::Png => encode::png(&pixels)?,
+                Encode::WebP => encode::webp(&pixels)?,
+            }
+        }
     };
     Ok(Picture { bytes, format: encoded_format, width, height, original_width, original_height })
 }
@@ -213,7 +223,7 @@ pub fn prepare(bytes: Vec<u8>, settings: &PictureSettings, blur: &[[f32; 4]]) ->
 /// # Errors
 /// As [`prepare`].
 pub fn decode_rgb(bytes: &[u8], max_pixels: u64) -> Result<RgbImage, PictureError> {
-    Ok(decode(bytes, max_pixels, None)?.pixels)
+    Ok(decode(bytes, max_pixels, None)?.into_rgb())
 }
 
 /// Decodes a picture as [`decode_rgb`] does (at most 100 megapixels), cuts out the square at its centre and scales that to `side` x `side` pixels with
@@ -232,9 +242,9 @@ pub fn resize_to_square(bytes: &[u8], side: u32) -> Result<Vec<u8>, PictureError
 /// A decoded picture with what is needed to decide whether its file may be kept.
 struct Decoded {
     format: Format,
-    /// Upright, opaque, sRGB.
-    /// Upright, opaque. Already scaled, but not cropped or padded, if the decoder can do that better.
-    pixels: RgbImage,
+    pixels: Pixels,
+    /// How the pixels are to be turned.
+    orientation: Orientation,
     /// Size at which the picture was served, upright.
     upright_size: (u32, u32),
     /// Size in the file's header, before orientation.
@@ -243,7 +253,30 @@ struct Decoded {
     is_plain: bool,
 }
 
-/// Decodes a picture. If `wanted` says to scale it, a decoder may do so.
+/// Opaque pixels of sRGB, not yet turned upright.
+enum Pixels {
+    Rgb(RgbImage),
+    /// With what is to be made of them: they have what that needs, and may have no more.
+    Planes(Box<Planes>, Wanted),
+}
+
+impl Decoded {
+    /// The pixels, upright, and scaled if that is wanted, but neither cropped nor padded.
+    fn into_rgb(self) -> RgbImage {
+        let pixels = match self.pixels {
+            Pixels::Rgb(pixels) => pixels,
+            Pixels::Planes(planes, wanted) => planes.rgb(wanted.size),
+        };
+        if self.orientation == Orientation::NoTransforms {
+            return pixels;
+        }
+        let mut image = DynamicImage::ImageRgb8(pixels);
+        image.apply_orientation(self.orientation);
+        image.into_rgb8()
+    }
+}
+
+/// Decodes a picture. If `wanted` says to scale it, a decoder may leave out what is not needed for that.
 fn decode(bytes: &[u8], max_pixels: u64, wanted: Option<&PictureSettings>) -> Result<Decoded, PictureError> {
     let format = sniff::format(bytes)?;
     let decoding = || match format {
@@ -290,24 +323,22 @@ fn decode_with_image_crate(
         && matches!(decoder.color_type(), ColorType::L8 | ColorType::Rgb8)
         && !matches!(decoder.original_color_type(), ExtendedColorType::Cmyk8 | ExtendedColorType::Cmyk16);
     let stored_size = (width, height);
+    let upright_size = resize::turned(stored_size, orientation);
+    let decoded = |pixels| Decoded { format, pixels, orientation, upright_size, stored_size, is_plain };
     if format == Format::WebP
         && decoder.color_type() == ColorType::Rgb8
         && to_srgb.is_none()
         && let Some(settings) = wanted
-        && let Some(scaled) = Layout::reduced(settings, stored_size, orientation)
+        && let Some(wanted) = resize::wanted_of_planes(settings, stored_size, orientation)
         && let Some(planes) = vp8::decode(bytes).filter(|planes| planes.size() == stored_size)
     {
-        let pixels = upright(planes.scale(scaled.0, scaled.1)?, orientation);
-        let upright_size = resize::turned(stored_size, orientation);
-        return Ok(Decoded { format, pixels, upright_size, stored_size, is_plain });
+        return Ok(decoded(Pixels::Planes(Box::new(planes), wanted)));
     }
     let mut image = DynamicImage::from_decoder(decoder).map_err(from_image_error)?;
     if let Some(to_srgb) = to_srgb {
         image = to_srgb.convert(image);
     }
-    let pixels = upright(on_white(image), orientation);
-    let upright_size = pixels.dimensions();
-    Ok(Decoded { format, pixels, upright_size, stored_size, is_plain })
+    Ok(decoded(Pixels::Rgb(on_white(image))))
 }
 
 fn check_size(width: u64, height: u64, max_pixels: u64) -> Result<(), PictureError> {
@@ -339,15 +370,6 @@ fn on_white(image: DynamicImage) -> RgbImage {
         target.0 = [red, green, blue].map(|value| ((value * alpha + 255 * (255 - alpha) + 127) / 255) as u8);
     }
     opaque
-}
-
-fn upright(image: RgbImage, orientation: Orientation) -> RgbImage {
-    if orientation == Orientation::NoTransforms {
-        return image;
-    }
-    let mut image = DynamicImage::ImageRgb8(image);
-    image.apply_orientation(orientation);
-    image.into_rgb8()
 }
 
 #[cfg(test)]

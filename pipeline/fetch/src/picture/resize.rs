@@ -5,7 +5,8 @@ use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer
 use image::metadata::Orientation;
 use image::{Rgb, RgbImage};
 
-use super::{PictureError, PictureSettings, Resize};
+use super::planes::Wanted;
+use super::{Encode, PictureError, PictureSettings, Resize};
 
 /// How large a picture becomes. What is stored has its centre at the centre of the scaled picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,22 +38,26 @@ impl Layout {
         Layout { scaled, stored }
     }
 
-    /// The width and height to which a picture as it is stored in its file is to be scaled, before it is turned upright. None if that is not
-    /// smaller: then the pixels of the full size are needed.
-    pub(super) fn reduced(
-        settings: &PictureSettings,
-        stored: (u32, u32),
-        orientation: Orientation,
-    ) -> Option<(u32, u32)> {
-        let layout = Layout::new(settings.resize, turned(stored, orientation), settings.size, settings.only_if_larger);
-        let scaled = turned(layout.scaled, orientation);
-        (scaled != stored && scaled.0 <= stored.0 && scaled.1 <= stored.1).then_some(scaled)
-    }
-
     /// Whether a picture of `original` width and height stays as it is.
     pub(super) fn is_identity(self, original: (u32, u32)) -> bool {
         self.scaled == original && self.stored == original
     }
+}
+
+/// What is to be made of the planes of a picture as it is stored in its file, before it is turned upright. None if they are not scaled, or if making RGB
+/// of the full size first is better.
+pub(super) fn wanted_of_planes(
+    settings: &PictureSettings,
+    stored: (u32, u32),
+    orientation: Orientation,
+) -> Option<Wanted> {
+    let layout = Layout::new(settings.resize, turned(stored, orientation), settings.size, settings.only_if_larger);
+    let size = turned(layout.scaled, orientation);
+    // Halved chroma of an odd size can be neither turned nor cut.
+    let halves_chroma =
+        settings.encode == Encode::Jpeg && layout.stored == layout.scaled && orientation == Orientation::NoTransforms;
+    let is_smaller = size.0 <= stored.0 && size.1 <= stored.1;
+    (size != stored && (halves_chroma || is_smaller)).then_some(Wanted { size, halves_chroma })
 }
 
 /// A width and height after a picture was turned upright, or before.

@@ -87,9 +87,9 @@ fn profiles_are_converted_to_srgb_as_littlecms_does() {
     for (name, most, mean) in cases {
         let stem = name.split('.').next().unwrap();
         let decoded = decode(&fixture(name), MAX_PIXELS, None).unwrap();
-        let found = difference(&decoded.pixels, &expected(stem));
-        assert!(found.0 <= *most && found.1 <= *mean, "{name}: {found:?}");
         assert!(!decoded.is_plain, "{name}");
+        let found = difference(&decoded.into_rgb(), &expected(stem));
+        assert!(found.0 <= *most && found.1 <= *mean, "{name}: {found:?}");
     }
 }
 
@@ -101,7 +101,7 @@ fn a_picture_in_another_colour_space_is_stored_in_srgb_unless_its_bytes_are_kept
     assert!(stored != bytes, "the size and the format are right, the colours are not");
     let again = decode(&stored, MAX_PIXELS, None).unwrap();
     assert!(again.is_plain);
-    assert!(difference(&again.pixels, &expected("profile_rgb_png")).0 <= 1);
+    assert!(difference(&again.into_rgb(), &expected("profile_rgb_png")).0 <= 1);
     assert!(prepare(bytes.clone(), &settings(Resize::Keep, 1)).unwrap().bytes == bytes);
 }
 
@@ -111,7 +111,7 @@ fn profiles_of_srgb_and_broken_ones_change_nothing() {
         let bytes = fixture(&format!("{stem}.jpg"));
         let decoded = decode(&bytes, MAX_PIXELS, None).unwrap();
         assert!(decoded.is_plain, "{stem}");
-        let (most, mean) = difference(&decoded.pixels, &expected(stem));
+        let (most, mean) = difference(&decoded.into_rgb(), &expected(stem));
         assert!(most <= 4 && mean < 0.5, "{stem}: {most} {mean}");
         assert!(prepare(bytes.clone(), &settings(Resize::Shorter, 100)).unwrap().bytes == bytes, "{stem}");
     }
@@ -238,14 +238,39 @@ fn pictures_are_made_smaller_while_they_are_decoded() {
         let shorter = reference.width().min(reference.height());
         for size in [shorter - 1, shorter * 3 / 4, shorter / 2, shorter * 2 / 5, shorter / 4, shorter / 5, shorter / 8]
         {
-            let settings = settings(Resize::Shorter, size);
-            let decoded = decode(&bytes, MAX_PIXELS, Some(&settings)).unwrap();
+            let png = PictureSettings { encode: Encode::Png, ..settings(Resize::Shorter, size) };
+            let decoded = decode(&bytes, MAX_PIXELS, Some(&png)).unwrap();
             assert_eq!(decoded.upright_size, reference.dimensions());
+            assert!(matches!(decoded.pixels, Pixels::Planes(..)), "{name} to {size}");
             let layout = Layout::new(Resize::Shorter, reference.dimensions(), size, true);
-            assert_eq!(decoded.pixels.dimensions(), layout.scaled, "{name} to {size}: the decoder did it");
             let wanted = resize::scale(&reference, layout.scaled.0, layout.scaled.1).unwrap();
-            let (_, mean) = difference(&decoded.pixels, &wanted);
+            let (_, mean) = difference(&decoded.into_rgb(), &wanted);
             assert!(mean < most_mean, "{name} to {size}: {mean}");
+        }
+    }
+}
+
+#[test]
+fn planes_that_become_a_jpeg_are_never_rgb() {
+    for (name, most_mean) in [("plain.jpg", 2.2), ("progressive.jpg", 2.2), ("grey.jpg", 1.0), ("rgb_webp.webp", 2.2)] {
+        let reference = expected(name.split('.').next().unwrap());
+        let bytes = fixture(name);
+        let shorter = reference.width().min(reference.height());
+        for size in [shorter * 2, shorter - 1, shorter * 3 / 4, shorter / 2, shorter / 4] {
+            let jpeg = PictureSettings { only_if_larger: false, ..settings(Resize::Shorter, size) };
+            let Pixels::Planes(planes, wanted) = decode(&bytes, MAX_PIXELS, Some(&jpeg)).unwrap().pixels else {
+                panic!("{name} to {size}");
+            };
+            let layout = Layout::new(Resize::Shorter, reference.dimensions(), size, false);
+            assert_eq!(wanted, Wanted { size: layout.scaled, halves_chroma: true });
+            let rgb = resize::scale(&reference, layout.scaled.0, layout.scaled.1).unwrap();
+            let (found, wanted) = (planes.subsampled(layout.scaled), Subsampled::from_rgb(&rgb));
+            for ((found, stride), (wanted, wanted_stride)) in found.planes().into_iter().zip(wanted.planes()) {
+                assert_eq!((found.len(), stride), (wanted.len(), wanted_stride));
+                let sum: u64 = found.iter().zip(wanted).map(|(a, b)| u64::from(a.abs_diff(*b))).sum();
+                let mean = sum as f64 / found.len() as f64;
+                assert!(mean < most_mean, "{name} to {size}: {mean}");
+            }
         }
     }
 }
@@ -319,7 +344,7 @@ fn shorter_turns_scales_and_encodes() {
     assert_eq!(again.stored_size, (16, 24));
     assert!(again.is_plain, "the orientation is not left in the file");
     let wanted = resize::scale(&expected("orientation_6"), 16, 24).unwrap();
-    let (_, mean) = difference(&again.pixels, &wanted);
+    let (_, mean) = difference(&again.into_rgb(), &wanted);
     assert!(mean < 4.0, "{mean}");
 }
 
@@ -413,7 +438,7 @@ fn webp_is_written_without_loss() {
     assert_eq!(picture.format, Format::WebP);
     let again = decode(&picture.bytes, MAX_PIXELS, None).unwrap();
     assert_eq!((again.format, again.is_plain), (Format::WebP, true));
-    assert!(again.pixels == expected("plain"));
+    assert!(again.into_rgb() == expected("plain"));
     let longest = RgbImage::new(16_383, 1);
     assert!(decode_rgb(&encode::webp(&longest).unwrap(), MAX_PIXELS).unwrap() == longest);
     assert!(matches!(encode::webp(&RgbImage::new(1, 16_384)), Err(PictureError::Unsupported(_))));

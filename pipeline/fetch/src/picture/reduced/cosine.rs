@@ -5,6 +5,8 @@
 
 use std::f32::consts::{FRAC_1_SQRT_2, SQRT_2};
 
+use super::super::blocks::transposed;
+
 /// Blocks that are transformed together.
 pub(super) const GROUP: usize = 8;
 
@@ -143,20 +145,6 @@ fn interleave<const SIDE: usize>(bytes: &[[u8; GROUP]; SIDE], target: &mut [u8])
     for (lane, target) in target.as_chunks_mut::<SIDE>().0.iter_mut().enumerate() {
         *target = std::array::from_fn(|column| bytes[column][lane % GROUP]);
     }
-}
-
-/// Eight times eight bytes with rows and columns exchanged: of 2 x 2 parts of four, then two, then one byte, the mixed ones change places.
-#[inline(always)]
-fn transposed(mut rows: [u64; 8]) -> [u64; 8] {
-    for (distance, mask) in [(4, 0xffff_ffff), (2, 0xffff_0000_ffff), (1, 0x00ff_00ff_00ff_00ff)] {
-        for row in (0..8).filter(|row| row & distance == 0) {
-            let shift = 8 * distance as u32;
-            let mixed = (rows[row] >> shift ^ rows[row + distance]) & mask;
-            rows[row] ^= mixed << shift;
-            rows[row + distance] ^= mixed;
-        }
-    }
-    rows
 }
 
 /// The sum of cosines at the centres of `SIDE` samples, for input that [`multipliers`] has prepared.

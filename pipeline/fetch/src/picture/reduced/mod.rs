@@ -18,14 +18,8 @@ mod huffman;
 use cosine::{GROUP, Group, Side, Transform};
 use huffman::{BitReader, HuffmanTable};
 
-use super::planes::{Plane, Planes};
-
-/// Place in natural order of the coefficients in zigzag order (T.81, figure A.6).
-const NATURAL_ORDER: [u8; 64] = [
-    0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6, 7, 14, 21,
-    28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54,
-    47, 55, 62, 63,
-];
+use super::blocks::NATURAL_ORDER;
+use super::planes::{Plane, Planes, Wanted};
 
 /// How much larger than wanted a plane must at least be after its transform. Closer to the wanted size, the samples are too few for the filter that
 /// scales them. Of 223 photographs scaled to 256 pixels, compared with Pillow's complete decoding and `BICUBIC`, all planes by Catmull-Rom: mean
@@ -39,9 +33,9 @@ const MOST_SCANS: usize = 64;
 /// Coefficient bits that have not been sent by any scan.
 const UNSENT: u8 = u8::MAX;
 
-/// Decodes a file whose planes need not be larger than `wanted`, the width and height that the picture will be scaled to. None at anything that this
+/// Decodes a file to planes that have what is needed for `wanted`. None at anything that this
 /// decoder does not know or that is not as it should be.
-pub(super) fn decode(bytes: &[u8], wanted: (u32, u32)) -> Option<Planes> {
+pub(super) fn decode(bytes: &[u8], wanted: Wanted) -> Option<Planes> {
     let mut decoder = Decoder {
         bytes: bytes.strip_prefix(&[0xff, 0xd8])?,
         wanted,
@@ -66,7 +60,7 @@ enum Next {
 struct Decoder<'a> {
     /// What is still to be read.
     bytes: &'a [u8],
-    wanted: (u32, u32),
+    wanted: Wanted,
     /// In natural order.
     quantisation: [Option<[u16; 64]>; 4],
     dc_tables: [Option<HuffmanTable>; 4],
@@ -229,7 +223,7 @@ impl Decoder<'_> {
 }
 
 impl Frame {
-    fn new(segment: &[u8], is_progressive: bool, wanted: (u32, u32)) -> Option<Self> {
+    fn new(segment: &[u8], is_progressive: bool, wanted: Wanted) -> Option<Self> {
         let [8, height_0, height_1, width_0, width_1, count, rest @ ..] = segment else { return None };
         let height = usize::from(u16::from_be_bytes([*height_0, *height_1]));
         let width = usize::from(u16::from_be_bytes([*width_0, *width_1]));
@@ -256,8 +250,9 @@ impl Frame {
             let (scaled_width, scaled_height) = (width * across, height * down);
             let extent = (scaled_width as f64 / most_across as f64, scaled_height as f64 / most_down as f64);
             let is_enough = |side: &Side| {
-                let scale = side.samples() as f64 / 8.0 / MARGIN;
-                extent.0 * scale >= f64::from(wanted.0) && extent.1 * scale >= f64::from(wanted.1)
+                let part = if wanted.halves_chroma && index > 0 { 2.0 } else { 1.0 };
+                let scale = part * side.samples() as f64 / 8.0 / MARGIN;
+                extent.0 * scale >= f64::from(wanted.size.0) && extent.1 * scale >= f64::from(wanted.size.1)
             };
             let side = Side::ALL.into_iter().find(is_enough).unwrap_or(Side::Eight);
             let groups_across = (units_across * across).div_ceil(GROUP);
@@ -338,7 +333,7 @@ impl Component {
         let is_halved = self.extent.0 < picture.0 && self.extent.1 < picture.1;
         let scale = self.side.samples() as f64 / 8.0;
         Plane {
-            stride: self.stride() as u32,
+            stride: self.stride(),
             origin: (0, 0),
             extent: (self.extent.0 * scale, self.extent.1 * scale),
             is_halved: is_halved && self.side == Side::Eight,

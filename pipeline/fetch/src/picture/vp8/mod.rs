@@ -186,8 +186,8 @@ impl<'a> Decoder<'a> {
     fn into_planes(self) -> Planes {
         let plane = |samples, side, extent, is_halved| Plane {
             samples,
-            stride: (LEFT + self.across * side + RIGHT) as u32,
-            origin: (LEFT as u32, TOP as u32),
+            stride: LEFT + self.across * side + RIGHT,
+            origin: (LEFT, TOP),
             extent,
             is_halved,
         };
