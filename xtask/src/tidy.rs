@@ -43,7 +43,7 @@ const FENCED: &[(&str, &[&str])] = &[
     ("ballista", &["lynxdata-engine"]),
     ("burn", &["lynxdata-burn-model"]),
     ("tokio", &["lynxdata-fetch", "lynxdata-engine", "lynxdata"]),
-    ("reqwest", &["lynxdata-fetch"]),
+    ("hyper-rustls", &["lynxdata-fetch"]),
     ("anyhow", &["lynxdata", "xtask"]),
 ];
 

@@ -1,29 +1,43 @@
-//! One request: resolve, check the address, connect, read a bounded body.
+//! One request: its head, and a bounded body.
 
 use std::error::Error as StdError;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderValue};
+use hyper::{Request, StatusCode, Uri};
+use hyper_util::client::legacy::Client as HttpClient;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use lynxdata_records::Status;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::header::{LOCATION, RETRY_AFTER};
-use reqwest::{Certificate, Response, StatusCode, redirect};
+use tower_http::decompression::{Decompression, DecompressionBody};
+use tower_service::Service;
 use url::{Host, Url};
 
 use crate::budget::{Budget, Share};
+use crate::connect::{self, Connector, Proxy};
 use crate::deadline::{Deadline, Passed};
 use crate::guard::{self, Policy, Refused};
 use crate::names::{NameCounts, Names, NamesSettings, NoAddress, Resolver};
 use crate::opt_out::OptOut;
 use crate::{DownloadConfig, Error, Result, address, retry};
 
+/// The answer to a request; its body is decompressed on the way.
+pub(crate) type Response = hyper::Response<DecompressionBody<Incoming>>;
+
+type BoxError = Box<dyn StdError + Send + Sync>;
+
 /// How long an unused connection is kept. Long enough for the next row of a popular host, short enough that the connections to thousands of hosts do not
 /// use up the file descriptors.
 const IDLE_CONNECTION: Duration = Duration::from_secs(4);
 /// Space that is reserved for a body because its header announces it; more only as bytes arrive, since the header may lie.
 const MAX_RESERVED_BYTES: u64 = 1 << 20;
+/// Most that is read ahead from a connection, bytes, which it then keeps. Hyper's own limit of 400 kB is fifty megabytes for 256 connections.
+const READ_BUFFER: usize = 64 << 10;
 /// Longest explanation that is kept, characters.
 const MAX_DETAIL: usize = 200;
 
@@ -78,8 +92,11 @@ impl From<Refused> for Failure {
 /// A pooled HTTP client that connects to checked addresses only.
 #[derive(Debug)]
 pub(crate) struct Client {
-    http: reqwest::Client,
+    http: Decompression<HttpClient<Connector, Empty<Bytes>>>,
     policy: Policy,
+    user_agent: HeaderValue,
+    /// What a proxy is told with requests for `http` URLs.
+    proxy_authorization: Option<HeaderValue>,
     opt_out: OptOut,
     max_bytes: u64,
     budget: Budget,
@@ -101,35 +118,22 @@ impl Client {
 
     /// A client that asks `names` for addresses and `policy` whether to connect to them.
     pub(crate) fn with(config: &DownloadConfig, names: Arc<dyn Names>, policy: Policy) -> Result<Client> {
-        // Fails if a provider is installed already, which serves as well.
-        let _installed = rustls::crypto::ring::default_provider().install_default();
-        let mut builder = reqwest::Client::builder()
-            .tls_backend_rustls()
-            .user_agent(&config.user_agent)
-            .redirect(redirect::Policy::none()) // followed hop by hop, each of which is checked
-            .no_proxy() // not one of the environment: it would connect for us, past the guard
-            .referer(false)
+        let user_agent = HeaderValue::try_from(&config.user_agent)
+            .map_err(|_| Error::setting("user_agent", "has characters that a header cannot have".to_owned()))?;
+        let proxy = config.proxy.as_deref().map(Proxy::parse).transpose();
+        let proxy = proxy.map_err(|reason| Error::setting("proxy", reason))?;
+        let connector = connect::connector(names, policy, proxy.as_ref(), config.ca_file.as_deref())?;
+        let http = HttpClient::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_CONNECTION)
-            .dns_resolver(GuardedNames { names, policy });
-        if let Some(proxy) = &config.proxy {
-            let proxy = reqwest::Proxy::all(proxy)
-                .map_err(|error| Error::setting("proxy", format!("is not a proxy URL: {}", last_cause(&error))))?;
-            builder = builder.proxy(proxy);
-        }
-        if let Some(path) = &config.ca_file {
-            let pem = std::fs::read(path).map_err(|source| Error::read(path, source))?;
-            let unusable = |reason: String| Error::setting("ca_file", format!("{} {reason}", path.display()));
-            let certificates = Certificate::from_pem_bundle(&pem)
-                .map_err(|error| unusable(format!("is not a PEM file: {}", last_cause(&error))))?;
-            if certificates.is_empty() {
-                return Err(unusable("holds no PEM certificate".to_owned()));
-            }
-            builder = builder.tls_certs_merge(certificates);
-        }
-        let http = builder.build().map_err(|error| Error::Client { reason: last_cause(&error) })?;
+            .http1_max_buf_size(READ_BUFFER)
+            .build(connector);
         Ok(Client {
-            http,
+            http: Decompression::new(http),
             policy,
+            user_agent,
+            proxy_authorization: proxy.and_then(|proxy| proxy.authorization()),
             opt_out: OptOut::new(&config.opt_out_directives, &config.user_agent),
             max_bytes: config.max_bytes,
             budget: Budget::new(config.max_bytes_in_flight),
@@ -151,8 +155,24 @@ impl Client {
     /// Sends one request and reads the head of its answer. Redirects are the caller's, by [`redirect_target`].
     pub(crate) async fn send(&self, url: &Url, deadline: &mut Deadline) -> std::result::Result<Response, Failure> {
         self.check_literal(url)?;
-        let sent = deadline.run(self.http.get(url.clone()).send()).await.map_err(|Passed| passed(*deadline))?;
-        sent.map_err(|error| failure(&error, Phase::Request))
+        let request = self.request(url)?;
+        let sent = deadline.run(self.http.clone().call(request)).await.map_err(|Passed| passed(*deadline))?;
+        sent.map_err(|error| failure(&error, error.is_connect(), Phase::Request))
+    }
+
+    fn request(&self, url: &Url) -> std::result::Result<Request<Empty<Bytes>>, Failure> {
+        let mut request = Request::new(Empty::new());
+        *request.uri_mut() = uri_of(url)?;
+        let headers = request.headers_mut();
+        headers.insert(header::USER_AGENT, self.user_agent.clone());
+        headers.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
+        if let Some((user, password)) = connect::user_of(url) {
+            headers.insert(header::AUTHORIZATION, connect::basic_authorization(&user, &password));
+        }
+        if let Some(authorization) = self.proxy_authorization.as_ref().filter(|_| url.scheme() == "http") {
+            headers.insert(header::PROXY_AUTHORIZATION, authorization.clone());
+        }
+        Ok(request)
     }
 
     /// Hosts that are written as addresses never reach the resolver, so they are checked here.
@@ -193,7 +213,7 @@ impl Client {
         let too_large = |what: &str| {
             Failure::new(Status::TooLarge, format!("{what} more than the {} bytes allowed", self.max_bytes))
         };
-        let announced = response.content_length().unwrap_or(0);
+        let announced = announced_length(&response).unwrap_or(0);
         if announced > self.max_bytes {
             return Err(too_large("the header announces"));
         }
@@ -202,7 +222,7 @@ impl Client {
         let mut speed = Speed::new(self.least_in_window, self.window);
         loop {
             let mut within = Deadline::new(deadline.left().min(speed.left()));
-            let chunk = within.run(response.chunk()).await;
+            let chunk = within.run(next_chunk(&mut response)).await;
             deadline.spend(within.spent());
             let Ok(chunk) = chunk else {
                 // One of the two is over.
@@ -212,7 +232,9 @@ impl Client {
                 speed.check(within.spent(), 0)?;
                 continue;
             };
-            let Some(chunk) = chunk.map_err(|error| failure(&error, Phase::Body))? else { return Ok((body, share)) };
+            let Some(chunk) = chunk.map_err(|error| failure(&*error, false, Phase::Body))? else {
+                return Ok((body, share));
+            };
             if (body.len() + chunk.len()) as u64 > self.max_bytes {
                 return Err(too_large("the body is"));
             }
@@ -240,12 +262,35 @@ impl Client {
             Some(_) => return Ok(body),
         }
         while (body.len() as u64) < MAX_ROBOTS_BYTES {
-            let chunk = deadline.run(response.chunk()).await.map_err(|Passed| passed(*deadline))?;
-            let Some(chunk) = chunk.map_err(|error| failure(&error, Phase::Body))? else { break };
+            let chunk = deadline.run(next_chunk(&mut response)).await.map_err(|Passed| passed(*deadline))?;
+            let Some(chunk) = chunk.map_err(|error| failure(&*error, false, Phase::Body))? else { break };
             body.extend_from_slice(&chunk);
         }
         Ok(body)
     }
+}
+
+/// A URL as it is sent: without user and fragment.
+fn uri_of(url: &Url) -> std::result::Result<Uri, Failure> {
+    let authority = &url[url::Position::BeforeHost..url::Position::AfterPort];
+    let path = &url[url::Position::BeforePath..url::Position::AfterQuery];
+    let uri = Uri::builder().scheme(url.scheme()).authority(authority).path_and_query(path).build();
+    uri.map_err(|error| Failure::new(Status::InvalidUrl, error.to_string()))
+}
+
+/// What the header says of the length of the body. Nothing if it is decompressed: then nobody knows.
+fn announced_length(response: &Response) -> Option<u64> {
+    response.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// The next bytes of a body, nothing at its end.
+async fn next_chunk(response: &mut Response) -> std::result::Result<Option<Bytes>, BoxError> {
+    while let Some(frame) = response.body_mut().frame().await {
+        if let Ok(data) = frame?.into_data() {
+            return Ok(Some(data));
+        }
+    }
+    Ok(None)
 }
 
 /// The failure of a row whose time is over.
@@ -307,7 +352,7 @@ fn retry_after(response: &Response) -> Option<Duration> {
     if !matches!(response.status().as_u16(), 429 | 503) {
         return None;
     }
-    retry::retry_after(response.headers().get(RETRY_AFTER)?.to_str().ok()?, SystemTime::now())
+    retry::retry_after(response.headers().get(header::RETRY_AFTER)?.to_str().ok()?, SystemTime::now())
 }
 
 /// Where a redirect leads; `None` for any other answer.
@@ -316,7 +361,7 @@ pub(crate) fn redirect_target(url: &Url, response: &Response) -> std::result::Re
         return Ok(None);
     }
     let failed = |status, detail: String| Failure::new(status, detail).with_http_status(response.status());
-    let Some(location) = response.headers().get(LOCATION) else {
+    let Some(location) = response.headers().get(header::LOCATION) else {
         return Err(failed(Status::ProtocolError, "a redirect without a Location header".to_owned()));
     };
     match address::parse_redirect(url, location.as_bytes()) {
@@ -331,11 +376,11 @@ enum Phase {
     Body,
 }
 
-/// Sorts an error of the HTTP client. Its own text is not used, since that repeats the URL.
-fn failure(error: &reqwest::Error, phase: Phase) -> Failure {
+/// Sorts an error of the HTTP client. Its own text is not used, only that of what caused it.
+fn failure(error: &(dyn StdError + 'static), is_connect: bool, phase: Phase) -> Failure {
     let mut io_kind = None;
     let mut is_tls = false;
-    let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
+    let mut cause = Some(error);
     while let Some(current) = cause {
         if let Some(refused) = current.downcast_ref::<Refused>() {
             return (*refused).into();
@@ -361,17 +406,13 @@ fn failure(error: &reqwest::Error, phase: Phase) -> Failure {
                 | io::ErrorKind::BrokenPipe
         )
     );
-    let status = if error.is_builder() {
-        Status::InvalidUrl
-    } else if error.is_dns() {
-        Status::DnsError
-    } else if is_tls {
+    let status = if is_tls {
         Status::TlsError
-    } else if error.is_timeout() {
+    } else if io_kind == Some(io::ErrorKind::TimedOut) {
         Status::Timeout
     } else if phase == Phase::Body && is_cut_off {
         Status::TruncatedBody
-    } else if error.is_connect() || is_cut_off {
+    } else if is_connect || is_cut_off {
         Status::ConnectError
     } else {
         Status::ProtocolError
@@ -380,43 +421,12 @@ fn failure(error: &reqwest::Error, phase: Phase) -> Failure {
 }
 
 /// The innermost message of an error, which says most.
-fn last_cause(error: &reqwest::Error) -> String {
-    let mut message = String::from("unknown error");
-    let mut cause = error.source();
-    while let Some(current) = cause {
-        message = current.to_string();
-        cause = current.source();
+fn last_cause(error: &(dyn StdError + 'static)) -> String {
+    let mut innermost = error;
+    while let Some(cause) = innermost.source() {
+        innermost = cause;
     }
-    message
-}
-
-/// Hands the HTTP client only addresses that pass the guard. What is checked is what is connected to: there is no second look-up in between that could answer
-/// differently.
-struct GuardedNames {
-    names: Arc<dyn Names>,
-    policy: Policy,
-}
-
-impl Resolve for GuardedNames {
-    fn resolve(&self, name: Name) -> Resolving {
-        let answer = self.names.look_up(name.as_str().to_owned());
-        let policy = self.policy;
-        Box::pin(async move {
-            let addresses = answer.await?;
-            let (mut allowed, mut refused) = (Vec::new(), None);
-            for address in addresses {
-                match guard::check(address, policy) {
-                    Ok(address) => allowed.push(SocketAddr::new(address, 0)), // the client puts the port in
-                    Err(error) => refused = refused.or(Some(error)),
-                }
-            }
-            match refused {
-                Some(error) if allowed.is_empty() => Err(error.into()),
-                _ if allowed.is_empty() => Err(NoAddress::Empty { ipv6: true }.into()),
-                _ => Ok(Box::new(allowed.into_iter()) as Addrs),
-            }
-        })
-    }
+    innermost.to_string()
 }
 
 #[cfg(test)]
@@ -476,24 +486,5 @@ pub(crate) mod tests {
         ] {
             assert_eq!(status_of(StatusCode::from_u16(code).unwrap()), status, "{code}");
         }
-    }
-
-    #[tokio::test]
-    async fn only_checked_addresses_leave_the_resolver() {
-        let names = |addresses: &[&str]| {
-            let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
-            FixedNames(BTreeMap::from([("host.example".to_owned(), addresses)]))
-        };
-        let resolve = async |addresses: &[&str], policy: Policy| {
-            let guarded = GuardedNames { names: Arc::new(names(addresses)), policy };
-            let result = guarded.resolve("host.example".parse().unwrap()).await;
-            result.map(|found| found.map(|address| address.ip().to_string()).collect::<Vec<_>>())
-        };
-        assert_eq!(resolve(&["10.0.0.1", "8.8.8.8"], guard::refusal).await.unwrap(), ["8.8.8.8"]);
-        assert_eq!(resolve(&["10.0.0.1", "8.8.8.8"], guard::refuse_nothing).await.unwrap(), ["10.0.0.1", "8.8.8.8"]);
-        let error = resolve(&["169.254.169.254", "::1"], guard::refusal).await.unwrap_err();
-        assert!(error.is::<Refused>(), "{error}");
-        let error = resolve(&[], guard::refusal).await.unwrap_err();
-        assert!(error.is::<NoAddress>(), "{error}");
     }
 }

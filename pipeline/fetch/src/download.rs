@@ -12,7 +12,8 @@ use std::time::Duration;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use lynxdata_records::Status;
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use url::Url;
@@ -20,6 +21,7 @@ use url::Url;
 pub use digest::sha256;
 pub use tables::PAIRS_CHUNK_BYTES;
 
+use crate::budget::{Budget, Share};
 use crate::client::{Answer, Client, Failure, redirect_target};
 use crate::deadline::Deadline;
 use crate::hosts::{Host, HostLimits, Hosts, RobotsAnswer};
@@ -43,6 +45,9 @@ const ROBOTS_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bodies up to this size are hashed and checked where they are if nothing is decoded: some hundred microseconds, less than what handing them to
 /// another thread is worth.
 const QUICK_BYTES: usize = 256 << 10;
+
+/// Pictures that are done and not yet taken over by their part; bytes. When writing is slower than the network, the others wait with their permits.
+const HANDOVER_BYTES: u64 = 4 << 20;
 
 /// What became of a part, but for its pairs, which are handed over as they are ready.
 #[derive(Debug, Clone)]
@@ -80,6 +85,10 @@ struct Shared {
     network: Arc<Semaphore>,
     /// One permit for every core, for decoding and encoding.
     decoding: Arc<Semaphore>,
+    /// One thread for every core. Always the same, since each keeps memory for its next picture.
+    decoders: ThreadPool,
+    /// Held by pictures that are done until their part takes them over.
+    handover: Budget,
 }
 
 impl Downloader {
@@ -124,6 +133,13 @@ impl Downloader {
             open_rows: Arc::new(Semaphore::new((config.concurrency * OPEN_ROWS_PER_REQUEST).max(LEAST_OPEN_ROWS))),
             network: Arc::new(Semaphore::new(config.concurrency)),
             decoding: Arc::new(Semaphore::new(cores)),
+            decoders: ThreadPoolBuilder::new()
+                .num_threads(cores)
+                .thread_name(|index| format!("decoder-{index}"))
+                .panic_handler(|_| {}) // the row that waits for it hears of it
+                .build()
+                .expect("the system lets us have a thread for every core"),
+            handover: Budget::new(HANDOVER_BYTES),
         };
         Downloader { shared: Arc::new(shared) }
     }
@@ -273,6 +289,8 @@ struct Stored {
     picture: Picture,
     /// Of the bytes as served, hexadecimal.
     sha256: String,
+    /// Of the handover.
+    share: Share,
 }
 
 impl Outcome {
@@ -453,16 +471,30 @@ impl Shared {
         let Answer { body, http_status: _, share } = answer;
         let is_quick = settings.resize == Resize::Keep && settings.check == Check::Structure && job.boxes.is_empty();
         if is_quick && body.len() <= QUICK_BYTES {
-            return store(body, &job, &settings);
+            let stored = self.hand_over(store(body, &job, &settings)?).await;
+            drop((network, share));
+            return Ok(stored);
         }
         // Taken before the other permit is given back, so that bodies do not pile up when decoding is slower than the network.
         let core = self.decoding.clone().acquire_owned().await.expect("the semaphore is never closed");
         drop(network);
-        let stored = tokio::task::spawn_blocking(move || {
-            let _held_until_the_work_is_done = (core, share); // even when nobody waits for it any more
-            store(body, &job, &settings)
+        let (sender, done) = oneshot::channel();
+        self.decoders.spawn(move || {
+            // What is held moves with the work, and so is held until that is done even when nobody waits for it any more.
+            let _nobody_waits = sender.send((store(body, &job, &settings), core, share));
         });
-        stored.await.unwrap_or_else(|_panic| Err(Failure::new(Status::BrokenImage, "the decoder gave up")))
+        let Ok((stored, core, share)) = done.await else {
+            return Err(Failure::new(Status::BrokenImage, "the decoder gave up"));
+        };
+        let stored = self.hand_over(stored?).await;
+        drop((core, share));
+        Ok(stored)
+    }
+
+    /// Waits until there is room for a picture among those that are done.
+    async fn hand_over(&self, stored: Stored) -> Stored {
+        let share = self.handover.take(stored.picture.bytes.len() as u64).await;
+        Stored { share, ..stored }
     }
 }
 
@@ -472,7 +504,7 @@ fn store(body: Vec<u8>, job: &Job, settings: &PictureSettings) -> std::result::R
         expected.check(&body, &sha256).map_err(|reason| Failure::new(Status::HashMismatch, reason))?;
     }
     match picture::prepare(body, settings, &job.boxes) {
-        Ok(picture) => Ok(Stored { picture, sha256 }),
+        Ok(picture) => Ok(Stored { picture, sha256, share: Share::default() }),
         Err(error) => Err(Failure::new(error.status(), error.to_string())),
     }
 }

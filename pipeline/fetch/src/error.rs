@@ -106,7 +106,7 @@ pub enum Error {
         "cannot set up the HTTP client: {reason}; install the system's CA certificates, or name a PEM file as `ca_file`"
     )]
     Client {
-        /// What the TLS library says.
+        /// What the TLS library says, or what is missing.
         reason: String,
     },
 }

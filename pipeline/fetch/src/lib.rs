@@ -37,6 +37,7 @@ mod address;
 mod budget;
 mod client;
 mod config;
+mod connect;
 mod deadline;
 mod download;
 mod error;

@@ -1,6 +1,6 @@
 //! Whether the answer of a server says that its picture is not to be used.
 
-use reqwest::header::HeaderMap;
+use hyper::header::HeaderMap;
 
 /// The header of <https://developers.google.com/search/docs/crawling-indexing/robots-meta-tag#xrobotstag>.
 const ROBOTS_HEADER: &str = "x-robots-tag";
@@ -67,7 +67,7 @@ pub(crate) fn product(user_agent: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use reqwest::header::{HeaderName, HeaderValue};
+    use hyper::header::{HeaderName, HeaderValue};
 
     use super::*;
 

@@ -15,6 +15,7 @@ use url::Url;
 use super::{DownloadedPart, Outcome, Stored};
 use crate::SourcePart;
 use crate::address;
+use crate::budget::Share;
 use crate::picture::Picture;
 use crate::source::column;
 use crate::spill::{Place, Waiting};
@@ -61,6 +62,7 @@ impl<'a> Assembly<'a> {
     pub(super) fn end(&mut self, row: usize, mut outcome: Outcome) -> io::Result<()> {
         if let Some(stored) = &mut outcome.stored {
             self.places[row] = Some(self.waiting.put(std::mem::take(&mut stored.picture.bytes))?);
+            stored.share = Share::default();
         }
         self.outcomes[row] = Some(outcome);
         Ok(())
