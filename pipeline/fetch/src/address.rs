@@ -36,25 +36,33 @@ pub(crate) fn without_userinfo(text: &str) -> Cow<'_, str> {
     if !text.contains('@') {
         return Cow::Borrowed(text);
     }
-    let parsed = Url::parse(text.trim()).ok().filter(|url| !url.cannot_be_a_base());
-    if parsed.as_ref().is_some_and(|url| url.username().is_empty() && url.password().is_none()) {
+    let has_user = |url: &Url| !url.username().is_empty() || url.password().is_some();
+    let parsed = hierarchical(text);
+    if parsed.as_ref().is_some_and(|url| !has_user(url)) {
         return Cow::Borrowed(text); // the @ stands in the path or the query
     }
-    // The part between the scheme's slashes and the next delimiter is the authority; what stands before its last @ is the user's.
+    // The part between the scheme's slashes and the next delimiter is the authority; what stands before its last @ is the user's. In a text that is
+    // no URL, slashes delimit nothing: without what is cut, it may become one.
     let start = text.find(':').map_or(0, |colon| colon + 1);
     let start = start + text[start..].len() - text[start..].trim_start_matches(['/', '\\']).len();
-    let end = text[start..].find(['/', '\\', '?', '#']).map_or(text.len(), |length| start + length);
-    let Some(at) = text[start..end].rfind('@') else {
+    let delimiters: &[char] = if parsed.is_some() { &['/', '\\', '?', '#'] } else { &['?', '#'] };
+    let end = text[start..].find(delimiters).map_or(text.len(), |length| start + length);
+    let cut = text[start..end].rfind('@').map(|at| format!("{}{}", &text[..start], &text[start + at + 1..]));
+    match (cut, parsed) {
+        (Some(cut), Some(_)) if hierarchical(&cut).is_some_and(|url| !has_user(&url)) => Cow::Owned(cut),
         // Written in a way that only the parser sees through (tabs inside, say): take its spelling.
-        return match parsed {
-            Some(mut url) => {
-                let _cannot_fail_with_a_host = url.set_username("").and_then(|()| url.set_password(None));
-                Cow::Owned(url.into())
-            }
-            None => Cow::Borrowed(text),
-        };
-    };
-    Cow::Owned(format!("{}{}", &text[..start], &text[start + at + 1..]))
+        (_, Some(mut url)) => {
+            let _cannot_fail_with_a_host = url.set_username("").and_then(|()| url.set_password(None));
+            Cow::Owned(url.into())
+        }
+        (Some(cut), None) => Cow::Owned(cut),
+        (None, None) => Cow::Borrowed(text),
+    }
+}
+
+/// The URL, if it is one that may have a user and a password.
+fn hierarchical(text: &str) -> Option<Url> {
+    Url::parse(text.trim()).ok().filter(|url| !url.cannot_be_a_base())
 }
 
 /// At most `length` characters of `text` on one line, so that a stranger's message cannot fill a table or forge lines of a log.
@@ -69,8 +77,7 @@ pub(crate) fn shorten(text: &str, length: usize) -> String {
 /// Fails by a panic where the functions above do not keep what they promise for some text.
 pub(crate) fn check_invariants(text: &str) {
     let written = without_userinfo(text);
-    let left = Url::parse(written.trim()).ok().filter(|url| !url.cannot_be_a_base());
-    assert!(left.is_none_or(|url| url.password().is_none()), "a password is left in {written:?}");
+    assert!(hierarchical(&written).is_none_or(|url| url.password().is_none()), "a password is left in {written:?}");
     if let Ok(url) = parse(text) {
         assert!(matches!(url.scheme(), "http" | "https") && url.has_host());
         if let Ok(target) = parse_redirect(&url, text.as_bytes()) {
@@ -143,9 +150,14 @@ mod tests {
         ] {
             assert_eq!(without_userinfo(with), without);
         }
-        for hidden in
-            ["ht\ttp://me:secret@example.org/", "http://me:sec/ret@example.org", " http:/\t/me:secret@example.org/a"]
-        {
+        for hidden in [
+            "ht\ttp://me:secret@example.org/",
+            "http://me:sec/ret@example.org",
+            " http:/\t/me:secret@example.org/a",
+            "http://x@/me:secret@example.org/a.jpg",
+            "http:@/me:secret@example.org",
+            "other://a@b\\me:secret@example.org",
+        ] {
             let left = without_userinfo(hidden).into_owned();
             assert!(!Url::parse(left.trim()).is_ok_and(|url| url.password().is_some()), "{left}");
         }
