@@ -227,6 +227,16 @@ fn the_status_tells_hosts_and_times() {
     assert_eq!(host["bytes"].as_i64(), Some(sizes));
     let quantiles = ["p50", "p90", "p99", "max"].map(|name| download["latency_ms"][name].as_i64().unwrap());
     assert!(quantiles.is_sorted() && quantiles[0] >= 0, "{quantiles:?}");
+    let statuses: Vec<_> = download["statuses"].as_array().unwrap().iter().map(|of| of["status"].as_str()).collect();
+    assert_eq!(statuses, [Some("ok"), Some("invalid_url"), Some("not_found")]);
+    let ok = &download["statuses"][0];
+    assert_eq!((ok["rows"].as_u64(), ok["bytes"].as_i64()), (Some(11), Some(sizes)));
+    assert_eq!(download["statuses"][2]["retry_class"].as_str(), Some("final"));
+    for (histogram, rows) in [("latency_ms_histogram", 12), ("body_bytes_histogram", 11)] {
+        let buckets = download[histogram].as_array().unwrap();
+        assert_eq!(buckets.iter().map(|bucket| bucket["rows"].as_u64().unwrap()).sum::<u64>(), rows);
+        assert!(buckets.last().unwrap()["up_to"].is_null());
+    }
     let text = lynxdata(&run, &["status", "."]).ended_with(0).stdout;
     assert!(text.contains("127.0.0.1") && text.contains("p99"), "{text}");
 }

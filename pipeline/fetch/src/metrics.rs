@@ -130,6 +130,11 @@ impl Metrics {
 
     pub(crate) fn row(&self, status: Status, elapsed: Option<Duration>, bytes: Option<u64>) {
         self.rows[status as usize].fetch_add(1, Ordering::Relaxed);
+        self.measure(elapsed, bytes);
+    }
+
+    /// Puts what a row took into the histograms.
+    pub fn measure(&self, elapsed: Option<Duration>, bytes: Option<u64>) {
         if let Some(elapsed) = elapsed {
             self.seconds.add(elapsed.as_secs_f64());
         }

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use arrow::array::Array;
 use clap::Args;
+use lynxdata_fetch::{Histogram, Metrics};
 use lynxdata_records::{Manifest, schema};
 use serde::Serialize;
 use serde_json::Value;
@@ -56,12 +58,34 @@ struct SelectionStatus {
 #[derive(Serialize)]
 struct DownloadStatus {
     by_status: BTreeMap<String, u64>,
+    /// The statuses that there are, as in the log.
+    statuses: Vec<RowsOfStatus>,
     /// The hosts with most rows.
     hosts: Vec<HostStatus>,
     /// Time from the first request of a row to its end; `null` if nothing was requested.
     latency_ms: Option<Quantiles>,
+    latency_ms_histogram: Vec<Bucket>,
     /// Sizes of bodies that arrived whole; `null` if none did.
     body_bytes: Option<Quantiles>,
+    body_bytes_histogram: Vec<Bucket>,
+}
+
+#[derive(Serialize)]
+struct RowsOfStatus {
+    status: &'static str,
+    /// What `download --retry-failed` calls its kind.
+    retry_class: &'static str,
+    rows: u64,
+    /// Of bodies that arrived whole.
+    bytes: u64,
+    latency_ms: Option<Quantiles>,
+}
+
+/// How many values are above the bound of the bucket before and not above this one; the last has no bound.
+#[derive(Serialize)]
+struct Bucket {
+    up_to: Option<i64>,
+    rows: u64,
 }
 
 #[derive(Serialize, Clone)]
@@ -89,6 +113,13 @@ impl Quantiles {
         let max = *values.last()?;
         Some(Quantiles { p50: values[rank(50)], p90: values[rank(90)], p99: values[rank(99)], max })
     }
+}
+
+fn buckets<const N: usize>(histogram: &Histogram<N>, unit: f64) -> Vec<Bucket> {
+    let mut below = 0;
+    let mut bucket = |up_to, count: u64| Bucket { up_to, rows: count - std::mem::replace(&mut below, count) };
+    let bounded = histogram.cumulative().into_iter().map(|(bound, count)| (Some((bound * unit).round() as i64), count));
+    bounded.chain([(None, histogram.count())]).map(|(up_to, count)| bucket(up_to, count)).collect()
 }
 
 /// Hosts that are shown.
@@ -139,8 +170,15 @@ fn download_status(root: &Path, manifest: &Manifest) -> Result<DownloadStatus> {
         elapsed: Vec<i64>,
         bytes: u64,
     }
-    let mut by_status = BTreeMap::new();
-    let (mut hosts, mut sizes): (BTreeMap<String, Host>, _) = (BTreeMap::new(), Vec::new());
+    #[derive(Default)]
+    struct Measured {
+        elapsed: Vec<i64>,
+        bytes: u64,
+    }
+    let mut by_status: BTreeMap<String, u64> = BTreeMap::new();
+    let mut by_host: BTreeMap<String, Host> = BTreeMap::new();
+    let mut measured: BTreeMap<String, Measured> = BTreeMap::new();
+    let (metrics, mut sizes) = (Metrics::default(), Vec::new());
     for part in manifest.parts("download") {
         for (status, rows) in &part.counts {
             *by_status.entry(status.clone()).or_default() += rows;
@@ -154,14 +192,28 @@ fn download_status(root: &Path, manifest: &Manifest) -> Result<DownloadStatus> {
         let (elapsed, bytes) =
             (table::integers(&rows, "elapsed_ms", &path)?, table::integers(&rows, "body_bytes", &path)?);
         for row in (0..rows.num_rows()).filter(|row| names.is_valid(*row)) {
-            let host = hosts.entry(names.value(row).to_owned()).or_default();
+            let host = by_host.entry(names.value(row).to_owned()).or_default();
             *host.by_status.entry(statuses.value(row).to_owned()).or_default() += 1;
             host.elapsed.extend(elapsed.is_valid(row).then(|| elapsed.value(row)));
             host.bytes += if bytes.is_valid(row) { bytes.value(row) as u64 } else { 0 };
         }
+        for ((status, elapsed), bytes) in statuses.iter().zip(elapsed).zip(bytes) {
+            let of_status = measured.entry(status.unwrap_or_default().to_owned()).or_default();
+            of_status.elapsed.extend(elapsed);
+            of_status.bytes += bytes.unwrap_or_default() as u64;
+            metrics
+                .measure(elapsed.map(|elapsed| Duration::from_millis(elapsed as u64)), bytes.map(|bytes| bytes as u64));
+        }
         sizes.extend(bytes.iter().flatten());
     }
-    let latency_ms = Quantiles::of(hosts.values().flat_map(|host| host.elapsed.iter().copied()).collect());
+    let latency_ms = Quantiles::of(measured.values().flat_map(|measured| measured.elapsed.iter().copied()).collect());
+    let rows_of_status = |status: &lynxdata_records::Status| {
+        let rows = *by_status.get(status.name())?;
+        let Measured { elapsed, bytes } = measured.remove(status.name()).unwrap_or_default();
+        let retry_class = status.retry_class().name();
+        Some(RowsOfStatus { status: status.name(), retry_class, rows, bytes, latency_ms: Quantiles::of(elapsed) })
+    };
+    let statuses = lynxdata_records::Status::ALL.iter().filter_map(rows_of_status).collect();
     let status = |(name, host): (String, Host)| HostStatus {
         host: name,
         rows: host.by_status.values().sum(),
@@ -169,10 +221,18 @@ fn download_status(root: &Path, manifest: &Manifest) -> Result<DownloadStatus> {
         bytes: host.bytes,
         latency_ms: Quantiles::of(host.elapsed),
     };
-    let mut hosts: Vec<HostStatus> = hosts.into_iter().map(status).collect();
+    let mut hosts: Vec<HostStatus> = by_host.into_iter().map(status).collect();
     hosts.sort_by_key(|host| std::cmp::Reverse(host.rows)); // equals stay in the order of their names
     hosts.truncate(MOST_HOSTS);
-    Ok(DownloadStatus { by_status, hosts, latency_ms, body_bytes: Quantiles::of(sizes) })
+    Ok(DownloadStatus {
+        statuses,
+        by_status,
+        hosts,
+        latency_ms,
+        latency_ms_histogram: buckets(&metrics.seconds, 1000.0),
+        body_bytes: Quantiles::of(sizes),
+        body_bytes_histogram: buckets(&metrics.bytes, 1.0),
+    })
 }
 
 /// Parts, bytes and seconds of all parts; rows of those that hold different rows. Every selection judges the whole pool, every shard format holds the
@@ -245,9 +305,6 @@ fn text(status: &Status) -> String {
         let rows: Vec<Vec<String>> = counts.iter().map(|(name, rows)| vec![name.clone(), grouped(*rows)]).collect();
         format!("\n{}", columns(&[title, "rows"], &rows, &[1]))
     };
-    if !status.download.by_status.is_empty() {
-        text.push_str(&counts("download status", &status.download.by_status));
-    }
     text.push_str(&download_text(&status.download));
     for (name, selection) in &status.selections {
         text.push_str(&format!("\nselection {name}: {} kept\n", grouped(selection.kept)));
@@ -261,13 +318,25 @@ fn text(status: &Status) -> String {
     text
 }
 
-/// The tables of latencies, sizes and hosts.
+/// The tables of statuses, latencies, sizes and hosts.
 fn download_text(download: &DownloadStatus) -> String {
     let quantiles = |quantiles: Option<Quantiles>| {
         let values = quantiles.map(|Quantiles { p50, p90, p99, max }| [p50, p90, p99, max]);
         values.map_or_else(|| vec![String::new(); 4], |values| values.map(|value| grouped(value as u64)).to_vec())
     };
     let mut text = String::new();
+    let rows: Vec<Vec<String>> = download
+        .statuses
+        .iter()
+        .map(|status| {
+            let named = [status.status, status.retry_class].map(str::to_owned).to_vec();
+            [named, [status.rows, status.bytes].map(grouped).to_vec(), quantiles(status.latency_ms)].concat()
+        })
+        .collect();
+    if !rows.is_empty() {
+        let header = ["download status", "retry", "rows", "bytes", "p50 ms", "p90", "p99", "most"];
+        text.push_str(&format!("\n{}", columns(&header, &rows, &[2, 3, 4, 5, 6, 7])));
+    }
     let measured = [("milliseconds", download.latency_ms), ("bytes of a body", download.body_bytes)];
     let rows: Vec<Vec<String>> = measured
         .into_iter()
@@ -279,6 +348,11 @@ fn download_text(download: &DownloadStatus) -> String {
             "\n{}",
             columns(&["a download took", "p50", "p90", "p99", "most"], &rows, &[1, 2, 3, 4])
         ));
+    }
+    let histograms =
+        [("milliseconds", &download.latency_ms_histogram), ("bytes of a body", &download.body_bytes_histogram)];
+    for (unit, buckets) in histograms {
+        text.push_str(&histogram_text(unit, buckets));
     }
     let rows: Vec<Vec<String>> = download
         .hosts
@@ -296,9 +370,43 @@ fn download_text(download: &DownloadStatus) -> String {
     text
 }
 
+/// Buckets with their share as a bar; nothing if there are no values. Empty ones at both ends are left out.
+fn histogram_text(unit: &str, buckets: &[Bucket]) -> String {
+    const LONGEST_BAR: u64 = 40;
+    let is_filled = |bucket: &Bucket| bucket.rows > 0;
+    let (Some(first), Some(last)) = (buckets.iter().position(is_filled), buckets.iter().rposition(is_filled)) else {
+        return String::new();
+    };
+    let most = buckets.iter().map(|bucket| bucket.rows).max().unwrap_or(1);
+    let rows: Vec<Vec<String>> = buckets[first..=last]
+        .iter()
+        .map(|bucket| {
+            let bar = "#".repeat((bucket.rows * LONGEST_BAR).div_ceil(most) as usize);
+            vec![bucket.up_to.map_or("more".to_owned(), |up_to| grouped(up_to as u64)), grouped(bucket.rows), bar]
+        })
+        .collect();
+    format!("\n{}", columns(&[&format!("{unit} up to"), "rows", ""], &rows, &[0, 1]))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn buckets_hold_what_is_between_their_bounds() {
+        let metrics = Metrics::default();
+        for (milliseconds, bytes) in [(50, 1000), (51, 2000), (70_000, 2001)] {
+            metrics.measure(Some(Duration::from_millis(milliseconds)), Some(bytes));
+        }
+        let latency = buckets(&metrics.seconds, 1000.0);
+        let filled: Vec<(Option<i64>, u64)> =
+            latency.iter().filter(|bucket| bucket.rows > 0).map(|bucket| (bucket.up_to, bucket.rows)).collect();
+        assert_eq!(filled, [(Some(50), 1), (Some(100), 1), (None, 1)]);
+        let text = histogram_text("bytes", &buckets(&metrics.bytes, 1.0));
+        assert_eq!(text.lines().filter(|line| line.contains('#')).count(), 2, "{text}");
+        assert!(text.contains("10,000"), "{text}");
+        assert_eq!(histogram_text("bytes", &buckets(&Metrics::default().bytes, 1.0)), "");
+    }
 
     #[test]
     fn quantiles_are_values_that_occur() {
