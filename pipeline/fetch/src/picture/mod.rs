@@ -207,7 +207,7 @@ pub fn prepare(bytes: Vec<u8>, settings: &PictureSettings, blur: &[[f32; 4]]) ->
         pixels => {
             let mut pixels = Decoded { pixels, ..decoded }.into_rgb();
             blur_boxes(&mut pixels, blur);
-            let pixels = resize::lay_out(pixels, layout)?;
+            let pixels = resize::lay_out(pixels, layout);
             match settings.encode {
                 Encode::Jpeg => encode::jpeg(&Subsampled::from_rgb(&pixels), settings.quality)?,
                 Encode::Png => encode::png(&pixels)?,
@@ -236,7 +236,7 @@ pub fn decode_rgb(bytes: &[u8], max_pixels: u64) -> Result<RgbImage, PictureErro
 pub fn resize_to_square(bytes: &[u8], side: u32) -> Result<Vec<u8>, PictureError> {
     const MAX_PIXELS: u64 = 100_000_000;
     let pixels = decode_rgb(bytes, MAX_PIXELS)?;
-    Ok(resize::centre_square(&pixels, side)?.into_raw())
+    Ok(resize::centre_square(&pixels, side).into_raw())
 }
 
 /// A decoded picture with what is needed to decide whether its file may be kept.

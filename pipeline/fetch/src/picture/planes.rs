@@ -5,7 +5,7 @@ use std::f64::consts::SQRT_2;
 
 use image::RgbImage;
 
-use super::scale::{self, Filter, Source};
+use super::scale::{self, Filter, Part, Source};
 
 /// Samples of one component.
 pub(super) struct Plane {
@@ -92,7 +92,7 @@ impl Planes {
         self.size
     }
 
-    /// The picture in RGB at `width` x `height` pixels, by the filter that [`resize::scale`](super::resize::scale) uses.
+    /// The picture in RGB at `width` x `height` pixels, by the filter of all that is scaled.
     pub(super) fn rgb(&self, (width, height): (u32, u32)) -> RgbImage {
         let scaled = |plane: &Plane| plane.scaled((width as usize, height as usize), plane.filter(width));
         let luma = &scaled(&self.luma);
@@ -146,9 +146,10 @@ impl Plane {
         if self.is_halved && self.extent.0 < SQRT_2 * f64::from(width) { Filter::Triangle } else { Filter::CatmullRom }
     }
 
-    fn source(&self) -> Source<'_> {
+    fn source(&self) -> Source<'_, 1> {
         let Plane { samples, stride, origin, extent, is_halved: _ } = self;
-        Source { samples, stride: *stride, origin: *origin, extent: *extent }
+        let size = (extent.0.ceil() as usize, extent.1.ceil() as usize);
+        Source { samples, stride: *stride, origin: *origin, size, part: Part { start: (0.0, 0.0), extent: *extent } }
     }
 
     fn scaled(&self, (width, height): (usize, usize), filter: Filter) -> Vec<u8> {

@@ -1,12 +1,11 @@
 //! The resize modes: what size a picture gets, and its pixels at that size, by an antialiased bicubic filter.
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use image::metadata::Orientation;
 use image::{Rgb, RgbImage};
 
 use super::planes::Wanted;
-use super::{Encode, PictureError, PictureSettings, Resize};
+use super::scale::{self, Filter, Part, Source};
+use super::{Encode, PictureSettings, Resize};
 
 /// How large a picture becomes. What is stored has its centre at the centre of the scaled picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,58 +76,60 @@ fn in_proportion(length: u32, size: u32, side: u32) -> u32 {
 }
 
 /// Scales a picture, then cuts its centre out or pads it with white, as the layout says.
-pub(super) fn lay_out(image: RgbImage, layout: Layout) -> Result<RgbImage, PictureError> {
+pub(super) fn lay_out(image: RgbImage, layout: Layout) -> RgbImage {
     let Layout { scaled, stored } = layout;
     if stored.0 < scaled.0 || stored.1 < scaled.1 {
         return scaled_centre(&image, layout);
     }
-    let image = if scaled == image.dimensions() { image } else { scale(&image, scaled.0, scaled.1)? };
+    let image = if scaled == image.dimensions() { image } else { scaled_to(&image, scaled) };
     if stored == scaled {
-        return Ok(image);
+        return image;
     }
     let mut padded = RgbImage::from_pixel(stored.0, stored.1, Rgb([255; 3]));
     let (left, top) = ((stored.0 - scaled.0) / 2, (stored.1 - scaled.1) / 2);
     image::imageops::replace(&mut padded, &image, i64::from(left), i64::from(top));
-    Ok(padded)
+    padded
 }
 
 /// The centre of the scaled picture, without making the rest of it: of a thin strip, that would be larger than anything stored.
-fn scaled_centre(image: &RgbImage, layout: Layout) -> Result<RgbImage, PictureError> {
+fn scaled_centre(image: &RgbImage, layout: Layout) -> RgbImage {
     let Layout { scaled, stored } = layout;
     // A whole number of pixels of the scaled picture is cut off, here told in pixels of the original. The filter still reads beyond the edges of
-    // this box, so the pixels are those of scaling first and cutting afterwards.
+    // this part, so the pixels are those of scaling first and cutting afterwards.
     let start_and_length = |original: u32, scaled: u32, stored: u32| {
         let scale = |length: u32| f64::from(length) * f64::from(original) / f64::from(scaled);
         (scale((scaled - stored) / 2), scale(stored))
     };
     let (left, width) = start_and_length(image.width(), scaled.0, stored.0);
     let (top, height) = start_and_length(image.height(), scaled.1, stored.1);
-    resample(image, stored.0, stored.1, &options().crop(left, top, width, height))
+    part_scaled_to(image, Part { start: (left, top), extent: (width, height) }, stored)
 }
 
-/// The whole picture at a new size.
-pub(super) fn scale(image: &RgbImage, width: u32, height: u32) -> Result<RgbImage, PictureError> {
-    resample(image, width, height, &options())
+/// The whole picture at a new width and height.
+pub(super) fn scaled_to(image: &RgbImage, size: (u32, u32)) -> RgbImage {
+    let extent = (f64::from(image.width()), f64::from(image.height()));
+    part_scaled_to(image, Part { start: (0.0, 0.0), extent }, size)
 }
 
 /// The square at the centre, as large as the shorter side, at `side` x `side` pixels.
-pub(super) fn centre_square(image: &RgbImage, side: u32) -> Result<RgbImage, PictureError> {
-    resample(image, side, side, &options().fit_into_destination(Some((0.5, 0.5))))
+pub(super) fn centre_square(image: &RgbImage, side: u32) -> RgbImage {
+    let (width, height) = (f64::from(image.width()), f64::from(image.height()));
+    let shorter = width.min(height);
+    let start = ((width - shorter) / 2.0, (height - shorter) / 2.0);
+    part_scaled_to(image, Part { start, extent: (shorter, shorter) }, (side, side))
 }
 
-/// The filter of everything that is scaled.
-pub(super) fn options() -> ResizeOptions {
-    // Catmull-Rom is Pillow's BICUBIC (a = -0.5); "convolution" widens the kernel when shrinking, which is what antialiases.
-    ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom))
-}
-
-fn resample(image: &RgbImage, width: u32, height: u32, options: &ResizeOptions) -> Result<RgbImage, PictureError> {
-    let failed = |reason: String| PictureError::Broken(format!("cannot scale to {width} x {height}: {reason}"));
-    let source = ImageRef::new(image.width(), image.height(), image.as_raw(), PixelType::U8x3)
-        .map_err(|error| failed(error.to_string()))?;
-    let mut target = Image::new(width, height, PixelType::U8x3);
-    Resizer::new().resize(&source, &mut target, options).map_err(|error| failed(error.to_string()))?;
-    Ok(RgbImage::from_raw(width, height, target.into_vec()).expect("the buffer was made for this size"))
+fn part_scaled_to(image: &RgbImage, part: Part, (width, height): (u32, u32)) -> RgbImage {
+    let source = Source::<3> {
+        samples: image,
+        stride: image.width() as usize * 3,
+        origin: (0, 0),
+        size: (image.width() as usize, image.height() as usize),
+        part,
+    };
+    let extent = (f64::from(width), f64::from(height));
+    let samples = scale::scale(source, (width as usize, height as usize), extent, Filter::CatmullRom);
+    RgbImage::from_raw(width, height, samples).expect("as many as that size has")
 }
 
 #[cfg(test)]
@@ -254,17 +255,17 @@ mod tests {
         {
             let image = picture(original.0, original.1);
             let layout = Layout::new(Resize::CentreCrop, original, size, false);
-            let whole = scale(&image, layout.scaled.0, layout.scaled.1).unwrap();
+            let whole = scaled_to(&image, layout.scaled);
             let (left, top) = ((layout.scaled.0 - size) / 2, (layout.scaled.1 - size) / 2);
             let wanted = image::imageops::crop_imm(&whole, left, top, size, size).to_image();
-            let found = lay_out(image, layout).unwrap();
+            let found = lay_out(image, layout);
             // The place of a filter's window is a floating-point number, which may come out on either side of a half.
             let most = found.as_raw().iter().zip(wanted.as_raw()).map(|(a, b)| a.abs_diff(*b)).max();
             assert!(most <= Some(1), "{original:?} to {size}: {most:?}");
         }
         // The whole picture, scaled, would have 1.6 gigapixels.
         let layout = Layout::new(Resize::CentreCrop, (100_000, 1), 128, false);
-        assert_eq!(lay_out(picture(100_000, 1), layout).unwrap().dimensions(), (128, 128));
+        assert_eq!(lay_out(picture(100_000, 1), layout).dimensions(), (128, 128));
     }
 
     #[test]
@@ -274,7 +275,7 @@ mod tests {
         {
             let image = RgbImage::from_pixel(original.0, original.1, Rgb([10, 20, 30]));
             let layout = Layout::new(Resize::Border, original, size, false);
-            let padded = lay_out(image, layout).unwrap();
+            let padded = lay_out(image, layout);
             assert_eq!(padded.dimensions(), (size, size));
             let (right, bottom) = (left + layout.scaled.0, top + layout.scaled.1);
             assert!([0, 1].contains(&(size - right - left)) && [0, 1].contains(&(size - bottom - top)));

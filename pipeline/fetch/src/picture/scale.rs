@@ -1,4 +1,4 @@
-//! Scaling of one plane of samples by a separable filter that is widened when it shrinks, as Pillow's `resize` does.
+//! Scaling by a separable filter that is widened when it shrinks, as Pillow's `resize` does.
 //!
 //! Sixteen rows of the result are made at a time: first their columns at the width of the source, then, with the sixteen side by side, their rows, so
 //! that both steps are the same operation on many numbers. The numbers are `f32` without fused operations, so that all machines agree.
@@ -16,7 +16,7 @@ use std::ops::Range;
 
 /// Rows of the result that are made together.
 const LANES: usize = 16;
-/// Columns of the source that are taken together.
+/// Samples of a row of the source that are taken together.
 const COLUMNS: usize = 16;
 
 /// A kernel: its weight at a distance, and the distance from which on that is 0. Both count samples of the smaller of source and result.
@@ -47,73 +47,93 @@ impl Filter {
     }
 }
 
-/// A plane of samples.
+/// A picture whose pixels have `CHANNELS` samples side by side, or a plane of one.
 #[derive(Clone, Copy)]
-pub(super) struct Source<'a> {
-    /// Rows from top to bottom, each `stride` long.
+pub(super) struct Source<'a, const CHANNELS: usize> {
+    /// Rows from top to bottom, each `stride` samples long.
     pub samples: &'a [u8],
     pub stride: usize,
-    /// Columns and rows before the picture begins.
+    /// Columns and rows in front of the picture.
     pub origin: (usize, usize),
-    /// Width and height of the picture in samples; its edge may lie within the last ones. More than 0, and within the rows and columns that there are.
+    /// Columns and rows that the picture has.
+    pub size: (usize, usize),
+    /// The part of the picture that is scaled; near its edges, the filter looks beyond it.
+    pub part: Part,
+}
+
+/// A rectangle of a picture, in pixels: left, top, width and height.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Part {
+    pub start: (f64, f64),
     pub extent: (f64, f64),
 }
 
-/// The picture at `width` x `height` samples, at least 1 each. Its edge may lie within the last ones: `extent`, counted in samples of the result, is as
-/// far as it reaches.
-pub(super) fn scale(
-    source: Source<'_>,
+/// The part of the source at `width` x `height` pixels, at least 1 each. The edge of the part may lie within the last ones: it reaches as far as `extent`,
+/// counted in pixels of the result.
+pub(super) fn scale<const CHANNELS: usize>(
+    source: Source<'_, CHANNELS>,
     (width, height): (usize, usize),
     extent: (f64, f64),
     filter: Filter,
 ) -> Vec<u8> {
-    let columns = &Weights::new(source.extent.0, width, extent.0, filter);
-    let rows = &Weights::new(source.extent.1, height, extent.1, filter);
-    let mut samples = vec![0; width * height];
+    let Part { start, extent: part } = source.part;
+    let columns = &Weights::new(source.size.0, (start.0, part.0), (width, extent.0), filter);
+    let rows = &Weights::new(source.size.1, (start.1, part.1), (height, extent.1), filter);
+    let mut samples = vec![0; width * height * CHANNELS];
     pulp::Arch::new().dispatch(Scale { source, columns, rows, samples: &mut samples });
     samples
 }
 
-/// What each sample of the result takes of the samples of the source, along one dimension.
+/// What each pixel of the result takes of the pixels of the source, along one dimension.
 struct Weights {
-    /// The first sample that is taken.
+    /// The first pixel that is taken.
     starts: Vec<usize>,
     /// How many are taken.
     count: usize,
-    /// As many for each sample of the result.
+    /// As many for each pixel of the result.
     values: Vec<f32>,
-    /// How many samples the source has.
-    available: usize,
+    /// The pixels of the source that are taken for any pixel of the result.
+    taken: Range<usize>,
 }
 
 impl Weights {
-    fn new(extent: f64, length: usize, scaled_extent: f64, filter: Filter) -> Self {
-        let available = extent.ceil() as usize;
+    /// For `length` pixels that show, as far as `scaled_extent`, what is `extent` long from `start` on, of `available` pixels.
+    fn new(
+        available: usize,
+        (start, extent): (f64, f64),
+        (length, scaled_extent): (usize, f64),
+        filter: Filter,
+    ) -> Self {
         let scale = extent / scaled_extent;
         let widened = scale.max(1.0);
         let support = filter.support() * widened;
-        // Samples whose centres are within the support, as `precompute_coeffs` of Pillow's Resample.c counts them.
+        let centre = |index: usize| start + (index as f64 + 0.5) * scale;
+        // Pixels whose centres are within the support, as `precompute_coeffs` of Pillow's Resample.c counts them.
         let window = |index: usize| -> Range<usize> {
-            let centre = (index as f64 + 0.5) * scale;
-            let end = ((centre + support + 0.5) as usize).min(available);
-            let start = ((centre - support + 0.5).max(0.0) as usize).min(end - 1);
+            let end = ((centre(index) + support + 0.5) as usize).min(available);
+            let start = ((centre(index) - support + 0.5).max(0.0) as usize).min(end - 1);
             start..end
         };
         let count = (0..length).map(|index| window(index).len()).max().unwrap_or(1);
         let (mut starts, mut values) = (Vec::with_capacity(length), vec![0.0; length * count]);
         for (index, values) in values.chunks_exact_mut(count).enumerate() {
             let window = window(index);
-            let centre = (index as f64 + 0.5) * scale;
-            let weight = |place: usize| filter.weight((place as f64 + 0.5 - centre) / widened);
-            let sum: f64 = window.clone().map(weight).sum();
             // All windows are equally long; at the end they begin earlier, with weights of 0.
             let start = window.start.min(available - count);
+            let mut sum = 0.0;
             for place in window {
-                values[place - start] = (weight(place) / sum) as f32;
+                let weight = filter.weight((place as f64 + 0.5 - centre(index)) / widened);
+                values[place - start] = weight as f32;
+                sum += weight;
+            }
+            for value in values {
+                *value = (f64::from(*value) / sum) as f32;
             }
             starts.push(start);
         }
-        Weights { starts, count, values, available }
+        let first = starts.first().copied().unwrap_or_default();
+        let end = starts.last().map_or(0, |last| last + count);
+        Weights { starts, count, values, taken: first..end }
     }
 
     fn of(&self, index: usize) -> (usize, &[f32]) {
@@ -122,45 +142,50 @@ impl Weights {
 }
 
 /// Compiled once for each set of instructions.
-struct Scale<'a> {
-    source: Source<'a>,
+struct Scale<'a, const CHANNELS: usize> {
+    source: Source<'a, CHANNELS>,
     columns: &'a Weights,
     rows: &'a Weights,
     samples: &'a mut [u8],
 }
 
-impl pulp::WithSimd for Scale<'_> {
+impl<const CHANNELS: usize> pulp::WithSimd for Scale<'_, CHANNELS> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: pulp::Simd>(self, _: S) {
         let Scale { source, columns, rows, samples } = self;
-        let width = columns.starts.len();
-        // Of each column, the samples of all rows that are made together.
-        let mut strip = vec![[0.0_f32; LANES]; columns.available];
-        let mut scaled = vec![[0_u8; LANES]; width];
-        for (strip_index, samples) in samples.chunks_mut(width * LANES).enumerate() {
-            let made = samples.len() / width;
+        let row_length = columns.starts.len() * CHANNELS;
+        let first = (source.origin.0 + columns.taken.start) * CHANNELS;
+        // Of each sample of a row, those of all rows that are made together.
+        let mut strip = vec![[0.0_f32; LANES]; columns.taken.len() * CHANNELS];
+        let mut scaled = vec![[0_u8; LANES]; row_length];
+        for (strip_index, samples) in samples.chunks_mut(row_length * LANES).enumerate() {
+            let made = samples.len() / row_length;
             for (chunk, strip) in strip.chunks_mut(COLUMNS).enumerate() {
                 for lane in 0..made {
                     let (start, weights) = rows.of(strip_index * LANES + lane);
-                    let sums = sum_rows(source, chunk * COLUMNS, strip.len(), start, weights);
+                    let begin = (source.origin.1 + start) * source.stride + first + chunk * COLUMNS;
+                    let sums = sum_rows(&source.samples[begin..], source.stride, strip.len(), weights);
                     for (column, sum) in strip.iter_mut().zip(sums) {
                         column[lane % LANES] = sum;
                     }
                 }
             }
-            for (index, scaled) in scaled.iter_mut().enumerate() {
+            for (index, scaled) in scaled.as_chunks_mut::<CHANNELS>().0.iter_mut().enumerate() {
                 let (start, weights) = columns.of(index);
-                let mut sums = [0.0; LANES];
-                for (column, weight) in strip[start..start + weights.len()].iter().zip(weights) {
-                    for lane in 0..LANES {
-                        sums[lane] += column[lane] * weight;
+                let strip = &strip.as_chunks::<CHANNELS>().0[start - columns.taken.start..][..weights.len()];
+                for (channel, scaled) in scaled.iter_mut().enumerate() {
+                    let mut sums = [0.0; LANES];
+                    for (column, weight) in strip.iter().zip(weights) {
+                        for lane in 0..LANES {
+                            sums[lane] += column[channel][lane] * weight;
+                        }
                     }
+                    *scaled = sums.map(to_byte);
                 }
-                *scaled = sums.map(to_byte);
             }
-            for (lane, row) in samples.chunks_exact_mut(width).enumerate() {
+            for (lane, row) in samples.chunks_exact_mut(row_length).enumerate() {
                 for (sample, column) in row.iter_mut().zip(&scaled) {
                     *sample = column[lane % LANES];
                 }
@@ -169,18 +194,17 @@ impl pulp::WithSimd for Scale<'_> {
     }
 }
 
-/// The weighted sums of rows of the source, for a few columns.
+/// The weighted sums of the first few samples of rows.
 #[inline(always)]
-fn sum_rows(source: Source<'_>, column: usize, columns: usize, start: usize, weights: &[f32]) -> [f32; COLUMNS] {
-    let begin = (source.origin.1 + start) * source.stride + source.origin.0 + column;
+fn sum_rows(samples: &[u8], stride: usize, count: usize, weights: &[f32]) -> [f32; COLUMNS] {
     let mut sums = [0.0; COLUMNS];
-    for (row, weight) in source.samples[begin..].chunks(source.stride).zip(weights) {
-        if let (Some(row), COLUMNS) = (row.first_chunk::<COLUMNS>(), columns) {
+    for (row, weight) in samples.chunks(stride).zip(weights) {
+        if let (Some(row), COLUMNS) = (row.first_chunk::<COLUMNS>(), count) {
             for index in 0..COLUMNS {
                 sums[index] += f32::from(row[index]) * weight;
             }
         } else {
-            for (sum, sample) in sums.iter_mut().zip(&row[..columns]) {
+            for (sum, sample) in sums.iter_mut().zip(&row[..count]) {
                 *sum += f32::from(*sample) * weight;
             }
         }
@@ -201,26 +225,35 @@ mod tests {
     use super::*;
 
     /// The sums as the formula has them, in `f64`, rows first.
-    fn by_the_formula(source: Source<'_>, size: (usize, usize), extent: (f64, f64), filter: Filter) -> Vec<f64> {
-        let weights = |extent: f64, index: usize, scaled: f64| {
-            let (scale, available) = (extent / scaled, extent.ceil() as usize);
-            let centre = (index as f64 + 0.5) * scale;
+    fn by_the_formula(
+        source: Source<'_, 3>,
+        size: (usize, usize),
+        extent: (f64, f64),
+        filter: Filter,
+    ) -> Vec<[f64; 3]> {
+        let weights = |available: usize, start: f64, extent: f64, index: usize, scaled: f64| {
+            let scale = extent / scaled;
+            let centre = start + (index as f64 + 0.5) * scale;
             let weight = move |place: usize| filter.weight((place as f64 + 0.5 - centre) / scale.max(1.0));
             let sum: f64 = (0..available).map(weight).sum();
             (0..available).map(move |place| weight(place) / sum).collect::<Vec<_>>()
         };
+        let Part { start, extent: part } = source.part;
         let mut values = Vec::new();
         for y in 0..size.1 {
-            let rows = weights(source.extent.1, y, extent.1);
+            let rows = weights(source.size.1, start.1, part.1, y, extent.1);
             for x in 0..size.0 {
-                let columns = weights(source.extent.0, x, extent.0);
-                let sample = |row: usize, column: usize| {
-                    source.samples[(source.origin.1 + row) * source.stride + source.origin.0 + column]
-                };
-                let row_sum = |row: usize| -> f64 {
-                    columns.iter().enumerate().map(|(column, weight)| weight * f64::from(sample(row, column))).sum()
-                };
-                values.push(rows.iter().enumerate().map(|(row, weight)| weight * row_sum(row)).sum());
+                let columns = weights(source.size.0, start.0, part.0, x, extent.0);
+                values.push(std::array::from_fn(|channel| {
+                    let sample = |row: usize, column: usize| {
+                        let begin = (source.origin.1 + row) * source.stride + (source.origin.0 + column) * 3;
+                        f64::from(source.samples[begin + channel])
+                    };
+                    let row_sum = |row: usize| -> f64 {
+                        columns.iter().enumerate().map(|(column, weight)| weight * sample(row, column)).sum()
+                    };
+                    rows.iter().enumerate().map(|(row, weight)| weight * row_sum(row)).sum()
+                }));
             }
         }
         values
@@ -233,27 +266,40 @@ mod tests {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             (state >> 24) as u8
         })
-        .take(80 * 60)
+        .take(80 * 3 * 60)
         .collect();
         for filter in [Filter::Triangle, Filter::CatmullRom] {
-            for (extent, size) in [
-                ((40.0, 30.0), (20, 15)),
-                ((33.0, 17.0), (33, 17)),
-                ((50.5, 21.25), (23, 18)),
-                ((7.0, 5.0), (64, 50)),
-                ((1.0, 1.0), (3, 2)),
-                ((0.5, 40.0), (1, 1)),
-                ((61.0, 1.0), (2, 1)),
+            for (size, start, extent, scaled) in [
+                ((40, 30), (0.0, 0.0), (40.0, 30.0), (20, 15)),
+                ((33, 17), (0.0, 0.0), (33.0, 17.0), (33, 17)),
+                ((51, 22), (0.0, 0.0), (50.5, 21.25), (23, 18)),
+                ((7, 5), (0.0, 0.0), (7.0, 5.0), (64, 50)),
+                ((1, 1), (0.0, 0.0), (1.0, 1.0), (3, 2)),
+                ((1, 40), (0.0, 0.0), (0.5, 40.0), (1, 1)),
+                ((61, 1), (0.0, 0.0), (61.0, 1.0), (2, 1)),
+                ((60, 40), (20.25, 10.5), (9.5, 20.0), (5, 7)),
+                ((60, 40), (0.0, 35.0), (60.0, 5.0), (31, 20)),
             ] {
                 for cut in [0.0, 0.5] {
-                    let source = Source { samples: &samples, stride: 80, origin: (3, 2), extent };
-                    let scaled_extent = (size.0 as f64 - cut, size.1 as f64 - cut);
-                    let found = scale(source, size, scaled_extent, filter);
-                    let wanted = by_the_formula(source, size, scaled_extent, filter);
-                    for (found, wanted) in found.into_iter().zip(wanted) {
-                        let difference = (f64::from(found) - wanted.clamp(0.0, 255.0)).abs();
-                        assert!(difference < 0.501, "{extent:?} to {size:?} by {filter:?}: {found} for {wanted}");
+                    let source = Source::<3> {
+                        samples: &samples,
+                        stride: 240,
+                        origin: (3, 2),
+                        size,
+                        part: Part { start, extent },
+                    };
+                    let scaled_extent = (scaled.0 as f64 - cut, scaled.1 as f64 - cut);
+                    let found = scale(source, scaled, scaled_extent, filter);
+                    let wanted = by_the_formula(source, scaled, scaled_extent, filter);
+                    for (found, wanted) in found.iter().zip(wanted.as_flattened()) {
+                        let difference = (f64::from(*found) - wanted.clamp(0.0, 255.0)).abs();
+                        assert!(difference < 0.501, "{size:?} to {scaled:?} by {filter:?}: {found} for {wanted}");
                     }
+                    // A plane of one channel alone.
+                    let plane: Vec<u8> = samples.iter().copied().skip(1).step_by(3).collect();
+                    let source = Source::<1> { samples: &plane, stride: 80, origin: (3, 2), size, part: source.part };
+                    let alone = scale(source, scaled, scaled_extent, filter);
+                    assert!(found.iter().skip(1).step_by(3).eq(&alone));
                 }
             }
         }
