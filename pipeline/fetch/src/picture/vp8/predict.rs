@@ -155,11 +155,11 @@ pub(super) fn add_residue(samples: &mut [u8], stride: usize, start: usize, coeff
 /// As [`add_residue`], of a block that has nothing but its first coefficient.
 #[inline(always)]
 pub(super) fn add_constant(samples: &mut [u8], stride: usize, start: usize, coefficient: i16) {
-    let value = (coefficient + 4) >> 3;
+    let value = (i32::from(coefficient) + 4) >> 3;
     for row in 0..4 {
         let from = start + row * stride;
         let target: &mut [u8; 4] = (&mut samples[from..from + 4]).try_into().expect("as long");
-        *target = target.map(|sample| (i16::from(sample) + value).clamp(0, 255) as u8);
+        *target = target.map(|sample| (i32::from(sample) + value).clamp(0, 255) as u8);
     }
 }
 
@@ -168,10 +168,12 @@ fn one_dimension(input: [i32; 4]) -> [i32; 4] {
     // sqrt 2 cos(pi / 8) less 1, and sqrt 2 sin(pi / 8), times 2^16.
     const COSINE: i32 = 20_091;
     const SINE: i32 = 35_468;
+    // Only coefficients that no picture has are so large that a product wraps around.
+    let times = |value: i32, factor: i32| value.wrapping_mul(factor) >> 16;
     let [a, b, c, d] = input;
     let (sum, difference) = (a + c, a - c);
-    let low = ((b * SINE) >> 16) - (d + ((d * COSINE) >> 16));
-    let high = (b + ((b * COSINE) >> 16)) + ((d * SINE) >> 16);
+    let low = times(b, SINE) - (d + times(d, COSINE));
+    let high = (b + times(b, COSINE)) + times(d, SINE);
     [sum + high, difference + low, difference - low, sum - high]
 }
 
@@ -187,4 +189,24 @@ pub(super) fn first_coefficients(input: &[i16; 16]) -> [i16; 16] {
         step(a, b, c, d)
     });
     std::array::from_fn(|index| ((rows[index / 4][index % 4] + 3) >> 3) as i16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_coefficients_are_too_large() {
+        let mut samples = [128; 16];
+        for first in [i16::MIN, -1, i16::MAX] {
+            for others in [i16::MIN, 0, i16::MAX] {
+                let mut coefficients = [others; 16];
+                coefficients[0] = first;
+                add_residue(&mut samples, 4, 0, &coefficients);
+                first_coefficients(&coefficients);
+            }
+            add_constant(&mut samples, 4, 0, first);
+        }
+        assert_eq!(samples, [255; 16], "of the last constant");
+    }
 }
