@@ -1,6 +1,7 @@
 //! HTTP/2, proxies, slow bodies, many bodies at once.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -66,6 +67,72 @@ async fn a_proxy_is_asked_for_whole_urls_and_resolves_them() {
     assert!(error.to_string().starts_with("`proxy` "), "{error}");
 }
 
+/// A proxy that makes tunnels to ports of this machine, whatever the host: by `CONNECT` for a user, or by SOCKS 5 (RFC 1928) without one. Returns its
+/// address and the targets that it was asked for.
+async fn start_tunnel_proxy(is_socks: bool) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let targets = Arc::new(Mutex::new(Vec::new()));
+    let asked = targets.clone();
+    tokio::spawn(async move {
+        loop {
+            let (mut client, _) = listener.accept().await.unwrap();
+            let asked = asked.clone();
+            tokio::spawn(async move {
+                let (target, answer) = if is_socks {
+                    let mut greeting = [0; 3];
+                    client.read_exact(&mut greeting).await.unwrap();
+                    assert_eq!(greeting, [5, 1, 0], "version 5, one method: none");
+                    client.write_all(&[5, 0]).await.unwrap();
+                    let mut request = [0; 5];
+                    client.read_exact(&mut request).await.unwrap();
+                    assert_eq!(request[..4], [5, 1, 0, 3], "connect to a name");
+                    let mut name = vec![0; usize::from(request[4]) + 2];
+                    client.read_exact(&mut name).await.unwrap();
+                    let port = u16::from_be_bytes(name.split_off(name.len() - 2).try_into().unwrap());
+                    let answer = vec![5, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+                    (format!("{}:{port}", String::from_utf8(name).unwrap()), answer)
+                } else {
+                    let mut head = Vec::new();
+                    while !head.ends_with(b"\r\n\r\n") {
+                        head.push(client.read_u8().await.unwrap());
+                    }
+                    let head = String::from_utf8(head).unwrap();
+                    let with_password = "Basic bWU6c2VjcmV0"; // me:secret
+                    assert!(head.lines().any(|line| line.ends_with(with_password)), "{head}");
+                    let target = head.strip_prefix("CONNECT ").unwrap().split(' ').next().unwrap().to_owned();
+                    (target, b"HTTP/1.1 200 OK\r\n\r\n".to_vec())
+                };
+                let port: u16 = target.rsplit(':').next().unwrap().parse().unwrap();
+                asked.lock().unwrap().push(target);
+                let mut server = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                client.write_all(&answer).await.unwrap();
+                let _ended = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+            });
+        }
+    });
+    (address, targets)
+}
+
+#[tokio::test]
+async fn what_a_proxy_cannot_read_goes_through_a_tunnel() {
+    let (port, _) = start_http2_server(fixture("plain.jpg")).await;
+    let (address, targets) = start_tunnel_proxy(false).await;
+    let ca_file = Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/tls/ca.pem"));
+    let config =
+        DownloadConfig { proxy: Some(format!("http://me:secret@{address}")), ca_file, robots_txt: false, ..config() };
+    let urls = [format!("https://127.0.0.1:{port}/a.jpg")];
+    assert_eq!(statuses(&downloader_with(&config), &urls).await, ["ok"]);
+    assert_eq!(*targets.lock().unwrap(), [format!("127.0.0.1:{port}")]);
+
+    let server = Server::start([("a.jpg", ok(&fixture("plain.jpg")))]).await;
+    let (address, targets) = start_tunnel_proxy(true).await;
+    let config = DownloadConfig { proxy: Some(format!("socks5://{address}")), ..config };
+    let target = server.address.replace("127.0.0.1", "pictures.invalid");
+    assert_eq!(statuses(&downloader_with(&config), &[format!("http://{target}/a.jpg")]).await, ["ok"]);
+    assert_eq!(*targets.lock().unwrap(), [target]);
+}
+
 #[tokio::test]
 async fn a_body_that_drips_ends_before_the_deadline() {
     let drip = Reply::Drip(answer("200 OK", &[], &fixture("plain.jpg")));
@@ -89,7 +156,8 @@ async fn bodies_beyond_the_budget_wait_and_arrive() {
     config.requests_per_host = 0;
     let mut client = Client::new(&config, Arc::default()).unwrap();
     client.set_budget(jpeg.len() as u64 * 3 / 2); // room for one at a time, and one beyond
-    let downloader = Downloader::with_client(&config, client, &std::env::temp_dir(), Arc::default());
+    let mut downloader = Downloader::with_client(&config, client, &std::env::temp_dir(), Arc::default());
+    Arc::get_mut(&mut downloader.shared).unwrap().handover = Budget::new(1); // one at a time
     let urls: Vec<String> = (0..40).map(|row| server.url(if row % 2 == 0 { "known" } else { "unknown" })).collect();
     assert_eq!(statuses(&downloader, &urls).await, ["ok"; 40]);
 }
