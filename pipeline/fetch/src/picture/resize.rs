@@ -50,6 +50,10 @@ pub(super) fn wanted_of_planes(
     stored: (u32, u32),
     orientation: Orientation,
 ) -> Option<Wanted> {
+    if settings.resize == Resize::Keep {
+        // Whether they can be decoded is all that is asked.
+        return Some(Wanted { size: (1, 1), halves_chroma: true });
+    }
     let layout = Layout::new(settings.resize, turned(stored, orientation), settings.size, settings.only_if_larger);
     let size = turned(layout.scaled, orientation);
     // Halved chroma of an odd size can be neither turned nor cut.
