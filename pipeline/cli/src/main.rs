@@ -7,6 +7,7 @@ mod commands;
 mod exit;
 mod interrupt;
 mod logging;
+mod memory;
 mod metrics;
 mod mirror;
 mod progress;
@@ -80,6 +81,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    memory::limit_arenas();
     let arguments = Arguments::parse_from(spelled_our_way(std::env::args_os()));
     logging::start(arguments.log_format, arguments.verbose, arguments.quiet);
     let result = interrupt::watch().map_err(Failure::Failed).and_then(|()| dispatch(arguments.command));
