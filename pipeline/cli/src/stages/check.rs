@@ -12,7 +12,7 @@ use super::{Context, Parts, Planned, Stage};
 use crate::recipe::Recipe;
 
 /// Raise it when the same runs give another verdict.
-const FORMAT_VERSION: &str = "1";
+const FORMAT_VERSION: &str = "2";
 
 /// Where the verdict lies in the run folder.
 pub(crate) const VERDICT: &str = "check/verdict.json";

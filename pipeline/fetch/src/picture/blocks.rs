@@ -8,10 +8,6 @@ pub(super) const NATURAL_ORDER: [u8; 64] = [
 ];
 
 /// Eight times eight bytes with rows and columns exchanged: of 2 x 2 parts of four, then two, then one byte, the mixed ones change places.
-#[allow(
-    clippy::inline_always,
-    reason = "only what becomes part of its caller is compiled for the caller's instructions"
-)]
 #[inline(always)]
 pub(super) fn transposed(mut rows: [u64; 8]) -> [u64; 8] {
     for (distance, mask) in [(4, 0xffff_ffff), (2, 0xffff_0000_ffff), (1, 0x00ff_00ff_00ff_00ff)] {

@@ -3,6 +3,15 @@
 //! The format is told from the bytes, never from a name. Dimensions are read from the header before a pixel is decoded. All decoders are memory-safe
 //! Rust; one that panics makes a broken picture, not a broken run. Pixels are those of sRGB: other colour profiles are converted.
 
+#![allow(
+    clippy::inline_always,
+    reason = "only what becomes part of its caller is compiled for the caller's instructions"
+)]
+#![allow(
+    clippy::needless_range_loop,
+    reason = "places of several arrays at once, in loops that become vector instructions"
+)]
+
 mod blocks;
 mod blur;
 mod colour;

@@ -223,10 +223,6 @@ struct ToRgb<'a> {
 impl pulp::WithSimd for ToRgb<'_> {
     type Output = ();
 
-    #[allow(
-        clippy::inline_always,
-        reason = "only what becomes part of its caller is compiled for the caller's instructions"
-    )]
     #[inline(always)]
     fn with_simd<S: pulp::Simd>(self, _: S) {
         let ToRgb { conversion, luma, blue, red, pixels } = self;
@@ -256,10 +252,6 @@ struct FromRgb<'a> {
 impl pulp::WithSimd for FromRgb<'_> {
     type Output = ();
 
-    #[allow(
-        clippy::inline_always,
-        reason = "only what becomes part of its caller is compiled for the caller's instructions"
-    )]
     #[inline(always)]
     fn with_simd<S: pulp::Simd>(self, _: S) {
         // Times 2^16: 0.299, 0.587 and 0.114; -0.168736, -0.331264 and 0.5; 0.5, -0.418688 and -0.081312.

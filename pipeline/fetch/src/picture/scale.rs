@@ -3,15 +3,6 @@
 //! Sixteen rows of the result are made at a time: first their columns at the width of the source, then, with the sixteen side by side, their rows, so
 //! that both steps are the same operation on many numbers. The numbers are `f32` without fused operations, so that all machines agree.
 
-#![allow(
-    clippy::inline_always,
-    reason = "only what becomes part of its caller is compiled for the caller's instructions"
-)]
-#![allow(
-    clippy::needless_range_loop,
-    reason = "places of several arrays at once, in loops that become vector instructions"
-)]
-
 use std::ops::Range;
 
 /// Rows of the result that are made together.

@@ -3,15 +3,6 @@
 //! The samples of one place in eight neighbouring blocks lie side by side, which makes every step the same operation on eight numbers. The numbers are
 //! `f32` without fused operations, so that all machines agree.
 
-#![allow(
-    clippy::inline_always,
-    reason = "only what becomes part of its caller is compiled for the caller's instructions"
-)]
-#![allow(
-    clippy::needless_range_loop,
-    reason = "places of several arrays at once, in loops that become vector instructions"
-)]
-
 use std::f32::consts::FRAC_1_SQRT_2;
 
 use super::super::blocks::{NATURAL_ORDER, transposed};

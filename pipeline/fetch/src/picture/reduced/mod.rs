@@ -3,15 +3,6 @@
 //! This decoder is for what most files are: 8-bit Huffman-coded grey or YCbCr, baseline or progressive, from its first byte to the end-of-image marker
 //! as ITU-T T.81 wants it. At anything else, damaged files among them, it gives up, and the caller asks the complete decoder.
 
-#![allow(
-    clippy::inline_always,
-    reason = "only what becomes part of its caller is compiled for the caller's instructions"
-)]
-#![allow(
-    clippy::needless_range_loop,
-    reason = "places of several arrays at once, in loops that become vector instructions"
-)]
-
 mod cosine;
 mod huffman;
 

@@ -2,15 +2,6 @@
 //!
 //! At anything that is not as it should be, this decoder gives up, and the caller asks the complete one.
 
-#![allow(
-    clippy::inline_always,
-    reason = "only what becomes part of its caller is compiled for the caller's instructions"
-)]
-#![allow(
-    clippy::needless_range_loop,
-    reason = "places of several arrays at once, in loops that become vector instructions"
-)]
-
 mod boolean;
 mod filter;
 mod predict;
