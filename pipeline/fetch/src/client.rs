@@ -37,7 +37,7 @@ const IDLE_CONNECTION: Duration = Duration::from_secs(4);
 /// Space that is reserved for a body because its header announces it; more only as bytes arrive, since the header may lie.
 const MAX_RESERVED_BYTES: u64 = 1 << 20;
 /// Most that is read ahead from a connection, bytes, which it then keeps. Hyper's own limit of 400 kB is fifty megabytes for 256 connections.
-const READ_BUFFER: usize = 64 << 10;
+const READ_BUFFER: usize = 32 << 10;
 /// Longest explanation that is kept, characters.
 const MAX_DETAIL: usize = 200;
 
