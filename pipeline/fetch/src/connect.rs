@@ -91,8 +91,7 @@ fn authorities(ca_file: Option<&Path>) -> Result<RootCertStore> {
     Ok(store)
 }
 
-/// A proxy that resolves names and connects in our place.
-#[derive(Debug, Clone)]
+/// A proxy that resolves names and connects in our place. Not to be printed: it has the password.
 pub(crate) struct Proxy {
     /// Without user and password.
     uri: Uri,

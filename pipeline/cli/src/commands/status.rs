@@ -191,18 +191,18 @@ fn download_status(root: &Path, manifest: &Manifest) -> Result<DownloadStatus> {
         let (names, statuses) = (table::texts(&rows, "host", &path)?, table::texts(&rows, "status", &path)?);
         let (elapsed, bytes) =
             (table::integers(&rows, "elapsed_ms", &path)?, table::integers(&rows, "body_bytes", &path)?);
-        for row in (0..rows.num_rows()).filter(|row| names.is_valid(*row)) {
-            let host = by_host.entry(names.value(row).to_owned()).or_default();
-            *host.by_status.entry(statuses.value(row).to_owned()).or_default() += 1;
-            host.elapsed.extend(elapsed.is_valid(row).then(|| elapsed.value(row)));
-            host.bytes += if bytes.is_valid(row) { bytes.value(row) as u64 } else { 0 };
-        }
-        for ((status, elapsed), bytes) in statuses.iter().zip(elapsed).zip(bytes) {
-            let of_status = measured.entry(status.unwrap_or_default().to_owned()).or_default();
+        for (row, (elapsed, bytes)) in elapsed.iter().zip(bytes).enumerate() {
+            let of_status = measured.entry(statuses.value(row).to_owned()).or_default();
             of_status.elapsed.extend(elapsed);
             of_status.bytes += bytes.unwrap_or_default() as u64;
-            metrics
-                .measure(elapsed.map(|elapsed| Duration::from_millis(elapsed as u64)), bytes.map(|bytes| bytes as u64));
+            if names.is_valid(row) {
+                let host = by_host.entry(names.value(row).to_owned()).or_default();
+                *host.by_status.entry(statuses.value(row).to_owned()).or_default() += 1;
+                host.elapsed.extend(elapsed);
+                host.bytes += bytes.unwrap_or_default() as u64;
+            }
+            let elapsed = elapsed.map(|elapsed| Duration::from_millis(elapsed as u64));
+            metrics.measure(elapsed, bytes.map(|bytes| bytes as u64));
         }
         sizes.extend(bytes.iter().flatten());
     }

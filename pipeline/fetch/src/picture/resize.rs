@@ -43,8 +43,8 @@ impl Layout {
     }
 }
 
-/// What is to be made of the planes of a picture as it is stored in its file, before it is turned upright. None if they are not scaled, or if making RGB
-/// of the full size first is better.
+/// What is to be made of the planes of a picture as it is stored in its file, before it is turned upright. None if the picture is neither
+/// scaled nor kept unseen, or if making RGB of the full size first is better.
 pub(super) fn wanted_of_planes(
     settings: &PictureSettings,
     stored: (u32, u32),

@@ -205,7 +205,7 @@ fn sum_rows(samples: &[u8], stride: usize, count: usize, weights: &[f32]) -> [f3
 
 /// Rounds and clamps.
 #[inline(always)]
-fn to_byte(value: f32) -> u8 {
+pub(super) fn to_byte(value: f32) -> u8 {
     // Added to 1.5 * 2^23, a number is rounded to a whole one, which then stands in the lowest bits.
     const ROUND: f32 = 12_582_912.0;
     (value.clamp(0.0, 255.0) + ROUND).to_bits() as u8

@@ -383,7 +383,8 @@ mod tests {
 
     #[test]
     fn a_picture_is_as_large_and_as_good_as_libjpegs() {
-        // Bytes, and mean difference after decoding, of the same pixels as Pillow encodes them with 4:2:0. None of them was a JPEG before, which libjpeg would repeat.
+        // Bytes, and mean difference after decoding, of the same pixels as Pillow encodes them with 4:2:0. None of them was a JPEG before, which libjpeg
+        // would repeat.
         for (name, quality, length, mean) in [
             ("blur", 50, 5533, 20.715),
             ("blur", 95, 16460, 14.487),

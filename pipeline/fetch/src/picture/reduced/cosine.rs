@@ -6,6 +6,7 @@
 use std::f32::consts::{FRAC_1_SQRT_2, SQRT_2};
 
 use super::super::blocks::transposed;
+use super::super::scale::to_byte;
 
 /// Blocks that are transformed together.
 pub(super) const GROUP: usize = 8;
@@ -116,21 +117,14 @@ fn transform_to<const SIDE: usize>(groups: &[i16], multipliers: &[f32; 64], samp
         for (byte, value) in
             bytes.as_flattened_mut().as_flattened_mut().iter_mut().zip(between.as_flattened().as_flattened())
         {
-            *byte = to_byte(*value);
+            // The level shift of T.81, A.3.1.
+            *byte = to_byte(*value + 128.0);
         }
         for (row, bytes) in bytes.iter().enumerate() {
             let start = row * stride + index * GROUP * SIDE;
             interleave(bytes, &mut samples[start..start + GROUP * SIDE]);
         }
     }
-}
-
-/// Rounds and clamps.
-#[inline(always)]
-fn to_byte(value: f32) -> u8 {
-    // Added to 1.5 * 2^23, a number is rounded to a whole one, which then stands in the lowest bits. 128 is the level shift of T.81, A.3.1.
-    const ROUND: f32 = 12_582_912.0;
-    ((value + 128.0).clamp(0.0, 255.0) + ROUND).to_bits() as u8
 }
 
 /// Puts the samples of each block side by side.
