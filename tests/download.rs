@@ -239,6 +239,25 @@ fn the_status_tells_hosts_and_times() {
     }
     let text = lynxdata(&run, &["status", "."]).ended_with(0).stdout;
     assert!(text.contains("127.0.0.1") && text.contains("p99"), "{text}");
+    // The rows that failed, as people read them and as programs do.
+    let text = lynxdata(&run, &["status", ".", "--failed"]).ended_with(0).stdout;
+    let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split('\t').collect()).collect();
+    assert!(rows.iter().all(|row| row.len() == 9), "{text}");
+    let cells: Vec<[&str; 5]> = rows.iter().map(|row| [0, 3, 4, 5, 6].map(|column| row[column])).collect();
+    assert_eq!(
+        cells,
+        [
+            ["row", "status", "retry_class", "http_status", "attempts"],
+            ["0", "not_found", "final", "404", "1"],
+            ["12", "invalid_url", "final", "", "0"],
+            ["13", "invalid_url", "final", "", "0"],
+        ]
+    );
+    assert!(rows[1][7].parse::<u64>().is_ok() && rows[2][7].is_empty(), "{text}");
+    let json = lynxdata(&run, &["status", ".", "--failed", "--json"]).ended_with(0).stdout;
+    let objects: Vec<serde_json::Value> = json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(objects.len(), 3);
+    assert_eq!((objects[0]["http_status"].as_u64(), objects[1]["url"].as_str()), (Some(404), Some("http://[bad")));
 }
 
 #[test]

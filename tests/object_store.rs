@@ -101,6 +101,35 @@ fn a_list_in_a_store_becomes_a_pool_in_a_store_and_another_machine_goes_on() {
             }
         }
     }
+    // The first machine is behind now: it gets what the second did, and fetches nothing.
+    let store = "s3://bucket/parquet/run";
+    let onward = |folder: &Path, rows: usize, output: &str| {
+        std::fs::write(folder.join("list.tsv"), list(rows)).unwrap();
+        s3.lynxdata(folder, &[&flags[..], &["--output-folder", output]].concat())
+    };
+    web.requests();
+    let behind = onward(first.path(), 32, store).ended_with(0);
+    assert!(behind.stderr.contains("made=0 skipped=4") && web.requests().is_empty(), "{behind}");
+    let folder_of = |machine: &Path| {
+        let entries = std::fs::read_dir(machine).unwrap().map(|entry| entry.unwrap().path());
+        entries
+            .filter(|path| path.join("manifest.jsonl").exists())
+            .find(|path| std::fs::read_to_string(path.join("recipe.toml")).unwrap().contains(store))
+    };
+    let [on_first, on_second] = [&first, &second].map(|machine| folder_of(machine.path()).unwrap());
+    for part in ["pool", "download-log", "download-times"] {
+        assert_same_files(&on_first.join(part), &on_second.join(part), part);
+    }
+    // What a run in a store came to is told without a local folder.
+    let status = |run: &str| s3.lynxdata(here.path(), &["status", run, "--json"]).ended_with(0).stdout;
+    assert_eq!(status(store), status(on_first.to_str().unwrap()));
+    let failed = s3.lynxdata(here.path(), &["status", store, "--failed"]).ended_with(0);
+    assert_eq!(failed.stdout.lines().count(), 1, "a header and no row: {failed}");
+    // If both went on by themselves, neither is thrown away.
+    onward(first.path(), 33, on_first.to_str().unwrap()).ended_with(0);
+    onward(second.path(), 34, store).ended_with(0);
+    let apart = onward(first.path(), 35, store).ended_with(1);
+    assert!(apart.stderr.contains("both went on") && apart.stderr.contains("hint: remove"), "{apart}");
     let missing =
         s3.lynxdata(first.path(), &["download", "--url-list", "s3://bucket/list.tsv", "--output-folder", "x"]);
     assert!(missing.stderr.contains("s3://bucket/list.tsv"), "{missing}");

@@ -1,16 +1,16 @@
 //! Runs whose output is an object store: they work in a local folder, which is mirrored there part by part.
 //!
 //! One part after the other is committed and uploaded, its files before the manifest that speaks of it, so that what the manifest in the store says is
-//! there is there. What a process committed but did not upload before it ended, the next one uploads first. A machine without the local folder gets it
-//! from the store and goes on. One process at a time may write to a place in a store; nothing there keeps a second one
-//! out.
+//! there is there. A manifest only ever grows, so of two that differ one is ahead, or both went on by themselves. A process begins with that: what was
+//! committed here but not uploaded is uploaded, what the store has and this machine has not is fetched, and if both went on it refuses. While it runs, it
+//! replaces the manifest only if that is still the one that it wrote last, so that of two processes one learns of the other and ends.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use anyhow::{Context as _, Result};
-use lynxdata_fetch::objects::{self, Location, Settings};
+use anyhow::{Context as _, Result, bail};
+use lynxdata_fetch::objects::{self, Location, Object, Settings};
 use lynxdata_records::{FileEntry, Manifest, PartEntry, RunFolder};
 
 /// The name of the manifest, see [`RunFolder`].
@@ -20,9 +20,13 @@ const MANIFEST: &str = "manifest.jsonl";
 pub(crate) struct Mirror {
     url: String,
     settings: Settings,
-    /// Held from the commit of a part until it is uploaded, so that no manifest in the store speaks of a part that is still on its way.
-    turn: Mutex<()>,
+    /// The manifest there, as this process saw or wrote it last. Held from the commit of a part until it is uploaded, so that no manifest in the store
+    /// speaks of a part that is still on its way.
+    manifest: Mutex<Option<Object>>,
 }
+
+/// The turn of one process to commit and upload.
+pub(crate) type Turn<'a> = MutexGuard<'a, Option<Object>>;
 
 /// The local folder of a run whose output is a URL: its last component, and a digest of the whole.
 pub(crate) fn local_folder(output: &Path) -> Option<PathBuf> {
@@ -35,7 +39,7 @@ impl Mirror {
     /// The mirror of a run with this output; `None` if that is a local folder.
     pub(crate) fn of(output: &Path) -> Option<Mirror> {
         let url = output.to_str().filter(|_| objects::is_url(output))?.trim_end_matches('/').to_owned();
-        Some(Mirror { url, settings: Settings::from_environment(), turn: Mutex::default() })
+        Some(Mirror { url, settings: Settings::from_environment(), manifest: Mutex::default() })
     }
 
     /// The place of a file or folder of the run; of the run itself if `path` is empty.
@@ -45,63 +49,74 @@ impl Mirror {
     }
 
     /// Waits until no other part is being committed and uploaded.
-    pub(crate) fn turn(&self) -> MutexGuard<'_, ()> {
-        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn turn(&self) -> Turn<'_> {
+        self.manifest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Uploads the parts that were committed here and of which the store does not know.
-    pub(crate) async fn catch_up(&self, run: &RunFolder) -> Result<()> {
-        let location = self.at(MANIFEST)?;
-        let there = match location.head().await? {
-            None => Manifest::default(),
-            Some(manifest) => {
-                let aside = run.temporary_folder().join("mirrored");
-                create_folder(&aside)?;
-                location.get(&manifest, &aside.join(MANIFEST)).await?;
-                Manifest::read(&aside)?
-            }
+    /// Makes the local folder and the store the same, by what one of them has and the other has not.
+    pub(crate) async fn meet(&self, run: &RunFolder, turn: &mut Turn<'_>) -> Result<()> {
+        let place = self.at(MANIFEST)?;
+        **turn = place.head().await?;
+        let there = match &**turn {
+            Some(object) => place.read(object).await?,
+            None => Vec::new(),
         };
-        for part in run.manifest().all_parts() {
-            let known = there.part(&part.stage, &part.part);
-            if known.is_none_or(|known| known.fingerprint != part.fingerprint || known.files != part.files) {
-                self.upload(run, part).await?;
-            }
-        }
-        if run.manifest().all_parts().next().is_some() { self.publish_manifest(run).await } else { Ok(()) }
-    }
-
-    /// Makes the local folder of a run that was begun on another machine.
-    pub(crate) async fn restore(&self, folder: &Path) -> Result<()> {
-        if folder.join(MANIFEST).exists() {
+        let here = run.manifest_lines()?;
+        if here == there {
             return Ok(());
         }
-        let location = self.at(MANIFEST)?;
-        let Some(manifest) = location.head().await? else { return Ok(()) };
-        tracing::info!("getting the run from {}", self.url);
-        let aside = folder.with_extension("restoring");
-        create_folder(&aside)?;
-        location.get(&manifest, &aside.join(MANIFEST)).await?;
-        for part in Manifest::read(&aside)?.all_parts() {
-            for file in &part.files {
-                self.get(file, &aside).await?;
+        let manifest = Manifest::of_lines(&there, Path::new(place.url()))?;
+        if here.starts_with(&there) {
+            for part in missing(&run.manifest(), &manifest) {
+                self.upload(run, part).await?;
             }
+            self.publish_manifest(run, turn).await
+        } else if there.starts_with(&here) {
+            tracing::info!("getting what {} has and this machine has not", self.url);
+            let folder = run.temporary_folder().join("mirrored");
+            let mut files = Vec::new();
+            for file in missing(&manifest, &run.manifest()).flat_map(|part| &part.files) {
+                let copy = folder.join(&file.path);
+                self.get(file, &copy).await?;
+                files.push((copy, file.path.clone()));
+            }
+            Ok(run.take_over(&there, &files)?)
+        } else {
+            bail!(
+                "{folder} and {url} both went on from where they were the same\nhint: remove {folder} to go on with what the store has; to keep what \
+                 is here instead, choose another output",
+                folder = run.root().display(),
+                url = self.url
+            )
         }
-        if folder.exists() {
-            std::fs::remove_dir(folder).with_context(|| format!("{} is in the way of the run", folder.display()))?;
-        }
-        std::fs::rename(&aside, folder).with_context(|| format!("cannot move {} into place", aside.display()))
     }
 
-    async fn get(&self, file: &FileEntry, folder: &Path) -> Result<()> {
-        let target = folder.join(&file.path);
+    /// Copies the manifest, files `beside` the parts as far as they are there, and those files of parts whose paths are `wanted` into a folder.
+    pub(crate) async fn copy(&self, folder: &Path, beside: &[&str], wanted: impl Fn(&str) -> bool) -> Result<()> {
+        let place = self.at(MANIFEST)?;
+        let Some(object) = place.head().await? else { return Err(place.missing().await.into()) };
+        place.get(&object, &folder.join(MANIFEST)).await?;
+        for name in beside {
+            let place = self.at(name)?;
+            if let Some(object) = place.head().await? {
+                place.get(&object, &folder.join(name)).await?;
+            }
+        }
+        for file in Manifest::read(folder)?.all_parts().flat_map(|part| &part.files).filter(|file| wanted(&file.path)) {
+            self.get(file, &folder.join(&file.path)).await?;
+        }
+        Ok(())
+    }
+
+    async fn get(&self, file: &FileEntry, target: &Path) -> Result<()> {
         let location = self.at(&file.path)?;
         let parent = target.parent().context("a file of a run lies in a folder")?;
         if let Some(object) = location.head().await? {
             create_folder(parent)?;
-            return Ok(location.get(&object, &target).await?);
+            return Ok(location.get(&object, target).await?);
         }
         // A folder of files.
-        create_folder(&target)?;
+        create_folder(target)?;
         for object in location.list().await? {
             location.get(&object, &target.join(&object.name)).await?;
         }
@@ -109,9 +124,9 @@ impl Mirror {
     }
 
     /// Uploads a part that was committed, and the manifest that speaks of it.
-    pub(crate) async fn publish(&self, run: &RunFolder, part: &PartEntry) -> Result<()> {
+    pub(crate) async fn publish(&self, run: &RunFolder, part: &PartEntry, turn: &mut Turn<'_>) -> Result<()> {
         self.upload(run, part).await?;
-        self.publish_manifest(run).await
+        self.publish_manifest(run, turn).await
     }
 
     async fn upload(&self, run: &RunFolder, part: &PartEntry) -> Result<()> {
@@ -137,8 +152,15 @@ impl Mirror {
     }
 
     /// Uploads the manifest as it is now.
-    pub(crate) async fn publish_manifest(&self, run: &RunFolder) -> Result<()> {
-        self.at("")?.put(&run.root().join(MANIFEST), MANIFEST).await?;
+    pub(crate) async fn publish_manifest(&self, run: &RunFolder, turn: &mut Turn<'_>) -> Result<()> {
+        match self.at(MANIFEST)?.replace(&run.manifest_lines()?, turn.as_ref()).await? {
+            Some(object) => **turn = Some(object),
+            None => bail!(
+                "another process writes to {url} too, and only one may at a time; what that one did is there, what this one did since is in {folder}",
+                url = self.url,
+                folder = run.root().display()
+            ),
+        }
         Ok(())
     }
 
@@ -163,6 +185,11 @@ impl Mirror {
         }
         Ok(())
     }
+}
+
+/// The parts of one manifest that another does not have, or not the same.
+fn missing<'a>(manifest: &'a Manifest, other: &Manifest) -> impl Iterator<Item = &'a PartEntry> {
+    manifest.all_parts().filter(move |part| other.part(&part.stage, &part.part) != Some(part))
 }
 
 /// The names of the files of a folder.

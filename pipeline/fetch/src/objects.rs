@@ -13,7 +13,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path as StorePath;
 use object_store::{
-    GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt, ObjectStoreScheme, WriteMultipart,
+    GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt, ObjectStoreScheme, PutMode, PutResult,
+    UpdateVersion, WriteMultipart,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use url::Url;
@@ -59,6 +60,7 @@ pub struct Object {
     /// When it was last written, if the store tells.
     pub modified: Option<SystemTime>,
     tag: Option<String>,
+    version: Option<String>,
     path: StorePath,
 }
 
@@ -330,6 +332,49 @@ impl Location {
         Ok(object(meta, url))
     }
 
+    /// The content of an object, for small ones.
+    ///
+    /// # Errors
+    /// [`Error::Object`] if the store refuses or fails, or if the object is changed meanwhile.
+    pub async fn read(&self, object: &Object) -> Result<Vec<u8>> {
+        self.chunks(object).try_concat().await
+    }
+
+    /// Writes the object here, unless something else is there than was seen `before`; `None` then. Of two processes that write to one place, each of which
+    /// knows what it wrote last, one learns so of the other. Stores that cannot compare, such as web servers, just write.
+    ///
+    /// # Errors
+    /// [`Error::Object`] if the store refuses or fails.
+    pub async fn replace(&self, bytes: &[u8], before: Option<&Object>) -> Result<Option<Object>> {
+        let mode = match before {
+            None => PutMode::Create,
+            Some(Object { tag: None, version: None, .. }) => PutMode::Overwrite,
+            Some(Object { tag, version, .. }) => {
+                PutMode::Update(UpdateVersion { e_tag: tag.clone(), version: version.clone() })
+            }
+        };
+        let put = async |mode: PutMode| self.store.put_opts(&self.path, bytes.to_vec().into(), mode.into()).await;
+        let written = match put(mode).await {
+            Err(object_store::Error::NotImplemented { .. } | object_store::Error::NotSupported { .. }) => {
+                put(PutMode::Overwrite).await
+            }
+            written => written,
+        };
+        match written {
+            Ok(PutResult { e_tag, version, .. }) => {
+                let name = self.path.filename().unwrap_or_default().to_owned();
+                let (url, path) = (self.url.clone(), self.path.clone());
+                Ok(Some(Object { name, url, bytes: bytes.len() as u64, modified: None, tag: e_tag, version, path }))
+            }
+            // Unless it was us, and only the answer was lost.
+            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
+                let Some(there) = self.head().await? else { return Ok(None) };
+                Ok((there.bytes == bytes.len() as u64 && self.read(&there).await? == bytes).then_some(there))
+            }
+            Err(error) => Err(self.error("write", &self.url, &error)),
+        }
+    }
+
     /// Removes the object here.
     ///
     /// # Errors
@@ -366,11 +411,11 @@ impl Location {
 }
 
 fn object(meta: ObjectMeta, url: String) -> Object {
-    let ObjectMeta { location, last_modified, size, e_tag, version: _ } = meta;
+    let ObjectMeta { location, last_modified, size, e_tag, version } = meta;
     let seconds = u64::try_from(last_modified.timestamp()).ok().filter(|seconds| *seconds > 0);
     let modified = seconds.map(|seconds| UNIX_EPOCH + Duration::new(seconds, last_modified.timestamp_subsec_nanos()));
     let name = location.filename().unwrap_or_default().to_owned();
-    Object { name, url, bytes: size, modified, tag: e_tag, path: location }
+    Object { name, url, bytes: size, modified, tag: e_tag, version, path: location }
 }
 
 fn check_unchanged(object: &Object, got: &GetResult) -> Result<()> {

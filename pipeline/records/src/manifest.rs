@@ -44,6 +44,11 @@ pub struct PartEntry {
 }
 
 impl PartEntry {
+    /// The paths of its files.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        self.files.iter().map(|file| file.path.as_str())
+    }
+
     /// A digest of the part's content but for readings of a clock, for the fingerprints of what is made from it.
     pub fn digest(&self) -> String {
         let files = self.files.iter().filter(|file| !file.clock);
@@ -90,6 +95,14 @@ impl Manifest {
         }
         let bytes = std::fs::read(&path).map_err(|source| Error::io("read", &path, source))?;
         Ok(Manifest::parse(&bytes, &path)?.0)
+    }
+
+    /// What the lines of a manifest say that was read from `path`, or from another place that is shown so.
+    ///
+    /// # Errors
+    /// [`Error::Manifest`] if a whole line is damaged.
+    pub fn of_lines(lines: &[u8], path: &Path) -> Result<Manifest> {
+        Ok(Manifest::parse(lines, path)?.0)
     }
 
     /// Parses manifest lines; returns also how many bytes are whole lines. What stands behind them was cut off by a kill and is not part of the run.

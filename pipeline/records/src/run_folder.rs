@@ -144,6 +144,42 @@ impl RunFolder {
         self.state().manifest.clone()
     }
 
+    /// The lines of the manifest, to which commits only ever add: of two copies of a run, one is ahead if its lines begin with those of the other.
+    pub fn manifest_lines(&self) -> Result<Vec<u8>> {
+        let _halted = self.state();
+        let path = self.root.join(MANIFEST);
+        fs::read(&path).map_err(|source| Error::io("read", path, source))
+    }
+
+    /// Takes over what another copy of this run has, the manifest of which continues this one: moves `files`, pairs of a file and its path in the run
+    /// folder, into place, adds the lines, and removes files of which they no longer speak. Killed in between, it can be begun again: the files of parts
+    /// may then be newer than the manifest says, but until it is done nothing reads them.
+    ///
+    /// # Errors
+    /// [`Error::Manifest`] if a line is damaged; [`Error::Io`] if the disk refuses.
+    ///
+    /// # Panics
+    /// If `lines` do not begin with the lines of this manifest.
+    pub fn take_over(&self, lines: &[u8], files: &[(PathBuf, String)]) -> Result<()> {
+        let path = self.root.join(MANIFEST);
+        let here = self.manifest_lines()?;
+        let more = lines.strip_prefix(&here[..]).expect("one manifest continues the other");
+        let manifest = Manifest::of_lines(lines, &path)?;
+        let mut state = self.state();
+        for (file, path) in files {
+            self.move_into_place(file, path)?;
+        }
+        let kept: Vec<&str> = manifest.all_parts().flat_map(PartEntry::paths).collect();
+        for old in state.manifest.all_parts().flat_map(PartEntry::paths).filter(|path| !kept.contains(path)) {
+            remove(&self.root.join(old))?;
+        }
+        let log = state.log.as_mut().ok_or(std::io::ErrorKind::ReadOnlyFilesystem.into());
+        let written = log.and_then(|log| log.write_all(more).and_then(|()| log.sync_data()));
+        written.map_err(|source| Error::io("append to", path, source))?;
+        state.manifest = manifest;
+        Ok(())
+    }
+
     /// The part, if it was made from just these inputs and settings and its files are still there.
     pub fn committed(&self, stage: &str, part: &str, fingerprint: &str) -> Option<PartEntry> {
         let entry = self.state().manifest.part(stage, part)?.clone();
@@ -197,13 +233,7 @@ impl RunFolder {
             self.append(&mut state, Line::Remove { stage: part.stage.clone(), part: part.part.clone() })?;
         }
         for StagedFile { temporary, path, .. } in &part.files {
-            let target = self.root.join(path);
-            let folder = target.parent().expect("a file below the run folder has a parent");
-            fs::create_dir_all(folder).map_err(|source| Error::io("create", folder, source))?;
-            if target.is_dir() {
-                remove_folder(&target)?; // a folder takes the place of an empty one only
-            }
-            fs::rename(temporary, &target).map_err(|source| Error::io("move into place", &target, source))?;
+            self.move_into_place(temporary, path)?;
         }
         let entry = PartEntry {
             stage: part.stage,
@@ -217,6 +247,16 @@ impl RunFolder {
         };
         self.append(&mut state, Line::Part(entry.clone()))?;
         Ok(entry)
+    }
+
+    fn move_into_place(&self, file: &Path, path: &str) -> Result<()> {
+        let target = self.root.join(path);
+        let folder = target.parent().expect("a file below the run folder has a parent");
+        fs::create_dir_all(folder).map_err(|source| Error::io("create", folder, source))?;
+        if target.is_dir() {
+            remove_folder(&target)?; // a folder takes the place of an empty one only
+        }
+        fs::rename(file, &target).map_err(|source| Error::io("move into place", &target, source))
     }
 
     /// Writes a text file beside the parts, such as the recipe, atomically and only if it differs from what is there.
@@ -250,14 +290,8 @@ impl RunFolder {
                 .iter()
                 .filter(|file| !kept.iter().any(|entry| entry.files.iter().any(|other| other.path == file.path)));
             for file in orphans {
-                let path = self.root.join(&file.path);
-                let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-                match removed {
-                    Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                        return Err(Error::io("remove", path, source));
-                    }
-                    _ => removed_paths.push(file.path.clone()),
-                }
+                remove(&self.root.join(&file.path))?;
+                removed_paths.push(file.path.clone());
             }
         }
         self.append(&mut self.state(), Line::Stage(StageEntry { stage: stage.to_owned(), parts, inputs }))?;
@@ -303,6 +337,17 @@ fn holds_foreign_files(root: &Path) -> Result<bool> {
         }
         Err(source) if source.kind() == std::io::ErrorKind::NotFound => Ok(false),
         Err(source) => Err(Error::io("list", root, source)),
+    }
+}
+
+/// Removes a file or folder that may be gone already.
+fn remove(path: &Path) -> Result<()> {
+    if path.is_dir() {
+        return remove_folder(path);
+    }
+    match fs::remove_file(path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path, source)),
+        _ => Ok(()),
     }
 }
 
@@ -448,6 +493,36 @@ mod tests {
         fs::write(root.join(MANIFEST), cut).unwrap();
         let run = RunFolder::open(&root).unwrap();
         assert!(run.committed("stage", "00000", "a").is_none());
+    }
+
+    #[test]
+    fn a_copy_that_is_behind_takes_over_what_the_other_has() {
+        let folder = tempfile::tempdir().unwrap();
+        let [behind, ahead] = ["behind", "ahead"].map(|name| RunFolder::open(&folder.path().join(name)).unwrap());
+        for run in [&behind, &ahead] {
+            for (part, text) in [("00000", "same"), ("00001", "old"), ("00002", "goes")] {
+                commit_text(run, part, "a", text);
+            }
+        }
+        commit_text(&ahead, "00001", "b", "newer");
+        commit_text(&ahead, "00003", "a", "more");
+        ahead.complete("stage", ["00000", "00001", "00003"].map(str::to_owned).to_vec(), &[]).unwrap();
+        let files = ["out/part-00001.txt", "out/part-00003.txt"].map(|path| {
+            let file = folder.path().join(path.replace('/', "-"));
+            fs::copy(ahead.root().join(path), &file).unwrap();
+            (file, path.to_owned())
+        });
+        behind.take_over(&ahead.manifest_lines().unwrap(), &files).unwrap();
+        assert_eq!(behind.manifest_lines().unwrap(), ahead.manifest_lines().unwrap());
+        assert!(behind.manifest().is_current("stage", &[]));
+        let text = |name: &str| fs::read_to_string(behind.root().join(format!("out/part-{name}.txt"))).ok();
+        assert_eq!(
+            ["00000", "00001", "00002", "00003"].map(text),
+            [Some("same".to_owned()), Some("newer".to_owned()), None, Some("more".to_owned())]
+        );
+        // Later commits go on from there.
+        commit_text(&behind, "00004", "a", "own");
+        assert!(behind.manifest_lines().unwrap().starts_with(&ahead.manifest_lines().unwrap()));
     }
 
     #[test]

@@ -84,6 +84,9 @@ pub(crate) fn run_loaded(loaded: LoadedRecipe, names: &[&str], dry_run: bool) ->
     Ok(too_many_failed_rows(&context))
 }
 
+/// The recipe with every setting in it that it was run with, in the run folder.
+pub(super) const RESOLVED_RECIPE: &str = "recipe.resolved.toml";
+
 /// The run folder keeps the recipe that made it, unless the recipe lies there anyway.
 pub(super) fn keep_recipe(context: &Context) -> Result<(), Failure> {
     let copy = context.run.root().join("recipe.toml");
@@ -95,7 +98,7 @@ pub(super) fn keep_recipe(context: &Context) -> Result<(), Failure> {
         context.keep("recipe.toml", &context.loaded.text)?;
     }
     let resolved = toml::to_string(context.recipe()).context("cannot write the resolved recipe as TOML")?;
-    context.keep("recipe.resolved.toml", &resolved)?;
+    context.keep(RESOLVED_RECIPE, &resolved)?;
     Ok(())
 }
 

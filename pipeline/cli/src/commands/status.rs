@@ -1,5 +1,7 @@
 //! `lynxdata status`: what a run folder holds.
 
+mod failed;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,19 +14,32 @@ use lynxdata_records::{Manifest, schema};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::run::RESOLVED_RECIPE;
 use super::{columns, grouped, print, print_json};
 use crate::exit::{DONE, Failure};
-use crate::stages::{STAGES, select, table};
+use crate::mirror::Mirror;
+use crate::stages::{self, STAGES, select, table};
 
-/// Show the stages of a run, what rejected rows, and the verdict
+/// Show the stages of a run, what became of its rows, what rejected pairs, and the verdict
 #[derive(Args)]
+#[command(after_help = "\
+Examples:
+  lynxdata status run
+  lynxdata status run --json | jq .download.by_status
+  lynxdata status run --failed > failed.tsv         every row that is not in the pool, and why
+  lynxdata status s3://bucket/run")]
 pub(crate) struct Arguments {
-    /// The run folder
+    /// The run folder, or its place in an object store
     run: PathBuf,
 
-    /// As one JSON object
+    /// As one JSON object; with --failed, one for each row
     #[arg(long)]
     json: bool,
+
+    /// Lists the rows of the source that failed instead: number, key, URL, status, retry class, HTTP status, attempts, milliseconds, detail; separated by
+    /// tabs
+    #[arg(long)]
+    failed: bool,
 }
 
 #[derive(Serialize)]
@@ -126,13 +141,34 @@ fn buckets<const N: usize>(histogram: &Histogram<N>, unit: f64) -> Vec<Bucket> {
 const MOST_HOSTS: usize = 20;
 
 pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
-    let status = collect(&arguments.run)?;
+    let copy;
+    let root = match Mirror::of(&arguments.run) {
+        None => &arguments.run,
+        Some(mirror) => {
+            copy = copied(&mirror)?;
+            copy.path()
+        }
+    };
+    if arguments.failed {
+        failed::list(root, arguments.json)?;
+        return Ok(DONE);
+    }
+    let status = collect(root)?;
     if arguments.json {
         print_json(&status)?;
     } else {
         print(&text(&status))?;
     }
     Ok(DONE)
+}
+
+/// What a status is told from, out of an object store: everything but pictures and what is measured on them.
+fn copied(mirror: &Mirror) -> Result<tempfile::TempDir> {
+    let folder = tempfile::tempdir().context("cannot create a temporary folder")?;
+    let folders = [schema::download_log().name, schema::download_times().name, "selection", "check"];
+    let is_wanted = |path: &str| folders.iter().any(|folder| path.split('/').next() == Some(folder));
+    stages::runtime()?.block_on(mirror.copy(folder.path(), &[RESOLVED_RECIPE], is_wanted))?;
+    Ok(folder)
 }
 
 fn collect(root: &Path) -> Result<Status> {
@@ -268,7 +304,7 @@ fn stage_status(manifest: &Manifest, name: &str, main: Option<&str>) -> StageSta
 
 /// The selection that the run's own recipe shards.
 fn main_selection(root: &Path) -> Result<Option<String>> {
-    let path = root.join("recipe.resolved.toml");
+    let path = root.join(RESOLVED_RECIPE);
     if !path.is_file() {
         return Ok(None);
     }

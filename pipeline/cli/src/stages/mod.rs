@@ -47,13 +47,10 @@ impl Context {
     pub(crate) fn new(loaded: LoadedRecipe, session: Session) -> Result<Context> {
         let runtime = runtime()?;
         let (folder, mirror) = (loaded.run_folder(), Mirror::of(&loaded.recipe.output));
-        if let Some(mirror) = &mirror {
-            runtime.block_on(mirror.restore(&folder)).context("cannot get the run from its object store")?;
-        }
         let run = Arc::new(RunFolder::open(&folder)?);
         crate::interrupt::clean_up_in(&run);
         if let Some(mirror) = &mirror {
-            runtime.block_on(mirror.catch_up(&run)).context("cannot mirror the run")?;
+            runtime.block_on(mirror.meet(&run, &mut mirror.turn())).context("cannot mirror the run")?;
         }
         Ok(Context { loaded, run, runtime, session, progress: Progress::new(), metrics: Arc::default(), mirror })
     }
@@ -67,21 +64,21 @@ impl Context {
 
     /// Commits a part, here and in the mirror.
     pub(crate) fn commit(&self, part: NewPart) -> Result<()> {
-        let _turn = self.mirror.as_ref().map(Mirror::turn);
+        let Some(mirror) = &self.mirror else {
+            self.run.commit(part)?;
+            return Ok(());
+        };
+        let mut turn = mirror.turn();
         let entry = self.run.commit(part)?;
-        let Some(mirror) = &self.mirror else { return Ok(()) };
-        self.runtime.block_on(mirror.publish(&self.run, &entry)).context("cannot mirror the run")
+        self.runtime.block_on(mirror.publish(&self.run, &entry, &mut turn)).context("cannot mirror the run")
     }
 
     /// Records that a stage is complete, here and in the mirror.
     pub(crate) fn complete(&self, stage: &str, parts: Vec<String>, reads: &[&str]) -> Result<()> {
         let removed = self.run.complete(stage, parts, reads)?;
         let Some(mirror) = &self.mirror else { return Ok(()) };
-        let mirrored = async {
-            mirror.publish_manifest(&self.run).await?;
-            mirror.remove(&removed).await
-        };
-        self.runtime.block_on(mirrored).context("cannot mirror the run")
+        let published = self.runtime.block_on(mirror.publish_manifest(&self.run, &mut mirror.turn()));
+        published.and_then(|()| self.runtime.block_on(mirror.remove(&removed))).context("cannot mirror the run")
     }
 
     /// Writes a text file beside the parts, here and in the mirror.
@@ -124,7 +121,7 @@ impl Context {
     }
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime> {
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     runtime.context("cannot start the async runtime")
 }

@@ -72,6 +72,29 @@ async fn an_object_that_is_changed_meanwhile_leaves_no_copy() {
 }
 
 #[tokio::test]
+async fn of_two_who_replace_an_object_one_learns_of_the_other() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let [one, other] = [(); 2].map(|()| location(store.clone(), "place/manifest"));
+    let first = one.replace(b"first", None).await.unwrap().unwrap();
+    assert_eq!(one.read(&first).await.unwrap(), b"first");
+    assert_eq!(other.replace(b"second", None).await.unwrap(), None, "it did not know of the first");
+    let seen = other.head().await.unwrap();
+    let second = other.replace(b"second", seen.as_ref()).await.unwrap().unwrap();
+    assert_eq!(one.replace(b"third", Some(&first)).await.unwrap(), None, "the second came in between");
+    assert_eq!(other.read(&other.head().await.unwrap().unwrap()).await.unwrap(), b"second");
+    other.replace(b"fourth", Some(&second)).await.unwrap().unwrap();
+    // A request that was carried out although its answer was lost is sent again.
+    let again = other.replace(b"fourth", Some(&second)).await.unwrap().unwrap();
+    assert_eq!(other.read(&again).await.unwrap(), b"fourth");
+    // Where nothing can be compared, the last one wins.
+    let folder = tempfile::tempdir().unwrap();
+    let file = location(local(&folder), "manifest");
+    let before = file.replace(b"first", None).await.unwrap();
+    file.replace(b"second", before.as_ref()).await.unwrap().unwrap();
+    assert_eq!(file.read(&file.head().await.unwrap().unwrap()).await.unwrap(), b"second");
+}
+
+#[tokio::test]
 async fn copies_are_made_once_until_the_object_is_changed() {
     let folder = tempfile::tempdir().unwrap();
     let cache = Cache::new(folder.path().join("cache"), Settings::default());
