@@ -1,10 +1,19 @@
 //! The loop filter (RFC 6386, section 15), on sixteen places along an edge at a time.
+//!
+//! A macroblock is filtered across its vertical edges and then across its horizontal ones. Each time the samples that lie in one line along the edges become
+//! the lanes of one array, from the four lines before the first edge on; of chroma, the lanes are eight of blue and eight of red.
 
 /// Places along an edge that are filtered together.
 const LANES: usize = 16;
 
-/// Samples across an edge: four before it and four behind, each with the values of all places.
-type Edge = [[i16; LANES]; 8];
+/// The samples of all places in one line along an edge, from -128 on.
+type Line = [i16; LANES];
+
+/// Lines that the filter of one edge looks at: four before it and four behind.
+type Edge = [Line; 8];
+
+/// Lines of a macroblock before its first edge.
+const BEFORE: usize = 4;
 
 /// How strongly a macroblock is filtered.
 #[derive(Debug, Clone, Copy, Default)]
@@ -30,50 +39,135 @@ pub(super) struct Samples<'a> {
 }
 
 impl Samples<'_> {
-    /// Reads the samples around a horizontal edge that begins at `start`, `count` places for the lanes from `lane` on.
+    /// Eight samples of a row.
     #[inline(always)]
-    fn load_rows<const COUNT: usize>(&self, start: usize, lane: usize, edge: &mut Edge) {
-        for (row, values) in edge.iter_mut().enumerate() {
-            let from = start + row * self.stride - 4 * self.stride;
-            let source: &[u8; COUNT] = self.samples[from..from + COUNT].try_into().expect("as long");
-            for (value, sample) in values[lane..lane + COUNT].iter_mut().zip(source) {
-                *value = i16::from(*sample) - 128;
-            }
-        }
+    fn word(&self, at: usize) -> u64 {
+        u64::from_le_bytes(self.samples[at..at + 8].try_into().expect("as long"))
     }
 
     #[inline(always)]
-    fn store_rows<const COUNT: usize>(&mut self, start: usize, lane: usize, edge: &Edge) {
-        for (row, values) in edge.iter().enumerate().take(7).skip(1) {
-            let from = start + row * self.stride - 4 * self.stride;
-            let target: &mut [u8; COUNT] = (&mut self.samples[from..from + COUNT]).try_into().expect("as long");
-            for (sample, value) in target.iter_mut().zip(&values[lane..lane + COUNT]) {
-                *sample = (*value + 128) as u8;
+    fn set_word(&mut self, at: usize, word: u64) {
+        self.samples[at..at + 8].copy_from_slice(&word.to_le_bytes());
+    }
+}
+
+/// Squares of eight by eight samples side by side: a row of each is a word.
+type Squares<const COUNT: usize> = [[u64; COUNT]; 8];
+
+/// Makes columns of the rows of every square: neighbours change places, then pairs, then halves.
+#[inline(always)]
+fn transpose<const COUNT: usize>(squares: &mut Squares<COUNT>) {
+    const STEPS: [(usize, u64); 3] =
+        [(1, 0x00ff_00ff_00ff_00ff), (2, 0x0000_ffff_0000_ffff), (4, 0x0000_0000_ffff_ffff)];
+    for (distance, mask) in STEPS {
+        for row in (0..8).filter(|row| row & distance == 0) {
+            for square in 0..COUNT {
+                let (upper, lower) = (squares[row][square], squares[row + distance][square]);
+                let exchanged = ((upper >> (8 * distance)) ^ lower) & mask;
+                squares[row][square] = upper ^ (exchanged << (8 * distance));
+                squares[row + distance][square] = lower ^ exchanged;
             }
         }
     }
+}
 
-    /// As [`Samples::load_rows`], of a vertical edge.
-    #[inline(always)]
-    fn load_columns<const COUNT: usize>(&self, start: usize, lane: usize, edge: &mut Edge) {
-        for place in 0..COUNT {
-            let from = start + place * self.stride - 4;
-            let source: &[u8; 8] = self.samples[from..from + 8].try_into().expect("as long");
-            for column in 0..8 {
-                edge[column][lane + place] = i16::from(source[column]) - 128;
-            }
+/// Sixteen samples of two words.
+#[inline(always)]
+fn joined(first: u64, second: u64) -> [u8; LANES] {
+    (u128::from(second) << 64 | u128::from(first)).to_le_bytes()
+}
+
+#[inline(always)]
+fn parted(samples: [u8; LANES]) -> (u64, u64) {
+    let both = u128::from_le_bytes(samples);
+    (both as u64, (both >> 64) as u64)
+}
+
+/// Filters vertical edges: the `LINES` columns from [`BEFORE`] on the left of the second square on, of two rows of squares, of which the lower one begins
+/// with the square `lower`.
+#[inline(always)]
+fn across_columns<const COUNT: usize, const LINES: usize>(squares: &mut Squares<COUNT>, lower: usize, edges: Edges) {
+    let place = |line: usize| ((line + 8 - BEFORE) % 8, (line + 8 - BEFORE) / 8);
+    let mut columns = [[0; LANES]; LINES];
+    transpose(squares);
+    for (line, column) in columns.iter_mut().enumerate() {
+        let (row, square) = place(line);
+        *column = joined(squares[row][square], squares[row][lower + square]);
+    }
+    edges.filter(&mut columns);
+    for (line, column) in columns.iter().enumerate() {
+        let (row, square) = place(line);
+        (squares[row][square], squares[row][lower + square]) = parted(*column);
+    }
+    transpose(squares);
+}
+
+#[inline(always)]
+fn luma_columns(luma: &mut Samples, start: usize, edges: Edges) {
+    let stride = luma.stride;
+    let at = |row: usize, square: usize| start + (square / 3 * 8 + row) * stride + square % 3 * 8 - 8;
+    // Two more than there are, for vectors.
+    let mut squares: Squares<8> = [[0; 8]; 8];
+    for (row, words) in squares.iter_mut().enumerate() {
+        for (square, word) in words.iter_mut().take(6).enumerate() {
+            *word = luma.word(at(row, square));
         }
     }
-
-    #[inline(always)]
-    fn store_columns<const COUNT: usize>(&mut self, start: usize, lane: usize, edge: &Edge) {
-        for place in 0..COUNT {
-            let from = start + place * self.stride - 4;
-            let target: &mut [u8; 8] = (&mut self.samples[from..from + 8]).try_into().expect("as long");
-            for column in 1..7 {
-                target[column] = (edge[column][lane + place] + 128) as u8;
-            }
+    across_columns::<8, { BEFORE + 16 }>(&mut squares, 3, edges);
+    for (row, words) in squares.iter().enumerate() {
+        for (square, word) in words.iter().take(6).enumerate() {
+            luma.set_word(at(row, square), *word);
         }
+    }
+}
+
+#[inline(always)]
+fn chroma_columns([blue, red]: &mut [Samples; 2], start: usize, edges: Edges) {
+    let stride = blue.stride;
+    let at = |row: usize| start + row * stride;
+    let mut squares: Squares<4> = [[0; 4]; 8];
+    for (row, words) in squares.iter_mut().enumerate() {
+        *words = [blue.word(at(row) - 8), blue.word(at(row)), red.word(at(row) - 8), red.word(at(row))];
+    }
+    across_columns::<4, { BEFORE + 8 }>(&mut squares, 2, edges);
+    for (row, words) in squares.iter().enumerate() {
+        blue.set_word(at(row) - 8, words[0]);
+        blue.set_word(at(row), words[1]);
+        red.set_word(at(row) - 8, words[2]);
+        red.set_word(at(row), words[3]);
+    }
+}
+
+/// Without a macroblock above there are only the rows from the first edge on.
+#[inline(always)]
+fn luma_rows(luma: &mut Samples, start: usize, edges: Edges) {
+    let first = if edges.has_first { 0 } else { BEFORE };
+    let stride = luma.stride;
+    let at = |row: usize| start + row * stride - BEFORE * stride;
+    let mut rows = [[0; LANES]; BEFORE + 16];
+    for (row, samples) in rows.iter_mut().enumerate().skip(first) {
+        samples.copy_from_slice(&luma.samples[at(row)..at(row) + LANES]);
+    }
+    edges.filter(&mut rows);
+    for (row, samples) in rows.iter().enumerate().skip(first + 1) {
+        luma.samples[at(row)..at(row) + LANES].copy_from_slice(samples);
+    }
+}
+
+#[inline(always)]
+fn chroma_rows([blue, red]: &mut [Samples; 2], start: usize, edges: Edges) {
+    let first = if edges.has_first { 0 } else { BEFORE };
+    let stride = blue.stride;
+    let at = |row: usize| start + row * stride - BEFORE * stride;
+    let mut rows = [[0; LANES]; BEFORE + 8];
+    for (row, samples) in rows.iter_mut().enumerate().skip(first) {
+        *samples = joined(blue.word(at(row)), red.word(at(row)));
+    }
+    edges.filter(&mut rows);
+    for (row, samples) in rows.iter().enumerate().skip(first + 1) {
+        let (blue_word, red_word) = parted(*samples);
+        blue.set_word(at(row), blue_word);
+        red.set_word(at(row), red_word);
     }
 }
 
@@ -84,38 +178,53 @@ pub(super) fn macroblock(
     chroma: &mut [Samples; 2],
     strength: Strength,
     is_simple: bool,
-    starts: (usize, usize),
+    (luma_start, chroma_start): (usize, usize),
     (has_left, has_top): (bool, bool),
 ) {
-    let (luma_start, chroma_start) = starts;
-    let mut edge: Edge = [[0; LANES]; 8];
-    let insides: &[usize] = if strength.filters_inside { &[4, 8, 12] } else { &[] };
-    for offset in has_left.then_some(0).iter().chain(insides).copied() {
-        luma.load_columns::<16>(luma_start + offset, 0, &mut edge);
-        filter(&mut edge, strength, offset == 0, is_simple);
-        luma.store_columns::<16>(luma_start + offset, 0, &edge);
-        if !is_simple && (offset == 0 || offset == 4) {
-            let [blue, red] = &mut *chroma;
-            blue.load_columns::<8>(chroma_start + offset, 0, &mut edge);
-            red.load_columns::<8>(chroma_start + offset, 8, &mut edge);
-            filter(&mut edge, strength, offset == 0, false);
-            blue.store_columns::<8>(chroma_start + offset, 0, &edge);
-            red.store_columns::<8>(chroma_start + offset, 8, &edge);
+    let columns = Edges { has_first: has_left, strength, is_simple };
+    if has_left || strength.filters_inside {
+        luma_columns(luma, luma_start, columns);
+        if !is_simple {
+            chroma_columns(chroma, chroma_start, columns);
         }
     }
-    for offset in has_top.then_some(0).iter().chain(insides).copied() {
-        let start = luma_start + offset * luma.stride;
-        luma.load_rows::<16>(start, 0, &mut edge);
-        filter(&mut edge, strength, offset == 0, is_simple);
-        luma.store_rows::<16>(start, 0, &edge);
-        if !is_simple && (offset == 0 || offset == 4) {
-            let [blue, red] = &mut *chroma;
-            let start = chroma_start + offset * blue.stride;
-            blue.load_rows::<8>(start, 0, &mut edge);
-            red.load_rows::<8>(start, 8, &mut edge);
-            filter(&mut edge, strength, offset == 0, false);
-            blue.store_rows::<8>(start, 0, &edge);
-            red.store_rows::<8>(start, 8, &edge);
+    let rows = Edges { has_first: has_top, ..columns };
+    if has_top || strength.filters_inside {
+        luma_rows(luma, luma_start, rows);
+        if !is_simple {
+            chroma_rows(chroma, chroma_start, rows);
+        }
+    }
+}
+
+/// What is done to the edges in one direction.
+#[derive(Clone, Copy)]
+struct Edges {
+    /// Whether there is a macroblock before this one, to which it is filtered.
+    has_first: bool,
+    strength: Strength,
+    is_simple: bool,
+}
+
+impl Edges {
+    /// Filters the first edge, and every fourth line behind it.
+    ///
+    /// Samples are widened and narrowed all at once: one by one, as they are needed, the compiler uses no vectors.
+    #[inline(always)]
+    fn filter<const LINES: usize>(self, samples: &mut [[u8; LANES]; LINES]) {
+        let mut lines = [[0; LANES]; LINES];
+        for (line, samples) in lines.iter_mut().zip(&*samples) {
+            *line = std::array::from_fn(|lane| i16::from(samples[lane]) - 128);
+        }
+        for offset in (0..LINES - BEFORE).step_by(4) {
+            let is_outer = offset == 0;
+            if if is_outer { self.has_first } else { self.strength.filters_inside } {
+                let edge = (&mut lines[offset..offset + 8]).try_into().expect("as long");
+                filter(edge, self.strength, is_outer, self.is_simple);
+            }
+        }
+        for (samples, line) in samples.iter_mut().zip(&lines) {
+            *samples = std::array::from_fn(|lane| (line[lane] + 128) as u8);
         }
     }
 }

@@ -24,6 +24,7 @@ const RIGHT: usize = 8;
 pub(super) fn decode(bytes: &[u8]) -> Option<Planes> {
     let mut decoder = Decoder::new(vp8_chunk(bytes)?)?;
     pulp::Arch::new().dispatch(DecodeAll(&mut decoder))?;
+    pulp::Arch::new().dispatch(FilterAll(&mut decoder));
     Some(decoder.into_planes())
 }
 
@@ -58,6 +59,18 @@ impl pulp::WithSimd for DecodeAll<'_, '_> {
     #[inline(always)]
     fn with_simd<S: pulp::Simd>(self, _: S) -> Option<()> {
         self.0.decode()
+    }
+}
+
+/// [`Decoder::filter`], likewise.
+struct FilterAll<'a, 'b>(&'a mut Decoder<'b>);
+
+impl pulp::WithSimd for FilterAll<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        self.0.filter();
     }
 }
 
@@ -204,7 +217,6 @@ impl<'a> Decoder<'a> {
                 return None;
             }
         }
-        self.filter();
         Some(())
     }
 
