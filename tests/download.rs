@@ -221,8 +221,6 @@ fn the_status_tells_hosts_and_times() {
     let host = &download["hosts"][0];
     assert_eq!((host["host"].as_str(), host["rows"].as_u64()), (Some("127.0.0.1"), Some(12)));
     assert_eq!((host["by_status"]["ok"].as_u64(), host["by_status"]["not_found"].as_u64()), (Some(11), Some(1)));
-    let times = table(&run.join("download-times"), &["uid", "host", "status"]);
-    assert_eq!(texts(&times, "uid"), texts(&table(&run.join("download-log"), &["uid"]), "uid"));
     let sizes: i64 = integers(&table(&run.join("pool"), &["bytes"]), "bytes").iter().sum();
     assert_eq!(host["bytes"].as_i64(), Some(sizes));
     let quantiles = ["p50", "p90", "p99", "max"].map(|name| download["latency_ms"][name].as_i64().unwrap());

@@ -117,7 +117,7 @@ fn a_list_in_a_store_becomes_a_pool_in_a_store_and_another_machine_goes_on() {
             .find(|path| std::fs::read_to_string(path.join("recipe.toml")).unwrap().contains(store))
     };
     let [on_first, on_second] = [&first, &second].map(|machine| folder_of(machine.path()).unwrap());
-    for part in ["pool", "download-log", "download-times"] {
+    for part in ["pool", "download-log"] {
         assert_same_files(&on_first.join(part), &on_second.join(part), part);
     }
     // What a run in a store came to is told without a local folder.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::concat_batches;
 use arrow::datatypes::Int64Type;
+use arrow::ipc::writer::StreamWriter;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
@@ -193,13 +194,32 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
 }
 
-/// Digests of all files of a run but the lock and those that hold times: `download-times`, and the manifest, whose lines also come in the order in which
-/// parts were finished.
+/// Digests of all files of a run but the lock and the manifest, whose lines tell times and come in the order in which parts were finished; of tables that
+/// tell what rows took, all other columns count.
 pub(crate) fn digests(run: &Path) -> BTreeMap<String, String> {
-    let is_compared =
-        |name: &String| name != "manifest.jsonl" && name != ".lock" && !name.starts_with("download-times/");
-    let names = files(run).into_iter().filter(is_compared);
-    names.map(|name| (name.clone(), sha256(&std::fs::read(run.join(&name)).unwrap()))).collect()
+    let names = files(run).into_iter().filter(|name| name != "manifest.jsonl" && name != ".lock");
+    let digest = |name: &str| {
+        let path = run.join(name);
+        let without_times = name.ends_with(".parquet").then(|| rows_without(&path, "elapsed_ms")).flatten();
+        sha256(&without_times.unwrap_or_else(|| std::fs::read(path).unwrap()))
+    };
+    names.map(|name| (name.clone(), digest(&name))).collect()
+}
+
+/// The rows of a table without one column, as an Arrow stream; `None` if it has no such column.
+fn rows_without(path: &Path, column: &str) -> Option<Vec<u8>> {
+    let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(path).unwrap()).unwrap();
+    let index = reader.schema().index_of(column).ok()?;
+    let mut stream: Option<StreamWriter<Vec<u8>>> = None;
+    for batch in reader.build().unwrap() {
+        let mut batch = batch.unwrap();
+        batch.remove_column(index);
+        stream
+            .get_or_insert_with(|| StreamWriter::try_new(Vec::new(), &batch.schema()).unwrap())
+            .write(&batch)
+            .unwrap();
+    }
+    stream.map(|stream| stream.into_inner().unwrap())
 }
 
 /// Fails unless both runs have the same files with the same bytes.

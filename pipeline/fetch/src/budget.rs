@@ -7,6 +7,9 @@ use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 /// What is counted: a semaphore counts in 32 bits, and a byte more or less does not matter.
 const UNIT: u64 = 1024;
 
+/// The least that a growing body takes at a time, bytes.
+pub(crate) const STEP: u64 = 64 * UNIT;
+
 /// Bytes that bodies may take together.
 #[derive(Debug)]
 pub(crate) struct Budget {
@@ -40,18 +43,24 @@ impl Budget {
     /// Waits for room for a body that has grown beyond what was taken for it.
     ///
     /// Bodies that wait for more hold what they have, so they could all wait for each other. Therefore one of them at a time may go beyond the
-    /// budget, by at most the cap of a single body.
+    /// budget, by at most the cap of a single body. If that one is slow, the others still get what is given back meanwhile.
     pub(crate) async fn grow(&self, share: &mut Share, bytes: u64) {
         let held = share.units.as_ref().map_or(0, OwnedSemaphorePermit::num_permits) as u64 * UNIT;
         if bytes <= held || share.beyond.is_some() {
             return;
         }
-        // In steps of a quarter megabyte or of what is there already, so that a growing body asks rarely.
-        let more = (bytes - held).max(held).max(256 * UNIT).div_ceil(UNIT).min(u64::from(self.total)) as u32;
-        match (self.units.clone().try_acquire_many_owned(more), &mut share.units) {
-            (Ok(more), Some(units)) => units.merge(more),
-            (Ok(more), none) => *none = Some(more),
-            (Err(_), _) => share.beyond = Some(self.beyond.clone().lock_owned().await),
+        // As much as is there already, so that a growing body asks rarely.
+        let more = (bytes - held).max(held).max(STEP).div_ceil(UNIT).min(u64::from(self.total)) as u32;
+        tokio::select! {
+            biased;
+            more = self.units.clone().acquire_many_owned(more) => {
+                let more = more.expect("the semaphore is never closed");
+                match &mut share.units {
+                    Some(units) => units.merge(more),
+                    none => *none = Some(more),
+                }
+            }
+            beyond = self.beyond.clone().lock_owned() => share.beyond = Some(beyond),
         }
     }
 }
@@ -73,9 +82,9 @@ mod tests {
         budget.grow(&mut second, 301 * UNIT).now_or_never().expect("the first to go beyond");
         budget.grow(&mut second, 900 * UNIT).now_or_never().expect("it is beyond already");
         assert!(budget.grow(&mut third, UNIT * 200).now_or_never().is_none(), "one at a time");
-        drop(second);
-        budget.grow(&mut third, UNIT * 200).now_or_never().expect("there is room again");
         drop(first);
+        budget.grow(&mut third, UNIT * 200).now_or_never().expect("there is room again");
+        drop(second);
         drop(third);
         budget.take(5_000 * UNIT).now_or_never().expect("larger than the budget: all of it");
         budget.take(1_000 * UNIT).now_or_never().expect("all has been given back");

@@ -18,7 +18,7 @@ use tower_http::decompression::{Decompression, DecompressionBody};
 use tower_service::Service;
 use url::{Host, Url};
 
-use crate::budget::{Budget, Share};
+use crate::budget::{Budget, STEP, Share};
 use crate::connect::{self, Connector, Proxy};
 use crate::deadline::{Deadline, Passed};
 use crate::guard::{self, Policy, Refused};
@@ -34,8 +34,6 @@ type BoxError = Box<dyn StdError + Send + Sync>;
 /// How long an unused connection is kept. Long enough for the next row of a popular host, short enough that the connections to thousands of hosts do not
 /// use up the file descriptors.
 const IDLE_CONNECTION: Duration = Duration::from_secs(4);
-/// Space that is reserved for a body because its header announces it; more only as bytes arrive, since the header may lie.
-const MAX_RESERVED_BYTES: u64 = 1 << 20;
 /// Most that is read ahead from a connection, bytes, which it then keeps. Hyper's own limit of 400 kB is fifty megabytes for 256 connections.
 const READ_BUFFER: usize = 32 << 10;
 /// Longest explanation that is kept, characters.
@@ -217,8 +215,10 @@ impl Client {
         if announced > self.max_bytes {
             return Err(too_large("the header announces"));
         }
-        let mut share = self.budget.take(announced).await;
-        let mut body = Vec::with_capacity(announced.min(MAX_RESERVED_BYTES) as usize);
+        // More only as bytes arrive: the header may lie, and the long bodies of a slow host must not keep room from others.
+        let first = announced.min(STEP);
+        let mut share = self.budget.take(first).await;
+        let mut body = Vec::with_capacity(first as usize);
         let mut speed = Speed::new(self.least_in_window, self.window);
         loop {
             let mut within = Deadline::new(deadline.left().min(speed.left()));
@@ -235,10 +235,16 @@ impl Client {
             let Some(chunk) = chunk.map_err(|error| failure(&*error, false, Phase::Body))? else {
                 return Ok((body, share));
             };
-            if (body.len() + chunk.len()) as u64 > self.max_bytes {
+            let length = body.len() + chunk.len();
+            if length as u64 > self.max_bytes {
                 return Err(too_large("the body is"));
             }
-            self.budget.grow(&mut share, (body.len() + chunk.len()) as u64).await;
+            self.budget.grow(&mut share, length as u64).await;
+            if length > body.capacity() {
+                // Twice as much, but not more than there will be.
+                let wanted = (2 * body.capacity()).min(announced as usize).max(length);
+                body.reserve_exact(wanted - body.len());
+            }
             body.extend_from_slice(&chunk);
             speed.check(within.spent(), chunk.len() as u64)?;
         }

@@ -26,7 +26,8 @@ pub struct DownloadConfig {
     pub min_bytes_per_second: u64,
     /// Largest body that is accepted, after content decoding; bytes.
     pub max_bytes: u64,
-    /// Bodies that are held at once, over all URLs in flight; bytes. What would exceed it waits, and that wait does not count for the timeout.
+    /// Bodies that are held at once, over all URLs in flight, as far as they have arrived; bytes. What would exceed it waits, and that wait does not count
+    /// for the timeout. More is faster for many large pictures over a fast line from far away.
     pub max_bytes_in_flight: u64,
     /// Largest picture that is decoded, width times height as its header says; pixels.
     pub max_pixels: u64,
@@ -106,7 +107,7 @@ impl Default for DownloadConfig {
             retries: 2,
             min_bytes_per_second: 500,
             max_bytes: 50_000_000,
-            max_bytes_in_flight: 128_000_000,
+            max_bytes_in_flight: 32_000_000,
             max_pixels: 100_000_000,
             user_agent: concat!("lynxdata/", env!("CARGO_PKG_VERSION"), " (image dataset downloader)").to_owned(),
             allow_private_addresses: false,

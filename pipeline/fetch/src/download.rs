@@ -49,15 +49,6 @@ const QUICK_BYTES: usize = 256 << 10;
 /// Pictures that are done and not yet taken over by their part; bytes. When writing is slower than the network, the others wait with their permits.
 const HANDOVER_BYTES: u64 = 4 << 20;
 
-/// What became of a part, but for its pairs, which are handed over as they are ready.
-#[derive(Debug, Clone)]
-pub struct DownloadedPart {
-    /// All rows, in the order of the source; columns of [`schema::download_log`](lynxdata_records::schema::download_log).
-    pub log: RecordBatch,
-    /// All rows, in the order of the source; columns of [`schema::download_times`](lynxdata_records::schema::download_times).
-    pub times: RecordBatch,
-}
-
 /// Downloads parts of a source. Several parts may be under way: the limits hold over all that one downloader does, and clones share them.
 #[derive(Debug, Clone)]
 pub struct Downloader {
@@ -149,6 +140,8 @@ impl Downloader {
     ///
     /// The rows of the next part begin when those of this one have all begun, however long the last ones take.
     ///
+    /// Returns what became of every row, in the order of the source: columns of [`schema::download_log`](lynxdata_records::schema::download_log).
+    ///
     /// Dropping the future stops all its requests at once; a picture that is being decoded at that moment is finished and thrown away.
     ///
     /// # Errors
@@ -158,7 +151,7 @@ impl Downloader {
         part: &SourcePart,
         on_row: &(dyn Fn(Status) + Sync),
         on_pairs: &mut (dyn FnMut(RecordBatch) -> std::result::Result<(), E> + Send),
-    ) -> std::result::Result<DownloadedPart, E> {
+    ) -> std::result::Result<RecordBatch, E> {
         let shared = &self.shared;
         let jobs = Jobs::new(part, shared);
         let mut assembly = Assembly::new(part, Waiting::new(shared.waiting_room.clone()));

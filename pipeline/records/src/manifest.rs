@@ -1,6 +1,6 @@
 //! The manifest: one JSON line for every committed part and every completed stage; the last line of a key wins.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -49,10 +49,13 @@ impl PartEntry {
         self.files.iter().map(|file| file.path.as_str())
     }
 
-    /// A digest of the part's content but for readings of a clock, for the fingerprints of what is made from it.
+    /// A digest of the part's content but for files that hold readings of a clock, and of its counts, for the fingerprints of what is made from it.
     pub fn digest(&self) -> String {
         let files = self.files.iter().filter(|file| !file.clock);
-        crate::fingerprint(files.flat_map(|file| [file.path.as_str(), file.blake3.as_str()]))
+        let files = files.flat_map(|file| [file.path.clone(), file.blake3.clone()]);
+        let counts = self.counts.iter().flat_map(|(class, rows)| [class.clone(), rows.to_string()]);
+        let texts: Vec<String> = files.chain(counts).collect();
+        crate::fingerprint(texts.iter().map(String::as_str))
     }
 }
 
@@ -132,7 +135,8 @@ impl Manifest {
                 self.parts.remove(&(stage, part));
             }
             Line::Stage(stage) => {
-                self.parts.retain(|(name, part), _| *name != stage.stage || stage.parts.contains(part));
+                let names: BTreeSet<&String> = stage.parts.iter().collect();
+                self.parts.retain(|(name, part), _| *name != stage.stage || names.contains(part));
                 self.stages.insert(stage.stage.clone(), stage);
             }
         }

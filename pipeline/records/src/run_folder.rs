@@ -1,6 +1,6 @@
 //! The folder of a run: atomic commits of parts, the manifest that records them, and the lock that keeps a second process out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -169,7 +169,7 @@ impl RunFolder {
         for (file, path) in files {
             self.move_into_place(file, path)?;
         }
-        let kept: Vec<&str> = manifest.all_parts().flat_map(PartEntry::paths).collect();
+        let kept: BTreeSet<&str> = manifest.all_parts().flat_map(PartEntry::paths).collect();
         for old in state.manifest.all_parts().flat_map(PartEntry::paths).filter(|path| !kept.contains(path)) {
             remove(&self.root.join(old))?;
         }
@@ -178,6 +178,11 @@ impl RunFolder {
         written.map_err(|source| Error::io("append to", path, source))?;
         state.manifest = manifest;
         Ok(())
+    }
+
+    /// The part of this name, whatever it was made from.
+    pub fn part(&self, stage: &str, part: &str) -> Option<PartEntry> {
+        self.state().manifest.part(stage, part).cloned()
     }
 
     /// The part, if it was made from just these inputs and settings and its files are still there.
@@ -282,17 +287,14 @@ impl RunFolder {
             return Ok(Vec::new());
         }
         let mut removed_paths = Vec::new();
-        let kept: Vec<&PartEntry> = parts.iter().filter_map(|part| manifest.part(stage, part)).collect();
+        let names: BTreeSet<&String> = parts.iter().collect();
+        let (kept, old): (Vec<&PartEntry>, Vec<&PartEntry>) =
+            manifest.parts(stage).partition(|entry| names.contains(&entry.part));
         assert_eq!(kept.len(), parts.len(), "a stage is completed with parts that were committed");
-        for old in manifest.parts(stage).filter(|entry| !parts.contains(&entry.part)) {
-            let orphans = old
-                .files
-                .iter()
-                .filter(|file| !kept.iter().any(|entry| entry.files.iter().any(|other| other.path == file.path)));
-            for file in orphans {
-                remove(&self.root.join(&file.path))?;
-                removed_paths.push(file.path.clone());
-            }
+        let kept: BTreeSet<&str> = kept.into_iter().flat_map(PartEntry::paths).collect();
+        for path in old.into_iter().flat_map(PartEntry::paths).filter(|path| !kept.contains(path)) {
+            remove(&self.root.join(path))?;
+            removed_paths.push(path.to_owned());
         }
         self.append(&mut self.state(), Line::Stage(StageEntry { stage: stage.to_owned(), parts, inputs }))?;
         Ok(removed_paths)

@@ -76,23 +76,10 @@ pub fn download_log() -> Table {
             column("uid", DataType::Utf8, true, "key of the pair"),
             column("row", DataType::Int64, true, "number of the row in the source, from 0"),
             column("url", DataType::Utf8, true, "as in the source"),
+            column("host", DataType::Utf8, true, "of the URL; null if it has none"),
             column("status", DataType::Utf8, true, "the one outcome of the row"),
             column("http_status", DataType::Int64, true, "of the last answer, if there was one"),
             column("attempts", DataType::Int64, true, "requests begun, redirects not counted"),
-            column("detail", DataType::Utf8, true, "what the network or the decoder said"),
-        ],
-    }
-}
-
-/// How long every row of the source took. Apart from the log, since a clock never says the same twice and the log does.
-pub fn download_times() -> Table {
-    Table {
-        name: "download-times",
-        description: "one row of the source, and what its download took",
-        columns: vec![
-            column("uid", DataType::Utf8, true, "key of the pair"),
-            column("host", DataType::Utf8, true, "of the URL; null if the URL has none"),
-            column("status", DataType::Utf8, true, "the one outcome of the row"),
             column(
                 "elapsed_ms",
                 DataType::Int64,
@@ -100,6 +87,7 @@ pub fn download_times() -> Table {
                 "from the first request to the end, pauses between attempts included, waits for a turn not; null without request",
             ),
             column("body_bytes", DataType::Int64, true, "size of the body that arrived whole; null if none did"),
+            column("detail", DataType::Utf8, true, "what the network or the decoder said"),
         ],
     }
 }

@@ -165,7 +165,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
 /// What a status is told from, out of an object store: everything but pictures and what is measured on them.
 fn copied(mirror: &Mirror) -> Result<tempfile::TempDir> {
     let folder = tempfile::tempdir().context("cannot create a temporary folder")?;
-    let folders = [schema::download_log().name, schema::download_times().name, "selection", "check"];
+    let folders = [schema::download_log().name, "selection", "check"];
     let is_wanted = |path: &str| folders.iter().any(|folder| path.split('/').next() == Some(folder));
     stages::runtime()?.block_on(mirror.copy(folder.path(), &[RESOLVED_RECIPE], is_wanted))?;
     Ok(folder)
@@ -198,7 +198,7 @@ fn collect(root: &Path) -> Result<Status> {
     })
 }
 
-/// What the tables of the download say.
+/// What the logs of the download say.
 fn download_status(root: &Path, manifest: &Manifest) -> Result<DownloadStatus> {
     #[derive(Default)]
     struct Host {
@@ -219,11 +219,8 @@ fn download_status(root: &Path, manifest: &Manifest) -> Result<DownloadStatus> {
         for (status, rows) in &part.counts {
             *by_status.entry(status.clone()).or_default() += rows;
         }
-        let folder = format!("{}/", schema::download_times().name);
-        // Runs of earlier versions have none.
-        let Some(file) = part.files.iter().find(|file| file.path.starts_with(&folder)) else { continue };
-        let path = root.join(&file.path);
-        let rows = table::read(&path, None)?;
+        let path = table::file_below(root, part, schema::download_log().name)?;
+        let rows = table::read(&path, Some(&["host", "status", "elapsed_ms", "body_bytes"]))?;
         let (names, statuses) = (table::texts(&rows, "host", &path)?, table::texts(&rows, "status", &path)?);
         let (elapsed, bytes) =
             (table::integers(&rows, "elapsed_ms", &path)?, table::integers(&rows, "body_bytes", &path)?);

@@ -9,7 +9,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 use arrow::array::RecordBatch;
 use arrow::compute::{concat_batches, interleave_record_batch};
-use lynxdata_fetch::{DownloadedPart, Downloader, Source, SourcePart};
+use lynxdata_fetch::{Downloader, Source, SourcePart};
 use lynxdata_records::{NewPart, PartEntry, Status, fingerprint, nearest, parquet, schema};
 
 use super::{Context, Parts, Planned, Stage, part_name, table};
@@ -17,7 +17,7 @@ use crate::recipe::Recipe;
 use pool::PoolWriter;
 
 /// Raise it when the bytes of a part change for the same rows and settings.
-const FORMAT_VERSION: &str = "3";
+const FORMAT_VERSION: &str = "4";
 
 /// Settings that say how to fetch, not what is stored; changing them makes no part anew.
 const NOT_IN_FINGERPRINT: [&str; 14] = [
@@ -116,9 +116,9 @@ fn make(
     let Some((rows, old)) = grown_from(context, part, settings) else {
         let format = context.recipe().download.format;
         let mut writer = PoolWriter::create(&context.run, new, format, &name, part.index)?;
-        let downloaded = download(context, downloader, part, &mut |pairs| writer.write(&pairs))?;
+        let log = download(context, downloader, part, &mut |pairs| writer.write(&pairs))?;
         writer.finish(new)?;
-        return write_logs(context, &name, &downloaded.log, &downloaded.times, new);
+        return write_log(context, &name, &log, new);
     };
     let more = SourcePart {
         index: part.index,
@@ -134,7 +134,7 @@ fn make(
 /// The committed part that this one continues, and how many rows it has: those rows are as they were and more follow, since rows were added to the source.
 fn grown_from(context: &Context, part: &SourcePart, settings: &str) -> Option<(usize, PartEntry)> {
     let name = part_name(part.index);
-    let rows = usize::try_from(context.run.manifest().part("download", &name)?.rows_in).ok()?;
+    let rows = usize::try_from(context.run.part("download", &name)?.rows_in).ok()?;
     if rows >= part.rows.num_rows() {
         return None;
     }
@@ -148,18 +148,16 @@ fn download(
     downloader: &Downloader,
     part: &SourcePart,
     on_pairs: &mut (dyn FnMut(RecordBatch) -> Result<()> + Send),
-) -> Result<DownloadedPart> {
+) -> Result<RecordBatch> {
     let bar = context.progress.current();
     let on_row = |status: Status| bar.row_done(status == Status::Ok);
     context.runtime.block_on(downloader.download_part(part, &on_row, on_pairs))
 }
 
 /// Writes what became of every row of a part, and counts it.
-fn write_logs(context: &Context, name: &str, log: &RecordBatch, times: &RecordBatch, new: &mut NewPart) -> Result<()> {
-    let path = context.run.stage_file(new, &format!("{}/part-{name}.parquet", schema::download_log().name))?;
+fn write_log(context: &Context, name: &str, log: &RecordBatch, new: &mut NewPart) -> Result<()> {
+    let path = context.run.stage_clock_file(new, &format!("{}/part-{name}.parquet", schema::download_log().name))?;
     parquet::write(&path, &log.schema(), [log])?;
-    let path = context.run.stage_clock_file(new, &format!("{}/part-{name}.parquet", schema::download_times().name))?;
-    parquet::write(&path, &times.schema(), [times])?;
     new.rows_in = log.num_rows() as u64;
     for status in statuses_of(log)? {
         *new.counts.entry(status.name().to_owned()).or_default() += 1;
@@ -224,30 +222,28 @@ pub(crate) fn retry_failed(context: &Context, statuses: &BTreeSet<Status>) -> Re
 struct Tables {
     pool: RecordBatch,
     log: RecordBatch,
-    times: RecordBatch,
     /// Status of every row of the log.
     statuses: Vec<Status>,
 }
 
 impl Tables {
     fn read(context: &Context, entry: &PartEntry) -> Result<Tables> {
-        let read = |folder| table::read(&table::file(&context.run, entry, folder)?, None);
-        let pool = pool::read(&context.run, entry)?;
-        Tables::of(pool, read(schema::download_log().name)?, read(schema::download_times().name)?)
+        let log = table::read(&table::file(&context.run, entry, schema::download_log().name)?, None)?;
+        Tables::of(pool::read(&context.run, entry)?, log)
     }
 
-    fn of(pool: RecordBatch, log: RecordBatch, times: RecordBatch) -> Result<Tables> {
+    fn of(pool: RecordBatch, log: RecordBatch) -> Result<Tables> {
         let statuses = statuses_of(&log)?;
-        Ok(Tables { pool, log, times, statuses })
+        Ok(Tables { pool, log, statuses })
     }
 
     fn download(context: &Context, downloader: &Downloader, part: &SourcePart) -> Result<Tables> {
         let mut pairs = Vec::new();
-        let DownloadedPart { log, times } = download(context, downloader, part, &mut |batch| {
+        let log = download(context, downloader, part, &mut |batch| {
             pairs.push(batch);
             Ok(())
         })?;
-        Tables::of(joined(&pairs)?, log, times)
+        Tables::of(joined(&pairs)?, log)
     }
 
     /// Downloads some rows of a part, each of which keeps its number in the source.
@@ -265,17 +261,16 @@ impl Tables {
                 pairs.push(batch);
                 anyhow::Ok(())
             };
-            let DownloadedPart { log, times } = downloader.download_part(&part, &on_row, &mut on_pairs).await?;
-            anyhow::Ok((joined(&pairs)?, log, times))
+            let log = downloader.download_part(&part, &on_row, &mut on_pairs).await?;
+            anyhow::Ok((joined(&pairs)?, log))
         });
-        let (mut pools, mut logs, mut times) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut pools, mut logs) = (Vec::new(), Vec::new());
         for download in context.runtime.block_on(futures::future::join_all(downloads)) {
-            let download = download?;
-            pools.push(download.0);
-            logs.push(download.1);
-            times.push(download.2);
+            let (pool, log) = download?;
+            pools.push(pool);
+            logs.push(log);
         }
-        Tables::of(joined(&pools)?, joined(&logs)?, joined(&times)?)
+        Tables::of(joined(&pools)?, joined(&logs)?)
     }
 
     /// The tables with the rows of `fresh` in the places `rows`: instead of what was there, or behind it.
@@ -302,18 +297,14 @@ impl Tables {
         let merged = |old: &RecordBatch, fresh: &RecordBatch, rows: &[(usize, usize)]| {
             interleave_record_batch(&[old, fresh], rows)
         };
-        Tables::of(
-            merged(&self.pool, &fresh.pool, &pool_rows)?,
-            merged(&self.log, &fresh.log, &log_rows)?,
-            merged(&self.times, &fresh.times, &log_rows)?,
-        )
+        Tables::of(merged(&self.pool, &fresh.pool, &pool_rows)?, merged(&self.log, &fresh.log, &log_rows)?)
     }
 
     fn write(&self, context: &Context, name: &str, index: u32, new: &mut NewPart) -> Result<()> {
         let mut writer = PoolWriter::create(&context.run, new, context.recipe().download.format, name, index)?;
         writer.write_in_chunks(&self.pool)?;
         writer.finish(new)?;
-        write_logs(context, name, &self.log, &self.times, new)
+        write_log(context, name, &self.log, new)
     }
 }
 

@@ -9,11 +9,16 @@ use lynxdata_records::{PartEntry, RunFolder, parquet};
 
 /// The file of a part that lies in a folder of the run, such as `pool`.
 pub(crate) fn file(run: &RunFolder, part: &PartEntry, folder: &str) -> Result<PathBuf> {
+    file_below(run.root(), part, folder)
+}
+
+/// As [`file`], of a run that this process does not hold.
+pub(crate) fn file_below(root: &Path, part: &PartEntry, folder: &str) -> Result<PathBuf> {
     let prefix = format!("{folder}/");
     let entry = part.files.iter().find(|file| file.path.starts_with(&prefix));
     let entry =
         entry.with_context(|| format!("part {} of stage {} has no file in {folder}/", part.part, part.stage))?;
-    Ok(run.root().join(&entry.path))
+    Ok(root.join(&entry.path))
 }
 
 /// All rows of a file in one batch; all columns or those named.

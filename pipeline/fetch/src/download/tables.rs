@@ -12,7 +12,7 @@ use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Int64Type};
 use lynxdata_records::{schema, uid};
 use url::Url;
 
-use super::{DownloadedPart, Outcome, Stored};
+use super::{Outcome, Stored};
 use crate::SourcePart;
 use crate::address;
 use crate::budget::Share;
@@ -91,45 +91,36 @@ impl<'a> Assembly<'a> {
         (0..self.outcomes.len()).filter(|row| self.outcomes[*row].is_none()).collect()
     }
 
-    /// Hands over the last rows and tells what became of all.
+    /// Hands over the last rows and tells what became of all: columns of [`schema::download_log`].
     pub(super) fn finish<E: From<io::Error>>(
         mut self,
         on_pairs: &mut (dyn FnMut(RecordBatch) -> Result<(), E> + Send),
-    ) -> Result<DownloadedPart, E> {
+    ) -> Result<RecordBatch, E> {
         self.advance(on_pairs)?;
         // Also if there are none, so that the caller sees the schema of every part.
         on_pairs(self.pairs.take(self.part, &self.shown_urls))?;
         let outcomes: Vec<Outcome> = self.outcomes.into_iter().flatten().collect();
         assert_eq!(outcomes.len(), self.uids.len(), "every row has ended");
-        let uids: ArrayRef = Arc::new(StringArray::from_iter_values(&self.uids));
-        let statuses: ArrayRef =
-            Arc::new(StringArray::from_iter_values(outcomes.iter().map(|outcome| outcome.status.name())));
         let integers = |value: &dyn Fn(&Outcome) -> Option<i64>| -> ArrayRef {
             Arc::new(outcomes.iter().map(value).collect::<Int64Array>())
         };
         let first_row = self.part.first_row;
         let rows = Int64Array::from_iter_values((0..outcomes.len()).map(|row| (first_row + row as u64) as i64));
+        let hosts: StringArray = self.shown_urls.as_string::<i32>().iter().map(|url| host(url?)).collect();
         let log: Vec<ArrayRef> = vec![
-            uids.clone(),
+            Arc::new(StringArray::from_iter_values(&self.uids)),
             Arc::new(rows),
-            self.shown_urls.clone(),
-            statuses.clone(),
+            self.shown_urls,
+            Arc::new(hosts),
+            Arc::new(StringArray::from_iter_values(outcomes.iter().map(|outcome| outcome.status.name()))),
             integers(&|outcome| outcome.http_status.map(i64::from)),
             integers(&|outcome| Some(i64::from(outcome.attempts))),
-            Arc::new(outcomes.iter().map(|outcome| outcome.detail.as_deref()).collect::<StringArray>()),
-        ];
-        let hosts: StringArray = self.shown_urls.as_string::<i32>().iter().map(|url| host(url?)).collect();
-        let times: Vec<ArrayRef> = vec![
-            uids,
-            Arc::new(hosts),
-            statuses,
             integers(&|outcome| outcome.elapsed.map(|elapsed| elapsed.as_millis() as i64)),
             integers(&|outcome| outcome.body_bytes.map(|bytes| bytes as i64)),
+            Arc::new(outcomes.iter().map(|outcome| outcome.detail.as_deref()).collect::<StringArray>()),
         ];
-        let batch = |table: schema::Table, columns| {
-            RecordBatch::try_new(table.schema(), columns).expect("the columns are those of the schema")
-        };
-        Ok(DownloadedPart { log: batch(schema::download_log(), log), times: batch(schema::download_times(), times) })
+        let log = RecordBatch::try_new(schema::download_log().schema(), log);
+        Ok(log.expect("the columns are those of the schema"))
     }
 }
 

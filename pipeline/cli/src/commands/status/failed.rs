@@ -43,19 +43,14 @@ pub(super) fn list(root: &Path, json: bool) -> Result<()> {
 }
 
 fn list_part(root: &Path, part: &PartEntry, on_row: &mut dyn FnMut(&Failed<'_>) -> Result<()>) -> Result<()> {
-    let file =
-        |folder: &str| part.paths().find(|path| path.split('/').next() == Some(folder)).map(|path| root.join(path));
-    let path = file(schema::download_log().name).with_context(|| format!("part {} has no log", part.part))?;
+    let path = table::file_below(root, part, schema::download_log().name)?;
     let log = table::read(&path, None)?;
-    // Runs of earlier versions have none.
-    let times = file(schema::download_times().name).map(|path| anyhow::Ok((table::read(&path, None)?, path)));
-    let times = times.transpose()?;
-    let elapsed = times.as_ref().map(|(times, path)| table::integers(times, "elapsed_ms", path)).transpose()?;
     let [uids, urls, statuses, details] =
         ["uid", "url", "status", "detail"].map(|name| table::texts(&log, name, &path));
     let (uids, urls, statuses, details) = (uids?, urls?, statuses?, details?);
-    let [rows, codes, attempts] = ["row", "http_status", "attempts"].map(|name| table::integers(&log, name, &path));
-    let (rows, codes, attempts) = (rows?, codes?, attempts?);
+    let [rows, codes, attempts, elapsed] =
+        ["row", "http_status", "attempts", "elapsed_ms"].map(|name| table::integers(&log, name, &path));
+    let (rows, codes, attempts, elapsed) = (rows?, codes?, attempts?, elapsed?);
     for row in 0..log.num_rows() {
         let status: Status = statuses.value(row).parse()?;
         if status == Status::Ok {
@@ -69,7 +64,7 @@ fn list_part(root: &Path, part: &PartEntry, on_row: &mut dyn FnMut(&Failed<'_>) 
             retry_class: status.retry_class().name(),
             http_status: integer(codes, row),
             attempts: integer(attempts, row),
-            elapsed_ms: elapsed.and_then(|elapsed| integer(elapsed, row)),
+            elapsed_ms: integer(elapsed, row),
             detail: text(details, row),
         })?;
     }

@@ -163,6 +163,25 @@ async fn bodies_beyond_the_budget_wait_and_arrive() {
 }
 
 #[tokio::test]
+async fn a_long_body_that_does_not_come_keeps_no_room_from_others() {
+    let jpeg = fixture("plain.jpg");
+    let stalled = Reply::Stalled(b"HTTP/1.1 200 OK\r\nContent-Length: 40000000\r\n\r\nbeginning".to_vec());
+    let server = Server::start([("stalled", stalled), ("a.jpg", ok(&jpeg))]).await;
+    let config = DownloadConfig { timeout_seconds: 3.0, retries: 0, concurrency: 2, max_bytes: 50_000_000, ..config() };
+    let mut client = Client::new(&config, Arc::default()).unwrap();
+    client.set_budget(1 << 20);
+    let downloader = Downloader::with_client(&config, client, &std::env::temp_dir(), Arc::default());
+    let urls: Vec<String> =
+        std::iter::once("stalled").chain([const { "a.jpg" }; 20]).map(|path| server.url(path)).collect();
+    let rows: Vec<Option<&str>> = urls.iter().map(|url| Some(url.as_str())).collect();
+    let ended = Mutex::new(Vec::new());
+    download(&downloader, &part(&rows), &|status| ended.lock().unwrap().push(status)).await;
+    let ended = ended.into_inner().unwrap();
+    assert_eq!(ended[..20], [Status::Ok; 20], "while it was waited for");
+    assert_eq!(ended[20], Status::Timeout);
+}
+
+#[tokio::test]
 async fn a_body_with_another_digest_than_the_source_says_is_refused() {
     let jpeg = fixture("plain.jpg");
     let server = Server::start([("a.jpg", ok(&jpeg)), ("short", ok(b"GIF89a"))]).await;
@@ -180,19 +199,17 @@ async fn a_body_with_another_digest_than_the_source_says_is_refused() {
 }
 
 #[tokio::test]
-async fn what_a_row_took_is_told_apart_from_what_became_of_it() {
+async fn the_log_tells_what_a_row_took() {
     let jpeg = fixture("plain.jpg");
     let server = Server::start([("a.jpg", ok(&jpeg)), ("cut.jpg", ok(&jpeg[..100]))]).await;
     let urls = [server.url("a.jpg"), server.url("cut.jpg"), server.url("404"), "http://[".to_owned()];
     let rows: Vec<Option<&str>> = urls.iter().map(|url| Some(url.as_str())).collect();
     let metrics = Arc::new(Metrics::default());
     let downloader = Downloader::new(&config(), &std::env::temp_dir(), metrics.clone()).unwrap();
-    let Downloaded { pool: _, log, times } = download(&downloader, &part(&rows), &|_| {}).await;
-    assert_eq!(times.schema(), schema::download_times().schema());
-    assert_eq!(texts(&times, "uid"), texts(&log, "uid"));
-    assert_eq!(texts(&times, "host"), ["127.0.0.1", "127.0.0.1", "127.0.0.1", "-"]);
-    assert_eq!(integers(&times, "body_bytes"), [Some(jpeg.len() as i64), Some(100), None, None]);
-    let elapsed = integers(&times, "elapsed_ms");
+    let log = download(&downloader, &part(&rows), &|_| {}).await.log;
+    assert_eq!(texts(&log, "host"), ["127.0.0.1", "127.0.0.1", "127.0.0.1", "-"]);
+    assert_eq!(integers(&log, "body_bytes"), [Some(jpeg.len() as i64), Some(100), None, None]);
+    let elapsed = integers(&log, "elapsed_ms");
     assert_eq!(elapsed.iter().map(Option::is_some).collect::<Vec<_>>(), [true, true, true, false]);
     let counted: Vec<(Status, u64)> = metrics.rows().filter(|(_, rows)| *rows > 0).collect();
     let expected = [Status::Ok, Status::InvalidUrl, Status::NotFound, Status::BrokenImage].map(|status| (status, 1));
@@ -210,7 +227,7 @@ async fn boxes_of_a_column_are_blurred_whatever_the_mode() {
     let boxes = StringArray::from(vec![Some("[[0.1, 0.1, 0.9, 0.9]]"), None, Some("[[0.1, 0.1]]")]);
     let part = with_column(&part(&rows), "faces", Arc::new(boxes));
     let blurring = downloader_with(&DownloadConfig { blur_boxes: Some("faces".to_owned()), ..config() });
-    let Downloaded { pool, log, .. } = download(&blurring, &part, &|_| {}).await;
+    let Downloaded { pool, log } = download(&blurring, &part, &|_| {}).await;
     assert_eq!(texts(&log, "status"), ["ok", "ok", "malformed_row"]);
     let image = pool.column_by_name("image").unwrap().as_struct();
     let bytes = image.column(0).as_binary::<i32>();
@@ -250,11 +267,11 @@ async fn pictures_on_this_machine_are_read_without_a_request() {
     columns[column::OFFSET] = Arc::new(Int64Array::from(vec![6, 6, 100, 0]));
     columns[column::LENGTH] = Arc::new(Int64Array::from(vec![length, length, length, 7]));
     part.rows = RecordBatch::try_new(part.rows.schema(), columns).unwrap();
-    let Downloaded { pool, log, times } = download(&downloader_with(&config()), &part, &|_| {}).await;
+    let Downloaded { pool, log } = download(&downloader_with(&config()), &part, &|_| {}).await;
     assert_eq!(texts(&log, "status"), ["ok", "ok", "unreadable_file", "unreadable_file"]);
     assert_eq!(integers(&log, "attempts"), [0; 4].map(Some));
     assert_eq!(texts(&pool, "sha256"), [sha256(&jpeg), sha256(&jpeg)]);
-    assert_eq!(integers(&times, "body_bytes"), [Some(length), Some(length), None, None]);
+    assert_eq!(integers(&log, "body_bytes"), [Some(length), Some(length), None, None]);
     let small = DownloadConfig { max_bytes: 100, ..config() };
     assert_eq!(texts(&download(&downloader_with(&small), &part, &|_| {}).await.log, "status")[0], "too_large");
 }
