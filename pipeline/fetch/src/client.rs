@@ -3,6 +3,7 @@
 use std::error::Error as StdError;
 use std::io;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -18,7 +19,8 @@ use tower_http::decompression::{Decompression, DecompressionBody};
 use tower_service::Service;
 use url::{Host, Url};
 
-use crate::budget::{Budget, STEP, Share};
+use crate::body::BodyRoom;
+use crate::budget::Share;
 use crate::connect::{self, Connector, Proxy};
 use crate::deadline::{Deadline, Passed};
 use crate::guard::{self, Policy, Refused};
@@ -97,25 +99,31 @@ pub(crate) struct Client {
     proxy_authorization: Option<HeaderValue>,
     opt_out: OptOut,
     max_bytes: u64,
-    budget: Budget,
+    room: BodyRoom,
     /// Bytes that must arrive in every window.
     least_in_window: u64,
     window: Duration,
 }
 
 impl Client {
-    pub(crate) fn new(config: &DownloadConfig, counts: Arc<NameCounts>) -> Result<Client> {
+    /// Bodies that find no room in memory go into files in `folder`.
+    pub(crate) fn new(config: &DownloadConfig, counts: Arc<NameCounts>, folder: &Path) -> Result<Client> {
         let policy = if config.allow_private_addresses { guard::refuse_nothing } else { guard::refusal };
         let names = NamesSettings {
             servers: config.name_servers()?,
             timeout: Duration::from_secs_f64(config.dns_timeout_seconds),
             ..NamesSettings::default()
         };
-        Client::with(config, Arc::new(Resolver::new(&names, counts)), policy)
+        Client::with(config, Arc::new(Resolver::new(&names, counts)), policy, folder)
     }
 
     /// A client that asks `names` for addresses and `policy` whether to connect to them.
-    pub(crate) fn with(config: &DownloadConfig, names: Arc<dyn Names>, policy: Policy) -> Result<Client> {
+    pub(crate) fn with(
+        config: &DownloadConfig,
+        names: Arc<dyn Names>,
+        policy: Policy,
+        folder: &Path,
+    ) -> Result<Client> {
         let user_agent = HeaderValue::try_from(&config.user_agent)
             .map_err(|_| Error::setting("user_agent", "has characters that a header cannot have".to_owned()))?;
         let proxy = config.proxy.as_deref().map(Proxy::parse).transpose();
@@ -134,15 +142,15 @@ impl Client {
             proxy_authorization: proxy.and_then(|proxy| proxy.authorization()),
             opt_out: OptOut::new(&config.opt_out_directives, &config.user_agent),
             max_bytes: config.max_bytes,
-            budget: Budget::new(config.max_bytes_in_flight),
+            room: BodyRoom::new(config.max_bytes_in_flight, folder),
             least_in_window: config.min_bytes_per_second * SPEED_WINDOW.as_secs(),
             window: SPEED_WINDOW,
         })
     }
 
-    /// The budget of all bodies.
-    pub(crate) fn budget(&self) -> &Budget {
-        &self.budget
+    /// Where bodies are.
+    pub(crate) fn room(&self) -> &BodyRoom {
+        &self.room
     }
 
     /// Largest body that is accepted, bytes.
@@ -215,10 +223,7 @@ impl Client {
         if announced > self.max_bytes {
             return Err(too_large("the header announces"));
         }
-        // More only as bytes arrive: the header may lie, and the long bodies of a slow host must not keep room from others.
-        let first = announced.min(STEP);
-        let mut share = self.budget.take(first).await;
-        let mut body = Vec::with_capacity(first as usize);
+        let mut body = self.room.begin(announced).await;
         let mut speed = Speed::new(self.least_in_window, self.window);
         loop {
             let mut within = Deadline::new(deadline.left().min(speed.left()));
@@ -233,21 +238,19 @@ impl Client {
                 continue;
             };
             let Some(chunk) = chunk.map_err(|error| failure(&*error, false, Phase::Body))? else {
-                return Ok((body, share));
+                return body.finish().await.map_err(|error| self.no_room(&error));
             };
-            let length = body.len() + chunk.len();
-            if length as u64 > self.max_bytes {
+            if body.len() + chunk.len() as u64 > self.max_bytes {
                 return Err(too_large("the body is"));
             }
-            self.budget.grow(&mut share, length as u64).await;
-            if length > body.capacity() {
-                // Twice as much, but not more than there will be.
-                let wanted = (2 * body.capacity()).min(announced as usize).max(length);
-                body.reserve_exact(wanted - body.len());
-            }
-            body.extend_from_slice(&chunk);
+            body.push(&chunk).await.map_err(|error| self.no_room(&error))?;
             speed.check(within.spent(), chunk.len() as u64)?;
         }
+    }
+
+    fn no_room(&self, error: &io::Error) -> Failure {
+        self.room.fail(error);
+        Failure::new(Status::ProtocolError, error.to_string()) // which is not told: the download ends
     }
 
     /// Reads a `robots.txt` as far as it is read at all; nothing if the server has none (RFC 9309, section 2.3.1.3).
@@ -444,8 +447,8 @@ impl Client {
     }
 
     /// Less than the settings allow.
-    pub(crate) fn set_budget(&mut self, bytes: u64) {
-        self.budget = Budget::new(bytes);
+    pub(crate) fn set_room(&mut self, bytes: u64, folder: &Path) {
+        self.room = BodyRoom::new(bytes, folder);
     }
 }
 

@@ -26,8 +26,8 @@ pub struct DownloadConfig {
     pub min_bytes_per_second: u64,
     /// Largest body that is accepted, after content decoding; bytes.
     pub max_bytes: u64,
-    /// Bodies that are held at once, over all URLs in flight, as far as they have arrived; bytes. What would exceed it waits, and that wait does not count
-    /// for the timeout. More is faster for many large pictures over a fast line from far away.
+    /// Bodies that are in memory at once, over all URLs in flight; bytes. What has no room waits, which does not count for the timeout, or goes through a
+    /// file in the run folder if it has begun already.
     pub max_bytes_in_flight: u64,
     /// Largest picture that is decoded, width times height as its header says; pixels.
     pub max_pixels: u64,

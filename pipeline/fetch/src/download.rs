@@ -83,15 +83,20 @@ struct Shared {
 }
 
 impl Downloader {
-    /// Checks the settings, loads the root certificates and finds the system's name servers. Needs a tokio runtime around it. Pictures that have no
-    /// room in memory while they wait for earlier rows go into nameless files in `spill_folder`, which is created when it is needed. `metrics` can be
+    /// Checks the settings, loads the root certificates and finds the system's name servers. Needs a tokio runtime around it. Bodies and
+    /// pictures that have no room in memory go into nameless files in `spill_folder`, which is created when it is needed. `metrics` can be
     /// read at any time.
     ///
     /// # Errors
     /// Settings out of range, an unreadable `ca_file`, or no root certificates.
     pub fn new(config: &DownloadConfig, spill_folder: &Path, metrics: Arc<Metrics>) -> Result<Downloader> {
         config.validate()?;
-        Ok(Downloader::with_client(config, Client::new(config, metrics.names.clone())?, spill_folder, metrics))
+        Ok(Downloader::with_client(
+            config,
+            Client::new(config, metrics.names.clone(), spill_folder)?,
+            spill_folder,
+            metrics,
+        ))
     }
 
     fn with_client(config: &DownloadConfig, client: Client, spill_folder: &Path, metrics: Arc<Metrics>) -> Downloader {
@@ -186,6 +191,9 @@ impl Downloader {
                 else => break,
             };
             let (row, outcome) = outcome;
+            if let Some(failure) = shared.client.room().failure() {
+                return Err(failure.into());
+            }
             shared.count(&outcome);
             on_row(outcome.status);
             assembly.end(row, outcome)?;
@@ -334,7 +342,7 @@ impl Shared {
 
     /// Reads a picture that is there already.
     async fn read(&self, path: PathBuf, offset: u64, length: u64) -> Fetched {
-        let share = self.client.budget().take(length).await;
+        let share = self.client.room().budget().take(length).await;
         let max_bytes = self.client.max_bytes();
         let body = tokio::task::spawn_blocking(move || read_picture(&path, offset, length, max_bytes)).await;
         let answer = match body.unwrap_or_else(|panic| Err(io::Error::other(panic.to_string()))) {

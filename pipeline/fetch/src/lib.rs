@@ -23,7 +23,7 @@
 //! * [`guard`]: which addresses may be connected to;
 //! * `hosts`: how many rows of a host are in flight, how often it is asked, and whether it is dead;
 //! * `robots`: which paths a `robots.txt` allows;
-//! * `client`: one request: resolving, connecting, reading, with `deadline` and `budget` for its time and bytes;
+//! * `client`: one request: resolving, connecting, reading, with `deadline` for its time, `body` and `budget` for its bytes;
 //! * `opt_out`: whether an answer's headers say that the picture is not to be used;
 //! * `retry`: whether and when to try again;
 //! * [`picture`]: what the bytes are, whether they decode, and the stored form;
@@ -34,6 +34,7 @@
 //! It knows no run folder: the caller writes and commits what it returns.
 
 mod address;
+mod body;
 mod budget;
 mod client;
 mod config;

@@ -462,7 +462,7 @@ async fn every_hop_and_every_answer_of_the_resolver_is_checked() {
         ("metadata.example".to_owned(), vec!["169.254.169.254".parse().unwrap(), "fd00:ec2::254".parse().unwrap()]),
     ]));
     let config = DownloadConfig { retries: 1, ..config() };
-    let client = Client::with(&config, Arc::new(names), refuse_all_but_loopback).unwrap();
+    let client = Client::with(&config, Arc::new(names), refuse_all_but_loopback, &std::env::temp_dir()).unwrap();
     let downloader = Downloader::with_client(&config, client, &std::env::temp_dir(), Arc::default());
     let port = server.address.rsplit(':').next().unwrap();
     let urls = [

@@ -138,7 +138,7 @@ async fn a_body_that_drips_ends_before_the_deadline() {
     let drip = Reply::Drip(answer("200 OK", &[], &fixture("plain.jpg")));
     let server = Server::start([("drip", drip)]).await;
     let config = DownloadConfig { timeout_seconds: 3600.0, min_bytes_per_second: 10_000, ..config() };
-    let mut client = Client::new(&config, Arc::default()).unwrap();
+    let mut client = Client::new(&config, Arc::default(), &std::env::temp_dir()).unwrap();
     client.set_speed_window(Duration::from_millis(100));
     let downloader = Downloader::with_client(&config, client, &std::env::temp_dir(), Arc::default());
     let url = server.url("drip");
@@ -147,19 +147,51 @@ async fn a_body_that_drips_ends_before_the_deadline() {
     assert!(texts(&log, "detail")[0].contains("less than the 1000 that are wanted"), "{}", texts(&log, "detail")[0]);
 }
 
-#[tokio::test]
-async fn bodies_beyond_the_budget_wait_and_arrive() {
+/// A JPEG of more than half a megabyte, most of it comments.
+fn long_jpeg() -> Vec<u8> {
     let jpeg = fixture("plain.jpg");
-    let unannounced = Reply::Bytes([b"HTTP/1.1 200 OK\r\n\r\n", &jpeg[..]].concat());
-    let server = Server::start([("known", ok(&jpeg)), ("unknown", unannounced)]).await;
-    let mut config = config();
-    config.requests_per_host = 0;
-    let mut client = Client::new(&config, Arc::default()).unwrap();
-    client.set_budget(jpeg.len() as u64 * 3 / 2); // room for one at a time, and one beyond
-    let mut downloader = Downloader::with_client(&config, client, &std::env::temp_dir(), Arc::default());
-    Arc::get_mut(&mut downloader.shared).unwrap().handover = Budget::new(1); // one at a time
-    let urls: Vec<String> = (0..40).map(|row| server.url(if row % 2 == 0 { "known" } else { "unknown" })).collect();
-    assert_eq!(statuses(&downloader, &urls).await, ["ok"; 40]);
+    let comment = [&[0xff, 0xfe, 0xff, 0xff][..], &vec![b' '; 0xffff - 2]].concat();
+    [&jpeg[..2], &comment.repeat(9), &jpeg[2..]].concat()
+}
+
+#[tokio::test]
+async fn bodies_beyond_the_budget_wait_or_go_through_files_and_arrive() {
+    let (short, long) = (fixture("plain.jpg"), long_jpeg());
+    let unannounced = |body: &[u8]| Reply::Bytes([b"HTTP/1.1 200 OK\r\n\r\n", body].concat());
+    let server =
+        Server::start([("0", ok(&short)), ("1", unannounced(&short)), ("2", ok(&long)), ("3", unannounced(&long))])
+            .await;
+    let config = DownloadConfig { requests_per_host: 0, max_bytes: 1_000_000, resize: Resize::Keep, ..config() };
+    for room in [short.len() * 3 / 2, long.len() * 3 / 2] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut client = Client::new(&config, Arc::default(), folder.path()).unwrap();
+        client.set_room(room as u64, folder.path());
+        let mut downloader = Downloader::with_client(&config, client, folder.path(), Arc::default());
+        Arc::get_mut(&mut downloader.shared).unwrap().handover = Budget::new(1); // one at a time
+        let urls: Vec<String> = (0..40).map(|row| server.url(&(row % 4).to_string())).collect();
+        let rows: Vec<Option<&str>> = urls.iter().map(|url| Some(url.as_str())).collect();
+        let Downloaded { pool, log } = download(&downloader, &part(&rows), &|_| {}).await;
+        assert_eq!(texts(&log, "status"), ["ok"; 40]);
+        let right: Vec<String> = (0..40).map(|row| sha256(if row % 4 < 2 { &short } else { &long })).collect();
+        assert_eq!(texts(&pool, "sha256"), right);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left");
+    }
+}
+
+#[tokio::test]
+async fn a_folder_for_bodies_that_cannot_be_used_ends_the_download() {
+    let server = Server::start([("a.jpg", ok(&long_jpeg()))]).await;
+    let config = DownloadConfig { max_bytes: 1_000_000, ..config() };
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let mut client = Client::new(&config, Arc::default(), &file).unwrap();
+    client.set_room(1_000, &file);
+    let downloader = Downloader::with_client(&config, client, folder.path(), Arc::default());
+    let mut on_pairs = |_| io::Result::Ok(());
+    let url = server.url("a.jpg");
+    let error = downloader.download_part(&part(&[Some(&url)]), &|_| {}, &mut on_pairs).await.unwrap_err().to_string();
+    assert!(error.starts_with("cannot keep a body in ") && error.contains(file.to_str().unwrap()), "{error}");
 }
 
 #[tokio::test]
@@ -168,8 +200,8 @@ async fn a_long_body_that_does_not_come_keeps_no_room_from_others() {
     let stalled = Reply::Stalled(b"HTTP/1.1 200 OK\r\nContent-Length: 40000000\r\n\r\nbeginning".to_vec());
     let server = Server::start([("stalled", stalled), ("a.jpg", ok(&jpeg))]).await;
     let config = DownloadConfig { timeout_seconds: 3.0, retries: 0, concurrency: 2, max_bytes: 50_000_000, ..config() };
-    let mut client = Client::new(&config, Arc::default()).unwrap();
-    client.set_budget(1 << 20);
+    let mut client = Client::new(&config, Arc::default(), &std::env::temp_dir()).unwrap();
+    client.set_room(1 << 20, &std::env::temp_dir());
     let downloader = Downloader::with_client(&config, client, &std::env::temp_dir(), Arc::default());
     let urls: Vec<String> =
         std::iter::once("stalled").chain([const { "a.jpg" }; 20]).map(|path| server.url(path)).collect();
