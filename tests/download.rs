@@ -259,6 +259,22 @@ fn the_status_tells_hosts_and_times() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn a_low_limit_of_open_files_is_raised() {
+    let folder = tempfile::tempdir().unwrap();
+    let web = bundled_pictures();
+    write_list(&folder.path().join("list.tsv"), &web, &pictures(100));
+    let flags =
+        [flags("parquet", "run"), vec!["--thread-count", "100", "--set", "download.requests_per_host=0"]].concat();
+    let plain = command(folder.path(), &flags);
+    let mut limited = std::process::Command::new("sh");
+    limited.args(["-c", "ulimit -S -n 32 && exec \"$0\" \"$@\""]).arg(plain.get_program()).args(plain.get_args());
+    limited.current_dir(folder.path());
+    Running::start(limited).finish().ended_with(0);
+    assert_eq!(status(&folder.path().join("run"))["download"]["by_status"]["ok"].as_u64(), Some(100));
+}
+
+#[test]
 fn metrics_are_served_while_a_download_runs() {
     let folder = tempfile::tempdir().unwrap();
     let web = bundled_pictures();

@@ -6,8 +6,8 @@
 mod commands;
 mod exit;
 mod interrupt;
+mod limits;
 mod logging;
-mod memory;
 mod metrics;
 mod mirror;
 mod progress;
@@ -81,7 +81,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    memory::limit_arenas();
+    limits::limit_arenas();
+    limits::allow_open_files();
     let arguments = Arguments::parse_from(spelled_our_way(std::env::args_os()));
     logging::start(arguments.log_format, arguments.verbose, arguments.quiet);
     let result = interrupt::watch().map_err(Failure::Failed).and_then(|()| dispatch(arguments.command));
