@@ -264,8 +264,11 @@ fn a_low_limit_of_open_files_is_raised() {
     let folder = tempfile::tempdir().unwrap();
     let web = bundled_pictures();
     write_list(&folder.path().join("list.tsv"), &web, &pictures(100));
-    let flags =
-        [flags("parquet", "run"), vec!["--thread-count", "100", "--set", "download.requests_per_host=0"]].concat();
+    let flags = [
+        flags("parquet", "run"),
+        vec!["--thread-count", "100", "--retries", "0", "--set", "download.requests_per_host=0"],
+    ]
+    .concat();
     let plain = command(folder.path(), &flags);
     let mut limited = std::process::Command::new("sh");
     limited.args(["-c", "ulimit -S -n 32 && exec \"$0\" \"$@\""]).arg(plain.get_program()).args(plain.get_args());
