@@ -1,7 +1,7 @@
 //! The manifest: one JSON line for every committed part and every completed stage; the last line of a key wins.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Component, Path};
 
 use serde::{Deserialize, Serialize};
 
@@ -115,8 +115,14 @@ impl Manifest {
         let mut number = 0;
         while let Some(length) = bytes[position..].iter().position(|byte| *byte == b'\n') {
             number += 1;
+            let damaged = |reason| Error::Manifest { path: path.to_owned(), line: number, reason };
             let line: Line = serde_json::from_slice(&bytes[position..position + length])
-                .map_err(|error| Error::Manifest { path: path.to_owned(), line: number, reason: error.to_string() })?;
+                .map_err(|error| damaged(error.to_string()))?;
+            if let Line::Part(part) = &line
+                && let Some(outside) = part.paths().find(|path| !stays_below(path))
+            {
+                return Err(damaged(format!("{outside:?} does not lie in the run folder")));
+            }
             manifest.apply(line);
             position += length + 1;
         }
@@ -171,5 +177,40 @@ impl Manifest {
     /// Whether every part of the stage is committed.
     pub fn is_complete(&self, stage: &str) -> bool {
         self.stages.contains_key(stage)
+    }
+}
+
+/// Whether a path names something below the folder that it is joined to. A manifest may come from a store that others write to.
+fn stays_below(path: &str) -> bool {
+    let mut components = Path::new(path).components().peekable();
+    components.peek().is_some() && components.all(|component| matches!(component, Component::Normal(_)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_a_part_lie_in_the_run_folder() {
+        let line = |path: &str| {
+            let file = FileEntry { path: path.to_owned(), bytes: 1, blake3: String::new(), clock: false };
+            let part = PartEntry {
+                stage: "download".to_owned(),
+                part: "00000".to_owned(),
+                fingerprint: String::new(),
+                files: vec![file],
+                rows_in: 1,
+                rows_out: 1,
+                counts: BTreeMap::new(),
+                seconds: 0.0,
+            };
+            serde_json::to_string(&Line::Part(part)).unwrap() + "\n"
+        };
+        let read = |path: &str| Manifest::of_lines(line(path).as_bytes(), Path::new("s3://bucket/run/manifest.jsonl"));
+        assert!(read("pool/part-00000.parquet").is_ok());
+        for outside in ["../part.parquet", "pool/../../part.parquet", "/etc/passwd", "", ".."] {
+            let error = read(outside).unwrap_err().to_string();
+            assert!(error.contains("manifest.jsonl:1") && error.contains("run folder"), "{outside}: {error}");
+        }
     }
 }
