@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use crate::budget::{Budget, Share};
+use crate::spill::nameless_file;
 
 /// Room that is taken for a body before it arrives, bytes; enough for nearly all pictures of the web. Of bodies in files, as much is in memory at a time.
 const FIRST_BYTES: u64 = 256 << 10;
@@ -99,12 +100,7 @@ impl Body<'_> {
     async fn write_out(&mut self) -> io::Result<()> {
         let (file, folder, memory) = (self.file.take(), self.room.folder.clone(), std::mem::take(&mut self.memory));
         let written = tokio::task::spawn_blocking(move || {
-            let mut file = if let Some(file) = file {
-                file
-            } else {
-                std::fs::create_dir_all(&folder)?;
-                tempfile::tempfile_in(&folder)?
-            };
+            let mut file = file.map_or_else(|| nameless_file(&folder), Ok)?;
             file.write_all(&memory)?;
             io::Result::Ok((file, memory))
         });

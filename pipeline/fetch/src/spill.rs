@@ -75,8 +75,7 @@ impl Waiting {
         }
         self.room.in_memory.fetch_sub(count, Ordering::Relaxed);
         if self.file.is_none() {
-            std::fs::create_dir_all(&self.room.folder)?;
-            self.file = Some(tempfile::tempfile_in(&self.room.folder)?);
+            self.file = Some(nameless_file(&self.room.folder)?);
         }
         let file = self.file.as_ref().expect("it was made above");
         write_at(file, &bytes, self.length)?;
@@ -100,6 +99,12 @@ impl Waiting {
             }
         }
     }
+}
+
+/// A file that the system removes when it is closed, in a folder that is made if need be.
+pub(crate) fn nameless_file(folder: &Path) -> io::Result<File> {
+    std::fs::create_dir_all(folder)?;
+    tempfile::tempfile_in(folder)
 }
 
 #[cfg(unix)]

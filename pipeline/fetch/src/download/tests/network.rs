@@ -195,22 +195,21 @@ async fn a_folder_for_bodies_that_cannot_be_used_ends_the_download() {
 }
 
 #[tokio::test]
-async fn a_long_body_that_does_not_come_keeps_no_room_from_others() {
+async fn long_bodies_that_do_not_come_keep_no_room_from_others() {
     let jpeg = fixture("plain.jpg");
     let stalled = Reply::Stalled(b"HTTP/1.1 200 OK\r\nContent-Length: 40000000\r\n\r\nbeginning".to_vec());
     let server = Server::start([("stalled", stalled), ("a.jpg", ok(&jpeg))]).await;
-    let config = DownloadConfig { timeout_seconds: 3.0, retries: 0, concurrency: 2, max_bytes: 50_000_000, ..config() };
+    let config = DownloadConfig { timeout_seconds: 3.0, retries: 0, concurrency: 3, max_bytes: 50_000_000, ..config() };
     let mut client = Client::new(&config, Arc::default(), &std::env::temp_dir()).unwrap();
     client.set_room(1 << 20, &std::env::temp_dir());
     let downloader = Downloader::with_client(&config, client, &std::env::temp_dir(), Arc::default());
-    let urls: Vec<String> =
-        std::iter::once("stalled").chain([const { "a.jpg" }; 20]).map(|path| server.url(path)).collect();
+    let urls: Vec<String> = ["stalled"; 2].into_iter().chain(["a.jpg"; 20]).map(|path| server.url(path)).collect();
     let rows: Vec<Option<&str>> = urls.iter().map(|url| Some(url.as_str())).collect();
     let ended = Mutex::new(Vec::new());
     download(&downloader, &part(&rows), &|status| ended.lock().unwrap().push(status)).await;
     let ended = ended.into_inner().unwrap();
-    assert_eq!(ended[..20], [Status::Ok; 20], "while it was waited for");
-    assert_eq!(ended[20], Status::Timeout);
+    assert_eq!(ended[..20], [Status::Ok; 20], "while they were waited for");
+    assert_eq!(ended[20..], [Status::Timeout; 2]);
 }
 
 #[tokio::test]
