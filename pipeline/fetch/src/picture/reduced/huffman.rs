@@ -6,10 +6,16 @@ const LOOKAHEAD: u32 = 10;
 /// Longest code, bits (T.81, B.2.4.2).
 const LONGEST_CODE: usize = 16;
 
+/// How many short coefficients there are bits for when a reader is full.
+pub(super) const SHORT_COEFFICIENTS: u32 = 56 / LOOKAHEAD;
+
+/// Zeros that stand for the end of a block: more than a block has, so that the one comparison which finds a place behind it finds the end, too.
+pub(super) const END_OF_BLOCK: usize = 64;
+
 /// A table of codes, ready to decode.
 pub(super) struct HuffmanTable {
     /// By the next [`LOOKAHEAD`] bits: the coefficient in the upper 16 bits, the zeros before it in bits 8 to 15, and the length of code and
-    /// value together below; 0 where they do not fit in.
+    /// value together below; 0 where they do not fit in. The end of a block has [`END_OF_BLOCK`] zeros.
     pub coefficients: Box<[i32; 1 << LOOKAHEAD]>,
     /// By the next [`LOOKAHEAD`] bits: the symbol in the upper half, the length of its code below, 0 if it is longer or there is none.
     symbols: Box<[u16; 1 << LOOKAHEAD]>,
@@ -57,11 +63,25 @@ impl HuffmanTable {
         Some(table)
     }
 
+    /// The symbol whose code the next 16 bits begin with, and the length of that code, if it is longer than [`LOOKAHEAD`].
+    ///
+    /// Not of the reader, which would have to stay in memory to be lent to a function that is not inlined.
+    #[cold]
+    fn long_symbol(&self, next: u32) -> Option<(u8, u32)> {
+        let length = (LOOKAHEAD as usize + 1..=LONGEST_CODE).find(|length| next < self.ends[*length])?;
+        let code = (next >> (LONGEST_CODE - length)) as i32;
+        let symbol = self.values.get(usize::try_from(code + self.offsets[length]).ok()?)?;
+        Some((*symbol, length as u32))
+    }
+
     /// Fills in the coefficients whose code and value are decided by one look-up.
     fn join_values(&mut self) {
         for (prefix, (coefficient, symbol)) in (0_u32..).zip(self.coefficients.iter_mut().zip(self.symbols.iter())) {
             let (zeros, size) = (i32::from(symbol >> 12), u32::from(symbol >> 8 & 15));
             let code = u32::from(symbol & 0xff);
+            if code > 0 && (zeros, size) == (0, 0) {
+                *coefficient = (END_OF_BLOCK as i32) << 8 | code as i32;
+            }
             if code == 0 || size == 0 || code + size > LOOKAHEAD {
                 continue;
             }
@@ -102,9 +122,14 @@ impl<'a> BitReader<'a> {
     /// Makes at least 32 bits available: a code and its value.
     #[inline(always)]
     pub(super) fn refill(&mut self) {
-        if self.available >= 32 {
-            return;
+        if self.available < 32 {
+            self.fill();
         }
+    }
+
+    /// Makes at least 56 bits available: [`SHORT_COEFFICIENTS`]. It does not ask first whether any are missing, as the answer cannot be foreseen.
+    #[inline(always)]
+    pub(super) fn fill(&mut self) {
         let next = match self.bytes.get(self.position..self.position + 8) {
             Some(bytes) => u64::from_be_bytes(bytes.try_into().expect("eight bytes")),
             None => 0,
@@ -133,7 +158,9 @@ impl<'a> BitReader<'a> {
     /// The next bit, which is loaded if need be.
     #[inline(always)]
     pub(super) fn bit(&mut self) -> bool {
-        self.refill();
+        if self.available == 0 {
+            self.refill();
+        }
         self.bits(1) == 1
     }
 
@@ -160,19 +187,12 @@ impl<'a> BitReader<'a> {
         let entry = table.symbols[(self.buffer >> (64 - LOOKAHEAD)) as usize];
         let length = u32::from(entry & 0xff);
         if length == 0 {
-            return self.long_symbol(table);
+            let (symbol, length) = table.long_symbol((self.buffer >> 48) as u32)?;
+            self.skip(length);
+            return Some(symbol);
         }
         self.skip(length);
         Some((entry >> 8) as u8)
-    }
-
-    #[cold]
-    fn long_symbol(&mut self, table: &HuffmanTable) -> Option<u8> {
-        let next = (self.buffer >> 48) as u32;
-        let length = (LOOKAHEAD as usize + 1..=LONGEST_CODE).find(|length| next < table.ends[*length])?;
-        let code = (next >> (LONGEST_CODE - length)) as i32;
-        self.skip(length as u32);
-        table.values.get(usize::try_from(code + table.offsets[length]).ok()?).copied()
     }
 
     /// Bits taken so far.
@@ -213,8 +233,8 @@ mod tests {
             reader.refill();
             assert_eq!(reader.short_coefficient(&table), Some((0, 1)));
             assert_eq!(reader.short_coefficient(&table), Some((1, -2)));
+            assert_eq!(reader.short_coefficient(&table), Some((END_OF_BLOCK, 0)));
             assert_eq!(reader.short_coefficient(&table), None);
-            assert_eq!(reader.symbol(&table), Some(0));
             assert_eq!(reader.symbol(&table), Some(0xf0));
             reader.refill();
             assert_eq!(reader.symbol(&table), Some(0x2b));

@@ -7,7 +7,7 @@ mod cosine;
 mod huffman;
 
 use cosine::{GROUP, Group, Side, Transform};
-use huffman::{BitReader, HuffmanTable};
+use huffman::{BitReader, END_OF_BLOCK, HuffmanTable, SHORT_COEFFICIENTS};
 
 use super::blocks::NATURAL_ORDER;
 use super::planes::{Plane, Planes, Wanted};
@@ -551,6 +551,9 @@ impl ScanReader<'_> {
         while place <= self.scan.last {
             reader.refill();
             let value = if let Some((zeros, value)) = reader.short_coefficient(table) {
+                if zeros == END_OF_BLOCK {
+                    return Some(());
+                }
                 place += zeros;
                 value
             } else {
@@ -650,6 +653,7 @@ fn refine(reader: &mut BitReader, coefficient: &mut i16, bit: i16) {
 }
 
 /// The length of a run of bands that end here: of this block and the next ones.
+#[inline(always)]
 fn end_of_band_run(reader: &mut BitReader, size: u8) -> u32 {
     (1 << size) + if size == 0 { 0 } else { reader.bits(u32::from(size)) }
 }
@@ -677,33 +681,38 @@ fn read_block(
     *prediction = prediction.wrapping_add(difference(reader, dc_table)?);
     group[lane % GROUP] = *prediction as i16;
     let mut place = 1;
-    while place < 64 {
-        reader.refill();
-        if let Some((zeros, value)) = reader.short_coefficient(ac_table) {
+    loop {
+        reader.fill();
+        for _ in 0..SHORT_COEFFICIENTS {
+            let (zeros, value) = match reader.short_coefficient(ac_table) {
+                Some(coefficient) => coefficient,
+                None => long_coefficient(reader, ac_table)?,
+            };
             place += zeros;
             if place > 63 {
-                return None;
+                return (zeros == END_OF_BLOCK).then_some(());
             }
             *coefficient_at(group, place, lane) = value;
             place += 1;
-            continue;
-        }
-        let symbol = reader.symbol(ac_table)?;
-        let (zeros, size) = (usize::from(symbol >> 4), u32::from(symbol & 15));
-        match (zeros, size) {
-            (0, 0) => return Some(()),
-            (15, 0) => place += 16,
-            // Longer runs of blocks without coefficients are for progressive frames.
-            (_, 0) => return None,
-            _ => {
-                place += zeros;
-                if place > 63 {
-                    return None;
-                }
-                *coefficient_at(group, place, lane) = reader.signed(size) as i16;
-                place += 1;
+            if place > 63 {
+                return Some(());
             }
         }
     }
-    (place == 64).then_some(())
+}
+
+/// Any coefficient of a sequential frame: the zeros before it, and itself. Sixteen zeros are fifteen before a zero.
+#[inline(always)]
+fn long_coefficient(reader: &mut BitReader, table: &HuffmanTable) -> Option<(usize, i16)> {
+    reader.fill();
+    let symbol = reader.symbol(table)?;
+    let (zeros, size) = (usize::from(symbol >> 4), u32::from(symbol & 15));
+    let value = reader.signed(size) as i16;
+    reader.fill();
+    match (zeros, size) {
+        (0, 0) => Some((END_OF_BLOCK, 0)),
+        // Longer runs of blocks without coefficients are for progressive frames.
+        (1..15, 0) => None,
+        _ => Some((zeros, value)),
+    }
 }
