@@ -93,11 +93,14 @@ impl ImageData {
     /// How many pixels have each of the 256 luma values; computed on first use and then shared by all signals.
     pub fn histogram(&self) -> &[u64; 256] {
         self.histogram.get_or_init(|| {
-            let mut counts = [0; 256];
-            for &value in self.luma().values() {
-                counts[usize::from(value)] += 1;
+            // Neighbours are often equal, and a count cannot be raised again before it is written: so four take turns.
+            let mut counts = [[0_u64; 256]; 4];
+            for values in self.luma().values().chunks(4) {
+                for (counts, &value) in counts.iter_mut().zip(values) {
+                    counts[usize::from(value)] += 1;
+                }
             }
-            counts
+            std::array::from_fn(|value| counts.iter().map(|counts| counts[value]).sum())
         })
     }
 }
@@ -170,9 +173,7 @@ impl Luma {
         let values = match pixels {
             DynamicImage::ImageLuma8(grey) => grey.as_raw().clone(),
             DynamicImage::ImageLumaA8(grey) => grey.as_raw().iter().step_by(2).copied().collect(),
-            DynamicImage::ImageRgb8(rgb) => {
-                rgb.as_raw().as_chunks().0.iter().map(|[r, g, b]| weigh(*r, *g, *b)).collect()
-            }
+            DynamicImage::ImageRgb8(rgb) => pulp::Arch::new().dispatch(Weigh(rgb.as_raw())),
             DynamicImage::ImageRgba8(rgba) => {
                 rgba.as_raw().as_chunks().0.iter().map(|[r, g, b, _]| weigh(*r, *g, *b)).collect()
             }
@@ -196,7 +197,25 @@ impl Luma {
     }
 }
 
+/// The luma of 8-bit RGB, compiled once for each set of instructions.
+struct Weigh<'a>(&'a [u8]);
+
+impl pulp::WithSimd for Weigh<'_> {
+    type Output = Vec<u8>;
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) -> Vec<u8> {
+        let pixels = self.0.as_chunks().0;
+        let mut luma = vec![0; pixels.len()];
+        for (luma, [red, green, blue]) in luma.iter_mut().zip(pixels) {
+            *luma = weigh(*red, *green, *blue);
+        }
+        luma
+    }
+}
+
 /// ITU-R 601 luma as Pillow rounds it.
+#[inline(always)]
 fn weigh(red: u8, green: u8, blue: u8) -> u8 {
     ((u32::from(red) * 19595 + u32::from(green) * 38470 + u32::from(blue) * 7471 + 0x8000) >> 16) as u8
 }

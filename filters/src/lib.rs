@@ -21,6 +21,15 @@
 //!
 //! The crate does no I/O, runs no SQL and drops nothing: the engine turns signals into columns and applies the rules.
 
+#![allow(
+    clippy::inline_always,
+    reason = "only what becomes part of its caller is compiled for the caller's instructions"
+)]
+#![allow(
+    clippy::needless_range_loop,
+    reason = "places of several arrays at once, in loops that become vector instructions"
+)]
+
 pub mod hash;
 pub mod image_data;
 pub mod presets;

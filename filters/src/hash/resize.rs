@@ -1,7 +1,8 @@
 //! Lanczos resizing of a luma plane, equal to Pillow's to the last bit.
 
+use std::collections::BTreeMap;
 use std::f64::consts::PI;
-use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::image_data::Luma;
 
@@ -14,6 +15,9 @@ const FRACTION_BITS: u32 = 32 - 8 - 2;
 
 /// Bits of a weight's low part; the rest and the sign fit 16 bits, since no weight exceeds 2.
 const LOW_BITS: u32 = 11;
+
+/// Weights that are multiplied together.
+const WEIGHTS: usize = 16;
 
 /// Resizes as Pillow's `Image.resize((width, height), Resampling.LANCZOS)` resizes a picture of mode "L".
 ///
@@ -42,16 +46,8 @@ fn resize_width(luma: &Luma, width: usize) -> Luma {
     if luma.width() == width {
         return luma.clone();
     }
-    let taps = Taps::new(luma.width(), width);
-    let mut values = Vec::with_capacity(width * luma.height());
-    for y in 0..luma.height() {
-        let row = luma.row(y);
-        values.extend((0..width).map(|x| {
-            let (first, high, low) = taps.of(x);
-            let inputs = &row[first..first + high.len()];
-            round(weighted_sum(inputs, high), weighted_sum(inputs, low))
-        }));
-    }
+    let taps = &Taps::cached(luma.width(), width);
+    let values = pulp::Arch::new().dispatch(ResizeWidth { luma, width, taps });
     Luma::new(width, luma.height(), values).expect("every row was resized to the new width")
 }
 
@@ -59,28 +55,87 @@ fn resize_height(luma: &Luma, height: usize) -> Luma {
     if luma.height() == height {
         return luma.clone();
     }
-    let taps = Taps::new(luma.height(), height);
-    let mut values = Vec::with_capacity(luma.width() * height);
-    let (mut sums_high, mut sums_low) = (vec![0; luma.width()], vec![0; luma.width()]);
-    for y in 0..height {
-        let (first, high, low) = taps.of(y);
-        sums_high.fill(0);
-        sums_low.fill(0);
-        for (offset, (&high, &low)) in high.iter().zip(low).enumerate() {
-            let row = luma.row(first + offset);
-            add_weighted(&mut sums_high, row, high);
-            add_weighted(&mut sums_low, row, low);
-        }
-        values.extend(sums_high.iter().zip(&sums_low).map(|(&high, &low)| round(high, low)));
-    }
+    let taps = &Taps::cached(luma.height(), height);
+    let values = pulp::Arch::new().dispatch(ResizeHeight { luma, height, taps });
     Luma::new(luma.width(), height, values).expect("the new height times the old width")
 }
 
-fn weighted_sum(values: &[u8], weights: &[i16]) -> i32 {
-    let products = values.iter().zip(weights).map(|(&value, &weight)| i32::from(value).wrapping_mul(i32::from(weight)));
-    products.fold(0, i32::wrapping_add)
+/// The loop of [`resize_width`], compiled once for each set of instructions.
+struct ResizeWidth<'a> {
+    luma: &'a Luma,
+    width: usize,
+    taps: &'a Taps,
 }
 
+impl pulp::WithSimd for ResizeWidth<'_> {
+    type Output = Vec<u8>;
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) -> Vec<u8> {
+        let Self { luma, width, taps } = self;
+        let mut values = Vec::with_capacity(width * luma.height());
+        // Behind the row, for weights of 0.
+        let mut padded = vec![0; luma.width() + taps.count];
+        for y in 0..luma.height() {
+            padded[..luma.width()].copy_from_slice(luma.row(y));
+            for x in 0..width {
+                let (first, high, low) = taps.of(x);
+                let inputs = padded[first..first + taps.count].as_chunks::<WEIGHTS>().0;
+                let (mut sums_high, mut sums_low) = ([0_i32; WEIGHTS / 2], [0_i32; WEIGHTS / 2]);
+                for ((inputs, high), low) in inputs.iter().zip(high.as_chunks().0).zip(low.as_chunks().0) {
+                    add_pairs(&mut sums_high, inputs, high);
+                    add_pairs(&mut sums_low, inputs, low);
+                }
+                let total = |sums: [i32; WEIGHTS / 2]| sums.into_iter().fold(0, i32::wrapping_add);
+                values.push(round(total(sums_high), total(sums_low)));
+            }
+        }
+        values
+    }
+}
+
+/// The loop of [`resize_height`], likewise.
+struct ResizeHeight<'a> {
+    luma: &'a Luma,
+    height: usize,
+    taps: &'a Taps,
+}
+
+impl pulp::WithSimd for ResizeHeight<'_> {
+    type Output = Vec<u8>;
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) -> Vec<u8> {
+        let Self { luma, height, taps } = self;
+        let mut values = Vec::with_capacity(luma.width() * height);
+        let (mut sums_high, mut sums_low) = (vec![0; luma.width()], vec![0; luma.width()]);
+        for y in 0..height {
+            let (first, high, low) = taps.of(y);
+            sums_high.fill(0);
+            sums_low.fill(0);
+            // Behind the last row, weights are 0.
+            for (y, (&high, &low)) in (first..luma.height()).zip(high.iter().zip(low)) {
+                add_weighted(&mut sums_high, luma.row(y), high);
+                add_weighted(&mut sums_low, luma.row(y), low);
+            }
+            for (&high, &low) in sums_high.iter().zip(&sums_low) {
+                values.push(round(high, low));
+            }
+        }
+        values
+    }
+}
+
+/// Adds the products of two neighbours to each sum, for which there is one instruction.
+#[inline(always)]
+fn add_pairs(sums: &mut [i32; WEIGHTS / 2], values: &[u8; WEIGHTS], weights: &[i16; WEIGHTS]) {
+    for index in 0..WEIGHTS / 2 {
+        let product = |at: usize| i32::from(values[at]) * i32::from(weights[at]);
+        sums[index] = sums[index].wrapping_add(product(2 * index) + product(2 * index + 1));
+    }
+}
+
+#[inline(always)]
 fn add_weighted(sums: &mut [i32], values: &[u8], weight: i16) {
     for (sum, &value) in sums.iter_mut().zip(values) {
         *sum = sum.wrapping_add(i32::from(value).wrapping_mul(i32::from(weight)));
@@ -91,6 +146,7 @@ fn add_weighted(sums: &mut [i32], values: &[u8], weight: i16) {
 ///
 /// The two sums may wrap around for thousands of weights, but their total fits: it is at most 255 in fixed point plus
 /// the overshoot, for which `FRACTION_BITS` leaves room.
+#[inline(always)]
 fn round(sum_high: i32, sum_low: i32) -> u8 {
     let sum = (sum_high << LOW_BITS).wrapping_add(sum_low);
     ((sum + (1 << (FRACTION_BITS - 1))) >> FRACTION_BITS).clamp(0, 255) as u8
@@ -99,18 +155,47 @@ fn round(sum_high: i32, sum_low: i32) -> u8 {
 /// For every output pixel of one axis: the first input pixel that it sees, and the weights from there on.
 ///
 /// A weight is `high << LOW_BITS | low`: exact, and products of 16-bit factors are what every processor can do many
-/// of at once (measured: pHash of 640 x 480 pixels in 0.66 ms instead of 0.95).
+/// of at once.
 struct Taps {
-    spans: Vec<(usize, Range<usize>)>,
+    firsts: Vec<usize>,
+    /// Weights of each output pixel, a multiple of [`WEIGHTS`]; those that are too many are 0.
+    count: usize,
     high: Vec<i16>,
     low: Vec<i16>,
 }
 
 impl Taps {
+    /// Those of this pair of lengths, from the last ones that were asked for if they are among them: most pictures of a
+    /// pool share a side, and half of the time of a hash of 256 x 341 pixels went to the sines of its weights.
+    fn cached(n_inputs: usize, n_outputs: usize) -> Arc<Self> {
+        /// Taps that are kept: both sides for both hashes, of 64 sizes. Beyond, all are forgotten.
+        const MOST_KEPT: usize = 256;
+        /// Longest side whose taps are kept, so that all together take a few megabytes.
+        const LONGEST_KEPT: usize = 1024;
+        static KEPT: Mutex<BTreeMap<(usize, usize), Arc<Taps>>> = Mutex::new(BTreeMap::new());
+
+        let lengths = (n_inputs, n_outputs);
+        if n_inputs > LONGEST_KEPT {
+            return Arc::new(Self::new(n_inputs, n_outputs));
+        }
+        let kept = || KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(taps) = kept().get(&lengths) {
+            return Arc::clone(taps);
+        }
+        let taps = Arc::new(Self::new(n_inputs, n_outputs));
+        let mut kept = kept();
+        if kept.len() >= MOST_KEPT {
+            kept.clear();
+        }
+        kept.insert(lengths, Arc::clone(&taps));
+        taps
+    }
+
     /// The first input pixel, and the high and low parts of the weights.
+    #[inline(always)]
     fn of(&self, output: usize) -> (usize, &[i16], &[i16]) {
-        let (first, weights) = &self.spans[output];
-        (*first, &self.high[weights.clone()], &self.low[weights.clone()])
+        let weights = output * self.count..(output + 1) * self.count;
+        (self.firsts[output], &self.high[weights.clone()], &self.low[weights])
     }
 
     /// The order of floating-point operations is Pillow's (`precompute_coeffs`), because rounding must agree.
@@ -120,25 +205,32 @@ impl Taps {
         let support = SUPPORT * window_scale;
         let inverse = 1.0 / window_scale;
 
-        let mut taps = Self { spans: Vec::with_capacity(n_outputs), high: Vec::new(), low: Vec::new() };
-        let mut exact: Vec<f64> = Vec::new();
-        for output in 0..n_outputs {
+        let window = |output: usize| {
             let center = (output as f64 + 0.5) * scale;
             // Truncation after adding a half; a negative start saturates to 0.
             let first = (center - support + 0.5) as usize;
             let end = ((center + support + 0.5) as usize).min(n_inputs);
-            exact.clear();
-            exact.extend((first..end).map(|input| lanczos((input as f64 - center + 0.5) * inverse)));
-            let total: f64 = exact.iter().sum();
+            (center, first..end)
+        };
+        let most = (0..n_outputs).map(|output| window(output).1.len()).max().unwrap_or_default();
+        let count = most.next_multiple_of(WEIGHTS);
 
-            let start = taps.high.len();
-            for weight in exact.iter().map(|weight| fixed_point(weight / total)) {
-                taps.high.push((weight >> LOW_BITS) as i16);
-                taps.low.push((weight & ((1 << LOW_BITS) - 1)) as i16);
+        let mut firsts = Vec::with_capacity(n_outputs);
+        let (mut high, mut low) = (vec![0; n_outputs * count], vec![0; n_outputs * count]);
+        let mut exact: Vec<f64> = Vec::with_capacity(most);
+        for (output, (high, low)) in high.chunks_mut(count).zip(low.chunks_mut(count)).enumerate() {
+            let (center, inputs) = window(output);
+            firsts.push(inputs.start);
+            exact.clear();
+            exact.extend(inputs.map(|input| lanczos((input as f64 - center + 0.5) * inverse)));
+            let total: f64 = exact.iter().sum();
+            for ((high, low), weight) in high.iter_mut().zip(low).zip(&exact) {
+                let weight = fixed_point(weight / total);
+                *high = (weight >> LOW_BITS) as i16;
+                *low = (weight & ((1 << LOW_BITS) - 1)) as i16;
             }
-            taps.spans.push((first, start..taps.high.len()));
         }
-        taps
+        Self { firsts, count, high, low }
     }
 }
 

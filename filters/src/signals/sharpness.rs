@@ -48,34 +48,63 @@ impl Signal for Sharpness {
     }
 }
 
-/// Sums are integers, so the result does not depend on the order of additions.
 fn laplacian_variance(luma: &Luma) -> f64 {
-    let (width, height) = (luma.width(), luma.height());
-    let (mut sum, mut sum_of_squares) = (0i64, 0i64);
-    for y in 0..height {
-        let row = luma.row(y);
-        let above = luma.row(if y == 0 { mirrored_end(height) } else { y - 1 });
-        let below = luma.row(if y + 1 == height { y.saturating_sub(1) } else { y + 1 });
-        let at = |x: usize, left: usize, right: usize| {
-            let neighbours = i32::from(above[x]) + i32::from(below[x]) + i32::from(row[left]) + i32::from(row[right]);
-            neighbours - 4 * i32::from(row[x])
-        };
-        let mut add = |laplacian: i32| {
-            sum += i64::from(laplacian);
-            sum_of_squares += i64::from(laplacian * laplacian);
-        };
-        add(at(0, mirrored_end(width), mirrored_end(width)));
-        for x in 1..width.saturating_sub(1) {
-            add(at(x, x - 1, x + 1));
-        }
-        if width > 1 {
-            add(at(width - 1, width - 2, width - 2));
-        }
-    }
+    let (sum, sum_of_squares) = pulp::Arch::new().dispatch(LaplacianSums(luma));
     // At most 100 million values of at most 1020: the products need more than 64 bits.
-    let n = i128::from((width * height) as u64);
+    let n = i128::from((luma.width() * luma.height()) as u64);
     let scaled = n * i128::from(sum_of_squares) - i128::from(sum) * i128::from(sum);
     scaled as f64 / (n * n) as f64
+}
+
+/// The sums of the Laplacian and of its squares, compiled once for each set of instructions. They are integers, so that
+/// the order of additions does not matter.
+struct LaplacianSums<'a>(&'a Luma);
+
+impl pulp::WithSimd for LaplacianSums<'_> {
+    type Output = (i64, i64);
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) -> (i64, i64) {
+        let Self(luma) = self;
+        let (width, height) = (luma.width(), luma.height());
+        let (mut sum, mut sum_of_squares) = (0, 0);
+        // The row with its ends mirrored.
+        let mut mirrored = vec![0; width + 2];
+        for y in 0..height {
+            let row = luma.row(y);
+            let above = luma.row(if y == 0 { mirrored_end(height) } else { y - 1 });
+            let below = luma.row(if y + 1 == height { y.saturating_sub(1) } else { y + 1 });
+            mirrored[1..=width].copy_from_slice(row);
+            (mirrored[0], mirrored[width + 1]) = (row[mirrored_end(width)], row[width.saturating_sub(2)]);
+            for start in (0..width).step_by(MOST_IN_32_BITS) {
+                let end = width.min(start + MOST_IN_32_BITS);
+                let (of_row, of_squares) =
+                    sums(&above[start..end], &below[start..end], &row[start..end], &mirrored[start..end + 2]);
+                sum += i64::from(of_row);
+                sum_of_squares += i64::from(of_squares);
+            }
+        }
+        (sum, sum_of_squares)
+    }
+}
+
+/// How many squares of at most 1020 have a sum that fits 32 bits with a sign.
+const MOST_IN_32_BITS: usize = 2048;
+
+/// The sums of a piece of a row. `mirrored` is the row from one pixel earlier to one later.
+#[inline(always)]
+fn sums(above: &[u8], below: &[u8], row: &[u8], mirrored: &[u8]) -> (i32, i32) {
+    let length = row.len();
+    let (above, below, left, right) =
+        (&above[..length], &below[..length], &mirrored[..length], &mirrored[2..][..length]);
+    let (mut sum, mut sum_of_squares) = (0, 0);
+    for x in 0..length {
+        let neighbours = i16::from(above[x]) + i16::from(below[x]) + i16::from(left[x]) + i16::from(right[x]);
+        let laplacian = i32::from(neighbours - 4 * i16::from(row[x]));
+        sum += laplacian;
+        sum_of_squares += laplacian * laplacian;
+    }
+    (sum, sum_of_squares)
 }
 
 /// The neighbour that stands in for the one before the first: the second, or itself in a line of one pixel.
@@ -105,5 +134,31 @@ mod tests {
             let luma = Luma::new(width, height, vec![77; width * height]).unwrap();
             assert_eq!(laplacian_variance(&luma).to_bits(), 0.0f64.to_bits());
         }
+    }
+
+    #[test]
+    fn sums_are_those_of_the_formula() {
+        for (width, height) in [(1, 1), (1, 3), (2, 3), (3, 2), (17, 9), (MOST_IN_32_BITS + 1, 3)] {
+            let values: Vec<u8> = (0..width * height).map(|index| (index * index * 37 % 256) as u8).collect();
+            let luma = Luma::new(width, height, values).unwrap();
+            let mirror = |at: usize, step: isize, length: usize| match at.checked_add_signed(step) {
+                Some(neighbour) if neighbour < length => neighbour,
+                _ => at.checked_add_signed(-step).filter(|neighbour| *neighbour < length).unwrap_or(at),
+            };
+            let at = |x: usize, y: usize| i64::from(luma.row(y)[x]);
+            let laplacians = (0..width * height).map(|index| {
+                let (x, y) = (index % width, index / width);
+                let across = at(mirror(x, -1, width), y) + at(mirror(x, 1, width), y);
+                across + at(x, mirror(y, -1, height)) + at(x, mirror(y, 1, height)) - 4 * at(x, y)
+            });
+            let expected = laplacians.fold((0, 0), |(sum, squares), value| (sum + value, squares + value * value));
+            assert_eq!(pulp::Arch::new().dispatch(LaplacianSums(&luma)), expected, "{width} x {height}");
+        }
+        // The largest values that there are, in one piece.
+        let chessboard: Vec<u8> = (0..MOST_IN_32_BITS * 2)
+            .map(|index| if (index + index / MOST_IN_32_BITS).is_multiple_of(2) { 0 } else { 255 })
+            .collect();
+        let luma = Luma::new(MOST_IN_32_BITS, 2, chessboard).unwrap();
+        assert!((laplacian_variance(&luma) - MAX_VARIANCE).abs() < 1e-9);
     }
 }
