@@ -6,7 +6,6 @@ mod tables;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arrow::array::{Array, AsArray, RecordBatch};
@@ -41,6 +40,8 @@ const OPEN_ROWS_PER_REQUEST: usize = 16;
 const LEAST_OPEN_ROWS: usize = 4096;
 /// The longest that a `robots.txt` is waited for; the rows of its host wait with it.
 const ROBOTS_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often it is asked for within that time before its host's rows fail.
+const ROBOTS_ATTEMPTS: u32 = 3;
 
 /// Bodies up to this size are hashed and checked where they are if nothing is decoded: some hundred microseconds, less than what handing them to
 /// another thread is worth.
@@ -301,6 +302,12 @@ impl Outcome {
     }
 }
 
+/// The host that a row has sent a request to, and whether that has ever answered it.
+struct Asked {
+    host: Arc<Host>,
+    has_answered: bool,
+}
+
 /// How fetching a row went.
 struct Fetched {
     /// Requests begun, redirects not counted.
@@ -359,10 +366,9 @@ impl Shared {
     /// Tries until it succeeds, fails for good, or has no attempts or time left.
     ///
     /// Nothing of the network is held while the next attempt has to wait, and time in which a turn is waited for does not count for the deadline.
-    async fn fetch(&self, url: &Url, host: &Host) -> Fetched {
+    async fn fetch(&self, url: &Url, host: &Arc<Host>) -> Fetched {
         let mut deadline = Deadline::new(self.timeout);
-        let answered = AtomicBool::new(false);
-        let mut attempts = 0;
+        let (mut attempts, mut has_answered) = (0, false);
         let answer = loop {
             if let Some(failure) = host.given_up(Instant::now()) {
                 break Err(failure);
@@ -373,27 +379,27 @@ impl Shared {
                 }
                 break Err(failure);
             }
-            host.turn().await;
-            let network = self.network.clone().acquire_owned().await.expect("the semaphore is never closed");
+            let network = self.network_in_turn(host).await;
             let under_way = self.metrics.attempt();
             attempts += 1;
-            let got = self.get(url, &mut deadline, &answered).await;
+            let mut asked = Asked { host: host.clone(), has_answered };
+            let got = self.get(url, network, &mut deadline, &mut asked).await;
             drop(under_way);
-            let status = got.as_ref().map_or_else(|failure| failure.status, |_| Status::Ok);
+            let Asked { host: asked, has_answered: answered } = asked;
+            has_answered |= answered || !Arc::ptr_eq(&asked, host);
             let failure = match got {
-                Ok(answer) => {
-                    host.remember(Instant::now(), true, status);
+                Ok((answer, network)) => {
+                    asked.remember(Instant::now(), true, Status::Ok);
                     break Ok((answer, Some(network)));
                 }
                 Err(failure) => failure,
             };
-            drop(network);
-            if let Some(asked) = failure.retry_after {
-                host.pause(Instant::now(), asked);
+            if let Some(wait) = failure.retry_after {
+                asked.pause(Instant::now(), wait);
             }
             let delay = retry::delay(url.as_str(), attempts, failure.retry_after);
             if !failure.may_pass || attempts > self.retries || delay >= deadline.left() {
-                host.remember(Instant::now(), answered.load(Ordering::Relaxed), status);
+                asked.remember(Instant::now(), answered, failure.status);
                 break Err(failure);
             }
             deadline.spend(delay);
@@ -402,34 +408,55 @@ impl Shared {
         Fetched { attempts, elapsed: (attempts > 0).then(|| deadline.spent()), answer }
     }
 
-    /// Gets a URL and follows its redirects. `answered` is set once the URL's own host has answered anything in HTTP, and stays so whatever happens later.
+    /// Gets a URL and follows its redirects. Says which host was asked last. Returns the permit of the network under which the answer came.
     async fn get(
         &self,
         url: &Url,
+        mut network: OwnedSemaphorePermit,
         deadline: &mut Deadline,
-        answered: &AtomicBool,
-    ) -> std::result::Result<Answer, Failure> {
+        asked: &mut Asked,
+    ) -> std::result::Result<(Answer, OwnedSemaphorePermit), Failure> {
         let mut url = url.clone();
-        for hop in 0..=MAX_REDIRECTS {
-            if hop > 0 {
-                self.ask_robots(&url, &self.hosts.of(&url)).await?;
-            }
+        for _redirect in 0..=MAX_REDIRECTS {
             let response = self.client.send(&url, deadline).await?;
-            answered.store(true, Ordering::Relaxed);
+            asked.has_answered = true;
             let http_status = response.status();
             let Some(target) = redirect_target(&url, &response)? else {
                 let picture = self.client.picture(response, deadline).await;
-                return picture.map_err(|failure| failure.with_http_status(http_status));
+                return match picture {
+                    Ok(answer) => Ok((answer, network)),
+                    Err(failure) => Err(failure.with_http_status(http_status)),
+                };
             };
+            // Robots.txt is asked for under a permit of its own. Rows that wait for one with another in hand would wait for each other.
+            drop((response, network));
+            asked.host.remember(Instant::now(), true, Status::Ok);
+            *asked = Asked { host: self.hosts.of(&target), has_answered: false };
+            if let Some(failure) = asked.host.given_up(Instant::now()) {
+                return Err(failure);
+            }
+            self.ask_robots(&target, &asked.host).await?;
+            network = self.network_in_turn(&asked.host).await;
             url = target;
         }
         Err(Failure::new(Status::TooManyRedirects, format!("more than {MAX_REDIRECTS} redirects")))
     }
 
+    /// A permit of the network at a moment at which the host may be asked. Neither is held while the other is waited for.
+    async fn network_in_turn(&self, host: &Host) -> OwnedSemaphorePermit {
+        loop {
+            sleep(host.until_turn(Instant::now())).await;
+            let network = self.network.clone().acquire_owned().await.expect("the semaphore is never closed");
+            if host.take_turn(Instant::now()) {
+                return network;
+            }
+        }
+    }
+
     /// Fails if the `robots.txt` of the URL's host keeps us out, or cannot be had.
     async fn ask_robots(&self, url: &Url, host: &Host) -> std::result::Result<(), Failure> {
         let Some(product) = &self.robots_product else { return Ok(()) };
-        let robots = host.robots(Instant::now(), self.fetch_robots(url, product)).await?;
+        let robots = host.robots(Instant::now(), self.fetch_robots(url, host, product)).await?;
         let path = &url[url::Position::BeforePath..url::Position::AfterQuery];
         if robots.allows(path) {
             return Ok(());
@@ -437,28 +464,46 @@ impl Shared {
         Err(Failure::new(Status::OptedOut, "robots.txt disallows the path"))
     }
 
-    async fn fetch_robots(&self, url: &Url, product: &str) -> RobotsAnswer {
-        let mut url = url.join("/robots.txt").map_err(|error| Failure::new(Status::InvalidUrl, error.to_string()))?;
+    /// Asks for a `robots.txt`, again if that fails and may pass: all rows of the host depend on it.
+    async fn fetch_robots(&self, url: &Url, host: &Host, product: &str) -> RobotsAnswer {
+        let url = url.join("/robots.txt").map_err(|error| Failure::new(Status::InvalidUrl, error.to_string()))?;
         let mut deadline = Deadline::new(self.timeout.min(ROBOTS_TIMEOUT));
-        let named = |failure: Failure| {
-            let detail = failure.detail.as_deref().unwrap_or_else(|| failure.status.description());
-            Failure { detail: Some(format!("robots.txt: {detail}")), ..failure }
-        };
-        let network = self.network.acquire().await.expect("the semaphore is never closed");
-        let mut body = Vec::new(); // more redirects than are followed mean that there is none (RFC 9309, section 2.3.1.2)
-        for _hop in 0..=MAX_REDIRECTS {
-            let response = self.client.send(&url, &mut deadline).await.map_err(named)?;
+        for attempt in 1.. {
+            let failure = match self.get_robots(&url, host, &mut deadline).await {
+                Ok(body) => {
+                    host.remember(Instant::now(), true, Status::Ok);
+                    return Ok(Arc::new(Robots::parse(&body, product)));
+                }
+                Err(failure) => failure,
+            };
+            let delay = retry::delay(url.as_str(), attempt, failure.retry_after);
+            if !failure.may_pass || attempt == ROBOTS_ATTEMPTS || delay >= deadline.left() {
+                let detail = failure.detail.as_deref().unwrap_or_else(|| failure.status.description());
+                return Err(Failure { detail: Some(format!("robots.txt: {detail}")), ..failure });
+            }
+            deadline.spend(delay);
+            sleep(delay).await;
+        }
+        unreachable!("the last attempt returns")
+    }
+
+    async fn get_robots(
+        &self,
+        url: &Url,
+        host: &Host,
+        deadline: &mut Deadline,
+    ) -> std::result::Result<Vec<u8>, Failure> {
+        let mut url = url.clone();
+        let _network = self.network_in_turn(host).await;
+        for _redirect in 0..=MAX_REDIRECTS {
+            let response = self.client.send(&url, deadline).await?;
             match redirect_target(&url, &response) {
                 Ok(Some(target)) => url = target,
-                Ok(None) => {
-                    body = self.client.robots(response, &mut deadline).await.map_err(named)?;
-                    break;
-                }
+                Ok(None) => return self.client.robots(response, deadline).await,
                 Err(_nowhere) => break,
             }
         }
-        drop(network);
-        Ok(Arc::new(Robots::parse(&body, product)))
+        Ok(Vec::new()) // more redirects than are followed mean that there is none (RFC 9309, section 2.3.1.2)
     }
 
     /// Checks and prepares what was served.

@@ -1,7 +1,7 @@
 //! What is known of each host: how many of its rows are in flight, how often it may be asked, what its `robots.txt` says, and whether it is dead.
 //!
-//! All of it goes by the host and port of the row's URL, also where that redirects elsewhere; `robots.txt` by each hop's own. A host that has been given
-//! up is tried again with one row a minute, and is back as soon as one of its rows is answered.
+//! Rows in flight go by the host and port of the row's URL, all else by those that are asked, also where that redirects to. A host that has been given up
+//! is tried again with one row a minute, and is back as soon as it answers.
 //!
 //! Whether a row of a dead host is still tried depends on the order in which the answers to earlier rows arrive, and with it the row's attempts and which
 //! failure it names. Of a host that answers some of its rows only, rows may fail in one run that succeed in another.
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use lynxdata_records::Status;
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use url::Url;
 
 use crate::client::Failure;
@@ -26,6 +26,8 @@ const FIRST_SWEEP: usize = 16_384;
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How long a host that was given up is left alone before one row tries it again.
 const PROBE_EVERY: Duration = Duration::from_mins(1);
+/// How long a host that has failed is remembered when nobody asks for it any more, from its next chance on.
+const FAILURES_LIFE: Duration = Duration::from_mins(10);
 /// How long a `robots.txt` is believed: RFC 9309, section 2.4, says at most 24 hours.
 const ROBOTS_LIFE: Duration = Duration::from_hours(24);
 /// How long it is believed that a `robots.txt` cannot be had.
@@ -79,6 +81,14 @@ struct State {
     next_request: Option<Instant>,
 }
 
+impl State {
+    /// Whether a row that comes now would fare otherwise if this were forgotten.
+    fn matters(&self, now: Instant) -> bool {
+        let is_recent = self.probe_at.is_some_and(|probe_at| now.saturating_duration_since(probe_at) < FAILURES_LIFE);
+        is_recent || self.next_request.is_some_and(|next| next > now)
+    }
+}
+
 /// What a host's `robots.txt` says, or why it cannot be had.
 pub(crate) type RobotsAnswer = Result<Arc<Robots>, Failure>;
 
@@ -111,7 +121,8 @@ impl Hosts {
         let Known { hosts, sweep_at } = &mut *known;
         if hosts.len() >= *sweep_at {
             // The lists of a whole web name millions of hosts; only those with something to remember stay.
-            hosts.retain(|_, host| Arc::strong_count(host) > 1 || lock(&host.state).failures > 0);
+            let now = Instant::now();
+            hosts.retain(|_, host| Arc::strong_count(host) > 1 || lock(&host.state).matters(now));
             *sweep_at = FIRST_SWEEP.max(2 * hosts.len());
         }
         hosts.entry(key).or_insert_with(|| Arc::new(Host::new(self.limits))).clone()
@@ -138,22 +149,19 @@ impl Host {
         }
     }
 
-    /// Waits until the next request may begin: its turn by the rate, and not before the host wants to be asked again.
-    pub(crate) async fn turn(&self) {
-        let wait = self.reserve(Instant::now());
-        if !wait.is_zero() {
-            sleep(wait).await;
-        }
+    /// How long it is until a request may begin: by the rate, and since the host wants to be left alone.
+    pub(crate) fn until_turn(&self, now: Instant) -> Duration {
+        lock(&self.state).next_request.map_or(Duration::ZERO, |next| next.saturating_duration_since(now))
     }
 
-    /// Takes the next turn; returns how long it is until then.
-    fn reserve(&self, now: Instant) -> Duration {
+    /// Takes the turn for a request that begins now; false if that may not.
+    pub(crate) fn take_turn(&self, now: Instant) -> bool {
         let mut state = lock(&self.state);
-        let turn = state.next_request.map_or(now, |next| next.max(now));
-        if !self.interval.is_zero() {
-            state.next_request = Some(turn + self.interval);
+        if state.next_request.is_some_and(|next| next > now) {
+            return false;
         }
-        turn.saturating_duration_since(now)
+        state.next_request = (!self.interval.is_zero()).then(|| now + self.interval);
+        true
     }
 
     /// Holds back the next requests, since the host has asked for it.
@@ -171,7 +179,8 @@ impl Host {
             state.probe_at = Some(now + PROBE_EVERY);
             return None;
         }
-        Some(Failure::new(status, format!("host given up after {} failures in a row", self.failure_limit)))
+        let detail = format!("host given up after {} failures in a row", self.failure_limit);
+        Some(Failure { may_pass: false, ..Failure::new(status, detail) })
     }
 
     /// Remembers how a row ended: whether the host answered anything in HTTP, and with what status.
@@ -255,16 +264,24 @@ mod tests {
     }
 
     #[test]
-    fn only_hosts_with_rows_or_failures_are_remembered() {
-        let hosts = hosts(1, 2);
+    fn only_hosts_that_matter_are_remembered() {
+        let hosts = Hosts::new(HostLimits { requests: 1, per_second: 0.01, failures: 2 });
         let used = hosts.of(&url("http://used.example/"));
-        hosts.of(&url("http://dead.example/")).remember(Instant::now(), false, Status::DnsError);
+        let now = Instant::now();
+        hosts.of(&url("http://dead.example/")).remember(now, false, Status::DnsError);
+        assert!(hosts.of(&url("http://slow.example/")).take_turn(now));
         for number in 0..10 * FIRST_SWEEP {
             hosts.of(&url(&format!("http://{number}.example/")));
         }
         assert!(lock(&hosts.known).hosts.len() <= FIRST_SWEEP);
         assert!(Arc::ptr_eq(&used, &hosts.of(&url("http://used.example/"))));
         assert_eq!(lock(&hosts.of(&url("http://dead.example/")).state).failures, 1);
+        assert!(!hosts.of(&url("http://slow.example/")).take_turn(now));
+        for name in ["http://dead.example/", "http://slow.example/"] {
+            let host = hosts.of(&url(name));
+            let state = lock(&host.state);
+            assert!(state.matters(now) && !state.matters(now + PROBE_EVERY + FAILURES_LIFE), "{name}");
+        }
     }
 
     #[test]
@@ -291,27 +308,31 @@ mod tests {
     fn requests_keep_their_distance() {
         let hosts = Hosts::new(HostLimits { requests: 0, per_second: 4.0, failures: 0 });
         let (host, begin) = (hosts.of(&url("http://example.org/")), Instant::now());
-        let quarters = |count: u32| Duration::from_millis(250) * count;
+        let quarter = Duration::from_millis(250);
         for turn in 0..9 {
-            assert_eq!(host.reserve(begin), quarters(turn), "the first begins at once");
+            let now = begin + quarter * turn;
+            assert_eq!(host.until_turn(now), Duration::ZERO, "the first begins at once");
+            assert!(host.take_turn(now) && !host.take_turn(now), "turn {turn}");
+            assert_eq!(host.until_turn(now + quarter / 5), quarter * 4 / 5);
         }
         let later = begin + Duration::from_mins(1);
-        assert_eq!([0; 3].map(|_| host.reserve(later)), [0, 1, 2].map(quarters), "idle time makes no burst");
+        assert!(host.take_turn(later));
+        assert_eq!(host.until_turn(later), quarter, "idle time makes no burst");
         let other = hosts.of(&url("http://other.example/"));
-        assert_eq!(other.reserve(later), Duration::ZERO, "another host is asked at once");
+        assert!(other.take_turn(later), "another host is asked at once");
     }
 
     #[test]
     fn a_pause_is_for_all_rows_of_a_host_but_not_for_ever() {
         let hosts = hosts(0, 0);
         let (host, begin) = (hosts.of(&url("http://example.org/")), Instant::now());
-        assert_eq!(host.reserve(begin), Duration::ZERO);
+        assert!(host.take_turn(begin));
         host.pause(begin, Duration::from_secs(2));
         host.pause(begin, Duration::from_secs(1));
-        assert_eq!([0; 3].map(|_| host.reserve(begin)), [Duration::from_secs(2); 3]);
-        assert_eq!(host.reserve(begin + Duration::from_secs(3)), Duration::ZERO);
+        assert_eq!(host.until_turn(begin), Duration::from_secs(2));
+        assert!(!host.take_turn(begin) && host.take_turn(begin + Duration::from_secs(3)));
         host.pause(begin, Duration::MAX);
-        assert_eq!(host.reserve(begin), LONGEST_PAUSE);
+        assert_eq!(host.until_turn(begin), LONGEST_PAUSE);
     }
 
     #[tokio::test]

@@ -66,3 +66,29 @@ async fn a_redirect_does_not_lead_past_another_hosts_robots_txt() {
     assert_eq!(statuses(&downloader_with(&obedient()), &[open.url("away")]).await, ["opted_out"]);
     assert_eq!(closed.requests(), 1, "of robots.txt");
 }
+
+#[tokio::test]
+async fn rows_that_are_redirected_do_not_wait_for_each_other() {
+    let jpeg = fixture("plain.jpg");
+    let mut servers = Vec::new();
+    for _ in 0..8 {
+        let target = Server::start([("ok.jpg", ok(&jpeg))]).await;
+        servers.push((Server::start([("away", redirect(&target.url("ok.jpg")))]).await, target));
+    }
+    let urls: Vec<String> = servers.iter().map(|(open, _)| open.url("away")).collect();
+    for concurrency in [1, 2, 8] {
+        let downloader = downloader_with(&DownloadConfig { concurrency, ..obedient() });
+        let done = tokio::time::timeout(Duration::from_secs(60), statuses(&downloader, &urls)).await;
+        assert_eq!(done.expect("rows hold permits while they wait for permits"), ["ok"; 8]);
+    }
+}
+
+#[tokio::test]
+async fn a_robots_txt_that_fails_once_is_asked_for_again() {
+    let jpeg = fixture("plain.jpg");
+    let turns = vec![Reply::HangUp, failing("503 Service Unavailable"), robots("user-agent: *\ndisallow: /no")];
+    let server = Server::start([("robots.txt", Reply::InTurn(turns)), ("ok.jpg", ok(&jpeg))]).await;
+    let urls = [server.url("ok.jpg"), server.url("no.jpg")];
+    assert_eq!(statuses(&downloader_with(&obedient()), &urls).await, ["ok", "opted_out"]);
+    assert_eq!(server.requests(), 4);
+}
