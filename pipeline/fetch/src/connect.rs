@@ -6,6 +6,7 @@ use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -34,8 +35,8 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// Makes the connections of a client: TLS over [`Route`].
 pub(crate) type Connector = HttpsConnector<Route>;
 
-/// A connector that asks `names` for addresses, connects to those that `policy` does not refuse, or to the proxy, and trusts the system's
-/// authorities and those of `ca_file`.
+/// A connector that asks `names` for addresses, connects to those that `policy` does not refuse, or to the proxy, whatever its address, and trusts the
+/// system's authorities and those of `ca_file`. The addresses of a name share `patience`: each is tried for its part of it.
 ///
 /// # Errors
 /// An unreadable `ca_file`, no authority at all, or a proxy that is none.
@@ -44,8 +45,12 @@ pub(crate) fn connector(
     policy: Policy,
     proxy: Option<&Proxy>,
     ca_file: Option<&Path>,
+    patience: Duration,
 ) -> Result<Connector> {
+    // Where the proxy is comes from whoever runs this, not from a list of URLs.
+    let policy = if proxy.is_some() { guard::refuse_nothing } else { policy };
     let mut tcp = HttpConnector::new_with_resolver(GuardedNames { names, policy });
+    tcp.set_connect_timeout(Some(patience));
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     let mut tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))

@@ -5,8 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Why a connection to `address` is refused, in words; `None` if it is an ordinary public address.
 ///
-/// The ranges are those of the IANA special-purpose registries for IPv4 and IPv6 that are not globally reachable, and every range whose
-/// addresses embed an IPv4 address (mapped, compatible, NAT64, 6to4, Teredo), since those reach the same machines by another name.
+/// The ranges are those of the IANA special-purpose registries for IPv4 and IPv6 that are not globally reachable, every range whose
+/// addresses embed an IPv4 address (mapped, compatible, NAT64, 6to4, Teredo), since those reach the same machines by another name, and the one public
+/// address that leads to the host of a virtual machine.
 ///
 /// ```
 /// use lynxdata_fetch::guard::refusal;
@@ -28,6 +29,8 @@ const REFUSED_V4: &[(Ipv4Addr, u32, &str)] = &[
     (Ipv4Addr::new(100, 64, 0, 0), 10, "carrier-grade NAT"),
     (Ipv4Addr::new(127, 0, 0, 0), 8, "loopback"),
     (Ipv4Addr::new(169, 254, 0, 0), 16, "link-local (cloud metadata lives here)"),
+    // <https://learn.microsoft.com/azure/virtual-network/what-is-ip-address-168-63-129-16>
+    (Ipv4Addr::new(168, 63, 129, 16), 32, "the host of an Azure machine"),
     (Ipv4Addr::new(172, 16, 0, 0), 12, "private"),
     (Ipv4Addr::new(192, 0, 0, 0), 24, "reserved for IETF protocols"),
     (Ipv4Addr::new(192, 0, 2, 0), 24, "reserved for documentation"),
@@ -116,6 +119,7 @@ mod tests {
             ("100.64.0.0", "100.127.255.255", "100.63.255.255", "100.128.0.0"),
             ("127.0.0.0", "127.255.255.255", "126.255.255.255", "128.0.0.0"),
             ("169.254.0.0", "169.254.255.255", "169.253.255.255", "169.255.0.0"),
+            ("168.63.129.16", "168.63.129.16", "168.63.129.15", "168.63.129.17"),
             ("172.16.0.0", "172.31.255.255", "172.15.255.255", "172.32.0.0"),
             ("192.0.0.0", "192.0.0.255", "191.255.255.255", "192.0.1.0"),
             ("192.0.2.0", "192.0.2.255", "192.0.1.255", "192.0.3.0"),

@@ -36,9 +36,10 @@ use hickory_resolver::proto::rr::{Name, RecordType};
 use hickory_resolver::{ConnectionProvider, PoolContext, system_conf};
 use tokio::sync::Semaphore;
 
-/// Look-ups that are sent to the servers at once; each is two questions where this machine has IPv6. BIND serves 1,000 recursive clients at once by
-/// default (`recursive-clients`), Unbound 1,024 questions per thread (`num-queries-per-thread`).
-const LOOK_UPS_IN_FLIGHT: usize = 128;
+/// Least and most look-ups that are sent to the servers at once; between them, as many as there are URLs in flight, none of which then waits for a place.
+/// Each is two questions where this machine has IPv6. BIND serves 1,000 recursive clients at once by default (`recursive-clients`), Unbound 1,024
+/// questions per thread (`num-queries-per-thread`).
+const LOOK_UPS_IN_FLIGHT: (usize, usize) = (128, 512);
 /// Longest wait for a server before another one is asked as well. A cold name takes a healthy resolver some hundred milliseconds.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long the answer for one address family waits for the other. RFC 8305, section 3, proposes 50 ms for clients that a person waits for.
@@ -103,12 +104,21 @@ pub(crate) struct NamesSettings {
     pub(crate) attempts: usize,
     /// Names whose answers are kept.
     pub(crate) cache_size: usize,
+    /// Rows that may want a name at once.
+    pub(crate) concurrency: usize,
 }
 
 impl Default for NamesSettings {
     fn default() -> Self {
         // A name takes some hundred bytes.
-        NamesSettings { servers: Vec::new(), timeout: Duration::from_secs(10), attempts: 2, cache_size: 65_536 }
+        let (servers, concurrency) = (Vec::new(), LOOK_UPS_IN_FLIGHT.0);
+        NamesSettings { servers, timeout: Duration::from_secs(10), attempts: 2, cache_size: 65_536, concurrency }
+    }
+}
+
+impl NamesSettings {
+    fn look_ups_in_flight(&self) -> usize {
+        self.concurrency.clamp(LOOK_UPS_IN_FLIGHT.0, LOOK_UPS_IN_FLIGHT.1)
     }
 }
 
@@ -172,7 +182,7 @@ impl Resolver {
         let cache = Cache { capacity: settings.cache_size, answers: HashMap::new() };
         let inner = Inner {
             servers,
-            in_flight: Semaphore::new(LOOK_UPS_IN_FLIGHT),
+            in_flight: Semaphore::new(settings.look_ups_in_flight()),
             known: Mutex::new(Known { cache, coming: HashMap::new(), look_ups_begun: 0 }),
             counts,
         };
@@ -343,7 +353,7 @@ impl Servers {
         };
         options.attempts = 0;
         options.cache_size = 0;
-        options.max_active_requests = 2 * LOOK_UPS_IN_FLIGHT; // of a TCP connection
+        options.max_active_requests = 2 * settings.look_ups_in_flight(); // of a TCP connection
         // Longer than the whole look-up takes at most, so that it is here that time ends.
         options.timeout = settings.timeout + Duration::from_secs(1);
         let server = |config: NameServerConfig| {

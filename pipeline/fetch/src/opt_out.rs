@@ -20,7 +20,12 @@ pub(crate) struct OptOut {
 
 impl OptOut {
     pub(crate) fn new(directives: &[String], user_agent: &str) -> OptOut {
-        OptOut { directives: directives.to_vec(), product: product(user_agent).to_owned() }
+        let mut directives = directives.to_vec();
+        // "Equivalent to noindex, nofollow", by the page of [`ROBOTS_HEADER`].
+        if directives.iter().any(|own| ["noindex", "nofollow"].iter().any(|known| known.eq_ignore_ascii_case(own))) {
+            directives.push("none".to_owned());
+        }
+        OptOut { directives, product: product(user_agent).to_owned() }
     }
 
     /// Why an answer with these headers is not to be used; `None` if it may be.
@@ -93,6 +98,7 @@ mod tests {
             "mybot: noai",
             "MYBOT:nofollow, noai",
             "*: noai",
+            "none",
             "otherbot: nofollow, mybot: noindex",
             "max-snippet: 20, noai",
             "unavailable_after: Wednesday, 03-Jul-30 15:00:00 GMT, noai",
@@ -123,6 +129,7 @@ mod tests {
         let reserved = headers(&[(RESERVATION_HEADER, "1")]);
         assert_eq!(opt_out.reason(&reserved).as_deref(), Some("TDM-Reservation: 1"));
         assert_eq!(opt_out.reason(&headers(&[(RESERVATION_HEADER, "0")])), None);
+        assert_eq!(opt_out.reason(&headers(&[(ROBOTS_HEADER, "none")])), None, "an index is not asked about");
         assert_eq!(OptOut::new(&[], "bot").reason(&reserved), None, "no directives, no opting out");
     }
 }

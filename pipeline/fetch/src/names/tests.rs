@@ -255,9 +255,9 @@ async fn a_look_up_that_nobody_waits_for_ends() {
     for waiter in &mut waiters {
         assert!(waiter.now_or_never().is_none());
     }
-    assert_eq!(resolver.shared.in_flight.available_permits(), LOOK_UPS_IN_FLIGHT - 1);
+    assert_eq!(resolver.shared.in_flight.available_permits(), LOOK_UPS_IN_FLIGHT.0 - 1);
     drop(waiters);
-    assert_eq!(resolver.shared.in_flight.available_permits(), LOOK_UPS_IN_FLIGHT);
+    assert_eq!(resolver.shared.in_flight.available_permits(), LOOK_UPS_IN_FLIGHT.0);
     assert!(lock(&resolver.shared.known).coming.is_empty());
 }
 
@@ -428,17 +428,17 @@ async fn no_more_look_ups_are_in_flight_than_the_bound() {
     let server = NameServer::silent().await;
     let resolver = resolver(&[&server]);
     let mut look_ups = JoinSet::new();
-    for number in 0..2 * LOOK_UPS_IN_FLIGHT {
+    for number in 0..2 * LOOK_UPS_IN_FLIGHT.0 {
         look_ups.spawn(resolver.look_up(format!("host{number}.example")));
     }
-    while server.questions().len() < LOOK_UPS_IN_FLIGHT {
+    while server.questions().len() < LOOK_UPS_IN_FLIGHT.0 {
         tokio::task::yield_now().await;
     }
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
-    assert_eq!(server.questions().len(), LOOK_UPS_IN_FLIGHT);
-    assert_eq!(lock(&resolver.shared.known).coming.len(), 2 * LOOK_UPS_IN_FLIGHT);
+    assert_eq!(server.questions().len(), LOOK_UPS_IN_FLIGHT.0);
+    assert_eq!(lock(&resolver.shared.known).coming.len(), 2 * LOOK_UPS_IN_FLIGHT.0);
 }
 
 #[test]

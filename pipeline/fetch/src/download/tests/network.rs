@@ -67,6 +67,22 @@ async fn a_proxy_is_asked_for_whole_urls_and_resolves_them() {
     assert!(error.to_string().starts_with("`proxy` "), "{error}");
 }
 
+#[tokio::test]
+async fn a_proxy_may_be_called_by_a_name_and_have_a_private_address() {
+    let proxy = Server::start([("http://pictures.invalid/a.jpg", ok(&fixture("plain.jpg")))]).await;
+    let port = proxy.address.rsplit(':').next().unwrap();
+    let config = DownloadConfig {
+        proxy: Some(format!("http://proxy.example:{port}")),
+        allow_private_addresses: false,
+        ..config()
+    };
+    let names = FixedNames(BTreeMap::from([("proxy.example".to_owned(), vec!["127.0.0.1".parse().unwrap()])]));
+    let client = Client::with(&config, Arc::new(names), guard::refusal, &std::env::temp_dir()).unwrap();
+    let downloader = Downloader::with_client(&config, client, &std::env::temp_dir(), Arc::default());
+    let urls = ["http://pictures.invalid/a.jpg".to_owned(), format!("http://127.0.0.1:{port}/")];
+    assert_eq!(statuses(&downloader, &urls).await, ["ok", "forbidden_address"]);
+}
+
 /// A proxy that makes tunnels to ports of this machine, whatever the host: by `CONNECT` for a user, or by SOCKS 5 (RFC 1928) without one. Returns its
 /// address and the targets that it was asked for.
 async fn start_tunnel_proxy(is_socks: bool) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
