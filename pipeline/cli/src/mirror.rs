@@ -19,6 +19,8 @@ const MANIFEST: &str = "manifest.jsonl";
 /// A place in an object store that has what the run folder has.
 pub(crate) struct Mirror {
     url: String,
+    /// As it may be shown: without a password.
+    shown: String,
     settings: Settings,
     /// The manifest there, as this process saw or wrote it last. Held from the commit of a part until it is uploaded, so that no manifest in the store
     /// speaks of a part that is still on its way.
@@ -31,7 +33,8 @@ pub(crate) type Turn<'a> = MutexGuard<'a, Option<Object>>;
 /// The local folder of a run whose output is a URL: its last component, and a digest of the whole.
 pub(crate) fn local_folder(output: &Path) -> Option<PathBuf> {
     let url = output.to_str().filter(|_| objects::is_url(output))?.trim_end_matches('/');
-    let name = url.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or("run");
+    let shown = objects::shown(url);
+    let name = shown.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or("run");
     Some(PathBuf::from(format!("{name}-{}", &lynxdata_records::fingerprint([url])[..8])))
 }
 
@@ -39,7 +42,8 @@ impl Mirror {
     /// The mirror of a run with this output; `None` if that is a local folder.
     pub(crate) fn of(output: &Path) -> Option<Mirror> {
         let url = output.to_str().filter(|_| objects::is_url(output))?.trim_end_matches('/').to_owned();
-        Some(Mirror { url, settings: Settings::from_environment(), manifest: Mutex::default() })
+        let shown = objects::shown(&url);
+        Some(Mirror { url, shown, settings: Settings::from_environment(), manifest: Mutex::default() })
     }
 
     /// The place of a file or folder of the run; of the run itself if `path` is empty.
@@ -72,13 +76,17 @@ impl Mirror {
             }
             self.publish_manifest(run, turn).await
         } else if there.starts_with(&here) {
-            tracing::info!("getting what {} has and this machine has not", self.url);
+            tracing::info!("getting what {} has and this machine has not", self.shown);
             let folder = run.temporary_folder().join("mirrored");
             let mut files = Vec::new();
             for file in missing(&manifest, &run.manifest()).flat_map(|part| &part.files) {
                 let copy = folder.join(&file.path);
-                self.get(file, &copy).await?;
-                files.push((copy, file.path.clone()));
+                if self.get(file, &copy).await? {
+                    files.push((copy, file.path.clone()));
+                } else {
+                    tracing::warn!("{} is not what the manifest there says, so its part is made again", file.path);
+                    run.forget_file(&file.path)?;
+                }
             }
             Ok(run.take_over(&there, &files)?)
         } else {
@@ -86,7 +94,7 @@ impl Mirror {
                 "{folder} and {url} both went on from where they were the same\nhint: remove {folder} to go on with what the store has; to keep what \
                  is here instead, choose another output",
                 folder = run.root().display(),
-                url = self.url
+                url = self.shown
             )
         }
     }
@@ -103,24 +111,33 @@ impl Mirror {
             }
         }
         for file in Manifest::read(folder)?.all_parts().flat_map(|part| &part.files).filter(|file| wanted(&file.path)) {
-            self.get(file, &folder.join(&file.path)).await?;
+            if !self.get(file, &folder.join(&file.path)).await? {
+                bail!(
+                    "{} in {} is not what the manifest there says\nhint: a process that made its part again was stopped while it uploaded it; run the \
+                     same command there to go on",
+                    file.path,
+                    self.shown
+                );
+            }
         }
         Ok(())
     }
 
-    async fn get(&self, file: &FileEntry, target: &Path) -> Result<()> {
+    /// Gets a file, or a folder of files. False if it is not the one that the manifest speaks of: a process that makes a part again uploads its files
+    /// before the manifest, and may have been stopped between the two.
+    async fn get(&self, file: &FileEntry, target: &Path) -> Result<bool> {
         let location = self.at(&file.path)?;
         let parent = target.parent().context("a file of a run lies in a folder")?;
         if let Some(object) = location.head().await? {
             create_folder(parent)?;
-            return Ok(location.get(&object, target).await?);
+            location.get(&object, target).await?;
+        } else {
+            create_folder(target)?;
+            for object in location.list().await? {
+                location.get(&object, &target.join(&object.name)).await?;
+            }
         }
-        // A folder of files.
-        create_folder(target)?;
-        for object in location.list().await? {
-            location.get(&object, &target.join(&object.name)).await?;
-        }
-        Ok(())
+        Ok(file.describes(target)?)
     }
 
     /// Uploads a part that was committed, and the manifest that speaks of it.
@@ -157,7 +174,7 @@ impl Mirror {
             Some(object) => **turn = Some(object),
             None => bail!(
                 "another process writes to {url} too, and only one may at a time; what that one did is there, what this one did since is in {folder}",
-                url = self.url,
+                url = self.shown,
                 folder = run.root().display()
             ),
         }

@@ -19,6 +19,7 @@ use object_store::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use url::Url;
 
+use crate::address::without_userinfo;
 use crate::{Error, Result};
 
 /// Bytes that are asked for, or sent, in one request; S3 takes no parts below 5 MiB but the last.
@@ -133,7 +134,7 @@ impl Location {
             hint: String::new(),
         };
         let url = Url::parse(text).map_err(|error| invalid("a URL", error.to_string()))?;
-        let shown = shown(&url);
+        let shown = without_secrets(&url);
         if url.query().is_some() || url.fragment().is_some() {
             let reason = "a query or fragment is not passed on; signed URLs cannot be read, credentials come from the environment";
             return Err(invalid(&shown, reason.to_owned()));
@@ -438,7 +439,11 @@ fn beside(file: &Path) -> PathBuf {
 }
 
 /// A URL as it may be shown: without password, query and fragment, and for web servers without user.
-fn shown(url: &Url) -> String {
+pub fn shown(url: &str) -> String {
+    Url::parse(url).map_or_else(|_| without_userinfo(url).into_owned(), |url| without_secrets(&url))
+}
+
+fn without_secrets(url: &Url) -> String {
     let mut url = url.clone();
     url.set_query(None);
     url.set_fragment(None);

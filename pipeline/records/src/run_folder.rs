@@ -31,6 +31,20 @@ struct State {
     log: Option<File>,
 }
 
+impl State {
+    /// Adds lines to the manifest on disk. What a full disk left of them is taken back, or else nothing more is written: behind half a line, a whole one
+    /// would make the manifest unreadable.
+    fn extend(&mut self, lines: &[u8]) -> std::io::Result<()> {
+        let log = self.log.as_mut().ok_or(std::io::ErrorKind::ReadOnlyFilesystem)?;
+        let before = log.metadata()?.len();
+        let written = log.write_all(lines).and_then(|()| log.sync_data());
+        if written.is_err() && log.set_len(before).is_err() {
+            self.log = None;
+        }
+        written
+    }
+}
+
 /// A part in the making.
 #[derive(Debug)]
 pub struct NewPart {
@@ -115,6 +129,7 @@ impl RunFolder {
             .append(true)
             .open(&manifest_path)
             .map_err(|source| Error::io("open", &manifest_path, source))?;
+        sync_folder(root)?;
         let mut bytes = Vec::new();
         log.read_to_end(&mut bytes).map_err(|source| Error::io("read", &manifest_path, source))?;
         let (manifest, whole) = Manifest::parse(&bytes, &manifest_path)?;
@@ -173,11 +188,18 @@ impl RunFolder {
         for old in state.manifest.all_parts().flat_map(PartEntry::paths).filter(|path| !kept.contains(path)) {
             remove(&self.root.join(old))?;
         }
-        let log = state.log.as_mut().ok_or(std::io::ErrorKind::ReadOnlyFilesystem.into());
-        let written = log.and_then(|log| log.write_all(more).and_then(|()| log.sync_data()));
-        written.map_err(|source| Error::io("append to", path, source))?;
+        state.extend(more).map_err(|source| Error::io("append to", path, source))?;
         state.manifest = manifest;
         Ok(())
+    }
+
+    /// Removes a file or folder of a part, which then is no longer [`committed`](Self::committed) and is made again.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the disk refuses.
+    pub fn forget_file(&self, path: &str) -> Result<()> {
+        let _halted = self.state();
+        remove(&self.root.join(path))
     }
 
     /// The part of this name, whatever it was made from.
@@ -261,7 +283,8 @@ impl RunFolder {
         if target.is_dir() {
             remove_folder(&target)?; // a folder takes the place of an empty one only
         }
-        fs::rename(file, &target).map_err(|source| Error::io("move into place", &target, source))
+        fs::rename(file, &target).map_err(|source| Error::io("move into place", &target, source))?;
+        sync_folder(folder)
     }
 
     /// Writes a text file beside the parts, such as the recipe, atomically and only if it differs from what is there.
@@ -304,11 +327,7 @@ impl RunFolder {
         let path = self.root.join(MANIFEST);
         let mut text = serde_json::to_string(&line).expect("manifest lines hold only texts and finite numbers");
         text.push('\n');
-        let written = match &mut state.log {
-            Some(log) => log.write_all(text.as_bytes()).and_then(|()| log.sync_data()),
-            None => Err(std::io::Error::from(std::io::ErrorKind::ReadOnlyFilesystem)),
-        };
-        written.map_err(|source| Error::io("append to", path, source))?;
+        state.extend(text.as_bytes()).map_err(|source| Error::io("append to", path, source))?;
         state.manifest.apply(line);
         Ok(())
     }
@@ -342,6 +361,16 @@ fn holds_foreign_files(root: &Path) -> Result<bool> {
     }
 }
 
+/// Flushes the names in a folder to disk, so that after a power cut it has what a manifest that was flushed later speaks of.
+fn sync_folder(path: &Path) -> Result<()> {
+    // Windows neither opens folders as files nor asks for it.
+    if cfg!(unix) {
+        let synced = File::open(path).and_then(|folder| folder.sync_all());
+        synced.map_err(|source| Error::io("flush", path, source))?;
+    }
+    Ok(())
+}
+
 /// Removes a file or folder that may be gone already.
 fn remove(path: &Path) -> Result<()> {
     if path.is_dir() {
@@ -366,6 +395,17 @@ pub fn file_digest(path: &Path) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
     hasher.update_reader(&handle).map_err(|source| Error::io("read", path, source))?;
     Ok(hasher.finalize().to_hex().to_string())
+}
+
+impl FileEntry {
+    /// Whether a file or folder is the one that was recorded.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be read.
+    pub fn describes(&self, path: &Path) -> Result<bool> {
+        let (bytes, blake3) = if path.is_dir() { digest_of_folder(path)? } else { digest_of_file(path)? };
+        Ok(bytes == self.bytes && blake3.to_hex().as_str() == self.blake3)
+    }
 }
 
 /// Flushes a file, or the files of a folder, to disk and measures them.

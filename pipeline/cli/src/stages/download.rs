@@ -203,13 +203,14 @@ pub(crate) fn retry_failed(context: &Context, statuses: &BTreeSet<Status>) -> Re
         if again.is_empty() {
             continue;
         }
+        let begun = Instant::now();
         let fresh = Tables::download_rows(context, &downloader, &part, &again)?;
         total.rows += again.len() as u64;
         total.recovered += fresh.pool.num_rows() as u64;
         let merged = Tables::read(context, &entry)?.with(&again, &fresh)?;
         let mut new = NewPart::new("download", &name, print);
         merged.write(context, &name, part.index, &mut new)?;
-        new.seconds = started.elapsed().as_secs_f64();
+        new.seconds = begun.elapsed().as_secs_f64();
         context.commit(new)?;
         bar.part_done();
     }

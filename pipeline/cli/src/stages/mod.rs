@@ -15,6 +15,7 @@ pub(crate) mod signals;
 pub(crate) mod table;
 pub(crate) mod train;
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -222,14 +223,14 @@ pub(crate) fn run(stage: &dyn Stage, context: &Context) -> Result<()> {
         let workers: Vec<_> = (0..stage.workers(context).max(1))
             .map(|_| {
                 scope.spawn(|| {
-                    let result = work();
-                    failed.fetch_or(result.is_err(), Ordering::Relaxed);
-                    result
+                    let result = catch_unwind(AssertUnwindSafe(work));
+                    failed.fetch_or(!matches!(result, Ok(Ok(()))), Ordering::Relaxed);
+                    result.unwrap_or_else(|panic| resume_unwind(panic))
                 })
             })
             .collect();
         for worker in workers {
-            worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            worker.join().unwrap_or_else(|panic| resume_unwind(panic))?;
         }
         Ok(())
     })?;

@@ -48,7 +48,8 @@ impl Beside {
     pub(super) fn add_text(&mut self, name: &str, suffix: &'static str, bytes: Vec<u8>) {
         match String::from_utf8(bytes) {
             Ok(_) if self.text.as_ref().is_some_and(|(_, known)| *known == TEXT_SUFFIXES[0]) => {}
-            Ok(text) => self.text = Some((text.trim().to_owned(), suffix)).filter(|(text, _)| !text.is_empty()),
+            Ok(text) if text.trim().is_empty() => {}
+            Ok(text) => self.text = Some((text.trim().to_owned(), suffix)),
             Err(_) => self.fail(format!("{name:?} is not UTF-8")),
         }
     }

@@ -83,7 +83,8 @@ impl Failed<'_> {
     /// Fields between tabs, nothing where there is no value; tabs and line breaks within texts become spaces.
     fn tabbed(&self) -> String {
         let number = |number: Option<i64>| number.map_or_else(String::new, |number| number.to_string());
-        let text = |text: Option<&str>| text.unwrap_or_default().replace(['\t', '\n', '\r'], " ");
+        // Sources come from strangers: nothing of them may end the line or steer a terminal.
+        let text = |text: Option<&str>| text.unwrap_or_default().replace(char::is_control, " ");
         [
             number(self.row),
             text(self.uid),
@@ -108,7 +109,7 @@ mod tests {
         let failed = Failed {
             row: Some(7),
             uid: Some("key"),
-            url: Some("http://x/a\tb\nc"),
+            url: Some("http://x/a\tb\n\u{1b}]c"),
             status: Status::Timeout.name(),
             retry_class: Status::Timeout.retry_class().name(),
             http_status: None,
@@ -116,7 +117,7 @@ mod tests {
             elapsed_ms: Some(30_000),
             detail: Some("two\r\nlines"),
         };
-        assert_eq!(failed.tabbed(), "7\tkey\thttp://x/a b c\ttimeout\tnetwork\t\t3\t30000\ttwo  lines");
+        assert_eq!(failed.tabbed(), "7\tkey\thttp://x/a b  ]c\ttimeout\tnetwork\t\t3\t30000\ttwo  lines");
         let names: Vec<&str> = HEADER.trim_end().split('\t').collect();
         let json = serde_json::to_value(&failed).unwrap();
         assert_eq!(names, json.as_object().unwrap().keys().map(String::as_str).collect::<Vec<_>>());
