@@ -21,8 +21,9 @@ use url::{Host, Url};
 
 use crate::body::BodyRoom;
 use crate::budget::Share;
-use crate::connect::{self, Connector, Proxy};
+use crate::connect::{self, Proxy};
 use crate::deadline::{Deadline, Passed};
+use crate::exchange::Exchange;
 use crate::guard::{self, Policy, Refused};
 use crate::names::{NameCounts, Names, NamesSettings, NoAddress, Resolver};
 use crate::opt_out::OptOut;
@@ -98,7 +99,7 @@ impl From<Refused> for Failure {
 /// A pooled HTTP client that connects to checked addresses only.
 #[derive(Debug)]
 pub(crate) struct Client {
-    http: Decompression<HttpClient<Connector, Empty<Bytes>>>,
+    http: Decompression<Exchange>,
     policy: Policy,
     user_agent: HeaderValue,
     /// What a proxy is told with requests for `http` URLs.
@@ -142,13 +143,17 @@ impl Client {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_CONNECTION)
             .http1_max_buf_size(READ_BUFFER)
+            // As urllib and curl put up with; servers that send such headers send good pictures.
+            .http1_allow_spaces_after_header_name_in_responses(true)
+            .http1_allow_obsolete_multiline_headers_in_responses(true)
+            .http1_ignore_invalid_headers_in_responses(true)
             .http2_initial_stream_window_size(STREAM_WINDOW)
             .http2_initial_connection_window_size(CONNECTION_WINDOW)
             .http2_keep_alive_interval(HTTP2_PING)
             .http2_keep_alive_timeout(HTTP2_PING)
             .build(connector);
         Ok(Client {
-            http: Decompression::new(http),
+            http: Decompression::new(Exchange(http)),
             policy,
             user_agent,
             proxy_authorization: proxy.and_then(|proxy| proxy.authorization()),

@@ -26,6 +26,7 @@ use tokio::net::TcpStream;
 use tower_service::Service;
 use url::Url;
 
+use crate::exchange::Answers;
 use crate::guard::{self, Policy};
 use crate::names::{Names, NoAddress};
 use crate::{Error, Result};
@@ -195,7 +196,7 @@ impl Service<Uri> for Route {
     }
 
     fn call(&mut self, target: Uri) -> Self::Future {
-        let tunnelled = |io| Stream { io, asks_proxy: false };
+        let tunnelled = |io| Stream { io, asks_proxy: false, answers: Answers::default() };
         match self {
             Route::Direct(tcp) => {
                 let connecting = tcp.call(target);
@@ -203,7 +204,9 @@ impl Service<Uri> for Route {
             }
             Route::Proxy { uri, to_proxy, .. } if target.scheme_str() == Some("http") => {
                 let connecting = to_proxy.call(uri.clone());
-                Box::pin(async move { Ok(Stream { io: connecting.await?, asks_proxy: true }) })
+                Box::pin(
+                    async move { Ok(Stream { io: connecting.await?, asks_proxy: true, answers: Answers::default() }) },
+                )
             }
             Route::Proxy { tunnel, .. } => {
                 let connecting = tunnel.call(target);
@@ -222,11 +225,12 @@ pub(crate) struct Stream {
     io: MaybeHttpsStream<TokioIo<TcpStream>>,
     /// Whether a proxy is at the other end that has to be told whole URLs.
     asks_proxy: bool,
+    answers: Answers,
 }
 
 impl Connection for Stream {
     fn connected(&self) -> Connected {
-        self.io.connected().proxy(self.asks_proxy)
+        self.io.connected().proxy(self.asks_proxy).extra(self.answers.clone())
     }
 }
 

@@ -42,6 +42,7 @@ mod connect;
 mod deadline;
 mod download;
 mod error;
+mod exchange;
 pub mod guard;
 mod hosts;
 mod metrics;

@@ -16,7 +16,7 @@ use super::{Outcome, Stored};
 use crate::SourcePart;
 use crate::address;
 use crate::budget::Share;
-use crate::picture::Picture;
+use crate::picture::{self, Picture};
 use crate::source::column;
 use crate::spill::{Place, Waiting};
 
@@ -203,13 +203,24 @@ impl Pairs {
 /// The boxes of a row: a list of lists of four numbers, or JSON text of that; none if the cell is empty.
 ///
 /// # Errors
-/// Says what the cell is instead.
+/// Says what the cell is instead, or which box covers nothing of a picture that reaches from 0 to 1: whoever names it wants something blurred.
 pub(super) fn boxes(column: &dyn Array, row: usize) -> Result<Vec<[f32; 4]>, String> {
+    let boxes = numbers_of_boxes(column, row)?;
+    match boxes.iter().find(|area| !picture::is_usable(area)) {
+        Some(area) => Err(format!("have {area:?}, which is no part of a picture that reaches from 0 to 1")),
+        None => Ok(boxes),
+    }
+}
+
+fn numbers_of_boxes(column: &dyn Array, row: usize) -> Result<Vec<[f32; 4]>, String> {
     if column.is_null(row) {
         return Ok(Vec::new());
     }
     if let Some(texts) = column.as_string_opt::<i32>() {
         let text = texts.value(row);
+        if text.trim().is_empty() {
+            return Ok(Vec::new());
+        }
         return serde_json::from_str(text).map_err(|error| format!("are no list of lists of four numbers: {error}"));
     }
     let Some(boxes) = list_item(column, row) else {
@@ -268,9 +279,16 @@ mod tests {
             None,
             Some("[[1, 2, 3]]"),
             Some("left"),
+            Some(" "),
+            Some("[[100, 100, 200, 200]]"),
+            Some("[[0.1, 0.1, 0.2, 0.2], [0.5, 0.2, 0.4, 0.3]]"),
         ]);
         assert_eq!([0, 1, 2].map(|row| boxes(&texts, row)), [Ok(two), Ok(vec![]), Ok(vec![])]);
         assert!(boxes(&texts, 3).is_err() && boxes(&texts, 4).is_err());
+        assert_eq!(boxes(&texts, 5), Ok(vec![]));
+        for row in [6, 7] {
+            assert!(boxes(&texts, row).unwrap_err().contains("no part of a picture"), "row {row}");
+        }
         assert!(boxes(&Int64Array::from(vec![1]), 0).unwrap_err().contains("Int64"));
         let mut short = ListBuilder::new(ListBuilder::new(Int64Builder::new()));
         short.values().append_value([Some(1), Some(2)]);

@@ -9,7 +9,7 @@ use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
 use super::colour::{Channels, ToSrgb};
-use super::{Decoded, Format, PictureError, PictureSettings, Pixels, check_size, reduced, resize};
+use super::{Decoded, Format, PictureError, PictureSettings, Pixels, Wanted, check_size, reduced, resize};
 
 /// The one complaint of the strict mode that says nothing about the picture: stray bytes between header segments, which all readers skip.
 const STRAY_BYTES: &str = "Extra bytes between headers";
@@ -41,9 +41,13 @@ fn decode_with(
     check_size(width as u64, height as u64, max_pixels)?;
     let orientation =
         decoder.exif().and_then(|exif| Orientation::from_exif_chunk(exif)).unwrap_or(Orientation::NoTransforms);
-    let inks = decoder.input_colorspace().filter(|space| matches!(space, ColorSpace::CMYK | ColorSpace::YCCK));
+    let frame = FrameHeader::of(bytes);
+    // It also says so of three components whose colours an Adobe marker leaves open.
+    let has_inks = frame.is_none_or(|frame| frame.components == 4);
+    let inks =
+        decoder.input_colorspace().filter(|space| matches!(space, ColorSpace::CMYK | ColorSpace::YCCK) && has_inks);
     let channels = match decoder.input_colorspace() {
-        Some(ColorSpace::CMYK | ColorSpace::YCCK) => Channels::Cmyk,
+        Some(ColorSpace::CMYK | ColorSpace::YCCK) if has_inks => Channels::Cmyk,
         Some(ColorSpace::Luma) => Channels::Grey,
         _ => Channels::Rgb,
     };
@@ -62,9 +66,21 @@ fn decode_with(
         && to_srgb.is_none()
         && let Some(settings) = wanted
         && let Some(wanted) = resize::wanted_of_planes(settings, stored_size, orientation)
-        && let Some(planes) = reduced::decode(bytes, wanted).filter(|planes| planes.size() == stored_size)
+        && let Some(planes) = reduced::decode(bytes, stored_size, wanted)
     {
         return Ok(decoded(Pixels::Planes(Box::new(planes), wanted)));
+    }
+    if frame.is_some_and(|frame| frame.is_misread) {
+        let is_known = matches!(decoder.input_colorspace(), Some(ColorSpace::Luma | ColorSpace::YCbCr));
+        let wanted = Wanted { size: stored_size, halves_chroma: false };
+        let planes = is_known.then(|| reduced::decode(bytes, stored_size, wanted)).flatten();
+        let planes =
+            planes.ok_or_else(|| PictureError::Unsupported("a JPEG with an unusual order of samples".into()))?;
+        let mut pixels = planes.rgb(stored_size);
+        if let Some(to_srgb) = to_srgb {
+            to_srgb.convert_rgb(&mut pixels);
+        }
+        return Ok(decoded(Pixels::Rgb(pixels)));
     }
     let mut pixels = RgbImage::new(stored_size.0, stored_size.1);
     match (to_srgb, inks) {
@@ -83,6 +99,64 @@ fn decode_with(
         return Err(PictureError::Broken("the file is cut off: it has no end-of-image marker".into()));
     }
     Ok(decoded(Pixels::Rgb(pixels)))
+}
+
+/// What the frame and the first scan say (T.81, B.2.2 and B.2.3).
+#[derive(Clone, Copy)]
+struct FrameHeader {
+    components: u8,
+    /// Whether zune-jpeg 0.5 makes other pixels of it than libjpeg, without an error: of sequential files whose components come in several scans, and of those
+    /// whose first component has fewer samples than another.
+    is_misread: bool,
+}
+
+impl FrameHeader {
+    /// None if there is none before the first scan.
+    fn of(bytes: &[u8]) -> Option<Self> {
+        let mut header: Option<Self> = None;
+        let mut is_sequential = false;
+        for (marker, segment) in Segments::of(bytes) {
+            match (marker, segment, &mut header) {
+                (0xc0..=0xc2, [_, _, _, _, _, components, parameters @ ..], None) => {
+                    let factors = |parameter: &[u8; 3]| (parameter[1] >> 4, parameter[1] & 15);
+                    let mut factors = parameters.as_chunks().0.iter().map(factors);
+                    let first = factors.next()?;
+                    let is_first_finest = factors.all(|(across, down)| across <= first.0 && down <= first.1);
+                    is_sequential = marker < 0xc2;
+                    header = Some(FrameHeader { components: *components, is_misread: !is_first_finest });
+                }
+                (0xda, [components, ..], Some(header)) => {
+                    header.is_misread |= is_sequential && *components < header.components
+                }
+                _ => {}
+            }
+        }
+        header
+    }
+}
+
+/// The segments up to the first scan, with their markers. Ends early where stray bytes stand between them.
+struct Segments<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Segments<'a> {
+    fn of(bytes: &'a [u8]) -> Self {
+        Segments { rest: bytes.get(2..).unwrap_or_default() }
+    }
+}
+
+impl<'a> Iterator for Segments<'a> {
+    type Item = (u8, &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let filling = self.rest.iter().take_while(|byte| **byte == 0xff).count();
+        let (marker, rest) = self.rest.get(filling..)?.split_first().filter(|_| filling > 0)?;
+        let length = usize::from(u16::from_be_bytes(*rest.first_chunk()?));
+        let segment = rest.get(2..length)?;
+        self.rest = if *marker == 0xda { &[] } else { &rest[length..] };
+        Some((*marker, segment))
+    }
 }
 
 /// CMYK samples, 0 for no ink. Files hold them inverted, as Photoshop has always written them; YCCK is that with its first three channels as YCbCr

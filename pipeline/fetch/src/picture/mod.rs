@@ -36,6 +36,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use blur::blur_boxes;
+pub(crate) use blur::is_usable;
 use colour::{Channels, ToSrgb};
 use planes::{Planes, Subsampled, Wanted};
 use resize::Layout;
@@ -339,7 +340,7 @@ fn decode_with_image_crate(
         && to_srgb.is_none()
         && let Some(settings) = wanted
         && let Some(wanted) = resize::wanted_of_planes(settings, stored_size, orientation)
-        && let Some(planes) = vp8::decode(bytes).filter(|planes| planes.size() == stored_size)
+        && let Some(planes) = vp8::decode(bytes, stored_size)
     {
         return Ok(decoded(Pixels::Planes(Box::new(planes), wanted)));
     }
@@ -347,8 +348,13 @@ fn decode_with_image_crate(
     if let Some(to_srgb) = to_srgb {
         image = to_srgb.convert(image);
     }
-    Ok(decoded(Pixels::Rgb(on_white(image))))
+    let is_premultiplied = format == Format::Tiff && structure::tiff::has_associated_alpha(bytes);
+    Ok(decoded(Pixels::Rgb(on_white(image, is_premultiplied))))
 }
+
+/// Longest side that is decoded or made, pixels: four times what JPEG can have. Scaling holds a strip of the picture along its whole width, so that a
+/// line of 100 million pixels, which PNG makes of some kilobytes, would take gigabytes.
+const MAX_SIDE: u64 = 1 << 18;
 
 fn check_size(width: u64, height: u64, max_pixels: u64) -> Result<(), PictureError> {
     if width == 0 || height == 0 {
@@ -356,6 +362,10 @@ fn check_size(width: u64, height: u64, max_pixels: u64) -> Result<(), PictureErr
     }
     if width.saturating_mul(height) > max_pixels {
         return Err(PictureError::TooManyPixels { width, height, max_pixels });
+    }
+    if width.max(height) > MAX_SIDE {
+        let reason = format!("{width} x {height} pixels: a side has more than the {MAX_SIDE} that are decoded");
+        return Err(PictureError::Unsupported(reason));
     }
     Ok(())
 }
@@ -367,8 +377,8 @@ fn from_image_error(error: ImageError) -> PictureError {
     }
 }
 
-/// 8-bit RGB; the wider formats are rounded, transparent pixels blended with white.
-fn on_white(image: DynamicImage) -> RgbImage {
+/// 8-bit RGB; the wider formats are rounded, transparent pixels blended with white. Those that are premultiplied have been blended with black.
+fn on_white(image: DynamicImage, is_premultiplied: bool) -> RgbImage {
     if !image.color().has_alpha() {
         return image.into_rgb8();
     }
@@ -376,7 +386,10 @@ fn on_white(image: DynamicImage) -> RgbImage {
     let mut opaque = RgbImage::new(with_alpha.width(), with_alpha.height());
     for (target, source) in opaque.pixels_mut().zip(with_alpha.pixels()) {
         let [red, green, blue, alpha] = source.0.map(u32::from);
-        target.0 = [red, green, blue].map(|value| ((value * alpha + 255 * (255 - alpha) + 127) / 255) as u8);
+        target.0 = [red, green, blue].map(|value| {
+            let own = if is_premultiplied { 255 * value } else { value * alpha };
+            ((own + 255 * (255 - alpha) + 127) / 255).min(255) as u8
+        });
     }
     opaque
 }

@@ -23,8 +23,6 @@ pub(super) struct Plane {
 
 /// A picture in YCbCr, or grey.
 pub(super) struct Planes {
-    /// Width and height of the picture, pixels.
-    size: (u32, u32),
     luma: Plane,
     /// Blue and red difference, and how they become RGB.
     chroma: Option<([Plane; 2], Conversion)>,
@@ -73,23 +71,18 @@ const WEBP: Conversion = Conversion {
 
 impl Planes {
     /// A picture in grey.
-    pub(super) fn grey(size: (u32, u32), luma: Plane) -> Self {
-        Planes { size, luma, chroma: None }
+    pub(super) fn grey(luma: Plane) -> Self {
+        Planes { luma, chroma: None }
     }
 
     /// A picture in the colours of a JPEG.
-    pub(super) fn jpeg(size: (u32, u32), luma: Plane, chroma: [Plane; 2]) -> Self {
-        Planes { size, luma, chroma: Some((chroma, JFIF)) }
+    pub(super) fn jpeg(luma: Plane, chroma: [Plane; 2]) -> Self {
+        Planes { luma, chroma: Some((chroma, JFIF)) }
     }
 
     /// A picture in the colours of a WebP.
-    pub(super) fn webp(size: (u32, u32), luma: Plane, chroma: [Plane; 2]) -> Self {
-        Planes { size, luma, chroma: Some((chroma, WEBP)) }
-    }
-
-    /// Width and height of the picture at full size, pixels.
-    pub(super) fn size(&self) -> (u32, u32) {
-        self.size
+    pub(super) fn webp(luma: Plane, chroma: [Plane; 2]) -> Self {
+        Planes { luma, chroma: Some((chroma, WEBP)) }
     }
 
     /// The picture in RGB at `width` x `height` pixels, by the filter of all that is scaled.

@@ -70,6 +70,87 @@ fn pixels_are_those_that_pillow_sees() {
 }
 
 #[test]
+fn jpegs_that_come_in_scans_of_their_own_are_decoded_in_every_way() {
+    // The coefficients are those of plain.jpg.
+    let bytes = fixture("separate_scans.jpg");
+    let found = difference(&decode_rgb(&bytes, MAX_PIXELS).unwrap(), &expected("plain"));
+    assert!(found.0 <= 40 && found.1 <= 1.5, "{found:?}");
+    let scaled = |name| prepare(fixture(name), &settings(Resize::Shorter, 32)).unwrap().bytes;
+    assert!(scaled("separate_scans.jpg") == scaled("plain.jpg"));
+    // Luma in fewer samples than chroma, as no encoder writes it.
+    let frame = bytes.windows(2).position(|marker| marker == [0xff, 0xc0]).unwrap();
+    let mut coarse = bytes.clone();
+    (coarse[frame + 11], coarse[frame + 14], coarse[frame + 17]) = (0x11, 0x22, 0x22);
+    assert_eq!(decode_rgb(&coarse, MAX_PIXELS).unwrap_err().status(), Status::UnsupportedImage);
+}
+
+#[test]
+fn what_is_decoded_is_what_was_held_against_the_limits() {
+    // The marker of a frame in a segment that only one of two decoders skips, and a WebP canvas smaller than its picture: the header that is checked must
+    // be that of what is decoded.
+    let jpeg = fixture("plain.jpg");
+    let mut extended = jpeg[..2].to_vec();
+    extended.extend([0xff, 0xc0, 0, 17, 8, 0xfe, 0xfe, 0xfe, 0xfe, 3, 1, 0x22, 0, 2, 0x11, 1, 3, 0x11, 1]);
+    extended.extend(&jpeg[2..]);
+    let error = prepare(extended, &settings(Resize::Shorter, 32)).unwrap_err();
+    assert_ne!(error.status(), Status::Ok);
+    let mut webp = fixture("rgb_webp.webp");
+    let size = webp.windows(3).position(|start| start == [0x9d, 0x01, 0x2a]).unwrap() + 3;
+    assert!(vp8::decode(&webp, (100, 60)).is_none());
+    webp[size..size + 4].copy_from_slice(&[0xff, 0x3f, 0xff, 0x3f]);
+    assert!(prepare(webp, &settings(Resize::Shorter, 32)).is_err());
+}
+
+#[test]
+fn sides_without_end_are_not_decoded() {
+    let line = |length: u32| {
+        let mut bytes = Vec::new();
+        let encoder = image::codecs::png::PngEncoder::new(&mut bytes);
+        let grey = vec![0; length as usize];
+        image::ImageEncoder::write_image(encoder, &grey, length, 1, ExtendedColorType::L8).unwrap();
+        bytes
+    };
+    for resize in [Resize::Keep, Resize::Shorter, Resize::Longer, Resize::CentreCrop, Resize::Border] {
+        let png = PictureSettings { encode: Encode::Png, ..settings(resize, 16) };
+        assert!(prepare(line(MAX_SIDE as u32), &png).is_ok(), "{resize:?}");
+        let error = prepare(line(MAX_SIDE as u32 + 1), &png).unwrap_err();
+        assert_eq!(error.status(), Status::UnsupportedImage, "{resize:?}");
+    }
+}
+
+#[test]
+fn premultiplied_pixels_are_not_blended_twice() {
+    // A pixel of 200 at half alpha has been stored as 100: over white, it is 100 + 127.
+    let tiff = |extra: u16| {
+        let mut bytes = b"II\x2a\0\x0c\0\0\0\x64\x64\x64\x80".to_vec();
+        let entries: [(u16, u16, u32, u32); 10] = [
+            (256, 3, 1, 1),
+            (257, 3, 1, 1),
+            (258, 3, 4, 138),
+            (259, 3, 1, 1),
+            (262, 3, 1, 2),
+            (273, 4, 1, 8),
+            (277, 3, 1, 4),
+            (278, 3, 1, 1),
+            (279, 4, 1, 4),
+            (338, 3, 1, extra.into()),
+        ];
+        bytes.extend(10_u16.to_le_bytes());
+        for (tag, kind, count, value) in entries {
+            bytes.extend(tag.to_le_bytes());
+            bytes.extend(kind.to_le_bytes());
+            bytes.extend(count.to_le_bytes());
+            bytes.extend(value.to_le_bytes());
+        }
+        bytes.extend([0; 4]);
+        bytes.extend([8, 0, 8, 0, 8, 0, 8, 0]);
+        bytes
+    };
+    assert_eq!(decode_rgb(&tiff(1), MAX_PIXELS).unwrap().into_raw(), [227; 3]);
+    assert_eq!(decode_rgb(&tiff(2), MAX_PIXELS).unwrap().into_raw(), [177; 3]);
+}
+
+#[test]
 fn profiles_are_converted_to_srgb_as_littlecms_does() {
     // Pillow's ImageCms with LittleCMS 2.19. What is decoded without loss differs by the rounding of fixed-point arithmetic on either side. In front of
     // that, two JPEG decoders differ by rounding (none of these subsamples its chroma), which the curve of Adobe RGB makes larger in the dark. Between

@@ -67,7 +67,7 @@ pub(super) fn push_fields<T: AsRef<str>>(rows: &mut Rows, columns: &Columns, fie
 
 struct Reader {
     path: PathBuf,
-    csv: csv::Reader<RowLimit>,
+    csv: csv::Reader<Limited>,
     record: ByteRecord,
     row_start: Arc<AtomicU64>,
 }
@@ -76,7 +76,7 @@ impl Reader {
     fn open(path: &Path) -> Result<Reader> {
         let row_start = Arc::new(AtomicU64::new(0));
         let inner = lines::open(path).map_err(|source| Error::read(path, source))?;
-        let limited = RowLimit { inner, position: 0, row_start: row_start.clone() };
+        let limited = Limited { inner, end: END, position: 0, row_start: row_start.clone() };
         let csv = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(limited);
         Ok(Reader { path: path.to_owned(), csv, record: ByteRecord::new(), row_start })
     }
@@ -95,7 +95,16 @@ impl Reader {
             other => Error::Format { path: self.path.clone(), format: "csv", reason: format!("{other:?}") },
         })?;
         self.row_start.store(self.csv.position().byte(), Ordering::Relaxed);
-        Ok(more)
+        let last = self.record.iter().next_back().filter(|_| more).unwrap_or_default();
+        if !last.ends_with(END.trim_ascii()) {
+            return Ok(more);
+        }
+        if self.record.len() == 1 && last == END.trim_ascii() {
+            return Ok(false);
+        }
+        let line = self.record.position().map_or(line, csv::Position::line);
+        let reason = format!("a quote in the row that begins in line {line} is not closed before the end of the file");
+        Err(Error::Format { path: self.path.clone(), format: "csv", reason })
     }
 
     /// The fields of the record, or what is wrong with it.
@@ -121,9 +130,14 @@ impl Reader {
     }
 }
 
-/// A reader that fails when a single row grows beyond [`MAX_ROW_BYTES`], as happens behind a quote that is never closed.
-struct RowLimit {
+/// A row that is added to a file. The parser does not say that a file ends within quotes; but then this is no row of its own.
+const END: &[u8] = b"\nlynxdata:end:0b6c1f5e8d7a4c3f9a21e4";
+
+/// A reader that adds [`END`], and fails when a single row grows beyond [`MAX_ROW_BYTES`], as happens behind a quote that is never closed.
+struct Limited {
     inner: Box<dyn io::BufRead + Send>,
+    /// What is left of [`END`].
+    end: &'static [u8],
     position: u64,
     row_start: Arc<AtomicU64>,
 }
@@ -132,12 +146,15 @@ struct RowLimit {
 #[error("row too long")]
 struct RowTooLong;
 
-impl Read for RowLimit {
+impl Read for Limited {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.position - self.row_start.load(Ordering::Relaxed) > MAX_ROW_BYTES as u64 {
             return Err(io::Error::other(RowTooLong));
         }
-        let length = self.inner.read(buffer)?;
+        let length = match self.inner.read(buffer)? {
+            0 => self.end.read(buffer)?,
+            length => length,
+        };
         self.position += length as u64;
         Ok(length)
     }

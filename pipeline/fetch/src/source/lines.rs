@@ -24,6 +24,8 @@ pub(super) fn open(path: &Path) -> io::Result<Box<dyn BufRead + Send>> {
 /// The lines of a file.
 pub(super) struct Lines {
     reader: Box<dyn BufRead + Send>,
+    /// What a blank line consists of.
+    blanks: &'static [u8],
     number: u64,
     bytes: Vec<u8>,
 }
@@ -38,7 +40,12 @@ pub(super) struct Line<'a> {
 
 impl Lines {
     pub(super) fn open(path: &Path) -> io::Result<Lines> {
-        Ok(Lines { reader: open(path)?, number: 0, bytes: Vec::new() })
+        Ok(Lines { reader: open(path)?, blanks: b" \t\r\n\x0c", number: 0, bytes: Vec::new() })
+    }
+
+    /// Those of a file in which a line of tabs is a row of empty fields.
+    pub(super) fn tabbed(path: &Path) -> io::Result<Lines> {
+        Ok(Lines { blanks: b" \r\n", ..Lines::open(path)? })
     }
 
     /// The next line; `None` at the end of the file. Blank lines are passed over: they are no rows.
@@ -57,7 +64,7 @@ impl Lines {
                 self.reader.skip_until(b'\n')?;
                 break true;
             }
-            if !self.bytes.trim_ascii().is_empty() {
+            if !self.bytes.iter().all(|byte| self.blanks.contains(byte)) {
                 break false;
             }
         };

@@ -21,7 +21,11 @@ pub(super) fn fields(path: &Path) -> Result<Vec<Field>> {
         .schema()
         .fields()
         .iter()
-        .map(|field| Field::new(field.name(), carried(field.data_type()), true))
+        .map(|field| match field.data_type() {
+            // It takes that of another file, if one has it.
+            DataType::Null => Field::new(field.name(), DataType::Null, true),
+            known => Field::new(field.name(), carried(known), true),
+        })
         .collect())
 }
 
@@ -38,7 +42,7 @@ fn format_error(path: &Path, error: impl std::fmt::Display) -> Error {
 fn carried(data_type: &DataType) -> DataType {
     let item = |field: &Arc<Field>| Arc::new(field.as_ref().clone().with_data_type(carried(field.data_type())));
     match data_type {
-        // A column of nulls alone has no type; text is the one that other files of the source most likely have.
+        // A column of nulls alone has no type.
         DataType::Utf8View | DataType::LargeUtf8 | DataType::Null => DataType::Utf8,
         DataType::BinaryView | DataType::LargeBinary => DataType::Binary,
         DataType::Dictionary(_, value) => carried(value),
@@ -124,8 +128,11 @@ impl ParquetRows {
         let mut problems = StringBuilder::new();
         for row in 0..batch.num_rows() {
             // Casting bytes to text makes null of what is not UTF-8.
-            let lost =
-                |column: &Column, text: &ArrayRef| batch.column(column.position).is_valid(row) && text.is_null(row);
+            let lost = |column: &Column, text: &ArrayRef| {
+                batch.column(column.position).is_valid(row) && text.is_null(row)
+                    // A column of nulls alone has no bitmap that would say so.
+                    && batch.column(column.position).data_type() != &DataType::Null
+            };
             if lost(&self.columns.url, &url) {
                 problems.append_value(format!("column {:?} is not UTF-8", self.columns.url.name));
             } else if let Some(column) = self.columns.caption.as_ref().filter(|column| lost(column, &caption)) {

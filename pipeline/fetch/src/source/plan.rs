@@ -206,6 +206,10 @@ pub(super) fn make(found: Vec<Found>, config: &SourceConfig) -> Result<Plan> {
         lynxdata_records::schema::pool().columns.iter().map(|column| column.field.name().clone()).collect();
     taken.insert("problem".to_owned()); // a column of the parts, see `SourcePart::rows`
     taken.extend(added.iter().map(|column| column.field().name().clone()));
+    let mut types: BTreeMap<&str, &DataType> = BTreeMap::new();
+    for field in described.iter().flat_map(|file| &file.fields).filter(|field| field.data_type() != &DataType::Null) {
+        types.entry(field.name()).or_insert(field.data_type());
+    }
     let has_second_caption =
         described.iter().filter_map(|file| file.scanned.as_ref()).any(|file| file.has_second_caption);
     for (columns, Described { found, fields, scanned }) in columns.iter_mut().zip(&described) {
@@ -219,14 +223,18 @@ pub(super) fn make(found: Vec<Found>, config: &SourceConfig) -> Result<Plan> {
                 continue;
             }
             let name = field.name();
+            let data_type = match field.data_type() {
+                DataType::Null => types.get(name.as_str()).copied().unwrap_or(&DataType::Utf8),
+                known => known,
+            };
             let pool_field = match extras.iter().find(|(known, _, _)| known == name) {
-                Some((_, first, known)) if known.data_type() != field.data_type() => {
+                Some((_, first, known)) if known.data_type() != data_type => {
                     return Err(Error::ColumnTypes {
                         column: name.clone(),
                         first: first.clone(),
                         first_type: known.data_type().to_string(),
                         second: path.clone(),
-                        second_type: field.data_type().to_string(),
+                        second_type: data_type.to_string(),
                     });
                 }
                 Some((_, _, known)) => known.clone(),
@@ -238,7 +246,7 @@ pub(super) fn make(found: Vec<Found>, config: &SourceConfig) -> Result<Plan> {
                     if pool_name != *name {
                         tracing::warn!(column = %name, carried_as = %pool_name, "the pool has a column of this name, so the source's is renamed");
                     }
-                    let pool_field = Field::new(pool_name, field.data_type().clone(), true);
+                    let pool_field = Field::new(pool_name, data_type.clone(), true);
                     extras.push((name.clone(), path.clone(), pool_field.clone()));
                     pool_field
                 }
@@ -287,7 +295,7 @@ impl Columns {
             let data_type = fields[column.position].data_type();
             let item = lists::item_type(data_type).filter(|_| takes_lists).unwrap_or(data_type);
             // JSON values of any kind are turned into text.
-            if *format != SourceFormat::Jsonl && !matches!(item, DataType::Utf8 | DataType::Binary) {
+            if *format != SourceFormat::Jsonl && !matches!(item, DataType::Utf8 | DataType::Binary | DataType::Null) {
                 return Err(Error::NotText {
                     path: path.clone(),
                     key,

@@ -3,7 +3,7 @@ use std::io::Write;
 
 use ::parquet::arrow::ArrowWriter;
 use arrow::array::{
-    Array, AsArray, DictionaryArray, Float64Array, Int32Array, LargeStringArray, ListArray, StringArray,
+    Array, AsArray, DictionaryArray, Float64Array, Int32Array, LargeStringArray, ListArray, NullArray, StringArray,
     StringViewArray,
 };
 use arrow::datatypes::{Field, Float64Type, Int32Type, Int64Type};
@@ -221,8 +221,65 @@ fn malformed_rows_stay_rows() {
         [None, some("line 2, column 7: EOF while parsing a value"), some("line 3 is JSON but not an object"), None]
     );
     assert_eq!(problems("d.txt").iter().filter(|problem| problem.is_some()).count(), 2);
-    // RFC 4180 lets the quote swallow the rest, which happens to give the right number of fields; what matters is that the row does not vanish.
-    assert_eq!(problems("e.csv").len(), 1);
+    // By RFC 4180, the quote swallows the rest, and the row has the right number of fields.
+    let message = error(&captioned("e.csv", "url", "alt"), &folder);
+    assert!(message.contains("e.csv") && message.contains("line 2 is not closed"), "{message}");
+}
+
+#[test]
+fn quotes_at_the_end_of_a_csv_file_are_closed_ones() {
+    let ends: [(&[u8], Option<&str>); 5] = [
+        (b"\"a cat\"", Some("a cat")),
+        (b"\"a cat\"\n", Some("a cat")),
+        (b"\"a \"\"cat\"\"\"\r\n\r\n", Some("a \"cat\"")),
+        (b"\"a cat\n\"", Some("a cat\n")),
+        (b"a 5\" cat", Some("a 5\" cat")),
+    ];
+    for (end, caption) in ends {
+        let folder = folder(&[("a.csv", &[b"url,alt\nhttp://a.example/1.jpg,", end].concat())]);
+        assert_eq!(texts(&read(&captioned("a.csv", "url", "alt"), &folder), "caption"), [caption]);
+    }
+    let folder = folder(&[("a.csv", b"url")]);
+    assert!(read_all(&Source::open(&SourceConfig::new("a.csv", "url"), folder.path()).unwrap(), 10).is_empty());
+}
+
+#[test]
+fn a_line_of_tabs_is_a_row_and_a_blank_line_is_none() {
+    let folder = folder(&[
+        ("a.tsv", b"url\talt\nhttp://a.example/1.jpg\tcat\n\t\n \r\n\n"),
+        ("b.txt", b"\t\nhttp://a.example/1.jpg\n"),
+    ]);
+    let rows = read(&captioned("a.tsv", "url", "alt"), &folder);
+    assert_eq!(texts(&rows, "url"), [Some("http://a.example/1.jpg"), None]);
+    assert_eq!(texts(&rows, "problem"), [None, None]);
+    assert_eq!(read(&SourceConfig::new("b.txt", "url"), &folder).num_rows(), 1);
+}
+
+#[test]
+fn columns_of_nulls_alone_have_the_type_of_the_other_files() {
+    let folder = folder(&[]);
+    let url = |number: u32| -> ArrayRef { Arc::new(StringArray::from(vec![format!("http://a.example/{number}.jpg")])) };
+    let nulls = || -> ArrayRef { Arc::new(NullArray::new(1)) };
+    let numbers: ArrayRef = Arc::new(Int32Array::from(vec![7]));
+    let captions: ArrayRef = Arc::new(StringArray::from(vec!["cat"]));
+    write_parquet(
+        &folder.path().join("a.parquet"),
+        vec![("url", url(1)), ("alt", nulls()), ("n", nulls()), ("never", nulls())],
+    );
+    write_parquet(
+        &folder.path().join("b.parquet"),
+        vec![("url", url(2)), ("alt", captions), ("n", numbers), ("never", nulls())],
+    );
+    write_parquet(&folder.path().join("c.parquet"), vec![("url", nulls()), ("alt", nulls()), ("n", nulls())]);
+    let rows = read(&captioned(".", "url", "alt"), &folder);
+    assert_eq!(texts(&rows, "url"), [Some("http://a.example/1.jpg"), Some("http://a.example/2.jpg"), None]);
+    assert_eq!(texts(&rows, "caption"), [None, Some("cat"), None]);
+    assert_eq!(texts(&rows, "problem"), [None; 3]);
+    assert_eq!(
+        rows.column_by_name("n").unwrap().as_primitive::<Int32Type>().iter().collect::<Vec<_>>(),
+        [None, Some(7), None]
+    );
+    assert_eq!(texts(&rows, "never"), [None; 3]);
 }
 
 #[test]

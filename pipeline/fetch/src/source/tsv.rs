@@ -12,7 +12,7 @@ use crate::{Error, Result};
 
 /// The fields of the first row.
 pub(super) fn first_row(path: &Path) -> Result<Option<Vec<String>>> {
-    let mut lines = Lines::open(path).map_err(|source| Error::read(path, source))?;
+    let mut lines = Lines::tabbed(path).map_err(|source| Error::read(path, source))?;
     let Some(line) = lines.next().map_err(|source| Error::read(path, source))? else { return Ok(None) };
     match line.text {
         Ok(text) => Ok(Some(text.split('\t').map(|field| unquoted(field).into_owned()).collect())),
@@ -30,7 +30,7 @@ pub(super) struct TsvRows {
 
 impl TsvRows {
     pub(super) fn open(path: &Path, columns: Columns, header: bool) -> Result<TsvRows> {
-        let lines = Lines::open(path).map_err(|source| Error::read(path, source))?;
+        let lines = Lines::tabbed(path).map_err(|source| Error::read(path, source))?;
         let rows = Rows::new(&columns.extra_fields());
         Ok(TsvRows { path: path.to_owned(), lines, columns, skip_header: header, rows })
     }

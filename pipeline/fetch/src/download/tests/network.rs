@@ -83,6 +83,63 @@ async fn a_proxy_may_be_called_by_a_name_and_have_a_private_address() {
     assert_eq!(statuses(&downloader, &urls).await, ["ok", "forbidden_address"]);
 }
 
+/// A server that keeps connections open, and closes each when it has seen another request on it after an answer. Returns its port, and how many requests
+/// there were.
+async fn start_forgetful_server(answer: Vec<u8>) -> (u16, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let requests = Arc::new(AtomicUsize::new(0));
+    let counter = requests.clone();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let (answer, counter) = (answer.clone(), counter.clone());
+            tokio::spawn(async move {
+                for may_answer in [true, false] {
+                    let mut head = Vec::new();
+                    while !head.ends_with(b"\r\n\r\n") {
+                        let Ok(byte) = stream.read_u8().await else { return };
+                        head.push(byte);
+                    }
+                    counter.fetch_add(1, Ordering::SeqCst);
+                    if may_answer {
+                        stream.write_all(&answer).await.unwrap();
+                    }
+                }
+            });
+        }
+    });
+    (port, requests)
+}
+
+#[tokio::test]
+async fn a_connection_that_was_closed_unused_costs_no_attempt() {
+    let jpeg = fixture("plain.jpg");
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", jpeg.len());
+    let (port, requests) = start_forgetful_server([head.as_bytes(), &jpeg].concat()).await;
+    let downloader = downloader_with(&DownloadConfig { requests_per_host: 1, retries: 0, ..config() });
+    let urls: Vec<String> = (0..10).map(|row| format!("http://127.0.0.1:{port}/{row}.jpg")).collect();
+    assert_eq!(statuses(&downloader, &urls).await, ["ok"; 10]);
+    assert!(requests.load(Ordering::SeqCst) > 10, "no connection was used twice");
+}
+
+#[tokio::test]
+async fn headers_need_not_be_perfect() {
+    let (jpeg, zipped) = (fixture("plain.jpg"), gzip(&fixture("plain.jpg")));
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nX-Spaced : a\r\nX-Folded: a\r\n b\r\nno colon\r\nContent-Length: {}\r\n\r\n",
+        jpeg.len()
+    );
+    let server = Server::start([
+        ("odd", Reply::Bytes([head.as_bytes(), &jpeg].concat())),
+        ("upper", Reply::Bytes(answer("200 OK", &["Content-Encoding: GZIP"], &zipped))),
+        ("old", Reply::Bytes(answer("200 OK", &["Content-Encoding:  x-gzip "], &zipped))),
+    ])
+    .await;
+    let urls = ["odd", "upper", "old"].map(|path| server.url(path));
+    assert_eq!(statuses(&downloader_with(&config()), &urls).await, ["ok"; 3]);
+}
+
 /// A proxy that makes tunnels to ports of this machine, whatever the host: by `CONNECT` for a user, or by SOCKS 5 (RFC 1928) without one. Returns its
 /// address and the targets that it was asked for.
 async fn start_tunnel_proxy(is_socks: bool) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {

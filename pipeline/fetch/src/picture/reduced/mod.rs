@@ -24,11 +24,12 @@ const MOST_SCANS: usize = 64;
 /// Coefficient bits that have not been sent by any scan.
 const UNSENT: u8 = u8::MAX;
 
-/// Decodes a file to planes that have what is needed for `wanted`. None at anything that this
-/// decoder does not know or that is not as it should be.
-pub(super) fn decode(bytes: &[u8], wanted: Wanted) -> Option<Planes> {
+/// Decodes a file of a picture of this width and height to planes that have what is needed for `wanted`. None at anything that this decoder does not
+/// know or that is not as it should be.
+pub(super) fn decode(bytes: &[u8], size: (u32, u32), wanted: Wanted) -> Option<Planes> {
     let mut decoder = Decoder {
         bytes: bytes.strip_prefix(&[0xff, 0xd8])?,
+        size,
         wanted,
         quantisation: [None; 4],
         dc_tables: [const { None }; 4],
@@ -51,6 +52,8 @@ enum Next {
 struct Decoder<'a> {
     /// What is still to be read.
     bytes: &'a [u8],
+    /// Width and height that the frame must have: those that were held against the limits.
+    size: (u32, u32),
     wanted: Wanted,
     /// In natural order.
     quantisation: [Option<[u16; 64]>; 4],
@@ -130,7 +133,7 @@ impl Decoder<'_> {
         self.bytes = &rest[length..];
         match *marker {
             0xc0..=0xc2 if self.frame.is_none() => {
-                self.frame = Some(Frame::new(segment, *marker == 0xc2, self.wanted)?);
+                self.frame = Some(Frame::new(segment, *marker == 0xc2, self.size, self.wanted)?);
             }
             0xc4 => self.read_huffman_tables(segment)?,
             0xda => self.read_scan(segment)?,
@@ -214,12 +217,13 @@ impl Decoder<'_> {
 }
 
 impl Frame {
-    fn new(segment: &[u8], is_progressive: bool, wanted: Wanted) -> Option<Self> {
+    fn new(segment: &[u8], is_progressive: bool, size: (u32, u32), wanted: Wanted) -> Option<Self> {
         let [8, height_0, height_1, width_0, width_1, count, rest @ ..] = segment else { return None };
         let height = usize::from(u16::from_be_bytes([*height_0, *height_1]));
         let width = usize::from(u16::from_be_bytes([*width_0, *width_1]));
         let (parameters, []) = rest.as_chunks::<3>() else { return None };
-        if width == 0 || height == 0 || parameters.len() != usize::from(*count) {
+        if width == 0 || height == 0 || (width as u32, height as u32) != size || parameters.len() != usize::from(*count)
+        {
             return None;
         }
         let (most_across, most_down) = match parameters {
@@ -290,10 +294,9 @@ impl Frame {
         let picture = (self.width as f64, self.height as f64);
         let mut planes = self.components.into_iter().map(|component| component.into_plane(picture));
         let first = planes.next()?;
-        let size = (self.width as u32, self.height as u32);
         Some(match (planes.next(), planes.next()) {
-            (Some(blue), Some(red)) => Planes::jpeg(size, first, [blue, red]),
-            _ => Planes::grey(size, first),
+            (Some(blue), Some(red)) => Planes::jpeg(first, [blue, red]),
+            _ => Planes::grey(first),
         })
     }
 }

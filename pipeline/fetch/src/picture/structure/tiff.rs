@@ -8,6 +8,7 @@ const STRIP_OFFSETS: u16 = 273;
 const STRIP_BYTE_COUNTS: u16 = 279;
 const TILE_OFFSETS: u16 = 324;
 const TILE_BYTE_COUNTS: u16 = 325;
+const EXTRA_SAMPLES: u16 = 338;
 const ICC_PROFILE: u16 = 34675; // ICC.1:2010, annex B.4
 
 pub(super) fn check(bytes: &[u8], max_pixels: u64) -> Result<Size, PictureError> {
@@ -40,6 +41,12 @@ pub(super) fn check(bytes: &[u8], max_pixels: u64) -> Result<Size, PictureError>
 pub(in super::super) fn profile(bytes: &[u8]) -> Option<&[u8]> {
     let directory = Directory::first(bytes).ok()?;
     directory.entries.iter().find(|(tag, ..)| *tag == ICC_PROFILE).map(|(_, _, values)| *values)
+}
+
+/// Whether the pixels of the first picture have been multiplied by their alpha (TIFF 6.0, section 18: `ExtraSamples` of 1).
+pub(in super::super) fn has_associated_alpha(bytes: &[u8]) -> bool {
+    let first = Directory::first(bytes).ok().and_then(|directory| directory.numbers(EXTRA_SAMPLES)?.next());
+    first == Some(1)
 }
 
 /// The tags of one picture, with their values.

@@ -20,9 +20,10 @@ const LEFT: usize = 8;
 /// Columns to the right of it.
 const RIGHT: usize = 8;
 
-/// Decodes a file of a lossy picture without transparency or animation. None if it is none, or if anything is not as it should be.
-pub(super) fn decode(bytes: &[u8]) -> Option<Planes> {
-    let mut decoder = Decoder::new(vp8_chunk(bytes)?)?;
+/// Decodes a file of a lossy picture without transparency or animation, of this width and height. None if it is none, or if anything is not as it should
+/// be.
+pub(super) fn decode(bytes: &[u8], size: (u32, u32)) -> Option<Planes> {
+    let mut decoder = Decoder::new(vp8_chunk(bytes)?, size)?;
     pulp::Arch::new().dispatch(DecodeAll(&mut decoder))?;
     pulp::Arch::new().dispatch(FilterAll(&mut decoder));
     Some(decoder.into_planes())
@@ -145,7 +146,7 @@ enum Content {
 }
 
 impl<'a> Decoder<'a> {
-    fn new(bytes: &'a [u8]) -> Option<Self> {
+    fn new(bytes: &'a [u8], size: (u32, u32)) -> Option<Self> {
         let [tag_0, tag_1, tag_2, 0x9d, 0x01, 0x2a, width_0, width_1, height_0, height_1, rest @ ..] = bytes else {
             return None;
         };
@@ -156,7 +157,8 @@ impl<'a> Decoder<'a> {
         }
         let width = usize::from(u16::from_le_bytes([*width_0, *width_1]) & 0x3fff);
         let height = usize::from(u16::from_le_bytes([*height_0, *height_1]) & 0x3fff);
-        if width == 0 || height == 0 {
+        // What the container says is what was held against the limits.
+        if width == 0 || height == 0 || (width as u32, height as u32) != size {
             return None;
         }
         let (modes, rest) = rest.split_at_checked((tag >> 5) as usize)?;
@@ -199,7 +201,6 @@ impl<'a> Decoder<'a> {
         let half = (width / 2.0, height / 2.0);
         let [blue, red] = self.chroma;
         Planes::webp(
-            (self.width as u32, self.height as u32),
             plane(self.luma, 16, (width, height), false),
             [plane(blue, 8, half, true), plane(red, 8, half, true)],
         )
