@@ -102,6 +102,42 @@ fn every_format_of_the_pool_holds_the_same_pairs() {
 }
 
 #[test]
+fn other_flags_leave_nothing_of_the_earlier_ones() {
+    let (folder, web) = (tempfile::tempdir().unwrap(), bundled_pictures());
+    write_list(&folder.path().join("list.tsv"), &web, &pictures(12));
+    for format in ["webdataset", "files", "parquet"] {
+        let flags = [&flags(format, "run")[..], &["--set", "download.size=48"]].concat();
+        lynxdata(folder.path(), &flags).ended_with(0);
+        let run = folder.path().join("run");
+        let shards = ["shards/webdataset/", "shards/files/"]
+            .map(|folder| files(&run).iter().filter(|path| path.starts_with(folder)).count());
+        let expected = match format {
+            "webdataset" => [2, 0],
+            "files" => [0, 36],
+            _ => [0, 0],
+        };
+        assert_eq!(shards, expected, "{format}");
+        // The recipe that is left says the same, overrides too.
+        let recipe = std::fs::read_to_string(run.join("recipe.toml")).unwrap();
+        assert!(recipe.contains(&format!("format = {format:?}")) && recipe.contains("size = 48"), "{recipe}");
+        let again = lynxdata(folder.path(), &["download", "run/recipe.toml"]).ended_with(0);
+        assert!(again.stderr.contains("made=0 skipped=2"), "{again}");
+    }
+}
+
+#[test]
+fn a_list_that_has_lost_its_rows_does_not_empty_the_pool() {
+    let (folder, web) = (tempfile::tempdir().unwrap(), bundled_pictures());
+    write_list(&folder.path().join("list.tsv"), &web, &pictures(12));
+    lynxdata(folder.path(), &flags("parquet", "run")).ended_with(0);
+    let before = files(&folder.path().join("run"));
+    write_list(&folder.path().join("list.tsv"), &web, &[]);
+    let refused = lynxdata(folder.path(), &flags("parquet", "run")).ended_with(1);
+    refused.says(&["nothing to read any more", "remove"]);
+    assert_eq!(files(&folder.path().join("run")), before);
+}
+
+#[test]
 fn rows_that_are_added_to_a_source_are_the_only_ones_fetched() {
     let web = bundled_pictures();
     let mut paths = pictures(33);

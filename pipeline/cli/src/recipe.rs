@@ -258,6 +258,8 @@ pub(crate) struct LoadedRecipe {
     pub folder: PathBuf,
     /// Its text, and as comments what the command line overrides.
     pub text: String,
+    /// Whether it stands for flags, so that no file has it yet.
+    pub is_of_flags: bool,
 }
 
 impl LoadedRecipe {
@@ -284,11 +286,6 @@ pub(crate) fn load(path: &Path, sets: &[String]) -> Result<LoadedRecipe> {
             path.display()
         )
     })?;
-    from_text(text, path.to_owned(), sets)
-}
-
-/// The recipe with this text, as if it were read from `path`.
-pub(crate) fn from_text(text: String, path: PathBuf, sets: &[String]) -> Result<LoadedRecipe> {
     let recipe = parse(&text, sets).with_context(|| format!("recipe {}", path.display()))?;
     let mut commented = text;
     if !sets.is_empty() {
@@ -301,7 +298,17 @@ pub(crate) fn from_text(text: String, path: PathBuf, sets: &[String]) -> Result<
         Some(parent) if parent != Path::new("") => parent.to_owned(),
         _ => PathBuf::from("."),
     };
-    Ok(LoadedRecipe { recipe, path, folder, text: commented })
+    Ok(LoadedRecipe { recipe, path: path.to_owned(), folder, text: commented, is_of_flags: false })
+}
+
+/// The recipe that flags stand for, with their `--set` pairs in it, as it is to be written to `recipe.toml` in `folder`.
+pub(crate) fn of_flags(mut table: toml::Table, folder: PathBuf, sets: &[String]) -> Result<LoadedRecipe> {
+    for set in sets {
+        apply(&mut table, set).with_context(|| format!("--set {set}"))?;
+    }
+    let text = toml::to_string(&table)?;
+    let recipe = parse(&text, &[])?;
+    Ok(LoadedRecipe { recipe, path: folder.join("recipe.toml"), folder, text, is_of_flags: true })
 }
 
 /// Parses the text of a recipe and applies `--set` pairs.

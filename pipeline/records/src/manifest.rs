@@ -49,6 +49,11 @@ impl PartEntry {
         self.files.iter().map(|file| file.path.as_str())
     }
 
+    /// The paths of its files that another part, or another version of it, does not have.
+    pub fn paths_not_in<'a>(&'a self, other: &'a PartEntry) -> impl Iterator<Item = &'a str> {
+        self.paths().filter(|path| other.paths().all(|kept| kept != *path))
+    }
+
     /// A digest of the part's content but for files that hold readings of a clock, and of its counts, for the fingerprints of what is made from it.
     pub fn digest(&self) -> String {
         let files = self.files.iter().filter(|file| !file.clock);

@@ -20,6 +20,10 @@ const ROWS_PER_GROUP_WITH_IMAGES: usize = 1_000;
 /// with at most 100 MB (`MAX_ROW_GROUP_SIZE`).
 const BYTES_PER_GROUP_WITH_IMAGES: usize = 4 << 20;
 
+/// Rows that are read together of a table with pictures: together they must stay below the 2 GiB that offsets of 32 bits reach, and as many as the largest
+/// bodies that a download takes by default, 50 MB, do.
+const ROWS_PER_BATCH_WITH_IMAGES: usize = 32;
+
 /// Writes a table: text and numbers as Snappy, picture bytes plain and uncompressed because they are compressed already.
 ///
 /// The same batches give the same bytes. The caller makes the file appear atomically, see [`RunFolder`](crate::RunFolder).
@@ -126,6 +130,12 @@ pub fn read(path: &Path, columns: Option<&[&str]>) -> Result<impl Iterator<Item 
         }
         let mask = ProjectionMask::columns(builder.parquet_schema(), columns.iter().copied());
         builder = builder.with_projection(mask);
+    }
+    let has_pictures = picture_columns(builder.schema())
+        .iter()
+        .any(|parts| columns.is_none_or(|columns| columns.contains(&parts[0].as_str())));
+    if has_pictures {
+        builder = builder.with_batch_size(ROWS_PER_BATCH_WITH_IMAGES);
     }
     let path = path.to_owned();
     let reader = builder.build().map_err(|source| Error::Parquet { action: "read", path: path.clone(), source })?;

@@ -89,6 +89,16 @@ impl NewPart {
         }
     }
 
+    /// The stage that makes it.
+    pub fn stage(&self) -> &str {
+        &self.stage
+    }
+
+    /// Its name among the parts of the stage.
+    pub fn name(&self) -> &str {
+        &self.part
+    }
+
     /// Says what a file came to, by the path that [`RunFolder::stage_file`] gave, so that it need not be read again.
     pub fn set_measured(&mut self, temporary: &Path, measured: Measured) {
         if let Some(file) = self.files.iter_mut().find(|file| file.temporary == temporary) {
@@ -244,7 +254,7 @@ impl RunFolder {
         Ok(temporary)
     }
 
-    /// Makes the files of a part appear and records it.
+    /// Makes the files of a part appear and records it. Files that the part had before and has no longer disappear.
     ///
     /// # Errors
     /// [`Error::Counts`] if the part's classes do not add up to the rows it read; [`Error::Io`] if the disk refuses.
@@ -256,7 +266,8 @@ impl RunFolder {
         let files = part.files.iter().map(digest).collect::<Result<Vec<_>>>()?;
         // Under the lock, so that an interrupt comes before all of it or after all of it.
         let mut state = self.state();
-        if state.manifest.part(&part.stage, &part.part).is_some() {
+        let old = state.manifest.part(&part.stage, &part.part).cloned();
+        if old.is_some() {
             self.append(&mut state, Line::Remove { stage: part.stage.clone(), part: part.part.clone() })?;
         }
         for StagedFile { temporary, path, .. } in &part.files {
@@ -273,6 +284,9 @@ impl RunFolder {
             seconds: part.seconds,
         };
         self.append(&mut state, Line::Part(entry.clone()))?;
+        for path in old.iter().flat_map(|old| old.paths_not_in(&entry)) {
+            remove(&self.root.join(path))?;
+        }
         Ok(entry)
     }
 

@@ -211,11 +211,11 @@ fn load(arguments: &Arguments) -> anyhow::Result<LoadedRecipe> {
     }
     let list = &arguments.list;
     let output = absolute(list.output_folder.as_ref().context("--output-folder is needed")?)?;
-    let recipe = match mirror::local_folder(&output) {
-        None => output.join("recipe.toml"),
-        Some(_) => std::env::current_dir()?.join("recipe.toml"), // the local folder of the run lies beside it
+    let folder = match mirror::local_folder(&output) {
+        None => output.clone(),
+        Some(_) => std::env::current_dir()?, // the local folder of the run lies in it
     };
-    recipe::from_text(list.recipe(&output)?, recipe, &arguments.sets)
+    recipe::of_flags(list.recipe(&output)?, folder, &arguments.sets)
 }
 
 /// A local path from the root, so that it holds wherever the recipe is read; a URL of an object store as it is.
@@ -233,8 +233,8 @@ fn yes_or_no(text: &str) -> Result<bool, String> {
 }
 
 impl ListArguments {
-    /// The flags as the text of a recipe. Its paths are absolute, so that the copy in the run folder can be run from anywhere.
-    fn recipe(&self, output: &Path) -> anyhow::Result<String> {
+    /// The flags as a recipe. Its paths are absolute, so that the copy in the run folder can be run from anywhere.
+    fn recipe(&self, output: &Path) -> anyhow::Result<toml::Table> {
         let list = absolute(self.url_list.as_ref().context("--url-list is needed")?)?;
         let mut source = toml::Table::new();
         source.insert("path".to_owned(), text_of(&list)?.into());
@@ -279,7 +279,7 @@ impl ListArguments {
         recipe.insert("output".to_owned(), text_of(output)?.into());
         recipe.insert("source".to_owned(), source.into());
         recipe.insert("download".to_owned(), download.into());
-        Ok(toml::to_string(&recipe)?)
+        Ok(recipe)
     }
 }
 

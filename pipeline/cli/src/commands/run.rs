@@ -90,10 +90,11 @@ pub(super) const RESOLVED_RECIPE: &str = "recipe.resolved.toml";
 /// The run folder keeps the recipe that made it, unless the recipe lies there anyway.
 pub(super) fn keep_recipe(context: &Context) -> Result<(), Failure> {
     let copy = context.run.root().join("recipe.toml");
-    let is_the_recipe = match (copy.canonicalize(), context.loaded.path.canonicalize()) {
-        (Ok(copy), Ok(recipe)) => copy == recipe,
-        _ => false,
-    };
+    let is_the_recipe = !context.loaded.is_of_flags
+        && match (copy.canonicalize(), context.loaded.path.canonicalize()) {
+            (Ok(copy), Ok(recipe)) => copy == recipe,
+            _ => false,
+        };
     if !is_the_recipe {
         context.keep("recipe.toml", &context.loaded.text)?;
     }

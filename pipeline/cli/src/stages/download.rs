@@ -128,7 +128,7 @@ fn make(
     let fresh = Tables::download(context, downloader, &more)?;
     let old = Tables::read(context, &old)?;
     let added: Vec<usize> = (rows..part.rows.num_rows()).collect();
-    old.with(&added, &fresh)?.write(context, &name, part.index, new)
+    old.write_with(&added, &fresh, context, (&name, part.index), new)
 }
 
 /// The committed part that this one continues, and how many rows it has: those rows are as they were and more follow, since rows were added to the source.
@@ -206,10 +206,9 @@ pub(crate) fn retry_failed(context: &Context, statuses: &BTreeSet<Status>) -> Re
         let begun = Instant::now();
         let fresh = Tables::download_rows(context, &downloader, &part, &again)?;
         total.rows += again.len() as u64;
-        total.recovered += fresh.pool.num_rows() as u64;
-        let merged = Tables::read(context, &entry)?.with(&again, &fresh)?;
+        total.recovered += fresh.pairs() as u64;
         let mut new = NewPart::new("download", &name, print);
-        merged.write(context, &name, part.index, &mut new)?;
+        Tables::read(context, &entry)?.write_with(&again, &fresh, context, (&name, part.index), &mut new)?;
         new.seconds = begun.elapsed().as_secs_f64();
         context.commit(new)?;
         bar.part_done();
@@ -221,7 +220,8 @@ pub(crate) fn retry_failed(context: &Context, statuses: &BTreeSet<Status>) -> Re
 
 /// The tables of a part, or of some of its rows.
 struct Tables {
-    pool: RecordBatch,
+    /// In batches, since the pictures of a part may be more than one can hold.
+    pool: Vec<RecordBatch>,
     log: RecordBatch,
     /// Status of every row of the log.
     statuses: Vec<Status>,
@@ -233,7 +233,7 @@ impl Tables {
         Tables::of(pool::read(&context.run, entry)?, log)
     }
 
-    fn of(pool: RecordBatch, log: RecordBatch) -> Result<Tables> {
+    fn of(pool: Vec<RecordBatch>, log: RecordBatch) -> Result<Tables> {
         let statuses = statuses_of(&log)?;
         Ok(Tables { pool, log, statuses })
     }
@@ -244,7 +244,7 @@ impl Tables {
             pairs.push(batch);
             Ok(())
         })?;
-        Tables::of(joined(&pairs)?, log)
+        Tables::of(pairs, log)
     }
 
     /// Downloads some rows of a part, each of which keeps its number in the source.
@@ -263,53 +263,60 @@ impl Tables {
                 anyhow::Ok(())
             };
             let log = downloader.download_part(&part, &on_row, &mut on_pairs).await?;
-            anyhow::Ok((joined(&pairs)?, log))
+            anyhow::Ok((pairs, log))
         });
-        let (mut pools, mut logs) = (Vec::new(), Vec::new());
+        let (mut pool, mut logs) = (Vec::new(), Vec::new());
         for download in context.runtime.block_on(futures::future::join_all(downloads)) {
-            let (pool, log) = download?;
-            pools.push(pool);
+            let (pairs, log) = download?;
+            pool.extend(pairs);
             logs.push(log);
         }
-        Tables::of(joined(&pools)?, joined(&logs)?)
+        let first = logs.first().context("no row is tried again")?;
+        Tables::of(pool, concat_batches(&first.schema(), &logs)?)
     }
 
-    /// The tables with the rows of `fresh` in the places `rows`: instead of what was there, or behind it.
-    fn with(&self, rows: &[usize], fresh: &Tables) -> Result<Tables> {
+    /// Pairs in the pool.
+    fn pairs(&self) -> usize {
+        self.pool.iter().map(RecordBatch::num_rows).sum()
+    }
+
+    /// The place of every pair: a batch, counted from `first_batch`, and a row in it.
+    fn places(&self, first_batch: usize) -> impl Iterator<Item = (usize, usize)> {
+        let batches = self.pool.iter().enumerate();
+        batches.flat_map(move |(index, batch)| (0..batch.num_rows()).map(move |row| (first_batch + index, row)))
+    }
+
+    /// Writes the part with the rows of `fresh` in the places `rows`: instead of what was there, or behind it.
+    fn write_with(
+        &self,
+        rows: &[usize],
+        fresh: &Tables,
+        context: &Context,
+        (name, index): (&str, u32),
+        new: &mut NewPart,
+    ) -> Result<()> {
+        let (mut old_pairs, mut fresh_pairs) = (self.places(0), fresh.places(self.pool.len()));
         let (mut pool_rows, mut log_rows) = (Vec::new(), Vec::new());
-        let (mut next, mut next_pair, mut next_old_pair) = (0, 0, 0);
+        let mut next = 0;
         let count = self.statuses.len().max(rows.last().map_or(0, |row| row + 1));
         for row in 0..count {
-            let old = self.statuses.get(row);
-            let was_kept = old == Some(&Status::Ok);
+            let was_kept = self.statuses.get(row) == Some(&Status::Ok);
+            let old_pair = if was_kept { old_pairs.next() } else { None };
             if rows.get(next) == Some(&row) {
                 log_rows.push((1, next));
                 if fresh.statuses[next] == Status::Ok {
-                    pool_rows.push((1, next_pair));
-                    next_pair += 1;
+                    pool_rows.extend(fresh_pairs.next());
                 }
                 next += 1;
             } else {
                 log_rows.push((0, row));
-                pool_rows.extend(was_kept.then_some((0, next_old_pair)));
+                pool_rows.extend(old_pair);
             }
-            next_old_pair += usize::from(was_kept);
         }
-        let merged = |old: &RecordBatch, fresh: &RecordBatch, rows: &[(usize, usize)]| {
-            interleave_record_batch(&[old, fresh], rows)
-        };
-        Tables::of(merged(&self.pool, &fresh.pool, &pool_rows)?, merged(&self.log, &fresh.log, &log_rows)?)
-    }
-
-    fn write(&self, context: &Context, name: &str, index: u32, new: &mut NewPart) -> Result<()> {
+        let pool: Vec<&RecordBatch> = self.pool.iter().chain(&fresh.pool).collect();
         let mut writer = PoolWriter::create(&context.run, new, context.recipe().download.format, name, index)?;
-        writer.write_in_chunks(&self.pool)?;
+        writer.write_rows(&pool, &pool_rows)?;
         writer.finish(new)?;
-        write_log(context, name, &self.log, new)
+        write_log(context, name, &interleave_record_batch(&[&self.log, &fresh.log], &log_rows)?, new)
     }
-}
-
-fn joined(batches: &[RecordBatch]) -> Result<RecordBatch> {
-    let first = batches.first().context("there is nothing to join")?;
-    Ok(concat_batches(&first.schema(), batches)?)
 }

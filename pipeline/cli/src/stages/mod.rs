@@ -70,8 +70,14 @@ impl Context {
             return Ok(());
         };
         let mut turn = mirror.turn();
+        let old = self.run.part(part.stage(), part.name());
         let entry = self.run.commit(part)?;
-        self.runtime.block_on(mirror.publish(&self.run, &entry, &mut turn)).context("cannot mirror the run")
+        let removed: Vec<String> = old.iter().flat_map(|old| old.paths_not_in(&entry)).map(str::to_owned).collect();
+        let mirrored = async {
+            mirror.publish(&self.run, &entry, &mut turn).await?;
+            mirror.remove(&removed).await
+        };
+        self.runtime.block_on(mirrored).context("cannot mirror the run")
     }
 
     /// Records that a stage is complete, here and in the mirror.
@@ -236,6 +242,13 @@ pub(crate) fn run(stage: &dyn Stage, context: &Context) -> Result<()> {
     })?;
 
     let (_, names) = planned.into_inner().expect("no worker panicked");
+    // More likely a failed export than a wish.
+    if names.is_empty() && context.run.manifest().parts(name).next().is_some() {
+        bail!(
+            "stage {name} has nothing to read any more, so all that it made would be removed\nhint: if that is what you want, remove {}",
+            context.run.root().display()
+        );
+    }
     context.complete(name, names, &stage.reads(context.recipe()))?;
     bar.finish(made.into_inner(), skipped.into_inner(), started.elapsed());
     Ok(())

@@ -348,23 +348,30 @@ impl<'a> Gallery<'a> {
         let parts: BTreeSet<usize> = places.iter().map(|(part, _)| *part).collect();
         for part in parts {
             let path = table::file(&self.context.run, &self.pool.downloads[part], schema::pool().name)?;
-            let rows = table::read(&path, Some(&["uid", "url", "caption", "image", "width", "height"]))?;
-            let (uids, urls) = (table::texts(&rows, "uid", &path)?, table::texts(&rows, "url", &path)?);
-            let captions = table::texts(&rows, "caption", &path)?;
-            let (widths, heights) = (table::integers(&rows, "width", &path)?, table::integers(&rows, "height", &path)?);
-            let pictures = table::pictures(&rows, &path)?;
-            for (_, row) in places.iter().filter(|place| place.0 == part) {
-                let thumbnail = Thumbnail {
-                    uid: uids.value(*row).to_owned(),
-                    caption: captions.value(*row).to_owned(),
-                    url: urls.value(*row).to_owned(),
-                    image_data_uri: small_picture(pictures.value(*row)),
-                    width: widths.value(*row) as u32,
-                    height: heights.value(*row) as u32,
-                    kept: true,
-                    note: String::new(),
-                };
-                found.insert((part, *row), thumbnail);
+            let mut first = 0;
+            for rows in table::batches(&path, Some(&["uid", "url", "caption", "image", "width", "height"]))? {
+                let rows = rows?;
+                let (uids, urls) = (table::texts(&rows, "uid", &path)?, table::texts(&rows, "url", &path)?);
+                let captions = table::texts(&rows, "caption", &path)?;
+                let widths = table::integers(&rows, "width", &path)?;
+                let heights = table::integers(&rows, "height", &path)?;
+                let pictures = table::pictures(&rows, &path)?;
+                let here = first..first + rows.num_rows();
+                for (_, row) in places.iter().filter(|place| place.0 == part && here.contains(&place.1)) {
+                    let index = *row - first;
+                    let thumbnail = Thumbnail {
+                        uid: uids.value(index).to_owned(),
+                        caption: captions.value(index).to_owned(),
+                        url: urls.value(index).to_owned(),
+                        image_data_uri: small_picture(pictures.value(index)),
+                        width: widths.value(index) as u32,
+                        height: heights.value(index) as u32,
+                        kept: true,
+                        note: String::new(),
+                    };
+                    found.insert((part, *row), thumbnail);
+                }
+                first = here.end;
             }
         }
         Ok(places.iter().map(|place| found[place].clone()).collect())

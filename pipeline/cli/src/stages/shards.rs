@@ -2,18 +2,19 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
+use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use arrow::array::{BooleanArray, RecordBatch, UInt32Array};
-use arrow::compute::{concat_batches, take_record_batch};
+use arrow::compute::take_record_batch;
 use lynxdata_records::{NewPart, PartEntry, card, fingerprint, parquet, schema, webdataset};
 
 use super::{Context, Parts, Planned, Stage, samples, select, table};
 use crate::recipe::{Recipe, ShardFormat};
 
 /// Raise it when the same selection gives other bytes.
-const FORMAT_VERSION: &str = "1";
+const FORMAT_VERSION: &str = "2";
 
 pub(crate) struct Shards;
 
@@ -49,13 +50,14 @@ impl Stage for Shards {
                 let (shards, downloads) = (Arc::clone(&shards), Arc::clone(&downloads));
                 let name = format!("{}/{index:05}", folder(*format));
                 let make = Box::new(move |new: &mut NewPart| {
-                    let rows = read_rows(context, &downloads, &shards[index])?;
-                    (new.rows_in, new.rows_out) = (rows.num_rows() as u64, rows.num_rows() as u64);
                     let path = context.run.stage_file(new, &file)?;
-                    match format {
-                        ShardFormat::Parquet => Ok(parquet::write(&path, &rows.schema(), [&rows])?),
-                        ShardFormat::Webdataset => write_tar(&path, &rows),
-                    }
+                    let rows = |write: &mut OnBatch<'_>| for_each_batch(context, &downloads, &shards[index], write);
+                    let count = match format {
+                        ShardFormat::Parquet => write_parquet(&path, rows),
+                        ShardFormat::Webdataset => write_tar(&path, rows),
+                    }?;
+                    (new.rows_in, new.rows_out) = (count, count);
+                    Ok(())
                 });
                 planned.push(Ok(Planned { name, fingerprint: fingerprint(inputs.iter().map(String::as_str)), make }));
             }
@@ -108,24 +110,53 @@ fn slices(rows: &[(usize, u32)]) -> Vec<Slice> {
         .collect()
 }
 
-fn read_rows(context: &Context, downloads: &[PartEntry], shard: &[Slice]) -> Result<RecordBatch> {
-    let mut batches = Vec::new();
-    for slice in shard {
-        let path = table::file(&context.run, &downloads[slice.part], schema::pool().name)?;
-        let rows = table::read(&path, None)?;
-        batches.push(take_record_batch(&rows, &UInt32Array::from(slice.rows.clone()))?);
+/// Hands over the rows of a shard in batches, so that it takes little memory whatever its pictures are. Returns how many there are.
+fn for_each_batch(
+    context: &Context,
+    downloads: &[PartEntry],
+    shard: &[Slice],
+    mut write: impl FnMut(&RecordBatch) -> Result<()>,
+) -> Result<u64> {
+    let mut count = 0;
+    for Slice { part, rows } in shard {
+        let path = table::file(&context.run, &downloads[*part], schema::pool().name)?;
+        let mut first = 0;
+        for batch in table::batches(&path, None)? {
+            let batch = batch?;
+            let end = first + batch.num_rows() as u32;
+            let here = &rows[rows.partition_point(|row| *row < first)..rows.partition_point(|row| *row < end)];
+            if !here.is_empty() {
+                let here: UInt32Array = here.iter().map(|row| row - first).collect();
+                write(&take_record_batch(&batch, &here)?)?;
+            }
+            (first, count) = (end, count + here.len() as u64);
+        }
     }
-    let Some(first) = batches.first() else { bail!("a shard without rows was planned") };
-    let shared = first.schema();
-    Ok(concat_batches(&shared, &batches)?)
+    Ok(count)
 }
 
-fn write_tar(path: &std::path::Path, rows: &RecordBatch) -> Result<()> {
+/// What a writer does with each batch of rows.
+type OnBatch<'a> = dyn FnMut(&RecordBatch) -> Result<()> + 'a;
+
+fn write_parquet(path: &Path, rows: impl Fn(&mut OnBatch<'_>) -> Result<u64>) -> Result<u64> {
+    let mut writer = None;
+    let count = rows(&mut |batch| {
+        let writer = match &mut writer {
+            Some(writer) => writer,
+            none => none.insert(parquet::Writer::create(path, &batch.schema())?),
+        };
+        Ok(writer.write(batch)?)
+    })?;
+    writer.context("a shard without rows was planned")?.finish()?;
+    Ok(count)
+}
+
+fn write_tar(path: &Path, rows: impl Fn(&mut OnBatch<'_>) -> Result<u64>) -> Result<u64> {
     let failed = || format!("cannot write {}", path.display());
-    let file = File::create(path).with_context(failed)?;
-    let mut writer = webdataset::Writer::new(BufWriter::new(file));
-    samples::for_each(rows, path, |uid, members| Ok(writer.append(uid, members)?))?;
-    writer.finish()?.flush().with_context(failed)
+    let mut writer = webdataset::Writer::new(BufWriter::new(File::create(path).with_context(failed)?));
+    let count = rows(&mut |batch| samples::for_each(batch, path, |uid, members| Ok(writer.append(uid, members)?)))?;
+    writer.finish()?.flush().with_context(failed)?;
+    Ok(count)
 }
 
 fn plan_card<'a>(context: &'a Context, selection: &'a str, rows: u64) -> Planned<'a> {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use arrow::array::{Array, ArrayRef, BinaryArray, Int64Array, ListArray, RecordBatch, StringArray, StructArray};
-use arrow::datatypes::Schema;
+use arrow::datatypes::{Schema, SchemaRef};
 use lynxdata_records::{PartEntry, RunFolder, parquet};
 
 /// The file of a part that lies in a folder of the run, such as `pool`.
@@ -21,20 +21,29 @@ pub(crate) fn file_below(root: &Path, part: &PartEntry, folder: &str) -> Result<
     Ok(root.join(&entry.path))
 }
 
-/// All rows of a file in one batch; all columns or those named.
+/// All rows of a file in one batch; all columns or those named. Not for those with pictures, of which a batch may not hold a whole part: see [`batches`].
 pub(crate) fn read(path: &Path, columns: Option<&[&str]>) -> Result<RecordBatch> {
-    let batches: Vec<RecordBatch> = parquet::read(path, columns)?.collect::<lynxdata_records::Result<_>>()?;
-    // Not the schema of a batch, which lacks the metadata by which `datasets` recognises pictures.
-    let whole = parquet::schema(path)?;
-    let schema = match columns {
-        None => whole,
-        Some(columns) => {
-            let fields = whole.fields().iter().filter(|field| columns.contains(&field.name().as_str()));
-            Schema::new(fields.cloned().collect::<Vec<_>>()).into()
-        }
-    };
-    arrow::compute::concat_batches(&schema, &batches)
+    let batches = batches(path, columns)?.collect::<Result<Vec<_>>>()?;
+    arrow::compute::concat_batches(&schema(path, columns)?, &batches)
         .with_context(|| format!("cannot join the rows of {}", path.display()))
+}
+
+/// The rows of a file batch by batch; all columns or those named.
+pub(crate) fn batches(
+    path: &Path,
+    columns: Option<&[&str]>,
+) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<>> {
+    let schema = schema(path, columns)?;
+    Ok(parquet::read(path, columns)?
+        .map(move |batch| Ok(RecordBatch::try_new(schema.clone(), batch?.columns().to_vec())?)))
+}
+
+/// The schema of a file, or of columns of it. That of its batches lacks the metadata by which `datasets` recognises pictures.
+fn schema(path: &Path, columns: Option<&[&str]>) -> Result<SchemaRef> {
+    let whole = parquet::schema(path)?;
+    let Some(columns) = columns else { return Ok(whole) };
+    let fields = whole.fields().iter().filter(|field| columns.contains(&field.name().as_str()));
+    Ok(Schema::new(fields.cloned().collect::<Vec<_>>()).into())
 }
 
 /// A text column.

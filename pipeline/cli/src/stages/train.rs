@@ -243,19 +243,25 @@ impl CheckData {
                 continue;
             }
             let path = table::file(&context.run, download, schema::pool().name)?;
-            let batch = table::read(&path, Some(&["uid", "caption", "image"]))?;
-            let (uids, captions) = (table::texts(&batch, "uid", &path)?, table::texts(&batch, "caption", &path)?);
-            let pictures = table::pictures(&batch, &path)?;
-            let decoded = places
-                .par_iter()
-                .map(|row| {
-                    let index = *row as usize;
-                    let pixels = resize_to_square(pictures.value(index), side)
-                        .with_context(|| format!("{}: picture of pair {}", path.display(), uids.value(index)))?;
-                    Ok(((part, *row), Pair { pixels, caption: captions.value(index).to_owned() }))
-                })
-                .collect::<Result<Vec<_>>>()?;
-            pairs.extend(decoded);
+            let mut first = 0;
+            for batch in table::batches(&path, Some(&["uid", "caption", "image"]))? {
+                let batch = batch?;
+                let (uids, captions) = (table::texts(&batch, "uid", &path)?, table::texts(&batch, "caption", &path)?);
+                let pictures = table::pictures(&batch, &path)?;
+                let end = first + batch.num_rows() as u32;
+                let here = places.partition_point(|row| *row < first)..places.partition_point(|row| *row < end);
+                let decoded = places[here]
+                    .par_iter()
+                    .map(|row| {
+                        let index = (*row - first) as usize;
+                        let pixels = resize_to_square(pictures.value(index), side)
+                            .with_context(|| format!("{}: picture of pair {}", path.display(), uids.value(index)))?;
+                        Ok(((part, *row), Pair { pixels, caption: captions.value(index).to_owned() }))
+                    })
+                    .collect::<Result<Vec<_>>>()?;
+                pairs.extend(decoded);
+                first = end;
+            }
         }
         let take = |places: &[(usize, u32)]| places.iter().map(|place| pairs[place].clone()).collect::<Vec<_>>();
         let texts: Vec<&str> = pairs.values().map(|pair| pair.caption.as_str()).collect();

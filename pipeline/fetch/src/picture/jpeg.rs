@@ -126,7 +126,7 @@ impl FrameHeader {
                     header = Some(FrameHeader { components: *components, is_misread: !is_first_finest });
                 }
                 (0xda, [components, ..], Some(header)) => {
-                    header.is_misread |= is_sequential && *components < header.components
+                    header.is_misread |= is_sequential && *components < header.components;
                 }
                 _ => {}
             }

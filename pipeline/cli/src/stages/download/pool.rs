@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
-use arrow::array::{Array, ArrayRef, BinaryArray, BinaryBuilder, Int64Array, RecordBatch, StructArray};
+use arrow::array::{Array, ArrayRef, BinaryArray, BinaryBuilder, RecordBatch, StructArray};
+use arrow::compute::interleave_record_batch;
 use lynxdata_fetch::{PAIRS_CHUNK_BYTES, PoolFormat};
 use lynxdata_records::{MeasuredFile, NewPart, PartEntry, RunFolder, parquet, schema, webdataset};
 
@@ -81,19 +82,20 @@ impl PoolWriter {
         Ok(table.write(pairs)?)
     }
 
-    /// Writes pairs of any number as they would have been written as they came.
-    pub(super) fn write_in_chunks(&mut self, pairs: &RecordBatch) -> Result<()> {
-        let sizes: &Int64Array = table::integers(pairs, "bytes", &self.path)?;
+    /// Writes rows of batches as they would have been written as they came: a batch and a row in it for each.
+    pub(super) fn write_rows(&mut self, batches: &[&RecordBatch], rows: &[(usize, usize)]) -> Result<()> {
+        let sizes =
+            batches.iter().map(|batch| table::integers(batch, "bytes", &self.path)).collect::<Result<Vec<_>>>()?;
         let (mut begin, mut size) = (0, 0);
-        for row in 0..pairs.num_rows() {
-            let bytes = sizes.value(row) as usize;
-            if row > begin && size + bytes > PAIRS_CHUNK_BYTES {
-                self.write(&pairs.slice(begin, row - begin))?;
-                (begin, size) = (row, 0);
+        for (index, (batch, row)) in rows.iter().enumerate() {
+            let bytes = sizes[*batch].value(*row) as usize;
+            if index > begin && size + bytes > PAIRS_CHUNK_BYTES {
+                self.write(&interleave_record_batch(batches, &rows[begin..index])?)?;
+                (begin, size) = (index, 0);
             }
             size += bytes;
         }
-        self.write(&pairs.slice(begin, pairs.num_rows() - begin))
+        self.write(&interleave_record_batch(batches, &rows[begin..])?)
     }
 
     /// Ends the files of the part and counts its pairs.
@@ -127,30 +129,38 @@ fn write_files(folder: &Path, uid: &str, members: &[(&str, &[u8])]) -> Result<()
     Ok(())
 }
 
-/// The pairs of a committed part, with their pictures wherever these lie.
-pub(super) fn read(run: &RunFolder, entry: &PartEntry) -> Result<RecordBatch> {
+/// The pairs of a committed part in batches, with their pictures wherever these lie.
+pub(super) fn read(run: &RunFolder, entry: &PartEntry) -> Result<Vec<RecordBatch>> {
     let path = table::file(run, entry, schema::pool().name)?;
-    let pairs = table::read(&path, None)?;
-    let bytes = if let Ok(tar) = table::file(run, entry, WEBDATASET_FOLDER) {
-        read_tar(&tar, &pairs)?
-    } else if let Ok(folder) = table::file(run, entry, FILES_FOLDER) {
-        let mut bytes = BinaryBuilder::new();
-        for name in samples::picture_names(&pairs, &path)? {
-            let file = folder.join(name);
-            bytes.append_value(std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?);
-        }
-        bytes.finish()
-    } else {
-        return Ok(pairs);
-    };
-    with_pictures(&pairs, Arc::new(bytes))
+    let pairs = table::batches(&path, None)?;
+    if let Ok(tar) = table::file(run, entry, WEBDATASET_FOLDER) {
+        let cannot_read = || format!("cannot read {}", tar.display());
+        let mut archive = tar::Archive::new(File::open(&tar).with_context(cannot_read)?);
+        let mut entries = archive.entries().with_context(cannot_read)?;
+        let with_pictures_of_tar = |pairs: Result<RecordBatch>| {
+            let pairs = pairs?;
+            with_pictures(&pairs, Arc::new(read_tar(&tar, &mut entries, &pairs)?))
+        };
+        return pairs.map(with_pictures_of_tar).collect();
+    }
+    if let Ok(folder) = table::file(run, entry, FILES_FOLDER) {
+        let with_pictures_of_files = |pairs: Result<RecordBatch>| {
+            let pairs = pairs?;
+            let mut bytes = BinaryBuilder::new();
+            for name in samples::picture_names(&pairs, &path)? {
+                let file = folder.join(name);
+                bytes.append_value(std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?);
+            }
+            with_pictures(&pairs, Arc::new(bytes.finish()))
+        };
+        return pairs.map(with_pictures_of_files).collect();
+    }
+    pairs.collect()
 }
 
-/// The pictures in a tar file of ours, in which they have the order of the table.
-fn read_tar(path: &Path, pairs: &RecordBatch) -> Result<BinaryArray> {
+/// The pictures of these pairs in a tar file of ours, in which they have the order of the table.
+fn read_tar(path: &Path, entries: &mut tar::Entries<'_, File>, pairs: &RecordBatch) -> Result<BinaryArray> {
     let cannot_read = || format!("cannot read {}", path.display());
-    let mut archive = tar::Archive::new(File::open(path).with_context(cannot_read)?);
-    let mut entries = archive.entries().with_context(cannot_read)?;
     let mut bytes = BinaryBuilder::new();
     for name in samples::picture_names(pairs, path)? {
         let mut found = false;

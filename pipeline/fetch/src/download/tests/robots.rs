@@ -78,7 +78,7 @@ async fn rows_that_are_redirected_do_not_wait_for_each_other() {
     let urls: Vec<String> = servers.iter().map(|(open, _)| open.url("away")).collect();
     for concurrency in [1, 2, 8] {
         let downloader = downloader_with(&DownloadConfig { concurrency, ..obedient() });
-        let done = tokio::time::timeout(Duration::from_secs(60), statuses(&downloader, &urls)).await;
+        let done = tokio::time::timeout(Duration::from_mins(1), statuses(&downloader, &urls)).await;
         assert_eq!(done.expect("rows hold permits while they wait for permits"), ["ok"; 8]);
     }
 }
