@@ -283,7 +283,8 @@ impl Client {
         match status_of(response.status()) {
             None => {}
             Some(status @ (Status::HttpServerError | Status::RateLimited)) => {
-                return Err(Failure { retry_after: retry_after(&response), ..Failure::plain(status) });
+                let failure = Failure { retry_after: retry_after(&response), ..Failure::plain(status) };
+                return Err(failure.with_http_status(response.status()));
             }
             Some(_) => return Ok(body),
         }

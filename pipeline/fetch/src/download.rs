@@ -472,7 +472,9 @@ impl Shared {
             let failure = match self.get_robots(&url, host, &mut deadline).await {
                 Ok(body) => {
                     host.remember(Instant::now(), true, Status::Ok);
-                    return Ok(Arc::new(Robots::parse(&body, product)));
+                    let robots = Robots::parse(&body, product);
+                    self.hosts.count_robots(&robots);
+                    return Ok(Arc::new(robots));
                 }
                 Err(failure) => failure,
             };

@@ -8,6 +8,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ use crate::robots::Robots;
 
 /// Hosts that are remembered before those without rows or failures are forgotten for the first time.
 const FIRST_SWEEP: usize = 16_384;
+/// Bytes of `robots.txt` that are remembered before those of hosts without rows are forgotten for the first time.
+const FIRST_ROBOTS_SWEEP: usize = 64 << 20;
 /// Longest time for which the `Retry-After` of one row holds back the other rows of its host, some of which may be welcome: servers also turn away single
 /// paths.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -48,17 +51,20 @@ pub(crate) struct HostLimits {
 #[derive(Debug)]
 pub(crate) struct Hosts {
     limits: HostLimits,
+    /// What the rules of all `robots.txt` take in memory, about.
+    robots_bytes: AtomicUsize,
     known: Mutex<Known>,
 }
 
 #[derive(Debug)]
 struct Known {
     hosts: HashMap<String, Arc<Host>>,
-    /// Hosts at which the table is swept the next time.
+    /// Hosts at which the table is swept the next time, and bytes of `robots.txt` at which it is.
     sweep_at: usize,
+    sweep_robots_at: usize,
 }
 
-/// A host and port.
+/// A scheme, host and port.
 #[derive(Debug)]
 pub(crate) struct Host {
     /// One permit for every row in flight; `None` without limit.
@@ -110,22 +116,32 @@ impl CachedRobots {
 
 impl Hosts {
     pub(crate) fn new(limits: HostLimits) -> Hosts {
-        Hosts { limits, known: Mutex::new(Known { hosts: HashMap::new(), sweep_at: FIRST_SWEEP }) }
+        let known = Known { hosts: HashMap::new(), sweep_at: FIRST_SWEEP, sweep_robots_at: FIRST_ROBOTS_SWEEP };
+        Hosts { limits, robots_bytes: AtomicUsize::new(0), known: Mutex::new(known) }
     }
 
     /// The host of a URL.
     pub(crate) fn of(&self, url: &Url) -> Arc<Host> {
         let port = url.port_or_known_default().unwrap_or_default();
-        let key = format!("{}:{port}", url.host_str().unwrap_or_default());
+        let key = format!("{}://{}:{port}", url.scheme(), url.host_str().unwrap_or_default());
         let mut known = lock(&self.known);
-        let Known { hosts, sweep_at } = &mut *known;
-        if hosts.len() >= *sweep_at {
+        let Known { hosts, sweep_at, sweep_robots_at } = &mut *known;
+        let robots_bytes = self.robots_bytes.load(Ordering::Relaxed);
+        if hosts.len() >= *sweep_at || robots_bytes > *sweep_robots_at {
             // The lists of a whole web name millions of hosts; only those with something to remember stay.
             let now = Instant::now();
             hosts.retain(|_, host| Arc::strong_count(host) > 1 || lock(&host.state).matters(now));
+            let robots_bytes = hosts.values().map(|host| host.robots_bytes()).sum();
+            self.robots_bytes.store(robots_bytes, Ordering::Relaxed);
             *sweep_at = FIRST_SWEEP.max(2 * hosts.len());
+            *sweep_robots_at = FIRST_ROBOTS_SWEEP.max(2 * robots_bytes);
         }
         hosts.entry(key).or_insert_with(|| Arc::new(Host::new(self.limits))).clone()
+    }
+
+    /// Counts a `robots.txt` that a host has got.
+    pub(crate) fn count_robots(&self, robots: &Robots) {
+        self.robots_bytes.fetch_add(robots.bytes(), Ordering::Relaxed);
     }
 }
 
@@ -139,6 +155,12 @@ impl Host {
             state: Mutex::default(),
             robots: Mutex::default(),
         }
+    }
+
+    fn robots_bytes(&self) -> usize {
+        let robots = lock(&self.robots);
+        let answer = robots.as_ref().and_then(|cached| cached.answer.get());
+        answer.and_then(|answer| answer.as_ref().ok()).map_or(0, |robots| robots.bytes())
     }
 
     /// Waits until the host may have one more row in flight.
@@ -216,8 +238,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
     use super::*;
 
     fn hosts(requests: usize, failures: u32) -> Hosts {
@@ -229,13 +249,18 @@ mod tests {
     }
 
     #[test]
-    fn a_host_is_a_name_and_a_port() {
+    fn a_host_is_a_scheme_a_name_and_a_port() {
         let hosts = hosts(1, 1);
         let host = hosts.of(&url("http://example.org/a"));
         for same in ["http://EXAMPLE.org:80/b", "http://me:secret@example.org/"] {
             assert!(Arc::ptr_eq(&host, &hosts.of(&url(same))), "{same}");
         }
-        for other in ["https://example.org/a", "http://example.org:8080/a", "http://www.example.org/a"] {
+        for other in [
+            "https://example.org/a",
+            "https://example.org:80/a",
+            "http://example.org:8080/a",
+            "http://www.example.org/a",
+        ] {
             assert!(!Arc::ptr_eq(&host, &hosts.of(&url(other))), "{other}");
         }
     }
@@ -282,6 +307,20 @@ mod tests {
             let state = lock(&host.state);
             assert!(state.matters(now) && !state.matters(now + PROBE_EVERY + FAILURES_LIFE), "{name}");
         }
+    }
+
+    #[tokio::test]
+    async fn the_rules_of_strangers_do_not_pile_up() {
+        let hosts = hosts(0, 0);
+        let rules: String = (0..10_000).map(|number| format!("disallow: /{number}\n")).collect();
+        let robots = Arc::new(Robots::parse(format!("user-agent: *\n{rules}").as_bytes(), "lynxdata"));
+        for number in 0..400 {
+            let host = hosts.of(&url(&format!("http://{number}.example/")));
+            host.robots(Instant::now(), async { Ok(robots.clone()) }).await.unwrap();
+            hosts.count_robots(&robots);
+        }
+        let kept = lock(&hosts.known).hosts.len() * robots.bytes();
+        assert!(kept <= FIRST_ROBOTS_SWEEP + robots.bytes(), "{kept}");
     }
 
     #[test]

@@ -238,7 +238,9 @@ fn absolute_name(host: &str) -> Result<Name, NoAddress> {
     if !host.is_ascii() {
         return Err(NoAddress::Invalid { reason: "it has to be in Punycode".to_owned() });
     }
-    let invalid = |error: ProtoError| NoAddress::Invalid { reason: error.to_string() };
+    // The texts of these errors are for programmers.
+    let reason = "between its dots there must be 1 to 63 characters, and 253 in all";
+    let invalid = |_: ProtoError| NoAddress::Invalid { reason: reason.to_owned() };
     let mut name = Name::from_labels(host.split('.').map(str::as_bytes)).map_err(invalid)?;
     name.set_fqdn(true);
     Ok(name)

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path as StorePath;
 use object_store::{
@@ -247,7 +248,7 @@ impl Location {
         let write_error = |source| Error::read(file, source);
         let mut output = tokio::fs::File::create(file).await.map_err(write_error)?;
         let mut written = 0;
-        let mut chunks = Box::pin(self.chunks(object));
+        let mut chunks = self.chunks(object);
         while let Some(bytes) = chunks.try_next().await? {
             output.write_all(&bytes).await.map_err(write_error)?;
             written += bytes.len() as u64;
@@ -263,8 +264,18 @@ impl Location {
         }
     }
 
-    /// The content of an object in order, asked for in ranges if it is long and the server knows them.
-    fn chunks(&self, object: &Object) -> impl futures::Stream<Item = Result<Vec<u8>>> {
+    /// The content of an object in order: from a store in ranges, several at once, if it is long; from a web server, which need not know ranges, as it comes.
+    fn chunks<'a>(&'a self, object: &'a Object) -> BoxStream<'a, Result<Vec<u8>>> {
+        if self.is_web_server() {
+            let whole = async {
+                let got = self.store.get_opts(&object.path, GetOptions::default()).await;
+                let got = got.map_err(|error| self.error("read", &object.url, &error))?;
+                check_unchanged(object, &got)?;
+                let bytes = got.into_stream().map_ok(Vec::from);
+                Ok(bytes.map_err(|error| self.error("read", &object.url, &error)))
+            };
+            return futures::stream::once(whole).try_flatten().boxed();
+        }
         let starts = (0..object.bytes.max(1)).step_by(CHUNK_BYTES as usize);
         let is_whole = object.bytes <= CHUNK_BYTES;
         let ranges = starts.map(move |start| (start..(start + CHUNK_BYTES).min(object.bytes), is_whole));
@@ -283,6 +294,7 @@ impl Location {
                 }
             })
             .buffered(AT_ONCE)
+            .boxed()
     }
 
     /// Copies a local file to the object `name` below this location, in parts if it is long; the object appears only when it is complete, and is then

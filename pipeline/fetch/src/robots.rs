@@ -43,6 +43,11 @@ impl Robots {
         parser.finish()
     }
 
+    /// What it takes in memory, about.
+    pub(crate) fn bytes(&self) -> usize {
+        self.rules.iter().map(|rule| size_of::<Rule>() + rule.pattern.len()).sum()
+    }
+
     /// Whether a URL may be fetched, given its path and query, from the first slash on.
     ///
     /// The longest pattern that matches decides; of equally long ones, the one that allows; if none matches, it may. Takes time in proportion to the

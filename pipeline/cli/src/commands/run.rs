@@ -35,7 +35,7 @@ pub(crate) struct StageArguments {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
 
-    /// Prints what would be done and what would be skipped, and does nothing
+    /// Prints what would be done and what would be skipped, and does nothing but copy the source if it lies in an object store
     #[arg(long)]
     dry_run: bool,
 }

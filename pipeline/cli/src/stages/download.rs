@@ -125,10 +125,8 @@ fn make(
         first_row: part.first_row + rows as u64,
         rows: part.rows.slice(rows, part.rows.num_rows() - rows),
     };
-    let fresh = Tables::download(context, downloader, &more)?;
-    let old = Tables::read(context, &old)?;
     let added: Vec<usize> = (rows..part.rows.num_rows()).collect();
-    old.write_with(&added, &fresh, context, (&name, part.index), new)
+    Tables::download(context, downloader, &more)?.write_into(&old, &added, context, part.index, new)
 }
 
 /// The committed part that this one continues, and how many rows it has: those rows are as they were and more follow, since rows were added to the source.
@@ -208,7 +206,7 @@ pub(crate) fn retry_failed(context: &Context, statuses: &BTreeSet<Status>) -> Re
         total.rows += again.len() as u64;
         total.recovered += fresh.pairs() as u64;
         let mut new = NewPart::new("download", &name, print);
-        Tables::read(context, &entry)?.write_with(&again, &fresh, context, (&name, part.index), &mut new)?;
+        fresh.write_into(&entry, &again, context, part.index, &mut new)?;
         new.seconds = begun.elapsed().as_secs_f64();
         context.commit(new)?;
         bar.part_done();
@@ -218,9 +216,9 @@ pub(crate) fn retry_failed(context: &Context, statuses: &BTreeSet<Status>) -> Re
     Ok(total)
 }
 
-/// The tables of a part, or of some of its rows.
+/// What came of rows that are to go into a part.
 struct Tables {
-    /// In batches, since the pictures of a part may be more than one can hold.
+    /// In batches, since the pictures may be more than one can hold.
     pool: Vec<RecordBatch>,
     log: RecordBatch,
     /// Status of every row of the log.
@@ -228,11 +226,6 @@ struct Tables {
 }
 
 impl Tables {
-    fn read(context: &Context, entry: &PartEntry) -> Result<Tables> {
-        let log = table::read(&table::file(&context.run, entry, schema::download_log().name)?, None)?;
-        Tables::of(pool::read(&context.run, entry)?, log)
-    }
-
     fn of(pool: Vec<RecordBatch>, log: RecordBatch) -> Result<Tables> {
         let statuses = statuses_of(&log)?;
         Ok(Tables { pool, log, statuses })
@@ -280,43 +273,56 @@ impl Tables {
         self.pool.iter().map(RecordBatch::num_rows).sum()
     }
 
-    /// The place of every pair: a batch, counted from `first_batch`, and a row in it.
-    fn places(&self, first_batch: usize) -> impl Iterator<Item = (usize, usize)> {
-        let batches = self.pool.iter().enumerate();
-        batches.flat_map(move |(index, batch)| (0..batch.num_rows()).map(move |row| (first_batch + index, row)))
-    }
-
-    /// Writes the part with the rows of `fresh` in the places `rows`: instead of what was there, or behind it.
-    fn write_with(
+    /// Writes the committed part `old` anew with these rows in the places `rows`: instead of what was there, or behind it.
+    fn write_into(
         &self,
+        old: &PartEntry,
         rows: &[usize],
-        fresh: &Tables,
         context: &Context,
-        (name, index): (&str, u32),
+        index: u32,
         new: &mut NewPart,
     ) -> Result<()> {
-        let (mut old_pairs, mut fresh_pairs) = (self.places(0), fresh.places(self.pool.len()));
-        let (mut pool_rows, mut log_rows) = (Vec::new(), Vec::new());
-        let mut next = 0;
-        let count = self.statuses.len().max(rows.last().map_or(0, |row| row + 1));
-        for row in 0..count {
-            let was_kept = self.statuses.get(row) == Some(&Status::Ok);
-            let old_pair = if was_kept { old_pairs.next() } else { None };
+        /// Where a pair of the new part comes from, or that one of the old part has none.
+        enum Step {
+            Old,
+            SkipOld,
+            Fresh,
+        }
+        let log = table::read(&table::file(&context.run, old, schema::download_log().name)?, None)?;
+        let statuses = statuses_of(&log)?;
+        let (mut steps, mut log_rows, mut next) = (Vec::new(), Vec::new(), 0);
+        for row in 0..statuses.len().max(rows.last().map_or(0, |row| row + 1)) {
+            let was_kept = statuses.get(row) == Some(&Status::Ok);
             if rows.get(next) == Some(&row) {
+                steps.extend(was_kept.then_some(Step::SkipOld));
+                steps.extend((self.statuses[next] == Status::Ok).then_some(Step::Fresh));
                 log_rows.push((1, next));
-                if fresh.statuses[next] == Status::Ok {
-                    pool_rows.extend(fresh_pairs.next());
-                }
                 next += 1;
             } else {
+                steps.extend(was_kept.then_some(Step::Old));
                 log_rows.push((0, row));
-                pool_rows.extend(old_pair);
             }
         }
-        let pool: Vec<&RecordBatch> = self.pool.iter().chain(&fresh.pool).collect();
+        let mut steps = steps.into_iter();
+        let batches = self.pool.iter();
+        let mut fresh = batches.flat_map(|batch| (0..batch.num_rows()).map(|row| batch.slice(row, 1)));
+
+        let name = old.part.as_str();
         let mut writer = PoolWriter::create(&context.run, new, context.recipe().download.format, name, index)?;
-        writer.write_rows(&pool, &pool_rows)?;
+        // The columns, should there be no pair.
+        writer.write(&self.pool.first().context("a part hands over its pairs even if there are none")?.slice(0, 0))?;
+        pool::for_each_pair(&context.run, old, |pair| {
+            for step in steps.by_ref() {
+                match step {
+                    Step::Old => return writer.push(pair),
+                    Step::SkipOld => return Ok(()),
+                    Step::Fresh => fresh.next().map_or(Ok(()), |pair| writer.push(pair))?,
+                }
+            }
+            Ok(())
+        })?;
+        fresh.try_for_each(|pair| writer.push(pair))?;
         writer.finish(new)?;
-        write_log(context, name, &interleave_record_batch(&[&self.log, &fresh.log], &log_rows)?, new)
+        write_log(context, name, &interleave_record_batch(&[&log, &self.log], &log_rows)?, new)
     }
 }

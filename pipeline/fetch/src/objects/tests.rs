@@ -57,6 +57,40 @@ fn local(folder: &TempDir) -> Arc<dyn ObjectStore> {
     Arc::new(object_store::local::LocalFileSystem::new_with_prefix(root).unwrap())
 }
 
+/// A web server that knows no ranges: whatever is asked, it sends all.
+async fn start_plain_server(bytes: Vec<u8>) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                request.push(stream.read_u8().await.unwrap());
+            }
+            let head = format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nLast-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\nConnection: close\r\n\r\n",
+                bytes.len()
+            );
+            stream.write_all(head.as_bytes()).await.unwrap();
+            if request.starts_with(b"GET") {
+                stream.write_all(&bytes).await.unwrap();
+            }
+        }
+    });
+    format!("http://{address}/long.parquet")
+}
+
+#[tokio::test]
+async fn long_files_of_servers_without_ranges_are_copied() {
+    let place = Location::open(&start_plain_server(long()).await, &Settings::default()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("copy");
+    let object = place.head().await.unwrap().unwrap();
+    place.get(&object, &copy).await.unwrap();
+    assert!(std::fs::read(&copy).unwrap() == long());
+}
+
 #[tokio::test]
 async fn an_object_that_is_changed_meanwhile_leaves_no_copy() {
     let folder = tempfile::tempdir().unwrap();

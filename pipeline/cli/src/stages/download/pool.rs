@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 use arrow::array::{Array, ArrayRef, BinaryArray, BinaryBuilder, RecordBatch, StructArray};
-use arrow::compute::interleave_record_batch;
+use arrow::compute::concat_batches;
 use lynxdata_fetch::{PAIRS_CHUNK_BYTES, PoolFormat};
 use lynxdata_records::{MeasuredFile, NewPart, PartEntry, RunFolder, parquet, schema, webdataset};
 
@@ -25,6 +25,9 @@ pub(super) struct PoolWriter {
     table: Option<parquet::Writer>,
     pictures: Pictures,
     rows: u64,
+    /// Pairs that were pushed, and the bytes of their pictures.
+    pending: Vec<RecordBatch>,
+    pending_bytes: usize,
 }
 
 /// Where the bytes of pictures go.
@@ -58,7 +61,7 @@ impl PoolWriter {
                 Pictures::Folder(path)
             }
         };
-        Ok(PoolWriter { path, table: None, pictures, rows: 0 })
+        Ok(PoolWriter { path, table: None, pictures, rows: 0, pending: Vec::new(), pending_bytes: 0 })
     }
 
     pub(super) fn write(&mut self, pairs: &RecordBatch) -> Result<()> {
@@ -82,24 +85,28 @@ impl PoolWriter {
         Ok(table.write(pairs)?)
     }
 
-    /// Writes rows of batches as they would have been written as they came: a batch and a row in it for each.
-    pub(super) fn write_rows(&mut self, batches: &[&RecordBatch], rows: &[(usize, usize)]) -> Result<()> {
-        let sizes =
-            batches.iter().map(|batch| table::integers(batch, "bytes", &self.path)).collect::<Result<Vec<_>>>()?;
-        let (mut begin, mut size) = (0, 0);
-        for (index, (batch, row)) in rows.iter().enumerate() {
-            let bytes = sizes[*batch].value(*row) as usize;
-            if index > begin && size + bytes > PAIRS_CHUNK_BYTES {
-                self.write(&interleave_record_batch(batches, &rows[begin..index])?)?;
-                (begin, size) = (index, 0);
-            }
-            size += bytes;
+    /// Writes a single pair, together with its neighbours as they would have been written as they came.
+    pub(super) fn push(&mut self, pair: RecordBatch) -> Result<()> {
+        let bytes = table::integers(&pair, "bytes", &self.path)?.value(0) as usize;
+        if self.pending_bytes + bytes > PAIRS_CHUNK_BYTES {
+            self.flush()?;
         }
-        self.write(&interleave_record_batch(batches, &rows[begin..])?)
+        self.pending_bytes += bytes;
+        self.pending.push(pair);
+        Ok(())
+    }
+
+    /// Writes the pairs that were pushed.
+    fn flush(&mut self) -> Result<()> {
+        let Some(first) = self.pending.first() else { return Ok(()) };
+        let pairs = concat_batches(&first.schema(), &self.pending)?;
+        (self.pending, self.pending_bytes) = (Vec::new(), 0);
+        self.write(&pairs)
     }
 
     /// Ends the files of the part and counts its pairs.
-    pub(super) fn finish(self, new: &mut NewPart) -> Result<()> {
+    pub(super) fn finish(mut self, new: &mut NewPart) -> Result<()> {
+        self.flush()?;
         let table = self.table.context("a part hands over its pairs even if there are none")?;
         new.set_measured(&self.path, table.finish()?);
         if let Pictures::Tar(path, tar) = self.pictures {
@@ -129,33 +136,38 @@ fn write_files(folder: &Path, uid: &str, members: &[(&str, &[u8])]) -> Result<()
     Ok(())
 }
 
-/// The pairs of a committed part in batches, with their pictures wherever these lie.
-pub(super) fn read(run: &RunFolder, entry: &PartEntry) -> Result<Vec<RecordBatch>> {
+/// Hands over the pairs of a committed part one by one, with their pictures wherever these lie. A few of them are in memory at a time.
+pub(super) fn for_each_pair(
+    run: &RunFolder,
+    entry: &PartEntry,
+    mut each: impl FnMut(RecordBatch) -> Result<()>,
+) -> Result<()> {
     let path = table::file(run, entry, schema::pool().name)?;
-    let pairs = table::batches(&path, None)?;
+    let mut hand_over = |pairs: RecordBatch| (0..pairs.num_rows()).try_for_each(|row| each(pairs.slice(row, 1)));
     if let Ok(tar) = table::file(run, entry, WEBDATASET_FOLDER) {
         let cannot_read = || format!("cannot read {}", tar.display());
         let mut archive = tar::Archive::new(File::open(&tar).with_context(cannot_read)?);
         let mut entries = archive.entries().with_context(cannot_read)?;
-        let with_pictures_of_tar = |pairs: Result<RecordBatch>| {
+        for pairs in table::batches(&path, None)? {
             let pairs = pairs?;
-            with_pictures(&pairs, Arc::new(read_tar(&tar, &mut entries, &pairs)?))
-        };
-        return pairs.map(with_pictures_of_tar).collect();
-    }
-    if let Ok(folder) = table::file(run, entry, FILES_FOLDER) {
-        let with_pictures_of_files = |pairs: Result<RecordBatch>| {
+            hand_over(with_pictures(&pairs, Arc::new(read_tar(&tar, &mut entries, &pairs)?))?)?;
+        }
+    } else if let Ok(folder) = table::file(run, entry, FILES_FOLDER) {
+        for pairs in table::batches(&path, None)? {
             let pairs = pairs?;
             let mut bytes = BinaryBuilder::new();
             for name in samples::picture_names(&pairs, &path)? {
                 let file = folder.join(name);
                 bytes.append_value(std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?);
             }
-            with_pictures(&pairs, Arc::new(bytes.finish()))
-        };
-        return pairs.map(with_pictures_of_files).collect();
+            hand_over(with_pictures(&pairs, Arc::new(bytes.finish()))?)?;
+        }
+    } else {
+        for pairs in table::batches(&path, None)? {
+            hand_over(pairs?)?;
+        }
     }
-    pairs.collect()
+    Ok(())
 }
 
 /// The pictures of these pairs in a tar file of ours, in which they have the order of the table.
