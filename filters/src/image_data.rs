@@ -4,7 +4,7 @@ use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
 
-use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 
 /// Most pixels that [`ImageData::decode`] accepts: 100 million, a little above Pillow's own warning threshold of
 /// 89,478,485 (`Image.MAX_IMAGE_PIXELS`), so that whatever Pillow opens silently is measured here too.
@@ -32,6 +32,9 @@ pub enum DecodeError {
         /// The limit that applied, in pixels.
         max_pixels: u64,
     },
+    /// A valid JPEG of which the decoder is known to make other pixels than everybody else.
+    #[error("a JPEG whose components come in scans of their own, which is not decoded")]
+    SeparateScans,
     /// The pixels are damaged, cut short, or need more than [`MAX_DECODER_BYTES`].
     #[error("unreadable pixels: {0}")]
     Pixels(#[source] image::ImageError),
@@ -117,6 +120,9 @@ fn decode_pixels(encoded: &[u8], max_pixels: u64) -> Result<DynamicImage, Decode
     if reader.format().is_none() {
         return Err(DecodeError::UnknownFormat);
     }
+    if reader.format() == Some(ImageFormat::Jpeg) && has_separate_scans(encoded) {
+        return Err(DecodeError::SeparateScans);
+    }
     let mut decoder = reader.into_decoder().map_err(DecodeError::Header)?;
 
     let (width, height) = decoder.dimensions();
@@ -129,6 +135,27 @@ fn decode_pixels(encoded: &[u8], max_pixels: u64) -> Result<DynamicImage, Decode
     limits.reserve(decoder.total_bytes()).map_err(DecodeError::Pixels)?;
     decoder.set_limits(limits).map_err(DecodeError::Pixels)?;
     DynamicImage::from_decoder(decoder).map_err(DecodeError::Pixels)
+}
+
+/// Whether a sequential JPEG sends its components in several scans (ITU-T T.81, B.2.2 and B.2.3), which zune-jpeg 0.5
+/// decodes to something else without an error.
+fn has_separate_scans(encoded: &[u8]) -> bool {
+    let mut rest = encoded.get(2..).unwrap_or_default();
+    let mut frame_components = 0;
+    while let [0xff, marker, high, low, segment @ ..] = rest {
+        let length = usize::from(u16::from_be_bytes([*high, *low])).saturating_sub(2);
+        match (marker, segment) {
+            (0xff, _) => {
+                rest = &rest[1..]; // a fill byte
+                continue;
+            }
+            (0xc0 | 0xc1, [_, _, _, _, _, components, ..]) => frame_components = *components,
+            (0xda, [components, ..]) => return *components < frame_components,
+            _ => {}
+        }
+        rest = segment.get(length..).unwrap_or_default();
+    }
+    false
 }
 
 /// An 8-bit luma plane, rows from top to bottom, pixels from left to right, no padding.
@@ -310,6 +337,16 @@ pub(crate) mod tests {
     fn rejects_what_is_no_picture() {
         for bytes in [&b""[..], b"<html><body>404</body></html>", b"\x00\x01\x02\x03"] {
             assert!(matches!(ImageData::decode(bytes), Err(DecodeError::UnknownFormat)));
+        }
+    }
+
+    #[test]
+    fn rejects_jpegs_that_would_be_decoded_to_something_else() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../pipeline/fetch/fixtures/pictures/separate_scans.jpg");
+        let bytes = std::fs::read(path).unwrap();
+        assert!(matches!(ImageData::decode(&bytes), Err(DecodeError::SeparateScans)));
+        for row in golden().iter().filter(|row| row.file.contains(".jpg")) {
+            assert!(!has_separate_scans(&fixture(&row.file)), "{}", row.file);
         }
     }
 
