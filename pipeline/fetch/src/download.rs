@@ -417,7 +417,7 @@ impl Shared {
         asked: &mut Asked,
     ) -> std::result::Result<(Answer, OwnedSemaphorePermit), Failure> {
         let mut url = url.clone();
-        for _redirect in 0..=MAX_REDIRECTS {
+        for redirects in 0.. {
             let response = self.client.send(&url, deadline).await?;
             asked.has_answered = true;
             let http_status = response.status();
@@ -428,6 +428,9 @@ impl Shared {
                     Err(failure) => Err(failure.with_http_status(http_status)),
                 };
             };
+            if redirects == MAX_REDIRECTS {
+                break;
+            }
             // Robots.txt is asked for under a permit of its own. Rows that wait for one with another in hand would wait for each other.
             drop((response, network));
             asked.host.remember(Instant::now(), true, Status::Ok);
@@ -445,7 +448,10 @@ impl Shared {
     /// A permit of the network at a moment at which the host may be asked. Neither is held while the other is waited for.
     async fn network_in_turn(&self, host: &Host) -> OwnedSemaphorePermit {
         loop {
-            sleep(host.until_turn(Instant::now())).await;
+            let wait = host.until_turn(Instant::now());
+            if !wait.is_zero() {
+                sleep(wait).await;
+            }
             let network = self.network.clone().acquire_owned().await.expect("the semaphore is never closed");
             if host.take_turn(Instant::now()) {
                 return network;
@@ -481,7 +487,8 @@ impl Shared {
             let delay = retry::delay(url.as_str(), attempt, failure.retry_after);
             if !failure.may_pass || attempt == ROBOTS_ATTEMPTS || delay >= deadline.left() {
                 let detail = failure.detail.as_deref().unwrap_or_else(|| failure.status.description());
-                return Err(Failure { detail: Some(format!("robots.txt: {detail}")), ..failure });
+                // Another attempt of a row would not ask again.
+                return Err(Failure { detail: Some(format!("robots.txt: {detail}")), may_pass: false, ..failure });
             }
             deadline.spend(delay);
             sleep(delay).await;

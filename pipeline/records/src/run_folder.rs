@@ -293,7 +293,11 @@ impl RunFolder {
     fn move_into_place(&self, file: &Path, path: &str) -> Result<()> {
         let target = self.root.join(path);
         let folder = target.parent().expect("a file below the run folder has a parent");
-        fs::create_dir_all(folder).map_err(|source| Error::io("create", folder, source))?;
+        if !folder.is_dir() {
+            fs::create_dir_all(folder).map_err(|source| Error::io("create", folder, source))?;
+            let above = folder.ancestors().skip(1).take_while(|above| above.starts_with(&self.root));
+            above.into_iter().try_for_each(sync_folder)?;
+        }
         if target.is_dir() {
             remove_folder(&target)?; // a folder takes the place of an empty one only
         }

@@ -242,14 +242,15 @@ pub(crate) fn run(stage: &dyn Stage, context: &Context) -> Result<()> {
     })?;
 
     let (_, names) = planned.into_inner().expect("no worker panicked");
-    // More likely a failed export than a wish.
-    if names.is_empty() && context.run.manifest().parts(name).next().is_some() {
+    let reads = stage.reads(context.recipe());
+    // A source that has lost all its rows is more likely a failed export than a wish.
+    if names.is_empty() && reads.is_empty() && context.run.manifest().parts(name).next().is_some() {
         bail!(
             "stage {name} has nothing to read any more, so all that it made would be removed\nhint: if that is what you want, remove {}",
             context.run.root().display()
         );
     }
-    context.complete(name, names, &stage.reads(context.recipe()))?;
+    context.complete(name, names, &reads)?;
     bar.finish(made.into_inner(), skipped.into_inner(), started.elapsed());
     Ok(())
 }
