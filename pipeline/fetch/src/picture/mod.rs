@@ -321,7 +321,7 @@ fn decode_with_image_crate(
     let mut decoder = reader.into_decoder().map_err(from_image_error)?;
     let (width, height) = decoder.dimensions();
     check_size(u64::from(width), u64::from(height), max_pixels)?;
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let orientation = orientation_of(&mut decoder);
     // The decoder of TIFF gives no profile that is large beside the pixels.
     let profile = match format {
         Format::Tiff => structure::tiff::profile(bytes).map(Cow::Borrowed),
@@ -374,6 +374,17 @@ fn from_image_error(error: ImageError) -> PictureError {
     match error {
         ImageError::Unsupported(error) => PictureError::Unsupported(error.to_string()),
         other => PictureError::Broken(other.to_string()),
+    }
+}
+
+/// The orientation by the EXIF data, or by the tag of a TIFF.
+fn orientation_of(decoder: &mut impl ImageDecoder) -> Orientation {
+    /// With what EXIF data begins in a JPEG segment. Some encoders write it into the chunk of a WebP or PNG, too, and Pillow passes over it there.
+    const JPEG_PREFIX: &[u8] = b"Exif\0\0";
+    let prefixed = decoder.exif_metadata().ok().flatten();
+    match prefixed.as_deref().and_then(|exif| exif.strip_prefix(JPEG_PREFIX)) {
+        Some(exif) => Orientation::from_exif_chunk(exif).unwrap_or(Orientation::NoTransforms),
+        None => decoder.orientation().unwrap_or(Orientation::NoTransforms),
     }
 }
 

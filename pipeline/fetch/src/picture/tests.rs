@@ -151,6 +151,27 @@ fn premultiplied_pixels_are_not_blended_twice() {
 }
 
 #[test]
+fn exif_data_of_a_webp_may_begin_as_in_a_jpeg() {
+    let plain = fixture("rgb_webp.webp");
+    let upright = decode_rgb(&plain, MAX_PIXELS).unwrap();
+    // A directory of one entry: orientation 6, to be turned by 90 degrees.
+    let exif = b"II\x2a\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
+    for prefix in [&b""[..], b"Exif\0\0"] {
+        let chunk = |name: &[u8; 4], content: &[u8]| {
+            [name, &(content.len() as u32).to_le_bytes()[..], content, &[0][..content.len() % 2]].concat()
+        };
+        let (width, height) = (upright.width() - 1, upright.height() - 1);
+        let [w0, w1, w2, _] = width.to_le_bytes();
+        let [h0, h1, h2, _] = height.to_le_bytes();
+        let extended = chunk(b"VP8X", &[8, 0, 0, 0, w0, w1, w2, h0, h1, h2]);
+        let chunks = [&b"WEBP"[..], &extended, &plain[12..], &chunk(b"EXIF", &[prefix, exif].concat())].concat();
+        let turned = decode_rgb(&chunk(b"RIFF", &chunks), MAX_PIXELS).unwrap();
+        assert_eq!(turned.dimensions(), (upright.height(), upright.width()), "{prefix:?}");
+        assert!(turned == image::imageops::rotate90(&upright), "{prefix:?}");
+    }
+}
+
+#[test]
 fn profiles_are_converted_to_srgb_as_littlecms_does() {
     // Pillow's ImageCms with LittleCMS 2.19. What is decoded without loss differs by the rounding of fixed-point arithmetic on either side. In front of
     // that, two JPEG decoders differ by rounding (none of these subsamples its chroma), which the curve of Adobe RGB makes larger in the dark. Between
