@@ -29,6 +29,9 @@ const CHUNK_BYTES: u64 = 8 << 20;
 /// Requests at once for one object, and objects at once. With [`CHUNK_BYTES`], this bounds the memory to 128 MiB.
 const AT_ONCE: usize = 4;
 
+/// How long nothing is written to a copy in the making until it counts as abandoned: longer than any request is tried again.
+const ABANDONED: Duration = Duration::from_hours(1);
+
 /// Most parts of an upload that S3 takes.
 const MAX_PARTS: u64 = 10_000;
 
@@ -450,6 +453,21 @@ fn beside(file: &Path) -> PathBuf {
     file.with_file_name(format!(".{name}.{}.part", std::process::id()))
 }
 
+/// Removes copies in the making that nobody works at any more.
+fn remove_abandoned(folder: &Path) {
+    // What cannot be looked at or removed now may be so the next time.
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let is_hidden = name.as_encoded_bytes().starts_with(b".");
+        let is_in_the_making = is_hidden && Path::new(&name).extension().is_some_and(|suffix| suffix == "part");
+        let modified = entry.metadata().and_then(|metadata| metadata.modified()).ok();
+        let age = modified.and_then(|modified| modified.elapsed().ok());
+        if is_in_the_making && age.is_some_and(|age| age > ABANDONED) {
+            std::fs::remove_file(entry.path()).unwrap_or_default();
+        }
+    }
+}
+
 /// A URL as it may be shown: without password, query and fragment, and for web servers without user.
 pub fn shown(url: &str) -> String {
     Url::parse(url).map_or_else(|_| without_userinfo(url).into_owned(), |url| without_secrets(&url))
@@ -515,7 +533,7 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// Copies are kept in this folder, which is created when it is needed. Nothing is ever removed from it.
+    /// Copies are kept in this folder, which is created when it is needed. Nothing is ever removed from it but what a killed process left of a copy.
     pub fn new(folder: impl Into<PathBuf>, settings: Settings) -> Cache {
         Cache { folder: folder.into(), settings }
     }
@@ -531,6 +549,7 @@ impl Cache {
     /// As [`Location::get`].
     pub async fn copies(&self, location: &Location, objects: &[Object]) -> Result<Vec<PathBuf>> {
         std::fs::create_dir_all(&self.folder).map_err(|source| Error::read(&self.folder, source))?;
+        remove_abandoned(&self.folder);
         let copies = objects.iter().map(|object| self.copy(location, object));
         futures::stream::iter(copies.collect::<Vec<_>>()).buffered(AT_ONCE).try_collect().await
     }

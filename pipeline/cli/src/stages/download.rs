@@ -1,5 +1,6 @@
 //! Stage `download`: rows of the source become pairs of the pool, and every row gets its status.
 
+mod fresh;
 mod pool;
 
 use std::collections::BTreeSet;
@@ -8,12 +9,12 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use arrow::array::RecordBatch;
-use arrow::compute::{concat_batches, interleave_record_batch};
 use lynxdata_fetch::{Downloader, Source, SourcePart};
 use lynxdata_records::{NewPart, PartEntry, Status, fingerprint, nearest, parquet, schema};
 
 use super::{Context, Parts, Planned, Stage, part_name, table};
 use crate::recipe::Recipe;
+use fresh::Fresh;
 use pool::PoolWriter;
 
 /// Raise it when the bytes of a part change for the same rows and settings.
@@ -120,13 +121,8 @@ fn make(
         writer.finish(new)?;
         return write_log(context, &name, &log, new);
     };
-    let more = SourcePart {
-        index: part.index,
-        first_row: part.first_row + rows as u64,
-        rows: part.rows.slice(rows, part.rows.num_rows() - rows),
-    };
-    let added: Vec<usize> = (rows..part.rows.num_rows()).collect();
-    Tables::download(context, downloader, &more)?.write_into(&old, &added, context, part.index, new)
+    let added = part.choose((rows..part.rows.num_rows()).collect())?;
+    Fresh::download(context, downloader, &added)?.write_into(&old, new)
 }
 
 /// The committed part that this one continues, and how many rows it has: those rows are as they were and more follow, since rows were added to the source.
@@ -136,7 +132,7 @@ fn grown_from(context: &Context, part: &SourcePart, settings: &str) -> Option<(u
     if rows >= part.rows.num_rows() {
         return None;
     }
-    let old = SourcePart { index: part.index, first_row: part.first_row, rows: part.rows.slice(0, rows) };
+    let old = SourcePart { rows: part.rows.slice(0, rows), ..part.clone() };
     let entry = context.run.committed("download", &name, &fingerprint_of(&old, settings))?;
     Some((rows, entry))
 }
@@ -202,11 +198,12 @@ pub(crate) fn retry_failed(context: &Context, statuses: &BTreeSet<Status>) -> Re
             continue;
         }
         let begun = Instant::now();
-        let fresh = Tables::download_rows(context, &downloader, &part, &again)?;
-        total.rows += again.len() as u64;
-        total.recovered += fresh.pairs() as u64;
+        let again = part.choose(again)?;
+        let fresh = Fresh::download(context, &downloader, &again)?;
+        total.rows += again.rows.num_rows() as u64;
+        total.recovered += fresh.pairs();
         let mut new = NewPart::new("download", &name, print);
-        fresh.write_into(&entry, &again, context, part.index, &mut new)?;
+        fresh.write_into(&entry, &mut new)?;
         new.seconds = begun.elapsed().as_secs_f64();
         context.commit(new)?;
         bar.part_done();
@@ -214,115 +211,4 @@ pub(crate) fn retry_failed(context: &Context, statuses: &BTreeSet<Status>) -> Re
     context.complete("download", names, &[])?;
     bar.finish(total.recovered, total.rows - total.recovered, started.elapsed());
     Ok(total)
-}
-
-/// What came of rows that are to go into a part.
-struct Tables {
-    /// In batches, since the pictures may be more than one can hold.
-    pool: Vec<RecordBatch>,
-    log: RecordBatch,
-    /// Status of every row of the log.
-    statuses: Vec<Status>,
-}
-
-impl Tables {
-    fn of(pool: Vec<RecordBatch>, log: RecordBatch) -> Result<Tables> {
-        let statuses = statuses_of(&log)?;
-        Ok(Tables { pool, log, statuses })
-    }
-
-    fn download(context: &Context, downloader: &Downloader, part: &SourcePart) -> Result<Tables> {
-        let mut pairs = Vec::new();
-        let log = download(context, downloader, part, &mut |batch| {
-            pairs.push(batch);
-            Ok(())
-        })?;
-        Tables::of(pairs, log)
-    }
-
-    /// Downloads some rows of a part, each of which keeps its number in the source.
-    fn download_rows(context: &Context, downloader: &Downloader, part: &SourcePart, rows: &[usize]) -> Result<Tables> {
-        let bar = context.progress.current();
-        let on_row = |status: Status| bar.row_done(status == Status::Ok);
-        let single = |row: &usize| SourcePart {
-            index: part.index,
-            first_row: part.first_row + *row as u64,
-            rows: part.rows.slice(*row, 1),
-        };
-        let downloads = rows.iter().map(single).map(async |part| {
-            let mut pairs = Vec::new();
-            let mut on_pairs = |batch| {
-                pairs.push(batch);
-                anyhow::Ok(())
-            };
-            let log = downloader.download_part(&part, &on_row, &mut on_pairs).await?;
-            anyhow::Ok((pairs, log))
-        });
-        let (mut pool, mut logs) = (Vec::new(), Vec::new());
-        for download in context.runtime.block_on(futures::future::join_all(downloads)) {
-            let (pairs, log) = download?;
-            pool.extend(pairs);
-            logs.push(log);
-        }
-        let first = logs.first().context("no row is tried again")?;
-        Tables::of(pool, concat_batches(&first.schema(), &logs)?)
-    }
-
-    /// Pairs in the pool.
-    fn pairs(&self) -> usize {
-        self.pool.iter().map(RecordBatch::num_rows).sum()
-    }
-
-    /// Writes the committed part `old` anew with these rows in the places `rows`: instead of what was there, or behind it.
-    fn write_into(
-        &self,
-        old: &PartEntry,
-        rows: &[usize],
-        context: &Context,
-        index: u32,
-        new: &mut NewPart,
-    ) -> Result<()> {
-        /// Where a pair of the new part comes from, or that one of the old part has none.
-        enum Step {
-            Old,
-            SkipOld,
-            Fresh,
-        }
-        let log = table::read(&table::file(&context.run, old, schema::download_log().name)?, None)?;
-        let statuses = statuses_of(&log)?;
-        let (mut steps, mut log_rows, mut next) = (Vec::new(), Vec::new(), 0);
-        for row in 0..statuses.len().max(rows.last().map_or(0, |row| row + 1)) {
-            let was_kept = statuses.get(row) == Some(&Status::Ok);
-            if rows.get(next) == Some(&row) {
-                steps.extend(was_kept.then_some(Step::SkipOld));
-                steps.extend((self.statuses[next] == Status::Ok).then_some(Step::Fresh));
-                log_rows.push((1, next));
-                next += 1;
-            } else {
-                steps.extend(was_kept.then_some(Step::Old));
-                log_rows.push((0, row));
-            }
-        }
-        let mut steps = steps.into_iter();
-        let batches = self.pool.iter();
-        let mut fresh = batches.flat_map(|batch| (0..batch.num_rows()).map(|row| batch.slice(row, 1)));
-
-        let name = old.part.as_str();
-        let mut writer = PoolWriter::create(&context.run, new, context.recipe().download.format, name, index)?;
-        // The columns, should there be no pair.
-        writer.write(&self.pool.first().context("a part hands over its pairs even if there are none")?.slice(0, 0))?;
-        pool::for_each_pair(&context.run, old, |pair| {
-            for step in steps.by_ref() {
-                match step {
-                    Step::Old => return writer.push(pair),
-                    Step::SkipOld => return Ok(()),
-                    Step::Fresh => fresh.next().map_or(Ok(()), |pair| writer.push(pair))?,
-                }
-            }
-            Ok(())
-        })?;
-        fresh.try_for_each(|pair| writer.push(pair))?;
-        writer.finish(new)?;
-        write_log(context, name, &interleave_record_batch(&[&log, &self.log], &log_rows)?, new)
-    }
 }

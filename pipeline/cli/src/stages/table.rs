@@ -39,7 +39,7 @@ pub(crate) fn batches(
 }
 
 /// The schema of a file, or of columns of it. That of its batches lacks the metadata by which `datasets` recognises pictures.
-fn schema(path: &Path, columns: Option<&[&str]>) -> Result<SchemaRef> {
+pub(crate) fn schema(path: &Path, columns: Option<&[&str]>) -> Result<SchemaRef> {
     let whole = parquet::schema(path)?;
     let Some(columns) = columns else { return Ok(whole) };
     let fields = whole.fields().iter().filter(|field| columns.contains(&field.name().as_str()));

@@ -44,7 +44,7 @@ impl<'a> Assembly<'a> {
         let (urls, captions) = (texts(column::URL), texts(column::CAPTION));
         let text = |column: &'a StringArray, row: usize| if column.is_valid(row) { column.value(row) } else { "" };
         let count = part.rows.num_rows();
-        let uids = (0..count).map(|row| uid(part.first_row + row as u64, text(urls, row), text(captions, row)));
+        let uids = (0..count).map(|row| uid(part.row_number(row), text(urls, row), text(captions, row)));
         let shown_urls: StringArray = urls.iter().map(|url| url.map(address::without_userinfo)).collect();
         Assembly {
             part,
@@ -104,8 +104,7 @@ impl<'a> Assembly<'a> {
         let integers = |value: &dyn Fn(&Outcome) -> Option<i64>| -> ArrayRef {
             Arc::new(outcomes.iter().map(value).collect::<Int64Array>())
         };
-        let first_row = self.part.first_row;
-        let rows = Int64Array::from_iter_values((0..outcomes.len()).map(|row| (first_row + row as u64) as i64));
+        let rows = Int64Array::from_iter_values((0..outcomes.len()).map(|row| self.part.row_number(row) as i64));
         let hosts: StringArray = self.shown_urls.as_string::<i32>().iter().map(|url| host(url?)).collect();
         let log: Vec<ArrayRef> = vec![
             Arc::new(StringArray::from_iter_values(&self.uids)),

@@ -232,7 +232,8 @@ fn part(urls: &[Option<&str>]) -> SourcePart {
     let fields: Vec<Field> =
         columns.iter().map(|(name, column)| Field::new(*name, column.data_type().clone(), true)).collect();
     let columns = columns.into_iter().map(|(_, column)| column).collect();
-    SourcePart { index: 0, first_row: 100, rows: RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap() }
+    let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap();
+    SourcePart { index: 0, first_row: 100, rows, chosen: None }
 }
 
 /// The part with one more extra column.

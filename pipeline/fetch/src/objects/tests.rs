@@ -156,6 +156,20 @@ async fn copies_are_made_once_until_the_object_is_changed() {
 }
 
 #[test]
+fn what_a_killed_process_left_of_a_copy_is_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, age) in [(".a.csv.7.part", 2), (".b.csv.8.part", 0), ("c.csv", 2), (".d.part.csv", 2)] {
+        let modified = SystemTime::now() - ABANDONED * age;
+        std::fs::File::create(folder.path().join(name)).unwrap().set_modified(modified).unwrap();
+    }
+    remove_abandoned(folder.path());
+    let entries = std::fs::read_dir(folder.path()).unwrap();
+    let mut left: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    left.sort();
+    assert_eq!(left, [".b.csv.8.part", ".d.part.csv", "c.csv"]);
+}
+
+#[test]
 fn suffixes_of_copies_are_ordinary() {
     for (name, expected) in [
         ("list.parquet", ".parquet"),

@@ -22,9 +22,10 @@ mod webdataset;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, new_null_array};
-use arrow::compute::concat_batches;
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, UInt64Array, new_null_array};
+use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::error::ArrowError;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -204,9 +205,26 @@ pub struct SourcePart {
     /// A row with a problem could not be read; it has no URL, caption or file. Where `file` is not null, it is the absolute path of a local file with the
     /// picture, `length` bytes from byte `offset` on.
     pub rows: RecordBatch,
+    /// Where these are only some of the rows of a slice: their numbers, counted from `first_row`.
+    pub chosen: Option<Vec<usize>>,
 }
 
 impl SourcePart {
+    /// Some of the rows of a slice, in their order, each with the number that it has in the source.
+    ///
+    /// # Errors
+    /// If there are more bytes of text in a column than fit into an array.
+    pub fn choose(&self, rows: Vec<usize>) -> std::result::Result<SourcePart, ArrowError> {
+        let indices: UInt64Array = rows.iter().map(|row| *row as u64).collect();
+        let chosen = take_record_batch(&self.rows, &indices)?;
+        Ok(SourcePart { index: self.index, first_row: self.first_row, rows: chosen, chosen: Some(rows) })
+    }
+
+    /// The number in the source of one of the rows.
+    pub fn row_number(&self, row: usize) -> u64 {
+        self.first_row + self.chosen.as_ref().map_or(row, |chosen| chosen[row]) as u64
+    }
+
     /// BLAKE3, as 64 hexadecimal digits, of the position and content of the part. It does not depend on how the source is cut into files, nor on memory layout.
     /// For pictures in local files, it also covers where they are in these, and the files' sizes and times of modification, but not where the source is.
     pub fn fingerprint(&self) -> String {
@@ -252,7 +270,7 @@ impl Parts {
             return Ok(None);
         }
         let rows = concat_batches(&self.plan.schema, &batches).map_err(|error| self.arrow_error(&error))?;
-        let part = SourcePart { index: self.next_index, first_row: self.next_row, rows };
+        let part = SourcePart { index: self.next_index, first_row: self.next_row, rows, chosen: None };
         self.next_index += 1;
         self.next_row += count as u64;
         Ok(Some(part))

@@ -1,0 +1,106 @@
+//! Rows that go into a part that is there already: those that were added to its source, or tried again.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use arrow::array::RecordBatch;
+use arrow::compute::interleave_record_batch;
+use lynxdata_fetch::{Downloader, SourcePart};
+use lynxdata_records::{NewPart, PartEntry, Status, parquet, schema};
+
+use super::pool::{self, PoolWriter};
+use super::{download, part_name, statuses_of, write_log};
+use crate::stages::{Context, table};
+
+/// What came of such rows.
+pub(super) struct Fresh<'a> {
+    context: &'a Context,
+    part: &'a SourcePart,
+    /// The pairs, in a file that is no part of the run: they may be more than fit into memory.
+    pairs: PathBuf,
+    log: RecordBatch,
+    /// Status of every row of the log.
+    statuses: Vec<Status>,
+}
+
+/// What the next pair of the new part is, or of which pair of the old one it has none.
+enum Step {
+    Old,
+    SkipOld,
+    Fresh,
+}
+
+impl<'a> Fresh<'a> {
+    pub(super) fn download(context: &'a Context, downloader: &Downloader, part: &'a SourcePart) -> Result<Fresh<'a>> {
+        let folder = context.run.temporary_folder();
+        std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        let pairs = folder.join(format!("fresh-{}.parquet", part_name(part.index)));
+        let mut writer = None;
+        let log = download(context, downloader, part, &mut |batch| {
+            let writer = match &mut writer {
+                Some(writer) => writer,
+                none => none.insert(parquet::Writer::create(&pairs, &batch.schema())?),
+            };
+            Ok(writer.write(&batch)?)
+        })?;
+        writer.context("a part hands over its pairs even if there are none")?.finish()?;
+        let statuses = statuses_of(&log)?;
+        Ok(Fresh { context, part, pairs, log, statuses })
+    }
+
+    /// How many came with a picture.
+    pub(super) fn pairs(&self) -> u64 {
+        self.statuses.iter().filter(|status| **status == Status::Ok).count() as u64
+    }
+
+    /// Writes the committed part `old` anew with these rows in their places: instead of what was there, or behind it.
+    pub(super) fn write_into(self, old: &PartEntry, new: &mut NewPart) -> Result<()> {
+        let run = &self.context.run;
+        let log = table::read(&table::file(run, old, schema::download_log().name)?, None)?;
+        let (steps, log_rows) = self.steps(&statuses_of(&log)?);
+        let mut steps = steps.into_iter();
+        let mut fresh = table::batches(&self.pairs, None)?.flat_map(|batch| match batch {
+            Ok(batch) => (0..batch.num_rows()).map(|row| Ok(batch.slice(row, 1))).collect::<Vec<_>>(),
+            Err(error) => vec![Err(error)],
+        });
+
+        let format = self.context.recipe().download.format;
+        let mut writer = PoolWriter::create(run, new, format, &old.part, self.part.index)?;
+        // The columns, should there be no pair.
+        writer.write(&RecordBatch::new_empty(table::schema(&self.pairs, None)?))?;
+        pool::for_each_pair(run, old, |pair| {
+            for step in steps.by_ref() {
+                match step {
+                    Step::Old => return writer.push(pair),
+                    Step::SkipOld => return Ok(()),
+                    Step::Fresh => fresh.next().map_or(Ok(()), |pair| writer.push(pair?))?,
+                }
+            }
+            Ok(())
+        })?;
+        fresh.try_for_each(|pair| writer.push(pair?))?;
+        drop(fresh);
+        writer.finish(new)?;
+        std::fs::remove_file(&self.pairs).with_context(|| format!("cannot remove {}", self.pairs.display()))?;
+        write_log(self.context, &old.part, &interleave_record_batch(&[&log, &self.log], &log_rows)?, new)
+    }
+
+    /// How the pairs of the new part follow one another, and the rows of its log: of the old one (0) or of these (1). From the statuses of the old part.
+    fn steps(&self, old: &[Status]) -> (Vec<Step>, Vec<(usize, usize)>) {
+        let rows = self.part.chosen.as_deref().unwrap_or_default();
+        let (mut steps, mut log_rows, mut next) = (Vec::new(), Vec::new(), 0);
+        for row in 0..old.len().max(rows.last().map_or(0, |row| row + 1)) {
+            let was_kept = old.get(row) == Some(&Status::Ok);
+            if rows.get(next) == Some(&row) {
+                steps.extend(was_kept.then_some(Step::SkipOld));
+                steps.extend((self.statuses[next] == Status::Ok).then_some(Step::Fresh));
+                log_rows.push((1, next));
+                next += 1;
+            } else {
+                steps.extend(was_kept.then_some(Step::Old));
+                log_rows.push((0, row));
+            }
+        }
+        (steps, log_rows)
+    }
+}
