@@ -180,7 +180,7 @@ pub(crate) fn retry_failed(context: &Context, statuses: &BTreeSet<Status>) -> Re
     let settings = settings(context)?;
     let started = Instant::now();
     let bar = context.progress.stage("download", None);
-    let (mut total, mut names) = (Retried::default(), Vec::new());
+    let (mut total, mut names, mut parts_made) = (Retried::default(), Vec::new(), 0);
     for part in source.parts(context.recipe().download.rows_per_part) {
         let part = part?;
         let (name, print) = (part_name(part.index), fingerprint_of(&part, &settings));
@@ -206,9 +206,11 @@ pub(crate) fn retry_failed(context: &Context, statuses: &BTreeSet<Status>) -> Re
         fresh.write_into(&entry, &mut new)?;
         new.seconds = begun.elapsed().as_secs_f64();
         context.commit(new)?;
+        parts_made += 1;
         bar.part_done();
     }
+    let parts_left = names.len() as u64 - parts_made;
     context.complete("download", names, &[])?;
-    bar.finish(total.recovered, total.rows - total.recovered, started.elapsed());
+    bar.finish(parts_made, parts_left, started.elapsed());
     Ok(total)
 }
