@@ -454,7 +454,12 @@ fn last_cause(error: &(dyn StdError + 'static)) -> String {
     while let Some(cause) = innermost.source() {
         innermost = cause;
     }
-    innermost.to_string()
+    let message = innermost.to_string();
+    if message.contains("CaUsedAsEndEntity") {
+        return "the server's certificate calls itself an authority, which the certificate of a server may not"
+            .to_owned();
+    }
+    message
 }
 
 #[cfg(test)]

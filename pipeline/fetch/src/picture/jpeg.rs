@@ -42,7 +42,7 @@ fn decode_with(
     let orientation =
         decoder.exif().and_then(|exif| Orientation::from_exif_chunk(exif)).unwrap_or(Orientation::NoTransforms);
     let frame = FrameHeader::of(bytes);
-    // It also says so of three components whose colours an Adobe marker leaves open.
+    // Three components whose colours an Adobe marker leaves open are called CMYK, too.
     let has_inks = frame.is_none_or(|frame| frame.components == 4);
     let inks =
         decoder.input_colorspace().filter(|space| matches!(space, ColorSpace::CMYK | ColorSpace::YCCK) && has_inks);
@@ -62,7 +62,11 @@ fn decode_with(
         stored_size,
         is_plain,
     };
-    if matches!(decoder.input_colorspace(), Some(ColorSpace::Luma | ColorSpace::YCbCr))
+    let is_ycbcr = matches!(decoder.input_colorspace(), Some(ColorSpace::Luma | ColorSpace::YCbCr));
+    // As libjpeg, which believes JFIF before an Adobe marker or the names of components.
+    let is_ycbcr_after_all = !is_ycbcr && frame.is_some_and(|frame| frame.is_jfif && frame.components == 3);
+    let is_ycbcr = is_ycbcr || is_ycbcr_after_all;
+    if is_ycbcr
         && to_srgb.is_none()
         && let Some(settings) = wanted
         && let Some(wanted) = resize::wanted_of_planes(settings, stored_size, orientation)
@@ -70,10 +74,9 @@ fn decode_with(
     {
         return Ok(decoded(Pixels::Planes(Box::new(planes), wanted)));
     }
-    if frame.is_some_and(|frame| frame.is_misread) {
-        let is_known = matches!(decoder.input_colorspace(), Some(ColorSpace::Luma | ColorSpace::YCbCr));
+    if is_ycbcr_after_all || frame.is_some_and(|frame| frame.is_misread) {
         let wanted = Wanted { size: stored_size, halves_chroma: false };
-        let planes = is_known.then(|| reduced::decode(bytes, stored_size, wanted)).flatten();
+        let planes = is_ycbcr.then(|| reduced::decode(bytes, stored_size, wanted)).flatten();
         let planes =
             planes.ok_or_else(|| PictureError::Unsupported("a JPEG with an unusual order of samples".into()))?;
         let mut pixels = planes.rgb(stored_size);
@@ -105,6 +108,8 @@ fn decode_with(
 #[derive(Clone, Copy)]
 struct FrameHeader {
     components: u8,
+    /// Whether a JFIF marker stands before it.
+    is_jfif: bool,
     /// Whether zune-jpeg 0.5 makes other pixels of it than libjpeg, without an error: of sequential files whose components come in several scans, and of those
     /// whose first component has fewer samples than another.
     is_misread: bool,
@@ -114,16 +119,17 @@ impl FrameHeader {
     /// None if there is none before the first scan.
     fn of(bytes: &[u8]) -> Option<Self> {
         let mut header: Option<Self> = None;
-        let mut is_sequential = false;
+        let (mut is_sequential, mut is_jfif) = (false, false);
         for (marker, segment) in Segments::of(bytes) {
             match (marker, segment, &mut header) {
+                (0xe0, [b'J', b'F', b'I', b'F', 0, ..], None) => is_jfif = true,
                 (0xc0..=0xc2, [_, _, _, _, _, components, parameters @ ..], None) => {
                     let factors = |parameter: &[u8; 3]| (parameter[1] >> 4, parameter[1] & 15);
                     let mut factors = parameters.as_chunks().0.iter().map(factors);
                     let first = factors.next()?;
                     let is_first_finest = factors.all(|(across, down)| across <= first.0 && down <= first.1);
                     is_sequential = marker < 0xc2;
-                    header = Some(FrameHeader { components: *components, is_misread: !is_first_finest });
+                    header = Some(FrameHeader { components: *components, is_jfif, is_misread: !is_first_finest });
                 }
                 (0xda, [components, ..], Some(header)) => {
                     header.is_misread |= is_sequential && *components < header.components;

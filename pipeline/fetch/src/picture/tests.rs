@@ -77,6 +77,16 @@ fn jpegs_that_come_in_scans_of_their_own_are_decoded_in_every_way() {
     assert!(found.0 <= 40 && found.1 <= 1.5, "{found:?}");
     let scaled = |name| prepare(fixture(name), &settings(Resize::Shorter, 32)).unwrap().bytes;
     assert!(scaled("separate_scans.jpg") == scaled("plain.jpg"));
+    // A JFIF marker says YCbCr, whatever an Adobe marker says of the transform.
+    let adobe = [0xff, 0xee, 0, 14, b'A', b'd', b'o', b'b', b'e', 0, 100, 0, 0, 0, 0, 0];
+    let behind_jfif = 2 + 2 + usize::from(u16::from_be_bytes([bytes[4], bytes[5]]));
+    for name in ["plain.jpg", "separate_scans.jpg"] {
+        let file = fixture(name);
+        assert_eq!(file[6..11], *b"JFIF\0");
+        let both = [&file[..behind_jfif], &adobe, &file[behind_jfif..]].concat();
+        let found = difference(&decode_rgb(&both, MAX_PIXELS).unwrap(), &expected("plain"));
+        assert!(found.0 <= 40 && found.1 <= 1.5, "{name}: {found:?}");
+    }
     // Luma in fewer samples than chroma, as no encoder writes it.
     let frame = bytes.windows(2).position(|marker| marker == [0xff, 0xc0]).unwrap();
     let mut coarse = bytes.clone();
