@@ -49,6 +49,15 @@ impl S3 {
         let status = Command::new(python).args(["-c", script, &self.endpoint, prefix]).status().unwrap();
         assert!(status.success());
     }
+
+    /// Puts other bytes into an object.
+    fn overwrite(&self, python: &Path, name: &str) {
+        let script = "import boto3, sys\n\
+            s3 = boto3.resource('s3', endpoint_url=sys.argv[1], region_name='us-east-1', aws_access_key_id='x', aws_secret_access_key='x')\n\
+            s3.Object('bucket', sys.argv[2]).put(Body=b'of another time')";
+        let status = Command::new(python).args(["-c", script, &self.endpoint, name]).status().unwrap();
+        assert!(status.success());
+    }
 }
 
 #[test]
@@ -107,15 +116,15 @@ fn a_list_in_a_store_becomes_a_pool_in_a_store_and_another_machine_goes_on() {
         std::fs::write(folder.join("list.tsv"), list(rows)).unwrap();
         s3.lynxdata(folder, &[&flags[..], &["--output-folder", output]].concat())
     };
-    web.requests();
-    let behind = onward(first.path(), 32, store).ended_with(0);
-    assert!(behind.stderr.contains("made=0 skipped=4") && web.requests().is_empty(), "{behind}");
     let folder_of = |machine: &Path| {
         let entries = std::fs::read_dir(machine).unwrap().map(|entry| entry.unwrap().path());
         entries
             .filter(|path| path.join("manifest.jsonl").exists())
             .find(|path| std::fs::read_to_string(path.join("recipe.toml")).unwrap().contains(store))
     };
+    web.requests();
+    let behind = onward(first.path(), 32, store).ended_with(0);
+    assert!(behind.stderr.contains("made=0 skipped=4") && web.requests().is_empty(), "{behind}");
     let [on_first, on_second] = [&first, &second].map(|machine| folder_of(machine.path()).unwrap());
     for part in ["pool", "download-log"] {
         assert_same_files(&on_first.join(part), &on_second.join(part), part);
@@ -134,4 +143,11 @@ fn a_list_in_a_store_becomes_a_pool_in_a_store_and_another_machine_goes_on() {
         s3.lynxdata(first.path(), &["download", "--url-list", "s3://bucket/list.tsv", "--output-folder", "x"]);
     assert!(missing.stderr.contains("s3://bucket/list.tsv"), "{missing}");
     assert!(!missing.stderr.contains("a-secret-of-tests"), "{missing}");
+    // A process was stopped between the upload of a part that it made again and that of the manifest: whoever comes next makes it again, too.
+    s3.overwrite(&python, "parquet/run/pool/part-00001.parquet");
+    let third = tempfile::tempdir().unwrap();
+    let again = onward(third.path(), 34, store).ended_with(0);
+    assert!(again.stderr.contains("made=1 skipped=3"), "{again}");
+    assert!(again.stderr.contains("pool/part-00001.parquet is not what the manifest there says"), "{again}");
+    assert_same_files(&folder_of(third.path()).unwrap().join("pool"), &on_second.join("pool"), "made again");
 }
