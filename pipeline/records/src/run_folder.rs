@@ -295,8 +295,8 @@ impl RunFolder {
         let folder = target.parent().expect("a file below the run folder has a parent");
         if !folder.is_dir() {
             fs::create_dir_all(folder).map_err(|source| Error::io("create", folder, source))?;
-            let above = folder.ancestors().skip(1).take_while(|above| above.starts_with(&self.root));
-            above.into_iter().try_for_each(sync_folder)?;
+            let mut above = folder.ancestors().skip(1).take_while(|above| above.starts_with(&self.root));
+            above.try_for_each(sync_folder)?;
         }
         if target.is_dir() {
             remove_folder(&target)?; // a folder takes the place of an empty one only

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use arrow::array::{BooleanArray, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
+use arrow::datatypes::SchemaRef;
 use lynxdata_records::{NewPart, PartEntry, card, fingerprint, parquet, schema, webdataset};
 
 use super::{Context, Parts, Planned, Stage, samples, select, table};
@@ -53,7 +54,11 @@ impl Stage for Shards {
                     let path = context.run.stage_file(new, &file)?;
                     let rows = |write: &mut OnBatch<'_>| for_each_batch(context, &downloads, &shards[index], write);
                     let count = match format {
-                        ShardFormat::Parquet => write_parquet(&path, rows),
+                        ShardFormat::Parquet => {
+                            let first = shards[index].first().context("a shard without rows was planned")?;
+                            let pool = table::file(&context.run, &downloads[first.part], schema::pool().name)?;
+                            write_parquet(&path, &table::schema(&pool, None)?, rows)
+                        }
                         ShardFormat::Webdataset => write_tar(&path, rows),
                     }?;
                     (new.rows_in, new.rows_out) = (count, count);
@@ -138,16 +143,10 @@ fn for_each_batch(
 /// What a writer does with each batch of rows.
 type OnBatch<'a> = dyn FnMut(&RecordBatch) -> Result<()> + 'a;
 
-fn write_parquet(path: &Path, rows: impl Fn(&mut OnBatch<'_>) -> Result<u64>) -> Result<u64> {
-    let mut writer = None;
-    let count = rows(&mut |batch| {
-        let writer = match &mut writer {
-            Some(writer) => writer,
-            none => none.insert(parquet::Writer::create(path, &batch.schema())?),
-        };
-        Ok(writer.write(batch)?)
-    })?;
-    writer.context("a shard without rows was planned")?.finish()?;
+fn write_parquet(path: &Path, schema: &SchemaRef, rows: impl Fn(&mut OnBatch<'_>) -> Result<u64>) -> Result<u64> {
+    let mut writer = parquet::Writer::create(path, schema)?;
+    let count = rows(&mut |batch| Ok(writer.write(batch)?))?;
+    writer.finish()?;
     Ok(count)
 }
 

@@ -133,7 +133,9 @@ impl FrameHeader {
                 }
                 (0xda, [components, ..], Some(header)) => {
                     header.is_misread |= is_sequential && *components < header.components;
+                    break;
                 }
+                (0xda, ..) => break,
                 _ => {}
             }
         }
@@ -141,8 +143,9 @@ impl FrameHeader {
     }
 }
 
-/// The segments up to the first scan, with their markers. Ends early where stray bytes stand between them.
+/// The segments of a file, with their markers, up to the entropy-coded data of the first scan. Ends early where stray bytes stand between them.
 struct Segments<'a> {
+    /// What follows those that were read.
     rest: &'a [u8],
 }
 
@@ -156,12 +159,19 @@ impl<'a> Iterator for Segments<'a> {
     type Item = (u8, &'a [u8]);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let filling = self.rest.iter().take_while(|byte| **byte == 0xff).count();
-        let (marker, rest) = self.rest.get(filling..)?.split_first().filter(|_| filling > 0)?;
-        let length = usize::from(u16::from_be_bytes(*rest.first_chunk()?));
-        let segment = rest.get(2..length)?;
-        self.rest = if *marker == 0xda { &[] } else { &rest[length..] };
-        Some((*marker, segment))
+        loop {
+            let filling = self.rest.iter().take_while(|byte| **byte == 0xff).count();
+            let (marker, rest) = self.rest.get(filling..)?.split_first().filter(|_| filling > 0)?;
+            // TEM and restart markers have no segment.
+            if matches!(marker, 0x01 | 0xd0..=0xd7) {
+                self.rest = rest;
+                continue;
+            }
+            let length = usize::from(u16::from_be_bytes(*rest.first_chunk()?));
+            let segment = rest.get(2..length)?;
+            self.rest = &rest[length..];
+            return Some((*marker, segment));
+        }
     }
 }
 
@@ -195,20 +205,10 @@ fn from_error(error: DecodeErrors) -> PictureError {
 
 /// Whether an end-of-image marker follows the first scan. The decoder does not ask for it when only the last rows are missing.
 fn has_end_marker(bytes: &[u8]) -> bool {
-    // Segments up to the first scan are skipped by their lengths, since a thumbnail in one of them has an end marker of its own. In entropy-coded
-    // data an 0xff is followed by 0 or a restart marker, so there 0xff 0xd9 is always the end.
-    let mut position = 2;
-    while let Some([0xff, marker, rest @ ..]) = bytes.get(position..) {
-        position += match marker {
-            0xff => 1,
-            0xda => return bytes[position..].windows(2).any(|pair| pair == [0xff, 0xd9]),
-            0x01 | 0xd0..=0xd7 => 2,
-            _ => match rest {
-                [high, low, ..] => 2 + usize::from(u16::from_be_bytes([*high, *low])),
-                _ => return false,
-            },
-        };
-    }
-    // Stray bytes stand where a segment should begin. The whole file is searched then, which may find a thumbnail's marker.
-    bytes.windows(2).any(|pair| pair == [0xff, 0xd9])
+    // A thumbnail in a segment before the scan has an end marker of its own. In entropy-coded data an 0xff is followed by 0 or a restart marker, so there
+    // 0xff 0xd9 is always the end. Where stray bytes hide the first scan, the whole file is searched, which may find a thumbnail's marker.
+    let mut segments = Segments::of(bytes);
+    let has_scan = segments.any(|(marker, _)| marker == 0xda);
+    let searched = if has_scan { segments.rest } else { bytes };
+    searched.windows(2).any(|pair| pair == [0xff, 0xd9])
 }

@@ -1,6 +1,7 @@
 //! Comma-separated values as RFC 4180 has them: fields may be quoted, and quoted fields may hold line ends.
 
 use std::error::Error as StdError;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -68,6 +69,8 @@ pub(super) fn push_fields<T: AsRef<str>>(rows: &mut Rows, columns: &Columns, fie
 struct Reader {
     path: PathBuf,
     csv: csv::Reader<Limited>,
+    /// The row that is added to the file.
+    end: String,
     record: ByteRecord,
     row_start: Arc<AtomicU64>,
 }
@@ -76,9 +79,11 @@ impl Reader {
     fn open(path: &Path) -> Result<Reader> {
         let row_start = Arc::new(AtomicU64::new(0));
         let inner = lines::open(path).map_err(|source| Error::read(path, source))?;
-        let limited = Limited { inner, end: END, position: 0, row_start: row_start.clone() };
+        let end = end_row();
+        let added = io::Cursor::new(format!("\n{end}"));
+        let limited = Limited { inner, added, position: 0, row_start: row_start.clone() };
         let csv = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(limited);
-        Ok(Reader { path: path.to_owned(), csv, record: ByteRecord::new(), row_start })
+        Ok(Reader { path: path.to_owned(), csv, end, record: ByteRecord::new(), row_start })
     }
 
     fn advance(&mut self) -> Result<bool> {
@@ -96,10 +101,10 @@ impl Reader {
         })?;
         self.row_start.store(self.csv.position().byte(), Ordering::Relaxed);
         let last = self.record.iter().next_back().filter(|_| more).unwrap_or_default();
-        if !last.ends_with(END.trim_ascii()) {
+        if !last.ends_with(self.end.as_bytes()) {
             return Ok(more);
         }
-        if self.record.len() == 1 && last == END.trim_ascii() {
+        if self.record.len() == 1 && last == self.end.as_bytes() {
             return Ok(false);
         }
         let line = self.record.position().map_or(line, csv::Position::line);
@@ -130,14 +135,18 @@ impl Reader {
     }
 }
 
-/// A row that is added to a file. The parser does not say that a file ends within quotes; but then this is no row of its own.
-const END: &[u8] = b"\nlynxdata:end:0b6c1f5e8d7a4c3f9a21e4";
+/// A row that is added to a file. The parser does not say that a file ends within quotes; but then this is no row of its own. It is another one each time,
+/// so that no file can have it.
+fn end_row() -> String {
+    let random = || RandomState::new().build_hasher().finish();
+    format!("end of file {:016x}{:016x}", random(), random())
+}
 
-/// A reader that adds [`END`], and fails when a single row grows beyond [`MAX_ROW_BYTES`], as happens behind a quote that is never closed.
+/// A reader that adds a row, and fails when a single row grows beyond [`MAX_ROW_BYTES`], as happens behind a quote that is never closed.
 struct Limited {
     inner: Box<dyn io::BufRead + Send>,
-    /// What is left of [`END`].
-    end: &'static [u8],
+    /// What is read behind the end.
+    added: io::Cursor<String>,
     position: u64,
     row_start: Arc<AtomicU64>,
 }
@@ -152,7 +161,7 @@ impl Read for Limited {
             return Err(io::Error::other(RowTooLong));
         }
         let length = match self.inner.read(buffer)? {
-            0 => self.end.read(buffer)?,
+            0 => self.added.read(buffer)?,
             length => length,
         };
         self.position += length as u64;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use arrow::array::RecordBatch;
 use arrow::compute::interleave_record_batch;
 use lynxdata_fetch::{Downloader, SourcePart};
@@ -22,6 +22,9 @@ pub(super) struct Fresh<'a> {
     /// Status of every row of the log.
     statuses: Vec<Status>,
 }
+
+/// What cannot be: the file was written by this process.
+const LOST: &str = "a pair that was downloaded is not in its file; this is a bug";
 
 /// What the next pair of the new part is, or of which pair of the old one it has none.
 enum Step {
@@ -73,12 +76,17 @@ impl<'a> Fresh<'a> {
                 match step {
                     Step::Old => return writer.push(pair),
                     Step::SkipOld => return Ok(()),
-                    Step::Fresh => fresh.next().map_or(Ok(()), |pair| writer.push(pair?))?,
+                    Step::Fresh => writer.push(fresh.next().context(LOST)??)?,
                 }
             }
-            Ok(())
+            bail!("the pool has a pair of part {} that its log does not have", old.part)
         })?;
-        fresh.try_for_each(|pair| writer.push(pair?))?;
+        for step in steps {
+            match step {
+                Step::Fresh => writer.push(fresh.next().context(LOST)??)?,
+                Step::Old | Step::SkipOld => bail!("the pool lacks a pair of part {} that its log has", old.part),
+            }
+        }
         drop(fresh);
         writer.finish(new)?;
         std::fs::remove_file(&self.pairs).with_context(|| format!("cannot remove {}", self.pairs.display()))?;
