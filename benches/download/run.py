@@ -21,7 +21,7 @@ IN_FLIGHT = 32
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     add_arguments(parser)
-    parser.add_argument("--picture-speed", type=Path, metavar="PATH", help="the example `picture_speed` of lynxdata-fetch")
+    parser.add_argument("--picture-speed", type=Path, metavar="PATH", help="the example `picture_speed` of lynxdata-picture")
     parser.add_argument("--rows", type=int, default=6666, help="rows of the list, a tenth of them bad (default: 6666)")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=CASES, metavar="CASE", help=f"of {', '.join(CASES)}")
     parser.add_argument("--runs", type=int, default=3, help="times that everything is measured (default: 3)")

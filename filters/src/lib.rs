@@ -37,7 +37,7 @@ pub mod sample;
 pub mod signals;
 
 pub use hash::{hamming, hash_hex, parse_hash_hex};
-pub use image_data::{DecodeError, ImageData, Luma};
+pub use image_data::{ImageData, Luma};
 pub use presets::{Preset, Rule, preset, presets};
 pub use sample::Sample;
 pub use signals::{Needs, SIGNALS, Signal, SignalType, Value, measure_all, signal};

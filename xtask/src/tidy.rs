@@ -15,8 +15,9 @@ struct Member {
 
 const MEMBERS: &[Member] = &[
     Member { name: "lynxdata-records", folder: "pipeline/records", imports: &[] },
-    Member { name: "lynxdata-fetch", folder: "pipeline/fetch", imports: &["lynxdata-records"] },
-    Member { name: "lynxdata-filters", folder: "filters", imports: &["lynxdata-records"] },
+    Member { name: "lynxdata-picture", folder: "pipeline/picture", imports: &[] },
+    Member { name: "lynxdata-fetch", folder: "pipeline/fetch", imports: &["lynxdata-records", "lynxdata-picture"] },
+    Member { name: "lynxdata-filters", folder: "filters", imports: &["lynxdata-picture"] },
     Member { name: "lynxdata-prompts", folder: "prompts", imports: &[] },
     Member { name: "lynxdata-datasets", folder: "datasets", imports: &["lynxdata-records", "lynxdata-prompts"] },
     Member { name: "lynxdata-burn-model", folder: "burn_model", imports: &["lynxdata-records"] },
@@ -26,6 +27,7 @@ const MEMBERS: &[Member] = &[
         folder: "pipeline/cli",
         imports: &[
             "lynxdata-records",
+            "lynxdata-picture",
             "lynxdata-fetch",
             "lynxdata-filters",
             "lynxdata-prompts",

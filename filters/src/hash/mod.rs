@@ -1,8 +1,8 @@
 //! Perceptual hashes, equal bit for bit to those of Python's ImageHash 4.3.2 with Pillow 13.0.0 and SciPy 1.17.1.
 //!
 //! Pictures that look alike have hashes with few differing bits ([`hamming`]). The hashes are functions of the luma
-//! plane, so they are equal wherever decoders agree on the pixels (PNG, lossless WebP, GIF, BMP); JPEG decoders round
-//! differently, which flips a bit or two in a few per cent of pictures.
+//! plane, so they are equal wherever decoders agree on the pixels: of all formats but lossy WebP, whose chroma is
+//! interpolated in several ways, which flips a bit or two in a few per cent of pictures.
 
 mod dct;
 mod dhash;
@@ -40,7 +40,7 @@ mod tests {
     use crate::image_data::ImageData;
     use crate::image_data::tests::golden;
 
-    /// Most bits that another JPEG or lossy WebP decoder may flip: 2, knowledge of 1,000 photos (973 equal, rest <= 2).
+    /// Most bits that another decoder of lossy WebP may flip.
     const MAX_DECODER_BITS: u32 = 2;
 
     #[test]
@@ -49,7 +49,7 @@ mod tests {
             let picture = row.decode();
             for (hash, expected) in [(phash(picture.luma()), &row.phash), (dhash(picture.luma()), &row.dhash)] {
                 let distance = hamming(hash, parse_hash_hex(expected).unwrap());
-                let allowed = if row.is_lossless() { 0 } else { MAX_DECODER_BITS };
+                let allowed = if row.is_exact() { 0 } else { MAX_DECODER_BITS };
                 assert!(distance <= allowed, "{}: {} is {distance} bits from {expected}", row.file, hash_hex(hash));
             }
         }
@@ -84,18 +84,15 @@ mod tests {
         }
     }
 
-    /// Photos and their edits: hashes by ImageHash, almost all JPEG, so decoders differ.
+    /// Photos and their edits, almost all JPEG: hashes by ImageHash.
     #[test]
-    fn agree_with_reference_hashes_of_real_photos() {
+    fn equal_reference_hashes_of_real_photos() {
         let Ok(shared) = std::env::var("LYNXDATA_SHARED") else { return };
         let root = Path::new(&shared).join("data/neardup");
         let mut reader =
             csv::ReaderBuilder::new().delimiter(b'\t').from_path(root.join("reference_hashes.tsv")).unwrap();
         let rows: Vec<BTreeMap<String, String>> = reader.deserialize().map(Result::unwrap).collect();
-
-        // Format: pictures, equal pHash, equal dHash, most differing bits.
-        let mut tally: BTreeMap<&str, (u32, u32, u32, u32)> = BTreeMap::new();
-        let mut worst = Vec::new();
+        let (mut compared, mut jpegs, mut wrong) = (0, 0, Vec::new());
         for row in &rows {
             let (Some(expected_phash), Some(expected_dhash)) =
                 (parse_hash_hex(&row["phash"]), parse_hash_hex(&row["dhash"]))
@@ -104,29 +101,16 @@ mod tests {
             };
             let bytes =
                 std::fs::read(root.join(&row["file"])).unwrap_or_else(|error| panic!("{}: {error}", row["file"]));
-            let format = match image::guess_format(&bytes) {
-                Ok(image::ImageFormat::Png) => "png",
-                Ok(image::ImageFormat::Jpeg) => "jpeg",
-                Ok(_) => "other",
-                Err(_) => continue, // the reference decoder knows formats that this one does not
-            };
+            // The reference decoder knows formats that this one does not.
             let Ok(picture) = ImageData::decode(&bytes) else { continue };
-            let bits =
-                hamming(phash(picture.luma()), expected_phash).max(hamming(dhash(picture.luma()), expected_dhash));
-            let entry = tally.entry(format).or_default();
-            entry.0 += 1;
-            entry.1 += u32::from(phash(picture.luma()) == expected_phash);
-            entry.2 += u32::from(dhash(picture.luma()) == expected_dhash);
-            entry.3 = entry.3.max(bits);
-            if bits > MAX_DECODER_BITS {
-                worst.push((row["file"].clone(), bits));
+            compared += 1;
+            jpegs += u32::from(bytes.starts_with(&[0xff, 0xd8]));
+            if (phash(picture.luma()), dhash(picture.luma())) != (expected_phash, expected_dhash) {
+                wrong.push(row["file"].clone());
             }
         }
-        eprintln!("format: (pictures, equal pHash, equal dHash, most differing bits) {tally:?}; {worst:?}");
-        let (png, png_phash, png_dhash, _) = tally["png"];
-        assert_eq!((png_phash, png_dhash), (png, png));
-        let (jpeg, jpeg_phash, jpeg_dhash, _) = tally["jpeg"];
-        assert!(jpeg >= 250, "only {jpeg} JPEG pictures");
-        assert!(jpeg_phash * 100 >= jpeg * 95 && jpeg_dhash * 100 >= jpeg * 95, "{tally:?}");
+        eprintln!("{compared} pictures, {jpegs} of them JPEG");
+        assert!(compared >= 300 && jpegs >= 250, "only {compared} pictures, {jpegs} of them JPEG");
+        assert!(wrong.is_empty(), "{wrong:?}");
     }
 }

@@ -57,7 +57,7 @@ mod tests {
     fn equals_pillows() {
         for row in golden() {
             let brightness = mean(row.decode().histogram());
-            let tolerance = if row.is_lossless() { 1e-9 } else { 0.5 };
+            let tolerance = if row.is_exact() { 1e-9 } else { 0.5 };
             assert!((brightness - row.brightness).abs() <= tolerance, "{}: {brightness}", row.file);
         }
     }

@@ -121,8 +121,7 @@ mod tests {
     fn equals_opencvs() {
         for row in golden() {
             let variance = laplacian_variance(row.decode().luma());
-            // JPEG and lossy WebP decoders round differently.
-            let tolerance = if row.is_lossless() { 1e-12 } else { 0.02 };
+            let tolerance = if row.is_exact() { 1e-12 } else { 0.02 };
             let difference = (variance - row.sharpness).abs() / row.sharpness.max(1.0);
             assert!(difference <= tolerance, "{}: {variance}, golden {}", row.file, row.sharpness);
         }

@@ -1,12 +1,12 @@
 //! The settings of a download, as they stand in the recipe.
 
+use lynxdata_picture::{Check, Encode, Resize};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::picture::{Check, Encode, Resize};
 use crate::{Error, Result};
 
 /// How pictures are fetched and stored.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
+use lynxdata_picture::{Check, Picture, PictureError, PictureSettings, Resize, prepare};
 use lynxdata_records::Status;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, oneshot};
@@ -24,7 +25,6 @@ use crate::budget::{Budget, Share};
 use crate::client::{Answer, Client, Failure, redirect_target};
 use crate::deadline::Deadline;
 use crate::hosts::{Host, HostLimits, Hosts, RobotsAnswer};
-use crate::picture::{self, Check, Picture, PictureSettings, Resize};
 use crate::robots::Robots;
 use crate::source::{column, read_picture};
 use crate::spill::{Waiting, WaitingRoom};
@@ -558,9 +558,18 @@ fn store(body: Vec<u8>, job: &Job, settings: &PictureSettings) -> std::result::R
     for expected in &job.digests {
         expected.check(&body, &sha256).map_err(|reason| Failure::new(Status::HashMismatch, reason))?;
     }
-    match picture::prepare(body, settings, &job.boxes) {
+    match prepare(body, settings, &job.boxes) {
         Ok(picture) => Ok(Stored { picture, sha256, share: Share::default() }),
-        Err(error) => Err(Failure::new(error.status(), error.to_string())),
+        Err(error) => Err(Failure::new(status_of(&error), error.to_string())),
+    }
+}
+
+fn status_of(error: &PictureError) -> Status {
+    match error {
+        PictureError::NotAnImage(_) => Status::NotAnImage,
+        PictureError::Unsupported(_) => Status::UnsupportedImage,
+        PictureError::Broken(_) => Status::BrokenImage,
+        PictureError::TooManyPixels { .. } => Status::TooManyPixels,
     }
 }
 

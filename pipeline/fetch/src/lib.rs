@@ -26,7 +26,7 @@
 //! * `client`: one request: resolving, connecting, reading, with `deadline` for its time, `body` and `budget` for its bytes;
 //! * `opt_out`: whether an answer's headers say that the picture is not to be used;
 //! * `retry`: whether and when to try again;
-//! * [`picture`]: what the bytes are, whether they decode, and the stored form;
+//! * [`lynxdata_picture`]: what the bytes are, whether they decode, and the stored form;
 //! * `spill`: pictures that wait for the rows before them;
 //! * [`Downloader`]: all of it for a part, with one status for every row;
 //! * [`Metrics`]: what a running downloader counts.
@@ -49,7 +49,6 @@ mod metrics;
 mod names;
 pub mod objects;
 mod opt_out;
-pub mod picture;
 mod retry;
 mod robots;
 mod source;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use lynxdata_datasets::export::{llava, parquet as columns};
 use lynxdata_datasets::{Build, Catalogue, Conversation, Task, TaskCounts, diversity, read_picture};
-use lynxdata_fetch::picture::{Check, Encode, PictureSettings, Resize, prepare};
+use lynxdata_picture::{Check, Encode, PictureSettings, Resize, prepare};
 use lynxdata_prompts::{Banks, PromptMode};
 use lynxdata_records::{NewPart, file_digest, fingerprint, nearest, parquet};
 use tracing::{info, warn};

@@ -7,8 +7,8 @@ use arrow::array::{Float64Array, Int64Array, ListArray, StringArray};
 use lynxdata_burn_model::check::Better;
 use lynxdata_burn_model::{CheckOutcome, RunResult, Verdict};
 use lynxdata_engine::select::Rule;
-use lynxdata_fetch::picture::{Check, Encode, PictureSettings, Resize, prepare};
 use lynxdata_filters::{SIGNALS, Signal, SignalType};
+use lynxdata_picture::{Check, Encode, PictureSettings, Resize, prepare};
 use lynxdata_records::{NewPart, PartEntry, Status, fingerprint, parquet, schema};
 
 use super::dedup::PoolParts;

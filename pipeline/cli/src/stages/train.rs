@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use arrow::array::Array;
 use lynxdata_burn_model::{Pair, RunSpec, Tokenizer, planned_runs, train_tokenizer};
 use lynxdata_engine::select::{Rule, evaluate};
-use lynxdata_fetch::picture::resize_to_square;
+use lynxdata_picture::resize_to_square;
 use lynxdata_records::{NewPart, PartEntry, fingerprint, schema};
 use rayon::prelude::*;
 

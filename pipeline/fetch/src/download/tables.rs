@@ -9,6 +9,7 @@ use arrow::array::{
 };
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Int64Type};
+use lynxdata_picture::{Picture, is_usable};
 use lynxdata_records::{schema, uid};
 use url::Url;
 
@@ -16,7 +17,6 @@ use super::{Outcome, Stored};
 use crate::SourcePart;
 use crate::address;
 use crate::budget::Share;
-use crate::picture::{self, Picture};
 use crate::source::column;
 use crate::spill::{Place, Waiting};
 
@@ -205,7 +205,7 @@ impl Pairs {
 /// Says what the cell is instead, or which box covers nothing of a picture that reaches from 0 to 1: whoever names it wants something blurred.
 pub(super) fn boxes(column: &dyn Array, row: usize) -> Result<Vec<[f32; 4]>, String> {
     let boxes = numbers_of_boxes(column, row)?;
-    match boxes.iter().find(|area| !picture::is_usable(area)) {
+    match boxes.iter().find(|area| !is_usable(area)) {
         Some(area) => Err(format!("have {area:?}, which is no part of a picture that reaches from 0 to 1")),
         None => Ok(boxes),
     }

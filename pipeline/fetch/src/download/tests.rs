@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringArray};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Field, Int64Type, Schema};
+use lynxdata_picture::{Encode, Resize};
 use lynxdata_records::{schema, uid};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -23,7 +24,6 @@ mod robots;
 use super::*;
 use crate::client::tests::FixedNames;
 use crate::guard;
-use crate::picture::{Encode, Resize};
 
 /// What the server does after it has read a request.
 #[derive(Clone)]
@@ -201,7 +201,7 @@ fn gzip(body: &[u8]) -> Vec<u8> {
 }
 
 fn fixture(name: &str) -> Vec<u8> {
-    std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/pictures").join(name)).unwrap()
+    std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../picture/fixtures").join(name)).unwrap()
 }
 
 /// Keeps bytes, allows loopback, and is quick to give up.

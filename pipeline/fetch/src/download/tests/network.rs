@@ -352,7 +352,7 @@ async fn what_is_not_decoded_must_still_be_a_whole_picture() {
         ("noise.jpg", ok(&noise)),
     ])
     .await;
-    let config = DownloadConfig { check: picture::Check::Structure, ..config() };
+    let config = DownloadConfig { check: Check::Structure, ..config() };
     let urls = ["a.jpg", "cut.jpg", "html", "noise.jpg"].map(|path| server.url(path));
     assert_eq!(statuses(&downloader_with(&config), &urls).await, ["ok", "broken_image", "not_an_image", "ok"]);
 }

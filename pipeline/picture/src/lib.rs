@@ -1,0 +1,451 @@
+//! What downloaded bytes are, whether they decode, and the form in which they are stored.
+//!
+//! The format is told from the bytes, never from a name. Dimensions are read from the header before a pixel is decoded. All decoders are memory-safe
+//! Rust; one that panics makes a broken picture, not a broken run. Pixels are those of sRGB: other colour profiles are converted.
+
+#![allow(
+    clippy::inline_always,
+    reason = "only what becomes part of its caller is compiled for the caller's instructions"
+)]
+#![allow(
+    clippy::needless_range_loop,
+    reason = "places of several arrays at once, in loops that become vector instructions"
+)]
+
+mod blocks;
+mod blur;
+mod colour;
+mod encode;
+mod jpeg;
+mod planes;
+mod resize;
+mod scale;
+mod sniff;
+mod structure;
+mod vp8;
+
+use std::borrow::Cow;
+use std::io::Cursor;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use image::metadata::Orientation;
+use image::{ColorType, DynamicImage, ExtendedColorType, ImageDecoder, ImageError, ImageReader, Limits, RgbImage};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use blur::{blur_boxes, is_usable};
+use colour::{Channels, ToSrgb};
+use planes::{Planes, Subsampled, Wanted};
+use resize::Layout;
+pub use sniff::Format;
+
+/// What is done to a picture before it is stored. The names in brackets are those of img2dataset and mean the same here.
+///
+/// Whatever is resized, cropped or padded is turned upright by its EXIF orientation first, converted to sRGB if it carries the colour profile of another
+/// space, and has its transparency put on white. Scaled sides are rounded to the nearest pixel, halves up, and are never below 1. A crop or a padding that
+/// cannot be split evenly is one pixel larger at the right or at the bottom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Resize {
+    /// Nothing (`no` with `disable_all_reencoding`): the bytes are stored as served, once [`Check`] has shown that they are whole.
+    #[serde(alias = "no")]
+    Keep,
+    /// The shorter side is scaled to the set size and the aspect ratio kept (`keep_ratio`).
+    #[serde(alias = "keep_ratio")]
+    Shorter,
+    /// The longer side is scaled to the set size and the aspect ratio kept (`keep_ratio_largest`).
+    #[serde(alias = "keep_ratio_largest")]
+    Longer,
+    /// The shorter side is scaled to the set size, then the square at the centre is cut out (`center_crop`).
+    #[serde(alias = "center_crop")]
+    CentreCrop,
+    /// The longer side is scaled to the set size, then white is added on both sides of the shorter one until the picture is square (`border`).
+    Border,
+}
+
+/// The format of pictures that had to be changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Encode {
+    /// Baseline JPEG, 4:2:0. Also called `jpg`.
+    #[serde(alias = "jpg")]
+    Jpeg,
+    /// PNG, without loss; ignores the quality.
+    Png,
+    /// WebP, always without loss (VP8L); ignores the quality. Sides are at most 16,383 pixels.
+    #[serde(rename = "webp")]
+    WebP,
+}
+
+/// How a picture is checked that is stored as served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Check {
+    /// By decoding it: whoever reads it later can show its pixels.
+    #[default]
+    Pixels,
+    /// By its structure: a header with a possible size, and all the parts that the format announces, up to its end. Costs microseconds instead of
+    /// milliseconds, and finds files that were cut off and files that are no pictures, but neither damage within the compressed pixels nor rare kinds
+    /// of a format that are not decoded here.
+    Structure,
+}
+
+/// All that [`prepare`] needs to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PictureSettings {
+    /// What to do.
+    pub resize: Resize,
+    /// Length of the side that is scaled, or of the square; pixels, at least 1. [`Resize::Keep`] ignores it.
+    pub size: u32,
+    /// Whether a picture is neither scaled nor cropped nor padded unless its shorter side ([`Resize::Shorter`], [`Resize::CentreCrop`]) or its longer
+    /// side ([`Resize::Longer`], [`Resize::Border`]) is longer than `size`.
+    pub only_if_larger: bool,
+    /// Format of changed pictures.
+    pub encode: Encode,
+    /// JPEG quality, 1 to 100.
+    pub quality: u8,
+    /// Most pixels that are decoded or produced.
+    pub max_pixels: u64,
+    /// How a picture is checked with [`Resize::Keep`]; in the other modes all pictures are decoded.
+    pub check: Check,
+}
+
+/// A picture as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Picture {
+    /// The file.
+    pub bytes: Vec<u8>,
+    /// Its format.
+    pub format: Format,
+    /// Its width, pixels, as its header says.
+    pub width: u32,
+    /// Its height, pixels, as its header says.
+    pub height: u32,
+    /// Width as served, before orientation, pixels.
+    pub original_width: u32,
+    /// Height as served, before orientation, pixels.
+    pub original_height: u32,
+}
+
+/// Why bytes did not become a picture.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PictureError {
+    /// No picture format begins like this.
+    #[error("{0}")]
+    NotAnImage(&'static str),
+    /// A picture format, or a kind of it, that is not decoded or encoded here.
+    #[error("{0}")]
+    Unsupported(String),
+    /// The file is damaged or cut off.
+    #[error("{0}")]
+    Broken(String),
+    /// The header announces too much.
+    #[error("{width} x {height} pixels are more than the {max_pixels} allowed")]
+    TooManyPixels {
+        /// Announced width, pixels.
+        width: u64,
+        /// Announced height, pixels.
+        height: u64,
+        /// The cap.
+        max_pixels: u64,
+    },
+}
+
+/// Makes the stored form of a picture.
+///
+/// [`Resize::Keep`] keeps the bytes. The other modes keep them if they need no change: already in the wanted format and size, 8-bit grey or RGB,
+/// upright, opaque, without the colour profile of another space than sRGB.
+///
+/// `blur` are boxes in which nobody is to be recognised, see [`blur_boxes`], in parts of the upright picture before any crop or padding. A picture with
+/// at least one that covers any of it is decoded and encoded in every mode; [`Resize::Keep`] then leaves it its size.
+///
+/// # Errors
+/// Says why there is none.
+pub fn prepare(bytes: Vec<u8>, settings: &PictureSettings, blur: &[[f32; 4]]) -> Result<Picture, PictureError> {
+    Ok(prepare_as(bytes, settings, blur, false)?.0)
+}
+
+/// Makes the stored form of a picture as [`prepare`] does, and on the way the pixels that [`decode_file`] with the same `max_pixels` would find in it, without
+/// decoding it a second time: those of a JPEG come from the coefficients that were written. `None` if the stored bytes do not decode, which [`Check::Structure`]
+/// lets pass.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn prepare_with_pixels(
+    bytes: Vec<u8>,
+    settings: &PictureSettings,
+    blur: &[[f32; 4]],
+) -> Result<(Picture, Option<DynamicImage>), PictureError> {
+    prepare_as(bytes, settings, blur, true)
+}
+
+fn prepare_as(
+    bytes: Vec<u8>,
+    settings: &PictureSettings,
+    blur: &[[f32; 4]],
+    with_pixels: bool,
+) -> Result<(Picture, Option<DynamicImage>), PictureError> {
+    let is_blurred = blur.iter().any(blur::is_usable);
+    let is_kept = settings.resize == Resize::Keep && !is_blurred;
+    if is_kept && settings.check == Check::Structure {
+        let format = sniff::format(&bytes)?;
+        let (width, height) = structure::check(&bytes, format, settings.max_pixels)?;
+        let pixels = if with_pixels { decode_file(&bytes, settings.max_pixels).ok() } else { None };
+        return Ok((Picture { bytes, format, width, height, original_width: width, original_height: height }, pixels));
+    }
+    // What is blurred is decoded in full, so that nothing in a box is left to a filter.
+    let may_reduce = !(is_blurred || is_kept && with_pixels);
+    let decoded = decode(&bytes, settings.max_pixels, may_reduce.then_some(settings))?;
+    let layout = Layout::new(settings.resize, decoded.upright_size, settings.size, settings.only_if_larger);
+    let format = match settings.encode {
+        Encode::Jpeg => Format::Jpeg,
+        Encode::Png => Format::Png,
+        Encode::WebP => Format::WebP,
+    };
+    let is_unchanged = layout.is_identity(decoded.upright_size) && !is_blurred;
+    let (original_width, original_height) = decoded.stored_size;
+    if is_kept || is_unchanged && decoded.is_plain && decoded.format == format {
+        let picture = Picture {
+            bytes,
+            format: decoded.format,
+            width: original_width,
+            height: original_height,
+            original_width,
+            original_height,
+        };
+        return Ok((picture, if with_pixels { decoded.into_file_pixels() } else { None }));
+    }
+    drop(bytes);
+    let (width, height) = layout.stored;
+    check_size(u64::from(width), u64::from(height), settings.max_pixels)?;
+    let (bytes, pixels) = match decoded.pixels {
+        Pixels::Planes(planes, wanted) if wanted.halves_chroma => {
+            encode::jpeg(&planes.subsampled(wanted.size), settings.quality, with_pixels)?
+        }
+        pixels => {
+            let mut pixels = Decoded { pixels, ..decoded }.into_rgb();
+            blur_boxes(&mut pixels, blur);
+            let pixels = resize::lay_out(pixels, layout);
+            match settings.encode {
+                Encode::Jpeg => encode::jpeg(&Subsampled::from_rgb(&pixels), settings.quality, with_pixels)?,
+                Encode::Png => (encode::png(&pixels)?, with_pixels.then_some(pixels)),
+                Encode::WebP => (encode::webp(&pixels)?, with_pixels.then_some(pixels)),
+            }
+        }
+    };
+    Ok((Picture { bytes, format, width, height, original_width, original_height }, pixels.map(DynamicImage::from)))
+}
+
+/// Decodes a picture (the first one of an animation) to the pixels that its file has, as Pillow opens it: not turned, in the colours and with the alpha of the
+/// file, and CMYK as RGB in Pillow's way (see [`decode_rgb`] for the other view). Those of JPEG are libjpeg's to the last bit.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn decode_file(bytes: &[u8], max_pixels: u64) -> Result<DynamicImage, PictureError> {
+    let pixels = decode(bytes, max_pixels, None)?.into_file_pixels();
+    Ok(pixels.expect("what is not to be reduced has all its pixels"))
+}
+
+/// Decodes a picture (the first one of an animation) to 8-bit sRGB, upright by its EXIF orientation, with transparency on white.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn decode_rgb(bytes: &[u8], max_pixels: u64) -> Result<RgbImage, PictureError> {
+    Ok(decode(bytes, max_pixels, None)?.into_rgb())
+}
+
+/// Decodes a picture as [`decode_rgb`] does (at most 100 megapixels), cuts out the square at its centre and scales that to `side` x `side` pixels with
+/// an antialiased bicubic filter (Catmull-Rom, as Pillow's `BICUBIC`). Returns `side * side * 3` bytes, rows from top to bottom, RGB interleaved.
+///
+/// It equals scaling the shorter side to `side` and then cropping, except that the centre is not rounded to a whole pixel.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn resize_to_square(bytes: &[u8], side: u32) -> Result<Vec<u8>, PictureError> {
+    const MAX_PIXELS: u64 = 100_000_000;
+    let pixels = decode_rgb(bytes, MAX_PIXELS)?;
+    Ok(resize::centre_square(&pixels, side).into_raw())
+}
+
+/// A decoded picture with what is needed to decide whether its file may be kept.
+struct Decoded {
+    format: Format,
+    pixels: Pixels,
+    /// What makes sRGB of them, if they are of another colour space.
+    to_srgb: Option<ToSrgb>,
+    /// How the pixels are to be turned.
+    orientation: Orientation,
+    /// Size at which the picture was served, upright.
+    upright_size: (u32, u32),
+    /// Size in the file's header, before orientation.
+    stored_size: (u32, u32),
+    /// Whether the file holds 8-bit grey or RGB, upright, opaque and in sRGB, so that every reader sees the same pixels as ours.
+    is_plain: bool,
+}
+
+/// Pixels, not yet turned upright.
+enum Pixels {
+    /// Those of the file.
+    Image(DynamicImage, Alpha),
+    /// Those of the file: interleaved CMYK, 0 for no ink.
+    Inks(Vec<u8>),
+    /// Opaque pixels of sRGB, with what is to be made of them: they have what that needs, and may have no more.
+    Planes(Box<Planes>, Wanted),
+}
+
+/// What alpha has done to colours, where there is any.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Alpha {
+    Straight,
+    Premultiplied,
+}
+
+impl Decoded {
+    /// The pixels in sRGB, opaque, upright, and scaled if that is wanted, but neither cropped nor padded.
+    fn into_rgb(self) -> RgbImage {
+        let pixels = match (self.pixels, self.to_srgb) {
+            (Pixels::Image(image, alpha), None) => on_white(image, alpha),
+            (Pixels::Image(image, alpha), Some(to_srgb)) => on_white(to_srgb.convert(image), alpha),
+            (Pixels::Inks(inks), None) => colour::rgb_of_inks(&inks, self.stored_size),
+            (Pixels::Inks(inks), Some(to_srgb)) => to_srgb.convert_cmyk(&inks, self.stored_size),
+            (Pixels::Planes(planes, wanted), _) => planes.rgb(wanted.size),
+        };
+        if self.orientation == Orientation::NoTransforms {
+            return pixels;
+        }
+        let mut image = DynamicImage::ImageRgb8(pixels);
+        image.apply_orientation(self.orientation);
+        image.into_rgb8()
+    }
+
+    /// The pixels of the file, unless they have been reduced.
+    fn into_file_pixels(self) -> Option<DynamicImage> {
+        match self.pixels {
+            Pixels::Image(image, _) => Some(image),
+            Pixels::Inks(inks) => Some(colour::rgb_of_inks(&inks, self.stored_size).into()),
+            Pixels::Planes(..) => None,
+        }
+    }
+}
+
+/// Decodes a picture. If `wanted` says to scale it, a decoder may leave out what is not needed for that.
+fn decode(bytes: &[u8], max_pixels: u64, wanted: Option<&PictureSettings>) -> Result<Decoded, PictureError> {
+    let format = sniff::format(bytes)?;
+    let decoding = || match format {
+        Format::Jpeg => jpeg::decode(bytes, max_pixels, wanted),
+        other => decode_with_image_crate(bytes, other, max_pixels, wanted),
+    };
+    // Nothing that the closure changes outlives a panic, so it is safe to go on.
+    catch_unwind(AssertUnwindSafe(decoding))
+        .unwrap_or_else(|_panic| Err(PictureError::Broken(format!("the {} decoder gave up", format.name()))))
+}
+
+fn decode_with_image_crate(
+    bytes: &[u8],
+    format: Format,
+    max_pixels: u64,
+    wanted: Option<&PictureSettings>,
+) -> Result<Decoded, PictureError> {
+    let image_format = match format {
+        Format::Jpeg => image::ImageFormat::Jpeg,
+        Format::Png => image::ImageFormat::Png,
+        Format::WebP => image::ImageFormat::WebP,
+        Format::Gif => image::ImageFormat::Gif,
+        Format::Bmp => image::ImageFormat::Bmp,
+        Format::Tiff => image::ImageFormat::Tiff,
+    };
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), image_format);
+    let mut limits = Limits::no_limits();
+    // The pixels are capped below; this is for what decoders need besides them: a second buffer of the widest pixels (16 bytes, RGBA of 32-bit
+    // floats), and 64 MiB for tables and metadata.
+    limits.max_alloc = Some(max_pixels.saturating_mul(32).saturating_add(64 << 20));
+    reader.limits(limits);
+    let mut decoder = reader.into_decoder().map_err(from_image_error)?;
+    let (width, height) = decoder.dimensions();
+    check_size(u64::from(width), u64::from(height), max_pixels)?;
+    let orientation = orientation_of(&mut decoder);
+    // The decoder of TIFF gives no profile that is large beside the pixels.
+    let profile = match format {
+        Format::Tiff => structure::tiff::profile(bytes).map(Cow::Borrowed),
+        _ => decoder.icc_profile().ok().flatten().map(Cow::Owned),
+    };
+    let to_srgb = profile.and_then(|profile| ToSrgb::new(&profile, Channels::of(decoder.color_type())));
+    let is_plain = orientation == Orientation::NoTransforms
+        && to_srgb.is_none()
+        && matches!(decoder.color_type(), ColorType::L8 | ColorType::Rgb8)
+        && !matches!(decoder.original_color_type(), ExtendedColorType::Cmyk8 | ExtendedColorType::Cmyk16);
+    let stored_size = (width, height);
+    let upright_size = resize::turned(stored_size, orientation);
+    let decoded =
+        |pixels, to_srgb| Decoded { format, pixels, to_srgb, orientation, upright_size, stored_size, is_plain };
+    if format == Format::WebP
+        && decoder.color_type() == ColorType::Rgb8
+        && to_srgb.is_none()
+        && let Some(settings) = wanted
+        && let Some(wanted) = resize::wanted_of_planes(settings, stored_size, orientation)
+        && let Some(planes) = vp8::decode(bytes, stored_size)
+    {
+        return Ok(decoded(Pixels::Planes(Box::new(planes), wanted), None));
+    }
+    let image = DynamicImage::from_decoder(decoder).map_err(from_image_error)?;
+    let is_premultiplied = format == Format::Tiff && structure::tiff::has_associated_alpha(bytes);
+    let alpha = if is_premultiplied { Alpha::Premultiplied } else { Alpha::Straight };
+    Ok(decoded(Pixels::Image(image, alpha), to_srgb))
+}
+
+/// Longest side that is decoded or made, pixels: four times what JPEG can have. Scaling holds a strip of the picture along its whole width, so that a
+/// line of 100 million pixels, which PNG makes of some kilobytes, would take gigabytes.
+const MAX_SIDE: u64 = 1 << 18;
+
+fn check_size(width: u64, height: u64, max_pixels: u64) -> Result<(), PictureError> {
+    if width == 0 || height == 0 {
+        return Err(PictureError::Broken(format!("the header says {width} x {height} pixels")));
+    }
+    if width.saturating_mul(height) > max_pixels {
+        return Err(PictureError::TooManyPixels { width, height, max_pixels });
+    }
+    if width.max(height) > MAX_SIDE {
+        let reason = format!("{width} x {height} pixels: a side has more than the {MAX_SIDE} that are decoded");
+        return Err(PictureError::Unsupported(reason));
+    }
+    Ok(())
+}
+
+fn from_image_error(error: ImageError) -> PictureError {
+    match error {
+        ImageError::Unsupported(error) => PictureError::Unsupported(error.to_string()),
+        other => PictureError::Broken(other.to_string()),
+    }
+}
+
+/// The orientation by the EXIF data, or by the tag of a TIFF.
+fn orientation_of(decoder: &mut impl ImageDecoder) -> Orientation {
+    /// With what EXIF data begins in a JPEG segment. Some encoders write it into the chunk of a WebP or PNG, too, and Pillow passes over it there.
+    const JPEG_PREFIX: &[u8] = b"Exif\0\0";
+    let prefixed = decoder.exif_metadata().ok().flatten();
+    match prefixed.as_deref().and_then(|exif| exif.strip_prefix(JPEG_PREFIX)) {
+        Some(exif) => Orientation::from_exif_chunk(exif).unwrap_or(Orientation::NoTransforms),
+        None => decoder.orientation().unwrap_or(Orientation::NoTransforms),
+    }
+}
+
+/// 8-bit RGB; the wider formats are rounded, transparent pixels blended with white. Those that are premultiplied have been blended with black.
+fn on_white(image: DynamicImage, alpha: Alpha) -> RgbImage {
+    if !image.color().has_alpha() {
+        return image.into_rgb8();
+    }
+    let is_premultiplied = alpha == Alpha::Premultiplied;
+    let with_alpha = image.into_rgba8();
+    let mut opaque = RgbImage::new(with_alpha.width(), with_alpha.height());
+    for (target, source) in opaque.pixels_mut().zip(with_alpha.pixels()) {
+        let [red, green, blue, opacity] = source.0.map(u32::from);
+        target.0 = [red, green, blue].map(|value| {
+            let own = if is_premultiplied { 255 * value } else { value * opacity };
+            ((own + 255 * (255 - opacity) + 127) / 255).min(255) as u8
+        });
+    }
+    opaque
+}
+
+#[cfg(test)]
+mod tests;
