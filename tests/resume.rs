@@ -232,3 +232,22 @@ fn damaged_parts_and_a_cut_manifest_are_repaired() {
     lynxdata(twins.disturbed.path(), &RUN).ended_with(0);
     twins.assert_same("after the repair");
 }
+
+#[test]
+fn signals_are_the_same_whether_they_were_measured_with_the_download_or_after_it() {
+    let twins = Twins::new();
+    let manifest = std::fs::read_to_string(twins.undisturbed.path().join("run/manifest.jsonl")).unwrap();
+    let lines: Vec<Value> = manifest.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let is = |line: &Value, event: &str, stage: &str| line["event"] == event && line["stage"] == stage;
+    let downloaded = lines.iter().position(|line| is(line, "stage", "download")).unwrap();
+    let parts = |lines: &[Value], stage: &str| lines.iter().filter(|line| is(line, "part", stage)).count();
+    assert_eq!(parts(&lines[..downloaded], "signals"), parts(&lines, "download"), "measured with the download");
+    assert_eq!(parts(&lines[downloaded..], "signals"), 0);
+    for stage in ["download", "signals"] {
+        let mut command = RUN.to_vec();
+        command[0] = stage;
+        lynxdata(twins.disturbed.path(), &command).ended_with(0);
+    }
+    lynxdata(twins.disturbed.path(), &RUN).ended_with(0);
+    twins.assert_same("after one stage at a time");
+}

@@ -67,6 +67,15 @@ fn column(signal: &dyn Signal, values: impl Iterator<Item = Value>) -> Result<Ar
     })
 }
 
+/// The columns of all signals, of rows of their values.
+pub(crate) fn columns(rows: &[Vec<Value>]) -> Result<Vec<ArrayRef>> {
+    SIGNALS
+        .iter()
+        .enumerate()
+        .map(|(index, signal)| column(*signal, rows.iter().map(|row| row[index].clone())))
+        .collect()
+}
+
 fn downcast<'a, T: 'static>(array: &'a ArrayRef, function: &str) -> Result<&'a T> {
     let any: &dyn Any = array.as_any();
     any.downcast_ref::<T>()
@@ -116,11 +125,7 @@ impl ScalarUDFImpl for MeasureSignals {
                 lynxdata_filters::measure_all(&Sample::new(caption, image.as_ref()))
             })
             .collect();
-        let columns = SIGNALS
-            .iter()
-            .enumerate()
-            .map(|(index, signal)| column(*signal, rows.iter().map(|row| row[index].clone())))
-            .collect::<Result<Vec<_>>>()?;
+        let columns = columns(&rows)?;
         Ok(ColumnarValue::Array(Arc::new(StructArray::try_new(signal_fields(), columns, None)?)))
     }
 }

@@ -3,12 +3,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, StructArray};
+use arrow::array::{ArrayRef, RecordBatch, StructArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::{DataFusionError, exec_datafusion_err};
 use datafusion::prelude::{ParquetReadOptions, SessionContext};
 
-use crate::functions::{MEASURE, signal_fields};
+use lynxdata_filters::{ImageData, Sample};
+
+use crate::functions::{MEASURE, columns, signal_fields};
 use crate::{Error, Result};
 
 /// The schema of a signal table: `uid`, then one column per signal.
@@ -16,6 +18,25 @@ pub fn schema() -> SchemaRef {
     let mut fields = vec![Arc::new(Field::new("uid", DataType::Utf8, true))];
     fields.extend(signal_fields().iter().cloned());
     Arc::new(lynxdata_records::schema::with_hugging_face_features(Schema::new(fields)))
+}
+
+/// Measures a pair that is at hand: one row with a column per signal, see [`with_uids`]. `image` is its stored picture, if that decodes.
+///
+/// # Panics
+/// If a signal gives a value that is not of its type, which is a bug of the signal.
+pub fn measure_pair(caption: Option<&str>, image: Option<&ImageData>) -> RecordBatch {
+    let row = lynxdata_filters::measure_all(&Sample::new(caption, image));
+    let columns = columns(&[row]).unwrap_or_else(|error| panic!("{error}"));
+    RecordBatch::try_new(Arc::new(Schema::new(signal_fields())), columns).expect("the columns are those of the signals")
+}
+
+/// Rows of [`measure_pair`] as rows of a signal table.
+///
+/// # Panics
+/// If there are more or fewer uids than rows.
+pub fn with_uids(uids: ArrayRef, measured: &RecordBatch) -> RecordBatch {
+    let columns = std::iter::once(uids).chain(measured.columns().iter().cloned()).collect();
+    RecordBatch::try_new(schema(), columns).expect("a uid for each row, and the columns of the schema")
 }
 
 /// Measures every pair of a pool part, in the order of its rows.

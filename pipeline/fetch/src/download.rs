@@ -1,6 +1,7 @@
 //! Downloading a part: every row ends with exactly one status, and the good ones with a picture.
 
 mod digest;
+mod measure;
 mod tables;
 
 use std::io;
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
-use lynxdata_picture::{Check, Picture, PictureError, PictureSettings, Resize, prepare};
+use lynxdata_picture::{Check, Picture, PictureError, PictureSettings, Resize, prepare, prepare_with_pixels};
 use lynxdata_records::Status;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, oneshot};
@@ -19,6 +20,7 @@ use tokio::time::{Instant, sleep};
 use url::Url;
 
 pub use digest::sha256;
+pub use measure::Measure;
 pub use tables::PAIRS_CHUNK_BYTES;
 
 use crate::budget::{Budget, Share};
@@ -143,6 +145,7 @@ impl Downloader {
 
     /// Downloads all rows of a part. `on_row` is told each status as soon as it is known, in no particular order. `on_pairs` gets the rows with status
     /// ok in the order of the source, some megabytes at a time: columns of [`schema::pool`](lynxdata_records::schema::pool) and the extra columns.
+    /// With `measure`, it also gets what that found of each of them; none if it broke off.
     ///
     /// The rows of the next part begin when those of this one have all begun, however long the last ones take.
     ///
@@ -155,11 +158,12 @@ impl Downloader {
     pub async fn download_part<E: From<io::Error>>(
         &self,
         part: &SourcePart,
+        measure: Option<Arc<dyn Measure>>,
         on_row: &(dyn Fn(Status) + Sync),
-        on_pairs: &mut (dyn FnMut(RecordBatch) -> std::result::Result<(), E> + Send),
+        on_pairs: &mut (dyn FnMut(RecordBatch, Option<RecordBatch>) -> std::result::Result<(), E> + Send),
     ) -> std::result::Result<RecordBatch, E> {
         let shared = &self.shared;
-        let jobs = Jobs::new(part, shared);
+        let jobs = Jobs::new(part, shared, measure);
         let mut assembly = Assembly::new(part, Waiting::new(shared.waiting_room.clone()));
         let mut tasks = JoinSet::new();
         let (mut next_row, count) = (0, part.rows.num_rows());
@@ -215,6 +219,7 @@ impl Downloader {
 /// The rows of a part as work to do.
 struct Jobs<'a> {
     part: &'a SourcePart,
+    measure: Option<Arc<dyn Measure>>,
     digests: Vec<digest::DigestColumn<'a>>,
     boxes: Option<&'a dyn Array>,
 }
@@ -235,13 +240,15 @@ struct Job {
     origin: Origin,
     digests: Vec<ExpectedDigest>,
     boxes: Vec<[f32; 4]>,
+    /// What is to be measured, and the caption.
+    measure: Option<(Arc<dyn Measure>, Option<String>)>,
 }
 
 impl<'a> Jobs<'a> {
-    fn new(part: &'a SourcePart, shared: &Shared) -> Jobs<'a> {
+    fn new(part: &'a SourcePart, shared: &Shared, measure: Option<Arc<dyn Measure>>) -> Jobs<'a> {
         let digests = if shared.verify_hash { digest::columns(&part.rows) } else { Vec::new() };
         let boxes = shared.blur_boxes.as_ref().and_then(|name| part.rows.column_by_name(name));
-        Jobs { part, digests, boxes: boxes.map(|column| column as &dyn Array) }
+        Jobs { part, measure, digests, boxes: boxes.map(|column| column as &dyn Array) }
     }
 
     fn job(&self, row: usize) -> std::result::Result<Job, Failure> {
@@ -252,7 +259,10 @@ impl<'a> Jobs<'a> {
                 .map_err(|reason| Failure::new(Status::MalformedRow, format!("the boxes to blur {reason}")))?,
             None => Vec::new(),
         };
-        Ok(Job { origin, digests, boxes })
+        let captions = self.part.rows.column(column::CAPTION).as_string::<i32>();
+        let caption = || captions.is_valid(row).then(|| captions.value(row).to_owned());
+        let measure = self.measure.as_ref().map(|measure| (measure.clone(), caption()));
+        Ok(Job { origin, digests, boxes, measure })
     }
 
     fn origin(&self, row: usize) -> std::result::Result<Origin, Failure> {
@@ -291,6 +301,8 @@ struct Stored {
     picture: Picture,
     /// Of the bytes as served, hexadecimal.
     sha256: String,
+    /// One row.
+    measured: Option<RecordBatch>,
     /// Of the handover.
     share: Share,
 }
@@ -524,7 +536,10 @@ impl Shared {
     ) -> std::result::Result<Stored, Failure> {
         let settings = self.picture;
         let Answer { body, http_status: _, share } = answer;
-        let is_quick = settings.resize == Resize::Keep && settings.check == Check::Structure && job.boxes.is_empty();
+        let is_quick = settings.resize == Resize::Keep
+            && settings.check == Check::Structure
+            && job.boxes.is_empty()
+            && job.measure.is_none();
         if is_quick && body.len() <= QUICK_BYTES {
             let stored = self.hand_over(store(body, &job, &settings)?).await;
             drop((network, share));
@@ -558,10 +573,15 @@ fn store(body: Vec<u8>, job: &Job, settings: &PictureSettings) -> std::result::R
     for expected in &job.digests {
         expected.check(&body, &sha256).map_err(|reason| Failure::new(Status::HashMismatch, reason))?;
     }
-    match prepare(body, settings, &job.boxes) {
-        Ok(picture) => Ok(Stored { picture, sha256, share: Share::default() }),
-        Err(error) => Err(Failure::new(status_of(&error), error.to_string())),
-    }
+    let prepared = match &job.measure {
+        None => prepare(body, settings, &job.boxes).map(|picture| (picture, None)),
+        Some((measure, caption)) => prepare_with_pixels(body, settings, &job.boxes).map(|(picture, pixels)| {
+            let measured = measure::guarded(&**measure, caption.as_deref(), picture.bytes.len(), pixels);
+            (picture, measured)
+        }),
+    };
+    let (picture, measured) = prepared.map_err(|error| Failure::new(status_of(&error), error.to_string()))?;
+    Ok(Stored { picture, sha256, measured, share: Share::default() })
 }
 
 fn status_of(error: &PictureError) -> Status {

@@ -29,12 +29,13 @@ use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use image::metadata::Orientation;
-use image::{ColorType, DynamicImage, ExtendedColorType, ImageDecoder, ImageError, ImageReader, Limits, RgbImage};
+use image::{ColorType, ExtendedColorType, ImageDecoder, ImageError, ImageReader, Limits, RgbImage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use blur::{blur_boxes, is_usable};
 use colour::{Channels, ToSrgb};
+pub use image::DynamicImage;
 use planes::{Planes, Subsampled, Wanted};
 use resize::Layout;
 pub use sniff::Format;

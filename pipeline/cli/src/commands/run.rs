@@ -74,10 +74,11 @@ pub(crate) fn run_loaded(loaded: LoadedRecipe, names: &[&str], dry_run: bool) ->
     if names.contains(&"instruct") {
         stages::instruct::check_tasks(&loaded).map_err(Failure::Usage)?;
     }
-    let context = Context::new(loaded, session)?;
+    let mut context = Context::new(loaded, session)?;
     keep_recipe(&context)?;
     let wanted: Vec<&dyn Stage> =
         stages::stages_of(context.recipe()).filter(|stage| names.contains(&stage.name())).collect();
+    context.measures_downloads = wanted.iter().any(|stage| stage.name() == stages::signals::Signals.name());
     for stage in wanted {
         stages::run(stage, &context)?;
     }

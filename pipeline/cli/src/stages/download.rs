@@ -5,14 +5,15 @@ mod pool;
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use arrow::array::RecordBatch;
-use lynxdata_fetch::{Downloader, Source, SourcePart};
+use lynxdata_fetch::{Downloader, Measure, Source, SourcePart};
 use lynxdata_records::{NewPart, PartEntry, Status, fingerprint, nearest, parquet, schema};
 
-use super::{Context, Parts, Planned, Stage, part_name, table};
+use super::{Context, Parts, Planned, Stage, part_name, signals, table};
 use crate::recipe::Recipe;
 use fresh::Fresh;
 use pool::PoolWriter;
@@ -58,6 +59,13 @@ impl Stage for Download {
 
     fn workers(&self, _context: &Context) -> usize {
         OPEN_PARTS
+    }
+
+    fn commit_along(&self, context: &Context, part: &PartEntry) -> Result<()> {
+        match context.measured.lock().expect("nobody panics with the signals").remove(&part.part) {
+            Some(measured) => signals::commit(context, part, &measured),
+            None => Ok(()),
+        }
     }
 
     fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>> {
@@ -117,8 +125,16 @@ fn make(
     let Some((rows, old)) = grown_from(context, part, settings) else {
         let format = context.recipe().download.format;
         let mut writer = PoolWriter::create(&context.run, new, format, &name, part.index)?;
-        let log = download(context, downloader, part, &mut |pairs| writer.write(&pairs))?;
+        let mut measuring = context.measures_downloads.then(signals::Measuring::default);
+        let measure = measuring.as_ref().map(|_| Arc::new(signals::MeasureAll) as Arc<dyn Measure>);
+        let log = download(context, downloader, part, measure, &mut |pairs, measured| {
+            writer.write(&pairs)?;
+            measuring.iter_mut().try_for_each(|measuring| measuring.add(&pairs, measured.as_ref()))
+        })?;
         writer.finish(new)?;
+        if let Some(measured) = measuring.and_then(signals::Measuring::finish) {
+            context.measured.lock().expect("nobody panics with the signals").insert(name.clone(), measured);
+        }
         return write_log(context, &name, &log, new);
     };
     let added = part.choose((rows..part.rows.num_rows()).collect())?;
@@ -141,11 +157,12 @@ fn download(
     context: &Context,
     downloader: &Downloader,
     part: &SourcePart,
-    on_pairs: &mut (dyn FnMut(RecordBatch) -> Result<()> + Send),
+    measure: Option<Arc<dyn Measure>>,
+    on_pairs: &mut (dyn FnMut(RecordBatch, Option<RecordBatch>) -> Result<()> + Send),
 ) -> Result<RecordBatch> {
     let bar = context.progress.current();
     let on_row = |status: Status| bar.row_done(status == Status::Ok);
-    context.runtime.block_on(downloader.download_part(part, &on_row, on_pairs))
+    context.runtime.block_on(downloader.download_part(part, measure, &on_row, on_pairs))
 }
 
 /// Writes what became of every row of a part, and counts it.

@@ -15,12 +15,14 @@ pub(crate) mod signals;
 pub(crate) mod table;
 pub(crate) mod train;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
+use arrow::array::RecordBatch;
 use lynxdata_engine::Session;
 use lynxdata_fetch::Metrics;
 use lynxdata_records::{Manifest, NewPart, PartEntry, RunFolder};
@@ -39,6 +41,12 @@ pub(crate) struct Context {
     pub progress: Progress,
     /// What downloading counts.
     pub metrics: Arc<Metrics>,
+    /// Whether the signals are wanted of what is downloaded, so that they are measured while its pixels are at hand.
+    pub measures_downloads: bool,
+    /// Signals of parts of the pool that are not committed yet, by the name of the part.
+    pub measured: Mutex<BTreeMap<String, RecordBatch>>,
+    /// Parts of a later stage that were committed along with those of an earlier one.
+    along: Mutex<BTreeSet<(String, String)>>,
     /// Where the run folder is mirrored, if its output is an object store.
     mirror: Option<Mirror>,
 }
@@ -53,22 +61,25 @@ impl Context {
         if let Some(mirror) = &mirror {
             runtime.block_on(mirror.meet(&run, &mut mirror.turn())).context("cannot mirror the run")?;
         }
-        Ok(Context { loaded, run, runtime, session, progress: Progress::new(), metrics: Arc::default(), mirror })
+        Ok(Context { mirror, ..Context::of(loaded, session, runtime, run) })
     }
 
     /// Looks at the run folder of a recipe without changing anything.
     pub(crate) fn inspecting(loaded: LoadedRecipe, session: Session) -> Result<Context> {
         let run = Arc::new(RunFolder::inspect(&loaded.run_folder())?);
+        Ok(Context::of(loaded, session, runtime()?, run))
+    }
+
+    fn of(loaded: LoadedRecipe, session: Session, runtime: tokio::runtime::Runtime, run: Arc<RunFolder>) -> Context {
         let (progress, metrics) = (Progress::new(), Arc::default());
-        Ok(Context { loaded, run, runtime: runtime()?, session, progress, metrics, mirror: None })
+        let (measured, along) = (Mutex::default(), Mutex::default());
+        let (measures_downloads, mirror) = (false, None);
+        Context { loaded, run, runtime, session, progress, metrics, measures_downloads, measured, along, mirror }
     }
 
     /// Commits a part, here and in the mirror.
-    pub(crate) fn commit(&self, part: NewPart) -> Result<()> {
-        let Some(mirror) = &self.mirror else {
-            self.run.commit(part)?;
-            return Ok(());
-        };
+    pub(crate) fn commit(&self, part: NewPart) -> Result<PartEntry> {
+        let Some(mirror) = &self.mirror else { return Ok(self.run.commit(part)?) };
         let mut turn = mirror.turn();
         let old = self.run.part(part.stage(), part.name());
         let entry = self.run.commit(part)?;
@@ -77,7 +88,20 @@ impl Context {
             mirror.publish(&self.run, &entry, &mut turn).await?;
             mirror.remove(&removed).await
         };
-        self.runtime.block_on(mirrored).context("cannot mirror the run")
+        self.runtime.block_on(mirrored).context("cannot mirror the run")?;
+        Ok(entry)
+    }
+
+    /// Commits a part of a later stage than the one that runs.
+    pub(crate) fn commit_along(&self, part: NewPart) -> Result<()> {
+        let entry = self.commit(part)?;
+        self.along.lock().expect("nobody panics with the parts").insert((entry.stage, entry.part));
+        Ok(())
+    }
+
+    /// Whether a part was committed along with one of an earlier stage.
+    fn came_along(&self, stage: &str, part: &str) -> bool {
+        self.along.lock().expect("nobody panics with the parts").contains(&(stage.to_owned(), part.to_owned()))
     }
 
     /// Records that a stage is complete, here and in the mirror.
@@ -151,6 +175,11 @@ pub(crate) trait Stage: Sync {
 
     /// Its parts in order, planned one by one as the loop asks for them.
     fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>>;
+
+    /// Commits what came along with a part that has been committed: a part of a later stage.
+    fn commit_along(&self, _context: &Context, _part: &PartEntry) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// The parts of a stage, planned lazily.
@@ -212,13 +241,15 @@ pub(crate) fn run(stage: &dyn Stage, context: &Context) -> Result<()> {
                 next
             };
             if context.run.committed(name, &next.name, &next.fingerprint).is_some() {
-                skipped.fetch_add(1, Ordering::Relaxed);
+                let counter = if context.came_along(name, &next.name) { &made } else { &skipped };
+                counter.fetch_add(1, Ordering::Relaxed);
             } else {
                 let started = Instant::now();
                 let mut part = NewPart::new(name, &next.name, next.fingerprint);
                 (next.make)(&mut part).with_context(|| format!("stage {name}, part {}", next.name))?;
                 part.seconds = started.elapsed().as_secs_f64();
-                context.commit(part)?;
+                let entry = context.commit(part)?;
+                stage.commit_along(context, &entry)?;
                 made.fetch_add(1, Ordering::Relaxed);
             }
             bar.part_done();

@@ -7,7 +7,7 @@ use arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryBuilder, Int64Array, Int64Builder, RecordBatch, StringArray,
     StringBuilder, StructArray, UInt32Array,
 };
-use arrow::compute::take;
+use arrow::compute::{concat_batches, take};
 use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Int64Type};
 use lynxdata_picture::{Picture, is_usable};
 use lynxdata_records::{schema, uid};
@@ -22,6 +22,9 @@ use crate::spill::{Place, Waiting};
 
 /// Bytes of pictures that are handed over at a time: a page of Parquet. Small, since several parts are under way at once.
 pub const PAIRS_CHUNK_BYTES: usize = 1 << 20;
+
+/// Who takes over the pairs, and what was measured on them.
+pub(super) type OnPairs<'a, E> = dyn FnMut(RecordBatch, Option<RecordBatch>) -> Result<(), E> + Send + 'a;
 
 /// The rows of a part as they end.
 pub(super) struct Assembly<'a> {
@@ -69,17 +72,15 @@ impl<'a> Assembly<'a> {
     }
 
     /// Hands over the rows whose turn has come.
-    pub(super) fn advance<E: From<io::Error>>(
-        &mut self,
-        on_pairs: &mut (dyn FnMut(RecordBatch) -> Result<(), E> + Send),
-    ) -> Result<(), E> {
+    pub(super) fn advance<E: From<io::Error>>(&mut self, on_pairs: &mut OnPairs<'_, E>) -> Result<(), E> {
         while let Some(Some(outcome)) = self.outcomes.get_mut(self.next) {
             if let (Some(stored), Some(place)) = (outcome.stored.take(), self.places[self.next].take()) {
                 let bytes = self.waiting.take(place)?;
                 if !self.pairs.has_room_for(bytes.len()) {
-                    on_pairs(self.pairs.take(self.part, &self.shown_urls))?;
+                    let (pairs, measured) = self.pairs.take(self.part, &self.shown_urls);
+                    on_pairs(pairs, measured)?;
                 }
-                self.pairs.push(self.next, &self.uids[self.next], &stored, &bytes);
+                self.pairs.push(self.next, &self.uids[self.next], stored, &bytes);
             }
             self.next += 1;
         }
@@ -92,13 +93,11 @@ impl<'a> Assembly<'a> {
     }
 
     /// Hands over the last rows and tells what became of all: columns of [`schema::download_log`].
-    pub(super) fn finish<E: From<io::Error>>(
-        mut self,
-        on_pairs: &mut (dyn FnMut(RecordBatch) -> Result<(), E> + Send),
-    ) -> Result<RecordBatch, E> {
+    pub(super) fn finish<E: From<io::Error>>(mut self, on_pairs: &mut OnPairs<'_, E>) -> Result<RecordBatch, E> {
         self.advance(on_pairs)?;
         // Also if there are none, so that the caller sees the schema of every part.
-        on_pairs(self.pairs.take(self.part, &self.shown_urls))?;
+        let (pairs, measured) = self.pairs.take(self.part, &self.shown_urls);
+        on_pairs(pairs, measured)?;
         let outcomes: Vec<Outcome> = self.outcomes.into_iter().flatten().collect();
         assert_eq!(outcomes.len(), self.uids.len(), "every row has ended");
         let integers = |value: &dyn Fn(&Outcome) -> Option<i64>| -> ArrayRef {
@@ -144,6 +143,8 @@ struct Pairs {
     original_width: Int64Builder,
     original_height: Int64Builder,
     bytes: Int64Builder,
+    /// One row of each pair of which there is one.
+    measured: Vec<RecordBatch>,
 }
 
 impl Pairs {
@@ -151,7 +152,7 @@ impl Pairs {
         self.rows.is_empty() || self.size + bytes <= PAIRS_CHUNK_BYTES
     }
 
-    fn push(&mut self, row: usize, uid: &str, stored: &Stored, bytes: &[u8]) {
+    fn push(&mut self, row: usize, uid: &str, stored: Stored, bytes: &[u8]) {
         if self.rows.is_empty() {
             self.content = BinaryBuilder::with_capacity(64, PAIRS_CHUNK_BYTES); // so that what is there is not moved as it grows
         }
@@ -168,11 +169,16 @@ impl Pairs {
         self.original_width.append_value(i64::from(*original_width));
         self.original_height.append_value(i64::from(*original_height));
         self.bytes.append_value(bytes.len() as i64);
+        self.measured.extend(stored.measured);
     }
 
-    /// The pairs so far as rows of the pool.
-    fn take(&mut self, part: &SourcePart, shown_urls: &ArrayRef) -> RecordBatch {
+    /// The pairs so far as rows of the pool, and what was measured on them, if it was on all.
+    fn take(&mut self, part: &SourcePart, shown_urls: &ArrayRef) -> (RecordBatch, Option<RecordBatch>) {
         let mut own = std::mem::take(self);
+        let measured = own.measured.first().filter(|_| own.measured.len() == own.rows.len());
+        let measured = measured.map(|first| {
+            concat_batches(&first.schema(), &own.measured).expect("every measurement has the same columns")
+        });
         let rows = UInt32Array::from(own.rows);
         let of_rows = |column: &dyn Array| take(column, &rows, None).expect("the rows are rows of the part");
         let DataType::Struct(image_fields) = schema::image_type() else { unreachable!("an image is a struct") };
@@ -194,8 +200,9 @@ impl Pairs {
         let source_schema = part.rows.schema();
         let extra_fields: Vec<&Field> =
             source_schema.fields()[column::FIRST_EXTRA..].iter().map(AsRef::as_ref).collect();
-        RecordBatch::try_new(schema::pool().schema_with(extra_fields), columns)
-            .expect("the columns are those of the schema")
+        let pairs = RecordBatch::try_new(schema::pool().schema_with(extra_fields), columns)
+            .expect("the columns are those of the schema");
+        (pairs, measured)
     }
 }
 

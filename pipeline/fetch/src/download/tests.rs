@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringArray};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Field, Int64Type, Schema};
-use lynxdata_picture::{Encode, Resize};
+use lynxdata_picture::{DynamicImage, Encode, Resize};
 use lynxdata_records::{schema, uid};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -267,17 +267,90 @@ struct Downloaded {
 
 async fn download(downloader: &Downloader, part: &SourcePart, on_row: &(dyn Fn(Status) + Sync)) -> Downloaded {
     let mut pairs = Vec::new();
-    let mut on_pairs = |batch| {
+    let mut on_pairs = |batch, measured: Option<RecordBatch>| {
+        assert!(measured.is_none());
         pairs.push(batch);
         io::Result::Ok(())
     };
-    let log = downloader.download_part(part, on_row, &mut on_pairs).await.unwrap();
+    let log = downloader.download_part(part, None, on_row, &mut on_pairs).await.unwrap();
     Downloaded { pool: concat_batches(&pairs[0].schema(), &pairs).unwrap(), log }
 }
 
 /// A downloader that spills into the system's folder for temporary files.
 fn downloader_with(config: &DownloadConfig) -> Downloader {
     Downloader::new(config, &std::env::temp_dir(), Arc::default()).unwrap()
+}
+
+/// Measures the caption, the length of the file and the sum of its pixels; panics at one caption.
+#[derive(Debug)]
+struct Sums;
+
+impl Measure for Sums {
+    fn measure(&self, caption: Option<&str>, stored_bytes: usize, pixels: Option<DynamicImage>) -> RecordBatch {
+        assert_ne!(caption, Some("bad"), "this message in the test log is expected");
+        let sum = pixels.map(|pixels| pixels.as_bytes().iter().map(|byte| i64::from(*byte)).sum::<i64>());
+        let columns: [(&str, ArrayRef); 3] = [
+            ("caption", Arc::new(StringArray::from(vec![caption]))),
+            ("bytes", Arc::new(Int64Array::from(vec![stored_bytes as i64]))),
+            ("sum", Arc::new(Int64Array::from(vec![sum]))),
+        ];
+        RecordBatch::try_from_iter_with_nullable(columns.map(|(name, column)| (name, column, true))).unwrap()
+    }
+}
+
+#[tokio::test]
+async fn pairs_are_measured_on_the_way_and_fail_by_nothing_but_their_picture() {
+    let mut damaged = fixture("plain.jpg");
+    let middle = damaged.len() / 2;
+    damaged[middle..middle + 20].as_chunks_mut().0.fill([0xff, 0]); // ones, with which no code begins
+    let server = Server::start([
+        ("a.jpg", ok(&fixture("plain.jpg"))),
+        ("b.png", ok(&fixture("alpha.png"))),
+        ("page.jpg", ok(b"<html>")),
+        ("damaged.jpg", ok(&damaged)),
+    ])
+    .await;
+    let names = ["a.jpg", "page.jpg", "b.png", "damaged.jpg", "a.jpg", "none.jpg"];
+    let urls: Vec<String> = names.iter().map(|name| server.url(name)).collect();
+    let urls: Vec<Option<&str>> = urls.iter().map(|url| Some(url.as_str())).collect();
+    for (resize, check) in
+        [(Resize::Shorter, Check::Pixels), (Resize::Keep, Check::Pixels), (Resize::Keep, Check::Structure)]
+    {
+        let downloader = downloader_with(&DownloadConfig { resize, check, size: 20, retries: 0, ..config() });
+        for captions in [["one", "", "two", "three", "four", ""], ["one", "", "two", "three", "bad", ""]] {
+            let mut part = part(&urls);
+            let mut columns = part.rows.columns().to_vec();
+            columns[column::CAPTION] = Arc::new(StringArray::from(captions.to_vec()));
+            part.rows = RecordBatch::try_new(part.rows.schema(), columns).unwrap();
+            let (mut pairs, mut measured) = (Vec::new(), Vec::new());
+            let mut on_pairs = |batch: RecordBatch, rows: Option<RecordBatch>| {
+                pairs.push(batch);
+                measured.extend(rows);
+                io::Result::Ok(())
+            };
+            let log = downloader.download_part(&part, Some(Arc::new(Sums)), &|_| {}, &mut on_pairs).await.unwrap();
+            let pool = concat_batches(&pairs[0].schema(), &pairs).unwrap();
+            let wanted = download(&downloader, &part, &|_| {}).await;
+            assert!(pool == wanted.pool && texts(&log, "status") == texts(&wanted.log, "status"));
+            if captions.contains(&"bad") {
+                assert!(measured.is_empty(), "what is not measured on all pairs of a batch is not there");
+                continue;
+            }
+            let measured = concat_batches(&measured[0].schema(), &measured).unwrap();
+            assert_eq!(texts(&measured, "caption"), texts(&pool, "caption"));
+            assert_eq!(measured.column_by_name("bytes"), pool.column_by_name("bytes"));
+            let files = pool.column_by_name("image").unwrap().as_struct().column(0).as_binary::<i32>().clone();
+            let sums: Int64Array = files
+                .iter()
+                .map(|file| {
+                    let pixels = lynxdata_picture::decode_file(file.unwrap(), u64::MAX).ok()?;
+                    Some(pixels.as_bytes().iter().map(|byte| i64::from(*byte)).sum::<i64>())
+                })
+                .collect();
+            assert_eq!(measured.column(2).as_primitive::<Int64Type>(), &sums);
+            assert_eq!(sums.null_count(), usize::from(check == Check::Structure && resize == Resize::Keep));
+        }
+    }
 }
 
 #[tokio::test]

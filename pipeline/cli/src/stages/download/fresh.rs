@@ -39,7 +39,7 @@ impl<'a> Fresh<'a> {
         std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
         let pairs = folder.join(format!("fresh-{}.parquet", part_name(part.index)));
         let mut writer = None;
-        let log = download(context, downloader, part, &mut |batch| {
+        let log = download(context, downloader, part, None, &mut |batch, _not_measured| {
             let writer = match &mut writer {
                 Some(writer) => writer,
                 none => none.insert(parquet::Writer::create(&pairs, &batch.schema())?),

@@ -261,9 +261,10 @@ async fn a_folder_for_bodies_that_cannot_be_used_ends_the_download() {
     let mut client = Client::new(&config, Arc::default(), &file).unwrap();
     client.set_room(1_000, &file);
     let downloader = Downloader::with_client(&config, client, folder.path(), Arc::default());
-    let mut on_pairs = |_| io::Result::Ok(());
+    let mut on_pairs = |_, _| io::Result::Ok(());
     let url = server.url("a.jpg");
-    let error = downloader.download_part(&part(&[Some(&url)]), &|_| {}, &mut on_pairs).await.unwrap_err().to_string();
+    let error =
+        downloader.download_part(&part(&[Some(&url)]), None, &|_| {}, &mut on_pairs).await.unwrap_err().to_string();
     assert!(error.starts_with("cannot keep a body in ") && error.contains(file.to_str().unwrap()), "{error}");
 }
 
