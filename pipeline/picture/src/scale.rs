@@ -132,6 +132,11 @@ impl Weights {
     }
 }
 
+/// Numbers that are stored and loaded again at once, which is slow where they lie in two lines of the cache: by chance, without this.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Aligned<const COUNT: usize>([f32; COUNT]);
+
 /// Compiled once for each set of instructions.
 struct Scale<'a, const CHANNELS: usize> {
     source: Source<'a, CHANNELS>,
@@ -149,7 +154,7 @@ impl<const CHANNELS: usize> pulp::WithSimd for Scale<'_, CHANNELS> {
         let row_length = columns.starts.len() * CHANNELS;
         let first = (source.origin.0 + columns.taken.start) * CHANNELS;
         // Of each sample of a row, those of all rows that are made together.
-        let mut strip = vec![[0.0_f32; LANES]; columns.taken.len() * CHANNELS];
+        let mut strip = vec![Aligned([0.0; LANES]); columns.taken.len() * CHANNELS];
         let mut scaled = vec![[0_u8; LANES]; row_length];
         for (strip_index, samples) in samples.chunks_mut(row_length * LANES).enumerate() {
             let made = samples.len() / row_length;
@@ -158,8 +163,8 @@ impl<const CHANNELS: usize> pulp::WithSimd for Scale<'_, CHANNELS> {
                     let (start, weights) = rows.of(strip_index * LANES + lane);
                     let begin = (source.origin.1 + start) * source.stride + first + chunk * COLUMNS;
                     let sums = sum_rows(&source.samples[begin..], source.stride, strip.len(), weights);
-                    for (column, sum) in strip.iter_mut().zip(sums) {
-                        column[lane % LANES] = sum;
+                    for (column, sum) in strip.iter_mut().zip(sums.0) {
+                        column.0[lane % LANES] = sum;
                     }
                 }
             }
@@ -167,13 +172,13 @@ impl<const CHANNELS: usize> pulp::WithSimd for Scale<'_, CHANNELS> {
                 let (start, weights) = columns.of(index);
                 let strip = &strip.as_chunks::<CHANNELS>().0[start - columns.taken.start..][..weights.len()];
                 for (channel, scaled) in scaled.iter_mut().enumerate() {
-                    let mut sums = [0.0; LANES];
+                    let mut sums = Aligned([0.0; LANES]);
                     for (column, weight) in strip.iter().zip(weights) {
                         for lane in 0..LANES {
-                            sums[lane] += column[channel][lane] * weight;
+                            sums.0[lane] += column[channel].0[lane] * weight;
                         }
                     }
-                    *scaled = sums.map(to_byte);
+                    *scaled = sums.0.map(to_byte);
                 }
             }
             for (lane, row) in samples.chunks_exact_mut(row_length).enumerate() {
@@ -187,8 +192,9 @@ impl<const CHANNELS: usize> pulp::WithSimd for Scale<'_, CHANNELS> {
 
 /// The weighted sums of the first few samples of rows.
 #[inline(always)]
-fn sum_rows(samples: &[u8], stride: usize, count: usize, weights: &[f32]) -> [f32; COLUMNS] {
-    let mut sums = [0.0; COLUMNS];
+fn sum_rows(samples: &[u8], stride: usize, count: usize, weights: &[f32]) -> Aligned<COLUMNS> {
+    let mut aligned = Aligned([0.0; COLUMNS]);
+    let sums = &mut aligned.0;
     for (row, weight) in samples.chunks(stride).zip(weights) {
         if let (Some(row), COLUMNS) = (row.first_chunk::<COLUMNS>(), count) {
             for index in 0..COLUMNS {
@@ -200,7 +206,7 @@ fn sum_rows(samples: &[u8], stride: usize, count: usize, weights: &[f32]) -> [f3
             }
         }
     }
-    sums
+    aligned
 }
 
 /// Rounds and clamps.
