@@ -1,4 +1,4 @@
-"""What run.py and memory.py have in common: the work folder with all that is made, their arguments, and tables."""
+"""What the programs of this folder have in common: the work folder with all that is made, their arguments, and tables."""
 
 import fcntl
 import json

@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::{DataFusionError, exec_datafusion_err};
 use datafusion::prelude::{ParquetReadOptions, SessionContext};
 
-use lynxdata_filters::{ImageData, Sample};
+use lynxdata_filters::Value;
 
 use crate::functions::{MEASURE, columns, signal_fields};
 use crate::{Error, Result};
@@ -20,22 +20,13 @@ pub fn schema() -> SchemaRef {
     Arc::new(lynxdata_records::schema::with_hugging_face_features(Schema::new(fields)))
 }
 
-/// Measures a pair that is at hand: one row with a column per signal, see [`with_uids`]. `image` is its stored picture, if that decodes.
+/// Pairs that were measured one by one, as rows of a signal table: for each uid the values of [`lynxdata_filters::measure_all`].
 ///
 /// # Panics
-/// If a signal gives a value that is not of its type, which is a bug of the signal.
-pub fn measure_pair(caption: Option<&str>, image: Option<&ImageData>) -> RecordBatch {
-    let row = lynxdata_filters::measure_all(&Sample::new(caption, image));
-    let columns = columns(&[row]).unwrap_or_else(|error| panic!("{error}"));
-    RecordBatch::try_new(Arc::new(Schema::new(signal_fields())), columns).expect("the columns are those of the signals")
-}
-
-/// Rows of [`measure_pair`] as rows of a signal table.
-///
-/// # Panics
-/// If there are more or fewer uids than rows.
-pub fn with_uids(uids: ArrayRef, measured: &RecordBatch) -> RecordBatch {
-    let columns = std::iter::once(uids).chain(measured.columns().iter().cloned()).collect();
+/// If there are more or fewer uids than rows, or a value is not of its signal's type, which is a bug of the signal.
+pub fn table(uids: ArrayRef, rows: &[Vec<Value>]) -> RecordBatch {
+    let signals = columns(rows).unwrap_or_else(|error| panic!("{error}"));
+    let columns = std::iter::once(uids).chain(signals).collect();
     RecordBatch::try_new(schema(), columns).expect("a uid for each row, and the columns of the schema")
 }
 

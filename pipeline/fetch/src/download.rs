@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep};
 use url::Url;
 
 pub use digest::sha256;
-pub use measure::Measure;
+pub use measure::{Measure, Measured};
 pub use tables::PAIRS_CHUNK_BYTES;
 
 use crate::budget::{Budget, Share};
@@ -145,7 +145,7 @@ impl Downloader {
 
     /// Downloads all rows of a part. `on_row` is told each status as soon as it is known, in no particular order. `on_pairs` gets the rows with status
     /// ok in the order of the source, some megabytes at a time: columns of [`schema::pool`](lynxdata_records::schema::pool) and the extra columns.
-    /// With `measure`, it also gets what that found of each of them; none if it broke off.
+    /// With `measure`, it also gets what that found of each of them; of one with which it panicked there is nothing.
     ///
     /// The rows of the next part begin when those of this one have all begun, however long the last ones take.
     ///
@@ -160,7 +160,7 @@ impl Downloader {
         part: &SourcePart,
         measure: Option<Arc<dyn Measure>>,
         on_row: &(dyn Fn(Status) + Sync),
-        on_pairs: &mut (dyn FnMut(RecordBatch, Option<RecordBatch>) -> std::result::Result<(), E> + Send),
+        on_pairs: &mut (dyn FnMut(RecordBatch, Vec<Measured>) -> std::result::Result<(), E> + Send),
     ) -> std::result::Result<RecordBatch, E> {
         let shared = &self.shared;
         let jobs = Jobs::new(part, shared, measure);
@@ -301,8 +301,7 @@ struct Stored {
     picture: Picture,
     /// Of the bytes as served, hexadecimal.
     sha256: String,
-    /// One row.
-    measured: Option<RecordBatch>,
+    measured: Option<Measured>,
     /// Of the handover.
     share: Share,
 }

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use arrow::array::RecordBatch;
-use lynxdata_fetch::{Downloader, Measure, Source, SourcePart};
+use lynxdata_fetch::{Downloader, Measure, Measured, Source, SourcePart};
 use lynxdata_records::{NewPart, PartEntry, Status, fingerprint, nearest, parquet, schema};
 
 use super::{Context, Parts, Planned, Stage, part_name, signals, table};
@@ -129,7 +129,7 @@ fn make(
         let measure = measuring.as_ref().map(|_| Arc::new(signals::MeasureAll) as Arc<dyn Measure>);
         let log = download(context, downloader, part, measure, &mut |pairs, measured| {
             writer.write(&pairs)?;
-            measuring.iter_mut().try_for_each(|measuring| measuring.add(&pairs, measured.as_ref()))
+            measuring.as_mut().map_or(Ok(()), |measuring| measuring.add(&pairs, measured))
         })?;
         writer.finish(new)?;
         if let Some(measured) = measuring.and_then(signals::Measuring::finish) {
@@ -158,7 +158,7 @@ fn download(
     downloader: &Downloader,
     part: &SourcePart,
     measure: Option<Arc<dyn Measure>>,
-    on_pairs: &mut (dyn FnMut(RecordBatch, Option<RecordBatch>) -> Result<()> + Send),
+    on_pairs: &mut (dyn FnMut(RecordBatch, Vec<Measured>) -> Result<()> + Send),
 ) -> Result<RecordBatch> {
     let bar = context.progress.current();
     let on_row = |status: Status| bar.row_done(status == Status::Ok);

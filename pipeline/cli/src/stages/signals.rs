@@ -9,8 +9,8 @@ use anyhow::{Context as _, Result};
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use lynxdata_engine::signals;
-use lynxdata_fetch::Measure;
-use lynxdata_filters::{ImageData, SIGNALS};
+use lynxdata_fetch::{Measure, Measured};
+use lynxdata_filters::{ImageData, SIGNALS, Sample, Value, measure_all};
 use lynxdata_picture::DynamicImage;
 use lynxdata_records::{NewPart, PartEntry, fingerprint, parquet, schema};
 
@@ -81,9 +81,9 @@ pub(super) fn commit(context: &Context, input: &PartEntry, measured: &RecordBatc
 pub(super) struct MeasureAll;
 
 impl Measure for MeasureAll {
-    fn measure(&self, caption: Option<&str>, stored_bytes: usize, pixels: Option<DynamicImage>) -> RecordBatch {
+    fn measure(&self, caption: Option<&str>, stored_bytes: usize, pixels: Option<DynamicImage>) -> Measured {
         let image = pixels.and_then(|pixels| ImageData::from_decoded(stored_bytes, pixels));
-        signals::measure_pair(caption, image.as_ref())
+        Box::new(measure_all(&Sample::new(caption, image.as_ref())))
     }
 }
 
@@ -96,12 +96,16 @@ pub(super) struct Measuring {
 }
 
 impl Measuring {
-    pub(super) fn add(&mut self, pairs: &RecordBatch, measured: Option<&RecordBatch>) -> Result<()> {
-        if let Some(measured) = measured {
+    /// Takes what [`MeasureAll`] found of these pairs.
+    pub(super) fn add(&mut self, pairs: &RecordBatch, measured: Vec<Measured>) -> Result<()> {
+        let values = |measured: Measured| measured.downcast::<Vec<Value>>().ok().map(|values| *values);
+        let rows: Vec<Vec<Value>> = measured.into_iter().filter_map(values).collect();
+        if rows.len() == pairs.num_rows() {
             let uids = pairs.column_by_name("uid").context("the pool has no column uid")?;
-            self.batches.push(signals::with_uids(uids.clone(), measured));
+            self.batches.push(signals::table(uids.clone(), &rows));
+        } else {
+            self.is_incomplete = true;
         }
-        self.is_incomplete |= measured.is_none() && pairs.num_rows() > 0;
         Ok(())
     }
 

@@ -7,13 +7,13 @@ use arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryBuilder, Int64Array, Int64Builder, RecordBatch, StringArray,
     StringBuilder, StructArray, UInt32Array,
 };
-use arrow::compute::{concat_batches, take};
+use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Int64Type};
 use lynxdata_picture::{Picture, is_usable};
 use lynxdata_records::{schema, uid};
 use url::Url;
 
-use super::{Outcome, Stored};
+use super::{Measured, Outcome, Stored};
 use crate::SourcePart;
 use crate::address;
 use crate::budget::Share;
@@ -24,7 +24,7 @@ use crate::spill::{Place, Waiting};
 pub const PAIRS_CHUNK_BYTES: usize = 1 << 20;
 
 /// Who takes over the pairs, and what was measured on them.
-pub(super) type OnPairs<'a, E> = dyn FnMut(RecordBatch, Option<RecordBatch>) -> Result<(), E> + Send + 'a;
+pub(super) type OnPairs<'a, E> = dyn FnMut(RecordBatch, Vec<Measured>) -> Result<(), E> + Send + 'a;
 
 /// The rows of a part as they end.
 pub(super) struct Assembly<'a> {
@@ -143,8 +143,8 @@ struct Pairs {
     original_width: Int64Builder,
     original_height: Int64Builder,
     bytes: Int64Builder,
-    /// One row of each pair of which there is one.
-    measured: Vec<RecordBatch>,
+    /// Of the pairs that were measured.
+    measured: Vec<Measured>,
 }
 
 impl Pairs {
@@ -172,13 +172,9 @@ impl Pairs {
         self.measured.extend(stored.measured);
     }
 
-    /// The pairs so far as rows of the pool, and what was measured on them, if it was on all.
-    fn take(&mut self, part: &SourcePart, shown_urls: &ArrayRef) -> (RecordBatch, Option<RecordBatch>) {
+    /// The pairs so far as rows of the pool, and what was measured on them.
+    fn take(&mut self, part: &SourcePart, shown_urls: &ArrayRef) -> (RecordBatch, Vec<Measured>) {
         let mut own = std::mem::take(self);
-        let measured = own.measured.first().filter(|_| own.measured.len() == own.rows.len());
-        let measured = measured.map(|first| {
-            concat_batches(&first.schema(), &own.measured).expect("every measurement has the same columns")
-        });
         let rows = UInt32Array::from(own.rows);
         let of_rows = |column: &dyn Array| take(column, &rows, None).expect("the rows are rows of the part");
         let DataType::Struct(image_fields) = schema::image_type() else { unreachable!("an image is a struct") };
@@ -202,7 +198,7 @@ impl Pairs {
             source_schema.fields()[column::FIRST_EXTRA..].iter().map(AsRef::as_ref).collect();
         let pairs = RecordBatch::try_new(schema::pool().schema_with(extra_fields), columns)
             .expect("the columns are those of the schema");
-        (pairs, measured)
+        (pairs, own.measured)
     }
 }
 

@@ -1,16 +1,19 @@
-//! Any bytes: as a picture that is scaled they are stored or refused without a panic, and what is stored has the size that was asked for.
+//! Any bytes: as a picture that is scaled, or kept, they are stored or refused without a panic; what is stored has the size that was asked for, and the pixels
+//! that come along are those in the file.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use lynxdata_picture::{Check, Encode, PictureSettings, Resize, decode_rgb, prepare};
+use lynxdata_picture::{Check, Encode, PictureSettings, Resize, decode_file, prepare_with_pixels};
 
 const MAX_PIXELS: u64 = 100_000;
 
 fuzz_target!(|bytes: &[u8]| {
-    for encode in [Encode::Jpeg, Encode::Png] {
+    for (resize, encode) in
+        [(Resize::Longer, Encode::Jpeg), (Resize::Longer, Encode::Png), (Resize::Keep, Encode::Jpeg)]
+    {
         let settings = PictureSettings {
-            resize: Resize::Longer,
+            resize,
             size: 24,
             only_if_larger: false,
             encode,
@@ -18,9 +21,10 @@ fuzz_target!(|bytes: &[u8]| {
             max_pixels: MAX_PIXELS,
             check: Check::Pixels,
         };
-        let Ok(picture) = prepare(bytes.to_vec(), &settings, &[]) else { continue };
-        assert_eq!(picture.width.max(picture.height), 24);
-        let pixels = decode_rgb(&picture.bytes, MAX_PIXELS).expect("what is stored decodes");
-        assert_eq!(pixels.dimensions(), (picture.width, picture.height));
+        let Ok((picture, pixels)) = prepare_with_pixels(bytes.to_vec(), &settings, &[]) else { continue };
+        let decoded = decode_file(&picture.bytes, MAX_PIXELS).expect("what is stored decodes");
+        assert_eq!((decoded.width(), decoded.height()), (picture.width, picture.height));
+        assert!(pixels == Some(decoded), "the pixels are those in the file");
+        assert!(resize == Resize::Keep || picture.width.max(picture.height) == 24);
     }
 });
