@@ -30,7 +30,7 @@ impl Signal for Dhash {
     }
 
     fn source(&self) -> &'static str {
-        "Python ImageHash 4.3.2, dhash(); equal bit for bit where the decoders agree"
+        "Python ImageHash 4.3.2, dhash(); equal bit for bit, JPEG included"
     }
 
     fn measure(&self, sample: &Sample<'_>) -> Value {

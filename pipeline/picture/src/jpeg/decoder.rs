@@ -538,7 +538,8 @@ impl ScanReader<'_> {
                 self.transform_row(frame, is_interleaved, row)?;
             }
         }
-        (reader.is_at_end() && self.end_of_band_run == 0).then_some(())
+        // Some encoders write more than belongs to the scan, and libjpeg passes over it.
+        (!reader.is_exhausted() && self.end_of_band_run == 0).then_some(())
     }
 
     fn transform_row(&self, frame: &mut Frame, is_interleaved: bool, row: usize) -> Option<()> {

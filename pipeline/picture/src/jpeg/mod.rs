@@ -23,8 +23,8 @@ const STRAY_BYTES: &str = "Extra bytes between headers";
 
 /// Decodes strictly: a truncated or damaged file is an error, not a picture with grey in it.
 ///
-/// The pixels are libjpeg's, see [`exact`]. Files that break the standard in a way that other readers tolerate, such as by bytes between their segments or
-/// behind a scan, are decoded by zune-jpeg, whose pixels differ by a rounding here and there.
+/// The pixels are libjpeg's, see [`exact`]. Files that break the standard in a way that other readers tolerate, such as by bytes between their segments, are
+/// decoded by zune-jpeg, whose pixels differ by a rounding here and there.
 pub(super) fn decode(bytes: &[u8], max_pixels: u64, wanted: Option<&PictureSettings>) -> Result<Decoded, PictureError> {
     let headers = Headers::of(bytes);
     if let Some(headers) = &headers {
@@ -33,7 +33,7 @@ pub(super) fn decode(bytes: &[u8], max_pixels: u64, wanted: Option<&PictureSetti
             return Ok(decoded);
         }
         if headers.is_misread_by_zune {
-            return Err(PictureError::Unsupported("a JPEG with an unusual order of samples".into()));
+            return Err(PictureError::Broken("its scans are not what its header announces".into()));
         }
     }
     match decode_with_zune(bytes, max_pixels, headers.as_ref(), true) {
@@ -63,6 +63,9 @@ fn decode_with_zune(
     let mut samples = decoder.decode().map_err(from_error)?;
     if !has_end_marker(bytes) {
         return Err(PictureError::Broken("the file is cut off: it has no end-of-image marker".into()));
+    }
+    if samples.len() != width * height * colours.channels() {
+        return Err(PictureError::Broken("its segments can be read in two ways".into()));
     }
     if colours == Colours::Ycck {
         for [luma, blue, red, _] in samples.as_chunks_mut().0 {
@@ -127,6 +130,15 @@ impl Colours {
             Some(ColorSpace::CMYK) => Ok(Colours::Cmyk),
             Some(ColorSpace::YCCK) => Ok(Colours::Ycck),
             other => Err(PictureError::Unsupported(format!("a JPEG in the colours {other:?}"))),
+        }
+    }
+
+    /// Samples of a pixel, once luma and differences of colour have become RGB.
+    fn channels(self) -> usize {
+        match self {
+            Colours::Grey => 1,
+            Colours::YCbCr | Colours::Rgb => 3,
+            Colours::Cmyk | Colours::Ycck => 4,
         }
     }
 
