@@ -1,7 +1,39 @@
-//! What downloaded bytes are, whether they decode, and the form in which they are stored.
+//! What bytes are as a picture, whether they decode, and the form in which they are stored.
+//!
+//! ```
+//! use lynxdata_picture::{Check, Encode, Format, PictureSettings, Resize, decode_file, prepare_with_pixels};
+//!
+//! let served = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/plain.jpg"))?; // 150 x 100 pixels
+//! let settings = PictureSettings {
+//!     resize: Resize::Shorter,
+//!     size: 64,
+//!     only_if_larger: true,
+//!     encode: Encode::Jpeg,
+//!     quality: 95,
+//!     max_pixels: 100_000_000,
+//!     check: Check::Pixels,
+//! };
+//! let (picture, pixels) = prepare_with_pixels(served, &settings, &[])?;
+//! assert_eq!((picture.format, picture.width, picture.height), (Format::Jpeg, 96, 64));
+//! // What whoever opens the stored picture will see, without decoding it.
+//! assert_eq!(pixels, Some(decode_file(&picture.bytes, settings.max_pixels)?));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 //!
 //! The format is told from the bytes, never from a name. Dimensions are read from the header before a pixel is decoded. All decoders are memory-safe
-//! Rust; one that panics makes a broken picture, not a broken run. Pixels are those of sRGB: other colour profiles are converted.
+//! Rust; one that panics makes a broken picture, not a broken run.
+//!
+//! There are two views of a picture: [`decode_file`] gives the pixels that its file has, as Pillow opens it, which is what signals measure and hashes are made of;
+//! [`decode_rgb`] gives what people see, upright, in sRGB and on white, which is what is scaled and stored.
+//!
+//! In the order in which data flows:
+//!
+//! * `sniff`, `structure`: what format it is, and whether the file is whole, without decoding;
+//! * `jpeg`, `vp8`: decoders of our own, of JPEG and lossy WebP, to `planes`; the image crate has the others;
+//! * `colour`: profiles and inks become sRGB;
+//! * `resize`, over `scale`: the modes of resizing;
+//! * [`blur_boxes`]: what nobody is to recognise;
+//! * `encode`: the stored file.
 
 #![allow(
     clippy::inline_always,

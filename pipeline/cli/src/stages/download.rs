@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, bail};
 use arrow::array::RecordBatch;
 use lynxdata_fetch::{Downloader, Measure, Measured, Source, SourcePart};
 use lynxdata_records::{NewPart, PartEntry, Status, fingerprint, nearest, parquet, schema};
+use tracing::warn;
 
 use super::{Context, Parts, Planned, Stage, part_name, signals, table};
 use crate::recipe::Recipe;
@@ -88,6 +89,9 @@ fn open(context: &Context) -> Result<(Source, Downloader)> {
     let mut config = recipe.download.clone();
     config.ca_file = config.ca_file.map(|path| context.loaded.folder.join(path));
     let source = Source::open_cached(source, &context.loaded.folder, &context.loaded.cache())?;
+    for (column, carried_as) in source.renamed_columns() {
+        warn!(column, carried_as, "the pool has a column of this name, so the source's is renamed");
+    }
     if let Some(wanted) = &config.blur_boxes {
         let columns = source.schema_of_extra_columns();
         let names = || columns.fields().iter().map(|field| field.name().as_str());

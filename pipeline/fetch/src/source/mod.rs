@@ -176,6 +176,11 @@ impl Source {
         Arc::new(Schema::new(self.plan.schema.fields()[column::FIRST_EXTRA..].to_vec()))
     }
 
+    /// Names of columns that the pool has of its own, and what those of the source are called instead.
+    pub fn renamed_columns(&self) -> &[(String, String)] {
+        &self.plan.renamed
+    }
+
     /// The rows of all files one after another, `rows_per_part` at a time (the last part may be shorter). Ends after the first error.
     pub fn parts(&self, rows_per_part: usize) -> Parts {
         Parts {

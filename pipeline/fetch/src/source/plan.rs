@@ -21,6 +21,8 @@ pub(super) struct Plan {
     /// The leading columns, the extra columns of the files, and those of `added`.
     pub(super) schema: SchemaRef,
     pub(super) added: Vec<Added>,
+    /// Names of extra columns in the files that the pool has a column of, and what they are called instead.
+    pub(super) renamed: Vec<(String, String)>,
 }
 
 /// An extra column that no file has, since it says where a row comes from.
@@ -243,9 +245,6 @@ pub(super) fn make(found: Vec<Found>, config: &SourceConfig) -> Result<Plan> {
                     while !taken.insert(pool_name.clone()) {
                         pool_name.insert_str(0, "source_");
                     }
-                    if pool_name != *name {
-                        tracing::warn!(column = %name, carried_as = %pool_name, "the pool has a column of this name, so the source's is renamed");
-                    }
                     let pool_field = Field::new(pool_name, data_type.clone(), true);
                     extras.push((name.clone(), path.clone(), pool_field.clone()));
                     pool_field
@@ -254,6 +253,8 @@ pub(super) fn make(found: Vec<Found>, config: &SourceConfig) -> Result<Plan> {
             columns.extras.push(Extra { column: Column { position, name: name.clone() }, field: pool_field });
         }
     }
+    let names = extras.iter().map(|(name, _, field)| (name.clone(), field.name().clone()));
+    let renamed = names.filter(|(name, pool_name)| name != pool_name).collect();
     let fields: Vec<Field> = rows::leading_fields()
         .into_iter()
         .chain(extras.into_iter().map(|(_, _, field)| field))
@@ -261,7 +262,7 @@ pub(super) fn make(found: Vec<Found>, config: &SourceConfig) -> Result<Plan> {
         .collect();
     let files = described.into_iter().zip(columns);
     let files = files.map(|(file, columns)| SourceFile { found: file.found, columns, header: config.header });
-    Ok(Plan { files: files.collect(), schema: Arc::new(Schema::new(fields)), added })
+    Ok(Plan { files: files.collect(), schema: Arc::new(Schema::new(fields)), added, renamed })
 }
 
 /// The columns that say where rows come from, as far as this source needs them.

@@ -173,6 +173,8 @@ fn parquet_keeps_types_but_has_one_kind_of_text() {
             "source_source_width Int32"
         ]
     );
+    let renamed = [("width", "source_width"), ("source_width", "source_source_width")];
+    assert_eq!(source.renamed_columns(), renamed.map(|(name, pool_name)| (name.to_owned(), pool_name.to_owned())));
     let rows = read(&config, &folder);
     assert_eq!(texts(&rows, "url"), [Some("http://a.example/1.jpg"), None]);
     assert_eq!(texts(&rows, "caption"), [Some("a cat"), None]);
