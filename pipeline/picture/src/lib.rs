@@ -380,7 +380,7 @@ fn decode_with_image_crate(
     wanted: Option<&PictureSettings>,
 ) -> Result<Decoded, PictureError> {
     let image_format = match format {
-        Format::Jpeg => image::ImageFormat::Jpeg,
+        Format::Jpeg => unreachable!("JPEG has a decoder of its own"),
         Format::Png => image::ImageFormat::Png,
         Format::WebP => image::ImageFormat::WebP,
         Format::Gif => image::ImageFormat::Gif,

@@ -1,13 +1,15 @@
 //! JPEG to samples of its components: all of them as libjpeg has them, or planes at a fraction of the size where that is enough.
 //!
-//! This decoder is for what nearly all files are: 8-bit, Huffman-coded, sequential or progressive, from the first byte to the end-of-image marker as ITU-T
-//! T.81 wants it. At anything else, damaged files among them, it gives up, and the caller asks a more tolerant decoder.
+//! It is for what nearly all files are: 8-bit, Huffman-coded, sequential or progressive, whole up to the end-of-image marker. What libjpeg passes over without a
+//! loss is passed over here: bytes between segments, and behind the data of a scan. Any other deviation from ITU-T T.81 is damage, and an error.
 
+use super::super::PictureError;
 use super::super::blocks::NATURAL_ORDER;
 use super::super::planes::{Plane, Planes, Wanted};
 use super::cosine::{self, GROUP, Group, Side, Transform};
 use super::exact::{self, ExactTransform, Samples};
 use super::huffman::{BitReader, END_OF_BLOCK, HuffmanTable, SHORT_COEFFICIENTS};
+use super::{END_OF_IMAGE, START_OF_SCAN, Segments, cut_off};
 
 /// How much larger than wanted a plane must at least be after its transform. Closer to the wanted size, the samples are too few for the filter that
 /// scales them. Of 223 photographs scaled to 256 pixels, compared with Pillow's complete decoding and `BICUBIC`, all planes by Catmull-Rom: mean
@@ -15,26 +17,26 @@ use super::huffman::{BitReader, END_OF_BLOCK, HuffmanTable, SHORT_COEFFICIENTS};
 /// [`Plane`] has for chroma: 51.7 and 46.8 dB at 1.5. (Complete decoding here: 58.3 and 51.1 dB. What quality 95 loses: 40.5 and 34.8 dB.)
 const MARGIN: f64 = 1.5;
 
-/// Most scans of a file. Encoders write about ten; each costs a pass over the picture, however few bytes it has, and the complete decoder stops at 100.
+/// Most scans of a file. Encoders write about ten; each costs a pass over the picture, however few bytes it has.
 const MOST_SCANS: usize = 64;
 
 /// Coefficient bits that have not been sent by any scan.
 const UNSENT: u8 = u8::MAX;
 
-/// Decodes a file of a picture of this width and height to planes that have what is needed for `wanted`, if it is grey or YCbCr. None at anything that this
-/// decoder does not know or that is not as it should be.
-pub(super) fn planes(bytes: &[u8], size: (u32, u32), wanted: Wanted) -> Option<Planes> {
-    decode(bytes, size, Some(wanted))?.into_planes()
+/// Decodes a file of a picture of this width and height to planes that have what is needed for `wanted`, if it is grey or YCbCr with as many samples of each
+/// component as encoders usually write.
+pub(super) fn planes(bytes: &[u8], size: (u32, u32), wanted: Wanted) -> Result<Planes, PictureError> {
+    decode(bytes, size, Some(wanted))?.into_planes().ok_or_else(unusual_samples)
 }
 
-/// Decodes a file of a picture of this width and height to the samples that libjpeg would have before it enlarges chroma. None as for [`planes`].
-pub(super) fn samples(bytes: &[u8], size: (u32, u32)) -> Option<Vec<Samples>> {
-    Some(decode(bytes, size, None)?.into_samples())
+/// Decodes a file of a picture of this width and height to the samples that libjpeg would have before it enlarges chroma.
+pub(super) fn samples(bytes: &[u8], size: (u32, u32)) -> Result<Vec<Samples>, PictureError> {
+    Ok(decode(bytes, size, None)?.into_samples())
 }
 
-fn decode(bytes: &[u8], size: (u32, u32), wanted: Option<Wanted>) -> Option<Frame> {
+fn decode(bytes: &[u8], size: (u32, u32), wanted: Option<Wanted>) -> Result<Frame, PictureError> {
     let mut decoder = Decoder {
-        bytes: bytes.strip_prefix(&[0xff, 0xd8])?,
+        segments: Segments::of(bytes),
         size,
         wanted,
         quantisation: [None; 4],
@@ -45,9 +47,17 @@ fn decode(bytes: &[u8], size: (u32, u32), wanted: Option<Wanted>) -> Option<Fram
         frame: None,
     };
     while decoder.read_segment()? == Next::Segment {}
-    let mut frame = decoder.frame?;
-    frame.finish()?;
-    Some(frame)
+    let mut frame = decoder.frame.ok_or_else(|| damaged("it has no frame header"))?;
+    frame.finish().ok_or_else(|| damaged("a component is missing"))?;
+    Ok(frame)
+}
+
+fn damaged(what: &str) -> PictureError {
+    PictureError::Broken(format!("damaged: {what}"))
+}
+
+fn unusual_samples() -> PictureError {
+    PictureError::Unsupported("a JPEG whose components have unusual numbers of samples".into())
 }
 
 /// What follows a segment.
@@ -58,8 +68,7 @@ enum Next {
 }
 
 struct Decoder<'a> {
-    /// What is still to be read.
-    bytes: &'a [u8],
+    segments: Segments<'a>,
     /// Width and height that the frame must have: those that were held against the limits.
     size: (u32, u32),
     /// What planes are for; none if all samples are wanted.
@@ -148,33 +157,26 @@ struct Scan {
 }
 
 impl Decoder<'_> {
-    /// Reads a marker and its segment, with the entropy-coded data behind it.
-    fn read_segment(&mut self) -> Option<Next> {
-        // Any number of filling bytes may stand before a marker (T.81, B.1.1.2).
-        let filling = self.bytes.iter().take_while(|byte| **byte == 0xff).count();
-        let (marker, rest) = self.bytes.get(filling..)?.split_first()?;
-        if filling == 0 {
-            return None;
-        }
-        if *marker == 0xd9 {
-            return Some(Next::EndOfImage);
-        }
-        let length = usize::from(u16::from_be_bytes(*rest.first_chunk()?));
-        let segment = rest.get(2..length)?;
-        self.bytes = &rest[length..];
-        match *marker {
+    /// Reads a segment, with the entropy-coded data behind it.
+    fn read_segment(&mut self) -> Result<Next, PictureError> {
+        let (marker, segment) = self.segments.next().ok_or_else(cut_off)?;
+        match marker {
+            END_OF_IMAGE => return Ok(Next::EndOfImage),
             0xc0..=0xc2 if self.frame.is_none() => {
-                self.frame = Some(Frame::new(segment, *marker == 0xc2, self.size, self.wanted)?);
+                self.frame = Some(Frame::new(segment, marker == 0xc2, self.size, self.wanted)?);
             }
-            0xc4 => self.read_huffman_tables(segment)?,
-            0xda => self.read_scan(segment)?,
-            0xdb => self.read_quantisation_tables(segment)?,
-            0xdd => self.restart_interval = usize::from(u16::from_be_bytes(segment.try_into().ok()?)),
+            0xc4 => self.read_huffman_tables(segment).ok_or_else(|| damaged("a table of Huffman codes"))?,
+            START_OF_SCAN => self.read_scan(segment)?,
+            0xdb => self.read_quantisation_tables(segment).ok_or_else(|| damaged("a table of quantisation"))?,
+            0xdd => {
+                let interval = segment.try_into().map_err(|_| damaged("a restart interval"))?;
+                self.restart_interval = usize::from(u16::from_be_bytes(interval));
+            }
             // Application data and comments.
             0xe0..=0xef | 0xfe => {}
-            _ => return None,
+            other => return Err(damaged(&format!("a segment of kind {other:#04x}"))),
         }
-        Some(Next::Segment)
+        Ok(Next::Segment)
     }
 
     fn read_quantisation_tables(&mut self, mut segment: &[u8]) -> Option<()> {
@@ -222,49 +224,59 @@ impl Decoder<'_> {
         Some(())
     }
 
-    fn read_scan(&mut self, header: &[u8]) -> Option<()> {
+    fn read_scan(&mut self, header: &[u8]) -> Result<(), PictureError> {
         self.scans += 1;
         if self.scans > MOST_SCANS {
-            return None;
+            return Err(PictureError::Unsupported(format!("a JPEG with more than {MOST_SCANS} scans")));
         }
-        let frame = self.frame.as_mut()?;
-        let scan = Scan::new(header, frame)?;
+        let frame = self.frame.as_mut().ok_or_else(|| damaged("a scan without a frame header"))?;
+        let scan = Scan::new(header, frame).ok_or_else(|| damaged("the header of a scan"))?;
         for (component, ..) in &scan.components {
             let component = &mut frame.components[*component];
             component.quantisation = component.quantisation.or(self.quantisation[component.quantisation_index]);
-            component.quantisation?;
+            component.quantisation.ok_or_else(|| damaged("a table of quantisation is missing"))?;
         }
-        let (data, rest) = EntropyCoded::read(self.bytes)?;
-        self.bytes = rest;
-        ScanReader {
+        let (data, rest) = EntropyCoded::read(self.segments.rest)?;
+        self.segments.rest = rest;
+        let reader = ScanReader {
             scan: &scan,
             dc_tables: &self.dc_tables,
             ac_tables: &self.ac_tables,
             is_progressive: frame.is_progressive,
             end_of_band_run: 0,
-        }
-        .read(frame, &data, self.restart_interval)
+        };
+        reader.read(frame, &data, self.restart_interval).ok_or_else(|| damaged("its compressed samples"))
     }
 }
 
 impl Frame {
-    fn new(segment: &[u8], is_progressive: bool, size: (u32, u32), wanted: Option<Wanted>) -> Option<Self> {
-        let [8, height_0, height_1, width_0, width_1, count, rest @ ..] = segment else { return None };
+    fn new(
+        segment: &[u8],
+        is_progressive: bool,
+        size: (u32, u32),
+        wanted: Option<Wanted>,
+    ) -> Result<Self, PictureError> {
+        let broken = || damaged("its frame header");
+        let [bits, height_0, height_1, width_0, width_1, count, rest @ ..] = segment else { return Err(broken()) };
+        if *bits != 8 {
+            return Err(PictureError::Unsupported(format!("a JPEG of {bits} bits a sample")));
+        }
         let height = usize::from(u16::from_be_bytes([*height_0, *height_1]));
         let width = usize::from(u16::from_be_bytes([*width_0, *width_1]));
-        let (parameters, []) = rest.as_chunks::<3>() else { return None };
+        let (parameters, []) = rest.as_chunks::<3>() else { return Err(broken()) };
         if width == 0 || height == 0 || (width as u32, height as u32) != size || parameters.len() != usize::from(*count)
         {
-            return None;
+            return Err(broken());
         }
         let factors = |sampling: u8| (usize::from(sampling >> 4), usize::from(sampling & 15));
         let (most_across, most_down) = match (parameters, wanted) {
             // A single component has no neighbours to share a unit with.
-            ([single], _) => most_factors(std::slice::from_ref(single)).map(|_| (1, 1))?,
-            ([[_, luma @ (0x11 | 0x21 | 0x12 | 0x22), _], [_, 0x11, _], [_, 0x11, _]], Some(_)) => factors(*luma),
-            (_, Some(_)) => return None,
-            (_, None) => most_factors(parameters)?,
-        };
+            ([single], _) => most_factors(std::slice::from_ref(single)).map(|_| (1, 1)),
+            ([[_, luma @ (0x11 | 0x21 | 0x12 | 0x22), _], [_, 0x11, _], [_, 0x11, _]], Some(_)) => Some(factors(*luma)),
+            (_, Some(_)) => None,
+            (_, None) => most_factors(parameters),
+        }
+        .ok_or_else(unusual_samples)?;
         let units_across = width.div_ceil(8 * most_across);
         let units_down = height.div_ceil(8 * most_down);
         let component = |(index, [identifier, sampling, table]): (usize, &[u8; 3])| {
@@ -303,13 +315,14 @@ impl Frame {
                 prediction: 0,
             })
         };
-        let components: Vec<_> = parameters.iter().enumerate().map(component).collect::<Option<_>>()?;
+        let components: Vec<_> =
+            parameters.iter().enumerate().map(component).collect::<Option<_>>().ok_or_else(broken)?;
         let differ =
             |index: usize| components[..index].iter().all(|other| other.identifier != components[index].identifier);
         if !(0..components.len()).all(differ) {
-            return None;
+            return Err(broken());
         }
-        Some(Frame { is_progressive, width, height, units_across, units_down, components })
+        Ok(Frame { is_progressive, width, height, units_across, units_down, components })
     }
 
     /// Makes the samples that scans have not made yet. None if a component has not been sent.
@@ -461,25 +474,24 @@ struct EntropyCoded {
 
 impl EntropyCoded {
     /// Reads up to the next marker that is not a restart marker; returns what begins there.
-    fn read(source: &[u8]) -> Option<(Self, &[u8])> {
+    fn read(source: &[u8]) -> Result<(Self, &[u8]), PictureError> {
         let mut data = EntropyCoded { bytes: Vec::with_capacity(source.len() + 8), ends: Vec::new() };
         let mut rest = source;
         loop {
-            let run = rest.iter().position(|byte| *byte == 0xff)?;
+            let run = rest.iter().position(|byte| *byte == 0xff).ok_or_else(cut_off)?;
             data.bytes.extend_from_slice(&rest[..run]);
-            let marker = *rest.get(run + 1)?;
-            match marker {
+            match *rest.get(run + 1).ok_or_else(cut_off)? {
                 0 => data.bytes.push(0xff),
-                0xd0..=0xd7 => {
+                marker @ 0xd0..=0xd7 => {
                     if usize::from(marker & 7) != data.ends.len() % 8 {
-                        return None;
+                        return Err(damaged("a restart marker is out of order"));
                     }
                     data.ends.push(data.bytes.len());
                 }
                 _ => {
                     data.ends.push(data.bytes.len());
                     data.bytes.extend([0; 8]);
-                    return Some((data, &rest[run..]));
+                    return Ok((data, &rest[run..]));
                 }
             }
             rest = &rest[run + 2..];
