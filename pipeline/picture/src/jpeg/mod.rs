@@ -40,9 +40,13 @@ pub(super) fn decode(bytes: &[u8], max_pixels: u64, wanted: Option<&PictureSetti
         && to_srgb.is_none()
         && let Some(settings) = wanted
         && let Some(wanted) = resize::wanted_of_planes(settings, size, orientation)
-        && let Ok(planes) = decoder::planes(bytes, size, wanted)
     {
-        return Ok(decoded(Pixels::Planes(Box::new(planes), wanted), None));
+        match decoder::planes(bytes, size, wanted) {
+            Ok(planes) => return Ok(decoded(Pixels::Planes(Box::new(planes), wanted), None)),
+            // In an order of samples for which there are no planes.
+            Err(PictureError::Unsupported(_)) => {}
+            Err(broken) => return Err(broken),
+        }
     }
     let samples = decoder::samples(bytes, size)?;
     let is_ycc = matches!(colours, Colours::YCbCr | Colours::Ycck);
