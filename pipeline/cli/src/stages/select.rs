@@ -151,6 +151,9 @@ pub(crate) fn file_name(selection: &str, part: &str) -> String {
 /// Checks every rule of the recipe against the columns that its pairs will have, before anything is downloaded.
 pub(crate) fn check_rules(loaded: &LoadedRecipe, session: &Session) -> Result<()> {
     let Some(source) = &loaded.recipe.source else { return Ok(()) };
+    if loaded.recipe.select.is_empty() && loaded.recipe.check.is_none() {
+        return Ok(());
+    }
     let source = Source::open_cached(source, &loaded.folder, &loaded.cache())?;
     let extra = source.schema_of_extra_columns();
     let pool = schema::pool().schema_with(extra.fields().iter().map(AsRef::as_ref));
