@@ -4,6 +4,7 @@
 import argparse
 import hashlib
 import shutil
+import statistics
 import sys
 
 from bench import Bench, add_arguments, say
@@ -51,10 +52,6 @@ def measure_way(bench, server, url_list, case, way):
     return seconds, digest
 
 
-def median(numbers):
-    return sorted(numbers)[len(numbers) // 2]
-
-
 def main():
     chosen = arguments()
     end_on_sigterm()
@@ -69,7 +66,7 @@ def main():
                 for way in WAYS:
                     found[way].append(measure_way(bench, server, url_list, case, way))
             differ |= len({digest for ways in found.values() for _, digest in ways}) != 1
-            after, along = (median([seconds for seconds, _ in found[way]]) for way in WAYS)
+            after, along = (statistics.median([seconds for seconds, _ in found[way]]) for way in WAYS)
             table.append({"case": case, "after": f"{after:.3f}", "with": f"{along:.3f}", "with/after": f"{along / after:.2f}"})
             runs.append({"case": case, **found})
     bench.report("signals", table, runs)

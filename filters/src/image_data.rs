@@ -298,7 +298,14 @@ pub(crate) mod tests {
             let row = row.unwrap();
             let bytes = std::fs::read(root.join(&row[0])).unwrap_or_else(|error| panic!("{}: {error}", &row[0]));
             n_files += 1;
-            let Ok(pixels) = decode_file(&bytes, 20_000_000) else { continue };
+            let pixels = match decode_file(&bytes, 20_000_000) {
+                Ok(pixels) => pixels,
+                Err(error) => {
+                    // tiff 0.11.3 panics on planar 16-bit tiles; other formats have no known defect of this kind.
+                    assert!(!error.to_string().contains("gave up") || row[0].contains(".tif"), "{}: {error}", &row[0]);
+                    continue;
+                }
+            };
             let picture = ImageData::from_decoded(bytes.len(), pixels).unwrap();
             let values = crate::measure_all(&crate::Sample::new(None, Some(&picture)));
             assert_eq!(values.len(), crate::SIGNALS.len());

@@ -1,8 +1,9 @@
 //! Perceptual hashes, equal bit for bit to those of Python's ImageHash 4.3.2 with Pillow 13.0.0 and SciPy 1.17.1.
 //!
 //! Pictures that look alike have hashes with few differing bits ([`hamming`]). The hashes are functions of the luma
-//! plane, so they are equal wherever decoders agree on the pixels: of all formats but lossy WebP, whose chroma is
-//! interpolated in several ways, which flips a bit or two in a few per cent of pictures.
+//! plane, so they are equal wherever the decoder agrees with Pillow on the pixels: of JPEG, PNG, lossless WebP, GIF and
+//! BMP of the common kinds, and nearly always of lossy WebP. It does not for some kinds of TIFF, 16-bit BMP and GIFs
+//! whose first frame does not fill their screen.
 
 mod dct;
 mod dhash;

@@ -30,7 +30,7 @@ impl Signal for Dhash {
     }
 
     fn source(&self) -> &'static str {
-        "Python ImageHash 4.3.2, dhash(); equal bit for bit, JPEG included"
+        "Python ImageHash 4.3.2, dhash(); equal bit for bit where the decoders agree, as for JPEG"
     }
 
     fn measure(&self, sample: &Sample<'_>) -> Value {

@@ -31,7 +31,7 @@ impl Signal for Phash {
     }
 
     fn source(&self) -> &'static str {
-        "Python ImageHash 4.3.2, phash(); equal bit for bit, JPEG included"
+        "Python ImageHash 4.3.2, phash(); equal bit for bit where the decoders agree, as for JPEG"
     }
 
     fn measure(&self, sample: &Sample<'_>) -> Value {

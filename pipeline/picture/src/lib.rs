@@ -199,8 +199,8 @@ pub fn prepare(bytes: Vec<u8>, settings: &PictureSettings, blur: &[[f32; 4]]) ->
 }
 
 /// Makes the stored form of a picture as [`prepare`] does, and on the way the pixels that [`decode_file`] with the same `max_pixels` would find in it, without
-/// decoding it a second time: those of a JPEG come from the coefficients that were written. `None` if the stored bytes do not decode, which [`Check::Structure`]
-/// lets pass.
+/// decoding it a second time: those of a JPEG come from the coefficients that were written. `None` if that would be an error: [`Check::Structure`] lets bytes
+/// pass that do not decode, and more memory is allowed here.
 ///
 /// # Errors
 /// As [`prepare`].
@@ -273,10 +273,16 @@ fn prepare_as(
 /// file, and CMYK as RGB in Pillow's way (see [`decode_rgb`] for the other view). Those of JPEG are libjpeg's to the last bit.
 ///
 /// # Errors
-/// As [`prepare`].
+/// As [`prepare`], and if the pixels take more than 512 MiB, which is known before they are decoded.
 pub fn decode_file(bytes: &[u8], max_pixels: u64) -> Result<DynamicImage, PictureError> {
-    let pixels = decode(bytes, max_pixels, None)?.into_file_pixels();
-    Ok(pixels.expect("what is not to be reduced has all its pixels"))
+    decode_within(bytes, max_pixels, MAX_FILE_BYTES, None)?.into_file_pixels().ok_or_else(too_many_bytes)
+}
+
+/// Most bytes of pixels as a file has them: the default of the image crate. Only pixels of 16 bits and more need them within 100 megapixels.
+const MAX_FILE_BYTES: u64 = 512 << 20;
+
+fn too_many_bytes() -> PictureError {
+    PictureError::Unsupported(format!("its pixels take more than {} MiB", MAX_FILE_BYTES >> 20))
 }
 
 /// Decodes a picture (the first one of an animation) to 8-bit sRGB, upright by its EXIF orientation, with transparency on white.
@@ -351,22 +357,33 @@ impl Decoded {
         image.into_rgb8()
     }
 
-    /// The pixels of the file, unless they have been reduced.
+    /// The pixels of the file, if they are no more than [`decode_file`] gives.
     fn into_file_pixels(self) -> Option<DynamicImage> {
-        match self.pixels {
-            Pixels::Image(image, _) => Some(image),
-            Pixels::Inks(inks) => Some(colour::rgb_of_inks(&inks, self.stored_size).into()),
-            Pixels::Planes(..) => None,
-        }
+        let pixels: DynamicImage = match self.pixels {
+            Pixels::Image(image, _) => image,
+            Pixels::Inks(inks) => colour::rgb_of_inks(&inks, self.stored_size).into(),
+            Pixels::Planes(..) => unreachable!("whoever wants them does not let them be reduced"),
+        };
+        (pixels.as_bytes().len() as u64 <= MAX_FILE_BYTES).then_some(pixels)
     }
 }
 
 /// Decodes a picture. If `wanted` says to scale it, a decoder may leave out what is not needed for that.
 fn decode(bytes: &[u8], max_pixels: u64, wanted: Option<&PictureSettings>) -> Result<Decoded, PictureError> {
+    decode_within(bytes, max_pixels, u64::MAX, wanted)
+}
+
+/// Decodes a picture unless its pixels take more than `max_bytes`. (Those of JPEG have 8 bits and are bounded by their number.)
+fn decode_within(
+    bytes: &[u8],
+    max_pixels: u64,
+    max_bytes: u64,
+    wanted: Option<&PictureSettings>,
+) -> Result<Decoded, PictureError> {
     let format = sniff::format(bytes)?;
     let decoding = || match format {
         Format::Jpeg => jpeg::decode(bytes, max_pixels, wanted),
-        other => decode_with_image_crate(bytes, other, max_pixels, wanted),
+        other => decode_with_image_crate(bytes, other, (max_pixels, max_bytes), wanted),
     };
     // Nothing that the closure changes outlives a panic, so it is safe to go on.
     catch_unwind(AssertUnwindSafe(decoding))
@@ -376,7 +393,7 @@ fn decode(bytes: &[u8], max_pixels: u64, wanted: Option<&PictureSettings>) -> Re
 fn decode_with_image_crate(
     bytes: &[u8],
     format: Format,
-    max_pixels: u64,
+    (max_pixels, max_bytes): (u64, u64),
     wanted: Option<&PictureSettings>,
 ) -> Result<Decoded, PictureError> {
     let image_format = match format {
@@ -396,6 +413,9 @@ fn decode_with_image_crate(
     let mut decoder = reader.into_decoder().map_err(from_image_error)?;
     let (width, height) = decoder.dimensions();
     check_size(u64::from(width), u64::from(height), max_pixels)?;
+    if decoder.total_bytes() > max_bytes {
+        return Err(too_many_bytes());
+    }
     let orientation = orientation_of(&mut decoder);
     // The decoder of TIFF gives no profile that is large beside the pixels.
     let profile = match format {

@@ -719,6 +719,23 @@ fn a_header_that_announces_too_much_is_refused_before_decoding() {
 }
 
 #[test]
+fn pixels_of_a_file_that_take_too_much_memory_are_refused_before_decoding() {
+    // 67 megapixels of four times 16 bits, of which no byte follows.
+    let png = |side: u32| {
+        let chunk = |name: &[u8; 4], content: &[u8]| {
+            let checksum = crc32fast::hash(&[name, content].concat());
+            [&(content.len() as u32).to_be_bytes(), &name[..], content, &checksum.to_be_bytes()].concat()
+        };
+        let header = [&side.to_be_bytes()[..], &side.to_be_bytes(), &[16, 6, 0, 0, 0]].concat();
+        [b"\x89PNG\r\n\x1a\n", &chunk(b"IHDR", &header)[..], &chunk(b"IDAT", &[]), &chunk(b"IEND", &[])].concat()
+    };
+    assert!(
+        matches!(decode_file(&png(8193), MAX_PIXELS), Err(PictureError::Unsupported(reason)) if reason.contains("512 MiB"))
+    );
+    assert!(matches!(decode_file(&png(64), MAX_PIXELS), Err(PictureError::Broken(_))));
+}
+
+#[test]
 fn every_hostile_file_ends_with_a_picture_or_an_error() {
     // Broken and odd files with Pillow's verdict on each. We differ on corrupt entropy-coded data, which Pillow shows as noise, and on rare kinds of TIFF.
     let Ok(shared) = std::env::var("LYNXDATA_SHARED") else { return };

@@ -13,7 +13,7 @@ use crate::stages::{self, Context, Stage};
 /// Run every stage of a recipe
 ///
 /// Parts that are there under the same inputs and settings are skipped, so running it again after an interruption or a change of the recipe does only
-/// what is left to do. Signals are measured while pictures are downloaded, so that none is decoded twice.
+/// what is left to do. Signals are measured while pictures are downloaded, so that one decode serves both.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

@@ -21,7 +21,7 @@ use crate::report::data::{
 };
 
 /// Raise it when the same native files give other conversations.
-const FORMAT_VERSION: &str = "1";
+const FORMAT_VERSION: &str = "2";
 
 /// The class of conversations that are left out because a picture is not there.
 const MISSING_IMAGE: &str = "missing_image";

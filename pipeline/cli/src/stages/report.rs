@@ -22,7 +22,7 @@ use crate::report::data::{
 use crate::report::{histogram, render, threshold, unaccounted_rows};
 
 /// Raise it when the same tables give another page.
-const FORMAT_VERSION: &str = "1";
+const FORMAT_VERSION: &str = "2";
 
 /// Shorter side of the pictures in the page, pixels.
 const THUMBNAIL_SIDE: u32 = 112;

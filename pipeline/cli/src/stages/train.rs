@@ -17,7 +17,7 @@ use super::{Context, Parts, Planned, Stage, select, settings_text, shards, table
 use crate::recipe::{CheckConfig, Recipe};
 
 /// Raise it when the same arms and settings give other losses.
-const FORMAT_VERSION: &str = "1";
+const FORMAT_VERSION: &str = "2";
 
 /// The folder of checkpoints; it goes when the check is done.
 pub(crate) const CHECKPOINTS: &str = "checkpoints";
