@@ -92,9 +92,9 @@ impl ToSrgb {
         }
     }
 
-    /// Converts interleaved CMYK samples, 0 for no ink.
-    pub(super) fn convert_cmyk(&self, inks: &[u8], (width, height): (u32, u32)) -> RgbImage {
-        let mut pixels = RgbImage::new(width, height);
+    /// Converts CMYK, 0 for no ink.
+    pub(super) fn convert_cmyk(&self, inks: &RgbaImage) -> RgbImage {
+        let mut pixels = RgbImage::new(inks.width(), inks.height());
         self.run(inks, 4, &mut pixels, 3);
         pixels
     }
@@ -116,10 +116,10 @@ impl ToSrgb {
     }
 }
 
-/// Interleaved CMYK samples, 0 for no ink, as RGB where no profile says more: what is left by the first three inks of what black leaves, rounded as Pillow does it
+/// CMYK, 0 for no ink, as RGB where no profile says more: what is left by the first three inks of what black leaves, rounded as Pillow does it
 /// (`cmyk2rgb` of libImaging/Convert.c).
-pub(super) fn rgb_of_inks(inks: &[u8], (width, height): (u32, u32)) -> RgbImage {
-    let mut pixels = RgbImage::new(width, height);
+pub(super) fn rgb_of_inks(inks: &RgbaImage) -> RgbImage {
+    let mut pixels = RgbImage::new(inks.width(), inks.height());
     for (pixel, [ink @ .., black]) in pixels.as_chunks_mut().0.iter_mut().zip(inks.as_chunks::<4>().0) {
         let left = 255 - u32::from(*black);
         *pixel = ink.map(|ink| {

@@ -29,7 +29,8 @@
 //! In the order in which data flows:
 //!
 //! * `sniff`, `structure`: what format it is, and whether the file is whole, without decoding;
-//! * `jpeg`, `vp8`: decoders of our own, of JPEG and lossy WebP, to `planes`; the image crate has the others;
+//! * `jpeg`, `vp8`: decoders of our own, of JPEG and lossy WebP, to `planes`;
+//! * `tiff`, `gif`: what those containers hold, as pixels; the image crate has the other formats;
 //! * `colour`: profiles and inks become sRGB;
 //! * `resize`, over `scale`: the modes of resizing;
 //! * [`blur_boxes`]: what nobody is to recognise;
@@ -48,20 +49,21 @@ mod blocks;
 mod blur;
 mod colour;
 mod encode;
+mod gif;
 mod jpeg;
 mod planes;
 mod resize;
 mod scale;
 mod sniff;
 mod structure;
+mod tiff;
 mod vp8;
 
-use std::borrow::Cow;
 use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use image::metadata::Orientation;
-use image::{ColorType, ExtendedColorType, ImageDecoder, ImageError, ImageReader, Limits, RgbImage};
+use image::{ColorType, ImageDecoder, ImageError, ImageReader, Limits, RgbImage, RgbaImage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -150,13 +152,13 @@ pub struct Picture {
     pub bytes: Vec<u8>,
     /// Its format.
     pub format: Format,
-    /// Its width, pixels, as its header says.
+    /// Its width, pixels, as its header says; that of a TIFF upright.
     pub width: u32,
-    /// Its height, pixels, as its header says.
+    /// Its height, pixels, as its header says; that of a TIFF upright.
     pub height: u32,
-    /// Width as served, before orientation, pixels.
+    /// Width as served, before orientation (but for a TIFF), pixels.
     pub original_width: u32,
-    /// Height as served, before orientation, pixels.
+    /// Height as served, before orientation (but for a TIFF), pixels.
     pub original_height: u32,
 }
 
@@ -270,7 +272,8 @@ fn prepare_as(
 }
 
 /// Decodes a picture (the first one of an animation) to the pixels that its file has, as Pillow opens it: not turned, in the colours and with the alpha of the
-/// file, and CMYK as RGB in Pillow's way (see [`decode_rgb`] for the other view). Those of JPEG are libjpeg's to the last bit.
+/// file, and CMYK as RGB in Pillow's way (see [`decode_rgb`] for the other view). Those of JPEG are libjpeg's to the last bit. Those of a TIFF are turned upright,
+/// as by Pillow.
 ///
 /// # Errors
 /// As [`prepare`], and if the pixels take more than 512 MiB, which is known before they are decoded.
@@ -316,7 +319,7 @@ struct Decoded {
     orientation: Orientation,
     /// Size at which the picture was served, upright.
     upright_size: (u32, u32),
-    /// Size in the file's header, before orientation.
+    /// Size in the file's header, before orientation; that of a TIFF upright.
     stored_size: (u32, u32),
     /// Whether the file holds 8-bit grey or RGB, upright, opaque and in sRGB, so that every reader sees the same pixels as ours.
     is_plain: bool,
@@ -325,28 +328,21 @@ struct Decoded {
 /// Pixels, not yet turned upright.
 enum Pixels {
     /// Those of the file.
-    Image(DynamicImage, Alpha),
-    /// Those of the file: interleaved CMYK, 0 for no ink.
-    Inks(Vec<u8>),
+    Image(DynamicImage),
+    /// Those of the file: CMYK where other pictures have RGBA, 0 for no ink.
+    Inks(RgbaImage),
     /// Opaque pixels of sRGB, with what is to be made of them: they have what that needs, and may have no more.
     Planes(Box<Planes>, Wanted),
-}
-
-/// What alpha has done to colours, where there is any.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Alpha {
-    Straight,
-    Premultiplied,
 }
 
 impl Decoded {
     /// The pixels in sRGB, opaque, upright, and scaled if that is wanted, but neither cropped nor padded.
     fn into_rgb(self) -> RgbImage {
         let pixels = match (self.pixels, self.to_srgb) {
-            (Pixels::Image(image, alpha), None) => on_white(image, alpha),
-            (Pixels::Image(image, alpha), Some(to_srgb)) => on_white(to_srgb.convert(image), alpha),
-            (Pixels::Inks(inks), None) => colour::rgb_of_inks(&inks, self.stored_size),
-            (Pixels::Inks(inks), Some(to_srgb)) => to_srgb.convert_cmyk(&inks, self.stored_size),
+            (Pixels::Image(image), None) => on_white(image),
+            (Pixels::Image(image), Some(to_srgb)) => on_white(to_srgb.convert(image)),
+            (Pixels::Inks(inks), None) => colour::rgb_of_inks(&inks),
+            (Pixels::Inks(inks), Some(to_srgb)) => to_srgb.convert_cmyk(&inks),
             (Pixels::Planes(planes, wanted), _) => planes.rgb(wanted.size),
         };
         if self.orientation == Orientation::NoTransforms {
@@ -360,8 +356,8 @@ impl Decoded {
     /// The pixels of the file, if they are no more than [`decode_file`] gives.
     fn into_file_pixels(self) -> Option<DynamicImage> {
         let pixels: DynamicImage = match self.pixels {
-            Pixels::Image(image, _) => image,
-            Pixels::Inks(inks) => colour::rgb_of_inks(&inks, self.stored_size).into(),
+            Pixels::Image(image) => image,
+            Pixels::Inks(inks) => colour::rgb_of_inks(&inks).into(),
             Pixels::Planes(..) => unreachable!("whoever wants them does not let them be reduced"),
         };
         (pixels.as_bytes().len() as u64 <= MAX_FILE_BYTES).then_some(pixels)
@@ -383,6 +379,8 @@ fn decode_within(
     let format = sniff::format(bytes)?;
     let decoding = || match format {
         Format::Jpeg => jpeg::decode(bytes, max_pixels, wanted),
+        Format::Gif => gif::decode(bytes, max_pixels),
+        Format::Tiff => tiff::decode(bytes, max_pixels, max_bytes),
         other => decode_with_image_crate(bytes, other, (max_pixels, max_bytes), wanted),
     };
     // Nothing that the closure changes outlives a panic, so it is safe to go on.
@@ -397,12 +395,10 @@ fn decode_with_image_crate(
     wanted: Option<&PictureSettings>,
 ) -> Result<Decoded, PictureError> {
     let image_format = match format {
-        Format::Jpeg => unreachable!("JPEG has a decoder of its own"),
+        Format::Jpeg | Format::Gif | Format::Tiff => unreachable!("it has a decoder of its own"),
         Format::Png => image::ImageFormat::Png,
         Format::WebP => image::ImageFormat::WebP,
-        Format::Gif => image::ImageFormat::Gif,
         Format::Bmp => image::ImageFormat::Bmp,
-        Format::Tiff => image::ImageFormat::Tiff,
     };
     let mut reader = ImageReader::with_format(Cursor::new(bytes), image_format);
     let mut limits = Limits::no_limits();
@@ -417,16 +413,11 @@ fn decode_with_image_crate(
         return Err(too_many_bytes());
     }
     let orientation = orientation_of(&mut decoder);
-    // The decoder of TIFF gives no profile that is large beside the pixels.
-    let profile = match format {
-        Format::Tiff => structure::tiff::profile(bytes).map(Cow::Borrowed),
-        _ => decoder.icc_profile().ok().flatten().map(Cow::Owned),
-    };
+    let profile = decoder.icc_profile().ok().flatten();
     let to_srgb = profile.and_then(|profile| ToSrgb::new(&profile, Channels::of(decoder.color_type())));
     let is_plain = orientation == Orientation::NoTransforms
         && to_srgb.is_none()
-        && matches!(decoder.color_type(), ColorType::L8 | ColorType::Rgb8)
-        && !matches!(decoder.original_color_type(), ExtendedColorType::Cmyk8 | ExtendedColorType::Cmyk16);
+        && matches!(decoder.color_type(), ColorType::L8 | ColorType::Rgb8);
     let stored_size = (width, height);
     let upright_size = resize::turned(stored_size, orientation);
     let decoded =
@@ -441,9 +432,7 @@ fn decode_with_image_crate(
         return Ok(decoded(Pixels::Planes(Box::new(planes), wanted), None));
     }
     let image = DynamicImage::from_decoder(decoder).map_err(from_image_error)?;
-    let is_premultiplied = format == Format::Tiff && structure::tiff::has_associated_alpha(bytes);
-    let alpha = if is_premultiplied { Alpha::Premultiplied } else { Alpha::Straight };
-    Ok(decoded(Pixels::Image(image, alpha), to_srgb))
+    Ok(decoded(Pixels::Image(image), to_srgb))
 }
 
 /// Longest side that is decoded or made, pixels: four times what JPEG can have. Scaling holds a strip of the picture along its whole width, so that a
@@ -471,7 +460,7 @@ fn from_image_error(error: ImageError) -> PictureError {
     }
 }
 
-/// The orientation by the EXIF data, or by the tag of a TIFF.
+/// The orientation by the EXIF data.
 fn orientation_of(decoder: &mut impl ImageDecoder) -> Orientation {
     /// With what EXIF data begins in a JPEG segment. Some encoders write it into the chunk of a WebP or PNG, too, and Pillow passes over it there.
     const JPEG_PREFIX: &[u8] = b"Exif\0\0";
@@ -482,20 +471,16 @@ fn orientation_of(decoder: &mut impl ImageDecoder) -> Orientation {
     }
 }
 
-/// 8-bit RGB; the wider formats are rounded, transparent pixels blended with white. Those that are premultiplied have been blended with black.
-fn on_white(image: DynamicImage, alpha: Alpha) -> RgbImage {
+/// 8-bit RGB; the wider formats are rounded, transparent pixels blended with white.
+fn on_white(image: DynamicImage) -> RgbImage {
     if !image.color().has_alpha() {
         return image.into_rgb8();
     }
-    let is_premultiplied = alpha == Alpha::Premultiplied;
     let with_alpha = image.into_rgba8();
     let mut opaque = RgbImage::new(with_alpha.width(), with_alpha.height());
     for (target, source) in opaque.pixels_mut().zip(with_alpha.pixels()) {
         let [red, green, blue, opacity] = source.0.map(u32::from);
-        target.0 = [red, green, blue].map(|value| {
-            let own = if is_premultiplied { 255 * value } else { value * opacity };
-            ((own + 255 * (255 - opacity) + 127) / 255).min(255) as u8
-        });
+        target.0 = [red, green, blue].map(|value| ((value * opacity + 255 * (255 - opacity) + 127) / 255) as u8);
     }
     opaque
 }

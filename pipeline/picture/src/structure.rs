@@ -26,11 +26,11 @@ pub(super) fn check(bytes: &[u8], format: Format, max_pixels: u64) -> Result<(u3
 
 type Size = (u32, u32);
 
-fn broken(reason: impl Into<String>) -> PictureError {
+pub(super) fn broken(reason: impl Into<String>) -> PictureError {
     PictureError::Broken(reason.into())
 }
 
-fn cut_off(place: &str) -> PictureError {
+pub(super) fn cut_off(place: &str) -> PictureError {
     PictureError::Broken(format!("the file is cut off {place}"))
 }
 
@@ -135,7 +135,7 @@ fn png(bytes: &[u8], max_pixels: u64) -> Result<Size, PictureError> {
 fn gif(bytes: &[u8], max_pixels: u64) -> Result<Size, PictureError> {
     let screen = bytes_at(bytes, 6).ok_or_else(|| cut_off("in its logical screen descriptor"))?;
     let [w0, w1, h0, h1, flags, _background, _aspect] = screen;
-    let size = sized(u16::from_le_bytes([w0, w1]).into(), u16::from_le_bytes([h0, h1]).into(), max_pixels)?;
+    let mut size = sized(u16::from_le_bytes([w0, w1]).into(), u16::from_le_bytes([h0, h1]).into(), max_pixels)?;
     let mut has_picture = false;
     let mut position = 13 + colour_table_bytes(flags);
     loop {
@@ -145,8 +145,15 @@ fn gif(bytes: &[u8], max_pixels: u64) -> Result<Size, PictureError> {
             0x21 => position + 2,
             // Picture: its descriptor of 9 bytes, a colour table, the code size, then data.
             0x2c => {
+                let descriptor = bytes_at::<9>(bytes, position + 1).ok_or_else(|| cut_off("in an image descriptor"))?;
+                let [left, top, width, height] =
+                    [0, 2, 4, 6].map(|at| u32::from(u16::from_le_bytes([descriptor[at], descriptor[at + 1]])));
+                if !has_picture {
+                    // The screen grows to hold the first one, see `super::gif`.
+                    size = sized(size.0.max(left + width), size.1.max(top + height), max_pixels)?;
+                }
                 has_picture = true;
-                let flags = *bytes.get(position + 9).ok_or_else(|| cut_off("in an image descriptor"))?;
+                let flags = descriptor[8];
                 position + 10 + colour_table_bytes(flags) + 1
             }
             0x3b if has_picture => return Ok(size),

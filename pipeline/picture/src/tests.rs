@@ -86,6 +86,88 @@ fn jpegs_of_every_layout_have_the_pixels_of_libjpeg() {
 }
 
 #[test]
+fn tiff_of_every_kind_has_the_pixels_that_were_written() {
+    // See fixtures/make_tiff.py: Pillow 13.0.0 with libtiff 4.7, or what tifffile wrote.
+    let table = String::from_utf8(fixture("tiff.tsv")).unwrap();
+    let mut files = 0;
+    for line in table.lines().skip(1) {
+        let [name, colour, width, height, checksum] = line.split('\t').collect::<Vec<_>>()[..] else {
+            panic!("{line}")
+        };
+        let bytes = fixture(&format!("tiff/{name}"));
+        let pixels = decode_file(&bytes, MAX_PIXELS).unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert_eq!(format!("{:?}", pixels.color()), colour, "{name}");
+        assert_eq!((pixels.width().to_string(), pixels.height().to_string()), (width.into(), height.into()), "{name}");
+        let samples: Vec<u8> = match &pixels {
+            DynamicImage::ImageLuma16(image) => image.iter().flat_map(|sample| sample.to_le_bytes()).collect(),
+            DynamicImage::ImageRgb16(image) => image.iter().flat_map(|sample| sample.to_le_bytes()).collect(),
+            other => other.as_bytes().to_vec(),
+        };
+        assert_eq!(format!("{:08x}", crc32fast::hash(&samples)), checksum, "{name}");
+        assert_eq!(structure::check(&bytes, Format::Tiff, MAX_PIXELS), Ok((pixels.width(), pixels.height())), "{name}");
+        // Whatever is cut off is missed, wherever the directory stands.
+        for end in [9, bytes.len() / 2] {
+            assert!(matches!(decode_file(&bytes[..end], MAX_PIXELS), Err(PictureError::Broken(_))), "{name} at {end}");
+        }
+        files += 1;
+    }
+    assert_eq!(files, 44);
+}
+
+#[test]
+fn damage_to_a_tiff_ends_with_a_picture_or_an_error() {
+    // A panic would be an error that says that the decoder gave up.
+    for name in
+        ["rgb_planes.tif", "bits_group4.tif", "bits_group3_two_dimensional.tif", "rgb_tiles_jpeg.tif", "palette4.tif"]
+    {
+        let bytes = fixture(&format!("tiff/{name}"));
+        for place in 0..bytes.len() {
+            for value in [0, 1, 0x7f, 0xff] {
+                let mut damaged = bytes.clone();
+                damaged[place] = value;
+                if let Err(error) = decode_file(&damaged, 10_000) {
+                    assert!(!error.to_string().contains("gave up"), "{name} with {value} at {place}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_screen_of_a_gif_grows_to_hold_its_first_picture_and_is_transparent_around_it() {
+    // A screen of 2 x 1 with a picture of 2 x 2 at (1, 0); its four pixels have the colours 1, 2, 1 and 1 of red, green and blue, in codes of 3 bits
+    // (the last two of 4): clear, 1, 2, 1, 1, end.
+    let gif = |control: &[u8]| {
+        [
+            &b"GIF89a\x02\x00\x01\x00\x81\x00\x00"[..],
+            &[255, 0, 0, 0, 255, 0, 0, 0, 255, 9, 9, 9],
+            control,
+            &[0x2c, 1, 0, 0, 0, 2, 0, 2, 0, 0, 2, 3, 0x8c, 0x12, 0x05, 0, 0x3b],
+        ]
+        .concat()
+    };
+    let (red, green, blue) = ([255, 0, 0], [0, 255, 0], [0, 0, 255]);
+    let opaque = |[red, green, blue]: [u8; 3]| [red, green, blue, 255];
+    let clear = |[red, green, blue]: [u8; 3]| [red, green, blue, 0];
+    for (control, expected) in [
+        (&[][..], [clear(red), opaque(green), opaque(blue), clear(red), opaque(green), opaque(green)]),
+        // Colour 2 is transparent.
+        (
+            &[0x21, 0xf9, 4, 1, 0, 0, 2, 0],
+            [clear(blue), opaque(green), clear(blue), clear(blue), opaque(green), opaque(green)],
+        ),
+    ] {
+        let bytes = gif(control);
+        let pixels = decode_file(&bytes, MAX_PIXELS).unwrap();
+        assert_eq!((pixels.width(), pixels.height()), (3, 2));
+        assert_eq!(pixels.as_bytes(), expected.concat());
+        let shown = decode_rgb(&bytes, MAX_PIXELS).unwrap();
+        assert_eq!([shown.get_pixel(0, 0).0, shown.get_pixel(1, 0).0], [[255; 3], green]);
+        assert_eq!(structure::check(&bytes, Format::Gif, MAX_PIXELS), Ok((3, 2)));
+    }
+}
+
+#[test]
 fn stray_bytes_in_a_jpeg_are_passed_over_as_by_libjpeg() {
     let bytes = fixture("plain.jpg");
     let whole = decode_file(&bytes, MAX_PIXELS).unwrap();
@@ -208,7 +290,7 @@ fn sides_without_end_are_not_decoded() {
         let mut bytes = Vec::new();
         let encoder = image::codecs::png::PngEncoder::new(&mut bytes);
         let grey = vec![0; length as usize];
-        image::ImageEncoder::write_image(encoder, &grey, length, 1, ExtendedColorType::L8).unwrap();
+        image::ImageEncoder::write_image(encoder, &grey, length, 1, image::ExtendedColorType::L8).unwrap();
         bytes
     };
     for resize in [Resize::Keep, Resize::Shorter, Resize::Longer, Resize::CentreCrop, Resize::Border] {

@@ -8,7 +8,7 @@ use lynxdata_picture::{Check, Encode, PictureSettings, Resize, decode_file, prep
 
 const MAX_PIXELS: u64 = 100_000;
 
-/// A decoder of another crate may panic, which makes a broken picture (tiff 0.11.3 does at some planar tiles). Code of ours may not.
+/// A decoder of another crate may panic, which makes a broken picture. Code of ours may not.
 fn pass_over_other_crates() {
     let abort = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {

@@ -6,10 +6,10 @@ mod exact;
 mod huffman;
 
 use image::metadata::Orientation;
-use image::{GrayImage, RgbImage};
+use image::{GrayImage, RgbImage, RgbaImage};
 
 use super::colour::{Channels, ToSrgb};
-use super::{Alpha, Decoded, Format, PictureError, PictureSettings, Pixels, check_size, resize};
+use super::{Decoded, Format, PictureError, PictureSettings, Pixels, check_size, resize};
 pub(super) use exact::{ExactTransform, Samples, interleaved, multipliers as exact_multipliers};
 
 /// Behind the last scan (T.81, B.1.1.3).
@@ -52,6 +52,25 @@ pub(super) fn decode(bytes: &[u8], max_pixels: u64, wanted: Option<&PictureSetti
     let is_ycc = matches!(colours, Colours::YCbCr | Colours::Ycck);
     let pixels = interleaved(&samples, (size.0 as usize, size.1 as usize), is_ycc);
     Ok(decoded(colours.pixels(pixels, size), to_srgb))
+}
+
+/// Decodes a JPEG of this width and at most this height that is part of another file, which says what its components are. Returns their number, and their
+/// samples by pixel. `is_ycc` makes RGB of YCbCr.
+pub(super) fn decode_samples(
+    bytes: &[u8],
+    (width, most_rows): (u32, u32),
+    is_ycc: bool,
+) -> Result<(usize, Vec<u8>), PictureError> {
+    let size = Headers::of(bytes)?.size;
+    if size.0 != width || size.1 > most_rows {
+        return Err(PictureError::Broken(format!(
+            "a JPEG of {} x {} in a part of {width} x {most_rows}",
+            size.0, size.1
+        )));
+    }
+    let samples = decoder::samples(bytes, size)?;
+    let is_ycc = is_ycc && samples.len() == 3;
+    Ok((samples.len(), interleaved(&samples, (size.0 as usize, size.1 as usize), is_ycc)))
 }
 
 fn cut_off() -> PictureError {
@@ -98,18 +117,16 @@ impl Colours {
     fn pixels(self, mut samples: Vec<u8>, (width, height): (u32, u32)) -> Pixels {
         const ENOUGH: &str = "as many samples as that size has";
         match self {
-            Colours::Grey => {
-                Pixels::Image(GrayImage::from_raw(width, height, samples).expect(ENOUGH).into(), Alpha::Straight)
-            }
+            Colours::Grey => Pixels::Image(GrayImage::from_raw(width, height, samples).expect(ENOUGH).into()),
             Colours::YCbCr | Colours::Rgb => {
-                Pixels::Image(RgbImage::from_raw(width, height, samples).expect(ENOUGH).into(), Alpha::Straight)
+                Pixels::Image(RgbImage::from_raw(width, height, samples).expect(ENOUGH).into())
             }
             Colours::Cmyk | Colours::Ycck => {
                 // Files hold ink inverted, as Photoshop has always written it.
                 for sample in &mut samples {
                     *sample = 255 - *sample;
                 }
-                Pixels::Inks(samples)
+                Pixels::Inks(RgbaImage::from_raw(width, height, samples).expect(ENOUGH))
             }
         }
     }
