@@ -73,6 +73,7 @@ pub use image::DynamicImage;
 use planes::{Planes, Subsampled, Wanted};
 use resize::Layout;
 pub use sniff::Format;
+use tiff::directory::Directory;
 
 /// What is done to a picture before it is stored. The names in brackets are those of img2dataset and mean the same here.
 ///
@@ -412,7 +413,8 @@ fn decode_with_image_crate(
     if decoder.total_bytes() > max_bytes {
         return Err(too_many_bytes());
     }
-    let orientation = orientation_of(&mut decoder);
+    let exif = decoder.exif_metadata().ok().flatten();
+    let orientation = exif.as_deref().map_or(Orientation::NoTransforms, orientation_of_exif);
     let profile = decoder.icc_profile().ok().flatten();
     let to_srgb = profile.and_then(|profile| ToSrgb::new(&profile, Channels::of(decoder.color_type())));
     let is_plain = orientation == Orientation::NoTransforms
@@ -460,15 +462,11 @@ fn from_image_error(error: ImageError) -> PictureError {
     }
 }
 
-/// The orientation by the EXIF data.
-fn orientation_of(decoder: &mut impl ImageDecoder) -> Orientation {
-    /// With what EXIF data begins in a JPEG segment. Some encoders write it into the chunk of a WebP or PNG, too, and Pillow passes over it there.
-    const JPEG_PREFIX: &[u8] = b"Exif\0\0";
-    let prefixed = decoder.exif_metadata().ok().flatten();
-    match prefixed.as_deref().and_then(|exif| exif.strip_prefix(JPEG_PREFIX)) {
-        Some(exif) => Orientation::from_exif_chunk(exif).unwrap_or(Orientation::NoTransforms),
-        None => decoder.orientation().unwrap_or(Orientation::NoTransforms),
-    }
+/// The orientation by EXIF data, which are a TIFF without pixels (EXIF 2.32, 4.5.2). Some encoders write it into a WebP or PNG as into a JPEG segment, and Pillow
+/// passes over what it begins with there.
+fn orientation_of_exif(exif: &[u8]) -> Orientation {
+    let exif = exif.strip_prefix(b"Exif\0\0").unwrap_or(exif);
+    Directory::first(exif).map_or(Orientation::NoTransforms, |directory| directory.orientation())
 }
 
 /// 8-bit RGB; the wider formats are rounded, transparent pixels blended with white.

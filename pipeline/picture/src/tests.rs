@@ -334,12 +334,15 @@ fn premultiplied_pixels_are_not_blended_twice() {
 }
 
 #[test]
-fn exif_data_of_a_webp_may_begin_as_in_a_jpeg() {
+fn exif_data_are_read_as_by_pillow() {
     let plain = fixture("rgb_webp.webp");
     let upright = decode_rgb(&plain, MAX_PIXELS).unwrap();
-    // A directory of one entry: orientation 6, to be turned by 90 degrees.
-    let exif = b"II\x2a\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
-    for prefix in [&b""[..], b"Exif\0\0"] {
+    // Directories of one entry: orientation 6, to be turned by 90 degrees, as a short number and as a long one, which says that it is one of two and whose end
+    // is cut off.
+    let short = b"II\x2a\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
+    let long = b"MM\0\x2a\0\0\0\x08\0\x02\x01\x12\0\x04\0\0\0\x01\0\0\0\x06\x01\x13";
+    // Webp may have them as in a JPEG segment.
+    for (prefix, exif) in [(&b""[..], &short[..]), (b"Exif\0\0", short), (b"", long)] {
         let chunk = |name: &[u8; 4], content: &[u8]| {
             [name, &(content.len() as u32).to_le_bytes()[..], content, &[0][..content.len() % 2]].concat()
         };

@@ -9,7 +9,7 @@ use image::metadata::Orientation;
 use image::{GrayImage, RgbImage, RgbaImage};
 
 use super::colour::{Channels, ToSrgb};
-use super::{Decoded, Format, PictureError, PictureSettings, Pixels, check_size, resize};
+use super::{Decoded, Format, PictureError, PictureSettings, Pixels, check_size, orientation_of_exif, resize};
 pub(super) use exact::{ExactTransform, Samples, interleaved, multipliers as exact_multipliers};
 
 /// Behind the last scan (T.81, B.1.1.3).
@@ -23,7 +23,7 @@ const START_OF_SCAN: u8 = 0xda;
 pub(super) fn decode(bytes: &[u8], max_pixels: u64, wanted: Option<&PictureSettings>) -> Result<Decoded, PictureError> {
     let Headers { size, colours, exif, profile } = Headers::of(bytes)?;
     check_size(u64::from(size.0), u64::from(size.1), max_pixels)?;
-    let orientation = exif.and_then(Orientation::from_exif_chunk).unwrap_or(Orientation::NoTransforms);
+    let orientation = exif.map_or(Orientation::NoTransforms, orientation_of_exif);
     let to_srgb = colours.to_srgb(profile.as_deref());
     let has_inks = matches!(colours, Colours::Cmyk | Colours::Ycck);
     let is_plain = orientation == Orientation::NoTransforms && to_srgb.is_none() && !has_inks;

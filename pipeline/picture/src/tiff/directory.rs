@@ -35,6 +35,7 @@ pub(in super::super) struct Directory<'a> {
     file: &'a [u8],
     number: NumberFormat,
     entries: Vec<Entry<'a>>,
+    is_whole: bool,
 }
 
 struct Entry<'a> {
@@ -54,7 +55,7 @@ pub(in super::super) struct Chunks<'a> {
 }
 
 impl<'a> Directory<'a> {
-    /// Finds the first directory by the file's header, and all its values.
+    /// Finds the first directory by the file's header, and all its values that are there.
     pub(in super::super) fn first(file: &'a [u8]) -> Result<Self, PictureError> {
         let in_header = || cut_off("in its header");
         let in_directory = || cut_off("in its first directory");
@@ -68,11 +69,12 @@ impl<'a> Directory<'a> {
         let start = usize::try_from(start).map_err(|_| in_directory())?;
         let count = number.read(at(start, entry_count).ok_or_else(in_directory)?);
         let entry_bytes = 4 + 2 * word;
+        let all = &file[start + entry_count..];
+        let length = usize::try_from(count).ok().and_then(|count| count.checked_mul(entry_bytes));
         // The offset of the next directory stands behind the entries.
-        let all = usize::try_from(count).ok().and_then(|count| count.checked_mul(entry_bytes));
-        let all = all.and_then(|all| at(start + entry_count, all.checked_add(word)?)).ok_or_else(in_directory)?;
+        let is_whole = length.is_some_and(|length| length.saturating_add(word) <= all.len());
         let mut entries = Vec::new();
-        for entry in all[..all.len() - word].chunks_exact(entry_bytes) {
+        for entry in all[..length.unwrap_or(all.len()).min(all.len())].chunks_exact(entry_bytes) {
             let (tag, kind) = (number.read(&entry[..2]) as u16, number.read(&entry[2..4]) as u16);
             let (count, inline) = (number.read(&entry[4..4 + word]), &entry[4 + word..]);
             // Readers ignore types that they do not know.
@@ -87,16 +89,22 @@ impl<'a> Directory<'a> {
             });
             entries.push(Entry { tag, kind, values });
         }
-        Ok(Directory { file, number, entries })
+        Ok(Directory { file, number, entries, is_whole })
     }
 
     pub(super) fn is_little_endian(&self) -> bool {
         self.number.is_little_endian
     }
 
-    /// A tag whose values lie outside of the file.
-    pub(in super::super) fn first_without_values(&self) -> Option<u16> {
-        self.entries.iter().find(|entry| entry.values.is_none()).map(|entry| entry.tag)
+    /// An error unless it lies within the file with all its values.
+    pub(in super::super) fn check(&self) -> Result<(), PictureError> {
+        if !self.is_whole {
+            return Err(cut_off("in its first directory"));
+        }
+        match self.entries.iter().find(|entry| entry.values.is_none()) {
+            Some(Entry { tag, .. }) => Err(cut_off(&format!("in the values of tag {tag}"))),
+            None => Ok(()),
+        }
     }
 
     /// The bytes of the values of a tag.
@@ -121,7 +129,7 @@ impl<'a> Directory<'a> {
     }
 
     /// How its pixels are to be turned to be upright.
-    pub(super) fn orientation(&self) -> Orientation {
+    pub(in super::super) fn orientation(&self) -> Orientation {
         let number = self.number(ORIENTATION).and_then(|number| u8::try_from(number).ok());
         number.and_then(Orientation::from_exif).unwrap_or(Orientation::NoTransforms)
     }
