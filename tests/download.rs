@@ -102,6 +102,56 @@ fn every_format_of_the_pool_holds_the_same_pairs() {
 }
 
 #[test]
+fn a_command_line_of_img2dataset_works_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let web = bundled_pictures();
+    write_list(&folder.path().join("list.tsv"), &web, &pictures(3));
+    let line = "download --url_list list.tsv --input_format tsv --url_col url --caption_col caption --output_format webdataset --output_folder run \
+                --processes_count 16 --thread_count 128 --image_size 256 --resize_mode keep_ratio --resize_only_if_bigger=True --skip_reencode \
+                --save_additional_columns [\"similarity\"] --enable_wandb True --min_image_size 10 --max_image_area inf --allow_private_addresses";
+    let words: Vec<&str> = line.split_whitespace().collect();
+    lynxdata(folder.path(), &words).ended_with(0).says(&[
+        "--processes-count is passed over: ",
+        "--skip-reencode is passed over: ",
+        "--save-additional-columns is passed over: ",
+        "--enable-wandb is passed over: ",
+    ]);
+    assert_eq!(integers(&table(&folder.path().join("run/pool"), &["width"]), "width").len(), 3);
+    // This one would keep other pictures than it asks for.
+    lynxdata(folder.path(), &[&words[..], &["--incremental_mode", "overwrite"]].concat())
+        .ended_with(2)
+        .says(&["--incremental-mode overwrite: ", "remove the output folder"]);
+    // A recipe has no need of them.
+    lynxdata(folder.path(), &["download", "run/recipe.toml", "--processes_count", "16"]).ended_with(2);
+}
+
+#[test]
+fn pictures_of_unwanted_sizes_are_told_and_not_stored() {
+    let folder = tempfile::tempdir().unwrap();
+    let web = bundled_pictures();
+    // 340 x 224, 533 x 533 and 100 x 100 pixels.
+    let pictures = [
+        "coco/000000000790.jpg",
+        "openclipart/signs_and_symbols/awards/banner_01.png",
+        "openclipart/special/patterns/pattern-deltoids-4.png",
+    ];
+    write_list(&folder.path().join("list.tsv"), &web, &pictures.map(str::to_owned));
+    let limits = ["--min_image_size", "120", "--max_aspect_ratio", "1.4"];
+    lynxdata(folder.path(), &[&flags("files", "run")[..], &limits].concat()).ended_with(0);
+    let run = folder.path().join("run");
+    assert_eq!(integers(&table(&run.join("pool"), &["width"]), "width"), [533]);
+    let by_status = status(&run)["download"]["by_status"].clone();
+    assert_eq!(by_status, serde_json::json!({ "ok": 1, "unwanted_size": 2 }));
+    let failed = lynxdata(folder.path(), &["status", "run", "--failed"]).ended_with(0).stdout;
+    for reason in
+        ["340 x 224 pixels: one side is more than 1.4 times the other", "100 x 100 pixels: a side is below 120"]
+    {
+        assert!(failed.contains(reason), "{failed}");
+    }
+    lynxdata(folder.path(), &[&flags("files", "other")[..], &["--max_image_area", "0"]].concat()).ended_with(2);
+}
+
+#[test]
 fn other_flags_leave_nothing_of_the_earlier_ones() {
     let (folder, web) = (tempfile::tempdir().unwrap(), bundled_pictures());
     write_list(&folder.path().join("list.tsv"), &web, &pictures(12));

@@ -571,6 +571,11 @@ fn a_list_needs_no_recipe_and_leaves_one_that_can_be_run_from_anywhere() {
     lynxdata(folder.path(), &["download", "a.toml", "--url-list", "list.tsv"])
         .ended_with(2)
         .says(&["cannot be used with"]);
+    for no_recipe in ["list.tsv", "run"] {
+        lynxdata(folder.path(), &["download", no_recipe])
+            .ended_with(2)
+            .says(&["a list of URLs goes behind `lynxdata download --url-list`"]);
+    }
 }
 
 #[test]

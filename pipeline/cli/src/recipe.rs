@@ -279,14 +279,19 @@ impl LoadedRecipe {
 
 /// Reads a recipe, applies `--set KEY=VALUE` in order, and checks it.
 pub(crate) fn load(path: &Path, sets: &[String]) -> Result<LoadedRecipe> {
+    const NO_LIST: &str = "a recipe is a TOML file; a list of URLs goes behind `lynxdata download --url-list`";
+    let shown = path.display();
     let text = std::fs::read_to_string(path).with_context(|| {
-        format!(
-            "cannot read recipe {}; `lynxdata recipe new {}` writes one to begin with",
-            path.display(),
-            path.display()
-        )
+        if path.exists() {
+            format!("cannot read recipe {shown}; {NO_LIST}")
+        } else {
+            format!("cannot read recipe {shown}; `lynxdata recipe new {shown}` writes one to begin with")
+        }
     })?;
-    let recipe = parse(&text, sets).with_context(|| format!("recipe {}", path.display()))?;
+    let recipe = parse(&text, sets).with_context(|| {
+        let is_toml = path.extension().is_some_and(|suffix| suffix == "toml");
+        if is_toml { format!("recipe {shown}") } else { format!("recipe {shown}; {NO_LIST}") }
+    })?;
     let mut commented = text;
     if !sets.is_empty() {
         commented.push_str("\n# overridden on the command line:\n");

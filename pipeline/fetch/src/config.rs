@@ -31,6 +31,13 @@ pub struct DownloadConfig {
     pub max_bytes_in_flight: u64,
     /// Largest picture that is decoded, width times height as its header says; pixels.
     pub max_pixels: u64,
+    /// Least length of the shorter side of a picture as served, pixels; 0 for no limit. A picture beyond this limit or one of the next two ends with
+    /// `unwanted_size`, in most cases before it is decoded.
+    pub min_side: u32,
+    /// Most pixels of a picture as served, width times height; 0 for no limit.
+    pub max_area: u64,
+    /// Most times that the longer side of a picture as served has the length of the shorter one; 0 for no limit.
+    pub max_aspect_ratio: f64,
     /// The `User-Agent` header; say who you are, best with an address where you can be reached.
     pub user_agent: String,
     /// Whether loopback, private and other special addresses may be connected to. Needed for a server in the own network.
@@ -109,6 +116,9 @@ impl Default for DownloadConfig {
             max_bytes: 50_000_000,
             max_bytes_in_flight: 32_000_000,
             max_pixels: 100_000_000,
+            min_side: 0,
+            max_area: 0,
+            max_aspect_ratio: 0.0,
             user_agent: concat!("lynxdata/", env!("CARGO_PKG_VERSION"), " (image dataset downloader)").to_owned(),
             allow_private_addresses: false,
             ca_file: None,
@@ -169,6 +179,13 @@ impl DownloadConfig {
         if rate != 0.0 && !(0.001..=10_000.0).contains(&rate) {
             let reason = format!("is {rate} but must be 0, for no limit, or from 0.001 to 10000");
             return Err(Error::setting("requests_per_second_per_host", reason));
+        }
+        let ratio = self.max_aspect_ratio;
+        if ratio != 0.0 && !(ratio >= 1.0 && ratio.is_finite()) {
+            return Err(Error::setting(
+                "max_aspect_ratio",
+                format!("is {ratio} but must be 0, for no limit, or at least 1"),
+            ));
         }
         self.name_servers()?;
         if !(0.0..=1.0).contains(&self.max_failed_fraction) {
@@ -253,6 +270,7 @@ mod tests {
             ("retries", |c| c.retries = 21),
             ("max_bytes", |c| c.max_bytes = 0),
             ("max_pixels", |c| c.max_pixels = 0),
+            ("max_aspect_ratio", |c| c.max_aspect_ratio = 0.5),
             ("user_agent", |c| c.user_agent = "bad\nheader".into()),
             ("size", |c| c.size = 0),
             ("quality", |c| c.quality = 101),

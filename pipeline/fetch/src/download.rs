@@ -3,6 +3,7 @@
 mod digest;
 mod measure;
 mod tables;
+mod wanted_size;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
-use lynxdata_picture::{Check, Picture, PictureError, PictureSettings, Resize, prepare, prepare_with_pixels};
+use lynxdata_picture::{Check, Picture, PictureError, PictureSettings, Resize, prepare, prepare_with_pixels, size_of};
 use lynxdata_records::Status;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, oneshot};
@@ -33,6 +34,7 @@ use crate::spill::{Waiting, WaitingRoom};
 use crate::{DownloadConfig, Metrics, Result, SourcePart, address, retry};
 use digest::ExpectedDigest;
 use tables::Assembly;
+use wanted_size::WantedSize;
 
 /// Redirects that are followed. Browsers follow 20, but no chain that long ends at a picture.
 const MAX_REDIRECTS: usize = 5;
@@ -64,6 +66,7 @@ struct Shared {
     timeout: Duration,
     retries: u32,
     picture: PictureSettings,
+    wanted_size: WantedSize,
     verify_hash: bool,
     blur_boxes: Option<String>,
     /// What `robots.txt` files call us; `None` if they are not asked.
@@ -122,6 +125,7 @@ impl Downloader {
                 max_pixels: config.max_pixels,
                 check: config.check,
             },
+            wanted_size: WantedSize::of(config),
             verify_hash: config.verify_hash,
             blur_boxes: config.blur_boxes.clone(),
             robots_product: config.robots_txt.then(|| crate::opt_out::product(&config.user_agent).to_owned()),
@@ -533,14 +537,14 @@ impl Shared {
         network: Option<OwnedSemaphorePermit>,
         job: Job,
     ) -> std::result::Result<Stored, Failure> {
-        let settings = self.picture;
+        let (settings, wanted_size) = (self.picture, self.wanted_size);
         let Answer { body, http_status: _, share } = answer;
         let is_quick = settings.resize == Resize::Keep
             && settings.check == Check::Structure
             && job.boxes.is_empty()
             && job.measure.is_none();
         if is_quick && body.len() <= QUICK_BYTES {
-            let stored = self.hand_over(store(body, &job, &settings)?).await;
+            let stored = self.hand_over(store(body, &job, &settings, wanted_size)?).await;
             drop((network, share));
             return Ok(stored);
         }
@@ -550,7 +554,7 @@ impl Shared {
         let (sender, done) = oneshot::channel();
         self.decoders.spawn(move || {
             // What is held moves with the work, and so is held until that is done even when nobody waits for it any more.
-            let _nobody_waits = sender.send((store(body, &job, &settings), core, share));
+            let _nobody_waits = sender.send((store(body, &job, &settings, wanted_size), core, share));
         });
         let Ok((stored, core, share)) = done.await else {
             return Err(Failure::new(Status::BrokenImage, "the decoder gave up"));
@@ -567,10 +571,21 @@ impl Shared {
     }
 }
 
-fn store(body: Vec<u8>, job: &Job, settings: &PictureSettings) -> std::result::Result<Stored, Failure> {
+fn store(
+    body: Vec<u8>,
+    job: &Job,
+    settings: &PictureSettings,
+    wanted_size: WantedSize,
+) -> std::result::Result<Stored, Failure> {
     let sha256 = sha256(&body);
     for expected in &job.digests {
         expected.check(&body, &sha256).map_err(|reason| Failure::new(Status::HashMismatch, reason))?;
+    }
+    // Files that are whole say what they are; what becomes of others, decoding decides.
+    if !wanted_size.is_any()
+        && let Ok((width, height)) = size_of(&body, settings.max_pixels)
+    {
+        wanted_size.check(width, height)?;
     }
     let prepared = match &job.measure {
         None => prepare(body, settings, &job.boxes).map(|picture| (picture, None)),
@@ -580,6 +595,7 @@ fn store(body: Vec<u8>, job: &Job, settings: &PictureSettings) -> std::result::R
         }),
     };
     let (picture, measured) = prepared.map_err(|error| Failure::new(status_of(&error), error.to_string()))?;
+    wanted_size.check(picture.original_width, picture.original_height)?;
     Ok(Stored { picture, sha256, measured, share: Share::default() })
 }
 

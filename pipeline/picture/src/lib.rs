@@ -272,6 +272,14 @@ fn prepare_as(
     Ok((Picture { bytes, format, width, height, original_width, original_height }, pixels.map(DynamicImage::from)))
 }
 
+/// Width and height in pixels that [`Picture`] has as the original ones, of a picture whose file is whole: that is told from its structure, without decoding it.
+///
+/// # Errors
+/// As [`prepare`] with [`Check::Structure`].
+pub fn size_of(bytes: &[u8], max_pixels: u64) -> Result<(u32, u32), PictureError> {
+    structure::check(bytes, sniff::format(bytes)?, max_pixels)
+}
+
 /// Decodes a picture (the first one of an animation) to the pixels that its file has, as Pillow opens it: not turned, in the colours and with the alpha of the
 /// file, and CMYK as RGB in Pillow's way (see [`decode_rgb`] for the other view). Those of JPEG are libjpeg's to the last bit. Those of a TIFF are turned upright,
 /// as by Pillow.

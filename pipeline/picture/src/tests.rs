@@ -115,6 +115,32 @@ fn tiff_of_every_kind_has_the_pixels_that_were_written() {
 }
 
 #[test]
+fn a_tiff_whose_tiles_share_their_bytes_is_refused() {
+    // As many tiles as pixels, of the same deflated bytes, which are most of the file.
+    let entry = |tag: u16, count: u32, value: u32| {
+        [&tag.to_le_bytes()[..], &4_u16.to_le_bytes(), &count.to_le_bytes(), &value.to_le_bytes()].concat()
+    };
+    let tiff = |tiles: u32| {
+        let (directory, tables) = (8, 8 + 2 + 10 * 12 + 4);
+        let (counts, data) = (tables + 4 * tiles, tables + 8 * tiles);
+        let side = tiles.isqrt();
+        let tags = [(256, side), (257, side), (258, 8), (259, 8), (262, 1), (277, 1), (322, 1), (323, 1)];
+        let mut bytes = [&b"II\x2a\0"[..], &u32::to_le_bytes(directory), &10_u16.to_le_bytes()].concat();
+        bytes.extend(tags.into_iter().flat_map(|(tag, value)| entry(tag, 1, value)));
+        bytes.extend([entry(324, tiles, tables), entry(325, tiles, counts), vec![0; 4]].concat());
+        bytes.extend(data.to_le_bytes().repeat(tiles as usize));
+        bytes.extend(1000_u32.to_le_bytes().repeat(tiles as usize));
+        // A stored block of one byte with its checksum, and what nobody reads.
+        bytes.extend([0x78, 0x01, 0x01, 0x01, 0x00, 0xfe, 0xff, 0x80, 0x00, 0x81, 0x00, 0x81]);
+        bytes.resize(bytes.len() + 1000, 0);
+        bytes
+    };
+    assert_eq!(decode_rgb(&tiff(4), MAX_PIXELS).unwrap().into_raw(), [0x80; 12]);
+    let error = decode_rgb(&tiff(400), MAX_PIXELS).unwrap_err();
+    assert_eq!(error, PictureError::Broken("its tiles overlap".into()));
+}
+
+#[test]
 fn damage_to_a_tiff_ends_with_a_picture_or_an_error() {
     // A panic would be an error that says that the decoder gave up.
     for name in

@@ -56,6 +56,8 @@ pub enum Status {
     BrokenImage,
     /// The header announces more pixels than the cap.
     TooManyPixels,
+    /// A picture of a size that the recipe does not want.
+    UnwantedSize,
     /// The server broke the HTTP protocol.
     ProtocolError,
 }
@@ -88,6 +90,7 @@ impl Status {
         Status::UnsupportedImage,
         Status::BrokenImage,
         Status::TooManyPixels,
+        Status::UnwantedSize,
         Status::ProtocolError,
     ];
 
@@ -119,6 +122,7 @@ impl Status {
             Status::UnsupportedImage => "unsupported_image",
             Status::BrokenImage => "broken_image",
             Status::TooManyPixels => "too_many_pixels",
+            Status::UnwantedSize => "unwanted_size",
             Status::ProtocolError => "protocol_error",
         }
     }
@@ -151,6 +155,7 @@ impl Status {
             Status::UnsupportedImage => "a picture format that is not decoded",
             Status::BrokenImage => "the picture does not decode",
             Status::TooManyPixels => "the header announces more pixels than the cap",
+            Status::UnwantedSize => "a picture of a size that the recipe does not want",
             Status::ProtocolError => "the server broke the HTTP protocol",
         }
     }
@@ -182,7 +187,8 @@ impl Status {
             | Status::NotAnImage
             | Status::UnsupportedImage
             | Status::BrokenImage
-            | Status::TooManyPixels => RetryClass::Final,
+            | Status::TooManyPixels
+            | Status::UnwantedSize => RetryClass::Final,
         }
     }
 

@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use lynxdata_fetch::objects;
 use lynxdata_records::{RetryClass, Status, nearest};
 
+use super::img2dataset::ForeignOptions;
 use super::run::{keep_recipe, run_loaded, too_many_failed_rows};
 use super::{grouped, print};
 use crate::exit::Failure;
@@ -17,7 +18,8 @@ use crate::{metrics, mirror};
 
 /// Fetch the pictures of the source into the pool
 ///
-/// With a recipe, or with the flags of img2dataset for a list that needs none; those write a recipe too, into the run folder.
+/// With a recipe, or with the flags of img2dataset for a list that needs none; those write a recipe too, into the run folder. Flags of img2dataset that are
+/// not listed here are passed over with a line of the log, or say what to do instead.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -49,6 +51,9 @@ pub(crate) struct Arguments {
 
     #[command(flatten)]
     list: ListArguments,
+
+    #[command(flatten)]
+    foreign: ForeignOptions,
 }
 
 /// The flags of img2dataset, for lists that need no recipe. Its spelling with underscores is understood too, see `main::spelled_our_way`.
@@ -116,6 +121,18 @@ struct ListArguments {
     #[arg(long, value_name = "N", default_value_t = 2, requires = "url_list")]
     retries: u32,
 
+    /// Least length of the shorter side as served; others are not stored
+    #[arg(long, value_name = "PIXELS", default_value_t = 0, requires = "url_list")]
+    min_image_size: u32,
+
+    /// Most pixels as served; others are not stored
+    #[arg(long, value_name = "PIXELS", default_value = "inf", value_parser = limit, requires = "url_list")]
+    max_image_area: f64,
+
+    /// Most times that the longer side as served has the length of the shorter one; others are not stored
+    #[arg(long, value_name = "RATIO", default_value = "inf", value_parser = limit, requires = "url_list")]
+    max_aspect_ratio: f64,
+
     /// Leave pictures alone that are not larger than the image size
     #[arg(long, value_name = "true|false", num_args = 0..=1, default_value = "true", default_missing_value = "true", value_parser = yes_or_no, requires = "url_list")]
     resize_only_if_bigger: bool,
@@ -148,9 +165,13 @@ struct ListArguments {
 #[derive(Clone, Copy, ValueEnum)]
 enum InputFormat {
     Parquet,
+    #[value(alias = "csv.gz")]
     Csv,
+    #[value(alias = "tsv.gz")]
     Tsv,
+    #[value(alias = "jsonl.gz")]
     Jsonl,
+    #[value(alias = "txt.gz")]
     Txt,
     /// Pictures that are already there, in a folder
     Folder,
@@ -209,6 +230,7 @@ fn load(arguments: &Arguments) -> anyhow::Result<LoadedRecipe> {
         ensure!(loaded.recipe.source.is_some(), "recipe {} has no [source] to download", path.display());
         return Ok(loaded);
     }
+    arguments.foreign.answer()?;
     let list = &arguments.list;
     let output = absolute(list.output_folder.as_ref().context("--output-folder is needed")?)?;
     let folder = match mirror::local_folder(&output) {
@@ -229,6 +251,15 @@ fn yes_or_no(text: &str) -> Result<bool, String> {
         "true" | "yes" | "1" => Ok(true),
         "false" | "no" | "0" => Ok(false),
         _ => Err("expected true or false".to_owned()),
+    }
+}
+
+/// A number above 0, or 0 for "inf".
+fn limit(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(f64::INFINITY) => Ok(0.0),
+        Ok(number) if number > 0.0 => Ok(number),
+        _ => Err("expected a number above 0, or inf".to_owned()),
     }
 }
 
@@ -256,6 +287,9 @@ impl ListArguments {
         download.insert("size".to_owned(), i64::from(self.image_size).into());
         download.insert("encode".to_owned(), name_of(&self.encode_format).into());
         download.insert("quality".to_owned(), i64::from(self.encode_quality).into());
+        download.insert("min_side".to_owned(), i64::from(self.min_image_size).into());
+        download.insert("max_area".to_owned(), (self.max_image_area as i64).into());
+        download.insert("max_aspect_ratio".to_owned(), self.max_aspect_ratio.into());
         download.insert("rows_per_part".to_owned(), i64::try_from(self.number_sample_per_shard)?.into());
         download.insert("concurrency".to_owned(), i64::try_from(self.thread_count)?.into());
         download.insert("timeout_seconds".to_owned(), self.timeout.into());

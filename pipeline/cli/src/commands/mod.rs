@@ -3,6 +3,7 @@
 pub(crate) mod completions;
 pub(crate) mod download;
 pub(crate) mod hash;
+mod img2dataset;
 pub(crate) mod quickstart;
 pub(crate) mod recipe;
 pub(crate) mod run;

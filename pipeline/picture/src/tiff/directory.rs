@@ -169,6 +169,15 @@ impl<'a> Chunks<'a> {
         self.extents.len()
     }
 
+    pub(super) fn file_bytes(&self) -> u64 {
+        self.file.len() as u64
+    }
+
+    /// The bytes of all together.
+    pub(super) fn total_bytes(&self) -> u64 {
+        self.extents.iter().fold(0, |total, (_, count)| total.saturating_add(*count))
+    }
+
     /// The bytes of one and all that follow it in the file: what is not compressed has a known length, and Pillow passes over any other that is announced.
     pub(super) fn bytes_from(&self, index: usize) -> &'a [u8] {
         let start = usize::try_from(self.extents[index].0).ok();

@@ -206,6 +206,10 @@ impl<'a> Picture<'a> {
         if (across * down).checked_mul(planes).is_none_or(|needed| needed > chunks.count()) {
             return Err(broken(format!("it has {} {}s, which are too few", chunks.count(), chunks.name)));
         }
+        // Each may be read whole, so many that share their bytes would take long.
+        if self.compression != Compression::None && chunks.total_bytes() > MOST_SHARING * chunks.file_bytes() {
+            return Err(broken(format!("its {}s overlap", chunks.name)));
+        }
         let channels = self.channels();
         let samples = if self.is_planar { 1 } else { self.samples };
         let (bits, is_little_endian) = (self.kind.bits(), self.directory.is_little_endian());
@@ -322,6 +326,9 @@ impl<'a> Picture<'a> {
 
 /// Why a vector is as long as its picture.
 const ENOUGH: &str = "as many samples as that size has";
+
+/// Most strips or tiles on average that have the same bytes. They need not have any in common; writers may let empty ones share theirs.
+const MOST_SHARING: u64 = 4;
 
 /// Most samples of a pixel: far more than the six of any kind of picture that Pillow opens.
 const MOST_SAMPLES: usize = 32;

@@ -1,0 +1,160 @@
+//! The options of img2dataset 1.47 that need no counterpart here, so that its command lines can be taken as they are: most are passed over, with a line of the
+//! log that says why; one that would keep other pictures than it asks for is an error.
+
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
+
+/// An option of img2dataset.
+struct ForeignOption {
+    name: &'static str,
+    /// Values with which it asks for nothing.
+    neutral: &'static [&'static str],
+    answer: Answer,
+}
+
+/// What is said to other values.
+#[derive(Clone, Copy)]
+enum Answer {
+    /// Why it can be passed over.
+    PassedOver(&'static str),
+    /// Why it is an error, and what to do.
+    Refused(&'static str),
+}
+
+use Answer::{PassedOver, Refused};
+
+const OPTIONS: &[ForeignOption] = &[
+    option("processes-count", &[], PassedOver("one process uses every core")),
+    option("distributor", &["multiprocessing"], PassedOver("one process of one machine does all")),
+    option("subjob-size", &[], PassedOver("there are no subjobs")),
+    option("oom-shard-count", &["5"], PassedOver("names of shards have as many digits as their readers expect")),
+    option("max-shard-retry", &["1"], PassedOver("a part fails only if the disk does, and then the run says so")),
+    option("save-additional-columns", &["none", "[]"], PassedOver("all columns of the list are kept")),
+    option("skip-reencode", &["false"], PassedOver("a picture that needs no change keeps its bytes anyway")),
+    option("extract-exif", &["false"], PassedOver("kept bytes have their EXIF data; no column has them")),
+    option("compute-hash", &["sha256", "none"], PassedOver("column sha256 has the SHA-256 of the bytes as served")),
+    option("upscale-interpolation", &["bicubic"], PassedOver("the filter is bicubic, antialiased")),
+    option("downscale-interpolation", &["bicubic"], PassedOver("the filter is bicubic, antialiased")),
+    option(
+        "enable-wandb",
+        &["false"],
+        PassedOver("--metrics-port serves counters, `lynxdata status DIR --json` has the tables"),
+    ),
+    option("wandb-project", &[], PassedOver("nothing is sent to Weights & Biases")),
+    option(
+        "incremental-mode",
+        &["incremental"],
+        Refused("the same command fetches new rows and those that are missing; remove the output folder to begin anew"),
+    ),
+    option(
+        "verify-hash",
+        &["none", "sha256,sha256", "sha512,sha512", "md5,md5"],
+        Refused(
+            "a column of digests is compared without being asked for if its name is sha256, sha512 or md5: rename it in the list",
+        ),
+    ),
+    option(
+        "ignore-ssl-certificate",
+        &["false"],
+        Refused("certificates are always checked; --ca-file adds an authority"),
+    ),
+];
+
+const fn option(name: &'static str, neutral: &'static [&'static str], answer: Answer) -> ForeignOption {
+    ForeignOption { name, neutral, answer }
+}
+
+/// Those of a command line.
+#[derive(Default)]
+pub(super) struct ForeignOptions(Vec<(&'static ForeignOption, String)>);
+
+impl ForeignOptions {
+    /// Logs which are passed over.
+    ///
+    /// # Errors
+    /// Names the first one that is refused.
+    pub(super) fn answer(&self) -> anyhow::Result<()> {
+        for (ForeignOption { name, neutral, answer }, value) in &self.0 {
+            let plain = value.to_ascii_lowercase().replace(['[', ']', '(', ')', '"', '\'', ' '], "");
+            if neutral.iter().any(|neutral| plain == neutral.replace("[]", "")) {
+                continue;
+            }
+            match answer {
+                PassedOver(why) => tracing::info!("--{name} is passed over: {why}"),
+                Refused(why) => anyhow::bail!("--{name} {value}: {why}"),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Args for ForeignOptions {
+    fn augment_args(command: Command) -> Command {
+        command.args(OPTIONS.iter().map(|option| {
+            // As with Python Fire, a flag without a value is true.
+            let argument = Arg::new(option.name).long(option.name).action(ArgAction::Set).num_args(0..=1);
+            argument.default_missing_value("true").hide(true).requires("url_list")
+        }))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for ForeignOptions {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut options = Self::default();
+        options.update_from_arg_matches(matches)?;
+        Ok(options)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        let given = OPTIONS.iter().filter_map(|option| Some((option, matches.get_one::<String>(option.name)?.clone())));
+        self.0 = given.collect();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer_to(name: &str, value: &str) -> anyhow::Result<()> {
+        let option = OPTIONS.iter().find(|option| option.name == name).unwrap();
+        ForeignOptions(vec![(option, value.to_owned())]).answer()
+    }
+
+    #[test]
+    fn what_asks_for_nothing_is_no_error() {
+        for (name, neutral, refused) in [
+            ("incremental-mode", "incremental", "overwrite"),
+            ("verify-hash", "[\"md5\", \"md5\"]", "[\"digest\", \"md5\"]"),
+            ("ignore-ssl-certificate", "False", "True"),
+        ] {
+            answer_to(name, neutral).unwrap();
+            let error = answer_to(name, refused).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("--{name} {refused}: ")), "{error}");
+        }
+        answer_to("processes-count", "16").unwrap();
+    }
+
+    #[test]
+    fn every_option_of_the_documentation_is_taken() {
+        #[derive(clap::Parser)]
+        struct Download {
+            #[command(flatten)]
+            arguments: crate::commands::download::Arguments,
+        }
+        let command = <Download as clap::CommandFactory>::command();
+        let page = include_str!("../../../../docs/coming-from-img2dataset.md");
+        let table = page.split("## Every option").nth(1).unwrap().split("\n\n").nth(1).unwrap();
+        let cells = table.lines().skip(2).map(|line| line.split('|').nth(1).unwrap());
+        let names: Vec<String> = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2).map(str::to_owned)).collect();
+        // `http_proxy` is read from the environment.
+        for name in names.iter().filter(|name| *name != "http_proxy") {
+            let name = name.replace('_', "-");
+            assert!(command.get_arguments().any(|argument| argument.get_long() == Some(&name)), "{name}");
+        }
+        assert!(names.len() > 36, "{names:?}");
+    }
+}
