@@ -1,6 +1,9 @@
 //! The boolean entropy decoder (RFC 6386, section 7).
 
 /// Reads decisions of known probability.
+///
+/// It is copied before many decisions are read, and back behind them: a copy of which no address is taken stays in registers.
+#[derive(Clone, Copy)]
 pub(super) struct BooleanReader<'a> {
     bytes: &'a [u8],
     /// Next byte to load; goes on behind the end, where zeros are read.
@@ -23,16 +26,11 @@ impl<'a> BooleanReader<'a> {
         const LOADED: usize = 7;
         let next = match self.bytes.get(self.position..self.position + LOADED + 1) {
             Some(bytes) => u64::from_be_bytes(bytes.try_into().expect("eight bytes")) >> 8,
-            None => self.last_bytes(),
+            None => last_bytes(self.bytes, self.position),
         };
         self.value = self.value << (8 * LOADED) | next;
         self.spare += 8 * LOADED as i32;
         self.position += LOADED;
-    }
-
-    #[cold]
-    fn last_bytes(&self) -> u64 {
-        (0..7).fold(0, |value, index| value << 8 | u64::from(*self.bytes.get(self.position + index).unwrap_or(&0)))
     }
 
     /// A decision that is false with a probability of `probability` in 256.
@@ -43,19 +41,40 @@ impl<'a> BooleanReader<'a> {
         }
         let split = 1 + (((self.range - 1) * u32::from(probability)) >> 8);
         let place = u64::from(split) << self.spare;
-        let is_above = self.value >= place;
-        self.range = if is_above { self.range - split } else { split };
-        self.value -= if is_above { place } else { 0 };
+        // Not a choice of numbers: whoever asks goes two ways anyway, and so the next decision need not wait for this comparison.
+        if self.value >= place {
+            self.value -= place;
+            self.range -= split;
+            self.normalise();
+            true
+        } else {
+            self.range = split;
+            self.normalise();
+            false
+        }
+    }
+
+    /// Makes the range at least 128 again.
+    #[inline(always)]
+    fn normalise(&mut self) {
         let shift = self.range.leading_zeros() - 24;
         self.range <<= shift;
         self.spare -= shift as i32;
-        is_above
     }
 
-    /// A decision of even probability.
+    /// A decision of even probability, which cannot be foreseen.
     #[inline(always)]
     pub(super) fn flag(&mut self) -> bool {
-        self.decide(128)
+        if self.spare < 0 {
+            self.refill();
+        }
+        let split = self.range.div_ceil(2);
+        let place = u64::from(split) << self.spare;
+        let is_above = self.value >= place;
+        self.range = if is_above { self.range - split } else { split };
+        self.value -= if is_above { place } else { 0 };
+        self.normalise();
+        is_above
     }
 
     /// A number of `bits` bits, the highest first.
@@ -76,4 +95,10 @@ impl<'a> BooleanReader<'a> {
     pub(super) fn is_exhausted(&self) -> bool {
         (self.position * 8) as i64 - i64::from(self.spare) > (self.bytes.len() * 8) as i64
     }
+}
+
+/// What is left of `bytes` from `position` on, and zeros.
+#[cold]
+fn last_bytes(bytes: &[u8], position: usize) -> u64 {
+    (0..7).fold(0, |value, index| value << 8 | u64::from(*bytes.get(position + index).unwrap_or(&0)))
 }

@@ -283,7 +283,7 @@ impl<'a> Decoder<'a> {
     #[inline(always)]
     fn read_residue(&mut self, row: usize, column: usize, segment: usize, is_whole: bool, residue: &mut Residue) {
         let count = self.partitions.len();
-        let reader = &mut self.partitions[row % count];
+        let mut reader = self.partitions[row % count];
         let (above, left) = (&mut self.above[column], &mut self.left);
         let quantisers = &self.header.quantisers[segment];
         let tokens = &self.header.tokens;
@@ -291,7 +291,7 @@ impl<'a> Decoder<'a> {
         if is_whole {
             let context = usize::from(above.firsts_coded) + usize::from(left.firsts_coded);
             let mut coefficients = [0; 16];
-            let end = read_block(reader, &tokens[1], context, 0, quantisers.firsts, &mut coefficients);
+            let end = read_block(&mut reader, &tokens[1], context, 0, quantisers.firsts, &mut coefficients);
             (above.firsts_coded, left.firsts_coded) = (end > 0, end > 0);
             firsts = predict::first_coefficients(&coefficients);
         }
@@ -307,7 +307,7 @@ impl<'a> Decoder<'a> {
                 let (above, left) = (&mut above.coded[part][index % side], &mut left.coded[part][index / side]);
                 let block = &mut residue.coefficients[start + index];
                 let context = usize::from(*above) + usize::from(*left);
-                let end = read_block(reader, &tokens[kind], context, first, quantisers, block);
+                let end = read_block(&mut reader, &tokens[kind], context, first, quantisers, block);
                 let is_coded = end > first;
                 (*above, *left) = (is_coded, is_coded);
                 if first == 1 {
@@ -320,6 +320,7 @@ impl<'a> Decoder<'a> {
                 };
             }
         }
+        self.partitions[row % count] = reader;
     }
 
     #[inline(always)]
@@ -581,7 +582,7 @@ fn read_block(
 }
 
 /// A value above 1, without its sign.
-#[inline]
+#[inline(always)]
 fn read_large(reader: &mut BooleanReader, token: &[u8; 11]) -> i32 {
     /// Probabilities of the bits of the four larger categories.
     const CATEGORIES: [&[u8]; 4] = [
