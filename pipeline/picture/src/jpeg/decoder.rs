@@ -591,11 +591,7 @@ impl ScanReader<'_> {
                         self.read_dc(reader, dc, &mut component.prediction, &mut group[lane])?;
                     } else {
                         let sent = component.sent.get_mut(group_index * GROUP + lane)?;
-                        if self.scan.refines {
-                            self.refine_band(reader, ac?.as_ref()?, group, lane, sent)?;
-                        } else {
-                            self.read_band(reader, ac?.as_ref()?, group, lane, sent)?;
-                        }
+                        self.read_or_refine_band(reader, ac?.as_ref()?, group, lane, sent)?;
                     }
                 }
             }
@@ -619,6 +615,25 @@ impl ScanReader<'_> {
         *prediction = prediction.wrapping_add(difference(reader, table)?);
         *coefficient = (*prediction << self.scan.low_bit) as i16;
         Some(())
+    }
+
+    /// A band of AC coefficients.
+    #[inline(never)]
+    fn read_or_refine_band(
+        &mut self,
+        reader: &mut BitReader,
+        table: &HuffmanTable,
+        group: &mut Group,
+        lane: usize,
+        sent: &mut u64,
+    ) -> Option<()> {
+        reader.in_registers(|reader| {
+            if self.scan.refines {
+                self.refine_band(reader, table, group, lane, sent)
+            } else {
+                self.read_band(reader, table, group, lane, sent)
+            }
+        })
     }
 
     /// The first scan of a band of AC coefficients (T.81, G.1.2.2).
@@ -757,8 +772,20 @@ fn difference(reader: &mut BitReader, table: &HuffmanTable) -> Option<i32> {
 }
 
 /// A block of a sequential frame (T.81, F.2.2).
-#[inline(always)]
+#[inline(never)]
 fn read_block(
+    reader: &mut BitReader,
+    dc_table: &HuffmanTable,
+    ac_table: &HuffmanTable,
+    prediction: &mut i32,
+    group: &mut Group,
+    lane: usize,
+) -> Option<()> {
+    reader.in_registers(|reader| read_coefficients(reader, dc_table, ac_table, prediction, group, lane))
+}
+
+#[inline(always)]
+fn read_coefficients(
     reader: &mut BitReader,
     dc_table: &HuffmanTable,
     ac_table: &HuffmanTable,

@@ -101,6 +101,7 @@ fn extend(bits: u32, size: u32) -> i32 {
 /// Reads bits, the highest first, of entropy-coded data without stuffed bytes.
 ///
 /// Behind the end of its data come whatever bits follow; [`BitReader::is_exhausted`] tells.
+#[derive(Clone, Copy)]
 pub(super) struct BitReader<'a> {
     bytes: &'a [u8],
     /// Next byte to load.
@@ -117,6 +118,15 @@ impl<'a> BitReader<'a> {
     /// Reads the first `length` of `bytes`, behind which eight more are needed.
     pub(super) fn new(bytes: &'a [u8], length: usize) -> Self {
         BitReader { bytes, position: 0, buffer: 0, available: 0, length }
+    }
+
+    /// Lends a copy, which stays in registers if whoever reads is a part of the caller and the caller is no part of a larger function.
+    #[inline(always)]
+    pub(super) fn in_registers<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> T {
+        let mut copy = *self;
+        let result = read(&mut copy);
+        *self = copy;
+        result
     }
 
     /// Makes at least 32 bits available: a code and its value.
