@@ -32,7 +32,7 @@ pub struct DownloadConfig {
     /// Largest picture that is decoded, width times height as its header says; pixels.
     pub max_pixels: u64,
     /// Least length of the shorter side of a picture as served, pixels; 0 for no limit. A picture beyond this limit or one of the next two ends with
-    /// `unwanted_size`, in most cases before it is decoded.
+    /// `unwanted_size`, before it is decoded if its file is whole.
     pub min_side: u32,
     /// Most pixels of a picture as served, width times height; 0 for no limit.
     pub max_area: u64,

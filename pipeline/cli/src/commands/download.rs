@@ -254,12 +254,12 @@ fn yes_or_no(text: &str) -> Result<bool, String> {
     }
 }
 
-/// A number above 0, or 0 for "inf".
+/// A number from 1 on, or 0 for "inf".
 fn limit(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(f64::INFINITY) => Ok(0.0),
-        Ok(number) if number > 0.0 => Ok(number),
-        _ => Err("expected a number above 0, or inf".to_owned()),
+        Ok(number) if number >= 1.0 => Ok(number),
+        _ => Err("expected a number from 1 on, or inf".to_owned()),
     }
 }
 
@@ -358,6 +358,14 @@ fn statuses(names: &str) -> anyhow::Result<BTreeSet<Status>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn limits_below_one_are_not_taken_for_none() {
+        assert_eq!((limit("inf"), limit("1"), limit("2.5")), (Ok(0.0), Ok(1.0), Ok(2.5)));
+        for bad in ["0", "0.5", "-1", "-inf", "nan", "many"] {
+            assert!(limit(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn statuses_are_named_or_those_that_may_pass() {

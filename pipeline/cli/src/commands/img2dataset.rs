@@ -42,7 +42,7 @@ const OPTIONS: &[ForeignOption] = &[
     option("wandb-project", &[], PassedOver("nothing is sent to Weights & Biases")),
     option(
         "incremental-mode",
-        &["incremental"],
+        &["incremental", "extend"],
         Refused("the same command fetches new rows and those that are missing; remove the output folder to begin anew"),
     ),
     option(
@@ -136,6 +136,8 @@ mod tests {
             assert!(error.starts_with(&format!("--{name} {refused}: ")), "{error}");
         }
         answer_to("processes-count", "16").unwrap();
+        // New rows are fetched without being asked for.
+        answer_to("incremental-mode", "extend").unwrap();
     }
 
     #[test]

@@ -20,7 +20,7 @@ use fresh::Fresh;
 use pool::PoolWriter;
 
 /// Raise it when the bytes of a part change for the same rows and settings.
-const FORMAT_VERSION: &str = "6";
+const FORMAT_VERSION: &str = "7";
 
 /// Settings that say how to fetch, not what is stored; changing them makes no part anew.
 const NOT_IN_FINGERPRINT: [&str; 14] = [

@@ -18,7 +18,7 @@ use super::{Context, Parts, Planned, Stage, table};
 use crate::recipe::Recipe;
 
 /// Raise it when a signal gives another value for the same pair.
-const FORMAT_VERSION: &str = "3";
+const FORMAT_VERSION: &str = "4";
 
 /// The folder of the signal table.
 pub(crate) const FOLDER: &str = "signals";

@@ -1,5 +1,6 @@
 //! Strips and tiles are decompressed, a row at a time.
 
+use std::borrow::Cow;
 use std::io::{self, Cursor, Read};
 
 use flate2::read::ZlibDecoder;
@@ -70,15 +71,14 @@ impl<'a> Compressed<'a> {
         }
         let bytes: Box<dyn Read + 'a> = match self.compression {
             Compression::Fax(coding) => {
-                let reversed: Vec<u8>;
-                let bytes = if self.is_reversed {
-                    reversed = self.bytes.iter().map(|byte| byte.reverse_bits()).collect();
-                    &reversed
+                let bytes: Cow<[u8]> = if self.is_reversed {
+                    self.bytes.iter().map(|byte| byte.reverse_bits()).collect()
                 } else {
-                    self.bytes
+                    self.bytes.into()
                 };
                 let (width, height) = (self.size.0 as usize, self.size.1 as usize);
-                let rows = fax::decode(bytes, coding, width, height).ok_or_else(|| broken("damaged: its fax codes"))?;
+                let rows =
+                    fax::decode(&bytes, coding, width, height).ok_or_else(|| broken("damaged: its fax codes"))?;
                 return Ok(Box::new(Cursor::new(rows)));
             }
             _ if self.is_reversed => Box::new(Reversed(self.bytes)),

@@ -8,7 +8,7 @@ pub(super) mod directory;
 mod fax;
 mod samples;
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read};
 
 use image::metadata::Orientation;
 use image::{DynamicImage, GrayAlphaImage, GrayImage, ImageBuffer, RgbImage, RgbaImage};
@@ -222,20 +222,7 @@ impl<'a> Picture<'a> {
                 // The last strip has only the rows that are left; tiles are whole.
                 let rows = chunk_height.min(height - top);
                 let place = plane * across * down + index;
-                let compressed = Compressed {
-                    directory: self.directory,
-                    compression: self.compression,
-                    bytes: match self.compression {
-                        Compression::None => chunks.bytes_from(place),
-                        _ => chunks.bytes(place)?,
-                    },
-                    size: (self.chunk.0, rows as u32),
-                    samples,
-                    is_reversed: self.is_reversed,
-                    most_rows: self.chunk.1,
-                    is_ycc: self.is_ycc,
-                };
-                let mut source = compressed.rows()?;
+                let mut source = self.rows(chunks, place, samples, rows)?;
                 let visible = chunk_width.min(width - left);
                 for y in top..top + rows {
                     source.read_exact(&mut row).map_err(|error| match error.kind() {
@@ -259,6 +246,31 @@ impl<'a> Picture<'a> {
             }
         }
         Ok(target)
+    }
+
+    /// The rows of a strip or tile, of which so many belong to the picture.
+    fn rows<'b>(
+        &'b self,
+        chunks: &Chunks<'b>,
+        place: usize,
+        samples: usize,
+        rows: usize,
+    ) -> Result<Box<dyn Read + 'b>, PictureError> {
+        let bytes = match self.compression {
+            Compression::None => chunks.bytes_from(place),
+            _ => chunks.bytes(place)?,
+        };
+        let compressed = Compressed {
+            directory: self.directory,
+            compression: self.compression,
+            bytes,
+            size: (self.chunk.0, rows as u32),
+            samples,
+            is_reversed: self.is_reversed,
+            most_rows: self.chunk.1,
+            is_ycc: self.is_ycc,
+        };
+        compressed.rows()
     }
 
     /// The pixels; those of CMYK as if they were RGBA.
