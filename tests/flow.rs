@@ -201,11 +201,15 @@ fn assert_selections_say_why(run: &Run) {
             assert_eq!(kept_rows, uids.len(), "{name} has no rules");
             continue;
         }
-        let kept_of_cluster = count(cluster.iter().zip(&kept).filter(|(_, kept)| **kept).map(|(cluster, _)| cluster));
-        assert!(kept_of_cluster.values().all(|kept| *kept == 1), "{name} keeps one pair of a cluster");
-        for (cluster, rejected_by) in cluster.iter().zip(&rejected_by) {
-            if rejected_by.iter().any(|rule| rule == "duplicate") {
-                assert!(kept_of_cluster.contains_key(cluster), "{name}: a duplicate gives way to a pair that is kept");
+        let row_of: BTreeMap<&String, usize> = uids.iter().enumerate().map(|(row, uid)| (uid, row)).collect();
+        let duplicate_of = texts(&selection, "duplicate_of");
+        for (row, rejected_by) in rejected_by.iter().enumerate() {
+            let is_duplicate = rejected_by.iter().any(|rule| rule == "duplicate");
+            assert_eq!(is_duplicate, !duplicate_of[row].is_empty(), "{name}: a duplicate names another pair");
+            if is_duplicate {
+                let stays = row_of[&duplicate_of[row]];
+                assert!(kept[stays], "{name}: a duplicate gives way to a pair that is kept");
+                assert_eq!(cluster[stays], cluster[row], "{name}: the two were found to be alike");
             }
         }
         assert_eq!(run.status["rejected_by"], summary["rejected_by"], "{name} is the one that is sharded");

@@ -8,8 +8,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::runs::{Run, large, small};
-use crate::support::{files, flags, integers, python, run_python, sha256, table, texts};
+use crate::runs::{Run, bundled_pictures, large, small};
+use crate::support::{files, flags, integers, lynxdata, python, repository, run_python, sha256, table, texts};
 
 /// Reads both runs, or the one that this machine can make.
 fn with_python(script: &str, compare: impl Fn(&Run, &Value)) {
@@ -109,4 +109,65 @@ fn duckdb_joins_the_tables() {
         kept.sort();
         assert_eq!(seen["kept_digest"], sha256(kept.concat().as_bytes()));
     });
+}
+
+#[test]
+fn what_datasets_opens_as_input_it_opens_as_output() {
+    let Some(python) = python() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).into_os_string();
+    let web = bundled_pictures();
+    let pictures = files(&repository().join("examples/quickstart/images"));
+    let urls: Vec<String> = pictures.iter().step_by(pictures.len() / 3).take(3).map(|name| web.url(name)).collect();
+    let list = path("list.parquet");
+    let arguments: Vec<&OsStr> = [OsStr::new("write"), &list].into_iter().chain(urls.iter().map(OsStr::new)).collect();
+    run_python(&python, "arrow_types.py", &arguments, folder.path());
+    let recipe = "output = \"run\"\n[source]\npath = \"list.parquet\"\ncaption = \"caption\"\n[download]\nallow_private_addresses = true\n\
+                  [select.all]\n[shards]\nselection = \"all\"\n";
+    std::fs::write(folder.path().join("recipe.toml"), recipe).unwrap();
+    lynxdata(folder.path(), &["run", "recipe.toml"]).ended_with(0);
+    let seen = run_python(&python, "arrow_types.py", &[OsStr::new("compare"), &list, &path("run")], folder.path());
+    assert_eq!(seen, json!({"pool": [], "shards": []}), "columns that are not what they were in the list");
+}
+
+#[test]
+fn datasets_takes_no_run_and_no_selection_for_another_one() {
+    let Some(python) = python() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    // One cache for all, as on a user's machine.
+    let cache = folder.path().join("cache");
+    let captions = |run: &str| {
+        let shards = folder.path().join(run).join("run/shards/parquet");
+        run_python(&python, "captions_with_datasets.py", &[shards.as_os_str()], &cache)
+    };
+    let prepare = |run: &str, words: [&str; 3]| {
+        let source = folder.path().join(run).join("in");
+        std::fs::create_dir_all(&source).unwrap();
+        let pictures = files(&repository().join("examples/quickstart/images"));
+        for (index, word) in words.iter().enumerate() {
+            let picture = repository().join("examples/quickstart/images").join(&pictures[index * pictures.len() / 3]);
+            let name = format!("{index}.{}", picture.extension().unwrap().to_str().unwrap());
+            std::fs::copy(&picture, source.join(name)).unwrap();
+            std::fs::write(source.join(format!("{index}.txt")), word).unwrap();
+        }
+        let recipe = "output = \"run\"\n[source]\npath = \"in\"\n[select.all]\n[shards]\nselection = \"all\"\n";
+        std::fs::write(folder.path().join(run).join("recipe.toml"), recipe).unwrap();
+    };
+    let run = |run: &str, sets: &[&str]| {
+        lynxdata(&folder.path().join(run), &[&["run", "recipe.toml"], sets].concat()).ended_with(0);
+    };
+    prepare("one", ["a dog", "a cat", "a bird"]);
+    run("one", &[]);
+    assert_eq!(captions("one"), json!(["a dog", "a cat", "a bird"]));
+    run("one", &["--set", "select.all.rules.no_cat=caption <> 'a cat'"]);
+    assert_eq!(captions("one"), json!(["a dog", "a bird"]), "another rule");
+    // As many rows and bytes as before.
+    run("one", &["--set", "select.all.rules.no_dog=caption <> 'a dog'"]);
+    assert_eq!(captions("one"), json!(["a cat", "a bird"]), "a rule that keeps as many");
+    prepare("two", ["a fox", "a hen", "a crow"]);
+    run("two", &[]);
+    assert_eq!(captions("two"), json!(["a fox", "a hen", "a crow"]), "another run");
+    assert_eq!(captions("one"), json!(["a cat", "a bird"]));
+    run("one", &["--set", "select.all.rules.none=false"]);
+    assert_eq!(captions("one"), json!([]), "an empty selection can be opened");
 }

@@ -10,6 +10,8 @@
     reason = "these lints spare tests, but not the functions that tests share"
 )]
 
+/// Inputs that went wrong for people who do this job.
+mod cases;
 /// Exit codes, machine-readable output and messages: what scripts rely on.
 mod cli;
 /// The same recipe gives the same bytes, however many threads there are.

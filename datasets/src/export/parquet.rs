@@ -149,8 +149,6 @@ mod tests {
         let features: Value = serde_json::from_str(&schema().metadata()["huggingface"]).unwrap();
         let features = &features["info"]["features"];
         assert_eq!(features["images"], json!({"feature": {"_type": "Image"}, "_type": "List"}));
-        let text = json!({"dtype": "string", "_type": "Value"});
-        assert_eq!(features["messages"], json!({"feature": {"role": text, "content": text}, "_type": "List"}));
-        assert_eq!(features["source_row"], json!({"dtype": "int64", "_type": "Value"}));
+        assert_eq!(features.as_object().unwrap().len(), 1, "the others are told by their types");
     }
 }

@@ -6,16 +6,26 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, BinaryArray, Float64Array, Int64Array, StringArray, StructArray};
 use arrow::datatypes::{DataType, Field, Fields};
 use datafusion::common::{Result, exec_datafusion_err};
-use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
+};
 use lynxdata_filters::{ImageData, Needs, SIGNALS, Sample, Signal, SignalType, Value};
 use rayon::prelude::*;
+
+use crate::select::nan_as_null;
 
 /// The function that measures all signals of a pair in one decode.
 pub(crate) const MEASURE: &str = "measure_signals";
 
+/// `missing_if_nan(x)` as part of an expression.
+pub(crate) fn missing_if_nan(number: Expr) -> Expr {
+    ScalarUDF::new_from_impl(MissingIfNan::new()).call(vec![number])
+}
+
 /// One function per signal, and [`MEASURE`].
 pub(crate) fn all() -> Vec<Arc<dyn ScalarUDFImpl>> {
-    let mut functions: Vec<Arc<dyn ScalarUDFImpl>> = vec![Arc::new(MeasureSignals::new())];
+    let mut functions: Vec<Arc<dyn ScalarUDFImpl>> =
+        vec![Arc::new(MeasureSignals::new()), Arc::new(MissingIfNan::new())];
     functions.extend((0..SIGNALS.len()).map(|index| Arc::new(OneSignal::new(index)) as Arc<dyn ScalarUDFImpl>));
     functions
 }
@@ -172,5 +182,38 @@ impl ScalarUDFImpl for OneSignal {
                 .collect()
         };
         Ok(ColumnarValue::Array(column(signal, values.into_iter())?))
+    }
+}
+
+/// `missing_if_nan(number)`: null in place of NaN. Rules are rewritten with it; see `select`.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct MissingIfNan {
+    signature: Signature,
+}
+
+impl MissingIfNan {
+    fn new() -> Self {
+        let types = [DataType::Float64, DataType::Float32, DataType::Float16];
+        let types = types.map(|float| TypeSignature::Exact(vec![float]));
+        MissingIfNan { signature: Signature::one_of(types.to_vec(), Volatility::Immutable) }
+    }
+}
+
+impl ScalarUDFImpl for MissingIfNan {
+    fn name(&self) -> &'static str {
+        "missing_if_nan"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
+        Ok(arguments[0].clone())
+    }
+
+    fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let arrays = ColumnarValue::values_to_arrays(&arguments.args)?;
+        Ok(ColumnarValue::Array(nan_as_null(&arrays[0])?))
     }
 }

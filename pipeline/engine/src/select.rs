@@ -1,16 +1,30 @@
 //! Selection: rules as SQL predicates, evaluated on the rows of one part at a time.
+//!
+//! A rule is total: it has an answer for every row. What cannot be computed is missing, and a predicate
+//! that is missing does not pass. NaN is missing, as pandas and NumPy write it; so is a quotient by zero
+//! and a text that is no number where one is needed. Where a function fails all the same, only the rows
+//! on which it fails do not pass, and they are told.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{Array, BooleanArray, RecordBatch};
-use arrow::datatypes::{DataType, SchemaRef};
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::common::{DataFusionError, exec_datafusion_err, plan_err};
-use datafusion::datasource::MemTable;
-use datafusion::logical_expr::{Expr, Volatility};
+use arrow::array::{
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray, new_null_array,
+};
+use arrow::compute::{cast, nullif};
+use arrow::datatypes::{DataType, Float16Type, Float32Type, Float64Type, Schema, SchemaRef};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchema, DataFusionError, ScalarValue, plan_err};
+use datafusion::functions::core::expr_fn::nullif as null_if;
+use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::logical_expr::{BinaryExpr, Cast, Expr, ExprSchemable, Operator, TryCast, Volatility, lit};
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
+use datafusion::physical_plan::PhysicalExpr;
 use datafusion::prelude::SessionContext;
+use datafusion::sql::sqlparser::ast::{self, visit_expressions_mut};
 
+use crate::functions::missing_if_nan;
 use crate::{Error, Result};
 
 /// A named predicate that a pair must pass. A predicate that is null, because a signal is missing, does not pass.
@@ -22,38 +36,143 @@ pub struct Rule {
     pub predicate: String,
 }
 
-/// Checks that every rule can be planned over these columns and is true or false.
+/// Checks that every rule can be planned over these columns, is true or false, and can be evaluated at
+/// all: a regular expression that is none fails here.
 ///
 /// # Errors
 /// [`Error::Rule`] names the first rule that cannot, why, and the columns that there are.
 pub fn check(session: &SessionContext, columns: &SchemaRef, rules: &[Rule]) -> Result<()> {
-    for rule in rules {
-        plan(session, columns, rule)?;
-    }
-    Ok(())
+    rules.iter().try_for_each(|rule| plan(session, columns, rule).map(|_| ()))
 }
 
-fn plan(session: &SessionContext, columns: &SchemaRef, rule: &Rule) -> Result<Expr> {
+/// A rule that is ready to be evaluated.
+fn plan(session: &SessionContext, columns: &SchemaRef, rule: &Rule) -> Result<Arc<dyn PhysicalExpr>> {
     let failed = |reason: String| Error::Rule {
         rule: rule.name.clone(),
         predicate: rule.predicate.clone(),
         reason,
         columns: columns.fields().iter().map(|field| field.name().as_str()).collect::<Vec<_>>().join(", "),
     };
-    let planned = || -> std::result::Result<(Expr, DataType), DataFusionError> {
-        let empty = Arc::new(MemTable::try_new(columns.clone(), vec![vec![]])?);
-        let frame = session.read_table(empty)?;
-        let expression = frame.parse_sql_expr(&rule.predicate)?;
+    let planned = || -> std::result::Result<(Arc<dyn PhysicalExpr>, DataType), DataFusionError> {
+        let schema = DFSchema::try_from(Arc::clone(columns))?;
+        let expression = parse(session, &rule.predicate, &schema)?;
         refuse_impure(&expression)?;
-        let result = frame.select(vec![expression.clone()])?;
-        let data_type = result.schema().field(0).data_type().clone();
-        Ok((expression, data_type))
+        let context = SimplifyContext::builder().with_schema(Arc::new(schema.clone())).build();
+        let expression = make_total(ExprSimplifier::new(context).coerce(expression, &schema)?, &schema)?;
+        try_parts(session, &expression, &schema)?;
+        let data_type = expression.get_type(&schema)?;
+        Ok((session.create_physical_expr(expression, &schema)?, data_type))
     };
     match planned() {
         Ok((expression, DataType::Boolean | DataType::Null)) => Ok(expression),
         Ok((_, other)) => Err(failed(format!("it gives {other}, not true or false"))),
         Err(error) => Err(failed(one_line(&error))),
     }
+}
+
+/// Parses a predicate. A name means the column that is spelled so, else the only one that differs in case
+/// alone; a name with dots may be that of one column. The parser of the session keeps names as written.
+fn parse(session: &SessionContext, predicate: &str, schema: &DFSchema) -> std::result::Result<Expr, DataFusionError> {
+    let state = session.state();
+    let mut expression = state.sql_to_expr_with_alias(predicate, &state.config_options().sql_parser.dialect)?;
+    let columns: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+    let resolved = visit_expressions_mut(&mut expression.expr, |part| {
+        let name = match part {
+            ast::Expr::Identifier(name) => name.value.clone(),
+            ast::Expr::CompoundIdentifier(names) => {
+                names.iter().map(|name| name.value.as_str()).collect::<Vec<_>>().join(".")
+            }
+            _ => return ControlFlow::Continue(()),
+        };
+        match column_of(&name, &columns) {
+            // Parameters of lambdas and fields of structs are left to DataFusion.
+            Ok(None) => ControlFlow::Continue(()),
+            Ok(Some(column)) => {
+                *part = ast::Expr::Identifier(ast::Ident::with_quote('"', column));
+                ControlFlow::Continue(())
+            }
+            Err(error) => ControlFlow::Break(error),
+        }
+    });
+    match resolved {
+        ControlFlow::Break(error) => Err(error),
+        ControlFlow::Continue(()) => state.create_logical_expr_from_sql_expr(expression, schema),
+    }
+}
+
+fn column_of<'a>(name: &str, columns: &[&'a str]) -> std::result::Result<Option<&'a str>, DataFusionError> {
+    if let Some(exact) = columns.iter().find(|column| **column == name) {
+        return Ok(Some(exact));
+    }
+    let alike: Vec<&str> = columns.iter().copied().filter(|column| column.eq_ignore_ascii_case(name)).collect();
+    match alike.as_slice() {
+        [] => Ok(None),
+        [only] => Ok(Some(only)),
+        several => plan_err!("{name} may be any of {}; write it as the column is spelled", several.join(", ")),
+    }
+}
+
+/// Rewrites what fails on single values so that it is missing there.
+///
+/// * A cast of a column becomes a `TRY_CAST`. That of a constant stays, so that `width > 'wide'` is refused.
+/// * A text that reads "NaN" is no number.
+/// * A divisor of zero is missing.
+fn make_total(expression: Expr, schema: &DFSchema) -> std::result::Result<Expr, DataFusionError> {
+    let rewrite = |part: Expr| match part {
+        Expr::Cast(Cast { expr, field }) if expr.any_column_refs() => {
+            let is_float = field.data_type().is_floating();
+            let number = Expr::TryCast(TryCast { expr, field });
+            Ok(Transformed::yes(if is_float { missing_if_nan(number) } else { number }))
+        }
+        Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::Divide | Operator::Modulo), right }) => {
+            let zero = ScalarValue::new_zero(&right.get_type(schema)?);
+            // Types that have no zero, such as intervals, are left to DataFusion.
+            let right = zero.map_or(right.clone(), |zero| Box::new(null_if(*right, lit(zero))));
+            Ok(Transformed::yes(Expr::BinaryExpr(BinaryExpr { left, op, right })))
+        }
+        other => Ok(Transformed::no(other)),
+    };
+    expression.transform_up(rewrite).map(|rewritten| rewritten.data)
+}
+
+/// Evaluates every part of an expression on some made-up rows, each part by itself since `AND` and `CASE`
+/// pass over some. A part that fails on every row can never work.
+fn try_parts(
+    session: &SessionContext,
+    expression: &Expr,
+    schema: &DFSchema,
+) -> std::result::Result<(), DataFusionError> {
+    let rows = made_up_rows(&schema.inner().clone())?;
+    expression
+        .apply(|part| {
+            // A part that cannot stand alone is tried with the one around it.
+            let Ok(part) = session.create_physical_expr(part.clone(), schema) else {
+                return Ok(TreeNodeRecursion::Continue);
+            };
+            let mut failure = None;
+            for row in 0..rows.num_rows() {
+                match part.evaluate(&rows.slice(row, 1)) {
+                    Ok(_) => return Ok(TreeNodeRecursion::Continue),
+                    Err(error) => failure = Some(error),
+                }
+            }
+            failure.map_or(Ok(TreeNodeRecursion::Continue), Err)
+        })
+        .map(|_| ())
+}
+
+/// Rows of small and ordinary values; columns of other types than texts, numbers and times are null.
+fn made_up_rows(columns: &SchemaRef) -> std::result::Result<RecordBatch, DataFusionError> {
+    let texts: ArrayRef = Arc::new(StringArray::from(vec!["", "a", "100"]));
+    let numbers: ArrayRef = Arc::new(Int64Array::from(vec![0, 1, 100]));
+    let values = columns.fields().iter().map(|field| {
+        let values = if field.data_type().is_string() { &texts } else { &numbers };
+        let is_simple = !field.data_type().is_nested();
+        let values = is_simple.then(|| cast(values, field.data_type()).ok()).flatten();
+        values.unwrap_or_else(|| new_null_array(field.data_type(), numbers.len()))
+    });
+    let fields: Vec<_> = columns.fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), values.collect())?)
 }
 
 /// A rule must give the same answer for the same pair, whatever the other pairs, the part and the moment are.
@@ -78,50 +197,98 @@ fn refuse_impure(expression: &Expr) -> std::result::Result<(), DataFusionError> 
         .map(|_| ())
 }
 
-/// DataFusion's message on one line, without its backtrace, the list of all columns and the made-up table that it names.
+/// DataFusion's message on one line, without its backtrace, the list of all columns, settings that a rule cannot change and the made-up table that it names.
 fn one_line(error: &DataFusionError) -> String {
     let text = error.strip_backtrace().lines().map(str::trim).collect::<Vec<_>>().join(" ");
     let text = text.replace("\"?table?\".", "").replace("?table?.", "");
-    text.split(" Valid fields are").next().unwrap_or_default().trim_end_matches('.').to_owned()
+    let end = [" Valid fields are", " Column names are case sensitive"].iter().filter_map(|end| text.find(end)).min();
+    text[..end.unwrap_or(text.len())].trim_end_matches('.').to_owned()
 }
 
-/// Evaluates every rule on every row: `passed[rule][row]`. `path` is for messages alone.
-pub async fn evaluate(
-    session: &SessionContext,
-    rows: RecordBatch,
-    rules: &[Rule],
-    path: &Path,
-) -> Result<Vec<BooleanArray>> {
-    if rules.is_empty() || rows.num_rows() == 0 {
-        return Ok(vec![BooleanArray::from(vec![true; rows.num_rows()]); rules.len()]);
-    }
+/// The answers of one rule.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answers {
+    /// Whether each row passes; never null.
+    pub passed: BooleanArray,
+    /// Rows on which the predicate could not be evaluated. They do not pass.
+    pub failed: Vec<usize>,
+    /// What DataFusion says of the first of them.
+    pub reason: Option<String>,
+}
+
+/// Evaluates every rule on every row. `path` is for messages alone.
+///
+/// # Errors
+/// [`Error::Rule`] for a rule that does not fit the columns. A rule that fails on a row is no error.
+pub fn evaluate(session: &SessionContext, rows: &RecordBatch, rules: &[Rule], path: &Path) -> Result<Vec<Answers>> {
+    let rows = without_nan(rows).map_err(|source| Error::Evaluate { path: path.to_owned(), source: source.into() })?;
     let columns = rows.schema();
-    let expressions = rules
-        .iter()
-        .enumerate()
-        .map(|(index, rule)| Ok(plan(session, &columns, rule)?.is_true().alias(format!("rule_{index}"))))
-        .collect::<Result<Vec<_>>>()?;
-    let wrap = |source| Error::Evaluate { path: path.to_owned(), source };
+    let evaluated = rules.iter().map(|rule| {
+        let predicate = plan(session, &columns, rule)?;
+        let mut passed = vec![false; rows.num_rows()];
+        let mut answers = Answers { passed: BooleanArray::from(Vec::<bool>::new()), failed: Vec::new(), reason: None };
+        evaluate_rows(&predicate, &rows, 0, &mut passed, &mut answers);
+        Ok(Answers { passed: passed.into(), ..answers })
+    });
+    evaluated.collect()
+}
+
+/// Evaluates a predicate on rows that begin at `first`. If that fails, on each half by itself, down to
+/// the rows that are to blame.
+fn evaluate_rows(
+    predicate: &Arc<dyn PhysicalExpr>,
+    rows: &RecordBatch,
+    first: usize,
+    passed: &mut [bool],
+    answers: &mut Answers,
+) {
     let count = rows.num_rows();
-    let table = MemTable::try_new(columns, vec![vec![rows]]).map_err(wrap)?;
-    let frame = session.read_table(Arc::new(table)).and_then(|frame| frame.select(expressions)).map_err(wrap)?;
-    let schema = Arc::new(frame.schema().as_arrow().clone());
-    let batches = frame.collect().await.map_err(wrap)?;
-    let result = arrow::compute::concat_batches(&schema, &batches).map_err(|error| wrap(error.into()))?;
-    if result.num_rows() != count {
-        return Err(wrap(exec_datafusion_err!("{count} rows went in and {} came out", result.num_rows())));
+    match predicate.evaluate(rows).and_then(|values| values.into_array(count)) {
+        Ok(values) => {
+            // A predicate of type Null is missing for every row.
+            if let Some(values) = values.as_boolean_opt() {
+                for (row, value) in values.iter().enumerate() {
+                    passed[first + row] = value == Some(true);
+                }
+            }
+        }
+        Err(error) if count == 1 => {
+            answers.failed.push(first);
+            answers.reason.get_or_insert_with(|| one_line(&error));
+        }
+        Err(_) => {
+            let middle = count / 2;
+            evaluate_rows(predicate, &rows.slice(0, middle), first, passed, answers);
+            evaluate_rows(predicate, &rows.slice(middle, count - middle), first + middle, passed, answers);
+        }
     }
-    (0..rules.len())
-        .map(|index| {
-            let passed = result.column(index).as_any().downcast_ref::<BooleanArray>();
-            passed.cloned().ok_or_else(|| wrap(exec_datafusion_err!("a predicate gave no booleans")))
-        })
-        .collect()
+}
+
+/// The rows with null in place of NaN.
+fn without_nan(rows: &RecordBatch) -> std::result::Result<RecordBatch, arrow::error::ArrowError> {
+    let columns = rows.columns().iter().map(nan_as_null).collect::<std::result::Result<Vec<_>, _>>()?;
+    let fields = rows.schema();
+    let fields: Vec<_> = fields.fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
+}
+
+/// An array with null in place of NaN; one of another type than floating-point numbers as it is.
+pub(crate) fn nan_as_null(values: &ArrayRef) -> std::result::Result<ArrayRef, arrow::error::ArrowError> {
+    fn where_nan<T: ArrowPrimitiveType>(values: &ArrayRef, is_nan: impl Fn(T::Native) -> bool) -> BooleanArray {
+        values.as_primitive::<T>().iter().map(|value| Some(value.is_some_and(&is_nan))).collect()
+    }
+    let is_nan = match values.data_type() {
+        DataType::Float16 => where_nan::<Float16Type>(values, |value| value.is_nan()),
+        DataType::Float32 => where_nan::<Float32Type>(values, f32::is_nan),
+        DataType::Float64 => where_nan::<Float64Type>(values, f64::is_nan),
+        _ => return Ok(Arc::clone(values)),
+    };
+    nullif(values, &is_nan)
 }
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{Int64Array, StringArray};
+    use arrow::array::{Float32Array, Float64Array, Int64Array, StringArray};
 
     use super::*;
     use crate::session;
@@ -138,22 +305,111 @@ mod tests {
         Rule { name: name.to_owned(), predicate: predicate.to_owned() }
     }
 
-    fn evaluate_now(rules: &[Rule]) -> Vec<Vec<bool>> {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let passed = runtime.block_on(evaluate(&session::local(), rows(), rules, Path::new("test"))).unwrap();
-        passed.iter().map(|column| column.iter().map(|value| value.unwrap()).collect()).collect()
+    fn answers(rows: &RecordBatch, predicate: &str) -> Answers {
+        let rules = [rule("mine", predicate)];
+        evaluate(&session::local(), rows, &rules, Path::new("test")).unwrap().remove(0)
+    }
+
+    fn passed(rows: &RecordBatch, predicate: &str) -> Vec<bool> {
+        answers(rows, predicate).passed.iter().map(Option::unwrap).collect()
     }
 
     #[test]
     fn a_missing_signal_does_not_pass() {
-        let passed = evaluate_now(&[rule("wide", "width >= 64"), rule("narrow", "width < 64")]);
-        assert_eq!(passed, [[true, false, false], [false, true, false]]);
+        assert_eq!(passed(&rows(), "width >= 64"), [true, false, false]);
+        assert_eq!(passed(&rows(), "width < 64"), [false, true, false]);
+        assert_eq!(passed(&rows(), "null"), [false; 3]);
+        assert_eq!(passed(&rows(), "true"), [true; 3]);
     }
 
     #[test]
     fn signals_are_functions_of_the_same_name() {
-        let passed = evaluate_now(&[rule("words", "caption_words(caption) >= 3 AND lower(caption) LIKE '%boat%'")]);
-        assert_eq!(passed, [[true, false, false]]);
+        let predicate = "caption_words(caption) >= 3 AND lower(caption) LIKE '%boat%'";
+        assert_eq!(passed(&rows(), predicate), [true, false, false]);
+    }
+
+    #[test]
+    fn a_value_that_is_none_does_not_pass_and_changes_no_other_row() {
+        let rows = RecordBatch::try_from_iter([
+            ("good", Arc::new(Float64Array::from(vec![1.0, 0.5, 2.0])) as ArrayRef),
+            ("with_nan", Arc::new(Float64Array::from(vec![Some(1.0), Some(f64::NAN), None]))),
+            ("with_minus_nan", Arc::new(Float32Array::from(vec![1.0, -f32::NAN, 0.0]))),
+            ("whole", Arc::new(Int64Array::from(vec![1, 0, 0]))),
+            ("text", Arc::new(StringArray::from(vec!["1", "", "one"]))),
+            ("nan_text", Arc::new(StringArray::from(vec![Some("1"), Some("NaN"), None]))),
+            ("tag", Arc::new(StringArray::from(vec!["day", "(", "hour"]))),
+        ])
+        .unwrap();
+        for predicate in [
+            "with_nan > 0.3",
+            "NOT (with_nan < 0.3)",
+            "with_nan <> 7",
+            "with_nan IS NOT NULL",
+            "with_nan BETWEEN 0 AND 1e300",
+            "with_minus_nan > 0.3",
+            "10 / whole > 3",
+            "10 % whole = 0",
+            "good / whole > 0.1",
+            "(whole - whole + good) / whole > 0.1",
+            "text > 0.3",
+            "CAST(text AS INT) = 1",
+            "CAST(text AS DOUBLE) + 1 > 0",
+            "nan_text > 0.3",
+            "CAST(nan_text AS DOUBLE) > 0.3",
+        ] {
+            assert_eq!(passed(&rows, predicate), [true, false, false], "{predicate}");
+        }
+        // A function that fails on one row: that one does not pass, and is told.
+        let answers = answers(&rows, "regexp_like('d', substr(tag, 1, 1))");
+        assert_eq!(answers.passed, BooleanArray::from(vec![true, false, false]));
+        assert_eq!(answers.failed, [1]);
+        assert!(answers.reason.is_some());
+    }
+
+    #[test]
+    fn a_name_means_the_column_that_is_spelled_so_else_the_one_that_differs_in_case() {
+        let number = |value| Arc::new(Int64Array::from(vec![value])) as ArrayRef;
+        let columns = [("width", 1), ("WIDTH", 2), ("NSFW", 3), ("meta.score", 4), ("Name", 5), ("NAME", 6)];
+        let rows = RecordBatch::try_from_iter(columns.map(|(name, value)| (name, number(value)))).unwrap();
+        for predicate in [
+            "width = 1",
+            "WIDTH = 2",
+            "\"WIDTH\" = 2",
+            "nsfw = 3",
+            "NSFW = 3",
+            "\"meta.score\" = 4",
+            "meta.score = 4",
+            "Name = 5",
+            "ABS(WIDTH) = 2 and LOWER('A') = 'a'",
+        ] {
+            assert_eq!(passed(&rows, predicate), [true], "{predicate}");
+        }
+        let check = |predicate| check(&session::local(), &rows.schema(), &[rule("mine", predicate)]);
+        let error = check("name = 5").unwrap_err().to_string();
+        assert!(error.contains("Name, NAME"), "{error}");
+        let error = check("Width = 5").unwrap_err().to_string();
+        assert!(error.contains("width, WIDTH"), "{error}");
+    }
+
+    #[test]
+    fn a_rule_that_can_never_work_is_told_before_there_are_rows() {
+        let session = session::local();
+        let columns = rows().schema();
+        for predicate in [
+            "caption ~ '(boat'",
+            "width > 10 AND caption ~ '(boat'",
+            "CASE WHEN width > 10 THEN regexp_like(caption, '[') ELSE true END",
+            "regexp_match(caption, 'a', 'bad flags') IS NULL",
+            "width > 'wide'",
+            "width > 10 OR width > CAST('wide' AS INT)",
+        ] {
+            let error = check(&session, &columns, &[rule("mine", predicate)]).unwrap_err().to_string();
+            assert!(error.contains("rule \"mine\""), "{predicate}: {error}");
+            assert!(!error.contains('\n') || error.lines().count() == 3, "{error}");
+        }
+        for predicate in ["substr(caption, 1, width - 50) = 'A'", "caption ~ '(boat)'", "caption ~ caption"] {
+            check(&session, &columns, &[rule("mine", predicate)]).unwrap();
+        }
     }
 
     #[test]

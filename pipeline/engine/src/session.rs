@@ -17,6 +17,8 @@ pub fn local() -> SessionContext {
     // Utf8 and Binary instead of the view types: they are what the tables are written with.
     config.options_mut().execution.parquet.schema_force_view_types = false;
     config.options_mut().sql_parser.map_string_types_to_utf8view = false;
+    // `WIDTH` of LAION's lists is another column than the signal `width`; see `select`.
+    config.options_mut().sql_parser.enable_ident_normalization = false;
     let context = SessionContext::new_with_config(config);
     for function in functions::all() {
         context.register_udf(ScalarUDF::new_from_shared_impl(function));

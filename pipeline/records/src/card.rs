@@ -9,13 +9,17 @@ pub struct Card<'a> {
     pub rows: u64,
     /// Glob of the shards, below the folder of the card.
     pub data_files: &'a str,
+    /// Digest of everything in the shards.
+    pub content: &'a str,
     /// Markdown text below the title.
     pub text: &'a str,
 }
 
 /// The card as `README.md`: YAML front matter as in the Hub's dataset card specification, then the text.
 ///
-/// `configs` is always written, so that files beside the shards are never taken for data.
+/// `configs` is always written, so that files beside the shards are never taken for data. A folder with a
+/// card that has them is cached by `datasets` under the folder's name and this front matter alone, not the
+/// files (seen with 5.2.0). The digest in `dataset_info` makes it read other shards anew.
 pub fn render(card: &Card) -> String {
     let size = match card.rows {
         0..1_000 => "n<1K",
@@ -29,8 +33,8 @@ pub fn render(card: &Card) -> String {
     };
     let name = serde_json::Value::from(card.name); // a JSON string is a YAML string
     format!(
-        "---\npretty_name: {name}\nsize_categories:\n- {size}\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: {}\n---\n\n# {}\n\n{}\n",
-        card.data_files, card.name, card.text
+        "---\npretty_name: {name}\nsize_categories:\n- {size}\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: {}\ndataset_info:\n- config_name: default\n  description: content {}\n---\n\n# {}\n\n{}\n",
+        card.data_files, card.content, card.name, card.text
     )
 }
 
@@ -40,7 +44,8 @@ mod tests {
 
     #[test]
     fn a_name_with_quotes_stays_valid_yaml() {
-        let text = render(&Card { name: "a \"b\": c", rows: 12, data_files: "data/*.parquet", text: "Hello." });
+        let card = Card { name: "a \"b\": c", rows: 12, data_files: "data/*.parquet", content: "0ab1", text: "Hello." };
+        let text = render(&card);
         assert!(text.starts_with("---\npretty_name: \"a \\\"b\\\": c\"\nsize_categories:\n- n<1K\n"), "{text}");
     }
 }

@@ -119,16 +119,15 @@ pub fn schema(path: &Path) -> Result<SchemaRef> {
 pub fn read(path: &Path, columns: Option<&[&str]>) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<>> {
     let mut builder = open(path)?;
     if let Some(columns) = columns {
-        for column in columns {
-            if builder.schema().column_with_name(column).is_none() {
-                return Err(Error::Column {
-                    path: path.to_owned(),
-                    column: (*column).to_owned(),
-                    expected: "any type",
-                });
-            }
-        }
-        let mask = ProjectionMask::columns(builder.parquet_schema(), columns.iter().copied());
+        let place = |column: &&str| {
+            let found = builder.schema().column_with_name(column).map(|(index, _)| index);
+            let missing =
+                || Error::Column { path: path.to_owned(), column: (*column).to_owned(), expected: "any type" };
+            found.ok_or_else(missing)
+        };
+        // By place, since a dot in a name would be read as a path into a struct.
+        let places = columns.iter().map(place).collect::<Result<Vec<usize>>>()?;
+        let mask = ProjectionMask::roots(builder.parquet_schema(), places);
         builder = builder.with_projection(mask);
     }
     let has_pictures = picture_columns(builder.schema())

@@ -103,7 +103,7 @@ pub fn clusters() -> Table {
                 "cluster",
                 DataType::Utf8,
                 true,
-                "uid of the first pair of its connected component; its own if it is alone",
+                "uid of the first pair of its connected component; its own if it is alone. A check holds out whole components",
             ),
             column("cluster_size", DataType::Int64, true, "pairs in the component"),
             column(
@@ -130,6 +130,19 @@ pub fn selection() -> Table {
                 true,
                 "every rule that rejected it, in the order of the rules; empty if kept",
             ),
+            column(
+                "duplicate_of",
+                DataType::Utf8,
+                true,
+                "uid of the kept pair that it gave way to, if it is a duplicate",
+            ),
+            column("duplicate_by", DataType::Utf8, true, "what makes it a duplicate of that pair: exact, url or phash"),
+            column(
+                "duplicate_distance",
+                DataType::Int64,
+                true,
+                "bits in which the pHash values of the two differ; null if they were not compared",
+            ),
         ],
     }
 }
@@ -148,55 +161,27 @@ impl Table {
     }
 }
 
-/// Adds the `huggingface` metadata that describes every column, so that `datasets` decodes pictures.
+/// Adds the `huggingface` metadata that says which columns hold pictures, so that `datasets` decodes them.
+///
+/// Other columns are left out: `datasets` takes their features from their Arrow types, with names that
+/// always fit the version that reads (`Features.from_arrow_schema`, seen with 5.2.0).
 pub fn with_hugging_face_features(schema: Schema) -> Schema {
-    let features: Map<String, Value> =
-        schema.fields().iter().map(|field| (field.name().clone(), feature(field.data_type()))).collect();
+    let features: Map<String, Value> = schema
+        .fields()
+        .iter()
+        .filter_map(|field| Some((field.name().clone(), picture_feature(field.data_type())?)))
+        .collect();
     let mut metadata = schema.metadata().clone();
     metadata.insert(HUGGING_FACE_KEY.to_owned(), json!({"info": {"features": features}}).to_string());
     schema.with_metadata(metadata)
 }
 
-/// The `datasets` feature of an Arrow type; names of value types are pyarrow's.
-fn feature(data_type: &DataType) -> Value {
+/// The `datasets` feature of a picture or a list of pictures; `None` for any other type.
+fn picture_feature(data_type: &DataType) -> Option<Value> {
     match data_type {
-        _ if *data_type == image_type() => json!({"_type": "Image"}),
-        DataType::Struct(fields) => {
-            Value::Object(fields.iter().map(|field| (field.name().clone(), feature(field.data_type()))).collect())
-        }
-        DataType::List(item) => json!({"feature": feature(item.data_type()), "_type": "List"}),
-        DataType::LargeList(item) => json!({"feature": feature(item.data_type()), "_type": "LargeList"}),
-        DataType::FixedSizeList(item, length) => {
-            json!({"feature": feature(item.data_type()), "length": length, "_type": "List"})
-        }
-        scalar => json!({"dtype": dtype(scalar), "_type": "Value"}),
-    }
-}
-
-fn dtype(data_type: &DataType) -> String {
-    match data_type {
-        DataType::Utf8 => "string".to_owned(),
-        DataType::LargeUtf8 => "large_string".to_owned(),
-        DataType::Utf8View => "string_view".to_owned(),
-        DataType::Boolean => "bool".to_owned(),
-        DataType::Date32 => "date32".to_owned(),
-        DataType::Date64 => "date64".to_owned(),
-        DataType::LargeBinary => "large_binary".to_owned(),
-        DataType::BinaryView => "binary_view".to_owned(),
-        DataType::Timestamp(unit, zone) => {
-            let unit = match unit {
-                arrow::datatypes::TimeUnit::Second => "s",
-                arrow::datatypes::TimeUnit::Millisecond => "ms",
-                arrow::datatypes::TimeUnit::Microsecond => "us",
-                arrow::datatypes::TimeUnit::Nanosecond => "ns",
-            };
-            match zone {
-                Some(zone) => format!("timestamp[{unit}, tz={zone}]"),
-                None => format!("timestamp[{unit}]"),
-            }
-        }
-        // Int64 -> int64, Float32 -> float32, Binary -> binary: Arrow's and pyarrow's names differ in case alone.
-        other => other.to_string().to_lowercase(),
+        _ if *data_type == image_type() => Some(json!({"_type": "Image"})),
+        DataType::List(item) => Some(json!({"feature": picture_feature(item.data_type())?, "_type": "List"})),
+        _ => None,
     }
 }
 
@@ -210,17 +195,13 @@ mod tests {
         let schema = pool().schema_with([&extra]);
         let features: Value = serde_json::from_str(&schema.metadata()[HUGGING_FACE_KEY]).unwrap();
         assert_eq!(features["info"]["features"]["image"], json!({"_type": "Image"}));
-        assert_eq!(features["info"]["features"]["width"], json!({"dtype": "int64", "_type": "Value"}));
-        assert_eq!(features["info"]["features"]["similarity"]["dtype"], "float64");
+        assert_eq!(features["info"]["features"].as_object().unwrap().len(), 1, "the others are told by their types");
     }
 
     #[test]
-    fn lists_of_texts_and_pictures_are_features_too() {
-        assert_eq!(
-            feature(&text_list_type()),
-            json!({"feature": {"dtype": "string", "_type": "Value"}, "_type": "List"})
-        );
+    fn lists_of_pictures_are_pictures_too() {
+        assert_eq!(picture_feature(&text_list_type()), None);
         let pictures = DataType::List(Arc::new(Field::new("item", image_type(), true)));
-        assert_eq!(feature(&pictures), json!({"feature": {"_type": "Image"}, "_type": "List"}));
+        assert_eq!(picture_feature(&pictures), Some(json!({"feature": {"_type": "Image"}, "_type": "List"})));
     }
 }

@@ -21,9 +21,9 @@ pub(crate) struct ReportData {
     pub signals: Vec<SignalHistogram>,
     /// One entry per selection of the recipe.
     pub selections: Vec<SelectionSummary>,
-    /// How many duplicate clusters the run found, shown here or not.
+    /// Kept pairs that have duplicates, shown here or not.
     pub duplicate_clusters: u64,
-    /// The clusters that are shown as pictures.
+    /// Those that are shown as pictures, with their duplicates.
     pub duplicates: Vec<DuplicateCluster>,
     /// Examples of kept pairs.
     pub kept_samples: Vec<Sample>,
@@ -157,15 +157,17 @@ pub(crate) struct Rejection {
     pub rows_only_this_rule: u64,
 }
 
-/// Pairs that were found to be the same.
+/// A kept pair and its duplicates.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub(crate) struct DuplicateCluster {
     /// How they are the same, in words, such as `pHash within 6 bits`.
     pub kind: String,
-    /// Pairs in the cluster, shown here or not.
+    /// The kept pair and its duplicates, shown here or not.
     pub size: u64,
-    /// The members that are shown, the kept one first.
+    /// The pairs that are shown, the kept one first.
     pub members: Vec<Thumbnail>,
+    /// Why so many duplicates are improbable, or empty.
+    pub warning: String,
 }
 
 /// A pair, small enough to show.

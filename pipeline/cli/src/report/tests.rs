@@ -86,7 +86,7 @@ fn funnel() -> Vec<FunnelStep> {
         ),
         step(
             "unique",
-            "One pair of each duplicate cluster stays.",
+            "Pairs that are no duplicates of a kept pair.",
             2571,
             vec![
                 loss("same_bytes", 163, "byte for byte the same image"),
@@ -323,6 +323,7 @@ fn sample() -> ReportData {
                     member(90, "tango, apply", true, ""),
                     member(90, "apply icon", false, "also filed as another picture"),
                 ],
+                warning: String::new(),
             },
             DuplicateCluster {
                 kind: "pHash within 6 bits".to_owned(),
@@ -332,6 +333,7 @@ fn sample() -> ReportData {
                     member(92, "dog", false, "distance 2"),
                     member(93, "IMG_2041", false, "distance 5"),
                 ],
+                warning: "700 of 2571 pairs".to_owned(),
             },
         ],
         kept_samples,

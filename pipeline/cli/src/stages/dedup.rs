@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use arrow::array::{Array, ArrayRef, Float64Array, Int64Array, ListBuilder, RecordBatch, StringArray, StringBuilder};
-use lynxdata_engine::dedup::{Candidate, Membership, cluster};
+use lynxdata_engine::dedup::{Candidate, Digest, Membership, cluster};
 use lynxdata_filters::parse_hash_hex;
 use lynxdata_records::{NewPart, PartEntry, fingerprint, parquet, schema};
 
@@ -13,7 +13,7 @@ use super::{Context, Parts, Planned, Stage, settings_text, signals, table};
 use crate::recipe::Recipe;
 
 /// Raise it when the same pool gives other clusters.
-const FORMAT_VERSION: &str = "1";
+const FORMAT_VERSION: &str = "2";
 
 pub(crate) struct Dedup;
 
@@ -38,14 +38,14 @@ impl Stage for Dedup {
         let print = fingerprint(["dedup", FORMAT_VERSION, &settings, &pool.digest()]);
         let make = Box::new(move |new: &mut NewPart| {
             let candidates = pool.candidates(context)?;
-            let members = cluster(&candidates, config);
+            let members = cluster(&candidates.pairs, config);
             new.rows_in = members.len() as u64;
             new.rows_out = members.len() as u64;
             let mut first = 0;
             for part in &pool.downloads {
                 let rows = first..first + part.rows_out as usize;
                 first = rows.end;
-                let batch = to_batch(&candidates, &members, rows)?;
+                let batch = to_batch(&candidates.uids, &members, rows)?;
                 let file = format!("{}/part-{}.parquet", schema::clusters().name, part.part);
                 parquet::write(&context.run.stage_file(new, &file)?, &batch.schema(), [&batch])?;
             }
@@ -63,17 +63,15 @@ impl Stage for Dedup {
     }
 }
 
-fn to_batch(candidates: &[Candidate], members: &[Membership], rows: std::ops::Range<usize>) -> Result<RecordBatch> {
+fn to_batch(uids: &[String], members: &[Membership], rows: std::ops::Range<usize>) -> Result<RecordBatch> {
     let mut matched_by = ListBuilder::new(StringBuilder::new());
     for member in &members[rows.clone()] {
         member.matched_by.iter().for_each(|by| matched_by.values().append_value(by.name()));
         matched_by.append(true);
     }
     let columns: Vec<ArrayRef> = vec![
-        Arc::new(StringArray::from_iter_values(candidates[rows.clone()].iter().map(|pair| &pair.uid))),
-        Arc::new(StringArray::from_iter_values(
-            members[rows.clone()].iter().map(|member| &candidates[member.cluster].uid),
-        )),
+        Arc::new(StringArray::from_iter_values(&uids[rows.clone()])),
+        Arc::new(StringArray::from_iter_values(members[rows.clone()].iter().map(|member| &uids[member.cluster]))),
         Arc::new(Int64Array::from_iter_values(members[rows].iter().map(|member| member.size as i64))),
         Arc::new(matched_by.finish()),
     ];
@@ -98,8 +96,8 @@ impl PoolParts {
     }
 
     /// What deduplication knows of every pair, in the order of the pool.
-    pub(crate) fn candidates(&self, context: &Context) -> Result<Vec<Candidate>> {
-        let mut candidates = Vec::new();
+    pub(crate) fn candidates(&self, context: &Context) -> Result<Candidates> {
+        let mut candidates = Candidates::default();
         for (download, measured) in self.downloads.iter().zip(&self.signals) {
             let pool = table::file(&context.run, download, schema::pool().name)?;
             let signals = table::file(&context.run, measured, signals::FOLDER)?;
@@ -109,7 +107,21 @@ impl PoolParts {
     }
 }
 
-fn append_candidates(pool: &Path, signals: &Path, candidates: &mut Vec<Candidate>) -> Result<()> {
+/// What deduplication knows of every pair of the pool, side by side with their keys.
+#[derive(Default)]
+pub(crate) struct Candidates {
+    pub uids: Vec<String>,
+    pub pairs: Vec<Candidate>,
+}
+
+/// The digest of a text that two pairs may have in common. What is not there is in common with nothing.
+fn digest(texts: &StringArray, row: usize) -> Option<Digest> {
+    let text = texts.is_valid(row).then(|| texts.value(row)).filter(|text| !text.is_empty())?;
+    let digest = fingerprint([text]);
+    Some(Digest::from_str_radix(&digest[..32], 16).expect("a fingerprint is 64 hexadecimal digits"))
+}
+
+fn append_candidates(pool: &Path, signals: &Path, candidates: &mut Candidates) -> Result<()> {
     let columns = ["uid", "url", "caption", "original_width", "original_height", "sha256"];
     let pairs = table::read(pool, Some(&columns))?;
     let measured = table::read(signals, Some(&["uid", "phash", "entropy"]))?;
@@ -122,10 +134,10 @@ fn append_candidates(pool: &Path, signals: &Path, candidates: &mut Vec<Candidate
     let digests = table::texts(&pairs, "sha256", pool)?;
     let hashes = table::texts(&measured, "phash", signals)?;
     let entropies: &Float64Array = parquet::typed_column(&measured, "entropy", signals)?;
-    candidates.extend((0..pairs.num_rows()).map(|row| Candidate {
-        uid: uids.value(row).to_owned(),
-        url: urls.value(row).to_owned(),
-        sha256: digests.value(row).to_owned(),
+    candidates.uids.extend(uids.iter().flatten().map(str::to_owned));
+    candidates.pairs.extend((0..pairs.num_rows()).map(|row| Candidate {
+        url: digest(urls, row),
+        bytes: digest(digests, row),
         phash: hashes.is_valid(row).then(|| parse_hash_hex(hashes.value(row))).flatten(),
         entropy: entropies.is_valid(row).then(|| entropies.value(row)),
         original_pixels: widths.value(row) * heights.value(row),

@@ -156,6 +156,14 @@ struct Decisions {
 struct Decision {
     uid: String,
     rejected_by: Vec<String>,
+    /// The kept pair that it is a duplicate of.
+    duplicate: Option<DuplicateOf>,
+}
+
+struct DuplicateOf {
+    uid: String,
+    by: String,
+    distance: Option<i64>,
 }
 
 impl Decisions {
@@ -163,11 +171,24 @@ impl Decisions {
         let mut parts = Vec::new();
         for download in &pool.downloads {
             let path = context.run.root().join(select::file_name(selection, &download.part));
-            let rows = table::read(&path, Some(&["uid", "rejected_by"]))?;
+            let rows = table::read(&path, None)?;
             let uids = table::texts(&rows, "uid", &path)?;
             let rejected_by: &ListArray = parquet::typed_column(&rows, "rejected_by", &path)?;
-            let decision =
-                |row| Decision { uid: uids.value(row).to_owned(), rejected_by: table::text_list(rejected_by, row) };
+            let duplicate_of = table::texts(&rows, "duplicate_of", &path)?;
+            let duplicate_by = table::texts(&rows, "duplicate_by", &path)?;
+            let distances = table::integers(&rows, "duplicate_distance", &path)?;
+            let duplicate = |row| {
+                duplicate_of.is_valid(row).then(|| DuplicateOf {
+                    uid: duplicate_of.value(row).to_owned(),
+                    by: duplicate_by.value(row).to_owned(),
+                    distance: distances.is_valid(row).then(|| distances.value(row)),
+                })
+            };
+            let decision = |row| Decision {
+                uid: uids.value(row).to_owned(),
+                rejected_by: table::text_list(rejected_by, row),
+                duplicate: duplicate(row),
+            };
             parts.push((0..rows.num_rows()).map(decision).collect());
         }
         Ok(Decisions { parts })
@@ -210,14 +231,14 @@ fn selection_steps(context: &Context, selection: &str, decisions: &Decisions) ->
     if context.recipe().select[selection].deduplicate {
         steps.push(FunnelStep {
             name: "unique".to_owned(),
-            description: "one pair of every cluster of duplicates".to_owned(),
+            description: "pairs that are no duplicates of a kept pair".to_owned(),
             rows: rows - rejected - duplicates,
             note: String::new(),
             losses: (duplicates > 0)
                 .then(|| Loss {
                     reason: DUPLICATE.to_owned(),
                     rows: duplicates,
-                    explanation: "another pair of its cluster was kept".to_owned(),
+                    explanation: "duplicates of a pair that was kept".to_owned(),
                 })
                 .into_iter()
                 .collect(),
@@ -246,7 +267,7 @@ fn selection_summary(context: &Context, pool: &PoolParts, name: &str) -> Result<
     let mut rules: Vec<(String, String)> =
         rules_of(context, name)?.into_iter().map(|rule| (rule.name, rule.predicate)).collect();
     if context.recipe().select[name].deduplicate {
-        rules.push((DUPLICATE.to_owned(), "another pair of its cluster passes all rules and is preferred".to_owned()));
+        rules.push((DUPLICATE.to_owned(), "it is a duplicate of a kept pair, which `duplicate_of` names".to_owned()));
     }
     let rejected_by = rules
         .into_iter()
@@ -431,51 +452,68 @@ fn samples(context: &Context, gallery: &mut Gallery, decisions: &Decisions) -> R
     Ok((kept, rejected))
 }
 
-/// The number of clusters, and some of them, the largest first.
+/// The number of kept pairs that stand for others too, and some of them with their duplicates, those with
+/// most duplicates first.
 fn duplicates(context: &Context, gallery: &mut Gallery, decisions: &Decisions) -> Result<(u64, Vec<DuplicateCluster>)> {
-    let entry = context.upstream("dedup")?.into_iter().next().context("stage dedup has no part")?;
-    let mut clusters: BTreeMap<String, Vec<(usize, usize)>> = BTreeMap::new();
-    let mut matched_by: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for (part, file) in entry.files.iter().enumerate() {
-        let path = context.run.root().join(&file.path);
-        let rows = table::read(&path, None)?;
-        let cluster = table::texts(&rows, "cluster", &path)?;
-        let sizes = table::integers(&rows, "cluster_size", &path)?;
-        let matches: &ListArray = parquet::typed_column(&rows, "matched_by", &path)?;
-        for row in (0..rows.num_rows()).filter(|row| sizes.value(*row) > 1) {
-            clusters.entry(cluster.value(row).to_owned()).or_default().push((part, row));
-            matched_by.entry(cluster.value(row).to_owned()).or_default().extend(table::text_list(matches, row));
+    let mut stars: BTreeMap<&str, Vec<(usize, usize)>> = BTreeMap::new();
+    let mut place_of: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+    for (part, rows) in decisions.parts.iter().enumerate() {
+        for (row, decision) in rows.iter().enumerate() {
+            if let Some(duplicate) = &decision.duplicate {
+                stars.entry(&duplicate.uid).or_default().push((part, row));
+            }
         }
     }
-    let count = clusters.len() as u64;
-    let mut largest: Vec<(&String, &Vec<(usize, usize)>)> = clusters.iter().collect();
-    largest.sort_by_key(|(cluster, members)| (std::cmp::Reverse(members.len()), (*cluster).clone()));
-    // One of each kind of match first: the largest clusters alone would often all be of one kind.
-    let mut kinds_shown: BTreeSet<&BTreeSet<String>> = BTreeSet::new();
+    for (part, rows) in decisions.parts.iter().enumerate() {
+        let kept = rows.iter().enumerate().filter(|(_, decision)| stars.contains_key(decision.uid.as_str()));
+        place_of.extend(kept.map(|(row, decision)| (decision.uid.as_str(), (part, row))));
+    }
+    let duplicate = |(part, row): &(usize, usize)| decisions.parts[*part][*row].duplicate.as_ref();
+    let kinds = |members: &[(usize, usize)]| -> BTreeSet<String> {
+        members.iter().filter_map(|place| Some(duplicate(place)?.by.clone())).collect()
+    };
+    let passed = decisions.all().filter(|decision| passes_rules(decision)).count() as u64;
+    let count = stars.len() as u64;
+    let mut largest: Vec<(&str, &Vec<(usize, usize)>)> = stars.iter().map(|(kept, members)| (*kept, members)).collect();
+    largest.sort_by_key(|(kept, members)| (std::cmp::Reverse(members.len()), *kept));
+    // One of each kind of match first: the largest alone would often all be of one kind.
+    let mut kinds_shown: BTreeSet<BTreeSet<String>> = BTreeSet::new();
     let (mut chosen, others): (Vec<_>, Vec<_>) =
-        largest.into_iter().partition(|(cluster, _)| kinds_shown.insert(&matched_by[*cluster]));
+        largest.into_iter().partition(|(_, members)| kinds_shown.insert(kinds(members)));
     chosen.extend(others);
     chosen.truncate(context.recipe().report.clusters);
     let mut shown = Vec::new();
-    for (cluster, members) in chosen {
-        let mut places = members.clone();
-        let is_kept = |place: &(usize, usize)| decisions.parts[place.0][place.1].rejected_by.is_empty();
-        places.sort_by_key(|place| (!is_kept(place), *place));
-        places.truncate(MEMBERS_SHOWN);
-        let kind = matched_by[cluster].iter().map(|by| match_in_words(by, context)).collect::<Vec<_>>().join(", ");
-        let members = gallery
-            .thumbnails(&places)?
-            .into_iter()
-            .zip(&places)
-            .map(|(thumbnail, place)| {
-                let decision = &decisions.parts[place.0][place.1];
-                let note = decision.rejected_by.join(", ");
-                Thumbnail { kept: decision.rejected_by.is_empty(), note, ..thumbnail }
-            })
-            .collect();
-        shown.push(DuplicateCluster { kind, size: clusters[cluster].len() as u64, members });
+    for (kept, members) in chosen {
+        let kept = *place_of.get(kept).with_context(|| format!("no pair has the key {kept} that duplicates name"))?;
+        let places: Vec<_> = std::iter::once(kept).chain(members.iter().copied()).take(MEMBERS_SHOWN).collect();
+        let kind = kinds(members).iter().map(|by| match_in_words(by, context)).collect::<Vec<_>>().join(", ");
+        let thumbnails = gallery.thumbnails(&places)?.into_iter().zip(&places);
+        let members_shown = thumbnails.map(|(thumbnail, place)| {
+            let note = match duplicate(place) {
+                None => String::new(),
+                Some(DuplicateOf { distance: Some(bits), .. }) => format!("pHash differs in {bits} bits"),
+                Some(duplicate) => match_in_words(&duplicate.by, context),
+            };
+            Thumbnail { kept: duplicate(place).is_none(), note, ..thumbnail }
+        });
+        let warning = if select::is_improbable(members.len() as u64, passed) {
+            format!("{} of {passed} pairs that pass the rules: more than are likely to show one picture", members.len())
+        } else {
+            String::new()
+        };
+        shown.push(DuplicateCluster {
+            kind,
+            size: members.len() as u64 + 1,
+            members: members_shown.collect(),
+            warning,
+        });
     }
     Ok((count, shown))
+}
+
+/// Whether no rule rejected a pair; it may be a duplicate.
+fn passes_rules(decision: &Decision) -> bool {
+    decision.rejected_by.is_empty() || decision.duplicate.is_some()
 }
 
 fn match_in_words(by: &str, context: &Context) -> String {

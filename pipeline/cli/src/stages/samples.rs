@@ -1,9 +1,12 @@
 //! Pairs as samples of the `webdataset` package: a picture, its caption and its other columns under one key.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use arrow::array::{Array, RecordBatch, StringArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, FieldRef, Schema};
 use arrow::json::WriterBuilder;
 use arrow::json::writer::LineDelimited;
 
@@ -49,8 +52,57 @@ fn metadata_lines(rows: &RecordBatch) -> Result<Vec<String>> {
     let indices: Vec<usize> =
         (0..rows.num_columns()).filter(|index| rows.schema().field(*index).name() != "image").collect();
     let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(Vec::new());
-    writer.write(&rows.project(&indices)?)?;
+    writer.write(&with_text_keys(&rows.project(&indices)?)?)?;
     writer.finish()?;
     let text = String::from_utf8(writer.into_inner()).context("JSON is UTF-8")?;
     Ok(text.lines().map(str::to_owned).collect())
+}
+
+/// The rows with texts for the keys of maps, as JSON has no other keys.
+fn with_text_keys(rows: &RecordBatch) -> Result<RecordBatch> {
+    let columns = rows.columns().iter().map(|values| cast(values, &text_keys(values.data_type())));
+    let columns = columns.collect::<Result<Vec<_>, _>>().context("keys of a map cannot be written as JSON")?;
+    let schema = rows.schema();
+    let fields = schema.fields().iter().zip(&columns);
+    let fields = fields.map(|(field, values)| field.as_ref().clone().with_data_type(values.data_type().clone()));
+    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    Ok(RecordBatch::try_new(schema, columns)?)
+}
+
+fn text_keys(data_type: &DataType) -> DataType {
+    let inner = |field: &FieldRef| Arc::new(field.as_ref().clone().with_data_type(text_keys(field.data_type())));
+    match data_type {
+        DataType::List(item) => DataType::List(inner(item)),
+        DataType::LargeList(item) => DataType::LargeList(inner(item)),
+        DataType::FixedSizeList(item, length) => DataType::FixedSizeList(inner(item), *length),
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(inner).collect()),
+        DataType::Map(entries, is_sorted) => match entries.data_type() {
+            DataType::Struct(fields) => {
+                let [key, value] = [&fields[0], &fields[1]];
+                let key = Arc::new(key.as_ref().clone().with_data_type(DataType::Utf8));
+                let fields = DataType::Struct([key, inner(value)].into_iter().collect());
+                DataType::Map(Arc::new(entries.as_ref().clone().with_data_type(fields)), *is_sorted)
+            }
+            _ => unreachable!("the entries of a map are structs of a key and a value (Arrow columnar format)"),
+        },
+        other => other.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, Int32Builder, MapBuilder, StringBuilder};
+
+    use super::*;
+
+    #[test]
+    fn keys_of_maps_are_texts_in_json() {
+        let mut maps = MapBuilder::new(None, Int32Builder::new(), StringBuilder::new());
+        maps.keys().append_value(7);
+        maps.values().append_value("seven");
+        maps.append(true).unwrap();
+        maps.append(false).unwrap();
+        let rows = RecordBatch::try_from_iter([("names", Arc::new(maps.finish()) as ArrayRef)]).unwrap();
+        assert_eq!(metadata_lines(&rows).unwrap(), ["{\"names\":{\"7\":\"seven\"}}", "{\"names\":null}"]);
+    }
 }

@@ -1,14 +1,17 @@
 //! Stage `select`: for every pair of the pool and every selection of the recipe, kept or not, and the names of all rules that rejected it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use arrow::array::{ArrayRef, BooleanArray, ListArray, ListBuilder, RecordBatch, StringArray, StringBuilder};
+use arrow::array::{
+    ArrayRef, BooleanArray, Int64Array, ListArray, ListBuilder, RecordBatch, StringArray, StringBuilder,
+};
 use arrow::datatypes::{FieldRef, Schema};
 use lynxdata_engine::Session;
-use lynxdata_engine::dedup::{Candidate, is_preferred};
+use lynxdata_engine::dedup::{Duplicate, stars};
 use lynxdata_engine::select::{Rule, check, evaluate};
 use lynxdata_fetch::Source;
 use lynxdata_records::{NewPart, PartEntry, fingerprint, parquet, schema};
@@ -18,9 +21,9 @@ use super::{Context, Parts, Planned, Stage, settings_text, signals, table};
 use crate::recipe::{LoadedRecipe, Recipe, SelectionConfig};
 
 /// Raise it when the same signals and rules give another selection.
-const FORMAT_VERSION: &str = "1";
+const FORMAT_VERSION: &str = "2";
 
-/// The name in `rejected_by` of a pair that gave way to another of its cluster.
+/// The name in `rejected_by` of a pair that gave way to another one that it is a duplicate of.
 pub(crate) const DUPLICATE: &str = "duplicate";
 
 pub(crate) struct Select;
@@ -38,7 +41,7 @@ impl Stage for Select {
         vec!["download", "signals", "dedup"]
     }
 
-    /// One part per selection, because which pair of a cluster is kept depends on all parts; it has one file for each part of the pool.
+    /// One part per selection, because which of two duplicates is kept depends on all parts; it has one file for each part of the pool.
     fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>> {
         let recipe = context.recipe();
         let pool = Arc::new(PoolParts::of(context)?);
@@ -47,7 +50,7 @@ impl Stage for Select {
         Ok(Box::new(recipe.select.iter().map(move |(name, selection)| {
             let rules = selection.rules()?;
             let rule_texts: Vec<_> = rules.iter().map(|rule| (&rule.name, &rule.predicate)).collect();
-            let settings = settings_text(&(rule_texts, selection.deduplicate, recipe.dedup.keep));
+            let settings = settings_text(&(rule_texts, selection.deduplicate, &recipe.dedup));
             let print = fingerprint(["select", FORMAT_VERSION, &settings, &inputs]);
             let (pool, clusters) = (Arc::clone(&pool), clusters.clone());
             let make = Box::new(move |new: &mut NewPart| make(context, name, selection, &rules, &pool, &clusters, new));
@@ -67,19 +70,32 @@ fn make(
 ) -> Result<()> {
     // For each pair, the rules that reject it.
     let mut rejections: Vec<Vec<&str>> = Vec::new();
+    let mut failures: BTreeMap<&str, Failures> = BTreeMap::new();
     for (download, measured) in pool.downloads.iter().zip(&pool.signals) {
         let rows = pairs(context, download, measured)?;
         let path = table::file(&context.run, download, schema::pool().name)?;
-        let count = rows.num_rows();
-        let passed = context.runtime.block_on(evaluate(&context.session, rows, rules, &path))?;
-        rejections.extend((0..count).map(|row| {
-            let failed = rules.iter().zip(&passed).filter(|(_, passed)| !passed.value(row));
+        let answers = evaluate(&context.session, &rows, rules, &path)?;
+        for (rule, answers) in rules.iter().zip(&answers) {
+            if let (Some(first), Some(reason)) = (answers.failed.first(), &answers.reason) {
+                let key = table::texts(&rows, "uid", &path)?.value(*first);
+                let failures = failures.entry(&rule.name).or_insert_with(|| Failures::first(key, reason));
+                failures.pairs += answers.failed.len() as u64;
+            }
+        }
+        rejections.extend((0..rows.num_rows()).map(|row| {
+            let failed = rules.iter().zip(&answers).filter(|(_, answers)| !answers.passed.value(row));
             failed.map(|(rule, _)| rule.name.as_str()).collect::<Vec<_>>()
         }));
     }
-    if selection.deduplicate {
-        let candidates = pool.candidates(context)?;
-        reject_duplicates(context, clusters, &candidates, &mut rejections)?;
+    for (rule, Failures { pairs, first, reason }) in &failures {
+        tracing::warn!(
+            "selection {name}: rule {rule:?} could not be evaluated on {pairs} pairs, which do not pass; of {first}: {reason}"
+        );
+    }
+    let duplicates =
+        if selection.deduplicate { duplicates(context, name, pool, clusters, &rejections)? } else { BTreeMap::new() };
+    for row in duplicates.keys() {
+        rejections[*row].push(DUPLICATE);
     }
 
     new.rows_in = rejections.len() as u64;
@@ -90,56 +106,110 @@ fn make(
     for download in &pool.downloads {
         let pool_file = table::file(&context.run, download, schema::pool().name)?;
         let uids = table::read(&pool_file, Some(&["uid"]))?;
-        let rows = &rejections[first..first + uids.num_rows()];
-        first += uids.num_rows();
-        let batch = to_batch(table::texts(&uids, "uid", &pool_file)?, rows)?;
+        let rows = first..first + uids.num_rows();
+        first = rows.end;
+        let batch = to_batch(table::texts(&uids, "uid", &pool_file)?, &rejections, &duplicates, rows)?;
         let path = context.run.stage_file(new, &file_name(name, &download.part))?;
         parquet::write(&path, &batch.schema(), [&batch])?;
     }
     Ok(())
 }
 
-/// Among the pairs of a cluster that pass all rules, the preferred one stays; the others are rejected as duplicates.
-fn reject_duplicates(
-    context: &Context,
-    clusters: &PartEntry,
-    candidates: &[Candidate],
-    rejections: &mut [Vec<&str>],
-) -> Result<()> {
-    let mut cluster_of = Vec::with_capacity(candidates.len());
-    for entry in &clusters.files {
-        let path = context.run.root().join(&entry.path);
-        let rows = table::read(&path, Some(&["cluster"]))?;
-        cluster_of.extend(table::texts(&rows, "cluster", &path)?.iter().flatten().map(str::to_owned));
-    }
-    let keep = context.recipe().dedup.keep;
-    let mut kept: HashMap<&str, usize> = HashMap::new();
-    for index in 0..candidates.len() {
-        if rejections[index].is_empty() {
-            let best = kept.entry(&cluster_of[index]).or_insert(index);
-            if is_preferred(keep, candidates, index, *best) {
-                *best = index;
-            }
-        }
-    }
-    for index in 0..candidates.len() {
-        if rejections[index].is_empty() && kept[cluster_of[index].as_str()] != index {
-            rejections[index].push(DUPLICATE);
-        }
-    }
-    Ok(())
+/// Pairs on which a rule could not be evaluated.
+struct Failures {
+    pairs: u64,
+    /// Key of the first one, and what was said of it.
+    first: String,
+    reason: String,
 }
 
-fn to_batch(uids: &StringArray, rejections: &[Vec<&str>]) -> Result<RecordBatch> {
+impl Failures {
+    fn first(key: &str, reason: &str) -> Failures {
+        Failures { pairs: 0, first: key.to_owned(), reason: reason.to_owned() }
+    }
+}
+
+/// The kept pair that a pair gave way to.
+struct GaveWay {
+    /// Key of the kept pair.
+    to: String,
+    why: Duplicate,
+}
+
+/// Among the pairs that pass all rules, those that give way to another one, by their rows in the pool.
+fn duplicates(
+    context: &Context,
+    selection: &str,
+    pool: &PoolParts,
+    clusters: &PartEntry,
+    rejections: &[Vec<&str>],
+) -> Result<BTreeMap<usize, GaveWay>> {
+    // A pair that is alone in its cluster has no duplicates.
+    let mut has_duplicates = Vec::with_capacity(rejections.len());
+    for entry in &clusters.files {
+        let path = context.run.root().join(&entry.path);
+        let rows = table::read(&path, Some(&["cluster_size"]))?;
+        has_duplicates.extend(table::integers(&rows, "cluster_size", &path)?.values().iter().map(|size| *size > 1));
+    }
+    let candidates = pool.candidates(context)?;
+    let chosen: Vec<usize> =
+        (0..rejections.len()).filter(|row| has_duplicates[*row] && rejections[*row].is_empty()).collect();
+    let decisions = stars(&candidates.pairs, &chosen, &context.recipe().dedup);
+    let duplicates: BTreeMap<usize, GaveWay> = chosen
+        .into_iter()
+        .zip(decisions)
+        .filter_map(|(row, why)| Some((row, GaveWay { to: candidates.uids[why?.of].clone(), why: why? })))
+        .collect();
+    warn_of_improbable_stars(selection, rejections.iter().filter(|rules| rules.is_empty()).count(), &duplicates);
+    Ok(duplicates)
+}
+
+/// Warns if one pair stands for more pairs than are likely to be duplicates of it.
+fn warn_of_improbable_stars(selection: &str, passed: usize, duplicates: &BTreeMap<usize, GaveWay>) {
+    let mut stars: BTreeMap<&str, (usize, &GaveWay)> = BTreeMap::new();
+    for gave_way in duplicates.values() {
+        stars.entry(&gave_way.to).or_insert((0, gave_way)).0 += 1;
+    }
+    let Some((kept, (size, gave_way))) = stars.into_iter().max_by_key(|(_, (size, _))| *size) else { return };
+    if is_improbable(size as u64, passed as u64) {
+        tracing::warn!(
+            "selection {selection}: {size} of {passed} pairs that pass the rules are duplicates of the one pair {kept}, the first by {}; \
+             look at them in the report before you use this selection",
+            gave_way.why.by.name()
+        );
+    }
+}
+
+/// Whether so many duplicates of one pair are more likely a mistake than a picture that is everywhere: at
+/// least 5, and 5 % of the pairs. Our own bound: of the 790 pictures of the quickstart, chosen for their
+/// duplicates, no pair stands for more than 1 %.
+pub(crate) fn is_improbable(duplicates: u64, passed: u64) -> bool {
+    duplicates >= 5 && duplicates * 20 >= passed
+}
+
+fn to_batch(
+    uids: &StringArray,
+    rejections: &[Vec<&str>],
+    duplicates: &BTreeMap<usize, GaveWay>,
+    rows: Range<usize>,
+) -> Result<RecordBatch> {
     let mut rejected_by = ListBuilder::new(StringBuilder::new());
-    for rules in rejections {
+    for rules in &rejections[rows.clone()] {
         for rule in rules {
             rejected_by.values().append_value(rule);
         }
         rejected_by.append(true);
     }
-    let kept: BooleanArray = rejections.iter().map(|rules| Some(rules.is_empty())).collect();
-    let columns: Vec<ArrayRef> = vec![Arc::new(uids.clone()), Arc::new(kept), Arc::new(rejected_by.finish())];
+    let kept: BooleanArray = rejections[rows.clone()].iter().map(|rules| Some(rules.is_empty())).collect();
+    let gave_way = || rows.clone().map(|row| duplicates.get(&row));
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(uids.clone()),
+        Arc::new(kept),
+        Arc::new(rejected_by.finish()),
+        Arc::new(gave_way().map(|gave_way| Some(gave_way?.to.as_str())).collect::<StringArray>()),
+        Arc::new(gave_way().map(|gave_way| Some(gave_way?.why.by.name())).collect::<StringArray>()),
+        Arc::new(gave_way().map(|gave_way| gave_way?.why.phash_distance.map(i64::from)).collect::<Int64Array>()),
+    ];
     RecordBatch::try_new(schema::selection().schema(), columns).context("a selection does not fit its schema")
 }
 
@@ -158,7 +228,16 @@ pub(crate) fn check_rules(loaded: &LoadedRecipe, session: &Session) -> Result<()
     let extra = source.schema_of_extra_columns();
     let pool = schema::pool().schema_with(extra.fields().iter().map(AsRef::as_ref));
     let signals = lynxdata_engine::signals::schema();
-    let columns = Arc::new(Schema::new(joined_fields(&pool, &signals)));
+    let columns = rule_columns(&pool, &signals);
+    for column in &columns {
+        if let Some(own) = column.own_name.as_ref().filter(|own| *own != column.field.name()) {
+            tracing::warn!(
+                "column {own:?} of the source is called {} in rules: {own} is a signal",
+                column.field.name()
+            );
+        }
+    }
+    let columns = Arc::new(columns.into_iter().map(|column| column.field).collect::<Schema>());
     for (name, selection) in &loaded.recipe.select {
         check(session, &columns, &selection.rules()?).with_context(|| format!("in [select.{name}]"))?;
     }
@@ -168,13 +247,36 @@ pub(crate) fn check_rules(loaded: &LoadedRecipe, session: &Session) -> Result<()
     Ok(())
 }
 
-/// The pool's columns without the picture, then the signals, which stand for pool columns of the same name such as `width`.
-fn joined_fields(pool: &Schema, signals: &Schema) -> Vec<FieldRef> {
-    let own = pool
-        .fields()
-        .iter()
-        .filter(|field| field.name() != "image" && signals.column_with_name(field.name()).is_none());
-    own.chain(signals.fields()).cloned().collect()
+/// A column as rules see it.
+struct RuleColumn {
+    field: FieldRef,
+    /// Its name in the pool; `None` for a signal.
+    own_name: Option<String>,
+}
+
+/// The pool's columns without the picture, then the signals. A signal stands for the pool's own column of
+/// the same name, such as `width`, which holds the same. An extra column of the source that is called as a
+/// signal is called `source_…`, as those are that are called as columns of the pool.
+fn rule_columns(pool: &Schema, signals: &Schema) -> Vec<RuleColumn> {
+    let own: Vec<String> = schema::pool().columns.iter().map(|column| column.field.name().clone()).collect();
+    let signals: Vec<&FieldRef> = signals.fields().iter().filter(|field| field.name() != "uid").collect();
+    let is_signal = |name: &str| signals.iter().any(|signal| signal.name() == name);
+    let is_taken = |name: &str| pool.column_with_name(name).is_some() || is_signal(name);
+    let mut columns = Vec::new();
+    for field in pool.fields() {
+        let name = field.name();
+        if name == "image" || is_signal(name) && own.contains(name) {
+            continue;
+        }
+        let mut rule_name = name.clone();
+        while is_signal(name) && is_taken(&rule_name) {
+            rule_name.insert_str(0, "source_");
+        }
+        let field = Arc::new(field.as_ref().clone().with_name(rule_name));
+        columns.push(RuleColumn { field, own_name: Some(name.clone()) });
+    }
+    columns.extend(signals.into_iter().map(|field| RuleColumn { field: Arc::clone(field), own_name: None }));
+    columns
 }
 
 /// The rows of one part as rules see them.
@@ -182,25 +284,21 @@ pub(crate) fn pairs(context: &Context, download: &PartEntry, measured: &PartEntr
     let pool_file = table::file(&context.run, download, schema::pool().name)?;
     let signal_file = table::file(&context.run, measured, signals::FOLDER)?;
     let measured = table::read(&signal_file, None)?;
-    let pool_schema = parquet::schema(&pool_file)?;
-    let fields = joined_fields(&pool_schema, &measured.schema());
-    let names: Vec<&str> =
-        pool_schema.fields().iter().map(|field| field.name().as_str()).filter(|name| *name != "image").collect();
+    let columns = rule_columns(parquet::schema(&pool_file)?.as_ref(), &measured.schema());
+    let names: Vec<&str> = columns.iter().filter_map(|column| column.own_name.as_deref()).collect();
     let rows = table::read(&pool_file, Some(&names))?;
     let uids = table::texts(&rows, "uid", &pool_file)?;
     table::same_pairs(uids, table::texts(&measured, "uid", &signal_file)?, &signal_file)?;
-    let columns = fields
-        .iter()
-        .map(|field| {
-            let name = field.name();
-            measured
-                .column_by_name(name)
-                .or_else(|| rows.column_by_name(name))
-                .cloned()
-                .context("a column went missing")
-        })
-        .collect::<Result<Vec<_>>>()?;
-    RecordBatch::try_new(Schema::new(fields).into(), columns).context("a part and its signals do not fit together")
+    let values = columns.iter().map(|column| {
+        let values = match &column.own_name {
+            Some(name) => rows.column_by_name(name),
+            None => measured.column_by_name(column.field.name()),
+        };
+        values.cloned().context("a column went missing")
+    });
+    let values = values.collect::<Result<Vec<_>>>()?;
+    let fields: Schema = columns.iter().map(|column| Arc::clone(&column.field)).collect();
+    RecordBatch::try_new(fields.into(), values).context("a part and its signals do not fit together")
 }
 
 /// What rejected how many rows.

@@ -15,7 +15,7 @@ use super::{Context, Parts, Planned, Stage, samples, select, table};
 use crate::recipe::{Recipe, ShardFormat};
 
 /// Raise it when the same selection gives other bytes.
-const FORMAT_VERSION: &str = "2";
+const FORMAT_VERSION: &str = "3";
 
 pub(crate) struct Shards;
 
@@ -36,10 +36,16 @@ impl Stage for Shards {
         let config = context.recipe().shards.as_ref().context("the recipe has no [shards]")?;
         let downloads = Arc::new(context.upstream("download")?);
         let kept = kept_rows(context, &config.selection, &downloads)?;
-        let shards: Arc<Vec<Vec<Slice>>> = Arc::new(kept.chunks(config.rows_per_shard).map(slices).collect());
+        let mut shards: Vec<Vec<Slice>> = kept.chunks(config.rows_per_shard).map(slices).collect();
+        if shards.is_empty() {
+            // A shard without rows: a folder without any shard is one that no reader opens.
+            shards.push(Vec::new());
+        }
+        let shards = Arc::new(shards);
         let count = shards.len();
 
         let mut planned: Vec<Result<Planned<'a>>> = Vec::new();
+        let mut content = vec![FORMAT_VERSION.to_owned()];
         for format in &config.formats {
             for (index, shard) in shards.iter().enumerate() {
                 let file = file_name(*format, index, count);
@@ -55,20 +61,29 @@ impl Stage for Shards {
                     let rows = |write: &mut OnBatch<'_>| for_each_batch(context, &downloads, &shards[index], write);
                     let count = match format {
                         ShardFormat::Parquet => {
-                            let first = shards[index].first().context("a shard without rows was planned")?;
-                            let pool = table::file(&context.run, &downloads[first.part], schema::pool().name)?;
-                            write_parquet(&path, &table::schema(&pool, None)?, rows)
+                            let part = shards[index].first().map_or(0, |slice| slice.part);
+                            let columns = match downloads.get(part) {
+                                Some(part) => {
+                                    table::schema(&table::file(&context.run, part, schema::pool().name)?, None)?
+                                }
+                                None => schema::pool().schema(),
+                            };
+                            let columns = schema::with_hugging_face_features(columns.as_ref().clone());
+                            write_parquet(&path, &Arc::new(columns), rows)
                         }
                         ShardFormat::Webdataset => write_tar(&path, rows),
                     }?;
                     (new.rows_in, new.rows_out) = (count, count);
                     Ok(())
                 });
-                planned.push(Ok(Planned { name, fingerprint: fingerprint(inputs.iter().map(String::as_str)), make }));
+                let fingerprint = fingerprint(inputs.iter().map(String::as_str));
+                content.push(fingerprint.clone());
+                planned.push(Ok(Planned { name, fingerprint, make }));
             }
         }
         if config.formats.contains(&ShardFormat::Parquet) {
-            planned.push(Ok(plan_card(context, &config.selection, kept.len() as u64)));
+            let content = fingerprint(content.iter().map(String::as_str));
+            planned.push(Ok(plan_card(context, &config.selection, kept.len() as u64, &content)));
         }
         Ok(Box::new(planned.into_iter()))
     }
@@ -158,7 +173,7 @@ fn write_tar(path: &Path, rows: impl Fn(&mut OnBatch<'_>) -> Result<u64>) -> Res
     Ok(count)
 }
 
-fn plan_card<'a>(context: &'a Context, selection: &'a str, rows: u64) -> Planned<'a> {
+fn plan_card<'a>(context: &'a Context, selection: &'a str, rows: u64, content: &str) -> Planned<'a> {
     let recipe = context.recipe();
     let name = if recipe.name.is_empty() { selection } else { &recipe.name };
     let text = format!(
@@ -166,7 +181,7 @@ fn plan_card<'a>(context: &'a Context, selection: &'a str, rows: u64) -> Planned
          lie in the run folder.",
         env!("CARGO_PKG_VERSION")
     );
-    let card = card::render(&card::Card { name, rows, data_files: "data/*.parquet", text: &text });
+    let card = card::render(&card::Card { name, rows, data_files: "data/*.parquet", content, text: &text });
     Planned {
         name: "parquet/card".to_owned(),
         fingerprint: fingerprint(["card", &card]),

@@ -211,13 +211,13 @@ fn pool_rows(context: &Context, pool: &PoolParts, config: &CheckConfig) -> Resul
         table::same_pairs(uids, table::texts(&cluster_rows, "uid", &cluster_path)?, &cluster_path)?;
         let cluster_of = table::texts(&cluster_rows, "cluster", &cluster_path)?;
         let pairs = select::pairs(context, download, measured)?;
-        let allowed = context.runtime.block_on(evaluate(&context.session, pairs, &rules, &path))?;
+        let allowed = evaluate(&context.session, &pairs, &rules, &path)?;
         rows.extend((0..batch.num_rows()).map(|row| PoolRow {
             place: (part, row as u32),
             uid: uids.value(row).to_owned(),
             cluster: cluster_of.value(row).to_owned(),
             has_caption: captions.is_valid(row) && !captions.value(row).trim().is_empty(),
-            may_be_held_out: allowed.iter().all(|passed| passed.value(row)),
+            may_be_held_out: allowed.iter().all(|answers| answers.passed.value(row)),
         }));
     }
     Ok(rows)

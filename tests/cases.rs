@@ -1,0 +1,482 @@
+//! Inputs that went wrong for people who do this job, and what they may expect of each.
+//!
+//! `LYNXDATA_SHARED/data/cases` has one folder for each: the input, and CASE.md with the commands. They are
+//! run here as they stand there, in a copy of the folder. URLs of a case name 127.0.0.1:8765 or :8766; a
+//! proxy answers for these addresses, so that cases run beside each other and need no ports of their own.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use arrow::array::{Array, RecordBatch};
+use arrow::datatypes::DataType;
+use serde_json::Value;
+
+use crate::support::{Output, Running, python, shared, status, table, texts};
+
+/// Cases that run at the same time. Each waits most of the time for processes to start.
+const WORKERS: usize = 3;
+
+/// A case after its commands were run.
+struct Case {
+    folder: PathBuf,
+    /// What each `$ lynxdata` or `$ python3` line gave; `None` for one that this machine cannot run.
+    outputs: Vec<Option<Output>>,
+}
+
+impl Case {
+    #[track_caller]
+    fn output(&self, index: usize) -> &Output {
+        self.outputs[index].as_ref().unwrap_or_else(|| panic!("command {index} needs Python"))
+    }
+
+    /// Fails unless all commands ended well.
+    #[track_caller]
+    fn ends_well(&self) -> &Case {
+        for output in self.outputs.iter().flatten() {
+            assert_eq!(output.code, Some(0), "{output}");
+        }
+        self
+    }
+
+    /// Fails unless a command ended with this code and its standard error holds all of these texts.
+    #[track_caller]
+    fn ends_with(&self, index: usize, code: i32, texts: &[&str]) -> &Case {
+        let output = self.output(index);
+        assert_eq!(output.code, Some(code), "{output}");
+        for text in texts {
+            assert!(output.stderr.contains(text), "{text:?} is missing: {output}");
+        }
+        self
+    }
+
+    fn pool(&self) -> RecordBatch {
+        table(&self.folder.join("run/pool"), &[])
+    }
+
+    /// Captions of the pool; null is the empty text.
+    #[track_caller]
+    fn has_captions(&self, expected: &[&str]) -> &Case {
+        let mut found = texts(&self.pool(), "caption");
+        found.sort();
+        assert_eq!(found, expected);
+        self
+    }
+
+    /// Rows of the list by their status, such as `ok 2, hash_mismatch 1`.
+    #[track_caller]
+    fn has_rows(&self, expected: &str) -> &Case {
+        self.has_rows_in("run", expected)
+    }
+
+    #[track_caller]
+    fn has_rows_in(&self, run: &str, expected: &str) -> &Case {
+        let log = table(&self.folder.join(run).join("download-log"), &["status"]);
+        let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+        for status in texts(&log, "status") {
+            *counts.entry(status).or_default() += 1;
+        }
+        let found: Vec<String> = counts.iter().map(|(status, rows)| format!("{status} {rows}")).collect();
+        assert_eq!(found.join(", "), expected);
+        self
+    }
+
+    #[track_caller]
+    fn keeps(&self, selection: &str, pairs: u64) -> &Case {
+        assert_eq!(status(&self.folder.join("run"))["selections"][selection]["kept"], pairs);
+        self
+    }
+
+    /// The conversations of the run: first question and answer.
+    fn conversations(&self) -> Vec<(String, String)> {
+        let path = self.folder.join("run/instruct/conversations/00000.jsonl");
+        let found = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let content = |line: &Value, turn: usize| line["messages"][turn]["content"].as_str().unwrap().to_owned();
+        let lines = found.lines().map(|line| serde_json::from_str(line).unwrap());
+        lines.map(|line: Value| (content(&line, 0), content(&line, 1))).collect()
+    }
+}
+
+/// Every case, and what must be true after its commands.
+const CASES: &[(&str, fn(&Case))] = &[
+    ("annotation-file-lone-surrogate", |case| {
+        assert_eq!(case.ends_well().conversations().len(), 2);
+    }),
+    ("another-list-same-folder", |case| {
+        case.ends_with(0, 0, &[]).ends_with(1, 1, &["3", "a.csv"]);
+        case.has_captions(&["number 1", "number 2", "number 3"]);
+    }),
+    ("caption-file-TXT", |case| {
+        case.ends_well().has_rows("ok 2");
+        assert!(texts(&case.pool(), "caption").iter().all(|caption| !caption.is_empty()));
+    }),
+    ("caption-file-jpg-txt", |case| {
+        case.ends_well().has_rows("ok 1");
+        assert_ne!(texts(&case.pool(), "caption"), [""]);
+    }),
+    ("caption-file-with-bom", |case| {
+        case.ends_well().has_captions(&["a dog"]);
+    }),
+    ("caption-is-a-list", |case| {
+        case.ends_with(0, 1, &["list"]).ends_with(2, 1, &["list"]);
+    }),
+    ("column-named-WIDTH", |case| {
+        case.ends_well().keeps("big", 1);
+    }),
+    ("column-named-as-signal", |case| {
+        case.ends_well().ends_with(0, 0, &["source_language"]);
+    }),
+    ("column-twice", |case| {
+        case.ends_well().has_rows("ok 1");
+        let schema = case.pool().schema();
+        assert!(schema.column_with_name("v").is_some() && schema.column_with_name("v_").is_some());
+    }),
+    ("column-with-dot", |case| {
+        case.ends_well().keeps("all", 2);
+        assert!(case.pool().column_by_name("meta.score").is_some());
+    }),
+    ("csv-backslash-quotes", |case| {
+        case.ends_well().has_captions(&["a \"red, round\" ball", "he said \"hi\" to me", "three"]);
+    }),
+    ("csv-semicolons", |case| {
+        assert_eq!(case.ends_well().pool().num_rows(), 2);
+    }),
+    ("digest-in-base64", |case| {
+        case.ends_well().has_rows("ok 2");
+    }),
+    ("duplicate-annotation", |case| {
+        let found = case.ends_well().conversations();
+        assert_eq!(found.len(), 3);
+        assert!(found.iter().all(|(_, answer)| answer == "a dog"), "the first annotation counts: {found:?}");
+    }),
+    ("every-row-fails", |case| {
+        case.ends_with(0, 1, &["0 of 5 rows are in the pool", "not_found"]);
+    }),
+    ("folder-without-urls", |case| {
+        case.ends_well().keeps("all", 3);
+    }),
+    ("gz-with-zeros-behind", |case| {
+        case.ends_well().has_rows("ok 1");
+    }),
+    ("gzip-header-plain-body", |case| {
+        case.ends_well().has_rows("ok 1");
+    }),
+    ("hidden-list", |case| {
+        case.ends_well().has_rows("ok 1").ends_with(0, 0, &["._a.csv"]);
+    }),
+    ("imagefolder-metadata", |case| {
+        case.ends_well().has_captions(&["a cat", "a dog"]);
+    }),
+    ("integer-and-float-files", |case| {
+        case.ends_well().has_rows("ok 2");
+        assert_eq!(*case.pool().column_by_name("score").unwrap().data_type(), DataType::Float64);
+    }),
+    ("json-array-named-jsonl", |case| {
+        case.ends_well().has_captions(&["one", "two"]);
+    }),
+    ("jsonl-nan", |case| {
+        case.ends_well().has_rows("ok 3");
+        assert_eq!(case.pool().column_by_name("similarity").unwrap().null_count(), 2);
+    }),
+    ("lfs-pointer", |case| {
+        case.ends_with(0, 1, &["Git LFS", "git lfs pull"]);
+    }),
+    ("list-bz2", |case| {
+        case.ends_with(0, 1, &["bzip2"]).ends_with(1, 1, &["bzip2"]);
+    }),
+    ("list-cr-line-ends", |case| {
+        case.ends_well().has_rows("ok 2");
+    }),
+    ("list-from-a-pipe", |case| {
+        case.ends_well().has_rows("ok 2");
+    }),
+    ("list-utf-16", |case| {
+        case.ends_well();
+        assert!(case.pool().num_rows() > 0);
+    }),
+    ("long-head", |case| {
+        case.ends_well().has_rows("ok 1");
+    }),
+    ("media-tokens", |case| {
+        let found = case.ends_well().conversations();
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].1, "a dog");
+    }),
+    ("mixed-suffixes-in-tar", |case| {
+        case.ends_well().ends_with(0, 0, &["datasets"]);
+    }),
+    ("ok-answer-chunks-without-end", |case| {
+        case.has_rows("truncated_body 1");
+    }),
+    ("ok-answer-encoding-none", |case| {
+        case.ends_well().has_rows("ok 1");
+    }),
+    ("ok-captions-hostile", |case| {
+        case.ends_well().keeps("all", 8);
+    }),
+    ("ok-csv-bom-quoted-header", |case| {
+        case.ends_well().has_rows("ok 1");
+    }),
+    ("ok-csv-column-names-of-ours", |case| {
+        case.ends_well();
+        let schema = case.pool().schema();
+        assert!(schema.column_with_name("source_width").is_some(), "{schema}");
+    }),
+    ("ok-csv-quote-not-closed", |case| {
+        case.ends_with(0, 1, &["line"]);
+    }),
+    ("ok-gz-several-members", |case| {
+        case.ends_well().has_rows("ok 2");
+    }),
+    ("ok-jsonl-separators-in-text", |case| {
+        case.ends_well().has_rows("ok 2");
+    }),
+    ("ok-parquet-view-dictionary", |case| {
+        case.ends_well().has_rows("ok 3");
+    }),
+    ("ok-pictures-turned-and-odd", |case| {
+        case.ends_well().has_rows("ok 6");
+    }),
+    ("ok-tar-capitals-and-long-names", |case| {
+        case.ends_well().has_rows("ok 3");
+        assert!(texts(&case.pool(), "caption").iter().all(|caption| !caption.is_empty()));
+    }),
+    ("ok-tsv-inch-marks", |case| {
+        case.ends_well();
+        assert!(texts(&case.pool(), "caption").iter().any(|caption| caption.contains('"')));
+    }),
+    ("ok-two-processes", |case| {
+        let output = case.output(0);
+        assert!(output.code == Some(0) || output.stderr.contains("in use by another"), "{output}");
+    }),
+    ("ok-urls-as-browsers-take-them", |case| {
+        case.ends_well().has_rows("ok 9");
+    }),
+    ("ok-vqa-ids-of-other-types", |case| {
+        assert_eq!(case.ends_well().conversations().len(), 2);
+    }),
+    ("one-blank-caption-of-several", |case| {
+        let found = case.ends_well().conversations();
+        assert_eq!(found.len(), 2);
+        assert!(found.iter().all(|(_, answer)| !answer.trim().is_empty()));
+    }),
+    ("output-inside-the-folder", |case| {
+        case.ends_well().has_rows_in("out", "ok 3");
+    }),
+    ("own-shards-as-source", |case| {
+        assert_eq!(case.ends_well().pool().num_rows(), 2);
+        assert!(case.pool().column_by_name("source_image").is_none());
+    }),
+    ("picture-jfif", |case| {
+        case.ends_well().has_rows("ok 2");
+    }),
+    ("png-text-checksum", |case| {
+        case.ends_well();
+    }),
+    ("question-mark-full-width", |case| {
+        let questions: Vec<String> =
+            case.ends_well().conversations().into_iter().map(|(question, _)| question).collect();
+        assert!(questions.iter().any(|question| question.contains("这是什么？")), "{questions:?}");
+        assert!(questions.iter().all(|question| !question.contains("？?")), "{questions:?}");
+    }),
+    ("readme-beside-lists", |case| {
+        case.ends_well().has_rows("ok 1").ends_with(0, 0, &["README.txt"]);
+    }),
+    ("rule-divides-by-zero", |case| {
+        case.ends_with(0, 1, &["good"]).keeps("good", 0);
+    }),
+    ("rule-on-csv-number", |case| {
+        case.ends_well().keeps("good", 1);
+    }),
+    ("rule-with-bad-regex", |case| {
+        case.ends_with(0, 1, &["rule \"words\""]).ends_with(1, 1, &["rule \"words\""]);
+        assert!(!case.folder.join("run/pool").exists(), "nothing was downloaded");
+    }),
+    ("rule-with-nan", |case| {
+        case.ends_well().keeps("good", 1);
+    }),
+    ("shards-fixed-size-binary", |case| {
+        case.ends_well();
+    }),
+    ("shards-remade-are-stale", |case| {
+        case.ends_well();
+        if let (Some(first), Some(second)) = (&case.outputs[1], &case.outputs[3]) {
+            assert_eq!(first.stdout.matches(',').count(), 2, "three captions: {first}");
+            assert_eq!(second.stdout.matches(',').count(), 1, "two captions: {second}");
+        }
+    }),
+    ("suffix-CSV-GZ", |case| {
+        case.ends_well().has_rows("ok 1");
+    }),
+    ("symbolic-links", |case| {
+        case.ends_well().has_rows("ok 1");
+    }),
+    ("tar-gz-in-folder", |case| {
+        case.ends_with(0, 1, &["x.tar.gz", "decompress"]);
+    }),
+    ("tar-json-nan", |case| {
+        case.ends_well().has_rows("ok 2");
+    }),
+    ("tar-mask-becomes-pair", |case| {
+        case.ends_well().has_rows("ok 2").ends_with(0, 0, &["seg.png"]);
+    }),
+    ("tar-names-with-dots", |case| {
+        case.ends_well().has_captions(&["a cat", "a dog"]);
+    }),
+    ("task-pictures-not-pictures", |case| {
+        assert_eq!(case.ends_well().conversations().len(), 1);
+    }),
+    ("tilde-in-a-flag", |case| {
+        case.ends_well();
+        // HOME is the folder of the case.
+        assert!(case.folder.join("lynx-case/pool").is_dir() && !case.folder.join("~").exists());
+    }),
+    ("tsv-quoted-line-end", |case| {
+        case.ends_well().has_captions(&["line one\nline two", "two"]);
+    }),
+    ("url-without-scheme", |case| {
+        case.ends_with(1, 0, &[]);
+    }),
+];
+
+#[test]
+fn every_case_behaves_as_its_users_expect() {
+    let Some(folder) = shared("data/cases") else { return };
+    let mut names: Vec<String> =
+        std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    assert_eq!(CASES.iter().map(|(name, _)| *name).collect::<Vec<_>>(), names, "the list is that of the folder");
+
+    let only = std::env::var("LYNXDATA_CASE").unwrap_or_default();
+    let chosen: Vec<_> = CASES.iter().filter(|(name, _)| name.contains(&only)).collect();
+    let (next, failures) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..WORKERS {
+            scope.spawn(|| {
+                while let Some((name, check)) = chosen.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let tried = std::panic::catch_unwind(|| check(&run(&folder.join(name), name)));
+                    if tried.is_err() {
+                        failures.lock().unwrap().push(*name);
+                    }
+                }
+            });
+        }
+    });
+    let failures = failures.into_inner().unwrap();
+    assert!(failures.is_empty(), "{} of {} cases fail: {failures:?}", failures.len(), chosen.len());
+}
+
+/// Copies a case and runs its commands.
+fn run(source: &Path, name: &str) -> Case {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cases").join(name);
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+    copy(source, &folder);
+    let proxy = serve(&folder);
+    let text = std::fs::read_to_string(folder.join("CASE.md")).unwrap();
+    let commands = text.lines().filter_map(|line| line.strip_prefix("$ "));
+    let python = python();
+    let mut outputs = Vec::new();
+    for line in commands.filter(|line| !line.starts_with("echo ")) {
+        let needs_python = line.contains("python3");
+        let is_told = line.contains("lynxdata") || needs_python;
+        if needs_python && python.is_none() {
+            outputs.push(None);
+            continue;
+        }
+        let mut command = Command::new("bash");
+        command.current_dir(&folder).args(["-c", &format!("{FUNCTIONS}\n{line}")]);
+        command.env("LYNXDATA", env!("CARGO_BIN_EXE_lynxdata")).env("PROXY", &proxy).env("HOME", &folder);
+        command.env("PYTHON", python.as_deref().unwrap_or(Path::new("python3"))).env("HF_HUB_OFFLINE", "1");
+        command.env_remove("LYNXDATA_LOG");
+        let output = Running::start(command).finish();
+        if is_told {
+            outputs.push(Some(output));
+        }
+    }
+    Case { folder, outputs }
+}
+
+/// The commands that cases use, as functions of the shell.
+const FUNCTIONS: &str = r#"
+lynxdata() {
+    case $1 in
+        download|run) "$LYNXDATA" "$@" --set "download.proxy=$PROXY" ;;
+        *) "$LYNXDATA" "$@" ;;
+    esac
+}
+python3() { "$PYTHON" "$@"; }
+"#;
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else if entry.file_type().unwrap().is_symlink() {
+            std::os::unix::fs::symlink(std::fs::read_link(entry.path()).unwrap(), target).unwrap();
+        } else {
+            // By content: the source may be read-only.
+            std::fs::write(target, std::fs::read(entry.path()).unwrap()).unwrap();
+        }
+    }
+}
+
+/// Starts a proxy that answers for every host from the folder of a case: with `answer.http` where there is
+/// one, else with the file of that name in `pictures`. Returns its URL.
+fn serve(folder: &Path) -> String {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    let folder = folder.to_owned();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let folder = folder.clone();
+            // A client that goes away in the middle of an answer is its own business.
+            std::thread::spawn(move || answer(stream, &folder).unwrap_or_default());
+        }
+    });
+    format!("http://{address}")
+}
+
+fn answer(mut stream: TcpStream, folder: &Path) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let mut request = String::new();
+    reader.read_line(&mut request)?;
+    let mut header = String::new();
+    while reader.read_line(&mut header)? > 2 {
+        header.clear();
+    }
+    let url = request.split(' ').nth(1).unwrap_or_default();
+    let path = url.splitn(4, '/').nth(3).unwrap_or_default().split(['?', '#']).next().unwrap_or_default();
+    if path != "robots.txt" {
+        if let Ok(answer) = std::fs::read(folder.join("answer.http")) {
+            return stream.write_all(&answer);
+        }
+        if let Ok(bytes) = std::fs::read(folder.join("pictures").join(decoded(path))) {
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", bytes.len());
+            stream.write_all(head.as_bytes())?;
+            return stream.write_all(&bytes);
+        }
+    }
+    stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+}
+
+/// A path with its percent codes as the bytes that they stand for.
+fn decoded(path: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = path.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let code = (*first == b'%').then(|| tail.get(..2)).flatten();
+        let code = code.and_then(|code| u8::from_str_radix(std::str::from_utf8(code).ok()?, 16).ok());
+        bytes.push(code.unwrap_or(*first));
+        rest = if code.is_some() { &tail[2..] } else { tail };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
