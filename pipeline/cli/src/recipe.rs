@@ -66,8 +66,12 @@ pub(crate) struct SelectionConfig {
     /// Rules of the preset to leave out.
     pub without: Vec<String>,
     /// Named SQL predicates that a pair must pass. A rule with the name of one of the preset replaces it.
+    /// What is missing does not pass: null, NaN, a quotient by zero, a text where a number is needed. A name
+    /// means the column that is spelled so, else the only one that differs in case alone; names with dots or
+    /// blanks may stand in double quotes.
     pub rules: IndexMap<String, String>,
-    /// Whether only one pair of a cluster of duplicates is kept.
+    /// Whether duplicates of a kept pair are rejected. `duplicate_of`, `duplicate_by` and `duplicate_distance`
+    /// of the selection name the kept pair, the comparison and the bits in which the pHash values differ.
     pub deduplicate: bool,
 }
 
