@@ -16,7 +16,7 @@ use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::DataType;
 use serde_json::Value;
 
-use crate::support::{Output, Running, python, shared, status, table, texts};
+use crate::support::{Output, Running, files, python, shared, status, table, texts};
 
 /// Cases that run at the same time. Each waits most of the time for processes to start.
 const WORKERS: usize = 3;
@@ -43,11 +43,29 @@ impl Case {
         self
     }
 
-    /// Fails unless a command ended with this code and its standard error holds all of these texts.
+    /// Fails unless a command ended well.
     #[track_caller]
-    fn ends_with(&self, index: usize, code: i32, texts: &[&str]) -> &Case {
+    fn ends(&self, index: usize) -> &Case {
+        self.says(index, &[])
+    }
+
+    /// Fails unless a command ended well and its standard error holds all of these texts.
+    #[track_caller]
+    fn says(&self, index: usize, texts: &[&str]) -> &Case {
+        assert_eq!(self.output(index).code, Some(0), "{}", self.output(index));
+        self.told(index, texts)
+    }
+
+    /// Fails unless a command failed and its standard error holds all of these texts.
+    #[track_caller]
+    fn refuses(&self, index: usize, texts: &[&str]) -> &Case {
+        assert!(matches!(self.output(index).code, Some(1..=3)), "{}", self.output(index));
+        self.told(index, texts)
+    }
+
+    #[track_caller]
+    fn told(&self, index: usize, texts: &[&str]) -> &Case {
         let output = self.output(index);
-        assert_eq!(output.code, Some(code), "{output}");
         for text in texts {
             assert!(output.stderr.contains(text), "{text:?} is missing: {output}");
         }
@@ -93,8 +111,9 @@ impl Case {
 
     /// The conversations of the run: first question and answer.
     fn conversations(&self) -> Vec<(String, String)> {
-        let path = self.folder.join("run/instruct/conversations/00000.jsonl");
-        let found = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let folder = self.folder.join("run/instruct/conversations");
+        let found: String =
+            files(&folder).iter().map(|name| std::fs::read_to_string(folder.join(name)).unwrap()).collect();
         let content = |line: &Value, turn: usize| line["messages"][turn]["content"].as_str().unwrap().to_owned();
         let lines = found.lines().map(|line| serde_json::from_str(line).unwrap());
         lines.map(|line: Value| (content(&line, 0), content(&line, 1))).collect()
@@ -107,7 +126,7 @@ const CASES: &[(&str, fn(&Case))] = &[
         assert_eq!(case.ends_well().conversations().len(), 2);
     }),
     ("another-list-same-folder", |case| {
-        case.ends_with(0, 0, &[]).ends_with(1, 1, &["3", "a.csv"]);
+        case.ends(0).refuses(1, &["3", "a.csv"]);
         case.has_captions(&["number 1", "number 2", "number 3"]);
     }),
     ("caption-file-TXT", |case| {
@@ -122,13 +141,13 @@ const CASES: &[(&str, fn(&Case))] = &[
         case.ends_well().has_captions(&["a dog"]);
     }),
     ("caption-is-a-list", |case| {
-        case.ends_with(0, 1, &["list"]).ends_with(2, 1, &["list"]);
+        case.refuses(0, &["list"]).refuses(2, &["list"]);
     }),
     ("column-named-WIDTH", |case| {
         case.ends_well().keeps("big", 1);
     }),
     ("column-named-as-signal", |case| {
-        case.ends_well().ends_with(0, 0, &["source_language"]);
+        case.ends_well().says(0, &["source_language"]);
     }),
     ("column-twice", |case| {
         case.ends_well().has_rows("ok 1");
@@ -154,7 +173,7 @@ const CASES: &[(&str, fn(&Case))] = &[
         assert!(found.iter().all(|(_, answer)| answer == "a dog"), "the first annotation counts: {found:?}");
     }),
     ("every-row-fails", |case| {
-        case.ends_with(0, 1, &["0 of 5 rows are in the pool", "not_found"]);
+        case.refuses(0, &["0 of 5 rows are in the pool", "not_found"]);
     }),
     ("folder-without-urls", |case| {
         case.ends_well().keeps("all", 3);
@@ -166,7 +185,7 @@ const CASES: &[(&str, fn(&Case))] = &[
         case.ends_well().has_rows("ok 1");
     }),
     ("hidden-list", |case| {
-        case.ends_well().has_rows("ok 1").ends_with(0, 0, &["._a.csv"]);
+        case.ends_well().has_rows("ok 1").says(0, &["._a.csv"]);
     }),
     ("imagefolder-metadata", |case| {
         case.ends_well().has_captions(&["a cat", "a dog"]);
@@ -183,10 +202,10 @@ const CASES: &[(&str, fn(&Case))] = &[
         assert_eq!(case.pool().column_by_name("similarity").unwrap().null_count(), 2);
     }),
     ("lfs-pointer", |case| {
-        case.ends_with(0, 1, &["Git LFS", "git lfs pull"]);
+        case.refuses(0, &["Git LFS", "git lfs pull"]);
     }),
     ("list-bz2", |case| {
-        case.ends_with(0, 1, &["bzip2"]).ends_with(1, 1, &["bzip2"]);
+        case.refuses(0, &["bzip2"]).refuses(1, &["bzip2"]);
     }),
     ("list-cr-line-ends", |case| {
         case.ends_well().has_rows("ok 2");
@@ -207,7 +226,7 @@ const CASES: &[(&str, fn(&Case))] = &[
         assert_eq!(found[0].1, "a dog");
     }),
     ("mixed-suffixes-in-tar", |case| {
-        case.ends_well().ends_with(0, 0, &["datasets"]);
+        case.ends_well().says(0, &["datasets"]);
     }),
     ("ok-answer-chunks-without-end", |case| {
         case.has_rows("truncated_body 1");
@@ -227,7 +246,7 @@ const CASES: &[(&str, fn(&Case))] = &[
         assert!(schema.column_with_name("source_width").is_some(), "{schema}");
     }),
     ("ok-csv-quote-not-closed", |case| {
-        case.ends_with(0, 1, &["line"]);
+        case.refuses(0, &["line"]);
     }),
     ("ok-gz-several-members", |case| {
         case.ends_well().has_rows("ok 2");
@@ -284,16 +303,16 @@ const CASES: &[(&str, fn(&Case))] = &[
         assert!(questions.iter().all(|question| !question.contains("？?")), "{questions:?}");
     }),
     ("readme-beside-lists", |case| {
-        case.ends_well().has_rows("ok 1").ends_with(0, 0, &["README.txt"]);
+        case.ends_well().has_rows("ok 1").says(0, &["README.txt"]);
     }),
     ("rule-divides-by-zero", |case| {
-        case.ends_with(0, 1, &["good"]).keeps("good", 0);
+        case.refuses(0, &["good"]).keeps("good", 0);
     }),
     ("rule-on-csv-number", |case| {
         case.ends_well().keeps("good", 1);
     }),
     ("rule-with-bad-regex", |case| {
-        case.ends_with(0, 1, &["rule \"words\""]).ends_with(1, 1, &["rule \"words\""]);
+        case.refuses(0, &["rule \"words\""]).refuses(1, &["rule \"words\""]);
         assert!(!case.folder.join("run/pool").exists(), "nothing was downloaded");
     }),
     ("rule-with-nan", |case| {
@@ -316,13 +335,13 @@ const CASES: &[(&str, fn(&Case))] = &[
         case.ends_well().has_rows("ok 1");
     }),
     ("tar-gz-in-folder", |case| {
-        case.ends_with(0, 1, &["x.tar.gz", "decompress"]);
+        case.refuses(0, &["x.tar.gz", "decompress"]);
     }),
     ("tar-json-nan", |case| {
         case.ends_well().has_rows("ok 2");
     }),
     ("tar-mask-becomes-pair", |case| {
-        case.ends_well().has_rows("ok 2").ends_with(0, 0, &["seg.png"]);
+        case.ends_well().has_rows("ok 2").says(0, &["seg.png"]);
     }),
     ("tar-names-with-dots", |case| {
         case.ends_well().has_captions(&["a cat", "a dog"]);
@@ -339,7 +358,7 @@ const CASES: &[(&str, fn(&Case))] = &[
         case.ends_well().has_captions(&["line one\nline two", "two"]);
     }),
     ("url-without-scheme", |case| {
-        case.ends_with(1, 0, &[]);
+        case.ends(1);
     }),
 ];
 
@@ -359,15 +378,17 @@ fn every_case_behaves_as_its_users_expect() {
             scope.spawn(|| {
                 while let Some((name, check)) = chosen.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let tried = std::panic::catch_unwind(|| check(&run(&folder.join(name), name)));
-                    if tried.is_err() {
-                        failures.lock().unwrap().push(*name);
+                    if let Err(panic) = tried {
+                        let text = panic.downcast_ref::<String>().map(String::as_str);
+                        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default();
+                        failures.lock().unwrap().push(format!("== {name}\n{text}\n"));
                     }
                 }
             });
         }
     });
     let failures = failures.into_inner().unwrap();
-    assert!(failures.is_empty(), "{} of {} cases fail: {failures:?}", failures.len(), chosen.len());
+    assert!(failures.is_empty(), "{} of {} cases fail:\n{}", failures.len(), chosen.len(), failures.concat());
 }
 
 /// Copies a case and runs its commands.

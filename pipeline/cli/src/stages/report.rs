@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, ensure};
-use arrow::array::{Float64Array, Int64Array, ListArray, StringArray};
+use arrow::array::{Array, Float64Array, Int64Array, ListArray, StringArray};
 use lynxdata_burn_model::check::Better;
 use lynxdata_burn_model::{CheckOutcome, RunResult, Verdict};
 use lynxdata_engine::select::Rule;

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use arrow::array::{
     ArrayRef, BooleanArray, Int64Array, ListArray, ListBuilder, RecordBatch, StringArray, StringBuilder,
 };
-use arrow::datatypes::{FieldRef, Schema};
+use arrow::datatypes::{FieldRef, Fields, Schema};
 use lynxdata_engine::Session;
 use lynxdata_engine::dedup::{Duplicate, stars};
 use lynxdata_engine::select::{Rule, check, evaluate};
@@ -237,7 +237,8 @@ pub(crate) fn check_rules(loaded: &LoadedRecipe, session: &Session) -> Result<()
             );
         }
     }
-    let columns = Arc::new(columns.into_iter().map(|column| column.field).collect::<Schema>());
+    let columns: Fields = columns.into_iter().map(|column| column.field).collect();
+    let columns = Arc::new(Schema::new(columns));
     for (name, selection) in &loaded.recipe.select {
         check(session, &columns, &selection.rules()?).with_context(|| format!("in [select.{name}]"))?;
     }
@@ -297,8 +298,8 @@ pub(crate) fn pairs(context: &Context, download: &PartEntry, measured: &PartEntr
         values.cloned().context("a column went missing")
     });
     let values = values.collect::<Result<Vec<_>>>()?;
-    let fields: Schema = columns.iter().map(|column| Arc::clone(&column.field)).collect();
-    RecordBatch::try_new(fields.into(), values).context("a part and its signals do not fit together")
+    let fields: Fields = columns.iter().map(|column| Arc::clone(&column.field)).collect();
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), values).context("a part and its signals do not fit together")
 }
 
 /// What rejected how many rows.
