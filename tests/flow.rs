@@ -619,3 +619,23 @@ fn the_quickstart_runs_the_recipe_that_it_finds_and_names_the_report() {
     assert!(status["verdict"]["sentence"].is_string(), "{status}");
     lynxdata(folder.path(), &["run", "recipe.toml", "--dry-run"]).ended_with(0);
 }
+
+#[test]
+fn an_empty_selection_is_told_and_its_shards_can_be_opened() {
+    let folder = tempfile::tempdir().unwrap();
+    let web = bundled_pictures();
+    write_small(folder.path(), &web);
+    let nothing = "--set=select.clean.rules.none='false'";
+    for stage in ["download", "signals", "dedup", "select"] {
+        lynxdata(folder.path(), &[stage, "recipe.toml", nothing]);
+    }
+    let output = lynxdata(folder.path(), &["shards", "recipe.toml", nothing]);
+    assert_eq!(output.code, Some(1), "{output}");
+    assert!(output.stderr.contains("clean"), "{output}");
+    let shards = folder.path().join("run/shards");
+    assert_eq!(files(&shards), ["parquet/README.md", "parquet/data/train-00000-of-00001.parquet", "webdataset/000000.tar"]);
+    let shard = File::open(shards.join("parquet/data/train-00000-of-00001.parquet")).unwrap();
+    let shard = ParquetRecordBatchReaderBuilder::try_new(shard).unwrap();
+    assert_eq!(shard.metadata().file_metadata().num_rows(), 0);
+    assert!(shard.schema().column_with_name("image").is_some() && shard.schema().column_with_name("origin").is_some());
+}
