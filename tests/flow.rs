@@ -6,6 +6,7 @@ use std::io::Read;
 use std::path::Path;
 
 use arrow::array::{Array, AsArray};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
 
 use crate::runs::{Run, bundled_pictures, large, small, write_small};
@@ -633,7 +634,10 @@ fn an_empty_selection_is_told_and_its_shards_can_be_opened() {
     assert_eq!(output.code, Some(1), "{output}");
     assert!(output.stderr.contains("clean"), "{output}");
     let shards = folder.path().join("run/shards");
-    assert_eq!(files(&shards), ["parquet/README.md", "parquet/data/train-00000-of-00001.parquet", "webdataset/000000.tar"]);
+    assert_eq!(
+        files(&shards),
+        ["parquet/README.md", "parquet/data/train-00000-of-00001.parquet", "webdataset/000000.tar"]
+    );
     let shard = File::open(shards.join("parquet/data/train-00000-of-00001.parquet")).unwrap();
     let shard = ParquetRecordBatchReaderBuilder::try_new(shard).unwrap();
     assert_eq!(shard.metadata().file_metadata().num_rows(), 0);
