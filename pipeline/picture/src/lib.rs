@@ -30,6 +30,7 @@
 //!
 //! * `sniff`, `structure`: what format it is, and whether the file is whole, without decoding;
 //! * `jpeg`, `vp8`: decoders of our own, of JPEG and lossy WebP, to `planes`;
+//! * `png`: what is left out of a PNG so that all readers open it;
 //! * `tiff`, `gif`: what those containers hold, as pixels; the image crate has the other formats;
 //! * `colour`: profiles and inks become sRGB;
 //! * `resize`, over `scale`: the modes of resizing;
@@ -52,6 +53,7 @@ mod encode;
 mod gif;
 mod jpeg;
 mod planes;
+mod png;
 mod resize;
 mod scale;
 mod sniff;
@@ -59,6 +61,7 @@ mod structure;
 mod tiff;
 mod vp8;
 
+use std::borrow::Cow;
 use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -72,7 +75,7 @@ use colour::{Channels, ToSrgb};
 pub use image::DynamicImage;
 use planes::{Planes, Subsampled, Wanted};
 use resize::Layout;
-pub use sniff::Format;
+pub use sniff::{Format, begins_as_picture};
 use tiff::directory::Directory;
 
 /// What is done to a picture before it is stored. The names in brackets are those of img2dataset and mean the same here.
@@ -83,7 +86,8 @@ use tiff::directory::Directory;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Resize {
-    /// Nothing (`no` with `disable_all_reencoding`): the bytes are stored as served, once [`Check`] has shown that they are whole.
+    /// Nothing (`no` with `disable_all_reencoding`): the bytes are stored as served, once [`Check`] has shown that they are whole. Only ancillary chunks of a
+    /// PNG for which Pillow refuses the file, such as a text with a wrong checksum, are left out.
     #[serde(alias = "no")]
     Keep,
     /// The shorter side is scaled to the set size and the aspect ratio kept (`keep_ratio`).
@@ -221,6 +225,13 @@ fn prepare_as(
     blur: &[[f32; 4]],
     with_pixels: bool,
 ) -> Result<(Picture, Option<DynamicImage>), PictureError> {
+    let bytes = match sniff::format(&bytes)? {
+        Format::Png => match png::readable(&bytes) {
+            Cow::Owned(readable) => readable,
+            Cow::Borrowed(_) => bytes,
+        },
+        _ => bytes,
+    };
     let is_blurred = blur.iter().any(blur::is_usable);
     let is_kept = settings.resize == Resize::Keep && !is_blurred;
     if is_kept && settings.check == Check::Structure {
