@@ -185,3 +185,129 @@ fn is_animation_sound(chunks: &[Chunk], header: &[u8]) -> bool {
         is_next && (!is_frame || chunk.content.len() >= 26 && is_within(0) && is_within(1))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::tests::fixture;
+    use crate::{Check, Encode, Format, PictureSettings, Resize, prepare};
+
+    /// A chunk as it is written.
+    fn chunk(name: &[u8; 4], content: &[u8]) -> Vec<u8> {
+        let named = [&name[..], content].concat();
+        let (length, checksum) = (content.len() as u32, crc32fast::hash(&named));
+        [&length.to_be_bytes()[..], &named, &checksum.to_be_bytes()].concat()
+    }
+
+    fn with_wrong_checksum(mut chunk: Vec<u8>) -> Vec<u8> {
+        *chunk.last_mut().unwrap() ^= 1;
+        chunk
+    }
+
+    fn packed(length: usize) -> Vec<u8> {
+        let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(&vec![b'a'; length]).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    /// A PNG with chunks behind its header, or in front of its end.
+    fn with_chunks(inserted: &[u8], before_pixels: bool) -> Vec<u8> {
+        let png = fixture("alpha.png");
+        let place = if before_pixels { 8 + 25 } else { png.len() - 12 };
+        [&png[..place], inserted, &png[place..]].concat()
+    }
+
+    fn frame(sequence: u32, width: u32) -> Vec<u8> {
+        let numbers = [sequence, width, 1, 0, 0].map(u32::to_be_bytes).concat();
+        chunk(b"fcTL", &[&numbers[..], &[0, 1, 0, 10, 0, 0]].concat())
+    }
+
+    /// Chunks, and whether Pillow 13 refuses a file with them before its pixels.
+    fn kinds() -> Vec<(&'static str, Vec<u8>, bool)> {
+        let text = |name: &[u8; 4], parts: &[&[u8]]| chunk(name, &parts.concat());
+        let animation = chunk(b"acTL", &[0, 0, 0, 1, 0, 0, 0, 0]);
+        vec![
+            ("a text", chunk(b"tEXt", b"Comment\0a"), false),
+            ("a text without a key", chunk(b"tEXt", b"no key"), false),
+            ("a text with a wrong checksum", with_wrong_checksum(chunk(b"tEXt", b"Comment\0a")), true),
+            ("a time with a wrong checksum", with_wrong_checksum(chunk(b"tIME", &[7, 230, 1, 1, 1, 1, 1])), true),
+            ("an unknown chunk", chunk(b"abCd", b"anything"), false),
+            ("an unknown chunk with a wrong checksum", with_wrong_checksum(chunk(b"abCd", b"anything")), true),
+            ("a name that is none", chunk(b"a-cd", b"anything"), true),
+            ("a packed text", text(b"zTXt", &[b"Comment\0\0", &packed(1000)]), false),
+            ("a packed text of another method", text(b"zTXt", &[b"Comment\0\x01", &packed(1000)]), true),
+            ("a packed text that is damaged", text(b"zTXt", &[b"Comment\0\0", b"damaged"]), false),
+            ("a packed text of two megabytes", text(b"zTXt", &[b"Comment\0\0", &packed(2 << 20)]), true),
+            ("an international text", chunk(b"iTXt", b"Comment\0\0\0de\0Kommentar\0a"), false),
+            ("one of two megabytes", text(b"iTXt", &[b"Comment\0\x01\0de\0Kommentar\0", &packed(2 << 20)]), true),
+            ("a profile", text(b"iCCP", &[b"name\0\0", &packed(500)]), false),
+            ("a profile of another method", text(b"iCCP", &[b"name\0\x01", &packed(500)]), true),
+            ("a profile of two megabytes", text(b"iCCP", &[b"name\0\0", &packed(2 << 20)]), true),
+            ("a short gamma", chunk(b"gAMA", &[0, 0, 1]), true),
+            ("short chromaticities", chunk(b"cHRM", &[0; 31]), true),
+            ("an empty intent", chunk(b"sRGB", b""), true),
+            ("a short density", chunk(b"pHYs", &[0; 8]), true),
+            ("a frame", [animation.clone(), frame(0, 1)].concat(), false),
+            ("a frame out of order", [animation.clone(), frame(1, 1)].concat(), true),
+            ("a frame that is too wide", [animation, frame(0, 70_000)].concat(), true),
+            ("a short animation control", chunk(b"acTL", &[0, 0, 0, 1]), true),
+        ]
+    }
+
+    #[test]
+    fn what_pillow_refuses_is_left_out_and_nothing_else() {
+        let png = fixture("alpha.png");
+        for (kind, chunks, is_refused) in kinds() {
+            for before_pixels in [true, false] {
+                let served = with_chunks(&chunks, before_pixels);
+                assert_eq!(&*readable(&served), if is_refused { &png } else { &served }, "{kind}");
+            }
+        }
+        for length in 0..png.len() {
+            assert!(matches!(readable(&png[..length]), Cow::Borrowed(_)), "cut off after {length}");
+        }
+    }
+
+    #[test]
+    fn what_is_kept_has_the_pixels_that_were_served() {
+        let settings = PictureSettings {
+            resize: Resize::Keep,
+            size: 1,
+            only_if_larger: true,
+            encode: Encode::Jpeg,
+            quality: 95,
+            max_pixels: 1_000_000,
+            check: Check::Pixels,
+        };
+        let pixels = crate::decode_file(&fixture("alpha.png"), 1_000_000).unwrap();
+        for (kind, chunks, is_refused) in kinds() {
+            for check in [Check::Pixels, Check::Structure] {
+                let served = with_chunks(&chunks, true);
+                let kept = prepare(served.clone(), &PictureSettings { check, ..settings }, &[]).unwrap();
+                assert!(kept.format == Format::Png && (kept.bytes != served) == is_refused, "{kind}");
+                assert!(crate::decode_file(&kept.bytes, 1_000_000).unwrap() == pixels, "{kind}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_damage_makes_it_panic_and_once_is_enough(
+            kind in any::<prop::sample::Index>(),
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+        ) {
+            let kinds = kinds();
+            let mut file = with_chunks(&kinds[kind.index(kinds.len())].1, true);
+            for (place, value) in changes {
+                let length = file.len();
+                file[place.index(length)] = value;
+            }
+            let once = readable(&file).into_owned();
+            prop_assert!(matches!(readable(&once), Cow::Borrowed(_)));
+        }
+    }
+}
