@@ -12,39 +12,23 @@ use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::{Request, StatusCode, Uri};
-use hyper_util::client::legacy::Client as HttpClient;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use lynxdata_records::Status;
-use tower_http::decompression::{Decompression, DecompressionBody};
-use tower_service::Service;
 use url::{Host, Url};
 
 use crate::body::BodyRoom;
 use crate::budget::Share;
+use crate::coding::Unpacking;
 use crate::connect::{self, Proxy};
 use crate::deadline::{Deadline, Passed};
 use crate::exchange::Exchange;
 use crate::guard::{self, Policy, Refused};
 use crate::names::{NameCounts, Names, NamesSettings, NoAddress, Resolver};
 use crate::opt_out::OptOut;
-use crate::{DownloadConfig, Error, Result, address, retry};
+use crate::{DownloadConfig, Error, Result, address, coding, retry};
 
-/// The answer to a request; its body is decompressed on the way.
-pub(crate) type Response = hyper::Response<DecompressionBody<Incoming>>;
+/// The answer to a request.
+pub(crate) type Response = hyper::Response<Incoming>;
 
-type BoxError = Box<dyn StdError + Send + Sync>;
-
-/// How long an unused connection is kept. Long enough for the next row of a popular host, short enough that the connections to thousands of hosts do not
-/// use up the file descriptors.
-const IDLE_CONNECTION: Duration = Duration::from_secs(4);
-/// Most that is read ahead from a connection, bytes, which it then keeps. Hyper's own limit of 400 kB is fifty megabytes for 256 connections.
-const READ_BUFFER: usize = 32 << 10;
-/// Most that a server may send ahead on HTTP/2, bytes of one body and of all on a connection: outside of what bodies may take in memory, so less than
-/// hyper's own 2 and 5 MiB. At 100 ms there and back, a body still comes at 2.6 MB/s.
-const STREAM_WINDOW: u32 = 256 << 10;
-const CONNECTION_WINDOW: u32 = 1 << 20;
-/// How often an HTTP/2 connection with requests is asked whether it is still there, and how long for an answer: all its rows would wait in vain.
-const HTTP2_PING: Duration = Duration::from_secs(10);
 /// Longest explanation that is kept, characters.
 const MAX_DETAIL: usize = 200;
 
@@ -71,6 +55,8 @@ pub(crate) struct Failure {
     pub(crate) detail: Option<String>,
     /// Whether another attempt may succeed.
     pub(crate) may_pass: bool,
+    /// Whether the host could not be connected to, for a reason that may pass.
+    pub(crate) is_unreached: bool,
     /// How long the server asks to wait before the next attempt.
     pub(crate) retry_after: Option<Duration>,
 }
@@ -78,7 +64,14 @@ pub(crate) struct Failure {
 impl Failure {
     /// A failure of which the status says all.
     pub(crate) fn plain(status: Status) -> Failure {
-        Failure { status, http_status: None, detail: None, may_pass: status.is_retryable(), retry_after: None }
+        Failure {
+            status,
+            http_status: None,
+            detail: None,
+            may_pass: status.is_retryable(),
+            is_unreached: false,
+            retry_after: None,
+        }
     }
 
     pub(crate) fn new(status: Status, detail: impl AsRef<str>) -> Failure {
@@ -99,7 +92,7 @@ impl From<Refused> for Failure {
 /// A pooled HTTP client that connects to checked addresses only.
 #[derive(Debug)]
 pub(crate) struct Client {
-    http: Decompression<Exchange>,
+    http: Exchange,
     policy: Policy,
     user_agent: HeaderValue,
     /// What a proxy is told with requests for `http` URLs.
@@ -138,22 +131,8 @@ impl Client {
         let proxy = proxy.map_err(|reason| Error::setting("proxy", reason))?;
         let patience = Duration::from_secs_f64(config.timeout_seconds / 2.0);
         let connector = connect::connector(names, policy, proxy.as_ref(), config.ca_file.as_deref(), patience)?;
-        let http = HttpClient::builder(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_CONNECTION)
-            .http1_max_buf_size(READ_BUFFER)
-            // As urllib and curl put up with; servers that send such headers send good pictures.
-            .http1_allow_spaces_after_header_name_in_responses(true)
-            .http1_allow_obsolete_multiline_headers_in_responses(true)
-            .http1_ignore_invalid_headers_in_responses(true)
-            .http2_initial_stream_window_size(STREAM_WINDOW)
-            .http2_initial_connection_window_size(CONNECTION_WINDOW)
-            .http2_keep_alive_interval(HTTP2_PING)
-            .http2_keep_alive_timeout(HTTP2_PING)
-            .build(connector);
         Ok(Client {
-            http: Decompression::new(Exchange(http)),
+            http: Exchange::new(connector),
             policy,
             user_agent,
             proxy_authorization: proxy.and_then(|proxy| proxy.authorization()),
@@ -179,7 +158,7 @@ impl Client {
     pub(crate) async fn send(&self, url: &Url, deadline: &mut Deadline) -> std::result::Result<Response, Failure> {
         self.check_literal(url)?;
         let request = self.request(url)?;
-        let sent = deadline.run(self.http.clone().call(request)).await.map_err(|Passed| passed(*deadline))?;
+        let sent = deadline.run(self.http.send(request)).await.map_err(|Passed| passed(*deadline))?;
         sent.map_err(|error| failure(&error, error.is_connect(), Phase::Request))
     }
 
@@ -189,6 +168,7 @@ impl Client {
         let headers = request.headers_mut();
         headers.insert(header::USER_AGENT, self.user_agent.clone());
         headers.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(coding::ACCEPTED));
         if let Some((user, password)) = connect::user_of(url) {
             headers.insert(header::AUTHORIZATION, connect::basic_authorization(&user, &password));
         }
@@ -233,18 +213,17 @@ impl Client {
         mut response: Response,
         deadline: &mut Deadline,
     ) -> std::result::Result<(Vec<u8>, Share), Failure> {
-        let too_large = |what: &str| {
-            Failure::new(Status::TooLarge, format!("{what} more than the {} bytes allowed", self.max_bytes))
-        };
-        let announced = announced_length(&response).unwrap_or(0);
+        let mut unpacking = unpacking_of(&response)?;
+        // Of what is packed, nobody knows how long it will be.
+        let announced = if unpacking.is_none() { announced_length(&response).unwrap_or(0) } else { 0 };
         if announced > self.max_bytes {
-            return Err(too_large("the header announces"));
+            return Err(self.too_large("the header announces"));
         }
         let mut body = self.room.begin(announced).await;
         let mut speed = Speed::new(self.least_in_window, self.window);
         loop {
             let mut within = Deadline::new(deadline.left().min(speed.left()));
-            let chunk = within.run(next_chunk(&mut response)).await;
+            let chunk = within.run(next_piece(&mut response, &mut unpacking)).await;
             deadline.spend(within.spent());
             let Ok(chunk) = chunk else {
                 // One of the two is over.
@@ -254,15 +233,19 @@ impl Client {
                 speed.check(within.spent(), 0)?;
                 continue;
             };
-            let Some(chunk) = chunk.map_err(|error| failure(&*error, false, Phase::Body))? else {
+            let Some(chunk) = chunk? else {
                 return body.finish().await.map_err(|error| self.no_room(&error));
             };
             if body.len() + chunk.len() as u64 > self.max_bytes {
-                return Err(too_large("the body is"));
+                return Err(self.too_large("the body is"));
             }
             body.push(&chunk).await.map_err(|error| self.no_room(&error))?;
             speed.check(within.spent(), chunk.len() as u64)?;
         }
+    }
+
+    fn too_large(&self, what: &str) -> Failure {
+        Failure::new(Status::TooLarge, format!("{what} more than the {} bytes allowed", self.max_bytes))
     }
 
     fn no_room(&self, error: &io::Error) -> Failure {
@@ -288,10 +271,11 @@ impl Client {
             }
             Some(_) => return Ok(body),
         }
+        let mut unpacking = unpacking_of(&response)?;
         // One byte more tells that the last line is cut.
         while body.len() as u64 <= MAX_ROBOTS_BYTES {
-            let chunk = deadline.run(next_chunk(&mut response)).await.map_err(|Passed| passed(*deadline))?;
-            let Some(chunk) = chunk.map_err(|error| failure(&*error, false, Phase::Body))? else { break };
+            let piece = deadline.run(next_piece(&mut response, &mut unpacking)).await;
+            let Some(chunk) = piece.map_err(|Passed| passed(*deadline))?? else { break };
             body.extend_from_slice(&chunk);
         }
         Ok(body)
@@ -306,13 +290,39 @@ fn uri_of(url: &Url) -> std::result::Result<Uri, Failure> {
     uri.map_err(|error| Failure::new(Status::InvalidUrl, error.to_string()))
 }
 
-/// What the header says of the length of the body. Nothing if it is decompressed: then nobody knows.
+/// What the header says of the length of the body.
 fn announced_length(response: &Response) -> Option<u64> {
     response.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// The next bytes of a body, nothing at its end.
-async fn next_chunk(response: &mut Response) -> std::result::Result<Option<Bytes>, BoxError> {
+fn unpacking_of(response: &Response) -> std::result::Result<Option<Unpacking>, Failure> {
+    Unpacking::of(response.headers()).map_err(|error| failure(&error, false, Phase::Body))
+}
+
+/// The next unpacked bytes of a body, nothing at its end. It may be dropped and called again.
+async fn next_piece(
+    response: &mut Response,
+    unpacking: &mut Option<Unpacking>,
+) -> std::result::Result<Option<Bytes>, Failure> {
+    loop {
+        if let Some(unpacking) = unpacking {
+            let has_ended = unpacking.has_ended();
+            let piece = unpacking.next().map_err(|error| failure(&error, false, Phase::Body))?;
+            if piece.is_some() || has_ended {
+                return Ok(piece.map(Bytes::copy_from_slice));
+            }
+        }
+        let chunk = next_chunk(response).await.map_err(|error| failure(&error, false, Phase::Body))?;
+        match (unpacking.as_mut(), chunk) {
+            (None, chunk) => return Ok(chunk),
+            (Some(unpacking), Some(chunk)) => unpacking.feed(&chunk),
+            (Some(unpacking), None) => unpacking.end(),
+        }
+    }
+}
+
+/// The next bytes of a body as they are sent, nothing at its end.
+async fn next_chunk(response: &mut Response) -> std::result::Result<Option<Bytes>, hyper::Error> {
     while let Some(frame) = response.body_mut().frame().await {
         if let Ok(data) = frame?.into_data() {
             return Ok(Some(data));
@@ -356,7 +366,8 @@ impl Speed {
         if self.bytes < self.least {
             let (seconds, least) = (self.window.as_secs_f64(), self.least);
             let reason = format!("{} bytes in {seconds} s, less than the {least} that are wanted", self.bytes);
-            return Err(Failure::new(Status::Timeout, reason));
+            // Another attempt would most likely take as long for nothing.
+            return Err(Failure { may_pass: false, ..Failure::new(Status::Timeout, reason) });
         }
         (self.time, self.bytes) = (Duration::ZERO, 0);
         Ok(())
@@ -392,6 +403,10 @@ pub(crate) fn redirect_target(url: &Url, response: &Response) -> std::result::Re
     let Some(location) = response.headers().get(header::LOCATION) else {
         return Err(failed(Status::ProtocolError, "a redirect without a Location header".to_owned()));
     };
+    if location.as_bytes().trim_ascii().is_empty() {
+        // It would mean the same URL again.
+        return Err(failed(Status::ProtocolError, "a redirect with an empty Location header".to_owned()));
+    }
     match address::parse_redirect(url, location.as_bytes()) {
         Ok(target) => Ok(Some(target)),
         Err(reason) => Err(failed(Status::InvalidUrl, format!("redirected to an invalid URL: {reason}"))),
@@ -414,7 +429,9 @@ fn failure(error: &(dyn StdError + 'static), is_connect: bool, phase: Phase) -> 
             return (*refused).into();
         }
         if let Some(none) = current.downcast_ref::<NoAddress>() {
-            return Failure { may_pass: none.may_pass(), ..Failure::new(Status::DnsError, none.to_string()) };
+            let may_pass = none.may_pass();
+            let failure = Failure::new(Status::DnsError, none.to_string());
+            return Failure { may_pass, is_unreached: may_pass, ..failure };
         }
         is_tls |= current.is::<rustls::Error>();
         let wrapped = current.downcast_ref::<io::Error>();
@@ -445,7 +462,8 @@ fn failure(error: &(dyn StdError + 'static), is_connect: bool, phase: Phase) -> 
     } else {
         Status::ProtocolError
     };
-    Failure::new(status, last_cause(error))
+    let is_unreached = is_connect && status == Status::ConnectError;
+    Failure { is_unreached, ..Failure::new(status, last_cause(error)) }
 }
 
 /// The innermost message of an error, which says most.

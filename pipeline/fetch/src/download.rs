@@ -17,7 +17,7 @@ use lynxdata_records::Status;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 use url::Url;
 
 pub use digest::sha256;
@@ -27,12 +27,12 @@ pub use tables::PAIRS_CHUNK_BYTES;
 use crate::budget::{Budget, Share};
 use crate::client::{Answer, Client, Failure, redirect_target};
 use crate::deadline::Deadline;
-use crate::hosts::{Host, HostLimits, Hosts, RobotsAnswer};
+use crate::hosts::{Again, Host, HostLimits, Hosts, Patience, RobotsAnswer};
 use crate::robots::Robots;
 use crate::source::{column, read_picture};
 use crate::spill::{Waiting, WaitingRoom};
 use crate::{DownloadConfig, Metrics, Result, SourcePart, address, retry};
-use digest::ExpectedDigest;
+use digest::{ExpectedDigest, SeenDigests};
 use tables::Assembly;
 use wanted_size::WantedSize;
 
@@ -68,6 +68,7 @@ struct Shared {
     picture: PictureSettings,
     wanted_size: WantedSize,
     verify_hash: bool,
+    seen_digests: SeenDigests,
     blur_boxes: Option<String>,
     /// What `robots.txt` files call us; `None` if they are not asked.
     robots_product: Option<String>,
@@ -111,6 +112,7 @@ impl Downloader {
             requests: config.requests_per_host,
             per_second: config.requests_per_second_per_host,
             failures: config.host_failure_limit,
+            patience: Patience::default(),
         };
         let shared = Shared {
             client,
@@ -127,6 +129,7 @@ impl Downloader {
             },
             wanted_size: WantedSize::of(config),
             verify_hash: config.verify_hash,
+            seen_digests: SeenDigests::default(),
             blur_boxes: config.blur_boxes.clone(),
             robots_product: config.robots_txt.then(|| crate::opt_out::product(&config.user_agent).to_owned()),
             hosts: Hosts::new(limits),
@@ -151,7 +154,8 @@ impl Downloader {
     /// ok in the order of the source, some megabytes at a time: columns of [`schema::pool`](lynxdata_records::schema::pool) and the extra columns.
     /// With `measure`, it also gets what that found of each of them; of one with which it panicked there is nothing.
     ///
-    /// The rows of the next part begin when those of this one have all begun, however long the last ones take.
+    /// The rows of the next part begin when those of this one have all begun, however long the last ones take. Rows whose hosts cannot be reached and are
+    /// expected back are tried again when all others have ended.
     ///
     /// Returns what became of every row, in the order of the source: columns of [`schema::download_log`](lynxdata_records::schema::download_log).
     ///
@@ -169,13 +173,23 @@ impl Downloader {
         let shared = &self.shared;
         let jobs = Jobs::new(part, shared, measure);
         let mut assembly = Assembly::new(part, Waiting::new(shared.waiting_room.clone()));
+        let mut end = |row: usize, outcome: Outcome| -> std::result::Result<(), E> {
+            if let Some(failure) = shared.client.room().failure() {
+                return Err(failure.into());
+            }
+            shared.count(&outcome);
+            on_row(outcome.status);
+            assembly.end(row, outcome)?;
+            assembly.advance(on_pairs)
+        };
         let mut tasks = JoinSet::new();
+        let mut unreached = Vec::new();
         let (mut next_row, count) = (0, part.rows.num_rows());
         let mut entrance = Some(shared.entrance.lock().await);
         loop {
-            let outcome = tokio::select! {
+            let (row, mut outcome) = tokio::select! {
                 Some(finished) = tasks.join_next(), if !tasks.is_empty() => match finished {
-                    Ok(outcome) => outcome,
+                    Ok(ended) => ended,
                     // A task can fail only by a panic, and then its row is one of those without outcome below.
                     Err(_panic) => continue,
                 },
@@ -191,7 +205,7 @@ impl Downloader {
                             let shared = shared.clone();
                             tasks.spawn(async move {
                                 let _open = open;
-                                (row, shared.download(job).await)
+                                (row, shared.download(job, None).await)
                             });
                             continue;
                         }
@@ -199,16 +213,15 @@ impl Downloader {
                 }
                 else => break,
             };
-            let (row, outcome) = outcome;
-            if let Some(failure) = shared.client.room().failure() {
-                return Err(failure.into());
+            match outcome.unreached.take() {
+                Some(again) if again.host.is_expected(Instant::now()) => unreached.push((row, outcome, again)),
+                _ => end(row, outcome)?,
             }
-            shared.count(&outcome);
-            on_row(outcome.status);
-            assembly.end(row, outcome)?;
-            assembly.advance(on_pairs)?;
         }
         drop(entrance);
+        if !unreached.is_empty() {
+            self.try_again(unreached, &mut end).await?;
+        }
         for row in assembly.rows_without_outcome() {
             let failure = Failure::new(Status::ProtocolError, "the download task broke off; this is a bug");
             let outcome = Outcome::failed(failure, 1);
@@ -218,6 +231,55 @@ impl Downloader {
         }
         assembly.finish(on_pairs)
     }
+
+    /// The last pass over a part: rows that have not reached their hosts are tried again when these are back. What is not by the end of the longest outage
+    /// fails as it did.
+    async fn try_again<E>(
+        &self,
+        mut unreached: Vec<(usize, Outcome, Unreached)>,
+        end: &mut (dyn FnMut(usize, Outcome) -> std::result::Result<(), E> + Send),
+    ) -> std::result::Result<(), E> {
+        let shared = &self.shared;
+        let longest = shared.hosts.longest_outage();
+        let (seconds, rows) = (longest.as_secs_f64(), unreached.len());
+        tracing::info!(rows, seconds, "rows wait for hosts that cannot be reached, at most so long");
+        let until = Instant::now() + longest;
+        let mut tasks = JoinSet::new();
+        loop {
+            let now = Instant::now();
+            let mut wake = until;
+            for (row, earlier, again) in std::mem::take(&mut unreached) {
+                match if now < until { again.host.again(now) } else { Again::Never } {
+                    Again::Never => end(row, earlier)?,
+                    Again::At(moment) => {
+                        wake = wake.min(moment);
+                        unreached.push((row, earlier, again));
+                    }
+                    turn @ (Again::Now | Again::Probe) => {
+                        let shared = shared.clone();
+                        tasks.spawn(async move {
+                            let _open = shared.open_rows.clone().acquire_owned().await;
+                            let outcome = shared.download(again.job, Some(again.host)).await;
+                            let may_wait = turn == Again::Probe || outcome.attempts == 0;
+                            (row, outcome.after(earlier), may_wait)
+                        });
+                    }
+                }
+            }
+            let (row, mut outcome, may_wait) = tokio::select! {
+                Some(finished) = tasks.join_next(), if !tasks.is_empty() => match finished {
+                    Ok(ended) => ended,
+                    Err(_panic) => continue,
+                },
+                () = sleep_until(wake), if !unreached.is_empty() => continue,
+                else => return Ok(()),
+            };
+            match outcome.unreached.take() {
+                Some(again) if may_wait && again.host.is_expected(Instant::now()) => unreached.push((row, outcome, again)),
+                _ => end(row, outcome)?,
+            }
+        }
+    }
 }
 
 /// The rows of a part as work to do.
@@ -225,10 +287,12 @@ struct Jobs<'a> {
     part: &'a SourcePart,
     measure: Option<Arc<dyn Measure>>,
     digests: Vec<digest::DigestColumn<'a>>,
+    seen_digests: &'a SeenDigests,
     boxes: Option<&'a dyn Array>,
 }
 
 /// Where the picture of a row is.
+#[derive(Debug)]
 enum Origin {
     Web(Url),
     /// In a file on this machine.
@@ -240,6 +304,7 @@ enum Origin {
 }
 
 /// What is to be done for a row.
+#[derive(Debug)]
 struct Job {
     origin: Origin,
     digests: Vec<ExpectedDigest>,
@@ -249,15 +314,16 @@ struct Job {
 }
 
 impl<'a> Jobs<'a> {
-    fn new(part: &'a SourcePart, shared: &Shared, measure: Option<Arc<dyn Measure>>) -> Jobs<'a> {
+    fn new(part: &'a SourcePart, shared: &'a Shared, measure: Option<Arc<dyn Measure>>) -> Jobs<'a> {
         let digests = if shared.verify_hash { digest::columns(&part.rows) } else { Vec::new() };
         let boxes = shared.blur_boxes.as_ref().and_then(|name| part.rows.column_by_name(name));
-        Jobs { part, measure, digests, boxes: boxes.map(|column| column as &dyn Array) }
+        let seen_digests = &shared.seen_digests;
+        Jobs { part, measure, digests, seen_digests, boxes: boxes.map(|column| column as &dyn Array) }
     }
 
     fn job(&self, row: usize) -> std::result::Result<Job, Failure> {
         let origin = self.origin(row)?;
-        let digests = self.digests.iter().filter_map(|column| column.expected(row)).collect();
+        let digests = self.digests.iter().filter_map(|column| column.expected(row, self.seen_digests)).collect();
         let boxes = match self.boxes {
             Some(column) => tables::boxes(column, row)
                 .map_err(|reason| Failure::new(Status::MalformedRow, format!("the boxes to blur {reason}")))?,
@@ -298,6 +364,15 @@ struct Outcome {
     elapsed: Option<Duration>,
     body_bytes: Option<u64>,
     stored: Option<Stored>,
+    /// What to do if the host that could not be reached comes back.
+    unreached: Option<Unreached>,
+}
+
+/// A row whose host could not be reached.
+#[derive(Debug)]
+struct Unreached {
+    host: Arc<Host>,
+    job: Job,
 }
 
 #[derive(Debug)]
@@ -312,8 +387,14 @@ struct Stored {
 
 impl Outcome {
     fn failed(failure: Failure, attempts: u32) -> Outcome {
-        let Failure { status, http_status, detail, may_pass: _, retry_after: _ } = failure;
-        Outcome { status, http_status, attempts, detail, elapsed: None, body_bytes: None, stored: None }
+        let Failure { status, http_status, detail, .. } = failure;
+        Outcome { status, http_status, attempts, detail, elapsed: None, body_bytes: None, stored: None, unreached: None }
+    }
+
+    /// The outcome of a row that had been tried before.
+    fn after(self, earlier: Outcome) -> Outcome {
+        let elapsed = [self.elapsed, earlier.elapsed].into_iter().flatten().reduce(|one, other| one + other);
+        Outcome { attempts: self.attempts + earlier.attempts, elapsed, ..self }
     }
 }
 
@@ -321,6 +402,18 @@ impl Outcome {
 struct Asked {
     host: Arc<Host>,
     has_answered: bool,
+    /// A host that the row may ask although it is given up.
+    probed: Option<Arc<Host>>,
+}
+
+impl Asked {
+    /// The failure of a row that may not ask this host.
+    fn given_up(&mut self) -> Option<Failure> {
+        if self.probed.take_if(|probed| Arc::ptr_eq(probed, &self.host)).is_some() {
+            return None;
+        }
+        self.host.given_up(Instant::now())
+    }
 }
 
 /// How fetching a row went.
@@ -328,6 +421,8 @@ struct Fetched {
     /// Requests begun, redirects not counted.
     attempts: u32,
     elapsed: Option<Duration>,
+    /// The host that was asked last, if that could not be reached.
+    unreached: Option<Arc<Host>>,
     /// The answer, and the permit of the network under which it came.
     answer: std::result::Result<(Answer, Option<OwnedSemaphorePermit>), Failure>,
 }
@@ -337,29 +432,34 @@ impl Shared {
         self.metrics.row(outcome.status, outcome.elapsed, outcome.body_bytes);
     }
 
-    async fn download(self: Arc<Self>, job: Job) -> Outcome {
-        let Fetched { attempts, elapsed, answer } = match &job.origin {
+    /// Downloads a row. It may ask the host `probed` also if that is given up.
+    async fn download(self: Arc<Self>, job: Job, probed: Option<Arc<Host>>) -> Outcome {
+        let Fetched { attempts, elapsed, unreached, answer } = match &job.origin {
             Origin::Web(url) => {
                 let host = self.hosts.of(url);
                 // Before a permit of the network is taken, so that the rows of a slow host queue here and hold nobody else back.
                 let _request = host.permit().await;
                 // On the heap, so that the rows that wait here are small.
-                Box::pin(self.fetch(url, &host)).await
+                Box::pin(self.fetch(url, &host, probed)).await
             }
             Origin::File { path, offset, length } => self.read(path.clone(), *offset, *length).await,
         };
-        let (http_status, body_bytes, stored) = match answer {
-            Ok((answer, network)) => {
-                let (http_status, bytes) = (answer.http_status, answer.body.len() as u64);
-                (http_status, Some(bytes), self.store(answer, network, job).await)
+        let failed = |failure: Failure| {
+            let http_status = failure.http_status;
+            Outcome { http_status, elapsed, ..Outcome::failed(failure, attempts) }
+        };
+        let (answer, network) = match answer {
+            Ok(answer) => answer,
+            Err(failure) => {
+                return Outcome { unreached: unreached.map(|host| Unreached { host, job }), ..failed(failure) };
             }
-            Err(failure) => (failure.http_status, None, Err(failure)),
         };
-        let outcome = match stored {
-            Err(failure) => Outcome::failed(failure, attempts),
-            Ok(stored) => Outcome { stored: Some(stored), ..Outcome::failed(Failure::plain(Status::Ok), attempts) },
+        let (http_status, body_bytes) = (answer.http_status, Some(answer.body.len() as u64));
+        let outcome = match self.store(answer, network, job).await {
+            Err(failure) => failed(failure),
+            Ok(stored) => Outcome { stored: Some(stored), ..failed(Failure::plain(Status::Ok)) },
         };
-        Outcome { http_status, elapsed, body_bytes, ..outcome }
+        Outcome { http_status, body_bytes, ..outcome }
     }
 
     /// Reads a picture that is there already.
@@ -375,52 +475,54 @@ impl Shared {
             }
             Err(error) => Err(Failure::new(Status::UnreadableFile, error.to_string())),
         };
-        Fetched { attempts: 0, elapsed: None, answer }
+        Fetched { attempts: 0, elapsed: None, unreached: None, answer }
     }
 
     /// Tries until it succeeds, fails for good, or has no attempts or time left.
     ///
     /// Nothing of the network is held while the next attempt has to wait, and time in which a turn is waited for does not count for the deadline.
-    async fn fetch(&self, url: &Url, host: &Arc<Host>) -> Fetched {
+    async fn fetch(&self, url: &Url, host: &Arc<Host>, probed: Option<Arc<Host>>) -> Fetched {
         let mut deadline = Deadline::new(self.timeout);
         let (mut attempts, mut has_answered) = (0, false);
+        let mut asked = Asked { host: host.clone(), has_answered, probed };
         let answer = loop {
-            if let Some(failure) = host.given_up(Instant::now()) {
+            asked = Asked { host: host.clone(), has_answered, ..asked };
+            if let Some(failure) = asked.given_up() {
                 break Err(failure);
             }
             if let Err(failure) = self.ask_robots(url, host).await {
                 if failure.status != Status::OptedOut {
-                    host.remember(Instant::now(), false, failure.status);
+                    host.remember(Instant::now(), false, Some(&failure));
                 }
                 break Err(failure);
             }
             let network = self.network_in_turn(host).await;
             let under_way = self.metrics.attempt();
             attempts += 1;
-            let mut asked = Asked { host: host.clone(), has_answered };
             let got = self.get(url, network, &mut deadline, &mut asked).await;
             drop(under_way);
-            let Asked { host: asked, has_answered: answered } = asked;
-            has_answered |= answered || !Arc::ptr_eq(&asked, host);
+            has_answered |= asked.has_answered || !Arc::ptr_eq(&asked.host, host);
             let failure = match got {
                 Ok((answer, network)) => {
-                    asked.remember(Instant::now(), true, Status::Ok);
+                    asked.host.remember(Instant::now(), true, None);
                     break Ok((answer, Some(network)));
                 }
                 Err(failure) => failure,
             };
             if let Some(wait) = failure.retry_after {
-                asked.pause(Instant::now(), wait);
+                asked.host.pause(Instant::now(), wait);
             }
             let delay = retry::delay(url.as_str(), attempts, failure.retry_after);
             if !failure.may_pass || attempts > self.retries || delay >= deadline.left() {
-                asked.remember(Instant::now(), answered, failure.status);
+                asked.host.remember(Instant::now(), asked.has_answered, Some(&failure));
                 break Err(failure);
             }
             deadline.spend(delay);
             sleep(delay).await;
         };
-        Fetched { attempts, elapsed: (attempts > 0).then(|| deadline.spent()), answer }
+        let is_unreached = matches!(&answer, Err(failure) if failure.is_unreached);
+        let elapsed = (attempts > 0).then(|| deadline.spent());
+        Fetched { attempts, elapsed, unreached: is_unreached.then_some(asked.host), answer }
     }
 
     /// Gets a URL and follows its redirects. Says which host was asked last. Returns the permit of the network under which the answer came.
@@ -448,9 +550,9 @@ impl Shared {
             }
             // Robots.txt is asked for under a permit of its own. Rows that wait for one with another in hand would wait for each other.
             drop((response, network));
-            asked.host.remember(Instant::now(), true, Status::Ok);
-            *asked = Asked { host: self.hosts.of(&target), has_answered: false };
-            if let Some(failure) = asked.host.given_up(Instant::now()) {
+            asked.host.remember(Instant::now(), true, None);
+            (asked.host, asked.has_answered) = (self.hosts.of(&target), false);
+            if let Some(failure) = asked.given_up() {
                 return Err(failure);
             }
             self.ask_robots(&target, &asked.host).await?;
@@ -492,7 +594,7 @@ impl Shared {
         for attempt in 1.. {
             let failure = match self.get_robots(&url, host, &mut deadline).await {
                 Ok(body) => {
-                    host.remember(Instant::now(), true, Status::Ok);
+                    host.remember(Instant::now(), true, None);
                     let robots = Robots::parse(&body, product);
                     self.hosts.count_robots(&robots);
                     return Ok(Arc::new(robots));

@@ -3,13 +3,17 @@
 //! Rows in flight go by the host and port of the row's URL, all else by those that are asked, also where that redirects to. A host that has been given up
 //! is tried again with one row a minute, and is back as soon as it answers.
 //!
+//! A host that has answered in this run and cannot be connected to any more is most likely back soon. It is expected for some seconds, tried with one row a
+//! second meanwhile, and the rows that have not reached it are tried again at the end of their part. Of a host that has never answered, that is believed only
+//! as long as no host has, since then the network or the server may just be starting: lists are full of hosts that are gone for good.
+//!
 //! Whether a row of a dead host is still tried depends on the order in which the answers to earlier rows arrive, and with it the row's attempts and which
 //! failure it names. Of a host that answers some of its rows only, rows may fail in one run that succeed in another.
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use lynxdata_records::Status;
@@ -36,6 +40,30 @@ const ROBOTS_LIFE: Duration = Duration::from_hours(24);
 /// How long it is believed that a `robots.txt` cannot be had.
 const NO_ROBOTS_LIFE: Duration = Duration::from_mins(1);
 
+/// How long hosts that cannot be connected to are expected back.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    /// For a host that has answered before, since its first failure.
+    pub(crate) outage: Duration,
+    /// For all hosts while none has answered, since the first failure of any.
+    pub(crate) start: Duration,
+    /// How often one row tries a host that is expected.
+    pub(crate) probe_every: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Patience {
+            // As long as one URL may take by default: a server that is restarted is back within seconds, and the last parts of a run wait for no host longer.
+            outage: Duration::from_secs(30),
+            // A typing error in the only host of a list costs no more.
+            start: Duration::from_secs(5),
+            // Less than what a host of the default settings gets anyway, eight requests at once.
+            probe_every: Duration::from_secs(1),
+        }
+    }
+}
+
 /// The limits that hold for every host.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct HostLimits {
@@ -45,12 +73,36 @@ pub(crate) struct HostLimits {
     pub(crate) per_second: f64,
     /// Failures in a row after which a host is given up; 0 for never.
     pub(crate) failures: u32,
+    pub(crate) patience: Patience,
+}
+
+/// What is known of all hosts together.
+#[derive(Debug, Default)]
+struct Together {
+    /// Whether any has answered.
+    has_answer: AtomicBool,
+    /// When one failed first.
+    first_failure: OnceLock<Instant>,
+}
+
+/// What becomes of a row that has not reached its host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Again {
+    /// The host is back.
+    Now,
+    /// The row may see whether the host is back.
+    Probe,
+    /// It is not known before that moment.
+    At(Instant),
+    /// The host is not expected any more.
+    Never,
 }
 
 /// All hosts that a downloader has rows for.
 #[derive(Debug)]
 pub(crate) struct Hosts {
     limits: HostLimits,
+    together: Arc<Together>,
     /// What the rules of all `robots.txt` take in memory, about.
     robots_bytes: AtomicUsize,
     known: Mutex<Known>,
@@ -72,15 +124,21 @@ pub(crate) struct Host {
     /// Least time between two requests.
     interval: Duration,
     failure_limit: u32,
+    patience: Patience,
+    together: Arc<Together>,
     state: Mutex<State>,
     robots: Mutex<Option<CachedRobots>>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// Failures since the host answered last.
+    has_answered: bool,
+    /// Failures since the host answered last, and when they began.
     failures: u32,
+    failing_since: Option<Instant>,
     last_failure: Option<Status>,
+    /// Whether that was a failure to connect that may pass.
+    is_unreached: bool,
     /// When a host that is given up is tried again.
     probe_at: Option<Instant>,
     /// When the next request may begin.
@@ -105,8 +163,10 @@ struct CachedRobots {
 }
 
 impl CachedRobots {
-    fn is_stale(&self, now: Instant) -> bool {
+    /// `retry_every` is how often a host that is expected back is tried.
+    fn is_stale(&self, now: Instant, retry_every: Option<Duration>) -> bool {
         let life = match self.answer.get() {
+            Some(Err(failure)) if failure.is_unreached => retry_every.unwrap_or(NO_ROBOTS_LIFE),
             Some(Err(_)) => NO_ROBOTS_LIFE,
             Some(Ok(_)) | None => ROBOTS_LIFE,
         };
@@ -117,7 +177,13 @@ impl CachedRobots {
 impl Hosts {
     pub(crate) fn new(limits: HostLimits) -> Hosts {
         let known = Known { hosts: HashMap::new(), sweep_at: FIRST_SWEEP, sweep_robots_at: FIRST_ROBOTS_SWEEP };
-        Hosts { limits, robots_bytes: AtomicUsize::new(0), known: Mutex::new(known) }
+        let together = Arc::default();
+        Hosts { limits, together, robots_bytes: AtomicUsize::new(0), known: Mutex::new(known) }
+    }
+
+    /// The longest that a host is expected back.
+    pub(crate) fn longest_outage(&self) -> Duration {
+        self.limits.patience.outage.max(self.limits.patience.start)
     }
 
     /// The host of a URL.
@@ -136,7 +202,7 @@ impl Hosts {
             *sweep_at = FIRST_SWEEP.max(2 * hosts.len());
             *sweep_robots_at = FIRST_ROBOTS_SWEEP.max(2 * robots_bytes);
         }
-        hosts.entry(key).or_insert_with(|| Arc::new(Host::new(self.limits))).clone()
+        hosts.entry(key).or_insert_with(|| Arc::new(Host::new(self.limits, self.together.clone()))).clone()
     }
 
     /// Counts a `robots.txt` that a host has got.
@@ -146,12 +212,14 @@ impl Hosts {
 }
 
 impl Host {
-    fn new(limits: HostLimits) -> Host {
+    fn new(limits: HostLimits, together: Arc<Together>) -> Host {
         let interval = if limits.per_second > 0.0 { 1.0 / limits.per_second } else { 0.0 };
         Host {
             requests: (limits.requests > 0).then(|| Semaphore::new(limits.requests)),
             interval: Duration::from_secs_f64(interval),
             failure_limit: limits.failures,
+            patience: limits.patience,
+            together,
             state: Mutex::default(),
             robots: Mutex::default(),
         }
@@ -193,37 +261,87 @@ impl Host {
         state.next_request = Some(state.next_request.map_or(until, |next| next.max(until)));
     }
 
-    /// The failure of a row that is not worth trying, since the host seems dead. Once a minute the host gets another chance.
+    /// The failure of a row that is not worth trying, since the host seems dead. From time to time the host gets another chance.
     pub(crate) fn given_up(&self, now: Instant) -> Option<Failure> {
         let mut state = lock(&self.state);
         let status = state.last_failure.filter(|_| self.failure_limit > 0 && state.failures >= self.failure_limit)?;
-        if state.probe_at.is_some_and(|probe_at| probe_at <= now) {
-            state.probe_at = Some(now + PROBE_EVERY);
+        if self.take_probe(&mut state, now) {
             return None;
         }
         let detail = format!("host given up after {} failures in a row", self.failure_limit);
-        Some(Failure { may_pass: false, ..Failure::new(status, detail) })
+        Some(Failure { may_pass: false, is_unreached: state.is_unreached, ..Failure::new(status, detail) })
     }
 
-    /// Remembers how a row ended: whether the host answered anything in HTTP, and with what status.
-    pub(crate) fn remember(&self, now: Instant, answered: bool, status: Status) {
+    /// Whether a row that has not reached the host may be tried again.
+    pub(crate) fn again(&self, now: Instant) -> Again {
         let mut state = lock(&self.state);
+        if state.failures == 0 {
+            return Again::Now;
+        }
+        match self.expected_until(&state).filter(|until| *until > now) {
+            None => Again::Never,
+            Some(_) if self.take_probe(&mut state, now) => Again::Probe,
+            Some(until) => Again::At(state.probe_at.map_or(until, |probe_at| probe_at.min(until))),
+        }
+    }
+
+    /// Whether a host that cannot be reached is expected back, so that its rows are worth keeping.
+    pub(crate) fn is_expected(&self, now: Instant) -> bool {
+        let state = lock(&self.state);
+        state.failures == 0 || self.expected_until(&state).is_some_and(|until| until > now)
+    }
+
+    fn expected_until(&self, state: &State) -> Option<Instant> {
+        let since = state.failing_since.filter(|_| state.is_unreached)?;
+        if state.has_answered {
+            return Some(since + self.patience.outage);
+        }
+        let first_failure = self.together.first_failure.get().copied().unwrap_or(since);
+        (!self.together.has_answer.load(Ordering::Relaxed)).then(|| first_failure + self.patience.start)
+    }
+
+    /// Takes the turn to see whether the host is back; false if that is not now.
+    fn take_probe(&self, state: &mut State, now: Instant) -> bool {
+        let is_due = state.probe_at.is_some_and(|probe_at| probe_at <= now);
+        if is_due {
+            state.probe_at = Some(now + self.until_probe(state, now));
+        }
+        is_due
+    }
+
+    fn until_probe(&self, state: &State, now: Instant) -> Duration {
+        let is_expected = self.expected_until(state).is_some_and(|until| until > now);
+        if is_expected { self.patience.probe_every } else { PROBE_EVERY }
+    }
+
+    /// Remembers how a row ended: whether the host answered anything in HTTP, and with what failure.
+    pub(crate) fn remember(&self, now: Instant, answered: bool, failure: Option<&Failure>) {
+        let mut state = lock(&self.state);
+        if answered {
+            state.has_answered = true;
+            self.together.has_answer.store(true, Ordering::Relaxed);
+        }
+        let status = failure.map_or(Status::Ok, |failure| failure.status);
         let is_dead = matches!(status, Status::DnsError | Status::ConnectError | Status::TlsError | Status::Timeout);
         if (!answered && is_dead) || status == Status::RateLimited {
+            self.together.first_failure.get_or_init(|| now);
             state.failures = state.failures.saturating_add(1);
+            state.failing_since.get_or_insert(now);
             state.last_failure = Some(status);
-            state.probe_at = state.probe_at.or(Some(now + PROBE_EVERY));
+            state.is_unreached = failure.is_some_and(|failure| failure.is_unreached);
+            state.probe_at = state.probe_at.or(Some(now + self.until_probe(&state, now)));
         } else if answered {
-            (state.failures, state.last_failure, state.probe_at) = (0, None, None);
+            *state = State { has_answered: true, next_request: state.next_request, ..State::default() };
         }
     }
 
     /// What the host's `robots.txt` says. The first row to ask has it fetched; the others wait for that.
     pub(crate) async fn robots(&self, now: Instant, fetch: impl Future<Output = RobotsAnswer>) -> RobotsAnswer {
+        let retry_every = self.is_expected(now).then_some(self.patience.probe_every);
         let answer = {
             let mut robots = lock(&self.robots);
             match &*robots {
-                Some(cached) if !cached.is_stale(now) => cached.answer.clone(),
+                Some(cached) if !cached.is_stale(now, retry_every) => cached.answer.clone(),
                 _ => robots.insert(CachedRobots { asked: now, answer: Arc::default() }).answer.clone(),
             }
         };
@@ -241,7 +359,17 @@ mod tests {
     use super::*;
 
     fn hosts(requests: usize, failures: u32) -> Hosts {
-        Hosts::new(HostLimits { requests, per_second: 0.0, failures })
+        Hosts::new(HostLimits { requests, per_second: 0.0, failures, patience: Patience::default() })
+    }
+
+    /// A row that ends with a status.
+    fn end(host: &Host, now: Instant, answered: bool, status: Status) {
+        host.remember(now, answered, Some(&Failure::plain(status)));
+    }
+
+    /// A row for which no connection came about.
+    fn unreached(host: &Host, now: Instant) {
+        host.remember(now, false, Some(&Failure { is_unreached: true, ..Failure::plain(Status::ConnectError) }));
     }
 
     fn url(text: &str) -> Url {
@@ -277,23 +405,23 @@ mod tests {
             (false, Status::ForbiddenAddress),
             (false, Status::DnsError),
         ] {
-            host.remember(now, answered, status);
+            end(&host, now, answered, status);
             assert_eq!(host.given_up(now), None, "after {status}");
         }
-        host.remember(now, false, Status::TlsError);
+        end(&host, now, false, Status::TlsError);
         let failure = host.given_up(now).unwrap();
         assert_eq!(failure.status, Status::TlsError);
         assert_eq!(failure.detail.as_deref(), Some("host given up after 3 failures in a row"));
-        host.remember(now, true, Status::Ok);
+        end(&host, now, true, Status::Ok);
         assert_eq!(host.given_up(now), None, "a row in flight had an answer");
     }
 
     #[test]
     fn only_hosts_that_matter_are_remembered() {
-        let hosts = Hosts::new(HostLimits { requests: 1, per_second: 0.01, failures: 2 });
+        let hosts = Hosts::new(HostLimits { per_second: 0.01, ..hosts(1, 2).limits });
         let used = hosts.of(&url("http://used.example/"));
         let now = Instant::now();
-        hosts.of(&url("http://dead.example/")).remember(now, false, Status::DnsError);
+        end(&hosts.of(&url("http://dead.example/")), now, false, Status::DnsError);
         assert!(hosts.of(&url("http://slow.example/")).take_turn(now));
         for number in 0..10 * FIRST_SWEEP {
             hosts.of(&url(&format!("http://{number}.example/")));
@@ -328,25 +456,70 @@ mod tests {
     fn a_host_that_was_given_up_gets_another_chance_every_minute() {
         let hosts = hosts(0, 2);
         let (host, begin) = (hosts.of(&url("http://example.org/")), Instant::now());
-        host.remember(begin, false, Status::Timeout);
-        host.remember(begin, true, Status::RateLimited);
+        end(&host, begin, false, Status::Timeout);
+        end(&host, begin, true, Status::RateLimited);
         let failure = host.given_up(begin).unwrap();
         assert_eq!(failure.status, Status::RateLimited, "hosts that turn rows away are left alone too");
         let later = begin + PROBE_EVERY;
         assert_eq!(host.given_up(later), None, "one row tries");
         assert!(host.given_up(later).is_some(), "and only one");
-        host.remember(later, false, Status::Timeout);
+        end(&host, later, false, Status::Timeout);
         assert!(host.given_up(later + PROBE_EVERY / 2).is_some());
         assert_eq!(host.given_up(later + PROBE_EVERY), None);
-        host.remember(later, true, Status::NotFound);
+        end(&host, later, true, Status::NotFound);
         assert_eq!(host.given_up(later), None, "it is back");
-        host.remember(later, false, Status::Timeout);
+        end(&host, later, false, Status::Timeout);
         assert_eq!(host.given_up(later), None, "its failures are counted anew");
     }
 
     #[test]
+    fn a_host_that_has_answered_is_expected_back_for_a_while() {
+        let hosts = hosts(0, 2);
+        let (host, begin) = (hosts.of(&url("http://example.org/")), Instant::now());
+        let Patience { outage, probe_every, .. } = Patience::default();
+        end(&host, begin, true, Status::NotFound);
+        assert_eq!(host.again(begin), Again::Now);
+        unreached(&host, begin);
+        unreached(&host, begin);
+        assert!(host.is_expected(begin));
+        assert!(host.given_up(begin).is_some_and(|failure| failure.is_unreached));
+        assert_eq!(host.again(begin), Again::At(begin + probe_every));
+        assert_eq!(host.again(begin + probe_every), Again::Probe);
+        assert_eq!(host.again(begin + probe_every), Again::At(begin + 2 * probe_every), "one row at a time");
+        assert_eq!(host.given_up(begin + 2 * probe_every), None, "also of those that come for the first time");
+        unreached(&host, begin + 2 * probe_every);
+        assert_eq!(host.again(begin + 2 * probe_every), Again::At(begin + 3 * probe_every));
+        let over = begin + outage;
+        assert!(host.again(over) == Again::Never && !host.is_expected(over), "its failures began so long ago");
+        assert_eq!(host.given_up(over), None);
+        assert!(host.given_up(over + PROBE_EVERY / 2).is_some(), "one row a minute from now on");
+        end(&host, over, true, Status::Ok);
+        assert_eq!(host.again(over), Again::Now);
+        unreached(&host, over);
+        assert!(host.is_expected(over), "another outage");
+        end(&host, over, false, Status::DnsError);
+        assert!(!host.is_expected(over), "a name that does not exist will not come back");
+    }
+
+    #[test]
+    fn hosts_that_never_answered_are_expected_only_until_any_host_answers() {
+        let hosts = hosts(0, 2);
+        let [dead, other, alive] = ["dead", "other", "alive"].map(|name| hosts.of(&url(&format!("http://{name}.example/"))));
+        let (begin, start) = (Instant::now(), Patience::default().start);
+        unreached(&dead, begin);
+        assert!(dead.is_expected(begin));
+        unreached(&other, begin + start / 2);
+        assert!(other.is_expected(begin + start / 2));
+        assert!(!other.is_expected(begin + start), "all together have this time");
+        end(&alive, begin, true, Status::NotFound);
+        assert!(!dead.is_expected(begin) && dead.again(begin) == Again::Never);
+        unreached(&alive, begin);
+        assert!(alive.is_expected(begin));
+    }
+
+    #[test]
     fn requests_keep_their_distance() {
-        let hosts = Hosts::new(HostLimits { requests: 0, per_second: 4.0, failures: 0 });
+        let hosts = Hosts::new(HostLimits { per_second: 4.0, ..hosts(0, 0).limits });
         let (host, begin) = (hosts.of(&url("http://example.org/")), Instant::now());
         let quarter = Duration::from_millis(250);
         for turn in 0..9 {

@@ -24,6 +24,7 @@
 //! * `hosts`: how many rows of a host are in flight, how often it is asked, and whether it is dead;
 //! * `robots`: which paths a `robots.txt` allows;
 //! * `client`: one request: resolving, connecting, reading, with `deadline` for its time, `body` and `budget` for its bytes;
+//! * `coding`: what a server has packed, or says so;
 //! * `opt_out`: whether an answer's headers say that the picture is not to be used;
 //! * `retry`: whether and when to try again;
 //! * [`lynxdata_picture`]: what the bytes are, whether they decode, and the stored form;
@@ -37,6 +38,7 @@ mod address;
 mod body;
 mod budget;
 mod client;
+mod coding;
 mod config;
 mod connect;
 mod deadline;

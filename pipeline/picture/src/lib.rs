@@ -30,6 +30,7 @@
 //!
 //! * `sniff`, `structure`: what format it is, and whether the file is whole, without decoding;
 //! * `jpeg`, `vp8`: decoders of our own, of JPEG and lossy WebP, to `planes`;
+//! * `png`, `elsewhere`: what other readers would not open;
 //! * `tiff`, `gif`: what those containers hold, as pixels; the image crate has the other formats;
 //! * `colour`: profiles and inks become sRGB;
 //! * `resize`, over `scale`: the modes of resizing;
@@ -48,10 +49,12 @@
 mod blocks;
 mod blur;
 mod colour;
+mod elsewhere;
 mod encode;
 mod gif;
 mod jpeg;
 mod planes;
+mod png;
 mod resize;
 mod scale;
 mod sniff;
@@ -59,6 +62,7 @@ mod structure;
 mod tiff;
 mod vp8;
 
+use std::borrow::Cow;
 use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -72,7 +76,7 @@ use colour::{Channels, ToSrgb};
 pub use image::DynamicImage;
 use planes::{Planes, Subsampled, Wanted};
 use resize::Layout;
-pub use sniff::Format;
+pub use sniff::{Format, begins_as_picture};
 use tiff::directory::Directory;
 
 /// What is done to a picture before it is stored. The names in brackets are those of img2dataset and mean the same here.
@@ -83,7 +87,9 @@ use tiff::directory::Directory;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Resize {
-    /// Nothing (`no` with `disable_all_reencoding`): the bytes are stored as served, once [`Check`] has shown that they are whole.
+    /// Nothing (`no` with `disable_all_reencoding`): the bytes are stored as served, once [`Check`] has shown that they are whole. Only ancillary chunks of a
+    /// PNG for which Pillow refuses the file, such as a text with a wrong checksum, are left out; and bitmaps and TIFFs of kinds that Pillow does not open
+    /// are encoded anew, in their size.
     #[serde(alias = "no")]
     Keep,
     /// The shorter side is scaled to the set size and the aspect ratio kept (`keep_ratio`).
@@ -221,10 +227,17 @@ fn prepare_as(
     blur: &[[f32; 4]],
     with_pixels: bool,
 ) -> Result<(Picture, Option<DynamicImage>), PictureError> {
+    let format = sniff::format(&bytes)?;
+    let bytes = match format {
+        Format::Png => match png::readable(&bytes) {
+            Cow::Owned(readable) => readable,
+            Cow::Borrowed(_) => bytes,
+        },
+        _ => bytes,
+    };
     let is_blurred = blur.iter().any(blur::is_usable);
-    let is_kept = settings.resize == Resize::Keep && !is_blurred;
+    let is_kept = settings.resize == Resize::Keep && !is_blurred && elsewhere::opens(&bytes, format);
     if is_kept && settings.check == Check::Structure {
-        let format = sniff::format(&bytes)?;
         let (width, height) = structure::check(&bytes, format, settings.max_pixels)?;
         let pixels = if with_pixels { decode_file(&bytes, settings.max_pixels).ok() } else { None };
         return Ok((Picture { bytes, format, width, height, original_width: width, original_height: height }, pixels));
@@ -233,14 +246,14 @@ fn prepare_as(
     let may_reduce = !(is_blurred || is_kept && with_pixels);
     let decoded = decode(&bytes, settings.max_pixels, may_reduce.then_some(settings))?;
     let layout = Layout::new(settings.resize, decoded.upright_size, settings.size, settings.only_if_larger);
-    let format = match settings.encode {
+    let wanted_format = match settings.encode {
         Encode::Jpeg => Format::Jpeg,
         Encode::Png => Format::Png,
         Encode::WebP => Format::WebP,
     };
     let is_unchanged = layout.is_identity(decoded.upright_size) && !is_blurred;
     let (original_width, original_height) = decoded.stored_size;
-    if is_kept || is_unchanged && decoded.is_plain && decoded.format == format {
+    if is_kept || is_unchanged && decoded.is_plain && decoded.format == wanted_format {
         let picture = Picture {
             bytes,
             format: decoded.format,
@@ -269,7 +282,8 @@ fn prepare_as(
             }
         }
     };
-    Ok((Picture { bytes, format, width, height, original_width, original_height }, pixels.map(DynamicImage::from)))
+    let picture = Picture { bytes, format: wanted_format, width, height, original_width, original_height };
+    Ok((picture, pixels.map(DynamicImage::from)))
 }
 
 /// Width and height in pixels that [`Picture`] has as the original ones, of a picture whose file is whole: that is told from its structure, without decoding it.

@@ -62,6 +62,12 @@ pub(super) fn format(bytes: &[u8]) -> Result<Format, PictureError> {
     }
 }
 
+/// Whether the first bytes of a file are those of a picture, also of a kind that is not decoded
+/// here. Eighteen bytes are enough.
+pub fn begins_as_picture(bytes: &[u8]) -> bool {
+    !matches!(format(bytes), Err(PictureError::NotAnImage(_)))
+}
+
 /// How far into a text a document type or an `<svg` element is looked for; comments may stand before it.
 const HEAD_BYTES: usize = 1024;
 

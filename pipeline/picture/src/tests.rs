@@ -890,3 +890,57 @@ fn every_photograph_of_an_ordinary_collection_decodes() {
     }
     assert!(files > 100, "{files} files");
 }
+
+/// Opens and loads every file that is named on its input; writes the names of those that it refuses, and why.
+const PILLOW: &str = "
+import sys, warnings
+from PIL import Image
+warnings.simplefilter('ignore')
+Image.MAX_IMAGE_PIXELS = None
+for name in sys.stdin.read().splitlines():
+    try:
+        with Image.open(name) as picture:
+            picture.load()
+    except Exception as error:
+        print(name + '\\t' + type(error).__name__ + ': ' + str(error).replace('\\n', ' '))
+";
+
+#[test]
+fn what_is_kept_opens_in_pillow() {
+    let (Ok(shared), Ok(python)) = (std::env::var("LYNXDATA_SHARED"), std::env::var("LYNXDATA_PYTHON")) else { return };
+    let folder = PathBuf::from(shared).join("data/hostile");
+    let table = std::fs::read_to_string(folder.join("EXPECT.tsv")).unwrap();
+    let kept = std::env::temp_dir().join(format!("lynxdata-kept-{}", std::process::id()));
+    std::fs::create_dir_all(&kept).unwrap();
+    let (mut files, mut sources) = (String::new(), Vec::new());
+    for line in table.lines().skip(1) {
+        let name = line.split('\t').next().unwrap();
+        let bytes = std::fs::read(folder.join(name)).unwrap();
+        if let Ok(picture) = prepare(bytes, &settings(Resize::Keep, 1)) {
+            let file = kept.join(format!("{:05}", sources.len()));
+            std::fs::write(&file, picture.bytes).unwrap();
+            writeln!(files, "{}", file.display()).unwrap();
+            sources.push(name);
+        }
+    }
+    let mut pillow = std::process::Command::new(python)
+        .args(["-c", PILLOW])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(&mut pillow.stdin.take().unwrap(), files.as_bytes()).unwrap();
+    let output = pillow.wait_with_output().unwrap();
+    std::fs::remove_dir_all(&kept).unwrap();
+    assert!(output.status.success() && sources.len() > 500, "{} files", sources.len());
+    let refused: Vec<String> = String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| {
+            let (file, reason) = line.split_once('\t').unwrap();
+            let number: usize = file.rsplit('/').next().unwrap().parse().unwrap();
+            format!("{}\t{reason}", sources[number])
+        })
+        .collect();
+    assert!(refused.is_empty(), "{} of {}:\n{}", refused.len(), sources.len(), refused.join("\n"));
+}

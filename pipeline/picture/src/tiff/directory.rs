@@ -8,25 +8,25 @@ use super::super::structure::{broken, cut_off};
 
 const IMAGE_WIDTH: u16 = 256;
 const IMAGE_LENGTH: u16 = 257;
-pub(super) const BITS_PER_SAMPLE: u16 = 258;
+pub(in super::super) const BITS_PER_SAMPLE: u16 = 258;
 pub(super) const COMPRESSION: u16 = 259;
-pub(super) const PHOTOMETRIC_INTERPRETATION: u16 = 262;
-pub(super) const FILL_ORDER: u16 = 266;
+pub(in super::super) const PHOTOMETRIC_INTERPRETATION: u16 = 262;
+pub(in super::super) const FILL_ORDER: u16 = 266;
 const STRIP_OFFSETS: u16 = 273;
 const ORIENTATION: u16 = 274;
-pub(super) const SAMPLES_PER_PIXEL: u16 = 277;
+pub(in super::super) const SAMPLES_PER_PIXEL: u16 = 277;
 pub(super) const ROWS_PER_STRIP: u16 = 278;
 const STRIP_BYTE_COUNTS: u16 = 279;
 pub(super) const PLANAR_CONFIGURATION: u16 = 284;
 pub(super) const T4_OPTIONS: u16 = 292;
 pub(super) const PREDICTOR: u16 = 317;
-pub(super) const COLOR_MAP: u16 = 320;
+pub(in super::super) const COLOR_MAP: u16 = 320;
 pub(super) const TILE_WIDTH: u16 = 322;
 pub(super) const TILE_LENGTH: u16 = 323;
 const TILE_OFFSETS: u16 = 324;
 const TILE_BYTE_COUNTS: u16 = 325;
-pub(super) const EXTRA_SAMPLES: u16 = 338;
-pub(super) const SAMPLE_FORMAT: u16 = 339;
+pub(in super::super) const EXTRA_SAMPLES: u16 = 338;
+pub(in super::super) const SAMPLE_FORMAT: u16 = 339;
 pub(super) const JPEG_TABLES: u16 = 347; // TIFF Technical Note 2
 pub(super) const ICC_PROFILE: u16 = 34675; // ICC.1:2010, annex B.4
 
@@ -92,7 +92,7 @@ impl<'a> Directory<'a> {
         Ok(Directory { file, number, entries, is_whole })
     }
 
-    pub(super) fn is_little_endian(&self) -> bool {
+    pub(in super::super) fn is_little_endian(&self) -> bool {
         self.number.is_little_endian
     }
 
@@ -113,7 +113,7 @@ impl<'a> Directory<'a> {
     }
 
     /// The values of a tag, if it is there and its values are whole numbers.
-    pub(super) fn numbers(&self, wanted: u16) -> Option<impl ExactSizeIterator<Item = u64> + use<'a>> {
+    pub(in super::super) fn numbers(&self, wanted: u16) -> Option<impl ExactSizeIterator<Item = u64> + use<'a>> {
         let Entry { kind, values, .. } = self.entries.iter().find(|entry| entry.tag == wanted)?;
         // BYTE, SHORT, LONG, IFD, LONG8, IFD8
         if ![1, 3, 4, 13, 16, 18].contains(kind) {
@@ -124,7 +124,7 @@ impl<'a> Directory<'a> {
     }
 
     /// The first value of a tag, if it is there.
-    pub(super) fn number(&self, wanted: u16) -> Option<u64> {
+    pub(in super::super) fn number(&self, wanted: u16) -> Option<u64> {
         self.numbers(wanted)?.next()
     }
 

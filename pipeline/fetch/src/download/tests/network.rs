@@ -210,13 +210,14 @@ async fn what_a_proxy_cannot_read_goes_through_a_tunnel() {
 async fn a_body_that_drips_ends_before_the_deadline() {
     let drip = Reply::Drip(answer("200 OK", &[], &fixture("plain.jpg")));
     let server = Server::start([("drip", drip)]).await;
-    let config = DownloadConfig { timeout_seconds: 3600.0, min_bytes_per_second: 10_000, ..config() };
+    let config = DownloadConfig { timeout_seconds: 3600.0, min_bytes_per_second: 10_000, retries: 2, ..config() };
     let mut client = Client::new(&config, Arc::default(), &std::env::temp_dir()).unwrap();
     client.set_speed_window(Duration::from_millis(100));
     let downloader = Downloader::with_client(&config, client, &std::env::temp_dir(), Arc::default());
     let url = server.url("drip");
     let log = download(&downloader, &part(&[Some(&url)]), &|_| {}).await.log;
     assert_eq!(texts(&log, "status"), ["timeout"]);
+    assert_eq!(integers(&log, "attempts"), [Some(1)], "another attempt would take as long");
     assert!(texts(&log, "detail")[0].contains("less than the 1000 that are wanted"), "{}", texts(&log, "detail")[0]);
 }
 
@@ -292,12 +293,12 @@ async fn a_body_with_another_digest_than_the_source_says_is_refused() {
     let server = Server::start([("a.jpg", ok(&jpeg)), ("short", ok(b"GIF89a"))]).await;
     let rows = ["a.jpg", "a.jpg", "a.jpg", "short"].map(|path| server.url(path));
     let rows: Vec<Option<&str>> = rows.iter().map(|url| Some(url.as_str())).collect();
-    let right = sha256(&jpeg);
-    let digests = StringArray::from(vec![Some(right.as_str()), Some("00ff"), None, Some(right.as_str())]);
+    let (right, wrong) = (sha256(&jpeg), sha256(b"another"));
+    let digests = StringArray::from(vec![Some(right.as_str()), Some(wrong.as_str()), None, Some(right.as_str())]);
     let part = with_column(&part(&rows), "source_sha256", Arc::new(digests));
     let log = download(&downloader_with(&config()), &part, &|_| {}).await.log;
     assert_eq!(texts(&log, "status"), ["ok", "hash_mismatch", "ok", "hash_mismatch"]);
-    assert_eq!(texts(&log, "detail")[1], format!("sha256 is {right}, not 00ff"));
+    assert_eq!(texts(&log, "detail")[1], format!("sha256 is {right}, not {wrong}"));
     let trusting = downloader_with(&DownloadConfig { verify_hash: false, ..config() });
     let log = download(&trusting, &part, &|_| {}).await.log;
     assert_eq!(texts(&log, "status"), ["ok", "ok", "ok", "broken_image"]);

@@ -1,0 +1,313 @@
+//! Chunks of a PNG that no reader needs and some refuse.
+//!
+//! Our decoder passes over an ancillary chunk whose checksum or content is wrong, as the
+//! recommendation says. Pillow, and with it `datasets`, refuses the whole file. So such chunks are
+//! left out of what is stored; its pixels stay as they are.
+
+use std::borrow::Cow;
+use std::io::Read;
+
+use flate2::read::ZlibDecoder;
+
+/// Most bytes of an unpacked text or profile: `MAX_TEXT_CHUNK` of Pillow 13 (`PngImagePlugin.py`).
+const MOST_UNPACKED: u64 = 1 << 20;
+/// Most bytes of all texts: its `MAX_TEXT_MEMORY`.
+const MOST_TEXT: u64 = 64 << 20;
+
+/// A chunk with its place in the file.
+struct Chunk<'a> {
+    start: usize,
+    end: usize,
+    name: [u8; 4],
+    content: &'a [u8],
+    has_right_checksum: bool,
+}
+
+impl Chunk<'_> {
+    /// Whether a reader that does not know it can do without it (PNG, third edition, 5.4).
+    fn is_ancillary(&self) -> bool {
+        self.name[0].is_ascii_lowercase()
+    }
+
+    /// Whether it is one of an animation.
+    fn is_animation(&self) -> bool {
+        matches!(&self.name, b"acTL" | b"fcTL" | b"fdAT")
+    }
+}
+
+/// The file without the chunks that Pillow refuses it for. It is borrowed if there are none, or if
+/// it is not whole.
+pub(super) fn readable(bytes: &[u8]) -> Cow<'_, [u8]> {
+    let Some(chunks) = chunks(bytes) else { return Cow::Borrowed(bytes) };
+    let mut refused = Refused::new(&chunks);
+    let kept: Vec<&Chunk> = chunks.iter().filter(|chunk| !chunk.is_ancillary() || !refused.is(chunk)).collect();
+    let (Some(first), Some(last)) = (chunks.first(), chunks.last()) else { return Cow::Borrowed(bytes) };
+    if kept.len() == chunks.len() {
+        return Cow::Borrowed(bytes);
+    }
+    let mut readable = bytes[..first.start].to_vec();
+    for chunk in kept {
+        readable.extend_from_slice(&bytes[chunk.start..chunk.end]);
+    }
+    readable.extend_from_slice(&bytes[last.end..]);
+    Cow::Owned(readable)
+}
+
+/// The chunks up to the last one, IEND; `None` if the file is cut off.
+fn chunks(bytes: &[u8]) -> Option<Vec<Chunk<'_>>> {
+    let mut chunks = Vec::new();
+    let mut start = 8; // behind the signature
+    loop {
+        let [l3, l2, l1, l0, name @ ..] = *bytes.get(start..)?.first_chunk::<8>()?;
+        let content_end = (start + 8).checked_add(u32::from_be_bytes([l3, l2, l1, l0]) as usize)?;
+        let content = bytes.get(start + 8..content_end)?;
+        let checksum = u32::from_be_bytes(*bytes.get(content_end..)?.first_chunk()?);
+        // What other chunks contain is their decoder's business.
+        let is_ancillary = name[0].is_ascii_lowercase();
+        let has_right_checksum = !is_ancillary || crc32fast::hash(&bytes[start + 4..content_end]) == checksum;
+        chunks.push(Chunk { start, end: content_end + 4, name, content, has_right_checksum });
+        start = content_end + 4;
+        if name == *b"IEND" {
+            return Some(chunks);
+        }
+    }
+}
+
+/// What Pillow refuses, as `PngStream` of its `PngImagePlugin.py` does.
+struct Refused {
+    /// The colour type of the header.
+    colours: u8,
+    is_animation_sound: bool,
+    /// Bytes of texts so far.
+    text: u64,
+}
+
+impl Refused {
+    fn new(chunks: &[Chunk]) -> Refused {
+        let header = chunks.first().map_or(&[][..], |chunk| chunk.content);
+        Refused {
+            colours: header.get(9).copied().unwrap_or_default(),
+            is_animation_sound: is_animation_sound(chunks, header),
+            text: 0,
+        }
+    }
+
+    fn is(&mut self, chunk: &Chunk) -> bool {
+        let content = chunk.content;
+        if chunk.is_animation() {
+            return !self.is_animation_sound;
+        }
+        if !chunk.has_right_checksum || !chunk.name.iter().all(u8::is_ascii_alphanumeric) {
+            return true;
+        }
+        match &chunk.name {
+            b"tRNS" => match self.colours {
+                0 => content.len() < 2,
+                2 => content.len() < 6,
+                _ => false,
+            },
+            b"gAMA" => content.len() < 4,
+            b"cHRM" => content.len() < 32,
+            b"sRGB" => content.is_empty(),
+            b"pHYs" => content.len() < 9,
+            b"iCCP" => match behind_zero(content) {
+                Some([0, packed @ ..]) => unpacked_length(packed).is_none(),
+                _ => true,
+            },
+            b"tEXt" => self.is_too_much(behind_zero(content).map(|text| text.len() as u64)),
+            b"zTXt" => match behind_zero(content) {
+                Some([0, packed @ ..]) => self.is_too_much(unpacked_length(packed)),
+                Some([_, ..]) => true,
+                Some([]) | None => false,
+            },
+            b"iTXt" => match behind_zero(content) {
+                // Packed or not, the method, then the language and the translated keyword.
+                Some([flag, method, texts @ ..]) => {
+                    let text = behind_zero(texts).and_then(behind_zero).unwrap_or_default();
+                    let is_packed = *flag != 0 && *method == 0;
+                    self.is_too_much(if is_packed { unpacked_length(text) } else { Some(text.len() as u64) })
+                }
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+
+    /// Whether a text is too long, or all of them are; `None` is longer than one may be.
+    fn is_too_much(&mut self, length: Option<u64>) -> bool {
+        let Some(length) = length else { return true };
+        let is_too_much = self.text + length > MOST_TEXT;
+        if !is_too_much {
+            self.text += length;
+        }
+        is_too_much
+    }
+}
+
+/// What stands behind the first zero, which ends a text.
+fn behind_zero(content: &[u8]) -> Option<&[u8]> {
+    memchr::memchr(0, content).map(|zero| &content[zero + 1..])
+}
+
+/// How long packed bytes are, as far as they can be unpacked; `None` if they are too long.
+fn unpacked_length(packed: &[u8]) -> Option<u64> {
+    let mut unpacked = Vec::new();
+    // What is damaged is no text to Pillow either, and it goes on.
+    let _damaged = ZlibDecoder::new(packed).take(MOST_UNPACKED + 1).read_to_end(&mut unpacked);
+    let length = unpacked.len() as u64;
+    (length <= MOST_UNPACKED).then_some(length)
+}
+
+/// Whether the chunks of an animation follow one another as they should, and its frames lie within
+/// the picture. Otherwise there is only the picture.
+fn is_animation_sound(chunks: &[Chunk], header: &[u8]) -> bool {
+    let double_word = |content: &[u8], at: usize| {
+        let bytes = content.get(at..).and_then(<[u8]>::first_chunk);
+        bytes.map(|bytes| u64::from(u32::from_be_bytes(*bytes)))
+    };
+    let size = [0, 4].map(|at| double_word(header, at).unwrap_or_default());
+    let mut sequence = 0;
+    chunks.iter().filter(|chunk| chunk.is_animation()).all(|chunk| {
+        let number = |at| double_word(chunk.content, at);
+        if !chunk.has_right_checksum {
+            return false;
+        }
+        if chunk.name == *b"acTL" {
+            return chunk.content.len() >= 8;
+        }
+        let is_next = number(0) == Some(sequence);
+        sequence += 1;
+        let is_within = |axis: usize| {
+            let [length, place] = [4, 12].map(|at| number(at + 4 * axis));
+            length.zip(place).is_some_and(|(length, place)| place + length <= size[axis])
+        };
+        let is_frame = chunk.name == *b"fcTL";
+        is_next && (!is_frame || chunk.content.len() >= 26 && is_within(0) && is_within(1))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::tests::fixture;
+    use crate::{Check, Encode, Format, PictureSettings, Resize, prepare};
+
+    /// A chunk as it is written.
+    fn chunk(name: &[u8; 4], content: &[u8]) -> Vec<u8> {
+        let named = [&name[..], content].concat();
+        let (length, checksum) = (content.len() as u32, crc32fast::hash(&named));
+        [&length.to_be_bytes()[..], &named, &checksum.to_be_bytes()].concat()
+    }
+
+    fn with_wrong_checksum(mut chunk: Vec<u8>) -> Vec<u8> {
+        *chunk.last_mut().unwrap() ^= 1;
+        chunk
+    }
+
+    fn packed(length: usize) -> Vec<u8> {
+        let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(&vec![b'a'; length]).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    /// A PNG with chunks behind its header, or in front of its end.
+    fn with_chunks(inserted: &[u8], before_pixels: bool) -> Vec<u8> {
+        let png = fixture("alpha.png");
+        let place = if before_pixels { 8 + 25 } else { png.len() - 12 };
+        [&png[..place], inserted, &png[place..]].concat()
+    }
+
+    fn frame(sequence: u32, width: u32) -> Vec<u8> {
+        let numbers = [sequence, width, 1, 0, 0].map(u32::to_be_bytes).concat();
+        chunk(b"fcTL", &[&numbers[..], &[0, 1, 0, 10, 0, 0]].concat())
+    }
+
+    /// Chunks, and whether Pillow 13 refuses a file with them before its pixels.
+    fn kinds() -> Vec<(&'static str, Vec<u8>, bool)> {
+        let text = |name: &[u8; 4], parts: &[&[u8]]| chunk(name, &parts.concat());
+        let animation = chunk(b"acTL", &[0, 0, 0, 1, 0, 0, 0, 0]);
+        vec![
+            ("a text", chunk(b"tEXt", b"Comment\0a"), false),
+            ("a text without a key", chunk(b"tEXt", b"no key"), false),
+            ("a text with a wrong checksum", with_wrong_checksum(chunk(b"tEXt", b"Comment\0a")), true),
+            ("a time with a wrong checksum", with_wrong_checksum(chunk(b"tIME", &[7, 230, 1, 1, 1, 1, 1])), true),
+            ("an unknown chunk", chunk(b"abCd", b"anything"), false),
+            ("an unknown chunk with a wrong checksum", with_wrong_checksum(chunk(b"abCd", b"anything")), true),
+            ("a name that is none", chunk(b"a-cd", b"anything"), true),
+            ("a packed text", text(b"zTXt", &[b"Comment\0\0", &packed(1000)]), false),
+            ("a packed text of another method", text(b"zTXt", &[b"Comment\0\x01", &packed(1000)]), true),
+            ("a packed text that is damaged", text(b"zTXt", &[b"Comment\0\0", b"damaged"]), false),
+            ("a packed text of two megabytes", text(b"zTXt", &[b"Comment\0\0", &packed(2 << 20)]), true),
+            ("an international text", chunk(b"iTXt", b"Comment\0\0\0de\0Kommentar\0a"), false),
+            ("one of two megabytes", text(b"iTXt", &[b"Comment\0\x01\0de\0Kommentar\0", &packed(2 << 20)]), true),
+            ("a profile", text(b"iCCP", &[b"name\0\0", &packed(500)]), false),
+            ("a profile of another method", text(b"iCCP", &[b"name\0\x01", &packed(500)]), true),
+            ("a profile of two megabytes", text(b"iCCP", &[b"name\0\0", &packed(2 << 20)]), true),
+            ("a short gamma", chunk(b"gAMA", &[0, 0, 1]), true),
+            ("short chromaticities", chunk(b"cHRM", &[0; 31]), true),
+            ("an empty intent", chunk(b"sRGB", b""), true),
+            ("a short density", chunk(b"pHYs", &[0; 8]), true),
+            ("a frame", [animation.clone(), frame(0, 1)].concat(), false),
+            ("a frame out of order", [animation.clone(), frame(1, 1)].concat(), true),
+            ("a frame that is too wide", [animation, frame(0, 70_000)].concat(), true),
+            ("a short animation control", chunk(b"acTL", &[0, 0, 0, 1]), true),
+        ]
+    }
+
+    #[test]
+    fn what_pillow_refuses_is_left_out_and_nothing_else() {
+        let png = fixture("alpha.png");
+        for (kind, chunks, is_refused) in kinds() {
+            for before_pixels in [true, false] {
+                let served = with_chunks(&chunks, before_pixels);
+                assert_eq!(&*readable(&served), if is_refused { &png } else { &served }, "{kind}");
+            }
+        }
+        for length in 0..png.len() {
+            assert!(matches!(readable(&png[..length]), Cow::Borrowed(_)), "cut off after {length}");
+        }
+    }
+
+    #[test]
+    fn what_is_kept_has_the_pixels_that_were_served() {
+        let settings = PictureSettings {
+            resize: Resize::Keep,
+            size: 1,
+            only_if_larger: true,
+            encode: Encode::Jpeg,
+            quality: 95,
+            max_pixels: 1_000_000,
+            check: Check::Pixels,
+        };
+        let pixels = crate::decode_file(&fixture("alpha.png"), 1_000_000).unwrap();
+        for (kind, chunks, is_refused) in kinds() {
+            for check in [Check::Pixels, Check::Structure] {
+                let served = with_chunks(&chunks, true);
+                let kept = prepare(served.clone(), &PictureSettings { check, ..settings }, &[]).unwrap();
+                assert!(kept.format == Format::Png && (kept.bytes != served) == is_refused, "{kind}");
+                assert!(crate::decode_file(&kept.bytes, 1_000_000).unwrap() == pixels, "{kind}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_damage_makes_it_panic_and_once_is_enough(
+            kind in any::<prop::sample::Index>(),
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+        ) {
+            let kinds = kinds();
+            let mut file = with_chunks(&kinds[kind.index(kinds.len())].1, true);
+            for (place, value) in changes {
+                let length = file.len();
+                file[place.index(length)] = value;
+            }
+            let once = readable(&file).into_owned();
+            prop_assert!(matches!(readable(&once), Cow::Borrowed(_)));
+        }
+    }
+}
