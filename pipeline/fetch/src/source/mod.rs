@@ -4,12 +4,16 @@
 //! in `files` and its lines in `plan`.
 
 mod csv;
+mod decoded;
+mod delimited;
 mod files;
 mod fingerprint;
 mod folder;
+mod json;
 mod jsonl;
 mod lines;
 mod lists;
+mod numbers;
 mod parquet;
 mod pictures;
 mod plan;
@@ -17,6 +21,7 @@ mod rows;
 mod tar;
 mod tsv;
 mod txt;
+mod types;
 mod webdataset;
 
 use std::path::{Path, PathBuf};
