@@ -233,14 +233,25 @@ impl Utf16 {
                     Order::Little => u16::from_le_bytes([first, byte]),
                     Order::Big => u16::from_be_bytes([first, byte]),
                 };
-                let units = self.high.take().into_iter().chain([unit]);
-                for character in char::decode_utf16(units) {
-                    match character {
-                        Ok(character) => {
-                            self.decoded.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+                let mut push = |units: &[u16]| {
+                    for character in char::decode_utf16(units.iter().copied()) {
+                        match character {
+                            Ok(character) => {
+                                self.decoded.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+                            }
+                            Err(_) => self.decoded.push(NOT_UTF8),
                         }
-                        Err(error) if error.unpaired_surrogate() == unit && unit < 0xdc00 => self.high = Some(unit),
-                        Err(_) => self.decoded.push(NOT_UTF8),
+                    }
+                };
+                match (self.high.take(), unit) {
+                    (Some(high), 0xdc00..=0xdfff) => push(&[high, unit]),
+                    (high, 0xd800..=0xdbff) => {
+                        push(high.as_slice());
+                        self.high = Some(unit);
+                    }
+                    (high, _) => {
+                        push(high.as_slice());
+                        push(&[unit]);
                     }
                 }
             }

@@ -187,7 +187,7 @@ impl Row<'_> {
                 Quotes::Csv => format!("the row in line {line} has {found} fields instead of {count}"),
                 Quotes::Tsv => format!("line {line} has {found} fields instead of {count}"),
             };
-            let hint = if self.text.windows(2).any(|pair| pair == b"\\\"") {
+            let hint = if has_backslashes(self.text) {
                 "; a backslash stands before a quote"
             } else {
                 ""
@@ -287,7 +287,7 @@ impl Records {
     fn begin(&mut self) {
         self.text.clear();
         self.ends.clear();
-        self.record.clear();
+        self.record.begin(Escape::Doubled);
     }
 
     /// Reads another line of the record.
@@ -316,9 +316,9 @@ impl Records {
         }
     }
 
-    /// Takes the record apart that begins with the line at hand, reading as many lines more as it has; `true` if it is complete then.
+    /// Takes the record apart that begins with the line at hand, reading as many lines more as it has.
     fn take_apart(&mut self, escape: Escape) -> Result<Taken> {
-        self.record = Record::new(self.layout.separator, escape);
+        self.record.begin(escape);
         // Lines that are there already are taken one by one too: the record may end before they do.
         let mut line = 0;
         loop {
@@ -343,30 +343,29 @@ impl Records {
     fn take_csv(&mut self, count: Option<usize>) -> Result<Option<String>> {
         // Most records are one line.
         let line = without_end(&self.text).len();
-        let state = self.record.extend(&self.text[..line]);
-        let is_right = |record: &Record| record.is_strict && count.is_none_or(|count| record.fields.len() == count);
-        if state == State::Complete && is_right(&self.record) {
-            return Ok(None);
-        }
-        let taken = self.take_apart(Escape::Doubled)?;
-        if let Taken::Complete { lines } = taken {
+        let is_complete = self.record.extend(&self.text[..line]) == State::Complete;
+        let taken = if is_complete { Taken::Complete { lines: 1 } } else { self.take_apart(Escape::Doubled)? };
+        let lines = taken.lines();
+        let is_right = lines > 0 && self.is_right(count);
+        if is_right {
             self.keep(lines);
-            if is_right(&self.record) {
+        }
+        let Some(count) = count.filter(|_| has_backslashes(&self.text) || !is_right) else { return Ok(None) };
+        if has_backslashes(&self.text) {
+            // A quote with a backslash at the end of a line is one that closes its field as well, and the next lines are malformed then.
+            let with_backslashes = self.take_apart(Escape::Backslash)?.lines();
+            let is_better = !is_right || (with_backslashes > lines && !self.has_row_of_its_own(with_backslashes, count));
+            if with_backslashes > 0 && self.is_right(Some(count)) && is_better {
+                self.keep(with_backslashes);
                 return Ok(None);
+            }
+            self.take_apart(Escape::Doubled)?;
+            if lines > 0 {
+                self.keep(lines);
             }
         }
-        if count.is_some() && self.text.windows(2).any(|pair| pair == b"\\\"") {
-            if let Taken::Complete { lines } = self.take_apart(Escape::Backslash)?
-                && is_right(&self.record)
-            {
-                self.keep(lines);
-                return Ok(None);
-            }
-            // Back to what it was; no more lines are read for that.
-            let again = self.take_apart(Escape::Doubled)?;
-            if let Taken::Complete { lines } = again {
-                self.keep(lines);
-            }
+        if is_right {
+            return Ok(None);
         }
         match taken {
             Taken::TooLong => return Err(self.too_long()),
@@ -376,58 +375,70 @@ impl Records {
                     format!("a quote in the row that begins in line {line} is not closed before the end of the file");
                 return Err(Error::Format { path: self.path.clone(), format: "csv", reason });
             }
-            Taken::Complete { .. } => {}
+            Taken::Complete { lines } => self.keep(lines),
         }
         // A quote that is not closed has swallowed the next rows.
-        let Some(own) = count.and_then(|count| self.first_row_of_its_own(count)) else { return Ok(None) };
+        let Some(own) = self.row_of_its_own(self.ends.len(), count) else { return Ok(None) };
         self.keep(own);
         let line = self.next_line - self.ends.len() as u64;
-        Ok(Some(format!("a quote in the row in line {line} is not closed before line {}, which is a row of its own", self.next_line)))
+        let next = self.next_line;
+        Ok(Some(format!("a quote in the row in line {line} is not closed before line {next}, which is a row of its own")))
     }
 
-    /// Which of the lines behind the first is a whole row with a URL.
-    fn first_row_of_its_own(&self, count: usize) -> Option<usize> {
+    /// Whether the record at hand is as its writer meant it, as far as that can be told.
+    fn is_right(&self, count: Option<usize>) -> bool {
+        self.record.is_strict && count.is_none_or(|count| self.record.fields.len() == count)
+    }
+
+    fn has_row_of_its_own(&self, lines: usize, count: usize) -> bool {
+        self.row_of_its_own(lines, count).is_some()
+    }
+
+    /// Which of the first lines, but for the very first, is a row with a URL, or the beginning of one.
+    fn row_of_its_own(&self, lines: usize, count: usize) -> Option<usize> {
         let url = self.url?;
-        (1..self.ends.len()).find(|line| {
+        (1..lines).find(|line| {
             let line = without_end(&self.text[self.ends[line - 1]..self.ends[*line]]);
             let mut record = Record::new(self.layout.separator, Escape::Doubled);
-            record.extend(line) == State::Complete
-                && record.fields.len() == count
-                && record.fields[url].bytes(line).windows(3).any(|part| part == b"://")
+            let has_room = match record.extend(line) {
+                State::Complete => record.fields.len() == count,
+                State::Open => record.fields.len() < count,
+            };
+            let is_url = |field: &Field| field.bytes(line).windows(3).any(|part| part == b"://");
+            has_room && record.fields.get(url).is_some_and(is_url)
         })
     }
 
     /// Takes a record of TSV. It is one line, unless a quoted field goes on with the next ones.
     fn take_tsv(&mut self, count: Option<usize>) -> Result<Option<String>> {
-        if self.text.contains(&b'"') && count.is_some() {
-            let is_right = |record: &Record| record.is_strict && count == Some(record.fields.len());
-            let is_open = {
-                let line = without_end(&self.text).len();
-                self.record.extend(&self.text[..line]) == State::Open
-            };
-            if is_open
-                && let Taken::Complete { lines } = self.take_apart(Escape::Doubled)?
-                && is_right(&self.record)
-            {
-                self.keep(lines);
-                if count.and_then(|count| self.first_row_of_its_own(count)).is_none() {
+        if let Some(count) = count.filter(|_| self.text.contains(&b'"')) {
+            let line = without_end(&self.text).len();
+            let is_open = self.record.extend(&self.text[..line]) == State::Open;
+            let lines = if is_open { self.quoted_lines(Escape::Doubled, count)? } else { 0 };
+            if has_backslashes(&self.text) {
+                // As in CSV, the reading that leaves no lines over is the better one.
+                let with_backslashes = self.quoted_lines(Escape::Backslash, count)?;
+                if with_backslashes > lines {
+                    self.keep(with_backslashes);
                     return Ok(None);
                 }
+                self.take_apart(Escape::Doubled)?;
             }
-            if self.text.windows(2).any(|pair| pair == b"\\\"")
-                && let Taken::Complete { lines } = self.take_apart(Escape::Backslash)?
-                && is_right(&self.record)
-                && self.record.has_backslashes
-            {
-                self.keep(lines);
-                if count.and_then(|count| self.first_row_of_its_own(count)).is_none() {
-                    return Ok(None);
-                }
+            self.keep(lines.max(1));
+            if lines > 0 {
+                return Ok(None);
             }
-            self.keep(1);
         }
         self.record.fields = tsv::split(&self.text, self.layout.separator, count);
         Ok(None)
+    }
+
+    /// Takes a record of TSV apart as one of CSV, and returns how many lines it has; none if it is not quoted so.
+    fn quoted_lines(&mut self, escape: Escape, count: usize) -> Result<usize> {
+        let lines = self.take_apart(escape)?.lines();
+        let has_escapes = escape == Escape::Doubled || self.record.has_backslashes;
+        let is_quoted = has_escapes && self.is_right(Some(count)) && !self.has_row_of_its_own(lines, count);
+        Ok(if is_quoted { lines } else { 0 })
     }
 
     fn too_long(&self) -> Error {
@@ -443,11 +454,24 @@ impl Records {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Taken {
     /// It has so many lines.
-    Complete {
-        lines: usize,
-    },
+    Complete { lines: usize },
     /// The file ends within quotes.
     Unclosed,
     /// It is longer than [`MAX_ROW_BYTES`], most likely since a quote is not closed.
     TooLong,
+}
+
+impl Taken {
+    /// How many lines the record has; none if it is not complete.
+    fn lines(self) -> usize {
+        match self {
+            Taken::Complete { lines } => lines,
+            Taken::Unclosed | Taken::TooLong => 0,
+        }
+    }
+}
+
+/// Whether a quote has a backslash before it.
+fn has_backslashes(text: &[u8]) -> bool {
+    text.windows(2).any(|pair| pair == b"\\\"")
 }

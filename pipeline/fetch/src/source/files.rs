@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::{SourceConfig, SourceFormat, folder, pictures};
+use super::{SourceConfig, SourceFormat, decoded, folder, pictures};
 use crate::objects::{self, Cache, Location, Object};
 use crate::{Error, Result};
 
@@ -61,11 +61,6 @@ impl SourceFormat {
         matches!(self, SourceFormat::Folder | SourceFormat::WebDataset)
     }
 
-    /// Whether it has no columns but the keys of JSON objects, whose types are settled over all files.
-    pub(super) fn has_keys(self) -> bool {
-        self == SourceFormat::Jsonl || self.has_pictures()
-    }
-
     /// The endings of the names of its files, as they are listed for people.
     pub(super) fn endings(self) -> String {
         let pictures = || pictures::SUFFIXES.map(|suffix| format!(".{suffix}")).join(", ");
@@ -102,6 +97,8 @@ pub(super) fn find(config: &SourceConfig, base_folder: &Path, cache: Option<&Cac
         if metadata.is_dir() {
             files.append(&mut in_folder(&path, config.format)?);
         } else if metadata.is_file() {
+            // Before its name is asked for the format: that of a compression that is not read tells none.
+            decoded::refuse_foreign(&path).map_err(|source| Error::read(&path, source))?;
             let format = format_of(&path, config.format)?;
             files.push(Found::local(path, format));
         } else {

@@ -170,11 +170,11 @@ mod tests {
         #[test]
         fn json_of_the_standard_is_left_as_it_is(text in "(?:[\\[\\]{},:\"\\\\]|\\\\u[d][89c][0-9]{2}|NaN|-?[0-9]{1,22}|[a-zä ]{1,3}){0,12}") {
             let (mended, _) = mended(&text);
-            if let Ok(value) = serde_json::from_str::<Value>(&text) {
-                if !has_long_number(&value) {
-                    prop_assert_eq!(serde_json::from_str::<Value>(&mended).unwrap(), value.clone());
-                }
-                prop_assert_eq!(parse(&value.to_string()).unwrap(), parse(&text).unwrap());
+            if let Ok(value) = serde_json::from_str::<Value>(&text)
+                && !has_long_number(&value)
+            {
+                prop_assert_eq!(serde_json::from_str::<Value>(&mended).unwrap(), value.clone());
+                prop_assert_eq!(parse(&text).unwrap(), value);
             }
         }
     }

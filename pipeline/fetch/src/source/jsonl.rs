@@ -173,11 +173,12 @@ impl Array {
         }
     }
 
-    /// Reads an element to the comma or bracket behind it, and returns whether it is in memory as a whole. Strings end with their line: JSON has no line ends
-    /// in them, and so an open quote spoils no more than its element.
+    /// Reads an element to the comma or bracket behind it, and returns whether it is in memory as a whole. JSON has no line ends in strings: if a line after
+    /// one begins with what separates elements, a quote is not closed, and the element ends there, so that it spoils no other.
     fn read_element(&mut self) -> io::Result<bool> {
         self.bytes.clear();
         let (mut depth, mut in_string, mut is_escaped, mut is_whole) = (0_usize, false, false, true);
+        let mut begins_line = false; // within a string
         loop {
             let buffer = self.reader.fill_buf()?;
             if buffer.is_empty() {
@@ -186,11 +187,18 @@ impl Array {
             let mut length = 0;
             let mut is_done = false;
             for &byte in buffer {
+                if begins_line && !byte.is_ascii_whitespace() {
+                    if matches!(byte, b'{' | b'}' | b']' | b',') {
+                        is_done = true;
+                        break;
+                    }
+                    begins_line = false;
+                }
                 match byte {
                     _ if is_escaped => is_escaped = false,
                     b'\\' if in_string => is_escaped = true,
                     b'"' => in_string = !in_string,
-                    b'\n' => in_string = false,
+                    b'\n' => begins_line = in_string,
                     b'{' | b'[' if !in_string => depth += 1,
                     b']' | b',' if !in_string && depth == 0 => {
                         is_done = true;
