@@ -11,7 +11,9 @@ use url::{ParseError, Url};
 pub(crate) fn parse(text: &str) -> Result<Url, String> {
     check(Url::parse(text.trim()).map_err(|error| match error {
         // A page may leave the scheme to the one that it came by; a list has none, and a guess would be another request than the one that was written.
-        ParseError::RelativeUrlWithoutBase => "the scheme is missing: it does not begin with https:// or http://".to_owned(),
+        ParseError::RelativeUrlWithoutBase => {
+            "the scheme is missing: it does not begin with https:// or http://".to_owned()
+        }
         other => other.to_string(),
     })?)
 }
@@ -126,7 +128,8 @@ mod tests {
 
     #[test]
     fn a_missing_scheme_is_said() {
-        for url in ["//example.org/a.jpg", "example.org/a.jpg", "www.example.org", "/a.jpg", "a", "\\\\example.org\\a"] {
+        for url in ["//example.org/a.jpg", "example.org/a.jpg", "www.example.org", "/a.jpg", "a", "\\\\example.org\\a"]
+        {
             assert!(parse(url).unwrap_err().contains("the scheme is missing"), "{url}");
         }
         for url in ["http://", "http://[", "example.org:80/a.jpg"] {

@@ -184,7 +184,9 @@ impl Read for Members {
             match next {
                 None => {}
                 Some(0x1f) => self.member = Some(GzDecoder::new(file)),
-                Some(_) => return Err(refused("something that is not gzip follows its compressed content; is it damaged?")),
+                Some(_) => {
+                    return Err(refused("something that is not gzip follows its compressed content; is it damaged?"));
+                }
             }
         }
         Ok(0)
@@ -348,7 +350,13 @@ mod tests {
             assert_eq!(read("a.csv", &bytes(&marked, big)).unwrap(), text.as_bytes());
             assert_eq!(read("a.csv.gz", &gz(&bytes(&marked, big))).unwrap(), text.as_bytes());
             let lone = [0xfeff, 0xd83d, 0x61, 0xdc00, 0x62, 0xd83d, 0xd83d, 0xde00, 0xd800];
-            assert_eq!(read("a.csv", &bytes(&lone, big)).unwrap(), "\u{0}a\u{0}b\u{0}😀\u{0}".bytes().map(|byte| if byte == 0 { NOT_UTF8 } else { byte }).collect::<Vec<_>>());
+            assert_eq!(
+                read("a.csv", &bytes(&lone, big)).unwrap(),
+                "\u{0}a\u{0}b\u{0}😀\u{0}"
+                    .bytes()
+                    .map(|byte| if byte == 0 { NOT_UTF8 } else { byte })
+                    .collect::<Vec<_>>()
+            );
             let odd = [&bytes(&marked, big)[..], b"\0"].concat();
             assert_eq!(read("a.csv", &odd).unwrap(), [text.as_bytes(), &[NOT_UTF8]].concat());
         }

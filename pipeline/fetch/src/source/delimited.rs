@@ -8,11 +8,11 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
 use super::csv::{Escape, Field, Record, State};
+use super::jsonl::changed;
 use super::lines::{Lines, MAX_ROW_BYTES, without_end};
 use super::numbers::{self, Number};
 use super::rows::{Batch, ExtraBuilder, Rows};
 use super::types::Seen;
-use super::jsonl::changed;
 use super::{Columns, ReadRows, tsv};
 use crate::{Error, Result};
 
@@ -107,9 +107,8 @@ impl ReadRows for DelimitedRows {
         while !self.rows.is_full() {
             let Some(row) = self.records.next(Some(self.columns.count))? else { break };
             match row.texts(self.columns.count) {
-                Ok(fields) => push_fields(&mut self.rows, &self.columns, &fields).map_err(|name| {
-                    changed(row.path, row.quotes.format(), &format!("line {}", row.line), &name)
-                })?,
+                Ok(fields) => push_fields(&mut self.rows, &self.columns, &fields)
+                    .map_err(|name| changed(row.path, row.quotes.format(), &format!("line {}", row.line), &name))?,
                 Err(problem) => self.rows.push_problem(&problem),
             }
         }
@@ -187,11 +186,7 @@ impl Row<'_> {
                 Quotes::Csv => format!("the row in line {line} has {found} fields instead of {count}"),
                 Quotes::Tsv => format!("line {line} has {found} fields instead of {count}"),
             };
-            let hint = if has_backslashes(self.text) {
-                "; a backslash stands before a quote"
-            } else {
-                ""
-            };
+            let hint = if has_backslashes(self.text) { "; a backslash stands before a quote" } else { "" };
             return Err(if self.last_line > line {
                 format!("{row} and ends in line {}; a quote may not be closed{hint}", self.last_line)
             } else {
@@ -354,7 +349,8 @@ impl Records {
         if has_backslashes(&self.text) {
             // A quote with a backslash at the end of a line is one that closes its field as well, and the next lines are malformed then.
             let with_backslashes = self.take_apart(Escape::Backslash)?.lines();
-            let is_better = !is_right || (with_backslashes > lines && !self.has_row_of_its_own(with_backslashes, count));
+            let is_better =
+                !is_right || (with_backslashes > lines && !self.has_row_of_its_own(with_backslashes, count));
             if with_backslashes > 0 && self.is_right(Some(count)) && is_better {
                 self.keep(with_backslashes);
                 return Ok(None);
@@ -382,7 +378,9 @@ impl Records {
         self.keep(own);
         let line = self.next_line - self.ends.len() as u64;
         let next = self.next_line;
-        Ok(Some(format!("a quote in the row in line {line} is not closed before line {next}, which is a row of its own")))
+        Ok(Some(format!(
+            "a quote in the row in line {line} is not closed before line {next}, which is a row of its own"
+        )))
     }
 
     /// Whether the record at hand is as its writer meant it, as far as that can be told.

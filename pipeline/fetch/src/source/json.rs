@@ -28,7 +28,8 @@ pub(super) fn parse(text: &str) -> Result<Value, Problem> {
 fn problem(error: &serde_json::Error, changes: &[Change]) -> Problem {
     let message = error.to_string();
     let reason = message.split(" at line ").next().unwrap_or(&message).to_owned();
-    let shift: isize = changes.iter().filter(|change| change.position < error.column()).map(|change| change.longer).sum();
+    let shift: isize =
+        changes.iter().filter(|change| change.position < error.column()).map(|change| change.longer).sum();
     Problem { column: error.column().saturating_add_signed(-shift), reason }
 }
 
@@ -37,7 +38,9 @@ const BEYOND_INTEGERS: f64 = 18_446_744_073_709_551_616.0;
 
 fn has_long_number(value: &Value) -> bool {
     match value {
-        Value::Number(number) => number.is_f64() && number.as_f64().is_some_and(|number| number.abs() >= BEYOND_INTEGERS / 2.0),
+        Value::Number(number) => {
+            number.is_f64() && number.as_f64().is_some_and(|number| number.abs() >= BEYOND_INTEGERS / 2.0)
+        }
         Value::Array(values) => values.iter().any(has_long_number),
         Value::Object(values) => values.values().any(has_long_number),
         _ => false,
@@ -71,7 +74,11 @@ fn mended(text: &str) -> (String, Vec<Change>) {
                 let piece = match word {
                     "NaN" | "-NaN" | "Infinity" | "-Infinity" | "nan" | "inf" | "-inf" => "null".to_owned(),
                     // What has so many digits may be beyond 64 bits with sign.
-                    _ if is_integer && word.len() >= 19 && word.parse::<i64>().is_err() && word.parse::<u64>().is_err() => {
+                    _ if is_integer
+                        && word.len() >= 19
+                        && word.parse::<i64>().is_err()
+                        && word.parse::<u64>().is_err() =>
+                    {
                         format!("\"{word}\"")
                     }
                     word => word.to_owned(),
@@ -149,8 +156,14 @@ mod tests {
             (r#"{"a": "NaN", "NaN": "\"Infinity"}"#, json!({"a": "NaN", "NaN": "\"Infinity"})),
             (r#"["\ud83d", "\ud83d\ude00", "\ude00x", "\\ud83d"]"#, json!(["\u{fffd}", "😀", "\u{fffd}x", "\\ud83d"])),
             (r#"["\ud83d\ud83d\ude00\uZ"]"#, json!(null)),
-            ("[123456789012345678901234567890, -9223372036854775809]", json!(["123456789012345678901234567890", "-9223372036854775809"])),
-            ("[18446744073709551615, 9223372036854775807, 1e30]", json!([18_446_744_073_709_551_615_u64, i64::MAX, 1e30])),
+            (
+                "[123456789012345678901234567890, -9223372036854775809]",
+                json!(["123456789012345678901234567890", "-9223372036854775809"]),
+            ),
+            (
+                "[18446744073709551615, 9223372036854775807, 1e30]",
+                json!([18_446_744_073_709_551_615_u64, i64::MAX, 1e30]),
+            ),
             (r#"{"a": ä}"#, json!(null)),
             (r#"{"a": "x"#, json!(null)),
             (r#"{"a": "x\"#, json!(null)),

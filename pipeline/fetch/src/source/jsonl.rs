@@ -131,7 +131,8 @@ impl Array {
         let Some(first) = self.next_byte()? else {
             // A row says so, since it may be the last of many.
             let cut_off = std::mem::take(&mut self.is_open);
-            let problem = || Err(format!("the array ends in line {} without a closing bracket; it may be cut off", self.line));
+            let problem =
+                || Err(format!("the array ends in line {} without a closing bracket; it may be cut off", self.line));
             return Ok(cut_off.then(|| (self.line, problem())));
         };
         let line = self.line;
@@ -141,7 +142,10 @@ impl Array {
                 let length = self.reader.fill_buf()?.len();
                 self.reader.consume(length);
             }
-            return Ok(Some((line, Err(format!("what follows the array, from {:?} in line {line} on, is not read", char::from(first))))));
+            return Ok(Some((
+                line,
+                Err(format!("what follows the array, from {:?} in line {line} on, is not read", char::from(first))),
+            )));
         }
         let is_whole = self.read_element()?;
         if !is_whole {

@@ -12,8 +12,8 @@ use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchR
 
 use super::lists::{self, Expansion};
 use super::plan::unique_names;
-use super::types::{EXACT_IN_FLOAT, is_printable};
 use super::rows::{Batch, ROWS_PER_BATCH, leading_fields, no_places};
+use super::types::{EXACT_IN_FLOAT, is_printable};
 use super::{Column, Columns, Extra, ReadRows};
 use crate::{Error, Result};
 
@@ -76,7 +76,9 @@ fn carried(data_type: &DataType) -> DataType {
         DataType::Map(entries, is_sorted) => {
             let DataType::Struct(fields) = entries.data_type() else { return data_type.clone() };
             let fields = fields.iter().enumerate().map(|(position, field)| match field.data_type() {
-                key if position == 0 && is_printable(key) => Arc::new(field.as_ref().clone().with_data_type(DataType::Utf8)),
+                key if position == 0 && is_printable(key) => {
+                    Arc::new(field.as_ref().clone().with_data_type(DataType::Utf8))
+                }
                 _ => item(field),
             });
             let entries = entries.as_ref().clone().with_data_type(DataType::Struct(fields.collect()));

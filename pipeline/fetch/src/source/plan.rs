@@ -222,8 +222,7 @@ fn layout(path: &Path, format: SourceFormat, config: &SourceConfig) -> Result<Op
         (Quotes::Tsv, None) => vec![b'\t'],
         (Quotes::Csv, None) => SEPARATORS.to_vec(),
     };
-    let layout =
-        |separator| Layout { separator, quotes, has_separator_line: told.is_some(), header: config.header };
+    let layout = |separator| Layout { separator, quotes, has_separator_line: told.is_some(), header: config.header };
     let names = |separator| -> Result<Option<Vec<String>>> {
         Ok(delimited::first_row(path, layout(separator))?.map(|row| column_names(row, config.header)))
     };
@@ -351,13 +350,12 @@ pub(super) fn make(found: Vec<Found>, config: &SourceConfig) -> Result<Plan> {
                     "the captions in {path} are lists, but their URLs are not: the first text of a list that is not blank is the caption, and the list is carried as well"
                 );
             }
-            columns.extras.push(Extra { column: Column { position, name: field.name().clone() }, field: field.clone() });
+            columns
+                .extras
+                .push(Extra { column: Column { position, name: field.name().clone() }, field: field.clone() });
         }
     }
-    let extras = extras
-        .into_iter()
-        .map(|merged| merged.settle(&mut keys))
-        .collect::<Result<Vec<(String, Field)>>>()?;
+    let extras = extras.into_iter().map(|merged| merged.settle(&mut keys)).collect::<Result<Vec<(String, Field)>>>()?;
     for (columns, file) in columns.iter_mut().zip(&described) {
         for extra in &mut columns.extras {
             if let Some((_, field)) = extras.iter().find(|(name, _)| *name == extra.column.name) {
@@ -441,7 +439,10 @@ impl<'a> Merged<'a> {
             && let Some((file, _, own)) = self.files.iter().find(|(.., own)| is_other(own))
         {
             let path = found_at(&file.found);
-            warn!(column = self.name, "it is {own} in {path} but of another type in another file, so it is carried as text");
+            warn!(
+                column = self.name,
+                "it is {own} in {path} but of another type in another file, so it is carried as text"
+            );
         }
         Ok((self.name, Field::new(self.pool_name, data_type, true)))
     }

@@ -26,7 +26,8 @@ fn rows(captions: impl IntoIterator<Item = impl Into<String>>) -> Vec<Row> {
 /// Reads a list as rows with the columns `url` and `caption`, and the problems of the others.
 fn read_bytes(name: &str, bytes: &[u8]) -> (RecordBatch, Vec<Option<Row>>) {
     let folder = folder(&[(name, bytes)]);
-    let source = Source::open(&captioned(name, "url", "caption"), folder.path()).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let source = Source::open(&captioned(name, "url", "caption"), folder.path())
+        .unwrap_or_else(|error| panic!("{name}: {error}"));
     let parts = read_all(&source, 100_000);
     assert_eq!(parts.len(), 1, "{name}");
     let batch = parts[0].rows.clone();
@@ -86,7 +87,8 @@ fn every_text_list_has_the_same_rows_in_whatever_encoding_it_is() {
     let lists = |end: &str| {
         let urls: String = rows.iter().map(|(url, _)| format!("{url}{end}")).collect();
         let array = format!("[{}]", jsonl(&rows, &format!(",{end}")).trim_end_matches([',', '\r', '\n']));
-        let pretty = format!(" [{end}  {}]{end}", jsonl(&rows, &format!(",{end}  ")).trim_end_matches([',', ' ', '\r', '\n']));
+        let pretty =
+            format!(" [{end}  {}]{end}", jsonl(&rows, &format!(",{end}  ")).trim_end_matches([',', ' ', '\r', '\n']));
         [
             ("comma.csv", delimited(&rows, ',', end)),
             ("semicolon.csv", delimited(&rows, ';', end)),
@@ -175,10 +177,13 @@ const BEFORE: usize = 3;
 fn one_bad_cell_changes_no_other_row() {
     let rows = rows(["one", "two, \"three\"", "four", "five \"six\"", "\"seven\"", "eight"]);
     let scores: Vec<String> = (0..rows.len()).map(|number| format!("0.{number}")).collect();
-    let csv = |(url, caption): &Row, score: &str| format!("{url},\"{}\",{score}\n", caption.replace('"', "\"\"")).into_bytes();
+    let csv = |(url, caption): &Row, score: &str| {
+        format!("{url},\"{}\",{score}\n", caption.replace('"', "\"\"")).into_bytes()
+    };
     let tsv = |(url, caption): &Row, score: &str| format!("{url}\t{caption}\t{score}\n").into_bytes();
     let json = |(url, caption): &Row, score: &str| {
-        format!("{{\"url\": \"{url}\", \"caption\": {}, \"score\": {score}}}\n", serde_json::json!(caption)).into_bytes()
+        format!("{{\"url\": \"{url}\", \"caption\": {}, \"score\": {score}}}\n", serde_json::json!(caption))
+            .into_bytes()
     };
     let element = |row: &Row, score: &str| [&json(row, score)[..], b","].concat();
     let in_csv: &[&[u8]] = &[
@@ -248,11 +253,13 @@ fn one_bad_cell_changes_no_other_row() {
             [start, &lines[..BEFORE].concat(), bad, comma, &lines[BEFORE..].concat(), end].concat()
         };
         let kept = |batch: &RecordBatch| -> Vec<String> {
-            let columns = ["url", "caption", "problem", "score"].map(|name| {
-                arrow::compute::cast(batch.column_by_name(name).unwrap(), &DataType::Utf8).unwrap()
-            });
-            let cell = |column: &ArrayRef, row: usize| column.as_string::<i32>().iter().nth(row).flatten().map(str::to_owned);
-            (0..batch.num_rows()).map(|row| format!("{:?}", columns.each_ref().map(|column| cell(column, row)))).collect()
+            let columns = ["url", "caption", "problem", "score"]
+                .map(|name| arrow::compute::cast(batch.column_by_name(name).unwrap(), &DataType::Utf8).unwrap());
+            let cell =
+                |column: &ArrayRef, row: usize| column.as_string::<i32>().iter().nth(row).flatten().map(str::to_owned);
+            (0..batch.num_rows())
+                .map(|row| format!("{:?}", columns.each_ref().map(|column| cell(column, row))))
+                .collect()
         };
         let without = kept(&read_bytes(name, &list(b"")).0);
         let before = BEFORE + usize::from(name == "a.json");
@@ -382,7 +389,8 @@ fn maps_have_texts_as_keys() {
 fn what_is_no_list_is_named_whatever_its_format_is() {
     let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n";
     for name in ["a.csv", "a.tsv", "a.txt", "a.jsonl", "a.parquet", "a.tar", "a.csv.gz", "a.csv.bz2", "a"] {
-        for (bytes, expected) in [(&pointer[..], "git lfs pull"), (b"BZh91AY&SY\x01", "bzip2"), (b"PK\x03\x04", "zip")] {
+        for (bytes, expected) in [(&pointer[..], "git lfs pull"), (b"BZh91AY&SY\x01", "bzip2"), (b"PK\x03\x04", "zip")]
+        {
             let folder = folder(&[(name, bytes)]);
             let failed = Source::open(&SourceConfig::new(name, "url"), folder.path()).unwrap_err();
             let message = format!("{failed}: {}", std::error::Error::source(&failed).unwrap());
@@ -395,10 +403,16 @@ fn what_is_no_list_is_named_whatever_its_format_is() {
 fn arrays_that_are_cut_off_or_followed_by_something_say_so() {
     for (array, problems) in [
         (r#"[{"url": "u"}, {"url": "v"}"#, [None, None, Some("without a closing bracket")].as_slice()),
-        (r#"[{"url": "u"}, {"url": "v"#, &[None, Some("element in line 1 is no JSON"), Some("without a closing bracket")]),
+        (
+            r#"[{"url": "u"}, {"url": "v"#,
+            &[None, Some("element in line 1 is no JSON"), Some("without a closing bracket")],
+        ),
         ("[{\"url\": \"u\"}]\n{\"url\": \"v\"}\n", &[None, Some("what follows the array")]),
         ("[{\"url\": \"u\"}]\n[{\"url\": \"v\"}]\n", &[None, None]),
-        ("[{\"url\": \"u\"},, 7, null,\n\"x\"]", &[None, Some("not an object"), Some("not an object"), Some("in line 2")]),
+        (
+            "[{\"url\": \"u\"},, 7, null,\n\"x\"]",
+            &[None, Some("not an object"), Some("not an object"), Some("in line 2")],
+        ),
     ] {
         let folder = folder(&[("a.jsonl", array.as_bytes())]);
         let rows = read(&SourceConfig::new("a.jsonl", "url"), &folder);
