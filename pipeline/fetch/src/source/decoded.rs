@@ -73,11 +73,9 @@ impl Content {
             // A frame, or one that is to be passed over, RFC 8878.
             [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Content::Zstd,
             [b'P', b'A', b'R', b'1', ..] => Content::Parquet,
-            [0xff, 0xfe, ..] => Content::Utf16(Order::Little),
-            [0xfe, 0xff, ..] => Content::Utf16(Order::Big),
-            // ASCII without a byte order mark: no text has such zeros.
-            [1..=0x7f, 0, 1..=0x7f, 0, ..] => Content::Utf16(Order::Little),
-            [0, 1..=0x7f, 0, 1..=0x7f, ..] => Content::Utf16(Order::Big),
+            // With a byte order mark, or ASCII without one: no other text has such zeros.
+            [0xff, 0xfe, ..] | [1..=0x7f, 0, 1..=0x7f, 0, ..] => Content::Utf16(Order::Little),
+            [0xfe, 0xff, ..] | [0, 1..=0x7f, 0, 1..=0x7f, ..] => Content::Utf16(Order::Big),
             _ if is_html("<!doctype html") || is_html("<html") => {
                 Content::Foreign("it is an HTML page, perhaps one that asks for a login; download the file itself")
             }
@@ -122,21 +120,21 @@ pub(super) fn open(path: &Path) -> io::Result<Reader> {
                     "its name ends in .{suffix}, but it is not compressed so; take this ending off if it is plain text"
                 )));
             }
-            return decode(head, file);
+            return decode(&head, file);
         }
     };
     let (head, text) = peek(decompressed)?;
-    decode(head, text)
+    decode(&head, text)
 }
 
 /// The text of a reader that begins with `head`.
-fn decode(head: Vec<u8>, mut reader: Reader) -> io::Result<Reader> {
-    match Content::of(&head) {
+fn decode(head: &[u8], mut reader: Reader) -> io::Result<Reader> {
+    match Content::of(head) {
         Content::Foreign(reason) => Err(refused(reason)),
         Content::Gzip | Content::Zstd => Err(refused("it is compressed twice; decompress it once")),
         Content::Parquet => Err(refused("it is a Parquet file; set `format` (--input-format) to parquet")),
         Content::Utf16(order) => {
-            if matches!(head[..], [0xff, 0xfe, ..] | [0xfe, 0xff, ..]) {
+            if matches!(head, [0xff, 0xfe, ..] | [0xfe, 0xff, ..]) {
                 reader.read_exact(&mut [0; 2])?;
             }
             Ok(Box::new(BufReader::with_capacity(BUFFER_BYTES, Utf16::new(reader, order))))

@@ -138,10 +138,7 @@ impl Array {
         let line = self.line;
         if !self.is_open {
             // Text behind the array.
-            while self.reader.fill_buf()?.first().is_some() {
-                let length = self.reader.fill_buf()?.len();
-                self.reader.consume(length);
-            }
+            io::copy(&mut self.reader, &mut io::sink())?;
             return Ok(Some((
                 line,
                 Err(format!("what follows the array, from {:?} in line {line} on, is not read", char::from(first))),

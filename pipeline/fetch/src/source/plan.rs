@@ -333,15 +333,14 @@ pub(super) fn make(found: Vec<Found>, config: &SourceConfig) -> Result<Plan> {
             if columns.url.position == position || is_used_up || caption_key == Some(field.name()) {
                 continue;
             }
-            match extras.iter_mut().find(|known| known.name == *field.name()) {
-                Some(known) => known.add(file, position, field)?,
-                None => {
-                    let mut pool_name = field.name().clone();
-                    while !taken.insert(pool_name.clone()) {
-                        pool_name.insert_str(0, "source_");
-                    }
-                    extras.push(Merged::new(file, position, field, pool_name));
+            if let Some(known) = extras.iter_mut().find(|known| known.name == *field.name()) {
+                known.add(file, position, field)?;
+            } else {
+                let mut pool_name = field.name().clone();
+                while !taken.insert(pool_name.clone()) {
+                    pool_name.insert_str(0, "source_");
                 }
+                extras.push(Merged::new(file, position, field, pool_name));
             }
             if is_caption {
                 let path = found_at(&file.found);

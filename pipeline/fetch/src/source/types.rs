@@ -208,7 +208,9 @@ mod tests {
             (&["1", "one"], DataType::Utf8),
         ] {
             let mut seen = Seen::default();
-            fields.iter().for_each(|field| seen.add_text(field));
+            for field in fields {
+                seen.add_text(field);
+            }
             assert_eq!(seen.data_type(), expected, "{fields:?}");
         }
     }

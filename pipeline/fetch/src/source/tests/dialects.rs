@@ -85,7 +85,7 @@ fn encoded(text: &str) -> Vec<(&'static str, Vec<u8>)> {
 fn every_text_list_has_the_same_rows_in_whatever_encoding_it_is() {
     let rows = rows(CAPTIONS);
     let lists = |end: &str| {
-        let urls: String = rows.iter().map(|(url, _)| format!("{url}{end}")).collect();
+        let urls: String = rows.iter().flat_map(|(url, _)| [url, end]).collect();
         let array = format!("[{}]", jsonl(&rows, &format!(",{end}")).trim_end_matches([',', '\r', '\n']));
         let pretty =
             format!(" [{end}  {}]{end}", jsonl(&rows, &format!(",{end}  ")).trim_end_matches([',', ' ', '\r', '\n']));
@@ -170,8 +170,11 @@ proptest! {
     }
 }
 
-/// The rows of a list into which a bad row is put, and how many of them come before it.
+/// How many good rows come before the bad one.
 const BEFORE: usize = 3;
+
+/// The name of a list, how a row is written with its score, bad rows, and what stands around all.
+type Format<'a> = (&'a str, &'a dyn Fn(&Row, &str) -> Vec<u8>, &'a [&'a [u8]], &'a [u8], &'a [u8]);
 
 #[test]
 fn one_bad_cell_changes_no_other_row() {
@@ -239,8 +242,7 @@ fn one_bad_cell_changes_no_other_row() {
         b"\"text\"\n",
     ];
     let bad_lines: Vec<&[u8]> = in_tsv.iter().map(Vec::as_slice).collect();
-    type Write<'a> = &'a dyn Fn(&Row, &str) -> Vec<u8>;
-    let formats: [(&str, Write, &[&[u8]], &[u8], &[u8]); 4] = [
+    let formats: [Format; 4] = [
         ("a.csv", &csv, in_csv, b"url,caption,score\n", b""),
         ("a.tsv", &tsv, &bad_lines, b"url\tcaption\tscore\n", b""),
         ("a.jsonl", &json, in_json, b"", b""),
