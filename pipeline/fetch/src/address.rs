@@ -2,14 +2,20 @@
 
 use std::borrow::Cow;
 
-use url::Url;
+use url::{ParseError, Url};
 
 /// Parses the URL of a row. White space around it is dropped; other characters that need it are percent-encoded, as browsers do.
 ///
 /// # Errors
 /// Says in words what is wrong, without repeating the URL.
 pub(crate) fn parse(text: &str) -> Result<Url, String> {
-    check(Url::parse(text.trim()).map_err(|error| error.to_string())?)
+    check(Url::parse(text.trim()).map_err(|error| match error {
+        // A page may leave the scheme to the one that it came by; a list has none, and a guess would be another request than the one that was written.
+        ParseError::RelativeUrlWithoutBase => {
+            "the scheme is missing: it does not begin with https:// or http://".to_owned()
+        }
+        other => other.to_string(),
+    })?)
 }
 
 /// Parses a `Location` header against the URL that answered with it. User names and passwords in it are dropped.
@@ -117,6 +123,17 @@ mod tests {
             "",
         ] {
             assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_missing_scheme_is_said() {
+        for url in ["//example.org/a.jpg", "example.org/a.jpg", "www.example.org", "/a.jpg", "a", "\\\\example.org\\a"]
+        {
+            assert!(parse(url).unwrap_err().contains("the scheme is missing"), "{url}");
+        }
+        for url in ["http://", "http://[", "example.org:80/a.jpg"] {
+            assert!(!parse(url).unwrap_err().contains("the scheme is missing"), "{url}");
         }
     }
 

@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use url::Url;
 
+pub(crate) use digest::is_digest_column;
 pub use digest::sha256;
 pub use measure::{Measure, Measured};
 pub use tables::PAIRS_CHUNK_BYTES;

@@ -23,7 +23,7 @@ pub enum Error {
     },
     /// The file name does not tell the format.
     #[error(
-        "cannot tell the format of {path} from its name; set `format` (--input-format) to parquet, csv, tsv, jsonl, txt or webdataset (jsonl means one object a line, webdataset an uncompressed tar archive)"
+        "cannot tell the format of {path} from its name; set `format` (--input-format) to parquet, csv, tsv, jsonl, txt or webdataset (jsonl means one object a line or one array of objects, webdataset an uncompressed tar archive)"
     )]
     UnknownFormat {
         /// The file.

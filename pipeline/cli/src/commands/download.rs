@@ -169,7 +169,7 @@ enum InputFormat {
     Csv,
     #[value(alias = "tsv.gz")]
     Tsv,
-    #[value(alias = "jsonl.gz")]
+    #[value(aliases = ["jsonl.gz", "json", "json.gz"])]
     Jsonl,
     #[value(alias = "txt.gz")]
     Txt,

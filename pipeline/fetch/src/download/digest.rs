@@ -66,6 +66,11 @@ impl Algorithm {
     }
 }
 
+/// Whether a column of a source holds digests, by its name.
+pub(crate) fn is_digest_column(name: &str) -> bool {
+    Algorithm::of(name.trim_start_matches("source_")).is_some()
+}
+
 /// A column of a source with one digest a row, as text or as bytes.
 #[derive(Debug)]
 pub(super) struct DigestColumn<'a> {

@@ -1,170 +1,206 @@
-//! Comma-separated values as RFC 4180 has them: fields may be quoted, and quoted fields may hold line ends.
+//! Taking records of delimited text apart as RFC 4180 has them: fields may be quoted, and quoted fields may hold separators and line ends.
 
-use std::error::Error as StdError;
-use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::ops::Range;
 
-use csv::ByteRecord;
-
-use super::lines::{self, MAX_ROW_BYTES};
-use super::rows::{Batch, Rows};
-use super::{Columns, ReadRows};
-use crate::{Error, Result};
-
-/// The fields of the first row: the header, or where there is none, only their number matters.
-pub(super) fn first_row(path: &Path) -> Result<Option<Vec<String>>> {
-    let mut reader = Reader::open(path)?;
-    if !reader.advance()? {
-        return Ok(None);
-    }
-    Ok(Some(reader.record.iter().map(|field| String::from_utf8_lossy(field).into_owned()).collect()))
+/// A field of a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Field {
+    /// As it stands in the record.
+    Part(Range<usize>),
+    /// Without what escapes its quotes.
+    Own(Vec<u8>),
 }
 
-pub(super) struct CsvRows {
-    reader: Reader,
-    columns: Columns,
-    skip_header: bool,
-    rows: Rows,
-}
-
-impl CsvRows {
-    pub(super) fn open(path: &Path, columns: Columns, header: bool) -> Result<CsvRows> {
-        let rows = Rows::new(&columns.extra_fields());
-        Ok(CsvRows { reader: Reader::open(path)?, columns, skip_header: header, rows })
+impl Field {
+    pub(super) fn bytes<'a>(&'a self, record: &'a [u8]) -> &'a [u8] {
+        match self {
+            Field::Part(range) => &record[range.clone()],
+            Field::Own(bytes) => bytes,
+        }
     }
 }
 
-impl ReadRows for CsvRows {
-    fn next_batch(&mut self) -> Result<Option<Batch>> {
-        while !self.rows.is_full() {
-            let line = self.reader.csv.position().line();
-            if !self.reader.advance()? {
-                break;
-            }
-            if std::mem::take(&mut self.skip_header) {
+/// How a quote is written inside of quotes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Escape {
+    /// Twice, as RFC 4180 has it.
+    Doubled,
+    /// Twice, or with a backslash before it, as Spark and MySQL write it. A backslash is written as two then.
+    Backslash,
+}
+
+/// How far a record has been taken apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// It ends within quotes: another line belongs to it.
+    Open,
+    /// It is complete.
+    Complete,
+}
+
+/// A record that is being taken apart, line by line.
+#[derive(Debug)]
+pub(super) struct Record {
+    separator: u8,
+    escape: Escape,
+    pub(super) fields: Vec<Field>,
+    /// Whether every quote that opens a field is closed at the end of the field.
+    pub(super) is_strict: bool,
+    /// Whether a quote has a backslash before it, as [`Escape::Backslash`] takes it.
+    pub(super) has_backslashes: bool,
+    position: usize,
+    /// Where the content of the field begins that is quoted, if the position is inside of one.
+    quoted: Option<usize>,
+    has_escapes: bool,
+}
+
+impl Record {
+    pub(super) fn new(separator: u8, escape: Escape) -> Record {
+        Record {
+            separator,
+            escape,
+            fields: Vec::new(),
+            is_strict: true,
+            has_backslashes: false,
+            position: 0,
+            quoted: None,
+            has_escapes: false,
+        }
+    }
+
+    /// Forgets everything, for another record.
+    pub(super) fn begin(&mut self, escape: Escape) {
+        let mut fields = std::mem::take(&mut self.fields);
+        fields.clear();
+        *self = Record { fields, ..Record::new(self.separator, escape) };
+    }
+
+    /// Goes on with the record, of which `text` is all that has been read, without the end of its last line.
+    pub(super) fn extend(&mut self, text: &[u8]) -> State {
+        loop {
+            if self.quoted.is_none() && text.get(self.position) != Some(&b'"') {
+                let end = self.end_of_field(text, self.position);
+                self.fields.push(Field::Part(self.position..end));
+                if end == text.len() {
+                    return State::Complete;
+                }
+                self.position = end + 1;
                 continue;
             }
-            match self.reader.fields(line, self.columns.count) {
-                Ok(fields) => push_fields(&mut self.rows, &self.columns, &fields),
-                Err(problem) => self.rows.push_problem(&problem),
+            let start = *self.quoted.get_or_insert_with(|| {
+                self.has_escapes = false;
+                self.position += 1;
+                self.position
+            });
+            let Some(end) = self.closing_quote(text) else { return State::Open };
+            self.quoted = None;
+            let content = start..end;
+            let after = self.end_of_field(text, end + 1);
+            if after > end + 1 {
+                // As other readers have it, what follows the closing quote is part of the field as it stands.
+                self.is_strict = false;
+                let mut field = self.unescaped(&text[content]);
+                field.extend_from_slice(&text[end + 1..after]);
+                self.fields.push(Field::Own(field));
+            } else if self.has_escapes {
+                self.fields.push(Field::Own(self.unescaped(&text[content])));
+            } else {
+                self.fields.push(Field::Part(content));
+            }
+            if after == text.len() {
+                return State::Complete;
+            }
+            self.position = after + 1;
+        }
+    }
+
+    fn end_of_field(&self, text: &[u8], start: usize) -> usize {
+        text[start..].iter().position(|byte| *byte == self.separator).map_or(text.len(), |length| start + length)
+    }
+
+    /// Where the quoted field at hand is closed; `None` if it is not, and the position is then behind the text.
+    fn closing_quote(&mut self, text: &[u8]) -> Option<usize> {
+        let is_special = |byte: &u8| *byte == b'"' || (*byte == b'\\' && self.escape == Escape::Backslash);
+        while let Some(length) = text[self.position..].iter().position(is_special) {
+            let found = self.position + length;
+            let next = text.get(found + 1);
+            if next == Some(&b'"') || (text[found] == b'\\' && next == Some(&b'\\')) {
+                self.has_escapes = true;
+                self.has_backslashes |= text[found] == b'\\' && next == Some(&b'"');
+                self.position = found + 2;
+            } else if text[found] == b'"' {
+                return Some(found);
+            } else {
+                self.position = found + 1;
             }
         }
-        Ok(self.rows.take())
-    }
-}
-
-/// Adds a row of text fields. Empty URL and caption fields are absent ones; empty extra fields stay empty texts.
-pub(super) fn push_fields<T: AsRef<str>>(rows: &mut Rows, columns: &Columns, fields: &[T]) {
-    let field = |position: usize| fields[position].as_ref();
-    let present = |position: usize| Some(field(position)).filter(|text| !text.trim().is_empty());
-    rows.begin_row(present(columns.url.position), columns.caption.as_ref().and_then(|column| present(column.position)));
-    for (builder, extra) in rows.extras.iter_mut().zip(&columns.extras) {
-        builder.append_text(field(extra.column.position));
-    }
-}
-
-struct Reader {
-    path: PathBuf,
-    csv: csv::Reader<Limited>,
-    /// The row that is added to the file.
-    end: String,
-    record: ByteRecord,
-    row_start: Arc<AtomicU64>,
-}
-
-impl Reader {
-    fn open(path: &Path) -> Result<Reader> {
-        let row_start = Arc::new(AtomicU64::new(0));
-        let inner = lines::open(path).map_err(|source| Error::read(path, source))?;
-        let end = end_row();
-        let added = io::Cursor::new(format!("\n{end}"));
-        let limited = Limited { inner, added, position: 0, row_start: row_start.clone() };
-        let csv = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(limited);
-        Ok(Reader { path: path.to_owned(), csv, end, record: ByteRecord::new(), row_start })
+        self.position = text.len();
+        None
     }
 
-    fn advance(&mut self) -> Result<bool> {
-        let line = self.csv.position().line();
-        let more = self.csv.read_byte_record(&mut self.record).map_err(|error| match error.into_kind() {
-            csv::ErrorKind::Io(error) if error.get_ref().is_some_and(<dyn StdError + Send + Sync>::is::<RowTooLong>) => Error::Format {
-                path: self.path.clone(),
-                format: "csv",
-                reason: format!(
-                    "the row that begins in line {line} is longer than {MAX_ROW_BYTES} bytes; most likely a quote is not closed"
-                ),
-            },
-            csv::ErrorKind::Io(error) => Error::read(&self.path, error),
-            other => Error::Format { path: self.path.clone(), format: "csv", reason: format!("{other:?}") },
-        })?;
-        self.row_start.store(self.csv.position().byte(), Ordering::Relaxed);
-        let last = self.record.iter().next_back().filter(|_| more).unwrap_or_default();
-        if !last.ends_with(self.end.as_bytes()) {
-            return Ok(more);
-        }
-        if self.record.len() == 1 && last == self.end.as_bytes() {
-            return Ok(false);
-        }
-        let line = self.record.position().map_or(line, csv::Position::line);
-        let reason = format!("a quote in the row that begins in line {line} is not closed before the end of the file");
-        Err(Error::Format { path: self.path.clone(), format: "csv", reason })
-    }
-
-    /// The fields of the record, or what is wrong with it.
-    fn fields(&self, line: u64, count: usize) -> std::result::Result<Vec<&str>, String> {
-        // A record's position is that of the reader before it, which stands on the blank lines that come first.
-        let line = self.record.position().map_or(line, csv::Position::line);
-        let last_line = self.csv.position().line().saturating_sub(1).max(line);
-        if self.record.len() != count {
-            let quote = if last_line > line {
-                format!(" and ends in line {last_line}; a quote may not be closed")
-            } else {
-                String::new()
+    fn unescaped(&self, content: &[u8]) -> Vec<u8> {
+        let mut plain = Vec::with_capacity(content.len());
+        let mut bytes = content.iter().copied().peekable();
+        while let Some(byte) = bytes.next() {
+            let escaped = match byte {
+                b'"' => bytes.next_if_eq(&b'"'),
+                b'\\' if self.escape == Escape::Backslash => bytes.next_if(|next| matches!(next, b'"' | b'\\')),
+                _ => None,
             };
-            return Err(format!("the row in line {line} has {} fields instead of {count}{quote}", self.record.len()));
+            plain.push(escaped.unwrap_or(byte));
         }
-        self.record
-            .iter()
-            .enumerate()
-            .map(|(index, field)| {
-                std::str::from_utf8(field).map_err(|_| format!("field {index} of the row in line {line} is not UTF-8"))
-            })
-            .collect()
+        plain
     }
 }
 
-/// A row that is added to a file. The parser does not say that a file ends within quotes; but then this is no row of its own. It is another one each time,
-/// so that no file can have it.
-fn end_row() -> String {
-    let random = || RandomState::new().build_hasher().finish();
-    format!("end of file {:016x}{:016x}", random(), random())
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// A reader that adds a row, and fails when a single row grows beyond [`MAX_ROW_BYTES`], as happens behind a quote that is never closed.
-struct Limited {
-    inner: Box<dyn io::BufRead + Send>,
-    /// What is read behind the end.
-    added: io::Cursor<String>,
-    position: u64,
-    row_start: Arc<AtomicU64>,
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("row too long")]
-struct RowTooLong;
-
-impl Read for Limited {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.position - self.row_start.load(Ordering::Relaxed) > MAX_ROW_BYTES as u64 {
-            return Err(io::Error::other(RowTooLong));
+    /// The fields of a record, and whether it is strict; `None` if it is not complete.
+    fn fields(escape: Escape, text: &str) -> Option<(Vec<String>, bool)> {
+        let mut record = Record::new(b',', escape);
+        if record.extend(text.as_bytes()) == State::Open {
+            return None;
         }
-        let length = match self.inner.read(buffer)? {
-            0 => self.added.read(buffer)?,
-            length => length,
-        };
-        self.position += length as u64;
-        Ok(length)
+        let text = |field: &Field| String::from_utf8(field.bytes(text.as_bytes()).to_vec()).unwrap();
+        Some((record.fields.iter().map(text).collect(), record.is_strict))
+    }
+
+    #[test]
+    fn records_are_taken_apart_as_other_readers_do_it() {
+        for (text, expected, is_strict) in [
+            ("", &[""][..], true),
+            ("a,,b", &["a", "", "b"], true),
+            ("a,", &["a", ""], true),
+            (r#""a","b,c",d"#, &["a", "b,c", "d"], true),
+            (r#""a ""b""","#, &[r#"a "b""#, ""], true),
+            (r#"5" pizza, "x""#, &[r#"5" pizza"#, r#" "x""#], true),
+            (r#""a" and "b",c"#, &[r#"a and "b""#, "c"], false),
+            (r#""C:\","x""#, &[r"C:\", "x"], true),
+        ] {
+            let expected = expected.iter().map(|field| (*field).to_owned()).collect();
+            assert_eq!(fields(Escape::Doubled, text), Some((expected, is_strict)), "{text}");
+        }
+        for open in ["\"a", "a,\"b,\"\"", "\""] {
+            assert_eq!(fields(Escape::Doubled, open), None, "{open}");
+        }
+        let backslashes = fields(Escape::Backslash, r#""a \"b\", c","d\\","e\n""f""""#);
+        let expected = [r#"a "b", c"#, r"d\", r#"e\n"f""#].map(str::to_owned).to_vec();
+        assert_eq!(backslashes, Some((expected, true)));
+    }
+
+    #[test]
+    fn a_record_goes_on_with_the_next_line() {
+        let text = b"\"a \"\"\nb\\\n\",\"c\n\"";
+        for escape in [Escape::Doubled, Escape::Backslash] {
+            let mut record = Record::new(b',', escape);
+            for end in [5, 8, 12] {
+                assert_eq!(record.extend(&text[..end]), State::Open, "{end}");
+            }
+            assert_eq!(record.extend(text), State::Complete);
+            let fields: Vec<&[u8]> = record.fields.iter().map(|field| field.bytes(text)).collect();
+            assert_eq!(fields, [&b"a \"\nb\\\n"[..], b"c\n"]);
+        }
     }
 }

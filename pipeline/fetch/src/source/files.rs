@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::{SourceConfig, SourceFormat, folder, pictures};
+use super::{SourceConfig, SourceFormat, decoded, folder, pictures};
 use crate::objects::{self, Cache, Location, Object};
 use crate::{Error, Result};
 
@@ -26,7 +26,7 @@ pub(super) struct Found {
     /// Its name below the path of the recipe that it comes from; not used for folders.
     pub(super) name: String,
     pub(super) format: SourceFormat,
-    /// Of which object `path` is a copy, if it is one.
+    /// Of which object or pipe `path` is a copy, if it is one.
     pub(super) url: Option<String>,
 }
 
@@ -49,8 +49,7 @@ impl SourceFormat {
     /// Tells the format from a file name; `None` if that is not possible.
     pub(super) fn of(path: &Path) -> Option<SourceFormat> {
         let name = path.file_name()?.to_str()?.to_ascii_lowercase();
-        let plain = name.strip_suffix(".gz").or_else(|| name.strip_suffix(".zst")).unwrap_or(&name);
-        let (_, suffix) = plain.rsplit_once('.')?;
+        let (plain, suffix) = (without_compression(&name), suffix_of(path)?);
         let format = SUFFIXES.iter().find(|(known, _)| *known == suffix).map(|(_, format)| *format)?;
         // Neither is read from its beginning to its end.
         let is_plain_only = matches!(format, SourceFormat::Parquet | SourceFormat::WebDataset);
@@ -60,11 +59,6 @@ impl SourceFormat {
     /// Whether its rows are pictures that are already there.
     pub(super) fn has_pictures(self) -> bool {
         matches!(self, SourceFormat::Folder | SourceFormat::WebDataset)
-    }
-
-    /// Whether it has no columns but the keys of JSON objects, whose types are settled over all files.
-    pub(super) fn has_keys(self) -> bool {
-        self == SourceFormat::Jsonl || self.has_pictures()
     }
 
     /// The endings of the names of its files, as they are listed for people.
@@ -80,6 +74,16 @@ impl SourceFormat {
     }
 }
 
+fn without_compression(name: &str) -> &str {
+    name.strip_suffix(".gz").or_else(|| name.strip_suffix(".zst")).unwrap_or(name)
+}
+
+/// The suffix of a file name in lower case, before that of a compression.
+fn suffix_of(path: &Path) -> Option<String> {
+    let name = path.file_name()?.to_str()?.to_ascii_lowercase();
+    without_compression(&name).rsplit_once('.').map(|(_, suffix)| suffix.to_owned())
+}
+
 /// The files that `path` stands for, with their formats. Objects are copied to the cache.
 pub(super) fn find(config: &SourceConfig, base_folder: &Path, cache: Option<&Cache>) -> Result<Vec<Found>> {
     let mut files = Vec::new();
@@ -92,9 +96,14 @@ pub(super) fn find(config: &SourceConfig, base_folder: &Path, cache: Option<&Cac
         let metadata = std::fs::metadata(&path).map_err(|source| Error::read(&path, source))?;
         if metadata.is_dir() {
             files.append(&mut in_folder(&path, config.format)?);
-        } else {
+        } else if metadata.is_file() {
+            // Before its name is asked for the format: that of a compression that is not read tells none.
+            decoded::refuse_foreign(&path).map_err(|source| Error::read(&path, source))?;
             let format = format_of(&path, config.format)?;
             files.push(Found::local(path, format));
+        } else {
+            let format = format_of(&path, config.format)?;
+            files.push(from_pipe(path, format)?);
         }
     }
     if files.is_empty() {
@@ -103,9 +112,46 @@ pub(super) fn find(config: &SourceConfig, base_folder: &Path, cache: Option<&Cac
     files.into_iter().map(with_usable_path).collect()
 }
 
+/// A pipe, whose content is read once and kept in a nameless file as long as the process lives, since lists are read several times.
+#[cfg(target_os = "linux")]
+fn from_pipe(path: PathBuf, format: SourceFormat) -> Result<Found> {
+    use std::collections::BTreeMap;
+    use std::fs::File;
+    use std::os::fd::AsRawFd;
+    use std::sync::Mutex;
+
+    static COPIES: Mutex<BTreeMap<PathBuf, File>> = Mutex::new(BTreeMap::new());
+    if format.has_pictures() {
+        return Err(no_pipe(path, "archives are opened again for each of their pictures; write it to a file first"));
+    }
+    let mut copies = COPIES.lock().expect("nobody panics while it is locked");
+    if !copies.contains_key(&path) {
+        let copied = tempfile::tempfile().and_then(|mut copy| {
+            std::io::copy(&mut File::open(&path)?, &mut copy)?;
+            Ok(copy)
+        });
+        copies.insert(path.clone(), copied.map_err(|source| Error::read(&path, source))?);
+    }
+    // By this name it is opened anew each time, and read from its beginning.
+    let copy = PathBuf::from(format!("/proc/self/fd/{}", copies[&path].as_raw_fd()));
+    let shown = path.to_string_lossy().into_owned();
+    Ok(Found { path: copy, url: Some(shown), ..Found::local(path, format) })
+}
+
+#[cfg(not(target_os = "linux"))]
+fn from_pipe(path: PathBuf, _: SourceFormat) -> Result<Found> {
+    Err(no_pipe(path, "lists are read several times; write it to a file first"))
+}
+
+fn no_pipe(path: PathBuf, reason: &str) -> Error {
+    Error::Format { path, format: "a pipe", reason: reason.to_owned() }
+}
+
 /// The format of a single file.
 fn format_of(path: &Path, format: SourceFormat) -> Result<SourceFormat> {
     match format {
+        // In a folder, files of this suffix belong to pictures.
+        SourceFormat::Auto if suffix_of(path).as_deref() == Some("json") => Ok(SourceFormat::Jsonl),
         SourceFormat::Auto => SourceFormat::of(path).ok_or_else(|| Error::UnknownFormat { path: path.to_owned() }),
         SourceFormat::Folder => Err(Error::Format {
             path: path.to_owned(),

@@ -1,16 +1,18 @@
-//! JSON lines: one object a line. A first pass finds the type that holds every value of a key; the second converts.
+//! JSON lines: one object a line, or one array of objects. A first pass finds the type that holds every value of a key; the second converts.
 
+use std::io::{self, BufRead};
 use std::path::{Path, PathBuf};
 
-use arrow::datatypes::{DataType, Field};
+use arrow::datatypes::Field;
 use serde_json::{Map, Value};
 
-use super::lines::{Line, Lines};
+use super::lines::{Lines, MAX_ROW_BYTES};
 use super::rows::{Batch, ExtraBuilder, Rows};
-use super::{Columns, ReadRows};
+use super::types::Seen;
+use super::{Columns, ReadRows, SourceConfig, decoded, json};
 use crate::{Error, Result};
 
-/// The keys of all objects seen, in order of first appearance, with what their values were.
+/// The keys of all objects and the columns of all texts seen, in order of first appearance, with what their values were.
 #[derive(Debug, Default)]
 pub(super) struct Keys {
     keys: Map<String, Value>, // an ordered set; the values are indices into `seen`
@@ -24,101 +26,206 @@ pub(super) struct Scanned {
     pub(super) names: Vec<String>,
     /// Whether the URL of some row is a list.
     pub(super) has_lists: bool,
-}
-
-/// The kinds of values of one key.
-#[derive(Debug, Default, Clone, Copy)]
-#[expect(clippy::struct_excessive_bools, reason = "a set of kinds")]
-struct Seen {
-    boolean: bool,
-    integer: bool,
-    /// An integer that a 64-bit float cannot hold exactly.
-    wide_integer: bool,
-    float: bool,
-    /// A text, a list, an object, or an integer beyond 64 bits with sign.
-    text: bool,
-}
-
-/// The largest magnitude below which every integer is a 64-bit float: 2 to the 53rd.
-const EXACT_IN_FLOAT: u64 = 1 << 53;
-
-impl Seen {
-    fn add(&mut self, value: &Value) {
-        match value {
-            Value::Null => {}
-            Value::Bool(_) => self.boolean = true,
-            Value::Number(number) => match number.as_i64() {
-                Some(integer) => {
-                    self.integer = true;
-                    self.wide_integer |= integer.unsigned_abs() > EXACT_IN_FLOAT;
-                }
-                None if number.is_u64() => self.text = true,
-                None => self.float = true,
-            },
-            Value::String(_) | Value::Array(_) | Value::Object(_) => self.text = true,
-        }
-    }
-
-    /// The narrowest type that loses no value; text if there is none.
-    fn data_type(self) -> DataType {
-        let number = self.integer || self.float;
-        if self.text || (self.boolean && number) || (self.float && self.wide_integer) {
-            DataType::Utf8
-        } else if self.float {
-            DataType::Float64
-        } else if self.integer {
-            DataType::Int64
-        } else if self.boolean {
-            DataType::Boolean
-        } else {
-            DataType::Utf8
-        }
-    }
+    /// Whether the caption of some row is a list.
+    pub(super) has_caption_lists: bool,
 }
 
 impl Keys {
-    /// Reads a file to its end; `url` is the key of the URL.
-    ///
-    /// Integers beyond 64 bits are read as floats, as most JSON readers do.
-    pub(super) fn scan(&mut self, path: &Path, url: &str) -> Result<Scanned> {
-        let mut lines = Lines::open(path).map_err(|source| Error::read(path, source))?;
+    /// Reads a file to its end.
+    pub(super) fn scan(&mut self, path: &Path, config: &SourceConfig) -> Result<Scanned> {
+        let mut objects = Objects::open(path).map_err(|source| Error::read(path, source))?;
         let mut own = Map::new();
-        let mut has_lists = false;
-        while let Some(line) = lines.next().map_err(|source| Error::read(path, source))? {
+        let (mut has_lists, mut has_caption_lists) = (false, false);
+        while let Some((_, object)) = objects.next().map_err(|source| Error::read(path, source))? {
             // What cannot be parsed becomes a malformed row in the second pass.
-            let Ok(object) = parse(&line) else { continue };
-            has_lists |= object.get(url).is_some_and(Value::is_array);
+            let Ok(object) = object else { continue };
+            let is_list = |key: &String| object.get(key).is_some_and(Value::is_array);
+            has_lists |= is_list(&config.url);
+            has_caption_lists |= config.caption.as_ref().is_some_and(is_list);
             self.add(&object, &mut own);
         }
-        Ok(Scanned { names: own.into_iter().map(|(key, _)| key).collect(), has_lists })
+        Ok(Scanned { names: own.into_iter().map(|(key, _)| key).collect(), has_lists, has_caption_lists })
     }
 
     /// Takes the values of one object into account; `own` gets its keys.
     pub(super) fn add(&mut self, object: &Map<String, Value>, own: &mut Map<String, Value>) {
         for (key, value) in object {
-            let next = self.seen.len();
-            let index = if let Some(index) = self.keys.get(key).and_then(Value::as_u64) {
-                index as usize
-            } else {
-                self.keys.insert(key.clone(), next.into());
-                self.seen.push(Seen::default());
-                next
-            };
-            self.seen[index].add(value);
+            self.seen(key).add(value);
             if !own.contains_key(key) {
                 own.insert(key.clone(), Value::Null);
             }
         }
     }
 
+    /// What was seen of a key.
+    pub(super) fn seen(&mut self, key: &str) -> &mut Seen {
+        let next = self.seen.len();
+        let index = if let Some(index) = self.keys.get(key).and_then(Value::as_u64) {
+            index as usize
+        } else {
+            self.keys.insert(key.to_owned(), next.into());
+            self.seen.push(Seen::default());
+            next
+        };
+        &mut self.seen[index]
+    }
+
+    /// The keys with their types, which are `Null` where there was no value.
     pub(super) fn fields(&self) -> Vec<Field> {
         self.keys.keys().zip(&self.seen).map(|(key, seen)| Field::new(key, seen.data_type(), true)).collect()
     }
 }
 
+/// The objects of a file.
+enum Objects {
+    Lines(Lines),
+    Array(Array),
+}
+
+/// An object, or what is wrong with it.
+type Object = std::result::Result<Map<String, Value>, String>;
+
+impl Objects {
+    /// A file that begins with an array of objects is one array, and any other one has lines.
+    fn open(path: &Path) -> io::Result<Objects> {
+        let mut reader = decoded::open(path)?;
+        let mut start = reader.fill_buf()?.trim_ascii_start();
+        if let Some(rest) = start.strip_prefix(b"[") {
+            start = rest.trim_ascii_start();
+            if matches!(start.first(), Some(b'{' | b']')) {
+                return Ok(Objects::Array(Array { reader, line: 1, is_open: false, bytes: Vec::new() }));
+            }
+        }
+        Ok(Objects::Lines(Lines::new(reader)))
+    }
+
+    /// The next object, and the number of the line in which it begins.
+    fn next(&mut self) -> io::Result<Option<(u64, Object)>> {
+        match self {
+            Objects::Lines(lines) => {
+                let Some(line) = lines.next()? else { return Ok(None) };
+                let number = line.number;
+                let object = line.text.and_then(|text| match json::parse(text) {
+                    Ok(value) => object(value).ok_or_else(|| format!("line {number} is JSON but not an object")),
+                    Err(json::Problem { column, reason }) => Err(format!("line {number}, column {column}: {reason}")),
+                });
+                Ok(Some((number, object)))
+            }
+            Objects::Array(array) => array.next(),
+        }
+    }
+}
+
+/// An array of objects, of which one is in memory at a time.
+struct Array {
+    reader: decoded::Reader,
+    /// From 1.
+    line: u64,
+    is_open: bool,
+    /// The element at hand.
+    bytes: Vec<u8>,
+}
+
+impl Array {
+    fn next(&mut self) -> io::Result<Option<(u64, Object)>> {
+        let Some(first) = self.next_byte()? else {
+            // A row says so, since it may be the last of many.
+            let cut_off = std::mem::take(&mut self.is_open);
+            let problem =
+                || Err(format!("the array ends in line {} without a closing bracket; it may be cut off", self.line));
+            return Ok(cut_off.then(|| (self.line, problem())));
+        };
+        let line = self.line;
+        if !self.is_open {
+            // Text behind the array.
+            io::copy(&mut self.reader, &mut io::sink())?;
+            return Ok(Some((
+                line,
+                Err(format!("what follows the array, from {:?} in line {line} on, is not read", char::from(first))),
+            )));
+        }
+        let is_whole = self.read_element()?;
+        if !is_whole {
+            return Ok(Some((line, Err(format!("the element in line {line} is longer than {MAX_ROW_BYTES} bytes")))));
+        }
+        let object = match std::str::from_utf8(&self.bytes) {
+            Ok(text) => match json::parse(text) {
+                Ok(value) => object(value).ok_or_else(|| format!("the element in line {line} is not an object")),
+                Err(problem) => Err(format!("the element in line {line} is no JSON: {}", problem.reason)),
+            },
+            Err(_) => Err(format!("the element in line {line} is not UTF-8")),
+        };
+        Ok(Some((line, object)))
+    }
+
+    /// Goes to the next element, over white space, commas and the brackets of arrays, and returns its first byte, which is not consumed.
+    fn next_byte(&mut self) -> io::Result<Option<u8>> {
+        loop {
+            let Some(byte) = self.reader.fill_buf()?.first().copied() else { return Ok(None) };
+            match byte {
+                b'[' if !self.is_open => self.is_open = true,
+                b']' if self.is_open => self.is_open = false,
+                b',' if self.is_open => {}
+                b'\n' => self.line += 1,
+                byte if byte.is_ascii_whitespace() => {}
+                byte => return Ok(Some(byte)),
+            }
+            self.reader.consume(1);
+        }
+    }
+
+    /// Reads an element to the comma or bracket behind it, and returns whether it is in memory as a whole. JSON has no line ends in strings: if a line after
+    /// one begins with what separates elements, a quote is not closed, and the element ends there, so that it spoils no other.
+    fn read_element(&mut self) -> io::Result<bool> {
+        self.bytes.clear();
+        let (mut depth, mut in_string, mut is_escaped, mut is_whole) = (0_usize, false, false, true);
+        let mut begins_line = false; // within a string
+        loop {
+            let buffer = self.reader.fill_buf()?;
+            if buffer.is_empty() {
+                return Ok(is_whole);
+            }
+            let mut length = 0;
+            let mut is_done = false;
+            for &byte in buffer {
+                if begins_line && !byte.is_ascii_whitespace() {
+                    if matches!(byte, b'{' | b'}' | b']' | b',') {
+                        is_done = true;
+                        break;
+                    }
+                    begins_line = false;
+                }
+                match byte {
+                    _ if is_escaped => is_escaped = false,
+                    b'\\' if in_string => is_escaped = true,
+                    b'"' => in_string = !in_string,
+                    b'\n' => begins_line = in_string,
+                    b'{' | b'[' if !in_string => depth += 1,
+                    b']' | b',' if !in_string && depth == 0 => {
+                        is_done = true;
+                        break;
+                    }
+                    b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
+                    _ => {}
+                }
+                self.line += u64::from(byte == b'\n');
+                length += 1;
+            }
+            is_whole &= self.bytes.len() + length <= MAX_ROW_BYTES;
+            if is_whole {
+                self.bytes.extend_from_slice(&buffer[..length]);
+            }
+            self.reader.consume(length);
+            if is_done {
+                return Ok(is_whole);
+            }
+        }
+    }
+}
+
 pub(super) struct JsonlRows {
     path: PathBuf,
-    lines: Lines,
+    objects: Objects,
     columns: Columns,
     rows: Rows,
     /// The line at hand, if it has pictures that are not among the rows yet.
@@ -133,9 +240,9 @@ struct Pending {
 
 impl JsonlRows {
     pub(super) fn open(path: &Path, columns: Columns) -> Result<JsonlRows> {
-        let lines = Lines::open(path).map_err(|source| Error::read(path, source))?;
+        let objects = Objects::open(path).map_err(|source| Error::read(path, source))?;
         let rows = Rows::new(&columns.extra_fields());
-        Ok(JsonlRows { path: path.to_owned(), lines, columns, rows, pending: None })
+        Ok(JsonlRows { path: path.to_owned(), objects, columns, rows, pending: None })
     }
 }
 
@@ -150,9 +257,11 @@ impl ReadRows for JsonlRows {
                 self.pending = Some(pending).filter(|pending| pending.next_picture < pictures);
                 continue;
             }
-            let Some(line) = self.lines.next().map_err(|source| Error::read(&self.path, source))? else { break };
-            match parse(&line) {
-                Ok(object) => self.pending = Some(Pending { line: line.number, object, next_picture: 0 }),
+            let Some((line, object)) = self.objects.next().map_err(|source| Error::read(&self.path, source))? else {
+                break;
+            };
+            match object {
+                Ok(object) => self.pending = Some(Pending { line, object, next_picture: 0 }),
                 Err(problem) => self.rows.push_problem(&problem),
             }
         }
@@ -171,7 +280,12 @@ fn push_picture(
     let caption = columns.caption.as_ref().and_then(|column| line.object.get(&column.name));
     let text = |value: Option<&Value>| value.and_then(as_text).filter(|text| !text.trim().is_empty());
     if !columns.has_lists {
-        rows.begin_picture(text(url).as_deref(), text(caption).as_deref(), picture, None);
+        // Of several captions of one picture, the first that is one.
+        let caption = match caption {
+            Some(Value::Array(captions)) => captions.iter().find_map(|caption| text(Some(caption))),
+            caption => text(caption),
+        };
+        rows.begin_picture(text(url).as_deref(), caption.as_deref(), picture, None);
         push_extras(rows, columns, &line.object)?;
         return Ok(1);
     }
@@ -242,43 +356,9 @@ pub(super) fn changed(path: &Path, format: &'static str, place: &str, key: &str)
     Error::Format { path: path.to_owned(), format, reason }
 }
 
-fn parse(line: &Line<'_>) -> std::result::Result<Map<String, Value>, String> {
-    let text = line.text.clone()?;
-    match serde_json::from_str(text) {
-        Ok(Value::Object(object)) => Ok(object),
-        Ok(_) => Err(format!("line {} is JSON but not an object", line.number)),
-        Err(error) => {
-            let message = error.to_string();
-            let reason = message.split(" at line ").next().unwrap_or(&message);
-            Err(format!("line {}, column {}: {reason}", line.number, error.column()))
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn the_narrowest_type_without_loss_is_chosen() {
-        for (values, expected) in [
-            (json!([null]), DataType::Utf8),
-            (json!([true, null]), DataType::Boolean),
-            (json!([1, -2]), DataType::Int64),
-            (json!([1, 2.5]), DataType::Float64),
-            (json!([9_007_199_254_740_993_i64]), DataType::Int64),
-            (json!([9_007_199_254_740_993_i64, 0.5]), DataType::Utf8),
-            (json!([18_446_744_073_709_551_615_u64]), DataType::Utf8),
-            (json!([true, 1]), DataType::Utf8),
-            (json!([1, "one"]), DataType::Utf8),
-            (json!([[1, 2]]), DataType::Utf8),
-            (json!([{"a": 1}, null]), DataType::Utf8),
-        ] {
-            let mut seen = Seen::default();
-            values.as_array().unwrap().iter().for_each(|value| seen.add(value));
-            assert_eq!(seen.data_type(), expected, "{values}");
-        }
+fn object(value: Value) -> Option<Map<String, Value>> {
+    match value {
+        Value::Object(object) => Some(object),
+        _ => None,
     }
 }

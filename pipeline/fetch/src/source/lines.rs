@@ -1,31 +1,28 @@
-//! Text files line by line, compressed or not, with bounded memory.
+//! Text files line by line with bounded memory.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, Read};
 use std::path::Path;
+
+use super::decoded;
 
 /// Longest line, and longest CSV row, that is read: no row of URLs and captions comes near, and a file without line ends must not fill the memory.
 pub(super) const MAX_ROW_BYTES: usize = 16 << 20;
 
-const BUFFER_BYTES: usize = 128 << 10;
-
-/// Opens a text file; `.gz` and `.zst` are decompressed, also when they consist of several members.
-pub(super) fn open(path: &Path) -> io::Result<Box<dyn BufRead + Send>> {
-    let file = BufReader::with_capacity(BUFFER_BYTES, File::open(path)?);
-    Ok(match path.extension().and_then(|suffix| suffix.to_str()) {
-        Some("gz") => Box::new(BufReader::with_capacity(BUFFER_BYTES, flate2::bufread::MultiGzDecoder::new(file))),
-        Some("zst") => {
-            Box::new(BufReader::with_capacity(BUFFER_BYTES, zstd::stream::read::Decoder::with_buffer(file)?))
-        }
-        _ => Box::new(file),
-    })
+/// What ends the lines of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ends {
+    /// The first line decides.
+    Unknown,
+    /// Line feeds, perhaps with a carriage return before them. A lone carriage return is part of a line.
+    LineFeeds,
+    /// Carriage returns, as on old Macs; line feeds as well.
+    CarriageReturns,
 }
 
 /// The lines of a file.
 pub(super) struct Lines {
-    reader: Box<dyn BufRead + Send>,
-    /// What a blank line consists of.
-    blanks: &'static [u8],
+    reader: decoded::Reader,
+    ends: Ends,
     number: u64,
     bytes: Vec<u8>,
 }
@@ -40,36 +37,29 @@ pub(super) struct Line<'a> {
 
 impl Lines {
     pub(super) fn open(path: &Path) -> io::Result<Lines> {
-        Ok(Lines { reader: open(path)?, blanks: b" \t\r\n\x0c", number: 0, bytes: Vec::new() })
+        Ok(Lines::new(decoded::open(path)?))
     }
 
-    /// Those of a file in which a line of tabs is a row of empty fields.
-    pub(super) fn tabbed(path: &Path) -> io::Result<Lines> {
-        Ok(Lines { blanks: b" \r\n", ..Lines::open(path)? })
+    pub(super) fn new(reader: decoded::Reader) -> Lines {
+        Lines { reader, ends: Ends::Unknown, number: 0, bytes: Vec::new() }
     }
 
     /// The next line; `None` at the end of the file. Blank lines are passed over: they are no rows.
     pub(super) fn next(&mut self) -> io::Result<Option<Line<'_>>> {
-        let too_long = loop {
-            self.bytes.clear();
-            let limit = MAX_ROW_BYTES as u64 + 1;
-            if self.reader.by_ref().take(limit).read_until(b'\n', &mut self.bytes)? == 0 {
+        let mut bytes = std::mem::take(&mut self.bytes);
+        let length = loop {
+            bytes.clear();
+            let length = self.read(&mut bytes)?;
+            if length == Some(0) {
                 return Ok(None);
             }
-            self.number += 1;
-            if self.number == 1 && self.bytes.starts_with(b"\xef\xbb\xbf") {
-                self.bytes.drain(..3); // the byte order mark that some editors write
-            }
-            if self.bytes.len() > MAX_ROW_BYTES && self.bytes.last() != Some(&b'\n') {
-                self.reader.skip_until(b'\n')?;
-                break true;
-            }
-            if !self.bytes.iter().all(|byte| self.blanks.contains(byte)) {
-                break false;
+            if !bytes.iter().all(|byte| b" \t\r\n\x0c".contains(byte)) {
+                break length;
             }
         };
+        self.bytes = bytes;
         let number = self.number;
-        let text = if too_long {
+        let text = if length.is_none() {
             Err(format!("line {number} is longer than {MAX_ROW_BYTES} bytes"))
         } else {
             std::str::from_utf8(&self.bytes)
@@ -78,4 +68,65 @@ impl Lines {
         };
         Ok(Some(Line { number, text }))
     }
+
+    /// Appends the next line with its end, and returns how many bytes it has, which are none at the end of the file. Of a line longer than [`MAX_ROW_BYTES`]
+    /// only the beginning is appended; `None` then.
+    pub(super) fn read(&mut self, bytes: &mut Vec<u8>) -> io::Result<Option<usize>> {
+        let start = bytes.len();
+        if self.ends == Ends::LineFeeds {
+            let limit = MAX_ROW_BYTES as u64 + 1;
+            self.reader.by_ref().take(limit).read_until(b'\n', bytes)?;
+            if bytes.len() - start > MAX_ROW_BYTES && bytes.last() != Some(&b'\n') {
+                self.reader.skip_until(b'\n')?;
+                self.number += 1;
+                return Ok(None);
+            }
+        } else if !self.read_to_either_end(bytes)? {
+            self.number += 1;
+            return Ok(None);
+        }
+        self.number += u64::from(bytes.len() > start);
+        Ok(Some(bytes.len() - start))
+    }
+
+    /// Reads a line that ends with a line feed, a carriage return or both, and returns whether all of it has been appended.
+    fn read_to_either_end(&mut self, bytes: &mut Vec<u8>) -> io::Result<bool> {
+        let mut room = MAX_ROW_BYTES + 1;
+        let mut append = |part: &[u8]| {
+            bytes.extend_from_slice(&part[..part.len().min(room)]);
+            let is_whole = part.len() <= room;
+            room = room.saturating_sub(part.len());
+            is_whole
+        };
+        let mut is_whole = true;
+        loop {
+            let buffer = self.reader.fill_buf()?;
+            if buffer.is_empty() {
+                return Ok(is_whole);
+            }
+            let end = buffer.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
+            let length = end.map_or(buffer.len(), |end| end + 1);
+            is_whole &= append(&buffer[..length]);
+            let is_return = end.is_some_and(|end| buffer[end] == b'\r');
+            self.reader.consume(length);
+            if end.is_none() {
+                continue;
+            }
+            let has_feed = !is_return || self.reader.fill_buf()?.first() == Some(&b'\n');
+            if is_return && has_feed {
+                is_whole &= append(b"\n");
+                self.reader.consume(1);
+            }
+            if self.ends == Ends::Unknown {
+                self.ends = if has_feed { Ends::LineFeeds } else { Ends::CarriageReturns };
+            }
+            return Ok(is_whole);
+        }
+    }
+}
+
+/// A line without its end.
+pub(super) fn without_end(line: &[u8]) -> &[u8] {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    line.strip_suffix(b"\r").unwrap_or(line)
 }

@@ -68,6 +68,13 @@ impl TextLists {
     }
 }
 
+/// For every list of texts the first that is not blank; what is not UTF-8 is passed over.
+pub(super) fn first_texts(column: &ArrayRef, data_type: &DataType) -> Result<StringArray, ArrowError> {
+    let lists = TextLists::new(column, data_type)?;
+    let first = |row| lists.range(row).find_map(|position| lists.items.get(position).ok().flatten());
+    Ok((0..lists.lists.len()).map(first).collect())
+}
+
 enum Captions {
     None,
     OneForAll(Texts),

@@ -6,27 +6,49 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, StringBuilder, new_null_array};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Fields, Int64Type, Schema, SchemaRef};
+use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
 use super::lists::{self, Expansion};
+use super::plan::unique_names;
 use super::rows::{Batch, ROWS_PER_BATCH, leading_fields, no_places};
+use super::types::{EXACT_IN_FLOAT, is_printable};
 use super::{Column, Columns, Extra, ReadRows};
 use crate::{Error, Result};
 
 /// The columns of a file, with the types that they are carried with.
 pub(super) fn fields(path: &Path) -> Result<Vec<Field>> {
     let builder = builder(path)?;
-    Ok(builder
-        .schema()
-        .fields()
-        .iter()
-        .map(|field| match field.data_type() {
+    let fields = builder.schema().fields();
+    let names = unique_names(fields.iter().map(|field| field.name().clone()));
+    Ok(names
+        .zip(fields)
+        .map(|(name, field)| match field.data_type() {
             // It takes that of another file, if one has it.
-            DataType::Null => Field::new(field.name(), DataType::Null, true),
-            known => Field::new(field.name(), carried(known), true),
+            DataType::Null => Field::new(name, DataType::Null, true),
+            known => Field::new(name, carried(known), true),
         })
         .collect())
+}
+
+/// Whether a column may have integers that a 64-bit float cannot hold exactly, by the statistics of the file.
+pub(super) fn has_wide_integers(path: &Path, position: usize) -> Result<bool> {
+    let builder = builder(path)?;
+    let limit = EXACT_IN_FLOAT as i64;
+    let (metadata, schema) = (builder.metadata(), builder.schema());
+    let name = schema.field(position).name();
+    let failed = |error| format_error(path, error);
+    let statistics = StatisticsConverter::try_new(name, schema, builder.parquet_schema()).map_err(failed)?;
+    let least = statistics.row_group_mins(metadata.row_groups()).map_err(failed)?;
+    let most = statistics.row_group_maxes(metadata.row_groups()).map_err(failed)?;
+    let is_exact = |values: &ArrayRef| -> Result<bool> {
+        let values = cast(values, &DataType::Int64).map_err(|error| format_error(path, error))?;
+        let values = values.as_primitive::<Int64Type>();
+        Ok(values.iter().all(|value| value.is_some_and(|value| (-limit..=limit).contains(&value))))
+    };
+    // Row groups of nulls alone have no statistics either; then the integers count as wide.
+    Ok(!(is_exact(&least)? && is_exact(&most)?))
 }
 
 fn builder(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>> {
@@ -50,6 +72,18 @@ fn carried(data_type: &DataType) -> DataType {
         DataType::LargeList(field) | DataType::LargeListView(field) => DataType::LargeList(item(field)),
         DataType::FixedSizeList(field, length) => DataType::FixedSizeList(item(field), *length),
         DataType::Struct(fields) => DataType::Struct(fields.iter().map(item).collect::<Fields>()),
+        // JSON, of which the shards have a file a pair, has only texts as keys.
+        DataType::Map(entries, is_sorted) => {
+            let DataType::Struct(fields) = entries.data_type() else { return data_type.clone() };
+            let fields = fields.iter().enumerate().map(|(position, field)| match field.data_type() {
+                key if position == 0 && is_printable(key) => {
+                    Arc::new(field.as_ref().clone().with_data_type(DataType::Utf8))
+                }
+                _ => item(field),
+            });
+            let entries = entries.as_ref().clone().with_data_type(DataType::Struct(fields.collect()));
+            DataType::Map(Arc::new(entries), *is_sorted)
+        }
         other => other.clone(),
     }
 }
@@ -121,9 +155,14 @@ impl ParquetRows {
             cast(batch.column(column.position), &DataType::Utf8).map_err(|error| format_error(&self.path, error))
         };
         let url = as_text(&self.columns.url)?;
-        let caption = match &self.columns.caption {
-            Some(column) => as_text(column)?,
-            None => new_null_array(&DataType::Utf8, batch.num_rows()),
+        // Of several captions of one picture, the first that is one.
+        let list_type = self.caption_type.as_ref().filter(|data_type| lists::item_type(data_type).is_some());
+        let caption = match (&self.columns.caption, list_type) {
+            (None, _) => new_null_array(&DataType::Utf8, batch.num_rows()),
+            (Some(column), None) => as_text(column)?,
+            (Some(column), Some(list_type)) => lists::first_texts(batch.column(column.position), list_type)
+                .map(|texts| Arc::new(texts) as ArrayRef)
+                .map_err(|error| format_error(&self.path, error))?,
         };
         let mut problems = StringBuilder::new();
         for row in 0..batch.num_rows() {
@@ -135,7 +174,9 @@ impl ParquetRows {
             };
             if lost(&self.columns.url, &url) {
                 problems.append_value(format!("column {:?} is not UTF-8", self.columns.url.name));
-            } else if let Some(column) = self.columns.caption.as_ref().filter(|column| lost(column, &caption)) {
+            } else if let Some(column) =
+                self.columns.caption.as_ref().filter(|column| list_type.is_none() && lost(column, &caption))
+            {
                 problems.append_value(format!("column {:?} is not UTF-8", column.name));
             } else {
                 problems.append_null();

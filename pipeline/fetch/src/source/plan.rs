@@ -1,17 +1,23 @@
 //! Matching the columns of all files of a source: which of them hold URLs and captions, and under which names and types the others are carried.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use lynxdata_records::schema::text_list_type;
+use tracing::warn;
 
+use super::delimited::{Layout, Quotes, SEPARATORS};
 use super::files::Found;
 use super::pictures::{CAPTION_KEY, Scanned};
+use super::rows::ExtraBuilder;
+use super::types::Seen;
 use super::{
-    ReadRows, SourceConfig, SourceFormat, csv, default_url, folder, jsonl, lists, parquet, rows, tsv, txt, webdataset,
+    ReadRows, SourceConfig, SourceFormat, decoded, default_url, delimited, folder, jsonl, lists, parquet, rows, txt,
+    types, webdataset,
 };
+use crate::download::is_digest_column;
 use crate::{Error, Result};
 
 /// All files of a source, and the columns of its parts.
@@ -50,7 +56,8 @@ impl Added {
 pub(super) struct SourceFile {
     pub(super) found: Found,
     columns: Columns,
-    header: bool,
+    /// Of CSV and TSV.
+    layout: Option<Layout>,
 }
 
 /// Which column of a file becomes what.
@@ -61,6 +68,8 @@ pub(super) struct Columns {
     pub(super) extras: Vec<Extra>,
     /// Whether URLs are lists; a single one then counts as a list of one.
     pub(super) has_lists: bool,
+    /// Whether captions are lists where URLs are not; the first text of a list counts then.
+    pub(super) has_caption_lists: bool,
     /// Of all columns of the file.
     pub(super) count: usize,
 }
@@ -91,8 +100,10 @@ impl SourceFile {
         let (path, columns) = (self.found.path.as_path(), self.columns.clone());
         Ok(match self.found.format {
             SourceFormat::Parquet => Box::new(parquet::ParquetRows::open(path, columns)?),
-            SourceFormat::Csv => Box::new(csv::CsvRows::open(path, columns, self.header)?),
-            SourceFormat::Tsv => Box::new(tsv::TsvRows::open(path, columns, self.header)?),
+            SourceFormat::Csv | SourceFormat::Tsv => {
+                let layout = self.layout.expect("files with such rows were described with their layout");
+                Box::new(delimited::DelimitedRows::open(path, columns, layout)?)
+            }
             SourceFormat::Jsonl => Box::new(jsonl::JsonlRows::open(path, columns)?),
             SourceFormat::Txt => Box::new(txt::TxtRows::open(path)?),
             SourceFormat::Folder => Box::new(folder::FolderRows::open(path, columns)?),
@@ -108,47 +119,29 @@ struct Described {
     fields: Vec<Field>,
     /// Of pictures.
     scanned: Option<Scanned>,
+    /// Of CSV and TSV.
+    layout: Option<Layout>,
+    /// Whether the caption of a row may be a list where its URL is none.
+    has_caption_lists: bool,
 }
 
-/// Reads the headers of all files, and of those with keys all objects, since only then their types are known.
-fn describe(files: Vec<Found>, config: &SourceConfig) -> Result<Vec<Described>> {
+impl Described {
+    fn new(found: Found, fields: Vec<Field>) -> Described {
+        Described { found, fields, scanned: None, layout: None, has_caption_lists: false }
+    }
+}
+
+/// Reads the headers of all files, and of those whose format has no types all rows, since only then their types are known.
+fn describe(files: Vec<Found>, config: &SourceConfig) -> Result<(Vec<Described>, jsonl::Keys)> {
     let mut keys = jsonl::Keys::default();
     let mut has_lists = false; // in the URLs of any JSONL file
     let mut described = Vec::new();
-    let untyped = |name: String| Field::new(name, DataType::Null, true);
     for found in files {
-        let path = found.path.as_path();
-        let mut scanned = None;
-        let fields = match found.format {
-            SourceFormat::Parquet => Some(parquet::fields(path)?),
-            SourceFormat::Csv => text_fields(csv::first_row(path)?, config.header),
-            SourceFormat::Tsv => text_fields(tsv::first_row(path)?, config.header),
-            SourceFormat::Txt => Some(vec![Field::new("url", DataType::Utf8, true)]),
-            SourceFormat::Jsonl => {
-                let scan = keys.scan(path, &config.url)?;
-                has_lists |= scan.has_lists;
-                Some(scan.names.into_iter().map(untyped).collect())
-            }
-            SourceFormat::Folder => {
-                let scan = scanned.insert(folder::scan(path, &mut keys)?);
-                if scan.pictures + scan.problems == 0 {
-                    return Err(Error::NoFiles { path: path.to_owned(), expected: found.format.endings() });
-                }
-                Some(scan.fields(untyped))
-            }
-            SourceFormat::WebDataset => Some(scanned.insert(webdataset::scan(path, &mut keys)?).fields(untyped)),
-            SourceFormat::Auto => return Err(Error::UnknownFormat { path: path.to_owned() }),
-        };
-        match fields {
-            // A text file without a first row has no rows at all.
-            None => {}
-            // A JSONL file without a single good line has no row that could lack a column, but its bad lines count.
-            Some(fields) if fields.is_empty() && found.format == SourceFormat::Jsonl => {
-                let names = [Some(&config.url), config.caption.as_ref()].into_iter().flatten();
-                let fields = names.cloned().map(untyped).collect();
-                described.push(Described { found, fields, scanned });
-            }
-            Some(fields) => described.push(Described { found, fields, scanned }),
+        if found.format != SourceFormat::Folder {
+            decoded::refuse_foreign(&found.path).map_err(|source| Error::read(&found.path, source))?;
+        }
+        if let Some(file) = describe_file(found, config, &mut keys, &mut has_lists)? {
+            described.push(file);
         }
     }
     let mut key_types: BTreeMap<String, DataType> =
@@ -156,13 +149,128 @@ fn describe(files: Vec<Found>, config: &SourceConfig) -> Result<Vec<Described>> 
     if has_lists {
         key_types.insert(config.url.clone(), text_list_type());
     }
-    for file in described.iter_mut().filter(|file| file.found.format.has_keys()) {
-        for field in &mut file.fields {
-            let data_type = key_types.get(field.name()).cloned().unwrap_or(DataType::Utf8);
+    for file in described.iter_mut().filter(|file| file.found.format != SourceFormat::Parquet) {
+        // Those that are settled are texts: the URLs and captions of CSV, TSV and TXT.
+        for field in file.fields.iter_mut().filter(|field| field.data_type() == &DataType::Null) {
+            let data_type = key_types.get(field.name()).cloned().unwrap_or(DataType::Null);
             *field = Field::new(field.name(), data_type, true);
         }
     }
-    Ok(described)
+    Ok((described, keys))
+}
+
+/// Describes one file; `None` if it has no rows.
+fn describe_file(
+    found: Found,
+    config: &SourceConfig,
+    keys: &mut jsonl::Keys,
+    has_lists: &mut bool,
+) -> Result<Option<Described>> {
+    let path = found.path.as_path();
+    let untyped = |name: String| Field::new(name, DataType::Null, true);
+    Ok(match found.format {
+        SourceFormat::Parquet => {
+            let fields = parquet::fields(path)?;
+            Some(Described::new(found, fields))
+        }
+        // A text file without a first row has no rows at all.
+        SourceFormat::Csv | SourceFormat::Tsv => match layout(path, found.format, config)? {
+            None => None,
+            Some((layout, names)) => {
+                let fields = scan_texts(path, layout, &names, config, keys)?;
+                Some(Described { layout: Some(layout), ..Described::new(found, fields) })
+            }
+        },
+        SourceFormat::Txt => Some(Described::new(found, vec![Field::new("url", DataType::Utf8, true)])),
+        SourceFormat::Jsonl => {
+            let scan = keys.scan(path, config)?;
+            *has_lists |= scan.has_lists;
+            let mut names = scan.names;
+            // Without a single good line there is no row that could lack a column, but the bad lines count.
+            if names.is_empty() {
+                names.extend([Some(&config.url), config.caption.as_ref()].into_iter().flatten().cloned());
+            }
+            let fields = names.into_iter().map(untyped).collect();
+            Some(Described { has_caption_lists: scan.has_caption_lists, ..Described::new(found, fields) })
+        }
+        SourceFormat::Folder => {
+            let scanned = folder::scan(path, keys)?;
+            if scanned.pictures + scanned.problems == 0 {
+                return Err(Error::NoFiles { path: path.to_owned(), expected: found.format.endings() });
+            }
+            let fields = scanned.fields(untyped);
+            Some(Described { scanned: Some(scanned), ..Described::new(found, fields) })
+        }
+        SourceFormat::WebDataset => {
+            let scanned = webdataset::scan(path, keys)?;
+            let fields = scanned.fields(untyped);
+            Some(Described { scanned: Some(scanned), ..Described::new(found, fields) })
+        }
+        SourceFormat::Auto => return Err(Error::UnknownFormat { path: path.to_owned() }),
+    })
+}
+
+/// How a CSV or TSV file is laid out, and the names of its columns; `None` if it is empty. The separator of CSV is that of a line `sep=…`, else the first
+/// with which the columns of the recipe are found, else the one that makes the most columns.
+fn layout(path: &Path, format: SourceFormat, config: &SourceConfig) -> Result<Option<(Layout, Vec<String>)>> {
+    let (quotes, told) = match format {
+        SourceFormat::Tsv => (Quotes::Tsv, None),
+        _ => (Quotes::Csv, delimited::separator_line(path)?),
+    };
+    let candidates = match (quotes, told) {
+        (_, Some(told)) => vec![told],
+        (Quotes::Tsv, None) => vec![b'\t'],
+        (Quotes::Csv, None) => SEPARATORS.to_vec(),
+    };
+    let layout = |separator| Layout { separator, quotes, has_separator_line: told.is_some(), header: config.header };
+    let names = |separator| -> Result<Option<Vec<String>>> {
+        Ok(delimited::first_row(path, layout(separator))?.map(|row| column_names(row, config.header)))
+    };
+    let mut best: Option<(u8, Vec<String>, usize)> = None;
+    for separator in candidates {
+        let found = match names(separator) {
+            Err(error) if best.is_none() => return Err(error),
+            Ok(Some(found)) => found,
+            Err(_) | Ok(None) => continue,
+        };
+        let position = |wanted: &str| position(wanted, &found, format);
+        let is_found = |column: Option<&String>| usize::from(column.is_none_or(|name| position(name).is_some()));
+        // Both columns; or the URL, which may be missed in the caption's place; or none.
+        let score = is_found(Some(&config.url)) * 2 + is_found(config.caption.as_ref());
+        let is_better = best.as_ref().is_none_or(|(_, names, before)| {
+            score > *before || (score == *before && score < 3 && names.len() == 1 && found.len() > 1)
+        });
+        if is_better {
+            best = Some((separator, found, score));
+        }
+    }
+    Ok(best.map(|(separator, names, _)| (layout(separator), names)))
+}
+
+/// Reads a CSV or TSV file for its columns of numbers, if it has any beside URLs and captions. Digests are no numbers.
+fn scan_texts(
+    path: &Path,
+    layout: Layout,
+    names: &[String],
+    config: &SourceConfig,
+    keys: &mut jsonl::Keys,
+) -> Result<Vec<Field>> {
+    let find = |wanted: &String| position(wanted, names, SourceFormat::Csv);
+    let (url, caption) = (find(&config.url), config.caption.as_ref().and_then(find));
+    let is_text = |position: usize| Some(position) == url || Some(position) == caption;
+    if let Some(url) = url
+        && (0..names.len()).any(|position| !is_text(position))
+    {
+        let seen = delimited::scan(path, layout, names.len(), url)?;
+        let columns = names.iter().zip(seen).enumerate().filter(|(position, _)| !is_text(*position));
+        for (_, (name, seen)) in columns {
+            keys.seen(name).add_all(if is_digest_column(name) { Seen::text() } else { seen });
+        }
+    }
+    let field = |(position, name): (usize, &String)| {
+        Field::new(name, if is_text(position) { DataType::Utf8 } else { DataType::Null }, true)
+    };
+    Ok(names.iter().enumerate().map(field).collect())
 }
 
 /// Fails if the recipe names a key that stands beside no picture at all; single pictures may lack it.
@@ -182,87 +290,161 @@ fn check_keys_of_pictures(described: &[Described], config: &SourceConfig) -> Res
     Ok(())
 }
 
-/// The columns of a CSV or TSV file. Names that are empty or come twice get one of their own.
-fn text_fields(first_row: Option<Vec<String>>, header: bool) -> Option<Vec<Field>> {
+/// The names of the columns of a CSV or TSV file.
+fn column_names(first_row: Vec<String>, header: bool) -> Vec<String> {
+    let names = first_row.into_iter().enumerate().map(|(index, name)| {
+        if header && !name.trim().is_empty() { name.trim().to_owned() } else { format!("column_{index}") }
+    });
+    unique_names(names).collect()
+}
+
+/// Names of columns; those that come twice get one of their own.
+pub(super) fn unique_names(names: impl Iterator<Item = String>) -> impl Iterator<Item = String> {
     let mut taken = BTreeSet::new();
-    let names = first_row?.into_iter().enumerate().map(|(index, name)| {
-        let mut name =
-            if header && !name.trim().is_empty() { name.trim().to_owned() } else { format!("column_{index}") };
+    names.map(move |mut name| {
         while !taken.insert(name.clone()) {
             name += "_";
         }
-        Field::new(name, DataType::Utf8, true)
-    });
-    Some(names.collect())
+        name
+    })
 }
 
 /// Matches the columns of all files.
 pub(super) fn make(found: Vec<Found>, config: &SourceConfig) -> Result<Plan> {
-    let described = describe(found, config)?;
+    let (described, mut keys) = describe(found, config)?;
     check_keys_of_pictures(&described, config)?;
     let mut columns = described.iter().map(|file| Columns::find(file, config)).collect::<Result<Vec<_>>>()?;
     let added = added(&described, &columns);
-    // Name in the files -> first file with it, and name and type in the pool.
-    let mut extras: Vec<(String, PathBuf, Field)> = Vec::new();
+    let mut extras: Vec<Merged> = Vec::new();
     let mut taken: BTreeSet<String> =
         lynxdata_records::schema::pool().columns.iter().map(|column| column.field.name().clone()).collect();
     taken.insert("problem".to_owned()); // a column of the parts, see `SourcePart::rows`
     taken.extend(added.iter().map(|column| column.field().name().clone()));
-    let mut types: BTreeMap<&str, &DataType> = BTreeMap::new();
-    for field in described.iter().flat_map(|file| &file.fields).filter(|field| field.data_type() != &DataType::Null) {
-        types.entry(field.name()).or_insert(field.data_type());
-    }
     let has_second_caption =
         described.iter().filter_map(|file| file.scanned.as_ref()).any(|file| file.has_second_caption);
-    for (columns, Described { found, fields, scanned }) in columns.iter_mut().zip(&described) {
-        let path = &found.path;
+    for (columns, file) in columns.iter_mut().zip(&described) {
+        let Described { fields, scanned, .. } = file;
         // Where no column is named, this key is the caption; it is carried too if the caption elsewhere is another text.
         let caption_key =
             (scanned.is_some() && columns.caption.is_none() && !has_second_caption).then_some(CAPTION_KEY);
         for (position, field) in fields.iter().enumerate() {
             let is_caption = columns.caption.as_ref().is_some_and(|column| column.position == position);
-            if columns.url.position == position || is_caption || caption_key == Some(field.name()) {
+            let is_used_up = is_caption && !columns.has_caption_lists;
+            if columns.url.position == position || is_used_up || caption_key == Some(field.name()) {
                 continue;
             }
-            let name = field.name();
-            let data_type = match field.data_type() {
-                DataType::Null => types.get(name.as_str()).copied().unwrap_or(&DataType::Utf8),
-                known => known,
-            };
-            let pool_field = match extras.iter().find(|(known, _, _)| known == name) {
-                Some((_, first, known)) if known.data_type() != data_type => {
-                    return Err(Error::ColumnTypes {
-                        column: name.clone(),
-                        first: first.clone(),
-                        first_type: known.data_type().to_string(),
-                        second: path.clone(),
-                        second_type: data_type.to_string(),
-                    });
+            if let Some(known) = extras.iter_mut().find(|known| known.name == *field.name()) {
+                known.add(file, position, field)?;
+            } else {
+                let mut pool_name = field.name().clone();
+                while !taken.insert(pool_name.clone()) {
+                    pool_name.insert_str(0, "source_");
                 }
-                Some((_, _, known)) => known.clone(),
-                None => {
-                    let mut pool_name = name.clone();
-                    while !taken.insert(pool_name.clone()) {
-                        pool_name.insert_str(0, "source_");
-                    }
-                    let pool_field = Field::new(pool_name, data_type.clone(), true);
-                    extras.push((name.clone(), path.clone(), pool_field.clone()));
-                    pool_field
-                }
-            };
-            columns.extras.push(Extra { column: Column { position, name: name.clone() }, field: pool_field });
+                extras.push(Merged::new(file, position, field, pool_name));
+            }
+            if is_caption {
+                let path = found_at(&file.found);
+                warn!(
+                    column = field.name(),
+                    "the captions in {path} are lists, but their URLs are not: the first text of a list that is not blank is the caption, and the list is carried as well"
+                );
+            }
+            columns
+                .extras
+                .push(Extra { column: Column { position, name: field.name().clone() }, field: field.clone() });
         }
     }
-    let names = extras.iter().map(|(name, _, field)| (name.clone(), field.name().clone()));
+    let extras = extras.into_iter().map(|merged| merged.settle(&mut keys)).collect::<Result<Vec<(String, Field)>>>()?;
+    for (columns, file) in columns.iter_mut().zip(&described) {
+        for extra in &mut columns.extras {
+            if let Some((_, field)) = extras.iter().find(|(name, _)| *name == extra.column.name) {
+                extra.field = field.clone();
+            }
+        }
+        // Columns of the other types are those of Parquet; a text file whose column has no value may have one of this name.
+        if file.found.format != SourceFormat::Parquet {
+            columns.extras.retain(|extra| ExtraBuilder::makes(extra.field.data_type()));
+        }
+    }
+    let names = extras.iter().map(|(name, field)| (name.clone(), field.name().clone()));
     let renamed = names.filter(|(name, pool_name)| name != pool_name).collect();
     let fields: Vec<Field> = rows::leading_fields()
         .into_iter()
-        .chain(extras.into_iter().map(|(_, _, field)| field))
+        .chain(extras.into_iter().map(|(_, field)| field))
         .chain(added.iter().map(|column| column.field()))
         .collect();
     let files = described.into_iter().zip(columns);
-    let files = files.map(|(file, columns)| SourceFile { found: file.found, columns, header: config.header });
+    let files = files.map(|(file, columns)| SourceFile { found: file.found, columns, layout: file.layout });
     Ok(Plan { files: files.collect(), schema: Arc::new(Schema::new(fields)), added, renamed })
+}
+
+/// The path of a file as people know it.
+fn found_at(found: &Found) -> String {
+    found.url.clone().unwrap_or_else(|| found.path.display().to_string())
+}
+
+/// An extra column of all files that have it.
+struct Merged<'a> {
+    name: String,
+    pool_name: String,
+    data_type: DataType,
+    /// The files, the position of the column in each, and its type there.
+    files: Vec<(&'a Described, usize, DataType)>,
+}
+
+impl<'a> Merged<'a> {
+    fn new(file: &'a Described, position: usize, field: &Field, pool_name: String) -> Merged<'a> {
+        let data_type = field.data_type().clone();
+        let files = vec![(file, position, data_type.clone())];
+        Merged { name: field.name().clone(), pool_name, data_type, files }
+    }
+
+    fn add(&mut self, file: &'a Described, position: usize, field: &Field) -> Result<()> {
+        let Some(data_type) = types::common(&self.data_type, field.data_type()) else {
+            let (first, _, _) = self.files[0];
+            return Err(Error::ColumnTypes {
+                column: self.name.clone(),
+                first: first.found.path.clone(),
+                first_type: self.data_type.to_string(),
+                second: file.found.path.clone(),
+                second_type: field.data_type().to_string(),
+            });
+        };
+        self.data_type = data_type;
+        self.files.push((file, position, field.data_type().clone()));
+        Ok(())
+    }
+
+    /// Its name in the files, and its name and type in the pool. Integers that are not exact as floats make a text of a column of both.
+    fn settle(self, keys: &mut jsonl::Keys) -> Result<(String, Field)> {
+        let mut data_type = self.data_type;
+        if data_type.is_floating() {
+            let integers = self.files.iter().filter(|(.., own)| matches!(own, DataType::Int64 | DataType::UInt64));
+            for (file, position, _) in integers {
+                let is_wide = match file.found.format {
+                    SourceFormat::Parquet => parquet::has_wide_integers(&file.found.path, *position)?,
+                    _ => keys.seen(&self.name).has_wide_integers(),
+                };
+                if is_wide {
+                    data_type = DataType::Utf8;
+                }
+            }
+        }
+        if data_type == DataType::Null {
+            data_type = DataType::Utf8;
+        }
+        let is_other = |own: &DataType| !matches!(own, DataType::Utf8 | DataType::Null);
+        if data_type == DataType::Utf8
+            && let Some((file, _, own)) = self.files.iter().find(|(.., own)| is_other(own))
+        {
+            let path = found_at(&file.found);
+            warn!(
+                column = self.name,
+                "it is {own} in {path} but of another type in another file, so it is carried as text"
+            );
+        }
+        Ok((self.name, Field::new(self.pool_name, data_type, true)))
+    }
 }
 
 /// The columns that say where rows come from, as far as this source needs them.
@@ -289,12 +471,19 @@ impl Columns {
                 Column { position, name: name.clone() }
             };
             let (url, caption) = (column(&config.url), config.caption.as_ref().map(column));
-            return Ok(Columns { url, caption, extras: Vec::new(), has_lists: false, count: fields.len() });
+            return Ok(Columns {
+                url,
+                caption,
+                extras: Vec::new(),
+                has_lists: false,
+                has_caption_lists: false,
+                count: fields.len(),
+            });
         }
-        let find = |key, wanted: &str, takes_lists| {
+        let find = |key, wanted: &str| {
             let column = find_column(path, key, wanted, &names, *format)?;
             let data_type = fields[column.position].data_type();
-            let item = lists::item_type(data_type).filter(|_| takes_lists).unwrap_or(data_type);
+            let item = lists::item_type(data_type).unwrap_or(data_type);
             // JSON values of any kind are turned into text.
             if *format != SourceFormat::Jsonl && !matches!(item, DataType::Utf8 | DataType::Binary | DataType::Null) {
                 return Err(Error::NotText {
@@ -306,18 +495,25 @@ impl Columns {
             }
             Ok(column)
         };
-        let url = find("url", &config.url, true)?;
-        let has_lists = lists::item_type(fields[url.position].data_type()).is_some();
-        let caption = config.caption.as_ref().map(|column| find("caption", column, has_lists)).transpose()?;
-        Ok(Columns { url, caption, extras: Vec::new(), has_lists, count: fields.len() })
+        let url = find("url", &config.url)?;
+        let caption = config.caption.as_ref().map(|column| find("caption", column)).transpose()?;
+        let is_list = |column: &Column| lists::item_type(fields[column.position].data_type()).is_some();
+        let has_lists = is_list(&url);
+        let has_caption_lists = !has_lists && (file.has_caption_lists || caption.as_ref().is_some_and(is_list));
+        Ok(Columns { url, caption, extras: Vec::new(), has_lists, has_caption_lists, count: fields.len() })
     }
 }
 
-fn find_column(path: &Path, key: &'static str, wanted: &str, names: &[&str], format: SourceFormat) -> Result<Column> {
-    let by_name = names.iter().position(|name| *name == wanted);
+/// Where a column is, by its name, or in formats that may have no names by its number.
+fn position(wanted: &str, names: &[impl AsRef<str>], format: SourceFormat) -> Option<usize> {
+    let by_name = names.iter().position(|name| name.as_ref() == wanted);
     let by_number = || wanted.parse().ok().filter(|index| *index < names.len());
     let takes_numbers = matches!(format, SourceFormat::Csv | SourceFormat::Tsv | SourceFormat::Txt);
-    if let Some(position) = by_name.or_else(|| by_number().filter(|_| takes_numbers)) {
+    by_name.or_else(|| by_number().filter(|_| takes_numbers))
+}
+
+fn find_column(path: &Path, key: &'static str, wanted: &str, names: &[&str], format: SourceFormat) -> Result<Column> {
+    if let Some(position) = position(wanted, names, format) {
         return Ok(Column { position, name: names[position].to_owned() });
     }
     Err(Error::MissingColumn {

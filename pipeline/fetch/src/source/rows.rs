@@ -90,6 +90,11 @@ pub(super) enum ExtraBuilder {
 }
 
 impl ExtraBuilder {
+    /// Whether columns of this type are made here; the others are those of Parquet alone.
+    pub(super) fn makes(data_type: &DataType) -> bool {
+        matches!(data_type, DataType::Boolean | DataType::Int64 | DataType::Float64 | DataType::Utf8)
+    }
+
     fn new(data_type: &DataType) -> Self {
         match data_type {
             DataType::Boolean => ExtraBuilder::Boolean(BooleanBuilder::new()),
@@ -105,13 +110,6 @@ impl ExtraBuilder {
             ExtraBuilder::Integer(builder) => builder.append_null(),
             ExtraBuilder::Float(builder) => builder.append_null(),
             ExtraBuilder::Text(builder) => builder.append_null(),
-        }
-    }
-
-    pub(super) fn append_text(&mut self, text: &str) {
-        match self {
-            ExtraBuilder::Text(builder) => builder.append_value(text),
-            other => other.append_null(),
         }
     }
 

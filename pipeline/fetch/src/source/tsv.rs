@@ -1,117 +1,75 @@
-//! Tab-separated values. Captions in the wild hold quotation marks that quote nothing, so a row is always one line, and quotes are taken as quotes only
-//! where that makes the row come out right.
+//! Splitting lines of tab-separated values. Captions in the wild hold quotation marks that quote nothing, so quotes are taken as quotes only where that makes
+//! the row come out right.
 
-use std::borrow::Cow;
-use std::path::{Path, PathBuf};
+use std::ops::Range;
 
-use super::csv::push_fields;
-use super::lines::Lines;
-use super::rows::{Batch, Rows};
-use super::{Columns, ReadRows};
-use crate::{Error, Result};
+use super::csv::Field;
 
-/// The fields of the first row.
-pub(super) fn first_row(path: &Path) -> Result<Option<Vec<String>>> {
-    let mut lines = Lines::tabbed(path).map_err(|source| Error::read(path, source))?;
-    let Some(line) = lines.next().map_err(|source| Error::read(path, source))? else { return Ok(None) };
-    match line.text {
-        Ok(text) => Ok(Some(text.split('\t').map(|field| unquoted(field).into_owned()).collect())),
-        Err(reason) => Err(Error::Format { path: path.to_owned(), format: "tsv", reason }),
-    }
-}
-
-pub(super) struct TsvRows {
-    path: PathBuf,
-    lines: Lines,
-    columns: Columns,
-    skip_header: bool,
-    rows: Rows,
-}
-
-impl TsvRows {
-    pub(super) fn open(path: &Path, columns: Columns, header: bool) -> Result<TsvRows> {
-        let lines = Lines::tabbed(path).map_err(|source| Error::read(path, source))?;
-        let rows = Rows::new(&columns.extra_fields());
-        Ok(TsvRows { path: path.to_owned(), lines, columns, skip_header: header, rows })
-    }
-}
-
-impl ReadRows for TsvRows {
-    fn next_batch(&mut self) -> Result<Option<Batch>> {
-        while !self.rows.is_full() {
-            let Some(line) = self.lines.next().map_err(|source| Error::read(&self.path, source))? else { break };
-            if std::mem::take(&mut self.skip_header) {
-                continue;
-            }
-            let fields = line.text.and_then(|text| {
-                let fields = split(text, self.columns.count);
-                let (found, wanted) = (fields.len(), self.columns.count);
-                if found == wanted {
-                    Ok(fields)
-                } else {
-                    Err(format!("line {} has {found} fields instead of {wanted}", line.number))
-                }
-            });
-            match fields {
-                Ok(fields) => push_fields(&mut self.rows, &self.columns, &fields),
-                Err(problem) => self.rows.push_problem(&problem),
-            }
+/// Splits a line at tabs; if that gives too many fields, tries again with tabs inside quotes as part of a field.
+pub(super) fn split(line: &[u8], separator: u8, count: Option<usize>) -> Vec<Field> {
+    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\r' | b'\n');
+    let start = line.iter().take_while(|byte| is_blank(byte)).count();
+    let end = line.len() - line[start..].iter().rev().take_while(|byte| is_blank(byte)).count();
+    let plain = split_at(line, start..end, separator, false);
+    let ranges = match count {
+        Some(count) if plain.len() > count => {
+            Some(split_at(line, start..end, separator, true)).filter(|quoted| quoted.len() == count)
         }
-        Ok(self.rows.take())
-    }
+        _ => None,
+    };
+    ranges.unwrap_or(plain).into_iter().map(|range| unquoted(line, range)).collect()
 }
 
-/// Splits at tabs; if that gives too many fields, tries again with tabs inside quotes as part of a field.
-fn split(line: &str, count: usize) -> Vec<Cow<'_, str>> {
-    let plain: Vec<&str> = line.split('\t').collect();
-    if plain.len() > count {
-        let quoted = split_outside_quotes(line);
-        if quoted.len() == count {
-            return quoted.into_iter().map(unquoted).collect();
-        }
-    }
-    plain.into_iter().map(unquoted).collect()
-}
-
-fn split_outside_quotes(line: &str) -> Vec<&str> {
+fn split_at(line: &[u8], whole: Range<usize>, separator: u8, knows_quotes: bool) -> Vec<Range<usize>> {
     let mut fields = Vec::new();
-    let (mut start, mut inside) = (0, false);
-    for (position, byte) in line.bytes().enumerate() {
-        match byte {
-            b'"' => inside = inside || position == start,
-            b'\t' if !inside || line[start..position].ends_with('"') && closes(&line[start..position]) => {
-                fields.push(&line[start..position]);
+    let (mut start, mut inside) = (whole.start, false);
+    for position in whole.clone() {
+        match line[position] {
+            b'"' => inside = inside || (knows_quotes && position == start),
+            byte if byte == separator && (!inside || closes(&line[start..position])) => {
+                fields.push(start..position);
                 (start, inside) = (position + 1, false);
             }
             _ => {}
         }
     }
-    fields.push(&line[start..]);
+    fields.push(start..whole.end);
     fields
 }
 
 /// Whether a field that begins with a quote is closed by its last character: quotes inside are doubled, so all together are even in number.
-fn closes(field: &str) -> bool {
-    field.len() > 1 && field.matches('"').count().is_multiple_of(2)
+fn closes(field: &[u8]) -> bool {
+    let is_even = field.iter().fold(true, |is_even, byte| is_even ^ (*byte == b'"'));
+    field.len() > 1 && field.ends_with(b"\"") && is_even
 }
 
 /// A field without its quotes, if it is properly quoted; else as it is.
-fn unquoted(field: &str) -> Cow<'_, str> {
-    let Some(inside) = field.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
-        return Cow::Borrowed(field);
-    };
-    if !inside.contains('"') {
-        return Cow::Borrowed(inside);
+fn unquoted(line: &[u8], range: Range<usize>) -> Field {
+    let field = &line[range.clone()];
+    let inside = field.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
+    let Some(inside) = inside else { return Field::Part(range) };
+    if !inside.contains(&b'"') {
+        return Field::Part(range.start + 1..range.end - 1);
     }
-    if inside.replace("\"\"", "").contains('"') {
-        return Cow::Borrowed(field);
+    let mut plain = Vec::with_capacity(inside.len());
+    let mut bytes = inside.iter().copied().peekable();
+    while let Some(byte) = bytes.next() {
+        if byte == b'"' && bytes.next_if_eq(&b'"').is_none() {
+            return Field::Part(range);
+        }
+        plain.push(byte);
     }
-    Cow::Owned(inside.replace("\"\"", "\""))
+    Field::Own(plain)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn fields(line: &str, count: usize) -> Vec<String> {
+        let fields = split(line.as_bytes(), b'\t', Some(count));
+        fields.iter().map(|field| String::from_utf8(field.bytes(line.as_bytes()).to_vec()).unwrap()).collect()
+    }
 
     #[test]
     fn quotes_are_removed_only_where_they_quote() {
@@ -125,16 +83,17 @@ mod tests {
             ("\"\"", ""),
             ("\"", "\""),
         ] {
-            assert_eq!(unquoted(field), expected);
+            assert_eq!(fields(field, 1), [expected]);
         }
     }
 
     #[test]
     fn tabs_inside_quotes_are_kept_if_the_row_is_right_then() {
-        assert_eq!(split("u\t\"a\tb\"", 2), ["u", "a\tb"]);
-        assert_eq!(split("\"a\tb\"\tu", 2), ["a\tb", "u"]);
-        assert_eq!(split("\" a\tu", 2), ["\" a", "u"], "a stray quote swallows nothing");
-        assert_eq!(split("\"a\tb\tu", 2).len(), 3, "too many fields stay too many");
-        assert_eq!(split("a\tb\t", 3), ["a", "b", ""]);
+        assert_eq!(fields("u\t\"a\tb\"", 2), ["u", "a\tb"]);
+        assert_eq!(fields("\"a\tb\"\tu", 2), ["a\tb", "u"]);
+        assert_eq!(fields("\" a\tu", 2), ["\" a", "u"], "a stray quote swallows nothing");
+        assert_eq!(fields("\"a\tb\tu", 2).len(), 3, "too many fields stay too many");
+        assert_eq!(fields("a\tb\t", 3), ["a", "b", ""]);
+        assert_eq!(fields(" a\tb \r\n", 2), ["a", "b"], "white space around a line is no part of it");
     }
 }

@@ -1,0 +1,475 @@
+//! Rows of text fields between separators: CSV and TSV. A first pass finds the columns of numbers; the second converts.
+//!
+//! The two differ in quotes. In CSV a quote opens a field, and what comes out wrong is tried otherwise: with backslashes before quotes, as Spark writes
+//! them, or without the lines that are rows of their own. In TSV captions hold quotation marks that quote nothing, so that they count as quotes only where
+//! the row comes out right by that.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+
+use super::csv::{Escape, Field, Record, State};
+use super::jsonl::changed;
+use super::lines::{Lines, MAX_ROW_BYTES, without_end};
+use super::numbers::{self, Number};
+use super::rows::{Batch, ExtraBuilder, Rows};
+use super::types::Seen;
+use super::{Columns, ReadRows, tsv};
+use crate::{Error, Result};
+
+/// What separates the fields of a CSV file, the most likely first.
+pub(super) const SEPARATORS: [u8; 4] = [b',', b';', b'\t', b'|'];
+
+/// How the text of a file is laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Layout {
+    pub(super) separator: u8,
+    pub(super) quotes: Quotes,
+    /// Whether the first line says what the separator is, as in files for Excel.
+    pub(super) has_separator_line: bool,
+    /// Whether the first row has the names of the columns.
+    pub(super) header: bool,
+}
+
+/// What a quotation mark at the beginning of a field means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Quotes {
+    /// That the field is quoted.
+    Csv,
+    /// That it may be.
+    Tsv,
+}
+
+impl Quotes {
+    fn format(self) -> &'static str {
+        match self {
+            Quotes::Csv => "csv",
+            Quotes::Tsv => "tsv",
+        }
+    }
+}
+
+/// The separator that the first line of a file says, as in `sep=;`.
+pub(super) fn separator_line(path: &Path) -> Result<Option<u8>> {
+    let mut line = Vec::new();
+    let mut lines = Lines::open(path).map_err(|source| Error::read(path, source))?;
+    lines.read(&mut line).map_err(|source| Error::read(path, source))?;
+    let line = without_end(&line);
+    let line = line.strip_prefix(b"\"").and_then(|line| line.strip_suffix(b"\"")).unwrap_or(line);
+    Ok(match line {
+        [b's' | b'S', b'e' | b'E', b'p' | b'P', b'=', separator] if separator.is_ascii() && *separator != b'"' => {
+            Some(*separator)
+        }
+        _ => None,
+    })
+}
+
+/// The fields of the first row: the header, or where there is none, only their number matters.
+pub(super) fn first_row(path: &Path, layout: Layout) -> Result<Option<Vec<String>>> {
+    let mut records = Records::open(path, layout)?;
+    let Some(row) = records.next(None)? else { return Ok(None) };
+    let fields = row.fields.iter().map(|field| String::from_utf8_lossy(field.bytes(row.text)).into_owned());
+    Ok(Some(fields.collect()))
+}
+
+/// Reads a file to its end for what its columns hold; `count` of them, of which `url` holds the URL. Malformed rows do not count.
+pub(super) fn scan(path: &Path, layout: Layout, count: usize, url: usize) -> Result<Vec<Seen>> {
+    let mut seen = vec![Seen::default(); count];
+    let mut records = Records::open(path, layout)?;
+    records.skip_header(layout.header)?;
+    records.url = Some(url);
+    while let Some(row) = records.next(Some(count))? {
+        let Ok(texts) = row.texts(count) else { continue };
+        for (seen, text) in seen.iter_mut().zip(texts) {
+            seen.add_text(text);
+        }
+    }
+    Ok(seen)
+}
+
+pub(super) struct DelimitedRows {
+    records: Records,
+    columns: Columns,
+    rows: Rows,
+}
+
+impl DelimitedRows {
+    pub(super) fn open(path: &Path, columns: Columns, layout: Layout) -> Result<DelimitedRows> {
+        let mut records = Records::open(path, layout)?;
+        records.skip_header(layout.header)?;
+        records.url = Some(columns.url.position);
+        let rows = Rows::new(&columns.extra_fields());
+        Ok(DelimitedRows { records, columns, rows })
+    }
+}
+
+impl ReadRows for DelimitedRows {
+    fn next_batch(&mut self) -> Result<Option<Batch>> {
+        while !self.rows.is_full() {
+            let Some(row) = self.records.next(Some(self.columns.count))? else { break };
+            match row.texts(self.columns.count) {
+                Ok(fields) => push_fields(&mut self.rows, &self.columns, &fields)
+                    .map_err(|name| changed(row.path, row.quotes.format(), &format!("line {}", row.line), &name))?,
+                Err(problem) => self.rows.push_problem(&problem),
+            }
+        }
+        Ok(self.rows.take())
+    }
+}
+
+/// Adds a row of text fields, or names the column whose field does not have the type that the first pass found. Empty URL and caption fields are absent
+/// ones, and so are numbers that are missing; other empty extra fields stay empty texts.
+fn push_fields(rows: &mut Rows, columns: &Columns, fields: &[&str]) -> std::result::Result<(), String> {
+    let present = |position: usize| Some(fields[position]).filter(|text| !text.trim().is_empty());
+    rows.begin_row(present(columns.url.position), columns.caption.as_ref().and_then(|column| present(column.position)));
+    for (builder, extra) in rows.extras.iter_mut().zip(&columns.extras) {
+        let text = fields[extra.column.position];
+        if let ExtraBuilder::Text(builder) = builder {
+            builder.append_value(text);
+            continue;
+        }
+        match (builder, numbers::parse(text)) {
+            (builder, Some(Number::Missing)) => builder.append_null(),
+            (ExtraBuilder::Integer(builder), Some(Number::Integer(number))) => builder.append_value(number),
+            (ExtraBuilder::Float(builder), Some(Number::Integer(number))) => builder.append_value(number as f64),
+            (ExtraBuilder::Float(builder), Some(Number::Float(number))) => builder.append_value(number),
+            _ => return Err(extra.column.name.clone()),
+        }
+    }
+    Ok(())
+}
+
+/// The records of a file.
+struct Records {
+    path: PathBuf,
+    layout: Layout,
+    lines: Lines,
+    /// Lines that were read for a record that they do not belong to.
+    ahead: VecDeque<Vec<u8>>,
+    /// The line that is read next, from 1.
+    next_line: u64,
+    /// The lines of the record at hand, with their ends.
+    text: Vec<u8>,
+    /// Where each of them ends in the text.
+    ends: Vec<usize>,
+    record: Record,
+    /// Which field is the URL, once that is known.
+    url: Option<usize>,
+}
+
+/// A record and where it stands.
+struct Row<'a> {
+    path: &'a Path,
+    text: &'a [u8],
+    fields: &'a [Field],
+    /// Of its first line, from 1.
+    line: u64,
+    last_line: u64,
+    /// What is wrong with it, beside what its fields say.
+    problem: Option<String>,
+    quotes: Quotes,
+}
+
+impl Row<'_> {
+    /// The fields as texts, or what is wrong with the row.
+    fn texts(&self, count: usize) -> std::result::Result<Vec<&str>, String> {
+        let (line, found) = (self.line, self.fields.len());
+        if let Some(problem) = &self.problem {
+            return Err(problem.clone());
+        }
+        if self.quotes == Quotes::Tsv
+            && let Err(error) = std::str::from_utf8(self.text)
+        {
+            return Err(format!("line {line} is not UTF-8 from byte {}", error.valid_up_to() + 1));
+        }
+        if found != count {
+            let row = match self.quotes {
+                Quotes::Csv => format!("the row in line {line} has {found} fields instead of {count}"),
+                Quotes::Tsv => format!("line {line} has {found} fields instead of {count}"),
+            };
+            let hint = if has_backslashes(self.text) { "; a backslash stands before a quote" } else { "" };
+            return Err(if self.last_line > line {
+                format!("{row} and ends in line {}; a quote may not be closed{hint}", self.last_line)
+            } else {
+                format!("{row}{hint}")
+            });
+        }
+        let mut texts = Vec::with_capacity(found);
+        for (index, field) in self.fields.iter().enumerate() {
+            let text = std::str::from_utf8(field.bytes(self.text));
+            texts.push(text.map_err(|_| format!("field {index} of the row in line {line} is not UTF-8"))?);
+        }
+        Ok(texts)
+    }
+}
+
+/// What reading another line comes to.
+enum More {
+    Line,
+    End,
+    TooLong,
+}
+
+impl Records {
+    fn open(path: &Path, layout: Layout) -> Result<Records> {
+        let lines = Lines::open(path).map_err(|source| Error::read(path, source))?;
+        let mut records = Records {
+            path: path.to_owned(),
+            layout,
+            lines,
+            ahead: VecDeque::new(),
+            next_line: 1,
+            text: Vec::new(),
+            ends: Vec::new(),
+            record: Record::new(layout.separator, Escape::Doubled),
+            url: None,
+        };
+        if layout.has_separator_line {
+            records.more()?;
+            records.begin();
+        }
+        Ok(records)
+    }
+
+    fn skip_header(&mut self, header: bool) -> Result<()> {
+        if header {
+            self.next(None)?;
+        }
+        Ok(())
+    }
+
+    /// The next record. Without a number of fields it is as RFC 4180 has it, or in TSV a line.
+    fn next(&mut self, count: Option<usize>) -> Result<Option<Row<'_>>> {
+        loop {
+            self.begin();
+            match self.more()? {
+                More::End => return Ok(None),
+                More::TooLong if self.layout.quotes == Quotes::Tsv => {
+                    let problem = format!("line {} is longer than {MAX_ROW_BYTES} bytes", self.next_line - 1);
+                    return Ok(Some(self.row(Some(problem))));
+                }
+                More::TooLong => return Err(self.too_long()),
+                More::Line => {}
+            }
+            let blanks: &[u8] = match self.layout.quotes {
+                Quotes::Csv => b"\r\n",
+                Quotes::Tsv => b" \r\n",
+            };
+            if !self.text.iter().all(|byte| blanks.contains(byte)) {
+                break;
+            }
+        }
+        let problem = match self.layout.quotes {
+            Quotes::Csv => self.take_csv(count)?,
+            Quotes::Tsv => self.take_tsv(count)?,
+        };
+        Ok(Some(self.row(problem)))
+    }
+
+    /// The record at hand, of all lines that are in the text.
+    fn row(&self, problem: Option<String>) -> Row<'_> {
+        let lines = self.ends.len() as u64;
+        Row {
+            path: &self.path,
+            text: &self.text,
+            fields: &self.record.fields,
+            line: self.next_line - lines,
+            last_line: self.next_line - 1,
+            problem,
+            quotes: self.layout.quotes,
+        }
+    }
+
+    fn begin(&mut self) {
+        self.text.clear();
+        self.ends.clear();
+        self.record.begin(Escape::Doubled);
+    }
+
+    /// Reads another line of the record.
+    fn more(&mut self) -> Result<More> {
+        let length = if let Some(line) = self.ahead.pop_front() {
+            self.text.extend_from_slice(&line);
+            Some(line.len())
+        } else {
+            self.lines.read(&mut self.text).map_err(|source| Error::read(&self.path, source))?
+        };
+        if length == Some(0) {
+            return Ok(More::End);
+        }
+        self.next_line += 1;
+        self.ends.push(self.text.len());
+        Ok(if length.is_none() || self.text.len() > MAX_ROW_BYTES { More::TooLong } else { More::Line })
+    }
+
+    /// Gives back all lines of the record but the first ones.
+    fn keep(&mut self, lines: usize) {
+        while self.ends.len() > lines {
+            self.ends.pop();
+            let start = self.ends.last().copied().unwrap_or(0);
+            self.ahead.push_front(self.text.split_off(start));
+            self.next_line -= 1;
+        }
+    }
+
+    /// Takes the record apart that begins with the line at hand, reading as many lines more as it has.
+    fn take_apart(&mut self, escape: Escape) -> Result<Taken> {
+        self.record.begin(escape);
+        // Lines that are there already are taken one by one too: the record may end before they do.
+        let mut line = 0;
+        loop {
+            let end = self.ends[line];
+            let start = if line == 0 { 0 } else { self.ends[line - 1] };
+            let end = start + without_end(&self.text[start..end]).len();
+            if self.record.extend(&self.text[..end]) == State::Complete {
+                return Ok(Taken::Complete { lines: line + 1 });
+            }
+            line += 1;
+            if line == self.ends.len() {
+                match self.more()? {
+                    More::Line => {}
+                    More::End => return Ok(Taken::Unclosed),
+                    More::TooLong => return Ok(Taken::TooLong),
+                }
+            }
+        }
+    }
+
+    /// Takes a record of CSV, and returns what is wrong with it beside the number of its fields.
+    fn take_csv(&mut self, count: Option<usize>) -> Result<Option<String>> {
+        // Most records are one line.
+        let line = without_end(&self.text).len();
+        let is_complete = self.record.extend(&self.text[..line]) == State::Complete;
+        let taken = if is_complete { Taken::Complete { lines: 1 } } else { self.take_apart(Escape::Doubled)? };
+        let lines = taken.lines();
+        let is_right = lines > 0 && self.is_right(count);
+        if is_right {
+            self.keep(lines);
+        }
+        let Some(count) = count.filter(|_| has_backslashes(&self.text) || !is_right) else { return Ok(None) };
+        if has_backslashes(&self.text) {
+            // A quote with a backslash at the end of a line is one that closes its field as well, and the next lines are malformed then.
+            let with_backslashes = self.take_apart(Escape::Backslash)?.lines();
+            let is_better =
+                !is_right || (with_backslashes > lines && !self.has_row_of_its_own(with_backslashes, count));
+            if with_backslashes > 0 && self.is_right(Some(count)) && is_better {
+                self.keep(with_backslashes);
+                return Ok(None);
+            }
+            self.take_apart(Escape::Doubled)?;
+            if lines > 0 {
+                self.keep(lines);
+            }
+        }
+        if is_right {
+            return Ok(None);
+        }
+        match taken {
+            Taken::TooLong => return Err(self.too_long()),
+            Taken::Unclosed => {
+                let line = self.next_line - self.ends.len() as u64;
+                let reason =
+                    format!("a quote in the row that begins in line {line} is not closed before the end of the file");
+                return Err(Error::Format { path: self.path.clone(), format: "csv", reason });
+            }
+            Taken::Complete { lines } => self.keep(lines),
+        }
+        // A quote that is not closed has swallowed the next rows.
+        let Some(own) = self.row_of_its_own(self.ends.len(), count) else { return Ok(None) };
+        self.keep(own);
+        let line = self.next_line - self.ends.len() as u64;
+        let next = self.next_line;
+        Ok(Some(format!(
+            "a quote in the row in line {line} is not closed before line {next}, which is a row of its own"
+        )))
+    }
+
+    /// Whether the record at hand is as its writer meant it, as far as that can be told.
+    fn is_right(&self, count: Option<usize>) -> bool {
+        self.record.is_strict && count.is_none_or(|count| self.record.fields.len() == count)
+    }
+
+    fn has_row_of_its_own(&self, lines: usize, count: usize) -> bool {
+        self.row_of_its_own(lines, count).is_some()
+    }
+
+    /// Which of the first lines, but for the very first, is a row with a URL, or the beginning of one.
+    fn row_of_its_own(&self, lines: usize, count: usize) -> Option<usize> {
+        let url = self.url?;
+        (1..lines).find(|line| {
+            let line = without_end(&self.text[self.ends[line - 1]..self.ends[*line]]);
+            let mut record = Record::new(self.layout.separator, Escape::Doubled);
+            let has_room = match record.extend(line) {
+                State::Complete => record.fields.len() == count,
+                State::Open => record.fields.len() < count,
+            };
+            let is_url = |field: &Field| field.bytes(line).windows(3).any(|part| part == b"://");
+            has_room && record.fields.get(url).is_some_and(is_url)
+        })
+    }
+
+    /// Takes a record of TSV. It is one line, unless a quoted field goes on with the next ones.
+    fn take_tsv(&mut self, count: Option<usize>) -> Result<Option<String>> {
+        if let Some(count) = count.filter(|_| self.text.contains(&b'"')) {
+            let line = without_end(&self.text).len();
+            let is_open = self.record.extend(&self.text[..line]) == State::Open;
+            let lines = if is_open { self.quoted_lines(Escape::Doubled, count)? } else { 0 };
+            if has_backslashes(&self.text) {
+                // As in CSV, the reading that leaves no lines over is the better one.
+                let with_backslashes = self.quoted_lines(Escape::Backslash, count)?;
+                if with_backslashes > lines {
+                    self.keep(with_backslashes);
+                    return Ok(None);
+                }
+                self.take_apart(Escape::Doubled)?;
+            }
+            self.keep(lines.max(1));
+            if lines > 0 {
+                return Ok(None);
+            }
+        }
+        self.record.fields = tsv::split(&self.text, self.layout.separator, count);
+        Ok(None)
+    }
+
+    /// Takes a record of TSV apart as one of CSV, and returns how many lines it has; none if it is not quoted so.
+    fn quoted_lines(&mut self, escape: Escape, count: usize) -> Result<usize> {
+        let lines = self.take_apart(escape)?.lines();
+        let has_escapes = escape == Escape::Doubled || self.record.has_backslashes;
+        let is_quoted = has_escapes && self.is_right(Some(count)) && !self.has_row_of_its_own(lines, count);
+        Ok(if is_quoted { lines } else { 0 })
+    }
+
+    fn too_long(&self) -> Error {
+        let line = self.next_line - self.ends.len() as u64;
+        let reason = format!(
+            "the row that begins in line {line} is longer than {MAX_ROW_BYTES} bytes; most likely a quote is not closed"
+        );
+        Error::Format { path: self.path.clone(), format: self.layout.quotes.format(), reason }
+    }
+}
+
+/// What taking a record apart comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Taken {
+    /// It has so many lines.
+    Complete { lines: usize },
+    /// The file ends within quotes.
+    Unclosed,
+    /// It is longer than [`MAX_ROW_BYTES`], most likely since a quote is not closed.
+    TooLong,
+}
+
+impl Taken {
+    /// How many lines the record has; none if it is not complete.
+    fn lines(self) -> usize {
+        match self {
+            Taken::Complete { lines } => lines,
+            Taken::Unclosed | Taken::TooLong => 0,
+        }
+    }
+}
+
+/// Whether a quote has a backslash before it.
+fn has_backslashes(text: &[u8]) -> bool {
+    text.windows(2).any(|pair| pair == b"\\\"")
+}
