@@ -6,18 +6,16 @@
 //! the file it stands in.
 
 use std::borrow::Cow;
-use std::io::{self, Read};
 
-/// Bytes that are read at once: the size from which larger reads of a file save no more time.
-const CHUNK: usize = 1 << 16;
+use crate::rewritten::{Rewrite, Rewritten};
 
 /// Longest number or literal that is looked at, and so the most that is kept back at the end of a
 /// chunk. A double has at most 767 digits that matter.
 const LONGEST_LITERAL: usize = 1024;
 
-/// Most lists and objects within each other. `serde_json` gives up at 128, and ends the whole
+/// Most lists and objects within each other. `serde_json` gives up at 128, and ends the
 /// document.
-const DEEPEST: usize = 100;
+const DEEPEST: usize = 127;
 
 /// U+FFFD, which stands for what is no character.
 const REPLACEMENT: &[u8] = "\u{FFFD}".as_bytes();
@@ -29,66 +27,15 @@ const REPLACEMENT: &[u8] = "\u{FFFD}".as_bytes();
 /// * `NaN`, `Infinity`, `-Infinity`, the same as C writes them, and numbers beyond the range of a double become `null`;
 /// * the half of a surrogate pair, and bytes in strings that are not UTF-8, become U+FFFD;
 /// * control characters in strings become escapes, and a backslash that begins no escape stands for itself;
-/// * a list or object within 100 others becomes `null`.
+/// * a list or object within 127 others becomes `null`.
 pub fn normalise(json: &[u8]) -> Cow<'_, [u8]> {
     let mut out = Vec::with_capacity(json.len() + 16);
-    Normaliser::default().step(json, true, &mut out);
+    Normaliser::default().rewrite(json, true, &mut out);
     if out == json { Cow::Borrowed(json) } else { Cow::Owned(out) }
 }
 
 /// A reader of JSON of any length that changes on the way what [`normalise`] does.
-#[derive(Debug)]
-pub struct Lenient<R> {
-    input: R,
-    raw: Vec<u8>,
-    /// The bytes of `raw` that are read; those of an unfinished escape, literal or character stay
-    /// until there are more.
-    filled: usize,
-    out: Vec<u8>,
-    taken: usize,
-    is_at_end: bool,
-    normaliser: Normaliser,
-}
-
-impl<R: Read> Lenient<R> {
-    /// Begins to read a document.
-    pub fn new(input: R) -> Self {
-        Self {
-            input,
-            raw: vec![0; CHUNK],
-            filled: 0,
-            out: Vec::with_capacity(CHUNK),
-            taken: 0,
-            is_at_end: false,
-            normaliser: Normaliser::default(),
-        }
-    }
-}
-
-impl<R: Read> Read for Lenient<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.taken == self.out.len() {
-            if self.is_at_end {
-                return Ok(0);
-            }
-            let read = match self.input.read(&mut self.raw[self.filled..]) {
-                Err(fault) if fault.kind() == io::ErrorKind::Interrupted => continue,
-                outcome => outcome?,
-            };
-            self.is_at_end = read == 0;
-            self.filled += read;
-            self.out.clear();
-            self.taken = 0;
-            let done = self.normaliser.step(&self.raw[..self.filled], self.is_at_end, &mut self.out);
-            self.raw.copy_within(done..self.filled, 0);
-            self.filled -= done;
-        }
-        let length = buffer.len().min(self.out.len() - self.taken);
-        buffer[..length].copy_from_slice(&self.out[self.taken..self.taken + length]);
-        self.taken += length;
-        Ok(length)
-    }
-}
+pub type Lenient<R> = Rewritten<R, Normaliser>;
 
 /// What becomes of the bytes at one place.
 enum Piece {
@@ -100,18 +47,16 @@ enum Piece {
     Unfinished,
 }
 
-/// Where in a document the reader is.
+/// Where in a document a reader is.
 #[derive(Debug, Default)]
-struct Normaliser {
+pub struct Normaliser {
     in_string: bool,
     /// Lists and objects that are open.
     depth: usize,
 }
 
-impl Normaliser {
-    /// Writes what becomes of the bytes and returns how many are done with. Some at the end may
-    /// need more to tell, unless these are the last.
-    fn step(&mut self, bytes: &[u8], is_last: bool, out: &mut Vec<u8>) -> usize {
+impl Rewrite for Normaliser {
+    fn rewrite(&mut self, bytes: &[u8], is_last: bool, out: &mut Vec<u8>) -> usize {
         // `from..at` stays as it is and is not yet written.
         let (mut from, mut at) = (0, 0);
         while at < bytes.len() {
@@ -162,7 +107,9 @@ impl Normaliser {
         }
         at
     }
+}
 
+impl Normaliser {
     fn is_shown(&self) -> bool {
         self.depth <= DEEPEST
     }
@@ -282,23 +229,13 @@ fn character(rest: &[u8], is_last: bool) -> Piece {
 
 #[cfg(test)]
 mod tests {
-    use std::io::BufReader;
+    use std::io::{BufReader, Read};
 
     use serde_json::{Value, json};
 
     use super::*;
-
-    /// Gives one byte at a time, the hardest way to cut a document.
-    struct Drip<'a>(&'a [u8]);
-
-    impl Read for Drip<'_> {
-        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            let length = self.0.len().min(buffer.len()).min(1);
-            buffer[..length].copy_from_slice(&self.0[..length]);
-            self.0 = &self.0[length..];
-            Ok(length)
-        }
-    }
+    use crate::rewritten::CHUNK;
+    use crate::rewritten::tests::Drip;
 
     fn dripped(json: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
@@ -327,11 +264,11 @@ mod tests {
             (b"\"\xC3\xA9\xFF\xC3\xA9\"", "\"\u{e9}\u{FFFD}\u{e9}\"".as_bytes()),
             (b"\"a\tb\x00c\"", b"\"a\\u0009b\\u0000c\""),
             (b"\"C:\\data \\x41 \\u12 \\'\"", b"\"C:\\\\data \\\\x41 \\\\u12 \\\\'\""),
-            (deep(100).leak(), deep(100).leak()),
-            (deep(102).leak(), [vec![b'['; 100], b"null".to_vec(), vec![b']'; 100]].concat().leak()),
+            (deep(127).leak(), deep(127).leak()),
+            (deep(129).leak(), [vec![b'['; 127], b"null".to_vec(), vec![b']'; 127]].concat().leak()),
             (
-                [deep(101), b"{\"a\": [\"]\", NaN]}".to_vec()].concat().leak(),
-                [vec![b'['; 100], b"null".to_vec(), vec![b']'; 100], b"{\"a\": [\"]\", null]}".to_vec()]
+                [deep(128), b"{\"a\": [\"]\", NaN]}".to_vec()].concat().leak(),
+                [vec![b'['; 127], b"null".to_vec(), vec![b']'; 127], b"{\"a\": [\"]\", null]}".to_vec()]
                     .concat()
                     .leak(),
             ),
