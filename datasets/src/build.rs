@@ -6,12 +6,9 @@ use lynxdata_prompts::{AnswerShape, Bank, Banks, PromptMode, Slot, Template, cho
 use serde::{Deserialize, Serialize};
 
 use crate::record::{Answer, Record};
-use crate::records::{Records, TaskCounts};
+use crate::records::{Records, TaskCounts, place};
 use crate::task::{Family, Task};
-use crate::{Error, Result};
-
-/// The marker by which LLaVA-style files place a picture in a text. Data that holds it would shift all pictures, so such records are dropped.
-pub(crate) const IMAGE_TOKEN: &str = "<image>";
+use crate::{Error, Result, tokens};
 
 /// Who speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,7 +67,8 @@ pub struct Conversation {
     pub source_file: String,
     /// Place in that file, from 0: of the line in line formats, else of the row.
     pub source_row: u64,
-    /// The native place, from 0, of every option in the order shown; empty without options.
+    /// The native place, from 0, of every option in the order shown; empty without options. One
+    /// that is missing in the native row is not shown.
     pub choice_order: Vec<u32>,
 }
 
@@ -106,6 +104,22 @@ impl<'a> Build<'a> {
     pub fn counts(&self) -> &TaskCounts {
         self.records.counts()
     }
+
+    /// Takes captions with a token out of the choice if there are others.
+    fn leave_out_captions(&mut self, record: &mut Record) {
+        let Answer::Caption { captions } = &mut record.answer else { return };
+        if captions.iter().all(|caption| tokens::find(caption).is_some()) {
+            return;
+        }
+        captions.retain(|caption| {
+            let Some((token, reason)) = tokens::find(caption) else { return true };
+            self.records.counts.count_left_out(&format!("{reason}:captions"), || {
+                let place = place(&self.task.name, &record.source_file, record.source_row);
+                format!("{place}: an element of captions holds {token}")
+            });
+            false
+        });
+    }
 }
 
 impl Iterator for Build<'_> {
@@ -113,17 +127,25 @@ impl Iterator for Build<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            let conversation = match self.records.next()? {
-                Ok(record) => converse(self.task, self.bank, self.mode, self.seed, record),
-                Err(fault) => Err(fault),
+            let mut record = match self.records.next()? {
+                Ok(record) => record,
+                Err(fault) => return Some(Err(fault)),
             };
-            let Ok(conversation) = conversation else { return Some(conversation) };
-            if conversation.messages.iter().all(|message| !message.content.contains(IMAGE_TOKEN)) {
-                return Some(Ok(conversation));
+            self.leave_out_captions(&mut record);
+            let conversation = match converse(self.task, self.bank, self.mode, self.seed, record) {
+                Ok(conversation) => conversation,
+                Err(fault) => return Some(Err(fault)),
+            };
+            let counts = &mut self.records.counts;
+            let place = || place(&self.task.name, &conversation.source_file, conversation.source_row);
+            let texts = || conversation.messages.iter().map(|message| message.content.as_str());
+            if let Some((token, reason)) = texts().find_map(tokens::find) {
+                counts.kept -= 1;
+                counts.count_drop(reason, || format!("{}: its text holds {token}", place()));
+                continue;
             }
-            let place = self.records.place(&conversation.source_file, conversation.source_row);
-            self.records.counts.kept -= 1;
-            self.records.counts.count_drop("image_token", || format!("{place}: its text holds {IMAGE_TOKEN}"));
+            counts.with_replaced_characters += u64::from(texts().any(|text| text.contains('\u{FFFD}')));
+            return Some(Ok(conversation));
         }
     }
 }
@@ -154,7 +176,8 @@ fn converse(task: &Task, bank: &Bank, mode: PromptMode, seed: u64, record: Recor
             vec![(bank.render(template, &[("question", Slot::Text(&question))])?, answer)]
         }
         Answer::KnowledgeVqa { question, choices, answer } => {
-            let order = shuffled(seed, "choices", &task.name, &record.id, choices.len());
+            let mut order = shuffled(seed, "choices", &task.name, &record.id, choices.len());
+            order.retain(|&place| !choices[place].is_empty());
             let options: Vec<String> =
                 order.iter().zip('A'..='Z').map(|(&place, letter)| format!("({letter}) {}", choices[place])).collect();
             let slots = [("question", Slot::Text(&question)), ("options", Slot::List(&options))];

@@ -30,7 +30,7 @@ pub enum Error {
         /// The splits that the task's authors publish.
         splits: Vec<String>,
     },
-    /// A native file as a whole cannot be understood: broken JSON, no such place in it, keys that repeat.
+    /// A native file as a whole cannot be understood: broken JSON, no such place in it.
     #[error("task {task}, table {table}, file {file}: {reason}")]
     NativeFile {
         /// Name of the task.
@@ -71,14 +71,19 @@ pub enum Error {
         /// Which slot or answer shape does not suit.
         reason: String,
     },
-    /// Not one row could be mapped, so the task file does not fit the native files.
-    #[error("task {task}: none of {records} records could be read; the first fault is: {example}")]
-    NothingReadable {
+    /// Not one record became a conversation, as when the task file does not fit the native files.
+    #[error(
+        "task {task}: none of {records} records became a conversation ({}); the first of most of them is: {example}",
+        reasons.join(", ")
+    )]
+    NothingKept {
         /// Name of the task.
         task: String,
         /// How many records there were.
         records: u64,
-        /// The full message of the first one.
+        /// Every reason and its count.
+        reasons: Vec<String>,
+        /// The full message of the first one of the most frequent reason.
         example: String,
     },
     /// A mixture that cannot be met.

@@ -2,7 +2,11 @@
 
 use std::sync::LazyLock;
 
+use minijinja::value::ValueKind;
 use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value};
+use serde_json::Value as Json;
+
+use crate::sentence::is_ended;
 
 /// Steps that one expression may take on one row; a shipped expression takes under a thousand. One step also pays for 64 bytes of text.
 const FUEL: u64 = 1_000_000;
@@ -12,26 +16,47 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_fuel(Some(FUEL));
     environment.add_filter("pick", pick);
-    environment.add_filter("question_mark", |text: String| question_mark(&text));
+    environment.add_filter("question_mark", |text: Value| {
+        text.as_str().map(|text| question_mark(text).into()).unwrap_or(text)
+    });
     environment.add_filter("before_last", before_last);
     environment.add_filter("majority", majority);
     environment
 });
 
-/// `3 | pick(answers)`: the element of a list at a place, from 0. With `map('pick', answers)` a list of places becomes a list of texts.
+/// Returns a native value as expressions see it. A null is undefined, as a missing key is: using it
+/// is an error, so that it never becomes the text `none`, and `default` replaces both.
+pub(crate) fn value_of(native: Json) -> Value {
+    match native {
+        Json::Null => Value::UNDEFINED,
+        Json::Bool(value) => Value::from(value),
+        Json::Number(number) => Value::from(minijinja::value::Serde(number)),
+        Json::String(text) => Value::from(text),
+        Json::Array(elements) => elements.into_iter().map(value_of).collect(),
+        Json::Object(fields) => Value::from_pairs(fields.into_iter().map(|(name, value)| (name, value_of(value)))),
+    }
+}
+
+/// `3 | pick(answers)`: the element of a list at a place, from 0; a missing place has a missing
+/// element. With `map('pick', answers)` a list of places becomes a list of texts.
 fn pick(place: &Value, list: &Value) -> Result<Value, minijinja::Error> {
-    let found = place.as_usize().and_then(|place| list.get_item_by_index(place).ok());
-    found.filter(|value| !value.is_undefined()).ok_or_else(|| {
-        let reason = format!("there is no element {place} in a list of {}", list.len().unwrap_or(0));
+    if place.is_undefined() {
+        return Ok(Value::UNDEFINED);
+    }
+    let length = list.len().unwrap_or(0);
+    let found = place.as_usize().filter(|place| *place < length);
+    let found = found.and_then(|place| list.get_item_by_index(place).ok());
+    found.ok_or_else(|| {
+        let reason = format!("there is no element {place} in a list of {length}");
         minijinja::Error::new(ErrorKind::InvalidOperation, reason)
     })
 }
 
-/// Adds the missing `?` of a question, as the Lynx paper does (arXiv 2307.02469, notes to table 10); text that ends a sentence stays as it is.
+/// Adds the missing `?` of a question, as the Lynx paper does (arXiv 2307.02469, notes to table 10);
+/// text that ends a sentence, in any script, stays as it is.
 pub(crate) fn question_mark(text: &str) -> String {
     let text = text.trim();
-    let ended = text.trim_end_matches(['"', '\'', ')']).ends_with(['?', '.', '!', ':']);
-    if text.is_empty() || ended { text.to_owned() } else { format!("{text}?") }
+    if text.is_empty() || is_ended(text) { text.to_owned() } else { format!("{text}?") }
 }
 
 /// `'american_bulldog_100' | before_last('_')` is `american_bulldog`: the text before the last separator, or an error if there is none.
@@ -41,19 +66,26 @@ fn before_last(text: &str, separator: &str) -> Result<String, minijinja::Error> 
     })
 }
 
-/// `answers | map(attribute='answer') | majority`: the most frequent text; of several, the one that comes first. VQA's `multiple_choice_answer` is the most
-/// frequent of the ten answers.
+/// `answers | map(attribute='answer') | majority`: the most frequent text; of several, the one that
+/// comes first. VQA's `multiple_choice_answer` is the most frequent of the ten answers. What is
+/// missing, blank or no text has no vote.
 fn majority(texts: &Value) -> Result<String, minijinja::Error> {
-    let texts: Vec<String> =
-        texts.try_iter()?.checked().map(|text| text.map(String::from)).collect::<Result<_, _>>()?;
-    let count = |text: &String| texts.iter().filter(|other| *other == text).count();
+    let mut votes = Vec::new();
+    for text in texts.try_iter()?.checked() {
+        let text = text?;
+        if matches!(text.kind(), ValueKind::String | ValueKind::Number) {
+            votes.push(text.to_string());
+        }
+    }
+    votes.retain(|text| !text.trim().is_empty());
+    let count = |text: &String| votes.iter().filter(|other| *other == text).count();
     // Of equal maxima `max_by_key` takes the last, hence the reversal.
-    texts
+    votes
         .iter()
         .rev()
         .max_by_key(|text| count(text))
         .cloned()
-        .ok_or_else(|| minijinja::Error::new(ErrorKind::InvalidOperation, "an empty list has no majority"))
+        .ok_or_else(|| minijinja::Error::new(ErrorKind::InvalidOperation, "a list without a text has no majority"))
 }
 
 /// A compiled expression that cannot yield an undefined value.
@@ -84,13 +116,13 @@ impl Expression {
         }
     }
 
-    /// Evaluates over one row. minijinja returns *undefined* without an error if the whole expression is a missing attribute, even in strict mode; here
-    /// it is an error.
+    /// Evaluates over one row. minijinja returns *undefined* without an error if the whole
+    /// expression is a missing attribute, even in strict mode; here it is an error.
     pub(crate) fn evaluate(&self, context: &Value) -> Result<Value, String> {
         let value =
             self.compiled.eval(context.clone()).map_err(|fault| format!("expression `{}`: {fault}", self.source))?;
         if value.is_undefined() {
-            return Err(format!("expression `{}` is undefined here", self.source));
+            return Err(format!("expression `{}` is missing or null here", self.source));
         }
         Ok(value)
     }
@@ -110,8 +142,11 @@ mod tests {
     use super::*;
 
     fn run(source: &str) -> Result<serde_json::Value, String> {
-        let row = minijinja::value::Serde(json!({"id": 42, "turns": [{"q": 1}, {"q": 0}], "name": "great_dane_7"}));
-        let context = context! { r => Value::from(row), texts => vec!["a", "b"] };
+        let row = json!({
+            "id": 42, "turns": [{"q": 1}, {"q": 0}, {"q": null}], "name": "great_dane_7", "null": null, "list": ["x"],
+            "votes": [null, "", " ", true, ["b"], {"b": 1}, "a", null, ""]
+        });
+        let context = context! { r => value_of(row), texts => vec!["a", "b"] };
         Expression::compile(source, &["r", "texts"])?.evaluate_json(&context)
     }
 
@@ -125,7 +160,8 @@ mod tests {
 
     #[test]
     fn index_tables_resolve() {
-        assert_eq!(run("r.turns | map(attribute='q') | map('pick', texts)").unwrap(), json!(["b", "a"]));
+        let picked = run("r.turns | map(attribute='q') | map('pick', texts) | map('question_mark')").unwrap();
+        assert_eq!(picked, json!(["b?", "a?", null]), "a missing place has a missing element");
         let fault = run("[0, 2] | map('pick', texts)").unwrap_err();
         assert!(fault.contains("no element 2 in a list of 2"), "{fault}");
     }
@@ -133,9 +169,39 @@ mod tests {
     #[test]
     fn an_undefined_result_is_an_error() {
         let fault = run("r.missing").unwrap_err();
-        assert_eq!(fault, "expression `r.missing` is undefined here");
+        assert_eq!(fault, "expression `r.missing` is missing or null here");
         assert!(run("r.missing | upper").is_err());
         assert!(run("r.missing.deeper").is_err());
+    }
+
+    #[test]
+    fn a_null_is_never_a_text() {
+        let uses = [
+            "r.null",
+            "'%s.jpg' | format(r.null)",
+            "'%d' | format(r.null)",
+            "r.null ~ '.jpg'",
+            "r.null | upper",
+            "r.null | replace('a', 'b')",
+            "r.null | split('/')",
+            "r.null | before_last('_')",
+            "r.null | question_mark",
+            "[r.null, r.null] | majority",
+            "[r.null] | join('/')",
+            "r.null == 'x'",
+            "{'x': 1}[r.null]",
+            "r.list[r.null]",
+        ];
+        for source in uses {
+            let found = run(source);
+            let is_text = found.as_ref().is_ok_and(|found| found.to_string().to_lowercase().contains("none"));
+            assert!(!is_text, "{source}: {found:?}");
+            if source != "[r.null] | join('/')" && source != "r.null == 'x'" {
+                assert!(found.is_err(), "{source}: {found:?}");
+            }
+        }
+        assert_eq!(run("r.null | default(r.id)").unwrap(), json!(42));
+        assert_eq!(run("r.list | question_mark").unwrap(), json!(["x"]), "what is no text stays what it is");
     }
 
     #[test]
@@ -151,6 +217,8 @@ mod tests {
         assert_eq!(run("['net', 'netting', 'net'] | majority").unwrap(), json!("net"));
         assert_eq!(run("['b', 'a', 'a', 'b'] | majority").unwrap(), json!("b"));
         assert!(run("[] | majority").is_err());
+        assert_eq!(run("r.votes | majority").unwrap(), json!("a"), "what is no answer has no vote");
+        assert_eq!(run("[2, 2, 'x'] | majority").unwrap(), json!("2"));
     }
 
     #[test]

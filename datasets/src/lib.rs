@@ -38,7 +38,9 @@ mod picture;
 mod record;
 mod records;
 mod rows;
+mod sentence;
 mod task;
+mod tokens;
 
 pub use build::{Build, Conversation, ImageReference, Message, Role};
 pub use catalogue::Catalogue;

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use lynxdata_prompts::keyed_hash;
 use minijinja::Value;
-use minijinja::value::Serde;
 use serde::Serialize;
 use serde_json::{Map, Value as Json};
 
-use crate::record::{Record, answer, common};
+use crate::expression::value_of;
+use crate::record::{Record, answer, common, key_text};
 use crate::rows::{NativeRow, Rows, Shape, read_all};
 use crate::task::{Join, Matches, Task};
 use crate::{Error, Result};
@@ -24,10 +24,18 @@ pub struct TaskCounts {
     pub records_seen: u64,
     /// Records that became conversations.
     pub kept: u64,
-    /// Records that did not, by reason: `unreadable`, `unmatched:TABLE`, `explode`, `where:NAME` (the predicate is false), `field:NAME`, `error:NAME` (an expression
-    /// fails), `duplicate_id`, `image_token`.
+    /// Records that did not, by reason: `unreadable`, `unmatched:TABLE`, `explode`, `where:NAME`
+    /// (the predicate is false), `field:NAME`, `error:NAME` (an expression fails), `duplicate_id`,
+    /// and `image_token`, `video_token`, `audio_token`, `turn_token` (a text holds what trainers
+    /// take for media or the end of a turn).
     pub dropped: BTreeMap<String, u64>,
-    /// The first case of every reason in full: task, file, row, field, expression.
+    /// What was left out without a record, by reason: rows of other tables, `unreadable:TABLE`,
+    /// `no_key:TABLE` and `duplicate_key:TABLE` (the first row of a key counts); elements of lists,
+    /// `no_text:FIELD` and captions with tokens as above, such as `video_token:captions`.
+    pub left_out: BTreeMap<String, u64>,
+    /// Conversations with U+FFFD in a text: bytes that were no characters, here or before.
+    pub with_replaced_characters: u64,
+    /// The first case of every reason of both in full: task, file, row, field, expression.
     pub examples: BTreeMap<String, String>,
     /// Keys of joined tables that no row asked for, by table; tables without any are left out. Known at the end.
     pub unmatched_keys: BTreeMap<String, u64>,
@@ -41,6 +49,15 @@ impl TaskCounts {
 
     pub(crate) fn count_drop(&mut self, reason: &str, example: impl FnOnce() -> String) {
         *self.dropped.entry(reason.to_owned()).or_default() += 1;
+        self.keep_first(reason, example);
+    }
+
+    pub(crate) fn count_left_out(&mut self, reason: &str, example: impl FnOnce() -> String) {
+        *self.left_out.entry(reason.to_owned()).or_default() += 1;
+        self.keep_first(reason, example);
+    }
+
+    fn keep_first(&mut self, reason: &str, example: impl FnOnce() -> String) {
         if !self.examples.contains_key(reason) {
             self.examples.insert(reason.to_owned(), example());
         }
@@ -87,22 +104,32 @@ impl<'a> Records<'a> {
     /// Reads joined tables and lookups into memory and starts on the first table, which is streamed.
     ///
     /// # Errors
-    /// If a file is missing or, as a whole, cannot be understood, or keys of a joined table repeat.
+    /// If a file is missing or, as a whole, cannot be understood.
     pub fn start(task: &'a Task, root: &Path, split: &str) -> Result<Self> {
+        let mut counts = TaskCounts::default();
         let mut common = BTreeMap::from([(Arc::from("split"), Value::from(split))]);
         for (name, table) in &task.lookups {
             let files = task.table_files(root, name, table, split)?;
             let shape = table.shape.unwrap_or(Shape::Whole);
             let mut values = Vec::new();
             read_all(&task.name, name, &files, table, shape, &mut |row| {
-                values.push(unwrapped(row.content?));
-                Ok(())
+                // An unreadable row keeps its place, so that the others keep theirs.
+                values.push(row.content.map_or_else(
+                    |detail| {
+                        counts.count_left_out(&format!("unreadable:{name}"), || {
+                            format!("{}: {detail}", place(&task.name, &row.file, row.number))
+                        });
+                        Json::Null
+                    },
+                    unwrapped,
+                ));
             })?;
             let is_one_value = shape == Shape::Whole && values.len() == 1 && files.len() == 1;
             let value = if is_one_value { values.swap_remove(0) } else { Json::Array(values) };
-            common.insert(Arc::from(name.as_str()), Value::from(Serde(value)));
+            common.insert(Arc::from(name.as_str()), value_of(value));
         }
-        let indexes = task.joins.iter().map(|join| index(task, root, join, split)).collect::<Result<_>>()?;
+        let indexes =
+            task.joins.iter().map(|join| index(task, root, join, split, &mut counts)).collect::<Result<_>>()?;
         let (name, table) = &task.primary;
         let files = task.table_files(root, name, table, split)?;
         let rows = Rows::start(&task.name, name, files, table, table.shape.unwrap_or(Shape::List))?;
@@ -115,7 +142,7 @@ impl<'a> Records<'a> {
             waiting: VecDeque::new(),
             ids: HashSet::new(),
             ended: false,
-            counts: TaskCounts::default(),
+            counts,
         })
     }
 
@@ -124,13 +151,8 @@ impl<'a> Records<'a> {
         &self.counts
     }
 
-    pub(crate) fn place(&self, file: &str, row: u64) -> String {
-        format!("task {}, file {file}, row {row}", self.task.name)
-    }
-
     fn reject(&mut self, file: &str, row: u64, reason: &str, detail: &str) {
-        let place = self.place(file, row);
-        self.counts.count_drop(reason, || format!("{place}: {detail}"));
+        self.counts.count_drop(reason, || format!("{}: {detail}", place(&self.task.name, file, row)));
     }
 
     /// Turns one native row into the candidates that it holds; a row that holds none is dropped as one record.
@@ -155,7 +177,7 @@ impl<'a> Records<'a> {
         variables.insert(Arc::from("file"), Value::from(&*native.file));
         variables.insert(Arc::from("row"), Value::from(native.number));
         variables.insert(Arc::from("index"), Value::from(0));
-        variables.insert(Arc::from(self.task.primary.0.as_str()), Value::from(Serde(content)));
+        variables.insert(Arc::from(self.task.primary.0.as_str()), value_of(content));
         for index in &mut self.indexes {
             let name = &index.join.name;
             let key = index.join.on.evaluate_json(&context(&variables));
@@ -212,7 +234,13 @@ impl<'a> Records<'a> {
         }
         let fault = |(name, reason): (&str, String)| (format!("field:{name}"), format!("field {name}: {reason}"));
         let (native_id, images) = common(&fields).map_err(fault)?;
-        let answer = answer(self.task.family, &fields).map_err(fault)?;
+        let mut left_out = Vec::new();
+        let answer = answer(self.task.family, &fields, &mut left_out).map_err(fault)?;
+        for (name, reason) in left_out {
+            self.counts.count_left_out(&format!("no_text:{name}"), || {
+                format!("{}: an element of {name} {reason}", place(&self.task.name, &candidate.file, candidate.row))
+            });
+        }
         let id = format!("{}/{}/{native_id}", self.task.name, self.split);
         // 128 bits of the id are kept instead of the id: 16 bytes a record, and a collision among a billion is less likely than a disk fault.
         if !self.ids.insert((keyed_hash(0, &[&id]), keyed_hash(1, &[&id]))) {
@@ -221,7 +249,7 @@ impl<'a> Records<'a> {
         Ok(Record { id, images, answer, source_file: candidate.file.to_string(), source_row: candidate.row })
     }
 
-    /// Fills in what is known at the end, and finds task files that do not fit at all.
+    /// Fills in what is known at the end, and finds tasks that nothing is left of.
     fn end(&mut self) -> Option<Error> {
         self.ended = true;
         for index in &self.indexes {
@@ -230,13 +258,20 @@ impl<'a> Records<'a> {
                 self.counts.unmatched_keys.insert(index.join.name.clone(), unused as u64);
             }
         }
-        let misfits = |reason: &&String| !reason.starts_with("where:") && *reason != "image_token";
-        let all_misfit = self.counts.dropped.keys().all(|reason| misfits(&reason));
-        let example = self.counts.examples.values().next().filter(|_| self.counts.kept == 0 && all_misfit)?;
-        Some(Error::NothingReadable {
+        if self.counts.kept > 0 {
+            return None;
+        }
+        let of_count = |reason: &&String| self.counts.dropped[*reason];
+        let most = self.counts.dropped.keys().rev().max_by_key(of_count)?;
+        Some(Error::NothingKept {
             task: self.task.name.clone(),
             records: self.counts.records_seen,
-            example: example.clone(),
+            reasons: [&self.counts.dropped, &self.counts.left_out]
+                .into_iter()
+                .flatten()
+                .map(|(reason, count)| format!("{reason} {count}"))
+                .collect(),
+            example: self.counts.examples[most].clone(),
         })
     }
 }
@@ -271,22 +306,31 @@ impl Iterator for Records<'_> {
     }
 }
 
-/// Reads a joined table.
-fn index<'a>(task: &Task, root: &Path, join: &'a Join, split: &str) -> Result<Index<'a>> {
+/// Reads a joined table. What cannot be joined is counted.
+fn index<'a>(task: &Task, root: &Path, join: &'a Join, split: &str, counts: &mut TaskCounts) -> Result<Index<'a>> {
     let files = task.table_files(root, &join.name, &join.table, split)?;
     let is_list = matches!(join.table.matches, Matches::Many | Matches::Any);
     let mut groups: HashMap<String, Vec<Value>> = HashMap::new();
     let shape = join.table.shape.unwrap_or(Shape::List);
     read_all(&task.name, &join.name, &files, &join.table, shape, &mut |row| {
-        let content = row.content?;
-        let key = content.get(&join.key).and_then(key_text);
-        let key = key.ok_or_else(|| format!("has no text or number `{}` to join by", join.key))?;
+        let mut leave_out = |reason: &str, detail: &str| {
+            counts.count_left_out(&format!("{reason}:{}", join.name), || {
+                format!("{}: {detail}", place(&task.name, &row.file, row.number))
+            });
+        };
+        let content = match row.content {
+            Ok(content) => content,
+            Err(detail) => return leave_out("unreadable", &detail),
+        };
+        let Some(key) = content.get(&join.key).and_then(key_text) else {
+            return leave_out("no_key", &format!("has no text or number `{}` to join by", join.key));
+        };
         let group = groups.entry(key).or_default();
         if !is_list && !group.is_empty() {
-            return Err(format!("has the {} of an earlier row; set `matches` to \"many\"", join.key));
+            let detail = format!("has the {} of an earlier row, which counts", join.key);
+            return leave_out("duplicate_key", &detail);
         }
         group.push(kept_of(join, split, content));
-        Ok(())
     })?;
     let entry = |mut group: Vec<Value>| {
         let value = if is_list { Value::from(group) } else { group.swap_remove(0) };
@@ -298,14 +342,14 @@ fn index<'a>(task: &Task, root: &Path, join: &'a Join, split: &str) -> Result<In
 
 /// What of a joined row stays in memory. A field whose expression fails on this row is left out, so the record that needs it is dropped and counted.
 fn kept_of(join: &Join, split: &str, content: Json) -> Value {
-    let row = Value::from(Serde(content));
+    let row = value_of(content);
     if join.keep.is_empty() {
         return row;
     }
     let context = Value::from_pairs([(join.name.as_str(), row), ("split", Value::from(split))]);
     let kept = join.keep.iter().filter_map(|(field, expression)| {
         let value = expression.evaluate_json(&context).ok()?;
-        Some((field.as_str(), Value::from(Serde(value))))
+        Some((field.as_str(), value_of(value)))
     });
     Value::from_pairs(kept)
 }
@@ -318,13 +362,8 @@ fn unwrapped(content: Json) -> Json {
     }
 }
 
-/// The text of a key, so that the number 9 in one file meets the text "9" in another.
-fn key_text(key: &Json) -> Option<String> {
-    match key {
-        Json::String(text) => Some(text.clone()),
-        Json::Number(number) => Some(number.to_string()),
-        _ => None,
-    }
+pub(crate) fn place(task: &str, file: &str, row: u64) -> String {
+    format!("task {task}, file {file}, row {row}")
 }
 
 fn context(variables: &BTreeMap<Arc<str>, Value>) -> Value {

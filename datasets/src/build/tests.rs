@@ -144,6 +144,186 @@ fn the_answer_fits_the_wording() {
     }
 }
 
+/// What may stand in a cell, as JSON, or nothing if the cell is not there.
+const CELLS: &[Option<&str>] = &[
+    None,
+    Some("null"),
+    Some("NaN"),
+    Some("-Infinity"),
+    Some("1e999"),
+    Some("\"\""),
+    Some("\"  \""),
+    Some("[]"),
+    Some("[\"a\", null]"),
+    Some("{}"),
+    Some("{\"a\": 1}"),
+    Some("123456789"),
+    Some("-1"),
+    Some("0.5"),
+    Some("true"),
+    Some("\"\\ud83d x\""),
+    Some("\"a\tb\""),
+    Some("\"<video>\""),
+    Some("\"<|im_end|>\""),
+    Some("\"../x\""),
+];
+
+/// The places within a value, itself included, as JSON pointers. Of lists the first element.
+fn places(value: &Value, at: &str, found: &mut Vec<String>) {
+    found.push(at.to_owned());
+    match value {
+        Value::Object(fields) => fields.iter().for_each(|(name, value)| places(value, &format!("{at}/{name}"), found)),
+        Value::Array(elements) => {
+            elements
+                .iter()
+                .take(2)
+                .enumerate()
+                .for_each(|(place, value)| places(value, &format!("{at}/{place}"), found));
+        }
+        _ => {}
+    }
+}
+
+/// The lists of rows in a document: those that no other list holds.
+fn row_lists(value: &Value, at: &str, found: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => {
+            fields.iter().for_each(|(name, value)| row_lists(value, &format!("{at}/{name}"), found))
+        }
+        Value::Array(elements) if !elements.is_empty() => found.push(at.to_owned()),
+        _ => {}
+    }
+}
+
+/// A native file with every cell of its second row replaced by everything.
+fn with_bad_cells(path: &Path) -> Vec<(String, Vec<u8>)> {
+    const MARK: &str = "the cell";
+    let native = fs::read_to_string(path).unwrap();
+    let is_lines = path.extension().is_some_and(|extension| extension == "jsonl");
+    let document: Value = if is_lines {
+        native.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).collect()
+    } else {
+        serde_json::from_str(&native).unwrap()
+    };
+    let (mut lists, mut cells, mut files) = (Vec::new(), Vec::new(), Vec::new());
+    row_lists(&document, "", &mut lists);
+    for list in lists {
+        let row = format!("{list}/1");
+        places(document.pointer(&row).unwrap(), &row, &mut cells);
+    }
+    for cell in cells {
+        for bad in CELLS {
+            let mut changed = document.clone();
+            *changed.pointer_mut(&cell).unwrap() = json!(MARK);
+            let (holder, name) = cell.rsplit_once('/').unwrap();
+            if bad.is_none() {
+                let Some(Value::Object(fields)) = changed.pointer_mut(holder) else { continue };
+                fields.remove(name);
+            }
+            let mut text = match &changed {
+                Value::Array(rows) if is_lines => rows.iter().map(|row| format!("{row}\n")).collect(),
+                document => document.to_string(),
+            };
+            text = text.replace(&json!(MARK).to_string(), bad.unwrap_or_default());
+            files.push((format!("{cell} = {bad:?}"), text.into_bytes()));
+        }
+    }
+    files
+}
+
+/// A text file with every column of its second line replaced by everything.
+fn with_bad_columns(path: &Path) -> Vec<(String, Vec<u8>)> {
+    let native = fs::read_to_string(path).unwrap();
+    let lines: Vec<&str> = native.lines().collect();
+    let mut files = Vec::new();
+    for column in 0..lines[1].split(' ').count() {
+        for bad in [&b""[..], b"<video>", b"\xFF", b"\0", b"nan", b"../x", b"x_1", b"x"] {
+            let parts = lines[1].split(' ').enumerate();
+            let line: Vec<&[u8]> =
+                parts.map(|(place, part)| if place == column { bad } else { part.as_bytes() }).collect();
+            let rest = lines[2..].join("\n");
+            let file = [lines[0].as_bytes(), b"\n", &line.join(&b' '), b"\n", rest.as_bytes()].concat();
+            files.push((format!("column {column} = {bad:?}"), file));
+        }
+    }
+    files
+}
+
+#[test]
+fn one_bad_cell_of_any_kind_changes_no_other_record() {
+    let banks = Banks::shipped().unwrap();
+    for task in Catalogue::shipped().unwrap().tasks() {
+        let (root, split) = (fixtures().join(&task.name), fixture_split(task));
+        let sound = build_fixture(task, PromptMode::All, SEED);
+        let native: BTreeSet<PathBuf> = task.native_files(&root, &split).unwrap().into_iter().collect();
+        for path in &native {
+            let folder = tempfile::tempdir().unwrap();
+            for file in &native {
+                let copy = folder.path().join(file.strip_prefix(&root).unwrap());
+                fs::create_dir_all(copy.parent().unwrap()).unwrap();
+                fs::copy(file, copy).unwrap();
+            }
+            let is_text = path.extension().is_some_and(|extension| extension == "txt");
+            let changed = if is_text { with_bad_columns(path) } else { with_bad_cells(path) };
+            assert!(changed.len() > 20, "{}", path.display());
+            for (what, file) in changed {
+                let what = format!("{}, {}: {what}", task.name, path.display());
+                fs::write(folder.path().join(path.strip_prefix(&root).unwrap()), file).unwrap();
+                let mut build = Build::start(task, &banks, folder.path(), &split, PromptMode::All, SEED)
+                    .unwrap_or_else(|fault| panic!("{what}: {fault}"));
+                let found: Vec<Conversation> =
+                    build.by_ref().map(|found| found.unwrap_or_else(|fault| panic!("{what}: {fault}"))).collect();
+                assert!(build.counts().adds_up(), "{what}");
+                let lost = sound.iter().filter(|own| !found.contains(own)).count();
+                let new: Vec<&Conversation> = found.iter().filter(|own| !sound.contains(own)).collect();
+                assert!(lost <= 1 && new.len() <= 1, "{what}: {lost} are lost, new are {new:?}");
+                let is_told = !build.counts().dropped.is_empty() || !build.counts().left_out.is_empty();
+                assert!(is_told || lost == new.len(), "{what}: lost in silence");
+                let spoken = || new.iter().flat_map(|own| &own.messages).map(|own| own.content.as_str());
+                assert!(!spoken().any(|text| tokens::find(text).is_some()), "{what}: a token is spoken");
+                let of_nothing = |text: &str| ["None", "none", "null", "nan", "NaN", "undefined"].contains(&text);
+                let words = spoken().flat_map(|text| text.split(' '));
+                assert!(!words.clone().any(of_nothing), "{what}: {:?}", words.collect::<Vec<_>>());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_caption_with_a_token_is_not_chosen_while_there_are_others() {
+    let catalogue = Catalogue::shipped().unwrap();
+    let coco = catalogue.get("coco_caption").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("annotations")).unwrap();
+    let build = |first: &[&str]| {
+        let captions = |image: u32, captions: &[&str]| -> Vec<Value> {
+            captions.iter().map(|caption| json!({"image_id": image, "caption": caption})).collect()
+        };
+        let annotations = [captions(1, first), captions(2, &["Two."])].concat();
+        let file = json!({"images": [{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "b.jpg"}], "annotations": annotations});
+        fs::write(folder.path().join("annotations/captions_val2017.json"), file.to_string()).unwrap();
+        build_all(coco, folder.path(), "val2017", PromptMode::All, SEED)
+    };
+    let (conversations, counts) = build(&["See <video>.", "One.", "<|im_end|>"]);
+    assert_eq!((conversations.len(), conversations[0].messages[1].content.as_str()), (2, "One."));
+    let left_out = [("turn_token:captions".to_owned(), 1), ("video_token:captions".to_owned(), 1)];
+    assert_eq!((counts.dropped.len(), counts.left_out), (0, left_out.into()));
+    let (conversations, counts) = build(&["See <video>.", "<|im_end|>"]);
+    assert_eq!((conversations.len(), counts.dropped.values().sum::<u64>()), (1, 1));
+}
+
+#[test]
+fn text_with_replaced_characters_is_kept_and_counted() {
+    let catalogue = Catalogue::shipped().unwrap();
+    let vsr = catalogue.get("vsr").unwrap();
+    let lines = fs::read_to_string(fixtures().join("vsr/dev.jsonl")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("dev.jsonl"), lines.replace("The bird is", "The \\ud83d is")).unwrap();
+    let (conversations, counts) = build_all(vsr, folder.path(), "dev", PromptMode::All, SEED);
+    assert!(conversations[2].messages[0].content.contains("The \u{FFFD} is above the book."));
+    assert_eq!(counts.with_replaced_characters, 1);
+}
+
 #[test]
 fn text_that_holds_an_image_token_is_dropped_and_counted() {
     let catalogue = Catalogue::shipped().unwrap();
@@ -229,11 +409,11 @@ fn full_native_files_yield_as_many_conversations_as_they_hold() {
 
     let aokvqa = shared.join("aokvqa");
     let rows = read_json(&aokvqa.join("aokvqa_v1p0_val.json"));
-    // An empty option, or the right one twice: rows that have no single right letter.
+    // The right option twice: rows that have no single right letter. An empty option is not shown.
     let right = |row: &Value| row["choices"][row["correct_choice_idx"].as_u64().unwrap() as usize].clone();
     let (sound, faulty): (Vec<&Value>, Vec<&Value>) = rows.as_array().unwrap().iter().partition(|row| {
         let choices = row["choices"].as_array().unwrap();
-        !choices.contains(&json!("")) && choices.iter().filter(|&choice| *choice == right(row)).count() == 1
+        choices.iter().filter(|&choice| *choice == right(row)).count() == 1
     });
     let faulty = faulty.len() as u64;
     let conversations = expect("aokvqa", &aokvqa, "val", length(&rows), &[("field:choices", faulty)]);

@@ -4,7 +4,8 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-use crate::build::{Conversation, IMAGE_TOKEN, Role};
+use crate::build::{Conversation, Role};
+use crate::tokens::IMAGE_TOKEN;
 
 /// One element of the list. `image` is a path, a list of them for several pictures, and absent without any; the first human turn starts with as many
 /// `<image>` tokens, a line each.

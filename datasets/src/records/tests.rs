@@ -210,9 +210,63 @@ answer = "names[a.class | int].name"
     assert!(
         counts.examples["unmatched:a"].contains("task own, file val.jsonl, row 1: table a has no row with the key 2")
     );
-    let twice =
-        fault(&joined, &[("val.jsonl", questions), ("answers.csv", "id,class\n1,1\n1,0\n"), ("names.txt", "dog\n")]);
-    assert!(twice.contains("table a, file answers.csv: row 1: has the id of an earlier row"), "{twice}");
+}
+
+#[test]
+fn rows_that_cannot_be_joined_are_counted_and_cost_no_other() {
+    let joined = task(
+        "vqa",
+        r#"
+[tables.q]
+file = "{split}.jsonl"
+[tables.a]
+file = "answers.jsonl"
+join = "id"
+[tables.names]
+file = "names.jsonl"
+[fields]
+id = "q.id"
+images = "'a.jpg'"
+question = "q.question"
+answer = "'%s %s' | format(a.answer, names[2])"
+"#,
+    );
+    let questions = "{\"id\": 1, \"question\": \"What?\"}\n{\"id\": \"\", \"question\": \"Where?\"}\n";
+    let good = r#"{"id": 1, "answer": "net"}"#;
+    let bad = [
+        (r#"{"id": 1, "answer": "net"}"#, "duplicate_key:a"),
+        (r#"{"id": "1", "answer": "ball"}"#, "duplicate_key:a"),
+        (r#"{"id": 1.0, "answer": "ball"}"#, "duplicate_key:a"),
+        (r#"{"id": null, "answer": "ball"}"#, "no_key:a"),
+        (r#"{"id": NaN, "answer": "ball"}"#, "no_key:a"),
+        (r#"{"id": "", "answer": "ball"}"#, "no_key:a"),
+        (r#"{"id": [1], "answer": "ball"}"#, "no_key:a"),
+        (r#"{"answer": "ball"}"#, "no_key:a"),
+        ("7", "no_key:a"),
+        ("{broken", "unreadable:a"),
+    ];
+    for (row, reason) in bad {
+        let answers = format!("{good}\n{row}\n");
+        let files = [("val.jsonl", questions), ("answers.jsonl", &answers), ("names.jsonl", "\"x\"\n{broken\n\"y\"\n")];
+        let (found, counts) = run(&joined, &files);
+        let answer = &found[0].as_ref().unwrap().answer;
+        assert_eq!(answer, &Answer::Vqa { question: "What?".into(), answer: "net y".into() }, "{row}");
+        assert_eq!(counts.dropped, BTreeMap::from([("unmatched:a".to_owned(), 1)]), "a blank key meets no blank key");
+        let left_out = BTreeMap::from([(reason.to_owned(), 1), ("unreadable:names".to_owned(), 1)]);
+        assert_eq!(counts.left_out, left_out, "{row}");
+        assert!(counts.examples[reason].contains("file answers.jsonl, row 1: "), "{}", counts.examples[reason]);
+    }
+}
+
+#[test]
+fn a_predicate_does_not_hide_a_task_that_fits_no_row() {
+    let own = task(
+        "vqa",
+        &VQA.replace("q.answer", "q.anwser").replace("[fields]", "[where]\neven = \"q.id % 2 == 0\"\n[fields]"),
+    );
+    let row = |id: u32| format!("{{\"id\": {id}, \"image\": 1, \"question\": \"What?\", \"answer\": \"net\"}}\n");
+    let message = fault(&own, &[("val.jsonl", &(1..=5).map(row).collect::<String>())]);
+    assert!(message.contains("none of 5 records became a conversation (error:answer 2, where:even 3)"), "{message}");
 }
 
 #[test]
@@ -276,7 +330,7 @@ fn every_row_is_kept_or_counted_with_its_reason() {
     assert_eq!(dropped, expected);
     assert_eq!(
         counts.examples["error:question"],
-        "task own, file val.jsonl, row 2: field question: expression `q.question` is undefined here"
+        "task own, file val.jsonl, row 2: field question: expression `q.question` is missing or null here"
     );
     assert!(counts.examples["unreadable"].contains("row 6: is not JSON"), "{}", counts.examples["unreadable"]);
 }
@@ -287,7 +341,7 @@ fn a_task_that_fits_no_row_is_an_error_with_the_first_fault() {
     let lines = "{\"id\": 1, \"image\": 1, \"question\": \"What?\", \"answer\": \"net\"}\n";
     let message = fault(&own, &[("val.jsonl", lines)]);
     assert!(
-        message.contains("none of 1 records") && message.contains("expression `q.sentence` is undefined"),
+        message.contains("none of 1 records") && message.contains("expression `q.sentence` is missing or null"),
         "{message}"
     );
     assert_eq!(run(&task("vqa", VQA), &[("val.jsonl", "")]).0.len(), 0, "an empty file is no fault");
@@ -331,5 +385,5 @@ fn only_what_is_kept_of_a_joined_row_stays() {
     };
     assert_eq!((answer(0), answer(1), found.len()), ("net".to_owned(), "y".to_owned(), 2));
     assert_eq!(counts.dropped, BTreeMap::from([("error:answer".to_owned(), 1)]));
-    assert!(fault(&task_that_keeps("other = \"a.id\""), &files).contains("`a.target` is undefined"));
+    assert!(fault(&task_that_keeps("other = \"a.id\""), &files).contains("`a.target` is missing or null"));
 }

@@ -9,7 +9,8 @@ use serde_json::{Map, Value, json};
 use super::Emit;
 use crate::task::Table;
 
-/// Reads records; the first names the columns unless the table does. A record of another length or encoding costs only itself.
+/// Reads records; the first names the columns unless the table does. A record of another length costs only itself; bytes
+/// that are not UTF-8 become U+FFFD.
 pub(super) fn read(
     input: impl Read,
     table: &Table,
@@ -30,8 +31,8 @@ pub(super) fn read(
         .flexible(true)
         .from_reader(input);
     let columns = if table.columns.is_empty() {
-        let header = reader.headers().map_err(|fault| format!("header: {fault}"))?;
-        header.iter().map(|name| name.trim().to_owned()).collect()
+        let header = reader.byte_headers().map_err(|fault| format!("header: {fault}"))?;
+        header.iter().map(|name| String::from_utf8_lossy(name).trim().to_owned()).collect()
     } else {
         table.columns.clone()
     };
@@ -53,8 +54,7 @@ fn row(columns: &[String], record: &ByteRecord) -> Result<Value, String> {
     }
     let mut row = Map::new();
     for (column, value) in columns.iter().zip(record) {
-        let value = std::str::from_utf8(value).map_err(|fault| format!("column `{column}` is not UTF-8: {fault}"))?;
-        row.insert(column.clone(), json!(value));
+        row.insert(column.clone(), json!(String::from_utf8_lossy(value)));
     }
     Ok(Value::Object(row))
 }
@@ -90,7 +90,7 @@ mod tests {
     fn faulty_records_cost_only_themselves() {
         let found = rows(b"a,b\n1,2\n3\n\xFF,4\n5,6\n", "", b',', true);
         assert_eq!(found[1], Err("has 1 columns, not 2".to_owned()));
-        assert!(found[2].as_ref().unwrap_err().contains("column `a` is not UTF-8"));
+        assert_eq!(found[2], Ok(json!({"a": "\u{FFFD}", "b": "4"})));
         assert_eq!((found.len(), &found[3]), (4, &Ok(json!({"a": "5", "b": "6"}))));
     }
 }

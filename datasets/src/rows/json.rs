@@ -1,9 +1,10 @@
 //! Rows inside one JSON document, streamed: a list of a hundred million rows takes the memory of one.
 
 use std::fmt;
-use std::io::Read;
+use std::io::{BufReader, Read};
 use std::ops::ControlFlow;
 
+use lynxdata_records::python_json::Lenient;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value, json};
 
@@ -16,7 +17,7 @@ const LISTED_KEYS: usize = 12;
 pub(super) fn read(input: impl Read, at: &str, shape: Shape, emit: &mut Emit) -> Result<(), String> {
     let path: Vec<&str> = if at.is_empty() { Vec::new() } else { at.split('.').collect() };
     let mut sink = Sink { emit, number: 0, enough: false };
-    let mut document = serde_json::Deserializer::from_reader(input);
+    let mut document = serde_json::Deserializer::from_reader(BufReader::new(Lenient::new(input)));
     let outcome = Walk { path: &path, shape, sink: &mut sink }.deserialize(&mut document).and_then(|()| document.end());
     if sink.enough { Ok(()) } else { outcome.map_err(|fault| fault.to_string()) }
 }
@@ -187,6 +188,14 @@ mod tests {
         assert!(fault.contains("leave `shape` out"), "{fault}");
         assert!(rows("[1, 2", "", Shape::List).unwrap_err().contains("line 1 column"), "cut short");
         assert!(rows("[1] 2", "", Shape::List).is_err(), "something behind the document");
+    }
+
+    #[test]
+    fn a_cell_that_is_no_json_costs_no_other() {
+        let document = "[{\"a\": NaN}, {\"a\": \"x \\ud83d\"}, {\"a\": 1e999}, {\"a\": \"a\tb\"}, {\"a\": 1}]";
+        let expected =
+            [json!({"a": null}), json!({"a": "x \u{FFFD}"}), json!({"a": null}), json!({"a": "a\tb"}), json!({"a": 1})];
+        assert_eq!(rows(document, "", Shape::List).unwrap(), expected);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::io::BufRead;
 use std::ops::ControlFlow;
 
+use lynxdata_records::python_json::normalise;
 use serde_json::{Map, Value, json};
 
 use super::Emit;
@@ -11,11 +12,12 @@ use crate::task::Table;
 /// One JSON value a line; blank lines are no rows, and a broken line costs only itself.
 pub(super) fn read_json(input: impl BufRead, emit: &mut Emit) -> Result<(), String> {
     each_line(input, &mut |number, line| {
-        let content = line.and_then(|line| match serde_json::from_str(line) {
+        let parsed = serde_json::from_slice(line).or_else(|_| serde_json::from_slice(&normalise(line)));
+        let content = match parsed {
             Ok(row @ Value::Object(_)) => Ok(row),
             Ok(other) => Ok(json!({ "_value": other })),
             Err(fault) => Err(format!("is not JSON: {fault}")),
-        });
+        };
         emit(number, content)
     })
 }
@@ -24,14 +26,11 @@ pub(super) fn read_json(input: impl BufRead, emit: &mut Emit) -> Result<(), Stri
 /// and those that start with the table's `comment` are no rows.
 pub(super) fn read_text(input: impl BufRead, table: &Table, emit: &mut Emit) -> Result<(), String> {
     each_line(input, &mut |number, line| {
-        let content = match line {
-            Ok(line) if table.comment.as_deref().is_some_and(|mark| line.starts_with(mark)) => {
-                return ControlFlow::Continue(());
-            }
-            Ok(line) => split(line, table),
-            Err(reason) => Err(reason),
-        };
-        emit(number, content)
+        let line = String::from_utf8_lossy(line);
+        if table.comment.as_deref().is_some_and(|mark| line.starts_with(mark)) {
+            return ControlFlow::Continue(());
+        }
+        emit(number, split(&line, table))
     })
 }
 
@@ -56,26 +55,42 @@ fn split(line: &str, table: &Table) -> Result<Value, String> {
 }
 
 /// Takes the number and text of one line, and may say that no more are wanted.
-type TakeLine<'a> = dyn FnMut(u64, Result<&str, String>) -> ControlFlow<()> + 'a;
+type TakeLine<'a> = dyn FnMut(u64, &[u8]) -> ControlFlow<()> + 'a;
 
-/// Calls `take` for every line that is not blank, with its number from 0 and without its end.
+/// Calls `take` for every line that is not blank, with its number from 0 and without its end. A line
+/// ends with LF, CR LF or, as once on the Mac, CR; CRs before an LF belong to it.
 fn each_line(mut input: impl BufRead, take: &mut TakeLine) -> Result<(), String> {
     let mut line = Vec::new();
-    for number in 0.. {
-        line.clear();
-        if input.read_until(b'\n', &mut line).map_err(|fault| format!("line {number}: {fault}"))? == 0 {
-            break;
-        }
-        let content = line.trim_ascii_end();
-        if content.is_empty() {
+    let mut number = 0;
+    // CRs behind the line: ends of lines, unless an LF follows.
+    let mut returns = 0;
+    loop {
+        let bytes = input.fill_buf().map_err(|fault| format!("line {number}: {fault}"))?;
+        let first = bytes.first().copied();
+        if first == Some(b'\r') {
+            returns += 1;
+            input.consume(1);
             continue;
         }
-        let text = std::str::from_utf8(content).map_err(|fault| format!("is not UTF-8: {fault}"));
-        if take(number, text) == ControlFlow::Break(()) {
-            break;
+        let ends = if first == Some(b'\n') { 1 } else { returns };
+        if ends > 0 || first.is_none() {
+            let text = line.trim_ascii_end();
+            if !text.is_empty() && take(number, text).is_break() || first.is_none() {
+                return Ok(());
+            }
+            line.clear();
+            number += ends;
+            returns = 0;
         }
+        let used = if first == Some(b'\n') {
+            1
+        } else {
+            let length = bytes.iter().position(|byte| matches!(byte, b'\n' | b'\r')).unwrap_or(bytes.len());
+            line.extend_from_slice(&bytes[..length]);
+            length
+        };
+        input.consume(used);
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -108,8 +123,44 @@ mod tests {
         .unwrap();
         assert_eq!(found[0], (0, Ok(json!({"a": 1}))));
         assert!(found[1].0 == 2 && found[1].1.as_ref().unwrap_err().contains("is not JSON"));
-        assert!(found[2].0 == 3 && found[2].1.as_ref().unwrap_err().contains("is not UTF-8"));
+        assert!(found[2].0 == 3 && found[2].1.as_ref().unwrap_err().contains("is not JSON"));
         assert_eq!(found[3], (4, Ok(json!({"_value": [2]}))));
+    }
+
+    #[test]
+    fn lines_end_in_every_way_and_are_numbered_the_same() {
+        let numbered = |input: &[u8]| -> Vec<(u64, String)> {
+            // A buffer of one byte ends everywhere.
+            let input = std::io::BufReader::with_capacity(1, input);
+            let mut found = Vec::new();
+            each_line(input, &mut |number, line| {
+                found.push((number, String::from_utf8(line.to_vec()).unwrap()));
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+            found
+        };
+        let expected = [(0, "a".to_owned()), (2, "b c".to_owned()), (3, "d".to_owned())];
+        for end in ["\n", "\r\n", "\r", "\r\r\n"] {
+            for last in ["", end] {
+                let text = format!("a{end}{end}b c{end}d{last}");
+                assert_eq!(numbered(text.as_bytes()), expected, "{text:?}");
+            }
+        }
+        assert_eq!(numbered(b""), []);
+    }
+
+    #[test]
+    fn cells_that_are_no_json_and_bytes_of_other_encodings_cost_no_row() {
+        let mut found = Vec::new();
+        let input = b"{\"a\": NaN}\n{\"a\": \"\\ud83d\"}\n{\"a\": \"caf\xE9\"}\n";
+        read_json(input.as_slice(), &mut |_, content| {
+            found.push(content.unwrap());
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        assert_eq!(found, [json!({"a": null}), json!({"a": "\u{FFFD}"}), json!({"a": "caf\u{FFFD}"})]);
+        assert_eq!(text(b"caf\xE9\n", "")[0].1, Ok(json!({"line": "caf\u{FFFD}"})));
     }
 
     #[test]

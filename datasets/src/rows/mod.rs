@@ -16,6 +16,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 
 use flate2::bufread::MultiGzDecoder;
+use lynxdata_records::text::utf8;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -110,17 +111,12 @@ pub(crate) fn files(root: &Path, table: &Table, split: &str) -> io::Result<Vec<N
     Ok(found)
 }
 
-/// Opens a file, unpacks `.gz` and skips a byte order mark.
+/// Opens a text file as UTF-8, unpacks `.gz` and skips a byte order mark.
 fn open(path: &Path) -> io::Result<Box<dyn BufRead>> {
     let file = BufReader::new(File::open(path)?);
     let packed = path.extension().is_some_and(|extension| extension == "gz");
-    let mut input: Box<dyn Read> = if packed { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
-    let mut start = Vec::with_capacity(3);
-    input.by_ref().take(3).read_to_end(&mut start)?;
-    if start == b"\xEF\xBB\xBF" {
-        start.clear();
-    }
-    Ok(Box::new(BufReader::with_capacity(1 << 16, io::Cursor::new(start).chain(input))))
+    let input: Box<dyn Read> = if packed { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
+    Ok(Box::new(BufReader::with_capacity(1 << 16, utf8(input)?)))
 }
 
 /// The format of a file whose table says `auto`.
@@ -158,24 +154,14 @@ pub(crate) fn read_all(
     files: &[NativeFile],
     table: &Table,
     shape: Shape,
-    take: &mut dyn FnMut(NativeRow) -> std::result::Result<(), String>,
+    take: &mut dyn FnMut(NativeRow),
 ) -> Result<()> {
     for file in files {
-        let mut refused = None;
-        let outcome = read_file(file, table, shape, &mut |number, content| match take(NativeRow {
-            file: file.name.clone(),
-            number,
-            content,
-        }) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(reason) => {
-                refused = Some(format!("row {number}: {reason}"));
-                ControlFlow::Break(())
-            }
+        let outcome = read_file(file, table, shape, &mut |number, content| {
+            take(NativeRow { file: file.name.clone(), number, content });
+            ControlFlow::Continue(())
         });
-        if let Some(reason) = refused.or(outcome.err()) {
-            return Err(native_fault(task, table_name, file, reason));
-        }
+        outcome.map_err(|reason| native_fault(task, table_name, file, reason))?;
     }
     Ok(())
 }

@@ -26,6 +26,7 @@
 //! * [`Status`]: the one outcome of every row of a source;
 //! * [`schema`]: the columns of every table, and the metadata that Hugging Face `datasets` reads;
 //! * [`parquet`] and [`webdataset`]: the two file formats that parts are written in;
+//! * [`text`] and [`python_json`]: foreign text as UTF-8, and foreign JSON without what the standard does not know;
 //! * [`MeasuredFile`]: a file whose digest is known when it is written;
 //! * [`RunFolder`]: atomic commits and the manifest that makes runs resumable;
 //! * [`nearest`]: the valid name that a mistyped one was meant to be;
@@ -40,9 +41,12 @@ mod manifest;
 mod measured;
 mod nearest;
 pub mod parquet;
+pub mod python_json;
+mod rewritten;
 mod run_folder;
 pub mod schema;
 mod status;
+pub mod text;
 pub mod webdataset;
 
 pub use error::Error;
@@ -50,6 +54,7 @@ pub use key::{fingerprint, uid};
 pub use manifest::{FileEntry, Manifest, PartEntry, StageEntry};
 pub use measured::{Measured, MeasuredFile};
 pub use nearest::nearest;
+pub use rewritten::{Rewrite, Rewritten};
 pub use run_folder::{NewPart, RunFolder, file_digest};
 pub use status::{RetryClass, Status};
 

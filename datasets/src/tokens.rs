@@ -1,0 +1,165 @@
+//! Strings that are text in the data and something else to those who train on it.
+//!
+//! A tokenizer finds its special tokens anywhere in a text, and a trainer counts the places of
+//! pictures by them. A `<video>` in an answer asks for a video that is not there, and an
+//! `<|im_end|>` ends the turn in the middle of a sentence.
+//!
+//! Every name between `<|` and `|>` is taken for one: ChatML and Qwen (`<|im_start|>`,
+//! `<|endoftext|>`, `<|image_pad|>`), Llama 3 and 4 (`<|eot_id|>`, `<|begin_of_text|>`), Phi
+//! (`<|image_1|>`, `<|user|>`), GLM, mPLUG-Owl, Command R, and DeepSeek with full-width bars. The
+//! others are listed here. Not listed are `<unk>`, `<pad>` and `<mask>`, which stand in published
+//! captions for words and neither end a turn nor ask for media; boxes and points such as `<box>`,
+//! which are text that some tasks are about; `USER:` and `###`, which are ordinary writing.
+
+/// The marker by which LLaVA-style files place a picture in a text.
+pub(crate) const IMAGE_TOKEN: &str = "<image>";
+
+/// What a token asks for or ends, as the reason why a text with it is left out.
+const IMAGE: &str = "image_token";
+const VIDEO: &str = "video_token";
+const AUDIO: &str = "audio_token";
+const TURN: &str = "turn_token";
+
+/// The tokens, what they stand for, and in what. Upper and lower case differ, as they do to
+/// tokenizers.
+const TOKENS: &[(&str, &str, &str)] = &[
+    (IMAGE_TOKEN, IMAGE, "LLaVA, LLaMA-Factory, ms-swift, Idefics, PaliGemma"),
+    ("</image>", IMAGE, "MiniCPM-V"),
+    ("<image_id>", IMAGE, "MiniCPM-V"),
+    ("<slice>", IMAGE, "MiniCPM-V"),
+    ("<image_placeholder>", IMAGE, "DeepSeek-VL"),
+    ("<image-placeholder>", IMAGE, "LLaVA"),
+    ("<im_start>", IMAGE, "LLaVA, Molmo"),
+    ("<im_end>", IMAGE, "LLaVA, Molmo"),
+    ("<im_patch>", IMAGE, "LLaVA, Molmo"),
+    ("<img>", IMAGE, "Qwen-VL, InternVL; HTML has attributes in this tag"),
+    ("</img>", IMAGE, "Qwen-VL, InternVL"),
+    ("<IMG_CONTEXT>", IMAGE, "InternVL"),
+    ("<ImageHere>", IMAGE, "InternLM-XComposer"),
+    ("<start_of_image>", IMAGE, "Gemma 3"),
+    ("<end_of_image>", IMAGE, "Gemma 3"),
+    ("<image_soft_token>", IMAGE, "Gemma 3"),
+    ("<fake_token_around_image>", IMAGE, "Idefics, SmolVLM"),
+    ("<global-img>", IMAGE, "SmolVLM"),
+    ("[IMG]", IMAGE, "Pixtral"),
+    ("[IMG_BREAK]", IMAGE, "Pixtral"),
+    ("[IMG_END]", IMAGE, "Pixtral"),
+    ("<video>", VIDEO, "LLaVA-NeXT-Video, LLaMA-Factory, ms-swift"),
+    ("</video>", VIDEO, "MiniCPM-V"),
+    ("<vila/video>", VIDEO, "VILA"),
+    ("<audio>", AUDIO, "LLaMA-Factory, ms-swift"),
+    ("</audio>", AUDIO, "MiniCPM-o"),
+    ("<audio_soft_token>", AUDIO, "Gemma 3n"),
+    ("[AUDIO]", AUDIO, "Voxtral"),
+    ("<s>", TURN, "Llama 2, Mistral, Vicuna"),
+    ("</s>", TURN, "Llama 2, Mistral, Vicuna"),
+    ("[INST]", TURN, "Llama 2, Mistral"),
+    ("[/INST]", TURN, "Llama 2, Mistral"),
+    ("<<SYS>>", TURN, "Llama 2"),
+    ("<</SYS>>", TURN, "Llama 2"),
+    ("[SYSTEM_PROMPT]", TURN, "Mistral"),
+    ("[/SYSTEM_PROMPT]", TURN, "Mistral"),
+    ("<bos>", TURN, "Gemma"),
+    ("<eos>", TURN, "Gemma"),
+    ("<start_of_turn>", TURN, "Gemma"),
+    ("<end_of_turn>", TURN, "Gemma"),
+    ("<end_of_utterance>", TURN, "Idefics 2, SmolVLM"),
+    ("[gMASK]", TURN, "GLM"),
+    ("<sop>", TURN, "GLM"),
+    ("<eop>", TURN, "GLM"),
+];
+
+/// Longest name between `<|` and `|>`.
+const LONGEST_NAME: usize = 40;
+
+/// Returns the first token that a text holds, and the reason for which a record with it is left
+/// out.
+pub(crate) fn find(text: &str) -> Option<(&str, &'static str)> {
+    text.match_indices(['<', '[']).find_map(|(place, _)| {
+        let rest = &text[place..];
+        let listed = TOKENS.iter().find(|(token, ..)| rest.starts_with(token));
+        listed.map(|(token, reason, _)| (*token, *reason)).or_else(|| {
+            let token = between_bars(rest)?;
+            Some((token, reason_of_name(&token.to_ascii_lowercase())))
+        })
+    })
+}
+
+/// Returns a token such as `<|im_end|>` at the start of the text.
+fn between_bars(text: &str) -> Option<&str> {
+    let (bar, after) =
+        ['|', '｜'].into_iter().find_map(|bar| Some((bar, text.strip_prefix('<')?.strip_prefix(bar)?)))?;
+    let is_of_name = |character: char| character.is_ascii_alphanumeric() || matches!(character, '_' | '-' | '▁');
+    let length = after.find(|character| !is_of_name(character)).filter(|length| (1..=LONGEST_NAME).contains(length))?;
+    let behind = after[length..].strip_prefix(bar)?.strip_prefix('>')?;
+    Some(&text[..text.len() - behind.len()])
+}
+
+fn reason_of_name(name: &str) -> &'static str {
+    let is_of = |parts: &[&str]| parts.iter().any(|part| name.contains(part));
+    match () {
+        () if is_of(&["video"]) => VIDEO,
+        () if is_of(&["audio"]) => AUDIO,
+        () if is_of(&["image", "img", "vision"]) => IMAGE,
+        () => TURN,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_token_is_found_within_a_text() {
+        for (token, reason, _) in TOKENS {
+            assert_eq!(find(&format!("é <b>a</b> {token}x")), Some((*token, *reason)));
+        }
+        let between = [
+            ("<|im_start|>", TURN),
+            ("<|im_end|>", TURN),
+            ("<|endoftext|>", TURN),
+            ("<|eot_id|>", TURN),
+            ("<|start_header_id|>", TURN),
+            ("<|END_OF_TURN_TOKEN|>", TURN),
+            ("<|vision_start|>", IMAGE),
+            ("<|image_pad|>", IMAGE),
+            ("<|image_1|>", IMAGE),
+            ("<|IMAGE|>", IMAGE),
+            ("<|video_pad|>", VIDEO),
+            ("<|AUDIO|>", AUDIO),
+            ("<｜end▁of▁sentence｜>", TURN),
+        ];
+        for (token, reason) in between {
+            assert_eq!(find(&format!("a <|b {token}")), Some((token, reason)));
+        }
+        assert_eq!(find("first </s>, then <image>"), Some(("</s>", TURN)), "the first one is told");
+    }
+
+    #[test]
+    fn ordinary_writing_is_no_token() {
+        for text in [
+            "",
+            "a <b> c",
+            "<Image>",
+            "<VIDEO>",
+            "a video",
+            "image>",
+            "<image",
+            "1 <2> [3]",
+            "<img src='a.jpg'>",
+            "<|",
+            "<||>",
+            "<|a b|>",
+            "<|a|",
+            "|a|>",
+            "<｜a|>",
+            "x <| y |> z",
+            "<unk> <pad>",
+            "[INSTALL]",
+            "<strong>",
+            "<s",
+        ] {
+            assert_eq!(find(text), None, "{text}");
+        }
+    }
+}
