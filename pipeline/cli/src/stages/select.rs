@@ -11,7 +11,7 @@ use lynxdata_engine::Session;
 use lynxdata_engine::dedup::{Candidate, is_preferred};
 use lynxdata_engine::select::{Rule, check, evaluate};
 use lynxdata_fetch::Source;
-use lynxdata_records::{NewPart, PartEntry, fingerprint, parquet, schema};
+use lynxdata_records::{FileEntry, NewPart, PartEntry, fingerprint, parquet, schema};
 
 use super::dedup::PoolParts;
 use super::{Context, Parts, Planned, Stage, settings_text, signals, table};
@@ -69,7 +69,7 @@ fn make(
     let mut rejections: Vec<Vec<&str>> = Vec::new();
     for (download, measured) in pool.downloads.iter().zip(&pool.signals) {
         let rows = pairs(context, download, measured)?;
-        let path = table::file(&context.run, download, schema::pool().name)?;
+        let path = table::file_for_columns(&context.run, download, schema::pool().name)?;
         let count = rows.num_rows();
         let passed = context.runtime.block_on(evaluate(&context.session, rows, rules, &path))?;
         rejections.extend((0..count).map(|row| {
@@ -88,7 +88,7 @@ fn make(
     new.counts.insert("rejected".to_owned(), new.rows_in - new.rows_out);
     let mut first = 0;
     for download in &pool.downloads {
-        let pool_file = table::file(&context.run, download, schema::pool().name)?;
+        let pool_file = table::file_for_columns(&context.run, download, schema::pool().name)?;
         let uids = table::read(&pool_file, Some(&["uid"]))?;
         let rows = &rejections[first..first + uids.num_rows()];
         first += uids.num_rows();
@@ -108,7 +108,7 @@ fn reject_duplicates(
 ) -> Result<()> {
     let mut cluster_of = Vec::with_capacity(candidates.len());
     for entry in &clusters.files {
-        let path = context.run.root().join(&entry.path);
+        let path = context.run.intact(entry)?;
         let rows = table::read(&path, Some(&["cluster"]))?;
         cluster_of.extend(table::texts(&rows, "cluster", &path)?.iter().flatten().map(str::to_owned));
     }
@@ -143,8 +143,15 @@ fn to_batch(uids: &StringArray, rejections: &[Vec<&str>]) -> Result<RecordBatch>
     RecordBatch::try_new(schema::selection().schema(), columns).context("a selection does not fit its schema")
 }
 
+/// The files of a selection, one for each part of the pool.
+pub(crate) fn files<'a>(selections: &'a [PartEntry], name: &str, downloads: &[PartEntry]) -> Result<&'a [FileEntry]> {
+    let selection = selections.iter().find(|part| part.part == name);
+    let files = selection.map(|part| part.files.as_slice()).filter(|files| files.len() == downloads.len());
+    files.with_context(|| format!("selection {name} has not a file for every part of the pool; this is a bug"))
+}
+
 /// The file of a selection for one part of the pool.
-pub(crate) fn file_name(selection: &str, part: &str) -> String {
+fn file_name(selection: &str, part: &str) -> String {
     format!("{}/{selection}/part-{part}.parquet", schema::selection().name)
 }
 
@@ -179,7 +186,7 @@ fn joined_fields(pool: &Schema, signals: &Schema) -> Vec<FieldRef> {
 
 /// The rows of one part as rules see them.
 pub(crate) fn pairs(context: &Context, download: &PartEntry, measured: &PartEntry) -> Result<RecordBatch> {
-    let pool_file = table::file(&context.run, download, schema::pool().name)?;
+    let pool_file = table::file_for_columns(&context.run, download, schema::pool().name)?;
     let signal_file = table::file(&context.run, measured, signals::FOLDER)?;
     let measured = table::read(&signal_file, None)?;
     let pool_schema = parquet::schema(&pool_file)?;
