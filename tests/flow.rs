@@ -589,7 +589,8 @@ fn private_addresses_are_refused_unless_the_recipe_allows_them() {
     let web = bundled_pictures();
     let rows = write_small(folder.path(), &web);
     lynxdata(folder.path(), &["download", "recipe.toml", "--set", "download.allow_private_addresses=false"])
-        .ended_with(0);
+        .ended_with(1)
+        .says(&["0 of 40 rows are in the pool"]);
     let by_status = counts(&status(&folder.path().join("run"))["download"]["by_status"]);
     let on_this_machine = rows.iter().filter(|row| row.url.starts_with("http://127.")).count() as u64;
     assert_eq!(by_status["forbidden_address"], on_this_machine);

@@ -30,5 +30,7 @@ mod resume;
 mod runs;
 /// Starting the binary, reading its tables, finding data and Python.
 mod support;
+/// What a user is told: another list, stages that are out of date, outcomes that are empty, files that are damaged.
+mod told;
 /// A web server that is as rude as the web.
 mod web;

@@ -29,7 +29,7 @@ pub(crate) struct Caption {
 impl Caption {
     /// Encodes `text` into `max_tokens` targets at most, the end token included.
     pub(crate) fn new(tokenizer: &Tokenizer, text: &str, max_tokens: usize) -> Result<Self> {
-        let mut targets = tokenizer.encode(text)?;
+        let mut targets = tokenizer.encode_beginning(text, max_tokens)?;
         targets.push(Tokenizer::EOS);
         let cut = targets.len() > max_tokens;
         targets.truncate(max_tokens);

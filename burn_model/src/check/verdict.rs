@@ -67,6 +67,15 @@ pub struct CheckOutcome {
     pub notes: Vec<String>,
 }
 
+impl CheckOutcome {
+    /// The outcome of a check that does not answer the question.
+    pub fn invalid(arms: [String; 2], reason: String) -> CheckOutcome {
+        let sentence = format!("invalid: {reason}");
+        let verdict = Verdict::Invalid { reason };
+        CheckOutcome { arms, metrics: Vec::new(), verdict, sentence, notes: Vec::new() }
+    }
+}
+
 /// Compares the runs of two arms; the i-th runs of both belong to one replicate.
 ///
 /// * Invalid: no runs; runs that are not pairs of equal seed, steps, samples and held-out set; a loss that is not finite; a
@@ -81,14 +90,7 @@ pub struct CheckOutcome {
 pub fn compare(first: &[RunResult], second: &[RunResult], arms: [&str; 2]) -> CheckOutcome {
     let arms = arms.map(str::to_owned);
     if let Some(reason) = invalid(first, second, &arms) {
-        let sentence = format!("invalid: {reason}");
-        return CheckOutcome {
-            arms,
-            metrics: Vec::new(),
-            verdict: Verdict::Invalid { reason },
-            sentence,
-            notes: Vec::new(),
-        };
+        return CheckOutcome::invalid(arms, reason);
     }
     let metric = |metric: &str, better, value: fn(&RunResult) -> f64| {
         let (first, second): (Vec<f64>, Vec<f64>) =

@@ -5,6 +5,7 @@
 
 mod commands;
 mod exit;
+mod home;
 mod interrupt;
 mod limits;
 mod logging;
@@ -50,28 +51,59 @@ Examples:
   lynxdata run recipe.toml --dry-run        what would be done, and what is there already
   lynxdata run recipe.toml                  do it; run it again to go on after an interruption
   lynxdata status my-run                    rows and parts of every stage
+  lynxdata verify my-run                    whether its files are as they were committed
 
-Exit codes: 0 done, 1 failed, 2 wrong usage or recipe, 3 finished but with more failed rows than the recipe allows, 130 interrupted.";
+Exit codes: 0 done, 1 failed or nothing came of it, 2 wrong usage or recipe, 3 finished but with more failed rows than the recipe allows, 130 interrupted.";
 
 #[derive(Subcommand)]
 enum Command {
     Quickstart(commands::quickstart::Arguments),
     Run(commands::run::Arguments),
     Status(commands::status::Arguments),
+    Verify(commands::verify::Arguments),
     Download(Box<commands::download::Arguments>),
     /// Measure every pair of the pool once
+    #[command(after_help = "\
+Examples:
+  lynxdata signals recipe.toml
+  lynxdata signals recipe.toml --dry-run       which parts are measured already")]
     Signals(commands::run::StageArguments),
     /// Find pairs that show the same thing
+    #[command(after_help = "\
+Examples:
+  lynxdata dedup recipe.toml
+  lynxdata dedup recipe.toml --set dedup.phash_distance=2")]
     Dedup(commands::run::StageArguments),
     /// Apply rules and duplicates: which pairs are kept, and why the others are not
+    #[command(after_help = "\
+Examples:
+  lynxdata select recipe.toml
+  lynxdata select recipe.toml --set 'select.clean.rules.wide=width >= 200'
+  lynxdata status run                           what each rule rejects")]
     Select(commands::run::StageArguments),
     /// Write a selection as Parquet and WebDataset shards
+    #[command(after_help = "\
+Examples:
+  lynxdata shards recipe.toml
+  lynxdata shards recipe.toml --set shards.rows_per_shard=1000")]
     Shards(commands::run::StageArguments),
     /// Turn annotated datasets into conversations
+    #[command(after_help = "\
+Examples:
+  lynxdata instruct recipe.toml
+  lynxdata tasks list                           the datasets that can be read")]
     Instruct(commands::run::StageArguments),
     /// Compare two selections by training a small model on each
+    #[command(after_help = "\
+Examples:
+  lynxdata check recipe.toml
+  lynxdata check recipe.toml --set check.replicates=12     adds to the replicates that are there")]
     Check(commands::run::StageArguments),
     /// Write the HTML report
+    #[command(after_help = "\
+Examples:
+  lynxdata report recipe.toml
+  lynxdata report recipe.toml --set report.samples=60")]
     Report(commands::run::StageArguments),
     Recipe(commands::recipe::Arguments),
     Hash(commands::hash::Arguments),
@@ -113,6 +145,7 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
     match command {
         Command::Quickstart(arguments) => commands::quickstart::run(&arguments),
         Command::Run(arguments) => commands::run::run(&arguments),
+        Command::Verify(arguments) => commands::verify::run(&arguments),
         Command::Status(arguments) => commands::status::run(&arguments),
         Command::Download(arguments) => commands::download::run(&arguments),
         Command::Signals(arguments) => commands::run::run_stages(&arguments, &["signals"]),
@@ -173,6 +206,16 @@ mod tests {
             ["lynxdata", "download", "--url-list=my_list.csv", "--url-col", "my_url", "--set", "a.b_c=1"]
         );
         assert_eq!(ours(&["lynxdata", "run", "--log_format"]), ["lynxdata", "run", "--log_format"]);
+    }
+
+    #[test]
+    fn every_command_has_examples() {
+        use clap::CommandFactory;
+        for command in Arguments::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let example = format!("\n  lynxdata {}", command.get_name());
+            assert!(help.starts_with("Examples:\n") && help.contains(&example), "{}: {help}", command.get_name());
+        }
     }
 
     #[test]

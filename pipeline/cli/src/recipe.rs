@@ -8,14 +8,17 @@ use indexmap::IndexMap;
 use lynxdata_burn_model::{ModelConfig, TokenizerConfig, TrainConfig};
 use lynxdata_engine::dedup::DedupConfig;
 use lynxdata_engine::select::Rule;
-use lynxdata_fetch::objects::{Cache, Settings};
-use lynxdata_fetch::{DownloadConfig, PoolFormat, SourceConfig};
+use lynxdata_fetch::objects::{self, Cache, Settings};
+use lynxdata_fetch::{DownloadConfig, OneOrMany, PoolFormat, SourceConfig};
 use lynxdata_prompts::PromptMode;
 use lynxdata_records::nearest;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::mirror;
+use crate::{home, mirror};
+
+/// The recipe with every setting in it that the run was made with, in the run folder.
+pub(crate) const RESOLVED_RECIPE: &str = "recipe.resolved.toml";
 
 /// Everything about a run. Paths are relative to the folder of the recipe file.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -267,6 +270,26 @@ pub(crate) struct LoadedRecipe {
 }
 
 impl LoadedRecipe {
+    /// Tells before anything is done which files and folders of the recipe are not there, or are not what they must be.
+    pub(crate) fn check_paths(&self) -> Result<()> {
+        let run = self.run_folder();
+        if run.exists() && !run.is_dir() {
+            bail!("output names {}, which is a file; the run needs a folder", run.display());
+        }
+        let recipe = &self.recipe;
+        let lists =
+            recipe.source.iter().flat_map(|source| source.path.as_slice().iter().map(|path| ("source.path", path)));
+        let certificates =
+            recipe.source.iter().filter_map(|_| Some(("download.ca_file", recipe.download.ca_file.as_ref()?)));
+        for (key, path) in lists.chain(certificates).filter(|(_, path)| !objects::is_url(path)) {
+            let path = self.folder.join(path);
+            if !path.exists() {
+                bail!("{key} names {}, which is not there{}", path.display(), neighbour(&path));
+            }
+        }
+        Ok(())
+    }
+
     /// The run folder.
     pub(crate) fn run_folder(&self) -> PathBuf {
         self.folder.join(mirror::local_folder(&self.recipe.output).as_ref().unwrap_or(&self.recipe.output))
@@ -279,6 +302,17 @@ impl LoadedRecipe {
         name.push(".cache");
         Cache::new(run.with_file_name(name), Settings::from_environment())
     }
+}
+
+/// A hint at the file of the same folder that a mistyped name was meant to be, or nothing.
+fn neighbour(path: &Path) -> String {
+    let find = || {
+        let names =
+            std::fs::read_dir(path.parent()?).ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let names: Vec<String> = names.collect();
+        nearest(path.file_name()?.to_str()?, names.iter().map(String::as_str)).map(str::to_owned)
+    };
+    find().map_or_else(String::new, |name| format!("\nhint: did you mean {name:?}?"))
 }
 
 /// Reads a recipe, applies `--set KEY=VALUE` in order, and checks it.
@@ -334,6 +368,7 @@ fn parse(text: &str, sets: &[String]) -> Result<Recipe> {
                 .with_context(|| format!("--set {set}"))?;
         }
     }
+    recipe.expand_home()?;
     recipe.validate()?;
     Ok(recipe)
 }
@@ -371,6 +406,27 @@ fn with_nearest_key(message: &str) -> String {
 }
 
 impl Recipe {
+    /// Puts the home folder of the user in the place of a leading `~` of every path.
+    fn expand_home(&mut self) -> Result<()> {
+        let mut paths: Vec<(&str, &mut PathBuf)> = vec![("output", &mut self.output)];
+        if let Some(source) = &mut self.source {
+            let all = match &mut source.path {
+                OneOrMany::One(path) => std::slice::from_mut(path),
+                OneOrMany::Many(paths) => paths,
+            };
+            paths.extend(all.iter_mut().map(|path| ("source.path", path)));
+        }
+        paths.extend(self.download.ca_file.as_mut().map(|path| ("download.ca_file", path)));
+        for task in self.instruct.iter_mut().flat_map(|instruct| &mut instruct.tasks) {
+            paths.push(("instruct.tasks[].root", &mut task.root));
+            paths.extend(task.images.as_mut().map(|path| ("instruct.tasks[].images", path)));
+        }
+        for (key, path) in paths {
+            *path = home::expanded(path).with_context(|| format!("in {key}"))?;
+        }
+        Ok(())
+    }
+
     /// What types alone cannot say: names that must exist, numbers that must make sense.
     fn validate(&self) -> Result<()> {
         self.download.validate().context("in [download]")?;
@@ -551,6 +607,43 @@ mod tests {
         assert_eq!(replaced.select["clean"].rules().unwrap()[0].predicate, "true");
         let without = parse(SMALL, &[format!("select.clean.without=[\"{first}\"]")]).unwrap();
         assert_eq!(without.select["clean"].rules().unwrap().len() + 1, rules.len() - 1);
+    }
+
+    #[test]
+    fn a_tilde_is_the_home_folder_in_every_path() {
+        let text = "output = \"~/run\"\n[source]\npath = [\"~/a.csv\", \"b.csv\"]\n[download]\nca_file = \"~/ca.pem\"\n\
+                    [[instruct.tasks]]\nname = \"vqav2\"\nroot = \"~/vqa\"\nimages = \"~/coco\"\nsplit = \"train\"\n";
+        let recipe = parse(text, &[]).unwrap();
+        let written = toml::to_string(&recipe).unwrap();
+        let home = std::env::home_dir().unwrap();
+        assert!(!written.contains('~'), "{written}");
+        for name in ["run", "a.csv", "ca.pem", "vqa", "coco"] {
+            assert!(written.contains(home.join(name).to_str().unwrap()), "{name}: {written}");
+        }
+        for (key, path) in [("output", "~/run"), ("source.path", "~/a.csv"), ("instruct.tasks[].images", "~/coco")] {
+            let error = message(&text.replace(path, "~ann/x"), &[]);
+            assert!(error.contains(key) && error.contains("~ann/x"), "{error}");
+        }
+    }
+
+    #[test]
+    fn paths_that_are_not_there_are_named_with_their_neighbour() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("recipe.toml");
+        std::fs::write(&path, SMALL).unwrap();
+        std::fs::write(folder.path().join("pears.csv"), "url\n").unwrap();
+        let fault = |sets: &[&str]| {
+            let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
+            load(&path, &sets).unwrap().check_paths().map_err(|error| error.to_string())
+        };
+        let error = fault(&[]).unwrap_err();
+        assert!(error.contains("pairs.csv") && error.contains("did you mean \"pears.csv\"?"), "{error}");
+        fault(&["source.path=pears.csv"]).unwrap();
+        fault(&["source.path=s3://bucket/pairs.csv"]).unwrap();
+        let error = fault(&["source.path=pears.csv", "output=pears.csv"]).unwrap_err();
+        assert!(error.contains("is a file"), "{error}");
+        let error = fault(&["source.path=pears.csv", "download.ca_file=ca.pem"]).unwrap_err();
+        assert!(error.contains("download.ca_file") && error.contains("ca.pem"), "{error}");
     }
 
     #[test]

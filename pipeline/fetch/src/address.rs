@@ -38,7 +38,7 @@ fn check(url: Url) -> Result<Url, String> {
 }
 
 /// The URL as it was written, less the user name and password.
-pub(crate) fn without_userinfo(text: &str) -> Cow<'_, str> {
+pub fn without_userinfo(text: &str) -> Cow<'_, str> {
     if !text.contains('@') {
         return Cow::Borrowed(text);
     }

@@ -56,6 +56,7 @@ mod robots;
 mod source;
 mod spill;
 
+pub use address::without_userinfo;
 pub use config::{DownloadConfig, PoolFormat};
 pub use download::{Downloader, Measure, Measured, PAIRS_CHUNK_BYTES, sha256};
 pub use error::Error;

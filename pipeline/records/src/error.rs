@@ -43,6 +43,17 @@ pub enum Error {
         /// What the JSON parser says.
         reason: String,
     },
+    /// A file of a part is gone, or has another content than when it was committed.
+    #[error(
+        "{path} is gone or damaged: its content is not what was committed\nhint: `lynxdata verify {run}` names every such file; with --remove it removes them, \
+         and the command that made them makes them again"
+    )]
+    Damaged {
+        /// The file, or the folder of files.
+        path: PathBuf,
+        /// The run folder.
+        run: PathBuf,
+    },
     /// The classes that a part counted do not add up to its input rows.
     #[error(
         "part {part} of stage {stage} read {rows_in} rows but accounts for {counted}; this is a bug, please report it"

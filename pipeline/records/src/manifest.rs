@@ -73,6 +73,9 @@ pub struct StageEntry {
     pub parts: Vec<String>,
     /// [`Manifest::digest`] of the stages that it read, when it read them.
     pub inputs: String,
+    /// What of the recipe it was made by, as a digest. Manifests of earlier versions do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -174,9 +177,12 @@ impl Manifest {
         crate::fingerprint(digests.iter().map(String::as_str))
     }
 
-    /// Whether every part of the stage is committed and the stages that it `reads` are still what they were then.
-    pub fn is_current(&self, stage: &str, reads: &[&str]) -> bool {
-        self.stages.get(stage).is_some_and(|entry| entry.inputs == self.digest(reads))
+    /// Whether every part of the stage is committed, the stages that it `reads` are still what they were then, and it was made by these `settings`,
+    /// a digest as in [`StageEntry::settings`].
+    pub fn is_current(&self, stage: &str, reads: &[&str], settings: &str) -> bool {
+        self.stages.get(stage).is_some_and(|entry| {
+            entry.settings.as_deref().is_none_or(|made_by| made_by == settings) && entry.inputs == self.digest(reads)
+        })
     }
 
     /// Whether every part of the stage is committed.

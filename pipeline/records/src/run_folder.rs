@@ -1,6 +1,7 @@
 //! The folder of a run: atomic commits of parts, the manifest that records them, and the lock that keeps a second process out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -29,6 +30,8 @@ pub struct RunFolder {
 struct State {
     manifest: Manifest,
     log: Option<File>,
+    /// Digests and paths of files that were found intact, or that this process wrote.
+    intact: BTreeSet<(String, String)>,
 }
 
 impl State {
@@ -146,7 +149,7 @@ impl RunFolder {
         if whole < bytes.len() {
             log.set_len(whole as u64).map_err(|source| Error::io("truncate", &manifest_path, source))?;
         }
-        let state = Mutex::new(State { manifest, log: Some(log) });
+        let state = Mutex::new(State { manifest, log: Some(log), intact: BTreeSet::new() });
         Ok(RunFolder { root: root.to_owned(), state, _lock: Some(lock) })
     }
 
@@ -156,7 +159,8 @@ impl RunFolder {
             Err(Error::NoRun { .. }) => Manifest::default(),
             manifest => manifest?,
         };
-        Ok(RunFolder { root: root.to_owned(), state: Mutex::new(State { manifest, log: None }), _lock: None })
+        let state = Mutex::new(State { manifest, log: None, intact: BTreeSet::new() });
+        Ok(RunFolder { root: root.to_owned(), state, _lock: None })
     }
 
     /// The folder itself.
@@ -228,6 +232,24 @@ impl RunFolder {
         same.then_some(entry)
     }
 
+    /// Returns where a file of a part lies, after comparing its content with its digest, unless this process did so before or wrote it.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if it is gone or has another content.
+    pub fn intact(&self, file: &FileEntry) -> Result<PathBuf> {
+        let path = self.root.join(&file.path);
+        // The digest belongs to it: the file may be made anew while this process runs.
+        let known = (file.blake3.clone(), file.path.clone());
+        if self.state().intact.contains(&known) {
+            return Ok(path);
+        }
+        if !file.describes(&path)? {
+            return Err(Error::Damaged { path, run: self.root.clone() });
+        }
+        self.state().intact.insert(known);
+        Ok(path)
+    }
+
     /// Where things may be put that no commit speaks of; whoever opens the folder next removes what is left of them. It need not exist.
     pub fn temporary_folder(&self) -> PathBuf {
         self.root.join(TEMPORARY)
@@ -284,6 +306,7 @@ impl RunFolder {
             seconds: part.seconds,
         };
         self.append(&mut state, Line::Part(entry.clone()))?;
+        state.intact.extend(entry.files.iter().map(|file| (file.blake3.clone(), file.path.clone())));
         for path in old.iter().flat_map(|old| old.paths_not_in(&entry)) {
             remove(&self.root.join(path))?;
         }
@@ -319,25 +342,26 @@ impl RunFolder {
         fs::rename(&temporary, &target).map_err(|source| Error::io("move into place", &target, source))
     }
 
-    /// Records that a stage consists of just these parts, made from what the stages that it `reads` hold now, and removes the files of parts that it no
-    /// longer has. Returns their paths.
-    pub fn complete(&self, stage: &str, parts: Vec<String>, reads: &[&str]) -> Result<Vec<String>> {
+    /// Records that a stage consists of just these parts, made from what the stages that it `reads` hold now and by these `settings` (a digest), and
+    /// removes the files of parts that it no longer has. Returns their paths.
+    pub fn complete(&self, stage: &str, parts: Vec<String>, reads: &[&str], settings: &str) -> Result<Vec<String>> {
         let manifest = self.manifest();
-        let inputs = manifest.digest(reads);
-        if manifest.stages.get(stage).is_some_and(|entry| entry.parts == parts && entry.inputs == inputs) {
+        let settings = Some(settings.to_owned());
+        let entry = StageEntry { stage: stage.to_owned(), parts, inputs: manifest.digest(reads), settings };
+        if manifest.stages.get(stage) == Some(&entry) {
             return Ok(Vec::new());
         }
         let mut removed_paths = Vec::new();
-        let names: BTreeSet<&String> = parts.iter().collect();
+        let names: BTreeSet<&String> = entry.parts.iter().collect();
         let (kept, old): (Vec<&PartEntry>, Vec<&PartEntry>) =
             manifest.parts(stage).partition(|entry| names.contains(&entry.part));
-        assert_eq!(kept.len(), parts.len(), "a stage is completed with parts that were committed");
+        assert_eq!(kept.len(), entry.parts.len(), "a stage is completed with parts that were committed");
         let kept: BTreeSet<&str> = kept.into_iter().flat_map(PartEntry::paths).collect();
         for path in old.into_iter().flat_map(PartEntry::paths).filter(|path| !kept.contains(path)) {
             remove(&self.root.join(path))?;
             removed_paths.push(path.to_owned());
         }
-        self.append(&mut self.state(), Line::Stage(StageEntry { stage: stage.to_owned(), parts, inputs }))?;
+        self.append(&mut self.state(), Line::Stage(entry))?;
         Ok(removed_paths)
     }
 
@@ -409,19 +433,20 @@ fn remove_folder(path: &Path) -> Result<()> {
 
 /// BLAKE3 of a file, hexadecimal, read piece by piece.
 pub fn file_digest(path: &Path) -> Result<String> {
-    let handle = File::open(path).map_err(|source| Error::io("open", path, source))?;
-    let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(&handle).map_err(|source| Error::io("read", path, source))?;
-    Ok(hasher.finalize().to_hex().to_string())
+    Ok(digest_of(path)?.1.to_hex().to_string())
 }
 
 impl FileEntry {
-    /// Whether a file or folder is the one that was recorded.
+    /// Whether a file or folder is the one that was recorded. One that is not there is not.
     ///
     /// # Errors
     /// [`Error::Io`] if it cannot be read.
     pub fn describes(&self, path: &Path) -> Result<bool> {
-        let (bytes, blake3) = if path.is_dir() { digest_of_folder(path)? } else { digest_of_file(path)? };
+        let Ok(metadata) = fs::metadata(path) else { return Ok(false) };
+        if metadata.is_file() && metadata.len() != self.bytes {
+            return Ok(false);
+        }
+        let (bytes, blake3) = digest_of(path)?;
         Ok(bytes == self.bytes && blake3.to_hex().as_str() == self.blake3)
     }
 }
@@ -431,36 +456,46 @@ fn digest(staged: &StagedFile) -> Result<FileEntry> {
     let StagedFile { temporary, path, clock, measured } = staged;
     let (bytes, blake3) = match measured {
         Some(Measured { bytes, blake3 }) => (*bytes, *blake3),
-        None if temporary.is_dir() => digest_of_folder(temporary)?,
-        None => digest_of_file(temporary)?,
+        None => {
+            flush(temporary)?;
+            digest_of(temporary)?
+        }
     };
     Ok(FileEntry { path: path.clone(), bytes, blake3: blake3.to_hex().to_string(), clock: *clock })
 }
 
-fn digest_of_file(file: &Path) -> Result<(u64, blake3::Hash)> {
-    let handle = File::open(file).map_err(|source| Error::io("open", file, source))?;
-    handle.sync_all().map_err(|source| Error::io("flush", file, source))?;
-    let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(&handle).map_err(|source| Error::io("read", file, source))?;
-    Ok((hasher.count(), hasher.finalize()))
+/// Flushes a file, or the files of a folder and the folder, to disk.
+fn flush(path: &Path) -> Result<()> {
+    if path.is_dir() {
+        names_in(path)?.iter().try_for_each(|name| flush(&path.join(name)))?;
+        return sync_folder(path);
+    }
+    File::open(path).and_then(|file| file.sync_all()).map_err(|source| Error::io("flush", path, source))
 }
 
-/// The digest of a folder is that of the names and digests of its files, in the order of the names.
-fn digest_of_folder(folder: &Path) -> Result<(u64, blake3::Hash)> {
+fn names_in(folder: &Path) -> Result<Vec<OsString>> {
     let failed = |source| Error::io("list", folder, source);
     let entries = fs::read_dir(folder).map_err(failed)?;
     let mut names = entries.map(|entry| Ok(entry.map_err(failed)?.file_name())).collect::<Result<Vec<_>>>()?;
     names.sort();
+    Ok(names)
+}
+
+/// Size and digest of a file or folder. The digest of a folder is that of the names and digests of its files, in the order of the names.
+fn digest_of(path: &Path) -> Result<(u64, blake3::Hash)> {
     let mut hasher = blake3::Hasher::new();
-    let mut total = 0;
-    for name in names {
-        let (bytes, digest) = digest_of_file(&folder.join(&name))?;
-        total += bytes;
-        hasher.update(name.as_encoded_bytes()).update(digest.as_bytes());
+    if path.is_dir() {
+        let mut total = 0;
+        for name in names_in(path)? {
+            let (bytes, digest) = digest_of(&path.join(&name))?;
+            total += bytes;
+            hasher.update(name.as_encoded_bytes()).update(digest.as_bytes());
+        }
+        return Ok((total, hasher.finalize()));
     }
-    let handle = File::open(folder).map_err(|source| Error::io("open", folder, source))?;
-    handle.sync_all().map_err(|source| Error::io("flush", folder, source))?;
-    Ok((total, hasher.finalize()))
+    let handle = File::open(path).map_err(|source| Error::io("open", path, source))?;
+    hasher.update_reader(&handle).map_err(|source| Error::io("read", path, source))?;
+    Ok((hasher.count(), hasher.finalize()))
 }
 
 #[cfg(test)]
@@ -566,7 +601,7 @@ mod tests {
         }
         commit_text(&ahead, "00001", "b", "newer");
         commit_text(&ahead, "00003", "a", "more");
-        ahead.complete("stage", ["00000", "00001", "00003"].map(str::to_owned).to_vec(), &[]).unwrap();
+        ahead.complete("stage", ["00000", "00001", "00003"].map(str::to_owned).to_vec(), &[], "").unwrap();
         let files = ["out/part-00001.txt", "out/part-00003.txt"].map(|path| {
             let file = folder.path().join(path.replace('/', "-"));
             fs::copy(ahead.root().join(path), &file).unwrap();
@@ -574,7 +609,7 @@ mod tests {
         });
         behind.take_over(&ahead.manifest_lines().unwrap(), &files).unwrap();
         assert_eq!(behind.manifest_lines().unwrap(), ahead.manifest_lines().unwrap());
-        assert!(behind.manifest().is_current("stage", &[]));
+        assert!(behind.manifest().is_current("stage", &[], ""));
         let text = |name: &str| fs::read_to_string(behind.root().join(format!("out/part-{name}.txt"))).ok();
         assert_eq!(
             ["00000", "00001", "00002", "00003"].map(text),
@@ -590,13 +625,53 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let run = RunFolder::open(&folder.path().join("run")).unwrap();
         commit_text(&run, "00000", "a", "hello");
-        run.complete("stage", vec!["00000".to_owned()], &[]).unwrap();
-        run.complete("later", Vec::new(), &["stage"]).unwrap();
-        assert!(run.manifest().is_current("later", &["stage"]));
+        run.complete("stage", vec!["00000".to_owned()], &[], "").unwrap();
+        run.complete("later", Vec::new(), &["stage"], "a rule").unwrap();
+        assert!(run.manifest().is_current("later", &["stage"], "a rule"));
         commit_text(&run, "00000", "b", "goodbye");
-        assert!(run.manifest().is_complete("later") && !run.manifest().is_current("later", &["stage"]));
-        run.complete("later", Vec::new(), &["stage"]).unwrap();
-        assert!(run.manifest().is_current("later", &["stage"]));
+        assert!(run.manifest().is_complete("later") && !run.manifest().is_current("later", &["stage"], "a rule"));
+        run.complete("later", Vec::new(), &["stage"], "a rule").unwrap();
+        assert!(run.manifest().is_current("later", &["stage"], "a rule"));
+        assert!(!run.manifest().is_current("later", &["stage"], "another rule"));
+        run.complete("later", Vec::new(), &["stage"], "another rule").unwrap();
+        assert!(run.manifest().is_current("later", &["stage"], "another rule"));
+        // A manifest of an earlier version does not say by which settings a stage was made.
+        let earlier =
+            String::from_utf8(run.manifest_lines().unwrap()).unwrap().replace(",\"settings\":\"another rule\"", "");
+        let earlier = Manifest::of_lines(earlier.as_bytes(), Path::new("manifest.jsonl")).unwrap();
+        assert!(earlier.is_current("later", &["stage"], "whatever"));
+    }
+
+    #[test]
+    fn damage_is_found_when_a_file_is_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("run");
+        let run = RunFolder::open(&root).unwrap();
+        let entry = commit_text(&run, "00000", "a", "hello");
+        let mut new = NewPart::new("stage", "00001", "a".to_owned());
+        let pictures = run.stage_file(&mut new, "out/pictures").unwrap();
+        fs::create_dir(&pictures).unwrap();
+        fs::write(pictures.join("a.jpg"), "picture").unwrap();
+        let folder_entry = run.commit(new).unwrap();
+        drop(run);
+        let (file, pictures) = (&entry.files[0], &folder_entry.files[0]);
+        let asked = |file: &FileEntry| RunFolder::open(&root).unwrap().intact(file);
+        assert_eq!(asked(file).unwrap(), root.join("out/part-00000.txt"));
+        assert_eq!(asked(pictures).unwrap(), root.join("out/pictures"));
+        // Of the same length, of another one, and gone.
+        for (file, path) in [(file, "out/part-00000.txt"), (pictures, "out/pictures/a.jpg")] {
+            let whole = fs::read(root.join(path)).unwrap();
+            for damage in [whole.iter().map(|byte| byte ^ 1).collect(), [&whole[..], b"!"].concat(), Vec::new()] {
+                fs::write(root.join(path), damage).unwrap();
+                let error = asked(file).unwrap_err();
+                assert!(
+                    matches!(error, Error::Damaged { .. }) && error.to_string().contains("lynxdata verify"),
+                    "{error}"
+                );
+            }
+            fs::remove_file(root.join(path)).unwrap();
+            assert!(matches!(asked(file), Err(Error::Damaged { .. })));
+        }
     }
 
     #[test]
@@ -606,11 +681,11 @@ mod tests {
         let run = RunFolder::open(&root).unwrap();
         commit_text(&run, "00000", "a", "hello");
         commit_text(&run, "00001", "a", "hello");
-        run.complete("stage", vec!["00000".to_owned(), "00001".to_owned()], &[]).unwrap();
+        run.complete("stage", vec!["00000".to_owned(), "00001".to_owned()], &[], "").unwrap();
         assert!(run.manifest().is_complete("stage"));
         commit_text(&run, "00000", "b", "hello again");
         assert!(!run.manifest().is_complete("stage"));
-        run.complete("stage", vec!["00000".to_owned()], &[]).unwrap();
+        run.complete("stage", vec!["00000".to_owned()], &[], "").unwrap();
         assert!(!root.join("out/part-00001.txt").exists());
         drop(run);
         let manifest = Manifest::read(&root).unwrap();

@@ -9,9 +9,10 @@ use lynxdata_fetch::objects;
 use lynxdata_records::{RetryClass, Status, nearest};
 
 use super::img2dataset::ForeignOptions;
-use super::run::{keep_recipe, run_loaded, too_many_failed_rows};
-use super::{grouped, print};
+use super::run::{keep_recipe, run_loaded};
+use super::{grouped, outcome, print};
 use crate::exit::Failure;
+use crate::home::path_parser;
 use crate::recipe::{self, LoadedRecipe};
 use crate::stages::{self, Context};
 use crate::{metrics, mirror};
@@ -29,6 +30,7 @@ Examples:
   lynxdata download --url-list pairs.parquet --url-col URL --caption-col TEXT --output-folder run --output-format webdataset")]
 pub(crate) struct Arguments {
     /// The recipe, a TOML file
+    #[arg(value_parser = path_parser())]
     recipe: Option<PathBuf>,
 
     /// Overrides a value of the recipe, as in --set download.size=384; may be given several times, the last one wins
@@ -44,6 +46,10 @@ pub(crate) struct Arguments {
     /// Rows that succeeded are left alone
     #[arg(long, value_name = "STATUS|CLASS,…", num_args = 0..=1, require_equals = true, default_missing_value = "", conflicts_with = "dry_run")]
     retry_failed: Option<String>,
+
+    /// Also if the run folder has the pool of another list, of which pairs would be removed
+    #[arg(long)]
+    replace: bool,
 
     /// Serves counters for Prometheus at http://127.0.0.1:PORT/metrics while it runs; 0 takes any free port and logs it
     #[arg(long, value_name = "PORT", conflicts_with = "dry_run")]
@@ -65,7 +71,8 @@ struct ListArguments {
         value_name = "FILE|FOLDER",
         required_unless_present = "recipe",
         conflicts_with = "recipe",
-        requires = "output_folder"
+        requires = "output_folder",
+        value_parser = path_parser()
     )]
     url_list: Option<PathBuf>,
 
@@ -82,7 +89,7 @@ struct ListArguments {
     caption_col: Option<String>,
 
     /// The run folder, or a place in an object store, such as s3://bucket/run
-    #[arg(long, value_name = "DIR", requires = "url_list")]
+    #[arg(long, value_name = "DIR", requires = "url_list", value_parser = path_parser())]
     output_folder: Option<PathBuf>,
 
     /// Parquet (with an Image column), one tar file a part, or one folder a part
@@ -154,7 +161,7 @@ struct ListArguments {
     disallowed_header_directives: Option<String>,
 
     /// Further root certificates
-    #[arg(long, value_name = "PEM", requires = "url_list")]
+    #[arg(long, value_name = "PEM", requires = "url_list", value_parser = path_parser())]
     ca_file: Option<PathBuf>,
 
     /// Connect to private and loopback addresses too
@@ -207,9 +214,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let statuses = arguments.retry_failed.as_deref().map(statuses).transpose().map_err(Failure::Usage)?;
     let loaded = load(arguments).map_err(Failure::Usage)?;
     if arguments.dry_run {
-        return run_loaded(loaded, &["download"], true);
+        return run_loaded(loaded, &["download"], true, arguments.replace);
     }
-    let context = Context::new(loaded, lynxdata_engine::session::local())?;
+    loaded.check_paths().map_err(Failure::Usage)?;
+    let session = lynxdata_engine::session::local();
+    let mut context = Context::new(loaded, session)?;
+    context.replaces = arguments.replace;
+    stages::download::check_list(&context)?;
     keep_recipe(&context)?;
     if let Some(port) = arguments.metrics_port {
         metrics::serve(&context, port)?;
@@ -220,7 +231,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
         let (rows, recovered) = (grouped(retried.rows), grouped(retried.recovered));
         print(&format!("{rows} rows were tried again, {recovered} of them are in the pool now\n"))?;
     }
-    Ok(too_many_failed_rows(&context))
+    outcome::tell(&context, &["download"])
 }
 
 /// The recipe, or the one that the flags stand for.

@@ -1,5 +1,6 @@
 //! `lynxdata hash`: digests and perceptual hashes of picture files.
 
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -9,6 +10,7 @@ use serde::Serialize;
 
 use super::{print, print_json};
 use crate::exit::{DONE, FAILED, Failure};
+use crate::home::path_parser;
 
 /// Print SHA-256, pHash and dHash of picture files
 ///
@@ -17,10 +19,11 @@ use crate::exit::{DONE, FAILED, Failure};
 #[command(after_help = "\
 Examples:
   lynxdata hash photo.jpg
-  lynxdata hash --json *.png | jq -r .phash")]
+  lynxdata hash --json *.png | jq -r .phash
+  curl -s https://example.org/photo.jpg | lynxdata hash -")]
 pub(crate) struct Arguments {
-    /// Picture files
-    #[arg(required = true)]
+    /// Picture files; - is standard input
+    #[arg(required = true, value_parser = path_parser())]
     files: Vec<PathBuf>,
 
     /// One JSON object a line
@@ -80,9 +83,19 @@ fn line(hashes: &Hashes) -> String {
     }
 }
 
+/// The bytes of a file, or of standard input if it is called `-`.
+fn read(file: &Path) -> io::Result<Vec<u8>> {
+    if file != Path::new("-") {
+        return std::fs::read(file);
+    }
+    let mut bytes = Vec::new();
+    io::stdin().lock().read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 fn measure(file: &Path) -> Hashes {
     let name = file.display().to_string();
-    let bytes = match std::fs::read(file) {
+    let bytes = match read(file) {
         Ok(bytes) => bytes,
         Err(error) => return Hashes { file: name, sha256: None, picture: None, error: Some(error.to_string()) },
     };

@@ -4,11 +4,13 @@ pub(crate) mod completions;
 pub(crate) mod download;
 pub(crate) mod hash;
 mod img2dataset;
+mod outcome;
 pub(crate) mod quickstart;
 pub(crate) mod recipe;
 pub(crate) mod run;
 pub(crate) mod status;
 pub(crate) mod tasks;
+pub(crate) mod verify;
 pub(crate) mod version;
 
 use std::io::Write;
@@ -54,7 +56,7 @@ fn columns(header: &[&str], rows: &[Vec<String>], right: &[usize]) -> String {
 }
 
 /// A whole number with thousands separated, as people read it.
-fn grouped(number: u64) -> String {
+pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {

@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::run::run_loaded;
 use super::{columns, grouped, print};
 use crate::exit::{Failure, INTERRUPTED};
+use crate::home::path_parser;
 use crate::recipe;
 use crate::stages::{self, check, report};
 
@@ -33,7 +34,7 @@ Examples:
   lynxdata quickstart --out /tmp/first-look")]
 pub(crate) struct Arguments {
     /// Where the recipe, its inputs and the run folder go
-    #[arg(long, value_name = "DIR", default_value = "lynxdata-quickstart")]
+    #[arg(long, value_name = "DIR", default_value = "lynxdata-quickstart", value_parser = path_parser())]
     out: PathBuf,
 }
 
@@ -50,7 +51,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
         recipe_path.display()
     ))?;
     let names: Vec<&str> = stages::STAGES.iter().map(|stage| stage.name()).collect();
-    let code = run_loaded(loaded, &names, false)?;
+    // The list is written by this command, and its URLs change with the port.
+    let code = run_loaded(loaded, &names, false, true)?;
     if code != INTERRUPTED {
         print(&summary(&run_folder, &recipe_path)?)?;
     }

@@ -8,10 +8,17 @@ use clap::{Args, Subcommand};
 
 use super::print;
 use crate::exit::{DONE, Failure};
+use crate::home::path_parser;
 use crate::{recipe, stages};
 
 /// Write, check or describe recipes
 #[derive(Args)]
+#[command(after_help = "\
+Examples:
+  lynxdata recipe new recipe.toml
+  lynxdata recipe check recipe.toml
+  lynxdata recipe check recipe.toml --set source.path=more.parquet
+  lynxdata recipe schema > recipe.schema.json")]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     action: Action,
@@ -22,11 +29,13 @@ enum Action {
     /// Writes a commented recipe to edit
     New {
         /// The file to write; it must not be there yet
+        #[arg(value_parser = path_parser())]
         path: PathBuf,
     },
-    /// Checks a recipe, its rules against the columns of its source, and prints it with all defaults filled in
+    /// Checks a recipe, its paths and columns, its rules against the columns of its source, and prints it with all defaults filled in
     Check {
         /// The recipe
+        #[arg(value_parser = path_parser())]
         path: PathBuf,
         /// Overrides a value, as for `run`
         #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -47,6 +56,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
         }
         Action::Check { path, sets } => {
             let loaded = recipe::load(path, sets).map_err(Failure::Usage)?;
+            loaded.check_paths().map_err(Failure::Usage)?;
+            stages::download::check_source(&loaded).map_err(Failure::Usage)?;
             let session = lynxdata_engine::session::local();
             stages::select::check_rules(&loaded, &session).map_err(Failure::Usage)?;
             stages::instruct::check_tasks(&loaded).map_err(Failure::Usage)?;

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 
-use super::{columns, grouped, print};
-use crate::exit::{DONE, Failure, TOO_MANY_FAILED_ROWS};
-use crate::recipe::{self, LoadedRecipe};
+use super::{columns, grouped, outcome, print};
+use crate::exit::{DONE, Failure};
+use crate::home::path_parser;
+use crate::recipe::{self, LoadedRecipe, RESOLVED_RECIPE};
 use crate::stages::{self, Context, Stage};
 
 /// Run every stage of a recipe
@@ -23,12 +24,17 @@ Examples:
 pub(crate) struct Arguments {
     #[command(flatten)]
     common: StageArguments,
+
+    /// Also if the run folder has the pool of another list, of which pairs would be removed
+    #[arg(long)]
+    replace: bool,
 }
 
 /// What all commands that work on a recipe take.
 #[derive(Args)]
 pub(crate) struct StageArguments {
     /// The recipe, a TOML file
+    #[arg(value_parser = path_parser())]
     recipe: PathBuf,
 
     /// Overrides a value of the recipe, as in --set download.size=384; may be given several times, the last one wins
@@ -44,7 +50,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let names: Vec<&str> = stages::STAGES.iter().map(|stage| stage.name()).collect();
     let common = &arguments.common;
     let loaded = recipe::load(&common.recipe, &common.sets).map_err(Failure::Usage)?;
-    run_loaded(loaded, &names, common.dry_run)
+    run_loaded(loaded, &names, common.dry_run, arguments.replace)
 }
 
 /// Runs some stages of a recipe.
@@ -59,13 +65,14 @@ pub(crate) fn run_stages(arguments: &StageArguments, names: &[&str]) -> Result<u
             return Err(Failure::Usage(error.context("nothing to do")));
         }
     }
-    run_loaded(loaded, names, arguments.dry_run)
+    run_loaded(loaded, names, arguments.dry_run, false)
 }
 
-/// Runs or plans the named stages.
-pub(crate) fn run_loaded(loaded: LoadedRecipe, names: &[&str], dry_run: bool) -> Result<u8, Failure> {
+/// Runs or plans the named stages; `replaces` lets the pool of another list go.
+pub(crate) fn run_loaded(loaded: LoadedRecipe, names: &[&str], dry_run: bool, replaces: bool) -> Result<u8, Failure> {
+    loaded.check_paths().map_err(Failure::Usage)?;
     if dry_run {
-        return plan(loaded, names);
+        return plan(loaded, names, replaces);
     }
     let session = lynxdata_engine::session::local();
     if names.contains(&"select") {
@@ -75,18 +82,19 @@ pub(crate) fn run_loaded(loaded: LoadedRecipe, names: &[&str], dry_run: bool) ->
         stages::instruct::check_tasks(&loaded).map_err(Failure::Usage)?;
     }
     let mut context = Context::new(loaded, session)?;
+    context.replaces = replaces;
+    if names.contains(&"download") {
+        stages::download::check_list(&context)?;
+    }
     keep_recipe(&context)?;
     let wanted: Vec<&dyn Stage> =
         stages::stages_of(context.recipe()).filter(|stage| names.contains(&stage.name())).collect();
     context.measures_downloads = wanted.iter().any(|stage| stage.name() == stages::signals::Signals.name());
-    for stage in wanted {
-        stages::run(stage, &context)?;
+    for stage in &wanted {
+        stages::run(*stage, &context)?;
     }
-    Ok(too_many_failed_rows(&context))
+    outcome::tell(&context, &wanted.iter().map(|stage| stage.name()).collect::<Vec<_>>())
 }
-
-/// The recipe with every setting in it that it was run with, in the run folder.
-pub(super) const RESOLVED_RECIPE: &str = "recipe.resolved.toml";
 
 /// The run folder keeps the recipe that made it, unless the recipe lies there anyway.
 pub(super) fn keep_recipe(context: &Context) -> Result<(), Failure> {
@@ -104,12 +112,16 @@ pub(super) fn keep_recipe(context: &Context) -> Result<(), Failure> {
     Ok(())
 }
 
-fn plan(loaded: LoadedRecipe, names: &[&str]) -> Result<u8, Failure> {
+fn plan(loaded: LoadedRecipe, names: &[&str], replaces: bool) -> Result<u8, Failure> {
     let session = lynxdata_engine::session::local();
     stages::select::check_rules(&loaded, &session).map_err(Failure::Usage)?;
     stages::instruct::check_tasks(&loaded).map_err(Failure::Usage)?;
     let folder = loaded.run_folder();
-    let context = Context::inspecting(loaded, session)?;
+    let mut context = Context::inspecting(loaded, session)?;
+    context.replaces = replaces;
+    if names.contains(&"download") {
+        stages::download::check_list(&context)?;
+    }
     let wanted: Vec<&'static dyn Stage> =
         stages::stages_of(context.recipe()).filter(|stage| names.contains(&stage.name())).collect();
     let plans = stages::plan(&context, &wanted)?;
@@ -121,24 +133,4 @@ fn plan(loaded: LoadedRecipe, names: &[&str]) -> Result<u8, Failure> {
     print(&format!("run folder {}\n\n", folder.display()))?;
     print(&columns(&["stage", "make", "skip", "why"], &rows, &[1, 2]))?;
     Ok(DONE)
-}
-
-/// The exit code for the share of rows that failed to download.
-pub(super) fn too_many_failed_rows(context: &Context) -> u8 {
-    let manifest = context.run.manifest();
-    let (rows, ok) =
-        manifest.parts("download").fold((0, 0), |(rows, ok), part| (rows + part.rows_in, ok + part.rows_out));
-    if rows == 0 && manifest.is_complete("download") {
-        tracing::warn!("the source has no rows");
-    }
-    let allowed = context.recipe().download.max_failed_fraction;
-    if rows > 0 && (rows - ok) as f64 / rows as f64 > allowed {
-        tracing::warn!(
-            "{} of {} rows failed to download, more than download.max_failed_fraction = {allowed} allows",
-            grouped(rows - ok),
-            grouped(rows)
-        );
-        return TOO_MANY_FAILED_ROWS;
-    }
-    DONE
 }

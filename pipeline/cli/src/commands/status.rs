@@ -14,13 +14,16 @@ use lynxdata_records::{Manifest, schema};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::run::RESOLVED_RECIPE;
 use super::{columns, grouped, print, print_json};
 use crate::exit::{DONE, Failure};
+use crate::home::path_parser;
 use crate::mirror::Mirror;
+use crate::recipe::{RESOLVED_RECIPE, Recipe};
 use crate::stages::{self, STAGES, select, table};
 
 /// Show the stages of a run, what became of its rows, what rejected pairs, and the verdict
+///
+/// A stage is out of date if what it was made from has changed since, or what the recipe of the run says of it.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -30,6 +33,7 @@ Examples:
   lynxdata status s3://bucket/run")]
 pub(crate) struct Arguments {
     /// The run folder, or its place in an object store
+    #[arg(value_parser = path_parser())]
     run: PathBuf,
 
     /// As one JSON object; with --failed, one for each row
@@ -51,17 +55,45 @@ struct Status {
     selections: BTreeMap<String, SelectionStatus>,
     download: DownloadStatus,
     verdict: Option<Value>,
+    /// Whether the verdict is on the selections as they are now.
+    verdict_is_current: bool,
 }
 
 #[derive(Serialize)]
 struct StageStatus {
     name: String,
     complete: bool,
+    state: State,
     rows_in: u64,
     rows_out: u64,
     parts: u64,
     bytes: u64,
     seconds: f64,
+}
+
+/// What a stage is worth.
+#[derive(Debug, Serialize, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+enum State {
+    /// Every part is there, made from what the stages before it hold now and by what the recipe says now.
+    Complete,
+    /// Parts are missing.
+    Unfinished,
+    /// Something that it was made from or by has changed.
+    OutOfDate,
+    /// The recipe no longer asks for it.
+    NotInRecipe,
+}
+
+impl State {
+    fn in_words(self) -> &'static str {
+        match self {
+            State::Complete => "complete",
+            State::Unfinished => "unfinished",
+            State::OutOfDate => "out of date",
+            State::NotInRecipe => "not in the recipe",
+        }
+    }
 }
 
 #[derive(Serialize, Clone)]
@@ -173,10 +205,12 @@ fn copied(mirror: &Mirror) -> Result<tempfile::TempDir> {
 
 fn collect(root: &Path) -> Result<Status> {
     let manifest = Manifest::read(root)?;
-    let main = main_selection(root)?;
+    let recipe = resolved_recipe(root)?;
+    let main = recipe.as_ref().and_then(|recipe| recipe.main_selection().map(str::to_owned));
+    let states = states(&manifest, recipe.as_ref())?;
     let stages: Vec<StageStatus> = STAGES
         .iter()
-        .map(|stage| stage_status(&manifest, stage.name(), main.as_deref()))
+        .map(|stage| stage_status(&manifest, stage.name(), states[stage.name()], main.as_deref()))
         .filter(|status| status.parts > 0 || status.complete)
         .collect();
     let mut selections = BTreeMap::new();
@@ -195,7 +229,30 @@ fn collect(root: &Path) -> Result<Status> {
         selections,
         download: download_status(root, &manifest)?,
         verdict: verdict(root, &manifest)?,
+        verdict_is_current: states["check"] == State::Complete,
     })
+}
+
+/// The state of every stage: none is worth more than those that it reads.
+fn states(manifest: &Manifest, recipe: Option<&Recipe>) -> Result<BTreeMap<&'static str, State>> {
+    let mut states = BTreeMap::new();
+    for stage in STAGES {
+        let name = stage.name();
+        let state = match recipe {
+            _ if !manifest.is_complete(name) => State::Unfinished,
+            // A run of an earlier version, which kept no recipe.
+            None => State::Complete,
+            Some(recipe) if !stage.is_in(recipe) => State::NotInRecipe,
+            Some(recipe) => {
+                let reads = stage.reads(recipe);
+                let is_current = reads.iter().all(|input| states.get(input) == Some(&State::Complete))
+                    && stages::is_current(manifest, name, recipe)?;
+                if is_current { State::Complete } else { State::OutOfDate }
+            }
+        };
+        states.insert(name, state);
+    }
+    Ok(states)
 }
 
 /// What the logs of the download say.
@@ -270,7 +327,7 @@ fn download_status(root: &Path, manifest: &Manifest) -> Result<DownloadStatus> {
 
 /// Parts, bytes and seconds of all parts; rows of those that hold different rows. Every selection judges the whole pool, every shard format holds the
 /// whole selection, every replicate trains on the whole arm: their rows count once, as of the main selection, one format, the first replicate.
-fn stage_status(manifest: &Manifest, name: &str, main: Option<&str>) -> StageStatus {
+fn stage_status(manifest: &Manifest, name: &str, state: State, main: Option<&str>) -> StageStatus {
     let first = manifest.parts(name).next().map(|part| part.part.clone()).unwrap_or_default();
     let counts_rows = |part: &str| match name {
         "select" => part == main.unwrap_or(&first),
@@ -281,6 +338,7 @@ fn stage_status(manifest: &Manifest, name: &str, main: Option<&str>) -> StageSta
     let mut status = StageStatus {
         name: name.to_owned(),
         complete: manifest.is_complete(name),
+        state,
         rows_in: 0,
         rows_out: 0,
         parts: 0,
@@ -299,13 +357,13 @@ fn stage_status(manifest: &Manifest, name: &str, main: Option<&str>) -> StageSta
     status
 }
 
-/// The selection that the run's own recipe shards.
-fn main_selection(root: &Path) -> Result<Option<String>> {
+/// The recipe that the run was last made by.
+fn resolved_recipe(root: &Path) -> Result<Option<Recipe>> {
     let path = root.join(RESOLVED_RECIPE);
     if !path.is_file() {
         return Ok(None);
     }
-    Ok(crate::recipe::load(&path, &[])?.recipe.main_selection().map(str::to_owned))
+    Ok(Some(crate::recipe::load(&path, &[])?.recipe))
 }
 
 fn verdict(root: &Path, manifest: &Manifest) -> Result<Option<Value>> {
@@ -323,7 +381,7 @@ fn text(status: &Status) -> String {
         .map(|stage| {
             vec![
                 stage.name.clone(),
-                if stage.complete { "complete" } else { "unfinished" }.to_owned(),
+                stage.state.in_words().to_owned(),
                 grouped(stage.rows_in),
                 grouped(stage.rows_out),
                 grouped(stage.parts),
@@ -334,19 +392,31 @@ fn text(status: &Status) -> String {
         .collect();
     let header = ["stage", "state", "rows in", "rows out", "parts", "bytes", "seconds"];
     let mut text = columns(&header, &rows, &[2, 3, 4, 5, 6]);
+    if status.stages.iter().any(|stage| stage.state == State::OutOfDate) {
+        text.push_str(
+            "\nout of date: made from what has changed since, or by a recipe that has; `lynxdata run` makes it again\n",
+        );
+    }
+    let state_of = |name: &str| status.stages.iter().find(|stage| stage.name == name).map(|stage| stage.state);
+    let remark = |state: Option<State>| match state {
+        None | Some(State::Complete) => String::new(),
+        Some(state) => format!(" ({})", state.in_words()),
+    };
     let counts = |title: &str, counts: &BTreeMap<String, u64>| {
         let rows: Vec<Vec<String>> = counts.iter().map(|(name, rows)| vec![name.clone(), grouped(*rows)]).collect();
         format!("\n{}", columns(&[title, "rows"], &rows, &[1]))
     };
     text.push_str(&download_text(&status.download));
     for (name, selection) in &status.selections {
-        text.push_str(&format!("\nselection {name}: {} kept\n", grouped(selection.kept)));
+        let remark = remark(state_of("select"));
+        text.push_str(&format!("\nselection {name}{remark}: {} kept\n", grouped(selection.kept)));
         if !selection.rejected_by.is_empty() {
             text.push_str(counts("rejected by", &selection.rejected_by).trim_start());
         }
     }
     if let Some(sentence) = status.verdict.as_ref().and_then(|verdict| verdict["sentence"].as_str()) {
-        text.push_str(&format!("\nverdict: {sentence}\n"));
+        let of = if status.verdict_is_current { "" } else { " of earlier selections (out of date)" };
+        text.push_str(&format!("\nverdict{of}: {sentence}\n"));
     }
     text
 }

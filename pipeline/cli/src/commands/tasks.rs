@@ -9,6 +9,10 @@ use crate::exit::{DONE, Failure};
 
 /// Show the annotated datasets that `instruct` reads
 #[derive(Args)]
+#[command(after_help = "\
+Examples:
+  lynxdata tasks list
+  lynxdata tasks list --json | jq -r '.[] | [.name, .licence] | @tsv'")]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     action: Action,

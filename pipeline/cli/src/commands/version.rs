@@ -8,6 +8,10 @@ use crate::exit::{DONE, Failure};
 
 /// Print the version and what this build can do
 #[derive(Args)]
+#[command(after_help = "\
+Examples:
+  lynxdata version
+  lynxdata version --json | jq -r .version")]
 pub(crate) struct Arguments {
     /// As one JSON object
     #[arg(long)]

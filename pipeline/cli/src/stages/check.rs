@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
-use lynxdata_burn_model::{RunResult, compare};
+use lynxdata_burn_model::{CheckOutcome, RunResult, compare};
 use lynxdata_records::{NewPart, PartEntry, fingerprint, parquet};
 
 use super::train::{CHECKPOINTS, CheckPairs, check_of};
@@ -35,13 +35,20 @@ impl Stage for Check {
     fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>> {
         let config = check_of(context)?;
         let runs = context.upstream("train")?;
-        let digests: Vec<String> = runs.iter().map(PartEntry::digest).collect();
+        // Parts without a run are all alike; what they were made from says why there is none.
+        let digest = |part: &PartEntry| if part.files.is_empty() { part.fingerprint.clone() } else { part.digest() };
+        let digests: Vec<String> = runs.iter().map(digest).collect();
         let print = fingerprint(["check", FORMAT_VERSION].into_iter().chain(digests.iter().map(String::as_str)));
         let make = Box::new(move |new: &mut NewPart| {
             let [first, second] = &config.arms;
-            let results = [read_runs(context, &runs, first)?, read_runs(context, &runs, second)?];
-            let mut outcome = compare(&results[0], &results[1], [first, second]);
             let chosen = CheckPairs::choose(context, config)?;
+            let mut outcome = match &chosen.unusable {
+                Some(reason) => CheckOutcome::invalid(config.arms.clone(), reason.clone()),
+                None => {
+                    let results = [read_runs(context, &runs, first)?, read_runs(context, &runs, second)?];
+                    compare(&results[0], &results[1], [first, second])
+                }
+            };
             for ((arm, loaded), size) in config.arms.iter().zip(&chosen.arms).zip(chosen.arm_sizes) {
                 if loaded.len() < size {
                     outcome.notes.push(format!(
@@ -76,6 +83,16 @@ impl Stage for Check {
     }
 }
 
+/// The verdict that the stage wrote.
+pub(crate) fn verdict(context: &Context) -> Result<CheckOutcome> {
+    let parts = context.upstream(Check.name())?;
+    let part = parts.first().context("stage check has no part")?;
+    let file = part.files.iter().find(|file| file.path == VERDICT).context("stage check has no verdict")?;
+    let path = context.run.intact(file)?;
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("{} is not a verdict", path.display()))
+}
+
 /// The results of an arm in the order of its replicates.
 pub(crate) fn read_runs(context: &Context, parts: &[PartEntry], arm: &str) -> Result<Vec<RunResult>> {
     let prefix = format!("{arm}/");
@@ -84,7 +101,7 @@ pub(crate) fn read_runs(context: &Context, parts: &[PartEntry], arm: &str) -> Re
         .filter(|part| part.part.starts_with(&prefix))
         .flat_map(|part| &part.files)
         .map(|file| {
-            let path = context.run.root().join(&file.path);
+            let path = context.run.intact(file)?;
             let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
             serde_json::from_str(&text).with_context(|| format!("{} is not the result of a run", path.display()))
         })

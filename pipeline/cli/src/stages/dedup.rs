@@ -99,7 +99,7 @@ impl PoolParts {
     pub(crate) fn candidates(&self, context: &Context) -> Result<Candidates> {
         let mut candidates = Candidates::default();
         for (download, measured) in self.downloads.iter().zip(&self.signals) {
-            let pool = table::file(&context.run, download, schema::pool().name)?;
+            let pool = table::file_for_columns(&context.run, download, schema::pool().name)?;
             let signals = table::file(&context.run, measured, signals::FOLDER)?;
             append_candidates(&pool, &signals, &mut candidates)?;
         }

@@ -2,6 +2,7 @@
 
 mod fresh;
 mod pool;
+mod replaced;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -15,9 +16,10 @@ use lynxdata_records::{NewPart, PartEntry, Status, fingerprint, nearest, parquet
 use tracing::warn;
 
 use super::{Context, Parts, Planned, Stage, part_name, signals, table};
-use crate::recipe::Recipe;
+use crate::recipe::{LoadedRecipe, Recipe};
 use fresh::Fresh;
 use pool::PoolWriter;
+pub(crate) use replaced::check_list;
 
 /// Raise it when the bytes of a part change for the same rows and settings.
 const FORMAT_VERSION: &str = "7";
@@ -71,16 +73,52 @@ impl Stage for Download {
 
     fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>> {
         let (source, downloader) = open(context)?;
-        let settings = settings(context)?;
-        let parts = source.parts(context.recipe().download.rows_per_part);
+        let settings = settings(context.recipe())?;
+        let mut parts = source.parts(context.recipe().download.rows_per_part);
+        let mut count = 0;
+        let parts = std::iter::from_fn(move || {
+            let next = parts.next();
+            // Before the first part goes, what all of them hold is compared with the whole list.
+            let takes_from_the_pool = match &next {
+                Some(Ok(part)) => is_kept(context, part, &settings) == Some(false),
+                Some(Err(_)) => false,
+                // A list without any row is refused by the loop.
+                None => count > 0 && context.run.manifest().parts("download").count() > count,
+            };
+            count += usize::from(next.is_some());
+            if takes_from_the_pool && let Err(error) = replaced::compare(context, &source, None) {
+                return Some(Err(error));
+            }
+            Some(next?.map(|part| (part, settings.clone())).map_err(Into::into))
+        });
         Ok(Box::new(parts.map(move |part| {
-            let part = part?;
+            let (part, settings) = part?;
             let (name, fingerprint) = (part_name(part.index), fingerprint_of(&part, &settings));
-            let (downloader, settings) = (downloader.clone(), settings.clone());
+            let downloader = downloader.clone();
             let make = Box::new(move |new: &mut NewPart| make(context, &downloader, &part, &settings, new));
             Ok(Planned { name, fingerprint, make })
         })))
     }
+}
+
+/// Checks that the source can be read and has the columns that the recipe names, before anything is done.
+pub(crate) fn check_source(loaded: &LoadedRecipe) -> Result<()> {
+    let Some(source) = &loaded.recipe.source else { return Ok(()) };
+    let source = Source::open_cached(source, &loaded.folder, &loaded.cache())?;
+    check_boxes(&source, &loaded.recipe)
+}
+
+fn check_boxes(source: &Source, recipe: &Recipe) -> Result<()> {
+    if let Some(wanted) = &recipe.download.blur_boxes {
+        let columns = source.schema_of_extra_columns();
+        let names = || columns.fields().iter().map(|field| field.name().as_str());
+        if !names().any(|name| name == wanted) {
+            let hint =
+                nearest(wanted, names()).map_or_else(String::new, |name| format!("\nhint: did you mean {name:?}?"));
+            bail!("download.blur_boxes names {wanted:?}, which is no column of the source{hint}");
+        }
+    }
+    Ok(())
 }
 
 fn open(context: &Context) -> Result<(Source, Downloader)> {
@@ -92,23 +130,15 @@ fn open(context: &Context) -> Result<(Source, Downloader)> {
     for (column, carried_as) in source.renamed_columns() {
         warn!(column, carried_as, "the pool has a column of this name, so the source's is renamed");
     }
-    if let Some(wanted) = &config.blur_boxes {
-        let columns = source.schema_of_extra_columns();
-        let names = || columns.fields().iter().map(|field| field.name().as_str());
-        if !names().any(|name| name == wanted) {
-            let hint =
-                nearest(wanted, names()).map_or_else(String::new, |name| format!("\nhint: did you mean {name:?}?"));
-            bail!("download.blur_boxes names {wanted:?}, which is no column of the source{hint}");
-        }
-    }
+    check_boxes(&source, recipe)?;
     let _in_the_runtime = context.runtime.enter();
     let downloader = Downloader::new(&config, &context.run.temporary_folder(), context.metrics.clone())?;
     Ok((source, downloader))
 }
 
 /// The settings that parts depend on.
-fn settings(context: &Context) -> Result<String> {
-    let mut settings = serde_json::to_value(&context.recipe().download)?;
+pub(super) fn settings(recipe: &Recipe) -> Result<String> {
+    let mut settings = serde_json::to_value(&recipe.download)?;
     let keys = settings.as_object_mut().expect("a settings struct is a JSON object");
     keys.retain(|key, _| !NOT_IN_FINGERPRINT.contains(&key.as_str()));
     Ok(settings.to_string())
@@ -143,6 +173,12 @@ fn make(
     };
     let added = part.choose((rows..part.rows.num_rows()).collect())?;
     Fresh::download(context, downloader, &added)?.write_into(&old, new)
+}
+
+/// Whether the committed part of this name stays, as it is or with rows behind it; `None` if there is none.
+fn is_kept(context: &Context, part: &SourcePart, settings: &str) -> Option<bool> {
+    let committed = context.run.part("download", &part_name(part.index))?;
+    Some(committed.fingerprint == fingerprint_of(part, settings) || grown_from(context, part, settings).is_some())
 }
 
 /// The committed part that this one continues, and how many rows it has: those rows are as they were and more follow, since rows were added to the source.
@@ -198,7 +234,7 @@ pub(crate) struct Retried {
 /// web answered when, and no longer on the source and the recipe alone.
 pub(crate) fn retry_failed(context: &Context, statuses: &BTreeSet<Status>) -> Result<Retried> {
     let (source, downloader) = open(context)?;
-    let settings = settings(context)?;
+    let settings = settings(context.recipe())?;
     let started = Instant::now();
     let bar = context.progress.stage("download", None);
     let (mut total, mut names, mut parts_made) = (Retried::default(), Vec::new(), 0);

@@ -14,7 +14,7 @@ use lynxdata_prompts::{Banks, PromptMode};
 use lynxdata_records::{NewPart, file_digest, fingerprint, nearest, parquet};
 use tracing::{info, warn};
 
-use super::{Context, Parts, Planned, Stage, settings_text};
+use super::{Context, Parts, Planned, Stage, settings_text, table};
 use crate::recipe::{InstructConfig, InstructFormat, LoadedRecipe, Recipe, TaskSource};
 use crate::report::data::{
     ConversationSample, InstructSummary, Message, TaskSummary, TemplateUse, Thumbnail, data_uri,
@@ -184,9 +184,12 @@ fn report_drops(name: &str, counts: &TaskCounts) {
     }
 }
 
+/// The folder of conversations with all of their provenance.
+const CONVERSATIONS: &str = "instruct/conversations";
+
 /// Every conversation with all of its provenance, one JSON object a line.
 fn conversations_file(source: &TaskSource) -> String {
-    format!("instruct/conversations/{}.jsonl", part_name(source))
+    format!("{CONVERSATIONS}/{}.jsonl", part_name(source))
 }
 
 fn write_lines(path: &Path, conversations: &[Conversation]) -> Result<()> {
@@ -217,9 +220,12 @@ pub(crate) fn summary(context: &Context) -> Result<InstructSummary> {
     let (catalogue, banks) = (Catalogue::shipped()?, Banks::shipped()?);
     let mut all: Vec<Conversation> = Vec::new();
     let mut summary = InstructSummary::default();
+    let parts = context.upstream("instruct")?;
     for source in &config.tasks {
         let task = catalogue.get(&source.name)?;
-        let conversations = read_lines(&context.run.root().join(conversations_file(source)))?;
+        let part = parts.iter().find(|part| part.part == part_name(source));
+        let part = part.context("a task of the recipe has no part; this is a bug")?;
+        let conversations = read_lines(&table::file(&context.run, part, CONVERSATIONS)?)?;
         let bank = banks.get(&task.prompts)?;
         let used: BTreeMap<&str, u64> = conversations.iter().fold(BTreeMap::new(), |mut used, conversation| {
             *used.entry(conversation.template.as_str()).or_default() += 1;

@@ -25,12 +25,12 @@ use anyhow::{Context as _, Result, bail};
 use arrow::array::RecordBatch;
 use lynxdata_engine::Session;
 use lynxdata_fetch::Metrics;
-use lynxdata_records::{Manifest, NewPart, PartEntry, RunFolder};
+use lynxdata_records::{Manifest, NewPart, PartEntry, RunFolder, fingerprint};
 use serde::Serialize;
 
 use crate::mirror::Mirror;
 use crate::progress::Progress;
-use crate::recipe::{LoadedRecipe, Recipe};
+use crate::recipe::{CheckConfig, LoadedRecipe, Recipe, SelectionConfig};
 
 /// What every stage works with.
 pub(crate) struct Context {
@@ -39,6 +39,10 @@ pub(crate) struct Context {
     pub runtime: tokio::runtime::Runtime,
     pub session: Session,
     pub progress: Progress,
+    /// Whether pairs of the pool may be removed because the list no longer has them.
+    pub replaces: bool,
+    /// Whether the list was compared with the pool that is there.
+    pub is_compared: AtomicBool,
     /// What downloading counts.
     pub metrics: Arc<Metrics>,
     /// Whether the signals are wanted of what is downloaded, so that they are measured while its pixels are at hand.
@@ -71,10 +75,20 @@ impl Context {
     }
 
     fn of(loaded: LoadedRecipe, session: Session, runtime: tokio::runtime::Runtime, run: Arc<RunFolder>) -> Context {
-        let (progress, metrics) = (Progress::new(), Arc::default());
-        let (measured, along) = (Mutex::default(), Mutex::default());
-        let (measures_downloads, mirror) = (false, None);
-        Context { loaded, run, runtime, session, progress, metrics, measures_downloads, measured, along, mirror }
+        Context {
+            loaded,
+            run,
+            runtime,
+            session,
+            progress: Progress::new(),
+            replaces: false,
+            is_compared: AtomicBool::new(false),
+            metrics: Arc::default(),
+            measures_downloads: false,
+            measured: Mutex::default(),
+            along: Mutex::default(),
+            mirror: None,
+        }
     }
 
     /// Commits a part, here and in the mirror.
@@ -106,7 +120,7 @@ impl Context {
 
     /// Records that a stage is complete, here and in the mirror.
     pub(crate) fn complete(&self, stage: &str, parts: Vec<String>, reads: &[&str]) -> Result<()> {
-        let removed = self.run.complete(stage, parts, reads)?;
+        let removed = self.run.complete(stage, parts, reads, &settings_of(stage, self.recipe())?)?;
         let Some(mirror) = &self.mirror else { return Ok(()) };
         let published = self.runtime.block_on(mirror.publish_manifest(&self.run, &mut mirror.turn()));
         published.and_then(|()| self.runtime.block_on(mirror.remove(&removed))).context("cannot mirror the run")
@@ -123,10 +137,9 @@ impl Context {
         &self.loaded.recipe
     }
 
-    /// Whether a stage is complete, and made from what the stages before it hold now.
-    fn is_current(&self, name: &str) -> bool {
-        let stage = STAGES.iter().find(|stage| stage.name() == name);
-        stage.is_some_and(|stage| self.run.manifest().is_current(name, &stage.reads(self.recipe())))
+    /// Whether a stage is complete, made from what the stages before it hold now, and by what the recipe says now.
+    fn is_current(&self, name: &str) -> Result<bool> {
+        is_current(&self.run.manifest(), name, self.recipe())
     }
 
     /// The committed parts of a stage that another one reads.
@@ -135,9 +148,9 @@ impl Context {
     /// If the stage is not complete or out of date, with the command that completes it.
     pub(crate) fn upstream(&self, stage: &str) -> Result<Vec<PartEntry>> {
         let manifest = self.run.manifest();
-        if !self.is_current(stage) {
+        if !self.is_current(stage)? {
             let fault = if manifest.is_complete(stage) {
-                "out of date: what it was made from has changed"
+                "out of date: what it was made from, or what the recipe says of it, has changed"
             } else {
                 "not complete"
             };
@@ -150,6 +163,43 @@ impl Context {
         }
         Ok(manifest.parts(stage).cloned().collect())
     }
+}
+
+/// Whether a stage of a run is complete, made from what the stages before it hold now, and by what a recipe says now. Of those stages themselves it says
+/// nothing.
+pub(crate) fn is_current(manifest: &Manifest, name: &str, recipe: &Recipe) -> Result<bool> {
+    let Some(stage) = STAGES.iter().find(|stage| stage.name() == name) else { return Ok(false) };
+    Ok(manifest.is_current(name, &stage.reads(recipe), &settings_of(name, recipe)?))
+}
+
+/// A digest of what a recipe says of a stage. The fingerprints of its parts say the same and more, but to know these takes reading what it reads: for the
+/// download, the whole list.
+fn settings_of(stage: &str, recipe: &Recipe) -> Result<String> {
+    let settings = match stage {
+        "download" => settings_text(&(&recipe.source, download::settings(recipe)?)),
+        "dedup" => settings_text(&recipe.dedup),
+        "select" => {
+            let selections = recipe.select.iter();
+            let rules =
+                |(name, selection): (_, &SelectionConfig)| Ok((name, selection.rules()?, selection.deduplicate));
+            let selections = selections.map(rules).collect::<Result<Vec<_>>>()?;
+            let texts = selections.iter().map(|(name, rules, deduplicate)| {
+                let rules: Vec<_> = rules.iter().map(|rule| (&rule.name, &rule.predicate)).collect();
+                (name, rules, deduplicate)
+            });
+            settings_text(&(texts.collect::<Vec<_>>(), &recipe.dedup))
+        }
+        "shards" => settings_text(&(&recipe.name, &recipe.shards)),
+        "instruct" => settings_text(&(recipe.seed, &recipe.instruct)),
+        // How many threads there are changes nothing.
+        "train" | "check" => {
+            let check = recipe.check.clone().map(|check| CheckConfig { threads: 0, ..check });
+            settings_text(&(recipe.seed, check))
+        }
+        "report" => settings_text(recipe),
+        _ => String::new(),
+    };
+    Ok(fingerprint([stage, settings.as_str()]))
 }
 
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime> {
@@ -301,9 +351,13 @@ pub(crate) struct StagePlan {
 pub(crate) fn plan(context: &Context, stages: &[&'static dyn Stage]) -> Result<Vec<StagePlan>> {
     let mut plans: Vec<StagePlan> = Vec::new();
     for stage in stages {
-        let waits_for = stage.reads(context.recipe()).into_iter().find(|input| {
-            plans.iter().any(|plan| plan.stage == *input && plan.make != Some(0)) || !context.is_current(input)
-        });
+        let mut waits_for = None;
+        for input in stage.reads(context.recipe()) {
+            if plans.iter().any(|plan| plan.stage == input && plan.make != Some(0)) || !context.is_current(input)? {
+                waits_for = Some(input);
+                break;
+            }
+        }
         let plan = match waits_for {
             Some(input) => StagePlan {
                 stage: stage.name(),

@@ -169,8 +169,8 @@ struct DuplicateOf {
 impl Decisions {
     fn read(context: &Context, pool: &PoolParts, selection: &str) -> Result<Decisions> {
         let mut parts = Vec::new();
-        for download in &pool.downloads {
-            let path = context.run.root().join(select::file_name(selection, &download.part));
+        for file in select::files(&context.upstream("select")?, selection, &pool.downloads)? {
+            let path = context.run.intact(file)?;
             let rows = table::read(&path, None)?;
             let uids = table::texts(&rows, "uid", &path)?;
             let rejected_by: &ListArray = parquet::typed_column(&rows, "rejected_by", &path)?;
@@ -261,8 +261,10 @@ fn selection_steps(context: &Context, selection: &str, decisions: &Decisions) ->
 }
 
 fn selection_summary(context: &Context, pool: &PoolParts, name: &str) -> Result<SelectionSummary> {
-    let files = pool.downloads.iter().map(|part| context.run.root().join(select::file_name(name, &part.part)));
-    let counted = select::count_rejections(files)?;
+    let selections = context.upstream("select")?;
+    let files = select::files(&selections, name, &pool.downloads)?.iter();
+    let files = files.map(|file| context.run.intact(file)).collect::<lynxdata_records::Result<Vec<_>>>()?;
+    let counted = select::count_rejections(files.into_iter())?;
     let rows_of = |counts: &BTreeMap<String, u64>, rule: &str| counts.get(rule).copied().unwrap_or(0);
     let mut rules: Vec<(String, String)> =
         rules_of(context, name)?.into_iter().map(|rule| (rule.name, rule.predicate)).collect();
@@ -526,10 +528,7 @@ fn match_in_words(by: &str, context: &Context) -> String {
 }
 
 fn check_summary(context: &Context) -> Result<CheckSummary> {
-    let path = context.run.root().join(check::VERDICT);
-    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let outcome: CheckOutcome =
-        serde_json::from_str(&text).with_context(|| format!("{} is not a verdict", path.display()))?;
+    let outcome: CheckOutcome = check::verdict(context)?;
     let parts = context.upstream("train")?;
     let arms = outcome
         .arms

@@ -14,7 +14,7 @@ use lynxdata_engine::Session;
 use lynxdata_engine::dedup::{Duplicate, stars};
 use lynxdata_engine::select::{Rule, check, evaluate};
 use lynxdata_fetch::Source;
-use lynxdata_records::{NewPart, PartEntry, fingerprint, parquet, schema};
+use lynxdata_records::{FileEntry, NewPart, PartEntry, fingerprint, parquet, schema};
 
 use super::dedup::PoolParts;
 use super::{Context, Parts, Planned, Stage, settings_text, signals, table};
@@ -73,7 +73,7 @@ fn make(
     let mut failures: BTreeMap<&str, Failures> = BTreeMap::new();
     for (download, measured) in pool.downloads.iter().zip(&pool.signals) {
         let rows = pairs(context, download, measured)?;
-        let path = table::file(&context.run, download, schema::pool().name)?;
+        let path = table::file_for_columns(&context.run, download, schema::pool().name)?;
         let answers = evaluate(&context.session, &rows, rules, &path)?;
         for (rule, answers) in rules.iter().zip(&answers) {
             if let (Some(first), Some(reason)) = (answers.failed.first(), &answers.reason) {
@@ -104,7 +104,7 @@ fn make(
     new.counts.insert("rejected".to_owned(), new.rows_in - new.rows_out);
     let mut first = 0;
     for download in &pool.downloads {
-        let pool_file = table::file(&context.run, download, schema::pool().name)?;
+        let pool_file = table::file_for_columns(&context.run, download, schema::pool().name)?;
         let uids = table::read(&pool_file, Some(&["uid"]))?;
         let rows = first..first + uids.num_rows();
         first = rows.end;
@@ -147,7 +147,7 @@ fn duplicates(
     // A pair that is alone in its cluster has no duplicates.
     let mut has_duplicates = Vec::with_capacity(rejections.len());
     for entry in &clusters.files {
-        let path = context.run.root().join(&entry.path);
+        let path = context.run.intact(entry)?;
         let rows = table::read(&path, Some(&["cluster_size"]))?;
         has_duplicates.extend(table::integers(&rows, "cluster_size", &path)?.values().iter().map(|size| *size > 1));
     }
@@ -213,8 +213,15 @@ fn to_batch(
     RecordBatch::try_new(schema::selection().schema(), columns).context("a selection does not fit its schema")
 }
 
+/// The files of a selection, one for each part of the pool.
+pub(crate) fn files<'a>(selections: &'a [PartEntry], name: &str, downloads: &[PartEntry]) -> Result<&'a [FileEntry]> {
+    let selection = selections.iter().find(|part| part.part == name);
+    let files = selection.map(|part| part.files.as_slice()).filter(|files| files.len() == downloads.len());
+    files.with_context(|| format!("selection {name} has not a file for every part of the pool; this is a bug"))
+}
+
 /// The file of a selection for one part of the pool.
-pub(crate) fn file_name(selection: &str, part: &str) -> String {
+fn file_name(selection: &str, part: &str) -> String {
     format!("{}/{selection}/part-{part}.parquet", schema::selection().name)
 }
 
@@ -282,7 +289,7 @@ fn rule_columns(pool: &Schema, signals: &Schema) -> Vec<RuleColumn> {
 
 /// The rows of one part as rules see them.
 pub(crate) fn pairs(context: &Context, download: &PartEntry, measured: &PartEntry) -> Result<RecordBatch> {
-    let pool_file = table::file(&context.run, download, schema::pool().name)?;
+    let pool_file = table::file_for_columns(&context.run, download, schema::pool().name)?;
     let signal_file = table::file(&context.run, measured, signals::FOLDER)?;
     let measured = table::read(&signal_file, None)?;
     let columns = rule_columns(parquet::schema(&pool_file)?.as_ref(), &measured.schema());

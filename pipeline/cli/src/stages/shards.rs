@@ -113,10 +113,11 @@ struct Slice {
 
 /// (part, row) of every kept pair in the order of the pool.
 pub(crate) fn kept_rows(context: &Context, selection: &str, downloads: &[PartEntry]) -> Result<Vec<(usize, u32)>> {
-    context.upstream("select")?;
+    let selections = context.upstream("select")?;
+    let files = select::files(&selections, selection, downloads)?;
     let mut kept = Vec::new();
-    for (part, download) in downloads.iter().enumerate() {
-        let path = context.run.root().join(select::file_name(selection, &download.part));
+    for (part, file) in files.iter().enumerate() {
+        let path = context.run.intact(file)?;
         let rows = table::read(&path, Some(&["kept"]))?;
         let flags: &BooleanArray = parquet::typed_column(&rows, "kept", &path)?;
         kept.extend((0..flags.len()).filter(|row| flags.value(*row)).map(|row| (part, row as u32)));

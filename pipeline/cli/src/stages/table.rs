@@ -5,20 +5,30 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use arrow::array::{Array, ArrayRef, BinaryArray, Int64Array, ListArray, RecordBatch, StringArray, StructArray};
 use arrow::datatypes::{Schema, SchemaRef};
-use lynxdata_records::{PartEntry, RunFolder, parquet};
+use lynxdata_records::{FileEntry, PartEntry, RunFolder, parquet};
 
-/// The file of a part that lies in a folder of the run, such as `pool`.
+/// The file of a part that lies in a folder of the run, such as `pool`. Its content was compared with its digest.
+///
+/// # Errors
+/// If the part has no such file, or it is damaged.
 pub(crate) fn file(run: &RunFolder, part: &PartEntry, folder: &str) -> Result<PathBuf> {
+    Ok(run.intact(entry(part, folder)?)?)
+}
+
+/// As [`file`], for those who read a few narrow columns of the pool: comparing the digest would read all pictures, which takes many times as long.
+pub(crate) fn file_for_columns(run: &RunFolder, part: &PartEntry, folder: &str) -> Result<PathBuf> {
     file_below(run.root(), part, folder)
 }
 
-/// As [`file`], of a run that this process does not hold.
+/// As [`file_for_columns`], of a run that this process does not hold.
 pub(crate) fn file_below(root: &Path, part: &PartEntry, folder: &str) -> Result<PathBuf> {
+    Ok(root.join(&entry(part, folder)?.path))
+}
+
+fn entry<'a>(part: &'a PartEntry, folder: &str) -> Result<&'a FileEntry> {
     let prefix = format!("{folder}/");
     let entry = part.files.iter().find(|file| file.path.starts_with(&prefix));
-    let entry =
-        entry.with_context(|| format!("part {} of stage {} has no file in {folder}/", part.part, part.stage))?;
-    Ok(root.join(&entry.path))
+    entry.with_context(|| format!("part {} of stage {} has no file in {folder}/", part.part, part.stage))
 }
 
 /// All rows of a file in one batch; all columns or those named. Not for those with pictures, of which a batch may not hold a whole part: see [`batches`].

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZero;
 use std::sync::{Arc, OnceLock};
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow};
 use arrow::array::Array;
 use lynxdata_burn_model::{Pair, RunSpec, Tokenizer, planned_runs, train_tokenizer};
 use lynxdata_engine::select::{Rule, evaluate};
@@ -50,7 +50,7 @@ impl Stage for Train {
         let inputs = inputs(context)?;
         let settings = settings(context, config);
         // Pictures are decoded once, when the first run needs them; if that fails, every run says why.
-        let data: Arc<OnceLock<std::result::Result<CheckData, String>>> = Arc::new(OnceLock::new());
+        let data: Arc<OnceLock<std::result::Result<Option<CheckData>, String>>> = Arc::new(OnceLock::new());
         let runs = planned_runs(&config.plan(context.recipe().seed));
         Ok(Box::new(runs.into_iter().map(move |run| {
             let arm = &config.arms[run.arm];
@@ -62,7 +62,9 @@ impl Stage for Train {
                 Box::new(move |new: &mut NewPart| {
                     let data =
                         data.get_or_init(|| CheckData::load(context, config).map_err(|error| format!("{error:#}")));
-                    let data = data.as_ref().map_err(|error| anyhow!("{error}"))?;
+                    let Some(data) = data.as_ref().map_err(|error| anyhow!("{error}"))? else {
+                        return Ok(()); // a part without a run; the verdict says why
+                    };
                     let folder = context.run.root().join(CHECKPOINTS);
                     std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
                     // The fingerprint is in the name, so that a changed recipe never finds the state of another run.
@@ -125,6 +127,8 @@ pub(crate) struct CheckPairs {
     pub arm_sizes: [usize; 2],
     /// Keys of the held-out pairs, in their order.
     pub held_out_uids: Vec<String>,
+    /// Why nothing can be learnt from these pairs, if so.
+    pub unusable: Option<String>,
 }
 
 impl CheckPairs {
@@ -171,21 +175,22 @@ impl CheckPairs {
             members.truncate(config.most_pairs);
             arms[arm] = members.into_iter().map(|(_, place)| place).collect();
             arms[arm].sort_unstable();
-            if arms[arm].is_empty() {
-                bail!("arm {selection:?} has no pairs to train on once the held-out ones are left out");
-            }
         }
-        if measured.len() < 2 {
-            bail!(
-                "only {} pairs can be held out; a check needs more data, or a wider check.held_out_where",
+        let empty = config.arms.iter().zip(&arms).find(|(_, pairs)| pairs.is_empty()).map(|(arm, _)| arm);
+        let unusable = match (empty, measured.len()) {
+            (Some(arm), _) => Some(format!("arm {arm:?} has no pairs to train on once the held-out ones are left out")),
+            (None, 0 | 1) => Some(format!(
+                "only {} pairs can be held out; a check needs more data, a larger check.held_out_fraction or a wider check.held_out_where",
                 measured.len()
-            );
-        }
+            )),
+            (None, _) => None,
+        };
         Ok(CheckPairs {
             arms,
             held_out: measured.iter().map(|row| row.place).collect(),
             arm_sizes,
             held_out_uids: measured.iter().map(|row| row.uid.clone()).collect(),
+            unusable,
         })
     }
 }
@@ -203,10 +208,10 @@ fn pool_rows(context: &Context, pool: &PoolParts, config: &CheckConfig) -> Resul
     let rules: Vec<Rule> = config.held_out_rule().into_iter().collect();
     let mut rows = Vec::new();
     for (part, (download, measured)) in pool.downloads.iter().zip(&pool.signals).enumerate() {
-        let path = table::file(&context.run, download, schema::pool().name)?;
+        let path = table::file_for_columns(&context.run, download, schema::pool().name)?;
         let batch = table::read(&path, Some(&["uid", "caption"]))?;
         let (uids, captions) = (table::texts(&batch, "uid", &path)?, table::texts(&batch, "caption", &path)?);
-        let cluster_path = context.run.root().join(&clusters.files[part].path);
+        let cluster_path = context.run.intact(&clusters.files[part])?;
         let cluster_rows = table::read(&cluster_path, Some(&["uid", "cluster"]))?;
         table::same_pairs(uids, table::texts(&cluster_rows, "uid", &cluster_path)?, &cluster_path)?;
         let cluster_of = table::texts(&cluster_rows, "cluster", &cluster_path)?;
@@ -231,8 +236,12 @@ struct CheckData {
 }
 
 impl CheckData {
-    fn load(context: &Context, config: &CheckConfig) -> Result<CheckData> {
+    /// Loads them; `None` if nothing can be learnt from them.
+    fn load(context: &Context, config: &CheckConfig) -> Result<Option<CheckData>> {
         let chosen = CheckPairs::choose(context, config)?;
+        if chosen.unusable.is_some() {
+            return Ok(None);
+        }
         let downloads = context.upstream("download")?;
         let needed: BTreeSet<(usize, u32)> = chosen.arms.iter().flatten().chain(&chosen.held_out).copied().collect();
         let side = config.model.image_size as u32;
@@ -267,6 +276,6 @@ impl CheckData {
         let texts: Vec<&str> = pairs.values().map(|pair| pair.caption.as_str()).collect();
         let tokenizer = train_tokenizer(&texts, &config.tokenizer)?;
         let [first, second] = &chosen.arms;
-        Ok(CheckData { arms: [take(first), take(second)], held_out: take(&chosen.held_out), tokenizer })
+        Ok(Some(CheckData { arms: [take(first), take(second)], held_out: take(&chosen.held_out), tokenizer }))
     }
 }

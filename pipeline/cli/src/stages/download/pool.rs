@@ -144,7 +144,9 @@ pub(super) fn for_each_pair(
 ) -> Result<()> {
     let path = table::file(run, entry, schema::pool().name)?;
     let mut hand_over = |pairs: RecordBatch| (0..pairs.num_rows()).try_for_each(|row| each(pairs.slice(row, 1)));
-    if let Ok(tar) = table::file(run, entry, WEBDATASET_FOLDER) {
+    let has = |folder: &str| entry.paths().any(|path| Path::new(path).starts_with(folder));
+    if has(WEBDATASET_FOLDER) {
+        let tar = table::file(run, entry, WEBDATASET_FOLDER)?;
         let cannot_read = || format!("cannot read {}", tar.display());
         let mut archive = tar::Archive::new(File::open(&tar).with_context(cannot_read)?);
         let mut entries = archive.entries().with_context(cannot_read)?;
@@ -152,7 +154,8 @@ pub(super) fn for_each_pair(
             let pairs = pairs?;
             hand_over(with_pictures(&pairs, Arc::new(read_tar(&tar, &mut entries, &pairs)?))?)?;
         }
-    } else if let Ok(folder) = table::file(run, entry, FILES_FOLDER) {
+    } else if has(FILES_FOLDER) {
+        let folder = table::file(run, entry, FILES_FOLDER)?;
         for pairs in table::batches(&path, None)? {
             let pairs = pairs?;
             let mut bytes = BinaryBuilder::new();
