@@ -26,6 +26,7 @@
 //! * [`Status`]: the one outcome of every row of a source;
 //! * [`schema`]: the columns of every table, and the metadata that Hugging Face `datasets` reads;
 //! * [`parquet`] and [`webdataset`]: the two file formats that parts are written in;
+//! * [`python_json`]: JSON of foreign files, with what the standard does not know taken out;
 //! * [`MeasuredFile`]: a file whose digest is known when it is written;
 //! * [`RunFolder`]: atomic commits and the manifest that makes runs resumable;
 //! * [`nearest`]: the valid name that a mistyped one was meant to be;
@@ -40,6 +41,7 @@ mod manifest;
 mod measured;
 mod nearest;
 pub mod parquet;
+pub mod python_json;
 mod run_folder;
 pub mod schema;
 mod status;

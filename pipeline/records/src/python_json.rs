@@ -1,0 +1,411 @@
+//! JSON as programs write it that do not keep to the standard, made into JSON that every reader
+//! takes.
+//!
+//! Python's `json` module writes `NaN`, `Infinity` and halves of surrogate pairs, and other writers
+//! leave control characters and bytes of other encodings in strings. One such cell must not cost
+//! the file it stands in.
+
+use std::borrow::Cow;
+use std::io::{self, Read};
+
+/// Bytes that are read at once: the size from which larger reads of a file save no more time.
+const CHUNK: usize = 1 << 16;
+
+/// Longest number or literal that is looked at, and so the most that is kept back at the end of a
+/// chunk. A double has at most 767 digits that matter.
+const LONGEST_LITERAL: usize = 1024;
+
+/// Most lists and objects within each other. `serde_json` gives up at 128, and ends the whole
+/// document.
+const DEEPEST: usize = 100;
+
+/// U+FFFD, which stands for what is no character.
+const REPLACEMENT: &[u8] = "\u{FFFD}".as_bytes();
+
+/// Returns one JSON value without what the standard does not know. Good JSON comes back as it is,
+/// and nothing that this function changes parses as it was, so that callers may parse first and ask
+/// for this only after an error.
+///
+/// * `NaN`, `Infinity`, `-Infinity`, the same as C writes them, and numbers beyond the range of a double become `null`;
+/// * the half of a surrogate pair, and bytes in strings that are not UTF-8, become U+FFFD;
+/// * control characters in strings become escapes, and a backslash that begins no escape stands for itself;
+/// * a list or object within 100 others becomes `null`.
+pub fn normalise(json: &[u8]) -> Cow<'_, [u8]> {
+    let mut out = Vec::with_capacity(json.len() + 16);
+    Normaliser::default().step(json, true, &mut out);
+    if out == json { Cow::Borrowed(json) } else { Cow::Owned(out) }
+}
+
+/// A reader of JSON of any length that changes on the way what [`normalise`] does.
+#[derive(Debug)]
+pub struct Lenient<R> {
+    input: R,
+    raw: Vec<u8>,
+    /// The bytes of `raw` that are read; those of an unfinished escape, literal or character stay
+    /// until there are more.
+    filled: usize,
+    out: Vec<u8>,
+    taken: usize,
+    is_at_end: bool,
+    normaliser: Normaliser,
+}
+
+impl<R: Read> Lenient<R> {
+    /// Begins to read a document.
+    pub fn new(input: R) -> Self {
+        Self {
+            input,
+            raw: vec![0; CHUNK],
+            filled: 0,
+            out: Vec::with_capacity(CHUNK),
+            taken: 0,
+            is_at_end: false,
+            normaliser: Normaliser::default(),
+        }
+    }
+}
+
+impl<R: Read> Read for Lenient<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.taken == self.out.len() {
+            if self.is_at_end {
+                return Ok(0);
+            }
+            let read = match self.input.read(&mut self.raw[self.filled..]) {
+                Err(fault) if fault.kind() == io::ErrorKind::Interrupted => continue,
+                outcome => outcome?,
+            };
+            self.is_at_end = read == 0;
+            self.filled += read;
+            self.out.clear();
+            self.taken = 0;
+            let done = self.normaliser.step(&self.raw[..self.filled], self.is_at_end, &mut self.out);
+            self.raw.copy_within(done..self.filled, 0);
+            self.filled -= done;
+        }
+        let length = buffer.len().min(self.out.len() - self.taken);
+        buffer[..length].copy_from_slice(&self.out[self.taken..self.taken + length]);
+        self.taken += length;
+        Ok(length)
+    }
+}
+
+/// What becomes of the bytes at one place.
+enum Piece {
+    /// So many stay as they are.
+    Same(usize),
+    /// So many are replaced.
+    Instead(usize, Cow<'static, [u8]>),
+    /// More bytes are needed to tell.
+    Unfinished,
+}
+
+/// Where in a document the reader is.
+#[derive(Debug, Default)]
+struct Normaliser {
+    in_string: bool,
+    /// Lists and objects that are open.
+    depth: usize,
+}
+
+impl Normaliser {
+    /// Writes what becomes of the bytes and returns how many are done with. Some at the end may
+    /// need more to tell, unless these are the last.
+    fn step(&mut self, bytes: &[u8], is_last: bool, out: &mut Vec<u8>) -> usize {
+        // `from..at` stays as it is and is not yet written.
+        let (mut from, mut at) = (0, 0);
+        while at < bytes.len() {
+            let rest = &bytes[at..];
+            let marks = if self.in_string { &IN_STRING } else { &OUTSIDE };
+            at += rest.iter().position(|&byte| marks[usize::from(byte)]).unwrap_or(rest.len());
+            let rest = &bytes[at..];
+            let Some(&byte) = rest.first() else { break };
+            let was_shown = self.is_shown();
+            let piece = match byte {
+                b'"' => {
+                    self.in_string = !self.in_string;
+                    Piece::Same(1)
+                }
+                b'\\' if self.in_string => escape(rest, is_last),
+                ..0x20 if self.in_string => Piece::Instead(1, format!("\\u{byte:04x}").into_bytes().into()),
+                0x80.. if self.in_string => character(rest, is_last),
+                b'[' | b'{' => {
+                    self.depth += 1;
+                    if was_shown && !self.is_shown() { Piece::Instead(1, b"null".into()) } else { Piece::Same(1) }
+                }
+                b']' | b'}' => {
+                    self.depth = self.depth.saturating_sub(1);
+                    Piece::Same(1)
+                }
+                _ => literal(rest, is_last),
+            };
+            match piece {
+                Piece::Same(length) => {
+                    at += length;
+                    if !was_shown {
+                        from = at;
+                    }
+                }
+                Piece::Instead(length, text) => {
+                    if was_shown {
+                        out.extend_from_slice(&bytes[from..at]);
+                        out.extend_from_slice(&text);
+                    }
+                    at += length;
+                    from = at;
+                }
+                Piece::Unfinished => break,
+            }
+        }
+        if self.is_shown() {
+            out.extend_from_slice(&bytes[from..at]);
+        }
+        at
+    }
+
+    fn is_shown(&self) -> bool {
+        self.depth <= DEEPEST
+    }
+}
+
+/// Bytes in strings that are looked at.
+const IN_STRING: [bool; 256] = {
+    let mut marks = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        marks[byte] = byte < 0x20 || byte >= 0x80 || byte == b'"' as usize || byte == b'\\' as usize;
+        byte += 1;
+    }
+    marks
+};
+
+/// Bytes of numbers and of words such as `true`.
+const LITERAL: [bool; 256] = {
+    let mut marks = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let character = byte as u8;
+        marks[byte] = character.is_ascii_alphanumeric() || matches!(character, b'+' | b'-' | b'.');
+        byte += 1;
+    }
+    marks
+};
+
+/// Bytes outside strings that are looked at.
+const OUTSIDE: [bool; 256] = {
+    let mut marks = LITERAL;
+    let mut place = 0;
+    let others = b"\"[]{}";
+    while place < others.len() {
+        marks[others[place] as usize] = true;
+        place += 1;
+    }
+    marks
+};
+
+/// What becomes of a number or word.
+fn literal(rest: &[u8], is_last: bool) -> Piece {
+    let length = rest.iter().position(|&byte| !LITERAL[usize::from(byte)]);
+    let length = match length {
+        None if !is_last && rest.len() < LONGEST_LITERAL => return Piece::Unfinished,
+        found => found.unwrap_or(rest.len()),
+    };
+    let word = &rest[..length];
+    if length > LONGEST_LITERAL || matches!(word, b"true" | b"false" | b"null") {
+        return Piece::Same(length);
+    }
+    // A double has a range of 308 digits, so shorter numbers without an exponent are in it.
+    if length < 300 && !word.iter().any(u8::is_ascii_alphabetic) {
+        return Piece::Same(length);
+    }
+    let without_sign = word.strip_prefix(b"-").or(word.strip_prefix(b"+")).unwrap_or(word);
+    let is_named = [&b"nan"[..], b"inf", b"infinity"].iter().any(|name| without_sign.eq_ignore_ascii_case(name));
+    let is_beyond = || {
+        let number = std::str::from_utf8(word).ok().and_then(|word| word.parse::<f64>().ok());
+        number.is_some_and(f64::is_infinite)
+    };
+    if is_named || is_beyond() { Piece::Instead(length, b"null".into()) } else { Piece::Same(length) }
+}
+
+/// The start of bytes as an escape of one UTF-16 unit, such as `\u00e9`.
+enum Unit {
+    Is(u16),
+    Unfinished,
+    No,
+}
+
+fn unit(bytes: &[u8]) -> Unit {
+    let mut value = 0;
+    for place in 0..6 {
+        let Some(&byte) = bytes.get(place) else { return Unit::Unfinished };
+        match (place, byte, char::from(byte).to_digit(16)) {
+            (0, b'\\', _) | (1, b'u', _) => {}
+            (2.., _, Some(digit)) => value = value << 4 | digit as u16,
+            _ => return Unit::No,
+        }
+    }
+    Unit::Is(value)
+}
+
+/// What becomes of a backslash and what follows it.
+fn escape(rest: &[u8], is_last: bool) -> Piece {
+    let no_character = Piece::Instead(6, REPLACEMENT.into());
+    match unit(rest) {
+        Unit::Is(0xD800..0xDC00) => match unit(&rest[6..]) {
+            Unit::Is(0xDC00..0xE000) => Piece::Same(12),
+            Unit::Unfinished if !is_last => Piece::Unfinished,
+            _ => no_character,
+        },
+        Unit::Is(0xDC00..0xE000) => no_character,
+        Unit::Is(_) => Piece::Same(6),
+        Unit::Unfinished if !is_last => Piece::Unfinished,
+        Unit::Unfinished | Unit::No => match rest.get(1) {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Piece::Same(2),
+            _ => Piece::Instead(1, b"\\\\".into()),
+        },
+    }
+}
+
+/// What becomes of bytes from 0x80 on.
+fn character(rest: &[u8], is_last: bool) -> Piece {
+    let end = rest.iter().position(u8::is_ascii).unwrap_or(rest.len());
+    match std::str::from_utf8(&rest[..end]) {
+        Ok(_) => Piece::Same(end),
+        Err(fault) => match (fault.valid_up_to(), fault.error_len()) {
+            (0, Some(length)) => Piece::Instead(length, REPLACEMENT.into()),
+            (0, None) if !is_last && end == rest.len() => Piece::Unfinished,
+            (0, None) => Piece::Instead(end, REPLACEMENT.into()),
+            (valid, _) => Piece::Same(valid),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::BufReader;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// Gives one byte at a time, the hardest way to cut a document.
+    struct Drip<'a>(&'a [u8]);
+
+    impl Read for Drip<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let length = self.0.len().min(buffer.len()).min(1);
+            buffer[..length].copy_from_slice(&self.0[..length]);
+            self.0 = &self.0[length..];
+            Ok(length)
+        }
+    }
+
+    fn dripped(json: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        Lenient::new(Drip(json)).read_to_end(&mut out).unwrap();
+        out
+    }
+
+    #[test]
+    fn what_the_standard_does_not_know_becomes_what_it_knows() {
+        let deep = |levels: usize| [vec![b'['; levels], vec![b']'; levels]].concat();
+        let digits = ["9".repeat(400), format!("-{}.5", "9".repeat(400)), "1e999".to_owned()].join(",");
+        let cases: [(&[u8], &[u8]); 20] = [
+            (b"{\"a\": NaN, \"b\":[Infinity,-Infinity]}", b"{\"a\": null, \"b\":[null,null]}"),
+            (b"[nan,-nan,inf,-inf,INF,+Infinity]", b"[null,null,null,null,null,null]"),
+            (format!("[{digits},1e9]").as_bytes().to_vec().leak(), b"[null,null,null,1e9]"),
+            (b"NaN", b"null"),
+            (b"\"NaN, Infinity\"", b"\"NaN, Infinity\""),
+            (b"\"\\ud83d ?\"", "\"\u{FFFD} ?\"".as_bytes()),
+            (b"\"\\ud83d\"", "\"\u{FFFD}\"".as_bytes()),
+            (b"\"\\uDE00\\uD83D\"", "\"\u{FFFD}\u{FFFD}\"".as_bytes()),
+            (b"\"\\ud83d\\ud83d\\ude00\"", "\"\u{FFFD}\\ud83d\\ude00\"".as_bytes()),
+            (b"\"\\ud83d\\n\\\\ud83d\"", "\"\u{FFFD}\\n\\\\ud83d\"".as_bytes()),
+            (b"\"\\ud83d\\u00e9\"", "\"\u{FFFD}\\u00e9\"".as_bytes()),
+            (b"\"caf\xE9\"", "\"caf\u{FFFD}\"".as_bytes()),
+            (b"\"\xE2\x82\"", "\"\u{FFFD}\"".as_bytes()),
+            (b"\"\xC3\xA9\xFF\xC3\xA9\"", "\"\u{e9}\u{FFFD}\u{e9}\"".as_bytes()),
+            (b"\"a\tb\x00c\"", b"\"a\\u0009b\\u0000c\""),
+            (b"\"C:\\data \\x41 \\u12 \\'\"", b"\"C:\\\\data \\\\x41 \\\\u12 \\\\'\""),
+            (deep(100).leak(), deep(100).leak()),
+            (deep(102).leak(), [vec![b'['; 100], b"null".to_vec(), vec![b']'; 100]].concat().leak()),
+            (
+                [deep(101), b"{\"a\": [\"]\", NaN]}".to_vec()].concat().leak(),
+                [vec![b'['; 100], b"null".to_vec(), vec![b']'; 100], b"{\"a\": [\"]\", null]}".to_vec()]
+                    .concat()
+                    .leak(),
+            ),
+            (b"", b""),
+        ];
+        for (json, expected) in cases {
+            let shown = String::from_utf8_lossy(json).into_owned();
+            assert_eq!(String::from_utf8_lossy(&normalise(json)), String::from_utf8_lossy(expected), "{shown}");
+            assert_eq!(String::from_utf8_lossy(&dripped(json)), String::from_utf8_lossy(expected), "{shown}, dripped");
+        }
+    }
+
+    #[test]
+    fn good_json_stays_as_it_is() {
+        let value = json!({
+            "text": "a \"quoted\" \\ / \u{1F600} \u{7f} \u{0} é 中文\n", "numbers": [0, -1, 1.5e-300, u64::MAX, i64::MIN, 0.1],
+            "words": [true, false, null], "empty": {"": [[], {}]}
+        });
+        for json in [value.to_string(), serde_json::to_string_pretty(&value).unwrap(), r#"["😀é"]"#.into()] {
+            assert!(matches!(normalise(json.as_bytes()), Cow::Borrowed(_)), "{json}");
+            assert_eq!(dripped(json.as_bytes()), json.as_bytes());
+        }
+    }
+
+    #[test]
+    fn documents_longer_than_a_chunk_are_read_whole() {
+        // Elements of 13 bytes stand at every place of a chunk's end.
+        let count = 4 * CHUNK / 13;
+        let document = format!("[{}\"\"]", "NaN,\"\\ud83d\",".repeat(count));
+        let lenient = BufReader::new(Lenient::new(document.as_bytes()));
+        let values: Vec<Value> = serde_json::from_reader(lenient).unwrap();
+        assert_eq!(values.len(), 2 * count + 1);
+        assert!(values.chunks_exact(2).all(|pair| pair == [Value::Null, json!("\u{FFFD}")]));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_become_the_same_however_they_are_cut(
+            pieces in proptest::collection::vec(proptest::sample::select(PIECES), 0..40)
+        ) {
+            let json = pieces.concat();
+            let whole = normalise(&json).into_owned();
+            proptest::prop_assert_eq!(&dripped(&json), &whole);
+            let again = normalise(&whole).into_owned();
+            proptest::prop_assert_eq!(again, whole, "once is enough");
+        }
+    }
+
+    /// What documents are made of, in no order.
+    const PIECES: &[&[u8]] = &[
+        b"\"",
+        b"\\",
+        b"u",
+        b"\\ud83d",
+        b"\\ude00",
+        b"\\u00",
+        b"e9",
+        b"NaN",
+        b"-",
+        b"Infinity",
+        b"1e999",
+        b"[",
+        b"]",
+        b"{",
+        b"}",
+        b",",
+        b" ",
+        b"\n",
+        b"\x00",
+        b"\x80",
+        b"\xC3",
+        b"\xA9",
+        b"\xF0\x9F\x98\x80",
+        b"\xED\xA0\xBD",
+        b"\xFF",
+    ];
+}
