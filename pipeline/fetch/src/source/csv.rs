@@ -58,7 +58,7 @@ impl ReadRows for CsvRows {
 
 /// Adds a row of text fields. Empty URL and caption fields are absent ones; empty extra fields stay empty texts.
 pub(super) fn push_fields<T: AsRef<str>>(rows: &mut Rows, columns: &Columns, fields: &[T]) {
-    let field = |position: usize| fields[position].as_ref();
+    let field = |position: usize| fields.get(position).map_or("", AsRef::as_ref);
     let present = |position: usize| Some(field(position)).filter(|text| !text.trim().is_empty());
     rows.begin_row(present(columns.url.position), columns.caption.as_ref().and_then(|column| present(column.position)));
     for (builder, extra) in rows.extras.iter_mut().zip(&columns.extras) {
