@@ -22,6 +22,8 @@ mod download;
 mod flow;
 /// pyarrow, datasets, webdataset and DuckDB read what was written and see the same pairs.
 mod interop;
+/// Layouts of folders and archives: those of others are read, and ours by others.
+mod layouts;
 /// Lists in a store, runs that are mirrored in one.
 mod object_store;
 /// A killed or interrupted run is completed by running it again, to the same bytes.

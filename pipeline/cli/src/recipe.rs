@@ -112,7 +112,7 @@ fn ten_thousand() -> usize {
 pub(crate) enum ShardFormat {
     /// Parquet that Hugging Face `datasets` opens with an `Image` column.
     Parquet,
-    /// One tar file per shard for the `webdataset` package.
+    /// One tar file per shard for the `webdataset` package. In it all pictures have the suffix of `download.encode`, whatever their formats are.
     Webdataset,
 }
 

@@ -84,7 +84,7 @@ pub struct DownloadConfig {
     /// still tried depends on the order of answers, so that what becomes of them may differ between two runs.
     pub host_failure_limit: u32,
     /// Whether bodies are compared with the digests in a column `sha256`, `sha512` or `md5` of the source, if it has one. A body with another digest
-    /// ends with `hash_mismatch`; a row whose cell is empty is not compared.
+    /// ends with `hash_mismatch`; a row whose cell is empty is not compared, nor is a picture that is already there.
     pub verify_hash: bool,
     /// Column with boxes to blur, such as faces: for every picture a list of `[left, top, right, bottom]`, from 0 to 1 of its width and height.
     pub blur_boxes: Option<String>,
@@ -99,7 +99,8 @@ pub enum PoolFormat {
     /// Parquet with an `Image` column, which Hugging Face `datasets` opens.
     #[default]
     Parquet,
-    /// One tar file a part for the `webdataset` package, and beside it the other columns as Parquet.
+    /// One tar file a part for the `webdataset` package, and beside it the other columns as Parquet. In it all pictures have the suffix of `encode`, whatever
+    /// their formats are, since `datasets` opens no archive of several; the JSON of each says its format.
     Webdataset,
     /// One folder a part with a picture, a caption and a JSON file a pair, and beside it the other columns as Parquet.
     Files,

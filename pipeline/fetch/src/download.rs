@@ -5,6 +5,7 @@ mod measure;
 mod tables;
 mod wanted_size;
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,8 +31,8 @@ use crate::client::{Answer, Client, Failure, redirect_target};
 use crate::deadline::Deadline;
 use crate::hosts::{Again, Host, HostLimits, Hosts, Patience, RobotsAnswer};
 use crate::robots::Robots;
-use crate::source::{column, read_picture};
-use crate::spill::{Waiting, WaitingRoom};
+use crate::source::{Embedded, EmbeddedPicture, check_length, column, read_picture};
+use crate::spill::{Waiting, WaitingRoom, read_at};
 use crate::{DownloadConfig, Metrics, Result, SourcePart, address, retry};
 use digest::{ExpectedDigest, SeenDigests};
 use tables::Assembly;
@@ -172,7 +173,8 @@ impl Downloader {
         on_pairs: &mut (dyn FnMut(RecordBatch, Vec<Measured>) -> std::result::Result<(), E> + Send),
     ) -> std::result::Result<RecordBatch, E> {
         let shared = &self.shared;
-        let jobs = Jobs::new(part, shared, measure);
+        let embedded = shared.read_embedded(part).await?;
+        let jobs = Jobs::new(part, shared, measure, embedded);
         let mut assembly = Assembly::new(part, Waiting::new(shared.waiting_room.clone()));
         let mut end = |row: usize, outcome: Outcome| -> std::result::Result<(), E> {
             if let Some(failure) = shared.client.room().failure() {
@@ -276,7 +278,9 @@ impl Downloader {
                 else => return Ok(()),
             };
             match outcome.unreached.take() {
-                Some(again) if may_wait && again.host.is_expected(Instant::now()) => unreached.push((row, outcome, again)),
+                Some(again) if may_wait && again.host.is_expected(Instant::now()) => {
+                    unreached.push((row, outcome, again))
+                }
                 _ => end(row, outcome)?,
             }
         }
@@ -290,6 +294,7 @@ struct Jobs<'a> {
     digests: Vec<digest::DigestColumn<'a>>,
     seen_digests: &'a SeenDigests,
     boxes: Option<&'a dyn Array>,
+    embedded: Embedded,
 }
 
 /// Where the picture of a row is.
@@ -299,6 +304,12 @@ enum Origin {
     /// In a file on this machine.
     File {
         path: PathBuf,
+        offset: u64,
+        length: u64,
+    },
+    /// In a file without a name.
+    Nameless {
+        file: Arc<File>,
         offset: u64,
         length: u64,
     },
@@ -315,16 +326,28 @@ struct Job {
 }
 
 impl<'a> Jobs<'a> {
-    fn new(part: &'a SourcePart, shared: &'a Shared, measure: Option<Arc<dyn Measure>>) -> Jobs<'a> {
+    fn new(
+        part: &'a SourcePart,
+        shared: &'a Shared,
+        measure: Option<Arc<dyn Measure>>,
+        embedded: Embedded,
+    ) -> Jobs<'a> {
         let digests = if shared.verify_hash { digest::columns(&part.rows) } else { Vec::new() };
         let boxes = shared.blur_boxes.as_ref().and_then(|name| part.rows.column_by_name(name));
         let seen_digests = &shared.seen_digests;
-        Jobs { part, measure, digests, seen_digests, boxes: boxes.map(|column| column as &dyn Array) }
+        Jobs { part, measure, digests, seen_digests, boxes: boxes.map(|column| column as &dyn Array), embedded }
     }
 
     fn job(&self, row: usize) -> std::result::Result<Job, Failure> {
         let origin = self.origin(row)?;
-        let digests = self.digests.iter().filter_map(|column| column.expected(row, self.seen_digests)).collect();
+        // A digest beside a picture that is already there is that of the picture as it was served,
+        // before img2dataset or a run of ours made it smaller.
+        let digests = match origin {
+            Origin::Web(_) => {
+                self.digests.iter().filter_map(|column| column.expected(row, self.seen_digests)).collect()
+            }
+            Origin::File { .. } | Origin::Nameless { .. } => Vec::new(),
+        };
         let boxes = match self.boxes {
             Some(column) => tables::boxes(column, row)
                 .map_err(|reason| Failure::new(Status::MalformedRow, format!("the boxes to blur {reason}")))?,
@@ -342,10 +365,24 @@ impl<'a> Jobs<'a> {
         if problems.is_valid(row) {
             return Err(Failure::new(Status::MalformedRow, problems.value(row)));
         }
-        if files.is_valid(row) {
-            let number = |column: usize| self.part.rows.column(column).as_primitive::<Int64Type>().value(row) as u64;
-            let (offset, length) = (number(column::OFFSET), number(column::LENGTH));
+        let numbers = |column: usize| self.part.rows.column(column).as_primitive::<Int64Type>();
+        let (offsets, lengths) = (numbers(column::OFFSET), numbers(column::LENGTH));
+        if files.is_valid(row) && lengths.is_valid(row) {
+            let (offset, length) = (offsets.value(row) as u64, lengths.value(row) as u64);
             return Ok(Origin::File { path: files.value(row).into(), offset, length });
+        }
+        if files.is_valid(row) {
+            match (self.embedded.of(row), self.embedded.file()) {
+                (EmbeddedPicture::Here { offset, length }, Some(file)) => {
+                    return Ok(Origin::Nameless { file, offset, length });
+                }
+                (EmbeddedPicture::File { path, length }, _) => return Ok(Origin::File { path, offset: 0, length }),
+                (EmbeddedPicture::Nowhere(_), _) if urls.is_valid(row) => {}
+                (EmbeddedPicture::Nowhere(reason) | EmbeddedPicture::Problem(reason), _) => {
+                    return Err(Failure::new(Status::UnreadableFile, reason));
+                }
+                (EmbeddedPicture::Here { .. }, None) => unreachable!("what is in the file has one"),
+            }
         }
         if urls.is_null(row) {
             return Err(Failure::plain(Status::MissingUrl));
@@ -389,7 +426,16 @@ struct Stored {
 impl Outcome {
     fn failed(failure: Failure, attempts: u32) -> Outcome {
         let Failure { status, http_status, detail, .. } = failure;
-        Outcome { status, http_status, attempts, detail, elapsed: None, body_bytes: None, stored: None, unreached: None }
+        Outcome {
+            status,
+            http_status,
+            attempts,
+            detail,
+            elapsed: None,
+            body_bytes: None,
+            stored: None,
+            unreached: None,
+        }
     }
 
     /// The outcome of a row that had been tried before.
@@ -443,7 +489,19 @@ impl Shared {
                 // On the heap, so that the rows that wait here are small.
                 Box::pin(self.fetch(url, &host, probed)).await
             }
-            Origin::File { path, offset, length } => self.read(path.clone(), *offset, *length).await,
+            Origin::File { path, offset, length } => {
+                let (path, offset, length) = (path.clone(), *offset, *length);
+                self.read(length, move |max_bytes| read_picture(&path, offset, length, max_bytes)).await
+            }
+            Origin::Nameless { file, offset, length } => {
+                let (file, offset, length) = (file.clone(), *offset, *length);
+                self.read(length, move |max_bytes| {
+                    check_length(length, max_bytes)?;
+                    let mut bytes = vec![0; length as usize];
+                    read_at(&file, &mut bytes, offset).map(|()| bytes)
+                })
+                .await
+            }
         };
         let failed = |failure: Failure| {
             let http_status = failure.http_status;
@@ -463,11 +521,19 @@ impl Shared {
         Outcome { http_status, body_bytes, ..outcome }
     }
 
-    /// Reads a picture that is there already.
-    async fn read(&self, path: PathBuf, offset: u64, length: u64) -> Fetched {
+    /// The pictures of a part that lie in cells of Parquet files.
+    async fn read_embedded(&self, part: &SourcePart) -> io::Result<Embedded> {
+        let (rows, image, folder) = (part.rows.clone(), part.image.clone(), self.waiting_room.folder().to_owned());
+        let read = tokio::task::spawn_blocking(move || Embedded::read(&rows, image.as_deref(), &folder)).await;
+        read.unwrap_or_else(|panic| Err(io::Error::other(panic.to_string())))
+    }
+
+    /// Reads a picture of this length that is there already. `read` gets the length that is
+    /// accepted.
+    async fn read(&self, length: u64, read: impl FnOnce(u64) -> io::Result<Vec<u8>> + Send + 'static) -> Fetched {
         let share = self.client.room().budget().take(length).await;
         let max_bytes = self.client.max_bytes();
-        let body = tokio::task::spawn_blocking(move || read_picture(&path, offset, length, max_bytes)).await;
+        let body = tokio::task::spawn_blocking(move || read(max_bytes)).await;
         let answer = match body.unwrap_or_else(|panic| Err(io::Error::other(panic.to_string()))) {
             Ok(body) if body.is_empty() => Err(Failure::plain(Status::EmptyBody)),
             Ok(body) => Ok((Answer { body, http_status: None, share }, None)),

@@ -14,12 +14,14 @@ pub enum Error {
         source: std::io::Error,
     },
     /// `path` is an empty list, or a folder in it holds nothing that can be read.
-    #[error("{path} holds no source file; expected names that end in {expected}")]
+    #[error("{path} holds no source file; expected names that end in {expected}{there}")]
     NoFiles {
         /// The folder, or `source.path` for an empty list.
         path: PathBuf,
         /// The suffixes that were looked for.
         expected: String,
+        /// What lies there instead, after a semicolon, or nothing.
+        there: String,
     },
     /// The file name does not tell the format.
     #[error(
@@ -39,12 +41,12 @@ pub enum Error {
         /// What the reader says.
         reason: String,
     },
-    /// `url` or `caption` names a column that is not there.
+    /// `url`, `caption` or `image` names a column that is not there.
     #[error("{path} has no column {column:?} for `{key}`{hint}; it has {available}")]
     MissingColumn {
         /// The file.
         path: PathBuf,
-        /// The setting, `url` or `caption`.
+        /// The setting, `url`, `caption` or `image`.
         key: &'static str,
         /// The column that was asked for.
         column: String,
@@ -52,6 +54,16 @@ pub enum Error {
         hint: String,
         /// All names of the file.
         available: String,
+    },
+    /// `image` names a column that holds no pictures.
+    #[error(
+        "column {column:?} of {path} is no column of pictures, but `image` names it; they are columns of bytes, or of structs of bytes and path, not of lists"
+    )]
+    NoPictures {
+        /// The file.
+        path: PathBuf,
+        /// The column.
+        column: String,
     },
     /// `url` or `caption` names a column that holds no text.
     #[error("column {column:?} of {path} is {data_type}, but `{key}` needs text")]
@@ -129,6 +141,7 @@ impl Error {
             | Error::UnknownFormat { path }
             | Error::Format { path, .. }
             | Error::MissingColumn { path, .. }
+            | Error::NoPictures { path, .. }
             | Error::NotText { path, .. } => replace(path),
             Error::ColumnTypes { first, second, .. } => {
                 replace(first);

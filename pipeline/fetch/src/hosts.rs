@@ -504,7 +504,8 @@ mod tests {
     #[test]
     fn hosts_that_never_answered_are_expected_only_until_any_host_answers() {
         let hosts = hosts(0, 2);
-        let [dead, other, alive] = ["dead", "other", "alive"].map(|name| hosts.of(&url(&format!("http://{name}.example/"))));
+        let [dead, other, alive] =
+            ["dead", "other", "alive"].map(|name| hosts.of(&url(&format!("http://{name}.example/"))));
         let (begin, start) = (Instant::now(), Patience::default().start);
         unreached(&dead, begin);
         assert!(dead.is_expected(begin));

@@ -119,6 +119,17 @@ pub enum Encode {
     WebP,
 }
 
+impl Encode {
+    /// The usual suffix of file names, without the dot.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Encode::Jpeg => "jpg",
+            Encode::Png => "png",
+            Encode::WebP => "webp",
+        }
+    }
+}
+
 /// How a picture is checked that is stored as served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -13,6 +13,10 @@ use crate::{Error, FileEntry, Manifest, Measured, PartEntry, Result, StageEntry}
 pub(crate) const MANIFEST: &str = "manifest.jsonl";
 const LOCK: &str = ".lock";
 const TEMPORARY: &str = ".partial";
+
+/// Bytes of a file that are looked at to see whether it is a manifest; a line names the files of one
+/// part, a few hundred bytes each.
+const LONGEST_FIRST_LINE: u64 = 1 << 20;
 
 /// A run folder that this process holds.
 ///
@@ -161,6 +165,13 @@ impl RunFolder {
         };
         let state = Mutex::new(State { manifest, log: None, intact: BTreeSet::new() });
         Ok(RunFolder { root: root.to_owned(), state, _lock: None })
+    }
+
+    /// Whether a run folder lies here, finished or not.
+    pub fn is_at(root: &Path) -> bool {
+        let manifest = root.join(MANIFEST);
+        // Before the first commit the manifest is empty, and only the lock tells whose it is.
+        manifest.is_file() && (root.join(LOCK).is_file() || begins_as_manifest(&manifest))
     }
 
     /// The folder itself.
@@ -387,6 +398,15 @@ impl RunFolder {
     }
 }
 
+/// Whether the first line of a file is one of a manifest of ours; other tools have files of this
+/// name too.
+fn begins_as_manifest(path: &Path) -> bool {
+    let Ok(file) = File::open(path) else { return false };
+    let mut line = String::new();
+    let read = BufReader::new(file).take(LONGEST_FIRST_LINE).read_line(&mut line);
+    read.is_ok() && serde_json::from_str::<Line>(&line).is_ok()
+}
+
 fn holds_foreign_files(root: &Path) -> Result<bool> {
     match fs::read_dir(root) {
         Ok(entries) => {
@@ -508,6 +528,23 @@ mod tests {
         new.rows_in = 1;
         new.rows_out = 1;
         run.commit(new).unwrap()
+    }
+
+    #[test]
+    fn a_run_folder_is_told_from_a_folder_with_a_manifest_of_another_tool() {
+        let folder = tempfile::tempdir().unwrap();
+        let (ours, begun, copied, other) =
+            ["ours", "begun", "copied", "other"].map(|name| folder.path().join(name)).into();
+        let run = RunFolder::open(&ours).unwrap();
+        commit_text(&run, "00000", "a", "hello");
+        drop((run, RunFolder::open(&begun).unwrap()));
+        for path in [&copied, &other] {
+            fs::create_dir(path).unwrap();
+        }
+        fs::copy(ours.join(MANIFEST), copied.join(MANIFEST)).unwrap();
+        fs::write(other.join(MANIFEST), "{\"audio_filepath\": \"a.wav\"}\n").unwrap();
+        assert!([&ours, &begun, &copied].into_iter().all(|path| RunFolder::is_at(path)));
+        assert!(![&other, &folder.path().to_owned()].into_iter().any(|path| RunFolder::is_at(path)));
     }
 
     #[test]

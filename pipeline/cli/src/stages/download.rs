@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use arrow::array::RecordBatch;
-use lynxdata_fetch::{Downloader, Measure, Measured, Source, SourcePart};
+use lynxdata_fetch::{Downloader, Measure, Measured, PoolFormat, Source, SourcePart};
 use lynxdata_records::{NewPart, PartEntry, Status, fingerprint, nearest, parquet, schema};
 use tracing::warn;
 
@@ -23,6 +23,9 @@ pub(crate) use replaced::check_list;
 
 /// Raise it when the bytes of a part change for the same rows and settings.
 const FORMAT_VERSION: &str = "7";
+
+/// Raise it when the archives of a part change for the same pairs.
+const TAR_VERSION: &str = "2";
 
 /// Settings that say how to fetch, not what is stored; changing them makes no part anew.
 const NOT_IN_FINGERPRINT: [&str; 14] = [
@@ -73,6 +76,9 @@ impl Stage for Download {
 
     fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>> {
         let (source, downloader) = open(context)?;
+        if let Some(left_out) = source.left_out() {
+            warn!("not all of the source is read: {left_out}");
+        }
         let settings = settings(context.recipe())?;
         let mut parts = source.parts(context.recipe().download.rows_per_part);
         let mut count = 0;
@@ -141,6 +147,9 @@ pub(super) fn settings(recipe: &Recipe) -> Result<String> {
     let mut settings = serde_json::to_value(&recipe.download)?;
     let keys = settings.as_object_mut().expect("a settings struct is a JSON object");
     keys.retain(|key, _| !NOT_IN_FINGERPRINT.contains(&key.as_str()));
+    if context.recipe().download.format == PoolFormat::Webdataset {
+        keys.insert("tar_version".to_owned(), TAR_VERSION.into());
+    }
     Ok(settings.to_string())
 }
 
@@ -157,8 +166,8 @@ fn make(
 ) -> Result<()> {
     let name = part_name(part.index);
     let Some((rows, old)) = grown_from(context, part, settings) else {
-        let format = context.recipe().download.format;
-        let mut writer = PoolWriter::create(&context.run, new, format, &name, part.index)?;
+        let config = &context.recipe().download;
+        let mut writer = PoolWriter::create(&context.run, new, config, &name, part.index)?;
         let mut measuring = context.measures_downloads.then(signals::Measuring::default);
         let measure = measuring.as_ref().map(|_| Arc::new(signals::MeasureAll) as Arc<dyn Measure>);
         let log = download(context, downloader, part, measure, &mut |pairs, measured| {

@@ -4,20 +4,43 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use arrow::array::{Array, RecordBatch, StringArray};
+use arrow::array::{Array, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, FieldRef, Schema};
 use arrow::json::WriterBuilder;
 use arrow::json::writer::LineDelimited;
+use lynxdata_picture::Encode;
 
 use super::table;
 
 /// The members of a sample: extension and bytes.
 pub(crate) type Members<'a> = [(&'a str, &'a [u8])];
 
+/// The extension of a picture's member.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Naming {
+    /// That of its own format.
+    OwnFormat,
+    /// One for all pictures, whatever their formats are. `datasets` opens an archive only if all
+    /// samples have the same extensions, and open_clip knows no `gif`; both tell the format from
+    /// the bytes. img2dataset names its pictures so too.
+    OneForAll(Encode),
+}
+
+impl Naming {
+    fn extension(self, format: &str) -> &str {
+        match (self, format) {
+            (Naming::OneForAll(encode), _) => encode.extension(),
+            (Naming::OwnFormat, "jpeg") => "jpg",
+            (Naming::OwnFormat, other) => other,
+        }
+    }
+}
+
 /// Hands over the key and the members of every pair: the picture, `json`, `txt`. `path` is for messages alone.
 pub(crate) fn for_each(
     pairs: &RecordBatch,
+    naming: Naming,
     path: &Path,
     mut write: impl FnMut(&str, &Members) -> Result<()>,
 ) -> Result<()> {
@@ -27,24 +50,17 @@ pub(crate) fn for_each(
     let pictures = table::pictures(pairs, path)?;
     for (row, metadata) in metadata_lines(pairs)?.iter().enumerate() {
         let caption = if captions.is_valid(row) { captions.value(row) } else { "" };
-        let picture = (extension(formats, row), pictures.value(row));
+        let picture = (naming.extension(formats.value(row)), pictures.value(row));
         write(uids.value(row), &[picture, ("json", metadata.as_bytes()), ("txt", caption.as_bytes())])?;
     }
     Ok(())
 }
 
 /// The name of every pair's picture: key and extension.
-pub(crate) fn picture_names(pairs: &RecordBatch, path: &Path) -> Result<Vec<String>> {
+pub(crate) fn picture_names(pairs: &RecordBatch, naming: Naming, path: &Path) -> Result<Vec<String>> {
     let (uids, formats) = (table::texts(pairs, "uid", path)?, table::texts(pairs, "format", path)?);
-    Ok((0..pairs.num_rows()).map(|row| format!("{}.{}", uids.value(row), extension(formats, row))).collect())
-}
-
-/// The extension by which WebDataset readers find a decoder.
-fn extension(formats: &StringArray, row: usize) -> &str {
-    match formats.value(row) {
-        "jpeg" => "jpg",
-        other => other,
-    }
+    let name = |row: usize| format!("{}.{}", uids.value(row), naming.extension(formats.value(row)));
+    Ok((0..pairs.num_rows()).map(name).collect())
 }
 
 /// Every row's columns but the picture, as one JSON object a row; nulls are written, so that all samples have the same keys.

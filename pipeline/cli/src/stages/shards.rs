@@ -11,11 +11,15 @@ use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
 use lynxdata_records::{NewPart, PartEntry, card, fingerprint, parquet, schema, webdataset};
 
-use super::{Context, Parts, Planned, Stage, samples, select, table};
+use super::samples::{self, Naming};
+use super::{Context, Parts, Planned, Stage, select, table};
 use crate::recipe::{Recipe, ShardFormat};
 
 /// Raise it when the same selection gives other bytes.
 const FORMAT_VERSION: &str = "3";
+
+/// Raise it when the same selection gives other archives.
+const TAR_VERSION: &str = "2";
 
 pub(crate) struct Shards;
 
@@ -50,6 +54,9 @@ impl Stage for Shards {
             for (index, shard) in shards.iter().enumerate() {
                 let file = file_name(*format, index, count);
                 let mut inputs = vec!["shards".to_owned(), FORMAT_VERSION.to_owned(), file.clone()];
+                if *format == ShardFormat::Webdataset {
+                    inputs.extend([TAR_VERSION, context.recipe().download.encode.extension()].map(str::to_owned));
+                }
                 for slice in shard {
                     inputs.push(downloads[slice.part].digest());
                     inputs.push(format!("{:?}", slice.rows));
@@ -71,7 +78,9 @@ impl Stage for Shards {
                             let columns = schema::with_hugging_face_features(columns.as_ref().clone());
                             write_parquet(&path, &Arc::new(columns), rows)
                         }
-                        ShardFormat::Webdataset => write_tar(&path, rows),
+                        ShardFormat::Webdataset => {
+                            write_tar(&path, Naming::OneForAll(context.recipe().download.encode), rows)
+                        }
                     }?;
                     (new.rows_in, new.rows_out) = (count, count);
                     Ok(())
@@ -166,10 +175,11 @@ fn write_parquet(path: &Path, schema: &SchemaRef, rows: impl Fn(&mut OnBatch<'_>
     Ok(count)
 }
 
-fn write_tar(path: &Path, rows: impl Fn(&mut OnBatch<'_>) -> Result<u64>) -> Result<u64> {
+fn write_tar(path: &Path, naming: Naming, rows: impl Fn(&mut OnBatch<'_>) -> Result<u64>) -> Result<u64> {
     let failed = || format!("cannot write {}", path.display());
     let mut writer = webdataset::Writer::new(BufWriter::new(File::create(path).with_context(failed)?));
-    let count = rows(&mut |batch| samples::for_each(batch, path, |uid, members| Ok(writer.append(uid, members)?)))?;
+    let count =
+        rows(&mut |batch| samples::for_each(batch, naming, path, |uid, members| Ok(writer.append(uid, members)?)))?;
     writer.finish()?.flush().with_context(failed)?;
     Ok(count)
 }

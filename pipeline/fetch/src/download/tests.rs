@@ -18,6 +18,7 @@ use tokio::sync::Barrier;
 use tokio::time::Instant;
 
 mod answers;
+mod local;
 mod network;
 mod order;
 mod outage;
@@ -235,7 +236,7 @@ fn part(urls: &[Option<&str>]) -> SourcePart {
         columns.iter().map(|(name, column)| Field::new(*name, column.data_type().clone(), true)).collect();
     let columns = columns.into_iter().map(|(_, column)| column).collect();
     let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap();
-    SourcePart { index: 0, first_row: 100, rows, chosen: None }
+    SourcePart { index: 0, first_row: 100, rows, image: None, chosen: None }
 }
 
 /// The part with one more extra column.

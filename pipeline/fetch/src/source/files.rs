@@ -1,10 +1,14 @@
 //! Which files a source consists of.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use super::{SourceConfig, SourceFormat, decoded, folder, pictures};
+use lynxdata_records::RunFolder;
+
+use super::left_out::{Kind, LeftOut};
+use super::lines::Lines;
+use super::{SourceConfig, SourceFormat, decoded, folder, metadata, pictures};
 use crate::objects::{self, Cache, Location, Object};
 use crate::{Error, Result};
 
@@ -20,7 +24,7 @@ const SUFFIXES: &[(&str, SourceFormat)] = &[
 ];
 
 /// A file of the source, or a folder of pictures.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Found {
     pub(super) path: PathBuf,
     /// Its name below the path of the recipe that it comes from; not used for folders.
@@ -28,12 +32,17 @@ pub(super) struct Found {
     pub(super) format: SourceFormat,
     /// Of which object or pipe `path` is a copy, if it is one.
     pub(super) url: Option<String>,
+    /// Which entry of the recipe's `path` it comes from.
+    pub(super) entry: usize,
+    /// Of a metadata file, whose rows name pictures in its folder: the folder of the recipe that it
+    /// lies in.
+    pub(super) metadata_in: Option<PathBuf>,
 }
 
 impl Found {
     fn local(path: PathBuf, format: SourceFormat) -> Found {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Found { path, name, format, url: None }
+        Found { path, name, format, url: None, entry: 0, metadata_in: None }
     }
 
     /// An error with the URL in the place of the copy's path, which tells nobody anything.
@@ -84,32 +93,50 @@ fn suffix_of(path: &Path) -> Option<String> {
     without_compression(&name).rsplit_once('.').map(|(_, suffix)| suffix.to_owned())
 }
 
-/// The files that `path` stands for, with their formats. Objects are copied to the cache.
-pub(super) fn find(config: &SourceConfig, base_folder: &Path, cache: Option<&Cache>) -> Result<Vec<Found>> {
-    let mut files = Vec::new();
-    for path in config.path.as_slice() {
-        if objects::is_url(path) {
-            files.append(&mut objects_at(&path.to_string_lossy(), config.format, cache)?);
-            continue;
-        }
-        let path = base_folder.join(path);
-        let metadata = std::fs::metadata(&path).map_err(|source| Error::read(&path, source))?;
-        if metadata.is_dir() {
-            files.append(&mut in_folder(&path, config.format)?);
-        } else if metadata.is_file() {
-            // Before its name is asked for the format: that of a compression that is not read tells none.
-            decoded::refuse_foreign(&path).map_err(|source| Error::read(&path, source))?;
-            let format = format_of(&path, config.format)?;
-            files.push(Found::local(path, format));
+/// The files that `path` stands for, with their formats, and what of its folders is left out.
+/// Objects are copied to the cache.
+pub(super) fn find(config: &SourceConfig, base_folder: &Path, cache: Option<&Cache>) -> Result<(Vec<Found>, LeftOut)> {
+    let (mut files, mut left_out) = (Vec::new(), LeftOut::default());
+    for (entry, path) in config.path.as_slice().iter().enumerate() {
+        let mut found = if objects::is_url(path) {
+            objects_at(&path.to_string_lossy(), config, cache, &mut left_out)?
         } else {
-            let format = format_of(&path, config.format)?;
-            files.push(from_pipe(path, format)?);
+            let path = base_folder.join(path);
+            let metadata = std::fs::metadata(&path).map_err(|source| Error::read(&path, source))?;
+            if metadata.is_dir() {
+                in_folder(&path, config, &mut left_out)?
+            } else if !metadata.is_file() {
+                vec![from_pipe(path.clone(), format_of(&path, config.format)?)?]
+            } else {
+                // Before its name is asked for the format: that of a compression that is not read tells none.
+                decoded::refuse_foreign(&path).map_err(|source| Error::read(&path, source))?;
+                let format = format_of(&path, config.format)?;
+                let is_list_of_files = metadata::is_list_of_files(&path, format, config);
+                let metadata_in = is_list_of_files.then(|| path.with_file_name(""));
+                vec![Found { metadata_in, ..Found::local(path, format) }]
+            }
+        };
+        for found in &mut found {
+            found.entry = entry;
         }
+        files.append(&mut found);
     }
     if files.is_empty() {
-        return Err(Error::NoFiles { path: PathBuf::from("source.path"), expected: config.format.endings() });
+        return Err(no_files(Path::new("source.path"), config.format, &LeftOut::default()));
     }
-    files.into_iter().map(with_usable_path).collect()
+    Ok((files.into_iter().map(with_usable_path).collect::<Result<_>>()?, left_out))
+}
+
+/// The error of a place where nothing is to read.
+pub(super) fn no_files(path: &Path, format: SourceFormat, left_out: &LeftOut) -> Error {
+    let there = if left_out.is_empty() { String::new() } else { format!("; what is there: {left_out}") };
+    Error::NoFiles { path: path.to_owned(), expected: format.endings(), there }
+}
+
+/// The error of an archive that cannot be read by places in it.
+fn compressed(path: &Path) -> Error {
+    let reason = "compressed archives are not read; decompress it first".to_owned();
+    Error::Format { path: path.to_owned(), format: "a source", reason }
 }
 
 /// A pipe, whose content is read once and kept in a nameless file as long as the process lives, since lists are read several times.
@@ -152,6 +179,7 @@ fn format_of(path: &Path, format: SourceFormat) -> Result<SourceFormat> {
     match format {
         // In a folder, files of this suffix belong to pictures.
         SourceFormat::Auto if suffix_of(path).as_deref() == Some("json") => Ok(SourceFormat::Jsonl),
+        SourceFormat::Auto if kind_of(&path.to_string_lossy()) == Kind::CompressedArchive => Err(compressed(path)),
         SourceFormat::Auto => SourceFormat::of(path).ok_or_else(|| Error::UnknownFormat { path: path.to_owned() }),
         SourceFormat::Folder => Err(Error::Format {
             path: path.to_owned(),
@@ -163,58 +191,194 @@ fn format_of(path: &Path, format: SourceFormat) -> Result<SourceFormat> {
 }
 
 /// The source files of a folder by their names, or the folder itself if it is one of pictures.
-fn in_folder(folder: &Path, format: SourceFormat) -> Result<Vec<Found>> {
-    let as_pictures = || vec![Found::local(folder.to_owned(), SourceFormat::Folder)];
+fn in_folder(folder: &Path, config: &SourceConfig, left_out: &mut LeftOut) -> Result<Vec<Found>> {
+    let format = config.format;
     if format == SourceFormat::Folder {
-        return Ok(as_pictures());
+        return pictures_in(folder, config.follow_links);
     }
-    let mut paths = Vec::new();
+    if format == SourceFormat::Auto && RunFolder::is_at(folder) {
+        let reason = "it is a run folder of lynxdata; name what is to be read in it, such as its pool or \
+                      shards/webdataset";
+        return Err(Error::Format { path: folder.to_owned(), format: "a source", reason: reason.to_owned() });
+    }
+    let (mut names, mut own) = (Vec::new(), LeftOut::default());
     for entry in std::fs::read_dir(folder).map_err(|source| Error::read(folder, source))? {
-        paths.push(entry.map_err(|source| Error::read(folder, source))?.path());
+        let entry = entry.map_err(|source| Error::read(folder, source))?;
+        let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+        if entry.file_name().to_str().is_none() {
+            own.add(Kind::Other, &name);
+        } else if is_hidden(&name) {
+            own.add(Kind::Hidden, &name);
+        } else if path.is_file() {
+            names.push(name);
+        } else if !path.is_dir() {
+            own.add(if path.is_symlink() { Kind::Link } else { Kind::Other }, &name);
+        } else if RunFolder::is_at(&path) {
+            own.add(Kind::RunFolder, &name);
+        } else {
+            own.add(Kind::SubFolder, &name);
+        }
     }
-    paths.retain(|path| path.is_file());
-    paths.sort();
-    let chosen = choose(&paths, format, folder);
-    if chosen.is_empty() && format == SourceFormat::Auto && folder::has_pictures(folder)? {
-        return Ok(as_pictures());
+    names.sort();
+    let is_metadata = |name: &str| metadata::is_name(OsStr::new(name)) && metadata::has_file_names(&folder.join(name));
+    let has_pictures = || folder::has_pictures(folder, config.follow_links);
+    // Text files have no captions.
+    let begins_with_url = |name: &str| config.caption.is_none() && begins_with_url(&folder.join(name));
+    if format == SourceFormat::Auto && names.iter().any(|name| is_metadata(name)) && has_pictures()? {
+        return pictures_in(folder, config.follow_links);
+    }
+    let is_text = |name: &String| SourceFormat::of(Path::new(name)) == Some(SourceFormat::Txt);
+    let may_have_pictures_below = own.example(Kind::SubFolder).is_some() && names.iter().any(is_text);
+    let pictures_below = may_have_pictures_below && has_pictures()?;
+    let mut chosen = choose(&names, format, pictures_below, begins_with_url, &mut own);
+    if chosen.is_empty() && format == SourceFormat::Auto && has_pictures()? {
+        return pictures_in(folder, config.follow_links);
+    }
+    // Lists and archives may lie a folder below, such as the `data` of a dataset of Hugging Face.
+    if chosen.is_empty() && own.example(Kind::SubFolder).is_some() {
+        own.forget(Kind::SubFolder);
+        names = folder::files_in_sub_folders(folder, &mut own)?;
+        chosen = choose(&names, format, false, begins_with_url, &mut own);
     }
     if chosen.is_empty() {
-        return Err(Error::NoFiles { path: folder.to_owned(), expected: format.endings() });
+        return Err(match own.example(Kind::CompressedArchive) {
+            Some(archive) => compressed(&folder.join(archive)),
+            None => no_files(folder, format, &own),
+        });
     }
-    Ok(chosen.into_iter().map(|(index, format)| Found::local(paths[index].clone(), format)).collect())
+    left_out.append(own);
+    let found = chosen.into_iter().map(|(index, format)| {
+        let name = names[index].clone();
+        Found { name: name.clone(), ..Found::local(folder.join(name), format) }
+    });
+    Ok(found.collect())
 }
 
-/// Which of the files of a folder are read, and as what. `auto` prefers lists, then archives, then pictures: tools that write pictures, img2dataset among
-/// them, put a list of them beside.
-fn choose(paths: &[PathBuf], format: SourceFormat, folder: &Path) -> Vec<(usize, SourceFormat)> {
-    let stems: BTreeSet<OsString> = paths.iter().filter_map(|path| picture_stem(path)).collect();
-    // Beside a picture of the same stem, a text file is its caption.
-    let is_caption = |path: &Path| {
-        path.extension().is_some_and(|suffix| suffix == "txt")
-            && path.file_stem().is_some_and(|stem| stems.contains(stem))
-    };
-    let is_wanted = |path: &Path, found| match format {
-        SourceFormat::Auto => !is_caption(path),
-        format => format == found,
-    };
-    let found = paths.iter().enumerate().filter_map(|(index, path)| Some((index, SourceFormat::of(path)?)));
-    let found = found.filter(|(index, found)| is_wanted(&paths[*index], *found));
-    let (archives, lists): (Vec<_>, Vec<_>) = found.partition(|(_, format)| *format == SourceFormat::WebDataset);
-    if lists.is_empty() {
-        return archives;
-    }
-    if !(archives.is_empty() && stems.is_empty()) {
-        tracing::warn!(path = %folder.display(), "the lists are read, but neither archives nor pictures; `format` can ask for them");
-    }
-    lists
+/// A folder as one of pictures: the metadata files in it, then the folder for the pictures of which
+/// none speaks.
+fn pictures_in(folder: &Path, follow_links: bool) -> Result<Vec<Found>> {
+    let described = folder::metadata_files(folder, follow_links)?.into_iter().map(|path| {
+        let format = SourceFormat::of(&path).unwrap_or_default();
+        let name = path.strip_prefix(folder).unwrap_or(&path).to_string_lossy().replace('\\', "/");
+        Found { name, metadata_in: Some(folder.to_owned()), ..Found::local(path, format) }
+    });
+    Ok(described.chain([Found::local(folder.to_owned(), SourceFormat::Folder)]).collect())
 }
 
-fn picture_stem(path: &Path) -> Option<OsString> {
-    pictures::is_picture(path.file_name()?.to_str()?).then(|| path.file_stem().map(OsString::from))?
+/// Which of the files of a folder are read, and as what; `names` are those below it, sorted. `auto`
+/// prefers lists, then archives, then pictures: tools that write pictures, img2dataset among them,
+/// put a list of them beside. `pictures_below` says whether sub-folders have pictures.
+fn choose(
+    names: &[String],
+    format: SourceFormat,
+    pictures_below: bool,
+    begins_with_url: impl Fn(&str) -> bool,
+    left_out: &mut LeftOut,
+) -> Vec<(usize, SourceFormat)> {
+    let of = |name: &str| SourceFormat::of(Path::new(name)).filter(|_| kind_of(name) == Kind::Other);
+    let is_auto = format == SourceFormat::Auto;
+    // What text and JSON files beside pictures are called, without their suffixes.
+    let pictures = || names.iter().filter(|name| pictures::is_picture(name));
+    let bases: BTreeSet<String> = pictures().flat_map(|picture| pictures::names_beside(picture, "")).collect();
+    let is_beside = |name: &str| {
+        let base = name.rfind('.').map_or("", |dot| &name[..=dot]);
+        pictures::is_beside(name) && bases.contains(&base.to_lowercase())
+    };
+    let has_pictures = pictures().next().is_some() || pictures_below;
+    let has_columns = |found| !matches!(found, SourceFormat::Txt | SourceFormat::WebDataset);
+    let has_archives = names.iter().any(|name| of(name) == Some(SourceFormat::WebDataset));
+    let is_alone = !has_pictures && !has_archives && !names.iter().any(|name| of(name).is_some_and(has_columns));
+    let is_list = |name: &str, found| match found {
+        SourceFormat::WebDataset => false,
+        // A text may have another meaning where it is not alone.
+        SourceFormat::Txt => !is_beside(name) && (is_alone || begins_with_url(name)),
+        _ => true,
+    };
+    let lists: Vec<bool> = names.iter().map(|name| of(name).is_some_and(|found| is_list(name, found))).collect();
+    let has_lists = lists.contains(&true);
+    let mut chosen = Vec::new();
+    for (index, name) in names.iter().enumerate() {
+        let kind = match of(name) {
+            Some(found) if !is_auto && found == format => {
+                chosen.push((index, found));
+                continue;
+            }
+            Some(found) if is_auto && (lists[index] || (!has_lists && found == SourceFormat::WebDataset)) => {
+                chosen.push((index, found));
+                continue;
+            }
+            Some(_) if !is_auto && !is_beside(name) => Kind::OtherFormat,
+            Some(SourceFormat::WebDataset) => Kind::ArchiveBesideList,
+            Some(SourceFormat::Txt) if !is_beside(name) => Kind::TextBesideLists,
+            _ if pictures::is_picture(name) || is_beside(name) => {
+                if is_auto && !has_lists && !has_archives {
+                    continue; // the folder is one of pictures
+                }
+                Kind::PictureBesideList
+            }
+            _ => kind_of(name),
+        };
+        left_out.add(kind, name);
+    }
+    chosen
+}
+
+/// Whether the first line of a text file that is not blank is a URL.
+fn begins_with_url(path: &Path) -> bool {
+    let Ok(mut lines) = Lines::open(path) else { return false };
+    matches!(lines.next(), Ok(Some(line)) if line.text.as_ref().is_ok_and(|text| text.contains("://")))
+}
+
+/// What file managers and network storage leave behind, besides hidden files.
+const LEFTOVERS: [&str; 9] = [
+    "__MACOSX",
+    "Thumbs.db",
+    "ehthumbs.db",
+    "desktop.ini",
+    "@eaDir",
+    "#recycle",
+    "$RECYCLE.BIN",
+    "System Volume Information",
+    "lost+found",
+];
+
+/// Whether a path below a source is hidden, or a leftover.
+pub(super) fn is_hidden(name: &str) -> bool {
+    let name = name.rsplit('/').next().unwrap_or(name);
+    name.starts_with('.') || LEFTOVERS.iter().any(|known| name.eq_ignore_ascii_case(known))
+}
+
+/// Names of documents that accompany data, without their suffixes.
+const DOCUMENTS: [&str; 8] =
+    ["readme", "license", "licence", "copying", "notice", "citation", "changelog", "dataset_card"];
+
+/// What a file is by its name; [`Kind::Other`] also for one that may be read.
+pub(super) fn kind_of(name: &str) -> Kind {
+    const ARCHIVES: [&str; 11] =
+        [".tar.gz", ".tgz", ".tar.zst", ".tzst", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".zip", ".7z", ".rar"];
+    let name = name.rsplit('/').next().unwrap_or(name).to_lowercase();
+    if ARCHIVES.iter().any(|ending| name.ends_with(ending)) {
+        return Kind::CompressedArchive;
+    }
+    if pictures::is_other_picture(&name) {
+        return Kind::OtherPicture;
+    }
+    let (stem, suffix) = name.split_once('.').unwrap_or((&name, ""));
+    let suffix = suffix.rsplit('.').next().unwrap_or_default();
+    let begins = |word: &str| {
+        // README, README_first.txt and LICENSE-MIT, but not licenses.txt.
+        stem.strip_prefix(word).is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))
+    };
+    let is_text = ["", "txt", "md", "rst", "html", "htm", "pdf", "rtf", "doc", "docx", "cff"].contains(&suffix);
+    if ["md", "rst"].contains(&suffix) || (is_text && DOCUMENTS.iter().any(|word| begins(word))) {
+        return Kind::Document;
+    }
+    Kind::Other
 }
 
 /// The object of this URL, or those below it, as local copies.
-fn objects_at(url: &str, format: SourceFormat, cache: Option<&Cache>) -> Result<Vec<Found>> {
+fn objects_at(url: &str, config: &SourceConfig, cache: Option<&Cache>, left_out: &mut LeftOut) -> Result<Vec<Found>> {
+    let format = config.format;
     let Some(cache) = cache else {
         let reason = "has the URL of an object store, but no folder is given for copies of its objects";
         return Err(Error::setting("source.path", reason));
@@ -226,21 +390,25 @@ fn objects_at(url: &str, format: SourceFormat, cache: Option<&Cache>) -> Result<
                 let format = format_of(Path::new(&object.url), format)?;
                 vec![(object, format)]
             }
-            None => objects_below(&location, format).await?,
+            None => objects_below(&location, config, left_out).await?,
         };
         let objects: Vec<Object> = chosen.iter().map(|(object, _)| object.clone()).collect();
         let copies = cache.copies(&location, &objects).await?;
         let found = chosen.into_iter().zip(copies).map(|((object, format), path)| Found {
-            path,
             name: object.name,
-            format,
             url: Some(object.url),
+            ..Found::local(path, format)
         });
         Ok(found.collect())
     })
 }
 
-async fn objects_below(location: &Location, format: SourceFormat) -> Result<Vec<(Object, SourceFormat)>> {
+async fn objects_below(
+    location: &Location,
+    config: &SourceConfig,
+    left_out: &mut LeftOut,
+) -> Result<Vec<(Object, SourceFormat)>> {
+    let format = config.format;
     if location.is_web_server() && !location.url().ends_with('/') {
         return Err(location.missing().await);
     }
@@ -253,22 +421,31 @@ async fn objects_below(location: &Location, format: SourceFormat) -> Result<Vec<
         let reason = "single pictures of an object store are not read; pack them into tar archives".to_owned();
         return Err(Error::Format { path: shown, format: "a folder of pictures", reason });
     }
-    let names: Vec<PathBuf> = objects.iter().map(|object| PathBuf::from(&object.name)).collect();
-    let chosen = choose(&names, format, &shown);
-    if chosen.is_empty() {
-        return Err(Error::NoFiles { path: shown, expected: format.endings() });
+    let mut own = LeftOut::default();
+    let (hidden, objects): (Vec<_>, Vec<_>) = objects.into_iter().partition(|object| is_hidden(&object.name));
+    for object in hidden {
+        own.add(Kind::Hidden, &object.name);
     }
+    let names: Vec<String> = objects.iter().map(|object| object.name.clone()).collect();
+    let chosen = choose(&names, format, false, |_not_copied_yet| config.caption.is_none(), &mut own);
+    if chosen.is_empty() {
+        return Err(no_files(&shown, format, &own));
+    }
+    left_out.append(own);
     Ok(chosen.into_iter().map(|(index, format)| (objects[index].clone(), format)).collect())
 }
 
 /// Pictures are opened by their paths again later, perhaps from another folder, so these are absolute; and they stand in a column of texts.
 fn with_usable_path(found: Found) -> Result<Found> {
-    if !found.format.has_pictures() {
+    let is_described = found.metadata_in.is_some();
+    if !found.format.has_pictures() && found.format != SourceFormat::Parquet && !is_described {
         return Ok(found);
     }
-    let path = std::path::absolute(&found.path).map_err(|source| Error::read(&found.path, source))?;
-    if path.to_str().is_none() {
+    let absolute = |path: &Path| std::path::absolute(path).map_err(|source| Error::read(path, source));
+    let path = absolute(&found.path)?;
+    if path.to_str().is_none() && (found.format.has_pictures() || is_described) {
         return Err(Error::Format { path, format: "pictures", reason: "its path is not UTF-8".to_owned() });
     }
-    Ok(Found { path, ..found })
+    let metadata_in = found.metadata_in.as_deref().map(absolute).transpose()?;
+    Ok(Found { path, metadata_in, ..found })
 }

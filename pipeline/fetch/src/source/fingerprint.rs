@@ -24,8 +24,8 @@ pub(super) fn of(rows: &RecordBatch, hasher: &mut Hasher) {
 }
 
 /// BLAKE3 over which bytes of which state of the files the pictures are; nothing where no picture is local. The names of the files are not among it, since
-/// they change when the source is moved; those below the source are a column.
-pub(super) fn of_files(rows: &RecordBatch, hasher: &mut Hasher) {
+/// they change when the source is moved; those below the source are a column. `image` is the column of pictures in Parquet files.
+pub(super) fn of_files(rows: &RecordBatch, image: Option<&str>, hasher: &mut Hasher) {
     let files = rows.column(column::FILE).as_string::<i32>();
     let integers = |position: usize| rows.column(position).as_primitive::<Int64Type>();
     let (offsets, lengths) = (integers(column::OFFSET), integers(column::LENGTH));
@@ -37,7 +37,11 @@ pub(super) fn of_files(rows: &RecordBatch, hasher: &mut Hasher) {
         }
         number(row, hasher);
         hasher.update(&offsets.value(row).to_le_bytes());
-        hasher.update(&lengths.value(row).to_le_bytes());
+        if lengths.is_valid(row) {
+            hasher.update(&lengths.value(row).to_le_bytes());
+        } else {
+            bytes(image.unwrap_or_default().as_bytes(), hasher);
+        }
         bytes(state.1.as_bytes(), hasher);
     }
 }

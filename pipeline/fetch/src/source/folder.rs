@@ -1,32 +1,91 @@
 //! A folder of pictures and its sub-folders, with a text and a JSON file of the same stem beside each picture.
 
-use std::ffi::OsString;
-use std::fs::{self, FileType};
-use std::io::{self, ErrorKind};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, FileType, Metadata};
+use std::io;
 use std::path::{Path, PathBuf};
 
+use lynxdata_records::RunFolder;
+
+use super::files::{is_hidden, kind_of};
+use super::left_out::{Kind, LeftOut};
 use super::lines::MAX_ROW_BYTES;
-use super::pictures::{Beside, Scanned, TEXT_SUFFIXES, VALUES_SUFFIX, is_picture, push_picture};
+use super::metadata;
+use super::pictures::{
+    Beside, Scanned, TEXT_SUFFIXES, VALUES_SUFFIX, is_beside, is_picture, names_beside, push_picture,
+};
 use super::rows::{Batch, Place, Rows};
 use super::{Columns, ReadRows, jsonl};
 use crate::{Error, Result};
 
-/// Reads the JSON files of a folder, for the types of their keys.
-pub(super) fn scan(path: &Path, keys: &mut jsonl::Keys) -> Result<Scanned> {
+/// Reads the JSON files of a folder, for the types of their keys. `named` are the pictures of rows
+/// of metadata files.
+pub(super) fn scan(
+    path: &Path,
+    follow_links: bool,
+    named: &HashSet<PathBuf>,
+    keys: &mut jsonl::Keys,
+) -> Result<Scanned> {
     let mut scanned = Scanned::default();
-    let mut walk = Walk::open(path)?;
+    let mut walk = Walk::open(path, follow_links)?;
     while let Some(found) = walk.next()? {
         match found {
-            Found::Picture { path, .. } => scanned.add(&beside(&path)?, 1, keys),
+            Found::Picture(picture) => scanned.add(&picture.beside()?, keys),
+            Found::Described { path, .. } if named.contains(&path) => {}
+            Found::Described { name, .. } => scanned.left_out.add(Kind::NotInMetadata, &name),
+            Found::Metadata(_) => {}
             Found::Problem(_) => scanned.problems += 1,
         }
     }
+    scanned.left_out.append(walk.left_out);
     Ok(scanned)
 }
 
 /// Whether there is a picture, or a thing of a picture's name, in a folder or its sub-folders.
-pub(super) fn has_pictures(path: &Path) -> Result<bool> {
-    Ok(Walk::open(path)?.next()?.is_some())
+pub(super) fn has_pictures(path: &Path, follow_links: bool) -> Result<bool> {
+    let mut walk = Walk::open(path, follow_links)?;
+    while let Some(found) = walk.next()? {
+        if !matches!(found, Found::Metadata(_)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The metadata files of a folder and its sub-folders, as Hugging Face `imagefolder` has them.
+pub(super) fn metadata_files(path: &Path, follow_links: bool) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    let mut walk = Walk::open(path, follow_links)?;
+    while let Some(found) = walk.next()? {
+        if let Found::Metadata(path) = found {
+            files.push(path);
+        }
+    }
+    Ok(files)
+}
+
+/// The files in the sub-folders of a folder by their names below it, sorted. `left_out` gets what is
+/// no file, and what lies deeper.
+pub(super) fn files_in_sub_folders(path: &Path, left_out: &mut LeftOut) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for (folder, file_type) in list(path)? {
+        let inner = path.join(&folder);
+        let is_source = file_type.is_dir() && !is_hidden(&folder.to_string_lossy()) && !RunFolder::is_at(&inner);
+        for (file_name, file_type) in if is_source { list(&inner)? } else { Vec::new() } {
+            let shown = format!("{}/{}", folder.to_string_lossy(), file_name.to_string_lossy());
+            let path = inner.join(&file_name);
+            if is_hidden(&shown) {
+                left_out.add(Kind::Hidden, &shown);
+            } else if path.is_file() {
+                names.push(shown);
+            } else {
+                left_out.add(if file_type.is_dir() { Kind::SubFolder } else { Kind::Link }, &shown);
+            }
+        }
+    }
+    names.sort();
+    Ok(names)
 }
 
 pub(super) struct FolderRows {
@@ -36,140 +95,277 @@ pub(super) struct FolderRows {
 }
 
 impl FolderRows {
-    pub(super) fn open(path: &Path, columns: Columns) -> Result<FolderRows> {
+    pub(super) fn open(path: &Path, follow_links: bool, columns: Columns) -> Result<FolderRows> {
         let rows = Rows::new(&columns.extra_fields());
-        Ok(FolderRows { walk: Walk::open(path)?, columns, rows })
+        Ok(FolderRows { walk: Walk::open(path, follow_links)?, columns, rows })
     }
 }
 
 impl ReadRows for FolderRows {
     fn next_batch(&mut self) -> Result<Option<Batch>> {
         while !self.rows.is_full() {
-            let (path, name) = match self.walk.next()? {
+            let picture = match self.walk.next()? {
                 None => break,
                 Some(Found::Problem(problem)) => {
                     self.rows.push_problem(&problem);
                     continue;
                 }
-                Some(Found::Picture { path, name }) => (path, name),
+                Some(Found::Described { .. } | Found::Metadata(_)) => continue,
+                Some(Found::Picture(picture)) => picture,
             };
-            let length = fs::symlink_metadata(&path).map_err(|source| Error::read(&path, source))?.len();
-            let place = Place { file: path.to_string_lossy().into_owned(), offset: 0, length, name };
-            push_picture(&mut self.rows, &self.columns, &beside(&path)?, &place, 0)
-                .map_err(|key| jsonl::changed(&path, "folder", "the JSON file beside it", &key))?;
+            let path = &picture.path;
+            let length = fs::metadata(path).map_err(|source| Error::read(path, source))?.len();
+            let file = path.to_string_lossy().into_owned();
+            let place = Place { file, offset: 0, length, name: picture.name.clone() };
+            push_picture(&mut self.rows, &self.columns, &picture.beside()?, &place, 0)
+                .map_err(|key| jsonl::changed(path, "folder", "the JSON file beside it", &key))?;
         }
         Ok(self.rows.take())
     }
 }
 
-/// The text and JSON files of a picture.
-fn beside(picture: &Path) -> Result<Beside> {
-    let mut beside = Beside::default();
-    for suffix in TEXT_SUFFIXES.into_iter().chain([VALUES_SUFFIX]) {
-        let path = picture.with_extension(suffix);
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        match read_small(&path).map_err(|source| Error::read(&path, source))? {
-            Ok(None) => {}
-            Ok(Some(bytes)) if suffix == VALUES_SUFFIX => beside.add_values(&name, &bytes),
-            Ok(Some(bytes)) => beside.add_text(&name, suffix, bytes),
-            Err(problem) => beside.fail(format!("{name:?} {problem}")),
-        }
-    }
-    Ok(beside)
-}
-
-/// The content of a small regular file, `None` if there is no such file, or why it is not read.
-fn read_small(path: &Path) -> io::Result<std::result::Result<Option<Vec<u8>>, String>> {
-    let metadata = match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Ok(None)),
-        metadata => metadata?,
-    };
-    if let Some(problem) = not_regular(metadata.file_type()) {
-        return Ok(Err(problem.to_owned()));
-    }
-    if metadata.len() > MAX_ROW_BYTES as u64 {
+/// The content of a small file, or why it is not read.
+fn read_small(path: &Path) -> io::Result<std::result::Result<Vec<u8>, String>> {
+    if fs::metadata(path)?.len() > MAX_ROW_BYTES as u64 {
         return Ok(Err(format!("is longer than {MAX_ROW_BYTES} bytes")));
     }
-    fs::read(path).map(|bytes| Ok(Some(bytes)))
-}
-
-fn not_regular(file_type: FileType) -> Option<&'static str> {
-    if file_type.is_symlink() {
-        Some("is a symbolic link, which is not followed")
-    } else if file_type.is_file() {
-        None
-    } else {
-        Some("is no regular file")
-    }
+    fs::read(path).map(Ok)
 }
 
 enum Found {
-    Picture {
+    Picture(Picture),
+    /// A picture that a metadata file may speak of.
+    Described {
         path: PathBuf,
         /// Below the folder, with slashes.
         name: String,
     },
+    /// A metadata file, which speaks of the pictures in its folder and below.
+    Metadata(PathBuf),
     /// Something that is named as a picture but is not read.
     Problem(String),
+}
+
+struct Picture {
+    path: PathBuf,
+    /// Below the folder, with slashes.
+    name: String,
+    beside: Vec<(&'static str, BesideFile)>,
+}
+
+/// A text or JSON file, or why it must not be read.
+type BesideFile = (OsString, Option<String>);
+
+impl Picture {
+    /// The content of the text and JSON files beside it.
+    fn beside(&self) -> Result<Beside> {
+        let mut beside = Beside::default();
+        for (suffix, (file_name, problem)) in &self.beside {
+            let (path, name) = (self.path.with_file_name(file_name), file_name.to_string_lossy());
+            if let Some(problem) = problem {
+                beside.fail(format!("{name:?} {problem}"));
+                continue;
+            }
+            match read_small(&path).map_err(|source| Error::read(&path, source))? {
+                Ok(bytes) if *suffix == VALUES_SUFFIX => beside.add_values(&name, &bytes),
+                Ok(bytes) => beside.add_text(&name, suffix, &bytes),
+                Err(problem) => beside.fail(format!("{name:?} {problem}")),
+            }
+        }
+        Ok(beside)
+    }
+}
+
+/// Which symbolic links are followed.
+pub(super) struct Links {
+    all: bool,
+    root: PathBuf,
+    /// Folders that links may lead into.
+    allowed: Vec<PathBuf>,
+}
+
+impl Links {
+    /// For a folder that was named. Links may lead into it, and into a folder `blobs` beside it or
+    /// beside the folder `snapshots` around it, as those of the cache of `huggingface_hub` do.
+    pub(super) fn of(root: &Path, all: bool) -> io::Result<Links> {
+        let root = root.canonicalize()?;
+        let snapshots = root.ancestors().filter(|folder| folder.file_name() == Some(OsStr::new("snapshots")));
+        let blobs = [root.as_path()].into_iter().chain(snapshots).map(|folder| folder.with_file_name("blobs"));
+        let blobs = blobs.filter_map(|blobs| blobs.canonicalize().ok());
+        Ok(Links { all, allowed: [root.clone()].into_iter().chain(blobs).collect(), root })
+    }
+
+    /// What a link leads to, and where; or why it is not followed.
+    pub(super) fn follow(&self, path: &Path) -> std::result::Result<(PathBuf, Metadata), &'static str> {
+        let nowhere = "is a symbolic link that leads nowhere";
+        let target = path.canonicalize().map_err(|_| nowhere)?;
+        if !self.all && !self.allowed.iter().any(|folder| target.starts_with(folder)) {
+            return Err("is a symbolic link out of the folder, which is not followed; `follow_links` in [source] \
+                        (--set source.follow_links=true) follows it");
+        }
+        let metadata = fs::metadata(&target).map_err(|_| nowhere)?;
+        Ok((target, metadata))
+    }
 }
 
 /// A folder with what is left of it, sorted by name.
 struct Level {
     path: PathBuf,
+    /// Where it is, all links followed.
+    target: PathBuf,
     /// Below the folder where the walk began, with a slash at its end.
     name: String,
-    left: std::vec::IntoIter<(OsString, FileType)>,
+    left: std::vec::IntoIter<(OsString, Entry)>,
+    /// Whether a metadata file here or above speaks of its pictures.
+    is_described: bool,
+}
+
+enum Entry {
+    Folder(PathBuf),
+    Metadata,
+    Picture(Vec<(&'static str, BesideFile)>),
+    Problem(String),
 }
 
 /// The pictures below a folder in the order of their relative paths, component by component.
 struct Walk {
     levels: Vec<Level>,
+    links: Links,
+    left_out: LeftOut,
 }
 
 impl Walk {
-    fn open(path: &Path) -> Result<Walk> {
-        Ok(Walk { levels: vec![Level::open(path.to_owned(), String::new())?] })
+    fn open(path: &Path, follow_links: bool) -> Result<Walk> {
+        let links = Links::of(path, follow_links).map_err(|source| Error::read(path, source))?;
+        let target = links.root.clone();
+        let mut walk = Walk { levels: Vec::new(), links, left_out: LeftOut::default() };
+        walk.enter(path.to_owned(), target, String::new(), false)?;
+        Ok(walk)
     }
 
     fn next(&mut self) -> Result<Option<Found>> {
         while let Some(level) = self.levels.last_mut() {
-            let Some((file_name, file_type)) = level.left.next() else {
+            let Some((file_name, entry)) = level.left.next() else {
                 self.levels.pop();
                 continue;
             };
             let path = level.path.join(&file_name);
-            let shown = format!("{}{}", level.name, file_name.to_string_lossy());
-            if shown.rsplit('/').next().is_some_and(|name| name.starts_with('.')) {
-                continue; // hidden, such as the `._` files of macOS, which have the names of pictures
-            }
-            if file_type.is_dir() {
-                self.levels.push(Level::open(path, shown + "/")?);
-                continue;
-            }
-            if !is_picture(&shown) {
-                if file_type.is_symlink() {
-                    tracing::warn!(path = %path.display(), "a symbolic link is not followed");
+            let name = format!("{}{}", level.name, file_name.to_string_lossy());
+            return Ok(Some(match entry {
+                Entry::Folder(target) => {
+                    let is_described = level.is_described;
+                    self.enter(path, target, name + "/", is_described)?;
+                    continue;
                 }
-                continue;
-            }
-            if let Some(problem) = not_regular(file_type) {
-                return Ok(Some(Found::Problem(format!("{shown:?} {problem}"))));
-            }
-            if path.to_str().is_none() {
-                return Ok(Some(Found::Problem(format!("the path of {shown:?} is not UTF-8"))));
-            }
-            return Ok(Some(Found::Picture { path, name: shown }));
+                Entry::Metadata => Found::Metadata(path),
+                Entry::Problem(problem) => Found::Problem(format!("{name:?} {problem}")),
+                Entry::Picture(_) if path.to_str().is_none() => {
+                    Found::Problem(format!("the path of {name:?} is not UTF-8"))
+                }
+                Entry::Picture(_) if level.is_described => Found::Described { path, name },
+                Entry::Picture(beside) => Found::Picture(Picture { path, name, beside }),
+            }));
         }
         Ok(None)
     }
+
+    /// Lists a folder; what is no picture, no sub-folder and stands beside no picture is left out.
+    fn enter(&mut self, path: PathBuf, target: PathBuf, name: String, is_described: bool) -> Result<()> {
+        let mut left: Vec<(OsString, Entry)> = Vec::new();
+        // By their names in lower case.
+        let mut beside: BTreeMap<String, Vec<BesideFile>> = BTreeMap::new();
+        let mut metadata_file: Option<OsString> = None;
+        for (file_name, file_type) in list(&path)? {
+            let shown = format!("{name}{}", file_name.to_string_lossy());
+            if is_hidden(&shown) {
+                self.left_out.add(Kind::Hidden, &shown); // such as the `._` files of macOS, which have the names of pictures
+                continue;
+            }
+            let this = path.join(&file_name);
+            match self.look_at(&this, file_type, &target) {
+                Ok(Some(folder)) if RunFolder::is_at(&folder) => self.left_out.add(Kind::RunFolder, &shown),
+                Ok(Some(folder)) => left.push((file_name, Entry::Folder(folder))),
+                Ok(None) if is_picture(&shown) => left.push((file_name, Entry::Picture(Vec::new()))),
+                Ok(None) if metadata::is_name(&file_name) => match metadata::has_file_names(&this) {
+                    true if metadata_file.is_none() => metadata_file = Some(file_name),
+                    true => self.left_out.add(Kind::MoreMetadata, &shown),
+                    false => self.left_out.add(Kind::OtherMetadata, &shown),
+                },
+                Err(problem) if is_picture(&shown) => left.push((file_name, Entry::Problem(problem.to_owned()))),
+                outcome if is_beside(&shown) => {
+                    let key = file_name.to_string_lossy().to_lowercase();
+                    beside.entry(key).or_default().push((file_name, outcome.err().map(str::to_owned)));
+                }
+                Ok(None) => self.left_out.add(kind_of(&shown), &shown),
+                Err(_) => self.left_out.add(Kind::Link, &shown),
+            }
+        }
+        let is_described = is_described || metadata_file.is_some();
+        let mut used = BTreeSet::new();
+        for (picture, entry) in &mut left {
+            let Entry::Picture(own) = entry else { continue };
+            for suffix in TEXT_SUFFIXES.into_iter().chain([VALUES_SUFFIX]) {
+                let names = names_beside(&picture.to_string_lossy(), suffix);
+                let Some(found) = names.iter().find_map(|name| beside.get(name)) else { continue };
+                // Of several that differ in case alone, the one that has the stem as it is written.
+                let stem = Path::new(picture).file_stem();
+                let same = found.iter().find(|(name, _)| Path::new(name).file_stem() == stem);
+                let Some(file) = same.or(found.first()) else { continue };
+                used.insert(file.0.clone());
+                own.push((suffix, file.clone()));
+            }
+        }
+        for (file_name, _) in beside.into_values().flatten() {
+            let shown = format!("{name}{}", file_name.to_string_lossy());
+            if !used.contains(&file_name) {
+                let kind = Some(kind_of(&shown)).filter(|kind| *kind == Kind::Document);
+                self.left_out.add(kind.unwrap_or(Kind::TextWithoutPicture), &shown);
+            } else if is_described {
+                self.left_out.add(Kind::BesideMetadata, &shown);
+            }
+        }
+        left.extend(metadata_file.map(|name| (name, Entry::Metadata)));
+        left.sort_by(|(left, _), (right, _)| left.cmp(right));
+        self.levels.push(Level { path, target, name, left: left.into_iter(), is_described });
+        Ok(())
+    }
+
+    /// Where a folder is, `None` for a regular file, or why neither is there. `here` is where the
+    /// folder around it is.
+    fn look_at(
+        &self,
+        path: &Path,
+        file_type: FileType,
+        here: &Path,
+    ) -> std::result::Result<Option<PathBuf>, &'static str> {
+        if file_type.is_dir() {
+            return Ok(Some(here.join(path.file_name().unwrap_or_default())));
+        }
+        if file_type.is_file() {
+            return Ok(None);
+        }
+        if !file_type.is_symlink() {
+            return Err("is no regular file");
+        }
+        let (target, metadata) = self.links.follow(path)?;
+        if metadata.is_file() {
+            return Ok(None);
+        }
+        // What lies in the folder is read where it lies, and a walk must come to an end.
+        let mut around = self.levels.iter().map(|level| level.target.as_path()).chain([here]);
+        let is_around = around.any(|folder| folder.starts_with(&target));
+        if !metadata.is_dir() || !self.links.all || target.starts_with(&self.links.root) || is_around {
+            return Err("is a symbolic link to something that is read elsewhere or is no regular file");
+        }
+        Ok(Some(target))
+    }
 }
 
-impl Level {
-    fn open(path: PathBuf, name: String) -> Result<Level> {
-        let entries = fs::read_dir(&path).map_err(|source| Error::read(&path, source))?;
-        let entries = entries.map(|entry| entry.and_then(|entry| Ok((entry.file_name(), entry.file_type()?))));
-        let mut left: Vec<_> = entries.collect::<io::Result<_>>().map_err(|source| Error::read(&path, source))?;
-        left.sort_by(|(left, _), (right, _)| left.cmp(right));
-        Ok(Level { path, name, left: left.into_iter() })
-    }
+/// What lies in a folder, sorted by name.
+fn list(path: &Path) -> Result<Vec<(OsString, FileType)>> {
+    let entries = fs::read_dir(path).map_err(|source| Error::read(path, source))?;
+    let entries = entries.map(|entry| entry.and_then(|entry| Ok((entry.file_name(), entry.file_type()?))));
+    let mut listed: Vec<_> = entries.collect::<io::Result<_>>().map_err(|source| Error::read(path, source))?;
+    listed.sort_by(|(left, _), (right, _)| left.cmp(right));
+    Ok(listed)
 }

@@ -6,13 +6,16 @@
 mod csv;
 mod decoded;
 mod delimited;
+mod embedded;
 mod files;
 mod fingerprint;
 mod folder;
 mod json;
 mod jsonl;
+mod left_out;
 mod lines;
 mod lists;
+mod metadata;
 mod numbers;
 mod parquet;
 mod pictures;
@@ -27,15 +30,16 @@ mod webdataset;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, UInt64Array, new_null_array};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, UInt64Array, new_null_array};
 use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-#[allow(unused_imports, reason = "the downloader does not read local pictures yet")]
-pub(crate) use self::pictures::read_picture;
+pub(crate) use self::embedded::{Embedded, EmbeddedPicture};
+use self::left_out::LeftOut;
+pub(crate) use self::pictures::{check_length, read_picture};
 use self::plan::{Added, Column, Columns, Extra, Plan};
 use self::rows::Batch;
 pub(crate) use self::rows::column;
@@ -54,9 +58,9 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SourceConfig {
-    /// A file, a folder (its files, sorted by name, without sub-folders), or a list of these; relative to the recipe. Their rows follow one another. A pipe
-    /// such as `/dev/stdin` is read once, into a temporary file. URLs of
-    /// object stores work as well: `s3://`, `gs://`, `az://` and `https://`, with the credentials of the environment (`AWS_*`, `GOOGLE_*`, `AZURE_*`).
+    /// A file, a folder (its files, sorted by name; sub-folders only if nothing else is there), or a list of these; relative to the recipe. Their rows follow
+    /// one another; of a list, the column `source_path` says which entry a row is from. A pipe such as `/dev/stdin` is read
+    /// once, into a temporary file. URLs of object stores work as well: `s3://`, `gs://`, `az://` and `https://`, with the credentials of the environment (`AWS_*`, `GOOGLE_*`, `AZURE_*`).
     pub path: OneOrMany<PathBuf>,
     /// Format of the files; `auto` tells it from each name. `folder` and `webdataset` import pictures that are already there, through the same checks.
     #[serde(default)]
@@ -74,6 +78,21 @@ pub struct SourceConfig {
     /// Whether CSV and TSV files begin with a row of names. Without one the columns are called `column_0`, `column_1`, ….
     #[serde(default = "default_header")]
     pub header: bool,
+    /// Which picture is read where a row or a sample may have several. In Parquet, the column with
+    /// the pictures; without it, `image`, else the first column that holds pictures; with an empty
+    /// name all pictures are fetched by their URLs. In an archive,
+    /// what follows the key of the member, such as `jpg` or `seg.png`; without it, the members of
+    /// which a suffix of pictures is all that follows the key, and those with a text of their own.
+    /// In a metadata file, or in a list that is named itself and has no URLs, the column with the
+    /// names of picture files below its folder; without it, `file_name`, else the first that ends
+    /// with `_file_name`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Whether symbolic links in a folder of pictures are followed wherever they lead. Without it,
+    /// they are followed to files in that folder and in a folder `blobs` beside it, as in the cache
+    /// of `huggingface_hub`.
+    #[serde(default)]
+    pub follow_links: bool,
 }
 
 fn default_url() -> String {
@@ -93,6 +112,8 @@ impl SourceConfig {
             url: url.into(),
             caption: None,
             header: true,
+            image: None,
+            follow_links: false,
         }
     }
 }
@@ -123,10 +144,11 @@ impl<T> OneOrMany<T> {
 pub enum SourceFormat {
     /// By the name: `.parquet`, `.tar`, `.csv`, `.tsv`, `.jsonl` or `.ndjson`, `.txt`, and all but the first two also with `.gz` or `.zst` behind. A single file
     /// may also be `.json`, which is read as `jsonl`. gzip and Zstandard are told by the content, whatever the name is; text may be UTF-8 or UTF-16. A folder
-    /// without such files is one of pictures; of one with lists and archives, the lists are read.
+    /// without such files is one of pictures; of one with lists and archives, the lists are read. Text files beside pictures are captions, beside other
+    /// lists they are none. What is not read is told.
     #[default]
     Auto,
-    /// Apache Parquet.
+    /// Apache Parquet, with URLs or with a column of pictures, such as the `Image` columns of Hugging Face `datasets`.
     Parquet,
     /// Comma-separated values as RFC 4180 has them. Semicolons, tabs or vertical bars are taken instead where the columns are found with them and not with
     /// commas, and any separator that a first line such as `sep=;` says. A quote may have a backslash before it, as Spark writes it.
@@ -138,7 +160,8 @@ pub enum SourceFormat {
     Jsonl,
     /// One URL a line.
     Txt,
-    /// The pictures of a folder and its sub-folders, with captions from text files and extra columns from JSON files of the same stem.
+    /// The pictures of a folder and its sub-folders, with captions from text files and extra columns from JSON files of the same stem, or both from a file
+    /// `metadata.csv`, `metadata.jsonl` or `metadata.parquet` with a column `file_name`, as Hugging Face `imagefolder` has them.
     Folder,
     /// Uncompressed tar archives of pictures, with captions and extra columns from the text and JSON members of the same key.
     #[serde(rename = "webdataset")]
@@ -149,6 +172,8 @@ pub enum SourceFormat {
 #[derive(Debug, Clone)]
 pub struct Source {
     plan: Arc<Plan>,
+    left_out: LeftOut,
+    image: Option<String>,
 }
 
 /// A reader of one file.
@@ -177,17 +202,33 @@ impl Source {
     }
 
     fn find(config: &SourceConfig, base_folder: &Path, cache: Option<&Cache>) -> Result<Source> {
-        let found = files::find(config, base_folder, cache)?;
+        let (found, mut left_out) = files::find(config, base_folder, cache)?;
         let copies: Vec<(PathBuf, PathBuf)> =
             found.iter().filter_map(|file| Some((file.path.clone(), file.url.as_ref()?.into()))).collect();
         let with_urls = |error| copies.iter().fold(error, |error: Error, (copy, url)| error.with_path(copy, url));
-        Ok(Source { plan: Arc::new(plan::make(found, config).map_err(with_urls)?) })
+        let plan = plan::make(found, config, &mut left_out).map_err(with_urls);
+        // A file that lacks a column may not be the one that was meant.
+        let plan = plan.map_err(|error| match error {
+            Error::MissingColumn { path, key, column, hint, available } if !left_out.is_empty() => {
+                let available = format!("{available}; not all of the source is read: {left_out}");
+                Error::MissingColumn { path, key, column, hint, available }
+            }
+            other => other,
+        });
+        Ok(Source { plan: Arc::new(plan?), left_out, image: config.image.clone() })
+    }
+
+    /// What lies in the folders and archives of the source and is not read: how much of each kind,
+    /// with an example, and what to do about it. `None` if everything is read.
+    pub fn left_out(&self) -> Option<String> {
+        (!self.left_out.is_empty()).then(|| self.left_out.to_string())
     }
 
     /// The columns that are carried through to the pool, with their names there. Behind those of the files come, as far as the source needs them:
     ///
     /// * `file` (Utf8), in a source with pictures that are already there: the name of the picture below the path of the recipe that it comes from; for a
-    ///   member of an archive, its name behind that of the archive;
+    ///   member of an archive, its name behind that of the archive; for a picture in a Parquet file, the number of its row there, from 0;
+    /// * `source_path` (Utf8), in a source of several paths: the one that the row comes from, as the recipe has it;
     /// * `source_row` and `image_index` (Int64), in a source of which a row may hold several pictures, because its URLs are lists or because a sample of an
     ///   archive has several: the number of the row before such rows were taken apart, over the whole source, and of the picture in it, both from 0.
     pub fn schema_of_extra_columns(&self) -> SchemaRef {
@@ -203,6 +244,7 @@ impl Source {
     pub fn parts(&self, rows_per_part: usize) -> Parts {
         Parts {
             plan: self.plan.clone(),
+            image: self.image.clone(),
             rows_per_part: rows_per_part.max(1),
             next_file: 0,
             reader: None,
@@ -226,8 +268,10 @@ pub struct SourcePart {
     /// [`Source::schema_of_extra_columns`]. Since an extra column may be called as one of these, they are told by their positions.
     ///
     /// A row with a problem could not be read; it has no URL, caption or file. Where `file` is not null, it is the absolute path of a local file with the
-    /// picture, `length` bytes from byte `offset` on.
+    /// picture, `length` bytes from byte `offset` on. Where `length` is null then, the file is Parquet and the picture in its row number `offset`.
     pub rows: RecordBatch,
+    /// The column of pictures in Parquet files, if the recipe names it.
+    pub image: Option<String>,
     /// Where these are only some of the rows of a slice: their numbers, counted from `first_row`.
     pub chosen: Option<Vec<usize>>,
 }
@@ -240,7 +284,7 @@ impl SourcePart {
     pub fn choose(&self, rows: Vec<usize>) -> std::result::Result<SourcePart, ArrowError> {
         let indices: UInt64Array = rows.iter().map(|row| *row as u64).collect();
         let chosen = take_record_batch(&self.rows, &indices)?;
-        Ok(SourcePart { index: self.index, first_row: self.first_row, rows: chosen, chosen: Some(rows) })
+        Ok(SourcePart { rows: chosen, chosen: Some(rows), ..self.clone() })
     }
 
     /// The number in the source of one of the rows.
@@ -256,7 +300,7 @@ impl SourcePart {
         let own = [column::URL, column::CAPTION, column::PROBLEM].into_iter();
         let own: Vec<usize> = own.chain(column::FIRST_EXTRA..self.rows.num_columns()).collect();
         fingerprint::of(&self.rows.project(&own).expect("the rows have these columns"), &mut hasher);
-        fingerprint::of_files(&self.rows, &mut hasher);
+        fingerprint::of_files(&self.rows, self.image.as_deref(), &mut hasher);
         hasher.finalize().to_hex().to_string()
     }
 }
@@ -264,6 +308,7 @@ impl SourcePart {
 /// The parts of a [`Source`]; see [`Source::parts`].
 pub struct Parts {
     plan: Arc<Plan>,
+    image: Option<String>,
     rows_per_part: usize,
     next_file: usize,
     reader: Option<Box<dyn ReadRows>>,
@@ -293,7 +338,8 @@ impl Parts {
             return Ok(None);
         }
         let rows = concat_batches(&self.plan.schema, &batches).map_err(|error| self.arrow_error(&error))?;
-        let part = SourcePart { index: self.next_index, first_row: self.next_row, rows, chosen: None };
+        let image = self.image.clone();
+        let part = SourcePart { index: self.next_index, first_row: self.next_row, rows, image, chosen: None };
         self.next_index += 1;
         self.next_row += count as u64;
         Ok(Some(part))
@@ -322,6 +368,7 @@ impl Parts {
     /// Puts a file's columns in the order of the source; columns that the file lacks are null.
     fn align(&mut self, batch: &Batch) -> Result<RecordBatch> {
         let count = batch.rows.num_rows();
+        let file = &self.plan.files[self.next_file - 1];
         let source_rows: Int64Array = batch
             .image_index
             .iter()
@@ -348,6 +395,7 @@ impl Parts {
                     Some(names) => Arc::new(names.clone()),
                     None => new_null_array(&DataType::Utf8, count),
                 },
+                Added::SourcePath => Arc::new(StringArray::from(vec![file.entry.as_str(); count])),
                 Added::SourceRow => Arc::new(source_rows.clone()),
                 Added::ImageIndex => Arc::new(Int64Array::from(batch.image_index.clone())),
             }

@@ -1,17 +1,20 @@
 //! Parquet, row group by row group.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, StringBuilder, new_null_array};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, StringBuilder, new_null_array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Fields, Int64Type, Schema, SchemaRef};
+use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
+use super::embedded::{self, PictureColumns};
 use super::lists::{self, Expansion};
-use super::plan::unique_names;
+use super::plan::{Pictures, unique_names};
 use super::rows::{Batch, ROWS_PER_BATCH, leading_fields, no_places};
 use super::types::{EXACT_IN_FLOAT, is_printable};
 use super::{Column, Columns, Extra, ReadRows};
@@ -51,6 +54,11 @@ pub(super) fn has_wide_integers(path: &Path, position: usize) -> Result<bool> {
     Ok(!(is_exact(&least)? && is_exact(&most)?))
 }
 
+/// The columns that hold pictures; `wanted` is the name of the one to read.
+pub(super) fn picture_columns(path: &Path, wanted: Option<&str>) -> Result<PictureColumns> {
+    Ok(embedded::find(builder(path)?.schema(), wanted))
+}
+
 fn builder(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>> {
     let file = File::open(path).map_err(|source| Error::read(path, source))?;
     ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| format_error(path, error))
@@ -67,6 +75,8 @@ fn carried(data_type: &DataType) -> DataType {
         // A column of nulls alone has no type.
         DataType::Utf8View | DataType::LargeUtf8 | DataType::Null => DataType::Utf8,
         DataType::BinaryView | DataType::LargeBinary => DataType::Binary,
+        // parquet-rs would write the milliseconds of Date64 as plain integers.
+        DataType::Date64 => DataType::Date32,
         DataType::Dictionary(_, value) => carried(value),
         DataType::List(field) | DataType::ListView(field) => DataType::List(item(field)),
         DataType::LargeList(field) | DataType::LargeListView(field) => DataType::LargeList(item(field)),
@@ -96,6 +106,10 @@ pub(super) struct ParquetRows {
     url_type: DataType,
     caption_type: Option<DataType>,
     schema: SchemaRef,
+    /// Positions in the file of the columns that are read.
+    used: Vec<usize>,
+    /// Number of the next row of the file.
+    next_row: i64,
     /// The batch at hand, if its URLs are lists that are not expanded to their ends yet.
     expansion: Option<Expansion>,
 }
@@ -104,9 +118,22 @@ impl ParquetRows {
     pub(super) fn open(path: &Path, columns: Columns) -> Result<ParquetRows> {
         let builder = builder(path)?;
         let fields: Vec<Field> = leading_fields().into_iter().chain(columns.extra_fields()).collect();
-        let type_of = |column: &Column| carried(builder.schema().field(column.position).data_type());
+        let schema = builder.schema().clone();
+        let type_of = |column: &Column| {
+            let field = schema.fields().get(column.position);
+            field.map_or(DataType::Utf8, |field| carried(field.data_type()))
+        };
+        // Pictures in cells are read when their turn comes.
+        let own = [Some(&columns.url), columns.caption.as_ref()].into_iter().flatten();
+        let all = own.chain(columns.extras.iter().map(|extra| &extra.column)).map(|column| column.position);
+        let used: BTreeSet<usize> = all.filter(|position| *position < schema.fields().len()).collect();
+        let mask = ProjectionMask::roots(builder.parquet_schema(), used.iter().copied());
         let (url_type, caption_type) = (type_of(&columns.url), columns.caption.as_ref().map(type_of));
-        let reader = builder.with_batch_size(ROWS_PER_BATCH).build().map_err(|error| format_error(path, error))?;
+        let reader = builder
+            .with_projection(mask)
+            .with_batch_size(ROWS_PER_BATCH)
+            .build()
+            .map_err(|error| format_error(path, error))?;
         Ok(ParquetRows {
             path: path.to_owned(),
             reader,
@@ -114,15 +141,26 @@ impl ParquetRows {
             url_type,
             caption_type,
             schema: Arc::new(Schema::new(fields)),
+            used: used.into_iter().collect(),
+            next_row: 0,
             expansion: None,
         })
     }
 
+    /// A column of the file in what was read of it; nulls if the file has none.
+    fn column(&self, batch: &RecordBatch, column: &Column) -> ArrayRef {
+        match self.used.binary_search(&column.position) {
+            Ok(index) => batch.column(index).clone(),
+            Err(_) => new_null_array(&DataType::Utf8, batch.num_rows()),
+        }
+    }
+
     fn expand(&self, batch: &RecordBatch) -> Result<Expansion> {
-        let column = |column: &Column| batch.column(column.position);
-        let caption = self.columns.caption.as_ref().map(column).zip(self.caption_type.as_ref());
+        let column = |column: &Column| self.column(batch, column);
+        let caption = self.columns.caption.as_ref().map(column);
+        let caption = caption.as_ref().zip(self.caption_type.as_ref());
         let extras = self.extras(batch)?;
-        Expansion::new((column(&self.columns.url), &self.url_type), caption, extras)
+        Expansion::new((&column(&self.columns.url), &self.url_type), caption, extras)
             .map_err(|error| format_error(&self.path, error))
     }
 
@@ -144,15 +182,15 @@ impl ParquetRows {
 
     fn extras(&self, batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
         let extra = |extra: &Extra| {
-            cast(batch.column(extra.column.position), extra.field.data_type())
+            cast(&self.column(batch, &extra.column), extra.field.data_type())
                 .map_err(|error| format_error(&self.path, error))
         };
         self.columns.extras.iter().map(extra).collect()
     }
 
-    fn convert(&self, batch: &RecordBatch) -> Result<Batch> {
+    fn convert(&mut self, batch: &RecordBatch) -> Result<Batch> {
         let as_text = |column: &Column| {
-            cast(batch.column(column.position), &DataType::Utf8).map_err(|error| format_error(&self.path, error))
+            cast(&self.column(batch, column), &DataType::Utf8).map_err(|error| format_error(&self.path, error))
         };
         let url = as_text(&self.columns.url)?;
         // Of several captions of one picture, the first that is one.
@@ -164,18 +202,19 @@ impl ParquetRows {
                 .map(|texts| Arc::new(texts) as ArrayRef)
                 .map_err(|error| format_error(&self.path, error))?,
         };
+        let raw_url = self.column(batch, &self.columns.url);
+        let raw_caption = self.columns.caption.as_ref().map(|column| (column, self.column(batch, column)));
         let mut problems = StringBuilder::new();
         for row in 0..batch.num_rows() {
-            // Casting bytes to text makes null of what is not UTF-8.
-            let lost = |column: &Column, text: &ArrayRef| {
-                batch.column(column.position).is_valid(row) && text.is_null(row)
-                    // A column of nulls alone has no bitmap that would say so.
-                    && batch.column(column.position).data_type() != &DataType::Null
+            // Casting bytes to text makes null of what is not UTF-8. A column of nulls alone has no
+            // bitmap that would say so.
+            let lost = |raw: &ArrayRef, text: &ArrayRef| {
+                raw.is_valid(row) && text.is_null(row) && raw.data_type() != &DataType::Null
             };
-            if lost(&self.columns.url, &url) {
+            if lost(&raw_url, &url) {
                 problems.append_value(format!("column {:?} is not UTF-8", self.columns.url.name));
-            } else if let Some(column) =
-                self.columns.caption.as_ref().filter(|column| list_type.is_none() && lost(column, &caption))
+            } else if let Some((column, _)) =
+                raw_caption.as_ref().filter(|(_, raw)| list_type.is_none() && lost(raw, &caption))
             {
                 problems.append_value(format!("column {:?} is not UTF-8", column.name));
             } else {
@@ -183,12 +222,28 @@ impl ParquetRows {
             }
         }
         let problem: ArrayRef = Arc::new(problems.finish());
+        let first = self.next_row;
+        let numbers = first..first + batch.num_rows() as i64;
+        self.next_row = numbers.end;
+        let (places, names) = match &self.columns.pictures {
+            Pictures::InCells(name) => {
+                let is_good = |row: i64| problem.is_null((row - first) as usize);
+                let of_good = |row: i64| is_good(row).then_some(row);
+                let file = self.path.to_string_lossy();
+                let files: StringArray = numbers.clone().map(|row| is_good(row).then_some(&*file)).collect();
+                let names: StringArray = numbers.clone().map(|row| Some(format!("{name}/{}", of_good(row)?))).collect();
+                let rows: Int64Array = numbers.map(of_good).collect();
+                let [_, _, lengths] = no_places(batch.num_rows());
+                ([Arc::new(files) as ArrayRef, Arc::new(rows), lengths], Some(names))
+            }
+            Pictures::Elsewhere | Pictures::Named(_) => (no_places(batch.num_rows()), None),
+        };
         let mut columns = vec![blank_to_null(&url, &problem), blank_to_null(&caption, &problem), problem];
-        columns.extend(no_places(batch.num_rows()));
+        columns.extend(places);
         columns.extend(self.extras(batch)?);
         let rows =
             RecordBatch::try_new(self.schema.clone(), columns).map_err(|error| format_error(&self.path, error))?;
-        Ok(Batch { image_index: vec![0; rows.num_rows()], rows, names: None })
+        Ok(Batch { image_index: vec![0; rows.num_rows()], rows, names })
     }
 }
 

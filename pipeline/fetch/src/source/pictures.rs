@@ -6,14 +6,27 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use arrow::datatypes::Field;
+use lynxdata_records::python_json;
 use serde_json::{Map, Value};
 
 use super::Columns;
 use super::jsonl::{self, Keys};
+use super::left_out::LeftOut;
 use super::rows::{Place, Rows};
 
-/// Suffixes of pictures, in lower case.
-pub(super) const SUFFIXES: [&str; 9] = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif"];
+/// Suffixes of pictures, in lower case: those under which Pillow and browsers save the formats that
+/// are decoded, and AVIF, of which every picture gets its status.
+pub(super) const SUFFIXES: [&str; 17] = [
+    "jpg", "jpeg", "jpe", "jfif", "jfi", "jif", "pjpeg", "pjp", "png", "apng", "webp", "gif", "bmp", "dib", "tif",
+    "tiff", "avif",
+];
+
+/// Suffixes of pictures of other formats, in lower case; they are told, not read.
+const OTHER_SUFFIXES: [&str; 35] = [
+    "heic", "heif", "hif", "jxl", "jp2", "j2k", "jpc", "jpf", "jpx", "j2c", "ico", "cur", "svg", "svgz", "psd", "xcf",
+    "dds", "tga", "pcx", "ppm", "pgm", "pbm", "pnm", "exr", "hdr", "raw", "dng", "cr2", "cr3", "nef", "arw", "orf",
+    "rw2", "eps", "icns",
+];
 
 /// Suffixes of files with a caption; the first that is there counts.
 pub(super) const TEXT_SUFFIXES: [&str; 2] = ["txt", "caption"];
@@ -21,20 +34,44 @@ pub(super) const TEXT_SUFFIXES: [&str; 2] = ["txt", "caption"];
 /// Suffix of files with the values of extra columns.
 pub(super) const VALUES_SUFFIX: &str = "json";
 
-/// The key of the caption in JSON where the recipe names none.
+/// The key or column of the caption where the recipe names none.
 pub(super) const CAPTION_KEY: &str = "caption";
+
+/// The other usual name of a column of captions, as in the examples of Hugging Face.
+pub(super) const TEXT_COLUMN: &str = "text";
 
 /// Whether the suffix of a file name, in any case, is that of a picture.
 pub(super) fn is_picture(name: &str) -> bool {
-    name.rsplit_once('.').is_some_and(|(_, suffix)| SUFFIXES.iter().any(|known| suffix.eq_ignore_ascii_case(known)))
+    has_suffix(name, &SUFFIXES)
+}
+
+/// Whether the suffix of a file name is that of a picture which is not decoded.
+pub(super) fn is_other_picture(name: &str) -> bool {
+    has_suffix(name, &OTHER_SUFFIXES)
+}
+
+/// Whether the suffix of a file name is that of what may stand beside a picture.
+pub(super) fn is_beside(name: &str) -> bool {
+    has_suffix(name, &TEXT_SUFFIXES) || has_suffix(name, &[VALUES_SUFFIX])
+}
+
+pub(super) fn has_suffix(name: &str, suffixes: &[&str]) -> bool {
+    name.rsplit_once('.').is_some_and(|(_, suffix)| suffixes.iter().any(|known| suffix.eq_ignore_ascii_case(known)))
+}
+
+/// The names, in lower case, under which a file of this suffix belongs to a picture: `1.txt` or
+/// `1.jpg.txt` to `1.jpg`.
+pub(super) fn names_beside(picture: &str, suffix: &str) -> [String; 2] {
+    let stem = picture.rsplit_once('.').map_or(picture, |(stem, _)| stem);
+    [stem, picture].map(|base| format!("{base}.{suffix}").to_lowercase())
 }
 
 /// What stands beside a picture.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Beside {
     /// The text and which of [`TEXT_SUFFIXES`] it is from.
     text: Option<(String, &'static str)>,
-    object: Map<String, Value>,
+    object: Option<Map<String, Value>>,
     /// What is wrong with it.
     problem: Option<String>,
 }
@@ -44,34 +81,64 @@ impl Beside {
         self.problem.get_or_insert(problem);
     }
 
-    /// Takes the content of a text file, unless one of a suffix that comes first was there already.
-    pub(super) fn add_text(&mut self, name: &str, suffix: &'static str, bytes: Vec<u8>) {
-        match String::from_utf8(bytes) {
-            Ok(_) if self.text.as_ref().is_some_and(|(_, known)| *known == TEXT_SUFFIXES[0]) => {}
-            Ok(text) if text.trim().is_empty() => {}
-            Ok(text) => self.text = Some((text.trim().to_owned(), suffix)),
-            Err(_) => self.fail(format!("{name:?} is not UTF-8")),
+    /// Takes the content of a text file, unless there was one before that is not blank.
+    pub(super) fn add_text(&mut self, name: &str, suffix: &'static str, bytes: &[u8]) {
+        match text_of(bytes) {
+            Some(text) if self.text.is_none() && !text.trim().is_empty() => {
+                self.text = Some((text.trim().to_owned(), suffix));
+            }
+            Some(_) => {}
+            None => self.fail(format!("{name:?} is not UTF-8")),
         }
     }
 
-    /// Takes the content of a JSON file; what is no object has no columns.
+    /// Takes the content of a JSON file, unless there was one before; what is no object has no
+    /// columns.
     pub(super) fn add_values(&mut self, name: &str, bytes: &[u8]) {
-        match serde_json::from_slice(bytes) {
-            Ok(Value::Object(object)) => self.object = object,
+        if self.object.is_some() {
+            return;
+        }
+        match values_of(bytes) {
+            Ok(Value::Object(object)) => self.object = Some(object),
             Ok(_) => {}
             Err(error) => self.fail(format!("{name:?} is not JSON: {error}")),
         }
     }
 
+    fn value(&self, key: &str) -> Option<String> {
+        self.object.as_ref()?.get(key).and_then(jsonl::as_text)
+    }
+
     /// The caption: of the key that the recipe names, else of the text file, else of the key `caption`.
     fn caption(&self, columns: &Columns) -> Option<String> {
-        let value = |key: &str| self.object.get(key).and_then(jsonl::as_text).filter(|text| !text.trim().is_empty());
+        let value = |key: &str| self.value(key).filter(|text| !text.trim().is_empty());
         let text = || self.text.as_ref().map(|(text, _)| text.clone());
         match &columns.caption {
             Some(column) => value(&column.name).or_else(text),
             None => text().or_else(|| value(CAPTION_KEY)),
         }
     }
+}
+
+/// The text of a small file: UTF-8, or UTF-16 with a mark of its byte order, as Notepad saves both.
+fn text_of(bytes: &[u8]) -> Option<String> {
+    let utf_16 = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
+        let (units, rest) = bytes.as_chunks::<2>();
+        let units: Vec<u16> = units.iter().map(|pair| unit(*pair)).collect();
+        String::from_utf16(&units).ok().filter(|_| rest.is_empty())
+    };
+    match bytes {
+        [0xff, 0xfe, text @ ..] => utf_16(text, u16::from_le_bytes),
+        [0xfe, 0xff, text @ ..] => utf_16(text, u16::from_be_bytes),
+        [0xef, 0xbb, 0xbf, text @ ..] | text => String::from_utf8(text.to_vec()).ok(),
+    }
+}
+
+/// The value of a small JSON file, also as Python writes it.
+pub(super) fn values_of(bytes: &[u8]) -> serde_json::Result<Value> {
+    let text = text_of(bytes);
+    let bytes = text.as_ref().map_or(bytes, |text| text.as_bytes());
+    serde_json::from_slice(bytes).or_else(|_| serde_json::from_slice(&python_json::normalise(bytes)))
 }
 
 /// What the first pass finds out about a folder or an archive.
@@ -89,6 +156,8 @@ pub(super) struct Scanned {
     pub(super) pictures: usize,
     /// What is a row only because it cannot be read.
     pub(super) problems: usize,
+    /// What is no row.
+    pub(super) left_out: LeftOut,
 }
 
 impl Scanned {
@@ -97,16 +166,16 @@ impl Scanned {
         self.names.keys().cloned().map(field).collect()
     }
 
-    pub(super) fn add(&mut self, beside: &Beside, pictures: usize, keys: &mut Keys) {
-        self.pictures += pictures;
-        self.has_several |= pictures > 1;
+    /// Takes a picture into account.
+    pub(super) fn add(&mut self, beside: &Beside, keys: &mut Keys) {
+        self.pictures += 1;
         if let Some((text, suffix)) = &beside.text {
             self.texts.insert(suffix);
-            let second = beside.object.get(CAPTION_KEY).and_then(jsonl::as_text);
+            let second = beside.value(CAPTION_KEY);
             self.has_second_caption |= second.is_some_and(|second| second.trim() != text);
         }
-        if beside.problem.is_none() {
-            keys.add(&beside.object, &mut self.names);
+        if let Some(object) = beside.object.as_ref().filter(|_| beside.problem.is_none()) {
+            keys.add(object, &mut self.names);
         }
     }
 }
@@ -123,9 +192,12 @@ pub(super) fn push_picture(
         rows.push_picture_problem(problem, image_index);
         return Ok(());
     }
-    let url = beside.object.get(&columns.url.name).and_then(jsonl::as_text).filter(|url| !url.trim().is_empty());
+    let url = beside.value(&columns.url.name).filter(|url| !url.trim().is_empty());
     rows.begin_picture(url.as_deref(), beside.caption(columns).as_deref(), image_index, Some(place));
-    jsonl::push_extras(rows, columns, &beside.object)
+    match &beside.object {
+        Some(object) => jsonl::push_extras(rows, columns, object),
+        None => jsonl::push_extras(rows, columns, &Map::new()),
+    }
 }
 
 /// Reads a picture from its place in a local file.
@@ -134,10 +206,7 @@ pub(super) fn push_picture(
 /// [`io::ErrorKind::FileTooLarge`] if it has more than `max_bytes`, [`io::ErrorKind::UnexpectedEof`] if the file ends before it does,
 /// [`io::ErrorKind::InvalidInput`] if there is something else than a regular file, and what opening and reading give.
 pub(crate) fn read_picture(file: &Path, offset: u64, length: u64, max_bytes: u64) -> io::Result<Vec<u8>> {
-    if length > max_bytes {
-        let reason = format!("the picture has {length} bytes, more than the {max_bytes} that are accepted");
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, reason));
-    }
+    check_length(length, max_bytes)?;
     let metadata = std::fs::metadata(file)?;
     if !metadata.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")); // opening a pipe would block
@@ -150,4 +219,13 @@ pub(crate) fn read_picture(file: &Path, offset: u64, length: u64, max_bytes: u64
     let mut bytes = vec![0; length as usize];
     opened.read_exact(&mut bytes)?;
     Ok(bytes)
+}
+
+/// Says that a picture has more bytes than are accepted.
+pub(crate) fn check_length(length: u64, max_bytes: u64) -> io::Result<()> {
+    if length <= max_bytes {
+        return Ok(());
+    }
+    let reason = format!("the picture has {length} bytes, more than the {max_bytes} that are accepted");
+    Err(io::Error::new(io::ErrorKind::FileTooLarge, reason))
 }

@@ -1,7 +1,7 @@
 //! Matching the columns of all files of a source: which of them hold URLs and captions, and under which names and types the others are carried.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -9,13 +9,16 @@ use lynxdata_records::schema::text_list_type;
 use tracing::warn;
 
 use super::delimited::{Layout, Quotes, SEPARATORS};
-use super::files::Found;
-use super::pictures::{CAPTION_KEY, Scanned};
+use super::files::{Found, no_files};
+use super::folder::Links;
+use super::left_out::{Kind, LeftOut};
+use super::metadata::MetadataRows;
+use super::pictures::{CAPTION_KEY, Scanned, TEXT_COLUMN};
 use super::rows::ExtraBuilder;
 use super::types::Seen;
 use super::{
-    ReadRows, SourceConfig, SourceFormat, decoded, default_url, delimited, folder, jsonl, lists, parquet, rows, txt,
-    types, webdataset,
+    ReadRows, SourceConfig, SourceFormat, decoded, default_url, delimited, folder, jsonl, lists, metadata, parquet,
+    rows, txt, types, webdataset,
 };
 use crate::download::is_digest_column;
 use crate::{Error, Result};
@@ -36,6 +39,8 @@ pub(super) struct Plan {
 pub(super) enum Added {
     /// Name of the picture below the source.
     File,
+    /// Which entry of the recipe's `path` the row is from.
+    SourcePath,
     /// Number of the row before lists were expanded, from 0, over the whole source.
     SourceRow,
     /// Number of the picture in that row, from 0.
@@ -46,6 +51,7 @@ impl Added {
     fn field(self) -> Field {
         match self {
             Added::File => Field::new("file", DataType::Utf8, true),
+            Added::SourcePath => Field::new("source_path", DataType::Utf8, true),
             Added::SourceRow => Field::new("source_row", DataType::Int64, true),
             Added::ImageIndex => Field::new("image_index", DataType::Int64, true),
         }
@@ -55,9 +61,13 @@ impl Added {
 #[derive(Debug)]
 pub(super) struct SourceFile {
     pub(super) found: Found,
+    /// The entry of the recipe's `path` that it is from.
+    pub(super) entry: String,
     columns: Columns,
     /// Of CSV and TSV.
     layout: Option<Layout>,
+    image: Option<String>,
+    follow_links: bool,
 }
 
 /// Which column of a file becomes what.
@@ -72,6 +82,19 @@ pub(super) struct Columns {
     pub(super) has_caption_lists: bool,
     /// Of all columns of the file.
     pub(super) count: usize,
+    /// Where the pictures are, if they are not fetched.
+    pub(super) pictures: Pictures,
+}
+
+/// Where the pictures of a list are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Pictures {
+    /// At their URLs, or where the format says.
+    Elsewhere,
+    /// In cells of the file itself; the name of the file below the source.
+    InCells(String),
+    /// In files that this column names.
+    Named(String),
 }
 
 /// A column of a file.
@@ -96,8 +119,32 @@ impl Columns {
 }
 
 impl SourceFile {
+    fn new(found: Found, columns: Columns, layout: Option<Layout>, config: &SourceConfig) -> SourceFile {
+        let entry = config.path.as_slice().get(found.entry);
+        SourceFile {
+            entry: entry.map_or_else(String::new, |path| path.to_string_lossy().into_owned()),
+            found,
+            columns,
+            layout,
+            image: config.image.clone(),
+            follow_links: config.follow_links,
+        }
+    }
+
     pub(super) fn read(&self) -> Result<Box<dyn ReadRows>> {
         let (path, columns) = (self.found.path.as_path(), self.columns.clone());
+        if let (Some(root), Pictures::Named(column)) = (&self.found.metadata_in, &self.columns.pictures) {
+            let position = columns.extras.iter().position(|extra| extra.column.name == *column);
+            let position = position.expect("the names of pictures are carried");
+            let links = Links::of(root, self.follow_links).map_err(|source| Error::read(root, source))?;
+            let rows = self.read_list(columns)?;
+            return Ok(Box::new(MetadataRows::new(rows, path, &self.found.name, links, position)));
+        }
+        self.read_list(columns)
+    }
+
+    fn read_list(&self, columns: Columns) -> Result<Box<dyn ReadRows>> {
+        let path = self.found.path.as_path();
         Ok(match self.found.format {
             SourceFormat::Parquet => Box::new(parquet::ParquetRows::open(path, columns)?),
             SourceFormat::Csv | SourceFormat::Tsv => {
@@ -106,8 +153,10 @@ impl SourceFile {
             }
             SourceFormat::Jsonl => Box::new(jsonl::JsonlRows::open(path, columns)?),
             SourceFormat::Txt => Box::new(txt::TxtRows::open(path)?),
-            SourceFormat::Folder => Box::new(folder::FolderRows::open(path, columns)?),
-            SourceFormat::WebDataset => Box::new(webdataset::WebDatasetRows::open(path, &self.found.name, columns)?),
+            SourceFormat::Folder => Box::new(folder::FolderRows::open(path, self.follow_links, columns)?),
+            SourceFormat::WebDataset => {
+                Box::new(webdataset::WebDatasetRows::open(path, &self.found.name, self.image.as_deref(), columns)?)
+            }
             SourceFormat::Auto => return Err(Error::UnknownFormat { path: path.to_owned() }),
         })
     }
@@ -123,27 +172,111 @@ struct Described {
     layout: Option<Layout>,
     /// Whether the caption of a row may be a list where its URL is none.
     has_caption_lists: bool,
+    pictures: Pictures,
+    /// Positions of columns of pictures, which are not carried.
+    not_carried: Vec<usize>,
 }
 
 impl Described {
     fn new(found: Found, fields: Vec<Field>) -> Described {
-        Described { found, fields, scanned: None, layout: None, has_caption_lists: false }
+        Described {
+            found,
+            fields,
+            scanned: None,
+            layout: None,
+            has_caption_lists: false,
+            pictures: Pictures::Elsewhere,
+            not_carried: Vec::new(),
+        }
+    }
+
+    /// Finds out where the pictures of a list are, if they are there already. `named` gets those that
+    /// a metadata file names.
+    fn find_pictures(
+        &mut self,
+        config: &SourceConfig,
+        named: &mut HashSet<PathBuf>,
+        left_out: &mut LeftOut,
+    ) -> Result<()> {
+        let (path, name, wanted) = (&self.found.path, &self.found.name, config.image.as_deref());
+        let names: Vec<&str> = self.fields.iter().map(|field| field.name().as_str()).collect();
+        if self.found.metadata_in.is_some() {
+            let found = metadata::picture_column(&names, wanted);
+            let column = match found {
+                Some(name) => find_column(path, "image", name, &names, self.found.format)?,
+                None => find_column(path, "image", wanted.unwrap_or_default(), &names, self.found.format)?,
+            };
+            for other in metadata::other_columns(&names, &column.name) {
+                left_out.add(Kind::OtherColumn, &format!("{other} of {name}"));
+            }
+            self.pictures = Pictures::Named(column.name.clone());
+            let nothing = Column { position: self.fields.len(), name: String::new() };
+            let field = Field::new(&column.name, DataType::Utf8, true);
+            let columns = Columns { extras: vec![Extra { column, field }], ..self.columns(nothing, None) };
+            metadata::named(SourceFile::new(self.found.clone(), columns, self.layout, config).read()?, named)?;
+        } else if self.found.format == SourceFormat::Parquet {
+            let columns = parquet::picture_columns(path, wanted)?;
+            if let (Some(wanted), None) = (wanted.filter(|wanted| !wanted.is_empty()), columns.chosen) {
+                let Column { name: column, .. } = find_column(path, "image", wanted, &names, self.found.format)?;
+                return Err(Error::NoPictures { path: path.clone(), column });
+            }
+            // URLs in lists make several rows of one, which has but one picture.
+            let url = names.iter().position(|name| *name == config.url);
+            let has_lists = url.is_some_and(|url| lists::item_type(self.fields[url].data_type()).is_some());
+            let (chosen, unread) = if has_lists { (None, columns.chosen) } else { (columns.chosen, None) };
+            for position in columns.others.iter().chain(&unread) {
+                let is_list = lists::item_type(self.fields[*position].data_type()).is_some();
+                let kind = if is_list { Kind::ListColumn } else { Kind::OtherColumn };
+                left_out.add(kind, &format!("{} of {name}", names[*position]));
+            }
+            self.not_carried = columns.others.into_iter().chain(columns.chosen).collect();
+            if chosen.is_some() {
+                self.pictures = Pictures::InCells(name.clone());
+            }
+        }
+        Ok(())
+    }
+
+    fn columns(&self, url: Column, caption: Option<Column>) -> Columns {
+        let (count, pictures) = (self.fields.len(), self.pictures.clone());
+        Columns { url, caption, extras: Vec::new(), has_lists: false, has_caption_lists: false, count, pictures }
     }
 }
 
+/// What is found while the files of a source are described one after another.
+struct Describing<'a> {
+    config: &'a SourceConfig,
+    left_out: &'a mut LeftOut,
+    keys: jsonl::Keys,
+    /// Whether URLs are lists in any JSONL file.
+    has_lists: bool,
+    /// Pictures that metadata files name, and the folders of these files.
+    named: HashSet<PathBuf>,
+    named_in: HashSet<PathBuf>,
+}
+
 /// Reads the headers of all files, and of those whose format has no types all rows, since only then their types are known.
-fn describe(files: Vec<Found>, config: &SourceConfig) -> Result<(Vec<Described>, jsonl::Keys)> {
-    let mut keys = jsonl::Keys::default();
-    let mut has_lists = false; // in the URLs of any JSONL file
+fn describe(files: Vec<Found>, config: &SourceConfig, left_out: &mut LeftOut) -> Result<(Vec<Described>, jsonl::Keys)> {
+    let mut describing = Describing {
+        config,
+        left_out,
+        keys: jsonl::Keys::default(),
+        has_lists: false,
+        named: HashSet::new(),
+        named_in: HashSet::new(),
+    };
     let mut described = Vec::new();
     for found in files {
         if found.format != SourceFormat::Folder {
             decoded::refuse_foreign(&found.path).map_err(|source| Error::read(&found.path, source))?;
         }
-        if let Some(file) = describe_file(found, config, &mut keys, &mut has_lists)? {
+        if let Some(mut file) = describing.file(found)? {
+            describing.named_in.extend(file.found.metadata_in.clone());
+            file.find_pictures(config, &mut describing.named, describing.left_out)?;
             described.push(file);
         }
     }
+    let Describing { keys, has_lists, .. } = describing;
     let mut key_types: BTreeMap<String, DataType> =
         keys.fields().into_iter().map(|field| (field.name().clone(), field.data_type().clone())).collect();
     if has_lists {
@@ -159,60 +292,63 @@ fn describe(files: Vec<Found>, config: &SourceConfig) -> Result<(Vec<Described>,
     Ok((described, keys))
 }
 
-/// Describes one file; `None` if it has no rows.
-fn describe_file(
-    found: Found,
-    config: &SourceConfig,
-    keys: &mut jsonl::Keys,
-    has_lists: &mut bool,
-) -> Result<Option<Described>> {
-    let path = found.path.as_path();
-    let untyped = |name: String| Field::new(name, DataType::Null, true);
-    Ok(match found.format {
-        SourceFormat::Parquet => {
-            let fields = parquet::fields(path)?;
-            Some(Described::new(found, fields))
-        }
-        // A text file without a first row has no rows at all.
-        SourceFormat::Csv | SourceFormat::Tsv => match layout(path, found.format, config)? {
-            None => None,
-            Some((layout, names)) => {
-                let fields = scan_texts(path, layout, &names, config, keys)?;
-                Some(Described { layout: Some(layout), ..Described::new(found, fields) })
+impl Describing<'_> {
+    /// Describes one file; `None` if it has no rows.
+    fn file(&mut self, found: Found) -> Result<Option<Described>> {
+        let (path, config) = (found.path.as_path(), self.config);
+        let untyped = |name: String| Field::new(name, DataType::Null, true);
+        Ok(match found.format {
+            SourceFormat::Parquet => {
+                let fields = parquet::fields(path)?;
+                Some(Described::new(found, fields))
             }
-        },
-        SourceFormat::Txt => Some(Described::new(found, vec![Field::new("url", DataType::Utf8, true)])),
-        SourceFormat::Jsonl => {
-            let scan = keys.scan(path, config)?;
-            *has_lists |= scan.has_lists;
-            let mut names = scan.names;
-            // Without a single good line there is no row that could lack a column, but the bad lines count.
-            if names.is_empty() {
-                names.extend([Some(&config.url), config.caption.as_ref()].into_iter().flatten().cloned());
+            // A text file without a first row has no rows at all.
+            SourceFormat::Csv | SourceFormat::Tsv => match layout(path, found.format, config)? {
+                None => None,
+                Some((layout, names)) => {
+                    let fields = scan_texts(path, layout, &names, config, &mut self.keys)?;
+                    Some(Described { layout: Some(layout), ..Described::new(found, fields) })
+                }
+            },
+            SourceFormat::Txt => Some(Described::new(found, vec![Field::new("url", DataType::Utf8, true)])),
+            SourceFormat::Jsonl => {
+                let scan = self.keys.scan(path, config)?;
+                self.has_lists |= scan.has_lists;
+                let mut names = scan.names;
+                // Without a single good line there is no row that could lack a column, but the bad lines count.
+                if names.is_empty() {
+                    names.extend([Some(&config.url), config.caption.as_ref()].into_iter().flatten().cloned());
+                }
+                let fields = names.into_iter().map(untyped).collect();
+                Some(Described { has_caption_lists: scan.has_caption_lists, ..Described::new(found, fields) })
             }
-            let fields = names.into_iter().map(untyped).collect();
-            Some(Described { has_caption_lists: scan.has_caption_lists, ..Described::new(found, fields) })
-        }
-        SourceFormat::Folder => {
-            let scanned = folder::scan(path, keys)?;
-            if scanned.pictures + scanned.problems == 0 {
-                return Err(Error::NoFiles { path: path.to_owned(), expected: found.format.endings() });
+            SourceFormat::Folder => {
+                let mut scanned = folder::scan(path, config.follow_links, &self.named, &mut self.keys)?;
+                if scanned.pictures + scanned.problems == 0 && !self.named_in.contains(path) {
+                    return Err(no_files(path, found.format, &scanned.left_out));
+                }
+                self.left_out.append(std::mem::take(&mut scanned.left_out));
+                let fields = scanned.fields(untyped);
+                Some(Described { scanned: Some(scanned), ..Described::new(found, fields) })
             }
-            let fields = scanned.fields(untyped);
-            Some(Described { scanned: Some(scanned), ..Described::new(found, fields) })
-        }
-        SourceFormat::WebDataset => {
-            let scanned = webdataset::scan(path, keys)?;
-            let fields = scanned.fields(untyped);
-            Some(Described { scanned: Some(scanned), ..Described::new(found, fields) })
-        }
-        SourceFormat::Auto => return Err(Error::UnknownFormat { path: path.to_owned() }),
-    })
+            SourceFormat::WebDataset => {
+                let mut scanned = webdataset::scan(path, config.image.as_deref(), &mut self.keys)?;
+                self.left_out.append(std::mem::take(&mut scanned.left_out));
+                let fields = scanned.fields(untyped);
+                Some(Described { scanned: Some(scanned), ..Described::new(found, fields) })
+            }
+            SourceFormat::Auto => return Err(Error::UnknownFormat { path: path.to_owned() }),
+        })
+    }
 }
 
 /// How a CSV or TSV file is laid out, and the names of its columns; `None` if it is empty. The separator of CSV is that of a line `sep=…`, else the first
 /// with which the columns of the recipe are found, else the one that makes the most columns.
-fn layout(path: &Path, format: SourceFormat, config: &SourceConfig) -> Result<Option<(Layout, Vec<String>)>> {
+pub(super) fn layout(
+    path: &Path,
+    format: SourceFormat,
+    config: &SourceConfig,
+) -> Result<Option<(Layout, Vec<String>)>> {
     let (quotes, told) = match format {
         SourceFormat::Tsv => (Quotes::Tsv, None),
         _ => (Quotes::Csv, delimited::separator_line(path)?),
@@ -279,6 +415,8 @@ fn check_keys_of_pictures(described: &[Described], config: &SourceConfig) -> Res
     let Some((path, _)) = scanned().find(|(_, scanned)| scanned.pictures > 0) else { return Ok(()) };
     let mut names: Vec<&str> = scanned().flat_map(|(_, scanned)| scanned.names.keys().map(String::as_str)).collect();
     names.extend(scanned().flat_map(|(_, scanned)| scanned.texts.iter().copied()));
+    let lists = described.iter().filter(|file| file.pictures != Pictures::Elsewhere);
+    names.extend(lists.flat_map(|file| &file.fields).map(|field| field.name().as_str()));
     names.sort_unstable();
     names.dedup();
     let url = Some(config.url.as_str()).filter(|url| *url != default_url());
@@ -310,11 +448,11 @@ pub(super) fn unique_names(names: impl Iterator<Item = String>) -> impl Iterator
 }
 
 /// Matches the columns of all files.
-pub(super) fn make(found: Vec<Found>, config: &SourceConfig) -> Result<Plan> {
-    let (described, mut keys) = describe(found, config)?;
+pub(super) fn make(found: Vec<Found>, config: &SourceConfig, left_out: &mut LeftOut) -> Result<Plan> {
+    let (described, mut keys) = describe(found, config, left_out)?;
     check_keys_of_pictures(&described, config)?;
     let mut columns = described.iter().map(|file| Columns::find(file, config)).collect::<Result<Vec<_>>>()?;
-    let added = added(&described, &columns);
+    let added = added(&described, &columns, config);
     let mut extras: Vec<Merged> = Vec::new();
     let mut taken: BTreeSet<String> =
         lynxdata_records::schema::pool().columns.iter().map(|column| column.field.name().clone()).collect();
@@ -323,14 +461,15 @@ pub(super) fn make(found: Vec<Found>, config: &SourceConfig) -> Result<Plan> {
     let has_second_caption =
         described.iter().filter_map(|file| file.scanned.as_ref()).any(|file| file.has_second_caption);
     for (columns, file) in columns.iter_mut().zip(&described) {
-        let Described { fields, scanned, .. } = file;
+        let Described { fields, scanned, not_carried, .. } = file;
         // Where no column is named, this key is the caption; it is carried too if the caption elsewhere is another text.
         let caption_key =
             (scanned.is_some() && columns.caption.is_none() && !has_second_caption).then_some(CAPTION_KEY);
         for (position, field) in fields.iter().enumerate() {
             let is_caption = columns.caption.as_ref().is_some_and(|column| column.position == position);
             let is_used_up = is_caption && !columns.has_caption_lists;
-            if columns.url.position == position || is_used_up || caption_key == Some(field.name()) {
+            let is_own = columns.url.position == position || is_used_up || not_carried.contains(&position);
+            if is_own || caption_key == Some(field.name()) {
                 continue;
             }
             if let Some(known) = extras.iter_mut().find(|known| known.name == *field.name()) {
@@ -374,7 +513,7 @@ pub(super) fn make(found: Vec<Found>, config: &SourceConfig) -> Result<Plan> {
         .chain(added.iter().map(|column| column.field()))
         .collect();
     let files = described.into_iter().zip(columns);
-    let files = files.map(|(file, columns)| SourceFile { found: file.found, columns, layout: file.layout });
+    let files = files.map(|(file, columns)| SourceFile::new(file.found, columns, file.layout, config));
     Ok(Plan { files: files.collect(), schema: Arc::new(Schema::new(fields)), added, renamed })
 }
 
@@ -448,10 +587,14 @@ impl<'a> Merged<'a> {
 }
 
 /// The columns that say where rows come from, as far as this source needs them.
-fn added(described: &[Described], columns: &[Columns]) -> Vec<Added> {
+fn added(described: &[Described], columns: &[Columns], config: &SourceConfig) -> Vec<Added> {
     let mut added = Vec::new();
-    if described.iter().any(|file| file.found.format.has_pictures()) {
+    let is_local = |file: &Described| file.found.format.has_pictures() || file.pictures != Pictures::Elsewhere;
+    if described.iter().any(is_local) {
         added.push(Added::File);
+    }
+    if config.path.as_slice().len() > 1 {
+        added.push(Added::SourcePath);
     }
     let has_several = described.iter().any(|file| file.scanned.as_ref().is_some_and(|scanned| scanned.has_several));
     if has_several || columns.iter().any(|columns| columns.has_lists) {
@@ -471,16 +614,9 @@ impl Columns {
                 Column { position, name: name.clone() }
             };
             let (url, caption) = (column(&config.url), config.caption.as_ref().map(column));
-            return Ok(Columns {
-                url,
-                caption,
-                extras: Vec::new(),
-                has_lists: false,
-                has_caption_lists: false,
-                count: fields.len(),
-            });
+            return Ok(file.columns(url, caption));
         }
-        let find = |key, wanted: &str| {
+        let find = |key: &'static str, wanted: &str| {
             let column = find_column(path, key, wanted, &names, *format)?;
             let data_type = fields[column.position].data_type();
             let item = lists::item_type(data_type).unwrap_or(data_type);
@@ -495,12 +631,24 @@ impl Columns {
             }
             Ok(column)
         };
+        if file.pictures != Pictures::Elsewhere {
+            // Beside pictures that are there a URL may be missing, and captions have usual names.
+            let url = match find("url", &config.url) {
+                Err(_) if config.url == default_url() => Column { position: fields.len(), name: default_url() },
+                url => url?,
+            };
+            let caption = match &config.caption {
+                Some(column) => Some(find("caption", column)?),
+                None => [CAPTION_KEY, TEXT_COLUMN].into_iter().find_map(|name| find("caption", name).ok()),
+            };
+            return Ok(file.columns(url, caption));
+        }
         let url = find("url", &config.url)?;
         let caption = config.caption.as_ref().map(|column| find("caption", column)).transpose()?;
         let is_list = |column: &Column| lists::item_type(fields[column.position].data_type()).is_some();
         let has_lists = is_list(&url);
         let has_caption_lists = !has_lists && (file.has_caption_lists || caption.as_ref().is_some_and(is_list));
-        Ok(Columns { url, caption, extras: Vec::new(), has_lists, has_caption_lists, count: fields.len() })
+        Ok(Columns { has_lists, has_caption_lists, ..file.columns(url, caption) })
     }
 }
 

@@ -12,6 +12,8 @@ use tempfile::TempDir;
 use super::*;
 
 mod dialects;
+mod embedded;
+mod folders;
 mod objects;
 mod pictures;
 
@@ -603,7 +605,11 @@ fn parts_cut_through_lists_and_count_rows_over_all_files() {
     // 3,000 pictures in one row are more than a batch.
     let long: Vec<String> = (0..3000).map(|index| format!("\"http://a.example/{index}.jpg\"")).collect();
     let jsonl = format!("{{\"url\": [{}], \"source_row\": 7}}\n{{\"url\": [\"x\", \"y\"]}}\n", long.join(","));
-    let folder = folder(&[("a.csv", b"url,image_index\nu,1\nv,2\n"), ("b.jsonl", jsonl.as_bytes()), ("c.txt", b"w\n")]);
+    let folder = folder(&[
+        ("a.csv", b"url,image_index\nu,1\nv,2\n"),
+        ("b.jsonl", jsonl.as_bytes()),
+        ("c.txt", b"http://a.example/w\n"),
+    ]);
     let source = Source::open(&SourceConfig::new(".", "url"), folder.path()).unwrap();
     let extras = source.schema_of_extra_columns();
     let names: Vec<&str> = extras.fields().iter().map(|field| field.name().as_str()).collect();

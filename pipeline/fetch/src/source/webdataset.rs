@@ -2,10 +2,17 @@
 //!
 //! Samples are those of the `webdataset` Python package (1.0): members that follow one another and share the key, which is the folder and the base name up
 //! to its first dot. Members without a dot, those of the form `__name__`, and hidden ones belong to no sample.
+//!
+//! Archives are also packed from files whose names have dots of their own, such as
+//! `2024.05.01.jpg`. A text or JSON member that equals a picture up to its last suffix is therefore
+//! that picture's own.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use super::files::is_hidden;
+use super::left_out::{Kind, LeftOut};
 use super::lines::MAX_ROW_BYTES;
 use super::pictures::{Beside, Scanned, TEXT_SUFFIXES, VALUES_SUFFIX, is_picture, push_picture};
 use super::rows::{Batch, Place, Rows};
@@ -13,19 +20,21 @@ use super::tar::{Archive, Entry, Member};
 use super::{Columns, ReadRows, jsonl};
 use crate::{Error, Result};
 
-/// Reads the headers and the JSON members of an archive, for the types of their keys.
-pub(super) fn scan(path: &Path, keys: &mut jsonl::Keys) -> Result<Scanned> {
+/// Reads the headers and the JSON members of an archive, for the types of their keys. `image` is
+/// what follows the key of the pictures, if the recipe says so.
+pub(super) fn scan(path: &Path, image: Option<&str>, keys: &mut jsonl::Keys) -> Result<Scanned> {
     let mut scanned = Scanned::default();
-    let mut samples = Samples::open(path)?;
+    let mut samples = Samples::open(path, image)?;
     while let Some(item) = samples.next()? {
         match item {
-            Item::Sample(sample) => scanned.add(&sample.beside, sample.pictures.len(), keys),
+            Item::Picture(picture) => {
+                scanned.has_several |= picture.index > 0;
+                scanned.add(&picture.beside, keys);
+            }
             Item::Problem(_) => scanned.problems += 1,
         }
     }
-    if samples.without_picture > 0 {
-        tracing::warn!(path = %path.display(), samples = samples.without_picture, "samples without a picture are no rows");
-    }
+    scanned.left_out = samples.left_out;
     Ok(scanned)
 }
 
@@ -34,89 +43,206 @@ pub(super) struct WebDatasetRows {
     /// The archive below the source, with a slash at its end.
     name: String,
     samples: Samples,
-    /// The sample at hand and its next picture, if it has any left.
-    pending: Option<(Sample, usize)>,
     columns: Columns,
     rows: Rows,
 }
 
 impl WebDatasetRows {
     /// `name` is that of the archive below the source.
-    pub(super) fn open(path: &Path, name: &str, columns: Columns) -> Result<WebDatasetRows> {
+    pub(super) fn open(path: &Path, name: &str, image: Option<&str>, columns: Columns) -> Result<WebDatasetRows> {
         let rows = Rows::new(&columns.extra_fields());
-        let samples = Samples::open(path)?;
-        Ok(WebDatasetRows { path: path.to_owned(), name: format!("{name}/"), samples, pending: None, columns, rows })
+        let samples = Samples::open(path, image)?;
+        Ok(WebDatasetRows { path: path.to_owned(), name: format!("{name}/"), samples, columns, rows })
     }
 }
 
 impl ReadRows for WebDatasetRows {
     fn next_batch(&mut self) -> Result<Option<Batch>> {
         while !self.rows.is_full() {
-            let (sample, next) = match self.pending.take() {
-                Some(pending) => pending,
-                None => match self.samples.next()? {
-                    None => break,
-                    Some(Item::Sample(sample)) => (sample, 0),
-                    Some(Item::Problem(problem)) => {
-                        self.rows.push_problem(&problem);
-                        continue;
-                    }
-                },
+            let Picture { member, beside, index } = match self.samples.next()? {
+                None => break,
+                Some(Item::Picture(picture)) => picture,
+                Some(Item::Problem(problem)) => {
+                    self.rows.push_problem(&problem);
+                    continue;
+                }
             };
-            let Some(picture) = sample.pictures.get(next) else { continue };
             let place = Place {
                 file: self.path.to_string_lossy().into_owned(),
-                offset: picture.offset,
-                length: picture.length,
-                name: format!("{}{}", self.name, picture.name),
+                offset: member.offset,
+                length: member.length,
+                name: format!("{}{}", self.name, member.name),
             };
-            push_picture(&mut self.rows, &self.columns, &sample.beside, &place, next)
-                .map_err(|key| jsonl::changed(&self.path, "webdataset", &format!("sample {:?}", sample.key), &key))?;
-            self.pending = Some((sample, next + 1));
+            push_picture(&mut self.rows, &self.columns, &beside, &place, index).map_err(|key| {
+                jsonl::changed(&self.path, "webdataset", &format!("the sample of {:?}", member.name), &key)
+            })?;
         }
         Ok(self.rows.take())
     }
 }
 
 enum Item {
-    /// It has a picture.
-    Sample(Sample),
+    Picture(Picture),
     Problem(String),
 }
 
-struct Sample {
-    key: String,
-    /// What follows the keys of its members, to find repeated ones.
-    extensions: BTreeSet<String>,
-    beside: Beside,
-    pictures: Vec<Member>,
+struct Picture {
+    member: Member,
+    beside: Arc<Beside>,
+    /// Which picture of its sample it is, from 0.
+    index: usize,
 }
 
-/// The samples of an archive, one after another.
+/// A sample in the making.
+struct Sample {
+    key: String,
+    /// What follows the keys of its members, in lower case, to find repeated ones.
+    extensions: BTreeSet<String>,
+    /// Text and JSON members by what stands between the key and their suffix.
+    texts: BTreeMap<String, Vec<Text>>,
+    /// With what follows the key, in lower case.
+    pictures: Vec<(Member, String)>,
+    /// Members of other kinds.
+    others: Vec<String>,
+}
+
+struct Text {
+    name: String,
+    /// One of [`TEXT_SUFFIXES`], or [`VALUES_SUFFIX`].
+    suffix: &'static str,
+    /// Or why it is not read.
+    content: std::result::Result<Vec<u8>, String>,
+}
+
+/// What stands before the last suffix of an extension: nothing in `jpg`, `seg` in `seg.png`.
+fn inner(extension: &str) -> &str {
+    extension.rsplit_once('.').map_or("", |(inner, _)| inner)
+}
+
+impl Sample {
+    fn new(key: &str) -> Sample {
+        Sample {
+            key: key.to_owned(),
+            extensions: BTreeSet::new(),
+            texts: BTreeMap::new(),
+            pictures: Vec::new(),
+            others: Vec::new(),
+        }
+    }
+
+    /// The pictures that are rows, with what belongs to them.
+    fn finish(self, image: Option<&str>, left_out: &mut LeftOut, finished: &mut VecDeque<Picture>) {
+        let Sample { key, texts, pictures, others, extensions: _ } = self;
+        if pictures.is_empty() {
+            left_out.add(Kind::SampleWithoutPicture, &key);
+            return;
+        }
+        for name in &others {
+            left_out.add(Kind::OtherMember, name);
+        }
+        // The own texts of `0.jpg` are `0.txt` and `0.jpg.txt`; those of `jpg` are the sample's.
+        let own = |extension: &str| {
+            [inner(extension), extension].map(str::to_owned).into_iter().filter(|inner| !inner.is_empty())
+        };
+        let has_own = |extension: &str| own(extension).any(|inner| texts.contains_key(&inner));
+        let is_plain = |extension: &str| inner(extension).is_empty();
+        let has_plain = pictures.iter().any(|(_, extension)| is_plain(extension));
+        // `0.1.jpg` beside `0.jpg` is one of several, `0.seg.png` is something about it.
+        let is_number = |extension: &str| inner(extension).bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        let is_row = |extension: &str| match image {
+            Some(image) => extension.eq_ignore_ascii_case(image),
+            None => !has_plain || is_number(extension) || has_own(extension),
+        };
+        let (rows, companions): (Vec<_>, Vec<_>) = pictures.into_iter().partition(|(_, extension)| is_row(extension));
+        for (member, _) in &companions {
+            left_out.add(Kind::Companion, &member.name);
+        }
+        let shared = texts.get("");
+        // Without anything in common, pictures that each have their own are samples of their own.
+        let is_one = shared.is_some() || !rows.iter().all(|(_, extension)| has_own(extension));
+        let mut used: BTreeSet<String> = shared.iter().map(|_| String::new()).collect();
+        let mut of_sample: Option<Arc<Beside>> = None;
+        for (number, (member, extension)) in rows.into_iter().enumerate() {
+            let inners: Vec<String> = own(&extension).filter(|inner| texts.contains_key(inner)).collect();
+            let beside = match &of_sample {
+                Some(beside) if inners.is_empty() => beside.clone(),
+                _ => {
+                    let own = inners.iter().filter_map(|inner| texts.get(inner));
+                    Arc::new(beside(&own.chain(shared).flatten().collect::<Vec<_>>()))
+                }
+            };
+            if inners.is_empty() {
+                of_sample = Some(beside.clone());
+            }
+            used.extend(inners);
+            finished.push_back(Picture { member, beside, index: if is_one { number } else { 0 } });
+        }
+        let unused = texts.iter().filter(|(inner, _)| !used.contains(*inner)).flat_map(|(_, texts)| texts);
+        for text in unused {
+            left_out.add(Kind::TextWithoutPicture, &text.name);
+        }
+    }
+}
+
+/// Puts texts together; the first of each kind counts, and of texts the first suffix.
+fn beside(texts: &[&Text]) -> Beside {
+    let mut beside = Beside::default();
+    for suffix in TEXT_SUFFIXES.into_iter().chain([VALUES_SUFFIX]) {
+        for text in texts.iter().filter(|text| text.suffix == suffix) {
+            match &text.content {
+                Err(problem) => beside.fail(problem.clone()),
+                Ok(bytes) if suffix == VALUES_SUFFIX => beside.add_values(&text.name, bytes),
+                Ok(bytes) => beside.add_text(&text.name, suffix, bytes),
+            }
+        }
+    }
+    beside
+}
+
+/// The pictures of an archive with what belongs to them, one after another.
 struct Samples {
     path: PathBuf,
     archive: Archive,
+    image: Option<String>,
     current: Option<Sample>,
+    /// Pictures of the sample that was finished last.
+    finished: VecDeque<Picture>,
     /// Found while a sample was looked at; they come before it, or at the end of the archive, after it.
     problems: VecDeque<String>,
-    without_picture: u64,
+    is_done: bool,
+    left_out: LeftOut,
 }
 
 impl Samples {
-    fn open(path: &Path) -> Result<Samples> {
+    fn open(path: &Path, image: Option<&str>) -> Result<Samples> {
         let read = |source| Error::read(path, source);
         let mut archive = Archive::open(path).map_err(read)?;
         if archive.is_compressed().map_err(read)? {
             let reason = "it is compressed, but pictures are read by their places in the file; decompress it first";
             return Err(Error::Format { path: path.to_owned(), format: "webdataset", reason: reason.to_owned() });
         }
-        Ok(Samples { path: path.to_owned(), archive, current: None, problems: VecDeque::new(), without_picture: 0 })
+        Ok(Samples {
+            path: path.to_owned(),
+            archive,
+            image: image.map(str::to_owned),
+            current: None,
+            finished: VecDeque::new(),
+            problems: VecDeque::new(),
+            is_done: false,
+            left_out: LeftOut::default(),
+        })
     }
 
     fn next(&mut self) -> Result<Option<Item>> {
         loop {
+            if let Some(picture) = self.finished.pop_front() {
+                return Ok(Some(Item::Picture(picture)));
+            }
             if let Some(problem) = self.problems.pop_front() {
                 return Ok(Some(Item::Problem(problem)));
+            }
+            if self.is_done {
+                return Ok(None);
             }
             let entry = self.archive.next_entry().map_err(|source| Error::read(&self.path, source))?;
             let finished = match entry {
@@ -126,56 +252,51 @@ impl Samples {
                     self.problems.push_back(problem);
                     self.current.take()
                 }
-                None => match self.current.take() {
-                    None => return Ok(None),
-                    last => last,
-                },
+                None => {
+                    self.is_done = true;
+                    self.current.take()
+                }
             };
-            let Some(sample) = finished else { continue };
-            if !sample.pictures.is_empty() {
-                return Ok(Some(Item::Sample(sample)));
+            if let Some(sample) = finished {
+                sample.finish(self.image.as_deref(), &mut self.left_out, &mut self.finished);
             }
-            self.without_picture += 1;
         }
     }
 
     /// Adds a member to its sample; returns the sample before, if that is finished by it.
     fn add(&mut self, member: Member) -> Result<Option<Sample>> {
-        let Some((key, extension)) = split(&member.name) else { return Ok(None) };
+        let Some((key, extension)) = split(&member.name) else {
+            self.left_out.add(if is_hidden(&member.name) { Kind::Hidden } else { Kind::OtherMember }, &member.name);
+            return Ok(None);
+        };
         let finished = if self.current.as_ref().is_some_and(|sample| sample.key == key) {
             None
         } else {
-            let sample = Sample {
-                key: key.to_owned(),
-                extensions: BTreeSet::new(),
-                beside: Beside::default(),
-                pictures: Vec::new(),
-            };
-            self.current.replace(sample)
+            self.current.replace(Sample::new(key))
         };
         let Some(sample) = &mut self.current else { return Ok(finished) };
         let extension = extension.to_lowercase();
-        if sample.extensions.contains(&extension) {
+        if !sample.extensions.insert(extension.clone()) {
             self.problems
                 .push_back(format!("the member {:?} of the archive is there twice in one sample", member.name));
             return Ok(finished);
         }
-        let text = TEXT_SUFFIXES.into_iter().find(|suffix| *suffix == extension);
+        let last = extension.rsplit('.').next().unwrap_or_default();
+        let text = TEXT_SUFFIXES.into_iter().chain([VALUES_SUFFIX]).find(|suffix| *suffix == last);
         if is_picture(&member.name) {
-            sample.pictures.push(member);
-        } else if text.is_some() || extension == VALUES_SUFFIX {
-            if member.length > MAX_ROW_BYTES as u64 {
-                sample.beside.fail(format!("{:?} is longer than {MAX_ROW_BYTES} bytes", member.name));
+            sample.pictures.push((member, extension));
+        } else if let Some(suffix) = text {
+            let content = if member.length > MAX_ROW_BYTES as u64 {
+                Err(format!("{:?} is longer than {MAX_ROW_BYTES} bytes", member.name))
             } else {
                 let bytes = self.archive.read(member.offset, member.length);
-                let bytes = bytes.map_err(|source| Error::read(&self.path, source))?;
-                match text {
-                    Some(suffix) => sample.beside.add_text(&member.name, suffix, bytes),
-                    None => sample.beside.add_values(&member.name, &bytes),
-                }
-            }
+                Ok(bytes.map_err(|source| Error::read(&self.path, source))?)
+            };
+            let text = Text { name: member.name, suffix, content };
+            sample.texts.entry(inner(&extension).to_owned()).or_default().push(text);
+        } else {
+            sample.others.push(member.name);
         }
-        sample.extensions.insert(extension);
         Ok(finished)
     }
 }

@@ -67,11 +67,11 @@ impl<'a> Fresh<'a> {
             Err(error) => vec![Err(error)],
         });
 
-        let format = self.context.recipe().download.format;
-        let mut writer = PoolWriter::create(run, new, format, &old.part, self.part.index)?;
+        let config = &self.context.recipe().download;
+        let mut writer = PoolWriter::create(run, new, config, &old.part, self.part.index)?;
         // The columns, should there be no pair.
         writer.write(&RecordBatch::new_empty(table::schema(&self.pairs, None)?))?;
-        pool::for_each_pair(run, old, |pair| {
+        pool::for_each_pair(run, config.encode, old, |pair| {
             for step in steps.by_ref() {
                 match step {
                     Step::Old => return writer.push(pair),

@@ -8,10 +8,12 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, ensure};
 use arrow::array::{Array, ArrayRef, BinaryArray, BinaryBuilder, RecordBatch, StructArray};
 use arrow::compute::concat_batches;
-use lynxdata_fetch::{PAIRS_CHUNK_BYTES, PoolFormat};
+use lynxdata_fetch::{DownloadConfig, PAIRS_CHUNK_BYTES, PoolFormat};
+use lynxdata_picture::Encode;
 use lynxdata_records::{MeasuredFile, NewPart, PartEntry, RunFolder, parquet, schema, webdataset};
 
-use crate::stages::{samples, table};
+use crate::stages::samples::{self, Naming};
+use crate::stages::table;
 
 /// Where tar files lie: they are shards, since nothing follows that reads them.
 const WEBDATASET_FOLDER: &str = "shards/webdataset";
@@ -34,7 +36,7 @@ pub(super) struct PoolWriter {
 enum Pictures {
     /// Into the table.
     Table,
-    Tar(PathBuf, Box<webdataset::Writer<MeasuredFile>>),
+    Tar(PathBuf, Box<webdataset::Writer<MeasuredFile>>, Naming),
     Folder(PathBuf),
 }
 
@@ -43,17 +45,18 @@ impl PoolWriter {
     pub(super) fn create(
         run: &RunFolder,
         new: &mut NewPart,
-        format: PoolFormat,
+        config: &DownloadConfig,
         name: &str,
         index: u32,
     ) -> Result<PoolWriter> {
         let path = run.stage_file(new, &format!("{}/part-{name}.parquet", schema::pool().name))?;
-        let pictures = match format {
+        let pictures = match config.format {
             PoolFormat::Parquet => Pictures::Table,
             PoolFormat::Webdataset => {
                 let path = run.stage_file(new, &format!("{WEBDATASET_FOLDER}/{index:06}.tar"))?;
                 let file = MeasuredFile::create(&path)?;
-                Pictures::Tar(path, Box::new(webdataset::Writer::new(file)))
+                let tar = Box::new(webdataset::Writer::new(file));
+                Pictures::Tar(path, tar, Naming::OneForAll(config.encode))
             }
             PoolFormat::Files => {
                 let path = run.stage_file(new, &format!("{FILES_FOLDER}/{index:05}"))?;
@@ -68,12 +71,12 @@ impl PoolWriter {
         self.rows += pairs.num_rows() as u64;
         let bare = match &mut self.pictures {
             Pictures::Table => None,
-            Pictures::Tar(path, tar) => {
-                samples::for_each(pairs, path, |uid, members| Ok(tar.append(uid, members)?))?;
+            Pictures::Tar(path, tar, naming) => {
+                samples::for_each(pairs, *naming, path, |uid, members| Ok(tar.append(uid, members)?))?;
                 Some(with_pictures(pairs, Arc::new(BinaryArray::new_null(pairs.num_rows())))?)
             }
             Pictures::Folder(folder) => {
-                samples::for_each(pairs, folder, |uid, members| write_files(folder, uid, members))?;
+                samples::for_each(pairs, Naming::OwnFormat, folder, |uid, members| write_files(folder, uid, members))?;
                 Some(with_pictures(pairs, Arc::new(BinaryArray::new_null(pairs.num_rows())))?)
             }
         };
@@ -109,7 +112,7 @@ impl PoolWriter {
         self.flush()?;
         let table = self.table.context("a part hands over its pairs even if there are none")?;
         new.set_measured(&self.path, table.finish()?);
-        if let Pictures::Tar(path, tar) = self.pictures {
+        if let Pictures::Tar(path, tar, _) = self.pictures {
             new.set_measured(&path, tar.finish()?.finish()?);
         }
         new.rows_out = self.rows;
@@ -139,6 +142,7 @@ fn write_files(folder: &Path, uid: &str, members: &[(&str, &[u8])]) -> Result<()
 /// Hands over the pairs of a committed part one by one, with their pictures wherever these lie. A few of them are in memory at a time.
 pub(super) fn for_each_pair(
     run: &RunFolder,
+    encode: Encode,
     entry: &PartEntry,
     mut each: impl FnMut(RecordBatch) -> Result<()>,
 ) -> Result<()> {
@@ -152,14 +156,14 @@ pub(super) fn for_each_pair(
         let mut entries = archive.entries().with_context(cannot_read)?;
         for pairs in table::batches(&path, None)? {
             let pairs = pairs?;
-            hand_over(with_pictures(&pairs, Arc::new(read_tar(&tar, &mut entries, &pairs)?))?)?;
+            hand_over(with_pictures(&pairs, Arc::new(read_tar(&tar, &mut entries, &pairs, encode)?))?)?;
         }
     } else if has(FILES_FOLDER) {
         let folder = table::file(run, entry, FILES_FOLDER)?;
         for pairs in table::batches(&path, None)? {
             let pairs = pairs?;
             let mut bytes = BinaryBuilder::new();
-            for name in samples::picture_names(&pairs, &path)? {
+            for name in samples::picture_names(&pairs, Naming::OwnFormat, &path)? {
                 let file = folder.join(name);
                 bytes.append_value(std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?);
             }
@@ -174,10 +178,15 @@ pub(super) fn for_each_pair(
 }
 
 /// The pictures of these pairs in a tar file of ours, in which they have the order of the table.
-fn read_tar(path: &Path, entries: &mut tar::Entries<'_, File>, pairs: &RecordBatch) -> Result<BinaryArray> {
+fn read_tar(
+    path: &Path,
+    entries: &mut tar::Entries<'_, File>,
+    pairs: &RecordBatch,
+    encode: Encode,
+) -> Result<BinaryArray> {
     let cannot_read = || format!("cannot read {}", path.display());
     let mut bytes = BinaryBuilder::new();
-    for name in samples::picture_names(pairs, path)? {
+    for name in samples::picture_names(pairs, Naming::OneForAll(encode), path)? {
         let mut found = false;
         for entry in entries.by_ref() {
             let mut entry = entry.with_context(cannot_read)?;

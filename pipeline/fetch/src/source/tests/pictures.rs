@@ -4,10 +4,11 @@ use std::fs;
 
 use ::tar::{Builder, EntryType, Header};
 
+use super::left_out::Kind;
 use super::*;
 
 /// A folder with these files, whose names may have folders.
-fn tree(files: &[(&str, &[u8])]) -> TempDir {
+pub(super) fn tree(files: &[(&str, &[u8])]) -> TempDir {
     let root = tempfile::tempdir().unwrap();
     for (name, bytes) in files {
         let path = root.path().join(name);
@@ -33,6 +34,8 @@ fn extra_names(source: &Source) -> Vec<String> {
 
 /// The pictures of all rows, read from where the rows say they are; `-` where they say nothing.
 pub(super) fn pictures(rows: &RecordBatch) -> Vec<String> {
+    let spilled = tempfile::tempdir().unwrap();
+    let embedded = Embedded::read(rows, None, spilled.path()).unwrap();
     let files = rows.column(column::FILE).as_string::<i32>();
     let [offsets, lengths] =
         [column::OFFSET, column::LENGTH].map(|position| rows.column(position).as_primitive::<Int64Type>());
@@ -40,6 +43,12 @@ pub(super) fn pictures(rows: &RecordBatch) -> Vec<String> {
         if files.is_null(row) {
             assert!(offsets.is_null(row) && lengths.is_null(row));
             return "-".to_owned();
+        }
+        if lengths.is_null(row) {
+            let EmbeddedPicture::Here { offset, length } = embedded.of(row) else { return "-".to_owned() };
+            let mut bytes = vec![0; length as usize];
+            crate::spill::read_at(&embedded.file().unwrap(), &mut bytes, offset).unwrap();
+            return String::from_utf8(bytes).unwrap();
         }
         let (file, offset, length) = (Path::new(files.value(row)), offsets.value(row), lengths.value(row));
         assert!(file.is_absolute());
@@ -161,19 +170,55 @@ fn what_cannot_be_read_beside_a_picture_is_a_problem_of_its_row() {
 
 #[cfg(unix)]
 #[test]
-fn symbolic_links_in_a_folder_are_told_but_not_followed() {
+fn symbolic_links_are_followed_as_far_as_they_are_safe() {
     use std::os::unix::fs::symlink;
-    let folder = tree(&[("outside/secret.jpg", b"secret"), ("pool/b.jpg", b"b"), ("outside/b.txt", b"secret")]);
-    symlink(folder.path().join("outside/secret.jpg"), folder.path().join("pool/a.jpg")).unwrap();
-    symlink(folder.path().join("outside"), folder.path().join("pool/inner")).unwrap();
-    symlink(folder.path().join("outside/b.txt"), folder.path().join("pool/b.txt")).unwrap();
-    let rows = read(&as_format("pool", SourceFormat::Folder), &folder);
-    let why = "is a symbolic link, which is not followed";
-    assert_eq!(
-        texts(&rows, "problem"),
-        [Some(format!("\"a.jpg\" {why}")), Some(format!("\"b.txt\" {why}"))].each_ref().map(|text| text.as_deref())
-    );
-    assert_eq!(pictures(&rows), ["-", "-"]);
+    let folder = tree(&[
+        ("outside/secret.jpg", b"secret"),
+        ("outside/deep/c.jpg", b"deep"),
+        ("pool/b.jpg", b"b"),
+        ("pool/sub/own.jpg", b"own"),
+        ("blobs/1", b"blob"),
+        ("outside/b.txt", b"secret"),
+    ]);
+    let link = |target: &str, name: &str| symlink(folder.path().join(target), folder.path().join(name)).unwrap();
+    link("outside/secret.jpg", "pool/a.jpg");
+    link("outside", "pool/inner");
+    link("outside/b.txt", "pool/b.txt");
+    link("blobs/1", "pool/c.jpg");
+    link("pool/sub/own.jpg", "pool/d.jpg");
+    link("pool/sub", "pool/again");
+    link("pool", "outside/around");
+    link("nowhere", "pool/e.jpg");
+    let out = "is a symbolic link out of the folder, which is not followed; `follow_links` in [source] \
+               (--set source.follow_links=true) follows it";
+    let config = as_format("pool", SourceFormat::Folder);
+    let source = Source::open(&config, folder.path()).unwrap();
+    assert_eq!(source.left_out.count(Kind::Link), 2, "{:?}", source.left_out());
+    let rows = read(&config, &folder);
+    let problems: Vec<String> = texts(&rows, "problem").into_iter().flatten().map(str::to_owned).collect();
+    let nowhere = "\"e.jpg\" is a symbolic link that leads nowhere".to_owned();
+    assert_eq!(problems, [format!("\"a.jpg\" {out}"), format!("\"b.txt\" {out}"), nowhere.clone()]);
+    assert_eq!(pictures(&rows), ["-", "-", "blob", "own", "-", "own"]);
+
+    let all = SourceConfig { follow_links: true, ..config };
+    let rows = read(&all, &folder);
+    assert_eq!(texts(&rows, "problem").into_iter().flatten().collect::<Vec<_>>(), [nowhere]);
+    assert_eq!(pictures(&rows), ["secret", "b", "blob", "own", "-", "deep", "secret", "own"]);
+    assert_eq!(texts(&rows, "caption")[1], Some("secret"));
+}
+
+/// The layout of the cache of `huggingface_hub`.
+#[cfg(unix)]
+#[test]
+fn links_of_a_cache_are_followed() {
+    let folder = tree(&[("repo/blobs/1", b"one"), ("repo/blobs/2", b"a cat"), ("repo/snapshots/abc/train/x", b"")]);
+    let train = folder.path().join("repo/snapshots/abc/train");
+    std::os::unix::fs::symlink("../../../blobs/1", train.join("1.jpg")).unwrap();
+    std::os::unix::fs::symlink("../../../blobs/2", train.join("1.txt")).unwrap();
+    for path in ["repo/snapshots/abc", "repo/snapshots/abc/train"] {
+        let rows = read(&SourceConfig::new(path, "url"), &folder);
+        assert_eq!((pictures(&rows), texts(&rows, "caption")), (vec!["one".to_owned()], vec![Some("a cat")]));
+    }
 }
 
 #[test]
@@ -254,6 +299,136 @@ fn several_pictures_of_a_sample_are_several_rows() {
     assert_eq!(integers(&rows, "image_index"), [0, 1, 0, 0, 0].map(Some));
     assert_eq!(integers(&rows, "id"), [Some(1), Some(1), None, None, None]);
     assert!(texts(&rows, "problem")[2].unwrap().contains("\"b.jpg\" of the archive is there twice"));
+}
+
+#[test]
+fn texts_belong_to_pictures_up_to_their_last_suffix() {
+    let captions = |members: &[(&str, &[u8])], image: Option<&str>| {
+        let folder = folder(&[("a.tar", &tar(members))]);
+        let config = SourceConfig { image: image.map(str::to_owned), ..SourceConfig::new("a.tar", "url") };
+        let source = Source::open(&config, folder.path()).unwrap();
+        let rows = read(&config, &folder);
+        let captions = texts(&rows, "caption").into_iter().map(|text| text.unwrap_or("-").to_owned());
+        let seen: Vec<(String, String)> = pictures(&rows).into_iter().zip(captions).collect();
+        (seen, extra_names(&source).contains(&"image_index".to_owned()), source.left_out)
+    };
+    let pairs = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
+        pairs.iter().map(|(picture, caption)| ((*picture).to_owned(), (*caption).to_owned())).collect()
+    };
+    // Dots in names, as version numbers and dates have them.
+    let (seen, has_several, left_out) = captions(
+        &[
+            ("v1.5/photo 2.0.jpg", b"photo"),
+            ("v1.5/photo 2.0.txt", b"a dog"),
+            ("2024.05.01.jpg", b"first"),
+            ("2024.05.01.txt", b"a cat"),
+            ("2024.05.02.jpg", b"second"),
+            ("2024.05.02.json", br#"{"caption": "a cow"}"#),
+            ("img.v2.png", b"third"),
+            ("img.v2.png.txt", b"a pig"),
+        ],
+        None,
+    );
+    assert_eq!(seen, pairs(&[("photo", "a dog"), ("first", "a cat"), ("second", "a cow"), ("third", "a pig")]));
+    assert!(!has_several && left_out.is_empty(), "they are samples of their own: {left_out}");
+    // Masks and the like.
+    let masked: &[(&str, &[u8])] = &[
+        ("0.jpg", b"0"),
+        ("0.seg.png", b"mask"),
+        ("0.depth.png", b"depth"),
+        ("0.txt", b"a dog"),
+        ("0.seg.txt", b"x"),
+        ("0.cls", b"7"),
+        ("1.seg.png", b"mask"),
+        ("1.jpg", b"1"),
+        ("1.json", br#"{"caption": "a cat"}"#),
+        ("1.depth.png", b"depth"),
+    ];
+    let (seen, _, left_out) = captions(masked, None);
+    assert_eq!(seen, pairs(&[("0", "a dog"), ("mask", "x"), ("1", "a cat")]));
+    assert_eq!((left_out.count(Kind::Companion), left_out.count(Kind::OtherMember)), (3, 1));
+    let (seen, has_several, left_out) = captions(masked, Some("depth.png"));
+    assert_eq!(seen, pairs(&[("depth", "a dog"), ("depth", "a cat")]));
+    assert!(!has_several && left_out.count(Kind::Companion) == 4, "{left_out}");
+    // Several pictures of a sample, with texts of their own and one for all.
+    let (seen, has_several, left_out) = captions(
+        &[
+            ("a.jpg", b"a"),
+            ("a.1.jpg", b"a1"),
+            ("a.1.txt", b"own"),
+            ("a.txt", b"all"),
+            ("a.2.jpg", b"a2"),
+            ("b.x.txt", b"b"),
+        ],
+        None,
+    );
+    assert_eq!(seen, pairs(&[("a", "all"), ("a1", "own"), ("a2", "all")]));
+    assert!(has_several && left_out.count(Kind::SampleWithoutPicture) == 1, "{left_out}");
+}
+
+#[test]
+fn every_member_of_an_archive_is_read_or_told() {
+    let members: Vec<(&str, &[u8])> = vec![
+        ("0.jpg", b"0"),
+        ("0.txt", b"a dog"),
+        ("0.json", b"{\"a\": 1}"),
+        ("0.seg.png", b"mask"),
+        ("0.cls", b"7"),
+        ("1.jfif", b"1"),
+        ("1.v2.txt", b"x"),
+        ("2.txt", b"alone"),
+        ("._3.jpg", b"x"),
+        ("__meta__", b"x"),
+        ("none", b"x"),
+        ("4.1.JPG", b"4"),
+        ("4.1.caption", b"four"),
+    ];
+    let seen = |members: &[(&str, &[u8])]| {
+        let folder = folder(&[("a.tar", &tar(members))]);
+        let source = Source::open(&SourceConfig::new("a.tar", "url"), folder.path()).unwrap();
+        let rows = read_all(&source, 100).remove(0).rows;
+        (
+            pictures(&rows),
+            format!("{:?}", rows.columns()[column::FIRST_EXTRA..].to_vec()),
+            format!("{:?}", texts(&rows, "caption")),
+            source.left_out.total(),
+        )
+    };
+    let all = seen(&members);
+    for index in 0..members.len() {
+        let mut less = members.clone();
+        let (name, _) = less.remove(index);
+        assert_ne!(seen(&less), all, "{name} is passed over in silence");
+    }
+}
+
+#[test]
+fn what_python_and_notepad_write_is_read() {
+    let utf_16 =
+        |text: &str| [&[0xff, 0xfe][..], &text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>()].concat();
+    let json: &[(&str, Vec<u8>)] = &[
+        ("NaN", b"{\"caption\": \"one\", \"n\": NaN}".to_vec()),
+        ("infinities", b"{\"caption\": \"one\", \"n\": -Infinity, \"m\": [Infinity]}".to_vec()),
+        ("half an emoji", b"{\"caption\": \"one\", \"m\": \"\\ud83d\"}".to_vec()),
+        ("beyond floats", b"{\"caption\": \"one\", \"n\": 1e999}".to_vec()),
+        ("a mark", [b"\xef\xbb\xbf", &br#"{"caption": "one"}"#[..]].concat()),
+        ("UTF-16", utf_16(r#"{"caption": "one"}"#)),
+        ("Latin-1", b"{\"caption\": \"one\", \"m\": \"\xe9\"}".to_vec()),
+    ];
+    for (name, json) in json {
+        let folder = tree(&[
+            ("a.tar", &tar(&[("1.jpg", b"1"), ("1.json", json), ("2.jpg", b"2"), ("2.json", b"{\"n\": 0.5}")])),
+            ("pool/1.jpg", b"1"),
+            ("pool/1.json", json),
+        ]);
+        for path in ["a.tar", "pool"] {
+            let rows = read(&SourceConfig::new(path, "url"), &folder);
+            assert_eq!(texts(&rows, "caption")[0], Some("one"), "{name}: {:?}", texts(&rows, "problem"));
+        }
+    }
+    let folder =
+        tree(&[("1.jpg", b"1"), ("1.txt", &utf_16("a d\u{f6}g\r\n")), ("2.jpg", b"2"), ("2.txt", b"\xfe\xff\0a\0b")]);
+    assert_eq!(texts(&read(&SourceConfig::new(".", "url"), &folder), "caption"), [Some("a d\u{f6}g"), Some("ab")]);
 }
 
 #[test]
@@ -369,7 +544,8 @@ fn an_archive_that_is_cut_off_or_damaged_keeps_the_rows_before() {
     let folder = folder(&[("a.tar", &gz(&whole)), ("b.tar.gz", &gz(&whole))]);
     let message = error(&SourceConfig::new("a.tar", "url"), &folder);
     assert!(message.contains("it is compressed, but pictures are read by their places"), "{message}");
-    assert!(error(&SourceConfig::new("b.tar.gz", "url"), &folder).contains("cannot tell the format"));
+    let message = error(&SourceConfig::new("b.tar.gz", "url"), &folder);
+    assert!(message.contains("compressed archives are not read; decompress it first"), "{message}");
 }
 
 #[test]
