@@ -119,10 +119,12 @@ impl ReadRows for DelimitedRows {
 /// Adds a row of text fields, or names the column whose field does not have the type that the first pass found. Empty URL and caption fields are absent
 /// ones, and so are numbers that are missing; other empty extra fields stay empty texts.
 fn push_fields(rows: &mut Rows, columns: &Columns, fields: &[&str]) -> std::result::Result<(), String> {
-    let present = |position: usize| Some(fields[position]).filter(|text| !text.trim().is_empty());
+    // A column that the file lacks, as URLs beside pictures that are there already, lies behind all fields.
+    let field = |position: usize| fields.get(position).copied().unwrap_or_default();
+    let present = |position: usize| Some(field(position)).filter(|text| !text.trim().is_empty());
     rows.begin_row(present(columns.url.position), columns.caption.as_ref().and_then(|column| present(column.position)));
     for (builder, extra) in rows.extras.iter_mut().zip(&columns.extras) {
-        let text = fields[extra.column.position];
+        let text = field(extra.column.position);
         if let ExtraBuilder::Text(builder) = builder {
             builder.append_value(text);
             continue;

@@ -40,10 +40,13 @@ pub(super) fn has_file_names(path: &Path) -> bool {
 pub(super) fn is_list_of_files(path: &Path, format: SourceFormat, config: &SourceConfig) -> bool {
     let names = match format {
         SourceFormat::Csv | SourceFormat::Tsv if config.header => column_names(path, config),
-        // In Parquet, cells may hold the pictures themselves.
-        SourceFormat::Parquet
-            if parquet::picture_columns(path, config.image.as_deref()).is_ok_and(|found| found.chosen.is_none()) =>
-        {
+        // In Parquet, cells may hold the pictures themselves, and `image` may name their column.
+        SourceFormat::Parquet => {
+            let wanted = config.image.as_deref();
+            let holds_pictures = parquet::picture_columns(path, wanted).is_ok_and(|found| found.chosen.is_some());
+            if holds_pictures || wanted.is_some_and(|wanted| !wanted.ends_with(FILE_NAME)) {
+                return false;
+            }
             column_names(path, config)
         }
         SourceFormat::Jsonl => column_names(path, config),
