@@ -397,7 +397,7 @@ fn conversations_whose_picture_is_missing_are_counted_and_left_out() {
     let all = rows_out();
     lynxdata(folder.path(), &["instruct", "recipe.toml", "--set", "instruct.require_images=true"])
         .ended_with(0)
-        .says(&["left out because their pictures are not in"]);
+        .says(&["left out for missing_image"]);
     let with_picture = rows_out();
     assert!(0 < with_picture && with_picture < all, "{with_picture} of {all}");
     let conversations = table(&run.join("instruct/parquet"), &["images"]);

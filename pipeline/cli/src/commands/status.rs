@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use arrow::array::Array;
 use clap::Args;
 use lynxdata_fetch::{Histogram, Metrics};
-use lynxdata_records::{Manifest, schema};
+use lynxdata_records::{Manifest, PartEntry, schema};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -49,6 +49,8 @@ struct Status {
     rejected_by: BTreeMap<String, u64>,
     /// Per selection: rows kept and rows that each rule rejected.
     selections: BTreeMap<String, SelectionStatus>,
+    /// Records of every task that became no conversation, by reason.
+    instruct: BTreeMap<String, BTreeMap<String, u64>>,
     download: DownloadStatus,
     verdict: Option<Value>,
 }
@@ -193,9 +195,16 @@ fn collect(root: &Path) -> Result<Status> {
         stages,
         rejected_by,
         selections,
+        instruct: manifest.parts("instruct").map(left_out_of).collect(),
         download: download_status(root, &manifest)?,
         verdict: verdict(root, &manifest)?,
     })
+}
+
+fn left_out_of(part: &PartEntry) -> (String, BTreeMap<String, u64>) {
+    let mut reasons = part.counts.clone();
+    reasons.remove("kept");
+    (part.part.clone(), reasons)
 }
 
 /// What the logs of the download say.
@@ -344,6 +353,9 @@ fn text(status: &Status) -> String {
         if !selection.rejected_by.is_empty() {
             text.push_str(counts("rejected by", &selection.rejected_by).trim_start());
         }
+    }
+    for (task, reasons) in status.instruct.iter().filter(|(_, reasons)| !reasons.is_empty()) {
+        text.push_str(&counts(&format!("left out of {task}"), reasons));
     }
     if let Some(sentence) = status.verdict.as_ref().and_then(|verdict| verdict["sentence"].as_str()) {
         text.push_str(&format!("\nverdict: {sentence}\n"));
