@@ -409,6 +409,21 @@ fn conversations_whose_picture_is_missing_are_counted_and_left_out() {
 }
 
 #[test]
+fn a_task_of_which_nothing_is_left_ends_with_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    write_small(folder.path(), &bundled_pictures());
+    std::fs::create_dir(folder.path().join("nowhere")).unwrap();
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../datasets/fixtures/vsr");
+    let tasks =
+        format!("instruct.tasks=[{{ name = \"vsr\", root = \"{root}\", split = \"dev\", images = \"nowhere\" }}]");
+    let sets = ["--set", tasks.as_str(), "--set", "instruct.require_images=true"];
+    lynxdata(folder.path(), &[&["instruct", "recipe.toml"], &sets[..]].concat()).ended_with(1).says(&[
+        "none of 5 records became a conversation (missing_image 5)",
+        "instruct.tasks[].images names another folder",
+    ]);
+}
+
+#[test]
 fn hostile_pictures_end_with_a_status_each_and_the_log_stays_readable() {
     let Some(hostile) = shared("data/hostile") else { return };
     let folder = tempfile::tempdir().unwrap();

@@ -18,7 +18,7 @@ use super::run::RESOLVED_RECIPE;
 use super::{columns, grouped, print, print_json};
 use crate::exit::{DONE, Failure};
 use crate::mirror::Mirror;
-use crate::stages::{self, STAGES, select, table};
+use crate::stages::{self, STAGES, instruct, select, table};
 
 /// Show the stages of a run, what became of its rows, what rejected pairs, and the verdict
 #[derive(Args)]
@@ -49,7 +49,7 @@ struct Status {
     rejected_by: BTreeMap<String, u64>,
     /// Per selection: rows kept and rows that each rule rejected.
     selections: BTreeMap<String, SelectionStatus>,
-    /// Records of every task that became no conversation, by reason.
+    /// Records, rows and elements of lists that were left out of every task, by reason.
     instruct: BTreeMap<String, BTreeMap<String, u64>>,
     download: DownloadStatus,
     verdict: Option<Value>,
@@ -168,7 +168,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
 fn copied(mirror: &Mirror) -> Result<tempfile::TempDir> {
     let folder = tempfile::tempdir().context("cannot create a temporary folder")?;
     let folders = [schema::download_log().name, "selection", "check"];
-    let is_wanted = |path: &str| folders.iter().any(|folder| path.split('/').next() == Some(folder));
+    let is_wanted = |path: &str| {
+        folders.iter().any(|folder| path.split('/').next() == Some(folder)) || path.starts_with(instruct::COUNTS)
+    };
     stages::runtime()?.block_on(mirror.copy(folder.path(), &[RESOLVED_RECIPE], is_wanted))?;
     Ok(folder)
 }
@@ -195,16 +197,21 @@ fn collect(root: &Path) -> Result<Status> {
         stages,
         rejected_by,
         selections,
-        instruct: manifest.parts("instruct").map(left_out_of).collect(),
+        instruct: manifest.parts("instruct").map(|part| left_out_of(root, part)).collect::<Result<_>>()?,
         download: download_status(root, &manifest)?,
         verdict: verdict(root, &manifest)?,
     })
 }
 
-fn left_out_of(part: &PartEntry) -> (String, BTreeMap<String, u64>) {
-    let mut reasons = part.counts.clone();
-    reasons.remove("kept");
-    (part.part.clone(), reasons)
+/// What was left out of a task, by reason.
+fn left_out_of(root: &Path, part: &PartEntry) -> Result<(String, BTreeMap<String, u64>)> {
+    let file = part.files.iter().find(|file| file.path.starts_with(instruct::COUNTS));
+    let reasons = match file {
+        Some(file) => instruct::left_out(instruct::read_counts(&root.join(&file.path))?),
+        // A run of an earlier version, which wrote no such file.
+        None => part.counts.clone().into_iter().filter(|(reason, _)| reason != "kept").collect(),
+    };
+    Ok((part.part.clone(), reasons))
 }
 
 /// What the logs of the download say.

@@ -236,12 +236,19 @@ fn report_drops(name: &str, counts: &TaskCounts) {
     }
 }
 
-/// What became of the rows of a task, and an example of every reason.
+/// The folder of what became of the rows of every task, with an example of every reason.
+pub(crate) const COUNTS: &str = "instruct/counts/";
+
 fn counts_file(source: &TaskSource) -> String {
-    format!("instruct/counts/{}.json", part_name(source))
+    format!("{COUNTS}{}.json", part_name(source))
 }
 
-fn read_counts(path: &Path) -> Result<TaskCounts> {
+/// Returns what was left out, by reason: records, and rows and elements without a record.
+pub(crate) fn left_out(counts: TaskCounts) -> BTreeMap<String, u64> {
+    counts.dropped.into_iter().chain(counts.left_out).collect()
+}
+
+pub(crate) fn read_counts(path: &Path) -> Result<TaskCounts> {
     let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     serde_json::from_slice(&text).with_context(|| format!("{} is not what was written", path.display()))
 }
@@ -295,7 +302,7 @@ pub(crate) fn summary(context: &Context) -> Result<InstructSummary> {
             conversations: conversations.len() as u64,
             templates_used: used.len() as u64,
             templates_total: if config.prompts == PromptMode::Single { 1 } else { bank.templates.len() as u64 },
-            left_out: counts.dropped.into_iter().chain(counts.left_out).collect(),
+            left_out: left_out(counts),
         });
         let folder = image_folder(context, source);
         for conversation in conversations.iter().take(SHOWN_PER_TASK) {
@@ -347,4 +354,45 @@ fn sample(conversation: &Conversation, folder: &Path) -> Result<ConversationSamp
         .map(|message| Message { role: message.role.name().to_owned(), content: message.content.clone() })
         .collect();
     Ok(ConversationSample { task: conversation.task.clone(), images, messages })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pictures_that_no_trainer_opens_have_a_reason() {
+        let folder = tempfile::tempdir().unwrap();
+        let jpeg = concat!(env!("CARGO_MANIFEST_DIR"), "/../picture/fixtures/plain.jpg");
+        let jpeg = std::fs::read(jpeg).unwrap();
+        let limits = DownloadConfig { max_bytes: 100_000, ..DownloadConfig::default() };
+        let files: [(&str, &[u8], Option<&str>); 8] = [
+            ("whole.jpg", &jpeg, None),
+            ("named.png", &jpeg, None),
+            ("empty.jpg", b"", Some("empty_body")),
+            ("page.jpg", b"<!DOCTYPE html><p>Not found</p>", Some("not_an_image")),
+            ("text.jpg", b"not found", Some("not_an_image")),
+            ("lfs.jpg", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", Some("not_an_image")),
+            ("cut.jpg", &jpeg[..jpeg.len() / 2], Some("broken_image")),
+            ("large.jpg", &[&jpeg[..], &[0; 100_000]].concat(), Some("too_large")),
+        ];
+        let conversation = |path: &str| -> Conversation {
+            let image = serde_json::json!([{ "path": path }]);
+            serde_json::from_value(serde_json::json!({
+                "id": path, "task": "t", "family": "vqa", "licence": "CC0-1.0", "images": image, "messages": [],
+                "template": "vqa/a", "source_file": "f", "source_row": 0, "choice_order": []
+            }))
+            .unwrap()
+        };
+        let mut conversations = vec![conversation("nowhere.jpg"), conversation("."), conversation("whole.jpg")];
+        for (name, bytes, _) in files {
+            std::fs::write(folder.path().join(name), bytes).unwrap();
+            conversations.push(conversation(name));
+        }
+        let found = picture_faults(&conversations, folder.path(), &limits);
+        for (name, _, fault) in files {
+            assert_eq!(found.get(name).copied(), fault, "{name}");
+        }
+        assert_eq!((found["nowhere.jpg"], found["."], found.len()), (MISSING_IMAGE, MISSING_IMAGE, 8));
+    }
 }
