@@ -171,8 +171,8 @@ fn read_json(
     }
 }
 
-/// Returns whether a file that begins with these bytes holds a JSON value in every line: a list that
-/// is one is whole in its line and not the only one.
+/// Returns whether a file that begins with these bytes holds a JSON value in every line: a list
+/// that is one is whole in its line and not the only one.
 fn holds_lines(head: &[u8], is_named_lines: bool) -> bool {
     let text = head.trim_ascii_start();
     let end = text.iter().position(|byte| matches!(byte, b'\n' | b'\r')).unwrap_or(text.len());
