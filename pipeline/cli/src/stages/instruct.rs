@@ -146,7 +146,7 @@ fn make(
                 conversation.id,
                 folder.display()
             ),
-            _ => format!("{}, for {}", conversation.id, folder.join(path).display()),
+            _ => format!("{} with the picture {}", conversation.id, folder.join(path).display()),
         });
         false
     });
