@@ -374,7 +374,7 @@ mod tests {
             ("text.jpg", b"not found", Some("not_an_image")),
             ("lfs.jpg", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", Some("not_an_image")),
             ("cut.jpg", &jpeg[..jpeg.len() / 2], Some("broken_image")),
-            ("large.jpg", &[&jpeg[..], &[0; 100_000]].concat(), Some("too_large")),
+            ("large.jpg", &[jpeg.clone(), vec![0; 100_000]].concat(), Some("too_large")),
         ];
         let conversation = |path: &str| -> Conversation {
             let image = serde_json::json!([{ "path": path }]);
