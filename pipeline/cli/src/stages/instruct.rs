@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow};
 use lynxdata_datasets::export::{llava, parquet as columns};
 use lynxdata_datasets::{Build, Catalogue, Conversation, Task, TaskCounts, diversity, read_picture};
 use lynxdata_fetch::{DownloadConfig, status_of};
@@ -151,11 +151,15 @@ fn make(
         false
     });
     report_drops(&name, &counts);
-    if let Some(error) = counts.nothing_kept(&name) {
-        return Err(error.into());
-    }
-    if counts.records_seen == 0 {
-        bail!("task {name}: its native files below {} hold no record", root.display());
+    let nothing = counts.nothing_kept(&name).map(anyhow::Error::from).or_else(|| {
+        let is_empty = counts.records_seen == 0;
+        is_empty.then(|| anyhow!("task {name}: its native files below {} hold no record", root.display()))
+    });
+    match nothing {
+        // Other tasks may well have conversations.
+        Some(error) if config.tasks.len() > 1 => warn!("{error}"),
+        Some(error) => return Err(error),
+        None => {}
     }
     new.rows_in = counts.records_seen;
     new.rows_out = counts.kept;
