@@ -402,7 +402,7 @@ fn conversations_whose_picture_is_missing_are_counted_and_left_out() {
     let all = rows_out();
     lynxdata(folder.path(), &["instruct", "recipe.toml", "--set", "instruct.require_images=true"])
         .ended_with(0)
-        .says(&["left out because their pictures are not in"]);
+        .says(&["left out for missing_image"]);
     let with_picture = rows_out();
     assert!(0 < with_picture && with_picture < all, "{with_picture} of {all}");
     let conversations = table(&run.join("instruct/parquet"), &["images"]);
@@ -411,6 +411,21 @@ fn conversations_whose_picture_is_missing_are_counted_and_left_out() {
     for images in images.iter().flatten() {
         assert_eq!(images.as_struct().column_by_name("bytes").unwrap().null_count(), 0, "every picture is there");
     }
+}
+
+#[test]
+fn a_task_of_which_nothing_is_left_ends_with_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    write_small(folder.path(), &bundled_pictures());
+    std::fs::create_dir(folder.path().join("nowhere")).unwrap();
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../datasets/fixtures/vsr");
+    let tasks =
+        format!("instruct.tasks=[{{ name = \"vsr\", root = \"{root}\", split = \"dev\", images = \"nowhere\" }}]");
+    let sets = ["--set", tasks.as_str(), "--set", "instruct.require_images=true"];
+    lynxdata(folder.path(), &[&["instruct", "recipe.toml"], &sets[..]].concat()).ended_with(1).says(&[
+        "none of 5 records became a conversation (missing_image 5)",
+        "instruct.tasks[].images names another folder",
+    ]);
 }
 
 #[test]

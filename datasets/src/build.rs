@@ -140,8 +140,7 @@ impl Iterator for Build<'_> {
             let place = || place(&self.task.name, &conversation.source_file, conversation.source_row);
             let texts = || conversation.messages.iter().map(|message| message.content.as_str());
             if let Some((token, reason)) = texts().find_map(tokens::find) {
-                counts.kept -= 1;
-                counts.count_drop(reason, || format!("{}: its text holds {token}", place()));
+                counts.drop_kept(reason, || format!("{}: its text holds {token}", place()));
                 continue;
             }
             counts.with_replaced_characters += u64::from(texts().any(|text| text.contains('\u{FFFD}')));

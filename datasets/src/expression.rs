@@ -52,8 +52,8 @@ fn pick(place: &Value, list: &Value) -> Result<Value, minijinja::Error> {
     })
 }
 
-/// Adds the missing `?` of a question, as the Lynx paper does (arXiv 2307.02469, notes to table 10);
-/// text that ends a sentence, in any script, stays as it is.
+/// Adds the missing `?` of a question, as the Lynx paper does (arXiv 2307.02469, notes to table
+/// 10); text that ends a sentence, in any script, stays as it is.
 pub(crate) fn question_mark(text: &str) -> String {
     let text = text.trim();
     if text.is_empty() || is_ended(text) { text.to_owned() } else { format!("{text}?") }

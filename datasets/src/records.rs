@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use lynxdata_prompts::keyed_hash;
 use minijinja::Value;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
 use crate::expression::value_of;
@@ -16,7 +16,7 @@ use crate::task::{Join, Matches, Task};
 use crate::{Error, Result};
 
 /// What became of the rows of a task. `records_seen = kept + the sum of dropped`, always.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskCounts {
     /// Native rows of the first table.
     pub rows_seen: u64,
@@ -27,7 +27,8 @@ pub struct TaskCounts {
     /// Records that did not, by reason: `unreadable`, `unmatched:TABLE`, `explode`, `where:NAME`
     /// (the predicate is false), `field:NAME`, `error:NAME` (an expression fails), `duplicate_id`,
     /// and `image_token`, `video_token`, `audio_token`, `turn_token` (a text holds what trainers
-    /// take for media or the end of a turn).
+    /// take for media or the end of a turn). Whoever looks at the pictures adds what is wrong with
+    /// them.
     pub dropped: BTreeMap<String, u64>,
     /// What was left out without a record, by reason: rows of other tables, `unreadable:TABLE`,
     /// `no_key:TABLE` and `duplicate_key:TABLE` (the first row of a key counts); elements of lists,
@@ -45,6 +46,31 @@ impl TaskCounts {
     /// Whether every record is accounted for.
     pub fn adds_up(&self) -> bool {
         self.records_seen == self.kept + self.dropped.values().sum::<u64>()
+    }
+
+    /// Counts a record as dropped that was kept before.
+    pub fn drop_kept(&mut self, reason: &str, example: impl FnOnce() -> String) {
+        self.kept -= 1;
+        self.count_drop(reason, example);
+    }
+
+    /// Returns the error of a task of whose records none is kept, if there are any.
+    pub fn nothing_kept(&self, task: &str) -> Option<Error> {
+        if self.kept > 0 {
+            return None;
+        }
+        let of_count = |reason: &&String| self.dropped[*reason];
+        let most = self.dropped.keys().rev().max_by_key(of_count)?;
+        Some(Error::NothingKept {
+            task: task.to_owned(),
+            records: self.records_seen,
+            reasons: [&self.dropped, &self.left_out]
+                .into_iter()
+                .flatten()
+                .map(|(reason, count)| format!("{reason} {count}"))
+                .collect(),
+            example: self.examples[most].clone(),
+        })
     }
 
     pub(crate) fn count_drop(&mut self, reason: &str, example: impl FnOnce() -> String) {
@@ -258,21 +284,7 @@ impl<'a> Records<'a> {
                 self.counts.unmatched_keys.insert(index.join.name.clone(), unused as u64);
             }
         }
-        if self.counts.kept > 0 {
-            return None;
-        }
-        let of_count = |reason: &&String| self.counts.dropped[*reason];
-        let most = self.counts.dropped.keys().rev().max_by_key(of_count)?;
-        Some(Error::NothingKept {
-            task: self.task.name.clone(),
-            records: self.counts.records_seen,
-            reasons: [&self.counts.dropped, &self.counts.left_out]
-                .into_iter()
-                .flatten()
-                .map(|(reason, count)| format!("{reason} {count}"))
-                .collect(),
-            example: self.counts.examples[most].clone(),
-        })
+        self.counts.nothing_kept(&self.task.name)
     }
 }
 

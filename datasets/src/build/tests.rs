@@ -171,27 +171,23 @@ const CELLS: &[Option<&str>] = &[
 /// The places within a value, itself included, as JSON pointers. Of lists the first element.
 fn places(value: &Value, at: &str, found: &mut Vec<String>) {
     found.push(at.to_owned());
-    match value {
-        Value::Object(fields) => fields.iter().for_each(|(name, value)| places(value, &format!("{at}/{name}"), found)),
-        Value::Array(elements) => {
-            elements
-                .iter()
-                .take(2)
-                .enumerate()
-                .for_each(|(place, value)| places(value, &format!("{at}/{place}"), found));
+    if let Value::Object(fields) = value {
+        for (name, value) in fields {
+            places(value, &format!("{at}/{name}"), found);
         }
-        _ => {}
+    } else if let Some(first) = value.get(0) {
+        places(first, &format!("{at}/0"), found);
     }
 }
 
 /// The lists of rows in a document: those that no other list holds.
 fn row_lists(value: &Value, at: &str, found: &mut Vec<String>) {
-    match value {
-        Value::Object(fields) => {
-            fields.iter().for_each(|(name, value)| row_lists(value, &format!("{at}/{name}"), found))
+    if let Value::Object(fields) = value {
+        for (name, value) in fields {
+            row_lists(value, &format!("{at}/{name}"), found);
         }
-        Value::Array(elements) if !elements.is_empty() => found.push(at.to_owned()),
-        _ => {}
+    } else if value.get(0).is_some() {
+        found.push(at.to_owned());
     }
 }
 
@@ -221,7 +217,7 @@ fn with_bad_cells(path: &Path) -> Vec<(String, Vec<u8>)> {
                 fields.remove(name);
             }
             let mut text = match &changed {
-                Value::Array(rows) if is_lines => rows.iter().map(|row| format!("{row}\n")).collect(),
+                Value::Array(rows) if is_lines => rows.iter().map(Value::to_string).collect::<Vec<_>>().join("\n"),
                 document => document.to_string(),
             };
             text = text.replace(&json!(MARK).to_string(), bad.unwrap_or_default());

@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 use super::Emit;
 use crate::task::Table;
 
-/// Reads records; the first names the columns unless the table does. A record of another length costs only itself; bytes
-/// that are not UTF-8 become U+FFFD.
+/// Reads records; the first names the columns unless the table does. A record of another length
+/// costs only itself; bytes that are not UTF-8 become U+FFFD.
 pub(super) fn read(
     input: impl Read,
     table: &Table,

@@ -16,6 +16,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 
 use flate2::bufread::MultiGzDecoder;
+use lynxdata_records::python_json::normalise;
 use lynxdata_records::text::utf8;
 use serde::Deserialize;
 use serde_json::Value;
@@ -138,12 +139,50 @@ fn read_file(file: &NativeFile, table: &Table, shape: Shape, emit: &mut Emit) ->
     let format = if table.format == Format::Auto { format_of(file)? } else { table.format };
     match format {
         Format::Auto => unreachable!("replaced above by the format of the file"),
-        Format::Json => json::read(input, &table.at, shape, emit),
-        Format::Jsonl => lines::read_json(input, emit),
+        Format::Json | Format::Jsonl => read_json(input, format == Format::Jsonl, &table.at, shape, emit),
         Format::Txt => lines::read_text(input, table, emit),
         Format::Csv => delimited::read(input, table, b',', true, emit),
         // CC3M and Flickr30k hold bare quotation marks, and no known native .tsv file quotes.
         Format::Tsv => delimited::read(input, table, b'\t', false, emit),
+    }
+}
+
+/// Bytes that show whether a file holds JSON lines.
+const HEAD: u64 = 1 << 16;
+
+/// Reads a file of JSON lines or of one document, as its name says unless its first line shows that
+/// it holds the other one.
+fn read_json(
+    mut input: Box<dyn BufRead>,
+    is_named_lines: bool,
+    at: &str,
+    shape: Shape,
+    emit: &mut Emit,
+) -> std::result::Result<(), String> {
+    let mut head = Vec::new();
+    input.by_ref().take(HEAD).read_to_end(&mut head).map_err(|fault| fault.to_string())?;
+    let may_be_lines = is_named_lines || at.is_empty() && shape == Shape::List;
+    let is_lines = may_be_lines && holds_lines(&head, is_named_lines);
+    let input = io::Cursor::new(head).chain(input);
+    match (is_lines, is_named_lines) {
+        (true, _) => lines::read_json(input, emit),
+        (false, true) => json::read(input, "", Shape::List, emit),
+        (false, false) => json::read(input, at, shape, emit),
+    }
+}
+
+/// Returns whether a file that begins with these bytes holds a JSON value in every line: a list
+/// that is one is whole in its line and not the only one.
+fn holds_lines(head: &[u8], is_named_lines: bool) -> bool {
+    let text = head.trim_ascii_start();
+    let end = text.iter().position(|byte| matches!(byte, b'\n' | b'\r')).unwrap_or(text.len());
+    let (line, rest) = text.split_at(end);
+    let next = rest.trim_ascii_start().first();
+    let is_whole = || serde_json::from_slice::<serde::de::IgnoredAny>(&normalise(line)).is_ok();
+    match text.first() {
+        Some(b'[') => next.is_some() && is_whole(),
+        Some(b'{') => is_named_lines || next == Some(&b'{') && is_whole(),
+        _ => is_named_lines,
     }
 }
 
@@ -273,6 +312,69 @@ pub(crate) mod tests {
         assert_eq!(found, expected);
         let plain = rows(folder.path(), "file = \"parts/{split}_0.jsonl\"", Shape::List).unwrap();
         assert_eq!(plain.len(), 2, "the packed file stands in for the plain one");
+    }
+
+    #[test]
+    fn lists_named_as_lines_and_lines_named_as_a_document_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let (first, second) = (json!({"a": [1, {"b": 2}]}), json!({"a": "x"}));
+        let lines = format!("{first}\n{second}\n");
+        let lists = [
+            json!([first, second]).to_string(),
+            format!("{}\n", json!([first, second])),
+            serde_json::to_string_pretty(&json!([first, second])).unwrap(),
+            format!("\n[{first},\r\n{second}]"),
+        ];
+        for name in ["val.json", "val.jsonl"] {
+            for text in lists.iter().chain([&lines]) {
+                fs::write(folder.path().join(name), text).unwrap();
+                let found = rows(folder.path(), &format!("file = \"{name}\""), Shape::List).unwrap();
+                let found: Vec<&Value> = found.iter().map(|(.., row)| row).collect();
+                assert_eq!(found, [&first, &second], "{name}: {text}");
+            }
+            fs::write(folder.path().join(name), "[1]\n[2, 3]\n").unwrap();
+            let found = rows(folder.path(), &format!("file = \"{name}\""), Shape::List).unwrap();
+            assert_eq!(found[1].2, json!({"_value": [2, 3]}), "lines of lists stay lines");
+        }
+        fs::write(folder.path().join("val.json"), "{\"questions\": [1]}\n").unwrap();
+        let fault = rows(folder.path(), "file = \"val.json\"", Shape::List).unwrap_err().to_string();
+        assert!(fault.contains("set `shape`"), "{fault}");
+    }
+
+    #[test]
+    fn text_files_of_every_encoding_and_line_end_hold_the_same_rows() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = [
+            ("t.json", "[{\"a\": \"é 中\", \"b\": \"2\"}]"),
+            ("t.jsonl", "{\"a\": \"é 中\", \"b\": \"2\"}\n"),
+            ("t.csv", "a,b\n\"é 中\",2\n"),
+            ("t.tsv", "a\tb\né 中\t2\n"),
+            ("t.txt", "\né_中 2\n"),
+        ];
+        for (name, text) in files {
+            let toml =
+                format!("file = \"{name}\"\ncolumns = {}", if name == "t.txt" { "[\"a\", \"b\"]" } else { "[]" });
+            for ends in ["\n", "\r\n", "\r"] {
+                let text = text.replace('\n', ends);
+                let little = text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
+                let big = text.encode_utf16().flat_map(u16::to_be_bytes).collect::<Vec<u8>>();
+                let mark = |mark: &[u8], text: &[u8]| [mark, text].concat();
+                for bytes in [
+                    text.clone().into_bytes(),
+                    mark(b"\xEF\xBB\xBF", text.as_bytes()),
+                    mark(b"\xFF\xFE", &little),
+                    mark(b"\xFE\xFF", &big),
+                    little.clone(),
+                ] {
+                    fs::write(folder.path().join(name), &bytes).unwrap();
+                    let found = rows(folder.path(), &toml, Shape::List).unwrap();
+                    assert_eq!(found.len(), 1, "{name} {ends:?} {bytes:?}");
+                    let row = &found[0].2;
+                    let first = row["a"].as_str().map(|text| text.replace('_', " "));
+                    assert_eq!((first.as_deref(), row["b"].as_str()), (Some("é 中"), Some("2")), "{name} {ends:?}");
+                }
+            }
+        }
     }
 
     #[test]

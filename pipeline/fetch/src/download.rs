@@ -768,7 +768,8 @@ fn store(
     Ok(Stored { picture, sha256, measured, share: Share::default() })
 }
 
-fn status_of(error: &PictureError) -> Status {
+/// Returns the status of a body that did not become a picture.
+pub fn status_of(error: &PictureError) -> Status {
     match error {
         PictureError::NotAnImage(_) => Status::NotAnImage,
         PictureError::Unsupported(_) => Status::UnsupportedImage,

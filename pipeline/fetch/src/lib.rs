@@ -58,7 +58,7 @@ mod spill;
 
 pub use address::without_userinfo;
 pub use config::{DownloadConfig, PoolFormat};
-pub use download::{Downloader, Measure, Measured, PAIRS_CHUNK_BYTES, sha256};
+pub use download::{Downloader, Measure, Measured, PAIRS_CHUNK_BYTES, sha256, status_of};
 pub use error::Error;
 pub use metrics::{Histogram, Metrics, NameMetrics};
 pub use source::{OneOrMany, Parts, Source, SourceConfig, SourceFormat, SourcePart};

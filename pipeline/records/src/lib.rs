@@ -26,7 +26,8 @@
 //! * [`Status`]: the one outcome of every row of a source;
 //! * [`schema`]: the columns of every table, and the metadata that Hugging Face `datasets` reads;
 //! * [`parquet`] and [`webdataset`]: the two file formats that parts are written in;
-//! * [`text`] and [`python_json`]: foreign text as UTF-8, and foreign JSON without what the standard does not know;
+//! * [`text`] and [`python_json`]: foreign text as UTF-8, and foreign JSON without what the
+//!   standard does not know;
 //! * [`MeasuredFile`]: a file whose digest is known when it is written;
 //! * [`RunFolder`]: atomic commits and the manifest that makes runs resumable;
 //! * [`nearest`]: the valid name that a mistyped one was meant to be;

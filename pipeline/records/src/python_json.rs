@@ -24,9 +24,11 @@ const REPLACEMENT: &[u8] = "\u{FFFD}".as_bytes();
 /// and nothing that this function changes parses as it was, so that callers may parse first and ask
 /// for this only after an error.
 ///
-/// * `NaN`, `Infinity`, `-Infinity`, the same as C writes them, and numbers beyond the range of a double become `null`;
+/// * `NaN`, `Infinity`, `-Infinity`, the same as C writes them, and numbers beyond the range of a
+///   double become `null`;
 /// * the half of a surrogate pair, and bytes in strings that are not UTF-8, become U+FFFD;
-/// * control characters in strings become escapes, and a backslash that begins no escape stands for itself;
+/// * control characters in strings become escapes, and a backslash that begins no escape stands for
+///   itself;
 /// * a list or object within 127 others becomes `null`.
 pub fn normalise(json: &[u8]) -> Cow<'_, [u8]> {
     let mut out = Vec::with_capacity(json.len() + 16);

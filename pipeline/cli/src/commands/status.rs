@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use arrow::array::Array;
 use clap::Args;
 use lynxdata_fetch::{Histogram, Metrics};
-use lynxdata_records::{Manifest, schema};
+use lynxdata_records::{Manifest, PartEntry, schema};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -19,7 +19,7 @@ use crate::exit::{DONE, Failure};
 use crate::home::path_parser;
 use crate::mirror::Mirror;
 use crate::recipe::{RESOLVED_RECIPE, Recipe};
-use crate::stages::{self, STAGES, select, table};
+use crate::stages::{self, STAGES, instruct, select, table};
 
 /// Show the stages of a run, what became of its rows, what rejected pairs, and the verdict
 ///
@@ -53,6 +53,8 @@ struct Status {
     rejected_by: BTreeMap<String, u64>,
     /// Per selection: rows kept and rows that each rule rejected.
     selections: BTreeMap<String, SelectionStatus>,
+    /// Records, rows and elements of lists that were left out of every task, by reason.
+    instruct: BTreeMap<String, BTreeMap<String, u64>>,
     download: DownloadStatus,
     verdict: Option<Value>,
     /// Whether the verdict is on the selections as they are now.
@@ -198,7 +200,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
 fn copied(mirror: &Mirror) -> Result<tempfile::TempDir> {
     let folder = tempfile::tempdir().context("cannot create a temporary folder")?;
     let folders = [schema::download_log().name, "selection", "check"];
-    let is_wanted = |path: &str| folders.iter().any(|folder| path.split('/').next() == Some(folder));
+    let is_wanted = |path: &str| {
+        folders.iter().any(|folder| path.split('/').next() == Some(folder)) || path.starts_with(instruct::COUNTS)
+    };
     stages::runtime()?.block_on(mirror.copy(folder.path(), &[RESOLVED_RECIPE], is_wanted))?;
     Ok(folder)
 }
@@ -227,6 +231,7 @@ fn collect(root: &Path) -> Result<Status> {
         stages,
         rejected_by,
         selections,
+        instruct: manifest.parts("instruct").map(|part| left_out_of(root, part)).collect::<Result<_>>()?,
         download: download_status(root, &manifest)?,
         verdict: verdict(root, &manifest)?,
         verdict_is_current: states["check"] == State::Complete,
@@ -253,6 +258,17 @@ fn states(manifest: &Manifest, recipe: Option<&Recipe>) -> Result<BTreeMap<&'sta
         states.insert(name, state);
     }
     Ok(states)
+}
+
+/// What was left out of a task, by reason.
+fn left_out_of(root: &Path, part: &PartEntry) -> Result<(String, BTreeMap<String, u64>)> {
+    let file = part.files.iter().find(|file| file.path.starts_with(instruct::COUNTS));
+    let reasons = match file {
+        Some(file) => instruct::left_out(instruct::read_counts(&root.join(&file.path))?),
+        // A run of an earlier version, which wrote no such file.
+        None => part.counts.clone().into_iter().filter(|(reason, _)| reason != "kept").collect(),
+    };
+    Ok((part.part.clone(), reasons))
 }
 
 /// What the logs of the download say.
@@ -413,6 +429,9 @@ fn text(status: &Status) -> String {
         if !selection.rejected_by.is_empty() {
             text.push_str(counts("rejected by", &selection.rejected_by).trim_start());
         }
+    }
+    for (task, reasons) in status.instruct.iter().filter(|(_, reasons)| !reasons.is_empty()) {
+        text.push_str(&counts(&format!("left out of {task}"), reasons));
     }
     if let Some(sentence) = status.verdict.as_ref().and_then(|verdict| verdict["sentence"].as_str()) {
         let of = if status.verdict_is_current { "" } else { " of earlier selections (out of date)" };

@@ -2,6 +2,8 @@
 //!
 //! Every floating-point number must be finite, because JSON has no other; what may be missing is an `Option`.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// Everything that one report shows. Empty lists and `None` leave their section out.
@@ -231,6 +233,9 @@ pub(crate) struct TaskSummary {
     pub templates_used: u64,
     /// Wordings that the bank holds for it.
     pub templates_total: u64,
+    /// Records, rows and elements of lists that were left out, by reason.
+    #[serde(default)]
+    pub left_out: BTreeMap<String, u64>,
 }
 
 /// One wording.

@@ -224,6 +224,7 @@ fn instruct() -> InstructSummary {
         conversations,
         templates_used,
         templates_total: 8,
+        left_out: [("not_an_image".to_owned(), 3), ("no_text:captions".to_owned(), 1)].into(),
     };
     let wordings = [
         ("vqa", "vqa-01", "{{ question }} Answer in a few words.", 61),
