@@ -275,7 +275,9 @@ impl Downloader {
                 else => return Ok(()),
             };
             match outcome.unreached.take() {
-                Some(again) if may_wait && again.host.is_expected(Instant::now()) => unreached.push((row, outcome, again)),
+                Some(again) if may_wait && again.host.is_expected(Instant::now()) => {
+                    unreached.push((row, outcome, again))
+                }
                 _ => end(row, outcome)?,
             }
         }
@@ -388,7 +390,16 @@ struct Stored {
 impl Outcome {
     fn failed(failure: Failure, attempts: u32) -> Outcome {
         let Failure { status, http_status, detail, .. } = failure;
-        Outcome { status, http_status, attempts, detail, elapsed: None, body_bytes: None, stored: None, unreached: None }
+        Outcome {
+            status,
+            http_status,
+            attempts,
+            detail,
+            elapsed: None,
+            body_bytes: None,
+            stored: None,
+            unreached: None,
+        }
     }
 
     /// The outcome of a row that had been tried before.

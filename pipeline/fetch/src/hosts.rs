@@ -5,14 +5,14 @@
 //!
 //! A host that has answered in this run and cannot be connected to any more is most likely back soon. It is expected for some seconds, tried with one row a
 //! second meanwhile, and the rows that have not reached it are tried again at the end of their part. Of a host that has never answered, that is believed only
-//! as long as no host has, since then the network or the server may just be starting: lists are full of hosts that are gone for good.
+//! if it failed before any host had answered, since then the network or the servers may just be starting: lists are full of hosts that are gone for good.
 //!
 //! Whether a row of a dead host is still tried depends on the order in which the answers to earlier rows arrive, and with it the row's attempts and which
 //! failure it names. Of a host that answers some of its rows only, rows may fail in one run that succeed in another.
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ const NO_ROBOTS_LIFE: Duration = Duration::from_mins(1);
 pub(crate) struct Patience {
     /// For a host that has answered before, since its first failure.
     pub(crate) outage: Duration,
-    /// For all hosts while none has answered, since the first failure of any.
+    /// For all hosts while none has answered, since the first failure of any. When one answers, those that failed before are tried once more.
     pub(crate) start: Duration,
     /// How often one row tries a host that is expected.
     pub(crate) probe_every: Duration,
@@ -79,8 +79,8 @@ pub(crate) struct HostLimits {
 /// What is known of all hosts together.
 #[derive(Debug, Default)]
 struct Together {
-    /// Whether any has answered.
-    has_answer: AtomicBool,
+    /// When one answered first.
+    first_answer: OnceLock<Instant>,
     /// When one failed first.
     first_failure: OnceLock<Instant>,
 }
@@ -296,8 +296,12 @@ impl Host {
         if state.has_answered {
             return Some(since + self.patience.outage);
         }
-        let first_failure = self.together.first_failure.get().copied().unwrap_or(since);
-        (!self.together.has_answer.load(Ordering::Relaxed)).then(|| first_failure + self.patience.start)
+        let Patience { start, probe_every, .. } = self.patience;
+        match self.together.first_answer.get() {
+            None => Some(self.together.first_failure.get().copied().unwrap_or(since) + start),
+            // All of them have a turn within that time.
+            Some(answer) => (since < *answer).then(|| *answer + 2 * probe_every),
+        }
     }
 
     /// Takes the turn to see whether the host is back; false if that is not now.
@@ -319,7 +323,7 @@ impl Host {
         let mut state = lock(&self.state);
         if answered {
             state.has_answered = true;
-            self.together.has_answer.store(true, Ordering::Relaxed);
+            self.together.first_answer.get_or_init(|| now);
         }
         let status = failure.map_or(Status::Ok, |failure| failure.status);
         let is_dead = matches!(status, Status::DnsError | Status::ConnectError | Status::TlsError | Status::Timeout);
@@ -502,19 +506,26 @@ mod tests {
     }
 
     #[test]
-    fn hosts_that_never_answered_are_expected_only_until_any_host_answers() {
+    fn hosts_that_never_answered_are_expected_only_if_no_host_had() {
         let hosts = hosts(0, 2);
-        let [dead, other, alive] = ["dead", "other", "alive"].map(|name| hosts.of(&url(&format!("http://{name}.example/"))));
+        let [dead, other, alive] =
+            ["dead", "other", "alive"].map(|name| hosts.of(&url(&format!("http://{name}.example/"))));
         let (begin, start) = (Instant::now(), Patience::default().start);
         unreached(&dead, begin);
         assert!(dead.is_expected(begin));
         unreached(&other, begin + start / 2);
         assert!(other.is_expected(begin + start / 2));
         assert!(!other.is_expected(begin + start), "all together have this time");
-        end(&alive, begin, true, Status::NotFound);
-        assert!(!dead.is_expected(begin) && dead.again(begin) == Again::Never);
-        unreached(&alive, begin);
-        assert!(alive.is_expected(begin));
+        let answer = begin + start / 2;
+        end(&alive, answer, true, Status::NotFound);
+        assert_eq!(dead.again(answer), Again::Probe, "once more");
+        let over = answer + 2 * Patience::default().probe_every;
+        assert!(!dead.is_expected(over) && dead.again(over) == Again::Never);
+        let late = hosts.of(&url("http://late.example/"));
+        unreached(&late, answer);
+        assert!(!late.is_expected(answer), "others answer, so it is not the network");
+        unreached(&alive, over);
+        assert!(alive.is_expected(over));
     }
 
     #[test]

@@ -344,15 +344,32 @@ mod tests {
     #[test]
     fn a_cell_that_holds_no_digest_promises_nothing_and_is_counted() {
         let cells = [
-            "nan", "None", "null", "0", "-", "n/a", "00ff", "d41d8cd98f00b204e9800998ecf8427e-3", "W/\"1a2b\"",
-            &MD5[1..], SHA256, "900150983cd24fb0d6963f7d28e17f7g", "md5:", "md5:nan", "https://example.org/a.jpg", "ä",
+            "nan",
+            "None",
+            "null",
+            "0",
+            "-",
+            "n/a",
+            "00ff",
+            "d41d8cd98f00b204e9800998ecf8427e-3",
+            "W/\"1a2b\"",
+            &MD5[1..],
+            SHA256,
+            "900150983cd24fb0d6963f7d28e17f7g",
+            "md5:",
+            "md5:nan",
+            "https://example.org/a.jpg",
+            "ä",
         ];
         let seen = SeenDigests::default();
         let column = StringArray::from(cells.to_vec());
         assert_eq!(promised("md5", Arc::new(column), &seen), [false; 16]);
         assert_eq!(promised("md5", Arc::new(StringArray::from(vec![None, Some(""), Some(" ")])), &seen), [false; 3]);
         let told = seen.told();
-        assert!(told.len() == 1 && told[0].starts_with("column md5 holds no digest in any of its 16 cells"), "{told:?}");
+        assert!(
+            told.len() == 1 && told[0].starts_with("column md5 holds no digest in any of its 16 cells"),
+            "{told:?}"
+        );
         assert_eq!(promised("md5", Arc::new(StringArray::from(vec![MD5])), &seen), [true]);
         assert_eq!(promised("sha256", Arc::new(StringArray::from(vec![SHA256])), &seen), [true]);
         let told = seen.told();
@@ -372,9 +389,7 @@ mod tests {
 
     #[test]
     fn a_body_has_the_digest_or_not() {
-        for (algorithm, digest) in
-            [(Algorithm::Md5, MD5), (Algorithm::Sha256, SHA256), (Algorithm::Sha512, SHA512)]
-        {
+        for (algorithm, digest) in [(Algorithm::Md5, MD5), (Algorithm::Sha256, SHA256), (Algorithm::Sha512, SHA512)] {
             let expected = ExpectedDigest { algorithm, digest: in_bytes(digest) };
             assert_eq!(expected.check(b"abc", &sha256(b"abc")), Ok(()), "{algorithm:?}");
             let reason = expected.check(b"abd", &sha256(b"abd")).unwrap_err();

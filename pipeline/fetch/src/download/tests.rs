@@ -818,7 +818,10 @@ async fn a_dead_host_is_given_up_and_others_are_not() {
     let rows: Vec<Option<&str>> = urls.iter().copied().map(Some).collect();
     for (host_failure_limit, tried) in [(5, 5), (0, 30)] {
         let config = DownloadConfig { requests_per_host: 1, host_failure_limit, ..config() };
-        let log = download(&downloader_with(&config), &part(&rows), &|_| {}).await.log;
+        let mut impatient = downloader_with(&config);
+        let patience = Patience { start: Duration::ZERO, probe_every: Duration::ZERO, ..Patience::default() };
+        impatient.set_patience(&config, patience);
+        let log = download(&impatient, &part(&rows), &|_| {}).await.log;
         assert_eq!(texts(&log, "status")[..30], ["connect_error"; 30]);
         assert_eq!(texts(&log, "status")[30], "ok");
         let attempts = integers(&log, "attempts");

@@ -92,7 +92,9 @@ async fn what_curl_and_urllib_take_is_taken_and_changes_no_other_row() {
         .iter()
         .enumerate()
         .filter(|(answer, (_, status))| statuses[2 * answer] != *status)
-        .map(|(answer, (text, status))| format!("{text:?} is {}, not {status}: {}", statuses[2 * answer], details[2 * answer]))
+        .map(|(answer, (text, status))| {
+            format!("{text:?} is {}, not {status}: {}", statuses[2 * answer], details[2 * answer])
+        })
         .collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(statuses.iter().skip(1).step_by(2).all(|status| status == "ok"), "rows of the other host");

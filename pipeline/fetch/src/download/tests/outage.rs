@@ -57,11 +57,7 @@ impl Unsteady {
 }
 
 fn patience() -> Patience {
-    Patience {
-        outage: Duration::from_secs(5),
-        start: Duration::from_secs(5),
-        probe_every: Duration::from_millis(20),
-    }
+    Patience { outage: Duration::from_secs(5), start: Duration::from_secs(5), probe_every: Duration::from_millis(20) }
 }
 
 /// A downloader that gives hosts up soon.
@@ -77,7 +73,9 @@ fn hasty() -> DownloadConfig {
 
 #[tokio::test]
 async fn an_outage_of_a_moment_fails_no_row() {
-    for (rows, answers, robots_txt) in [(200, 60, false), (200, 60, true), (200, 0, false), (200, 0, true), (8, 4, false)] {
+    for (rows, answers, robots_txt) in
+        [(200, 60, false), (200, 60, true), (200, 0, false), (200, 0, true), (8, 4, false)]
+    {
         let server = Unsteady::start(answers, Some(Duration::from_millis(200))).await;
         // One more attempt is for the rows whose connections break off when the server goes.
         let config = DownloadConfig { robots_txt, retries: 1, ..hasty() };
@@ -104,7 +102,7 @@ async fn rows_of_hosts_that_do_not_come_back_fail_after_their_time() {
         let mut urls = dying.urls(200, 2);
         urls.extend(vec![alive.url("ok.jpg"); 50]);
         let rows: Vec<Option<&str>> = urls.iter().map(|url| Some(url.as_str())).collect();
-        let patience = Patience { outage: Duration::from_millis(300), ..patience() };
+        let patience = Patience { outage: Duration::from_millis(300), start: Duration::from_millis(300), ..patience() };
         let begin = Instant::now();
         let log = download(&patient(&hasty(), patience), &part(&rows), &|_| {}).await.log;
         assert!(begin.elapsed() < Duration::from_secs(4), "a host that {gone}: {:?}", begin.elapsed());
