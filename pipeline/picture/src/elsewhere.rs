@@ -41,16 +41,16 @@ fn opens_bitmap(bytes: &[u8]) -> Option<bool> {
             let colours = [double_word(54)?, double_word(58)?, double_word(62)?];
             // Shorter headers have no mask of the alpha.
             let alpha = if header_bytes >= 56 { double_word(66)? } else { 0 };
-            match (bits, colours, alpha) {
+            matches!(
+                (bits, colours, alpha),
                 (16, [0xf800, 0x7e0, 0x1f] | [0x7c00, 0x3e0, 0x1f], _)
-                | (24, [0xff_0000, 0xff00, 0xff], _)
-                | (32, [0xff_0000, 0xff00, 0xff], 0 | 0xff00_0000)
-                | (32, [0xff00_0000, 0xff_0000, 0xff00], 0 | 0xff)
-                | (32, [0xff00_0000, 0xff00, 0xff], 0 | 0xff_0000)
-                | (32, [0xff, 0xff00, 0xff_0000], 0xff00_0000)
-                | (32, [0, 0, 0], 0) => true,
-                _ => false,
-            }
+                    | (24, [0xff_0000, 0xff00, 0xff], _)
+                    | (32, [0xff_0000, 0xff00, 0xff], 0 | 0xff00_0000)
+                    | (32, [0xff00_0000, 0xff_0000, 0xff00], 0 | 0xff)
+                    | (32, [0xff00_0000, 0xff00, 0xff], 0 | 0xff_0000)
+                    | (32, [0xff, 0xff00, 0xff_0000], 0xff00_0000)
+                    | (32, [0, 0, 0], 0)
+            )
         }
         _ => false,
     })
@@ -107,21 +107,17 @@ fn opens_tiff(directory: &Directory) -> bool {
     let by_alpha = extra.first().is_none_or(|kind| *kind <= 2) && extra.get(1..).is_none_or(says_nothing);
     has_palette
         && match (sample_format, photometric, depth, samples) {
-            (1, 0 | 1 | 3, 1 | 2 | 4 | 8, 1) => extra.is_empty(),
-            (1, 0, 16, 1) => is_straight && is_little,
-            (1, 1, 12 | 32, 1) => is_straight && is_little,
+            (1, 0 | 1 | 3, 1 | 2 | 4 | 8, 1) | (1, 2, 8, 3) => extra.is_empty(),
+            (1, 0, 16, 1) | (1, 1, 12 | 32, 1) => is_straight && is_little,
             (1, 1, 16, 1) => is_straight || is_little,
             (1, 1, 8, 2) => is_straight && extra.len() == 1 && extra[0] <= 2,
             (1, 3, 8, 2) => is_straight && matches!(extra[..], [0 | 2]),
-            (1, 2, 8, 3) => extra.is_empty(),
             (1, 2, 8, 4) => is_straight && (extra.len() <= 1 && by_alpha || extra == [999]),
             (1, 2, 8, 5 | 6) => is_straight && extra.len() == samples - 3 && by_alpha,
             (1, 2, 16, 3 | 4) => is_straight && extra.len() <= samples - 3 && by_alpha,
             (1, 5, 8, 4..=6) => is_straight && extra.len() == samples - 4 && says_nothing(&extra),
-            (1, 5, 16, 4) => is_straight && extra.is_empty(),
-            (1, 6, 8, 1 | 3) | (1, 8, 8, 3) => is_straight && extra.is_empty(),
-            (2, 1, 8 | 16, 1) => is_straight,
-            (2, 1, 32, 1) | (3, 0 | 1, 32, 1) => is_straight,
+            (1, 5, 16, 4) | (1, 6, 8, 1 | 3) | (1, 8, 8, 3) => is_straight && extra.is_empty(),
+            (2, 1, 8 | 16 | 32, 1) | (3, 0 | 1, 32, 1) => is_straight,
             _ => false,
         }
 }
@@ -131,7 +127,7 @@ mod tests {
     use super::*;
     use crate::tests::fixture;
 
-    fn chunk(name: &[u8; 4], content: &[u8]) -> Vec<u8> {
+    fn chunk(name: [u8; 4], content: &[u8]) -> Vec<u8> {
         let padding = vec![0; content.len() % 2];
         [&name[..], &(content.len() as u32).to_le_bytes(), content, &padding].concat()
     }
@@ -143,8 +139,8 @@ mod tests {
         let [w0, w1, w2, _] = (size.width() - 1).to_le_bytes();
         let [h0, h1, h2, _] = (size.height() - 1).to_le_bytes();
         let with = |flags: u8, exif: Option<&[u8]>| {
-            let header = chunk(b"VP8X", &[flags, 0, 0, 0, w0, w1, w2, h0, h1, h2]);
-            let exif = exif.map(|exif| chunk(b"EXIF", exif)).unwrap_or_default();
+            let header = chunk(*b"VP8X", &[flags, 0, 0, 0, w0, w1, w2, h0, h1, h2]);
+            let exif = exif.map(|exif| chunk(*b"EXIF", exif)).unwrap_or_default();
             let body = [&b"WEBP"[..], &header, &simple[12..], &exif].concat();
             [&b"RIFF"[..], &(body.len() as u32).to_le_bytes(), &body].concat()
         };
