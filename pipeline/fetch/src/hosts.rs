@@ -45,7 +45,7 @@ const NO_ROBOTS_LIFE: Duration = Duration::from_mins(1);
 pub(crate) struct Patience {
     /// For a host that has answered before, since its first failure.
     pub(crate) outage: Duration,
-    /// For all hosts while none has answered, since the first failure of any. When one answers, those that failed before are tried once more.
+    /// For all hosts while none has answered, since the first failure of any; and for those that failed before, since the first answer of any.
     pub(crate) start: Duration,
     /// How often one row tries a host that is expected.
     pub(crate) probe_every: Duration,
@@ -163,10 +163,10 @@ struct CachedRobots {
 }
 
 impl CachedRobots {
-    /// `retry_every` is how often a host that is expected back is tried.
-    fn is_stale(&self, now: Instant, retry_every: Option<Duration>) -> bool {
+    /// Of a host that is expected back, a failure to connect says nothing of the next row.
+    fn is_stale(&self, now: Instant, is_expected: bool) -> bool {
         let life = match self.answer.get() {
-            Some(Err(failure)) if failure.is_unreached => retry_every.unwrap_or(NO_ROBOTS_LIFE),
+            Some(Err(failure)) if failure.is_unreached && is_expected => Duration::ZERO,
             Some(Err(_)) => NO_ROBOTS_LIFE,
             Some(Ok(_)) | None => ROBOTS_LIFE,
         };
@@ -296,11 +296,9 @@ impl Host {
         if state.has_answered {
             return Some(since + self.patience.outage);
         }
-        let Patience { start, probe_every, .. } = self.patience;
         match self.together.first_answer.get() {
-            None => Some(self.together.first_failure.get().copied().unwrap_or(since) + start),
-            // All of them have a turn within that time.
-            Some(answer) => (since < *answer).then(|| *answer + 2 * probe_every),
+            None => Some(self.together.first_failure.get().copied().unwrap_or(since) + self.patience.start),
+            Some(answer) => (since < *answer).then(|| *answer + self.patience.start),
         }
     }
 
@@ -341,11 +339,11 @@ impl Host {
 
     /// What the host's `robots.txt` says. The first row to ask has it fetched; the others wait for that.
     pub(crate) async fn robots(&self, now: Instant, fetch: impl Future<Output = RobotsAnswer>) -> RobotsAnswer {
-        let retry_every = self.is_expected(now).then_some(self.patience.probe_every);
+        let is_expected = self.is_expected(now);
         let answer = {
             let mut robots = lock(&self.robots);
             match &*robots {
-                Some(cached) if !cached.is_stale(now, retry_every) => cached.answer.clone(),
+                Some(cached) if !cached.is_stale(now, is_expected) => cached.answer.clone(),
                 _ => robots.insert(CachedRobots { asked: now, answer: Arc::default() }).answer.clone(),
             }
         };
@@ -519,7 +517,7 @@ mod tests {
         let answer = begin + start / 2;
         end(&alive, answer, true, Status::NotFound);
         assert_eq!(dead.again(answer), Again::Probe, "once more");
-        let over = answer + 2 * Patience::default().probe_every;
+        let over = answer + start;
         assert!(!dead.is_expected(over) && dead.again(over) == Again::Never);
         let late = hosts.of(&url("http://late.example/"));
         unreached(&late, answer);
