@@ -22,7 +22,7 @@ pub struct DownloadConfig {
     pub timeout_seconds: f64,
     /// Attempts after the first, for failures that may pass (see the statuses that are retryable); at most 20.
     pub retries: u32,
-    /// Least speed of a body; bytes per second, over any ten seconds. A URL that stays below it ends with `timeout`; 0 for no limit.
+    /// Least speed of a body; bytes per second, over any ten seconds. A URL that stays below it ends with `timeout` and is not tried again; 0 for no limit.
     pub min_bytes_per_second: u64,
     /// Largest body that is accepted, after content decoding; bytes.
     pub max_bytes: u64,
@@ -80,11 +80,13 @@ pub struct DownloadConfig {
     /// Requests to one host and port per second, on average and without bursts; 0 for no limit.
     pub requests_per_second_per_host: f64,
     /// Rows in a row that a host may leave without any answer (`dns_error`, `connect_error`, `tls_error`, `timeout`) or turn away (`rate_limited`) before
-    /// its rows fail without an attempt, but for one a minute, whose success brings the others back; 0 for no limit. Which rows of such a host are
-    /// still tried depends on the order of answers, so that what becomes of them may differ between two runs.
+    /// its rows fail without an attempt, but for one a minute, whose success brings the others back; 0 for no limit. A host that has answered before and
+    /// cannot be connected to any more is expected back for 30 seconds: it is tried once a second, and its rows fail only after that. Which rows of such
+    /// a host are still tried depends on the order of answers, so that what becomes of them may differ between two runs.
     pub host_failure_limit: u32,
-    /// Whether bodies are compared with the digests in a column `sha256`, `sha512` or `md5` of the source, if it has one. A body with another digest
-    /// ends with `hash_mismatch`; a row whose cell is empty is not compared, nor is a picture that is already there.
+    /// Whether bodies are compared with the digests in a column `sha256`, `sha512` or `md5` of the source, if it has one; in hexadecimal, in base64, or as
+    /// bytes. A body with another digest ends with `hash_mismatch`. A row whose cell is empty is not compared, nor is one whose cell holds no digest, of
+    /// which a warning tells, nor a picture that is already there.
     pub verify_hash: bool,
     /// Column with boxes to blur, such as faces: for every picture a list of `[left, top, right, bottom]`, from 0 to 1 of its width and height.
     pub blur_boxes: Option<String>,

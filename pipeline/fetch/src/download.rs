@@ -264,7 +264,7 @@ impl Downloader {
                             let _open = shared.open_rows.clone().acquire_owned().await;
                             let outcome = shared.download(again.job, Some(again.host)).await;
                             let may_wait = turn == Again::Probe || outcome.attempts == 0;
-                            (row, outcome.after(earlier), may_wait)
+                            (row, outcome.after(&earlier), may_wait)
                         });
                     }
                 }
@@ -279,7 +279,7 @@ impl Downloader {
             };
             match outcome.unreached.take() {
                 Some(again) if may_wait && again.host.is_expected(Instant::now()) => {
-                    unreached.push((row, outcome, again))
+                    unreached.push((row, outcome, again));
                 }
                 _ => end(row, outcome)?,
             }
@@ -439,7 +439,7 @@ impl Outcome {
     }
 
     /// The outcome of a row that had been tried before.
-    fn after(self, earlier: Outcome) -> Outcome {
+    fn after(self, earlier: &Outcome) -> Outcome {
         let elapsed = [self.elapsed, earlier.elapsed].into_iter().flatten().reduce(|one, other| one + other);
         Outcome { attempts: self.attempts + earlier.attempts, elapsed, ..self }
     }

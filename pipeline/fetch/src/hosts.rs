@@ -5,14 +5,14 @@
 //!
 //! A host that has answered in this run and cannot be connected to any more is most likely back soon. It is expected for some seconds, tried with one row a
 //! second meanwhile, and the rows that have not reached it are tried again at the end of their part. Of a host that has never answered, that is believed only
-//! as long as no host has, since then the network or the server may just be starting: lists are full of hosts that are gone for good.
+//! if it failed before any host had answered, since then the network or the servers may just be starting: lists are full of hosts that are gone for good.
 //!
 //! Whether a row of a dead host is still tried depends on the order in which the answers to earlier rows arrive, and with it the row's attempts and which
 //! failure it names. Of a host that answers some of its rows only, rows may fail in one run that succeed in another.
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ const NO_ROBOTS_LIFE: Duration = Duration::from_mins(1);
 pub(crate) struct Patience {
     /// For a host that has answered before, since its first failure.
     pub(crate) outage: Duration,
-    /// For all hosts while none has answered, since the first failure of any.
+    /// For all hosts while none has answered, since the first failure of any; and for those that failed before, since the first answer of any.
     pub(crate) start: Duration,
     /// How often one row tries a host that is expected.
     pub(crate) probe_every: Duration,
@@ -79,8 +79,8 @@ pub(crate) struct HostLimits {
 /// What is known of all hosts together.
 #[derive(Debug, Default)]
 struct Together {
-    /// Whether any has answered.
-    has_answer: AtomicBool,
+    /// When one answered first.
+    first_answer: OnceLock<Instant>,
     /// When one failed first.
     first_failure: OnceLock<Instant>,
 }
@@ -163,10 +163,10 @@ struct CachedRobots {
 }
 
 impl CachedRobots {
-    /// `retry_every` is how often a host that is expected back is tried.
-    fn is_stale(&self, now: Instant, retry_every: Option<Duration>) -> bool {
+    /// Of a host that is expected back, a failure to connect says nothing of the next row.
+    fn is_stale(&self, now: Instant, is_expected: bool) -> bool {
         let life = match self.answer.get() {
-            Some(Err(failure)) if failure.is_unreached => retry_every.unwrap_or(NO_ROBOTS_LIFE),
+            Some(Err(failure)) if failure.is_unreached && is_expected => Duration::ZERO,
             Some(Err(_)) => NO_ROBOTS_LIFE,
             Some(Ok(_)) | None => ROBOTS_LIFE,
         };
@@ -296,8 +296,10 @@ impl Host {
         if state.has_answered {
             return Some(since + self.patience.outage);
         }
-        let first_failure = self.together.first_failure.get().copied().unwrap_or(since);
-        (!self.together.has_answer.load(Ordering::Relaxed)).then(|| first_failure + self.patience.start)
+        match self.together.first_answer.get() {
+            None => Some(self.together.first_failure.get().copied().unwrap_or(since) + self.patience.start),
+            Some(answer) => (since < *answer).then(|| *answer + self.patience.start),
+        }
     }
 
     /// Takes the turn to see whether the host is back; false if that is not now.
@@ -319,7 +321,7 @@ impl Host {
         let mut state = lock(&self.state);
         if answered {
             state.has_answered = true;
-            self.together.has_answer.store(true, Ordering::Relaxed);
+            self.together.first_answer.get_or_init(|| now);
         }
         let status = failure.map_or(Status::Ok, |failure| failure.status);
         let is_dead = matches!(status, Status::DnsError | Status::ConnectError | Status::TlsError | Status::Timeout);
@@ -337,11 +339,11 @@ impl Host {
 
     /// What the host's `robots.txt` says. The first row to ask has it fetched; the others wait for that.
     pub(crate) async fn robots(&self, now: Instant, fetch: impl Future<Output = RobotsAnswer>) -> RobotsAnswer {
-        let retry_every = self.is_expected(now).then_some(self.patience.probe_every);
+        let is_expected = self.is_expected(now);
         let answer = {
             let mut robots = lock(&self.robots);
             match &*robots {
-                Some(cached) if !cached.is_stale(now, retry_every) => cached.answer.clone(),
+                Some(cached) if !cached.is_stale(now, is_expected) => cached.answer.clone(),
                 _ => robots.insert(CachedRobots { asked: now, answer: Arc::default() }).answer.clone(),
             }
         };
@@ -502,7 +504,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_that_never_answered_are_expected_only_until_any_host_answers() {
+    fn hosts_that_never_answered_are_expected_only_if_no_host_had() {
         let hosts = hosts(0, 2);
         let [dead, other, alive] =
             ["dead", "other", "alive"].map(|name| hosts.of(&url(&format!("http://{name}.example/"))));
@@ -512,10 +514,16 @@ mod tests {
         unreached(&other, begin + start / 2);
         assert!(other.is_expected(begin + start / 2));
         assert!(!other.is_expected(begin + start), "all together have this time");
-        end(&alive, begin, true, Status::NotFound);
-        assert!(!dead.is_expected(begin) && dead.again(begin) == Again::Never);
-        unreached(&alive, begin);
-        assert!(alive.is_expected(begin));
+        let answer = begin + start / 2;
+        end(&alive, answer, true, Status::NotFound);
+        assert_eq!(dead.again(answer), Again::Probe, "once more");
+        let over = answer + start;
+        assert!(!dead.is_expected(over) && dead.again(over) == Again::Never);
+        let late = hosts.of(&url("http://late.example/"));
+        unreached(&late, answer);
+        assert!(!late.is_expected(answer), "others answer, so it is not the network");
+        unreached(&alive, over);
+        assert!(alive.is_expected(over));
     }
 
     #[test]

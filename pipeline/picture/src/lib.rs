@@ -88,7 +88,7 @@ use tiff::directory::Directory;
 #[serde(rename_all = "snake_case")]
 pub enum Resize {
     /// Nothing (`no` with `disable_all_reencoding`): the bytes are stored as served, once [`Check`] has shown that they are whole. Only ancillary chunks of a
-    /// PNG for which Pillow refuses the file, such as a text with a wrong checksum, are left out; and bitmaps and TIFFs of kinds that Pillow does not open
+    /// PNG or WebP for which Pillow refuses the file, such as a text with a wrong checksum, are left out; and bitmaps and TIFFs of kinds that Pillow does not open
     /// are encoded anew, in their size.
     #[serde(alias = "no")]
     Keep,
@@ -244,6 +244,7 @@ fn prepare_as(
             Cow::Owned(readable) => readable,
             Cow::Borrowed(_) => bytes,
         },
+        Format::WebP => elsewhere::webp_without_unreadable_exif(&bytes).unwrap_or(bytes),
         _ => bytes,
     };
     let is_blurred = blur.iter().any(blur::is_usable);

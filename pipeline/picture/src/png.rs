@@ -114,7 +114,9 @@ impl Refused {
                 Some([0, packed @ ..]) => unpacked_length(packed).is_none(),
                 _ => true,
             },
-            b"tEXt" => self.is_too_much(behind_zero(content).map(|text| text.len() as u64)),
+            b"eXIf" => !is_exif(content),
+            b"tEXt" | b"zTXt" | b"iTXt" if is_unreadable_exif(chunk.name, content) => true,
+            b"tEXt" => self.is_too_much(Some(content.len() as u64)),
             b"zTXt" => match behind_zero(content) {
                 Some([0, packed @ ..]) => self.is_too_much(unpacked_length(packed)),
                 Some([_, ..]) => true,
@@ -142,6 +144,54 @@ impl Refused {
         }
         is_too_much
     }
+}
+
+/// Whether EXIF data have the header of a TIFF, or there are none; `datasets` asks every picture
+/// for its orientation, and Pillow fails on others.
+pub(super) fn is_exif(bytes: &[u8]) -> bool {
+    let bytes = bytes.strip_prefix(b"Exif\0\0").unwrap_or(bytes);
+    let has_header = matches!(
+        bytes,
+        [b'M', b'M', 0, 42 | 43, _, _, _, _, ..]
+            | [b'I', b'I', 42 | 43, 0, _, _, _, _, ..]
+            | [b'M', b'M', 42, 0, _, _, _, _, ..]
+            | [b'I', b'I', 0, 42, _, _, _, _, ..]
+    );
+    has_header || bytes.is_empty()
+}
+
+/// Whether Pillow takes a text for EXIF data that it cannot read. It knows two keywords for them.
+fn is_unreadable_exif(name: [u8; 4], content: &[u8]) -> bool {
+    let (keyword, text) = match memchr::memchr(0, content) {
+        Some(zero) => (&content[..zero], &content[zero + 1..]),
+        None => (content, &[][..]),
+    };
+    match (keyword, &name) {
+        (b"exif", b"tEXt") => !is_exif(text),
+        (b"Raw profile type exif", b"tEXt") => !is_exif_in_digits(text),
+        (b"Raw profile type exif", b"zTXt") => {
+            let mut unpacked = Vec::new();
+            let packed = text.get(1..).unwrap_or_default();
+            let _damaged = ZlibDecoder::new(packed).take(MOST_UNPACKED).read_to_end(&mut unpacked);
+            !is_exif_in_digits(&unpacked)
+        }
+        (b"exif" | b"Raw profile type exif", _) => true,
+        _ => false,
+    }
+}
+
+/// Three lines, then EXIF data in hexadecimal digits, as ImageMagick writes them.
+fn is_exif_in_digits(text: &[u8]) -> bool {
+    let digits: Vec<u8> = text.split(|byte| *byte == b'\n').skip(3).flatten().copied().collect();
+    let digits: Option<Vec<u8>> = digits
+        .iter()
+        .filter(|byte| !byte.is_ascii_whitespace())
+        .map(|byte| char::from(*byte).to_digit(16).map(|digit| digit as u8))
+        .collect();
+    digits.is_some_and(|digits| {
+        let (pairs, rest) = digits.as_chunks::<2>();
+        rest.is_empty() && is_exif(&pairs.iter().map(|[high, low]| high << 4 | low).collect::<Vec<u8>>())
+    })
 }
 
 /// What stands behind the first zero, which ends a text.
@@ -197,7 +247,7 @@ mod tests {
     use crate::{Check, Encode, Format, PictureSettings, Resize, prepare};
 
     /// A chunk as it is written.
-    fn chunk(name: &[u8; 4], content: &[u8]) -> Vec<u8> {
+    fn chunk(name: [u8; 4], content: &[u8]) -> Vec<u8> {
         let named = [&name[..], content].concat();
         let (length, checksum) = (content.len() as u32, crc32fast::hash(&named));
         [&length.to_be_bytes()[..], &named, &checksum.to_be_bytes()].concat()
@@ -221,40 +271,47 @@ mod tests {
         [&png[..place], inserted, &png[place..]].concat()
     }
 
-    fn frame(sequence: u32, width: u32) -> Vec<u8> {
-        let numbers = [sequence, width, 1, 0, 0].map(u32::to_be_bytes).concat();
-        chunk(b"fcTL", &[&numbers[..], &[0, 1, 0, 10, 0, 0]].concat())
+    /// A frame of the size of the picture, so many pixels from its left.
+    fn frame(sequence: u32, left: u32) -> Vec<u8> {
+        let [sequence, left, top] = [sequence, left, 0].map(u32::to_be_bytes);
+        let png = fixture("alpha.png");
+        chunk(*b"fcTL", &[&sequence[..], &png[16..24], &left, &top, &[0, 1, 0, 10, 0, 0]].concat())
     }
 
     /// Chunks, and whether Pillow 13 refuses a file with them before its pixels.
     fn kinds() -> Vec<(&'static str, Vec<u8>, bool)> {
-        let text = |name: &[u8; 4], parts: &[&[u8]]| chunk(name, &parts.concat());
-        let animation = chunk(b"acTL", &[0, 0, 0, 1, 0, 0, 0, 0]);
+        let text = |name: &[u8; 4], parts: &[&[u8]]| chunk(*name, &parts.concat());
+        let animation = chunk(*b"acTL", &[0, 0, 0, 1, 0, 0, 0, 0]);
         vec![
-            ("a text", chunk(b"tEXt", b"Comment\0a"), false),
-            ("a text without a key", chunk(b"tEXt", b"no key"), false),
-            ("a text with a wrong checksum", with_wrong_checksum(chunk(b"tEXt", b"Comment\0a")), true),
-            ("a time with a wrong checksum", with_wrong_checksum(chunk(b"tIME", &[7, 230, 1, 1, 1, 1, 1])), true),
-            ("an unknown chunk", chunk(b"abCd", b"anything"), false),
-            ("an unknown chunk with a wrong checksum", with_wrong_checksum(chunk(b"abCd", b"anything")), true),
-            ("a name that is none", chunk(b"a-cd", b"anything"), true),
+            ("a text", chunk(*b"tEXt", b"Comment\0a"), false),
+            ("a text without a key", chunk(*b"tEXt", b"no key"), false),
+            ("a text with a wrong checksum", with_wrong_checksum(chunk(*b"tEXt", b"Comment\0a")), true),
+            ("a time with a wrong checksum", with_wrong_checksum(chunk(*b"tIME", &[7, 230, 1, 1, 1, 1, 1])), true),
+            ("an unknown chunk", chunk(*b"abCd", b"anything"), false),
+            ("an unknown chunk with a wrong checksum", with_wrong_checksum(chunk(*b"abCd", b"anything")), true),
+            ("a name that is none", chunk(*b"a-cd", b"anything"), true),
             ("a packed text", text(b"zTXt", &[b"Comment\0\0", &packed(1000)]), false),
             ("a packed text of another method", text(b"zTXt", &[b"Comment\0\x01", &packed(1000)]), true),
             ("a packed text that is damaged", text(b"zTXt", &[b"Comment\0\0", b"damaged"]), false),
             ("a packed text of two megabytes", text(b"zTXt", &[b"Comment\0\0", &packed(2 << 20)]), true),
-            ("an international text", chunk(b"iTXt", b"Comment\0\0\0de\0Kommentar\0a"), false),
+            ("an international text", chunk(*b"iTXt", b"Comment\0\0\0de\0Kommentar\0a"), false),
             ("one of two megabytes", text(b"iTXt", &[b"Comment\0\x01\0de\0Kommentar\0", &packed(2 << 20)]), true),
             ("a profile", text(b"iCCP", &[b"name\0\0", &packed(500)]), false),
             ("a profile of another method", text(b"iCCP", &[b"name\0\x01", &packed(500)]), true),
             ("a profile of two megabytes", text(b"iCCP", &[b"name\0\0", &packed(2 << 20)]), true),
-            ("a short gamma", chunk(b"gAMA", &[0, 0, 1]), true),
-            ("short chromaticities", chunk(b"cHRM", &[0; 31]), true),
-            ("an empty intent", chunk(b"sRGB", b""), true),
-            ("a short density", chunk(b"pHYs", &[0; 8]), true),
-            ("a frame", [animation.clone(), frame(0, 1)].concat(), false),
-            ("a frame out of order", [animation.clone(), frame(1, 1)].concat(), true),
-            ("a frame that is too wide", [animation, frame(0, 70_000)].concat(), true),
-            ("a short animation control", chunk(b"acTL", &[0, 0, 0, 1]), true),
+            ("a short gamma", chunk(*b"gAMA", &[0, 0, 1]), true),
+            ("short chromaticities", chunk(*b"cHRM", &[0; 31]), true),
+            ("an empty intent", chunk(*b"sRGB", b""), true),
+            ("a short density", chunk(*b"pHYs", &[0; 8]), true),
+            ("EXIF data", chunk(*b"eXIf", b"II*\0\x08\0\0\0"), false),
+            ("EXIF data that are none", chunk(*b"eXIf", b"garbage that is no TIFF"), true),
+            ("EXIF data in a text", chunk(*b"tEXt", b"exif\0garbage that is no TIFF"), true),
+            ("EXIF data in digits", chunk(*b"tEXt", b"Raw profile type exif\0\nexif\n8\n49492a00\n08000000\n"), false),
+            ("EXIF data in no digits", chunk(*b"tEXt", b"Raw profile type exif\0\nexif\n8\nxyz\n"), true),
+            ("a frame", [animation.clone(), frame(0, 0)].concat(), false),
+            ("a frame out of order", [animation.clone(), frame(1, 0)].concat(), true),
+            ("a frame that is not within the picture", [animation, frame(0, 1)].concat(), true),
+            ("a short animation control", chunk(*b"acTL", &[0, 0, 0, 1]), true),
         ]
     }
 

@@ -891,16 +891,18 @@ fn every_photograph_of_an_ordinary_collection_decodes() {
     assert!(files > 100, "{files} files");
 }
 
-/// Opens and loads every file that is named on its input; writes the names of those that it refuses, and why.
+/// Opens and loads every file that is named on its input, as `datasets` does; writes the names of those that it refuses, and why.
 const PILLOW: &str = "
 import sys, warnings
-from PIL import Image
+from PIL import Image, ImageOps
 warnings.simplefilter('ignore')
 Image.MAX_IMAGE_PIXELS = None
 for name in sys.stdin.read().splitlines():
     try:
         with Image.open(name) as picture:
             picture.load()
+            if picture.getexif().get(Image.ExifTags.Base.Orientation) is not None:
+                ImageOps.exif_transpose(picture)
     except Exception as error:
         print(name + '\\t' + type(error).__name__ + ': ' + str(error).replace('\\n', ' '))
 ";

@@ -279,6 +279,14 @@ async fn download(downloader: &Downloader, part: &SourcePart, on_row: &(dyn Fn(S
     Downloaded { pool: concat_batches(&pairs[0].schema(), &pairs).unwrap(), log }
 }
 
+/// A downloader that does not wait for hosts that fail before any has answered.
+fn impatient(config: &DownloadConfig) -> Downloader {
+    let mut downloader = downloader_with(config);
+    let patience = Patience { start: Duration::ZERO, probe_every: Duration::ZERO, ..Patience::default() };
+    downloader.set_patience(config, patience);
+    downloader
+}
+
 /// A downloader that spills into the system's folder for temporary files.
 fn downloader_with(config: &DownloadConfig) -> Downloader {
     Downloader::new(config, &std::env::temp_dir(), Arc::default()).unwrap()
@@ -411,7 +419,7 @@ async fn every_fault_has_its_status_and_good_pictures_arrive_byte_for_byte() {
     let server =
         Server::start(cases.iter().map(|(path, reply, _)| (path.replace(' ', "%20").leak() as &str, reply.clone())))
             .await;
-    let downloader = downloader_with(&config());
+    let downloader = impatient(&config());
     let urls: Vec<String> = cases.iter().map(|(path, _, _)| server.url(path)).collect();
     let mut urls: Vec<Option<&str>> = urls.iter().map(|url| Some(url.as_str())).collect();
     let mut expected: Vec<&str> = cases.iter().map(|(_, _, status)| *status).collect();
@@ -819,7 +827,7 @@ async fn a_dead_host_is_given_up_and_others_are_not() {
     let rows: Vec<Option<&str>> = urls.iter().copied().map(Some).collect();
     for (host_failure_limit, tried) in [(5, 5), (0, 30)] {
         let config = DownloadConfig { requests_per_host: 1, host_failure_limit, ..config() };
-        let log = download(&downloader_with(&config), &part(&rows), &|_| {}).await.log;
+        let log = download(&impatient(&config), &part(&rows), &|_| {}).await.log;
         assert_eq!(texts(&log, "status")[..30], ["connect_error"; 30]);
         assert_eq!(texts(&log, "status")[30], "ok");
         let attempts = integers(&log, "attempts");

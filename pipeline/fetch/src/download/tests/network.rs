@@ -12,7 +12,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::*;
 
-/// A server that speaks HTTP/2 over TLS and nothing else. Returns its port and how many connections it has had.
+/// A server that speaks HTTP/2 over TLS and nothing else, with long heads. Returns its port and how many connections it has had.
 async fn start_http2_server(body: Vec<u8>) -> (u16, Arc<AtomicUsize>) {
     let mut config = tls_server_config();
     config.alpn_protocols = vec![b"h2".to_vec()];
@@ -31,7 +31,8 @@ async fn start_http2_server(body: Vec<u8>) -> (u16, Arc<AtomicUsize>) {
                 let body = body.clone();
                 async move {
                     assert_eq!(request.version(), Version::HTTP_2);
-                    Ok::<_, Infallible>(Response::new(Full::new(body)))
+                    let answer = Response::builder().header("x-long", "x".repeat(60 << 10));
+                    Ok::<_, Infallible>(answer.body(Full::new(body)).unwrap())
                 }
             });
             let serve = hyper::server::conn::http2::Builder::new(TokioExecutor::new());

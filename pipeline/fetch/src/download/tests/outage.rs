@@ -102,7 +102,7 @@ async fn rows_of_hosts_that_do_not_come_back_fail_after_their_time() {
         let mut urls = dying.urls(200, 2);
         urls.extend(vec![alive.url("ok.jpg"); 50]);
         let rows: Vec<Option<&str>> = urls.iter().map(|url| Some(url.as_str())).collect();
-        let patience = Patience { outage: Duration::from_millis(300), ..patience() };
+        let patience = Patience { outage: Duration::from_millis(300), start: Duration::from_millis(300), ..patience() };
         let begin = Instant::now();
         let log = download(&patient(&hasty(), patience), &part(&rows), &|_| {}).await.log;
         assert!(begin.elapsed() < Duration::from_secs(4), "a host that {gone}: {:?}", begin.elapsed());
