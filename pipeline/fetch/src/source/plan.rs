@@ -484,8 +484,11 @@ impl Columns {
             let column = find_column(path, key, wanted, &names, *format)?;
             let data_type = fields[column.position].data_type();
             let item = lists::item_type(data_type).unwrap_or(data_type);
-            // JSON values of any kind are turned into text.
-            if *format != SourceFormat::Jsonl && !matches!(item, DataType::Utf8 | DataType::Binary | DataType::Null) {
+            // JSON values of any kind are turned into text, and so are captions that have one.
+            let is_text = matches!(item, DataType::Utf8 | DataType::Binary | DataType::Null)
+                || *format == SourceFormat::Jsonl
+                || (key == "caption" && types::is_printable(item));
+            if !is_text {
                 return Err(Error::NotText {
                     path: path.clone(),
                     key,

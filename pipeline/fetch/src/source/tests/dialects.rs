@@ -97,6 +97,10 @@ fn every_text_list_has_the_same_rows_in_whatever_encoding_it_is() {
             ("told.csv", format!("sep=#{end}{}", delimited(&rows, '#', end))),
             ("tab.tsv", delimited(&rows, '\t', end)),
             ("lines.jsonl", jsonl(&rows, end)),
+            (
+                "long.jsonl",
+                jsonl(&rows, end).replace("{\"", &format!("{{{end}  \"")).replace("\"}", &format!("\"{end}}}")),
+            ),
             ("array.jsonl", array),
             ("array.json", pretty),
             ("urls.txt", urls),
@@ -410,6 +414,7 @@ fn arrays_that_are_cut_off_or_followed_by_something_say_so() {
             &[None, Some("element in line 1 is no JSON"), Some("without a closing bracket")],
         ),
         ("[{\"url\": \"u\"}]\n{\"url\": \"v\"}\n", &[None, Some("what follows the array")]),
+        ("{\n\"url\": \"u\"}\n]", &[None, Some("in line 3 is no JSON")]),
         ("[{\"url\": \"u\"}]\n[{\"url\": \"v\"}]\n", &[None, None]),
         (
             "[{\"url\": \"u\"},, 7, null,\n\"x\"]",
