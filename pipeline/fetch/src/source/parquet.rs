@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, StringBuilder, new_null_array};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, StringBuilder, new_null_array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Fields, Int64Type, Schema, SchemaRef};
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
@@ -42,13 +42,19 @@ pub(super) fn has_wide_integers(path: &Path, position: usize) -> Result<bool> {
     let statistics = StatisticsConverter::try_new(name, schema, builder.parquet_schema()).map_err(failed)?;
     let least = statistics.row_group_mins(metadata.row_groups()).map_err(failed)?;
     let most = statistics.row_group_maxes(metadata.row_groups()).map_err(failed)?;
-    let is_exact = |values: &ArrayRef| -> Result<bool> {
+    let nulls = statistics.row_group_null_counts(metadata.row_groups()).map_err(failed)?;
+    let integers = |values: &ArrayRef| {
         let values = cast(values, &DataType::Int64).map_err(|error| format_error(path, error))?;
-        let values = values.as_primitive::<Int64Type>();
-        Ok(values.iter().all(|value| value.is_some_and(|value| (-limit..=limit).contains(&value))))
+        Ok::<_, Error>(values.as_primitive::<Int64Type>().clone())
     };
-    // Row groups of nulls alone have no statistics either; then the integers count as wide.
-    Ok(!(is_exact(&least)? && is_exact(&most)?))
+    let (least, most) = (integers(&least)?, integers(&most)?);
+    let is_exact =
+        |values: &Int64Array, group: usize| values.is_valid(group) && (-limit..=limit).contains(&values.value(group));
+    // What the file does not tell may be wide.
+    Ok(metadata.row_groups().iter().enumerate().any(|(group, rows)| {
+        let has_values = nulls.is_null(group) || nulls.value(group) < rows.num_rows() as u64;
+        has_values && !(is_exact(&least, group) && is_exact(&most, group))
+    }))
 }
 
 fn builder(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>> {
