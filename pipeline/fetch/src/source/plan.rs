@@ -258,7 +258,9 @@ fn scan_texts(
     let find = |wanted: &String| position(wanted, names, SourceFormat::Csv);
     let (url, caption) = (find(&config.url), config.caption.as_ref().and_then(find));
     let is_text = |position: usize| Some(position) == url || Some(position) == caption;
+    // Where a column is missing, that is said at once.
     if let Some(url) = url
+        && caption.is_some() == config.caption.is_some()
         && (0..names.len()).any(|position| !is_text(position))
     {
         let seen = delimited::scan(path, layout, names.len(), url)?;
