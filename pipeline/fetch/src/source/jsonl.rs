@@ -86,12 +86,13 @@ enum Objects {
 type Object = std::result::Result<Map<String, Value>, String>;
 
 impl Objects {
-    /// A file that begins with an array of objects is one array, one whose first line is a brace has objects of several lines, and any other one has lines.
+    /// A file that begins with an array of objects or texts is one array, one whose first line is a brace has objects of several lines, and any other one has lines.
     fn open(path: &Path) -> io::Result<Objects> {
         let mut reader = decoded::open(path)?;
         let start = reader.fill_buf()?.trim_ascii_start();
-        let is_array =
-            start.strip_prefix(b"[").is_some_and(|rest| matches!(rest.trim_ascii_start().first(), Some(b'{' | b']')));
+        let is_array = start
+            .strip_prefix(b"[")
+            .is_some_and(|rest| matches!(rest.trim_ascii_start().first(), Some(b'{' | b'"' | b']')));
         let has_long_objects = start
             .strip_prefix(b"{")
             .is_some_and(|rest| matches!(rest.iter().find(|byte| !b" \t".contains(byte)), Some(b'\n' | b'\r')));
@@ -140,7 +141,7 @@ struct Array {
 
 impl Array {
     fn next(&mut self) -> io::Result<Option<(u64, Object)>> {
-        let Some(first) = self.next_byte()? else {
+        let Some(_) = self.next_byte()? else {
             // A row says so, since it may be the last of many.
             let cut_off = std::mem::take(&mut self.is_open) && self.has_brackets;
             let problem =
@@ -149,12 +150,8 @@ impl Array {
         };
         let line = self.line;
         if !self.is_open {
-            // Text behind the array.
-            io::copy(&mut self.reader, &mut io::sink())?;
-            return Ok(Some((
-                line,
-                Err(format!("what follows the array, from {:?} in line {line} on, is not read", char::from(first))),
-            )));
+            // Objects behind an array: it was a row that is none, or two files were put together.
+            (self.is_open, self.has_brackets) = (true, false);
         }
         let is_whole = self.read_element()?;
         if !is_whole {

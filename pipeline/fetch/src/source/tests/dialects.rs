@@ -410,14 +410,18 @@ fn what_is_no_list_is_named_whatever_its_format_is() {
 }
 
 #[test]
-fn arrays_that_are_cut_off_or_followed_by_something_say_so() {
+fn arrays_that_are_cut_off_say_so_and_what_follows_one_is_read() {
     for (array, problems) in [
         (r#"[{"url": "u"}, {"url": "v"}"#, [None, None, Some("without a closing bracket")].as_slice()),
         (
             r#"[{"url": "u"}, {"url": "v"#,
             &[None, Some("element in line 1 is no JSON"), Some("without a closing bracket")],
         ),
-        ("[{\"url\": \"u\"}]\n{\"url\": \"v\"}\n", &[None, Some("what follows the array")]),
+        ("[{\"url\": \"u\"}]\n{\"url\": \"v\"}\n", &[None, None]),
+        (
+            "[\"x\"]\n{\"url\": \"u\"}\n{\"url\": tru}\n{\"url\": \"v\"}\n",
+            &[Some("not an object"), None, Some("in line 3 is no JSON"), None],
+        ),
         ("{\n\"url\": \"u\"}\n]", &[None, Some("in line 3 is no JSON")]),
         ("[{\"url\": \"u\"}]\n[{\"url\": \"v\"}]\n", &[None, None]),
         (
