@@ -473,5 +473,6 @@ impl Taken {
 
 /// Whether a quote has a backslash before it.
 fn has_backslashes(text: &[u8]) -> bool {
-    text.windows(2).any(|pair| pair == b"\\\"")
+    // Most texts have none, which this finds out many times faster.
+    text.contains(&b'\\') && text.windows(2).any(|pair| pair == b"\\\"")
 }

@@ -81,6 +81,8 @@ fn mended(text: &str) -> (String, Vec<Change>) {
                     {
                         format!("\"{word}\"")
                     }
+                    // Beyond the range of floats, which the parser would refuse with the whole row.
+                    _ if !is_integer && word.parse().is_ok_and(f64::is_infinite) => "null".to_owned(),
                     word => word.to_owned(),
                 };
                 (word.len(), piece)
@@ -164,6 +166,8 @@ mod tests {
                 "[18446744073709551615, 9223372036854775807, 1e30]",
                 json!([18_446_744_073_709_551_615_u64, i64::MAX, 1e30]),
             ),
+            ("[1e999, -1.5E+999, 1e-999]", json!([null, null, 0.0])),
+            ("[infinite, Inf]", json!(null)),
             (r#"{"a": ä}"#, json!(null)),
             (r#"{"a": "x"#, json!(null)),
             (r#"{"a": "x\"#, json!(null)),

@@ -1,4 +1,4 @@
-//! JSON lines: one object a line, or one array of objects. A first pass finds the type that holds every value of a key; the second converts.
+//! JSON lines: one object a line, or one array of objects, or objects of several lines. A first pass finds the type that holds every value of a key; the second converts.
 
 use std::io::{self, BufRead};
 use std::path::{Path, PathBuf};
@@ -86,17 +86,27 @@ enum Objects {
 type Object = std::result::Result<Map<String, Value>, String>;
 
 impl Objects {
-    /// A file that begins with an array of objects is one array, and any other one has lines.
+    /// A file that begins with an array of objects or texts is one array, one whose first line is a brace has objects of several lines, and any other one has lines.
     fn open(path: &Path) -> io::Result<Objects> {
         let mut reader = decoded::open(path)?;
-        let mut start = reader.fill_buf()?.trim_ascii_start();
-        if let Some(rest) = start.strip_prefix(b"[") {
-            start = rest.trim_ascii_start();
-            if matches!(start.first(), Some(b'{' | b']')) {
-                return Ok(Objects::Array(Array { reader, line: 1, is_open: false, bytes: Vec::new() }));
-            }
-        }
-        Ok(Objects::Lines(Lines::new(reader)))
+        let start = reader.fill_buf()?.trim_ascii_start();
+        let is_array = start
+            .strip_prefix(b"[")
+            .is_some_and(|rest| matches!(rest.trim_ascii_start().first(), Some(b'{' | b'"' | b']')));
+        let has_long_objects = start
+            .strip_prefix(b"{")
+            .is_some_and(|rest| matches!(rest.iter().find(|byte| !b" \t".contains(byte)), Some(b'\n' | b'\r')));
+        Ok(if is_array || has_long_objects {
+            Objects::Array(Array {
+                reader,
+                line: 1,
+                is_open: has_long_objects,
+                has_brackets: is_array,
+                bytes: Vec::new(),
+            })
+        } else {
+            Objects::Lines(Lines::new(reader))
+        })
     }
 
     /// The next object, and the number of the line in which it begins.
@@ -116,33 +126,32 @@ impl Objects {
     }
 }
 
-/// An array of objects, of which one is in memory at a time.
+/// An array of objects, or objects of several lines one after another, of which one is in memory at a time.
 struct Array {
     reader: decoded::Reader,
     /// From 1.
     line: u64,
+    /// Whether an element may come.
     is_open: bool,
+    /// Whether the elements are between brackets.
+    has_brackets: bool,
     /// The element at hand.
     bytes: Vec<u8>,
 }
 
 impl Array {
     fn next(&mut self) -> io::Result<Option<(u64, Object)>> {
-        let Some(first) = self.next_byte()? else {
+        let Some(_) = self.next_byte()? else {
             // A row says so, since it may be the last of many.
-            let cut_off = std::mem::take(&mut self.is_open);
+            let cut_off = std::mem::take(&mut self.is_open) && self.has_brackets;
             let problem =
                 || Err(format!("the array ends in line {} without a closing bracket; it may be cut off", self.line));
             return Ok(cut_off.then(|| (self.line, problem())));
         };
         let line = self.line;
         if !self.is_open {
-            // Text behind the array.
-            io::copy(&mut self.reader, &mut io::sink())?;
-            return Ok(Some((
-                line,
-                Err(format!("what follows the array, from {:?} in line {line} on, is not read", char::from(first))),
-            )));
+            // Objects behind an array: it was a row that is none, or two files were put together.
+            (self.is_open, self.has_brackets) = (true, false);
         }
         let is_whole = self.read_element()?;
         if !is_whole {
@@ -164,7 +173,7 @@ impl Array {
             let Some(byte) = self.reader.fill_buf()?.first().copied() else { return Ok(None) };
             match byte {
                 b'[' if !self.is_open => self.is_open = true,
-                b']' if self.is_open => self.is_open = false,
+                b']' if self.is_open && self.has_brackets => self.is_open = false,
                 b',' if self.is_open => {}
                 b'\n' => self.line += 1,
                 byte if byte.is_ascii_whitespace() => {}
@@ -174,12 +183,13 @@ impl Array {
         }
     }
 
-    /// Reads an element to the comma or bracket behind it, and returns whether it is in memory as a whole. JSON has no line ends in strings: if a line after
+    /// Reads an element to its closing brace, or to the comma or bracket behind it, and returns whether it is in memory as a whole. JSON has no line ends in strings: if a line after
     /// one begins with what separates elements, a quote is not closed, and the element ends there, so that it spoils no other.
     fn read_element(&mut self) -> io::Result<bool> {
         self.bytes.clear();
         let (mut depth, mut in_string, mut is_escaped, mut is_whole) = (0_usize, false, false, true);
         let mut begins_line = false; // within a string
+        let mut is_first = true;
         loop {
             let buffer = self.reader.fill_buf()?;
             if buffer.is_empty() {
@@ -201,15 +211,22 @@ impl Array {
                     b'"' => in_string = !in_string,
                     b'\n' => begins_line = in_string,
                     b'{' | b'[' if !in_string => depth += 1,
-                    b']' | b',' if !in_string && depth == 0 => {
+                    b']' | b',' if !in_string && depth == 0 && !is_first => {
                         is_done = true;
                         break;
                     }
-                    b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
+                    b'}' | b']' if !in_string => {
+                        depth = depth.saturating_sub(1);
+                        is_done = depth == 0;
+                    }
                     _ => {}
                 }
                 self.line += u64::from(byte == b'\n');
                 length += 1;
+                is_first = false;
+                if is_done {
+                    break;
+                }
             }
             is_whole &= self.bytes.len() + length <= MAX_ROW_BYTES;
             if is_whole {

@@ -45,13 +45,19 @@ pub(super) fn has_wide_integers(path: &Path, position: usize) -> Result<bool> {
     let statistics = StatisticsConverter::try_new(name, schema, builder.parquet_schema()).map_err(failed)?;
     let least = statistics.row_group_mins(metadata.row_groups()).map_err(failed)?;
     let most = statistics.row_group_maxes(metadata.row_groups()).map_err(failed)?;
-    let is_exact = |values: &ArrayRef| -> Result<bool> {
+    let nulls = statistics.row_group_null_counts(metadata.row_groups()).map_err(failed)?;
+    let integers = |values: &ArrayRef| {
         let values = cast(values, &DataType::Int64).map_err(|error| format_error(path, error))?;
-        let values = values.as_primitive::<Int64Type>();
-        Ok(values.iter().all(|value| value.is_some_and(|value| (-limit..=limit).contains(&value))))
+        Ok::<_, Error>(values.as_primitive::<Int64Type>().clone())
     };
-    // Row groups of nulls alone have no statistics either; then the integers count as wide.
-    Ok(!(is_exact(&least)? && is_exact(&most)?))
+    let (least, most) = (integers(&least)?, integers(&most)?);
+    let is_exact =
+        |values: &Int64Array, group: usize| values.is_valid(group) && (-limit..=limit).contains(&values.value(group));
+    // What the file does not tell may be wide.
+    Ok(metadata.row_groups().iter().enumerate().any(|(group, rows)| {
+        let has_values = nulls.is_null(group) || nulls.value(group) < rows.num_rows() as u64;
+        has_values && !(is_exact(&least, group) && is_exact(&most, group))
+    }))
 }
 
 /// The columns that hold pictures; `wanted` is the name of the one to read.

@@ -394,7 +394,9 @@ fn scan_texts(
     let find = |wanted: &String| position(wanted, names, SourceFormat::Csv);
     let (url, caption) = (find(&config.url), config.caption.as_ref().and_then(find));
     let is_text = |position: usize| Some(position) == url || Some(position) == caption;
+    // Where a column is missing, that is said at once.
     if let Some(url) = url
+        && caption.is_some() == config.caption.is_some()
         && (0..names.len()).any(|position| !is_text(position))
     {
         let seen = delimited::scan(path, layout, names.len(), url)?;
@@ -620,8 +622,11 @@ impl Columns {
             let column = find_column(path, key, wanted, &names, *format)?;
             let data_type = fields[column.position].data_type();
             let item = lists::item_type(data_type).unwrap_or(data_type);
-            // JSON values of any kind are turned into text.
-            if *format != SourceFormat::Jsonl && !matches!(item, DataType::Utf8 | DataType::Binary | DataType::Null) {
+            // JSON values of any kind are turned into text, and so are captions that have one.
+            let is_text = matches!(item, DataType::Utf8 | DataType::Binary | DataType::Null)
+                || *format == SourceFormat::Jsonl
+                || (key == "caption" && types::is_printable(item));
+            if !is_text {
                 return Err(Error::NotText {
                     path: path.clone(),
                     key,

@@ -578,8 +578,16 @@ fn of_several_captions_of_one_picture_the_first_that_is_one_counts_in_every_form
         assert_eq!(texts(&rows, "problem"), [None; 4], "{name}");
         assert_eq!(rows.column_by_name("alt").unwrap().null_count(), 1, "{name} carries all captions");
     }
-    let message = error(&captioned("a.parquet", "url", "sizes"), &folder);
-    assert!(message.contains("is List(Int32), but `caption` needs text"), "{message}");
+    assert_eq!(texts(&read(&captioned("a.parquet", "url", "sizes"), &folder), "caption"), [Some("1")]);
+    let nested = ListArray::from_iter_primitive::<Int32Type, _, _>([Some(vec![Some(1)])]);
+    let structs: ArrayRef = Arc::new(arrow::array::StructArray::from(vec![(
+        Arc::new(Field::new("a", nested.data_type().clone(), true)),
+        Arc::new(nested) as ArrayRef,
+    )]));
+    let url: ArrayRef = Arc::new(StringArray::from(vec!["u"]));
+    write_parquet(&folder.path().join("d.parquet"), vec![("url", url), ("alt", structs)]);
+    let message = error(&captioned("d.parquet", "url", "alt"), &folder);
+    assert!(message.contains("but `caption` needs text"), "{message}");
     let message = error(&SourceConfig::new("a.parquet", "sizes"), &folder);
     assert!(message.contains("is List(Int32), but `url` needs text"), "{message}");
 }

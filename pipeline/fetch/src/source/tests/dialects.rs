@@ -97,6 +97,10 @@ fn every_text_list_has_the_same_rows_in_whatever_encoding_it_is() {
             ("told.csv", format!("sep=#{end}{}", delimited(&rows, '#', end))),
             ("tab.tsv", delimited(&rows, '\t', end)),
             ("lines.jsonl", jsonl(&rows, end)),
+            (
+                "long.jsonl",
+                jsonl(&rows, end).replace("{\"", &format!("{{{end}  \"")).replace("\"}", &format!("\"{end}}}")),
+            ),
             ("array.jsonl", array),
             ("array.json", pretty),
             ("urls.txt", urls),
@@ -336,15 +340,19 @@ fn files_that_differ_a_little_have_the_wider_type() {
     let write = |name: &str, columns| write_parquet(&folder.path().join(name), columns);
     write("c.parquet", vec![("url", url()), ("score", int32(2)), ("n", int32(3)), ("late", list)]);
     write("d.parquet", vec![("url", url()), ("score", float.clone()), ("id", wide)]);
-    write("e.parquet", vec![("url", url()), ("id", float)]);
+    write("e.parquet", vec![("url", url()), ("id", float.clone()), ("late_score", float)]);
+    let null: ArrayRef = Arc::new(Int64Array::from(vec![None]));
+    write("f.parquet", vec![("url", url()), ("late_score", null)]);
     let rows = read(&SourceConfig::new(".", "url"), &folder);
     let floats = rows.column_by_name("score").unwrap().as_primitive::<Float64Type>();
-    assert_eq!(floats.iter().collect::<Vec<_>>(), [Some(1.0), Some(0.5), Some(2.0), Some(0.25), None]);
-    assert_eq!(integers(&rows, "n"), [Some(1), Some((1 << 53) + 1), Some(3), None, None]);
-    assert_eq!(texts(&rows, "flag"), [Some("true"), Some("true"), None, None, None]);
-    assert_eq!(texts(&rows, "id"), [None, None, None, Some("9007199254740993"), Some("0.25")], "no digit is lost");
+    assert_eq!(floats.iter().collect::<Vec<_>>(), [Some(1.0), Some(0.5), Some(2.0), Some(0.25), None, None]);
+    assert_eq!(integers(&rows, "n"), [Some(1), Some((1 << 53) + 1), Some(3), None, None, None]);
+    assert_eq!(texts(&rows, "flag"), [Some("true"), Some("true"), None, None, None, None]);
+    assert_eq!(rows.column_by_name("late_score").unwrap().data_type(), &DataType::Float64);
+    let ids = [None, None, None, Some("9007199254740993"), Some("0.25"), None];
+    assert_eq!(texts(&rows, "id"), ids, "no digit is lost");
     let lists = rows.column_by_name("late").unwrap();
-    assert_eq!((lists.data_type().to_string().as_str(), lists.null_count()), ("List(Int32)", 4));
+    assert_eq!((lists.data_type().to_string().as_str(), lists.null_count()), ("List(Int32)", 5));
 }
 
 #[test]
@@ -402,14 +410,19 @@ fn what_is_no_list_is_named_whatever_its_format_is() {
 }
 
 #[test]
-fn arrays_that_are_cut_off_or_followed_by_something_say_so() {
+fn arrays_that_are_cut_off_say_so_and_what_follows_one_is_read() {
     for (array, problems) in [
         (r#"[{"url": "u"}, {"url": "v"}"#, [None, None, Some("without a closing bracket")].as_slice()),
         (
             r#"[{"url": "u"}, {"url": "v"#,
             &[None, Some("element in line 1 is no JSON"), Some("without a closing bracket")],
         ),
-        ("[{\"url\": \"u\"}]\n{\"url\": \"v\"}\n", &[None, Some("what follows the array")]),
+        ("[{\"url\": \"u\"}]\n{\"url\": \"v\"}\n", &[None, None]),
+        (
+            "[\"x\"]\n{\"url\": \"u\"}\n{\"url\": tru}\n{\"url\": \"v\"}\n",
+            &[Some("not an object"), None, Some("in line 3 is no JSON"), None],
+        ),
+        ("{\n\"url\": \"u\"}\n]", &[None, Some("in line 3 is no JSON")]),
         ("[{\"url\": \"u\"}]\n[{\"url\": \"v\"}]\n", &[None, None]),
         (
             "[{\"url\": \"u\"},, 7, null,\n\"x\"]",
