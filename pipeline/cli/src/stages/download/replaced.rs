@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use anyhow::{Context as _, Result, bail};
@@ -134,7 +134,7 @@ fn measure(context: &Context, source: &Source) -> Result<Replaced> {
 }
 
 /// The columns of a part of the pool that say which pictures it has.
-fn pictures_of(path: &PathBuf) -> Result<Vec<RecordBatch>> {
+fn pictures_of(path: &Path) -> Result<Vec<RecordBatch>> {
     let schema = parquet::schema(path)?;
     let columns: Vec<&str> = [URL, FILE].into_iter().filter(|name| schema.column_with_name(name).is_some()).collect();
     let batches = table::batches(path, Some(&columns))?;
