@@ -87,6 +87,27 @@ fn another_list_takes_nothing_from_a_pool_without_being_told_to() {
 }
 
 #[test]
+fn another_folder_with_pictures_of_the_same_names_is_another_list() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    for (index, picture) in pictures(6).iter().enumerate() {
+        let of = folder.join(if index < 3 { "one" } else { "two" });
+        std::fs::create_dir_all(&of).unwrap();
+        let suffix = Path::new(picture).extension().unwrap().to_str().unwrap();
+        let picture = repository().join("examples/quickstart/images").join(picture);
+        std::fs::copy(picture, of.join(format!("{}.{suffix}", index % 3))).unwrap();
+    }
+    let import = |list: &str| lynxdata(folder, &["download", "--url-list", list, "--output-folder", "run"]);
+    import("one").ended_with(0);
+    let before = digests(&folder.join("run"));
+    import("two").ended_with(1).says(&["3 pairs, of which 3 are not in", "--replace"]);
+    assert_eq!(digests(&folder.join("run")), before);
+    // The same folder by another name is the same.
+    std::fs::rename(folder.join("one"), folder.join("moved")).unwrap();
+    import("moved").ended_with(0).says(&["made=0 skipped=1"]);
+}
+
+#[test]
 fn the_last_line_and_the_exit_code_tell_what_came_of_it() {
     let web = bundled_pictures();
     let paths = pictures(4);

@@ -59,7 +59,7 @@ pub(super) fn compare(context: &Context, source: &Source, earlier: Option<&Recip
     if context.is_compared.swap(true, Ordering::Relaxed) {
         return Ok(());
     }
-    let Replaced { parts, pairs, gone, all } = measure(context, source)?;
+    let Replaced { parts, pairs, gone, all } = measure(context, source, earlier.is_some())?;
     if parts == 0 {
         return Ok(());
     }
@@ -96,9 +96,10 @@ pub(super) fn compare(context: &Context, source: &Source, earlier: Option<&Recip
     Ok(())
 }
 
-fn measure(context: &Context, source: &Source) -> Result<Replaced> {
+fn measure(context: &Context, source: &Source, is_other: bool) -> Result<Replaced> {
     let settings = settings(context.recipe())?;
-    let file_column = source.schema_of_extra_columns().index_of(FILE).ok();
+    // The names of files are those below the source, and say nothing in another one.
+    let file_column = source.schema_of_extra_columns().index_of(FILE).ok().filter(|_| !is_other);
     let extras = source.schema_of_extra_columns().fields().len();
     let (mut listed, mut kept) = (HashSet::new(), BTreeSet::new());
     for part in source.parts(context.recipe().download.rows_per_part) {
