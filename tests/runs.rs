@@ -120,7 +120,7 @@ pub(crate) fn write_small(folder: &Path, web: &Web) -> Vec<Row> {
     rows
 }
 
-/// A recipe for all stages with a check that is too small to find anything out.
+/// A recipe for all stages with a check that is too small to find anything out, but learns enough to be valid.
 fn recipe(source: &str, download: &str, rows_per_shard: usize) -> String {
     let fixtures = repository().join("datasets/fixtures");
     let fixtures = fixtures.display();
@@ -176,7 +176,8 @@ decoder_depth = 1
 decoder_heads = 2
 decoder_mlp_dim = 32
 [check.train]
-steps = 4
+steps = 8
+learning_rate = 0.01
 batch = 4
 max_caption_tokens = 16
 checkpoint_every = 2

@@ -37,12 +37,14 @@ fn another_list_takes_nothing_from_a_pool_without_being_told_to() {
     let (folder, web) = (tempfile::tempdir().unwrap(), bundled_pictures());
     let folder = folder.path();
     let paths = pictures(6);
-    let [a, b, c, d, e, f] = std::array::from_fn(|index| paths[index].as_str());
-    let list = |name: &str, paths: &[&str]| write_list(&folder.join(name), &web, paths);
+    let list = |name: &str, rows: &[usize]| {
+        let rows: Vec<&str> = rows.iter().map(|row| paths[*row].as_str()).collect();
+        write_list(&folder.join(name), &web, &rows);
+    };
     let run = folder.join("run");
     let urls = || texts(&table(&run.join("pool"), &["url"]), "url");
-    list("a.tsv", &[a, b, c, d, e]);
-    list("b.tsv", &[f]);
+    list("a.tsv", &[0, 1, 2, 3, 4]);
+    list("b.tsv", &[5]);
     download(folder, "a.tsv", &[]).ended_with(0);
     let before = digests(&run);
 
@@ -60,28 +62,49 @@ fn another_list_takes_nothing_from_a_pool_without_being_told_to() {
         lynxdata(folder, &["run", "recipe.toml", "--dry-run"]).ended_with(1).says(&said);
     }
     // One that has some of the pairs loses the others all the same.
-    list("c.tsv", &[a, b, c, d, f]);
+    list("c.tsv", &[0, 1, 2, 3, 5]);
     download(folder, "c.tsv", &[]).ended_with(1).says(&["5 pairs, of which 1 are not in"]);
     // So does a list of the same name with other rows.
-    list("a.tsv", &[a, b, f]);
+    list("a.tsv", &[0, 1, 5]);
     download(folder, "a.tsv", &[]).ended_with(1).says(&["what this list was earlier", "of which 3 are not in"]);
     assert_eq!(digests(&run), before, "nothing was changed");
 
     // Lists that go on, whatever they are called, and rows that are edited are what they always were.
     web.requests();
-    list("more.tsv", &[a, b, c, d, e, f]);
+    list("more.tsv", &[0, 1, 2, 3, 4, 5]);
     download(folder, "more.tsv", &[]).ended_with(0);
-    assert_eq!(web.requests(), [f]);
-    list("more.tsv", &[a, b, c, d, f]);
+    assert_eq!(web.requests(), [paths[5].as_str()]);
+    list("more.tsv", &[0, 1, 2, 3, 5]);
     download(folder, "more.tsv", &[]).ended_with(0).says(&["WARN 1 of 6 pairs of the pool are not in"]);
     assert_eq!(urls().len(), 5);
     download(folder, "more.tsv", &["--image-size", "64"]).ended_with(0).says(&["3 parts with 5 pairs are made anew"]);
     // Who says so gets the other list.
     download(folder, "b.tsv", &["--replace"]).ended_with(0).says(&["4 of 5 pairs of the pool are not in"]);
-    assert_eq!(urls(), [web.url(f)]);
+    assert_eq!(urls(), [web.url(&paths[5])]);
     lynxdata(folder, &["run", "recipe.toml", "--set", "source.path=a.tsv"]).ended_with(0);
     lynxdata(folder, &["run", "recipe.toml", "--replace"]).ended_with(0);
-    assert_eq!(urls(), [web.url(f)]);
+    assert_eq!(urls(), [web.url(&paths[5])]);
+}
+
+#[test]
+fn another_folder_with_pictures_of_the_same_names_is_another_list() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    for (index, picture) in pictures(6).iter().enumerate() {
+        let of = folder.join(if index < 3 { "one" } else { "two" });
+        std::fs::create_dir_all(&of).unwrap();
+        let suffix = Path::new(picture).extension().unwrap().to_str().unwrap();
+        let picture = repository().join("examples/quickstart/images").join(picture);
+        std::fs::copy(picture, of.join(format!("{}.{suffix}", index % 3))).unwrap();
+    }
+    let import = |list: &str| lynxdata(folder, &["download", "--url-list", list, "--output-folder", "run"]);
+    import("one").ended_with(0);
+    let before = digests(&folder.join("run"));
+    import("two").ended_with(1).says(&["3 pairs, of which 3 are not in", "--replace"]);
+    assert_eq!(digests(&folder.join("run")), before);
+    // The same folder by another name is the same.
+    std::fs::rename(folder.join("one"), folder.join("moved")).unwrap();
+    import("moved").ended_with(0).says(&["made=0 skipped=1"]);
 }
 
 #[test]

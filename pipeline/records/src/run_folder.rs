@@ -474,12 +474,11 @@ impl FileEntry {
 /// Flushes a file, or the files of a folder, to disk and measures them.
 fn digest(staged: &StagedFile) -> Result<FileEntry> {
     let StagedFile { temporary, path, clock, measured } = staged;
-    let (bytes, blake3) = match measured {
-        Some(Measured { bytes, blake3 }) => (*bytes, *blake3),
-        None => {
-            flush(temporary)?;
-            digest_of(temporary)?
-        }
+    let (bytes, blake3) = if let Some(Measured { bytes, blake3 }) = measured {
+        (*bytes, *blake3)
+    } else {
+        flush(temporary)?;
+        digest_of(temporary)?
     };
     Ok(FileEntry { path: path.clone(), bytes, blake3: blake3.to_hex().to_string(), clock: *clock })
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow};
 use clap::Args;
-use lynxdata_records::{FileEntry, Manifest, RunFolder};
+use lynxdata_records::{FileEntry, Manifest, PartEntry, RunFolder};
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -147,13 +147,13 @@ fn is_taken_for_ours(path: &str, manifest: &Manifest) -> bool {
     let is_hidden = path.split('/').any(|name| name.starts_with('.'));
     let folder = path.split_once('/').map(|(folder, _)| folder);
     let has_folder = |file: &str| file.split_once('/').map(|(folder, _)| folder) == folder;
-    folder.is_some() && !is_hidden && manifest.all_parts().flat_map(|part| part.paths()).any(has_folder)
+    folder.is_some() && !is_hidden && manifest.all_parts().flat_map(PartEntry::paths).any(has_folder)
 }
 
 /// The files of a run folder that no stage made, and that are not the run's own.
 fn unknown_files(root: &Path, manifest: &Manifest) -> Result<Vec<String>> {
     let own = ["manifest.jsonl", ".lock", "recipe.toml", RESOLVED_RECIPE];
-    let known: BTreeSet<&str> = manifest.all_parts().flat_map(|part| part.paths()).chain(own).collect();
+    let known: BTreeSet<&str> = manifest.all_parts().flat_map(PartEntry::paths).chain(own).collect();
     let mut unknown = Vec::new();
     let mut folders = vec![String::new()];
     while let Some(folder) = folders.pop() {
@@ -215,7 +215,7 @@ fn text(root: &Path, verified: &Verified) -> String {
     let run = root.display();
     match (counts.contains_key("damaged"), removed) {
         (true, false) => {
-            text.push_str(&format!("hint: `lynxdata verify {run} --remove` removes what is damaged; {again}\n"))
+            text.push_str(&format!("hint: `lynxdata verify {run} --remove` removes what is damaged; {again}\n"));
         }
         (true, true) => text.push_str(&format!("removed what is damaged; {again}\n")),
         (false, _) if counts.contains_key("missing") => {

@@ -42,12 +42,11 @@ impl Stage for Check {
         let make = Box::new(move |new: &mut NewPart| {
             let [first, second] = &config.arms;
             let chosen = CheckPairs::choose(context, config)?;
-            let mut outcome = match &chosen.unusable {
-                Some(reason) => CheckOutcome::invalid(config.arms.clone(), reason.clone()),
-                None => {
-                    let results = [read_runs(context, &runs, first)?, read_runs(context, &runs, second)?];
-                    compare(&results[0], &results[1], [first, second])
-                }
+            let mut outcome = if let Some(reason) = &chosen.unusable {
+                CheckOutcome::invalid(config.arms.clone(), reason.clone())
+            } else {
+                let results = [read_runs(context, &runs, first)?, read_runs(context, &runs, second)?];
+                compare(&results[0], &results[1], [first, second])
             };
             for ((arm, loaded), size) in config.arms.iter().zip(&chosen.arms).zip(chosen.arm_sizes) {
                 if loaded.len() < size {

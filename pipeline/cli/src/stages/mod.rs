@@ -27,6 +27,7 @@ use lynxdata_engine::Session;
 use lynxdata_fetch::Metrics;
 use lynxdata_records::{Manifest, NewPart, PartEntry, RunFolder, fingerprint};
 use serde::Serialize;
+use tracing::info;
 
 use crate::mirror::Mirror;
 use crate::progress::Progress;
@@ -121,6 +122,9 @@ impl Context {
     /// Records that a stage is complete, here and in the mirror.
     pub(crate) fn complete(&self, stage: &str, parts: Vec<String>, reads: &[&str]) -> Result<()> {
         let removed = self.run.complete(stage, parts, reads, &settings_of(stage, self.recipe())?)?;
+        if !removed.is_empty() {
+            info!(stage, files = removed.len(), "files of parts that the stage no longer has are removed");
+        }
         let Some(mirror) = &self.mirror else { return Ok(()) };
         let published = self.runtime.block_on(mirror.publish_manifest(&self.run, &mut mirror.turn()));
         published.and_then(|()| self.runtime.block_on(mirror.remove(&removed))).context("cannot mirror the run")

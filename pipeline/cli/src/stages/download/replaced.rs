@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use anyhow::{Context as _, Result, bail};
@@ -59,7 +59,7 @@ pub(super) fn compare(context: &Context, source: &Source, earlier: Option<&Recip
     if context.is_compared.swap(true, Ordering::Relaxed) {
         return Ok(());
     }
-    let Replaced { parts, pairs, gone, all } = measure(context, source)?;
+    let Replaced { parts, pairs, gone, all } = measure(context, source, earlier.is_some())?;
     if parts == 0 {
         return Ok(());
     }
@@ -96,9 +96,10 @@ pub(super) fn compare(context: &Context, source: &Source, earlier: Option<&Recip
     Ok(())
 }
 
-fn measure(context: &Context, source: &Source) -> Result<Replaced> {
+fn measure(context: &Context, source: &Source, is_other: bool) -> Result<Replaced> {
     let settings = settings(context.recipe())?;
-    let file_column = source.schema_of_extra_columns().index_of(FILE).ok();
+    // The names of files are those below the source, and say nothing in another one.
+    let file_column = source.schema_of_extra_columns().index_of(FILE).ok().filter(|_| !is_other);
     let extras = source.schema_of_extra_columns().fields().len();
     let (mut listed, mut kept) = (HashSet::new(), BTreeSet::new());
     for part in source.parts(context.recipe().download.rows_per_part) {
@@ -134,7 +135,7 @@ fn measure(context: &Context, source: &Source) -> Result<Replaced> {
 }
 
 /// The columns of a part of the pool that say which pictures it has.
-fn pictures_of(path: &PathBuf) -> Result<Vec<RecordBatch>> {
+fn pictures_of(path: &Path) -> Result<Vec<RecordBatch>> {
     let schema = parquet::schema(path)?;
     let columns: Vec<&str> = [URL, FILE].into_iter().filter(|name| schema.column_with_name(name).is_some()).collect();
     let batches = table::batches(path, Some(&columns))?;
