@@ -147,7 +147,7 @@ pub(super) fn settings(recipe: &Recipe) -> Result<String> {
     let mut settings = serde_json::to_value(&recipe.download)?;
     let keys = settings.as_object_mut().expect("a settings struct is a JSON object");
     keys.retain(|key, _| !NOT_IN_FINGERPRINT.contains(&key.as_str()));
-    if context.recipe().download.format == PoolFormat::Webdataset {
+    if recipe.download.format == PoolFormat::Webdataset {
         keys.insert("tar_version".to_owned(), TAR_VERSION.into());
     }
     Ok(settings.to_string())

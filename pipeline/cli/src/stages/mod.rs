@@ -193,7 +193,7 @@ fn settings_of(stage: &str, recipe: &Recipe) -> Result<String> {
             });
             settings_text(&(texts.collect::<Vec<_>>(), &recipe.dedup))
         }
-        "shards" => settings_text(&(&recipe.name, &recipe.shards)),
+        "shards" => settings_text(&(&recipe.name, &recipe.shards, recipe.download.encode)),
         "instruct" => settings_text(&(recipe.seed, &recipe.instruct)),
         // How many threads there are changes nothing.
         "train" | "check" => {
