@@ -97,7 +97,8 @@ pub(super) fn find(config: &SourceConfig, base_folder: &Path, cache: Option<&Cac
         if metadata.is_dir() {
             files.append(&mut in_folder(&path, config.format)?);
         } else if metadata.is_file() {
-            // Before its name is asked for the format: that of a compression that is not read tells none.
+            // Before its name is asked for the format: that of a compression that is not read tells
+            // none.
             decoded::refuse_foreign(&path).map_err(|source| Error::read(&path, source))?;
             let format = format_of(&path, config.format)?;
             files.push(Found::local(path, format));
@@ -112,7 +113,8 @@ pub(super) fn find(config: &SourceConfig, base_folder: &Path, cache: Option<&Cac
     files.into_iter().map(with_usable_path).collect()
 }
 
-/// A pipe, whose content is read once and kept in a nameless file as long as the process lives, since lists are read several times.
+/// A pipe, whose content is read once and kept in a nameless file as long as the process lives,
+/// since lists are read several times.
 #[cfg(target_os = "linux")]
 fn from_pipe(path: PathBuf, format: SourceFormat) -> Result<Found> {
     use std::collections::BTreeMap;

@@ -131,7 +131,8 @@ impl Described {
     }
 }
 
-/// Reads the headers of all files, and of those whose format has no types all rows, since only then their types are known.
+/// Reads the headers of all files, and of those whose format has no types all rows, since only then
+/// their types are known.
 fn describe(files: Vec<Found>, config: &SourceConfig) -> Result<(Vec<Described>, jsonl::Keys)> {
     let mut keys = jsonl::Keys::default();
     let mut has_lists = false; // in the URLs of any JSONL file
@@ -186,7 +187,8 @@ fn describe_file(
             let scan = keys.scan(path, config)?;
             *has_lists |= scan.has_lists;
             let mut names = scan.names;
-            // Without a single good line there is no row that could lack a column, but the bad lines count.
+            // Without a single good line there is no row that could lack a column, but the bad
+            // lines count.
             if names.is_empty() {
                 names.extend([Some(&config.url), config.caption.as_ref()].into_iter().flatten().cloned());
             }
@@ -210,8 +212,9 @@ fn describe_file(
     })
 }
 
-/// How a CSV or TSV file is laid out, and the names of its columns; `None` if it is empty. The separator of CSV is that of a line `sep=…`, else the first
-/// with which the columns of the recipe are found, else the one that makes the most columns.
+/// How a CSV or TSV file is laid out, and the names of its columns; `None` if it is empty. The
+/// separator of CSV is that of a line `sep=…`, else the first with which the columns of the recipe
+/// are found, else the one that makes the most columns.
 fn layout(path: &Path, format: SourceFormat, config: &SourceConfig) -> Result<Option<(Layout, Vec<String>)>> {
     let (quotes, told) = match format {
         SourceFormat::Tsv => (Quotes::Tsv, None),
@@ -247,7 +250,8 @@ fn layout(path: &Path, format: SourceFormat, config: &SourceConfig) -> Result<Op
     Ok(best.map(|(separator, names, _)| (layout(separator), names)))
 }
 
-/// Reads a CSV or TSV file for its columns of numbers, if it has any beside URLs and captions. Digests are no numbers.
+/// Reads a CSV or TSV file for its columns of numbers, if it has any beside URLs and captions.
+/// Digests are no numbers.
 fn scan_texts(
     path: &Path,
     layout: Layout,
@@ -363,7 +367,8 @@ pub(super) fn make(found: Vec<Found>, config: &SourceConfig) -> Result<Plan> {
                 extra.field = field.clone();
             }
         }
-        // Columns of the other types are those of Parquet; a text file whose column has no value may have one of this name.
+        // Columns of the other types are those of Parquet; a text file whose column has no value
+        // may have one of this name.
         if file.found.format != SourceFormat::Parquet {
             columns.extras.retain(|extra| ExtraBuilder::makes(extra.field.data_type()));
         }
@@ -417,7 +422,8 @@ impl<'a> Merged<'a> {
         Ok(())
     }
 
-    /// Its name in the files, and its name and type in the pool. Integers that are not exact as floats make a text of a column of both.
+    /// Its name in the files, and its name and type in the pool. Integers that are not exact as
+    /// floats make a text of a column of both.
     fn settle(self, keys: &mut jsonl::Keys) -> Result<(String, Field)> {
         let mut data_type = self.data_type;
         if data_type.is_floating() {
