@@ -10,7 +10,8 @@ use url::{ParseError, Url};
 /// Says in words what is wrong, without repeating the URL.
 pub(crate) fn parse(text: &str) -> Result<Url, String> {
     check(Url::parse(text.trim()).map_err(|error| match error {
-        // A page may leave the scheme to the one that it came by; a list has none, and a guess would be another request than the one that was written.
+        // A page may leave the scheme to the one that it came by; a list has none, and a guess
+        // would be another request than the one that was written.
         ParseError::RelativeUrlWithoutBase => {
             "the scheme is missing: it does not begin with https:// or http://".to_owned()
         }

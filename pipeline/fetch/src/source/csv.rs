@@ -1,4 +1,5 @@
-//! Taking records of delimited text apart as RFC 4180 has them: fields may be quoted, and quoted fields may hold separators and line ends.
+//! Taking records of delimited text apart as RFC 4180 has them: fields may be quoted, and quoted
+//! fields may hold separators and line ends.
 
 use std::ops::Range;
 
@@ -25,7 +26,8 @@ impl Field {
 pub(super) enum Escape {
     /// Twice, as RFC 4180 has it.
     Doubled,
-    /// Twice, or with a backslash before it, as Spark and MySQL write it. A backslash is written as two then.
+    /// Twice, or with a backslash before it, as Spark and MySQL write it. A backslash is written as
+    /// two then.
     Backslash,
 }
 
@@ -75,7 +77,8 @@ impl Record {
         *self = Record { fields, ..Record::new(self.separator, escape) };
     }
 
-    /// Goes on with the record, of which `text` is all that has been read, without the end of its last line.
+    /// Goes on with the record, of which `text` is all that has been read, without the end of its
+    /// last line.
     pub(super) fn extend(&mut self, text: &[u8]) -> State {
         loop {
             if self.quoted.is_none() && text.get(self.position) != Some(&b'"') {
@@ -97,7 +100,8 @@ impl Record {
             let content = start..end;
             let after = self.end_of_field(text, end + 1);
             if after > end + 1 {
-                // As other readers have it, what follows the closing quote is part of the field as it stands.
+                // As other readers have it, what follows the closing quote is part of the field as
+                // it stands.
                 self.is_strict = false;
                 let mut field = self.unescaped(&text[content]);
                 field.extend_from_slice(&text[end + 1..after]);
@@ -118,7 +122,8 @@ impl Record {
         text[start..].iter().position(|byte| *byte == self.separator).map_or(text.len(), |length| start + length)
     }
 
-    /// Where the quoted field at hand is closed; `None` if it is not, and the position is then behind the text.
+    /// Where the quoted field at hand is closed; `None` if it is not, and the position is then
+    /// behind the text.
     fn closing_quote(&mut self, text: &[u8]) -> Option<usize> {
         let is_special = |byte: &u8| *byte == b'"' || (*byte == b'\\' && self.escape == Escape::Backslash);
         while let Some(length) = text[self.position..].iter().position(is_special) {

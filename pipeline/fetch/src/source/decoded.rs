@@ -1,4 +1,5 @@
-//! List files as plain UTF-8: told apart by their first bytes, decompressed, decoded from UTF-16, and without a byte order mark.
+//! List files as plain UTF-8: told apart by their first bytes, decompressed, decoded from UTF-16,
+//! and without a byte order mark.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
@@ -14,7 +15,8 @@ const BUFFER_BYTES: usize = 128 << 10;
 /// Bytes from which the content of a file is told; the longest mark of [`FOREIGN`] is shorter.
 const HEAD_BYTES: usize = 64;
 
-/// First bytes of files that are no lists, and what is said of them. The compressed ones are after the formats' own descriptions.
+/// First bytes of files that are no lists, and what is said of them. The compressed ones are after
+/// the formats' own descriptions.
 const FOREIGN: &[(&[u8], &str)] = &[
     (b"version https://git-lfs.github.com/spec/", "it is a Git LFS pointer, not the file itself; run `git lfs pull`"),
     (b"\xfd7zXZ\0", "xz is not read; decompress it"),
@@ -95,7 +97,8 @@ fn peek(mut reader: Reader) -> io::Result<(Vec<u8>, Reader)> {
     Ok((head.clone(), Box::new(Cursor::new(head).chain(reader))))
 }
 
-/// Refuses a file that is something else than its format, if its first bytes say so: a Git LFS pointer, say.
+/// Refuses a file that is something else than its format, if its first bytes say so: a Git LFS
+/// pointer, say.
 pub(super) fn refuse_foreign(path: &Path) -> io::Result<()> {
     let mut head = Vec::new();
     File::open(path)?.take(HEAD_BYTES as u64).read_to_end(&mut head)?;
@@ -105,7 +108,8 @@ pub(super) fn refuse_foreign(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Opens a text file. gzip and Zstandard are decompressed, whatever the name is, also when they consist of several members.
+/// Opens a text file. gzip and Zstandard are decompressed, whatever the name is, also when they
+/// consist of several members.
 pub(super) fn open(path: &Path) -> io::Result<Reader> {
     let (head, file) = peek(Box::new(BufReader::with_capacity(BUFFER_BYTES, File::open(path)?)))?;
     let decompressed: Reader = match Content::of(&head) {
@@ -149,7 +153,8 @@ fn decode(head: &[u8], mut reader: Reader) -> io::Result<Reader> {
     }
 }
 
-/// The members of a gzip file one after another. Zeros behind them, as tapes and block devices leave them, are passed over, as gzip does.
+/// The members of a gzip file one after another. Zeros behind them, as tapes and block devices
+/// leave them, are passed over, as gzip does.
 struct Members {
     /// The member at hand; `None` at the end of the file.
     member: Option<GzDecoder<Reader>>,
@@ -191,7 +196,8 @@ impl Read for Members {
     }
 }
 
-/// UTF-16 as UTF-8. What is no character becomes a byte that UTF-8 does not have, so that its row is malformed and no other.
+/// UTF-16 as UTF-8. What is no character becomes a byte that UTF-8 does not have, so that its row
+/// is malformed and no other.
 struct Utf16 {
     inner: Reader,
     order: Order,

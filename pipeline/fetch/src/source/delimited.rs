@@ -1,8 +1,10 @@
-//! Rows of text fields between separators: CSV and TSV. A first pass finds the columns of numbers; the second converts.
+//! Rows of text fields between separators: CSV and TSV. A first pass finds the columns of numbers;
+//! the second converts.
 //!
-//! The two differ in quotes. In CSV a quote opens a field, and what comes out wrong is tried otherwise: with backslashes before quotes, as Spark writes
-//! them, or without the lines that are rows of their own. In TSV captions hold quotation marks that quote nothing, so that they count as quotes only where
-//! the row comes out right by that.
+//! The two differ in quotes. In CSV a quote opens a field, and what comes out wrong is tried
+//! otherwise: with backslashes before quotes, as Spark writes them, or without the lines that are
+//! rows of their own. In TSV captions hold quotation marks that quote nothing, so that they count
+//! as quotes only where the row comes out right by that.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -71,7 +73,8 @@ pub(super) fn first_row(path: &Path, layout: Layout) -> Result<Option<Vec<String
     Ok(Some(fields.collect()))
 }
 
-/// Reads a file to its end for what its columns hold; `count` of them, of which `url` holds the URL. Malformed rows do not count.
+/// Reads a file to its end for what its columns hold; `count` of them, of which `url` holds the
+/// URL. Malformed rows do not count.
 pub(super) fn scan(path: &Path, layout: Layout, count: usize, url: usize) -> Result<Vec<Seen>> {
     let mut seen = vec![Seen::default(); count];
     let mut records = Records::open(path, layout)?;
@@ -116,8 +119,9 @@ impl ReadRows for DelimitedRows {
     }
 }
 
-/// Adds a row of text fields, or names the column whose field does not have the type that the first pass found. Empty URL and caption fields are absent
-/// ones, and so are numbers that are missing; other empty extra fields stay empty texts.
+/// Adds a row of text fields, or names the column whose field does not have the type that the first
+/// pass found. Empty URL and caption fields are absent ones, and so are numbers that are missing;
+/// other empty extra fields stay empty texts.
 fn push_fields(rows: &mut Rows, columns: &Columns, fields: &[&str]) -> std::result::Result<(), String> {
     // A column that the file lacks, as URLs beside pictures that are there already, lies behind all fields.
     let field = |position: usize| fields.get(position).copied().unwrap_or_default();
@@ -313,7 +317,8 @@ impl Records {
         }
     }
 
-    /// Takes the record apart that begins with the line at hand, reading as many lines more as it has.
+    /// Takes the record apart that begins with the line at hand, reading as many lines more as it
+    /// has.
     fn take_apart(&mut self, escape: Escape) -> Result<Taken> {
         self.record.begin(escape);
         // Lines that are there already are taken one by one too: the record may end before they do.
@@ -349,7 +354,8 @@ impl Records {
         }
         let Some(count) = count.filter(|_| has_backslashes(&self.text) || !is_right) else { return Ok(None) };
         if has_backslashes(&self.text) {
-            // A quote with a backslash at the end of a line is one that closes its field as well, and the next lines are malformed then.
+            // A quote with a backslash at the end of a line is one that closes its field as well,
+            // and the next lines are malformed then.
             let with_backslashes = self.take_apart(Escape::Backslash)?.lines();
             let is_better =
                 !is_right || (with_backslashes > lines && !self.has_row_of_its_own(with_backslashes, count));
@@ -394,7 +400,8 @@ impl Records {
         self.row_of_its_own(lines, count).is_some()
     }
 
-    /// Which of the first lines, but for the very first, is a row with a URL, or the beginning of one.
+    /// Which of the first lines, but for the very first, is a row with a URL, or the beginning of
+    /// one.
     fn row_of_its_own(&self, lines: usize, count: usize) -> Option<usize> {
         let url = self.url?;
         (1..lines).find(|line| {
@@ -433,7 +440,8 @@ impl Records {
         Ok(None)
     }
 
-    /// Takes a record of TSV apart as one of CSV, and returns how many lines it has; none if it is not quoted so.
+    /// Takes a record of TSV apart as one of CSV, and returns how many lines it has; none if it is
+    /// not quoted so.
     fn quoted_lines(&mut self, escape: Escape, count: usize) -> Result<usize> {
         let lines = self.take_apart(escape)?.lines();
         let has_escapes = escape == Escape::Doubled || self.record.has_backslashes;

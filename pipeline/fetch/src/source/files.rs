@@ -139,7 +139,8 @@ fn compressed(path: &Path) -> Error {
     Error::Format { path: path.to_owned(), format: "a source", reason }
 }
 
-/// A pipe, whose content is read once and kept in a nameless file as long as the process lives, since lists are read several times.
+/// A pipe, whose content is read once and kept in a nameless file as long as the process lives,
+/// since lists are read several times.
 #[cfg(target_os = "linux")]
 fn from_pipe(path: PathBuf, format: SourceFormat) -> Result<Found> {
     use std::collections::BTreeMap;

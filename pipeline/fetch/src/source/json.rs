@@ -1,4 +1,5 @@
-//! JSON as programs write it, which is more than the standard has: Python writes `NaN` and halves of characters, and integers of any length.
+//! JSON as programs write it, which is more than the standard has: Python writes `NaN` and halves
+//! of characters, and integers of any length.
 
 use std::ops::Range;
 
@@ -12,8 +13,8 @@ pub(super) struct Problem {
     pub(super) reason: String,
 }
 
-/// Reads one value on one line. `NaN` and `Infinity` are null, an escape that is half of a character is U+FFFD, and an integer beyond 64 bits is its text,
-/// since no number holds it.
+/// Reads one value on one line. `NaN` and `Infinity` are null, an escape that is half of a
+/// character is U+FFFD, and an integer beyond 64 bits is its text, since no number holds it.
 pub(super) fn parse(text: &str) -> Result<Value, Problem> {
     match serde_json::from_str(text) {
         Ok(value) if has_long_number(&value) => Ok(serde_json::from_str(&mended(text).0).unwrap_or(value)),

@@ -1,4 +1,5 @@
-//! JSON lines: one object a line, or one array of objects, or objects of several lines. A first pass finds the type that holds every value of a key; the second converts.
+//! JSON lines: one object a line, or one array of objects, or objects of several lines. A first
+//! pass finds the type that holds every value of a key; the second converts.
 
 use std::io::{self, BufRead};
 use std::path::{Path, PathBuf};
@@ -12,7 +13,8 @@ use super::types::Seen;
 use super::{Columns, ReadRows, SourceConfig, decoded, json};
 use crate::{Error, Result};
 
-/// The keys of all objects and the columns of all texts seen, in order of first appearance, with what their values were.
+/// The keys of all objects and the columns of all texts seen, in order of first appearance, with
+/// what their values were.
 #[derive(Debug, Default)]
 pub(super) struct Keys {
     keys: Map<String, Value>, // an ordered set; the values are indices into `seen`
@@ -86,7 +88,8 @@ enum Objects {
 type Object = std::result::Result<Map<String, Value>, String>;
 
 impl Objects {
-    /// A file that begins with an array of objects or texts is one array, one whose first line is a brace has objects of several lines, and any other one has lines.
+    /// A file that begins with an array of objects or texts is one array, one whose first line is a
+    /// brace has objects of several lines, and any other one has lines.
     fn open(path: &Path) -> io::Result<Objects> {
         let mut reader = decoded::open(path)?;
         let start = reader.fill_buf()?.trim_ascii_start();
@@ -126,7 +129,8 @@ impl Objects {
     }
 }
 
-/// An array of objects, or objects of several lines one after another, of which one is in memory at a time.
+/// An array of objects, or objects of several lines one after another, of which one is in memory at
+/// a time.
 struct Array {
     reader: decoded::Reader,
     /// From 1.
@@ -167,7 +171,8 @@ impl Array {
         Ok(Some((line, object)))
     }
 
-    /// Goes to the next element, over white space, commas and the brackets of arrays, and returns its first byte, which is not consumed.
+    /// Goes to the next element, over white space, commas and the brackets of arrays, and returns
+    /// its first byte, which is not consumed.
     fn next_byte(&mut self) -> io::Result<Option<u8>> {
         loop {
             let Some(byte) = self.reader.fill_buf()?.first().copied() else { return Ok(None) };
@@ -183,8 +188,10 @@ impl Array {
         }
     }
 
-    /// Reads an element to its closing brace, or to the comma or bracket behind it, and returns whether it is in memory as a whole. JSON has no line ends in strings: if a line after
-    /// one begins with what separates elements, a quote is not closed, and the element ends there, so that it spoils no other.
+    /// Reads an element to its closing brace, or to the comma or bracket behind it, and returns
+    /// whether it is in memory as a whole. JSON has no line ends in strings: if a line after one
+    /// begins with what separates elements, a quote is not closed, and the element ends there, so
+    /// that it spoils no other.
     fn read_element(&mut self) -> io::Result<bool> {
         self.bytes.clear();
         let (mut depth, mut in_string, mut is_escaped, mut is_whole) = (0_usize, false, false, true);

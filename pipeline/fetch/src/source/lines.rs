@@ -13,7 +13,8 @@ pub(super) const MAX_ROW_BYTES: usize = 16 << 20;
 enum Ends {
     /// The first line decides.
     Unknown,
-    /// Line feeds, perhaps with a carriage return before them. A lone carriage return is part of a line.
+    /// Line feeds, perhaps with a carriage return before them. A lone carriage return is part of a
+    /// line.
     LineFeeds,
     /// Carriage returns, as on old Macs; line feeds as well.
     CarriageReturns,
@@ -69,8 +70,9 @@ impl Lines {
         Ok(Some(Line { number, text }))
     }
 
-    /// Appends the next line with its end, and returns how many bytes it has, which are none at the end of the file. Of a line longer than [`MAX_ROW_BYTES`]
-    /// only the beginning is appended; `None` then.
+    /// Appends the next line with its end, and returns how many bytes it has, which are none at the
+    /// end of the file. Of a line longer than [`MAX_ROW_BYTES`] only the beginning is appended;
+    /// `None` then.
     pub(super) fn read(&mut self, bytes: &mut Vec<u8>) -> io::Result<Option<usize>> {
         let start = bytes.len();
         if self.ends == Ends::LineFeeds {
@@ -89,7 +91,8 @@ impl Lines {
         Ok(Some(bytes.len() - start))
     }
 
-    /// Reads a line that ends with a line feed, a carriage return or both, and returns whether all of it has been appended.
+    /// Reads a line that ends with a line feed, a carriage return or both, and returns whether all
+    /// of it has been appended.
     fn read_to_either_end(&mut self, bytes: &mut Vec<u8>) -> io::Result<bool> {
         let mut room = MAX_ROW_BYTES + 1;
         let mut append = |part: &[u8]| {

@@ -48,19 +48,25 @@ use crate::{Error, Result};
 
 /// Where the URLs are, or the pictures themselves.
 ///
-/// The other columns are carried to the pool. Those of Parquet keep their types, but for keys of maps, which become text. A column of JSONL, CSV or TSV has
-/// the narrowest type that holds all its values: whole numbers of 64 bits, floats, truth values (JSONL alone), else text. In CSV and TSV, a field is a number
-/// if it is written as programs write one; leading zeros, a plus sign, or more digits than 64 bits hold make a text of it and so of its column, and the columns
-/// of URLs, captions and digests (`md5`, `sha256`, `sha512`) are always texts. In a column of numbers, an empty field is a missing value, and so are infinity
-/// and the words that pandas takes for a missing value, such as `NaN`, `N/A` and `null`; JSONL has `NaN` and `Infinity` as Python writes them, which are missing
-/// too. Where files differ in the type of a column, it has the narrowest type that holds both. If rows that are added to a list change the type of a column,
-/// all parts are made again, since a column has one type in all parts.
+/// The other columns are carried to the pool. Those of Parquet keep their types, but for keys of
+/// maps, which become text. A column of JSONL, CSV or TSV has the narrowest type that holds all its
+/// values: whole numbers of 64 bits, floats, truth values (JSONL alone), else text. In CSV and TSV,
+/// a field is a number if it is written as programs write one; leading zeros, a plus sign, or more
+/// digits than 64 bits hold make a text of it and so of its column, and the columns of URLs,
+/// captions and digests (`md5`, `sha256`, `sha512`) are always texts. In a column of numbers, an
+/// empty field is a missing value, and so are infinity and the words that pandas takes for a
+/// missing value, such as `NaN`, `N/A` and `null`; JSONL has `NaN` and `Infinity` as Python writes
+/// them, which are missing too. Where files differ in the type of a column, it has the narrowest
+/// type that holds both. If rows that are added to a list change the type of a column, all parts
+/// are made again, since a column has one type in all parts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SourceConfig {
-    /// A file, a folder (its files, sorted by name; sub-folders only if nothing else is there), or a list of these; relative to the recipe. Their rows follow
-    /// one another; of a list, the column `source_path` says which entry a row is from. A pipe such as `/dev/stdin` is read
-    /// once, into a temporary file. URLs of object stores work as well: `s3://`, `gs://`, `az://` and `https://`, with the credentials of the environment (`AWS_*`, `GOOGLE_*`, `AZURE_*`).
+    /// A file, a folder (its files, sorted by name; sub-folders only if nothing else is there), or a
+    /// list of these; relative to the recipe. Their rows follow one another; of a list, the column
+    /// `source_path` says which entry a row is from. A pipe such as `/dev/stdin` is read once, into a
+    /// temporary file. URLs of object stores work as well: `s3://`, `gs://`, `az://` and `https://`,
+    /// with the credentials of the environment (`AWS_*`, `GOOGLE_*`, `AZURE_*`).
     pub path: OneOrMany<PathBuf>,
     /// Format of the files; `auto` tells it from each name. `folder` and `webdataset` import pictures that are already there, through the same checks.
     #[serde(default)]
@@ -70,9 +76,12 @@ pub struct SourceConfig {
     /// of URLs: each makes a pair of its own, and the columns `source_row` and `image_index` say which pairs were one row.
     #[serde(default = "default_url")]
     pub url: String,
-    /// Column with the caption; without it, pairs have none. Of a list of captions for a single URL, the first that is not blank is the caption, and the list is
-    /// carried as a column of its own. For pictures that are already there it is a key of the JSON beside them; where that is missing,
-    /// and for all if no key is named, the caption is the text file (`.txt`, else `.caption`) beside the picture, else the key `caption`. Where the URL is a list, it may be a list of the same length; a single caption is that of all.
+    /// Column with the caption; without it, pairs have none. Of a list of captions for a single
+    /// URL, the first that is not blank is the caption, and the list is carried as a column of its
+    /// own. For pictures that are already there it is a key of the JSON beside them; where that is
+    /// missing, and for all if no key is named, the caption is the text file (`.txt`, else
+    /// `.caption`) beside the picture, else the key `caption`. Where the URL is a list, it may be a
+    /// list of the same length; a single caption is that of all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caption: Option<String>,
     /// Whether CSV and TSV files begin with a row of names. Without one the columns are called `column_0`, `column_1`, ….
@@ -142,18 +151,22 @@ impl<T> OneOrMany<T> {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SourceFormat {
-    /// By the name: `.parquet`, `.tar`, `.csv`, `.tsv`, `.jsonl` or `.ndjson`, `.txt`, and all but the first two also with `.gz` or `.zst` behind. A single file
-    /// may also be `.json`, which is read as `jsonl`. gzip and Zstandard are told by the content, whatever the name is; text may be UTF-8 or UTF-16. A folder
-    /// without such files is one of pictures; of one with lists and archives, the lists are read. Text files beside pictures are captions, beside other
-    /// lists they are none. What is not read is told.
+    /// By the name: `.parquet`, `.tar`, `.csv`, `.tsv`, `.jsonl` or `.ndjson`, `.txt`, and all but
+    /// the first two also with `.gz` or `.zst` behind. A single file may also be `.json`, which is
+    /// read as `jsonl`. gzip and Zstandard are told by the content, whatever the name is; text may
+    /// be UTF-8 or UTF-16. A folder without such files is one of pictures; of one with lists and
+    /// archives, the lists are read. Text files beside pictures are captions, beside other lists
+    /// they are none. What is not read is told.
     #[default]
     Auto,
     /// Apache Parquet, with URLs or with a column of pictures, such as the `Image` columns of Hugging Face `datasets`.
     Parquet,
-    /// Comma-separated values as RFC 4180 has them. Semicolons, tabs or vertical bars are taken instead where the columns are found with them and not with
-    /// commas, and any separator that a first line such as `sep=;` says. A quote may have a backslash before it, as Spark writes it.
+    /// Comma-separated values as RFC 4180 has them. Semicolons, tabs or vertical bars are taken
+    /// instead where the columns are found with them and not with commas, and any separator that a
+    /// first line such as `sep=;` says. A quote may have a backslash before it, as Spark writes it.
     Csv,
-    /// Tab-separated values. Quotation marks count as quotes only where a row comes out right by that; a quoted field may then go on with the next lines.
+    /// Tab-separated values. Quotation marks count as quotes only where a row comes out right by
+    /// that; a quoted field may then go on with the next lines.
     Tsv,
     /// One JSON object a line, or one array of objects.
     #[serde(alias = "json")]
@@ -183,7 +196,8 @@ trait ReadRows: Send {
 }
 
 impl Source {
-    /// Finds the files, reads their headers (all rows of CSV, TSV and JSON, for the types of their columns) and matches their columns.
+    /// Finds the files, reads their headers (all rows of CSV, TSV and JSON, for the types of their
+    /// columns) and matches their columns.
     ///
     /// # Errors
     /// Files or folders that are missing or unreadable, formats that cannot be told, columns that are missing, columns that have two types.

@@ -9,7 +9,8 @@ pub(super) enum Number {
     Missing,
 }
 
-/// Words for a missing value: those that pandas takes for one (`STR_NA_VALUES` in `pandas/_libs/parsers.pyx`), and that of MySQL, Hive and PostgreSQL.
+/// Words for a missing value: those that pandas takes for one (`STR_NA_VALUES` in
+/// `pandas/_libs/parsers.pyx`), and that of MySQL, Hive and PostgreSQL.
 const MISSING: [&str; 19] = [
     "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA", "NULL",
     "NaN", "None", "n/a", "nan", "null", "\\N",
@@ -18,8 +19,9 @@ const MISSING: [&str; 19] = [
 /// Most digits before the point of a decimal number: all of these are exact in 64 bits.
 const MAX_WHOLE_DIGITS: usize = 15;
 
-/// The number that a field is; `None` if it is a text, or if something of it would be lost: leading zeros or a plus sign, as telephone numbers and
-/// digests have them, and integers beyond 64 bits. An exponent must be written as programs do it, with one digit before the point.
+/// The number that a field is; `None` if it is a text, or if something of it would be lost: leading
+/// zeros or a plus sign, as telephone numbers and digests have them, and integers beyond 64 bits.
+/// An exponent must be written as programs do it, with one digit before the point.
 pub(super) fn parse(field: &str) -> Option<Number> {
     let text = field.trim();
     let unsigned = text.strip_prefix('-').unwrap_or(text);

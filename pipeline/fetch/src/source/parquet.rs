@@ -35,7 +35,8 @@ pub(super) fn fields(path: &Path) -> Result<Vec<Field>> {
         .collect())
 }
 
-/// Whether a column may have integers that a 64-bit float cannot hold exactly, by the statistics of the file.
+/// Whether a column may have integers that a 64-bit float cannot hold exactly, by the statistics of
+/// the file.
 pub(super) fn has_wide_integers(path: &Path, position: usize) -> Result<bool> {
     let builder = builder(path)?;
     let limit = EXACT_IN_FLOAT as i64;

@@ -383,7 +383,8 @@ pub(super) fn layout(
     Ok(best.map(|(separator, names, _)| (layout(separator), names)))
 }
 
-/// Reads a CSV or TSV file for its columns of numbers, if it has any beside URLs and captions. Digests are no numbers.
+/// Reads a CSV or TSV file for its columns of numbers, if it has any beside URLs and captions.
+/// Digests are no numbers.
 fn scan_texts(
     path: &Path,
     layout: Layout,
@@ -502,7 +503,8 @@ pub(super) fn make(found: Vec<Found>, config: &SourceConfig, left_out: &mut Left
                 extra.field = field.clone();
             }
         }
-        // Columns of the other types are those of Parquet; a text file whose column has no value may have one of this name.
+        // Columns of the other types are those of Parquet; a text file whose column has no value
+        // may have one of this name.
         if file.found.format != SourceFormat::Parquet {
             columns.extras.retain(|extra| ExtraBuilder::makes(extra.field.data_type()));
         }
@@ -556,7 +558,8 @@ impl<'a> Merged<'a> {
         Ok(())
     }
 
-    /// Its name in the files, and its name and type in the pool. Integers that are not exact as floats make a text of a column of both.
+    /// Its name in the files, and its name and type in the pool. Integers that are not exact as
+    /// floats make a text of a column of both.
     fn settle(self, keys: &mut jsonl::Keys) -> Result<(String, Field)> {
         let mut data_type = self.data_type;
         if data_type.is_floating() {

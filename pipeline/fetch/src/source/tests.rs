@@ -637,8 +637,9 @@ fn parts_cut_through_lists_and_count_rows_over_all_files() {
     }
 }
 
-/// The columns and fingerprints are those that the first released reader gave, but for columns of numbers in CSV, which it took for texts, and for lists of
-/// captions; if they change, every complete run is downloaded again.
+/// The columns and fingerprints are those that the first released reader gave, but for columns of
+/// numbers in CSV, which it took for texts, and for lists of captions; if they change, every
+/// complete run is downloaded again.
 #[test]
 fn runs_from_before_lists_and_pictures_are_resumed() {
     type Case<'a> = (&'a str, Option<&'a str>, &'a [&'a str], &'a [&'a str]);

@@ -1,11 +1,12 @@
-//! Splitting lines of tab-separated values. Captions in the wild hold quotation marks that quote nothing, so quotes are taken as quotes only where that makes
-//! the row come out right.
+//! Splitting lines of tab-separated values. Captions in the wild hold quotation marks that quote
+//! nothing, so quotes are taken as quotes only where that makes the row come out right.
 
 use std::ops::Range;
 
 use super::csv::Field;
 
-/// Splits a line at tabs; if that gives too many fields, tries again with tabs inside quotes as part of a field.
+/// Splits a line at tabs; if that gives too many fields, tries again with tabs inside quotes as
+/// part of a field.
 pub(super) fn split(line: &[u8], separator: u8, count: Option<usize>) -> Vec<Field> {
     let is_blank = |byte: &u8| matches!(byte, b' ' | b'\r' | b'\n');
     let start = line.iter().take_while(|byte| is_blank(byte)).count();

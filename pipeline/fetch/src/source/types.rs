@@ -1,4 +1,5 @@
-//! Types that hold every value of a column: of one file whose format has none, and of several files.
+//! Types that hold every value of a column: of one file whose format has none, and of several
+//! files.
 
 use std::sync::Arc;
 
@@ -75,7 +76,8 @@ impl Seen {
         self.wide_integer
     }
 
-    /// The narrowest type that loses no value; text if there is none, and `Null` if there was no value.
+    /// The narrowest type that loses no value; text if there is none, and `Null` if there was no
+    /// value.
     pub(super) fn data_type(self) -> DataType {
         let number = self.integer || self.float;
         if self.text || (self.boolean && number) || (self.float && self.wide_integer) {
@@ -92,8 +94,9 @@ impl Seen {
     }
 }
 
-/// The narrowest type that holds the values of both; `None` if there is none but by taking them apart. Integers and floats have a common type only if the
-/// integers are exact in it, which has to be looked at.
+/// The narrowest type that holds the values of both; `None` if there is none but by taking them
+/// apart. Integers and floats have a common type only if the integers are exact in it, which has to
+/// be looked at.
 pub(super) fn common(left: &DataType, right: &DataType) -> Option<DataType> {
     let item = |left: &DataType, right: &DataType| {
         let item = common(item_type(left)?, item_type(right)?)?;
