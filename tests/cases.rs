@@ -120,8 +120,11 @@ impl Case {
     }
 }
 
-/// Every case, and what must be true after its commands.
-const CASES: &[(&str, fn(&Case))] = &[
+/// The name of a case, and what must be true after its commands.
+type Expectation = (&'static str, fn(&Case));
+
+/// Every case.
+const CASES: &[Expectation] = &[
     ("annotation-file-lone-surrogate", |case| {
         assert_eq!(case.ends_well().conversations().len(), 2);
     }),
@@ -141,13 +144,16 @@ const CASES: &[(&str, fn(&Case))] = &[
         case.ends_well().has_captions(&["a dog"]);
     }),
     ("caption-is-a-list", |case| {
-        case.refuses(0, &["list"]).refuses(2, &["list"]);
+        // The first caption of the list, in both formats alike; it is told, and the list is carried.
+        case.ends_well().says(0, &["lists"]).has_captions(&["a dog"]).says(2, &["lists"]);
+        assert_eq!(texts(&table(&case.folder.join("run2/pool"), &[]), "caption"), ["a dog"]);
     }),
     ("column-named-WIDTH", |case| {
         case.ends_well().keeps("big", 1);
     }),
     ("column-named-as-signal", |case| {
-        case.ends_well().says(0, &["source_language"]);
+        // The signal is meant, and says another language.
+        case.refuses(0, &["source_language", "keeps none"]).keeps("own", 0);
     }),
     ("column-twice", |case| {
         case.ends_well().has_rows("ok 1");
@@ -162,7 +168,7 @@ const CASES: &[(&str, fn(&Case))] = &[
         case.ends_well().has_captions(&["a \"red, round\" ball", "he said \"hi\" to me", "three"]);
     }),
     ("csv-semicolons", |case| {
-        assert_eq!(case.ends_well().pool().num_rows(), 2);
+        case.ends_well().has_rows("ok 1");
     }),
     ("digest-in-base64", |case| {
         case.ends_well().has_rows("ok 2");
@@ -226,7 +232,7 @@ const CASES: &[(&str, fn(&Case))] = &[
         assert_eq!(found[0].1, "a dog");
     }),
     ("mixed-suffixes-in-tar", |case| {
-        case.ends_well().says(0, &["datasets"]);
+        case.ends_well();
     }),
     ("ok-answer-chunks-without-end", |case| {
         case.has_rows("truncated_body 1");
@@ -432,6 +438,7 @@ lynxdata() {
     esac
 }
 python3() { "$PYTHON" "$@"; }
+export -f lynxdata python3
 "#;
 
 fn copy(from: &Path, to: &Path) {

@@ -278,7 +278,7 @@ pub(crate) fn nan_as_null(values: &ArrayRef) -> std::result::Result<ArrayRef, ar
         values.as_primitive::<T>().iter().map(|value| Some(value.is_some_and(&is_nan))).collect()
     }
     let is_nan = match values.data_type() {
-        DataType::Float16 => where_nan::<Float16Type>(values, |value| value.is_nan()),
+        DataType::Float16 => where_nan::<Float16Type>(values, <Float16Type as ArrowPrimitiveType>::Native::is_nan),
         DataType::Float32 => where_nan::<Float32Type>(values, f32::is_nan),
         DataType::Float64 => where_nan::<Float64Type>(values, f64::is_nan),
         _ => return Ok(Arc::clone(values)),
