@@ -1,8 +1,9 @@
 //! Inputs that went wrong for people who do this job, and what they may expect of each.
 //!
-//! `LYNXDATA_SHARED/data/cases` has one folder for each: the input, and CASE.md with the commands. They are
-//! run here as they stand there, in a copy of the folder. URLs of a case name 127.0.0.1:8765 or :8766; a
-//! proxy answers for these addresses, so that cases run beside each other and need no ports of their own.
+//! `tests/cases` has one folder for each: the input, and `commands` with a line for each command, which
+//! runs in a copy of the folder. `LYNXDATA_SHARED/data/cases` has more, with the commands in CASE.md. URLs
+//! of a case name 127.0.0.1:8765 or :8766; a proxy answers for these addresses, so that cases run beside
+//! each other and need no ports of their own.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -16,7 +17,7 @@ use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::DataType;
 use serde_json::Value;
 
-use crate::support::{Output, Running, files, python, shared, status, table, texts};
+use crate::support::{Output, Running, files, python, repository, shared, status, table, texts};
 
 /// Cases that run at the same time. Each waits most of the time for processes to start.
 const WORKERS: usize = 3;
@@ -369,21 +370,40 @@ const CASES: &[Expectation] = &[
 ];
 
 #[test]
-fn every_case_behaves_as_its_users_expect() {
-    let Some(folder) = shared("data/cases") else { return };
-    let mut names: Vec<String> =
-        std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    assert_eq!(CASES.iter().map(|(name, _)| *name).collect::<Vec<_>>(), names, "the list is that of the folder");
+fn the_bundled_cases_behave_as_their_users_expect() {
+    let folder = repository().join("tests/cases");
+    for name in names_in(&folder) {
+        assert!(CASES.iter().any(|(known, _)| *known == name), "nothing is expected of {name}");
+    }
+    check_cases(&folder, "bundled-cases");
+}
 
+#[test]
+fn every_shared_case_behaves_as_its_users_expect() {
+    let Some(folder) = shared("data/cases") else { return };
+    assert_eq!(CASES.iter().map(|(name, _)| *name).collect::<Vec<_>>(), names_in(&folder), "the list is the folder's");
+    check_cases(&folder, "shared-cases");
+}
+
+fn names_in(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// Runs the cases of a folder, or the one that `LYNXDATA_CASE` names.
+fn check_cases(folder: &Path, copies: &str) {
     let only = std::env::var("LYNXDATA_CASE").unwrap_or_default();
-    let chosen: Vec<_> = CASES.iter().filter(|(name, _)| name.contains(&only)).collect();
+    let is_chosen = |name: &str| name.contains(&only) && folder.join(name).is_dir();
+    let chosen: Vec<_> = CASES.iter().filter(|(name, _)| is_chosen(name)).collect();
+    let copies = Path::new(env!("CARGO_TARGET_TMPDIR")).join(copies);
     let (next, failures) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..WORKERS {
             scope.spawn(|| {
                 while let Some((name, check)) = chosen.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let tried = std::panic::catch_unwind(|| check(&run(&folder.join(name), name)));
+                    let tried = std::panic::catch_unwind(|| check(&run(&folder.join(name), &copies.join(name))));
                     if let Err(panic) = tried {
                         let text = panic.downcast_ref::<String>().map(String::as_str);
                         let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default();
@@ -398,18 +418,23 @@ fn every_case_behaves_as_its_users_expect() {
 }
 
 /// Copies a case and runs its commands.
-fn run(source: &Path, name: &str) -> Case {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cases").join(name);
+fn run(source: &Path, folder: &Path) -> Case {
     if folder.exists() {
-        std::fs::remove_dir_all(&folder).unwrap();
+        std::fs::remove_dir_all(folder).unwrap();
     }
-    copy(source, &folder);
-    let proxy = serve(&folder);
-    let text = std::fs::read_to_string(folder.join("CASE.md")).unwrap();
-    let commands = text.lines().filter_map(|line| line.strip_prefix("$ "));
+    copy(source, folder);
+    let proxy = serve(folder);
+    let page = std::fs::read_to_string(folder.join("CASE.md"));
+    let commands: Vec<String> = match page {
+        Ok(page) => page.lines().filter_map(|line| line.strip_prefix("$ ")).map(str::to_owned).collect(),
+        Err(_) => {
+            let lines = std::fs::read_to_string(folder.join("commands")).unwrap();
+            lines.lines().map(str::to_owned).collect()
+        }
+    };
     let python = python();
     let mut outputs = Vec::new();
-    for line in commands.filter(|line| !line.starts_with("echo ")) {
+    for line in commands.iter().filter(|line| !line.starts_with("echo ")) {
         let needs_python = line.contains("python3");
         let is_told = line.contains("lynxdata") || needs_python;
         if needs_python && python.is_none() {
@@ -417,8 +442,8 @@ fn run(source: &Path, name: &str) -> Case {
             continue;
         }
         let mut command = Command::new("bash");
-        command.current_dir(&folder).args(["-c", &format!("{FUNCTIONS}\n{line}")]);
-        command.env("LYNXDATA", env!("CARGO_BIN_EXE_lynxdata")).env("PROXY", &proxy).env("HOME", &folder);
+        command.current_dir(folder).args(["-c", &format!("{FUNCTIONS}\n{line}")]);
+        command.env("LYNXDATA", env!("CARGO_BIN_EXE_lynxdata")).env("PROXY", &proxy).env("HOME", folder);
         command.env("PYTHON", python.as_deref().unwrap_or(Path::new("python3"))).env("HF_HUB_OFFLINE", "1");
         command.env_remove("LYNXDATA_LOG");
         let output = Running::start(command).finish();
@@ -426,7 +451,7 @@ fn run(source: &Path, name: &str) -> Case {
             outputs.push(Some(output));
         }
     }
-    Case { folder, outputs }
+    Case { folder: folder.to_owned(), outputs }
 }
 
 /// The commands that cases use, as functions of the shell.
