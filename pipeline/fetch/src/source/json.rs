@@ -1,37 +1,40 @@
-//! JSON as programs write it, which is more than the standard has: Python writes `NaN` and halves
-//! of characters, and integers of any length.
+//! JSON as programs write it, which is more than the standard has: see [`python_json`]. Beyond it, the
+//! digits of an integer that fits no number are kept.
 
-use std::ops::Range;
+use std::borrow::Cow;
 
+use lynxdata_records::python_json;
 use serde_json::Value;
 
 /// What is wrong with a text that is no JSON.
 #[derive(Debug)]
 pub(super) struct Problem {
-    /// Where, in bytes from 1.
-    pub(super) column: usize,
+    /// Where, in bytes from 1, unless parts before it were read as something else.
+    pub(super) column: Option<usize>,
     pub(super) reason: String,
 }
 
-/// Reads one value on one line. `NaN` and `Infinity` are null, an escape that is half of a
-/// character is U+FFFD, and an integer beyond 64 bits is its text, since no number holds it.
+/// Reads one value. What Python writes beyond the standard is read as [`python_json::normalise`] has
+/// it, and an integer beyond 64 bits is its text, since no number holds it.
 pub(super) fn parse(text: &str) -> Result<Value, Problem> {
-    match serde_json::from_str(text) {
-        Ok(value) if has_long_number(&value) => Ok(serde_json::from_str(&mended(text).0).unwrap_or(value)),
-        Ok(value) => Ok(value),
+    let value = match serde_json::from_str(text) {
+        Ok(value) => value,
         Err(_) => {
-            let (mended, changes) = mended(text);
-            serde_json::from_str(&mended).map_err(|error| problem(&error, &changes))
+            let normal = python_json::normalise(text.as_bytes());
+            serde_json::from_slice(&normal).map_err(|error| problem(&error, matches!(normal, Cow::Borrowed(_))))?
         }
+    };
+    if !has_long_number(&value) {
+        return Ok(value);
     }
+    let quoted = with_quoted_integers(&python_json::normalise(text.as_bytes()));
+    Ok(serde_json::from_slice(&quoted).unwrap_or(value))
 }
 
-fn problem(error: &serde_json::Error, changes: &[Change]) -> Problem {
+fn problem(error: &serde_json::Error, is_as_written: bool) -> Problem {
     let message = error.to_string();
     let reason = message.split(" at line ").next().unwrap_or(&message).to_owned();
-    let shift: isize =
-        changes.iter().filter(|change| change.position < error.column()).map(|change| change.longer).sum();
-    Problem { column: error.column().saturating_add_signed(-shift), reason }
+    Problem { column: is_as_written.then_some(error.column()), reason }
 }
 
 /// From here on integers are read as floats, which may not be exact: 2 to the 64th.
@@ -48,63 +51,38 @@ fn has_long_number(value: &Value) -> bool {
     }
 }
 
-/// A piece of the text that has another length now.
-struct Change {
-    /// Where it is now.
-    position: usize,
-    longer: isize,
-}
-
-/// The text as JSON of the standard, and what was changed in it.
-fn mended(text: &str) -> (String, Vec<Change>) {
-    let (mut mended, mut changes) = (String::with_capacity(text.len()), Vec::new());
-    let bytes = text.as_bytes();
+/// JSON with quotes around every integer beyond 64 bits.
+fn with_quoted_integers(json: &[u8]) -> Vec<u8> {
+    let mut quoted = Vec::with_capacity(json.len() + 16);
     let mut position = 0;
-    while position < bytes.len() {
-        let (length, piece) = match bytes[position] {
-            b'"' => {
-                let end = end_of_string(bytes, position);
-                mend_string(&text[position..end], &mut mended);
-                position = end;
-                continue;
+    while position < json.len() {
+        let end = match json[position] {
+            b'"' => end_of_string(json, position),
+            byte if is_of_number(byte) => {
+                position + json[position..].iter().take_while(|byte| is_of_number(**byte)).count()
             }
-            b'-' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => {
-                let end = end_of_word(bytes, position);
-                let word = &text[position..end];
-                let is_integer = word.trim_start_matches('-').bytes().all(|byte| byte.is_ascii_digit());
-                let piece = match word {
-                    "NaN" | "-NaN" | "Infinity" | "-Infinity" | "nan" | "inf" | "-inf" => "null".to_owned(),
-                    // What has so many digits may be beyond 64 bits with sign.
-                    _ if is_integer
-                        && word.len() >= 19
-                        && word.parse::<i64>().is_err()
-                        && word.parse::<u64>().is_err() =>
-                    {
-                        format!("\"{word}\"")
-                    }
-                    // Beyond the range of floats, which the parser would refuse with the whole row.
-                    _ if !is_integer && word.parse().is_ok_and(f64::is_infinite) => "null".to_owned(),
-                    word => word.to_owned(),
-                };
-                (word.len(), piece)
-            }
-            _ => {
-                let length = text[position..].chars().next().map_or(1, char::len_utf8);
-                (length, text[position..position + length].to_owned())
-            }
+            _ => position + 1,
         };
-        if piece.len() != length {
-            changes.push(Change { position: mended.len(), longer: piece.len() as isize - length as isize });
+        let piece = &json[position..end];
+        if is_long_integer(piece) {
+            quoted.extend([b"\"", piece, b"\""].concat());
+        } else {
+            quoted.extend_from_slice(piece);
         }
-        mended += &piece;
-        position += length;
+        position = end;
     }
-    (mended, changes)
+    quoted
 }
 
-fn end_of_word(bytes: &[u8], start: usize) -> usize {
-    let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'+' | b'.');
-    start + bytes[start..].iter().take_while(|byte| is_word(byte)).count()
+fn is_of_number(byte: u8) -> bool {
+    byte.is_ascii_digit() || matches!(byte, b'-' | b'+' | b'.' | b'e' | b'E')
+}
+
+fn is_long_integer(piece: &[u8]) -> bool {
+    let digits = piece.strip_prefix(b"-").unwrap_or(piece);
+    let integer = std::str::from_utf8(piece).ok().filter(|_| digits.iter().all(u8::is_ascii_digit));
+    // What has fewer digits fits 64 bits.
+    digits.len() >= 19 && integer.is_some_and(|text| text.parse::<i64>().is_err() && text.parse::<u64>().is_err())
 }
 
 /// Behind the closing quote, or the end of the text if there is none.
@@ -120,31 +98,6 @@ fn end_of_string(bytes: &[u8], start: usize) -> usize {
     bytes.len()
 }
 
-/// Appends a string, with U+FFFD for each escape of half a character that has no other half.
-fn mend_string(string: &str, mended: &mut String) {
-    let unit = |range: Range<usize>| {
-        let escape = string.get(range)?.strip_prefix("\\u")?;
-        u16::from_str_radix(escape, 16).ok().filter(|_| escape.len() == 4)
-    };
-    let mut position = 0;
-    while let Some(length) = string[position..].find('\\') {
-        let found = position + length;
-        mended.push_str(&string[position..found]);
-        let next = match unit(found..found + 6) {
-            Some(0xd800..=0xdbff) if matches!(unit(found + 6..found + 12), Some(0xdc00..=0xdfff)) => found + 12,
-            Some(0xd800..=0xdfff) => {
-                mended.push_str("\\ufffd");
-                position = found + 6;
-                continue;
-            }
-            _ => found + 1 + string[found + 1..].chars().next().map_or(0, char::len_utf8),
-        };
-        mended.push_str(&string[found..next]);
-        position = next;
-    }
-    mended.push_str(&string[position..]);
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -158,7 +111,7 @@ mod tests {
             (r#"{"a": NaN, "b": [Infinity, -Infinity, 1]}"#, json!({"a": null, "b": [null, null, 1]})),
             (r#"{"a": "NaN", "NaN": "\"Infinity"}"#, json!({"a": "NaN", "NaN": "\"Infinity"})),
             (r#"["\ud83d", "\ud83d\ude00", "\ude00x", "\\ud83d"]"#, json!(["\u{fffd}", "😀", "\u{fffd}x", "\\ud83d"])),
-            (r#"["\ud83d\ud83d\ude00\uZ"]"#, json!(null)),
+            (r#"["\ud83d\ud83d\ude00\uZ"]"#, json!(["\u{fffd}😀\\uZ"])),
             (
                 "[123456789012345678901234567890, -9223372036854775809]",
                 json!(["123456789012345678901234567890", "-9223372036854775809"]),
@@ -168,7 +121,8 @@ mod tests {
                 json!([18_446_744_073_709_551_615_u64, i64::MAX, 1e30]),
             ),
             ("[1e999, -1.5E+999, 1e-999]", json!([null, null, 0.0])),
-            ("[infinite, Inf]", json!(null)),
+            ("[infinite]", json!(null)),
+            ("[NaN, 123456789012345678901234567890]", json!([null, "123456789012345678901234567890"])),
             (r#"{"a": ä}"#, json!(null)),
             (r#"{"a": "x"#, json!(null)),
             (r#"{"a": "x\"#, json!(null)),
@@ -181,17 +135,18 @@ mod tests {
             }
         }
         let problem = parse(r#"{"a": NaN, "b": tru}"#).unwrap_err();
-        assert_eq!((problem.column, problem.reason.as_str()), (20, "expected ident"));
+        assert_eq!((problem.column, problem.reason.as_str()), (None, "expected ident"));
+        assert_eq!(parse(r#"{"a": 1, "b": tru}"#).unwrap_err().column, Some(18));
     }
 
     proptest! {
         #[test]
         fn json_of_the_standard_is_left_as_it_is(text in "(?:[\\[\\]{},:\"\\\\]|\\\\u[d][89c][0-9]{2}|NaN|-?[0-9]{1,22}|[a-zä ]{1,3}){0,12}") {
-            let (mended, _) = mended(&text);
             if let Ok(value) = serde_json::from_str::<Value>(&text)
                 && !has_long_number(&value)
             {
-                prop_assert_eq!(serde_json::from_str::<Value>(&mended).unwrap(), value.clone());
+                let quoted = with_quoted_integers(text.as_bytes());
+                prop_assert_eq!(serde_json::from_slice::<Value>(&quoted).unwrap(), value.clone());
                 prop_assert_eq!(parse(&text).unwrap(), value);
             }
         }

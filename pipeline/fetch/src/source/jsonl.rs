@@ -120,7 +120,10 @@ impl Objects {
                 let number = line.number;
                 let object = line.text.and_then(|text| match json::parse(text) {
                     Ok(value) => object(value).ok_or_else(|| format!("line {number} is JSON but not an object")),
-                    Err(json::Problem { column, reason }) => Err(format!("line {number}, column {column}: {reason}")),
+                    Err(json::Problem { column: Some(column), reason }) => {
+                        Err(format!("line {number}, column {column}: {reason}"))
+                    }
+                    Err(json::Problem { column: None, reason }) => Err(format!("line {number}: {reason}")),
                 });
                 Ok(Some((number, object)))
             }
