@@ -24,8 +24,14 @@ pub fn utf8<'a>(mut input: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
     let input = Cursor::new(start.split_off(mark)).chain(input);
     Ok(match is_big_endian {
         None => Box::new(input),
-        Some(is_big_endian) => Box::new(Rewritten::with(input, Utf16 { is_big_endian })),
+        Some(is_big_endian) => Box::new(utf16(input, is_big_endian)),
     })
+}
+
+/// Reads UTF-16 without a byte order mark as UTF-8. Half of a surrogate pair, and half of a unit at the
+/// end, become U+FFFD.
+pub fn utf16<R: Read>(input: R, is_big_endian: bool) -> impl Read + use<R> {
+    Rewritten::with(input, Utf16 { is_big_endian })
 }
 
 /// UTF-16 that becomes UTF-8.

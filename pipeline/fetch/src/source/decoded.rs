@@ -141,7 +141,8 @@ fn decode(head: &[u8], mut reader: Reader) -> io::Result<Reader> {
             if matches!(head, [0xff, 0xfe, ..] | [0xfe, 0xff, ..]) {
                 reader.read_exact(&mut [0; 2])?;
             }
-            Ok(Box::new(BufReader::with_capacity(BUFFER_BYTES, Utf16::new(reader, order))))
+            let text = lynxdata_records::text::utf16(reader, order == Order::Big);
+            Ok(Box::new(BufReader::with_capacity(BUFFER_BYTES, text)))
         }
         Content::Plain => {
             const MARK: &[u8] = b"\xef\xbb\xbf"; // that some editors write
@@ -193,88 +194,6 @@ impl Read for Members {
             }
         }
         Ok(0)
-    }
-}
-
-/// UTF-16 as UTF-8. What is no character becomes a byte that UTF-8 does not have, so that its row
-/// is malformed and no other.
-struct Utf16 {
-    inner: Reader,
-    order: Order,
-    /// The first byte of a unit.
-    half: Option<u8>,
-    /// The first unit of a character of two.
-    high: Option<u16>,
-    decoded: Vec<u8>,
-    handed_out: usize,
-}
-
-/// A byte that is nowhere in UTF-8.
-const NOT_UTF8: u8 = 0xff;
-
-impl Utf16 {
-    fn new(inner: Reader, order: Order) -> Utf16 {
-        Utf16 { inner, order, half: None, high: None, decoded: Vec::new(), handed_out: 0 }
-    }
-
-    /// Decodes some bytes more; at the end of the file there are none.
-    fn refill(&mut self) -> io::Result<()> {
-        self.decoded.clear();
-        self.handed_out = 0;
-        while self.decoded.is_empty() {
-            let bytes = self.inner.fill_buf()?;
-            let length = bytes.len();
-            if length == 0 {
-                if self.half.take().is_some() | self.high.take().is_some() {
-                    self.decoded.push(NOT_UTF8);
-                }
-                return Ok(());
-            }
-            for &byte in bytes {
-                let Some(first) = self.half.take() else {
-                    self.half = Some(byte);
-                    continue;
-                };
-                let unit = match self.order {
-                    Order::Little => u16::from_le_bytes([first, byte]),
-                    Order::Big => u16::from_be_bytes([first, byte]),
-                };
-                let mut push = |units: &[u16]| {
-                    for character in char::decode_utf16(units.iter().copied()) {
-                        match character {
-                            Ok(character) => {
-                                self.decoded.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
-                            }
-                            Err(_) => self.decoded.push(NOT_UTF8),
-                        }
-                    }
-                };
-                match (self.high.take(), unit) {
-                    (Some(high), 0xdc00..=0xdfff) => push(&[high, unit]),
-                    (high, 0xd800..=0xdbff) => {
-                        push(high.as_slice());
-                        self.high = Some(unit);
-                    }
-                    (high, _) => {
-                        push(high.as_slice());
-                        push(&[unit]);
-                    }
-                }
-            }
-            self.inner.consume(length);
-        }
-        Ok(())
-    }
-}
-
-impl Read for Utf16 {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.handed_out == self.decoded.len() {
-            self.refill()?;
-        }
-        let length = (&self.decoded[self.handed_out..]).read(buffer)?;
-        self.handed_out += length;
-        Ok(length)
     }
 }
 
@@ -342,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn utf_16_is_decoded_and_what_is_no_character_stays_none() {
+    fn utf_16_is_decoded_and_what_is_no_character_is_replaced() {
         let text = "url,alt\r\nä€😀,x\n";
         let bytes = |units: &[u16], big: bool| -> Vec<u8> {
             units.iter().flat_map(|unit| if big { unit.to_be_bytes() } else { unit.to_le_bytes() }).collect()
@@ -354,15 +273,9 @@ mod tests {
             assert_eq!(read("a.csv", &bytes(&marked, big)).unwrap(), text.as_bytes());
             assert_eq!(read("a.csv.gz", &gz(&bytes(&marked, big))).unwrap(), text.as_bytes());
             let lone = [0xfeff, 0xd83d, 0x61, 0xdc00, 0x62, 0xd83d, 0xd83d, 0xde00, 0xd800];
-            assert_eq!(
-                read("a.csv", &bytes(&lone, big)).unwrap(),
-                "\u{0}a\u{0}b\u{0}😀\u{0}"
-                    .bytes()
-                    .map(|byte| if byte == 0 { NOT_UTF8 } else { byte })
-                    .collect::<Vec<_>>()
-            );
-            let odd = [&bytes(&marked, big)[..], b"\0"].concat();
-            assert_eq!(read("a.csv", &odd).unwrap(), [text.as_bytes(), &[NOT_UTF8]].concat());
+            let text_of = |bytes: &[u8]| String::from_utf8(read("a.csv", bytes).unwrap()).unwrap();
+            assert_eq!(text_of(&bytes(&lone, big)), "\u{fffd}a\u{fffd}b\u{fffd}😀\u{fffd}");
+            assert_eq!(text_of(&[&bytes(&marked, big)[..], b"\0"].concat()), format!("{text}\u{fffd}"));
         }
         assert_eq!(read("a.csv", b"\xef\xbb\xbfurl").unwrap(), b"url");
     }

@@ -17,12 +17,11 @@ pub(super) struct Problem {
 /// Reads one value. What Python writes beyond the standard is read as [`python_json::normalise`] has
 /// it, and an integer beyond 64 bits is its text, since no number holds it.
 pub(super) fn parse(text: &str) -> Result<Value, Problem> {
-    let value = match serde_json::from_str(text) {
-        Ok(value) => value,
-        Err(_) => {
-            let normal = python_json::normalise(text.as_bytes());
-            serde_json::from_slice(&normal).map_err(|error| problem(&error, matches!(normal, Cow::Borrowed(_))))?
-        }
+    let value = if let Ok(value) = serde_json::from_str(text) {
+        value
+    } else {
+        let normal = python_json::normalise(text.as_bytes());
+        serde_json::from_slice(&normal).map_err(|error| problem(&error, matches!(normal, Cow::Borrowed(_))))?
     };
     if !has_long_number(&value) {
         return Ok(value);

@@ -6,7 +6,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use arrow::datatypes::Field;
-use lynxdata_records::python_json;
+use lynxdata_records::{python_json, text};
 use serde_json::{Map, Value};
 
 use super::Columns;
@@ -120,18 +120,11 @@ impl Beside {
     }
 }
 
-/// The text of a small file: UTF-8, or UTF-16 with a mark of its byte order, as Notepad saves both.
-fn text_of(bytes: &[u8]) -> Option<String> {
-    let utf_16 = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
-        let (units, rest) = bytes.as_chunks::<2>();
-        let units: Vec<u16> = units.iter().map(|pair| unit(*pair)).collect();
-        String::from_utf16(&units).ok().filter(|_| rest.is_empty())
-    };
-    match bytes {
-        [0xff, 0xfe, text @ ..] => utf_16(text, u16::from_le_bytes),
-        [0xfe, 0xff, text @ ..] => utf_16(text, u16::from_be_bytes),
-        [0xef, 0xbb, 0xbf, text @ ..] | text => String::from_utf8(text.to_vec()).ok(),
-    }
+/// The text of a small file: UTF-8, or UTF-16, as Notepad saves both.
+fn text_of(mut bytes: &[u8]) -> Option<String> {
+    let mut text = String::new();
+    text::utf8(&mut bytes).and_then(|mut input| input.read_to_string(&mut text)).ok()?;
+    Some(text)
 }
 
 /// The value of a small JSON file, also as Python writes it.
