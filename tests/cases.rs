@@ -425,12 +425,11 @@ fn run(source: &Path, folder: &Path) -> Case {
     copy(source, folder);
     let proxy = serve(folder);
     let page = std::fs::read_to_string(folder.join("CASE.md"));
-    let commands: Vec<String> = match page {
-        Ok(page) => page.lines().filter_map(|line| line.strip_prefix("$ ")).map(str::to_owned).collect(),
-        Err(_) => {
-            let lines = std::fs::read_to_string(folder.join("commands")).unwrap();
-            lines.lines().map(str::to_owned).collect()
-        }
+    let commands: Vec<String> = if let Ok(page) = page {
+        page.lines().filter_map(|line| line.strip_prefix("$ ")).map(str::to_owned).collect()
+    } else {
+        let lines = std::fs::read_to_string(folder.join("commands")).unwrap();
+        lines.lines().map(str::to_owned).collect()
     };
     let python = python();
     let mut outputs = Vec::new();
