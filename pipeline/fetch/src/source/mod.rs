@@ -1,11 +1,12 @@
 //! Files of URLs and captions, or of pictures, read as one long table in parts of a fixed number of rows, never whole in memory.
 //!
 //! One reader for each format stands behind [`ReadRows`]. To add a format: a file with its reader, a variant of [`SourceFormat`], its suffixes
-//! in `files` and its lines in `plan`.
+//! in `files` and its lines in `describe` and `source_file`.
 
 mod csv;
 mod decoded;
 mod delimited;
+mod describe;
 mod embedded;
 mod files;
 mod fingerprint;
@@ -21,6 +22,7 @@ mod parquet;
 mod pictures;
 mod plan;
 mod rows;
+mod source_file;
 mod tar;
 mod tsv;
 mod txt;
@@ -40,9 +42,10 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::embedded::{Embedded, EmbeddedPicture};
 use self::left_out::LeftOut;
 pub(crate) use self::pictures::{check_length, read_picture};
-use self::plan::{Added, Column, Columns, Extra, Plan};
+use self::plan::{Added, Plan};
 use self::rows::Batch;
 pub(crate) use self::rows::column;
+use self::source_file::{Column, Columns, Extra};
 use crate::objects::Cache;
 use crate::{Error, Result};
 
