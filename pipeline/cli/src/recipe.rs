@@ -436,6 +436,9 @@ impl Recipe {
                 self.dedup.phash_distance
             );
         }
+        if self.dedup.phash_min_entropy.is_nan() {
+            bail!("dedup.phash_min_entropy is no number; 0 compares all hashes, and phash_distance = -1 none");
+        }
         for (name, selection) in &self.select {
             if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
             {
@@ -445,6 +448,9 @@ impl Recipe {
         }
         if let Some(shards) = &self.shards {
             self.known_selection(&shards.selection, "shards.selection")?;
+            if shards.formats.is_empty() {
+                bail!("shards.formats is empty; name parquet, webdataset or both");
+            }
             if shards.rows_per_shard == 0 {
                 bail!("shards.rows_per_shard must be at least 1");
             }
@@ -536,6 +542,9 @@ impl SelectionConfig {
             }
         }
         for (name, predicate) in &self.rules {
+            if name.trim().is_empty() || name.chars().any(char::is_control) {
+                bail!("a rule is called {name:?}; it needs a name of one line");
+            }
             if name == crate::stages::select::DUPLICATE {
                 bail!("a rule cannot be called {name:?}: rejected duplicates are");
             }

@@ -12,7 +12,7 @@ use datafusion::logical_expr::{
 use lynxdata_filters::{ImageData, Needs, SIGNALS, Sample, Signal, SignalType, Value};
 use rayon::prelude::*;
 
-use crate::select::nan_as_null;
+use lynxdata_records::nan_as_null;
 
 /// The function that measures all signals of a pair in one decode.
 pub(crate) const MEASURE: &str = "measure_signals";

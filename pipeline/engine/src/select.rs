@@ -9,11 +9,9 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray, new_null_array,
-};
-use arrow::compute::{cast, nullif};
-use arrow::datatypes::{DataType, Float16Type, Float32Type, Float64Type, Schema, SchemaRef};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray, new_null_array};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DataFusionError, ScalarValue, plan_err};
 use datafusion::functions::core::expr_fn::nullif as null_if;
@@ -23,6 +21,8 @@ use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_plan::PhysicalExpr;
 use datafusion::prelude::SessionContext;
 use datafusion::sql::sqlparser::ast::{self, visit_expressions_mut};
+
+use lynxdata_records::nan_as_null;
 
 use crate::functions::missing_if_nan;
 use crate::{Error, Result};
@@ -58,7 +58,10 @@ fn plan(session: &SessionContext, columns: &SchemaRef, rule: &Rule) -> Result<Ar
         let expression = parse(session, &rule.predicate, &schema)?;
         refuse_impure(&expression)?;
         let context = SimplifyContext::builder().with_schema(Arc::new(schema.clone())).build();
-        let expression = make_total(ExprSimplifier::new(context).coerce(expression, &schema)?, &schema)?;
+        let simplifier = ExprSimplifier::new(context);
+        let expression = simplifier.coerce(with_wide_numbers(expression, &schema)?, &schema)?;
+        // Some functions, such as coalesce, can be evaluated only once they are simplified.
+        let expression = simplifier.simplify(make_total(expression, &schema)?)?;
         try_parts(session, &expression, &schema)?;
         let data_type = expression.get_type(&schema)?;
         Ok((session.create_physical_expr(expression, &schema)?, data_type))
@@ -112,27 +115,85 @@ fn column_of<'a>(name: &str, columns: &[&'a str]) -> std::result::Result<Option<
     }
 }
 
-/// Rewrites what fails on single values so that it is missing there.
+/// Rewrites what would compare or compute with numbers that are too narrow.
 ///
-/// * A cast of a column becomes a `TRY_CAST`. That of a constant stays, so that `width > 'wide'` is refused.
-/// * A text that reads "NaN" is no number.
-/// * A divisor of zero is missing.
-fn make_total(expression: Expr, schema: &DFSchema) -> std::result::Result<Expr, DataFusionError> {
-    let rewrite = |part: Expr| match part {
-        Expr::Cast(Cast { expr, field }) if expr.any_column_refs() => {
-            let is_float = field.data_type().is_floating();
-            let number = Expr::TryCast(TryCast { expr, field });
-            Ok(Transformed::yes(if is_float { missing_if_nan(number) } else { number }))
+/// * A text beside a number is read as a float; DataFusion would read it as an integer beside an integer,
+///   so that `score > 5` would miss "7.5".
+/// * Integers of fewer than 64 bits, or without sign, are computed with as 64-bit integers with sign, so
+///   that `first - second` of two `uint32` columns may be negative.
+fn with_wide_numbers(expression: Expr, schema: &DFSchema) -> std::result::Result<Expr, DataFusionError> {
+    let type_of = |part: &Expr| part.get_type(schema).unwrap_or(DataType::Null);
+    let read_as = |part: Expr, data_type: DataType| Expr::TryCast(TryCast::new(Box::new(part), data_type));
+    // Beside a number, a text of a column is one too. A constant text is left to the planner.
+    let beside = |part: Expr, is_number: bool| {
+        if is_number && part.any_column_refs() && type_of(&part).is_string() {
+            read_as(part, DataType::Float64)
+        } else {
+            part
         }
-        Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::Divide | Operator::Modulo), right }) => {
-            let zero = ScalarValue::new_zero(&right.get_type(schema)?);
-            // Types that have no zero, such as intervals, are left to DataFusion.
-            let right = zero.map_or(right.clone(), |zero| Box::new(null_if(*right, lit(zero))));
-            Ok(Transformed::yes(Expr::BinaryExpr(BinaryExpr { left, op, right })))
+    };
+    let wide = |part: Expr| {
+        let data_type = type_of(&part);
+        if data_type.is_integer() && data_type != DataType::Int64 { read_as(part, DataType::Int64) } else { part }
+    };
+    let rewrite = |part: Expr| match part {
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) if op.is_numerical_operators() || is_comparison(op) => {
+            let (left_is_number, right_is_number) = (type_of(&left).is_numeric(), type_of(&right).is_numeric());
+            let (mut left, mut right) = (beside(*left, right_is_number), beside(*right, left_is_number));
+            if op.is_numerical_operators() && type_of(&left).is_integer() && type_of(&right).is_integer() {
+                (left, right) = (wide(left), wide(right));
+            }
+            Ok(Transformed::yes(Expr::BinaryExpr(BinaryExpr { left: Box::new(left), op, right: Box::new(right) })))
+        }
+        Expr::Between(mut between) => {
+            let is_number = type_of(&between.low).is_numeric() && type_of(&between.high).is_numeric();
+            between.expr = Box::new(beside(*between.expr, is_number));
+            Ok(Transformed::yes(Expr::Between(between)))
+        }
+        Expr::InList(mut list) => {
+            let is_number = !list.list.is_empty() && list.list.iter().all(|item| type_of(item).is_numeric());
+            list.expr = Box::new(beside(*list.expr, is_number));
+            Ok(Transformed::yes(Expr::InList(list)))
         }
         other => Ok(Transformed::no(other)),
     };
     expression.transform_up(rewrite).map(|rewritten| rewritten.data)
+}
+
+fn is_comparison(operator: Operator) -> bool {
+    use Operator::{Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq};
+    matches!(operator, Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom)
+}
+
+/// Rewrites what fails on single values so that it is missing there.
+///
+/// * A cast of a column becomes a `TRY_CAST`. That of a constant stays, so that `width > 'wide'` is refused.
+/// * A divisor of zero is missing, and so is whatever is computed to NaN or read as NaN.
+fn make_total(expression: Expr, schema: &DFSchema) -> std::result::Result<Expr, DataFusionError> {
+    let rewrite = |part: Expr| {
+        let part = match part {
+            Expr::Cast(Cast { expr, field }) if expr.any_column_refs() => Expr::TryCast(TryCast { expr, field }),
+            Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::Divide | Operator::Modulo), right }) => {
+                let right = without_zero(*right, schema)?;
+                Expr::BinaryExpr(BinaryExpr { left, op, right: Box::new(right) })
+            }
+            Expr::TryCast(_) | Expr::ScalarFunction(_) => part,
+            Expr::BinaryExpr(ref binary) if binary.op.is_numerical_operators() => part,
+            other => return Ok(Transformed::no(other)),
+        };
+        let is_float = part.get_type(schema)?.is_floating();
+        Ok(Transformed::yes(if is_float { missing_if_nan(part) } else { part }))
+    };
+    expression.transform_up(rewrite).map(|rewritten| rewritten.data)
+}
+
+/// A divisor, missing where it is zero. Types that have no zero, such as intervals, are left to DataFusion.
+fn without_zero(divisor: Expr, schema: &DFSchema) -> std::result::Result<Expr, DataFusionError> {
+    let data_type = divisor.get_type(schema)?;
+    let Ok(zero) = ScalarValue::new_zero(&data_type) else { return Ok(divisor) };
+    // Zero with a minus sign is another value to Arrow, and becomes zero when zero is added.
+    let divisor = if data_type.is_floating() { divisor + lit(zero.clone()) } else { divisor };
+    Ok(null_if(divisor, lit(zero)))
 }
 
 /// Evaluates every part of an expression on some made-up rows, each part by itself since `AND` and `CASE`
@@ -161,10 +222,11 @@ fn try_parts(
         .map(|_| ())
 }
 
-/// Rows of small and ordinary values; columns of other types than texts, numbers and times are null.
+/// Rows of small and ordinary values, where columns of other types than texts, numbers and times are null,
+/// and a row of nulls: what fails on it as well fails by its constants.
 fn made_up_rows(columns: &SchemaRef) -> std::result::Result<RecordBatch, DataFusionError> {
-    let texts: ArrayRef = Arc::new(StringArray::from(vec!["", "a", "100"]));
-    let numbers: ArrayRef = Arc::new(Int64Array::from(vec![0, 1, 100]));
+    let texts: ArrayRef = Arc::new(StringArray::from(vec![Some(""), Some("a"), Some("100"), None]));
+    let numbers: ArrayRef = Arc::new(Int64Array::from(vec![Some(0), Some(1), Some(100), None]));
     let values = columns.fields().iter().map(|field| {
         let values = if field.data_type().is_string() { &texts } else { &numbers };
         let is_simple = !field.data_type().is_nested();
@@ -275,23 +337,11 @@ fn without_nan(rows: &RecordBatch) -> std::result::Result<RecordBatch, arrow::er
     RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
 }
 
-/// An array with null in place of NaN; one of another type than floating-point numbers as it is.
-pub(crate) fn nan_as_null(values: &ArrayRef) -> std::result::Result<ArrayRef, arrow::error::ArrowError> {
-    fn where_nan<T: ArrowPrimitiveType>(values: &ArrayRef, is_nan: impl Fn(T::Native) -> bool) -> BooleanArray {
-        values.as_primitive::<T>().iter().map(|value| Some(value.is_some_and(&is_nan))).collect()
-    }
-    let is_nan = match values.data_type() {
-        DataType::Float16 => where_nan::<Float16Type>(values, <Float16Type as ArrowPrimitiveType>::Native::is_nan),
-        DataType::Float32 => where_nan::<Float32Type>(values, f32::is_nan),
-        DataType::Float64 => where_nan::<Float64Type>(values, f64::is_nan),
-        _ => return Ok(Arc::clone(values)),
-    };
-    nullif(values, &is_nan)
-}
-
 #[cfg(test)]
 mod tests {
-    use arrow::array::{Float32Array, Float64Array, Int64Array, StringArray};
+    use arrow::array::{Float32Array, Float64Array, Int8Array, ListArray, StructArray, UInt32Array};
+    use arrow::buffer::OffsetBuffer;
+    use arrow::datatypes::Field;
 
     use super::*;
     use crate::session;
@@ -333,6 +383,9 @@ mod tests {
 
     #[test]
     fn a_value_that_is_none_does_not_pass_and_changes_no_other_row() {
+        let floats = Arc::new(Float64Array::from(vec![Some(1.0), Some(f64::NAN), None])) as ArrayRef;
+        let value = Arc::new(Field::new("value", DataType::Float64, true));
+        let item = Arc::new(Field::new_list_field(DataType::Float64, true));
         let rows = RecordBatch::try_from_iter([
             ("good", Arc::new(Float64Array::from(vec![1.0, 0.5, 2.0])) as ArrayRef),
             ("with_nan", Arc::new(Float64Array::from(vec![Some(1.0), Some(f64::NAN), None]))),
@@ -340,6 +393,9 @@ mod tests {
             ("whole", Arc::new(Int64Array::from(vec![1, 0, 0]))),
             ("text", Arc::new(StringArray::from(vec!["1", "", "one"]))),
             ("nan_text", Arc::new(StringArray::from(vec![Some("1"), Some("NaN"), None]))),
+            ("minus_zero", Arc::new(Float64Array::from(vec![1.0, -0.0, 0.0]))),
+            ("nested", Arc::new(StructArray::from(vec![(value, Arc::clone(&floats))]))),
+            ("list", Arc::new(ListArray::new(item, OffsetBuffer::from_lengths([1, 1, 1]), floats, None))),
             ("tag", Arc::new(StringArray::from(vec!["day", "(", "hour"]))),
         ])
         .unwrap();
@@ -359,6 +415,13 @@ mod tests {
             "CAST(text AS DOUBLE) + 1 > 0",
             "nan_text > 0.3",
             "CAST(nan_text AS DOUBLE) > 0.3",
+            "TRY_CAST(nan_text AS DOUBLE) > 0.3",
+            "nested['value'] > 0.3",
+            "list[1] > 0.3",
+            "1 / minus_zero > -1000",
+            "good / minus_zero < 1000",
+            "good / minus_zero - 10 / minus_zero < 1000",
+            "coalesce(with_nan, -1) > 0.3",
         ] {
             assert_eq!(passed(&rows, predicate), [true, false, false], "{predicate}");
         }
@@ -367,6 +430,34 @@ mod tests {
         assert_eq!(answers.passed, BooleanArray::from(vec![true, false, false]));
         assert_eq!(answers.failed, [1]);
         assert!(answers.reason.is_some());
+    }
+
+    #[test]
+    fn numbers_are_wide_enough_for_what_is_computed_and_compared() {
+        let rows = RecordBatch::try_from_iter([
+            ("text", Arc::new(StringArray::from(vec!["7.5", "9.25", "unknown", "3"])) as ArrayRef),
+            ("whole", Arc::new(Int64Array::from(vec![7, 8, 9, 10]))),
+            ("first", Arc::new(UInt32Array::from(vec![3, 1, 2, 60_000]))),
+            ("second", Arc::new(UInt32Array::from(vec![1, 5, 2, 80_000]))),
+            ("small", Arc::new(Int8Array::from(vec![100, 1, 1, 1]))),
+        ])
+        .unwrap();
+        for (predicate, expected) in [
+            ("text > 5", [true, true, false, false]),
+            ("5 < text", [true, true, false, false]),
+            ("text > 5.0", [true, true, false, false]),
+            ("text > whole", [true, true, false, false]),
+            ("text BETWEEN 3 AND 8", [true, false, false, true]),
+            ("text IN (3, 9.25)", [false, true, false, true]),
+            ("text * 2 > 14", [true, true, false, false]),
+            ("first - second > 1", [true, false, false, false]),
+            ("first - second < 0", [false, true, false, true]),
+            ("first * second > 4000000000", [false, false, false, true]),
+            ("small + small > 150", [true, false, false, false]),
+            ("whole / 2 = 4", [false, true, true, false]),
+        ] {
+            assert_eq!(passed(&rows, predicate), expected, "{predicate}");
+        }
     }
 
     #[test]
@@ -410,7 +501,14 @@ mod tests {
             assert!(error.contains("rule \"mine\"") && !error.contains("~~"), "{predicate}: {error}");
             assert!(!error.contains('\n') || error.lines().count() == 3, "{error}");
         }
-        for predicate in ["substr(caption, 1, width - 50) = 'A'", "caption ~ '(boat)'", "caption ~ caption"] {
+        for predicate in [
+            "substr(caption, 1, width - 50) = 'A'",
+            "caption ~ '(boat)'",
+            "caption ~ caption",
+            "to_timestamp(caption, '%d/%m/%Y') > '2020-01-01'",
+            "to_date(caption) >= '2020-01-01'",
+            "nvl(width, 1) > 0",
+        ] {
             check(&session, &columns, &[rule("mine", predicate)]).unwrap();
         }
     }

@@ -74,12 +74,12 @@ pub(super) fn first_row(path: &Path, layout: Layout) -> Result<Option<Vec<String
 }
 
 /// Reads a file to its end for what its columns hold; `count` of them, of which `url` holds the
-/// URL. Malformed rows do not count.
-pub(super) fn scan(path: &Path, layout: Layout, count: usize, url: usize) -> Result<Vec<Seen>> {
+/// URL if it has any. Malformed rows do not count.
+pub(super) fn scan(path: &Path, layout: Layout, count: usize, url: Option<usize>) -> Result<Vec<Seen>> {
     let mut seen = vec![Seen::default(); count];
     let mut records = Records::open(path, layout)?;
     records.skip_header(layout.header)?;
-    records.url = Some(url);
+    records.url = url;
     while let Some(row) = records.next(Some(count))? {
         let Ok(texts) = row.texts(count) else { continue };
         for (seen, text) in seen.iter_mut().zip(texts) {
@@ -130,7 +130,8 @@ fn push_fields(rows: &mut Rows, columns: &Columns, fields: &[&str]) -> std::resu
     for (builder, extra) in rows.extras.iter_mut().zip(&columns.extras) {
         let text = field(extra.column.position);
         if let ExtraBuilder::Text(builder) = builder {
-            builder.append_value(text);
+            // An empty field is one that is not there, as for pandas and `datasets`.
+            builder.append_option(Some(text).filter(|text| !text.is_empty()));
             continue;
         }
         match (builder, numbers::parse(text)) {
@@ -404,6 +405,13 @@ impl Records {
     /// one.
     fn row_of_its_own(&self, lines: usize, count: usize) -> Option<usize> {
         let url = self.url?;
+        // In TSV, the end of a quoted first field that goes over several lines looks like a row; but then
+        // the first line is none.
+        let first = without_end(&self.text[..self.ends[0]]);
+        let mut fields = first.split(|byte| *byte == self.layout.separator);
+        let is_row = fields.clone().count() == count
+            && fields.nth(url).is_some_and(|field| field.windows(3).any(|part| part == b"://"));
+        let may_end_a_field = self.layout.quotes == Quotes::Tsv && first.starts_with(b"\"") && !is_row;
         (1..lines).find(|line| {
             let line = without_end(&self.text[self.ends[line - 1]..self.ends[*line]]);
             let mut record = Record::new(self.layout.separator, Escape::Doubled);
@@ -412,7 +420,7 @@ impl Records {
                 State::Open => record.fields.len() < count,
             };
             let is_url = |field: &Field| field.bytes(line).windows(3).any(|part| part == b"://");
-            has_room && record.fields.get(url).is_some_and(is_url)
+            !(may_end_a_field && line.contains(&b'"')) && has_room && record.fields.get(url).is_some_and(is_url)
         })
     }
 

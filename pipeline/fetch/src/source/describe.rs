@@ -164,7 +164,7 @@ impl Describing<'_> {
             SourceFormat::Csv | SourceFormat::Tsv => match layout(path, found.format, config)? {
                 None => None,
                 Some((layout, names)) => {
-                    let fields = scan_texts(path, layout, &names, config, &mut self.keys)?;
+                    let fields = scan_texts(path, layout, &names, found.metadata_in.is_some(), config, &mut self.keys)?;
                     Some(Described { layout: Some(layout), ..Described::new(found, fields) })
                 }
             },
@@ -247,17 +247,16 @@ fn scan_texts(
     path: &Path,
     layout: Layout,
     names: &[String],
+    is_metadata: bool,
     config: &SourceConfig,
     keys: &mut jsonl::Keys,
 ) -> Result<Vec<Field>> {
     let find = |wanted: &String| position(wanted, names, SourceFormat::Csv);
     let (url, caption) = (find(&config.url), config.caption.as_ref().and_then(find));
     let is_text = |position: usize| Some(position) == url || Some(position) == caption;
-    // Where a column is missing, that is said at once.
-    if let Some(url) = url
-        && caption.is_some() == config.caption.is_some()
-        && (0..names.len()).any(|position| !is_text(position))
-    {
+    // Where a column is missing, that is said at once. A metadata file needs no URLs.
+    let has_columns = (url.is_some() || is_metadata) && caption.is_some() == config.caption.is_some();
+    if has_columns && (0..names.len()).any(|position| !is_text(position)) {
         let seen = delimited::scan(path, layout, names.len(), url)?;
         let columns = names.iter().zip(seen).enumerate().filter(|(position, _)| !is_text(*position));
         for (_, (name, seen)) in columns {

@@ -276,7 +276,12 @@ fn choose(
     begins_with_url: impl Fn(&str) -> bool,
     left_out: &mut LeftOut,
 ) -> Vec<(usize, SourceFormat)> {
-    let of = |name: &str| SourceFormat::of(Path::new(name)).filter(|_| kind_of(name) == Kind::Other);
+    // Where the format is told, a file named `.json` is one of its lists, as a single file is.
+    let is_json = |name: &str| format == SourceFormat::Jsonl && suffix_of(Path::new(name)).as_deref() == Some("json");
+    let of = |name: &str| {
+        let told = is_json(name).then_some(SourceFormat::Jsonl);
+        told.or_else(|| SourceFormat::of(Path::new(name)).filter(|_| kind_of(name) == Kind::Other))
+    };
     let is_auto = format == SourceFormat::Auto;
     // What text and JSON files beside pictures are called, without their suffixes.
     let pictures = || names.iter().filter(|name| pictures::is_picture(name));

@@ -129,7 +129,8 @@ fn read_small(path: &Path) -> io::Result<std::result::Result<Vec<u8>, String>> {
     if fs::metadata(path)?.len() > MAX_ROW_BYTES as u64 {
         return Ok(Err(format!("is longer than {MAX_ROW_BYTES} bytes")));
     }
-    fs::read(path).map(Ok)
+    // What its owner keeps from others costs its own row, as a picture does.
+    Ok(fs::read(path).map_err(|error| format!("cannot be read: {error}")))
 }
 
 enum Found {

@@ -88,14 +88,12 @@ enum Objects {
 type Object = std::result::Result<Map<String, Value>, String>;
 
 impl Objects {
-    /// A file that begins with an array of objects or texts is one array, one whose first line is a
+    /// A file that begins with a bracket is one array, one whose first line is a
     /// brace has objects of several lines, and any other one has lines.
     fn open(path: &Path) -> io::Result<Objects> {
         let mut reader = decoded::open(path)?;
         let start = reader.fill_buf()?.trim_ascii_start();
-        let is_array = start
-            .strip_prefix(b"[")
-            .is_some_and(|rest| matches!(rest.trim_ascii_start().first(), Some(b'{' | b'"' | b']')));
+        let is_array = start.starts_with(b"[");
         let has_long_objects = start
             .strip_prefix(b"{")
             .is_some_and(|rest| matches!(rest.iter().find(|byte| !b" \t".contains(byte)), Some(b'\n' | b'\r')));

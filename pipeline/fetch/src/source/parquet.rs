@@ -13,6 +13,8 @@ use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
 use super::describe::unique_names;
+use lynxdata_records::nan_as_null;
+
 use super::embedded::{self, PictureColumns};
 use super::lists::{self, Expansion};
 use super::rows::{Batch, ROWS_PER_BATCH, leading_fields, no_places};
@@ -190,28 +192,31 @@ impl ParquetRows {
 
     fn extras(&self, batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
         let extra = |extra: &Extra| {
-            cast(&self.column(batch, &extra.column), extra.field.data_type())
-                .map_err(|error| format_error(&self.path, error))
+            let (values, data_type) = (self.column(batch, &extra.column), extra.field.data_type());
+            let values = if data_type == &DataType::Utf8 { nan_as_null(&values) } else { Ok(values) };
+            values.and_then(|values| cast(&values, data_type)).map_err(|error| format_error(&self.path, error))
         };
         self.columns.extras.iter().map(extra).collect()
     }
 
     fn convert(&mut self, batch: &RecordBatch) -> Result<Batch> {
-        let as_text = |column: &Column| {
-            cast(&self.column(batch, column), &DataType::Utf8).map_err(|error| format_error(&self.path, error))
-        };
+        // NaN, by which pandas says that there is nothing, is no text.
+        let column =
+            |column: &Column| nan_as_null(&self.column(batch, column)).map_err(|error| format_error(&self.path, error));
+        let as_text =
+            |text: &Column| cast(&column(text)?, &DataType::Utf8).map_err(|error| format_error(&self.path, error));
         let url = as_text(&self.columns.url)?;
         // Of several captions of one picture, the first that is one.
         let list_type = self.caption_type.as_ref().filter(|data_type| lists::item_type(data_type).is_some());
         let caption = match (&self.columns.caption, list_type) {
             (None, _) => new_null_array(&DataType::Utf8, batch.num_rows()),
             (Some(column), None) => as_text(column)?,
-            (Some(column), Some(list_type)) => lists::first_texts(batch.column(column.position), list_type)
+            (Some(column), Some(list_type)) => lists::first_texts(&self.column(batch, column), list_type)
                 .map(|texts| Arc::new(texts) as ArrayRef)
                 .map_err(|error| format_error(&self.path, error))?,
         };
-        let raw_url = self.column(batch, &self.columns.url);
-        let raw_caption = self.columns.caption.as_ref().map(|column| (column, self.column(batch, column)));
+        let raw_url = column(&self.columns.url)?;
+        let raw_caption = self.columns.caption.as_ref().map(|caption| Ok((caption, column(caption)?))).transpose()?;
         let mut problems = StringBuilder::new();
         for row in 0..batch.num_rows() {
             // Casting bytes to text makes null of what is not UTF-8. A column of nulls alone has no

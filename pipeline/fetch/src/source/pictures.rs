@@ -111,7 +111,15 @@ impl Beside {
 
     /// The caption: of the key that the recipe names, else of the text file, else of the key `caption`.
     fn caption(&self, columns: &Columns) -> Option<String> {
-        let value = |key: &str| self.value(key).filter(|text| !text.trim().is_empty());
+        // Of several captions of one picture, the first that is one.
+        let first = |key: &str| match self.object.as_ref()?.get(key)? {
+            Value::Array(values) => values.iter().filter_map(Value::as_str).find(|text| !text.trim().is_empty()),
+            _ => None,
+        };
+        let value = |key: &str| {
+            let text = first(key).map(str::to_owned).or_else(|| self.value(key));
+            text.filter(|text| !text.trim().is_empty())
+        };
         let text = || self.text.as_ref().map(|(text, _)| text.clone());
         match &columns.caption {
             Some(column) => value(&column.name).or_else(text),

@@ -269,9 +269,24 @@ impl Columns {
                 Some(column) => Some(find("caption", column)?),
                 None => [CAPTION_KEY, TEXT_COLUMN].into_iter().find_map(|name| find("caption", name).ok()),
             };
-            return Ok(file.columns(url, caption));
+            let is_list = |column: &Column| lists::item_type(fields[column.position].data_type()).is_some();
+            let has_caption_lists = file.has_caption_lists || caption.as_ref().is_some_and(is_list);
+            return Ok(Columns { has_caption_lists, ..file.columns(url, caption) });
         }
         let url = find("url", &config.url)?;
+        let has_names = matches!(format, SourceFormat::Csv | SourceFormat::Tsv) && config.header;
+        if has_names && url.name.contains("://") {
+            let reason = format!(
+                "its first row is taken for names of columns, but holds the URL {}; set `header = false` in \
+                 [source], or --set source.header=false",
+                url.name
+            );
+            return Err(Error::Format {
+                path: path.clone(),
+                format: if *format == SourceFormat::Csv { "CSV" } else { "TSV" },
+                reason,
+            });
+        }
         let caption = config.caption.as_ref().map(|column| find("caption", column)).transpose()?;
         let is_list = |column: &Column| lists::item_type(fields[column.position].data_type()).is_some();
         let has_lists = is_list(&url);

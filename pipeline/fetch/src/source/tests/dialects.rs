@@ -318,12 +318,12 @@ fn columns_of_numbers_are_numbers_and_nothing_else_is() {
             ("phone", ["+49301", "30", "31"]),
             ("source_sha256", ["11", "12", "13"]),
             ("mixed", ["1", "NaN", "x"]),
-            ("empty", ["", "", ""]),
             ("big", ["9223372036854775808", "1", "2"]),
             ("word", ["NA", "NaN", "yes"]),
         ] {
             assert_eq!(texts(&rows, column), expected.map(Some), "{column} of {name}");
         }
+        assert_eq!(texts(&rows, "empty"), [None; 3], "{name}");
     }
 }
 
@@ -463,4 +463,44 @@ fn a_pipe_is_read_once_and_is_a_list_like_any_other() {
     assert!(message.contains("pipe.csv as a pipe") && message.contains("write it to a file"), "{message}");
     let message = error(&captioned("pipe.csv", "url", "text"), &folder);
     assert!(message.contains("pipe.csv has no column \"text\""), "{message}");
+}
+
+#[test]
+fn a_file_without_names_of_columns_is_not_read_as_one_with_them() {
+    let folder = folder(&[("a.tsv", b"a cat\thttp://a.example/1.jpg\nb dog\thttp://a.example/2.jpg\n")]);
+    let config = SourceConfig { caption: Some("0".to_owned()), ..SourceConfig::new("a.tsv", "1") };
+    let message = error(&config, &folder);
+    assert!(message.contains("http://a.example/1.jpg") && message.contains("header"), "{message}");
+    let rows = read(&SourceConfig { header: false, ..config }, &folder);
+    assert_eq!(rows.num_rows(), 2);
+}
+
+#[test]
+fn a_quoted_first_field_of_tsv_may_go_over_several_lines() {
+    for (text, expected) in [
+        (
+            "caption\turl\n\"multi\nline\"\thttp://a.example/1.jpg\nplain\thttp://a.example/2.jpg\n",
+            ["multi\nline", "plain"],
+        ),
+        // Quotation marks that quote nothing, one at the end of the next row's first field.
+        ("caption\turl\n\"open\thttp://a.example/1.jpg\nsize 19\"\thttp://a.example/2.jpg\n", ["\"open", "size 19\""]),
+    ] {
+        let folder = folder(&[("a.tsv", text.as_bytes())]);
+        let rows = read(&captioned("a.tsv", "url", "caption"), &folder);
+        assert_eq!(texts(&rows, "caption"), expected.map(Some), "{text}");
+    }
+}
+
+#[test]
+fn an_empty_field_is_missing_and_a_folder_of_json_can_be_told() {
+    let folder = folder(&[("a.csv", b"url,tag\nhttp://a.example/1.jpg,\nhttp://a.example/2.jpg,x\n")]);
+    assert_eq!(texts(&read(&SourceConfig::new("a.csv", "url"), &folder), "tag"), [None, Some("x")]);
+    let folder = self::folder(&[
+        ("a.json", b"[null, [1], {\"url\": \"http://a.example/1.jpg\"}]"),
+        ("b.json", b"[{\"url\": \"http://a.example/2.jpg\"}]"),
+    ]);
+    let config = SourceConfig { format: SourceFormat::Jsonl, ..SourceConfig::new(".", "url") };
+    let rows = read(&config, &folder);
+    assert_eq!(rows.column(column::PROBLEM).null_count(), 2, "two of four elements are objects");
+    assert_eq!(rows.num_rows(), 4);
 }

@@ -195,3 +195,35 @@ fn the_schema_of_a_pool_is_a_source() {
     );
     assert!(names(&source).iter().all(|name| name == "file" || name.starts_with("source_")), "{:?}", names(&source));
 }
+
+#[test]
+fn captions_in_a_list_are_those_of_the_named_column_and_nan_is_none() {
+    let folder = folder(&[]);
+    let list = |values: &[&str]| {
+        let item = Arc::new(Field::new_list_field(DataType::Utf8, true));
+        let offsets = arrow::buffer::OffsetBuffer::from_lengths([2, values.len() - 2]);
+        Arc::new(ListArray::new(item, offsets, column_of(values), None)) as ArrayRef
+    };
+    write_parquet(
+        &folder.path().join("a.parquet"),
+        vec![
+            ("unread", images(&[(Some(b"no"), None), (Some(b"no"), None)])),
+            ("image", images(&[(Some(b"one"), None), (Some(b"two"), None)])),
+            ("ids", list(&["0", "1", "2", "3"])),
+            ("caption", list(&["", "Two men.", "A dog.", "A brown dog."])),
+            ("name", column_of(&["1.jpg", "2.jpg"])),
+        ],
+    );
+    let rows = read(&super::captioned("a.parquet", "url", "caption"), &folder);
+    let captions: Vec<_> = rows.column(column::CAPTION).as_string::<i32>().iter().collect();
+    assert_eq!(captions, [Some("Two men."), Some("A dog.")]);
+    let floats: ArrayRef = Arc::new(arrow::array::Float64Array::from(vec![f64::NAN, 1.5]));
+    write_parquet(
+        &folder.path().join("b.parquet"),
+        vec![("url", column_of(&["http://a.example/1.jpg", "http://a.example/2.jpg"])), ("caption", floats)],
+    );
+    let rows = read(&super::captioned("b.parquet", "url", "caption"), &folder);
+    let captions: Vec<_> = rows.column(column::CAPTION).as_string::<i32>().iter().collect();
+    assert_eq!(captions, [None, Some("1.5")]);
+    assert_eq!(rows.column(column::PROBLEM).null_count(), 2, "a caption that is missing is no problem");
+}
