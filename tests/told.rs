@@ -329,3 +329,60 @@ fn a_picture_is_hashed_from_standard_input() {
         assert_eq!(piped[key], file[key], "{key}");
     }
 }
+
+#[test]
+fn a_pair_whose_caption_is_gone_is_gone() {
+    let (folder, web) = (tempfile::tempdir().unwrap(), bundled_pictures());
+    let folder = folder.path();
+    let paths = pictures(3);
+    write_list(&folder.join("a.tsv"), &web, &paths.iter().map(String::as_str).collect::<Vec<_>>());
+    let list = std::fs::read_to_string(folder.join("a.tsv")).unwrap();
+    // The same pictures with other captions, and with two captions each.
+    std::fs::write(folder.join("other.tsv"), list.replace("a picture", "a photograph")).unwrap();
+    let rows = list.split_once('\n').unwrap().1;
+    std::fs::write(folder.join("two.tsv"), format!("{list}{}", rows.replace("a picture", "a photograph"))).unwrap();
+    download(folder, "a.tsv", &[]).ended_with(0);
+    download(folder, "other.tsv", &[]).ended_with(1).says(&["3 pairs, of which 3 are not in"]);
+    download(folder, "two.tsv", &[]).ended_with(0);
+    download(folder, "a.tsv", &[]).ended_with(1).says(&["6 pairs, of which 3 are not in"]);
+}
+
+#[test]
+fn a_picture_of_a_task_that_comes_later_is_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let (folder, images) = (folder.path(), folder.path().join("root/train2017"));
+    std::fs::create_dir_all(&images).unwrap();
+    let rows = ["a", "b"].map(|name| {
+        format!("{{\"image_link\": \"http://x.example/train2017/{name}.jpg\", \"caption\": \"The {name}.\", \"label\": 1}}\n")
+    });
+    std::fs::write(folder.join("root/dev.jsonl"), rows.concat()).unwrap();
+    let task = "tasks = [{ name = \"vsr\", root = \"root\", split = \"dev\" }]";
+    std::fs::write(folder.join("recipe.toml"), format!("output = \"run\"\n[instruct]\n{task}\n")).unwrap();
+    let picture =
+        files(&repository().join("examples/quickstart/images")).into_iter().find(|name| name.ends_with(".jpg"));
+    let picture = repository().join("examples/quickstart/images").join(picture.unwrap());
+    std::fs::copy(&picture, images.join("a.jpg")).unwrap();
+    lynxdata(folder, &["instruct", "recipe.toml"]).ended_with(0).says(&["missing_image", "1 conversations"]);
+    std::fs::copy(&picture, images.join("b.jpg")).unwrap();
+    lynxdata(folder, &["instruct", "recipe.toml"]).ended_with(0).says(&["2 conversations"]);
+    lynxdata(folder, &["instruct", "recipe.toml"]).ended_with(0).says(&["skipped=1"]);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_run_that_nobody_listens_to_ends_well() {
+    let (folder, web) = (tempfile::tempdir().unwrap(), bundled_pictures());
+    let folder = folder.path();
+    write_list(&folder.join("a.tsv"), &web, &pictures(2).iter().map(String::as_str).collect::<Vec<_>>());
+    for target in ["/dev/full", ">(true)"] {
+        let mut command = std::process::Command::new("bash");
+        let line = format!(
+            "'{}' download --url-list a.tsv --output-folder run --allow-private-addresses --number-sample-per-shard 1 2> {target}",
+            env!("CARGO_BIN_EXE_lynxdata")
+        );
+        command.current_dir(folder).args(["-c", &line]);
+        Running::start(command).finish().ended_with(0);
+        assert_eq!(table(&folder.join("run/pool"), &["url"]).num_rows(), 2);
+        std::fs::remove_dir_all(folder.join("run")).unwrap();
+    }
+}

@@ -23,11 +23,13 @@ pub(crate) struct LogWriter;
 
 impl Write for LogWriter {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        bars().suspend(|| io::stderr().write(buffer))
+        // Nobody may read it any more: a terminal that is closed, a pipe to `head`. That must not end the run,
+        // and what `tracing` makes of an error is a panic while the bars are locked.
+        Ok(bars().suspend(|| io::stderr().write(buffer)).unwrap_or(buffer.len()))
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
+        io::stderr().flush().or(Ok(()))
     }
 }
 

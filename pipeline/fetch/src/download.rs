@@ -258,18 +258,17 @@ impl Downloader {
                         wake = wake.min(moment);
                         unreached.push((row, earlier, again));
                     }
-                    turn @ (Again::Now | Again::Probe) => {
+                    Again::Now | Again::Probe => {
                         let shared = shared.clone();
                         tasks.spawn(async move {
                             let _open = shared.open_rows.clone().acquire_owned().await;
                             let outcome = shared.download(again.job, Some(again.host)).await;
-                            let may_wait = turn == Again::Probe || outcome.attempts == 0;
-                            (row, outcome.after(&earlier), may_wait)
+                            (row, outcome.after(&earlier))
                         });
                     }
                 }
             }
-            let (row, mut outcome, may_wait) = tokio::select! {
+            let (row, mut outcome) = tokio::select! {
                 Some(finished) = tasks.join_next(), if !tasks.is_empty() => match finished {
                     Ok(ended) => ended,
                     Err(_panic) => continue,
@@ -278,7 +277,8 @@ impl Downloader {
                 else => return Ok(()),
             };
             match outcome.unreached.take() {
-                Some(again) if may_wait && again.host.is_expected(Instant::now()) => {
+                // The host may go away more than once; the end of the pass is the limit.
+                Some(again) if again.host.is_expected(Instant::now()) => {
                     unreached.push((row, outcome, again));
                 }
                 _ => end(row, outcome)?,

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
 use anyhow::{Context as _, Result, anyhow};
 use lynxdata_datasets::export::{llava, parquet as columns};
@@ -78,6 +79,8 @@ impl Stage for Instruct {
                 inputs.push(file.strip_prefix(&root).unwrap_or(&file).display().to_string());
                 inputs.push(file_digest(&file)?);
             }
+            let pictures = source.images.as_ref().map_or(root, |images| context.loaded.folder.join(images));
+            add_pictures(&pictures, &pictures, &mut inputs)?;
             let (catalogue, banks) = (Arc::clone(&catalogue), Arc::clone(&banks));
             let make = Box::new(move |new: &mut NewPart| {
                 let task = catalogue.get(&source.name)?;
@@ -87,6 +90,32 @@ impl Stage for Instruct {
             Ok(Planned { name, fingerprint: fingerprint(inputs.iter().map(String::as_str)), make })
         })))
     }
+}
+
+/// Adds the names, sizes and times of modification of all pictures of a folder, in the order of their
+/// names, so that one that comes, goes or is mended makes the part anew.
+fn add_pictures(folder: &Path, base: &Path, inputs: &mut Vec<String>) -> Result<()> {
+    let failed = || format!("cannot read {}", folder.display());
+    let entries = match std::fs::read_dir(folder) {
+        // That a picture is missing is told of each record.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.with_context(failed)?,
+    };
+    let mut entries = entries.collect::<std::io::Result<Vec<_>>>().with_context(failed)?;
+    entries.sort_by_key(std::fs::DirEntry::file_name);
+    for entry in entries {
+        let path = entry.path();
+        // What a link leads to; one that leads nowhere is no picture.
+        let Ok(metadata) = std::fs::metadata(&path) else { continue };
+        if metadata.is_dir() && !entry.file_type().with_context(failed)?.is_symlink() {
+            add_pictures(&path, base, inputs)?;
+        } else if metadata.is_file() {
+            let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+            let name = path.strip_prefix(base).unwrap_or(&path).display().to_string();
+            inputs.push(format!("{name} {} {:?}", metadata.len(), modified.map(|time| time.as_nanos())));
+        }
+    }
+    Ok(())
 }
 
 /// Checks that every task exists and that its native files are there, before anything is done.

@@ -1,6 +1,6 @@
 //! What another list, or a changed one, takes from the pool that is there.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -19,13 +19,14 @@ use crate::stages::{Context, table};
 /// The columns that say which picture a pair has: its URL, or its file in a source of pictures that are already there.
 const URL: &str = "url";
 const FILE: &str = "file";
+const CAPTION: &str = "caption";
 
 /// What the download is about to take from the pool.
 struct Replaced {
     /// Committed parts that are made anew or removed, and their pairs.
     parts: u64,
     pairs: u64,
-    /// Those of the pairs whose pictures the list does not name.
+    /// Those of the pairs that the list does not have.
     gone: u64,
     /// Pairs of the whole pool.
     all: u64,
@@ -101,17 +102,21 @@ fn measure(context: &Context, source: &Source, is_other: bool) -> Result<Replace
     // The names of files are those below the source, and say nothing in another one.
     let file_column = source.schema_of_extra_columns().index_of(FILE).ok().filter(|_| !is_other);
     let extras = source.schema_of_extra_columns().fields().len();
-    let (mut listed, mut kept) = (HashSet::new(), BTreeSet::new());
+    // Pairs of a list may be there twice.
+    let (mut listed, mut kept) = (HashMap::<u64, u64>::new(), BTreeSet::new());
     for part in source.parts(context.recipe().download.rows_per_part) {
         let part = part?;
         let name = part_name(part.index);
         if is_kept(context, &part, &settings) == Some(true) {
+            // Its pairs stay, and stand in for no others.
             kept.insert(name);
+            continue;
         }
         let first_extra = part.rows.num_columns() - extras;
         let files = file_column.map(|index| part.rows.column(first_extra + index));
-        add_keys(texts(part.rows.column(0)), files.and_then(texts), &mut |key| {
-            listed.insert(key);
+        let captions = texts(part.rows.column(1));
+        add_keys(texts(part.rows.column(0)), files.and_then(texts), captions, &mut |key| {
+            *listed.entry(key).or_default() += 1;
         });
     }
     let mut replaced = Replaced { parts: 0, pairs: 0, gone: 0, all: 0 };
@@ -127,17 +132,24 @@ fn measure(context: &Context, source: &Source, is_other: bool) -> Result<Replace
             let path = table::file_for_columns(&context.run, part, schema::pool().name)?;
             for pairs in pictures_of(&path)? {
                 let column = |name| pairs.column_by_name(name).and_then(texts);
-                add_keys(column(URL), column(FILE), &mut |key| replaced.gone += u64::from(!listed.contains(&key)));
+                add_keys(column(URL), column(FILE), column(CAPTION), &mut |key| match listed
+                    .get_mut(&key)
+                    .filter(|left| **left > 0)
+                {
+                    Some(left) => *left -= 1,
+                    None => replaced.gone += 1,
+                });
             }
         }
     }
     Ok(replaced)
 }
 
-/// The columns of a part of the pool that say which pictures it has.
+/// The columns of a part of the pool that say which pairs it has.
 fn pictures_of(path: &Path) -> Result<Vec<RecordBatch>> {
     let schema = parquet::schema(path)?;
-    let columns: Vec<&str> = [URL, FILE].into_iter().filter(|name| schema.column_with_name(name).is_some()).collect();
+    let columns: Vec<&str> =
+        [URL, FILE, CAPTION].into_iter().filter(|name| schema.column_with_name(name).is_some()).collect();
     let batches = table::batches(path, Some(&columns))?;
     batches.collect::<Result<_>>().with_context(|| format!("cannot read {}", path.display()))
 }
@@ -146,8 +158,13 @@ fn texts(column: &arrow::array::ArrayRef) -> Option<&StringArray> {
     column.as_any().downcast_ref()
 }
 
-/// Hands over a digest for each row that names its picture.
-fn add_keys(urls: Option<&StringArray>, files: Option<&StringArray>, each: &mut dyn FnMut(u64)) {
+/// Hands over a digest of picture and caption for each row that names its picture.
+fn add_keys(
+    urls: Option<&StringArray>,
+    files: Option<&StringArray>,
+    captions: Option<&StringArray>,
+    each: &mut dyn FnMut(u64),
+) {
     let text = |column: Option<&StringArray>, row: usize| {
         column
             .filter(|column| column.is_valid(row))
@@ -159,7 +176,7 @@ fn add_keys(urls: Option<&StringArray>, files: Option<&StringArray>, each: &mut 
         let url = text(urls, row).map(|url| without_userinfo(&url).into_owned());
         if let Some(name) = url.or_else(|| text(files, row)) {
             let mut hasher = DefaultHasher::new();
-            name.hash(&mut hasher);
+            (name, text(captions, row)).hash(&mut hasher);
             each(hasher.finish());
         }
     }
