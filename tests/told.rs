@@ -358,8 +358,8 @@ fn a_picture_of_a_task_that_comes_later_is_taken() {
     std::fs::write(folder.join("root/dev.jsonl"), rows.concat()).unwrap();
     let task = "tasks = [{ name = \"vsr\", root = \"root\", split = \"dev\" }]";
     std::fs::write(folder.join("recipe.toml"), format!("output = \"run\"\n[instruct]\n{task}\n")).unwrap();
-    let picture =
-        files(&repository().join("examples/quickstart/images")).into_iter().find(|name| name.ends_with(".jpg"));
+    let is_jpeg = |name: &String| Path::new(name).extension().is_some_and(|suffix| suffix == "jpg");
+    let picture = files(&repository().join("examples/quickstart/images")).into_iter().find(is_jpeg);
     let picture = repository().join("examples/quickstart/images").join(picture.unwrap());
     std::fs::copy(&picture, images.join("a.jpg")).unwrap();
     lynxdata(folder, &["instruct", "recipe.toml"]).ended_with(0).says(&["missing_image", "1 conversations"]);
