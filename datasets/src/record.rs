@@ -196,7 +196,11 @@ fn text(value: &Value) -> Result<String, String> {
         Value::Null => return Err("is missing or null".to_owned()),
         _ => return Err(expected("a text or a number", value)),
     };
-    if text.is_empty() { Err("is empty".to_owned()) } else { Ok(text) }
+    // Joiners and marks of direction stand for nothing where there is no letter.
+    let is_nothing = |character: char| {
+        character.is_whitespace() || matches!(character, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}')
+    };
+    if text.chars().all(is_nothing) { Err("is empty".to_owned()) } else { Ok(text) }
 }
 
 /// Returns the text of a key, so that the number 9 in one file meets the text "9" in another, and
@@ -255,6 +259,7 @@ mod tests {
     fn faults_name_the_field_and_what_was_found() {
         let faults = [
             (Family::Vqa, json!({"question": "x", "answer": " "}), ("answer", "is empty")),
+            (Family::Vqa, json!({"question": " \u{200b}\u{feff}", "answer": "x"}), ("question", "is empty")),
             (
                 Family::Vqa,
                 json!({"question": ["x"], "answer": "y"}),

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use arrow::array::{Array, RecordBatch, StringArray};
 use lynxdata_fetch::{Source, without_userinfo};
 use lynxdata_records::{parquet, schema};
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::{is_kept, part_name, settings};
 use crate::commands::grouped;
@@ -92,7 +92,7 @@ pub(super) fn compare(context: &Context, source: &Source, earlier: Option<&Recip
             "{gone} of {all} pairs of the pool are not in {list} and are removed; {parts} parts with {pairs} pairs go or are made anew: {why}"
         );
     } else {
-        info!("{parts} parts with {pairs} pairs are made anew: {why}");
+        warn!("{parts} parts with {pairs} pairs are made anew: {why}");
     }
     Ok(())
 }
