@@ -47,7 +47,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "STATUS|CLASS,…", num_args = 0..=1, require_equals = true, default_missing_value = "", conflicts_with = "dry_run")]
     retry_failed: Option<String>,
 
-    /// Also if the run folder has the pool of another list, of which pairs would be removed
+    /// Go on even if the run folder holds the pool of another list and pairs of it would be removed
     #[arg(long)]
     replace: bool,
 

@@ -25,7 +25,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     common: StageArguments,
 
-    /// Also if the run folder has the pool of another list, of which pairs would be removed
+    /// Go on even if the run folder holds the pool of another list and pairs of it would be removed
     #[arg(long)]
     replace: bool,
 }

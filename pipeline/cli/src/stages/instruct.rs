@@ -13,7 +13,7 @@ use lynxdata_datasets::{Build, Catalogue, Conversation, Task, TaskCounts, divers
 use lynxdata_fetch::{DownloadConfig, status_of};
 use lynxdata_picture::{Check, Encode, PictureSettings, Resize, prepare};
 use lynxdata_prompts::{Banks, PromptMode};
-use lynxdata_records::{NewPart, Status, file_digest, fingerprint, nearest, parquet};
+use lynxdata_records::{NewPart, RunFolder, Status, file_digest, fingerprint, nearest, parquet};
 use rayon::prelude::*;
 use tracing::warn;
 
@@ -80,7 +80,7 @@ impl Stage for Instruct {
                 inputs.push(file_digest(&file)?);
             }
             let pictures = source.images.as_ref().map_or(root, |images| context.loaded.folder.join(images));
-            add_pictures(&pictures, &pictures, &mut inputs)?;
+            add_files(&pictures, &mut BTreeSet::new(), &mut inputs)?;
             let (catalogue, banks) = (Arc::clone(&catalogue), Arc::clone(&banks));
             let make = Box::new(move |new: &mut NewPart| {
                 let task = catalogue.get(&source.name)?;
@@ -92,29 +92,37 @@ impl Stage for Instruct {
     }
 }
 
-/// Adds the names, sizes and times of modification of all pictures of a folder, in the order of their
-/// names, so that one that comes, goes or is mended makes the part anew.
-fn add_pictures(folder: &Path, base: &Path, inputs: &mut Vec<String>) -> Result<()> {
+/// Adds a digest of the names, sizes and times of modification of all files of a folder, so that a
+/// picture that comes, goes or is mended makes the part anew. Run folders are left out, since each run
+/// writes to its own. `seen` holds the folders that were read, as links may lead round in circles.
+fn add_files(folder: &Path, seen: &mut BTreeSet<PathBuf>, inputs: &mut Vec<String>) -> Result<()> {
     let failed = || format!("cannot read {}", folder.display());
-    let entries = match std::fs::read_dir(folder) {
+    let place = match folder.canonicalize() {
         // That a picture is missing is told of each record.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        entries => entries.with_context(failed)?,
+        place => place.with_context(failed)?,
     };
+    if RunFolder::is_at(&place) || !seen.insert(place) {
+        return Ok(());
+    }
+    let entries = std::fs::read_dir(folder).with_context(failed)?;
     let mut entries = entries.collect::<std::io::Result<Vec<_>>>().with_context(failed)?;
     entries.sort_by_key(std::fs::DirEntry::file_name);
+    let mut files = Vec::new();
     for entry in entries {
         let path = entry.path();
         // What a link leads to; one that leads nowhere is no picture.
         let Ok(metadata) = std::fs::metadata(&path) else { continue };
-        if metadata.is_dir() && !entry.file_type().with_context(failed)?.is_symlink() {
-            add_pictures(&path, base, inputs)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if metadata.is_dir() {
+            files.push(name);
+            add_files(&path, seen, inputs)?;
         } else if metadata.is_file() {
             let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-            let name = path.strip_prefix(base).unwrap_or(&path).display().to_string();
-            inputs.push(format!("{name} {} {:?}", metadata.len(), modified.map(|time| time.as_nanos())));
+            files.push(format!("{name} {} {:?}", metadata.len(), modified.map(|time| time.as_nanos())));
         }
     }
+    inputs.push(fingerprint(files.iter().map(String::as_str)));
     Ok(())
 }
 

@@ -143,7 +143,7 @@ impl Embedded {
         let file = nameless_file(folder)?;
         let mut output = Output { writer: BufWriter::new(&file), length: 0 };
         for run in embedded.chunk_by(|a, b| {
-            // Parts go through a file from its begin to its end.
+            // Parts go through a file from beginning to end.
             files.value(*a) == files.value(*b) && numbers.value(*a) < numbers.value(*b)
         }) {
             let path = Path::new(files.value(run[0]));
