@@ -20,6 +20,7 @@ const MEMBERS: &[Member] = &[
     Member { name: "lynxdata-filters", folder: "filters", imports: &["lynxdata-picture"] },
     Member { name: "lynxdata-prompts", folder: "prompts", imports: &[] },
     Member { name: "lynxdata-datasets", folder: "datasets", imports: &["lynxdata-records", "lynxdata-prompts"] },
+    Member { name: "lynxdata-check", folder: "check", imports: &[] },
     Member { name: "lynxdata-burn-model", folder: "burn_model", imports: &["lynxdata-records"] },
     Member { name: "lynxdata-engine", folder: "pipeline/engine", imports: &["lynxdata-records", "lynxdata-filters"] },
     Member {
@@ -32,6 +33,7 @@ const MEMBERS: &[Member] = &[
             "lynxdata-filters",
             "lynxdata-prompts",
             "lynxdata-datasets",
+            "lynxdata-check",
             "lynxdata-burn-model",
             "lynxdata-engine",
         ],

@@ -1,0 +1,157 @@
+//! What is fitted: a version of an arm, in a replicate, at a setting; and what is measured on the held-out pairs.
+
+use serde::{Deserialize, Serialize};
+
+use crate::random::hash;
+use crate::resample::{Drawn, weight};
+use crate::split::Split;
+use crate::universe::Universe;
+
+/// A version of the data: an arm as it is, or a control made of the arms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "data", deny_unknown_fields)]
+pub enum Version {
+    /// An arm.
+    Arm {
+        /// Its place among the arms.
+        arm: usize,
+    },
+    /// An arm in which some of the texts are on wrong pictures: the positive control.
+    WrongTexts {
+        /// Its place among the arms.
+        arm: usize,
+        /// How many of a hundred texts are wrong.
+        percent: u32,
+    },
+    /// A random half of an arm: the two halves are the null control.
+    Half {
+        /// Its place among the arms.
+        arm: usize,
+        /// Whether it is the second half.
+        second: bool,
+    },
+}
+
+/// One fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fit {
+    /// What it learns from.
+    pub version: Version,
+    /// Counted from 0; determines the weights of pairs and the seed.
+    pub replicate: usize,
+    /// Which of the two settings: learning rates or penalties. 0 decides, 1 must not contradict it.
+    pub setting: usize,
+}
+
+/// A pair as a version has it: a picture, a text, and how often it stands in the replicate.
+#[derive(Clone, Copy, Debug)]
+pub struct Example {
+    /// Row of the picture in [`Universe::features`].
+    pub picture: u32,
+    /// The pair of [`Universe::pairs`] whose text it has: another one than the picture's in a control.
+    pub text: u32,
+    /// Its weight in the replicate; may be 0.
+    pub copies: u32,
+}
+
+/// What was measured on one held-out pair.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Measured {
+    /// By how much the text fits its own picture better than another one, times `size`.
+    pub gain: f64,
+    /// Bits of the text, where the gear has a language model.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub bits: Option<f64>,
+    /// Bits of the text by token frequencies alone.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub unigram_bits: Option<f64>,
+    /// What it counts for: bytes of the text for a language model, 1 for the probe.
+    pub size: f64,
+}
+
+/// What a fit gave.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FitResult {
+    /// What was fitted.
+    pub fit: Fit,
+    /// One entry per held-out pair, in their order.
+    pub measured: Vec<Measured>,
+    /// Pairs of the version.
+    pub pairs: usize,
+    /// Of them, pairs with a weight above 0 in the replicate.
+    pub pairs_drawn: usize,
+    /// How it was trained, where it was.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub training: Option<Training>,
+}
+
+/// How a model was trained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Training {
+    /// Seed of weights and order.
+    pub seed: u64,
+    /// The highest learning rate.
+    pub learning_rate: f64,
+    /// Steps of the optimiser.
+    pub steps: usize,
+    /// Tokens that the loss was over, repeats counted.
+    pub loss_tokens: usize,
+    /// How often each drawn pair was trained on, on average.
+    pub epochs: f64,
+    /// Weights of the model.
+    pub weights: usize,
+    /// Steps and mean training loss since the point before, in nats per token.
+    pub losses: Vec<(usize, f64)>,
+    /// Bits a byte if all tokens were equally likely.
+    pub uniform_bits_per_byte: f64,
+}
+
+/// The pairs of a version in a replicate.
+pub fn examples(universe: &Universe, split: &Split, seed: u64, fit: &Fit) -> Vec<Example> {
+    let (arm, members): (usize, Vec<u32>) = match fit.version {
+        Version::Arm { arm } | Version::WrongTexts { arm, .. } => (arm, split.arms[arm].clone()),
+        Version::Half { arm, second } => {
+            let mut order = hashed(universe, &split.arms[arm], seed, "half");
+            let rest = order.split_off(order.len() / 2);
+            (arm, if second { rest } else { order })
+        }
+    };
+    let mut text_of: Vec<u32> = members.clone();
+    if let Version::WrongTexts { percent, .. } = fit.version {
+        // Another draw in every replicate, so that the curve does not hang on which texts are wrong.
+        let purpose = format!("wrong texts {arm} {}", fit.replicate);
+        let places: Vec<u32> = (0..members.len() as u32).collect();
+        let order = hashed_by(&places, |place| &universe.pairs[members[*place as usize] as usize].uid, seed, &purpose);
+        let wrong = &order[..(members.len() * percent as usize).div_ceil(100)];
+        for (place, next) in wrong.iter().zip(wrong.iter().cycle().skip(1)) {
+            text_of[*place as usize] = members[*next as usize];
+        }
+    }
+    let example = |(pair, text): (&u32, &u32)| Example {
+        picture: universe.pairs[*pair as usize].picture,
+        text: *text,
+        copies: weight(seed, fit.replicate, Drawn::Training, universe.cluster(*pair)),
+    };
+    members.iter().zip(&text_of).map(example).collect()
+}
+
+/// The weights of the held-out pairs in a replicate.
+pub fn held_out_weights(split: &Split, seed: u64, replicate: usize) -> Vec<f64> {
+    let held_out = split.held_out.iter();
+    held_out.map(|held| f64::from(weight(seed, replicate, Drawn::HeldOut, &held.cluster))).collect()
+}
+
+fn hashed(universe: &Universe, pairs: &[u32], seed: u64, purpose: &str) -> Vec<u32> {
+    hashed_by(pairs, |pair| &universe.pairs[*pair as usize].uid, seed, purpose)
+}
+
+fn hashed_by<'a>(places: &[u32], uid: impl Fn(&u32) -> &'a str, seed: u64, purpose: &str) -> Vec<u32> {
+    let seed = seed.to_string();
+    let mut order: Vec<(u64, u32)> = places.iter().map(|place| (hash([purpose, &seed, uid(place)]), *place)).collect();
+    order.sort_unstable();
+    order.into_iter().map(|(_, place)| place).collect()
+}

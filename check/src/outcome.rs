@@ -1,0 +1,662 @@
+//! From measurements to a verdict: gates, controls, comparisons, and the sentences that tell them.
+
+mod gates;
+mod words;
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::fit::{Fit, FitResult, Version};
+use crate::resample::{Drawn, weight};
+use crate::split::{FEWEST_OF_AN_ORIGIN, HeldOut, LeftOut, Split};
+use crate::statistics::{Difference, alpha_at, difference, holm};
+
+/// How the arms are learnt from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Gear {
+    /// A probe in closed form: seconds, no training, words alone.
+    Quick,
+    /// A compact Lynx, trained on every arm in every replicate.
+    Lynx,
+}
+
+impl Gear {
+    /// The shares of wrong texts of the positive control, in percent. The probe costs little, so its curve has more points.
+    pub fn wrong_text_percents(self) -> &'static [u32] {
+        match self {
+            Gear::Quick => &[5, 10, 20, 30, 50, 100],
+            Gear::Lynx => &[10, 30],
+        }
+    }
+}
+
+/// What is asked of the arms; it chooses the metric that decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Question {
+    /// Whose texts fit their pictures better: the visual gain decides.
+    Fit,
+    /// Whose texts foretell held-out texts better, pictures and language together: the held-out loss decides. Needs a language model.
+    Loss,
+}
+
+impl Question {
+    /// The metric that decides.
+    pub fn metric(self) -> Metric {
+        match self {
+            Question::Fit => Metric::VisualGain,
+            Question::Loss => Metric::HeldOutLoss,
+        }
+    }
+}
+
+/// A number that a fit gives for the held-out pairs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Metric {
+    /// How much better texts fit their own picture than another one. Higher is better.
+    VisualGain,
+    /// Bits per byte of held-out text. Lower is better.
+    HeldOutLoss,
+}
+
+impl Metric {
+    /// Whether more of it is better.
+    pub fn higher_is_better(self) -> bool {
+        self == Metric::VisualGain
+    }
+
+    /// The name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Metric::VisualGain => "visual gain",
+            Metric::HeldOutLoss => "held-out loss",
+        }
+    }
+
+    /// The unit, by gear.
+    pub fn unit(self, gear: Gear) -> &'static str {
+        match (self, gear) {
+            (Metric::VisualGain, Gear::Quick) => "cosine",
+            _ => "bits a byte",
+        }
+    }
+}
+
+/// What is fixed before anything is fitted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Protocol {
+    /// The gear.
+    pub gear: Gear,
+    /// The question.
+    pub question: Question,
+    /// From it follow held-out pairs, weights, wrong texts and seeds.
+    pub seed: u64,
+    /// Replicates.
+    pub replicates: usize,
+    /// The numbers of replicates at which a verdict is asked for, if there are several; α is spent over them.
+    pub looks: Vec<usize>,
+    /// Probability of naming a winner where there is none.
+    pub alpha: f64,
+    /// Arms that differ by less than this many percent of wrong texts do are equivalent.
+    pub margin_percent: f64,
+}
+
+impl Protocol {
+    /// The part of α that this look may spend.
+    fn alpha_of_look(&self) -> f64 {
+        alpha_at(&self.looks, self.replicates, self.alpha).unwrap_or(self.alpha)
+    }
+}
+
+/// The outcome of a comparison.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "outcome", deny_unknown_fields)]
+pub enum Verdict {
+    /// The first of the two arms is better.
+    A {
+        /// Its name.
+        arm: String,
+    },
+    /// The second of the two arms is better.
+    B {
+        /// Its name.
+        arm: String,
+    },
+    /// The arms differ by less than the margin.
+    Equivalent,
+    /// The check cannot tell.
+    Inconclusive {
+        /// Why not.
+        reason: String,
+    },
+    /// Another setting of the learner says the opposite.
+    LearningRateDependent,
+    /// The check does not answer the question.
+    Invalid {
+        /// The gate that failed.
+        gate: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Verdict {
+    /// The verdict in one word or two, as the JSON of the command has it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Verdict::A { .. } => "A",
+            Verdict::B { .. } => "B",
+            Verdict::Equivalent => "equivalent",
+            Verdict::Inconclusive { .. } => "inconclusive",
+            Verdict::LearningRateDependent => "learning-rate dependent",
+            Verdict::Invalid { .. } => "invalid",
+        }
+    }
+
+    /// The arm that is better.
+    pub fn winner(&self) -> Option<&str> {
+        match self {
+            Verdict::A { arm } | Verdict::B { arm } => Some(arm),
+            _ => None,
+        }
+    }
+}
+
+/// A condition without which no verdict is given.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gate {
+    /// What it is about.
+    pub name: String,
+    /// Whether the check may go on.
+    pub passed: bool,
+    /// What was found.
+    pub finding: String,
+}
+
+/// Values of one metric for one arm, one per replicate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ArmOutcome {
+    /// Name of the arm.
+    pub name: String,
+    /// Pairs that are trained on.
+    pub pairs: usize,
+    /// Of them, pairs that differ in picture cluster or text.
+    pub different_pairs: usize,
+    /// Tokens that the loss was over in each run, repeats counted, on average; absent without training.
+    pub loss_tokens: Option<f64>,
+    /// How often each drawn pair was trained on, on average; absent without training.
+    pub epochs: Option<f64>,
+    /// Visual gain of every replicate.
+    pub visual_gain: Vec<f64>,
+    /// Held-out loss of every replicate in bits a byte; empty without a language model.
+    pub held_out_loss: Vec<f64>,
+    /// Held-out loss by token frequencies of the arm alone, of every replicate.
+    pub unigram_loss: Vec<f64>,
+}
+
+/// A positive control: an arm against itself with wrong texts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WrongTexts {
+    /// How many of a hundred texts are on wrong pictures.
+    pub percent: u32,
+    /// The arm minus the arm with wrong texts, so that above 0 is right in the metric's better direction.
+    pub fall: Difference,
+    /// Whether the wrong texts were found.
+    pub found: bool,
+}
+
+/// What the controls gave.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Controls {
+    /// The arm that they are made of: the one with the larger visual gain.
+    pub arm: String,
+    /// One half of the arm against the other, which differ by chance alone.
+    pub halves: Option<Difference>,
+    /// The arm against itself with wrong texts.
+    pub wrong_texts: Vec<WrongTexts>,
+}
+
+/// The difference on held-out pairs of one origin.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Origin {
+    /// Which arms have these pairs: `only clean`, `both`, …
+    pub name: String,
+    /// Held-out pairs of it.
+    pub pairs: usize,
+    /// Whether they count in the verdict.
+    pub counts: bool,
+    /// First arm minus second on them; absent if they are too few.
+    pub difference: Option<Difference>,
+}
+
+/// Two arms compared.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Comparison {
+    /// Name of the first arm.
+    pub first: String,
+    /// Name of the second arm.
+    pub second: String,
+    /// The outcome.
+    pub verdict: Verdict,
+    /// What was compared, what came out, on what it was measured, and what it does not say.
+    pub sentence: String,
+    /// First minus second in the metric that decides.
+    pub difference: Option<Difference>,
+    /// p after Holm's correction for several comparisons.
+    pub adjusted_p: Option<f64>,
+    /// The same at the other setting.
+    pub other_setting: Option<Difference>,
+    /// First minus second in the other metric, which decides nothing.
+    pub other_metric: Option<Difference>,
+    /// The difference that counts as equivalent.
+    pub margin: Option<f64>,
+    /// The share of wrong texts, in percent, that would make as large a difference.
+    pub caption_noise_equivalent: Option<CaptionNoise>,
+    /// The difference by where the held-out pairs come from.
+    pub origins: Vec<Origin>,
+    /// All gates, failed ones first.
+    pub gates: Vec<Gate>,
+}
+
+/// A share of wrong texts.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CaptionNoise {
+    /// In percent.
+    pub percent: f64,
+    /// Whether the difference is larger than that of the largest share that was measured.
+    pub or_more: bool,
+}
+
+/// Everything that a report says about a check.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CheckOutcome {
+    /// What was fixed before.
+    pub protocol: Protocol,
+    /// The metric that decides.
+    pub metric: Metric,
+    /// Its unit.
+    pub unit: String,
+    /// What each arm gave.
+    pub arms: Vec<ArmOutcome>,
+    /// Held-out pairs that count.
+    pub held_out_pairs: usize,
+    /// What was left out so that held-out pairs and arms share nothing.
+    pub left_out: LeftOut,
+    /// The controls.
+    pub controls: Option<Controls>,
+    /// Every two arms compared; the first is of the first two.
+    pub comparisons: Vec<Comparison>,
+    /// What limits the outcome, in sentences.
+    pub notes: Vec<String>,
+}
+
+impl CheckOutcome {
+    /// The outcome of the first two arms.
+    ///
+    /// # Panics
+    ///
+    /// Never: a check has two arms or more.
+    pub fn first(&self) -> &Comparison {
+        self.comparisons.first().expect("a check has two arms or more")
+    }
+}
+
+/// The fits of the arms: replicate by replicate, so that a check that is stopped early has pairs.
+pub fn arm_fits(arms: usize, replicates: usize) -> Vec<Fit> {
+    let fits = (0..replicates).flat_map(|replicate| {
+        let arms = (0..arms).flat_map(move |arm| (0..2).map(move |setting| (arm, setting)));
+        arms.map(move |(arm, setting)| Fit { version: Version::Arm { arm }, replicate, setting })
+    });
+    fits.collect()
+}
+
+/// The fits of the controls, made of the arm with the larger visual gain.
+pub fn control_fits(gear: Gear, arm: usize, replicates: usize) -> Vec<Fit> {
+    let wrong = gear.wrong_text_percents().iter().map(|percent| Version::WrongTexts { arm, percent: *percent });
+    let versions: Vec<Version> = wrong.chain([false, true].map(|second| Version::Half { arm, second })).collect();
+    let fit = |replicate| move |version: &Version| Fit { version: *version, replicate, setting: 0 };
+    (0..replicates).flat_map(|replicate| versions.iter().map(fit(replicate)).collect::<Vec<_>>()).collect()
+}
+
+/// The arm of which the controls are made.
+pub fn leading_arm(protocol: &Protocol, split: &Split, results: &[FitResult]) -> usize {
+    let measurements = Measurements::new(protocol, split, results);
+    let mean = |arm| {
+        let gains = measurements.values(Version::Arm { arm }, 0, Metric::VisualGain, &|held| held.counts);
+        gains.iter().sum::<f64>() / gains.len().max(1) as f64
+    };
+    (0..split.arms.len()).max_by(|a, b| mean(*a).total_cmp(&mean(*b)).then(b.cmp(a))).unwrap_or(0)
+}
+
+/// Results by version and setting, in the order of replicates.
+struct Measurements<'a> {
+    split: &'a Split,
+    /// Weights of the held-out pairs, per replicate.
+    weights: Vec<Vec<f64>>,
+    results: BTreeMap<(Version, usize), Vec<&'a FitResult>>,
+}
+
+impl<'a> Measurements<'a> {
+    fn new(protocol: &Protocol, split: &'a Split, results: &'a [FitResult]) -> Measurements<'a> {
+        let mut by_version: BTreeMap<(Version, usize), Vec<&FitResult>> = BTreeMap::new();
+        for result in results {
+            by_version.entry((result.fit.version, result.fit.setting)).or_default().push(result);
+        }
+        for results in by_version.values_mut() {
+            results.sort_by_key(|result| result.fit.replicate);
+        }
+        let weights = (0..protocol.replicates).map(|replicate| {
+            let held_out = split.held_out.iter();
+            let weights = held_out.map(|held| weight(protocol.seed, replicate, Drawn::HeldOut, &held.cluster));
+            weights.map(f64::from).collect()
+        });
+        Measurements { split, weights: weights.collect(), results: by_version }
+    }
+
+    fn of(&self, version: Version, setting: usize) -> &[&'a FitResult] {
+        self.results.get(&(version, setting)).map_or(&[], Vec::as_slice)
+    }
+
+    /// A metric of every replicate on some of the held-out pairs; empty where the gear does not have it.
+    fn values(&self, version: Version, setting: usize, metric: Metric, chosen: &dyn Fn(&HeldOut) -> bool) -> Vec<f64> {
+        let value = |measured: &crate::fit::Measured| match metric {
+            Metric::VisualGain => Some(measured.gain),
+            Metric::HeldOutLoss => measured.bits,
+        };
+        self.totals(version, setting, chosen, value)
+    }
+
+    fn unigram(&self, version: Version, setting: usize) -> Vec<f64> {
+        self.totals(version, setting, &|held| held.counts, |measured| measured.unigram_bits)
+    }
+
+    fn totals(
+        &self,
+        version: Version,
+        setting: usize,
+        chosen: &dyn Fn(&HeldOut) -> bool,
+        value: impl Fn(&crate::fit::Measured) -> Option<f64>,
+    ) -> Vec<f64> {
+        let of_result = |result: &&FitResult| {
+            let weights = self.weights.get(result.fit.replicate)?;
+            let items = self.split.held_out.iter().zip(weights).zip(&result.measured);
+            let (mut sum, mut size) = (0.0, 0.0);
+            for ((_, weight), measured) in items.filter(|((held, _), _)| chosen(held)) {
+                sum += weight * value(measured)?;
+                size += weight * measured.size;
+            }
+            Some(if size > 0.0 { sum / size } else { 0.0 })
+        };
+        self.of(version, setting).iter().filter_map(of_result).collect()
+    }
+}
+
+/// Judges the fits of the arms and of the controls.
+///
+/// `different_pairs` says for every arm how many of its pairs differ in picture cluster or text.
+pub fn judge(
+    protocol: &Protocol,
+    names: &[String],
+    split: &Split,
+    different_pairs: &[usize],
+    results: &[FitResult],
+) -> CheckOutcome {
+    let measurements = Measurements::new(protocol, split, results);
+    let metric = protocol.question.metric();
+    let alpha = protocol.alpha_of_look();
+    let arms: Vec<ArmOutcome> = (0..names.len())
+        .map(|arm| arm_outcome(&measurements, arm, &names[arm], split.arms[arm].len(), different_pairs[arm]))
+        .collect();
+    let controls = controls(&measurements, names, metric, protocol.alpha);
+    let curve = controls.as_ref().map(|controls| curve(&controls.wrong_texts)).unwrap_or_default();
+    let margin = fall_at(&curve, protocol.margin_percent).filter(|margin| *margin > 0.0);
+
+    let pairs: Vec<(usize, usize)> =
+        (0..names.len()).flat_map(|first| (first + 1..names.len()).map(move |second| (first, second))).collect();
+    let compared = |first: usize, second: usize, setting: usize, metric: Metric, chosen: &dyn Fn(&HeldOut) -> bool| {
+        let [a, b] = [first, second].map(|arm| measurements.values(Version::Arm { arm }, setting, metric, chosen));
+        (a.len() == b.len() && !a.is_empty()).then(|| difference(&a, &b, alpha))
+    };
+    let counts = |held: &HeldOut| held.counts;
+    let decisive: Vec<Option<Difference>> =
+        pairs.iter().map(|(first, second)| compared(*first, *second, 0, metric, &counts)).collect();
+    let p: Vec<f64> = decisive.iter().map(|difference| difference.as_ref().and_then(|d| d.p).unwrap_or(1.0)).collect();
+    let adjusted = holm(&p);
+
+    let comparisons = pairs.iter().zip(decisive).zip(adjusted).map(|((&(first, second), decisive), adjusted_p)| {
+        let other_metric = if metric == Metric::VisualGain { Metric::HeldOutLoss } else { Metric::VisualGain };
+        let origins = origins(split, names, first, second, &|chosen| compared(first, second, 0, metric, chosen));
+        let other_setting = compared(first, second, 1, metric, &counts);
+        let gates = gates::gates(&gates::Facts {
+            protocol,
+            split,
+            arms: [&arms[first], &arms[second]],
+            places: [first, second],
+            measurements: &measurements,
+            controls: controls.as_ref(),
+            significant: adjusted_p < alpha,
+        });
+        let verdict = decide(&Decision {
+            names: [&names[first], &names[second]],
+            metric,
+            alpha,
+            gates: &gates,
+            difference: decisive.as_ref(),
+            adjusted_p,
+            other_setting: other_setting.as_ref(),
+            origins: &origins,
+            margin,
+        });
+        let mut comparison = Comparison {
+            first: names[first].clone(),
+            second: names[second].clone(),
+            verdict,
+            sentence: String::new(),
+            caption_noise_equivalent: decisive.as_ref().and_then(|d| percent_of(&curve, d.mean.abs())),
+            difference: decisive,
+            adjusted_p: Some(adjusted_p),
+            other_setting,
+            other_metric: compared(first, second, 0, other_metric, &counts),
+            margin,
+            origins,
+            gates,
+        };
+        comparison.sentence = words::sentence(&comparison, protocol, [&arms[first], &arms[second]], split);
+        comparison
+    });
+    let comparisons: Vec<Comparison> = comparisons.collect();
+    let notes = words::notes(protocol, &arms, split, &comparisons, controls.as_ref());
+    CheckOutcome {
+        protocol: protocol.clone(),
+        metric,
+        unit: metric.unit(protocol.gear).to_owned(),
+        arms,
+        held_out_pairs: split.held_out.iter().filter(|held| held.counts).count(),
+        left_out: split.left_out.clone(),
+        controls,
+        comparisons,
+        notes,
+    }
+}
+
+fn arm_outcome(
+    measurements: &Measurements,
+    arm: usize,
+    name: &str,
+    pairs: usize,
+    different_pairs: usize,
+) -> ArmOutcome {
+    let version = Version::Arm { arm };
+    let counts = |held: &HeldOut| held.counts;
+    let trainings: Vec<_> = measurements.of(version, 0).iter().filter_map(|result| result.training.as_ref()).collect();
+    let mean = |value: &dyn Fn(&crate::fit::Training) -> f64| {
+        (!trainings.is_empty())
+            .then(|| trainings.iter().map(|training| value(training)).sum::<f64>() / trainings.len() as f64)
+    };
+    ArmOutcome {
+        name: name.to_owned(),
+        pairs,
+        different_pairs,
+        loss_tokens: mean(&|training| training.loss_tokens as f64),
+        epochs: mean(&|training| training.epochs),
+        visual_gain: measurements.values(version, 0, Metric::VisualGain, &counts),
+        held_out_loss: measurements.values(version, 0, Metric::HeldOutLoss, &counts),
+        unigram_loss: measurements.unigram(version, 0),
+    }
+}
+
+fn controls(measurements: &Measurements, names: &[String], metric: Metric, alpha: f64) -> Option<Controls> {
+    let arm = measurements.results.keys().find_map(|(version, _)| match version {
+        Version::WrongTexts { arm, .. } | Version::Half { arm, .. } => Some(*arm),
+        Version::Arm { .. } => None,
+    })?;
+    let values = |version| measurements.values(version, 0, metric, &|held| held.counts);
+    let compared = |first: Version, second: Version| {
+        let (first, second) = (values(first), values(second));
+        (first.len() == second.len() && !first.is_empty()).then(|| {
+            if metric.higher_is_better() {
+                difference(&first, &second, alpha)
+            } else {
+                difference(&second, &first, alpha)
+            }
+        })
+    };
+    let percents = measurements.results.keys().filter_map(|(version, _)| match version {
+        Version::WrongTexts { percent, .. } => Some(*percent),
+        _ => None,
+    });
+    let wrong_texts = percents.filter_map(|percent| {
+        let fall = compared(Version::Arm { arm }, Version::WrongTexts { arm, percent })?;
+        let found = fall.is_significant() && fall.mean > 0.0;
+        Some(WrongTexts { percent, fall, found })
+    });
+    Some(Controls {
+        arm: names[arm].clone(),
+        halves: compared(Version::Half { arm, second: false }, Version::Half { arm, second: true }),
+        wrong_texts: wrong_texts.collect(),
+    })
+}
+
+/// The fall of the metric by the share of wrong texts, as points (percent, fall) from (0, 0) on; made not to fall back, as chance may make it.
+fn curve(wrong_texts: &[WrongTexts]) -> Vec<(f64, f64)> {
+    let mut points = vec![(0.0, 0.0)];
+    let mut highest: f64 = 0.0;
+    for control in wrong_texts {
+        highest = highest.max(control.fall.mean);
+        points.push((f64::from(control.percent), highest));
+    }
+    points
+}
+
+fn fall_at(curve: &[(f64, f64)], percent: f64) -> Option<f64> {
+    let upper = curve.iter().position(|(at, _)| *at >= percent)?;
+    let (x1, y1) = curve[upper];
+    let (x0, y0) = *curve.get(upper.checked_sub(1)?)?;
+    Some(y0 + (y1 - y0) * (percent - x0) / (x1 - x0))
+}
+
+fn percent_of(curve: &[(f64, f64)], fall: f64) -> Option<CaptionNoise> {
+    let last = curve.last().filter(|(_, highest)| *highest > 0.0)?;
+    let Some(upper) = curve.iter().position(|(_, at)| *at >= fall) else {
+        return Some(CaptionNoise { percent: last.0, or_more: true });
+    };
+    let Some(lower) = upper.checked_sub(1) else { return Some(CaptionNoise { percent: 0.0, or_more: false }) };
+    let ((x0, y0), (x1, y1)) = (curve[lower], curve[upper]);
+    Some(CaptionNoise { percent: x0 + (x1 - x0) * (fall - y0) / (y1 - y0), or_more: false })
+}
+
+type OnHeldOut<'a> = &'a dyn Fn(&dyn Fn(&HeldOut) -> bool) -> Option<Difference>;
+
+/// The held-out pairs by which of the two arms have them.
+fn origins(split: &Split, names: &[String], first: usize, second: usize, compared: OnHeldOut) -> Vec<Origin> {
+    let kind = |held: &HeldOut| (held.origin >> first & 1 == 1, held.origin >> second & 1 == 1, held.counts);
+    let mut counts: BTreeMap<(bool, bool, bool), usize> = BTreeMap::new();
+    for held in &split.held_out {
+        *counts.entry(kind(held)).or_default() += 1;
+    }
+    let origin = |((in_first, in_second, counts), pairs): ((bool, bool, bool), usize)| Origin {
+        name: match (in_first, in_second) {
+            (true, true) => "both arms".to_owned(),
+            (true, false) => format!("{} alone", names[first]),
+            (false, true) => format!("{} alone", names[second]),
+            (false, false) => "neither arm".to_owned(),
+        },
+        pairs,
+        counts,
+        difference: (pairs >= FEWEST_OF_AN_ORIGIN)
+            .then(|| compared(&|held| kind(held) == (in_first, in_second, counts)))
+            .flatten(),
+    };
+    counts.into_iter().rev().map(origin).collect()
+}
+
+struct Decision<'a> {
+    names: [&'a String; 2],
+    metric: Metric,
+    alpha: f64,
+    gates: &'a [Gate],
+    difference: Option<&'a Difference>,
+    adjusted_p: f64,
+    other_setting: Option<&'a Difference>,
+    origins: &'a [Origin],
+    margin: Option<f64>,
+}
+
+fn decide(decision: &Decision) -> Verdict {
+    if let Some(gate) = decision.gates.iter().find(|gate| !gate.passed) {
+        return Verdict::Invalid { gate: gate.name.clone(), reason: gate.finding.clone() };
+    }
+    let Some(difference) = decision.difference.filter(|difference| difference.p.is_some()) else {
+        let reason = "one replicate says nothing about chance; take two or more, better twelve".to_owned();
+        return Verdict::Inconclusive { reason };
+    };
+    let first_is_better = (difference.mean > 0.0) == decision.metric.higher_is_better();
+    if decision.adjusted_p < decision.alpha {
+        if decision.other_setting.is_some_and(|other| other.mean * difference.mean < 0.0) {
+            return Verdict::LearningRateDependent;
+        }
+        let contrary = decision.origins.iter().find(|origin| {
+            origin.difference.as_ref().is_some_and(|on| on.is_significant() && on.mean * difference.mean < 0.0)
+        });
+        if let Some(origin) = contrary {
+            let (better, other) = if first_is_better { (0, 1) } else { (1, 0) };
+            return Verdict::Inconclusive {
+                reason: format!(
+                    "it depends on the pairs that it is measured on: {} is better on all that count, {} on the {} of {}",
+                    decision.names[better], decision.names[other], origin.pairs, origin.name
+                ),
+            };
+        }
+        let [first, second] = decision.names.map(Clone::clone);
+        return if first_is_better { Verdict::A { arm: first } } else { Verdict::B { arm: second } };
+    }
+    if decision.margin.is_some_and(|margin| difference.is_equivalent(margin)) {
+        return Verdict::Equivalent;
+    }
+    let reason = match difference.pairs_needed() {
+        Some(factor) if factor > 1.0 && factor < 1000.0 => format!(
+            "a true difference of this size would be found four times in five with about {} as many pairs",
+            words::times(factor)
+        ),
+        Some(factor) if factor >= 1000.0 => "the difference is far below what such arms can show".to_owned(),
+        _ => "the difference is at the edge of what such arms can show; more replicates or more pairs may tell"
+            .to_owned(),
+    };
+    Verdict::Inconclusive { reason }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,227 @@
+//! The conditions without which no verdict is given.
+
+use super::{ArmOutcome, Controls, Gate, Measurements, Protocol};
+use crate::fit::Version;
+use crate::split::Split;
+use crate::statistics::difference;
+
+/// The fewest pairs of an arm, and the fewest that differ. With 5 and with 13 pairs against 1,500 the former check named the small arm the better one;
+/// 100 is where bootstrap weights begin to stand for the draw of the data.
+pub(super) const FEWEST_PAIRS: usize = 100;
+
+/// The fewest held-out pairs that count.
+pub(super) const FEWEST_HELD_OUT: usize = 50;
+
+/// The largest share of an arm that may be left out because it overlaps held-out pairs.
+const MOST_OVERLAP: f64 = 0.5;
+
+/// The level of the null control. One check in a hundred is refused though nothing is wrong with it; at 0.05 it would be one in twenty.
+const HALVES_ALPHA: f64 = 0.01;
+
+/// The share of wrong texts, in percent, that a check must find if it says that arms do not differ.
+pub(super) const MUST_BE_FOUND: u32 = 30;
+
+pub(super) struct Facts<'a> {
+    pub(super) protocol: &'a Protocol,
+    pub(super) split: &'a Split,
+    pub(super) arms: [&'a ArmOutcome; 2],
+    pub(super) places: [usize; 2],
+    pub(super) measurements: &'a Measurements<'a>,
+    pub(super) controls: Option<&'a Controls>,
+    /// Whether the arms differ significantly.
+    pub(super) significant: bool,
+}
+
+/// All gates, failed ones first, in the order in which a user would mend them.
+pub(super) fn gates(facts: &Facts) -> Vec<Gate> {
+    let mut gates = vec![arms(facts), held_out(facts), different(facts), overlap(facts)];
+    if gates.iter().all(|gate| gate.passed) {
+        gates.extend([finite(facts), replicates(facts)]);
+    }
+    if gates.iter().all(|gate| gate.passed) {
+        gates.extend(language(facts));
+        gates.extend([sight(facts), matched(facts)]);
+        gates.extend(facts.controls.map(|controls| halves(controls)));
+        gates.extend(facts.controls.map(|controls| wrong_texts(controls, facts.significant)));
+    }
+    gates.sort_by_key(|gate| gate.passed);
+    gates
+}
+
+fn gate(name: &str, passed: bool, finding: String) -> Gate {
+    Gate { name: name.to_owned(), passed, finding }
+}
+
+fn arms(facts: &Facts) -> Gate {
+    let few = facts.arms.iter().find(|arm| arm.different_pairs < FEWEST_PAIRS);
+    let finding = match few {
+        Some(arm) if arm.pairs == 0 => {
+            let before = facts.split.left_out.pairs_of_arms[facts.places[usize::from(arm.name == facts.arms[1].name)]];
+            if before == 0 {
+                format!("arm {} is empty; its rules or its folder leave nothing", arm.name)
+            } else {
+                format!(
+                    "arm {} has no pairs left: all {before} share a picture or a text with held-out pairs",
+                    arm.name
+                )
+            }
+        }
+        Some(arm) => format!(
+            "arm {} has {} pairs to train on that differ from each other; a check needs {FEWEST_PAIRS}",
+            arm.name, arm.different_pairs
+        ),
+        None => format!(
+            "{} and {} different pairs, {FEWEST_PAIRS} are needed",
+            facts.arms[0].different_pairs, facts.arms[1].different_pairs
+        ),
+    };
+    gate("enough pairs", few.is_none(), finding)
+}
+
+fn held_out(facts: &Facts) -> Gate {
+    let count = facts.split.held_out.iter().filter(|held| held.counts).count();
+    let told = &facts.split.left_out;
+    let mut finding = format!("{count} pairs to measure on, {FEWEST_HELD_OUT} are needed");
+    if count < FEWEST_HELD_OUT {
+        if told.shared_candidates > 0 {
+            finding += &format!("; {} were passed over since many pictures share their text", told.shared_candidates);
+        }
+        finding += "; more data, a larger held-out fraction or a wider condition on what may be held out would help";
+    }
+    gate("enough held-out pairs", count >= FEWEST_HELD_OUT, finding)
+}
+
+fn different(facts: &Facts) -> Gate {
+    let [first, second] = facts.places.map(|place| {
+        let mut pairs = facts.split.arms[place].clone();
+        pairs.sort_unstable();
+        pairs
+    });
+    let same = first == second;
+    let finding = if same { "the two arms are the same pairs" } else { "the arms are not the same pairs" };
+    gate("different arms", !same, finding.to_owned())
+}
+
+fn overlap(facts: &Facts) -> Gate {
+    let told = &facts.split.left_out;
+    let shares = facts.places.map(|place| {
+        let lost = told.same_text[place] + told.similar_text[place];
+        (lost, lost as f64 / told.pairs_of_arms[place].max(1) as f64)
+    });
+    let worst = usize::from(shares[1].1 > shares[0].1);
+    let (lost, share) = shares[worst];
+    let finding = format!(
+        "of {} {lost} pairs ({:.0} %) share a text with a held-out pair and are left out; no pair that is trained on does",
+        facts.arms[worst].name,
+        100.0 * share
+    );
+    gate("no overlap", share <= MOST_OVERLAP, finding)
+}
+
+fn finite(facts: &Facts) -> Gate {
+    let broken = facts.arms.iter().find(|arm| {
+        arm.visual_gain.iter().chain(&arm.held_out_loss).chain(&arm.unigram_loss).any(|value| !value.is_finite())
+    });
+    let finding = match broken {
+        Some(arm) => format!("the loss of {} is not a number in some replicate; lower the learning rate", arm.name),
+        None => "all losses are numbers".to_owned(),
+    };
+    gate("training worked", broken.is_none(), finding)
+}
+
+fn replicates(facts: &Facts) -> Gate {
+    let (wanted, found) = (facts.protocol.replicates, facts.arms.map(|arm| arm.visual_gain.len()));
+    let finding = format!("{} and {} of {wanted} replicates are there", found[0], found[1]);
+    gate("all replicates", found == [wanted, wanted] && wanted > 0, finding)
+}
+
+/// In every replicate the better of the two models must know more than how often tokens occur. One of them alone may not: texts in another language than the
+/// held-out ones teach nothing about them, and that is a finding.
+fn language(facts: &Facts) -> Option<Gate> {
+    let [first, second] = facts.arms;
+    if first.held_out_loss.is_empty() {
+        return None;
+    }
+    let excess = |arm: &ArmOutcome, replicate: usize| {
+        let unigram = arm.unigram_loss.get(replicate).copied().unwrap_or(f64::INFINITY);
+        arm.held_out_loss[replicate] - unigram
+    };
+    let behind = (0..first.held_out_loss.len().min(second.held_out_loss.len()))
+        .filter(|replicate| excess(first, *replicate) >= 0.0 && excess(second, *replicate) >= 0.0)
+        .count();
+    let finding = if behind > 0 {
+        format!("in {behind} replicates neither model is better than the frequencies of tokens; train for more steps")
+    } else {
+        "in every replicate a model is better than the frequencies of tokens".to_owned()
+    };
+    Some(gate("better than token frequencies", behind == 0, finding))
+}
+
+/// One arm at least must look at its pictures, in every replicate. The other may be blind because its texts do not fit: that is a finding.
+fn sight(facts: &Facts) -> Gate {
+    let sees = |arm: &ArmOutcome| {
+        let gains = &arm.visual_gain;
+        gains.iter().all(|gain| *gain > 0.0)
+            && difference(gains, &vec![0.0; gains.len()], facts.protocol.alpha).is_significant()
+    };
+    let lowest = |arm: &ArmOutcome| arm.visual_gain.iter().copied().fold(f64::INFINITY, f64::min);
+    let passed = facts.arms.iter().any(|arm| sees(arm));
+    let [first, second] = facts.arms;
+    let unit = super::Metric::VisualGain.unit(facts.protocol.gear);
+    let mut finding = format!(
+        "the least visual gain of a replicate is {:+.4} {unit} for {} and {:+.4} for {}",
+        lowest(first),
+        first.name,
+        lowest(second),
+        second.name
+    );
+    if !passed {
+        finding += "; neither arm teaches to look at pictures, so the check cannot say whose texts fit them";
+    }
+    gate("looks at pictures", passed, finding)
+}
+
+/// Both arms must have been trained with equal settings.
+fn matched(facts: &Facts) -> Gate {
+    let trainings = |place: usize| {
+        let results = facts.measurements.of(Version::Arm { arm: place }, 0).iter();
+        results.filter_map(|result| result.training.as_ref())
+    };
+    let differing = trainings(facts.places[0]).zip(trainings(facts.places[1])).find(|(a, b)| {
+        let far = a.loss_tokens.abs_diff(b.loss_tokens) * 50 > a.loss_tokens.max(b.loss_tokens);
+        (a.seed, a.steps, a.weights) != (b.seed, b.steps, b.weights) || a.learning_rate != b.learning_rate || far
+    });
+    let finding = match differing {
+        Some((a, b)) => format!(
+            "the arms were trained differently: {} steps on {} loss tokens and {} steps on {}",
+            a.steps, a.loss_tokens, b.steps, b.loss_tokens
+        ),
+        None => "both arms have the same steps, seeds and, within 2 %, loss tokens".to_owned(),
+    };
+    gate("matched training", differing.is_none(), finding)
+}
+
+fn halves(controls: &Controls) -> Gate {
+    let p = controls.halves.as_ref().and_then(|halves| halves.p);
+    let passed = p.is_none_or(|p| p >= HALVES_ALPHA);
+    let mut finding = match p {
+        Some(p) => format!("two random halves of {}: p = {p:.3}", controls.arm),
+        None => format!("two random halves of {} were not compared", controls.arm),
+    };
+    if !passed {
+        finding += "; they differ by chance alone, so what this check calls a difference cannot be trusted";
+    }
+    gate("halves do not differ", passed, finding)
+}
+
+/// Arms that differ show by themselves that the check can find a difference; to say that they do not takes a control.
+fn wrong_texts(controls: &Controls, significant: bool) -> Gate {
+    let control = controls.wrong_texts.iter().find(|control| control.percent == MUST_BE_FOUND);
+    let found = control.is_some_and(|control| control.found);
+    let mut finding =
+        format!("{MUST_BE_FOUND} % wrong texts in {} are {}", controls.arm, if found { "found" } else { "not found" });
+    if !found && !significant {
+        finding += "; a check that does not see them says nothing about smaller faults";
+    }
+    gate("wrong texts are found", found || significant, finding)
+}

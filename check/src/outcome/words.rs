@@ -1,0 +1,229 @@
+//! The sentences that tell an outcome.
+
+use super::{ArmOutcome, CaptionNoise, Comparison, Controls, Gear, Protocol, Question, Verdict};
+use crate::split::Split;
+use crate::statistics::Difference;
+
+/// Up to about four repeats, repeated text trains language models nearly as well as new text (Muennighoff et al., arXiv 2305.16264).
+const MANY_EPOCHS: f64 = 4.0;
+
+/// A factor as people say it.
+pub(super) fn times(factor: f64) -> String {
+    if factor < 10.0 { format!("{factor:.1} times") } else { format!("{factor:.0} times") }
+}
+
+/// What was compared, what came out, on what it was measured, and what it does not say.
+pub(super) fn sentence(comparison: &Comparison, protocol: &Protocol, arms: [&ArmOutcome; 2], split: &Split) -> String {
+    if let Verdict::Invalid { gate, reason } = &comparison.verdict {
+        return format!("invalid ({gate}): {reason}");
+    }
+    let Comparison { first, second, .. } = comparison;
+    let metric = protocol.question.metric();
+    let head = match (&comparison.verdict, protocol.question) {
+        (Verdict::A { arm } | Verdict::B { arm }, Question::Fit) => {
+            let other = if arm == first { second } else { first };
+            format!("{arm} is better: its texts fit their pictures better than those of {other}")
+        }
+        (Verdict::A { arm } | Verdict::B { arm }, Question::Loss) => {
+            let other = if arm == first { second } else { first };
+            format!("{arm} is better: trained on it, the model foretells held-out texts better than trained on {other}")
+        }
+        (Verdict::Equivalent, _) => format!(
+            "equivalent: {first} and {second} differ by less than {:.0} % wrong texts would make",
+            protocol.margin_percent
+        ),
+        (Verdict::Inconclusive { reason }, _) => format!("inconclusive: {reason}"),
+        (Verdict::LearningRateDependent, _) => {
+            format!(
+                "learning-rate dependent: between {first} and {second}, the other {} says the opposite",
+                setting(protocol)
+            )
+        }
+        (Verdict::Invalid { .. }, _) => unreachable!("told above"),
+    };
+    let numbers = comparison.difference.as_ref().map(|difference| {
+        let unit = metric.unit(protocol.gear);
+        let interval = difference.interval.map(|[low, high]| {
+            format!(", {:.0} % interval {low:+.4} to {high:+.4}", 100.0 * (1.0 - difference.alpha))
+        });
+        let p = comparison.adjusted_p.map(|p| format!(", p = {p:.3}"));
+        format!(
+            "{} of {first} minus {second} is {:+.4} {unit}{}{}, {} replicates that redraw the pairs of both arms and the held-out ones{}",
+            metric.name(),
+            difference.mean,
+            interval.unwrap_or_default(),
+            p.unwrap_or_default(),
+            difference.replicates,
+            noise(comparison.caption_noise_equivalent)
+        )
+    });
+    let measured = measured_on(comparison, split);
+    let limits = limits(protocol);
+    format!(
+        "{head}. {} pairs of {first} against {} of {second}: {}. {measured} {limits}",
+        arms[0].pairs,
+        arms[1].pairs,
+        numbers.unwrap_or_else(|| "nothing was measured".to_owned())
+    )
+}
+
+fn setting(protocol: &Protocol) -> &'static str {
+    match protocol.gear {
+        Gear::Quick => "ridge penalty",
+        Gear::Lynx => "learning rate",
+    }
+}
+
+fn noise(equivalent: Option<CaptionNoise>) -> String {
+    match equivalent {
+        Some(CaptionNoise { percent, or_more: true }) => {
+            format!("; as much as more than {percent:.0} % wrong texts make")
+        }
+        Some(CaptionNoise { percent, .. }) if percent < 1.0 => "; less than 1 % wrong texts make".to_owned(),
+        Some(CaptionNoise { percent, .. }) => format!("; as much as {percent:.0} % wrong texts make"),
+        None => String::new(),
+    }
+}
+
+fn measured_on(comparison: &Comparison, split: &Split) -> String {
+    let count = split.held_out.iter().filter(|held| held.counts).count();
+    let counted: Vec<String> = comparison
+        .origins
+        .iter()
+        .filter(|origin| origin.counts)
+        .map(|origin| format!("{} of {}", origin.pairs, origin.name))
+        .collect();
+    format!(
+        "Measured on {count} held-out pairs ({}), which share no picture and no text with either arm.",
+        counted.join(", ")
+    )
+}
+
+fn limits(protocol: &Protocol) -> &'static str {
+    match (protocol.gear, protocol.question) {
+        (Gear::Quick, _) => {
+            "It is about these pairs and such as are drawn like them; it says nothing about word order, fluency, knowledge or text in pictures."
+        }
+        (Gear::Lynx, Question::Fit) => {
+            "It is about these pairs and such as are drawn like them, by a small model; it says nothing about knowledge, text in pictures or large models."
+        }
+        (Gear::Lynx, Question::Loss) => {
+            "It is about these pairs and such as are drawn like them, by a small model, pictures and language together; it says nothing about knowledge, text in \
+             pictures or large models."
+        }
+    }
+}
+
+/// What limits the outcome.
+pub(super) fn notes(
+    protocol: &Protocol,
+    arms: &[ArmOutcome],
+    split: &Split,
+    comparisons: &[Comparison],
+    controls: Option<&Controls>,
+) -> Vec<String> {
+    let mut notes = Vec::new();
+    for comparison in comparisons {
+        origin_notes(comparison, &mut notes);
+        if let Some(effect) = comparison.difference.as_ref().and_then(|difference| difference.minimum_detectable_effect)
+            && effect > 0.0
+        {
+            notes.push(format!(
+                "a true difference of {effect:.4} {} between {} and {} is found in four checks of five, a smaller one less often",
+                protocol.question.metric().unit(protocol.gear),
+                comparison.first,
+                comparison.second
+            ));
+        }
+    }
+    for (arm, outcome) in arms.iter().enumerate() {
+        let told = &split.left_out;
+        let (same, similar, beyond) = (told.same_text[arm], told.similar_text[arm], told.beyond_most[arm]);
+        if same + similar > 0 {
+            notes.push(format!(
+                "of {} {same} pairs are left out because a held-out pair has their text, and {similar} because one has a similar text",
+                outcome.name
+            ));
+        }
+        if beyond > 0 {
+            notes.push(format!(
+                "{} has {} pairs, of which {} were trained on; most_pairs allows no more",
+                outcome.name,
+                outcome.pairs + beyond,
+                outcome.pairs
+            ));
+        }
+        if let Some(epochs) = outcome.epochs.filter(|epochs| *epochs > MANY_EPOCHS) {
+            notes.push(format!(
+                "each pair of {} was trained on {epochs:.0} times; a larger arm may profit from fewer repeats",
+                outcome.name
+            ));
+        }
+        let behind = outcome.held_out_loss.iter().zip(&outcome.unigram_loss).filter(|(loss, unigram)| loss >= unigram);
+        let behind = behind.count();
+        if behind > 0 {
+            notes.push(format!(
+                "in {behind} of {} replicates the model of {} is no better than the frequencies of its tokens",
+                outcome.held_out_loss.len(),
+                outcome.name
+            ));
+        }
+    }
+    if split.left_out.shared_candidates > 0 {
+        notes.push(format!(
+            "{} pairs were not measured on because pictures of more than {} other clusters share their text",
+            split.left_out.shared_candidates,
+            crate::split::SHARED_BY_MOST
+        ));
+    }
+    if let Some(controls) = controls {
+        let found: Vec<String> = controls
+            .wrong_texts
+            .iter()
+            .map(|control| format!("{} % {}", control.percent, if control.found { "found" } else { "not found" }))
+            .collect();
+        notes.push(format!("wrong texts put into {}: {}", controls.arm, found.join(", ")));
+    }
+    if protocol.looks.len() > 1 {
+        notes.push(format!(
+            "looks are planned at {:?} replicates; of the {} that is spent over them, this one spends {:.4}",
+            protocol.looks,
+            protocol.alpha,
+            protocol.alpha_of_look()
+        ));
+    }
+    notes
+}
+
+fn origin_notes(comparison: &Comparison, notes: &mut Vec<String>) {
+    let alone = |name: &str| format!("{name} alone");
+    let counted: Vec<_> = comparison.origins.iter().filter(|origin| origin.counts).collect();
+    for (mine, other) in [(&comparison.first, &comparison.second), (&comparison.second, &comparison.first)] {
+        let total: usize = counted.iter().map(|origin| origin.pairs).sum();
+        let own = counted.iter().find(|origin| origin.name == alone(mine)).map_or(0, |origin| origin.pairs);
+        if total > 0 && own * 5 >= total * 4 {
+            notes.push(format!(
+                "{own} of the {total} held-out pairs come from {mine} alone, which favours it over {other}"
+            ));
+        }
+    }
+    if comparison.origins.len() > 1 {
+        for origin in &comparison.origins {
+            let Some(Difference { mean, interval: Some([low, high]), .. }) = &origin.difference else {
+                notes.push(format!(
+                    "the {} held-out pairs of {} are too few to be measured by themselves",
+                    origin.pairs, origin.name
+                ));
+                continue;
+            };
+            notes.push(format!(
+                "on the {} held-out pairs of {}{}, {} minus {} is {mean:+.4} ({low:+.4} to {high:+.4})",
+                origin.pairs,
+                origin.name,
+                if origin.counts { "" } else { ", which do not count" },
+                comparison.first,
+                comparison.second
+            ));
+        }
+    }
+}

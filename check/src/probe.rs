@@ -1,0 +1,155 @@
+//! The quick gear: a probe in closed form that asks whether texts fit their pictures.
+//!
+//! Ridge regression from the frozen features of a picture to the words of its text, each weighted by how rare it is (tf-idf, each text scaled to length 1).
+//! On a held-out pair the gain is the cosine of the words that are foretold from its picture with its own text, minus the mean cosine with the other held-out
+//! texts: a visual gain without training. Of three metrics tried on 1,324 real pairs, it alone found 5 % wrong captions in 8 of 10 draws and named no
+//! winner among 16 pairs of halves (retrieval rank and retrieval bits found them in 0 and 1 of 10). It sees words alone: no order, no fluency.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::features;
+use crate::fit::{Example, Fit, FitResult, Measured, examples, held_out_weights};
+use crate::matrix::{Matrix, add_scaled, dot, solve};
+use crate::split::Split;
+use crate::universe::{Pair, Turn, Universe};
+
+/// Principal coordinates of the features that the regression is over: 300 in the trial that chose the probe; 256 lose nothing on the same pairs.
+const COORDINATES: usize = 256;
+
+/// The ridge penalties of the two settings, where the coordinates of a picture have squares that sum to 1 on average and each pair that differs counts 1. 3 is
+/// the one of the trial; the other is far enough from it to show a verdict that hangs on it.
+pub const PENALTIES: [f32; 2] = [3.0, 12.0];
+
+/// A probe ready to be fitted to any version of the arms.
+pub struct Probe<'a> {
+    universe: &'a Universe,
+    split: &'a Split,
+    seed: u64,
+    /// Coordinates of all pictures.
+    pictures: Matrix,
+    /// The coordinates of the held-out pictures.
+    held_out_pictures: Matrix,
+    /// Number of words that count.
+    words: usize,
+    /// The words of every pair that is in use, by number, weighted and scaled to length 1.
+    texts: Vec<Vec<(u32, f32)>>,
+    /// One number per different text.
+    text_numbers: Vec<u32>,
+}
+
+struct Word {
+    number: u32,
+    rarity: f32,
+}
+
+impl<'a> Probe<'a> {
+    /// Prepares the coordinates of all pictures and the words of all texts.
+    pub fn new(universe: &'a Universe, split: &'a Split, seed: u64) -> Probe<'a> {
+        let pictures = features::coordinates(&universe.features, COORDINATES);
+        let columns = pictures.columns();
+        let rows =
+            split.held_out.iter().flat_map(|held| pictures.row(universe.pairs[held.pair as usize].picture as usize));
+        let held_out_pictures = Matrix::from_rows(columns, rows.copied().collect());
+        let used: BTreeSet<u32> =
+            split.arms.iter().flatten().copied().chain(split.held_out.iter().map(|held| held.pair)).collect();
+        let vocabulary = vocabulary(universe, &used);
+        let mut texts = vec![Vec::new(); universe.pairs.len()];
+        for pair in &used {
+            texts[*pair as usize] = weighted(&vocabulary, &universe.pairs[*pair as usize]);
+        }
+        let mut numbers: HashMap<&[Turn], u32> = HashMap::new();
+        let text_numbers = universe.pairs.iter().map(|pair| {
+            let next = numbers.len() as u32;
+            *numbers.entry(&pair.turns).or_insert(next)
+        });
+        let text_numbers = text_numbers.collect();
+        let words = vocabulary.len();
+        Probe { universe, split, seed, pictures, held_out_pictures, words, texts, text_numbers }
+    }
+
+    /// Fits and measures.
+    pub fn fit(&self, fit: Fit) -> FitResult {
+        let examples = examples(self.universe, self.split, self.seed, &fit);
+        let drawn: Vec<&Example> = examples.iter().filter(|example| example.copies > 0).collect();
+        let scores = self.scores(&drawn, PENALTIES[fit.setting]);
+        let weights = held_out_weights(self.split, self.seed, fit.replicate);
+        let counted: Vec<f64> = weights
+            .iter()
+            .zip(&self.split.held_out)
+            .map(|(weight, held)| if held.counts { *weight } else { 0.0 })
+            .collect();
+        let total: f64 = counted.iter().sum();
+        let measured = (0..self.split.held_out.len()).map(|item| {
+            let row = scores.row(item);
+            let others: f64 = row.iter().zip(&counted).map(|(score, weight)| f64::from(*score) * weight).sum();
+            let gain = f64::from(row[item]) - if total > 0.0 { others / total } else { 0.0 };
+            Measured { gain, bits: None, unigram_bits: None, size: 1.0 }
+        });
+        FitResult { fit, measured: measured.collect(), pairs: examples.len(), pairs_drawn: drawn.len(), training: None }
+    }
+
+    /// The cosine of what is foretold from each held-out picture (row) with each held-out text (column), up to the length of what is foretold.
+    fn scores(&self, drawn: &[&Example], penalty: f32) -> Matrix {
+        let columns = self.pictures.columns();
+        // A pair that stands there twice, be it by the draw or by the arm itself, weighs twice, and all weights sum to the number of pairs that differ: the
+        // same set twice over is the same data.
+        let differing: BTreeSet<(u32, u32)> =
+            drawn.iter().map(|example| (example.picture, self.text_numbers[example.text as usize])).collect();
+        let mass: f32 = drawn.iter().map(|example| example.copies as f32).sum();
+        let scale = differing.len() as f32 / mass.max(1.0);
+        let rows: Vec<(u32, f32)> =
+            drawn.iter().map(|example| (example.picture, scale * example.copies as f32)).collect();
+        let mut gram = self.pictures.weighted_gram(&rows);
+        for i in 0..columns {
+            gram.row_mut(i)[i] += penalty;
+        }
+        // Σ weight · x over all pairs and, per word, Σ weight · t · x.
+        let mut sum = vec![0.0_f32; columns];
+        let mut by_word = Matrix::zeros(self.words, columns);
+        let mut mean = vec![0.0_f32; self.words];
+        for (example, (picture, weight)) in drawn.iter().zip(&rows) {
+            let row = self.pictures.row(*picture as usize);
+            add_scaled(&mut sum, *weight, row);
+            for (word, value) in &self.texts[example.text as usize] {
+                add_scaled(by_word.row_mut(*word as usize), weight * value, row);
+                mean[*word as usize] += weight * value;
+            }
+        }
+        let total: f32 = rows.iter().map(|(_, weight)| weight).sum();
+        for (word, mean) in mean.iter().enumerate() {
+            add_scaled(by_word.row_mut(word), -mean / total.max(1.0), &sum);
+        }
+        // For each held-out text, what the pictures would have to look like: Σ t · column of the word.
+        let mut asked = Matrix::zeros(self.split.held_out.len(), columns);
+        for (item, held) in self.split.held_out.iter().enumerate() {
+            for (word, value) in &self.texts[held.pair as usize] {
+                add_scaled(asked.row_mut(item), *value, by_word.row(*word as usize));
+            }
+        }
+        self.held_out_pictures.times(&solve(gram, asked.transposed()))
+    }
+}
+
+/// Words of at least two pictures and how rare they are: ln(1 + 2N / pictures with the word).
+fn vocabulary(universe: &Universe, used: &BTreeSet<u32>) -> HashMap<String, Word> {
+    let mut pictures: BTreeMap<String, BTreeSet<u32>> = BTreeMap::new();
+    let mut all = BTreeSet::new();
+    for pair in used.iter().map(|pair| &universe.pairs[*pair as usize]) {
+        all.insert(pair.picture);
+        for word in pair.answer_words() {
+            pictures.entry(word).or_default().insert(pair.picture);
+        }
+    }
+    let rarity = |with: &BTreeSet<u32>| (1.0 + 2.0 * all.len() as f32 / with.len() as f32).ln();
+    let kept = pictures.into_iter().filter(|(_, with)| with.len() >= 2);
+    (0..).zip(kept).map(|(number, (word, with))| (word, Word { number, rarity: rarity(&with) })).collect()
+}
+
+/// The words of a text by number, weighted by rarity and scaled to length 1.
+fn weighted(vocabulary: &HashMap<String, Word>, pair: &Pair) -> Vec<(u32, f32)> {
+    let known = pair.answer_words().into_iter().filter_map(|word| vocabulary.get(&word));
+    let found: BTreeMap<u32, f32> = known.map(|word| (word.number, word.rarity)).collect();
+    let values: Vec<f32> = found.values().copied().collect();
+    let length = dot(&values, &values).sqrt().max(f32::MIN_POSITIVE);
+    found.into_iter().map(|(word, value)| (word, value / length)).collect()
+}

@@ -1,0 +1,84 @@
+//! All pairs that a check knows, and which arms have them.
+
+use serde::{Deserialize, Serialize};
+
+use crate::matrix::Matrix;
+use crate::text::words;
+
+/// A question and what is learnt to be answered. A caption has an empty question.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Turn {
+    /// What is read, but not learnt.
+    pub question: String,
+    /// What is learnt.
+    pub answer: String,
+}
+
+impl Turn {
+    /// A caption.
+    pub fn caption(text: impl Into<String>) -> Turn {
+        Turn { question: String::new(), answer: text.into() }
+    }
+}
+
+/// A picture with a text: a caption or a conversation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pair {
+    /// A key that stays the same from run to run; choices are hashes of it.
+    pub uid: String,
+    /// Row of the picture in [`Universe::features`].
+    pub picture: u32,
+    /// The text.
+    pub turns: Vec<Turn>,
+    /// The arms that have it: bit i for arm i.
+    pub arms: u32,
+    /// Whether it may be measured on.
+    pub may_be_held_out: bool,
+}
+
+impl Pair {
+    /// Whether an arm has it.
+    pub fn is_in(&self, arm: usize) -> bool {
+        self.arms >> arm & 1 == 1
+    }
+
+    /// Whether it is a caption rather than a conversation.
+    pub fn is_caption(&self) -> bool {
+        self.turns.iter().all(|turn| turn.question.is_empty())
+    }
+
+    /// The words that are learnt.
+    pub(crate) fn answer_words(&self) -> Vec<String> {
+        self.turns.iter().flat_map(|turn| words(&turn.answer)).collect()
+    }
+
+    /// The words that tell it from others: with the questions, since answers such as "yes" are no copies of each other.
+    pub(crate) fn all_words(&self) -> Vec<String> {
+        self.turns.iter().flat_map(|turn| words(&turn.question).into_iter().chain(words(&turn.answer))).collect()
+    }
+}
+
+/// The most arms of a check: their bits fit into a pair, and comparisons of more would need more replicates than anybody trains.
+pub const MOST_ARMS: usize = 8;
+
+/// Everything that a check compares.
+#[derive(Clone, Debug)]
+pub struct Universe {
+    /// Names of the arms.
+    pub arms: Vec<String>,
+    /// Frozen features, one row a picture.
+    pub features: Matrix,
+    /// The cluster of near-duplicates of every picture: a key that stays the same from run to run.
+    pub clusters: Vec<String>,
+    /// All pairs: those of the arms, and those that may be measured on.
+    pub pairs: Vec<Pair>,
+    /// Whether the pairs that may be measured on were given by the user (`--eval`), rather than held out of the arms.
+    pub has_evaluation_set: bool,
+}
+
+impl Universe {
+    /// The cluster of a pair's picture.
+    pub fn cluster(&self, pair: u32) -> &str {
+        &self.clusters[self.pairs[pair as usize].picture as usize]
+    }
+}
