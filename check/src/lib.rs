@@ -28,7 +28,7 @@ mod text;
 
 pub use fit::{Fit, FitResult, Measured, Training, Version};
 pub use matrix::Matrix;
-pub use outcome::{CheckOutcome, Gear, Protocol, Question, Verdict, arm_fits, control_fits, judge};
+pub use outcome::{CheckOutcome, Gear, Protocol, Question, Verdict, check};
 pub use probe::Probe;
 pub use split::{Split, SplitConfig, split};
 pub use universe::{Pair, Turn, Universe};

@@ -3,8 +3,9 @@
 mod gates;
 mod words;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
+use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +13,7 @@ use crate::fit::{Fit, FitResult, Version};
 use crate::resample::{Drawn, weight};
 use crate::split::{FEWEST_OF_AN_ORIGIN, HeldOut, LeftOut, Split};
 use crate::statistics::{Difference, alpha_at, difference, holm};
+use crate::universe::Universe;
 
 /// How the arms are learnt from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -339,6 +341,43 @@ pub fn leading_arm(protocol: &Protocol, split: &Split, results: &[FitResult]) ->
         gains.iter().sum::<f64>() / gains.len().max(1) as f64
     };
     (0..split.arms.len()).max_by(|a, b| mean(*a).total_cmp(&mean(*b)).then(b.cmp(a))).unwrap_or(0)
+}
+
+/// Makes all fits of a check, those of the arms and then those of the controls, on all threads of rayon's pool, and judges them.
+///
+/// # Errors
+///
+/// The first error of `fit`.
+pub fn check<E: Send>(
+    protocol: &Protocol,
+    universe: &Universe,
+    split: &Split,
+    fit: &(dyn Fn(Fit) -> Result<FitResult, E> + Sync),
+) -> Result<CheckOutcome, E> {
+    let all = |fits: Vec<Fit>| fits.into_par_iter().map(fit).collect::<Result<Vec<_>, E>>();
+    let different_pairs = different_pairs(universe, split);
+    let mut results = Vec::new();
+    if can_be_fitted(split, &different_pairs) {
+        results = all(arm_fits(split.arms.len(), protocol.replicates))?;
+        let leading = leading_arm(protocol, split, &results);
+        results.extend(all(control_fits(protocol.gear, leading, protocol.replicates))?);
+    }
+    Ok(judge(protocol, &universe.arms, split, &different_pairs, &results))
+}
+
+/// Whether there is enough to fit anything; if not, [`judge`] says what is missing without any results.
+pub fn can_be_fitted(split: &Split, different_pairs: &[usize]) -> bool {
+    different_pairs.iter().all(|pairs| *pairs >= gates::FEWEST_PAIRS)
+        && split.held_out.iter().filter(|held| held.counts).count() >= gates::FEWEST_HELD_OUT
+}
+
+/// For every arm, how many of its pairs differ in picture cluster or text.
+pub fn different_pairs(universe: &Universe, split: &Split) -> Vec<usize> {
+    let of_arm = |arm: &Vec<u32>| {
+        let keys = arm.iter().map(|pair| (universe.cluster(*pair), &universe.pairs[*pair as usize].turns));
+        keys.collect::<HashSet<_>>().len()
+    };
+    split.arms.iter().map(of_arm).collect()
 }
 
 /// Results by version and setting, in the order of replicates.
