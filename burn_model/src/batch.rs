@@ -1,155 +1,259 @@
-//! Pairs as tensors of fixed shape.
+//! Examples as tensors.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
+use crate::data::{Example, Pictures};
+use crate::encode::Sequence;
 use crate::error::{Error, Result};
-use crate::model::{ModelConfig, patches_from_pixels};
+use crate::model::{ModelConfig, Sight, patches_from_pixels};
+use crate::schedule::Length;
 use crate::tokenizer::Tokenizer;
 
-/// An image with its caption.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pair {
-    /// `image_size² · 3` bytes: rows of pixels, each red, green, blue.
-    pub pixels: Vec<u8>,
-    /// The caption as it stands in the pool; the tokenizer lower-cases it if it was trained so.
-    pub caption: String,
+/// Texts of a batch are padded to a multiple of this many tokens, so that few shapes occur and
+/// buffers and layouts repeat.
+const PADDED_TO: usize = 4;
+
+/// Pictures that fit the model.
+pub(crate) struct Seen<'a> {
+    config: &'a ModelConfig,
+    pictures: &'a Pictures,
+    /// Makes the mean square of all features 1; not used with pixels.
+    scale: f32,
 }
 
-/// A caption as training and evaluation see it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Caption {
-    /// The tokens to be foretold: the caption's, then the end token unless the caption was cut.
-    pub(crate) targets: Vec<u32>,
-    /// Bytes of text that the targets stand for.
-    pub(crate) bytes: usize,
-    /// Whether tokens were cut off.
-    pub(crate) cut: bool,
-}
+impl<'a> Seen<'a> {
+    /// Checks all pictures.
+    pub(crate) fn new(pictures: &'a Pictures, config: &'a ModelConfig) -> Result<Self> {
+        let refused = |reason: String| Err(Error::Data { set: "set of pictures", reason });
+        let mut scale = 1.0;
+        match (config.sight, pictures) {
+            (Sight::Pixels, Pictures::Pixels(rows)) => {
+                let expected = config.pixel_bytes();
+                if let Some(place) = rows.iter().position(|row| row.len() != expected) {
+                    let (found, side) = (rows[place].len(), config.image_size);
+                    return refused(format!(
+                        "picture {place} has {found} bytes, not the {expected} of {side} x {side} RGB"
+                    ));
+                }
+            }
+            (Sight::Features, Pictures::Features { width, values }) => {
+                if *width == 0 || !values.len().is_multiple_of(*width) {
+                    return refused(format!("{} numbers are no whole rows of {width}", values.len()));
+                }
+                if let Some(place) = values.iter().position(|value| !value.is_finite()) {
+                    return refused(format!("a feature of picture {} is not a number", place / width));
+                }
+                let squares: f64 = values.iter().map(|value| f64::from(*value).powi(2)).sum();
+                if squares > 0.0 {
+                    scale = (values.len() as f64 / squares).sqrt() as f32;
+                }
+            }
+            (Sight::Pixels, Pictures::Features { .. }) => {
+                return refused("the model sees pixels, and these are features".to_owned());
+            }
+            (Sight::Features, Pictures::Pixels(_)) => {
+                return refused("the model sees features, and these are pixels".to_owned());
+            }
+        }
+        Ok(Self { config, pictures, scale })
+    }
 
-impl Caption {
-    /// Encodes `text` into `max_tokens` targets at most, the end token included.
-    pub(crate) fn new(tokenizer: &Tokenizer, text: &str, max_tokens: usize) -> Result<Self> {
-        let mut targets = tokenizer.encode_beginning(text, max_tokens)?;
-        targets.push(Tokenizer::EOS);
-        let cut = targets.len() > max_tokens;
-        targets.truncate(max_tokens);
-        let bytes = targets.iter().map(|id| tokenizer.bytes(*id)).sum();
-        Ok(Self { targets, bytes, cut })
+    /// Number of pictures.
+    fn len(&self) -> usize {
+        self.pictures.len()
+    }
+
+    /// Numbers per picture with features, 0 with pixels.
+    pub(crate) fn features(&self) -> usize {
+        match self.pictures {
+            Pictures::Pixels(_) => 0,
+            Pictures::Features { width, .. } => *width,
+        }
+    }
+
+    /// Some pictures as the model takes them: patches `[B, N, 3·patch²]` or features
+    /// `[B, 1, features]`.
+    pub(crate) fn tensor(&self, rows: &[u32], device: &Device) -> Tensor<3> {
+        let (numbers, shape) = match self.pictures {
+            Pictures::Pixels(pictures) => {
+                let shape = [rows.len(), self.config.patches(), self.config.patch_values()];
+                let mut numbers = Vec::with_capacity(shape.iter().product());
+                for row in rows {
+                    patches_from_pixels(self.config, &pictures[*row as usize], &mut numbers);
+                }
+                (numbers, shape)
+            }
+            Pictures::Features { width, values } => {
+                let of_row = |row: &u32| &values[*row as usize * width..][..*width];
+                let numbers = rows.iter().flat_map(of_row).map(|value| value * self.scale).collect();
+                (numbers, [rows.len(), 1, *width])
+            }
+        };
+        Tensor::from_data(TensorData::new(numbers, shape), device)
+    }
+
+    /// The bytes of a picture, for a fingerprint.
+    pub(crate) fn bytes(&self, row: u32) -> Vec<u8> {
+        match self.pictures {
+            Pictures::Pixels(pictures) => pictures[row as usize].clone(),
+            Pictures::Features { width, values } => {
+                let values = &values[row as usize * width..][..*width];
+                values.iter().flat_map(|value| (value * self.scale).to_le_bytes()).collect()
+            }
+        }
     }
 }
 
-/// Pairs ready for batches.
+/// Texts of one batch.
+pub(crate) struct Texts {
+    /// What the decoder reads, padded: `[B, T]`.
+    pub(crate) inputs: Tensor<2, Int>,
+    /// What it shall foretell: `[places]`; padding and what is only read is left out.
+    pub(crate) targets: Tensor<1, Int>,
+    /// Where in the flattened `B · T` grid each target is foretold: `[places]`.
+    pub(crate) places: Tensor<1, Int>,
+}
+
+/// Examples ready for batches.
 pub(crate) struct Items<'a> {
-    config: &'a ModelConfig,
-    pairs: &'a [Pair],
-    pub(crate) captions: Vec<Caption>,
-    max_tokens: usize,
+    examples: &'a [Example],
+    pub(crate) sequences: Vec<Sequence>,
 }
 
 impl<'a> Items<'a> {
-    /// Encodes all captions and checks all images; `set` names the pairs in errors.
+    /// Encodes all examples and checks that their pictures exist; `set` names them in errors.
     pub(crate) fn new(
         set: &'static str,
-        pairs: &'a [Pair],
-        config: &'a ModelConfig,
+        examples: &'a [Example],
+        pictures: &Seen,
         tokenizer: &Tokenizer,
         max_tokens: usize,
     ) -> Result<Self> {
-        let expected = config.pixel_bytes();
-        let misshapen = pairs.iter().position(|pair| pair.pixels.len() != expected);
-        if let Some(place) = misshapen {
-            let (found, side) = (pairs[place].pixels.len(), config.image_size);
-            let reason =
-                format!("the image of pair {place} has {found} bytes, not the {expected} of {side} x {side} RGB");
-            return Err(Error::Data { set, reason });
+        for (place, example) in examples.iter().enumerate() {
+            if example.picture as usize >= pictures.len() {
+                let (row, count) = (example.picture, pictures.len());
+                let reason = format!("example {place} is about picture {row}, and there are {count} from 0");
+                return Err(Error::Data { set, reason });
+            }
+            if example.turns.is_empty() {
+                return Err(Error::Data { set, reason: format!("example {place} has no turn") });
+            }
         }
-        let captions = pairs.iter().map(|pair| Caption::new(tokenizer, &pair.caption, max_tokens));
-        Ok(Self { config, pairs, captions: captions.collect::<Result<_>>()?, max_tokens })
+        let sequences = examples.iter().map(|example| Sequence::new(tokenizer, example, max_tokens));
+        Ok(Self { examples, sequences: sequences.collect::<Result<_>>()? })
     }
 
-    /// Number of pairs.
+    /// Number of examples.
     pub(crate) fn len(&self) -> usize {
-        self.pairs.len()
+        self.examples.len()
     }
 
-    /// The images of some pairs: `[items, N, 3·patch²]`.
-    pub(crate) fn patches(&self, items: &[u32], device: &Device) -> Tensor<3> {
-        let (patches, values) = (self.config.patches(), self.config.patch_values());
-        let mut numbers = Vec::with_capacity(items.len() * patches * values);
-        for item in items {
-            patches_from_pixels(self.config, &self.pairs[*item as usize].pixels, &mut numbers);
-        }
-        Tensor::from_data(TensorData::new(numbers, [items.len(), patches, values]), device)
+    /// The pictures of some examples.
+    pub(crate) fn pictures(&self, items: &[u32]) -> Vec<u32> {
+        items.iter().map(|item| self.examples[*item as usize].picture).collect()
     }
 
-    /// What the decoder reads for some pairs: the begin token and all targets but the last, padded: `[items, max_tokens]`.
-    pub(crate) fn inputs(&self, items: &[u32], device: &Device) -> Tensor<2, Int> {
-        let rows = items.iter().flat_map(|item| {
-            let targets = &self.captions[*item as usize].targets;
-            let read = std::iter::once(&Tokenizer::BOS).chain(&targets[..targets.len() - 1]);
-            read.chain(std::iter::repeat(&Tokenizer::PAD)).take(self.max_tokens).map(|id| i64::from(*id))
-        });
-        Tensor::from_data(TensorData::new(rows.collect::<Vec<i64>>(), [items.len(), self.max_tokens]), device)
+    /// The lengths of all examples.
+    pub(crate) fn lengths(&self) -> Vec<Length> {
+        let lengths = self.sequences.iter();
+        lengths.map(|sequence| Length { read: sequence.read(), learned: sequence.loss_tokens() }).collect()
     }
 
-    /// What the decoder shall foretell for some pairs: `[places]` token ids and where each stands in the flattened
-    /// `items · max_tokens` grid; padding is left out.
-    pub(crate) fn targets(&self, items: &[u32], device: &Device) -> (Tensor<1, Int>, Tensor<1, Int>) {
-        let mut ids = Vec::new();
-        let mut places = Vec::new();
+    /// The number of tokens to which some texts are padded when they share a batch.
+    pub(crate) fn padded(&self, items: &[u32]) -> usize {
+        let longest = items.iter().map(|item| self.sequences[*item as usize].read()).max();
+        longest.unwrap_or(0).next_multiple_of(PADDED_TO)
+    }
+
+    /// Some texts, each padded at its end to `tokens` tokens.
+    pub(crate) fn texts(&self, items: &[u32], tokens: usize, device: &Device) -> Texts {
+        let mut inputs = Vec::with_capacity(items.len() * tokens);
+        let (mut targets, mut places) = (Vec::new(), Vec::new());
         for (row, item) in items.iter().enumerate() {
-            for (column, id) in self.captions[*item as usize].targets.iter().enumerate() {
-                ids.push(i64::from(*id));
-                places.push((row * self.max_tokens + column) as i64);
+            let sequence = &self.sequences[*item as usize];
+            inputs.extend(sequence.inputs().iter().map(|id| i64::from(*id)));
+            inputs.resize((row + 1) * tokens, i64::from(Tokenizer::PAD));
+            for (place, id) in sequence.targets() {
+                targets.push(i64::from(id));
+                places.push((row * tokens + place) as i64);
             }
         }
         let vector = |values: Vec<i64>| {
             let count = values.len();
             Tensor::from_data(TensorData::new(values, [count]), device)
         };
-        (vector(ids), vector(places))
+        let inputs = Tensor::from_data(TensorData::new(inputs, [items.len(), tokens]), device);
+        Texts { inputs, targets: vector(targets), places: vector(places) }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Turn;
     use crate::tokenizer::{TokenizerConfig, train_tokenizer};
 
     fn tokenizer() -> Tokenizer {
         train_tokenizer(&["red"], &TokenizerConfig { vocabulary: 259, lowercase: true }).unwrap()
     }
 
-    #[test]
-    fn long_captions_are_cut_without_an_end() {
-        let tokenizer = tokenizer();
-        let whole = Caption::new(&tokenizer, "Red", 4).unwrap();
-        assert_eq!((whole.targets.last(), whole.bytes, whole.cut), (Some(&Tokenizer::EOS), 3, false));
-        let cut = Caption::new(&tokenizer, "Red", 3).unwrap();
-        assert_eq!((cut.targets.len(), cut.bytes, cut.cut), (3, 3, true));
-        assert_ne!(cut.targets[2], Tokenizer::EOS);
+    fn integers<const D: usize>(tensor: Tensor<D, Int>) -> Vec<u32> {
+        tensor.into_data().iter::<u32>().collect()
     }
 
     #[test]
     fn inputs_run_one_token_behind_targets() {
         let (tokenizer, config) = (tokenizer(), ModelConfig::default());
-        let pair = |caption: &str| Pair { pixels: vec![0; config.pixel_bytes()], caption: caption.to_owned() };
-        let pairs = [pair("ab"), pair("")];
-        let items = Items::new("arm", &pairs, &config, &tokenizer, 5).unwrap();
+        let pictures = Pictures::Features { width: 1, values: vec![2.0, 0.0] };
+        let seen = Seen::new(&pictures, &config).unwrap();
+        let examples = [Example::caption(1, "ab"), Example::caption(0, "")];
+        let items = Items::new("arm", &examples, &seen, &tokenizer, 5).unwrap();
         let device = Device::flex();
-        let (a, b) = (items.captions[0].targets[0], items.captions[0].targets[1]);
-        let inputs = items.inputs(&[1, 0], &device).into_data().iter::<u32>().collect::<Vec<_>>();
-        assert_eq!(inputs, [1, 0, 0, 0, 0, 1, a, b, 0, 0]);
-        let (ids, places) = items.targets(&[1, 0], &device);
-        assert_eq!(ids.into_data().iter::<u32>().collect::<Vec<_>>(), [2, a, b, 2]);
-        assert_eq!(places.into_data().iter::<u32>().collect::<Vec<_>>(), [0, 5, 6, 7]);
+        let (a, b) = (items.sequences[0].inputs()[1], items.sequences[0].inputs()[2]);
+        assert_eq!(items.padded(&[1, 0]), 4);
+        let texts = items.texts(&[1, 0], 5, &device);
+        assert_eq!(integers(texts.inputs), [1, 0, 0, 0, 0, 1, a, b, 0, 0]);
+        assert_eq!(integers(texts.targets), [2, a, b, 2]);
+        assert_eq!(integers(texts.places), [0, 5, 6, 7]);
+        // The mean square of 2 and 0 is 2.
+        let features = seen.tensor(&items.pictures(&[1, 0]), &device).into_data().iter::<f32>().collect::<Vec<_>>();
+        assert_eq!(features, [2.0_f32.sqrt(), 0.0]);
     }
 
     #[test]
-    fn names_the_pair_whose_image_has_another_size() {
-        let config = ModelConfig::default();
-        let pairs = [Pair { pixels: vec![0; 12], caption: String::new() }];
-        let error = Items::new("arm", &pairs, &config, &tokenizer(), 5).err().unwrap().to_string();
-        assert!(error.contains("pair 0 has 12 bytes, not the 3072"), "{error}");
+    fn questions_are_read_and_are_no_targets() {
+        let (tokenizer, config) = (tokenizer(), ModelConfig::default());
+        let pictures = Pictures::Features { width: 1, values: vec![1.0] };
+        let seen = Seen::new(&pictures, &config).unwrap();
+        let turns = vec![Turn { question: "?".to_owned(), answer: "a".to_owned() }];
+        let examples = [Example { picture: 0, turns }];
+        let items = Items::new("arm", &examples, &seen, &tokenizer, 32).unwrap();
+        let texts = items.texts(&[0], 16, &Device::flex());
+        // "user: ?\nbot:" has 12 bytes; " a" and the end follow.
+        assert_eq!(integers(texts.places), [12, 13, 14]);
+        assert_eq!(*integers(texts.targets).last().unwrap(), Tokenizer::EOS);
+        assert_eq!(items.lengths(), [Length { read: 15, learned: 3 }]);
+    }
+
+    #[test]
+    fn names_what_does_not_fit() {
+        let features = ModelConfig::default();
+        let pixels = ModelConfig { sight: Sight::Pixels, ..Default::default() };
+        let refusal =
+            |pictures: Pictures, config: &ModelConfig| Seen::new(&pictures, config).err().unwrap().to_string();
+        let rows = Pictures::Pixels(vec![vec![0; 12]]);
+        assert!(refusal(rows.clone(), &pixels).contains("picture 0 has 12 bytes, not the 3072"));
+        assert!(refusal(rows, &features).contains("these are pixels"));
+        let values = |width, values| Pictures::Features { width, values };
+        assert!(refusal(values(2, vec![0.0; 3]), &features).contains("3 numbers are no whole rows of 2"));
+        assert!(refusal(values(0, vec![]), &features).contains("no whole rows"));
+        assert!(refusal(values(2, vec![0.0, 0.0, f32::NAN, 0.0]), &features).contains("picture 1 is not a number"));
+        assert!(refusal(values(2, vec![0.0; 2]), &pixels).contains("these are features"));
+
+        let pictures = values(1, vec![1.0]);
+        let seen = Seen::new(&pictures, &features).unwrap();
+        let items = |example| Items::new("arm", &[example], &seen, &tokenizer(), 5).err().unwrap().to_string();
+        assert!(items(Example::caption(1, "red")).contains("example 0 is about picture 1, and there are 1 from 0"));
+        assert!(items(Example { picture: 0, turns: vec![] }).contains("example 0 has no turn"));
     }
 }

@@ -1,4 +1,5 @@
-//! Checkpoints: one safetensors file with the weights, the optimiser's moments and the losses so far.
+//! Checkpoints: one safetensors file with the weights, the optimiser's moments, the
+//! sums of weights for their mean, and the losses so far.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
@@ -10,6 +11,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
+use crate::average::Average;
 use crate::error::{Error, Result};
 use crate::optimizer::{AdamW, Moments};
 
@@ -32,6 +34,7 @@ pub(crate) fn write<M: Module>(
     fingerprint: &str,
     model: &M,
     optimizer: &AdamW,
+    average: &Average,
     losses: &[f32],
 ) -> Result<()> {
     let mut arrays = Arrays::default();
@@ -39,6 +42,9 @@ pub(crate) fn write<M: Module>(
     for (name, moments) in &optimizer.moments {
         arrays.add("first", name, &moments.first);
         arrays.add("second", name, &moments.second);
+    }
+    for (name, sum) in &average.sums {
+        arrays.add("sum", name, sum);
     }
     arrays.all.insert("losses".to_owned(), (vec![losses.len()], bytes_of(losses)));
     let head = Head { fingerprint: fingerprint.to_owned(), steps: losses.len() };
@@ -58,7 +64,8 @@ pub(crate) fn write<M: Module>(
     fs::rename(&aside, path).map_err(|source| Error::File { path: path.to_owned(), source })
 }
 
-/// Reads a checkpoint into a model and an optimiser; `None` if there is no file.
+/// Reads a checkpoint into a model, an optimiser and a mean of weights; returns the model and the
+/// losses so far, none if there is no file.
 ///
 /// A file of another run is an error, so that no run continues from foreign weights.
 pub(crate) fn read<M: Module>(
@@ -66,6 +73,7 @@ pub(crate) fn read<M: Module>(
     fingerprint: &str,
     model: M,
     optimizer: &mut AdamW,
+    average: &mut Average,
     device: &Device,
 ) -> Result<(M, Vec<f32>)> {
     let content = match fs::read(path) {
@@ -95,6 +103,9 @@ pub(crate) fn read<M: Module>(
         };
         let first = flat(numbers(format!("first/{name}"))?);
         let second = flat(numbers(format!("second/{name}"))?);
+        if average.has_begun(head.steps) {
+            average.sums.insert(name.clone(), flat(numbers(format!("sum/{name}"))?));
+        }
         optimizer.moments.insert(name, Moments { first, second });
     }
     optimizer.steps = head.steps;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-/// What can go wrong while a model is built, trained, saved, read or compared.
+/// What can go wrong while a model is built, trained, saved or read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -16,10 +16,10 @@ pub enum Error {
         /// What it must be instead.
         reason: String,
     },
-    /// An arm or the held-out set cannot be used for training or evaluation.
+    /// An arm, the held-out set or the pictures cannot be used for training or evaluation.
     #[error("the {set} cannot be used: {reason}")]
     Data {
-        /// `arm` or `held-out set`.
+        /// `arm`, `held-out set` or `set of pictures`.
         set: &'static str,
         /// What is wrong and, where known, with which item.
         reason: String,

@@ -1,54 +1,90 @@
-//! Loss on held-out pairs, with the right images and with wrong ones.
+//! Loss on held-out examples, with the right pictures and with wrong ones.
+
+use std::collections::BTreeMap;
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::Device;
 
-use crate::batch::Items;
+use crate::batch::{Items, Seen};
+use crate::error::{Error, Result};
 use crate::loss::nats;
 use crate::model::{Layout, Lynx, ModelConfig};
 use crate::random::{Purpose, deranged, stream};
 
-/// Pairs that are evaluated together; bounds memory, does not change the result.
+/// Examples that are evaluated together; bounds memory.
 const CHUNK: usize = 32;
 
-/// Seed of the derangement: one for all runs, so that no replicate differs by which wrong image a caption got.
+/// Seed of the derangement: one for all runs, so that no replicate differs by which wrong picture a
+/// text got.
 const DERANGEMENT_SEED: u64 = 0;
 
-/// Total nats of all held-out captions.
-pub(crate) struct HeldOutNats {
-    /// Each caption with its own image.
-    pub(crate) true_images: f64,
-    /// Each caption with the image of another pair.
-    pub(crate) wrong_images: f64,
+/// Returns the wrong picture of each held-out example.
+///
+/// All pictures are exchanged in one cycle, so examples that share a picture share the wrong one,
+/// too, and no wrong picture is an example's own.
+pub(crate) fn wrong_pictures(own: &[u32]) -> Result<Vec<u32>> {
+    let mut places = BTreeMap::new();
+    let mut distinct = Vec::new();
+    for picture in own {
+        places.entry(*picture).or_insert_with(|| {
+            distinct.push(*picture);
+            distinct.len() - 1
+        });
+    }
+    if distinct.len() < 2 {
+        let reason = "it needs two pictures or more, to exchange them".to_owned();
+        return Err(Error::Data { set: "held-out set", reason });
+    }
+    let order = deranged(&mut stream(DERANGEMENT_SEED, Purpose::Derangement), distinct.len());
+    Ok(own.iter().map(|picture| distinct[order[places[picture]] as usize]).collect())
 }
 
-/// Evaluates a model; `max_tokens` is the length to which captions are padded.
+/// Returns the nats of the learned tokens of each held-out example, shown with one picture each.
 pub(crate) fn held_out_nats(
     model: &Lynx,
     config: &ModelConfig,
+    seen: &Seen,
     held_out: &Items,
-    max_tokens: usize,
+    pictures: &[u32],
     device: &Device,
-) -> HeldOutNats {
+) -> Vec<f64> {
     debug_assert!(model.devices().iter().all(|device| !device.is_autodiff()), "evaluation needs no gradients");
-    let layout = Layout::causal(config, config.latents + max_tokens, device);
-    let items: Vec<u32> = (0..held_out.len() as u32).collect();
-    let vision: Vec<Tensor<3>> =
-        items.chunks(CHUNK).map(|chunk| model.vision_tokens(held_out.patches(chunk, device))).collect();
-    let vision = Tensor::cat(vision, 0);
-    let wrong = deranged(&mut stream(DERANGEMENT_SEED, Purpose::Derangement), held_out.len());
-    let total = |images: &[u32]| -> f64 {
-        let chunks = items.chunks(CHUNK).zip(images.chunks(CHUNK));
-        let totals = chunks.map(|(captions, images)| {
-            let rows: Vec<i64> = images.iter().map(|image| i64::from(*image)).collect();
-            let rows = Tensor::from_data(TensorData::new(rows, [images.len()]), device);
-            let (targets, places) = held_out.targets(captions, device);
-            let seen = vision.clone().select(0, rows);
-            let logits = model.logits_at(seen, held_out.inputs(captions, device), &layout, places);
-            // Summed in 64 bits: thousands of tokens would cost the 32-bit sum its last digits.
-            nats(logits, targets).into_data().iter::<f64>().sum::<f64>()
-        });
-        totals.sum()
-    };
-    HeldOutNats { true_images: total(&items), wrong_images: total(&wrong) }
+    // Texts of like length share a chunk, so that little of it is padding.
+    let mut order: Vec<u32> = (0..held_out.len() as u32).collect();
+    order.sort_by_key(|item| held_out.sequences[*item as usize].read());
+    let mut all = vec![0.0; held_out.len()];
+    for items in order.chunks(CHUNK) {
+        let rows: Vec<u32> = items.iter().map(|item| pictures[*item as usize]).collect();
+        let tokens = held_out.padded(items);
+        let texts = held_out.texts(items, tokens, device);
+        let layout = Layout::causal(config, config.latents + tokens, device);
+        let vision = model.vision_tokens(seen.tensor(&rows, device));
+        let logits = model.logits_at(vision, texts.inputs, &layout, texts.places);
+        let of_tokens = nats(logits, texts.targets).into_data();
+        let mut of_tokens = of_tokens.iter::<f64>();
+        for item in items {
+            let count = held_out.sequences[*item as usize].loss_tokens();
+            all[*item as usize] = of_tokens.by_ref().take(count).sum();
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wrong_pictures_are_others_also_where_examples_share_one() {
+        for own in [vec![0, 1], vec![3, 3, 3, 5], vec![7, 1, 7, 2, 2, 9, 7]] {
+            let wrong = wrong_pictures(&own).unwrap();
+            for (own_picture, wrong) in own.iter().zip(&wrong) {
+                assert_ne!(own_picture, wrong);
+                assert!(own.contains(wrong));
+            }
+            assert_eq!(wrong, wrong_pictures(&own).unwrap());
+        }
+        let refusal = wrong_pictures(&[4, 4, 4]).unwrap_err().to_string();
+        assert_eq!(refusal, "the held-out set cannot be used: it needs two pictures or more, to exchange them");
+    }
 }

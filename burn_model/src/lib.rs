@@ -1,59 +1,70 @@
-//! A compact Lynx in burn, its training, and the check that compares two data choices by training on each.
+//! A compact Lynx in burn and its training on one arm of data.
 //!
 //! ```
-//! use lynxdata_burn_model::{ModelConfig, Pair, RunSpec, TokenizerConfig, TrainConfig, run, train_tokenizer};
+//! use lynxdata_burn_model::{
+//!     Example, ModelConfig, Pictures, RunSpec, TokenizerConfig, TrainConfig, run, train_tokenizer,
+//! };
 //!
-//! let model = ModelConfig { image_size: 8, vit_depth: 1, decoder_depth: 1, ..Default::default() };
-//! let train = TrainConfig { steps: 2, batch: 2, ..Default::default() };
-//! let pair = |shade, caption: &str| Pair { pixels: vec![shade; model.pixel_bytes()], caption: caption.to_owned() };
-//! let (arm, held_out) = ([pair(0, "night"), pair(255, "day")], [pair(10, "night"), pair(240, "day")]);
+//! let model = ModelConfig { decoder_depth: 1, ..Default::default() };
+//! let train = TrainConfig { steps: 2, ..Default::default() };
+//! // Two numbers per picture: how dark and how bright it is.
+//! let pictures = Pictures::Features { width: 2, values: vec![0.9, 0.1, 0.0, 1.0, 1.0, 0.1, 0.2, 0.9] };
+//! let arm = [Example::caption(0, "night"), Example::caption(1, "day")];
+//! let held_out = [Example::caption(2, "night"), Example::caption(3, "day")];
 //! let tokenizer = train_tokenizer(&["night", "day"], &TokenizerConfig::default())?;
 //! let spec = RunSpec {
 //!     model: &model,
 //!     train: &train,
 //!     tokenizer: &tokenizer,
+//!     pictures: &pictures,
 //!     arm: &arm,
+//!     copies: &[1, 1],
 //!     held_out: &held_out,
 //!     seed: 1,
 //!     checkpoint: None,
 //! };
 //! let result = run(&spec, &mut |_step, _loss| {})?;
-//! assert!(result.held_out_bits_per_byte > 0.0);
+//! assert!(result.bits_per_byte() > 0.0);
 //! # Ok::<(), lynxdata_burn_model::Error>(())
 //! ```
 //!
 //! In the order in which data flows:
 //!
-//! * [`tokenizer`]: captions to tokens;
-//! * `batch`: pairs to tensors;
-//! * [`model`]: vision encoder, resampler and decoder;
-//! * `loss`, `optimizer`, [`train`], `checkpoint`: the training loop;
-//! * `evaluate`: loss on held-out pairs, with right and with wrong images;
-//! * [`mod@run`]: all of that for one arm and one seed;
-//! * [`check`]: which runs a comparison needs, its statistics, and its verdict.
+//! * [`data`]: pictures, captions and conversations;
+//! * [`tokenizer`]: texts to tokens;
+//! * `encode`: which tokens of an example are read, and which the loss counts;
+//! * `schedule`: which examples each step is trained on;
+//! * `batch`: examples to tensors;
+//! * [`model`]: sight and decoder;
+//! * `loss`, `optimizer`, `average`, [`train`], `checkpoint`: the training loop;
+//! * `evaluate`: loss on held-out examples, with right and with wrong pictures;
+//! * [`mod@run`]: all of that for one arm and one seed.
 //!
-//! Not here: reading pools and writing reports (the CLI glues), instruction tuning, generation, pretrained weights. A model
-//! of this size, trained from nothing, can show that one arm's captions fit their images better or read better; it says
-//! nothing about knowledge, text in images or other things that only large models learn.
+//! Not here: features of pictures, the comparison of arms and its statistics, reading pools, writing
+//! reports, generation, pretrained weights. A model of this size, trained from nothing, can show that
+//! one arm's texts fit their pictures better or read better; it says nothing about knowledge, text in
+//! pictures or other things that only large models learn.
 
-pub mod check;
+pub mod data;
 pub mod model;
 pub mod run;
 pub mod tokenizer;
 pub mod train;
 
+mod average;
 mod batch;
 mod checkpoint;
+mod encode;
 mod error;
 mod evaluate;
 mod loss;
 mod optimizer;
 mod random;
+mod schedule;
 
-pub use batch::Pair;
-pub use check::{CheckConfig, CheckOutcome, Verdict, compare, planned_runs};
+pub use data::{Example, Pictures, Turn};
 pub use error::{Error, Result};
-pub use model::ModelConfig;
-pub use run::{RunResult, RunSpec, run};
+pub use model::{ModelConfig, Sight};
+pub use run::{HeldOutLoss, LossPoint, RunResult, RunSpec, run};
 pub use tokenizer::{Tokenizer, TokenizerConfig, train_tokenizer};
 pub use train::TrainConfig;

@@ -1,8 +1,10 @@
 //! A compact Lynx: vision encoder, resampler and decoder, joined by prefix fusion.
 //!
-//! Data flow, with B images, N patches, L latents, T text tokens:
+//! Data flow, with B pictures of N patches or F features, L latents, T text tokens:
 //!
 //! ```text
+//! features [B, 1, F] ─ projection ──────────────────────────────────────────────► [B, L, decoder_dim] ─┐
+//!   or
 //! patches [B, N, 3·patch²] ─ vision ─► [B, 1+N, vit_dim] ─ resampler ─► [B, L, decoder_dim] ─┐
 //! token ids [B, T] ─ embedding ─► [B, T, decoder_dim] ──────── vision tokens before text ─────┴► decoder ─► [B, T, vocabulary]
 //! ```
@@ -17,12 +19,14 @@ mod initial;
 mod linear;
 mod lynx;
 mod norm;
+mod projection;
 mod resampler;
 mod vision;
 
-pub use config::ModelConfig;
+pub use config::{ModelConfig, Sight};
 pub use decoder::{Decoder, Layout};
 pub use lynx::Lynx;
+pub use projection::Projection;
 pub use resampler::Resampler;
 pub use vision::{Vision, patches_from_pixels};
 

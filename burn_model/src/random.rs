@@ -9,12 +9,12 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 pub(crate) enum Purpose {
     /// Initial weights.
     Weights = 0,
-    /// Order in which an arm's pairs are trained on.
+    /// Order in which an arm's examples are trained on.
     Order = 1,
-    /// Which other image a held-out caption is shown with.
+    /// Which other picture a held-out text is shown with.
     Derangement = 2,
-    /// Seeds of replicates.
-    Replicates = 3,
+    /// Order in which the batches of a window are trained on.
+    Windows = 3,
 }
 
 /// The stream of draws of a seed for a purpose.

@@ -6,9 +6,11 @@ use burn::module::Module;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
-use crate::batch::{Items, Pair};
+use crate::batch::{Items, Seen};
+use crate::data::{Example, Pictures};
+use crate::encode::Sequence;
 use crate::error::{Error, Result};
-use crate::evaluate::held_out_nats;
+use crate::evaluate::{held_out_nats, wrong_pictures};
 use crate::model::ModelConfig;
 use crate::tokenizer::Tokenizer;
 use crate::train::{TrainConfig, Training};
@@ -22,11 +24,16 @@ pub struct RunSpec<'a> {
     pub train: &'a TrainConfig,
     /// One for all runs of a check.
     pub tokenizer: &'a Tokenizer,
+    /// The pictures of all examples, those of the arm and the held-out ones.
+    pub pictures: &'a Pictures,
     /// What it is trained on.
-    pub arm: &'a [Pair],
+    pub arm: &'a [Example],
+    /// How often each example of the arm stands in one epoch, its weight in a bootstrap replicate:
+    /// one entry per example, at least one of them above 0.
+    pub copies: &'a [u32],
     /// What it is measured on; one for all runs of a check, and in none of its arms.
-    pub held_out: &'a [Pair],
-    /// Determines the initial weights and the order of the pairs.
+    pub held_out: &'a [Example],
+    /// Determines the initial weights and the order of the examples.
     pub seed: u64,
     /// Where to keep the state; a run that finds its own state there continues from it. The caller may delete the file
     /// when the result is safe; until then it also holds the trained weights.
@@ -43,6 +50,22 @@ pub struct LossPoint {
     pub loss: f64,
 }
 
+/// Loss on one held-out example: sums over its answer and end tokens, or caption and end tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeldOutLoss {
+    /// Loss with its own picture, in nats.
+    pub nats: f64,
+    /// Loss with the picture of another example, in nats; the same picture in all runs.
+    pub nats_wrong_picture: f64,
+    /// Loss, in nats, of a model that knows only how often the loss counts each token in one epoch
+    /// of the arm.
+    pub nats_unigram: f64,
+    /// Bytes of text that the tokens stand for, lower-cased and cut as in training. Losses per byte
+    /// do not depend on the tokenizer.
+    pub bytes: u32,
+}
+
 /// What a run measured. Depends on the specification alone: no times, no names of machines.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -51,36 +74,59 @@ pub struct RunResult {
     pub seed: u64,
     /// Steps taken.
     pub steps: usize,
+    /// The highest learning rate.
+    pub learning_rate: f64,
     /// The loss curve.
     pub losses: Vec<LossPoint>,
-    /// Held-out loss in nats per byte of caption: the nats of all caption and end tokens over the bytes of the captions,
-    /// lower-cased and cut as in training. Per byte, so that it does not depend on the tokenizer. Lower is better.
-    pub held_out_nats_per_byte: f64,
-    /// The same in bits.
-    pub held_out_bits_per_byte: f64,
-    /// Held-out loss with the images exchanged among the pairs minus held-out loss, in bits per byte. Above 0 if the model
-    /// uses the images. Higher is better.
-    pub visual_gain: f64,
-    /// What a model that finds every token equally likely would lose, in bits per byte.
-    pub uniform_bits_per_byte: f64,
-    /// What a model that knows only how often each token occurs in the arm would lose, in bits per byte.
-    pub unigram_bits_per_byte: f64,
-    /// Pairs of the arm.
-    pub arm_pairs: usize,
-    /// Captions of the arm that were cut.
-    pub cut_captions: usize,
-    /// Pairs trained on, repeats counted.
+    /// One entry per held-out example, in their order.
+    pub held_out: Vec<HeldOutLoss>,
+    /// Tokens of all held-out examples that the loss counts.
+    pub held_out_tokens: usize,
+    /// Loss, in nats per token, of a model that finds every token equally likely.
+    pub uniform_nats_per_token: f64,
+    /// Examples of the arm, those without copies included.
+    pub arm_examples: usize,
+    /// Examples of the arm with one copy or more.
+    pub distinct_examples: usize,
+    /// Examples with one copy or more of which text was left out.
+    pub cut_examples: usize,
+    /// Examples trained on, repeats counted.
     pub samples_seen: usize,
-    /// How often each pair of the arm was trained on, on average.
+    /// How often each copy of an example was trained on, on average.
     pub epochs: f64,
-    /// Caption and end tokens trained on, repeats counted.
-    pub tokens_seen: usize,
-    /// Held-out pairs.
-    pub held_out_pairs: usize,
-    /// Bytes of the held-out captions.
-    pub held_out_bytes: usize,
+    /// Answer or caption tokens and end tokens trained on, repeats counted.
+    pub loss_tokens: usize,
     /// Weights of the model.
     pub weights: usize,
+}
+
+impl RunResult {
+    /// Returns the held-out loss with the right pictures, in bits per byte. Lower is better.
+    pub fn bits_per_byte(&self) -> f64 {
+        self.per_byte(self.held_out.iter().map(|loss| loss.nats).sum())
+    }
+
+    /// Returns how many bits per byte more the held-out examples lose with wrong pictures. Above 0 if
+    /// the model uses the pictures. Higher is better.
+    pub fn visual_gain(&self) -> f64 {
+        self.per_byte(self.held_out.iter().map(|loss| loss.nats_wrong_picture - loss.nats).sum())
+    }
+
+    /// Returns the held-out loss of a model that knows only how often each token occurs, in bits per
+    /// byte.
+    pub fn unigram_bits_per_byte(&self) -> f64 {
+        self.per_byte(self.held_out.iter().map(|loss| loss.nats_unigram).sum())
+    }
+
+    /// Returns the held-out loss of a model that finds every token equally likely, in bits per byte.
+    pub fn uniform_bits_per_byte(&self) -> f64 {
+        self.per_byte(self.held_out_tokens as f64 * self.uniform_nats_per_token)
+    }
+
+    fn per_byte(&self, nats: f64) -> f64 {
+        let bytes: f64 = self.held_out.iter().map(|loss| f64::from(loss.bytes)).sum();
+        nats / std::f64::consts::LN_2 / bytes
+    }
 }
 
 /// Trains and evaluates a model, on one thread, so that the result is the same on every machine of one instruction set.
@@ -95,23 +141,30 @@ pub fn run(spec: &RunSpec, progress: &mut (dyn FnMut(usize, f64) + Send)) -> Res
 }
 
 fn run_here(spec: &RunSpec, progress: &mut (dyn FnMut(usize, f64) + Send)) -> Result<RunResult> {
-    let RunSpec { model, train, tokenizer, seed, .. } = *spec;
+    let RunSpec { model, train, tokenizer, copies, seed, .. } = *spec;
     model.validate()?;
     train.validate()?;
     let device = Device::flex();
-    let arm = Items::new("arm", spec.arm, model, tokenizer, train.max_caption_tokens)?;
-    let held_out = Items::new("held-out set", spec.held_out, model, tokenizer, train.max_caption_tokens)?;
-    let held_out_bytes: usize = held_out.captions.iter().map(|caption| caption.bytes).sum();
-    if arm.len() == 0 {
+    let seen = Seen::new(spec.pictures, model)?;
+    let arm = Items::new("arm", spec.arm, &seen, tokenizer, train.max_tokens)?;
+    let held_out = Items::new("held-out set", spec.held_out, &seen, tokenizer, train.max_tokens)?;
+    if copies.len() != arm.len() {
+        let reason = format!("it has {} examples and numbers of copies for {}", arm.len(), copies.len());
+        return Err(Error::Data { set: "arm", reason });
+    }
+    let in_an_epoch: usize = copies.iter().map(|copies| *copies as usize).sum();
+    if in_an_epoch == 0 {
         return Err(Error::Data { set: "arm", reason: "it is empty".to_owned() });
     }
-    if held_out.len() < 2 || held_out_bytes == 0 {
-        let reason = "it needs two pairs or more, with captions, to exchange their images".to_owned();
-        return Err(Error::Data { set: "held-out set", reason });
+    if held_out.sequences.iter().all(|sequence| sequence.bytes == 0) {
+        return Err(Error::Data { set: "held-out set", reason: "it has no text".to_owned() });
     }
+    let own: Vec<u32> = spec.held_out.iter().map(|example| example.picture).collect();
+    let wrong = wrong_pictures(&own)?;
 
-    let mut training = Training::new(model, train, tokenizer, &arm, seed, &device)?;
-    let checkpoint = spec.checkpoint.map(|path| (path, fingerprint(spec)));
+    let vocabulary = tokenizer.vocabulary();
+    let mut training = Training::new((model, train), vocabulary, &seen, (&arm, copies), seed, &device)?;
+    let checkpoint = spec.checkpoint.map(|path| (path, fingerprint(spec, &seen)));
     if let Some((path, fingerprint)) = &checkpoint {
         training = training.resume(path, fingerprint)?;
     }
@@ -125,29 +178,34 @@ fn run_here(spec: &RunSpec, progress: &mut (dyn FnMut(usize, f64) + Send)) -> Re
         }
         progress(step, f64::from(loss));
     }
-    let tokens_seen = training.tokens_seen();
+    let (samples_seen, loss_tokens) = (training.samples(), training.loss_tokens());
     let (trained, losses) = training.finish();
 
-    let nats = held_out_nats(&trained, model, &held_out, train.max_caption_tokens, &device);
-    let bits_per_byte = |nats: f64| nats / std::f64::consts::LN_2 / held_out_bytes as f64;
-    let held_out_tokens: usize = held_out.captions.iter().map(|caption| caption.targets.len()).sum();
-    let samples_seen = train.steps * train.batch;
+    let nats = |pictures: &[u32]| held_out_nats(&trained, model, &seen, &held_out, pictures, &device);
+    let (right, wrong) = (nats(&own), nats(&wrong));
+    let unigram = unigram_nats(&arm, copies, &held_out, vocabulary);
+    let losses_of = held_out.sequences.iter().zip(right).zip(wrong).zip(unigram);
+    let losses_of = losses_of.map(|(((sequence, nats), nats_wrong_picture), nats_unigram)| HeldOutLoss {
+        nats,
+        nats_wrong_picture,
+        nats_unigram,
+        bytes: sequence.bytes as u32,
+    });
+    let with_copies = arm.sequences.iter().zip(copies).filter(|(_, copies)| **copies > 0);
     Ok(RunResult {
         seed,
         steps: train.steps,
+        learning_rate: train.learning_rate,
         losses: loss_curve(&losses, train.log_every),
-        held_out_nats_per_byte: nats.true_images / held_out_bytes as f64,
-        held_out_bits_per_byte: bits_per_byte(nats.true_images),
-        visual_gain: bits_per_byte(nats.wrong_images - nats.true_images),
-        uniform_bits_per_byte: bits_per_byte(held_out_tokens as f64 * (tokenizer.vocabulary() as f64).ln()),
-        unigram_bits_per_byte: bits_per_byte(unigram_nats(&arm, &held_out, tokenizer.vocabulary())),
-        arm_pairs: arm.len(),
-        cut_captions: arm.captions.iter().filter(|caption| caption.cut).count(),
+        held_out: losses_of.collect(),
+        held_out_tokens: held_out.sequences.iter().map(Sequence::loss_tokens).sum(),
+        uniform_nats_per_token: (vocabulary as f64).ln(),
+        arm_examples: arm.len(),
+        distinct_examples: with_copies.clone().count(),
+        cut_examples: with_copies.filter(|(sequence, _)| sequence.cut).count(),
         samples_seen,
-        epochs: samples_seen as f64 / arm.len() as f64,
-        tokens_seen,
-        held_out_pairs: held_out.len(),
-        held_out_bytes,
+        epochs: samples_seen as f64 / in_an_epoch as f64,
+        loss_tokens,
         weights: trained.num_params(),
     })
 }
@@ -162,22 +220,25 @@ fn loss_curve(losses: &[f32], every: usize) -> Vec<LossPoint> {
     points.collect()
 }
 
-/// Nats of the held-out tokens under the token frequencies of the arm, each token counted once more than seen (Laplace).
-fn unigram_nats(arm: &Items, held_out: &Items, vocabulary: usize) -> f64 {
+/// Nats of each held-out example under the frequencies of the tokens that the loss counts in one
+/// epoch of the arm, each token counted once more than seen (Laplace).
+fn unigram_nats(arm: &Items, copies: &[u32], held_out: &Items, vocabulary: usize) -> Vec<f64> {
     let mut counts = vec![1.0_f64; vocabulary];
-    for id in arm.captions.iter().flat_map(|caption| &caption.targets) {
-        counts[*id as usize] += 1.0;
+    for (sequence, copies) in arm.sequences.iter().zip(copies) {
+        for (_, id) in sequence.targets() {
+            counts[id as usize] += f64::from(*copies);
+        }
     }
     let total: f64 = counts.iter().sum();
-    let targets = held_out.captions.iter().flat_map(|caption| &caption.targets);
-    targets.map(|id| (total / counts[*id as usize]).ln()).sum()
+    let of_example = |sequence: &Sequence| sequence.targets().map(|(_, id)| (total / counts[id as usize]).ln()).sum();
+    held_out.sequences.iter().map(of_example).collect()
 }
 
 /// Part of every fingerprint; its number grows when the same settings begin to train another way.
-const FORMAT: &str = "lynxdata run 1";
+const FORMAT: &str = "lynxdata run 2";
 
 /// A digest of everything that determines the training, so that a checkpoint is continued by its own run only.
-fn fingerprint(spec: &RunSpec) -> String {
+fn fingerprint(spec: &RunSpec, seen: &Seen) -> String {
     let mut digest = blake3::Hasher::new();
     let mut add = |bytes: &[u8]| {
         digest.update(&(bytes.len() as u64).to_le_bytes());
@@ -188,9 +249,17 @@ fn fingerprint(spec: &RunSpec) -> String {
     add(&serde_json::to_vec(spec.train).expect("numbers are valid JSON"));
     add(spec.tokenizer.to_json().expect("a tokenizer that was read can be written").as_bytes());
     add(&spec.seed.to_le_bytes());
-    for pair in spec.arm {
-        add(&pair.pixels);
-        add(pair.caption.as_bytes());
+    for (example, copies) in spec.arm.iter().zip(spec.copies) {
+        add(&copies.to_le_bytes());
+        if *copies == 0 {
+            continue;
+        }
+        add(&seen.bytes(example.picture));
+        add(&(example.turns.len() as u64).to_le_bytes());
+        for turn in &example.turns {
+            add(turn.question.as_bytes());
+            add(turn.answer.as_bytes());
+        }
     }
     digest.finalize().to_hex().to_string()
 }

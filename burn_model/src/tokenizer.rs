@@ -135,6 +135,17 @@ impl Tokenizer {
         self.encode(beginning(text, characters))
     }
 
+    /// Encodes as much of a text as settles its last `tokens` tokens, as [`Self::encode_beginning`]
+    /// does for its first ones.
+    ///
+    /// They may differ from those of the whole text where that is one word; what is encoded is the
+    /// same in every run.
+    pub(crate) fn encode_end(&self, text: &str, tokens: usize) -> Result<Vec<u32>> {
+        let characters = (tokens + self.vocabulary()) * self.longest + 4;
+        let start = text.char_indices().nth_back(characters).map_or(0, |(place, _)| place);
+        self.encode(&text[start..])
+    }
+
     /// The text of tokens, without special tokens; bytes that are not UTF-8 become U+FFFD.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
         self.inner.decode(ids, true).map_err(failed)

@@ -1,40 +1,49 @@
 //! The training loop: a given number of steps, whatever the size of the arm.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn::module::Module;
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::batch::Items;
+use crate::average::Average;
+use crate::batch::{Items, Seen};
 use crate::checkpoint;
 use crate::error::{Error, Result};
 use crate::loss::weighted_nats;
 use crate::model::{Layout, Lynx, ModelConfig};
 use crate::optimizer::{AdamW, AdamWConfig};
-use crate::random::{Purpose, shuffled, stream};
-use crate::tokenizer::Tokenizer;
+use crate::schedule::batches;
 
-/// How a model is trained. All arms of a check share it, so that they see the same number of samples.
+/// How a model is trained. All arms of a check share it, so that they learn from the same number of
+/// tokens.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainConfig {
     /// Steps of the optimiser. Default 200.
     pub steps: usize,
-    /// Pairs per step. Default 32.
-    pub batch: usize,
+    /// Tokens per step that the loss counts, those of captions or answers and their end tokens; at
+    /// least `max_tokens`. A step has them on average, to within one example over all steps. Default
+    /// 350, about 32 captions.
+    pub tokens_per_step: usize,
     /// Highest learning rate, reached after the warm-up. Default 0.002, for the default model.
     pub learning_rate: f64,
     /// Share of the steps in which the learning rate rises linearly; afterwards it falls linearly to 0. Default 0.05, as
     /// Lynx.
     pub warmup_fraction: f64,
-    /// Tokens of a caption that are learned, the end token included; longer captions are cut. Default 24.
-    pub max_caption_tokens: usize,
+    /// Tokens of an example that the model reads at most, the begin token included. A longer caption
+    /// loses its end; of a conversation, turns that do not fit are left out, and a long first question
+    /// loses its beginning. Default 32.
+    pub max_tokens: usize,
     /// Weight decay of AdamW. Default 0.05.
     pub weight_decay: f64,
     /// Gradients whose norm over all weights is larger are scaled down to it. Default 1.
     pub max_gradient_norm: f64,
+    /// Checkpoints whose mean weights are evaluated, spread evenly over the last 20 % of the steps
+    /// (LAWA, Kaddour 2022, arXiv 2209.14981); 1 takes the last weights alone. Default 5.
+    pub averaged: usize,
     /// A checkpoint is written after every so many steps, and after the last. Default 50.
     pub checkpoint_every: usize,
     /// The result has one point of the loss curve, a mean, per so many steps. Default 10.
@@ -45,12 +54,13 @@ impl Default for TrainConfig {
     fn default() -> Self {
         Self {
             steps: 200,
-            batch: 32,
+            tokens_per_step: 350,
             learning_rate: 2e-3,
             warmup_fraction: 0.05,
-            max_caption_tokens: 24,
+            max_tokens: 32,
             weight_decay: 0.05,
             max_gradient_norm: 1.0,
+            averaged: 5,
             checkpoint_every: 50,
             log_every: 10,
         }
@@ -62,14 +72,20 @@ impl TrainConfig {
     pub fn validate(&self) -> Result<()> {
         let counts = [
             ("steps", self.steps),
-            ("batch", self.batch),
-            ("max_caption_tokens", self.max_caption_tokens),
+            ("tokens_per_step", self.tokens_per_step),
+            ("max_tokens", self.max_tokens),
+            ("averaged", self.averaged),
             ("checkpoint_every", self.checkpoint_every),
             ("log_every", self.log_every),
         ];
         if let Some((setting, _)) = counts.iter().find(|(_, value)| *value == 0) {
             let reason = "it must be at least 1".to_owned();
             return Err(Error::Setting { setting, value: "0".to_owned(), reason });
+        }
+        if self.tokens_per_step < self.max_tokens {
+            let reason = format!("it must be at least max_tokens = {}", self.max_tokens);
+            let value = self.tokens_per_step.to_string();
+            return Err(Error::Setting { setting: "tokens_per_step", value, reason });
         }
         let above_0 = |value: f64| value.is_finite() && value > 0.0;
         let numbers = [
@@ -108,43 +124,38 @@ impl TrainConfig {
     }
 }
 
-/// Which items are trained on, for all steps, one after another: every item once, shuffled, then again in another order.
-fn training_order(seed: u64, items: usize, samples: usize) -> Vec<u32> {
-    let mut draws = stream(seed, Purpose::Order);
-    let mut order = Vec::with_capacity(samples + items);
-    while order.len() < samples {
-        order.extend(shuffled(&mut draws, items));
-    }
-    order.truncate(samples);
-    order
-}
-
 /// A model in training.
 pub(crate) struct Training<'a> {
+    model_config: &'a ModelConfig,
     config: &'a TrainConfig,
+    seen: &'a Seen<'a>,
     arm: &'a Items<'a>,
     device: Device,
-    layout: Layout,
-    order: Vec<u32>,
+    /// By number of text tokens.
+    layouts: BTreeMap<usize, Layout>,
+    /// The examples of every step.
+    batches: Vec<Vec<u32>>,
     model: Lynx,
     optimizer: AdamW,
+    average: Average,
     /// Nats per token of every step so far.
     losses: Vec<f32>,
 }
 
 impl<'a> Training<'a> {
-    /// Builds the model of `seed` before its first step.
+    /// Builds the model of `seed`, with `vocabulary` tokens, before its first step. Each example of
+    /// the arm stands `copies` times in an epoch.
     pub(crate) fn new(
-        model: &ModelConfig,
-        config: &'a TrainConfig,
-        tokenizer: &Tokenizer,
-        arm: &'a Items<'a>,
+        (model_config, config): (&'a ModelConfig, &'a TrainConfig),
+        vocabulary: usize,
+        seen: &'a Seen<'a>,
+        (arm, copies): (&'a Items<'a>, &[u32]),
         seed: u64,
         device: &Device,
     ) -> Result<Self> {
         let device = device.clone().autodiff();
         let optimizer = AdamW::new(AdamWConfig {
-            // Betas of LLaMA and of the pilot that chose the default model and learning rate.
+            // Betas of LLaMA.
             beta_1: 0.9,
             beta_2: 0.95,
             epsilon: 1e-8,
@@ -152,13 +163,16 @@ impl<'a> Training<'a> {
             max_gradient_norm: config.max_gradient_norm,
         });
         Ok(Self {
+            model_config,
             config,
+            seen,
             arm,
-            layout: Layout::causal(model, model.latents + config.max_caption_tokens, &device.clone().inner()),
-            order: training_order(seed, arm.len(), config.steps * config.batch),
-            model: Lynx::new(model, tokenizer.vocabulary(), seed, &device)?,
+            layouts: BTreeMap::new(),
+            batches: batches(seed, &arm.lengths(), copies, config.steps, config.tokens_per_step),
+            model: Lynx::new(model_config, vocabulary, seen.features(), seed, &device)?,
             device,
             optimizer,
+            average: Average::new(config.steps, config.averaged),
             losses: Vec::new(),
         })
     }
@@ -166,7 +180,8 @@ impl<'a> Training<'a> {
     /// Continues from a checkpoint, if there is one.
     pub(crate) fn resume(mut self, path: &Path, fingerprint: &str) -> Result<Self> {
         let plain = self.device.clone().inner();
-        (self.model, self.losses) = checkpoint::read(path, fingerprint, self.model, &mut self.optimizer, &plain)?;
+        let (optimizer, average) = (&mut self.optimizer, &mut self.average);
+        (self.model, self.losses) = checkpoint::read(path, fingerprint, self.model, optimizer, average, &plain)?;
         Ok(self)
     }
 
@@ -175,36 +190,54 @@ impl<'a> Training<'a> {
         self.losses.len()
     }
 
+    /// Examples that all steps together are trained on, repeats counted.
+    pub(crate) fn samples(&self) -> usize {
+        self.batches.iter().map(Vec::len).sum()
+    }
+
     /// Tokens that all steps together learn from, repeats counted.
-    pub(crate) fn tokens_seen(&self) -> usize {
-        self.order.iter().map(|item| self.arm.captions[*item as usize].targets.len()).sum()
+    pub(crate) fn loss_tokens(&self) -> usize {
+        let items = self.batches.iter().flatten();
+        items.map(|item| self.arm.sequences[*item as usize].loss_tokens()).sum()
     }
 
     /// Writes a checkpoint.
     pub(crate) fn save(&self, path: &Path, fingerprint: &str) -> Result<()> {
-        checkpoint::write(path, fingerprint, &self.model, &self.optimizer, &self.losses)
+        checkpoint::write(path, fingerprint, &self.model, &self.optimizer, &self.average, &self.losses)
     }
 
-    /// Takes one step; returns the mean nats per token of its batch.
+    /// Takes one step.
     pub(crate) fn step(mut self) -> Self {
         let step = self.steps();
-        let items = &self.order[step * self.config.batch..][..self.config.batch];
-        let plain = self.device.clone().inner();
-        let (targets, places) = self.arm.targets(items, &plain);
-        let [count] = targets.dims();
-        let weights = targets.clone().zeros_like().float().add_scalar((count as f64).recip());
-        let vision = self.model.vision_tokens(self.arm.patches(items, &plain));
-        let logits = self.model.logits_at(vision, self.arm.inputs(items, &plain), &self.layout, places);
-        let (loss, objective) = weighted_nats(logits, targets, weights);
+        let tokens = self.arm.padded(&self.batches[step]);
+        let (loss, objective) = self.loss(step, tokens);
         let gradients = objective.backward();
         self.model = self.optimizer.step(self.model, gradients, self.config.learning_rate_at(step));
         self.losses.push(loss);
+        self.average.add(step + 1, &self.model);
         self
     }
 
-    /// The trained model, without gradients, and the mean nats per token of every step.
+    /// The mean nats per token of a step's batch, padded to `tokens`, and what to differentiate.
+    fn loss(&mut self, step: usize, tokens: usize) -> (f32, Tensor<1>) {
+        let items = &self.batches[step];
+        let plain = self.device.clone().inner();
+        let layout = self
+            .layouts
+            .entry(tokens)
+            .or_insert_with(|| Layout::causal(self.model_config, self.model_config.latents + tokens, &plain));
+        let texts = self.arm.texts(items, tokens, &plain);
+        let [count] = texts.targets.dims();
+        let weights = texts.targets.clone().zeros_like().float().add_scalar((count as f64).recip());
+        let vision = self.model.vision_tokens(self.seen.tensor(&self.arm.pictures(items), &plain));
+        let logits = self.model.logits_at(vision, texts.inputs, layout, texts.places);
+        weighted_nats(logits, texts.targets, weights)
+    }
+
+    /// The trained model, without gradients: the mean of its last checkpoints; and the mean nats per
+    /// token of every step.
     pub(crate) fn finish(self) -> (Lynx, Vec<f32>) {
-        (self.model.valid(), self.losses)
+        (self.average.mean(self.model.valid()), self.losses)
     }
 
     /// Mean nats per token of every step so far.
@@ -216,6 +249,8 @@ impl<'a> Training<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::{Example, Pictures, Turn};
+    use crate::tokenizer::{TokenizerConfig, train_tokenizer};
 
     #[test]
     fn the_learning_rate_rises_then_falls_to_nothing() {
@@ -235,16 +270,26 @@ mod tests {
     }
 
     #[test]
-    fn every_epoch_has_every_item_once_in_another_order() {
-        let order = training_order(1, 10, 25);
-        assert_eq!(order.len(), 25);
-        for epoch in order.chunks_exact(10) {
-            let mut sorted = epoch.to_vec();
-            sorted.sort_unstable();
-            assert_eq!(sorted, (0..10).collect::<Vec<u32>>());
-        }
-        assert_ne!(order[..10], order[10..20]);
-        assert_eq!(order, training_order(1, 10, 25));
+    fn padding_does_not_change_the_loss_or_the_gradients() {
+        let pictures = Pictures::Features { width: 2, values: vec![1.0, 0.0, 0.5, -1.0, 0.0, 1.0] };
+        let model_config = ModelConfig { decoder_dim: 24, decoder_depth: 2, decoder_heads: 2, ..Default::default() };
+        let config = TrainConfig { steps: 1, max_tokens: 12, tokens_per_step: 24, ..Default::default() };
+        let tokenizer = train_tokenizer(&["red"], &TokenizerConfig { vocabulary: 259, lowercase: true }).unwrap();
+        let seen = Seen::new(&pictures, &model_config).unwrap();
+        let turns = vec![Turn { question: "?".to_owned(), answer: "no".to_owned() }];
+        let examples = [Example::caption(0, "red"), Example::caption(1, "a"), Example { picture: 2, turns }];
+        let arm = Items::new("arm", &examples, &seen, &tokenizer, config.max_tokens).unwrap();
+        let configs = (&model_config, &config);
+        let device = Device::flex();
+        let losses = |tokens| {
+            let mut training = Training::new(configs, 259, &seen, (&arm, &[1, 1, 1]), 1, &device).unwrap();
+            let (before, objective) = training.loss(0, tokens);
+            training.model = training.optimizer.step(training.model, objective.backward(), 1e-2);
+            [before, training.loss(0, tokens).0]
+        };
+        let (short, long) = (losses(12), losses(40));
+        assert!(short[1] < short[0] - 0.1, "{short:?}");
+        assert!((short[0] - long[0]).abs() < 1e-6 && (short[1] - long[1]).abs() < 1e-4, "{short:?} {long:?}");
     }
 
     #[test]
@@ -253,6 +298,9 @@ mod tests {
         assert!(refusal(TrainConfig { steps: 0, ..Default::default() }).starts_with("steps = 0"));
         assert!(refusal(TrainConfig { learning_rate: 0.0, ..Default::default() }).starts_with("learning_rate = 0"));
         assert!(refusal(TrainConfig { warmup_fraction: 2.0, ..Default::default() }).starts_with("warmup_fraction = 2"));
+        assert!(refusal(TrainConfig { averaged: 0, ..Default::default() }).starts_with("averaged = 0"));
+        let few = refusal(TrainConfig { tokens_per_step: 31, ..Default::default() });
+        assert!(few.ends_with("it must be at least max_tokens = 32"), "{few}");
         TrainConfig::default().validate().unwrap();
     }
 }

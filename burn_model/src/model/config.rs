@@ -5,14 +5,29 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
+/// What the model sees of a picture.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Sight {
+    /// Numbers that the caller computed once, through one linear layer.
+    #[default]
+    Features,
+    /// Pixels, through a vision encoder and a resampler that are trained from nothing, as in Lynx.
+    Pixels,
+}
+
 /// Sizes of the compact Lynx.
 ///
-/// The defaults are the shape of a pilot on pictures of simple shapes, where 200 steps told captions of which one in ten was
-/// swapped from clean ones (t = 7.7 over four paired seeds): 0.85 million weights with a vocabulary of 1,024. Lynx has 8.4
-/// billion.
+/// With the defaults, 256 features and a vocabulary of 1,024 tokens it has 0.75 million weights. Lynx
+/// has 8.4 billion.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelConfig {
+    /// What the model sees of a picture: `"features"` or `"pixels"`. Default `"features"`.
+    ///
+    /// The settings of the vision encoder and of the resampler, from `image_size` to
+    /// `resampler_mlp_ratio` without `latents`, matter with `"pixels"` only.
+    pub sight: Sight,
     /// Side of the square image, in pixels. Default 32.
     pub image_size: usize,
     /// Side of a square patch, in pixels; divides `image_size`. Default 8.
@@ -53,6 +68,7 @@ pub struct ModelConfig {
 impl Default for ModelConfig {
     fn default() -> Self {
         Self {
+            sight: Sight::Features,
             image_size: 32,
             patch: 8,
             vit_dim: 64,
@@ -85,7 +101,7 @@ impl ModelConfig {
         3 * self.patch * self.patch
     }
 
-    /// Bytes of one image as [`crate::Pair`] holds it: three colours of every pixel.
+    /// Bytes of one picture as [`crate::Pictures::Pixels`] holds it: three colours of every pixel.
     pub fn pixel_bytes(&self) -> usize {
         3 * self.image_size * self.image_size
     }

@@ -3,58 +3,80 @@
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 
-use super::config::ModelConfig;
+use super::config::{ModelConfig, Sight};
 use super::decoder::{Decoder, Layout};
 use super::initial::Initial;
+use super::projection::Projection;
 use super::resampler::Resampler;
 use super::vision::Vision;
 use crate::error::Result;
 
 /// A compact Lynx by prefix-tuning.
+///
+/// It has a vision encoder and a resampler, or a projection of features, never both.
 #[derive(Module, Debug)]
 pub struct Lynx {
-    vision_encoder: Vision,
-    bridge: Resampler,
+    vision_encoder: Option<Vision>,
+    bridge: Option<Resampler>,
+    projection: Option<Projection>,
     llm: Decoder,
 }
 
 impl Lynx {
-    /// Builds a model for `vocabulary` tokens, with the weights of `seed`: the same on every device.
-    pub fn new(config: &ModelConfig, vocabulary: usize, seed: u64, device: &Device) -> Result<Self> {
+    /// Builds a model with the weights of `seed`: the same on every device.
+    ///
+    /// `vocabulary` is the number of tokens, `features` the numbers per picture with
+    /// [`Sight::Features`]; [`Sight::Pixels`] does not use it.
+    pub fn new(config: &ModelConfig, vocabulary: usize, features: usize, seed: u64, device: &Device) -> Result<Self> {
         config.validate()?;
         let mut initial = Initial::new(seed, device);
-        Ok(Self {
-            vision_encoder: Vision::new(config, &mut initial),
-            bridge: Resampler::new(config, &mut initial),
-            llm: Decoder::new(config, vocabulary, &mut initial),
-        })
+        let (vision_encoder, bridge, projection) = match config.sight {
+            Sight::Pixels => {
+                (Some(Vision::new(config, &mut initial)), Some(Resampler::new(config, &mut initial)), None)
+            }
+            Sight::Features => (None, None, Some(Projection::new(config, features, &mut initial))),
+        };
+        Ok(Self { vision_encoder, bridge, projection, llm: Decoder::new(config, vocabulary, &mut initial) })
     }
 
-    /// The vision encoder.
-    pub fn vision_encoder(&self) -> &Vision {
-        &self.vision_encoder
+    /// Returns the vision encoder of a model that sees pixels.
+    pub fn vision_encoder(&self) -> Option<&Vision> {
+        self.vision_encoder.as_ref()
     }
 
-    /// The resampler between vision encoder and decoder.
-    pub fn resampler(&self) -> &Resampler {
-        &self.bridge
+    /// Returns the resampler, between vision encoder and decoder, of a model that sees pixels.
+    pub fn resampler(&self) -> Option<&Resampler> {
+        self.bridge.as_ref()
     }
 
-    /// What the decoder sees of images: `[B, N, 3·patch²]` patches to `[B, latents, decoder_dim]`.
-    pub fn vision_tokens(&self, patches: Tensor<3>) -> Tensor<3> {
-        self.bridge.forward(&self.vision_encoder.forward(patches))
-    }
-
-    /// Scores of the token after each text token, before the softmax: `[B, T, vocabulary]`.
+    /// Returns what the decoder sees of pictures: `[B, latents, decoder_dim]`.
     ///
-    /// `vision_tokens` `[B, latents, decoder_dim]` come before the text `ids` `[B, T]`; `layout` covers latents + T tokens.
+    /// `pictures` are patches `[B, N, 3·patch²]`, or features `[B, 1, features]`.
+    pub fn vision_tokens(&self, mut pictures: Tensor<3>) -> Tensor<3> {
+        if let Some(projection) = &self.projection {
+            return projection.forward(pictures);
+        }
+        if let Some(encoder) = &self.vision_encoder {
+            pictures = encoder.forward(pictures);
+        }
+        match &self.bridge {
+            Some(bridge) => bridge.forward(&pictures),
+            None => pictures,
+        }
+    }
+
+    /// Returns the scores of the token after each text token, before the softmax:
+    /// `[B, T, vocabulary]`.
+    ///
+    /// `vision_tokens` `[B, latents, decoder_dim]` come before the text `ids` `[B, T]`; `layout`
+    /// covers latents + T tokens.
     pub fn logits(&self, vision_tokens: Tensor<3>, ids: Tensor<2, Int>, layout: &Layout) -> Tensor<3> {
         let text = self.text(vision_tokens, ids, layout);
         self.llm.logits(text)
     }
 
-    /// The same at some places of the flattened `B · T` grid only, `[places, vocabulary]`: scoring the vocabulary is
-    /// costly, and padding needs no scores.
+    /// Returns the same at some places of the flattened `B · T` grid only, `[places, vocabulary]`:
+    /// scoring the vocabulary is costly, and padding needs no scores.
     pub fn logits_at(
         &self,
         vision_tokens: Tensor<3>,

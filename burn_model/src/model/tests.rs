@@ -16,6 +16,7 @@ const VOCABULARY: usize = 50;
 /// The shape of the model in the golden file.
 fn config() -> ModelConfig {
     ModelConfig {
+        sight: Sight::Pixels,
         image_size: 16,
         patch: 8,
         vit_dim: 24,
@@ -130,7 +131,7 @@ impl ModuleVisitor for Compare<'_> {
 }
 
 fn model(device: &Device) -> Lynx {
-    let model = Lynx::new(&config(), VOCABULARY, 0, device).unwrap();
+    let model = Lynx::new(&config(), VOCABULARY, 0, 0, device).unwrap();
     let mut load = Load(Vec::new(), 0);
     let model = model.map(&mut load);
     let in_file = golden().names().iter().filter(|name| name.starts_with("w.")).count();
@@ -212,9 +213,9 @@ fn loss(model: &Lynx, device: &Device) -> (f32, Tensor<1>) {
 fn vision_encoder_and_resampler_equal_the_reference() {
     let device = Device::flex();
     let model = model(&device);
-    let image = model.vision_encoder().forward(patches(&device));
+    let image = model.vision_encoder().unwrap().forward(patches(&device));
     assert!(furthest(&values(image.clone()), &floats("out.vit")) < 1e-5);
-    let tokens = model.resampler().forward(&image);
+    let tokens = model.resampler().unwrap().forward(&image);
     assert!(furthest(&values(tokens), &floats("out.bridge")) < 1e-5);
 }
 
@@ -296,7 +297,7 @@ fn a_seed_determines_the_weights() {
     }
     let weights = |seed| {
         let mut all = Sum(Vec::new());
-        Lynx::new(&config(), VOCABULARY, seed, &Device::flex()).unwrap().visit(&mut all);
+        Lynx::new(&config(), VOCABULARY, 0, seed, &Device::flex()).unwrap().visit(&mut all);
         all.0
     };
     let first = weights(1);
@@ -309,6 +310,10 @@ fn a_seed_determines_the_weights() {
 
 #[test]
 fn the_default_shape_has_the_documented_number_of_weights() {
-    let model = Lynx::new(&ModelConfig::default(), 1024, 0, &Device::flex()).unwrap();
-    assert_eq!(model.num_params(), 851_906);
+    let weights = |sight| {
+        let config = ModelConfig { sight, ..Default::default() };
+        Lynx::new(&config, 1024, 256, 0, &Device::flex()).unwrap().num_params()
+    };
+    assert_eq!(weights(Sight::Pixels), 851_906);
+    assert_eq!(weights(Sight::Features), 745_730);
 }

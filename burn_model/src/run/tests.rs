@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::*;
+use crate::model::Sight;
 use crate::random::{Purpose, below, deranged, stream};
 use crate::tokenizer::{TokenizerConfig, train_tokenizer};
 
@@ -15,8 +16,9 @@ const COLOURS: [(&str, [u8; 3]); 6] = [
     ("yellow", [250, 250, 30]),
 ];
 
-fn small_model() -> ModelConfig {
+fn small_model(sight: Sight) -> ModelConfig {
     ModelConfig {
+        sight,
         image_size: 8,
         patch: 4,
         vit_dim: 16,
@@ -34,29 +36,88 @@ fn small_model() -> ModelConfig {
     }
 }
 
-/// Images with a left and a right half of one colour each, and captions that say so.
-fn pairs(seed: u64, count: usize) -> Vec<Pair> {
-    let mut draws = stream(seed, Purpose::Order);
-    let pairs = (0..count).map(|_| {
-        let (left, right) = (COLOURS[below(&mut draws, 6)], COLOURS[below(&mut draws, 6)]);
-        let pixels = (0..64).flat_map(|pixel| if pixel % 8 < 4 { left.1 } else { right.1 }).collect();
-        Pair { pixels, caption: format!("{} left of {}", left.0, right.0) }
+/// Pictures, what a model is trained on and what it is measured on.
+struct World {
+    pictures: Pictures,
+    arm: Vec<Example>,
+    held_out: Vec<Example>,
+}
+
+/// Pictures with a left and a right half of one colour each, and captions that say so.
+fn world(sight: Sight, arm: usize, held_out: usize) -> World {
+    let mut draws = stream(1, Purpose::Order);
+    let halves: Vec<_> = (0..arm + held_out).map(|_| [below(&mut draws, 6), below(&mut draws, 6)]).collect();
+    let examples = (0..).zip(&halves).map(|(picture, [left, right])| {
+        Example::caption(picture, format!("{} left of {}", COLOURS[*left].0, COLOURS[*right].0))
     });
-    pairs.collect()
+    let mut arm_examples: Vec<Example> = examples.collect();
+    let held_out = arm_examples.split_off(arm);
+    let colours = halves.iter().map(|halves| halves.map(|colour| COLOURS[colour].1));
+    let pictures = match sight {
+        Sight::Pixels => Pictures::Pixels(
+            colours
+                .map(|[left, right]| (0..64).flat_map(|pixel| if pixel % 8 < 4 { left } else { right }).collect())
+                .collect(),
+        ),
+        Sight::Features => {
+            let values = colours.flatten().flatten().map(|colour| f32::from(colour) / 128.0 - 1.0).collect();
+            Pictures::Features { width: 6, values }
+        }
+    };
+    World { pictures, arm: arm_examples, held_out }
 }
 
 fn tokenizer() -> Tokenizer {
-    let pairs = pairs(0, 100);
-    let texts: Vec<&str> = pairs.iter().map(|pair| pair.caption.as_str()).collect();
+    let world = world(Sight::Features, 100, 0);
+    let texts: Vec<String> = world.arm.iter().map(Example::text).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     train_tokenizer(&texts, &TokenizerConfig { vocabulary: 280, lowercase: true }).unwrap()
 }
 
-fn small_training(steps: usize) -> TrainConfig {
-    TrainConfig { steps, batch: 4, max_caption_tokens: 8, checkpoint_every: 6, log_every: 1, ..Default::default() }
+/// All that a specification borrows.
+struct Setup {
+    model: ModelConfig,
+    train: TrainConfig,
+    tokenizer: Tokenizer,
+    world: World,
+    copies: Vec<u32>,
+}
+
+impl Setup {
+    fn new(sight: Sight, steps: usize, arm: usize, held_out: usize) -> Self {
+        let train = TrainConfig {
+            steps,
+            tokens_per_step: 32,
+            max_tokens: 8,
+            checkpoint_every: 6,
+            log_every: 1,
+            ..Default::default()
+        };
+        let world = world(sight, arm, held_out);
+        Self { model: small_model(sight), train, tokenizer: tokenizer(), world, copies: vec![1; arm] }
+    }
+
+    fn spec(&self, seed: u64) -> RunSpec<'_> {
+        RunSpec {
+            model: &self.model,
+            train: &self.train,
+            tokenizer: &self.tokenizer,
+            pictures: &self.world.pictures,
+            arm: &self.world.arm,
+            copies: &self.copies,
+            held_out: &self.world.held_out,
+            seed,
+            checkpoint: None,
+        }
+    }
 }
 
 fn quiet(spec: &RunSpec) -> RunResult {
     run(spec, &mut |_, _| {}).unwrap()
+}
+
+fn refusal(spec: &RunSpec) -> String {
+    run(spec, &mut |_, _| {}).unwrap_err().to_string()
 }
 
 fn bits(result: &RunResult) -> Vec<u64> {
@@ -65,57 +126,55 @@ fn bits(result: &RunResult) -> Vec<u64> {
 
 #[test]
 fn a_resumed_run_equals_an_undisturbed_one_bit_for_bit() {
-    let (model, train, tokenizer) = (small_model(), small_training(12), tokenizer());
-    let (arm, held_out) = (pairs(1, 9), pairs(2, 5));
-    let spec = RunSpec {
-        model: &model,
-        train: &train,
-        tokenizer: &tokenizer,
-        arm: &arm,
-        held_out: &held_out,
-        seed: 3,
-        checkpoint: None,
-    };
-    let undisturbed = quiet(&spec);
-    assert_eq!(undisturbed.losses.len(), 12);
+    // Of 25 steps, 21 to 25 are averaged: the checkpoint of step 24 holds the sum of four of them, that of step 6
+    // holds none.
+    for (sight, last_step, kept_step) in [(Sight::Features, 24, 24), (Sight::Features, 8, 6), (Sight::Pixels, 24, 24)] {
+        let setup = Setup::new(sight, 25, 9, 5);
+        let spec = setup.spec(3);
+        let undisturbed = quiet(&spec);
+        assert_eq!(undisturbed.losses.len(), 25);
 
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("run.safetensors");
-    // The process dies in step 8: what is left is the checkpoint of step 6.
-    let mut kept = Vec::new();
-    let with_checkpoint = RunSpec { checkpoint: Some(&path), ..spec.clone() };
-    let first = run(&with_checkpoint, &mut |step, _| {
-        if step == 8 {
-            kept = fs::read(&path).unwrap();
-        }
-    });
-    assert_eq!(first.unwrap(), undisturbed);
-    fs::write(&path, kept).unwrap();
-    let mut told = Vec::new();
-    let resumed = run(&with_checkpoint, &mut |step, _| told.push(step)).unwrap();
-    assert_eq!(told, [7, 8, 9, 10, 11, 12]);
-    assert_eq!(bits(&resumed), bits(&undisturbed));
-    assert_eq!(resumed, undisturbed);
-    // A finished run takes no step more.
-    let again = run(&with_checkpoint, &mut |_, _| panic!("nothing is left to train")).unwrap();
-    assert_eq!(again, undisturbed);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run.safetensors");
+        let mut kept = Vec::new();
+        let with_checkpoint = RunSpec { checkpoint: Some(&path), ..spec.clone() };
+        // The process dies in the step after: what is left is the last checkpoint.
+        let first = run(&with_checkpoint, &mut |step, _| {
+            if step == last_step {
+                kept = fs::read(&path).unwrap();
+            }
+        });
+        assert_eq!(first.unwrap(), undisturbed);
+        fs::write(&path, kept).unwrap();
+        let mut told = Vec::new();
+        let resumed = run(&with_checkpoint, &mut |step, _| told.push(step)).unwrap();
+        assert_eq!(told, (kept_step + 1..=25).collect::<Vec<_>>());
+        assert_eq!(bits(&resumed), bits(&undisturbed));
+        assert_eq!(resumed, undisturbed);
+        // A finished run takes no step more.
+        let again = run(&with_checkpoint, &mut |_, _| panic!("nothing is left to train")).unwrap();
+        assert_eq!(again, undisturbed);
+    }
+}
+
+#[test]
+fn the_mean_of_the_last_weights_is_evaluated() {
+    let last = |averaged| {
+        let mut setup = Setup::new(Sight::Features, 10, 9, 5);
+        setup.train.averaged = averaged;
+        quiet(&setup.spec(1))
+    };
+    let (one, two, five) = (last(1), last(2), last(5));
+    assert_eq!(bits(&one), bits(&five));
+    assert_ne!(one.held_out, five.held_out);
+    // The last fifth of ten steps are two steps.
+    assert_ne!(one.held_out, two.held_out);
 }
 
 #[test]
 fn runs_beside_each_other_do_not_disturb_each_other() {
-    let (model, train, tokenizer) = (small_model(), small_training(4), tokenizer());
-    let (arm, held_out) = (pairs(1, 9), pairs(2, 5));
-    let result = |seed| {
-        quiet(&RunSpec {
-            model: &model,
-            train: &train,
-            tokenizer: &tokenizer,
-            arm: &arm,
-            held_out: &held_out,
-            seed,
-            checkpoint: None,
-        })
-    };
+    let setup = Setup::new(Sight::Features, 4, 9, 5);
+    let result = |seed| quiet(&setup.spec(seed));
     let alone = [result(1), result(2)];
     let (one, other) = rayon::join(|| result(1), || result(2));
     assert_eq!([&one, &other], [&alone[0], &alone[1]]);
@@ -124,23 +183,17 @@ fn runs_beside_each_other_do_not_disturb_each_other() {
 
 #[test]
 fn foreign_and_damaged_checkpoints_are_refused() {
-    let (model, train, tokenizer) = (small_model(), small_training(2), tokenizer());
-    let (arm, held_out) = (pairs(1, 4), pairs(2, 3));
+    let setup = Setup::new(Sight::Features, 2, 4, 3);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run.safetensors");
-    let spec = RunSpec {
-        model: &model,
-        train: &train,
-        tokenizer: &tokenizer,
-        arm: &arm,
-        held_out: &held_out,
-        seed: 1,
-        checkpoint: Some(&path),
-    };
+    let spec = RunSpec { checkpoint: Some(&path), ..setup.spec(1) };
     quiet(&spec);
-    let refusal = |spec: &RunSpec| run(spec, &mut |_, _| {}).unwrap_err().to_string();
-    assert!(refusal(&RunSpec { seed: 2, ..spec.clone() }).contains("belongs to another run"));
-    assert!(refusal(&RunSpec { arm: &arm[1..], ..spec.clone() }).contains("belongs to another run"));
+    let is_foreign = |spec: &RunSpec| refusal(spec).contains("belongs to another run");
+    assert!(is_foreign(&RunSpec { seed: 2, ..spec.clone() }));
+    assert!(is_foreign(&RunSpec { arm: &spec.arm[1..], copies: &spec.copies[1..], ..spec.clone() }));
+    assert!(is_foreign(&RunSpec { copies: &[1, 2, 1, 1], ..spec.clone() }));
+    let other = world(Sight::Features, 5, 3);
+    assert!(is_foreign(&RunSpec { arm: &other.arm[1..], ..spec.clone() }));
     let whole = fs::read(&path).unwrap();
     fs::write(&path, &whole[..whole.len() - 100]).unwrap();
     assert!(refusal(&spec).contains("is damaged"), "{}", refusal(&spec));
@@ -150,61 +203,83 @@ fn foreign_and_damaged_checkpoints_are_refused() {
 
 #[test]
 fn unusable_data_is_refused() {
-    let (model, train, tokenizer) = (small_model(), small_training(2), tokenizer());
-    let (arm, held_out) = (pairs(1, 4), pairs(2, 3));
-    let spec = RunSpec {
-        model: &model,
-        train: &train,
-        tokenizer: &tokenizer,
-        arm: &arm,
-        held_out: &held_out,
-        seed: 1,
-        checkpoint: None,
-    };
-    let refusal = |spec: &RunSpec| run(spec, &mut |_, _| {}).unwrap_err().to_string();
-    assert_eq!(refusal(&RunSpec { arm: &[], ..spec.clone() }), "the arm cannot be used: it is empty");
-    assert!(refusal(&RunSpec { held_out: &held_out[..1], ..spec.clone() }).contains("two pairs or more"));
+    let setup = Setup::new(Sight::Features, 2, 4, 3);
+    let spec = setup.spec(1);
+    let empty = "the arm cannot be used: it is empty";
+    assert_eq!(refusal(&RunSpec { arm: &[], copies: &[], ..spec.clone() }), empty);
+    assert_eq!(refusal(&RunSpec { copies: &[0; 4], ..spec.clone() }), empty);
+    let uneven = refusal(&RunSpec { copies: &[1; 3], ..spec.clone() });
+    assert!(uneven.contains("it has 4 examples and numbers of copies for 3"), "{uneven}");
+    assert!(refusal(&RunSpec { held_out: &spec.held_out[..1], ..spec.clone() }).contains("two pictures or more"));
+    let silent = [Example::caption(0, ""), Example::caption(1, "")];
+    assert!(refusal(&RunSpec { held_out: &silent, ..spec.clone() }).contains("it has no text"));
+}
+
+#[test]
+fn an_example_without_copies_is_never_trained_on() {
+    let mut setup = Setup::new(Sight::Features, 20, 9, 5);
+    setup.copies = vec![1, 0, 2, 0, 1, 1, 1, 1, 1];
+    let with = quiet(&setup.spec(1));
+    assert_eq!((with.arm_examples, with.distinct_examples), (9, 7));
+    // Whatever stands there makes no difference.
+    for place in [1, 3] {
+        setup.world.arm[place] = Example::caption(0, "xyzzy");
+    }
+    assert_eq!(quiet(&setup.spec(1)), with);
+}
+
+#[test]
+fn arms_of_long_and_short_texts_learn_from_equally_many_tokens() {
+    let mut setup = Setup::new(Sight::Features, 9, 20, 5);
+    let long = quiet(&setup.spec(1));
+    for example in &mut setup.world.arm {
+        *example = Example::caption(example.picture, "red");
+    }
+    let short = quiet(&setup.spec(1));
+    assert!(long.samples_seen < short.samples_seen);
+    for result in [long, short] {
+        assert!((9 * 32..9 * 32 + 8).contains(&result.loss_tokens), "{}", result.loss_tokens);
+    }
+}
+
+#[test]
+fn conversations_are_trained_on_and_measured() {
+    let mut setup = Setup::new(Sight::Features, 6, 9, 5);
+    (setup.train.max_tokens, setup.train.tokens_per_step) = (64, 64);
+    for example in setup.world.arm.iter_mut().chain(&mut setup.world.held_out) {
+        example.turns[0].question = "Which?".to_owned();
+    }
+    let result = quiet(&setup.spec(1));
+    assert_eq!(result.cut_examples, 0);
+    // The space after "Bot:" belongs to the answer; questions have no part in the loss.
+    for (loss, example) in result.held_out.iter().zip(&setup.world.held_out) {
+        assert_eq!(loss.bytes as usize, example.turns[0].answer.len() + 1);
+    }
 }
 
 #[test]
 fn training_lowers_the_loss_and_learns_to_see() {
-    let tokenizer = tokenizer();
-    let model = small_model();
-    let train = TrainConfig {
-        steps: 150,
-        batch: 16,
-        learning_rate: 4e-3,
-        max_caption_tokens: 16,
-        log_every: 50,
-        ..small_training(0)
-    };
-    let (arm, held_out) = (pairs(1, 300), pairs(2, 60));
-    let spec = RunSpec {
-        model: &model,
-        train: &train,
-        tokenizer: &tokenizer,
-        arm: &arm,
-        held_out: &held_out,
-        seed: 1,
-        checkpoint: None,
-    };
-    let clean = quiet(&spec);
-    assert!(clean.losses[2].loss < 0.5 * clean.losses[0].loss, "{:?}", clean.losses);
-    assert!(clean.held_out_bits_per_byte < clean.unigram_bits_per_byte);
-    assert!(clean.unigram_bits_per_byte < clean.uniform_bits_per_byte);
-    assert!(clean.visual_gain > 0.05, "{}", clean.visual_gain);
-    assert_eq!((clean.samples_seen, clean.epochs, clean.cut_captions), (2400, 8.0, 0));
-    assert!((clean.held_out_nats_per_byte / std::f64::consts::LN_2 - clean.held_out_bits_per_byte).abs() < 1e-12);
+    for sight in [Sight::Features, Sight::Pixels] {
+        let mut setup = Setup::new(sight, 150, 300, 60);
+        setup.train =
+            TrainConfig { learning_rate: 4e-3, max_tokens: 16, tokens_per_step: 110, log_every: 50, ..setup.train };
+        let clean = quiet(&setup.spec(1));
+        assert!(clean.losses[2].loss < 0.5 * clean.losses[0].loss, "{:?}", clean.losses);
+        assert!(clean.bits_per_byte() < clean.unigram_bits_per_byte());
+        assert!(clean.unigram_bits_per_byte() < clean.uniform_bits_per_byte());
+        assert!(clean.visual_gain() > 0.05, "{sight:?} {}", clean.visual_gain());
+        assert_eq!(clean.cut_examples, 0);
 
-    // Captions of other images teach the same language, but not to see.
-    let mut draws = stream(5, Purpose::Derangement);
-    let captions: Vec<String> =
-        deranged(&mut draws, arm.len()).iter().map(|other| arm[*other as usize].caption.clone()).collect();
-    let shuffled: Vec<Pair> =
-        arm.iter().zip(captions).map(|(pair, caption)| Pair { pixels: pair.pixels.clone(), caption }).collect();
-    let blind = quiet(&RunSpec { arm: &shuffled, ..spec });
-    assert!(blind.visual_gain < 0.3 * clean.visual_gain, "{} {}", blind.visual_gain, clean.visual_gain);
-    assert!(clean.held_out_bits_per_byte < blind.held_out_bits_per_byte);
+        // Captions of other pictures teach the same language, but not to see.
+        let arm = setup.world.arm.clone();
+        for (place, other) in deranged(&mut stream(5, Purpose::Derangement), arm.len()).iter().enumerate() {
+            setup.world.arm[place].turns.clone_from(&arm[*other as usize].turns);
+        }
+        let blind = quiet(&setup.spec(1));
+        let gains = (blind.visual_gain(), clean.visual_gain());
+        assert!(gains.0 < 0.3 * gains.1, "{sight:?} {gains:?}");
+        assert!(clean.bits_per_byte() < blind.bits_per_byte());
+    }
 }
 
 #[test]
