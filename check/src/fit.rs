@@ -79,6 +79,8 @@ pub struct FitResult {
     pub fit: Fit,
     /// One entry per held-out pair, in their order.
     pub measured: Vec<Measured>,
+    /// The visual gain over the held-out pairs that count, each with its weight in the replicate.
+    pub visual_gain: f64,
     /// Pairs of the version.
     pub pairs: usize,
     /// Of them, pairs with a weight above 0 in the replicate.
@@ -86,6 +88,34 @@ pub struct FitResult {
     /// How it was trained, where it was.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub training: Option<Training>,
+}
+
+impl FitResult {
+    /// A result with the visual gain of its measurements.
+    pub fn new(
+        fit: Fit,
+        split: &Split,
+        seed: u64,
+        measured: Vec<Measured>,
+        examples: &[Example],
+        training: Option<Training>,
+    ) -> FitResult {
+        let weights = held_out_weights(split, seed, fit.replicate);
+        let (mut gain, mut size) = (0.0, 0.0);
+        for ((held, weight), measured) in split.held_out.iter().zip(weights).zip(&measured) {
+            let weight = if held.counts { weight } else { 0.0 };
+            gain += weight * measured.gain;
+            size += weight * measured.size;
+        }
+        let visual_gain = if size > 0.0 { gain / size } else { 0.0 };
+        let pairs_drawn = examples.iter().filter(|example| example.copies > 0).count();
+        FitResult { fit, measured, visual_gain, pairs: examples.len(), pairs_drawn, training }
+    }
+}
+
+/// The seed of the weights and the order of a replicate: the same for all versions. It has 53 bits, which every reader of JSON keeps.
+pub fn training_seed(seed: u64, replicate: usize) -> u64 {
+    hash(["training", &seed.to_string(), &replicate.to_string()]) >> 11
 }
 
 /// How a model was trained.

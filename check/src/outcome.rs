@@ -9,8 +9,7 @@ use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::fit::{Fit, FitResult, Version};
-use crate::resample::{Drawn, weight};
+use crate::fit::{Fit, FitResult, Version, held_out_weights};
 use crate::split::{FEWEST_OF_AN_ORIGIN, HeldOut, LeftOut, Split};
 use crate::statistics::{Difference, alpha_at, difference, holm};
 use crate::universe::Universe;
@@ -333,14 +332,15 @@ pub fn control_fits(gear: Gear, arm: usize, replicates: usize) -> Vec<Fit> {
     (0..replicates).flat_map(|replicate| versions.iter().map(fit(replicate)).collect::<Vec<_>>()).collect()
 }
 
-/// The arm of which the controls are made.
-pub fn leading_arm(protocol: &Protocol, split: &Split, results: &[FitResult]) -> usize {
-    let measurements = Measurements::new(protocol, split, results);
-    let mean = |arm| {
-        let gains = measurements.values(Version::Arm { arm }, 0, Metric::VisualGain, &|held| held.counts);
+/// The arm of which the controls are made: the one with the largest visual gain on average over the replicates.
+pub fn leading_arm(arms: usize, results: &[FitResult]) -> usize {
+    let mean = |arm: usize| {
+        let fits =
+            results.iter().filter(|result| result.fit.version == Version::Arm { arm } && result.fit.setting == 0);
+        let gains: Vec<f64> = fits.map(|result| result.visual_gain).collect();
         gains.iter().sum::<f64>() / gains.len().max(1) as f64
     };
-    (0..split.arms.len()).max_by(|a, b| mean(*a).total_cmp(&mean(*b)).then(b.cmp(a))).unwrap_or(0)
+    (0..arms).max_by(|a, b| mean(*a).total_cmp(&mean(*b)).then(b.cmp(a))).unwrap_or(0)
 }
 
 /// Makes all fits of a check, those of the arms and then those of the controls, on all threads of rayon's pool, and judges them.
@@ -359,7 +359,7 @@ pub fn check<E: Send>(
     let mut results = Vec::new();
     if can_be_fitted(split, &different_pairs) {
         results = all(arm_fits(split.arms.len(), protocol.replicates))?;
-        let leading = leading_arm(protocol, split, &results);
+        let leading = leading_arm(split.arms.len(), &results);
         results.extend(all(control_fits(protocol.gear, leading, protocol.replicates))?);
     }
     Ok(judge(protocol, &universe.arms, split, &different_pairs, &results))
@@ -397,11 +397,7 @@ impl<'a> Measurements<'a> {
         for results in by_version.values_mut() {
             results.sort_by_key(|result| result.fit.replicate);
         }
-        let weights = (0..protocol.replicates).map(|replicate| {
-            let held_out = split.held_out.iter();
-            let weights = held_out.map(|held| weight(protocol.seed, replicate, Drawn::HeldOut, &held.cluster));
-            weights.map(f64::from).collect()
-        });
+        let weights = (0..protocol.replicates).map(|replicate| held_out_weights(split, protocol.seed, replicate));
         Measurements { split, weights: weights.collect(), results: by_version }
     }
 

@@ -85,7 +85,7 @@ impl<'a> Probe<'a> {
             let gain = f64::from(row[item]) - if total > 0.0 { others / total } else { 0.0 };
             Measured { gain, bits: None, unigram_bits: None, size: 1.0 }
         });
-        FitResult { fit, measured: measured.collect(), pairs: examples.len(), pairs_drawn: drawn.len(), training: None }
+        FitResult::new(fit, self.split, self.seed, measured.collect(), &examples, None)
     }
 
     /// The cosine of what is foretold from each held-out picture (row) with each held-out text (column), up to the length of what is foretold.

@@ -8,8 +8,6 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 pub(crate) enum Purpose {
     /// The start of the search for principal components.
     Projection = 0,
-    /// Seeds of the training runs of replicates.
-    Replicates = 1,
     /// Pictures and captions of the rendered world.
     World = 2,
 }

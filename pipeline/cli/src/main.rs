@@ -9,6 +9,7 @@ mod home;
 mod interrupt;
 mod limits;
 mod logging;
+mod lynx;
 mod metrics;
 mod mirror;
 mod progress;
@@ -93,12 +94,7 @@ Examples:
   lynxdata instruct recipe.toml
   lynxdata tasks list                           the datasets that can be read")]
     Instruct(commands::run::StageArguments),
-    /// Compare two selections by training a small model on each
-    #[command(after_help = "\
-Examples:
-  lynxdata check recipe.toml
-  lynxdata check recipe.toml --set check.replicates=12     adds to the replicates that are there")]
-    Check(commands::run::StageArguments),
+    Check(Box<commands::check::Arguments>),
     /// Write the HTML report
     #[command(after_help = "\
 Examples:
@@ -153,7 +149,7 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Select(arguments) => commands::run::run_stages(&arguments, &["select"]),
         Command::Shards(arguments) => commands::run::run_stages(&arguments, &["shards"]),
         Command::Instruct(arguments) => commands::run::run_stages(&arguments, &["instruct"]),
-        Command::Check(arguments) => commands::run::run_stages(&arguments, &["train", "check"]),
+        Command::Check(arguments) => commands::check::run(&arguments),
         Command::Report(arguments) => commands::run::run_stages(&arguments, &["report"]),
         Command::Recipe(arguments) => commands::recipe::run(&arguments),
         Command::Hash(arguments) => commands::hash::run(&arguments),
@@ -223,7 +219,7 @@ mod tests {
         use clap::CommandFactory;
         let command = Arguments::command();
         for stage in stages::STAGES {
-            let name = if stage.name() == "train" { "check" } else { stage.name() };
+            let name = stages::command_of(stage.name());
             assert!(command.find_subcommand(name).is_some(), "{name}");
         }
     }

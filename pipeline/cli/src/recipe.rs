@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, anyhow, bail};
 use indexmap::IndexMap;
 use lynxdata_burn_model::{ModelConfig, TokenizerConfig, TrainConfig};
+use lynxdata_check::universe::MOST_ARMS;
+use lynxdata_check::{Gear, Protocol, Question};
 use lynxdata_engine::dedup::DedupConfig;
 use lynxdata_engine::select::Rule;
 use lynxdata_fetch::objects::{self, Cache, Settings};
@@ -51,7 +53,7 @@ pub(crate) struct Recipe {
     /// Conversations from annotated datasets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instruct: Option<InstructConfig>,
-    /// A comparison of two selections by training.
+    /// A comparison of two or more data choices.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub check: Option<CheckConfig>,
     /// The HTML report.
@@ -167,39 +169,93 @@ pub(crate) enum InstructFormat {
     Llava,
 }
 
-/// A comparison of two selections by training a small model on each.
+/// An arm of a check: a selection of this recipe, or a folder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum ArmConfig {
+    /// The name of a selection.
+    Selection(String),
+    /// A folder.
+    Folder(ArmFolder),
+}
+
+/// A folder as an arm of a check.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ArmFolder {
+    /// What the arm is called in reports.
+    pub name: String,
+    /// A run, its pool, one of its selections or its conversations; pictures with texts in any layout that a source may have; or conversations in JSON or
+    /// Parquet. Relative to the recipe.
+    pub path: PathBuf,
+}
+
+impl ArmConfig {
+    /// The name in reports.
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            ArmConfig::Selection(name) => name,
+            ArmConfig::Folder(folder) => &folder.name,
+        }
+    }
+}
+
+/// A comparison of two or more data choices, the arms.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CheckConfig {
-    /// Two selections over the pool.
-    pub arms: [String; 2],
-    /// Paired repetitions: both arms begin with the same weights and see the same order of batches. At least 6 are needed for an exact sign-flip
-    /// test to reach p < 0.05.
-    #[serde(default = "six")]
+    /// Two arms or more, eight at most: names of selections of this recipe, or folders as `{ name = "…", path = "…" }`.
+    pub arms: Vec<ArmConfig>,
+    /// A folder, of the kinds that an arm may be, whose pairs are measured on. Without it, pairs are held out of the pool or of the arms.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evaluate_on: Option<PathBuf>,
+    /// How the arms are learnt from: `lynx` trains a compact Lynx, minutes; `quick` fits a probe of the words of texts in closed form, seconds.
+    #[serde(default = "lynx")]
+    pub gear: Gear,
+    /// What decides: `fit` asks whose texts fit their pictures, by the visual gain; `loss` asks whose texts foretell held-out texts, pictures and language
+    /// together, and needs the gear `lynx`.
+    #[serde(default = "fit")]
+    pub question: Question,
+    /// Replicates: each draws the pairs of the arms and of the held-out set anew, with replacement. More make the interval surer, not smaller; only more
+    /// pairs make it smaller.
+    #[serde(default = "eight")]
     pub replicates: usize,
-    /// Share of the clusters of the pool of which no pair is trained on; one pair of each is what both arms are measured on.
+    /// The numbers of replicates at which the verdict is looked at, if at several: the probability of error is spent over them (Lan and DeMets). One of
+    /// them must be `replicates`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub looks: Vec<usize>,
+    /// The probability of naming a winner where there is none. With more than two arms, over all comparisons (Holm).
+    #[serde(default = "five_percent")]
+    pub alpha: f64,
+    /// Arms that differ by less than so many percent of wrong texts would make are equivalent.
+    #[serde(default = "ten_percent")]
+    pub margin_percent: f64,
+    /// Share of the clusters of pictures of which no pair is trained on; what both arms are measured on comes from these.
     #[serde(default = "one_fifth")]
     pub held_out_fraction: f64,
     /// The most clusters that are held out.
     #[serde(default = "one_thousand")]
     pub held_out_most: usize,
-    /// SQL over the same columns as rules: which pairs may be held out, for example only those whose captions people wrote. Without it, every pair with
-    /// a caption, which favours the arm that is more like the whole pool.
+    /// SQL over the same columns as rules: which pairs of the pool may be held out, for example only those whose captions people wrote. Without it, every
+    /// pair with a caption.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held_out_where: Option<String>,
-    /// The most pairs of an arm that are loaded; of a larger arm, those that a hash of seed and key chooses.
-    #[serde(default = "fifty_thousand")]
+    /// The most pairs of an arm; of a larger arm, those that a hash of seed and key chooses.
+    #[serde(default = "twenty_thousand")]
     pub most_pairs: usize,
-    /// Threads that train at the same time, each one run; 0 takes every core.
+    /// Fits that are made at the same time; 0 takes every core.
     #[serde(default)]
     pub threads: usize,
-    /// The tokenizer, trained once on both arms.
+    /// The second learning rate as a multiple of `train.learning_rate`: a verdict that it contradicts is called learning-rate dependent.
+    #[serde(default = "one_quarter")]
+    pub second_learning_rate: f64,
+    /// The tokenizer of the gear `lynx`, trained once on all arms.
     #[serde(default)]
     pub tokenizer: TokenizerConfig,
-    /// The model.
+    /// The model of the gear `lynx`.
     #[serde(default)]
     pub model: ModelConfig,
-    /// The training.
+    /// The training of the gear `lynx`.
     #[serde(default)]
     pub train: TrainConfig,
 }
@@ -211,28 +267,106 @@ impl CheckConfig {
         Some(Rule { name: "held_out_where".to_owned(), predicate })
     }
 
-    /// What the model crate needs to know of it.
-    pub(crate) fn plan(&self, seed: u64) -> lynxdata_burn_model::CheckConfig {
-        lynxdata_burn_model::CheckConfig {
-            replicates: self.replicates,
+    /// The arms that are selections, with their places among all arms.
+    pub(crate) fn selections(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.arms.iter().enumerate().filter_map(|(place, arm)| match arm {
+            ArmConfig::Selection(name) => Some((place, name.as_str())),
+            ArmConfig::Folder(_) => None,
+        })
+    }
+
+    /// What is fixed before anything is fitted.
+    pub(crate) fn protocol(&self, seed: u64) -> Protocol {
+        Protocol {
+            gear: self.gear,
+            question: self.question,
             seed,
-            tokenizer: self.tokenizer.clone(),
-            model: self.model.clone(),
-            train: self.train.clone(),
+            replicates: self.replicates,
+            looks: if self.looks.is_empty() { vec![self.replicates] } else { self.looks.clone() },
+            alpha: self.alpha,
+            margin_percent: self.margin_percent,
         }
+    }
+
+    fn validate(&self) -> Result<()> {
+        if !(2..=MOST_ARMS).contains(&self.arms.len()) {
+            bail!("check.arms names {} arms; a check compares 2 to {MOST_ARMS}", self.arms.len());
+        }
+        let mut seen = BTreeSet::new();
+        for name in self.arms.iter().map(ArmConfig::name) {
+            if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) {
+                bail!("arm {name:?} names a file: use letters, digits, hyphen, dot and underscore");
+            }
+            if !seen.insert(name) {
+                bail!("check.arms names {name:?} twice; a check compares different arms");
+            }
+        }
+        if self.replicates < 2 {
+            bail!("check.replicates is {}; at least 2 are needed for an interval, better 8", self.replicates);
+        }
+        if !self.looks.is_empty() {
+            if !self.looks.contains(&self.replicates) || !self.looks.is_sorted_by(|a, b| a < b) {
+                bail!("check.looks is {:?}; it must rise, and hold check.replicates = {}", self.looks, self.replicates);
+            }
+        }
+        let between_0_and_1 = [("held_out_fraction", self.held_out_fraction), ("alpha", self.alpha)];
+        for (key, value) in between_0_and_1 {
+            if !(value > 0.0 && value < 1.0) {
+                bail!("check.{key} is {value}; it must lie between 0 and 1");
+            }
+        }
+        if !(self.margin_percent > 0.0 && self.margin_percent <= 100.0) {
+            bail!("check.margin_percent is {}; it must lie above 0 and not above 100", self.margin_percent);
+        }
+        if !(self.second_learning_rate > 0.0 && self.second_learning_rate.is_finite())
+            || self.second_learning_rate == 1.0
+        {
+            bail!(
+                "check.second_learning_rate is {}; it must be another rate: above 0 and not 1",
+                self.second_learning_rate
+            );
+        }
+        if self.question == Question::Loss && self.gear == Gear::Quick {
+            bail!("check.question = \"loss\" needs check.gear = \"lynx\": the probe has no language model");
+        }
+        if self.held_out_most == 0 || self.most_pairs == 0 {
+            bail!("check.held_out_most and check.most_pairs must be at least 1");
+        }
+        self.model.validate().context("in [check.model]")?;
+        self.train.validate().context("in [check.train]")
     }
 }
 
-fn six() -> usize {
-    6
+fn lynx() -> Gear {
+    Gear::Lynx
+}
+
+fn fit() -> Question {
+    Question::Fit
+}
+
+fn eight() -> usize {
+    8
+}
+
+fn five_percent() -> f64 {
+    0.05
+}
+
+fn ten_percent() -> f64 {
+    10.0
+}
+
+fn one_quarter() -> f64 {
+    0.25
 }
 
 fn one_fifth() -> f64 {
     0.2
 }
 
-fn fifty_thousand() -> usize {
-    50_000
+fn twenty_thousand() -> usize {
+    20_000
 }
 
 fn one_thousand() -> usize {
@@ -281,7 +415,15 @@ impl LoadedRecipe {
             recipe.source.iter().flat_map(|source| source.path.as_slice().iter().map(|path| ("source.path", path)));
         let certificates =
             recipe.source.iter().filter_map(|_| Some(("download.ca_file", recipe.download.ca_file.as_ref()?)));
-        for (key, path) in lists.chain(certificates).filter(|(_, path)| !objects::is_url(path)) {
+        let arms = recipe.check.iter().flat_map(|check| &check.arms).filter_map(|arm| match arm {
+            ArmConfig::Folder(folder) => Some(("check.arms[].path", &folder.path)),
+            ArmConfig::Selection(_) => None,
+        });
+        let evaluation =
+            recipe.check.iter().filter_map(|check| Some(("check.evaluate_on", check.evaluate_on.as_ref()?)));
+        for (key, path) in
+            lists.chain(certificates).chain(arms).chain(evaluation).filter(|(_, path)| !objects::is_url(path))
+        {
             let path = self.folder.join(path);
             if !path.exists() {
                 bail!("{key} names {}, which is not there{}", path.display(), neighbour(&path));
@@ -417,6 +559,13 @@ impl Recipe {
             paths.extend(all.iter_mut().map(|path| ("source.path", path)));
         }
         paths.extend(self.download.ca_file.as_mut().map(|path| ("download.ca_file", path)));
+        if let Some(check) = &mut self.check {
+            paths.extend(check.evaluate_on.as_mut().map(|path| ("check.evaluate_on", path)));
+            paths.extend(check.arms.iter_mut().filter_map(|arm| match arm {
+                ArmConfig::Folder(folder) => Some(("check.arms[].path", &mut folder.path)),
+                ArmConfig::Selection(_) => None,
+            }));
+        }
         for task in self.instruct.iter_mut().flat_map(|instruct| &mut instruct.tasks) {
             paths.push(("instruct.tasks[].root", &mut task.root));
             paths.extend(task.images.as_mut().map(|path| ("instruct.tasks[].images", path)));
@@ -456,21 +605,9 @@ impl Recipe {
             }
         }
         if let Some(check) = &self.check {
-            for arm in &check.arms {
-                self.known_selection(arm, "check.arms")?;
-            }
-            if check.arms[0] == check.arms[1] {
-                bail!("check.arms names {:?} twice; a check compares two selections", check.arms[0]);
-            }
-            if check.replicates < 2 {
-                bail!(
-                    "check.replicates is {}; at least 2 are needed for an error bar, 6 for p < 0.05",
-                    check.replicates
-                );
-            }
-            check.plan(self.seed).validate().context("in [check]")?;
-            if !(check.held_out_fraction > 0.0 && check.held_out_fraction < 1.0) {
-                bail!("check.held_out_fraction is {}; it must lie between 0 and 1", check.held_out_fraction);
+            check.validate()?;
+            for (_, selection) in check.selections() {
+                self.known_selection(selection, "check.arms")?;
             }
         }
         if let Some(instruct) = &self.instruct {
@@ -481,14 +618,18 @@ impl Recipe {
                 }
             }
         }
-        if self.source.is_none() && self.instruct.is_none() {
-            bail!("there is nothing to do: a recipe needs [source], [instruct] or both");
+        if self.source.is_none() && self.instruct.is_none() && self.check.is_none() {
+            bail!("there is nothing to do: a recipe needs [source], [instruct] or [check]");
         }
-        if !self.has_pool_table() && (self.shards.is_some() || self.check.is_some() || !self.select.is_empty()) {
-            bail!("[select], [shards] and [check] read the pool as Parquet: set download.format = \"parquet\"");
+        let checks_selections = self.check.as_ref().is_some_and(|check| check.selections().next().is_some());
+        let reads_the_pool = self.shards.is_some() || checks_selections || !self.select.is_empty();
+        if !self.has_pool_table() && reads_the_pool {
+            bail!(
+                "[select], [shards] and a [check] of selections read the pool as Parquet: set download.format = \"parquet\""
+            );
         }
-        if self.source.is_none() && (self.shards.is_some() || self.check.is_some() || !self.select.is_empty()) {
-            bail!("[select], [shards] and [check] need a [source]");
+        if self.source.is_none() && reads_the_pool {
+            bail!("[select], [shards] and a [check] of selections need a [source]");
         }
         Ok(())
     }

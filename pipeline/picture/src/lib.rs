@@ -331,17 +331,12 @@ pub fn decode_rgb(bytes: &[u8], max_pixels: u64) -> Result<RgbImage, PictureErro
     Ok(decode(bytes, max_pixels, None)?.into_rgb())
 }
 
-/// Decodes a picture as [`decode_rgb`] does (at most 100 megapixels), cuts out the square at its centre and scales that to `side` x `side` pixels with
-/// an antialiased bicubic filter (Catmull-Rom, as Pillow's `BICUBIC`). Returns `side * side * 3` bytes, rows from top to bottom, RGB interleaved.
+/// Cuts out the square at the centre of a picture and scales it to `side` x `side` pixels with an antialiased bicubic filter (Catmull-Rom, as Pillow's
+/// `BICUBIC`). Returns `side * side * 3` bytes, rows from top to bottom, RGB interleaved.
 ///
 /// It equals scaling the shorter side to `side` and then cropping, except that the centre is not rounded to a whole pixel.
-///
-/// # Errors
-/// As [`prepare`].
-pub fn resize_to_square(bytes: &[u8], side: u32) -> Result<Vec<u8>, PictureError> {
-    const MAX_PIXELS: u64 = 100_000_000;
-    let pixels = decode_rgb(bytes, MAX_PIXELS)?;
-    Ok(resize::centre_square(&pixels, side).into_raw())
+pub fn square_of(pixels: &RgbImage, side: u32) -> Vec<u8> {
+    resize::centre_square(pixels, side).into_raw()
 }
 
 /// A decoded picture with what is needed to decide whether its file may be kept.

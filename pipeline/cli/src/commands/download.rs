@@ -10,7 +10,7 @@ use lynxdata_records::{RetryClass, Status, nearest};
 
 use super::img2dataset::ForeignOptions;
 use super::run::{keep_recipe, run_loaded};
-use super::{grouped, outcome, print};
+use super::{grouped, outcome, print, text_of};
 use crate::exit::Failure;
 use crate::home::path_parser;
 use crate::recipe::{self, LoadedRecipe};
@@ -326,10 +326,6 @@ impl ListArguments {
         recipe.insert("download".to_owned(), download.into());
         Ok(recipe)
     }
-}
-
-fn text_of(path: &Path) -> anyhow::Result<String> {
-    Ok(path.to_str().with_context(|| format!("{} is not valid UTF-8", path.display()))?.to_owned())
 }
 
 /// The name of a flag's value, which recipes take as well.

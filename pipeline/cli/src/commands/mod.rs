@@ -1,5 +1,6 @@
 //! One file per subcommand.
 
+pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod download;
 pub(crate) mod hash;
@@ -14,6 +15,7 @@ pub(crate) mod verify;
 pub(crate) mod version;
 
 use std::io::Write;
+use std::path::Path;
 
 use anyhow::Context as _;
 use serde::Serialize;
@@ -32,6 +34,11 @@ fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     let mut text = serde_json::to_string(value).context("cannot write JSON")?;
     text.push('\n');
     print(&text)
+}
+
+/// A path as text, for a recipe that stands for flags.
+fn text_of(path: &Path) -> anyhow::Result<String> {
+    Ok(path.to_str().with_context(|| format!("{} is not valid UTF-8", path.display()))?.to_owned())
 }
 
 /// Rows as aligned columns; numbers are right-aligned by the caller's choice of columns.

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use lynxdata_burn_model::Verdict;
+use lynxdata_check::Verdict;
 use lynxdata_records::Status;
 use tracing::{info, warn};
 
@@ -117,8 +117,9 @@ impl Outcome {
 
     fn add_verdict(&mut self, context: &Context) -> Result<(), Failure> {
         let outcome = check::verdict(context)?;
-        self.is_bad |= matches!(outcome.verdict, Verdict::Invalid { .. });
-        self.sentences.push(format!("verdict: {}", outcome.sentence));
+        self.is_bad |=
+            outcome.comparisons.iter().any(|comparison| matches!(comparison.verdict, Verdict::Invalid { .. }));
+        self.sentences.extend(outcome.comparisons.iter().map(|comparison| format!("verdict: {}", comparison.sentence)));
         Ok(())
     }
 }

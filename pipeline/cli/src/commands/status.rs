@@ -348,7 +348,7 @@ fn stage_status(manifest: &Manifest, name: &str, state: State, main: Option<&str
     let counts_rows = |part: &str| match name {
         "select" => part == main.unwrap_or(&first),
         "shards" => part.split('/').next() == first.split('/').next(),
-        "train" => part.ends_with("/00"),
+        "train" | "controls" => part.ends_with("/00"),
         _ => true,
     };
     let mut status = StageStatus {

@@ -618,8 +618,8 @@ mod tests {
         assert_eq!(labels, ["1", "10", "100", "1,000", "10k"]);
     }
 
-    fn run(seed: u64, losses: &[f64]) -> Run {
-        Run { seed, curve: (1_u64..).zip(losses.iter().copied()).collect(), ..Run::default() }
+    fn run(replicate: u64, losses: &[f64]) -> Run {
+        Run { replicate, curve: (1_u64..).zip(losses.iter().copied()).collect(), ..Run::default() }
     }
 
     #[test]
@@ -653,7 +653,6 @@ mod tests {
             ci_high: -0.02,
             p: 0.031,
             n: 6,
-            wins: 6,
             ..Comparison::default()
         };
         let gain =

@@ -284,8 +284,27 @@ pub(crate) struct CheckSummary {
     pub verdict_word: String,
     /// The verdict in a sentence.
     pub verdict_sentence: String,
-    /// What a reader must know to trust it: model size, steps, controls.
+    /// How it was measured, in a sentence.
+    pub method: String,
+    /// Unit of the visual gain.
+    pub gain_unit: String,
+    /// The best arm against itself with wrong texts, and its halves against each other.
+    pub controls: Vec<Comparison>,
+    /// The conditions of a verdict.
+    pub gates: Vec<Gate>,
+    /// What a reader must know to trust it.
     pub notes: Vec<String>,
+}
+
+/// A condition of a verdict.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Gate {
+    /// What it is about.
+    pub name: String,
+    /// Whether it holds.
+    pub passed: bool,
+    /// What was found.
+    pub finding: String,
 }
 
 /// One data choice of a check.
@@ -302,13 +321,13 @@ pub(crate) struct Arm {
 /// One training.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub(crate) struct Run {
-    /// Seed of initial weights and data order; runs of two arms with one seed form a pair.
-    pub seed: u64,
+    /// Which replicate it belongs to.
+    pub replicate: u64,
     /// Step and training loss, by rising step. The curve of a run that diverged ends at its last finite loss.
     pub curve: Vec<(u64, f64)>,
-    /// Loss on held-out pairs, bits per byte; `None` if the run diverged.
+    /// Loss on held-out pairs, bits per byte; `None` if the run diverged or has no language model.
     pub held_out: Option<f64>,
-    /// Held-out loss with shuffled images minus the loss with the true ones, bits per byte; `None` if the run diverged.
+    /// How much better held-out texts fit their own pictures than others; `None` if the run diverged.
     pub visual_gain: Option<f64>,
 }
 
@@ -325,18 +344,16 @@ pub(crate) struct Comparison {
     pub second: String,
     /// Whether a lower value is better, as for a loss.
     pub lower_is_better: bool,
-    /// Mean over pairs of runs of `first` minus `second`.
+    /// Mean over replicates of `first` minus `second`.
     pub mean_difference: f64,
-    /// Lower end of the 95 % confidence interval of the mean difference.
+    /// Lower end of the interval of the difference.
     pub ci_low: f64,
     /// Upper end of it.
     pub ci_high: f64,
-    /// p value of the two-sided sign-flip test.
+    /// p value of "no difference".
     pub p: f64,
-    /// Pairs of runs.
+    /// Replicates.
     pub n: u64,
-    /// Pairs of runs in which `first` is better.
-    pub wins: u64,
 }
 
 /// Writes an image file as a `data:` URI, so that the page needs no other file.

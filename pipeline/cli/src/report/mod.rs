@@ -176,8 +176,10 @@ fn check_view(check: &CheckSummary) -> Value {
             }
         })
         .collect();
+    let has_loss = check.arms.iter().flat_map(|arm| &arm.runs).any(|run| run.held_out.is_some());
     context! {
         arms => arms,
+        has_loss => has_loss,
         curves => both_widths(|width| chart::training_curves(check, width)),
         steps_per_point => chart::steps_per_point(check),
         differences => both_widths(|width| chart::differences(&check.comparisons, width)),

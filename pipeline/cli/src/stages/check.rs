@@ -1,18 +1,22 @@
-//! Stage `check`: the runs of both arms become a verdict.
+//! Stage `check`: what was fitted becomes a verdict.
 
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use arrow::array::{ArrayRef, RecordBatch, StringArray};
-use lynxdata_burn_model::{CheckOutcome, RunResult, compare};
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, StringArray};
+use lynxdata_check::outcome::{CheckOutcome, check, judge};
+use lynxdata_check::{Gear, Probe, Protocol, Question};
 use lynxdata_records::{NewPart, PartEntry, fingerprint, parquet};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
-use super::train::{CHECKPOINTS, CheckPairs, check_of};
-use super::{Context, Parts, Planned, Stage};
+use super::arms::check_of;
+use super::train::{CHECKPOINTS, CheckData, results};
+use super::{Context, Parts, Planned, Stage, settings_text};
 use crate::recipe::Recipe;
 
-/// Raise it when the same runs give another verdict.
-const FORMAT_VERSION: &str = "2";
+/// Raise it when the same fits give another verdict.
+const FORMAT_VERSION: &str = "3";
 
 /// Where the verdict lies in the run folder.
 pub(crate) const VERDICT: &str = "check/verdict.json";
@@ -28,47 +32,53 @@ impl Stage for Check {
         recipe.check.is_some()
     }
 
-    fn reads(&self, _recipe: &Recipe) -> Vec<&'static str> {
-        vec!["train"]
+    fn reads(&self, recipe: &Recipe) -> Vec<&'static str> {
+        match recipe.check.as_ref().map(|check| check.gear) {
+            Some(Gear::Lynx) => vec!["arms", "train", "controls"],
+            Some(Gear::Quick) | None => vec!["arms"],
+        }
     }
 
     fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>> {
         let config = check_of(context)?;
-        let runs = context.upstream("train")?;
-        // Parts without a run are all alike; what they were made from says why there is none.
-        let digest = |part: &PartEntry| if part.files.is_empty() { part.fingerprint.clone() } else { part.digest() };
-        let digests: Vec<String> = runs.iter().map(digest).collect();
-        let print = fingerprint(["check", FORMAT_VERSION].into_iter().chain(digests.iter().map(String::as_str)));
+        let protocol = config.protocol(context.recipe().seed);
+        let settings = settings_text(&(
+            &protocol,
+            &context.recipe().dedup,
+            (config.held_out_fraction, config.held_out_most, config.most_pairs),
+        ));
+        let mut digests = Vec::new();
+        for stage in self.reads(context.recipe()) {
+            // Parts without a fit are all alike; what they were made from says why there is none.
+            let digest =
+                |part: &PartEntry| if part.files.is_empty() { part.fingerprint.clone() } else { part.digest() };
+            digests.extend(context.upstream(stage)?.iter().map(digest));
+        }
+        let print =
+            fingerprint(["check", FORMAT_VERSION, &settings].into_iter().chain(digests.iter().map(String::as_str)));
         let make = Box::new(move |new: &mut NewPart| {
-            let [first, second] = &config.arms;
-            let chosen = CheckPairs::choose(context, config)?;
-            let mut outcome = if let Some(reason) = &chosen.unusable {
-                CheckOutcome::invalid(config.arms.clone(), reason.clone())
-            } else {
-                let results = [read_runs(context, &runs, first)?, read_runs(context, &runs, second)?];
-                compare(&results[0], &results[1], [first, second])
-            };
-            for ((arm, loaded), size) in config.arms.iter().zip(&chosen.arms).zip(chosen.arm_sizes) {
-                if loaded.len() < size {
-                    outcome.notes.push(format!(
-                        "arm {arm} has {size} pairs, of which {} were trained on (check.most_pairs)",
-                        loaded.len()
-                    ));
+            let data = CheckData::load(context)?;
+            let outcome = match protocol.gear {
+                Gear::Quick => quick(&protocol, &data),
+                Gear::Lynx => {
+                    let mut fits = results(context, "train")?;
+                    fits.extend(results(context, "controls")?);
+                    let mut outcome = judge(&protocol, &data.universe.arms, &data.split, &data.different_pairs, &fits);
+                    outcome.notes.push(second_opinion(&protocol, &data));
+                    outcome
                 }
-            }
-            if config.held_out_where.is_none() {
-                outcome.notes.push(
-                    "the held-out pairs come from the whole pool, so an arm that is more like the pool as it was downloaded has an advantage; \
-                     check.held_out_where chooses pairs that can be trusted"
-                        .to_owned(),
-                );
-            }
-            (new.rows_in, new.rows_out) = (runs.len() as u64, runs.len() as u64);
+            };
+            let fits = outcome.arms.iter().map(|arm| arm.visual_gain.len() as u64).sum();
+            (new.rows_in, new.rows_out) = (fits, fits);
             let path = context.run.stage_file(new, VERDICT)?;
-            let text = serde_json::to_string_pretty(&outcome).context("a verdict is not JSON")?;
+            let text = serde_json::to_string_pretty(&Written::of(outcome)).context("a verdict is not JSON")?;
             std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-            let uids: ArrayRef = Arc::new(StringArray::from(chosen.held_out_uids));
-            let batch = RecordBatch::try_from_iter([("uid", uids)])?;
+            let held_out = &data.split.held_out;
+            let uids: ArrayRef = Arc::new(StringArray::from_iter_values(held_out.iter().map(|held| &held.uid)));
+            let clusters: ArrayRef = Arc::new(StringArray::from_iter_values(held_out.iter().map(|held| &held.cluster)));
+            let counts: ArrayRef =
+                Arc::new(BooleanArray::from(held_out.iter().map(|held| held.counts).collect::<Vec<_>>()));
+            let batch = RecordBatch::try_from_iter([("uid", uids), ("cluster", clusters), ("counts", counts)])?;
             parquet::write(&context.run.stage_file(new, "check/held-out.parquet")?, &batch.schema(), [&batch])?;
             let checkpoints = context.run.root().join(CHECKPOINTS);
             match std::fs::remove_dir_all(&checkpoints) {
@@ -82,6 +92,97 @@ impl Stage for Check {
     }
 }
 
+fn quick(protocol: &Protocol, data: &CheckData) -> CheckOutcome {
+    let probe = Probe::new(&data.universe, &data.split, protocol.seed);
+    let fit = |fit| Ok::<_, std::convert::Infallible>(probe.fit(fit));
+    let Ok(outcome) = check(protocol, &data.universe, &data.split, &fit);
+    outcome
+}
+
+/// What the probe says of the same arms and held-out pairs, beside the model.
+fn second_opinion(protocol: &Protocol, data: &CheckData) -> String {
+    let quick_protocol = Protocol {
+        gear: Gear::Quick,
+        question: Question::Fit,
+        replicates: QUICK_REPLICATES,
+        looks: vec![QUICK_REPLICATES],
+        ..protocol.clone()
+    };
+    let outcome = quick(&quick_protocol, data);
+    let first = outcome.first();
+    let difference = first.difference.as_ref();
+    let numbers = difference.and_then(|difference| {
+        Some(format!(" (visual gain {:+.4} cosine, p = {:.3})", difference.mean, difference.p?))
+    });
+    let verdict = match &first.verdict.winner() {
+        Some(arm) => format!("{arm} is better"),
+        None => first.verdict.name().to_owned(),
+    };
+    format!(
+        "asked whether texts fit their pictures, the quick gear says of {} and {}: {verdict}{}",
+        first.first,
+        first.second,
+        numbers.unwrap_or_default()
+    )
+}
+
+/// Replicates of the probe, which cost little.
+pub(crate) const QUICK_REPLICATES: usize = 12;
+
+/// A verdict as it is written: what `lynxdata check --json` prints, and everything behind it.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    #[serde(flatten)]
+    told: serde_json::Map<String, Value>,
+    outcome: CheckOutcome,
+}
+
+impl Written {
+    fn of(outcome: CheckOutcome) -> Written {
+        Written { told: told(&outcome), outcome }
+    }
+}
+
+/// What `lynxdata check --json` prints: the comparison of the first two arms, the others below `comparisons`.
+pub(crate) fn told(outcome: &CheckOutcome) -> serde_json::Map<String, Value> {
+    let first = outcome.first();
+    let difference = first.difference.as_ref();
+    let gains = outcome.arms.iter().map(|arm| {
+        let mean = arm.visual_gain.iter().sum::<f64>() / arm.visual_gain.len().max(1) as f64;
+        let lowest = arm.visual_gain.iter().copied().reduce(f64::min);
+        (arm.name.clone(), json!({"mean": lowest.map(|_| mean), "lowest": lowest}))
+    });
+    let value = json!({
+        "verdict": first.verdict.name(),
+        "winner": first.verdict.winner(),
+        "sentence": first.sentence,
+        "metric": outcome.metric,
+        "unit": outcome.unit,
+        "mean_difference": difference.map(|difference| difference.mean),
+        "ci95": difference.and_then(|difference| difference.interval),
+        "p": first.adjusted_p.filter(|_| difference.is_some()),
+        "replicates": outcome.protocol.replicates,
+        "minimum_detectable_effect": difference.and_then(|difference| difference.minimum_detectable_effect),
+        "caption_noise_equivalent": first.caption_noise_equivalent.map(|noise| noise.percent),
+        "caption_noise_equivalent_or_more": first.caption_noise_equivalent.map(|noise| noise.or_more),
+        "visual_gain": gains.collect::<serde_json::Map<_, _>>(),
+        "controls": outcome.controls,
+        "gates": first.gates,
+        "comparisons": outcome.comparisons.iter().map(|comparison| json!({
+            "first": comparison.first,
+            "second": comparison.second,
+            "verdict": comparison.verdict.name(),
+            "winner": comparison.verdict.winner(),
+            "sentence": comparison.sentence,
+        })).collect::<Vec<_>>(),
+        "notes": outcome.notes,
+    });
+    match value {
+        Value::Object(map) => map,
+        _ => unreachable!("the macro above makes an object"),
+    }
+}
+
 /// The verdict that the stage wrote.
 pub(crate) fn verdict(context: &Context) -> Result<CheckOutcome> {
     let parts = context.upstream(Check.name())?;
@@ -89,20 +190,7 @@ pub(crate) fn verdict(context: &Context) -> Result<CheckOutcome> {
     let file = part.files.iter().find(|file| file.path == VERDICT).context("stage check has no verdict")?;
     let path = context.run.intact(file)?;
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    serde_json::from_str(&text).with_context(|| format!("{} is not a verdict", path.display()))
-}
-
-/// The results of an arm in the order of its replicates.
-pub(crate) fn read_runs(context: &Context, parts: &[PartEntry], arm: &str) -> Result<Vec<RunResult>> {
-    let prefix = format!("{arm}/");
-    parts
-        .iter()
-        .filter(|part| part.part.starts_with(&prefix))
-        .flat_map(|part| &part.files)
-        .map(|file| {
-            let path = context.run.intact(file)?;
-            let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-            serde_json::from_str(&text).with_context(|| format!("{} is not the result of a run", path.display()))
-        })
-        .collect()
+    let written: Written =
+        serde_json::from_str(&text).with_context(|| format!("{} is not a verdict", path.display()))?;
+    Ok(written.outcome)
 }

@@ -3,6 +3,7 @@
 //! A stage says which parts it consists of and how to make each; the loop skips the parts that the manifest has under the same fingerprint, commits
 //! the others, and records the stage as complete.
 
+pub(crate) mod arms;
 pub(crate) mod check;
 pub(crate) mod dedup;
 pub(crate) mod download;
@@ -158,7 +159,7 @@ impl Context {
             } else {
                 "not complete"
             };
-            let command = if stage == "train" { "check" } else { stage };
+            let command = command_of(stage);
             bail!(
                 "stage {stage} of {} is {fault}\nhint: run `lynxdata {command} {}` first, or `lynxdata run` for all stages",
                 self.run.root().display(),
@@ -196,9 +197,9 @@ fn settings_of(stage: &str, recipe: &Recipe) -> Result<String> {
         "shards" => settings_text(&(&recipe.name, &recipe.shards, recipe.download.encode)),
         "instruct" => settings_text(&(recipe.seed, &recipe.instruct)),
         // How many threads there are changes nothing.
-        "train" | "check" => {
+        "arms" | "train" | "controls" | "check" => {
             let check = recipe.check.clone().map(|check| CheckConfig { threads: 0, ..check });
-            settings_text(&(recipe.seed, check))
+            settings_text(&(recipe.seed, check, &recipe.dedup))
         }
         "report" => settings_text(recipe),
         _ => String::new(),
@@ -260,7 +261,9 @@ pub(crate) const STAGES: &[&dyn Stage] = &[
     &select::Select,
     &shards::Shards,
     &instruct::Instruct,
+    &arms::Arms,
     &train::Train,
+    &train::Controls,
     &check::Check,
     &report::Report,
 ];
@@ -269,6 +272,14 @@ pub(crate) const STAGES: &[&dyn Stage] = &[
 pub(crate) fn stages_of(recipe: &Recipe) -> impl Iterator<Item = &'static dyn Stage> {
     STAGES.iter().copied().filter(|stage| stage.is_in(recipe))
 }
+
+/// The command that runs a stage: those of a check belong to one command.
+pub(crate) fn command_of(stage: &str) -> &str {
+    if CHECK_STAGES.contains(&stage) { "check" } else { stage }
+}
+
+/// The stages of `lynxdata check`.
+pub(crate) const CHECK_STAGES: &[&str] = &["arms", "train", "controls", "check"];
 
 /// Runs one stage: makes the parts that are not there yet.
 pub(crate) fn run(stage: &dyn Stage, context: &Context) -> Result<()> {

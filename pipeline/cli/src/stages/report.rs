@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, ensure};
 use arrow::array::{Array, Float64Array, Int64Array, ListArray, StringArray};
-use lynxdata_burn_model::check::Better;
-use lynxdata_burn_model::{CheckOutcome, RunResult, Verdict};
+use lynxdata_check::outcome::Metric;
+use lynxdata_check::statistics::Difference;
+use lynxdata_check::{CheckOutcome, Fit, FitResult, Gear, Version};
 use lynxdata_engine::select::Rule;
 use lynxdata_filters::{SIGNALS, Signal, SignalType};
 use lynxdata_picture::{Check, Encode, PictureSettings, Resize, prepare};
@@ -13,10 +14,12 @@ use lynxdata_records::{NewPart, PartEntry, Status, fingerprint, parquet, schema}
 
 use super::dedup::PoolParts;
 use super::select::DUPLICATE;
-use super::{Context, Parts, Planned, STAGES, Stage, check, instruct, select, settings_text, shards, signals, table};
+use super::{
+    Context, Parts, Planned, STAGES, Stage, check, instruct, select, settings_text, shards, signals, table, train,
+};
 use crate::recipe::Recipe;
 use crate::report::data::{
-    Arm, CheckSummary, Comparison, DuplicateCluster, FunnelStep, Loss, Rejection, ReportData, Run, Sample,
+    Arm, CheckSummary, Comparison, DuplicateCluster, FunnelStep, Gate, Loss, Rejection, ReportData, Run, Sample,
     SelectionSummary, SignalHistogram, Threshold, Thumbnail, data_uri,
 };
 use crate::report::{histogram, render, threshold, unaccounted_rows};
@@ -529,73 +532,89 @@ fn match_in_words(by: &str, context: &Context) -> String {
 
 fn check_summary(context: &Context) -> Result<CheckSummary> {
     let outcome: CheckOutcome = check::verdict(context)?;
-    let parts = context.upstream("train")?;
-    let arms = outcome
-        .arms
-        .iter()
-        .map(|name| {
-            let runs = check::read_runs(context, &parts, name)?;
-            let pairs = runs.first().map_or(0, |run| run.arm_pairs as u64);
-            Ok(Arm { name: name.clone(), pairs, runs: runs.iter().map(run_summary).collect() })
+    let gear = outcome.protocol.gear;
+    let fits = if gear == Gear::Lynx { train::results(context, "train")? } else { Vec::new() };
+    let finite = |value: &f64| value.is_finite().then_some(*value);
+    let arms = outcome.arms.iter().enumerate().map(|(place, arm)| {
+        let curve = |replicate: usize| {
+            let of_run =
+                |fit: &&FitResult| fit.fit == Fit { version: Version::Arm { arm: place }, replicate, setting: 0 };
+            let training = fits.iter().find(of_run).and_then(|fit| fit.training.as_ref());
+            let points = training.map(|training| training.losses.as_slice()).unwrap_or_default().iter();
+            points.take_while(|(_, loss)| loss.is_finite()).map(|(step, loss)| (*step as u64, *loss)).collect()
+        };
+        let run = |(replicate, gain): (usize, &f64)| Run {
+            replicate: replicate as u64,
+            curve: curve(replicate),
+            held_out: arm.held_out_loss.get(replicate).and_then(finite),
+            visual_gain: finite(gain),
+        };
+        let runs = arm.visual_gain.iter().enumerate().map(run).collect();
+        Arm { name: arm.name.clone(), pairs: arm.pairs as u64, runs }
+    });
+    let arms: Vec<Arm> = arms.collect();
+    let other = if outcome.metric == Metric::VisualGain { Metric::HeldOutLoss } else { Metric::VisualGain };
+    let row = |metric: Metric, name: &str, [first, second]: [&str; 2], difference: Option<&Difference>| {
+        let difference = difference?;
+        let [ci_low, ci_high] = difference.interval?;
+        Some(Comparison {
+            metric: name.to_owned(),
+            unit: metric.unit(gear).to_owned(),
+            first: first.to_owned(),
+            second: second.to_owned(),
+            lower_is_better: !metric.higher_is_better(),
+            mean_difference: difference.mean,
+            ci_low,
+            ci_high,
+            p: difference.p?,
+            n: difference.replicates as u64,
         })
-        .collect::<Result<Vec<_>>>()?;
-    let verdict_word = match &outcome.verdict {
-        Verdict::Better { arm } => format!("{arm} is better"),
-        Verdict::Inconclusive => "inconclusive".to_owned(),
-        Verdict::Invalid { .. } => "invalid".to_owned(),
     };
-    let [first, second] = outcome.arms.clone();
-    let comparisons = outcome
-        .metrics
-        .iter()
-        .filter_map(|metric| {
-            let difference = &metric.difference;
-            let [ci_low, ci_high] = difference.confidence?;
-            let lower_is_better = metric.better == Better::Lower;
-            Some(Comparison {
-                metric: in_words(&metric.metric),
-                unit: metric.unit.clone(),
-                first: first.clone(),
-                second: second.clone(),
-                lower_is_better,
-                mean_difference: difference.mean,
-                ci_low,
-                ci_high,
-                p: difference.sign_flip_p,
-                n: difference.n as u64,
-                wins: if lower_is_better { difference.first_smaller } else { difference.second_smaller } as u64,
-            })
-        })
-        .collect();
-    let metric = outcome.metrics.first().map_or_else(String::new, |metric| in_words(&metric.metric));
+    let comparisons = outcome.comparisons.iter().flat_map(|compared| {
+        let arms = [compared.first.as_str(), compared.second.as_str()];
+        let decisive = row(outcome.metric, outcome.metric.name(), arms, compared.difference.as_ref());
+        decisive.into_iter().chain(row(other, other.name(), arms, compared.other_metric.as_ref()))
+    });
+    let comparisons = comparisons.collect();
+    let first = outcome.first();
+    let controls = outcome.controls.iter().flat_map(|controls| {
+        let halves = row(outcome.metric, "halves", [&controls.arm, "its other half"], controls.halves.as_ref());
+        let wrong = controls.wrong_texts.iter().filter_map(|control| {
+            let name = format!("{} % wrong texts", control.percent);
+            row(outcome.metric, &name, [&controls.arm, "itself with them"], Some(&control.fall))
+        });
+        halves.into_iter().chain(wrong).collect::<Vec<_>>()
+    });
+    let controls = controls.collect();
+    let weights = fits.iter().find_map(|fit| Some(fit.training.as_ref()?.weights as u64));
+    let method = match gear {
+        Gear::Quick => {
+            "A probe foretells the words of a text from frozen features of its picture, by ridge regression.".to_owned()
+        }
+        Gear::Lynx => format!(
+            "A compact Lynx of {} weights is trained on every arm in every replicate, at two learning rates.",
+            crate::commands::grouped(weights.unwrap_or(0))
+        ),
+    };
+    let gates = first.gates.iter().map(|gate| Gate {
+        name: gate.name.clone(),
+        passed: gate.passed,
+        finding: gate.finding.clone(),
+    });
+    let sentences: Vec<&str> = outcome.comparisons.iter().map(|compared| compared.sentence.as_str()).collect();
     Ok(CheckSummary {
-        metric,
+        metric: outcome.metric.name().to_owned(),
         arms,
         comparisons,
-        verdict_word,
-        verdict_sentence: outcome.sentence,
-        notes: outcome.notes,
+        verdict_word: match first.verdict.winner() {
+            Some(arm) => format!("{arm} is better"),
+            None => first.verdict.name().to_owned(),
+        },
+        verdict_sentence: sentences.join(" "),
+        method,
+        gain_unit: Metric::VisualGain.unit(gear).to_owned(),
+        controls,
+        gates: gates.collect(),
+        notes: outcome.notes.clone(),
     })
-}
-
-fn in_words(metric: &str) -> String {
-    match metric {
-        "held_out_bits_per_byte" => "held-out loss".to_owned(),
-        other => other.replace('_', " "),
-    }
-}
-
-fn run_summary(run: &RunResult) -> Run {
-    let finite = |value: f64| value.is_finite().then_some(value);
-    Run {
-        seed: run.seed,
-        curve: run
-            .losses
-            .iter()
-            .take_while(|point| point.loss.is_finite())
-            .map(|point| (point.step as u64, point.loss))
-            .collect(),
-        held_out: finite(run.held_out_bits_per_byte),
-        visual_gain: finite(run.visual_gain),
-    }
 }

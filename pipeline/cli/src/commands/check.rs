@@ -1,0 +1,173 @@
+//! `lynxdata check`: which of two or more data choices is better to train on.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, anyhow, bail};
+use clap::{Args, ValueEnum};
+use lynxdata_check::{Gear, Question};
+
+use super::run::run_loaded;
+use super::{print, print_json, text_of};
+use crate::exit::{Failure, INTERRUPTED};
+use crate::home::path_parser;
+use crate::recipe::{self, LoadedRecipe};
+use crate::stages::{CHECK_STAGES, Stage, check, report};
+
+/// Tell which of two data choices is better to train on, with error bars, controls and an honest "cannot tell"
+///
+/// The arms are compared on pairs that share no picture and no text with either: whole clusters of near-duplicate pictures are held out, and pairs of the
+/// arms whose text a held-out pair has are left out. Replicates draw the pairs of both arms and the held-out ones anew, with replacement; the interval of the
+/// difference is what these draws say. The verdict is A, B, equivalent (the arms differ by less than check.margin_percent wrong texts would make),
+/// inconclusive (and how many pairs would do), learning-rate dependent, or invalid (and which gate failed).
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  lynxdata check recipe.toml                             the [check] of a recipe
+  lynxdata check recipe.toml --set check.replicates=12   adds to the replicates that are there
+  lynxdata check --a clean/ --b raw/ --quick             two folders, in seconds: do the texts fit their pictures?
+  lynxdata check --a run1 --b run2/selection/clean --eval trusted/ --out my-check --json
+  lynxdata check calibrate --quick                       is the check itself to be trusted? known answers, tried
+
+A folder is a run, its pool (RUN/pool), one of its selections (RUN/selection/NAME), its conversations (RUN/instruct), pictures with texts in any layout
+that a source may have, or conversations in JSON or Parquet.")]
+pub(crate) struct Arguments {
+    /// The recipe, a TOML file with [check]
+    #[arg(value_parser = path_parser(), required_unless_present = "a", conflicts_with_all = ["a", "b"])]
+    recipe: Option<PathBuf>,
+
+    /// The folder of the first arm
+    #[arg(long, value_name = "DIR", value_parser = path_parser(), requires = "b")]
+    a: Option<PathBuf>,
+
+    /// The folder of the second arm
+    #[arg(long, value_name = "DIR", value_parser = path_parser(), requires = "a")]
+    b: Option<PathBuf>,
+
+    /// A folder whose pairs are measured on; without it, some of the arms' own pairs are held out
+    #[arg(long = "eval", value_name = "DIR", value_parser = path_parser(), requires = "a")]
+    evaluate_on: Option<PathBuf>,
+
+    /// Fit a probe in closed form instead of training models: seconds instead of minutes, words alone
+    #[arg(long)]
+    quick: bool,
+
+    /// What decides
+    #[arg(long, value_enum, requires = "a")]
+    question: Option<Asked>,
+
+    /// Where the report and everything that was measured go
+    #[arg(long, value_name = "DIR", value_parser = path_parser(), requires = "a", default_value = "lynxdata-check")]
+    out: PathBuf,
+
+    /// Overrides a value of the recipe, as in --set check.replicates=12; may be given several times, the last one wins
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+
+    /// Prints what would be done and what would be skipped, and does nothing
+    #[arg(long)]
+    dry_run: bool,
+
+    /// Prints the verdict as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What decides.
+#[derive(Clone, Copy, ValueEnum)]
+enum Asked {
+    /// Whose texts fit their pictures better
+    Fit,
+    /// Whose texts foretell held-out texts better, pictures and language together
+    Loss,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
+    let loaded = load(arguments).map_err(Failure::Usage)?;
+    if loaded.recipe.check.is_none() {
+        let error = anyhow!("recipe {} has no [check]", loaded.path.display());
+        return Err(Failure::Usage(error.context("nothing to do")));
+    }
+    let root = loaded.run_folder();
+    let mut names = CHECK_STAGES.to_vec();
+    if arguments.a.is_some() {
+        names.push(report::Report.name());
+    }
+    let code = run_loaded(loaded, &names, arguments.dry_run, false)?;
+    if arguments.dry_run || code == INTERRUPTED {
+        return Ok(code);
+    }
+    let path = root.join(check::VERDICT);
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let mut verdict: serde_json::Value =
+        serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))?;
+    if arguments.json {
+        if let Some(verdict) = verdict.as_object_mut() {
+            verdict.remove("outcome"); // everything behind it, in the file
+        }
+        print_json(&verdict)?;
+    } else {
+        for comparison in verdict["comparisons"].as_array().into_iter().flatten() {
+            print(&format!("{}\n", comparison["sentence"].as_str().unwrap_or_default()))?;
+        }
+        for note in verdict["notes"].as_array().into_iter().flatten().filter_map(|note| note.as_str()) {
+            print(&format!("- {note}\n"))?;
+        }
+    }
+    Ok(code)
+}
+
+fn load(arguments: &Arguments) -> anyhow::Result<LoadedRecipe> {
+    if let Some(path) = &arguments.recipe {
+        let mut sets = arguments.sets.clone();
+        if arguments.quick {
+            sets.push("check.gear=\"quick\"".to_owned());
+            sets.push(format!("check.replicates={}", check::QUICK_REPLICATES));
+        }
+        return recipe::load(path, &sets);
+    }
+    let (Some(a), Some(b)) = (&arguments.a, &arguments.b) else { bail!("a recipe, or --a and --b, are needed") };
+    let (a, b) = (std::path::absolute(a)?, std::path::absolute(b)?);
+    let names = names(&a, &b);
+    let mut check = toml::Table::new();
+    let arms = [(&names[0], &a), (&names[1], &b)].into_iter().map(|(name, path)| -> anyhow::Result<toml::Value> {
+        let mut arm = toml::Table::new();
+        arm.insert("name".to_owned(), name.clone().into());
+        arm.insert("path".to_owned(), text_of(path)?.into());
+        Ok(arm.into())
+    });
+    check.insert("arms".to_owned(), toml::Value::Array(arms.collect::<anyhow::Result<_>>()?));
+    if let Some(path) = &arguments.evaluate_on {
+        check.insert("evaluate_on".to_owned(), text_of(&std::path::absolute(path)?)?.into());
+    }
+    let gear = if arguments.quick { Gear::Quick } else { Gear::Lynx };
+    check.insert("gear".to_owned(), toml::Value::try_from(gear)?);
+    if arguments.quick {
+        check.insert("replicates".to_owned(), i64::try_from(check::QUICK_REPLICATES)?.into());
+    }
+    if let Some(question) = arguments.question {
+        let question = match question {
+            Asked::Fit => Question::Fit,
+            Asked::Loss => Question::Loss,
+        };
+        check.insert("question".to_owned(), toml::Value::try_from(question)?);
+    }
+    let out = std::path::absolute(&arguments.out)?;
+    let mut table = toml::Table::new();
+    table.insert("name".to_owned(), format!("{} or {}", names[0], names[1]).into());
+    table.insert("output".to_owned(), text_of(&out)?.into());
+    table.insert("check".to_owned(), check.into());
+    recipe::of_flags(table, out, &arguments.sets)
+}
+
+/// The names of the folders where they tell the arms apart, else `a` and `b`.
+fn names(a: &Path, b: &Path) -> [String; 2] {
+    let name = |path: &Path| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let works = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+        works.then(|| name.to_owned())
+    };
+    match (name(a), name(b)) {
+        (Some(a), Some(b)) if a != b => [a, b],
+        _ => ["a".to_owned(), "b".to_owned()],
+    }
+}

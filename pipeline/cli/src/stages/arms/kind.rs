@@ -1,0 +1,160 @@
+//! What a folder of an arm is.
+
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use anyhow::{Context as _, Result, bail};
+use arrow::array::BooleanArray;
+use lynxdata_records::{Manifest, PartEntry, RunFolder, parquet, schema};
+
+use crate::stages::{select, table};
+
+/// What is read of a folder.
+pub(super) enum Kind {
+    /// The pool of a run, or the pairs of it that a selection keeps, as (part, row).
+    Pool { files: Vec<PathBuf>, kept: Option<Vec<(usize, u32)>> },
+    /// Anything that a source may be: pictures with captions beside them, tar files, Parquet with pictures.
+    Pictures { path: PathBuf },
+    /// Conversations, as files of Parquet, or of JSON with a folder of pictures.
+    Conversations { files: Vec<PathBuf>, pictures: PathBuf },
+}
+
+/// Tells what a folder is: a run, its pool, a selection or the conversations of a run, other conversations, or pictures.
+pub(super) fn of(path: &Path) -> Result<Kind> {
+    if !path.exists() {
+        bail!("{} is not there", path.display());
+    }
+    let parent = |path: &Path| path.parent().map(Path::to_owned).unwrap_or_default();
+    let path = &path.canonicalize().with_context(|| format!("cannot read {}", path.display()))?;
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    if RunFolder::is_at(path) {
+        let manifest = Manifest::read(path)?;
+        return match (manifest.parts("download").next(), manifest.parts("instruct").next()) {
+            (Some(_), _) => pool(path, &manifest, None),
+            (None, Some(_)) => instructions(path, &manifest),
+            (None, None) => bail!("run {} has neither a pool nor conversations yet", path.display()),
+        };
+    }
+    let (run, above) = (parent(path), parent(&parent(path)));
+    if RunFolder::is_at(&run) && (name == schema::pool().name || name == "instruct") {
+        let manifest = Manifest::read(&run)?;
+        return if name == "instruct" { instructions(&run, &manifest) } else { pool(&run, &manifest, None) };
+    }
+    if RunFolder::is_at(&above) && run.ends_with(schema::selection().name) {
+        return pool(&above, &Manifest::read(&above)?, Some(name));
+    }
+    let files = conversation_files(path)?;
+    if files.is_empty() {
+        return Ok(Kind::Pictures { path: path.clone() });
+    }
+    let pictures = if path.is_dir() { path.clone() } else { run };
+    Ok(Kind::Conversations { files, pictures })
+}
+
+fn pool(run: &Path, manifest: &Manifest, selection: Option<&str>) -> Result<Kind> {
+    let downloads: Vec<PartEntry> = manifest.parts("download").cloned().collect();
+    let files = downloads.iter().map(|part| table::file_below(run, part, schema::pool().name));
+    let files = files.collect::<Result<Vec<_>>>().with_context(|| {
+        format!("the pool of {} is no table; a check reads pools with download.format = \"parquet\"", run.display())
+    })?;
+    let Some(selection) = selection else { return Ok(Kind::Pool { files, kept: None }) };
+    let selections: Vec<PartEntry> = manifest.parts("select").cloned().collect();
+    let mut kept = Vec::new();
+    for (part, file) in select::files(&selections, selection, &downloads)?.iter().enumerate() {
+        let path = run.join(&file.path);
+        let rows = table::read(&path, Some(&["kept"]))?;
+        let flags: &BooleanArray = parquet::typed_column(&rows, "kept", &path)?;
+        kept.extend((0..flags.len()).filter(|row| flags.value(*row)).map(|row| (part, row as u32)));
+    }
+    Ok(Kind::Pool { files, kept: Some(kept) })
+}
+
+/// The conversations of a run, with the pictures in them.
+fn instructions(run: &Path, manifest: &Manifest) -> Result<Kind> {
+    let paths = manifest.parts("instruct").flat_map(|part| &part.files).map(|file| run.join(&file.path));
+    let files: Vec<PathBuf> = paths.filter(|path| path.extension().is_some_and(|suffix| suffix == "parquet")).collect();
+    if files.is_empty() {
+        bail!("run {} has no conversations in Parquet; add \"parquet\" to instruct.formats", run.display());
+    }
+    Ok(Kind::Conversations { files, pictures: run.to_owned() })
+}
+
+/// The files of conversations at a path: Parquet with messages, or JSON as LLaVA's.
+fn conversation_files(path: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = if path.is_dir() {
+        let entries = std::fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let entries = entries.collect::<std::io::Result<Vec<_>>>();
+        let entries = entries.with_context(|| format!("cannot read {}", path.display()))?;
+        entries.into_iter().map(|entry| entry.path()).filter(|path| path.is_file()).collect()
+    } else {
+        vec![path.to_owned()]
+    };
+    files.sort();
+    let mut found = Vec::new();
+    for file in files {
+        let suffix = file.extension().and_then(|suffix| suffix.to_str()).unwrap_or_default();
+        let is_one = match suffix {
+            "parquet" => parquet::schema(&file)?.column_with_name("messages").is_some(),
+            "json" | "jsonl" => super::conversations::begins_as_conversations(&file)?,
+            _ => false,
+        };
+        if is_one {
+            found.push(file);
+        }
+    }
+    Ok(found)
+}
+
+impl Kind {
+    /// Everything that what is read of it depends on.
+    pub(super) fn inputs(&self) -> Result<Vec<String>> {
+        let mut inputs = Vec::new();
+        match self {
+            Kind::Pool { files, kept } => {
+                add_files(files, &mut inputs)?;
+                inputs.push(format!("{kept:?}"));
+            }
+            Kind::Pictures { path } => add_folder(path, &mut inputs)?,
+            Kind::Conversations { files, pictures } => {
+                add_files(files, &mut inputs)?;
+                if files.iter().any(|file| file.extension().is_some_and(|suffix| suffix != "parquet")) {
+                    add_folder(pictures, &mut inputs)?;
+                }
+            }
+        }
+        Ok(inputs)
+    }
+}
+
+/// Adds names, sizes and times of modification.
+fn add_files(files: &[PathBuf], inputs: &mut Vec<String>) -> Result<()> {
+    for file in files {
+        let failed = || format!("cannot read {}", file.display());
+        let metadata = std::fs::metadata(file).with_context(failed)?;
+        let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        let modified = modified.map_or(0, |time| time.as_nanos());
+        inputs.push(format!("{} {} {modified}", file.display(), metadata.len()));
+    }
+    Ok(())
+}
+
+fn add_folder(path: &Path, inputs: &mut Vec<String>) -> Result<()> {
+    if path.is_file() {
+        return add_files(&[path.to_owned()], inputs);
+    }
+    let failed = || format!("cannot read {}", path.display());
+    let entries = std::fs::read_dir(path).with_context(failed)?.collect::<std::io::Result<Vec<_>>>();
+    let mut paths: Vec<PathBuf> = entries.with_context(failed)?.into_iter().map(|entry| entry.path()).collect();
+    paths.sort();
+    for path in paths {
+        if RunFolder::is_at(&path) || path.is_symlink() && path.is_dir() {
+            continue; // a run beside the pictures; a link that may lead round in circles
+        }
+        if path.is_dir() {
+            add_folder(&path, inputs)?;
+        } else if path.is_file() {
+            add_files(&[path], inputs)?;
+        }
+    }
+    Ok(())
+}
