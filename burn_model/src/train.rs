@@ -31,8 +31,8 @@ pub struct TrainConfig {
     pub tokens_per_step: usize,
     /// Highest learning rate, reached after the warm-up. Default 0.004, for the default model.
     pub learning_rate: f64,
-    /// Share of the steps in which the learning rate rises linearly; afterwards it falls linearly to 0. Default 0.05, as
-    /// Lynx.
+    /// Share of the steps in which the learning rate rises linearly; afterwards it falls linearly to 0.
+    /// Default 0.05, as Lynx.
     pub warmup_fraction: f64,
     /// Tokens of an example that the model reads at most, the begin token included. A longer caption
     /// loses its end; of a conversation, turns that do not fit are left out, and a long first question
