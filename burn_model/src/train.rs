@@ -23,7 +23,7 @@ use crate::schedule::batches;
 #[serde(deny_unknown_fields, default)]
 pub struct TrainConfig {
     /// Steps of the optimiser. Default 200, two epochs of 1,300 captions: 250 tell noisy captions from
-    /// clean ones no better, and with five epochs so small an arm is learned by heart.
+    /// clean ones no better, and with seven epochs so small an arm is learned by heart.
     pub steps: usize,
     /// Tokens per step that the loss counts, those of captions or answers and their end tokens; at
     /// least `max_tokens`. A step has them on average, to within one example over all steps. Default
