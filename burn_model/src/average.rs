@@ -1,7 +1,7 @@
 //! The mean of the weights after the last few checkpoints of a training.
 //!
-//! LAWA (Kaddour 2022, arXiv 2209.14981): such a mean has a lower loss than the last weights alone
-//! and varies less from seed to seed.
+//! LAWA (Kaddour 2022, arXiv 2209.14981). With the default training, whose learning rate falls to 0,
+//! the mean and the last weights have the same held-out loss within 0.003 bits per byte.
 
 use std::collections::BTreeMap;
 

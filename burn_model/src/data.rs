@@ -72,7 +72,7 @@ impl Example {
     }
 }
 
-/// Comes before a question, as in Lynx (arXiv 2307.02469, `generate.py` of its release).
+/// Comes before a question, as in the prompts of Lynx (arXiv 2307.02469).
 pub(crate) const QUESTION: &str = "User: ";
 
 /// Comes between a question and a space with the answer, as in Lynx.

@@ -5,7 +5,7 @@
 //!     Example, ModelConfig, Pictures, RunSpec, TokenizerConfig, TrainConfig, run, train_tokenizer,
 //! };
 //!
-//! let model = ModelConfig { decoder_depth: 1, ..Default::default() };
+//! let model = ModelConfig::default();
 //! let train = TrainConfig { steps: 2, ..Default::default() };
 //! // Two numbers per picture: how dark and how bright it is.
 //! let pictures = Pictures::Features { width: 2, values: vec![0.9, 0.1, 0.0, 1.0, 1.0, 0.1, 0.2, 0.9] };

@@ -1,6 +1,6 @@
 //! Cross-entropy of the next token, in nats.
 
-use burn::tensor::{IndexingUpdateOp, Int, Tensor, activation::log_softmax};
+use burn::tensor::{IndexingUpdateOp, Int, Tensor, activation::log_softmax, activation::softmax};
 
 /// Nats of each target: `[N, vocabulary]` scores and `[N]` token ids to `[N]`.
 pub(crate) fn nats(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
@@ -17,9 +17,11 @@ pub(crate) fn weighted_nats(logits: Tensor<2>, targets: Tensor<1, Int>, weights:
     let [count, _] = logits.dims();
     let targets = targets.reshape([count, 1]);
     let weights = weights.reshape([count, 1]);
-    let log_probabilities = log_softmax(logits.clone().inner(), 1);
-    let loss = (log_probabilities.clone().gather(1, targets.clone()) * weights.clone()).sum().neg();
-    let expected = log_probabilities.exp() * weights.clone();
+    let probabilities = softmax(logits.clone().inner(), 1);
+    // A logarithm of the targets alone: exponentials of the whole vocabulary once, not twice.
+    let of_targets = probabilities.clone().gather(1, targets.clone()).clamp_min(f32::MIN_POSITIVE);
+    let loss = (of_targets.log() * weights.clone()).sum().neg();
+    let expected = probabilities * weights.clone();
     let gradient = expected.scatter(1, targets, weights.neg(), IndexingUpdateOp::Add);
     (loss.into_scalar(), (logits * gradient).sum())
 }

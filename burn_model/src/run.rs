@@ -35,8 +35,8 @@ pub struct RunSpec<'a> {
     pub held_out: &'a [Example],
     /// Determines the initial weights and the order of the examples.
     pub seed: u64,
-    /// Where to keep the state; a run that finds its own state there continues from it. The caller may delete the file
-    /// when the result is safe; until then it also holds the trained weights.
+    /// Where to keep the state; a run that finds its own state there continues from it. The caller may
+    /// delete the file when the result is safe; until then it also holds the trained weights.
     pub checkpoint: Option<&'a Path>,
 }
 
@@ -56,7 +56,8 @@ pub struct LossPoint {
 pub struct HeldOutLoss {
     /// Loss with its own picture, in nats.
     pub nats: f64,
-    /// Loss with the picture of another example, in nats; the same picture in all runs.
+    /// Loss with pictures of other examples, in nats: the mean over four wrong pictures, or as many as
+    /// there are; the same ones in all runs.
     pub nats_wrong_picture: f64,
     /// Loss, in nats, of a model that knows only how often the loss counts each token in one epoch
     /// of the arm.
@@ -76,7 +77,7 @@ pub struct RunResult {
     pub steps: usize,
     /// The highest learning rate.
     pub learning_rate: f64,
-    /// The loss curve.
+    /// The curve of the training loss.
     pub losses: Vec<LossPoint>,
     /// One entry per held-out example, in their order.
     pub held_out: Vec<HeldOutLoss>,
@@ -129,10 +130,12 @@ impl RunResult {
     }
 }
 
-/// Trains and evaluates a model, on one thread, so that the result is the same on every machine of one instruction set.
+/// Trains and evaluates a model, on one thread, so that the result is the same on every machine of one
+/// instruction set.
 ///
-/// `progress` is told after every step how many have been taken and that step's loss in nats per token. To stop a run, end
-/// the process: with a checkpoint, the same specification continues and gives the same result as an undisturbed run.
+/// `progress` is told after every step how many have been taken and that step's loss in nats per token.
+/// To stop a run, end the process: with a checkpoint, the same specification continues and gives the
+/// same result as an undisturbed run.
 pub fn run(spec: &RunSpec, progress: &mut (dyn FnMut(usize, f64) + Send)) -> Result<RunResult> {
     // On more threads a matrix product sums its parts in another order, which changes the last bits.
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
@@ -182,9 +185,15 @@ fn run_here(spec: &RunSpec, progress: &mut (dyn FnMut(usize, f64) + Send)) -> Re
     let (trained, losses) = training.finish();
 
     let nats = |pictures: &[u32]| held_out_nats(&trained, model, &seen, &held_out, pictures, &device);
-    let (right, wrong) = (nats(&own), nats(&wrong));
+    let right = nats(&own);
+    let mut with_wrong = vec![0.0; right.len()];
+    for pictures in &wrong {
+        for (mean, nats) in with_wrong.iter_mut().zip(nats(pictures)) {
+            *mean += nats / wrong.len() as f64;
+        }
+    }
     let unigram = unigram_nats(&arm, copies, &held_out, vocabulary);
-    let losses_of = held_out.sequences.iter().zip(right).zip(wrong).zip(unigram);
+    let losses_of = held_out.sequences.iter().zip(right).zip(with_wrong).zip(unigram);
     let losses_of = losses_of.map(|(((sequence, nats), nats_wrong_picture), nats_unigram)| HeldOutLoss {
         nats,
         nats_wrong_picture,

@@ -1,8 +1,8 @@
 //! Which examples each step is trained on.
 //!
-//! A step is measured in tokens that the loss counts, not in examples: arms with long and with short
-//! texts learn from equally many tokens. Texts of like length share a batch, so that little of it is
-//! padding.
+//! A step is measured in tokens that the loss counts, not in examples: arms with long texts and arms
+//! with short ones learn from equally many tokens. Texts of like length share a batch, so that
+//! little of it is padding.
 
 use crate::random::{Purpose, shuffled, stream};
 

@@ -22,16 +22,17 @@ use crate::schedule::batches;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainConfig {
-    /// Steps of the optimiser. Default 200.
+    /// Steps of the optimiser. Default 200, two epochs of 1,300 captions: 250 tell noisy captions from
+    /// clean ones no better, and with seven epochs so small an arm is learned by heart.
     pub steps: usize,
     /// Tokens per step that the loss counts, those of captions or answers and their end tokens; at
     /// least `max_tokens`. A step has them on average, to within one example over all steps. Default
-    /// 350, about 32 captions.
+    /// 175, about 16 captions: more steps of fewer tokens learn more in the same time.
     pub tokens_per_step: usize,
-    /// Highest learning rate, reached after the warm-up. Default 0.002, for the default model.
+    /// Highest learning rate, reached after the warm-up. Default 0.004, for the default model.
     pub learning_rate: f64,
-    /// Share of the steps in which the learning rate rises linearly; afterwards it falls linearly to 0. Default 0.05, as
-    /// Lynx.
+    /// Share of the steps in which the learning rate rises linearly; afterwards it falls linearly to 0.
+    /// Default 0.05, as Lynx.
     pub warmup_fraction: f64,
     /// Tokens of an example that the model reads at most, the begin token included. A longer caption
     /// loses its end; of a conversation, turns that do not fit are left out, and a long first question
@@ -54,8 +55,8 @@ impl Default for TrainConfig {
     fn default() -> Self {
         Self {
             steps: 200,
-            tokens_per_step: 350,
-            learning_rate: 2e-3,
+            tokens_per_step: 175,
+            learning_rate: 4e-3,
             warmup_fraction: 0.05,
             max_tokens: 32,
             weight_decay: 0.05,

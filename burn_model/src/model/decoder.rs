@@ -69,15 +69,23 @@ impl Layout {
         }
     }
 
-    /// Turns every pair of `[B, T, H · W]` by its token's position.
+    /// Turns every pair of `[B, T, H · W]` by its token's position; `x` has the last T tokens of the
+    /// layout.
     fn rotate(&self, x: Tensor<3>) -> Tensor<3> {
         let shape = x.dims();
+        let of_last = |table: &Tensor<3>| last(table.clone(), 1, shape[1]);
         let head = self.half_turn.dims()[0];
         // All heads in one matrix product, and tables as wide as all heads: long runs of memory are fast.
         let rows = shape.iter().product::<usize>() / head;
         let turned = x.clone().reshape([rows, head]).matmul(self.half_turn.clone()).reshape(shape);
-        x * self.cosine.clone() + turned * self.sine.clone()
+        x * of_last(&self.cosine) + turned * of_last(&self.sine)
     }
+}
+
+/// The last `count` places of an axis.
+fn last<const D: usize>(x: Tensor<D>, axis: usize, count: usize) -> Tensor<D> {
+    let all = x.dims()[axis];
+    if count == all { x } else { x.narrow(axis, all - count, count) }
 }
 
 /// Embeds tokens, runs the layers and scores the next token.
@@ -93,10 +101,10 @@ impl Decoder {
     pub(super) fn new(config: &ModelConfig, vocabulary: usize, initial: &mut Initial) -> Self {
         let width = config.decoder_dim;
         Self {
-            embed_tokens: initial.normal([vocabulary, width], DEVIATION),
+            embed_tokens: initial.normal([vocabulary, width], config.embedding_deviation),
             layers: (0..config.decoder_depth).map(|layer| Layer::new(config, layer, initial)).collect(),
             norm: RmsNorm::new(width, initial),
-            lm_head: initial.linear(width, vocabulary, false, DEVIATION),
+            lm_head: initial.linear(width, vocabulary, false, config.head_deviation),
         }
     }
 
@@ -105,10 +113,14 @@ impl Decoder {
         embedding(self.embed_tokens.val(), ids)
     }
 
-    /// Embedded tokens through all layers, without the last norm: `[B, T, decoder_dim]`.
-    pub fn forward(&self, mut x: Tensor<3>, layout: &Layout) -> Tensor<3> {
-        for layer in &self.layers {
-            x = layer.forward(x, layout);
+    /// Runs embedded tokens `[B, T, decoder_dim]` through all layers, without the last norm; returns
+    /// the last `wanted` tokens: `[B, wanted, decoder_dim]`.
+    pub fn forward(&self, mut x: Tensor<3>, layout: &Layout, wanted: usize) -> Tensor<3> {
+        let [_, tokens, _] = x.dims();
+        for (place, layer) in self.layers.iter().enumerate() {
+            // In the last layer, the other tokens serve as keys and values only.
+            let wanted = if place + 1 == self.layers.len() { wanted } else { tokens };
+            x = layer.forward(x, layout, wanted);
         }
         x
     }
@@ -142,8 +154,10 @@ impl Layer {
         }
     }
 
-    fn forward(&self, x: Tensor<3>, layout: &Layout) -> Tensor<3> {
-        let x = x.clone() + self.self_attn.forward(self.input_layernorm.forward(x), layout);
+    /// All tokens to the last `wanted` ones.
+    fn forward(&self, x: Tensor<3>, layout: &Layout, wanted: usize) -> Tensor<3> {
+        let attended = self.self_attn.forward(self.input_layernorm.forward(x.clone()), layout, wanted);
+        let x = last(x, 1, wanted) + attended;
         let x = x.clone() + self.mlp.forward(self.post_attention_layernorm.forward(x));
         match &self.output_adapter {
             Some(adapter) => adapter.forward(x),
@@ -170,12 +184,14 @@ impl Attention {
         Self { q_proj, k_proj, v_proj, o_proj, heads: config.decoder_heads }
     }
 
-    fn forward(&self, x: Tensor<3>, layout: &Layout) -> Tensor<3> {
-        let query = scaled(layout.rotate(self.q_proj.forward(x.clone())), self.heads);
+    /// All tokens to the last `wanted` ones.
+    fn forward(&self, x: Tensor<3>, layout: &Layout, wanted: usize) -> Tensor<3> {
+        let asking = last(x.clone(), 1, wanted);
+        let query = scaled(layout.rotate(self.q_proj.forward(asking)), self.heads);
         let query = split_heads(query, self.heads);
         let key = split_heads(layout.rotate(self.k_proj.forward(x.clone())), self.heads);
         let value = split_heads(self.v_proj.forward(x), self.heads);
-        self.o_proj.forward(attend(query, key, value, Some(layout.bias.clone())))
+        self.o_proj.forward(attend(query, key, value, Some(last(layout.bias.clone(), 2, wanted))))
     }
 }
 

@@ -91,9 +91,8 @@ impl Lynx {
 
     /// The decoder's last layer at the text tokens: `[B, T, decoder_dim]`.
     fn text(&self, vision_tokens: Tensor<3>, ids: Tensor<2, Int>, layout: &Layout) -> Tensor<3> {
-        let [_, latents, _] = vision_tokens.dims();
         let [_, tokens] = ids.dims();
         let x = Tensor::cat(vec![vision_tokens, self.llm.embed(ids)], 1);
-        self.llm.forward(x, layout).narrow(1, latents, tokens)
+        self.llm.forward(x, layout, tokens)
     }
 }

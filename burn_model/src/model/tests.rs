@@ -33,6 +33,8 @@ fn config() -> ModelConfig {
         decoder_heads: 4,
         decoder_mlp_dim: 40,
         adapter_every: 2,
+        embedding_deviation: 0.02,
+        head_deviation: 0.02,
         rope_base: 10_000.0,
     }
 }
@@ -314,6 +316,6 @@ fn the_default_shape_has_the_documented_number_of_weights() {
         let config = ModelConfig { sight, ..Default::default() };
         Lynx::new(&config, 1024, 256, 0, &Device::flex()).unwrap().num_params()
     };
-    assert_eq!(weights(Sight::Pixels), 851_906);
-    assert_eq!(weights(Sight::Features), 745_730);
+    assert_eq!(weights(Sight::Pixels), 620_785);
+    assert_eq!(weights(Sight::Features), 514_609);
 }
