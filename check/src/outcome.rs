@@ -627,6 +627,7 @@ fn origins(split: &Split, names: &[String], first: usize, second: usize, compare
             (true, true) => "both arms".to_owned(),
             (true, false) => format!("{} alone", names[first]),
             (false, true) => format!("{} alone", names[second]),
+            (false, false) if split.is_given => "the pairs given to measure on".to_owned(),
             (false, false) => "neither arm".to_owned(),
         },
         pairs,

@@ -53,6 +53,8 @@ pub struct Split {
     pub arms: Vec<Vec<u32>>,
     /// Pairs that are measured on.
     pub held_out: Vec<HeldOut>,
+    /// Whether these were given by the user rather than held out.
+    pub is_given: bool,
     /// What was left out.
     pub left_out: LeftOut,
 }
@@ -226,7 +228,7 @@ pub fn split(universe: &Universe, config: &SplitConfig) -> Split {
         members.into_iter().map(|(_, pair)| pair).collect()
     };
     let arms = arms.into_iter().enumerate().map(cut).collect();
-    Split { arms, held_out, left_out }
+    Split { arms, held_out, is_given: universe.has_evaluation_set, left_out }
 }
 
 struct Chooser<'a> {

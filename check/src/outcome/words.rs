@@ -46,7 +46,7 @@ pub(super) fn sentence(comparison: &Comparison, protocol: &Protocol, arms: [&Arm
         let interval = difference.interval.map(|[low, high]| {
             format!(", {:.0} % interval {low:+.4} to {high:+.4}", 100.0 * (1.0 - difference.alpha))
         });
-        let p = comparison.adjusted_p.map(|p| format!(", p = {p:.3}"));
+        let p = comparison.adjusted_p.map(|p| if p < 0.001 { ", p < 0.001".to_owned() } else { format!(", p = {p:.3}") });
         format!(
             "{} of {first} minus {second} is {:+.4} {unit}{}{}, {} replicates that redraw the pairs of both arms and the held-out ones{}",
             metric.name(),

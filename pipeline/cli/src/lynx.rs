@@ -28,19 +28,12 @@ impl<'a> Lynx<'a> {
     /// Trains the tokenizer on the texts of all arms and prepares what the model sees.
     pub(crate) fn new(config: &'a CheckConfig, universe: Universe, split: Split, seed: u64) -> Result<Lynx<'a>> {
         let coordinates = coordinates(&universe.features, COORDINATES);
-        // A linear layer with the usual initial weights expects numbers of deviation 1; the squares of a row sum to 1.
-        let scale = (coordinates.columns() as f32).sqrt();
-        let values = coordinates.values().iter().map(|value| value * scale).collect();
-        let pictures = Pictures::Features { width: coordinates.columns(), values };
+        let pictures = Pictures::Features { width: coordinates.columns(), values: coordinates.values().to_vec() };
         let mut used: Vec<u32> = split.arms.iter().flatten().copied().collect();
         used.sort_unstable();
         used.dedup();
-        let pairs = used.iter().map(|pair| &universe.pairs[*pair as usize]);
-        let texts: Vec<&str> = pairs
-            .flat_map(|pair| &pair.turns)
-            .flat_map(|turn| [turn.question.as_str(), turn.answer.as_str()])
-            .filter(|text| !text.is_empty())
-            .collect();
+        let texts: Vec<String> = used.iter().map(|pair| example(&universe, 0, *pair).text()).collect();
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         let tokenizer = train_tokenizer(&texts, &config.tokenizer)?;
         let held_out =
             split.held_out.iter().map(|held| example(&universe, universe.pairs[held.pair as usize].picture, held.pair));
