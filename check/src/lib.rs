@@ -9,6 +9,7 @@
 //! * [`probe`]: the quick gear, in closed form; the other gear is the compact Lynx of `lynxdata-burn-model`;
 //! * [`statistics`]: intervals, equivalence, several comparisons, several looks;
 //! * [`outcome`]: gates, controls, verdict and the sentence that tells it;
+//! * [`world`]: pictures whose captions are exact, to try checks where the truth is known;
 //!
 //! Both gears have the same arms, held-out pairs, replicates, gates and words. Nothing here reads files or trains a network.
 
@@ -20,6 +21,7 @@ pub mod resample;
 pub mod split;
 pub mod statistics;
 pub mod universe;
+pub mod world;
 
 mod matrix;
 mod principal;
