@@ -44,7 +44,8 @@ const fn colour(rgb: [u8; 3], english: &'static str, german: &'static str) -> Co
     Colour { rgb, english, german }
 }
 
-/// Colours of shapes: the basic colour terms of English but for grey (Berlin and Kay, 1969), and turquoise.
+/// Colours of shapes: the basic colour terms of English but for grey (Berlin and Kay, 1969), and
+/// turquoise.
 const COLOURS: [Colour; 11] = [
     colour([220, 30, 30], "red", "rot"),
     colour([240, 140, 30], "orange", "orangefarben"),
@@ -72,7 +73,7 @@ const GROUNDS: [Colour; 6] = [
 /// By how much the ground strays from its colour, in grey levels.
 const GRAIN: i32 = 18;
 
-/// Sizes with their radius in pixels, in English and German; a cell of the grid has room for the largest.
+/// Sizes with their radius in pixels, in English and German; the largest fills a cell of the grid.
 const SIZES: [(i32, &str, &str); 4] =
     [(3, "tiny", "winzig"), (5, "small", "klein"), (7, "medium", "mittelgroß"), (10, "large", "groß")];
 
@@ -223,7 +224,8 @@ const LETTER_HEIGHT: i32 = 7;
 /// How many drawings of a hundred have one, two and three groups.
 const OF_GROUPS: [u32; 3] = [30, 40, 30];
 
-/// How many drawings of a hundred have a word, have a ground of two tones, and have a caption that names the ground.
+/// How many drawings of a hundred have a word, a ground of two tones, and a caption that names the
+/// ground.
 const WITH_A_WORD: u32 = 40;
 const OF_TWO_TONES: u32 = 40;
 const NAMING_THE_GROUND: u32 = 60;
@@ -255,7 +257,7 @@ fn drawing(draws: &mut ChaCha8Rng) -> Drawing {
     }
 }
 
-/// A number below `end`; the multiplication keeps the bias below 2⁻⁵⁰ for the small numbers of this module.
+/// Draws a number below `end`; for the small numbers of this module the bias is below 2⁻⁵⁰.
 fn below(draws: &mut ChaCha8Rng, end: usize) -> usize {
     ((u128::from(draws.next_u64()) * end as u128) >> 64) as usize
 }
@@ -317,7 +319,8 @@ fn pixels(scene: &Scene, draws: &mut ChaCha8Rng) -> Vec<u8> {
     pixels
 }
 
-/// Writes a word into a cell without shapes, in black or white, whichever is farther from the ground.
+/// Writes a word into a cell without shapes, in black or white, whichever is farther from the
+/// ground.
 fn write(pixels: &mut [u8], scene: &Scene, word: &str, draws: &mut ChaCha8Rng) {
     let free: Vec<usize> =
         (0..CELLS.len()).filter(|cell| scene.groups.iter().all(|group| group.cell != *cell)).collect();
@@ -348,7 +351,7 @@ fn paint(pixels: &mut [u8], x: i32, y: i32, rgb: [u8; 3]) {
     }
 }
 
-/// What a scene shows, in one of the sentence patterns.
+/// Tells what a scene shows, in one of the sentence patterns.
 fn caption(scene: &Scene, wording: usize) -> String {
     let groups = &scene.groups;
     let each = |phrase: &dyn Fn(&Group) -> String| groups.iter().map(phrase).collect::<Vec<String>>();
@@ -401,7 +404,7 @@ fn caption(scene: &Scene, wording: usize) -> String {
     capital(&text)
 }
 
-/// Something that a caption may leave out, with what stands before and after it.
+/// Returns something that a caption may leave out, with what stands before and after it.
 fn told(before: &str, what: Option<&str>, after: &str) -> String {
     what.map(|what| format!("{before}{what}{after}")).unwrap_or_default()
 }
@@ -449,7 +452,7 @@ fn german(scene: &Scene) -> String {
     capital(&format!("{shown}{ground}{word}"))
 }
 
-/// Items with commas between them and a word before the last.
+/// Lists items with commas between them and a word before the last.
 fn list(items: &[String], last: &str) -> String {
     match items {
         [items @ .., item] if !items.is_empty() => format!("{} {last} {item}", items.join(", ")),
