@@ -195,4 +195,5 @@ fn wrong_captions_are_found_and_halves_have_no_winner() {
     assert_eq!((tallies[0].a, tallies[0].b), (0, 0), "{tallies:?}");
     assert_eq!((tallies[1].a, tallies[1].as_expected), (1, 1), "{tallies:?}");
     assert!(tallies[1].mean_difference_in_errors.is_some_and(|errors| errors > 2.0), "{tallies:?}");
+    assert_eq!(tallies[1].deviation_in_errors, None, "one draw does not spread");
 }
