@@ -9,17 +9,21 @@
 //! * [`probe`]: the quick gear, in closed form; the other gear is the compact Lynx of `lynxdata-burn-model`;
 //! * [`statistics`]: intervals, equivalence, several comparisons, several looks;
 //! * [`outcome`]: gates, controls, verdict and the sentence that tells it;
+//! * [`world`]: pictures whose captions are exact;
+//! * [`known`]: arms of which it is known which is better, and how often a check says so.
 //!
 //! Both gears have the same arms, held-out pairs, replicates, gates and words. Nothing here reads files or trains a network.
 
 pub mod features;
 pub mod fit;
+pub mod known;
 pub mod outcome;
 pub mod probe;
 pub mod resample;
 pub mod split;
 pub mod statistics;
 pub mod universe;
+pub mod world;
 
 mod matrix;
 mod principal;

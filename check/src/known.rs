@@ -1,0 +1,610 @@
+//! Known answers: pairs of arms of which it is known which is better, to try verdicts on.
+//!
+//! A draw of a case parts clean pairs into held-out pairs and training pairs first. The second arm
+//! is then made of the training pairs alone, so held-out pairs are always clean and no arm has seen
+//! them. All choices of a draw follow its seed: the held-out pairs, the halves, which captions are
+//! wrong.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::sync::OnceLock;
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::features::{FEATURES, SIDE, features};
+use crate::matrix::Matrix;
+use crate::outcome::{CheckOutcome, Gear, Protocol, Question, Verdict, check};
+use crate::probe::Probe;
+use crate::random::hash;
+use crate::split::{Split, SplitConfig, split};
+use crate::universe::{Pair, Turn, Universe};
+use crate::world::drawings;
+
+/// Share of the clusters that is held out: the default of `check.held_out_fraction`.
+pub const HELD_OUT_FRACTION: f64 = 0.2;
+
+/// The margin of equivalence: the default of `check.margin_percent`.
+pub const MARGIN_PERCENT: f64 = 10.0;
+
+/// The probability of a false winner: the default of `check.alpha`.
+pub const ALPHA: f64 = 0.05;
+
+/// A case needs this many training pairs that it can change: what an arm needs at least.
+pub const FEWEST_PAIRS: usize = 100;
+
+/// By how many pixels in each direction the box of the blur reaches: an eighth of the side.
+pub const BLUR_RADIUS: usize = 8;
+
+/// What stands in place of captions in the cases of boilerplate.
+pub const STOCK_SENTENCES: [&str; 3] =
+    ["Image may be subject to copyright.", "Click to enlarge the picture.", "Free shipping on all orders over $50!"];
+
+/// A clean pair that cases are made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BasePair {
+    /// A key of its own.
+    pub uid: String,
+    /// RGB, row by row, [`SIDE`] × [`SIDE`] pixels.
+    pub pixels: Vec<u8>,
+    /// What the picture shows.
+    pub caption: String,
+    /// The cluster of near-duplicates of the picture.
+    pub cluster: String,
+    /// The caption in another language.
+    pub translation: Option<String>,
+    /// The content of the caption in a sentence pattern that all pairs have.
+    pub one_wording: Option<String>,
+}
+
+/// Clean pairs with the features of their pictures.
+#[derive(Debug)]
+pub struct Base {
+    pairs: Vec<BasePair>,
+    features: Matrix,
+    /// Features of the blurred pictures, once a case asks for them.
+    blurred: OnceLock<Matrix>,
+}
+
+impl Base {
+    /// Takes the features of all pictures, on all threads of rayon's pool.
+    ///
+    /// # Panics
+    ///
+    /// If a picture has another size than [`SIDE`] × [`SIDE`].
+    pub fn new(pairs: Vec<BasePair>) -> Base {
+        let features = features_of(&pairs, features);
+        Base { pairs, features, blurred: OnceLock::new() }
+    }
+
+    /// Draws pairs of the rendered world.
+    pub fn rendered(count: usize, seed: u64) -> Base {
+        let pair = |(number, drawing): (usize, crate::world::Drawing)| BasePair {
+            uid: format!("drawing {number}"),
+            pixels: drawing.pixels,
+            caption: drawing.caption,
+            cluster: format!("drawing {number}"),
+            translation: Some(drawing.translation),
+            one_wording: Some(drawing.one_wording),
+        };
+        Base::new(drawings(count, seed).into_iter().enumerate().map(pair).collect())
+    }
+
+    /// Returns the pairs.
+    pub fn pairs(&self) -> &[BasePair] {
+        &self.pairs
+    }
+
+    fn blurred(&self) -> &Matrix {
+        self.blurred.get_or_init(|| features_of(&self.pairs, |pixels| features(&blur(pixels))))
+    }
+}
+
+fn features_of(pairs: &[BasePair], of: impl Fn(&[u8]) -> Vec<f32> + Sync) -> Matrix {
+    let rows: Vec<Vec<f32>> = pairs.par_iter().map(|pair| of(&pair.pixels)).collect();
+    Matrix::from_rows(FEATURES, rows.concat())
+}
+
+/// What is true of the two arms of a case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Expected {
+    /// Neither arm is better; a check may find them equivalent or not tell.
+    NoWinner,
+    /// The arms are the same data.
+    Equivalent,
+    /// The first arm is better.
+    FirstBetter,
+    /// The second arm is better.
+    SecondBetter,
+    /// The first arm is as good as the second or better.
+    FirstNotWorse,
+}
+
+/// What is done to clean training pairs to make the other arm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// The pairs are parted into two halves, one for each arm.
+    Halves,
+    /// All pairs stand there several times.
+    Repeated {
+        /// How many times.
+        times: usize,
+    },
+    /// Captions stand on pictures of other clusters.
+    WrongCaptions {
+        /// How many of a hundred.
+        percent: usize,
+    },
+    /// Captions are translated. Both arms have only pictures whose caption has a translation.
+    OtherLanguage {
+        /// How many of a hundred.
+        percent: usize,
+    },
+    /// One of [`STOCK_SENTENCES`] stands in place of the caption.
+    Boilerplate {
+        /// How many of a hundred.
+        percent: usize,
+    },
+    /// Pairs are replaced by repeats of the others; the arm keeps its size.
+    Duplicates {
+        /// How many of a hundred pairs are repeats.
+        percent: usize,
+    },
+    /// Some of the pairs are missing.
+    Fewer {
+        /// How many of a hundred are left.
+        percent: usize,
+    },
+    /// Pictures are blurred by a box of [`BLUR_RADIUS`].
+    Blurred,
+    /// All captions have the same sentence pattern.
+    OneWording,
+}
+
+/// Two arms with a known answer: clean pairs and changed ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Case {
+    /// Its name in reports.
+    pub name: &'static str,
+    /// What is true.
+    pub expected: Expected,
+    /// How the changed arm is made.
+    pub change: Change,
+    /// Whether the changed arm is the first one, so that a leaning towards one place would show.
+    pub changed_first: bool,
+}
+
+const fn case(name: &'static str, expected: Expected, change: Change) -> Case {
+    Case { name, expected, change, changed_first: matches!(expected, Expected::SecondBetter) }
+}
+
+const CASES: [Case; 20] = {
+    use Change::{Blurred, Boilerplate, Duplicates, Fewer, Halves, OneWording, OtherLanguage, Repeated, WrongCaptions};
+    use Expected::{Equivalent, FirstBetter, FirstNotWorse, NoWinner, SecondBetter};
+    [
+        case("halves", NoWinner, Halves),
+        case("repeated_2", Equivalent, Repeated { times: 2 }),
+        case("repeated_4", Equivalent, Repeated { times: 4 }),
+        case("wrong_captions_5", FirstBetter, WrongCaptions { percent: 5 }),
+        case("wrong_captions_10", FirstBetter, WrongCaptions { percent: 10 }),
+        case("wrong_captions_20", FirstBetter, WrongCaptions { percent: 20 }),
+        case("wrong_captions_30", FirstBetter, WrongCaptions { percent: 30 }),
+        case("wrong_captions_100", FirstBetter, WrongCaptions { percent: 100 }),
+        case("wrong_captions_20_first", SecondBetter, WrongCaptions { percent: 20 }),
+        case("other_language_30", FirstBetter, OtherLanguage { percent: 30 }),
+        case("other_language_100", FirstBetter, OtherLanguage { percent: 100 }),
+        case("boilerplate_30", FirstBetter, Boilerplate { percent: 30 }),
+        case("boilerplate_100", FirstBetter, Boilerplate { percent: 100 }),
+        case("duplicates_50", FirstBetter, Duplicates { percent: 50 }),
+        case("duplicates_90", FirstBetter, Duplicates { percent: 90 }),
+        case("half", FirstBetter, Fewer { percent: 50 }),
+        case("quarter", FirstBetter, Fewer { percent: 25 }),
+        case("half_first", SecondBetter, Fewer { percent: 50 }),
+        case("blurred", FirstNotWorse, Blurred),
+        case("one_wording", FirstNotWorse, OneWording),
+    ]
+};
+
+/// Returns all cases.
+pub fn cases() -> &'static [Case] {
+    &CASES
+}
+
+/// A pair of an arm: a picture of the base with a text.
+struct Member {
+    base: usize,
+    text: String,
+    is_blurred: bool,
+}
+
+/// Makes a draw of a case; `None` where the base has too few pairs for it, or no translations.
+pub fn build(case: &Case, base: &Base, seed: u64) -> Option<(Universe, Split)> {
+    let pairs = &base.pairs;
+    let (held_out, mut training) = clean(base, seed);
+    training.retain(|number| match case.change {
+        Change::OtherLanguage { .. } => pairs[*number].translation.is_some(),
+        Change::OneWording => pairs[*number].one_wording.is_some(),
+        _ => true,
+    });
+    while training.len() >= FEWEST_PAIRS {
+        let (clean, changed) = arms(case.change, pairs, &training, seed);
+        let universe = universe(case, base, &held_out, clean, changed);
+        let config = SplitConfig { seed, fraction: HELD_OUT_FRACTION, most: usize::MAX, most_pairs: usize::MAX };
+        let parted = split(&universe, &config);
+        // New texts may equal held-out ones. Their pictures leave both arms, so that the arms
+        // differ by the change alone.
+        let trained: BTreeSet<u32> = parted.arms.iter().flatten().copied().collect();
+        let overlapping: BTreeSet<usize> = (0..universe.pairs.len() as u32)
+            .filter(|pair| universe.pairs[*pair as usize].arms != 0 && !trained.contains(pair))
+            .map(|pair| universe.pairs[pair as usize].picture as usize % pairs.len())
+            .collect();
+        if overlapping.is_empty() {
+            return Some((universe, parted));
+        }
+        training.retain(|number| !overlapping.contains(number));
+    }
+    None
+}
+
+/// Parts the base into held-out and training pairs that share no cluster and no text.
+fn clean(base: &Base, seed: u64) -> (Vec<usize>, Vec<usize>) {
+    let pair = |(number, pair): (usize, &BasePair)| Pair {
+        uid: pair.uid.clone(),
+        picture: number as u32,
+        turns: vec![Turn::caption(&pair.caption)],
+        arms: 1,
+        may_be_held_out: true,
+    };
+    let universe = Universe {
+        arms: vec!["clean".to_owned()],
+        features: Matrix::zeros(base.pairs.len(), 1),
+        clusters: base.pairs.iter().map(|pair| pair.cluster.clone()).collect(),
+        pairs: base.pairs.iter().enumerate().map(pair).collect(),
+        has_evaluation_set: false,
+    };
+    let config = SplitConfig { seed, fraction: HELD_OUT_FRACTION, most: usize::MAX, most_pairs: usize::MAX };
+    let parted = split(&universe, &config);
+    let held_out = parted.held_out.iter().map(|held| held.pair as usize).collect();
+    (held_out, parted.arms[0].iter().map(|pair| *pair as usize).collect())
+}
+
+/// Makes the clean arm and the changed one.
+fn arms(change: Change, pairs: &[BasePair], training: &[usize], seed: u64) -> (Vec<Member>, Vec<Member>) {
+    let member = |base: usize| Member { base, text: pairs[base].caption.clone(), is_blurred: false };
+    let plain = |numbers: &[usize]| numbers.iter().copied().map(member).collect::<Vec<Member>>();
+    let order = shuffled(pairs, training, seed, "known");
+    let share = |percent: usize| (training.len() * percent).div_ceil(100);
+    let mut texts: BTreeMap<usize, String> = BTreeMap::new();
+    match change {
+        Change::Halves => {
+            let (first, second) = halves(pairs, training, seed);
+            return (plain(&first), plain(&second));
+        }
+        Change::Repeated { times } => {
+            let repeated = (0..times).flat_map(|_| plain(training)).collect();
+            return (plain(training), repeated);
+        }
+        Change::Duplicates { percent } => {
+            let kept = &order[..training.len() - training.len() * percent / 100];
+            let repeated = kept.iter().copied().cycle().take(training.len()).map(member).collect();
+            return (plain(training), repeated);
+        }
+        Change::Fewer { percent } => return (plain(training), plain(&order[..share(percent)])),
+        Change::Blurred => {
+            let blurred = training.iter().map(|base| Member { is_blurred: true, ..member(*base) }).collect();
+            return (plain(training), blurred);
+        }
+        Change::WrongCaptions { percent } => {
+            let wrong = &order[..share(percent)];
+            let sources = rotated(pairs, wrong);
+            texts.extend(wrong.iter().zip(sources).map(|(base, source)| (*base, pairs[source].caption.clone())));
+        }
+        Change::OtherLanguage { percent } => {
+            let translated = |base: &usize| Some((*base, pairs[*base].translation.clone()?));
+            texts.extend(order[..share(percent)].iter().filter_map(translated));
+        }
+        Change::Boilerplate { percent } => {
+            let sentences = STOCK_SENTENCES.iter().map(|sentence| (*sentence).to_owned()).cycle();
+            texts.extend(order[..share(percent)].iter().copied().zip(sentences));
+        }
+        Change::OneWording => {
+            texts.extend(training.iter().filter_map(|base| Some((*base, pairs[*base].one_wording.clone()?))));
+        }
+    }
+    let changed = training.iter().map(|base| {
+        let text = texts.remove(base).unwrap_or_else(|| pairs[*base].caption.clone());
+        Member { base: *base, text, is_blurred: false }
+    });
+    let changed = changed.collect();
+    (plain(training), changed)
+}
+
+fn shuffled(pairs: &[BasePair], numbers: &[usize], seed: u64, purpose: &str) -> Vec<usize> {
+    let seed = seed.to_string();
+    let key = |number: &usize| hash([purpose, &seed, &pairs[*number].uid]);
+    let mut order = numbers.to_vec();
+    order.sort_by_cached_key(|number| (key(number), *number));
+    order
+}
+
+/// Parts pairs into halves that share no cluster: clusters in the order of their hashes, until half
+/// of the pairs are there.
+fn halves(pairs: &[BasePair], training: &[usize], seed: u64) -> (Vec<usize>, Vec<usize>) {
+    let seed = seed.to_string();
+    let mut order = training.to_vec();
+    order.sort_by_cached_key(|number| {
+        let BasePair { cluster, uid, .. } = &pairs[*number];
+        (hash(["known halves", &seed, cluster]), cluster.clone(), uid.clone())
+    });
+    let cluster = |place: usize| &pairs[order[place]].cluster;
+    let middle = (order.len() / 2..order.len()).find(|place| cluster(*place) != cluster(*place - 1));
+    let second = order.split_off(middle.unwrap_or(order.len()));
+    (order, second)
+}
+
+/// Chooses for every pair another one whose caption it gets: of another cluster and with another
+/// text, each used once.
+///
+/// Where no such exchange exists, as among pairs that are nearly all alike, some keep a caption
+/// like their own.
+fn rotated(pairs: &[BasePair], wrong: &[usize]) -> Vec<usize> {
+    let mut sources: Vec<usize> = wrong.iter().copied().cycle().skip(1).take(wrong.len()).collect();
+    let fits = |place: usize, source: usize| {
+        let (own, other) = (&pairs[wrong[place]], &pairs[source]);
+        own.cluster != other.cluster && own.caption != other.caption
+    };
+    for place in 0..wrong.len() {
+        if fits(place, sources[place]) {
+            continue;
+        }
+        let exchange = |other: &usize| fits(place, sources[*other]) && fits(*other, sources[place]);
+        if let Some(other) = (0..wrong.len()).find(exchange) {
+            sources.swap(place, other);
+        }
+    }
+    sources
+}
+
+/// Makes the universe of two arms, measured on clean pairs that neither has.
+fn universe(case: &Case, base: &Base, held_out: &[usize], clean: Vec<Member>, changed: Vec<Member>) -> Universe {
+    let is_blurred = case.change == Change::Blurred;
+    let mut clusters: Vec<String> = base.pairs.iter().map(|pair| pair.cluster.clone()).collect();
+    let mut rows = base.features.values().to_vec();
+    if is_blurred {
+        clusters.extend_from_within(..);
+        rows.extend_from_slice(base.blurred().values());
+    }
+    let mut pairs: Vec<Pair> = held_out
+        .iter()
+        .map(|number| Pair {
+            uid: base.pairs[*number].uid.clone(),
+            picture: *number as u32,
+            turns: vec![Turn::caption(&base.pairs[*number].caption)],
+            arms: 0,
+            may_be_held_out: true,
+        })
+        .collect();
+    let changed_arm = usize::from(!case.changed_first);
+    let arms = [(clean, 1 - changed_arm), (changed, changed_arm)];
+    // A pair that both arms have is one pair; further copies are pairs of their own.
+    let mut places: BTreeMap<(u32, String, usize), usize> = BTreeMap::new();
+    for (members, arm) in arms {
+        let mut copies: BTreeMap<(u32, String), usize> = BTreeMap::new();
+        for member in members {
+            let picture = (member.base + if member.is_blurred { base.pairs.len() } else { 0 }) as u32;
+            let copy = copies.entry((picture, member.text.clone())).or_default();
+            let place = *places.entry((picture, member.text.clone(), *copy)).or_insert_with(|| {
+                let original = &base.pairs[member.base];
+                let is_changed = member.is_blurred || member.text != original.caption;
+                let kind = if is_changed { " changed" } else { "" };
+                pairs.push(Pair {
+                    uid: format!("{}{kind} {copy}", original.uid),
+                    picture,
+                    turns: vec![Turn::caption(&member.text)],
+                    arms: 0,
+                    may_be_held_out: false,
+                });
+                pairs.len() - 1
+            });
+            *copy += 1;
+            pairs[place].arms |= 1 << arm;
+        }
+    }
+    let names = match case.change {
+        Change::Halves => ["one half", "other half"],
+        _ if case.changed_first => ["changed", "clean"],
+        _ => ["clean", "changed"],
+    };
+    Universe {
+        arms: names.map(str::to_owned).to_vec(),
+        features: Matrix::from_rows(FEATURES, rows),
+        clusters,
+        pairs,
+        has_evaluation_set: true,
+    }
+}
+
+/// Blurs a picture by a box; beyond the edge, the picture goes on as it is at the edge.
+fn blur(pixels: &[u8]) -> Vec<u8> {
+    let along = |pixels: &[u8], step: usize, line: usize| {
+        let mut out = vec![0; pixels.len()];
+        for start in 0..SIDE {
+            let value = |at: usize, colour: usize| u32::from(pixels[3 * (start * line + at * step) + colour]);
+            for (at, colour) in (0..SIDE).flat_map(|at| (0..3).map(move |colour| (at, colour))) {
+                let sum: u32 = (at..=at + 2 * BLUR_RADIUS)
+                    .map(|place| value(place.saturating_sub(BLUR_RADIUS).min(SIDE - 1), colour))
+                    .sum();
+                out[3 * (start * line + at * step) + colour] = (sum / (2 * BLUR_RADIUS as u32 + 1)) as u8;
+            }
+        }
+        out
+    };
+    along(&along(pixels, 1, SIDE), SIDE, 1)
+}
+
+/// Which draws are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Draws {
+    /// Seed of the first draw of every case; the next has the next seed.
+    pub seed: u64,
+    /// Draws of the case of halves, which shows how often a winner is named where there is none.
+    pub of_halves: usize,
+    /// Draws of every other case.
+    pub of_others: usize,
+}
+
+/// What the draws of a case came to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tally {
+    /// Name of the case.
+    pub case: String,
+    /// What is true.
+    pub expected: Expected,
+    /// Checks that were made; 0 where the base lacks what the case needs.
+    pub draws: usize,
+    /// Checks that named the first arm.
+    pub a: usize,
+    /// Checks that named the second arm.
+    pub b: usize,
+    /// Checks that found the arms equivalent.
+    pub equivalent: usize,
+    /// Checks that could not tell.
+    pub inconclusive: usize,
+    /// Checks whose two settings contradict each other.
+    pub learning_rate_dependent: usize,
+    /// Checks that gave no answer because a gate failed.
+    pub invalid: usize,
+    /// The gates that failed first, and how often.
+    pub failed_gates: BTreeMap<String, usize>,
+    /// Checks that came out as the truth is; for [`Expected::NoWinner`] and
+    /// [`Expected::FirstNotWorse`], those that gave an answer without contradicting it.
+    pub as_expected: usize,
+    /// Checks that named a winner against the truth.
+    pub wrong_direction: usize,
+    /// Mean of the differences in their standard errors, above 0 where the first arm was better;
+    /// absent where nothing was measured.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub mean_difference_in_errors: Option<f64>,
+    /// Standard deviation of the same; absent below two draws. Where the arms are halves and the
+    /// standard errors are right, it is near that of Student's t: 1.1 for 12 replicates.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub deviation_in_errors: Option<f64>,
+}
+
+/// Counts the outcomes of the draws of a case.
+pub fn tally(case: &Case, outcomes: &[CheckOutcome]) -> Tally {
+    let mut tally = Tally {
+        case: case.name.to_owned(),
+        expected: case.expected,
+        draws: outcomes.len(),
+        a: 0,
+        b: 0,
+        equivalent: 0,
+        inconclusive: 0,
+        learning_rate_dependent: 0,
+        invalid: 0,
+        failed_gates: BTreeMap::new(),
+        as_expected: 0,
+        wrong_direction: 0,
+        mean_difference_in_errors: None,
+        deviation_in_errors: None,
+    };
+    for outcome in outcomes {
+        match &outcome.first().verdict {
+            Verdict::A { .. } => tally.a += 1,
+            Verdict::B { .. } => tally.b += 1,
+            Verdict::Equivalent => tally.equivalent += 1,
+            Verdict::Inconclusive { .. } => tally.inconclusive += 1,
+            Verdict::LearningRateDependent => tally.learning_rate_dependent += 1,
+            Verdict::Invalid { gate, .. } => {
+                tally.invalid += 1;
+                *tally.failed_gates.entry(gate.clone()).or_default() += 1;
+            }
+        }
+    }
+    (tally.as_expected, tally.wrong_direction) = match case.expected {
+        Expected::NoWinner => (tally.equivalent + tally.inconclusive, tally.a + tally.b),
+        Expected::Equivalent => (tally.equivalent, tally.a + tally.b),
+        Expected::FirstBetter => (tally.a, tally.b),
+        Expected::SecondBetter => (tally.b, tally.a),
+        Expected::FirstNotWorse => (tally.a + tally.equivalent + tally.inconclusive, tally.b),
+    };
+    let errors: Vec<f64> = outcomes.iter().filter_map(difference_in_errors).collect();
+    if !errors.is_empty() {
+        let mean = errors.iter().sum::<f64>() / errors.len() as f64;
+        let squares: f64 = errors.iter().map(|error| (error - mean).powi(2)).sum();
+        tally.mean_difference_in_errors = Some(mean);
+        tally.deviation_in_errors = (errors.len() >= 2).then(|| (squares / (errors.len() - 1) as f64).sqrt());
+    }
+    tally
+}
+
+/// Returns by how many standard errors the first arm is better than the second; 0 where they are
+/// the same in every replicate.
+fn difference_in_errors(outcome: &CheckOutcome) -> Option<f64> {
+    let difference = outcome.first().difference.as_ref()?;
+    let error = difference.standard_error?;
+    let better = if outcome.metric.higher_is_better() { difference.mean } else { -difference.mean };
+    (error > 0.0 || better == 0.0).then(|| if error > 0.0 { better / error } else { 0.0 })
+}
+
+/// Makes all draws of the cases and counts what came out.
+///
+/// `check` gets the arms, the parted pairs and the seed of a draw. It is called on as many threads
+/// at once as rayon's pool has. The tallies are in the order of the cases.
+///
+/// # Errors
+///
+/// The first error of `check`.
+pub fn run<E: Send>(
+    base: &Base,
+    cases: &[Case],
+    draws: &Draws,
+    check: &(dyn Fn(&Universe, &Split, u64) -> Result<CheckOutcome, E> + Sync),
+) -> Result<Vec<Tally>, E> {
+    let of_case = |case: &Case| if case.change == Change::Halves { draws.of_halves } else { draws.of_others };
+    let all: Vec<(usize, u64)> = cases
+        .iter()
+        .enumerate()
+        .flat_map(|(place, case)| (0..of_case(case) as u64).map(move |draw| (place, draws.seed + draw)))
+        .collect();
+    let mut outcomes: Vec<Vec<CheckOutcome>> = vec![Vec::new(); cases.len()];
+    // Chunk by chunk: a thread that waits inside a check would otherwise begin further ones, and
+    // all of them would be in memory.
+    for chunk in all.chunks(rayon::current_num_threads()) {
+        let made = chunk.par_iter().map(|(place, seed)| {
+            let Some((universe, parted)) = build(&cases[*place], base, *seed) else { return Ok(None) };
+            Ok(Some((*place, check(&universe, &parted, *seed)?)))
+        });
+        for (place, outcome) in made.collect::<Result<Vec<_>, E>>()?.into_iter().flatten() {
+            outcomes[place].push(outcome);
+        }
+    }
+    Ok(cases.iter().zip(outcomes).map(|(case, outcomes)| tally(case, &outcomes)).collect())
+}
+
+/// Makes all draws of the cases by the quick gear, asking whose texts fit their pictures.
+pub fn run_quick(base: &Base, cases: &[Case], draws: &Draws, replicates: usize) -> Vec<Tally> {
+    let quick = |universe: &Universe, parted: &Split, seed: u64| {
+        let protocol = Protocol {
+            gear: Gear::Quick,
+            question: Question::Fit,
+            seed,
+            replicates,
+            looks: vec![replicates],
+            alpha: ALPHA,
+            margin_percent: MARGIN_PERCENT,
+        };
+        let probe = Probe::new(universe, parted, seed);
+        check::<Infallible>(&protocol, universe, parted, &|fit| Ok(probe.fit(fit)))
+    };
+    match run(base, cases, draws, &quick) {
+        Ok(tallies) => tallies,
+        Err(never) => match never {},
+    }
+}
+
+#[cfg(test)]
+mod tests;
