@@ -1,11 +1,13 @@
 //! What is fitted: a version of an arm, in a replicate, at a setting; and what is measured on the held-out pairs.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::random::hash;
 use crate::resample::{Drawn, weight};
 use crate::split::Split;
-use crate::universe::Universe;
+use crate::universe::{Turn, Universe};
 
 /// A version of the data: an arm as it is, or a control made of the arms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -81,6 +83,9 @@ pub struct FitResult {
     pub measured: Vec<Measured>,
     /// The visual gain over the held-out pairs that count, each with its weight in the replicate.
     pub visual_gain: f64,
+    /// Bits per byte of the same held-out pairs, where the gear has a language model.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub held_out_loss: Option<f64>,
     /// Pairs of the version.
     pub pairs: usize,
     /// Of them, pairs with a weight above 0 in the replicate.
@@ -101,15 +106,14 @@ impl FitResult {
         training: Option<Training>,
     ) -> FitResult {
         let weights = held_out_weights(split, seed, fit.replicate);
-        let (mut gain, mut size) = (0.0, 0.0);
-        for ((held, weight), measured) in split.held_out.iter().zip(weights).zip(&measured) {
-            let weight = if held.counts { weight } else { 0.0 };
-            gain += weight * measured.gain;
-            size += weight * measured.size;
-        }
-        let visual_gain = if size > 0.0 { gain / size } else { 0.0 };
+        let counted = || split.held_out.iter().zip(&weights).zip(&measured).filter(|((held, _), _)| held.counts);
+        let size: f64 = counted().map(|((_, weight), measured)| weight * measured.size).sum();
+        let per_size = |sum: f64| if size > 0.0 { sum / size } else { 0.0 };
+        let visual_gain = per_size(counted().map(|((_, weight), measured)| weight * measured.gain).sum());
+        let bits: Option<f64> = counted().map(|((_, weight), measured)| Some(weight * measured.bits?)).sum();
+        let held_out_loss = bits.map(per_size);
         let pairs_drawn = examples.iter().filter(|example| example.copies > 0).count();
-        FitResult { fit, measured, visual_gain, pairs: examples.len(), pairs_drawn, training }
+        FitResult { fit, measured, visual_gain, held_out_loss, pairs: examples.len(), pairs_drawn, training }
     }
 }
 
@@ -142,24 +146,17 @@ pub struct Training {
 
 /// The pairs of a version in a replicate.
 pub fn examples(universe: &Universe, split: &Split, seed: u64, fit: &Fit) -> Vec<Example> {
-    let (arm, members): (usize, Vec<u32>) = match fit.version {
-        Version::Arm { arm } | Version::WrongTexts { arm, .. } => (arm, split.arms[arm].clone()),
+    let members: Vec<u32> = match fit.version {
+        Version::Arm { arm } | Version::WrongTexts { arm, .. } => split.arms[arm].clone(),
         Version::Half { arm, second } => {
             let mut order = hashed(universe, &split.arms[arm], seed, "half");
             let rest = order.split_off(order.len() / 2);
-            (arm, if second { rest } else { order })
+            if second { rest } else { order }
         }
     };
     let mut text_of: Vec<u32> = members.clone();
     if let Version::WrongTexts { percent, .. } = fit.version {
-        // Another draw in every replicate, so that the curve does not hang on which texts are wrong.
-        let purpose = format!("wrong texts {arm} {}", fit.replicate);
-        let places: Vec<u32> = (0..members.len() as u32).collect();
-        let order = hashed_by(&places, |place| &universe.pairs[members[*place as usize] as usize].uid, seed, &purpose);
-        let wrong = &order[..(members.len() * percent as usize).div_ceil(100)];
-        for (place, next) in wrong.iter().zip(wrong.iter().cycle().skip(1)) {
-            text_of[*place as usize] = members[*next as usize];
-        }
+        exchange_texts(universe, seed, fit.replicate, percent, &members, &mut text_of);
     }
     let example = |(pair, text): (&u32, &u32)| Example {
         picture: universe.pairs[*pair as usize].picture,
@@ -167,6 +164,33 @@ pub fn examples(universe: &Universe, split: &Split, seed: u64, fit: &Fit) -> Vec
         copies: weight(seed, fit.replicate, Drawn::Training, universe.cluster(*pair)),
     };
     members.iter().zip(&text_of).map(example).collect()
+}
+
+/// Puts some of the texts on wrong pictures: another draw in every replicate, so that the curve does not hang on which ones they are. Repeats of a pair keep to
+/// each other, or the right copies would hide the wrong ones.
+fn exchange_texts(
+    universe: &Universe,
+    seed: u64,
+    replicate: usize,
+    percent: u32,
+    members: &[u32],
+    text_of: &mut [u32],
+) {
+    let mut repeats: BTreeMap<(&str, &[Turn]), Vec<usize>> = BTreeMap::new();
+    for (place, pair) in members.iter().enumerate() {
+        repeats.entry((universe.cluster(*pair), &universe.pairs[*pair as usize].turns)).or_default().push(place);
+    }
+    let repeats: Vec<Vec<usize>> = repeats.into_values().collect();
+    let numbers: Vec<u32> = (0..repeats.len() as u32).collect();
+    let uid = |number: &u32| universe.pairs[members[repeats[*number as usize][0]] as usize].uid.as_str();
+    let order = hashed_by(&numbers, uid, seed, &format!("wrong texts {replicate}"));
+    let wrong = &order[..(order.len() * percent as usize).div_ceil(100)];
+    for (number, next) in wrong.iter().zip(wrong.iter().cycle().skip(1)) {
+        let text = members[repeats[*next as usize][0]];
+        for place in &repeats[*number as usize] {
+            text_of[*place] = text;
+        }
+    }
 }
 
 /// The weights of the held-out pairs in a replicate.

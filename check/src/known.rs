@@ -598,7 +598,7 @@ pub fn run_quick(base: &Base, cases: &[Case], draws: &Draws, replicates: usize) 
             margin_percent: MARGIN_PERCENT,
         };
         let probe = Probe::new(universe, parted, seed);
-        check::<Infallible>(&protocol, universe, parted, &|fit| Ok(probe.fit(fit)))
+        check::<Infallible>(&protocol, universe, parted, true, &|fit| Ok(probe.fit(fit)))
     };
     match run(base, cases, draws, &quick) {
         Ok(tallies) => tallies,

@@ -317,23 +317,49 @@ impl CheckOutcome {
 
 /// The fits of the arms: replicate by replicate, so that a check that is stopped early has pairs.
 pub fn arm_fits(arms: usize, replicates: usize) -> Vec<Fit> {
-    let fits = (0..replicates).flat_map(|replicate| {
-        let arms = (0..arms).flat_map(move |arm| (0..2).map(move |setting| (arm, setting)));
-        arms.map(move |(arm, setting)| Fit { version: Version::Arm { arm }, replicate, setting })
-    });
+    let fits = (0..replicates)
+        .flat_map(|replicate| (0..arms).map(move |arm| Fit { version: Version::Arm { arm }, replicate, setting: 0 }));
     fits.collect()
 }
 
-/// The fits of the controls, made of the arm with the larger visual gain.
-pub fn control_fits(gear: Gear, arm: usize, replicates: usize) -> Vec<Fit> {
-    let wrong = gear.wrong_text_percents().iter().map(|percent| Version::WrongTexts { arm, percent: *percent });
-    let versions: Vec<Version> = wrong.chain([false, true].map(|second| Version::Half { arm, second })).collect();
-    let fit = |replicate| move |version: &Version| Fit { version: *version, replicate, setting: 0 };
-    (0..replicates).flat_map(|replicate| versions.iter().map(fit(replicate)).collect::<Vec<_>>()).collect()
+/// The fits that follow those of the arms: the controls, made of the arm with the larger visual gain, and the arms at the other setting, if some of them seem to
+/// differ: it can only take back a verdict.
+pub fn follow_up_fits(protocol: &Protocol, arms: usize, results: &[FitResult]) -> Vec<Fit> {
+    let leading = leading_arm(arms, results);
+    let percents = protocol.gear.wrong_text_percents().iter();
+    let wrong = percents.map(|percent| Version::WrongTexts { arm: leading, percent: *percent });
+    let halves = [false, true].map(|second| Version::Half { arm: leading, second });
+    let mut fits: Vec<(Version, usize)> = wrong.chain(halves).map(|version| (version, 0)).collect();
+    if seem_to_differ(protocol, arms, results) {
+        fits.extend((0..arms).map(|arm| (Version::Arm { arm }, 1)));
+    }
+    let replicate = |replicate: usize| {
+        fits.iter().map(move |(version, setting)| Fit { version: *version, replicate, setting: *setting })
+    };
+    (0..protocol.replicates).flat_map(replicate).collect()
+}
+
+/// Whether two arms differ significantly at the first setting, before any correction.
+fn seem_to_differ(protocol: &Protocol, arms: usize, results: &[FitResult]) -> bool {
+    let values = |arm: usize| -> Vec<f64> {
+        let fits =
+            results.iter().filter(|result| result.fit.version == Version::Arm { arm } && result.fit.setting == 0);
+        let mut fits: Vec<&FitResult> = fits.collect();
+        fits.sort_by_key(|result| result.fit.replicate);
+        let value = |result: &FitResult| match protocol.question.metric() {
+            Metric::VisualGain => Some(result.visual_gain),
+            Metric::HeldOutLoss => result.held_out_loss,
+        };
+        fits.into_iter().filter_map(value).collect()
+    };
+    let values: Vec<Vec<f64>> = (0..arms).map(values).collect();
+    let differ =
+        |a: &Vec<f64>, b: &Vec<f64>| a.len() == b.len() && difference(a, b, protocol.alpha_of_look()).is_significant();
+    values.iter().enumerate().any(|(place, first)| values[place + 1..].iter().any(|second| differ(first, second)))
 }
 
 /// The arm of which the controls are made: the one with the largest visual gain on average over the replicates.
-pub fn leading_arm(arms: usize, results: &[FitResult]) -> usize {
+fn leading_arm(arms: usize, results: &[FitResult]) -> usize {
     let mean = |arm: usize| {
         let fits =
             results.iter().filter(|result| result.fit.version == Version::Arm { arm } && result.fit.setting == 0);
@@ -343,7 +369,8 @@ pub fn leading_arm(arms: usize, results: &[FitResult]) -> usize {
     (0..arms).max_by(|a, b| mean(*a).total_cmp(&mean(*b)).then(b.cmp(a))).unwrap_or(0)
 }
 
-/// Makes all fits of a check, those of the arms and then those of the controls, on all threads of rayon's pool, and judges them.
+/// Makes all fits of a check, those of the arms and then those that follow, on all threads of rayon's pool, and judges them. Without what follows there are no
+/// controls, so winners are named all the same, but no arms are called equivalent.
 ///
 /// # Errors
 ///
@@ -352,6 +379,7 @@ pub fn check<E: Send>(
     protocol: &Protocol,
     universe: &Universe,
     split: &Split,
+    follows_up: bool,
     fit: &(dyn Fn(Fit) -> Result<FitResult, E> + Sync),
 ) -> Result<CheckOutcome, E> {
     let all = |fits: Vec<Fit>| fits.into_par_iter().map(fit).collect::<Result<Vec<_>, E>>();
@@ -359,8 +387,9 @@ pub fn check<E: Send>(
     let mut results = Vec::new();
     if can_be_fitted(split, &different_pairs) {
         results = all(arm_fits(split.arms.len(), protocol.replicates))?;
-        let leading = leading_arm(split.arms.len(), &results);
-        results.extend(all(control_fits(protocol.gear, leading, protocol.replicates))?);
+        if follows_up {
+            results.extend(all(follow_up_fits(protocol, split.arms.len(), &results))?);
+        }
     }
     Ok(judge(protocol, &universe.arms, split, &different_pairs, &results))
 }
@@ -494,6 +523,10 @@ pub fn judge(
             other_setting: other_setting.as_ref(),
             origins: &origins,
             margin,
+            level: [first, second]
+                .into_iter()
+                .flat_map(|arm| measurements.values(Version::Arm { arm }, 0, metric, &counts))
+                .fold(0.0, |level, value| value.abs().max(level)),
         });
         let mut comparison = Comparison {
             first: names[first].clone(),
@@ -639,7 +672,12 @@ fn origins(split: &Split, names: &[String], first: usize, second: usize, compare
     counts.into_iter().rev().map(origin).collect()
 }
 
+/// Differences below this share of the metric itself come from the order of additions of 32-bit numbers.
+const ROUNDING: f64 = 1e-5;
+
 struct Decision<'a> {
+    /// The largest value of the metric in any replicate of the two arms.
+    level: f64,
     names: [&'a String; 2],
     metric: Metric,
     alpha: f64,
@@ -659,6 +697,11 @@ fn decide(decision: &Decision) -> Verdict {
         let reason = "one replicate says nothing about chance; take two or more, better twelve".to_owned();
         return Verdict::Inconclusive { reason };
     };
+    if difference.mean.abs() <= ROUNDING * decision.level
+        && difference.interval.is_some_and(|[low, high]| (high - low).abs() <= 100.0 * ROUNDING * decision.level)
+    {
+        return Verdict::Equivalent;
+    }
     let first_is_better = (difference.mean > 0.0) == decision.metric.higher_is_better();
     if decision.adjusted_p < decision.alpha {
         if decision.other_setting.is_some_and(|other| other.mean * difference.mean < 0.0) {

@@ -6,7 +6,7 @@ use crate::matrix::Matrix;
 use crate::text::words;
 
 /// A question and what is learnt to be answered. A caption has an empty question.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Turn {
     /// What is read, but not learnt.
     pub question: String,

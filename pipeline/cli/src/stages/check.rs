@@ -95,7 +95,7 @@ impl Stage for Check {
 fn quick(protocol: &Protocol, data: &CheckData) -> CheckOutcome {
     let probe = Probe::new(&data.universe, &data.split, protocol.seed);
     let fit = |fit| Ok::<_, std::convert::Infallible>(probe.fit(fit));
-    let Ok(outcome) = check(protocol, &data.universe, &data.split, &fit);
+    let Ok(outcome) = check(protocol, &data.universe, &data.split, true, &fit);
     outcome
 }
 

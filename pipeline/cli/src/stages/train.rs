@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context as _, Result, anyhow};
-use lynxdata_check::outcome::{arm_fits, can_be_fitted, control_fits, different_pairs, leading_arm};
+use lynxdata_check::outcome::{arm_fits, can_be_fitted, different_pairs, follow_up_fits};
 use lynxdata_check::{Fit, FitResult, Gear, Split, Universe, Version, split};
 use lynxdata_records::{NewPart, PartEntry, fingerprint};
 
@@ -23,7 +23,7 @@ pub(crate) const CHECKPOINTS: &str = "checkpoints";
 /// The fits of the arms.
 pub(crate) struct Train;
 
-/// The fits of the controls, which are made of the arm that did best.
+/// The fits that follow: the controls, which are made of the arm that did best, and the arms at the second learning rate, if they seem to differ.
 pub(crate) struct Controls;
 
 fn trains(recipe: &Recipe) -> bool {
@@ -73,8 +73,8 @@ impl Stage for Controls {
     fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>> {
         let config = check_of(context)?;
         let results = results(context, "train")?;
-        let leading = leading_arm(config.arms.len(), &results);
-        fits(context, config, "controls", control_fits(config.gear, leading, config.replicates))
+        let protocol = config.protocol(context.recipe().seed);
+        fits(context, config, "controls", follow_up_fits(&protocol, config.arms.len(), &results))
     }
 }
 
