@@ -12,11 +12,11 @@ fn two_runs_of_one_recipe_are_the_same_to_the_byte() {
     for folder in [&first, &second, &by_stage] {
         write_small(folder.path(), &web);
     }
-    lynxdata(first.path(), &["run", "recipe.toml"]).ended_with(0);
-    lynxdata(second.path(), &["run", "recipe.toml"]).ended_with(0);
+    lynxdata(first.path(), &["run", "recipe.toml"]).ended_but_for_its_verdict();
+    lynxdata(second.path(), &["run", "recipe.toml"]).ended_but_for_its_verdict();
     assert_same_files(&first.path().join("run"), &second.path().join("run"), "in another folder");
     for stage in ["download", "signals", "dedup", "select", "shards", "instruct", "check", "report"] {
-        lynxdata(by_stage.path(), &[stage, "recipe.toml"]).ended_with(0);
+        lynxdata(by_stage.path(), &[stage, "recipe.toml"]).ended_but_for_its_verdict();
     }
     assert_same_files(&first.path().join("run"), &by_stage.path().join("run"), "stage by stage");
 }
@@ -28,7 +28,7 @@ fn the_number_of_threads_changes_nothing() {
         write_small(folder, &web);
         let mut command = command(folder, &["run", "recipe.toml", "--set", trained_at_once, "--set", urls_at_once]);
         command.env("RAYON_NUM_THREADS", threads).env("TOKIO_WORKER_THREADS", threads);
-        Running::start(command).finish().ended_with(0);
+        Running::start(command).finish().ended_but_for_its_verdict();
         // These tell of the settings themselves.
         for name in ["recipe.toml", "recipe.resolved.toml", "report.html", "report.json"] {
             std::fs::remove_file(folder.join("run").join(name)).unwrap();

@@ -306,20 +306,27 @@ fn assert_llava_sample(sample: &Value, conversation: &Value) {
 fn assert_the_verdict_is_a_sentence(run: &Run) {
     let verdict = &run.status["verdict"];
     assert!(verdict["sentence"].as_str().is_some_and(|sentence| !sentence.is_empty()), "{verdict}");
-    assert_eq!(verdict["arms"], serde_json::json!(["clean", "everything"]));
+    let comparison = &verdict["comparisons"][0];
+    assert_eq!((&comparison["first"], &comparison["second"]), (&"clean".into(), &"everything".into()));
     assert_eq!(run.stage("train")["parts"], 4, "two arms, two replicates");
-    // No cluster is both trained on and measured on.
-    let held_out: BTreeSet<String> = texts(&table(&run.path().join("check"), &[]), "uid").into_iter().collect();
+    // No cluster is both trained on and measured on, and every pair of the selection is accounted for.
+    let held_out: BTreeSet<String> = texts(&table(&run.path().join("check"), &["uid"]), "uid").into_iter().collect();
     let clusters = table(&run.path().join("clusters"), &[]);
     let cluster_of: BTreeMap<String, String> =
         texts(&clusters, "uid").into_iter().zip(texts(&clusters, "cluster")).collect();
     let held_out_clusters: BTreeSet<&String> = held_out.iter().map(|uid| &cluster_of[uid]).collect();
-    assert_eq!(held_out_clusters.len(), held_out.len(), "one pair of a cluster is measured on");
-    let trained = kept(run).iter().filter(|uid| !held_out_clusters.contains(&cluster_of[*uid])).count();
+    let in_held_out = kept(run).iter().filter(|uid| held_out_clusters.contains(&cluster_of[*uid])).count();
+    let outcome = &verdict["outcome"];
+    let left_out = |reason: &str| outcome["left_out"][reason][0].as_u64().unwrap();
+    assert_eq!(left_out("pairs_of_arms"), kept(run).len() as u64);
+    assert!(left_out("in_held_out_clusters") >= in_held_out as u64);
+    let others: u64 =
+        ["in_held_out_clusters", "same_text", "similar_text", "beyond_most"].into_iter().map(left_out).sum();
+    assert_eq!(outcome["arms"][0]["pairs"].as_u64().unwrap() + others, kept(run).len() as u64);
     let result: Value =
-        serde_json::from_slice(&std::fs::read(run.path().join("check/runs/clean/00.json")).unwrap()).unwrap();
-    assert_eq!(result["arm_pairs"], trained);
-    assert_eq!(result["held_out_pairs"], held_out.len());
+        serde_json::from_slice(&std::fs::read(run.path().join("check/fits/clean/00.json")).unwrap()).unwrap();
+    assert_eq!(result["pairs"], outcome["arms"][0]["pairs"]);
+    assert_eq!(result["measured"].as_array().unwrap().len(), held_out.len());
 }
 
 fn assert_the_report_agrees(run: &Run) {
@@ -372,7 +379,7 @@ fn a_changed_rule_costs_no_download_and_no_measurement() {
     write_small(folder.path(), &web);
     let everything_before_the_check = ["download", "signals", "dedup", "select", "shards"];
     for stage in everything_before_the_check {
-        lynxdata(folder.path(), &[stage, "recipe.toml"]).ended_with(0);
+        lynxdata(folder.path(), &[stage, "recipe.toml"]).ended_but_for_its_verdict();
     }
     let changed = ["run", "recipe.toml", "--set", "select.clean.rules.not_tiny=width >= 100", "--dry-run"];
     let plan = lynxdata(folder.path(), &changed).ended_with(0).stdout;
@@ -517,7 +524,7 @@ fn failed_rows_can_be_tried_again_and_the_others_stay() {
     let by_status = || counts(&status(&run)["download"]["by_status"]);
     let uids = |table_name: &str| texts(&table(&run.join(table_name), &["uid"]), "uid");
 
-    lynxdata(folder.path(), &["run", "recipe.toml"]).ended_with(0);
+    lynxdata(folder.path(), &["run", "recipe.toml"]).ended_but_for_its_verdict();
     assert_eq!(by_status().get("rate_limited"), Some(&2));
     let before = (uids("pool"), uids("download-log"));
 
@@ -583,7 +590,7 @@ fn a_list_needs_no_recipe_and_leaves_one_that_can_be_run_from_anywhere() {
 
     let elsewhere = tempfile::tempdir().unwrap();
     let recipe = run.join("recipe.toml");
-    let again = lynxdata(elsewhere.path(), &["run", recipe.to_str().unwrap()]).ended_with(0);
+    let again = lynxdata(elsewhere.path(), &["run", recipe.to_str().unwrap()]).ended_but_for_its_verdict();
     assert!(again.stderr.contains("stage download done made=0 skipped=2"), "{again}");
 
     lynxdata(folder.path(), &["download"]).ended_with(2).says(&["--url-list"]);
@@ -617,10 +624,10 @@ fn the_quickstart_runs_the_recipe_that_it_finds_and_names_the_report() {
     let folder = tempfile::tempdir().unwrap();
     let bundled = std::fs::read_to_string(repository().join("examples/quickstart/recipe.toml")).unwrap();
     // The whole one takes minutes without optimisation; this has the same stages and pairs.
-    let shorter = bundled.replace("steps = 120", "steps = 3").replace("replicates = 6", "replicates = 2");
+    let shorter = bundled.replace("steps = 200", "steps = 3").replace("replicates = 6", "replicates = 2");
     assert_ne!(shorter, bundled);
     std::fs::write(folder.path().join("recipe.toml"), &shorter).unwrap();
-    let output = lynxdata(folder.path(), &["quickstart", "--out", "."]).ended_with(0);
+    let output = lynxdata(folder.path(), &["quickstart", "--out", "."]).ended_but_for_its_verdict();
     for text in ["in shards", "Verdict: ", "report.html", "lynxdata status"] {
         assert!(output.stdout.contains(text), "{text:?} is missing: {output}");
     }

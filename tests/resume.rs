@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde_json::Value;
 
 use crate::runs::{bundled_pictures, write_small};
-use crate::support::{LIMIT, Output, POLL, Running, assert_same_files, command, files, lynxdata, status};
+use crate::support::{LIMIT, POLL, Running, assert_same_files, command, files, lynxdata, status};
 
 /// More steps than elsewhere, so that runs are hit while they train.
 const RUN: [&str; 4] = ["run", "recipe.toml", "--set", "check.train.steps=24"];
@@ -20,20 +20,13 @@ struct Twins {
     disturbed: tempfile::TempDir,
 }
 
-/// Fails unless a run ended by itself. With so few steps its verdict may be invalid, which is code 1.
-#[track_caller]
-fn ended(output: Output) -> Output {
-    let is_invalid = output.code == Some(1) && output.stderr.contains("verdict: invalid");
-    if is_invalid { output } else { output.ended_with(0) }
-}
-
 impl Twins {
     fn new() -> Twins {
         let web = bundled_pictures();
         let twins = Twins { undisturbed: tempfile::tempdir().unwrap(), disturbed: tempfile::tempdir().unwrap() };
         write_small(twins.undisturbed.path(), &web);
         write_small(twins.disturbed.path(), &web);
-        ended(lynxdata(twins.undisturbed.path(), &RUN));
+        lynxdata(twins.undisturbed.path(), &RUN).ended_but_for_its_verdict();
         twins
     }
 
@@ -155,12 +148,12 @@ fn a_run_killed_again_and_again_ends_with_the_bytes_of_an_undisturbed_one() {
         // A run that was faster than the moment has simply ended.
         kills += usize::from(output.code.is_none());
         if output.code.is_some() {
-            ended(output);
+            output.ended_but_for_its_verdict();
         }
         assert_consistent(&run, &when);
     }
     assert!(kills >= 6, "seed {seed}: only {kills} runs were hit");
-    ended(lynxdata(twins.disturbed.path(), &RUN));
+    lynxdata(twins.disturbed.path(), &RUN).ended_but_for_its_verdict();
     twins.assert_same(&format!("seed {seed}, killed {kills} times"));
 }
 
@@ -185,7 +178,7 @@ fn an_interrupted_run_says_130_leaves_nothing_half_and_is_completed() {
         }
         let output = running.finish();
         if matches!(output.code, Some(0 | 1)) {
-            ended(output);
+            output.ended_but_for_its_verdict();
             continue; // it was faster than the moment
         }
         interrupts += 1;
@@ -195,7 +188,7 @@ fn an_interrupted_run_says_130_leaves_nothing_half_and_is_completed() {
         assert_consistent(&run, &when);
     }
     assert!(interrupts >= 2, "seed {seed}: only {interrupts} runs were interrupted");
-    ended(lynxdata(twins.disturbed.path(), &RUN));
+    lynxdata(twins.disturbed.path(), &RUN).ended_but_for_its_verdict();
     twins.assert_same(&format!("seed {seed}, interrupted"));
 }
 
@@ -210,12 +203,12 @@ fn modified(run: &Path) -> BTreeMap<String, SystemTime> {
 fn a_complete_run_is_not_made_again() {
     let folder = tempfile::tempdir().unwrap();
     write_small(folder.path(), &bundled_pictures());
-    ended(lynxdata(folder.path(), &RUN));
+    lynxdata(folder.path(), &RUN).ended_but_for_its_verdict();
     let run = folder.path().join("run");
     let before = modified(&run);
     let mut again = RUN.to_vec();
     again.extend(["--log-format", "json"]);
-    let output = ended(lynxdata(folder.path(), &again));
+    let output = lynxdata(folder.path(), &again).ended_but_for_its_verdict();
     let mut stages = 0;
     for line in output.stderr.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()) {
         if line["fields"].get("made").is_some() {
@@ -230,7 +223,7 @@ fn a_complete_run_is_not_made_again() {
 #[test]
 fn damaged_parts_and_a_cut_manifest_are_repaired() {
     let twins = Twins::new();
-    ended(lynxdata(twins.disturbed.path(), &RUN));
+    lynxdata(twins.disturbed.path(), &RUN).ended_but_for_its_verdict();
     let run = twins.disturbed.path().join("run");
     // A file that was cut off, one that was removed, and a manifest line that a full disk cut off.
     OpenOptions::new().write(true).open(run.join("pool/part-00001.parquet")).unwrap().set_len(1000).unwrap();
@@ -238,7 +231,7 @@ fn damaged_parts_and_a_cut_manifest_are_repaired() {
     let mut manifest = OpenOptions::new().append(true).open(run.join("manifest.jsonl")).unwrap();
     manifest.write_all(b"{\"event\":\"part\",\"stage\":\"dedup\",\"pa").unwrap();
     drop(manifest);
-    ended(lynxdata(twins.disturbed.path(), &RUN));
+    lynxdata(twins.disturbed.path(), &RUN).ended_but_for_its_verdict();
     twins.assert_same("after the repair");
 }
 
@@ -255,8 +248,8 @@ fn signals_are_the_same_whether_they_were_measured_with_the_download_or_after_it
     for stage in ["download", "signals"] {
         let mut command = RUN.to_vec();
         command[0] = stage;
-        ended(lynxdata(twins.disturbed.path(), &command));
+        lynxdata(twins.disturbed.path(), &command).ended_but_for_its_verdict();
     }
-    ended(lynxdata(twins.disturbed.path(), &RUN));
+    lynxdata(twins.disturbed.path(), &RUN).ended_but_for_its_verdict();
     twins.assert_same("after one stage at a time");
 }

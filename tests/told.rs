@@ -81,8 +81,8 @@ fn another_list_takes_nothing_from_a_pool_without_being_told_to() {
     // Who says so gets the other list.
     download(folder, "b.tsv", &["--replace"]).ended_with(0).says(&["4 of 5 pairs of the pool are not in"]);
     assert_eq!(urls(), [web.url(&paths[5])]);
-    lynxdata(folder, &["run", "recipe.toml", "--set", "source.path=a.tsv"]).ended_with(0);
-    lynxdata(folder, &["run", "recipe.toml", "--replace"]).ended_with(0);
+    lynxdata(folder, &["run", "recipe.toml", "--set", "source.path=a.tsv"]).ended_but_for_its_verdict();
+    lynxdata(folder, &["run", "recipe.toml", "--replace"]).ended_but_for_its_verdict();
     assert_eq!(urls(), [web.url(&paths[5])]);
 }
 
@@ -146,7 +146,8 @@ fn the_last_line_and_the_exit_code_tell_what_came_of_it() {
     }
     let output = lynxdata(folder.path(), &["select", "recipe.toml"]).ended_with(1);
     assert!(last_line(&output).contains("selection none keeps none of 3 pairs"), "{output}");
-    lynxdata(folder.path(), &["run", "recipe.toml", "--set", "select.none.rules.impossible=width > 0"]).ended_with(0);
+    lynxdata(folder.path(), &["run", "recipe.toml", "--set", "select.none.rules.impossible=width > 0"])
+        .ended_but_for_its_verdict();
 }
 
 /// States of the stages of a run, as in `download complete`.
@@ -161,7 +162,7 @@ fn nothing_that_is_out_of_date_is_used_or_shown_as_if_it_were_not() {
     let (folder, web) = (tempfile::tempdir().unwrap(), bundled_pictures());
     let folder = folder.path();
     write_small(folder, &web);
-    lynxdata(folder, &["run", "recipe.toml"]).ended_with(0);
+    lynxdata(folder, &["run", "recipe.toml"]).ended_but_for_its_verdict();
     let run = folder.join("run");
     assert!(states(&run).iter().all(|state| state.ends_with(" complete")), "{:?}", states(&run));
 
@@ -189,7 +190,7 @@ fn nothing_that_is_out_of_date_is_used_or_shown_as_if_it_were_not() {
     for set in ["download.concurrency=3", "download.max_failed_fraction=0.5", "check.threads=1"] {
         lynxdata(folder, &["shards", "recipe.toml", "--set", set]).ended_with(0).says(&["made=0"]);
     }
-    lynxdata(folder, &["run", "recipe.toml"]).ended_with(0);
+    lynxdata(folder, &["run", "recipe.toml"]).ended_but_for_its_verdict();
     assert!(states(&run).iter().all(|state| state.ends_with(" complete")), "{:?}", states(&run));
 
     // A changed rule: all that follows it is out of date, and so is the verdict.
@@ -211,22 +212,20 @@ fn a_check_that_has_too_little_to_compare_says_so_in_a_report() {
     write_small(folder.path(), &web);
     let run = folder.path().join("run");
     for (set, reason) in [
-        ("select.everything.rules.none=width < 0", "arm \"everything\" has no pairs to train on"),
-        ("check.held_out_where=width < 0", "only 0 pairs can be held out"),
+        ("select.everything.rules.none=width < 0", "(enough pairs): arm everything is empty"),
+        ("check.held_out_where=width < 0", "(enough held-out pairs): 0 pairs to measure on"),
     ] {
         let output = lynxdata(folder.path(), &["run", "recipe.toml", "--set", set]).ended_with(1);
-        assert!(last_line(&output).contains(&format!("verdict: invalid: {reason}")), "{output}");
+        assert!(last_line(&output).contains(&format!("verdict: invalid {reason}")), "{output}");
         let page = std::fs::read_to_string(run.join("report.html")).unwrap();
-        assert!(page.contains("invalid: "), "{reason}");
+        assert!(page.contains("invalid ("), "{reason}");
         let status = status(&run);
-        assert_eq!(
-            (&status["verdict"]["verdict"]["outcome"], &status["verdict_is_current"]),
-            (&"invalid".into(), &true.into())
-        );
+        assert_eq!((&status["verdict"]["verdict"], &status["verdict_is_current"]), (&"invalid".into(), &true.into()));
     }
     // With enough of it, it is made.
-    lynxdata(folder.path(), &["run", "recipe.toml"]).ended_with(0);
-    assert_ne!(status(&run)["verdict"]["verdict"]["outcome"], "invalid");
+    lynxdata(folder.path(), &["run", "recipe.toml"]).ended_but_for_its_verdict();
+    let sentence = status(&run)["verdict"]["sentence"].as_str().unwrap().to_owned();
+    assert!(!sentence.contains("(enough"), "{sentence}");
 }
 
 /// Changes one bit in the middle of a file.
@@ -242,7 +241,7 @@ fn a_flipped_bit_in_any_file_is_found_and_none_is_passed_on() {
     let (folder, web) = (tempfile::tempdir().unwrap(), bundled_pictures());
     let folder = folder.path();
     write_small(folder, &web);
-    lynxdata(folder, &["run", "recipe.toml"]).ended_with(0);
+    lynxdata(folder, &["run", "recipe.toml"]).ended_but_for_its_verdict();
     let run = folder.join("run");
     let whole = digests(&run);
     let verified = |code: i32| lynxdata(folder, &["verify", "run", "--json"]).ended_with(code).json();
@@ -260,14 +259,14 @@ fn a_flipped_bit_in_any_file_is_found_and_none_is_passed_on() {
     // Who reads a damaged file says so and makes nothing of it.
     for (damaged, reader) in [
         ("pool/part-00001.parquet", "shards recipe.toml --set shards.rows_per_shard=5"),
-        ("pool/part-00000.parquet", "check recipe.toml --set check.train.steps=5"),
+        ("pool/part-00000.parquet", "check recipe.toml --set check.most_pairs=9"),
         ("download-log/part-00002.parquet", "report recipe.toml --set report.samples=4"),
         ("signals/part-00001.parquet", "dedup recipe.toml --set dedup.phash_distance=3"),
         ("signals/part-00001.parquet", "report recipe.toml --set report.samples=5"),
         ("clusters/part-00000.parquet", "select recipe.toml --set select.clean.rules.wide=width>9"),
         ("selection/clean/part-00003.parquet", "shards recipe.toml --set shards.rows_per_shard=5"),
         ("instruct/conversations/vqav2-train.jsonl", "report recipe.toml --set report.samples=6"),
-        ("check/runs/clean/00.json", "report recipe.toml --set report.samples=7"),
+        ("check/fits/clean/00.json", "report recipe.toml --set report.samples=7"),
         ("check/verdict.json", "report recipe.toml --set report.samples=8"),
     ] {
         damage(&run.join(damaged));
@@ -275,7 +274,7 @@ fn a_flipped_bit_in_any_file_is_found_and_none_is_passed_on() {
         lynxdata(folder, &reader).ended_with(1).says(&[damaged, "gone or damaged", "lynxdata verify"]);
         damage(&run.join(damaged));
         // Parts that came before the damaged one may have been made.
-        lynxdata(folder, &["run", "recipe.toml"]).ended_with(0);
+        lynxdata(folder, &["run", "recipe.toml"]).ended_but_for_its_verdict();
     }
     assert_eq!(digests(&run), whole);
     // What is removed is made again, to the same bytes.
@@ -285,7 +284,7 @@ fn a_flipped_bit_in_any_file_is_found_and_none_is_passed_on() {
     let text = lynxdata(folder, &["verify", "run"]).ended_with(1).stdout;
     assert!(text.contains("3 damaged") && text.contains("`lynxdata verify run --remove`"), "{text}");
     lynxdata(folder, &["verify", "run", "--remove"]).ended_with(1);
-    lynxdata(folder, &["run", "recipe.toml"]).ended_with(0);
+    lynxdata(folder, &["run", "recipe.toml"]).ended_but_for_its_verdict();
     verified(0);
     assert_eq!(digests(&run), whole);
 }

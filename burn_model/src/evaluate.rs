@@ -20,7 +20,7 @@ const DERANGEMENT_SEED: u64 = 0;
 
 /// Wrong pictures that each held-out text is shown with, where there are so many. The mean of the
 /// losses with four varies less than the loss with one.
-const WRONG_PICTURES: usize = 4;
+const WRONG_PICTURES: usize = 12;
 
 /// Returns wrong pictures for all held-out examples: lists of one picture per example, at least one.
 ///

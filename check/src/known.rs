@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::features::{FEATURES, SIDE, features};
 use crate::matrix::Matrix;
-use crate::outcome::{CheckOutcome, Gear, Protocol, Question, Verdict, check};
+use crate::outcome::{self, CheckOutcome, Gear, Protocol, Question, Verdict, check};
 use crate::probe::Probe;
 use crate::random::hash;
 use crate::split::{Split, SplitConfig, split};
@@ -596,6 +596,8 @@ pub fn run_quick(base: &Base, cases: &[Case], draws: &Draws, replicates: usize) 
             looks: vec![replicates],
             alpha: ALPHA,
             margin_percent: MARGIN_PERCENT,
+            fewest_pairs: outcome::FEWEST_PAIRS,
+            fewest_held_out: outcome::FEWEST_HELD_OUT,
         };
         let probe = Probe::new(universe, parted, seed);
         check::<Infallible>(&protocol, universe, parted, true, &|fit| Ok(probe.fit(fit)))

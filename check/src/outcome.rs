@@ -105,7 +105,18 @@ pub struct Protocol {
     pub alpha: f64,
     /// Arms that differ by less than this many percent of wrong texts do are equivalent.
     pub margin_percent: f64,
+    /// The fewest different pairs of an arm.
+    pub fewest_pairs: usize,
+    /// The fewest held-out pairs that count.
+    pub fewest_held_out: usize,
 }
+
+/// The default of [`Protocol::fewest_pairs`]. With 5 and with 13 pairs against 1,500 a former check named the small arm the better one; 100 is where bootstrap
+/// weights begin to stand for the draw of the data.
+pub const FEWEST_PAIRS: usize = 100;
+
+/// The default of [`Protocol::fewest_held_out`].
+pub const FEWEST_HELD_OUT: usize = 50;
 
 impl Protocol {
     /// The part of α that this look may spend.
@@ -385,7 +396,7 @@ pub fn check<E: Send>(
     let all = |fits: Vec<Fit>| fits.into_par_iter().map(fit).collect::<Result<Vec<_>, E>>();
     let different_pairs = different_pairs(universe, split);
     let mut results = Vec::new();
-    if can_be_fitted(split, &different_pairs) {
+    if can_be_fitted(protocol, split, &different_pairs) {
         results = all(arm_fits(split.arms.len(), protocol.replicates))?;
         if follows_up {
             results.extend(all(follow_up_fits(protocol, split.arms.len(), &results))?);
@@ -395,9 +406,9 @@ pub fn check<E: Send>(
 }
 
 /// Whether there is enough to fit anything; if not, [`judge`] says what is missing without any results.
-pub fn can_be_fitted(split: &Split, different_pairs: &[usize]) -> bool {
-    different_pairs.iter().all(|pairs| *pairs >= gates::FEWEST_PAIRS)
-        && split.held_out.iter().filter(|held| held.counts).count() >= gates::FEWEST_HELD_OUT
+pub fn can_be_fitted(protocol: &Protocol, split: &Split, different_pairs: &[usize]) -> bool {
+    different_pairs.iter().all(|pairs| *pairs >= protocol.fewest_pairs)
+        && split.held_out.iter().filter(|held| held.counts).count() >= protocol.fewest_held_out.max(2)
 }
 
 /// For every arm, how many of its pairs differ in picture cluster or text.

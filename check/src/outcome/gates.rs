@@ -5,13 +5,6 @@ use crate::fit::Version;
 use crate::split::Split;
 use crate::statistics::difference;
 
-/// The fewest pairs of an arm, and the fewest that differ. With 5 and with 13 pairs against 1,500 the former check named the small arm the better one;
-/// 100 is where bootstrap weights begin to stand for the draw of the data.
-pub(super) const FEWEST_PAIRS: usize = 100;
-
-/// The fewest held-out pairs that count.
-pub(super) const FEWEST_HELD_OUT: usize = 50;
-
 /// The largest share of an arm that may be left out because it overlaps held-out pairs.
 const MOST_OVERLAP: f64 = 0.5;
 
@@ -53,7 +46,8 @@ fn gate(name: &str, passed: bool, finding: String) -> Gate {
 }
 
 fn arms(facts: &Facts) -> Gate {
-    let few = facts.arms.iter().find(|arm| arm.different_pairs < FEWEST_PAIRS);
+    let fewest = facts.protocol.fewest_pairs;
+    let few = facts.arms.iter().find(|arm| arm.different_pairs < fewest);
     let finding = match few {
         Some(arm) if arm.pairs == 0 => {
             let before = facts.split.left_out.pairs_of_arms[facts.places[usize::from(arm.name == facts.arms[1].name)]];
@@ -67,11 +61,11 @@ fn arms(facts: &Facts) -> Gate {
             }
         }
         Some(arm) => format!(
-            "arm {} has {} pairs to train on that differ from each other; a check needs {FEWEST_PAIRS}",
+            "arm {} has {} pairs to train on that differ from each other; a check needs {fewest}",
             arm.name, arm.different_pairs
         ),
         None => format!(
-            "{} and {} different pairs, {FEWEST_PAIRS} are needed",
+            "{} and {} different pairs, {fewest} are needed",
             facts.arms[0].different_pairs, facts.arms[1].different_pairs
         ),
     };
@@ -80,15 +74,16 @@ fn arms(facts: &Facts) -> Gate {
 
 fn held_out(facts: &Facts) -> Gate {
     let count = facts.split.held_out.iter().filter(|held| held.counts).count();
+    let fewest = facts.protocol.fewest_held_out.max(2);
     let told = &facts.split.left_out;
-    let mut finding = format!("{count} pairs to measure on, {FEWEST_HELD_OUT} are needed");
-    if count < FEWEST_HELD_OUT {
+    let mut finding = format!("{count} pairs to measure on, {fewest} are needed");
+    if count < fewest {
         if told.shared_candidates > 0 {
             finding += &format!("; {} were passed over since many pictures share their text", told.shared_candidates);
         }
         finding += "; more data, a larger held-out fraction or a wider condition on what may be held out would help";
     }
-    gate("enough held-out pairs", count >= FEWEST_HELD_OUT, finding)
+    gate("enough held-out pairs", count >= fewest, finding)
 }
 
 fn different(facts: &Facts) -> Gate {

@@ -1,1 +1,238 @@
-//! Tests of verdicts on made-up measurements.
+//! Verdicts on made-up measurements.
+
+use super::*;
+use crate::fit::{Measured, Training};
+
+const REPLICATES: usize = 12;
+const HELD_OUT: usize = 200;
+
+fn protocol() -> Protocol {
+    Protocol {
+        gear: Gear::Lynx,
+        question: Question::Fit,
+        seed: 1,
+        replicates: REPLICATES,
+        looks: vec![REPLICATES],
+        alpha: 0.05,
+        margin_percent: 10.0,
+        fewest_pairs: FEWEST_PAIRS,
+        fewest_held_out: FEWEST_HELD_OUT,
+    }
+}
+
+/// Arms of 400 pairs each, and held-out pairs of which the first half comes from the first arm alone and the rest from the second.
+fn split_of(arms: usize) -> Split {
+    let held_out = (0..HELD_OUT as u32).map(|item| HeldOut {
+        pair: 10_000 + item,
+        uid: format!("held {item}"),
+        cluster: format!("held {item}"),
+        origin: if item < HELD_OUT as u32 / 2 { 1 } else { 2 },
+        counts: true,
+    });
+    let zeros = vec![0; arms];
+    Split {
+        arms: (0..arms as u32).map(|arm| (arm * 1000..arm * 1000 + 400).collect()).collect(),
+        held_out: held_out.collect(),
+        is_given: false,
+        left_out: LeftOut {
+            pairs_of_arms: vec![400; arms],
+            in_held_out_clusters: zeros.clone(),
+            same_text: zeros.clone(),
+            similar_text: zeros.clone(),
+            beyond_most: zeros,
+            ..LeftOut::default()
+        },
+    }
+}
+
+/// A number from -1 to 1 that looks random.
+fn noise(key: &[usize]) -> f64 {
+    let texts: Vec<String> = key.iter().map(ToString::to_string).collect();
+    crate::random::open_interval(crate::random::hash(texts.iter().map(String::as_str))) * 2.0 - 1.0
+}
+
+/// What one fit gives: the gain of a held-out pair by its number.
+type Gain<'a> = &'a dyn Fn(Fit, usize) -> f64;
+
+fn result(split: &Split, fit: Fit, gain: Gain) -> FitResult {
+    let measured = (0..HELD_OUT).map(|item| Measured {
+        gain: 30.0 * gain(fit, item),
+        bits: Some(30.0 * (2.5 - 0.1 * gain(fit, item))),
+        unigram_bits: Some(30.0 * 3.0),
+        size: 30.0,
+    });
+    let training = Training {
+        seed: fit.replicate as u64,
+        learning_rate: if fit.setting == 0 { 1e-3 } else { 2.5e-4 },
+        steps: 100,
+        loss_tokens: 10_000,
+        epochs: 2.0,
+        weights: 1000,
+        losses: vec![(100, 3.0)],
+        uniform_bits_per_byte: 4.0,
+    };
+    FitResult::new(fit, split, 1, measured.collect(), &[], Some(training))
+}
+
+/// The gain of an arm in a replicate: a level for each version, and noise of the replicate.
+fn level(fit: Fit, arms: &[f64]) -> f64 {
+    let (arm, fall) = match fit.version {
+        Version::Arm { arm } => (arm, 0.0),
+        Version::WrongTexts { arm, percent } => (arm, 0.004 * f64::from(percent)),
+        Version::Half { arm, .. } => (arm, 0.02),
+    };
+    arms[arm] - fall
+        + 0.004
+            * noise(&[fit.replicate, arm, fit.setting, usize::from(fit.version == Version::Half { arm, second: true })])
+}
+
+fn judged(protocol: &Protocol, split: &Split, gain: Gain) -> CheckOutcome {
+    let arms = split.arms.len();
+    let names: Vec<String> = ["clean", "noisy", "third"].iter().take(arms).map(|name| (*name).to_owned()).collect();
+    let mut results: Vec<FitResult> =
+        arm_fits(arms, protocol.replicates).into_iter().map(|fit| result(split, fit, gain)).collect();
+    let more = follow_up_fits(protocol, arms, &results);
+    results.extend(more.into_iter().map(|fit| result(split, fit, gain)));
+    let different: Vec<usize> = split.arms.iter().map(Vec::len).collect();
+    judge(protocol, &names, split, &different, &results)
+}
+
+fn verdict(gain: Gain) -> Verdict {
+    judged(&protocol(), &split_of(2), gain).first().verdict.clone()
+}
+
+fn failed(outcome: &CheckOutcome) -> String {
+    match &outcome.first().verdict {
+        Verdict::Invalid { gate, reason } => format!("{gate}: {reason}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_clear_difference_names_the_better_arm_on_either_side() {
+    let outcome = judged(&protocol(), &split_of(2), &|fit, _| level(fit, &[0.30, 0.25]));
+    let first = outcome.first();
+    assert_eq!(first.verdict, Verdict::A { arm: "clean".to_owned() }, "{}", first.sentence);
+    for part in [
+        "clean is better: its texts fit",
+        "400 pairs of clean",
+        "12 replicates",
+        "% wrong texts make",
+        "200 held-out pairs",
+    ] {
+        assert!(first.sentence.contains(part), "{part}: {}", first.sentence);
+    }
+    // 0.004 of gain a percent of wrong texts.
+    let noise = first.caption_noise_equivalent.unwrap();
+    assert!((noise.percent - 12.5).abs() < 1.0 && !noise.or_more, "{noise:?}");
+    assert_eq!(verdict(&|fit, _| level(fit, &[0.25, 0.30])), Verdict::B { arm: "noisy".to_owned() });
+}
+
+#[test]
+fn arms_that_differ_by_less_than_the_margin_are_equivalent_and_noisy_ones_inconclusive() {
+    assert_eq!(verdict(&|fit, _| level(fit, &[0.30, 0.299])), Verdict::Equivalent);
+    let wide = |fit: Fit, _: usize| match fit.version {
+        Version::Arm { arm: 1 } => 0.29 + 0.1 * noise(&[fit.replicate, 77]),
+        _ => level(fit, &[0.30, 0.29]),
+    };
+    match verdict(&wide) {
+        Verdict::Inconclusive { reason } => assert!(reason.contains("times as many pairs"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_second_learning_rate_that_says_the_opposite_takes_the_verdict_back() {
+    let turned = |fit: Fit, _: usize| level(fit, if fit.setting == 0 { &[0.30, 0.25] } else { &[0.25, 0.30] });
+    assert_eq!(verdict(&turned), Verdict::LearningRateDependent);
+}
+
+#[test]
+fn a_winner_on_some_pairs_and_a_loser_on_others_is_no_winner() {
+    let by_origin = |fit: Fit, item: usize| {
+        let own = matches!(fit.version, Version::Arm { arm } if (item < HELD_OUT / 2) == (arm == 0));
+        level(fit, &[0.30, 0.25]) + if own { 0.1 } else { 0.0 }
+    };
+    let outcome = judged(&protocol(), &split_of(2), &by_origin);
+    match &outcome.first().verdict {
+        Verdict::Inconclusive { reason } => {
+            assert!(reason.contains("depends on the pairs") && reason.contains("noisy alone"), "{reason}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(outcome.first().origins.len(), 2);
+}
+
+#[test]
+fn gates_name_what_is_missing() {
+    let usual: Gain = &|fit, _| level(fit, &[0.30, 0.25]);
+    let mut few = split_of(2);
+    few.arms[1].truncate(13);
+    assert!(failed(&judged(&protocol(), &few, usual)).contains("noisy has 13 pairs"));
+    few.arms[1].clear();
+    few.left_out.pairs_of_arms[1] = 0;
+    assert!(failed(&judged(&protocol(), &few, usual)).contains("arm noisy is empty"));
+    let mut same = split_of(2);
+    same.arms[1] = same.arms[0].clone();
+    assert!(failed(&judged(&protocol(), &same, usual)).starts_with("different arms"));
+    let mut overlapping = split_of(2);
+    overlapping.left_out.same_text[1] = 300;
+    assert!(failed(&judged(&protocol(), &overlapping, usual)).starts_with("no overlap"));
+    let mut unmeasured = split_of(2);
+    unmeasured.held_out.truncate(10);
+    assert!(failed(&judged(&protocol(), &unmeasured, usual)).starts_with("enough held-out pairs"));
+
+    let blind: Gain = &|fit, item| 0.01 * noise(&[fit.replicate, item, 5]);
+    assert!(failed(&judged(&protocol(), &split_of(2), blind)).starts_with("looks at pictures"));
+    let broken: Gain = &|fit, _| if fit.replicate == 3 { f64::NAN } else { level(fit, &[0.30, 0.25]) };
+    assert!(failed(&judged(&protocol(), &split_of(2), broken)).starts_with("training worked"));
+    // Bits are 2.5 less a tenth of the gain, token frequencies lose 3.
+    let unlearnt: Gain = &|fit, _| level(fit, &[0.30, 0.25]) - 6.0;
+    assert!(failed(&judged(&protocol(), &split_of(2), unlearnt)).starts_with("better than token frequencies"));
+    let insensitive: Gain = &|fit, _| match fit.version {
+        Version::Arm { .. } => 0.30 + 0.05 * noise(&[fit.replicate, 9]),
+        _ => 0.30,
+    };
+    assert!(failed(&judged(&protocol(), &split_of(2), insensitive)).starts_with("wrong texts are found"));
+    let halves_differ: Gain = &|fit, _| match fit.version {
+        Version::Half { second: true, .. } => 0.1 + 0.001 * noise(&[fit.replicate, 4]),
+        _ => level(fit, &[0.30, 0.25]),
+    };
+    assert!(failed(&judged(&protocol(), &split_of(2), halves_differ)).starts_with("halves do not differ"));
+}
+
+#[test]
+fn three_arms_are_compared_pair_by_pair_with_a_correction() {
+    let outcome = judged(&protocol(), &split_of(3), &|fit, _| level(fit, &[0.30, 0.25, 0.299]));
+    assert_eq!(outcome.comparisons.len(), 3);
+    assert_eq!(outcome.comparisons[0].verdict.winner(), Some("clean"));
+    assert_eq!(outcome.comparisons[1].verdict, Verdict::Equivalent);
+    let [first, .., last] = outcome.comparisons.as_slice() else { unreachable!("there are three") };
+    for comparison in [first, last] {
+        assert!(comparison.adjusted_p.unwrap() >= comparison.difference.as_ref().unwrap().p.unwrap());
+    }
+}
+
+#[test]
+fn a_loss_is_better_where_it_is_lower() {
+    let asked = Protocol { question: Question::Loss, ..protocol() };
+    // The gain of the first arm is larger, and so its loss is lower.
+    let outcome = judged(&asked, &split_of(2), &|fit, _| level(fit, &[0.40, 0.20]));
+    assert_eq!(outcome.first().verdict.winner(), Some("clean"), "{}", outcome.first().sentence);
+    assert!(outcome.first().difference.as_ref().unwrap().mean < 0.0);
+}
+
+#[test]
+fn looks_are_told_and_spend_less() {
+    let look = Protocol { looks: vec![REPLICATES, 2 * REPLICATES], ..protocol() };
+    let outcome = judged(&look, &split_of(2), &|fit, _| level(fit, &[0.30, 0.25]));
+    assert!(outcome.first().difference.as_ref().unwrap().alpha < 0.05);
+    assert!(outcome.notes.iter().any(|note| note.contains("looks are planned")), "{:?}", outcome.notes);
+}
+
+#[test]
+fn outcomes_survive_json() {
+    let outcome = judged(&protocol(), &split_of(2), &|fit, _| level(fit, &[0.30, 0.25]));
+    let json = serde_json::to_string(&outcome).unwrap();
+    assert_eq!(serde_json::from_str::<CheckOutcome>(&json).unwrap().comparisons.len(), 1);
+}

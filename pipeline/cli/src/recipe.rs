@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, anyhow, bail};
 use indexmap::IndexMap;
 use lynxdata_burn_model::{ModelConfig, TokenizerConfig, TrainConfig};
+use lynxdata_check::outcome::{FEWEST_HELD_OUT, FEWEST_PAIRS};
 use lynxdata_check::universe::MOST_ARMS;
 use lynxdata_check::{Gear, Protocol, Question};
 use lynxdata_engine::dedup::DedupConfig;
@@ -175,8 +176,22 @@ pub(crate) enum InstructFormat {
 pub(crate) enum ArmConfig {
     /// The name of a selection.
     Selection(String),
+    /// A selection with the captions of another column.
+    Captions(ArmCaptions),
     /// A folder.
     Folder(ArmFolder),
+}
+
+/// A selection with the captions of another column of the list, such as those that a model wrote.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ArmCaptions {
+    /// What the arm is called in reports.
+    pub name: String,
+    /// The selection whose pairs it has.
+    pub selection: String,
+    /// The column of the list that stands in the place of the captions; pairs without a text there are left out.
+    pub captions: String,
 }
 
 /// A folder as an arm of a check.
@@ -195,6 +210,7 @@ impl ArmConfig {
     pub(crate) fn name(&self) -> &str {
         match self {
             ArmConfig::Selection(name) => name,
+            ArmConfig::Captions(captions) => &captions.name,
             ArmConfig::Folder(folder) => &folder.name,
         }
     }
@@ -204,7 +220,8 @@ impl ArmConfig {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CheckConfig {
-    /// Two arms or more, eight at most: names of selections of this recipe, or folders as `{ name = "…", path = "…" }`.
+    /// Two arms or more, eight at most: names of selections of this recipe, selections with the captions of another column as `{ name = "…", selection = "…",
+    /// captions = "…" }`, or folders as `{ name = "…", path = "…" }`.
     pub arms: Vec<ArmConfig>,
     /// A folder, of the kinds that an arm may be, whose pairs are measured on. Without it, pairs are held out of the pool or of the arms.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -230,6 +247,12 @@ pub(crate) struct CheckConfig {
     /// Arms that differ by less than so many percent of wrong texts would make are equivalent.
     #[serde(default = "ten_percent")]
     pub margin_percent: f64,
+    /// The fewest pairs of an arm that differ; with fewer the verdict is invalid. Below 100, intervals are no longer to be trusted.
+    #[serde(default = "fewest_pairs")]
+    pub fewest_pairs: usize,
+    /// The fewest pairs to measure on; with fewer the verdict is invalid.
+    #[serde(default = "fewest_held_out")]
+    pub fewest_held_out: usize,
     /// Share of the clusters of pictures of which no pair is trained on; what both arms are measured on comes from these.
     #[serde(default = "one_fifth")]
     pub held_out_fraction: f64,
@@ -267,10 +290,11 @@ impl CheckConfig {
         Some(Rule { name: "held_out_where".to_owned(), predicate })
     }
 
-    /// The arms that are selections, with their places among all arms.
-    pub(crate) fn selections(&self) -> impl Iterator<Item = (usize, &str)> {
+    /// The arms that are selections, with their places among all arms and the columns of their captions, if these are not the list's own.
+    pub(crate) fn selections(&self) -> impl Iterator<Item = (usize, &str, Option<&str>)> {
         self.arms.iter().enumerate().filter_map(|(place, arm)| match arm {
-            ArmConfig::Selection(name) => Some((place, name.as_str())),
+            ArmConfig::Selection(name) => Some((place, name.as_str(), None)),
+            ArmConfig::Captions(arm) => Some((place, arm.selection.as_str(), Some(arm.captions.as_str()))),
             ArmConfig::Folder(_) => None,
         })
     }
@@ -285,6 +309,8 @@ impl CheckConfig {
             looks: if self.looks.is_empty() { vec![self.replicates] } else { self.looks.clone() },
             alpha: self.alpha,
             margin_percent: self.margin_percent,
+            fewest_pairs: self.fewest_pairs,
+            fewest_held_out: self.fewest_held_out,
         }
     }
 
@@ -357,6 +383,14 @@ fn ten_percent() -> f64 {
     10.0
 }
 
+fn fewest_pairs() -> usize {
+    FEWEST_PAIRS
+}
+
+fn fewest_held_out() -> usize {
+    FEWEST_HELD_OUT
+}
+
 fn one_quarter() -> f64 {
     0.25
 }
@@ -417,7 +451,7 @@ impl LoadedRecipe {
             recipe.source.iter().filter_map(|_| Some(("download.ca_file", recipe.download.ca_file.as_ref()?)));
         let arms = recipe.check.iter().flat_map(|check| &check.arms).filter_map(|arm| match arm {
             ArmConfig::Folder(folder) => Some(("check.arms[].path", &folder.path)),
-            ArmConfig::Selection(_) => None,
+            ArmConfig::Selection(_) | ArmConfig::Captions(_) => None,
         });
         let evaluation =
             recipe.check.iter().filter_map(|check| Some(("check.evaluate_on", check.evaluate_on.as_ref()?)));
@@ -563,7 +597,7 @@ impl Recipe {
             paths.extend(check.evaluate_on.as_mut().map(|path| ("check.evaluate_on", path)));
             paths.extend(check.arms.iter_mut().filter_map(|arm| match arm {
                 ArmConfig::Folder(folder) => Some(("check.arms[].path", &mut folder.path)),
-                ArmConfig::Selection(_) => None,
+                ArmConfig::Selection(_) | ArmConfig::Captions(_) => None,
             }));
         }
         for task in self.instruct.iter_mut().flat_map(|instruct| &mut instruct.tasks) {
@@ -606,7 +640,7 @@ impl Recipe {
         }
         if let Some(check) = &self.check {
             check.validate()?;
-            for (_, selection) in check.selections() {
+            for (_, selection, _) in check.selections() {
                 self.known_selection(selection, "check.arms")?;
             }
         }

@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, bail};
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 use lynxdata_check::{Gear, Question};
 
+use super::calibrate;
 use super::run::run_loaded;
 use super::{print, print_json, text_of};
 use crate::exit::{Failure, INTERRUPTED};
@@ -20,7 +21,9 @@ use crate::stages::{CHECK_STAGES, Stage, check, report};
 /// difference is what these draws say. The verdict is A, B, equivalent (the arms differ by less than check.margin_percent wrong texts would make),
 /// inconclusive (and how many pairs would do), learning-rate dependent, or invalid (and which gate failed).
 #[derive(Args)]
-#[command(after_help = "\
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "\
 Examples:
   lynxdata check recipe.toml                             the [check] of a recipe
   lynxdata check recipe.toml --set check.replicates=12   adds to the replicates that are there
@@ -29,10 +32,14 @@ Examples:
   lynxdata check calibrate --quick                       is the check itself to be trusted? known answers, tried
 
 A folder is a run, its pool (RUN/pool), one of its selections (RUN/selection/NAME), its conversations (RUN/instruct), pictures with texts in any layout
-that a source may have, or conversations in JSON or Parquet.")]
+that a source may have, or conversations in JSON or Parquet."
+)]
 pub(crate) struct Arguments {
+    #[command(subcommand)]
+    action: Option<Action>,
+
     /// The recipe, a TOML file with [check]
-    #[arg(value_parser = path_parser(), required_unless_present = "a", conflicts_with_all = ["a", "b"])]
+    #[arg(value_parser = path_parser(), conflicts_with_all = ["a", "b"])]
     recipe: Option<PathBuf>,
 
     /// The folder of the first arm
@@ -72,6 +79,11 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
+#[derive(Subcommand)]
+enum Action {
+    Calibrate(calibrate::Arguments),
+}
+
 /// What decides.
 #[derive(Clone, Copy, ValueEnum)]
 enum Asked {
@@ -82,6 +94,9 @@ enum Asked {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
+    if let Some(Action::Calibrate(arguments)) = &arguments.action {
+        return calibrate::run(arguments);
+    }
     let loaded = load(arguments).map_err(Failure::Usage)?;
     if loaded.recipe.check.is_none() {
         let error = anyhow!("recipe {} has no [check]", loaded.path.display());
@@ -125,7 +140,9 @@ fn load(arguments: &Arguments) -> anyhow::Result<LoadedRecipe> {
         }
         return recipe::load(path, &sets);
     }
-    let (Some(a), Some(b)) = (&arguments.a, &arguments.b) else { bail!("a recipe, or --a and --b, are needed") };
+    let (Some(a), Some(b)) = (&arguments.a, &arguments.b) else {
+        bail!("what is compared? name a recipe with [check], or two folders by --a and --b")
+    };
     let (a, b) = (std::path::absolute(a)?, std::path::absolute(b)?);
     let names = names(&a, &b);
     let mut check = toml::Table::new();

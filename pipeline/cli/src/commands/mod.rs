@@ -1,5 +1,6 @@
 //! One file per subcommand.
 
+mod calibrate;
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod download;

@@ -5,11 +5,11 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use arrow::array::{
     ArrayRef, BooleanArray, Int64Array, ListArray, ListBuilder, RecordBatch, StringArray, StringBuilder,
 };
-use arrow::datatypes::{FieldRef, Fields, Schema};
+use arrow::datatypes::{DataType, FieldRef, Fields, Schema};
 use lynxdata_engine::Session;
 use lynxdata_engine::dedup::{Duplicate, stars};
 use lynxdata_engine::select::{Rule, check, evaluate};
@@ -251,6 +251,17 @@ pub(crate) fn check_rules(loaded: &LoadedRecipe, session: &Session) -> Result<()
     }
     if let Some(config) = &loaded.recipe.check {
         check(session, &columns, config.held_out_rule().as_slice()).context("in [check]")?;
+        for column in config.selections().filter_map(|(_, _, column)| column) {
+            let field = pool.fields().iter().find(|field| field.name() == column);
+            if !field.is_some_and(|field| *field.data_type() == DataType::Utf8) {
+                let texts = pool.fields().iter().filter(|field| *field.data_type() == DataType::Utf8);
+                let names: Vec<&str> = texts.map(|field| field.name().as_str()).collect();
+                bail!(
+                    "check.arms takes captions from {column:?}, which is no column of texts; there are: {}",
+                    names.join(", ")
+                );
+            }
+        }
     }
     Ok(())
 }

@@ -125,6 +125,7 @@ fn settings(context: &Context, config: &CheckConfig) -> String {
     settings_text(&(
         (context.recipe().seed, &context.recipe().dedup),
         (config.held_out_fraction, config.held_out_most, config.most_pairs),
+        (config.fewest_pairs, config.fewest_held_out),
         config.second_learning_rate,
         (&config.tokenizer, &config.model, &config.train),
     ))
@@ -150,7 +151,7 @@ pub(crate) struct CheckData {
 /// What the fits share; `None` if there is too little to fit anything.
 fn prepare<'a>(context: &Context, config: &'a CheckConfig) -> Result<Option<Lynx<'a>>> {
     let CheckData { universe, split, different_pairs } = CheckData::load(context)?;
-    if !can_be_fitted(&split, &different_pairs) {
+    if !can_be_fitted(&config.protocol(context.recipe().seed), &split, &different_pairs) {
         return Ok(None);
     }
     Lynx::new(config, universe, split, context.recipe().seed).map(Some)

@@ -17,7 +17,7 @@ use anyhow::{Context as _, Result};
 use lynxdata_records::{NewPart, PartEntry, fingerprint};
 
 use self::kind::Kind;
-pub(crate) use self::universe::{load, split_config};
+pub(crate) use self::universe::{base_pairs, load, split_config};
 use super::{Context, Parts, Planned, Stage, settings_text};
 use crate::recipe::{ArmConfig, CheckConfig, Recipe};
 
@@ -84,14 +84,14 @@ pub(crate) fn check_of(context: &Context) -> Result<&CheckConfig> {
 /// The arms that are folders, and the folder that is evaluated on: its place among the arms, if it is one, its name and its path.
 fn folders(config: &CheckConfig) -> impl Iterator<Item = (Option<usize>, &str, &Path)> {
     let arms = config.arms.iter().enumerate().filter_map(|(place, arm)| match arm {
-        ArmConfig::Selection(_) => None,
+        ArmConfig::Selection(_) | ArmConfig::Captions(_) => None,
         ArmConfig::Folder(folder) => Some((Some(place), folder.name.as_str(), folder.path.as_path())),
     });
     arms.chain(config.evaluate_on.iter().map(|path| (None, EVALUATION, path.as_path())))
 }
 
 fn pool_inputs(context: &Context, config: &CheckConfig) -> Result<String> {
-    let names: Vec<&str> = config.selections().map(|(_, name)| name).collect();
+    let names: Vec<&str> = config.selections().map(|(_, name, _)| name).collect();
     let settings = settings_text(&(
         context.recipe().seed,
         &config.arms,

@@ -8,6 +8,7 @@ use arrow::array::{Array, ArrayRef, BinaryArray, BooleanArray, Float64Array, Int
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use lynxdata_check::Turn;
 use lynxdata_check::features::SIDE;
+use lynxdata_engine::dedup::Candidate;
 use lynxdata_filters::hash::phash;
 use lynxdata_filters::{ImageData, Sample, Value, hash_hex, parse_hash_hex, signal};
 use lynxdata_picture::{decode_rgb, square_of};
@@ -52,6 +53,20 @@ pub(super) struct Row {
     pub(super) digest: String,
     pub(super) phash: Option<u64>,
     pub(super) entropy: Option<f64>,
+}
+
+impl Row {
+    /// What tells its picture from others; nothing is preferred in a check.
+    pub(super) fn candidate(&self) -> Candidate {
+        Candidate {
+            url: None,
+            bytes: u128::from_str_radix(&self.digest, 16).ok(),
+            phash: self.phash,
+            entropy: self.entropy,
+            original_pixels: 0,
+            caption_characters: 0,
+        }
+    }
 }
 
 fn schema() -> SchemaRef {
@@ -133,7 +148,8 @@ impl Writer {
 fn row(pair: RawPair) -> Option<Row> {
     let pixels = decode_rgb(&pair.picture, MAX_PIXELS).ok()?;
     let square = square_of(&pixels, SIDE as u32);
-    let image = ImageData::from_decoded(pair.picture.len(), pixels.into());
+    // Decoded once more, as signals are, so that the hashes are those of the pool.
+    let image = ImageData::decode(&pair.picture).ok();
     let entropy = signal("entropy").map(|signal| signal.measure(&Sample::new(None, image.as_ref())));
     let entropy = match entropy {
         Some(Value::Float(entropy)) => Some(entropy),

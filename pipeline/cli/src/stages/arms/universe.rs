@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
 use lynxdata_check::features::{FEATURES, features};
-use lynxdata_check::{Matrix, Pair, SplitConfig, Universe};
+use lynxdata_check::known::BasePair;
+use lynxdata_check::{Matrix, Pair, SplitConfig, Turn, Universe};
 use lynxdata_engine::dedup::{Candidate, cluster};
 use rayon::prelude::*;
 
@@ -33,14 +34,7 @@ pub(crate) fn load(context: &Context) -> Result<Universe> {
                 let next = pictures.len() as u32;
                 let picture = *pictures.entry(row.digest.clone()).or_insert_with(|| {
                     values.extend(features);
-                    candidates.push(Candidate {
-                        url: None,
-                        bytes: u128::from_str_radix(&row.digest, 16).ok(),
-                        phash: row.phash,
-                        entropy: row.entropy,
-                        original_pixels: 0,
-                        caption_characters: 0,
-                    });
+                    candidates.push(row.candidate());
                     next
                 });
                 let content = format!("{} {}", row.digest, serde_json::to_string(&row.turns)?);
@@ -89,6 +83,40 @@ pub(crate) fn load(context: &Context) -> Result<Universe> {
         pairs,
         has_evaluation_set: config.evaluate_on.is_some(),
     })
+}
+
+/// The pairs of the first arm with a caption, for cases whose truth is known.
+pub(crate) fn base_pairs(context: &Context) -> Result<Vec<BasePair>> {
+    let mut pairs: Vec<BasePair> = Vec::new();
+    let mut candidates: Vec<Candidate> = Vec::new();
+    if let Some(part) = context.upstream("arms")?.first() {
+        table::read(context, part, |rows| {
+            for row in rows {
+                let [Turn { question, answer }] = row.turns.as_slice() else { continue };
+                if !question.is_empty() {
+                    continue;
+                }
+                candidates.push(row.candidate());
+                pairs.push(BasePair {
+                    uid: row.uid,
+                    caption: answer.clone(),
+                    pixels: row.pixels,
+                    cluster: String::new(),
+                    translation: None,
+                    one_wording: None,
+                });
+            }
+            Ok(())
+        })?;
+    }
+    if pairs.is_empty() {
+        bail!("there is no pair with a picture and a caption");
+    }
+    let memberships = cluster(&candidates, &context.recipe().dedup);
+    for (place, membership) in memberships.iter().enumerate() {
+        pairs[place].cluster = pairs[membership.cluster].uid.clone();
+    }
+    Ok(pairs)
 }
 
 /// Makes the keys of repeated pairs differ, since choices are hashes of them.

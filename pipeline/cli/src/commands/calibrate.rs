@@ -1,0 +1,246 @@
+//! `lynxdata check calibrate`: checks whose truth is known, and what came of them.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, anyhow};
+use clap::Args;
+use lynxdata_check::known::{self, Base, Case, Draws, Tally};
+use lynxdata_check::outcome::{CheckOutcome, Gear, check};
+use lynxdata_check::{Split, Universe};
+use lynxdata_records::nearest;
+use serde::Serialize;
+
+use super::{columns, print, print_json, text_of};
+use crate::exit::{DONE, FAILED, Failure};
+use crate::home::path_parser;
+use crate::lynx::Lynx;
+use crate::recipe::{self, CheckConfig};
+use crate::stages::{self, Context, arms, check as check_stage};
+
+/// Try the check where the truth is known: halves of one set, wrong captions, duplicates, boilerplate and more
+///
+/// Each case makes a second arm of clean pairs, so that it is known which arm is better, or that none is, and asks the check. A draw has its own held-out
+/// pairs, halves and wrong captions. The exit code is 1 if a winner was named against the truth more often than check.alpha allows.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  lynxdata check calibrate --quick                     a rendered world of shapes, the probe: about two minutes
+  lynxdata check calibrate --quick --pairs my-pairs/   pairs of your own
+  lynxdata check calibrate --cases halves,wrong_captions_30 --draws 4 --halves 10
+  lynxdata check calibrate --quick --json")]
+pub(crate) struct Arguments {
+    /// Try the probe; without it the compact Lynx, a minute and a half of two cores a draw
+    #[arg(long)]
+    quick: bool,
+
+    /// A folder of pairs whose texts fit their pictures; without it, a rendered world of shapes
+    #[arg(long, value_name = "DIR", value_parser = path_parser())]
+    pairs: Option<PathBuf>,
+
+    /// Drawings of the rendered world
+    #[arg(long, value_name = "N", default_value_t = 2000, conflicts_with = "pairs")]
+    drawings: usize,
+
+    /// Draws of the two halves of one set, which show how often a winner is named where there is none
+    #[arg(long, value_name = "N", default_value_t = 40)]
+    halves: usize,
+
+    /// Draws of every other case; 10 by default with --quick, else 3
+    #[arg(long, value_name = "N")]
+    draws: Option<usize>,
+
+    /// Names of the cases, separated by commas; without it, all
+    #[arg(long, value_name = "CASE,…", value_delimiter = ',')]
+    cases: Vec<String>,
+
+    /// Seed of the first draw; the next has the next seed
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+
+    /// Leave the controls out, which takes half of the time: winners are named all the same, but nothing is called equivalent
+    #[arg(long)]
+    without_controls: bool,
+
+    /// Where pairs of a folder are prepared
+    #[arg(long, value_name = "DIR", value_parser = path_parser(), default_value = "lynxdata-calibration")]
+    out: PathBuf,
+
+    /// Overrides a value of the recipe, as in --set check.train.steps=400; may be given several times
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+
+    /// Prints the tallies as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Printed<'a> {
+    gear: Gear,
+    replicates: usize,
+    alpha: f64,
+    margin_percent: f64,
+    pairs: usize,
+    base: String,
+    tallies: &'a [Tally],
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
+    let cases = cases(&arguments.cases).map_err(Failure::Usage)?;
+    let loaded = load(arguments).map_err(Failure::Usage)?;
+    let (base, name) = match &arguments.pairs {
+        Some(path) => {
+            loaded.check_paths().map_err(Failure::Usage)?;
+            let context = Context::new(loaded.clone(), lynxdata_engine::session::local())?;
+            stages::run(&arms::Arms, &context)?;
+            (Base::new(arms::base_pairs(&context)?), path.display().to_string())
+        }
+        None => (Base::rendered(arguments.drawings, arguments.seed), "rendered shapes".to_owned()),
+    };
+    let config = loaded.recipe.check.as_ref().context("the recipe of a calibration has a check")?;
+    let draws = Draws {
+        seed: arguments.seed,
+        of_halves: arguments.halves,
+        of_others: arguments.draws.unwrap_or(if arguments.quick { 10 } else { 3 }),
+    };
+    let mut tallies = Vec::new();
+    // Case by case, so that a long calibration shows what it has.
+    for case in &cases {
+        let of_case = known::run(&base, std::slice::from_ref(case), &draws, &|universe, split, seed| {
+            one_check(arguments, config, universe, split, seed)
+        })?;
+        for tally in &of_case {
+            tracing::info!(
+                "{}: {} draws, {} for the first arm, {} for the second, {} equivalent, {} inconclusive",
+                tally.case,
+                tally.draws,
+                tally.a,
+                tally.b,
+                tally.equivalent,
+                tally.inconclusive
+            );
+        }
+        tallies.extend(of_case);
+    }
+    if arguments.json {
+        print_json(&Printed {
+            gear: config.gear,
+            replicates: config.replicates,
+            alpha: config.alpha,
+            margin_percent: config.margin_percent,
+            pairs: base.pairs().len(),
+            base: name,
+            tallies: &tallies,
+        })?;
+    } else {
+        print(&table(&tallies))?;
+    }
+    // Halves may be called different once in twenty draws; anything else must never be wrong.
+    let is_wrong = |tally: &Tally| tally.wrong_direction as f64 > 2.0 * config.alpha * tally.draws as f64;
+    Ok(if tallies.iter().any(is_wrong) { FAILED } else { DONE })
+}
+
+fn one_check(
+    arguments: &Arguments,
+    config: &CheckConfig,
+    universe: &Universe,
+    split: &Split,
+    seed: u64,
+) -> anyhow::Result<CheckOutcome> {
+    let protocol = config.protocol(seed);
+    let follows_up = !arguments.without_controls;
+    if protocol.gear == Gear::Quick {
+        let probe = lynxdata_check::Probe::new(universe, split, seed);
+        return check(&protocol, universe, split, follows_up, &|fit| Ok(probe.fit(fit)));
+    }
+    let lynx = Lynx::new(config, universe.clone(), split.clone(), seed)?;
+    // On a thread of its own: a thread of rayon's pool would begin further fits while it waits for one.
+    let fit = |fit| {
+        std::thread::scope(|scope| {
+            let fitted = scope.spawn(|| lynx.fit(fit, None, &mut |_, _| ())).join();
+            fitted.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    };
+    check(&protocol, universe, split, follows_up, &fit)
+}
+
+fn cases(names: &[String]) -> anyhow::Result<Vec<Case>> {
+    if names.is_empty() {
+        return Ok(known::cases().to_vec());
+    }
+    let all = || known::cases().iter();
+    let find = |name: &String| {
+        let known = all().find(|case| case.name == name).cloned();
+        known.ok_or_else(|| {
+            let names = all().map(|case| case.name);
+            match nearest(name, names.clone()) {
+                Some(right) => anyhow!("there is no case {name:?}\nhint: did you mean {right:?}?"),
+                None => anyhow!("there is no case {name:?}; there are: {}", names.collect::<Vec<_>>().join(", ")),
+            }
+        })
+    };
+    names.iter().map(find).collect()
+}
+
+/// The recipe that the flags stand for: a check of the folder with itself, of which only the pairs are read.
+fn load(arguments: &Arguments) -> anyhow::Result<recipe::LoadedRecipe> {
+    let path = match &arguments.pairs {
+        Some(path) => text_of(&std::path::absolute(path)?)?,
+        None => String::new(),
+    };
+    let arm = |name: &str| {
+        let mut arm = toml::Table::new();
+        arm.insert("name".to_owned(), name.into());
+        arm.insert("path".to_owned(), path.clone().into());
+        toml::Value::from(arm)
+    };
+    let mut check = toml::Table::new();
+    check.insert("arms".to_owned(), vec![arm("first"), arm("second")].into());
+    let gear = if arguments.quick { Gear::Quick } else { Gear::Lynx };
+    check.insert("gear".to_owned(), toml::Value::try_from(gear)?);
+    if arguments.quick {
+        check.insert("replicates".to_owned(), i64::try_from(check_stage::QUICK_REPLICATES)?.into());
+    }
+    let out = std::path::absolute(&arguments.out)?;
+    let mut table = toml::Table::new();
+    table.insert("output".to_owned(), text_of(&out)?.into());
+    table.insert("check".to_owned(), check.into());
+    recipe::of_flags(table, out, &arguments.sets)
+}
+
+fn table(tallies: &[Tally]) -> String {
+    let header = [
+        "case",
+        "truth",
+        "draws",
+        "first better",
+        "second better",
+        "equivalent",
+        "inconclusive",
+        "rate dependent",
+        "invalid",
+        "against the truth",
+        "mean z",
+    ];
+    let rows: Vec<Vec<String>> = tallies
+        .iter()
+        .map(|tally| {
+            let truth = serde_json::to_value(tally.expected).ok().and_then(|value| value.as_str().map(str::to_owned));
+            let counts = [
+                tally.draws,
+                tally.a,
+                tally.b,
+                tally.equivalent,
+                tally.inconclusive,
+                tally.learning_rate_dependent,
+                tally.invalid,
+                tally.wrong_direction,
+            ];
+            let mut row = vec![tally.case.clone(), truth.unwrap_or_default().replace('_', " ")];
+            row.extend(counts.map(|count| count.to_string()));
+            row.push(tally.mean_difference_in_errors.map_or_else(|| "-".to_owned(), |z| format!("{z:+.1}")));
+            row
+        })
+        .collect();
+    columns(&header, &rows, &[2, 3, 4, 5, 6, 7, 8, 9, 10])
+}
