@@ -66,9 +66,13 @@ fn gradients(grey: &[f32]) -> Vec<f32> {
         }
     }
     for cell in sums.chunks_exact_mut(DIRECTIONS) {
-        cell.iter_mut().for_each(|sum| *sum = sum.sqrt());
+        for sum in cell.iter_mut() {
+            *sum = sum.sqrt();
+        }
         let length = cell.iter().map(|value| value * value).sum::<f32>().sqrt();
-        cell.iter_mut().for_each(|value| *value /= length + FLAT);
+        for value in cell.iter_mut() {
+            *value /= length + FLAT;
+        }
     }
     sums
 }

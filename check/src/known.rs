@@ -40,6 +40,10 @@ pub const BLUR_RADIUS: usize = 8;
 pub const STOCK_SENTENCES: [&str; 3] =
     ["Image may be subject to copyright.", "Click to enlarge the picture.", "Free shipping on all orders over $50!"];
 
+/// What stands after every caption in the case of filler: 13 words that no caption of the rendered
+/// world has.
+pub const FILLER: &str = "Visit our website today: daily updated prices, free shipping, easy returns, speedy delivery.";
+
 /// A clean pair that cases are made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BasePair {
@@ -160,6 +164,10 @@ pub enum Change {
     Blurred,
     /// All captions have the same sentence pattern.
     OneWording,
+    /// Captions end after half of their words.
+    Shortened,
+    /// [`FILLER`] stands after every caption.
+    Filler,
 }
 
 /// Two arms with a known answer: clean pairs and changed ones.
@@ -179,8 +187,11 @@ const fn case(name: &'static str, expected: Expected, change: Change) -> Case {
     Case { name, expected, change, changed_first: matches!(expected, Expected::SecondBetter) }
 }
 
-const CASES: [Case; 20] = {
-    use Change::{Blurred, Boilerplate, Duplicates, Fewer, Halves, OneWording, OtherLanguage, Repeated, WrongCaptions};
+const CASES: [Case; 22] = {
+    use Change::{
+        Blurred, Boilerplate, Duplicates, Fewer, Filler, Halves, OneWording, OtherLanguage, Repeated, Shortened,
+        WrongCaptions,
+    };
     use Expected::{Equivalent, FirstBetter, FirstNotWorse, NoWinner, SecondBetter};
     [
         case("halves", NoWinner, Halves),
@@ -203,6 +214,8 @@ const CASES: [Case; 20] = {
         case("half_first", SecondBetter, Fewer { percent: 50 }),
         case("blurred", FirstNotWorse, Blurred),
         case("one_wording", FirstNotWorse, OneWording),
+        case("shortened", FirstNotWorse, Shortened),
+        case("filler", FirstNotWorse, Filler),
     ]
 };
 
@@ -308,6 +321,12 @@ fn arms(change: Change, pairs: &[BasePair], training: &[usize], seed: u64) -> (V
             let sentences = STOCK_SENTENCES.iter().map(|sentence| (*sentence).to_owned()).cycle();
             texts.extend(order[..share(percent)].iter().copied().zip(sentences));
         }
+        Change::Shortened => {
+            texts.extend(training.iter().map(|base| (*base, first_half(&pairs[*base].caption))));
+        }
+        Change::Filler => {
+            texts.extend(training.iter().map(|base| (*base, format!("{} {FILLER}", pairs[*base].caption))));
+        }
         Change::OneWording => {
             texts.extend(training.iter().filter_map(|base| Some((*base, pairs[*base].one_wording.clone()?))));
         }
@@ -318,6 +337,12 @@ fn arms(change: Change, pairs: &[BasePair], training: &[usize], seed: u64) -> (V
     });
     let changed = changed.collect();
     (plain(training), changed)
+}
+
+/// Returns the first half of the words of a caption, the middle one included.
+fn first_half(caption: &str) -> String {
+    let words: Vec<&str> = caption.split_whitespace().collect();
+    words[..words.len().div_ceil(2)].join(" ")
 }
 
 fn shuffled(pairs: &[BasePair], numbers: &[usize], seed: u64, purpose: &str) -> Vec<usize> {
@@ -479,7 +504,9 @@ pub struct Tally {
     /// The gates that failed first, and how often.
     pub failed_gates: BTreeMap<String, usize>,
     /// Checks that came out as the truth is; for [`Expected::NoWinner`] and
-    /// [`Expected::FirstNotWorse`], those that gave an answer without contradicting it.
+    /// [`Expected::FirstNotWorse`], those that gave an answer without contradicting it. Where fewer
+    /// captions are wrong than the margin of equivalence allows, both the clean arm and
+    /// "equivalent" are right: the arms differ, but by less than the margin.
     pub as_expected: usize,
     /// Checks that named a winner against the truth.
     pub wrong_direction: usize,
@@ -527,8 +554,8 @@ pub fn tally(case: &Case, outcomes: &[CheckOutcome]) -> Tally {
     (tally.as_expected, tally.wrong_direction) = match case.expected {
         Expected::NoWinner => (tally.equivalent + tally.inconclusive, tally.a + tally.b),
         Expected::Equivalent => (tally.equivalent, tally.a + tally.b),
-        Expected::FirstBetter => (tally.a, tally.b),
-        Expected::SecondBetter => (tally.b, tally.a),
+        Expected::FirstBetter => (tally.a + within_margin(case, outcomes), tally.b),
+        Expected::SecondBetter => (tally.b + within_margin(case, outcomes), tally.a),
         Expected::FirstNotWorse => (tally.a + tally.equivalent + tally.inconclusive, tally.b),
     };
     let errors: Vec<f64> = outcomes.iter().filter_map(difference_in_errors).collect();
@@ -539,6 +566,16 @@ pub fn tally(case: &Case, outcomes: &[CheckOutcome]) -> Tally {
         tally.deviation_in_errors = (errors.len() >= 2).then(|| (squares / (errors.len() - 1) as f64).sqrt());
     }
     tally
+}
+
+/// Counts the checks that rightly found arms equivalent of which one is better: those whose margin
+/// is a larger share of wrong captions than there is.
+fn within_margin(case: &Case, outcomes: &[CheckOutcome]) -> usize {
+    let Change::WrongCaptions { percent } = case.change else { return 0 };
+    let is_right = |outcome: &&CheckOutcome| {
+        outcome.first().verdict == Verdict::Equivalent && (percent as f64) < outcome.protocol.margin_percent
+    };
+    outcomes.iter().filter(is_right).count()
 }
 
 /// Returns by how many standard errors the first arm is better than the second; 0 where they are

@@ -3,6 +3,11 @@
 //! All of them come down to one loop, `target += Σ factorᵢ · rowᵢ` over four rows at a time, so that a value of the target is loaded and stored once per
 //! four multiplications.
 
+#![expect(
+    clippy::inline_always,
+    reason = "pulp compiles a body for the instructions of the processor only where all of it is inlined"
+)]
+
 use pulp::{Arch, Simd, WithSimd};
 
 /// A matrix, row by row.
@@ -206,7 +211,9 @@ impl WithSimd for Solve<'_> {
             let here = &mut here[..width];
             subtract(here, &lower.values[row * n..][..row], |i| &above[i * width..][..width]);
             let scale = lower.values[row * n + row].recip();
-            here.iter_mut().for_each(|value| *value *= scale);
+            for value in here {
+                *value *= scale;
+            }
         }
         let upper = lower.transposed();
         for row in (0..n).rev() {
@@ -214,7 +221,9 @@ impl WithSimd for Solve<'_> {
             let here = &mut here[row * width..];
             subtract(here, &upper.values[row * n + row + 1..][..n - row - 1], |i| &below[i * width..][..width]);
             let scale = upper.values[row * n + row].recip();
-            here.iter_mut().for_each(|value| *value *= scale);
+            for value in here {
+                *value *= scale;
+            }
         }
     }
 }

@@ -1,15 +1,22 @@
 //! The quick gear: a probe in closed form that asks whether texts fit their pictures.
 //!
-//! Ridge regression from the frozen features of a picture to the words of its text, each weighted by how rare it is (tf-idf, each text scaled to length 1).
-//! On a held-out pair the gain is the cosine of the words that are foretold from its picture with its own text, minus the mean cosine with the other held-out
-//! texts: a visual gain without training. Of three metrics tried on 1,324 real pairs, it alone found 5 % wrong captions in 8 of 10 draws and named no
-//! winner among 16 pairs of halves (retrieval rank and retrieval bits found them in 0 and 1 of 10). It sees words alone: no order, no fluency.
+//! Ridge regression from the frozen features of a picture to the words of its text, each weighted by how rare it is (tf-idf). On a held-out pair the gain is
+//! the product of the words that are foretold from its picture with its own text, scaled to length 1, minus the mean product with the other held-out texts: a
+//! visual gain without training. Of three metrics tried on 1,324 real pairs, it alone found 5 % wrong captions in 8 of 10 draws and named no winner among 16
+//! pairs of halves (retrieval rank and retrieval bits found them in 0 and 1 of 10). It sees words alone: no order, no fluency.
+//!
+//! Texts that are trained on are not scaled to length 1, as they once were: a word then weighed more the fewer others stood beside it. In 10 draws each,
+//! captions cut to their first half beat the full ones twice on 1,879 real pairs and never lost; one sentence pattern for all beat eight in all draws on the
+//! rendered world; and 13 words of filler after every caption lost in all draws on both. Unscaled, each word is foretold as if the others were not there, and
+//! the regression is on centred texts, so words that all texts have change nothing: the full captions win in 10 of 10 on both, one pattern never wins,
+//! filler changes nothing but rounding, and 5 % and 10 % wrong captions are found as often as before: on the real pairs in 6 and 10 of 10 draws, on the
+//! rendered world in all.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::features;
 use crate::fit::{Example, Fit, FitResult, Measured, examples, held_out_weights};
-use crate::matrix::{Matrix, add_scaled, dot, solve};
+use crate::matrix::{Matrix, add_scaled, solve};
 use crate::split::Split;
 use crate::universe::{Pair, Turn, Universe};
 
@@ -31,8 +38,10 @@ pub struct Probe<'a> {
     held_out_pictures: Matrix,
     /// Number of words that count.
     words: usize,
-    /// The words of every pair that is in use, by number, weighted and scaled to length 1.
+    /// The words of every pair that is in use, by number, weighted; all divided by the same number.
     texts: Vec<Vec<(u32, f32)>>,
+    /// The words of the held-out pairs, weighted and scaled to length 1.
+    held_out_texts: Vec<Vec<(u32, f32)>>,
     /// One number per different text.
     text_numbers: Vec<u32>,
 }
@@ -57,6 +66,16 @@ impl<'a> Probe<'a> {
         for pair in &used {
             texts[*pair as usize] = weighted(&vocabulary, &universe.pairs[*pair as usize]);
         }
+        let held_out_texts = split.held_out.iter().map(|held| {
+            let text = &texts[held.pair as usize];
+            divided(text, length(text))
+        });
+        let held_out_texts = held_out_texts.collect();
+        let mean_length =
+            used.iter().map(|pair| length(&texts[*pair as usize])).sum::<f32>() / used.len().max(1) as f32;
+        for text in &mut texts {
+            *text = divided(text, mean_length);
+        }
         let mut numbers: HashMap<&[Turn], u32> = HashMap::new();
         let text_numbers = universe.pairs.iter().map(|pair| {
             let next = numbers.len() as u32;
@@ -64,7 +83,7 @@ impl<'a> Probe<'a> {
         });
         let text_numbers = text_numbers.collect();
         let words = vocabulary.len();
-        Probe { universe, split, seed, pictures, held_out_pictures, words, texts, text_numbers }
+        Probe { universe, split, seed, pictures, held_out_pictures, words, texts, held_out_texts, text_numbers }
     }
 
     /// Fits and measures.
@@ -88,7 +107,7 @@ impl<'a> Probe<'a> {
         FitResult::new(fit, self.split, self.seed, measured.collect(), &examples, None)
     }
 
-    /// The cosine of what is foretold from each held-out picture (row) with each held-out text (column), up to the length of what is foretold.
+    /// The product of what is foretold from each held-out picture (row) with each held-out text (column).
     fn scores(&self, drawn: &[&Example], penalty: f32) -> Matrix {
         let columns = self.pictures.columns();
         // A pair that stands there twice, be it by the draw or by the arm itself, weighs twice, and all weights sum to the number of pairs that differ: the
@@ -121,8 +140,8 @@ impl<'a> Probe<'a> {
         }
         // For each held-out text, what the pictures would have to look like: Σ t · column of the word.
         let mut asked = Matrix::zeros(self.split.held_out.len(), columns);
-        for (item, held) in self.split.held_out.iter().enumerate() {
-            for (word, value) in &self.texts[held.pair as usize] {
+        for (item, text) in self.held_out_texts.iter().enumerate() {
+            for (word, value) in text {
                 add_scaled(asked.row_mut(item), *value, by_word.row(*word as usize));
             }
         }
@@ -130,7 +149,8 @@ impl<'a> Probe<'a> {
     }
 }
 
-/// Words of at least two pictures and how rare they are: ln(1 + 2N / pictures with the word).
+/// Words of at least two pictures and how rare they are: ln(N / pictures with the word), which is 0 for a word of all pictures. ln(1 + 2N / pictures) found
+/// wrong captions as well (5 % on real pairs at 3.0 standard errors against 2.9, within chance), but gives such words a weight, so filler still moves rounding.
 fn vocabulary(universe: &Universe, used: &BTreeSet<u32>) -> HashMap<String, Word> {
     let mut pictures: BTreeMap<String, BTreeSet<u32>> = BTreeMap::new();
     let mut all = BTreeSet::new();
@@ -140,16 +160,22 @@ fn vocabulary(universe: &Universe, used: &BTreeSet<u32>) -> HashMap<String, Word
             pictures.entry(word).or_default().insert(pair.picture);
         }
     }
-    let rarity = |with: &BTreeSet<u32>| (1.0 + 2.0 * all.len() as f32 / with.len() as f32).ln();
+    let rarity = |with: &BTreeSet<u32>| (all.len() as f32 / with.len() as f32).ln();
     let kept = pictures.into_iter().filter(|(_, with)| with.len() >= 2);
     (0..).zip(kept).map(|(number, (word, with))| (word, Word { number, rarity: rarity(&with) })).collect()
 }
 
-/// The words of a text by number, weighted by rarity and scaled to length 1.
+/// The words of a text by number, weighted by rarity.
 fn weighted(vocabulary: &HashMap<String, Word>, pair: &Pair) -> Vec<(u32, f32)> {
     let known = pair.answer_words().into_iter().filter_map(|word| vocabulary.get(&word));
     let found: BTreeMap<u32, f32> = known.map(|word| (word.number, word.rarity)).collect();
-    let values: Vec<f32> = found.values().copied().collect();
-    let length = dot(&values, &values).sqrt().max(f32::MIN_POSITIVE);
-    found.into_iter().map(|(word, value)| (word, value / length)).collect()
+    found.into_iter().collect()
+}
+
+fn length(text: &[(u32, f32)]) -> f32 {
+    text.iter().map(|(_, value)| value * value).sum::<f32>().sqrt()
+}
+
+fn divided(text: &[(u32, f32)], length: f32) -> Vec<(u32, f32)> {
+    text.iter().map(|(word, value)| (*word, value / length.max(f32::MIN_POSITIVE))).collect()
 }

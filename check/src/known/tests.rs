@@ -197,3 +197,58 @@ fn wrong_captions_are_found_and_halves_have_no_winner() {
     assert!(tallies[1].mean_difference_in_errors.is_some_and(|errors| errors > 2.0), "{tallies:?}");
     assert_eq!(tallies[1].deviation_in_errors, None, "one draw does not spread");
 }
+
+#[test]
+fn captions_are_cut_to_half_or_followed_by_filler() {
+    let base = plain(300);
+    let count = |text: &str| text.split_whitespace().count();
+    let (universe, parted) = build(named("shortened"), &base, 1).unwrap();
+    let arms = [0, 1].map(|arm| content(&universe, &parted.arms[arm]));
+    assert_eq!(arms[0].len(), arms[1].len());
+    let full: HashMap<u32, &str> = arms[0].iter().copied().collect();
+    for (picture, text) in &arms[1] {
+        assert!(full[picture].starts_with(text) && count(text) == count(full[picture]).div_ceil(2), "{text}");
+    }
+    let (universe, parted) = build(named("filler"), &base, 1).unwrap();
+    let full: HashMap<u32, &str> = content(&universe, &parted.arms[0]).into_iter().collect();
+    for (picture, text) in content(&universe, &parted.arms[1]) {
+        assert_eq!(text, format!("{} {FILLER}", full[&picture]));
+    }
+    let filler: BTreeSet<String> = words(FILLER).into_iter().collect();
+    assert_eq!(filler.len(), 13);
+    let of_the_world = drawings(500, 1).into_iter().flat_map(|drawing| words(&drawing.caption));
+    assert!(of_the_world.into_iter().all(|word| !filler.contains(&word)));
+}
+
+#[test]
+fn the_length_of_captions_is_no_merit_and_no_fault() {
+    let base = Base::rendered(800, 1);
+    let cases = [*named("filler"), *named("shortened"), *named("one_wording")];
+    let tallies = run_quick(&base, &cases, &Draws { seed: 1, of_halves: 0, of_others: 1 }, 6);
+    assert_eq!(tallies[0].equivalent, 1, "{tallies:?}");
+    assert_eq!(tallies[1].a, 1, "{tallies:?}");
+    assert_eq!(tallies[2].b, 0, "{tallies:?}");
+}
+
+#[test]
+fn fewer_wrong_captions_than_the_margin_may_be_called_equivalent() {
+    let base = Base::rendered(400, 1);
+    let (universe, parted) = build(named("filler"), &base, 1).unwrap();
+    let protocol = Protocol {
+        gear: Gear::Quick,
+        question: Question::Fit,
+        seed: 1,
+        replicates: 2,
+        looks: vec![2],
+        alpha: ALPHA,
+        margin_percent: 10.0,
+    };
+    let probe = Probe::new(&universe, &parted, 1);
+    let Ok(mut outcome) = check::<Infallible>(&protocol, &universe, &parted, false, &|fit| Ok(probe.fit(fit)));
+    outcome.comparisons[0].verdict = Verdict::Equivalent;
+    let as_expected =
+        |name: &str, outcome: &CheckOutcome| tally(named(name), std::slice::from_ref(outcome)).as_expected;
+    assert_eq!(["wrong_captions_5", "wrong_captions_10", "half"].map(|name| as_expected(name, &outcome)), [1, 0, 0]);
+    outcome.protocol.margin_percent = 5.0;
+    assert_eq!(as_expected("wrong_captions_5", &outcome), 0);
+}

@@ -34,7 +34,7 @@ pub(super) fn gates(facts: &Facts) -> Vec<Gate> {
     if gates.iter().all(|gate| gate.passed) {
         gates.extend(language(facts));
         gates.extend([sight(facts), matched(facts)]);
-        gates.extend(facts.controls.map(|controls| halves(controls)));
+        gates.extend(facts.controls.map(halves));
         gates.extend(facts.controls.map(|controls| wrong_texts(controls, facts.significant)));
     }
     gates.sort_by_key(|gate| gate.passed);
@@ -184,7 +184,9 @@ fn matched(facts: &Facts) -> Gate {
     };
     let differing = trainings(facts.places[0]).zip(trainings(facts.places[1])).find(|(a, b)| {
         let far = a.loss_tokens.abs_diff(b.loss_tokens) * 50 > a.loss_tokens.max(b.loss_tokens);
-        (a.seed, a.steps, a.weights) != (b.seed, b.steps, b.weights) || a.learning_rate != b.learning_rate || far
+        (a.seed, a.steps, a.weights) != (b.seed, b.steps, b.weights)
+            || a.learning_rate.to_bits() != b.learning_rate.to_bits()
+            || far
     });
     let finding = match differing {
         Some((a, b)) => format!(
