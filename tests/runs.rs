@@ -164,6 +164,7 @@ replicates = 2
 held_out_most = 40
 fewest_pairs = 5
 fewest_held_out = 2
+members = 1
 tokenizer.vocabulary = 320
 [check.model]
 latents = 2

@@ -18,9 +18,13 @@ const CHUNK: usize = 32;
 /// text got.
 const DERANGEMENT_SEED: u64 = 0;
 
-/// Wrong pictures that each held-out text is shown with, where there are so many. The mean of the
-/// losses with four varies less than the loss with one.
-const WRONG_PICTURES: usize = 12;
+/// The fewest and the most wrong pictures that each held-out text is shown with, where there are so many. Between
+/// clean captions and 10 % wrong ones (1,400 real pairs, 308 held out, 8 replicates), the difference in visual gain
+/// has a deviation of 0.0134 bits a byte with four and 0.0095 with twelve. More texts need fewer pictures each.
+const WRONG_PICTURES: std::ops::RangeInclusive<usize> = 4..=12;
+
+/// Texts that are read with wrong pictures, in all, where the range above allows it.
+const WRONG_READINGS: usize = 4000;
 
 /// Returns wrong pictures for all held-out examples: lists of one picture per example, at least one.
 ///
@@ -42,7 +46,8 @@ pub(crate) fn wrong_pictures(own: &[u32]) -> Result<Vec<Vec<u32>>> {
     }
     let next = deranged(&mut stream(DERANGEMENT_SEED, Purpose::Derangement), distinct.len());
     let mut shown: Vec<usize> = own.iter().map(|picture| places[picture]).collect();
-    let lists = (0..WRONG_PICTURES.min(distinct.len() - 1)).map(|_| {
+    let wanted = (WRONG_READINGS / own.len()).clamp(*WRONG_PICTURES.start(), *WRONG_PICTURES.end());
+    let lists = (0..wanted.min(distinct.len() - 1)).map(|_| {
         for place in &mut shown {
             *place = next[*place] as usize;
         }
@@ -89,7 +94,7 @@ mod tests {
     #[test]
     fn wrong_pictures_are_others_also_where_examples_share_one() {
         for (own, count) in
-            [(vec![0, 1], 1), (vec![3, 3, 3, 5], 1), (vec![7, 1, 7, 2, 2, 9, 7], 3), (vec![1, 2, 3, 4, 5, 6], 4)]
+            [(vec![0, 1], 1), (vec![3, 3, 3, 5], 1), (vec![7, 1, 7, 2, 2, 9, 7], 3), (vec![1, 2, 3, 4, 5, 6], 5)]
         {
             let lists = wrong_pictures(&own).unwrap();
             assert_eq!(lists.len(), count);

@@ -117,17 +117,17 @@ impl FitResult {
     }
 }
 
-/// The seed of the weights and the order of a replicate: the same for all versions. It has 53 bits, which every reader of JSON keeps.
-pub fn training_seed(seed: u64, replicate: usize) -> u64 {
-    hash(["training", &seed.to_string(), &replicate.to_string()]) >> 11
+/// The seed of the weights and the order of a model of a replicate: the same for all versions. It has 53 bits, which every reader of JSON keeps.
+pub fn training_seed(seed: u64, replicate: usize, member: usize) -> u64 {
+    hash(["training", &seed.to_string(), &replicate.to_string(), &member.to_string()]) >> 11
 }
 
 /// How a model was trained.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Training {
-    /// Seed of weights and order.
-    pub seed: u64,
+    /// Seeds of weights and order, one per model whose measurements were averaged.
+    pub seeds: Vec<u64>,
     /// The highest learning rate.
     pub learning_rate: f64,
     /// Steps of the optimiser.

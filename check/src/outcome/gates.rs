@@ -184,7 +184,7 @@ fn matched(facts: &Facts) -> Gate {
     };
     let differing = trainings(facts.places[0]).zip(trainings(facts.places[1])).find(|(a, b)| {
         let far = a.loss_tokens.abs_diff(b.loss_tokens) * 50 > a.loss_tokens.max(b.loss_tokens);
-        (a.seed, a.steps, a.weights) != (b.seed, b.steps, b.weights)
+        (&a.seeds, a.steps, a.weights) != (&b.seeds, b.steps, b.weights)
             || a.learning_rate.to_bits() != b.learning_rate.to_bits()
             || far
     });

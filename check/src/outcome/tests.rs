@@ -62,7 +62,7 @@ fn result(split: &Split, fit: Fit, gain: Gain) -> FitResult {
         size: 30.0,
     });
     let training = Training {
-        seed: fit.replicate as u64,
+        seeds: vec![fit.replicate as u64],
         learning_rate: if fit.setting == 0 { 1e-3 } else { 2.5e-4 },
         steps: 100,
         loss_tokens: 10_000,

@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use anyhow::Result;
-use lynxdata_burn_model::{Example, Pictures, RunSpec, Tokenizer, TrainConfig, train_tokenizer};
+use lynxdata_burn_model::{
+    Example, HeldOutLoss, LossPoint, Pictures, RunResult, RunSpec, Tokenizer, TrainConfig, train_tokenizer,
+};
 use lynxdata_check::features::coordinates;
 use lynxdata_check::fit::{examples, training_seed};
 use lynxdata_check::{Fit, FitResult, Measured, Split, Training, Universe};
@@ -53,34 +55,45 @@ impl<'a> Lynx<'a> {
             chosen.iter().map(|chosen| example(&self.universe, chosen.picture, chosen.text)).collect();
         let copies: Vec<u32> = chosen.iter().map(|chosen| chosen.copies).collect();
         let train = TrainConfig { learning_rate: learning_rate(self.config, fit.setting), ..self.config.train.clone() };
-        let spec = RunSpec {
-            model: &self.config.model,
-            train: &train,
-            tokenizer: &self.tokenizer,
-            pictures: &self.pictures,
-            arm: &arm,
-            copies: &copies,
-            held_out: &self.held_out,
-            seed: training_seed(self.seed, fit.replicate),
-            checkpoint,
+        let mut results: Vec<RunResult> = Vec::with_capacity(self.config.members);
+        for member in 0..self.config.members {
+            let checkpoint = checkpoint.map(|path| path.with_extension(format!("{member}.bin")));
+            let spec = RunSpec {
+                model: &self.config.model,
+                train: &train,
+                tokenizer: &self.tokenizer,
+                pictures: &self.pictures,
+                arm: &arm,
+                copies: &copies,
+                held_out: &self.held_out,
+                seed: training_seed(self.seed, fit.replicate, member),
+                checkpoint: checkpoint.as_deref(),
+            };
+            let steps_before = member * train.steps;
+            results.push(lynxdata_burn_model::run(&spec, &mut |step, loss| progress(steps_before + step, loss))?);
+        }
+        let (first, members) = (&results[0], results.len() as f64);
+        let mean_bits = |place: usize, nats: &dyn Fn(&HeldOutLoss) -> f64| {
+            results.iter().map(|result| nats(&result.held_out[place])).sum::<f64>() / members / std::f64::consts::LN_2
         };
-        let result = lynxdata_burn_model::run(&spec, progress)?;
-        let bits = |nats: f64| nats / std::f64::consts::LN_2;
-        let measured = result.held_out.iter().map(|loss| Measured {
-            gain: bits(loss.nats_wrong_picture - loss.nats),
-            bits: Some(bits(loss.nats)),
-            unigram_bits: Some(bits(loss.nats_unigram)),
+        let measured = first.held_out.iter().enumerate().map(|(place, loss)| Measured {
+            gain: mean_bits(place, &|loss| loss.nats_wrong_picture - loss.nats),
+            bits: Some(mean_bits(place, &|loss| loss.nats)),
+            unigram_bits: Some(mean_bits(place, &|loss| loss.nats_unigram)),
             size: f64::from(loss.bytes),
         });
+        let curve = |(point, at): (usize, &LossPoint)| {
+            (at.step, results.iter().map(|result| result.losses[point].loss).sum::<f64>() / members)
+        };
         let training = Training {
-            seed: result.seed,
-            learning_rate: result.learning_rate,
-            steps: result.steps,
-            loss_tokens: result.loss_tokens,
-            epochs: result.epochs,
-            weights: result.weights,
-            losses: result.losses.iter().map(|point| (point.step, point.loss)).collect(),
-            uniform_bits_per_byte: result.uniform_bits_per_byte(),
+            seeds: results.iter().map(|result| result.seed).collect(),
+            learning_rate: first.learning_rate,
+            steps: first.steps,
+            loss_tokens: first.loss_tokens,
+            epochs: first.epochs,
+            weights: first.weights,
+            losses: first.losses.iter().enumerate().map(curve).collect(),
+            uniform_bits_per_byte: first.uniform_bits_per_byte(),
         };
         Ok(FitResult::new(fit, &self.split, self.seed, measured.collect(), &chosen, Some(training)))
     }

@@ -272,6 +272,10 @@ pub(crate) struct CheckConfig {
     /// The second learning rate as a multiple of `train.learning_rate`: a verdict that it contradicts is called learning-rate dependent.
     #[serde(default = "one_quarter")]
     pub second_learning_rate: f64,
+    /// Models of the gear `lynx` that are trained in every fit, each with a seed of its own; what they measure is averaged, which takes away noise of the
+    /// training.
+    #[serde(default = "two")]
+    pub members: usize,
     /// The tokenizer of the gear `lynx`, trained once on all arms.
     #[serde(default)]
     pub tokenizer: TokenizerConfig,
@@ -355,8 +359,8 @@ impl CheckConfig {
         if self.question == Question::Loss && self.gear == Gear::Quick {
             bail!("check.question = \"loss\" needs check.gear = \"lynx\": the probe has no language model");
         }
-        if self.held_out_most == 0 || self.most_pairs == 0 {
-            bail!("check.held_out_most and check.most_pairs must be at least 1");
+        if self.held_out_most == 0 || self.most_pairs == 0 || self.members == 0 {
+            bail!("check.held_out_most, check.most_pairs and check.members must be at least 1");
         }
         self.model.validate().context("in [check.model]")?;
         self.train.validate().context("in [check.train]")
@@ -373,6 +377,10 @@ fn fit() -> Question {
 
 fn eight() -> usize {
     8
+}
+
+fn two() -> usize {
+    2
 }
 
 fn five_percent() -> f64 {
