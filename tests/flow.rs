@@ -310,7 +310,8 @@ fn assert_the_verdict_is_a_sentence(run: &Run) {
     assert_eq!((&comparison["first"], &comparison["second"]), (&"clean".into(), &"everything".into()));
     assert_eq!(run.stage("train")["parts"], 4, "two arms, two replicates");
     // No cluster is both trained on and measured on, and every pair of the selection is accounted for.
-    let held_out: BTreeSet<String> = texts(&table(&run.path().join("check"), &["uid"]), "uid").into_iter().collect();
+    let held_out: BTreeSet<String> =
+        texts(&table(&run.path().join("check/held-out"), &["uid"]), "uid").into_iter().collect();
     let clusters = table(&run.path().join("clusters"), &[]);
     let cluster_of: BTreeMap<String, String> =
         texts(&clusters, "uid").into_iter().zip(texts(&clusters, "cluster")).collect();

@@ -12,6 +12,7 @@
 
 /// Inputs that went wrong for people who do this job.
 mod cases;
+mod check;
 /// Exit codes, machine-readable output and messages: what scripts rely on.
 mod cli;
 /// The same recipe gives the same bytes, however many threads there are.

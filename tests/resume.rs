@@ -216,7 +216,7 @@ fn a_complete_run_is_not_made_again() {
             stages += 1;
         }
     }
-    assert_eq!(stages, 9, "{output}");
+    assert_eq!(stages, 11, "{output}");
     assert_eq!(modified(&run), before);
 }
 

@@ -99,7 +99,7 @@ fn prefix(distinct: &[u32]) -> &[u32] {
 
 impl Texts {
     fn new(universe: &Universe) -> Texts {
-        let texts: Vec<Vec<String>> = universe.pairs.iter().map(Pair::all_words).collect();
+        let texts: Vec<Vec<String>> = universe.pairs.iter().map(Pair::telling_words).collect();
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
         for word in texts.iter().flatten() {
             *counts.entry(word).or_default() += 1;
@@ -115,6 +115,9 @@ impl Texts {
         let mut rare: HashMap<u32, Vec<u32>> = HashMap::new();
         let mut of_spans: HashMap<u64, Vec<u32>> = HashMap::new();
         for (pair, (words, distinct)) in (0_u32..).zip(words.iter().zip(&distinct)) {
+            if words.is_empty() {
+                continue;
+            }
             same.entry(words.clone()).or_default().push(pair);
             if distinct.len() >= NEAR_DUPLICATE_WORDS {
                 for word in prefix(distinct) {
@@ -141,7 +144,7 @@ impl Texts {
             near.filter(|other| is_near(distinct, &self.distinct[**other as usize])).map(|other| (*other, false)),
         );
         found.extend(spans(words).flat_map(|span| &self.spans[&hash_of(span)]).map(|other| (*other, false)));
-        found.extend(self.same[words].iter().map(|other| (*other, true)));
+        found.extend(self.same.get(words).into_iter().flatten().map(|other| (*other, true)));
         found.remove(&pair);
         found.into_iter().collect()
     }
@@ -265,7 +268,7 @@ impl<'a> Chooser<'a> {
                 if chosen.contains_key(&origin) {
                     continue;
                 }
-                if self.texts.words[pair as usize].is_empty() {
+                if self.universe.pairs[pair as usize].answer_words().is_empty() {
                     self.left_out.wordless_candidates += 1;
                     continue;
                 }
@@ -386,6 +389,29 @@ mod tests {
         assert!(parted.held_out.iter().all(|held| held.pair >= 50));
         assert_eq!(parted.arms[0].iter().filter(|pair| **pair < 50).count(), 50);
         assert!(parted.left_out.shared_candidates > 0);
+    }
+
+    #[test]
+    fn short_answers_are_no_copies_of_each_other_and_long_ones_are() {
+        let captions: Vec<(String, String)> = (0..200).map(|i| (format!("c{i}"), String::new())).collect();
+        let pairs: Vec<(&str, &str, u32)> = captions.iter().map(|(c, t)| (c.as_str(), t.as_str(), 3)).collect();
+        let mut universe = universe(&pairs);
+        for (number, pair) in universe.pairs.iter_mut().enumerate() {
+            let answer = match number % 4 {
+                0 | 1 => "yes".to_owned(),
+                2 => format!("a long answer of picture number {} alone", number / 8),
+                _ => format!("own answer w{number} x{number} y{number} z{number}"),
+            };
+            pair.turns = vec![Turn { question: "Is there a dog in the picture?".to_owned(), answer }];
+        }
+        let parted = split(&universe, &CONFIG);
+        assert_eq!(parted.held_out.len(), 60);
+        assert!(parted.held_out.iter().any(|held| held.pair % 4 < 2), "short answers are measured on");
+        assert!(parted.left_out.same_text[0] > 0, "two pictures have one long answer");
+        for held in parted.held_out.iter().filter(|held| held.pair % 4 == 2) {
+            let text = &universe.pairs[held.pair as usize].turns;
+            assert!(parted.arms[0].iter().all(|pair| universe.pairs[*pair as usize].turns != *text));
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::matrix::Matrix;
-use crate::text::words;
+use crate::text::{NEAR_DUPLICATE_WORDS, words};
 
 /// A question and what is learnt to be answered. A caption has an empty question.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -52,9 +52,11 @@ impl Pair {
         self.turns.iter().flat_map(|turn| words(&turn.answer)).collect()
     }
 
-    /// The words that tell it from others: with the questions, since answers such as "yes" are no copies of each other.
-    pub(crate) fn all_words(&self) -> Vec<String> {
-        self.turns.iter().flat_map(|turn| words(&turn.question).into_iter().chain(words(&turn.answer))).collect()
+    /// The words by which copies of it are found. Of a conversation, those of the answers, and none if they are few: many pictures have the answer "yes" to
+    /// one question, and none of them is a copy.
+    pub(crate) fn telling_words(&self) -> Vec<String> {
+        let words = self.answer_words();
+        if self.is_caption() || words.len() >= NEAR_DUPLICATE_WORDS { words } else { Vec::new() }
     }
 }
 

@@ -242,6 +242,8 @@ fn fewer_wrong_captions_than_the_margin_may_be_called_equivalent() {
         looks: vec![2],
         alpha: ALPHA,
         margin_percent: 10.0,
+        fewest_pairs: crate::outcome::FEWEST_PAIRS,
+        fewest_held_out: crate::outcome::FEWEST_HELD_OUT,
     };
     let probe = Probe::new(&universe, &parted, 1);
     let Ok(mut outcome) = check::<Infallible>(&protocol, &universe, &parted, false, &|fit| Ok(probe.fit(fit)));

@@ -334,10 +334,9 @@ impl CheckConfig {
         if self.replicates < 2 {
             bail!("check.replicates is {}; at least 2 are needed for an interval, better 8", self.replicates);
         }
-        if !self.looks.is_empty() {
-            if !self.looks.contains(&self.replicates) || !self.looks.is_sorted_by(|a, b| a < b) {
-                bail!("check.looks is {:?}; it must rise, and hold check.replicates = {}", self.looks, self.replicates);
-            }
+        let are_planned = self.looks.contains(&self.replicates) && self.looks.is_sorted_by(|a, b| a < b);
+        if !self.looks.is_empty() && !are_planned {
+            bail!("check.looks is {:?}; it must rise, and hold check.replicates = {}", self.looks, self.replicates);
         }
         let between_0_and_1 = [("held_out_fraction", self.held_out_fraction), ("alpha", self.alpha)];
         for (key, value) in between_0_and_1 {
@@ -348,8 +347,9 @@ impl CheckConfig {
         if !(self.margin_percent > 0.0 && self.margin_percent <= 100.0) {
             bail!("check.margin_percent is {}; it must lie above 0 and not above 100", self.margin_percent);
         }
-        if !(self.second_learning_rate > 0.0 && self.second_learning_rate.is_finite())
-            || self.second_learning_rate == 1.0
+        if !(self.second_learning_rate > 0.0
+            && self.second_learning_rate.is_finite()
+            && (self.second_learning_rate - 1.0).abs() > 0.01)
         {
             bail!(
                 "check.second_learning_rate is {}; it must be another rate: above 0 and not 1",

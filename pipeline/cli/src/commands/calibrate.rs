@@ -170,7 +170,7 @@ fn cases(names: &[String]) -> anyhow::Result<Vec<Case>> {
     }
     let all = || known::cases().iter();
     let find = |name: &String| {
-        let known = all().find(|case| case.name == name).cloned();
+        let known = all().find(|case| case.name == name).copied();
         known.ok_or_else(|| {
             let names = all().map(|case| case.name);
             match nearest(name, names.clone()) {

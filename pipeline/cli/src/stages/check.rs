@@ -79,7 +79,7 @@ impl Stage for Check {
             let counts: ArrayRef =
                 Arc::new(BooleanArray::from(held_out.iter().map(|held| held.counts).collect::<Vec<_>>()));
             let batch = RecordBatch::try_from_iter([("uid", uids), ("cluster", clusters), ("counts", counts)])?;
-            parquet::write(&context.run.stage_file(new, "check/held-out.parquet")?, &batch.schema(), [&batch])?;
+            parquet::write(&context.run.stage_file(new, "check/held-out/pairs.parquet")?, &batch.schema(), [&batch])?;
             let checkpoints = context.run.root().join(CHECKPOINTS);
             match std::fs::remove_dir_all(&checkpoints) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -196,8 +196,9 @@ fn settings_of(stage: &str, recipe: &Recipe) -> Result<String> {
         }
         "shards" => settings_text(&(&recipe.name, &recipe.shards, recipe.download.encode)),
         "instruct" => settings_text(&(recipe.seed, &recipe.instruct)),
+        "arms" => settings_text(&(recipe.seed, recipe.check.as_ref().map(arms::settings))),
         // How many threads there are changes nothing.
-        "arms" | "train" | "controls" | "check" => {
+        "train" | "controls" | "check" => {
             let check = recipe.check.clone().map(|check| CheckConfig { threads: 0, ..check });
             settings_text(&(recipe.seed, check, &recipe.dedup))
         }

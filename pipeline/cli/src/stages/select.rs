@@ -253,7 +253,7 @@ pub(crate) fn check_rules(loaded: &LoadedRecipe, session: &Session) -> Result<()
         check(session, &columns, config.held_out_rule().as_slice()).context("in [check]")?;
         for column in config.selections().filter_map(|(_, _, column)| column) {
             let field = pool.fields().iter().find(|field| field.name() == column);
-            if !field.is_some_and(|field| *field.data_type() == DataType::Utf8) {
+            if field.is_none_or(|field| *field.data_type() != DataType::Utf8) {
                 let texts = pool.fields().iter().filter(|field| *field.data_type() == DataType::Utf8);
                 let names: Vec<&str> = texts.map(|field| field.name().as_str()).collect();
                 bail!(

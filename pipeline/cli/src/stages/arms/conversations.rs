@@ -80,13 +80,11 @@ pub(super) fn write(
                     }
                 }
             };
-            match picture {
-                Some(picture) => writer.add(RawPair { uid: None, membership, turns, picture }),
-                None => {
-                    left_out.without_picture += 1;
-                    Ok(())
-                }
-            }
+            let Some(picture) = picture else {
+                left_out.without_picture += 1;
+                return Ok(());
+            };
+            writer.add(RawPair { uid: None, membership, turns, picture })
         })?;
     }
     let LeftOut { without_picture, several_pictures, without_answer } = left_out;
@@ -130,9 +128,8 @@ fn for_each_of_parquet(path: &Path, take: Take<'_>) -> Result<()> {
             let bytes = of_row.column_by_name("bytes").and_then(|bytes| bytes.as_any().downcast_ref::<BinaryArray>());
             let bytes = bytes.with_context(|| format!("{}: images have no bytes", path.display()))?;
             let found = match of_row.len() {
-                0 => Found::None,
                 1 if of_row.is_valid(0) && bytes.is_valid(0) => Found::Bytes(bytes.value(0).to_vec()),
-                1 => Found::None,
+                0 | 1 => Found::None,
                 _ => Found::Several,
             };
             let said = messages.value(row);

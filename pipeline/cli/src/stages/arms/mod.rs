@@ -15,6 +15,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use lynxdata_records::{NewPart, PartEntry, fingerprint};
+use serde::Serialize;
 
 use self::kind::Kind;
 pub(crate) use self::universe::{base_pairs, load, split_config};
@@ -90,15 +91,14 @@ fn folders(config: &CheckConfig) -> impl Iterator<Item = (Option<usize>, &str, &
     arms.chain(config.evaluate_on.iter().map(|path| (None, EVALUATION, path.as_path())))
 }
 
+/// What the tables of a check depend on, but for what they are read from.
+pub(crate) fn settings(config: &CheckConfig) -> impl Serialize + '_ {
+    (&config.arms, &config.evaluate_on, &config.held_out_where, (config.most_pairs, config.held_out_most))
+}
+
 fn pool_inputs(context: &Context, config: &CheckConfig) -> Result<String> {
     let names: Vec<&str> = config.selections().map(|(_, name, _)| name).collect();
-    let settings = settings_text(&(
-        context.recipe().seed,
-        &config.arms,
-        &config.held_out_where,
-        config.evaluate_on.is_some(),
-        (config.most_pairs, config.held_out_most),
-    ));
+    let settings = settings_text(&(context.recipe().seed, settings(config)));
     let downloads = context.upstream("download")?;
     let signals = context.upstream("signals")?;
     let selections = context.upstream("select")?;

@@ -84,7 +84,7 @@ fn schema() -> SchemaRef {
 
 /// Writes the table of a part.
 pub(super) struct Writer {
-    writer: parquet::Writer,
+    file: parquet::Writer,
     waiting: Vec<RawPair>,
     rows: u64,
     unreadable: u64,
@@ -93,7 +93,7 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn create(context: &Context, new: &mut NewPart, part: &str) -> Result<Writer> {
         let path = context.run.stage_file(new, &format!("{FOLDER}/{part}.parquet"))?;
-        Ok(Writer { writer: parquet::Writer::create(&path, &schema())?, waiting: Vec::new(), rows: 0, unreadable: 0 })
+        Ok(Writer { file: parquet::Writer::create(&path, &schema())?, waiting: Vec::new(), rows: 0, unreadable: 0 })
     }
 
     /// Takes a pair.
@@ -123,7 +123,7 @@ impl Writer {
             Arc::new(hashes.collect::<StringArray>()),
             Arc::new(rows.iter().map(|row| row.entropy).collect::<Float64Array>()),
         ];
-        Ok(self.writer.write(&RecordBatch::try_new(schema(), columns)?)?)
+        Ok(self.file.write(&RecordBatch::try_new(schema(), columns)?)?)
     }
 
     /// Writes what is left, and fills in the rows of the part.
@@ -139,7 +139,7 @@ impl Writer {
                 "pairs whose picture cannot be decoded take no part in the check"
             );
         }
-        self.writer.finish()?;
+        self.file.finish()?;
         Ok(())
     }
 }

@@ -42,22 +42,21 @@ pub(crate) fn load(context: &Context) -> Result<Universe> {
                 let same =
                     by_content.get(&content).and_then(|same| same.get(*seen)).copied().filter(|_| !is_evaluation);
                 *seen += 1;
-                match same.filter(|same| *same < before) {
-                    Some(same) => pairs[same].arms |= row.membership.arms,
-                    None => {
-                        if !is_evaluation {
-                            by_content.entry(content).or_default().push(pairs.len());
-                        }
-                        pairs.push(Pair {
-                            uid: row.uid,
-                            picture,
-                            turns: row.turns,
-                            arms: row.membership.arms,
-                            may_be_held_out: row.membership.may_be_held_out
-                                && (is_evaluation || config.evaluate_on.is_none()),
-                        });
-                    }
+                if let Some(same) = same.filter(|same| *same < before) {
+                    pairs[same].arms |= row.membership.arms;
+                    continue;
                 }
+                if !is_evaluation {
+                    by_content.entry(content).or_default().push(pairs.len());
+                }
+                let may_be_measured_on = is_evaluation || config.evaluate_on.is_none();
+                pairs.push(Pair {
+                    uid: row.uid,
+                    picture,
+                    turns: row.turns,
+                    arms: row.membership.arms,
+                    may_be_held_out: row.membership.may_be_held_out && may_be_measured_on,
+                });
             }
             Ok(())
         })?;
@@ -114,7 +113,8 @@ pub(crate) fn base_pairs(context: &Context) -> Result<Vec<BasePair>> {
     }
     let memberships = cluster(&candidates, &context.recipe().dedup);
     for (place, membership) in memberships.iter().enumerate() {
-        pairs[place].cluster = pairs[membership.cluster].uid.clone();
+        let cluster = pairs[membership.cluster].uid.clone();
+        pairs[place].cluster = cluster;
     }
     Ok(pairs)
 }
