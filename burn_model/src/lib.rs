@@ -65,6 +65,6 @@ mod schedule;
 pub use data::{Example, Pictures, Turn};
 pub use error::{Error, Result};
 pub use model::{ModelConfig, Sight};
-pub use run::{HeldOutLoss, LossPoint, RunResult, RunSpec, run};
+pub use run::{HeldOutLoss, LossPoint, RunResult, RunSpec, loss_tokens, run};
 pub use tokenizer::{Tokenizer, TokenizerConfig, train_tokenizer};
 pub use train::TrainConfig;

@@ -130,6 +130,11 @@ impl RunResult {
     }
 }
 
+/// Tokens of an example that the loss is over: those of captions or answers, and end tokens, cut to `max_tokens`.
+pub fn loss_tokens(tokenizer: &Tokenizer, example: &Example, max_tokens: usize) -> Result<usize> {
+    Ok(Sequence::new(tokenizer, example, max_tokens)?.loss_tokens())
+}
+
 /// Trains and evaluates a model, on one thread, so that the result is the same on every machine of one
 /// instruction set.
 ///

@@ -198,12 +198,19 @@ pub fn split(universe: &Universe, config: &SplitConfig) -> Split {
     };
     let allowed = |pair: u32| universe.pairs[pair as usize].may_be_held_out;
     chooser.hold_out(order.iter().map(|(_, cluster)| *cluster), count, true, allowed);
-    // If all that is measured on comes from some arms, the others are measured on pairs of their own beside it.
+    // If all that is measured on comes from some arms, the others are measured on pairs of their own beside it: those of the held-out clusters, and if these
+    // are few, some of further clusters.
     if !universe.has_evaluation_set {
         let seen = chooser.held_out.iter().fold(0, |seen, held: &HeldOut| seen | held.origin);
         for arm in (0..arm_count).filter(|arm| seen != 0 && seen >> arm & 1 == 0) {
             let own = |pair: u32| universe.pairs[pair as usize].is_in(arm);
-            chooser.hold_out(order.iter().map(|(_, cluster)| *cluster), count, false, own);
+            let clusters: Vec<&str> = order.iter().map(|(_, cluster)| *cluster).collect();
+            let (held, free): (Vec<&str>, Vec<&str>) =
+                clusters.into_iter().partition(|cluster| chooser.held_out_clusters.contains(cluster));
+            let before = chooser.held_out.len();
+            chooser.hold_out(held.into_iter(), count, false, own);
+            let found = chooser.held_out.len() - before;
+            chooser.hold_out(free.into_iter(), (2 * FEWEST_OF_AN_ORIGIN).saturating_sub(found).min(count), false, own);
         }
     }
 
@@ -259,7 +266,7 @@ impl<'a> Chooser<'a> {
             if taken == count {
                 return;
             }
-            if self.held_out_clusters.contains(cluster) {
+            if counts && self.held_out_clusters.contains(cluster) {
                 continue;
             }
             let mut chosen: BTreeMap<u32, (u32, Vec<(u32, bool)>)> = BTreeMap::new();

@@ -1,5 +1,6 @@
 //! The conditions without which no verdict is given.
 
+use super::words::MANY_EPOCHS;
 use super::{ArmOutcome, Controls, Gate, Measurements, Protocol};
 use crate::fit::Version;
 use crate::split::Split;
@@ -144,8 +145,14 @@ fn language(facts: &Facts) -> Option<Gate> {
     let behind = (0..first.held_out_loss.len().min(second.held_out_loss.len()))
         .filter(|replicate| excess(first, *replicate) >= 0.0 && excess(second, *replicate) >= 0.0)
         .count();
+    let epochs = first.epochs.unwrap_or(0.0).max(second.epochs.unwrap_or(0.0));
     let finding = if behind > 0 {
-        format!("in {behind} replicates neither model is better than the frequencies of tokens; train for more steps")
+        let remedy = if epochs > MANY_EPOCHS {
+            format!("each pair was trained on up to {epochs:.0} times; take more data or fewer steps")
+        } else {
+            "train for more steps".to_owned()
+        };
+        format!("in {behind} replicates neither model is better than the frequencies of tokens; {remedy}")
     } else {
         "in every replicate a model is better than the frequencies of tokens".to_owned()
     };

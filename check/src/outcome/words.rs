@@ -5,7 +5,7 @@ use crate::split::Split;
 use crate::statistics::Difference;
 
 /// Up to about four repeats, repeated text trains language models nearly as well as new text (Muennighoff et al., arXiv 2305.16264).
-const MANY_EPOCHS: f64 = 4.0;
+pub(super) const MANY_EPOCHS: f64 = 4.0;
 
 /// A factor as people say it.
 pub(super) fn times(factor: f64) -> String {
@@ -153,9 +153,10 @@ pub(super) fn notes(
                 outcome.pairs
             ));
         }
-        if let Some(epochs) = outcome.epochs.filter(|epochs| *epochs > MANY_EPOCHS) {
+        if let (Some(epochs), Some(tokens)) = (outcome.epochs, outcome.loss_tokens) {
+            let many = if epochs > MANY_EPOCHS { "; a larger arm may profit from fewer repeats" } else { "" };
             notes.push(format!(
-                "each pair of {} was trained on {epochs:.0} times; a larger arm may profit from fewer repeats",
+                "{} was trained on {tokens:.0} loss tokens in every run, each pair {epochs:.1} times{many}",
                 outcome.name
             ));
         }

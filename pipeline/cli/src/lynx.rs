@@ -24,6 +24,8 @@ pub(crate) struct Lynx<'a> {
     pictures: Pictures,
     tokenizer: Tokenizer,
     held_out: Vec<Example>,
+    /// Steps of every training: the same for all arms, and few if one of them is small.
+    steps: usize,
 }
 
 impl<'a> Lynx<'a> {
@@ -40,7 +42,17 @@ impl<'a> Lynx<'a> {
         let held_out =
             split.held_out.iter().map(|held| example(&universe, universe.pairs[held.pair as usize].picture, held.pair));
         let held_out = held_out.collect();
-        Ok(Lynx { config, universe, split, seed, pictures, tokenizer, held_out })
+        let mut steps = config.train.steps;
+        for arm in &split.arms {
+            let tokens = arm.iter().map(|pair| {
+                let example = example(&universe, 0, *pair);
+                lynxdata_burn_model::loss_tokens(&tokenizer, &example, config.train.max_tokens)
+            });
+            let tokens = tokens.sum::<lynxdata_burn_model::Result<usize>>()?;
+            let most = config.most_epochs * tokens as f64 / config.train.tokens_per_step as f64;
+            steps = steps.min((most.ceil() as usize).max(1));
+        }
+        Ok(Lynx { config, universe, split, seed, pictures, tokenizer, held_out, steps })
     }
 
     /// Trains and measures. With a checkpoint, a fit that was broken off goes on.
@@ -54,7 +66,11 @@ impl<'a> Lynx<'a> {
         let arm: Vec<Example> =
             chosen.iter().map(|chosen| example(&self.universe, chosen.picture, chosen.text)).collect();
         let copies: Vec<u32> = chosen.iter().map(|chosen| chosen.copies).collect();
-        let train = TrainConfig { learning_rate: learning_rate(self.config, fit.setting), ..self.config.train.clone() };
+        let train = TrainConfig {
+            steps: self.steps,
+            learning_rate: learning_rate(self.config, fit.setting),
+            ..self.config.train.clone()
+        };
         let mut results: Vec<RunResult> = Vec::with_capacity(self.config.members);
         for member in 0..self.config.members {
             let checkpoint = checkpoint.map(|path| path.with_extension(format!("{member}.bin")));

@@ -276,6 +276,10 @@ pub(crate) struct CheckConfig {
     /// training.
     #[serde(default = "two")]
     pub members: usize,
+    /// The most often that the pairs of the smallest arm are trained on, on average: with fewer pairs all arms are trained for fewer steps than
+    /// `train.steps`. Up to about four repeats text trains language models nearly as well as new text (Muennighoff et al., arXiv 2305.16264).
+    #[serde(default = "four")]
+    pub most_epochs: f64,
     /// The tokenizer of the gear `lynx`, trained once on all arms.
     #[serde(default)]
     pub tokenizer: TokenizerConfig,
@@ -362,6 +366,9 @@ impl CheckConfig {
         if self.held_out_most == 0 || self.most_pairs == 0 || self.members == 0 {
             bail!("check.held_out_most, check.most_pairs and check.members must be at least 1");
         }
+        if !(self.most_epochs > 0.0) {
+            bail!("check.most_epochs is {}; it must be above 0", self.most_epochs);
+        }
         self.model.validate().context("in [check.model]")?;
         self.train.validate().context("in [check.train]")
     }
@@ -377,6 +384,10 @@ fn fit() -> Question {
 
 fn eight() -> usize {
     8
+}
+
+fn four() -> f64 {
+    4.0
 }
 
 fn two() -> usize {

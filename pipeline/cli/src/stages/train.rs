@@ -126,7 +126,7 @@ fn settings(context: &Context, config: &CheckConfig) -> String {
         (context.recipe().seed, &context.recipe().dedup),
         (config.held_out_fraction, config.held_out_most, config.most_pairs),
         (config.fewest_pairs, config.fewest_held_out),
-        (config.second_learning_rate, config.members),
+        (config.second_learning_rate, config.members, config.most_epochs),
         (&config.tokenizer, &config.model, &config.train),
     ))
 }
