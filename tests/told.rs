@@ -198,12 +198,14 @@ fn nothing_that_is_out_of_date_is_used_or_shown_as_if_it_were_not() {
     lynxdata(folder, &["select", "recipe.toml", "--set", "select.clean.rules.not_tiny=width >= 100"]).ended_with(0);
     let after = status(&run);
     assert_eq!((&after["verdict"], &after["verdict_is_current"]), (&verdict, &Value::Bool(false)));
-    let stale = ["shards", "train", "check", "report"];
+    let stale = ["shards", "arms", "train", "controls", "check", "report"];
     let expected = |name: &str| format!("{name} {}", if stale.contains(&name) { "out_of_date" } else { "complete" });
-    let names = ["download", "signals", "dedup", "select", "shards", "instruct", "train", "check", "report"];
+    let names = [
+        "download", "signals", "dedup", "select", "shards", "instruct", "arms", "train", "controls", "check", "report",
+    ];
     assert_eq!(states(&run), names.map(expected));
     let text = lynxdata(folder, &["status", "run"]).ended_with(0).stdout;
-    assert!(text.contains("verdict of earlier selections (out of date): ") && text.contains("out of date"), "{text}");
+    assert!(text.contains("verdict of earlier arms (out of date): ") && text.contains("out of date"), "{text}");
 }
 
 #[test]

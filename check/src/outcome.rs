@@ -708,13 +708,10 @@ fn decide(decision: &Decision) -> Verdict {
         let reason = "one replicate says nothing about chance; take two or more, better twelve".to_owned();
         return Verdict::Inconclusive { reason };
     };
-    if difference.mean.abs() <= ROUNDING * decision.level
-        && difference.interval.is_some_and(|[low, high]| (high - low).abs() <= 100.0 * ROUNDING * decision.level)
-    {
-        return Verdict::Equivalent;
-    }
+    let is_rounding = difference.mean.abs() <= ROUNDING * decision.level
+        && difference.interval.is_some_and(|[low, high]| (high - low).abs() <= 100.0 * ROUNDING * decision.level);
     let first_is_better = (difference.mean > 0.0) == decision.metric.higher_is_better();
-    if decision.adjusted_p < decision.alpha {
+    if decision.adjusted_p < decision.alpha && !is_rounding {
         if decision.other_setting.is_some_and(|other| other.mean * difference.mean < 0.0) {
             return Verdict::LearningRateDependent;
         }
@@ -733,7 +730,28 @@ fn decide(decision: &Decision) -> Verdict {
         let [first, second] = decision.names.map(Clone::clone);
         return if first_is_better { Verdict::A { arm: first } } else { Verdict::B { arm: second } };
     }
-    if decision.margin.is_some_and(|margin| difference.is_equivalent(margin)) {
+    // Groups of held-out pairs that contradict each other cancel out; more pairs would not change that.
+    let significant = |sign: f64| {
+        decision
+            .origins
+            .iter()
+            .find(|origin| origin.difference.as_ref().is_some_and(|on| on.is_significant() && on.mean * sign > 0.0))
+    };
+    if let (Some(above), Some(below)) = (significant(1.0), significant(-1.0)) {
+        let (for_first, for_second) = if decision.metric.higher_is_better() { (above, below) } else { (below, above) };
+        return Verdict::Inconclusive {
+            reason: format!(
+                "it depends on the pairs that it is measured on: {} is better on the {} of {}, {} on the {} of {}",
+                decision.names[0],
+                for_first.pairs,
+                for_first.name,
+                decision.names[1],
+                for_second.pairs,
+                for_second.name
+            ),
+        };
+    }
+    if is_rounding || decision.margin.is_some_and(|margin| difference.is_equivalent(margin)) {
         return Verdict::Equivalent;
     }
     let reason = match difference.pairs_needed() {

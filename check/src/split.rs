@@ -55,6 +55,8 @@ pub struct Split {
     pub held_out: Vec<HeldOut>,
     /// Whether these were given by the user rather than held out.
     pub is_given: bool,
+    /// Whether all pairs are conversations, of which only long answers are compared.
+    pub are_conversations: bool,
     /// What was left out.
     pub left_out: LeftOut,
 }
@@ -99,7 +101,7 @@ fn prefix(distinct: &[u32]) -> &[u32] {
 
 impl Texts {
     fn new(universe: &Universe) -> Texts {
-        let texts: Vec<Vec<String>> = universe.pairs.iter().map(Pair::telling_words).collect();
+        let texts: Vec<Vec<String>> = universe.telling_words();
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
         for word in texts.iter().flatten() {
             *counts.entry(word).or_default() += 1;
@@ -238,7 +240,8 @@ pub fn split(universe: &Universe, config: &SplitConfig) -> Split {
         members.into_iter().map(|(_, pair)| pair).collect()
     };
     let arms = arms.into_iter().enumerate().map(cut).collect();
-    Split { arms, held_out, is_given: universe.has_evaluation_set, left_out }
+    let are_conversations = !universe.pairs.iter().any(Pair::is_caption);
+    Split { arms, held_out, is_given: universe.has_evaluation_set, are_conversations, left_out }
 }
 
 struct Chooser<'a> {

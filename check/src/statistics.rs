@@ -45,16 +45,21 @@ pub fn difference(first: &[f64], second: &[f64], alpha: f64) -> Difference {
         (squares / (n - 1) as f64 * (1.0 + 1.0 / n as f64)).sqrt()
     });
     let freedom = n.saturating_sub(1) as f64;
-    let interval = standard_error.map(|error| {
-        let half = student_t_quantile(1.0 - alpha / 2.0, freedom) * error;
-        [mean - half, mean + half]
-    });
     let p = standard_error.map(|error| two_sided(mean, error, freedom));
     let minimum_detectable_effect = standard_error.map(|error| detectable_errors(freedom, alpha) * error);
-    Difference { replicates: n, mean, standard_error, alpha, interval, p, minimum_detectable_effect }
+    let without_interval =
+        Difference { replicates: n, mean, standard_error, alpha, interval: None, p, minimum_detectable_effect };
+    Difference { interval: without_interval.interval_at(alpha), ..without_interval }
 }
 
 impl Difference {
+    /// The interval of confidence 1 − `alpha`.
+    pub fn interval_at(&self, alpha: f64) -> Option<[f64; 2]> {
+        let freedom = self.replicates.saturating_sub(1) as f64;
+        let half = student_t_quantile(1.0 - alpha / 2.0, freedom) * self.standard_error?;
+        Some([self.mean - half, self.mean + half])
+    }
+
     /// Whether "no difference" is rejected.
     pub fn is_significant(&self) -> bool {
         self.p.is_some_and(|p| p < self.alpha)

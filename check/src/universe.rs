@@ -51,13 +51,6 @@ impl Pair {
     pub(crate) fn answer_words(&self) -> Vec<String> {
         self.turns.iter().flat_map(|turn| words(&turn.answer)).collect()
     }
-
-    /// The words by which copies of it are found. Of a conversation, those of the answers, and none if they are few: many pictures have the answer "yes" to
-    /// one question, and none of them is a copy.
-    pub(crate) fn telling_words(&self) -> Vec<String> {
-        let words = self.answer_words();
-        if self.is_caption() || words.len() >= NEAR_DUPLICATE_WORDS { words } else { Vec::new() }
-    }
 }
 
 /// The most arms of a check: their bits fit into a pair, and comparisons of more would need more replicates than anybody trains.
@@ -79,6 +72,17 @@ pub struct Universe {
 }
 
 impl Universe {
+    /// The words of every pair by which copies of it are found. Where all pairs are conversations, those of short answers are left out: many pictures have
+    /// the answer "yes" to one question, and none of them is a copy. Beside captions, a short answer may be the copy of one.
+    pub(crate) fn telling_words(&self) -> Vec<Vec<String>> {
+        let fewest = if self.pairs.iter().any(Pair::is_caption) { 0 } else { NEAR_DUPLICATE_WORDS };
+        let words = |pair: &Pair| {
+            let words = pair.answer_words();
+            if words.len() < fewest { Vec::new() } else { words }
+        };
+        self.pairs.iter().map(words).collect()
+    }
+
     /// The cluster of a pair's picture.
     pub fn cluster(&self, pair: u32) -> &str {
         &self.clusters[self.pairs[pair as usize].picture as usize]

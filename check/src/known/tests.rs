@@ -58,10 +58,10 @@ fn held_out_pairs_are_clean_and_share_nothing_with_any_arm() {
             assert_eq!(pair.turns[0].answer, base.pairs[pair.picture as usize].caption, "{}", case.name);
         }
         let texts: BTreeSet<Vec<String>> =
-            parted.held_out.iter().map(|held| universe.pairs[held.pair as usize].telling_words()).collect();
+            parted.held_out.iter().map(|held| universe.pairs[held.pair as usize].answer_words()).collect();
         for pair in parted.arms.iter().flatten() {
             assert!(!held_out.contains(universe.cluster(*pair)), "{}", case.name);
-            assert!(!texts.contains(&universe.pairs[*pair as usize].telling_words()), "{}", case.name);
+            assert!(!texts.contains(&universe.pairs[*pair as usize].answer_words()), "{}", case.name);
         }
         let told = &parted.left_out;
         let lost = told.in_held_out_clusters.iter().chain(&told.same_text).chain(&told.similar_text);

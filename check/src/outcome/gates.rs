@@ -178,7 +178,7 @@ fn sight(facts: &Facts) -> Gate {
         second.name
     );
     if !passed {
-        finding += "; neither arm teaches to look at pictures, so the check cannot say whose texts fit them";
+        finding += "; for one arm it must be above 0 in every replicate, and significantly so on average, or the check cannot say whose texts fit their pictures";
     }
     gate("looks at pictures", passed, finding)
 }

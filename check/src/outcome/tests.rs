@@ -34,6 +34,7 @@ fn split_of(arms: usize) -> Split {
         arms: (0..arms as u32).map(|arm| (arm * 1000..arm * 1000 + 400).collect()).collect(),
         held_out: held_out.collect(),
         is_given: false,
+        are_conversations: false,
         left_out: LeftOut {
             pairs_of_arms: vec![400; arms],
             in_held_out_clusters: zeros.clone(),
@@ -161,6 +162,29 @@ fn a_winner_on_some_pairs_and_a_loser_on_others_is_no_winner() {
         other => panic!("{other:?}"),
     }
     assert_eq!(outcome.first().origins.len(), 2);
+}
+
+#[test]
+fn groups_that_contradict_each_other_are_not_equivalent() {
+    let cancelling = |fit: Fit, item: usize| {
+        let own = matches!(fit.version, Version::Arm { arm } if (item < HELD_OUT / 2) == (arm == 0));
+        level(fit, &[0.30, 0.30]) + if own { 0.1 } else { 0.0 }
+    };
+    match verdict(&cancelling) {
+        Verdict::Inconclusive { reason } => assert!(reason.contains("it depends on the pairs"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_larger_arm_that_wins_may_have_won_by_quantity() {
+    let mut small = split_of(2);
+    small.arms[1].truncate(150);
+    let sentence = |first: f64, second: f64| {
+        judged(&protocol(), &small, &|fit, _| level(fit, &[first, second])).first().sentence.clone()
+    };
+    assert!(sentence(0.30, 0.25).contains("2.7 times the pairs, so this may be quantity"), "{}", sentence(0.30, 0.25));
+    assert!(sentence(0.25, 0.30).contains("noisy is better: its texts fit"), "{}", sentence(0.25, 0.30));
 }
 
 #[test]

@@ -7,6 +7,9 @@ use crate::statistics::Difference;
 /// Up to about four repeats, repeated text trains language models nearly as well as new text (Muennighoff et al., arXiv 2305.16264).
 pub(super) const MANY_EPOCHS: f64 = 4.0;
 
+/// Arms whose sizes differ by more than this factor are not of one size.
+const COMPARABLE: f64 = 1.25;
+
 /// A factor as people say it.
 pub(super) fn times(factor: f64) -> String {
     if factor < 10.0 { format!("{factor:.1} times") } else { format!("{factor:.0} times") }
@@ -15,14 +18,24 @@ pub(super) fn times(factor: f64) -> String {
 /// What was compared, what came out, on what it was measured, and what it does not say.
 pub(super) fn sentence(comparison: &Comparison, protocol: &Protocol, arms: [&ArmOutcome; 2], split: &Split) -> String {
     if let Verdict::Invalid { gate, reason } = &comparison.verdict {
-        return format!("invalid ({gate}): {reason}");
+        return format!("invalid ({gate}): {reason}; {} and {} are not compared", comparison.first, comparison.second);
     }
     let Comparison { first, second, .. } = comparison;
+    let sizes = arms.map(|arm| arm.different_pairs as f64);
     let metric = protocol.question.metric();
     let head = match (&comparison.verdict, protocol.question) {
         (Verdict::A { arm } | Verdict::B { arm }, Question::Fit) => {
-            let other = if arm == first { second } else { first };
-            format!("{arm} is better: its texts fit their pictures better than those of {other}")
+            let (other, factor) =
+                if arm == first { (second, sizes[0] / sizes[1]) } else { (first, sizes[1] / sizes[0]) };
+            if factor > COMPARABLE {
+                format!(
+                    "{arm} is better: it teaches more about what texts fit which pictures than {other}, of which it has {} the pairs, so this may be quantity \
+                     rather than fit",
+                    times(factor)
+                )
+            } else {
+                format!("{arm} is better: its texts fit their pictures better than those of {other}")
+            }
         }
         (Verdict::A { arm } | Verdict::B { arm }, Question::Loss) => {
             let other = if arm == first { second } else { first };
@@ -93,9 +106,11 @@ fn measured_on(comparison: &Comparison, split: &Split) -> String {
         .filter(|origin| origin.counts)
         .map(|origin| format!("{} of {}", origin.pairs, origin.name))
         .collect();
+    let from = if split.is_given && counted.len() == 1 { String::new() } else { format!(" ({})", counted.join(", ")) };
+    let kind = if split.is_given { "given" } else { "held-out" };
+    let text = if split.are_conversations { "answer of five words or more" } else { "text" };
     format!(
-        "Measured on {count} held-out pairs ({}), which share no picture and no text with either arm.",
-        counted.join(", ")
+        "Measured on {count} {kind} pairs{from}, which share no picture (by pHash and bytes) and no {text} with either arm."
     )
 }
 
@@ -126,7 +141,7 @@ pub(super) fn notes(
     for comparison in comparisons {
         origin_notes(comparison, &mut notes);
         if let Some(effect) = comparison.difference.as_ref().and_then(|difference| difference.minimum_detectable_effect)
-            && effect > 0.0
+            && effect >= 1e-4
         {
             notes.push(format!(
                 "a true difference of {effect:.4} {} between {} and {} is found in four checks of five, a smaller one less often",
@@ -138,6 +153,13 @@ pub(super) fn notes(
     }
     for (arm, outcome) in arms.iter().enumerate() {
         let told = &split.left_out;
+        let measured_on = told.in_held_out_clusters[arm];
+        if measured_on > 0 {
+            notes.push(format!(
+                "of {} {measured_on} of {} pairs are not trained on because their picture is measured on",
+                outcome.name, told.pairs_of_arms[arm]
+            ));
+        }
         let (same, similar, beyond) = (told.same_text[arm], told.similar_text[arm], told.beyond_most[arm]);
         if same + similar > 0 {
             notes.push(format!(
@@ -172,7 +194,7 @@ pub(super) fn notes(
     }
     if split.left_out.shared_candidates > 0 {
         notes.push(format!(
-            "{} pairs were not measured on because pictures of more than {} other clusters share their text",
+            "{} candidates were passed over and not measured on, because pictures of more than {} other clusters share their text",
             split.left_out.shared_candidates,
             crate::split::SHARED_BY_MOST
         ));

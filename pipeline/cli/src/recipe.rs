@@ -172,7 +172,10 @@ pub(crate) enum InstructFormat {
 
 /// An arm of a check: a selection of this recipe, or a folder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "an arm is the name of a selection, { name, path } of a folder, or { name, selection, captions } of another column of captions"
+)]
 pub(crate) enum ArmConfig {
     /// The name of a selection.
     Selection(String),
@@ -366,7 +369,7 @@ impl CheckConfig {
         if self.held_out_most == 0 || self.most_pairs == 0 || self.members == 0 {
             bail!("check.held_out_most, check.most_pairs and check.members must be at least 1");
         }
-        if !(self.most_epochs > 0.0) {
+        if self.most_epochs.is_nan() || self.most_epochs <= 0.0 {
             bail!("check.most_epochs is {}; it must be above 0", self.most_epochs);
         }
         self.model.validate().context("in [check.model]")?;

@@ -176,15 +176,16 @@ fn load(arguments: &Arguments) -> anyhow::Result<LoadedRecipe> {
     recipe::of_flags(table, out, &arguments.sets)
 }
 
-/// The names of the folders where they tell the arms apart, else `a` and `b`.
+/// The names of the folders, with those of the folders above them where they are equal; `a` and `b` if these are equal too.
 fn names(a: &Path, b: &Path) -> [String; 2] {
-    let name = |path: &Path| {
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let works = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
-        works.then(|| name.to_owned())
+    let word = |name: Option<&std::ffi::OsStr>| {
+        let name = name.unwrap_or_default().to_string_lossy().into_owned();
+        let allowed = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
+        name.chars().map(|letter| if allowed(letter) { letter } else { '-' }).collect::<String>()
     };
-    match (name(a), name(b)) {
-        (Some(a), Some(b)) if a != b => [a, b],
-        _ => ["a".to_owned(), "b".to_owned()],
-    }
+    let name = |path: &Path| word(path.file_name());
+    let above = |path: &Path| format!("{}-{}", word(path.parent().and_then(Path::file_name)), name(path));
+    let all = [[name(a), name(b)], [above(a), above(b)]];
+    let tells = |[a, b]: &[String; 2]| a != b && !a.is_empty() && !b.is_empty();
+    all.into_iter().find(tells).unwrap_or_else(|| ["a".to_owned(), "b".to_owned()])
 }

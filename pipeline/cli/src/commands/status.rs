@@ -434,7 +434,7 @@ fn text(status: &Status) -> String {
         text.push_str(&counts(&format!("left out of {task}"), reasons));
     }
     if let Some(sentence) = status.verdict.as_ref().and_then(|verdict| verdict["sentence"].as_str()) {
-        let of = if status.verdict_is_current { "" } else { " of earlier selections (out of date)" };
+        let of = if status.verdict_is_current { "" } else { " of earlier arms (out of date)" };
         text.push_str(&format!("\nverdict{of}: {sentence}\n"));
     }
     text

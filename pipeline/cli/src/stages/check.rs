@@ -10,7 +10,7 @@ use lynxdata_records::{NewPart, PartEntry, fingerprint, parquet};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::arms::check_of;
+use super::arms::{READ, check_of};
 use super::train::{CHECKPOINTS, CheckData, results};
 use super::{Context, Parts, Planned, Stage, settings_text};
 use crate::recipe::Recipe;
@@ -58,7 +58,7 @@ impl Stage for Check {
             fingerprint(["check", FORMAT_VERSION, &settings].into_iter().chain(digests.iter().map(String::as_str)));
         let make = Box::new(move |new: &mut NewPart| {
             let data = CheckData::load(context)?;
-            let outcome = match protocol.gear {
+            let mut outcome = match protocol.gear {
                 Gear::Quick => quick(&protocol, &data),
                 Gear::Lynx => {
                     let mut fits = results(context, "train")?;
@@ -68,6 +68,7 @@ impl Stage for Check {
                     outcome
                 }
             };
+            outcome.notes.extend(not_read(context)?);
             let fits = outcome.arms.iter().map(|arm| arm.visual_gain.len() as u64).sum();
             (new.rows_in, new.rows_out) = (fits, fits);
             let path = context.run.stage_file(new, VERDICT)?;
@@ -99,6 +100,18 @@ fn quick(protocol: &Protocol, data: &CheckData) -> CheckOutcome {
     outcome
 }
 
+/// What of the arms takes no part, by part and reason.
+fn not_read(context: &Context) -> Result<Vec<String>> {
+    let parts = context.upstream("arms")?;
+    let of_part = |part: &PartEntry| {
+        let reasons = part.counts.iter().filter(|(reason, count)| *reason != READ && **count > 0);
+        let reasons: Vec<String> =
+            reasons.map(|(reason, count)| format!("{count} {}", reason.replace('_', " "))).collect();
+        (!reasons.is_empty()).then(|| format!("of {}, these take no part: {}", part.part, reasons.join(", ")))
+    };
+    Ok(parts.iter().filter_map(of_part).collect())
+}
+
 /// What the probe says of the same arms and held-out pairs, beside the model.
 fn second_opinion(protocol: &Protocol, data: &CheckData) -> String {
     let quick_protocol = Protocol {
@@ -112,7 +125,8 @@ fn second_opinion(protocol: &Protocol, data: &CheckData) -> String {
     let first = outcome.first();
     let difference = first.difference.as_ref();
     let numbers = difference.and_then(|difference| {
-        Some(format!(" (visual gain {:+.4} cosine, p = {:.3})", difference.mean, difference.p?))
+        let p = difference.p.map(|p| if p < 0.001 { "p < 0.001".to_owned() } else { format!("p = {p:.3}") })?;
+        Some(format!(" (visual gain {:+.4} cosine, {p})", difference.mean))
     });
     let verdict = match &first.verdict.winner() {
         Some(arm) => format!("{arm} is better"),
@@ -159,7 +173,7 @@ pub(crate) fn told(outcome: &CheckOutcome) -> serde_json::Map<String, Value> {
         "metric": outcome.metric,
         "unit": outcome.unit,
         "mean_difference": difference.map(|difference| difference.mean),
-        "ci95": difference.and_then(|difference| difference.interval),
+        "ci95": difference.and_then(|difference| difference.interval_at(0.05)),
         "p": first.adjusted_p.filter(|_| difference.is_some()),
         "replicates": outcome.protocol.replicates,
         "minimum_detectable_effect": difference.and_then(|difference| difference.minimum_detectable_effect),
@@ -173,6 +187,10 @@ pub(crate) fn told(outcome: &CheckOutcome) -> serde_json::Map<String, Value> {
             "second": comparison.second,
             "verdict": comparison.verdict.name(),
             "winner": comparison.verdict.winner(),
+            "mean_difference": comparison.difference.as_ref().map(|difference| difference.mean),
+            "ci95": comparison.difference.as_ref().and_then(|difference| difference.interval_at(0.05)),
+            "p": comparison.adjusted_p.filter(|_| comparison.difference.is_some()),
+            "caption_noise_equivalent": comparison.caption_noise_equivalent.map(|noise| noise.percent),
             "sentence": comparison.sentence,
         })).collect::<Vec<_>>(),
         "notes": outcome.notes,

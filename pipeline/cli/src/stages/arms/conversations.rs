@@ -30,9 +30,9 @@ pub(super) fn begins_as_conversations(path: &Path) -> Result<bool> {
 /// What came of the conversations that cannot be part of a check.
 #[derive(Default)]
 struct LeftOut {
-    without_picture: usize,
-    several_pictures: usize,
-    without_answer: usize,
+    without_picture: u64,
+    several_pictures: u64,
+    without_answer: u64,
 }
 
 /// Writes the conversations of some files; relative pictures lie below `pictures`.
@@ -88,12 +88,9 @@ pub(super) fn write(
         })?;
     }
     let LeftOut { without_picture, several_pictures, without_answer } = left_out;
-    if without_picture + several_pictures + without_answer > 0 {
-        tracing::warn!(
-            "conversations that take no part in the check: {without_picture} without a picture that is there, {several_pictures} with several pictures, \
-             {without_answer} without an answer"
-        );
-    }
+    writer.leave_out("conversations_without_a_picture_that_is_there", without_picture);
+    writer.leave_out("conversations_with_several_pictures", several_pictures);
+    writer.leave_out("conversations_without_an_answer", without_answer);
     Ok(())
 }
 
@@ -119,7 +116,7 @@ fn for_each_of_parquet(path: &Path, take: Take<'_>) -> Result<()> {
     let mut row_of_file = 0;
     for batch in table::batches(path, Some(&["id", "images", "messages"]))? {
         let batch = batch?;
-        let ids = table::texts(&batch, "id", path)?;
+        let ids = batch.column_by_name("id").map(|_| table::texts(&batch, "id", path)).transpose()?;
         let images: &ListArray = parquet::typed_column(&batch, "images", path)?;
         let messages: &ListArray = parquet::typed_column(&batch, "messages", path)?;
         for row in 0..batch.num_rows() {
@@ -140,7 +137,8 @@ fn for_each_of_parquet(path: &Path, take: Take<'_>) -> Result<()> {
                 bail!("{}: messages need role and content", path.display());
             };
             let turns = || turns((0..said.len()).map(|place| (roles.value(place), contents.value(place))));
-            take(row_of_file, ids.value(row).to_owned(), &turns, found)?;
+            let id = ids.map_or_else(|| row_of_file.to_string(), |ids| ids.value(row).to_owned());
+            take(row_of_file, id, &turns, found)?;
             row_of_file += 1;
         }
     }

@@ -53,8 +53,6 @@ pub(super) fn write(
     let files =
         manifest.parts("download").map(|part| table::file(&inner.run, part, "pool")).collect::<Result<Vec<_>>>()?;
     let lost: u64 = manifest.parts("download").map(|part| part.rows_in - part.rows_out).sum();
-    if lost > 0 {
-        tracing::warn!("{lost} rows of {} are no readable pair and take no part in the check", path.display());
-    }
+    writer.leave_out("rows_without_a_readable_picture", lost);
     pool::write_pool(&files, None, membership, most, context.recipe().seed, writer)
 }

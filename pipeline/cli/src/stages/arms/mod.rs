@@ -25,6 +25,9 @@ use crate::recipe::{ArmConfig, CheckConfig, Recipe};
 /// Raise it when the same inputs give other rows.
 const FORMAT_VERSION: &str = "1";
 
+/// The count of the pairs that are read.
+pub(crate) const READ: &str = "read";
+
 /// The part of the selections of this run.
 const POOL: &str = "pool";
 

@@ -87,10 +87,12 @@ pub(super) fn write_pool(
     for (part, path) in files.iter().enumerate() {
         let batch = table::read(path, Some(&["uid", "caption"]))?;
         let (uids, captions) = (table::texts(&batch, "uid", path)?, table::texts(&batch, "caption", path)?);
-        let places =
-            (0..batch.num_rows()).filter(|row| captions.is_valid(*row) && !captions.value(*row).trim().is_empty());
-        let places = places.map(|row| (uids.value(row).to_owned(), (part, row as u32)));
-        keys.extend(places.filter(|(_, place)| kept.as_ref().is_none_or(|kept| kept.contains(place))));
+        let places = (0..batch.num_rows()).map(|row| (uids.value(row).to_owned(), (part, row as u32)));
+        let places = places.filter(|(_, place)| kept.as_ref().is_none_or(|kept| kept.contains(place)));
+        let has_text = |row: usize| captions.is_valid(row) && !captions.value(row).trim().is_empty();
+        let (with_text, without): (Vec<_>, Vec<_>) = places.partition(|(_, (_, row))| has_text(*row as usize));
+        writer.leave_out("pairs_without_text", without.len() as u64);
+        keys.extend(with_text);
     }
     let chosen = sample(keys, most.saturating_mul(2), seed, "arm");
     write(files, &chosen.into_iter().map(|place| ((place, None), membership)).collect(), writer)

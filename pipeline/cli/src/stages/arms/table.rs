@@ -1,5 +1,6 @@
 //! The table of an arm: a file in the run folder, written and read a few hundred rows at a time.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use lynxdata_picture::{decode_rgb, square_of};
 use lynxdata_records::{NewPart, PartEntry, parquet};
 use rayon::prelude::*;
 
-use super::Context;
+use super::{Context, READ};
 use crate::stages::table as parts;
 
 /// The folder of the tables in the run folder.
@@ -87,13 +88,23 @@ pub(super) struct Writer {
     file: parquet::Writer,
     waiting: Vec<RawPair>,
     rows: u64,
-    unreadable: u64,
+    left_out: BTreeMap<&'static str, u64>,
 }
 
 impl Writer {
     pub(super) fn create(context: &Context, new: &mut NewPart, part: &str) -> Result<Writer> {
         let path = context.run.stage_file(new, &format!("{FOLDER}/{part}.parquet"))?;
-        Ok(Writer { file: parquet::Writer::create(&path, &schema())?, waiting: Vec::new(), rows: 0, unreadable: 0 })
+        Ok(Writer {
+            file: parquet::Writer::create(&path, &schema())?,
+            waiting: Vec::new(),
+            rows: 0,
+            left_out: BTreeMap::new(),
+        })
+    }
+
+    /// Counts pairs that take no part in the check.
+    pub(super) fn leave_out(&mut self, reason: &'static str, pairs: u64) {
+        *self.left_out.entry(reason).or_default() += pairs;
     }
 
     /// Takes a pair.
@@ -107,7 +118,7 @@ impl Writer {
         let count = pairs.len();
         let rows: Vec<Row> = pairs.into_par_iter().filter_map(row).collect();
         self.rows += rows.len() as u64;
-        self.unreadable += (count - rows.len()) as u64;
+        self.leave_out("unreadable_pictures", (count - rows.len()) as u64);
         let turns: Vec<String> = rows
             .iter()
             .map(|row| serde_json::to_string(&row.turns).context("texts are valid JSON"))
@@ -129,15 +140,11 @@ impl Writer {
     /// Writes what is left, and fills in the rows of the part.
     pub(super) fn finish(mut self, new: &mut NewPart) -> Result<()> {
         self.write()?;
-        (new.rows_in, new.rows_out) = (self.rows + self.unreadable, self.rows);
-        new.counts.insert("read".to_owned(), self.rows);
-        if self.unreadable > 0 {
-            new.counts.insert("unreadable_picture".to_owned(), self.unreadable);
-            tracing::warn!(
-                part = new.name(),
-                pairs = self.unreadable,
-                "pairs whose picture cannot be decoded take no part in the check"
-            );
+        (new.rows_in, new.rows_out) = (self.rows + self.left_out.values().sum::<u64>(), self.rows);
+        new.counts.insert(READ.to_owned(), self.rows);
+        for (reason, pairs) in self.left_out.into_iter().filter(|(_, pairs)| *pairs > 0) {
+            tracing::warn!(arm = new.name(), pairs, "{}: these take no part in the check", reason.replace('_', " "));
+            new.counts.insert(reason.to_owned(), pairs);
         }
         self.file.finish()?;
         Ok(())
