@@ -21,7 +21,7 @@ const MEMBERS: &[Member] = &[
     Member { name: "lynxdata-prompts", folder: "prompts", imports: &[] },
     Member { name: "lynxdata-datasets", folder: "datasets", imports: &["lynxdata-records", "lynxdata-prompts"] },
     Member { name: "lynxdata-check", folder: "check", imports: &[] },
-    Member { name: "lynxdata-burn-model", folder: "burn_model", imports: &["lynxdata-records"] },
+    Member { name: "lynxdata-burn-model", folder: "burn_model", imports: &[] },
     Member { name: "lynxdata-engine", folder: "pipeline/engine", imports: &["lynxdata-records", "lynxdata-filters"] },
     Member {
         name: "lynxdata",

@@ -90,10 +90,10 @@ fn setting(protocol: &Protocol) -> &'static str {
 fn noise(equivalent: Option<CaptionNoise>) -> String {
     match equivalent {
         Some(CaptionNoise { percent, or_more: true }) => {
-            format!("; as much as more than {percent:.0} % wrong texts make")
+            format!("; a larger difference than {percent:.0} % wrong texts make")
         }
-        Some(CaptionNoise { percent, .. }) if percent < 1.0 => "; less than 1 % wrong texts make".to_owned(),
-        Some(CaptionNoise { percent, .. }) => format!("; as much as {percent:.0} % wrong texts make"),
+        Some(CaptionNoise { percent, .. }) if percent < 1.0 => "; a smaller one than 1 % wrong texts make".to_owned(),
+        Some(CaptionNoise { percent, .. }) => format!("; as large a difference as {percent:.0} % wrong texts make"),
         None => String::new(),
     }
 }
