@@ -95,19 +95,24 @@ fn wrong_captions_are_found_on_either_side_and_an_arm_of_five_pairs_is_refused()
 fn conversations_are_arms_too() {
     let folder = tempfile::tempdir().unwrap();
     let pairs = pairs();
-    let write = |name: &str, text: &dyn Fn(usize) -> String| {
+    let write = |name: &str, questions: &[&str], text: &dyn Fn(usize) -> String| {
         let samples = pairs.iter().enumerate().map(|(number, (picture, ..))| {
             json!({"id": number.to_string(), "image": picture, "conversations": [
-                {"from": "human", "value": "<image>\nWhat is in the picture?"},
+                {"from": "human", "value": format!("<image>\n{}", questions[number % questions.len()])},
                 {"from": "gpt", "value": text(number)},
             ]})
         });
         std::fs::write(folder.path().join(name), Value::Array(samples.collect()).to_string()).unwrap();
     };
-    write("right.json", &|number| pairs[number].1.clone());
-    write("wrong.json", &|number| pairs[number].2.clone());
+    let one = ["What is in the picture?"];
+    write("right.json", &one, &|number| pairs[number].1.clone());
+    write("wrong.json", &one, &|number| pairs[number].2.clone());
     let told = check(folder.path(), &["--a", "right.json", "--b", "wrong.json", "--out", "out"], 0);
     assert_eq!(told["winner"], "right.json", "{told:#}");
+    // The probe sees answers alone: other questions are no difference.
+    write("asked.json", &["What is shown?", "What do you see?", "Describe it."], &|number| pairs[number].1.clone());
+    let told = check(folder.path(), &["--a", "right.json", "--b", "asked.json", "--out", "same"], 0);
+    assert_eq!(told["verdict"], "equivalent", "{told:#}");
 }
 
 #[test]

@@ -221,7 +221,7 @@ pub struct WrongTexts {
     pub percent: u32,
     /// The arm minus the arm with wrong texts, so that above 0 is right in the metric's better direction.
     pub fall: Difference,
-    /// Whether the wrong texts were found.
+    /// Whether the wrong texts were found, by the visual gain.
     pub found: bool,
 }
 
@@ -619,7 +619,10 @@ fn controls(measurements: &Measurements, names: &[String], metric: Metric, alpha
     });
     let wrong_texts = percents.filter_map(|percent| {
         let fall = compared(Version::Arm { arm }, Version::WrongTexts { arm, percent })?;
-        let found = fall.is_significant() && fall.mean > 0.0;
+        // By the visual gain, whatever decides: the loss hardly sees wrong texts.
+        let gains = |version| measurements.values(version, 0, Metric::VisualGain, &|held: &HeldOut| held.counts);
+        let seen = difference(&gains(Version::Arm { arm }), &gains(Version::WrongTexts { arm, percent }), alpha);
+        let found = seen.is_significant() && seen.mean > 0.0;
         Some(WrongTexts { percent, fall, found })
     });
     Some(Controls {

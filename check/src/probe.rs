@@ -18,7 +18,7 @@ use crate::features;
 use crate::fit::{Example, Fit, FitResult, Measured, examples, held_out_weights};
 use crate::matrix::{Matrix, add_scaled, solve};
 use crate::split::Split;
-use crate::universe::{Pair, Turn, Universe};
+use crate::universe::{Pair, Universe};
 
 /// Principal coordinates of the features that the regression is over: 300 in the trial that chose the probe; 256 lose nothing on the same pairs.
 const COORDINATES: usize = 256;
@@ -76,10 +76,11 @@ impl<'a> Probe<'a> {
         for text in &mut texts {
             *text = divided(text, mean_length);
         }
-        let mut numbers: HashMap<&[Turn], u32> = HashMap::new();
+        // By the answers alone, which is all that the probe sees.
+        let mut numbers: HashMap<Vec<&str>, u32> = HashMap::new();
         let text_numbers = universe.pairs.iter().map(|pair| {
             let next = numbers.len() as u32;
-            *numbers.entry(&pair.turns).or_insert(next)
+            *numbers.entry(pair.turns.iter().map(|turn| turn.answer.as_str()).collect()).or_insert(next)
         });
         let text_numbers = text_numbers.collect();
         let words = vocabulary.len();
