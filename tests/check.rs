@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use crate::support::{lynxdata, repository};
 
-/// The bundled pictures with their captions: those of the list, or those that were put on wrong pictures.
+/// The bundled pictures with their captions: those of the list, or those that were put on wrong
+/// pictures.
 fn pairs() -> Vec<(std::path::PathBuf, String, String)> {
     let examples = repository().join("examples/quickstart");
     let list = std::fs::read_to_string(examples.join("pairs.tsv")).unwrap();

@@ -108,9 +108,9 @@ impl<'a> Seen<'a> {
 pub(crate) struct Texts {
     /// What the decoder reads, padded: `[B, T]`.
     pub(crate) inputs: Tensor<2, Int>,
-    /// What it shall foretell: `[places]`; padding and what is only read is left out.
+    /// What it shall predict: `[places]`; padding and what is only read is left out.
     pub(crate) targets: Tensor<1, Int>,
-    /// Where in the flattened `B · T` grid each target is foretold: `[places]`.
+    /// Where in the flattened `B · T` grid each target is predicted: `[places]`.
     pub(crate) places: Tensor<1, Int>,
 }
 

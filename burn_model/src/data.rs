@@ -38,9 +38,9 @@ impl Pictures {
 /// A question about a picture and its answer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Turn {
-    /// The question; empty for a caption. The model reads it and is not trained to foretell it.
+    /// The question; empty for a caption. The model reads it and is not trained to predict it.
     pub question: String,
-    /// The answer, or the caption. The model is trained to foretell it and the end token after it.
+    /// The answer, or the caption. The model is trained to predict it and the end token after it.
     pub answer: String,
 }
 

@@ -19,7 +19,7 @@ pub(crate) struct Sequence {
 
 impl Sequence {
     /// Encodes an example so that the decoder reads `max_tokens` tokens at most, the begin token
-    /// included. The last token of all is only foretold, never read.
+    /// included. The last token of all is only predicted, never read.
     ///
     /// At least one token is learned: a first question that leaves no room for its answer loses its
     /// beginning.

@@ -1,8 +1,10 @@
-//! Frozen features of a picture: what it looks like in 832 numbers, by fixed formulas, so that nothing has to be learnt to see.
+//! Frozen features of a picture: what it looks like in 832 numbers, by fixed formulas, so that
+//! nothing has to be learnt to see.
 //!
-//! Colour means of an 8 × 8 grid (192), a histogram of 64 colours (64), and histograms of oriented gradients of the same grid with nine directions
-//! (576; Dalal and Triggs, 2005, without overlapping blocks). On real pairs a decoder behind these looks at its pictures after 100 steps, where one
-//! with a vision transformer trained from nothing hardly does after 480.
+//! Colour means of an 8 × 8 grid (192), a histogram of 64 colours (64), and histograms of oriented
+//! gradients of the same grid with nine directions (576; Dalal and Triggs, 2005, without
+//! overlapping blocks). On real pairs a decoder behind these looks at its pictures after 100 steps,
+//! where one with a vision transformer trained from nothing hardly does after 480.
 
 use crate::matrix::Matrix;
 use crate::principal;
@@ -21,8 +23,8 @@ const COLOURS: usize = GRID * GRID * 3;
 const HISTOGRAM: usize = 64;
 const GRADIENTS: usize = GRID * GRID * DIRECTIONS;
 
-/// Added to the length of the gradients of a cell before they are divided by it, so that flat cells stay near 0: of the order of noise, in the square root
-/// of grey levels.
+/// Added to the length of the gradients of a cell before they are divided by it, so that flat cells
+/// stay near 0. The value of the trial that chose these features.
 const FLAT: f32 = 20.0;
 
 /// The features of an RGB picture of [`SIDE`] × [`SIDE`] pixels, row by row.
@@ -86,8 +88,8 @@ fn slope(value: impl Fn(usize) -> f32, at: usize) -> f32 {
     }
 }
 
-/// Principal coordinates of the features of many pictures, one row a picture: at most `most` columns, in order of their variance, scaled so that a row's
-/// squares sum to 1 on average.
+/// Principal coordinates of the features of many pictures, one row a picture: at most `most`
+/// columns, in order of their variance, scaled so that a row's squares sum to 1 on average.
 pub fn coordinates(features: &Matrix, most: usize) -> Matrix {
     principal::coordinates(features, most)
 }

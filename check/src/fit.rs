@@ -1,8 +1,9 @@
-//! What is fitted: a version of an arm, in a replicate, at a setting; and what is measured on the held-out pairs.
+//! What is fitted: a version of an arm, in a replicate, at a setting; and what is measured on the
+//! held-out pairs.
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::random::hash;
 use crate::resample::{Drawn, weight};
@@ -34,6 +35,15 @@ pub enum Version {
     },
 }
 
+impl Version {
+    /// The arm that it is made of.
+    pub fn arm(self) -> usize {
+        match self {
+            Version::Arm { arm } | Version::WrongTexts { arm, .. } | Version::Half { arm, .. } => arm,
+        }
+    }
+}
+
 /// One fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -51,7 +61,8 @@ pub struct Fit {
 pub struct Example {
     /// Row of the picture in [`Universe::features`].
     pub picture: u32,
-    /// The pair of [`Universe::pairs`] whose text it has: another one than the picture's in a control.
+    /// The pair of [`Universe::pairs`] whose text it has: another one than the picture's in a
+    /// control.
     pub text: u32,
     /// Its weight in the replicate; may be 0.
     pub copies: u32,
@@ -62,6 +73,7 @@ pub struct Example {
 #[serde(deny_unknown_fields)]
 pub struct Measured {
     /// By how much the text fits its own picture better than another one, times `size`.
+    #[serde(deserialize_with = "null_is_nan")]
     pub gain: f64,
     /// Bits of the text, where the gear has a language model.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -73,6 +85,18 @@ pub struct Measured {
     pub size: f64,
 }
 
+/// JSON has no number that is none: what is written of it is `null`, which is read back here, so
+/// that a training that broke down is told by a gate.
+fn null_is_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
+}
+
+/// As [`null_is_nan`], of a list.
+pub(crate) fn nulls_are_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f64>, D::Error> {
+    let values: Vec<Option<f64>> = Vec::deserialize(deserializer)?;
+    Ok(values.into_iter().map(|value| value.unwrap_or(f64::NAN)).collect())
+}
+
 /// What a fit gave.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -82,6 +106,7 @@ pub struct FitResult {
     /// One entry per held-out pair, in their order.
     pub measured: Vec<Measured>,
     /// The visual gain over the held-out pairs that count, each with its weight in the replicate.
+    #[serde(deserialize_with = "null_is_nan")]
     pub visual_gain: f64,
     /// Bits per byte of the same held-out pairs, where the gear has a language model.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -117,7 +142,8 @@ impl FitResult {
     }
 }
 
-/// The seed of the weights and the order of a model of a replicate: the same for all versions. It has 53 bits, which every reader of JSON keeps.
+/// The seed of the weights and the order of a model of a replicate: the same for all versions. It
+/// has 53 bits, which every reader of JSON keeps.
 pub fn training_seed(seed: u64, replicate: usize, member: usize) -> u64 {
     hash(["training", &seed.to_string(), &replicate.to_string(), &member.to_string()]) >> 11
 }
@@ -138,7 +164,8 @@ pub struct Training {
     pub epochs: f64,
     /// Weights of the model.
     pub weights: usize,
-    /// Steps and mean training loss since the point before, in nats per token.
+    /// Steps and mean training loss since the point before, in nats per token, up to the last that
+    /// is a number.
     pub losses: Vec<(usize, f64)>,
     /// Bits a byte if all tokens were equally likely.
     pub uniform_bits_per_byte: f64,
@@ -166,8 +193,9 @@ pub fn examples(universe: &Universe, split: &Split, seed: u64, fit: &Fit) -> Vec
     members.iter().zip(&text_of).map(example).collect()
 }
 
-/// Puts some of the texts on wrong pictures: another draw in every replicate, so that the curve does not hang on which ones they are. Repeats of a pair keep to
-/// each other, or the right copies would hide the wrong ones.
+/// Puts some of the texts on wrong pictures: another draw in every replicate, so that the curve
+/// does not hang on which ones they are. Repeats of a pair keep to each other, or the right copies
+/// would hide the wrong ones.
 fn exchange_texts(
     universe: &Universe,
     seed: u64,

@@ -30,9 +30,6 @@ pub const MARGIN_PERCENT: f64 = 10.0;
 /// The probability of a false winner: the default of `check.alpha`.
 pub const ALPHA: f64 = 0.05;
 
-/// A case needs this many training pairs that it can change: what an arm needs at least.
-pub const FEWEST_PAIRS: usize = 100;
-
 /// By how many pixels in each direction the box of the blur reaches: an eighth of the side.
 pub const BLUR_RADIUS: usize = 8;
 
@@ -240,7 +237,7 @@ pub fn build(case: &Case, base: &Base, seed: u64) -> Option<(Universe, Split)> {
         Change::OneWording => pairs[*number].one_wording.is_some(),
         _ => true,
     });
-    while training.len() >= FEWEST_PAIRS {
+    while training.len() >= outcome::FEWEST_PAIRS {
         let (clean, changed) = arms(case.change, pairs, &training, seed);
         let universe = universe(case, base, &held_out, clean, changed);
         let config = SplitConfig { seed, fraction: HELD_OUT_FRACTION, most: usize::MAX, most_pairs: usize::MAX };

@@ -5,14 +5,17 @@
 //! * [`universe`]: all pairs, and which arms have them;
 //! * [`features`]: what a picture looks like in numbers, without anything learnt;
 //! * [`mod@split`]: which pairs are measured on, so that no arm has seen them;
-//! * [`resample`], [`mod@fit`]: what a replicate redraws, the versions of the arms, and what is measured of each;
-//! * [`probe`]: the quick gear, in closed form; the other gear is the compact Lynx of `lynxdata-burn-model`;
+//! * [`resample`], [`mod@fit`]: what a replicate redraws, the versions of the arms, and what is
+//!   measured of each;
+//! * [`probe`]: the quick gear, in closed form; the other gear is the compact Lynx of
+//!   `lynxdata-burn-model`;
 //! * [`statistics`]: intervals, equivalence, several comparisons, several looks;
 //! * [`outcome`]: gates, controls, verdict and the sentence that tells it;
 //! * [`world`]: pictures whose captions are exact;
 //! * [`known`]: arms of which it is known which is better, and how often a check says so.
 //!
-//! Both gears have the same arms, held-out pairs, replicates, gates and words. Nothing here reads files or trains a network.
+//! Both gears have the same arms, held-out pairs, replicates, gates and words. Nothing here reads
+//! files or trains a network.
 
 pub mod features;
 pub mod fit;

@@ -1,7 +1,8 @@
-//! Dense matrices of 32-bit numbers: the few products that the probe needs, on one thread, with the vector instructions of the machine.
+//! Dense matrices of 32-bit numbers: the few products that the probe needs, on one thread, with the
+//! vector instructions of the machine.
 //!
-//! All of them come down to one loop, `target += Σ factorᵢ · rowᵢ` over four rows at a time, so that a value of the target is loaded and stored once per
-//! four multiplications.
+//! All of them come down to one loop, `target += Σ factorᵢ · rowᵢ` over four rows at a time, so
+//! that a value of the target is loaded and stored once per four multiplications.
 
 #![expect(
     clippy::inline_always,

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::fit::{Fit, FitResult, Version, held_out_weights};
+use crate::fit::{Fit, FitResult, Version, held_out_weights, nulls_are_nan};
 use crate::split::{FEWEST_OF_AN_ORIGIN, HeldOut, LeftOut, Split};
 use crate::statistics::{Difference, alpha_at, difference, holm};
 use crate::universe::Universe;
@@ -25,7 +25,8 @@ pub enum Gear {
 }
 
 impl Gear {
-    /// The shares of wrong texts of the positive control, in percent. The probe costs little, so its curve has more points.
+    /// The shares of wrong texts of the positive control, in percent. The probe costs little, so
+    /// its curve has more points.
     pub fn wrong_text_percents(self) -> &'static [u32] {
         match self {
             Gear::Quick => &[5, 10, 20, 30, 50, 100],
@@ -40,7 +41,8 @@ impl Gear {
 pub enum Question {
     /// Whose texts fit their pictures better: the visual gain decides.
     Fit,
-    /// Whose texts foretell held-out texts better, pictures and language together: the held-out loss decides. Needs a language model.
+    /// Whose texts predict held-out texts better, pictures and language together: the held-out loss
+    /// decides. Needs a language model.
     Loss,
 }
 
@@ -81,7 +83,7 @@ impl Metric {
     /// The unit, by gear.
     pub fn unit(self, gear: Gear) -> &'static str {
         match (self, gear) {
-            (Metric::VisualGain, Gear::Quick) => "cosine",
+            (Metric::VisualGain, Gear::Quick) => "score units",
             _ => "bits a byte",
         }
     }
@@ -99,7 +101,8 @@ pub struct Protocol {
     pub seed: u64,
     /// Replicates.
     pub replicates: usize,
-    /// The numbers of replicates at which a verdict is asked for, if there are several; α is spent over them.
+    /// The numbers of replicates at which a verdict is asked for, if there are several; α is spent
+    /// over them.
     pub looks: Vec<usize>,
     /// Probability of naming a winner where there is none.
     pub alpha: f64,
@@ -111,8 +114,8 @@ pub struct Protocol {
     pub fewest_held_out: usize,
 }
 
-/// The default of [`Protocol::fewest_pairs`]. With 5 and with 13 pairs against 1,500 a former check named the small arm the better one; 100 is where bootstrap
-/// weights begin to stand for the draw of the data.
+/// The default of [`Protocol::fewest_pairs`]. With 5 and with 13 pairs against 1,500 a former check
+/// named the small arm the better one; 100 is a round number well above them.
 pub const FEWEST_PAIRS: usize = 100;
 
 /// The default of [`Protocol::fewest_held_out`].
@@ -201,15 +204,19 @@ pub struct ArmOutcome {
     pub pairs: usize,
     /// Of them, pairs that differ in picture cluster or text.
     pub different_pairs: usize,
-    /// Tokens that the loss was over in each run, repeats counted, on average; absent without training.
+    /// Tokens that the loss was over in each run, repeats counted, on average; absent without
+    /// training.
     pub loss_tokens: Option<f64>,
     /// How often each drawn pair was trained on, on average; absent without training.
     pub epochs: Option<f64>,
     /// Visual gain of every replicate.
+    #[serde(deserialize_with = "nulls_are_nan")]
     pub visual_gain: Vec<f64>,
     /// Held-out loss of every replicate in bits a byte; empty without a language model.
+    #[serde(deserialize_with = "nulls_are_nan")]
     pub held_out_loss: Vec<f64>,
     /// Held-out loss by token frequencies of the arm alone, of every replicate.
+    #[serde(deserialize_with = "nulls_are_nan")]
     pub unigram_loss: Vec<f64>,
 }
 
@@ -219,7 +226,8 @@ pub struct ArmOutcome {
 pub struct WrongTexts {
     /// How many of a hundred texts are on wrong pictures.
     pub percent: u32,
-    /// The arm minus the arm with wrong texts, so that above 0 is right in the metric's better direction.
+    /// The arm minus the arm with wrong texts, so that above 0 is right in the metric's better
+    /// direction.
     pub fall: Difference,
     /// Whether the wrong texts were found, by the visual gain.
     pub found: bool,
@@ -327,22 +335,30 @@ impl CheckOutcome {
 }
 
 /// The fits of the arms: replicate by replicate, so that a check that is stopped early has pairs.
-pub fn arm_fits(arms: usize, replicates: usize) -> Vec<Fit> {
-    let fits = (0..replicates)
-        .flat_map(|replicate| (0..arms).map(move |arm| Fit { version: Version::Arm { arm }, replicate, setting: 0 }));
+pub fn arm_fits(arms: &[usize], replicates: usize) -> Vec<Fit> {
+    let fits = (0..replicates).flat_map(|replicate| {
+        arms.iter().map(move |arm| Fit { version: Version::Arm { arm: *arm }, replicate, setting: 0 })
+    });
     fits.collect()
 }
 
-/// The fits that follow those of the arms: the controls, made of the arm with the larger visual gain, and the arms at the other setting, if some of them seem to
-/// differ: it can only take back a verdict.
-pub fn follow_up_fits(protocol: &Protocol, arms: usize, results: &[FitResult]) -> Vec<Fit> {
-    let leading = leading_arm(arms, results);
+/// The fits that follow those of the arms: the controls, made of the arm with the larger visual
+/// gain, and the arms at the other setting, if some of them seem to differ: it can only take back a
+/// verdict. None follow if no arm was fitted.
+pub fn follow_up_fits(protocol: &Protocol, results: &[FitResult]) -> Vec<Fit> {
+    let mut of_arms: BTreeMap<usize, Vec<&FitResult>> = BTreeMap::new();
+    for result in results {
+        if let Version::Arm { arm } = result.fit.version {
+            of_arms.entry(arm).or_default().push(result);
+        }
+    }
+    let Some(leading) = leading_arm(&of_arms) else { return Vec::new() };
     let percents = protocol.gear.wrong_text_percents().iter();
     let wrong = percents.map(|percent| Version::WrongTexts { arm: leading, percent: *percent });
     let halves = [false, true].map(|second| Version::Half { arm: leading, second });
     let mut fits: Vec<(Version, usize)> = wrong.chain(halves).map(|version| (version, 0)).collect();
-    if seem_to_differ(protocol, arms, results) {
-        fits.extend((0..arms).map(|arm| (Version::Arm { arm }, 1)));
+    if seem_to_differ(protocol, &of_arms) {
+        fits.extend(of_arms.keys().map(|arm| (Version::Arm { arm: *arm }, 1)));
     }
     let replicate = |replicate: usize| {
         fits.iter().map(move |(version, setting)| Fit { version: *version, replicate, setting: *setting })
@@ -351,37 +367,42 @@ pub fn follow_up_fits(protocol: &Protocol, arms: usize, results: &[FitResult]) -
 }
 
 /// Whether two arms differ significantly at the first setting, before any correction.
-fn seem_to_differ(protocol: &Protocol, arms: usize, results: &[FitResult]) -> bool {
-    let values = |arm: usize| -> Vec<f64> {
-        let fits =
-            results.iter().filter(|result| result.fit.version == Version::Arm { arm } && result.fit.setting == 0);
-        let mut fits: Vec<&FitResult> = fits.collect();
-        fits.sort_by_key(|result| result.fit.replicate);
+fn seem_to_differ(protocol: &Protocol, of_arms: &BTreeMap<usize, Vec<&FitResult>>) -> bool {
+    let values = |results: &Vec<&FitResult>| -> Vec<f64> {
+        let mut results = results.clone();
+        results.sort_by_key(|result| result.fit.replicate);
         let value = |result: &FitResult| match protocol.question.metric() {
             Metric::VisualGain => Some(result.visual_gain),
             Metric::HeldOutLoss => result.held_out_loss,
         };
-        fits.into_iter().filter_map(value).collect()
+        results.into_iter().filter_map(value).collect()
     };
-    let values: Vec<Vec<f64>> = (0..arms).map(values).collect();
-    let differ =
-        |a: &Vec<f64>, b: &Vec<f64>| a.len() == b.len() && difference(a, b, protocol.alpha_of_look()).is_significant();
+    let values: Vec<Vec<f64>> = of_arms.values().map(values).collect();
+    let differ = |first: &Vec<f64>, second: &Vec<f64>| {
+        compared(first, second, protocol.alpha_of_look()).is_some_and(|difference| difference.is_significant())
+    };
     values.iter().enumerate().any(|(place, first)| values[place + 1..].iter().any(|second| differ(first, second)))
 }
 
-/// The arm of which the controls are made: the one with the largest visual gain on average over the replicates.
-fn leading_arm(arms: usize, results: &[FitResult]) -> usize {
-    let mean = |arm: usize| {
-        let fits =
-            results.iter().filter(|result| result.fit.version == Version::Arm { arm } && result.fit.setting == 0);
-        let gains: Vec<f64> = fits.map(|result| result.visual_gain).collect();
-        gains.iter().sum::<f64>() / gains.len().max(1) as f64
-    };
-    (0..arms).max_by(|a, b| mean(*a).total_cmp(&mean(*b)).then(b.cmp(a))).unwrap_or(0)
+/// The arm of which the controls are made: the one with the largest visual gain on average over the
+/// replicates.
+fn leading_arm(of_arms: &BTreeMap<usize, Vec<&FitResult>>) -> Option<usize> {
+    let mean =
+        |results: &Vec<&FitResult>| results.iter().map(|result| result.visual_gain).sum::<f64>() / results.len() as f64;
+    let means = of_arms.iter().map(|(arm, results)| (*arm, mean(results)));
+    means.max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0))).map(|(arm, _)| arm)
 }
 
-/// Makes all fits of a check, those of the arms and then those that follow, on all threads of rayon's pool, and judges them. Without what follows there are no
-/// controls, so winners are named all the same, but no arms are called equivalent.
+/// Compares the values of two versions; `None` if they are not of the same replicates or some are
+/// no numbers, which gates tell.
+fn compared(first: &[f64], second: &[f64], alpha: f64) -> Option<Difference> {
+    let are_numbers = first.iter().chain(second).all(|value| value.is_finite());
+    (first.len() == second.len() && !first.is_empty() && are_numbers).then(|| difference(first, second, alpha))
+}
+
+/// Makes all fits of a check, those of the arms and then those that follow, on all threads of
+/// rayon's pool, and judges them. Without what follows there are no controls, so winners are named
+/// all the same, but no arms are called equivalent.
 ///
 /// # Errors
 ///
@@ -395,20 +416,21 @@ pub fn check<E: Send>(
 ) -> Result<CheckOutcome, E> {
     let all = |fits: Vec<Fit>| fits.into_par_iter().map(fit).collect::<Result<Vec<_>, E>>();
     let different_pairs = different_pairs(universe, split);
-    let mut results = Vec::new();
-    if can_be_fitted(protocol, split, &different_pairs) {
-        results = all(arm_fits(split.arms.len(), protocol.replicates))?;
-        if follows_up {
-            results.extend(all(follow_up_fits(protocol, split.arms.len(), &results))?);
-        }
+    let arms = arms_to_fit(protocol, split, &different_pairs);
+    let mut results = all(arm_fits(&arms, protocol.replicates))?;
+    if follows_up {
+        results.extend(all(follow_up_fits(protocol, &results))?);
     }
     Ok(judge(protocol, &universe.arms, split, &different_pairs, &results))
 }
 
-/// Whether there is enough to fit anything; if not, [`judge`] says what is missing without any results.
-pub fn can_be_fitted(protocol: &Protocol, split: &Split, different_pairs: &[usize]) -> bool {
-    different_pairs.iter().all(|pairs| *pairs >= protocol.fewest_pairs)
-        && split.held_out.iter().filter(|held| held.counts).count() >= protocol.fewest_held_out.max(2)
+/// The arms with enough pairs to fit; none if there is too little to measure on or nothing to
+/// compare. What is missing [`judge`] says without results.
+pub fn arms_to_fit(protocol: &Protocol, split: &Split, different_pairs: &[usize]) -> Vec<usize> {
+    let held_out = split.held_out.iter().filter(|held| held.counts).count();
+    let enough = |arm: &usize| different_pairs[*arm] >= protocol.fewest_pairs;
+    let arms: Vec<usize> = (0..different_pairs.len()).filter(enough).collect();
+    if arms.len() < 2 || held_out < protocol.fewest_held_out.max(2) { Vec::new() } else { arms }
 }
 
 /// For every arm, how many of its pairs differ in picture cluster or text.
@@ -445,7 +467,8 @@ impl<'a> Measurements<'a> {
         self.results.get(&(version, setting)).map_or(&[], Vec::as_slice)
     }
 
-    /// A metric of every replicate on some of the held-out pairs; empty where the gear does not have it.
+    /// A metric of every replicate on some of the held-out pairs; empty where the gear does not
+    /// have it.
     fn values(&self, version: Version, setting: usize, metric: Metric, chosen: &dyn Fn(&HeldOut) -> bool) -> Vec<f64> {
         let value = |measured: &crate::fit::Measured| match metric {
             Metric::VisualGain => Some(measured.gain),
@@ -501,20 +524,21 @@ pub fn judge(
 
     let pairs: Vec<(usize, usize)> =
         (0..names.len()).flat_map(|first| (first + 1..names.len()).map(move |second| (first, second))).collect();
-    let compared = |first: usize, second: usize, setting: usize, metric: Metric, chosen: &dyn Fn(&HeldOut) -> bool| {
-        let [a, b] = [first, second].map(|arm| measurements.values(Version::Arm { arm }, setting, metric, chosen));
-        (a.len() == b.len() && !a.is_empty()).then(|| difference(&a, &b, alpha))
-    };
+    let arms_compared =
+        |first: usize, second: usize, setting: usize, metric: Metric, chosen: &dyn Fn(&HeldOut) -> bool| {
+            let [a, b] = [first, second].map(|arm| measurements.values(Version::Arm { arm }, setting, metric, chosen));
+            compared(&a, &b, alpha)
+        };
     let counts = |held: &HeldOut| held.counts;
     let decisive: Vec<Option<Difference>> =
-        pairs.iter().map(|(first, second)| compared(*first, *second, 0, metric, &counts)).collect();
+        pairs.iter().map(|(first, second)| arms_compared(*first, *second, 0, metric, &counts)).collect();
     let p: Vec<f64> = decisive.iter().map(|difference| difference.as_ref().and_then(|d| d.p).unwrap_or(1.0)).collect();
     let adjusted = holm(&p);
 
     let comparisons = pairs.iter().zip(decisive).zip(adjusted).map(|((&(first, second), decisive), adjusted_p)| {
         let other_metric = if metric == Metric::VisualGain { Metric::HeldOutLoss } else { Metric::VisualGain };
-        let origins = origins(split, names, first, second, &|chosen| compared(first, second, 0, metric, chosen));
-        let other_setting = compared(first, second, 1, metric, &counts);
+        let origins = origins(split, names, first, second, &|chosen| arms_compared(first, second, 0, metric, chosen));
+        let other_setting = arms_compared(first, second, 1, metric, &counts);
         let gates = gates::gates(&gates::Facts {
             protocol,
             split,
@@ -548,7 +572,7 @@ pub fn judge(
             difference: decisive,
             adjusted_p: Some(adjusted_p),
             other_setting,
-            other_metric: compared(first, second, 0, other_metric, &counts),
+            other_metric: arms_compared(first, second, 0, other_metric, &counts),
             margin,
             origins,
             gates,
@@ -598,41 +622,35 @@ fn arm_outcome(
 }
 
 fn controls(measurements: &Measurements, names: &[String], metric: Metric, alpha: f64) -> Option<Controls> {
-    let arm = measurements.results.keys().find_map(|(version, _)| match version {
-        Version::WrongTexts { arm, .. } | Version::Half { arm, .. } => Some(*arm),
-        Version::Arm { .. } => None,
-    })?;
-    let values = |version| measurements.values(version, 0, metric, &|held| held.counts);
-    let compared = |first: Version, second: Version| {
-        let (first, second) = (values(first), values(second));
-        (first.len() == second.len() && !first.is_empty()).then(|| {
-            if metric.higher_is_better() {
-                difference(&first, &second, alpha)
-            } else {
-                difference(&second, &first, alpha)
-            }
-        })
+    let is_control = |version: &Version| !matches!(version, Version::Arm { .. });
+    let arm = measurements.results.keys().find(|(version, _)| is_control(version))?.0.arm();
+    let values = |version, metric| measurements.values(version, 0, metric, &|held: &HeldOut| held.counts);
+    let better_by = |first: Version, second: Version, metric: Metric| {
+        let [first, second] = [first, second].map(|version| values(version, metric));
+        let [better, worse] = if metric.higher_is_better() { [first, second] } else { [second, first] };
+        compared(&better, &worse, alpha)
     };
     let percents = measurements.results.keys().filter_map(|(version, _)| match version {
         Version::WrongTexts { percent, .. } => Some(*percent),
         _ => None,
     });
     let wrong_texts = percents.filter_map(|percent| {
-        let fall = compared(Version::Arm { arm }, Version::WrongTexts { arm, percent })?;
+        let [arm, wrong] = [Version::Arm { arm }, Version::WrongTexts { arm, percent }];
+        let fall = better_by(arm, wrong, metric)?;
         // By the visual gain, whatever decides: the loss hardly sees wrong texts.
-        let gains = |version| measurements.values(version, 0, Metric::VisualGain, &|held: &HeldOut| held.counts);
-        let seen = difference(&gains(Version::Arm { arm }), &gains(Version::WrongTexts { arm, percent }), alpha);
+        let seen = better_by(arm, wrong, Metric::VisualGain)?;
         let found = seen.is_significant() && seen.mean > 0.0;
         Some(WrongTexts { percent, fall, found })
     });
     Some(Controls {
         arm: names[arm].clone(),
-        halves: compared(Version::Half { arm, second: false }, Version::Half { arm, second: true }),
+        halves: better_by(Version::Half { arm, second: false }, Version::Half { arm, second: true }, metric),
         wrong_texts: wrong_texts.collect(),
     })
 }
 
-/// The fall of the metric by the share of wrong texts, as points (percent, fall) from (0, 0) on; made not to fall back, as chance may make it.
+/// The fall of the metric by the share of wrong texts, as points (percent, fall) from (0, 0) on;
+/// made not to fall back, as chance may make it.
 fn curve(wrong_texts: &[WrongTexts]) -> Vec<(f64, f64)> {
     let mut points = vec![(0.0, 0.0)];
     let mut highest: f64 = 0.0;
@@ -686,7 +704,8 @@ fn origins(split: &Split, names: &[String], first: usize, second: usize, compare
     counts.into_iter().rev().map(origin).collect()
 }
 
-/// Differences below this share of the metric itself come from the order of additions of 32-bit numbers.
+/// Differences below this share of the metric itself come from the order of additions of 32-bit
+/// numbers.
 const ROUNDING: f64 = 1e-5;
 
 struct Decision<'a> {
@@ -733,7 +752,8 @@ fn decide(decision: &Decision) -> Verdict {
         let [first, second] = decision.names.map(Clone::clone);
         return if first_is_better { Verdict::A { arm: first } } else { Verdict::B { arm: second } };
     }
-    // Groups of held-out pairs that contradict each other cancel out; more pairs would not change that.
+    // Groups of held-out pairs that contradict each other cancel out; more pairs would not change
+    // that.
     let significant = |sign: f64| {
         decision
             .origins

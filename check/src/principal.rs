@@ -3,14 +3,16 @@
 use crate::matrix::{Matrix, add_scaled, dot};
 use crate::random::{Purpose, normal, stream};
 
-/// Multiplications by the covariance. The coordinates feed ridge regression and a linear layer, which do not care which basis spans the space, so what counts
-/// is that the space of the largest variances is found; four iterations suffice for that (Halko, Martinsson and Tropp, 2011).
+/// Multiplications by the covariance. The coordinates feed ridge regression and a linear layer,
+/// which do not care which basis spans the space, so what counts is that the space of the largest
+/// variances is found; four iterations suffice for that (Halko, Martinsson and Tropp, 2011).
 const ITERATIONS: usize = 6;
 
 /// Columns with less deviation than this are constant.
 const CONSTANT: f32 = 1e-6;
 
-/// Coordinates of the rows of `features`, each column first brought to mean 0 and deviation 1, in their first principal components.
+/// Coordinates of the rows of `features`, each column first brought to mean 0 and deviation 1, in
+/// their first principal components.
 pub(crate) fn coordinates(features: &Matrix, most: usize) -> Matrix {
     let standard = standardised(features);
     let count = most.min(features.columns()).min(features.rows().saturating_sub(1)).max(1);
@@ -59,7 +61,8 @@ fn standardised(features: &Matrix) -> Matrix {
     out
 }
 
-/// Makes the rows orthogonal and of length 1 (Gram and Schmidt, twice, which is enough); rows that depend on earlier ones become 0.
+/// Makes the rows orthogonal and of length 1 (Gram and Schmidt, twice, which is enough); rows that
+/// depend on earlier ones become 0.
 fn make_orthonormal(matrix: &mut Matrix) {
     let columns = matrix.columns();
     for row in 0..matrix.rows() {

@@ -1,4 +1,5 @@
-//! Random draws that are the same on every machine: ChaCha8 streams by seed and purpose, and hashes of keys.
+//! Random draws that are the same on every machine: ChaCha8 streams by seed and purpose, and hashes
+//! of keys.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};

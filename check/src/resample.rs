@@ -1,12 +1,16 @@
 //! The weights of a replicate: how often each picture stands in it, by the Poisson bootstrap.
 //!
-//! A bootstrap draws n of n pairs with replacement, so a pair comes up 0, 1, 2, … times, nearly as often as the Poisson distribution of mean 1 says. Drawing
-//! each weight by itself from that distribution (Chamandy et al., "Estimating uncertainty for massive data streams", 2012) lets a hash of the key decide, so
-//! a cluster has the same weight in every arm that has it. Duplicates share a weight, since they are one observation.
+//! A bootstrap draws n of n pairs with replacement, so a pair comes up 0, 1, 2, … times, nearly as
+//! often as the Poisson distribution of mean 1 says. Drawing each weight by itself from that
+//! distribution (Chamandy et al., "Estimating uncertainty for massive data streams", 2012) lets a
+//! hash of the key decide, so a cluster has the same weight in every arm that has it. Duplicates
+//! share a weight, since they are one observation.
 //!
-//! Intervals are wider than they need to be, since a replicate lacks 37 % of the pairs: over 40 draws of halves, the difference in standard errors deviated by
-//! 0.65 on the rendered world and by 0.78 on 1,879 real pairs, where 1.1 is right. Weights of 0.5 and 1.5, with the deviation over replicates doubled, brought
-//! 0.85 and 0.89, but found 5 % wrong captions on the real pairs as often, in 73 of 100 draws, and fits took longer by 45 %; so they were not taken.
+//! Intervals are wider than they need to be, since a replicate lacks 37 % of the pairs: over 40
+//! draws of halves, the difference in standard errors deviated by 0.65 on the rendered world and by
+//! 0.78 on 1,879 real pairs, where 1.1 is right. Weights of 0.5 and 1.5, with the deviation over
+//! replicates doubled, brought 0.85 and 0.89, but found 5 % wrong captions on the real pairs as
+//! often, in 73 of 100 draws, and fits took longer by 45 %; so they were not taken.
 
 use crate::random::{hash, open_interval};
 
@@ -28,7 +32,8 @@ pub fn weight(seed: u64, replicate: usize, drawn: Drawn, cluster: &str) -> u32 {
     poisson(open_interval(hash(["replicate", &seed.to_string(), &replicate.to_string(), drawn, cluster])))
 }
 
-/// The number that the Poisson distribution of mean 1 exceeds with a probability below `1 - uniform`: its inverse.
+/// The number that the Poisson distribution of mean 1 exceeds with a probability below `1 -
+/// uniform`: its inverse.
 fn poisson(uniform: f64) -> u32 {
     let (mut number, mut probability) = (0, (-1.0_f64).exp());
     let mut cumulative = probability;

@@ -1,8 +1,10 @@
-//! Which pairs are trained on and which are measured on, so that nothing that is measured on was seen.
+//! Which pairs are trained on and which are measured on, so that nothing that is measured on was
+//! seen.
 //!
-//! Whole clusters of pictures are held out. A training pair whose text equals a held-out one, nearly equals it, or shares a span of words with it is left out of
-//! every arm, and so counted. A text that many pictures share, such as "image" or the boilerplate of a shop, is not measured on at all, since leaving it
-//! out of the arms would hide it from the check.
+//! Whole clusters of pictures are held out. A training pair whose text equals a held-out one,
+//! nearly equals it, or shares a span of words with it is left out of every arm, and so counted. A
+//! text that many pictures share, such as "image" or the boilerplate of a shop, is not measured on
+//! at all, since leaving it out of the arms would hide it from the check.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -42,7 +44,8 @@ pub struct HeldOut {
     pub cluster: String,
     /// The arms that have it: bit i for arm i.
     pub origin: u32,
-    /// Whether it counts in the verdict. The others come from an arm that the chosen pairs leave out, and are told beside it.
+    /// Whether it counts in the verdict. The others come from an arm that the chosen pairs leave
+    /// out, and are told beside it.
     pub counts: bool,
 }
 
@@ -87,9 +90,11 @@ struct Texts {
     /// Distinct words, rarest first.
     distinct: Vec<Vec<u32>>,
     same: HashMap<Vec<u32>, Vec<u32>>,
-    /// Pairs by the hash of each span; a chance of two spans with one hash, 1 in 2⁶⁴, would leave out a pair too many.
+    /// Pairs by the hash of each span; a chance of two spans with one hash, 1 in 2⁶⁴, would leave
+    /// out a pair too many.
     spans: HashMap<u64, Vec<u32>>,
-    /// Pairs by each of the rarest words of their texts: near-duplicates share one of them (prefix filtering; Chaudhuri, Ganti and Kaushik, 2006).
+    /// Pairs by each of the rarest words of their texts: near-duplicates share one of them (prefix
+    /// filtering; Chaudhuri, Ganti and Kaushik, 2006).
     rare: HashMap<u32, Vec<u32>>,
 }
 
@@ -200,8 +205,9 @@ pub fn split(universe: &Universe, config: &SplitConfig) -> Split {
     };
     let allowed = |pair: u32| universe.pairs[pair as usize].may_be_held_out;
     chooser.hold_out(order.iter().map(|(_, cluster)| *cluster), count, true, allowed);
-    // If all that is measured on comes from some arms, the others are measured on pairs of their own beside it: those of the held-out clusters, and if these
-    // are few, some of further clusters.
+    // If all that is measured on comes from some arms, the others are measured on pairs of their
+    // own beside it: those of the held-out clusters, and if these are few, some of further
+    // clusters.
     if !universe.has_evaluation_set {
         let seen = chooser.held_out.iter().fold(0, |seen, held: &HeldOut| seen | held.origin);
         for arm in (0..arm_count).filter(|arm| seen != 0 && seen >> arm & 1 == 0) {
@@ -256,7 +262,8 @@ struct Chooser<'a> {
 }
 
 impl<'a> Chooser<'a> {
-    /// Holds out clusters in the given order until `count` of them are, one pair of each for every set of arms that has one.
+    /// Holds out clusters in the given order until `count` of them are, one pair of each for every
+    /// set of arms that has one.
     fn hold_out(
         &mut self,
         order: impl Iterator<Item = &'a str>,

@@ -1,12 +1,14 @@
 //! Statistics of a difference between two arms over replicates that redraw what the claim is about.
 //!
-//! Each replicate redraws the pairs of both arms and of the held-out set (and, where there is one, the seed of the training), the same draw for both arms. The
-//! standard deviation over replicates is then the standard error of the difference itself: a bootstrap's deviation is **not** divided by √n. More
-//! replicates make that estimate surer; only more data makes it smaller.
+//! Each replicate redraws the pairs of both arms and of the held-out set (and, where there is one,
+//! the seed of the training), the same draw for both arms. The standard deviation over replicates
+//! is then the standard error of the difference itself: a bootstrap's deviation is **not** divided
+//! by √n. More replicates make that estimate surer; only more data makes it smaller.
 
 use serde::{Deserialize, Serialize};
 
-/// Probability of finding a difference of the size that [`Difference::minimum_detectable_effect`] means.
+/// Probability of finding a difference of the size that [`Difference::minimum_detectable_effect`]
+/// means.
 pub const POWER: f64 = 0.8;
 
 /// What the differences first − second of replicates say.
@@ -17,8 +19,8 @@ pub struct Difference {
     pub replicates: usize,
     /// Mean difference, in the unit of the metric.
     pub mean: f64,
-    /// Standard error of the mean difference: SD · √(1 + 1/n), since the mean over n replicates has their noise beside that of the data. Absent below two
-    /// replicates.
+    /// Standard error of the mean difference: SD · √(1 + 1/n), since the mean over n replicates has
+    /// their noise beside that of the data. Absent below two replicates.
     pub standard_error: Option<f64>,
     /// Probability that the interval misses the truth.
     pub alpha: f64,
@@ -65,7 +67,8 @@ impl Difference {
         self.p.is_some_and(|p| p < self.alpha)
     }
 
-    /// Whether the difference is smaller than `margin`, by two one-sided tests (Schuirmann, 1987), each at `alpha`.
+    /// Whether the difference is smaller than `margin`, by two one-sided tests (Schuirmann, 1987),
+    /// each at `alpha`.
     pub fn is_equivalent(&self, margin: f64) -> bool {
         self.standard_error.is_some_and(|error| {
             let freedom = self.replicates.saturating_sub(1) as f64;
@@ -74,8 +77,9 @@ impl Difference {
         })
     }
 
-    /// How many times as many pairs, in the arms and in the held-out set, would find a true difference of the observed size four times in five: the standard
-    /// error falls with the root of the number of pairs.
+    /// How many times as many pairs, in the arms and in the held-out set, would find a true
+    /// difference of the observed size four times in five: the standard error falls with the root
+    /// of the number of pairs.
     pub fn pairs_needed(&self) -> Option<f64> {
         let detectable = self.minimum_detectable_effect?;
         (self.mean != 0.0).then(|| (detectable / self.mean).powi(2))
@@ -89,12 +93,14 @@ fn two_sided(mean: f64, error: f64, freedom: f64) -> f64 {
     (2.0 * student_t_cdf(-(mean / error).abs(), freedom)).min(1.0)
 }
 
-/// In standard errors, the true difference that is found with probability [`POWER`]: t₁₋α⸝₂ + t_power.
+/// In standard errors, the true difference that is found with probability [`POWER`]: t₁₋α⸝₂ +
+/// t_power.
 fn detectable_errors(freedom: f64, alpha: f64) -> f64 {
     student_t_quantile(1.0 - alpha / 2.0, freedom) + student_t_quantile(POWER, freedom)
 }
 
-/// p-values of several comparisons, adjusted by Holm's step-down method (1979): each may be compared with α as if it were the only one.
+/// p-values of several comparisons, adjusted by Holm's step-down method (1979): each may be
+/// compared with α as if it were the only one.
 pub fn holm(p: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..p.len()).collect();
     order.sort_by(|a, b| p[*a].total_cmp(&p[*b]));
@@ -107,9 +113,10 @@ pub fn holm(p: &[f64]) -> Vec<f64> {
     adjusted
 }
 
-/// The probability of error that may be spent at a look with `replicates` when looks are planned at the numbers `looks`: the growth of Lan and DeMets' spending
-/// function of Pocock's kind (1983), α · ln(1 + (e − 1) · t) with t the share of the last look. The tests of all looks then err with probability `alpha` at most,
-/// whatever their correlation. `None` if no look is planned there.
+/// The probability of error that may be spent at a look with `replicates` when looks are planned at
+/// the numbers `looks`: the growth of Lan and DeMets' spending function of Pocock's kind (1983), α
+/// · ln(1 + (e − 1) · t) with t the share of the last look. The tests of all looks then err with
+/// probability `alpha` at most, whatever their correlation. `None` if no look is planned there.
 pub fn alpha_at(looks: &[usize], replicates: usize, alpha: f64) -> Option<f64> {
     let last = *looks.last()? as f64;
     let place = looks.iter().position(|look| *look == replicates)?;
@@ -117,14 +124,15 @@ pub fn alpha_at(looks: &[usize], replicates: usize, alpha: f64) -> Option<f64> {
     Some(spent(replicates) - place.checked_sub(1).map_or(0.0, |before| spent(looks[before])))
 }
 
-/// Probability that Student's t with `freedom` degrees of freedom is at most `t` (Abramowitz and Stegun 26.7.1 by the
-/// incomplete beta function).
+/// Probability that Student's t with `freedom` degrees of freedom is at most `t` (Abramowitz and
+/// Stegun 26.7.1 by the incomplete beta function).
 pub fn student_t_cdf(t: f64, freedom: f64) -> f64 {
     let tail = 0.5 * incomplete_beta(freedom / 2.0, 0.5, freedom / (freedom + t * t));
     if t > 0.0 { 1.0 - tail } else { tail }
 }
 
-/// The t that Student's t with `freedom` degrees of freedom does not exceed with `probability`, between 0 and 1.
+/// The t that Student's t with `freedom` degrees of freedom does not exceed with `probability`,
+/// between 0 and 1.
 pub fn student_t_quantile(probability: f64, freedom: f64) -> f64 {
     if probability < 0.5 {
         return -student_t_quantile(1.0 - probability, freedom);
@@ -146,7 +154,8 @@ pub fn student_t_quantile(probability: f64, freedom: f64) -> f64 {
     0.5 * (low + high)
 }
 
-/// The regularised incomplete beta function at `x`, by its continued fraction (NIST DLMF 8.17.22) in Lentz's form.
+/// The regularised incomplete beta function at `x`, by its continued fraction (NIST DLMF 8.17.22)
+/// in Lentz's form.
 fn incomplete_beta(a: f64, b: f64, x: f64) -> f64 {
     if x <= 0.0 || x >= 1.0 {
         return x.clamp(0.0, 1.0);
@@ -176,8 +185,8 @@ fn incomplete_beta(a: f64, b: f64, x: f64) -> f64 {
     front * fraction
 }
 
-/// Logarithm of the gamma function of a positive number, by Stirling's series (NIST DLMF 5.11.1) after shifting the
-/// argument above 10, where five terms give 14 digits.
+/// Logarithm of the gamma function of a positive number, by Stirling's series (NIST DLMF 5.11.1)
+/// after shifting the argument above 10, where five terms give 14 digits.
 fn ln_gamma(mut x: f64) -> f64 {
     let mut shift = 0.0;
     while x < 10.0 {
@@ -240,7 +249,8 @@ mod tests {
     /// Simulated checks per statement about probabilities.
     const CASES: usize = 4000;
 
-    /// Replicates of a check whose data err by a normal draw: each replicate errs by as much again around what the data say.
+    /// Replicates of a check whose data err by a normal draw: each replicate errs by as much again
+    /// around what the data say.
     fn simulated(draws: &mut rand_chacha::ChaCha8Rng, n: usize, truth: f64) -> Difference {
         let data = truth + normal(draws);
         let values: Vec<f64> = (0..n).map(|_| data + normal(draws)).collect();

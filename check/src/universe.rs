@@ -53,7 +53,8 @@ impl Pair {
     }
 }
 
-/// The most arms of a check: their bits fit into a pair, and comparisons of more would need more replicates than anybody trains.
+/// The most arms of a check: their bits fit into a pair, and comparisons of more would need more
+/// replicates than anybody trains.
 pub const MOST_ARMS: usize = 8;
 
 /// Everything that a check compares.
@@ -67,13 +68,15 @@ pub struct Universe {
     pub clusters: Vec<String>,
     /// All pairs: those of the arms, and those that may be measured on.
     pub pairs: Vec<Pair>,
-    /// Whether the pairs that may be measured on were given by the user (`--eval`), rather than held out of the arms.
+    /// Whether the pairs that may be measured on were given by the user (`--eval`), rather than
+    /// held out of the arms.
     pub has_evaluation_set: bool,
 }
 
 impl Universe {
-    /// The words of every pair by which copies of it are found. Where all pairs are conversations, those of short answers are left out: many pictures have
-    /// the answer "yes" to one question, and none of them is a copy. Beside captions, a short answer may be the copy of one.
+    /// The words of every pair by which copies of it are found. Where all pairs are conversations,
+    /// those of short answers are left out: many pictures have the answer "yes" to one question,
+    /// and none of them is a copy. Beside captions, a short answer may be the copy of one.
     pub(crate) fn telling_words(&self) -> Vec<Vec<String>> {
         let fewest = if self.pairs.iter().any(Pair::is_caption) { 0 } else { NEAR_DUPLICATE_WORDS };
         let words = |pair: &Pair| {

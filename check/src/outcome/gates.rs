@@ -9,7 +9,8 @@ use crate::statistics::difference;
 /// The largest share of an arm that may be left out because it overlaps held-out pairs.
 const MOST_OVERLAP: f64 = 0.5;
 
-/// The level of the null control. One check in a hundred is refused though nothing is wrong with it; at 0.05 it would be one in twenty.
+/// The level of the null control. One check in a hundred is refused though nothing is wrong with
+/// it; at 0.05 it would be one in twenty.
 const HALVES_ALPHA: f64 = 0.01;
 
 /// The share of wrong texts, in percent, that a check must find if it says that arms do not differ.
@@ -131,8 +132,9 @@ fn replicates(facts: &Facts) -> Gate {
     gate("all replicates", found == [wanted, wanted] && wanted > 0, finding)
 }
 
-/// In every replicate the better of the two models must know more than how often tokens occur. One of them alone may not: texts in another language than the
-/// held-out ones teach nothing about them, and that is a finding.
+/// In every replicate the better of the two models must know more than how often tokens occur. One
+/// of them alone may not: texts in another language than the held-out ones teach nothing about
+/// them, and that is a finding.
 fn language(facts: &Facts) -> Option<Gate> {
     let [first, second] = facts.arms;
     if first.held_out_loss.is_empty() {
@@ -159,7 +161,8 @@ fn language(facts: &Facts) -> Option<Gate> {
     Some(gate("better than token frequencies", behind == 0, finding))
 }
 
-/// One arm at least must look at its pictures, in every replicate. The other may be blind because its texts do not fit: that is a finding.
+/// One arm at least must look at its pictures, in every replicate. The other may be blind because
+/// its texts do not fit: that is a finding.
 fn sight(facts: &Facts) -> Gate {
     let sees = |arm: &ArmOutcome| {
         let gains = &arm.visual_gain;
@@ -218,7 +221,8 @@ fn halves(controls: &Controls) -> Gate {
     gate("halves do not differ", passed, finding)
 }
 
-/// Arms that differ show by themselves that the check can find a difference; to say that they do not takes a control.
+/// Arms that differ show by themselves that the check can find a difference; to say that they do
+/// not takes a control.
 fn wrong_texts(controls: &Controls, significant: bool) -> Gate {
     let control = controls.wrong_texts.iter().find(|control| control.percent == MUST_BE_FOUND);
     let found = control.is_some_and(|control| control.found);

@@ -20,7 +20,8 @@ fn protocol() -> Protocol {
     }
 }
 
-/// Arms of 400 pairs each, and held-out pairs of which the first half comes from the first arm alone and the rest from the second.
+/// Arms of 400 pairs each, and held-out pairs of which the first half comes from the first arm
+/// alone and the rest from the second.
 fn split_of(arms: usize) -> Split {
     let held_out = (0..HELD_OUT as u32).map(|item| HeldOut {
         pair: 10_000 + item,
@@ -90,11 +91,12 @@ fn level(fit: Fit, arms: &[f64]) -> f64 {
 fn judged(protocol: &Protocol, split: &Split, gain: Gain) -> CheckOutcome {
     let arms = split.arms.len();
     let names: Vec<String> = ["clean", "noisy", "third"].iter().take(arms).map(|name| (*name).to_owned()).collect();
-    let mut results: Vec<FitResult> =
-        arm_fits(arms, protocol.replicates).into_iter().map(|fit| result(split, fit, gain)).collect();
-    let more = follow_up_fits(protocol, arms, &results);
-    results.extend(more.into_iter().map(|fit| result(split, fit, gain)));
     let different: Vec<usize> = split.arms.iter().map(Vec::len).collect();
+    let fitted = arms_to_fit(protocol, split, &different);
+    let mut results: Vec<FitResult> =
+        arm_fits(&fitted, protocol.replicates).into_iter().map(|fit| result(split, fit, gain)).collect();
+    let more = follow_up_fits(protocol, &results);
+    results.extend(more.into_iter().map(|fit| result(split, fit, gain)));
     judge(protocol, &names, split, &different, &results)
 }
 
@@ -183,7 +185,11 @@ fn a_larger_arm_that_wins_may_have_won_by_quantity() {
     let sentence = |first: f64, second: f64| {
         judged(&protocol(), &small, &|fit, _| level(fit, &[first, second])).first().sentence.clone()
     };
-    assert!(sentence(0.30, 0.25).contains("2.7 times the pairs, so this may be quantity"), "{}", sentence(0.30, 0.25));
+    assert!(
+        sentence(0.30, 0.25).contains("2.7 times as many pairs as noisy: this may be quantity"),
+        "{}",
+        sentence(0.30, 0.25)
+    );
     assert!(sentence(0.25, 0.30).contains("noisy is better: its texts fit"), "{}", sentence(0.25, 0.30));
 }
 
@@ -235,6 +241,29 @@ fn three_arms_are_compared_pair_by_pair_with_a_correction() {
     for comparison in [first, last] {
         assert!(comparison.adjusted_p.unwrap() >= comparison.difference.as_ref().unwrap().p.unwrap());
     }
+}
+
+#[test]
+fn an_arm_that_is_too_small_leaves_the_others_to_be_compared() {
+    let mut small = split_of(3);
+    small.arms[2].truncate(20);
+    let outcome = judged(&protocol(), &small, &|fit, _| level(fit, &[0.30, 0.25, 0.30]));
+    assert_eq!(outcome.comparisons[0].verdict.winner(), Some("clean"), "{}", outcome.comparisons[0].sentence);
+    for comparison in &outcome.comparisons[1..] {
+        assert!(comparison.sentence.contains("third has 20 pairs"), "{}", comparison.sentence);
+    }
+}
+
+#[test]
+fn a_training_that_breaks_down_is_told_after_it_was_written_and_read() {
+    let split = split_of(2);
+    let fit = Fit { version: Version::Arm { arm: 0 }, replicate: 0, setting: 0 };
+    let broken = result(&split, fit, &|_, _| f64::NAN);
+    let read: FitResult = serde_json::from_str(&serde_json::to_string(&broken).unwrap()).unwrap();
+    assert!(read.visual_gain.is_nan() && read.measured[0].gain.is_nan());
+    let outcome = judged(&protocol(), &split, &|fit, _| if fit.replicate == 3 { f64::NAN } else { 0.3 });
+    let read: CheckOutcome = serde_json::from_str(&serde_json::to_string(&outcome).unwrap()).unwrap();
+    assert!(failed(&read).starts_with("training worked"));
 }
 
 #[test]

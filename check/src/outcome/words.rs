@@ -4,7 +4,8 @@ use super::{ArmOutcome, CaptionNoise, Comparison, Controls, Gear, Protocol, Ques
 use crate::split::Split;
 use crate::statistics::Difference;
 
-/// Up to about four repeats, repeated text trains language models nearly as well as new text (Muennighoff et al., arXiv 2305.16264).
+/// Up to about four repeats, repeated text trains language models nearly as well as new text
+/// (Muennighoff et al., arXiv 2305.16264).
 pub(super) const MANY_EPOCHS: f64 = 4.0;
 
 /// Arms whose sizes differ by more than this factor are not of one size.
@@ -29,8 +30,7 @@ pub(super) fn sentence(comparison: &Comparison, protocol: &Protocol, arms: [&Arm
                 if arm == first { (second, sizes[0] / sizes[1]) } else { (first, sizes[1] / sizes[0]) };
             if factor > COMPARABLE {
                 format!(
-                    "{arm} is better: it teaches more about what texts fit which pictures than {other}, of which it has {} the pairs, so this may be quantity \
-                     rather than fit",
+                    "{arm} is better to learn from, and it has {} as many pairs as {other}: this may be quantity rather than fit",
                     times(factor)
                 )
             } else {
@@ -39,7 +39,7 @@ pub(super) fn sentence(comparison: &Comparison, protocol: &Protocol, arms: [&Arm
         }
         (Verdict::A { arm } | Verdict::B { arm }, Question::Loss) => {
             let other = if arm == first { second } else { first };
-            format!("{arm} is better: trained on it, the model foretells held-out texts better than trained on {other}")
+            format!("{arm} is better: trained on it, the model predicts held-out texts better than trained on {other}")
         }
         (Verdict::Equivalent, _) => format!(
             "equivalent: {first} and {second} differ by less than {:.0} % wrong texts would make",

@@ -8,7 +8,7 @@ use lynxdata_burn_model::{
 };
 use lynxdata_check::features::coordinates;
 use lynxdata_check::fit::{examples, training_seed};
-use lynxdata_check::{Fit, FitResult, Measured, Split, Training, Universe};
+use lynxdata_check::{Fit, FitResult, Measured, Split, Training, Universe, Version};
 
 use crate::recipe::CheckConfig;
 
@@ -20,6 +20,8 @@ pub(crate) struct Lynx<'a> {
     config: &'a CheckConfig,
     universe: Universe,
     split: Split,
+    /// The arms with enough pairs.
+    arms: Vec<usize>,
     seed: u64,
     pictures: Pictures,
     tokenizer: Tokenizer,
@@ -30,7 +32,13 @@ pub(crate) struct Lynx<'a> {
 
 impl<'a> Lynx<'a> {
     /// Trains the tokenizer on the texts of all arms and prepares what the model sees.
-    pub(crate) fn new(config: &'a CheckConfig, universe: Universe, split: Split, seed: u64) -> Result<Lynx<'a>> {
+    pub(crate) fn new(
+        config: &'a CheckConfig,
+        universe: Universe,
+        split: Split,
+        arms: Vec<usize>,
+        seed: u64,
+    ) -> Result<Lynx<'a>> {
         let coordinates = coordinates(&universe.features, COORDINATES);
         let pictures = Pictures::Features { width: coordinates.columns(), values: coordinates.values().to_vec() };
         let mut used: Vec<u32> = split.arms.iter().flatten().copied().collect();
@@ -43,7 +51,7 @@ impl<'a> Lynx<'a> {
             split.held_out.iter().map(|held| example(&universe, universe.pairs[held.pair as usize].picture, held.pair));
         let held_out = held_out.collect();
         let mut steps = config.train.steps;
-        for arm in &split.arms {
+        for arm in arms.iter().map(|arm| &split.arms[*arm]) {
             let tokens = arm.iter().map(|pair| {
                 let example = example(&universe, 0, *pair);
                 lynxdata_burn_model::loss_tokens(&tokenizer, &example, config.train.max_tokens)
@@ -52,7 +60,12 @@ impl<'a> Lynx<'a> {
             let most = config.most_epochs * tokens as f64 / config.train.tokens_per_step as f64;
             steps = steps.min((most.ceil() as usize).max(1));
         }
-        Ok(Lynx { config, universe, split, seed, pictures, tokenizer, held_out, steps })
+        Ok(Lynx { config, universe, split, arms, seed, pictures, tokenizer, held_out, steps })
+    }
+
+    /// Whether a version is made of an arm with enough pairs.
+    pub(crate) fn fits(&self, version: Version) -> bool {
+        self.arms.contains(&version.arm())
     }
 
     /// Trains and measures. With a checkpoint, a fit that was broken off goes on.
@@ -108,7 +121,7 @@ impl<'a> Lynx<'a> {
             loss_tokens: first.loss_tokens,
             epochs: first.epochs,
             weights: first.weights,
-            losses: first.losses.iter().enumerate().map(curve).collect(),
+            losses: first.losses.iter().enumerate().map(curve).take_while(|(_, loss)| loss.is_finite()).collect(),
             uniform_bits_per_byte: first.uniform_bits_per_byte(),
         };
         Ok(FitResult::new(fit, &self.split, self.seed, measured.collect(), &chosen, Some(training)))

@@ -232,7 +232,7 @@ pub(crate) struct CheckConfig {
     /// How the arms are learnt from: `lynx` trains a compact Lynx, minutes; `quick` fits a probe of the words of texts in closed form, seconds.
     #[serde(default = "lynx")]
     pub gear: Gear,
-    /// What decides: `fit` asks whose texts fit their pictures, by the visual gain; `loss` asks whose texts foretell held-out texts, pictures and language
+    /// What decides: `fit` asks whose texts fit their pictures, by the visual gain; `loss` asks whose texts predict held-out texts, pictures and language
     /// together, and needs the gear `lynx`.
     #[serde(default = "fit")]
     pub question: Question,

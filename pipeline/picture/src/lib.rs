@@ -274,7 +274,7 @@ fn prepare_as(
             original_width,
             original_height,
         };
-        return Ok((picture, if with_pixels { decoded.into_file_pixels() } else { None }));
+        return Ok((picture, if with_pixels { decoded.pixels.of_file() } else { None }));
     }
     drop(bytes);
     let (width, height) = layout.stored;
@@ -313,7 +313,7 @@ pub fn size_of(bytes: &[u8], max_pixels: u64) -> Result<(u32, u32), PictureError
 /// # Errors
 /// As [`prepare`], and if the pixels take more than 512 MiB, which is known before they are decoded.
 pub fn decode_file(bytes: &[u8], max_pixels: u64) -> Result<DynamicImage, PictureError> {
-    decode_within(bytes, max_pixels, MAX_FILE_BYTES, None)?.into_file_pixels().ok_or_else(too_many_bytes)
+    decode_within(bytes, max_pixels, MAX_FILE_BYTES, None)?.pixels.of_file().ok_or_else(too_many_bytes)
 }
 
 /// Most bytes of pixels as a file has them: the default of the image crate. Only pixels of 16 bits and more need them within 100 megapixels.
@@ -329,6 +329,16 @@ fn too_many_bytes() -> PictureError {
 /// As [`prepare`].
 pub fn decode_rgb(bytes: &[u8], max_pixels: u64) -> Result<RgbImage, PictureError> {
     Ok(decode(bytes, max_pixels, None)?.into_rgb())
+}
+
+/// Both views of a picture by one decode: the pixels of [`decode_file`] and those of [`decode_rgb`].
+///
+/// # Errors
+/// As [`decode_file`].
+pub fn decode_file_and_rgb(bytes: &[u8], max_pixels: u64) -> Result<(DynamicImage, RgbImage), PictureError> {
+    let decoded = decode_within(bytes, max_pixels, MAX_FILE_BYTES, None)?;
+    let file = decoded.pixels.clone().of_file().ok_or_else(too_many_bytes)?;
+    Ok((file, decoded.into_rgb()))
 }
 
 /// Cuts out the square at the centre of a picture and scales it to `side` x `side` pixels with an antialiased bicubic filter (Catmull-Rom, as Pillow's
@@ -356,6 +366,7 @@ struct Decoded {
 }
 
 /// Pixels, not yet turned upright.
+#[derive(Clone)]
 enum Pixels {
     /// Those of the file.
     Image(DynamicImage),
@@ -363,6 +374,18 @@ enum Pixels {
     Inks(RgbaImage),
     /// Opaque pixels of sRGB, with what is to be made of them: they have what that needs, and may have no more.
     Planes(Box<Planes>, Wanted),
+}
+
+impl Pixels {
+    /// The pixels of the file, if they are no more than [`decode_file`] gives.
+    fn of_file(self) -> Option<DynamicImage> {
+        let pixels: DynamicImage = match self {
+            Pixels::Image(image) => image,
+            Pixels::Inks(inks) => colour::rgb_of_inks(&inks).into(),
+            Pixels::Planes(..) => unreachable!("whoever wants them does not let them be reduced"),
+        };
+        (pixels.as_bytes().len() as u64 <= MAX_FILE_BYTES).then_some(pixels)
+    }
 }
 
 impl Decoded {
@@ -381,16 +404,6 @@ impl Decoded {
         let mut image = DynamicImage::ImageRgb8(pixels);
         image.apply_orientation(self.orientation);
         image.into_rgb8()
-    }
-
-    /// The pixels of the file, if they are no more than [`decode_file`] gives.
-    fn into_file_pixels(self) -> Option<DynamicImage> {
-        let pixels: DynamicImage = match self.pixels {
-            Pixels::Image(image) => image,
-            Pixels::Inks(inks) => colour::rgb_of_inks(&inks).into(),
-            Pixels::Planes(..) => unreachable!("whoever wants them does not let them be reduced"),
-        };
-        (pixels.as_bytes().len() as u64 <= MAX_FILE_BYTES).then_some(pixels)
     }
 }
 

@@ -8,6 +8,7 @@ use image::RgbImage;
 use super::scale::{self, Filter, Part, Source};
 
 /// Samples of one component.
+#[derive(Clone)]
 pub(super) struct Plane {
     /// Rows from top to bottom, each `stride` long. There may be more rows and columns than the picture has.
     pub samples: Vec<u8>,
@@ -22,6 +23,7 @@ pub(super) struct Plane {
 }
 
 /// A picture in YCbCr, or grey.
+#[derive(Clone)]
 pub(super) struct Planes {
     luma: Plane,
     /// Blue and red difference, and how they become RGB.

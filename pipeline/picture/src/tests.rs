@@ -525,6 +525,16 @@ fn a_picture_with_a_blurred_box_is_encoded_in_every_mode() {
 }
 
 #[test]
+fn both_views_of_one_decode_are_those_of_two() {
+    for name in ["plain.jpg", "orientation_6.jpg", "cmyk.jpg", "alpha.png", "palette.gif"] {
+        let bytes = fixture(name);
+        let (file, rgb) = decode_file_and_rgb(&bytes, 1 << 30).unwrap();
+        assert_eq!(file, decode_file(&bytes, 1 << 30).unwrap(), "{name}");
+        assert_eq!(rgb, decode_rgb(&bytes, 1 << 30).unwrap(), "{name}");
+    }
+}
+
+#[test]
 fn scaling_is_pillows_bicubic() {
     let scaled = resize::scaled_to(&expected("plain"), (48, 32));
     let found = difference(&scaled, &expected("plain_shorter_32"));

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use lynxdata_check::known::{self, Base, Case, Draws, Tally};
-use lynxdata_check::outcome::{CheckOutcome, Gear, check};
+use lynxdata_check::outcome::{CheckOutcome, Gear, arms_to_fit, check, different_pairs};
 use lynxdata_check::{Split, Universe};
 use lynxdata_records::nearest;
 use serde::Serialize;
@@ -17,19 +17,21 @@ use crate::lynx::Lynx;
 use crate::recipe::{self, CheckConfig};
 use crate::stages::{self, Context, arms, check as check_stage};
 
-/// Try the check where the truth is known: halves of one set, wrong captions, duplicates, boilerplate and more
+/// Try the check where the truth is known: halves of one set, wrong captions, duplicates,
+/// boilerplate and more
 ///
-/// Each case makes a second arm of clean pairs, so that it is known which arm is better, or that none is, and asks the check. A draw has its own held-out
-/// pairs, halves and wrong captions. The exit code is 1 if a winner was named against the truth more often than check.alpha allows.
+/// Each case makes a second arm of clean pairs, so that it is known which arm is better, or that
+/// none is, and asks the check. A draw has its own held-out pairs, halves and wrong captions. The
+/// exit code is 1 if a winner was named against the truth more often than check.alpha allows.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  lynxdata check calibrate --quick                     a rendered world of shapes, the probe: about two minutes
+  lynxdata check calibrate --quick                     a rendered world of shapes, the probe
   lynxdata check calibrate --quick --pairs my-pairs/   pairs of your own
   lynxdata check calibrate --cases halves,wrong_captions_30 --draws 4 --halves 10
   lynxdata check calibrate --quick --json")]
 pub(crate) struct Arguments {
-    /// Try the probe; without it the compact Lynx, a minute and a half of two cores a draw
+    /// Try the probe; without it the compact Lynx, minutes a draw
     #[arg(long)]
     quick: bool,
 
@@ -41,7 +43,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 2000, conflicts_with = "pairs")]
     drawings: usize,
 
-    /// Draws of the two halves of one set, which show how often a winner is named where there is none
+    /// Draws of the two halves of one set, which show how often a winner is named where there is
+    /// none
     #[arg(long, value_name = "N", default_value_t = 40)]
     halves: usize,
 
@@ -57,7 +60,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
 
-    /// Leave the controls out, which takes half of the time: winners are named all the same, but nothing is called equivalent
+    /// Leave the controls out, which saves time: winners are named all the same, but nothing is
+    /// called equivalent
     #[arg(long)]
     without_controls: bool,
 
@@ -65,7 +69,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DIR", value_parser = path_parser(), default_value = "lynxdata-calibration")]
     out: PathBuf,
 
-    /// Overrides a value of the recipe, as in --set check.train.steps=400; may be given several times
+    /// Overrides a value of the recipe, as in --set check.train.steps=400; may be given several
+    /// times
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
 
@@ -153,8 +158,10 @@ fn one_check(
         let probe = lynxdata_check::Probe::new(universe, split, seed);
         return check(&protocol, universe, split, follows_up, &|fit| Ok(probe.fit(fit)));
     }
-    let lynx = Lynx::new(config, universe.clone(), split.clone(), seed)?;
-    // On a thread of its own: a thread of rayon's pool would begin further fits while it waits for one.
+    let arms = arms_to_fit(&protocol, split, &different_pairs(universe, split));
+    let lynx = Lynx::new(config, universe.clone(), split.clone(), arms, seed)?;
+    // On a thread of its own: a thread of rayon's pool would begin further fits while it waits for
+    // one.
     let fit = |fit| {
         std::thread::scope(|scope| {
             let fitted = scope.spawn(|| lynx.fit(fit, None, &mut |_, _| ())).join();
@@ -182,7 +189,8 @@ fn cases(names: &[String]) -> anyhow::Result<Vec<Case>> {
     names.iter().map(find).collect()
 }
 
-/// The recipe that the flags stand for: a check of the folder with itself, of which only the pairs are read.
+/// The recipe that the flags stand for: a check of the folder with itself, of which only the pairs
+/// are read.
 fn load(arguments: &Arguments) -> anyhow::Result<recipe::LoadedRecipe> {
     let path = match &arguments.pairs {
         Some(path) => text_of(&std::path::absolute(path)?)?,

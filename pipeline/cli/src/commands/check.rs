@@ -14,12 +14,15 @@ use crate::home::path_parser;
 use crate::recipe::{self, LoadedRecipe};
 use crate::stages::{CHECK_STAGES, Stage, check, report};
 
-/// Tell which of two data choices is better to train on, with error bars, controls and an honest "cannot tell"
+/// Tell which of two data choices is better to train on, with error bars, controls and an honest
+/// "cannot tell"
 ///
-/// The arms are compared on pairs that share no picture and no text with either: whole clusters of near-duplicate pictures are held out, and pairs of the
-/// arms whose text a held-out pair has are left out. Replicates draw the pairs of both arms and the held-out ones anew, with replacement; the interval of the
-/// difference is what these draws say. The verdict is A, B, equivalent (the arms differ by less than check.margin_percent wrong texts would make),
-/// inconclusive (and how many pairs would do), learning-rate dependent, or invalid (and which gate failed).
+/// The arms are compared on pairs that share no picture and no text with either: whole clusters of
+/// near-duplicate pictures are held out, and pairs of the arms whose text a held-out pair has are
+/// left out. Replicates draw the pairs of both arms and the held-out ones anew, with replacement;
+/// the interval of the difference is what these draws say. The verdict is A, B, equivalent (the
+/// arms differ by less than check.margin_percent wrong texts would make), inconclusive (and how
+/// many pairs would do), learning-rate dependent, or invalid (and which gate failed).
 #[derive(Args)]
 #[command(
     args_conflicts_with_subcommands = true,
@@ -54,7 +57,8 @@ pub(crate) struct Arguments {
     #[arg(long = "eval", value_name = "DIR", value_parser = path_parser(), requires = "a")]
     evaluate_on: Option<PathBuf>,
 
-    /// Fit a probe in closed form instead of training models: seconds instead of minutes, words alone
+    /// Fit a probe in closed form instead of training models: seconds instead of minutes, words
+    /// alone
     #[arg(long)]
     quick: bool,
 
@@ -66,7 +70,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DIR", value_parser = path_parser(), requires = "a", default_value = "lynxdata-check")]
     out: PathBuf,
 
-    /// Overrides a value of the recipe, as in --set check.replicates=12; may be given several times, the last one wins
+    /// Overrides a value of the recipe, as in --set check.replicates=12; may be given several
+    /// times, the last one wins
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
 
@@ -89,7 +94,7 @@ enum Action {
 enum Asked {
     /// Whose texts fit their pictures better
     Fit,
-    /// Whose texts foretell held-out texts better, pictures and language together
+    /// Whose texts predict held-out texts better, pictures and language together
     Loss,
 }
 
@@ -176,7 +181,8 @@ fn load(arguments: &Arguments) -> anyhow::Result<LoadedRecipe> {
     recipe::of_flags(table, out, &arguments.sets)
 }
 
-/// The names of the folders, with those of the folders above them where they are equal; `a` and `b` if these are equal too.
+/// The names of the folders, with those of the folders above them where they are equal; `a` and `b`
+/// if these are equal too.
 fn names(a: &Path, b: &Path) -> [String; 2] {
     let word = |name: Option<&std::ffi::OsStr>| {
         let name = name.unwrap_or_default().to_string_lossy().into_owned();

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use lynxdata_check::outcome::Gate;
 use serde::{Deserialize, Serialize};
 
 /// Everything that one report shows. Empty lists and `None` leave their section out.
@@ -294,17 +295,6 @@ pub(crate) struct CheckSummary {
     pub gates: Vec<Gate>,
     /// What a reader must know to trust it.
     pub notes: Vec<String>,
-}
-
-/// A condition of a verdict.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub(crate) struct Gate {
-    /// What it is about.
-    pub name: String,
-    /// Whether it holds.
-    pub passed: bool,
-    /// What was found.
-    pub finding: String,
 }
 
 /// One data choice of a check.

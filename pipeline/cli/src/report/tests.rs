@@ -1,9 +1,11 @@
 //! The page as a whole, over a made-up run of the size of the quickstart.
 
+use lynxdata_check::outcome::Gate;
+
 use super::data::{
-    Arm, CheckSummary, Comparison, ConversationSample, DuplicateCluster, FunnelStep, Gate, InstructSummary, Loss,
-    Message, Rejection, ReportData, Run, Sample, SelectionSummary, SignalHistogram, TaskSummary, TemplateUse,
-    Threshold, Thumbnail, data_uri,
+    Arm, CheckSummary, Comparison, ConversationSample, DuplicateCluster, FunnelStep, InstructSummary, Loss, Message,
+    Rejection, ReportData, Run, Sample, SelectionSummary, SignalHistogram, TaskSummary, TemplateUse, Threshold,
+    Thumbnail, data_uri,
 };
 use super::histogram::{with_numbers, with_texts};
 use super::threshold::thresholds_in;

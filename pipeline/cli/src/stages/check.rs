@@ -126,7 +126,7 @@ fn second_opinion(protocol: &Protocol, data: &CheckData) -> String {
     let difference = first.difference.as_ref();
     let numbers = difference.and_then(|difference| {
         let p = difference.p.map(|p| if p < 0.001 { "p < 0.001".to_owned() } else { format!("p = {p:.3}") })?;
-        Some(format!(" (visual gain {:+.4} cosine, {p})", difference.mean))
+        Some(format!(" (visual gain {:+.4} {}, {p})", difference.mean, outcome.unit))
     });
     let verdict = match &first.verdict.winner() {
         Some(arm) => format!("{arm} is better"),
@@ -157,7 +157,8 @@ impl Written {
     }
 }
 
-/// What `lynxdata check --json` prints: the comparison of the first two arms, the others below `comparisons`.
+/// What `lynxdata check --json` prints: the comparison of the first two arms, the others below
+/// `comparisons`.
 pub(crate) fn told(outcome: &CheckOutcome) -> serde_json::Map<String, Value> {
     let first = outcome.first();
     let difference = first.difference.as_ref();

@@ -5,7 +5,6 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
 
 use anyhow::{Context as _, Result, anyhow};
 use lynxdata_datasets::export::{llava, parquet as columns};
@@ -13,11 +12,11 @@ use lynxdata_datasets::{Build, Catalogue, Conversation, Task, TaskCounts, divers
 use lynxdata_fetch::{DownloadConfig, status_of};
 use lynxdata_picture::{Check, Encode, PictureSettings, Resize, prepare};
 use lynxdata_prompts::{Banks, PromptMode};
-use lynxdata_records::{NewPart, RunFolder, Status, file_digest, fingerprint, nearest, parquet};
+use lynxdata_records::{NewPart, Status, file_digest, fingerprint, nearest, parquet};
 use rayon::prelude::*;
 use tracing::warn;
 
-use super::{Context, Parts, Planned, Stage, settings_text, table};
+use super::{Context, Parts, Planned, Stage, folder_digest, settings_text, table};
 use crate::recipe::{InstructConfig, InstructFormat, LoadedRecipe, Recipe, TaskSource};
 use crate::report::data::{
     ConversationSample, InstructSummary, Message, TaskSummary, TemplateUse, Thumbnail, data_uri,
@@ -80,7 +79,7 @@ impl Stage for Instruct {
                 inputs.push(file_digest(&file)?);
             }
             let pictures = source.images.as_ref().map_or(root, |images| context.loaded.folder.join(images));
-            add_files(&pictures, &mut BTreeSet::new(), &mut inputs)?;
+            folder_digest::add(&pictures, &mut inputs)?;
             let (catalogue, banks) = (Arc::clone(&catalogue), Arc::clone(&banks));
             let make = Box::new(move |new: &mut NewPart| {
                 let task = catalogue.get(&source.name)?;
@@ -90,40 +89,6 @@ impl Stage for Instruct {
             Ok(Planned { name, fingerprint: fingerprint(inputs.iter().map(String::as_str)), make })
         })))
     }
-}
-
-/// Adds a digest of the names, sizes and times of modification of all files of a folder, so that a
-/// picture that comes, goes or is mended makes the part anew. Run folders are left out, since each run
-/// writes to its own. `seen` holds the folders that were read, as links may lead round in circles.
-fn add_files(folder: &Path, seen: &mut BTreeSet<PathBuf>, inputs: &mut Vec<String>) -> Result<()> {
-    let failed = || format!("cannot read {}", folder.display());
-    let place = match folder.canonicalize() {
-        // That a picture is missing is told of each record.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        place => place.with_context(failed)?,
-    };
-    if RunFolder::is_at(&place) || !seen.insert(place) {
-        return Ok(());
-    }
-    let entries = std::fs::read_dir(folder).with_context(failed)?;
-    let mut entries = entries.collect::<std::io::Result<Vec<_>>>().with_context(failed)?;
-    entries.sort_by_key(std::fs::DirEntry::file_name);
-    let mut files = Vec::new();
-    for entry in entries {
-        let path = entry.path();
-        // What a link leads to; one that leads nowhere is no picture.
-        let Ok(metadata) = std::fs::metadata(&path) else { continue };
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if metadata.is_dir() {
-            files.push(name);
-            add_files(&path, seen, inputs)?;
-        } else if metadata.is_file() {
-            let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-            files.push(format!("{name} {} {:?}", metadata.len(), modified.map(|time| time.as_nanos())));
-        }
-    }
-    inputs.push(fingerprint(files.iter().map(String::as_str)));
-    Ok(())
 }
 
 /// Checks that every task exists and that its native files are there, before anything is done.

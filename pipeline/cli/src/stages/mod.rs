@@ -7,6 +7,7 @@ pub(crate) mod arms;
 pub(crate) mod check;
 pub(crate) mod dedup;
 pub(crate) mod download;
+mod folder_digest;
 pub(crate) mod instruct;
 pub(crate) mod report;
 pub(crate) mod samples;

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::recipe::Recipe;
 use crate::report::data::{
-    Arm, CheckSummary, Comparison, DuplicateCluster, FunnelStep, Gate, Loss, Rejection, ReportData, Run, Sample,
+    Arm, CheckSummary, Comparison, DuplicateCluster, FunnelStep, Loss, Rejection, ReportData, Run, Sample,
     SelectionSummary, SignalHistogram, Threshold, Thumbnail, data_uri,
 };
 use crate::report::{histogram, render, threshold, unaccounted_rows};
@@ -541,7 +541,7 @@ fn check_summary(context: &Context) -> Result<CheckSummary> {
                 |fit: &&FitResult| fit.fit == Fit { version: Version::Arm { arm: place }, replicate, setting: 0 };
             let training = fits.iter().find(of_run).and_then(|fit| fit.training.as_ref());
             let points = training.map(|training| training.losses.as_slice()).unwrap_or_default().iter();
-            points.take_while(|(_, loss)| loss.is_finite()).map(|(step, loss)| (*step as u64, *loss)).collect()
+            points.map(|(step, loss)| (*step as u64, *loss)).collect()
         };
         let run = |(replicate, gain): (usize, &f64)| Run {
             replicate: replicate as u64,
@@ -589,18 +589,13 @@ fn check_summary(context: &Context) -> Result<CheckSummary> {
     let weights = fits.iter().find_map(|fit| Some(fit.training.as_ref()?.weights as u64));
     let method = match gear {
         Gear::Quick => {
-            "A probe foretells the words of a text from frozen features of its picture, by ridge regression.".to_owned()
+            "A probe predicts the words of a text from frozen features of its picture, by ridge regression.".to_owned()
         }
         Gear::Lynx => format!(
-            "A compact Lynx of {} weights is trained on every arm in every replicate, at two learning rates.",
+            "A compact Lynx of {} weights is trained on every arm in every replicate.",
             crate::commands::grouped(weights.unwrap_or(0))
         ),
     };
-    let gates = first.gates.iter().map(|gate| Gate {
-        name: gate.name.clone(),
-        passed: gate.passed,
-        finding: gate.finding.clone(),
-    });
     let sentences: Vec<&str> = outcome.comparisons.iter().map(|compared| compared.sentence.as_str()).collect();
     Ok(CheckSummary {
         metric: outcome.metric.name().to_owned(),
@@ -614,7 +609,7 @@ fn check_summary(context: &Context) -> Result<CheckSummary> {
         method,
         gain_unit: Metric::VisualGain.unit(gear).to_owned(),
         controls,
-        gates: gates.collect(),
+        gates: first.gates.clone(),
         notes: outcome.notes.clone(),
     })
 }

@@ -1,11 +1,12 @@
-//! Stages `train` and `controls` of a check by the compact Lynx: one fit per version of the arms, replicate and learning rate, each a part of its own.
+//! Stages `train` and `controls` of a check by the compact Lynx: one fit per version of the arms,
+//! replicate and learning rate, each a part of its own.
 
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context as _, Result, anyhow};
-use lynxdata_check::outcome::{arm_fits, can_be_fitted, different_pairs, follow_up_fits};
+use lynxdata_check::outcome::{arm_fits, arms_to_fit, different_pairs, follow_up_fits};
 use lynxdata_check::{Fit, FitResult, Gear, Split, Universe, Version, split};
 use lynxdata_records::{NewPart, PartEntry, fingerprint};
 
@@ -23,7 +24,8 @@ pub(crate) const CHECKPOINTS: &str = "checkpoints";
 /// The fits of the arms.
 pub(crate) struct Train;
 
-/// The fits that follow: the controls, which are made of the arm that did best, and the arms at the second learning rate, if they seem to differ.
+/// The fits that follow: the controls, which are made of the arm that did best, and the arms at the
+/// second learning rate, if they seem to differ.
 pub(crate) struct Controls;
 
 fn trains(recipe: &Recipe) -> bool {
@@ -49,7 +51,8 @@ impl Stage for Train {
 
     fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>> {
         let config = check_of(context)?;
-        fits(context, config, "train", arm_fits(config.arms.len(), config.replicates))
+        let arms: Vec<usize> = (0..config.arms.len()).collect();
+        fits(context, config, "train", arm_fits(&arms, config.replicates))
     }
 }
 
@@ -74,7 +77,7 @@ impl Stage for Controls {
         let config = check_of(context)?;
         let results = results(context, "train")?;
         let protocol = config.protocol(context.recipe().seed);
-        fits(context, config, "controls", follow_up_fits(&protocol, config.arms.len(), &results))
+        fits(context, config, "controls", follow_up_fits(&protocol, &results))
     }
 }
 
@@ -100,12 +103,14 @@ fn fits<'a>(context: &'a Context, config: &'a CheckConfig, stage: &'static str, 
             let (name, print) = (name.clone(), print.clone());
             Box::new(move |new: &mut NewPart| {
                 let lynx = lynx.get_or_init(|| prepare(context, config).map_err(|error| format!("{error:#}")));
-                let Some(lynx) = lynx.as_ref().map_err(|error| anyhow!("{error}"))? else {
+                let lynx = lynx.as_ref().map_err(|error| anyhow!("{error}"))?.as_ref();
+                let Some(lynx) = lynx.filter(|lynx| lynx.fits(fit.version)) else {
                     return Ok(()); // a part without a fit; the verdict says why
                 };
                 let folder = context.run.root().join(CHECKPOINTS);
                 std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-                // The fingerprint is in the name, so that a changed recipe never finds the state of another fit.
+                // The fingerprint is in the name, so that a changed recipe never finds the state of
+                // another fit.
                 let checkpoint = folder.join(format!("{}-{}.bin", name.replace('/', "-"), &print[..16]));
                 let bar = context.progress.current();
                 let mut progress = |step, loss| bar.note(&format!("{name}: step {step}, loss {loss:.3}"));
@@ -120,7 +125,8 @@ fn fits<'a>(context: &'a Context, config: &'a CheckConfig, stage: &'static str, 
     })))
 }
 
-/// The settings that a fit depends on: not the number of replicates, so that more of them add to those that are there.
+/// The settings that a fit depends on: not the number of replicates, so that more of them add to
+/// those that are there.
 fn settings(context: &Context, config: &CheckConfig) -> String {
     settings_text(&(
         (context.recipe().seed, &context.recipe().dedup),
@@ -151,10 +157,11 @@ pub(crate) struct CheckData {
 /// What the fits share; `None` if there is too little to fit anything.
 fn prepare<'a>(context: &Context, config: &'a CheckConfig) -> Result<Option<Lynx<'a>>> {
     let CheckData { universe, split, different_pairs } = CheckData::load(context)?;
-    if !can_be_fitted(&config.protocol(context.recipe().seed), &split, &different_pairs) {
+    let arms = arms_to_fit(&config.protocol(context.recipe().seed), &split, &different_pairs);
+    if arms.is_empty() {
         return Ok(None);
     }
-    Lynx::new(config, universe, split, context.recipe().seed).map(Some)
+    Lynx::new(config, universe, split, arms, context.recipe().seed).map(Some)
 }
 
 impl CheckData {

@@ -7,19 +7,21 @@ use anyhow::{Context as _, Result, bail};
 use arrow::array::BooleanArray;
 use lynxdata_records::{Manifest, PartEntry, RunFolder, parquet, schema};
 
-use crate::stages::{select, table};
+use crate::stages::{folder_digest, select, table};
 
 /// What is read of a folder.
 pub(super) enum Kind {
     /// The pool of a run, or the pairs of it that a selection keeps, as (part, row).
     Pool { files: Vec<PathBuf>, kept: Option<Vec<(usize, u32)>> },
-    /// Anything that a source may be: pictures with captions beside them, tar files, Parquet with pictures.
+    /// Anything that a source may be: pictures with captions beside them, tar files, Parquet with
+    /// pictures.
     Pictures { path: PathBuf },
     /// Conversations, as files of Parquet, or of JSON with a folder of pictures.
     Conversations { files: Vec<PathBuf>, pictures: PathBuf },
 }
 
-/// Tells what a folder is: a run, its pool, a selection or the conversations of a run, other conversations, or pictures.
+/// Tells what a folder is: a run, its pool, a selection or the conversations of a run, other
+/// conversations, or pictures.
 pub(super) fn of(path: &Path) -> Result<Kind> {
     if !path.exists() {
         bail!("{} is not there", path.display());
@@ -114,11 +116,12 @@ impl Kind {
                 add_files(files, &mut inputs)?;
                 inputs.push(format!("{kept:?}"));
             }
-            Kind::Pictures { path } => add_folder(path, &mut inputs)?,
+            Kind::Pictures { path } if path.is_file() => add_files(std::slice::from_ref(path), &mut inputs)?,
+            Kind::Pictures { path } => folder_digest::add(path, &mut inputs)?,
             Kind::Conversations { files, pictures } => {
                 add_files(files, &mut inputs)?;
                 if files.iter().any(|file| file.extension().is_some_and(|suffix| suffix != "parquet")) {
-                    add_folder(pictures, &mut inputs)?;
+                    folder_digest::add(pictures, &mut inputs)?;
                 }
             }
         }
@@ -134,27 +137,6 @@ fn add_files(files: &[PathBuf], inputs: &mut Vec<String>) -> Result<()> {
         let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
         let modified = modified.map_or(0, |time| time.as_nanos());
         inputs.push(format!("{} {} {modified}", file.display(), metadata.len()));
-    }
-    Ok(())
-}
-
-fn add_folder(path: &Path, inputs: &mut Vec<String>) -> Result<()> {
-    if path.is_file() {
-        return add_files(&[path.to_owned()], inputs);
-    }
-    let failed = || format!("cannot read {}", path.display());
-    let entries = std::fs::read_dir(path).with_context(failed)?.collect::<std::io::Result<Vec<_>>>();
-    let mut paths: Vec<PathBuf> = entries.with_context(failed)?.into_iter().map(|entry| entry.path()).collect();
-    paths.sort();
-    for path in paths {
-        if RunFolder::is_at(&path) || path.is_symlink() && path.is_dir() {
-            continue; // a run beside the pictures; a link that may lead round in circles
-        }
-        if path.is_dir() {
-            add_folder(&path, inputs)?;
-        } else if path.is_file() {
-            add_files(&[path], inputs)?;
-        }
     }
     Ok(())
 }

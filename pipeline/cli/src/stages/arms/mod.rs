@@ -1,7 +1,9 @@
-//! Stage `arms`: the pairs of a check from wherever they are, small and alike, so that fits need not look at pools, folders and conversations.
+//! Stage `arms`: the pairs of a check from wherever they are, small and alike, so that fits need
+//! not look at pools, folders and conversations.
 //!
-//! One part for the selections of this run's pool, one for each folder, and one for the folder that is evaluated on. Each row has its text, the square of
-//! 64 pixels that features are made from, and what tells duplicates.
+//! One part for the selections of this run's pool, one for each folder, and one for the folder that
+//! is evaluated on. Each row has its text, the square of 64 pixels that features are made from, and
+//! what tells duplicates.
 
 mod conversations;
 mod folder;
@@ -85,7 +87,8 @@ pub(crate) fn check_of(context: &Context) -> Result<&CheckConfig> {
     context.recipe().check.as_ref().context("the recipe has no [check]")
 }
 
-/// The arms that are folders, and the folder that is evaluated on: its place among the arms, if it is one, its name and its path.
+/// The arms that are folders, and the folder that is evaluated on: its place among the arms, if it
+/// is one, its name and its path.
 fn folders(config: &CheckConfig) -> impl Iterator<Item = (Option<usize>, &str, &Path)> {
     let arms = config.arms.iter().enumerate().filter_map(|(place, arm)| match arm {
         ArmConfig::Selection(_) | ArmConfig::Captions(_) => None,
@@ -130,7 +133,8 @@ fn write_folder(
     }
 }
 
-/// Of many keys those with the smallest hashes of seed and key, so that a larger number keeps those of a smaller one.
+/// Of many keys those with the smallest hashes of seed and key, so that a larger number keeps those
+/// of a smaller one.
 fn sample<K: Ord + Clone>(
     keys: impl IntoIterator<Item = (String, K)>,
     most: usize,

@@ -17,13 +17,15 @@ use crate::stages::{select, shards, table};
 /// A pair of a pool: its part and its row.
 type Place = (usize, u32);
 
-/// How many times as many pairs as may be held out are loaded, since some are passed over because others share their text.
+/// How many times as many pairs as may be held out are loaded, since some are passed over because
+/// others share their text.
 const SPARE: usize = 3;
 
 /// A text of a pool: a place, and the column if it is not the caption.
 type Text<'a> = (Place, Option<&'a str>);
 
-/// Writes the pairs of all arms that are selections of this run, and those of its pool that may be measured on.
+/// Writes the pairs of all arms that are selections of this run, and those of its pool that may be
+/// measured on.
 pub(super) fn write_selections(context: &Context, config: &CheckConfig, writer: &mut Writer) -> Result<()> {
     let seed = context.recipe().seed;
     let downloads = context.upstream("download")?;

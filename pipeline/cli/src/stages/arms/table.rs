@@ -12,7 +12,7 @@ use lynxdata_check::features::SIDE;
 use lynxdata_engine::dedup::Candidate;
 use lynxdata_filters::hash::phash;
 use lynxdata_filters::{ImageData, Sample, Value, hash_hex, parse_hash_hex, signal};
-use lynxdata_picture::{decode_rgb, square_of};
+use lynxdata_picture::{decode_file_and_rgb, square_of};
 use lynxdata_records::{NewPart, PartEntry, parquet};
 use rayon::prelude::*;
 
@@ -25,7 +25,8 @@ const FOLDER: &str = "check/arms";
 /// Rows whose pictures are in memory at a time.
 const BATCH: usize = 256;
 
-/// The most pixels of a picture that is read from a folder of conversations; the pools have limits of their own.
+/// The most pixels of a picture that is read from a folder of conversations; the pools have limits
+/// of their own.
 const MAX_PIXELS: u64 = 100_000_000;
 
 /// Which arms have a pair, and whether it may be measured on.
@@ -153,10 +154,10 @@ impl Writer {
 
 /// Looks at the picture; `None` if it cannot be decoded.
 fn row(pair: RawPair) -> Option<Row> {
-    let pixels = decode_rgb(&pair.picture, MAX_PIXELS).ok()?;
-    let square = square_of(&pixels, SIDE as u32);
-    // Decoded once more, as signals are, so that the hashes are those of the pool.
-    let image = ImageData::decode(&pair.picture).ok();
+    // The hashes are those of the pool, of the pixels as the file has them; the features see sRGB.
+    let (pixels, rgb) = decode_file_and_rgb(&pair.picture, MAX_PIXELS).ok()?;
+    let square = square_of(&rgb, SIDE as u32);
+    let image = ImageData::from_decoded(pair.picture.len(), pixels);
     let entropy = signal("entropy").map(|signal| signal.measure(&Sample::new(None, image.as_ref())));
     let entropy = match entropy {
         Some(Value::Float(entropy)) => Some(entropy),

@@ -14,8 +14,9 @@ use crate::recipe::CheckConfig;
 
 /// Loads what the stage `arms` wrote.
 ///
-/// A pair that two folders have with the same picture and the same text is one pair of both arms. Pictures are clustered over all arms by the recipe's
-/// `[dedup]`, as one picture may be in several.
+/// A pair that two folders have with the same picture and the same text is one pair of both arms.
+/// Pictures are clustered over all arms by the recipe's `[dedup]`, as one picture may be in
+/// several.
 pub(crate) fn load(context: &Context) -> Result<Universe> {
     let config = check_of(context)?;
     let mut values: Vec<f32> = Vec::new();

@@ -1,0 +1,47 @@
+//! Digests of folders of pictures, by which a stage notices that they have changed.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use anyhow::{Context as _, Result};
+use lynxdata_records::{RunFolder, fingerprint};
+
+/// Adds a digest of the names, sizes and times of modification of all files of a folder to the
+/// inputs of a part, so that a picture that comes, goes or is mended makes the part anew. Run
+/// folders are left out, since each run writes to its own. A folder that is not there adds nothing.
+pub(crate) fn add(folder: &Path, inputs: &mut Vec<String>) -> Result<()> {
+    add_below(folder, &mut BTreeSet::new(), inputs)
+}
+
+/// `seen` holds the folders that were read, as links may lead round in circles.
+fn add_below(folder: &Path, seen: &mut BTreeSet<PathBuf>, inputs: &mut Vec<String>) -> Result<()> {
+    let failed = || format!("cannot read {}", folder.display());
+    let place = match folder.canonicalize() {
+        // That a picture is missing is told of each record.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        place => place.with_context(failed)?,
+    };
+    if RunFolder::is_at(&place) || !seen.insert(place) {
+        return Ok(());
+    }
+    let entries = std::fs::read_dir(folder).with_context(failed)?;
+    let mut entries = entries.collect::<std::io::Result<Vec<_>>>().with_context(failed)?;
+    entries.sort_by_key(std::fs::DirEntry::file_name);
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry.path();
+        // What a link leads to; one that leads nowhere is no picture.
+        let Ok(metadata) = std::fs::metadata(&path) else { continue };
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if metadata.is_dir() {
+            files.push(name);
+            add_below(&path, seen, inputs)?;
+        } else if metadata.is_file() {
+            let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+            files.push(format!("{name} {} {:?}", metadata.len(), modified.map(|time| time.as_nanos())));
+        }
+    }
+    inputs.push(fingerprint(files.iter().map(String::as_str)));
+    Ok(())
+}
