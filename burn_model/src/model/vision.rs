@@ -1,8 +1,9 @@
 //! The vision encoder: a small ViT in the layout of EVA-ViT-g, which Lynx uses.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Tensor, activation::gelu};
+use burn::tensor::Tensor;
 
+use super::activation::gelu;
 use super::attention::{attend, scaled, split_heads};
 use super::config::ModelConfig;
 use super::initial::{DEVIATION, Initial};
