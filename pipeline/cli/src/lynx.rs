@@ -123,6 +123,7 @@ impl<'a> Lynx<'a> {
                 copies: &copies,
                 held_out: &self.held_out,
                 seed: training_seed(self.seed, fit.replicate, member),
+                start: None,
                 checkpoint: checkpoint.as_deref(),
                 device: &self.device,
             };
