@@ -35,5 +35,7 @@ mod runs;
 mod support;
 /// What a user is told: another list, stages that are out of date, outcomes that are empty, files that are damaged.
 mod told;
+/// The two stages of training a model, devices.
+mod train;
 /// A web server that is as rude as the web.
 mod web;

@@ -96,6 +96,7 @@ Examples:
     Instruct(commands::run::StageArguments),
     Check(Box<commands::check::Arguments>),
     Train(Box<commands::train::Arguments>),
+    Finding(commands::finding::Arguments),
     /// Write the HTML report
     #[command(after_help = "\
 Examples:
@@ -157,6 +158,7 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Hash(arguments) => commands::hash::run(&arguments),
         Command::Tasks(arguments) => commands::tasks::run(&arguments),
         Command::Train(arguments) => commands::train::run(&arguments),
+        Command::Finding(arguments) => commands::finding::run(&arguments),
         Command::Doctor(arguments) => commands::doctor::run(&arguments),
         Command::Version(arguments) => commands::version::run(&arguments),
         Command::Completions(arguments) => commands::completions::run(&arguments),
