@@ -36,12 +36,13 @@
 //! * `schedule`: which examples each step is trained on;
 //! * `batch`: examples to tensors;
 //! * [`model`]: sight and decoder;
+//! * [`weights`]: pretrained decoders and vision encoders;
 //! * `loss`, `optimizer`, `average`, [`train`], `checkpoint`: the training loop;
 //! * `evaluate`: loss on held-out examples, with right and with wrong pictures;
 //! * [`mod@run`]: all of that for one arm and one seed.
 //!
 //! Not here: features of pictures, the comparison of arms and its statistics, reading pools, writing
-//! reports, generation, pretrained weights. A model of this size, trained from nothing, can show that
+//! reports, generation. A model of this size, trained from nothing, can show that
 //! one arm's texts fit their pictures better or read better; it says nothing about knowledge, text in
 //! pictures or other things that only large models learn.
 
@@ -50,6 +51,7 @@ pub mod model;
 pub mod run;
 pub mod tokenizer;
 pub mod train;
+pub mod weights;
 
 mod average;
 mod batch;

@@ -23,7 +23,8 @@ mod projection;
 mod resampler;
 mod vision;
 
-pub use config::{ModelConfig, Sight};
+pub(crate) use config::{CLIP_DEVIATION, CLIP_MEAN};
+pub use config::{ModelConfig, Sight, VitActivation};
 pub use decoder::{Decoder, Layout};
 pub use lynx::Lynx;
 pub use projection::Projection;

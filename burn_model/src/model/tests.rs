@@ -36,6 +36,7 @@ fn config() -> ModelConfig {
         embedding_deviation: 0.02,
         head_deviation: 0.02,
         rope_base: 10_000.0,
+        ..Default::default()
     }
 }
 
