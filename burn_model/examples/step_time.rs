@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use lynxdata_burn_model::{
-    Example, ModelConfig, Pictures, RunSpec, Sight, TokenizerConfig, TrainConfig, run, train_tokenizer,
+    DeviceName, Example, ModelConfig, Pictures, RunSpec, Sight, TokenizerConfig, TrainConfig, run, train_tokenizer,
 };
 
 /// Features per picture, the most that a check computes.
@@ -65,6 +65,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         held_out,
         seed: 0,
         checkpoint: None,
+        device: &DeviceName::Cpu,
     };
     let start = cpu_seconds();
     let mut stamps = Vec::with_capacity(steps);

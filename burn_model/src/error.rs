@@ -71,6 +71,16 @@ pub enum Error {
         /// What the operating system reports.
         source: std::io::Error,
     },
+    /// The device is not in this machine, or this build cannot reach it.
+    #[error("device {name} is not there; this machine has: {there} (backends of this build: {backends})")]
+    NoDevice {
+        /// The device that was asked for.
+        name: String,
+        /// The devices that are there.
+        there: String,
+        /// The backends that this build has.
+        backends: String,
+    },
     /// The thread on which a run computes could not be started.
     #[error("no thread could be started for training: {reason}")]
     Thread {

@@ -74,7 +74,7 @@ pub(crate) fn held_out_nats(
         let rows: Vec<u32> = items.iter().map(|item| pictures[*item as usize]).collect();
         let tokens = held_out.padded(items);
         let texts = held_out.texts(items, tokens, device);
-        let layout = Layout::causal(config, config.latents + tokens, device);
+        let layout = Layout::causal(config, config.prefix_tokens() + tokens, device);
         let vision = model.vision_tokens(seen.tensor(&rows, device));
         let logits = model.logits_at(vision, texts.inputs, &layout, texts.places);
         let of_tokens = nats(logits, texts.targets).into_data();

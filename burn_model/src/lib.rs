@@ -2,7 +2,7 @@
 //!
 //! ```
 //! use lynxdata_burn_model::{
-//!     Example, ModelConfig, Pictures, RunSpec, TokenizerConfig, TrainConfig, run, train_tokenizer,
+//!     DeviceName, Example, ModelConfig, Pictures, RunSpec, TokenizerConfig, TrainConfig, run, train_tokenizer,
 //! };
 //!
 //! let model = ModelConfig::default();
@@ -22,6 +22,7 @@
 //!     held_out: &held_out,
 //!     seed: 1,
 //!     checkpoint: None,
+//!     device: &DeviceName::Cpu,
 //! };
 //! let result = run(&spec, &mut |_step, _loss| {})?;
 //! assert!(result.bits_per_byte() > 0.0);
@@ -30,6 +31,7 @@
 //!
 //! In the order in which data flows:
 //!
+//! * [`device`]: where to compute;
 //! * [`data`]: pictures, captions and conversations;
 //! * [`tokenizer`]: texts to tokens;
 //! * `encode`: which tokens of an example are read, and which the loss counts;
@@ -39,7 +41,8 @@
 //! * [`weights`]: pretrained decoders and vision encoders;
 //! * `loss`, `optimizer`, `average`, [`train`], `checkpoint`: the training loop;
 //! * `evaluate`: loss on held-out examples, with right and with wrong pictures;
-//! * [`mod@run`]: all of that for one arm and one seed.
+//! * [`mod@run`]: all of that for one arm and one seed;
+//! * [`doctor`]: whether a device computes what the reference computes.
 //!
 //! Not here: features of pictures, the comparison of arms and its statistics, reading pools, writing
 //! reports, generation. A model of this size, trained from nothing, can show that
@@ -47,6 +50,8 @@
 //! pictures or other things that only large models learn.
 
 pub mod data;
+pub mod device;
+pub mod doctor;
 pub mod model;
 pub mod run;
 pub mod tokenizer;
@@ -65,8 +70,9 @@ mod random;
 mod schedule;
 
 pub use data::{Example, Pictures, Turn};
+pub use device::{DeviceName, backends, devices};
 pub use error::{Error, Result};
-pub use model::{ModelConfig, Sight};
+pub use model::{Fusion, ModelConfig, Sight, VitActivation};
 pub use run::{HeldOutLoss, LossPoint, RunResult, RunSpec, loss_tokens, run};
 pub use tokenizer::{Tokenizer, TokenizerConfig, train_tokenizer};
 pub use train::TrainConfig;

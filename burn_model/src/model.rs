@@ -1,4 +1,4 @@
-//! A compact Lynx: vision encoder, resampler and decoder, joined by prefix fusion.
+//! A compact Lynx: vision encoder, resampler and decoder, joined by a prefix or by cross-attention.
 //!
 //! Data flow, with B pictures of N patches or F features, L latents, T text tokens:
 //!
@@ -9,11 +9,16 @@
 //! token ids [B, T] ─ embedding ─► [B, T, decoder_dim] ──────── vision tokens before text ─────┴► decoder ─► [B, T, vocabulary]
 //! ```
 //!
+//! With [`Fusion::CrossAttention`] the decoder reads text alone, and some of its layers look at the
+//! vision tokens.
+//!
 //! The shapes, norms, scalings and the adapters' place follow the released code of Lynx (arXiv 2307.02469,
 //! github.com/bytedance/lynx-llm); the sizes are settings, so that a check runs in minutes on a CPU.
 
+mod activation;
 mod attention;
 mod config;
+mod cross_attention;
 mod decoder;
 mod initial;
 mod linear;
@@ -24,8 +29,8 @@ mod resampler;
 mod vision;
 
 pub(crate) use config::{CLIP_DEVIATION, CLIP_MEAN};
-pub use config::{ModelConfig, Sight, VitActivation};
-pub use decoder::{Decoder, Layout};
+pub use config::{Fusion, ModelConfig, Sight, VitActivation};
+pub use decoder::{Cache, Decoder, Layout};
 pub use lynx::Lynx;
 pub use projection::Projection;
 pub use resampler::Resampler;

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Gradients, Tensor};
 
+use crate::loss::sum;
+
 /// Settings of AdamW (arXiv 1711.05101).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AdamWConfig {
@@ -50,9 +52,10 @@ impl AdamW {
         let mut collected = Collected { gradients, flat: Vec::new() };
         model.visit(&mut collected);
         let flat = collected.flat;
-        let norm = global_norm(&flat);
-        // PyTorch's clip_grad_norm_ adds 1e-6, too.
-        let scale = (self.config.max_gradient_norm / (norm + 1e-6)).min(1.0);
+        // PyTorch's clip_grad_norm_ adds 1e-6, too. The norm stays on the device: reading it would wait
+        // for all kernels of the step.
+        let scale = global_norm(&flat)
+            .map(|norm| norm.add_scalar(1e-6).recip().mul_scalar(self.config.max_gradient_norm).clamp_max(1.0));
         self.steps += 1;
         let mut update =
             Update { optimizer: self, gradients: flat.into_iter(), path: Vec::new(), learning_rate, scale };
@@ -60,11 +63,11 @@ impl AdamW {
     }
 
     /// The tensor one step on.
-    fn updated(&mut self, path: String, weight: Tensor<1>, gradient: Tensor<1>, scale: f64, rate: f64) -> Tensor<1> {
+    fn updated(&mut self, path: String, weight: Tensor<1>, gradient: Tensor<1>, rate: f64) -> Tensor<1> {
         let AdamWConfig { beta_1, beta_2, epsilon, weight_decay, .. } = self.config;
         let step = i32::try_from(self.steps).unwrap_or(i32::MAX);
-        let first = gradient.clone().mul_scalar((1.0 - beta_1) * scale);
-        let second = gradient.square().mul_scalar((1.0 - beta_2) * scale * scale);
+        let first = gradient.clone().mul_scalar(1.0 - beta_1);
+        let second = gradient.square().mul_scalar(1.0 - beta_2);
         let (first, second) = match self.moments.remove(&path) {
             Some(old) => (old.first.mul_scalar(beta_1) + first, old.second.mul_scalar(beta_2) + second),
             None => (first, second),
@@ -78,13 +81,10 @@ impl AdamW {
     }
 }
 
-/// Norm over all tensors together.
-fn global_norm(gradients: &[Option<Tensor<1>>]) -> f64 {
-    let squares: Vec<Tensor<1>> = gradients.iter().flatten().map(|gradient| gradient.clone().square().sum()).collect();
-    if squares.is_empty() {
-        return 0.0;
-    }
-    f64::from(Tensor::cat(squares, 0).sum().into_scalar::<f32>()).sqrt()
+/// Norm over all tensors together, `[1]`; none without gradients.
+fn global_norm(gradients: &[Option<Tensor<1>>]) -> Option<Tensor<1>> {
+    let squares: Vec<Tensor<1>> = gradients.iter().flatten().map(|gradient| sum(gradient.clone().square())).collect();
+    if squares.is_empty() { None } else { Some(sum(Tensor::cat(squares, 0)).sqrt()) }
 }
 
 /// Takes the gradients of all weights, flat, in the order in which the model is visited.
@@ -108,7 +108,8 @@ struct Update<'a> {
     gradients: std::vec::IntoIter<Option<Tensor<1>>>,
     path: Vec<String>,
     learning_rate: f64,
-    scale: f64,
+    /// What all gradients are multiplied by, `[1]`.
+    scale: Option<Tensor<1>>,
 }
 
 impl ModuleMapper for Update<'_> {
@@ -121,13 +122,14 @@ impl ModuleMapper for Update<'_> {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let Some(gradient) = self.gradients.next().flatten() else {
-            return param; // nothing in the loss depends on this weight
+        let (Some(gradient), Some(scale)) = (self.gradients.next().flatten(), &self.scale) else {
+            return param; // nothing in the loss depends on this weight, or it is frozen
         };
+        let gradient = gradient * scale.clone();
         let (id, weight, mapper) = param.consume();
         let shape = weight.dims();
         let flat = weight.inner().reshape([gradient.dims()[0]]);
-        let updated = self.optimizer.updated(self.path.join("."), flat, gradient, self.scale, self.learning_rate);
+        let updated = self.optimizer.updated(self.path.join("."), flat, gradient, self.learning_rate);
         Param::from_mapped_value(id, updated.reshape(shape).autodiff().require_grad(), mapper)
     }
 }

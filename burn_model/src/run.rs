@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use burn::module::Module;
-use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use crate::batch::{Items, Seen};
 use crate::data::{Example, Pictures};
+use crate::device::DeviceName;
 use crate::encode::Sequence;
 use crate::error::{Error, Result};
 use crate::evaluate::{held_out_nats, wrong_pictures};
@@ -38,6 +38,8 @@ pub struct RunSpec<'a> {
     /// Where to keep the state; a run that finds its own state there continues from it. The caller may
     /// delete the file when the result is safe; until then it also holds the trained weights.
     pub checkpoint: Option<&'a Path>,
+    /// Where it computes.
+    pub device: &'a DeviceName,
 }
 
 /// A point of the loss curve.
@@ -135,10 +137,11 @@ pub fn loss_tokens(tokenizer: &Tokenizer, example: &Example, max_tokens: usize) 
     Ok(Sequence::new(tokenizer, example, max_tokens)?.loss_tokens())
 }
 
-/// Trains and evaluates a model, on one thread, so that the result is the same on every machine of one
-/// instruction set.
+/// Trains and evaluates a model. On the processor it has one thread, so that the result is the same on
+/// every machine of one instruction set; no other device repeats to the bit.
 ///
-/// `progress` is told after every step how many have been taken and that step's loss in nats per token.
+/// `progress` is told after every step how many have been taken and, in nats per token, the last loss
+/// that was read: on the processor that of this step, elsewhere one of the last `log_every` steps.
 /// To stop a run, end the process: with a checkpoint, the same specification continues and gives the
 /// same result as an undisturbed run.
 pub fn run(spec: &RunSpec, progress: &mut (dyn FnMut(usize, f64) + Send)) -> Result<RunResult> {
@@ -152,7 +155,10 @@ fn run_here(spec: &RunSpec, progress: &mut (dyn FnMut(usize, f64) + Send)) -> Re
     let RunSpec { model, train, tokenizer, copies, seed, .. } = *spec;
     model.validate()?;
     train.validate()?;
-    let device = Device::flex();
+    let name = spec.device.resolve()?;
+    let device = name.open()?;
+    // Reading a loss waits for a GPU, and costs nothing on the processor.
+    let read_every = if name == DeviceName::Cpu { 1 } else { train.log_every };
     let seen = Seen::new(spec.pictures, model)?;
     let arm = Items::new("arm", spec.arm, &seen, tokenizer, train.max_tokens)?;
     let held_out = Items::new("held-out set", spec.held_out, &seen, tokenizer, train.max_tokens)?;
@@ -172,17 +178,21 @@ fn run_here(spec: &RunSpec, progress: &mut (dyn FnMut(usize, f64) + Send)) -> Re
 
     let vocabulary = tokenizer.vocabulary();
     let mut training = Training::new((model, train), vocabulary, &seen, (&arm, copies), seed, &device)?;
-    let checkpoint = spec.checkpoint.map(|path| (path, fingerprint(spec, &seen)));
+    let checkpoint = spec.checkpoint.map(|path| (path, fingerprint(spec, &seen, &name)));
     if let Some((path, fingerprint)) = &checkpoint {
         training = training.resume(path, fingerprint)?;
     }
+    let mut loss = f32::NAN;
     while training.steps() < train.steps {
         training = training.step();
-        let (step, loss) = (training.steps(), training.losses().last().copied().unwrap_or(f32::NAN));
+        let step = training.steps();
         if let Some((path, fingerprint)) = &checkpoint
             && (step.is_multiple_of(train.checkpoint_every) || step == train.steps)
         {
             training.save(path, fingerprint)?;
+        }
+        if step.is_multiple_of(read_every) || step == train.steps {
+            loss = training.read_losses().last().copied().unwrap_or(f32::NAN);
         }
         progress(step, f64::from(loss));
     }
@@ -249,10 +259,10 @@ fn unigram_nats(arm: &Items, copies: &[u32], held_out: &Items, vocabulary: usize
 }
 
 /// Part of every fingerprint; its number grows when the same settings begin to train another way.
-const FORMAT: &str = "lynxdata run 2";
+const FORMAT: &str = "lynxdata run 3";
 
 /// A digest of everything that determines the training, so that a checkpoint is continued by its own run only.
-fn fingerprint(spec: &RunSpec, seen: &Seen) -> String {
+fn fingerprint(spec: &RunSpec, seen: &Seen, device: &DeviceName) -> String {
     let mut digest = blake3::Hasher::new();
     let mut add = |bytes: &[u8]| {
         digest.update(&(bytes.len() as u64).to_le_bytes());
@@ -263,6 +273,7 @@ fn fingerprint(spec: &RunSpec, seen: &Seen) -> String {
     add(&serde_json::to_vec(spec.train).expect("numbers are valid JSON"));
     add(spec.tokenizer.to_json().expect("a tokenizer that was read can be written").as_bytes());
     add(&spec.seed.to_le_bytes());
+    add(device.to_string().as_bytes());
     for (example, copies) in spec.arm.iter().zip(spec.copies) {
         add(&copies.to_le_bytes());
         if *copies == 0 {

@@ -139,8 +139,10 @@ pub(crate) struct Training<'a> {
     model: Lynx,
     optimizer: AdamW,
     average: Average,
-    /// Nats per token of every step so far.
+    /// Nats per token of every step whose loss was read.
     losses: Vec<f32>,
+    /// Nats per token of the steps since, `[1]` each, still on the device.
+    unread: Vec<Tensor<1>>,
 }
 
 impl<'a> Training<'a> {
@@ -175,6 +177,7 @@ impl<'a> Training<'a> {
             optimizer,
             average: Average::new(config.steps, config.averaged),
             losses: Vec::new(),
+            unread: Vec::new(),
         })
     }
 
@@ -188,7 +191,7 @@ impl<'a> Training<'a> {
 
     /// Steps taken.
     pub(crate) fn steps(&self) -> usize {
-        self.losses.len()
+        self.losses.len() + self.unread.len()
     }
 
     /// Examples that all steps together are trained on, repeats counted.
@@ -203,7 +206,8 @@ impl<'a> Training<'a> {
     }
 
     /// Writes a checkpoint.
-    pub(crate) fn save(&self, path: &Path, fingerprint: &str) -> Result<()> {
+    pub(crate) fn save(&mut self, path: &Path, fingerprint: &str) -> Result<()> {
+        self.read_losses();
         checkpoint::write(path, fingerprint, &self.model, &self.optimizer, &self.average, &self.losses)
     }
 
@@ -214,19 +218,19 @@ impl<'a> Training<'a> {
         let (loss, objective) = self.loss(step, tokens);
         let gradients = objective.backward();
         self.model = self.optimizer.step(self.model, gradients, self.config.learning_rate_at(step));
-        self.losses.push(loss);
+        self.unread.push(loss);
         self.average.add(step + 1, &self.model);
         self
     }
 
     /// The mean nats per token of a step's batch, padded to `tokens`, and what to differentiate.
-    fn loss(&mut self, step: usize, tokens: usize) -> (f32, Tensor<1>) {
+    fn loss(&mut self, step: usize, tokens: usize) -> (Tensor<1>, Tensor<1>) {
         let items = &self.batches[step];
         let plain = self.device.clone().inner();
         let layout = self
             .layouts
             .entry(tokens)
-            .or_insert_with(|| Layout::causal(self.model_config, self.model_config.latents + tokens, &plain));
+            .or_insert_with(|| Layout::causal(self.model_config, self.model_config.prefix_tokens() + tokens, &plain));
         let texts = self.arm.texts(items, tokens, &plain);
         let [count] = texts.targets.dims();
         let weights = texts.targets.clone().zeros_like().float().add_scalar((count as f64).recip());
@@ -237,12 +241,14 @@ impl<'a> Training<'a> {
 
     /// The trained model, without gradients: the mean of its last checkpoints; and the mean nats per
     /// token of every step.
-    pub(crate) fn finish(self) -> (Lynx, Vec<f32>) {
+    pub(crate) fn finish(mut self) -> (Lynx, Vec<f32>) {
+        self.read_losses();
         (self.average.mean(self.model.valid()), self.losses)
     }
 
-    /// Mean nats per token of every step so far.
-    pub(crate) fn losses(&self) -> &[f32] {
+    /// Mean nats per token of every step so far. Waits until the device has taken them.
+    pub(crate) fn read_losses(&mut self) -> &[f32] {
+        self.losses.extend(self.unread.drain(..).map(Tensor::into_scalar::<f32>));
         &self.losses
     }
 }
@@ -286,7 +292,7 @@ mod tests {
             let mut training = Training::new(configs, 259, &seen, (&arm, &[1, 1, 1]), 1, &device).unwrap();
             let (before, objective) = training.loss(0, tokens);
             training.model = training.optimizer.step(training.model, objective.backward(), 1e-2);
-            [before, training.loss(0, tokens).0]
+            [before, training.loss(0, tokens).0].map(Tensor::into_scalar::<f32>)
         };
         let (short, long) = (losses(12), losses(40));
         assert!(short[1] < short[0] - 0.1, "{short:?}");

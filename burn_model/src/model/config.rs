@@ -29,6 +29,18 @@ pub enum VitActivation {
     QuickGelu,
 }
 
+/// How the decoder sees pictures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Fusion {
+    /// Vision tokens stand before the text, as in Lynx.
+    #[default]
+    Prefix,
+    /// Text attends to vision tokens in layers of their own with gates that begin at 0, as in
+    /// Flamingo (arXiv 2204.14198). There are no adapters then.
+    CrossAttention,
+}
+
 /// Sizes of the compact Lynx.
 ///
 /// The defaults were chosen on 1,298 real pairs with the default [`crate::TrainConfig`]: one decoder
@@ -99,9 +111,30 @@ pub struct ModelConfig {
     pub decoder_heads: usize,
     /// Width of the decoder's feed-forward layers. Default 256.
     pub decoder_mlp_dim: usize,
+    /// Heads of keys and values that groups of the decoder's heads share (arXiv 2305.13245); divides
+    /// `decoder_heads`. Default 0: as many as `decoder_heads`, as LLaMA and Vicuna have.
+    pub decoder_key_value_heads: usize,
+    /// Whether queries, keys and values of the decoder have biases, as in Qwen2. Default false.
+    pub decoder_bias: bool,
+    /// Whether the token embeddings also score the vocabulary, as in SmolLM2. Default false.
+    pub tied_embeddings: bool,
+    /// Added to the mean square in the decoder's norms. Default 1e-6, as in LLaMA.
+    pub rms_epsilon: f64,
+    /// How the decoder sees pictures: `"prefix"` or `"cross_attention"`. Default `"prefix"`.
+    pub fusion: Fusion,
     /// An adapter follows every so many decoder layers, beginning with the first; 0 leaves adapters
     /// out. Default 2, as in the released configuration of Lynx (the paper's text says 1).
     pub adapter_every: usize,
+    /// With `fusion = "cross_attention"`, cross-attention comes before every so many decoder layers,
+    /// beginning with the first. Default 2; OpenFlamingo-9B has 4, beginning with the fourth.
+    pub cross_attention_every: usize,
+    /// Rank of low-rank changes (LoRA, arXiv 2106.09685) to the decoder's linear layers; 0 leaves them
+    /// out. Default 0.
+    pub lora_rank: usize,
+    /// The low-rank changes are multiplied by this over `lora_rank`. Default 16.
+    pub lora_alpha: f64,
+    /// Frames of a video that the model tells apart; 0 for pictures alone. Default 0; Lynx has 5.
+    pub frames: usize,
     /// Standard deviation of the initial token embeddings. Default 0.1: with the 0.02 of LLaMA, a short
     /// training has a higher loss, because what attention adds to an embedding drowns it.
     pub embedding_deviation: f64,
@@ -147,7 +180,16 @@ impl Default for ModelConfig {
             decoder_depth: 1,
             decoder_heads: 3,
             decoder_mlp_dim: 256,
+            decoder_key_value_heads: 0,
+            decoder_bias: false,
+            tied_embeddings: false,
+            rms_epsilon: 1e-6,
+            fusion: Fusion::Prefix,
             adapter_every: 2,
+            cross_attention_every: 2,
+            lora_rank: 0,
+            lora_alpha: 16.0,
+            frames: 0,
             embedding_deviation: 0.1,
             head_deviation: 0.05,
             rope_base: 10_000.0,
@@ -181,6 +223,19 @@ impl ModelConfig {
         3 * self.image_size * self.image_size
     }
 
+    /// Heads of keys and values of the decoder.
+    pub fn key_value_heads(&self) -> usize {
+        if self.decoder_key_value_heads == 0 { self.decoder_heads } else { self.decoder_key_value_heads }
+    }
+
+    /// Vision tokens that stand before the text: all of them, or none with cross-attention.
+    pub fn prefix_tokens(&self) -> usize {
+        match self.fusion {
+            Fusion::Prefix => self.latents,
+            Fusion::CrossAttention => 0,
+        }
+    }
+
     /// Tells the first setting that cannot work.
     pub fn validate(&self) -> Result<()> {
         let positive = [
@@ -199,6 +254,7 @@ impl ModelConfig {
             ("decoder_depth", self.decoder_depth),
             ("decoder_heads", self.decoder_heads),
             ("decoder_mlp_dim", self.decoder_mlp_dim),
+            ("cross_attention_every", self.cross_attention_every),
         ];
         if let Some((setting, _)) = positive.iter().find(|(_, value)| *value == 0) {
             return Err(refused(setting, &0, "it must be at least 1"));
@@ -214,8 +270,20 @@ impl ModelConfig {
             let reason = format!("it must divide decoder_dim = {} into heads of even width", self.decoder_dim);
             return Err(refused("decoder_heads", &self.decoder_heads, &reason));
         }
-        let deviations = [("embedding_deviation", self.embedding_deviation), ("head_deviation", self.head_deviation)];
-        if let Some((setting, value)) = deviations.iter().find(|(_, value)| !(value.is_finite() && *value > 0.0)) {
+        if !self.decoder_heads.is_multiple_of(self.key_value_heads()) {
+            let reason = format!("it must divide decoder_heads = {}", self.decoder_heads);
+            return Err(refused("decoder_key_value_heads", &self.decoder_key_value_heads, &reason));
+        }
+        if self.frames > 0 && self.sight == Sight::Features {
+            return Err(refused("frames", &self.frames, "videos need sight = \"pixels\""));
+        }
+        let above_0 = [
+            ("embedding_deviation", self.embedding_deviation),
+            ("head_deviation", self.head_deviation),
+            ("rms_epsilon", self.rms_epsilon),
+            ("lora_alpha", self.lora_alpha),
+        ];
+        if let Some((setting, value)) = above_0.iter().find(|(_, value)| !(value.is_finite() && *value > 0.0)) {
             return Err(refused(setting, value, "it must be above 0"));
         }
         if !(self.vit_norm_epsilon.is_finite() && self.vit_norm_epsilon > 0.0) {
@@ -253,6 +321,9 @@ mod tests {
         let refusal = |config: ModelConfig| config.validate().unwrap_err().to_string();
         assert!(refusal(ModelConfig { patch: 5, ..Default::default() }).starts_with("patch = 5"));
         assert!(refusal(ModelConfig { decoder_heads: 5, ..Default::default() }).starts_with("decoder_heads = 5"));
+        let uneven = ModelConfig { decoder_key_value_heads: 2, ..Default::default() };
+        assert!(refusal(uneven).starts_with("decoder_key_value_heads = 2"));
+        assert!(refusal(ModelConfig { frames: 2, ..Default::default() }).starts_with("frames = 2"));
         assert!(refusal(ModelConfig { latents: 0, ..Default::default() }).starts_with("latents = 0"));
         let negative = ModelConfig { head_deviation: -1.0, ..Default::default() };
         assert!(refusal(negative).starts_with("head_deviation = -1"));

@@ -4,7 +4,8 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Int, Tensor, TensorData, activation::silu, module::embedding};
 
 use super::attention::{attend, scaled, split_heads};
-use super::config::ModelConfig;
+use super::config::{Fusion, ModelConfig};
+use super::cross_attention::CrossAttention;
 use super::initial::{DEVIATION, Initial};
 use super::linear::Linear;
 use super::norm::{LayerNorm, RmsNorm};
@@ -20,7 +21,7 @@ pub struct Layout {
     sine: Tensor<3>,
     /// `[head width, head width]`: `x · half_turn` is `x` with its halves swapped and the new first half negated.
     half_turn: Tensor<2>,
-    /// `[rows, 1, tokens, tokens]`: 0 where a token may look, the smallest number where not.
+    /// `[rows, 1, tokens, all tokens]`: 0 where a token may look, the smallest number where not.
     bias: Tensor<4>,
 }
 
@@ -32,9 +33,12 @@ impl Layout {
     }
 
     /// The layout of sequences with padding anywhere: `positions` and `real` have one row per sequence (or one for all),
-    /// with one entry per token, vision tokens included. A padding token is seen by none but itself.
+    /// with one entry per token, tokens of the prefix included. A padding token is seen by none but itself.
+    ///
+    /// Where `positions` has fewer entries than `real`, it is the layout of the last tokens alone, which
+    /// follow others that are in a [`Cache`] already.
     pub fn new(config: &ModelConfig, positions: &[Vec<usize>], real: &[Vec<bool>], device: &Device) -> Self {
-        let (rows, tokens) = (positions.len(), positions[0].len());
+        let (rows, tokens, all) = (positions.len(), positions[0].len(), real[0].len());
         let head = config.decoder_dim / config.decoder_heads;
         let half = head / 2;
         let mut angles = Vec::with_capacity(rows * tokens * config.decoder_dim);
@@ -45,10 +49,10 @@ impl Layout {
                 angles.push(*position as f64 * frequency);
             }
         }
-        let mut bias = Vec::with_capacity(rows * tokens * tokens);
+        let mut bias = Vec::with_capacity(real.len() * tokens * all);
         for row in real {
-            for from in 0..tokens {
-                bias.extend((0..tokens).map(|to| {
+            for from in all - tokens..all {
+                bias.extend((0..all).map(|to| {
                     let open = to == from || (to < from && row[to]);
                     if open { 0.0 } else { f32::MIN }
                 }));
@@ -65,15 +69,16 @@ impl Layout {
             cosine: table(angles.iter().map(|angle| angle.cos() as f32).collect()),
             sine: table(angles.iter().map(|angle| angle.sin() as f32).collect()),
             half_turn: Tensor::from_data(TensorData::new(half_turn, [head, head]), device),
-            bias: Tensor::from_data(TensorData::new(bias, [real.len(), 1, tokens, tokens]), device),
+            bias: Tensor::from_data(TensorData::new(bias, [real.len(), 1, tokens, all]), device),
         }
     }
 
     /// Turns every pair of `[B, T, H · W]` by its token's position; `x` has the last T tokens of the
-    /// layout.
+    /// layout, and as many heads as the decoder or fewer.
     fn rotate(&self, x: Tensor<3>) -> Tensor<3> {
         let shape = x.dims();
-        let of_last = |table: &Tensor<3>| last(table.clone(), 1, shape[1]);
+        // All heads have the same angles.
+        let of_last = |table: &Tensor<3>| first(last(table.clone(), 1, shape[1]), 2, shape[2]);
         let head = self.half_turn.dims()[0];
         // All heads in one matrix product, and tables as wide as all heads: long runs of memory are fast.
         let rows = shape.iter().product::<usize>() / head;
@@ -88,13 +93,53 @@ fn last<const D: usize>(x: Tensor<D>, axis: usize, count: usize) -> Tensor<D> {
     if count == all { x } else { x.narrow(axis, all - count, count) }
 }
 
+/// The first `count` places of an axis.
+fn first<const D: usize>(x: Tensor<D>, axis: usize, count: usize) -> Tensor<D> {
+    if count == x.dims()[axis] { x } else { x.narrow(axis, 0, count) }
+}
+
+/// Keys and values of the tokens that a decoder has read, so that each is computed once while it
+/// writes.
+#[derive(Clone, Debug, Default)]
+pub struct Cache {
+    /// By layer: keys, turned by their positions, and values, `[B, H, tokens, W]` each.
+    layers: Vec<(Tensor<4>, Tensor<4>)>,
+}
+
+impl Cache {
+    /// Whether nothing was read.
+    pub fn is_empty(&self) -> bool {
+        self.layers.is_empty()
+    }
+
+    /// Puts sequences in the order of `rows` `[B]`, some perhaps left out or repeated.
+    pub fn select(&mut self, rows: &Tensor<1, Int>) {
+        for (key, value) in &mut self.layers {
+            *key = key.clone().select(0, rows.clone());
+            *value = value.clone().select(0, rows.clone());
+        }
+    }
+
+    /// Adds keys and values of new tokens to a layer's; returns those of all tokens.
+    fn extend(&mut self, layer: usize, key: Tensor<4>, value: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
+        if let Some((keys, values)) = self.layers.get_mut(layer) {
+            *keys = Tensor::cat(vec![keys.clone(), key], 2);
+            *values = Tensor::cat(vec![values.clone(), value], 2);
+        } else {
+            self.layers.push((key, value));
+        }
+        self.layers[layer].clone()
+    }
+}
+
 /// Embeds tokens, runs the layers and scores the next token.
 #[derive(Module, Debug)]
 pub struct Decoder {
     embed_tokens: Param<Tensor<2>>,
     layers: Vec<Layer>,
     norm: RmsNorm,
-    lm_head: Linear,
+    /// None where the embeddings score the vocabulary, too.
+    lm_head: Option<Linear>,
 }
 
 impl Decoder {
@@ -103,8 +148,8 @@ impl Decoder {
         Self {
             embed_tokens: initial.normal([vocabulary, width], config.embedding_deviation),
             layers: (0..config.decoder_depth).map(|layer| Layer::new(config, layer, initial)).collect(),
-            norm: RmsNorm::new(width, initial),
-            lm_head: initial.linear(width, vocabulary, false, config.head_deviation),
+            norm: RmsNorm::new(width, config.rms_epsilon, initial),
+            lm_head: (!config.tied_embeddings).then(|| initial.linear(width, vocabulary, false, config.head_deviation)),
         }
     }
 
@@ -115,25 +160,49 @@ impl Decoder {
 
     /// Runs embedded tokens `[B, T, decoder_dim]` through all layers, without the last norm; returns
     /// the last `wanted` tokens: `[B, wanted, decoder_dim]`.
-    pub fn forward(&self, mut x: Tensor<3>, layout: &Layout, wanted: usize) -> Tensor<3> {
+    ///
+    /// `vision` `[B, latents, decoder_dim]` is what layers with cross-attention look at. With a cache,
+    /// the tokens follow those in it, and are added to it; `layout` then says so.
+    pub fn forward(
+        &self,
+        mut x: Tensor<3>,
+        vision: &Tensor<3>,
+        layout: &Layout,
+        wanted: usize,
+        mut cache: Option<&mut Cache>,
+    ) -> Tensor<3> {
         let [_, tokens, _] = x.dims();
         for (place, layer) in self.layers.iter().enumerate() {
             // In the last layer, the other tokens serve as keys and values only.
             let wanted = if place + 1 == self.layers.len() { wanted } else { tokens };
-            x = layer.forward(x, layout, wanted);
+            let cache = cache.as_deref_mut().map(|cache| (cache, place));
+            x = layer.forward(x, vision, layout, wanted, cache);
         }
         x
     }
 
     /// Scores of the next token, before the softmax: `[…, decoder_dim]` to `[…, vocabulary]`.
     pub fn logits<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        self.lm_head.forward(self.norm.forward(x))
+        let x = self.norm.forward(x);
+        match &self.lm_head {
+            Some(head) => head.forward(x),
+            None => {
+                let mut shape = x.dims();
+                let rows = shape[..D - 1].iter().product::<usize>();
+                let embeddings = self.embed_tokens.val();
+                let [vocabulary, width] = embeddings.dims();
+                shape[D - 1] = vocabulary;
+                x.reshape([rows, width]).matmul(embeddings.transpose()).reshape(shape)
+            }
+        }
     }
 }
 
-/// Attention and gated feed-forward layer, each after a norm and beside a residual, then perhaps an adapter.
+/// Attention and gated feed-forward layer, each after a norm and beside a residual, then perhaps an
+/// adapter; before all of it perhaps cross-attention.
 #[derive(Module, Debug)]
 struct Layer {
+    cross_attention: Option<CrossAttention>,
     input_layernorm: RmsNorm,
     self_attn: Attention,
     post_attention_layernorm: RmsNorm,
@@ -144,19 +213,33 @@ struct Layer {
 impl Layer {
     fn new(config: &ModelConfig, layer: usize, initial: &mut Initial) -> Self {
         let width = config.decoder_dim;
-        let adapted = config.adapter_every > 0 && layer.is_multiple_of(config.adapter_every);
+        let prefix = config.fusion == Fusion::Prefix;
+        let adapted = prefix && config.adapter_every > 0 && layer.is_multiple_of(config.adapter_every);
+        let crossed = !prefix && layer.is_multiple_of(config.cross_attention_every);
         Self {
-            input_layernorm: RmsNorm::new(width, initial),
+            cross_attention: crossed.then(|| CrossAttention::new(config, initial)),
+            input_layernorm: RmsNorm::new(width, config.rms_epsilon, initial),
             self_attn: Attention::new(config, initial),
-            post_attention_layernorm: RmsNorm::new(width, initial),
+            post_attention_layernorm: RmsNorm::new(width, config.rms_epsilon, initial),
             mlp: FeedForward::new(config, initial),
             output_adapter: adapted.then(|| Adapter::new(width, initial)),
         }
     }
 
     /// All tokens to the last `wanted` ones.
-    fn forward(&self, x: Tensor<3>, layout: &Layout, wanted: usize) -> Tensor<3> {
-        let attended = self.self_attn.forward(self.input_layernorm.forward(x.clone()), layout, wanted);
+    fn forward(
+        &self,
+        x: Tensor<3>,
+        vision: &Tensor<3>,
+        layout: &Layout,
+        wanted: usize,
+        cache: Option<(&mut Cache, usize)>,
+    ) -> Tensor<3> {
+        let x = match &self.cross_attention {
+            Some(cross) => cross.forward(x, vision),
+            None => x,
+        };
+        let attended = self.self_attn.forward(self.input_layernorm.forward(x.clone()), layout, wanted, cache);
         let x = last(x, 1, wanted) + attended;
         let x = x.clone() + self.mlp.forward(self.post_attention_layernorm.forward(x));
         match &self.output_adapter {
@@ -166,7 +249,7 @@ impl Layer {
     }
 }
 
-/// Causal self-attention with rotary positions; no biases.
+/// Causal self-attention with rotary positions; groups of heads may share keys and values.
 #[derive(Module, Debug)]
 struct Attention {
     q_proj: Linear,
@@ -174,25 +257,48 @@ struct Attention {
     v_proj: Linear,
     o_proj: Linear,
     heads: usize,
+    key_value_heads: usize,
 }
 
 impl Attention {
     fn new(config: &ModelConfig, initial: &mut Initial) -> Self {
-        let width = config.decoder_dim;
-        let mut linear = || initial.linear(width, width, false, DEVIATION);
-        let (q_proj, k_proj, v_proj, o_proj) = (linear(), linear(), linear(), linear());
-        Self { q_proj, k_proj, v_proj, o_proj, heads: config.decoder_heads }
+        let (width, heads, shared) = (config.decoder_dim, config.decoder_heads, config.key_value_heads());
+        let narrow = width / heads * shared;
+        let bias = config.decoder_bias;
+        Self {
+            q_proj: initial.decoder_linear(config, width, width, bias),
+            k_proj: initial.decoder_linear(config, width, narrow, bias),
+            v_proj: initial.decoder_linear(config, width, narrow, bias),
+            o_proj: initial.decoder_linear(config, width, width, false),
+            heads,
+            key_value_heads: shared,
+        }
     }
 
     /// All tokens to the last `wanted` ones.
-    fn forward(&self, x: Tensor<3>, layout: &Layout, wanted: usize) -> Tensor<3> {
+    fn forward(&self, x: Tensor<3>, layout: &Layout, wanted: usize, cache: Option<(&mut Cache, usize)>) -> Tensor<3> {
         let asking = last(x.clone(), 1, wanted);
         let query = scaled(layout.rotate(self.q_proj.forward(asking)), self.heads);
         let query = split_heads(query, self.heads);
-        let key = split_heads(layout.rotate(self.k_proj.forward(x.clone())), self.heads);
-        let value = split_heads(self.v_proj.forward(x), self.heads);
-        self.o_proj.forward(attend(query, key, value, Some(last(layout.bias.clone(), 2, wanted))))
+        let mut key = split_heads(layout.rotate(self.k_proj.forward(x.clone())), self.key_value_heads);
+        let mut value = split_heads(self.v_proj.forward(x), self.key_value_heads);
+        if let Some((cache, layer)) = cache {
+            (key, value) = cache.extend(layer, key, value);
+        }
+        let each = self.heads / self.key_value_heads;
+        let bias = last(layout.bias.clone(), 2, wanted);
+        self.o_proj.forward(attend(query, for_each_head(key, each), for_each_head(value, each), Some(bias)))
     }
+}
+
+/// Repeats every head of `[B, H, T, W]` for the `each` heads that share it: `[B, H · each, T, W]`.
+fn for_each_head(shared: Tensor<4>, each: usize) -> Tensor<4> {
+    if each == 1 {
+        return shared;
+    }
+    let [batch, heads, tokens, width] = shared.dims();
+    let apart = shared.reshape([batch, heads, 1, tokens, width]).expand([batch, heads, each, tokens, width]);
+    apart.reshape([batch, heads * each, tokens, width])
 }
 
 /// SwiGLU (arXiv 2002.05202), as in LLaMA.
@@ -207,9 +313,9 @@ impl FeedForward {
     fn new(config: &ModelConfig, initial: &mut Initial) -> Self {
         let (width, hidden) = (config.decoder_dim, config.decoder_mlp_dim);
         Self {
-            gate: initial.linear(width, hidden, false, DEVIATION),
-            up: initial.linear(width, hidden, false, DEVIATION),
-            down: initial.linear(hidden, width, false, DEVIATION),
+            gate: initial.decoder_linear(config, width, hidden, false),
+            up: initial.decoder_linear(config, width, hidden, false),
+            down: initial.decoder_linear(config, hidden, width, false),
         }
     }
 

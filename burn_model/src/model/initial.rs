@@ -7,7 +7,8 @@ use burn::module::Param;
 use burn::tensor::{Device, Tensor, TensorData};
 use rand_chacha::ChaCha8Rng;
 
-use super::linear::Linear;
+use super::config::ModelConfig;
+use super::linear::{Linear, Lora};
 use crate::random::{Purpose, stream, unit};
 
 /// Standard deviation of the weights of transformer layers, as in LLaMA, EVA and Lynx's adapters.
@@ -55,7 +56,7 @@ impl<'a> Initial<'a> {
     /// A linear layer with normal weights and, if there is a bias, zeros in it.
     pub(super) fn linear(&mut self, inputs: usize, outputs: usize, bias: bool, deviation: f64) -> Linear {
         let weight = self.normal([inputs, outputs], deviation);
-        Linear { weight, bias: bias.then(|| self.constant([outputs], 0.0)) }
+        Linear { weight, bias: bias.then(|| self.constant([outputs], 0.0)), lora: None }
     }
 
     /// A linear layer with weights (and bias) uniform within 1/√inputs, PyTorch's default, which Lynx keeps for its
@@ -63,7 +64,21 @@ impl<'a> Initial<'a> {
     pub(super) fn uniform_linear(&mut self, inputs: usize, outputs: usize, bias: bool) -> Linear {
         let limit = (inputs as f64).sqrt().recip();
         let weight = self.uniform([inputs, outputs], limit);
-        Linear { weight, bias: bias.then(|| self.uniform([outputs], limit)) }
+        Linear { weight, bias: bias.then(|| self.uniform([outputs], limit)), lora: None }
+    }
+
+    /// A linear layer of the decoder, with a low-rank change if the model has them.
+    ///
+    /// The change begins with uniform weights within 1/√inputs and zeros, as in Hugging Face's peft.
+    pub(super) fn decoder_linear(&mut self, config: &ModelConfig, inputs: usize, outputs: usize, bias: bool) -> Linear {
+        let rank = config.lora_rank;
+        let mut linear = self.linear(inputs, outputs, bias, DEVIATION);
+        linear.lora = (rank > 0).then(|| Lora {
+            down: self.uniform([inputs, rank], (inputs as f64).sqrt().recip()),
+            up: self.constant([rank, outputs], 0.0),
+            scale: config.lora_alpha / rank as f64,
+        });
+        linear
     }
 
     fn weights<const D: usize>(&self, values: Vec<f32>, shape: [usize; D]) -> Param<Tensor<D>> {

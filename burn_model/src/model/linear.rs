@@ -1,4 +1,4 @@
-//! The linear layer.
+//! The linear layer, perhaps with a low-rank change.
 
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, module::linear};
@@ -10,6 +10,19 @@ pub(super) struct Linear {
     pub(super) weight: Param<Tensor<2>>,
     /// `[outputs]`.
     pub(super) bias: Option<Param<Tensor<1>>>,
+    /// What is added to the weights while they are frozen.
+    pub(super) lora: Option<Lora>,
+}
+
+/// A change of low rank (LoRA, arXiv 2106.09685): `x · down · up · scale`. It begins as nothing.
+#[derive(Module, Debug)]
+pub(super) struct Lora {
+    /// `[inputs, rank]`.
+    pub(super) down: Param<Tensor<2>>,
+    /// `[rank, outputs]`.
+    pub(super) up: Param<Tensor<2>>,
+    /// Alpha over rank.
+    pub(super) scale: f64,
 }
 
 impl Linear {
@@ -21,6 +34,16 @@ impl Linear {
         let rows = shape[..D - 1].iter().product::<usize>();
         let weight = self.weight.val();
         shape[D - 1] = weight.dims()[1];
-        linear(x.reshape([rows, inputs]), weight, self.bias.as_ref().map(Param::val)).reshape(shape)
+        let x = x.reshape([rows, inputs]);
+        let change = self
+            .lora
+            .as_ref()
+            .map(|lora| x.clone().matmul(lora.down.val()).matmul(lora.up.val()).mul_scalar(lora.scale));
+        let y = linear(x, weight, self.bias.as_ref().map(Param::val));
+        match change {
+            Some(change) => y + change,
+            None => y,
+        }
+        .reshape(shape)
     }
 }

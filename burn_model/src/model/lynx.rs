@@ -1,25 +1,29 @@
 //! The whole model: vision tokens before text.
 
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::tensor::{Device, Int, Tensor};
 
-use super::config::{ModelConfig, Sight};
-use super::decoder::{Decoder, Layout};
-use super::initial::Initial;
+use super::config::{Fusion, ModelConfig, Sight};
+use super::decoder::{Cache, Decoder, Layout};
+use super::initial::{DEVIATION, Initial};
 use super::projection::Projection;
 use super::resampler::Resampler;
 use super::vision::Vision;
 use crate::error::Result;
 
-/// A compact Lynx by prefix-tuning.
+/// A compact Lynx, by prefix-tuning or with cross-attention.
 ///
 /// It has a vision encoder and a resampler, or a projection of features, never both.
 #[derive(Module, Debug)]
 pub struct Lynx {
     vision_encoder: Option<Vision>,
+    /// `[1, frames, 1, vit_dim]`: what tells the frames of a video apart.
+    frame_embedding: Option<Param<Tensor<4>>>,
     bridge: Option<Resampler>,
     projection: Option<Projection>,
     llm: Decoder,
+    /// Whether vision tokens stand before the text.
+    prefix: bool,
 }
 
 impl Lynx {
@@ -36,7 +40,11 @@ impl Lynx {
             }
             Sight::Features => (None, None, Some(Projection::new(config, features, &mut initial))),
         };
-        Ok(Self { vision_encoder, bridge, projection, llm: Decoder::new(config, vocabulary, &mut initial) })
+        let frame_embedding =
+            (config.frames > 0).then(|| initial.normal([1, config.frames, 1, config.vit_dim], DEVIATION));
+        let llm = Decoder::new(config, vocabulary, &mut initial);
+        let prefix = config.fusion == Fusion::Prefix;
+        Ok(Self { vision_encoder, frame_embedding, bridge, projection, llm, prefix })
     }
 
     /// Returns the vision encoder of a model that sees pixels.
@@ -65,34 +73,70 @@ impl Lynx {
         }
     }
 
+    /// Returns what the decoder sees of videos: `[B, latents, decoder_dim]`, as many vision tokens as of
+    /// one picture.
+    ///
+    /// `frames` are patches of the frames of each video, `[B, F, N, 3·patch²]`, F as the model's
+    /// `frames`. Every frame goes through the vision encoder; the resampler reads all of them at once.
+    /// `None` if the model knows no videos.
+    pub fn video_tokens(&self, frames: Tensor<4>) -> Option<Tensor<3>> {
+        let (encoder, embedding, bridge) =
+            (self.vision_encoder.as_ref()?, self.frame_embedding.as_ref()?, self.bridge.as_ref()?);
+        let [batch, count, patches, values] = frames.dims();
+        let tokens = encoder.forward(frames.reshape([batch * count, patches, values]));
+        let [_, per_frame, width] = tokens.dims();
+        let tokens = tokens.reshape([batch, count, per_frame, width]) + embedding.val();
+        Some(bridge.forward(&tokens.reshape([batch, count * per_frame, width])))
+    }
+
     /// Returns the scores of the token after each text token, before the softmax:
     /// `[B, T, vocabulary]`.
     ///
-    /// `vision_tokens` `[B, latents, decoder_dim]` come before the text `ids` `[B, T]`; `layout`
-    /// covers latents + T tokens.
-    pub fn logits(&self, vision_tokens: Tensor<3>, ids: Tensor<2, Int>, layout: &Layout) -> Tensor<3> {
-        let text = self.text(vision_tokens, ids, layout);
-        self.llm.logits(text)
+    /// `vision` are `[B, latents, decoder_dim]` vision tokens, `ids` the text `[B, T]`; `layout` covers
+    /// [`ModelConfig::prefix_tokens`] + T tokens.
+    pub fn logits(&self, vision: Tensor<3>, ids: Tensor<2, Int>, layout: &Layout) -> Tensor<3> {
+        let [_, tokens] = ids.dims();
+        self.llm.logits(self.read(vision, ids, layout, tokens, None))
     }
 
     /// Returns the same at some places of the flattened `B · T` grid only, `[places, vocabulary]`:
     /// scoring the vocabulary is costly, and padding needs no scores.
     pub fn logits_at(
         &self,
-        vision_tokens: Tensor<3>,
+        vision: Tensor<3>,
         ids: Tensor<2, Int>,
         layout: &Layout,
         places: Tensor<1, Int>,
     ) -> Tensor<2> {
-        let text = self.text(vision_tokens, ids, layout);
+        let [_, tokens] = ids.dims();
+        let text = self.read(vision, ids, layout, tokens, None);
         let [batch, tokens, width] = text.dims();
         self.llm.logits(text.reshape([batch * tokens, width]).select(0, places))
     }
 
-    /// The decoder's last layer at the text tokens: `[B, T, decoder_dim]`.
-    fn text(&self, vision_tokens: Tensor<3>, ids: Tensor<2, Int>, layout: &Layout) -> Tensor<3> {
-        let [_, tokens] = ids.dims();
-        let x = Tensor::cat(vec![vision_tokens, self.llm.embed(ids)], 1);
-        self.llm.forward(x, layout, tokens)
+    /// Returns the scores of the token after the last one, `[B, vocabulary]`, and puts what was read
+    /// into `cache`.
+    ///
+    /// With an empty cache, the vision tokens of a prefix are read before the text; afterwards `ids` are
+    /// the tokens that follow, and `layout` is that of these alone.
+    pub fn next_logits(&self, vision: Tensor<3>, ids: Tensor<2, Int>, layout: &Layout, cache: &mut Cache) -> Tensor<2> {
+        let last = self.read(vision, ids, layout, 1, Some(cache));
+        let [batch, _, width] = last.dims();
+        self.llm.logits(last.reshape([batch, width]))
+    }
+
+    /// The decoder's last layer at the last `wanted` tokens: `[B, wanted, decoder_dim]`.
+    fn read(
+        &self,
+        vision: Tensor<3>,
+        ids: Tensor<2, Int>,
+        layout: &Layout,
+        wanted: usize,
+        cache: Option<&mut Cache>,
+    ) -> Tensor<3> {
+        let text = self.llm.embed(ids);
+        let begins = cache.as_ref().is_none_or(|cache| cache.is_empty());
+        let x = if self.prefix && begins { Tensor::cat(vec![vision.clone(), text], 1) } else { text };
+        self.llm.forward(x, &vision, layout, wanted, cache)
     }
 }

@@ -28,20 +28,18 @@ impl LayerNorm {
 #[derive(Module, Debug)]
 pub(super) struct RmsNorm {
     weight: Param<Tensor<1>>,
+    epsilon: f64,
 }
 
 impl RmsNorm {
-    /// Added to the mean square, as in LLaMA.
-    const EPSILON: f64 = 1e-6;
-
-    pub(super) fn new(width: usize, initial: &Initial) -> Self {
-        Self { weight: initial.constant([width], 1.0) }
+    pub(super) fn new(width: usize, epsilon: f64, initial: &Initial) -> Self {
+        Self { weight: initial.constant([width], 1.0), epsilon }
     }
 
     /// Normalises the last axis; any leading axes.
     pub(super) fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let mean_square = x.clone().square().mean_dim(D - 1);
-        let scale = mean_square.add_scalar(Self::EPSILON).sqrt().recip();
+        let scale = mean_square.add_scalar(self.epsilon).sqrt().recip();
         x * scale * self.weight.val().unsqueeze()
     }
 }

@@ -1,8 +1,9 @@
 //! The resampler: a fixed number of learned latents gather what the decoder shall see of an image.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Tensor, activation::gelu};
+use burn::tensor::Tensor;
 
+use super::activation::gelu;
 use super::attention::{attend, scaled, split_heads};
 use super::config::ModelConfig;
 use super::initial::Initial;

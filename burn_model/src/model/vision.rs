@@ -4,8 +4,9 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
-use burn::tensor::activation::{gelu, gelu_approximate, sigmoid};
+use burn::tensor::activation::{gelu_approximate, sigmoid};
 
+use super::activation::gelu;
 use super::attention::{attend, scaled, split_heads};
 use super::config::{ModelConfig, VitActivation};
 use super::initial::{DEVIATION, Initial};

@@ -108,6 +108,7 @@ impl Setup {
             held_out: &self.world.held_out,
             seed,
             checkpoint: None,
+            device: &DeviceName::Cpu,
         }
     }
 }

@@ -22,7 +22,8 @@
 //! ```
 //!
 //! What a model of ours cannot express is refused: scaled rotary positions, sliding windows, heads of
-//! another width, other activations. Adapters, resampler and projection keep their own weights.
+//! another width, other activations. Adapters, cross-attention, low-rank changes, resampler and
+//! projection keep their own weights.
 
 mod config;
 mod gguf;
@@ -50,7 +51,7 @@ use crate::tokenizer::Tokenizer;
 pub enum Part {
     /// The vision encoder.
     Vision,
-    /// The decoder without its adapters.
+    /// The decoder without what was added to it: adapters, cross-attention, low-rank changes.
     Decoder,
 }
 
@@ -59,10 +60,13 @@ impl Part {
     fn has(self, path: &str) -> bool {
         match self {
             Self::Vision => path.starts_with("vision_encoder."),
-            Self::Decoder => path.starts_with("llm.") && !path.contains(".output_adapter."),
+            Self::Decoder => path.starts_with("llm.") && !ADDED.iter().any(|added| path.contains(added)),
         }
     }
 }
+
+/// What Lynx, Flamingo and LoRA add to the layers of a decoder.
+const ADDED: [&str; 3] = [".output_adapter.", ".cross_attention.", ".lora."];
 
 /// A pretrained model in files. Its weights stay there until they are loaded.
 #[derive(Clone, Debug)]

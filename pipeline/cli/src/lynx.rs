@@ -2,18 +2,43 @@
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, bail};
 use lynxdata_burn_model::{
-    Example, HeldOutLoss, LossPoint, Pictures, RunResult, RunSpec, Tokenizer, TrainConfig, train_tokenizer,
+    DeviceName, Example, HeldOutLoss, LossPoint, Pictures, RunResult, RunSpec, Tokenizer, TrainConfig, train_tokenizer,
 };
 use lynxdata_check::features::coordinates;
 use lynxdata_check::fit::{examples, training_seed};
 use lynxdata_check::{Fit, FitResult, Measured, Split, Training, Universe, Version};
 
+use crate::commands::doctor;
 use crate::recipe::CheckConfig;
 
 /// Principal coordinates of the frozen features that the model sees.
 const COORDINATES: usize = 256;
+
+/// The device that a name means here, if it computes right numbers.
+///
+/// The processor is held to them by this project's tests; any other device is examined first, in a
+/// process of its own.
+fn trusted(name: &DeviceName) -> Result<DeviceName> {
+    let name = name.resolve()?;
+    if name == DeviceName::Cpu {
+        return Ok(name);
+    }
+    tracing::info!(device = %name, "examining the device before it trains");
+    let found = doctor::examine_apart(&name)
+        .with_context(|| format!("device {name} is not used; --device cpu trains on the processor"))?;
+    if !found.pass {
+        bail!(
+            "device {name} computes wrong numbers (outputs off by {:.1e}, gradients by {:.1e}, losses by {:.1e}; see lynxdata doctor) and is not used; \
+             --device cpu trains on the processor",
+            found.found.forward,
+            found.found.gradients,
+            found.found.losses
+        );
+    }
+    Ok(name)
+}
 
 /// Everything that the fits of one check share.
 pub(crate) struct Lynx<'a> {
@@ -26,6 +51,7 @@ pub(crate) struct Lynx<'a> {
     pictures: Pictures,
     tokenizer: Tokenizer,
     held_out: Vec<Example>,
+    device: DeviceName,
     /// Steps of every training: the same for all arms, and few if one of them is small.
     steps: usize,
 }
@@ -39,6 +65,7 @@ impl<'a> Lynx<'a> {
         arms: Vec<usize>,
         seed: u64,
     ) -> Result<Lynx<'a>> {
+        let device = trusted(&config.device)?;
         let coordinates = coordinates(&universe.features, COORDINATES);
         let pictures = Pictures::Features { width: coordinates.columns(), values: coordinates.values().to_vec() };
         let mut used: Vec<u32> = split.arms.iter().flatten().copied().collect();
@@ -60,7 +87,7 @@ impl<'a> Lynx<'a> {
             let most = config.most_epochs * tokens as f64 / config.train.tokens_per_step as f64;
             steps = steps.min((most.ceil() as usize).max(1));
         }
-        Ok(Lynx { config, universe, split, arms, seed, pictures, tokenizer, held_out, steps })
+        Ok(Lynx { config, universe, split, arms, seed, pictures, tokenizer, held_out, device, steps })
     }
 
     /// Whether a version is made of an arm with enough pairs.
@@ -97,6 +124,7 @@ impl<'a> Lynx<'a> {
                 held_out: &self.held_out,
                 seed: training_seed(self.seed, fit.replicate, member),
                 checkpoint: checkpoint.as_deref(),
+                device: &self.device,
             };
             let steps_before = member * train.steps;
             results.push(lynxdata_burn_model::run(&spec, &mut |step, loss| progress(steps_before + step, loss))?);

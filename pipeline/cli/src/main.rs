@@ -104,6 +104,7 @@ Examples:
     Recipe(commands::recipe::Arguments),
     Hash(commands::hash::Arguments),
     Tasks(commands::tasks::Arguments),
+    Doctor(commands::doctor::Arguments),
     Version(commands::version::Arguments),
     Completions(commands::completions::Arguments),
 }
@@ -154,6 +155,7 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Recipe(arguments) => commands::recipe::run(&arguments),
         Command::Hash(arguments) => commands::hash::run(&arguments),
         Command::Tasks(arguments) => commands::tasks::run(&arguments),
+        Command::Doctor(arguments) => commands::doctor::run(&arguments),
         Command::Version(arguments) => commands::version::run(&arguments),
         Command::Completions(arguments) => commands::completions::run(&arguments),
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use indexmap::IndexMap;
-use lynxdata_burn_model::{ModelConfig, TokenizerConfig, TrainConfig};
+use lynxdata_burn_model::{DeviceName, ModelConfig, TokenizerConfig, TrainConfig};
 use lynxdata_check::outcome::{FEWEST_HELD_OUT, FEWEST_PAIRS};
 use lynxdata_check::universe::MOST_ARMS;
 use lynxdata_check::{Gear, Protocol, Question};
@@ -269,7 +269,11 @@ pub(crate) struct CheckConfig {
     /// The most pairs of an arm; of a larger arm, those that a hash of seed and key chooses.
     #[serde(default = "twenty_thousand")]
     pub most_pairs: usize,
-    /// Fits that are made at the same time; 0 takes every core.
+    /// The device that trains the gear `lynx`: `"auto"` takes the first GPU that this build reaches, else the processor; or `"cpu"`, `"cuda:0"`,
+    /// `"vulkan:discrete:0"`, `"wgpu:integrated:0"` and the like. Runs repeat to the bit on the processor alone.
+    #[serde(default = "auto")]
+    pub device: DeviceName,
+    /// Fits that are made at the same time; 0 takes every core. On a GPU there is one.
     #[serde(default)]
     pub threads: usize,
     /// The second learning rate as a multiple of `train.learning_rate`: a verdict that it contradicts is called learning-rate dependent.
@@ -413,6 +417,10 @@ fn fewest_held_out() -> usize {
     FEWEST_HELD_OUT
 }
 
+fn auto() -> DeviceName {
+    DeviceName::Auto
+}
+
 fn one_quarter() -> f64 {
     0.25
 }
@@ -460,8 +468,8 @@ pub(crate) struct LoadedRecipe {
 }
 
 impl LoadedRecipe {
-    /// Tells before anything is done which files and folders of the recipe are not there, or are not what they must be.
-    pub(crate) fn check_paths(&self) -> Result<()> {
+    /// Tells before anything is done which files, folders and devices of the recipe are not there, or are not what they must be.
+    pub(crate) fn check_surroundings(&self) -> Result<()> {
         let run = self.run_folder();
         if run.exists() && !run.is_dir() {
             bail!("output names {}, which is a file; the run needs a folder", run.display());
@@ -484,6 +492,9 @@ impl LoadedRecipe {
             if !path.exists() {
                 bail!("{key} names {}, which is not there{}", path.display(), neighbour(&path));
             }
+        }
+        if let Some(check) = recipe.check.as_ref().filter(|check| check.gear == Gear::Lynx) {
+            check.device.resolve()?;
         }
         Ok(())
     }
@@ -840,7 +851,7 @@ mod tests {
         std::fs::write(folder.path().join("pears.csv"), "url\n").unwrap();
         let fault = |sets: &[&str]| {
             let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
-            load(&path, &sets).unwrap().check_paths().map_err(|error| error.to_string())
+            load(&path, &sets).unwrap().check_surroundings().map_err(|error| error.to_string())
         };
         let error = fault(&[]).unwrap_err();
         assert!(error.contains("pairs.csv") && error.contains("did you mean \"pears.csv\"?"), "{error}");

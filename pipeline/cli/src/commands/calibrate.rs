@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
+use lynxdata_burn_model::DeviceName;
 use lynxdata_check::known::{self, Base, Case, Draws, Tally};
 use lynxdata_check::outcome::{CheckOutcome, Gear, arms_to_fit, check, different_pairs};
 use lynxdata_check::{Split, Universe};
@@ -69,6 +70,11 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DIR", value_parser = path_parser(), default_value = "lynxdata-calibration")]
     out: PathBuf,
 
+    /// The device that trains: auto, cpu, cuda:N, vulkan:KIND:N or wgpu:KIND:N; lynxdata version lists
+    /// those that are there
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<DeviceName>,
+
     /// Overrides a value of the recipe, as in --set check.train.steps=400; may be given several
     /// times
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -95,7 +101,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let loaded = load(arguments).map_err(Failure::Usage)?;
     let (base, name) = match &arguments.pairs {
         Some(path) => {
-            loaded.check_paths().map_err(Failure::Usage)?;
+            loaded.check_surroundings().map_err(Failure::Usage)?;
             let context = Context::new(loaded.clone(), lynxdata_engine::session::local())?;
             stages::run(&arms::Arms, &context)?;
             (Base::new(arms::base_pairs(&context)?), path.display().to_string())
@@ -208,6 +214,9 @@ fn load(arguments: &Arguments) -> anyhow::Result<recipe::LoadedRecipe> {
     check.insert("gear".to_owned(), toml::Value::try_from(gear)?);
     if arguments.quick {
         check.insert("replicates".to_owned(), i64::try_from(check_stage::QUICK_REPLICATES)?.into());
+    }
+    if let Some(device) = &arguments.device {
+        check.insert("device".to_owned(), device.to_string().into());
     }
     let out = std::path::absolute(&arguments.out)?;
     let mut table = toml::Table::new();

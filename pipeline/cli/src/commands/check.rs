@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, Subcommand, ValueEnum};
+use lynxdata_burn_model::DeviceName;
 use lynxdata_check::{Gear, Question};
 
 use super::calibrate;
@@ -69,6 +70,11 @@ pub(crate) struct Arguments {
     /// Where the report and everything that was measured go
     #[arg(long, value_name = "DIR", value_parser = path_parser(), requires = "a", default_value = "lynxdata-check")]
     out: PathBuf,
+
+    /// The device that trains: auto, cpu, cuda:N, vulkan:KIND:N or wgpu:KIND:N; lynxdata version lists
+    /// those that are there
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<DeviceName>,
 
     /// Overrides a value of the recipe, as in --set check.replicates=12; may be given several
     /// times, the last one wins
@@ -143,6 +149,9 @@ fn load(arguments: &Arguments) -> anyhow::Result<LoadedRecipe> {
             sets.push("check.gear=\"quick\"".to_owned());
             sets.push(format!("check.replicates={}", check::QUICK_REPLICATES));
         }
+        if let Some(device) = &arguments.device {
+            sets.push(format!("check.device=\"{device}\""));
+        }
         return recipe::load(path, &sets);
     }
     let (Some(a), Some(b)) = (&arguments.a, &arguments.b) else {
@@ -172,6 +181,9 @@ fn load(arguments: &Arguments) -> anyhow::Result<LoadedRecipe> {
             Asked::Loss => Question::Loss,
         };
         check.insert("question".to_owned(), toml::Value::try_from(question)?);
+    }
+    if let Some(device) = &arguments.device {
+        check.insert("device".to_owned(), device.to_string().into());
     }
     let out = std::path::absolute(&arguments.out)?;
     let mut table = toml::Table::new();

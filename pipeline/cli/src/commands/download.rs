@@ -216,7 +216,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     if arguments.dry_run {
         return run_loaded(loaded, &["download"], true, arguments.replace);
     }
-    loaded.check_paths().map_err(Failure::Usage)?;
+    loaded.check_surroundings().map_err(Failure::Usage)?;
     let session = lynxdata_engine::session::local();
     let mut context = Context::new(loaded, session)?;
     context.replaces = arguments.replace;

@@ -3,6 +3,7 @@
 mod calibrate;
 pub(crate) mod check;
 pub(crate) mod completions;
+pub(crate) mod doctor;
 pub(crate) mod download;
 pub(crate) mod hash;
 mod img2dataset;

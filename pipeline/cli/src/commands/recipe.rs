@@ -56,7 +56,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
         }
         Action::Check { path, sets } => {
             let loaded = recipe::load(path, sets).map_err(Failure::Usage)?;
-            loaded.check_paths().map_err(Failure::Usage)?;
+            loaded.check_surroundings().map_err(Failure::Usage)?;
             stages::download::check_source(&loaded).map_err(Failure::Usage)?;
             let session = lynxdata_engine::session::local();
             stages::select::check_rules(&loaded, &session).map_err(Failure::Usage)?;

@@ -72,7 +72,7 @@ pub(crate) fn run_stages(arguments: &StageArguments, names: &[&str]) -> Result<u
 
 /// Runs or plans the named stages; `replaces` lets the pool of another list go.
 pub(crate) fn run_loaded(loaded: LoadedRecipe, names: &[&str], dry_run: bool, replaces: bool) -> Result<u8, Failure> {
-    loaded.check_paths().map_err(Failure::Usage)?;
+    loaded.check_surroundings().map_err(Failure::Usage)?;
     if dry_run {
         return plan(loaded, names, replaces);
     }

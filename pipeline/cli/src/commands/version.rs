@@ -1,6 +1,7 @@
 //! `lynxdata version`.
 
 use clap::Args;
+use lynxdata_burn_model::{backends, devices};
 use serde_json::json;
 
 use super::{print, print_json};
@@ -22,12 +23,23 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let version = env!("CARGO_PKG_VERSION");
     let profile = if cfg!(debug_assertions) { "dev" } else { "release" };
     let target = format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS);
+    let (devices, backends) = (devices(), backends());
     if arguments.json {
-        print_json(
-            &json!({"name": "lynxdata", "version": version, "profile": profile, "target": target, "devices": ["flex"]}),
-        )?;
+        print_json(&json!({
+            "name": "lynxdata",
+            "version": version,
+            "profile": profile,
+            "target": target,
+            "backends": backends,
+            "devices": devices,
+        }))?;
     } else {
-        print(&format!("lynxdata {version} ({target}, {profile} build, trains on: flex)\n"))?;
+        let devices: Vec<String> = devices.iter().map(ToString::to_string).collect();
+        print(&format!(
+            "lynxdata {version} ({target}, {profile} build)\nbackends: {}\ndevices: {}\n",
+            backends.join(", "),
+            devices.join(", ")
+        ))?;
     }
     Ok(DONE)
 }

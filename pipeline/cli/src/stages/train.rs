@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context as _, Result, anyhow};
+use lynxdata_burn_model::DeviceName;
 use lynxdata_check::outcome::{arm_fits, arms_to_fit, different_pairs, follow_up_fits};
 use lynxdata_check::{Fit, FitResult, Gear, Split, Universe, Version, split};
 use lynxdata_records::{NewPart, PartEntry, fingerprint};
@@ -16,7 +17,7 @@ use crate::lynx::Lynx;
 use crate::recipe::{CheckConfig, Recipe};
 
 /// Raise it when the same arms and settings give other measurements.
-const FORMAT_VERSION: &str = "3";
+const FORMAT_VERSION: &str = "4";
 
 /// The folder of checkpoints; it goes when the check is done.
 pub(crate) const CHECKPOINTS: &str = "checkpoints";
@@ -83,16 +84,18 @@ impl Stage for Controls {
 
 fn workers(context: &Context) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-    match context.recipe().check.as_ref().map(|check| check.threads) {
-        Some(0) | None => cores,
-        Some(threads) => threads,
+    match &context.recipe().check {
+        // One fit at a time fills a GPU, and two would share its memory.
+        Some(check) if check.device.resolve().is_ok_and(|device| device != DeviceName::Cpu) => 1,
+        Some(check) if check.threads > 0 => check.threads,
+        _ => cores,
     }
 }
 
 fn fits<'a>(context: &'a Context, config: &'a CheckConfig, stage: &'static str, fits: Vec<Fit>) -> Result<Parts<'a>> {
     let inputs: Vec<String> = context.upstream("arms")?.iter().map(PartEntry::digest).collect();
     let inputs = fingerprint(inputs.iter().map(String::as_str));
-    let settings = settings(context, config);
+    let settings = settings(context, config)?;
     // The pairs are loaded once, when the first fit needs them; if that fails, every fit says why.
     let lynx: Arc<OnceLock<std::result::Result<Option<Lynx<'a>>, String>>> = Arc::new(OnceLock::new());
     Ok(Box::new(fits.into_iter().map(move |fit| {
@@ -127,14 +130,16 @@ fn fits<'a>(context: &'a Context, config: &'a CheckConfig, stage: &'static str, 
 
 /// The settings that a fit depends on: not the number of replicates, so that more of them add to
 /// those that are there.
-fn settings(context: &Context, config: &CheckConfig) -> String {
-    settings_text(&(
+fn settings(context: &Context, config: &CheckConfig) -> Result<String> {
+    let device = config.device.resolve()?;
+    Ok(settings_text(&(
         (context.recipe().seed, &context.recipe().dedup),
         (config.held_out_fraction, config.held_out_most, config.most_pairs),
         (config.fewest_pairs, config.fewest_held_out),
         (config.second_learning_rate, config.members, config.most_epochs),
         (&config.tokenizer, &config.model, &config.train),
-    ))
+        device,
+    )))
 }
 
 fn part_name(config: &CheckConfig, fit: &Fit) -> String {

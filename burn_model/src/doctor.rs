@@ -1,0 +1,128 @@
+//! Whether a device computes what the reference implementation computes.
+//!
+//! Drivers and backends of GPUs have bugs that give wrong numbers without an error (burn#5079, #4366),
+//! so a device is examined before it trains: a small model of each fusion has the outputs, the gradients
+//! and the losses of four steps of AdamW that PyTorch has, and three steps of the compact Lynx end with
+//! losses that are numbers.
+
+mod golden;
+
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+pub(crate) use golden::Golden;
+#[cfg(test)]
+pub(crate) use golden::{furthest, values};
+
+use crate::data::{Example, Pictures};
+use crate::device::DeviceName;
+use crate::error::Result;
+use crate::model::{Fusion, ModelConfig};
+use crate::run::{RunSpec, run};
+use crate::tokenizer::{TokenizerConfig, train_tokenizer};
+use crate::train::TrainConfig;
+
+/// How far a device may be from the reference.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tolerance {
+    /// Of outputs, absolute; they are about 1.
+    pub forward: f32,
+    /// Of gradients, relative to the largest number in their tensor.
+    pub gradients: f32,
+    /// Of the losses before each of four steps, in nats per token.
+    pub losses: f32,
+}
+
+impl Tolerance {
+    /// The tolerance of a device. 32-bit floats everywhere but on CUDA, where matrix products of 32-bit
+    /// floats have mantissas of 10 bits (TF32), whose rounding is 5e-4 of a number.
+    pub fn of(device: &DeviceName) -> Self {
+        match device {
+            DeviceName::Cuda(_) => Self { forward: 5e-3, gradients: 2e-2, losses: 2e-3 },
+            _ => Self { forward: 1e-5, gradients: 1e-4, losses: 1e-4 },
+        }
+    }
+}
+
+/// What an examination of one device found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Examination {
+    /// The device.
+    pub device: DeviceName,
+    /// Whether all differences are within the tolerance and all losses are numbers.
+    pub pass: bool,
+    /// What is allowed.
+    pub tolerance: Tolerance,
+    /// The largest differences over both fusions, in the units of the tolerance.
+    pub found: Tolerance,
+    /// The weight whose gradient is furthest off.
+    pub furthest_gradient: String,
+    /// Nats per token of three steps of the compact Lynx.
+    pub step_losses: Vec<f64>,
+    /// Milliseconds of the third of them; the first ones compile kernels.
+    pub step_ms: f64,
+}
+
+/// Examines a device. Drivers may end the process: call it in one of its own.
+///
+/// # Errors
+///
+/// [`crate::Error::NoDevice`] if the device is not there. Wrong numbers are no error: `pass` is false.
+pub fn examine(device: &DeviceName) -> Result<Examination> {
+    let name = device.resolve()?;
+    let plain = name.open()?;
+    let training = plain.clone().autodiff();
+    let tolerance = Tolerance::of(&name);
+    let mut found = Tolerance { forward: 0.0, gradients: 0.0, losses: 0.0 };
+    let mut furthest_gradient = String::new();
+    for fusion in [Fusion::Prefix, Fusion::CrossAttention] {
+        let golden = Golden::of(fusion);
+        found.forward = found.forward.max(golden.forward_difference(&plain));
+        let (gradients, weight) = golden.gradient_difference(&training);
+        if gradients > found.gradients || furthest_gradient.is_empty() {
+            (found.gradients, furthest_gradient) = (gradients, weight);
+        }
+        found.losses = found.losses.max(golden.loss_difference(&training));
+    }
+    let (step_losses, step_ms) = three_steps(&name)?;
+    let pass = found.forward <= tolerance.forward
+        && found.gradients <= tolerance.gradients
+        && found.losses <= tolerance.losses
+        && step_losses.iter().all(|loss| loss.is_finite());
+    Ok(Examination { device: name, pass, tolerance, found, furthest_gradient, step_losses, step_ms })
+}
+
+/// Losses of three steps of the default model on made-up pairs, and the milliseconds of the third.
+fn three_steps(device: &DeviceName) -> Result<(Vec<f64>, f64)> {
+    const PAIRS: usize = 32;
+    let words = ["red", "green", "blue", "round", "square"];
+    let text = |pair: usize| format!("a {} {} thing", words[pair % 3], words[3 + pair % 2]);
+    let texts: Vec<String> = (0..PAIRS).map(text).collect();
+    let examples: Vec<Example> = (0..).zip(&texts).map(|(picture, text)| Example::caption(picture, text)).collect();
+    let width = 8;
+    let values = (0..PAIRS * width).map(|place| ((place * 7 + place / width) % 5) as f32 - 2.0).collect();
+    let train = TrainConfig { steps: 3, log_every: 1, ..Default::default() };
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let (mut losses, mut ends) = (Vec::new(), Vec::new());
+    let spec = RunSpec {
+        model: &ModelConfig::default(),
+        train: &train,
+        tokenizer: &train_tokenizer(&texts, &TokenizerConfig::default())?,
+        pictures: &Pictures::Features { width, values },
+        arm: &examples[..PAIRS - 2],
+        copies: &[1; PAIRS - 2],
+        held_out: &examples[PAIRS - 2..],
+        seed: 1,
+        checkpoint: None,
+        device,
+    };
+    run(&spec, &mut |_, loss| {
+        losses.push(loss);
+        ends.push(Instant::now());
+    })?;
+    let step_ms = ends[ends.len() - 1].duration_since(ends[ends.len() - 2]).as_secs_f64() * 1e3;
+    Ok((losses, step_ms))
+}
