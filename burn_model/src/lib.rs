@@ -45,9 +45,9 @@
 //! * [`doctor`]: whether a device computes what the reference computes.
 //!
 //! Not here: features of pictures, the comparison of arms and its statistics, reading pools, writing
-//! reports, generation. A model of this size, trained from nothing, can show that
-//! one arm's texts fit their pictures better or read better; it says nothing about knowledge, text in
-//! pictures or other things that only large models learn.
+//! reports, generation. A model of this size, trained from nothing, can show that one arm's texts fit
+//! their pictures better or read better; it says nothing about knowledge, text in pictures or other
+//! things that only large models learn.
 
 pub mod data;
 pub mod device;

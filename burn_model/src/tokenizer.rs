@@ -137,7 +137,13 @@ impl Tokenizer {
         }
         let added = inner.get_added_tokens_decoder();
         let bytes = (0..vocabulary as u32).map(|id| match (added.get(&id), inner.id_to_token(id)) {
-            (Some(token), _) => if token.special { 0 } else { token.content.len() },
+            (Some(token), _) => {
+                if token.special {
+                    0
+                } else {
+                    token.content.len()
+                }
+            }
             (None, None) => 0,
             (None, Some(token)) if byte_level => token.chars().count(),
             (None, Some(token)) => fallback_bytes(&token),

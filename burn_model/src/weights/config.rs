@@ -149,8 +149,11 @@ impl Described {
     }
 
     fn parsed<T: for<'de> Deserialize<'de>>(&self) -> Refused<T> {
-        let mut all: Map<String, Value> = serde_json::from_str(self.kind.defaults).map_err(|error| error.to_string())?;
-        all.extend(self.entries.iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| (key.clone(), value.clone())));
+        let mut all: Map<String, Value> =
+            serde_json::from_str(self.kind.defaults).map_err(|error| error.to_string())?;
+        all.extend(
+            self.entries.iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| (key.clone(), value.clone())),
+        );
         serde_json::from_value(Value::Object(all)).map_err(|error| error.to_string())
     }
 
@@ -221,14 +224,17 @@ impl Decoder {
         let ropes = [&self.rope_parameters, &self.rope_scaling].into_iter().flatten();
         let kinds = ropes.filter_map(|rope| rope.rope_type.as_deref().or(rope.old_type.as_deref()));
         let other_rope = kinds.into_iter().find(|kind| *kind != "default");
-        let other_head = self.head_dim.filter(|width| width.checked_mul(self.num_attention_heads) != Some(self.hidden_size));
+        let other_head =
+            self.head_dim.filter(|width| width.checked_mul(self.num_attention_heads) != Some(self.hidden_size));
         let refusals = [
             (self.hidden_act != "silu").then(|| format!("hidden_act is {:?}, and not \"silu\"", self.hidden_act)),
             self.attention_bias.then(|| "attention_bias is true".to_owned()),
             self.mlp_bias.then(|| "mlp_bias is true".to_owned()),
             self.use_sliding_window.then(|| "use_sliding_window is true".to_owned()),
             other_rope.map(|kind| format!("its rotary positions are scaled ({kind})")),
-            other_head.map(|width| format!("{} heads of width {width} are not {}", self.num_attention_heads, self.hidden_size)),
+            other_head.map(|width| {
+                format!("{} heads of width {width} are not {}", self.num_attention_heads, self.hidden_size)
+            }),
         ];
         if let Some(refusal) = refusals.into_iter().flatten().next() {
             return Err(format!("{refusal}, which the decoder cannot express"));

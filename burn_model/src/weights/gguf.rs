@@ -173,7 +173,9 @@ impl Split {
             steps.push(json!({"type": "Split", "pattern": {"Regex": words}, "behavior": "Isolated", "invert": false}));
         }
         let use_regex = self.words.is_none();
-        steps.push(json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex}));
+        steps.push(
+            json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex}),
+        );
         steps
     }
 }
@@ -186,7 +188,8 @@ const SPLITS: &[(&str, Split)] = &[
     ("llama-bpe", Split { digits: false, words: Some(LLAMA3), whole_words: true }),
 ];
 
-const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const QWEN2: &str =
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// A tensor as the header describes it.
@@ -304,4 +307,44 @@ impl Header<'_> {
 /// The number that a person would write for it: 0.00001 and not 0.000009999999747378752.
 fn shortest(number: f32) -> f64 {
     number.to_string().parse().unwrap_or_else(|_| f64::from(number))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+
+    use super::*;
+    use crate::tokenizer::Tokenizer;
+
+    /// A tokenizer of bytes and a few merges, with a way to split texts.
+    fn tokenizer(pre: &str) -> std::result::Result<Tokenizer, String> {
+        let mut tokens: Vec<String> = ByteLevel::alphabet().into_iter().map(String::from).collect();
+        tokens.sort();
+        let merges = ["1 2", "12 3", "123 4", "' S"].map(str::to_owned).to_vec();
+        tokens.extend(merges.iter().map(|merge| merge.replace(' ', "")));
+        let vocabulary = tokens.len();
+        let text = |text: &str| Entry::Text(text.to_owned());
+        let entries = [
+            ("tokenizer.ggml.model", text("gpt2")),
+            ("tokenizer.ggml.pre", text(pre)),
+            ("tokenizer.ggml.tokens", Entry::Texts(tokens)),
+            ("tokenizer.ggml.merges", Entry::Texts(merges)),
+        ];
+        let entries = entries.map(|(key, entry)| (key.to_owned(), entry)).into();
+        let json = Metadata { entries }.tokenizer()?.ok_or("none")?;
+        Tokenizer::pretrained(&json, 0, 0, vocabulary).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn texts_are_split_as_the_model_was_trained() {
+        for (pre, digits, contraction) in [("gpt-2", 1, 2), ("smollm", 4, 2), ("qwen2", 4, 1), ("llama-bpe", 2, 1)] {
+            let tokenizer = tokenizer(pre).unwrap();
+            assert_eq!(tokenizer.encode("1234").unwrap().len(), digits, "{pre}");
+            assert_eq!(tokenizer.encode("'S").unwrap().len(), contraction, "{pre}");
+            for text in ["naïve 猫 🐈\r\n\r\n  two  spaces ", "don't 1999 'S"] {
+                assert_eq!(tokenizer.decode(&tokenizer.encode(text).unwrap()).unwrap(), text, "{pre}");
+            }
+        }
+        assert_eq!(tokenizer("deepseek-llm").unwrap_err(), "its pre-tokenizer \"deepseek-llm\" is not known");
+    }
 }

@@ -8,16 +8,15 @@
 //! ```no_run
 //! use burn::tensor::Device;
 //! use lynxdata_burn_model::ModelConfig;
-//! use lynxdata_burn_model::model::Lynx;
-//! use lynxdata_burn_model::weights::{Part, Pretrained};
+//! use lynxdata_burn_model::weights::{self, Part, Pretrained};
 //!
 //! let pretrained = Pretrained::open("SmolLM2-135M-Instruct.Q4_1.gguf".as_ref())?;
 //! let mut config = ModelConfig::default();
 //! pretrained.configure(Part::Decoder, &mut config)?;
 //! let vocabulary = pretrained.vocabulary().expect("it has a decoder");
-//! let model = Lynx::new(&config, vocabulary, 256, 1, &Device::flex())?;
-//! let (model, report) = pretrained.load_into(model, Part::Decoder)?;
-//! assert!(report.unused.is_empty());
+//! let parts = [(&pretrained, Part::Decoder)];
+//! let (model, reports) = weights::build(&parts, &config, vocabulary, 256, 1, &Device::flex())?;
+//! assert!(reports[0].unused.is_empty());
 //! # Ok::<(), lynxdata_burn_model::Error>(())
 //! ```
 //!
@@ -36,7 +35,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use burn::module::{Module, ModuleMapper, Param};
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 use serde_json::Value;
 
 use self::config::Described;
@@ -101,6 +100,26 @@ pub struct LoadReport {
     /// The sides of the grids of patches, in the file and in the model, if the position embeddings were
     /// interpolated.
     pub interpolated: Option<(usize, usize)>,
+}
+
+/// Builds a model with the weights of `seed`, as [`Lynx::new`] does, and loads pretrained parts, whose
+/// own weights are not even drawn. Returns a report for each part, in their order.
+pub fn build(
+    parts: &[(&Pretrained, Part)],
+    config: &ModelConfig,
+    vocabulary: usize,
+    features: usize,
+    seed: u64,
+    device: &Device,
+) -> Result<(Lynx, Vec<LoadReport>)> {
+    let mut model = Lynx::undrawn(config, vocabulary, features, seed, device)?;
+    let mut reports = Vec::with_capacity(parts.len());
+    for (pretrained, part) in parts {
+        let (loaded, report) = pretrained.load_into(model, *part)?;
+        model = loaded;
+        reports.push(report);
+    }
+    Ok((model.draw(), reports))
 }
 
 impl Pretrained {
@@ -226,10 +245,7 @@ impl Pretrained {
                 (format!("llm.layers.{last}.mlp.gate.weight"), vec![config.decoder_mlp_dim, config.decoder_dim]),
             ],
             Part::Vision => [
-                (
-                    "vision_encoder.patch_embed.weight".to_owned(),
-                    vec![config.vit_dim, 3, config.patch, config.patch],
-                ),
+                ("vision_encoder.patch_embed.weight".to_owned(), vec![config.vit_dim, 3, config.patch, config.patch]),
                 (format!("vision_encoder.blocks.{last}.norm1.weight"), vec![config.vit_dim]),
                 (format!("vision_encoder.blocks.{last}.fc1.weight"), vec![config.vit_hidden(), config.vit_dim]),
             ],
@@ -326,13 +342,13 @@ impl ModuleMapper for Load<'_> {
         if self.error.is_some() || !self.found.layout.part.has(&path) {
             return param;
         }
-        let shape = param.val().dims();
+        // Neither shape nor device draw the initial weights, see `model::initial`.
+        let (id, shape, device) = (param.id, param.lazy_shape(), param.lazy_device());
         match self.weight(&path, &shape) {
             Ok(values) => {
                 self.tensors += 1;
                 self.numbers += values.len();
-                let (device, training) = (param.val().device(), param.val().is_require_grad());
-                param.map(|_| Tensor::from_data(TensorData::new(values, shape), &device).set_require_grad(training))
+                param.transform_for_load(Tensor::from_data(TensorData::new(values, shape), &device), id)
             }
             Err(error) => {
                 self.error = Some(error);

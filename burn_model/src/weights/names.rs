@@ -58,8 +58,20 @@ pub(super) const LAYOUTS: &[Layout] = &[
         prefixes: &["", "vision_model.", "vision_tower.vision_model."],
         rows: &[CLIP],
     },
-    Layout { part: Part::Vision, kinds: &["eva"], gguf: false, prefixes: &["", "visual_encoder."], rows: &[EVA, EVA_JOINED] },
-    Layout { part: Part::Vision, kinds: &["eva"], gguf: false, prefixes: &["", "vision_encoder."], rows: &[EVA, EVA_APART] },
+    Layout {
+        part: Part::Vision,
+        kinds: &["eva"],
+        gguf: false,
+        prefixes: &["", "visual_encoder."],
+        rows: &[EVA, EVA_JOINED],
+    },
+    Layout {
+        part: Part::Vision,
+        kinds: &["eva"],
+        gguf: false,
+        prefixes: &["", "vision_encoder."],
+        rows: &[EVA, EVA_APART],
+    },
 ];
 
 use Change::{Interleaved, Keep, Positions, Third, Transpose};

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::PathBuf;
 
+use burn::tensor::Int;
 use burn::tensor::activation::log_softmax;
-use burn::tensor::{Device, Int};
 use proptest::prelude::*;
 
 use super::*;
@@ -47,8 +47,9 @@ fn decoder_config(pretrained: &Pretrained) -> ModelConfig {
 
 fn decoder(pretrained: &Pretrained) -> (Lynx, LoadReport) {
     let config = decoder_config(pretrained);
-    let model = Lynx::new(&config, pretrained.vocabulary().unwrap(), 3, 0, &Device::flex()).unwrap();
-    pretrained.load_into(model, Part::Decoder).unwrap()
+    let parts = [(pretrained, Part::Decoder)];
+    let (model, mut reports) = build(&parts, &config, pretrained.vocabulary().unwrap(), 3, 0, &Device::flex()).unwrap();
+    (model, reports.remove(0))
 }
 
 /// The scores after each token, `[tokens, vocabulary]`.
@@ -146,10 +147,7 @@ fn what_a_vision_encoder_does_not_use_is_told() {
     assert_eq!(last_layer, 16);
     let others: Vec<&String> = report.unused.iter().filter(|name| !name.contains(".layers.2.")).collect();
     let norm = "vision_model.post_layernorm";
-    assert_eq!(
-        others,
-        ["vision_model.embeddings.position_ids", &format!("{norm}.bias"), &format!("{norm}.weight")]
-    );
+    assert_eq!(others, ["vision_model.embeddings.position_ids", &format!("{norm}.bias"), &format!("{norm}.weight")]);
 }
 
 #[test]
@@ -168,9 +166,11 @@ fn tokenizers_give_the_ids_of_their_files() {
         "Two dogs run, 12 children watch; it's 1999!",
         "the small grass in the old house",
     ];
-    for (file, name, extra) in [("smollm", "smollm", 0), ("smollm.gguf", "smollm", 0), ("llama", "llama", 1)] {
+    for (file, name, vocabulary, extra) in
+        [("smollm", "smollm", 290, 0), ("smollm.gguf", "smollm", 290, 0), ("llama", "llama", 296, 1)]
+    {
         let tokenizer = open(file).tokenizer().unwrap().unwrap();
-        assert_eq!((tokenizer.begin(), tokenizer.end(), tokenizer.vocabulary()), (1, 2, 290));
+        assert_eq!((tokenizer.begin(), tokenizer.end(), tokenizer.vocabulary()), (1, 2, vocabulary));
         for (i, text) in texts.iter().enumerate() {
             let ids = tokenizer.encode(text).unwrap();
             assert_eq!(ids, expected_ids(&format!("{name}.text{i}")), "{file}");
@@ -224,7 +224,9 @@ fn refuses_what_the_model_cannot_express() {
         ("smollm", r#""num_hidden_layers": 2"#, r#""num_hidden_layers": 3"#, "layers.2.input_layernorm.weight"),
         ("smollm", r#""num_hidden_layers": 2"#, r#""num_hidden_layers": 0"#, "is missing"),
         ("smollm", r#""intermediate_size": 64"#, r#""intermediate_size": 65"#, "[65, 32] by the description"),
-        ("smollm", r#""num_attention_heads": 4"#, r#""num_attention_heads": 0"#, "decoder_heads"),
+        ("smollm", r#""num_attention_heads": 4"#, r#""num_attention_heads": 0"#, "0 heads of width 8"),
+        ("qwen2", r#""num_attention_heads": 4"#, r#""num_attention_heads": 0"#, "decoder_heads = 0"),
+        ("qwen2", r#""num_key_value_heads": 2"#, r#""num_key_value_heads": 3"#, "decoder_key_value_heads = 3"),
         ("smollm", r#""model_type": "llama""#, r#""model_type": "gpt2""#, r#"["gpt2"] is none of llama, qwen2"#),
         ("clip", r#""patch_size": 8"#, r#""patch_size": 4"#, "patch_embedding.weight: its shape"),
         ("clip", r#""hidden_act": "quick_gelu""#, r#""hidden_act": "selu""#, "selu"),
@@ -260,6 +262,35 @@ fn gradients_stay_as_they_were() {
         model.visit(&mut count);
         assert_eq!((count.0, report.tensors), (trained, 20));
     }
+}
+
+#[test]
+fn weights_that_are_not_pretrained_are_those_of_the_seed() {
+    struct Rest(Vec<String>, Vec<f32>);
+    impl burn::module::ModuleVisitor for Rest {
+        fn enter_module(&mut self, name: &str, _container_type: &str) {
+            self.0.push(name.to_owned());
+        }
+        fn exit_module(&mut self, _name: &str, _container_type: &str) {
+            self.0.pop();
+        }
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if !Part::Decoder.has(&self.0.join(".")) {
+                self.1.extend(param.val().into_data().try_into_vec::<f32>().unwrap());
+            }
+        }
+    }
+    let pretrained = open("smollm");
+    let config = ModelConfig { adapter_every: 1, lora_rank: 2, ..decoder_config(&pretrained) };
+    let (built, _) = build(&[(&pretrained, Part::Decoder)], &config, 290, 3, 5, &Device::flex()).unwrap();
+    let drawn = Lynx::new(&config, 290, 3, 5, &Device::flex()).unwrap();
+    let [built, drawn] = [built, drawn].map(|model| {
+        let mut rest = Rest(Vec::new(), Vec::new());
+        model.visit(&mut rest);
+        rest.1
+    });
+    assert!(built.len() > 2_000);
+    assert_eq!(built, drawn);
 }
 
 /// Opens a mutated file and, if that works, loads it; nothing may panic.
