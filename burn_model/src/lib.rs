@@ -40,18 +40,20 @@
 //! * [`model`]: sight and decoder;
 //! * [`weights`]: pretrained decoders and vision encoders;
 //! * `loss`, `optimizer`, `average`, [`train`], `checkpoint`: the training loop;
+//! * [`mod@generate`]: answers to a picture and a question;
 //! * `evaluate`: loss on held-out examples, with right and with wrong pictures;
 //! * [`mod@run`]: all of that for one arm and one seed;
 //! * [`doctor`]: whether a device computes what the reference computes.
 //!
 //! Not here: features of pictures, the comparison of arms and its statistics, reading pools, writing
-//! reports, generation. A model of this size, trained from nothing, can show that one arm's texts fit
-//! their pictures better or read better; it says nothing about knowledge, text in pictures or other
-//! things that only large models learn.
+//! reports. A model of this size, trained from nothing, can show that one arm's texts fit their
+//! pictures better or read better; it says nothing about knowledge, text in pictures or other things
+//! that only large models learn.
 
 pub mod data;
 pub mod device;
 pub mod doctor;
+pub mod generate;
 pub mod model;
 pub mod run;
 pub mod tokenizer;
@@ -72,6 +74,7 @@ mod schedule;
 pub use data::{Example, Pictures, Turn};
 pub use device::{DeviceName, backends, devices};
 pub use error::{Error, Result};
+pub use generate::{GenerateConfig, Generated, generate};
 pub use model::{Fusion, ModelConfig, Sight, VitActivation};
 pub use run::{HeldOutLoss, LossPoint, RunResult, RunSpec, loss_tokens, run};
 pub use tokenizer::{Tokenizer, TokenizerConfig, train_tokenizer};

@@ -15,6 +15,8 @@ pub(crate) enum Purpose {
     Derangement = 2,
     /// Order in which the batches of a window are trained on.
     Windows = 3,
+    /// Tokens of drawn answers.
+    Draws = 4,
 }
 
 /// The stream of draws of a seed for a purpose.

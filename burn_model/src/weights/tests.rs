@@ -256,7 +256,8 @@ fn gradients_stay_as_they_were() {
             self.0 += usize::from(param.val().is_require_grad());
         }
     }
-    for (model, trained) in [(model.clone(), 24), (model.no_grad(), 0)] {
+    let frozen = freeze(model.clone(), Part::Decoder);
+    for (model, trained) in [(model.clone(), 24), (frozen, 4), (model.no_grad(), 0)] {
         let (model, report) = pretrained.load_into(model, Part::Decoder).unwrap();
         let mut count = Count(0);
         model.visit(&mut count);
