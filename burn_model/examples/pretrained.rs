@@ -13,6 +13,9 @@ use lynxdata_burn_model::ModelConfig;
 use lynxdata_burn_model::model::Layout;
 use lynxdata_burn_model::weights::{self, Part, Pretrained};
 
+/// Of a function that runs on a thread of its own.
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
 const FEATURES: usize = 256;
 const TOKENS: usize = 24;
 const STEPS: usize = 3;
@@ -32,14 +35,14 @@ fn peak_gigabytes() -> f64 {
     line.trim().trim_end_matches(" kB").parse().unwrap_or(0.0) * 1024.0 / 1e9
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> Result<()> {
     let file = std::env::args().nth(1).ok_or("a file or folder is needed")?;
     let batch = std::env::args().nth(2).map_or(Ok(8), |argument| argument.parse())?;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
-    Ok(pool.install(|| steps(&file, batch))?)
+    pool.install(|| steps(&file, batch))
 }
 
-fn steps(file: &str, batch: usize) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+fn steps(file: &str, batch: usize) -> Result<()> {
     let device = Device::flex().autodiff();
     let begun = cpu_seconds();
     let pretrained = Pretrained::open(file.as_ref())?;

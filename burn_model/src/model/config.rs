@@ -49,6 +49,7 @@ pub enum Fusion {
 /// tokens it has 0.51 million weights; Lynx has 8.4 billion.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[allow(clippy::struct_excessive_bools, reason = "settings of published models, independent of each other")]
 pub struct ModelConfig {
     /// What the model sees of a picture: `"features"` or `"pixels"`. Default `"features"`.
     ///

@@ -23,6 +23,7 @@ pub(super) struct Kind {
 
 /// What `config.json` leaves to the code of a vision encoder.
 #[derive(Clone, Copy, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "as many settings of the model")]
 struct VisionKind {
     class_token: bool,
     patch_bias: bool,
@@ -137,9 +138,10 @@ impl Described {
             }
         }
         let known: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();
-        match found.is_empty() {
-            true => Err(format!("its model_type {names:?} is none of {}", known.join(", "))),
-            false => Ok(found),
+        if found.is_empty() {
+            Err(format!("its model_type {names:?} is none of {}", known.join(", ")))
+        } else {
+            Ok(found)
         }
     }
 
@@ -213,16 +215,18 @@ struct Decoder {
 
 #[derive(Deserialize)]
 struct Rope {
-    rope_theta: Option<f64>,
-    rope_type: Option<String>,
+    #[serde(rename = "rope_theta")]
+    base: Option<f64>,
+    #[serde(rename = "rope_type")]
+    kind: Option<String>,
     #[serde(rename = "type")]
-    old_type: Option<String>,
+    old_kind: Option<String>,
 }
 
 impl Decoder {
     fn put_into(self, config: &mut ModelConfig, tied: bool, bias: bool) -> Refused<()> {
         let ropes = [&self.rope_parameters, &self.rope_scaling].into_iter().flatten();
-        let kinds = ropes.filter_map(|rope| rope.rope_type.as_deref().or(rope.old_type.as_deref()));
+        let kinds = ropes.filter_map(|rope| rope.kind.as_deref().or(rope.old_kind.as_deref()));
         let other_rope = kinds.into_iter().find(|kind| *kind != "default");
         let other_head =
             self.head_dim.filter(|width| width.checked_mul(self.num_attention_heads) != Some(self.hidden_size));
@@ -239,7 +243,7 @@ impl Decoder {
         if let Some(refusal) = refusals.into_iter().flatten().next() {
             return Err(format!("{refusal}, which the decoder cannot express"));
         }
-        let in_parameters = self.rope_parameters.as_ref().and_then(|rope| rope.rope_theta);
+        let in_parameters = self.rope_parameters.as_ref().and_then(|rope| rope.base);
         config.decoder_dim = self.hidden_size;
         config.decoder_depth = self.num_hidden_layers;
         config.decoder_heads = self.num_attention_heads;

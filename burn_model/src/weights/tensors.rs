@@ -51,18 +51,18 @@ impl Encoding {
     fn decode(&self, bytes: &[u8]) -> Vec<f32> {
         match self {
             Self::F32 => bytes.as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect(),
-            Self::F16 => bytes.as_chunks::<2>().0.iter().map(|two| half(two)).collect(),
+            Self::F16 => bytes.as_chunks::<2>().0.iter().map(|two| half(*two)).collect(),
             Self::Bf16 => bytes.as_chunks::<2>().0.iter().map(|two| bf16::from_le_bytes(*two).to_f32()).collect(),
             Self::Q4_0 => blocks::<18>(bytes, |block, numbers| {
-                let scale = half(&[block[0], block[1]]);
+                let scale = half([block[0], block[1]]);
                 numbers.extend(nibbles(&block[2..]).map(|number| (f32::from(number) - 8.0) * scale));
             }),
             Self::Q4_1 => blocks::<20>(bytes, |block, numbers| {
-                let (scale, least) = (half(&[block[0], block[1]]), half(&[block[2], block[3]]));
+                let (scale, least) = (half([block[0], block[1]]), half([block[2], block[3]]));
                 numbers.extend(nibbles(&block[4..]).map(|number| f32::from(number) * scale + least));
             }),
             Self::Q8_0 => blocks::<34>(bytes, |block, numbers| {
-                let scale = half(&[block[0], block[1]]);
+                let scale = half([block[0], block[1]]);
                 numbers.extend(block[2..].iter().map(|byte| f32::from(byte.cast_signed()) * scale));
             }),
             Self::Other(_) => Vec::new(),
@@ -70,8 +70,8 @@ impl Encoding {
     }
 }
 
-fn half(bytes: &[u8; 2]) -> f32 {
-    f16::from_le_bytes(*bytes).to_f32()
+fn half(bytes: [u8; 2]) -> f32 {
+    f16::from_le_bytes(bytes).to_f32()
 }
 
 fn blocks<const BYTES: usize>(bytes: &[u8], decode: impl Fn(&[u8; BYTES], &mut Vec<f32>)) -> Vec<f32> {

@@ -245,17 +245,20 @@ fn refuses_what_the_model_cannot_express() {
 
 const INDEX: &str = "model.safetensors.index.json";
 
+/// Counts weights that need gradients.
+struct Count(usize);
+
+impl burn::module::ModuleVisitor for Count {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.0 += usize::from(param.val().is_require_grad());
+    }
+}
+
 #[test]
 fn gradients_stay_as_they_were() {
     let pretrained = open("smollm");
     let device = Device::flex().autodiff();
     let model = Lynx::new(&decoder_config(&pretrained), 290, 3, 0, &device).unwrap();
-    struct Count(usize);
-    impl burn::module::ModuleVisitor for Count {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            self.0 += usize::from(param.val().is_require_grad());
-        }
-    }
     let frozen = freeze(model.clone(), Part::Decoder);
     for (model, trained) in [(model.clone(), 24), (frozen, 4), (model.no_grad(), 0)] {
         let (model, report) = pretrained.load_into(model, Part::Decoder).unwrap();
