@@ -9,9 +9,9 @@ use std::time::Instant;
 
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData, activation::log_softmax};
-use lynxdata_burn_model::ModelConfig;
 use lynxdata_burn_model::model::Layout;
-use lynxdata_burn_model::weights::{self, Part, Pretrained};
+use lynxdata_burn_model::weights::{self, Pretrained};
+use lynxdata_burn_model::{ModelConfig, Part};
 
 /// Of a function that runs on a thread of its own.
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;

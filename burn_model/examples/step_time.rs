@@ -64,6 +64,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         copies: &[1; 768],
         held_out,
         seed: 0,
+        start: None,
         checkpoint: None,
         device: &DeviceName::Cpu,
     };

@@ -51,7 +51,14 @@ impl<'a> Seen<'a> {
             (Sight::Pixels, Pictures::Features { .. }) => {
                 return refused("the model sees pixels, and these are features".to_owned());
             }
-            (Sight::Features, Pictures::Pixels(_)) => {
+            (Sight::Pixels, Pictures::Stored(stored)) => {
+                let (found, expected) = (stored.bytes_per_picture(), config.pixel_bytes());
+                if found != expected {
+                    let side = config.image_size;
+                    return refused(format!("pictures have {found} bytes, not the {expected} of {side} x {side} RGB"));
+                }
+            }
+            (Sight::Features, Pictures::Pixels(_) | Pictures::Stored(_)) => {
                 return refused("the model sees features, and these are pixels".to_owned());
             }
         }
@@ -66,14 +73,14 @@ impl<'a> Seen<'a> {
     /// Numbers per picture with features, 0 with pixels.
     pub(crate) fn features(&self) -> usize {
         match self.pictures {
-            Pictures::Pixels(_) => 0,
+            Pictures::Pixels(_) | Pictures::Stored(_) => 0,
             Pictures::Features { width, .. } => *width,
         }
     }
 
     /// Some pictures as the model takes them: patches `[B, N, 3·patch²]` or features
     /// `[B, 1, features]`.
-    pub(crate) fn tensor(&self, rows: &[u32], device: &Device) -> Tensor<3> {
+    pub(crate) fn tensor(&self, rows: &[u32], device: &Device) -> Result<Tensor<3>> {
         let (numbers, shape) = match self.pictures {
             Pictures::Pixels(pictures) => {
                 let shape = [rows.len(), self.config.patches(), self.config.patch_values()];
@@ -83,24 +90,33 @@ impl<'a> Seen<'a> {
                 }
                 (numbers, shape)
             }
+            Pictures::Stored(stored) => {
+                let shape = [rows.len(), self.config.patches(), self.config.patch_values()];
+                let mut numbers = Vec::with_capacity(shape.iter().product());
+                for row in rows {
+                    patches_from_pixels(self.config, &stored.picture(*row)?, &mut numbers);
+                }
+                (numbers, shape)
+            }
             Pictures::Features { width, values } => {
                 let of_row = |row: &u32| &values[*row as usize * width..][..*width];
                 let numbers = rows.iter().flat_map(of_row).map(|value| value * self.scale).collect();
                 (numbers, [rows.len(), 1, *width])
             }
         };
-        Tensor::from_data(TensorData::new(numbers, shape), device)
+        Ok(Tensor::from_data(TensorData::new(numbers, shape), device))
     }
 
     /// The bytes of a picture, for a fingerprint.
-    pub(crate) fn bytes(&self, row: u32) -> Vec<u8> {
-        match self.pictures {
+    pub(crate) fn bytes(&self, row: u32) -> Result<Vec<u8>> {
+        Ok(match self.pictures {
             Pictures::Pixels(pictures) => pictures[row as usize].clone(),
+            Pictures::Stored(stored) => stored.picture(row)?,
             Pictures::Features { width, values } => {
                 let values = &values[row as usize * width..][..*width];
                 values.iter().flat_map(|value| (value * self.scale).to_le_bytes()).collect()
             }
-        }
+        })
     }
 }
 
@@ -216,7 +232,8 @@ mod tests {
         assert_eq!(integers(texts.targets), [2, a, b, 2]);
         assert_eq!(integers(texts.places), [0, 5, 6, 7]);
         // The mean square of 2 and 0 is 2.
-        let features = seen.tensor(&items.pictures(&[1, 0]), &device).into_data().iter::<f32>().collect::<Vec<_>>();
+        let features =
+            seen.tensor(&items.pictures(&[1, 0]), &device).unwrap().into_data().iter::<f32>().collect::<Vec<_>>();
         assert_eq!(features, [2.0_f32.sqrt(), 0.0]);
     }
 

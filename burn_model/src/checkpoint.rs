@@ -101,11 +101,16 @@ pub(crate) fn read<M: Module>(
             let count = numbers.len();
             Tensor::from_data(TensorData::new(numbers, [count]), device)
         };
-        let first = flat(numbers(format!("first/{name}"))?);
-        let second = flat(numbers(format!("second/{name}"))?);
         if average.has_begun(head.steps) {
             average.sums.insert(name.clone(), flat(numbers(format!("sum/{name}"))?));
         }
+        // A frozen weight, or one that no loss depends on, has no moments.
+        let moments = ["first", "second"].map(|kind| format!("{kind}/{name}"));
+        if moments.iter().all(|name| tensors.tensor(name).is_err()) {
+            continue;
+        }
+        let [first, second] = moments.map(|name| numbers(name).map(flat));
+        let (first, second) = (first?, second?);
         optimizer.moments.insert(name, Moments { first, second });
     }
     optimizer.steps = head.steps;
@@ -171,7 +176,9 @@ impl ModuleMapper for Loaded<'_> {
         };
         self.names.push(name);
         let device = param.val().device();
-        param.map(|_| Tensor::from_data(TensorData::new(numbers, shape), &device).require_grad())
+        param.map(|old| {
+            Tensor::from_data(TensorData::new(numbers, shape), &device).set_require_grad(old.is_require_grad())
+        })
     }
 }
 

@@ -1,5 +1,12 @@
 //! What a run is given: pictures, and texts about them.
 
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::error::{Error, Result};
+
 /// The pictures of a check; examples name them by their row.
 ///
 /// The kind must be the one that [`crate::ModelConfig::sight`] asks for.
@@ -8,6 +15,8 @@ pub enum Pictures {
     /// For [`crate::Sight::Pixels`]: row `i` is picture `i`, in `image_size² · 3` bytes: rows of
     /// pixels, each red, green, blue.
     Pixels(Vec<Vec<u8>>),
+    /// The same in a file, of which a step reads its own pictures.
+    Stored(StoredPictures),
     /// For [`crate::Sight::Features`]: numbers that the caller computed.
     ///
     /// A run multiplies all of them by one factor, so that their mean square is 1. How large the
@@ -25,6 +34,7 @@ impl Pictures {
     pub fn len(&self) -> usize {
         match self {
             Self::Pixels(pictures) => pictures.len(),
+            Self::Stored(stored) => stored.count,
             Self::Features { width, values } => values.len() / (*width).max(1),
         }
     }
@@ -32,6 +42,55 @@ impl Pictures {
     /// Whether there is no picture.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+/// Pictures in a file, one after another, each of the same number of bytes.
+#[derive(Clone, Debug)]
+pub struct StoredPictures {
+    path: PathBuf,
+    file: Arc<Mutex<File>>,
+    bytes_per_picture: usize,
+    count: usize,
+}
+
+impl StoredPictures {
+    /// Opens a file of pictures of `bytes_per_picture` bytes.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read, or does not hold whole pictures.
+    pub fn open(path: &Path, bytes_per_picture: usize) -> Result<Self> {
+        let failed = |source| Error::File { path: path.to_owned(), source };
+        let file = File::open(path).map_err(failed)?;
+        let length = file.metadata().map_err(failed)?.len() as usize;
+        if bytes_per_picture == 0 || !length.is_multiple_of(bytes_per_picture) {
+            let reason = format!("{}: {length} bytes are no pictures of {bytes_per_picture}", path.display());
+            return Err(Error::Data { set: "set of pictures", reason });
+        }
+        let count = length / bytes_per_picture;
+        Ok(Self { path: path.to_owned(), file: Arc::new(Mutex::new(file)), bytes_per_picture, count })
+    }
+
+    /// Bytes of each picture.
+    pub fn bytes_per_picture(&self) -> usize {
+        self.bytes_per_picture
+    }
+
+    /// Reads a picture.
+    pub(crate) fn picture(&self, row: u32) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; self.bytes_per_picture];
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = SeekFrom::Start(u64::from(row) * self.bytes_per_picture as u64);
+        let read = file.seek(place).and_then(|_| file.read_exact(&mut bytes));
+        read.map_err(|source| Error::File { path: self.path.clone(), source })?;
+        Ok(bytes)
+    }
+}
+
+impl PartialEq for StoredPictures {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.path, self.bytes_per_picture, self.count) == (&other.path, other.bytes_per_picture, other.count)
     }
 }
 
@@ -94,6 +153,14 @@ mod tests {
     fn pictures_are_counted_in_rows() {
         assert_eq!(Pictures::Pixels(vec![vec![0; 3]; 2]).len(), 2);
         assert_eq!(Pictures::Features { width: 2, values: vec![0.0; 6] }.len(), 3);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pictures");
+        std::fs::write(&path, [1, 2, 3, 4, 5, 6]).unwrap();
+        let stored = StoredPictures::open(&path, 3).unwrap();
+        assert_eq!(stored.picture(1).unwrap(), [4, 5, 6]);
+        assert!(stored.picture(2).unwrap_err().to_string().contains("pictures"));
+        assert_eq!(Pictures::Stored(stored).len(), 2);
+        assert!(StoredPictures::open(&path, 4).unwrap_err().to_string().contains("6 bytes are no pictures of 4"));
         assert!(Pictures::Features { width: 0, values: Vec::new() }.is_empty());
     }
 }

@@ -64,7 +64,7 @@ pub(crate) fn held_out_nats(
     held_out: &Items,
     pictures: &[u32],
     device: &Device,
-) -> Vec<f64> {
+) -> Result<Vec<f64>> {
     debug_assert!(model.devices().iter().all(|device| !device.is_autodiff()), "evaluation needs no gradients");
     // Texts of like length share a chunk, so that little of it is padding.
     let mut order: Vec<u32> = (0..held_out.len() as u32).collect();
@@ -75,7 +75,7 @@ pub(crate) fn held_out_nats(
         let tokens = held_out.padded(items);
         let texts = held_out.texts(items, tokens, device);
         let layout = Layout::causal(config, config.prefix_tokens() + tokens, device);
-        let vision = model.vision_tokens(seen.tensor(&rows, device));
+        let vision = model.vision_tokens(seen.tensor(&rows, device)?);
         let logits = model.logits_at(vision, texts.inputs, &layout, texts.places);
         let of_tokens = nats(logits, texts.targets).into_data();
         let mut of_tokens = of_tokens.iter::<f64>();
@@ -84,7 +84,7 @@ pub(crate) fn held_out_nats(
             all[*item as usize] = of_tokens.by_ref().take(count).sum();
         }
     }
-    all
+    Ok(all)
 }
 
 #[cfg(test)]

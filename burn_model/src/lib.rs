@@ -21,6 +21,7 @@
 //!     copies: &[1, 1],
 //!     held_out: &held_out,
 //!     seed: 1,
+//!     start: None,
 //!     checkpoint: None,
 //!     device: &DeviceName::Cpu,
 //! };
@@ -40,6 +41,7 @@
 //! * [`model`]: sight and decoder;
 //! * [`weights`]: pretrained decoders and vision encoders;
 //! * `loss`, `optimizer`, `average`, [`train`], `checkpoint`: the training loop;
+//! * [`saved`]: a trained model in a folder;
 //! * [`mod@generate`]: answers to a picture and a question;
 //! * `evaluate`: loss on held-out examples, with right and with wrong pictures;
 //! * [`mod@run`]: all of that for one arm and one seed;
@@ -56,6 +58,7 @@ pub mod doctor;
 pub mod generate;
 pub mod model;
 pub mod run;
+pub mod saved;
 pub mod tokenizer;
 pub mod train;
 pub mod weights;
@@ -68,14 +71,17 @@ mod error;
 mod evaluate;
 mod loss;
 mod optimizer;
+mod part;
 mod random;
 mod schedule;
 
-pub use data::{Example, Pictures, Turn};
+pub use data::{Example, Pictures, StoredPictures, Turn};
 pub use device::{DeviceName, backends, devices};
 pub use error::{Error, Result};
 pub use generate::{GenerateConfig, Generated, generate};
 pub use model::{Fusion, ModelConfig, Sight, VitActivation};
-pub use run::{HeldOutLoss, LossPoint, RunResult, RunSpec, loss_tokens, run};
+pub use part::Part;
+pub use run::{HeldOutLoss, LossPoint, RunResult, RunSpec, loss_tokens, run, train};
+pub use saved::SavedModel;
 pub use tokenizer::{Tokenizer, TokenizerConfig, train_tokenizer};
-pub use train::TrainConfig;
+pub use train::{Decay, TrainConfig};

@@ -21,6 +21,8 @@ pub(crate) struct AdamWConfig {
     pub(crate) epsilon: f64,
     /// Share of every weight that is taken away per step, times the learning rate.
     pub(crate) weight_decay: f64,
+    /// Whether only matrices decay: no biases, norms and gates.
+    pub(crate) decay_matrices_alone: bool,
     /// Gradients are scaled down where their norm over all weights is larger.
     pub(crate) max_gradient_norm: f64,
 }
@@ -47,23 +49,29 @@ impl AdamW {
         Self { config, steps: 0, moments: BTreeMap::new() }
     }
 
-    /// Moves the weights of `model` against their gradients.
-    pub(crate) fn step<M: Module>(&mut self, model: M, gradients: Gradients, learning_rate: f64) -> M {
-        let mut collected = Collected { gradients, flat: Vec::new() };
-        model.visit(&mut collected);
-        let flat = collected.flat;
+    /// Moves the weights of `model` against their gradients, those of [`gradients_of`].
+    ///
+    /// `rate_of` tells the learning rate of a weight by its path in the model.
+    pub(crate) fn step<M: Module>(&mut self, model: M, gradients: FlatGradients, rate_of: &dyn Fn(&str) -> f64) -> M {
         // PyTorch's clip_grad_norm_ adds 1e-6, too. The norm stays on the device: reading it would wait
         // for all kernels of the step.
-        let scale = global_norm(&flat)
+        let scale = global_norm(&gradients.flat)
             .map(|norm| norm.add_scalar(1e-6).recip().mul_scalar(self.config.max_gradient_norm).clamp_max(1.0));
         self.steps += 1;
         let mut update =
-            Update { optimizer: self, gradients: flat.into_iter(), path: Vec::new(), learning_rate, scale };
+            Update { optimizer: self, gradients: gradients.flat.into_iter(), path: Vec::new(), rate_of, scale };
         model.map(&mut update)
     }
 
     /// The tensor one step on.
-    fn updated(&mut self, path: String, weight: Tensor<1>, gradient: Tensor<1>, rate: f64) -> Tensor<1> {
+    fn updated(
+        &mut self,
+        path: String,
+        is_matrix: bool,
+        weight: Tensor<1>,
+        gradient: Tensor<1>,
+        rate: f64,
+    ) -> Tensor<1> {
         let AdamWConfig { beta_1, beta_2, epsilon, weight_decay, .. } = self.config;
         let step = i32::try_from(self.steps).unwrap_or(i32::MAX);
         let first = gradient.clone().mul_scalar(1.0 - beta_1);
@@ -77,7 +85,8 @@ impl AdamW {
         let root = second.clone().sqrt().mul_scalar(bias_2.sqrt().recip()).add_scalar(epsilon);
         let change = (first.clone() / root).mul_scalar(rate / bias_1);
         self.moments.insert(path, Moments { first, second });
-        weight.mul_scalar(1.0 - rate * weight_decay) - change
+        let decay = if self.config.decay_matrices_alone && !is_matrix { 0.0 } else { weight_decay };
+        weight.mul_scalar(1.0 - rate * decay) - change
     }
 }
 
@@ -87,7 +96,30 @@ fn global_norm(gradients: &[Option<Tensor<1>>]) -> Option<Tensor<1>> {
     if squares.is_empty() { None } else { Some(sum(Tensor::cat(squares, 0)).sqrt()) }
 }
 
-/// Takes the gradients of all weights, flat, in the order in which the model is visited.
+/// Gradients of all weights, flat, in the order in which the model is visited; none where nothing in the
+/// loss depends on a weight, or it is frozen.
+pub(crate) struct FlatGradients {
+    flat: Vec<Option<Tensor<1>>>,
+}
+
+impl FlatGradients {
+    /// Adds those of another part of the batch.
+    pub(crate) fn add(self, other: Self) -> Self {
+        let sums = self.flat.into_iter().zip(other.flat).map(|pair| match pair {
+            (Some(one), Some(other)) => Some(one + other),
+            (one, other) => one.or(other),
+        });
+        Self { flat: sums.collect() }
+    }
+}
+
+/// The gradients of a model's weights.
+pub(crate) fn gradients_of<M: Module>(model: &M, gradients: Gradients) -> FlatGradients {
+    let mut collected = Collected { gradients, flat: Vec::new() };
+    model.visit(&mut collected);
+    FlatGradients { flat: collected.flat }
+}
+
 struct Collected {
     gradients: Gradients,
     flat: Vec<Option<Tensor<1>>>,
@@ -107,7 +139,7 @@ struct Update<'a> {
     optimizer: &'a mut AdamW,
     gradients: std::vec::IntoIter<Option<Tensor<1>>>,
     path: Vec<String>,
-    learning_rate: f64,
+    rate_of: &'a dyn Fn(&str) -> f64,
     /// What all gradients are multiplied by, `[1]`.
     scale: Option<Tensor<1>>,
 }
@@ -129,7 +161,9 @@ impl ModuleMapper for Update<'_> {
         let (id, weight, mapper) = param.consume();
         let shape = weight.dims();
         let flat = weight.inner().reshape([gradient.dims()[0]]);
-        let updated = self.optimizer.updated(self.path.join("."), flat, gradient, self.learning_rate);
+        let path = self.path.join(".");
+        let rate = (self.rate_of)(&path);
+        let updated = self.optimizer.updated(path, D > 1, flat, gradient, rate);
         Param::from_mapped_value(id, updated.reshape(shape).autodiff().require_grad(), mapper)
     }
 }

@@ -12,6 +12,7 @@ use crate::encode::Sequence;
 use crate::error::{Error, Result};
 use crate::evaluate::{held_out_nats, wrong_pictures};
 use crate::model::ModelConfig;
+use crate::saved::SavedModel;
 use crate::tokenizer::Tokenizer;
 use crate::train::{TrainConfig, Training};
 
@@ -35,6 +36,8 @@ pub struct RunSpec<'a> {
     pub held_out: &'a [Example],
     /// Determines the initial weights and the order of the examples.
     pub seed: u64,
+    /// A file of weights to begin with, as [`SavedModel::write`] writes it; it must fit the model.
+    pub start: Option<&'a Path>,
     /// Where to keep the state; a run that finds its own state there continues from it. The caller may
     /// delete the file when the result is safe; until then it also holds the trained weights.
     pub checkpoint: Option<&'a Path>,
@@ -145,13 +148,18 @@ pub fn loss_tokens(tokenizer: &Tokenizer, example: &Example, max_tokens: usize) 
 /// To stop a run, end the process: with a checkpoint, the same specification continues and gives the
 /// same result as an undisturbed run.
 pub fn run(spec: &RunSpec, progress: &mut (dyn FnMut(usize, f64) + Send)) -> Result<RunResult> {
+    Ok(train(spec, progress)?.0)
+}
+
+/// Like [`run`], and returns the model, too: the one that was evaluated.
+pub fn train(spec: &RunSpec, progress: &mut (dyn FnMut(usize, f64) + Send)) -> Result<(RunResult, SavedModel)> {
     // On more threads a matrix product sums its parts in another order, which changes the last bits.
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
     let pool = pool.map_err(|error| Error::Thread { reason: error.to_string() })?;
     pool.install(|| run_here(spec, progress))
 }
 
-fn run_here(spec: &RunSpec, progress: &mut (dyn FnMut(usize, f64) + Send)) -> Result<RunResult> {
+fn run_here(spec: &RunSpec, progress: &mut (dyn FnMut(usize, f64) + Send)) -> Result<(RunResult, SavedModel)> {
     let RunSpec { model, train, tokenizer, copies, seed, .. } = *spec;
     model.validate()?;
     train.validate()?;
@@ -177,14 +185,17 @@ fn run_here(spec: &RunSpec, progress: &mut (dyn FnMut(usize, f64) + Send)) -> Re
     let wrong = wrong_pictures(&own)?;
 
     let vocabulary = tokenizer.vocabulary();
-    let mut training = Training::new((model, train), vocabulary, &seen, (&arm, copies), seed, &device)?;
-    let checkpoint = spec.checkpoint.map(|path| (path, fingerprint(spec, &seen, &name)));
+    let mut training = Training::new((model, train), vocabulary, &seen, (&arm, copies), seed, spec.start, &device)?;
+    let checkpoint = match spec.checkpoint {
+        Some(path) => Some((path, fingerprint(spec, &seen, &name)?)),
+        None => None,
+    };
     if let Some((path, fingerprint)) = &checkpoint {
         training = training.resume(path, fingerprint)?;
     }
     let mut loss = f32::NAN;
     while training.steps() < train.steps {
-        training = training.step();
+        training = training.step()?;
         let step = training.steps();
         if let Some((path, fingerprint)) = &checkpoint
             && (step.is_multiple_of(train.checkpoint_every) || step == train.steps)
@@ -200,10 +211,10 @@ fn run_here(spec: &RunSpec, progress: &mut (dyn FnMut(usize, f64) + Send)) -> Re
     let (trained, losses) = training.finish();
 
     let nats = |pictures: &[u32]| held_out_nats(&trained, model, &seen, &held_out, pictures, &device);
-    let right = nats(&own);
+    let right = nats(&own)?;
     let mut with_wrong = vec![0.0; right.len()];
     for pictures in &wrong {
-        for (mean, nats) in with_wrong.iter_mut().zip(nats(pictures)) {
+        for (mean, nats) in with_wrong.iter_mut().zip(nats(pictures)?) {
             *mean += nats / wrong.len() as f64;
         }
     }
@@ -216,7 +227,7 @@ fn run_here(spec: &RunSpec, progress: &mut (dyn FnMut(usize, f64) + Send)) -> Re
         bytes: sequence.bytes as u32,
     });
     let with_copies = arm.sequences.iter().zip(copies).filter(|(_, copies)| **copies > 0);
-    Ok(RunResult {
+    let result = RunResult {
         seed,
         steps: train.steps,
         learning_rate: train.learning_rate,
@@ -231,7 +242,10 @@ fn run_here(spec: &RunSpec, progress: &mut (dyn FnMut(usize, f64) + Send)) -> Re
         epochs: samples_seen as f64 / in_an_epoch as f64,
         loss_tokens,
         weights: trained.num_params(),
-    })
+    };
+    let saved =
+        SavedModel { config: model.clone(), tokenizer: tokenizer.clone(), features: seen.features(), lynx: trained };
+    Ok((result, saved))
 }
 
 /// Means of every `every` steps; the last point may cover fewer.
@@ -262,7 +276,7 @@ fn unigram_nats(arm: &Items, copies: &[u32], held_out: &Items, vocabulary: usize
 const FORMAT: &str = "lynxdata run 3";
 
 /// A digest of everything that determines the training, so that a checkpoint is continued by its own run only.
-fn fingerprint(spec: &RunSpec, seen: &Seen, device: &DeviceName) -> String {
+fn fingerprint(spec: &RunSpec, seen: &Seen, device: &DeviceName) -> Result<String> {
     let mut digest = blake3::Hasher::new();
     let mut add = |bytes: &[u8]| {
         digest.update(&(bytes.len() as u64).to_le_bytes());
@@ -274,19 +288,22 @@ fn fingerprint(spec: &RunSpec, seen: &Seen, device: &DeviceName) -> String {
     add(spec.tokenizer.to_json().expect("a tokenizer that was read can be written").as_bytes());
     add(&spec.seed.to_le_bytes());
     add(device.to_string().as_bytes());
+    if let Some(path) = spec.start {
+        add(&std::fs::read(path).map_err(|source| Error::File { path: path.to_owned(), source })?);
+    }
     for (example, copies) in spec.arm.iter().zip(spec.copies) {
         add(&copies.to_le_bytes());
         if *copies == 0 {
             continue;
         }
-        add(&seen.bytes(example.picture));
+        add(&seen.bytes(example.picture)?);
         add(&(example.turns.len() as u64).to_le_bytes());
         for turn in &example.turns {
             add(turn.question.as_bytes());
             add(turn.answer.as_bytes());
         }
     }
-    digest.finalize().to_hex().to_string()
+    Ok(digest.finalize().to_hex().to_string())
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use burn::module::Module;
+use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -14,8 +14,21 @@ use crate::checkpoint;
 use crate::error::{Error, Result};
 use crate::loss::weighted_nats;
 use crate::model::{Layout, Lynx, ModelConfig};
-use crate::optimizer::{AdamW, AdamWConfig};
+use crate::optimizer::{AdamW, AdamWConfig, FlatGradients, gradients_of};
+use crate::part::Part;
+use crate::saved;
 use crate::schedule::batches;
+
+/// How the learning rate falls after its warm-up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Decay {
+    /// In a straight line to 0.
+    #[default]
+    Linear,
+    /// By half a cosine to 0 (arXiv 1608.03983).
+    Cosine,
+}
 
 /// How a model is trained. All arms of a check share it, so that they learn from the same number of
 /// tokens.
@@ -31,15 +44,29 @@ pub struct TrainConfig {
     pub tokens_per_step: usize,
     /// Highest learning rate, reached after the warm-up. Default 0.004, for the default model.
     pub learning_rate: f64,
-    /// Share of the steps in which the learning rate rises linearly; afterwards it falls linearly to 0.
-    /// Default 0.05, as Lynx.
+    /// Share of the steps in which the learning rate rises linearly; afterwards it falls to 0. Default
+    /// 0.05, as Lynx.
     pub warmup_fraction: f64,
+    /// How it falls: `"linear"` or `"cosine"`. Default `"linear"`, as Lynx.
+    pub decay: Decay,
+    /// What the learning rate of a part of the model is multiplied by: `vision`, `bridge`, `adapters` or
+    /// `decoder`; 0 freezes the part. Default: nothing, so 1 for all.
+    pub rates: BTreeMap<Part, f64>,
+    /// Tokens that go through the model at once, padding and prefix included; a larger step is the sum of
+    /// several passes and gives the same model but for rounding. Default 0: all at once.
+    pub tokens_per_pass: usize,
     /// Tokens of an example that the model reads at most, the begin token included. A longer caption
     /// loses its end; of a conversation, turns that do not fit are left out, and a long first question
     /// loses its beginning. Default 32.
     pub max_tokens: usize,
+    /// Decay of AdamW's mean of gradients. Default 0.9.
+    pub beta_1: f64,
+    /// Decay of AdamW's mean of squared gradients. Default 0.95, as LLaMA; Lynx has 0.999.
+    pub beta_2: f64,
     /// Weight decay of AdamW. Default 0.05.
     pub weight_decay: f64,
+    /// Whether only matrices decay: no biases, norms and gates. Default false.
+    pub decay_matrices_alone: bool,
     /// Gradients whose norm over all weights is larger are scaled down to it. Default 1.
     pub max_gradient_norm: f64,
     /// Checkpoints whose mean weights are evaluated, spread evenly over the last 20 % of the steps
@@ -58,8 +85,14 @@ impl Default for TrainConfig {
             tokens_per_step: 175,
             learning_rate: 4e-3,
             warmup_fraction: 0.05,
+            decay: Decay::Linear,
+            rates: BTreeMap::new(),
+            tokens_per_pass: 0,
             max_tokens: 32,
+            beta_1: 0.9,
+            beta_2: 0.95,
             weight_decay: 0.05,
+            decay_matrices_alone: false,
             max_gradient_norm: 1.0,
             averaged: 5,
             checkpoint_every: 50,
@@ -104,7 +137,13 @@ impl TrainConfig {
                 (0.0..=1.0).contains(&self.warmup_fraction),
                 "it must be from 0 to 1",
             ),
+            ("beta_1", self.beta_1, (0.0..1.0).contains(&self.beta_1), "it must be 0 or more, below 1"),
+            ("beta_2", self.beta_2, (0.0..1.0).contains(&self.beta_2), "it must be 0 or more, below 1"),
         ];
+        if let Some((part, rate)) = self.rates.iter().find(|(_, rate)| !(rate.is_finite() && **rate >= 0.0)) {
+            let reason = format!("the rate of {part:?} must be 0 or more");
+            return Err(Error::Setting { setting: "rates", value: rate.to_string(), reason });
+        }
         match numbers.iter().find(|(_, _, works, _)| !works) {
             Some((setting, value, _, reason)) => {
                 Err(Error::Setting { setting, value: value.to_string(), reason: (*reason).to_owned() })
@@ -121,7 +160,37 @@ impl TrainConfig {
         if done < warmup {
             return self.learning_rate * (done + 1.0) / warmup;
         }
-        self.learning_rate * (steps - done) / (steps - warmup)
+        let left = (steps - done) / (steps - warmup);
+        self.learning_rate
+            * match self.decay {
+                Decay::Linear => left,
+                Decay::Cosine => 0.5 - 0.5 * (std::f64::consts::PI * left).cos(),
+            }
+    }
+
+    /// What the learning rate of the weight with this path is multiplied by.
+    fn rate_of(&self, path: &str) -> f64 {
+        self.rates.get(&Part::of(path)).copied().unwrap_or(1.0)
+    }
+}
+
+/// Keeps the weights of frozen parts out of the gradients, which saves the time for them.
+struct Freeze<'a> {
+    config: &'a TrainConfig,
+    path: Vec<String>,
+}
+
+impl ModuleMapper for Freeze<'_> {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        if self.config.rate_of(&self.path.join(".")) > 0.0 { param } else { param.set_require_grad(false) }
     }
 }
 
@@ -146,23 +215,29 @@ pub(crate) struct Training<'a> {
 }
 
 impl<'a> Training<'a> {
-    /// Builds the model of `seed`, with `vocabulary` tokens, before its first step. Each example of
-    /// the arm stands `copies` times in an epoch.
+    /// Builds the model of `seed`, with `vocabulary` tokens, before its first step; `start` is a file of
+    /// weights to begin with. Each example of the arm stands `copies` times in an epoch.
     pub(crate) fn new(
         (model_config, config): (&'a ModelConfig, &'a TrainConfig),
         vocabulary: usize,
         seen: &'a Seen<'a>,
         (arm, copies): (&'a Items<'a>, &[u32]),
         seed: u64,
+        start: Option<&Path>,
         device: &Device,
     ) -> Result<Self> {
         let device = device.clone().autodiff();
+        let mut model = Lynx::new(model_config, vocabulary, seen.features(), seed, &device)?;
+        if let Some(path) = start {
+            model = saved::load(model, path)?;
+        }
+        let model = model.map(&mut Freeze { config, path: Vec::new() });
         let optimizer = AdamW::new(AdamWConfig {
-            // Betas of LLaMA.
-            beta_1: 0.9,
-            beta_2: 0.95,
+            beta_1: config.beta_1,
+            beta_2: config.beta_2,
             epsilon: 1e-8,
             weight_decay: config.weight_decay,
+            decay_matrices_alone: config.decay_matrices_alone,
             max_gradient_norm: config.max_gradient_norm,
         });
         Ok(Self {
@@ -172,7 +247,7 @@ impl<'a> Training<'a> {
             arm,
             layouts: BTreeMap::new(),
             batches: batches(seed, &arm.lengths(), copies, config.steps, config.tokens_per_step),
-            model: Lynx::new(model_config, vocabulary, seen.features(), seed, &device)?,
+            model,
             device,
             optimizer,
             average: Average::new(config.steps, config.averaged),
@@ -212,31 +287,50 @@ impl<'a> Training<'a> {
     }
 
     /// Takes one step.
-    pub(crate) fn step(mut self) -> Self {
+    pub(crate) fn step(mut self) -> Result<Self> {
         let step = self.steps();
-        let tokens = self.arm.padded(&self.batches[step]);
-        let (loss, objective) = self.loss(step, tokens);
-        let gradients = objective.backward();
-        self.model = self.optimizer.step(self.model, gradients, self.config.learning_rate_at(step));
+        let mut sums: Option<(Tensor<1>, FlatGradients)> = None;
+        for items in self.passes(step) {
+            let (loss, objective) = self.loss(step, &items, self.arm.padded(&items))?;
+            let gradients = gradients_of(&self.model, objective.backward());
+            sums = Some(match sums {
+                Some((losses, sum)) => (losses + loss, sum.add(gradients)),
+                None => (loss, gradients),
+            });
+        }
+        let (loss, gradients) = sums.expect("a step has an example");
+        let (config, rate) = (self.config, self.config.learning_rate_at(step));
+        self.model = self.optimizer.step(self.model, gradients, &|path| rate * config.rate_of(path));
         self.unread.push(loss);
         self.average.add(step + 1, &self.model);
-        self
+        Ok(self)
     }
 
-    /// The mean nats per token of a step's batch, padded to `tokens`, and what to differentiate.
-    fn loss(&mut self, step: usize, tokens: usize) -> (Tensor<1>, Tensor<1>) {
+    /// The examples of a step in parts that each fit into one pass.
+    fn passes(&self, step: usize) -> Vec<Vec<u32>> {
         let items = &self.batches[step];
+        if self.config.tokens_per_pass == 0 {
+            return vec![items.clone()];
+        }
+        let of_one = self.arm.padded(items) + self.model_config.prefix_tokens();
+        items.chunks((self.config.tokens_per_pass / of_one).max(1)).map(<[u32]>::to_vec).collect()
+    }
+
+    /// The nats of some examples of a step, padded to `tokens`, over all tokens that the step learns from,
+    /// `[1]`, and what to differentiate.
+    fn loss(&mut self, step: usize, items: &[u32], tokens: usize) -> Result<(Tensor<1>, Tensor<1>)> {
         let plain = self.device.clone().inner();
         let layout = self
             .layouts
             .entry(tokens)
             .or_insert_with(|| Layout::causal(self.model_config, self.model_config.prefix_tokens() + tokens, &plain));
         let texts = self.arm.texts(items, tokens, &plain);
-        let [count] = texts.targets.dims();
-        let weights = texts.targets.clone().zeros_like().float().add_scalar((count as f64).recip());
-        let vision = self.model.vision_tokens(self.seen.tensor(&self.arm.pictures(items), &plain));
+        let of_step: usize =
+            self.batches[step].iter().map(|item| self.arm.sequences[*item as usize].loss_tokens()).sum();
+        let weights = texts.targets.clone().zeros_like().float().add_scalar((of_step as f64).recip());
+        let vision = self.model.vision_tokens(self.seen.tensor(&self.arm.pictures(items), &plain)?);
         let logits = self.model.logits_at(vision, texts.inputs, layout, texts.places);
-        weighted_nats(logits, texts.targets, weights)
+        Ok(weighted_nats(logits, texts.targets, weights))
     }
 
     /// The trained model, without gradients: the mean of its last checkpoints; and the mean nats per
@@ -289,14 +383,93 @@ mod tests {
         let configs = (&model_config, &config);
         let device = Device::flex();
         let losses = |tokens| {
-            let mut training = Training::new(configs, 259, &seen, (&arm, &[1, 1, 1]), 1, &device).unwrap();
-            let (before, objective) = training.loss(0, tokens);
-            training.model = training.optimizer.step(training.model, objective.backward(), 1e-2);
-            [before, training.loss(0, tokens).0].map(Tensor::into_scalar::<f32>)
+            let mut training = Training::new(configs, 259, &seen, (&arm, &[1, 1, 1]), 1, None, &device).unwrap();
+            let items = training.batches[0].clone();
+            let (before, objective) = training.loss(0, &items, tokens).unwrap();
+            let gradients = gradients_of(&training.model, objective.backward());
+            training.model = training.optimizer.step(training.model, gradients, &|_| 1e-2);
+            [before, training.loss(0, &items, tokens).unwrap().0].map(Tensor::into_scalar::<f32>)
         };
         let (short, long) = (losses(12), losses(40));
         assert!(short[1] < short[0] - 0.1, "{short:?}");
         assert!((short[0] - long[0]).abs() < 1e-6 && (short[1] - long[1]).abs() < 1e-4, "{short:?} {long:?}");
+    }
+
+    #[test]
+    fn a_cosine_falls_slowly_at_both_ends() {
+        let config = TrainConfig {
+            steps: 100,
+            learning_rate: 1.0,
+            decay: Decay::Cosine,
+            warmup_fraction: 0.0,
+            ..Default::default()
+        };
+        let rates: Vec<f64> = (0..100).map(|step| config.learning_rate_at(step)).collect();
+        assert!((rates[0] - 1.0).abs() < 1e-12 && (rates[50] - 0.5).abs() < 1e-12);
+        assert!(rates.windows(2).all(|pair| pair[1] < pair[0]) && rates[1] > 0.999 && rates[99] < 0.001);
+    }
+
+    /// Trains on three captions with other settings than the default ones; returns the last losses.
+    fn trained(config: &TrainConfig) -> (Lynx, Vec<f32>) {
+        let pictures = Pictures::Features { width: 2, values: vec![1.0, 0.0, 0.5, -1.0, 0.0, 1.0] };
+        let model_config = ModelConfig { decoder_dim: 24, decoder_depth: 2, decoder_heads: 2, ..Default::default() };
+        let tokenizer = train_tokenizer(&["red"], &TokenizerConfig { vocabulary: 259, lowercase: true }).unwrap();
+        let seen = Seen::new(&pictures, &model_config).unwrap();
+        let examples = [Example::caption(0, "red"), Example::caption(1, "a cat"), Example::caption(2, "no")];
+        let arm = Items::new("arm", &examples, &seen, &tokenizer, config.max_tokens).unwrap();
+        let configs = (&model_config, config);
+        let mut training = Training::new(configs, 259, &seen, (&arm, &[1, 1, 1]), 1, None, &Device::flex()).unwrap();
+        for _ in 0..config.steps {
+            training = training.step().unwrap();
+        }
+        training.finish()
+    }
+
+    #[test]
+    fn several_passes_give_the_step_of_one() {
+        let config = TrainConfig { steps: 6, max_tokens: 12, tokens_per_step: 24, averaged: 1, ..Default::default() };
+        let whole = trained(&config).1;
+        let parted = trained(&TrainConfig { tokens_per_pass: 16, ..config }).1;
+        assert!(whole[5] < whole[0] - 0.1, "{whole:?}");
+        for (one, other) in whole.iter().zip(&parted) {
+            assert!((one - other).abs() < 1e-4, "{whole:?} {parted:?}");
+        }
+    }
+
+    #[test]
+    fn a_frozen_part_keeps_its_weights() {
+        let config = TrainConfig {
+            steps: 3,
+            max_tokens: 12,
+            tokens_per_step: 24,
+            averaged: 1,
+            rates: BTreeMap::from([(Part::Decoder, 0.0)]),
+            ..Default::default()
+        };
+        struct Moved<'a>(Vec<String>, Vec<String>, Vec<Vec<f32>>, Option<&'a [Vec<f32>]>);
+        impl burn::module::ModuleVisitor for Moved<'_> {
+            fn enter_module(&mut self, name: &str, _container_type: &str) {
+                self.0.push(name.to_owned());
+            }
+            fn exit_module(&mut self, _name: &str, _container_type: &str) {
+                self.0.pop();
+            }
+            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+                let values = param.val().try_into_vec_as::<f32>().unwrap();
+                if self.3.is_some_and(|old| old[self.2.len()] != values) {
+                    self.1.push(self.0.join("."));
+                }
+                self.2.push(values);
+            }
+        }
+        let model_config = ModelConfig { decoder_dim: 24, decoder_depth: 2, decoder_heads: 2, ..Default::default() };
+        let before = Lynx::new(&model_config, 259, 2, 1, &Device::flex()).unwrap();
+        let mut old = Moved(Vec::new(), Vec::new(), Vec::new(), None);
+        before.visit(&mut old);
+        let mut new = Moved(Vec::new(), Vec::new(), Vec::new(), Some(&old.2));
+        trained(&config).0.visit(&mut new);
+        assert!(new.1.iter().any(|path| Part::of(path) == Part::Adapters), "{:?}", new.1);
+        assert!(new.1.iter().all(|path| Part::of(path) != Part::Decoder), "{:?}", new.1);
     }
 
     #[test]

@@ -6,9 +6,9 @@
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::Part;
 use super::gguf::Metadata;
 use crate::model::{CLIP_DEVIATION, CLIP_MEAN, ModelConfig, Sight, VitActivation};
+use crate::part::Part;
 
 /// A kind of model that can be read.
 #[derive(Debug)]
@@ -164,7 +164,7 @@ impl Described {
     pub(super) fn put_into(&self, config: &mut ModelConfig, tied: bool) -> Refused<()> {
         match self.kind.part {
             Part::Decoder => self.parsed::<Decoder>()?.put_into(config, tied, self.kind.name == "qwen2"),
-            Part::Vision => self.parsed::<Vision>()?.put_into(config, &self.kind.vision),
+            _ => self.parsed::<Vision>()?.put_into(config, &self.kind.vision),
         }
     }
 

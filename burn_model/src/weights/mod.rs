@@ -7,8 +7,8 @@
 //!
 //! ```no_run
 //! use burn::tensor::Device;
-//! use lynxdata_burn_model::ModelConfig;
-//! use lynxdata_burn_model::weights::{self, Part, Pretrained};
+//! use lynxdata_burn_model::weights::{self, Pretrained};
+//! use lynxdata_burn_model::{ModelConfig, Part};
 //!
 //! let pretrained = Pretrained::open("SmolLM2-135M-Instruct.Q4_1.gguf".as_ref())?;
 //! let mut config = ModelConfig::default();
@@ -43,29 +43,8 @@ use self::names::{Change, LAYOUTS, Layout};
 use self::tensors::{Numbers, Tensors, refused};
 use crate::error::{Error, Result};
 use crate::model::{Lynx, ModelConfig};
+use crate::part::Part;
 use crate::tokenizer::Tokenizer;
-
-/// A part of the model for which there are pretrained weights.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// The vision encoder.
-    Vision,
-    /// The decoder without what was added to it: adapters, cross-attention, low-rank changes.
-    Decoder,
-}
-
-impl Part {
-    /// Whether the weight with a path belongs to the part.
-    fn has(self, path: &str) -> bool {
-        match self {
-            Self::Vision => path.starts_with("vision_encoder."),
-            Self::Decoder => path.starts_with("llm.") && !ADDED.iter().any(|added| path.contains(added)),
-        }
-    }
-}
-
-/// What Lynx, Flamingo and LoRA add to the layers of a decoder.
-const ADDED: [&str; 3] = [".output_adapter.", ".cross_attention.", ".lora."];
 
 /// A pretrained model in files. Its weights stay there until they are loaded.
 #[derive(Clone, Debug)]
@@ -143,7 +122,7 @@ impl ModuleMapper for Freeze {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        if self.part.has(&self.path.join(".")) { param.set_require_grad(false) } else { param }
+        if Part::of(&self.path.join(".")) == self.part { param.set_require_grad(false) } else { param }
     }
 }
 
@@ -269,7 +248,7 @@ impl Pretrained {
                 (format!("llm.layers.{last}.input_layernorm.weight"), vec![config.decoder_dim]),
                 (format!("llm.layers.{last}.mlp.gate.weight"), vec![config.decoder_mlp_dim, config.decoder_dim]),
             ],
-            Part::Vision => [
+            _ => [
                 ("vision_encoder.patch_embed.weight".to_owned(), vec![config.vit_dim, 3, config.patch, config.patch]),
                 (format!("vision_encoder.blocks.{last}.norm1.weight"), vec![config.vit_dim]),
                 (format!("vision_encoder.blocks.{last}.fc1.weight"), vec![config.vit_hidden(), config.vit_dim]),
@@ -364,7 +343,7 @@ impl ModuleMapper for Load<'_> {
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let path = self.path.join(".");
-        if self.error.is_some() || !self.found.layout.part.has(&path) {
+        if self.error.is_some() || Part::of(&path) != self.found.layout.part {
             return param;
         }
         // Neither shape nor device draw the initial weights, see `model::initial`.

@@ -3,7 +3,7 @@
 //! One row per weight: our path, their name, and what turns theirs into ours. `*` stands for the
 //! number of a layer. Rows of weights that a model does not have are not used.
 
-use super::Part;
+use crate::part::Part;
 
 /// A row of a table.
 pub(super) type Row = (&'static str, &'static str, Change);

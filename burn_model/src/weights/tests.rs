@@ -279,7 +279,7 @@ fn weights_that_are_not_pretrained_are_those_of_the_seed() {
             self.0.pop();
         }
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            if !Part::Decoder.has(&self.0.join(".")) {
+            if Part::of(&self.0.join(".")) != Part::Decoder {
                 self.1.extend(param.val().into_data().try_into_vec::<f32>().unwrap());
             }
         }

@@ -20,7 +20,7 @@ const COORDINATES: usize = 256;
 ///
 /// The processor is held to them by this project's tests; any other device is examined first, in a
 /// process of its own.
-fn trusted(name: &DeviceName) -> Result<DeviceName> {
+pub(crate) fn trusted(name: &DeviceName) -> Result<DeviceName> {
     let name = name.resolve()?;
     if name == DeviceName::Cpu {
         return Ok(name);
@@ -123,6 +123,7 @@ impl<'a> Lynx<'a> {
                 copies: &copies,
                 held_out: &self.held_out,
                 seed: training_seed(self.seed, fit.replicate, member),
+                start: None,
                 checkpoint: checkpoint.as_deref(),
                 device: &self.device,
             };

@@ -95,6 +95,7 @@ Examples:
   lynxdata tasks list                           the datasets that can be read")]
     Instruct(commands::run::StageArguments),
     Check(Box<commands::check::Arguments>),
+    Train(Box<commands::train::Arguments>),
     /// Write the HTML report
     #[command(after_help = "\
 Examples:
@@ -155,6 +156,7 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Recipe(arguments) => commands::recipe::run(&arguments),
         Command::Hash(arguments) => commands::hash::run(&arguments),
         Command::Tasks(arguments) => commands::tasks::run(&arguments),
+        Command::Train(arguments) => commands::train::run(&arguments),
         Command::Doctor(arguments) => commands::doctor::run(&arguments),
         Command::Version(arguments) => commands::version::run(&arguments),
         Command::Completions(arguments) => commands::completions::run(&arguments),

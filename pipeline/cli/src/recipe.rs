@@ -57,9 +57,41 @@ pub(crate) struct Recipe {
     /// A comparison of two or more data choices.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub check: Option<CheckConfig>,
+    /// A model that is trained on pairs or conversations.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub training: Option<TrainingConfig>,
     /// The HTML report.
     #[serde(default)]
     pub report: ReportConfig,
+}
+
+/// A compact Lynx that is trained on pairs or conversations.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TrainingConfig {
+    /// What it is trained on: a run, its pool, a selection, pictures with texts beside them, or conversations.
+    pub data: PathBuf,
+    /// The folder of a trained model to begin with: its weights, sizes and tokenizer are taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start: Option<PathBuf>,
+    /// The most examples; of more, those that a hash of seed and key chooses.
+    #[serde(default = "one_million")]
+    pub most_examples: usize,
+    /// Pictures whose examples are not trained on and measured on in the end, two at least.
+    #[serde(default = "two_hundred")]
+    pub held_out: usize,
+    /// The device, as in `check.device`.
+    #[serde(default = "auto")]
+    pub device: DeviceName,
+    /// The tokenizer, trained on the examples; not used with `start`.
+    #[serde(default)]
+    pub tokenizer: TokenizerConfig,
+    /// The model, whose `sight` must be `"pixels"`; not used with `start`.
+    #[serde(default)]
+    pub model: ModelConfig,
+    /// The training.
+    #[serde(default)]
+    pub train: TrainConfig,
 }
 
 /// A selection: which pairs of the pool are kept.
@@ -417,6 +449,14 @@ fn fewest_held_out() -> usize {
     FEWEST_HELD_OUT
 }
 
+fn one_million() -> usize {
+    1_000_000
+}
+
+fn two_hundred() -> usize {
+    200
+}
+
 fn auto() -> DeviceName {
     DeviceName::Auto
 }
@@ -483,10 +523,18 @@ impl LoadedRecipe {
             ArmConfig::Folder(folder) => Some(("check.arms[].path", &folder.path)),
             ArmConfig::Selection(_) | ArmConfig::Captions(_) => None,
         });
+        let training = recipe.training.iter().flat_map(|training| {
+            let start = training.start.iter().map(|path| ("training.start", path));
+            [("training.data", &training.data)].into_iter().chain(start)
+        });
         let evaluation =
             recipe.check.iter().filter_map(|check| Some(("check.evaluate_on", check.evaluate_on.as_ref()?)));
-        for (key, path) in
-            lists.chain(certificates).chain(arms).chain(evaluation).filter(|(_, path)| !objects::is_url(path))
+        for (key, path) in lists
+            .chain(certificates)
+            .chain(arms)
+            .chain(evaluation)
+            .chain(training)
+            .filter(|(_, path)| !objects::is_url(path))
         {
             let path = self.folder.join(path);
             if !path.exists() {
@@ -495,6 +543,9 @@ impl LoadedRecipe {
         }
         if let Some(check) = recipe.check.as_ref().filter(|check| check.gear == Gear::Lynx) {
             check.device.resolve()?;
+        }
+        if let Some(training) = &recipe.training {
+            training.device.resolve()?;
         }
         Ok(())
     }
@@ -685,8 +736,12 @@ impl Recipe {
                 }
             }
         }
-        if self.source.is_none() && self.instruct.is_none() && self.check.is_none() {
-            bail!("there is nothing to do: a recipe needs [source], [instruct] or [check]");
+        if let Some(training) = &self.training {
+            training.model.validate()?;
+            training.train.validate()?;
+        }
+        if self.source.is_none() && self.instruct.is_none() && self.check.is_none() && self.training.is_none() {
+            bail!("there is nothing to do: a recipe needs [source], [instruct], [check] or [training]");
         }
         let checks_selections = self.check.as_ref().is_some_and(|check| check.selections().next().is_some());
         let reads_the_pool = self.shards.is_some() || checks_selections || !self.select.is_empty();

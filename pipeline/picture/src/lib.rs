@@ -349,6 +349,13 @@ pub fn square_of(pixels: &RgbImage, side: u32) -> Vec<u8> {
     resize::centre_square(pixels, side).into_raw()
 }
 
+/// Scales a square of `from * from` pixels, RGB interleaved, to `to * to` pixels as [`square_of`] does; `None` if `pixels` has another length.
+pub fn scaled_square(pixels: Vec<u8>, from: u32, to: u32) -> Option<Vec<u8>> {
+    let square =
+        RgbImage::from_raw(from, from, pixels).filter(|square| square.as_raw().len() == (3 * from * from) as usize)?;
+    Some(if from == to { square.into_raw() } else { square_of(&square, to) })
+}
+
 /// A decoded picture with what is needed to decide whether its file may be kept.
 struct Decoded {
     format: Format,

@@ -13,6 +13,7 @@ pub(crate) mod recipe;
 pub(crate) mod run;
 pub(crate) mod status;
 pub(crate) mod tasks;
+pub(crate) mod train;
 pub(crate) mod verify;
 pub(crate) mod version;
 

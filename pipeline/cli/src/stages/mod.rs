@@ -9,6 +9,7 @@ pub(crate) mod dedup;
 pub(crate) mod download;
 mod folder_digest;
 pub(crate) mod instruct;
+pub(crate) mod model;
 pub(crate) mod report;
 pub(crate) mod samples;
 pub(crate) mod select;
@@ -203,6 +204,7 @@ fn settings_of(stage: &str, recipe: &Recipe) -> Result<String> {
             let check = recipe.check.clone().map(|check| CheckConfig { threads: 0, ..check });
             settings_text(&(recipe.seed, check, &recipe.dedup))
         }
+        "examples" | "model" => settings_text(&(recipe.seed, &recipe.training)),
         "report" => settings_text(recipe),
         _ => String::new(),
     };
@@ -267,6 +269,8 @@ pub(crate) const STAGES: &[&dyn Stage] = &[
     &train::Train,
     &train::Controls,
     &check::Check,
+    &arms::Examples,
+    &model::Model,
     &report::Report,
 ];
 
@@ -277,11 +281,18 @@ pub(crate) fn stages_of(recipe: &Recipe) -> impl Iterator<Item = &'static dyn St
 
 /// The command that runs a stage: those of a check belong to one command.
 pub(crate) fn command_of(stage: &str) -> &str {
-    if CHECK_STAGES.contains(&stage) { "check" } else { stage }
+    match stage {
+        _ if CHECK_STAGES.contains(&stage) => "check",
+        _ if TRAINING_STAGES.contains(&stage) => "train",
+        stage => stage,
+    }
 }
 
 /// The stages of `lynxdata check`.
 pub(crate) const CHECK_STAGES: &[&str] = &["arms", "train", "controls", "check"];
+
+/// The stages of `lynxdata train`.
+pub(crate) const TRAINING_STAGES: &[&str] = &["examples", "model"];
 
 /// Runs one stage: makes the parts that are not there yet.
 pub(crate) fn run(stage: &dyn Stage, context: &Context) -> Result<()> {

@@ -6,6 +6,7 @@
 //! what tells duplicates.
 
 mod conversations;
+mod examples;
 mod folder;
 mod kind;
 mod pool;
@@ -19,6 +20,7 @@ use anyhow::{Context as _, Result};
 use lynxdata_records::{NewPart, PartEntry, fingerprint};
 use serde::Serialize;
 
+pub(crate) use self::examples::{Examples, for_each_example, training_of};
 use self::kind::Kind;
 pub(crate) use self::universe::{base_pairs, load, split_config};
 use super::{Context, Parts, Planned, Stage, settings_text};
@@ -29,6 +31,9 @@ const FORMAT_VERSION: &str = "1";
 
 /// The count of the pairs that are read.
 pub(crate) const READ: &str = "read";
+
+/// The folder of the tables in the run folder.
+const FOLDER: &str = "check/arms";
 
 /// The part of the selections of this run.
 const POOL: &str = "pool";
@@ -58,7 +63,7 @@ impl Stage for Arms {
         if config.selections().next().is_some() {
             let inputs = pool_inputs(context, config)?;
             let make = Box::new(move |new: &mut NewPart| {
-                let mut writer = table::Writer::create(context, new, POOL)?;
+                let mut writer = table::Writer::create(context, new, FOLDER, POOL)?;
                 pool::write_selections(context, config, &mut writer)?;
                 writer.finish(new)
             });
@@ -72,8 +77,9 @@ impl Stage for Arms {
             let inputs = ["arms", FORMAT_VERSION, &settings].into_iter().chain(inputs.iter().map(String::as_str));
             let print = fingerprint(inputs);
             let make = Box::new(move |new: &mut NewPart| {
-                let mut writer = table::Writer::create(context, new, name)?;
-                write_folder(context, config, &kind, arm, &mut writer).with_context(|| format!("arm {name}"))?;
+                let mut writer = table::Writer::create(context, new, FOLDER, name)?;
+                write_folder(context, config.most_pairs, &kind, arm, &mut writer)
+                    .with_context(|| format!("arm {name}"))?;
                 writer.finish(new)
             });
             planned.push(Ok(Planned { name: name.to_owned(), fingerprint: print, make }));
@@ -115,7 +121,7 @@ fn pool_inputs(context: &Context, config: &CheckConfig) -> Result<String> {
 
 fn write_folder(
     context: &Context,
-    config: &CheckConfig,
+    most: usize,
     kind: &Kind,
     arm: Option<usize>,
     writer: &mut table::Writer,
@@ -123,12 +129,10 @@ fn write_folder(
     let seed = context.recipe().seed;
     let membership = table::Membership { arms: arm.map_or(0, |arm| 1 << arm), may_be_held_out: true };
     match kind {
-        Kind::Pool { files, kept } => {
-            pool::write_pool(files, kept.as_deref(), membership, config.most_pairs, seed, writer)
-        }
-        Kind::Pictures { path } => folder::write(context, path, membership, config.most_pairs, writer),
+        Kind::Pool { files, kept } => pool::write_pool(files, kept.as_deref(), membership, most, seed, writer),
+        Kind::Pictures { path } => folder::write(context, path, membership, most, writer),
         Kind::Conversations { files, pictures } => {
-            conversations::write(files, pictures, membership, config.most_pairs, seed, writer)
+            conversations::write(files, pictures, membership, most, seed, writer)
         }
     }
 }

@@ -19,9 +19,6 @@ use rayon::prelude::*;
 use super::{Context, READ};
 use crate::stages::table as parts;
 
-/// The folder of the tables in the run folder.
-const FOLDER: &str = "check/arms";
-
 /// Rows whose pictures are in memory at a time.
 const BATCH: usize = 256;
 
@@ -93,8 +90,9 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn create(context: &Context, new: &mut NewPart, part: &str) -> Result<Writer> {
-        let path = context.run.stage_file(new, &format!("{FOLDER}/{part}.parquet"))?;
+    /// Begins the table `part` in a folder of the run folder.
+    pub(super) fn create(context: &Context, new: &mut NewPart, folder: &str, part: &str) -> Result<Writer> {
+        let path = context.run.stage_file(new, &format!("{folder}/{part}.parquet"))?;
         Ok(Writer {
             file: parquet::Writer::create(&path, &schema())?,
             waiting: Vec::new(),
@@ -144,7 +142,7 @@ impl Writer {
         (new.rows_in, new.rows_out) = (self.rows + self.left_out.values().sum::<u64>(), self.rows);
         new.counts.insert(READ.to_owned(), self.rows);
         for (reason, pairs) in self.left_out.into_iter().filter(|(_, pairs)| *pairs > 0) {
-            tracing::warn!(arm = new.name(), pairs, "{}: these take no part in the check", reason.replace('_', " "));
+            tracing::warn!(arm = new.name(), pairs, "{}: these are left out", reason.replace('_', " "));
             new.counts.insert(reason.to_owned(), pairs);
         }
         self.file.finish()?;
@@ -180,8 +178,13 @@ fn row(pair: RawPair) -> Option<Row> {
 }
 
 /// Reads the table of a part, batch by batch.
-pub(super) fn read(context: &Context, part: &PartEntry, mut take: impl FnMut(Vec<Row>) -> Result<()>) -> Result<()> {
-    let path = parts::file(&context.run, part, FOLDER)?;
+pub(super) fn read(
+    context: &Context,
+    folder: &str,
+    part: &PartEntry,
+    mut take: impl FnMut(Vec<Row>) -> Result<()>,
+) -> Result<()> {
+    let path = parts::file(&context.run, part, folder)?;
     for batch in parts::batches(&path, None)? {
         take(rows(&batch?, &path)?)?;
     }

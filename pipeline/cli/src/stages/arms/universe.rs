@@ -9,7 +9,7 @@ use lynxdata_check::{Matrix, Pair, SplitConfig, Turn, Universe};
 use lynxdata_engine::dedup::{Candidate, cluster};
 use rayon::prelude::*;
 
-use super::{Context, EVALUATION, check_of, table};
+use super::{Context, EVALUATION, FOLDER, check_of, table};
 use crate::recipe::CheckConfig;
 
 /// Loads what the stage `arms` wrote.
@@ -29,7 +29,7 @@ pub(crate) fn load(context: &Context) -> Result<Universe> {
         let before = pairs.len();
         let mut taken: BTreeMap<String, usize> = BTreeMap::new();
         let is_evaluation = part.part == EVALUATION;
-        table::read(context, &part, |rows| {
+        table::read(context, FOLDER, &part, |rows| {
             let fresh: Vec<Vec<f32>> = rows.par_iter().map(|row| features(&row.pixels)).collect();
             for (row, features) in rows.into_iter().zip(fresh) {
                 let next = pictures.len() as u32;
@@ -90,7 +90,7 @@ pub(crate) fn base_pairs(context: &Context) -> Result<Vec<BasePair>> {
     let mut pairs: Vec<BasePair> = Vec::new();
     let mut candidates: Vec<Candidate> = Vec::new();
     if let Some(part) = context.upstream("arms")?.first() {
-        table::read(context, part, |rows| {
+        table::read(context, FOLDER, part, |rows| {
             for row in rows {
                 let [Turn { question, answer }] = row.turns.as_slice() else { continue };
                 if !question.is_empty() {

@@ -1,0 +1,56 @@
+//! The parts of a model that may be trained at rates of their own, or not at all.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A part of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// The vision encoder.
+    Vision,
+    /// The resampler or projection, and what tells frames apart.
+    Bridge,
+    /// What is added to the decoder: adapters, cross-attention, low-rank changes.
+    Adapters,
+    /// The decoder.
+    Decoder,
+}
+
+impl Part {
+    /// The part of the weight with this path in the model.
+    pub(crate) fn of(path: &str) -> Self {
+        let added = [".output_adapter.", ".cross_attention.", ".lora."];
+        if path.starts_with("vision_encoder") {
+            Self::Vision
+        } else if !path.starts_with("llm.") {
+            Self::Bridge
+        } else if added.iter().any(|name| path.contains(name)) {
+            Self::Adapters
+        } else {
+            Self::Decoder
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_belong_to_parts() {
+        for (path, part) in [
+            ("vision_encoder.blocks.0.fc1.weight", Part::Vision),
+            ("frame_embedding", Part::Bridge),
+            ("bridge.latents", Part::Bridge),
+            ("projection.project.weight", Part::Bridge),
+            ("llm.layers.0.output_adapter.scaling", Part::Adapters),
+            ("llm.layers.0.cross_attention.attn_gate", Part::Adapters),
+            ("llm.layers.3.self_attn.q_proj.lora.up", Part::Adapters),
+            ("llm.layers.3.self_attn.q_proj.weight", Part::Decoder),
+            ("llm.embed_tokens", Part::Decoder),
+        ] {
+            assert_eq!(Part::of(path), part, "{path}");
+        }
+    }
+}

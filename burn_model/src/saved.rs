@@ -1,0 +1,173 @@
+//! A trained model in a folder: weights, sizes and tokenizer.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{Tensor, TensorData};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
+
+use crate::device::DeviceName;
+use crate::error::{Error, Result};
+use crate::model::{Lynx, ModelConfig};
+use crate::tokenizer::Tokenizer;
+
+/// The file of weights: safetensors, each weight under its path in the model.
+pub const WEIGHTS: &str = "model.safetensors";
+
+/// The file of sizes.
+pub const CONFIG: &str = "config.json";
+
+/// The file of the tokenizer, as Hugging Face's tokenizers reads it.
+pub const TOKENIZER: &str = "tokenizer.json";
+
+/// A model with what is needed to use it.
+#[derive(Debug)]
+pub struct SavedModel {
+    /// Its sizes.
+    pub config: ModelConfig,
+    /// What turns texts into its tokens.
+    pub tokenizer: Tokenizer,
+    /// Numbers per picture, if it sees features.
+    pub features: usize,
+    /// Its weights.
+    pub lynx: Lynx,
+}
+
+/// What the file of sizes holds.
+#[derive(Serialize, Deserialize)]
+struct Sizes {
+    features: usize,
+    model: ModelConfig,
+}
+
+impl SavedModel {
+    /// Writes the model's three files into a folder, which is made if it is not there.
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |source| Error::File { path, source }
+        };
+        fs::create_dir_all(folder).map_err(failed(folder))?;
+        let mut all = Weights::default();
+        self.lynx.visit(&mut all);
+        let views = all.found.iter().map(|(name, (shape, bytes))| {
+            let view = TensorView::new(Dtype::F32, shape.clone(), bytes).expect("four bytes per number of the shape");
+            (name, view)
+        });
+        let weights = safetensors::serialize(views, None).expect("names are unique and tensors whole");
+        let sizes = Sizes { features: self.features, model: self.config.clone() };
+        let sizes = serde_json::to_string_pretty(&sizes).expect("numbers are valid JSON");
+        let files = [(WEIGHTS, weights), (CONFIG, sizes.into_bytes()), (TOKENIZER, self.tokenizer.to_json()?.into())];
+        for (name, content) in files {
+            let (path, aside) = (folder.join(name), folder.join(format!("{name}.tmp")));
+            fs::write(&aside, content).map_err(failed(&aside))?;
+            fs::rename(&aside, &path).map_err(failed(&path))?;
+        }
+        Ok(())
+    }
+
+    /// Reads a model that [`SavedModel::write`] has written.
+    pub fn read(folder: &Path, device: &DeviceName) -> Result<Self> {
+        let text = |name: &str| {
+            let path = folder.join(name);
+            fs::read_to_string(&path).map_err(|source| Error::File { path, source })
+        };
+        let damaged = |name: &str, reason: String| Error::Damaged { path: folder.join(name), reason };
+        let sizes: Sizes = serde_json::from_str(&text(CONFIG)?).map_err(|error| damaged(CONFIG, error.to_string()))?;
+        let tokenizer = Tokenizer::from_json(&text(TOKENIZER)?)?;
+        let device = device.open()?;
+        let lynx = Lynx::new(&sizes.model, tokenizer.vocabulary(), sizes.features, 0, &device)?;
+        let lynx = load(lynx, &folder.join(WEIGHTS))?;
+        Ok(Self { config: sizes.model, tokenizer, features: sizes.features, lynx })
+    }
+}
+
+/// Puts the weights of a file into a model of the same shape.
+///
+/// # Errors
+///
+/// [`Error::Damaged`] if a weight is missing, has another shape, or is one that the model does not have.
+pub(crate) fn load(model: Lynx, path: &Path) -> Result<Lynx> {
+    let content = fs::read(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
+    let damaged = |reason: String| Error::Damaged { path: path.to_owned(), reason };
+    let tensors = SafeTensors::deserialize(&content).map_err(|error| damaged(error.to_string()))?;
+    let mut put = Put { tensors: &tensors, path: Vec::new(), taken: 0, wrong: None };
+    let model = model.map(&mut put);
+    if let Some(reason) = put.wrong {
+        return Err(damaged(reason));
+    }
+    if put.taken < tensors.len() {
+        return Err(damaged(format!("it has {} weights, and the model {}", tensors.len(), put.taken)));
+    }
+    Ok(model)
+}
+
+/// Weights by path, each with its shape and little-endian bytes.
+#[derive(Default)]
+struct Weights {
+    path: Vec<String>,
+    found: BTreeMap<String, (Vec<usize>, Vec<u8>)>,
+}
+
+impl ModuleVisitor for Weights {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let weight = param.val();
+        let shape = weight.dims().to_vec();
+        let numbers = weight.try_to_vec_as::<f32>().expect("weights are 32-bit floats on the host");
+        let bytes = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+        self.found.insert(self.path.join("."), (shape, bytes));
+    }
+}
+
+struct Put<'a> {
+    tensors: &'a SafeTensors<'a>,
+    path: Vec<String>,
+    taken: usize,
+    /// What is wrong with the first weight that cannot be taken.
+    wrong: Option<String>,
+}
+
+impl ModuleMapper for Put<'_> {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let name = self.path.join(".");
+        let (shape, device) = (param.val().dims(), param.val().device());
+        let view = match self.tensors.tensor(&name) {
+            Ok(view) if view.dtype() == Dtype::F32 && view.shape() == shape => view,
+            Ok(view) => {
+                let reason =
+                    format!("{name} is {:?} {:?}, and the model has F32 {shape:?}", view.dtype(), view.shape());
+                self.wrong.get_or_insert(reason);
+                return param;
+            }
+            Err(_) => {
+                self.wrong.get_or_insert(format!("{name} is missing"));
+                return param;
+            }
+        };
+        self.taken += 1;
+        let (numbers, _) = view.data().as_chunks::<4>();
+        let numbers: Vec<f32> = numbers.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        param.map(|old| {
+            Tensor::from_data(TensorData::new(numbers, shape), &device).set_require_grad(old.is_require_grad())
+        })
+    }
+}

@@ -1,0 +1,185 @@
+//! `lynxdata train`: a compact Lynx from pairs or conversations.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+use clap::{Args, ValueEnum};
+use lynxdata_burn_model::DeviceName;
+
+use super::run::run_loaded;
+use super::{print, print_json, text_of};
+use crate::exit::{DONE, Failure};
+use crate::home::path_parser;
+use crate::recipe::{self, LoadedRecipe};
+use crate::stages::{TRAINING_STAGES, model};
+
+/// Train a compact Lynx on pairs or conversations
+///
+/// The stages are those of Lynx: pretrain learns from pairs, from nothing; finetune goes on from a
+/// pretrained model (--start) with conversations. A stage has settings of its own, which a file of
+/// settings (--config) and --set override; they are written to the output folder with everything
+/// else: the model, its losses step by step, and what it measured on held-out examples.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  lynxdata train --stage pretrain --data my-run/selection/clean --out lynx-1
+  lynxdata train --stage finetune --data my-run/instruct --start lynx-1/model --out lynx-2
+  lynxdata train --stage pretrain --data pairs/ --set train.steps=3000 --device auto --out lynx-1
+  lynxdata train --stage pretrain --data pairs/ --out lynx-1 --resume      goes on where it was broken off
+
+A file of settings has the keys of [training] of a recipe: [model], [train], [tokenizer], held_out, most_examples.")]
+pub(crate) struct Arguments {
+    /// The stage, whose settings are the beginning
+    #[arg(long, value_enum)]
+    stage: TrainingStage,
+
+    /// What it is trained on: a run, its pool (RUN/pool), a selection (RUN/selection/NAME), pictures
+    /// with texts beside them, or conversations (RUN/instruct, or JSON)
+    #[arg(long, value_name = "DIR", value_parser = path_parser())]
+    data: PathBuf,
+
+    /// A TOML file of settings
+    #[arg(long, value_name = "FILE", value_parser = path_parser())]
+    config: Option<PathBuf>,
+
+    /// The folder of the model to begin with
+    #[arg(long, value_name = "DIR", value_parser = path_parser())]
+    start: Option<PathBuf>,
+
+    /// The device: auto, cpu, cuda:N, vulkan:KIND:N or wgpu:KIND:N
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<DeviceName>,
+
+    /// Where the model and its measurements go
+    #[arg(long, value_name = "DIR", value_parser = path_parser())]
+    out: PathBuf,
+
+    /// Goes on with a training that was broken off; without it, one is an error
+    #[arg(long)]
+    resume: bool,
+
+    /// Overrides a setting, as in --set train.steps=500; may be given several times
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+
+    /// Prints what would be done, and does nothing
+    #[arg(long)]
+    dry_run: bool,
+
+    /// Prints what was measured as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// A stage of training.
+#[derive(Clone, Copy, ValueEnum)]
+enum TrainingStage {
+    /// From nothing, on pairs
+    Pretrain,
+    /// From a pretrained model, on conversations
+    Finetune,
+}
+
+impl TrainingStage {
+    /// Its settings.
+    fn preset(self) -> &'static str {
+        match self {
+            Self::Pretrain => include_str!("../../assets/training/pretrain.toml"),
+            Self::Finetune => include_str!("../../assets/training/finetune.toml"),
+        }
+    }
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
+    let loaded = load(arguments).map_err(Failure::Usage)?;
+    let root = loaded.run_folder();
+    let checkpoint = root.join(model::CHECKPOINT);
+    if checkpoint.exists() && !arguments.resume && !arguments.dry_run {
+        let error = anyhow::anyhow!(
+            "{} holds a training that was broken off; --resume goes on with it, or name another --out",
+            root.display()
+        );
+        return Err(Failure::Usage(error));
+    }
+    let code = run_loaded(loaded, TRAINING_STAGES, arguments.dry_run, false)?;
+    if arguments.dry_run || code != DONE {
+        return Ok(code);
+    }
+    // The model is committed, so nothing will go on from here.
+    if checkpoint.exists() {
+        std::fs::remove_file(&checkpoint).with_context(|| format!("cannot remove {}", checkpoint.display()))?;
+    }
+    let folder = root.join(model::FOLDER);
+    let path = folder.join(model::RESULT);
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let mut result: serde_json::Value =
+        serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))?;
+    if arguments.json {
+        result["model"] = folder.display().to_string().into();
+        print_json(&result)?;
+    } else {
+        let number = |name: &str| result[name].as_f64().unwrap_or(f64::NAN);
+        print(&format!(
+            "{}: {} weights after {} steps; on {} held-out examples {:.3} bits a byte (a unigram model: {:.3}), visual gain {:.3}\n",
+            folder.display(),
+            result["weights"],
+            result["steps"],
+            result["held_out_examples"],
+            number("held_out_bits_per_byte"),
+            number("unigram_bits_per_byte"),
+            number("visual_gain_bits_per_byte"),
+        ))?;
+    }
+    Ok(code)
+}
+
+fn load(arguments: &Arguments) -> anyhow::Result<LoadedRecipe> {
+    let mut training: toml::Table = toml::from_str(arguments.stage.preset()).context("the settings of the stage")?;
+    let mut table = toml::Table::new();
+    if let Some(path) = &arguments.config {
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let mut given: toml::Table = toml::from_str(&text).with_context(|| path.display().to_string())?;
+        if let Some(seed) = given.remove("seed") {
+            table.insert("seed".to_owned(), seed);
+        }
+        merge(&mut training, given);
+    }
+    if arguments.start.is_none() && matches!(arguments.stage, TrainingStage::Finetune) {
+        bail!("a finetuning begins with a model: name its folder by --start");
+    }
+    if let Some(start) = &arguments.start {
+        training.insert("start".to_owned(), text_of(&std::path::absolute(start)?)?.into());
+    }
+    training.insert("data".to_owned(), text_of(&std::path::absolute(&arguments.data)?)?.into());
+    if let Some(device) = &arguments.device {
+        training.insert("device".to_owned(), device.to_string().into());
+    }
+    let out = std::path::absolute(&arguments.out)?;
+    table.insert("output".to_owned(), text_of(&out)?.into());
+    table.insert("training".to_owned(), training.into());
+    let sets: Vec<String> =
+        arguments
+            .sets
+            .iter()
+            .map(|set| {
+                if set.trim_start().starts_with("seed") {
+                    set.clone()
+                } else {
+                    format!("training.{}", set.trim_start())
+                }
+            })
+            .collect();
+    recipe::of_flags(table, out, &sets)
+}
+
+/// Puts values over others, table by table.
+fn merge(under: &mut toml::Table, over: toml::Table) {
+    for (key, value) in over {
+        match (under.get_mut(&key), value) {
+            (Some(toml::Value::Table(under)), toml::Value::Table(over)) => merge(under, over),
+            (_, value) => {
+                under.insert(key, value);
+            }
+        }
+    }
+}

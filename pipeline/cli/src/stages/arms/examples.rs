@@ -1,0 +1,65 @@
+//! Stage `examples`: what `lynxdata train` trains on, as one table like those of a check's arms.
+
+use anyhow::{Context as _, Result};
+use lynxdata_check::Turn;
+use lynxdata_records::{NewPart, fingerprint};
+
+use super::{Context, FORMAT_VERSION, Parts, Planned, Stage, kind, settings_text, table, write_folder};
+use crate::recipe::{Recipe, TrainingConfig};
+
+/// The folder of the table in the run folder.
+const FOLDER: &str = "examples";
+
+/// The one part.
+const PART: &str = "examples";
+
+/// The stage.
+pub(crate) struct Examples;
+
+impl Stage for Examples {
+    fn name(&self) -> &'static str {
+        "examples"
+    }
+
+    fn is_in(&self, recipe: &Recipe) -> bool {
+        recipe.training.is_some()
+    }
+
+    fn reads(&self, _recipe: &Recipe) -> Vec<&'static str> {
+        Vec::new()
+    }
+
+    fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>> {
+        let config = training_of(context)?;
+        let kind = kind::of(&context.loaded.folder.join(&config.data)).context("training.data")?;
+        let inputs = kind.inputs()?;
+        let settings = settings_text(&(context.recipe().seed, config.most_examples));
+        let inputs = ["examples", FORMAT_VERSION, &settings].into_iter().chain(inputs.iter().map(String::as_str));
+        let print = fingerprint(inputs);
+        let make = Box::new(move |new: &mut NewPart| {
+            let mut writer = table::Writer::create(context, new, FOLDER, PART)?;
+            write_folder(context, config.most_examples, &kind, None, &mut writer)?;
+            writer.finish(new)
+        });
+        Ok(Box::new(std::iter::once(Ok(Planned { name: PART.to_owned(), fingerprint: print, make }))))
+    }
+}
+
+/// What the recipe says of training.
+pub(crate) fn training_of(context: &Context) -> Result<&TrainingConfig> {
+    context.recipe().training.as_ref().context("the recipe has no [training]")
+}
+
+/// Takes every example in order: the digest of its picture's file, the picture as a square of
+/// [`lynxdata_check::features::SIDE`] pixels in RGB, and its turns.
+pub(crate) fn for_each_example(
+    context: &Context,
+    mut take: impl FnMut(&str, Vec<u8>, Vec<Turn>) -> Result<()>,
+) -> Result<()> {
+    for part in context.upstream("examples")? {
+        table::read(context, FOLDER, &part, |rows| {
+            rows.into_iter().try_for_each(|row| take(&row.digest, row.pixels, row.turns))
+        })?;
+    }
+    Ok(())
+}
