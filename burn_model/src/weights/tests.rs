@@ -8,7 +8,9 @@ use burn::tensor::activation::log_softmax;
 use proptest::prelude::*;
 
 use super::*;
+use crate::device::DeviceName;
 use crate::model::{Layout as Places, Sight};
+use crate::saved::SavedModel;
 
 fn fixture(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/pretrained").join(name)
@@ -295,6 +297,24 @@ fn weights_that_are_not_pretrained_are_those_of_the_seed() {
     });
     assert!(built.len() > 2_000);
     assert_eq!(built, drawn);
+}
+
+#[test]
+fn a_saved_model_keeps_its_pretrained_tokenizer() {
+    let pretrained = open("smollm.gguf");
+    let (lynx, _) = decoder(&pretrained);
+    let config = decoder_config(&pretrained);
+    let ids = expected_ids("smollm.ids");
+    let before = scores(&lynx, &config, &ids).into_data();
+    let tokenizer = pretrained.tokenizer().unwrap().unwrap();
+    let text = "12 <|im_end|> dogs";
+    let tokens = tokenizer.encode(text).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    SavedModel { config, tokenizer, features: 3, lynx }.write(folder.path()).unwrap();
+    let read = SavedModel::read(folder.path(), &DeviceName::Cpu).unwrap();
+    assert_eq!((read.tokenizer.begin(), read.tokenizer.end(), read.tokenizer.vocabulary()), (1, 2, 290));
+    assert_eq!(read.tokenizer.encode(text).unwrap(), tokens);
+    assert_eq!(scores(&read.lynx, &read.config, &ids).into_data(), before);
 }
 
 /// Opens a mutated file and, if that works, loads it; nothing may panic.
