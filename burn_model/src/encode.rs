@@ -24,7 +24,7 @@ impl Sequence {
     /// At least one token is learned: a first question that leaves no room for its answer loses its
     /// beginning.
     pub(crate) fn new(tokenizer: &Tokenizer, example: &Example, max_tokens: usize) -> Result<Self> {
-        let mut sequence = Self { tokens: vec![Tokenizer::BOS], learned: vec![false], bytes: 0, cut: false };
+        let mut sequence = Self { tokens: vec![tokenizer.begin()], learned: vec![false], bytes: 0, cut: false };
         for (place, turn) in example.turns.iter().enumerate() {
             let room = max_tokens - sequence.read();
             let (question, answer) = encoded(tokenizer, turn, room)?;
@@ -87,7 +87,7 @@ fn encoded(tokenizer: &Tokenizer, turn: &Turn, room: usize) -> Result<(Vec<u32>,
     } else {
         tokenizer.encode_beginning(&format!(" {}", turn.answer), room)?
     };
-    answer.push(Tokenizer::EOS);
+    answer.push(tokenizer.end());
     Ok((question, answer))
 }
 

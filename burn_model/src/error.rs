@@ -44,6 +44,25 @@ pub enum Error {
         /// What is missing or wrong in it.
         reason: String,
     },
+    /// A description of a pretrained model cannot be understood, or tells of what the model here
+    /// cannot express.
+    #[error("{path}: {reason}")]
+    Pretrained {
+        /// The file.
+        path: PathBuf,
+        /// What is missing, wrong or not supported.
+        reason: String,
+    },
+    /// A tensor of a pretrained model is missing, damaged or of another shape.
+    #[error("{path}: {tensor}: {reason}")]
+    Tensor {
+        /// The file.
+        path: PathBuf,
+        /// Its name in the file.
+        tensor: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// A file could not be read or written.
     #[error("{path}: {source}")]
     File {

@@ -39,6 +39,7 @@
 //! * `schedule`: which examples each step is trained on;
 //! * `batch`: examples to tensors;
 //! * [`model`]: sight and decoder;
+//! * [`weights`]: pretrained decoders and vision encoders;
 //! * `loss`, `optimizer`, `average`, [`train`], `checkpoint`: the training loop;
 //! * [`saved`]: a trained model in a folder;
 //! * [`mod@generate`]: answers to a picture and a question;
@@ -47,9 +48,9 @@
 //! * [`doctor`]: whether a device computes what the reference computes.
 //!
 //! Not here: features of pictures, the comparison of arms and its statistics, reading pools, writing
-//! reports. A model of this size, trained from nothing, can show that
-//! one arm's texts fit their pictures better or read better; it says nothing about knowledge, text in
-//! pictures or other things that only large models learn.
+//! reports. A model of this size, trained from nothing, can show that one arm's texts fit their
+//! pictures better or read better; it says nothing about knowledge, text in pictures or other things
+//! that only large models learn.
 
 pub mod data;
 pub mod device;
@@ -60,6 +61,7 @@ pub mod run;
 pub mod saved;
 pub mod tokenizer;
 pub mod train;
+pub mod weights;
 
 mod average;
 mod batch;
@@ -77,7 +79,7 @@ pub use data::{Example, Pictures, StoredPictures, Turn};
 pub use device::{DeviceName, backends, devices};
 pub use error::{Error, Result};
 pub use generate::{GenerateConfig, Generated, generate};
-pub use model::{Fusion, ModelConfig, Sight};
+pub use model::{Fusion, ModelConfig, Sight, VitActivation};
 pub use part::Part;
 pub use run::{HeldOutLoss, LossPoint, RunResult, RunSpec, loss_tokens, run, train};
 pub use saved::SavedModel;

@@ -28,7 +28,8 @@ mod projection;
 mod resampler;
 mod vision;
 
-pub use config::{Fusion, ModelConfig, Sight};
+pub(crate) use config::{CLIP_DEVIATION, CLIP_MEAN};
+pub use config::{Fusion, ModelConfig, Sight, VitActivation};
 pub use decoder::{Cache, Decoder, Layout};
 pub use lynx::Lynx;
 pub use projection::Projection;

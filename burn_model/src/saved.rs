@@ -41,6 +41,17 @@ pub struct SavedModel {
 struct Sizes {
     features: usize,
     model: ModelConfig,
+    /// What a `tokenizer.json` does not tell; absent in models of earlier versions.
+    tokens: Option<Tokens>,
+}
+
+/// Tokens that mean something to the model.
+#[derive(Serialize, Deserialize)]
+struct Tokens {
+    begin: u32,
+    end: u32,
+    /// How many tokens the model has; some pretrained ones have more than their tokenizer.
+    vocabulary: usize,
 }
 
 impl SavedModel {
@@ -58,7 +69,10 @@ impl SavedModel {
             (name, view)
         });
         let weights = safetensors::serialize(views, None).expect("names are unique and tensors whole");
-        let sizes = Sizes { features: self.features, model: self.config.clone() };
+        let Self { tokenizer, features, .. } = self;
+        let (begin, end, vocabulary) = (tokenizer.begin(), tokenizer.end(), tokenizer.vocabulary());
+        let tokens = Some(Tokens { begin, end, vocabulary });
+        let sizes = Sizes { features: *features, model: self.config.clone(), tokens };
         let sizes = serde_json::to_string_pretty(&sizes).expect("numbers are valid JSON");
         let files = [(WEIGHTS, weights), (CONFIG, sizes.into_bytes()), (TOKENIZER, self.tokenizer.to_json()?.into())];
         for (name, content) in files {
@@ -77,7 +91,11 @@ impl SavedModel {
         };
         let damaged = |name: &str, reason: String| Error::Damaged { path: folder.join(name), reason };
         let sizes: Sizes = serde_json::from_str(&text(CONFIG)?).map_err(|error| damaged(CONFIG, error.to_string()))?;
-        let tokenizer = Tokenizer::from_json(&text(TOKENIZER)?)?;
+        let json = text(TOKENIZER)?;
+        let tokenizer = match sizes.tokens {
+            Some(Tokens { begin, end, vocabulary }) => Tokenizer::pretrained(&json, begin, end, vocabulary)?,
+            None => Tokenizer::from_json(&json)?,
+        };
         let device = device.open()?;
         let lynx = Lynx::new(&sizes.model, tokenizer.vocabulary(), sizes.features, 0, &device)?;
         let lynx = load(lynx, &folder.join(WEIGHTS))?;

@@ -1,4 +1,5 @@
-//! A small byte-level BPE: every text has an encoding, and every token a known number of bytes.
+//! Byte-level BPE, trained here or pretrained: every text has an encoding, and every token a known
+//! number of bytes.
 
 use std::collections::HashSet;
 
@@ -35,6 +36,8 @@ pub struct Tokenizer {
     bytes: Vec<usize>,
     /// The most of them.
     longest: usize,
+    begin: u32,
+    end: u32,
 }
 
 /// Characters of a text that a tokenizer is trained on; what follows them is left out. A pass over the merges looks at every character of a word, and a
@@ -79,11 +82,12 @@ pub fn train_tokenizer(texts: &[&str], config: &TokenizerConfig) -> Result<Token
 }
 
 impl Tokenizer {
-    /// Fills sequences up to their common length; id 0.
+    /// Fills sequences up to their common length; id 0. No other token sees it, so in a pretrained
+    /// tokenizer it may stand for anything.
     pub const PAD: u32 = 0;
-    /// Comes before every caption; id 1.
+    /// The begin token of a tokenizer that [`train_tokenizer`] made; id 1.
     pub const BOS: u32 = 1;
-    /// Comes after every caption that is not cut; id 2.
+    /// The end token of a tokenizer that [`train_tokenizer`] made; id 2.
     pub const EOS: u32 = 2;
     /// The special tokens in the order of their ids.
     const SPECIAL: [&'static str; 3] = ["<pad>", "<bos>", "<eos>"];
@@ -106,8 +110,60 @@ impl Tokenizer {
         });
         let bytes: Option<Vec<usize>> = bytes.collect();
         let bytes = bytes.ok_or_else(|| Error::Tokenizer { reason: "its token ids have gaps".to_owned() })?;
+        Ok(Self::with_bytes(inner, bytes, Self::BOS, Self::EOS))
+    }
+
+    /// Reads the `tokenizer.json` of a pretrained model with `vocabulary` tokens, of which `begin` comes
+    /// before every text and `end` after it. Texts are not lower-cased unless the file says so.
+    ///
+    /// Byte-level BPE (GPT-2, SmolLM2, Qwen2, Llama 3) and BPE with bytes as a fallback (LLaMA, Vicuna)
+    /// are read; another kind, whose tokens have no known bytes, is an error. LLaMA's puts a space
+    /// before a text, which counts as a byte. Ids without a token, which some models have for a round
+    /// number of them, stand for 0 bytes.
+    pub fn pretrained(json: &str, begin: u32, end: u32, vocabulary: usize) -> Result<Self> {
+        let refused = |reason: String| Error::Tokenizer { reason };
+        let mut inner: Inner = json.parse().map_err(failed)?;
+        inner.set_encode_special_tokens(true);
+        inner.with_truncation(None).map_err(failed)?;
+        inner.with_padding(None);
+        let spelling = serde_json::to_value(inner.get_decoder()).map_err(failed)?.to_string();
+        let byte_level = spelling.contains(r#""ByteLevel""#);
+        if !byte_level && !spelling.contains(r#""ByteFallback""#) {
+            return Err(refused("it is neither byte-level BPE nor BPE with bytes as a fallback".to_owned()));
+        }
+        let largest = inner.get_vocab(true).into_values().max().unwrap_or(0).max(begin).max(end);
+        if largest as usize >= vocabulary {
+            return Err(refused(format!("it has token {largest}, and the model {vocabulary} tokens")));
+        }
+        let added = inner.get_added_tokens_decoder();
+        let bytes = (0..vocabulary as u32).map(|id| match (added.get(&id), inner.id_to_token(id)) {
+            (Some(token), _) => {
+                if token.special {
+                    0
+                } else {
+                    token.content.len()
+                }
+            }
+            (None, None) => 0,
+            (None, Some(token)) if byte_level => token.chars().count(),
+            (None, Some(token)) => fallback_bytes(&token),
+        });
+        Ok(Self::with_bytes(inner.clone(), bytes.collect(), begin, end))
+    }
+
+    fn with_bytes(inner: Inner, bytes: Vec<usize>, begin: u32, end: u32) -> Self {
         let longest = bytes.iter().copied().max().unwrap_or(0);
-        Ok(Self { inner, bytes, longest })
+        Self { inner, bytes, longest, begin, end }
+    }
+
+    /// The token that comes before every text.
+    pub fn begin(&self) -> u32 {
+        self.begin
+    }
+
+    /// The token that comes after every text that is not cut.
+    pub fn end(&self) -> u32 {
+        self.end
     }
 
     /// The `tokenizer.json` of Hugging Face.
@@ -155,6 +211,15 @@ impl Tokenizer {
     pub fn bytes(&self, id: u32) -> usize {
         self.bytes.get(id as usize).copied().unwrap_or(0)
     }
+}
+
+/// Bytes of a token in the spelling of SentencePiece: `<0x0A>` is a byte, `▁` a space.
+fn fallback_bytes(token: &str) -> usize {
+    let byte = token.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
+    if byte.is_some_and(|digits| digits.len() == 2 && u8::from_str_radix(digits, 16).is_ok()) {
+        return 1;
+    }
+    token.chars().map(|character| if character == '\u{2581}' { 1 } else { character.len_utf8() }).sum()
 }
 
 fn failed(error: impl std::fmt::Display) -> Error {

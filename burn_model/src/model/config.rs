@@ -16,6 +16,19 @@ pub enum Sight {
     Pixels,
 }
 
+/// Activation function of the vision encoder's feed-forward layers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum VitActivation {
+    /// GELU (arXiv 1606.08415), exact. EVA has it.
+    #[default]
+    Gelu,
+    /// GELU approximated by tanh. SigLIP has it.
+    TanhGelu,
+    /// GELU approximated by x · sigmoid(1.702 · x). CLIP has it.
+    QuickGelu,
+}
+
 /// How the decoder sees pictures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -36,6 +49,7 @@ pub enum Fusion {
 /// tokens it has 0.51 million weights; Lynx has 8.4 billion.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[allow(clippy::struct_excessive_bools, reason = "settings of published models, independent of each other")]
 pub struct ModelConfig {
     /// What the model sees of a picture: `"features"` or `"pixels"`. Default `"features"`.
     ///
@@ -54,6 +68,32 @@ pub struct ModelConfig {
     pub vit_heads: usize,
     /// Width of the vision encoder's feed-forward layers, as a multiple of `vit_dim`. Default 4.
     pub vit_mlp_ratio: usize,
+    /// Width of the vision encoder's feed-forward layers; 0 for `vit_mlp_ratio · vit_dim`. Default 0.
+    pub vit_mlp_dim: usize,
+    /// Activation function of the vision encoder: `"gelu"`, `"tanh_gelu"` or `"quick_gelu"`. Default
+    /// `"gelu"`.
+    ///
+    /// The defaults of this and the settings up to `vit_norm_epsilon` are those of EVA-ViT-g in Lynx.
+    /// Pretrained weights come with their own, see [`crate::weights`].
+    pub vit_activation: VitActivation,
+    /// Whether a class token comes before the patches. Default true.
+    pub vit_class_token: bool,
+    /// Whether the embedding of patches has a bias. Default true.
+    pub vit_patch_bias: bool,
+    /// Whether the keys of the vision encoder have a bias. Default false.
+    pub vit_key_bias: bool,
+    /// Whether the vision encoder has a norm before its first layer. Default false.
+    pub vit_first_norm: bool,
+    /// Whether the vision encoder has a norm after its last layer. Default false.
+    pub vit_last_norm: bool,
+    /// Added to the variance in the vision encoder's norms. Default 1e-6.
+    pub vit_norm_epsilon: f64,
+    /// Mean of each colour, subtracted from pixels, in units of full brightness. Default: over CLIP's
+    /// training images (openai/CLIP).
+    pub image_mean: [f32; 3],
+    /// Standard deviation of each colour, by which pixels are divided, in the same units. Default: over
+    /// CLIP's training images.
+    pub image_deviation: [f32; 3],
     /// Vision tokens that the decoder sees per image. Default 8; Lynx has 32.
     pub latents: usize,
     /// Layers of the resampler. Default 2; Lynx has 3.
@@ -106,6 +146,12 @@ pub struct ModelConfig {
     pub rope_base: f64,
 }
 
+/// Mean of each colour over CLIP's training images, in units of full brightness (openai/CLIP).
+pub(crate) const CLIP_MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
+
+/// Standard deviation of each colour over CLIP's training images, in the same units (openai/CLIP).
+pub(crate) const CLIP_DEVIATION: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
+
 impl Default for ModelConfig {
     fn default() -> Self {
         Self {
@@ -116,6 +162,16 @@ impl Default for ModelConfig {
             vit_depth: 2,
             vit_heads: 2,
             vit_mlp_ratio: 4,
+            vit_mlp_dim: 0,
+            vit_activation: VitActivation::Gelu,
+            vit_class_token: true,
+            vit_patch_bias: true,
+            vit_key_bias: false,
+            vit_first_norm: false,
+            vit_last_norm: false,
+            vit_norm_epsilon: 1e-6,
+            image_mean: CLIP_MEAN,
+            image_deviation: CLIP_DEVIATION,
             latents: 8,
             resampler_depth: 2,
             resampler_heads: 2,
@@ -151,6 +207,16 @@ impl ModelConfig {
     /// Numbers in one patch: three colours of every pixel.
     pub fn patch_values(&self) -> usize {
         3 * self.patch * self.patch
+    }
+
+    /// Tokens that the vision encoder makes of one image: one per patch, and perhaps a class token.
+    pub fn image_tokens(&self) -> usize {
+        usize::from(self.vit_class_token) + self.patches()
+    }
+
+    /// Width of the vision encoder's feed-forward layers.
+    pub fn vit_hidden(&self) -> usize {
+        if self.vit_mlp_dim > 0 { self.vit_mlp_dim } else { self.vit_dim * self.vit_mlp_ratio }
     }
 
     /// Bytes of one picture as [`crate::Pictures::Pixels`] holds it: three colours of every pixel.
@@ -221,6 +287,16 @@ impl ModelConfig {
         if let Some((setting, value)) = above_0.iter().find(|(_, value)| !(value.is_finite() && *value > 0.0)) {
             return Err(refused(setting, value, "it must be above 0"));
         }
+        if !(self.vit_norm_epsilon.is_finite() && self.vit_norm_epsilon > 0.0) {
+            return Err(refused("vit_norm_epsilon", &self.vit_norm_epsilon, "it must be above 0"));
+        }
+        if !self.image_mean.iter().all(|mean| mean.is_finite()) {
+            return Err(refused("image_mean", &format!("{:?}", self.image_mean), "it must be three numbers"));
+        }
+        if !self.image_deviation.iter().all(|deviation| deviation.is_normal() && *deviation > 0.0) {
+            let found = format!("{:?}", self.image_deviation);
+            return Err(refused("image_deviation", &found, "it must be three numbers above 0"));
+        }
         if !(self.rope_base.is_finite() && self.rope_base > 1.0) {
             return Err(refused("rope_base", &self.rope_base, "it must be a number above 1"));
         }
@@ -252,6 +328,8 @@ mod tests {
         assert!(refusal(ModelConfig { latents: 0, ..Default::default() }).starts_with("latents = 0"));
         let negative = ModelConfig { head_deviation: -1.0, ..Default::default() };
         assert!(refusal(negative).starts_with("head_deviation = -1"));
+        let flat = ModelConfig { image_deviation: [1.0, 0.0, 1.0], ..Default::default() };
+        assert!(refusal(flat).starts_with("image_deviation = [1.0, 0.0, 1.0]"));
         assert!(refusal(ModelConfig { rope_base: f64::NAN, ..Default::default() }).starts_with("rope_base = NaN"));
     }
 }

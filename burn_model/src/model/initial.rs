@@ -3,7 +3,7 @@
 //! burn initialises lazily from a process-wide generator, so two models of one seed could differ by what ran before.
 //! Here every weight comes from one ChaCha stream: a seed gives the same model on every device and in every process.
 
-use burn::module::Param;
+use burn::module::{ModuleVisitor, Param, ParamId};
 use burn::tensor::{Device, Tensor, TensorData};
 use rand_chacha::ChaCha8Rng;
 
@@ -13,6 +13,9 @@ use crate::random::{Purpose, stream, unit};
 
 /// Standard deviation of the weights of transformer layers, as in LLaMA, EVA and Lynx's adapters.
 pub(super) const DEVIATION: f64 = 0.02;
+
+/// Words of 32 bits that a draw of [`unit`] takes from the stream.
+const WORDS: u128 = 2;
 
 /// Draws the weights of one model.
 pub(super) struct Initial<'a> {
@@ -29,23 +32,42 @@ impl<'a> Initial<'a> {
     /// Weights of normal distribution around 0.
     pub(super) fn normal<const D: usize>(&mut self, shape: [usize; D], deviation: f64) -> Param<Tensor<D>> {
         let count = shape.iter().product::<usize>();
-        let mut values = Vec::with_capacity(count + 1);
-        while values.len() < count {
-            // Box and Muller: two independent normal draws from two uniform ones.
-            let radius = deviation * (-2.0 * unit(&mut self.draws).ln()).sqrt();
-            let (sine, cosine) = (std::f64::consts::TAU * unit(&mut self.draws)).sin_cos();
-            values.push((radius * cosine) as f32);
-            values.push((radius * sine) as f32);
-        }
-        values.truncate(count);
-        self.weights(values, shape)
+        self.drawn(shape, count.next_multiple_of(2), move |draws| {
+            let mut values = Vec::with_capacity(count + 1);
+            while values.len() < count {
+                // Box and Muller: two independent normal draws from two uniform ones.
+                let radius = deviation * (-2.0 * unit(draws).ln()).sqrt();
+                let (sine, cosine) = (std::f64::consts::TAU * unit(draws)).sin_cos();
+                values.push((radius * cosine) as f32);
+                values.push((radius * sine) as f32);
+            }
+            values.truncate(count);
+            values
+        })
     }
 
     /// Weights of uniform distribution between `-limit` and `limit`.
     pub(super) fn uniform<const D: usize>(&mut self, shape: [usize; D], limit: f64) -> Param<Tensor<D>> {
         let count = shape.iter().product::<usize>();
-        let values = (0..count).map(|_| ((2.0 * unit(&mut self.draws) - 1.0) * limit) as f32).collect();
-        self.weights(values, shape)
+        self.drawn(shape, count, move |draws| (0..count).map(|_| ((2.0 * unit(draws) - 1.0) * limit) as f32).collect())
+    }
+
+    /// Weights that `units` draws make. They are drawn when they are first looked at, see [`Draw`]: never,
+    /// if pretrained ones take their place. Weights of later layers do not depend on that.
+    fn drawn<const D: usize>(
+        &mut self,
+        shape: [usize; D],
+        units: usize,
+        draw: impl FnOnce(&mut ChaCha8Rng) -> Vec<f32> + Send + Sync + 'static,
+    ) -> Param<Tensor<D>> {
+        let mut draws = self.draws.clone();
+        self.draws.set_word_pos(draws.get_word_pos() + WORDS * units as u128);
+        let weights = move |device: &Device, require_grad: bool| {
+            let data = TensorData::new(draw(&mut draws), shape);
+            let weights = device.memory_persistent_allocations(data, |data| Tensor::from_data(data, device));
+            weights.set_require_grad(require_grad)
+        };
+        Param::uninitialized(ParamId::new(), weights, self.device.clone(), true, shape.into())
     }
 
     /// Weights that all begin with one value.
@@ -83,5 +105,14 @@ impl<'a> Initial<'a> {
 
     fn weights<const D: usize>(&self, values: Vec<f32>, shape: [usize; D]) -> Param<Tensor<D>> {
         Param::from_data(TensorData::new(values, shape), self.device)
+    }
+}
+
+/// Looks at all weights of a model, so that they are drawn.
+pub(super) struct Draw;
+
+impl ModuleVisitor for Draw {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let _ = param.val();
     }
 }

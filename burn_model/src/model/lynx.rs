@@ -5,7 +5,7 @@ use burn::tensor::{Device, Int, Tensor};
 
 use super::config::{Fusion, ModelConfig, Sight};
 use super::decoder::{Cache, Decoder, Layout};
-use super::initial::{DEVIATION, Initial};
+use super::initial::{DEVIATION, Draw, Initial};
 use super::projection::Projection;
 use super::resampler::Resampler;
 use super::vision::Vision;
@@ -32,6 +32,19 @@ impl Lynx {
     /// `vocabulary` is the number of tokens, `features` the numbers per picture with
     /// [`Sight::Features`]; [`Sight::Pixels`] does not use it.
     pub fn new(config: &ModelConfig, vocabulary: usize, features: usize, seed: u64, device: &Device) -> Result<Self> {
+        Self::undrawn(config, vocabulary, features, seed, device).map(Self::draw)
+    }
+
+    /// Builds the same model without drawing its weights, so that others may take their place.
+    /// [`Self::draw`] must follow before it is cloned: undrawn weights are shared by clones, with what
+    /// needs gradients.
+    pub(crate) fn undrawn(
+        config: &ModelConfig,
+        vocabulary: usize,
+        features: usize,
+        seed: u64,
+        device: &Device,
+    ) -> Result<Self> {
         config.validate()?;
         let mut initial = Initial::new(seed, device);
         let (vision_encoder, bridge, projection) = match config.sight {
@@ -45,6 +58,12 @@ impl Lynx {
         let llm = Decoder::new(config, vocabulary, &mut initial);
         let prefix = config.fusion == Fusion::Prefix;
         Ok(Self { vision_encoder, frame_embedding, bridge, projection, llm, prefix })
+    }
+
+    /// Draws the weights that were not replaced.
+    pub(crate) fn draw(self) -> Self {
+        self.visit(&mut Draw);
+        self
     }
 
     /// Returns the vision encoder of a model that sees pixels.

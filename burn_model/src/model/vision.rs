@@ -1,23 +1,17 @@
-//! The vision encoder: a small ViT in the layout of EVA-ViT-g, which Lynx uses.
+//! The vision encoder: a ViT, by default a small one in the layout of EVA-ViT-g, which Lynx uses.
+//!
+//! A few settings make it CLIP's or SigLIP's, so that [`crate::weights`] can fill it.
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
+use burn::tensor::activation::{gelu_approximate, sigmoid};
 
 use super::activation::gelu;
 use super::attention::{attend, scaled, split_heads};
-use super::config::ModelConfig;
+use super::config::{ModelConfig, VitActivation};
 use super::initial::{DEVIATION, Initial};
 use super::linear::Linear;
 use super::norm::LayerNorm;
-
-/// Epsilon of the encoder's layer norms, as in EVA.
-const EPSILON: f64 = 1e-6;
-
-/// Mean of each colour over CLIP's training images, in units of full brightness (openai/CLIP).
-const COLOUR_MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
-
-/// Standard deviation of each colour over CLIP's training images, in units of full brightness (openai/CLIP).
-const COLOUR_DEVIATION: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 
 /// Appends one image's patches, normalised, to `patches`: patches row by row, in each the colours, in each colour its
 /// pixels row by row, which is the order of a convolution's weights.
@@ -28,8 +22,9 @@ pub fn patches_from_pixels(config: &ModelConfig, pixels: &[u8], patches: &mut Ve
     for top in (0..side).step_by(patch) {
         for left in (0..side).step_by(patch) {
             for colour in 0..3 {
-                let scale = (255.0 * COLOUR_DEVIATION[colour]).recip();
-                let shift = COLOUR_MEAN[colour] / COLOUR_DEVIATION[colour];
+                let (mean, deviation) = (config.image_mean[colour], config.image_deviation[colour]);
+                let scale = (255.0 * deviation).recip();
+                let shift = mean / deviation;
                 for row in top..top + patch {
                     let start = (row * side + left) * 3;
                     let line = &pixels[start..start + 3 * patch];
@@ -40,36 +35,50 @@ pub fn patches_from_pixels(config: &ModelConfig, pixels: &[u8], patches: &mut Ve
     }
 }
 
-/// Turns images into one token per patch, after a class token; no norm at the end, as in Lynx.
+/// Turns images into one token per patch, perhaps after a class token.
 #[derive(Module, Debug)]
 pub struct Vision {
     patch_embed: Linear,
-    cls_token: Param<Tensor<3>>,
+    cls_token: Option<Param<Tensor<3>>>,
     pos_embed: Param<Tensor<3>>,
+    first_norm: Option<LayerNorm>,
     blocks: Vec<Block>,
+    last_norm: Option<LayerNorm>,
 }
 
 impl Vision {
     pub(super) fn new(config: &ModelConfig, initial: &mut Initial) -> Self {
         let width = config.vit_dim;
+        let norm =
+            |wanted: bool, initial: &Initial| wanted.then(|| LayerNorm::new(width, config.vit_norm_epsilon, initial));
         Self {
-            patch_embed: initial.uniform_linear(config.patch_values(), width, true),
-            cls_token: initial.normal([1, 1, width], DEVIATION),
-            pos_embed: initial.normal([1, config.patches() + 1, width], DEVIATION),
+            patch_embed: initial.uniform_linear(config.patch_values(), width, config.vit_patch_bias),
+            cls_token: config.vit_class_token.then(|| initial.normal([1, 1, width], DEVIATION)),
+            pos_embed: initial.normal([1, config.image_tokens(), width], DEVIATION),
+            first_norm: norm(config.vit_first_norm, initial),
             blocks: (0..config.vit_depth).map(|layer| Block::new(config, layer, initial)).collect(),
+            last_norm: norm(config.vit_last_norm, initial),
         }
     }
 
-    /// `[B, N, 3·patch²]` patches to `[B, 1 + N, vit_dim]` tokens.
+    /// `[B, N, 3·patch²]` patches to `[B, N, vit_dim]` tokens; with a class token, `[B, 1 + N, vit_dim]`.
     pub fn forward(&self, patches: Tensor<3>) -> Tensor<3> {
-        let x = self.patch_embed.forward(patches);
+        let mut x = self.patch_embed.forward(patches);
         let [batch, _, width] = x.dims();
-        let class = self.cls_token.val().expand([batch, 1, width]);
-        let mut x = Tensor::cat(vec![class, x], 1) + self.pos_embed.val();
+        if let Some(class) = &self.cls_token {
+            x = Tensor::cat(vec![class.val().expand([batch, 1, width]), x], 1);
+        }
+        x = x + self.pos_embed.val();
+        if let Some(norm) = &self.first_norm {
+            x = norm.forward(x);
+        }
         for block in &self.blocks {
             x = block.forward(x);
         }
-        x
+        match &self.last_norm {
+            Some(norm) => norm.forward(x),
+            None => x,
+        }
     }
 }
 
@@ -81,29 +90,41 @@ struct Block {
     norm2: LayerNorm,
     fc1: Linear,
     fc2: Linear,
+    #[module(skip)]
+    activation: VitActivation,
 }
 
 impl Block {
     fn new(config: &ModelConfig, layer: usize, initial: &mut Initial) -> Self {
-        let (width, hidden) = (config.vit_dim, config.vit_dim * config.vit_mlp_ratio);
+        let (width, hidden) = (config.vit_dim, config.vit_hidden());
         // EVA divides the weights that write into the residual stream by √(2 · layer), counted from 1.
         let writing = DEVIATION / (2.0 * (layer + 1) as f64).sqrt();
         Self {
-            norm1: LayerNorm::new(width, EPSILON, initial),
-            attn: Attention::new(width, config.vit_heads, writing, initial),
-            norm2: LayerNorm::new(width, EPSILON, initial),
+            norm1: LayerNorm::new(width, config.vit_norm_epsilon, initial),
+            attn: Attention::new(config, writing, initial),
+            norm2: LayerNorm::new(width, config.vit_norm_epsilon, initial),
             fc1: initial.linear(width, hidden, true, DEVIATION),
             fc2: initial.linear(hidden, width, true, writing),
+            activation: config.vit_activation,
         }
     }
 
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let x = x.clone() + self.attn.forward(self.norm1.forward(x));
-        x.clone() + self.fc2.forward(gelu(self.fc1.forward(self.norm2.forward(x))))
+        let hidden = self.fc1.forward(self.norm2.forward(x.clone()));
+        let hidden = match self.activation {
+            VitActivation::Gelu => gelu(hidden),
+            VitActivation::TanhGelu => gelu_approximate(hidden),
+            VitActivation::QuickGelu => hidden.clone() * sigmoid(hidden.mul_scalar(QUICK_GELU)),
+        };
+        x + self.fc2.forward(hidden)
     }
 }
 
-/// Self-attention; keys have no bias, as in EVA.
+/// The factor in CLIP's approximation of GELU.
+const QUICK_GELU: f64 = 1.702;
+
+/// Self-attention; in EVA, keys have no bias.
 #[derive(Module, Debug)]
 struct Attention {
     q_proj: Linear,
@@ -114,13 +135,14 @@ struct Attention {
 }
 
 impl Attention {
-    fn new(width: usize, heads: usize, writing: f64, initial: &mut Initial) -> Self {
+    fn new(config: &ModelConfig, writing: f64, initial: &mut Initial) -> Self {
+        let width = config.vit_dim;
         Self {
             q_proj: initial.linear(width, width, true, DEVIATION),
-            k_proj: initial.linear(width, width, false, DEVIATION),
+            k_proj: initial.linear(width, width, config.vit_key_bias, DEVIATION),
             v_proj: initial.linear(width, width, true, DEVIATION),
             proj: initial.linear(width, width, true, writing),
-            heads,
+            heads: config.vit_heads,
         }
     }
 
@@ -144,12 +166,12 @@ mod tests {
         let mut patches = Vec::new();
         patches_from_pixels(&config, &pixels, &mut patches);
         assert_eq!(patches.len(), config.patches() * config.patch_values());
-        let red = |value: f32| (value / 255.0 - COLOUR_MEAN[0]) / COLOUR_DEVIATION[0];
+        let red = |value: f32| (value / 255.0 - config.image_mean[0]) / config.image_deviation[0];
         // The second patch lies right of the first: its pixels are 2, 3 and, one row below, 6, 7.
         for (got, want) in patches[12..16].iter().zip([2.0, 3.0, 6.0, 7.0]) {
             assert!((got - red(want)).abs() < 1e-5);
         }
-        assert!((patches[4] - (1.0 - COLOUR_MEAN[1]) / COLOUR_DEVIATION[1]).abs() < 1e-5);
-        assert!((patches[8] + COLOUR_MEAN[2] / COLOUR_DEVIATION[2]).abs() < 1e-5);
+        assert!((patches[4] - (1.0 - config.image_mean[1]) / config.image_deviation[1]).abs() < 1e-5);
+        assert!((patches[8] + config.image_mean[2] / config.image_deviation[2]).abs() < 1e-5);
     }
 }
