@@ -137,8 +137,7 @@ mod tests {
     #[test]
     fn every_file_is_in_the_list_and_names_are_unique() {
         let folder = std::fs::read_dir(format!("{}/src/metrics", env!("CARGO_MANIFEST_DIR"))).unwrap();
-        let mut files: Vec<String> =
-            folder.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut files: Vec<String> = folder.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         files.retain(|file| !["captions.rs", "golden.rs"].contains(&file.as_str()));
         files.sort();
         let mut names: Vec<String> = METRICS.iter().map(|metric| format!("{}.rs", metric.name)).collect();

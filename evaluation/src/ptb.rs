@@ -16,9 +16,8 @@ use regex::Regex;
 
 /// Tokens that coco-caption drops. Those in capitals never occur, since tokens are in lower case by
 /// then.
-const DROPPED: &[&str] = &[
-    "''", "'", "``", "`", "-LRB-", "-RRB-", "-LCB-", "-RCB-", ".", "?", "!", ",", ":", "-", "--", "...", ";",
-];
+const DROPPED: &[&str] =
+    &["''", "'", "``", "`", "-LRB-", "-RRB-", "-LCB-", "-RCB-", ".", "?", "!", ",", ":", "-", "--", "...", ";"];
 
 /// What becomes of a match.
 #[derive(Clone, Copy)]
@@ -45,7 +44,10 @@ const PARTS: &[(&str, &str)] = &[
     ("{NUM}", r"(?:\p{Nd}*(?:[.:,\x{AD}\x{66B}\x{66C}]\p{Nd}+)+|\p{Nd}+)"),
     ("{MONTH}", "Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec"),
     ("{DAY}", "Mon|Tues?|Wed|Thurs?|Thu|Fri"),
-    ("{STATE}", "Ala|Ariz|(?-i:A)rk|Calif|Colo|Conn|Ct|Dak|Del|Fla|Ga|(?-i:I)ll|Ind|Kans?|Ky|(?-i:L)a|(?-i:M)ass|Md|Mich|Minn|(?-i:M)iss|Mont|Mo|Neb|Nev|Okla|(?-i:O)re|Penn|(?-i:P)a|Tenn|(?-i:T)ex|Va|Vt|(?-i:W)ash|Wisc?|Wyo"),
+    (
+        "{STATE}",
+        "Ala|Ariz|(?-i:A)rk|Calif|Colo|Conn|Ct|Dak|Del|Fla|Ga|(?-i:I)ll|Ind|Kans?|Ky|(?-i:L)a|(?-i:M)ass|Md|Mich|Minn|(?-i:M)iss|Mont|Mo|Neb|Nev|Okla|(?-i:O)re|Penn|(?-i:P)a|Tenn|(?-i:T)ex|Va|Vt|(?-i:W)ash|Wisc?|Wyo",
+    ),
     ("{COMPANY}", "Inc|Cos?|Corp|Pt[ye]s?|Ltd|Plc|Bancorp|Dept|Bhd|Assn|Univ|Intl|Sys"),
     (
         "{TITLE}",
@@ -56,7 +58,10 @@ const PARTS: &[(&str, &str)] = &[
 /// Patterns and what becomes of a match. Where there is a group, it is the token, and what follows it has to follow.
 const RULES: &[(&str, Token)] = &[
     // Mark-up and entities.
-    (r#"<(?:[!?][A-Za-z-][^>]*|/?[A-Za-z][A-Za-z0-9:.-]*(?: +[A-Za-z][A-Za-z0-9_:.-]*(?: *= *(?:'[^']*'|"[^"]*"|[A-Za-z0-9_:.-]+))?)* */?)>"#, Token::Same),
+    (
+        r#"<(?:[!?][A-Za-z-][^>]*|/?[A-Za-z][A-Za-z0-9:.-]*(?: +[A-Za-z][A-Za-z0-9_:.-]*(?: *= *(?:'[^']*'|"[^"]*"|[A-Za-z0-9_:.-]+))?)* */?)>"#,
+        Token::Same,
+    ),
     (r"(?i:&amp;)", Token::Replaced("&")),
     (r"(?i:&lt;)", Token::Replaced("<")),
     (r"(?i:&gt;)", Token::Replaced(">")),
@@ -73,7 +78,10 @@ const RULES: &[(&str, Token)] = &[
     (r"[A-Za-z0-9][A-Za-z0-9.,\x{AD}]*(?:-[A-Za-z0-9\x{AD}]+)+", Token::Same),
     (r"[Cc]\+\+|[CF]#", Token::Same),
     // Apostrophes.
-    (r"{APOS}n{APOS}|[lLdDjJ]{APOS}|(?:Dunkin|somethin|ol){APOS}|{APOS}em|{APOS}[2-9]0s|{APOS}till?|{APOS}cause|cont{APOS}d\.?|nor{APOS}easter|[Cc]{APOS}mon|e{APOS}er|s{APOS}mores|ev{APOS}ry|li{APOS}l|nat{APOS}l", Token::Same),
+    (
+        r"{APOS}n{APOS}|[lLdDjJ]{APOS}|(?:Dunkin|somethin|ol){APOS}|{APOS}em|{APOS}[2-9]0s|{APOS}till?|{APOS}cause|cont{APOS}d\.?|nor{APOS}easter|[Cc]{APOS}mon|e{APOS}er|s{APOS}mores|ev{APOS}ry|li{APOS}l|nat{APOS}l",
+        Token::Same,
+    ),
     (r"({APOS}n)(?:[^A-Za-z]|$)", Token::Same),
     (r"\p{L}+[aeiouyAEIOUY]{APOS}[aeiouA-Z]\p{L}*", Token::Same),
     (r"(y{APOS})\p{L}", Token::Same),
@@ -97,7 +105,10 @@ const RULES: &[(&str, Token)] = &[
     (r"\x{BE}", Token::Replaced("3/4")),
     (r"\x{2153}", Token::Replaced("1/3")),
     (r"\x{2154}", Token::Replaced("2/3")),
-    (r"(?:\([0-9]{2,3}\)[ \x{A0}]?|(?:\+\+?)?(?:[0-9]{2,4}[- \x{A0}])?[0-9]{2,4}[- \x{A0}])[0-9]{3,4}[- \x{A0}]?[0-9]{3,5}", Token::Brackets),
+    (
+        r"(?:\([0-9]{2,3}\)[ \x{A0}]?|(?:\+\+?)?(?:[0-9]{2,4}[- \x{A0}])?[0-9]{2,4}[- \x{A0}])[0-9]{3,4}[- \x{A0}]?[0-9]{3,5}",
+        Token::Brackets,
+    ),
     // Currencies.
     (r"[A-Z]*\$|#", Token::Same),
     (r"\x{A2}", Token::Replaced("cents")),
@@ -105,7 +116,10 @@ const RULES: &[(&str, Token)] = &[
     (r"[\x{80}\x{20AC}]", Token::Replaced("$")),
     // Addresses and names of the web.
     (r#"https?://[^ \t"<>|(){}]+[^ \t"<>|.!?(){},-]"#, Token::Same),
-    (r#"(?:www\.(?:[^ \t"<>|.!?(){},]+\.)+[a-zA-Z]{2,4}|(?:[^ \t"`'<>|.!?(){}\[\],_$-]+\.)+(?:com|net|org|edu))(?:/[^ \t"<>|(){}]+[^ \t"<>|.!?(){},-])?"#, Token::Same),
+    (
+        r#"(?:www\.(?:[^ \t"<>|.!?(){},]+\.)+[a-zA-Z]{2,4}|(?:[^ \t"`'<>|.!?(){}\[\],_$-]+\.)+(?:com|net|org|edu))(?:/[^ \t"<>|(){}]+[^ \t"<>|.!?(){},-])?"#,
+        Token::Same,
+    ),
     (r#"[a-zA-Z0-9][^ \t"<>|(){},@]*@[^ \t"<>|(){},@.]+(?:\.[^ \t"<>|(){},@.!?]+)+"#, Token::Same),
     (r"@[A-Za-z_][A-Za-z_0-9]*|#{LETTER}+", Token::Same),
     // Faces.
@@ -212,7 +226,8 @@ mod tests {
     /// with the tokens of the Java program; see `fixtures/SOURCES.tsv`.
     #[test]
     fn tokens_are_those_of_the_java_program() {
-        let path = std::env::var("PTB_TOKENS").unwrap_or_else(|_| format!("{}/fixtures/ptb_tokens.tsv", env!("CARGO_MANIFEST_DIR")));
+        let path = std::env::var("PTB_TOKENS")
+            .unwrap_or_else(|_| format!("{}/fixtures/ptb_tokens.tsv", env!("CARGO_MANIFEST_DIR")));
         let golden = std::fs::read_to_string(path).unwrap();
         let mut different = Vec::new();
         let mut lines = 0;

@@ -14,8 +14,7 @@ pub(crate) fn is_space(character: char) -> bool {
 
 /// Tells whether Python's `\d` matches a character: any decimal digit of Unicode.
 pub(crate) fn is_digit(character: char) -> bool {
-    character.is_ascii_digit()
-        || (!character.is_ascii() && DECIMAL_DIGIT.is_match(character.encode_utf8(&mut [0; 4])))
+    character.is_ascii_digit() || (!character.is_ascii() && DECIMAL_DIGIT.is_match(character.encode_utf8(&mut [0; 4])))
 }
 
 /// Splits as Python's `str.split()`.

@@ -100,7 +100,8 @@ pub fn score(metric: &Metric, items: &[Item], variant: Variant, seed: u64) -> Re
         });
         Group { name, questions: members.len(), clusters: sums.len(), figures: figures.collect() }
     });
-    let questions = counted.rows.iter().map(|counts| Some((metric.compute)(counts)[0]).filter(|value| value.is_finite()));
+    let questions =
+        counted.rows.iter().map(|counts| Some((metric.compute)(counts)[0]).filter(|value| value.is_finite()));
     Ok(Scores {
         metric: metric.name,
         source: metric.source,

@@ -105,9 +105,7 @@ impl Row {
     pub(super) fn text(&self, names: &[&'static str]) -> Result<Option<String>> {
         let Some((name, value)) = self.first(names) else { return Ok(None) };
         let text = match value {
-            Value::Array(values) => {
-                values.iter().map(plain).collect::<Option<Vec<_>>>().map(|texts| texts.join(", "))
-            }
+            Value::Array(values) => values.iter().map(plain).collect::<Option<Vec<_>>>().map(|texts| texts.join(", ")),
             other => plain(other),
         };
         text.map(Some).ok_or_else(|| bad(&self.place, name, value, "a text"))

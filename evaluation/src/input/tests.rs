@@ -33,7 +33,10 @@ fn official_formats_are_read() {
     for order in [[("a", annotations), ("q", questions)], [("q", questions), ("a", annotations)]] {
         let found = references(&order).unwrap();
         let row = &found.rows[0];
-        assert_eq!((row.question.as_deref(), row.answers.len(), row.image.as_deref()), (Some("How many?"), 2, Some("3")));
+        assert_eq!(
+            (row.question.as_deref(), row.answers.len(), row.image.as_deref()),
+            (Some("How many?"), 2, Some("3"))
+        );
         assert!(found.notes[0].contains("1 of 2 questions have no annotation, such as 8"), "{:?}", found.notes);
     }
     let coco = r#"{"images": [], "annotations": [{"image_id": 5, "id": 1, "caption": "a dog"},
@@ -45,7 +48,10 @@ fn official_formats_are_read() {
     assert_eq!((row.question.as_deref(), row.answers[0].as_str()), (Some("Is there a dog?"), "no"));
     let open_vqa = r#"{"question": "q", "answer": ["yes"], "index": 96, "video": "v.mp4", "class": "Action(Y/N)"}"#;
     let row = &references(&[("o", open_vqa)]).unwrap().rows[0];
-    assert_eq!((row.id.as_str(), row.image.as_deref(), row.category.as_deref()), ("96", Some("v.mp4"), Some("Action(Y/N)")));
+    assert_eq!(
+        (row.id.as_str(), row.image.as_deref(), row.category.as_deref()),
+        ("96", Some("v.mp4"), Some("Action(Y/N)"))
+    );
     let doc = r#"{"dataset_name": "docvqa", "data": [{"questionId": 4, "question": "q", "answers": ["1"], "image": "d.png"}]}"#;
     assert_eq!(references(&[("d", doc)]).unwrap().rows[0].id, "4");
 }
@@ -92,7 +98,8 @@ fn what_is_wrong_is_named_with_file_line_and_id() {
 #[test]
 fn unknown_ids_are_errors_and_missing_ones_are_listed() {
     let rows = references(&[("r", "{\"id\": 1, \"answer\": \"a\"}\n{\"id\": 2, \"answer\": \"b\"}")]).unwrap().rows;
-    let unknown = predictions("{\"id\": 1, \"answer\": \"a\"}\n{\"id\": 9, \"answer\": \"a\"}\n{\"id\": 8, \"answer\": \"a\"}");
+    let unknown =
+        predictions("{\"id\": 1, \"answer\": \"a\"}\n{\"id\": 9, \"answer\": \"a\"}\n{\"id\": 8, \"answer\": \"a\"}");
     let error = told(join(&rows, &unknown.unwrap()));
     assert!(error.contains("p.jsonl, line 2: id 9 is not among the references, nor are 1 others"), "{error}");
     let some = predictions("{\"id\": 2, \"answer\": null}\n{\"id\": 1, \"answer\": \"a\"}").unwrap();

@@ -44,7 +44,8 @@ fn count(items: &[Item], _: Variant) -> Result<Counted> {
     let captions = tokenised(items, CIDER.name)?;
     let mut pictures: BTreeMap<&[String], f64> = BTreeMap::new();
     for caption in &captions {
-        let seen: BTreeSet<&[String]> = caption.references.iter().flat_map(|tokens| n_grams(tokens).into_keys()).collect();
+        let seen: BTreeSet<&[String]> =
+            caption.references.iter().flat_map(|tokens| n_grams(tokens).into_keys()).collect();
         for n_gram in seen {
             *pictures.entry(n_gram).or_default() += 1.0;
         }
@@ -54,7 +55,9 @@ fn count(items: &[Item], _: Variant) -> Result<Counted> {
     let rows = captions.iter().map(|caption| vec![score(caption, &rarity), 1.0]).collect();
     let mut notes = Vec::new();
     if captions.len() == 1 {
-        notes.push("CIDEr of one picture is always 0: its references are the whole corpus, so no n-gram is rare".to_owned());
+        notes.push(
+            "CIDEr of one picture is always 0: its references are the whole corpus, so no n-gram is rare".to_owned(),
+        );
     }
     Ok(Counted { rows, notes, ..Counted::default() })
 }

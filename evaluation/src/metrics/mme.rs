@@ -30,9 +30,8 @@ pub(super) const MME: Metric = Metric {
     compute,
 };
 
-const PERCEPTION: &[&str] = &[
-    "existence", "count", "position", "color", "posters", "celebrity", "scene", "landmark", "artwork", "OCR",
-];
+const PERCEPTION: &[&str] =
+    &["existence", "count", "position", "color", "posters", "celebrity", "scene", "landmark", "artwork", "OCR"];
 const COGNITION: &[&str] = &["commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning"];
 
 /// Counts of a category: questions, right answers, pictures, pictures with both right.

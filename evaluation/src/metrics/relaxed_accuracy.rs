@@ -75,7 +75,10 @@ mod tests {
     #[test]
     fn strict_knows_more_numbers() {
         for (answer, prediction) in [("1,000", "1000"), ("5", "5%"), ("0", "0.0"), ("$5", "5.1"), ("Blue", "blue. ")] {
-            assert!(is_correct_strictly(answer, prediction) && !is_correct(answer, prediction), "{answer} {prediction}");
+            assert!(
+                is_correct_strictly(answer, prediction) && !is_correct(answer, prediction),
+                "{answer} {prediction}"
+            );
         }
         assert!(!is_correct_strictly("0", "0.1") && !is_correct_strictly("5", "0.05") && !is_correct_strictly("", "5"));
     }

@@ -43,9 +43,8 @@ const ENOUGH: f64 = 3.0;
 /// Full stops that are deleted at most: the value of `re.UNICODE`, given where the count belongs.
 const FULL_STOPS: usize = 32;
 /// Marks that are deleted or become spaces.
-const PUNCTUATION: &[char] = &[
-    ';', '/', '[', ']', '"', '{', '}', '(', ')', '=', '+', '\\', '_', '-', '>', '<', '@', '`', ',', '?', '!',
-];
+const PUNCTUATION: &[char] =
+    &[';', '/', '[', ']', '"', '{', '}', '(', ')', '=', '+', '\\', '_', '-', '>', '<', '@', '`', ',', '?', '!'];
 const NUMBERS: &[(&str, &str)] = &[
     ("none", "0"),
     ("zero", "0"),
@@ -103,9 +102,7 @@ const CONTRACTIONS: &[(&str, &str)] = &[
 static COMMA_IN_NUMBER: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\d,\d").expect("a constant pattern"));
 
 fn count(items: &[Item], variant: Variant) -> Result<Counted> {
-    let rows = scores(items, |item, prediction| {
-        Ok(accuracy(answers(item, VQA_ACCURACY.name)?, prediction, variant))
-    })?;
+    let rows = scores(items, |item, prediction| Ok(accuracy(answers(item, VQA_ACCURACY.name)?, prediction, variant)))?;
     let mut notes = Vec::new();
     let few = items.iter().filter(|item| item.reference.answers.len() < 4).count();
     if few > 0 {
@@ -182,7 +179,8 @@ fn clean(text: &str) -> String {
 fn words_as_official(text: &str, any_case: bool) -> String {
     let lower = text.to_lowercase();
     let found = |word: &str, (key, _): &&(&str, &str)| *key == word || (any_case && key.to_lowercase() == word);
-    let words = words(&lower).map(|word| NUMBERS.iter().find(|(name, _)| *name == word).map_or(word, |(_, digits)| digits));
+    let words =
+        words(&lower).map(|word| NUMBERS.iter().find(|(name, _)| *name == word).map_or(word, |(_, digits)| digits));
     let words = words.filter(|word| !ARTICLES.contains(word)).map(|word| {
         let contraction = CONTRACTIONS.iter().find(|entry| found(word, entry)).map(|(_, written)| *written);
         match contraction {

@@ -4,6 +4,7 @@ mod calibrate;
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod download;
+pub(crate) mod eval;
 pub(crate) mod hash;
 mod img2dataset;
 mod outcome;
