@@ -85,6 +85,7 @@ pub fn join<'a>(references: &'a [Reference], predictions: &'a [Prediction]) -> R
     if let (Some(unknown), Some(known)) = (unknown, references.first()) {
         let more = match by_id.len() - 1 {
             0 => String::new(),
+            1 => ", nor is one other".to_owned(),
             others => format!(", nor are {others} others"),
         };
         let example = known.id.clone();

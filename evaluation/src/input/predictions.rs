@@ -33,6 +33,11 @@ pub struct Prediction {
 pub fn read_predictions(source: Source) -> Result<Vec<Prediction>> {
     let predictions = match read(source, "predictions")? {
         Document::Rows(rows) => rows.iter().map(prediction).collect::<Result<Vec<_>>>()?,
+        // One row without an id, not answers by id.
+        Document::Object(fields) if ANSWER.iter().any(|name| fields.contains_key(*name)) => {
+            let place = Place { file: source.name.into(), position: Position::Line(1) };
+            vec![prediction(&Row { place, fields })?]
+        }
         Document::Object(fields) => {
             let file: Arc<str> = source.name.into();
             let of = |(id, value): (String, Value)| {

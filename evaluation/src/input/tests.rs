@@ -83,6 +83,7 @@ fn what_is_wrong_is_named_with_file_line_and_id() {
     assert!(broken.starts_with("p.jsonl, line 2: not JSON"), "{broken}");
     let without = told(predictions("{\"answer\": \"a\"}\n{\"answer\": \"b\"}"));
     assert!(without.contains("line 1: no id") && without.contains("never joined by their order"), "{without}");
+    assert!(told(predictions("{\"answer\": \"a\"}")).contains("line 1: no id"));
     let without = told(predictions("{\"id\": 1}"));
     assert!(without.contains("line 1: no answer; it may be called prediction, pred"), "{without}");
     let list = told(predictions("{\"id\": 1, \"answer\": [\"a\", \"b\"]}"));
@@ -101,7 +102,7 @@ fn unknown_ids_are_errors_and_missing_ones_are_listed() {
     let unknown =
         predictions("{\"id\": 1, \"answer\": \"a\"}\n{\"id\": 9, \"answer\": \"a\"}\n{\"id\": 8, \"answer\": \"a\"}");
     let error = told(join(&rows, &unknown.unwrap()));
-    assert!(error.contains("p.jsonl, line 2: id 9 is not among the references, nor are 1 others"), "{error}");
+    assert!(error.contains("p.jsonl, line 2: id 9 is not among the references, nor is one other"), "{error}");
     let some = predictions("{\"id\": 2, \"answer\": null}\n{\"id\": 1, \"answer\": \"a\"}").unwrap();
     let joined = join(&rows, &some).unwrap();
     assert_eq!((joined.missing, joined.items[0].prediction), (vec!["2"], Some("a")));

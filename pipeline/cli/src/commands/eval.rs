@@ -28,9 +28,9 @@ use crate::home::path_parser;
 #[command(after_help = "\
 Examples:
   lynxdata eval --metric vqa_accuracy --predictions answers.jsonl \\
-      --references v2_mscoco_val2014_annotations.json --references v2_OpenEnded_mscoco_val2014_questions.json
+      --references v2_mscoco_val2014_annotations.json
   lynxdata eval --metric cider --predictions captions.json --references captions_val2014.json --json
-  lynxdata eval --metric pope --predictions answers.jsonl --references coco_pope_random.json --out scores/
+  lynxdata eval --metric pope --predictions answers.jsonl --references pope.json --out scores/
   lynxdata eval --metric judge --predictions answers.jsonl --references Open_VQA_images.jsonl \\
       --endpoint http://localhost:8000/v1 --judge-model Qwen3-8B --labels checked.jsonl --out scores/
   lynxdata eval --ask http://localhost:8000/v1 --model my-model --images images/ \\
@@ -68,17 +68,23 @@ pub(crate) struct Arguments {
     seed: u64,
 
     #[command(flatten)]
-    judge: judge::Arguments,
+    judge: judge::JudgeArguments,
 
     #[command(flatten)]
-    ask: ask::Arguments,
+    ask: ask::AskArguments,
 
     /// Environment variable with the key of the server, for --endpoint and --ask
-    #[arg(long, value_name = "VAR")]
+    #[arg(long, value_name = "VAR", help_heading = "Server")]
     api_key_env: Option<String>,
 
     /// Requests to the server at once
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 4,
+        value_parser = clap::value_parser!(u16).range(1..),
+        help_heading = "Server"
+    )]
     requests: u16,
 }
 

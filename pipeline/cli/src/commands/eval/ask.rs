@@ -33,7 +33,7 @@ const TYPES: &[(&[u8], &str)] = &[
 
 #[derive(Args)]
 #[command(next_help_heading = "Ask a model")]
-pub(super) struct Arguments {
+pub(super) struct AskArguments {
     /// The server of the model, as http://localhost:8000/v1; answers come from it instead of
     /// --predictions
     #[arg(long, value_name = "URL", requires = "model")]
@@ -80,11 +80,12 @@ pub(super) fn run(arguments: &super::Arguments, references: &[Reference]) -> Res
     if !questions.is_empty() {
         let chat = Chat::new(endpoint, model, arguments.api_key_env.as_deref())?;
         let mut file = append(&path)?;
-        ask_all(&chat, &questions, arguments.requests, settings.max_tokens, |question, reply| {
+        let asked = ask_all(&chat, &questions, arguments.requests, settings.max_tokens, |question, reply| {
             cut += usize::from(reply.is_cut);
             let line = json!({"id": question.id, "answer": reply.text});
             writeln!(file, "{line}").with_context(|| format!("cannot write {name}"))
-        })?;
+        });
+        asked.with_context(|| format!("not all questions are answered; --predictions {name} scores those that are"))?;
     }
     if cut > 0 {
         tracing::warn!("{cut} answers were cut at {} tokens; see --max-tokens", settings.max_tokens);
@@ -125,7 +126,7 @@ fn same_as_before(folder: &Path, arguments: &super::Arguments, model: &str) -> R
 }
 
 /// The question with its picture, which is read when its turn comes.
-fn question(settings: &Arguments, reference: &Reference) -> Result<Question> {
+fn question(settings: &AskArguments, reference: &Reference) -> Result<Question> {
     let at = || format!("{}: id {}", reference.place, reference.id);
     let Some(text) = &reference.question else {
         bail!("{}: no question to ask", at());

@@ -22,7 +22,7 @@ const CACHE: &str = "judge-cache.jsonl";
 
 #[derive(Args)]
 #[command(next_help_heading = "Judge")]
-pub(super) struct Arguments {
+pub(super) struct JudgeArguments {
     /// The server of the judge, as http://localhost:8000/v1; the address of anything that has
     /// OpenAI's chat completions
     #[arg(long, value_name = "URL", requires = "judge_model")]
