@@ -225,7 +225,12 @@ fn a_model_is_asked_with_pictures_and_goes_on_after_a_refusal() {
     let folder = folder.path();
     references(folder);
     let pictures = repository().join("examples/quickstart/images");
-    let picture = pictures.join(files(&pictures).into_iter().find(|name| name.ends_with(".jpg")).unwrap());
+    let picture = pictures.join(
+        files(&pictures)
+            .into_iter()
+            .find(|name| Path::new(name).extension().is_some_and(|suffix| suffix == "jpg"))
+            .unwrap(),
+    );
     std::fs::create_dir(folder.join("images")).unwrap();
     for name in ["a.jpg", "b.jpg", "c.jpg"] {
         std::fs::copy(&picture, folder.join("images").join(name)).unwrap();

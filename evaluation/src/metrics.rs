@@ -146,6 +146,25 @@ mod tests {
     }
 
     #[test]
+    fn every_metric_and_every_fixture_is_documented() {
+        let read = |path: &str| std::fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        let page = read("../docs/evaluation.md");
+        for metric in METRICS {
+            let in_table =
+                page.lines().any(|line| line.starts_with("| `") && line.contains(&format!("`{}`", metric.name)));
+            assert!(in_table, "{} is not in the table of docs/evaluation.md", metric.name);
+        }
+        let sources = read("fixtures/SOURCES.tsv");
+        let mut listed: Vec<&str> = sources.lines().skip(1).filter_map(|line| line.split('\t').next()).collect();
+        listed.push("SOURCES.tsv");
+        listed.sort_unstable();
+        let folder = std::fs::read_dir(format!("{}/fixtures", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        let mut files: Vec<String> = folder.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        files.sort();
+        assert_eq!(files, listed);
+    }
+
+    #[test]
     fn every_metric_says_where_it_comes_from() {
         for metric in METRICS {
             assert!(metric.source.contains("github.com") || metric.source.contains("arXiv"), "{}", metric.name);

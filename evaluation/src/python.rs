@@ -50,7 +50,7 @@ fn ascii_digit(character: char) -> char {
         return character;
     }
     let code = u32::from(character);
-    let before = (1..).take_while(|back| char::from_u32(code - back).is_some_and(is_digit)).count();
+    let before = (1..=code).take_while(|back| char::from_u32(code - back).is_some_and(is_digit)).count();
     char::from_digit(before as u32 % 10, 10).unwrap_or(character)
 }
 

@@ -22,6 +22,7 @@ pub(super) const JUDGE: Metric = Metric {
     compute: super::mean_percent,
 };
 
+#[expect(clippy::unnecessary_wraps, reason = "all metrics count with one type of function")]
 fn count(items: &[Item], _: Variant) -> Result<Counted> {
     let mut counted = Counted::default();
     let mut unclear = Vec::new();

@@ -19,11 +19,10 @@ use crate::home::path_parser;
 
 /// Score a model's answers by the official definitions, with 95 % intervals and by category
 ///
-/// References are questions with answers: {"id": 1, "question": "…", "answers": ["…"], "category":
-/// "…", "image": "…"}, one a line or in a list, or the files of VQA v2 (annotations and questions),
-/// COCO Captions, POPE, Open-VQA, OwlEval or DocVQA as they are. Predictions are {"id": 1, "answer":
-/// "…"}. Both are joined by their ids. A missing prediction is wrong and told; an id that is unknown
-/// or comes twice is an error.
+/// References are questions with answers, one JSON object a line or in a list, or the files of VQA v2
+/// (annotations and questions), COCO Captions, POPE, Open-VQA, OwlEval or DocVQA as they are.
+/// Predictions and references are joined by their ids. A missing prediction is wrong and told; an id
+/// that is unknown or comes twice is an error.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -36,6 +35,8 @@ Examples:
   lynxdata eval --ask http://localhost:8000/v1 --model my-model --images images/ \\
       --references Open_VQA_images.jsonl --out answers/ --metric exact_match
 
+A reference: {\"id\": 1, \"question\": \"How many dogs?\", \"answers\": [\"2\"], \"category\": \"Counting\", \"image\": \"a.jpg\"}
+A prediction: {\"id\": 1, \"answer\": \"two\"}
 Definitions, their sources and known differences: docs/evaluation.md")]
 pub(crate) struct Arguments {
     /// What is computed
@@ -111,9 +112,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
         results.write(folder, &references.rows, &predictions)?;
     }
     if arguments.json {
-        print_json(&results)?
+        print_json(&results)?;
     } else {
-        print(&results.table())?
+        print(&results.table())?;
     }
     Ok(DONE)
 }
