@@ -235,7 +235,8 @@ fn a_model_is_asked_with_pictures_and_goes_on_after_a_refusal() {
     for name in ["a.jpg", "b.jpg", "c.jpg"] {
         std::fs::copy(&picture, folder.join("images").join(name)).unwrap();
     }
-    // The first request finds a busy server; the question about colours is refused in the first run.
+    // The first request finds a busy server; the question about colours is refused in the first
+    // run.
     let server = Server::start(|number, asked| match number {
         0 => (503, "busy".to_owned()),
         number if asked.starts_with("What colour?") && number < 5 => (400, "{\"error\": \"no colours\"}".to_owned()),

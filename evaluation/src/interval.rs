@@ -64,7 +64,8 @@ pub(crate) fn intervals(
     for _ in 0..REPLICATES {
         let mut total = vec![0.0; clusters[0].len()];
         for _ in 0..clusters.len() {
-            // Multiplication instead of a remainder; its bias is below 2^-40 for a million clusters.
+            // Multiplication instead of a remainder; its bias is below 2^-40 for a million
+            // clusters.
             let index = (u128::from(random.next_u64()) * clusters.len() as u128) >> 64;
             add(&mut total, &clusters[index as usize]);
         }

@@ -1,8 +1,8 @@
 //! The metrics: one file each, with the source of its definition.
 //!
-//! A metric counts: each question gives a row of numbers, and every figure, such as precision, comes
-//! from the sum of rows. So the same few lines compute a figure for all questions, for a category
-//! and for a replicate of the bootstrap.
+//! A metric counts: each question gives a row of numbers, and every figure, such as precision,
+//! comes from the sum of rows. So the same few lines compute a figure for all questions, for a
+//! category and for a replicate of the bootstrap.
 
 mod anls;
 mod bleu;

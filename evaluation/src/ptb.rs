@@ -55,7 +55,8 @@ const PARTS: &[(&str, &str)] = &[
     ),
 ];
 
-/// Patterns and what becomes of a match. Where there is a group, it is the token, and what follows it has to follow.
+/// Patterns and what becomes of a match. Where there is a group, it is the token, and what follows
+/// it has to follow.
 const RULES: &[(&str, Token)] = &[
     // Mark-up and entities.
     (

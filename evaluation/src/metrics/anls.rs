@@ -12,8 +12,8 @@ use crate::python::words;
 /// compared in lower case with single spaces.
 ///
 /// Quirk of the official script, kept: lengths are those of the texts as written, in capitals and
-/// with all their spaces, so spaces that are more than needed raise the score of a wrong answer, and
-/// `ß` has length 2.
+/// with all their spaces, so spaces that are more than needed raise the score of a wrong answer,
+/// and `ß` has length 2.
 pub(super) const ANLS: Metric = Metric {
     name: "anls",
     about: "How near the spelling is to an answer, 0 if not half of it (DocVQA, InfographicVQA, ST-VQA)",

@@ -10,8 +10,8 @@ use crate::input::Item;
 /// BLEU over a corpus (Papineni et al. 2002) as coco-caption has it: BLEU-4, and BLEU-1 to 3.
 ///
 /// Counts of all captions are summed before they are divided; the length of the nearest reference,
-/// the shorter of two as near, makes the penalty. Without any four equal words in a row, BLEU-4 of a
-/// corpus is not 0 but nearly so, since 1e-15 is added to every count and 1e-9 to every total.
+/// the shorter of two as near, makes the penalty. Without any four equal words in a row, BLEU-4 of
+/// a corpus is not 0 but nearly so, since 1e-15 is added to every count and 1e-9 to every total.
 /// Tokens are those of the PTB tokenizer.
 pub(super) const BLEU: Metric = Metric {
     name: "bleu",

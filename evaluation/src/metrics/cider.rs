@@ -7,8 +7,8 @@ use super::{Counted, Figure, Metric, Variant, mean_percent};
 use crate::error::Result;
 use crate::input::Item;
 
-/// CIDEr-D (Vedantam, Zitnick and Parikh 2015, arXiv 1411.5726) as coco-caption has it, times 100 as
-/// papers print it.
+/// CIDEr-D (Vedantam, Zitnick and Parikh 2015, arXiv 1411.5726) as coco-caption has it, times 100
+/// as papers print it.
 ///
 /// An n-gram weighs how often it occurs, times the logarithm of pictures over pictures whose
 /// references have it. So a score depends on all references that are scored together: figures of a

@@ -4,11 +4,11 @@ use super::{Counted, Figure, Metric, PERCENT, Variant, answers, mean_percent, sc
 use crate::error::Result;
 use crate::input::Item;
 
-/// `exact_match` of Hugging Face evaluate and lmms-eval with `ignore_case` and `ignore_punctuation`,
-/// against any of the answers.
+/// `exact_match` of Hugging Face evaluate and lmms-eval with `ignore_case` and
+/// `ignore_punctuation`, against any of the answers.
 ///
-/// The 32 marks of ASCII are deleted; spaces count. `--strict` compares the texts as they are, which
-/// is their default.
+/// The 32 marks of ASCII are deleted; spaces count. `--strict` compares the texts as they are,
+/// which is their default.
 pub(super) const EXACT_MATCH: Metric = Metric {
     name: "exact_match",
     about: "The answer is one of the answers, but for case and punctuation",

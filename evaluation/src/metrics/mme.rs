@@ -10,11 +10,13 @@ use crate::input::Item;
 ///
 /// The score of a category is its accuracy over questions plus its accuracy+ over pictures, where
 /// both answers have to be right, from 0 to 200. Perception, cognition and `all` are sums of the
-/// scores of their categories (2000, 800 and 2800 at most); accuracies there are over all questions.
+/// scores of their categories (2000, 800 and 2800 at most); accuracies there are over all
+/// questions.
 ///
 /// Quirk of the official script, kept: an answer says yes if yes is within its first four
 /// characters, else no if no is there, in lower case and not stripped; so `know` says no, and `y`
-/// nothing. lmms-eval strips, deletes full stops and takes `y`. An answer that says neither is wrong.
+/// nothing. lmms-eval strips, deletes full stops and takes `y`. An answer that says neither is
+/// wrong.
 pub(super) const MME: Metric = Metric {
     name: "mme",
     about: "Two questions a picture, of 14 categories: score, accuracy and accuracy+ (MME)",

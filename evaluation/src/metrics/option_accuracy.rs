@@ -7,9 +7,9 @@ use crate::input::Item;
 /// Accuracy over questions of multiple choice, with the parser of MMMU (Yue et al. 2024, arXiv
 /// 2311.16502).
 ///
-/// In this order: a letter in parentheses, a letter between spaces, and in answers of more than five
-/// words the text of an option; of several the last. Marks at the ends of an answer are stripped.
-/// Lower-case letters and `B:` or `**B**` are not found.
+/// In this order: a letter in parentheses, a letter between spaces, and in answers of more than
+/// five words the text of an option; of several the last. Marks at the ends of an answer are
+/// stripped. Lower-case letters and `B:` or `**B**` are not found.
 ///
 /// Where nothing is found, the official script draws a letter at random; here the answer is wrong,
 /// and that is told. The expected score of the official script is higher by the share of such

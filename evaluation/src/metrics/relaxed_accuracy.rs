@@ -13,8 +13,8 @@ use crate::python::float;
 /// Quirks of it, kept: `5%` is 0.05, so it differs from `5`; a number with commas or a unit is a
 /// text; an answer of 0 is compared as text; and texts are not stripped.
 ///
-/// `--strict` reads `1,000`, `$5` and `5%` as 1000, 5 and 5, takes an answer of 0 as the number, and
-/// strips texts and a full stop at their end.
+/// `--strict` reads `1,000`, `$5` and `5%` as 1000, 5 and 5, takes an answer of 0 as the number,
+/// and strips texts and a full stop at their end.
 pub(super) const RELAXED_ACCURACY: Metric = Metric {
     name: "relaxed_accuracy",
     about: "Numbers within 5 % of the answer, other texts equal but for case (ChartQA, PlotQA)",

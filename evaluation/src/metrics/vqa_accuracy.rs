@@ -16,17 +16,17 @@ use crate::python::{is_digit, strip, words};
 /// equal answers / 3). With fewer than four answers no prediction reaches 100, and with one answer
 /// all have 0; that is told.
 ///
-/// Quirks of the official script, all kept: texts are normalised only if the answers of the question
-/// differ, so `Yes` is wrong where all ten are `yes`; a punctuation mark beside a space anywhere is
-/// deleted, and otherwise becomes a space; with a comma between digits anywhere, all punctuation is
-/// deleted; at most 32 full stops are deleted, since the flag `re.UNICODE` stands where the count
-/// belongs; and full stops before a digit stay. Contractions whose key has a capital (`Im`, `Ive`,
-/// `Id've`) are never found, since the text is in lower case by then.
+/// Quirks of the official script, all kept: texts are normalised only if the answers of the
+/// question differ, so `Yes` is wrong where all ten are `yes`; a punctuation mark beside a space
+/// anywhere is deleted, and otherwise becomes a space; with a comma between digits anywhere, all
+/// punctuation is deleted; at most 32 full stops are deleted, since the flag `re.UNICODE` stands
+/// where the count belongs; and full stops before a digit stay. Contractions whose key has a
+/// capital (`Im`, `Ive`, `Id've`) are never found, since the text is in lower case by then.
 ///
 /// `--strict` always normalises, in one order: lower case; commas between digits are deleted, other
 /// punctuation between two letters or digits becomes a space and elsewhere is deleted; full stops
-/// that no digit follows are deleted, all of them; number words, articles and contractions as in the
-/// official script, with those that it never finds.
+/// that no digit follows are deleted, all of them; number words, articles and contractions as in
+/// the official script, with those that it never finds.
 pub(super) const VQA_ACCURACY: Metric = Metric {
     name: "vqa_accuracy",
     about: "How many of ten people gave the answer, three being enough (VQA v2, TextVQA, OK-VQA, VizWiz)",
@@ -175,7 +175,8 @@ fn clean(text: &str) -> String {
 }
 
 /// `processDigitArticle` of the official script: lower case, number words as digits, no articles,
-/// contractions with their apostrophes. Where `any_case` is set, keys of the table match in any case.
+/// contractions with their apostrophes. Where `any_case` is set, keys of the table match in any
+/// case.
 fn words_as_official(text: &str, any_case: bool) -> String {
     let lower = text.to_lowercase();
     let found = |word: &str, (key, _): &&(&str, &str)| *key == word || (any_case && key.to_lowercase() == word);

@@ -19,10 +19,10 @@ use crate::home::path_parser;
 
 /// Score a model's answers by the official definitions, with 95 % intervals and by category
 ///
-/// References are questions with answers, one JSON object a line or in a list, or the files of VQA v2
-/// (annotations and questions), COCO Captions, POPE, Open-VQA, OwlEval or DocVQA as they are.
-/// Predictions and references are joined by their ids. A missing prediction is wrong and told; an id
-/// that is unknown or comes twice is an error.
+/// References are questions with answers, one JSON object a line or in a list, or the files of VQA
+/// v2 (annotations and questions), COCO Captions, POPE, Open-VQA, OwlEval or DocVQA as they are.
+/// Predictions and references are joined by their ids. A missing prediction is wrong and told; an
+/// id that is unknown or comes twice is an error.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -51,8 +51,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE", value_parser = path_parser(), required_unless_present = "ask", conflicts_with = "ask")]
     predictions: Option<PathBuf>,
 
-    /// Leaves out the quirks of the official script; vqa_accuracy, relaxed_accuracy, exact_match and
-    /// pope have such a variant
+    /// Leaves out the quirks of the official script; vqa_accuracy, relaxed_accuracy, exact_match
+    /// and pope have such a variant
     #[arg(long)]
     strict: bool,
 
@@ -60,7 +60,8 @@ pub(crate) struct Arguments {
     #[arg(long)]
     json: bool,
 
-    /// Writes results.json and, as lmms-eval does, the score of each question to samples_METRIC.jsonl
+    /// Writes results.json and, as lmms-eval does, the score of each question to
+    /// samples_METRIC.jsonl
     #[arg(long, value_name = "DIR", value_parser = path_parser())]
     out: Option<PathBuf>,
 

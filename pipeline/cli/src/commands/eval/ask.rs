@@ -63,7 +63,7 @@ pub(super) fn run(arguments: &super::Arguments, references: &[Reference]) -> Res
         bail!("--ask needs --model and --out");
     };
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
-    same_as_before(folder, arguments, model)?;
+    let asked = same_as_before(folder, arguments, model)?;
     let path = folder.join(PREDICTIONS);
     let name = path.display().to_string();
     let kept = whole_lines(&path)?.join("\n");
@@ -79,13 +79,15 @@ pub(super) fn run(arguments: &super::Arguments, references: &[Reference]) -> Res
     let mut cut = 0;
     if !questions.is_empty() {
         let chat = Chat::new(endpoint, model, arguments.api_key_env.as_deref())?;
+        write_whole(&folder.join(ASKED), &asked)?;
         let mut file = append(&path)?;
-        let asked = ask_all(&chat, &questions, arguments.requests, settings.max_tokens, |question, reply| {
+        let outcome = ask_all(&chat, &questions, arguments.requests, settings.max_tokens, |question, reply| {
             cut += usize::from(reply.is_cut);
             let line = json!({"id": question.id, "answer": reply.text});
             writeln!(file, "{line}").with_context(|| format!("cannot write {name}"))
         });
-        asked.with_context(|| format!("not all questions are answered; --predictions {name} scores those that are"))?;
+        outcome
+            .with_context(|| format!("not all questions are answered; --predictions {name} scores those that are"))?;
     }
     if cut > 0 {
         tracing::warn!("{cut} answers were cut at {} tokens; see --max-tokens", settings.max_tokens);
@@ -94,8 +96,9 @@ pub(super) fn run(arguments: &super::Arguments, references: &[Reference]) -> Res
     Ok(read_predictions(Source { name: &name, text: &text })?)
 }
 
-/// Refuses a folder whose answers come from another model or other questions.
-fn same_as_before(folder: &Path, arguments: &super::Arguments, model: &str) -> Result<()> {
+/// Refuses a folder whose answers come from another model or other questions. Returns what is to
+/// be written of them.
+fn same_as_before(folder: &Path, arguments: &super::Arguments, model: &str) -> Result<String> {
     let path = folder.join(ASKED);
     let asked = json!({
         "endpoint": arguments.ask.ask,
@@ -111,7 +114,7 @@ fn same_as_before(folder: &Path, arguments: &super::Arguments, model: &str) -> R
             let other =
                 ["model", "instruction", "max_tokens", "references"].into_iter().find(|key| before[key] != asked[key]);
             match other {
-                None => Ok(()),
+                None => Ok(text),
                 Some(key) => bail!(
                     "{} holds answers with {key} = {}, now it is {}; give another --out",
                     folder.display(),
@@ -120,7 +123,7 @@ fn same_as_before(folder: &Path, arguments: &super::Arguments, model: &str) -> R
                 ),
             }
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => write_whole(&path, &format!("{asked:#}\n")),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(format!("{asked:#}\n")),
         Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
     }
 }
@@ -151,7 +154,8 @@ fn question(settings: &AskArguments, reference: &Reference) -> Result<Question> 
     Ok(Question { id: reference.id.clone(), content: Box::new(content) })
 }
 
-/// The file of a picture: below the folder by its path, by its name alone, or by its number in COCO.
+/// The file of a picture: below the folder by its path, by its name alone, or by its number in
+/// COCO.
 fn find(folder: &Path, image: &str) -> Result<PathBuf> {
     let path = Path::new(image);
     if !path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {

@@ -2,6 +2,7 @@
 //! and others have too.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -32,6 +33,8 @@ pub(super) struct Chat {
     uri: Uri,
     model: String,
     authorization: Option<header::HeaderValue>,
+    /// Whether it was told that the server is busy or away.
+    told: AtomicBool,
 }
 
 /// What a model replied.
@@ -50,7 +53,8 @@ pub(super) struct Refusal {
 }
 
 impl Chat {
-    /// A model at an address such as `http://localhost:8000/v1`; the key comes from an environment variable.
+    /// A model at an address such as `http://localhost:8000/v1`; the key comes from an environment
+    /// variable.
     pub(super) fn new(endpoint: &str, model: &str, api_key_env: Option<&str>) -> Result<Chat> {
         let uri = completions(endpoint)?;
         let authorization = match api_key_env {
@@ -75,7 +79,7 @@ impl Chat {
             .with_no_client_auth();
         let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
         let client = Client::builder(TokioExecutor::new()).build(connector);
-        Ok(Chat { client, uri, model: model.to_owned(), authorization })
+        Ok(Chat { client, uri, model: model.to_owned(), authorization, told: AtomicBool::new(false) })
     }
 
     /// Asks once, and again if the server is busy.
@@ -99,7 +103,8 @@ impl Chat {
                         || [StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT, StatusCode::CONFLICT]
                             .contains(&status);
                     if !is_busy {
-                        // 400, 413 and 422 are about one request, such as a picture that is too large.
+                        // 400, 413 and 422 are about one request, such as a picture that is too
+                        // large.
                         let is_for_one = [400, 413, 422].contains(&status.as_u16());
                         return Err(Refusal { error, is_for_all: !is_for_one });
                     }
@@ -110,7 +115,9 @@ impl Chat {
             if attempt == ATTEMPTS {
                 return Err(failed);
             }
-            tracing::warn!("{:#}; trying again in {} s", failed.error, pause.as_secs());
+            if !self.told.swap(true, Ordering::Relaxed) {
+                tracing::warn!("{:#}; every question is tried {ATTEMPTS} times", failed.error);
+            }
             tokio::time::sleep(pause).await;
             pause *= 2;
         }
@@ -148,7 +155,8 @@ pub(super) struct Question {
 /// Asks all questions, so many at once, and hands over each reply as it comes.
 ///
 /// # Errors
-/// If replies are missing in the end: those that came were handed over, and running again asks for the rest.
+/// If replies are missing in the end: those that came were handed over, and running again asks for
+/// the rest.
 pub(super) fn ask_all(
     chat: &Chat,
     questions: &[Question],

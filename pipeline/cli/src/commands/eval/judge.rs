@@ -32,7 +32,8 @@ pub(super) struct JudgeArguments {
     #[arg(long, value_name = "NAME", requires = "endpoint")]
     judge_model: Option<String>,
 
-    /// Where replies are kept, so that no prompt is paid for twice; in the folder of --out without it
+    /// Where replies are kept, so that no prompt is paid for twice; in the folder of --out without
+    /// it
     #[arg(long, value_name = "FILE", value_parser = path_parser(), requires = "endpoint")]
     judge_cache: Option<PathBuf>,
 
@@ -105,7 +106,8 @@ pub(super) fn run(arguments: &super::Arguments, items: &[Item]) -> Result<Judged
     }
     let mut cache = Cache::open(path)?;
     let mut keys: Vec<(String, String)> = Vec::new();
-    let mut questions: BTreeMap<String, Question> = BTreeMap::new();
+    // Questions by the hash of their prompt, which several may share.
+    let mut open: BTreeMap<String, Question> = BTreeMap::new();
     for item in items {
         let Some(answer) = item.prediction else { continue };
         let reference = item.reference;
@@ -116,15 +118,17 @@ pub(super) fn run(arguments: &super::Arguments, items: &[Item]) -> Result<Judged
         let key = blake3::hash(format!("{endpoint}\n{model}\n{prompt}").as_bytes()).to_hex().to_string();
         if !cache.replies.contains_key(&key) {
             let content = Box::new(move || Ok(json!(prompt)));
-            questions.entry(key.clone()).or_insert(Question { id: key.clone(), content });
+            open.entry(key.clone()).or_insert(Question { id: reference.id.clone(), content });
         }
         keys.push((reference.id.clone(), key));
     }
-    let questions: Vec<Question> = questions.into_values().collect();
+    let hashes: BTreeMap<String, String> =
+        open.iter().map(|(key, question)| (question.id.clone(), key.clone())).collect();
+    let questions: Vec<Question> = open.into_values().collect();
     if !questions.is_empty() {
         let chat = Chat::new(endpoint, model, arguments.api_key_env.as_deref())?;
         ask_all(&chat, &questions, arguments.requests, MAX_TOKENS, |question, reply| {
-            cache.keep(&question.id, reply.text)
+            cache.keep(&hashes[&question.id], reply.text)
         })?;
     }
     let replies: BTreeMap<String, String> =
@@ -204,7 +208,8 @@ impl Cache {
     }
 }
 
-/// The lines of a file that is added to. A last line without its end, as a kill leaves it, is cut off.
+/// The lines of a file that is added to. A last line without its end, as a kill leaves it, is cut
+/// off.
 pub(super) fn whole_lines(path: &std::path::Path) -> Result<Vec<String>> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
