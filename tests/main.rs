@@ -19,6 +19,8 @@ mod cli;
 mod determinism;
 /// Lists become pools: formats, growth, retries, kills, imports, counters.
 mod download;
+/// Answers of models are scored, judged and asked for.
+mod evaluation;
 /// All stages from a list to the report; the counts of all tables add up.
 mod flow;
 /// pyarrow, datasets, webdataset and DuckDB read what was written and see the same pairs.

@@ -103,6 +103,7 @@ Examples:
   lynxdata report recipe.toml
   lynxdata report recipe.toml --set report.samples=60")]
     Report(commands::run::StageArguments),
+    Eval(Box<commands::eval::Arguments>),
     Recipe(commands::recipe::Arguments),
     Hash(commands::hash::Arguments),
     Tasks(commands::tasks::Arguments),
@@ -154,6 +155,7 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Instruct(arguments) => commands::run::run_stages(&arguments, &["instruct"]),
         Command::Check(arguments) => commands::check::run(&arguments),
         Command::Report(arguments) => commands::run::run_stages(&arguments, &["report"]),
+        Command::Eval(arguments) => commands::eval::run(&arguments),
         Command::Recipe(arguments) => commands::recipe::run(&arguments),
         Command::Hash(arguments) => commands::hash::run(&arguments),
         Command::Tasks(arguments) => commands::tasks::run(&arguments),
