@@ -43,6 +43,7 @@
 //! * `loss`, `optimizer`, `average`, [`train`], `checkpoint`: the training loop;
 //! * [`saved`]: a trained model in a folder;
 //! * [`mod@generate`]: answers to a picture and a question;
+//! * [`answer`]: a saved model that answers questions;
 //! * `evaluate`: loss on held-out examples, with right and with wrong pictures;
 //! * [`mod@run`]: all of that for one arm and one seed;
 //! * [`doctor`]: whether a device computes what the reference computes.
@@ -52,6 +53,7 @@
 //! pictures better or read better; it says nothing about knowledge, text in pictures or other things
 //! that only large models learn.
 
+pub mod answer;
 pub mod data;
 pub mod device;
 pub mod doctor;
@@ -75,6 +77,7 @@ mod part;
 mod random;
 mod schedule;
 
+pub use answer::Answerer;
 pub use data::{Example, Pictures, StoredPictures, Turn};
 pub use device::{DeviceName, backends, devices};
 pub use error::{Error, Result};
