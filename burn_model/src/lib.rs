@@ -21,6 +21,7 @@
 //!     copies: &[1, 1],
 //!     held_out: &held_out,
 //!     seed: 1,
+//!     pretrained: &[],
 //!     start: None,
 //!     checkpoint: None,
 //!     device: &DeviceName::Cpu,
@@ -88,3 +89,4 @@ pub use run::{HeldOutLoss, LossPoint, RunResult, RunSpec, loss_tokens, run, trai
 pub use saved::SavedModel;
 pub use tokenizer::{Tokenizer, TokenizerConfig, train_tokenizer};
 pub use train::{Decay, TrainConfig};
+pub use weights::Pretrained;

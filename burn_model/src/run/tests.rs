@@ -107,6 +107,7 @@ impl Setup {
             copies: &self.copies,
             held_out: &self.world.held_out,
             seed,
+            pretrained: &[],
             start: None,
             checkpoint: None,
             device: &DeviceName::Cpu,
