@@ -211,6 +211,7 @@ fn version_and_tasks_are_json() {
     let folder = tempfile::tempdir().unwrap();
     let version = lynxdata(folder.path(), &["version", "--json"]).ended_with(0).json();
     assert_eq!(version["name"], "lynxdata");
+    assert!(version["devices"].as_array().unwrap().contains(&Value::from("cpu")), "{version}");
     assert_eq!(version["version"], env!("CARGO_PKG_VERSION"));
     let plain = lynxdata(folder.path(), &["--version"]).ended_with(0);
     assert_eq!(plain.stdout, format!("lynxdata {}\n", env!("CARGO_PKG_VERSION")));

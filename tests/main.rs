@@ -19,6 +19,8 @@ mod cli;
 mod determinism;
 /// Lists become pools: formats, growth, retries, kills, imports, counters.
 mod download;
+/// Answers of models are scored, judged and asked for.
+mod evaluation;
 /// All stages from a list to the report; the counts of all tables add up.
 mod flow;
 /// pyarrow, datasets, webdataset and DuckDB read what was written and see the same pairs.
@@ -35,5 +37,7 @@ mod runs;
 mod support;
 /// What a user is told: another list, stages that are out of date, outcomes that are empty, files that are damaged.
 mod told;
+/// The two stages of training a model, devices.
+mod train;
 /// A web server that is as rude as the web.
 mod web;

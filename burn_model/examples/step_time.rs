@@ -1,6 +1,6 @@
 //! Prints what one training step of the default check costs: wall time and CPU time.
 //!
-//! `cargo run -p lynxdata-burn-model --example step_time [STEPS [features|pixels]]`
+//! `cargo run -p lynxdata-burn-model --example step_time [STEPS [features|pixels [DEVICE [TOKENS_PER_STEP]]]]`
 #![allow(clippy::print_stdout, reason = "an example prints")]
 
 use std::time::Instant;
@@ -28,8 +28,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         None | Some("features") => Sight::Features,
         Some(other) => return Err(format!("{other} is neither features nor pixels").into()),
     };
+    let device: DeviceName = std::env::args().nth(3).map_or(Ok(DeviceName::Cpu), |argument| argument.parse())?;
     let model = ModelConfig { sight, ..Default::default() };
-    let train = TrainConfig { steps, ..Default::default() };
+    let usual = TrainConfig::default().tokens_per_step;
+    let tokens_per_step = std::env::args().nth(4).map_or(Ok(usual), |argument| argument.parse())?;
+    let train = TrainConfig { steps, tokens_per_step, ..Default::default() };
     let words = ["a", "small", "red", "dog", "runs", "over", "green", "grass", "near", "the", "old", "house", "today"];
     let example = |i: u32| {
         let seed = i as usize;
@@ -66,7 +69,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         seed: 0,
         start: None,
         checkpoint: None,
-        device: &DeviceName::Cpu,
+        device: &device,
     };
     let start = cpu_seconds();
     let mut stamps = Vec::with_capacity(steps);
@@ -78,7 +81,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut walls: Vec<f64> = stamps[4..].windows(2).map(|pair| (pair[1].0 - pair[0].0).as_secs_f64() * 1e3).collect();
     walls.sort_by(f64::total_cmp);
     println!(
-        "{} weights, {} tokens, {} loss tokens a step",
+        "{device}: {} weights, {} tokens, {} loss tokens a step",
         result.weights,
         tokenizer.vocabulary(),
         train.tokens_per_step

@@ -127,3 +127,20 @@ fn three_steps(device: &DeviceName) -> Result<(Vec<f64>, f64)> {
     let step_ms = ends[ends.len() - 1].duration_since(ends[ends.len() - 2]).as_secs_f64() * 1e3;
     Ok((losses, step_ms))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The processor, and the device that `LYNXDATA_DEVICE` names: with the feature `wgpu`, also one made
+    /// of software, see `.ci/wgpu`.
+    #[test]
+    fn devices_compute_what_the_reference_computes() {
+        let named = std::env::var("LYNXDATA_DEVICE").map(|name| name.parse().unwrap());
+        for device in [DeviceName::Cpu].into_iter().chain(named) {
+            let found = examine(&device).unwrap();
+            assert!(found.pass, "{found:#?}");
+            assert!(found.step_losses[2] < found.step_losses[0], "{found:#?}");
+        }
+    }
+}

@@ -350,8 +350,12 @@ fn draw(scores: &[f64], count: usize, draws: &mut ChaCha8Rng) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use burn::module::{Module, Param};
+
     use crate::doctor::Golden;
     use crate::model::Fusion;
+    use crate::part::Part;
+    use crate::weights::{self, Pretrained};
 
     const END: u32 = 2;
 
@@ -388,6 +392,72 @@ mod tests {
             let settings = GenerateConfig { max_new_tokens: 12, min_new_tokens: 12, ..Default::default() };
             assert_eq!(answer(fusion, &settings).tokens, without_cache(fusion, 12));
         }
+    }
+
+    /// A language model of transformers with scores `scale` times as large, and a token of vision that
+    /// its closed gates keep out.
+    fn language_model(scale: f64) -> (Lynx, ModelConfig, Tensor<3>) {
+        struct Scale(Vec<String>, f64);
+        impl burn::module::ModuleMapper for Scale {
+            fn enter_module(&mut self, name: &str, _container_type: &str) {
+                self.0.push(name.to_owned());
+            }
+            fn exit_module(&mut self, _name: &str, _container_type: &str) {
+                self.0.pop();
+            }
+            fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+                let factor = if self.0.join(".") == "llm.lm_head.weight" { self.1 } else { 1.0 };
+                param.map(|weight| weight.mul_scalar(factor))
+            }
+        }
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/pretrained/llama");
+        let pretrained = Pretrained::open(&folder).unwrap();
+        let mut config = ModelConfig { fusion: Fusion::CrossAttention, latents: 1, ..Default::default() };
+        pretrained.configure(Part::Decoder, &mut config).unwrap();
+        let device = Device::flex();
+        let parts = [(&pretrained, Part::Decoder)];
+        let vocabulary = pretrained.vocabulary().unwrap();
+        let (model, _) = weights::build(&parts, &config, vocabulary, 4, 1, &device).unwrap();
+        let vision = Tensor::zeros([1, 1, config.decoder_dim], &device);
+        (model.map(&mut Scale(Vec::new(), scale)), config, vision)
+    }
+
+    #[test]
+    fn answers_equal_those_of_transformers() {
+        #[derive(Deserialize)]
+        struct Case {
+            name: String,
+            options: serde_json::Map<String, serde_json::Value>,
+            prompt: Vec<u32>,
+            end: u32,
+            answer: Vec<u32>,
+        }
+        #[derive(Deserialize)]
+        struct File {
+            scale: f64,
+            cases: Vec<Case>,
+        }
+        let file: File = serde_json::from_str(include_str!("../fixtures/generation.json")).unwrap();
+        let (model, config, vision) = language_model(file.scale);
+        let mut ended_early = 0;
+        for case in &file.cases {
+            let count =
+                |name: &str, usual| case.options.get(name).map_or(usual, |count| count.as_u64().unwrap() as usize);
+            let settings = GenerateConfig {
+                max_new_tokens: 12,
+                min_new_tokens: count("min_new_tokens", 0),
+                beams: count("num_beams", 1),
+                sample: case.options.contains_key("do_sample"),
+                top_k: count("top_k", 0),
+                no_repeat_ngram: count("no_repeat_ngram_size", 0),
+                length_penalty: case.options.get("length_penalty").map_or(1.0, |penalty| penalty.as_f64().unwrap()),
+                ..Default::default()
+            };
+            let answer = generate(&model, &config, &vision, &case.prompt, case.end, &settings).unwrap();
+            assert_eq!(answer.tokens, case.answer, "{}, {:?} up to {}", case.name, case.prompt, case.end);
+            ended_early += usize::from(answer.tokens.len() < 12);
+        }
+        assert!(file.cases.len() > 40 && ended_early > 10, "{ended_early} of {}", file.cases.len());
     }
 
     #[test]

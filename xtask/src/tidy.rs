@@ -21,6 +21,7 @@ const MEMBERS: &[Member] = &[
     Member { name: "lynxdata-prompts", folder: "prompts", imports: &[] },
     Member { name: "lynxdata-datasets", folder: "datasets", imports: &["lynxdata-records", "lynxdata-prompts"] },
     Member { name: "lynxdata-check", folder: "check", imports: &[] },
+    Member { name: "lynxdata-evaluation", folder: "evaluation", imports: &[] },
     Member { name: "lynxdata-burn-model", folder: "burn_model", imports: &[] },
     Member { name: "lynxdata-engine", folder: "pipeline/engine", imports: &["lynxdata-records", "lynxdata-filters"] },
     Member {
@@ -34,6 +35,7 @@ const MEMBERS: &[Member] = &[
             "lynxdata-prompts",
             "lynxdata-datasets",
             "lynxdata-check",
+            "lynxdata-evaluation",
             "lynxdata-burn-model",
             "lynxdata-engine",
         ],
@@ -47,7 +49,7 @@ const FENCED: &[(&str, &[&str])] = &[
     ("ballista", &["lynxdata-engine"]),
     ("burn", &["lynxdata-burn-model"]),
     ("tokio", &["lynxdata-fetch", "lynxdata-engine", "lynxdata"]),
-    ("hyper-rustls", &["lynxdata-fetch"]),
+    ("hyper-rustls", &["lynxdata-fetch", "lynxdata"]),
     ("anyhow", &["lynxdata", "xtask"]),
 ];
 

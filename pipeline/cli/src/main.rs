@@ -96,12 +96,14 @@ Examples:
     Instruct(commands::run::StageArguments),
     Check(Box<commands::check::Arguments>),
     Train(Box<commands::train::Arguments>),
+    Finding(commands::finding::Arguments),
     /// Write the HTML report
     #[command(after_help = "\
 Examples:
   lynxdata report recipe.toml
   lynxdata report recipe.toml --set report.samples=60")]
     Report(commands::run::StageArguments),
+    Eval(Box<commands::eval::Arguments>),
     Recipe(commands::recipe::Arguments),
     Hash(commands::hash::Arguments),
     Tasks(commands::tasks::Arguments),
@@ -153,10 +155,12 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Instruct(arguments) => commands::run::run_stages(&arguments, &["instruct"]),
         Command::Check(arguments) => commands::check::run(&arguments),
         Command::Report(arguments) => commands::run::run_stages(&arguments, &["report"]),
+        Command::Eval(arguments) => commands::eval::run(&arguments),
         Command::Recipe(arguments) => commands::recipe::run(&arguments),
         Command::Hash(arguments) => commands::hash::run(&arguments),
         Command::Tasks(arguments) => commands::tasks::run(&arguments),
         Command::Train(arguments) => commands::train::run(&arguments),
+        Command::Finding(arguments) => commands::finding::run(&arguments),
         Command::Doctor(arguments) => commands::doctor::run(&arguments),
         Command::Version(arguments) => commands::version::run(&arguments),
         Command::Completions(arguments) => commands::completions::run(&arguments),

@@ -5,6 +5,8 @@ pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod doctor;
 pub(crate) mod download;
+pub(crate) mod eval;
+pub(crate) mod finding;
 pub(crate) mod hash;
 mod img2dataset;
 mod outcome;

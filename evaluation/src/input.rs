@@ -1,0 +1,99 @@
+//! Predictions and references as they lie in files.
+//!
+//! Nothing here reads files: a [`Source`] is a name and the text of a file.
+
+mod predictions;
+mod references;
+mod rows;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+pub use predictions::{Prediction, read_predictions};
+pub use references::{Reference, References, read_labels, read_references};
+
+use crate::error::{Error, Result};
+
+/// The text of a file.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a> {
+    /// How messages call the file.
+    pub name: &'a str,
+    /// What is in it.
+    pub text: &'a str,
+}
+
+/// Where a row stands in a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    file: Arc<str>,
+    position: Position,
+}
+
+/// The position of a row, counted from 1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Position {
+    Line(usize),
+    Entry(usize),
+    Key(String),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.position {
+            Position::Line(number) => write!(formatter, "{}, line {number}", self.file),
+            Position::Entry(number) => write!(formatter, "{}, entry {number} of the list", self.file),
+            Position::Key(key) => write!(formatter, "{}, key {key}", self.file),
+        }
+    }
+}
+
+/// A question with what a model says.
+#[derive(Clone, Copy, Debug)]
+pub struct Item<'a> {
+    /// The question and its answers.
+    pub reference: &'a Reference,
+    /// The prediction; `None` if there is none.
+    pub prediction: Option<&'a str>,
+}
+
+/// References with their predictions, in the order of the references.
+#[derive(Debug)]
+pub struct Joined<'a> {
+    /// One for each reference.
+    pub items: Vec<Item<'a>>,
+    /// Ids without a prediction.
+    pub missing: Vec<&'a str>,
+}
+
+/// Puts predictions to the references with the same id.
+///
+/// # Errors
+/// A prediction whose id is not among the references.
+pub fn join<'a>(references: &'a [Reference], predictions: &'a [Prediction]) -> Result<Joined<'a>> {
+    let mut by_id: BTreeMap<&str, &Prediction> =
+        predictions.iter().map(|prediction| (prediction.id.as_str(), prediction)).collect();
+    let items: Vec<Item> = references
+        .iter()
+        .map(|reference| {
+            let prediction = by_id.remove(reference.id.as_str()).and_then(|prediction| prediction.answer.as_deref());
+            Item { reference, prediction }
+        })
+        .collect();
+    let unknown = predictions.iter().find(|prediction| by_id.contains_key(prediction.id.as_str()));
+    if let (Some(unknown), Some(known)) = (unknown, references.first()) {
+        let more = match by_id.len() - 1 {
+            0 => String::new(),
+            1 => ", nor is one other".to_owned(),
+            others => format!(", nor are {others} others"),
+        };
+        let example = known.id.clone();
+        return Err(Error::UnknownId { place: unknown.place.clone(), id: unknown.id.clone(), more, example });
+    }
+    let missing = items.iter().filter(|item| item.prediction.is_none()).map(|item| item.reference.id.as_str());
+    Ok(Joined { missing: missing.collect(), items })
+}
+
+#[cfg(test)]
+mod tests;

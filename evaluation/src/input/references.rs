@@ -1,0 +1,229 @@
+//! Questions with their answers: rows of our own form, and official formats.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::rows::{Document, ID, Row, bad, entries, plain, read};
+use super::{Place, Source};
+use crate::error::{Error, Result};
+
+/// Names under which answers are looked for, in this order.
+const ANSWERS: &[&str] = &["answers", "answer", "label", "captions", "caption", "target", "box"];
+/// Names of the question.
+const QUESTION: &[&str] = &["question", "query", "text", "sents"];
+/// Names of the category: `class` is Open-VQA's, `answer_type` VQA's.
+const CATEGORY: &[&str] = &["category", "class", "answer_type"];
+/// Names of the picture or video.
+const IMAGE: &[&str] = &["image", "image_id", "video", "imgname", "image_source"];
+/// Names of the options of a multiple choice.
+const OPTIONS: &[&str] = &["options", "choices"];
+/// Captions of COCO belong to a picture, not to a question.
+const COCO_ID: &[&str] = &["image_id"];
+
+/// A question with its answers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reference {
+    /// By which predictions name it.
+    pub id: String,
+    /// The question; captions have none.
+    pub question: Option<String>,
+    /// All answers or captions; empty if people have to judge.
+    pub answers: Vec<String>,
+    /// The row of the table of categories.
+    pub category: Option<String>,
+    /// The picture or video; questions about one are resampled together.
+    pub image: Option<String>,
+    /// Options of a multiple choice, in the order of their letters.
+    pub options: Vec<String>,
+    /// Where it stands.
+    pub place: Place,
+}
+
+/// The references of all files.
+#[derive(Debug)]
+pub struct References {
+    /// In the order of the files.
+    pub rows: Vec<Reference>,
+    /// What was seen and is worth telling.
+    pub notes: Vec<String>,
+}
+
+/// Reads references: rows of our own, POPE, Open-VQA or OwlEval; annotations and questions of VQA;
+/// captions of COCO; DocVQA.
+///
+/// # Errors
+/// No JSON, a row without id, an id that comes twice, a format that is none of these, no rows.
+pub fn read_references(sources: &[Source]) -> Result<References> {
+    let mut references: Vec<Reference> = Vec::new();
+    let mut questions: BTreeMap<String, (String, Option<String>)> = BTreeMap::new();
+    for source in sources {
+        match read(*source, "references")? {
+            Document::Rows(rows) => {
+                for row in &rows {
+                    references.push(reference(row)?);
+                }
+            }
+            Document::Object(mut fields) => {
+                if let Some(list) = fields.remove("questions") {
+                    for row in entries(*source, list)? {
+                        let (id, image) = (row.id(ID)?, row.text(IMAGE)?);
+                        questions.insert(id, (row.text(QUESTION)?.unwrap_or_default(), image));
+                    }
+                } else if let Some(list) = fields.remove("annotations") {
+                    let rows = entries(*source, list)?;
+                    if rows.iter().any(|row| row.fields.contains_key("caption")) {
+                        references.extend(captions(&rows)?);
+                    } else {
+                        for row in &rows {
+                            references.push(reference(row)?);
+                        }
+                    }
+                } else if let Some(list) = fields.remove("data") {
+                    for row in &entries(*source, list)? {
+                        references.push(reference(row)?);
+                    }
+                } else {
+                    let keys: Vec<&str> = fields.keys().take(5).map(String::as_str).collect();
+                    let what = format!("is an object with the keys {}", keys.join(", "));
+                    return Err(Error::NoRows { file: source.name.to_owned(), what, rows: "references" });
+                }
+            }
+        }
+    }
+    let names: Vec<&str> = sources.iter().map(|source| source.name).collect();
+    if references.is_empty() {
+        return Err(Error::Empty { file: names.join(" and "), rows: "references" });
+    }
+    refuse_duplicates(&references)?;
+    let mut notes = Vec::new();
+    let asked = questions.len();
+    for reference in &mut references {
+        if let Some((question, image)) = questions.remove(&reference.id) {
+            reference.question.get_or_insert(question);
+            reference.image = reference.image.take().or(image);
+        }
+    }
+    if let Some(id) = questions.keys().next() {
+        let rest = questions.len();
+        notes.push(format!("{rest} of {asked} questions have no annotation, such as {id}; they are not scored"));
+    }
+    Ok(References { rows: references, notes })
+}
+
+fn refuse_duplicates(references: &[Reference]) -> Result<()> {
+    let mut seen: BTreeMap<&str, &Place> = BTreeMap::new();
+    for reference in references {
+        if let Some(first) = seen.insert(&reference.id, &reference.place) {
+            let (place, id) = (reference.place.clone(), reference.id.clone());
+            return Err(Error::DuplicateId { place, first: first.clone(), id });
+        }
+    }
+    Ok(())
+}
+
+fn reference(row: &Row) -> Result<Reference> {
+    let answers = match row.first(ANSWERS) {
+        Some((name, value)) => answers(row, name, value)?,
+        None => Vec::new(),
+    };
+    let options = match row.first(OPTIONS) {
+        Some((_, Value::Array(values))) if values.iter().all(|value| plain(value).is_some()) => {
+            values.iter().filter_map(plain).collect()
+        }
+        Some((name, value)) => return Err(bad(&row.place, name, value, "a list of texts")),
+        None => Vec::new(),
+    };
+    Ok(Reference {
+        id: row.id(ID)?,
+        question: row.text(QUESTION)?,
+        answers,
+        category: row.text(CATEGORY)?,
+        image: row.text(IMAGE)?,
+        options,
+        place: row.place.clone(),
+    })
+}
+
+/// One answer, a list of them, a list of objects as VQA has it, or the four numbers of a box.
+fn answers(row: &Row, name: &str, value: &Value) -> Result<Vec<String>> {
+    let wanted = "a text, a list of texts or a list of objects with an answer";
+    let one = |value: &Value| match value {
+        Value::Object(fields) => fields.get("answer").and_then(plain),
+        other => plain(other),
+    };
+    match value {
+        Value::Array(values) if name == "box" => {
+            if values.len() != 4 || !values.iter().all(Value::is_number) {
+                return Err(bad(&row.place, name, value, "the list of numbers [x1, y1, x2, y2]"));
+            }
+            Ok(vec![value.to_string()])
+        }
+        Value::Array(values) => {
+            let answers: Option<Vec<String>> = values.iter().map(one).collect();
+            answers.ok_or_else(|| bad(&row.place, name, value, wanted))
+        }
+        other => Ok(vec![plain(other).ok_or_else(|| bad(&row.place, name, value, wanted))?]),
+    }
+}
+
+/// All captions of a picture as one reference, in the order of their first captions.
+fn captions(rows: &[Row]) -> Result<Vec<Reference>> {
+    let mut references: Vec<Reference> = Vec::new();
+    let mut by_image: BTreeMap<String, usize> = BTreeMap::new();
+    for row in rows {
+        let id = row.id(COCO_ID)?;
+        let Some(caption) = row.text(&["caption"])? else {
+            let names: &[&str] = &["caption"];
+            return Err(Error::NoField { place: row.place.clone(), what: "caption", names, hint: "" });
+        };
+        if let Some(index) = by_image.get(&id) {
+            references[*index].answers.push(caption);
+            continue;
+        }
+        by_image.insert(id.clone(), references.len());
+        references.push(Reference {
+            image: Some(id.clone()),
+            id,
+            question: None,
+            answers: vec![caption],
+            category: None,
+            options: Vec::new(),
+            place: row.place.clone(),
+        });
+    }
+    Ok(references)
+}
+
+/// Reads human labels: rows with an id and a `label` of yes or no.
+///
+/// # Errors
+/// As for predictions, and a label that is neither.
+pub fn read_labels(source: Source) -> Result<Vec<(String, bool, Place)>> {
+    let Document::Rows(rows) = read(source, "labels")? else {
+        let what = "is one object".to_owned();
+        return Err(Error::NoRows { file: source.name.to_owned(), what, rows: "labels" });
+    };
+    let mut labels: BTreeMap<String, Place> = BTreeMap::new();
+    let label = |row: &Row| {
+        let id = row.id(ID)?;
+        let names: &[&str] = &["label", "human"];
+        let Some((name, value)) = row.first(names) else {
+            return Err(Error::NoField { place: row.place.clone(), what: "label", names, hint: "" });
+        };
+        let yes = match plain(value).unwrap_or_default().trim().to_lowercase().as_str() {
+            "yes" | "true" | "1" => true,
+            "no" | "false" | "0" => false,
+            _ => return Err(bad(&row.place, name, value, "yes or no")),
+        };
+        if let Some(first) = labels.insert(id.clone(), row.place.clone()) {
+            return Err(Error::DuplicateId { place: row.place.clone(), first, id });
+        }
+        Ok((id, yes, row.place.clone()))
+    };
+    let labels: Vec<_> = rows.iter().map(label).collect::<Result<_>>()?;
+    if labels.is_empty() {
+        return Err(Error::Empty { file: source.name.to_owned(), rows: "labels" });
+    }
+    Ok(labels)
+}

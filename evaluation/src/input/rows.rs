@@ -1,0 +1,123 @@
+//! Files of JSON as rows with fields.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use super::{Place, Position, Source};
+use crate::error::{Error, Result};
+
+/// Characters of a value that a message shows.
+const SHOWN: usize = 60;
+
+/// Names under which the id of a question is looked for, in this order.
+pub(super) const ID: &[&str] = &["question_id", "questionId", "id", "index", "doc_id", "image_id"];
+
+/// A JSON object of a file.
+#[derive(Debug)]
+pub(super) struct Row {
+    pub(super) place: Place,
+    pub(super) fields: Map<String, Value>,
+}
+
+/// What a file holds.
+pub(super) enum Document {
+    /// Objects, one a line or in a list.
+    Rows(Vec<Row>),
+    /// One object with several keys: an official format.
+    Object(Map<String, Value>),
+}
+
+/// Reads JSON or JSON Lines.
+pub(super) fn read(source: Source, rows: &'static str) -> Result<Document> {
+    let file: Arc<str> = source.name.into();
+    let text = source.text.trim_start_matches('\u{feff}');
+    match serde_json::from_str::<Value>(text) {
+        Ok(Value::Array(entries)) => {
+            let at = |index| Place { file: Arc::clone(&file), position: Position::Entry(index + 1) };
+            let entries = entries.into_iter().enumerate().map(|(index, entry)| row(at(index), entry));
+            return Ok(Document::Rows(entries.collect::<Result<_>>()?));
+        }
+        Ok(Value::Object(fields)) if ID.iter().any(|name| fields.contains_key(*name)) => {
+            let place = Place { file, position: Position::Line(1) };
+            return Ok(Document::Rows(vec![Row { place, fields }]));
+        }
+        Ok(Value::Object(fields)) => return Ok(Document::Object(fields)),
+        Ok(other) => {
+            return Err(Error::NoRows { file: source.name.to_owned(), what: format!("is {}", shown(&other)), rows });
+        }
+        Err(_) => {}
+    }
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let read = lines.map(|(index, line)| {
+        let place = Place { file: Arc::clone(&file), position: Position::Line(index + 1) };
+        match serde_json::from_str(line) {
+            Ok(value) => row(place, value),
+            Err(error) => Err(Error::NotJson { place, reason: error.to_string() }),
+        }
+    });
+    Ok(Document::Rows(read.collect::<Result<_>>()?))
+}
+
+/// The objects of a list inside an official format.
+pub(super) fn entries(source: Source, list: Value) -> Result<Vec<Row>> {
+    let file: Arc<str> = source.name.into();
+    let Value::Array(entries) = list else {
+        let place = Place { file, position: Position::Entry(1) };
+        return Err(bad(&place, "the list", &list, "a list of objects"));
+    };
+    let at = |index| Place { file: Arc::clone(&file), position: Position::Entry(index + 1) };
+    entries.into_iter().enumerate().map(|(index, entry)| row(at(index), entry)).collect()
+}
+
+fn row(place: Place, value: Value) -> Result<Row> {
+    match value {
+        Value::Object(fields) => Ok(Row { place, fields }),
+        other => Err(bad(&place, "the row", &other, "a JSON object, as {\"id\": 1, \"answer\": \"two\"}")),
+    }
+}
+
+pub(super) fn bad(place: &Place, field: &str, value: &Value, wanted: &'static str) -> Error {
+    Error::BadField { place: place.clone(), field: field.to_owned(), value: shown(value), wanted }
+}
+
+fn shown(value: &Value) -> String {
+    let text = value.to_string();
+    if text.chars().count() <= SHOWN { text } else { text.chars().take(SHOWN).chain("…".chars()).collect() }
+}
+
+impl Row {
+    /// The first field of these names that is there and not null.
+    pub(super) fn first(&self, names: &[&'static str]) -> Option<(&'static str, &Value)> {
+        names.iter().find_map(|name| Some((*name, self.fields.get(*name).filter(|value| !value.is_null())?)))
+    }
+
+    /// The id of the question.
+    pub(super) fn id(&self, names: &'static [&'static str]) -> Result<String> {
+        let Some((name, value)) = self.first(names) else {
+            let hint = "; rows are never joined by their order, so give every row an id";
+            return Err(Error::NoField { place: self.place.clone(), what: "id", names, hint });
+        };
+        plain(value).ok_or_else(|| bad(&self.place, name, value, "a text or a number"))
+    }
+
+    /// A text that need not be there; a list of texts is one text with commas.
+    pub(super) fn text(&self, names: &[&'static str]) -> Result<Option<String>> {
+        let Some((name, value)) = self.first(names) else { return Ok(None) };
+        let text = match value {
+            Value::Array(values) => values.iter().map(plain).collect::<Option<Vec<_>>>().map(|texts| texts.join(", ")),
+            other => plain(other),
+        };
+        text.map(Some).ok_or_else(|| bad(&self.place, name, value, "a text"))
+    }
+}
+
+/// A text, number or truth value as text.
+pub(super) fn plain(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(flag) => Some(flag.to_string()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}

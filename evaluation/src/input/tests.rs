@@ -1,0 +1,117 @@
+use super::*;
+
+fn references(texts: &[(&str, &str)]) -> Result<References> {
+    let sources: Vec<Source> = texts.iter().map(|(name, text)| Source { name, text }).collect();
+    read_references(&sources)
+}
+
+fn predictions(text: &str) -> Result<Vec<Prediction>> {
+    read_predictions(Source { name: "p.jsonl", text })
+}
+
+fn told<T: std::fmt::Debug>(result: Result<T>) -> String {
+    result.unwrap_err().to_string()
+}
+
+#[test]
+fn our_own_rows_are_read_whatever_their_fields_are_called() {
+    let text = "\u{feff}{\"id\": 1, \"question\": \"q\", \"answers\": [\"a\", 2], \"category\": \"c\", \"image\": \"i.jpg\"}\r\n\n\
+                {\"question_id\": \"x\", \"answer\": true, \"class\": \"d\"}\n";
+    let rows = references(&[("r.jsonl", text)]).unwrap().rows;
+    assert_eq!((rows[0].id.as_str(), rows[0].answers.as_slice()), ("1", ["a".to_owned(), "2".to_owned()].as_slice()));
+    assert_eq!((rows[0].category.as_deref(), rows[0].image.as_deref()), (Some("c"), Some("i.jpg")));
+    assert_eq!((rows[1].id.as_str(), rows[1].answers[0].as_str()), ("x", "true"));
+    assert_eq!(rows[1].place.to_string(), "r.jsonl, line 3");
+}
+
+#[test]
+fn official_formats_are_read() {
+    let annotations = r#"{"annotations": [{"question_id": 7, "image_id": 3, "answer_type": "number", "answers": [
+        {"answer": "2", "answer_id": 1}, {"answer": "two", "answer_id": 2}]}]}"#;
+    let questions = r#"{"questions": [{"question_id": 7, "question": "How many?", "image_id": 3},
+        {"question_id": 8, "question": "Why?", "image_id": 3}]}"#;
+    for order in [[("a", annotations), ("q", questions)], [("q", questions), ("a", annotations)]] {
+        let found = references(&order).unwrap();
+        let row = &found.rows[0];
+        assert_eq!(
+            (row.question.as_deref(), row.answers.len(), row.image.as_deref()),
+            (Some("How many?"), 2, Some("3"))
+        );
+        assert!(found.notes[0].contains("1 of 2 questions have no annotation, such as 8"), "{:?}", found.notes);
+    }
+    let coco = r#"{"images": [], "annotations": [{"image_id": 5, "id": 1, "caption": "a dog"},
+        {"image_id": 6, "id": 2, "caption": "a cat"}, {"image_id": 5, "id": 3, "caption": "one dog"}]}"#;
+    let rows = references(&[("c", coco)]).unwrap().rows;
+    assert_eq!((rows.len(), rows[0].id.as_str(), rows[0].answers.len()), (2, "5", 2));
+    let pope = r#"{"question_id": 1, "image": "x.jpg", "text": "Is there a dog?", "label": "no"}"#;
+    let row = &references(&[("p", pope)]).unwrap().rows[0];
+    assert_eq!((row.question.as_deref(), row.answers[0].as_str()), (Some("Is there a dog?"), "no"));
+    let open_vqa = r#"{"question": "q", "answer": ["yes"], "index": 96, "video": "v.mp4", "class": "Action(Y/N)"}"#;
+    let row = &references(&[("o", open_vqa)]).unwrap().rows[0];
+    assert_eq!(
+        (row.id.as_str(), row.image.as_deref(), row.category.as_deref()),
+        ("96", Some("v.mp4"), Some("Action(Y/N)"))
+    );
+    let doc = r#"{"dataset_name": "docvqa", "data": [{"questionId": 4, "question": "q", "answers": ["1"], "image": "d.png"}]}"#;
+    assert_eq!(references(&[("d", doc)]).unwrap().rows[0].id, "4");
+}
+
+#[test]
+fn predictions_are_read_in_all_forms() {
+    for text in [
+        r#"{"id": 1, "answer": "a"}"#,
+        r#"[{"question_id": "1", "text": "a"}]"#,
+        r#"{"1": "a"}"#,
+        r#"{"doc_id": 1, "target": "b", "resps": [["a"]], "filtered_resps": ["a"]}"#,
+        r#"{"index": 1, "answer": "the right one", "prediction": "a"}"#,
+        "\n{\"image_id\": 1, \"caption\": \"a\"}\n\n",
+    ] {
+        let found = predictions(text).unwrap();
+        assert_eq!((found[0].id.as_str(), found[0].answer.as_deref()), ("1", Some("a")), "{text}");
+    }
+    assert_eq!(predictions(r#"{"id": 1, "answer": null}"#).unwrap()[0].answer, None);
+    assert_eq!(predictions(r#"{"id": 1, "answer": ""}"#).unwrap()[0].answer.as_deref(), Some(""));
+}
+
+#[test]
+fn what_is_wrong_is_named_with_file_line_and_id() {
+    let twice = told(predictions("{\"id\": 1, \"answer\": \"a\"}\n{\"id\": \"1\", \"answer\": \"a\"}"));
+    assert!(twice.starts_with("p.jsonl, line 2: id 1 was there before (p.jsonl, line 1)"), "{twice}");
+    let twice = told(references(&[("r", "[{\"id\": 1}, {\"id\": 1}]")]));
+    assert!(twice.starts_with("r, entry 2 of the list: id 1 was there before"), "{twice}");
+    let broken = told(predictions("{\"id\": 1, \"answer\": \"a\"}\n{\"id\": 2, \"answer\""));
+    assert!(broken.starts_with("p.jsonl, line 2: not JSON"), "{broken}");
+    let without = told(predictions("{\"answer\": \"a\"}\n{\"answer\": \"b\"}"));
+    assert!(without.contains("line 1: no id") && without.contains("never joined by their order"), "{without}");
+    assert!(told(predictions("{\"answer\": \"a\"}")).contains("line 1: no id"));
+    let without = told(predictions("{\"id\": 1}"));
+    assert!(without.contains("line 1: no answer; it may be called prediction, pred"), "{without}");
+    let list = told(predictions("{\"id\": 1, \"answer\": [\"a\", \"b\"]}"));
+    assert!(list.contains("answer is [\"a\",\"b\"], but has to be one text"), "{list}");
+    assert!(told(predictions("")).contains("p.jsonl holds no predictions"));
+    assert!(told(predictions("[]")).contains("p.jsonl holds no predictions"));
+    assert!(told(predictions("3")).contains("p.jsonl: is 3"));
+    assert!(told(references(&[("r", "{\"info\": 1}")])).contains("an object with the keys info"));
+    let flat = told(references(&[("r", "{\"id\": 1, \"box\": [1, 2]}")]));
+    assert!(flat.contains("[x1, y1, x2, y2]"), "{flat}");
+}
+
+#[test]
+fn unknown_ids_are_errors_and_missing_ones_are_listed() {
+    let rows = references(&[("r", "{\"id\": 1, \"answer\": \"a\"}\n{\"id\": 2, \"answer\": \"b\"}")]).unwrap().rows;
+    let unknown =
+        predictions("{\"id\": 1, \"answer\": \"a\"}\n{\"id\": 9, \"answer\": \"a\"}\n{\"id\": 8, \"answer\": \"a\"}");
+    let error = told(join(&rows, &unknown.unwrap()));
+    assert!(error.contains("p.jsonl, line 2: id 9 is not among the references, nor is one other"), "{error}");
+    let some = predictions("{\"id\": 2, \"answer\": null}\n{\"id\": 1, \"answer\": \"a\"}").unwrap();
+    let joined = join(&rows, &some).unwrap();
+    assert_eq!((joined.missing, joined.items[0].prediction), (vec!["2"], Some("a")));
+}
+
+#[test]
+fn labels_are_yes_or_no() {
+    let read = |text| read_labels(Source { name: "l", text });
+    let found = read("{\"id\": 1, \"label\": \"Yes\"}\n{\"id\": 2, \"label\": 0}").unwrap();
+    assert_eq!(found.iter().map(|(_, yes, _)| *yes).collect::<Vec<_>>(), [true, false]);
+    assert!(told(read("{\"id\": 1, \"label\": \"maybe\"}")).contains("has to be yes or no"));
+}

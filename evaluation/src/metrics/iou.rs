@@ -1,0 +1,114 @@
+//! Boxes: whether a box in an answer overlaps the right one by half.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use super::{Counted, Figure, Metric, PERCENT, Variant, unfit};
+use crate::error::Result;
+use crate::input::Item;
+
+/// Accuracy at an intersection over union of 0.5, as for RefCOCO (Kazemzadeh et al. 2014; Yu et al.
+/// 2016), and the mean intersection over union.
+///
+/// The box is the first `[x1, y1, x2, y2]` of an answer, of numbers without exponent; without one,
+/// `(x1,y1),(x2,y2)` as Qwen-VL writes it, which the official parser does not know. Its unit has to
+/// be that of the reference; where it seems to be another, that is told.
+///
+/// An answer without a box counts as `[0, 0, 0, 0]`, and that is told. A box whose corners are
+/// exchanged is taken as it is, as the official script does.
+pub(super) const IOU: Metric = Metric {
+    name: "iou",
+    about: "Boxes that overlap the right one by half: accuracy at 0.5 and mean overlap (RefCOCO)",
+    source: "github.com/EvolvingLMMs-Lab/lmms-eval@75571cf lmms_eval/tasks/refcoco/utils_rec.py",
+    figures: &[Figure { name: "accuracy_at_0.5", range: PERCENT }, Figure { name: "mean_iou", range: PERCENT }],
+    groups: &[],
+    strict: None,
+    count,
+    compute,
+};
+
+/// Overlap from which a box is right.
+const THRESHOLD: f64 = 0.5;
+
+static IN_BRACKETS: LazyLock<Regex> = LazyLock::new(|| {
+    let number = r"(-?\d+(?:\.\d+)?)";
+    let pattern = format!(r"\[\s*{number},\s*{number},\s*{number},\s*{number}\s*\]");
+    Regex::new(&pattern).expect("a constant pattern")
+});
+static CORNERS: LazyLock<Regex> = LazyLock::new(|| {
+    let number = r"\s*(-?\d+(?:\.\d+)?)\s*";
+    Regex::new(&format!(r"\({number},{number}\)\s*,\s*\({number},{number}\)")).expect("a constant pattern")
+});
+
+fn count(items: &[Item], _: Variant) -> Result<Counted> {
+    let mut counted = Counted::default();
+    let (mut without_box, mut other_unit) = (0, 0);
+    for item in items {
+        let right = match item.reference.answers.as_slice() {
+            [answer] => parse(answer),
+            _ => None,
+        };
+        let Some(right) = right else {
+            return Err(unfit(item, IOU.name, "one answer, the box [x1, y1, x2, y2]".to_owned()));
+        };
+        let found = item.prediction.and_then(parse);
+        without_box += usize::from(found.is_none() && item.prediction.is_some());
+        let is_share = |numbers: &[f64; 4]| numbers.iter().all(|number| *number <= 1.0);
+        other_unit += usize::from(found.is_some_and(|found| is_share(&found) != is_share(&right)));
+        let overlap = overlap(&right, &found.unwrap_or_default());
+        counted.rows.push(vec![f64::from(u8::from(overlap >= THRESHOLD)), overlap, 1.0]);
+        counted.parsed.push(found.map(|numbers| format!("{numbers:?}")));
+    }
+    if without_box > 0 {
+        counted.notes.push(format!("{without_box} answers have no box; they count as wrong"));
+    }
+    if other_unit > 0 {
+        counted.notes.push(format!(
+            "{other_unit} boxes seem to be in another unit than the reference (pixels or thousandths against shares of \
+             the picture); bring both to one"
+        ));
+    }
+    Ok(counted)
+}
+
+fn parse(answer: &str) -> Option<[f64; 4]> {
+    let groups = IN_BRACKETS.captures(answer).or_else(|| CORNERS.captures(answer))?;
+    let number = |group| crate::python::float(groups.get(group)?.as_str());
+    Some([number(1)?, number(2)?, number(3)?, number(4)?])
+}
+
+/// Intersection over union; 0 for two boxes without area, where the official script fails.
+fn overlap(left: &[f64; 4], right: &[f64; 4]) -> f64 {
+    let width = left[2].min(right[2]) - left[0].max(right[0]);
+    let height = left[3].min(right[3]) - left[1].max(right[1]);
+    let both = width.max(0.0) * height.max(0.0);
+    let area = |corners: &[f64; 4]| (corners[2] - corners[0]) * (corners[3] - corners[1]);
+    let either = area(left) + area(right) - both;
+    if either == 0.0 { 0.0 } else { both / either }
+}
+
+fn compute(sums: &[f64]) -> Vec<f64> {
+    vec![100.0 * sums[0] / sums[2], 100.0 * sums[1] / sums[2]]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::golden::golden;
+
+    #[test]
+    fn overlaps_are_those_of_lmms_eval() {
+        let golden = golden("iou.jsonl");
+        golden.assert_each(&IOU, |row| f64::from(u8::from(row["hit"].as_bool().unwrap())) * 100.0);
+        for (row, counts) in golden.rows.iter().zip(&golden.count(&IOU).rows) {
+            assert!((counts[1] - row["iou"].as_f64().unwrap()).abs() < 1e-9, "{row}: {}", counts[1]);
+        }
+    }
+
+    #[test]
+    fn boxes_of_qwen_vl_are_read() {
+        assert_eq!(parse("<box>(1,2),(3,4)</box>"), Some([1.0, 2.0, 3.0, 4.0]));
+        assert!(overlap(&[0.0; 4], &[0.0; 4]).abs() < 1e-9);
+    }
+}

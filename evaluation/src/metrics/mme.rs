@@ -1,0 +1,133 @@
+//! MME: two questions for each picture, one to be answered yes and one no.
+
+use std::collections::BTreeMap;
+
+use super::{Counted, Figure, Metric, PERCENT, Variant, label, unfit};
+use crate::error::Result;
+use crate::input::Item;
+
+/// MME (Fu et al. 2023, arXiv 2306.13394): 14 categories, ten of perception and four of cognition.
+///
+/// The score of a category is its accuracy over questions plus its accuracy+ over pictures, where
+/// both answers have to be right, from 0 to 200. Perception, cognition and `all` are sums of the
+/// scores of their categories (2000, 800 and 2800 at most); accuracies there are over all
+/// questions.
+///
+/// Quirk of the official script, kept: an answer says yes if yes is within its first four
+/// characters, else no if no is there, in lower case and not stripped; so `know` says no, and `y`
+/// nothing. lmms-eval strips, deletes full stops and takes `y`. An answer that says neither is
+/// wrong.
+pub(super) const MME: Metric = Metric {
+    name: "mme",
+    about: "Two questions a picture, of 14 categories: score, accuracy and accuracy+ (MME)",
+    source: "eval_tool/calculation.py of MME, as in github.com/zjunlp/Deco@fee8d75",
+    figures: &[
+        Figure { name: "accuracy", range: PERCENT },
+        Figure { name: "accuracy_plus", range: PERCENT },
+        Figure { name: "score", range: None },
+    ],
+    groups: &[("Perception", PERCEPTION), ("Cognition", COGNITION)],
+    strict: None,
+    count,
+    compute,
+};
+
+const PERCEPTION: &[&str] =
+    &["existence", "count", "position", "color", "posters", "celebrity", "scene", "landmark", "artwork", "OCR"];
+const COGNITION: &[&str] = &["commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning"];
+
+/// Counts of a category: questions, right answers, pictures, pictures with both right.
+const COUNTS: usize = 4;
+
+fn count(items: &[Item], _: Variant) -> Result<Counted> {
+    let mut pairs: BTreeMap<(usize, &str), Vec<usize>> = BTreeMap::new();
+    let mut right = Vec::with_capacity(items.len());
+    let mut counted = Counted::default();
+    let mut neither = 0;
+    for (index, item) in items.iter().enumerate() {
+        let category = item.reference.category.as_deref().unwrap_or_default();
+        let number = PERCEPTION.iter().chain(COGNITION).position(|name| *name == category);
+        let (Some(number), Some(image)) = (number, item.reference.image.as_deref()) else {
+            let names = [PERCEPTION, COGNITION].concat().join(", ");
+            return Err(unfit(item, MME.name, format!("an image and a category that is one of {names}")));
+        };
+        let said = item.prediction.and_then(says);
+        neither += usize::from(said.is_none() && item.prediction.is_some());
+        right.push(said == Some(label(item, MME.name)?));
+        counted.parsed.push(said.map(|yes| if yes { "yes" } else { "no" }.to_owned()));
+        pairs.entry((number, image)).or_default().push(index);
+    }
+    counted.rows = vec![vec![0.0; COUNTS * (PERCEPTION.len() + COGNITION.len())]; items.len()];
+    for ((number, image), questions) in &pairs {
+        let [first, second] = questions.as_slice() else {
+            let item = &items[questions[0]];
+            let needs = format!("two questions for each image of a category; {image} has {}", questions.len());
+            return Err(unfit(item, MME.name, needs));
+        };
+        let both = right[*first] && right[*second];
+        for question in [*first, *second] {
+            // Each question has half of its picture.
+            let counts = [1.0, f64::from(u8::from(right[question])), 0.5, if both { 0.5 } else { 0.0 }];
+            counted.rows[question][COUNTS * number..][..COUNTS].copy_from_slice(&counts);
+        }
+    }
+    if neither > 0 {
+        counted.notes.push(format!("{neither} answers say neither yes nor no; they count as wrong"));
+    }
+    Ok(counted)
+}
+
+fn says(answer: &str) -> Option<bool> {
+    let beginning: String = answer.to_lowercase().chars().take(4).collect();
+    if beginning.contains("yes") {
+        Some(true)
+    } else if beginning.contains("no") {
+        Some(false)
+    } else {
+        None
+    }
+}
+
+fn compute(sums: &[f64]) -> Vec<f64> {
+    let mut total = [0.0; COUNTS];
+    let mut score = 0.0;
+    for category in sums.chunks(COUNTS) {
+        if category[0] > 0.0 {
+            score += 100.0 * (category[1] / category[0] + category[3] / category[2]);
+        }
+        super::super::interval::add(&mut total, category);
+    }
+    vec![100.0 * total[1] / total[0], 100.0 * total[3] / total[2], score]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::golden::golden;
+    use crate::score::score;
+
+    #[test]
+    fn scores_of_categories_and_their_sums_are_those_of_the_official_script() {
+        let golden = golden("mme.jsonl");
+        let scores = score(&MME, &golden.items(), Variant::Official, 0).unwrap();
+        let all = golden.all.as_ref().unwrap();
+        let of = |name: &str| {
+            let group = scores.groups.iter().find(|group| group.name == name).unwrap();
+            group.figures.iter().find(|figure| figure.name == "score").unwrap().value.unwrap()
+        };
+        for (category, expected) in all["categories"].as_object().unwrap() {
+            assert!((of(category) - expected.as_f64().unwrap()).abs() < 1e-7, "{category}: {}", of(category));
+        }
+        for sum in ["Perception", "Cognition"] {
+            assert!((of(sum) - all[sum].as_f64().unwrap()).abs() < 1e-7, "{sum}: {}", of(sum));
+        }
+        assert!((of("all") - of("Perception") - of("Cognition")).abs() < 1e-7);
+    }
+
+    #[test]
+    fn a_picture_with_one_question_is_told() {
+        let golden = golden("mme.jsonl");
+        let error = count(&golden.items()[1..], Variant::Official).unwrap_err().to_string();
+        assert!(error.contains("two questions for each image of a category; 0000.jpg has 1"), "{error}");
+    }
+}

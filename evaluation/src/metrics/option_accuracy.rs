@@ -1,0 +1,118 @@
+//! Option accuracy: which letter of a multiple choice an answer names.
+
+use super::{Counted, Figure, Metric, PERCENT, Variant, mean_percent, unfit};
+use crate::error::Result;
+use crate::input::Item;
+
+/// Accuracy over questions of multiple choice, with the parser of MMMU (Yue et al. 2024, arXiv
+/// 2311.16502).
+///
+/// In this order: a letter in parentheses, a letter between spaces, and in answers of more than
+/// five words the text of an option; of several the last. Marks at the ends of an answer are
+/// stripped. Lower-case letters and `B:` or `**B**` are not found.
+///
+/// Where nothing is found, the official script draws a letter at random; here the answer is wrong,
+/// and that is told. The expected score of the official script is higher by the share of such
+/// answers over the number of options.
+///
+/// A reference has its letter or the text of an option as answer. Without `options`, letters are
+/// those up to the last one that is an answer, and A to D at least.
+pub(super) const OPTION_ACCURACY: Metric = Metric {
+    name: "option_accuracy",
+    about: "The letter of a multiple choice that an answer names (MMMU, ScienceQA, A-OKVQA)",
+    source: "github.com/MMMU-Benchmark/MMMU@bb0b95a mmmu/utils/eval_utils.py parse_multi_choice_response",
+    figures: &[Figure { name: "accuracy", range: PERCENT }],
+    groups: &[],
+    strict: None,
+    count,
+    compute: mean_percent,
+};
+
+/// Marks that are stripped from the ends of an answer, one kind after the other.
+const STRIPPED: &[char] = &[',', '.', '!', '?', ';', ':', '\''];
+/// In answers of more words than this, texts of options are looked for.
+const SHORT: usize = 5;
+
+fn count(items: &[Item], _: Variant) -> Result<Counted> {
+    let answers = items.iter().flat_map(|item| &item.reference.answers);
+    let last = answers.filter_map(|answer| letter(answer)).max().unwrap_or('D').max('D');
+    let mut counted = Counted::default();
+    let mut unparsed = 0;
+    for item in items {
+        let options = &item.reference.options;
+        let letters: Vec<char> =
+            if options.is_empty() { ('A'..=last).collect() } else { ('A'..='Z').take(options.len()).collect() };
+        let target = target(item, &letters)?;
+        let said = item.prediction.and_then(|prediction| parse(prediction, &letters, options));
+        unparsed += usize::from(said.is_none() && item.prediction.is_some());
+        counted.rows.push(vec![f64::from(u8::from(said == Some(target))), 1.0]);
+        counted.parsed.push(said.map(String::from));
+    }
+    if unparsed > 0 {
+        counted.notes.push(format!(
+            "{unparsed} answers name no option; they count as wrong, where the official script draws an option at random"
+        ));
+    }
+    Ok(counted)
+}
+
+/// The letter of a reference.
+fn target(item: &Item, letters: &[char]) -> Result<char> {
+    let [answer] = item.reference.answers.as_slice() else {
+        return Err(unfit(item, OPTION_ACCURACY.name, "one answer, the letter of an option".to_owned()));
+    };
+    let by_letter = letter(answer).filter(|letter| letters.contains(letter));
+    let by_text = item.reference.options.iter().position(|option| option == answer).map(|index| letters[index]);
+    by_letter.or(by_text).ok_or_else(|| {
+        let needs = format!("the letter or the text of an option as answer; {answer:?} is neither");
+        unfit(item, OPTION_ACCURACY.name, needs)
+    })
+}
+
+fn letter(answer: &str) -> Option<char> {
+    let mut characters = answer.trim().chars();
+    let first = characters.next().filter(char::is_ascii_uppercase)?;
+    characters.next().is_none().then_some(first)
+}
+
+fn parse(answer: &str, letters: &[char], options: &[String]) -> Option<char> {
+    let stripped = STRIPPED.iter().fold(answer, |text, mark| text.trim_matches(*mark));
+    let text = format!(" {stripped} ");
+    let last = |form: &dyn Fn(char) -> String| {
+        let found = letters.iter().filter_map(|letter| Some((text.rfind(&form(*letter))?, *letter)));
+        found.max_by_key(|(place, _)| *place).map(|(_, letter)| letter)
+    };
+    if let Some(letter) = last(&|letter| format!("({letter})")).or_else(|| last(&|letter| format!(" {letter} "))) {
+        return Some(letter);
+    }
+    if crate::python::words(&text).count() <= SHORT {
+        return None;
+    }
+    let lower = text.to_lowercase();
+    let mut found: Option<(usize, char)> = None;
+    for (letter, option) in letters.iter().zip(options) {
+        if let Some(place) = lower.rfind(&option.to_lowercase())
+            && found.is_none_or(|(before, _)| before < place)
+        {
+            found = Some((place, *letter));
+        }
+    }
+    found.map(|(_, letter)| letter)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::golden::golden;
+
+    #[test]
+    fn letters_are_those_of_the_official_script() {
+        let golden = golden("option_accuracy.jsonl");
+        let counted = golden.count(&OPTION_ACCURACY);
+        for (row, parsed) in golden.rows.iter().zip(&counted.parsed) {
+            assert_eq!(parsed.as_deref(), row["parsed"].as_str(), "{row}");
+        }
+        let unparsed = golden.rows.iter().filter(|row| row["parsed"].is_null()).count();
+        assert!(counted.notes[0].starts_with(&format!("{unparsed} answers name no option")), "{:?}", counted.notes);
+    }
+}

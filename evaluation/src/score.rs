@@ -1,0 +1,148 @@
+//! Scores of a set of predictions: figures with intervals for all questions and for each category.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+use crate::input::Item;
+use crate::interval::{REPLICATES, add, intervals, sums};
+use crate::metrics::{METRICS, Metric, Variant};
+
+/// Order of the categories of Open-VQA in the tables of the Lynx paper (arXiv 2307.02469, tables 3
+/// and 4), and then that of other data sets by their first question.
+const FIRST: &[&str] =
+    &["OCR", "Counting", "Reasoning", "Place", "Color", "Spatial", "Action", "Action(Y/N)", "Others"];
+
+/// The name of the group of all questions.
+pub const ALL: &str = "all";
+
+/// Scores of a set of predictions.
+#[derive(Debug, Serialize)]
+pub struct Scores {
+    /// The metric.
+    pub metric: &'static str,
+    /// Its definition.
+    pub source: &'static str,
+    /// Whether quirks of the official script were left out.
+    pub strict: bool,
+    /// Categories, groups of them, and all questions at the end.
+    pub groups: Vec<Group>,
+    /// How intervals were made.
+    pub interval: String,
+    /// What was seen and is worth telling.
+    pub notes: Vec<String>,
+    /// The score of each question, in the order of the references; `None` if it is left out.
+    #[serde(skip)]
+    pub questions: Vec<Option<f64>>,
+    /// What was taken from each answer, as `yes` or `B`; empty if the answer itself is scored.
+    #[serde(skip)]
+    pub parsed: Vec<Option<String>>,
+}
+
+/// Figures of some of the questions.
+#[derive(Debug, Serialize)]
+pub struct Group {
+    /// The category, a group of categories, or `all`.
+    pub name: String,
+    /// How many questions it has.
+    pub questions: usize,
+    /// How many clusters these make: pictures, or questions where there is no picture.
+    pub clusters: usize,
+    /// The figures of the metric.
+    pub figures: Vec<Value>,
+}
+
+/// A figure with its interval.
+#[derive(Debug, Serialize)]
+pub struct Value {
+    /// Its name.
+    pub name: &'static str,
+    /// The value; `None` if it is undefined, as the precision without a yes.
+    pub value: Option<f64>,
+    /// The ends of its 95 % interval; `None` if there are fewer than two clusters.
+    pub interval: Option<[f64; 2]>,
+}
+
+/// Scores predictions. A missing prediction is wrong.
+///
+/// # Errors
+/// References that do not fit the metric, a strict variant where there is none.
+pub fn score(metric: &Metric, items: &[Item], variant: Variant, seed: u64) -> Result<Scores> {
+    if variant == Variant::Strict && metric.strict.is_none() {
+        let with = METRICS.iter().filter(|metric| metric.strict.is_some()).map(|metric| metric.name);
+        let with = with.collect::<Vec<_>>().join(", ");
+        return Err(Error::NoStrictVariant { metric: metric.name, with });
+    }
+    let counted = (metric.count)(items, variant)?;
+    let mut numbers: BTreeMap<(bool, &str), usize> = BTreeMap::new();
+    let clusters: Vec<usize> = items
+        .iter()
+        .map(|item| {
+            let next = numbers.len();
+            let image = item.reference.image.as_deref();
+            // A picture and a question of the same name are not the same.
+            *numbers.entry((image.is_some(), image.unwrap_or(&item.reference.id))).or_insert(next)
+        })
+        .collect();
+    let groups = groups(metric, items).into_iter().map(|(name, members)| {
+        let rows = || members.iter().map(|index| (counted.rows[*index].as_slice(), clusters[*index]));
+        let sums = sums(rows());
+        let mut total = vec![0.0; counted.rows[0].len()];
+        rows().for_each(|(counts, _)| add(&mut total, counts));
+        let ranges: Vec<_> = metric.figures.iter().map(|figure| figure.range).collect();
+        let found = intervals(&sums, metric.compute, &ranges, seed);
+        let values = (metric.compute)(&total);
+        let figures = metric.figures.iter().zip(values).zip(found).map(|((figure, value), interval)| Value {
+            name: figure.name,
+            value: Some(value).filter(|value| value.is_finite()),
+            interval: interval.filter(|_| value.is_finite()),
+        });
+        Group { name, questions: members.len(), clusters: sums.len(), figures: figures.collect() }
+    });
+    let questions =
+        counted.rows.iter().map(|counts| Some((metric.compute)(counts)[0]).filter(|value| value.is_finite()));
+    Ok(Scores {
+        metric: metric.name,
+        source: metric.source,
+        strict: variant == Variant::Strict,
+        groups: groups.collect(),
+        interval: format!(
+            "95 %, bootstrap over pictures (questions where there are none), {REPLICATES} replicates, seed {seed}"
+        ),
+        notes: counted.notes,
+        questions: questions.collect(),
+        parsed: counted.parsed,
+    })
+}
+
+/// The questions of every category, of every group of the metric that has any, and all.
+fn groups(metric: &Metric, items: &[Item]) -> Vec<(String, Vec<usize>)> {
+    let mut groups: Vec<(String, Vec<usize>)> = Vec::new();
+    let mut places: BTreeMap<&str, usize> = BTreeMap::new();
+    for (index, item) in items.iter().enumerate() {
+        let Some(category) = item.reference.category.as_deref() else { continue };
+        let place = *places.entry(category).or_insert(groups.len());
+        if place == groups.len() {
+            groups.push((category.to_owned(), Vec::new()));
+        }
+        groups[place].1.push(index);
+    }
+    groups.sort_by_key(|(name, _)| FIRST.iter().position(|first| first == name).unwrap_or(FIRST.len()));
+    let without = items.iter().filter(|item| item.reference.category.is_none()).count();
+    if !groups.is_empty() && without > 0 {
+        let members = (0..items.len()).filter(|index| items[*index].reference.category.is_none());
+        groups.push(("(no category)".to_owned(), members.collect()));
+    }
+    for (name, categories) in metric.groups {
+        let is_member = |index: &usize| {
+            items[*index].reference.category.as_deref().is_some_and(|category| categories.contains(&category))
+        };
+        let members: Vec<usize> = (0..items.len()).filter(is_member).collect();
+        if !members.is_empty() {
+            groups.push(((*name).to_owned(), members));
+        }
+    }
+    groups.push((ALL.to_owned(), (0..items.len()).collect()));
+    groups
+}

@@ -1,0 +1,186 @@
+//! `lynxdata eval`: how good a model's answers are.
+
+mod ask;
+mod chat;
+mod judge;
+mod output;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, anyhow};
+use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use lynxdata_evaluation::input::{Prediction, Reference, Source, join, read_predictions, read_references};
+use lynxdata_evaluation::{METRICS, Metric, Variant, metric, score};
+
+use super::{print, print_json};
+use crate::exit::{DONE, Failure};
+use crate::home::path_parser;
+
+/// Score a model's answers by the official definitions, with 95 % intervals and by category
+///
+/// References are questions with answers, one JSON object a line or in a list, or the files of VQA
+/// v2 (annotations and questions), COCO Captions, POPE, Open-VQA, OwlEval or DocVQA as they are.
+/// Predictions and references are joined by their ids. A missing prediction is wrong and told; an
+/// id that is unknown or comes twice is an error.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  lynxdata eval --metric vqa_accuracy --predictions answers.jsonl \\
+      --references v2_mscoco_val2014_annotations.json
+  lynxdata eval --metric cider --predictions captions.json --references captions_val2014.json --json
+  lynxdata eval --metric pope --predictions answers.jsonl --references pope.json --out scores/
+  lynxdata eval --metric judge --predictions answers.jsonl --references Open_VQA_images.jsonl \\
+      --endpoint http://localhost:8000/v1 --judge-model Qwen3-8B --labels checked.jsonl --out scores/
+  lynxdata eval --ask http://localhost:8000/v1 --model my-model --images images/ \\
+      --references Open_VQA_images.jsonl --out answers/ --metric exact_match
+
+A reference: {\"id\": 1, \"question\": \"How many dogs?\", \"answers\": [\"2\"], \"category\": \"Counting\", \"image\": \"a.jpg\"}
+A prediction: {\"id\": 1, \"answer\": \"two\"}
+Definitions, their sources and known differences: docs/evaluation.md")]
+pub(crate) struct Arguments {
+    /// What is computed
+    #[arg(long, value_parser = metric_parser(), required_unless_present = "ask")]
+    metric: Option<&'static Metric>,
+
+    /// Questions with their answers; may be given several times, as for annotations and questions
+    #[arg(long, value_name = "FILE", value_parser = path_parser(), required = true)]
+    references: Vec<PathBuf>,
+
+    /// What the model answers, JSON or JSON Lines
+    #[arg(long, value_name = "FILE", value_parser = path_parser(), required_unless_present = "ask", conflicts_with = "ask")]
+    predictions: Option<PathBuf>,
+
+    /// Leaves out the quirks of the official script; vqa_accuracy, relaxed_accuracy, exact_match
+    /// and pope have such a variant
+    #[arg(long)]
+    strict: bool,
+
+    /// Prints the scores as JSON
+    #[arg(long)]
+    json: bool,
+
+    /// Writes results.json and, as lmms-eval does, the score of each question to
+    /// samples_METRIC.jsonl
+    #[arg(long, value_name = "DIR", value_parser = path_parser())]
+    out: Option<PathBuf>,
+
+    /// The seed of the bootstrap
+    #[arg(long, default_value_t = lynxdata_evaluation::interval::SEED)]
+    seed: u64,
+
+    #[command(flatten)]
+    judge: judge::JudgeArguments,
+
+    #[command(flatten)]
+    ask: ask::AskArguments,
+
+    /// Environment variable with the key of the server, for --endpoint and --ask
+    #[arg(long, value_name = "VAR", help_heading = "Server")]
+    api_key_env: Option<String>,
+
+    /// Requests to the server at once
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 4,
+        value_parser = clap::value_parser!(u16).range(1..),
+        help_heading = "Server"
+    )]
+    requests: u16,
+}
+
+/// The names of the metrics, with what they say in the help.
+fn metric_parser() -> impl TypedValueParser<Value = &'static Metric> {
+    let values = METRICS.iter().map(|metric| PossibleValue::new(metric.name).help(metric.about));
+    PossibleValuesParser::new(values).map(|name| metric(&name).expect("clap takes no other names"))
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
+    refuse_contradictions(arguments).map_err(Failure::Usage)?;
+    let references = load_references(&arguments.references)?;
+    let predictions = match &arguments.predictions {
+        Some(path) => {
+            let text = read(path)?;
+            read_predictions(Source { name: &path.to_string_lossy(), text: &text }).map_err(anyhow::Error::from)?
+        }
+        None => ask::run(arguments, &references.rows)?,
+    };
+    let Some(metric) = arguments.metric else { return Ok(DONE) };
+    let mut results = scored(arguments, metric, &references.rows, &predictions)?;
+    results.scores.notes.splice(0..0, references.notes);
+    if let Some(folder) = &arguments.out {
+        results.write(folder, &references.rows, &predictions)?;
+    }
+    if arguments.json {
+        print_json(&results)?;
+    } else {
+        print(&results.table())?;
+    }
+    Ok(DONE)
+}
+
+fn refuse_contradictions(arguments: &Arguments) -> anyhow::Result<()> {
+    let is_judged = arguments.metric.is_some_and(|metric| metric.name == "judge");
+    if is_judged != arguments.judge.endpoint.is_some() {
+        let error = if is_judged {
+            anyhow!("--metric judge needs a server: --endpoint URL --judge-model NAME")
+        } else {
+            anyhow!("--endpoint, --judge-model, --judge-cache and --labels belong to --metric judge")
+        };
+        return Err(error);
+    }
+    if arguments.ask.ask.is_some() && arguments.out.is_none() {
+        return Err(anyhow!("--ask needs --out DIR, where answers are kept as they come"));
+    }
+    if arguments.strict
+        && let Some(metric) = arguments.metric.filter(|metric| metric.strict.is_none())
+    {
+        let with = METRICS.iter().filter(|metric| metric.strict.is_some()).map(|metric| metric.name);
+        let with = with.collect::<Vec<_>>().join(", ");
+        return Err(anyhow!("{} has no strict variant; leave out --strict ({with} have one)", metric.name));
+    }
+    Ok(())
+}
+
+/// The scores, of the answers themselves or of what a judge says of them.
+fn scored(
+    arguments: &Arguments,
+    metric: &Metric,
+    references: &[Reference],
+    predictions: &[Prediction],
+) -> anyhow::Result<output::Results> {
+    let joined = join(references, predictions)?;
+    let variant = if arguments.strict { Variant::Strict } else { Variant::Official };
+    let missing: Vec<String> = joined.missing.iter().map(|id| (*id).to_owned()).collect();
+    let (scores, judged) = if metric.name == "judge" {
+        let judged = judge::run(arguments, &joined.items)?;
+        let scores = score(metric, &judged.items(&joined.items), variant, arguments.seed)?;
+        (scores, Some(judged.told))
+    } else {
+        (score(metric, &joined.items, variant, arguments.seed)?, None)
+    };
+    let name = |path: &PathBuf| path.display().to_string();
+    let from_server = || arguments.out.as_ref().map(|folder| folder.join(ask::PREDICTIONS).display().to_string());
+    Ok(output::Results {
+        references: arguments.references.iter().map(name).collect(),
+        predictions: arguments.predictions.as_ref().map(name).or_else(from_server).unwrap_or_default(),
+        questions: references.len(),
+        missing,
+        scores,
+        judge: judged,
+    })
+}
+
+fn load_references(paths: &[PathBuf]) -> anyhow::Result<lynxdata_evaluation::input::References> {
+    let texts: Vec<(String, String)> =
+        paths.iter().map(|path| Ok((path.display().to_string(), read(path)?))).collect::<anyhow::Result<_>>()?;
+    let sources: Vec<Source> = texts.iter().map(|(name, text)| Source { name, text }).collect();
+    Ok(read_references(&sources)?)
+}
+
+fn read(path: &Path) -> anyhow::Result<String> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let not_text = || format!("{} is not UTF-8 text; save it as UTF-8", path.display());
+    String::from_utf8(bytes).with_context(not_text)
+}

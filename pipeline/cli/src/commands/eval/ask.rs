@@ -1,0 +1,179 @@
+//! `--ask`: gets answers from a model on a server, with pictures, and keeps them as they come.
+
+use std::io::Write as _;
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use clap::Args;
+use lynxdata_evaluation::input::{Prediction, Reference, Source, read_predictions};
+use serde_json::json;
+
+use super::chat::{Chat, Question, ask_all};
+use super::judge::{append, whole_lines};
+use super::output::write_whole;
+use crate::home::path_parser;
+
+/// The answers, in the folder of `--out`.
+pub(super) const PREDICTIONS: &str = "predictions.jsonl";
+/// What the answers depend on, beside them.
+const ASKED: &str = "asked.json";
+
+/// Names that pictures of COCO have, whose references only give their number.
+const COCO: &[&str] = &["", "COCO_val2014_", "COCO_train2014_", "COCO_test2014_", "COCO_test2015_"];
+
+/// First bytes and types of pictures that servers take.
+const TYPES: &[(&[u8], &str)] = &[
+    (&[0xff, 0xd8, 0xff], "image/jpeg"),
+    (b"\x89PNG\r\n\x1a\n", "image/png"),
+    (b"GIF8", "image/gif"),
+    (b"RIFF", "image/webp"),
+];
+
+#[derive(Args)]
+#[command(next_help_heading = "Ask a model")]
+pub(super) struct AskArguments {
+    /// The server of the model, as http://localhost:8000/v1; answers come from it instead of
+    /// --predictions
+    #[arg(long, value_name = "URL", requires = "model")]
+    pub(super) ask: Option<String>,
+
+    /// The model, as the server calls it
+    #[arg(long, value_name = "NAME", requires = "ask")]
+    model: Option<String>,
+
+    /// Where the pictures of the references are
+    #[arg(long, value_name = "DIR", value_parser = path_parser(), requires = "ask")]
+    images: Option<PathBuf>,
+
+    /// What is said after each question, as "Answer with a single word or phrase."
+    #[arg(long, value_name = "TEXT", requires = "ask")]
+    instruction: Option<String>,
+
+    /// The longest answer; longer ones are cut, and told
+    #[arg(long, value_name = "TOKENS", default_value_t = 256)]
+    max_tokens: u32,
+}
+
+/// Asks all questions that have no answer yet, and returns all answers.
+pub(super) fn run(arguments: &super::Arguments, references: &[Reference]) -> Result<Vec<Prediction>> {
+    let settings = &arguments.ask;
+    let (Some(endpoint), Some(model), Some(folder)) = (&settings.ask, &settings.model, &arguments.out) else {
+        bail!("--ask needs --model and --out");
+    };
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    let asked = same_as_before(folder, arguments, model)?;
+    let path = folder.join(PREDICTIONS);
+    let name = path.display().to_string();
+    let kept = whole_lines(&path)?.join("\n");
+    let answered = if kept.is_empty() { Vec::new() } else { read_predictions(Source { name: &name, text: &kept })? };
+    let answered: std::collections::BTreeSet<&str> = answered.iter().map(|prediction| prediction.id.as_str()).collect();
+    let open: Vec<&Reference> =
+        references.iter().filter(|reference| !answered.contains(reference.id.as_str())).collect();
+    if !answered.is_empty() {
+        tracing::info!("{} of {} questions are answered already", references.len() - open.len(), references.len());
+    }
+    let questions: Vec<Question> =
+        open.into_iter().map(|reference| question(settings, reference)).collect::<Result<_>>()?;
+    let mut cut = 0;
+    if !questions.is_empty() {
+        let chat = Chat::new(endpoint, model, arguments.api_key_env.as_deref())?;
+        write_whole(&folder.join(ASKED), &asked)?;
+        let mut file = append(&path)?;
+        let outcome = ask_all(&chat, &questions, arguments.requests, settings.max_tokens, |question, reply| {
+            cut += usize::from(reply.is_cut);
+            let line = json!({"id": question.id, "answer": reply.text});
+            writeln!(file, "{line}").with_context(|| format!("cannot write {name}"))
+        });
+        outcome
+            .with_context(|| format!("not all questions are answered; --predictions {name} scores those that are"))?;
+    }
+    if cut > 0 {
+        tracing::warn!("{cut} answers were cut at {} tokens; see --max-tokens", settings.max_tokens);
+    }
+    let text = super::read(&path)?;
+    Ok(read_predictions(Source { name: &name, text: &text })?)
+}
+
+/// Refuses a folder whose answers come from another model or other questions. Returns what is to
+/// be written of them.
+fn same_as_before(folder: &Path, arguments: &super::Arguments, model: &str) -> Result<String> {
+    let path = folder.join(ASKED);
+    let asked = json!({
+        "endpoint": arguments.ask.ask,
+        "model": model,
+        "instruction": arguments.ask.instruction,
+        "max_tokens": arguments.ask.max_tokens,
+        "references": arguments.references,
+    });
+    match std::fs::read_to_string(&path) {
+        Ok(text) => {
+            let before: serde_json::Value =
+                serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))?;
+            let other =
+                ["model", "instruction", "max_tokens", "references"].into_iter().find(|key| before[key] != asked[key]);
+            match other {
+                None => Ok(text),
+                Some(key) => bail!(
+                    "{} holds answers with {key} = {}, now it is {}; give another --out",
+                    folder.display(),
+                    before[key],
+                    asked[key]
+                ),
+            }
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(format!("{asked:#}\n")),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+/// The question with its picture, which is read when its turn comes.
+fn question(settings: &AskArguments, reference: &Reference) -> Result<Question> {
+    let at = || format!("{}: id {}", reference.place, reference.id);
+    let Some(text) = &reference.question else {
+        bail!("{}: no question to ask", at());
+    };
+    let text = match &settings.instruction {
+        Some(instruction) => format!("{text}\n{instruction}"),
+        None => text.clone(),
+    };
+    let picture = match (&reference.image, &settings.images) {
+        (Some(image), Some(folder)) => Some(find(folder, image).with_context(at)?),
+        (Some(_), None) => bail!("{}: it has a picture; say where pictures are: --images DIR", at()),
+        (None, _) => None,
+    };
+    let content = move || {
+        let mut content = Vec::new();
+        if let Some(path) = &picture {
+            content.push(json!({"type": "image_url", "image_url": {"url": data_url(path)?}}));
+        }
+        content.push(json!({"type": "text", "text": text}));
+        Ok(json!(content))
+    };
+    Ok(Question { id: reference.id.clone(), content: Box::new(content) })
+}
+
+/// The file of a picture: below the folder by its path, by its name alone, or by its number in
+/// COCO.
+fn find(folder: &Path, image: &str) -> Result<PathBuf> {
+    let path = Path::new(image);
+    if !path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
+        bail!("the picture {image} is not below {}; such files are not sent", folder.display());
+    }
+    let mut candidates = vec![folder.join(path)];
+    candidates.extend(path.file_name().map(|name| folder.join(name)));
+    if let Ok(number) = image.parse::<u64>() {
+        candidates.extend(COCO.iter().map(|prefix| folder.join(format!("{prefix}{number:012}.jpg"))));
+    }
+    let found = candidates.into_iter().find(|candidate| candidate.is_file());
+    found.with_context(|| format!("the picture {image} is not in {}", folder.display()))
+}
+
+fn data_url(path: &Path) -> Result<String> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let Some((_, name)) = TYPES.iter().find(|(magic, _)| bytes.starts_with(magic)) else {
+        bail!("{} is no JPEG, PNG, GIF or WebP picture, which are what servers take", path.display());
+    };
+    Ok(format!("data:{name};base64,{}", STANDARD.encode(bytes)))
+}

@@ -1,0 +1,118 @@
+//! Scores as a table for people, as JSON, and as the files of `--out`.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use lynxdata_evaluation::Scores;
+use lynxdata_evaluation::input::{Prediction, Reference};
+use lynxdata_evaluation::score::Value;
+use serde::Serialize;
+use serde_json::json;
+
+use super::judge::Told;
+use crate::commands::columns;
+
+/// Missing predictions that the table names.
+const NAMED: usize = 3;
+
+/// Everything that a run of `eval` found.
+#[derive(Serialize)]
+pub(super) struct Results {
+    pub(super) references: Vec<String>,
+    pub(super) predictions: String,
+    /// Questions of the references.
+    pub(super) questions: usize,
+    /// Ids of questions without a prediction, which count as wrong.
+    pub(super) missing: Vec<String>,
+    #[serde(flatten)]
+    pub(super) scores: Scores,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) judge: Option<Told>,
+}
+
+impl Results {
+    /// One row for each category, and what is to be told below.
+    pub(super) fn table(&self) -> String {
+        let figures: Vec<&str> = self.scores.groups[0].figures.iter().map(|figure| figure.name).collect();
+        let header: Vec<&str> = ["category", "questions"].into_iter().chain(figures).collect();
+        let row = |group: &lynxdata_evaluation::score::Group| {
+            let cells = [group.name.clone(), group.questions.to_string()];
+            cells.into_iter().chain(group.figures.iter().map(cell)).collect::<Vec<_>>()
+        };
+        let rows: Vec<Vec<String>> = self.scores.groups.iter().map(row).collect();
+        let mut text = columns(&header, &rows, &[1]);
+        for note in self.notes() {
+            text.push_str(&format!("- {note}\n"));
+        }
+        text
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let strict = if self.scores.strict { ", strict: without the quirks of the script" } else { "" };
+        let mut notes = vec![
+            format!("{}: {}{strict}", self.scores.metric, self.scores.source),
+            format!("intervals: {}", self.scores.interval),
+        ];
+        if !self.missing.is_empty() {
+            let named = self.missing.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+            let more = if self.missing.len() > NAMED { ", …" } else { "" };
+            notes.push(format!(
+                "{} of {} questions have no prediction and count as wrong: {named}{more}",
+                self.missing.len(),
+                self.questions
+            ));
+        }
+        if self.scores.groups.iter().flat_map(|group| &group.figures).any(|figure| figure.value.is_none()) {
+            notes.push("–: the figure is undefined there, as the precision of answers without a yes".to_owned());
+        } else if self.scores.groups.iter().flat_map(|group| &group.figures).any(|figure| figure.interval.is_none()) {
+            notes.push("no interval: there are fewer than two pictures or questions".to_owned());
+        }
+        notes.extend(self.scores.notes.iter().cloned());
+        notes.extend(self.judge.iter().flat_map(Told::notes));
+        notes
+    }
+
+    /// Writes `results.json` and `samples_METRIC.jsonl`.
+    pub(super) fn write(&self, folder: &Path, references: &[Reference], predictions: &[Prediction]) -> Result<()> {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        let mut text = serde_json::to_string_pretty(self).context("cannot write JSON")?;
+        text.push('\n');
+        write_whole(&folder.join("results.json"), &text)?;
+        let answers: std::collections::BTreeMap<&str, Option<&str>> =
+            predictions.iter().map(|prediction| (prediction.id.as_str(), prediction.answer.as_deref())).collect();
+        let mut lines = String::new();
+        for (index, reference) in references.iter().enumerate() {
+            let answer = answers.get(reference.id.as_str()).copied().flatten();
+            let parsed = self.scores.parsed.get(index).map_or(answer, Option::as_deref);
+            let target = match reference.answers.as_slice() {
+                [answer] => json!(answer),
+                answers => json!(answers),
+            };
+            let line = json!({
+                "doc_id": reference.id.parse::<u64>().map_or_else(|_| json!(reference.id), |number| json!(number)),
+                "target": target,
+                "resps": [[answer]],
+                "filtered_resps": [parsed],
+                self.scores.metric: self.scores.questions[index],
+            });
+            lines.push_str(&format!("{line}\n"));
+        }
+        write_whole(&folder.join(format!("samples_{}.jsonl", self.scores.metric)), &lines)
+    }
+}
+
+/// A figure with its interval, in two decimals as the leader boards have them.
+fn cell(figure: &Value) -> String {
+    match (figure.value, figure.interval) {
+        (Some(value), Some([low, high])) => format!("{value:.2} [{low:.2}, {high:.2}]"),
+        (Some(value), None) => format!("{value:.2}"),
+        (None, _) => "–".to_owned(),
+    }
+}
+
+/// Writes a file aside and renames it, so that it is never there in part.
+pub(super) fn write_whole(path: &Path, text: &str) -> Result<()> {
+    let aside = path.with_extension("tmp");
+    let written = std::fs::write(&aside, text).and_then(|()| std::fs::rename(&aside, path));
+    written.with_context(|| format!("cannot write {}", path.display()))
+}
