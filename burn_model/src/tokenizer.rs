@@ -137,18 +137,14 @@ impl Tokenizer {
         }
         let added = inner.get_added_tokens_decoder();
         let bytes = (0..vocabulary as u32).map(|id| match (added.get(&id), inner.id_to_token(id)) {
-            (Some(token), _) => {
-                if token.special {
-                    0
-                } else {
-                    token.content.len()
-                }
-            }
+            (Some(token), _) if token.special => 0,
+            (Some(token), _) => token.content.len(),
             (None, None) => 0,
             (None, Some(token)) if byte_level => token.chars().count(),
             (None, Some(token)) => fallback_bytes(&token),
         });
-        Ok(Self::with_bytes(inner.clone(), bytes.collect(), begin, end))
+        let bytes = bytes.collect();
+        Ok(Self::with_bytes(inner, bytes, begin, end))
     }
 
     fn with_bytes(inner: Inner, bytes: Vec<usize>, begin: u32, end: u32) -> Self {

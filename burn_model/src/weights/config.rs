@@ -1,7 +1,7 @@
 //! What a model's own description determines: settings of [`ModelConfig`].
 //!
-//! GGUF metadata are first brought into the form of Hugging Face's `config.json`, so that each setting
-//! is read in one place.
+//! GGUF metadata are first brought into the form of Hugging Face's `config.json`, so that each
+//! setting is read in one place.
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -36,7 +36,8 @@ struct VisionKind {
     deviation: [f32; 3],
 }
 
-/// EVA-ViT-g in BLIP-2 and Lynx: without its last layer (depth 39 of 40) and without a norm at the end.
+/// EVA-ViT-g in BLIP-2 and Lynx: without its last layer (depth 39 of 40) and without a norm at the
+/// end.
 const EVA: VisionKind = VisionKind {
     class_token: true,
     patch_bias: true,

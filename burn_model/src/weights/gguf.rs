@@ -107,8 +107,9 @@ impl Metadata {
         }
     }
 
-    /// Returns the file's tokenizer in the form of Hugging Face's `tokenizer.json`, `None` if there is
-    /// none; an error if it is no byte-level BPE, or splits texts in a way that is not known here.
+    /// Returns the file's tokenizer in the form of Hugging Face's `tokenizer.json`, `None` if there
+    /// is none; an error if it is no byte-level BPE, or splits texts in a way that is not known
+    /// here.
     pub(super) fn tokenizer(&self) -> std::result::Result<Option<String>, String> {
         let Some(model) = self.text("tokenizer.ggml.model") else { return Ok(None) };
         if model != "gpt2" {

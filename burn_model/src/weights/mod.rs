@@ -2,7 +2,7 @@
 //!
 //! | | read from | kinds |
 //! |-|-|-|
-//! | decoder | a folder of Hugging Face (`config.json`, safetensors), or GGUF | LLaMA, Vicuna, SmolLM2, Qwen2 |
+//! | decoder | a folder of Hugging Face, or GGUF | LLaMA, Vicuna, SmolLM2, Qwen2 |
 //! | vision encoder | a folder of Hugging Face | CLIP, SigLIP, EVA-ViT-g as in BLIP-2 and Lynx |
 //!
 //! ```no_run
@@ -20,8 +20,8 @@
 //! # Ok::<(), lynxdata_burn_model::Error>(())
 //! ```
 //!
-//! What a model of ours cannot express is refused: scaled rotary positions, sliding windows, heads of
-//! another width, other activations. Adapters, cross-attention, low-rank changes, resampler and
+//! What a model of ours cannot express is refused: scaled rotary positions, sliding windows, heads
+//! of another width, other activations. Adapters, cross-attention, low-rank changes, resampler and
 //! projection keep their own weights.
 
 mod config;
@@ -73,16 +73,16 @@ pub struct LoadReport {
     pub tensors: usize,
     /// The same counted as numbers.
     pub numbers: usize,
-    /// Tensors of the file that the part does not have, by their names in the file: of other parts, of
-    /// layers beyond the depth of the model, heads of other tasks, buffers.
+    /// Tensors of the file that the part does not have, by their names in the file: of other parts,
+    /// of layers beyond the depth of the model, heads of other tasks, buffers.
     pub unused: Vec<String>,
-    /// The sides of the grids of patches, in the file and in the model, if the position embeddings were
-    /// interpolated.
+    /// The sides of the grids of patches, in the file and in the model, if the position embeddings
+    /// were interpolated.
     pub interpolated: Option<(usize, usize)>,
 }
 
-/// Builds a model with the weights of `seed`, as [`Lynx::new`] does, and loads pretrained parts, whose
-/// own weights are not even drawn. Returns a report for each part, in their order.
+/// Builds a model with the weights of `seed`, as [`Lynx::new`] does, and loads pretrained parts,
+/// whose own weights are not even drawn. Returns a report for each part, in their order.
 pub fn build(
     parts: &[(&Pretrained, Part)],
     config: &ModelConfig,
@@ -130,8 +130,8 @@ impl Pretrained {
     /// Opens a folder of Hugging Face with `config.json`, `model.safetensors` or its shards, and
     /// perhaps `tokenizer.json` and `preprocessor_config.json`; or a GGUF file.
     ///
-    /// Reads descriptions only. Fails if a file is damaged, is of an unknown kind, or has settings that
-    /// the model cannot express or that contradict its tensors.
+    /// Reads descriptions only. Fails if a file is damaged, is of an unknown kind, or has settings
+    /// that the model cannot express or that contradict its tensors.
     pub fn open(path: &Path) -> Result<Self> {
         let is_folder = path.is_dir();
         let described_by = if is_folder { path.join("config.json") } else { path.to_owned() };
@@ -177,9 +177,9 @@ impl Pretrained {
     /// Sets the fields of `config` that a part determines: all sizes of a decoder, or of a vision
     /// encoder with the colours' mean and deviation.
     ///
-    /// A vision encoder gets the depth and the norms that make the features of LLaVA (CLIP: the last
-    /// layer but one), PaliGemma (SigLIP: the last layer and its norm) and Lynx (EVA: the last layer but
-    /// one). A smaller depth, and another `image_size`, may be set afterwards.
+    /// A vision encoder gets the depth and the norms that make the features of LLaVA (CLIP: the
+    /// last layer but one), PaliGemma (SigLIP: the last layer and its norm) and Lynx (EVA: the last
+    /// layer but one). A smaller depth, and another `image_size`, may be set afterwards.
     pub fn configure(&self, part: Part, config: &mut ModelConfig) -> Result<()> {
         let found = self.found(part)?;
         let tied = self.tensors.get(&found.name("llm.lm_head.weight")).is_none();
@@ -197,7 +197,8 @@ impl Pretrained {
         let (Some(json), Some(vocabulary)) = (&self.tokenizer, self.vocabulary()) else { return Ok(None) };
         let (begin, end) = self.found(Part::Decoder)?.described.begin_and_end();
         let end = end.ok_or_else(|| self.failed("the token that ends a text, eos_token_id, is missing".to_owned()))?;
-        // A model without a begin token, such as Qwen2, is trained on texts that follow an end token.
+        // A model without a begin token, such as Qwen2, is trained on texts that follow an end
+        // token.
         Tokenizer::pretrained(json, begin.unwrap_or(end), end, vocabulary).map(Some)
     }
 
@@ -439,7 +440,8 @@ fn transposed(values: &[f32], inputs: usize) -> Vec<f32> {
     all
 }
 
-/// Brings the rows of each head from pairs, one of the first and one of the second half, into halves.
+/// Brings the rows of each head from pairs, one of the first and one of the second half, into
+/// halves.
 fn in_halves(values: &[f32], inputs: usize, head: usize) -> Vec<f32> {
     let mut all = Vec::with_capacity(values.len());
     for rows in values.chunks_exact(head * inputs) {

@@ -13,13 +13,13 @@ pub(super) type Row = (&'static str, &'static str, Change);
 pub(super) enum Change {
     /// Nothing; axes of length 1 may come or go.
     Keep,
-    /// `[outputs, inputs…]` to `[inputs, outputs]`: linear layers, and convolutions over patches, of
-    /// which the three axes of inputs become one.
+    /// `[outputs, inputs…]` to `[inputs, outputs]`: linear layers, and convolutions over patches,
+    /// of which the three axes of inputs become one.
     Transpose,
     /// The n-th third of the rows of `[3 · outputs, inputs]`, transposed: q, k and v in one.
     Third(usize),
-    /// Rows of q or k as llama.cpp orders them, brought back and transposed. It puts the two halves of
-    /// a head, which are rotated together, next to each other, row by row.
+    /// Rows of q or k as llama.cpp orders them, brought back and transposed. It puts the two halves
+    /// of a head, which are rotated together, next to each other, row by row.
     Interleaved,
     /// Position embeddings, one row per token; interpolated if the grid of patches is another one.
     Positions,
@@ -35,8 +35,8 @@ pub(super) struct Layout {
     pub(super) gguf: bool,
     /// What may stand before all names.
     pub(super) prefixes: &'static [&'static str],
-    /// Groups of rows. The first weight of the last group tells which prefix a file has and, where one
-    /// kind has several tables, which of them.
+    /// Groups of rows. The first weight of the last group tells which prefix a file has and, where
+    /// one kind has several tables, which of them.
     pub(super) rows: &'static [&'static [Row]],
 }
 
@@ -200,7 +200,8 @@ impl Layout {
         })
     }
 
-    /// Returns the name, without a prefix, of the weight with a path; `None` if there is no row for it.
+    /// Returns the name, without a prefix, of the weight with a path; `None` if there is no row for
+    /// it.
     pub(super) fn name(&self, path: &str) -> Option<String> {
         self.row(path).map(|(row, layer)| row.1.replacen('*', layer, 1))
     }

@@ -6,7 +6,8 @@ const A: f64 = -0.75;
 /// Interpolates a square grid of `from`² rows of `width` numbers to `to`² rows, bicubically.
 ///
 /// It is `torch.nn.functional.interpolate(mode="bicubic", align_corners=False)`: corners of pixels
-/// stand on each other, places beyond the border repeat it, and a smaller grid is not smoothed first.
+/// stand on each other, places beyond the border repeat it, and a smaller grid is not smoothed
+/// first.
 pub(super) fn interpolated(grid: &[f32], from: usize, to: usize, width: usize) -> Vec<f32> {
     let taps: Vec<[(usize, f64); 4]> = (0..to).map(|place| taps(place, from, to)).collect();
     let mut all = Vec::with_capacity(to * to * width);

@@ -1,4 +1,5 @@
-//! Headers of safetensors files (github.com/huggingface/safetensors), one file or shards with an index.
+//! Headers of safetensors files (github.com/huggingface/safetensors), one file or shards with an
+//! index.
 
 use std::collections::BTreeMap;
 use std::fs::File;

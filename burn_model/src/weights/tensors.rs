@@ -100,7 +100,8 @@ pub(super) struct Stored {
 }
 
 impl Stored {
-    /// Returns the length in bytes; `None` if the encoding is not known or the shape does not fit it.
+    /// Returns the length in bytes; `None` if the encoding is not known or the shape does not fit
+    /// it.
     pub(super) fn bytes(&self) -> Option<u64> {
         let (numbers, bytes) = self.encoding.block()?;
         let row = self.shape.last().map_or(1, |row| *row as u64);
@@ -123,8 +124,8 @@ pub(super) struct Tensors {
 }
 
 impl Tensors {
-    /// Adds a tensor of a file with `file_bytes` bytes. A tensor that is not whole within its file, or
-    /// whose name is there already, is an error.
+    /// Adds a tensor of a file with `file_bytes` bytes. A tensor that is not whole within its file,
+    /// or whose name is there already, is an error.
     pub(super) fn add(&mut self, name: String, stored: Stored, file_bytes: u64) -> Result<()> {
         let fits = match (&stored.encoding, stored.bytes()) {
             (Encoding::Other(_), _) => true,

@@ -82,7 +82,7 @@ fn decoders_score_as_transformers_does() {
         let ids = expected_ids(&format!("{}.ids", name.trim_end_matches("_gguf")));
         let got = scores(&model, &decoder_config(&pretrained), &ids).into_data().try_into_vec::<f32>().unwrap();
         let off = furthest(&got, &expected(&format!("{name}.logits")).1);
-        assert!(off < 2e-5, "{file}: off by {off}");
+        assert!(off < 1e-5, "{file}: off by {off}");
     }
 }
 
@@ -137,7 +137,7 @@ fn vision_encoders_see_as_the_originals_do() {
     ] {
         let (features, report) = vision(name, size);
         let off = furthest(&features, &expected(golden).1);
-        assert!(off < 2e-5, "{golden}: off by {off}");
+        assert!(off < 1e-5, "{golden}: off by {off}");
         assert_eq!(report.interpolated, (size == 48).then_some((4, 6)));
     }
 }
@@ -317,50 +317,65 @@ fn a_saved_model_keeps_its_pretrained_tokenizer() {
     assert_eq!(scores(&read.lynx, &read.config, &ids).into_data(), before);
 }
 
-/// Opens a mutated file and, if that works, loads it; nothing may panic.
+/// Opens damaged files and, if that works, builds a model and loads it; nothing may panic.
 fn survives(path: &Path) {
     let Ok(pretrained) = Pretrained::open(path) else { return };
     let _ = pretrained.tokenizer();
-    let config = decoder_config(&pretrained);
-    let vocabulary = pretrained.vocabulary().unwrap();
-    if let Ok(model) = Lynx::new(&config, vocabulary, 3, 0, &Device::flex()) {
-        let _ = pretrained.load_into(model, Part::Decoder);
+    let vocabulary = pretrained.vocabulary().unwrap_or(300);
+    for part in [Part::Vision, Part::Decoder].into_iter().filter(|part| pretrained.has(*part)) {
+        let mut config = ModelConfig { adapter_every: 0, latents: 1, ..Default::default() };
+        if pretrained.configure(part, &mut config).is_ok() {
+            let _ = build(&[(&pretrained, part)], &config, vocabulary, 3, 0, &Device::flex());
+        }
     }
 }
 
-/// Bytes to overwrite, as places and values, and where to cut.
-fn damage(header: usize, length: usize) -> impl Strategy<Value = (Vec<(usize, u8)>, usize)> {
+/// Bytes to overwrite, as places and values, and perhaps where to cut.
+type Damage = (Vec<(usize, u8)>, Option<usize>);
+
+fn damage(header: usize, length: usize) -> impl Strategy<Value = Damage> {
     let byte = (0..header, any::<u8>());
-    (proptest::collection::vec(byte, 0..4), prop_oneof![3 => Just(length), 1 => 0..length])
+    (proptest::collection::vec(byte, 0..4), prop_oneof![3 => Just(None), 1 => (0..length).prop_map(Some)])
+}
+
+/// Copies a fixture, a file or a folder with one file, and damages the file.
+fn damaged(name: &str, file: Option<&str>, (bytes, end): Damage) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    let damaged = file.unwrap_or(name);
+    let files = file.map_or(vec![fixture(name)], |_| {
+        fs::read_dir(fixture(name)).unwrap().map(|entry| entry.unwrap().path()).collect()
+    });
+    for from in files {
+        let to = copy.path().join(from.file_name().unwrap());
+        let mut content = fs::read(&from).unwrap();
+        if to.ends_with(damaged) {
+            for (place, byte) in &bytes {
+                content[*place] = *byte;
+            }
+            content.truncate(end.unwrap_or(content.len()));
+        }
+        fs::write(to, content).unwrap();
+    }
+    copy
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_damaged_gguf_file_is_an_error((bytes, end) in damage(7_000, 50_000)) {
-        let mut content = fs::read(fixture("smollm.gguf")).unwrap();
-        for (place, byte) in bytes {
-            content[place] = byte;
-        }
-        content.truncate(if end == 50_000 { content.len() } else { end });
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("damaged.gguf");
-        fs::write(&path, content).unwrap();
-        survives(&path);
+    fn a_damaged_gguf_file_is_an_error(damage in damage(7_000, 50_000)) {
+        survives(&damaged("smollm.gguf", None, damage).path().join("smollm.gguf"));
     }
 
     #[test]
-    fn a_damaged_safetensors_file_is_an_error((bytes, end) in damage(2_000, 50_000)) {
-        let mut content = fs::read(fixture("smollm/model.safetensors")).unwrap();
-        for (place, byte) in bytes {
-            content[place] = byte;
-        }
-        content.truncate(if end == 50_000 { content.len() } else { end });
-        let folder = tempfile::tempdir().unwrap();
-        fs::copy(fixture("smollm/config.json"), folder.path().join("config.json")).unwrap();
-        fs::write(folder.path().join("model.safetensors"), content).unwrap();
-        survives(folder.path());
+    fn a_damaged_safetensors_file_is_an_error(damage in damage(2_000, 50_000)) {
+        survives(damaged("smollm", Some("model.safetensors"), damage).path());
+    }
+
+    #[test]
+    fn a_damaged_description_is_an_error(decoder in damage(700, 700), vision in damage(400, 400)) {
+        survives(damaged("smollm", Some("config.json"), decoder).path());
+        survives(damaged("clip", Some("config.json"), vision).path());
     }
 }
 
@@ -392,7 +407,7 @@ fn smollm2_reads_english() {
     let targets: Tensor<1, Int> = Tensor::from_data(targets.as_slice(), &Device::flex());
     let told = log_softmax(logits.narrow(0, 0, ids.len() - 1), 1).gather(1, targets.unsqueeze_dim(1));
     let nats = -told.mean().into_scalar::<f32>();
-    assert!((nats - 3.686_152).abs() < 1e-4, "{nats}");
+    assert!((nats - 3.686_152).abs() < 5e-5, "{nats}");
     let ids = tokenizer.encode("The capital of France is").unwrap();
     let last = scores(&model, &config, &ids).narrow(0, ids.len() - 1, 1);
     let (largest, next) = last.max_dim_with_indices(1);
