@@ -68,6 +68,7 @@ fn a_training_that_was_killed_goes_on_to_the_same_model() {
         std::thread::sleep(Duration::from_millis(2));
     }
     broken.kill();
+    broken.finish();
     assert!(!folder.join("broken/model").exists());
     let again = train(&[&pretrain[..], &["broken"]].concat());
     lynxdata(folder, &again).ended_with(2).says(&["--resume"]);
@@ -133,4 +134,52 @@ fn the_doctor_examines_devices_in_processes_of_their_own() {
     }
     assert!(device["step_ms"].as_f64().unwrap() > 0.0);
     lynxdata(folder.path(), &["doctor", "--device", "vulkan:discrete:7"]).ended_with(2).says(&["is not there", "cpu"]);
+}
+
+#[test]
+fn pretrained_parts_are_frozen_and_a_trained_model_is_evaluated() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    data(folder);
+    let pretrained = repository().join("burn_model/fixtures/pretrained");
+    let path = |name: &str| pretrained.join(name).to_str().unwrap().to_owned();
+    let decoder = format!("pretrained.decoder={:?}", path("smollm.gguf"));
+    let vision = format!("pretrained.vision={:?}", path("clip"));
+    let small = ["--set", "train.steps=3", "--set", "model.image_size=16", "--set", "held_out=10", "--device", "cpu"];
+    let sets = ["--set", &decoder, "--set", &vision];
+    let train = ["train", "--stage", "pretrain", "--data", "talks.json", "--out", "out", "--json"];
+    let told = lynxdata(folder, &[&train[..], &small, &sets].concat()).ended_with(0).json();
+    assert_eq!(told["steps"], 3, "{told:#}");
+    let tokenizer =
+        |path: std::path::PathBuf| -> Value { serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap() };
+    let ours = tokenizer(folder.join("out/model/tokenizer.json"));
+    assert_eq!(ours["model"]["vocab"], tokenizer(pretrained.join("smollm/tokenizer.json"))["model"]["vocab"]);
+    let other = ["--set", "pretrained.decoder=\"pairs\"", "--out", "other"];
+    let train = ["train", "--stage", "pretrain", "--data", "talks.json"];
+    lynxdata(folder, &[&train[..], &small, &other].concat()).ended_with(1).says(&["config.json"]);
+
+    // Answers that are written, and answers that are chosen.
+    let talks: Value = serde_json::from_str(&std::fs::read_to_string(folder.join("talks.json")).unwrap()).unwrap();
+    let references = talks.as_array().unwrap().iter().take(6).map(|talk| {
+        let answer = &talk["conversations"][1]["value"];
+        json!({"id": talk["id"], "question": "What is it?", "answers": [answer], "image": talk["id"]}).to_string()
+    });
+    std::fs::write(folder.join("references.jsonl"), references.collect::<Vec<_>>().join("\n")).unwrap();
+    let eval = ["eval", "--lynx", "out/model", "--references", "references.jsonl", "--metric", "exact_match", "--json"];
+    let eval = [&eval[..], &["--images", "pairs"]].concat();
+    let written = [&eval[..], &["--generate", "max_new_tokens=3", "--out", "written"]].concat();
+    assert_eq!(lynxdata(folder, &written).ended_with(0).json()["questions"], 6);
+    assert_eq!(std::fs::read_to_string(folder.join("written/predictions.jsonl")).unwrap().lines().count(), 6);
+    let chosen = [&eval[..], &["--by-likelihood", "--out", "chosen"]].concat();
+    lynxdata(folder, &chosen).ended_with(0);
+    let answers = std::fs::read_to_string(folder.join("chosen/predictions.jsonl")).unwrap();
+    let all = talks.to_string();
+    for line in answers.lines() {
+        let answer: Value = serde_json::from_str(line).unwrap();
+        assert!(all.contains(answer["answer"].as_str().unwrap()), "{line}");
+    }
+    let without = ["eval", "--lynx", "pairs", "--images", "pairs", "--references", "references.jsonl"];
+    let without = [&without[..], &["--metric", "exact_match"]].concat();
+    lynxdata(folder, &without).ended_with(1).says(&["pairs is no folder of a trained model"]);
+    lynxdata(folder, &[&eval[..], &["--generate", "beamz=2"]].concat()).ended_with(2).says(&["beamz"]);
 }

@@ -620,6 +620,16 @@ pub(crate) fn of_flags(mut table: toml::Table, folder: PathBuf, sets: &[String])
     for set in sets {
         apply(&mut table, set).with_context(|| format!("--set {set}"))?;
     }
+    // Paths in flags are relative to the current folder, not to that of the run.
+    for section in ["check", "training"] {
+        let pretrained = table.get_mut(section).and_then(|section| section.get_mut("pretrained"));
+        for (_, path) in pretrained.and_then(toml::Value::as_table_mut).into_iter().flatten() {
+            if let Some(text) = path.as_str() {
+                let absolute = std::path::absolute(home::expanded(Path::new(text))?)?;
+                *path = absolute.to_str().with_context(|| format!("{} is not UTF-8", absolute.display()))?.into();
+            }
+        }
+    }
     let text = toml::to_string(&table)?;
     let recipe = parse(&text, &[])?;
     Ok(LoadedRecipe { recipe, path: folder.join("recipe.toml"), folder, text, is_of_flags: true })
@@ -694,6 +704,12 @@ impl Recipe {
                 ArmConfig::Folder(folder) => Some(("check.arms[].path", &mut folder.path)),
                 ArmConfig::Selection(_) | ArmConfig::Captions(_) => None,
             }));
+            paths.extend(check.pretrained.values_mut().map(|path| ("check.pretrained", path)));
+        }
+        if let Some(training) = &mut self.training {
+            paths.push(("training.data", &mut training.data));
+            paths.extend(training.start.as_mut().map(|path| ("training.start", path)));
+            paths.extend(training.pretrained.values_mut().map(|path| ("training.pretrained", path)));
         }
         for task in self.instruct.iter_mut().flat_map(|instruct| &mut instruct.tasks) {
             paths.push(("instruct.tasks[].root", &mut task.root));
