@@ -67,6 +67,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         copies: &[1; 768],
         held_out,
         seed: 0,
+        pretrained: &[],
         start: None,
         checkpoint: None,
         device: &device,

@@ -116,6 +116,7 @@ fn three_steps(device: &DeviceName) -> Result<(Vec<f64>, f64)> {
         copies: &[1; PAIRS - 2],
         held_out: &examples[PAIRS - 2..],
         seed: 1,
+        pretrained: &[],
         start: None,
         checkpoint: None,
         device,

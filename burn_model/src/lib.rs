@@ -21,6 +21,7 @@
 //!     copies: &[1, 1],
 //!     held_out: &held_out,
 //!     seed: 1,
+//!     pretrained: &[],
 //!     start: None,
 //!     checkpoint: None,
 //!     device: &DeviceName::Cpu,
@@ -43,6 +44,7 @@
 //! * `loss`, `optimizer`, `average`, [`train`], `checkpoint`: the training loop;
 //! * [`saved`]: a trained model in a folder;
 //! * [`mod@generate`]: answers to a picture and a question;
+//! * [`answer`]: a saved model that answers questions;
 //! * `evaluate`: loss on held-out examples, with right and with wrong pictures;
 //! * [`mod@run`]: all of that for one arm and one seed;
 //! * [`doctor`]: whether a device computes what the reference computes.
@@ -52,6 +54,7 @@
 //! pictures better or read better; it says nothing about knowledge, text in pictures or other things
 //! that only large models learn.
 
+pub mod answer;
 pub mod data;
 pub mod device;
 pub mod doctor;
@@ -75,6 +78,7 @@ mod part;
 mod random;
 mod schedule;
 
+pub use answer::Answerer;
 pub use data::{Example, Pictures, StoredPictures, Turn};
 pub use device::{DeviceName, backends, devices};
 pub use error::{Error, Result};
@@ -85,3 +89,4 @@ pub use run::{HeldOutLoss, LossPoint, RunResult, RunSpec, loss_tokens, run, trai
 pub use saved::SavedModel;
 pub use tokenizer::{Tokenizer, TokenizerConfig, train_tokenizer};
 pub use train::{Decay, TrainConfig};
+pub use weights::Pretrained;

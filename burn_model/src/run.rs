@@ -12,9 +12,11 @@ use crate::encode::Sequence;
 use crate::error::{Error, Result};
 use crate::evaluate::{held_out_nats, wrong_pictures};
 use crate::model::ModelConfig;
+use crate::part::Part;
 use crate::saved::SavedModel;
 use crate::tokenizer::Tokenizer;
 use crate::train::{TrainConfig, Training};
+use crate::weights::Pretrained;
 
 /// Everything that determines a run.
 #[derive(Clone, Debug)]
@@ -36,6 +38,9 @@ pub struct RunSpec<'a> {
     pub held_out: &'a [Example],
     /// Determines the initial weights and the order of the examples.
     pub seed: u64,
+    /// Pretrained models and the parts that begin with their weights; `model` has the sizes that they
+    /// determine, see [`Pretrained::configure`].
+    pub pretrained: &'a [(Pretrained, Part)],
     /// A file of weights to begin with, as [`SavedModel::write`] writes it; it must fit the model.
     pub start: Option<&'a Path>,
     /// Where to keep the state; a run that finds its own state there continues from it. The caller may
@@ -185,7 +190,8 @@ fn run_here(spec: &RunSpec, progress: &mut (dyn FnMut(usize, f64) + Send)) -> Re
     let wrong = wrong_pictures(&own)?;
 
     let vocabulary = tokenizer.vocabulary();
-    let mut training = Training::new((model, train), vocabulary, &seen, (&arm, copies), seed, spec.start, &device)?;
+    let mut training =
+        Training::new((model, train), vocabulary, &seen, (&arm, copies), seed, (spec.pretrained, spec.start), &device)?;
     let checkpoint = match spec.checkpoint {
         Some(path) => Some((path, fingerprint(spec, &seen, &name)?)),
         None => None,
@@ -288,6 +294,9 @@ fn fingerprint(spec: &RunSpec, seen: &Seen, device: &DeviceName) -> Result<Strin
     add(spec.tokenizer.to_json().expect("a tokenizer that was read can be written").as_bytes());
     add(&spec.seed.to_le_bytes());
     add(device.to_string().as_bytes());
+    for (pretrained, part) in spec.pretrained {
+        add(format!("{part:?} {}", pretrained.path().display()).as_bytes());
+    }
     if let Some(path) = spec.start {
         add(&std::fs::read(path).map_err(|source| Error::File { path: path.to_owned(), source })?);
     }

@@ -18,6 +18,7 @@ use crate::optimizer::{AdamW, AdamWConfig, FlatGradients, gradients_of};
 use crate::part::Part;
 use crate::saved;
 use crate::schedule::batches;
+use crate::weights::{self, Pretrained};
 
 /// How the learning rate falls after its warm-up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -215,19 +216,20 @@ pub(crate) struct Training<'a> {
 }
 
 impl<'a> Training<'a> {
-    /// Builds the model of `seed`, with `vocabulary` tokens, before its first step; `start` is a file of
-    /// weights to begin with. Each example of the arm stands `copies` times in an epoch.
+    /// Builds the model of `seed`, with `vocabulary` tokens, before its first step; `pretrained`
+    /// parts and a file of weights, `start`, replace some of its weights or all. Each example of the arm stands `copies` times in an epoch.
     pub(crate) fn new(
         (model_config, config): (&'a ModelConfig, &'a TrainConfig),
         vocabulary: usize,
         seen: &'a Seen<'a>,
         (arm, copies): (&'a Items<'a>, &[u32]),
         seed: u64,
-        start: Option<&Path>,
+        (pretrained, start): (&[(Pretrained, Part)], Option<&Path>),
         device: &Device,
     ) -> Result<Self> {
         let device = device.clone().autodiff();
-        let mut model = Lynx::new(model_config, vocabulary, seen.features(), seed, &device)?;
+        let parts: Vec<(&Pretrained, Part)> = pretrained.iter().map(|(pretrained, part)| (pretrained, *part)).collect();
+        let (mut model, _) = weights::build(&parts, model_config, vocabulary, seen.features(), seed, &device)?;
         if let Some(path) = start {
             model = saved::load(model, path)?;
         }
@@ -383,7 +385,7 @@ mod tests {
         let configs = (&model_config, &config);
         let device = Device::flex();
         let losses = |tokens| {
-            let mut training = Training::new(configs, 259, &seen, (&arm, &[1, 1, 1]), 1, None, &device).unwrap();
+            let mut training = Training::new(configs, 259, &seen, (&arm, &[1, 1, 1]), 1, (&[], None), &device).unwrap();
             let items = training.batches[0].clone();
             let (before, objective) = training.loss(0, &items, tokens).unwrap();
             let gradients = gradients_of(&training.model, objective.backward());
@@ -418,7 +420,8 @@ mod tests {
         let examples = [Example::caption(0, "red"), Example::caption(1, "a cat"), Example::caption(2, "no")];
         let arm = Items::new("arm", &examples, &seen, &tokenizer, config.max_tokens).unwrap();
         let configs = (&model_config, config);
-        let mut training = Training::new(configs, 259, &seen, (&arm, &[1, 1, 1]), 1, None, &Device::flex()).unwrap();
+        let mut training =
+            Training::new(configs, 259, &seen, (&arm, &[1, 1, 1]), 1, (&[], None), &Device::flex()).unwrap();
         for _ in 0..config.steps {
             training = training.step().unwrap();
         }

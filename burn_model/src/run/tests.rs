@@ -107,6 +107,7 @@ impl Setup {
             copies: &self.copies,
             held_out: &self.world.held_out,
             seed,
+            pretrained: &[],
             start: None,
             checkpoint: None,
             device: &DeviceName::Cpu,
@@ -289,4 +290,29 @@ fn the_loss_curve_has_means_and_a_short_last_point() {
     let curve = loss_curve(&[4.0, 2.0, 1.0, 3.0, 5.0], 2);
     let points: Vec<_> = curve.iter().map(|point| (point.step, point.loss)).collect();
     assert_eq!(points, [(2, 3.0), (4, 2.0), (5, 5.0)]);
+}
+
+#[test]
+fn a_trained_model_answers_as_it_was_trained_also_after_it_was_saved() {
+    let setup = Setup::new(Sight::Pixels, 300, 40, 6);
+    let (result, saved) = train(&setup.spec(1), &mut |_, _| {}).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    saved.write(folder.path()).unwrap();
+    let again = SavedModel::read(folder.path(), &DeviceName::Cpu).unwrap();
+    let [one, other] = [saved, again].map(|saved| crate::Answerer::new(saved, &DeviceName::Cpu, 32).unwrap());
+    let Pictures::Pixels(pictures) = &setup.world.pictures else { panic!("the world has pixels") };
+    let settings = crate::GenerateConfig { max_new_tokens: 20, ..Default::default() };
+    let (mut right, mut likeliest) = (0, 0);
+    for example in &setup.world.arm {
+        let picture = &pictures[example.picture as usize];
+        let caption = one.answer(picture, "", &settings).unwrap();
+        assert_eq!(caption, other.answer(picture, "", &settings).unwrap());
+        right += usize::from(caption == example.turns[0].answer);
+        let wrong = "no such thing at all";
+        let nats = one.nats_per_byte(picture, "", &[&example.turns[0].answer, wrong]).unwrap();
+        likeliest += usize::from(nats[0] < nats[1]);
+    }
+    assert!(likeliest == setup.world.arm.len(), "{likeliest}");
+    assert!(right * 2 > setup.world.arm.len(), "{right} of {}; {}", setup.world.arm.len(), result.bits_per_byte());
+    assert!(one.answer(&[0; 5], "", &settings).unwrap_err().to_string().contains("5 bytes"));
 }

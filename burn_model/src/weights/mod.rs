@@ -164,6 +164,11 @@ impl Pretrained {
         Ok(pretrained)
     }
 
+    /// The file that describes it.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Whether the files have a part.
     pub fn has(&self, part: Part) -> bool {
         self.found(part).is_ok()

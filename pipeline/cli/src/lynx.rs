@@ -1,10 +1,13 @@
 //! The gear `lynx` of a check: a compact Lynx, trained on a version of the arms.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use anyhow::{Context as _, Result, bail};
 use lynxdata_burn_model::{
-    DeviceName, Example, HeldOutLoss, LossPoint, Pictures, RunResult, RunSpec, Tokenizer, TrainConfig, train_tokenizer,
+    DeviceName, Example, HeldOutLoss, LossPoint, ModelConfig, Part, Pictures, Pretrained, RunResult, RunSpec,
+    Tokenizer, TrainConfig, train_tokenizer,
 };
 use lynxdata_check::features::coordinates;
 use lynxdata_check::fit::{examples, training_seed};
@@ -40,6 +43,66 @@ pub(crate) fn trusted(name: &DeviceName) -> Result<DeviceName> {
     Ok(name)
 }
 
+/// Pretrained parts of a model.
+pub(crate) struct PretrainedParts {
+    pub(crate) parts: Vec<(Pretrained, Part)>,
+    /// That of the decoder.
+    pub(crate) tokenizer: Option<Tokenizer>,
+}
+
+/// Opens pretrained parts, whose paths are relative to `folder`: they give the model their sizes, and
+/// are frozen unless the training has a rate for them.
+pub(crate) fn pretrained(
+    paths: &BTreeMap<Part, PathBuf>,
+    folder: &Path,
+    model: &mut ModelConfig,
+    train: &mut TrainConfig,
+) -> Result<PretrainedParts> {
+    let mut found = PretrainedParts { parts: Vec::new(), tokenizer: None };
+    let image_size = model.image_size;
+    for (part, path) in paths {
+        let opened = Pretrained::open(&folder.join(path))?;
+        opened.configure(*part, model)?;
+        // Position embeddings are interpolated to the size that is wanted.
+        model.image_size = image_size;
+        if *part == Part::Decoder {
+            found.tokenizer = opened.tokenizer()?;
+            if found.tokenizer.is_none() {
+                bail!("{} has no tokenizer, which its decoder needs", path.display());
+            }
+        }
+        train.rates.entry(*part).or_insert(0.0);
+        found.parts.push((opened, *part));
+    }
+    model.validate()?;
+    Ok(found)
+}
+
+/// What pretrained parts are, for fingerprints: their paths with the sizes and times of their files.
+pub(crate) fn stamps(paths: &BTreeMap<Part, PathBuf>, folder: &Path) -> Result<Vec<String>> {
+    let stamp = |path: &Path| -> Result<String> {
+        let metadata = std::fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        Ok(format!("{} {} {:?}", path.display(), metadata.len(), modified.map(|time| time.as_secs())))
+    };
+    let mut all = Vec::new();
+    for (part, path) in paths {
+        let path = folder.join(path);
+        all.push(format!("{part:?}"));
+        if path.is_dir() {
+            let entries = std::fs::read_dir(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            let mut files = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+            files.sort();
+            for file in files {
+                all.push(stamp(&file)?);
+            }
+        } else {
+            all.push(stamp(&path)?);
+        }
+    }
+    Ok(all)
+}
+
 /// Everything that the fits of one check share.
 pub(crate) struct Lynx<'a> {
     config: &'a CheckConfig,
@@ -52,20 +115,28 @@ pub(crate) struct Lynx<'a> {
     tokenizer: Tokenizer,
     held_out: Vec<Example>,
     device: DeviceName,
+    model: ModelConfig,
+    train: TrainConfig,
+    pretrained: Vec<(Pretrained, Part)>,
     /// Steps of every training: the same for all arms, and few if one of them is small.
     steps: usize,
 }
 
 impl<'a> Lynx<'a> {
-    /// Trains the tokenizer on the texts of all arms and prepares what the model sees.
+    /// Trains the tokenizer on the texts of all arms, or takes that of the pretrained decoder, and prepares
+    /// what the model sees. Paths of the check are relative to `folder`.
     pub(crate) fn new(
         config: &'a CheckConfig,
+        folder: &Path,
         universe: Universe,
         split: Split,
         arms: Vec<usize>,
         seed: u64,
     ) -> Result<Lynx<'a>> {
         let device = trusted(&config.device)?;
+        let (mut model, mut train) = (config.model.clone(), config.train.clone());
+        let PretrainedParts { parts: pretrained, tokenizer } =
+            pretrained(&config.pretrained, folder, &mut model, &mut train)?;
         let coordinates = coordinates(&universe.features, COORDINATES);
         let pictures = Pictures::Features { width: coordinates.columns(), values: coordinates.values().to_vec() };
         let mut used: Vec<u32> = split.arms.iter().flatten().copied().collect();
@@ -73,7 +144,10 @@ impl<'a> Lynx<'a> {
         used.dedup();
         let texts: Vec<String> = used.iter().map(|pair| example(&universe, 0, *pair).text()).collect();
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-        let tokenizer = train_tokenizer(&texts, &config.tokenizer)?;
+        let tokenizer = match tokenizer {
+            Some(tokenizer) => tokenizer,
+            None => train_tokenizer(&texts, &config.tokenizer)?,
+        };
         let held_out =
             split.held_out.iter().map(|held| example(&universe, universe.pairs[held.pair as usize].picture, held.pair));
         let held_out = held_out.collect();
@@ -87,7 +161,21 @@ impl<'a> Lynx<'a> {
             let most = config.most_epochs * tokens as f64 / config.train.tokens_per_step as f64;
             steps = steps.min((most.ceil() as usize).max(1));
         }
-        Ok(Lynx { config, universe, split, arms, seed, pictures, tokenizer, held_out, device, steps })
+        Ok(Lynx {
+            config,
+            universe,
+            split,
+            arms,
+            seed,
+            pictures,
+            tokenizer,
+            held_out,
+            device,
+            model,
+            train,
+            pretrained,
+            steps,
+        })
     }
 
     /// Whether a version is made of an arm with enough pairs.
@@ -109,13 +197,13 @@ impl<'a> Lynx<'a> {
         let train = TrainConfig {
             steps: self.steps,
             learning_rate: learning_rate(self.config, fit.setting),
-            ..self.config.train.clone()
+            ..self.train.clone()
         };
         let mut results: Vec<RunResult> = Vec::with_capacity(self.config.members);
         for member in 0..self.config.members {
             let checkpoint = checkpoint.map(|path| path.with_extension(format!("{member}.bin")));
             let spec = RunSpec {
-                model: &self.config.model,
+                model: &self.model,
                 train: &train,
                 tokenizer: &self.tokenizer,
                 pictures: &self.pictures,
@@ -123,6 +211,7 @@ impl<'a> Lynx<'a> {
                 copies: &copies,
                 held_out: &self.held_out,
                 seed: training_seed(self.seed, fit.replicate, member),
+                pretrained: &self.pretrained,
                 start: None,
                 checkpoint: checkpoint.as_deref(),
                 device: &self.device,

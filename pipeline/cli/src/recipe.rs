@@ -1,11 +1,11 @@
 //! The recipe: one TOML file that says everything about a run.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use indexmap::IndexMap;
-use lynxdata_burn_model::{DeviceName, ModelConfig, TokenizerConfig, TrainConfig};
+use lynxdata_burn_model::{DeviceName, ModelConfig, Part, TokenizerConfig, TrainConfig};
 use lynxdata_check::outcome::{FEWEST_HELD_OUT, FEWEST_PAIRS};
 use lynxdata_check::universe::MOST_ARMS;
 use lynxdata_check::{Gear, Protocol, Question};
@@ -80,6 +80,10 @@ pub(crate) struct TrainingConfig {
     /// Pictures whose examples are not trained on and measured on in the end, two at least.
     #[serde(default = "two_hundred")]
     pub held_out: usize,
+    /// Pretrained models for parts of the model, such as `decoder = "SmolLM2-135M-Instruct.Q4_1.gguf"` or `vision = "clip/"`: a folder of Hugging Face
+    /// or a GGUF file. They determine the sizes of their part and, the decoder, the tokenizer. A pretrained part is frozen unless `train.rates` names it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pretrained: BTreeMap<Part, PathBuf>,
     /// The device, as in `check.device`.
     #[serde(default = "auto")]
     pub device: DeviceName,
@@ -319,6 +323,9 @@ pub(crate) struct CheckConfig {
     /// `train.steps`. Up to about four repeats text trains language models nearly as well as new text (Muennighoff et al., arXiv 2305.16264).
     #[serde(default = "four")]
     pub most_epochs: f64,
+    /// A pretrained decoder of the gear `lynx`, as in `training.pretrained`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pretrained: BTreeMap<Part, PathBuf>,
     /// The tokenizer of the gear `lynx`, trained once on all arms.
     #[serde(default)]
     pub tokenizer: TokenizerConfig,
@@ -525,8 +532,11 @@ impl LoadedRecipe {
         });
         let training = recipe.training.iter().flat_map(|training| {
             let start = training.start.iter().map(|path| ("training.start", path));
-            [("training.data", &training.data)].into_iter().chain(start)
+            let pretrained = training.pretrained.values().map(|path| ("training.pretrained", path));
+            [("training.data", &training.data)].into_iter().chain(start).chain(pretrained)
         });
+        let decoders =
+            recipe.check.iter().flat_map(|check| check.pretrained.values().map(|path| ("check.pretrained", path)));
         let evaluation =
             recipe.check.iter().filter_map(|check| Some(("check.evaluate_on", check.evaluate_on.as_ref()?)));
         for (key, path) in lists
@@ -534,6 +544,7 @@ impl LoadedRecipe {
             .chain(arms)
             .chain(evaluation)
             .chain(training)
+            .chain(decoders)
             .filter(|(_, path)| !objects::is_url(path))
         {
             let path = self.folder.join(path);

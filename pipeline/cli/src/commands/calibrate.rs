@@ -1,6 +1,6 @@
 //! `lynxdata check calibrate`: checks whose truth is known, and what came of them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
@@ -165,7 +165,7 @@ fn one_check(
         return check(&protocol, universe, split, follows_up, &|fit| Ok(probe.fit(fit)));
     }
     let arms = arms_to_fit(&protocol, split, &different_pairs(universe, split));
-    let lynx = Lynx::new(config, universe.clone(), split.clone(), arms, seed)?;
+    let lynx = Lynx::new(config, Path::new("."), universe.clone(), split.clone(), arms, seed)?;
     // On a thread of its own: a thread of rayon's pool would begin further fits while it waits for
     // one.
     let fit = |fit| {

@@ -3,6 +3,7 @@
 mod ask;
 mod chat;
 mod judge;
+mod lynx;
 mod output;
 
 use std::path::{Path, PathBuf};
@@ -34,13 +35,15 @@ Examples:
       --endpoint http://localhost:8000/v1 --judge-model Qwen3-8B --labels checked.jsonl --out scores/
   lynxdata eval --ask http://localhost:8000/v1 --model my-model --images images/ \\
       --references Open_VQA_images.jsonl --out answers/ --metric exact_match
+  lynxdata eval --lynx lynx-2/model --by-likelihood --images images/ \\
+      --references questions.jsonl --metric vqa_accuracy
 
 A reference: {\"id\": 1, \"question\": \"How many dogs?\", \"answers\": [\"2\"], \"category\": \"Counting\", \"image\": \"a.jpg\"}
 A prediction: {\"id\": 1, \"answer\": \"two\"}
 Definitions, their sources and known differences: docs/evaluation.md")]
 pub(crate) struct Arguments {
     /// What is computed
-    #[arg(long, value_parser = metric_parser(), required_unless_present = "ask")]
+    #[arg(long, value_parser = metric_parser(), required_unless_present_any = ["ask", "lynx"])]
     metric: Option<&'static Metric>,
 
     /// Questions with their answers; may be given several times, as for annotations and questions
@@ -48,7 +51,7 @@ pub(crate) struct Arguments {
     references: Vec<PathBuf>,
 
     /// What the model answers, JSON or JSON Lines
-    #[arg(long, value_name = "FILE", value_parser = path_parser(), required_unless_present = "ask", conflicts_with = "ask")]
+    #[arg(long, value_name = "FILE", value_parser = path_parser(), required_unless_present_any = ["ask", "lynx"], conflicts_with_all = ["ask", "lynx"])]
     predictions: Option<PathBuf>,
 
     /// Leaves out the quirks of the official script; vqa_accuracy, relaxed_accuracy, exact_match
@@ -74,6 +77,9 @@ pub(crate) struct Arguments {
 
     #[command(flatten)]
     ask: ask::AskArguments,
+
+    #[command(flatten)]
+    lynx: lynx::LynxArguments,
 
     /// Environment variable with the key of the server, for --endpoint and --ask
     #[arg(long, value_name = "VAR", help_heading = "Server")]
@@ -104,6 +110,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
             let text = read(path)?;
             read_predictions(Source { name: &path.to_string_lossy(), text: &text }).map_err(anyhow::Error::from)?
         }
+        None if arguments.lynx.lynx.is_some() => lynx::run(arguments, &references.rows)?,
         None => ask::run(arguments, &references.rows)?,
     };
     let Some(metric) = arguments.metric else { return Ok(DONE) };
@@ -129,6 +136,14 @@ fn refuse_contradictions(arguments: &Arguments) -> anyhow::Result<()> {
             anyhow!("--endpoint, --judge-model, --judge-cache and --labels belong to --metric judge")
         };
         return Err(error);
+    }
+    arguments.lynx.settings()?;
+    let asks = arguments.ask.ask.is_some() || arguments.lynx.lynx.is_some();
+    if !asks && (arguments.ask.images.is_some() || arguments.ask.instruction.is_some()) {
+        return Err(anyhow!("--images and --instruction belong to --ask or --lynx"));
+    }
+    if arguments.ask.ask.is_some() && arguments.lynx.lynx.is_some() {
+        return Err(anyhow!("--ask and --lynx are two models; name one"));
     }
     if arguments.ask.ask.is_some() && arguments.out.is_none() {
         return Err(anyhow!("--ask needs --out DIR, where answers are kept as they come"));

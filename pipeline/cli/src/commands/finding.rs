@@ -373,6 +373,7 @@ impl Trial {
             copies: &training,
             held_out: &held_out.collect::<Vec<_>>(),
             seed: self.seed.wrapping_mul(1000).wrapping_add(replicate as u64),
+            pretrained: &[],
             start: None,
             checkpoint: None,
             device,

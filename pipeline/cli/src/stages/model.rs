@@ -17,7 +17,7 @@ use serde_json::json;
 
 use super::arms::{for_each_example, training_of};
 use super::{Context, Parts, Planned, Stage, settings_text};
-use crate::lynx::trusted;
+use crate::lynx::{pretrained, stamps, trusted};
 use crate::recipe::{Recipe, TrainingConfig};
 
 /// Raise it when the same examples and settings give another model.
@@ -57,6 +57,7 @@ impl Stage for Model {
         let settings = settings_text(&(
             (context.recipe().seed, config.held_out, config.device.resolve()?),
             (&config.tokenizer, &config.model, &config.train),
+            stamps(&config.pretrained, &context.loaded.folder)?,
         ));
         let start = match &config.start {
             Some(path) => digest_of(&context.loaded.folder.join(path))?,
@@ -84,12 +85,17 @@ fn digest_of(folder: &Path) -> Result<String> {
 fn make(context: &Context, config: &TrainingConfig, new: &mut NewPart) -> Result<()> {
     let device = trusted(&config.device)?;
     let start = config.start.as_ref().map(|path| context.loaded.folder.join(path));
-    let (model, tokenizer) = match &start {
+    let mut train_config = config.train.clone();
+    let (model, tokenizer, pretrained) = match &start {
         Some(folder) => {
             let start = SavedModel::read(folder, &DeviceName::Cpu)?;
-            (start.config, Some(start.tokenizer))
+            (start.config, Some(start.tokenizer), Vec::new())
         }
-        None => (config.model.clone(), None),
+        None => {
+            let mut model = config.model.clone();
+            let found = pretrained(&config.pretrained, &context.loaded.folder, &mut model, &mut train_config)?;
+            (model, found.tokenizer, found.parts)
+        }
     };
     if model.sight != Sight::Pixels {
         bail!("lynxdata train trains models that see pixels: set training.model.sight = \"pixels\"");
@@ -120,13 +126,14 @@ fn make(context: &Context, config: &TrainingConfig, new: &mut NewPart) -> Result
     let weights = start.map(|folder| folder.join(saved::WEIGHTS));
     let spec = RunSpec {
         model: &model,
-        train: &config.train,
+        train: &train_config,
         tokenizer: &tokenizer,
         pictures: &set.pictures,
         arm: &set.training,
         copies: &vec![1; set.training.len()],
         held_out: &set.held_out,
         seed: context.recipe().seed,
+        pretrained: &pretrained,
         start: weights.as_deref(),
         checkpoint: Some(&checkpoint),
         device: &device,

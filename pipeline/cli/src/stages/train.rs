@@ -13,7 +13,7 @@ use lynxdata_records::{NewPart, PartEntry, fingerprint};
 
 use super::arms::{self, check_of};
 use super::{Context, Parts, Planned, Stage, settings_text};
-use crate::lynx::Lynx;
+use crate::lynx::{Lynx, stamps};
 use crate::recipe::{CheckConfig, Recipe};
 
 /// Raise it when the same arms and settings give other measurements.
@@ -138,7 +138,7 @@ fn settings(context: &Context, config: &CheckConfig) -> Result<String> {
         (config.fewest_pairs, config.fewest_held_out),
         (config.second_learning_rate, config.members, config.most_epochs),
         (&config.tokenizer, &config.model, &config.train),
-        device,
+        (device, stamps(&config.pretrained, &context.loaded.folder)?),
     )))
 }
 
@@ -166,7 +166,7 @@ fn prepare<'a>(context: &Context, config: &'a CheckConfig) -> Result<Option<Lynx
     if arms.is_empty() {
         return Ok(None);
     }
-    Lynx::new(config, universe, split, arms, context.recipe().seed).map(Some)
+    Lynx::new(config, &context.loaded.folder, universe, split, arms, context.recipe().seed).map(Some)
 }
 
 impl CheckData {

@@ -44,16 +44,16 @@ pub(super) struct AskArguments {
     model: Option<String>,
 
     /// Where the pictures of the references are
-    #[arg(long, value_name = "DIR", value_parser = path_parser(), requires = "ask")]
-    images: Option<PathBuf>,
+    #[arg(long, value_name = "DIR", value_parser = path_parser())]
+    pub(super) images: Option<PathBuf>,
 
     /// What is said after each question, as "Answer with a single word or phrase."
-    #[arg(long, value_name = "TEXT", requires = "ask")]
-    instruction: Option<String>,
+    #[arg(long, value_name = "TEXT")]
+    pub(super) instruction: Option<String>,
 
-    /// The longest answer; longer ones are cut, and told
+    /// The longest answer of --ask, where longer ones are cut and told; with --lynx, the longest question
     #[arg(long, value_name = "TOKENS", default_value_t = 256)]
-    max_tokens: u32,
+    pub(super) max_tokens: u32,
 }
 
 /// Asks all questions that have no answer yet, and returns all answers.
@@ -156,7 +156,7 @@ fn question(settings: &AskArguments, reference: &Reference) -> Result<Question> 
 
 /// The file of a picture: below the folder by its path, by its name alone, or by its number in
 /// COCO.
-fn find(folder: &Path, image: &str) -> Result<PathBuf> {
+pub(super) fn find(folder: &Path, image: &str) -> Result<PathBuf> {
     let path = Path::new(image);
     if !path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
         bail!("the picture {image} is not below {}; such files are not sent", folder.display());

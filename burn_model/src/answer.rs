@@ -1,0 +1,88 @@
+//! A saved model that answers questions about pictures.
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+
+use crate::batch::Seen;
+use crate::data::{ANSWER, Example, Pictures, QUESTION, Turn};
+use crate::device::DeviceName;
+use crate::encode::Sequence;
+use crate::error::{Error, Result};
+use crate::generate::{GenerateConfig, generate};
+use crate::loss::nats;
+use crate::model::{Layout, Sight};
+use crate::saved::SavedModel;
+
+/// Answers questions about pictures, as the model was trained to.
+#[derive(Debug)]
+pub struct Answerer {
+    saved: SavedModel,
+    device: Device,
+    /// Tokens of question and answer at most.
+    max_tokens: usize,
+}
+
+impl Answerer {
+    /// Takes a model that sees pixels. `max_tokens` is the most tokens of a question, or of a question
+    /// and a given answer together; longer ones are cut as in training.
+    pub fn new(saved: SavedModel, device: &DeviceName, max_tokens: usize) -> Result<Self> {
+        if saved.config.sight != Sight::Pixels {
+            let reason = "it sees features, which a check computes; lynxdata train makes models that see pixels";
+            return Err(Error::Data { set: "model", reason: reason.to_owned() });
+        }
+        Ok(Self { saved, device: device.open()?, max_tokens })
+    }
+
+    /// Side of the square pictures, in pixels.
+    pub fn side(&self) -> usize {
+        self.saved.config.image_size
+    }
+
+    /// Writes an answer. `picture` are `3 · side²` bytes of RGB, row by row.
+    ///
+    /// An empty question asks for a caption.
+    pub fn answer(&self, picture: &[u8], question: &str, settings: &GenerateConfig) -> Result<String> {
+        let SavedModel { config, tokenizer, lynx, .. } = &self.saved;
+        let mut prompt = vec![tokenizer.begin()];
+        if !question.is_empty() {
+            prompt.extend(tokenizer.encode_end(&format!("{QUESTION}{question}{ANSWER}"), self.max_tokens)?);
+        }
+        let vision = lynx.vision_tokens(self.pixels(picture)?);
+        let generated = generate(lynx, config, &vision, &prompt, tokenizer.end(), settings)?;
+        Ok(tokenizer.decode(&generated.tokens)?.trim().to_owned())
+    }
+
+    /// Tells how likely each of some answers is: nats a byte, lower is likelier.
+    ///
+    /// The end of the answer counts, and a byte is added for it, so that an empty answer has a number.
+    pub fn nats_per_byte(&self, picture: &[u8], question: &str, answers: &[&str]) -> Result<Vec<f64>> {
+        let SavedModel { config, tokenizer, lynx, .. } = &self.saved;
+        let vision = lynx.vision_tokens(self.pixels(picture)?);
+        let [_, latents, width] = vision.dims();
+        answers
+            .iter()
+            .map(|answer| {
+                let turn = Turn { question: question.to_owned(), answer: (*answer).to_owned() };
+                let example = Example { picture: 0, turns: vec![turn] };
+                let sequence = Sequence::new(tokenizer, &example, self.max_tokens)?;
+                let tokens = sequence.read();
+                let ids: Vec<i64> = sequence.inputs().iter().map(|id| i64::from(*id)).collect();
+                let ids: Tensor<2, Int> = Tensor::from_data(TensorData::new(ids, [1, tokens]), &self.device);
+                let (places, targets): (Vec<i64>, Vec<i64>) =
+                    sequence.targets().map(|(place, id)| (place as i64, i64::from(id))).unzip();
+                let [places, targets] = [places, targets].map(|numbers| {
+                    let numbers: Tensor<1, Int> = Tensor::from_data(numbers.as_slice(), &self.device);
+                    numbers
+                });
+                let layout = Layout::causal(config, config.prefix_tokens() + tokens, &self.device);
+                let vision = vision.clone().reshape([1, latents, width]);
+                let all = nats(lynx.logits_at(vision, ids, &layout, places), targets).into_data();
+                Ok(all.iter::<f64>().sum::<f64>() / (sequence.bytes + 1) as f64)
+            })
+            .collect()
+    }
+
+    fn pixels(&self, picture: &[u8]) -> Result<Tensor<3>> {
+        let pictures = Pictures::Pixels(vec![picture.to_vec()]);
+        Seen::new(&pictures, &self.saved.config)?.tensor(&[0], &self.device)
+    }
+}

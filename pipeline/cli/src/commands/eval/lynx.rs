@@ -1,0 +1,117 @@
+//! `--lynx`: gets answers from a model that `lynxdata train` made.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+use lynxdata_burn_model::{Answerer, DeviceName, GenerateConfig, SavedModel};
+use lynxdata_evaluation::input::{Prediction, Reference, Source, read_predictions};
+use lynxdata_picture::{decode_rgb, square_of};
+use serde_json::json;
+
+use super::ask::{self, PREDICTIONS};
+use super::output::write_whole;
+use crate::home::path_parser;
+use crate::lynx::trusted;
+
+/// The most pixels of a picture.
+const MAX_PIXELS: u64 = 100_000_000;
+
+#[derive(Args)]
+#[command(next_help_heading = "Ask a model of lynxdata train")]
+pub(super) struct LynxArguments {
+    /// The folder of a model that lynxdata train made; answers come from it instead of --predictions
+    #[arg(long, value_name = "DIR", value_parser = path_parser(), requires = "images")]
+    pub(super) lynx: Option<PathBuf>,
+
+    /// Choose the likeliest answer instead of writing one: among the options of the question, or
+    /// without options among the answers that the questions of its category have. Small models
+    /// know better than they write
+    #[arg(long, requires = "lynx")]
+    by_likelihood: bool,
+
+    /// The device: auto, cpu, cuda:N, vulkan:KIND:N or wgpu:KIND:N
+    #[arg(long, value_name = "DEVICE", requires = "lynx")]
+    device: Option<DeviceName>,
+
+    /// How answers are written, as in --generate beams=5; may be given several times. The keys are
+    /// max_new_tokens, min_new_tokens, beams, sample, temperature, top_k, top_p, no_repeat_ngram,
+    /// length_penalty and seed
+    #[arg(long = "generate", value_name = "KEY=VALUE", requires = "lynx")]
+    generate: Vec<String>,
+}
+
+impl LynxArguments {
+    /// How answers are written.
+    pub(super) fn settings(&self) -> Result<GenerateConfig> {
+        let mut table = toml::Table::new();
+        for set in &self.generate {
+            let parsed: toml::Table = toml::from_str(set).with_context(|| format!("--generate {set}"))?;
+            table.extend(parsed);
+        }
+        let settings: GenerateConfig = table.try_into().context("--generate")?;
+        settings.validate()?;
+        Ok(settings)
+    }
+}
+
+/// Answers all questions. Returns the answers, which are also written if there is a folder for them.
+pub(super) fn run(arguments: &super::Arguments, references: &[Reference]) -> Result<Vec<Prediction>> {
+    let (Some(folder), Some(images)) = (&arguments.lynx.lynx, &arguments.ask.images) else {
+        bail!("--lynx needs --images");
+    };
+    let settings = arguments.lynx.settings()?;
+    let device = trusted(arguments.lynx.device.as_ref().unwrap_or(&DeviceName::Auto))?;
+    let saved = SavedModel::read(folder, &device)
+        .with_context(|| format!("{} is no folder of a trained model", folder.display()))?;
+    let answerer = Answerer::new(saved, &device, arguments.ask.max_tokens as usize)?;
+    let candidates = candidates(references);
+    let mut lines = String::new();
+    for (number, reference) in references.iter().enumerate() {
+        let at = || format!("{}: id {}", reference.place, reference.id);
+        let Some(image) = &reference.image else { bail!("{}: it has no picture", at()) };
+        let path = ask::find(images, image).with_context(at)?;
+        let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let rgb = decode_rgb(&bytes, MAX_PIXELS).with_context(|| format!("cannot decode {}", path.display()))?;
+        let picture = square_of(&rgb, answerer.side() as u32);
+        let question = reference.question.as_deref().unwrap_or_default();
+        let question = match &arguments.ask.instruction {
+            Some(instruction) if !question.is_empty() => format!("{question}\n{instruction}"),
+            _ => question.to_owned(),
+        };
+        let answer = if arguments.lynx.by_likelihood {
+            let among: Vec<&str> = match reference.options.as_slice() {
+                [] => candidates[&reference.category].iter().copied().collect(),
+                options => options.iter().map(String::as_str).collect(),
+            };
+            if among.is_empty() {
+                bail!("{}: there is no answer to choose from; leave out --by-likelihood", at());
+            }
+            let nats = answerer.nats_per_byte(&picture, &question, &among)?;
+            let best = (0..among.len()).min_by(|a, b| nats[*a].total_cmp(&nats[*b])).unwrap_or(0);
+            among[best].to_owned()
+        } else {
+            answerer.answer(&picture, &question, &settings)?
+        };
+        lines.push_str(&format!("{}\n", json!({"id": reference.id, "answer": answer})));
+        if (number + 1) % 100 == 0 {
+            tracing::info!("{} of {} questions are answered", number + 1, references.len());
+        }
+    }
+    if let Some(out) = &arguments.out {
+        std::fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
+        write_whole(&out.join(PREDICTIONS), &lines)?;
+    }
+    Ok(read_predictions(Source { name: "the model's answers", text: &lines })?)
+}
+
+/// The answers that the questions of each category have.
+fn candidates(references: &[Reference]) -> BTreeMap<Option<String>, BTreeSet<&str>> {
+    let mut all: BTreeMap<Option<String>, BTreeSet<&str>> = BTreeMap::new();
+    for reference in references {
+        let of_category = all.entry(reference.category.clone()).or_default();
+        of_category.extend(reference.answers.iter().map(String::as_str));
+    }
+    all
+}
