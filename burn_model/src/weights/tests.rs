@@ -142,6 +142,37 @@ fn vision_encoders_see_as_the_originals_do() {
     }
 }
 
+/// The golden file of the whole model has EVA's weights under the names of Lynx's release.
+#[test]
+fn the_vision_encoder_of_lynx_is_read_by_its_names() {
+    let golden = include_bytes!("../../fixtures/parity_prefix.safetensors");
+    let golden = ::safetensors::SafeTensors::deserialize(golden).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let weights = golden.iter().filter_map(|(name, view)| Some((name.strip_prefix("w.")?, view)));
+    let weights = ::safetensors::serialize(weights, None).unwrap();
+    fs::write(folder.path().join("model.safetensors"), weights).unwrap();
+    let description = r#"{"model_type": "eva", "hidden_size": 24, "intermediate_size": 96, "num_hidden_layers": 2,
+        "num_attention_heads": 3, "image_size": 16, "patch_size": 8}"#;
+    fs::write(folder.path().join("config.json"), description).unwrap();
+    let pretrained = Pretrained::open(folder.path()).unwrap();
+    let mut config = ModelConfig::default();
+    pretrained.configure(Part::Vision, &mut config).unwrap();
+    assert_eq!(config.vit_depth, 1);
+    config.vit_depth = 2; // all layers, as in the golden file
+    let device = Device::flex();
+    let (model, reports) = build(&[(&pretrained, Part::Vision)], &config, 50, 0, 0, &device).unwrap();
+    assert!(reports[0].unused.iter().all(|name| !name.starts_with("vision_encoder.")));
+    let floats = |name: &str| -> Vec<f32> {
+        let bytes = golden.tensor(name).unwrap().data().as_chunks::<4>().0;
+        bytes.iter().map(|four| f32::from_le_bytes(*four)).collect()
+    };
+    let pixels: Tensor<4> = Tensor::from_data(TensorData::new(floats("in.image"), [2, 3, 16, 16]), &device);
+    let patches = pixels.reshape([2, 3, 2, 8, 2, 8]).permute([0, 2, 4, 1, 3, 5]).reshape([2, 4, 192]);
+    let features = model.vision_encoder().unwrap().forward(patches);
+    let features: Vec<f32> = features.into_data().try_into_vec().unwrap();
+    assert!(furthest(&features, &floats("out.vit")) < 1e-5);
+}
+
 #[test]
 fn what_a_vision_encoder_does_not_use_is_told() {
     let (_, report) = vision("clip", 32);
