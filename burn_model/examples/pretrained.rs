@@ -75,7 +75,7 @@ fn steps(file: &str, batch: usize) -> Result<()> {
         let pictures = Tensor::<3>::ones([batch, 1, FEATURES], &plain);
         let ids: Tensor<2, Int> = Tensor::from_data(TensorData::new(ids.clone(), [batch, TOKENS]), &plain);
         let targets: Tensor<2, Int> = Tensor::from_data(TensorData::new(targets.clone(), [count, 1]), &plain);
-        let logits = model.logits(model.vision_tokens(pictures), ids, &layout).reshape([count, vocabulary]);
+        let logits = model.logits(&model.vision_tokens(pictures), ids, &layout).reshape([count, vocabulary]);
         let loss = log_softmax(logits, 1).gather(1, targets).mean().neg();
         let forward = cpu_seconds() - begun.1;
         let gradients = loss.backward();

@@ -57,7 +57,6 @@ impl Answerer {
     pub fn nats_per_byte(&self, picture: &[u8], question: &str, answers: &[&str]) -> Result<Vec<f64>> {
         let SavedModel { config, tokenizer, lynx, .. } = &self.saved;
         let vision = lynx.vision_tokens(self.pixels(picture)?);
-        let [_, latents, width] = vision.dims();
         answers
             .iter()
             .map(|answer| {
@@ -74,8 +73,7 @@ impl Answerer {
                     numbers
                 });
                 let layout = Layout::causal(config, config.prefix_tokens() + tokens, &self.device);
-                let vision = vision.clone().reshape([1, latents, width]);
-                let all = nats(lynx.logits_at(vision, ids, &layout, places), targets).into_data();
+                let all = nats(lynx.logits_at(&vision, ids, &layout, places), targets).into_data();
                 Ok(all.iter::<f64>().sum::<f64>() / (sequence.bytes + 1) as f64)
             })
             .collect()

@@ -178,16 +178,33 @@ pub fn backends() -> Vec<&'static str> {
     all.into_iter().filter(|(_, is_in)| *is_in).map(|(name, _)| name).collect()
 }
 
-/// Every device with its name; software last but for the processor.
-#[cfg(feature = "wgpu")]
+/// Every device with its name; those made of software come last, and the processor after them.
 fn listed() -> Vec<(DeviceName, Device)> {
-    use burn::tensor::{DeviceKind, DeviceType};
+    let mut all = cuda_devices();
+    all.extend(wgpu_devices());
+    all.sort_by_key(|(name, _)| !name.is_gpu());
+    all.push((DeviceName::Cpu, Device::flex()));
+    all
+}
+
+#[cfg(feature = "cuda")]
+fn cuda_devices() -> Vec<(DeviceName, Device)> {
+    let count = Device::enumerate(burn::tensor::DeviceType::Cuda).len();
+    (0..count).map(|number| (DeviceName::Cuda(number), Device::cuda(number))).collect()
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda_devices() -> Vec<(DeviceName, Device)> {
+    Vec::new()
+}
+
+#[cfg(feature = "wgpu")]
+fn wgpu_devices() -> Vec<(DeviceName, Device)> {
+    use burn::tensor::{DeviceKind, DeviceType, Devices};
 
     let mut all: Vec<(DeviceName, Device)> = Vec::new();
-    #[cfg(feature = "cuda")]
-    all.extend((0..Device::enumerate(DeviceType::Cuda).len()).map(|n| (DeviceName::Cuda(n), Device::cuda(n))));
     // burn lists devices without saying what they are, so each kind and number is tried for equality.
-    let mut add = |interface, found: burn::tensor::Devices, open: &dyn Fn(DeviceKind) -> Device| {
+    let mut add = |interface, found: Devices, open: &dyn Fn(DeviceKind) -> Device| {
         for (kind, _) in KINDS {
             for number in 0..found.len() {
                 let (burns, number) = match kind {
@@ -206,23 +223,12 @@ fn listed() -> Vec<(DeviceName, Device)> {
     #[cfg(feature = "vulkan")]
     add(Interface::Vulkan, Device::enumerate(DeviceType::Vulkan), &|kind| Device::vulkan(kind));
     add(Interface::Any, Device::enumerate(DeviceType::Wgpu), &|kind| Device::wgpu(kind));
-    all.sort_by_key(|(name, _)| !name.is_gpu());
-    all.push((DeviceName::Cpu, Device::flex()));
     all
 }
 
-/// Every device with its name.
 #[cfg(not(feature = "wgpu"))]
-fn listed() -> Vec<(DeviceName, Device)> {
-    #[cfg(feature = "cuda")]
-    let mut all: Vec<(DeviceName, Device)> = {
-        let count = Device::enumerate(burn::tensor::DeviceType::Cuda).len();
-        (0..count).map(|n| (DeviceName::Cuda(n), Device::cuda(n))).collect()
-    };
-    #[cfg(not(feature = "cuda"))]
-    let mut all = Vec::new();
-    all.push((DeviceName::Cpu, Device::flex()));
-    all
+fn wgpu_devices() -> Vec<(DeviceName, Device)> {
+    Vec::new()
 }
 
 #[cfg(test)]

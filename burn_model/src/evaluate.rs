@@ -76,7 +76,7 @@ pub(crate) fn held_out_nats(
         let texts = held_out.texts(items, tokens, device);
         let layout = Layout::causal(config, config.prefix_tokens() + tokens, device);
         let vision = model.vision_tokens(seen.tensor(&rows, device)?);
-        let logits = model.logits_at(vision, texts.inputs, &layout, texts.places);
+        let logits = model.logits_at(&vision, texts.inputs, &layout, texts.places);
         let of_tokens = nats(logits, texts.targets).into_data();
         let mut of_tokens = of_tokens.iter::<f64>();
         for item in items {

@@ -262,7 +262,7 @@ impl Reader<'_> {
         let ids: Tensor<2, Int> = Tensor::from_data(TensorData::new(ids, [rows, count]), &device);
         let [_, latents, width] = self.vision.dims();
         let vision = self.vision.clone().expand([rows, latents, width]);
-        let scores = self.model.next_logits(vision, ids, &layout, &mut self.cache);
+        let scores = self.model.next_logits(&vision, ids, &layout, &mut self.cache);
         let [_, vocabulary] = scores.dims();
         let scores = scores.into_data().iter::<f32>().collect::<Vec<f32>>();
         scores.chunks(vocabulary).map(<[f32]>::to_vec).collect()
@@ -377,7 +377,7 @@ mod tests {
         for _ in 0..count {
             let layout = Layout::causal(&config, config.prefix_tokens() + tokens.len(), &device);
             let ids = Tensor::from_data(TensorData::new(tokens.clone(), [1, tokens.len()]), &device);
-            let scores = model.logits(vision.clone(), ids, &layout).into_data();
+            let scores = model.logits(&vision, ids, &layout).into_data();
             let scores: Vec<f32> = scores.iter::<f32>().skip((tokens.len() - 1) * 50).collect();
             let mut allowed = log_softmax(&scores);
             allowed[END as usize] = f64::NEG_INFINITY;

@@ -184,7 +184,7 @@ impl Golden {
         let (places, targets) = self.places_and_targets(&plain);
         let weights = Tensor::ones([targets.dims()[0]], &plain).div_scalar(targets.dims()[0] as f32);
         let vision = model.vision_tokens(self.patches(&plain));
-        let logits = model.logits_at(vision, self.ids(&plain), &self.counted_layout(&plain), places);
+        let logits = model.logits_at(&vision, self.ids(&plain), &self.counted_layout(&plain), places);
         let (loss, objective) = weighted_nats(logits, targets, weights);
         (loss.into_scalar::<f32>(), objective)
     }
@@ -200,7 +200,7 @@ impl Golden {
         for (layout, name) in
             [(self.counted_layout(device), "out.logits_arange"), (self.skipping_layout(device), "out.logits_cumsum")]
         {
-            let logits = values(model.logits(vision.clone(), self.ids(device), &layout));
+            let logits = values(model.logits(&vision, self.ids(device), &layout));
             let golden = self.floats(name);
             let rows = self.real();
             let real = rows.iter().flat_map(|row| &row[prefix..]);

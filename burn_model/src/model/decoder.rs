@@ -184,17 +184,15 @@ impl Decoder {
     /// Scores of the next token, before the softmax: `[…, decoder_dim]` to `[…, vocabulary]`.
     pub fn logits<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let x = self.norm.forward(x);
-        match &self.lm_head {
-            Some(head) => head.forward(x),
-            None => {
-                let mut shape = x.dims();
-                let rows = shape[..D - 1].iter().product::<usize>();
-                let embeddings = self.embed_tokens.val();
-                let [vocabulary, width] = embeddings.dims();
-                shape[D - 1] = vocabulary;
-                x.reshape([rows, width]).matmul(embeddings.transpose()).reshape(shape)
-            }
+        if let Some(head) = &self.lm_head {
+            return head.forward(x);
         }
+        let mut shape = x.dims();
+        let rows = shape[..D - 1].iter().product::<usize>();
+        let embeddings = self.embed_tokens.val();
+        let [vocabulary, width] = embeddings.dims();
+        shape[D - 1] = vocabulary;
+        x.reshape([rows, width]).matmul(embeddings.transpose()).reshape(shape)
     }
 }
 

@@ -113,7 +113,7 @@ impl Lynx {
     ///
     /// `vision` are `[B, latents, decoder_dim]` vision tokens, `ids` the text `[B, T]`; `layout` covers
     /// [`ModelConfig::prefix_tokens`] + T tokens.
-    pub fn logits(&self, vision: Tensor<3>, ids: Tensor<2, Int>, layout: &Layout) -> Tensor<3> {
+    pub fn logits(&self, vision: &Tensor<3>, ids: Tensor<2, Int>, layout: &Layout) -> Tensor<3> {
         let [_, tokens] = ids.dims();
         self.llm.logits(self.read(vision, ids, layout, tokens, None))
     }
@@ -122,7 +122,7 @@ impl Lynx {
     /// scoring the vocabulary is costly, and padding needs no scores.
     pub fn logits_at(
         &self,
-        vision: Tensor<3>,
+        vision: &Tensor<3>,
         ids: Tensor<2, Int>,
         layout: &Layout,
         places: Tensor<1, Int>,
@@ -138,7 +138,13 @@ impl Lynx {
     ///
     /// With an empty cache, the vision tokens of a prefix are read before the text; afterwards `ids` are
     /// the tokens that follow, and `layout` is that of these alone.
-    pub fn next_logits(&self, vision: Tensor<3>, ids: Tensor<2, Int>, layout: &Layout, cache: &mut Cache) -> Tensor<2> {
+    pub fn next_logits(
+        &self,
+        vision: &Tensor<3>,
+        ids: Tensor<2, Int>,
+        layout: &Layout,
+        cache: &mut Cache,
+    ) -> Tensor<2> {
         let last = self.read(vision, ids, layout, 1, Some(cache));
         let [batch, _, width] = last.dims();
         self.llm.logits(last.reshape([batch, width]))
@@ -147,7 +153,7 @@ impl Lynx {
     /// The decoder's last layer at the last `wanted` tokens: `[B, wanted, decoder_dim]`.
     fn read(
         &self,
-        vision: Tensor<3>,
+        vision: &Tensor<3>,
         ids: Tensor<2, Int>,
         layout: &Layout,
         wanted: usize,
@@ -156,6 +162,6 @@ impl Lynx {
         let text = self.llm.embed(ids);
         let begins = cache.as_ref().is_none_or(|cache| cache.is_empty());
         let x = if self.prefix && begins { Tensor::cat(vec![vision.clone(), text], 1) } else { text };
-        self.llm.forward(x, &vision, layout, wanted, cache)
+        self.llm.forward(x, vision, layout, wanted, cache)
     }
 }

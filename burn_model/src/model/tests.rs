@@ -53,8 +53,8 @@ fn a_causal_layout_equals_one_with_padding_at_the_end() {
     let positions = vec![(0..20).collect::<Vec<_>>(); 2];
     let vision = model.vision_tokens(golden.patches(&device));
     let padded = Layout::new(&config, &positions, &real, &device);
-    let padded = values(model.logits(vision.clone(), golden.ids(&device), &padded));
-    let causal = values(model.logits(vision, golden.ids(&device), &Layout::causal(&config, 20, &device)));
+    let padded = values(model.logits(&vision, golden.ids(&device), &padded));
+    let causal = values(model.logits(&vision, golden.ids(&device), &Layout::causal(&config, 20, &device)));
     // The second sequence has 15 - 4 real text tokens.
     let compared = (16 + 11) * padded.len() / 32;
     assert!(furthest(&padded[..compared], &causal[..compared]) < 1e-6);
@@ -70,7 +70,7 @@ fn reading_token_by_token_with_a_cache_gives_the_scores_of_reading_at_once() {
         let prefix = config.prefix_tokens();
         let layout = Layout::causal(&config, prefix + 16, &device);
         let [batch, tokens, vocabulary] = [2, 16, 50];
-        let at_once = model.logits(vision.clone(), ids.clone(), &layout);
+        let at_once = model.logits(&vision, ids.clone(), &layout);
         let mut cache = Cache::default();
         let mut read = 0;
         for step in [5, 1, 1, 4, 1] {
@@ -79,7 +79,7 @@ fn reading_token_by_token_with_a_cache_gives_the_scores_of_reading_at_once() {
             let layout =
                 Layout::new(&config, &[(begin..prefix + read).collect()], &[vec![true; prefix + read]], &device);
             let new = ids.clone().narrow(1, read - step, step);
-            let scores = values(model.next_logits(vision.clone(), new, &layout, &mut cache));
+            let scores = values(model.next_logits(&vision, new, &layout, &mut cache));
             let wanted = values(at_once.clone().narrow(1, read - 1, 1).reshape([batch, vocabulary]));
             assert!(furthest(&scores, &wanted) < 1e-5, "{fusion:?} {read} of {tokens}");
         }
@@ -125,7 +125,7 @@ fn scores(config: &ModelConfig, model: &Lynx) -> Vec<f32> {
     let golden = Golden::of(Fusion::Prefix);
     let device = Device::flex();
     let vision = model.vision_tokens(golden.patches(&device));
-    values(model.logits(vision, golden.ids(&device), &Layout::causal(config, config.prefix_tokens() + 16, &device)))
+    values(model.logits(&vision, golden.ids(&device), &Layout::causal(config, config.prefix_tokens() + 16, &device)))
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn cross_attention_begins_as_nothing() {
     let device = Device::flex();
     let other = Tensor::from_data(TensorData::new(vec![1.0_f32; 2 * 4 * 32], [2, 4, 32]), &device);
     let layout = Layout::causal(&config, 16, &device);
-    assert_eq!(seen, values(model.logits(other, golden.ids(&device), &layout)));
+    assert_eq!(seen, values(model.logits(&other, golden.ids(&device), &layout)));
 }
 
 #[test]

@@ -63,7 +63,7 @@ fn scores(model: &Lynx, config: &ModelConfig, ids: &[u32]) -> Tensor<2> {
     let ids: Vec<i64> = ids.iter().map(|id| i64::from(*id)).collect();
     let ids: Tensor<2, Int> = Tensor::<1, Int>::from_data(ids.as_slice(), &device).unsqueeze();
     let vision = Tensor::zeros([1, 1, config.decoder_dim], &device);
-    model.logits(vision, ids, &layout).squeeze_dim(0)
+    model.logits(&vision, ids, &layout).squeeze_dim(0)
 }
 
 #[test]

@@ -299,7 +299,7 @@ impl Trial {
                     wordings.into_iter().enumerate().partition(|(place, _)| place % 3 == 2);
                 let ask = |example: &Example, wordings: &[(usize, String)], place: usize| {
                     let mut asked = example.clone();
-                    asked.turns[0].question = wordings[place % wordings.len()].1.clone();
+                    asked.turns[0].question.clone_from(&wordings[place % wordings.len()].1);
                     asked
                 };
                 let asked = |examples: &[Example], wordings: &[(usize, String)]| -> Vec<Example> {

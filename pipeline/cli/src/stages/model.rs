@@ -86,16 +86,13 @@ fn make(context: &Context, config: &TrainingConfig, new: &mut NewPart) -> Result
     let device = trusted(&config.device)?;
     let start = config.start.as_ref().map(|path| context.loaded.folder.join(path));
     let mut train_config = config.train.clone();
-    let (model, tokenizer, pretrained) = match &start {
-        Some(folder) => {
-            let start = SavedModel::read(folder, &DeviceName::Cpu)?;
-            (start.config, Some(start.tokenizer), Vec::new())
-        }
-        None => {
-            let mut model = config.model.clone();
-            let found = pretrained(&config.pretrained, &context.loaded.folder, &mut model, &mut train_config)?;
-            (model, found.tokenizer, found.parts)
-        }
+    let (model, tokenizer, pretrained) = if let Some(folder) = &start {
+        let start = SavedModel::read(folder, &DeviceName::Cpu)?;
+        (start.config, Some(start.tokenizer), Vec::new())
+    } else {
+        let mut model = config.model.clone();
+        let found = pretrained(&config.pretrained, &context.loaded.folder, &mut model, &mut train_config)?;
+        (model, found.tokenizer, found.parts)
     };
     if model.sight != Sight::Pixels {
         bail!("lynxdata train trains models that see pixels: set training.model.sight = \"pixels\"");
@@ -115,12 +112,11 @@ fn make(context: &Context, config: &TrainingConfig, new: &mut NewPart) -> Result
             set.held_out.len()
         );
     }
-    let tokenizer = match tokenizer {
-        Some(tokenizer) => tokenizer,
-        None => {
-            let texts: Vec<String> = set.training.iter().map(Example::text).collect();
-            train_tokenizer(&texts.iter().map(String::as_str).collect::<Vec<_>>(), &config.tokenizer)?
-        }
+    let tokenizer = if let Some(tokenizer) = tokenizer {
+        tokenizer
+    } else {
+        let texts: Vec<String> = set.training.iter().map(Example::text).collect();
+        train_tokenizer(&texts.iter().map(String::as_str).collect::<Vec<_>>(), &config.tokenizer)?
     };
     let checkpoint = context.run.root().join(CHECKPOINT);
     let weights = start.map(|folder| folder.join(saved::WEIGHTS));
@@ -187,14 +183,13 @@ impl ExampleSet {
         let mut examples = Vec::new();
         for_each_example(context, |digest, pixels, turns| {
             let next = rows.len() as u32;
-            let picture = match rows.get(digest) {
-                Some(row) => *row,
-                None => {
-                    let square = scaled_square(pixels, SIDE as u32, side as u32);
-                    out.write_all(&square.context("a picture of the examples is no square")?).with_context(failed)?;
-                    rows.insert(digest.to_owned(), next);
-                    next
-                }
+            let picture = if let Some(row) = rows.get(digest) {
+                *row
+            } else {
+                let square = scaled_square(pixels, SIDE as u32, side as u32);
+                out.write_all(&square.context("a picture of the examples is no square")?).with_context(failed)?;
+                rows.insert(digest.to_owned(), next);
+                next
             };
             let turn = |turn: lynxdata_check::Turn| Turn { question: turn.question, answer: turn.answer };
             examples.push(Example { picture, turns: turns.into_iter().map(turn).collect() });
