@@ -43,8 +43,8 @@ const COORDINATES: usize = 256;
 /// Both sides are trained on rendered drawings whose captions are exact, in replicates that redraw
 /// the training and the held-out drawings with replacement, beside the seed; the interval is what
 /// these draws say. What a model of half a million weights on drawings finds need not hold for one
-/// of eight billion on photographs, and what one training at that size found may be chance: two of
-/// the paper's four differences are within its own noise. Both are printed.
+/// of eight billion on photographs, and what one training at that size found may be chance: three
+/// of these four differences of the paper are within its own noise. Both are printed.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
