@@ -150,23 +150,23 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let paper = paper(&finding);
     let [low, high] = found.interval.unwrap_or([f64::NAN; 2]);
     let sentence = format!(
-        "Paper: {} right answers of {QUESTIONS} against {} ({}), {:+.1} points, 95 % interval {:+.1} to {:+.1}, p = {:.2}{}.\n\
+        "Paper: {} right answers of {QUESTIONS} against {} ({}), {:+.1} points, 95 % interval {:+.1} to {:+.1}, {}{}.\n\
          Here: {} against {}, {:.3} and {:.3} bits a byte on held-out drawings; the difference is {:+.4}, 95 % interval {low:+.4} to {high:+.4}, \
-         p = {:.3}, {} replicates: that {} is {}.",
+         {}, {} replicates: that {} is {}.",
         paper.right_answers[0],
         paper.right_answers[1],
         finding.paper_says,
         paper.difference_in_points,
         paper.ci95[0],
         paper.ci95[1],
-        paper.p,
+        probability(paper.p),
         if paper.p < ALPHA { "" } else { ", within noise" },
         finding.first,
         finding.second,
         mean(&first),
         mean(&second),
         found.mean,
-        found.p.unwrap_or(f64::NAN),
+        found.p.map_or("no p".to_owned(), probability),
         found.replicates,
         finding.claim,
         match outcome {
@@ -193,6 +193,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
         print(&format!("{sentence}\n"))?;
     }
     Ok(DONE)
+}
+
+/// A p-value as text.
+fn probability(p: f64) -> String {
+    if p < 0.001 { "p < 0.001".to_owned() } else { format!("p = {p:.3}") }
 }
 
 fn find(name: &str) -> anyhow::Result<Finding> {
