@@ -36,7 +36,7 @@
 //! * `schedule`: which examples each step is trained on;
 //! * `batch`: examples to tensors;
 //! * [`model`]: sight and decoder;
-//! * `loss`, `optimizer`, `average`, [`train`], `checkpoint`: the training loop;
+//! * [`loss`], [`optimizer`], `average`, [`train`], `checkpoint`: the training loop;
 //! * `evaluate`: loss on held-out examples, with right and with wrong pictures;
 //! * [`mod@run`]: all of that for one arm and one seed.
 //!
@@ -46,7 +46,9 @@
 //! pictures or other things that only large models learn.
 
 pub mod data;
+pub mod loss;
 pub mod model;
+pub mod optimizer;
 pub mod run;
 pub mod tokenizer;
 pub mod train;
@@ -57,8 +59,7 @@ mod checkpoint;
 mod encode;
 mod error;
 mod evaluate;
-mod loss;
-mod optimizer;
+mod operation;
 mod random;
 mod schedule;
 

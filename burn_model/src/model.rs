@@ -12,6 +12,7 @@
 //! The shapes, norms, scalings and the adapters' place follow the released code of Lynx (arXiv 2307.02469,
 //! github.com/bytedance/lynx-llm); the sizes are settings, so that a check runs in minutes on a CPU.
 
+mod activation;
 mod attention;
 mod config;
 mod decoder;
@@ -21,6 +22,7 @@ mod lynx;
 mod norm;
 mod projection;
 mod resampler;
+mod rotary;
 mod vision;
 
 pub use config::{ModelConfig, Sight};

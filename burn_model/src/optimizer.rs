@@ -5,22 +5,25 @@
 
 use std::collections::BTreeMap;
 
+use burn::backend::Flex;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Gradients, Tensor};
 
+use crate::operation::{Input, change_all, in_rows, numbers, on_flex, sum};
+
 /// Settings of AdamW (arXiv 1711.05101).
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct AdamWConfig {
+pub struct AdamWConfig {
     /// Decay of the mean of gradients.
-    pub(crate) beta_1: f64,
+    pub beta_1: f64,
     /// Decay of the mean of squared gradients.
-    pub(crate) beta_2: f64,
+    pub beta_2: f64,
     /// Added to the root of the mean of squared gradients.
-    pub(crate) epsilon: f64,
+    pub epsilon: f64,
     /// Share of every weight that is taken away per step, times the learning rate.
-    pub(crate) weight_decay: f64,
+    pub weight_decay: f64,
     /// Gradients are scaled down where their norm over all weights is larger.
-    pub(crate) max_gradient_norm: f64,
+    pub max_gradient_norm: f64,
 }
 
 /// Running means of one tensor's gradients and of their squares, flat.
@@ -32,7 +35,7 @@ pub(crate) struct Moments {
 
 /// The optimiser and its state.
 #[derive(Clone, Debug)]
-pub(crate) struct AdamW {
+pub struct AdamW {
     config: AdamWConfig,
     /// Steps taken.
     pub(crate) steps: usize,
@@ -41,12 +44,13 @@ pub(crate) struct AdamW {
 }
 
 impl AdamW {
-    pub(crate) fn new(config: AdamWConfig) -> Self {
+    /// Begins without moments.
+    pub fn new(config: AdamWConfig) -> Self {
         Self { config, steps: 0, moments: BTreeMap::new() }
     }
 
     /// Moves the weights of `model` against their gradients.
-    pub(crate) fn step<M: Module>(&mut self, model: M, gradients: Gradients, learning_rate: f64) -> M {
+    pub fn step<M: Module>(&mut self, model: M, gradients: Gradients, learning_rate: f64) -> M {
         let mut collected = Collected { gradients, flat: Vec::new() };
         model.visit(&mut collected);
         let flat = collected.flat;
@@ -55,7 +59,7 @@ impl AdamW {
         let scale = (self.config.max_gradient_norm / (norm + 1e-6)).min(1.0);
         self.steps += 1;
         let mut update =
-            Update { optimizer: self, gradients: flat.into_iter(), path: Vec::new(), learning_rate, scale };
+            Updated { optimizer: self, gradients: flat.into_iter(), path: Vec::new(), learning_rate, scale };
         model.map(&mut update)
     }
 
@@ -63,14 +67,37 @@ impl AdamW {
     fn updated(&mut self, path: String, weight: Tensor<1>, gradient: Tensor<1>, scale: f64, rate: f64) -> Tensor<1> {
         let AdamWConfig { beta_1, beta_2, epsilon, weight_decay, .. } = self.config;
         let step = i32::try_from(self.steps).unwrap_or(i32::MAX);
+        let bias_1 = 1.0 - beta_1.powi(step);
+        let bias_2 = 1.0 - beta_2.powi(step);
+        if on_flex(&weight) {
+            let old = self.moments.remove(&path);
+            let old = old.unwrap_or_else(|| Moments { first: gradient.zeros_like(), second: gradient.zeros_like() });
+            let state = [weight, old.first, old.second].map(|tensor| Input::from(tensor).plain());
+            let gradient = in_rows(Input::from(gradient).plain());
+            let changed = change_all(state, |[weights, first, second]| {
+                pulp::Arch::new().dispatch(Update {
+                    first_decay: beta_1 as f32,
+                    second_decay: beta_2 as f32,
+                    first_gain: ((1.0 - beta_1) * scale) as f32,
+                    second_gain: ((1.0 - beta_2) * scale * scale) as f32,
+                    root_gain: bias_2.sqrt().recip() as f32,
+                    epsilon: epsilon as f32,
+                    rate: (rate / bias_1) as f32,
+                    keep: (1.0 - rate * weight_decay) as f32,
+                    gradient: numbers(&gradient),
+                    state: [weights, first, second],
+                });
+            });
+            let [weight, first, second] = changed.map(Tensor::from_primitive::<Flex>);
+            self.moments.insert(path, Moments { first, second });
+            return weight;
+        }
         let first = gradient.clone().mul_scalar((1.0 - beta_1) * scale);
         let second = gradient.square().mul_scalar((1.0 - beta_2) * scale * scale);
         let (first, second) = match self.moments.remove(&path) {
             Some(old) => (old.first.mul_scalar(beta_1) + first, old.second.mul_scalar(beta_2) + second),
             None => (first, second),
         };
-        let bias_1 = 1.0 - beta_1.powi(step);
-        let bias_2 = 1.0 - beta_2.powi(step);
         let root = second.clone().sqrt().mul_scalar(bias_2.sqrt().recip()).add_scalar(epsilon);
         let change = (first.clone() / root).mul_scalar(rate / bias_1);
         self.moments.insert(path, Moments { first, second });
@@ -78,8 +105,58 @@ impl AdamW {
     }
 }
 
+/// One step of AdamW for the weights of one tensor, in one pass over memory.
+struct Update<'a> {
+    first_decay: f32,
+    second_decay: f32,
+    first_gain: f32,
+    second_gain: f32,
+    root_gain: f32,
+    epsilon: f32,
+    rate: f32,
+    keep: f32,
+    gradient: &'a [f32],
+    /// Weights, means of gradients and means of their squares.
+    state: [&'a mut [f32]; 3],
+}
+
+impl pulp::WithSimd for Update<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        let [weights, first, second] = self.state;
+        let moments = first.iter_mut().zip(second);
+        for ((weight, (first, second)), gradient) in weights.iter_mut().zip(moments).zip(self.gradient) {
+            *first = *first * self.first_decay + gradient * self.first_gain;
+            *second = *second * self.second_decay + gradient * gradient * self.second_gain;
+            let root = second.sqrt() * self.root_gain + self.epsilon;
+            *weight = *weight * self.keep - *first / root * self.rate;
+        }
+    }
+}
+
+/// Sum of squares, in parts that are short enough for f32.
+struct Squares<'a>(&'a [f32]);
+
+impl pulp::WithSimd for Squares<'_> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) -> f64 {
+        self.0.chunks(4096).map(|part| f64::from(sum(part, part, |x, y| x * y))).sum()
+    }
+}
+
 /// Norm over all tensors together.
 fn global_norm(gradients: &[Option<Tensor<1>>]) -> f64 {
+    if gradients.iter().flatten().all(on_flex) {
+        let squares = |gradient: &Tensor<1>| {
+            let gradient = in_rows(Input::from(gradient.clone()).plain());
+            pulp::Arch::new().dispatch(Squares(numbers(&gradient)))
+        };
+        return gradients.iter().flatten().map(squares).sum::<f64>().sqrt();
+    }
     let squares: Vec<Tensor<1>> = gradients.iter().flatten().map(|gradient| gradient.clone().square().sum()).collect();
     if squares.is_empty() {
         return 0.0;
@@ -103,7 +180,7 @@ impl ModuleVisitor for Collected {
     }
 }
 
-struct Update<'a> {
+struct Updated<'a> {
     optimizer: &'a mut AdamW,
     gradients: std::vec::IntoIter<Option<Tensor<1>>>,
     path: Vec<String>,
@@ -111,7 +188,7 @@ struct Update<'a> {
     scale: f64,
 }
 
-impl ModuleMapper for Update<'_> {
+impl ModuleMapper for Updated<'_> {
     fn enter_module(&mut self, name: &str, _container_type: &str) {
         self.path.push(name.to_owned());
     }

@@ -1,13 +1,16 @@
 //! The decoder: a small LLaMA with an adapter after every so many layers.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Int, Tensor, TensorData, activation::silu, module::embedding};
+use burn::tensor::{Device, Int, Tensor, TensorData, module::embedding};
 
-use super::attention::{attend, scaled, split_heads};
+use super::activation::{silu, silu_gate};
+use super::attention::attend;
 use super::config::ModelConfig;
 use super::initial::{DEVIATION, Initial};
 use super::linear::Linear;
 use super::norm::{LayerNorm, RmsNorm};
+use super::rotary;
+use crate::operation::on_flex;
 
 /// Where each token of a batch stands, and what it may attend to.
 ///
@@ -71,7 +74,15 @@ impl Layout {
 
     /// Turns every pair of `[B, T, H · W]` by its token's position; `x` has the last T tokens of the
     /// layout.
-    fn rotate(&self, x: Tensor<3>) -> Tensor<3> {
+    pub(super) fn rotate(&self, x: Tensor<3>) -> Tensor<3> {
+        if on_flex(&x) {
+            let (head, tokens) = (self.half_turn.dims()[0], x.dims()[1]);
+            return rotary::rotate(head, x, last(self.cosine.clone(), 1, tokens), last(self.sine.clone(), 1, tokens));
+        }
+        self.composed_rotate(x)
+    }
+
+    pub(super) fn composed_rotate(&self, x: Tensor<3>) -> Tensor<3> {
         let shape = x.dims();
         let of_last = |table: &Tensor<3>| last(table.clone(), 1, shape[1]);
         let head = self.half_turn.dims()[0];
@@ -187,11 +198,10 @@ impl Attention {
     /// All tokens to the last `wanted` ones.
     fn forward(&self, x: Tensor<3>, layout: &Layout, wanted: usize) -> Tensor<3> {
         let asking = last(x.clone(), 1, wanted);
-        let query = scaled(layout.rotate(self.q_proj.forward(asking)), self.heads);
-        let query = split_heads(query, self.heads);
-        let key = split_heads(layout.rotate(self.k_proj.forward(x.clone())), self.heads);
-        let value = split_heads(self.v_proj.forward(x), self.heads);
-        self.o_proj.forward(attend(query, key, value, Some(last(layout.bias.clone(), 2, wanted))))
+        let query = layout.rotate(self.q_proj.forward(asking));
+        let key = layout.rotate(self.k_proj.forward(x.clone()));
+        let bias = last(layout.bias.clone(), 2, wanted);
+        self.o_proj.forward(attend(self.heads, query, key, self.v_proj.forward(x), Some(bias)))
     }
 }
 
@@ -214,8 +224,7 @@ impl FeedForward {
     }
 
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let gate = silu(self.gate.forward(x.clone()));
-        self.down.forward(gate * self.up.forward(x))
+        self.down.forward(silu_gate(self.gate.forward(x.clone()), self.up.forward(x)))
     }
 }
 
