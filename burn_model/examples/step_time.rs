@@ -1,96 +1,160 @@
-//! Prints what one training step of the default check costs: wall time and CPU time.
+//! Prints what training steps cost: seconds and user CPU seconds per step, as a line of JSON per round.
 //!
-//! `cargo run -p lynxdata-burn-model --example step_time [STEPS [features|pixels [DEVICE [TOKENS_PER_STEP]]]]`
+//! `cargo run -p lynxdata-burn-model --example step_time -- SHAPE MODE STEPS [DEVICE [BATCH]]`
+//!
+//! SHAPE is `tiny` or `middle`, sizes of which `benches/model/` has the PyTorch peer; MODE is `full`
+//! or `frozen`, where resampler and adapters alone are trained. For each empty line on standard input
+//! it takes STEPS steps, after three at the start that touch memory for the first time.
 #![allow(clippy::print_stdout, reason = "an example prints")]
 
 use std::time::Instant;
 
-use lynxdata_burn_model::{
-    DeviceName, Example, ModelConfig, Pictures, RunSpec, Sight, TokenizerConfig, TrainConfig, run, train_tokenizer,
-};
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use lynxdata_burn_model::DeviceName;
+use lynxdata_burn_model::loss::weighted_nats;
+use lynxdata_burn_model::model::{Layout, Lynx, ModelConfig, Sight};
+use lynxdata_burn_model::optimizer::{AdamW, AdamWConfig, gradients_of};
 
-/// Features per picture, the most that a check computes.
-const FEATURES: usize = 256;
+/// Steps before the first that is measured.
+const WARM_UP: usize = 3;
 
-/// User and system time of the process, from Linux's process table, in its ticks of 10 ms.
-fn cpu_seconds() -> f64 {
+/// What one step is given.
+struct Shape {
+    model: ModelConfig,
+    vocabulary: usize,
+    batch: usize,
+    /// Text tokens of each example.
+    tokens: usize,
+}
+
+impl Shape {
+    fn named(name: &str) -> Option<Self> {
+        let tiny = ModelConfig { sight: Sight::Pixels, decoder_depth: 3, ..Default::default() };
+        match name {
+            "tiny" => Some(Self { model: tiny, vocabulary: 64, batch: 32, tokens: 16 }),
+            "middle" => {
+                let model = ModelConfig {
+                    image_size: 64,
+                    patch: 8,
+                    vit_dim: 192,
+                    vit_depth: 6,
+                    vit_heads: 3,
+                    latents: 32,
+                    resampler_depth: 3,
+                    resampler_heads: 4,
+                    resampler_head_dim: 64,
+                    decoder_dim: 256,
+                    decoder_depth: 6,
+                    decoder_heads: 4,
+                    decoder_mlp_dim: 688,
+                    ..tiny
+                };
+                Some(Self { model, vocabulary: 4096, batch: 16, tokens: 64 })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Lets no gradient flow to weights outside resampler and adapters.
+struct Freeze(Vec<String>);
+
+impl ModuleMapper for Freeze {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.0.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.0.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let trained = self.0.iter().any(|part| part == "bridge" || part == "output_adapter");
+        param.set_require_grad(trained)
+    }
+}
+
+/// Numbers between -1 and 1 that look random.
+fn numbers<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
+    let count = shape.iter().product::<usize>();
+    let values: Vec<f32> = (0..count).map(|place| ((place * 7919) % 2003) as f32 / 1001.0 - 1.0).collect();
+    Tensor::from_data(TensorData::new(values, shape), device)
+}
+
+/// User time of the process, from Linux's process table, in its ticks of 10 ms.
+fn user_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     // The fields after the name in parentheses; the name may hold spaces.
     let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
-    let ticks: f64 = fields.skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum();
-    ticks / 100.0
+    fields.into_iter().nth(11).and_then(|field| field.parse::<f64>().ok()).unwrap_or_default() / 100.0
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let steps = std::env::args().nth(1).map_or(Ok(40), |argument| argument.parse())?;
-    let sight = match std::env::args().nth(2).as_deref() {
-        Some("pixels") => Sight::Pixels,
-        None | Some("features") => Sight::Features,
-        Some(other) => return Err(format!("{other} is neither features nor pixels").into()),
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [shape, mode, steps, rest @ ..] = &arguments[..] else {
+        return Err("usage: step_time tiny|middle full|frozen STEPS [DEVICE [BATCH]]".into());
     };
-    let device: DeviceName = std::env::args().nth(3).map_or(Ok(DeviceName::Cpu), |argument| argument.parse())?;
-    let model = ModelConfig { sight, ..Default::default() };
-    let usual = TrainConfig::default().tokens_per_step;
-    let tokens_per_step = std::env::args().nth(4).map_or(Ok(usual), |argument| argument.parse())?;
-    let train = TrainConfig { steps, tokens_per_step, ..Default::default() };
-    let words = ["a", "small", "red", "dog", "runs", "over", "green", "grass", "near", "the", "old", "house", "today"];
-    let example = |i: u32| {
-        let seed = i as usize;
-        let caption: Vec<&str> =
-            (0..4 + seed % 9).map(|word| words[(seed * 7 + word * word + seed / 13) % words.len()]).collect();
-        Example::caption(i, caption.join(" "))
+    let mut shape = Shape::named(shape).ok_or("the shape is tiny or middle")?;
+    let steps: usize = steps.parse()?;
+    let name: DeviceName = rest.first().map_or(Ok(DeviceName::Cpu), |name| name.parse())?;
+    if let Some(batch) = rest.get(1) {
+        shape.batch = batch.parse()?;
+    }
+    let plain = name.open()?;
+    let device = plain.clone().autodiff();
+
+    let Shape { model: config, vocabulary, batch, tokens } = &shape;
+    let mut model = Lynx::new(config, *vocabulary, 0, 0, &device)?;
+    if mode == "frozen" {
+        model = model.map(&mut Freeze(Vec::new()));
+    }
+    let pictures = numbers([*batch, config.patches(), config.patch_values()], &plain);
+    let ids: Vec<i64> = (0..batch * tokens).map(|place| (3 + place * 31 % (vocabulary - 3)) as i64).collect();
+    let ids: Tensor<2, Int> = Tensor::from_data(TensorData::new(ids, [*batch, *tokens]), &plain);
+    let layout = Layout::causal(config, config.latents + tokens, &plain);
+    // As in the peer, all text tokens are scored, and the first three eighths of a text and what would
+    // follow its end are no targets.
+    let places: Vec<i64> = (0..(batch * tokens) as i64).collect();
+    let places: Tensor<1, Int> = Tensor::from_data(TensorData::new(places, [batch * tokens]), &plain);
+    let targets = ids.clone().reshape([batch * tokens]).roll_dim(-1, 0);
+    let learned = tokens * 3 / 8 - 1..tokens - 1;
+    let weight = 1.0 / (batch * learned.len()) as f32;
+    let weights = (0..batch * tokens).map(|place| if learned.contains(&(place % tokens)) { weight } else { 0.0 });
+    let weights = Tensor::from_data(TensorData::new(weights.collect(), [batch * tokens]), &plain);
+
+    let mut optimizer = AdamW::new(AdamWConfig {
+        beta_1: 0.9,
+        beta_2: 0.95,
+        epsilon: 1e-8,
+        weight_decay: 0.05,
+        decay_matrices_alone: false,
+        max_gradient_norm: 1.0,
+    });
+    let mut step = |model: Lynx| {
+        let vision = model.vision_tokens(pictures.clone());
+        let logits = model.logits_at(&vision, ids.clone(), &layout, places.clone());
+        let (loss, objective) = weighted_nats(logits, targets.clone(), weights.clone());
+        let gradients = gradients_of(&model, objective.backward());
+        (optimizer.step(model, gradients, &|_| 1e-3), loss)
     };
-    let examples: Vec<Example> = (0..1024).map(example).collect();
-    let number = |picture: usize, place: usize| (place * 31 + picture * 97) % 251;
-    let pictures = match sight {
-        Sight::Pixels => {
-            let picture = |i| (0..model.pixel_bytes()).map(|place| number(i, place) as u8).collect();
-            Pictures::Pixels((0..1024).map(picture).collect())
+    for _ in 0..WARM_UP {
+        model = step(model).0;
+    }
+    println!("ready");
+    for line in std::io::stdin().lines() {
+        line?;
+        let (begin, user) = (Instant::now(), user_seconds());
+        let mut losses = Vec::with_capacity(steps);
+        for _ in 0..steps {
+            let (moved, loss) = step(model);
+            model = moved;
+            losses.push(loss);
         }
-        Sight::Features => {
-            let values =
-                (0..1024 * FEATURES).map(|place| number(place / FEATURES, place % FEATURES) as f32 / 125.0 - 1.0);
-            Pictures::Features { width: FEATURES, values: values.collect() }
-        }
-    };
-    let texts: Vec<String> = examples.iter().map(Example::text).collect();
-    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-    let (arm, held_out) = examples.split_at(768);
-    // Made-up words fill 1,024 tokens too seldom to matter for time, so the vocabulary is as large as it gets.
-    let tokenizer = train_tokenizer(&texts, &TokenizerConfig::default())?;
-    let spec = RunSpec {
-        model: &model,
-        train: &train,
-        tokenizer: &tokenizer,
-        pictures: &pictures,
-        arm,
-        copies: &[1; 768],
-        held_out,
-        seed: 0,
-        pretrained: &[],
-        start: None,
-        checkpoint: None,
-        device: &device,
-    };
-    let start = cpu_seconds();
-    let mut stamps = Vec::with_capacity(steps);
-    let result = run(&spec, &mut |_step, _loss| stamps.push((Instant::now(), cpu_seconds())))?;
-    let end = (Instant::now(), cpu_seconds());
-    // The first steps touch memory for the first time.
-    let (first, last) = (stamps.get(4).ok_or("six steps at least are needed")?, stamps[stamps.len() - 1]);
-    let counted = (stamps.len() - 5) as f64;
-    let mut walls: Vec<f64> = stamps[4..].windows(2).map(|pair| (pair[1].0 - pair[0].0).as_secs_f64() * 1e3).collect();
-    walls.sort_by(f64::total_cmp);
-    println!(
-        "{device}: {} weights, {} tokens, {} loss tokens a step",
-        result.weights,
-        tokenizer.vocabulary(),
-        train.tokens_per_step
-    );
-    println!("step: {:.1} ms median, {:.1} ms least", walls[walls.len() / 2], walls[0]);
-    println!("step: {:.4} CPU-s", (last.1 - first.1) / counted);
-    println!("evaluation of {} examples: {:.2} CPU-s", result.held_out.len(), end.1 - last.1);
-    println!("run: {:.2} CPU-s", end.1 - start);
-    println!("{:.1} loss tokens per example", result.loss_tokens as f64 / result.samples_seen as f64);
+        // Reading the loss waits for all steps.
+        let last = losses.pop().ok_or("one step at least is needed")?.into_scalar::<f32>();
+        let [wall, user] = [begin.elapsed().as_secs_f64(), user_seconds() - user].map(|all| all / steps as f64);
+        println!("{{\"seconds\": {wall}, \"user_seconds\": {user}, \"loss\": {last}}}");
+    }
     Ok(())
 }

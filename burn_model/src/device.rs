@@ -155,7 +155,11 @@ impl DeviceName {
     }
 
     /// Opens the device, after asking whether it is there: burn panics at the first tensor if not.
-    pub(crate) fn open(&self) -> Result<Device> {
+    ///
+    /// # Errors
+    ///
+    /// As [`DeviceName::resolve`].
+    pub fn open(&self) -> Result<Device> {
         let name = self.resolve()?;
         let found = listed().into_iter().find_map(|(one, device)| (one == name).then_some(device));
         Ok(found.unwrap_or_else(Device::flex))

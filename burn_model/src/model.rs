@@ -26,6 +26,7 @@ mod lynx;
 mod norm;
 mod projection;
 mod resampler;
+mod rotary;
 mod vision;
 
 pub(crate) use config::{CLIP_DEVIATION, CLIP_MEAN};

@@ -4,7 +4,7 @@ use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
 use super::activation::gelu;
-use super::attention::{attend, scaled, split_heads};
+use super::attention::attend;
 use super::config::ModelConfig;
 use super::initial::{DEVIATION, Initial};
 use super::linear::Linear;
@@ -52,11 +52,11 @@ impl CrossAttention {
 
     /// Adds to `[B, T, decoder_dim]` text what it sees in `[B, latents, decoder_dim]` vision tokens.
     pub(super) fn forward(&self, x: Tensor<3>, vision: &Tensor<3>) -> Tensor<3> {
-        let query = scaled(self.to_q.forward(self.norm.forward(x.clone())), self.heads);
-        let both = split_heads(self.to_kv.forward(vision.clone()), 2 * self.heads);
-        let key = both.clone().narrow(1, 0, self.heads);
-        let value = both.narrow(1, self.heads, self.heads);
-        let seen = self.to_out.forward(attend(split_heads(query, self.heads), key, value, None));
+        let query = self.to_q.forward(self.norm.forward(x.clone()));
+        let both = self.to_kv.forward(vision.clone());
+        let width = query.dims()[2];
+        let (key, value) = (both.clone().narrow(2, 0, width), both.narrow(2, width, width));
+        let seen = self.to_out.forward(attend(self.heads, query, key, value, None));
         let x = x + seen * self.attn_gate.val().tanh().unsqueeze();
         let hidden = gelu(self.ff_in.forward(self.ff_norm.forward(x.clone())));
         x + self.ff_out.forward(hidden) * self.ff_gate.val().tanh().unsqueeze()

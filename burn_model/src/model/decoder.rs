@@ -1,14 +1,17 @@
 //! The decoder: a small LLaMA with an adapter after every so many layers.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Int, Tensor, TensorData, activation::silu, module::embedding};
+use burn::tensor::{Device, Int, Tensor, TensorData, module::embedding};
 
-use super::attention::{attend, scaled, split_heads};
+use super::activation::{silu, silu_gate};
+use super::attention::attend;
 use super::config::{Fusion, ModelConfig};
 use super::cross_attention::CrossAttention;
 use super::initial::{DEVIATION, Initial};
 use super::linear::Linear;
 use super::norm::{LayerNorm, RmsNorm};
+use super::rotary;
+use crate::operation::on_flex;
 
 /// Where each token of a batch stands, and what it may attend to.
 ///
@@ -75,7 +78,17 @@ impl Layout {
 
     /// Turns every pair of `[B, T, H · W]` by its token's position; `x` has the last T tokens of the
     /// layout, and as many heads as the decoder or fewer.
-    fn rotate(&self, x: Tensor<3>) -> Tensor<3> {
+    pub(super) fn rotate(&self, x: Tensor<3>) -> Tensor<3> {
+        if on_flex(&x) {
+            let [_, tokens, width] = x.dims();
+            // All heads have the same angles.
+            let table = |table: &Tensor<3>| first(last(table.clone(), 1, tokens), 2, width);
+            return rotary::rotate(self.half_turn.dims()[0], x, table(&self.cosine), table(&self.sine));
+        }
+        self.composed_rotate(x)
+    }
+
+    pub(super) fn composed_rotate(&self, x: Tensor<3>) -> Tensor<3> {
         let shape = x.dims();
         // All heads have the same angles.
         let of_last = |table: &Tensor<3>| first(last(table.clone(), 1, shape[1]), 2, shape[2]);
@@ -102,8 +115,8 @@ fn first<const D: usize>(x: Tensor<D>, axis: usize, count: usize) -> Tensor<D> {
 /// writes.
 #[derive(Clone, Debug, Default)]
 pub struct Cache {
-    /// By layer: keys, turned by their positions, and values, `[B, H, tokens, W]` each.
-    layers: Vec<(Tensor<4>, Tensor<4>)>,
+    /// By layer: keys, turned by their positions, and values, `[B, tokens, H · W]` each.
+    layers: Vec<(Tensor<3>, Tensor<3>)>,
 }
 
 impl Cache {
@@ -121,10 +134,10 @@ impl Cache {
     }
 
     /// Adds keys and values of new tokens to a layer's; returns those of all tokens.
-    fn extend(&mut self, layer: usize, key: Tensor<4>, value: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
+    fn extend(&mut self, layer: usize, key: Tensor<3>, value: Tensor<3>) -> (Tensor<3>, Tensor<3>) {
         if let Some((keys, values)) = self.layers.get_mut(layer) {
-            *keys = Tensor::cat(vec![keys.clone(), key], 2);
-            *values = Tensor::cat(vec![values.clone(), value], 2);
+            *keys = Tensor::cat(vec![keys.clone(), key], 1);
+            *values = Tensor::cat(vec![values.clone(), value], 1);
         } else {
             self.layers.push((key, value));
         }
@@ -276,27 +289,29 @@ impl Attention {
     /// All tokens to the last `wanted` ones.
     fn forward(&self, x: Tensor<3>, layout: &Layout, wanted: usize, cache: Option<(&mut Cache, usize)>) -> Tensor<3> {
         let asking = last(x.clone(), 1, wanted);
-        let query = scaled(layout.rotate(self.q_proj.forward(asking)), self.heads);
-        let query = split_heads(query, self.heads);
-        let mut key = split_heads(layout.rotate(self.k_proj.forward(x.clone())), self.key_value_heads);
-        let mut value = split_heads(self.v_proj.forward(x), self.key_value_heads);
+        let query = layout.rotate(self.q_proj.forward(asking));
+        let mut key = layout.rotate(self.k_proj.forward(x.clone()));
+        let mut value = self.v_proj.forward(x);
         if let Some((cache, layer)) = cache {
             (key, value) = cache.extend(layer, key, value);
         }
-        let each = self.heads / self.key_value_heads;
+        let shared = self.key_value_heads;
+        let [key, value] = [key, value].map(|x| for_each_head(x, shared, self.heads / shared));
         let bias = last(layout.bias.clone(), 2, wanted);
-        self.o_proj.forward(attend(query, for_each_head(key, each), for_each_head(value, each), Some(bias)))
+        self.o_proj.forward(attend(self.heads, query, key, value, Some(bias)))
     }
 }
 
-/// Repeats every head of `[B, H, T, W]` for the `each` heads that share it: `[B, H · each, T, W]`.
-fn for_each_head(shared: Tensor<4>, each: usize) -> Tensor<4> {
+/// Repeats each of `heads` heads of `[B, T, heads · W]` for the `each` heads that share it:
+/// `[B, T, heads · each · W]`.
+fn for_each_head(shared: Tensor<3>, heads: usize, each: usize) -> Tensor<3> {
     if each == 1 {
         return shared;
     }
-    let [batch, heads, tokens, width] = shared.dims();
-    let apart = shared.reshape([batch, heads, 1, tokens, width]).expand([batch, heads, each, tokens, width]);
-    apart.reshape([batch, heads * each, tokens, width])
+    let [batch, tokens, width] = shared.dims();
+    let head = width / heads;
+    let apart = shared.reshape([batch, tokens, heads, 1, head]).expand([batch, tokens, heads, each, head]);
+    apart.reshape([batch, tokens, heads * each * head])
 }
 
 /// SwiGLU (arXiv 2002.05202), as in LLaMA.
@@ -318,8 +333,7 @@ impl FeedForward {
     }
 
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let gate = silu(self.gate.forward(x.clone()));
-        self.down.forward(gate * self.up.forward(x))
+        self.down.forward(silu_gate(self.gate.forward(x.clone()), self.up.forward(x)))
     }
 }
 

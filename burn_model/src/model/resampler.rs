@@ -4,7 +4,7 @@ use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
 use super::activation::gelu;
-use super::attention::{attend, scaled, split_heads};
+use super::attention::attend;
 use super::config::ModelConfig;
 use super::initial::Initial;
 use super::linear::Linear;
@@ -77,13 +77,12 @@ impl Layer {
 
     fn forward(&self, image: Tensor<3>, latents: Tensor<3>) -> Tensor<3> {
         let keys_and_values = self.to_kv.forward(self.norm_media.forward(image));
-        let query = scaled(self.to_q.forward(self.norm_latents.forward(latents.clone())), self.heads);
-        let query = split_heads(query, self.heads);
-        // The first half of to_kv's outputs are keys, the second half values; as heads: 2 · heads of one width each.
-        let both = split_heads(keys_and_values, 2 * self.heads);
-        let key = both.clone().narrow(1, 0, self.heads);
-        let value = both.narrow(1, self.heads, self.heads);
-        let latents = self.to_out.forward(attend(query, key, value, None)) + latents;
+        let query = self.to_q.forward(self.norm_latents.forward(latents.clone()));
+        // The first half of to_kv's outputs are keys, the second half values.
+        let inner = query.dims()[2];
+        let key = keys_and_values.clone().narrow(2, 0, inner);
+        let value = keys_and_values.narrow(2, inner, inner);
+        let latents = self.to_out.forward(attend(self.heads, query, key, value, None)) + latents;
         let hidden = gelu(self.ff_in.forward(self.ff_norm.forward(latents.clone())));
         self.ff_out.forward(hidden) + latents
     }

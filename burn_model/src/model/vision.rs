@@ -7,7 +7,7 @@ use burn::tensor::Tensor;
 use burn::tensor::activation::{gelu_approximate, sigmoid};
 
 use super::activation::gelu;
-use super::attention::{attend, scaled, split_heads};
+use super::attention::attend;
 use super::config::{ModelConfig, VitActivation};
 use super::initial::{DEVIATION, Initial};
 use super::linear::Linear;
@@ -147,10 +147,8 @@ impl Attention {
     }
 
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let query = split_heads(scaled(self.q_proj.forward(x.clone()), self.heads), self.heads);
-        let key = split_heads(self.k_proj.forward(x.clone()), self.heads);
-        let value = split_heads(self.v_proj.forward(x), self.heads);
-        self.proj.forward(attend(query, key, value, None))
+        let (query, key) = (self.q_proj.forward(x.clone()), self.k_proj.forward(x.clone()));
+        self.proj.forward(attend(self.heads, query, key, self.v_proj.forward(x), None))
     }
 }
 
