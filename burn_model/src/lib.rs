@@ -54,6 +54,11 @@
 //! pictures better or read better; it says nothing about knowledge, text in pictures or other things
 //! that only large models learn.
 
+#![allow(
+    clippy::inline_always,
+    reason = "a loop uses the processor's widest instructions only if all of it is inlined where they are chosen"
+)]
+
 pub mod answer;
 pub mod data;
 pub mod device;

@@ -68,9 +68,6 @@ impl Operation<1> for WeightedNats {
 
     fn backward(self, saved: FlexTensor, gradient: FlexTensor, _wanted: [bool; 1]) -> [Option<FlexTensor>; 1] {
         let factor = numbers(&gradient)[0];
-        if factor == 1.0 {
-            return [Some(saved)];
-        }
         [Some(change(saved, |numbers| numbers.iter_mut().for_each(|number| *number *= factor)))]
     }
 }

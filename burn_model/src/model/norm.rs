@@ -83,7 +83,7 @@ impl Norm {
             x: numbers(x),
             weight: numbers(weight),
             bias: bias.map(numbers),
-            values: &mut values,
+            output: &mut values,
             moments: &mut moments,
         });
         (tensor(values, x.shape()), moments)
@@ -145,7 +145,7 @@ struct Values<'a> {
     x: &'a [f32],
     weight: &'a [f32],
     bias: Option<&'a [f32]>,
-    values: &'a mut [f32],
+    output: &'a mut [f32],
     moments: &'a mut [Moments],
 }
 
@@ -156,7 +156,7 @@ impl pulp::WithSimd for Values<'_> {
     fn with_simd<S: pulp::Simd>(self, _: S) {
         let width = self.weight.len();
         let per_width = (width as f32).recip();
-        let rows = self.x.chunks_exact(width).zip(self.values.chunks_exact_mut(width));
+        let rows = self.x.chunks_exact(width).zip(self.output.chunks_exact_mut(width));
         for ((x, values), moments) in rows.zip(self.moments) {
             let mean = if self.norm.centred { sum(x, x, |x, _| x) * per_width } else { 0.0 };
             let variance = sum(x, x, |x, _| (x - mean) * (x - mean)) * per_width;
