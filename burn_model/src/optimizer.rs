@@ -115,6 +115,7 @@ impl AdamW {
 }
 
 /// What gradients are multiplied by, so that their norm over all weights is not too large.
+#[allow(clippy::large_enum_variant, reason = "there is one at a time")]
 enum Scale {
     /// On the processor, a number.
     Known(f64),
