@@ -42,11 +42,10 @@ pub(crate) enum Input {
 
 impl<const D: usize> From<Tensor<D>> for Input {
     fn from(x: Tensor<D>) -> Self {
-        #[allow(clippy::match_wildcard_for_single_variants, reason = "builds with other backends have more variants")]
-        let kind = match x.into_dispatch().kind {
-            DispatchTensorKind::Autodiff(kind) => *kind,
-            kind => kind,
-        };
+        let mut kind = x.into_dispatch().kind;
+        if let DispatchTensorKind::Autodiff(inner) = kind {
+            kind = *inner;
+        }
         let DispatchTensorKind::Flex(x) = kind else { unreachable!("callers ask on_flex first") };
         match x {
             BackendTensor::Autodiff(x) => Self::Taped(x),
