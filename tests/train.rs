@@ -96,8 +96,8 @@ fn a_training_that_was_killed_goes_on_to_the_same_model() {
     let start = [&finetune[..], &["--start", "whole/model", "--set", "held_out=10"]].concat();
     let told = lynxdata(folder, &[&start[..], &["--json"]].concat()).ended_with(0).json();
     assert_eq!(told["steps"], 3);
-    let missing = [&finetune[..], &["--start", "pairs"]].concat();
-    lynxdata(folder, &missing).ended_with(1).says(&["pairs is no folder of a trained model"]);
+    let missing = [&finetune[..7], &["--start", "pairs"]].concat();
+    lynxdata(folder, &missing).ended_with(2).says(&["pairs is no folder of a trained model"]);
 }
 
 #[test]
@@ -120,6 +120,66 @@ fn settings_that_cannot_work_are_refused_before_anything_is_done() {
     }
     let absent = ["train", "--stage", "pretrain", "--data", "pears", "--out", "out"];
     lynxdata(folder, &absent).ended_with(2).says(&["pears", "did you mean \"pairs\"?"]);
+}
+
+#[test]
+fn conversations_about_one_picture_are_all_trained_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    data(folder);
+    let talks: Value = serde_json::from_str(&std::fs::read_to_string(folder.join("talks.json")).unwrap()).unwrap();
+    let talks = talks.as_array().unwrap();
+    // As LLaVA's files have it: the id is that of the picture, and several conversations are about one.
+    let said = talks.iter().flat_map(|talk| {
+        ["What is it?", "What do you see?"].map(|question| {
+            json!({"id": 7, "image": talk["image"], "conversations": [
+                {"from": "human", "value": question}, {"from": "gpt", "value": talk["conversations"][1]["value"]},
+            ]})
+        })
+    });
+    std::fs::write(folder.join("llava.json"), Value::Array(said.collect()).to_string()).unwrap();
+    let out = ["--stage", "pretrain", "--data", "llava.json", "--out", "out", "--json", "--set", "train.steps=2"];
+    let told = lynxdata(folder, &train(&out)).ended_with(0).json();
+    let count = |key: &str| told[key].as_u64().unwrap() as usize;
+    assert_eq!(count("training_examples") + count("held_out_examples"), 2 * talks.len(), "{told:#}");
+    let most = [&out[..5], &["few", "--json", "--set", "most_examples=24"]].concat();
+    let told = lynxdata(folder, &train(&most)).ended_with(0).json();
+    let count = |key: &str| told[key].as_u64().unwrap();
+    assert_eq!(count("training_examples") + count("held_out_examples"), 24, "{told:#}");
+}
+
+#[test]
+fn no_model_is_replaced_and_no_broken_one_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    data(folder);
+    let one = train(&["--stage", "pretrain", "--data", "pairs", "--out", "one"]);
+    lynxdata(folder, &one).ended_with(0);
+    let model = || std::fs::read(folder.join("one/model/model.safetensors")).unwrap();
+    let before = model();
+    lynxdata(folder, &[&one[..], &["--set", "train.learning_rate=1e-3"]].concat())
+        .ended_with(2)
+        .says(&["training.train.learning_rate", "name another --out"]);
+    let finetune = ["train", "--stage", "finetune", "--data", "talks.json", "--start", "one/model", "--out"];
+    lynxdata(folder, &[&finetune[..], &["one"]].concat()).ended_with(2).says(&["would be replaced"]);
+    for set in ["model.decoder_depth=5", "tokenizer.vocabulary=300", "pretrained.decoder=\"x\""] {
+        let all = [&finetune[..], &["two", "--set", set]].concat();
+        lynxdata(folder, &all).ended_with(2).says(&["is that of the model of --start"]);
+    }
+    let start = ["train", "--stage", "finetune", "--data", "talks.json", "--start", "one", "--out", "two"];
+    lynxdata(folder, &start).ended_with(2).says(&["did you mean", "one/model"]);
+    assert_eq!(before, model());
+
+    let broken =
+        train(&["--stage", "pretrain", "--data", "pairs", "--out", "nan", "--set", "train.learning_rate=1e30"]);
+    lynxdata(folder, &broken).ended_with(1).says(&["broke down", "learning_rate"]);
+    assert!(!folder.join("nan/model").exists() && !folder.join("nan/checkpoint.safetensors").exists());
+    let frozen = "train.rates={vision=0,bridge=0,adapters=0,decoder=0}";
+    let frozen = train(&["--stage", "pretrain", "--data", "pairs", "--out", "frozen", "--set", frozen]);
+    lynxdata(folder, &frozen).ended_with(2).says(&["no part would be trained"]);
+    std::fs::write(folder.join("c.toml"), "seed = 1\n[train]\nstesp = 1\n").unwrap();
+    let config = train(&["--stage", "pretrain", "--data", "pairs", "--out", "c", "--config", "c.toml"]);
+    lynxdata(folder, &config).ended_with(2).says(&["c.toml", "stesp"]);
 }
 
 #[test]
@@ -182,4 +242,8 @@ fn pretrained_parts_are_frozen_and_a_trained_model_is_evaluated() {
     let without = [&without[..], &["--metric", "exact_match"]].concat();
     lynxdata(folder, &without).ended_with(1).says(&["pairs is no folder of a trained model"]);
     lynxdata(folder, &[&eval[..], &["--generate", "beamz=2"]].concat()).ended_with(2).says(&["beamz"]);
+    // Answers of one way of asking are not taken for those of another.
+    lynxdata(folder, &[&eval[..], &["--by-likelihood", "--out", "written"]].concat())
+        .ended_with(1)
+        .says(&["give another --out"]);
 }

@@ -203,15 +203,16 @@ fn run_here(spec: &RunSpec, progress: &mut (dyn FnMut(usize, f64) + Send)) -> Re
     while training.steps() < train.steps {
         training = training.step()?;
         let step = training.steps();
+        if step.is_multiple_of(read_every) || step == train.steps {
+            loss = training.read_losses().last().copied().unwrap_or(f32::NAN);
+        }
+        // Before the checkpoint, so that a caller's record of steps has all that a resumed run begins after.
+        progress(step, f64::from(loss));
         if let Some((path, fingerprint)) = &checkpoint
             && (step.is_multiple_of(train.checkpoint_every) || step == train.steps)
         {
             training.save(path, fingerprint)?;
         }
-        if step.is_multiple_of(read_every) || step == train.steps {
-            loss = training.read_losses().last().copied().unwrap_or(f32::NAN);
-        }
-        progress(step, f64::from(loss));
     }
     let (samples_seen, loss_tokens) = (training.samples(), training.loss_tokens());
     let (trained, losses) = training.finish();

@@ -89,8 +89,7 @@ impl SavedModel {
             let path = folder.join(name);
             fs::read_to_string(&path).map_err(|source| Error::File { path, source })
         };
-        let damaged = |name: &str, reason: String| Error::Damaged { path: folder.join(name), reason };
-        let sizes: Sizes = serde_json::from_str(&text(CONFIG)?).map_err(|error| damaged(CONFIG, error.to_string()))?;
+        let sizes = sizes(folder)?;
         let json = text(TOKENIZER)?;
         let tokenizer = match sizes.tokens {
             Some(Tokens { begin, end, vocabulary }) => Tokenizer::pretrained(&json, begin, end, vocabulary)?,
@@ -103,14 +102,29 @@ impl SavedModel {
     }
 }
 
+/// The sizes of the model in a folder.
+///
+/// # Errors
+///
+/// If the folder has no readable `config.json` of [`SavedModel::write`].
+pub fn config(folder: &Path) -> Result<ModelConfig> {
+    Ok(sizes(folder)?.model)
+}
+
+fn sizes(folder: &Path) -> Result<Sizes> {
+    let path = folder.join(CONFIG);
+    let text = fs::read_to_string(&path).map_err(|source| Error::File { path: path.clone(), source })?;
+    serde_json::from_str(&text).map_err(|error| Error::Pretrained { path, reason: error.to_string() })
+}
+
 /// Puts the weights of a file into a model of the same shape.
 ///
 /// # Errors
 ///
-/// [`Error::Damaged`] if a weight is missing, has another shape, or is one that the model does not have.
+/// [`Error::Pretrained`] if a weight is missing, has another shape, or is one that the model does not have.
 pub(crate) fn load(model: Lynx, path: &Path) -> Result<Lynx> {
     let content = fs::read(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
-    let damaged = |reason: String| Error::Damaged { path: path.to_owned(), reason };
+    let damaged = |reason: String| Error::Pretrained { path: path.to_owned(), reason };
     let tensors = SafeTensors::deserialize(&content).map_err(|error| damaged(error.to_string()))?;
     let mut put = Put { tensors: &tensors, path: Vec::new(), taken: 0, wrong: None };
     let model = model.map(&mut put);

@@ -122,6 +122,11 @@ impl TrainConfig {
             let value = self.tokens_per_step.to_string();
             return Err(Error::Setting { setting: "tokens_per_step", value, reason });
         }
+        let parts = [Part::Vision, Part::Bridge, Part::Adapters, Part::Decoder];
+        if parts.iter().all(|part| self.rates.get(part) == Some(&0.0)) {
+            let reason = "no part would be trained".to_owned();
+            return Err(Error::Setting { setting: "rates", value: "0 for all parts".to_owned(), reason });
+        }
         let above_0 = |value: f64| value.is_finite() && value > 0.0;
         let numbers = [
             ("learning_rate", self.learning_rate, above_0(self.learning_rate), "it must be above 0"),

@@ -10,9 +10,13 @@ use crate::exit::INTERRUPTED;
 static RUN_FOLDER: Mutex<Option<Arc<RunFolder>>> = Mutex::new(None);
 static ENDING: AtomicBool = AtomicBool::new(false);
 
-/// Names the run folder whose unfinished files are removed on an interrupt.
+/// Names the run folder whose unfinished files are removed on an interrupt. One inside another, such as
+/// the pool that a folder of pictures becomes on the way, goes with the outer one.
 pub(crate) fn clean_up_in(folder: &Arc<RunFolder>) {
-    *RUN_FOLDER.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(folder));
+    let mut named = RUN_FOLDER.lock().unwrap_or_else(PoisonError::into_inner);
+    if named.as_ref().is_none_or(|outer| !folder.root().starts_with(outer.root())) {
+        *named = Some(Arc::clone(folder));
+    }
 }
 
 /// Waits for SIGINT or SIGTERM on a thread of its own.

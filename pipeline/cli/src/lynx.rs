@@ -75,6 +75,7 @@ pub(crate) fn pretrained(
         found.parts.push((opened, *part));
     }
     model.validate()?;
+    train.validate()?;
     Ok(found)
 }
 

@@ -133,6 +133,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
         return Err(Failure::Usage(anyhow!("a finding needs 3 replicates and 100 drawings at least")));
     }
     let train = settings(&finding.name, &arguments.sets).map_err(Failure::Usage)?;
+    arguments.device.resolve().map_err(|error| Failure::Usage(error.into()))?;
     let device = trusted(&arguments.device)?;
     let trial = Trial::new(&finding.name, train, arguments)?;
     let results = trial.run(&device, arguments.replicates)?;
@@ -140,6 +141,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
         results.iter().map(|pair| of(&pair[side])).collect()
     };
     let (first, second) = (side(0, &RunResult::bits_per_byte), side(1, &RunResult::bits_per_byte));
+    if first.iter().chain(&second).any(|bits| !bits.is_finite()) {
+        return Err(Failure::Failed(anyhow!("a training broke down, its loss is not a number; lower learning_rate")));
+    }
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
     let found = difference(&second, &first, ALPHA);
     let outcome = match (found.is_significant(), found.mean > 0.0) {

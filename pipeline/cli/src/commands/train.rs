@@ -1,16 +1,16 @@
 //! `lynxdata train`: a compact Lynx from pairs or conversations.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
-use lynxdata_burn_model::DeviceName;
+use lynxdata_burn_model::{DeviceName, saved};
 
 use super::run::run_loaded;
 use super::{print, print_json, text_of};
 use crate::exit::{DONE, Failure};
 use crate::home::path_parser;
-use crate::recipe::{self, LoadedRecipe};
+use crate::recipe::{self, LoadedRecipe, TrainingConfig};
 use crate::stages::{TRAINING_STAGES, model};
 
 /// Train a compact Lynx on pairs or conversations
@@ -101,6 +101,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
         );
         return Err(Failure::Usage(error));
     }
+    if let Some(key) = other_settings(&loaded)? {
+        let error = anyhow::anyhow!(
+            "{} holds a model that was trained with another {key}; name another --out, so that it is not replaced",
+            root.display()
+        );
+        return Err(Failure::Usage(error));
+    }
     let code = run_loaded(loaded, TRAINING_STAGES, arguments.dry_run, false)?;
     if arguments.dry_run || code != DONE {
         return Ok(code);
@@ -114,6 +121,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let mut result: serde_json::Value =
         serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))?;
+    if result["weights"].as_u64().is_none() {
+        let error = anyhow::anyhow!("{} is damaged; see lynxdata verify {}", path.display(), root.display());
+        return Err(Failure::Failed(error));
+    }
     if arguments.json {
         result["model"] = folder.display().to_string().into();
         print_json(&result)?;
@@ -135,6 +146,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
 
 fn load(arguments: &Arguments) -> anyhow::Result<LoadedRecipe> {
     let mut training: toml::Table = toml::from_str(arguments.stage.preset()).context("the settings of the stage")?;
+    if arguments.start.is_some() {
+        training.remove("model"); // that of the start
+    }
     let mut table = toml::Table::new();
     if let Some(path) = &arguments.config {
         let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -142,12 +156,49 @@ fn load(arguments: &Arguments) -> anyhow::Result<LoadedRecipe> {
         if let Some(seed) = given.remove("seed") {
             table.insert("seed".to_owned(), seed);
         }
+        if let Some(key) = ["data", "start"].into_iter().find(|key| given.contains_key(*key)) {
+            bail!("{}: {key} is given by --{key}, not in a file of settings", path.display());
+        }
+        let mut alone = given.clone();
+        alone.insert("data".to_owned(), "".into());
+        alone.try_into::<TrainingConfig>().with_context(|| path.display().to_string())?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        for (_, path) in given.get_mut("pretrained").and_then(toml::Value::as_table_mut).into_iter().flatten() {
+            if let Some(text) = path.as_str() {
+                *path = text_of(&folder.join(text))?.into();
+            }
+        }
         merge(&mut training, given);
     }
     if arguments.start.is_none() && matches!(arguments.stage, TrainingStage::Finetune) {
         bail!("a finetuning begins with a model: name its folder by --start");
     }
     if let Some(start) = &arguments.start {
+        let of_start = ["model", "tokenizer", "pretrained"];
+        let is_set = |key: &str| arguments.sets.iter().any(|set| set.trim_start().starts_with(key));
+        if let Some(key) = of_start.into_iter().find(|key| training.contains_key(*key) || is_set(key)) {
+            bail!("{key} is that of the model of --start; leave it out, or train from nothing");
+        }
+        let start = &std::path::absolute(start)?;
+        let inside = std::path::absolute(&arguments.out)?;
+        if start.starts_with(&inside) {
+            bail!(
+                "--start {} would be replaced by the model of --out {}; name another --out",
+                start.display(),
+                inside.display()
+            );
+        }
+        let config = saved::config(start).with_context(|| {
+            let below = start.join(model::FOLDER).join(saved::CONFIG);
+            let hint = if below.is_file() {
+                format!("\nhint: did you mean {}?", start.join(model::FOLDER).display())
+            } else {
+                String::new()
+            };
+            format!("{} is no folder of a trained model{hint}", start.display())
+        })?;
+        // So that the recipe that is kept says what is trained.
+        training.insert("model".to_owned(), toml::Value::try_from(config)?);
         training.insert("start".to_owned(), text_of(&std::path::absolute(start)?)?.into());
     }
     training.insert("data".to_owned(), text_of(&std::path::absolute(&arguments.data)?)?.into());
@@ -170,6 +221,34 @@ fn load(arguments: &Arguments) -> anyhow::Result<LoadedRecipe> {
             })
             .collect();
     recipe::of_flags(table, out, &sets)
+}
+
+/// The first setting in which the finished model of the output folder differs from what is wanted.
+fn other_settings(loaded: &LoadedRecipe) -> anyhow::Result<Option<String>> {
+    let root = loaded.run_folder();
+    if !root.join(model::FOLDER).exists() {
+        return Ok(None);
+    }
+    let Ok(text) = std::fs::read_to_string(root.join(recipe::RESOLVED_RECIPE)) else { return Ok(None) };
+    let old: toml::Table = toml::from_str(&text).with_context(|| format!("in {}", root.display()))?;
+    // As text, which rounds numbers as the old ones are.
+    let new: toml::Table = toml::from_str(&toml::to_string(&loaded.recipe)?)?;
+    for key in ["seed", "training"] {
+        if let Some(name) = first_difference(key, old.get(key), new.get(key)) {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
+}
+
+fn first_difference(name: &str, old: Option<&toml::Value>, new: Option<&toml::Value>) -> Option<String> {
+    match (old, new) {
+        (Some(toml::Value::Table(old)), Some(toml::Value::Table(new))) => {
+            let keys = old.keys().chain(new.keys());
+            keys.filter_map(|key| first_difference(&format!("{name}.{key}"), old.get(key), new.get(key))).next()
+        }
+        (old, new) => (old != new).then(|| name.to_owned()),
+    }
 }
 
 /// Puts values over others, table by table.

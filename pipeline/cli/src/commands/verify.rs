@@ -14,6 +14,7 @@ use crate::exit::{DONE, FAILED, Failure};
 use crate::home::path_parser;
 use crate::mirror::Mirror;
 use crate::recipe::RESOLVED_RECIPE;
+use crate::stages::model;
 use crate::stages::train::CHECKPOINTS;
 
 /// Compare every file of a run with the digest in its manifest
@@ -152,7 +153,7 @@ fn is_taken_for_ours(path: &str, manifest: &Manifest) -> bool {
 
 /// The files of a run folder that no stage made, and that are not the run's own.
 fn unknown_files(root: &Path, manifest: &Manifest) -> Result<Vec<String>> {
-    let own = ["manifest.jsonl", ".lock", "recipe.toml", RESOLVED_RECIPE];
+    let own = ["manifest.jsonl", ".lock", "recipe.toml", RESOLVED_RECIPE, model::CHECKPOINT, model::METRICS];
     let known: BTreeSet<&str> = manifest.all_parts().flat_map(PartEntry::paths).chain(own).collect();
     let mut unknown = Vec::new();
     let mut folders = vec![String::new()];

@@ -137,6 +137,16 @@ fn make(context: &Context, config: &TrainingConfig, new: &mut NewPart) -> Result
     let mut metrics = Metrics::new(context, config);
     let (result, saved) = train(&spec, &mut |step, loss| metrics.add(step, loss))?;
     metrics.finish()?;
+    let broken = result.losses.iter().find(|point| !point.loss.is_finite());
+    if broken.is_some() || !result.bits_per_byte().is_finite() {
+        // Nothing good would come of going on from here.
+        std::fs::remove_file(&checkpoint).with_context(|| format!("cannot remove {}", checkpoint.display()))?;
+        let step = broken.map_or(result.steps, |point| point.step);
+        bail!(
+            "the training broke down: its loss is not a number at step {step} or shortly before; lower train.learning_rate = {}",
+            result.learning_rate
+        );
+    }
     (new.rows_in, new.rows_out) = (result.samples_seen as u64, result.samples_seen as u64);
     let path = context.run.stage_file(new, FOLDER)?;
     saved.write(&path)?;

@@ -18,7 +18,7 @@ use crate::home::path_parser;
 /// The answers, in the folder of `--out`.
 pub(super) const PREDICTIONS: &str = "predictions.jsonl";
 /// What the answers depend on, beside them.
-const ASKED: &str = "asked.json";
+pub(super) const ASKED: &str = "asked.json";
 
 /// Names that pictures of COCO have, whose references only give their number.
 const COCO: &[&str] = &["", "COCO_val2014_", "COCO_train2014_", "COCO_test2014_", "COCO_test2015_"];
@@ -98,7 +98,7 @@ pub(super) fn run(arguments: &super::Arguments, references: &[Reference]) -> Res
 
 /// Refuses a folder whose answers come from another model or other questions. Returns what is to
 /// be written of them.
-fn same_as_before(folder: &Path, arguments: &super::Arguments, model: &str) -> Result<String> {
+pub(super) fn same_as_before(folder: &Path, arguments: &super::Arguments, model: &str) -> Result<String> {
     let path = folder.join(ASKED);
     let asked = json!({
         "endpoint": arguments.ask.ask,
@@ -123,7 +123,15 @@ fn same_as_before(folder: &Path, arguments: &super::Arguments, model: &str) -> R
                 ),
             }
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(format!("{asked:#}\n")),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            if folder.join(PREDICTIONS).exists() {
+                bail!(
+                    "{} holds {PREDICTIONS}, which no model was asked for here; give another --out",
+                    folder.display()
+                );
+            }
+            Ok(format!("{asked:#}\n"))
+        }
         Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
     }
 }

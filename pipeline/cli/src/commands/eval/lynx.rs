@@ -62,12 +62,25 @@ pub(super) fn run(arguments: &super::Arguments, references: &[Reference]) -> Res
         bail!("--lynx needs --images");
     };
     let settings = arguments.lynx.settings()?;
+    let asked = match &arguments.out {
+        Some(out) => {
+            std::fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
+            let how = if arguments.lynx.by_likelihood {
+                "by likelihood".to_owned()
+            } else {
+                serde_json::to_string(&settings)?
+            };
+            Some(ask::same_as_before(out, arguments, &format!("{} {how}", folder.display()))?)
+        }
+        None => None,
+    };
     let device = trusted(arguments.lynx.device.as_ref().unwrap_or(&DeviceName::Auto))?;
     let saved = SavedModel::read(folder, &device)
         .with_context(|| format!("{} is no folder of a trained model", folder.display()))?;
     let answerer = Answerer::new(saved, &device, arguments.ask.max_tokens as usize)?;
     let candidates = candidates(references);
     let mut lines = String::new();
+    let mut alone = 0;
     for (number, reference) in references.iter().enumerate() {
         let at = || format!("{}: id {}", reference.place, reference.id);
         let Some(image) = &reference.image else { bail!("{}: it has no picture", at()) };
@@ -89,8 +102,12 @@ pub(super) fn run(arguments: &super::Arguments, references: &[Reference]) -> Res
                 bail!("{}: there is no answer to choose from; leave out --by-likelihood", at());
             }
             let nats = answerer.nats_per_byte(&picture, &question, &among)?;
+            if nats.iter().any(|nats| !nats.is_finite()) {
+                bail!("the model of {} scores answers with what is not a number; train it anew", folder.display());
+            }
+            alone += usize::from(among.len() == 1);
             let best = (0..among.len()).min_by(|a, b| nats[*a].total_cmp(&nats[*b])).unwrap_or(0);
-            among[best].to_owned()
+            spelled(reference, best, among[best])
         } else {
             answerer.answer(&picture, &question, &settings)?
         };
@@ -99,11 +116,28 @@ pub(super) fn run(arguments: &super::Arguments, references: &[Reference]) -> Res
             tracing::info!("{} of {} questions are answered", number + 1, references.len());
         }
     }
-    if let Some(out) = &arguments.out {
-        std::fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
+    if alone > 0 {
+        tracing::warn!(
+            "{alone} of {} questions have one answer to choose from, which any model finds",
+            references.len()
+        );
+    }
+    if let (Some(out), Some(asked)) = (&arguments.out, asked) {
+        write_whole(&out.join(ask::ASKED), &asked)?;
         write_whole(&out.join(PREDICTIONS), &lines)?;
     }
     Ok(read_predictions(Source { name: "the model's answers", text: &lines })?)
+}
+
+/// An option as the right answer is spelled: by its letter, or by its text.
+fn spelled(reference: &Reference, place: usize, text: &str) -> String {
+    let letters = 'A'..='Z';
+    let by_letter = |answer: &String| answer.len() == 1 && letters.contains(&answer.chars().next().unwrap_or_default());
+    if !reference.options.is_empty() && !reference.answers.is_empty() && reference.answers.iter().all(by_letter) {
+        letters.clone().nth(place).map_or_else(|| text.to_owned(), |letter| letter.to_string())
+    } else {
+        text.to_owned()
+    }
 }
 
 /// The answers that the questions of each category have.

@@ -53,7 +53,7 @@ pub(super) fn write(
             Ok(())
         })?;
     }
-    let chosen: BTreeSet<(usize, usize)> = sample(keys, most.saturating_mul(2), seed, "arm").into_iter().collect();
+    let chosen: BTreeSet<(usize, usize)> = sample(keys, most, seed, "arm").into_iter().collect();
     for (number, path) in files.iter().enumerate() {
         for_each(path, &mut |row, _, turns, found| {
             if !chosen.contains(&(number, row)) {

@@ -13,7 +13,7 @@ mod pool;
 mod table;
 mod universe;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
@@ -78,8 +78,9 @@ impl Stage for Arms {
             let print = fingerprint(inputs);
             let make = Box::new(move |new: &mut NewPart| {
                 let mut writer = table::Writer::create(context, new, FOLDER, name)?;
-                write_folder(context, config.most_pairs, &kind, arm, &mut writer)
-                    .with_context(|| format!("arm {name}"))?;
+                // The spare ones make up for those that are held out.
+                let most = config.most_pairs.saturating_mul(2);
+                write_folder(context, most, &kind, arm, &mut writer).with_context(|| format!("arm {name}"))?;
                 writer.finish(new)
             });
             planned.push(Ok(Planned { name: name.to_owned(), fingerprint: print, make }));
@@ -146,12 +147,13 @@ fn sample<K: Ord + Clone>(
     purpose: &str,
 ) -> Vec<K> {
     let seed = seed.to_string();
-    let mut hashed: BTreeMap<(String, String), K> =
-        keys.into_iter().map(|(uid, key)| ((fingerprint([purpose, &seed, &uid]), uid), key)).collect();
+    // Several may have the same uid, such as conversations about one picture.
+    let mut hashed: BTreeSet<(String, String, K)> =
+        keys.into_iter().map(|(uid, key)| (fingerprint([purpose, &seed, &uid]), uid, key)).collect();
     while hashed.len() > most {
         hashed.pop_last();
     }
-    let mut chosen: Vec<K> = hashed.into_values().collect();
+    let mut chosen: Vec<K> = hashed.into_iter().map(|(_, _, key)| key).collect();
     chosen.sort();
     chosen
 }

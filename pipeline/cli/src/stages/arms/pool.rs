@@ -96,7 +96,7 @@ pub(super) fn write_pool(
         writer.leave_out("pairs_without_text", without.len() as u64);
         keys.extend(with_text);
     }
-    let chosen = sample(keys, most.saturating_mul(2), seed, "arm");
+    let chosen = sample(keys, most, seed, "arm");
     write(files, &chosen.into_iter().map(|place| ((place, None), membership)).collect(), writer)
 }
 
