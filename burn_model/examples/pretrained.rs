@@ -12,7 +12,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData, activation::log_softmax};
 use lynxdata_burn_model::model::Layout;
 use lynxdata_burn_model::weights::{self, Pretrained};
-use lynxdata_burn_model::{ModelConfig, Part};
+use lynxdata_burn_model::{ModelConfig, Part, freeze};
 
 /// Of a function that runs on a thread of its own.
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -54,7 +54,7 @@ fn steps(file: &str, batch: usize) -> Result<()> {
     let opened = cpu_seconds();
     let parts = [(&pretrained, Part::Decoder)];
     let (model, reports) = weights::build(&parts, &config, vocabulary, FEATURES, 0, &device)?;
-    let model = weights::freeze(model, Part::Decoder);
+    let model = freeze(model, &|part| part == Part::Decoder);
     println!(
         "{} of {} weights are pretrained, {} tensors not used, {} tokens",
         reports[0].numbers,

@@ -9,12 +9,11 @@
 
 use std::time::Instant;
 
-use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use lynxdata_burn_model::DeviceName;
 use lynxdata_burn_model::loss::weighted_nats;
 use lynxdata_burn_model::model::{Layout, Lynx, ModelConfig, Sight};
 use lynxdata_burn_model::optimizer::{AdamW, AdamWConfig, gradients_of};
+use lynxdata_burn_model::{DeviceName, Part, freeze};
 
 /// Steps before the first that is measured.
 const WARM_UP: usize = 3;
@@ -57,24 +56,6 @@ impl Shape {
     }
 }
 
-/// Lets no gradient flow to weights outside resampler and adapters.
-struct Freeze(Vec<String>);
-
-impl ModuleMapper for Freeze {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.0.push(name.to_owned());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.0.pop();
-    }
-
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let trained = self.0.iter().any(|part| part == "bridge" || part == "output_adapter");
-        param.set_require_grad(trained)
-    }
-}
-
 /// Numbers between -1 and 1 that look random.
 fn numbers<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
     let count = shape.iter().product::<usize>();
@@ -107,7 +88,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let Shape { model: config, vocabulary, batch, tokens } = &shape;
     let mut model = Lynx::new(config, *vocabulary, 0, 0, &device)?;
     if mode == "frozen" {
-        model = model.map(&mut Freeze(Vec::new()));
+        model = freeze(model, &|part| !matches!(part, Part::Bridge | Part::Adapters));
     }
     let pictures = numbers([*batch, config.patches(), config.patch_values()], &plain);
     let ids: Vec<i64> = (0..batch * tokens).map(|place| (3 + place * 31 % (vocabulary - 3)) as i64).collect();

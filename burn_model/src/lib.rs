@@ -90,7 +90,7 @@ pub use device::{DeviceName, backends, devices};
 pub use error::{Error, Result};
 pub use generate::{GenerateConfig, Generated, generate};
 pub use model::{Fusion, ModelConfig, Sight, VitActivation};
-pub use part::Part;
+pub use part::{Part, freeze};
 pub use run::{HeldOutLoss, LossPoint, RunResult, RunSpec, loss_tokens, run, train};
 pub use saved::SavedModel;
 pub use tokenizer::{Tokenizer, TokenizerConfig, train_tokenizer};

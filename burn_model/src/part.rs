@@ -1,5 +1,7 @@
 //! The parts of a model that may be trained at rates of their own, or not at all.
 
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::Tensor;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +32,32 @@ impl Part {
         } else {
             Self::Decoder
         }
+    }
+}
+
+/// Takes the weights of some parts out of training: they get no gradients, and the time for these is
+/// saved. What is added to a frozen decoder's layers still learns.
+pub fn freeze<M: Module>(model: M, is_frozen: &dyn Fn(Part) -> bool) -> M {
+    model.map(&mut Freeze { is_frozen, path: Vec::new() })
+}
+
+struct Freeze<'a> {
+    is_frozen: &'a dyn Fn(Part) -> bool,
+    path: Vec<String>,
+}
+
+impl ModuleMapper for Freeze<'_> {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let is_frozen = (self.is_frozen)(Part::of(&self.path.join(".")));
+        if is_frozen { param.set_require_grad(false) } else { param }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use burn::module::{Module, ModuleMapper, Param};
+use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::loss::weighted_nats;
 use crate::model::{Layout, Lynx, ModelConfig};
 use crate::optimizer::{AdamW, AdamWConfig, FlatGradients, gradients_of};
-use crate::part::Part;
+use crate::part::{Part, freeze};
 use crate::saved;
 use crate::schedule::batches;
 use crate::weights::{self, Pretrained};
@@ -180,26 +180,6 @@ impl TrainConfig {
     }
 }
 
-/// Keeps the weights of frozen parts out of the gradients, which saves the time for them.
-struct Freeze<'a> {
-    config: &'a TrainConfig,
-    path: Vec<String>,
-}
-
-impl ModuleMapper for Freeze<'_> {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.path.push(name.to_owned());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.pop();
-    }
-
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        if self.config.rate_of(&self.path.join(".")) > 0.0 { param } else { param.set_require_grad(false) }
-    }
-}
-
 /// A model in training.
 pub(crate) struct Training<'a> {
     model_config: &'a ModelConfig,
@@ -238,7 +218,7 @@ impl<'a> Training<'a> {
         if let Some(path) = start {
             model = saved::load(model, path)?;
         }
-        let model = model.map(&mut Freeze { config, path: Vec::new() });
+        let model = freeze(model, &|part| config.rates.get(&part) == Some(&0.0));
         let optimizer = AdamW::new(AdamWConfig {
             beta_1: config.beta_1,
             beta_2: config.beta_2,
@@ -356,6 +336,8 @@ impl<'a> Training<'a> {
 
 #[cfg(test)]
 mod tests {
+    use burn::module::Param;
+
     use super::*;
     use crate::data::{Example, Pictures, Turn};
     use crate::tokenizer::{TokenizerConfig, train_tokenizer};

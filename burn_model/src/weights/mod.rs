@@ -101,31 +101,6 @@ pub fn build(
     Ok((model.draw(), reports))
 }
 
-/// Takes the weights of a part out of training: they get no gradients, and what is added to its
-/// layers still does.
-pub fn freeze(model: Lynx, part: Part) -> Lynx {
-    model.map(&mut Freeze { part, path: Vec::new() })
-}
-
-struct Freeze {
-    part: Part,
-    path: Vec<String>,
-}
-
-impl ModuleMapper for Freeze {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.path.push(name.to_owned());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.pop();
-    }
-
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        if Part::of(&self.path.join(".")) == self.part { param.set_require_grad(false) } else { param }
-    }
-}
-
 impl Pretrained {
     /// Opens a folder of Hugging Face with `config.json`, `model.safetensors` or its shards, and
     /// perhaps `tokenizer.json` and `preprocessor_config.json`; or a GGUF file.

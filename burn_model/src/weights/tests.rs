@@ -292,7 +292,7 @@ fn gradients_stay_as_they_were() {
     let pretrained = open("smollm");
     let device = Device::flex().autodiff();
     let model = Lynx::new(&decoder_config(&pretrained), 290, 3, 0, &device).unwrap();
-    let frozen = freeze(model.clone(), Part::Decoder);
+    let frozen = crate::part::freeze(model.clone(), &|part| part == Part::Decoder);
     for (model, trained) in [(model.clone(), 24), (frozen, 4), (model.no_grad(), 0)] {
         let (model, report) = pretrained.load_into(model, Part::Decoder).unwrap();
         let mut count = Count(0);

@@ -244,8 +244,8 @@ fn other_settings(loaded: &LoadedRecipe) -> anyhow::Result<Option<String>> {
 fn first_difference(name: &str, old: Option<&toml::Value>, new: Option<&toml::Value>) -> Option<String> {
     match (old, new) {
         (Some(toml::Value::Table(old)), Some(toml::Value::Table(new))) => {
-            let keys = old.keys().chain(new.keys());
-            keys.filter_map(|key| first_difference(&format!("{name}.{key}"), old.get(key), new.get(key))).next()
+            let mut keys = old.keys().chain(new.keys());
+            keys.find_map(|key| first_difference(&format!("{name}.{key}"), old.get(key), new.get(key)))
         }
         (old, new) => (old != new).then(|| name.to_owned()),
     }
