@@ -109,6 +109,11 @@ fn settings_that_cannot_work_are_refused_before_anything_is_done() {
     for (arguments, said) in [
         (vec!["--set", "train.steps=0"], "steps = 0"),
         (vec!["--set", "train.stepz=1"], "did you mean `steps`?"),
+        (vec!["--set", "model.sight=\"features\""], "must be \"pixels\""),
+        (vec!["--set", "model.image_size=128"], "64 x 64 pixels"),
+        (vec!["--set", "model.frames=4"], "no command reads videos yet"),
+        (vec!["--set", "model.lora_rank=1000"], "decoder_dim = 96 at most"),
+        (vec!["--set", "held_out=0"], "held_out must be 2"),
         (vec!["--config", "wide.toml"], "patch = 8"),
         (vec!["--config", "absent.toml"], "absent.toml"),
         (vec!["--device", "cuda:9"], "cuda:9 is not there"),

@@ -275,6 +275,10 @@ impl ModelConfig {
             let reason = format!("it must divide decoder_heads = {}", self.decoder_heads);
             return Err(refused("decoder_key_value_heads", &self.decoder_key_value_heads, &reason));
         }
+        if self.lora_rank > self.decoder_dim {
+            let reason = format!("it must be decoder_dim = {} at most", self.decoder_dim);
+            return Err(refused("lora_rank", &self.lora_rank, &reason));
+        }
         if self.frames > 0 && self.sight == Sight::Features {
             return Err(refused("frames", &self.frames, "videos need sight = \"pixels\""));
         }

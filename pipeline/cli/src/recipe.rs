@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use indexmap::IndexMap;
-use lynxdata_burn_model::{DeviceName, ModelConfig, Part, TokenizerConfig, TrainConfig};
+use lynxdata_burn_model::{DeviceName, ModelConfig, Part, Sight, TokenizerConfig, TrainConfig};
+use lynxdata_check::features::SIDE;
 use lynxdata_check::outcome::{FEWEST_HELD_OUT, FEWEST_PAIRS};
 use lynxdata_check::universe::MOST_ARMS;
 use lynxdata_check::{Gear, Protocol, Question};
@@ -96,6 +97,28 @@ pub(crate) struct TrainingConfig {
     /// The training.
     #[serde(default)]
     pub train: TrainConfig,
+}
+
+impl TrainingConfig {
+    fn validate(&self) -> Result<()> {
+        let model = &self.model;
+        model.validate()?;
+        self.train.validate()?;
+        if model.sight != Sight::Pixels {
+            bail!("training.model.sight must be \"pixels\": features are what a check computes");
+        }
+        if model.image_size > SIDE {
+            let found = model.image_size;
+            bail!("training.model.image_size = {found} does not work: pictures are kept in {SIDE} x {SIDE} pixels");
+        }
+        if model.frames > 0 {
+            bail!("training.model.frames = {} does not work: no command reads videos yet", model.frames);
+        }
+        if self.held_out < 2 || self.most_examples == 0 {
+            bail!("training.held_out must be 2 at least, training.most_examples 1");
+        }
+        Ok(())
+    }
 }
 
 /// A selection: which pairs of the pool are kept.
@@ -764,8 +787,7 @@ impl Recipe {
             }
         }
         if let Some(training) = &self.training {
-            training.model.validate()?;
-            training.train.validate()?;
+            training.validate()?;
         }
         if self.source.is_none() && self.instruct.is_none() && self.check.is_none() && self.training.is_none() {
             bail!("there is nothing to do: a recipe needs [source], [instruct], [check] or [training]");

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use lynxdata_burn_model::{
-    DeviceName, Example, Pictures, RunSpec, SavedModel, Sight, StoredPictures, Turn, saved, train, train_tokenizer,
+    DeviceName, Example, Pictures, RunSpec, SavedModel, StoredPictures, Turn, saved, train, train_tokenizer,
 };
 use lynxdata_check::features::SIDE;
 use lynxdata_picture::scaled_square;
@@ -94,22 +94,15 @@ fn make(context: &Context, config: &TrainingConfig, new: &mut NewPart) -> Result
         let found = pretrained(&config.pretrained, &context.loaded.folder, &mut model, &mut train_config)?;
         (model, found.tokenizer, found.parts)
     };
-    if model.sight != Sight::Pixels {
-        bail!("lynxdata train trains models that see pixels: set training.model.sight = \"pixels\"");
-    }
-    if model.image_size > SIDE {
-        bail!(
-            "training.model.image_size = {} does not work: pictures are kept in {SIDE} x {SIDE} pixels",
-            model.image_size
-        );
-    }
     let folder = tempfile::tempdir_in(temporary(context)?).context("cannot make a folder for pictures")?;
     let set = ExampleSet::load(context, config, model.image_size, &folder.path().join("pictures"))?;
     if set.training.is_empty() || set.held_out.len() < 2 {
         bail!(
-            "{} examples to train on and {} to measure on are too few; see training.held_out",
+            "{} examples to train on and {} to measure on are too few: they are about {} pictures, of which training.held_out = {} are measured on",
             set.training.len(),
-            set.held_out.len()
+            set.held_out.len(),
+            set.pictures.len(),
+            config.held_out
         );
     }
     let tokenizer = if let Some(tokenizer) = tokenizer {
