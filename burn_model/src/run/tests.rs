@@ -141,9 +141,9 @@ fn a_resumed_run_equals_an_undisturbed_one_bit_for_bit() {
         let path = folder.path().join("run.safetensors");
         let mut kept = Vec::new();
         let with_checkpoint = RunSpec { checkpoint: Some(&path), ..spec.clone() };
-        // The process dies in the step after: what is left is the last checkpoint.
+        // The process dies in the step after `last_step`: what is left is the last checkpoint.
         let first = run(&with_checkpoint, &mut |step, _| {
-            if step == last_step {
+            if step == last_step + 1 {
                 kept = fs::read(&path).unwrap();
             }
         });

@@ -140,7 +140,9 @@ fn make(context: &Context, config: &TrainingConfig, new: &mut NewPart) -> Result
             result.learning_rate
         );
     }
-    (new.rows_in, new.rows_out) = (result.samples_seen as u64, result.samples_seen as u64);
+    // Of the examples, those that it was trained on.
+    let trained_on = result.arm_examples as u64;
+    (new.rows_in, new.rows_out) = (trained_on + result.held_out.len() as u64, trained_on);
     let path = context.run.stage_file(new, FOLDER)?;
     saved.write(&path)?;
     let summary = json!({
