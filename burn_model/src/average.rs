@@ -63,6 +63,9 @@ impl ModuleVisitor for Add<'_> {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if !param.val().is_require_grad() {
+            return; // frozen: a mean of equal numbers would only round it
+        }
         let name = self.path.join(".");
         let weight = param.val().inner();
         let count = weight.shape().num_elements();
@@ -91,7 +94,7 @@ impl ModuleMapper for Put<'_> {
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let Some(sum) = self.average.sums.get(&self.path.join(".")) else {
-            return param; // nothing was added
+            return param; // nothing was added, or it is frozen
         };
         let mean = sum.clone().div_scalar(self.average.steps.len() as f64);
         param.map(|weight| mean.reshape(weight.dims()))

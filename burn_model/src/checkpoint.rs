@@ -96,12 +96,12 @@ pub(crate) fn read<M: Module>(
         return Err(damaged(format!("{name} is missing or has another shape")));
     }
     let numbers = |name: String| numbers(&tensors, &name).ok_or_else(|| damaged(format!("{name} is missing")));
-    for name in loaded.names {
+    for (name, is_trained) in loaded.names {
         let flat = |numbers: Vec<f32>| {
             let count = numbers.len();
             Tensor::from_data(TensorData::new(numbers, [count]), device)
         };
-        if average.has_begun(head.steps) {
+        if is_trained && average.has_begun(head.steps) {
             average.sums.insert(name.clone(), flat(numbers(format!("sum/{name}"))?));
         }
         // A frozen weight, or one that no loss depends on, has no moments.
@@ -152,7 +152,8 @@ impl ModuleVisitor for Arrays {
 struct Loaded<'a> {
     tensors: &'a SafeTensors<'a>,
     path: Vec<String>,
-    names: Vec<String>,
+    /// Names, and whether the weight is trained.
+    names: Vec<(String, bool)>,
     missing: Option<String>,
 }
 
@@ -174,7 +175,7 @@ impl ModuleMapper for Loaded<'_> {
             self.missing.get_or_insert(key);
             return param;
         };
-        self.names.push(name);
+        self.names.push((name, param.val().is_require_grad()));
         let device = param.val().device();
         param.map(|old| {
             Tensor::from_data(TensorData::new(numbers, shape), &device).set_require_grad(old.is_require_grad())
