@@ -134,7 +134,8 @@ fn conversations_about_one_picture_are_all_trained_on() {
     data(folder);
     let talks: Value = serde_json::from_str(&std::fs::read_to_string(folder.join("talks.json")).unwrap()).unwrap();
     let talks = talks.as_array().unwrap();
-    // As LLaVA's files have it: the id is that of the picture, and several conversations are about one.
+    // As LLaVA's files have it: the id is that of the picture, and several conversations are about
+    // one.
     let said = talks.iter().flat_map(|talk| {
         ["What is it?", "What do you see?"].map(|question| {
             json!({"id": 7, "image": talk["image"], "conversations": [

@@ -22,8 +22,8 @@ pub struct Answerer {
 }
 
 impl Answerer {
-    /// Takes a model that sees pixels. `max_tokens` is the most tokens of a question, or of a question
-    /// and a given answer together; longer ones are cut as in training.
+    /// Takes a model that sees pixels. `max_tokens` is the most tokens of a question, or of a
+    /// question and a given answer together; longer ones are cut as in training.
     pub fn new(saved: SavedModel, device: &DeviceName, max_tokens: usize) -> Result<Self> {
         if saved.config.sight != Sight::Pixels {
             let reason = "it sees features, which a check computes; lynxdata train makes models that see pixels";
@@ -53,7 +53,8 @@ impl Answerer {
 
     /// Tells how likely each of some answers is: nats a byte, lower is likelier.
     ///
-    /// The end of the answer counts, and a byte is added for it, so that an empty answer has a number.
+    /// The end of the answer counts, and a byte is added for it, so that an empty answer has a
+    /// number.
     pub fn nats_per_byte(&self, picture: &[u8], question: &str, answers: &[&str]) -> Result<Vec<f64>> {
         let SavedModel { config, tokenizer, lynx, .. } = &self.saved;
         let vision = lynx.vision_tokens(self.pixels(picture)?);

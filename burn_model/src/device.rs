@@ -1,7 +1,7 @@
 //! Which device trains, chosen by name when the program runs.
 //!
-//! burn's own default device is not used: with a GPU backend compiled in, it answers with that backend
-//! whether or not the machine has a GPU.
+//! burn's own default device is not used: with a GPU backend compiled in, it answers with that
+//! backend whether or not the machine has a GPU.
 
 use std::fmt;
 use std::str::FromStr;
@@ -20,8 +20,8 @@ pub enum DeviceName {
     /// `cpu`: the processor, each run on one thread. Runs repeat to the bit, on this device alone.
     #[default]
     Cpu,
-    /// `auto`: the first GPU of CUDA, then of Vulkan, then of wgpu; without one the processor. Never a
-    /// GPU that is made of software.
+    /// `auto`: the first GPU of CUDA, then of Vulkan, then of wgpu; without one the processor.
+    /// Never a GPU that is made of software.
     Auto,
     /// `cuda:N`: the Nth GPU of NVIDIA's driver.
     Cuda(usize),
@@ -117,7 +117,8 @@ impl DeviceName {
     ///
     /// # Errors
     ///
-    /// [`Error::NoDevice`] if the machine or this build does not have it; it names those that are there.
+    /// [`Error::NoDevice`] if the machine or this build does not have it; it names those that are
+    /// there.
     pub fn resolve(&self) -> Result<Self> {
         let there = devices();
         let chosen = match self {
@@ -207,7 +208,8 @@ fn wgpu_devices() -> Vec<(DeviceName, Device)> {
     use burn::tensor::{DeviceKind, DeviceType, Devices};
 
     let mut all: Vec<(DeviceName, Device)> = Vec::new();
-    // burn lists devices without saying what they are, so each kind and number is tried for equality.
+    // burn lists devices without saying what they are, so each kind and number is tried for
+    // equality.
     let mut add = |interface, found: Devices, open: &dyn Fn(DeviceKind) -> Device| {
         for (kind, _) in KINDS {
             for number in 0..found.len() {

@@ -1,9 +1,9 @@
 //! Whether a device computes what the reference implementation computes.
 //!
-//! Drivers and backends of GPUs have bugs that give wrong numbers without an error (burn#5079, #4366),
-//! so a device is examined before it trains: a small model of each fusion has the outputs, the gradients
-//! and the losses of four steps of AdamW that PyTorch has, and three steps of the compact Lynx end with
-//! losses that are numbers.
+//! Drivers and backends of GPUs have bugs that give wrong numbers without an error (burn#5079,
+//! #4366), so a device is examined before it trains: a small model of each fusion has the outputs,
+//! the gradients and the losses of four steps of AdamW that PyTorch has, and three steps of the
+//! compact Lynx end with losses that are numbers.
 
 mod golden;
 
@@ -36,8 +36,8 @@ pub struct Tolerance {
 }
 
 impl Tolerance {
-    /// The tolerance of a device. 32-bit floats everywhere but on CUDA, where matrix products of 32-bit
-    /// floats have mantissas of 10 bits (TF32), whose rounding is 5e-4 of a number.
+    /// The tolerance of a device. 32-bit floats everywhere but on CUDA, where matrix products of
+    /// 32-bit floats have mantissas of 10 bits (TF32), whose rounding is 5e-4 of a number.
     pub fn of(device: &DeviceName) -> Self {
         match device {
             DeviceName::Cuda(_) => Self { forward: 5e-3, gradients: 2e-2, losses: 2e-3 },
@@ -70,7 +70,8 @@ pub struct Examination {
 ///
 /// # Errors
 ///
-/// [`crate::Error::NoDevice`] if the device is not there. Wrong numbers are no error: `pass` is false.
+/// [`crate::Error::NoDevice`] if the device is not there. Wrong numbers are no error: `pass` is
+/// false.
 pub fn examine(device: &DeviceName) -> Result<Examination> {
     let name = device.resolve()?;
     let plain = name.open()?;
@@ -133,8 +134,8 @@ fn three_steps(device: &DeviceName) -> Result<(Vec<f64>, f64)> {
 mod tests {
     use super::*;
 
-    /// The processor, and the device that `LYNXDATA_DEVICE` names: with the feature `wgpu`, also one made
-    /// of software, see `.ci/wgpu`.
+    /// The processor, and the device that `LYNXDATA_DEVICE` names: with the feature `wgpu`, also
+    /// one made of software, see `.ci/wgpu`.
     #[test]
     fn devices_compute_what_the_reference_computes() {
         let named = std::env::var("LYNXDATA_DEVICE").map(|name| name.parse().unwrap());

@@ -1,7 +1,7 @@
 //! Generation: answers, token by token, to a picture and a prompt.
 //!
-//! The rules are those of Hugging Face transformers' `generate` (5.24), so that settings published for it
-//! mean the same here: greedy search, sampling, beam search, and beam search with sampling.
+//! The rules are those of Hugging Face transformers' `generate` (5.24), so that settings published
+//! for it mean the same here: greedy search, sampling, beam search, and beam search with sampling.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use rand_chacha::ChaCha8Rng;
@@ -32,8 +32,8 @@ pub struct GenerateConfig {
     pub top_p: f64,
     /// No run of so many tokens occurs twice, the prompt included; 0 allows all. Default 0.
     pub no_repeat_ngram: usize,
-    /// The logarithm of a beam's probability is divided by its length to this power: above 0, longer
-    /// answers win; below 0, shorter ones. Default 1.
+    /// The logarithm of a beam's probability is divided by its length to this power: above 0,
+    /// longer answers win; below 0, shorter ones. Default 1.
     pub length_penalty: f64,
     /// Determines the draws. Default 0.
     pub seed: u64,
@@ -84,15 +84,15 @@ impl GenerateConfig {
 pub struct Generated {
     /// Its tokens, without those of the prompt and without an end token.
     pub tokens: Vec<u32>,
-    /// The sum of the logarithms of the probabilities of its tokens, the end token included, divided by
-    /// their number to the power of `length_penalty`.
+    /// The sum of the logarithms of the probabilities of its tokens, the end token included,
+    /// divided by their number to the power of `length_penalty`.
     pub score: f64,
 }
 
 /// Writes an answer.
 ///
-/// `vision` `[1, latents, decoder_dim]` is what the model sees; `prompt` are the tokens before the answer,
-/// at least one; `end` is the token that ends an answer.
+/// `vision` `[1, latents, decoder_dim]` is what the model sees; `prompt` are the tokens before the
+/// answer, at least one; `end` is the token that ends an answer.
 ///
 /// # Errors
 ///
@@ -166,8 +166,8 @@ struct Beam {
 /// Beam search, perhaps among drawn tokens.
 ///
 /// Twice as many candidates as beams are looked at, so that enough go on if all the best ones end.
-/// Answers are kept if they end among the first `beams` candidates. The search ends when no beam, at
-/// its length of now, would be better than the worst answer kept.
+/// Answers are kept if they end among the first `beams` candidates. The search ends when no beam,
+/// at its length of now, would be better than the worst answer kept.
 fn by_beams(
     reader: &mut Reader,
     prompt: &[u32],
@@ -249,7 +249,8 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Reads the next tokens of each sequence, as many of each; returns the scores of the token after.
+    /// Reads the next tokens of each sequence, as many of each; returns the scores of the token
+    /// after.
     fn read(&mut self, new: &[&[u32]]) -> Vec<Vec<f32>> {
         let device: Device = self.vision.device();
         let (rows, count) = (new.len(), new[0].len());
@@ -327,8 +328,8 @@ fn narrow(scores: &mut [f64], settings: &GenerateConfig) {
     }
 }
 
-/// Places of the `count` largest scores that are above minus infinity, the largest first; of equal ones
-/// the first.
+/// Places of the `count` largest scores that are above minus infinity, the largest first; of equal
+/// ones the first.
 fn best(scores: &[f64], count: usize) -> Vec<usize> {
     let mut places: Vec<usize> = (0..scores.len()).filter(|place| scores[*place] > f64::NEG_INFINITY).collect();
     let order = |a: &usize, b: &usize| scores[*b].total_cmp(&scores[*a]).then(a.cmp(b));
@@ -340,8 +341,8 @@ fn best(scores: &[f64], count: usize) -> Vec<usize> {
     places
 }
 
-/// Draws `count` places without replacement by the probabilities that scores stand for, by the largest of
-/// scores with Gumbel noise (Kool et al., arXiv 1903.06059).
+/// Draws `count` places without replacement by the probabilities that scores stand for, by the
+/// largest of scores with Gumbel noise (Kool et al., arXiv 1903.06059).
 fn draw(scores: &[f64], count: usize, draws: &mut ChaCha8Rng) -> Vec<usize> {
     let noisy: Vec<f64> = scores.iter().map(|score| score - (-unit(draws).ln()).ln()).collect();
     best(&noisy, count)
@@ -394,8 +395,8 @@ mod tests {
         }
     }
 
-    /// A language model of transformers with scores `scale` times as large, and a token of vision that
-    /// its closed gates keep out.
+    /// A language model of transformers with scores `scale` times as large, and a token of vision
+    /// that its closed gates keep out.
     fn language_model(scale: f64) -> (Lynx, ModelConfig, Tensor<3>) {
         struct Scale(Vec<String>, f64);
         impl burn::module::ModuleMapper for Scale {

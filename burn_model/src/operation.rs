@@ -28,7 +28,8 @@ pub(crate) trait Operation<const N: usize>: Clone + Debug + Send + 'static {
     /// Returns the output, and what its derivative needs.
     fn forward(self, inputs: [FlexTensor; N]) -> (FlexTensor, Self::Saved);
 
-    /// Returns the gradients of the inputs from that of the output; of those not `wanted`, anything.
+    /// Returns the gradients of the inputs from that of the output; of those not `wanted`,
+    /// anything.
     fn backward(self, saved: Self::Saved, gradient: FlexTensor, wanted: [bool; N]) -> [Option<FlexTensor>; N];
 }
 

@@ -35,8 +35,8 @@ impl Part {
     }
 }
 
-/// Takes the weights of some parts out of training: they get no gradients, and the time for these is
-/// saved. What is added to a frozen decoder's layers still learns.
+/// Takes the weights of some parts out of training: they get no gradients, and the time for these
+/// is saved. What is added to a frozen decoder's layers still learns.
 pub fn freeze<M: Module>(model: M, is_frozen: &dyn Fn(Part) -> bool) -> M {
     model.map(&mut Freeze { is_frozen, path: Vec::new() })
 }

@@ -121,7 +121,8 @@ fn sizes(folder: &Path) -> Result<Sizes> {
 ///
 /// # Errors
 ///
-/// [`Error::Pretrained`] if a weight is missing, has another shape, or is one that the model does not have.
+/// [`Error::Pretrained`] if a weight is missing, has another shape, or is one that the model does
+/// not have.
 pub(crate) fn load(model: Lynx, path: &Path) -> Result<Lynx> {
     let content = fs::read(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
     let damaged = |reason: String| Error::Pretrained { path: path.to_owned(), reason };

@@ -2,10 +2,10 @@
 //!
 //! coco-caption runs `edu.stanford.nlp.process.PTBTokenizer -preserveLines -lowerCase` of Stanford
 //! CoreNLP 3.4.1 and then drops 17 tokens of punctuation. The rules below are ours: they know the
-//! usual classes of tokens of that program (words, numbers, abbreviations, …) and were fitted to its
-//! outputs until these were equal; no file of its source was read. Each rule makes a difference for a
-//! line of the golden file. As there, the longest match at a position wins, and the first rule of
-//! several that match as long.
+//! usual classes of tokens of that program (words, numbers, abbreviations, …) and were fitted to
+//! its outputs until these were equal; no file of its source was read. Each rule makes a difference
+//! for a line of the golden file. As there, the longest match at a position wins, and the first
+//! rule of several that match as long.
 //!
 //! Some of what it does is surprising, and scores depend on it: brackets stay, as `-lrb-` and
 //! `-rrb-`, since they are lower-cased before they are compared with the list; `!!` and `?!` stay,

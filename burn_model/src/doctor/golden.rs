@@ -103,8 +103,8 @@ impl Golden {
         self.file.tensor(name).expect("the file has the model's names").data()
     }
 
-    /// An array in the layout here: PyTorch's linear weights are `[outputs, inputs]`, ours the other way
-    /// round.
+    /// An array in the layout here: PyTorch's linear weights are `[outputs, inputs]`, ours the
+    /// other way round.
     fn in_our_layout(&self, kind: &str, path: &str, shape: &[usize]) -> Vec<f32> {
         let mut name = path.to_owned();
         for (ours, theirs) in NAMES {
@@ -214,8 +214,8 @@ impl Golden {
         off
     }
 
-    /// The largest difference of any gradient, relative to the largest number in its tensor, and the
-    /// name of that weight. `device` is one with gradients.
+    /// The largest difference of any gradient, relative to the largest number in its tensor, and
+    /// the name of that weight. `device` is one with gradients.
     pub(crate) fn gradient_difference(&self, device: &Device) -> (f32, String) {
         let model = self.model(device);
         let (_, objective) = self.loss(&model, device);
@@ -226,8 +226,8 @@ impl Golden {
         compare.worst
     }
 
-    /// The largest difference of the losses before each of four steps of clipped AdamW. `device` is one
-    /// with gradients.
+    /// The largest difference of the losses before each of four steps of clipped AdamW. `device` is
+    /// one with gradients.
     pub(crate) fn loss_difference(&self, device: &Device) -> f32 {
         let mut model = self.model(device);
         let config = AdamWConfig {

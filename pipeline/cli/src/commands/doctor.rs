@@ -13,10 +13,10 @@ use crate::exit::{DONE, FAILED, Failure};
 
 /// Tell for each device whether training on it gives right numbers
 ///
-/// A small model of each fusion (prefix and cross-attention) must have the outputs, the gradients and the
-/// losses of four steps of AdamW that PyTorch has, and three steps of the compact Lynx must end with
-/// losses that are numbers. Each device is examined in a process of its own, since drivers may end
-/// it. A check refuses a device that fails. The exit code is 1 if one fails.
+/// A small model of each fusion (prefix and cross-attention) must have the outputs, the gradients
+/// and the losses of four steps of AdamW that PyTorch has, and three steps of the compact Lynx must
+/// end with losses that are numbers. Each device is examined in a process of its own, since drivers
+/// may end it. A check refuses a device that fails. The exit code is 1 if one fails.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -25,7 +25,8 @@ Examples:
   lynxdata doctor --device wgpu:software:0
   lynxdata doctor --json | jq '.devices[] | select(.pass | not)'")]
 pub(crate) struct Arguments {
-    /// One device: auto, cpu, cuda:N, vulkan:KIND:N or wgpu:KIND:N, with KIND one of discrete, integrated, virtual, software
+    /// One device: auto, cpu, cuda:N, vulkan:KIND:N or wgpu:KIND:N, with KIND one of discrete,
+    /// integrated, virtual, software
     #[arg(long, value_name = "DEVICE")]
     device: Option<DeviceName>,
 

@@ -43,9 +43,10 @@ const COORDINATES: usize = 256;
 /// Both sides are trained on rendered drawings whose captions are exact, in replicates that redraw
 /// the training and the held-out drawings with replacement, beside the seed; the interval is what
 /// these draws say. Measured is the visual gain: how many bits a byte of held-out texts the right
-/// picture saves beside wrong ones, as right answers need a look at the picture. What a model of half a million weights on drawings finds need not hold for one
-/// of eight billion on photographs, and what one training at that size found may be chance: three
-/// of these four differences of the paper are within its own noise. Both are printed.
+/// picture saves beside wrong ones, as right answers need a look at the picture. What a model of
+/// half a million weights on drawings finds need not hold for one of eight billion on photographs,
+/// and what one training at that size found may be chance: three of these four differences of the
+/// paper are within its own noise. Both are printed.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -229,8 +230,8 @@ fn find(name: &str) -> anyhow::Result<Finding> {
 
 /// The training of a finding: that of a check with more steps.
 fn settings(name: &str, sets: &[String]) -> anyhow::Result<TrainConfig> {
-    // Of 4,000 drawings, 600 steps are an epoch and a half. After so many, models with features look at
-    // their pictures; those with pixels after 2,000.
+    // Of 4,000 drawings, 600 steps are an epoch and a half. After so many, models with features
+    // look at their pictures; those with pixels after 2,000.
     let steps = if name == "resolution" { 2000 } else { 600 };
     let rate = if name == "resolution" { 2e-3 } else { 4e-3 };
     let base = TrainConfig { steps, learning_rate: rate, max_tokens: 48, ..TrainConfig::default() };
@@ -302,8 +303,8 @@ impl Trial {
                 [small, crossed].map(|model| side(model, &pictures, training.to_vec()))
             }
             "clean-vs-noisy" => {
-                // A third of the drawings is clean; the others are there, too, a third of them with the
-                // caption of another one.
+                // A third of the drawings is clean; the others are there, too, a third of them with
+                // the caption of another one.
                 let (clean, noisy) = training.split_at(training.len() / 3);
                 let mut noisy = noisy.to_vec();
                 let wrong: Vec<usize> = (0..noisy.len()).step_by(WRONG_ONE_IN).collect();

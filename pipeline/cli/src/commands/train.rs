@@ -33,8 +33,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_enum)]
     stage: TrainingStage,
 
-    /// What it is trained on: a run, its pool (RUN/pool), a selection (RUN/selection/NAME), pictures
-    /// with texts beside them, or conversations (RUN/instruct, or JSON)
+    /// What it is trained on: a run, its pool (RUN/pool), a selection (RUN/selection/NAME),
+    /// pictures with texts beside them, or conversations (RUN/instruct, or JSON)
     #[arg(long, value_name = "DIR", value_parser = path_parser())]
     data: PathBuf,
 

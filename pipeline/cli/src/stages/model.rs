@@ -29,7 +29,8 @@ pub(crate) const FOLDER: &str = "model";
 /// What was measured, in the folder of the model.
 pub(crate) const RESULT: &str = "result.json";
 
-/// Losses, learning rates and times of every step, in the run folder; it grows while the model trains.
+/// Losses, learning rates and times of every step, in the run folder; it grows while the model
+/// trains.
 pub(crate) const METRICS: &str = "metrics.jsonl";
 
 /// The state of a training that is not finished, in the run folder.
@@ -179,8 +180,8 @@ struct ExampleSet {
 }
 
 impl ExampleSet {
-    /// Writes the pictures to a file, scaled for the model, and takes the held-out ones: those with the
-    /// smallest hashes of seed and picture.
+    /// Writes the pictures to a file, scaled for the model, and takes the held-out ones: those with
+    /// the smallest hashes of seed and picture.
     fn load(context: &Context, config: &TrainingConfig, side: usize, file: &Path) -> Result<ExampleSet> {
         let failed = || format!("cannot write {}", file.display());
         let mut out = BufWriter::new(File::create(file).with_context(failed)?);

@@ -51,7 +51,8 @@ pub(super) struct AskArguments {
     #[arg(long, value_name = "TEXT")]
     pub(super) instruction: Option<String>,
 
-    /// The longest answer of --ask, where longer ones are cut and told; with --lynx, the longest question
+    /// The longest answer of --ask, where longer ones are cut and told; with --lynx, the longest
+    /// question
     #[arg(long, value_name = "TOKENS", default_value_t = 256)]
     pub(super) max_tokens: u32,
 }

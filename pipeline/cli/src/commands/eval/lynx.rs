@@ -21,7 +21,8 @@ const MAX_PIXELS: u64 = 100_000_000;
 #[derive(Args)]
 #[command(next_help_heading = "Ask a model of lynxdata train")]
 pub(super) struct LynxArguments {
-    /// The folder of a model that lynxdata train made; answers come from it instead of --predictions
+    /// The folder of a model that lynxdata train made; answers come from it instead of
+    /// --predictions
     #[arg(long, value_name = "DIR", value_parser = path_parser(), requires = "images")]
     pub(super) lynx: Option<PathBuf>,
 
@@ -56,7 +57,8 @@ impl LynxArguments {
     }
 }
 
-/// Answers all questions. Returns the answers, which are also written if there is a folder for them.
+/// Answers all questions. Returns the answers, which are also written if there is a folder for
+/// them.
 pub(super) fn run(arguments: &super::Arguments, references: &[Reference]) -> Result<Vec<Prediction>> {
     let (Some(folder), Some(images)) = (&arguments.lynx.lynx, &arguments.ask.images) else {
         bail!("--lynx needs --images");
