@@ -1,5 +1,8 @@
 //! Exit codes, part of the contract with scripts.
 
+use lynxdata_run::Ending;
+pub(crate) use lynxdata_run::Failure;
+
 /// Done.
 pub(crate) const DONE: u8 = 0;
 /// Failed.
@@ -11,23 +14,11 @@ pub(crate) const TOO_MANY_FAILED_ROWS: u8 = 3;
 /// Interrupted: 128 + SIGINT, as shells count.
 pub(crate) const INTERRUPTED: u8 = 130;
 
-/// Why a command did not end well.
-#[derive(Debug)]
-pub(crate) enum Failure {
-    /// The command line or the recipe is wrong; nothing was done.
-    Usage(anyhow::Error),
-    /// The work failed.
-    Failed(anyhow::Error),
-}
-
-impl From<anyhow::Error> for Failure {
-    fn from(error: anyhow::Error) -> Self {
-        Failure::Failed(error)
-    }
-}
-
-impl From<lynxdata_records::Error> for Failure {
-    fn from(error: lynxdata_records::Error) -> Self {
-        Failure::Failed(error.into())
+/// Returns the exit code of a run that was done.
+pub(crate) fn code(ending: Ending) -> u8 {
+    match ending {
+        Ending::Done => DONE,
+        Ending::Nothing => FAILED,
+        Ending::TooManyFailedRows => TOO_MANY_FAILED_ROWS,
     }
 }

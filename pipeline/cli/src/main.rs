@@ -1,21 +1,17 @@
 //! `lynxdata`: curate image–text pairs, build instruction data, and check by training that the data is good.
 //!
-//! This crate is glue. `recipe` says what to do, `stages` does it part by part with the other crates, `commands` has one file per subcommand,
-//! `report` renders the outcome.
+//! This crate is thin: arguments, exit codes, logging and messages. `commands` has one file per subcommand; what they run is
+//! in `lynxdata-run` and the crates below it.
 
 mod commands;
 mod exit;
-mod home;
+mod host;
 mod interrupt;
 mod limits;
 mod logging;
-mod lynx;
 mod metrics;
-mod mirror;
+mod paths;
 mod progress;
-mod recipe;
-mod report;
-mod stages;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -148,13 +144,13 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Verify(arguments) => commands::verify::run(&arguments),
         Command::Status(arguments) => commands::status::run(&arguments),
         Command::Download(arguments) => commands::download::run(&arguments),
-        Command::Signals(arguments) => commands::run::run_stages(&arguments, &["signals"]),
-        Command::Dedup(arguments) => commands::run::run_stages(&arguments, &["dedup"]),
-        Command::Select(arguments) => commands::run::run_stages(&arguments, &["select"]),
-        Command::Shards(arguments) => commands::run::run_stages(&arguments, &["shards"]),
-        Command::Instruct(arguments) => commands::run::run_stages(&arguments, &["instruct"]),
+        Command::Signals(arguments) => commands::run::run_stage(&arguments, "signals"),
+        Command::Dedup(arguments) => commands::run::run_stage(&arguments, "dedup"),
+        Command::Select(arguments) => commands::run::run_stage(&arguments, "select"),
+        Command::Shards(arguments) => commands::run::run_stage(&arguments, "shards"),
+        Command::Instruct(arguments) => commands::run::run_stage(&arguments, "instruct"),
         Command::Check(arguments) => commands::check::run(&arguments),
-        Command::Report(arguments) => commands::run::run_stages(&arguments, &["report"]),
+        Command::Report(arguments) => commands::run::run_stage(&arguments, "report"),
         Command::Eval(arguments) => commands::eval::run(&arguments),
         Command::Recipe(arguments) => commands::recipe::run(&arguments),
         Command::Hash(arguments) => commands::hash::run(&arguments),
@@ -226,8 +222,8 @@ mod tests {
     fn every_stage_has_a_command_or_belongs_to_one() {
         use clap::CommandFactory;
         let command = Arguments::command();
-        for stage in stages::STAGES {
-            let name = stages::command_of(stage.name());
+        for stage in lynxdata_run::stages::STAGES {
+            let name = lynxdata_run::stages::command_of(stage.name());
             assert!(command.find_subcommand(name).is_some(), "{name}");
         }
     }

@@ -15,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use lynxdata_fetch::{Histogram, Metrics};
 use tokio::net::TcpListener;
 
-use crate::stages::Context;
+use lynxdata_run::Context;
 
 /// The content type of <https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format>.
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";

@@ -3,10 +3,11 @@
 use std::io::{self, IsTerminal, Write};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use lynxdata_run::StageProgress;
 use tracing::info;
 
 /// Seconds between two progress lines where there is no terminal.
@@ -33,12 +34,6 @@ impl Write for LogWriter {
     }
 }
 
-/// Shows what the running stage does.
-pub(crate) struct Progress {
-    visible: bool,
-    current: Mutex<Arc<StageBar>>,
-}
-
 /// The progress of one stage.
 pub(crate) struct StageBar {
     stage: &'static str,
@@ -51,29 +46,8 @@ pub(crate) struct StageBar {
     last_line: Mutex<Instant>,
 }
 
-impl Progress {
-    pub(crate) fn new() -> Self {
-        // `CI` and `NO_COLOR` are set where nobody watches or wants control characters.
-        let unwanted = ["CI", "NO_COLOR", "LYNXDATA_NO_PROGRESS"].iter().any(|name| std::env::var_os(name).is_some());
-        let visible = io::stderr().is_terminal() && !unwanted;
-        Progress { visible, current: Mutex::new(Arc::new(StageBar::new("", None, false))) }
-    }
-
-    /// Begins a stage; `parts` is how many it has, if that is known.
-    pub(crate) fn stage(&self, stage: &'static str, parts: Option<u64>) -> Arc<StageBar> {
-        let bar = Arc::new(StageBar::new(stage, parts, self.visible));
-        *self.current.lock().expect("nobody panics with the bar") = Arc::clone(&bar);
-        bar
-    }
-
-    /// The stage that runs now.
-    pub(crate) fn current(&self) -> Arc<StageBar> {
-        Arc::clone(&self.current.lock().expect("nobody panics with the bar"))
-    }
-}
-
 impl StageBar {
-    fn new(stage: &'static str, total: Option<u64>, visible: bool) -> Self {
+    pub(crate) fn new(stage: &'static str, total: Option<u64>, visible: bool) -> Self {
         let bar = visible.then(|| {
             let template = match total {
                 Some(_) => "{spinner} {prefix:9} [{elapsed}] {bar:20} {wide_msg}",
@@ -96,24 +70,6 @@ impl StageBar {
             failed: AtomicU64::new(0),
             last_line: Mutex::new(now),
         }
-    }
-
-    /// One more row is done.
-    pub(crate) fn row_done(&self, succeeded: bool) {
-        self.rows.fetch_add(1, Ordering::Relaxed);
-        self.failed.fetch_add(u64::from(!succeeded), Ordering::Relaxed);
-        self.show(None);
-    }
-
-    /// One more part is done.
-    pub(crate) fn part_done(&self) {
-        self.parts.fetch_add(1, Ordering::Relaxed);
-        self.show(None);
-    }
-
-    /// Something else to say about the work, such as a loss.
-    pub(crate) fn note(&self, text: &str) {
-        self.show(Some(text));
     }
 
     fn show(&self, note: Option<&str>) {
@@ -146,9 +102,25 @@ impl StageBar {
         }
         message
     }
+}
 
-    /// Ends the stage with one line.
-    pub(crate) fn finish(&self, made: u64, skipped: u64, elapsed: Duration) {
+impl StageProgress for StageBar {
+    fn row_done(&self, succeeded: bool) {
+        self.rows.fetch_add(1, Ordering::Relaxed);
+        self.failed.fetch_add(u64::from(!succeeded), Ordering::Relaxed);
+        self.show(None);
+    }
+
+    fn part_done(&self) {
+        self.parts.fetch_add(1, Ordering::Relaxed);
+        self.show(None);
+    }
+
+    fn note(&self, text: &str) {
+        self.show(Some(text));
+    }
+
+    fn finish(&self, made: u64, skipped: u64, elapsed: Duration) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }

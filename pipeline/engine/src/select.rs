@@ -27,6 +27,9 @@ use lynxdata_records::nan_as_null;
 use crate::functions::missing_if_nan;
 use crate::{Error, Result};
 
+/// The reason of a rejected duplicate, beside the names of rules.
+pub const DUPLICATE: &str = "duplicate";
+
 /// A named predicate that a pair must pass. A predicate that is null, because a signal is missing, does not pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {

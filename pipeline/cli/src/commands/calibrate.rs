@@ -12,11 +12,14 @@ use lynxdata_records::nearest;
 use serde::Serialize;
 
 use super::{columns, print, print_json, text_of};
+use std::sync::Arc;
+use crate::host::Terminal;
 use crate::exit::{DONE, FAILED, Failure};
-use crate::home::path_parser;
-use crate::lynx::Lynx;
-use crate::recipe::{self, CheckConfig};
-use crate::stages::{self, Context, arms, check as check_stage};
+use crate::paths::path_parser;
+use lynxdata_run::lynx::Lynx;
+use lynxdata_run::recipe::{self, CheckConfig};
+use lynxdata_run::stages::{arms, check as check_stage};
+use lynxdata_run::{Context, run_stage};
 
 /// Try the check where the truth is known: halves of one set, wrong captions, duplicates,
 /// boilerplate and more
@@ -102,8 +105,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let (base, name) = match &arguments.pairs {
         Some(path) => {
             loaded.check_surroundings().map_err(Failure::Usage)?;
-            let context = Context::new(loaded.clone(), lynxdata_engine::session::local())?;
-            stages::run(&arms::Arms, &context)?;
+            let context = Context::new(loaded.clone(), lynxdata_engine::session::local(), Arc::new(Terminal))?;
+            run_stage(&arms::Arms, &context)?;
             (Base::new(arms::base_pairs(&context)?), path.display().to_string())
         }
         None => (Base::rendered(arguments.drawings, arguments.seed), "rendered shapes".to_owned()),
@@ -165,7 +168,7 @@ fn one_check(
         return check(&protocol, universe, split, follows_up, &|fit| Ok(probe.fit(fit)));
     }
     let arms = arms_to_fit(&protocol, split, &different_pairs(universe, split));
-    let lynx = Lynx::new(config, Path::new("."), universe.clone(), split.clone(), arms, seed)?;
+    let lynx = Lynx::new(config, Path::new("."), universe.clone(), split.clone(), arms, seed, &Terminal)?;
     // On a thread of its own: a thread of rayon's pool would begin further fits while it waits for
     // one.
     let fit = |fit| {

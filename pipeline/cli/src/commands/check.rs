@@ -10,10 +10,11 @@ use lynxdata_check::{Gear, Question};
 use super::calibrate;
 use super::run::run_loaded;
 use super::{print, print_json, text_of};
+use lynxdata_run::Wanted;
 use crate::exit::{Failure, INTERRUPTED};
-use crate::home::path_parser;
-use crate::recipe::{self, LoadedRecipe};
-use crate::stages::{CHECK_STAGES, Stage, check, report};
+use crate::paths::path_parser;
+use lynxdata_run::recipe::{self, LoadedRecipe};
+use lynxdata_run::stages::{CHECK_STAGES, Stage, check, report};
 
 /// Tell which of two data choices is better to train on, with error bars, controls and an honest
 /// "cannot tell"
@@ -118,7 +119,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     if arguments.a.is_some() {
         names.push(report::Report.name());
     }
-    let code = run_loaded(loaded, &names, arguments.dry_run, false)?;
+    let code = run_loaded(loaded, &Wanted::only(&names), arguments.dry_run)?;
     if arguments.dry_run || code == INTERRUPTED {
         return Ok(code);
     }

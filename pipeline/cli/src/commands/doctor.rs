@@ -1,15 +1,16 @@
 //! `lynxdata doctor`: whether the devices of this machine compute what they should.
 
-use std::process::{Command, Stdio};
-
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use clap::Args;
-use lynxdata_burn_model::doctor::{Examination, examine};
+use lynxdata_burn_model::doctor::examine;
 use lynxdata_burn_model::{DeviceName, backends, devices};
 use serde::Serialize;
 
 use super::{columns, print, print_json};
+use lynxdata_run::Host as _;
+
 use crate::exit::{DONE, FAILED, Failure};
+use crate::host::Terminal;
 
 /// Tell for each device whether training on it gives right numbers
 ///
@@ -84,7 +85,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
 
 fn entry(name: DeviceName) -> Entry {
     let (backend, kind) = (name.backend(), name.kind());
-    match examine_apart(&name) {
+    match Terminal.examine(&name) {
         Ok(found) => Entry {
             name,
             backend,
@@ -108,22 +109,6 @@ fn entry(name: DeviceName) -> Entry {
             error: Some(format!("{error:#}")),
         },
     }
-}
-
-/// Examines a device in a process of its own.
-pub(crate) fn examine_apart(device: &DeviceName) -> anyhow::Result<Examination> {
-    let program = std::env::current_exe().context("cannot tell where this program is")?;
-    let output = Command::new(program)
-        .args(["--quiet", "doctor", "--here", "--device", &device.to_string()])
-        .stdin(Stdio::null())
-        .output()
-        .context("cannot start a process for the examination")?;
-    if !output.status.success() {
-        let told = String::from_utf8_lossy(&output.stderr);
-        let last = told.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
-        return Err(anyhow!("{last}").context(format!("the examination of {device} ended with {}", output.status)));
-    }
-    serde_json::from_slice(&output.stdout).with_context(|| format!("the examination of {device} has no result"))
 }
 
 fn table(entries: &[Entry]) -> String {

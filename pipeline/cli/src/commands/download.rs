@@ -9,13 +9,16 @@ use lynxdata_fetch::objects;
 use lynxdata_records::{RetryClass, Status, nearest};
 
 use super::img2dataset::ForeignOptions;
-use super::run::{keep_recipe, run_loaded};
-use super::{grouped, outcome, print, text_of};
-use crate::exit::Failure;
-use crate::home::path_parser;
-use crate::recipe::{self, LoadedRecipe};
-use crate::stages::{self, Context};
-use crate::{metrics, mirror};
+use super::run::run_loaded;
+use super::{grouped, print, text_of};
+use std::sync::Arc;
+use crate::host::Terminal;
+use crate::exit::{self, Failure};
+use crate::paths::path_parser;
+use lynxdata_run::recipe::{self, LoadedRecipe};
+use lynxdata_run::{Context, Wanted, keep_recipe, outcome, run_stage, stages};
+use crate::metrics;
+use lynxdata_run::mirror;
 
 /// Fetch the pictures of the source into the pool
 ///
@@ -214,24 +217,24 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let statuses = arguments.retry_failed.as_deref().map(statuses).transpose().map_err(Failure::Usage)?;
     let loaded = load(arguments).map_err(Failure::Usage)?;
     if arguments.dry_run {
-        return run_loaded(loaded, &["download"], true, arguments.replace);
+        return run_loaded(loaded, &Wanted { replaces: arguments.replace, ..Wanted::only(&["download"]) }, true);
     }
     loaded.check_surroundings().map_err(Failure::Usage)?;
     let session = lynxdata_engine::session::local();
-    let mut context = Context::new(loaded, session)?;
+    let mut context = Context::new(loaded, session, Arc::new(Terminal))?;
     context.replaces = arguments.replace;
     stages::download::check_list(&context)?;
     keep_recipe(&context)?;
     if let Some(port) = arguments.metrics_port {
         metrics::serve(&context, port)?;
     }
-    stages::run(&stages::download::Download, &context)?;
+    run_stage(&stages::download::Download, &context)?;
     if let Some(statuses) = statuses {
         let retried = stages::download::retry_failed(&context, &statuses)?;
         let (rows, recovered) = (grouped(retried.rows), grouped(retried.recovered));
         print(&format!("{rows} rows were tried again, {recovered} of them are in the pool now\n"))?;
     }
-    outcome::tell(&context, &["download"])
+    Ok(exit::code(outcome(&context, &["download"])?))
 }
 
 /// The recipe, or the one that the flags stand for.

@@ -16,7 +16,7 @@ use lynxdata_evaluation::{METRICS, Metric, Variant, metric, score};
 
 use super::{print, print_json};
 use crate::exit::{DONE, Failure};
-use crate::home::path_parser;
+use crate::paths::path_parser;
 
 /// Score a model's answers by the official definitions, with 95 % intervals and by category
 ///

@@ -20,8 +20,9 @@ use lynxdata_records::nearest;
 use serde::{Deserialize, Serialize};
 
 use super::{print, print_json};
+use crate::host::Terminal;
 use crate::exit::{DONE, Failure};
-use crate::lynx::trusted;
+use lynxdata_run::lynx::trusted;
 
 /// Probability that an interval misses the truth.
 const ALPHA: f64 = 0.05;
@@ -136,7 +137,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     }
     let train = settings(&finding.name, &arguments.sets).map_err(Failure::Usage)?;
     arguments.device.resolve().map_err(|error| Failure::Usage(error.into()))?;
-    let device = trusted(&arguments.device)?;
+    let device = trusted(&arguments.device, &Terminal)?;
     let trial = Trial::new(&finding.name, train, arguments)?;
     let results = trial.run(&device, arguments.replicates)?;
     let side = |side: usize, of: &dyn Fn(&RunResult) -> f64| -> Vec<f64> {

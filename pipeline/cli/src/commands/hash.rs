@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{print, print_json};
 use crate::exit::{DONE, FAILED, Failure};
-use crate::home::path_parser;
+use crate::paths::path_parser;
 
 /// Print SHA-256, pHash and dHash of picture files
 ///

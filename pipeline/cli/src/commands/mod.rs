@@ -9,7 +9,6 @@ pub(crate) mod eval;
 pub(crate) mod finding;
 pub(crate) mod hash;
 mod img2dataset;
-mod outcome;
 pub(crate) mod quickstart;
 pub(crate) mod recipe;
 pub(crate) mod run;
@@ -23,6 +22,7 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::Context as _;
+pub(crate) use lynxdata_report::count as grouped;
 use serde::Serialize;
 
 use crate::exit::Failure;
@@ -67,28 +67,9 @@ fn columns(header: &[&str], rows: &[Vec<String>], right: &[usize]) -> String {
     std::iter::once(line(&header)).chain(rows.iter().map(|row| line(row))).collect()
 }
 
-/// A whole number with thousands separated, as people read it.
-pub(crate) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_are_grouped_by_thousands() {
-        assert_eq!(grouped(7), "7");
-        assert_eq!(grouped(1_234_567), "1,234,567");
-    }
 
     #[test]
     fn columns_line_up() {

@@ -12,10 +12,11 @@ use serde_json::Value;
 
 use super::run::run_loaded;
 use super::{columns, grouped, print};
+use lynxdata_run::Wanted;
 use crate::exit::{Failure, INTERRUPTED};
-use crate::home::path_parser;
-use crate::recipe;
-use crate::stages::{self, check, report};
+use crate::paths::path_parser;
+use lynxdata_run::recipe;
+use lynxdata_run::stages::{self, check, report};
 
 /// The recipe, the list of pairs and the pictures.
 static EXAMPLE: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../examples/quickstart");
@@ -50,9 +51,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
         server.address(),
         recipe_path.display()
     ))?;
-    let names: Vec<&str> = stages::STAGES.iter().map(|stage| stage.name()).collect();
     // The list is written by this command, and its URLs change with the port.
-    let code = run_loaded(loaded, &names, false, true)?;
+    let code = run_loaded(loaded, &Wanted { replaces: true, ..Wanted::all() }, false)?;
     if code != INTERRUPTED {
         print(&summary(&run_folder, &recipe_path)?)?;
     }

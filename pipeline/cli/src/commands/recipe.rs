@@ -8,8 +8,8 @@ use clap::{Args, Subcommand};
 
 use super::print;
 use crate::exit::{DONE, Failure};
-use crate::home::path_parser;
-use crate::{recipe, stages};
+use crate::paths::path_parser;
+use lynxdata_run::{recipe, stages};
 
 /// Write, check or describe recipes
 #[derive(Args)]

@@ -1,15 +1,16 @@
 //! `lynxdata run` and the commands of single stages.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use anyhow::{Context as _, anyhow};
 use clap::Args;
+use lynxdata_run::Wanted;
+use lynxdata_run::recipe::{self, LoadedRecipe};
 
-use super::{columns, grouped, outcome, print};
-use crate::exit::{DONE, Failure};
-use crate::home::path_parser;
-use crate::recipe::{self, LoadedRecipe, RESOLVED_RECIPE};
-use crate::stages::{self, Context, Stage};
+use super::{columns, grouped, print};
+use crate::exit::{self, DONE, Failure};
+use crate::host::Terminal;
+use crate::paths::path_parser;
 
 /// Run every stage of a recipe
 ///
@@ -47,86 +48,29 @@ pub(crate) struct StageArguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
-    let names: Vec<&str> = stages::STAGES.iter().map(|stage| stage.name()).collect();
     let common = &arguments.common;
     let loaded = recipe::load(&common.recipe, &common.sets).map_err(Failure::Usage)?;
-    run_loaded(loaded, &names, common.dry_run, arguments.replace)
+    run_loaded(loaded, &Wanted { replaces: arguments.replace, ..Wanted::all() }, common.dry_run)
 }
 
-/// Runs some stages of a recipe.
+/// Runs one stage of a recipe.
 ///
 /// # Errors
-/// [`Failure::Usage`] if the recipe does not ask for one of them.
-pub(crate) fn run_stages(arguments: &StageArguments, names: &[&str]) -> Result<u8, Failure> {
+/// [`Failure::Usage`] if the recipe does not ask for it.
+pub(crate) fn run_stage(arguments: &StageArguments, stage: &'static str) -> Result<u8, Failure> {
     let loaded = recipe::load(&arguments.recipe, &arguments.sets).map_err(Failure::Usage)?;
-    for stage in stages::STAGES.iter().filter(|stage| names.contains(&stage.name())) {
-        let name = stage.name();
-        // The stages of a check that its gear does not need are left out.
-        if !stage.is_in(&loaded.recipe) && stages::command_of(name) == name {
-            let error = anyhow!("recipe {} does not ask for {name}", loaded.path.display());
-            return Err(Failure::Usage(error.context("nothing to do")));
-        }
-    }
-    run_loaded(loaded, names, arguments.dry_run, false)
+    let wanted = Wanted::only(&[stage]);
+    lynxdata_run::check_wanted(&loaded, &wanted)?;
+    run_loaded(loaded, &wanted, arguments.dry_run)
 }
 
-/// Runs or plans the named stages; `replaces` lets the pool of another list go.
-pub(crate) fn run_loaded(loaded: LoadedRecipe, names: &[&str], dry_run: bool, replaces: bool) -> Result<u8, Failure> {
-    loaded.check_surroundings().map_err(Failure::Usage)?;
-    if dry_run {
-        return plan(loaded, names, replaces);
+/// Runs or plans stages of a recipe.
+pub(crate) fn run_loaded(loaded: LoadedRecipe, wanted: &Wanted, dry_run: bool) -> Result<u8, Failure> {
+    if !dry_run {
+        return Ok(exit::code(lynxdata_run::run(loaded, wanted, Arc::new(Terminal))?));
     }
-    let session = lynxdata_engine::session::local();
-    if names.contains(&"select") {
-        stages::select::check_rules(&loaded, &session).map_err(Failure::Usage)?;
-    }
-    if names.contains(&"instruct") {
-        stages::instruct::check_tasks(&loaded).map_err(Failure::Usage)?;
-    }
-    let mut context = Context::new(loaded, session)?;
-    context.replaces = replaces;
-    if names.contains(&"download") {
-        stages::download::check_list(&context)?;
-    }
-    keep_recipe(&context)?;
-    let wanted: Vec<&dyn Stage> =
-        stages::stages_of(context.recipe()).filter(|stage| names.contains(&stage.name())).collect();
-    context.measures_downloads = wanted.iter().any(|stage| stage.name() == stages::signals::Signals.name());
-    for stage in &wanted {
-        stages::run(*stage, &context)?;
-    }
-    outcome::tell(&context, &wanted.iter().map(|stage| stage.name()).collect::<Vec<_>>())
-}
-
-/// The run folder keeps the recipe that made it, unless the recipe lies there anyway.
-pub(super) fn keep_recipe(context: &Context) -> Result<(), Failure> {
-    let copy = context.run.root().join("recipe.toml");
-    let is_the_recipe = !context.loaded.is_of_flags
-        && match (copy.canonicalize(), context.loaded.path.canonicalize()) {
-            (Ok(copy), Ok(recipe)) => copy == recipe,
-            _ => false,
-        };
-    if !is_the_recipe {
-        context.keep("recipe.toml", &context.loaded.text)?;
-    }
-    let resolved = toml::to_string(context.recipe()).context("cannot write the resolved recipe as TOML")?;
-    context.keep(RESOLVED_RECIPE, &resolved)?;
-    Ok(())
-}
-
-fn plan(loaded: LoadedRecipe, names: &[&str], replaces: bool) -> Result<u8, Failure> {
-    let session = lynxdata_engine::session::local();
-    stages::select::check_rules(&loaded, &session).map_err(Failure::Usage)?;
-    stages::instruct::check_tasks(&loaded).map_err(Failure::Usage)?;
     let folder = loaded.run_folder();
-    let mut context = Context::inspecting(loaded, session)?;
-    context.replaces = replaces;
-    if names.contains(&"download") {
-        stages::download::check_list(&context)?;
-    }
-    let wanted: Vec<&'static dyn Stage> =
-        stages::stages_of(context.recipe()).filter(|stage| names.contains(&stage.name())).collect();
-    let plans = stages::plan(&context, &wanted)?;
+    let plans = lynxdata_run::plan(loaded, wanted)?;
     let count = |parts: Option<u64>| parts.map_or_else(|| "?".to_owned(), grouped);
     let rows: Vec<Vec<String>> = plans
         .iter()

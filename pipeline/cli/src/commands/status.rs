@@ -16,10 +16,10 @@ use serde_json::Value;
 
 use super::{columns, grouped, print, print_json};
 use crate::exit::{DONE, Failure};
-use crate::home::path_parser;
-use crate::mirror::Mirror;
-use crate::recipe::{RESOLVED_RECIPE, Recipe};
-use crate::stages::{self, STAGES, instruct, select, table};
+use crate::paths::path_parser;
+use lynxdata_run::mirror::Mirror;
+use lynxdata_run::recipe::{RESOLVED_RECIPE, Recipe};
+use lynxdata_run::stages::{self, STAGES, instruct, select, table};
 
 /// Show the stages of a run, what became of its rows, what rejected pairs, and the verdict
 ///
@@ -203,7 +203,7 @@ fn copied(mirror: &Mirror) -> Result<tempfile::TempDir> {
     let is_wanted = |path: &str| {
         folders.iter().any(|folder| path.split('/').next() == Some(folder)) || path.starts_with(instruct::COUNTS)
     };
-    stages::runtime()?.block_on(mirror.copy(folder.path(), &[RESOLVED_RECIPE], is_wanted))?;
+    lynxdata_run::runtime()?.block_on(mirror.copy(folder.path(), &[RESOLVED_RECIPE], is_wanted))?;
     Ok(folder)
 }
 
@@ -379,7 +379,7 @@ fn resolved_recipe(root: &Path) -> Result<Option<Recipe>> {
     if !path.is_file() {
         return Ok(None);
     }
-    Ok(Some(crate::recipe::load(&path, &[])?.recipe))
+    Ok(Some(lynxdata_run::recipe::load(&path, &[])?.recipe))
 }
 
 fn verdict(root: &Path, manifest: &Manifest) -> Result<Option<Value>> {

@@ -8,10 +8,11 @@ use lynxdata_burn_model::{DeviceName, saved};
 
 use super::run::run_loaded;
 use super::{print, print_json, text_of};
+use lynxdata_run::Wanted;
 use crate::exit::{DONE, Failure};
-use crate::home::path_parser;
-use crate::recipe::{self, LoadedRecipe, TrainingConfig};
-use crate::stages::{TRAINING_STAGES, model};
+use crate::paths::path_parser;
+use lynxdata_run::recipe::{self, LoadedRecipe, TrainingConfig};
+use lynxdata_run::stages::{TRAINING_STAGES, model};
 
 /// Train a compact Lynx on pairs or conversations
 ///
@@ -84,8 +85,8 @@ impl TrainingStage {
     /// Its settings.
     fn preset(self) -> &'static str {
         match self {
-            Self::Pretrain => include_str!("../../assets/training/pretrain.toml"),
-            Self::Finetune => include_str!("../../assets/training/finetune.toml"),
+            Self::Pretrain => recipe::PRETRAIN,
+            Self::Finetune => recipe::FINETUNE,
         }
     }
 }
@@ -108,7 +109,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
         );
         return Err(Failure::Usage(error));
     }
-    let code = run_loaded(loaded, TRAINING_STAGES, arguments.dry_run, false)?;
+    let code = run_loaded(loaded, &Wanted::only(TRAINING_STAGES), arguments.dry_run)?;
     if arguments.dry_run || code != DONE {
         return Ok(code);
     }

@@ -11,11 +11,11 @@ use serde::Serialize;
 
 use super::{columns, grouped, print, print_json};
 use crate::exit::{DONE, FAILED, Failure};
-use crate::home::path_parser;
-use crate::mirror::Mirror;
-use crate::recipe::RESOLVED_RECIPE;
-use crate::stages::model;
-use crate::stages::train::CHECKPOINTS;
+use crate::paths::path_parser;
+use lynxdata_run::mirror::Mirror;
+use lynxdata_run::recipe::RESOLVED_RECIPE;
+use lynxdata_run::stages::model;
+use lynxdata_run::stages::train::CHECKPOINTS;
 
 /// Compare every file of a run with the digest in its manifest
 ///

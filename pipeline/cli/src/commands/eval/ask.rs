@@ -13,7 +13,7 @@ use serde_json::json;
 use super::chat::{Chat, Question, ask_all};
 use super::judge::{append, whole_lines};
 use super::output::write_whole;
-use crate::home::path_parser;
+use crate::paths::path_parser;
 
 /// The answers, in the folder of `--out`.
 pub(super) const PREDICTIONS: &str = "predictions.jsonl";

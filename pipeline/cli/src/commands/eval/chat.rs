@@ -16,7 +16,9 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 
-use crate::progress::Progress;
+use lynxdata_run::Host as _;
+
+use crate::host::Terminal;
 
 /// The longest that one answer may take: a large model with a long queue.
 const PATIENCE: Duration = Duration::from_mins(10);
@@ -165,7 +167,7 @@ pub(super) fn ask_all(
     mut keep: impl FnMut(&Question, Reply) -> Result<()>,
 ) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
-    let progress = Progress::new().stage("ask", Some(questions.len() as u64));
+    let progress = Terminal.stage("ask", Some(questions.len() as u64));
     let ask = |question| async move {
         let question: &Question = question;
         let content = (question.content)().map_err(|error| Refusal { error, is_for_all: false });

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::chat::{Chat, Question, ask_all};
-use crate::home::path_parser;
+use crate::paths::path_parser;
 
 /// Tokens of a reply: enough for one word, and for a sentence around it.
 const MAX_TOKENS: u32 = 64;

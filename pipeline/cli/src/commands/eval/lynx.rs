@@ -12,8 +12,9 @@ use serde_json::json;
 
 use super::ask::{self, PREDICTIONS};
 use super::output::write_whole;
-use crate::home::path_parser;
-use crate::lynx::trusted;
+use crate::host::Terminal;
+use crate::paths::path_parser;
+use lynxdata_run::lynx::trusted;
 
 /// The most pixels of a picture.
 const MAX_PIXELS: u64 = 100_000_000;
@@ -76,7 +77,7 @@ pub(super) fn run(arguments: &super::Arguments, references: &[Reference]) -> Res
         }
         None => None,
     };
-    let device = trusted(arguments.lynx.device.as_ref().unwrap_or(&DeviceName::Auto))?;
+    let device = trusted(arguments.lynx.device.as_ref().unwrap_or(&DeviceName::Auto), &Terminal)?;
     let saved = SavedModel::read(folder, &device)
         .with_context(|| format!("{} is no folder of a trained model", folder.display()))?;
     let answerer = Answerer::new(saved, &device, arguments.ask.max_tokens as usize)?;

@@ -1,0 +1,388 @@
+//! What the report says, as plain data: `report.json` holds the same numbers as the page.
+//!
+//! Every floating-point number must be finite, because JSON has no other; what may be missing is an `Option`.
+
+use std::collections::BTreeMap;
+
+use lynxdata_check::outcome::Gate;
+use serde::{Deserialize, Serialize};
+
+/// Everything that one report shows. Empty lists and `None` leave their section out.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct ReportData {
+    /// Name of the run, the heading of the page.
+    pub title: String,
+    /// Path of the recipe as the user gave it.
+    pub recipe_path: String,
+    /// The whole recipe, overrides applied.
+    pub recipe_toml: String,
+    /// Version of lynxdata that made the run.
+    pub lynxdata_version: String,
+    /// The steps from input rows to kept pairs, in the order in which data flows.
+    pub funnel: Vec<FunnelStep>,
+    /// One distribution per signal, in the order of the signal table.
+    pub signals: Vec<SignalHistogram>,
+    /// One entry per selection of the recipe.
+    pub selections: Vec<SelectionSummary>,
+    /// Kept pairs that have duplicates, shown here or not.
+    pub duplicate_clusters: u64,
+    /// Those that are shown as pictures, with their duplicates.
+    pub duplicates: Vec<DuplicateCluster>,
+    /// Examples of kept pairs.
+    pub kept_samples: Vec<Sample>,
+    /// Examples of rejected pairs with the reasons.
+    pub rejected_samples: Vec<Sample>,
+    /// The instruction set, if the recipe builds one.
+    pub instruct: Option<InstructSummary>,
+    /// The check, if the recipe asks for one.
+    pub check: Option<CheckSummary>,
+}
+
+/// One step of the funnel.
+///
+/// `rows` must equal the `rows` of the step before minus the sum of `losses`; the page computes what is
+/// unaccounted for and shows it.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct FunnelStep {
+    /// Short name, such as `downloaded`.
+    pub name: String,
+    /// One sentence that says what the step does.
+    pub description: String,
+    /// Rows that are left after the step.
+    pub rows: u64,
+    /// A remark about this run, or empty.
+    pub note: String,
+    /// Where the missing rows went. Each lost row counts once, under the first reason that applies.
+    pub losses: Vec<Loss>,
+}
+
+/// Rows that one step lost for one reason.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Loss {
+    /// The status, rule or kind of duplicate, as the tables spell it.
+    pub reason: String,
+    /// Rows lost for this reason.
+    pub rows: u64,
+    /// What the reason means, in words.
+    pub explanation: String,
+}
+
+/// How the values of one signal are distributed, over all pairs and over the kept ones.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct SignalHistogram {
+    /// The signal, as the table's column is named.
+    pub name: String,
+    /// What it measures.
+    pub description: String,
+    /// Unit of the values, or empty.
+    pub unit: String,
+    /// How the axis is divided.
+    pub scale: Scale,
+    /// Bars of a numeric signal in rising order; empty for a text signal.
+    pub bins: Vec<Bin>,
+    /// Bars of a text signal in falling order; empty for a numeric signal.
+    pub categories: Vec<Category>,
+    /// Pairs without a value.
+    pub missing: u64,
+    /// Bounds that the rules set on this signal.
+    pub thresholds: Vec<Threshold>,
+}
+
+/// How an axis is divided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scale {
+    /// Equal steps add the same amount.
+    #[default]
+    Linear,
+    /// Equal steps multiply by the same factor.
+    Log,
+}
+
+/// One bar of a histogram. It holds its lower edge, and its upper edge only if it is the last bar with one.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Bin {
+    /// Lower edge in the signal's unit; `None`: everything below `to`.
+    pub from: Option<f64>,
+    /// Upper edge in the signal's unit; `None`: everything from `from` on.
+    pub to: Option<f64>,
+    /// Pairs of the pool in this bin.
+    pub all: u64,
+    /// Those of them that were kept.
+    pub kept: u64,
+}
+
+/// One value of a text signal.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Category {
+    /// The value, such as a language code.
+    pub name: String,
+    /// Pairs of the pool with this value.
+    pub all: u64,
+    /// Those of them that were kept.
+    pub kept: u64,
+}
+
+/// A bound that a rule sets on a signal.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Threshold {
+    /// The bound, in the signal's unit.
+    pub value: f64,
+    /// Name of the rule.
+    pub rule: String,
+    /// The rule's SQL predicate.
+    pub predicate: String,
+}
+
+/// What one selection kept, and which rules rejected the rest.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct SelectionSummary {
+    /// Name of the selection in the recipe.
+    pub name: String,
+    /// Rows that the rules judged.
+    pub rows_in: u64,
+    /// Rows that passed every rule.
+    pub kept: u64,
+    /// The rules in the recipe's order. Rules overlap, so their rows may add up to more than were rejected.
+    pub rejected_by: Vec<Rejection>,
+}
+
+/// The rows that one rule rejected.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Rejection {
+    /// Name of the rule.
+    pub rule: String,
+    /// Its SQL predicate.
+    pub predicate: String,
+    /// Rows that fail it.
+    pub rows: u64,
+    /// Rows that fail it and pass every other rule: what dropping the rule would bring back.
+    pub rows_only_this_rule: u64,
+}
+
+/// A kept pair and its duplicates.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct DuplicateCluster {
+    /// How they are the same, in words, such as `pHash within 6 bits`.
+    pub kind: String,
+    /// The kept pair and its duplicates, shown here or not.
+    pub size: u64,
+    /// The pairs that are shown, the kept one first.
+    pub members: Vec<Thumbnail>,
+    /// Why so many duplicates are improbable, or empty.
+    pub warning: String,
+}
+
+/// A pair, small enough to show.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Thumbnail {
+    /// Key of the pair.
+    pub uid: String,
+    /// Its text, whole.
+    pub caption: String,
+    /// Where the image came from.
+    pub url: String,
+    /// The picture as [`data_uri`] makes it, or empty if there is none. Anything but a raster image is not shown.
+    pub image_data_uri: String,
+    /// Width of the pool's image in pixels, 0 if there is none.
+    pub width: u32,
+    /// Height of the pool's image in pixels, 0 if there is none.
+    pub height: u32,
+    /// Whether the pair was kept.
+    pub kept: bool,
+    /// A remark, such as a hash distance, or empty.
+    pub note: String,
+}
+
+/// An example pair with the reasons for its fate.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Sample {
+    /// The pair.
+    #[serde(flatten)]
+    pub thumbnail: Thumbnail,
+    /// Every rule or status that rejected it; empty for a kept pair.
+    pub reasons: Vec<String>,
+}
+
+/// The instruction set.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct InstructSummary {
+    /// The tasks, in the recipe's order.
+    pub tasks: Vec<TaskSummary>,
+    /// The wordings and how often each was used.
+    pub templates: Vec<TemplateUse>,
+    /// Different words / all words, over all instructions, 0 to 1 (distinct-1 of Li et al., arXiv 1510.03055).
+    pub distinct_1: f64,
+    /// Different word pairs / all word pairs, over all instructions, 0 to 1 (distinct-2, same source).
+    pub distinct_2: f64,
+    /// Examples.
+    pub samples: Vec<ConversationSample>,
+}
+
+/// What one task gave to the instruction set.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct TaskSummary {
+    /// Name of the task.
+    pub name: String,
+    /// Its family.
+    pub family: String,
+    /// Licence of its annotations, as stated by the authors.
+    pub licence: String,
+    /// Conversations made from it.
+    pub conversations: u64,
+    /// Wordings that were used at least once.
+    pub templates_used: u64,
+    /// Wordings that the bank holds for it.
+    pub templates_total: u64,
+    /// Records, rows and elements of lists that were left out, by reason.
+    #[serde(default)]
+    pub left_out: BTreeMap<String, u64>,
+}
+
+/// One wording.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct TemplateUse {
+    /// Family that it belongs to.
+    pub family: String,
+    /// Its id in the bank.
+    pub id: String,
+    /// The wording with its slots.
+    pub text: String,
+    /// Conversations that use it.
+    pub uses: u64,
+}
+
+/// One conversation, small enough to show.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct ConversationSample {
+    /// Task that it comes from.
+    pub task: String,
+    /// Its images.
+    pub images: Vec<Thumbnail>,
+    /// Its messages, in order.
+    pub messages: Vec<Message>,
+}
+
+/// One message of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Message {
+    /// Who speaks: `user`, `assistant` or `system`.
+    pub role: String,
+    /// What is said.
+    pub content: String,
+}
+
+/// What training on each arm showed.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct CheckSummary {
+    /// The metric that the verdict rests on.
+    pub metric: String,
+    /// The data choices that were compared.
+    pub arms: Vec<Arm>,
+    /// Paired comparisons, the verdict's metric first.
+    pub comparisons: Vec<Comparison>,
+    /// The verdict in a word or two, such as `inconclusive`.
+    pub verdict_word: String,
+    /// The verdict in a sentence.
+    pub verdict_sentence: String,
+    /// How it was measured, in a sentence.
+    pub method: String,
+    /// Unit of the visual gain.
+    pub gain_unit: String,
+    /// The best arm against itself with wrong texts, and its halves against each other.
+    pub controls: Vec<Comparison>,
+    /// The conditions of a verdict.
+    pub gates: Vec<Gate>,
+    /// What a reader must know to trust it.
+    pub notes: Vec<String>,
+}
+
+/// One data choice of a check.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Arm {
+    /// Name of the arm.
+    pub name: String,
+    /// Pairs that it trains on.
+    pub pairs: u64,
+    /// Its replicates.
+    pub runs: Vec<Run>,
+}
+
+/// One training.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Run {
+    /// Which replicate it belongs to.
+    pub replicate: u64,
+    /// Step and training loss, by rising step. The curve of a run that diverged ends at its last finite loss.
+    pub curve: Vec<(u64, f64)>,
+    /// Loss on held-out pairs, bits per byte; `None` if the run diverged or has no language model.
+    pub held_out: Option<f64>,
+    /// How much better held-out texts fit their own pictures than others; `None` if the run diverged.
+    pub visual_gain: Option<f64>,
+}
+
+/// A paired comparison of two arms on one metric.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Comparison {
+    /// The metric, in words.
+    pub metric: String,
+    /// Unit of the difference, or empty.
+    pub unit: String,
+    /// Arm that the difference is taken from.
+    pub first: String,
+    /// Arm that is subtracted.
+    pub second: String,
+    /// Whether a lower value is better, as for a loss.
+    pub lower_is_better: bool,
+    /// Mean over replicates of `first` minus `second`.
+    pub mean_difference: f64,
+    /// Lower end of the interval of the difference.
+    pub ci_low: f64,
+    /// Upper end of it.
+    pub ci_high: f64,
+    /// p value of "no difference".
+    pub p: f64,
+    /// Replicates.
+    pub n: u64,
+}
+
+/// Writes an image file as a `data:` URI, so that the page needs no other file.
+///
+/// `media_type` is its type, such as `image/jpeg`. Base64 as in RFC 4648, section 4.
+pub fn data_uri(media_type: &str, bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut uri = format!("data:{media_type};base64,");
+    uri.reserve(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let group = chunk.iter().fold(0_u32, |group, byte| group << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        for place in 0..4 {
+            if place <= chunk.len() {
+                uri.push(char::from(ALPHABET[(group >> (18 - 6 * place)) as usize & 63]));
+            } else {
+                uri.push('=');
+            }
+        }
+    }
+    uri
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn encodes_the_test_vectors_of_rfc_4648() {
+        for (plain, encoded) in [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg=="),
+            ("fooba", "Zm9vYmE="),
+            ("foobar", "Zm9vYmFy"),
+        ] {
+            assert_eq!(data_uri("image/png", plain.as_bytes()), format!("data:image/png;base64,{encoded}"));
+        }
+        assert_eq!(data_uri("image/png", &[0xfb, 0xff]), "data:image/png;base64,+/8=");
+    }
+}

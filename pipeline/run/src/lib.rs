@@ -1,0 +1,176 @@
+//! Runs recipes: the stages of a run, the run folder that they fill, and how they are shown.
+//!
+//! ```no_run
+//! use std::path::Path;
+//! use std::sync::Arc;
+//!
+//! use lynxdata_run::{Silent, Wanted, recipe, run};
+//!
+//! let recipe = recipe::load(Path::new("recipe.toml"), &[])?;
+//! run(recipe, &Wanted::all(), Arc::new(Silent))?;
+//! # anyhow::Ok(())
+//! ```
+//!
+//! In the order in which a reader needs them: [`recipe`] says what to do, [`stages`] has one file for
+//! each stage, `runner` is the loop that runs any of them, [`Context`] what they work with, [`Host`]
+//! the program that shows it. Not here: command lines, exit codes and log formats.
+
+mod context;
+pub mod home;
+pub mod host;
+pub mod lynx;
+pub mod mirror;
+mod outcome;
+pub mod recipe;
+mod runner;
+pub mod stages;
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, anyhow};
+
+pub use context::{Context, runtime};
+pub use host::{Host, Silent, StageProgress};
+pub use outcome::{Ending, outcome};
+use recipe::{LoadedRecipe, RESOLVED_RECIPE};
+pub use runner::{StagePlan, run_stage};
+use stages::{STAGES, Stage};
+
+/// Why a run was not done.
+#[derive(Debug)]
+pub enum Failure {
+    /// The recipe or the command line is wrong; nothing was done.
+    Usage(anyhow::Error),
+    /// The work failed.
+    Failed(anyhow::Error),
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (Failure::Usage(error) | Failure::Failed(error)) = self;
+        write!(formatter, "{error:#}")
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Failure::Failed(error)
+    }
+}
+
+impl From<lynxdata_records::Error> for Failure {
+    fn from(error: lynxdata_records::Error) -> Self {
+        Failure::Failed(error.into())
+    }
+}
+
+/// Which stages of a recipe are run.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// Names of stages; those that the recipe does not ask for are left out.
+    pub stages: Vec<&'static str>,
+    /// Whether the pool of another list in the run folder may be replaced.
+    pub replaces: bool,
+}
+
+impl Wanted {
+    /// All stages.
+    pub fn all() -> Wanted {
+        Wanted::only(&STAGES.iter().map(|stage| stage.name()).collect::<Vec<_>>())
+    }
+
+    /// Some stages.
+    pub fn only(stages: &[&'static str]) -> Wanted {
+        Wanted { stages: stages.to_vec(), replaces: false }
+    }
+
+    fn has(&self, stage: &str) -> bool {
+        self.stages.contains(&stage)
+    }
+
+    fn of(&self, context: &Context) -> Vec<&'static dyn Stage> {
+        stages::stages_of(context.recipe()).filter(|stage| self.has(stage.name())).collect()
+    }
+}
+
+/// Checks that a recipe asks for stages that were named.
+///
+/// # Errors
+/// [`Failure::Usage`] if it does not ask for one of them.
+pub fn check_wanted(loaded: &LoadedRecipe, wanted: &Wanted) -> Result<(), Failure> {
+    for stage in STAGES.iter().filter(|stage| wanted.has(stage.name())) {
+        let name = stage.name();
+        // The stages of a check that its gear does not need are left out.
+        if !stage.is_in(&loaded.recipe) && stages::command_of(name) == name {
+            let error = anyhow!("recipe {} does not ask for {name}", loaded.path.display());
+            return Err(Failure::Usage(error.context("nothing to do")));
+        }
+    }
+    Ok(())
+}
+
+/// Runs stages of a recipe: makes the parts that are not there yet, and logs what they came to.
+///
+/// # Errors
+/// [`Failure::Usage`] if the recipe cannot be run as it is, [`Failure::Failed`] if the work fails; the
+/// same call then goes on from the parts that are there.
+pub fn run(loaded: LoadedRecipe, wanted: &Wanted, host: Arc<dyn Host>) -> Result<Ending, Failure> {
+    loaded.check_surroundings().map_err(Failure::Usage)?;
+    let session = lynxdata_engine::session::local();
+    if wanted.has("select") {
+        stages::select::check_rules(&loaded, &session).map_err(Failure::Usage)?;
+    }
+    if wanted.has("instruct") {
+        stages::instruct::check_tasks(&loaded).map_err(Failure::Usage)?;
+    }
+    let mut context = Context::new(loaded, session, host)?;
+    context.replaces = wanted.replaces;
+    if wanted.has("download") {
+        stages::download::check_list(&context)?;
+    }
+    keep_recipe(&context)?;
+    let stages = wanted.of(&context);
+    context.measures_downloads = stages.iter().any(|stage| stage.name() == stages::signals::Signals.name());
+    for stage in &stages {
+        run_stage(*stage, &context)?;
+    }
+    Ok(outcome(&context, &stages.iter().map(|stage| stage.name()).collect::<Vec<_>>())?)
+}
+
+/// Returns what [`run`] would do, without doing it.
+///
+/// # Errors
+/// As [`run`].
+pub fn plan(loaded: LoadedRecipe, wanted: &Wanted) -> Result<Vec<StagePlan>, Failure> {
+    loaded.check_surroundings().map_err(Failure::Usage)?;
+    let session = lynxdata_engine::session::local();
+    stages::select::check_rules(&loaded, &session)?;
+    stages::instruct::check_tasks(&loaded)?;
+    let mut context = Context::inspecting(loaded, session, Arc::new(Silent))?;
+    context.replaces = wanted.replaces;
+    if wanted.has("download") {
+        stages::download::check_list(&context)?;
+    }
+    let stages = wanted.of(&context);
+    Ok(runner::plan(&context, &stages)?)
+}
+
+/// Keeps the recipe in the run folder that it makes, unless it lies there anyway.
+///
+/// # Errors
+/// If the folder cannot be written to.
+pub fn keep_recipe(context: &Context) -> Result<()> {
+    let copy = context.run.root().join("recipe.toml");
+    let is_the_recipe = !context.loaded.is_of_flags
+        && match (copy.canonicalize(), context.loaded.path.canonicalize()) {
+            (Ok(copy), Ok(recipe)) => copy == recipe,
+            _ => false,
+        };
+    if !is_the_recipe {
+        context.keep("recipe.toml", &context.loaded.text)?;
+    }
+    let resolved = toml::to_string(context.recipe()).context("cannot write the resolved recipe as TOML")?;
+    context.keep(RESOLVED_RECIPE, &resolved)
+}

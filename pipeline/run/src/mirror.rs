@@ -1,0 +1,240 @@
+//! Runs whose output is an object store: they work in a local folder, which is mirrored there part by part.
+//!
+//! One part after the other is committed and uploaded, its files before the manifest that speaks of it, so that what the manifest in the store says is
+//! there is there. A manifest only ever grows, so of two that differ one is ahead, or both went on by themselves. A process begins with that: what was
+//! committed here but not uploaded is uploaded, what the store has and this machine has not is fetched, and if both went on it refuses. While it runs, it
+//! replaces the manifest only if that is still the one that it wrote last, so that of two processes one learns of the other and ends.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Context as _, Result, bail};
+use lynxdata_fetch::objects::{self, Location, Object, Settings};
+use lynxdata_records::{FileEntry, Manifest, PartEntry, RunFolder};
+
+/// The name of the manifest, see [`RunFolder`].
+const MANIFEST: &str = "manifest.jsonl";
+
+/// A place in an object store that has what the run folder has.
+pub struct Mirror {
+    url: String,
+    /// As it may be shown: without a password.
+    shown: String,
+    settings: Settings,
+    /// The manifest there, as this process saw or wrote it last. Held from the commit of a part until it is uploaded, so that no manifest in the store
+    /// speaks of a part that is still on its way.
+    manifest: Mutex<Option<Object>>,
+}
+
+/// The turn of one process to commit and upload.
+pub type Turn<'a> = MutexGuard<'a, Option<Object>>;
+
+/// The local folder of a run whose output is a URL: its last component, and a digest of the whole.
+pub fn local_folder(output: &Path) -> Option<PathBuf> {
+    let url = output.to_str().filter(|_| objects::is_url(output))?.trim_end_matches('/');
+    let shown = objects::shown(url);
+    let name = shown.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or("run");
+    Some(PathBuf::from(format!("{name}-{}", &lynxdata_records::fingerprint([url])[..8])))
+}
+
+impl Mirror {
+    /// The mirror of a run with this output; `None` if that is a local folder.
+    pub fn of(output: &Path) -> Option<Mirror> {
+        let url = output.to_str().filter(|_| objects::is_url(output))?.trim_end_matches('/').to_owned();
+        let shown = objects::shown(&url);
+        Some(Mirror { url, shown, settings: Settings::from_environment(), manifest: Mutex::default() })
+    }
+
+    /// The place of a file or folder of the run; of the run itself if `path` is empty.
+    fn at(&self, path: &str) -> Result<Location> {
+        let slash = if path.is_empty() { "" } else { "/" };
+        Ok(Location::open(&format!("{}{slash}{path}", self.url), &self.settings)?)
+    }
+
+    /// Waits until no other part is being committed and uploaded.
+    pub fn turn(&self) -> Turn<'_> {
+        self.manifest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes the local folder and the store the same, by what one of them has and the other has not.
+    pub async fn meet(&self, run: &RunFolder, turn: &mut Turn<'_>) -> Result<()> {
+        let place = self.at(MANIFEST)?;
+        **turn = place.head().await?;
+        let there = match &**turn {
+            Some(object) => place.read(object).await?,
+            None => Vec::new(),
+        };
+        let here = run.manifest_lines()?;
+        if here == there {
+            return Ok(());
+        }
+        let manifest = Manifest::of_lines(&there, Path::new(place.url()))?;
+        if here.starts_with(&there) {
+            for part in missing(&run.manifest(), &manifest) {
+                self.upload(run, part).await?;
+            }
+            self.publish_manifest(run, turn).await
+        } else if there.starts_with(&here) {
+            tracing::info!("getting what {} has and this machine has not", self.shown);
+            let folder = run.temporary_folder().join("mirrored");
+            let mut files = Vec::new();
+            for file in missing(&manifest, &run.manifest()).flat_map(|part| &part.files) {
+                let copy = folder.join(&file.path);
+                if self.get(file, &copy).await? {
+                    files.push((copy, file.path.clone()));
+                } else {
+                    tracing::warn!("{} is not what the manifest there says, so its part is made again", file.path);
+                    run.forget_file(&file.path)?;
+                }
+            }
+            Ok(run.take_over(&there, &files)?)
+        } else {
+            bail!(
+                "{folder} and {url} both went on from where they were the same\nhint: remove {folder} to go on with what the store has; to keep what \
+                 is here instead, choose another output",
+                folder = run.root().display(),
+                url = self.shown
+            )
+        }
+    }
+
+    /// Copies the manifest, files `beside` the parts as far as they are there, and those files of parts whose paths are `wanted` into a folder.
+    pub async fn copy(&self, folder: &Path, beside: &[&str], wanted: impl Fn(&str) -> bool) -> Result<()> {
+        let place = self.at(MANIFEST)?;
+        let Some(object) = place.head().await? else { return Err(place.missing().await.into()) };
+        place.get(&object, &folder.join(MANIFEST)).await?;
+        for name in beside {
+            let place = self.at(name)?;
+            if let Some(object) = place.head().await? {
+                place.get(&object, &folder.join(name)).await?;
+            }
+        }
+        for file in Manifest::read(folder)?.all_parts().flat_map(|part| &part.files).filter(|file| wanted(&file.path)) {
+            if !self.get(file, &folder.join(&file.path)).await? {
+                bail!(
+                    "{} in {} is not what the manifest there says\nhint: a process that made its part again was stopped while it uploaded it; run the \
+                     same command there to go on",
+                    file.path,
+                    self.shown
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Gets a file, or a folder of files. False if it is not the one that the manifest speaks of: a process that makes a part again uploads its files
+    /// before the manifest, and may have been stopped between the two.
+    async fn get(&self, file: &FileEntry, target: &Path) -> Result<bool> {
+        let location = self.at(&file.path)?;
+        let parent = target.parent().context("a file of a run lies in a folder")?;
+        if let Some(object) = location.head().await? {
+            create_folder(parent)?;
+            location.get(&object, target).await?;
+        } else {
+            create_folder(target)?;
+            for object in location.list().await? {
+                location.get(&object, &target.join(&object.name)).await?;
+            }
+        }
+        Ok(file.describes(target)?)
+    }
+
+    /// Uploads a part that was committed, and the manifest that speaks of it.
+    pub async fn publish(&self, run: &RunFolder, part: &PartEntry, turn: &mut Turn<'_>) -> Result<()> {
+        self.upload(run, part).await?;
+        self.publish_manifest(run, turn).await
+    }
+
+    async fn upload(&self, run: &RunFolder, part: &PartEntry) -> Result<()> {
+        let store = self.at("")?;
+        for file in &part.files {
+            let path = run.root().join(&file.path);
+            if !path.is_dir() {
+                store.put(&path, &file.path).await?;
+                continue;
+            }
+            let names = names_in(&path)?;
+            for name in &names {
+                store.put(&path.join(name), &format!("{}/{name}", file.path)).await?;
+            }
+            // An earlier part of the same name may have had other files.
+            for object in self.at(&file.path)?.list().await? {
+                if !names.contains(&object.name) {
+                    self.at(&format!("{}/{}", file.path, object.name))?.delete().await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Uploads the manifest as it is now.
+    pub async fn publish_manifest(&self, run: &RunFolder, turn: &mut Turn<'_>) -> Result<()> {
+        match self.at(MANIFEST)?.replace(&run.manifest_lines()?, turn.as_ref()).await? {
+            Some(object) => **turn = Some(object),
+            None => bail!(
+                "another process writes to {url} too, and only one may at a time; what that one did is there, what this one did since is in {folder}",
+                url = self.shown,
+                folder = run.root().display()
+            ),
+        }
+        Ok(())
+    }
+
+    /// Uploads a file that is no part, such as the recipe.
+    pub async fn keep(&self, run: &RunFolder, name: &str) -> Result<()> {
+        self.at("")?.put(&run.root().join(name), name).await?;
+        Ok(())
+    }
+
+    /// Removes files that the run no longer has, after a manifest that does not speak of them was uploaded.
+    pub async fn remove(&self, paths: &[String]) -> Result<()> {
+        for path in paths {
+            let location = self.at(path)?;
+            match location.head().await? {
+                Some(_) => location.delete().await?,
+                None => {
+                    for object in location.list().await? {
+                        self.at(&format!("{path}/{}", object.name))?.delete().await?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The parts of one manifest that another does not have, or not the same.
+fn missing<'a>(manifest: &'a Manifest, other: &Manifest) -> impl Iterator<Item = &'a PartEntry> {
+    manifest.all_parts().filter(move |part| other.part(&part.stage, &part.part) != Some(part))
+}
+
+/// The names of the files of a folder.
+fn names_in(folder: &Path) -> Result<BTreeSet<String>> {
+    let cannot_list = || format!("cannot list {}", folder.display());
+    let mut names = BTreeSet::new();
+    for entry in std::fs::read_dir(folder).with_context(cannot_list)? {
+        let name = entry.with_context(cannot_list)?.file_name();
+        names.insert(name.to_str().context("the files of a part have plain names")?.to_owned());
+    }
+    Ok(names)
+}
+
+fn create_folder(path: &Path) -> Result<()> {
+    std::fs::create_dir_all(path).with_context(|| format!("cannot create {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outputs_in_a_store_have_a_local_folder_of_their_own() {
+        let [one, same, other] = ["s3://bucket/runs/cats", "s3://bucket/runs/cats/", "s3://other/runs/cats"]
+            .map(|url| local_folder(Path::new(url)).unwrap().to_str().unwrap().to_owned());
+        assert!(one.starts_with("cats-") && one.len() == "cats-".len() + 8, "{one}");
+        assert!(one == same && one != other);
+        assert_eq!(local_folder(Path::new("runs/cats")), None);
+        assert!(Mirror::of(Path::new("runs/cats")).is_none());
+    }
+}

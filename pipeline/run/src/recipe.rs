@@ -1,0 +1,981 @@
+//! The recipe: one TOML file that says everything about a run.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use indexmap::IndexMap;
+use lynxdata_burn_model::{DeviceName, ModelConfig, Part, Sight, TokenizerConfig, TrainConfig};
+use lynxdata_check::features::SIDE;
+use lynxdata_check::outcome::{FEWEST_HELD_OUT, FEWEST_PAIRS};
+use lynxdata_check::universe::MOST_ARMS;
+use lynxdata_check::{Gear, Protocol, Question};
+use lynxdata_engine::dedup::DedupConfig;
+use lynxdata_engine::select::{DUPLICATE, Rule};
+use lynxdata_fetch::objects::{self, Cache, Settings};
+use lynxdata_fetch::{DownloadConfig, OneOrMany, PoolFormat, SourceConfig};
+use lynxdata_prompts::PromptMode;
+use lynxdata_records::nearest;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{home, mirror};
+
+/// The recipe with every setting in it that the run was made with, in the run folder.
+pub const RESOLVED_RECIPE: &str = "recipe.resolved.toml";
+
+/// Everything about a run. Paths are relative to the folder of the recipe file.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// A title for the report.
+    #[serde(default)]
+    pub name: String,
+    /// The run folder, created if it is not there; or a place in an object store, such as `s3://bucket/run`, where a local folder of that name beside the
+    /// recipe is mirrored.
+    pub output: PathBuf,
+    /// From it and from the keys of rows follow all random choices.
+    #[serde(default)]
+    pub seed: u64,
+    /// The list of URLs and captions. Without it, nothing is downloaded and only `instruct` runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<SourceConfig>,
+    /// How pictures are fetched and stored.
+    #[serde(default)]
+    pub download: DownloadConfig,
+    /// Which pairs count as duplicates of each other.
+    #[serde(default)]
+    pub dedup: DedupConfig,
+    /// Named selections over the pool: `[select.NAME]`.
+    #[serde(default)]
+    pub select: IndexMap<String, SelectionConfig>,
+    /// Final Parquet and WebDataset shards of one selection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shards: Option<ShardsConfig>,
+    /// Conversations from annotated datasets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instruct: Option<InstructConfig>,
+    /// A comparison of two or more data choices.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub check: Option<CheckConfig>,
+    /// A model that is trained on pairs or conversations.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub training: Option<TrainingConfig>,
+    /// The HTML report.
+    #[serde(default)]
+    pub report: ReportConfig,
+}
+
+/// A compact Lynx that is trained on pairs or conversations.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingConfig {
+    /// What it is trained on: a run, its pool, a selection, pictures with texts beside them, or conversations.
+    pub data: PathBuf,
+    /// The folder of a trained model to begin with: its weights, sizes and tokenizer are taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start: Option<PathBuf>,
+    /// The most examples; of more, those that a hash of seed and key chooses.
+    #[serde(default = "one_million")]
+    pub most_examples: usize,
+    /// Pictures whose examples are not trained on and measured on in the end, two at least.
+    #[serde(default = "two_hundred")]
+    pub held_out: usize,
+    /// Pretrained models for parts of the model, such as `decoder = "SmolLM2-135M-Instruct.Q4_1.gguf"` or `vision = "clip/"`: a folder of Hugging Face
+    /// or a GGUF file. They determine the sizes of their part and, the decoder, the tokenizer. A pretrained part is frozen unless `train.rates` names it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pretrained: BTreeMap<Part, PathBuf>,
+    /// The device, as in `check.device`.
+    #[serde(default = "auto")]
+    pub device: DeviceName,
+    /// The tokenizer, trained on the examples; not used with `start`.
+    #[serde(default)]
+    pub tokenizer: TokenizerConfig,
+    /// The model, whose `sight` must be `"pixels"`; not used with `start`.
+    #[serde(default)]
+    pub model: ModelConfig,
+    /// The training.
+    #[serde(default)]
+    pub train: TrainConfig,
+}
+
+impl TrainingConfig {
+    fn validate(&self) -> Result<()> {
+        let model = &self.model;
+        model.validate()?;
+        self.train.validate()?;
+        if model.sight != Sight::Pixels {
+            bail!("training.model.sight must be \"pixels\": features are what a check computes");
+        }
+        if model.image_size > SIDE {
+            let found = model.image_size;
+            bail!("training.model.image_size = {found} does not work: pictures are kept in {SIDE} x {SIDE} pixels");
+        }
+        if model.frames > 0 {
+            bail!("training.model.frames = {} does not work: no command reads videos yet", model.frames);
+        }
+        if self.held_out < 2 || self.most_examples == 0 {
+            bail!("training.held_out must be 2 at least, training.most_examples 1");
+        }
+        Ok(())
+    }
+}
+
+/// A selection: which pairs of the pool are kept.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SelectionConfig {
+    /// A published set of rules to begin with: `datacomp-basic` or `lynx-clean`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preset: Option<String>,
+    /// Rules of the preset to leave out.
+    pub without: Vec<String>,
+    /// Named SQL predicates that a pair must pass. A rule with the name of one of the preset replaces it.
+    /// What is missing does not pass: null, NaN, a quotient by zero, a text where a number is needed. A name
+    /// means the column that is spelled so, else the only one that differs in case alone; names with dots or
+    /// blanks may stand in double quotes.
+    pub rules: IndexMap<String, String>,
+    /// Whether duplicates of a kept pair are rejected. `duplicate_of`, `duplicate_by` and `duplicate_distance`
+    /// of the selection name the kept pair, the comparison and the bits in which the pHash values differ.
+    pub deduplicate: bool,
+}
+
+impl Default for SelectionConfig {
+    fn default() -> Self {
+        SelectionConfig { preset: None, without: Vec::new(), rules: IndexMap::new(), deduplicate: true }
+    }
+}
+
+/// Final shards.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ShardsConfig {
+    /// The selection to write.
+    pub selection: String,
+    /// The file formats to write it in.
+    #[serde(default = "all_shard_formats")]
+    pub formats: BTreeSet<ShardFormat>,
+    /// Pairs in a shard; the last one may hold fewer.
+    #[serde(default = "ten_thousand")]
+    pub rows_per_shard: usize,
+}
+
+fn all_shard_formats() -> BTreeSet<ShardFormat> {
+    BTreeSet::from([ShardFormat::Parquet, ShardFormat::Webdataset])
+}
+
+fn ten_thousand() -> usize {
+    10_000
+}
+
+/// A file format of shards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ShardFormat {
+    /// Parquet that Hugging Face `datasets` opens with an `Image` column.
+    Parquet,
+    /// One tar file per shard for the `webdataset` package. In it all pictures have the suffix of `download.encode`, whatever their formats are.
+    Webdataset,
+}
+
+/// Conversations from annotated datasets.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct InstructConfig {
+    /// The datasets to read.
+    pub tasks: Vec<TaskSource>,
+    /// Whether every wording of a family is used, or only its first (the ablation of arXiv 2307.02469).
+    #[serde(default)]
+    pub prompts: PromptMode,
+    /// Whether a conversation needs all of its pictures. If not, one whose pictures are not there is kept: with a null in Parquet, with their paths in
+    /// the other formats.
+    #[serde(default = "yes")]
+    pub require_images: bool,
+    /// The file formats to write.
+    #[serde(default = "all_instruct_formats")]
+    pub formats: BTreeSet<InstructFormat>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn all_instruct_formats() -> BTreeSet<InstructFormat> {
+    BTreeSet::from([InstructFormat::Parquet, InstructFormat::Llava])
+}
+
+/// One split of one annotated dataset.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TaskSource {
+    /// The task; `lynxdata tasks list` names them all.
+    pub name: String,
+    /// The folder of its native files, as its authors ship them.
+    pub root: PathBuf,
+    /// The split, as its authors call it.
+    pub split: String,
+    /// The folder of its pictures, if it is not `root`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<PathBuf>,
+}
+
+/// A file format of conversations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum InstructFormat {
+    /// Parquet with `images`, `messages` and provenance.
+    Parquet,
+    /// The JSON list that LLaVA and many trainers read.
+    Llava,
+}
+
+/// An arm of a check: a selection of this recipe, or a folder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(
+    untagged,
+    expecting = "an arm is the name of a selection, { name, path } of a folder, or { name, selection, captions } of another column of captions"
+)]
+pub enum ArmConfig {
+    /// The name of a selection.
+    Selection(String),
+    /// A selection with the captions of another column.
+    Captions(ArmCaptions),
+    /// A folder.
+    Folder(ArmFolder),
+}
+
+/// A selection with the captions of another column of the list, such as those that a model wrote.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ArmCaptions {
+    /// What the arm is called in reports.
+    pub name: String,
+    /// The selection whose pairs it has.
+    pub selection: String,
+    /// The column of the list that stands in the place of the captions; pairs without a text there are left out.
+    pub captions: String,
+}
+
+/// A folder as an arm of a check.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ArmFolder {
+    /// What the arm is called in reports.
+    pub name: String,
+    /// A run, its pool, one of its selections or its conversations; pictures with texts in any layout that a source may have; or conversations in JSON or
+    /// Parquet. Relative to the recipe.
+    pub path: PathBuf,
+}
+
+impl ArmConfig {
+    /// The name in reports.
+    pub fn name(&self) -> &str {
+        match self {
+            ArmConfig::Selection(name) => name,
+            ArmConfig::Captions(captions) => &captions.name,
+            ArmConfig::Folder(folder) => &folder.name,
+        }
+    }
+}
+
+/// A comparison of two or more data choices, the arms.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CheckConfig {
+    /// Two arms or more, eight at most: names of selections of this recipe, selections with the captions of another column as `{ name = "…", selection = "…",
+    /// captions = "…" }`, or folders as `{ name = "…", path = "…" }`.
+    pub arms: Vec<ArmConfig>,
+    /// A folder, of the kinds that an arm may be, whose pairs are measured on. Without it, pairs are held out of the pool or of the arms.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evaluate_on: Option<PathBuf>,
+    /// How the arms are learnt from: `lynx` trains a compact Lynx, minutes; `quick` fits a probe of the words of texts in closed form, seconds.
+    #[serde(default = "lynx")]
+    pub gear: Gear,
+    /// What decides: `fit` asks whose texts fit their pictures, by the visual gain; `loss` asks whose texts predict held-out texts, pictures and language
+    /// together, and needs the gear `lynx`.
+    #[serde(default = "fit")]
+    pub question: Question,
+    /// Replicates: each draws the pairs of the arms and of the held-out set anew, with replacement. More make the interval surer, not smaller; only more
+    /// pairs make it smaller.
+    #[serde(default = "eight")]
+    pub replicates: usize,
+    /// The numbers of replicates at which the verdict is looked at, if at several: the probability of error is spent over them (Lan and DeMets). One of
+    /// them must be `replicates`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub looks: Vec<usize>,
+    /// The probability of naming a winner where there is none. With more than two arms, over all comparisons (Holm).
+    #[serde(default = "five_percent")]
+    pub alpha: f64,
+    /// Arms that differ by less than so many percent of wrong texts would make are equivalent.
+    #[serde(default = "ten_percent")]
+    pub margin_percent: f64,
+    /// The fewest pairs of an arm that differ; with fewer the verdict is invalid. Below 100, intervals are no longer to be trusted.
+    #[serde(default = "fewest_pairs")]
+    pub fewest_pairs: usize,
+    /// The fewest pairs to measure on; with fewer the verdict is invalid.
+    #[serde(default = "fewest_held_out")]
+    pub fewest_held_out: usize,
+    /// Share of the clusters of pictures of which no pair is trained on; what both arms are measured on comes from these.
+    #[serde(default = "one_fifth")]
+    pub held_out_fraction: f64,
+    /// The most clusters that are held out.
+    #[serde(default = "one_thousand")]
+    pub held_out_most: usize,
+    /// SQL over the same columns as rules: which pairs of the pool may be held out, for example only those whose captions people wrote. Without it, every
+    /// pair with a caption.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_out_where: Option<String>,
+    /// The most pairs of an arm; of a larger arm, those that a hash of seed and key chooses.
+    #[serde(default = "twenty_thousand")]
+    pub most_pairs: usize,
+    /// The device that trains the gear `lynx`: `"auto"` takes the first GPU that this build reaches, else the processor; or `"cpu"`, `"cuda:0"`,
+    /// `"vulkan:discrete:0"`, `"wgpu:integrated:0"` and the like. Runs repeat to the bit on the processor alone.
+    #[serde(default = "auto")]
+    pub device: DeviceName,
+    /// Fits that are made at the same time; 0 takes every core. On a GPU there is one.
+    #[serde(default)]
+    pub threads: usize,
+    /// The second learning rate as a multiple of `train.learning_rate`: a verdict that it contradicts is called learning-rate dependent.
+    #[serde(default = "one_quarter")]
+    pub second_learning_rate: f64,
+    /// Models of the gear `lynx` that are trained in every fit, each with a seed of its own; what they measure is averaged, which takes away noise of the
+    /// training.
+    #[serde(default = "two")]
+    pub members: usize,
+    /// The most often that the pairs of the smallest arm are trained on, on average: with fewer pairs all arms are trained for fewer steps than
+    /// `train.steps`. Up to about four repeats text trains language models nearly as well as new text (Muennighoff et al., arXiv 2305.16264).
+    #[serde(default = "four")]
+    pub most_epochs: f64,
+    /// A pretrained decoder of the gear `lynx`, as in `training.pretrained`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pretrained: BTreeMap<Part, PathBuf>,
+    /// The tokenizer of the gear `lynx`, trained once on all arms.
+    #[serde(default)]
+    pub tokenizer: TokenizerConfig,
+    /// The model of the gear `lynx`.
+    #[serde(default)]
+    pub model: ModelConfig,
+    /// The training of the gear `lynx`.
+    #[serde(default)]
+    pub train: TrainConfig,
+}
+
+impl CheckConfig {
+    /// `held_out_where` as a rule.
+    pub fn held_out_rule(&self) -> Option<Rule> {
+        let predicate = self.held_out_where.clone()?;
+        Some(Rule { name: "held_out_where".to_owned(), predicate })
+    }
+
+    /// The arms that are selections, with their places among all arms and the columns of their captions, if these are not the list's own.
+    pub fn selections(&self) -> impl Iterator<Item = (usize, &str, Option<&str>)> {
+        self.arms.iter().enumerate().filter_map(|(place, arm)| match arm {
+            ArmConfig::Selection(name) => Some((place, name.as_str(), None)),
+            ArmConfig::Captions(arm) => Some((place, arm.selection.as_str(), Some(arm.captions.as_str()))),
+            ArmConfig::Folder(_) => None,
+        })
+    }
+
+    /// What is fixed before anything is fitted.
+    pub fn protocol(&self, seed: u64) -> Protocol {
+        Protocol {
+            gear: self.gear,
+            question: self.question,
+            seed,
+            replicates: self.replicates,
+            looks: if self.looks.is_empty() { vec![self.replicates] } else { self.looks.clone() },
+            alpha: self.alpha,
+            margin_percent: self.margin_percent,
+            fewest_pairs: self.fewest_pairs,
+            fewest_held_out: self.fewest_held_out,
+        }
+    }
+
+    fn validate(&self) -> Result<()> {
+        if !(2..=MOST_ARMS).contains(&self.arms.len()) {
+            bail!("check.arms names {} arms; a check compares 2 to {MOST_ARMS}", self.arms.len());
+        }
+        let mut seen = BTreeSet::new();
+        for name in self.arms.iter().map(ArmConfig::name) {
+            if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) {
+                bail!("arm {name:?} names a file: use letters, digits, hyphen, dot and underscore");
+            }
+            if !seen.insert(name) {
+                bail!("check.arms names {name:?} twice; a check compares different arms");
+            }
+        }
+        if self.replicates < 2 {
+            bail!("check.replicates is {}; at least 2 are needed for an interval, better 8", self.replicates);
+        }
+        let are_planned = self.looks.contains(&self.replicates) && self.looks.is_sorted_by(|a, b| a < b);
+        if !self.looks.is_empty() && !are_planned {
+            bail!("check.looks is {:?}; it must rise, and hold check.replicates = {}", self.looks, self.replicates);
+        }
+        let between_0_and_1 = [("held_out_fraction", self.held_out_fraction), ("alpha", self.alpha)];
+        for (key, value) in between_0_and_1 {
+            if !(value > 0.0 && value < 1.0) {
+                bail!("check.{key} is {value}; it must lie between 0 and 1");
+            }
+        }
+        if !(self.margin_percent > 0.0 && self.margin_percent <= 100.0) {
+            bail!("check.margin_percent is {}; it must lie above 0 and not above 100", self.margin_percent);
+        }
+        if !(self.second_learning_rate > 0.0
+            && self.second_learning_rate.is_finite()
+            && (self.second_learning_rate - 1.0).abs() > 0.01)
+        {
+            bail!(
+                "check.second_learning_rate is {}; it must be another rate: above 0 and not 1",
+                self.second_learning_rate
+            );
+        }
+        if self.question == Question::Loss && self.gear == Gear::Quick {
+            bail!("check.question = \"loss\" needs check.gear = \"lynx\": the probe has no language model");
+        }
+        if self.held_out_most == 0 || self.most_pairs == 0 || self.members == 0 {
+            bail!("check.held_out_most, check.most_pairs and check.members must be at least 1");
+        }
+        if self.most_epochs.is_nan() || self.most_epochs <= 0.0 {
+            bail!("check.most_epochs is {}; it must be above 0", self.most_epochs);
+        }
+        self.model.validate().context("in [check.model]")?;
+        self.train.validate().context("in [check.train]")
+    }
+}
+
+fn lynx() -> Gear {
+    Gear::Lynx
+}
+
+fn fit() -> Question {
+    Question::Fit
+}
+
+fn eight() -> usize {
+    8
+}
+
+fn four() -> f64 {
+    4.0
+}
+
+fn two() -> usize {
+    2
+}
+
+fn five_percent() -> f64 {
+    0.05
+}
+
+fn ten_percent() -> f64 {
+    10.0
+}
+
+fn fewest_pairs() -> usize {
+    FEWEST_PAIRS
+}
+
+fn fewest_held_out() -> usize {
+    FEWEST_HELD_OUT
+}
+
+fn one_million() -> usize {
+    1_000_000
+}
+
+fn two_hundred() -> usize {
+    200
+}
+
+fn auto() -> DeviceName {
+    DeviceName::Auto
+}
+
+fn one_quarter() -> f64 {
+    0.25
+}
+
+fn one_fifth() -> f64 {
+    0.2
+}
+
+fn twenty_thousand() -> usize {
+    20_000
+}
+
+fn one_thousand() -> usize {
+    1_000
+}
+
+/// The HTML report.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReportConfig {
+    /// Kept and rejected pairs to show, each.
+    pub samples: usize,
+    /// Clusters of duplicates to show.
+    pub clusters: usize,
+}
+
+impl Default for ReportConfig {
+    fn default() -> Self {
+        ReportConfig { samples: 18, clusters: 6 }
+    }
+}
+
+/// A recipe and where it came from.
+#[derive(Debug, Clone)]
+pub struct LoadedRecipe {
+    /// What it says.
+    pub recipe: Recipe,
+    /// The file as the user gave it.
+    pub path: PathBuf,
+    /// Its folder, to which its paths are relative.
+    pub folder: PathBuf,
+    /// Its text, and as comments what the command line overrides.
+    pub text: String,
+    /// Whether it stands for flags, so that no file has it yet.
+    pub is_of_flags: bool,
+}
+
+impl LoadedRecipe {
+    /// Tells before anything is done which files, folders and devices of the recipe are not there, or are not what they must be.
+    pub fn check_surroundings(&self) -> Result<()> {
+        let run = self.run_folder();
+        if run.exists() && !run.is_dir() {
+            bail!("output names {}, which is a file; the run needs a folder", run.display());
+        }
+        let recipe = &self.recipe;
+        let lists =
+            recipe.source.iter().flat_map(|source| source.path.as_slice().iter().map(|path| ("source.path", path)));
+        let certificates =
+            recipe.source.iter().filter_map(|_| Some(("download.ca_file", recipe.download.ca_file.as_ref()?)));
+        let arms = recipe.check.iter().flat_map(|check| &check.arms).filter_map(|arm| match arm {
+            ArmConfig::Folder(folder) => Some(("check.arms[].path", &folder.path)),
+            ArmConfig::Selection(_) | ArmConfig::Captions(_) => None,
+        });
+        let training = recipe.training.iter().flat_map(|training| {
+            let start = training.start.iter().map(|path| ("training.start", path));
+            let pretrained = training.pretrained.values().map(|path| ("training.pretrained", path));
+            [("training.data", &training.data)].into_iter().chain(start).chain(pretrained)
+        });
+        let decoders =
+            recipe.check.iter().flat_map(|check| check.pretrained.values().map(|path| ("check.pretrained", path)));
+        let evaluation =
+            recipe.check.iter().filter_map(|check| Some(("check.evaluate_on", check.evaluate_on.as_ref()?)));
+        for (key, path) in lists
+            .chain(certificates)
+            .chain(arms)
+            .chain(evaluation)
+            .chain(training)
+            .chain(decoders)
+            .filter(|(_, path)| !objects::is_url(path))
+        {
+            let path = self.folder.join(path);
+            if !path.exists() {
+                bail!("{key} names {}, which is not there{}", path.display(), neighbour(&path));
+            }
+        }
+        if let Some(check) = recipe.check.as_ref().filter(|check| check.gear == Gear::Lynx) {
+            check.device.resolve()?;
+        }
+        if let Some(training) = &recipe.training {
+            training.device.resolve()?;
+        }
+        Ok(())
+    }
+
+    /// The run folder.
+    pub fn run_folder(&self) -> PathBuf {
+        self.folder.join(mirror::local_folder(&self.recipe.output).as_ref().unwrap_or(&self.recipe.output))
+    }
+
+    /// Where copies of objects of the source are kept: beside the run folder, since they are looked at before that is made.
+    pub fn cache(&self) -> Cache {
+        let run = self.run_folder();
+        let mut name = run.file_name().unwrap_or_default().to_owned();
+        name.push(".cache");
+        Cache::new(run.with_file_name(name), Settings::from_environment())
+    }
+}
+
+/// A hint at the file of the same folder that a mistyped name was meant to be, or nothing.
+fn neighbour(path: &Path) -> String {
+    let find = || {
+        let names =
+            std::fs::read_dir(path.parent()?).ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let names: Vec<String> = names.collect();
+        nearest(path.file_name()?.to_str()?, names.iter().map(String::as_str)).map(str::to_owned)
+    };
+    find().map_or_else(String::new, |name| format!("\nhint: did you mean {name:?}?"))
+}
+
+/// Reads a recipe, applies `--set KEY=VALUE` in order, and checks it.
+pub fn load(path: &Path, sets: &[String]) -> Result<LoadedRecipe> {
+    const NO_LIST: &str = "a recipe is a TOML file; a list of URLs goes behind `lynxdata download --url-list`";
+    let shown = path.display();
+    let text = std::fs::read_to_string(path).with_context(|| {
+        if path.exists() {
+            format!("cannot read recipe {shown}; {NO_LIST}")
+        } else {
+            format!("cannot read recipe {shown}; `lynxdata recipe new {shown}` writes one to begin with")
+        }
+    })?;
+    let recipe = parse(&text, sets).with_context(|| {
+        let is_toml = path.extension().is_some_and(|suffix| suffix == "toml");
+        if is_toml { format!("recipe {shown}") } else { format!("recipe {shown}; {NO_LIST}") }
+    })?;
+    let mut commented = text;
+    if !sets.is_empty() {
+        commented.push_str("\n# overridden on the command line:\n");
+        for set in sets {
+            commented.push_str(&format!("# --set {set}\n"));
+        }
+    }
+    let folder = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    Ok(LoadedRecipe { recipe, path: path.to_owned(), folder, text: commented, is_of_flags: false })
+}
+
+/// The recipe that flags stand for, with their `--set` pairs in it, as it is to be written to `recipe.toml` in `folder`.
+pub fn of_flags(mut table: toml::Table, folder: PathBuf, sets: &[String]) -> Result<LoadedRecipe> {
+    for set in sets {
+        apply(&mut table, set).with_context(|| format!("--set {set}"))?;
+    }
+    // Paths in flags are relative to the current folder, not to that of the run.
+    for section in ["check", "training"] {
+        let pretrained = table.get_mut(section).and_then(|section| section.get_mut("pretrained"));
+        for (_, path) in pretrained.and_then(toml::Value::as_table_mut).into_iter().flatten() {
+            if let Some(text) = path.as_str() {
+                let absolute = std::path::absolute(home::expanded(Path::new(text))?)?;
+                *path = absolute.to_str().with_context(|| format!("{} is not UTF-8", absolute.display()))?.into();
+            }
+        }
+    }
+    let text = toml::to_string(&table)?;
+    let recipe = parse(&text, &[])?;
+    Ok(LoadedRecipe { recipe, path: folder.join("recipe.toml"), folder, text, is_of_flags: true })
+}
+
+/// Parses the text of a recipe and applies `--set` pairs.
+fn parse(text: &str, sets: &[String]) -> Result<Recipe> {
+    let mut recipe: Recipe = toml::from_str(text).map_err(|error| anyhow!(with_nearest_key(&error.to_string())))?;
+    if !sets.is_empty() {
+        let mut table: toml::Table = toml::from_str(text).expect("the text was parsed above");
+        for set in sets {
+            apply(&mut table, set).with_context(|| format!("--set {set}"))?;
+            recipe = table
+                .clone()
+                .try_into()
+                .map_err(|error: toml::de::Error| anyhow!(with_nearest_key(error.to_string().trim_end())))
+                .with_context(|| format!("--set {set}"))?;
+        }
+    }
+    recipe.expand_home()?;
+    recipe.validate()?;
+    Ok(recipe)
+}
+
+/// Puts the value of `a.b=c` into the table. The right side is a TOML value; anything that is none is a text.
+fn apply(table: &mut toml::Table, set: &str) -> Result<()> {
+    let (key, value) = set.split_once('=').context("a key and a value are needed, as in --set download.size=384")?;
+    let (key, value) = (key.trim(), value.trim());
+    let value = toml::from_str::<toml::Table>(&format!("value = {value}"))
+        .ok()
+        .and_then(|mut parsed| parsed.remove("value"))
+        .unwrap_or_else(|| toml::Value::String(value.to_owned()));
+    let mut parts: Vec<&str> = key.split('.').collect();
+    let last = parts.pop().filter(|part| !part.is_empty()).context("the key is empty")?;
+    let mut place = table;
+    for part in parts {
+        let entry = place.entry(part).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        place = entry.as_table_mut().with_context(|| format!("{part} is a value, not a table"))?;
+    }
+    place.insert(last.to_owned(), value);
+    Ok(())
+}
+
+/// Adds the nearest valid key to serde's "unknown field" message.
+fn with_nearest_key(message: &str) -> String {
+    let Some(start) = message.find("unknown field `").or_else(|| message.find("unknown variant `")) else {
+        return message.to_owned();
+    };
+    let mut quoted = message[start..].split('`').skip(1).step_by(2);
+    let Some(wrong) = quoted.next() else { return message.to_owned() };
+    match nearest(wrong, quoted) {
+        Some(right) => format!("{}\nhint: did you mean `{right}`?", message.trim_end()),
+        None => message.to_owned(),
+    }
+}
+
+impl Recipe {
+    /// Puts the home folder of the user in the place of a leading `~` of every path.
+    fn expand_home(&mut self) -> Result<()> {
+        let mut paths: Vec<(&str, &mut PathBuf)> = vec![("output", &mut self.output)];
+        if let Some(source) = &mut self.source {
+            let all = match &mut source.path {
+                OneOrMany::One(path) => std::slice::from_mut(path),
+                OneOrMany::Many(paths) => paths,
+            };
+            paths.extend(all.iter_mut().map(|path| ("source.path", path)));
+        }
+        paths.extend(self.download.ca_file.as_mut().map(|path| ("download.ca_file", path)));
+        if let Some(check) = &mut self.check {
+            paths.extend(check.evaluate_on.as_mut().map(|path| ("check.evaluate_on", path)));
+            paths.extend(check.arms.iter_mut().filter_map(|arm| match arm {
+                ArmConfig::Folder(folder) => Some(("check.arms[].path", &mut folder.path)),
+                ArmConfig::Selection(_) | ArmConfig::Captions(_) => None,
+            }));
+            paths.extend(check.pretrained.values_mut().map(|path| ("check.pretrained", path)));
+        }
+        if let Some(training) = &mut self.training {
+            paths.push(("training.data", &mut training.data));
+            paths.extend(training.start.as_mut().map(|path| ("training.start", path)));
+            paths.extend(training.pretrained.values_mut().map(|path| ("training.pretrained", path)));
+        }
+        for task in self.instruct.iter_mut().flat_map(|instruct| &mut instruct.tasks) {
+            paths.push(("instruct.tasks[].root", &mut task.root));
+            paths.extend(task.images.as_mut().map(|path| ("instruct.tasks[].images", path)));
+        }
+        for (key, path) in paths {
+            *path = home::expanded(path).with_context(|| format!("in {key}"))?;
+        }
+        Ok(())
+    }
+
+    /// What types alone cannot say: names that must exist, numbers that must make sense.
+    fn validate(&self) -> Result<()> {
+        self.download.validate().context("in [download]")?;
+        if !(-1..=64).contains(&self.dedup.phash_distance) {
+            bail!(
+                "dedup.phash_distance is {}; it must lie between 0 and 64, or be -1 to switch it off",
+                self.dedup.phash_distance
+            );
+        }
+        if self.dedup.phash_min_entropy.is_nan() {
+            bail!("dedup.phash_min_entropy is no number; 0 compares all hashes, and phash_distance = -1 none");
+        }
+        for (name, selection) in &self.select {
+            if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+            {
+                bail!("selection {name:?} names a folder: use letters, digits, hyphen and underscore");
+            }
+            selection.rules().with_context(|| format!("in [select.{name}]"))?;
+        }
+        if let Some(shards) = &self.shards {
+            self.known_selection(&shards.selection, "shards.selection")?;
+            if shards.formats.is_empty() {
+                bail!("shards.formats is empty; name parquet, webdataset or both");
+            }
+            if shards.rows_per_shard == 0 {
+                bail!("shards.rows_per_shard must be at least 1");
+            }
+        }
+        if let Some(check) = &self.check {
+            check.validate()?;
+            for (_, selection, _) in check.selections() {
+                self.known_selection(selection, "check.arms")?;
+            }
+        }
+        if let Some(instruct) = &self.instruct {
+            let mut seen = BTreeSet::new();
+            for task in &instruct.tasks {
+                if !seen.insert((&task.name, &task.split)) {
+                    bail!("instruct.tasks names split {:?} of {:?} twice", task.split, task.name);
+                }
+            }
+        }
+        if let Some(training) = &self.training {
+            training.validate()?;
+        }
+        if self.source.is_none() && self.instruct.is_none() && self.check.is_none() && self.training.is_none() {
+            bail!("there is nothing to do: a recipe needs [source], [instruct], [check] or [training]");
+        }
+        let checks_selections = self.check.as_ref().is_some_and(|check| check.selections().next().is_some());
+        let reads_the_pool = self.shards.is_some() || checks_selections || !self.select.is_empty();
+        if !self.has_pool_table() && reads_the_pool {
+            bail!(
+                "[select], [shards] and a [check] of selections read the pool as Parquet: set download.format = \"parquet\""
+            );
+        }
+        if self.source.is_none() && reads_the_pool {
+            bail!("[select], [shards] and a [check] of selections need a [source]");
+        }
+        Ok(())
+    }
+
+    /// Whether the pictures of the pool lie in its table, where the stages after the download read them.
+    pub fn has_pool_table(&self) -> bool {
+        self.download.format == PoolFormat::Parquet
+    }
+
+    fn known_selection(&self, name: &str, key: &str) -> Result<()> {
+        if self.select.contains_key(name) {
+            return Ok(());
+        }
+        let names = self.select.keys().map(String::as_str);
+        match nearest(name, names.clone()) {
+            Some(right) => {
+                bail!("{key} names {name:?}, but there is no [select.{name}]\nhint: did you mean {right:?}?")
+            }
+            None => bail!("{key} names {name:?}, but there is no [select.{name}]; there are: {}", list(names)),
+        }
+    }
+
+    /// The selection that the funnel follows: the one that shards are written of, else the first.
+    pub fn main_selection(&self) -> Option<&str> {
+        let sharded = self.shards.as_ref().map(|shards| shards.selection.as_str());
+        sharded.or_else(|| self.select.keys().next().map(String::as_str))
+    }
+}
+
+impl SelectionConfig {
+    /// The rules in the order in which they are named in `rejected_by`: the preset's, then the recipe's own.
+    pub fn rules(&self) -> Result<Vec<Rule>> {
+        let mut rules: IndexMap<String, String> = IndexMap::new();
+        if let Some(name) = &self.preset {
+            let preset = lynxdata_filters::preset(name).with_context(|| {
+                let names = lynxdata_filters::presets().iter().map(|preset| preset.name.as_str());
+                match nearest(name, names.clone()) {
+                    Some(right) => format!("there is no preset {name:?}\nhint: did you mean {right:?}?"),
+                    None => format!("there is no preset {name:?}; there are: {}", list(names)),
+                }
+            })?;
+            rules.extend(preset.rules.iter().map(|rule| (rule.name.clone(), rule.predicate.clone())));
+        }
+        for left_out in &self.without {
+            if rules.shift_remove(left_out).is_none() {
+                let preset = self.preset.as_deref().unwrap_or("none");
+                bail!(
+                    "`without` names {left_out:?}, which is no rule of preset {preset}; there are: {}",
+                    list(rules.keys().map(String::as_str))
+                );
+            }
+        }
+        for (name, predicate) in &self.rules {
+            if name.trim().is_empty() || name.chars().any(char::is_control) {
+                bail!("a rule is called {name:?}; it needs a name of one line");
+            }
+            if name == DUPLICATE {
+                bail!("a rule cannot be called {name:?}: rejected duplicates are");
+            }
+            rules.insert(name.clone(), predicate.clone());
+        }
+        Ok(rules.into_iter().map(|(name, predicate)| Rule { name, predicate }).collect())
+    }
+}
+
+fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let names: Vec<&str> = names.collect();
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+/// The recipe that `lynxdata recipe new` writes: complete, commented, ready to edit.
+pub const TEMPLATE: &str = include_str!("../assets/recipe.toml");
+
+/// Settings of the first stage of Lynx: from nothing, on pairs.
+pub const PRETRAIN: &str = include_str!("../assets/training/pretrain.toml");
+
+/// Settings of the second stage of Lynx: from a pretrained model, on conversations.
+pub const FINETUNE: &str = include_str!("../assets/training/finetune.toml");
+
+/// The JSON schema of a recipe, for editors.
+pub fn schema() -> serde_json::Value {
+    let settings = schemars::generate::SchemaSettings::draft07();
+    settings.into_generator().into_root_schema_for::<Recipe>().to_value()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMALL: &str =
+        "output = \"run\"\n[source]\npath = \"pairs.csv\"\nurl = \"url\"\n[select.clean]\npreset = \"lynx-clean\"\n";
+
+    fn message(text: &str, sets: &[&str]) -> String {
+        let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
+        format!("{:#}", parse(text, &sets).unwrap_err())
+    }
+
+    #[test]
+    fn a_mistyped_key_is_an_error_with_its_place_and_the_nearest_key() {
+        let error = message(&format!("{SMALL}[download]\nretires = 2\n"), &[]);
+        assert!(error.contains("line 8") && error.contains("did you mean `retries`?"), "{error}");
+        let error = message(SMALL, &["downlaod.size=3"]);
+        assert!(error.contains("--set downlaod.size=3") && error.contains("did you mean `download`?"), "{error}");
+    }
+
+    #[test]
+    fn set_takes_toml_values_and_bare_texts() {
+        let sets = ["download.size=384", "output=elsewhere", "select.clean.rules.wide=width >= 64"].map(str::to_owned);
+        let recipe = parse(SMALL, &sets).unwrap();
+        assert_eq!(recipe.download.size, 384);
+        assert_eq!(recipe.output, Path::new("elsewhere"));
+        assert_eq!(recipe.select["clean"].rules["wide"], "width >= 64");
+        assert!(message(SMALL, &["download.size=big"]).contains("--set download.size=big"));
+    }
+
+    #[test]
+    fn names_must_exist() {
+        assert!(message(&format!("{SMALL}[shards]\nselection = \"claen\"\n"), &[]).contains("did you mean \"clean\"?"));
+        assert!(message(&SMALL.replace("lynx-clean", "lynx-claen"), &[]).contains("did you mean \"lynx-clean\"?"));
+        assert!(message("output = \"run\"\n", &[]).contains("nothing to do"));
+    }
+
+    #[test]
+    fn a_rule_of_the_recipe_replaces_that_of_the_preset() {
+        let text = format!("{SMALL}[select.clean.rules]\nmine = \"width > 1\"\n");
+        let recipe = parse(&text, &[]).unwrap();
+        let rules = recipe.select["clean"].rules().unwrap();
+        assert_eq!(rules.last().unwrap().name, "mine");
+        let first = rules[0].name.clone();
+        let replaced = parse(&format!("{SMALL}[select.clean.rules]\n{first} = \"true\"\n"), &[]).unwrap();
+        assert_eq!(replaced.select["clean"].rules().unwrap()[0].predicate, "true");
+        let without = parse(SMALL, &[format!("select.clean.without=[\"{first}\"]")]).unwrap();
+        assert_eq!(without.select["clean"].rules().unwrap().len() + 1, rules.len() - 1);
+    }
+
+    #[test]
+    fn a_tilde_is_the_home_folder_in_every_path() {
+        let text = "output = \"~/run\"\n[source]\npath = [\"~/a.csv\", \"b.csv\"]\n[download]\nca_file = \"~/ca.pem\"\n\
+                    [[instruct.tasks]]\nname = \"vqav2\"\nroot = \"~/vqa\"\nimages = \"~/coco\"\nsplit = \"train\"\n";
+        let recipe = parse(text, &[]).unwrap();
+        let written = toml::to_string(&recipe).unwrap();
+        let home = std::env::home_dir().unwrap();
+        assert!(!written.contains('~'), "{written}");
+        for name in ["run", "a.csv", "ca.pem", "vqa", "coco"] {
+            assert!(written.contains(home.join(name).to_str().unwrap()), "{name}: {written}");
+        }
+        for (key, path) in [("output", "~/run"), ("source.path", "~/a.csv"), ("instruct.tasks[].images", "~/coco")] {
+            let error = message(&text.replace(path, "~ann/x"), &[]);
+            assert!(error.contains(key) && error.contains("~ann/x"), "{error}");
+        }
+    }
+
+    #[test]
+    fn paths_that_are_not_there_are_named_with_their_neighbour() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("recipe.toml");
+        std::fs::write(&path, SMALL).unwrap();
+        std::fs::write(folder.path().join("pears.csv"), "url\n").unwrap();
+        let fault = |sets: &[&str]| {
+            let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
+            load(&path, &sets).unwrap().check_surroundings().map_err(|error| error.to_string())
+        };
+        let error = fault(&[]).unwrap_err();
+        assert!(error.contains("pairs.csv") && error.contains("did you mean \"pears.csv\"?"), "{error}");
+        fault(&["source.path=pears.csv"]).unwrap();
+        fault(&["source.path=s3://bucket/pairs.csv"]).unwrap();
+        let error = fault(&["source.path=pears.csv", "output=pears.csv"]).unwrap_err();
+        assert!(error.contains("is a file"), "{error}");
+        let error = fault(&["source.path=pears.csv", "download.ca_file=ca.pem"]).unwrap_err();
+        assert!(error.contains("download.ca_file") && error.contains("ca.pem"), "{error}");
+    }
+
+    #[test]
+    fn the_template_is_a_valid_recipe() {
+        parse(TEMPLATE, &[]).unwrap();
+    }
+}

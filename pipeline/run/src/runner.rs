@@ -1,0 +1,145 @@
+//! The one loop that runs any stage: it skips the parts that the manifest has under the same
+//! fingerprint, commits the others, and records the stage as complete.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+use lynxdata_records::{Manifest, NewPart};
+use serde::Serialize;
+
+use crate::context::Context;
+use crate::stages::Stage;
+
+/// Runs one stage: makes the parts that are not there yet.
+pub fn run_stage(stage: &dyn Stage, context: &Context) -> Result<()> {
+    let started = Instant::now();
+    let name = stage.name();
+    let parts = stage.parts(context)?;
+    // The number of parts is known before they are planned, except where a source is read as it goes.
+    let total = match parts.size_hint() {
+        (least, Some(most)) if least == most => Some(most as u64),
+        _ => None,
+    };
+    let bar = context.begin(name, total);
+    let planned = Mutex::new((parts, Vec::new()));
+    let (made, skipped) = (AtomicU64::new(0), AtomicU64::new(0));
+    let failed = AtomicBool::new(false);
+
+    let work = || -> Result<()> {
+        while !failed.load(Ordering::Relaxed) {
+            let next = {
+                let mut planned = planned.lock().expect("no worker panics while it plans");
+                let Some(next) = planned.0.next() else { break };
+                let next = next?;
+                planned.1.push(next.name.clone());
+                next
+            };
+            if context.run.committed(name, &next.name, &next.fingerprint).is_some() {
+                let counter = if context.came_along(name, &next.name) { &made } else { &skipped };
+                counter.fetch_add(1, Ordering::Relaxed);
+            } else {
+                let started = Instant::now();
+                let mut part = NewPart::new(name, &next.name, next.fingerprint);
+                (next.make)(&mut part).with_context(|| format!("stage {name}, part {}", next.name))?;
+                part.seconds = started.elapsed().as_secs_f64();
+                let entry = context.commit(part)?;
+                stage.commit_along(context, &entry)?;
+                made.fetch_add(1, Ordering::Relaxed);
+            }
+            bar.part_done();
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| -> Result<()> {
+        let workers: Vec<_> = (0..stage.workers(context).max(1))
+            .map(|_| {
+                scope.spawn(|| {
+                    let result = catch_unwind(AssertUnwindSafe(work));
+                    failed.fetch_or(!matches!(result, Ok(Ok(()))), Ordering::Relaxed);
+                    result.unwrap_or_else(|panic| resume_unwind(panic))
+                })
+            })
+            .collect();
+        for worker in workers {
+            worker.join().unwrap_or_else(|panic| resume_unwind(panic))?;
+        }
+        Ok(())
+    })?;
+
+    let (_, names) = planned.into_inner().expect("no worker panicked");
+    let reads = stage.reads(context.recipe());
+    // A source that has lost all its rows is more likely a failed export than a wish.
+    if names.is_empty() && reads.is_empty() && context.run.manifest().parts(name).next().is_some() {
+        bail!(
+            "stage {name} has nothing to read any more, so all that it made would be removed\nhint: if that is what you want, remove {}",
+            context.run.root().display()
+        );
+    }
+    context.complete(name, names, &reads)?;
+    bar.finish(made.into_inner(), skipped.into_inner(), started.elapsed());
+    Ok(())
+}
+
+/// One line of `--dry-run`.
+#[derive(Debug, Serialize)]
+pub struct StagePlan {
+    /// The name of the stage.
+    pub stage: &'static str,
+    /// Parts that the manifest has already.
+    pub skip: Option<u64>,
+    /// Parts to make.
+    pub make: Option<u64>,
+    /// Why parts are made or are not, in words.
+    pub reason: String,
+}
+
+/// What a run would do, without doing it.
+pub(crate) fn plan(context: &Context, stages: &[&'static dyn Stage]) -> Result<Vec<StagePlan>> {
+    let mut plans: Vec<StagePlan> = Vec::new();
+    for stage in stages {
+        let mut waits_for = None;
+        for input in stage.reads(context.recipe()) {
+            if plans.iter().any(|plan| plan.stage == input && plan.make != Some(0)) || !context.is_current(input)? {
+                waits_for = Some(input);
+                break;
+            }
+        }
+        let plan = match waits_for {
+            Some(input) => StagePlan {
+                stage: stage.name(),
+                skip: None,
+                make: None,
+                reason: format!("decided when {input} is done"),
+            },
+            None => count_parts(*stage, context)?,
+        };
+        plans.push(plan);
+    }
+    Ok(plans)
+}
+
+fn count_parts(stage: &'static dyn Stage, context: &Context) -> Result<StagePlan> {
+    let manifest: Manifest = context.run.manifest();
+    let (mut skip, mut new, mut changed) = (0, 0, 0);
+    for planned in stage.parts(context)? {
+        let planned = planned?;
+        if context.run.committed(stage.name(), &planned.name, &planned.fingerprint).is_some() {
+            skip += 1;
+        } else if manifest.part(stage.name(), &planned.name).is_some() {
+            changed += 1;
+        } else {
+            new += 1;
+        }
+    }
+    let reason = match (skip, new, changed) {
+        (0, 0, 0) => "no input rows".to_owned(),
+        (_, 0, 0) => "same inputs and settings: every part is there".to_owned(),
+        (0, _, 0) => "nothing is there yet".to_owned(),
+        (_, _, 0) => "some parts are there already".to_owned(),
+        _ => format!("inputs, settings or files of {changed} parts changed"),
+    };
+    Ok(StagePlan { stage: stage.name(), skip: Some(skip), make: Some(new + changed), reason })
+}

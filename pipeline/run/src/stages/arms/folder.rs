@@ -1,0 +1,63 @@
+//! Pictures with texts, in any layout that a source may have: they become a pool of their own
+//! first, so they go through the same checks.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use lynxdata_fetch::{Source, SourceConfig};
+use lynxdata_records::Manifest;
+
+use super::table::{Membership, Writer};
+use super::{Context, pool};
+use crate::recipe;
+use crate::stages::download::Download;
+use crate::runner::run_stage;
+use crate::stages::table;
+
+/// The column of texts in tables.
+const CAPTION: &str = "caption";
+
+/// Side to which pictures are scaled on the way. Signals of duplicates are measured on it; features
+/// need 64 pixels.
+const SIDE: i64 = 256;
+
+/// Writes the pairs of a source.
+pub(super) fn write(
+    context: &Context,
+    path: &Path,
+    membership: Membership,
+    most: usize,
+    writer: &mut Writer,
+) -> Result<()> {
+    let folder = context.run.temporary_folder();
+    std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let folder =
+        tempfile::tempdir_in(&folder).with_context(|| format!("cannot create a folder in {}", folder.display()))?;
+    let text =
+        |path: &Path| path.to_str().map(str::to_owned).with_context(|| format!("{} is not UTF-8", path.display()));
+    let mut source = toml::Table::new();
+    source.insert("path".to_owned(), text(path)?.into());
+    // Tables have their texts in a column; those of pictures in a folder or an archive lie beside
+    // them unless a column is there.
+    let mut with_column = SourceConfig::new(path, "url");
+    with_column.caption = Some(CAPTION.to_owned());
+    if Source::open(&with_column, Path::new("/")).is_ok() {
+        source.insert("caption".to_owned(), CAPTION.into());
+    }
+    let mut download = toml::Table::new();
+    download.insert("size".to_owned(), SIDE.into());
+    let mut table = toml::Table::new();
+    table.insert("output".to_owned(), text(&folder.path().join("pool"))?.into());
+    table.insert("source".to_owned(), source.into());
+    table.insert("download".to_owned(), download.into());
+    let loaded = recipe::of_flags(table, folder.path().to_owned(), &[])?;
+    let inner = Context::new(loaded, lynxdata_engine::session::local(), Arc::clone(&context.host))?;
+    run_stage(&Download, &inner)?;
+    let manifest: Manifest = inner.run.manifest();
+    let files =
+        manifest.parts("download").map(|part| table::file(&inner.run, part, "pool")).collect::<Result<Vec<_>>>()?;
+    let lost: u64 = manifest.parts("download").map(|part| part.rows_in - part.rows_out).sum();
+    writer.leave_out("rows_without_a_readable_picture", lost);
+    pool::write_pool(&files, None, membership, most, context.recipe().seed, writer)
+}

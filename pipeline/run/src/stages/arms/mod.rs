@@ -1,0 +1,160 @@
+//! Stage `arms`: the pairs of a check from wherever they are, small and alike, so that fits need
+//! not look at pools, folders and conversations.
+//!
+//! One part for the selections of this run's pool, one for each folder, and one for the folder that
+//! is evaluated on. Each row has its text, the square of 64 pixels that features are made from, and
+//! what tells duplicates.
+
+mod conversations;
+mod examples;
+mod folder;
+mod kind;
+mod pool;
+mod table;
+mod universe;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use lynxdata_records::{NewPart, PartEntry, fingerprint};
+use serde::Serialize;
+
+pub(crate) use self::examples::{Examples, for_each_example, training_of};
+use self::kind::Kind;
+pub use self::universe::base_pairs;
+pub(crate) use self::universe::{load, split_config};
+use super::{Context, Parts, Planned, Stage, settings_text};
+use crate::recipe::{ArmConfig, CheckConfig, Recipe};
+
+/// Raise it when the same inputs give other rows.
+const FORMAT_VERSION: &str = "1";
+
+/// The count of the pairs that are read.
+pub(crate) const READ: &str = "read";
+
+/// The folder of the tables in the run folder.
+const FOLDER: &str = "check/arms";
+
+/// The part of the selections of this run.
+const POOL: &str = "pool";
+
+/// The part of the folder that is evaluated on.
+const EVALUATION: &str = "evaluation";
+
+pub struct Arms;
+
+impl Stage for Arms {
+    fn name(&self) -> &'static str {
+        "arms"
+    }
+
+    fn is_in(&self, recipe: &Recipe) -> bool {
+        recipe.check.is_some()
+    }
+
+    fn reads(&self, recipe: &Recipe) -> Vec<&'static str> {
+        let has_selection = recipe.check.as_ref().is_some_and(|check| check.selections().next().is_some());
+        if has_selection { vec!["download", "signals", "select"] } else { Vec::new() }
+    }
+
+    fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>> {
+        let config = check_of(context)?;
+        let mut planned: Vec<Result<Planned<'a>>> = Vec::new();
+        if config.selections().next().is_some() {
+            let inputs = pool_inputs(context, config)?;
+            let make = Box::new(move |new: &mut NewPart| {
+                let mut writer = table::Writer::create(context, new, FOLDER, POOL)?;
+                pool::write_selections(context, config, &mut writer)?;
+                writer.finish(new)
+            });
+            planned.push(Ok(Planned { name: POOL.to_owned(), fingerprint: inputs, make }));
+        }
+        for (arm, name, path) in folders(config) {
+            let path = context.loaded.folder.join(path);
+            let kind = kind::of(&path).with_context(|| format!("arm {name}"))?;
+            let inputs = kind.inputs()?;
+            let settings = settings_text(&(context.recipe().seed, config.most_pairs, arm, name));
+            let inputs = ["arms", FORMAT_VERSION, &settings].into_iter().chain(inputs.iter().map(String::as_str));
+            let print = fingerprint(inputs);
+            let make = Box::new(move |new: &mut NewPart| {
+                let mut writer = table::Writer::create(context, new, FOLDER, name)?;
+                // The spare ones make up for those that are held out.
+                let most = config.most_pairs.saturating_mul(2);
+                write_folder(context, most, &kind, arm, &mut writer).with_context(|| format!("arm {name}"))?;
+                writer.finish(new)
+            });
+            planned.push(Ok(Planned { name: name.to_owned(), fingerprint: print, make }));
+        }
+        Ok(Box::new(planned.into_iter()))
+    }
+}
+
+/// The check of the recipe.
+pub(crate) fn check_of(context: &Context) -> Result<&CheckConfig> {
+    context.recipe().check.as_ref().context("the recipe has no [check]")
+}
+
+/// The arms that are folders, and the folder that is evaluated on: its place among the arms, if it
+/// is one, its name and its path.
+fn folders(config: &CheckConfig) -> impl Iterator<Item = (Option<usize>, &str, &Path)> {
+    let arms = config.arms.iter().enumerate().filter_map(|(place, arm)| match arm {
+        ArmConfig::Selection(_) | ArmConfig::Captions(_) => None,
+        ArmConfig::Folder(folder) => Some((Some(place), folder.name.as_str(), folder.path.as_path())),
+    });
+    arms.chain(config.evaluate_on.iter().map(|path| (None, EVALUATION, path.as_path())))
+}
+
+/// What the tables of a check depend on, but for what they are read from.
+pub(crate) fn settings(config: &CheckConfig) -> impl Serialize + '_ {
+    (&config.arms, &config.evaluate_on, &config.held_out_where, (config.most_pairs, config.held_out_most))
+}
+
+fn pool_inputs(context: &Context, config: &CheckConfig) -> Result<String> {
+    let names: Vec<&str> = config.selections().map(|(_, name, _)| name).collect();
+    let settings = settings_text(&(context.recipe().seed, settings(config)));
+    let downloads = context.upstream("download")?;
+    let signals = context.upstream("signals")?;
+    let selections = context.upstream("select")?;
+    let selections = selections.iter().filter(|part| names.contains(&part.part.as_str()));
+    let digests: Vec<String> = downloads.iter().chain(&signals).chain(selections).map(PartEntry::digest).collect();
+    Ok(fingerprint(["arms", FORMAT_VERSION, &settings].into_iter().chain(digests.iter().map(String::as_str))))
+}
+
+fn write_folder(
+    context: &Context,
+    most: usize,
+    kind: &Kind,
+    arm: Option<usize>,
+    writer: &mut table::Writer,
+) -> Result<()> {
+    let seed = context.recipe().seed;
+    let membership = table::Membership { arms: arm.map_or(0, |arm| 1 << arm), may_be_held_out: true };
+    match kind {
+        Kind::Pool { files, kept } => pool::write_pool(files, kept.as_deref(), membership, most, seed, writer),
+        Kind::Pictures { path } => folder::write(context, path, membership, most, writer),
+        Kind::Conversations { files, pictures } => {
+            conversations::write(files, pictures, membership, most, seed, writer)
+        }
+    }
+}
+
+/// Of many keys those with the smallest hashes of seed and key, so that a larger number keeps those
+/// of a smaller one.
+fn sample<K: Ord + Clone>(
+    keys: impl IntoIterator<Item = (String, K)>,
+    most: usize,
+    seed: u64,
+    purpose: &str,
+) -> Vec<K> {
+    let seed = seed.to_string();
+    // Several may have the same uid, such as conversations about one picture.
+    let mut hashed: BTreeSet<(String, String, K)> =
+        keys.into_iter().map(|(uid, key)| (fingerprint([purpose, &seed, &uid]), uid, key)).collect();
+    while hashed.len() > most {
+        hashed.pop_last();
+    }
+    let mut chosen: Vec<K> = hashed.into_iter().map(|(_, _, key)| key).collect();
+    chosen.sort();
+    chosen
+}

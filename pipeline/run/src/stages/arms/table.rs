@@ -1,0 +1,215 @@
+//! The table of an arm: a file in the run folder, written and read a few hundred rows at a time.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use arrow::array::{Array, ArrayRef, BinaryArray, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use lynxdata_check::Turn;
+use lynxdata_check::features::SIDE;
+use lynxdata_engine::dedup::Candidate;
+use lynxdata_filters::hash::phash;
+use lynxdata_filters::{ImageData, Sample, Value, hash_hex, parse_hash_hex, signal};
+use lynxdata_picture::{decode_file_and_rgb, square_of};
+use lynxdata_records::{NewPart, PartEntry, parquet};
+use rayon::prelude::*;
+
+use super::{Context, READ};
+use crate::stages::table as parts;
+
+/// Rows whose pictures are in memory at a time.
+const BATCH: usize = 256;
+
+/// The most pixels of a picture that is read from a folder of conversations; the pools have limits
+/// of their own.
+const MAX_PIXELS: u64 = 100_000_000;
+
+/// Which arms have a pair, and whether it may be measured on.
+#[derive(Clone, Copy)]
+pub(super) struct Membership {
+    /// Bit i for arm i.
+    pub(super) arms: u32,
+    pub(super) may_be_held_out: bool,
+}
+
+/// A pair before its picture is looked at.
+pub(super) struct RawPair {
+    /// A key that does not depend on where the pair lies; `None` makes it of picture and text.
+    pub(super) uid: Option<String>,
+    pub(super) membership: Membership,
+    pub(super) turns: Vec<Turn>,
+    pub(super) picture: Vec<u8>,
+}
+
+/// A pair as it is written and read.
+pub(super) struct Row {
+    pub(super) uid: String,
+    pub(super) membership: Membership,
+    pub(super) turns: Vec<Turn>,
+    pub(super) pixels: Vec<u8>,
+    pub(super) digest: String,
+    pub(super) phash: Option<u64>,
+    pub(super) entropy: Option<f64>,
+}
+
+impl Row {
+    /// What tells its picture from others; nothing is preferred in a check.
+    pub(super) fn candidate(&self) -> Candidate {
+        Candidate {
+            url: None,
+            bytes: u128::from_str_radix(&self.digest, 16).ok(),
+            phash: self.phash,
+            entropy: self.entropy,
+            original_pixels: 0,
+            caption_characters: 0,
+        }
+    }
+}
+
+fn schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("uid", DataType::Utf8, false),
+        Field::new("arms", DataType::Int64, false),
+        Field::new("may_be_held_out", DataType::Boolean, false),
+        Field::new("turns", DataType::Utf8, false),
+        Field::new("pixels", DataType::Binary, false),
+        Field::new("digest", DataType::Utf8, false),
+        Field::new("phash", DataType::Utf8, true),
+        Field::new("entropy", DataType::Float64, true),
+    ]))
+}
+
+/// Writes the table of a part.
+pub(super) struct Writer {
+    file: parquet::Writer,
+    waiting: Vec<RawPair>,
+    rows: u64,
+    left_out: BTreeMap<&'static str, u64>,
+}
+
+impl Writer {
+    /// Begins the table `part` in a folder of the run folder.
+    pub(super) fn create(context: &Context, new: &mut NewPart, folder: &str, part: &str) -> Result<Writer> {
+        let path = context.run.stage_file(new, &format!("{folder}/{part}.parquet"))?;
+        Ok(Writer {
+            file: parquet::Writer::create(&path, &schema())?,
+            waiting: Vec::new(),
+            rows: 0,
+            left_out: BTreeMap::new(),
+        })
+    }
+
+    /// Counts pairs that take no part in the check.
+    pub(super) fn leave_out(&mut self, reason: &'static str, pairs: u64) {
+        *self.left_out.entry(reason).or_default() += pairs;
+    }
+
+    /// Takes a pair.
+    pub(super) fn add(&mut self, pair: RawPair) -> Result<()> {
+        self.waiting.push(pair);
+        if self.waiting.len() >= BATCH { self.write() } else { Ok(()) }
+    }
+
+    fn write(&mut self) -> Result<()> {
+        let pairs = std::mem::take(&mut self.waiting);
+        let count = pairs.len();
+        let rows: Vec<Row> = pairs.into_par_iter().filter_map(row).collect();
+        self.rows += rows.len() as u64;
+        self.leave_out("unreadable_pictures", (count - rows.len()) as u64);
+        let turns: Vec<String> = rows
+            .iter()
+            .map(|row| serde_json::to_string(&row.turns).context("texts are valid JSON"))
+            .collect::<Result<_>>()?;
+        let hashes = rows.iter().map(|row| row.phash.map(hash_hex));
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(StringArray::from_iter_values(rows.iter().map(|row| &row.uid))),
+            Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| i64::from(row.membership.arms)))),
+            Arc::new(BooleanArray::from(rows.iter().map(|row| row.membership.may_be_held_out).collect::<Vec<_>>())),
+            Arc::new(StringArray::from(turns)),
+            Arc::new(BinaryArray::from_iter_values(rows.iter().map(|row| &row.pixels))),
+            Arc::new(StringArray::from_iter_values(rows.iter().map(|row| &row.digest))),
+            Arc::new(hashes.collect::<StringArray>()),
+            Arc::new(rows.iter().map(|row| row.entropy).collect::<Float64Array>()),
+        ];
+        Ok(self.file.write(&RecordBatch::try_new(schema(), columns)?)?)
+    }
+
+    /// Writes what is left, and fills in the rows of the part.
+    pub(super) fn finish(mut self, new: &mut NewPart) -> Result<()> {
+        self.write()?;
+        (new.rows_in, new.rows_out) = (self.rows + self.left_out.values().sum::<u64>(), self.rows);
+        new.counts.insert(READ.to_owned(), self.rows);
+        for (reason, pairs) in self.left_out.into_iter().filter(|(_, pairs)| *pairs > 0) {
+            tracing::warn!(arm = new.name(), pairs, "{}: these are left out", reason.replace('_', " "));
+            new.counts.insert(reason.to_owned(), pairs);
+        }
+        self.file.finish()?;
+        Ok(())
+    }
+}
+
+/// Looks at the picture; `None` if it cannot be decoded.
+fn row(pair: RawPair) -> Option<Row> {
+    // The hashes are those of the pool, of the pixels as the file has them; the features see sRGB.
+    let (pixels, rgb) = decode_file_and_rgb(&pair.picture, MAX_PIXELS).ok()?;
+    let square = square_of(&rgb, SIDE as u32);
+    let image = ImageData::from_decoded(pair.picture.len(), pixels);
+    let entropy = signal("entropy").map(|signal| signal.measure(&Sample::new(None, image.as_ref())));
+    let entropy = match entropy {
+        Some(Value::Float(entropy)) => Some(entropy),
+        _ => None,
+    };
+    let digest = blake3::hash(&pair.picture).to_hex()[..32].to_owned();
+    let uid = pair.uid.unwrap_or_else(|| {
+        let text = serde_json::to_string(&pair.turns).unwrap_or_default();
+        lynxdata_records::fingerprint(["pair", &digest, &text])[..32].to_owned()
+    });
+    Some(Row {
+        uid,
+        membership: pair.membership,
+        turns: pair.turns,
+        pixels: square,
+        digest,
+        phash: image.as_ref().map(|image| phash(image.luma())),
+        entropy,
+    })
+}
+
+/// Reads the table of a part, batch by batch.
+pub fn read(
+    context: &Context,
+    folder: &str,
+    part: &PartEntry,
+    mut take: impl FnMut(Vec<Row>) -> Result<()>,
+) -> Result<()> {
+    let path = parts::file(&context.run, part, folder)?;
+    for batch in parts::batches(&path, None)? {
+        take(rows(&batch?, &path)?)?;
+    }
+    Ok(())
+}
+
+fn rows(batch: &RecordBatch, path: &Path) -> Result<Vec<Row>> {
+    let (uids, turns) = (parts::texts(batch, "uid", path)?, parts::texts(batch, "turns", path)?);
+    let (digests, hashes) = (parts::texts(batch, "digest", path)?, parts::texts(batch, "phash", path)?);
+    let arms = parts::integers(batch, "arms", path)?;
+    let may: &BooleanArray = parquet::typed_column(batch, "may_be_held_out", path)?;
+    let pixels: &BinaryArray = parquet::typed_column(batch, "pixels", path)?;
+    let entropies: &Float64Array = parquet::typed_column(batch, "entropy", path)?;
+    (0..batch.num_rows())
+        .map(|row| {
+            Ok(Row {
+                uid: uids.value(row).to_owned(),
+                membership: Membership { arms: arms.value(row) as u32, may_be_held_out: may.value(row) },
+                turns: serde_json::from_str(turns.value(row))
+                    .with_context(|| format!("{}: the text of pair {}", path.display(), uids.value(row)))?,
+                pixels: pixels.value(row).to_vec(),
+                digest: digests.value(row).to_owned(),
+                phash: hashes.is_valid(row).then(|| parse_hash_hex(hashes.value(row))).flatten(),
+                entropy: entropies.is_valid(row).then(|| entropies.value(row)),
+            })
+        })
+        .collect()
+}

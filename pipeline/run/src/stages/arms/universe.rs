@@ -1,0 +1,138 @@
+//! All pairs of a check in memory, with features and clusters.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, bail};
+use lynxdata_check::features::{FEATURES, features};
+use lynxdata_check::known::BasePair;
+use lynxdata_check::{Matrix, Pair, SplitConfig, Turn, Universe};
+use lynxdata_engine::dedup::{Candidate, cluster};
+use rayon::prelude::*;
+
+use super::{Context, EVALUATION, FOLDER, check_of, table};
+use crate::recipe::CheckConfig;
+
+/// Loads what the stage `arms` wrote.
+///
+/// A pair that two folders have with the same picture and the same text is one pair of both arms.
+/// Pictures are clustered over all arms by the recipe's `[dedup]`, as one picture may be in
+/// several.
+pub(crate) fn load(context: &Context) -> Result<Universe> {
+    let config = check_of(context)?;
+    let mut values: Vec<f32> = Vec::new();
+    let mut candidates: Vec<Candidate> = Vec::new();
+    let mut pairs: Vec<Pair> = Vec::new();
+    let mut pictures: BTreeMap<String, u32> = BTreeMap::new();
+    // Pairs by picture and text, for those of other parts.
+    let mut by_content: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for part in context.upstream("arms")? {
+        let before = pairs.len();
+        let mut taken: BTreeMap<String, usize> = BTreeMap::new();
+        let is_evaluation = part.part == EVALUATION;
+        table::read(context, FOLDER, &part, |rows| {
+            let fresh: Vec<Vec<f32>> = rows.par_iter().map(|row| features(&row.pixels)).collect();
+            for (row, features) in rows.into_iter().zip(fresh) {
+                let next = pictures.len() as u32;
+                let picture = *pictures.entry(row.digest.clone()).or_insert_with(|| {
+                    values.extend(features);
+                    candidates.push(row.candidate());
+                    next
+                });
+                let content = format!("{} {}", row.digest, serde_json::to_string(&row.turns)?);
+                let seen = taken.entry(content.clone()).or_default();
+                let same =
+                    by_content.get(&content).and_then(|same| same.get(*seen)).copied().filter(|_| !is_evaluation);
+                *seen += 1;
+                if let Some(same) = same.filter(|same| *same < before) {
+                    pairs[same].arms |= row.membership.arms;
+                    continue;
+                }
+                if !is_evaluation {
+                    by_content.entry(content).or_default().push(pairs.len());
+                }
+                let may_be_measured_on = is_evaluation || config.evaluate_on.is_none();
+                pairs.push(Pair {
+                    uid: row.uid,
+                    picture,
+                    turns: row.turns,
+                    arms: row.membership.arms,
+                    may_be_held_out: row.membership.may_be_held_out && may_be_measured_on,
+                });
+            }
+            Ok(())
+        })?;
+    }
+    if pictures.is_empty() {
+        bail!("no arm of the check has a single pair with a picture and a text");
+    }
+    unique_keys(&mut pairs);
+    let memberships = cluster(&candidates, &context.recipe().dedup);
+    let mut names = vec![String::new(); candidates.len()];
+    for (digest, picture) in &pictures {
+        // The first digest of the cluster names it, whatever the order of the arms is.
+        let name = &mut names[memberships[*picture as usize].cluster];
+        if name.is_empty() {
+            name.clone_from(digest);
+        }
+    }
+    let clusters = memberships.iter().map(|membership| names[membership.cluster].clone()).collect();
+    Ok(Universe {
+        arms: config.arms.iter().map(|arm| arm.name().to_owned()).collect(),
+        features: Matrix::from_rows(FEATURES, values),
+        clusters,
+        pairs,
+        has_evaluation_set: config.evaluate_on.is_some(),
+    })
+}
+
+/// The pairs of the first arm with a caption, for cases whose truth is known.
+pub fn base_pairs(context: &Context) -> Result<Vec<BasePair>> {
+    let mut pairs: Vec<BasePair> = Vec::new();
+    let mut candidates: Vec<Candidate> = Vec::new();
+    if let Some(part) = context.upstream("arms")?.first() {
+        table::read(context, FOLDER, part, |rows| {
+            for row in rows {
+                let [Turn { question, answer }] = row.turns.as_slice() else { continue };
+                if !question.is_empty() {
+                    continue;
+                }
+                candidates.push(row.candidate());
+                pairs.push(BasePair {
+                    uid: row.uid,
+                    caption: answer.clone(),
+                    pixels: row.pixels,
+                    cluster: String::new(),
+                    translation: None,
+                    one_wording: None,
+                });
+            }
+            Ok(())
+        })?;
+    }
+    if pairs.is_empty() {
+        bail!("there is no pair with a picture and a caption");
+    }
+    let memberships = cluster(&candidates, &context.recipe().dedup);
+    for (place, membership) in memberships.iter().enumerate() {
+        let cluster = pairs[membership.cluster].uid.clone();
+        pairs[place].cluster = cluster;
+    }
+    Ok(pairs)
+}
+
+/// Makes the keys of repeated pairs differ, since choices are hashes of them.
+fn unique_keys(pairs: &mut [Pair]) {
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    for pair in pairs {
+        let count = seen.entry(pair.uid.clone()).or_default();
+        *count += 1;
+        if *count > 1 {
+            pair.uid = format!("{}-{count}", pair.uid);
+        }
+    }
+}
+
+/// How held-out pairs are chosen.
+pub(crate) fn split_config(config: &CheckConfig, seed: u64) -> SplitConfig {
+    SplitConfig { seed, fraction: config.held_out_fraction, most: config.held_out_most, most_pairs: config.most_pairs }
+}

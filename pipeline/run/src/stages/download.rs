@@ -1,0 +1,282 @@
+//! Stage `download`: rows of the source become pairs of the pool, and every row gets its status.
+
+mod fresh;
+mod pool;
+mod replaced;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+use arrow::array::RecordBatch;
+use lynxdata_fetch::{Downloader, Measure, Measured, PoolFormat, Source, SourcePart};
+use lynxdata_records::{NewPart, PartEntry, Status, fingerprint, nearest, parquet, schema};
+use tracing::warn;
+
+use super::{Context, Parts, Planned, Stage, part_name, signals, table};
+use crate::recipe::{LoadedRecipe, Recipe};
+use fresh::Fresh;
+use pool::PoolWriter;
+pub use replaced::check_list;
+
+/// Raise it when the bytes of a part change for the same rows and settings.
+const FORMAT_VERSION: &str = "7";
+
+/// Raise it when the archives of a part change for the same pairs.
+const TAR_VERSION: &str = "2";
+
+/// Settings that say how to fetch, not what is stored; changing them makes no part anew.
+const NOT_IN_FINGERPRINT: [&str; 14] = [
+    "concurrency",
+    "requests_per_host",
+    "requests_per_second_per_host",
+    "host_failure_limit",
+    "timeout_seconds",
+    "retries",
+    "min_bytes_per_second",
+    "max_bytes_in_flight",
+    "user_agent",
+    "ca_file",
+    "proxy",
+    "dns_servers",
+    "dns_timeout_seconds",
+    "max_failed_fraction",
+];
+
+/// Parts under way at the same time. Most of them wait for their last slow rows while the rows of later ones come in.
+const OPEN_PARTS: usize = 4;
+
+pub struct Download;
+
+impl Stage for Download {
+    fn name(&self) -> &'static str {
+        "download"
+    }
+
+    fn is_in(&self, recipe: &Recipe) -> bool {
+        recipe.source.is_some()
+    }
+
+    fn reads(&self, _recipe: &Recipe) -> Vec<&'static str> {
+        Vec::new()
+    }
+
+    fn workers(&self, _context: &Context) -> usize {
+        OPEN_PARTS
+    }
+
+    fn commit_along(&self, context: &Context, part: &PartEntry) -> Result<()> {
+        match context.measured.lock().expect("nobody panics with the signals").remove(&part.part) {
+            Some(measured) => signals::commit(context, part, &measured),
+            None => Ok(()),
+        }
+    }
+
+    fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>> {
+        let (source, downloader) = open(context)?;
+        if let Some(left_out) = source.left_out() {
+            warn!("not all of the source is read: {left_out}");
+        }
+        let settings = settings(context.recipe())?;
+        let mut parts = source.parts(context.recipe().download.rows_per_part);
+        let mut count = 0;
+        let parts = std::iter::from_fn(move || {
+            let next = parts.next();
+            // Before the first part goes, what all of them hold is compared with the whole list.
+            let takes_from_the_pool = match &next {
+                Some(Ok(part)) => is_kept(context, part, &settings) == Some(false),
+                Some(Err(_)) => false,
+                // A list without any row is refused by the loop.
+                None => count > 0 && context.run.manifest().parts("download").count() > count,
+            };
+            count += usize::from(next.is_some());
+            if takes_from_the_pool && let Err(error) = replaced::compare(context, &source, None) {
+                return Some(Err(error));
+            }
+            Some(next?.map(|part| (part, settings.clone())).map_err(Into::into))
+        });
+        Ok(Box::new(parts.map(move |part| {
+            let (part, settings) = part?;
+            let (name, fingerprint) = (part_name(part.index), fingerprint_of(&part, &settings));
+            let downloader = downloader.clone();
+            let make = Box::new(move |new: &mut NewPart| make(context, &downloader, &part, &settings, new));
+            Ok(Planned { name, fingerprint, make })
+        })))
+    }
+}
+
+/// Checks that the source can be read and has the columns that the recipe names, before anything is done.
+pub fn check_source(loaded: &LoadedRecipe) -> Result<()> {
+    let Some(source) = &loaded.recipe.source else { return Ok(()) };
+    let source = Source::open_cached(source, &loaded.folder, &loaded.cache())?;
+    check_boxes(&source, &loaded.recipe)
+}
+
+fn check_boxes(source: &Source, recipe: &Recipe) -> Result<()> {
+    if let Some(wanted) = &recipe.download.blur_boxes {
+        let columns = source.schema_of_extra_columns();
+        let names = || columns.fields().iter().map(|field| field.name().as_str());
+        if !names().any(|name| name == wanted) {
+            let hint =
+                nearest(wanted, names()).map_or_else(String::new, |name| format!("\nhint: did you mean {name:?}?"));
+            bail!("download.blur_boxes names {wanted:?}, which is no column of the source{hint}");
+        }
+    }
+    Ok(())
+}
+
+fn open(context: &Context) -> Result<(Source, Downloader)> {
+    let recipe = context.recipe();
+    let source = recipe.source.as_ref().context("the recipe has no [source]")?;
+    let mut config = recipe.download.clone();
+    config.ca_file = config.ca_file.map(|path| context.loaded.folder.join(path));
+    let source = Source::open_cached(source, &context.loaded.folder, &context.loaded.cache())?;
+    for (column, carried_as) in source.renamed_columns() {
+        warn!(column, carried_as, "the pool has a column of this name, so the source's is renamed");
+    }
+    check_boxes(&source, recipe)?;
+    let _in_the_runtime = context.runtime.enter();
+    let downloader = Downloader::new(&config, &context.run.temporary_folder(), context.metrics.clone())?;
+    Ok((source, downloader))
+}
+
+/// The settings that parts depend on.
+pub(super) fn settings(recipe: &Recipe) -> Result<String> {
+    let mut settings = serde_json::to_value(&recipe.download)?;
+    let keys = settings.as_object_mut().expect("a settings struct is a JSON object");
+    keys.retain(|key, _| !NOT_IN_FINGERPRINT.contains(&key.as_str()));
+    if recipe.download.format == PoolFormat::Webdataset {
+        keys.insert("tar_version".to_owned(), TAR_VERSION.into());
+    }
+    Ok(settings.to_string())
+}
+
+fn fingerprint_of(part: &SourcePart, settings: &str) -> String {
+    fingerprint(["download", FORMAT_VERSION, settings, &part.first_row.to_string(), &part.fingerprint()])
+}
+
+fn make(
+    context: &Context,
+    downloader: &Downloader,
+    part: &SourcePart,
+    settings: &str,
+    new: &mut NewPart,
+) -> Result<()> {
+    let name = part_name(part.index);
+    let Some((rows, old)) = grown_from(context, part, settings) else {
+        let config = &context.recipe().download;
+        let mut writer = PoolWriter::create(&context.run, new, config, &name, part.index)?;
+        let mut measuring = context.measures_downloads.then(signals::Measuring::default);
+        let measure = measuring.as_ref().map(|_| Arc::new(signals::MeasureAll) as Arc<dyn Measure>);
+        let log = download(context, downloader, part, measure, &mut |pairs, measured| {
+            writer.write(&pairs)?;
+            measuring.as_mut().map_or(Ok(()), |measuring| measuring.add(&pairs, measured))
+        })?;
+        writer.finish(new)?;
+        if let Some(measured) = measuring.and_then(signals::Measuring::finish) {
+            context.measured.lock().expect("nobody panics with the signals").insert(name.clone(), measured);
+        }
+        return write_log(context, &name, &log, new);
+    };
+    let added = part.choose((rows..part.rows.num_rows()).collect())?;
+    Fresh::download(context, downloader, &added)?.write_into(&old, new)
+}
+
+/// Whether the committed part of this name stays, as it is or with rows behind it; `None` if there is none.
+fn is_kept(context: &Context, part: &SourcePart, settings: &str) -> Option<bool> {
+    let committed = context.run.part("download", &part_name(part.index))?;
+    Some(committed.fingerprint == fingerprint_of(part, settings) || grown_from(context, part, settings).is_some())
+}
+
+/// The committed part that this one continues, and how many rows it has: those rows are as they were and more follow, since rows were added to the source.
+fn grown_from(context: &Context, part: &SourcePart, settings: &str) -> Option<(usize, PartEntry)> {
+    let name = part_name(part.index);
+    let rows = usize::try_from(context.run.part("download", &name)?.rows_in).ok()?;
+    if rows >= part.rows.num_rows() {
+        return None;
+    }
+    let old = SourcePart { rows: part.rows.slice(0, rows), ..part.clone() };
+    let entry = context.run.committed("download", &name, &fingerprint_of(&old, settings))?;
+    Some((rows, entry))
+}
+
+fn download(
+    context: &Context,
+    downloader: &Downloader,
+    part: &SourcePart,
+    measure: Option<Arc<dyn Measure>>,
+    on_pairs: &mut (dyn FnMut(RecordBatch, Vec<Measured>) -> Result<()> + Send),
+) -> Result<RecordBatch> {
+    let bar = context.progress();
+    let on_row = |status: Status| bar.row_done(status == Status::Ok);
+    context.runtime.block_on(downloader.download_part(part, measure, &on_row, on_pairs))
+}
+
+/// Writes what became of every row of a part, and counts it.
+fn write_log(context: &Context, name: &str, log: &RecordBatch, new: &mut NewPart) -> Result<()> {
+    let path = context.run.stage_clock_file(new, &format!("{}/part-{name}.parquet", schema::download_log().name))?;
+    parquet::write(&path, &log.schema(), [log])?;
+    new.rows_in = log.num_rows() as u64;
+    for status in statuses_of(log)? {
+        *new.counts.entry(status.name().to_owned()).or_default() += 1;
+    }
+    Ok(())
+}
+
+fn statuses_of(log: &RecordBatch) -> Result<Vec<Status>> {
+    let statuses = table::texts(log, "status", Path::new("the download log"))?.iter().flatten();
+    Ok(statuses.map(str::parse).collect::<std::result::Result<_, _>>()?)
+}
+
+/// What trying again came to.
+#[derive(Debug, Default)]
+pub struct Retried {
+    /// Rows that were tried again.
+    pub rows: u64,
+    /// Those of them that are in the pool now.
+    pub recovered: u64,
+}
+
+/// Downloads the rows again that ended with one of these statuses. Every other row, picture and status stays as it is, so a part then depends on what the
+/// web answered when, and no longer on the source and the recipe alone.
+pub fn retry_failed(context: &Context, statuses: &BTreeSet<Status>) -> Result<Retried> {
+    let (source, downloader) = open(context)?;
+    let settings = settings(context.recipe())?;
+    let started = Instant::now();
+    let bar = context.begin("download", None);
+    let (mut total, mut names, mut parts_made) = (Retried::default(), Vec::new(), 0);
+    for part in source.parts(context.recipe().download.rows_per_part) {
+        let part = part?;
+        let (name, print) = (part_name(part.index), fingerprint_of(&part, &settings));
+        names.push(name.clone());
+        let entry =
+            context.run.committed("download", &name, &print).with_context(|| format!("part {name} is not complete"))?;
+        let log = table::read(&table::file(&context.run, &entry, schema::download_log().name)?, None)?;
+        let again: Vec<usize> = statuses_of(&log)?
+            .iter()
+            .enumerate()
+            .filter(|(_, status)| statuses.contains(status))
+            .map(|(row, _)| row)
+            .collect();
+        if again.is_empty() {
+            continue;
+        }
+        let begun = Instant::now();
+        let again = part.choose(again)?;
+        let fresh = Fresh::download(context, &downloader, &again)?;
+        total.rows += again.rows.num_rows() as u64;
+        total.recovered += fresh.pairs();
+        let mut new = NewPart::new("download", &name, print);
+        fresh.write_into(&entry, &mut new)?;
+        new.seconds = begun.elapsed().as_secs_f64();
+        context.commit(new)?;
+        parts_made += 1;
+        bar.part_done();
+    }
+    let parts_left = names.len() as u64 - parts_made;
+    context.complete("download", names, &[])?;
+    bar.finish(parts_made, parts_left, started.elapsed());
+    Ok(total)
+}

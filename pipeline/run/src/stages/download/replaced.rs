@@ -1,0 +1,183 @@
+//! What another list, or a changed one, takes from the pool that is there.
+
+use std::collections::{BTreeSet, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use anyhow::{Context as _, Result, bail};
+use arrow::array::{Array, RecordBatch, StringArray};
+use lynxdata_fetch::{Source, without_userinfo};
+use lynxdata_records::{parquet, schema};
+use tracing::warn;
+
+use super::{is_kept, part_name, settings};
+use lynxdata_report::count as grouped;
+use crate::recipe::{self, RESOLVED_RECIPE, Recipe};
+use crate::stages::{Context, table};
+
+/// The columns that say which picture a pair has: its URL, or its file in a source of pictures that are already there.
+const URL: &str = "url";
+const FILE: &str = "file";
+const CAPTION: &str = "caption";
+
+/// What the download is about to take from the pool.
+struct Replaced {
+    /// Committed parts that are made anew or removed, and their pairs.
+    parts: u64,
+    pairs: u64,
+    /// Those of the pairs that the list does not have.
+    gone: u64,
+    /// Pairs of the whole pool.
+    all: u64,
+}
+
+/// Refuses a list that is not the one that the pool was made from, if that would remove pairs. To be asked before the recipe in the run folder is
+/// replaced, since that says what the pool was made from.
+///
+/// # Errors
+/// If pairs would be removed, and the user has not agreed to it.
+pub fn check_list(context: &Context) -> Result<()> {
+    let manifest = context.run.manifest();
+    let Some(source) = &context.recipe().source else { return Ok(()) };
+    let resolved = context.run.root().join(RESOLVED_RECIPE);
+    if manifest.parts("download").next().is_none() || !resolved.is_file() {
+        return Ok(());
+    }
+    // One that cannot be read, such as that of another version, says nothing.
+    let earlier = recipe::load(&resolved, &[]).ok().map(|loaded| loaded.recipe);
+    match earlier {
+        Some(earlier) if earlier.source.as_ref().is_some_and(|earlier| earlier.path != source.path) => {
+            let source = Source::open_cached(source, &context.loaded.folder, &context.loaded.cache())?;
+            compare(context, &source, Some(&earlier))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Tells what the list takes from the pool, and refuses it if that is what only another list would take.
+pub(super) fn compare(context: &Context, source: &Source, earlier: Option<&Recipe>) -> Result<()> {
+    if context.is_compared.swap(true, Ordering::Relaxed) {
+        return Ok(());
+    }
+    let Replaced { parts, pairs, gone, all } = measure(context, source, earlier.is_some())?;
+    if parts == 0 {
+        return Ok(());
+    }
+    let lists = |recipe: &Recipe| {
+        let paths = recipe.source.iter().flat_map(|source| source.path.as_slice());
+        paths.map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+    };
+    let list = lists(context.recipe());
+    // A list that was edited keeps most of its rows; of the same name, one that does not is another.
+    let is_refused = gone > 0 && (earlier.is_some() || gone > all / 2) && !context.replaces;
+    if is_refused {
+        let made_from = match earlier {
+            Some(earlier) => format!("another list, {},", lists(earlier)),
+            None => "what this list was earlier".to_owned(),
+        };
+        bail!(
+            "the pool of {run} was made from {made_from} and holds {all} pairs, of which {gone} are not in {list}; they would be removed\n\
+             hint: choose another output folder for this list, or add --replace if the pool need not be kept",
+            run = context.run.root().display(),
+            all = grouped(all),
+            gone = grouped(gone),
+        );
+    }
+    let (parts, pairs) = (grouped(parts), grouped(pairs));
+    let why = "the list, or settings of [download], changed";
+    if gone > 0 {
+        let (gone, all) = (grouped(gone), grouped(all));
+        warn!(
+            "{gone} of {all} pairs of the pool are not in {list} and are removed; {parts} parts with {pairs} pairs go or are made anew: {why}"
+        );
+    } else {
+        warn!("{parts} parts with {pairs} pairs are made anew: {why}");
+    }
+    Ok(())
+}
+
+fn measure(context: &Context, source: &Source, is_other: bool) -> Result<Replaced> {
+    let settings = settings(context.recipe())?;
+    // The names of files are those below the source, and say nothing in another one.
+    let file_column = source.schema_of_extra_columns().index_of(FILE).ok().filter(|_| !is_other);
+    let extras = source.schema_of_extra_columns().fields().len();
+    // Pairs of a list may be there twice.
+    let (mut listed, mut kept) = (HashMap::<u64, u64>::new(), BTreeSet::new());
+    for part in source.parts(context.recipe().download.rows_per_part) {
+        let part = part?;
+        let name = part_name(part.index);
+        if is_kept(context, &part, &settings) == Some(true) {
+            // Its pairs stay, and stand in for no others.
+            kept.insert(name);
+            continue;
+        }
+        let first_extra = part.rows.num_columns() - extras;
+        let files = file_column.map(|index| part.rows.column(first_extra + index));
+        let captions = texts(part.rows.column(1));
+        add_keys(texts(part.rows.column(0)), files.and_then(texts), captions, &mut |key| {
+            *listed.entry(key).or_default() += 1;
+        });
+    }
+    let mut replaced = Replaced { parts: 0, pairs: 0, gone: 0, all: 0 };
+    for part in context.run.manifest().parts("download") {
+        replaced.all += part.rows_out;
+        if kept.contains(&part.part) {
+            continue;
+        }
+        replaced.parts += 1;
+        replaced.pairs += part.rows_out;
+        // Of a part whose files are gone nothing can be lost.
+        if context.run.committed("download", &part.part, &part.fingerprint).is_some() {
+            let path = table::file_for_columns(&context.run, part, schema::pool().name)?;
+            for pairs in pictures_of(&path)? {
+                let column = |name| pairs.column_by_name(name).and_then(texts);
+                add_keys(column(URL), column(FILE), column(CAPTION), &mut |key| match listed
+                    .get_mut(&key)
+                    .filter(|left| **left > 0)
+                {
+                    Some(left) => *left -= 1,
+                    None => replaced.gone += 1,
+                });
+            }
+        }
+    }
+    Ok(replaced)
+}
+
+/// The columns of a part of the pool that say which pairs it has.
+fn pictures_of(path: &Path) -> Result<Vec<RecordBatch>> {
+    let schema = parquet::schema(path)?;
+    let columns: Vec<&str> =
+        [URL, FILE, CAPTION].into_iter().filter(|name| schema.column_with_name(name).is_some()).collect();
+    let batches = table::batches(path, Some(&columns))?;
+    batches.collect::<Result<_>>().with_context(|| format!("cannot read {}", path.display()))
+}
+
+fn texts(column: &arrow::array::ArrayRef) -> Option<&StringArray> {
+    column.as_any().downcast_ref()
+}
+
+/// Hands over a digest of picture and caption for each row that names its picture.
+fn add_keys(
+    urls: Option<&StringArray>,
+    files: Option<&StringArray>,
+    captions: Option<&StringArray>,
+    each: &mut dyn FnMut(u64),
+) {
+    let text = |column: Option<&StringArray>, row: usize| {
+        column
+            .filter(|column| column.is_valid(row))
+            .map(|column| column.value(row).to_owned())
+            .filter(|text| !text.is_empty())
+    };
+    let rows = urls.or(files).map_or(0, Array::len);
+    for row in 0..rows {
+        let url = text(urls, row).map(|url| without_userinfo(&url).into_owned());
+        if let Some(name) = url.or_else(|| text(files, row)) {
+            let mut hasher = DefaultHasher::new();
+            (name, text(captions, row)).hash(&mut hasher);
+            each(hasher.finish());
+        }
+    }
+}

@@ -1,0 +1,410 @@
+//! Stage `instruct`: annotated datasets, as their authors ship them, become conversations.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::File;
+use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, anyhow};
+use lynxdata_datasets::export::{llava, parquet as columns};
+use lynxdata_datasets::{Build, Catalogue, Conversation, Task, TaskCounts, diversity, read_picture};
+use lynxdata_fetch::{DownloadConfig, status_of};
+use lynxdata_picture::{Check, Encode, PictureSettings, Resize, prepare};
+use lynxdata_prompts::{Banks, PromptMode};
+use lynxdata_records::{NewPart, Status, file_digest, fingerprint, nearest, parquet};
+use rayon::prelude::*;
+use tracing::warn;
+
+use super::{Context, Parts, Planned, Stage, folder_digest, settings_text, table};
+use crate::recipe::{InstructConfig, InstructFormat, LoadedRecipe, Recipe, TaskSource};
+use lynxdata_report::data::{
+    ConversationSample, InstructSummary, Message, TaskSummary, TemplateUse, Thumbnail, data_uri,
+};
+
+/// Raise it when the same native files give other conversations.
+const FORMAT_VERSION: &str = "3";
+
+/// The reason for leaving out conversations of which a picture is not there. What is wrong with one
+/// that is there has the names of a download.
+const MISSING_IMAGE: &str = "missing_image";
+
+/// Conversations whose pictures are in memory at a time.
+const BATCH: usize = 64;
+
+/// Conversations of each task that the report shows.
+const SHOWN_PER_TASK: usize = 2;
+
+pub(crate) struct Instruct;
+
+impl Stage for Instruct {
+    fn name(&self) -> &'static str {
+        "instruct"
+    }
+
+    fn is_in(&self, recipe: &Recipe) -> bool {
+        recipe.instruct.is_some()
+    }
+
+    fn reads(&self, _recipe: &Recipe) -> Vec<&'static str> {
+        Vec::new()
+    }
+
+    fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>> {
+        let config = config_of(context)?;
+        let catalogue = Arc::new(Catalogue::shipped()?);
+        let banks = Arc::new(Banks::shipped()?);
+        let seed = context.recipe().seed;
+        Ok(Box::new(config.tasks.iter().map(move |source| {
+            let task = catalogue.get(&source.name)?;
+            let root = context.loaded.folder.join(&source.root);
+            let settings = settings_text(&(
+                seed,
+                config.prompts,
+                &config.formats,
+                config.require_images,
+                &source.images,
+                &source.split,
+                // What a picture may be is the same as for downloads.
+                context.recipe().download.max_bytes,
+                context.recipe().download.max_pixels,
+                context.recipe().download.check,
+            ));
+            // The definitions of task and bank are inputs as much as the native files.
+            let wordings = settings_text(&banks.get(&task.prompts)?.templates);
+            let mut inputs =
+                vec!["instruct".to_owned(), FORMAT_VERSION.to_owned(), settings, task.definition.clone(), wordings];
+            for file in task.native_files(&root, &source.split)? {
+                inputs.push(file.strip_prefix(&root).unwrap_or(&file).display().to_string());
+                inputs.push(file_digest(&file)?);
+            }
+            let pictures = source.images.as_ref().map_or(root, |images| context.loaded.folder.join(images));
+            folder_digest::add(&pictures, &mut inputs)?;
+            let (catalogue, banks) = (Arc::clone(&catalogue), Arc::clone(&banks));
+            let make = Box::new(move |new: &mut NewPart| {
+                let task = catalogue.get(&source.name)?;
+                make(context, config, source, task, &banks, new)
+            });
+            let name = part_name(source);
+            Ok(Planned { name, fingerprint: fingerprint(inputs.iter().map(String::as_str)), make })
+        })))
+    }
+}
+
+/// Checks that every task exists and that its native files are there, before anything is done.
+pub fn check_tasks(loaded: &LoadedRecipe) -> Result<()> {
+    let Some(config) = &loaded.recipe.instruct else { return Ok(()) };
+    let catalogue = Catalogue::shipped()?;
+    for source in &config.tasks {
+        let name = source.name.as_str();
+        let task = catalogue.get(name).with_context(|| {
+            let known = catalogue.tasks().map(|task| task.name.as_str());
+            let hint = nearest(name, known).map(|right| format!("\nhint: did you mean {right:?}?"));
+            format!("in instruct.tasks{}", hint.unwrap_or_default())
+        })?;
+        task.native_files(&loaded.folder.join(&source.root), &source.split).context("in instruct.tasks")?;
+    }
+    Ok(())
+}
+
+fn config_of(context: &Context) -> Result<&InstructConfig> {
+    context.recipe().instruct.as_ref().context("the recipe has no [instruct]")
+}
+
+fn part_name(source: &TaskSource) -> String {
+    format!("{}-{}", source.name, source.split)
+}
+
+/// The folder of a task's pictures.
+fn image_folder(context: &Context, source: &TaskSource) -> PathBuf {
+    context.loaded.folder.join(source.images.as_ref().unwrap_or(&source.root))
+}
+
+fn make(
+    context: &Context,
+    config: &InstructConfig,
+    source: &TaskSource,
+    task: &Task,
+    banks: &Banks,
+    new: &mut NewPart,
+) -> Result<()> {
+    let root = context.loaded.folder.join(&source.root);
+    let mut build = Build::start(task, banks, &root, &source.split, config.prompts, context.recipe().seed)?;
+    let mut conversations: Vec<Conversation> = build.by_ref().collect::<lynxdata_datasets::Result<_>>()?;
+    let mut counts = build.counts().clone();
+    let folder = image_folder(context, source);
+    let name = part_name(source);
+    let faults = picture_faults(&conversations, &folder, &context.recipe().download);
+    conversations.retain(|conversation| {
+        let images = conversation.images.iter().map(|image| image.path.as_str());
+        let mut found = images.filter_map(|path| Some((path, faults.get(path)?)));
+        let Some((path, fault)) = found.find(|(_, fault)| config.require_images || **fault != MISSING_IMAGE) else {
+            return true;
+        };
+        counts.drop_kept(fault, || match *fault {
+            MISSING_IMAGE => format!(
+                "{}, as {path} is not in {}; instruct.tasks[].images names another folder, \
+                 instruct.require_images = false keeps such conversations",
+                conversation.id,
+                folder.display()
+            ),
+            _ => format!("{} with the picture {}", conversation.id, folder.join(path).display()),
+        });
+        false
+    });
+    report_drops(&name, &counts);
+    let nothing = counts.nothing_kept(&name).map(anyhow::Error::from).or_else(|| {
+        let is_empty = counts.records_seen == 0;
+        is_empty.then(|| anyhow!("task {name}: its native files below {} hold no record", root.display()))
+    });
+    match nothing {
+        // Other tasks may well have conversations.
+        Some(error) if config.tasks.len() > 1 => warn!("{error}"),
+        Some(error) => return Err(error),
+        None => {}
+    }
+    new.rows_in = counts.records_seen;
+    new.rows_out = counts.kept;
+    new.counts = counts.dropped.clone();
+    new.counts.insert("kept".to_owned(), counts.kept);
+    let path = context.run.stage_file(new, &counts_file(source))?;
+    let text = serde_json::to_string_pretty(&counts).context("cannot write counts as JSON")?;
+    std::fs::write(&path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;
+
+    write_lines(&context.run.stage_file(new, &conversations_file(source))?, &conversations)?;
+    if config.formats.contains(&InstructFormat::Llava) {
+        let path = context.run.stage_file(new, &format!("instruct/llava/{name}.json"))?;
+        let failed = || format!("cannot write {}", path.display());
+        let mut file = BufWriter::new(File::create(&path).with_context(failed)?);
+        llava::write(&conversations, &mut file).and_then(|_| file.flush()).with_context(failed)?;
+    }
+    if config.formats.contains(&InstructFormat::Parquet) {
+        let path = context.run.stage_file(new, &format!("instruct/parquet/{name}.parquet"))?;
+        let mut writer = parquet::Writer::create(&path, &columns::schema())?;
+        for batch in conversations.chunks(BATCH) {
+            writer.write(&columns::record_batch(batch, &mut |path| read_picture(&folder, path))?)?;
+        }
+        writer.finish()?;
+    }
+    Ok(())
+}
+
+/// Looks at every picture once, on all cores, and returns the reason for leaving out conversations
+/// with it, for those that have one. A picture that is refused as a download is refused here.
+fn picture_faults(
+    conversations: &[Conversation],
+    folder: &Path,
+    limits: &DownloadConfig,
+) -> HashMap<String, &'static str> {
+    let images = conversations.iter().flat_map(|conversation| &conversation.images);
+    let paths: BTreeSet<&str> = images.map(|image| image.path.as_str()).collect();
+    let paths: Vec<&str> = paths.into_iter().collect();
+    let fault = |path: &&str| Some(((*path).to_owned(), picture_fault(&folder.join(path), limits)?));
+    paths.par_iter().filter_map(fault).collect()
+}
+
+fn picture_fault(path: &Path, limits: &DownloadConfig) -> Option<&'static str> {
+    if !path.is_file() {
+        return Some(MISSING_IMAGE);
+    }
+    let settings = PictureSettings {
+        resize: Resize::Keep,
+        size: limits.size,
+        only_if_larger: true,
+        encode: Encode::Jpeg,
+        quality: limits.quality,
+        max_pixels: limits.max_pixels,
+        check: limits.check,
+    };
+    let status = match path.metadata().map(|file| file.len()) {
+        Ok(0) => Status::EmptyBody,
+        Ok(bytes) if bytes > limits.max_bytes => Status::TooLarge,
+        Ok(_) => match std::fs::read(path) {
+            Ok(bytes) => status_of(&prepare(bytes, &settings, &[]).err()?),
+            Err(_) => Status::UnreadableFile,
+        },
+        Err(_) => Status::UnreadableFile,
+    };
+    Some(status.name())
+}
+
+fn report_drops(name: &str, counts: &TaskCounts) {
+    let example = |reason: &String| counts.examples.get(reason).map_or("", String::as_str);
+    for (reason, rows) in &counts.dropped {
+        warn!(task = name, rows, "left out for {reason}, such as {}", example(reason));
+    }
+    for (reason, elements) in &counts.left_out {
+        warn!(task = name, elements, "left out of records for {reason}, such as {}", example(reason));
+    }
+    if counts.with_replaced_characters > 0 {
+        let conversations = counts.with_replaced_characters;
+        warn!(task = name, conversations, "kept with U+FFFD in place of bytes or escapes that are no characters");
+    }
+}
+
+/// The folder of what became of the rows of every task, with an example of every reason.
+pub const COUNTS: &str = "instruct/counts";
+
+fn counts_file(source: &TaskSource) -> String {
+    format!("{COUNTS}/{}.json", part_name(source))
+}
+
+/// Returns what was left out, by reason: records, and rows and elements without a record.
+pub fn left_out(counts: TaskCounts) -> BTreeMap<String, u64> {
+    counts.dropped.into_iter().chain(counts.left_out).collect()
+}
+
+pub fn read_counts(path: &Path) -> Result<TaskCounts> {
+    let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_slice(&text).with_context(|| format!("{} is not what was written", path.display()))
+}
+
+/// The folder of conversations with all of their provenance.
+const CONVERSATIONS: &str = "instruct/conversations";
+
+/// Every conversation with all of its provenance, one JSON object a line.
+fn conversations_file(source: &TaskSource) -> String {
+    format!("{CONVERSATIONS}/{}.jsonl", part_name(source))
+}
+
+fn write_lines(path: &Path, conversations: &[Conversation]) -> Result<()> {
+    let failed = || format!("cannot write {}", path.display());
+    let mut file = BufWriter::new(File::create(path).with_context(failed)?);
+    for conversation in conversations {
+        serde_json::to_writer(&mut file, conversation).with_context(failed)?;
+        file.write_all(b"\n").with_context(failed)?;
+    }
+    file.flush().with_context(failed)
+}
+
+fn read_lines(path: &Path) -> Result<Vec<Conversation>> {
+    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    BufReader::new(file)
+        .lines()
+        .enumerate()
+        .map(|(number, line)| {
+            let line = line.with_context(|| format!("cannot read {}", path.display()))?;
+            serde_json::from_str(&line).with_context(|| format!("{}:{}", path.display(), number + 1))
+        })
+        .collect()
+}
+
+/// What the report says about the instruction set.
+pub(crate) fn summary(context: &Context) -> Result<InstructSummary> {
+    let config = config_of(context)?;
+    let (catalogue, banks) = (Catalogue::shipped()?, Banks::shipped()?);
+    let mut all: Vec<Conversation> = Vec::new();
+    let mut summary = InstructSummary::default();
+    let parts = context.upstream("instruct")?;
+    for source in &config.tasks {
+        let task = catalogue.get(&source.name)?;
+        let part = parts.iter().find(|part| part.part == part_name(source));
+        let part = part.context("a task of the recipe has no part; this is a bug")?;
+        let conversations = read_lines(&table::file(&context.run, part, CONVERSATIONS)?)?;
+        let counts = read_counts(&table::file(&context.run, part, COUNTS)?)?;
+        let bank = banks.get(&task.prompts)?;
+        let used: BTreeMap<&str, u64> = conversations.iter().fold(BTreeMap::new(), |mut used, conversation| {
+            *used.entry(conversation.template.as_str()).or_default() += 1;
+            used
+        });
+        summary.tasks.push(TaskSummary {
+            name: part_name(source),
+            family: task.family.name().to_owned(),
+            licence: task.licence.clone(),
+            conversations: conversations.len() as u64,
+            templates_used: used.len() as u64,
+            templates_total: if config.prompts == PromptMode::Single { 1 } else { bank.templates.len() as u64 },
+            left_out: left_out(counts),
+        });
+        let folder = image_folder(context, source);
+        for conversation in conversations.iter().take(SHOWN_PER_TASK) {
+            summary.samples.push(sample(conversation, &folder)?);
+        }
+        all.extend(conversations);
+    }
+    let measured = diversity(&all);
+    (summary.distinct_1, summary.distinct_2) = (measured.distinct_1, measured.distinct_2);
+    for bank in banks.iter() {
+        for template in &bank.templates {
+            let uses = measured.templates.get(&format!("{}/{}", bank.name, template.id)).copied().unwrap_or(0);
+            summary.templates.push(TemplateUse {
+                family: bank.name.clone(),
+                id: template.id.clone(),
+                text: template.text.clone(),
+                uses,
+            });
+        }
+    }
+    Ok(summary)
+}
+
+fn sample(conversation: &Conversation, folder: &Path) -> Result<ConversationSample> {
+    let settings = PictureSettings {
+        resize: Resize::Shorter,
+        size: 160,
+        only_if_larger: true,
+        encode: Encode::Jpeg,
+        quality: 78,
+        max_pixels: 100_000_000,
+        check: Check::Pixels,
+    };
+    let mut images = Vec::new();
+    for image in &conversation.images {
+        let picture = read_picture(folder, &image.path)?.and_then(|bytes| prepare(bytes, &settings, &[]).ok());
+        images.push(Thumbnail {
+            caption: image.path.clone(),
+            image_data_uri: picture.as_ref().map_or_else(String::new, |picture| data_uri("image/jpeg", &picture.bytes)),
+            width: picture.as_ref().map_or(0, |picture| picture.original_width),
+            height: picture.as_ref().map_or(0, |picture| picture.original_height),
+            kept: true,
+            ..Thumbnail::default()
+        });
+    }
+    let messages = conversation
+        .messages
+        .iter()
+        .map(|message| Message { role: message.role.name().to_owned(), content: message.content.clone() })
+        .collect();
+    Ok(ConversationSample { task: conversation.task.clone(), images, messages })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pictures_that_no_trainer_opens_have_a_reason() {
+        let folder = tempfile::tempdir().unwrap();
+        let jpeg = concat!(env!("CARGO_MANIFEST_DIR"), "/../picture/fixtures/plain.jpg");
+        let jpeg = std::fs::read(jpeg).unwrap();
+        let limits = DownloadConfig { max_bytes: 100_000, ..DownloadConfig::default() };
+        let files: [(&str, &[u8], Option<&str>); 8] = [
+            ("whole.jpg", &jpeg, None),
+            ("named.png", &jpeg, None),
+            ("empty.jpg", b"", Some("empty_body")),
+            ("page.jpg", b"<!DOCTYPE html><p>Not found</p>", Some("not_an_image")),
+            ("text.jpg", b"not found", Some("not_an_image")),
+            ("lfs.jpg", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", Some("not_an_image")),
+            ("cut.jpg", &jpeg[..jpeg.len() / 2], Some("broken_image")),
+            ("large.jpg", &[jpeg.clone(), vec![0; 100_000]].concat(), Some("too_large")),
+        ];
+        let conversation = |path: &str| -> Conversation {
+            let image = serde_json::json!([{ "path": path }]);
+            serde_json::from_value(serde_json::json!({
+                "id": path, "task": "t", "family": "vqa", "licence": "CC0-1.0", "images": image, "messages": [],
+                "template": "vqa/a", "source_file": "f", "source_row": 0, "choice_order": []
+            }))
+            .unwrap()
+        };
+        let mut conversations = vec![conversation("nowhere.jpg"), conversation("."), conversation("whole.jpg")];
+        for (name, bytes, _) in files {
+            std::fs::write(folder.path().join(name), bytes).unwrap();
+            conversations.push(conversation(name));
+        }
+        let found = picture_faults(&conversations, folder.path(), &limits);
+        for (name, _, fault) in files {
+            assert_eq!(found.get(name).copied(), fault, "{name}");
+        }
+        assert_eq!((found["nowhere.jpg"], found["."], found.len()), (MISSING_IMAGE, MISSING_IMAGE, 8));
+    }
+}

@@ -1,0 +1,350 @@
+//! Stage `select`: for every pair of the pool and every selection of the recipe, kept or not, and the names of all rules that rejected it.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, bail};
+use arrow::array::{
+    ArrayRef, BooleanArray, Int64Array, ListArray, ListBuilder, RecordBatch, StringArray, StringBuilder,
+};
+use arrow::datatypes::{DataType, FieldRef, Fields, Schema};
+use lynxdata_engine::Session;
+use lynxdata_engine::dedup::{Duplicate, stars};
+use lynxdata_engine::select::{DUPLICATE, Rule, check, evaluate};
+use lynxdata_fetch::Source;
+use lynxdata_records::{FileEntry, NewPart, PartEntry, fingerprint, parquet, schema};
+
+use super::dedup::PoolParts;
+use super::{Context, Parts, Planned, Stage, settings_text, signals, table};
+use crate::recipe::{LoadedRecipe, Recipe, SelectionConfig};
+
+/// Raise it when the same signals and rules give another selection.
+const FORMAT_VERSION: &str = "2";
+
+pub(crate) struct Select;
+
+impl Stage for Select {
+    fn name(&self) -> &'static str {
+        "select"
+    }
+
+    fn is_in(&self, recipe: &Recipe) -> bool {
+        !recipe.select.is_empty()
+    }
+
+    fn reads(&self, _recipe: &Recipe) -> Vec<&'static str> {
+        vec!["download", "signals", "dedup"]
+    }
+
+    /// One part per selection, because which of two duplicates is kept depends on all parts; it has one file for each part of the pool.
+    fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>> {
+        let recipe = context.recipe();
+        let pool = Arc::new(PoolParts::of(context)?);
+        let clusters = context.upstream("dedup")?.into_iter().next().context("stage dedup has no part")?;
+        let inputs = fingerprint([pool.digest().as_str(), clusters.digest().as_str()]);
+        Ok(Box::new(recipe.select.iter().map(move |(name, selection)| {
+            let rules = selection.rules()?;
+            let rule_texts: Vec<_> = rules.iter().map(|rule| (&rule.name, &rule.predicate)).collect();
+            let settings = settings_text(&(rule_texts, selection.deduplicate, &recipe.dedup));
+            let print = fingerprint(["select", FORMAT_VERSION, &settings, &inputs]);
+            let (pool, clusters) = (Arc::clone(&pool), clusters.clone());
+            let make = Box::new(move |new: &mut NewPart| make(context, name, selection, &rules, &pool, &clusters, new));
+            Ok(Planned { name: name.clone(), fingerprint: print, make })
+        })))
+    }
+}
+
+fn make(
+    context: &Context,
+    name: &str,
+    selection: &SelectionConfig,
+    rules: &[Rule],
+    pool: &PoolParts,
+    clusters: &PartEntry,
+    new: &mut NewPart,
+) -> Result<()> {
+    // For each pair, the rules that reject it.
+    let mut rejections: Vec<Vec<&str>> = Vec::new();
+    let mut failures: BTreeMap<&str, Failures> = BTreeMap::new();
+    for (download, measured) in pool.downloads.iter().zip(&pool.signals) {
+        let rows = pairs(context, download, measured)?;
+        let path = table::file_for_columns(&context.run, download, schema::pool().name)?;
+        let answers = evaluate(&context.session, &rows, rules, &path)?;
+        for (rule, answers) in rules.iter().zip(&answers) {
+            if let (Some(first), Some(reason)) = (answers.failed.first(), &answers.reason) {
+                let key = table::texts(&rows, "uid", &path)?.value(*first);
+                let failures = failures.entry(&rule.name).or_insert_with(|| Failures::first(key, reason));
+                failures.pairs += answers.failed.len() as u64;
+            }
+        }
+        rejections.extend((0..rows.num_rows()).map(|row| {
+            let failed = rules.iter().zip(&answers).filter(|(_, answers)| !answers.passed.value(row));
+            failed.map(|(rule, _)| rule.name.as_str()).collect::<Vec<_>>()
+        }));
+    }
+    for (rule, Failures { pairs, first, reason }) in &failures {
+        tracing::warn!(
+            "selection {name}: rule {rule:?} could not be evaluated on {pairs} pairs, which do not pass; of {first}: {reason}"
+        );
+    }
+    let duplicates =
+        if selection.deduplicate { duplicates(context, name, pool, clusters, &rejections)? } else { BTreeMap::new() };
+    for row in duplicates.keys() {
+        rejections[*row].push(DUPLICATE);
+    }
+
+    new.rows_in = rejections.len() as u64;
+    new.rows_out = rejections.iter().filter(|rules| rules.is_empty()).count() as u64;
+    new.counts.insert("kept".to_owned(), new.rows_out);
+    new.counts.insert("rejected".to_owned(), new.rows_in - new.rows_out);
+    let mut first = 0;
+    for download in &pool.downloads {
+        let pool_file = table::file_for_columns(&context.run, download, schema::pool().name)?;
+        let uids = table::read(&pool_file, Some(&["uid"]))?;
+        let rows = first..first + uids.num_rows();
+        first = rows.end;
+        let batch = to_batch(table::texts(&uids, "uid", &pool_file)?, &rejections, &duplicates, rows)?;
+        let path = context.run.stage_file(new, &file_name(name, &download.part))?;
+        parquet::write(&path, &batch.schema(), [&batch])?;
+    }
+    Ok(())
+}
+
+/// Pairs on which a rule could not be evaluated.
+struct Failures {
+    pairs: u64,
+    /// Key of the first one, and what was said of it.
+    first: String,
+    reason: String,
+}
+
+impl Failures {
+    fn first(key: &str, reason: &str) -> Failures {
+        Failures { pairs: 0, first: key.to_owned(), reason: reason.to_owned() }
+    }
+}
+
+/// The kept pair that a pair gave way to.
+struct GaveWay {
+    /// Key of the kept pair.
+    to: String,
+    why: Duplicate,
+}
+
+/// Among the pairs that pass all rules, those that give way to another one, by their rows in the pool.
+fn duplicates(
+    context: &Context,
+    selection: &str,
+    pool: &PoolParts,
+    clusters: &PartEntry,
+    rejections: &[Vec<&str>],
+) -> Result<BTreeMap<usize, GaveWay>> {
+    // A pair that is alone in its cluster has no duplicates.
+    let mut has_duplicates = Vec::with_capacity(rejections.len());
+    for entry in &clusters.files {
+        let path = context.run.intact(entry)?;
+        let rows = table::read(&path, Some(&["cluster_size"]))?;
+        has_duplicates.extend(table::integers(&rows, "cluster_size", &path)?.values().iter().map(|size| *size > 1));
+    }
+    let candidates = pool.candidates(context)?;
+    let chosen: Vec<usize> =
+        (0..rejections.len()).filter(|row| has_duplicates[*row] && rejections[*row].is_empty()).collect();
+    let decisions = stars(&candidates.pairs, &chosen, &context.recipe().dedup);
+    let duplicates: BTreeMap<usize, GaveWay> = chosen
+        .into_iter()
+        .zip(decisions)
+        .filter_map(|(row, why)| Some((row, GaveWay { to: candidates.uids[why?.of].clone(), why: why? })))
+        .collect();
+    warn_of_improbable_stars(selection, rejections.iter().filter(|rules| rules.is_empty()).count(), &duplicates);
+    Ok(duplicates)
+}
+
+/// Warns if one pair stands for more pairs than are likely to be duplicates of it.
+fn warn_of_improbable_stars(selection: &str, passed: usize, duplicates: &BTreeMap<usize, GaveWay>) {
+    let mut stars: BTreeMap<&str, (usize, &GaveWay)> = BTreeMap::new();
+    for gave_way in duplicates.values() {
+        stars.entry(&gave_way.to).or_insert((0, gave_way)).0 += 1;
+    }
+    let Some((kept, (size, gave_way))) = stars.into_iter().max_by_key(|(_, (size, _))| *size) else { return };
+    if is_improbable(size as u64, passed as u64) {
+        tracing::warn!(
+            "selection {selection}: {size} of {passed} pairs that pass the rules are duplicates of the one pair {kept}, the first by {}; \
+             look at them in the report before you use this selection",
+            gave_way.why.by.name()
+        );
+    }
+}
+
+/// Whether so many duplicates of one pair are more likely a mistake than a picture that is everywhere: at
+/// least 5, and 5 % of the pairs. Our own bound: of the 790 pictures of the quickstart, chosen for their
+/// duplicates, no pair stands for more than 1 %.
+pub(crate) fn is_improbable(duplicates: u64, passed: u64) -> bool {
+    duplicates >= 5 && duplicates * 20 >= passed
+}
+
+fn to_batch(
+    uids: &StringArray,
+    rejections: &[Vec<&str>],
+    duplicates: &BTreeMap<usize, GaveWay>,
+    rows: Range<usize>,
+) -> Result<RecordBatch> {
+    let mut rejected_by = ListBuilder::new(StringBuilder::new());
+    for rules in &rejections[rows.clone()] {
+        for rule in rules {
+            rejected_by.values().append_value(rule);
+        }
+        rejected_by.append(true);
+    }
+    let kept: BooleanArray = rejections[rows.clone()].iter().map(|rules| Some(rules.is_empty())).collect();
+    let gave_way = || rows.clone().map(|row| duplicates.get(&row));
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(uids.clone()),
+        Arc::new(kept),
+        Arc::new(rejected_by.finish()),
+        Arc::new(gave_way().map(|gave_way| Some(gave_way?.to.as_str())).collect::<StringArray>()),
+        Arc::new(gave_way().map(|gave_way| Some(gave_way?.why.by.name())).collect::<StringArray>()),
+        Arc::new(gave_way().map(|gave_way| gave_way?.why.phash_distance.map(i64::from)).collect::<Int64Array>()),
+    ];
+    RecordBatch::try_new(schema::selection().schema(), columns).context("a selection does not fit its schema")
+}
+
+/// The files of a selection, one for each part of the pool.
+pub(crate) fn files<'a>(selections: &'a [PartEntry], name: &str, downloads: &[PartEntry]) -> Result<&'a [FileEntry]> {
+    let selection = selections.iter().find(|part| part.part == name);
+    let files = selection.map(|part| part.files.as_slice()).filter(|files| files.len() == downloads.len());
+    files.with_context(|| format!("selection {name} has not a file for every part of the pool; this is a bug"))
+}
+
+/// The file of a selection for one part of the pool.
+fn file_name(selection: &str, part: &str) -> String {
+    format!("{}/{selection}/part-{part}.parquet", schema::selection().name)
+}
+
+/// Checks every rule of the recipe against the columns that its pairs will have, before anything is downloaded.
+pub fn check_rules(loaded: &LoadedRecipe, session: &Session) -> Result<()> {
+    let Some(source) = &loaded.recipe.source else { return Ok(()) };
+    if loaded.recipe.select.is_empty() && loaded.recipe.check.is_none() {
+        return Ok(());
+    }
+    let source = Source::open_cached(source, &loaded.folder, &loaded.cache())?;
+    let extra = source.schema_of_extra_columns();
+    let pool = schema::pool().schema_with(extra.fields().iter().map(AsRef::as_ref));
+    let signals = lynxdata_engine::signals::schema();
+    let columns = rule_columns(&pool, &signals);
+    for column in &columns {
+        if let Some(own) = column.own_name.as_ref().filter(|own| *own != column.field.name()) {
+            tracing::warn!(
+                "column {own:?} of the source is called {} in rules: {own} is a signal",
+                column.field.name()
+            );
+        }
+    }
+    let columns: Fields = columns.into_iter().map(|column| column.field).collect();
+    let columns = Arc::new(Schema::new(columns));
+    for (name, selection) in &loaded.recipe.select {
+        check(session, &columns, &selection.rules()?).with_context(|| format!("in [select.{name}]"))?;
+    }
+    if let Some(config) = &loaded.recipe.check {
+        check(session, &columns, config.held_out_rule().as_slice()).context("in [check]")?;
+        for column in config.selections().filter_map(|(_, _, column)| column) {
+            let field = pool.fields().iter().find(|field| field.name() == column);
+            if field.is_none_or(|field| *field.data_type() != DataType::Utf8) {
+                let texts = pool.fields().iter().filter(|field| *field.data_type() == DataType::Utf8);
+                let names: Vec<&str> = texts.map(|field| field.name().as_str()).collect();
+                bail!(
+                    "check.arms takes captions from {column:?}, which is no column of texts; there are: {}",
+                    names.join(", ")
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A column as rules see it.
+struct RuleColumn {
+    field: FieldRef,
+    /// Its name in the pool; `None` for a signal.
+    own_name: Option<String>,
+}
+
+/// The pool's columns without the picture, then the signals. A signal stands for the pool's own column of
+/// the same name, such as `width`, which holds the same. An extra column of the source that is called as a
+/// signal is called `source_…`, as those are that are called as columns of the pool.
+fn rule_columns(pool: &Schema, signals: &Schema) -> Vec<RuleColumn> {
+    let own: Vec<String> = schema::pool().columns.iter().map(|column| column.field.name().clone()).collect();
+    let signals: Vec<&FieldRef> = signals.fields().iter().filter(|field| field.name() != "uid").collect();
+    let is_signal = |name: &str| signals.iter().any(|signal| signal.name() == name);
+    let is_taken = |name: &str| pool.column_with_name(name).is_some() || is_signal(name);
+    let mut columns = Vec::new();
+    for field in pool.fields() {
+        let name = field.name();
+        if name == "image" || is_signal(name) && own.contains(name) {
+            continue;
+        }
+        let mut rule_name = name.clone();
+        while is_signal(name) && is_taken(&rule_name) {
+            rule_name.insert_str(0, "source_");
+        }
+        let field = Arc::new(field.as_ref().clone().with_name(rule_name));
+        columns.push(RuleColumn { field, own_name: Some(name.clone()) });
+    }
+    columns.extend(signals.into_iter().map(|field| RuleColumn { field: Arc::clone(field), own_name: None }));
+    columns
+}
+
+/// The rows of one part as rules see them.
+pub(crate) fn pairs(context: &Context, download: &PartEntry, measured: &PartEntry) -> Result<RecordBatch> {
+    let pool_file = table::file_for_columns(&context.run, download, schema::pool().name)?;
+    let signal_file = table::file(&context.run, measured, signals::FOLDER)?;
+    let measured = table::read(&signal_file, None)?;
+    let columns = rule_columns(parquet::schema(&pool_file)?.as_ref(), &measured.schema());
+    let names: Vec<&str> = columns.iter().filter_map(|column| column.own_name.as_deref()).collect();
+    let rows = table::read(&pool_file, Some(&names))?;
+    let uids = table::texts(&rows, "uid", &pool_file)?;
+    table::same_pairs(uids, table::texts(&measured, "uid", &signal_file)?, &signal_file)?;
+    let values = columns.iter().map(|column| {
+        let values = match &column.own_name {
+            Some(name) => rows.column_by_name(name),
+            None => measured.column_by_name(column.field.name()),
+        };
+        values.cloned().context("a column went missing")
+    });
+    let values = values.collect::<Result<Vec<_>>>()?;
+    let fields: Fields = columns.iter().map(|column| Arc::clone(&column.field)).collect();
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), values).context("a part and its signals do not fit together")
+}
+
+/// What rejected how many rows.
+#[derive(Debug, Default)]
+pub(crate) struct Rejections {
+    pub rows: u64,
+    pub kept: u64,
+    /// Rows that a rule rejected, alone or with others.
+    pub by_rule: BTreeMap<String, u64>,
+    /// Rows that no other rule rejected.
+    pub by_rule_alone: BTreeMap<String, u64>,
+}
+
+/// Counts the rows of the files of a selection.
+pub fn count_rejections(files: impl Iterator<Item = PathBuf>) -> Result<Rejections> {
+    let mut total = Rejections::default();
+    for path in files {
+        let rows = table::read(&path, Some(&["kept", "rejected_by"]))?;
+        let rejected_by: &ListArray = parquet::typed_column(&rows, "rejected_by", &path)?;
+        for row in 0..rows.num_rows() {
+            let rules = table::text_list(rejected_by, row);
+            total.rows += 1;
+            total.kept += u64::from(rules.is_empty());
+            if let [only] = rules.as_slice() {
+                *total.by_rule_alone.entry(only.clone()).or_default() += 1;
+            }
+            for rule in rules {
+                *total.by_rule.entry(rule).or_default() += 1;
+            }
+        }
+    }
+    Ok(total)
+}
