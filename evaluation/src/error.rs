@@ -1,6 +1,6 @@
 //! What can be wrong with predictions and references.
 
-use crate::input::Place;
+use crate::place::Place;
 
 /// Why there is no score.
 #[derive(Debug, thiserror::Error)]

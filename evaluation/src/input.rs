@@ -7,13 +7,12 @@ mod references;
 mod rows;
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::sync::Arc;
 
 pub use predictions::{Prediction, read_predictions};
 pub use references::{Reference, References, read_labels, read_references};
 
 use crate::error::{Error, Result};
+use crate::place::Place;
 
 /// The text of a file.
 #[derive(Clone, Copy, Debug)]
@@ -22,31 +21,6 @@ pub struct Source<'a> {
     pub name: &'a str,
     /// What is in it.
     pub text: &'a str,
-}
-
-/// Where a row stands in a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    file: Arc<str>,
-    position: Position,
-}
-
-/// The position of a row, counted from 1.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Position {
-    Line(usize),
-    Entry(usize),
-    Key(String),
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.position {
-            Position::Line(number) => write!(formatter, "{}, line {number}", self.file),
-            Position::Entry(number) => write!(formatter, "{}, entry {number} of the list", self.file),
-            Position::Key(key) => write!(formatter, "{}, key {key}", self.file),
-        }
-    }
 }
 
 /// A question with what a model says.

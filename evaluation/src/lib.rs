@@ -31,6 +31,7 @@ pub mod input;
 pub mod interval;
 pub mod judge;
 pub mod metrics;
+pub mod place;
 pub mod ptb;
 mod python;
 pub mod score;

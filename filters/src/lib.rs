@@ -8,7 +8,7 @@
 //! assert_eq!(words.measure(&sample), Value::Integer(7));
 //!
 //! // Without a picture the image signals are missing; nothing fails.
-//! assert_eq!(measure_all(&sample).len(), lynxdata_filters::SIGNALS.len());
+//! assert_eq!(measure_all(&sample).len(), lynxdata_filters::signals().count());
 //! ```
 //!
 //! Modules, in the order in which data flows:
@@ -16,7 +16,7 @@
 //! * [`image_data`]: encoded bytes become pixels, within limits, and a luma plane;
 //! * [`sample`]: one pair, with the work that several signals share done once;
 //! * [`hash`]: pHash and dHash, equal to Python's ImageHash;
-//! * [`signals`]: one value each, in one file each, and the list [`SIGNALS`];
+//! * [`signals`]: one value each, in one file each, and the list [`GROUPS`];
 //! * [`mod@presets`]: published sets of rules, as SQL predicates over the signals.
 //!
 //! The crate does no I/O, runs no SQL and drops nothing: the engine turns signals into columns and applies the rules.
@@ -40,4 +40,4 @@ pub use hash::{hamming, hash_hex, parse_hash_hex};
 pub use image_data::{ImageData, Luma};
 pub use presets::{Preset, Rule, preset, presets};
 pub use sample::Sample;
-pub use signals::{Needs, SIGNALS, Signal, SignalType, Value, measure_all, signal};
+pub use signals::{GROUPS, Group, Needs, Signal, SignalType, Value, measure_all, signal, signals};

@@ -1,56 +1,31 @@
-//! The invariants of ARCHITECTURE.md that a machine can check: which crate may import which, and that every folder is where the map says.
+//! The invariants of ARCHITECTURE.md that a machine can check: which crate may import which, that every
+//! folder is where the map says, and that the modules of a crate import one another in one direction.
+
+mod circles;
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 
-/// A crate of the workspace: its folder, the crates of ours that it may import, and outside crates that must not come near it.
+/// A row of the table of folders: a crate, its folder, and the crates of ours that it imports.
+#[derive(Debug, PartialEq, Eq)]
 struct Member {
-    name: &'static str,
-    folder: &'static str,
-    imports: &'static [&'static str],
+    name: String,
+    folder: String,
+    imports: BTreeSet<String>,
 }
-
-const MEMBERS: &[Member] = &[
-    Member { name: "lynxdata-records", folder: "pipeline/records", imports: &[] },
-    Member { name: "lynxdata-picture", folder: "pipeline/picture", imports: &[] },
-    Member { name: "lynxdata-fetch", folder: "pipeline/fetch", imports: &["lynxdata-records", "lynxdata-picture"] },
-    Member { name: "lynxdata-filters", folder: "filters", imports: &["lynxdata-picture"] },
-    Member { name: "lynxdata-prompts", folder: "prompts", imports: &[] },
-    Member { name: "lynxdata-datasets", folder: "datasets", imports: &["lynxdata-records", "lynxdata-prompts"] },
-    Member { name: "lynxdata-check", folder: "check", imports: &[] },
-    Member { name: "lynxdata-evaluation", folder: "evaluation", imports: &[] },
-    Member { name: "lynxdata-burn-model", folder: "burn_model", imports: &[] },
-    Member { name: "lynxdata-engine", folder: "pipeline/engine", imports: &["lynxdata-records", "lynxdata-filters"] },
-    Member {
-        name: "lynxdata",
-        folder: "pipeline/cli",
-        imports: &[
-            "lynxdata-records",
-            "lynxdata-picture",
-            "lynxdata-fetch",
-            "lynxdata-filters",
-            "lynxdata-prompts",
-            "lynxdata-datasets",
-            "lynxdata-check",
-            "lynxdata-evaluation",
-            "lynxdata-burn-model",
-            "lynxdata-engine",
-        ],
-    },
-    Member { name: "xtask", folder: "xtask", imports: &[] },
-];
 
 /// Outside crates and the only members that may depend on them. A member that is not listed may not, so it builds and tests in seconds.
 const FENCED: &[(&str, &[&str])] = &[
     ("datafusion", &["lynxdata-engine"]),
     ("ballista", &["lynxdata-engine"]),
     ("burn", &["lynxdata-burn-model"]),
-    ("tokio", &["lynxdata-fetch", "lynxdata-engine", "lynxdata"]),
+    ("tokio", &["lynxdata-fetch", "lynxdata-engine", "lynxdata-run", "lynxdata"]),
     ("hyper-rustls", &["lynxdata-fetch", "lynxdata"]),
-    ("anyhow", &["lynxdata", "xtask"]),
+    ("anyhow", &["lynxdata-run", "lynxdata", "xtask"]),
 ];
 
 #[derive(Deserialize)]
@@ -69,6 +44,9 @@ struct Package {
 #[derive(Deserialize)]
 struct Dependency {
     name: String,
+    /// `dev`, `build`, or nothing for a normal one.
+    #[serde(default)]
+    kind: Option<String>,
 }
 
 /// Checks the workspace in the current folder.
@@ -82,31 +60,68 @@ pub(crate) fn run() -> Result<()> {
         bail!("cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr));
     }
     let metadata: Metadata = serde_json::from_slice(&output.stdout).context("cargo metadata gave no JSON")?;
-    let faults = faults(&metadata);
+    let root = Path::new(&metadata.workspace_root);
+    let page = std::fs::read_to_string(root.join("ARCHITECTURE.md")).context("cannot read ARCHITECTURE.md")?;
+    let members = members(&page);
+    if members.is_empty() {
+        bail!("ARCHITECTURE.md has no table of folders and crates");
+    }
+    let mut faults = faults(&members, &metadata);
+    for member in &members {
+        let source = root.join(&member.folder).join("src");
+        let found = circles::circles(&source).with_context(|| format!("cannot read {}", source.display()))?;
+        faults.extend(found.into_iter().map(|circle| format!("{}: modules import in a circle: {circle}", member.name)));
+    }
     if !faults.is_empty() {
         bail!("the workspace is not tidy:\n  {}", faults.join("\n  "));
     }
     Ok(())
 }
 
-fn faults(metadata: &Metadata) -> Vec<String> {
+/// Reads the rows of the table that name a folder and a crate, such as
+/// ``| `check`, `lynxdata-check` | … | none |``.
+fn members(page: &str) -> Vec<Member> {
+    let rows = page.lines().filter_map(|line| {
+        let cells: Vec<&str> = line.strip_prefix('|')?.strip_suffix('|')?.split('|').map(str::trim).collect();
+        let [names, _, imports] = cells[..] else { return None };
+        let names: Vec<&str> = names.split(", ").filter_map(|name| name.strip_prefix('`')?.strip_suffix('`')).collect();
+        let [folder, name] = names[..] else { return None };
+        let imports = imports.split(", ").filter(|import| *import != "none");
+        Some(Member {
+            name: name.to_owned(),
+            folder: folder.to_owned(),
+            imports: imports.map(|import| format!("lynxdata-{}", import.replace('_', "-"))).collect(),
+        })
+    });
+    rows.collect()
+}
+
+fn faults(members: &[Member], metadata: &Metadata) -> Vec<String> {
     let mut faults = Vec::new();
-    let ours: BTreeSet<&str> = MEMBERS.iter().map(|member| member.name).collect();
     for package in &metadata.packages {
         let name = package.name.as_str();
-        let Some(member) = MEMBERS.iter().find(|member| member.name == name) else {
-            faults.push(format!("{name} is not in the map of xtask/src/tidy.rs"));
+        let Some(member) = members.iter().find(|member| member.name == name) else {
+            faults.push(format!("{name} is not in the table of ARCHITECTURE.md"));
             continue;
         };
         let expected = format!("{}/{}/Cargo.toml", metadata.workspace_root, member.folder);
         if package.manifest_path != expected {
             faults.push(format!("{name} lies in {}, not in {}", package.manifest_path, member.folder));
         }
+        let normal = package.dependencies.iter().filter(|dependency| dependency.kind.is_none());
+        let imported: BTreeSet<&str> = normal.map(|dependency| dependency.name.as_str()).collect();
+        for import in imported.iter().filter(|import| members.iter().any(|member| member.name == **import)) {
+            if !member.imports.contains(*import) {
+                faults.push(format!("{name} imports {import}, which ARCHITECTURE.md does not say"));
+            }
+        }
+        for import in &member.imports {
+            if !imported.contains(import.as_str()) {
+                faults.push(format!("{name} does not import {import}, as ARCHITECTURE.md says"));
+            }
+        }
         for dependency in &package.dependencies {
             let imported = dependency.name.as_str();
-            if ours.contains(imported) && !member.imports.contains(&imported) {
-                faults.push(format!("{name} imports {imported}"));
-            }
             let fence =
                 FENCED.iter().find(|(outside, _)| imported == *outside || imported.starts_with(&format!("{outside}-")));
             if let Some((outside, allowed)) = fence
@@ -117,9 +132,9 @@ fn faults(metadata: &Metadata) -> Vec<String> {
             }
         }
     }
-    for member in MEMBERS {
+    for member in members {
         if !metadata.packages.iter().any(|package| package.name == member.name) {
-            faults.push(format!("{} is in the map but not in the workspace", member.name));
+            faults.push(format!("{} is in the table of ARCHITECTURE.md but not in the workspace", member.name));
         }
     }
     faults
@@ -129,47 +144,67 @@ fn faults(metadata: &Metadata) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn workspace(change: impl Fn(&mut Package)) -> Metadata {
-        let package = |member: &Member| Package {
-            name: member.name.to_owned(),
-            manifest_path: format!("/repository/{}/Cargo.toml", member.folder),
-            dependencies: Vec::new(),
+    const PAGE: &str = "\
+| folder, crate | owns | imports of ours |
+|---|---|---|
+| `signals`, `lynxdata-signals` | signals | none |
+| `pipeline/engine`, `lynxdata-engine` | rules | signals |
+| `docs` | pages for users | – |
+";
+
+    fn workspace() -> Metadata {
+        let package = |name: &str, folder: &str, imports: &[&str]| Package {
+            name: name.to_owned(),
+            manifest_path: format!("/repository/{folder}/Cargo.toml"),
+            dependencies: imports.iter().map(|name| Dependency { name: (*name).to_owned(), kind: None }).collect(),
         };
-        let mut packages: Vec<Package> = MEMBERS.iter().map(package).collect();
-        packages.iter_mut().for_each(change);
-        Metadata { packages, workspace_root: "/repository".to_owned() }
+        Metadata {
+            packages: vec![
+                package("lynxdata-signals", "signals", &[]),
+                package("lynxdata-engine", "pipeline/engine", &["lynxdata-signals"]),
+            ],
+            workspace_root: "/repository".to_owned(),
+        }
     }
 
-    fn import(into: &str, imported: &str) -> Vec<String> {
-        faults(&workspace(|package| {
-            if package.name == into {
-                package.dependencies.push(Dependency { name: imported.to_owned() });
-            }
-        }))
+    fn faults_after(change: impl Fn(&mut Vec<Package>)) -> Vec<String> {
+        let mut metadata = workspace();
+        change(&mut metadata.packages);
+        faults(&members(PAGE), &metadata)
+    }
+
+    fn dependency(name: &str) -> Dependency {
+        Dependency { name: name.to_owned(), kind: None }
     }
 
     #[test]
-    fn imports_against_the_flow_are_faults() {
-        assert!(faults(&workspace(|_| {})).is_empty());
-        assert!(import("lynxdata-engine", "lynxdata-filters").is_empty());
-        assert_eq!(import("lynxdata-filters", "lynxdata-engine"), ["lynxdata-filters imports lynxdata-engine"]);
+    fn imports_are_those_of_the_table_exactly() {
+        assert!(faults_after(|_| ()).is_empty());
+        assert_eq!(
+            faults_after(|packages| packages[0].dependencies.push(dependency("lynxdata-engine"))),
+            ["lynxdata-signals imports lynxdata-engine, which ARCHITECTURE.md does not say"]
+        );
+        assert_eq!(
+            faults_after(|packages| packages[1].dependencies.clear()),
+            ["lynxdata-engine does not import lynxdata-signals, as ARCHITECTURE.md says"]
+        );
     }
 
     #[test]
     fn heavy_crates_stay_behind_their_fence() {
-        assert!(import("lynxdata-engine", "datafusion-expr").is_empty());
-        for (into, imported) in [("lynxdata", "datafusion"), ("lynxdata-records", "tokio"), ("lynxdata", "burn")] {
-            assert_eq!(import(into, imported).len(), 1, "{into} and {imported}");
+        assert!(faults_after(|packages| packages[1].dependencies.push(dependency("datafusion-expr"))).is_empty());
+        for outside in ["datafusion", "tokio", "burn", "anyhow"] {
+            let found = faults_after(|packages| packages[0].dependencies.push(dependency(outside)));
+            assert_eq!(found.len(), 1, "{outside}");
         }
     }
 
     #[test]
-    fn a_crate_in_another_folder_is_a_fault() {
-        let moved = workspace(|package| {
-            if package.name == "lynxdata-prompts" {
-                package.manifest_path = "/repository/words/Cargo.toml".to_owned();
-            }
-        });
-        assert_eq!(faults(&moved).len(), 1);
+    fn a_crate_in_another_folder_or_in_none_is_a_fault() {
+        let moved = |packages: &mut Vec<Package>| {
+            packages[0].manifest_path = "/repository/words/Cargo.toml".to_owned();
+        };
+        assert_eq!(faults_after(moved).len(), 1);
+        assert_eq!(faults_after(|packages| drop(packages.pop())).len(), 1);
     }
 }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::Source;
 use super::rows::{Document, ID, Row, bad, plain, read};
-use super::{Place, Position, Source};
 use crate::error::{Error, Result};
+use crate::place::{Place, Position};
 
 /// Names under which an answer is looked for, in this order. `prediction` comes before `answer`,
 /// which in files that have both is the reference.

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::{Place, Position, Source};
+use super::Source;
 use crate::error::{Error, Result};
+use crate::place::{Place, Position};
 
 /// Characters of a value that a message shows.
 const SHOWN: usize = 60;

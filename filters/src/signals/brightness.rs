@@ -1,45 +1,19 @@
 //! How bright the picture is.
 
-use super::{Needs, Sample, Signal, SignalType, Value};
+use super::{Needs, Signal, SignalType};
 use crate::image_data::ImageData;
 
 /// The mean luma.
-#[derive(Debug)]
-pub(super) struct Brightness;
-
-impl Signal for Brightness {
-    fn name(&self) -> &'static str {
-        "brightness"
-    }
-
-    fn description(&self) -> &'static str {
-        "Mean of the 8-bit luma plane (Pillow's convert(\"L\"), alpha dropped): 0 is black, 255 white."
-    }
-
-    fn unit(&self) -> &'static str {
-        "luma steps"
-    }
-
-    fn range(&self) -> (Option<f64>, Option<f64>) {
-        (Some(0.0), Some(255.0))
-    }
-
-    fn needs(&self) -> Needs {
-        Needs::Pixels
-    }
-
-    fn signal_type(&self) -> SignalType {
-        SignalType::Float
-    }
-
-    fn source(&self) -> &'static str {
-        "Pillow 13.0, ImageStat.Stat(luma).mean"
-    }
-
-    fn measure(&self, sample: &Sample<'_>) -> Value {
-        sample.image.map(ImageData::histogram).map(mean).into()
-    }
-}
+pub(super) const SIGNAL: Signal = Signal {
+    name: "brightness",
+    description: "Mean of the 8-bit luma plane (Pillow's convert(\"L\"), alpha dropped): 0 is black, 255 white.",
+    unit: "luma steps",
+    range: (Some(0.0), Some(255.0)),
+    needs: Needs::Pixels,
+    signal_type: SignalType::Float,
+    source: "Pillow 13.0, ImageStat.Stat(luma).mean",
+    measure: |sample| sample.image.map(ImageData::histogram).map(mean).into(),
+};
 
 /// Mean of the values that a histogram counts, which are at least one.
 fn mean(histogram: &[u64; 256]) -> f64 {

@@ -1,46 +1,20 @@
 //! How far apart the bright and dark parts of the picture are.
 
-use super::{Needs, Sample, Signal, SignalType, Value};
+use super::{Needs, Signal, SignalType};
 use crate::image_data::ImageData;
 
 /// The standard deviation of the luma.
-#[derive(Debug)]
-pub(super) struct Contrast;
-
-impl Signal for Contrast {
-    fn name(&self) -> &'static str {
-        "contrast"
-    }
-
-    fn description(&self) -> &'static str {
-        "Population standard deviation of the 8-bit luma plane (root-mean-square contrast): 0 for a picture of one \
-         grey, 127.5 for half black, half white."
-    }
-
-    fn unit(&self) -> &'static str {
-        "luma steps"
-    }
-
-    fn range(&self) -> (Option<f64>, Option<f64>) {
-        (Some(0.0), Some(127.5))
-    }
-
-    fn needs(&self) -> Needs {
-        Needs::Pixels
-    }
-
-    fn signal_type(&self) -> SignalType {
-        SignalType::Float
-    }
-
-    fn source(&self) -> &'static str {
-        "root-mean-square contrast: Peli, Contrast in complex images, JOSA A 1990; Pillow 13.0, ImageStat.Stat(luma).stddev"
-    }
-
-    fn measure(&self, sample: &Sample<'_>) -> Value {
-        sample.image.map(ImageData::histogram).map(standard_deviation).into()
-    }
-}
+pub(super) const SIGNAL: Signal = Signal {
+    name: "contrast",
+    description: "Population standard deviation of the 8-bit luma plane (root-mean-square contrast): 0 for a picture of one \
+     grey, 127.5 for half black, half white.",
+    unit: "luma steps",
+    range: (Some(0.0), Some(127.5)),
+    needs: Needs::Pixels,
+    signal_type: SignalType::Float,
+    source: "root-mean-square contrast: Peli, Contrast in complex images, JOSA A 1990; Pillow 13.0, ImageStat.Stat(luma).stddev",
+    measure: |sample| sample.image.map(ImageData::histogram).map(standard_deviation).into(),
+};
 
 /// Of the values that a histogram counts, which are at least one.
 fn standard_deviation(histogram: &[u64; 256]) -> f64 {

@@ -1,46 +1,20 @@
 //! How many different greys the picture has, and how evenly.
 
-use super::{Needs, Sample, Signal, SignalType, Value};
+use super::{Needs, Signal, SignalType};
 use crate::image_data::ImageData;
 
 /// The Shannon entropy of the luma histogram.
-#[derive(Debug)]
-pub(super) struct Entropy;
-
-impl Signal for Entropy {
-    fn name(&self) -> &'static str {
-        "entropy"
-    }
-
-    fn description(&self) -> &'static str {
-        "Shannon entropy of the histogram of the 8-bit luma plane: 0 bits for a picture of one grey, 1 for two equally \
-         frequent greys, 8 where all 256 are. It ignores where the greys are."
-    }
-
-    fn unit(&self) -> &'static str {
-        "bits"
-    }
-
-    fn range(&self) -> (Option<f64>, Option<f64>) {
-        (Some(0.0), Some(8.0))
-    }
-
-    fn needs(&self) -> Needs {
-        Needs::Pixels
-    }
-
-    fn signal_type(&self) -> SignalType {
-        SignalType::Float
-    }
-
-    fn source(&self) -> &'static str {
-        "Shannon, A mathematical theory of communication, 1948; Pillow 13.0, Image.entropy()"
-    }
-
-    fn measure(&self, sample: &Sample<'_>) -> Value {
-        sample.image.map(ImageData::histogram).map(shannon_entropy).into()
-    }
-}
+pub(super) const SIGNAL: Signal = Signal {
+    name: "entropy",
+    description: "Shannon entropy of the histogram of the 8-bit luma plane: 0 bits for a picture of one grey, 1 for two equally \
+     frequent greys, 8 where all 256 are. It ignores where the greys are.",
+    unit: "bits",
+    range: (Some(0.0), Some(8.0)),
+    needs: Needs::Pixels,
+    signal_type: SignalType::Float,
+    source: "Shannon, A mathematical theory of communication, 1948; Pillow 13.0, Image.entropy()",
+    measure: |sample| sample.image.map(ImageData::histogram).map(shannon_entropy).into(),
+};
 
 /// Of a histogram that counts at least one value.
 fn shannon_entropy(histogram: &[u64; 256]) -> f64 {

@@ -2,43 +2,21 @@
 
 use whatlang::Lang;
 
-use super::{Needs, Sample, Signal, SignalType, Value};
+use super::{Needs, Signal, SignalType};
 
 /// The most likely language of the caption.
-#[derive(Debug)]
-pub(super) struct Language;
-
-impl Signal for Language {
-    fn name(&self) -> &'static str {
-        "language"
-    }
-
-    fn description(&self) -> &'static str {
-        "Most likely language of the caption as an ISO 639-1 code such as en, de or zh (all 70 languages that the \
-         detector knows have one; Mandarin is zh, Persian fa). Missing where the caption has no letters. Captions of \
-         a few words are often taken for another language: look at language_confidence."
-    }
-
-    fn unit(&self) -> &'static str {
-        "none"
-    }
-
-    fn needs(&self) -> Needs {
-        Needs::Text
-    }
-
-    fn signal_type(&self) -> SignalType {
-        SignalType::Text
-    }
-
-    fn source(&self) -> &'static str {
-        "whatlang 0.18 (script, letter and trigram statistics); codes of ISO 639-1"
-    }
-
-    fn measure(&self, sample: &Sample<'_>) -> Value {
-        sample.language().map(|language| two_letter_code(language.lang).to_owned()).into()
-    }
-}
+pub(super) const SIGNAL: Signal = Signal {
+    name: "language",
+    description: "Most likely language of the caption as an ISO 639-1 code such as en, de or zh (all 70 languages that the \
+     detector knows have one; Mandarin is zh, Persian fa). Missing where the caption has no letters. Captions of \
+     a few words are often taken for another language: look at language_confidence.",
+    unit: "none",
+    range: (None, None),
+    needs: Needs::Text,
+    signal_type: SignalType::Text,
+    source: "whatlang 0.18 (script, letter and trigram statistics); codes of ISO 639-1",
+    measure: |sample| sample.language().map(|language| two_letter_code(language.lang).to_owned()).into(),
+};
 
 /// Exhaustive, so that a language that the detector learns does not pass without a code.
 fn two_letter_code(lang: Lang) -> &'static str {
@@ -121,16 +99,17 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::{Sample, Value};
 
     #[test]
     fn knows_the_language_of_sentences() {
-        let measure = |caption| Language.measure(&Sample::new(Some(caption), None));
+        let measure = |caption| SIGNAL.measure(&Sample::new(Some(caption), None));
         assert_eq!(measure("A brown dog is running through the tall grass."), Value::Text("en".into()));
         assert_eq!(measure("Ein brauner Hund rennt durch das hohe Gras."), Value::Text("de".into()));
         assert_eq!(measure("一只棕色的狗在高高的草丛中奔跑"), Value::Text("zh".into()));
         assert_eq!(measure("1984 -- 2024"), Value::Missing);
         assert_eq!(measure(""), Value::Missing);
-        assert_eq!(Language.measure(&Sample::new(None, None)), Value::Missing);
+        assert_eq!(SIGNAL.measure(&Sample::new(None, None)), Value::Missing);
     }
 
     #[test]

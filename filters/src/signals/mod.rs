@@ -1,6 +1,6 @@
 //! Signals: one value each, measured on a pair once, in one file each.
 //!
-//! A new signal is one file in this folder, named as the signal, and one line in [`SIGNALS`]. The SQL function, the
+//! A new signal is one file in this folder, named as the signal, and one line in [`GROUPS`]. The SQL function, the
 //! column of the signal table, its documentation and its histogram in the report come from what the file says of it.
 
 mod aspect_ratio;
@@ -22,53 +22,82 @@ mod width;
 
 use crate::sample::Sample;
 
-/// All signals, text first, then by what they need; measurements and columns come in this order.
-pub const SIGNALS: &[&dyn Signal] = &[
-    &caption_characters::CaptionCharacters,
-    &caption_words::CaptionWords,
-    &language::Language,
-    &language_confidence::LanguageConfidence,
-    &letter_share::LetterShare,
-    &repeated_words::RepeatedWords,
-    &width::Width,
-    &height::Height,
-    &aspect_ratio::AspectRatio,
-    &bytes_per_pixel::BytesPerPixel,
-    &sharpness::Sharpness,
-    &brightness::Brightness,
-    &contrast::Contrast,
-    &entropy::Entropy,
-    &phash::Phash,
-    &dhash::Dhash,
+/// Signals that are measured together and whose columns lie in one table. A signal that is added to a
+/// group, or a higher version, has the group measured again, and no other.
+#[derive(Debug)]
+pub struct Group {
+    /// Its name in the run folder; snake_case.
+    pub name: &'static str,
+    /// Raised when a signal of it gives another value for the same pair.
+    pub version: u32,
+    /// Its signals; columns come in this order.
+    pub signals: &'static [Signal],
+}
+
+/// All groups, text first; columns come in this order.
+pub const GROUPS: &[Group] = &[
+    Group {
+        name: "caption",
+        version: 1,
+        signals: &[
+            caption_characters::SIGNAL,
+            caption_words::SIGNAL,
+            language::SIGNAL,
+            language_confidence::SIGNAL,
+            letter_share::SIGNAL,
+            repeated_words::SIGNAL,
+        ],
+    },
+    Group {
+        name: "picture",
+        version: 1,
+        signals: &[
+            width::SIGNAL,
+            height::SIGNAL,
+            aspect_ratio::SIGNAL,
+            bytes_per_pixel::SIGNAL,
+            sharpness::SIGNAL,
+            brightness::SIGNAL,
+            contrast::SIGNAL,
+            entropy::SIGNAL,
+        ],
+    },
+    Group { name: "hashes", version: 1, signals: &[phash::SIGNAL, dhash::SIGNAL] },
 ];
 
-/// One value that can be measured on a pair.
-pub trait Signal: Sync {
-    /// Name of the signal, of its file, of its column and of its SQL function; snake_case.
-    fn name(&self) -> &'static str;
-
-    /// What is measured, in a sentence or two that define it exactly.
-    fn description(&self) -> &'static str;
-
-    /// Unit of the value in words, such as "pixels"; "none" for a ratio or a text.
-    fn unit(&self) -> &'static str;
-
-    /// Smallest and largest possible value, both inclusive; `None` where there is no bound, and for texts.
-    fn range(&self) -> (Option<f64>, Option<f64>) {
-        (None, None)
+impl Group {
+    /// Measures a pair; it has a value for every signal of the group.
+    pub fn measure(&self, sample: &Sample<'_>) -> Vec<Value> {
+        self.signals.iter().map(|signal| signal.measure(sample)).collect()
     }
+}
 
+/// One value that can be measured on a pair.
+#[derive(Debug)]
+pub struct Signal {
+    /// Name of the signal, of its file, of its column and of its SQL function; snake_case.
+    pub name: &'static str,
+    /// What is measured, in a sentence or two that define it exactly.
+    pub description: &'static str,
+    /// Unit of the value in words, such as "pixels"; "none" for a ratio or a text.
+    pub unit: &'static str,
+    /// Smallest and largest possible value, both inclusive; `None` where there is no bound, and for texts.
+    pub range: (Option<f64>, Option<f64>),
     /// What must be read to measure it, which decides what it costs.
-    fn needs(&self) -> Needs;
-
+    pub needs: Needs,
     /// Type of the value and of its column.
-    fn signal_type(&self) -> SignalType;
-
+    pub signal_type: SignalType,
     /// Where the definition comes from: a publication, a standard or the program that it agrees with.
-    fn source(&self) -> &'static str;
+    pub source: &'static str,
+    /// The value of a pair.
+    measure: fn(&Sample<'_>) -> Value,
+}
 
+impl Signal {
     /// Measures the pair; [`Value::Missing`] where it lacks what the signal needs.
-    fn measure(&self, sample: &Sample<'_>) -> Value;
+    pub fn measure(&self, sample: &Sample<'_>) -> Value {
+        (self.measure)(sample)
+    }
 }
 
 /// What must be read of a pair, from cheap to expensive.
@@ -136,14 +165,19 @@ impl From<String> for Value {
     }
 }
 
-/// The signal of this name.
-pub fn signal(name: &str) -> Option<&'static dyn Signal> {
-    SIGNALS.iter().copied().find(|signal| signal.name() == name)
+/// Returns all signals, group by group.
+pub fn signals() -> impl Iterator<Item = &'static Signal> {
+    GROUPS.iter().flat_map(|group| group.signals)
 }
 
-/// All signals of a pair, in the order of [`SIGNALS`].
+/// Returns the signal of this name.
+pub fn signal(name: &str) -> Option<&'static Signal> {
+    signals().find(|signal| signal.name == name)
+}
+
+/// Measures all signals of a pair, in the order of [`signals`].
 pub fn measure_all(sample: &Sample<'_>) -> Vec<Value> {
-    SIGNALS.iter().map(|signal| signal.measure(sample)).collect()
+    signals().map(|signal| signal.measure(sample)).collect()
 }
 
 #[cfg(test)]

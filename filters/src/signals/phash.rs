@@ -1,55 +1,34 @@
 //! What the picture looks like, as a hash of its low frequencies.
 
-use super::{Needs, Sample, Signal, SignalType, Value};
+use super::{Needs, Signal, SignalType};
 use crate::hash;
 
 /// The perceptual hash.
-#[derive(Debug)]
-pub(super) struct Phash;
-
-impl Signal for Phash {
-    fn name(&self) -> &'static str {
-        "phash"
-    }
-
-    fn description(&self) -> &'static str {
-        "64 bits as 16 hexadecimal digits: luma reduced to 32 x 32, DCT-II, one bit for each of the lowest 8 x 8 \
-         coefficients that exceeds their median. Look-alikes differ in few bits: re-encoded or halved pictures in at \
-         most 6, strangers in about 32. Cuts of more than 2 % and flips are not recognised."
-    }
-
-    fn unit(&self) -> &'static str {
-        "none"
-    }
-
-    fn needs(&self) -> Needs {
-        Needs::Pixels
-    }
-
-    fn signal_type(&self) -> SignalType {
-        SignalType::Text
-    }
-
-    fn source(&self) -> &'static str {
-        "Python ImageHash 4.3.2, phash(); equal bit for bit where the decoders agree, as for JPEG"
-    }
-
-    fn measure(&self, sample: &Sample<'_>) -> Value {
-        sample.image.map(|picture| hash::hash_hex(hash::phash(picture.luma()))).into()
-    }
-}
+pub(super) const SIGNAL: Signal = Signal {
+    name: "phash",
+    description: "64 bits as 16 hexadecimal digits: luma reduced to 32 x 32, DCT-II, one bit for each of the lowest 8 x 8 \
+     coefficients that exceeds their median. Look-alikes differ in few bits: re-encoded or halved pictures in at \
+     most 6, strangers in about 32. Cuts of more than 2 % and flips are not recognised.",
+    unit: "none",
+    range: (None, None),
+    needs: Needs::Pixels,
+    signal_type: SignalType::Text,
+    source: "Python ImageHash 4.3.2, phash(); equal bit for bit where the decoders agree, as for JPEG",
+    measure: |sample| sample.image.map(|picture| hash::hash_hex(hash::phash(picture.luma()))).into(),
+};
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::image_data::tests::{Golden, golden};
+    use crate::{Sample, Value};
 
     #[test]
     fn is_printed_as_imagehash_prints_it() {
         for row in golden().into_iter().filter(Golden::is_exact) {
             let picture = row.decode();
-            assert_eq!(Phash.measure(&Sample::new(None, Some(&picture))), Value::Text(row.phash), "{}", row.file);
+            assert_eq!(SIGNAL.measure(&Sample::new(None, Some(&picture))), Value::Text(row.phash), "{}", row.file);
         }
-        assert_eq!(Phash.measure(&Sample::new(None, None)), Value::Missing);
+        assert_eq!(SIGNAL.measure(&Sample::new(None, None)), Value::Missing);
     }
 }

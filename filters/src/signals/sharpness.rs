@@ -1,52 +1,26 @@
 //! How much fine detail the picture has.
 
-use super::{Needs, Sample, Signal, SignalType, Value};
+use super::{Needs, Signal, SignalType};
 use crate::image_data::{ImageData, Luma};
 
 /// The variance of the Laplacian.
-#[derive(Debug)]
-pub(super) struct Sharpness;
+pub(super) const SIGNAL: Signal = Signal {
+    name: "sharpness",
+    description: "Population variance of the Laplacian of the 8-bit luma plane: the sum of the four neighbours minus four times \
+     the pixel, mirrored at the border without repeating it, as OpenCV's Laplacian(luma, CV_64F).var(). Blurred \
+     and flat pictures are low. It falls when a picture is enlarged, so compare pictures of one size.",
+    unit: "squared luma steps",
+    range: (Some(0.0), Some(MAX_VARIANCE)),
+    needs: Needs::Pixels,
+    signal_type: SignalType::Float,
+    source: "variance of Laplacian: Pech-Pacheco et al., Diatom autofocusing in brightfield microscopy, ICPR 2000; \
+     kernel and border of OpenCV 5.0",
+    measure: |sample| sample.image.map(ImageData::luma).map(laplacian_variance).into(),
+};
 
 /// Largest variance of values between -1020 and 1020, which are the bounds of the Laplacian of 8-bit values: their
 /// square (Popoviciu's inequality).
 const MAX_VARIANCE: f64 = 1020.0 * 1020.0;
-
-impl Signal for Sharpness {
-    fn name(&self) -> &'static str {
-        "sharpness"
-    }
-
-    fn description(&self) -> &'static str {
-        "Population variance of the Laplacian of the 8-bit luma plane: the sum of the four neighbours minus four times \
-         the pixel, mirrored at the border without repeating it, as OpenCV's Laplacian(luma, CV_64F).var(). Blurred \
-         and flat pictures are low. It falls when a picture is enlarged, so compare pictures of one size."
-    }
-
-    fn unit(&self) -> &'static str {
-        "squared luma steps"
-    }
-
-    fn range(&self) -> (Option<f64>, Option<f64>) {
-        (Some(0.0), Some(MAX_VARIANCE))
-    }
-
-    fn needs(&self) -> Needs {
-        Needs::Pixels
-    }
-
-    fn signal_type(&self) -> SignalType {
-        SignalType::Float
-    }
-
-    fn source(&self) -> &'static str {
-        "variance of Laplacian: Pech-Pacheco et al., Diatom autofocusing in brightfield microscopy, ICPR 2000; \
-         kernel and border of OpenCV 5.0"
-    }
-
-    fn measure(&self, sample: &Sample<'_>) -> Value {
-        sample.image.map(ImageData::luma).map(laplacian_variance).into()
-    }
-}
 
 fn laplacian_variance(luma: &Luma) -> f64 {
     let (sum, sum_of_squares) = pulp::Arch::new().dispatch(LaplacianSums(luma));

@@ -13,55 +13,55 @@ fn folder_and_list_agree() {
         .filter(|name| name != "mod.rs" && name != "tests.rs")
         .map(|name| name.strip_suffix(".rs").unwrap_or(&name).to_owned())
         .collect();
-    let list: BTreeSet<String> = SIGNALS.iter().map(|signal| signal.name().to_owned()).collect();
+    let list: BTreeSet<String> = signals().map(|signal| signal.name.to_owned()).collect();
     assert_eq!(files, list);
-    assert_eq!(list.len(), SIGNALS.len(), "a name is used twice");
+    assert_eq!(list.len(), signals().count(), "a name is used twice");
 }
 
 #[test]
 fn names_are_snake_case_and_found_by_name() {
-    for signal in SIGNALS {
-        let name = signal.name();
+    for signal in signals() {
+        let name = signal.name;
         assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{name}");
-        assert_eq!(super::signal(name).map(Signal::name), Some(name));
+        assert_eq!(super::signal(name).map(|signal| signal.name), Some(name));
     }
     assert!(super::signal("no_such_signal").is_none());
 }
 
 #[test]
 fn every_signal_is_documented() {
-    for signal in SIGNALS {
-        let name = signal.name();
-        assert!(signal.description().ends_with('.') && signal.description().len() > 30, "{name}");
-        assert!(!signal.description().contains("  "), "{name}: line breaks left runs of spaces");
-        assert!(!signal.unit().is_empty() && !signal.source().is_empty(), "{name}");
-        let (low, high) = signal.range();
+    for signal in signals() {
+        let name = signal.name;
+        assert!(signal.description.ends_with('.') && signal.description.len() > 30, "{name}");
+        assert!(!signal.description.contains("  "), "{name}: line breaks left runs of spaces");
+        assert!(!signal.unit.is_empty() && !signal.source.is_empty(), "{name}");
+        let (low, high) = signal.range;
         assert!(low.zip(high).is_none_or(|(low, high)| low < high), "{name}");
-        assert_eq!(signal.signal_type() == SignalType::Text, (low, high) == (None, None), "{name}");
+        assert_eq!(signal.signal_type == SignalType::Text, (low, high) == (None, None), "{name}");
     }
 }
 
 #[test]
 fn cheap_signals_come_first() {
-    assert!(SIGNALS.is_sorted_by_key(|signal| signal.needs()));
+    assert!(signals().is_sorted_by_key(|signal| signal.needs));
 }
 
 /// Type and range of every value, as declared; `Missing` is allowed everywhere.
 fn check_values(values: &[Value]) -> Result<(), String> {
-    if values.len() != SIGNALS.len() {
+    if values.len() != signals().count() {
         return Err(format!("{} values", values.len()));
     }
-    for (signal, value) in SIGNALS.iter().zip(values) {
-        let number = match (signal.signal_type(), value) {
+    for (signal, value) in signals().zip(values) {
+        let number = match (signal.signal_type, value) {
             (_, Value::Missing) | (SignalType::Text, Value::Text(_)) => continue,
             (SignalType::Integer, Value::Integer(integer)) => *integer as f64,
             (SignalType::Float, Value::Float(float)) => *float,
-            (declared, value) => return Err(format!("{}: {value:?} is no {declared:?}", signal.name())),
+            (declared, value) => return Err(format!("{}: {value:?} is no {declared:?}", signal.name)),
         };
-        let (low, high) = signal.range();
+        let (low, high) = signal.range;
         let inside = low.is_none_or(|low| low <= number) && high.is_none_or(|high| number <= high);
         if !inside || !number.is_finite() {
-            return Err(format!("{}: {number} is outside of {low:?} to {high:?}", signal.name()));
+            return Err(format!("{}: {number} is outside of {low:?} to {high:?}", signal.name));
         }
     }
     Ok(())

@@ -19,8 +19,8 @@ pub(crate) enum Format {
 pub(crate) fn start(format: Format, verbose: u8, quiet: bool) {
     let level = match (quiet, verbose) {
         (true, _) => "warn",
-        (false, 0) => "warn,lynxdata=info,lynxdata_fetch=info",
-        (false, 1) => "info,lynxdata=debug,lynxdata_fetch=debug",
+        (false, 0) => "warn,lynxdata=info,lynxdata_run=info,lynxdata_fetch=info",
+        (false, 1) => "info,lynxdata=debug,lynxdata_run=debug,lynxdata_fetch=debug",
         (false, _) => "debug",
     };
     let filter = EnvFilter::try_from_env("LYNXDATA_LOG").unwrap_or_else(|_| EnvFilter::new(level));

@@ -223,7 +223,7 @@ mod tests {
         use clap::CommandFactory;
         let command = Arguments::command();
         for stage in lynxdata_run::stages::STAGES {
-            let name = lynxdata_run::stages::command_of(stage.name());
+            let name = stage.command();
             assert!(command.find_subcommand(name).is_some(), "{name}");
         }
     }

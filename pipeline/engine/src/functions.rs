@@ -9,34 +9,41 @@ use datafusion::common::{Result, exec_datafusion_err};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
 };
-use lynxdata_filters::{ImageData, Needs, SIGNALS, Sample, Signal, SignalType, Value};
+use lynxdata_filters::{GROUPS, Group, ImageData, Needs, Sample, Signal, SignalType, Value, signals};
 use rayon::prelude::*;
 
 use lynxdata_records::nan_as_null;
 
-/// The function that measures all signals of a pair in one decode.
-pub(crate) const MEASURE: &str = "measure_signals";
+/// The name of the function that measures the signals of a group in one decode.
+pub(crate) fn measure_function(group: &Group) -> String {
+    format!("measure_{}", group.name)
+}
 
 /// `missing_if_nan(x)` as part of an expression.
 pub(crate) fn missing_if_nan(number: Expr) -> Expr {
     ScalarUDF::new_from_impl(MissingIfNan::new()).call(vec![number])
 }
 
-/// One function per signal, and [`MEASURE`].
+/// Returns whether a group is measured on captions alone.
+pub(crate) fn is_text(group: &Group) -> bool {
+    group.signals.iter().all(|signal| signal.needs == Needs::Text)
+}
+
+/// One function per signal and one per group.
 pub(crate) fn all() -> Vec<Arc<dyn ScalarUDFImpl>> {
-    let mut functions: Vec<Arc<dyn ScalarUDFImpl>> =
-        vec![Arc::new(MeasureSignals::new()), Arc::new(MissingIfNan::new())];
-    functions.extend((0..SIGNALS.len()).map(|index| Arc::new(OneSignal::new(index)) as Arc<dyn ScalarUDFImpl>));
+    let mut functions: Vec<Arc<dyn ScalarUDFImpl>> = vec![Arc::new(MissingIfNan::new())];
+    functions.extend((0..GROUPS.len()).map(|index| Arc::new(OneGroup::new(index)) as Arc<dyn ScalarUDFImpl>));
+    functions.extend(signals().map(|signal| Arc::new(OneSignal::new(signal)) as Arc<dyn ScalarUDFImpl>));
     functions
 }
 
-/// The Arrow fields of all signals, in the order of the list.
-pub(crate) fn signal_fields() -> Fields {
-    SIGNALS.iter().map(|signal| Field::new(signal.name(), data_type(*signal), true)).collect()
+/// The Arrow fields of signals, in their order.
+pub(crate) fn fields(signals: &[Signal]) -> Fields {
+    signals.iter().map(|signal| Field::new(signal.name, data_type(signal), true)).collect()
 }
 
-fn data_type(signal: &dyn Signal) -> DataType {
-    match signal.signal_type() {
+fn data_type(signal: &Signal) -> DataType {
+    match signal.signal_type {
         SignalType::Integer => DataType::Int64,
         SignalType::Float => DataType::Float64,
         SignalType::Text => DataType::Utf8,
@@ -44,9 +51,9 @@ fn data_type(signal: &dyn Signal) -> DataType {
 }
 
 /// One column of values. A value of another type than the signal's own is a bug of the signal and fails the plan.
-fn column(signal: &dyn Signal, values: impl Iterator<Item = Value>) -> Result<ArrayRef> {
-    let wrong = |value: &Value| exec_datafusion_err!("signal {} gave {value:?}, which is not its type", signal.name());
-    Ok(match signal.signal_type() {
+fn column(signal: &Signal, values: impl Iterator<Item = Value>) -> Result<ArrayRef> {
+    let wrong = |value: &Value| exec_datafusion_err!("signal {} gave {value:?}, which is not its type", signal.name);
+    Ok(match signal.signal_type {
         SignalType::Integer => Arc::new(
             values
                 .map(|value| match value {
@@ -77,12 +84,12 @@ fn column(signal: &dyn Signal, values: impl Iterator<Item = Value>) -> Result<Ar
     })
 }
 
-/// The columns of all signals, of rows of their values.
-pub(crate) fn columns(rows: &[Vec<Value>]) -> Result<Vec<ArrayRef>> {
-    SIGNALS
+/// The columns of signals, of rows of their values.
+pub(crate) fn columns(signals: &[Signal], rows: &[Vec<Value>]) -> Result<Vec<ArrayRef>> {
+    signals
         .iter()
         .enumerate()
-        .map(|(index, signal)| column(*signal, rows.iter().map(|row| row[index].clone())))
+        .map(|(index, signal)| column(signal, rows.iter().map(|row| row[index].clone())))
         .collect()
 }
 
@@ -97,22 +104,25 @@ fn picture(bytes: &BinaryArray, row: usize) -> Option<ImageData> {
     bytes.is_valid(row).then(|| ImageData::decode(bytes.value(row)).ok()).flatten()
 }
 
-/// `measure_signals(caption, image_bytes)`: a struct with one field per signal.
+/// `measure_GROUP(caption, image_bytes)`: a struct with one field per signal of the group.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct MeasureSignals {
+struct OneGroup {
+    /// Position in the list: a function must be comparable, a group need not be.
+    index: usize,
+    name: String,
     signature: Signature,
 }
 
-impl MeasureSignals {
-    fn new() -> Self {
+impl OneGroup {
+    fn new(index: usize) -> Self {
         let signature = Signature::exact(vec![DataType::Utf8, DataType::Binary], Volatility::Immutable);
-        MeasureSignals { signature }
+        OneGroup { index, name: measure_function(&GROUPS[index]), signature }
     }
 }
 
-impl ScalarUDFImpl for MeasureSignals {
+impl ScalarUDFImpl for OneGroup {
     fn name(&self) -> &str {
-        MEASURE
+        &self.name
     }
 
     fn signature(&self) -> &Signature {
@@ -120,44 +130,49 @@ impl ScalarUDFImpl for MeasureSignals {
     }
 
     fn return_type(&self, _arguments: &[DataType]) -> Result<DataType> {
-        Ok(DataType::Struct(signal_fields()))
+        Ok(DataType::Struct(fields(GROUPS[self.index].signals)))
     }
 
     fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let group = &GROUPS[self.index];
         let arrays = ColumnarValue::values_to_arrays(&arguments.args)?;
-        let captions = downcast::<StringArray>(&arrays[0], MEASURE)?;
-        let pictures = downcast::<BinaryArray>(&arrays[1], MEASURE)?;
+        let captions = downcast::<StringArray>(&arrays[0], &self.name)?;
+        let pictures = downcast::<BinaryArray>(&arrays[1], &self.name)?;
         let rows: Vec<Vec<Value>> = (0..captions.len())
             .into_par_iter()
             .map(|row| {
                 let image = picture(pictures, row);
                 let caption = captions.is_valid(row).then(|| captions.value(row));
-                lynxdata_filters::measure_all(&Sample::new(caption, image.as_ref()))
+                group.measure(&Sample::new(caption, image.as_ref()))
             })
             .collect();
-        let columns = columns(&rows)?;
-        Ok(ColumnarValue::Array(Arc::new(StructArray::try_new(signal_fields(), columns, None)?)))
+        let columns = columns(group.signals, &rows)?;
+        Ok(ColumnarValue::Array(Arc::new(StructArray::try_new(fields(group.signals), columns, None)?)))
     }
 }
 
 /// A single signal, for predicates and queries of users.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct OneSignal {
-    /// Position in the list: a function must be comparable, a signal need not be.
-    index: usize,
+    /// A function must be comparable, a signal need not be.
+    name: &'static str,
     signature: Signature,
 }
 
 impl OneSignal {
-    fn new(index: usize) -> Self {
-        let argument = if SIGNALS[index].needs() == Needs::Text { DataType::Utf8 } else { DataType::Binary };
-        OneSignal { index, signature: Signature::exact(vec![argument], Volatility::Immutable) }
+    fn new(signal: &Signal) -> Self {
+        let argument = if signal.needs == Needs::Text { DataType::Utf8 } else { DataType::Binary };
+        OneSignal { name: signal.name, signature: Signature::exact(vec![argument], Volatility::Immutable) }
+    }
+
+    fn signal(&self) -> &'static Signal {
+        lynxdata_filters::signal(self.name).expect("the function was made of a signal of the list")
     }
 }
 
 impl ScalarUDFImpl for OneSignal {
     fn name(&self) -> &str {
-        SIGNALS[self.index].name()
+        self.name
     }
 
     fn signature(&self) -> &Signature {
@@ -165,17 +180,17 @@ impl ScalarUDFImpl for OneSignal {
     }
 
     fn return_type(&self, _arguments: &[DataType]) -> Result<DataType> {
-        Ok(data_type(SIGNALS[self.index]))
+        Ok(data_type(self.signal()))
     }
 
     fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let signal = SIGNALS[self.index];
+        let signal = self.signal();
         let arrays = ColumnarValue::values_to_arrays(&arguments.args)?;
-        let values: Vec<Value> = if signal.needs() == Needs::Text {
-            let captions = downcast::<StringArray>(&arrays[0], signal.name())?;
+        let values: Vec<Value> = if signal.needs == Needs::Text {
+            let captions = downcast::<StringArray>(&arrays[0], signal.name)?;
             captions.iter().map(|caption| signal.measure(&Sample::new(caption, None))).collect()
         } else {
-            let pictures = downcast::<BinaryArray>(&arrays[0], signal.name())?;
+            let pictures = downcast::<BinaryArray>(&arrays[0], signal.name)?;
             (0..pictures.len())
                 .into_par_iter()
                 .map(|row| signal.measure(&Sample::new(None, picture(pictures, row).as_ref())))

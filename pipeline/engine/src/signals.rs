@@ -1,4 +1,4 @@
-//! Measuring: one scan per pool part, one decode per picture, all signals.
+//! Measuring: one scan per pool part and group of signals, one decode per picture.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,45 +8,55 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::{DataFusionError, exec_datafusion_err};
 use datafusion::prelude::{ParquetReadOptions, SessionContext};
 
-use lynxdata_filters::Value;
+use lynxdata_filters::{Group, Value};
 
-use crate::functions::{MEASURE, columns, signal_fields};
+use crate::functions::{columns, fields, is_text, measure_function};
 use crate::{Error, Result};
 
-/// The schema of a signal table: `uid`, then one column per signal.
-pub fn schema() -> SchemaRef {
-    let mut fields = vec![Arc::new(Field::new("uid", DataType::Utf8, true))];
-    fields.extend(signal_fields().iter().cloned());
-    Arc::new(lynxdata_records::schema::with_hugging_face_features(Schema::new(fields)))
+/// The schema of the table of a group: `uid`, then one column per signal.
+pub fn schema(group: &Group) -> SchemaRef {
+    let mut columns = vec![Arc::new(Field::new("uid", DataType::Utf8, true))];
+    columns.extend(fields(group.signals).iter().cloned());
+    Arc::new(lynxdata_records::schema::with_hugging_face_features(Schema::new(columns)))
 }
 
-/// Pairs that were measured one by one, as rows of a signal table: for each uid the values of [`lynxdata_filters::measure_all`].
+/// Returns pairs that were measured one by one as rows of the table of a group: for each uid the values
+/// of [`Group::measure`].
 ///
 /// # Panics
 /// If there are more or fewer uids than rows, or a value is not of its signal's type, which is a bug of the signal.
-pub fn table(uids: ArrayRef, rows: &[Vec<Value>]) -> RecordBatch {
-    let signals = columns(rows).unwrap_or_else(|error| panic!("{error}"));
+pub fn table(group: &Group, uids: ArrayRef, rows: &[Vec<Value>]) -> RecordBatch {
+    let signals = columns(group.signals, rows).unwrap_or_else(|error| panic!("{error}"));
     let columns = std::iter::once(uids).chain(signals).collect();
-    RecordBatch::try_new(schema(), columns).expect("a uid for each row, and the columns of the schema")
+    RecordBatch::try_new(schema(group), columns).expect("a uid for each row, and the columns of the schema")
 }
 
-/// Measures every pair of a pool part, in the order of its rows.
-pub async fn measure(session: &SessionContext, pool_part: &Path) -> Result<Vec<RecordBatch>> {
+/// Measures the signals of a group on every pair of a pool part, in the order of its rows.
+///
+/// # Errors
+/// If the part cannot be read.
+pub async fn measure(session: &SessionContext, group: &Group, pool_part: &Path) -> Result<Vec<RecordBatch>> {
     let wrap = |source| Error::Measure { path: pool_part.to_owned(), source };
-    scan(session, pool_part).await.map_err(wrap)
+    scan(session, group, pool_part).await.map_err(wrap)
 }
 
-async fn scan(session: &SessionContext, pool_part: &Path) -> std::result::Result<Vec<RecordBatch>, DataFusionError> {
+async fn scan(
+    session: &SessionContext,
+    group: &Group,
+    pool_part: &Path,
+) -> std::result::Result<Vec<RecordBatch>, DataFusionError> {
     let path = pool_part
         .to_str()
         .ok_or_else(|| exec_datafusion_err!("the path of the run folder is not valid UTF-8; choose another folder"))?;
+    // Pictures are not read for what is measured on captions.
+    let picture = if is_text(group) { "CAST(NULL AS BYTEA)" } else { "image['bytes']" };
     let measured = session
         .read_parquet(path, ParquetReadOptions::default())
         .await?
-        .select_exprs(&["uid", &format!("{MEASURE}(caption, image['bytes']) AS signals")])?
+        .select_exprs(&["uid", &format!("{}(caption, {picture}) AS signals", measure_function(group))])?
         .collect()
         .await?;
-    let schema = schema();
+    let schema = schema(group);
     measured
         .into_iter()
         .map(|batch| {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -26,12 +27,15 @@ use tokio::net::TcpStream;
 use tower_service::Service;
 use url::Url;
 
-use crate::exchange::Answers;
 use crate::guard::{self, Policy};
 use crate::names::{Names, NoAddress};
 use crate::{Error, Result};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// How many answers a connection has brought.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Answers(pub(crate) Arc<AtomicU32>);
 
 /// Makes the connections of a client: TLS over [`Route`].
 pub(crate) type Connector = HttpsConnector<Route>;

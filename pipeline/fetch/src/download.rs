@@ -1,6 +1,5 @@
 //! Downloading a part: every row ends with exactly one status, and the good ones with a picture.
 
-mod digest;
 mod measure;
 mod tables;
 mod wanted_size;
@@ -21,20 +20,18 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use url::Url;
 
-pub(crate) use digest::is_digest_column;
-pub use digest::sha256;
-pub use measure::{Measure, Measured};
+pub use measure::Measure;
 pub use tables::PAIRS_CHUNK_BYTES;
 
 use crate::budget::{Budget, Share};
 use crate::client::{Answer, Client, Failure, redirect_target};
 use crate::deadline::Deadline;
+use crate::digest::{self, ExpectedDigest, SeenDigests, sha256};
 use crate::hosts::{Again, Host, HostLimits, Hosts, Patience, RobotsAnswer};
 use crate::robots::Robots;
 use crate::source::{Embedded, EmbeddedPicture, check_length, column, read_picture};
 use crate::spill::{Waiting, WaitingRoom, read_at};
 use crate::{DownloadConfig, Metrics, Result, SourcePart, address, retry};
-use digest::{ExpectedDigest, SeenDigests};
 use tables::Assembly;
 use wanted_size::WantedSize;
 
@@ -154,7 +151,7 @@ impl Downloader {
 
     /// Downloads all rows of a part. `on_row` is told each status as soon as it is known, in no particular order. `on_pairs` gets the rows with status
     /// ok in the order of the source, some megabytes at a time: columns of [`schema::pool`](lynxdata_records::schema::pool) and the extra columns.
-    /// With `measure`, it also gets what that found of each of them; of one with which it panicked there is nothing.
+    /// Beside them it gets the places of these rows in the part, by which `measure` knows them.
     ///
     /// The rows of the next part begin when those of this one have all begun, however long the last ones take. Rows whose hosts cannot be reached and are
     /// expected back are tried again when all others have ended.
@@ -170,7 +167,7 @@ impl Downloader {
         part: &SourcePart,
         measure: Option<Arc<dyn Measure>>,
         on_row: &(dyn Fn(Status) + Sync),
-        on_pairs: &mut (dyn FnMut(RecordBatch, Vec<Measured>) -> std::result::Result<(), E> + Send),
+        on_pairs: &mut (dyn FnMut(RecordBatch, &[u32]) -> std::result::Result<(), E> + Send),
     ) -> std::result::Result<RecordBatch, E> {
         let shared = &self.shared;
         let embedded = shared.read_embedded(part).await?;
@@ -321,8 +318,7 @@ struct Job {
     origin: Origin,
     digests: Vec<ExpectedDigest>,
     boxes: Vec<[f32; 4]>,
-    /// What is to be measured, and the caption.
-    measure: Option<(Arc<dyn Measure>, Option<String>)>,
+    measure: Option<measure::Wanted>,
 }
 
 impl<'a> Jobs<'a> {
@@ -355,7 +351,7 @@ impl<'a> Jobs<'a> {
         };
         let captions = self.part.rows.column(column::CAPTION).as_string::<i32>();
         let caption = || captions.is_valid(row).then(|| captions.value(row).to_owned());
-        let measure = self.measure.as_ref().map(|measure| (measure.clone(), caption()));
+        let measure = self.measure.clone().map(|measure| measure::Wanted { measure, row, caption: caption() });
         Ok(Job { origin, digests, boxes, measure })
     }
 
@@ -418,7 +414,6 @@ struct Stored {
     picture: Picture,
     /// Of the bytes as served, hexadecimal.
     sha256: String,
-    measured: Option<Measured>,
     /// Of the handover.
     share: Share,
 }
@@ -757,15 +752,15 @@ fn store(
         wanted_size.check(width, height)?;
     }
     let prepared = match &job.measure {
-        None => prepare(body, settings, &job.boxes).map(|picture| (picture, None)),
-        Some((measure, caption)) => prepare_with_pixels(body, settings, &job.boxes).map(|(picture, pixels)| {
-            let measured = measure::guarded(&**measure, caption.as_deref(), picture.bytes.len(), pixels);
-            (picture, measured)
+        None => prepare(body, settings, &job.boxes),
+        Some(wanted) => prepare_with_pixels(body, settings, &job.boxes).map(|(picture, pixels)| {
+            wanted.measure(picture.bytes.len(), pixels);
+            picture
         }),
     };
-    let (picture, measured) = prepared.map_err(|error| Failure::new(status_of(&error), error.to_string()))?;
+    let picture = prepared.map_err(|error| Failure::new(status_of(&error), error.to_string()))?;
     wanted_size.check(picture.original_width, picture.original_height)?;
-    Ok(Stored { picture, sha256, measured, share: Share::default() })
+    Ok(Stored { picture, sha256, share: Share::default() })
 }
 
 /// Returns the status of a body that did not become a picture.

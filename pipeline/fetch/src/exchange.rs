@@ -3,8 +3,7 @@
 
 use std::error::Error as StdError;
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,7 +14,7 @@ use hyper::{Request, Response};
 use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
-use crate::connect::Connector;
+use crate::connect::{Answers, Connector};
 
 /// Stale connections that are tried before a request fails. Any number may lie about, but not all of them break at the same moment.
 const STALE_CONNECTIONS: usize = 3;
@@ -36,10 +35,6 @@ const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
 /// How often an HTTP/2 connection with requests is asked whether it is still there, and how long for an answer: all its rows would wait in vain.
 const HTTP2_PING: Duration = Duration::from_secs(10);
-
-/// How many answers a connection has brought.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Answers(Arc<AtomicU32>);
 
 /// Sends requests over pooled connections.
 #[derive(Debug, Clone)]

@@ -42,6 +42,7 @@ mod coding;
 mod config;
 mod connect;
 mod deadline;
+mod digest;
 mod download;
 mod error;
 mod exchange;
@@ -58,7 +59,8 @@ mod spill;
 
 pub use address::without_userinfo;
 pub use config::{DownloadConfig, PoolFormat};
-pub use download::{Downloader, Measure, Measured, PAIRS_CHUNK_BYTES, sha256, status_of};
+pub use digest::sha256;
+pub use download::{Downloader, Measure, PAIRS_CHUNK_BYTES, status_of};
 pub use error::Error;
 pub use metrics::{Histogram, Metrics, NameMetrics};
 pub use source::{OneOrMany, Parts, Source, SourceConfig, SourceFormat, SourcePart};

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
+/// The name of the manifest in a run folder.
+pub(crate) const MANIFEST: &str = "manifest.jsonl";
+
 /// A file of a committed part.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileEntry {
@@ -100,7 +103,7 @@ pub struct Manifest {
 impl Manifest {
     /// Reads the manifest of a run folder without locking it, as `lynxdata status` does beside a running process.
     pub fn read(root: &Path) -> Result<Manifest> {
-        let path = root.join(crate::run_folder::MANIFEST);
+        let path = root.join(MANIFEST);
         if !path.is_file() {
             return Err(Error::NoRun { path: root.to_owned() });
         }

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use ::parquet::arrow::ArrowWriter;
 use ::parquet::arrow::ProjectionMask;
-use ::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use ::parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection};
 use ::parquet::basic::{Compression, Encoding};
+use ::parquet::file::metadata::PageIndexPolicy;
 use ::parquet::file::properties::{EnabledStatistics, WriterProperties};
 use ::parquet::schema::types::ColumnPath;
 use arrow::array::{Array, RecordBatch};
@@ -112,12 +113,34 @@ fn collect_binary_columns(field: &Field, path: &mut Vec<String>, found: &mut Vec
 
 /// The schema of a Parquet file.
 pub fn schema(path: &Path) -> Result<SchemaRef> {
-    Ok(open(path)?.schema().clone())
+    Ok(open(path, PageIndexPolicy::Skip)?.schema().clone())
 }
 
 /// Reads a table batch by batch, all columns or those named.
 pub fn read(path: &Path, columns: Option<&[&str]>) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<>> {
-    let mut builder = open(path)?;
+    batches(path, columns, open(path, PageIndexPolicy::Skip)?)
+}
+
+/// Reads rows of a table batch by batch, all columns or those named. `rows` are ascending; the pages that
+/// hold none of them are not read.
+pub fn read_rows(
+    path: &Path,
+    columns: Option<&[&str]>,
+    rows: &[u32],
+) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<>> {
+    let builder = open(path, PageIndexPolicy::Optional)?;
+    let total = usize::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or(0);
+    let runs = rows.chunk_by(|row, next| row + 1 == *next);
+    let ranges = runs.map(|run| run[0] as usize..run[run.len() - 1] as usize + 1);
+    let selection = RowSelection::from_consecutive_ranges(ranges, total);
+    batches(path, columns, builder.with_row_selection(selection))
+}
+
+fn batches(
+    path: &Path,
+    columns: Option<&[&str]>,
+    mut builder: ParquetRecordBatchReaderBuilder<File>,
+) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<>> {
     if let Some(columns) = columns {
         let place = |column: &&str| {
             let found = builder.schema().column_with_name(column).map(|(index, _)| index);
@@ -143,9 +166,10 @@ pub fn read(path: &Path, columns: Option<&[&str]>) -> Result<impl Iterator<Item 
     }))
 }
 
-fn open(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>> {
+fn open(path: &Path, page_index: PageIndexPolicy) -> Result<ParquetRecordBatchReaderBuilder<File>> {
     let file = File::open(path).map_err(|source| Error::io("open", path, source))?;
-    ParquetRecordBatchReaderBuilder::try_new(file).map_err(|source| Error::Parquet {
+    let options = ArrowReaderOptions::new().with_page_index_policy(page_index);
+    ParquetRecordBatchReaderBuilder::try_new_with_options(file, options).map_err(|source| Error::Parquet {
         action: "read",
         path: path.to_owned(),
         source,
@@ -207,5 +231,21 @@ mod tests {
         assert_eq!(read_back[0].num_rows(), 2);
         let Err(error) = read(&paths[0], Some(&["height"])) else { panic!("a missing column must be named") };
         assert!(error.to_string().contains("height"), "{error}");
+    }
+
+    #[test]
+    fn rows_are_read_by_their_places() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.parquet");
+        let numbers = Arc::new(Int64Array::from_iter_values(0..5_000)) as arrow::array::ArrayRef;
+        let batch = RecordBatch::try_from_iter([("n", numbers)]).unwrap();
+        write(&path, &batch.schema(), [&batch]).unwrap();
+        for rows in [vec![], vec![0], vec![4_999], vec![3, 4, 5, 1_023, 1_024, 4_000], (0..5_000).collect()] {
+            let read = read_rows(&path, None, &rows).unwrap().map(Result::unwrap);
+            let read: Vec<i64> = read
+                .flat_map(|batch| typed_column::<Int64Array>(&batch, "n", &path).unwrap().values().to_vec())
+                .collect();
+            assert_eq!(read, rows.iter().map(|row| i64::from(*row)).collect::<Vec<_>>());
+        }
     }
 }

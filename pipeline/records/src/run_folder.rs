@@ -7,10 +7,9 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::manifest::Line;
+use crate::manifest::{Line, MANIFEST};
 use crate::{Error, FileEntry, Manifest, Measured, PartEntry, Result, StageEntry};
 
-pub(crate) const MANIFEST: &str = "manifest.jsonl";
 const LOCK: &str = ".lock";
 const TEMPORARY: &str = ".partial";
 

@@ -11,30 +11,32 @@
 //! # anyhow::Ok(())
 //! ```
 //!
-//! In the order in which a reader needs them: [`recipe`] says what to do, [`stages`] has one file for
-//! each stage, `runner` is the loop that runs any of them, [`Context`] what they work with, [`Host`]
-//! the program that shows it. Not here: command lines, exit codes and log formats.
+//! In the order in which a reader needs them: [`recipe`] says what to do, [`mod@stage`] what a stage is,
+//! [`stages`] has one file for each, `runner` is the loop that runs any of them, [`Host`] the program
+//! that shows it. Not here: command lines, exit codes and log formats.
 
-mod context;
 pub mod home;
 pub mod host;
 pub mod lynx;
 pub mod mirror;
 mod outcome;
+pub mod pool;
 pub mod recipe;
 mod runner;
+pub mod stage;
 pub mod stages;
+pub mod table;
 
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow};
 
-pub use context::{Context, runtime};
 pub use host::{Host, Silent, StageProgress};
 pub use outcome::{Ending, outcome};
 use recipe::{LoadedRecipe, RESOLVED_RECIPE};
 pub use runner::{StagePlan, run_stage};
-use stages::{STAGES, Stage};
+pub use stage::{Context, Stage, runtime};
+use stages::STAGES;
 
 /// Why a run was not done.
 #[derive(Debug)]
@@ -103,7 +105,7 @@ pub fn check_wanted(loaded: &LoadedRecipe, wanted: &Wanted) -> Result<(), Failur
     for stage in STAGES.iter().filter(|stage| wanted.has(stage.name())) {
         let name = stage.name();
         // The stages of a check that its gear does not need are left out.
-        if !stage.is_in(&loaded.recipe) && stages::command_of(name) == name {
+        if !stage.is_in(&loaded.recipe) && stage.command() == name {
             let error = anyhow!("recipe {} does not ask for {name}", loaded.path.display());
             return Err(Failure::Usage(error.context("nothing to do")));
         }

@@ -29,7 +29,8 @@ pub fn trusted(name: &DeviceName, host: &dyn Host) -> Result<DeviceName> {
         return Ok(name);
     }
     tracing::info!(device = %name, "examining the device before it trains");
-    let found = host.examine(&name)
+    let found = host
+        .examine(&name)
         .with_context(|| format!("device {name} is not used; --device cpu trains on the processor"))?;
     if !found.pass {
         bail!(

@@ -9,7 +9,7 @@ use lynxdata_records::Status;
 use lynxdata_report::count as grouped;
 use tracing::{info, warn};
 
-use crate::context::Context;
+use crate::stage::Context;
 use crate::stages::{check, report, shards};
 
 /// Reasons that are named; the status of the run has all of them.

@@ -10,8 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use lynxdata_records::{Manifest, NewPart};
 use serde::Serialize;
 
-use crate::context::Context;
-use crate::stages::Stage;
+use crate::stage::{Context, Planned, Stage};
 
 /// Runs one stage: makes the parts that are not there yet.
 pub fn run_stage(stage: &dyn Stage, context: &Context) -> Result<()> {
@@ -38,15 +37,10 @@ pub fn run_stage(stage: &dyn Stage, context: &Context) -> Result<()> {
                 next
             };
             if context.run.committed(name, &next.name, &next.fingerprint).is_some() {
-                let counter = if context.came_along(name, &next.name) { &made } else { &skipped };
+                let counter = if context.came_along(stage, &next.name) { &made } else { &skipped };
                 counter.fetch_add(1, Ordering::Relaxed);
             } else {
-                let started = Instant::now();
-                let mut part = NewPart::new(name, &next.name, next.fingerprint);
-                (next.make)(&mut part).with_context(|| format!("stage {name}, part {}", next.name))?;
-                part.seconds = started.elapsed().as_secs_f64();
-                let entry = context.commit(part)?;
-                stage.commit_along(context, &entry)?;
+                make(stage, next, context)?;
                 made.fetch_add(1, Ordering::Relaxed);
             }
             bar.part_done();
@@ -78,8 +72,24 @@ pub fn run_stage(stage: &dyn Stage, context: &Context) -> Result<()> {
             context.run.root().display()
         );
     }
-    context.complete(name, names, &reads)?;
+    context.complete(stage, names)?;
     bar.finish(made.into_inner(), skipped.into_inner(), started.elapsed());
+    Ok(())
+}
+
+/// Makes and commits a part, and what comes along with it.
+fn make(stage: &dyn Stage, planned: Planned<'_>, context: &Context) -> Result<()> {
+    let started = Instant::now();
+    let mut part = NewPart::new(stage.name(), &planned.name, planned.fingerprint);
+    let along = (planned.make)(&mut part).with_context(|| format!("stage {}, part {}", stage.name(), planned.name))?;
+    part.seconds = started.elapsed().as_secs_f64();
+    let entry = context.commit(part)?;
+    for along in along {
+        let planned = (along.plan)(entry.clone());
+        let name = planned.name.clone();
+        make(along.stage, planned, context)?;
+        context.note_along(along.stage, name);
+    }
     Ok(())
 }
 
@@ -102,7 +112,8 @@ pub(crate) fn plan(context: &Context, stages: &[&'static dyn Stage]) -> Result<V
     for stage in stages {
         let mut waits_for = None;
         for input in stage.reads(context.recipe()) {
-            if plans.iter().any(|plan| plan.stage == input && plan.make != Some(0)) || !context.is_current(input)? {
+            let is_made = plans.iter().any(|plan| plan.stage == input.name() && plan.make != Some(0));
+            if is_made || !context.is_current(input)? {
                 waits_for = Some(input);
                 break;
             }
@@ -112,7 +123,7 @@ pub(crate) fn plan(context: &Context, stages: &[&'static dyn Stage]) -> Result<V
                 stage: stage.name(),
                 skip: None,
                 make: None,
-                reason: format!("decided when {input} is done"),
+                reason: format!("decided when {} is done", input.name()),
             },
             None => count_parts(*stage, context)?,
         };

@@ -12,14 +12,14 @@ use lynxdata_records::nearest;
 use serde::Serialize;
 
 use super::{columns, print, print_json, text_of};
-use std::sync::Arc;
-use crate::host::Terminal;
 use crate::exit::{DONE, FAILED, Failure};
+use crate::host::Terminal;
 use crate::paths::path_parser;
 use lynxdata_run::lynx::Lynx;
 use lynxdata_run::recipe::{self, CheckConfig};
 use lynxdata_run::stages::{arms, check as check_stage};
 use lynxdata_run::{Context, run_stage};
+use std::sync::Arc;
 
 /// Try the check where the truth is known: halves of one set, wrong captions, duplicates,
 /// boilerplate and more

@@ -10,11 +10,12 @@ use lynxdata_check::{Gear, Question};
 use super::calibrate;
 use super::run::run_loaded;
 use super::{print, print_json, text_of};
-use lynxdata_run::Wanted;
 use crate::exit::{Failure, INTERRUPTED};
 use crate::paths::path_parser;
+use lynxdata_run::Stage as _;
+use lynxdata_run::Wanted;
 use lynxdata_run::recipe::{self, LoadedRecipe};
-use lynxdata_run::stages::{CHECK_STAGES, Stage, check, report};
+use lynxdata_run::stages::{self, check, report};
 
 /// Tell which of two data choices is better to train on, with error bars, controls and an honest
 /// "cannot tell"
@@ -115,7 +116,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
         return Err(Failure::Usage(error.context("nothing to do")));
     }
     let root = loaded.run_folder();
-    let mut names = CHECK_STAGES.to_vec();
+    let mut names = stages::of_command("check");
     if arguments.a.is_some() {
         names.push(report::Report.name());
     }

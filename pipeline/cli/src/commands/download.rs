@@ -11,14 +11,14 @@ use lynxdata_records::{RetryClass, Status, nearest};
 use super::img2dataset::ForeignOptions;
 use super::run::run_loaded;
 use super::{grouped, print, text_of};
-use std::sync::Arc;
-use crate::host::Terminal;
 use crate::exit::{self, Failure};
+use crate::host::Terminal;
+use crate::metrics;
 use crate::paths::path_parser;
+use lynxdata_run::mirror;
 use lynxdata_run::recipe::{self, LoadedRecipe};
 use lynxdata_run::{Context, Wanted, keep_recipe, outcome, run_stage, stages};
-use crate::metrics;
-use lynxdata_run::mirror;
+use std::sync::Arc;
 
 /// Fetch the pictures of the source into the pool
 ///

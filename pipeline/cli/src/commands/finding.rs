@@ -20,8 +20,8 @@ use lynxdata_records::nearest;
 use serde::{Deserialize, Serialize};
 
 use super::{print, print_json};
-use crate::host::Terminal;
 use crate::exit::{DONE, Failure};
+use crate::host::Terminal;
 use lynxdata_run::lynx::trusted;
 
 /// Probability that an interval misses the truth.

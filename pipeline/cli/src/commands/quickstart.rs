@@ -12,11 +12,11 @@ use serde_json::Value;
 
 use super::run::run_loaded;
 use super::{columns, grouped, print};
-use lynxdata_run::Wanted;
 use crate::exit::{Failure, INTERRUPTED};
 use crate::paths::path_parser;
+use lynxdata_run::Wanted;
 use lynxdata_run::recipe;
-use lynxdata_run::stages::{self, check, report};
+use lynxdata_run::stages::{check, report};
 
 /// The recipe, the list of pairs and the pictures.
 static EXAMPLE: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../examples/quickstart");

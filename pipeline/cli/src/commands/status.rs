@@ -19,7 +19,9 @@ use crate::exit::{DONE, Failure};
 use crate::paths::path_parser;
 use lynxdata_run::mirror::Mirror;
 use lynxdata_run::recipe::{RESOLVED_RECIPE, Recipe};
-use lynxdata_run::stages::{self, STAGES, instruct, select, table};
+use lynxdata_run::stage::is_current;
+use lynxdata_run::stages::{STAGES, instruct, select};
+use lynxdata_run::table;
 
 /// Show the stages of a run, what became of its rows, what rejected pairs, and the verdict
 ///
@@ -250,8 +252,8 @@ fn states(manifest: &Manifest, recipe: Option<&Recipe>) -> Result<BTreeMap<&'sta
             Some(recipe) if !stage.is_in(recipe) => State::NotInRecipe,
             Some(recipe) => {
                 let reads = stage.reads(recipe);
-                let is_current = reads.iter().all(|input| states.get(input) == Some(&State::Complete))
-                    && stages::is_current(manifest, name, recipe)?;
+                let is_current = reads.iter().all(|input| states.get(input.name()) == Some(&State::Complete))
+                    && is_current(manifest, *stage, recipe)?;
                 if is_current { State::Complete } else { State::OutOfDate }
             }
         };

@@ -8,11 +8,11 @@ use lynxdata_burn_model::{DeviceName, saved};
 
 use super::run::run_loaded;
 use super::{print, print_json, text_of};
-use lynxdata_run::Wanted;
 use crate::exit::{DONE, Failure};
 use crate::paths::path_parser;
+use lynxdata_run::Wanted;
 use lynxdata_run::recipe::{self, LoadedRecipe, TrainingConfig};
-use lynxdata_run::stages::{TRAINING_STAGES, model};
+use lynxdata_run::stages::{self, model};
 
 /// Train a compact Lynx on pairs or conversations
 ///
@@ -109,7 +109,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
         );
         return Err(Failure::Usage(error));
     }
-    let code = run_loaded(loaded, &Wanted::only(TRAINING_STAGES), arguments.dry_run)?;
+    let code = run_loaded(loaded, &Wanted::only(&stages::of_command("train")), arguments.dry_run)?;
     if arguments.dry_run || code != DONE {
         return Ok(code);
     }

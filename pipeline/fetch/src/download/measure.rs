@@ -1,28 +1,33 @@
 //! What the caller measures on a pair while its picture is decoded anyway.
 
-use std::any::Any;
 use std::fmt::Debug;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use lynxdata_picture::DynamicImage;
 
-/// What was found of a pair. Only the caller knows its type; it waits in memory for the pairs before it, so it should be small.
-pub type Measured = Box<dyn Any + Send>;
-
-/// A measurement of pairs; it runs on the threads that decode.
+/// A measurement of pairs; it runs on the threads that decode, and keeps what it finds.
 pub trait Measure: Debug + Send + Sync {
-    /// Measures a pair with this caption and a stored picture of this many bytes and these pixels: those that
-    /// [`decode_file`](lynxdata_picture::decode_file) would find in it, none if it does not decode.
-    fn measure(&self, caption: Option<&str>, stored_bytes: usize, pixels: Option<DynamicImage>) -> Measured;
+    /// Measures the pair of a row of the part: its caption, the length of its stored picture, and the
+    /// pixels that [`decode_file`](lynxdata_picture::decode_file) would find in it, `None` if it does
+    /// not decode. The row may still fail, and may be tried again.
+    fn measure(&self, row: usize, caption: Option<&str>, stored_bytes: usize, pixels: Option<DynamicImage>);
 }
 
-/// None if the measurement panics: what becomes of a row depends on its picture alone.
-pub(super) fn guarded(
-    measure: &dyn Measure,
-    caption: Option<&str>,
-    stored_bytes: usize,
-    pixels: Option<DynamicImage>,
-) -> Option<Measured> {
-    // What it leaves half done is dropped with it.
-    catch_unwind(AssertUnwindSafe(|| measure.measure(caption, stored_bytes, pixels))).ok()
+/// What is to be measured on a row.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) measure: std::sync::Arc<dyn Measure>,
+    pub(super) row: usize,
+    pub(super) caption: Option<String>,
+}
+
+impl Wanted {
+    /// Measures. A panic is swallowed: what becomes of a row depends on its picture alone.
+    pub(super) fn measure(&self, stored_bytes: usize, pixels: Option<DynamicImage>) {
+        let measured = catch_unwind(AssertUnwindSafe(|| {
+            self.measure.measure(self.row, self.caption.as_deref(), stored_bytes, pixels);
+        }));
+        // The panic hook has told of it; the caller finds nothing for this row.
+        drop(measured);
+    }
 }

@@ -13,7 +13,7 @@ use lynxdata_picture::{Picture, is_usable};
 use lynxdata_records::{schema, uid};
 use url::Url;
 
-use super::{Measured, Outcome, Stored};
+use super::{Outcome, Stored};
 use crate::SourcePart;
 use crate::address;
 use crate::budget::Share;
@@ -23,8 +23,8 @@ use crate::spill::{Place, Waiting};
 /// Bytes of pictures that are handed over at a time: a page of Parquet. Small, since several parts are under way at once.
 pub const PAIRS_CHUNK_BYTES: usize = 1 << 20;
 
-/// Who takes over the pairs, and what was measured on them.
-pub(super) type OnPairs<'a, E> = dyn FnMut(RecordBatch, Vec<Measured>) -> Result<(), E> + Send + 'a;
+/// Takes over the pairs, and the places of their rows in the part.
+pub(super) type OnPairs<'a, E> = dyn FnMut(RecordBatch, &[u32]) -> Result<(), E> + Send + 'a;
 
 /// The rows of a part as they end.
 pub(super) struct Assembly<'a> {
@@ -77,10 +77,10 @@ impl<'a> Assembly<'a> {
             if let (Some(stored), Some(place)) = (outcome.stored.take(), self.places[self.next].take()) {
                 let bytes = self.waiting.take(place)?;
                 if !self.pairs.has_room_for(bytes.len()) {
-                    let (pairs, measured) = self.pairs.take(self.part, &self.shown_urls);
-                    on_pairs(pairs, measured)?;
+                    let (pairs, rows) = self.pairs.take(self.part, &self.shown_urls);
+                    on_pairs(pairs, rows.values())?;
                 }
-                self.pairs.push(self.next, &self.uids[self.next], stored, &bytes);
+                self.pairs.push(self.next, &self.uids[self.next], &stored, &bytes);
             }
             self.next += 1;
         }
@@ -96,8 +96,8 @@ impl<'a> Assembly<'a> {
     pub(super) fn finish<E: From<io::Error>>(mut self, on_pairs: &mut OnPairs<'_, E>) -> Result<RecordBatch, E> {
         self.advance(on_pairs)?;
         // Also if there are none, so that the caller sees the schema of every part.
-        let (pairs, measured) = self.pairs.take(self.part, &self.shown_urls);
-        on_pairs(pairs, measured)?;
+        let (pairs, rows) = self.pairs.take(self.part, &self.shown_urls);
+        on_pairs(pairs, rows.values())?;
         let outcomes: Vec<Outcome> = self.outcomes.into_iter().flatten().collect();
         assert_eq!(outcomes.len(), self.uids.len(), "every row has ended");
         let integers = |value: &dyn Fn(&Outcome) -> Option<i64>| -> ArrayRef {
@@ -143,8 +143,6 @@ struct Pairs {
     original_width: Int64Builder,
     original_height: Int64Builder,
     bytes: Int64Builder,
-    /// Of the pairs that were measured.
-    measured: Vec<Measured>,
 }
 
 impl Pairs {
@@ -152,7 +150,7 @@ impl Pairs {
         self.rows.is_empty() || self.size + bytes <= PAIRS_CHUNK_BYTES
     }
 
-    fn push(&mut self, row: usize, uid: &str, stored: Stored, bytes: &[u8]) {
+    fn push(&mut self, row: usize, uid: &str, stored: &Stored, bytes: &[u8]) {
         if self.rows.is_empty() {
             self.content = BinaryBuilder::with_capacity(64, PAIRS_CHUNK_BYTES); // so that what is there is not moved as it grows
         }
@@ -169,11 +167,10 @@ impl Pairs {
         self.original_width.append_value(i64::from(*original_width));
         self.original_height.append_value(i64::from(*original_height));
         self.bytes.append_value(bytes.len() as i64);
-        self.measured.extend(stored.measured);
     }
 
-    /// The pairs so far as rows of the pool, and what was measured on them.
-    fn take(&mut self, part: &SourcePart, shown_urls: &ArrayRef) -> (RecordBatch, Vec<Measured>) {
+    /// The pairs so far as rows of the pool, and the places of their rows in the part.
+    fn take(&mut self, part: &SourcePart, shown_urls: &ArrayRef) -> (RecordBatch, UInt32Array) {
         let mut own = std::mem::take(self);
         let rows = UInt32Array::from(own.rows);
         let of_rows = |column: &dyn Array| take(column, &rows, None).expect("the rows are rows of the part");
@@ -198,7 +195,7 @@ impl Pairs {
             source_schema.fields()[column::FIRST_EXTRA..].iter().map(AsRef::as_ref).collect();
         let pairs = RecordBatch::try_new(schema::pool().schema_with(extra_fields), columns)
             .expect("the columns are those of the schema");
-        (pairs, own.measured)
+        (pairs, rows)
     }
 }
 

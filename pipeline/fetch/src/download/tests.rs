@@ -270,8 +270,8 @@ struct Downloaded {
 
 async fn download(downloader: &Downloader, part: &SourcePart, on_row: &(dyn Fn(Status) + Sync)) -> Downloaded {
     let mut pairs = Vec::new();
-    let mut on_pairs = |batch, measured: Vec<Measured>| {
-        assert!(measured.is_empty());
+    let mut on_pairs = |batch: RecordBatch, rows: &[u32]| {
+        assert_eq!(batch.num_rows(), rows.len());
         pairs.push(batch);
         io::Result::Ok(())
     };
@@ -306,8 +306,8 @@ impl Downloader {
 }
 
 /// Measures the caption, the length of the file and the sum of its pixels; panics at one caption.
-#[derive(Debug)]
-struct Sums;
+#[derive(Debug, Default)]
+struct Sums(Mutex<BTreeMap<u32, Sum>>);
 
 type Sum = (String, i64, Option<u64>);
 
@@ -317,9 +317,9 @@ fn sum_of(caption: &str, stored_bytes: usize, pixels: Option<DynamicImage>) -> S
 }
 
 impl Measure for Sums {
-    fn measure(&self, caption: Option<&str>, stored_bytes: usize, pixels: Option<DynamicImage>) -> Measured {
+    fn measure(&self, row: usize, caption: Option<&str>, stored_bytes: usize, pixels: Option<DynamicImage>) {
         assert_ne!(caption, Some("bad"), "this message in the test log is expected");
-        Box::new(sum_of(caption.unwrap(), stored_bytes, pixels))
+        self.0.lock().unwrap().insert(row as u32, sum_of(caption.unwrap(), stored_bytes, pixels));
     }
 }
 
@@ -348,12 +348,14 @@ async fn pairs_are_measured_on_the_way_and_fail_by_nothing_but_their_picture() {
             columns[column::CAPTION] = Arc::new(StringArray::from(captions.to_vec()));
             part.rows = RecordBatch::try_new(part.rows.schema(), columns).unwrap();
             let (mut pairs, mut measured) = (Vec::new(), Vec::new());
-            let mut on_pairs = |batch: RecordBatch, sums: Vec<Measured>| {
+            let sums = Arc::new(Sums::default());
+            let found = sums.clone();
+            let mut on_pairs = |batch: RecordBatch, rows: &[u32]| {
                 pairs.push(batch);
-                measured.extend(sums.into_iter().map(|sum| *sum.downcast::<Sum>().unwrap()));
+                measured.extend(rows.iter().filter_map(|row| found.0.lock().unwrap().remove(row)));
                 io::Result::Ok(())
             };
-            let log = downloader.download_part(&part, Some(Arc::new(Sums)), &|_| {}, &mut on_pairs).await.unwrap();
+            let log = downloader.download_part(&part, Some(sums), &|_| {}, &mut on_pairs).await.unwrap();
             let pool = concat_batches(&pairs[0].schema(), &pairs).unwrap();
             let wanted = download(&downloader, &part, &|_| {}).await;
             assert!(pool == wanted.pool && texts(&log, "status") == texts(&wanted.log, "status"));

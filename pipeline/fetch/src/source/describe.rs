@@ -13,7 +13,7 @@ use super::pictures::Scanned;
 use super::source_file::{Column, Columns, Extra, Pictures, SourceFile, find_column, position};
 use super::types::Seen;
 use super::{SourceConfig, SourceFormat, decoded, delimited, folder, jsonl, lists, metadata, parquet, webdataset};
-use crate::download::is_digest_column;
+use crate::digest::is_digest_column;
 use crate::{Error, Result};
 
 /// A file with its columns.

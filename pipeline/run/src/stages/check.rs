@@ -10,10 +10,13 @@ use lynxdata_records::{NewPart, PartEntry, fingerprint, parquet};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::arms::{READ, check_of};
+use super::arms::{READ, check_of, check_settings};
 use super::train::{CHECKPOINTS, CheckData, results};
-use super::{Context, Parts, Planned, Stage, settings_text};
 use crate::recipe::Recipe;
+use crate::stage::{Context, Parts, Planned, Stage, settings_text};
+use crate::stages::arms::Arms;
+use crate::stages::train::Controls;
+use crate::stages::train::Train;
 
 /// Raise it when the same fits give another verdict.
 const FORMAT_VERSION: &str = "3";
@@ -32,10 +35,18 @@ impl Stage for Check {
         recipe.check.is_some()
     }
 
-    fn reads(&self, recipe: &Recipe) -> Vec<&'static str> {
+    fn command(&self) -> &'static str {
+        "check"
+    }
+
+    fn settings(&self, recipe: &Recipe) -> Result<String> {
+        Ok(check_settings(recipe))
+    }
+
+    fn reads(&self, recipe: &Recipe) -> Vec<&'static dyn Stage> {
         match recipe.check.as_ref().map(|check| check.gear) {
-            Some(Gear::Lynx) => vec!["arms", "train", "controls"],
-            Some(Gear::Quick) | None => vec!["arms"],
+            Some(Gear::Lynx) => vec![&Arms, &Train, &Controls],
+            Some(Gear::Quick) | None => vec![&Arms],
         }
     }
 
@@ -61,8 +72,8 @@ impl Stage for Check {
             let mut outcome = match protocol.gear {
                 Gear::Quick => quick(&protocol, &data),
                 Gear::Lynx => {
-                    let mut fits = results(context, "train")?;
-                    fits.extend(results(context, "controls")?);
+                    let mut fits = results(context, &Train)?;
+                    fits.extend(results(context, &Controls)?);
                     let mut outcome = judge(&protocol, &data.universe.arms, &data.split, &data.different_pairs, &fits);
                     outcome.notes.push(second_opinion(&protocol, &data));
                     outcome
@@ -89,7 +100,7 @@ impl Stage for Check {
                 _ => Ok(()),
             }
         });
-        Ok(Box::new(std::iter::once(Ok(Planned { name: "verdict".to_owned(), fingerprint: print, make }))))
+        Ok(Box::new(std::iter::once(Ok(Planned::new("verdict".to_owned(), print, make)))))
     }
 }
 
@@ -102,7 +113,7 @@ fn quick(protocol: &Protocol, data: &CheckData) -> CheckOutcome {
 
 /// What of the arms takes no part, by part and reason.
 fn not_read(context: &Context) -> Result<Vec<String>> {
-    let parts = context.upstream("arms")?;
+    let parts = context.upstream(&Arms)?;
     let of_part = |part: &PartEntry| {
         let reasons = part.counts.iter().filter(|(reason, count)| *reason != READ && **count > 0);
         let reasons: Vec<String> =
@@ -204,7 +215,7 @@ pub(crate) fn told(outcome: &CheckOutcome) -> serde_json::Map<String, Value> {
 
 /// The verdict that the stage wrote.
 pub(crate) fn verdict(context: &Context) -> Result<CheckOutcome> {
-    let parts = context.upstream(Check.name())?;
+    let parts = context.upstream(&Check)?;
     let part = parts.first().context("stage check has no part")?;
     let file = part.files.iter().find(|file| file.path == VERDICT).context("stage check has no verdict")?;
     let path = context.run.intact(file)?;

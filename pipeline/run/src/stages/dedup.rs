@@ -1,16 +1,19 @@
 //! Stage `dedup`: every pair of the pool gets the cluster of pairs that show the same thing.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use arrow::array::{Array, ArrayRef, Float64Array, Int64Array, ListBuilder, RecordBatch, StringArray, StringBuilder};
 use lynxdata_engine::dedup::{Candidate, Digest, Membership, cluster};
 use lynxdata_filters::parse_hash_hex;
-use lynxdata_records::{NewPart, PartEntry, fingerprint, parquet, schema};
+use lynxdata_records::{NewPart, fingerprint, parquet, schema};
 
-use super::{Context, Parts, Planned, Stage, settings_text, signals, table};
+use crate::pool::{Pool, PoolPart};
 use crate::recipe::Recipe;
+use crate::stage::{Context, Parts, Planned, Stage, settings_text};
+use crate::stages::download::Download;
+use crate::stages::signals::Signals;
+use crate::table;
 
 /// Raise it when the same pool gives other clusters.
 const FORMAT_VERSION: &str = "2";
@@ -26,23 +29,27 @@ impl Stage for Dedup {
         recipe.source.is_some() && recipe.has_pool_table()
     }
 
-    fn reads(&self, _recipe: &Recipe) -> Vec<&'static str> {
-        vec!["download", "signals"]
+    fn settings(&self, recipe: &Recipe) -> Result<String> {
+        Ok(settings_text(&recipe.dedup))
+    }
+
+    fn reads(&self, _recipe: &Recipe) -> Vec<&'static dyn Stage> {
+        vec![&Download, &Signals]
     }
 
     /// One part, because a duplicate may lie in any other part; it has one file for each part of the pool.
     fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>> {
         let config = &context.recipe().dedup;
-        let pool = PoolParts::of(context)?;
+        let pool = pool_of(context)?;
         let settings = settings_text(&(config.exact, config.url, config.phash_distance, config.phash_min_entropy));
         let print = fingerprint(["dedup", FORMAT_VERSION, &settings, &pool.digest()]);
         let make = Box::new(move |new: &mut NewPart| {
-            let candidates = pool.candidates(context)?;
+            let candidates = candidates(context, &pool)?;
             let members = cluster(&candidates.pairs, config);
             new.rows_in = members.len() as u64;
             new.rows_out = members.len() as u64;
             let mut first = 0;
-            for part in &pool.downloads {
+            for PoolPart { pairs: part, .. } in &pool.parts {
                 let rows = first..first + part.rows_out as usize;
                 first = rows.end;
                 let batch = to_batch(&candidates.uids, &members, rows)?;
@@ -59,7 +66,7 @@ impl Stage for Dedup {
             }
             Ok(())
         });
-        Ok(Box::new(std::iter::once(Ok(Planned { name: "all".to_owned(), fingerprint: print, make }))))
+        Ok(Box::new(std::iter::once(Ok(Planned::new("all".to_owned(), print, make)))))
     }
 }
 
@@ -78,33 +85,21 @@ fn to_batch(uids: &[String], members: &[Membership], rows: std::ops::Range<usize
     RecordBatch::try_new(schema::clusters().schema(), columns).context("clusters do not fit their schema")
 }
 
-/// The parts of the pool and of its signal table, side by side.
-pub(crate) struct PoolParts {
-    pub downloads: Vec<PartEntry>,
-    pub signals: Vec<PartEntry>,
+/// The pool of the run with its signals.
+///
+/// # Errors
+/// If it is not complete.
+pub(crate) fn pool_of(context: &Context) -> Result<Pool> {
+    Pool::with_signals(context.upstream(&Download)?, &context.upstream(&Signals)?)
 }
 
-impl PoolParts {
-    pub(crate) fn of(context: &Context) -> Result<PoolParts> {
-        Ok(PoolParts { downloads: context.upstream("download")?, signals: context.upstream("signals")? })
+/// What deduplication knows of every pair, in the order of the pool.
+pub(crate) fn candidates(context: &Context, pool: &Pool) -> Result<Candidates> {
+    let mut candidates = Candidates::default();
+    for part in &pool.parts {
+        append_candidates(context, part, &mut candidates)?;
     }
-
-    /// A digest of everything in them.
-    pub(crate) fn digest(&self) -> String {
-        let digests: Vec<String> = self.downloads.iter().chain(&self.signals).map(PartEntry::digest).collect();
-        fingerprint(digests.iter().map(String::as_str))
-    }
-
-    /// What deduplication knows of every pair, in the order of the pool.
-    pub(crate) fn candidates(&self, context: &Context) -> Result<Candidates> {
-        let mut candidates = Candidates::default();
-        for (download, measured) in self.downloads.iter().zip(&self.signals) {
-            let pool = table::file_for_columns(&context.run, download, schema::pool().name)?;
-            let signals = table::file(&context.run, measured, signals::FOLDER)?;
-            append_candidates(&pool, &signals, &mut candidates)?;
-        }
-        Ok(candidates)
-    }
+    Ok(candidates)
 }
 
 /// What deduplication knows of every pair of the pool, side by side with their keys.
@@ -121,19 +116,19 @@ fn digest(texts: &StringArray, row: usize) -> Option<Digest> {
     Some(Digest::from_str_radix(&digest[..32], 16).expect("a fingerprint is 64 hexadecimal digits"))
 }
 
-fn append_candidates(pool: &Path, signals: &Path, candidates: &mut Candidates) -> Result<()> {
+fn append_candidates(context: &Context, part: &PoolPart, candidates: &mut Candidates) -> Result<()> {
     let columns = ["uid", "url", "caption", "original_width", "original_height", "sha256"];
-    let pairs = table::read(pool, Some(&columns))?;
-    let measured = table::read(signals, Some(&["uid", "phash", "entropy"]))?;
+    let (pairs, measured) =
+        (part.columns(&context.run, &columns)?, part.signals(&context.run, Some(&["phash", "entropy"]))?);
+    let pool = &part.path(&context.run)?;
     let uids = table::texts(&pairs, "uid", pool)?;
-    table::same_pairs(uids, table::texts(&measured, "uid", signals)?, signals)?;
     let urls = table::texts(&pairs, "url", pool)?;
     let captions = table::texts(&pairs, "caption", pool)?;
     let widths = table::integers(&pairs, "original_width", pool)?;
     let heights = table::integers(&pairs, "original_height", pool)?;
     let digests = table::texts(&pairs, "sha256", pool)?;
-    let hashes = table::texts(&measured, "phash", signals)?;
-    let entropies: &Float64Array = parquet::typed_column(&measured, "entropy", signals)?;
+    let hashes = table::texts(&measured, "phash", pool)?;
+    let entropies: &Float64Array = parquet::typed_column(&measured, "entropy", pool)?;
     candidates.uids.extend(uids.iter().flatten().map(str::to_owned));
     candidates.pairs.extend((0..pairs.num_rows()).map(|row| Candidate {
         url: digest(urls, row),

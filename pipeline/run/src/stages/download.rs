@@ -11,12 +11,14 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use arrow::array::RecordBatch;
-use lynxdata_fetch::{Downloader, Measure, Measured, PoolFormat, Source, SourcePart};
+use lynxdata_fetch::{Downloader, Measure, PoolFormat, Source, SourcePart};
 use lynxdata_records::{NewPart, PartEntry, Status, fingerprint, nearest, parquet, schema};
 use tracing::warn;
 
-use super::{Context, Parts, Planned, Stage, part_name, signals, table};
 use crate::recipe::{LoadedRecipe, Recipe};
+use crate::stage::{Along, Context, Parts, Planned, Stage, part_name, settings_text};
+use crate::stages::signals::{MeasureAll, Tables};
+use crate::table;
 use fresh::Fresh;
 use pool::PoolWriter;
 pub use replaced::check_list;
@@ -48,6 +50,7 @@ const NOT_IN_FINGERPRINT: [&str; 14] = [
 /// Parts under way at the same time. Most of them wait for their last slow rows while the rows of later ones come in.
 const OPEN_PARTS: usize = 4;
 
+/// Downloads the rows of the source.
 pub struct Download;
 
 impl Stage for Download {
@@ -59,19 +62,16 @@ impl Stage for Download {
         recipe.source.is_some()
     }
 
-    fn reads(&self, _recipe: &Recipe) -> Vec<&'static str> {
+    fn settings(&self, recipe: &Recipe) -> Result<String> {
+        Ok(settings_text(&(&recipe.source, settings(recipe)?)))
+    }
+
+    fn reads(&self, _recipe: &Recipe) -> Vec<&'static dyn Stage> {
         Vec::new()
     }
 
     fn workers(&self, _context: &Context) -> usize {
         OPEN_PARTS
-    }
-
-    fn commit_along(&self, context: &Context, part: &PartEntry) -> Result<()> {
-        match context.measured.lock().expect("nobody panics with the signals").remove(&part.part) {
-            Some(measured) => signals::commit(context, part, &measured),
-            None => Ok(()),
-        }
     }
 
     fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>> {
@@ -157,31 +157,30 @@ fn fingerprint_of(part: &SourcePart, settings: &str) -> String {
     fingerprint(["download", FORMAT_VERSION, settings, &part.first_row.to_string(), &part.fingerprint()])
 }
 
-fn make(
-    context: &Context,
+fn make<'a>(
+    context: &'a Context,
     downloader: &Downloader,
     part: &SourcePart,
     settings: &str,
     new: &mut NewPart,
-) -> Result<()> {
+) -> Result<Vec<Along<'a>>> {
     let name = part_name(part.index);
-    let Some((rows, old)) = grown_from(context, part, settings) else {
-        let config = &context.recipe().download;
-        let mut writer = PoolWriter::create(&context.run, new, config, &name, part.index)?;
-        let mut measuring = context.measures_downloads.then(signals::Measuring::default);
-        let measure = measuring.as_ref().map(|_| Arc::new(signals::MeasureAll) as Arc<dyn Measure>);
-        let log = download(context, downloader, part, measure, &mut |pairs, measured| {
-            writer.write(&pairs)?;
-            measuring.as_mut().map_or(Ok(()), |measuring| measuring.add(&pairs, measured))
-        })?;
-        writer.finish(new)?;
-        if let Some(measured) = measuring.and_then(signals::Measuring::finish) {
-            context.measured.lock().expect("nobody panics with the signals").insert(name.clone(), measured);
-        }
-        return write_log(context, &name, &log, new);
-    };
-    let added = part.choose((rows..part.rows.num_rows()).collect())?;
-    Fresh::download(context, downloader, &added)?.write_into(&old, new)
+    if let Some((rows, old)) = grown_from(context, part, settings) {
+        let added = part.choose((rows..part.rows.num_rows()).collect())?;
+        Fresh::download(context, downloader, &added)?.write_into(&old, new)?;
+        return Ok(Vec::new());
+    }
+    let config = &context.recipe().download;
+    let mut writer = PoolWriter::create(&context.run, new, config, &name, part.index)?;
+    let mut signals = context.measures_downloads.then(|| (Arc::new(MeasureAll::default()), Tables::new()));
+    let measure = signals.as_ref().map(|(measured, _)| Arc::clone(measured) as Arc<dyn Measure>);
+    let log = download(context, downloader, part, measure, &mut |pairs, rows| {
+        writer.write(&pairs)?;
+        signals.as_mut().map_or(Ok(()), |(measured, tables)| tables.add(&pairs, rows, measured))
+    })?;
+    writer.finish(new)?;
+    write_log(context, &name, &log, new)?;
+    Ok(signals.map_or_else(Vec::new, |(_, tables)| tables.finish(context)))
 }
 
 /// Whether the committed part of this name stays, as it is or with rows behind it; `None` if there is none.
@@ -207,7 +206,7 @@ fn download(
     downloader: &Downloader,
     part: &SourcePart,
     measure: Option<Arc<dyn Measure>>,
-    on_pairs: &mut (dyn FnMut(RecordBatch, Vec<Measured>) -> Result<()> + Send),
+    on_pairs: &mut (dyn FnMut(RecordBatch, &[u32]) -> Result<()> + Send),
 ) -> Result<RecordBatch> {
     let bar = context.progress();
     let on_row = |status: Status| bar.row_done(status == Status::Ok);
@@ -276,7 +275,7 @@ pub fn retry_failed(context: &Context, statuses: &BTreeSet<Status>) -> Result<Re
         bar.part_done();
     }
     let parts_left = names.len() as u64 - parts_made;
-    context.complete("download", names, &[])?;
+    context.complete(&Download, names)?;
     bar.finish(parts_made, parts_left, started.elapsed());
     Ok(total)
 }

@@ -16,8 +16,10 @@ use lynxdata_records::{NewPart, Status, file_digest, fingerprint, nearest, parqu
 use rayon::prelude::*;
 use tracing::warn;
 
-use super::{Context, Parts, Planned, Stage, folder_digest, settings_text, table};
+use super::folder_digest;
 use crate::recipe::{InstructConfig, InstructFormat, LoadedRecipe, Recipe, TaskSource};
+use crate::stage::{Context, Parts, Planned, Stage, settings_text};
+use crate::table;
 use lynxdata_report::data::{
     ConversationSample, InstructSummary, Message, TaskSummary, TemplateUse, Thumbnail, data_uri,
 };
@@ -46,7 +48,11 @@ impl Stage for Instruct {
         recipe.instruct.is_some()
     }
 
-    fn reads(&self, _recipe: &Recipe) -> Vec<&'static str> {
+    fn settings(&self, recipe: &Recipe) -> Result<String> {
+        Ok(settings_text(&(recipe.seed, &recipe.instruct)))
+    }
+
+    fn reads(&self, _recipe: &Recipe) -> Vec<&'static dyn Stage> {
         Vec::new()
     }
 
@@ -86,7 +92,7 @@ impl Stage for Instruct {
                 make(context, config, source, task, &banks, new)
             });
             let name = part_name(source);
-            Ok(Planned { name, fingerprint: fingerprint(inputs.iter().map(String::as_str)), make })
+            Ok(Planned::new(name, fingerprint(inputs.iter().map(String::as_str)), make))
         })))
     }
 }
@@ -254,6 +260,10 @@ pub fn left_out(counts: TaskCounts) -> BTreeMap<String, u64> {
     counts.dropped.into_iter().chain(counts.left_out).collect()
 }
 
+/// Reads the counts of a task.
+///
+/// # Errors
+/// If the file cannot be read or is no such table.
 pub fn read_counts(path: &Path) -> Result<TaskCounts> {
     let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     serde_json::from_slice(&text).with_context(|| format!("{} is not what was written", path.display()))
@@ -295,7 +305,7 @@ pub(crate) fn summary(context: &Context) -> Result<InstructSummary> {
     let (catalogue, banks) = (Catalogue::shipped()?, Banks::shipped()?);
     let mut all: Vec<Conversation> = Vec::new();
     let mut summary = InstructSummary::default();
-    let parts = context.upstream("instruct")?;
+    let parts = context.upstream(&Instruct)?;
     for source in &config.tasks {
         let task = catalogue.get(&source.name)?;
         let part = parts.iter().find(|part| part.part == part_name(source));

@@ -16,9 +16,10 @@ use lynxdata_records::{NewPart, PartEntry, fingerprint};
 use serde_json::json;
 
 use super::arms::{for_each_example, training_of};
-use super::{Context, Parts, Planned, Stage, settings_text};
 use crate::lynx::{pretrained, stamps, trusted};
 use crate::recipe::{Recipe, TrainingConfig};
+use crate::stage::{Context, Parts, Planned, Stage, settings_text};
+use crate::stages::arms::Examples;
 
 /// Raise it when the same examples and settings give another model.
 const FORMAT_VERSION: &str = "1";
@@ -48,13 +49,21 @@ impl Stage for Model {
         recipe.training.is_some()
     }
 
-    fn reads(&self, _recipe: &Recipe) -> Vec<&'static str> {
-        vec!["examples"]
+    fn command(&self) -> &'static str {
+        "train"
+    }
+
+    fn settings(&self, recipe: &Recipe) -> Result<String> {
+        Ok(settings_text(&(recipe.seed, &recipe.training)))
+    }
+
+    fn reads(&self, _recipe: &Recipe) -> Vec<&'static dyn Stage> {
+        vec![&Examples]
     }
 
     fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>> {
         let config = training_of(context)?;
-        let inputs: Vec<String> = context.upstream("examples")?.iter().map(PartEntry::digest).collect();
+        let inputs: Vec<String> = context.upstream(&Examples)?.iter().map(PartEntry::digest).collect();
         let settings = settings_text(&(
             (context.recipe().seed, config.held_out, config.device.resolve()?),
             (&config.tokenizer, &config.model, &config.train),
@@ -67,7 +76,7 @@ impl Stage for Model {
         let inputs = inputs.iter().chain([&start]).map(String::as_str);
         let print = fingerprint(["model", FORMAT_VERSION, &settings].into_iter().chain(inputs));
         let make = Box::new(move |new: &mut NewPart| make(context, config, new));
-        Ok(Box::new(std::iter::once(Ok(Planned { name: FOLDER.to_owned(), fingerprint: print, make }))))
+        Ok(Box::new(std::iter::once(Ok(Planned::new(FOLDER.to_owned(), print, make)))))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Stage `report`: the tables of the run as one HTML page, and the same numbers as `report.json`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use arrow::array::{Array, Float64Array, Int64Array, ListArray, StringArray};
@@ -8,15 +9,18 @@ use lynxdata_check::outcome::Metric;
 use lynxdata_check::statistics::Difference;
 use lynxdata_check::{CheckOutcome, Fit, FitResult, Gear, Version};
 use lynxdata_engine::select::{DUPLICATE, Rule};
-use lynxdata_filters::{SIGNALS, Signal, SignalType};
+use lynxdata_filters::{GROUPS, Signal, SignalType};
 use lynxdata_picture::{Check, Encode, PictureSettings, Resize, prepare};
 use lynxdata_records::{NewPart, PartEntry, Status, fingerprint, parquet, schema};
 
-use super::dedup::PoolParts;
-use super::{
-    Context, Parts, Planned, STAGES, Stage, check, instruct, select, settings_text, shards, signals, table, train,
-};
+use super::dedup::pool_of;
+use super::{check, instruct, select, shards, stages_of, train};
+use crate::pool::{Place, Pool, PoolPart};
 use crate::recipe::Recipe;
+use crate::stage::{Context, Parts, Planned, Stage, settings_text};
+use crate::stages::select::Select;
+use crate::stages::shards::Shards;
+use crate::table;
 use lynxdata_report::data::{
     Arm, CheckSummary, Comparison, DuplicateCluster, FunnelStep, Loss, Rejection, ReportData, Run, Sample,
     SelectionSummary, SignalHistogram, Threshold, Thumbnail, data_uri,
@@ -38,6 +42,7 @@ const MEMBERS_SHOWN: usize = 6;
 /// Where the page lies in the run folder.
 pub const PAGE: &str = "report.html";
 
+/// Writes the report.
 pub struct Report;
 
 impl Stage for Report {
@@ -49,12 +54,12 @@ impl Stage for Report {
         recipe.source.is_none() || recipe.has_pool_table()
     }
 
-    fn reads(&self, recipe: &Recipe) -> Vec<&'static str> {
-        STAGES
-            .iter()
-            .filter(|stage| stage.name() != "report" && stage.is_in(recipe))
-            .map(|stage| stage.name())
-            .collect()
+    fn settings(&self, recipe: &Recipe) -> Result<String> {
+        Ok(settings_text(recipe))
+    }
+
+    fn reads(&self, recipe: &Recipe) -> Vec<&'static dyn Stage> {
+        stages_of(recipe).filter(|stage| stage.name() != self.name()).collect()
     }
 
     fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>> {
@@ -73,7 +78,7 @@ impl Stage for Report {
             Ok(())
         });
         let print = fingerprint(inputs.iter().map(String::as_str));
-        Ok(Box::new(std::iter::once(Ok(Planned { name: "page".to_owned(), fingerprint: print, make }))))
+        Ok(Box::new(std::iter::once(Ok(Planned::new("page".to_owned(), print, make)))))
     }
 }
 
@@ -89,7 +94,7 @@ fn gather(context: &Context) -> Result<ReportData> {
         ..ReportData::default()
     };
     if recipe.source.is_some() {
-        let pool = PoolParts::of(context)?;
+        let pool = pool_of(context)?;
         data.funnel = download_steps(context, &pool)?;
         if let Some(main) = recipe.main_selection() {
             let decisions = Decisions::read(context, &pool, main)?;
@@ -117,9 +122,9 @@ fn gather(context: &Context) -> Result<ReportData> {
     Ok(data)
 }
 
-fn download_steps(context: &Context, pool: &PoolParts) -> Result<Vec<FunnelStep>> {
+fn download_steps(context: &Context, pool: &Pool) -> Result<Vec<FunnelStep>> {
     let mut by_status: BTreeMap<Status, u64> = BTreeMap::new();
-    for part in &pool.downloads {
+    for PoolPart { pairs: part, .. } in &pool.parts {
         let path = table::file(&context.run, part, schema::download_log().name)?;
         let log = table::read(&path, Some(&["status"]))?;
         for status in table::texts(&log, "status", &path)?.iter().flatten() {
@@ -169,9 +174,9 @@ struct DuplicateOf {
 }
 
 impl Decisions {
-    fn read(context: &Context, pool: &PoolParts, selection: &str) -> Result<Decisions> {
+    fn read(context: &Context, pool: &Pool, selection: &str) -> Result<Decisions> {
         let mut parts = Vec::new();
-        for file in select::files(&context.upstream("select")?, selection, &pool.downloads)? {
+        for file in select::files(&context.upstream(&Select)?, selection, pool)? {
             let path = context.run.intact(file)?;
             let rows = table::read(&path, None)?;
             let uids = table::texts(&rows, "uid", &path)?;
@@ -198,6 +203,17 @@ impl Decisions {
 
     fn all(&self) -> impl Iterator<Item = &Decision> {
         self.parts.iter().flatten()
+    }
+
+    fn places(&self) -> impl Iterator<Item = (Place, &Decision)> {
+        let of_part = |(part, rows): (u32, &'_ Vec<Decision>)| -> Vec<Place> {
+            (0..rows.len()).map(|row| Place { part, row: row as u32 }).collect()
+        };
+        (0..).zip(&self.parts).flat_map(of_part).zip(self.all())
+    }
+
+    fn at(&self, place: Place) -> &Decision {
+        &self.parts[place.part as usize][place.row as usize]
     }
 }
 
@@ -248,7 +264,7 @@ fn selection_steps(context: &Context, selection: &str, decisions: &Decisions) ->
     }
     if let Some(config) = &context.recipe().shards {
         let format = config.formats.first().copied();
-        let written = context.upstream("shards")?;
+        let written = context.upstream(&Shards)?;
         let written =
             written.iter().filter(|part| format.is_some_and(|format| part.part.starts_with(shards::folder(format))));
         steps.push(FunnelStep {
@@ -262,9 +278,9 @@ fn selection_steps(context: &Context, selection: &str, decisions: &Decisions) ->
     Ok(steps)
 }
 
-fn selection_summary(context: &Context, pool: &PoolParts, name: &str) -> Result<SelectionSummary> {
-    let selections = context.upstream("select")?;
-    let files = select::files(&selections, name, &pool.downloads)?.iter();
+fn selection_summary(context: &Context, pool: &Pool, name: &str) -> Result<SelectionSummary> {
+    let selections = context.upstream(&Select)?;
+    let files = select::files(&selections, name, pool)?.iter();
     let files = files.map(|file| context.run.intact(file)).collect::<lynxdata_records::Result<Vec<_>>>()?;
     let counted = select::count_rejections(files.into_iter())?;
     let rows_of = |counts: &BTreeMap<String, u64>, rule: &str| counts.get(rule).copied().unwrap_or(0);
@@ -287,21 +303,22 @@ fn selection_summary(context: &Context, pool: &PoolParts, name: &str) -> Result<
 
 fn signal_histograms(
     context: &Context,
-    pool: &PoolParts,
+    pool: &Pool,
     selection: &str,
     decisions: &Decisions,
 ) -> Result<Vec<SignalHistogram>> {
     let rules = rules_of(context, selection)?;
     let kept: Vec<bool> = decisions.all().map(|decision| decision.rejected_by.is_empty()).collect();
     // Perceptual hashes are names, not quantities: their distribution says nothing.
-    SIGNALS
+    GROUPS
         .iter()
-        .filter(|signal| !["phash", "dhash"].contains(&signal.name()))
+        .filter(|group| group.name != "hashes")
+        .flat_map(|group| group.signals)
         .map(|signal| {
             let thresholds = rules
                 .iter()
                 .flat_map(|rule| {
-                    let values = threshold::thresholds_in(&rule.predicate, signal.name());
+                    let values = threshold::thresholds_in(&rule.predicate, signal.name);
                     values.into_iter().map(|value| Threshold {
                         value,
                         rule: rule.name.clone(),
@@ -310,46 +327,45 @@ fn signal_histograms(
                 })
                 .collect();
             let empty = SignalHistogram {
-                name: signal.name().to_owned(),
-                description: signal.description().to_owned(),
-                unit: signal.unit().to_owned(),
+                name: signal.name.to_owned(),
+                description: signal.description.to_owned(),
+                unit: signal.unit.to_owned(),
                 thresholds,
                 ..SignalHistogram::default()
             };
-            with_values(context, pool, *signal, empty, &kept)
+            with_values(context, pool, signal, empty, &kept)
         })
         .collect()
 }
 
 fn with_values(
     context: &Context,
-    pool: &PoolParts,
-    signal: &dyn Signal,
+    pool: &Pool,
+    signal: &Signal,
     empty: SignalHistogram,
     kept: &[bool],
 ) -> Result<SignalHistogram> {
     let mut numbers: Vec<Option<f64>> = Vec::with_capacity(kept.len());
     let mut texts: Vec<Option<String>> = Vec::new();
-    for measured in &pool.signals {
-        let path = table::file(&context.run, measured, signals::FOLDER)?;
-        let rows = table::read(&path, Some(&[signal.name()]))?;
-        match signal.signal_type() {
+    for part in &pool.parts {
+        let (path, rows) = (part.path(&context.run)?, part.signals(&context.run, Some(&[signal.name]))?);
+        match signal.signal_type {
             SignalType::Integer => {
-                let column: &Int64Array = parquet::typed_column(&rows, signal.name(), &path)?;
+                let column: &Int64Array = parquet::typed_column(&rows, signal.name, &path)?;
                 numbers.extend(column.iter().map(|value| value.map(|value| value as f64)));
             }
             SignalType::Float => {
-                let column: &Float64Array = parquet::typed_column(&rows, signal.name(), &path)?;
+                let column: &Float64Array = parquet::typed_column(&rows, signal.name, &path)?;
                 numbers.extend(column.iter());
             }
             SignalType::Text => {
-                let column: &StringArray = parquet::typed_column(&rows, signal.name(), &path)?;
+                let column: &StringArray = parquet::typed_column(&rows, signal.name, &path)?;
                 texts.extend(column.iter().map(|value| value.map(str::to_owned)));
             }
         }
     }
     let kept = kept.iter().copied();
-    Ok(if signal.signal_type() == SignalType::Text {
+    Ok(if signal.signal_type == SignalType::Text {
         histogram::with_texts(empty, texts.iter().map(Option::as_deref).zip(kept))
     } else {
         histogram::with_numbers(empty, numbers.into_iter().zip(kept))
@@ -359,46 +375,42 @@ fn with_values(
 /// Reads pairs of the pool for showing, one part at a time.
 struct Gallery<'a> {
     context: &'a Context,
-    pool: &'a PoolParts,
+    pool: &'a Pool,
 }
 
 impl<'a> Gallery<'a> {
-    fn new(context: &'a Context, pool: &'a PoolParts) -> Self {
+    fn new(context: &'a Context, pool: &'a Pool) -> Self {
         Gallery { context, pool }
     }
 
     /// The pairs at these places, in the order of the places.
-    fn thumbnails(&mut self, places: &[(usize, usize)]) -> Result<Vec<Thumbnail>> {
-        let mut found: BTreeMap<(usize, usize), Thumbnail> = BTreeMap::new();
-        let parts: BTreeSet<usize> = places.iter().map(|(part, _)| *part).collect();
-        for part in parts {
-            let path = table::file(&self.context.run, &self.pool.downloads[part], schema::pool().name)?;
-            let mut first = 0;
-            for rows in table::batches(&path, Some(&["uid", "url", "caption", "image", "width", "height"]))? {
-                let rows = rows?;
-                let (uids, urls) = (table::texts(&rows, "uid", &path)?, table::texts(&rows, "url", &path)?);
-                let captions = table::texts(&rows, "caption", &path)?;
-                let widths = table::integers(&rows, "width", &path)?;
-                let heights = table::integers(&rows, "height", &path)?;
-                let pictures = table::pictures(&rows, &path)?;
-                let here = first..first + rows.num_rows();
-                for (_, row) in places.iter().filter(|place| place.0 == part && here.contains(&place.1)) {
-                    let index = *row - first;
-                    let thumbnail = Thumbnail {
-                        uid: uids.value(index).to_owned(),
-                        caption: captions.value(index).to_owned(),
-                        url: urls.value(index).to_owned(),
-                        image_data_uri: small_picture(pictures.value(index)),
-                        width: widths.value(index) as u32,
-                        height: heights.value(index) as u32,
-                        kept: true,
-                        note: String::new(),
-                    };
-                    found.insert((part, *row), thumbnail);
-                }
-                first = here.end;
+    fn thumbnails(&mut self, places: &[Place]) -> Result<Vec<Thumbnail>> {
+        let mut found: BTreeMap<Place, Thumbnail> = BTreeMap::new();
+        let in_order: BTreeSet<Place> = places.iter().copied().collect();
+        let in_order: Vec<Place> = in_order.into_iter().collect();
+        let columns = ["uid", "url", "caption", "image", "width", "height"];
+        let path = Path::new(schema::pool().name);
+        self.pool.for_each_at(&self.context.run, &in_order, Some(&columns), &mut |here, rows| {
+            let (uids, urls) = (table::texts(rows, "uid", path)?, table::texts(rows, "url", path)?);
+            let captions = table::texts(rows, "caption", path)?;
+            let widths = table::integers(rows, "width", path)?;
+            let heights = table::integers(rows, "height", path)?;
+            let pictures = table::pictures(rows, path)?;
+            for (row, place) in here.iter().enumerate() {
+                let thumbnail = Thumbnail {
+                    uid: uids.value(row).to_owned(),
+                    caption: captions.value(row).to_owned(),
+                    url: urls.value(row).to_owned(),
+                    image_data_uri: small_picture(pictures.value(row)),
+                    width: widths.value(row) as u32,
+                    height: heights.value(row) as u32,
+                    kept: true,
+                    note: String::new(),
+                };
+                found.insert(*place, thumbnail);
             }
-        }
+            Ok(())
+        })?;
         Ok(places.iter().map(|place| found[place].clone()).collect())
     }
 }
@@ -422,25 +434,21 @@ fn small_picture(bytes: &[u8]) -> String {
 fn samples(context: &Context, gallery: &mut Gallery, decisions: &Decisions) -> Result<(Vec<Sample>, Vec<Sample>)> {
     let seed = context.recipe().seed.to_string();
     let most = context.recipe().report.samples;
-    let mut order: Vec<(String, (usize, usize))> = Vec::new();
-    for (part, rows) in decisions.parts.iter().enumerate() {
-        order.extend(
-            rows.iter().enumerate().map(|(row, decision)| (fingerprint(["sample", &seed, &decision.uid]), (part, row))),
-        );
-    }
+    let with_hash = |(place, decision): (Place, &Decision)| (fingerprint(["sample", &seed, &decision.uid]), place);
+    let mut order: Vec<(String, Place)> = decisions.places().map(with_hash).collect();
     order.sort_unstable();
-    let decision = |place: &(usize, usize)| &decisions.parts[place.0][place.1];
+    let decision = |place: &Place| decisions.at(*place);
     let (kept, rejected): (Vec<_>, Vec<_>) =
         order.into_iter().map(|(_, place)| place).partition(|place| decision(place).rejected_by.is_empty());
     let mut shown_for: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut turns: Vec<(usize, usize, (usize, usize))> = Vec::new();
+    let mut turns: Vec<(usize, usize, Place)> = Vec::new();
     for (position, place) in rejected.iter().enumerate() {
         let times = shown_for.entry(&decision(place).rejected_by[0]).or_default();
         turns.push((*times, position, *place));
         *times += 1;
     }
     turns.sort_unstable();
-    let mut show = |places: Vec<(usize, usize)>| -> Result<Vec<Sample>> {
+    let mut show = |places: Vec<Place>| -> Result<Vec<Sample>> {
         let thumbnails = gallery.thumbnails(&places)?;
         Ok(thumbnails
             .into_iter()
@@ -459,26 +467,21 @@ fn samples(context: &Context, gallery: &mut Gallery, decisions: &Decisions) -> R
 /// The number of kept pairs that stand for others too, and some of them with their duplicates, those with
 /// most duplicates first.
 fn duplicates(context: &Context, gallery: &mut Gallery, decisions: &Decisions) -> Result<(u64, Vec<DuplicateCluster>)> {
-    let mut stars: BTreeMap<&str, Vec<(usize, usize)>> = BTreeMap::new();
-    let mut place_of: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
-    for (part, rows) in decisions.parts.iter().enumerate() {
-        for (row, decision) in rows.iter().enumerate() {
-            if let Some(duplicate) = &decision.duplicate {
-                stars.entry(&duplicate.uid).or_default().push((part, row));
-            }
+    let mut stars: BTreeMap<&str, Vec<Place>> = BTreeMap::new();
+    for (place, decision) in decisions.places() {
+        if let Some(duplicate) = &decision.duplicate {
+            stars.entry(&duplicate.uid).or_default().push(place);
         }
     }
-    for (part, rows) in decisions.parts.iter().enumerate() {
-        let kept = rows.iter().enumerate().filter(|(_, decision)| stars.contains_key(decision.uid.as_str()));
-        place_of.extend(kept.map(|(row, decision)| (decision.uid.as_str(), (part, row))));
-    }
-    let duplicate = |(part, row): &(usize, usize)| decisions.parts[*part][*row].duplicate.as_ref();
-    let kinds = |members: &[(usize, usize)]| -> BTreeSet<String> {
+    let kept = decisions.places().filter(|(_, decision)| stars.contains_key(decision.uid.as_str()));
+    let place_of: BTreeMap<&str, Place> = kept.map(|(place, decision)| (decision.uid.as_str(), place)).collect();
+    let duplicate = |place: &Place| decisions.at(*place).duplicate.as_ref();
+    let kinds = |members: &[Place]| -> BTreeSet<String> {
         members.iter().filter_map(|place| Some(duplicate(place)?.by.clone())).collect()
     };
     let passed = decisions.all().filter(|decision| passes_rules(decision)).count() as u64;
     let count = stars.len() as u64;
-    let mut largest: Vec<(&str, &Vec<(usize, usize)>)> = stars.iter().map(|(kept, members)| (*kept, members)).collect();
+    let mut largest: Vec<(&str, &Vec<Place>)> = stars.iter().map(|(kept, members)| (*kept, members)).collect();
     largest.sort_by_key(|(kept, members)| (std::cmp::Reverse(members.len()), *kept));
     // One of each kind of match first: the largest alone would often all be of one kind.
     let mut kinds_shown: BTreeSet<BTreeSet<String>> = BTreeSet::new();
@@ -532,7 +535,7 @@ fn match_in_words(by: &str, context: &Context) -> String {
 fn check_summary(context: &Context) -> Result<CheckSummary> {
     let outcome: CheckOutcome = check::verdict(context)?;
     let gear = outcome.protocol.gear;
-    let fits = if gear == Gear::Lynx { train::results(context, "train")? } else { Vec::new() };
+    let fits = if gear == Gear::Lynx { train::results(context, &train::Train)? } else { Vec::new() };
     let finite = |value: &f64| value.is_finite().then_some(*value);
     let arms = outcome.arms.iter().enumerate().map(|(place, arm)| {
         let curve = |replicate: usize| {

@@ -11,7 +11,7 @@ use arrow::json::WriterBuilder;
 use arrow::json::writer::LineDelimited;
 use lynxdata_picture::Encode;
 
-use super::table;
+use crate::table;
 
 /// The members of a sample: extension and bytes.
 pub(crate) type Members<'a> = [(&'a str, &'a [u8])];

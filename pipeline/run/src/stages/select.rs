@@ -14,11 +14,17 @@ use lynxdata_engine::Session;
 use lynxdata_engine::dedup::{Duplicate, stars};
 use lynxdata_engine::select::{DUPLICATE, Rule, check, evaluate};
 use lynxdata_fetch::Source;
+use lynxdata_filters::GROUPS;
 use lynxdata_records::{FileEntry, NewPart, PartEntry, fingerprint, parquet, schema};
 
-use super::dedup::PoolParts;
-use super::{Context, Parts, Planned, Stage, settings_text, signals, table};
+use super::dedup::{candidates, pool_of};
+use crate::pool::{Place, Pool, PoolPart};
 use crate::recipe::{LoadedRecipe, Recipe, SelectionConfig};
+use crate::stage::{Context, Parts, Planned, Stage, settings_text};
+use crate::stages::dedup::Dedup;
+use crate::stages::download::Download;
+use crate::stages::signals::Signals;
+use crate::table;
 
 /// Raise it when the same signals and rules give another selection.
 const FORMAT_VERSION: &str = "2";
@@ -34,15 +40,24 @@ impl Stage for Select {
         !recipe.select.is_empty()
     }
 
-    fn reads(&self, _recipe: &Recipe) -> Vec<&'static str> {
-        vec!["download", "signals", "dedup"]
+    fn settings(&self, recipe: &Recipe) -> Result<String> {
+        let mut texts = Vec::new();
+        for (name, selection) in &recipe.select {
+            let rules: Vec<_> = selection.rules()?.into_iter().map(|rule| (rule.name, rule.predicate)).collect();
+            texts.push((name, rules, selection.deduplicate));
+        }
+        Ok(settings_text(&(texts, &recipe.dedup)))
+    }
+
+    fn reads(&self, _recipe: &Recipe) -> Vec<&'static dyn Stage> {
+        vec![&Download, &Signals, &Dedup]
     }
 
     /// One part per selection, because which of two duplicates is kept depends on all parts; it has one file for each part of the pool.
     fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>> {
         let recipe = context.recipe();
-        let pool = Arc::new(PoolParts::of(context)?);
-        let clusters = context.upstream("dedup")?.into_iter().next().context("stage dedup has no part")?;
+        let pool = Arc::new(pool_of(context)?);
+        let clusters = context.upstream(&Dedup)?.into_iter().next().context("stage dedup has no part")?;
         let inputs = fingerprint([pool.digest().as_str(), clusters.digest().as_str()]);
         Ok(Box::new(recipe.select.iter().map(move |(name, selection)| {
             let rules = selection.rules()?;
@@ -51,7 +66,7 @@ impl Stage for Select {
             let print = fingerprint(["select", FORMAT_VERSION, &settings, &inputs]);
             let (pool, clusters) = (Arc::clone(&pool), clusters.clone());
             let make = Box::new(move |new: &mut NewPart| make(context, name, selection, &rules, &pool, &clusters, new));
-            Ok(Planned { name: name.clone(), fingerprint: print, make })
+            Ok(Planned::new(name.clone(), print, make))
         })))
     }
 }
@@ -61,16 +76,16 @@ fn make(
     name: &str,
     selection: &SelectionConfig,
     rules: &[Rule],
-    pool: &PoolParts,
+    pool: &Pool,
     clusters: &PartEntry,
     new: &mut NewPart,
 ) -> Result<()> {
     // For each pair, the rules that reject it.
     let mut rejections: Vec<Vec<&str>> = Vec::new();
     let mut failures: BTreeMap<&str, Failures> = BTreeMap::new();
-    for (download, measured) in pool.downloads.iter().zip(&pool.signals) {
-        let rows = pairs(context, download, measured)?;
-        let path = table::file_for_columns(&context.run, download, schema::pool().name)?;
+    for part in &pool.parts {
+        let rows = pairs(context, part)?;
+        let path = part.path(&context.run)?;
         let answers = evaluate(&context.session, &rows, rules, &path)?;
         for (rule, answers) in rules.iter().zip(&answers) {
             if let (Some(first), Some(reason)) = (answers.failed.first(), &answers.reason) {
@@ -100,13 +115,13 @@ fn make(
     new.counts.insert("kept".to_owned(), new.rows_out);
     new.counts.insert("rejected".to_owned(), new.rows_in - new.rows_out);
     let mut first = 0;
-    for download in &pool.downloads {
-        let pool_file = table::file_for_columns(&context.run, download, schema::pool().name)?;
-        let uids = table::read(&pool_file, Some(&["uid"]))?;
+    for part in &pool.parts {
+        let pool_file = part.path(&context.run)?;
+        let uids = part.columns(&context.run, &["uid"])?;
         let rows = first..first + uids.num_rows();
         first = rows.end;
         let batch = to_batch(table::texts(&uids, "uid", &pool_file)?, &rejections, &duplicates, rows)?;
-        let path = context.run.stage_file(new, &file_name(name, &download.part))?;
+        let path = context.run.stage_file(new, &file_name(name, &part.pairs.part))?;
         parquet::write(&path, &batch.schema(), [&batch])?;
     }
     Ok(())
@@ -137,7 +152,7 @@ struct GaveWay {
 fn duplicates(
     context: &Context,
     selection: &str,
-    pool: &PoolParts,
+    pool: &Pool,
     clusters: &PartEntry,
     rejections: &[Vec<&str>],
 ) -> Result<BTreeMap<usize, GaveWay>> {
@@ -148,7 +163,7 @@ fn duplicates(
         let rows = table::read(&path, Some(&["cluster_size"]))?;
         has_duplicates.extend(table::integers(&rows, "cluster_size", &path)?.values().iter().map(|size| *size > 1));
     }
-    let candidates = pool.candidates(context)?;
+    let candidates = candidates(context, pool)?;
     let chosen: Vec<usize> =
         (0..rejections.len()).filter(|row| has_duplicates[*row] && rejections[*row].is_empty()).collect();
     let decisions = stars(&candidates.pairs, &chosen, &context.recipe().dedup);
@@ -211,10 +226,22 @@ fn to_batch(
 }
 
 /// The files of a selection, one for each part of the pool.
-pub(crate) fn files<'a>(selections: &'a [PartEntry], name: &str, downloads: &[PartEntry]) -> Result<&'a [FileEntry]> {
+pub(crate) fn files<'a>(selections: &'a [PartEntry], name: &str, pool: &Pool) -> Result<&'a [FileEntry]> {
     let selection = selections.iter().find(|part| part.part == name);
-    let files = selection.map(|part| part.files.as_slice()).filter(|files| files.len() == downloads.len());
+    let files = selection.map(|part| part.files.as_slice()).filter(|files| files.len() == pool.parts.len());
     files.with_context(|| format!("selection {name} has not a file for every part of the pool; this is a bug"))
+}
+
+/// The places of the pairs that a selection keeps, in the order of the pool, of its files.
+pub(crate) fn kept(files: impl Iterator<Item = Result<PathBuf>>) -> Result<Vec<Place>> {
+    let mut kept = Vec::new();
+    for (part, path) in (0..).zip(files) {
+        let path = path?;
+        let rows = table::read(&path, Some(&["kept"]))?;
+        let flags: &BooleanArray = parquet::typed_column(&rows, "kept", &path)?;
+        kept.extend((0..).zip(flags).filter(|(_, kept)| *kept == Some(true)).map(|(row, _)| Place { part, row }));
+    }
+    Ok(kept)
 }
 
 /// The file of a selection for one part of the pool.
@@ -231,7 +258,7 @@ pub fn check_rules(loaded: &LoadedRecipe, session: &Session) -> Result<()> {
     let source = Source::open_cached(source, &loaded.folder, &loaded.cache())?;
     let extra = source.schema_of_extra_columns();
     let pool = schema::pool().schema_with(extra.fields().iter().map(AsRef::as_ref));
-    let signals = lynxdata_engine::signals::schema();
+    let signals = signal_columns();
     let columns = rule_columns(&pool, &signals);
     for column in &columns {
         if let Some(own) = column.own_name.as_ref().filter(|own| *own != column.field.name()) {
@@ -295,16 +322,18 @@ fn rule_columns(pool: &Schema, signals: &Schema) -> Vec<RuleColumn> {
     columns
 }
 
+/// The columns of all signals.
+fn signal_columns() -> Schema {
+    let of_group = |group| lynxdata_engine::signals::schema(group).fields().iter().skip(1).cloned().collect::<Vec<_>>();
+    Schema::new(GROUPS.iter().flat_map(of_group).collect::<Vec<_>>())
+}
+
 /// The rows of one part as rules see them.
-pub(crate) fn pairs(context: &Context, download: &PartEntry, measured: &PartEntry) -> Result<RecordBatch> {
-    let pool_file = table::file_for_columns(&context.run, download, schema::pool().name)?;
-    let signal_file = table::file(&context.run, measured, signals::FOLDER)?;
-    let measured = table::read(&signal_file, None)?;
-    let columns = rule_columns(parquet::schema(&pool_file)?.as_ref(), &measured.schema());
+pub(crate) fn pairs(context: &Context, part: &PoolPart) -> Result<RecordBatch> {
+    let columns = rule_columns(part.schema(&context.run)?.as_ref(), &signal_columns());
     let names: Vec<&str> = columns.iter().filter_map(|column| column.own_name.as_deref()).collect();
-    let rows = table::read(&pool_file, Some(&names))?;
-    let uids = table::texts(&rows, "uid", &pool_file)?;
-    table::same_pairs(uids, table::texts(&measured, "uid", &signal_file)?, &signal_file)?;
+    let rows = part.columns(&context.run, &names)?;
+    let measured = part.signals(&context.run, None)?;
     let values = columns.iter().map(|column| {
         let values = match &column.own_name {
             Some(name) => rows.column_by_name(name),
@@ -319,8 +348,10 @@ pub(crate) fn pairs(context: &Context, download: &PartEntry, measured: &PartEntr
 
 /// What rejected how many rows.
 #[derive(Debug, Default)]
-pub(crate) struct Rejections {
+pub struct Rejections {
+    /// Rows of the pool.
     pub rows: u64,
+    /// Those that are kept.
     pub kept: u64,
     /// Rows that a rule rejected, alone or with others.
     pub by_rule: BTreeMap<String, u64>,

@@ -6,14 +6,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use arrow::array::{BooleanArray, RecordBatch, UInt32Array};
-use arrow::compute::take_record_batch;
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use lynxdata_records::{NewPart, PartEntry, card, fingerprint, parquet, schema, webdataset};
+use lynxdata_records::{NewPart, card, fingerprint, parquet, schema, webdataset};
 
 use super::samples::{self, Naming};
-use super::{Context, Parts, Planned, Stage, select, table};
+use super::select;
+use crate::pool::{Place, Pool};
 use crate::recipe::{Recipe, ShardFormat};
+use crate::stage::{Context, Parts, Planned, Stage, settings_text};
+use crate::stages::download::Download;
+use crate::stages::select::Select;
 
 /// Raise it when the same selection gives other bytes.
 const FORMAT_VERSION: &str = "3";
@@ -32,15 +35,23 @@ impl Stage for Shards {
         recipe.shards.is_some()
     }
 
-    fn reads(&self, _recipe: &Recipe) -> Vec<&'static str> {
-        vec!["download", "select"]
+    fn settings(&self, recipe: &Recipe) -> Result<String> {
+        Ok(settings_text(&(&recipe.name, &recipe.shards, recipe.download.encode)))
+    }
+
+    fn reads(&self, _recipe: &Recipe) -> Vec<&'static dyn Stage> {
+        vec![&Download, &Select]
+    }
+
+    fn workers(&self, _context: &Context) -> usize {
+        std::thread::available_parallelism().map_or(1, usize::from)
     }
 
     fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>> {
         let config = context.recipe().shards.as_ref().context("the recipe has no [shards]")?;
-        let downloads = Arc::new(context.upstream("download")?);
-        let kept = kept_rows(context, &config.selection, &downloads)?;
-        let mut shards: Vec<Vec<Slice>> = kept.chunks(config.rows_per_shard).map(slices).collect();
+        let pool = Arc::new(Pool::of_pairs(context.upstream(&Download)?));
+        let kept = kept_places(context, &config.selection, &pool)?;
+        let mut shards: Vec<Vec<Place>> = kept.chunks(config.rows_per_shard).map(<[Place]>::to_vec).collect();
         if shards.is_empty() {
             // A shard without rows: a folder without any shard is one that no reader opens.
             shards.push(Vec::new());
@@ -57,22 +68,24 @@ impl Stage for Shards {
                 if *format == ShardFormat::Webdataset {
                     inputs.extend([TAR_VERSION, context.recipe().download.encode.extension()].map(str::to_owned));
                 }
-                for slice in shard {
-                    inputs.push(downloads[slice.part].digest());
-                    inputs.push(format!("{:?}", slice.rows));
+                for of_part in shard.chunk_by(|a, b| a.part == b.part) {
+                    let rows: Vec<u32> = of_part.iter().map(|place| place.row).collect();
+                    inputs.push(pool.parts[of_part[0].part as usize].pairs.digest());
+                    inputs.push(format!("{rows:?}"));
                 }
-                let (shards, downloads) = (Arc::clone(&shards), Arc::clone(&downloads));
+                let (shards, pool) = (Arc::clone(&shards), Arc::clone(&pool));
                 let name = format!("{}/{index:05}", folder(*format));
                 let make = Box::new(move |new: &mut NewPart| {
                     let path = context.run.stage_file(new, &file)?;
-                    let rows = |write: &mut OnBatch<'_>| for_each_batch(context, &downloads, &shards[index], write);
-                    let count = match format {
+                    let places = &shards[index];
+                    let rows = |write: &mut OnBatch<'_>| {
+                        pool.for_each_at(&context.run, places, None, &mut |_, batch| write(batch))
+                    };
+                    match format {
                         ShardFormat::Parquet => {
-                            let part = shards[index].first().map_or(0, |slice| slice.part);
-                            let columns = match downloads.get(part) {
-                                Some(part) => {
-                                    table::schema(&table::file(&context.run, part, schema::pool().name)?, None)?
-                                }
+                            let part = places.first().map_or(0, |place| place.part);
+                            let columns = match pool.parts.get(part as usize) {
+                                Some(part) => part.schema(&context.run)?,
                                 None => schema::pool().schema(),
                             };
                             let columns = schema::with_hugging_face_features(columns.as_ref().clone());
@@ -82,12 +95,12 @@ impl Stage for Shards {
                             write_tar(&path, Naming::OneForAll(context.recipe().download.encode), rows)
                         }
                     }?;
-                    (new.rows_in, new.rows_out) = (count, count);
+                    (new.rows_in, new.rows_out) = (places.len() as u64, places.len() as u64);
                     Ok(())
                 });
                 let fingerprint = fingerprint(inputs.iter().map(String::as_str));
                 content.push(fingerprint.clone());
-                planned.push(Ok(Planned { name, fingerprint, make }));
+                planned.push(Ok(Planned::new(name, fingerprint, make)));
             }
         }
         if config.formats.contains(&ShardFormat::Parquet) {
@@ -114,74 +127,28 @@ fn file_name(format: ShardFormat, index: usize, count: usize) -> String {
     }
 }
 
-/// Rows of one pool part that go into a shard.
-struct Slice {
-    part: usize,
-    rows: Vec<u32>,
-}
-
-/// (part, row) of every kept pair in the order of the pool.
-pub(crate) fn kept_rows(context: &Context, selection: &str, downloads: &[PartEntry]) -> Result<Vec<(usize, u32)>> {
-    let selections = context.upstream("select")?;
-    let files = select::files(&selections, selection, downloads)?;
-    let mut kept = Vec::new();
-    for (part, file) in files.iter().enumerate() {
-        let path = context.run.intact(file)?;
-        let rows = table::read(&path, Some(&["kept"]))?;
-        let flags: &BooleanArray = parquet::typed_column(&rows, "kept", &path)?;
-        kept.extend((0..flags.len()).filter(|row| flags.value(*row)).map(|row| (part, row as u32)));
-    }
-    Ok(kept)
-}
-
-fn slices(rows: &[(usize, u32)]) -> Vec<Slice> {
-    rows.chunk_by(|a, b| a.0 == b.0)
-        .map(|run| Slice { part: run[0].0, rows: run.iter().map(|(_, row)| *row).collect() })
-        .collect()
-}
-
-/// Hands over the rows of a shard in batches, so that it takes little memory whatever its pictures are. Returns how many there are.
-fn for_each_batch(
-    context: &Context,
-    downloads: &[PartEntry],
-    shard: &[Slice],
-    mut write: impl FnMut(&RecordBatch) -> Result<()>,
-) -> Result<u64> {
-    let mut count = 0;
-    for Slice { part, rows } in shard {
-        let path = table::file(&context.run, &downloads[*part], schema::pool().name)?;
-        let mut first = 0;
-        for batch in table::batches(&path, None)? {
-            let batch = batch?;
-            let end = first + batch.num_rows() as u32;
-            let here = &rows[rows.partition_point(|row| *row < first)..rows.partition_point(|row| *row < end)];
-            if !here.is_empty() {
-                let here: UInt32Array = here.iter().map(|row| row - first).collect();
-                write(&take_record_batch(&batch, &here)?)?;
-            }
-            (first, count) = (end, count + here.len() as u64);
-        }
-    }
-    Ok(count)
+/// The places of every kept pair in the order of the pool.
+pub(crate) fn kept_places(context: &Context, selection: &str, pool: &Pool) -> Result<Vec<Place>> {
+    let selections = context.upstream(&Select)?;
+    let files = select::files(&selections, selection, pool)?;
+    select::kept(files.iter().map(|file| Ok(context.run.intact(file)?)))
 }
 
 /// What a writer does with each batch of rows.
 type OnBatch<'a> = dyn FnMut(&RecordBatch) -> Result<()> + 'a;
 
-fn write_parquet(path: &Path, schema: &SchemaRef, rows: impl Fn(&mut OnBatch<'_>) -> Result<u64>) -> Result<u64> {
+fn write_parquet(path: &Path, schema: &SchemaRef, rows: impl Fn(&mut OnBatch<'_>) -> Result<()>) -> Result<()> {
     let mut writer = parquet::Writer::create(path, schema)?;
-    let count = rows(&mut |batch| Ok(writer.write(batch)?))?;
+    rows(&mut |batch| Ok(writer.write(batch)?))?;
     writer.finish()?;
-    Ok(count)
+    Ok(())
 }
 
-fn write_tar(path: &Path, naming: Naming, rows: impl Fn(&mut OnBatch<'_>) -> Result<u64>) -> Result<u64> {
+fn write_tar(path: &Path, naming: Naming, rows: impl Fn(&mut OnBatch<'_>) -> Result<()>) -> Result<()> {
     let failed = || format!("cannot write {}", path.display());
     let mut writer = webdataset::Writer::new(BufWriter::new(File::create(path).with_context(failed)?));
-    let count =
-        rows(&mut |batch| samples::for_each(batch, naming, path, |uid, members| Ok(writer.append(uid, members)?)))?;
-    writer.finish()?.flush().with_context(failed)?;
-    Ok(count)
+    rows(&mut |batch| samples::for_each(batch, naming, path, |uid, members| Ok(writer.append(uid, members)?)))?;
+    writer.finish()?.flush().with_context(failed)
 }
 
 fn plan_card<'a>(context: &'a Context, selection: &'a str, rows: u64, content: &str) -> Planned<'a> {
@@ -193,12 +160,8 @@ fn plan_card<'a>(context: &'a Context, selection: &'a str, rows: u64, content: &
         env!("CARGO_PKG_VERSION")
     );
     let card = card::render(&card::Card { name, rows, data_files: "data/*.parquet", content, text: &text });
-    Planned {
-        name: "parquet/card".to_owned(),
-        fingerprint: fingerprint(["card", &card]),
-        make: Box::new(move |new| {
-            let path = context.run.stage_file(new, "shards/parquet/README.md")?;
-            std::fs::write(&path, &card).with_context(|| format!("cannot write {}", path.display()))
-        }),
-    }
+    Planned::new("parquet/card", fingerprint(["card", &card]), move |new: &mut NewPart| {
+        let path = context.run.stage_file(new, "shards/parquet/README.md")?;
+        std::fs::write(&path, &card).with_context(|| format!("cannot write {}", path.display()))
+    })
 }

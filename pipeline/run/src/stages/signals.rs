@@ -1,27 +1,28 @@
-//! Stage `signals`: every pair of the pool is measured once, into a table beside it.
+//! Stage `signals`: every pair of the pool is measured once, group by group, into tables beside it.
 //!
-//! If the same run downloads, that happens on the way, from the pixels that are in the stored file, so that no picture is decoded twice; each part of the table is
+//! If the same run downloads, that happens on the way, from the pixels that are in the stored file, so that no picture is decoded twice; each part of the tables is
 //! committed behind its part of the pool. What is left, such as parts that grew or came from an interrupted run, is measured by the stage, with the same outcome.
 
-use std::time::Instant;
+use std::collections::HashMap;
+use std::sync::Mutex;
 
 use anyhow::{Context as _, Result};
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use lynxdata_engine::signals;
-use lynxdata_fetch::{Measure, Measured};
-use lynxdata_filters::{ImageData, SIGNALS, Sample, Value, measure_all};
+use lynxdata_fetch::Measure;
+use lynxdata_filters::{GROUPS, Group, ImageData, Sample, Value};
 use lynxdata_picture::DynamicImage;
 use lynxdata_records::{NewPart, PartEntry, fingerprint, parquet, schema};
 
-use super::{Context, Parts, Planned, Stage, table};
+use crate::pool::{SIGNALS, signal_part};
 use crate::recipe::Recipe;
+use crate::stage::{Along, Context, Parts, Planned, Stage};
+use crate::stages::download::Download;
+use crate::table;
 
-/// Raise it when a signal gives another value for the same pair.
-const FORMAT_VERSION: &str = "4";
-
-/// The folder of the signal table.
-pub const FOLDER: &str = "signals";
+/// Raise it when a table is written in another way.
+const FORMAT_VERSION: &str = "5";
 
 pub(crate) struct Signals;
 
@@ -34,84 +35,116 @@ impl Stage for Signals {
         recipe.source.is_some() && recipe.has_pool_table()
     }
 
-    fn reads(&self, _recipe: &Recipe) -> Vec<&'static str> {
-        vec!["download"]
+    fn settings(&self, _recipe: &Recipe) -> Result<String> {
+        Ok(String::new())
     }
 
+    fn reads(&self, _recipe: &Recipe) -> Vec<&'static dyn Stage> {
+        vec![&Download]
+    }
+
+    /// One part for each group and part of the pool.
     fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>> {
-        let parts = context.upstream("download")?.into_iter().map(move |input| {
-            let (name, fingerprint) = (input.part.clone(), fingerprint_of(&input));
-            let make = Box::new(move |new: &mut NewPart| {
-                let pool = table::file(&context.run, &input, schema::pool().name)?;
-                let measured = context.runtime.block_on(signals::measure(&context.session, &pool))?;
-                write(context, &input, &concat_batches(&signals::schema(), &measured)?, new)
-            });
-            Ok(Planned { name, fingerprint, make })
+        let downloads = context.upstream(&Download)?;
+        let parts = downloads.into_iter().flat_map(move |input| {
+            GROUPS.iter().map(move |group| {
+                let input = input.clone();
+                Ok(plan(context, group, input, move |pool| {
+                    let path = table::file(&context.run, pool, schema::pool().name)?;
+                    let measured = context.runtime.block_on(signals::measure(&context.session, group, &path))?;
+                    Ok(concat_batches(&signals::schema(group), &measured)?)
+                }))
+            })
         });
         Ok(Box::new(parts))
     }
 }
 
-fn fingerprint_of(input: &PartEntry) -> String {
-    let names = SIGNALS.iter().map(|signal| signal.name()).collect::<Vec<_>>().join(" ");
-    fingerprint(["signals", FORMAT_VERSION, &names, &input.digest()])
+/// Plans the table of a group for a part of the pool. In one batch, so that the file is the same
+/// wherever the signals were measured.
+fn plan<'a>(
+    context: &'a Context,
+    group: &'static Group,
+    input: PartEntry,
+    measure: impl FnOnce(&PartEntry) -> Result<RecordBatch> + Send + 'a,
+) -> Planned<'a> {
+    let names: Vec<&str> = group.signals.iter().map(|signal| signal.name).collect();
+    let print = fingerprint([
+        "signals",
+        FORMAT_VERSION,
+        group.name,
+        &group.version.to_string(),
+        &names.join(" "),
+        &input.digest(),
+    ]);
+    Planned::new(signal_part(group.name, &input.part), print, move |new: &mut NewPart| {
+        let measured = measure(&input)?;
+        let rows = measured.num_rows() as u64;
+        let path = context.run.stage_file(new, &format!("{SIGNALS}/{}/part-{}.parquet", group.name, input.part))?;
+        parquet::write(&path, &measured.schema(), [&measured])?;
+        (new.rows_in, new.rows_out) = (input.rows_out, rows);
+        new.counts.insert("measured".to_owned(), rows);
+        Ok(())
+    })
 }
 
-/// Writes the signals of a part of the pool. In one batch, so that the file is the same wherever they were measured.
-fn write(context: &Context, input: &PartEntry, measured: &RecordBatch, new: &mut NewPart) -> Result<()> {
-    let rows = measured.num_rows() as u64;
-    let path = context.run.stage_file(new, &format!("{FOLDER}/part-{}.parquet", input.part))?;
-    parquet::write(&path, &measured.schema(), [measured])?;
-    (new.rows_in, new.rows_out) = (input.rows_out, rows);
-    new.counts.insert("measured".to_owned(), rows);
-    Ok(())
+/// All signals of the pairs of a part that is being downloaded, measured where their pixels are at
+/// hand: for each group the values, by the row of the part.
+#[derive(Debug, Default)]
+pub(super) struct MeasureAll {
+    rows: Mutex<HashMap<u32, Vec<Vec<Value>>>>,
 }
-
-/// Commits the signals of a part of the pool that were measured while it was downloaded.
-pub(super) fn commit(context: &Context, input: &PartEntry, measured: &RecordBatch) -> Result<()> {
-    let started = Instant::now();
-    let mut new = NewPart::new(Signals.name(), &input.part, fingerprint_of(input));
-    write(context, input, measured, &mut new)?;
-    new.seconds = started.elapsed().as_secs_f64();
-    context.commit_along(new)
-}
-
-/// All signals, for a downloader that has the pixels of a pair at hand.
-#[derive(Debug)]
-pub(super) struct MeasureAll;
 
 impl Measure for MeasureAll {
-    fn measure(&self, caption: Option<&str>, stored_bytes: usize, pixels: Option<DynamicImage>) -> Measured {
+    fn measure(&self, row: usize, caption: Option<&str>, stored_bytes: usize, pixels: Option<DynamicImage>) {
         let image = pixels.and_then(|pixels| ImageData::from_decoded(stored_bytes, pixels));
-        Box::new(measure_all(&Sample::new(caption, image.as_ref())))
+        let sample = Sample::new(caption, image.as_ref());
+        let values = GROUPS.iter().map(|group| group.measure(&sample)).collect();
+        self.rows.lock().expect("nobody panics with the values").insert(row as u32, values);
     }
 }
 
-/// The signals of a part that is being downloaded, as they come.
-#[derive(Default)]
-pub(super) struct Measuring {
-    batches: Vec<RecordBatch>,
+/// The tables of signals of a part that is being downloaded, as its pairs come.
+pub(super) struct Tables {
+    /// For each group.
+    batches: Vec<Vec<RecordBatch>>,
     /// Whether a measurement broke off. The stage then does it again, and shows why.
     is_incomplete: bool,
 }
 
-impl Measuring {
-    /// Takes what [`MeasureAll`] found of these pairs.
-    pub(super) fn add(&mut self, pairs: &RecordBatch, measured: Vec<Measured>) -> Result<()> {
-        let values = |measured: Measured| measured.downcast::<Vec<Value>>().ok().map(|values| *values);
-        let rows: Vec<Vec<Value>> = measured.into_iter().filter_map(values).collect();
-        if rows.len() == pairs.num_rows() {
-            let uids = pairs.column_by_name("uid").context("the pool has no column uid")?;
-            self.batches.push(signals::table(uids.clone(), &rows));
-        } else {
+impl Tables {
+    pub(super) fn new() -> Tables {
+        Tables { batches: vec![Vec::new(); GROUPS.len()], is_incomplete: false }
+    }
+
+    /// Takes what was measured on these pairs, which are these rows of the part.
+    pub(super) fn add(&mut self, pairs: &RecordBatch, rows: &[u32], measured: &MeasureAll) -> Result<()> {
+        let mut found = measured.rows.lock().expect("nobody panics with the values");
+        let values: Option<Vec<Vec<Vec<Value>>>> = rows.iter().map(|row| found.remove(row)).collect();
+        drop(found);
+        let Some(mut values) = values else {
             self.is_incomplete = true;
+            return Ok(());
+        };
+        let uids = pairs.column_by_name("uid").context("the pool has no column uid")?;
+        for (place, group) in GROUPS.iter().enumerate() {
+            let of_group: Vec<Vec<Value>> = values.iter_mut().map(|row| std::mem::take(&mut row[place])).collect();
+            self.batches[place].push(signals::table(group, uids.clone(), &of_group));
         }
         Ok(())
     }
 
-    /// The table, if it is whole.
-    pub(super) fn finish(self) -> Option<RecordBatch> {
-        let whole = concat_batches(&signals::schema(), &self.batches).expect("all batches have the schema");
-        (!self.is_incomplete).then_some(whole)
+    /// Returns the tables as parts that come along with that of the pool; none if they are not whole.
+    pub(super) fn finish(self, context: &Context) -> Vec<Along<'_>> {
+        if self.is_incomplete {
+            return Vec::new();
+        }
+        let along = GROUPS.iter().zip(self.batches).map(|(group, batches)| Along {
+            stage: &Signals,
+            plan: Box::new(move |pool| {
+                plan(context, group, pool, move |_| Ok(concat_batches(&signals::schema(group), &batches)?))
+            }),
+        });
+        along.collect()
     }
 }

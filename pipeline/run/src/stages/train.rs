@@ -12,9 +12,10 @@ use lynxdata_check::{Fit, FitResult, Gear, Split, Universe, Version, split};
 use lynxdata_records::{NewPart, PartEntry, fingerprint};
 
 use super::arms::{self, check_of};
-use super::{Context, Parts, Planned, Stage, settings_text};
 use crate::lynx::{Lynx, stamps};
 use crate::recipe::{CheckConfig, Recipe};
+use crate::stage::{Context, Parts, Planned, Stage, settings_text};
+use crate::stages::arms::Arms;
 
 /// Raise it when the same arms and settings give other measurements.
 const FORMAT_VERSION: &str = "4";
@@ -42,8 +43,16 @@ impl Stage for Train {
         trains(recipe)
     }
 
-    fn reads(&self, _recipe: &Recipe) -> Vec<&'static str> {
-        vec!["arms"]
+    fn command(&self) -> &'static str {
+        "check"
+    }
+
+    fn settings(&self, recipe: &Recipe) -> Result<String> {
+        Ok(arms::check_settings(recipe))
+    }
+
+    fn reads(&self, _recipe: &Recipe) -> Vec<&'static dyn Stage> {
+        vec![&Arms]
     }
 
     fn workers(&self, context: &Context) -> usize {
@@ -66,8 +75,16 @@ impl Stage for Controls {
         trains(recipe)
     }
 
-    fn reads(&self, _recipe: &Recipe) -> Vec<&'static str> {
-        vec!["arms", "train"]
+    fn command(&self) -> &'static str {
+        "check"
+    }
+
+    fn settings(&self, recipe: &Recipe) -> Result<String> {
+        Ok(arms::check_settings(recipe))
+    }
+
+    fn reads(&self, _recipe: &Recipe) -> Vec<&'static dyn Stage> {
+        vec![&Arms, &Train]
     }
 
     fn workers(&self, context: &Context) -> usize {
@@ -76,7 +93,7 @@ impl Stage for Controls {
 
     fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>> {
         let config = check_of(context)?;
-        let results = results(context, "train")?;
+        let results = results(context, &Train)?;
         let protocol = config.protocol(context.recipe().seed);
         fits(context, config, "controls", follow_up_fits(&protocol, &results))
     }
@@ -93,7 +110,7 @@ fn workers(context: &Context) -> usize {
 }
 
 fn fits<'a>(context: &'a Context, config: &'a CheckConfig, stage: &'static str, fits: Vec<Fit>) -> Result<Parts<'a>> {
-    let inputs: Vec<String> = context.upstream("arms")?.iter().map(PartEntry::digest).collect();
+    let inputs: Vec<String> = context.upstream(&Arms)?.iter().map(PartEntry::digest).collect();
     let inputs = fingerprint(inputs.iter().map(String::as_str));
     let settings = settings(context, config)?;
     // The pairs are loaded once, when the first fit needs them; if that fails, every fit says why.
@@ -124,7 +141,7 @@ fn fits<'a>(context: &'a Context, config: &'a CheckConfig, stage: &'static str, 
                 std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
             })
         };
-        Ok(Planned { name, fingerprint: print, make })
+        Ok(Planned::new(name, print, make))
     })))
 }
 
@@ -181,7 +198,7 @@ impl CheckData {
 }
 
 /// The results of a stage of fits.
-pub(crate) fn results(context: &Context, stage: &str) -> Result<Vec<FitResult>> {
+pub(crate) fn results(context: &Context, stage: &dyn Stage) -> Result<Vec<FitResult>> {
     context
         .upstream(stage)?
         .iter()

@@ -8,7 +8,7 @@ use arrow::array::{Array, Int64Array, StringArray};
 use lynxdata_records::{Manifest, PartEntry, Status, schema};
 use serde::Serialize;
 
-use lynxdata_run::stages::table;
+use lynxdata_run::table;
 
 /// A row of the source that is not in the pool.
 #[derive(Serialize)]

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::sample;
 use super::table::{Membership, RawPair, Writer};
-use crate::stages::table;
+use crate::table;
 
 /// Bytes of a JSON file that are looked at to tell what it is.
 const BEGINNING: u64 = 64 * 1024;

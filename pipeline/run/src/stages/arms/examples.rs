@@ -4,8 +4,9 @@ use anyhow::{Context as _, Result};
 use lynxdata_check::Turn;
 use lynxdata_records::{NewPart, fingerprint};
 
-use super::{Context, FORMAT_VERSION, Parts, Planned, Stage, kind, settings_text, table, write_folder};
+use super::{FORMAT_VERSION, kind, table, write_folder};
 use crate::recipe::{Recipe, TrainingConfig};
+use crate::stage::{Context, Parts, Planned, Stage, settings_text};
 
 /// The folder of the table in the run folder.
 const FOLDER: &str = "examples";
@@ -25,7 +26,15 @@ impl Stage for Examples {
         recipe.training.is_some()
     }
 
-    fn reads(&self, _recipe: &Recipe) -> Vec<&'static str> {
+    fn command(&self) -> &'static str {
+        "train"
+    }
+
+    fn settings(&self, recipe: &Recipe) -> Result<String> {
+        Ok(settings_text(&(recipe.seed, &recipe.training)))
+    }
+
+    fn reads(&self, _recipe: &Recipe) -> Vec<&'static dyn Stage> {
         Vec::new()
     }
 
@@ -41,7 +50,7 @@ impl Stage for Examples {
             write_folder(context, config.most_examples, &kind, None, &mut writer)?;
             writer.finish(new)
         });
-        Ok(Box::new(std::iter::once(Ok(Planned { name: PART.to_owned(), fingerprint: print, make }))))
+        Ok(Box::new(std::iter::once(Ok(Planned::new(PART.to_owned(), print, make)))))
     }
 }
 
@@ -56,7 +65,7 @@ pub(crate) fn for_each_example(
     context: &Context,
     mut take: impl FnMut(&str, Vec<u8>, Vec<Turn>) -> Result<()>,
 ) -> Result<()> {
-    for part in context.upstream("examples")? {
+    for part in context.upstream(&Examples)? {
         table::read(context, FOLDER, &part, |rows| {
             rows.into_iter().try_for_each(|row| take(&row.digest, row.pixels, row.turns))
         })?;

@@ -8,12 +8,13 @@ use anyhow::{Context as _, Result};
 use lynxdata_fetch::{Source, SourceConfig};
 use lynxdata_records::Manifest;
 
+use super::pool;
 use super::table::{Membership, Writer};
-use super::{Context, pool};
 use crate::recipe;
-use crate::stages::download::Download;
 use crate::runner::run_stage;
-use crate::stages::table;
+use crate::stage::Context;
+use crate::stages::download::Download;
+use crate::table;
 
 /// The column of texts in tables.
 const CAPTION: &str = "caption";

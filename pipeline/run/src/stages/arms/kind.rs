@@ -4,15 +4,16 @@ use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use anyhow::{Context as _, Result, bail};
-use arrow::array::BooleanArray;
 use lynxdata_records::{Manifest, PartEntry, RunFolder, parquet, schema};
 
-use crate::stages::{folder_digest, select, table};
+use crate::pool::{Place, Pool};
+use crate::stages::{folder_digest, select};
+use crate::table;
 
 /// What is read of a folder.
 pub(super) enum Kind {
-    /// The pool of a run, or the pairs of it that a selection keeps, as (part, row).
-    Pool { files: Vec<PathBuf>, kept: Option<Vec<(usize, u32)>> },
+    /// The pool of a run, or the pairs of it that a selection keeps.
+    Pool { files: Vec<PathBuf>, kept: Option<Vec<Place>> },
     /// Anything that a source may be: pictures with captions beside them, tar files, Parquet with
     /// pictures.
     Pictures { path: PathBuf },
@@ -61,13 +62,8 @@ fn pool(run: &Path, manifest: &Manifest, selection: Option<&str>) -> Result<Kind
     })?;
     let Some(selection) = selection else { return Ok(Kind::Pool { files, kept: None }) };
     let selections: Vec<PartEntry> = manifest.parts("select").cloned().collect();
-    let mut kept = Vec::new();
-    for (part, file) in select::files(&selections, selection, &downloads)?.iter().enumerate() {
-        let path = run.join(&file.path);
-        let rows = table::read(&path, Some(&["kept"]))?;
-        let flags: &BooleanArray = parquet::typed_column(&rows, "kept", &path)?;
-        kept.extend((0..flags.len()).filter(|row| flags.value(*row)).map(|row| (part, row as u32)));
-    }
+    let selected = select::files(&selections, selection, &Pool::of_pairs(downloads))?;
+    let kept = select::kept(selected.iter().map(|file| Ok(run.join(&file.path))))?;
     Ok(Kind::Pool { files, kept: Some(kept) })
 }
 

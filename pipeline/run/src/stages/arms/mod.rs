@@ -24,8 +24,12 @@ pub(crate) use self::examples::{Examples, for_each_example, training_of};
 use self::kind::Kind;
 pub use self::universe::base_pairs;
 pub(crate) use self::universe::{load, split_config};
-use super::{Context, Parts, Planned, Stage, settings_text};
 use crate::recipe::{ArmConfig, CheckConfig, Recipe};
+use crate::stage::{Context, Parts, Planned, Stage, settings_text};
+use crate::stages::dedup::pool_of;
+use crate::stages::download::Download;
+use crate::stages::select::Select;
+use crate::stages::signals::Signals;
 
 /// Raise it when the same inputs give other rows.
 const FORMAT_VERSION: &str = "1";
@@ -42,6 +46,13 @@ const POOL: &str = "pool";
 /// The part of the folder that is evaluated on.
 const EVALUATION: &str = "evaluation";
 
+/// What a recipe says of the stages after the arms; how many threads there are changes nothing.
+pub(super) fn check_settings(recipe: &Recipe) -> String {
+    let check = recipe.check.clone().map(|check| CheckConfig { threads: 0, ..check });
+    settings_text(&(recipe.seed, check, &recipe.dedup))
+}
+
+/// Makes the arms of a check alike, wherever they come from.
 pub struct Arms;
 
 impl Stage for Arms {
@@ -53,9 +64,17 @@ impl Stage for Arms {
         recipe.check.is_some()
     }
 
-    fn reads(&self, recipe: &Recipe) -> Vec<&'static str> {
+    fn command(&self) -> &'static str {
+        "check"
+    }
+
+    fn settings(&self, recipe: &Recipe) -> Result<String> {
+        Ok(settings_text(&(recipe.seed, recipe.check.as_ref().map(settings))))
+    }
+
+    fn reads(&self, recipe: &Recipe) -> Vec<&'static dyn Stage> {
         let has_selection = recipe.check.as_ref().is_some_and(|check| check.selections().next().is_some());
-        if has_selection { vec!["download", "signals", "select"] } else { Vec::new() }
+        if has_selection { vec![&Download, &Signals, &Select] } else { Vec::new() }
     }
 
     fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>> {
@@ -68,7 +87,7 @@ impl Stage for Arms {
                 pool::write_selections(context, config, &mut writer)?;
                 writer.finish(new)
             });
-            planned.push(Ok(Planned { name: POOL.to_owned(), fingerprint: inputs, make }));
+            planned.push(Ok(Planned::new(POOL.to_owned(), inputs, make)));
         }
         for (arm, name, path) in folders(config) {
             let path = context.loaded.folder.join(path);
@@ -84,7 +103,7 @@ impl Stage for Arms {
                 write_folder(context, most, &kind, arm, &mut writer).with_context(|| format!("arm {name}"))?;
                 writer.finish(new)
             });
-            planned.push(Ok(Planned { name: name.to_owned(), fingerprint: print, make }));
+            planned.push(Ok(Planned::new(name.to_owned(), print, make)));
         }
         Ok(Box::new(planned.into_iter()))
     }
@@ -113,12 +132,11 @@ pub(crate) fn settings(config: &CheckConfig) -> impl Serialize + '_ {
 fn pool_inputs(context: &Context, config: &CheckConfig) -> Result<String> {
     let names: Vec<&str> = config.selections().map(|(_, name, _)| name).collect();
     let settings = settings_text(&(context.recipe().seed, settings(config)));
-    let downloads = context.upstream("download")?;
-    let signals = context.upstream("signals")?;
-    let selections = context.upstream("select")?;
+    let pool = pool_of(context)?.digest();
+    let selections = context.upstream(&Select)?;
     let selections = selections.iter().filter(|part| names.contains(&part.part.as_str()));
-    let digests: Vec<String> = downloads.iter().chain(&signals).chain(selections).map(PartEntry::digest).collect();
-    Ok(fingerprint(["arms", FORMAT_VERSION, &settings].into_iter().chain(digests.iter().map(String::as_str))))
+    let digests: Vec<String> = selections.map(PartEntry::digest).collect();
+    Ok(fingerprint(["arms", FORMAT_VERSION, &settings, &pool].into_iter().chain(digests.iter().map(String::as_str))))
 }
 
 fn write_folder(

@@ -9,13 +9,14 @@ use lynxdata_check::Turn;
 use lynxdata_engine::select::{Rule, evaluate};
 use lynxdata_records::schema;
 
+use super::sample;
 use super::table::{Membership, RawPair, Writer};
-use super::{Context, sample};
+use crate::pool::{Place, for_each_at};
 use crate::recipe::CheckConfig;
-use crate::stages::{select, shards, table};
-
-/// A pair of a pool: its part and its row.
-type Place = (usize, u32);
+use crate::stage::Context;
+use crate::stages::dedup::pool_of;
+use crate::stages::{select, shards};
+use crate::table;
 
 /// How many times as many pairs as may be held out are loaded, since some are passed over because
 /// others share their text.
@@ -28,35 +29,33 @@ type Text<'a> = (Place, Option<&'a str>);
 /// measured on.
 pub(super) fn write_selections(context: &Context, config: &CheckConfig, writer: &mut Writer) -> Result<()> {
     let seed = context.recipe().seed;
-    let downloads = context.upstream("download")?;
-    let signals = context.upstream("signals")?;
+    let pool = pool_of(context)?;
     let rules: Vec<Rule> = config.held_out_rule().into_iter().collect();
     let columns: BTreeSet<Option<&str>> = config.selections().map(|(_, _, column)| column).chain([None]).collect();
-    let mut files = Vec::new();
     let mut uids: BTreeMap<Text, String> = BTreeMap::new();
     let mut allowed: BTreeSet<Place> = BTreeSet::new();
-    for (part, (download, measured)) in downloads.iter().zip(&signals).enumerate() {
-        let path = table::file_for_columns(&context.run, download, schema::pool().name)?;
+    for (number, part) in (0..).zip(&pool.parts) {
+        let path = part.path(&context.run)?;
         let names: Vec<&str> = columns.iter().map(|column| column.unwrap_or("caption")).chain(["uid"]).collect();
-        let batch = table::read(&path, Some(&names))?;
+        let batch = part.columns(&context.run, &names)?;
+        let place = |row: usize| Place { part: number, row: row as u32 };
         let keys = table::texts(&batch, "uid", &path)?;
         for column in &columns {
             let texts = table::texts(&batch, column.unwrap_or("caption"), &path)?;
             let there =
                 (0..batch.num_rows()).filter(|row| texts.is_valid(*row) && !texts.value(*row).trim().is_empty());
-            uids.extend(there.map(|row| (((part, row as u32), *column), keys.value(row).to_owned())));
+            uids.extend(there.map(|row| ((place(row), *column), keys.value(row).to_owned())));
         }
         if config.evaluate_on.is_none() {
-            let answers = evaluate(&context.session, &select::pairs(context, download, measured)?, &rules, &path)?;
-            let passes = |row: &u32| answers.iter().all(|answers| answers.passed.value(*row as usize));
-            allowed.extend((0..batch.num_rows() as u32).filter(passes).map(|row| (part, row)));
+            let answers = evaluate(&context.session, &select::pairs(context, part)?, &rules, &path)?;
+            let passes = |row: &usize| answers.iter().all(|answers| answers.passed.value(*row));
+            allowed.extend((0..batch.num_rows()).filter(passes).map(place));
         }
-        files.push(table::file(&context.run, download, schema::pool().name)?);
     }
     let mut wanted: BTreeMap<Text, Membership> = BTreeMap::new();
     let none = Membership { arms: 0, may_be_held_out: false };
     for (arm, selection, column) in config.selections() {
-        let kept = shards::kept_rows(context, selection, &downloads)?;
+        let kept = shards::kept_places(context, selection, &pool)?;
         let keys = kept.into_iter().filter_map(|place| Some((uids.get(&(place, column))?.clone(), place)));
         // The spare ones make up for those that are held out.
         let most = config.most_pairs.saturating_add(config.held_out_most);
@@ -72,7 +71,8 @@ pub(super) fn write_selections(context: &Context, config: &CheckConfig, writer: 
     for ((place, column), membership) in &mut wanted {
         membership.may_be_held_out |= column.is_none() && allowed.contains(place);
     }
-    write(&files, &wanted, writer)
+    let file = |part: u32| table::file(&context.run, &pool.parts[part as usize].pairs, schema::pool().name);
+    write(&file, &wanted, writer)
 }
 
 /// Writes the pairs of another pool; `kept` are those of a selection over it.
@@ -86,62 +86,57 @@ pub(super) fn write_pool(
 ) -> Result<()> {
     let kept: Option<BTreeSet<Place>> = kept.map(|kept| kept.iter().copied().collect());
     let mut keys: Vec<(String, Place)> = Vec::new();
-    for (part, path) in files.iter().enumerate() {
+    for (part, path) in (0..).zip(files) {
         let batch = table::read(path, Some(&["uid", "caption"]))?;
         let (uids, captions) = (table::texts(&batch, "uid", path)?, table::texts(&batch, "caption", path)?);
-        let places = (0..batch.num_rows()).map(|row| (uids.value(row).to_owned(), (part, row as u32)));
+        let places = (0..batch.num_rows()).map(|row| (uids.value(row).to_owned(), Place { part, row: row as u32 }));
         let places = places.filter(|(_, place)| kept.as_ref().is_none_or(|kept| kept.contains(place)));
         let has_text = |row: usize| captions.is_valid(row) && !captions.value(row).trim().is_empty();
-        let (with_text, without): (Vec<_>, Vec<_>) = places.partition(|(_, (_, row))| has_text(*row as usize));
+        let (with_text, without): (Vec<_>, Vec<_>) = places.partition(|(_, place)| has_text(place.row as usize));
         writer.leave_out("pairs_without_text", without.len() as u64);
         keys.extend(with_text);
     }
     let chosen = sample(keys, most, seed, "arm");
-    write(files, &chosen.into_iter().map(|place| ((place, None), membership)).collect(), writer)
+    let wanted = chosen.into_iter().map(|place| ((place, None), membership)).collect();
+    write(&|part| Ok(files[part as usize].clone()), &wanted, writer)
 }
 
-fn write(files: &[PathBuf], wanted: &BTreeMap<Text, Membership>, writer: &mut Writer) -> Result<()> {
-    for (part, path) in files.iter().enumerate() {
-        if of_rows(wanted, part, 0, u32::MAX).next().is_none() {
-            continue;
-        }
-        write_part(part, path, wanted, writer)
+/// Writes texts of pairs; `file` is that of a part of the pool.
+fn write(
+    file: &dyn Fn(u32) -> Result<PathBuf>,
+    wanted: &BTreeMap<Text, Membership>,
+    writer: &mut Writer,
+) -> Result<()> {
+    let mut places: Vec<Place> = wanted.keys().map(|(place, _)| *place).collect();
+    places.dedup(); // several texts of one pair follow each other
+    for of_part in places.chunk_by(|a, b| a.part == b.part) {
+        let path = file(of_part[0].part)?;
+        write_part(&path, of_part, wanted, writer)
             .with_context(|| format!("cannot read the pairs of {}", path.display()))?;
     }
     Ok(())
 }
 
-/// The texts of rows of a part, from `first` to before `end`.
-fn of_rows<'a, 'b>(
-    wanted: &'a BTreeMap<Text<'b>, Membership>,
-    part: usize,
-    first: u32,
-    end: u32,
-) -> impl Iterator<Item = (&'a Text<'b>, &'a Membership)> {
-    wanted.range(((part, first), None)..((part, end), None))
-}
-
-fn write_part(part: usize, path: &Path, wanted: &BTreeMap<Text, Membership>, writer: &mut Writer) -> Result<()> {
-    let columns: BTreeSet<&str> = wanted.keys().map(|(_, column)| column.unwrap_or("caption")).collect();
+fn write_part(path: &Path, places: &[Place], wanted: &BTreeMap<Text, Membership>, writer: &mut Writer) -> Result<()> {
+    let texts_of = |place: Place| wanted.range((place, None)..).take_while(move |((at, _), _)| *at == place);
+    let columns: BTreeSet<&str> =
+        places.iter().flat_map(|place| texts_of(*place)).map(|((_, column), _)| column.unwrap_or("caption")).collect();
     let names: Vec<&str> = columns.iter().copied().chain(["uid", "image"]).collect();
-    let mut first = 0;
-    for batch in table::batches(path, Some(&names))? {
-        let batch = batch?;
-        let uids = table::texts(&batch, "uid", path)?;
-        let pictures = table::pictures(&batch, path)?;
-        let end = first + batch.num_rows() as u32;
-        for (((_, row), column), membership) in of_rows(wanted, part, first, end) {
-            let row = (*row - first) as usize;
-            let texts = table::texts(&batch, column.unwrap_or("caption"), path)?;
+    for_each_at(&|_| Ok(path.to_owned()), places, Some(&names), &mut |here, batch| {
+        let uids = table::texts(batch, "uid", path)?;
+        let pictures = table::pictures(batch, path)?;
+        for (row, place) in here.iter().enumerate() {
             let uid = uids.value(row);
-            writer.add(RawPair {
-                uid: Some(column.map_or_else(|| uid.to_owned(), |column| format!("{uid} {column}"))),
-                membership: *membership,
-                turns: vec![Turn::caption(texts.value(row))],
-                picture: pictures.value(row).to_vec(),
-            })?;
+            for ((_, column), membership) in texts_of(*place) {
+                let texts = table::texts(batch, column.unwrap_or("caption"), path)?;
+                writer.add(RawPair {
+                    uid: Some(column.map_or_else(|| uid.to_owned(), |column| format!("{uid} {column}"))),
+                    membership: *membership,
+                    turns: vec![Turn::caption(texts.value(row))],
+                    picture: pictures.value(row).to_vec(),
+                })?;
+            }
         }
-        first = end;
-    }
-    Ok(())
+        Ok(())
+    })
 }

@@ -16,8 +16,9 @@ use lynxdata_picture::{decode_file_and_rgb, square_of};
 use lynxdata_records::{NewPart, PartEntry, parquet};
 use rayon::prelude::*;
 
-use super::{Context, READ};
-use crate::stages::table as parts;
+use super::READ;
+use crate::stage::Context;
+use crate::table as parts;
 
 /// Rows whose pictures are in memory at a time.
 const BATCH: usize = 256;
@@ -178,7 +179,7 @@ fn row(pair: RawPair) -> Option<Row> {
 }
 
 /// Reads the table of a part, batch by batch.
-pub fn read(
+pub(super) fn read(
     context: &Context,
     folder: &str,
     part: &PartEntry,

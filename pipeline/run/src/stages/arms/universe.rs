@@ -9,8 +9,10 @@ use lynxdata_check::{Matrix, Pair, SplitConfig, Turn, Universe};
 use lynxdata_engine::dedup::{Candidate, cluster};
 use rayon::prelude::*;
 
-use super::{Context, EVALUATION, FOLDER, check_of, table};
+use super::{EVALUATION, FOLDER, check_of, table};
 use crate::recipe::CheckConfig;
+use crate::stage::Context;
+use crate::stages::arms::Arms;
 
 /// Loads what the stage `arms` wrote.
 ///
@@ -25,7 +27,7 @@ pub(crate) fn load(context: &Context) -> Result<Universe> {
     let mut pictures: BTreeMap<String, u32> = BTreeMap::new();
     // Pairs by picture and text, for those of other parts.
     let mut by_content: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-    for part in context.upstream("arms")? {
+    for part in context.upstream(&Arms)? {
         let before = pairs.len();
         let mut taken: BTreeMap<String, usize> = BTreeMap::new();
         let is_evaluation = part.part == EVALUATION;
@@ -89,7 +91,7 @@ pub(crate) fn load(context: &Context) -> Result<Universe> {
 pub fn base_pairs(context: &Context) -> Result<Vec<BasePair>> {
     let mut pairs: Vec<BasePair> = Vec::new();
     let mut candidates: Vec<Candidate> = Vec::new();
-    if let Some(part) = context.upstream("arms")?.first() {
+    if let Some(part) = context.upstream(&Arms)?.first() {
         table::read(context, FOLDER, part, |rows| {
             for row in rows {
                 let [Turn { question, answer }] = row.turns.as_slice() else { continue };

@@ -9,8 +9,10 @@ use lynxdata_fetch::{Downloader, SourcePart};
 use lynxdata_records::{NewPart, PartEntry, Status, parquet, schema};
 
 use super::pool::{self, PoolWriter};
-use super::{download, part_name, statuses_of, write_log};
-use crate::stages::{Context, table};
+use super::{download, statuses_of, write_log};
+use crate::stage::Context;
+use crate::stage::part_name;
+use crate::table;
 
 /// What came of such rows.
 pub(super) struct Fresh<'a> {

@@ -13,7 +13,7 @@ use lynxdata_picture::Encode;
 use lynxdata_records::{MeasuredFile, NewPart, PartEntry, RunFolder, parquet, schema, webdataset};
 
 use crate::stages::samples::{self, Naming};
-use crate::stages::table;
+use crate::table;
 
 /// Where tar files lie: they are shards, since nothing follows that reads them.
 const WEBDATASET_FOLDER: &str = "shards/webdataset";

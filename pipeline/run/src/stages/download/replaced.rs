@@ -11,10 +11,12 @@ use lynxdata_fetch::{Source, without_userinfo};
 use lynxdata_records::{parquet, schema};
 use tracing::warn;
 
-use super::{is_kept, part_name, settings};
-use lynxdata_report::count as grouped;
+use super::{is_kept, settings};
 use crate::recipe::{self, RESOLVED_RECIPE, Recipe};
-use crate::stages::{Context, table};
+use crate::stage::Context;
+use crate::stage::part_name;
+use crate::table;
+use lynxdata_report::count as grouped;
 
 /// The columns that say which picture a pair has: its URL, or its file in a source of pictures that are already there.
 const URL: &str = "url";

@@ -73,14 +73,14 @@ pub(crate) fn is_digest_column(name: &str) -> bool {
 
 /// A column of a source with one digest a row, as text or as bytes.
 #[derive(Debug)]
-pub(super) struct DigestColumn<'a> {
+pub(crate) struct DigestColumn<'a> {
     name: &'a str,
     algorithm: Algorithm,
     digests: &'a dyn Array,
 }
 
 /// The columns that are named as those of digests are.
-pub(super) fn columns(rows: &RecordBatch) -> Vec<DigestColumn<'_>> {
+pub(crate) fn columns(rows: &RecordBatch) -> Vec<DigestColumn<'_>> {
     let schema = rows.schema_ref();
     let columns = schema.fields().iter().zip(rows.columns()).filter_map(|(field, digests)| {
         // The pool has a `sha256` of its own, so the source's bears a prefix there, see `source::plan`.
@@ -93,7 +93,7 @@ pub(super) fn columns(rows: &RecordBatch) -> Vec<DigestColumn<'_>> {
 
 impl DigestColumn<'_> {
     /// What the row promises; `None` if its cell is empty or holds no digest, which is counted.
-    pub(super) fn expected(&self, row: usize, seen: &SeenDigests) -> Option<ExpectedDigest> {
+    pub(crate) fn expected(&self, row: usize, seen: &SeenDigests) -> Option<ExpectedDigest> {
         if self.digests.is_null(row) {
             return None;
         }
@@ -182,7 +182,7 @@ fn from_base64(text: &str, length: usize) -> Option<Vec<u8>> {
 
 /// A digest that a body must have.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ExpectedDigest {
+pub(crate) struct ExpectedDigest {
     algorithm: Algorithm,
     digest: Vec<u8>,
 }
@@ -192,7 +192,7 @@ impl ExpectedDigest {
     ///
     /// # Errors
     /// Says what the body has instead.
-    pub(super) fn check(&self, body: &[u8], sha256: &str) -> Result<(), String> {
+    pub(crate) fn check(&self, body: &[u8], sha256: &str) -> Result<(), String> {
         let found = match self.algorithm {
             Algorithm::Md5 => in_hexadecimal(&Md5::digest(body)),
             Algorithm::Sha256 => sha256.to_owned(),
@@ -209,7 +209,7 @@ impl ExpectedDigest {
 /// How many cells of digests were digests, by column. What is not one is told: when a column shows
 /// the first such cell, and all of them at the end.
 #[derive(Debug, Default)]
-pub(super) struct SeenDigests(Mutex<BTreeMap<String, Seen>>);
+pub(crate) struct SeenDigests(Mutex<BTreeMap<String, Seen>>);
 
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 struct Seen {

@@ -48,6 +48,17 @@ pub(crate) fn batches(
         .map(move |batch| Ok(RecordBatch::try_new(schema.clone(), batch?.columns().to_vec())?)))
 }
 
+/// Some rows of a file, which are ascending, batch by batch; all columns or those named.
+pub(crate) fn batches_at(
+    path: &Path,
+    columns: Option<&[&str]>,
+    rows: &[u32],
+) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<>> {
+    let schema = schema(path, columns)?;
+    Ok(parquet::read_rows(path, columns, rows)?
+        .map(move |batch| Ok(RecordBatch::try_new(schema.clone(), batch?.columns().to_vec())?)))
+}
+
 /// The schema of a file, or of columns of it. That of its batches lacks the metadata by which `datasets` recognises pictures.
 pub(crate) fn schema(path: &Path, columns: Option<&[&str]>) -> Result<SchemaRef> {
     let whole = parquet::schema(path)?;

@@ -1,20 +1,19 @@
-//! What every stage of a run works with.
+//! What a stage is, and what it works with.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context as _, Result, bail};
-use arrow::array::RecordBatch;
 use lynxdata_engine::Session;
 use lynxdata_fetch::Metrics;
-use lynxdata_records::{NewPart, PartEntry, RunFolder};
+use lynxdata_records::{Manifest, NewPart, PartEntry, RunFolder, fingerprint};
+use serde::Serialize;
 use tracing::info;
 
 use crate::host::{Host, Silent, StageProgress};
 use crate::mirror::Mirror;
 use crate::recipe::{LoadedRecipe, Recipe};
-use crate::stages::{command_of, is_current, settings_of};
 
 /// What every stage works with.
 pub struct Context {
@@ -38,10 +37,8 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// Whether the signals are wanted of what is downloaded, so that they are measured while its pixels are at hand.
     pub measures_downloads: bool,
-    /// Signals of parts of the pool that are not committed yet, by the name of the part.
-    pub measured: Mutex<BTreeMap<String, RecordBatch>>,
-    /// Parts of a later stage that were committed along with those of an earlier one.
-    along: Mutex<BTreeSet<(String, String)>>,
+    /// Parts that came along with those of an earlier stage: names of the stage and of the part.
+    along: Mutex<BTreeSet<(&'static str, String)>>,
     /// Where the run folder is mirrored, if its output is an object store.
     mirror: Option<Mirror>,
 }
@@ -83,7 +80,6 @@ impl Context {
             is_compared: AtomicBool::new(false),
             metrics: Arc::default(),
             measures_downloads: false,
-            measured: Mutex::default(),
             along: Mutex::default(),
             mirror: None,
         }
@@ -116,21 +112,22 @@ impl Context {
         Ok(entry)
     }
 
-    /// Commits a part of a later stage than the one that runs.
-    pub(crate) fn commit_along(&self, part: NewPart) -> Result<()> {
-        let entry = self.commit(part)?;
-        self.along.lock().expect("nobody panics with the parts").insert((entry.stage, entry.part));
-        Ok(())
+    /// Notes that a part of a later stage came along, so that the stage counts it as made.
+    pub(crate) fn note_along(&self, stage: &dyn Stage, part: String) {
+        self.along.lock().expect("nobody panics with the parts").insert((stage.name(), part));
     }
 
-    /// Whether a part was committed along with one of an earlier stage.
-    pub(crate) fn came_along(&self, stage: &str, part: &str) -> bool {
-        self.along.lock().expect("nobody panics with the parts").contains(&(stage.to_owned(), part.to_owned()))
+    /// Returns whether a part came along with one of an earlier stage, in this run.
+    pub(crate) fn came_along(&self, stage: &dyn Stage, part: &str) -> bool {
+        self.along.lock().expect("nobody panics with the parts").contains(&(stage.name(), part.to_owned()))
     }
 
     /// Records that a stage is complete, here and in the mirror.
-    pub(crate) fn complete(&self, stage: &str, parts: Vec<String>, reads: &[&str]) -> Result<()> {
-        let removed = self.run.complete(stage, parts, reads, &settings_of(stage, self.recipe())?)?;
+    pub(crate) fn complete(&self, stage: &dyn Stage, parts: Vec<String>) -> Result<()> {
+        let reads = names(&stage.reads(self.recipe()));
+        let settings = settings_digest(stage, self.recipe())?;
+        let stage = stage.name();
+        let removed = self.run.complete(stage, parts, &reads, &settings)?;
         if !removed.is_empty() {
             info!(stage, files = removed.len(), "files of parts that the stage no longer has are removed");
         }
@@ -151,31 +148,32 @@ impl Context {
         &self.loaded.recipe
     }
 
-    /// Whether a stage is complete, made from what the stages before it hold now, and by what the recipe says now.
-    pub(crate) fn is_current(&self, name: &str) -> Result<bool> {
-        is_current(&self.run.manifest(), name, self.recipe())
+    /// Whether a stage is complete, made from what the stages before it hold now, and by what the
+    /// recipe says now.
+    pub(crate) fn is_current(&self, stage: &dyn Stage) -> Result<bool> {
+        is_current(&self.run.manifest(), stage, self.recipe())
     }
 
     /// The committed parts of a stage that another one reads.
     ///
     /// # Errors
     /// If the stage is not complete or out of date, with the command that completes it.
-    pub(crate) fn upstream(&self, stage: &str) -> Result<Vec<PartEntry>> {
+    pub(crate) fn upstream(&self, stage: &dyn Stage) -> Result<Vec<PartEntry>> {
         let manifest = self.run.manifest();
         if !self.is_current(stage)? {
-            let fault = if manifest.is_complete(stage) {
+            let (name, command) = (stage.name(), stage.command());
+            let fault = if manifest.is_complete(name) {
                 "out of date: what it was made from, or what the recipe says of it, has changed"
             } else {
                 "not complete"
             };
-            let command = command_of(stage);
             bail!(
-                "stage {stage} of {} is {fault}\nhint: run `lynxdata {command} {}` first, or `lynxdata run` for all stages",
+                "stage {name} of {} is {fault}\nhint: run `lynxdata {command} {}` first, or `lynxdata run` for all stages",
                 self.run.root().display(),
                 self.loaded.path.display()
             );
         }
-        Ok(manifest.parts(stage).cloned().collect())
+        Ok(manifest.parts(stage.name()).cloned().collect())
     }
 }
 
@@ -186,4 +184,100 @@ impl Context {
 pub fn runtime() -> Result<tokio::runtime::Runtime> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     runtime.context("cannot start the async runtime")
+}
+
+/// A stage of the run.
+pub trait Stage: Sync {
+    /// The name in the command line, the manifest and the report.
+    fn name(&self) -> &'static str;
+
+    /// Whether the recipe asks for it.
+    fn is_in(&self, recipe: &Recipe) -> bool;
+
+    /// The command that runs it. A command may run several stages.
+    fn command(&self) -> &'static str {
+        self.name()
+    }
+
+    /// The stages whose parts it reads.
+    fn reads(&self, recipe: &Recipe) -> Vec<&'static dyn Stage>;
+
+    /// What a recipe says of it, as text. The fingerprints of its parts say the same and more, but to
+    /// know these takes reading what it reads: for the download, the whole list.
+    ///
+    /// # Errors
+    /// If the recipe names something that is not there, such as a preset.
+    fn settings(&self, recipe: &Recipe) -> Result<String>;
+
+    /// Parts that are made at the same time.
+    fn workers(&self, _context: &Context) -> usize {
+        1
+    }
+
+    /// Its parts in order, planned one by one as the loop asks for them.
+    fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>>;
+}
+
+/// The parts of a stage, planned lazily.
+pub type Parts<'a> = Box<dyn Iterator<Item = Result<Planned<'a>>> + Send + 'a>;
+
+/// Writes the files of a part and fills in its rows and counts. Returns what came along.
+type Make<'a> = Box<dyn FnOnce(&mut NewPart) -> Result<Vec<Along<'a>>> + Send + 'a>;
+
+/// A part of a later stage that is at hand when a part of an earlier one is made, such as the signals
+/// of pictures that are being downloaded. The loop makes it when the earlier part is committed.
+pub struct Along<'a> {
+    /// The later stage.
+    pub stage: &'static dyn Stage,
+    /// Plans its part, which reads the one that was committed.
+    pub plan: Box<dyn FnOnce(PartEntry) -> Planned<'a> + Send + 'a>,
+}
+
+/// A part that a stage is to have, and how to make it.
+pub struct Planned<'a> {
+    /// The name of the part, ordered as text.
+    pub name: String,
+    /// Over format version, settings and inputs.
+    pub fingerprint: String,
+    /// Makes the part.
+    pub make: Make<'a>,
+}
+
+impl<'a> Planned<'a> {
+    /// A part with nothing that comes along.
+    pub fn new(
+        name: impl Into<String>,
+        fingerprint: String,
+        make: impl FnOnce(&mut NewPart) -> Result<()> + Send + 'a,
+    ) -> Planned<'a> {
+        Planned { name: name.into(), fingerprint, make: Box::new(move |new| make(new).map(|()| Vec::new())) }
+    }
+}
+
+/// Returns whether a stage of a run is complete, made from what the stages before it hold now, and by
+/// what a recipe says now. Of those stages themselves it says nothing.
+///
+/// # Errors
+/// If the recipe names something that is not there.
+pub fn is_current(manifest: &Manifest, stage: &dyn Stage, recipe: &Recipe) -> Result<bool> {
+    Ok(manifest.is_current(stage.name(), &names(&stage.reads(recipe)), &settings_digest(stage, recipe)?))
+}
+
+/// A digest of what a recipe says of a stage.
+fn settings_digest(stage: &dyn Stage, recipe: &Recipe) -> Result<String> {
+    Ok(fingerprint([stage.name(), stage.settings(recipe)?.as_str()]))
+}
+
+fn names(stages: &[&'static dyn Stage]) -> Vec<&'static str> {
+    stages.iter().map(|stage| stage.name()).collect()
+}
+
+/// The name of part number `index`.
+pub(crate) fn part_name(index: u32) -> String {
+    format!("{index:05}")
+}
+
+/// A settings struct as the text that goes into fingerprints.
+pub(crate) fn settings_text(settings: &impl Serialize) -> String {
+    serde_json::to_string(settings).expect("settings hold only texts, numbers and lists")
 }
