@@ -117,21 +117,23 @@ fn assert_sizes_are_those_of_the_list(run: &Run) {
 
 fn assert_signals_and_clusters_follow_the_pool(run: &Run) {
     let pool = table(&run.path().join("pool"), &["uid", "caption", "width", "height"]);
-    let signals = table(&run.path().join("signals"), &[]);
+    let [captions, pictures, hashes] =
+        ["caption", "picture", "hashes"].map(|group| table(&run.path().join("signals").join(group), &[]));
     let clusters = table(&run.path().join("clusters"), &[]);
     let uids = texts(&pool, "uid");
-    assert_eq!(texts(&signals, "uid"), uids);
-    assert_eq!(texts(&clusters, "uid"), uids);
+    for rows in [&captions, &pictures, &hashes, &clusters] {
+        assert_eq!(texts(rows, "uid"), uids);
+    }
     for stage in ["signals", "dedup"] {
         assert_eq!(run.stage(stage)["rows_in"], uids.len(), "{stage}");
         assert_eq!(run.stage(stage)["rows_out"], uids.len(), "{stage}");
     }
-    assert_eq!(integers(&signals, "width"), integers(&pool, "width"));
-    assert_eq!(integers(&signals, "height"), integers(&pool, "height"));
+    assert_eq!(integers(&pictures, "width"), integers(&pool, "width"));
+    assert_eq!(integers(&pictures, "height"), integers(&pool, "height"));
     let characters: Vec<i64> =
         texts(&pool, "caption").iter().map(|text| i64::try_from(text.chars().count()).unwrap()).collect();
-    assert_eq!(integers(&signals, "caption_characters"), characters);
-    assert!(texts(&signals, "phash").iter().all(|hash| hash.len() == 16), "every stored picture can be hashed");
+    assert_eq!(integers(&captions, "caption_characters"), characters);
+    assert!(texts(&hashes, "phash").iter().all(|hash| hash.len() == 16), "every stored picture can be hashed");
 
     let cluster = texts(&clusters, "cluster");
     let sizes = count(&cluster);
@@ -553,7 +555,7 @@ fn failed_rows_can_be_tried_again_and_the_others_stay() {
     // What follows is made anew for the larger pool; the download itself is not.
     lynxdata(folder.path(), &["run", "recipe.toml"])
         .ended_with(0)
-        .says(&["made=0 skipped=2", "stage signals done made=1 skipped=1"]);
+        .says(&["made=0 skipped=2", "stage signals done made=3 skipped=3"]);
     let again = lynxdata(folder.path(), &["download", "recipe.toml", "--retry-failed=not_found"]).ended_with(0);
     assert!(again.stdout.contains("1 rows were tried again, 0 of them are in the pool now"), "{again}");
     assert_eq!(by_status(), expected);

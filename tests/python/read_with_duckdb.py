@@ -8,7 +8,7 @@ import sys
 import duckdb
 
 run, selection = pathlib.Path(sys.argv[1]), sys.argv[2]
-tables = {"pool": "pool", "log": "download-log", "signals": "signals", "clusters": "clusters", "decisions": f"selection/{selection}"}
+tables = {"pool": "pool", "log": "download-log", "captions": "signals/caption", "pictures": "signals/picture", "hashes": "signals/hashes", "clusters": "clusters", "decisions": f"selection/{selection}"}
 for name, folder in tables.items():
     duckdb.sql(f"CREATE VIEW {name} AS SELECT * FROM read_parquet('{run}/{folder}/*.parquet')")
 
@@ -20,10 +20,10 @@ def one(query):
 kept = duckdb.sql("SELECT uid FROM decisions WHERE kept ORDER BY uid").fetchall()
 print(json.dumps({
     "pool": one("SELECT count(*) FROM pool"),
-    "signals": one("SELECT count(*) FROM signals"),
+    "signals": one("SELECT count(*) FROM captions JOIN pictures USING (uid) JOIN hashes USING (uid)"),
     "joined": one(
-        "SELECT count(*) FROM pool JOIN signals USING (uid) JOIN clusters USING (uid) JOIN decisions USING (uid) JOIN log USING (uid)"
-        " WHERE pool.width = signals.width AND octet_length(pool.image.bytes) = pool.bytes AND log.status = 'ok'"
+        "SELECT count(*) FROM pool JOIN pictures USING (uid) JOIN clusters USING (uid) JOIN decisions USING (uid) JOIN log USING (uid)"
+        " WHERE pool.width = pictures.width AND octet_length(pool.image.bytes) = pool.bytes AND log.status = 'ok'"
     ),
     "kept": len(kept),
     "kept_digest": hashlib.sha256("".join(f"{uid}\n" for (uid,) in kept).encode()).hexdigest(),

@@ -41,7 +41,7 @@ print(json.dumps({
     "pool": summary(decoded(table("pool"))),
     "shards": summary(decoded(table("shards/parquet"))),
     "download_log": len(table("download-log")),
-    "signals": len(table("signals")),
+    "signals": len(table("signals/caption")),
     "clusters": len(table("clusters")),
     "selections": {folder.name: selection(folder.name) for folder in sorted((run / "selection").iterdir())},
     "conversations": len(table("instruct/parquet")),

@@ -94,6 +94,31 @@ pub struct DownloadConfig {
     pub format: PoolFormat,
 }
 
+/// The settings that decide which pairs there are and what is stored of them, as they go into the
+/// fingerprints of parts; the others of [`DownloadConfig`] say how to ask servers and when to give up.
+#[derive(Debug, Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "they are independent switches of the recipe")]
+pub struct StoredSettings<'a> {
+    rows_per_part: usize,
+    max_bytes: u64,
+    max_pixels: u64,
+    min_side: u32,
+    max_area: u64,
+    max_aspect_ratio: f64,
+    allow_private_addresses: bool,
+    resize: Resize,
+    check: Check,
+    size: u32,
+    only_if_larger: bool,
+    encode: Encode,
+    quality: u8,
+    opt_out_directives: &'a [String],
+    robots_txt: bool,
+    verify_hash: bool,
+    blur_boxes: Option<&'a str>,
+    format: PoolFormat,
+}
+
 /// How the pairs of the pool are stored.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -205,6 +230,65 @@ impl DownloadConfig {
             return Err(Error::setting("opt_out_directives", format!("has {bad:?}, which is not a single word")));
         }
         Ok(())
+    }
+
+    /// Returns the settings that parts depend on. A new setting has to be put on one side or the other
+    /// here, or the crate does not compile.
+    pub fn stored(&self) -> StoredSettings<'_> {
+        let DownloadConfig {
+            rows_per_part,
+            max_bytes,
+            max_pixels,
+            min_side,
+            max_area,
+            max_aspect_ratio,
+            allow_private_addresses,
+            resize,
+            check,
+            size,
+            only_if_larger,
+            encode,
+            quality,
+            opt_out_directives,
+            robots_txt,
+            verify_hash,
+            blur_boxes,
+            format,
+            concurrency: _,
+            timeout_seconds: _,
+            retries: _,
+            min_bytes_per_second: _,
+            max_bytes_in_flight: _,
+            user_agent: _,
+            ca_file: _,
+            dns_servers: _,
+            dns_timeout_seconds: _,
+            proxy: _,
+            max_failed_fraction: _,
+            requests_per_host: _,
+            requests_per_second_per_host: _,
+            host_failure_limit: _,
+        } = self;
+        StoredSettings {
+            rows_per_part: *rows_per_part,
+            max_bytes: *max_bytes,
+            max_pixels: *max_pixels,
+            min_side: *min_side,
+            max_area: *max_area,
+            max_aspect_ratio: *max_aspect_ratio,
+            allow_private_addresses: *allow_private_addresses,
+            resize: *resize,
+            check: *check,
+            size: *size,
+            only_if_larger: *only_if_larger,
+            encode: *encode,
+            quality: *quality,
+            opt_out_directives,
+            robots_txt: *robots_txt,
+            verify_hash: *verify_hash,
+            blur_boxes: blur_boxes.as_deref(),
+            format: *format,
+        }
     }
 
     /// `dns_servers` as addresses; those without a port have that of DNS, 53.

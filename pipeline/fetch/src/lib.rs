@@ -58,7 +58,7 @@ mod source;
 mod spill;
 
 pub use address::without_userinfo;
-pub use config::{DownloadConfig, PoolFormat};
+pub use config::{DownloadConfig, PoolFormat, StoredSettings};
 pub use digest::sha256;
 pub use download::{Downloader, Measure, PAIRS_CHUNK_BYTES, status_of};
 pub use error::Error;

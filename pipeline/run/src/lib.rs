@@ -138,7 +138,7 @@ pub fn run(loaded: LoadedRecipe, wanted: &Wanted, host: Arc<dyn Host>) -> Result
     for stage in &stages {
         run_stage(*stage, &context)?;
     }
-    Ok(outcome(&context, &stages.iter().map(|stage| stage.name()).collect::<Vec<_>>())?)
+    Ok(outcome(&context, &stages)?)
 }
 
 /// Returns what [`run`] would do, without doing it.
@@ -148,8 +148,8 @@ pub fn run(loaded: LoadedRecipe, wanted: &Wanted, host: Arc<dyn Host>) -> Result
 pub fn plan(loaded: LoadedRecipe, wanted: &Wanted) -> Result<Vec<StagePlan>, Failure> {
     loaded.check_surroundings().map_err(Failure::Usage)?;
     let session = lynxdata_engine::session::local();
-    stages::select::check_rules(&loaded, &session)?;
-    stages::instruct::check_tasks(&loaded)?;
+    stages::select::check_rules(&loaded, &session).map_err(Failure::Usage)?;
+    stages::instruct::check_tasks(&loaded).map_err(Failure::Usage)?;
     let mut context = Context::inspecting(loaded, session, Arc::new(Silent))?;
     context.replaces = wanted.replaces;
     if wanted.has("download") {
@@ -176,3 +176,6 @@ pub fn keep_recipe(context: &Context) -> Result<()> {
     let resolved = toml::to_string(context.recipe()).context("cannot write the resolved recipe as TOML")?;
     context.keep(RESOLVED_RECIPE, &resolved)
 }
+
+#[cfg(test)]
+mod tests;

@@ -199,6 +199,10 @@ pub trait Stage: Sync {
         self.name()
     }
 
+    /// The version of what it writes: raised when the same inputs and settings give other bytes, so that
+    /// parts of before are made anew.
+    fn format_version(&self) -> &'static str;
+
     /// The stages whose parts it reads.
     fn reads(&self, recipe: &Recipe) -> Vec<&'static dyn Stage>;
 
@@ -214,8 +218,31 @@ pub trait Stage: Sync {
         1
     }
 
+    /// Whether the rows of a part count, if those of its first one do. Parts that hold the same rows in
+    /// another way, such as formats of shards, count once.
+    fn counts_rows(&self, _part: &str, _first: &str, _main_selection: Option<&str>) -> bool {
+        true
+    }
+
+    /// Says what it came to, for the last line of a run.
+    ///
+    /// # Errors
+    /// If what it made cannot be read.
+    fn outcome(&self, _context: &Context) -> Result<StageOutcome> {
+        Ok(StageOutcome::default())
+    }
+
     /// Its parts in order, planned one by one as the loop asks for them.
     fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>>;
+}
+
+/// What a stage came to.
+#[derive(Debug, Default)]
+pub struct StageOutcome {
+    /// What there is to say.
+    pub sentences: Vec<String>,
+    /// Whether something came out empty that nobody can want so.
+    pub is_bad: bool,
 }
 
 /// The parts of a stage, planned lazily.

@@ -17,6 +17,7 @@ use crate::metrics;
 use crate::paths::path_parser;
 use lynxdata_run::mirror;
 use lynxdata_run::recipe::{self, LoadedRecipe};
+use lynxdata_run::stages::download::Download;
 use lynxdata_run::{Context, Wanted, keep_recipe, outcome, run_stage, stages};
 use std::sync::Arc;
 
@@ -228,13 +229,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     if let Some(port) = arguments.metrics_port {
         metrics::serve(&context, port)?;
     }
-    run_stage(&stages::download::Download, &context)?;
+    run_stage(&Download, &context)?;
     if let Some(statuses) = statuses {
         let retried = stages::download::retry_failed(&context, &statuses)?;
         let (rows, recovered) = (grouped(retried.rows), grouped(retried.recovered));
         print(&format!("{rows} rows were tried again, {recovered} of them are in the pool now\n"))?;
     }
-    Ok(exit::code(outcome(&context, &["download"])?))
+    Ok(exit::code(outcome(&context, &[&Download])?))
 }
 
 /// The recipe, or the one that the flags stand for.

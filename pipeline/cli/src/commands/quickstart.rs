@@ -2,6 +2,8 @@
 
 mod server;
 
+use lynxdata_run::stage::Stage as _;
+use lynxdata_run::stages::instruct::Instruct;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
@@ -118,7 +120,7 @@ fn summary(run: &Path, recipe: &Path) -> Result<String> {
         rows.push(vec![name, grouped(step["rows"].as_u64().unwrap_or(0)), lost]);
     }
     let manifest = Manifest::read(run)?;
-    let conversations: u64 = manifest.parts("instruct").map(|part| part.rows_out).sum();
+    let conversations: u64 = manifest.parts(Instruct.name()).map(|part| part.rows_out).sum();
     ensure!(!rows.is_empty(), "{} has no funnel", page.display());
     let verdict: Value = read_json(&run.join(check::VERDICT))?;
     let sentence = verdict["sentence"].as_str().unwrap_or("");

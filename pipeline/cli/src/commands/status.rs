@@ -2,6 +2,10 @@
 
 mod failed;
 
+use lynxdata_run::stages::check::Check;
+use lynxdata_run::stages::download::Download;
+use lynxdata_run::stages::instruct::Instruct;
+use lynxdata_run::stages::select::Select;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,7 +23,7 @@ use crate::exit::{DONE, Failure};
 use crate::paths::path_parser;
 use lynxdata_run::mirror::Mirror;
 use lynxdata_run::recipe::{RESOLVED_RECIPE, Recipe};
-use lynxdata_run::stage::is_current;
+use lynxdata_run::stage::{Stage, is_current};
 use lynxdata_run::stages::{STAGES, instruct, select};
 use lynxdata_run::table;
 
@@ -216,11 +220,11 @@ fn collect(root: &Path) -> Result<Status> {
     let states = states(&manifest, recipe.as_ref())?;
     let stages: Vec<StageStatus> = STAGES
         .iter()
-        .map(|stage| stage_status(&manifest, stage.name(), states[stage.name()], main.as_deref()))
+        .map(|stage| stage_status(&manifest, *stage, states[stage.name()], main.as_deref()))
         .filter(|status| status.parts > 0 || status.complete)
         .collect();
     let mut selections = BTreeMap::new();
-    for part in manifest.parts("select") {
+    for part in manifest.parts(Select.name()) {
         let files = part.files.iter().map(|file| root.join(&file.path));
         let rejected_by = select::count_rejections(files)?.by_rule;
         selections.insert(part.part.clone(), SelectionStatus { kept: part.rows_out, rejected_by });
@@ -233,7 +237,7 @@ fn collect(root: &Path) -> Result<Status> {
         stages,
         rejected_by,
         selections,
-        instruct: manifest.parts("instruct").map(|part| left_out_of(root, part)).collect::<Result<_>>()?,
+        instruct: manifest.parts(Instruct.name()).map(|part| left_out_of(root, part)).collect::<Result<_>>()?,
         download: download_status(root, &manifest)?,
         verdict: verdict(root, &manifest)?,
         verdict_is_current: states["check"] == State::Complete,
@@ -290,7 +294,7 @@ fn download_status(root: &Path, manifest: &Manifest) -> Result<DownloadStatus> {
     let mut by_host: BTreeMap<String, Host> = BTreeMap::new();
     let mut measured: BTreeMap<String, Measured> = BTreeMap::new();
     let (metrics, mut sizes) = (Metrics::default(), Vec::new());
-    for part in manifest.parts("download") {
+    for part in manifest.parts(Download.name()) {
         for (status, rows) in &part.counts {
             *by_status.entry(status.clone()).or_default() += rows;
         }
@@ -343,16 +347,10 @@ fn download_status(root: &Path, manifest: &Manifest) -> Result<DownloadStatus> {
     })
 }
 
-/// Parts, bytes and seconds of all parts; rows of those that hold different rows. Every selection judges the whole pool, every shard format holds the
-/// whole selection, every replicate trains on the whole arm: their rows count once, as of the main selection, one format, the first replicate.
-fn stage_status(manifest: &Manifest, name: &str, state: State, main: Option<&str>) -> StageStatus {
-    let first = manifest.parts(name).next().map(|part| part.part.clone()).unwrap_or_default();
-    let counts_rows = |part: &str| match name {
-        "select" => part == main.unwrap_or(&first),
-        "shards" => part.split('/').next() == first.split('/').next(),
-        "train" | "controls" => part.ends_with("/00"),
-        _ => true,
-    };
+/// Parts, bytes and seconds of all parts; rows of those that hold different rows.
+fn stage_status(manifest: &Manifest, stage: &dyn Stage, state: State, main: Option<&str>) -> StageStatus {
+    let first = manifest.parts(stage.name()).next().map(|part| part.part.clone()).unwrap_or_default();
+    let name = stage.name();
     let mut status = StageStatus {
         name: name.to_owned(),
         complete: manifest.is_complete(name),
@@ -364,7 +362,7 @@ fn stage_status(manifest: &Manifest, name: &str, state: State, main: Option<&str
         seconds: 0.0,
     };
     for part in manifest.parts(name) {
-        if counts_rows(&part.part) {
+        if stage.counts_rows(&part.part, &first, main) {
             status.rows_in += part.rows_in;
             status.rows_out += part.rows_out;
         }
@@ -385,7 +383,7 @@ fn resolved_recipe(root: &Path) -> Result<Option<Recipe>> {
 }
 
 fn verdict(root: &Path, manifest: &Manifest) -> Result<Option<Value>> {
-    let Some(part) = manifest.parts("check").next() else { return Ok(None) };
+    let Some(part) = manifest.parts(Check.name()).next() else { return Ok(None) };
     let Some(file) = part.files.iter().find(|file| file.path.ends_with("verdict.json")) else { return Ok(None) };
     let path = root.join(&file.path);
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;

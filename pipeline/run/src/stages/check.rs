@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch, StringArray};
-use lynxdata_check::outcome::{CheckOutcome, check, judge};
-use lynxdata_check::{Gear, Probe, Protocol, Question};
+use lynxdata_check::outcome::{CheckOutcome, Comparison, check, judge};
+use lynxdata_check::{Gear, Probe, Protocol, Question, Verdict};
 use lynxdata_records::{NewPart, PartEntry, fingerprint, parquet};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::arms::{READ, check_of, check_settings};
 use super::train::{CHECKPOINTS, CheckData, results};
 use crate::recipe::Recipe;
-use crate::stage::{Context, Parts, Planned, Stage, settings_text};
+use crate::stage::{Context, Parts, Planned, Stage, StageOutcome, settings_text};
 use crate::stages::arms::Arms;
 use crate::stages::train::Controls;
 use crate::stages::train::Train;
@@ -24,7 +24,8 @@ const FORMAT_VERSION: &str = "3";
 /// Where the verdict lies in the run folder.
 pub const VERDICT: &str = "check/verdict.json";
 
-pub(crate) struct Check;
+/// Compares the arms and gives a verdict.
+pub struct Check;
 
 impl Stage for Check {
     fn name(&self) -> &'static str {
@@ -43,11 +44,22 @@ impl Stage for Check {
         Ok(check_settings(recipe))
     }
 
+    fn format_version(&self) -> &'static str {
+        FORMAT_VERSION
+    }
+
     fn reads(&self, recipe: &Recipe) -> Vec<&'static dyn Stage> {
         match recipe.check.as_ref().map(|check| check.gear) {
             Some(Gear::Lynx) => vec![&Arms, &Train, &Controls],
             Some(Gear::Quick) | None => vec![&Arms],
         }
+    }
+
+    fn outcome(&self, context: &Context) -> Result<StageOutcome> {
+        let outcome = verdict(context)?;
+        let is_invalid = |comparison: &Comparison| matches!(comparison.verdict, Verdict::Invalid { .. });
+        let sentences = outcome.comparisons.iter().map(|comparison| format!("verdict: {}", comparison.sentence));
+        Ok(StageOutcome { sentences: sentences.collect(), is_bad: outcome.comparisons.iter().any(is_invalid) })
     }
 
     fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>> {

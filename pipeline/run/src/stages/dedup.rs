@@ -18,7 +18,8 @@ use crate::table;
 /// Raise it when the same pool gives other clusters.
 const FORMAT_VERSION: &str = "2";
 
-pub(crate) struct Dedup;
+/// Finds the clusters of pairs that show the same thing.
+pub struct Dedup;
 
 impl Stage for Dedup {
     fn name(&self) -> &'static str {
@@ -31,6 +32,10 @@ impl Stage for Dedup {
 
     fn settings(&self, recipe: &Recipe) -> Result<String> {
         Ok(settings_text(&recipe.dedup))
+    }
+
+    fn format_version(&self) -> &'static str {
+        FORMAT_VERSION
     }
 
     fn reads(&self, _recipe: &Recipe) -> Vec<&'static dyn Stage> {

@@ -4,7 +4,8 @@ mod fresh;
 mod pool;
 mod replaced;
 
-use std::collections::BTreeSet;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,10 +14,11 @@ use anyhow::{Context as _, Result, bail};
 use arrow::array::RecordBatch;
 use lynxdata_fetch::{Downloader, Measure, PoolFormat, Source, SourcePart};
 use lynxdata_records::{NewPart, PartEntry, Status, fingerprint, nearest, parquet, schema};
+use lynxdata_report::count as grouped;
 use tracing::warn;
 
 use crate::recipe::{LoadedRecipe, Recipe};
-use crate::stage::{Along, Context, Parts, Planned, Stage, part_name, settings_text};
+use crate::stage::{Along, Context, Parts, Planned, Stage, StageOutcome, part_name, settings_text};
 use crate::stages::signals::{MeasureAll, Tables};
 use crate::table;
 use fresh::Fresh;
@@ -28,24 +30,6 @@ const FORMAT_VERSION: &str = "7";
 
 /// Raise it when the archives of a part change for the same pairs.
 const TAR_VERSION: &str = "2";
-
-/// Settings that say how to fetch, not what is stored; changing them makes no part anew.
-const NOT_IN_FINGERPRINT: [&str; 14] = [
-    "concurrency",
-    "requests_per_host",
-    "requests_per_second_per_host",
-    "host_failure_limit",
-    "timeout_seconds",
-    "retries",
-    "min_bytes_per_second",
-    "max_bytes_in_flight",
-    "user_agent",
-    "ca_file",
-    "proxy",
-    "dns_servers",
-    "dns_timeout_seconds",
-    "max_failed_fraction",
-];
 
 /// Parts under way at the same time. Most of them wait for their last slow rows while the rows of later ones come in.
 const OPEN_PARTS: usize = 4;
@@ -66,12 +50,35 @@ impl Stage for Download {
         Ok(settings_text(&(&recipe.source, settings(recipe)?)))
     }
 
+    fn format_version(&self) -> &'static str {
+        "7, tar 2"
+    }
+
     fn reads(&self, _recipe: &Recipe) -> Vec<&'static dyn Stage> {
         Vec::new()
     }
 
     fn workers(&self, _context: &Context) -> usize {
         OPEN_PARTS
+    }
+
+    fn outcome(&self, context: &Context) -> Result<StageOutcome> {
+        let mut outcome = StageOutcome::default();
+        let (mut rows, mut ok, mut by_status) = (0, 0, BTreeMap::new());
+        for part in context.run.manifest().parts(Download.name()) {
+            rows += part.rows_in;
+            ok += part.rows_out;
+            for (status, rows) in part.counts.iter().filter(|(status, _)| *status != Status::Ok.name()) {
+                *by_status.entry(status.clone()).or_default() += *rows;
+            }
+        }
+        outcome.is_bad |= ok == 0;
+        outcome.sentences.push(if rows == 0 {
+            "the source has no rows".to_owned()
+        } else {
+            pool_sentence(ok, rows, by_status, &context.run.root().display().to_string())
+        });
+        Ok(outcome)
     }
 
     fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>> {
@@ -89,7 +96,7 @@ impl Stage for Download {
                 Some(Ok(part)) => is_kept(context, part, &settings) == Some(false),
                 Some(Err(_)) => false,
                 // A list without any row is refused by the loop.
-                None => count > 0 && context.run.manifest().parts("download").count() > count,
+                None => count > 0 && context.run.manifest().parts(Download.name()).count() > count,
             };
             count += usize::from(next.is_some());
             if takes_from_the_pool && let Err(error) = replaced::compare(context, &source, None) {
@@ -144,9 +151,8 @@ fn open(context: &Context) -> Result<(Source, Downloader)> {
 
 /// The settings that parts depend on.
 pub(super) fn settings(recipe: &Recipe) -> Result<String> {
-    let mut settings = serde_json::to_value(&recipe.download)?;
+    let mut settings = serde_json::to_value(recipe.download.stored())?;
     let keys = settings.as_object_mut().expect("a settings struct is a JSON object");
-    keys.retain(|key, _| !NOT_IN_FINGERPRINT.contains(&key.as_str()));
     if recipe.download.format == PoolFormat::Webdataset {
         keys.insert("tar_version".to_owned(), TAR_VERSION.into());
     }
@@ -185,19 +191,19 @@ fn make<'a>(
 
 /// Whether the committed part of this name stays, as it is or with rows behind it; `None` if there is none.
 fn is_kept(context: &Context, part: &SourcePart, settings: &str) -> Option<bool> {
-    let committed = context.run.part("download", &part_name(part.index))?;
+    let committed = context.run.part(Download.name(), &part_name(part.index))?;
     Some(committed.fingerprint == fingerprint_of(part, settings) || grown_from(context, part, settings).is_some())
 }
 
 /// The committed part that this one continues, and how many rows it has: those rows are as they were and more follow, since rows were added to the source.
 fn grown_from(context: &Context, part: &SourcePart, settings: &str) -> Option<(usize, PartEntry)> {
     let name = part_name(part.index);
-    let rows = usize::try_from(context.run.part("download", &name)?.rows_in).ok()?;
+    let rows = usize::try_from(context.run.part(Download.name(), &name)?.rows_in).ok()?;
     if rows >= part.rows.num_rows() {
         return None;
     }
     let old = SourcePart { rows: part.rows.slice(0, rows), ..part.clone() };
-    let entry = context.run.committed("download", &name, &fingerprint_of(&old, settings))?;
+    let entry = context.run.committed(Download.name(), &name, &fingerprint_of(&old, settings))?;
     Some((rows, entry))
 }
 
@@ -244,14 +250,16 @@ pub fn retry_failed(context: &Context, statuses: &BTreeSet<Status>) -> Result<Re
     let (source, downloader) = open(context)?;
     let settings = settings(context.recipe())?;
     let started = Instant::now();
-    let bar = context.begin("download", None);
+    let bar = context.begin(Download.name(), None);
     let (mut total, mut names, mut parts_made) = (Retried::default(), Vec::new(), 0);
     for part in source.parts(context.recipe().download.rows_per_part) {
         let part = part?;
         let (name, print) = (part_name(part.index), fingerprint_of(&part, &settings));
         names.push(name.clone());
-        let entry =
-            context.run.committed("download", &name, &print).with_context(|| format!("part {name} is not complete"))?;
+        let entry = context
+            .run
+            .committed(Download.name(), &name, &print)
+            .with_context(|| format!("part {name} is not complete"))?;
         let log = table::read(&table::file(&context.run, &entry, schema::download_log().name)?, None)?;
         let again: Vec<usize> = statuses_of(&log)?
             .iter()
@@ -267,7 +275,7 @@ pub fn retry_failed(context: &Context, statuses: &BTreeSet<Status>) -> Result<Re
         let fresh = Fresh::download(context, &downloader, &again)?;
         total.rows += again.rows.num_rows() as u64;
         total.recovered += fresh.pairs();
-        let mut new = NewPart::new("download", &name, print);
+        let mut new = NewPart::new(Download.name(), &name, print);
         fresh.write_into(&entry, &mut new)?;
         new.seconds = begun.elapsed().as_secs_f64();
         context.commit(new)?;
@@ -278,4 +286,47 @@ pub fn retry_failed(context: &Context, statuses: &BTreeSet<Status>) -> Result<Re
     context.complete(&Download, names)?;
     bar.finish(parts_made, parts_left, started.elapsed());
     Ok(total)
+}
+
+/// Reasons for failures that the last line of a run names; the status of the run has all of them.
+const MOST_REASONS: usize = 3;
+
+fn pool_sentence(ok: u64, rows: u64, by_status: BTreeMap<String, u64>, run: &str) -> String {
+    let mut sentence = format!("{} of {} rows are in the pool", grouped(ok), grouped(rows));
+    let mut reasons: Vec<(String, u64)> = by_status.into_iter().collect();
+    reasons.sort_by_key(|(_, rows)| Reverse(*rows)); // equals stay in the order of their names
+    let (named, others) = reasons.split_at(reasons.len().min(MOST_REASONS));
+    let mut named: Vec<String> = named.iter().map(|(status, rows)| format!("{} {status}", grouped(*rows))).collect();
+    let others: u64 = others.iter().map(|(_, rows)| rows).sum();
+    if others > 0 {
+        named.push(format!("{} of other kinds", grouped(others)));
+    }
+    if !named.is_empty() {
+        sentence.push_str(&format!(": {}; `lynxdata status {run} --failed` lists them", named.join(", ")));
+    }
+    sentence
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_commonest_reasons_are_named_and_the_others_counted() {
+        let sentence = |ok, counts: &[(&str, u64)]| {
+            let by_status: BTreeMap<String, u64> =
+                counts.iter().map(|(name, rows)| ((*name).to_owned(), *rows)).collect();
+            pool_sentence(ok, ok + by_status.values().sum::<u64>(), by_status, "run")
+        };
+        assert_eq!(sentence(3, &[]), "3 of 3 rows are in the pool");
+        let listed = "`lynxdata status run --failed` lists them";
+        assert_eq!(sentence(0, &[("not_found", 5)]), format!("0 of 5 rows are in the pool: 5 not_found; {listed}"));
+        let counts = [("timeout", 2000), ("dns_error", 1), ("not_found", 7), ("forbidden", 2), ("too_large", 1)];
+        assert_eq!(
+            sentence(10, &counts),
+            format!(
+                "10 of 2,021 rows are in the pool: 2,000 timeout, 7 not_found, 2 forbidden, 2 of other kinds; {listed}"
+            )
+        );
+    }
 }

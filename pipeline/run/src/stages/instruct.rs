@@ -13,12 +13,13 @@ use lynxdata_fetch::{DownloadConfig, status_of};
 use lynxdata_picture::{Check, Encode, PictureSettings, Resize, prepare};
 use lynxdata_prompts::{Banks, PromptMode};
 use lynxdata_records::{NewPart, Status, file_digest, fingerprint, nearest, parquet};
+use lynxdata_report::count as grouped;
 use rayon::prelude::*;
 use tracing::warn;
 
 use super::folder_digest;
 use crate::recipe::{InstructConfig, InstructFormat, LoadedRecipe, Recipe, TaskSource};
-use crate::stage::{Context, Parts, Planned, Stage, settings_text};
+use crate::stage::{Context, Parts, Planned, Stage, StageOutcome, settings_text};
 use crate::table;
 use lynxdata_report::data::{
     ConversationSample, InstructSummary, Message, TaskSummary, TemplateUse, Thumbnail, data_uri,
@@ -37,7 +38,8 @@ const BATCH: usize = 64;
 /// Conversations of each task that the report shows.
 const SHOWN_PER_TASK: usize = 2;
 
-pub(crate) struct Instruct;
+/// Turns annotated datasets into conversations.
+pub struct Instruct;
 
 impl Stage for Instruct {
     fn name(&self) -> &'static str {
@@ -52,8 +54,32 @@ impl Stage for Instruct {
         Ok(settings_text(&(recipe.seed, &recipe.instruct)))
     }
 
+    fn format_version(&self) -> &'static str {
+        FORMAT_VERSION
+    }
+
     fn reads(&self, _recipe: &Recipe) -> Vec<&'static dyn Stage> {
         Vec::new()
+    }
+
+    fn outcome(&self, context: &Context) -> Result<StageOutcome> {
+        let mut outcome = StageOutcome::default();
+        let manifest = context.run.manifest();
+        let conversations: u64 = manifest.parts(Instruct.name()).map(|part| part.rows_out).sum();
+        outcome.is_bad |= conversations == 0;
+        outcome.sentences.push(match conversations {
+            0 => "no conversation came of the annotated datasets".to_owned(),
+            conversations => format!("{} conversations", grouped(conversations)),
+        });
+        if conversations > 0 {
+            let empty =
+                manifest.parts(Instruct.name()).filter(|part| part.rows_out == 0).map(|part| part.part.as_str());
+            let empty: Vec<&str> = empty.collect();
+            if !empty.is_empty() {
+                outcome.sentences.push(format!("none of {}", empty.join(", ")));
+            }
+        }
+        Ok(outcome)
     }
 
     fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>> {

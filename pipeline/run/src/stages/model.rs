@@ -38,7 +38,7 @@ pub const METRICS: &str = "metrics.jsonl";
 pub const CHECKPOINT: &str = "checkpoint.safetensors";
 
 /// The stage.
-pub(crate) struct Model;
+pub struct Model;
 
 impl Stage for Model {
     fn name(&self) -> &'static str {
@@ -55,6 +55,10 @@ impl Stage for Model {
 
     fn settings(&self, recipe: &Recipe) -> Result<String> {
         Ok(settings_text(&(recipe.seed, &recipe.training)))
+    }
+
+    fn format_version(&self) -> &'static str {
+        FORMAT_VERSION
     }
 
     fn reads(&self, _recipe: &Recipe) -> Vec<&'static dyn Stage> {

@@ -17,7 +17,7 @@ use super::dedup::pool_of;
 use super::{check, instruct, select, shards, stages_of, train};
 use crate::pool::{Place, Pool, PoolPart};
 use crate::recipe::Recipe;
-use crate::stage::{Context, Parts, Planned, Stage, settings_text};
+use crate::stage::{Context, Parts, Planned, Stage, StageOutcome, settings_text};
 use crate::stages::select::Select;
 use crate::stages::shards::Shards;
 use crate::table;
@@ -58,8 +58,17 @@ impl Stage for Report {
         Ok(settings_text(recipe))
     }
 
+    fn format_version(&self) -> &'static str {
+        FORMAT_VERSION
+    }
+
     fn reads(&self, recipe: &Recipe) -> Vec<&'static dyn Stage> {
         stages_of(recipe).filter(|stage| stage.name() != self.name()).collect()
+    }
+
+    fn outcome(&self, context: &Context) -> Result<StageOutcome> {
+        let sentence = format!("report: {}", context.run.root().join(PAGE).display());
+        Ok(StageOutcome { sentences: vec![sentence], is_bad: false })
     }
 
     fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>> {

@@ -16,11 +16,12 @@ use lynxdata_engine::select::{DUPLICATE, Rule, check, evaluate};
 use lynxdata_fetch::Source;
 use lynxdata_filters::GROUPS;
 use lynxdata_records::{FileEntry, NewPart, PartEntry, fingerprint, parquet, schema};
+use lynxdata_report::count as grouped;
 
 use super::dedup::{candidates, pool_of};
 use crate::pool::{Place, Pool, PoolPart};
 use crate::recipe::{LoadedRecipe, Recipe, SelectionConfig};
-use crate::stage::{Context, Parts, Planned, Stage, settings_text};
+use crate::stage::{Context, Parts, Planned, Stage, StageOutcome, settings_text};
 use crate::stages::dedup::Dedup;
 use crate::stages::download::Download;
 use crate::stages::signals::Signals;
@@ -29,7 +30,8 @@ use crate::table;
 /// Raise it when the same signals and rules give another selection.
 const FORMAT_VERSION: &str = "2";
 
-pub(crate) struct Select;
+/// Decides for every pair and selection whether it is kept, and why not.
+pub struct Select;
 
 impl Stage for Select {
     fn name(&self) -> &'static str {
@@ -49,8 +51,30 @@ impl Stage for Select {
         Ok(settings_text(&(texts, &recipe.dedup)))
     }
 
+    fn format_version(&self) -> &'static str {
+        FORMAT_VERSION
+    }
+
     fn reads(&self, _recipe: &Recipe) -> Vec<&'static dyn Stage> {
         vec![&Download, &Signals, &Dedup]
+    }
+
+    fn counts_rows(&self, part: &str, first: &str, main_selection: Option<&str>) -> bool {
+        part == main_selection.unwrap_or(first) // every selection judges the whole pool
+    }
+
+    fn outcome(&self, context: &Context) -> Result<StageOutcome> {
+        let mut outcome = StageOutcome::default();
+        for part in context.run.manifest().parts(Select.name()) {
+            let (name, pairs) = (&part.part, grouped(part.rows_in));
+            let sentence = match part.rows_out {
+                0 => format!("selection {name} keeps none of {pairs} pairs"),
+                kept => format!("selection {name} keeps {} of {pairs} pairs", grouped(kept)),
+            };
+            outcome.is_bad |= part.rows_out == 0;
+            outcome.sentences.push(sentence);
+        }
+        Ok(outcome)
     }
 
     /// One part per selection, because which of two duplicates is kept depends on all parts; it has one file for each part of the pool.

@@ -9,12 +9,13 @@ use anyhow::{Context as _, Result};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use lynxdata_records::{NewPart, card, fingerprint, parquet, schema, webdataset};
+use lynxdata_report::count as grouped;
 
 use super::samples::{self, Naming};
 use super::select;
 use crate::pool::{Place, Pool};
 use crate::recipe::{Recipe, ShardFormat};
-use crate::stage::{Context, Parts, Planned, Stage, settings_text};
+use crate::stage::{Context, Parts, Planned, Stage, StageOutcome, settings_text};
 use crate::stages::download::Download;
 use crate::stages::select::Select;
 
@@ -24,7 +25,8 @@ const FORMAT_VERSION: &str = "3";
 /// Raise it when the same selection gives other archives.
 const TAR_VERSION: &str = "2";
 
-pub(crate) struct Shards;
+/// Writes the pairs of a selection as Parquet and WebDataset files.
+pub struct Shards;
 
 impl Stage for Shards {
     fn name(&self) -> &'static str {
@@ -39,12 +41,37 @@ impl Stage for Shards {
         Ok(settings_text(&(&recipe.name, &recipe.shards, recipe.download.encode)))
     }
 
+    fn format_version(&self) -> &'static str {
+        "3, tar 2"
+    }
+
     fn reads(&self, _recipe: &Recipe) -> Vec<&'static dyn Stage> {
         vec![&Download, &Select]
     }
 
     fn workers(&self, _context: &Context) -> usize {
         std::thread::available_parallelism().map_or(1, usize::from)
+    }
+
+    fn counts_rows(&self, part: &str, first: &str, _main_selection: Option<&str>) -> bool {
+        part.split('/').next() == first.split('/').next() // every format holds the whole selection
+    }
+
+    fn outcome(&self, context: &Context) -> Result<StageOutcome> {
+        let mut outcome = StageOutcome::default();
+        let Some(config) = &context.recipe().shards else { return Ok(outcome) };
+        let manifest = context.run.manifest();
+        // Every format holds the whole selection.
+        let format = config.formats.first().map(|format| folder(*format));
+        let written =
+            manifest.parts(Shards.name()).filter(|part| format.is_some_and(|format| part.part.starts_with(format)));
+        let pairs: u64 = written.map(|part| part.rows_out).sum();
+        outcome.is_bad |= pairs == 0;
+        outcome.sentences.push(match pairs {
+            0 => format!("no pair is in the shards, since selection {} is empty", config.selection),
+            pairs => format!("{} pairs are in the shards", grouped(pairs)),
+        });
+        Ok(outcome)
     }
 
     fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>> {

@@ -24,7 +24,8 @@ use crate::table;
 /// Raise it when a table is written in another way.
 const FORMAT_VERSION: &str = "5";
 
-pub(crate) struct Signals;
+/// Measures every pair of the pool.
+pub struct Signals;
 
 impl Stage for Signals {
     fn name(&self) -> &'static str {
@@ -39,8 +40,17 @@ impl Stage for Signals {
         Ok(String::new())
     }
 
+    fn format_version(&self) -> &'static str {
+        FORMAT_VERSION
+    }
+
     fn reads(&self, _recipe: &Recipe) -> Vec<&'static dyn Stage> {
         vec![&Download]
+    }
+
+    fn counts_rows(&self, part: &str, first: &str, _main_selection: Option<&str>) -> bool {
+        let group = |part: &str| part.rsplit_once('-').map(|(group, _)| group.to_owned());
+        group(part) == group(first) // every group measures the whole pool
     }
 
     /// One part for each group and part of the pool.

@@ -24,11 +24,11 @@ const FORMAT_VERSION: &str = "4";
 pub const CHECKPOINTS: &str = "checkpoints";
 
 /// The fits of the arms.
-pub(crate) struct Train;
+pub struct Train;
 
 /// The fits that follow: the controls, which are made of the arm that did best, and the arms at the
 /// second learning rate, if they seem to differ.
-pub(crate) struct Controls;
+pub struct Controls;
 
 fn trains(recipe: &Recipe) -> bool {
     recipe.check.as_ref().is_some_and(|check| check.gear == Gear::Lynx)
@@ -51,12 +51,20 @@ impl Stage for Train {
         Ok(arms::check_settings(recipe))
     }
 
+    fn format_version(&self) -> &'static str {
+        FORMAT_VERSION
+    }
+
     fn reads(&self, _recipe: &Recipe) -> Vec<&'static dyn Stage> {
         vec![&Arms]
     }
 
     fn workers(&self, context: &Context) -> usize {
         workers(context)
+    }
+
+    fn counts_rows(&self, part: &str, _first: &str, _main_selection: Option<&str>) -> bool {
+        part.ends_with("/00") // every replicate trains on the whole arm
     }
 
     fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>> {
@@ -83,12 +91,20 @@ impl Stage for Controls {
         Ok(arms::check_settings(recipe))
     }
 
+    fn format_version(&self) -> &'static str {
+        FORMAT_VERSION
+    }
+
     fn reads(&self, _recipe: &Recipe) -> Vec<&'static dyn Stage> {
         vec![&Arms, &Train]
     }
 
     fn workers(&self, context: &Context) -> usize {
         workers(context)
+    }
+
+    fn counts_rows(&self, part: &str, _first: &str, _main_selection: Option<&str>) -> bool {
+        part.ends_with("/00") // every replicate trains on the whole arm
     }
 
     fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>> {

@@ -34,6 +34,10 @@ impl Stage for Examples {
         Ok(settings_text(&(recipe.seed, &recipe.training)))
     }
 
+    fn format_version(&self) -> &'static str {
+        FORMAT_VERSION
+    }
+
     fn reads(&self, _recipe: &Recipe) -> Vec<&'static dyn Stage> {
         Vec::new()
     }

@@ -1,6 +1,7 @@
 //! Pictures with texts, in any layout that a source may have: they become a pool of their own
 //! first, so they go through the same checks.
 
+use crate::stage::Stage as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -56,9 +57,11 @@ pub(super) fn write(
     let inner = Context::new(loaded, lynxdata_engine::session::local(), Arc::clone(&context.host))?;
     run_stage(&Download, &inner)?;
     let manifest: Manifest = inner.run.manifest();
-    let files =
-        manifest.parts("download").map(|part| table::file(&inner.run, part, "pool")).collect::<Result<Vec<_>>>()?;
-    let lost: u64 = manifest.parts("download").map(|part| part.rows_in - part.rows_out).sum();
+    let files = manifest
+        .parts(Download.name())
+        .map(|part| table::file(&inner.run, part, "pool"))
+        .collect::<Result<Vec<_>>>()?;
+    let lost: u64 = manifest.parts(Download.name()).map(|part| part.rows_in - part.rows_out).sum();
     writer.leave_out("rows_without_a_readable_picture", lost);
     pool::write_pool(&files, None, membership, most, context.recipe().seed, writer)
 }

@@ -1,5 +1,9 @@
 //! What a folder of an arm is.
 
+use crate::stage::Stage as _;
+use crate::stages::download::Download;
+use crate::stages::instruct::Instruct;
+use crate::stages::select::Select;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
@@ -32,7 +36,7 @@ pub(super) fn of(path: &Path) -> Result<Kind> {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     if RunFolder::is_at(path) {
         let manifest = Manifest::read(path)?;
-        return match (manifest.parts("download").next(), manifest.parts("instruct").next()) {
+        return match (manifest.parts(Download.name()).next(), manifest.parts(Instruct.name()).next()) {
             (Some(_), _) => pool(path, &manifest, None),
             (None, Some(_)) => instructions(path, &manifest),
             (None, None) => bail!("run {} has neither a pool nor conversations yet", path.display()),
@@ -55,13 +59,13 @@ pub(super) fn of(path: &Path) -> Result<Kind> {
 }
 
 fn pool(run: &Path, manifest: &Manifest, selection: Option<&str>) -> Result<Kind> {
-    let downloads: Vec<PartEntry> = manifest.parts("download").cloned().collect();
+    let downloads: Vec<PartEntry> = manifest.parts(Download.name()).cloned().collect();
     let files = downloads.iter().map(|part| table::file_below(run, part, schema::pool().name));
     let files = files.collect::<Result<Vec<_>>>().with_context(|| {
         format!("the pool of {} is no table; a check reads pools with download.format = \"parquet\"", run.display())
     })?;
     let Some(selection) = selection else { return Ok(Kind::Pool { files, kept: None }) };
-    let selections: Vec<PartEntry> = manifest.parts("select").cloned().collect();
+    let selections: Vec<PartEntry> = manifest.parts(Select.name()).cloned().collect();
     let selected = select::files(&selections, selection, &Pool::of_pairs(downloads))?;
     let kept = select::kept(selected.iter().map(|file| Ok(run.join(&file.path))))?;
     Ok(Kind::Pool { files, kept: Some(kept) })
@@ -69,7 +73,7 @@ fn pool(run: &Path, manifest: &Manifest, selection: Option<&str>) -> Result<Kind
 
 /// The conversations of a run, with the pictures in them.
 fn instructions(run: &Path, manifest: &Manifest) -> Result<Kind> {
-    let paths = manifest.parts("instruct").flat_map(|part| &part.files).map(|file| run.join(&file.path));
+    let paths = manifest.parts(Instruct.name()).flat_map(|part| &part.files).map(|file| run.join(&file.path));
     let files: Vec<PathBuf> = paths.filter(|path| path.extension().is_some_and(|suffix| suffix == "parquet")).collect();
     if files.is_empty() {
         bail!("run {} has no conversations in Parquet; add \"parquet\" to instruct.formats", run.display());

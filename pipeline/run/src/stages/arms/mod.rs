@@ -72,6 +72,10 @@ impl Stage for Arms {
         Ok(settings_text(&(recipe.seed, recipe.check.as_ref().map(settings))))
     }
 
+    fn format_version(&self) -> &'static str {
+        FORMAT_VERSION
+    }
+
     fn reads(&self, recipe: &Recipe) -> Vec<&'static dyn Stage> {
         let has_selection = recipe.check.as_ref().is_some_and(|check| check.selections().next().is_some());
         if has_selection { vec![&Download, &Signals, &Select] } else { Vec::new() }

@@ -1,5 +1,7 @@
 //! What another list, or a changed one, takes from the pool that is there.
 
+use crate::stage::Stage as _;
+use crate::stages::download::Download;
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
@@ -43,7 +45,7 @@ pub fn check_list(context: &Context) -> Result<()> {
     let manifest = context.run.manifest();
     let Some(source) = &context.recipe().source else { return Ok(()) };
     let resolved = context.run.root().join(RESOLVED_RECIPE);
-    if manifest.parts("download").next().is_none() || !resolved.is_file() {
+    if manifest.parts(Download.name()).next().is_none() || !resolved.is_file() {
         return Ok(());
     }
     // One that cannot be read, such as that of another version, says nothing.
@@ -122,7 +124,7 @@ fn measure(context: &Context, source: &Source, is_other: bool) -> Result<Replace
         });
     }
     let mut replaced = Replaced { parts: 0, pairs: 0, gone: 0, all: 0 };
-    for part in context.run.manifest().parts("download") {
+    for part in context.run.manifest().parts(Download.name()) {
         replaced.all += part.rows_out;
         if kept.contains(&part.part) {
             continue;
@@ -130,7 +132,7 @@ fn measure(context: &Context, source: &Source, is_other: bool) -> Result<Replace
         replaced.parts += 1;
         replaced.pairs += part.rows_out;
         // Of a part whose files are gone nothing can be lost.
-        if context.run.committed("download", &part.part, &part.fingerprint).is_some() {
+        if context.run.committed(Download.name(), &part.part, &part.fingerprint).is_some() {
             let path = table::file_for_columns(&context.run, part, schema::pool().name)?;
             for pairs in pictures_of(&path)? {
                 let column = |name| pairs.column_by_name(name).and_then(texts);

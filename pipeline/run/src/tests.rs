@@ -1,0 +1,147 @@
+//! A small run in process: no binary, no web.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use lynxdata_records::PartEntry;
+use serde::{Deserialize, Serialize};
+
+use super::*;
+
+/// Stages whose parts are the same on every machine; models and pages come after them.
+const STAGES_OF_GOLDEN: &[&str] = &["download", "signals", "dedup", "select", "shards", "instruct"];
+
+const RECIPE: &str = r#"
+name = "small"
+seed = 7
+output = "run"
+
+[source]
+path = "pairs"
+
+[download]
+size = 64
+rows_per_part = 5
+
+[select.clean]
+rules.tall = "height >= 50"
+
+[shards]
+selection = "clean"
+formats = ["parquet", "webdataset"]
+rows_per_shard = 4
+
+[instruct]
+formats = ["llava", "parquet"]
+tasks = [{ name = "vqav2", root = "vqav2", images = "vqav2", split = "train" }]
+require_images = false
+"#;
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// Twelve pictures with captions, two of which show the same, in a folder with the recipe.
+fn folder_with_recipe() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let pairs = folder.path().join("pairs");
+    std::fs::create_dir(&pairs).unwrap();
+    let mut pictures: Vec<PathBuf> = std::fs::read_dir(repository().join("examples/quickstart/images/oxford_pets"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|suffix| suffix == "jpg"))
+        .collect();
+    pictures.sort();
+    for (number, picture) in pictures.iter().take(11).chain(&pictures[..1]).enumerate() {
+        std::fs::copy(picture, pairs.join(format!("{number:02}.jpg"))).unwrap();
+        std::fs::write(pairs.join(format!("{number:02}.txt")), format!("picture number {number} of a small run"))
+            .unwrap();
+    }
+    let (native, copied) = (repository().join("datasets/fixtures/vqav2"), folder.path().join("vqav2"));
+    std::fs::create_dir(&copied).unwrap();
+    for entry in std::fs::read_dir(native).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            std::fs::copy(&path, copied.join(path.file_name().unwrap())).unwrap();
+        }
+    }
+    std::fs::write(folder.path().join("recipe.toml"), RECIPE).unwrap();
+    folder
+}
+
+fn load(folder: &Path, sets: &[&str]) -> LoadedRecipe {
+    let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
+    recipe::load(&folder.join("recipe.toml"), &sets).unwrap()
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Golden {
+    format_version: String,
+    /// Of the files of all parts, by the name of the part.
+    parts: BTreeMap<String, String>,
+}
+
+#[test]
+fn parts_keep_their_bytes_unless_the_format_version_is_raised() {
+    let folder = folder_with_recipe();
+    let ending = run(load(folder.path(), &[]), &Wanted::only(STAGES_OF_GOLDEN), Arc::new(Silent)).unwrap();
+    assert_eq!(ending, Ending::Done);
+    let manifest = lynxdata_records::Manifest::read(&folder.path().join("run")).unwrap();
+    let of_stage = |name: &&str| {
+        let stage = STAGES.iter().find(|stage| stage.name() == *name).unwrap();
+        let parts = manifest.parts(name).map(|part| (part.part.clone(), PartEntry::digest(part)));
+        ((*name).to_owned(), Golden { format_version: stage.format_version().to_owned(), parts: parts.collect() })
+    };
+    let now: BTreeMap<String, Golden> = STAGES_OF_GOLDEN.iter().map(of_stage).collect();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/parts.json");
+    if std::env::var_os("LYNXDATA_REWRITE").is_some() {
+        std::fs::write(&path, serde_json::to_string_pretty(&now).unwrap() + "\n").unwrap();
+        return;
+    }
+    let golden: BTreeMap<String, Golden> = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    for (stage, now) in &now {
+        let golden = &golden[stage];
+        if golden.format_version == now.format_version {
+            assert_eq!(
+                golden.parts, now.parts,
+                "{stage} writes other bytes: raise its FORMAT_VERSION if that is meant, so that users' parts are made anew"
+            );
+        }
+        assert_eq!(golden, now, "{stage}: run this test with LYNXDATA_REWRITE=1 and commit golden/parts.json");
+    }
+}
+
+#[test]
+fn a_run_that_is_run_again_makes_nothing_and_a_rule_makes_what_depends_on_it() {
+    let folder = folder_with_recipe();
+    let stages = ["download", "signals", "dedup", "select", "shards"];
+    run(load(folder.path(), &[]), &Wanted::only(&stages), Arc::new(Silent)).unwrap();
+    let planned = |sets: &[&str]| {
+        let plans = plan(load(folder.path(), sets), &Wanted::only(&stages)).unwrap();
+        plans.into_iter().map(|plan| (plan.stage, plan.make)).collect::<Vec<_>>()
+    };
+    assert!(planned(&[]).iter().all(|(_, make)| *make == Some(0)), "{:?}", planned(&[]));
+    // How servers are asked decides nothing about what is stored.
+    for network in ["download.concurrency=3", "download.retries=0", "download.user_agent='somebody'"] {
+        assert_eq!(planned(&[network]), planned(&[]), "{network}");
+    }
+    let with_rule = planned(&["select.clean.rules.wide=width > 60"]);
+    assert_eq!(with_rule[..3], planned(&[])[..3]);
+    assert_eq!(with_rule[3..], [("select", Some(1)), ("shards", None)]);
+    let smaller = planned(&["download.size=32"]);
+    assert_eq!(smaller[0], ("download", Some(3)));
+    assert!(smaller[1..].iter().all(|(_, make)| make.is_none()));
+}
+
+#[test]
+fn a_recipe_that_cannot_work_is_wrong_usage() {
+    let folder = folder_with_recipe();
+    let error = run(load(folder.path(), &["select.clean.rules.wide=widht > 60"]), &Wanted::all(), Arc::new(Silent))
+        .unwrap_err();
+    assert!(matches!(error, Failure::Usage(_)), "{error}");
+    for (stage, is_asked_for) in [("shards", true), ("check", false)] {
+        let answer = check_wanted(&load(folder.path(), &[]), &Wanted::only(&[stage]));
+        assert_eq!(answer.is_ok(), is_asked_for, "{stage}");
+    }
+}
