@@ -30,6 +30,7 @@
 
 mod build;
 mod catalogue;
+mod checked;
 mod diversity;
 mod error;
 pub mod export;
@@ -47,6 +48,7 @@ mod tokens;
 
 pub use build::{Build, Conversation, ImageReference, Message, Role};
 pub use catalogue::{Catalogue, FaultyTask};
+pub use checked::{Checked, check};
 pub use diversity::{Diversity, DiversityMeter, diversity};
 pub use error::Error;
 pub use picture::read_picture;

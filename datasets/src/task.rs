@@ -749,22 +749,30 @@ impl Task {
         Ok(())
     }
 
-    /// The native files of a split below the root folder, in the order of the tables: the inputs that a fingerprint of a build covers.
+    /// Returns the native files of a split below the root folder, in the order of the tables: the
+    /// inputs that a fingerprint of a build covers. A folder of classes is one of them.
     ///
     /// # Errors
     /// If a table has no file there.
     pub fn native_files(&self, root: &Path, split: &str) -> Result<Vec<PathBuf>> {
-        let joined = self.joins.iter().map(|join| (&join.name, &join.table));
-        let tables = std::iter::once((&self.primary.0, &self.primary.1))
-            .chain(joined)
-            .chain(self.lookups.iter().map(|(name, table)| (name, table)));
         let mut paths = Vec::new();
-        for (name, table) in tables {
+        for (name, table) in self.tables() {
             paths.extend(self.table_files(root, name, table, split)?.into_iter().map(|file| file.path));
         }
         let mut seen = std::collections::BTreeSet::new();
         paths.retain(|path: &PathBuf| seen.insert(path.clone()));
         Ok(paths)
+    }
+
+    /// Returns an error for every table that has no file there.
+    pub(crate) fn missing_files(&self, root: &Path, split: &str) -> Vec<Error> {
+        self.tables().filter_map(|(name, table)| self.table_files(root, name, table, split).err()).collect()
+    }
+
+    fn tables(&self) -> impl Iterator<Item = (&str, &Table)> {
+        let joined = self.joins.iter().map(|join| (join.name.as_str(), &join.table));
+        let lookups = self.lookups.iter().map(|(name, table)| (name.as_str(), table));
+        std::iter::once((self.primary.0.as_str(), &self.primary.1)).chain(joined).chain(lookups)
     }
 
     /// The files of one table, at least one.
