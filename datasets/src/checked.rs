@@ -66,6 +66,6 @@ mod tests {
         let checked = check(task, folder.path(), "val");
         assert_eq!((checked.published, checked.counts.records_seen), (Some(214_354), 1));
         let place = "file v2_OpenEnded_mscoco_val2014_questions.json, row 0: slots.question";
-        assert!(checked.faults[0].contains(place) && checked.faults[0].contains("did you mean `question_id`?"));
+        assert!(checked.faults[0].contains(place) && checked.faults[0].contains("did you mean `queston`?"));
     }
 }

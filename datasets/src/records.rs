@@ -23,8 +23,11 @@ use crate::{Error, Result};
 /// says the wrong shape, and its wordings ask for something else than what is answered.
 const MOST_MISFITS: f64 = 0.2;
 
-/// Faults of one kind below this number are no share of anything: a fixture has five rows.
-const FEWEST_FAULTS: u64 = 3;
+/// Fewer misfits than this are no share of anything: a fixture has five rows.
+const FEWEST_MISFITS: u64 = 3;
+
+/// The share of dropped records is looked at from this number of records on.
+const FEWEST_RECORDS: u64 = 10;
 
 /// What became of the rows of a task. `records_seen = kept + the sum of dropped`, always.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,7 +110,7 @@ impl TaskCounts {
         }
         for (shape, ShapeCount { given, misfits }) in &self.answers {
             let share = *misfits as f64 / (*given).max(1) as f64;
-            if *misfits >= FEWEST_FAULTS && share > MOST_MISFITS {
+            if *misfits >= FEWEST_MISFITS && share > MOST_MISFITS {
                 return Some(Error::AnswerShape {
                     task: task.name.clone(),
                     shape: shape.clone(),
@@ -122,7 +125,7 @@ impl TaskCounts {
         let faulty: BTreeMap<&String, &u64> = self.dropped.iter().filter(|(reason, _)| !is_meant(reason)).collect();
         let dropped: u64 = faulty.values().copied().sum();
         let share = dropped as f64 / (dropped + self.kept).max(1) as f64;
-        if dropped < FEWEST_FAULTS || share <= task.may_drop {
+        if dropped + self.kept < FEWEST_RECORDS || share <= task.may_drop {
             return None;
         }
         let most = faulty.iter().rev().max_by_key(|(_, count)| **count).map(|(reason, _)| *reason)?;

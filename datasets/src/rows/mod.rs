@@ -8,6 +8,8 @@ mod files;
 mod folders;
 mod json;
 mod lines;
+mod parquet;
+mod pickle;
 pub(crate) mod python;
 
 use std::fs::File;
@@ -50,6 +52,8 @@ const READERS: &[Reader] = &[
     Reader { name: "folders", extensions: &[], read: folders::read },
     Reader { name: "json", extensions: &["json"], read: |own, emit| read_json(own, false, emit) },
     Reader { name: "jsonl", extensions: &["jsonl", "ndjson"], read: |own, emit| read_json(own, true, emit) },
+    Reader { name: "parquet", extensions: &["parquet"], read: parquet::read },
+    Reader { name: "pickle", extensions: &["p", "pkl", "pickle"], read: pickle::read },
     Reader { name: "python", extensions: &[], read: |own, emit| python::read(own.text()?, emit) },
     // CC3M and Flickr30k hold bare quotation marks, and no known native .tsv file quotes.
     Reader {
