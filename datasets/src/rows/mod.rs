@@ -11,6 +11,7 @@ mod lines;
 mod parquet;
 mod pickle;
 pub(crate) mod python;
+mod xml;
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -62,6 +63,7 @@ const READERS: &[Reader] = &[
         read: |own, emit| delimited::read(own.text()?, own.table, b'\t', false, emit),
     },
     Reader { name: "txt", extensions: &["txt"], read: |own, emit| lines::read_text(own.text()?, own.table, emit) },
+    Reader { name: "xml", extensions: &["xml"], read: xml::read },
 ];
 
 /// Returns the reader of a format.

@@ -245,7 +245,7 @@ impl Outputs {
         };
         let parquet = if config.formats.contains(&InstructFormat::Parquet) {
             let path = context.run.stage_file(new, &format!("instruct/parquet/{name}.parquet"))?;
-            Some(parquet::Writer::create(&path, &columns::schema())?)
+            Some(parquet::Writer::create_with_repeated_pictures(&path, &columns::schema())?)
         } else {
             None
         };
