@@ -156,12 +156,12 @@ impl<'a> Build<'a> {
     }
 
     /// Words one record, or counts why not.
-    fn word(&mut self, record: Record) -> Result<Option<Conversation>> {
+    fn word(&mut self, record: &Record) -> Result<Option<Conversation>> {
         let counts = &mut self.records.counts;
         let shapes = record.answers.shapes(self.task);
         let choice = Choice { task: self.task, wordings: &self.wordings, mode: self.mode, seed: self.seed };
         let place = || place(&self.task.name, &record.source_file, record.source_row);
-        let Some((wording, shape)) = choice.of(&record, &shapes) else {
+        let Some((wording, shape)) = choice.of(record, &shapes) else {
             counts.drop_kept("no_wording", || {
                 let slots: Vec<&str> = record.slots.keys().map(String::as_str).collect();
                 format!(
@@ -175,7 +175,7 @@ impl<'a> Build<'a> {
             });
             return Ok(None);
         };
-        let conversation = converse(self.task, wording, shape, self.seed, &record)?;
+        let conversation = converse(self.task, wording, shape, self.seed, record)?;
         let texts = || conversation.messages.iter().map(|message| message.content.as_str());
         if let Some((token, reason)) = texts().find_map(tokens::find) {
             counts.drop_kept(reason, || format!("{}: its text holds {token}", place()));
@@ -201,7 +201,7 @@ impl Iterator for Build<'_> {
                 self.leave_out_captions(&mut record);
                 self.spread(record)
             };
-            match self.word(record) {
+            match self.word(&record) {
                 Ok(None) => {}
                 Ok(Some(conversation)) => return Some(Ok(conversation)),
                 Err(fault) => return Some(Err(fault)),

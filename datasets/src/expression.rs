@@ -110,12 +110,9 @@ impl Expression {
                 continue;
             }
             let (mut path, mut rest) = (root.clone(), &tokens[place + 1..]);
-            loop {
-                let key = match rest {
-                    [Token::Mark('.'), Token::Name(key), ..] => key,
-                    [Token::Mark('['), Token::Text(key), Token::Mark(']'), ..] => key,
-                    _ => break,
-                };
+            while let [Token::Mark('.'), Token::Name(key), ..]
+            | [Token::Mark('['), Token::Text(key), Token::Mark(']'), ..] = rest
+            {
                 rest = &rest[if matches!(rest[0], Token::Mark('.')) { 2 } else { 3 }..];
                 if value.kind() != ValueKind::Map {
                     break;

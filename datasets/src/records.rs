@@ -527,10 +527,10 @@ fn media(source: &MediaSource, context: &Value) -> std::result::Result<Option<Me
         MediaSource::None => Ok(None),
         MediaSource::Image(own) => optional(own, context, path).map(|path| of_images(path.map(|path| vec![path]))),
         MediaSource::Images(own) => optional(own, context, paths).map(of_images),
-        MediaSource::Video { path: own, start, end } => {
-            let Some(path) = optional(own, context, path)? else { return Ok(None) };
+        MediaSource::Video(video) => {
+            let Some(path) = optional(&video.path, context, path)? else { return Ok(None) };
             let time = |own: &Option<Mapped>| own.as_ref().map(|own| mapped(own, context, seconds)).transpose();
-            let (start, end) = (time(start)?, time(end)?);
+            let (start, end) = (time(&video.start)?, time(&video.end)?);
             if start.zip(end).is_some_and(|(start, end)| end <= start) {
                 return Err(("field:video".to_owned(), "media.video: ends before it starts".to_owned()));
             }

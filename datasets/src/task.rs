@@ -333,7 +333,15 @@ pub(crate) enum MediaSource {
     None,
     Image(Mapped),
     Images(Mapped),
-    Video { path: Mapped, start: Option<Mapped>, end: Option<Mapped> },
+    Video(Box<VideoSource>),
+}
+
+/// Where a video and the times of its part come from.
+#[derive(Debug)]
+pub(crate) struct VideoSource {
+    pub(crate) path: Mapped,
+    pub(crate) start: Option<Mapped>,
+    pub(crate) end: Option<Mapped>,
 }
 
 /// Where the answers of a record come from.
@@ -400,6 +408,9 @@ pub(crate) const VARIABLES: [&str; 4] = ["split", "file", "row", "index"];
 /// Slots that come with an answer: those of `options`, and the first question of `turns`.
 const GIVEN_SLOTS: [&str; 2] = ["options", "choices"];
 
+/// The first table, those that are joined to it, and lookups.
+type Tables = ((String, Table), Vec<Join>, Vec<(String, Table)>);
+
 /// The names that expressions of a task may use so far, and the file for messages.
 struct Compiler<'a> {
     file: &'a str,
@@ -434,7 +445,7 @@ impl Compiler<'_> {
     }
 
     /// Compiles the tables: the first, those that are joined, and lookups.
-    fn tables(&mut self, tables: toml::Table) -> Result<((String, Table), Vec<Join>, Vec<(String, Table)>)> {
+    fn tables(&mut self, tables: toml::Table) -> Result<Tables> {
         let mut read = Vec::new();
         for (name, value) in tables {
             let table: Table =
@@ -501,14 +512,16 @@ impl Compiler<'_> {
             (Some(image), None, None) => Ok(MediaSource::Image(self.value("media", "image", &image)?)),
             (None, Some(images), None) => Ok(MediaSource::Images(self.value("media", "images", &images)?)),
             (None, None, Some(VideoFile::Plain(path))) => {
-                Ok(MediaSource::Video { path: self.mapped("media", "video", &path)?, start: None, end: None })
+                let path = self.mapped("media", "video", &path)?;
+                Ok(MediaSource::Video(Box::new(VideoSource { path, start: None, end: None })))
             }
             (None, None, Some(VideoFile::Full(video))) => {
                 let time = |name: &str, source: Option<String>| {
                     source.map(|source| self.mapped("media.video", name, &source)).transpose()
                 };
                 let path = Mapped { optional: video.optional, ..self.mapped("media.video", "path", &video.path)? };
-                Ok(MediaSource::Video { path, start: time("start", video.start)?, end: time("end", video.end)? })
+                let (start, end) = (time("start", video.start)?, time("end", video.end)?);
+                Ok(MediaSource::Video(Box::new(VideoSource { path, start, end })))
             }
             _ => Err(self.fault("media: is one of image, images and video".to_owned())),
         }
@@ -647,7 +660,7 @@ impl Task {
             MediaSource::None => Media::None,
             MediaSource::Image(_) => Media::Image,
             MediaSource::Images(_) => Media::Images,
-            MediaSource::Video { .. } => Media::Video,
+            MediaSource::Video(_) => Media::Video,
         }
     }
 
@@ -719,7 +732,8 @@ impl Task {
         let mut media = vec![self.modality()];
         let may_lack_media = match &self.media {
             MediaSource::None => false,
-            MediaSource::Image(path) | MediaSource::Images(path) | MediaSource::Video { path, .. } => path.optional,
+            MediaSource::Image(path) | MediaSource::Images(path) => path.optional,
+            MediaSource::Video(video) => video.path.optional,
         };
         media.extend(may_lack_media.then_some(Media::None));
         for media in media {

@@ -58,7 +58,7 @@ pub(crate) fn files(root: &Path, table: &Table, split: &str) -> io::Result<Vec<N
     let pattern = table.file.replace("{split}", split);
     let components: Vec<&str> = pattern.split('/').collect();
     let mut found = Vec::new();
-    walk(root.to_owned(), String::new(), &components, &[], &mut found)?;
+    walk(root, "", &components, &[], &mut found)?;
     found.sort_by(|first, second| first.name.cmp(&second.name));
     found.dedup_by(|second, first| second.name == first.name);
     // Where a file lies packed beside itself, it is read once.
@@ -68,8 +68,8 @@ pub(crate) fn files(root: &Path, table: &Table, split: &str) -> io::Result<Vec<N
 }
 
 fn walk(
-    folder: PathBuf,
-    name: String,
+    folder: &Path,
+    name: &str,
     components: &[&str],
     parts: &[(String, String)],
     found: &mut Vec<NativeFile>,
@@ -78,10 +78,10 @@ fn walk(
     let joined = |last: &str| if name.is_empty() { last.to_owned() } else { format!("{name}/{last}") };
     let is_last = rest.is_empty();
     if *component == "**" {
-        walk(folder.clone(), name.clone(), rest, parts, found)?;
-        for (last, path) in entries(&folder)? {
+        walk(folder, name, rest, parts, found)?;
+        for (last, path) in entries(folder)? {
             if path.is_dir() {
-                walk(path, joined(&last), components, parts, found)?;
+                walk(&path, &joined(&last), components, parts, found)?;
             }
         }
         return Ok(());
@@ -96,7 +96,7 @@ fn walk(
             let path = folder.join(&last);
             if path.try_exists()? {
                 if !is_last {
-                    return walk(path, joined(&last), rest, parts, found);
+                    return walk(&path, &joined(&last), rest, parts, found);
                 }
                 found.push(NativeFile { name: joined(&last).into(), path, parts: parts.to_vec() });
             }
@@ -104,7 +104,7 @@ fn walk(
         return Ok(());
     }
     let regex = component_regex(component);
-    for (last, path) in entries(&folder)? {
+    for (last, path) in entries(folder)? {
         let plain = if is_last { last.strip_suffix(".gz").unwrap_or(&last) } else { &last };
         let Some(captures) = regex.captures(plain) else { continue };
         let mut parts = parts.to_vec();
@@ -114,7 +114,7 @@ fn walk(
         if is_last {
             found.push(NativeFile { name: joined(&last).into(), path, parts });
         } else if path.is_dir() {
-            walk(path, joined(&last), rest, &parts, found)?;
+            walk(&path, &joined(&last), rest, &parts, found)?;
         }
     }
     Ok(())

@@ -1,12 +1,11 @@
 //! Rows of Parquet files.
 
-use std::fmt::Display;
-
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{
     DataType, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type,
     UInt32Type, UInt64Type,
 };
+use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use lynxdata_records::parquet;
 use serde_json::{Map, Number, Value, json};
@@ -110,11 +109,10 @@ fn list(elements: &ArrayRef) -> Result<Value, String> {
     (0..elements.len()).map(|place| value(elements, place)).collect()
 }
 
-fn text(column: &ArrayRef, row: usize) -> Result<String, impl Display + use<>> {
+fn text(column: &ArrayRef, row: usize) -> Result<String, ArrowError> {
     let options = FormatOptions::default();
     let formatter = ArrayFormatter::try_new(column.as_ref(), &options)?;
-    let text = formatter.value(row).try_to_string();
-    text
+    formatter.value(row).try_to_string()
 }
 
 #[cfg(test)]

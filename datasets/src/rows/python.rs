@@ -148,17 +148,22 @@ impl Parser<'_> {
         let Some(next) = self.rest.chars().next() else { return Err(self.fault("a text does not end")) };
         self.rest = &self.rest[next.len_utf8()..];
         let digits = match next {
-            'n' => return Ok(joined.push('\n')),
-            't' => return Ok(joined.push('\t')),
-            'r' => return Ok(joined.push('\r')),
-            '\n' => return Ok(()),
             'x' => 2,
             'u' => 4,
             'U' => 8,
-            '0' => return Ok(joined.push('\0')),
-            '\\' | '\'' | '"' => return Ok(joined.push(next)),
-            // Python leaves what it does not know.
-            other => return Ok(joined.extend(['\\', other])),
+            other => {
+                match other {
+                    'n' => joined.push('\n'),
+                    't' => joined.push('\t'),
+                    'r' => joined.push('\r'),
+                    '0' => joined.push('\0'),
+                    '\n' => {}
+                    '\\' | '\'' | '"' => joined.push(other),
+                    // Python leaves what it does not know.
+                    _ => joined.extend(['\\', other]),
+                }
+                return Ok(());
+            }
         };
         let code = self.rest.get(..digits).and_then(|code| u32::from_str_radix(code, 16).ok());
         let code = code.ok_or_else(|| self.fault("an escape is cut"))?;

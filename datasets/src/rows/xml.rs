@@ -73,21 +73,19 @@ fn walk<R: BufRead>(reader: &mut Reader<R>, path: &[&str], shape: Shape, emit: &
             Event::End(_) if open.is_empty() => {
                 above.pop();
             }
-            Event::Start(_) => {}
             Event::End(_) | Event::Empty(_) => {
                 let element = open.pop().expect("an element was opened");
                 let name = element.name.clone();
                 let value = closed(element);
-                match open.last_mut() {
-                    Some(parent) => add(&mut parent.fields, name, value),
-                    None => {
-                        let row = if value.is_object() { value } else { json!({ "_value": value }) };
-                        if emit(number, Ok(row)).is_break() {
-                            return Ok(());
-                        }
-                        number += 1;
-                    }
+                if let Some(parent) = open.last_mut() {
+                    add(&mut parent.fields, name, value);
+                    continue;
                 }
+                let row = if value.is_object() { value } else { json!({ "_value": value }) };
+                if emit(number, Ok(row)).is_break() {
+                    return Ok(());
+                }
+                number += 1;
             }
             Event::Text(text) => {
                 let text = text.decode().map_err(|fault| fault.to_string())?;

@@ -233,7 +233,8 @@ fn show(name: &str, own: &Own, json: bool) -> Result<u8, Failure> {
         task.splits.iter().map(|(split, records)| ("split", format!("{split}, {} records", grouped(*records)))),
     );
     lines.extend(task.obtain.iter().map(|own| ("obtain", format!("{} from {}", own.file, own.from))));
-    let text: String = lines.iter().map(|(key, value)| format!("{key:<15} {value}\n")).collect();
+    let lines: Vec<String> = lines.iter().map(|(key, value)| format!("{key:<15} {value}")).collect();
+    let text = lines.join("\n") + "\n";
     print(&text)?;
     Ok(DONE)
 }
@@ -294,15 +295,15 @@ fn spoken(conversation: &Conversation) -> String {
 fn check_files(native: &Native, split: Option<&str>, json: bool) -> Result<u8, Failure> {
     let (catalogue, _) = load(&native.own)?;
     let task = find(&catalogue, &native.name)?;
-    let splits: Vec<String> = match split {
+    let is_there = |name: &&String| task.native_files(&native.folder, name).is_ok();
+    let mut splits: Vec<String> = match split {
         Some(split) => vec![split.to_owned()],
-        None => {
-            let is_there = |name: &&String| task.native_files(&native.folder, name).is_ok();
-            let there: Vec<String> = task.splits.keys().filter(is_there).cloned().collect();
-            // Where no split is whole, all say what they lack.
-            if there.is_empty() { task.splits.keys().cloned().collect() } else { there }
-        }
+        None => task.splits.keys().filter(is_there).cloned().collect(),
     };
+    if splits.is_empty() {
+        // Where no split is whole, all say what they lack.
+        splits = task.splits.keys().cloned().collect();
+    }
     let checked: Vec<Checked> = splits.iter().map(|split| check(task, &native.folder, split)).collect();
     let is_well = checked.iter().all(|own| own.faults.is_empty());
     if json {
