@@ -220,12 +220,39 @@ fn version_and_tasks_are_json() {
     let tasks = tasks.as_array().unwrap();
     assert!(tasks.len() >= 6, "{tasks:?}");
     for task in tasks {
-        for key in ["name", "family", "licence", "source"] {
+        for key in ["name", "group", "modality", "licence", "commercial_use", "verified", "homepage"] {
             assert!(task[key].as_str().is_some_and(|value| !value.is_empty()), "{key} of {task}");
         }
+        assert!(task["splits"].as_object().is_some_and(|splits| !splits.is_empty()), "{task}");
     }
-    let families: std::collections::BTreeSet<&str> = tasks.iter().filter_map(|task| task["family"].as_str()).collect();
-    assert_eq!(families.len(), 6, "one task of every family at least: {families:?}");
+    let vqav2 = tasks.iter().find(|task| task["name"] == "vqav2").unwrap();
+    assert_eq!((&vqav2["paper_row"], &vqav2["modality"]), (&Value::from(18), &Value::from("image")));
+}
+
+#[test]
+fn tasks_are_shown_read_previewed_and_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    let fixture = repository().join("datasets/fixtures/vqav2");
+    let fixture = fixture.to_str().unwrap();
+    let run = |arguments: &[&str]| lynxdata(folder.path(), &[&["tasks"], arguments].concat());
+    let shown = run(&["show", "vqav2", "--json"]).ended_with(0).json();
+    assert_eq!((&shown["slots"][0], &shown["answers"][0]), (&Value::from("question"), &Value::from("phrase")));
+    run(&["show", "vqav3"]).ended_with(2).says(&["did you mean \"vqav2\"?"]);
+    let read = run(&["read", "vqav2", fixture, "--split", "train", "--limit", "1", "--json"]).ended_with(0).json();
+    assert_eq!((&read["id"], &read["answers"]["phrase"]), (&Value::from("vqav2/train/458752000"), &Value::from("net")));
+    let preview = run(&["preview", "vqav2", fixture]).ended_with(0).stdout;
+    assert_eq!(preview.matches("  assistant  ").count(), 3, "{preview}");
+    let checked = run(&["check", "vqav2", fixture]).ended_with(0).stdout;
+    assert!(checked.contains("split train: 3 of 3 records can be used; 443,757 are published"), "{checked}");
+    let missing = run(&["check", "vqav2", "."]).ended_with(1).stdout;
+    assert!(missing.contains("v2_mscoco_val2014_annotations.json"), "{missing}");
+    std::fs::create_dir(folder.path().join("own")).unwrap();
+    let own = "extends = \"vqav2\"\nname = \"own\"\n[answers]\nphrase = \"a.target | uper\"\n";
+    std::fs::write(folder.path().join("own/own.toml"), own).unwrap();
+    std::fs::write(folder.path().join("own/good.toml"), "extends = \"vqav2\"\nname = \"good\"\n").unwrap();
+    let faulty = run(&["check", "own", fixture, "--catalogue", "own"]).ended_with(2);
+    faulty.says(&["own.toml", "there is no filter `uper`, did you mean `upper`?"]);
+    run(&["check", "good", fixture, "--catalogue", "own"]).ended_with(0);
 }
 
 #[test]

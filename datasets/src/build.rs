@@ -2,18 +2,22 @@
 
 use std::path::Path;
 
-use lynxdata_prompts::{AnswerShape, Bank, Banks, PromptMode, Slot, Template, choose, keyed_hash};
+use std::collections::VecDeque;
+
+use lynxdata_prompts::{AnswerShape, Banks, PromptMode, Slot, Wording, choose, keyed_hash};
 use serde::{Deserialize, Serialize};
 
-use crate::record::{Answer, Record};
+use crate::record::{Answers, Options, Record, VideoReference};
 use crate::records::{Records, TaskCounts, place};
-use crate::task::{Family, Task};
-use crate::{Error, Result, tokens};
+use crate::task::{Take, Task};
+use crate::{Result, tokens};
 
 /// Who speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
+    /// What stands before the conversation.
+    System,
     /// Who asks.
     User,
     /// Who is trained to answer.
@@ -24,6 +28,7 @@ impl Role {
     /// The name in tables.
     pub fn name(self) -> &'static str {
         match self {
+            Role::System => "system",
             Role::User => "user",
             Role::Assistant => "assistant",
         }
@@ -47,19 +52,25 @@ pub struct ImageReference {
 }
 
 /// One instruction sample with its provenance.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Conversation {
     /// `task/split/native id`.
     pub id: String,
     /// Name of the task.
     pub task: String,
-    /// Shape of the task.
-    pub family: Family,
+    /// The group by which mixtures take the task.
+    pub group: String,
+    /// The shape of the answer that the wording asks for.
+    pub answer_shape: AnswerShape,
     /// Licence of the annotations.
     pub licence: String,
     /// The pictures, in order.
     pub images: Vec<ImageReference>,
-    /// The turns, user and assistant in alternation.
+    /// The video.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub video: Option<VideoReference>,
+    /// The turns, user and assistant in alternation, behind the text of the system if the wording
+    /// has one.
     pub messages: Vec<Message>,
     /// `bank/template`, the wording of the first message.
     pub template: String,
@@ -77,16 +88,18 @@ pub struct Conversation {
 pub struct Build<'a> {
     records: Records<'a>,
     task: &'a Task,
-    bank: &'a Bank,
+    wordings: Vec<Wording<'a>>,
     mode: PromptMode,
     seed: u64,
+    /// Records that are made of one that was read: one for each of its captions.
+    waiting: VecDeque<Record>,
 }
 
 impl<'a> Build<'a> {
     /// Reads joined tables and starts on the first; `root` is the folder of native files as their authors ship them.
     ///
     /// # Errors
-    /// If the task's prompt bank is missing or does not suit its family, or as [`Records::start`].
+    /// If a prompt bank of the task is missing or no wording suits it, or as [`Records::start`].
     pub fn start(
         task: &'a Task,
         banks: &'a Banks,
@@ -95,9 +108,9 @@ impl<'a> Build<'a> {
         mode: PromptMode,
         seed: u64,
     ) -> Result<Self> {
-        let bank = banks.get(&task.prompts)?;
-        check_bank(task, bank)?;
-        Ok(Self { records: Records::start(task, root, split)?, task, bank, mode, seed })
+        task.check_wordings(banks)?;
+        let (records, wordings) = (Records::start(task, root, split)?, task.wordings(banks)?);
+        Ok(Self { records, task, wordings, mode, seed, waiting: VecDeque::new() })
     }
 
     /// What became of the rows so far.
@@ -107,7 +120,7 @@ impl<'a> Build<'a> {
 
     /// Takes captions with a token out of the choice if there are others.
     fn leave_out_captions(&mut self, record: &mut Record) {
-        let Answer::Caption { captions } = &mut record.answer else { return };
+        let captions = &mut record.answers.captions;
         if captions.iter().all(|caption| tokens::find(caption).is_some()) {
             return;
         }
@@ -120,6 +133,57 @@ impl<'a> Build<'a> {
             false
         });
     }
+
+    /// Makes a record of every caption if the task takes all.
+    fn spread(&mut self, record: Record) -> Record {
+        let takes_all = self.task.answers.captions.as_ref().is_some_and(|(.., take)| *take == Take::All);
+        let captions = record.answers.captions.len();
+        if !takes_all || captions < 2 {
+            return record;
+        }
+        let more = captions as u64 - 1;
+        self.records.counts.records_seen += more;
+        self.records.counts.kept += more;
+        let of_caption = |(place, caption): (usize, &String)| Record {
+            id: format!("{}#{place}", record.id),
+            answers: Answers { captions: vec![caption.clone()], ..record.answers.clone() },
+            ..record.clone()
+        };
+        let mut all: VecDeque<Record> = record.answers.captions.iter().enumerate().map(of_caption).collect();
+        let first = all.pop_front().expect("there are at least two");
+        self.waiting = all;
+        first
+    }
+
+    /// Words one record, or counts why not.
+    fn word(&mut self, record: &Record) -> Result<Option<Conversation>> {
+        let counts = &mut self.records.counts;
+        let shapes = record.answers.shapes(self.task);
+        let choice = Choice { task: self.task, wordings: &self.wordings, mode: self.mode, seed: self.seed };
+        let place = || place(&self.task.name, &record.source_file, record.source_row);
+        let Some((wording, shape)) = choice.of(record, &shapes) else {
+            counts.drop_kept("no_wording", || {
+                let slots: Vec<&str> = record.slots.keys().map(String::as_str).collect();
+                format!(
+                    "{}: no wording of {} suits {} with the slots [{}] and the answers [{}]",
+                    place(),
+                    self.task.prompts.join(", "),
+                    record.media.kind().name(),
+                    slots.join(", "),
+                    shapes.iter().map(|shape| shape.name()).collect::<Vec<_>>().join(", ")
+                )
+            });
+            return Ok(None);
+        };
+        let conversation = converse(self.task, wording, shape, self.seed, record)?;
+        let texts = || conversation.messages.iter().map(|message| message.content.as_str());
+        if let Some((token, reason)) = texts().find_map(tokens::find) {
+            counts.drop_kept(reason, || format!("{}: its text holds {token}", place()));
+            return Ok(None);
+        }
+        counts.with_replaced_characters += u64::from(texts().any(|text| text.contains('\u{FFFD}')));
+        Ok(Some(conversation))
+    }
 }
 
 impl Iterator for Build<'_> {
@@ -127,103 +191,145 @@ impl Iterator for Build<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            let mut record = match self.records.next()? {
-                Ok(record) => record,
-                Err(fault) => return Some(Err(fault)),
+            let record = if let Some(record) = self.waiting.pop_front() {
+                record
+            } else {
+                let mut record = match self.records.next()? {
+                    Ok(record) => record,
+                    Err(fault) => return Some(Err(fault)),
+                };
+                self.leave_out_captions(&mut record);
+                self.spread(record)
             };
-            self.leave_out_captions(&mut record);
-            let conversation = match converse(self.task, self.bank, self.mode, self.seed, record) {
-                Ok(conversation) => conversation,
+            match self.word(&record) {
+                Ok(None) => {}
+                Ok(Some(conversation)) => return Some(Ok(conversation)),
                 Err(fault) => return Some(Err(fault)),
-            };
-            let counts = &mut self.records.counts;
-            let place = || place(&self.task.name, &conversation.source_file, conversation.source_row);
-            let texts = || conversation.messages.iter().map(|message| message.content.as_str());
-            if let Some((token, reason)) = texts().find_map(tokens::find) {
-                counts.drop_kept(reason, || format!("{}: its text holds {token}", place()));
-                continue;
             }
-            counts.with_replaced_characters += u64::from(texts().any(|text| text.contains('\u{FFFD}')));
-            return Some(Ok(conversation));
         }
     }
 }
 
-/// Whether a bank declares the slots that a family fills, and asks for answers that it has.
-pub(crate) fn check_bank(task: &Task, bank: &Bank) -> Result<()> {
-    let unfit = |reason| Err(Error::UnfitBank { task: task.name.clone(), bank: bank.name.clone(), reason });
-    if bank.slots != task.family.slots() {
-        let (own, other) = (task.family.slots(), &bank.slots);
-        return unfit(format!("family {} fills the slots {own:?}, the bank declares {other:?}", task.family.name()));
-    }
-    let shapes = task.family.answer_shapes();
-    match bank.templates.iter().find(|template| !shapes.contains(&template.answer)) {
-        Some(Template { id, answer, .. }) => {
-            unfit(format!("template `{id}` asks for {answer:?}, family {} has {shapes:?}", task.family.name()))
-        }
-        None => Ok(()),
+/// What a wording is chosen from and by.
+struct Choice<'a, 'b> {
+    task: &'b Task,
+    wordings: &'b [Wording<'a>],
+    mode: PromptMode,
+    seed: u64,
+}
+
+impl<'a> Choice<'a, '_> {
+    /// Returns the wording for a record, and the shape of its answer: if the wording asks for
+    /// several that there are, one by the seed.
+    fn of(&self, record: &Record, shapes: &[AnswerShape]) -> Option<(Wording<'a>, AnswerShape)> {
+        let answers = &record.answers;
+        let has_slot = |name: &str| {
+            record.slots.contains_key(name)
+                || answers.options.is_some() && matches!(name, "options" | "choices")
+                || !answers.turns.is_empty() && name == "question"
+        };
+        let has_answer = |shape| shapes.contains(&shape);
+        let media = record.media.kind();
+        let fitting = |own: &Wording| self.task.suits(own.template, media, &has_slot, &has_answer);
+        let fitting = self.wordings.iter().copied().filter(fitting);
+        let wording = choose(fitting, self.mode, self.seed, &self.task.name, &record.id)?;
+        let asked: Vec<AnswerShape> = wording.template.answer.iter().copied().filter(|own| has_answer(*own)).collect();
+        let place = match asked.len() {
+            1 => 0,
+            several => keyed_hash(self.seed, &["shape", &self.task.name, &record.id]) as usize % several,
+        };
+        Some((wording, asked[place]))
     }
 }
 
-/// Words one record.
-fn converse(task: &Task, bank: &Bank, mode: PromptMode, seed: u64, record: Record) -> Result<Conversation> {
-    let template = choose(bank, mode, seed, &task.name, &record.id);
-    let shape = template.answer;
-    let mut choice_order = Vec::new();
-    let turns = match record.answer {
-        Answer::Vqa { question, answer } => {
-            vec![(bank.render(template, &[("question", Slot::Text(&question))])?, answer)]
+/// The options of a record as they are shown, in an order that the seed draws.
+#[derive(Default)]
+struct Shown {
+    order: Vec<usize>,
+    lettered: Vec<String>,
+    plain: Vec<String>,
+    right: String,
+}
+
+fn shown(options: &Options, seed: u64, task: &str, record_id: &str) -> Shown {
+    let mut order = shuffled(seed, "choices", task, record_id, options.texts.len());
+    order.retain(|&place| !options.texts[place].is_empty());
+    let lettered = order.iter().zip('A'..='Z').map(|(&place, letter)| format!("({letter}) {}", options.texts[place]));
+    let right = order.iter().zip('A'..='Z').find(|(place, _)| **place == options.right).map(|(_, letter)| letter);
+    Shown {
+        lettered: lettered.collect(),
+        plain: order.iter().map(|&place| options.texts[place].clone()).collect(),
+        right: right.expect("records have at most 26 options and the right one among them").to_string(),
+        order,
+    }
+}
+
+/// Words one record in a wording that suits it.
+fn converse(
+    task: &Task,
+    Wording { bank, template }: Wording,
+    shape: AnswerShape,
+    seed: u64,
+    record: &Record,
+) -> Result<Conversation> {
+    let answers = &record.answers;
+    let shown = answers.options.as_ref().map(|own| shown(own, seed, &task.name, &record.id)).unwrap_or_default();
+    let mut slots: Vec<(&str, Slot)> = record.slots.iter().map(|(name, value)| (name.as_str(), value.slot())).collect();
+    if !shown.order.is_empty() {
+        slots.extend([("options", Slot::List(&shown.lettered)), ("choices", Slot::List(&shown.plain))]);
+    }
+    if let Some((first, _)) = answers.turns.first() {
+        slots.push(("question", Slot::Text(first)));
+    }
+    let instruction = bank.render(template, &slots)?;
+    let message = |role, content: &str| Message { role, content: content.to_owned() };
+    let mut messages: Vec<Message> = template.system.iter().map(|system| message(Role::System, system)).collect();
+    messages.push(message(Role::User, &instruction));
+    if shape == AnswerShape::Turns {
+        for (place, (user, assistant)) in answers.turns.iter().enumerate() {
+            if place > 0 {
+                messages.push(message(Role::User, user));
+            }
+            messages.push(message(Role::Assistant, assistant));
         }
-        Answer::KnowledgeVqa { question, choices, answer } => {
-            let mut order = shuffled(seed, "choices", &task.name, &record.id, choices.len());
-            order.retain(|&place| !choices[place].is_empty());
-            let options: Vec<String> =
-                order.iter().zip('A'..='Z').map(|(&place, letter)| format!("({letter}) {}", choices[place])).collect();
-            let slots = [("question", Slot::Text(&question)), ("options", Slot::List(&options))];
-            let letter = order.iter().zip('A'..='Z').find(|(place, _)| **place == answer).map(|(_, letter)| letter);
-            let letter = letter.expect("records have at most 26 choices and an answer among them");
-            let answer = if shape == AnswerShape::Letter { letter.to_string() } else { choices[answer].clone() };
-            choice_order = order.iter().map(|&place| place as u32).collect();
-            vec![(bank.render(template, &slots)?, answer)]
-        }
-        Answer::Caption { captions } => {
-            // One caption a picture, as the 82.7K rows of COCO Caption in table 9 of arXiv 2307.02469: one for each picture of train2014.
-            let place = shuffled(seed, "caption", &task.name, &record.id, captions.len())[0];
-            vec![(bank.render(template, &[])?, captions[place].clone())]
-        }
-        Answer::Classification { category, label } => {
-            vec![(bank.render(template, &[("category", Slot::Text(&category))])?, label)]
-        }
-        Answer::Entailment { statement, label } => {
-            let answer = match (shape == AnswerShape::TrueFalse, label) {
-                (true, true) => "True",
-                (true, false) => "False",
-                (false, true) => "Yes",
-                (false, false) => "No",
-            };
-            vec![(bank.render(template, &[("statement", Slot::Text(&statement))])?, answer.to_owned())]
-        }
-        Answer::Dialog { mut turns } => {
-            turns[0].0 = bank.render(template, &[("question", Slot::Text(&turns[0].0))])?;
-            turns
-        }
-    };
-    let message = |role, content| Message { role, content };
+    } else {
+        messages.push(message(Role::Assistant, &reply(task, answers, shape, seed, &record.id, &shown)));
+    }
+    let is_shown = |slot: &String| slot == "options" || slot == "choices";
+    let choice_order = if template.slots.iter().any(is_shown) { shown.order } else { Vec::new() };
     Ok(Conversation {
-        id: record.id,
+        id: record.id.clone(),
         task: task.name.clone(),
-        family: task.family,
+        group: task.group.clone(),
+        answer_shape: shape,
         licence: task.licence.clone(),
-        images: record.images.into_iter().map(|path| ImageReference { path }).collect(),
-        messages: turns
-            .into_iter()
-            .flat_map(|(user, assistant)| [message(Role::User, user), message(Role::Assistant, assistant)])
-            .collect(),
+        images: record.media.images.iter().map(|path| ImageReference { path: path.clone() }).collect(),
+        video: record.media.video.clone(),
+        messages,
         template: format!("{}/{}", bank.name, template.id),
-        source_file: record.source_file,
+        source_file: record.source_file.clone(),
         source_row: record.source_row,
-        choice_order,
+        choice_order: choice_order.iter().map(|&place| place as u32).collect(),
     })
+}
+
+/// Returns the answer of a shape that a record has.
+fn reply(task: &Task, answers: &Answers, shape: AnswerShape, seed: u64, record_id: &str, shown: &Shown) -> String {
+    let of_truth = |yes: &str, no: &str| (if answers.truth == Some(true) { yes } else { no }).to_owned();
+    let text = |shape| answers.texts.get(&shape).cloned();
+    let own = text(shape).or_else(|| match shape {
+        AnswerShape::Word => text(AnswerShape::Phrase),
+        AnswerShape::Letter => Some(shown.right.clone()),
+        AnswerShape::Option => answers.options.as_ref().map(|options| options.texts[options.right].clone()),
+        AnswerShape::YesNo => Some(of_truth("Yes", "No")),
+        AnswerShape::TrueFalse => Some(of_truth("True", "False")),
+        // One caption a picture, as the 82.7K rows of COCO Caption in table 9 of arXiv 2307.02469:
+        // one for each picture of train2014.
+        _ => shuffled(seed, "caption", &task.name, record_id, answers.captions.len())
+            .first()
+            .map(|&place| answers.captions[place].clone()),
+    });
+    own.expect("the shape is one that the record has")
 }
 
 /// The places 0 to `length - 1` in an order that depends on seed, purpose, task and record alone; every order is equally likely, so the right option stands

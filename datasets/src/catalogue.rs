@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use include_dir::{Dir, include_dir};
+use lynxdata_prompts::Banks;
 use toml::{Table, Value};
 
 use crate::task::Task;
@@ -19,27 +20,56 @@ const DEPTH: usize = 8;
 #[derive(Debug)]
 pub struct Catalogue {
     tasks: BTreeMap<String, Task>,
+    /// The tasks that cannot be used, and why.
+    faulty: Vec<FaultyTask>,
     /// File and contents of every task file by its stem, for `extends`.
     sources: BTreeMap<String, (String, Table)>,
 }
 
+/// A task file that cannot be used; it costs no other task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FaultyTask {
+    /// The name that the task would have.
+    pub name: String,
+    /// The file.
+    pub file: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl FaultyTask {
+    fn new(name: &str, file: &str, error: Error) -> Self {
+        let reason = match error {
+            Error::TaskFile { reason, .. } => reason,
+            other => other.to_string(),
+        };
+        Self { name: name.to_owned(), file: file.to_owned(), reason }
+    }
+
+    /// Returns it as an error.
+    pub fn error(&self) -> Error {
+        Error::TaskFile { file: self.file.clone(), reason: self.reason.clone() }
+    }
+}
+
 impl Catalogue {
-    /// The tasks that are part of this crate.
+    /// Loads the tasks that are part of this crate, and checks that the banks have wordings for them.
     ///
     /// # Errors
     /// None with the shipped files, which a test loads.
-    pub fn shipped() -> Result<Self> {
+    pub fn shipped(banks: &Banks) -> Result<Self> {
         let mut files = Vec::new();
         collect(&SHIPPED, &mut files)?;
-        Self { tasks: BTreeMap::new(), sources: BTreeMap::new() }.with_files(files)
+        Ok(Self { tasks: BTreeMap::new(), faulty: Vec::new(), sources: BTreeMap::new() }.with_files(files, banks))
     }
 
-    /// Adds the `*.toml` files of a folder and its subfolders. They may extend shipped tasks, but not replace them. A file whose name starts with `_` is
-    /// a base for others and no task.
+    /// Adds the `*.toml` files of a folder and its subfolders. They may extend shipped tasks, but
+    /// not replace them. A file whose name starts with `_` is a base for others and no task. A
+    /// faulty file is told by [`Catalogue::faulty`].
     ///
     /// # Errors
-    /// If the folder or a file cannot be read, a task is faulty, or its name is taken.
-    pub fn with_folder(self, folder: &Path) -> Result<Self> {
+    /// If the folder or a file cannot be read.
+    pub fn with_folder(self, folder: &Path, banks: &Banks) -> Result<Self> {
         let mut files = Vec::new();
         let mut folders = vec![folder.to_owned()];
         while let Some(folder) = folders.pop() {
@@ -49,43 +79,59 @@ impl Catalogue {
                 if path.is_dir() {
                     folders.push(path);
                 } else if path.extension().is_some_and(|extension| extension == "toml") {
-                    let contents =
-                        fs::read_to_string(&path).map_err(|source| Error::Io { path: path.clone(), source })?;
+                    let contents = fs::read(&path).map_err(|source| Error::Io { path: path.clone(), source })?;
                     files.push((path.display().to_string(), contents));
                 }
             }
         }
         files.sort();
-        self.with_files(files)
+        Ok(self.with_files(files, banks))
     }
 
-    fn with_files(mut self, files: Vec<(String, String)>) -> Result<Self> {
+    fn with_files(mut self, files: Vec<(String, Vec<u8>)>, banks: &Banks) -> Self {
         let mut new = Vec::new();
         for (file, contents) in files {
-            let fault = |reason: String| Error::TaskFile { file: file.clone(), reason };
-            let contents: Table = toml::from_str(&contents).map_err(|reason| fault(reason.to_string()))?;
             let stem = Path::new(&file).file_stem().and_then(|stem| stem.to_str()).unwrap_or_default().to_owned();
-            if let Some((other, _)) = self.sources.get(&stem) {
-                return Err(fault(format!(
-                    "the name `{stem}` is taken by {other}; choose another (it may extend that one)"
-                )));
+            match self.source(&stem, &file, contents) {
+                Ok(contents) => {
+                    self.sources.insert(stem.clone(), (file, contents));
+                    new.push(stem);
+                }
+                Err(error) => self.faulty.push(FaultyTask::new(&stem, &file, error)),
             }
-            self.sources.insert(stem.clone(), (file, contents));
-            new.push(stem);
         }
         for stem in new {
             if stem.starts_with('_') {
                 continue;
             }
-            let file = self.sources[&stem].0.clone();
-            let task = Task::compile(&file, self.resolved(&stem, DEPTH)?)?;
-            if task.name != stem {
-                let reason = format!("its name is `{}`; call the file {}.toml", task.name, task.name);
-                return Err(Error::TaskFile { file, reason });
+            match self.compiled(&stem, banks) {
+                Ok(task) => drop(self.tasks.insert(stem, task)),
+                Err(error) => self.faulty.push(FaultyTask::new(&stem, &self.sources[&stem].0, error)),
             }
-            self.tasks.insert(stem, task);
         }
-        Ok(self)
+        self
+    }
+
+    /// Parses a file whose name is free.
+    fn source(&self, stem: &str, file: &str, contents: Vec<u8>) -> Result<Table> {
+        let fault = |reason: String| Error::TaskFile { file: file.to_owned(), reason };
+        if let Some((other, _)) = self.sources.get(stem) {
+            let reason = format!("the name `{stem}` is taken by {other}; choose another (it may extend that one)");
+            return Err(fault(reason));
+        }
+        let contents = String::from_utf8(contents).map_err(|_| fault("it is not UTF-8".to_owned()))?;
+        toml::from_str(&contents).map_err(|reason| fault(reason.to_string()))
+    }
+
+    fn compiled(&self, stem: &str, banks: &Banks) -> Result<Task> {
+        let file = &self.sources[stem].0;
+        let task = Task::compile(file, self.resolved(stem, DEPTH)?)?;
+        if task.name != stem {
+            let reason = format!("its name is `{}`; call the file {}.toml", task.name, task.name);
+            return Err(Error::TaskFile { file: file.clone(), reason });
+        }
+        task.check_wordings(banks)?;
+        Ok(task)
     }
 
     /// The contents of a task file over those of the file that it extends.
@@ -112,11 +158,19 @@ impl Catalogue {
     /// The task of this name.
     ///
     /// # Errors
-    /// If there is none; the message lists the names.
+    /// If there is none, whose message lists the names, or its file is faulty.
     pub fn get(&self, name: &str) -> Result<&Task> {
+        if let Some(faulty) = self.faulty.iter().find(|faulty| faulty.name == name) {
+            return Err(faulty.error());
+        }
         self.tasks
             .get(name)
             .ok_or_else(|| Error::UnknownTask { name: name.to_owned(), known: self.tasks.keys().cloned().collect() })
+    }
+
+    /// The tasks that cannot be used, and why.
+    pub fn faulty(&self) -> &[FaultyTask] {
+        &self.faulty
     }
 
     /// All tasks in the order of their names.
@@ -137,13 +191,10 @@ fn merge(base: &mut Table, own: Table) {
     }
 }
 
-fn collect(folder: &Dir<'_>, files: &mut Vec<(String, String)>) -> Result<()> {
+fn collect(folder: &Dir<'_>, files: &mut Vec<(String, Vec<u8>)>) -> Result<()> {
     for file in folder.files() {
         let name = file.path().display().to_string();
-        let Some(contents) = file.contents_utf8() else {
-            return Err(Error::TaskFile { file: name, reason: "it is not UTF-8".to_owned() });
-        };
-        files.push((name, contents.to_owned()));
+        files.push((name, file.contents().to_vec()));
     }
     for folder in folder.dirs() {
         collect(folder, files)?;
@@ -153,9 +204,16 @@ fn collect(folder: &Dir<'_>, files: &mut Vec<(String, String)>) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use lynxdata_prompts::Banks;
-
     use super::*;
+    use crate::task::{CommercialUse, Verified};
+
+    fn banks() -> Banks {
+        Banks::shipped().unwrap()
+    }
+
+    fn shipped() -> Catalogue {
+        Catalogue::shipped(&banks()).unwrap()
+    }
 
     fn here() -> &'static Path {
         Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -164,17 +222,17 @@ mod tests {
     #[test]
     fn the_folders_are_the_catalogue_and_every_task_has_a_fixture() {
         let mut found = Vec::new();
-        for family in fs::read_dir(here().join("tasks")).unwrap() {
-            let family = family.unwrap();
-            for file in fs::read_dir(family.path()).unwrap() {
+        for group in fs::read_dir(here().join("tasks")).unwrap() {
+            let group = group.unwrap();
+            for file in fs::read_dir(group.path()).unwrap() {
                 let stem = file.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned();
-                found.push((stem, family.file_name().into_string().unwrap()));
+                found.push((stem, group.file_name().into_string().unwrap()));
             }
         }
         found.sort();
-        let catalogue = Catalogue::shipped().unwrap();
+        let catalogue = shipped();
         let shipped: Vec<(String, String)> =
-            catalogue.tasks().map(|task| (task.name.clone(), task.family.name().to_owned())).collect();
+            catalogue.tasks().map(|task| (task.name.clone(), task.group.clone())).collect();
         assert_eq!(found, shipped);
         let mut fixtures: Vec<String> = fs::read_dir(here().join("fixtures"))
             .unwrap()
@@ -188,16 +246,17 @@ mod tests {
     }
 
     #[test]
-    fn every_task_is_documented_and_its_bank_fits() {
-        // Annotations under other licences need a decision first: non-commercial ones must not slip in.
-        let licences = ["Apache-2.0", "CC-BY-4.0", "CC-BY-SA-4.0"];
-        let banks = Banks::shipped().unwrap();
-        for task in Catalogue::shipped().unwrap().tasks() {
-            assert!(licences.contains(&task.licence.as_str()), "{}: {}", task.name, task.licence);
-            assert!(task.source.starts_with("https://"), "{}", task.name);
-            assert!(task.cite.starts_with("arXiv:") || task.cite.starts_with("doi:"), "{}", task.name);
+    fn every_task_is_documented() {
+        assert_eq!(shipped().faulty(), []);
+        for task in shipped().tasks() {
+            assert!(task.homepage.starts_with("https://") || task.homepage.starts_with("http://"), "{}", task.name);
+            let is_cited = ["arXiv:", "doi:", "https://"].iter().any(|start| task.cite.starts_with(start));
+            assert!(is_cited, "{}", task.name);
             assert!(task.splits.values().all(|&records| records > 0), "{}", task.name);
-            crate::build::check_bank(task, banks.get(&task.prompts).unwrap()).unwrap();
+            assert_eq!(task.licence == "none", task.commercial_use == CommercialUse::Unclear, "{}", task.name);
+            let genuine = here().join(format!("fixtures/{}/genuine.json", task.name));
+            assert_eq!(task.verified == Verified::Genuine, genuine.exists(), "{}: genuine.json", task.name);
+            assert!(!task.obtain.is_empty(), "{}", task.name);
         }
     }
 
@@ -210,7 +269,7 @@ mod tests {
         fs::write(folder.path().join("vqa/okvqa.toml"), task).unwrap();
         let base = "extends = \"vqav2\"\n[tables.q]\nfile = \"OpenEnded_mscoco_{split}2014_questions.json\"\n";
         fs::write(folder.path().join("_base.toml"), base).unwrap();
-        let catalogue = Catalogue::shipped().unwrap().with_folder(folder.path()).unwrap();
+        let catalogue = shipped().with_folder(folder.path(), &banks()).unwrap();
         let (own, shipped) = (catalogue.get("okvqa").unwrap(), catalogue.get("vqav2").unwrap());
         assert_eq!(own.primary.1.file, "OpenEnded_mscoco_{split}2014_questions.json");
         assert_eq!(own.joins[0].table.file, "mscoco_{split}2014_annotations.json");
@@ -221,17 +280,25 @@ mod tests {
     fn fault(name: &str, contents: &str) -> String {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join(name), contents).unwrap();
-        Catalogue::shipped().unwrap().with_folder(folder.path()).unwrap_err().to_string()
+        shipped().with_folder(folder.path(), &banks()).unwrap().faulty()[0].error().to_string()
     }
 
     #[test]
-    fn faulty_files_are_named() {
+    fn faulty_files_are_named_and_cost_no_other_task() {
         assert!(fault("vqav2.toml", "").contains("`vqav2` is taken by vqa/vqav2.toml"));
         assert!(fault("own.toml", "extends = \"vqav2\"\nname = \"other\"").contains("call the file other.toml"));
         assert!(fault("own.toml", "extends = \"vqav3\"").contains("there is no `vqav3`, only aokvqa"));
         assert!(fault("own.toml", "extends = \"own\"").contains("leads in a circle"));
         assert!(fault("own.toml", "name = ").contains("own.toml"));
-        let unknown = Catalogue::shipped().unwrap().get("vqa2").unwrap_err().to_string();
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("own.toml"), "name = ").unwrap();
+        fs::write(folder.path().join("bytes.toml"), b"\xFF").unwrap();
+        fs::write(folder.path().join("good.toml"), "extends = \"vqav2\"\nname = \"good\"").unwrap();
+        let catalogue = shipped().with_folder(folder.path(), &banks()).unwrap();
+        assert!(catalogue.get("good").is_ok() && catalogue.get("vqav2").is_ok());
+        assert!(catalogue.get("own").unwrap_err().to_string().contains("own.toml: TOML parse error"));
+        assert!(catalogue.get("bytes").unwrap_err().to_string().ends_with("it is not UTF-8"));
+        let unknown = shipped().get("vqa2").unwrap_err().to_string();
         assert!(unknown.contains("the tasks are aokvqa, coco_caption"), "{unknown}");
     }
 }

@@ -21,12 +21,28 @@ pub struct Diversity {
 
 /// Measures the instructions of conversations. Words are lower-cased and stripped of punctuation at both ends.
 pub fn diversity<'a>(conversations: impl IntoIterator<Item = &'a Conversation>) -> Diversity {
-    let mut measured = Diversity::default();
-    let (mut words, mut pairs) = (HashSet::new(), HashSet::new());
-    let (mut word_count, mut pair_count) = (0_u64, 0_u64);
+    let mut measuring = DiversityMeter::default();
     for conversation in conversations {
-        measured.instructions += 1;
-        *measured.templates.entry(conversation.template.clone()).or_default() += 1;
+        measuring.add(conversation);
+    }
+    measuring.finish()
+}
+
+/// Measures [`diversity()`] one conversation after the other.
+#[derive(Debug, Default)]
+pub struct DiversityMeter {
+    measured: Diversity,
+    words: HashSet<String>,
+    pairs: HashSet<String>,
+    word_count: u64,
+    pair_count: u64,
+}
+
+impl DiversityMeter {
+    /// Takes the instruction of a conversation.
+    pub fn add(&mut self, conversation: &Conversation) {
+        self.measured.instructions += 1;
+        *self.measured.templates.entry(conversation.template.clone()).or_default() += 1;
         let instruction = conversation.messages.iter().find(|message| message.role == Role::User);
         let instruction = instruction.map_or(String::new(), |message| message.content.to_lowercase());
         let own: Vec<&str> = instruction
@@ -34,14 +50,18 @@ pub fn diversity<'a>(conversations: impl IntoIterator<Item = &'a Conversation>) 
             .map(|word| word.trim_matches(|c: char| !c.is_alphanumeric()))
             .filter(|word| !word.is_empty())
             .collect();
-        word_count += own.len() as u64;
-        pair_count += own.len().saturating_sub(1) as u64;
-        words.extend(own.iter().map(|&word| word.to_owned()));
-        pairs.extend(own.windows(2).map(|pair| pair.join(" ")));
+        self.word_count += own.len() as u64;
+        self.pair_count += own.len().saturating_sub(1) as u64;
+        self.words.extend(own.iter().map(|&word| word.to_owned()));
+        self.pairs.extend(own.windows(2).map(|pair| pair.join(" ")));
     }
-    measured.distinct_1 = words.len() as f64 / word_count.max(1) as f64;
-    measured.distinct_2 = pairs.len() as f64 / pair_count.max(1) as f64;
-    measured
+
+    /// Returns what was measured.
+    pub fn finish(mut self) -> Diversity {
+        self.measured.distinct_1 = self.words.len() as f64 / self.word_count.max(1) as f64;
+        self.measured.distinct_2 = self.pairs.len() as f64 / self.pair_count.max(1) as f64;
+        self.measured
+    }
 }
 
 #[cfg(test)]

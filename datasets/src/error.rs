@@ -61,16 +61,6 @@ pub enum Error {
     /// A prompt bank is missing or faulty.
     #[error(transparent)]
     Prompts(#[from] lynxdata_prompts::Error),
-    /// A prompt bank does not suit the family of the task.
-    #[error("task {task} cannot use the prompt bank `{bank}`: {reason}")]
-    UnfitBank {
-        /// Name of the task.
-        task: String,
-        /// Name of the bank.
-        bank: String,
-        /// Which slot or answer shape does not suit.
-        reason: String,
-    },
     /// Not one record became a conversation, as when the task file does not fit the native files.
     #[error(
         "task {task}: none of {records} records became a conversation ({}); the first of most of them is: {example}",
@@ -81,6 +71,41 @@ pub enum Error {
         task: String,
         /// How many records there were.
         records: u64,
+        /// Every reason and its count.
+        reasons: Vec<String>,
+        /// The full message of the first one of the most frequent reason.
+        example: String,
+    },
+    /// Too many answers do not have the shape that the task says they have.
+    #[error(
+        "task {task}: {percent:.0} % of its answers that are said to be a {shape} are none, more than {most:.0} %; \
+         give them under another shape in [answers]; the first is: {example}"
+    )]
+    AnswerShape {
+        /// Name of the task.
+        task: String,
+        /// The shape.
+        shape: String,
+        /// How many of a hundred do not have it.
+        percent: f64,
+        /// How many of a hundred may not have it.
+        most: f64,
+        /// The full message of the first.
+        example: String,
+    },
+    /// Too many records were dropped, as when the task file does not fit some of the native files.
+    #[error(
+        "task {task}: {percent:.0} % of its records were dropped, more than {most:.0} % ({}); `may_drop` in the task \
+         file allows more; the first of most of them is: {example}",
+        reasons.join(", ")
+    )]
+    TooMuchDropped {
+        /// Name of the task.
+        task: String,
+        /// How many of a hundred were dropped.
+        percent: f64,
+        /// How many of a hundred may be dropped.
+        most: f64,
         /// Every reason and its count.
         reasons: Vec<String>,
         /// The full message of the first one of the most frequent reason.

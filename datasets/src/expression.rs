@@ -1,12 +1,16 @@
-//! The minijinja expressions of a task, and the filters that they can use besides minijinja's own.
+//! The minijinja expressions of a task.
 
+use std::fmt::Write as _;
 use std::sync::LazyLock;
 
+use lynxdata_records::nearest;
 use minijinja::value::ValueKind;
 use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value};
+use regex::Regex;
 use serde_json::Value as Json;
 
-use crate::sentence::is_ended;
+use crate::filters::FILTERS;
+pub(crate) use crate::filters::question_mark;
 
 /// Steps that one expression may take on one row; a shipped expression takes under a thousand. One step also pays for 64 bytes of text.
 const FUEL: u64 = 1_000_000;
@@ -15,12 +19,9 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_fuel(Some(FUEL));
-    environment.add_filter("pick", pick);
-    environment.add_filter("question_mark", |text: Value| {
-        text.as_str().map(|text| question_mark(text).into()).unwrap_or(text)
-    });
-    environment.add_filter("before_last", before_last);
-    environment.add_filter("majority", majority);
+    for (_, add) in FILTERS {
+        add(&mut environment);
+    }
     environment
 });
 
@@ -37,57 +38,6 @@ pub(crate) fn value_of(native: Json) -> Value {
     }
 }
 
-/// `3 | pick(answers)`: the element of a list at a place, from 0; a missing place has a missing
-/// element. With `map('pick', answers)` a list of places becomes a list of texts.
-fn pick(place: &Value, list: &Value) -> Result<Value, minijinja::Error> {
-    if place.is_undefined() {
-        return Ok(Value::UNDEFINED);
-    }
-    let length = list.len().unwrap_or(0);
-    let found = place.as_usize().filter(|place| *place < length);
-    let found = found.and_then(|place| list.get_item_by_index(place).ok());
-    found.ok_or_else(|| {
-        let reason = format!("there is no element {place} in a list of {length}");
-        minijinja::Error::new(ErrorKind::InvalidOperation, reason)
-    })
-}
-
-/// Adds the missing `?` of a question, as the Lynx paper does (arXiv 2307.02469, notes to table
-/// 10); text that ends a sentence, in any script, stays as it is.
-pub(crate) fn question_mark(text: &str) -> String {
-    let text = text.trim();
-    if text.is_empty() || is_ended(text) { text.to_owned() } else { format!("{text}?") }
-}
-
-/// `'american_bulldog_100' | before_last('_')` is `american_bulldog`: the text before the last separator, or an error if there is none.
-fn before_last(text: &str, separator: &str) -> Result<String, minijinja::Error> {
-    text.rsplit_once(separator).map(|(before, _)| before.to_owned()).ok_or_else(|| {
-        minijinja::Error::new(ErrorKind::InvalidOperation, format!("there is no {separator:?} in {text:?}"))
-    })
-}
-
-/// `answers | map(attribute='answer') | majority`: the most frequent text; of several, the one that
-/// comes first. VQA's `multiple_choice_answer` is the most frequent of the ten answers. What is
-/// missing, blank or no text has no vote.
-fn majority(texts: &Value) -> Result<String, minijinja::Error> {
-    let mut votes = Vec::new();
-    for text in texts.try_iter()?.checked() {
-        let text = text?;
-        if matches!(text.kind(), ValueKind::String | ValueKind::Number) {
-            votes.push(text.to_string());
-        }
-    }
-    votes.retain(|text| !text.trim().is_empty());
-    let count = |text: &String| votes.iter().filter(|other| *other == text).count();
-    // Of equal maxima `max_by_key` takes the last, hence the reversal.
-    votes
-        .iter()
-        .rev()
-        .max_by_key(|text| count(text))
-        .cloned()
-        .ok_or_else(|| minijinja::Error::new(ErrorKind::InvalidOperation, "a list without a text has no majority"))
-}
-
 /// A compiled expression that cannot yield an undefined value.
 #[derive(Debug)]
 pub(crate) struct Expression {
@@ -96,11 +46,13 @@ pub(crate) struct Expression {
 }
 
 impl Expression {
-    /// Compiles an expression over the given variables; any other name is an error, so that a misspelt table is found before a file is opened.
+    /// Compiles an expression over the given variables; any other name, filter or test is an error,
+    /// so that a misspelt one is found before a file is opened.
     pub(crate) fn compile(source: &str, variables: &[&str]) -> Result<Self, String> {
         let compiled = ENVIRONMENT
             .compile_expression_owned(source.to_owned())
             .map_err(|fault| format!("expression `{source}`: {fault}"))?;
+        check_names(&scan(source)).map_err(|reason| format!("expression `{source}`: {reason}"))?;
         let mut unknown: Vec<String> = compiled
             .undeclared_variables(false)
             .into_iter()
@@ -119,19 +71,219 @@ impl Expression {
     /// Evaluates over one row. minijinja returns *undefined* without an error if the whole
     /// expression is a missing attribute, even in strict mode; here it is an error.
     pub(crate) fn evaluate(&self, context: &Value) -> Result<Value, String> {
-        let value =
-            self.compiled.eval(context.clone()).map_err(|fault| format!("expression `{}`: {fault}", self.source))?;
-        if value.is_undefined() {
-            return Err(format!("expression `{}` is missing or null here", self.source));
-        }
-        Ok(value)
+        self.evaluate_or_none(context)?.ok_or_else(|| {
+            let why = self.what_is_missing(context);
+            format!("expression `{}` is missing or null here{why}", self.source)
+        })
+    }
+
+    fn evaluate_or_none(&self, context: &Value) -> Result<Option<Value>, String> {
+        let value = self.compiled.eval(context.clone()).map_err(|fault| {
+            let why = self.what_is_missing(context);
+            format!("expression `{}`: {fault}{why}", self.source)
+        })?;
+        Ok((!value.is_undefined()).then_some(value))
     }
 
     /// The same as plain JSON, so that lazy lists are walked and their faults found.
-    pub(crate) fn evaluate_json(&self, context: &Value) -> Result<serde_json::Value, String> {
+    pub(crate) fn evaluate_json(&self, context: &Value) -> Result<Json, String> {
         let value = self.evaluate(context)?;
         serde_json::to_value(&value).map_err(|fault| format!("expression `{}`: {fault}", self.source))
     }
+
+    /// The same, with nothing for a value that is missing or null.
+    pub(crate) fn evaluate_optional(&self, context: &Value) -> Result<Option<Json>, String> {
+        let value = self.evaluate_or_none(context)?;
+        let value = value.map(|value| serde_json::to_value(&value)).transpose();
+        value.map_err(|fault| format!("expression `{}`: {fault}", self.source))
+    }
+
+    /// Returns which key of the expression is not in the row, and the one that is most like it, or
+    /// that it is null.
+    fn what_is_missing(&self, context: &Value) -> String {
+        let tokens = scan(&self.source);
+        for (place, token) in tokens.iter().enumerate() {
+            let Token::Name(root) = token else { continue };
+            let is_part = place > 0 && matches!(tokens[place - 1], Token::Mark('.'));
+            let Ok(mut value) = context.get_attr(root) else { continue };
+            if is_part || value.is_undefined() {
+                continue;
+            }
+            let (mut path, mut rest) = (root.clone(), &tokens[place + 1..]);
+            while let [Token::Mark('.'), Token::Name(key), ..]
+            | [Token::Mark('['), Token::Text(key), Token::Mark(']'), ..] = rest
+            {
+                rest = &rest[if matches!(rest[0], Token::Mark('.')) { 2 } else { 3 }..];
+                if value.kind() != ValueKind::Map {
+                    break;
+                }
+                let keys = value.try_iter().map(|keys| keys.map(|key| key.to_string()).collect::<Vec<_>>());
+                let keys = keys.unwrap_or_default();
+                if !keys.contains(key) {
+                    return absent(&path, key, &keys);
+                }
+                let Ok(inner) = value.get_attr(key) else { break };
+                let _ = write!(path, ".{key}");
+                if inner.is_undefined() {
+                    return format!("; `{path}` is null");
+                }
+                value = inner;
+            }
+        }
+        String::new()
+    }
+}
+
+/// Keys that a message lists before it is cut.
+const LISTED_KEYS: usize = 12;
+
+fn absent(path: &str, key: &str, keys: &[String]) -> String {
+    let hint = nearest(key, keys.iter().map(String::as_str)).map(|near| format!(", did you mean `{near}`?"));
+    let more = if keys.len() > LISTED_KEYS { ", …" } else { "" };
+    let listed = keys.iter().take(LISTED_KEYS).cloned().collect::<Vec<_>>().join(", ");
+    format!("; `{path}` has no `{key}`{}; its keys are {listed}{more}", hint.unwrap_or_default())
+}
+
+/// A part of an expression, as far as names are concerned.
+#[derive(Debug, PartialEq)]
+enum Token {
+    Name(String),
+    Text(String),
+    Mark(char),
+}
+
+/// Takes an expression apart. Numbers are marks.
+fn scan(source: &str) -> Vec<Token> {
+    let mut tokens = Vec::new();
+    let mut rest = source.chars().peekable();
+    while let Some(first) = rest.next() {
+        match first {
+            '\'' | '"' => {
+                let mut text = String::new();
+                while let Some(next) = rest.next().filter(|next| *next != first) {
+                    let character = if next == '\\' { rest.next().unwrap_or(next) } else { next };
+                    text.push(character);
+                }
+                tokens.push(Token::Text(text));
+            }
+            first if first.is_alphabetic() || first == '_' => {
+                let mut name = String::from(first);
+                while let Some(next) = rest.next_if(|next| next.is_alphanumeric() || *next == '_') {
+                    name.push(next);
+                }
+                tokens.push(Token::Name(name));
+            }
+            first if first.is_ascii_digit() => {
+                while rest.next_if(|next| next.is_alphanumeric() || matches!(next, '_' | '.')).is_some() {}
+                tokens.push(Token::Mark('0'));
+            }
+            first if first.is_whitespace() => {}
+            first => tokens.push(Token::Mark(first)),
+        }
+    }
+    tokens
+}
+
+/// Checks that filters and tests are there, that patterns are regular expressions, and that no
+/// method is called: values here have none.
+fn check_names(tokens: &[Token]) -> Result<(), String> {
+    for (place, window) in tokens.iter().enumerate() {
+        let after = &tokens[place + 1..];
+        let is_part = place > 0 && matches!(tokens[place - 1], Token::Mark('.'));
+        match (window, after) {
+            (Token::Mark('.'), [Token::Name(method), Token::Mark('('), ..]) => {
+                return Err(format!("there are no methods such as `.{method}()`; use a filter, as in `x | {method}`"));
+            }
+            (Token::Mark('|'), [Token::Name(filter), rest @ ..]) => {
+                check_filter(filter)?;
+                match (filter.as_str(), rest) {
+                    ("map", [Token::Mark('('), Token::Text(filter), ..]) => check_filter(filter)?,
+                    ("select" | "reject", [Token::Mark('('), Token::Text(test), ..])
+                    | (
+                        "selectattr" | "rejectattr",
+                        [Token::Mark('('), Token::Text(_), Token::Mark(','), Token::Text(test), ..],
+                    ) => check_test(test)?,
+                    ("sub" | "findall", [Token::Mark('('), Token::Text(pattern), ..]) => {
+                        Regex::new(pattern).map_err(|reason| format!("{filter}: {reason}"))?;
+                    }
+                    _ => {}
+                }
+            }
+            (Token::Name(is), [Token::Name(not), Token::Name(test), ..]) if is == "is" && not == "not" && !is_part => {
+                check_test(test)?;
+            }
+            (Token::Name(is), [Token::Name(test), ..]) if is == "is" && test != "not" && !is_part => check_test(test)?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The filters of minijinja that a message may propose.
+const BUILT_IN: &[&str] = &[
+    "abs",
+    "batch",
+    "capitalize",
+    "chain",
+    "default",
+    "dictsort",
+    "first",
+    "float",
+    "format",
+    "groupby",
+    "int",
+    "items",
+    "join",
+    "last",
+    "length",
+    "lines",
+    "list",
+    "lower",
+    "map",
+    "max",
+    "min",
+    "reject",
+    "rejectattr",
+    "replace",
+    "reverse",
+    "round",
+    "select",
+    "selectattr",
+    "slice",
+    "sort",
+    "split",
+    "string",
+    "sum",
+    "title",
+    "trim",
+    "unique",
+    "upper",
+    "zip",
+];
+
+fn check_filter(name: &str) -> Result<(), String> {
+    if !is_unknown(&format!("0 | {name}"), ErrorKind::UnknownFilter) {
+        return Ok(());
+    }
+    let known = BUILT_IN.iter().copied().chain(FILTERS.iter().map(|(name, _)| *name));
+    let hint = nearest(name, known).map(|near| format!(", did you mean `{near}`?"));
+    Err(format!("there is no filter `{name}`{}", hint.unwrap_or_default()))
+}
+
+fn check_test(name: &str) -> Result<(), String> {
+    // minijinja names some tests by signs in texts only.
+    let is_sign = !name.starts_with(|first: char| first.is_alphabetic());
+    if is_sign || !is_unknown(&format!("0 is {name}"), ErrorKind::UnknownTest) {
+        return Ok(());
+    }
+    Err(format!("there is no test `{name}`"))
+}
+
+/// Returns whether minijinja knows the filter or test of an expression: it looks for it before it
+/// looks at values.
+fn is_unknown(expression: &str, kind: ErrorKind) -> bool {
+    let compiled = ENVIRONMENT.compile_expression(expression);
+    compiled.is_ok_and(|own| own.eval(()).is_err_and(|fault| fault.kind() == kind))
 }
 
 #[cfg(test)]
@@ -169,9 +321,41 @@ mod tests {
     #[test]
     fn an_undefined_result_is_an_error() {
         let fault = run("r.missing").unwrap_err();
-        assert_eq!(fault, "expression `r.missing` is missing or null here");
+        assert!(
+            fault
+                .starts_with("expression `r.missing` is missing or null here; `r` has no `missing`; its keys are id, ")
+        );
         assert!(run("r.missing | upper").is_err());
         assert!(run("r.missing.deeper").is_err());
+        let fault = run("r.nam | upper").unwrap_err();
+        assert!(fault.contains("`r` has no `nam`, did you mean `name`?"), "{fault}");
+        let fault = run("'%d' | format(r['idd'])").unwrap_err();
+        assert!(fault.contains("`r` has no `idd`, did you mean `id`?"), "{fault}");
+        assert!(run("r.null | upper").unwrap_err().ends_with("`r.null` is null"));
+    }
+
+    #[test]
+    fn names_that_are_not_there_are_found_when_compiling() {
+        let faults = [
+            ("r.id | lowercase", "there is no filter `lowercase`"),
+            ("r.id | uper", "did you mean `upper`?"),
+            ("r.list | map('tirm') | list", "there is no filter `tirm`, did you mean `trim`?"),
+            ("r.list | select('evn') | list", "there is no test `evn`"),
+            ("r.list | selectattr('x', 'evn') | list", "there is no test `evn`"),
+            ("r.id is not evn", "there is no test `evn`"),
+            ("r.id is evn", "there is no test `evn`"),
+            ("r.name.lower()", "there are no methods such as `.lower()`"),
+            ("r.name | sub('[', '')", "sub: regex parse error"),
+            ("lower(r.name)", "uses lower"),
+        ];
+        for (source, expected) in faults {
+            let fault = run(source).unwrap_err();
+            assert!(fault.contains(expected), "{source}: {fault}");
+        }
+        for source in ["r.is", "r.id is number", "r.id is not string", "['a|b'] | join", "r.list | map(attribute='x')"]
+        {
+            assert!(Expression::compile(source, &["r"]).is_ok(), "{source}");
+        }
     }
 
     #[test]
@@ -219,13 +403,5 @@ mod tests {
         assert!(run("[] | majority").is_err());
         assert_eq!(run("r.votes | majority").unwrap(), json!("a"), "what is no answer has no vote");
         assert_eq!(run("[2, 2, 'x'] | majority").unwrap(), json!("2"));
-    }
-
-    #[test]
-    fn only_missing_question_marks_are_added() {
-        assert_eq!(question_mark(" is it sunny "), "is it sunny?");
-        for text in ["Is it?", "Name it.", "Is it \"real?\"", ""] {
-            assert_eq!(question_mark(text), text);
-        }
     }
 }

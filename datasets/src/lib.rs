@@ -5,7 +5,8 @@
 //! use lynxdata_prompts::{Banks, PromptMode};
 //! use std::path::Path;
 //!
-//! let (catalogue, banks) = (Catalogue::shipped()?, Banks::shipped()?);
+//! let banks = Banks::shipped()?;
+//! let catalogue = Catalogue::shipped(&banks)?;
 //! let native_files = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/vqav2");
 //! let mut build = Build::start(catalogue.get("vqav2")?, &banks, &native_files, "train", PromptMode::All, 7)?;
 //! let conversations = build.by_ref().collect::<Result<Vec<_>, _>>()?;
@@ -16,9 +17,9 @@
 //!
 //! In the order in which data flows:
 //!
-//! * [`Catalogue`] and [`Task`]: one TOML file a task in `tasks/<family>/`; `README.md` beside `tasks/` says what it can express;
-//! * `rows`: native files, streamed one row at a time; `expression`: the minijinja expressions that map rows to fields;
-//! * [`Records`]: typed [`Record`]s of a [`Family`], every native row kept or counted under the reason why not;
+//! * [`Catalogue`] and [`Task`]: one TOML file a task in `tasks/<group>/`; `README.md` beside `tasks/` says what it can express;
+//! * `rows`: native files, streamed one row at a time; `expression`: the minijinja expressions that map rows to records;
+//! * [`Records`]: typed [`Record`]s: media, slots and answers by shape, every native row kept or counted under the reason why not;
 //! * [`Build`]: records and prompt banks to [`Conversation`]s;
 //! * [`mixture`]: how many records of each task, and which;
 //! * [`diversity`]: how varied the instructions came out;
@@ -29,27 +30,31 @@
 
 mod build;
 mod catalogue;
+mod checked;
 mod diversity;
 mod error;
 pub mod export;
 mod expression;
+mod filters;
 pub mod mixture;
 mod picture;
 mod record;
 mod records;
 mod rows;
 mod sentence;
+mod shape;
 mod task;
 mod tokens;
 
 pub use build::{Build, Conversation, ImageReference, Message, Role};
-pub use catalogue::Catalogue;
-pub use diversity::{Diversity, diversity};
+pub use catalogue::{Catalogue, FaultyTask};
+pub use checked::{Checked, check};
+pub use diversity::{Diversity, DiversityMeter, diversity};
 pub use error::Error;
 pub use picture::read_picture;
-pub use record::{Answer, Record};
-pub use records::{Records, TaskCounts};
-pub use task::{Family, Task};
+pub use record::{Answers, Media, Options, Record, SlotValue, VideoReference};
+pub use records::{Records, ShapeCount, TaskCounts};
+pub use task::{CommercialUse, Obtain, Task, Terms, Verified};
 
 /// Shorthand for results of this crate.
 pub type Result<T> = std::result::Result<T, Error>;

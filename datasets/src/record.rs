@@ -1,183 +1,278 @@
 //! Typed records: what a mapped row must look like.
 
-use serde::Serialize;
-use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+
+use lynxdata_prompts::{AnswerShape, Media as Kind, Slot};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::expression::question_mark;
 use crate::picture::stays_inside;
-use crate::task::Family;
+use crate::shape::misfit;
+use crate::task::Task;
 
 /// One typed row of a task.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     /// `task/split/native id`.
     pub id: String,
-    /// Paths of its pictures from the folder of pictures on, at least one.
-    pub images: Vec<String>,
-    /// What its family adds.
-    pub answer: Answer,
+    /// What it is about.
+    #[serde(flatten)]
+    pub media: Media,
+    /// What fills the slots of a wording, by name; those that come with an answer are not here.
+    pub slots: BTreeMap<String, SlotValue>,
+    /// The answers that it has.
+    pub answers: Answers,
     /// The native file, from the root folder on.
     pub source_file: String,
     /// Place in that file, from 0: of the line in line formats, else of the row.
     pub source_row: u64,
 }
 
-/// The fields of a family. Texts are trimmed and, where nothing else is said, not empty.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Answer {
-    /// See [`Family::Vqa`].
-    Vqa {
-        /// With its `?`.
-        question: String,
-        /// A word or a phrase.
-        answer: String,
-    },
-    /// See [`Family::KnowledgeVqa`].
-    KnowledgeVqa {
-        /// With its `?`.
-        question: String,
-        /// In native order, at most 26. One that is missing in the native row is empty; at least 2
-        /// and the right one are not.
-        choices: Vec<String>,
-        /// Place of the right one, from 0.
-        answer: usize,
-    },
-    /// See [`Family::Caption`].
-    Caption {
-        /// Those of the native row that are texts, in native order, at least one.
-        captions: Vec<String>,
-    },
-    /// See [`Family::Classification`].
-    Classification {
-        /// What the label is one of, such as `pet breed`.
-        category: String,
-        /// The name of the class.
-        label: String,
-    },
-    /// See [`Family::Entailment`].
-    Entailment {
-        /// A sentence about the picture.
-        statement: String,
-        /// Whether it holds.
-        label: bool,
-    },
-    /// See [`Family::Dialog`].
-    Dialog {
-        /// What is asked and what is replied, in order, at least one. It ends before the first turn
-        /// of the native row that lacks a text, since later ones may refer to it.
-        turns: Vec<(String, String)>,
-    },
+/// The pictures or the video of a record.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Media {
+    /// Paths of its pictures from the folder of pictures on.
+    pub images: Vec<String>,
+    /// Its video.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub video: Option<VideoReference>,
+}
+
+/// A video or a part of one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VideoReference {
+    /// Path from the folder of pictures on, with `/`.
+    pub path: String,
+    /// Seconds from the beginning of the video to that of the part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<f64>,
+    /// Seconds from the beginning of the video to the end of the part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<f64>,
+}
+
+impl Media {
+    /// Returns the kind of wordings that suit it.
+    pub fn kind(&self) -> Kind {
+        match (&self.video, self.images.len()) {
+            (Some(_), _) => Kind::Video,
+            (None, 0) => Kind::None,
+            (None, 1) => Kind::Image,
+            (None, _) => Kind::Images,
+        }
+    }
+}
+
+/// What fills a slot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum SlotValue {
+    /// One text.
+    Text(String),
+    /// Several texts.
+    List(Vec<String>),
+}
+
+impl SlotValue {
+    /// Returns it as a bank takes it.
+    pub fn slot(&self) -> Slot<'_> {
+        match self {
+            SlotValue::Text(text) => Slot::Text(text),
+            SlotValue::List(texts) => Slot::List(texts),
+        }
+    }
+}
+
+/// The answers of a record. Texts are trimmed and, where nothing else is said, not empty.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answers {
+    /// Answers by their shape.
+    #[serde(flatten)]
+    pub texts: BTreeMap<AnswerShape, String>,
+    /// Options of which one is right.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub options: Option<Options>,
+    /// Whether the statement of the record is true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub truth: Option<bool>,
+    /// How often each text was given, the most frequent first; the first is the phrase.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub votes: Vec<(String, usize)>,
+    /// Captions in native order, those that are texts and fit their shape.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub captions: Vec<String>,
+    /// What is asked and what is replied, in order. It ends before the first turn of the native
+    /// row that lacks a text, since later ones may refer to it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub turns: Vec<(String, String)>,
+}
+
+impl Answers {
+    /// Returns the shapes in which it can be answered. A phrase of at most three words is a word too.
+    pub(crate) fn shapes(&self, task: &Task) -> Vec<AnswerShape> {
+        let mut shapes: Vec<AnswerShape> = self.texts.keys().copied().collect();
+        if self.texts.get(&AnswerShape::Phrase).is_some_and(|text| misfit(AnswerShape::Word, text).is_none()) {
+            shapes.push(AnswerShape::Word);
+        }
+        if self.options.is_some() {
+            shapes.extend([AnswerShape::Letter, AnswerShape::Option]);
+        }
+        if self.truth.is_some() {
+            shapes.extend([AnswerShape::YesNo, AnswerShape::TrueFalse]);
+        }
+        if !self.captions.is_empty() {
+            shapes.extend(task.answers.captions.as_ref().map(|(_, shape, _)| *shape));
+        }
+        if !self.turns.is_empty() {
+            shapes.push(AnswerShape::Turns);
+        }
+        shapes
+    }
+}
+
+/// Options of which one is right.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Options {
+    /// The texts in native order, at most 26. One that is missing in the native row is empty; at
+    /// least 2 and the right one are not.
+    pub texts: Vec<String>,
+    /// Place of the right one, from 0.
+    pub right: usize,
 }
 
 /// Letters that options can have: A to Z.
-const MOST_CHOICES: usize = 26;
+const MOST_OPTIONS: usize = 26;
 
-/// The field that is at fault and why.
-pub(crate) type FieldFault = (&'static str, String);
+/// Reads the path of a picture or video.
+pub(crate) fn path(value: &Value) -> Result<String, String> {
+    let path = text(value)?;
+    if stays_inside(&path) { Ok(path) } else { Err(format!("{path:?} leaves the folder of pictures")) }
+}
 
-/// Reads the native id and the images of a mapped row.
-pub(crate) fn common(fields: &Map<String, Value>) -> Result<(String, Vec<String>), FieldFault> {
-    let id = field(fields, "id", |value| key_text(value).ok_or_else(|| expected("a text or a number", value)))?;
-    let images = field(fields, "images", |value| match value {
-        Value::String(_) => Ok(vec![text(value)?]),
-        images => list(images, "a path or a list of paths")?.iter().map(text).collect(),
-    })?;
-    if let Some(path) = images.iter().find(|path| !stays_inside(path)) {
-        return Err(("images", format!("{path:?} leaves the folder of pictures")));
+/// Reads one path or a list of them, at least one.
+pub(crate) fn paths(value: &Value) -> Result<Vec<String>, String> {
+    match value {
+        Value::String(_) => Ok(vec![path(value)?]),
+        paths => list(paths, "a path or a list of paths")?.iter().map(path).collect(),
     }
-    Ok((id, images))
 }
 
-/// Reads what the family adds to a mapped row. Elements of its lists that hold no text, and so are
-/// left out without the record, are added to `left_out`.
-pub(crate) fn answer(
-    family: Family,
-    fields: &Map<String, Value>,
-    left_out: &mut Vec<FieldFault>,
-) -> Result<Answer, FieldFault> {
-    let question = |value: &Value| text(value).map(|text| question_mark(&text));
-    Ok(match family {
-        Family::Vqa => {
-            Answer::Vqa { question: field(fields, "question", question)?, answer: field(fields, "answer", text)? }
+/// Reads seconds.
+pub(crate) fn seconds(value: &Value) -> Result<f64, String> {
+    let number = match value {
+        Value::String(text) => text.trim().parse().ok(),
+        other => other.as_f64(),
+    };
+    number.filter(|seconds| seconds.is_finite() && *seconds >= 0.0).ok_or_else(|| expected("seconds", value))
+}
+
+/// Reads a slot. A `question` gets the `?` that it lacks.
+pub(crate) fn slot(name: &str, value: &Value) -> Result<SlotValue, String> {
+    match value {
+        Value::Array(_) if name != "question" => {
+            Ok(SlotValue::List(list(value, "a list of texts")?.iter().map(text).collect::<Result<_, _>>()?))
         }
-        Family::KnowledgeVqa => {
-            let choices: Vec<String> = field(fields, "choices", |value| {
-                let or_none = |choice| {
-                    text(choice).unwrap_or_else(|reason| {
-                        left_out.push(("choices", reason));
-                        String::new()
-                    })
-                };
-                Ok(list(value, "a list of texts")?.iter().map(or_none).collect())
-            })?;
-            let shown = choices.iter().filter(|choice| !choice.is_empty()).count();
-            if choices.len() > MOST_CHOICES || shown < 2 {
-                return Err((
-                    "choices",
-                    format!("must be 2 to {MOST_CHOICES} texts, not {shown} in {}", choices.len()),
-                ));
-            }
-            let answer = field(fields, "answer", |value| place(value, choices.len()))?;
-            if choices[answer].is_empty() {
-                return Err(("choices", "lack the right one".to_owned()));
-            }
-            if choices.iter().filter(|choice| **choice == choices[answer]).count() > 1 {
-                return Err((
-                    "choices",
-                    format!("hold the right one, {:?}, twice, so two letters are right", choices[answer]),
-                ));
-            }
-            Answer::KnowledgeVqa { question: field(fields, "question", question)?, choices, answer }
+        value if name == "question" => Ok(SlotValue::Text(question_mark(&text(value)?))),
+        value => Ok(SlotValue::Text(text(value)?)),
+    }
+}
+
+/// Reads an answer that is given by its shape.
+pub(crate) fn answer(shape: AnswerShape, value: &Value) -> Result<String, String> {
+    let by_truth = |yes: &str, no: &str| Ok((if truth(value)? { yes } else { no }).to_owned());
+    match (shape, value) {
+        (AnswerShape::YesNo, _) => by_truth("Yes", "No"),
+        (AnswerShape::TrueFalse, _) => by_truth("True", "False"),
+        (AnswerShape::Boxes, Value::Array(_)) => {
+            Ok(list(value, "a list of boxes")?.iter().map(text).collect::<Result<Vec<_>, _>>()?.join("; "))
         }
-        Family::Caption => {
-            let captions = field(fields, "captions", |value| {
-                let mut captions = Vec::new();
-                for caption in list(value, "a list of texts")? {
-                    match text(caption) {
-                        Ok(caption) => captions.push(caption),
-                        Err(reason) => left_out.push(("captions", reason)),
-                    }
-                }
-                if captions.is_empty() { Err("hold no text".to_owned()) } else { Ok(captions) }
-            })?;
-            Answer::Caption { captions }
-        }
-        Family::Classification => {
-            Answer::Classification { category: field(fields, "category", text)?, label: field(fields, "label", text)? }
-        }
-        Family::Entailment => Answer::Entailment {
-            statement: field(fields, "statement", text)?,
-            label: field(fields, "label", |value| value.as_bool().ok_or_else(|| expected("true or false", value)))?,
+        _ => text(value),
+    }
+}
+
+/// Reads a truth value: true, false, or the texts yes, no, true and false in any case.
+pub(crate) fn truth(value: &Value) -> Result<bool, String> {
+    match value {
+        Value::Bool(value) => return Ok(*value),
+        Value::String(text) => match text.trim().to_ascii_lowercase().as_str() {
+            "yes" | "true" => return Ok(true),
+            "no" | "false" => return Ok(false),
+            _ => {}
         },
-        Family::Dialog => {
-            let turns = field(fields, "turns", |value| {
-                let mut turns = Vec::new();
-                let all = list(value, "a list of pairs of texts")?;
-                for found in all {
-                    match turn(found) {
-                        Ok(turn) => turns.push(turn),
-                        Err(reason) if turns.is_empty() => return Err(format!("the first turn {reason}")),
-                        Err(reason) => {
-                            let reason = format!("turn {} of {} {reason}", turns.len() + 1, all.len());
-                            left_out.push(("turns", reason));
-                            break;
-                        }
-                    }
-                }
-                Ok(turns)
-            })?;
-            Answer::Dialog { turns }
-        }
-    })
+        _ => {}
+    }
+    Err(expected("true or false", value))
 }
 
-fn field<T>(
-    fields: &Map<String, Value>,
-    name: &'static str,
-    read: impl FnOnce(&Value) -> Result<T, String>,
-) -> Result<T, FieldFault> {
-    read(fields.get(name).unwrap_or(&Value::Null)).map_err(|reason| (name, reason))
+/// Reads options and the place of the right one. Options that hold no text are not shown, and told
+/// to `left_out`.
+pub(crate) fn options(texts: &Value, right: &Value, left_out: &mut Vec<String>) -> Result<Options, String> {
+    let mut or_none = |option| {
+        text(option).unwrap_or_else(|reason| {
+            left_out.push(reason);
+            String::new()
+        })
+    };
+    let texts: Vec<String> = list(texts, "a list of texts")?.iter().map(&mut or_none).collect();
+    let shown = texts.iter().filter(|option| !option.is_empty()).count();
+    if texts.len() > MOST_OPTIONS || shown < 2 {
+        return Err(format!("must be 2 to {MOST_OPTIONS} texts, not {shown} in {}", texts.len()));
+    }
+    let right = place(right, texts.len()).map_err(|reason| format!("`right` {reason}"))?;
+    if texts[right].is_empty() {
+        return Err("lack the right one".to_owned());
+    }
+    if texts.iter().filter(|option| **option == texts[right]).count() > 1 {
+        return Err(format!("hold the right one, {:?}, twice, so two letters are right", texts[right]));
+    }
+    Ok(Options { texts, right })
+}
+
+/// Counts votes. Those that hold no text are told to `left_out`.
+pub(crate) fn votes(texts: &Value, least: usize, left_out: &mut Vec<String>) -> Result<Vec<(String, usize)>, String> {
+    let mut votes: Vec<(String, usize)> = Vec::new();
+    for vote in texts_of(texts, left_out)? {
+        match votes.iter_mut().find(|(text, _)| *text == vote) {
+            Some((_, count)) => *count += 1,
+            None => votes.push((vote, 1)),
+        }
+    }
+    // The sort is stable, so that of equal counts the first vote leads.
+    votes.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    match votes[0].1 {
+        most if most < least => Err(format!("agree {most} times at most, which is fewer than {least}")),
+        _ => Ok(votes),
+    }
+}
+
+/// Reads the texts of a list, at least one. Elements that hold none are told to `left_out`.
+pub(crate) fn texts_of(value: &Value, left_out: &mut Vec<String>) -> Result<Vec<String>, String> {
+    let mut texts = Vec::new();
+    for element in list(value, "a list of texts")? {
+        match text(element) {
+            Ok(text) => texts.push(text),
+            Err(reason) => left_out.push(reason),
+        }
+    }
+    if texts.is_empty() { Err("hold no text".to_owned()) } else { Ok(texts) }
+}
+
+/// Reads turns, which end before the first that lacks a text; that is told to `left_out`.
+pub(crate) fn turns(value: &Value, left_out: &mut Vec<String>) -> Result<Vec<(String, String)>, String> {
+    let mut turns = Vec::new();
+    let all = list(value, "a list of pairs of texts")?;
+    for found in all {
+        match turn(found) {
+            Ok(turn) => turns.push(turn),
+            Err(reason) if turns.is_empty() => return Err(format!("the first turn {reason}")),
+            Err(reason) => {
+                left_out.push(format!("turn {} of {} {reason}", turns.len() + 1, all.len()));
+                break;
+            }
+        }
+    }
+    Ok(turns)
 }
 
 fn expected(what: &str, value: &Value) -> String {
@@ -189,7 +284,7 @@ fn expected(what: &str, value: &Value) -> String {
     format!("must be {what}, but is {found}")
 }
 
-fn text(value: &Value) -> Result<String, String> {
+pub(crate) fn text(value: &Value) -> Result<String, String> {
     let text = match value {
         Value::String(text) => text.trim().to_owned(),
         Value::Number(number) => number.to_string(),
@@ -242,86 +337,69 @@ mod tests {
 
     use super::*;
 
-    fn read(family: Family, fields: Value) -> Result<Answer, FieldFault> {
-        let Value::Object(fields) = fields else { panic!("an object") };
-        answer(family, &fields, &mut Vec::new())
-    }
-
     #[test]
     fn texts_are_trimmed_and_numbers_become_text() {
-        let record = read(Family::Vqa, json!({"question": " how many cups ", "answer": 2})).unwrap();
-        assert_eq!(record, Answer::Vqa { question: "how many cups?".into(), answer: "2".into() });
-        let record = read(Family::Caption, json!({"captions": ["A plate.\n"]})).unwrap();
-        assert_eq!(record, Answer::Caption { captions: vec!["A plate.".into()] });
+        assert_eq!(slot("question", &json!(" how many cups ")).unwrap(), SlotValue::Text("how many cups?".into()));
+        assert_eq!(slot("context", &json!(" a cup ")).unwrap(), SlotValue::Text("a cup".into()));
+        assert_eq!(slot("classes", &json!(["a", 2])).unwrap(), SlotValue::List(vec!["a".into(), "2".into()]));
+        assert_eq!(answer(AnswerShape::Phrase, &json!(2)).unwrap(), "2");
+        assert_eq!(answer(AnswerShape::Boxes, &json!(["a", "b"])).unwrap(), "a; b");
+        for yes in [json!(true), json!("yes"), json!("True ")] {
+            assert_eq!(answer(AnswerShape::YesNo, &yes).unwrap(), "Yes");
+            assert_eq!(answer(AnswerShape::TrueFalse, &yes).unwrap(), "True");
+        }
     }
 
     #[test]
-    fn faults_name_the_field_and_what_was_found() {
+    fn faults_say_what_was_found() {
+        let none = &mut Vec::new();
         let faults = [
-            (Family::Vqa, json!({"question": "x", "answer": " "}), ("answer", "is empty")),
-            (Family::Vqa, json!({"question": " \u{200b}\u{feff}", "answer": "x"}), ("question", "is empty")),
+            (answer(AnswerShape::Phrase, &json!(" ")).unwrap_err(), "is empty"),
+            (slot("question", &json!(" \u{200b}\u{feff}")).unwrap_err(), "is empty"),
+            (slot("question", &json!({"x": 1})).unwrap_err(), "must be a text or a number, but is {\"x\":1}"),
+            (slot("classes", &json!([])).unwrap_err(), "is an empty list"),
+            (slot("question", &json!(["x"])).unwrap_err(), "must be a text or a number, but is [\"x\"]"),
             (
-                Family::Vqa,
-                json!({"question": ["x"], "answer": "y"}),
-                ("question", "must be a text or a number, but is [\"x\"]"),
+                options(&json!(["a", "b"]), &json!(2), none).unwrap_err(),
+                "`right` must be a place from 0 to 1, but is 2",
             ),
-            (
-                Family::KnowledgeVqa,
-                json!({"question": "x", "choices": ["a", "b"], "answer": 2}),
-                ("answer", "a place from 0 to 1, but is 2"),
-            ),
-            (
-                Family::KnowledgeVqa,
-                json!({"question": "x", "choices": ["a"], "answer": 0}),
-                ("choices", "2 to 26 texts, not 1 in 1"),
-            ),
-            (
-                Family::KnowledgeVqa,
-                json!({"question": "x", "choices": ["a", "b", "a "], "answer": 2}),
-                ("choices", "the right one, \"a\", twice"),
-            ),
-            (Family::Caption, json!({"captions": []}), ("captions", "empty list")),
-            (Family::Entailment, json!({"statement": "x", "label": 1}), ("label", "true or false, but is 1")),
-            (Family::Caption, json!({"captions": [null, "", " ", ["x"]]}), ("captions", "hold no text")),
-            (Family::Dialog, json!({"turns": [["c"], ["a", "b"]]}), ("turns", "a pair of texts, but is [\"c\"]")),
-            (Family::Dialog, json!({"turns": [["a", null]]}), ("turns", "the first turn is missing or null")),
-            (
-                Family::KnowledgeVqa,
-                json!({"question": "x", "choices": ["a", "b", ""], "answer": 2}),
-                ("choices", "lack the right one"),
-            ),
-            (
-                Family::KnowledgeVqa,
-                json!({"question": "x", "choices": ["a", null, ""], "answer": 0}),
-                ("choices", "2 to 26 texts, not 1 in 3"),
-            ),
+            (options(&json!(["a"]), &json!(0), none).unwrap_err(), "2 to 26 texts, not 1 in 1"),
+            (options(&json!(["a", "b", "a "]), &json!(2), none).unwrap_err(), "the right one, \"a\", twice"),
+            (options(&json!(["a", "b", ""]), &json!(2), none).unwrap_err(), "lack the right one"),
+            (options(&json!(["a", null, ""]), &json!(0), none).unwrap_err(), "2 to 26 texts, not 1 in 3"),
+            (texts_of(&json!([]), none).unwrap_err(), "empty list"),
+            (texts_of(&json!([null, "", " ", ["x"]]), none).unwrap_err(), "hold no text"),
+            (truth(&json!(1)).unwrap_err(), "true or false, but is 1"),
+            (turns(&json!([["c"], ["a", "b"]]), none).unwrap_err(), "a pair of texts, but is [\"c\"]"),
+            (turns(&json!([["a", null]]), none).unwrap_err(), "the first turn is missing or null"),
+            (votes(&json!(["a", "b"]), 2, none).unwrap_err(), "agree 1 times at most, which is fewer than 2"),
+            (seconds(&json!(-1)).unwrap_err(), "must be seconds"),
         ];
-        for (family, fields, (name, reason)) in faults {
-            let fault = read(family, fields).unwrap_err();
-            assert!(fault.0 == name && fault.1.contains(reason), "{fault:?}");
+        for (found, expected) in faults {
+            assert!(found.contains(expected), "{found}");
         }
+    }
+
+    #[test]
+    fn votes_are_counted_and_of_equal_counts_the_first_leads() {
+        let count = |texts: Value| votes(&texts, 1, &mut Vec::new()).unwrap();
+        assert_eq!(count(json!(["b", "a", "a", "b", "c"])), [("b".into(), 2), ("a".into(), 2), ("c".into(), 1)]);
+        assert_eq!(count(json!(["x", null, 2, "2"])), [("2".into(), 2), ("x".into(), 1)]);
     }
 
     #[test]
     fn elements_without_a_text_are_left_out_and_told() {
         let cells = [json!(null), json!(""), json!(" \n"), json!(["x"]), json!({"x": 1}), json!(true)];
         for cell in cells {
-            let read = |family, fields: Value| {
-                let mut left_out = Vec::new();
-                (answer(family, fields.as_object().unwrap(), &mut left_out).unwrap(), left_out)
-            };
-            let (captions, left_out) = read(Family::Caption, json!({"captions": ["a", cell, "b"]}));
-            assert_eq!(captions, Answer::Caption { captions: vec!["a".into(), "b".into()] });
-            assert_eq!((left_out.len(), left_out[0].0), (1, "captions"), "{cell}");
-            let fields = json!({"question": "x?", "choices": ["a", cell, "b"], "answer": 2});
-            let (options, left_out) = read(Family::KnowledgeVqa, fields);
-            let choices = vec!["a".into(), String::new(), "b".into()];
-            assert_eq!(options, Answer::KnowledgeVqa { question: "x?".into(), choices, answer: 2 });
-            assert_eq!((left_out.len(), left_out[0].0), (1, "choices"), "{cell}");
-            let turns = json!({"turns": [["a", "b"], ["c", cell], ["d", "e"]]});
-            let (turns, left_out) = read(Family::Dialog, turns);
-            assert_eq!(turns, Answer::Dialog { turns: vec![("a".into(), "b".into())] });
-            assert_eq!((left_out.len(), left_out[0].0), (1, "turns"), "{cell}");
+            let mut left_out = Vec::new();
+            assert_eq!(texts_of(&json!(["a", cell, "b"]), &mut left_out).unwrap(), ["a", "b"]);
+            assert_eq!(left_out.len(), 1, "{cell}");
+            let options = options(&json!(["a", cell, "b"]), &json!(2), &mut left_out).unwrap();
+            assert_eq!(options, Options { texts: vec!["a".into(), String::new(), "b".into()], right: 2 });
+            assert_eq!(left_out.len(), 2, "{cell}");
+            let turns = turns(&json!([["a", "b"], ["c", cell], ["d", "e"]]), &mut left_out).unwrap();
+            assert_eq!(turns, [("a".to_owned(), "b".to_owned())]);
+            assert_eq!(left_out.len(), 3, "{cell}");
         }
     }
 
@@ -338,11 +416,10 @@ mod tests {
     }
 
     #[test]
-    fn one_image_may_be_a_text_and_none_may_leave_the_folder() {
-        let read = |images: Value| common(json!({"id": 7, "images": images}).as_object().unwrap());
-        assert_eq!(read(json!("a.jpg")).unwrap(), ("7".to_owned(), vec!["a.jpg".to_owned()]));
-        assert_eq!(read(json!(["a.jpg", "b.jpg"])).unwrap().1.len(), 2);
-        assert!(read(json!("../a.jpg")).unwrap_err().1.contains("leaves the folder"));
-        assert_eq!(read(json!([])).unwrap_err().0, "images");
+    fn one_path_may_be_a_text_and_none_may_leave_the_folder() {
+        assert_eq!(paths(&json!("a.jpg")).unwrap(), ["a.jpg"]);
+        assert_eq!(paths(&json!(["a.jpg", "b.jpg"])).unwrap().len(), 2);
+        assert!(paths(&json!("../a.jpg")).unwrap_err().contains("leaves the folder"));
+        assert!(paths(&json!([])).unwrap_err().contains("empty list"));
     }
 }

@@ -4,16 +4,30 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 
-use lynxdata_prompts::keyed_hash;
+use lynxdata_prompts::{AnswerShape, keyed_hash};
 use minijinja::Value;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value as Json};
+use serde_json::Value as Json;
 
 use crate::expression::value_of;
-use crate::record::{Record, answer, common, key_text};
+use crate::record::{
+    Answers, Media, Record, SlotValue, VideoReference, answer, key_text, options, path, paths, seconds, slot, texts_of,
+    truth, turns, votes,
+};
 use crate::rows::{NativeRow, Rows, Shape, read_all};
-use crate::task::{Join, Matches, Task};
+use crate::shape::misfit;
+use crate::task::{Join, Mapped, Matches, MediaSource, Task};
 use crate::{Error, Result};
+
+/// The share of answers that may not fit the shape that a task says they have. Above it the task
+/// says the wrong shape, and its wordings ask for something else than what is answered.
+const MOST_MISFITS: f64 = 0.2;
+
+/// Fewer misfits than this are no share of anything: a fixture has five rows.
+const FEWEST_MISFITS: u64 = 3;
+
+/// The share of dropped records is looked at from this number of records on.
+const FEWEST_RECORDS: u64 = 10;
 
 /// What became of the rows of a task. `records_seen = kept + the sum of dropped`, always.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,22 +38,37 @@ pub struct TaskCounts {
     pub records_seen: u64,
     /// Records that became conversations.
     pub kept: u64,
-    /// Records that did not, by reason: `unreadable`, `unmatched:TABLE`, `explode`, `where:NAME`
-    /// (the predicate is false), `field:NAME`, `error:NAME` (an expression fails), `duplicate_id`,
-    /// and `image_token`, `video_token`, `audio_token`, `turn_token` (a text holds what trainers
+    /// Records that did not, by reason: `unreadable`, `unmatched:TABLE`, `explode` (no element),
+    /// `where:NAME` (the predicate is false), `field:NAME` (a value of the wrong kind), `error:NAME`
+    /// (an expression fails), `few_votes`, `answer_shape` (no answer has the shape that it is said
+    /// to have), `no_wording` (no wording suits what the record has), `duplicate_id`, and `image_token`, `video_token`, `audio_token`, `turn_token` (a text holds what trainers
     /// take for media or the end of a turn). Whoever looks at the pictures adds what is wrong with
     /// them.
     pub dropped: BTreeMap<String, u64>,
     /// What was left out without a record, by reason: rows of other tables, `unreadable:TABLE`,
     /// `no_key:TABLE` and `duplicate_key:TABLE` (the first row of a key counts); elements of lists,
-    /// `no_text:FIELD` and captions with tokens as above, such as `video_token:captions`.
+    /// `no_text:FIELD` and captions with tokens as above, such as `video_token:captions`; answers
+    /// of records that have others, `answer_shape:SHAPE`.
     pub left_out: BTreeMap<String, u64>,
+    /// Answers by the shape that they are said to have, and how many of them do not have it.
+    pub answers: BTreeMap<String, ShapeCount>,
+    /// Kept records that lack an optional slot or answer, by its name.
+    pub lacking: BTreeMap<String, u64>,
     /// Conversations with U+FFFD in a text: bytes that were no characters, here or before.
     pub with_replaced_characters: u64,
     /// The first case of every reason of both in full: task, file, row, field, expression.
     pub examples: BTreeMap<String, String>,
     /// Keys of joined tables that no row asked for, by table; tables without any are left out. Known at the end.
     pub unmatched_keys: BTreeMap<String, u64>,
+}
+
+/// How many answers of one shape there are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShapeCount {
+    /// All of them.
+    pub given: u64,
+    /// Those that do not have the shape.
+    pub misfits: u64,
 }
 
 impl TaskCounts {
@@ -70,6 +99,42 @@ impl TaskCounts {
                 .map(|(reason, count)| format!("{reason} {count}"))
                 .collect(),
             example: self.examples[most].clone(),
+        })
+    }
+
+    /// Returns the error of a task of which nothing is kept, of which too much is dropped, or of
+    /// which too many answers do not have the shape that they are said to have.
+    fn verdict(&self, task: &Task) -> Option<Error> {
+        if let Some(error) = self.nothing_kept(&task.name) {
+            return Some(error);
+        }
+        for (shape, ShapeCount { given, misfits }) in &self.answers {
+            let share = *misfits as f64 / (*given).max(1) as f64;
+            if *misfits >= FEWEST_MISFITS && share > MOST_MISFITS {
+                return Some(Error::AnswerShape {
+                    task: task.name.clone(),
+                    shape: shape.clone(),
+                    percent: share * 100.0,
+                    most: MOST_MISFITS * 100.0,
+                    example: self.examples.get(&format!("answer_shape:{shape}")).cloned().unwrap_or_default(),
+                });
+            }
+        }
+        // What a predicate leaves out is meant to go, and a row that holds no record has none.
+        let is_meant = |reason: &str| reason.starts_with("where:") || reason == "explode";
+        let faulty: BTreeMap<&String, &u64> = self.dropped.iter().filter(|(reason, _)| !is_meant(reason)).collect();
+        let dropped: u64 = faulty.values().copied().sum();
+        let share = dropped as f64 / (dropped + self.kept).max(1) as f64;
+        if dropped + self.kept < FEWEST_RECORDS || share <= task.may_drop {
+            return None;
+        }
+        let most = faulty.iter().rev().max_by_key(|(_, count)| **count).map(|(reason, _)| *reason)?;
+        Some(Error::TooMuchDropped {
+            task: task.name.clone(),
+            percent: share * 100.0,
+            most: task.may_drop * 100.0,
+            reasons: faulty.iter().map(|(reason, count)| format!("{reason} {count}")).collect(),
+            example: self.examples.get(most).cloned().unwrap_or_default(),
         })
     }
 
@@ -252,27 +317,122 @@ impl<'a> Records<'a> {
                 return Err((format!("where:{name}"), format!("where.{name} does not hold")));
             }
         }
-        let mut fields = Map::new();
-        for (name, expression) in &self.task.fields {
-            let value = expression.evaluate_json(&context);
-            let value = value.map_err(|detail| (format!("error:{name}"), format!("field {name}: {detail}")))?;
-            fields.insert(name.clone(), value);
+        let native_id = mapped(&self.task.id, &context, |value| {
+            key_text(value).ok_or_else(|| format!("must be a text or a number, but is {value}"))
+        })?;
+        let media = media(&self.task.media, &context)?.unwrap_or_default();
+        let mut slots = BTreeMap::new();
+        let mut lacking = Vec::new();
+        for own in &self.task.slots {
+            match optional(own, &context, |value| slot(&own.name, value))? {
+                Some(value) => drop(slots.insert(own.name.clone(), value)),
+                None => lacking.push(own.name.as_str()),
+            }
         }
-        let fault = |(name, reason): (&str, String)| (format!("field:{name}"), format!("field {name}: {reason}"));
-        let (native_id, images) = common(&fields).map_err(fault)?;
-        let mut left_out = Vec::new();
-        let answer = answer(self.task.family, &fields, &mut left_out).map_err(fault)?;
-        for (name, reason) in left_out {
-            self.counts.count_left_out(&format!("no_text:{name}"), || {
-                format!("{}: an element of {name} {reason}", place(&self.task.name, &candidate.file, candidate.row))
-            });
-        }
+        let answers = self.answers(candidate, &context, &slots, &mut lacking)?;
         let id = format!("{}/{}/{native_id}", self.task.name, self.split);
         // 128 bits of the id are kept instead of the id: 16 bytes a record, and a collision among a billion is less likely than a disk fault.
         if !self.ids.insert((keyed_hash(0, &[&id]), keyed_hash(1, &[&id]))) {
             return Err(("duplicate_id".to_owned(), format!("the id {id} was seen before")));
         }
-        Ok(Record { id, images, answer, source_file: candidate.file.to_string(), source_row: candidate.row })
+        for name in lacking {
+            *self.counts.lacking.entry(name.to_owned()).or_default() += 1;
+        }
+        Ok(Record { id, media, slots, answers, source_file: candidate.file.to_string(), source_row: candidate.row })
+    }
+
+    /// Maps the answers of a candidate. Those that do not have their shape are left out; a record
+    /// without any other is dropped.
+    fn answers<'t>(
+        &mut self,
+        candidate: &Candidate,
+        context: &Value,
+        slots: &BTreeMap<String, SlotValue>,
+        lacking: &mut Vec<&'t str>,
+    ) -> std::result::Result<Answers, Drop>
+    where
+        'a: 't,
+    {
+        let task = self.task;
+        let sources = &task.answers;
+        let mut found = Answers::default();
+        let mut left_out: Vec<(&str, String)> = Vec::new();
+        let mut misfits: Vec<(AnswerShape, String)> = Vec::new();
+        for (shape, own) in &sources.texts {
+            let Some(text) = optional(own, context, |value| answer(*shape, value))? else {
+                lacking.push(&own.name);
+                continue;
+            };
+            self.counts.answers.entry(shape.name().to_owned()).or_default().given += 1;
+            match misfit(*shape, &text) {
+                None => drop(found.texts.insert(*shape, text)),
+                Some(reason) => misfits.push((*shape, format!("{text:?} {reason}"))),
+            }
+        }
+        let mut without_text = Vec::new();
+        if let Some((texts, right)) = &sources.options {
+            let right = mapped(right, context, |value| Ok(value.clone()))?;
+            let read = |value: &Json| options(value, &right, &mut without_text);
+            found.options = Some(mapped(texts, context, read).map_err(named("options"))?);
+            left_out.extend(without_text.drain(..).map(|reason| ("options", reason)));
+        }
+        if let Some(own) = &sources.truth {
+            found.truth = Some(mapped(own, context, truth)?);
+        }
+        if let Some((own, least)) = &sources.votes {
+            let is_few = |reason: &str| reason.starts_with("agree ");
+            found.votes =
+                mapped(own, context, |value| votes(value, *least, &mut without_text)).map_err(|(reason, detail)| {
+                    let is_few =
+                        reason == "field:votes" && detail.rsplit_once(": ").is_some_and(|(_, why)| is_few(why));
+                    (if is_few { "few_votes".to_owned() } else { reason }, detail)
+                })?;
+            left_out.extend(without_text.drain(..).map(|reason| ("votes", reason)));
+            let text = found.votes[0].0.clone();
+            self.counts.answers.entry("phrase".to_owned()).or_default().given += 1;
+            match misfit(AnswerShape::Phrase, &text) {
+                None => drop(found.texts.insert(AnswerShape::Phrase, text)),
+                Some(reason) => misfits.push((AnswerShape::Phrase, format!("{text:?} {reason}"))),
+            }
+        }
+        if let Some((own, shape, _)) = &sources.captions {
+            let captions = mapped(own, context, |value| texts_of(value, &mut without_text))?;
+            left_out.extend(without_text.drain(..).map(|reason| ("captions", reason)));
+            self.counts.answers.entry(shape.name().to_owned()).or_default().given += captions.len() as u64;
+            for caption in captions {
+                match misfit(*shape, &caption) {
+                    None => found.captions.push(caption),
+                    Some(reason) => misfits.push((*shape, format!("{caption:?} {reason}"))),
+                }
+            }
+        }
+        if let Some(own) = &sources.turns {
+            found.turns = mapped(own, context, |value| turns(value, &mut without_text))?;
+            left_out.extend(without_text.drain(..).map(|reason| ("turns", reason)));
+        }
+        let place = || place(&task.name, &candidate.file, candidate.row);
+        for (name, reason) in left_out {
+            self.counts
+                .count_left_out(&format!("no_text:{name}"), || format!("{}: an element of {name} {reason}", place()));
+        }
+        let has_any = !found.shapes(task).is_empty();
+        for (shape, detail) in &misfits {
+            self.counts.answers.entry(shape.name().to_owned()).or_default().misfits += 1;
+            let (reason, shape) = (format!("answer_shape:{}", shape.name()), shape.name());
+            let asked = slots.get("question").or_else(|| slots.values().next());
+            let asked = asked.map_or(String::new(), |asked| format!(", asked {asked:?},"));
+            let example = || format!("{}: the {shape}{asked} {detail}", place());
+            if has_any {
+                self.counts.count_left_out(&reason, example);
+            } else {
+                self.counts.keep_first(&reason, example);
+            }
+        }
+        match misfits.into_iter().next() {
+            _ if has_any => Ok(found),
+            Some((shape, detail)) => Err(("answer_shape".to_owned(), format!("the {} {detail}", shape.name()))),
+            None => Err(("field:answers".to_owned(), "there is no answer".to_owned())),
+        }
     }
 
     /// Fills in what is known at the end, and finds tasks that nothing is left of.
@@ -284,7 +444,7 @@ impl<'a> Records<'a> {
                 self.counts.unmatched_keys.insert(index.join.name.clone(), unused as u64);
             }
         }
-        self.counts.nothing_kept(&self.task.name)
+        self.counts.verdict(self.task)
     }
 }
 
@@ -314,6 +474,67 @@ impl Iterator for Records<'_> {
                 }
                 None => return self.end().map(Err),
             }
+        }
+    }
+}
+
+/// The reason for which a record is dropped, and the case.
+type Drop = (String, String);
+
+fn named(name: &'static str) -> impl Fn(Drop) -> Drop {
+    move |(reason, detail)| match reason.split_once(':') {
+        Some((kind, _)) => (format!("{kind}:{name}"), detail),
+        None => (reason, detail),
+    }
+}
+
+/// Evaluates an expression of the task and reads its value.
+fn mapped<T>(
+    own: &Mapped,
+    context: &Value,
+    read: impl FnOnce(&Json) -> std::result::Result<T, String>,
+) -> std::result::Result<T, Drop> {
+    let value = own.value.evaluate_json(context);
+    let value = value.map_err(|detail| (format!("error:{}", own.name), format!("{}: {detail}", own.place)))?;
+    read(&value).map_err(|reason| (format!("field:{}", own.name), format!("{}: {reason}", own.place)))
+}
+
+/// As [`mapped`], for what a record may lack: a missing, null or blank value is none.
+fn optional<T>(
+    own: &Mapped,
+    context: &Value,
+    read: impl FnOnce(&Json) -> std::result::Result<T, String>,
+) -> std::result::Result<Option<T>, Drop> {
+    if !own.optional {
+        return mapped(own, context, read).map(Some);
+    }
+    let value = own.value.evaluate_optional(context);
+    let value = value.map_err(|detail| (format!("error:{}", own.name), format!("{}: {detail}", own.place)))?;
+    let value = value.filter(|value| match value {
+        Json::Null => false,
+        Json::String(text) => !text.trim().is_empty(),
+        Json::Array(elements) => !elements.is_empty(),
+        _ => true,
+    });
+    let Some(value) = value else { return Ok(None) };
+    read(&value).map(Some).map_err(|reason| (format!("field:{}", own.name), format!("{}: {reason}", own.place)))
+}
+
+/// Maps the pictures or the video, if the record has any.
+fn media(source: &MediaSource, context: &Value) -> std::result::Result<Option<Media>, Drop> {
+    let of_images = |images: Option<Vec<String>>| images.map(|images| Media { images, video: None });
+    match source {
+        MediaSource::None => Ok(None),
+        MediaSource::Image(own) => optional(own, context, path).map(|path| of_images(path.map(|path| vec![path]))),
+        MediaSource::Images(own) => optional(own, context, paths).map(of_images),
+        MediaSource::Video(video) => {
+            let Some(path) = optional(&video.path, context, path)? else { return Ok(None) };
+            let time = |own: &Option<Mapped>| own.as_ref().map(|own| mapped(own, context, seconds)).transpose();
+            let (start, end) = (time(&video.start)?, time(&video.end)?);
+            if start.zip(end).is_some_and(|(start, end)| end <= start) {
+                return Err(("field:video".to_owned(), "media.video: ends before it starts".to_owned()));
+            }
+            Ok(Some(Media { images: Vec::new(), video: Some(VideoReference { path, start, end }) }))
         }
     }
 }

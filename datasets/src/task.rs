@@ -1,90 +1,82 @@
-//! One annotated dataset, described as data: where its rows lie and how they map to the fields of its family.
+//! One annotated dataset, described as data: where its rows lie and how they map to records.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use lynxdata_prompts::AnswerShape;
+use lynxdata_prompts::{AnswerShape, Bank, Banks, Media, Template, Wording};
 use serde::{Deserialize, Serialize};
 
 use crate::expression::Expression;
-use crate::rows::{Format, NativeFile, Shape, files};
+use crate::rows::{NativeFile, Shape, files, part_names, reader};
 use crate::{Error, Result};
 
-/// The shape of a task: which fields its records have, and which slots and answers its wordings.
+/// Whether something may be used for profit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Family {
-    /// A question about a picture and its answer in a word or a phrase.
-    Vqa,
-    /// A question with options, one of which is right.
-    KnowledgeVqa,
-    /// A picture and one or more captions.
-    Caption,
-    /// A picture and the name of its class.
-    Classification,
-    /// A statement about a picture that is true or false.
-    Entailment,
-    /// Questions and replies about a picture, in turns.
-    Dialog,
+pub enum CommercialUse {
+    /// Its licence allows it.
+    Yes,
+    /// Its licence forbids it.
+    No,
+    /// There is no licence, or it does not say.
+    Unclear,
 }
 
-impl Family {
-    /// Every family.
-    pub const ALL: &[Family] = &[
-        Family::Vqa,
-        Family::KnowledgeVqa,
-        Family::Caption,
-        Family::Classification,
-        Family::Entailment,
-        Family::Dialog,
-    ];
-
-    /// The name in task files, folders and tables; also that of the family's prompt bank.
+impl CommercialUse {
+    /// Returns the name in task files and tables.
     pub fn name(self) -> &'static str {
         match self {
-            Family::Vqa => "vqa",
-            Family::KnowledgeVqa => "knowledge_vqa",
-            Family::Caption => "caption",
-            Family::Classification => "classification",
-            Family::Entailment => "entailment",
-            Family::Dialog => "dialog",
+            CommercialUse::Yes => "yes",
+            CommercialUse::No => "no",
+            CommercialUse::Unclear => "unclear",
         }
     }
+}
 
-    /// The fields that a task of this family must map, no more and no fewer. All have `id` (a text or number that is unique in the split) and `images` (one or
-    /// more paths).
-    pub fn fields(self) -> &'static [&'static str] {
-        match self {
-            Family::Vqa => &["id", "images", "question", "answer"],
-            Family::KnowledgeVqa => &["id", "images", "question", "choices", "answer"],
-            Family::Caption => &["id", "images", "captions"],
-            Family::Classification => &["id", "images", "category", "label"],
-            Family::Entailment => &["id", "images", "statement", "label"],
-            Family::Dialog => &["id", "images", "turns"],
-        }
-    }
+/// What a task file was tried on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verified {
+    /// Files as their authors ship them, at least one whole.
+    Genuine,
+    /// Genuine rows that somebody else published.
+    Excerpt,
+    /// Rows made up in the layout that the authors' own loader reads.
+    Fixture,
+    /// The documentation alone.
+    Documentation,
+}
 
-    /// The slots that a prompt bank for this family must declare, sorted.
-    pub fn slots(self) -> &'static [&'static str] {
+impl Verified {
+    /// Returns the name in task files and tables.
+    pub fn name(self) -> &'static str {
         match self {
-            Family::Vqa | Family::Dialog => &["question"],
-            Family::KnowledgeVqa => &["options", "question"],
-            Family::Caption => &[],
-            Family::Classification => &["category"],
-            Family::Entailment => &["statement"],
+            Verified::Genuine => "genuine",
+            Verified::Excerpt => "excerpt",
+            Verified::Fixture => "fixture",
+            Verified::Documentation => "documentation",
         }
     }
+}
 
-    /// The answer shapes that a wording for this family may ask for.
-    pub fn answer_shapes(self) -> &'static [AnswerShape] {
-        match self {
-            Family::Vqa | Family::Classification => &[AnswerShape::Short],
-            Family::KnowledgeVqa => &[AnswerShape::Letter, AnswerShape::Short],
-            Family::Caption => &[AnswerShape::Sentence, AnswerShape::Long],
-            Family::Entailment => &[AnswerShape::YesNo, AnswerShape::TrueFalse],
-            Family::Dialog => &[AnswerShape::Short, AnswerShape::Sentence, AnswerShape::Long],
-        }
-    }
+/// The terms of the pictures or videos of a task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Terms {
+    /// The licence, an SPDX id where there is one.
+    pub licence: String,
+    /// Whether it allows commercial use.
+    pub commercial_use: CommercialUse,
+}
+
+/// A file of a task and where it comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Obtain {
+    /// The file or folder as it must lie below the root folder, or the archive that holds it.
+    pub file: String,
+    /// The address, or what to do to get it.
+    pub from: String,
 }
 
 /// How many rows of a joined table belong to one row of the tables before it.
@@ -102,35 +94,59 @@ pub(crate) enum Matches {
     Any,
 }
 
+/// How the bytes of a text file stand for characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Encoding {
+    /// UTF-8, or UTF-16 if the first bytes show it.
+    #[default]
+    Unicode,
+    /// ISO 8859-1: every byte is a character.
+    Latin1,
+}
+
 /// A table of a task: rows in native files.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Table {
-    /// Path from the root folder on, with `{split}` where the split's name goes and at most one `*` in the last component, for shards.
+    /// Path from the root folder on, with `{split}` where the split's name goes; `*` stands for any
+    /// part of a name, `**` for any folders, and another name in braces for a part of a name that
+    /// rows carry.
     pub(crate) file: String,
+    /// The name of a reader of [`crate::rows`], or `auto` for the one of the file's extension.
+    #[serde(default = "auto")]
+    pub(crate) format: String,
     #[serde(default)]
-    pub(crate) format: Format,
-    /// Dotted path of the rows inside a JSON document; empty for the document itself.
+    pub(crate) encoding: Encoding,
+    /// Dotted path of the rows inside a document; empty for the document itself.
     #[serde(default)]
     pub(crate) at: String,
-    /// How the JSON value at that place holds rows: a list unless this says otherwise (for lookups: the whole value).
+    /// How the value at that place holds rows: a list unless this says otherwise (for lookups: the
+    /// whole value).
     pub(crate) shape: Option<Shape>,
     /// Names of the columns of a file without a header, or of the parts of a line of text.
     #[serde(default)]
     pub(crate) columns: Vec<String>,
-    /// Between columns, if it is not the format's usual one.
+    /// What stands between columns, if it is not the format's usual one.
     pub(crate) delimiter: Option<String>,
-    /// Start of lines that are no rows.
+    /// The start of lines that are no rows.
     pub(crate) comment: Option<String>,
-    /// The field of this table by which it is joined; a table after the first without it is a lookup that expressions index.
+    /// The field of this table by which it is joined; a table after the first without it is a
+    /// lookup that expressions index.
     pub(crate) join: Option<String>,
-    /// An expression over the tables before this one that gives the key; by default the field of the same name of the first table.
+    /// An expression over the tables before this one that gives the key; by default the field of
+    /// the same name of the first table.
     pub(crate) on: Option<String>,
     #[serde(default)]
     pub(crate) matches: Matches,
-    /// What to keep in memory of every row of a joined table: new fields as expressions over the row; all fields if empty.
+    /// What to keep in memory of every row of a joined table: new fields as expressions over the
+    /// row; all fields if empty.
     #[serde(default)]
     pub(crate) keep: BTreeMap<String, String>,
+}
+
+fn auto() -> String {
+    "auto".to_owned()
 }
 
 /// One native row that holds several records.
@@ -141,22 +157,150 @@ struct ExplodeFile {
     over: String,
 }
 
+/// An expression, alone or with what it may be.
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "an expression in quotes, or { value = \"…\", optional = true, may_be_unused = true }")]
+enum ValueFile {
+    Plain(String),
+    Full(FullValueFile),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FullValueFile {
+    value: String,
+    #[serde(default)]
+    optional: bool,
+    #[serde(default)]
+    may_be_unused: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "an expression in quotes, or { path = \"…\", start = \"…\", end = \"…\", optional = true }"
+)]
+enum VideoFile {
+    Plain(String),
+    Full(FullVideoFile),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FullVideoFile {
+    path: String,
+    start: Option<String>,
+    end: Option<String>,
+    #[serde(default)]
+    optional: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MediaFile {
+    image: Option<ValueFile>,
+    images: Option<ValueFile>,
+    video: Option<VideoFile>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OptionsFile {
+    texts: String,
+    right: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct VotesFile {
+    texts: String,
+    #[serde(default = "one_vote")]
+    least: usize,
+}
+
+fn one_vote() -> usize {
+    1
+}
+
+/// Which of several captions become conversations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Take {
+    /// One, chosen by the seed.
+    #[default]
+    One,
+    /// Every one.
+    All,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "an expression in quotes, or { texts = \"…\", shape = \"sentence\", take = \"one\" }")]
+enum CaptionsFile {
+    Plain(String),
+    Full(FullCaptionsFile),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FullCaptionsFile {
+    texts: String,
+    #[serde(default = "sentence")]
+    shape: AnswerShape,
+    #[serde(default)]
+    take: Take,
+}
+
+fn sentence() -> AnswerShape {
+    AnswerShape::Sentence
+}
+
+#[derive(Debug, Deserialize)]
+struct AnswersFile {
+    options: Option<OptionsFile>,
+    truth: Option<String>,
+    votes: Option<VotesFile>,
+    captions: Option<CaptionsFile>,
+    turns: Option<String>,
+    /// Everything else: answers by the name of their shape.
+    #[serde(flatten)]
+    by_shape: BTreeMap<String, ValueFile>,
+}
+
 /// A task file, after its base is merged in.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TaskFile {
     name: String,
-    family: Family,
+    paper_row: Option<u8>,
+    group: String,
     licence: String,
-    source: String,
+    commercial_use: CommercialUse,
+    homepage: String,
     cite: String,
-    prompts: Option<String>,
+    verified: Verified,
     splits: BTreeMap<String, u64>,
+    prompts: Vec<String>,
+    #[serde(default = "half")]
+    may_drop: f64,
+    id: String,
+    #[serde(default)]
+    obtain: Vec<Obtain>,
+    pictures: Option<Terms>,
     tables: toml::Table,
     explode: Option<ExplodeFile>,
     #[serde(default, rename = "where")]
     predicates: toml::Table,
-    fields: BTreeMap<String, String>,
+    #[serde(default)]
+    media: MediaFile,
+    #[serde(default)]
+    slots: BTreeMap<String, ValueFile>,
+    answers: AnswersFile,
+}
+
+/// The share of records that a task may drop without failing, unless its file says otherwise. A
+/// file that loses more than half of its rows is read wrongly, or says so in its task file.
+fn half() -> f64 {
+    0.5
 }
 
 /// A table that is joined to those before it.
@@ -169,143 +313,480 @@ pub(crate) struct Join {
     pub(crate) keep: Vec<(String, Expression)>,
 }
 
+/// A slot or an answer and the expression that gives it.
+#[derive(Debug)]
+pub(crate) struct Mapped {
+    /// Its place in the task file, such as `slots.question`.
+    pub(crate) place: String,
+    /// Its key there.
+    pub(crate) name: String,
+    pub(crate) value: Expression,
+    /// Whether a record may lack it.
+    pub(crate) optional: bool,
+    /// Whether a wording may leave the slot out.
+    pub(crate) may_be_unused: bool,
+}
+
+/// Where the media of a record come from.
+#[derive(Debug)]
+pub(crate) enum MediaSource {
+    None,
+    Image(Mapped),
+    Images(Mapped),
+    Video(Box<VideoSource>),
+}
+
+/// Where a video and the times of its part come from.
+#[derive(Debug)]
+pub(crate) struct VideoSource {
+    pub(crate) path: Mapped,
+    pub(crate) start: Option<Mapped>,
+    pub(crate) end: Option<Mapped>,
+}
+
+/// Where the answers of a record come from.
+#[derive(Debug)]
+pub(crate) struct AnswerSources {
+    pub(crate) texts: Vec<(AnswerShape, Mapped)>,
+    /// The texts of the options and the place of the right one.
+    pub(crate) options: Option<(Mapped, Mapped)>,
+    pub(crate) truth: Option<Mapped>,
+    /// The votes and the least agreement.
+    pub(crate) votes: Option<(Mapped, usize)>,
+    pub(crate) captions: Option<(Mapped, AnswerShape, Take)>,
+    pub(crate) turns: Option<Mapped>,
+}
+
 /// A compiled entry of the catalogue.
 #[derive(Debug)]
 pub struct Task {
     /// Its name, which is that of its file.
     pub name: String,
-    /// Its shape.
-    pub family: Family,
-    /// Licence of the annotations, an SPDX id where there is one; pictures keep their own.
+    /// Its row in table 9 of arXiv 2307.02469, if it has one.
+    pub paper_row: Option<u8>,
+    /// The group by which mixtures take it, such as `captioning` or `ocr`.
+    pub group: String,
+    /// Licence of the annotations, an SPDX id where there is one.
     pub licence: String,
+    /// Whether that licence allows commercial use.
+    pub commercial_use: CommercialUse,
+    /// The terms of its pictures or videos, if it has any.
+    pub pictures: Option<Terms>,
     /// Where its authors publish it.
-    pub source: String,
-    /// The paper, as an arXiv or DOI number.
+    pub homepage: String,
+    /// The paper, as an arXiv or DOI number or an address.
     pub cite: String,
-    /// The prompt bank that its conversations are worded with.
-    pub prompts: String,
+    /// What the task file was tried on.
+    pub verified: Verified,
+    /// Its files and where they come from.
+    pub obtain: Vec<Obtain>,
+    /// The prompt banks that its conversations are worded with.
+    pub prompts: Vec<String>,
     /// The splits that its authors publish, with the number of records that each yields.
     pub splits: BTreeMap<String, u64>,
-    /// The whole task file as TOML, with the file that it extends merged in: what a fingerprint of a build covers.
+    /// The share of records, 0 to 1, that may be dropped; a task that drops more fails.
+    pub may_drop: f64,
+    /// The whole task file as TOML, with the file that it extends merged in: what a fingerprint of
+    /// a build covers.
     pub definition: String,
+    /// The task file.
+    pub file: String,
     pub(crate) primary: (String, Table),
     pub(crate) joins: Vec<Join>,
     pub(crate) lookups: Vec<(String, Table)>,
     pub(crate) explode: Option<(String, Expression)>,
     pub(crate) predicates: Vec<(String, Expression)>,
-    pub(crate) fields: Vec<(String, Expression)>,
+    pub(crate) id: Mapped,
+    pub(crate) media: MediaSource,
+    pub(crate) slots: Vec<Mapped>,
+    pub(crate) answers: AnswerSources,
 }
 
 /// Names that expressions see besides tables: the split, the native file and the row in it (from 0), and the place in an exploded list (from 0).
 pub(crate) const VARIABLES: [&str; 4] = ["split", "file", "row", "index"];
 
+/// Slots that come with an answer: those of `options`, and the first question of `turns`.
+const GIVEN_SLOTS: [&str; 2] = ["options", "choices"];
+
+/// The first table, those that are joined to it, and lookups.
+type Tables = ((String, Table), Vec<Join>, Vec<(String, Table)>);
+
+/// The names that expressions of a task may use so far, and the file for messages.
+struct Compiler<'a> {
+    file: &'a str,
+    known: Vec<String>,
+}
+
+impl Compiler<'_> {
+    fn fault(&self, reason: String) -> Error {
+        Error::TaskFile { file: self.file.to_owned(), reason }
+    }
+
+    fn expression(&self, place: &str, source: &str) -> Result<Expression> {
+        let known: Vec<&str> = self.known.iter().map(String::as_str).collect();
+        Expression::compile(source, &known).map_err(|reason| self.fault(format!("{place}: {reason}")))
+    }
+
+    fn mapped(&self, section: &str, name: &str, source: &str) -> Result<Mapped> {
+        let place = if section.is_empty() { name.to_owned() } else { format!("{section}.{name}") };
+        let value = self.expression(&place, source)?;
+        Ok(Mapped { place, name: name.to_owned(), value, optional: false, may_be_unused: false })
+    }
+
+    fn value(&self, section: &str, name: &str, value: &ValueFile) -> Result<Mapped> {
+        match value {
+            ValueFile::Plain(source) => self.mapped(section, name, source),
+            ValueFile::Full(full) => Ok(Mapped {
+                optional: full.optional,
+                may_be_unused: full.may_be_unused,
+                ..self.mapped(section, name, &full.value)?
+            }),
+        }
+    }
+
+    /// Compiles the tables: the first, those that are joined, and lookups.
+    fn tables(&mut self, tables: toml::Table) -> Result<Tables> {
+        let mut read = Vec::new();
+        for (name, value) in tables {
+            let table: Table =
+                value.try_into().map_err(|reason: toml::de::Error| self.fault(format!("tables.{name}: {reason}")))?;
+            if !is_identifier(&name) || VARIABLES.contains(&name.as_str()) {
+                let reason = format!("tables.{name}: choose a name of a-z, 0-9 and _ other than {VARIABLES:?}");
+                return Err(self.fault(reason));
+            }
+            if table.format != "auto" {
+                reader(&table.format).map_err(|reason| self.fault(format!("tables.{name}.format: {reason}")))?;
+            }
+            part_names(&table.file).map_err(|reason| self.fault(format!("tables.{name}.file: {reason}")))?;
+            read.push((name, table));
+        }
+        let mut read = read.into_iter();
+        let Some(primary) = read.next() else { return Err(self.fault("it has no table".to_owned())) };
+        if primary.1.join.is_some() {
+            let reason = format!("tables.{}: the first table is joined to nothing; leave `join` out", primary.0);
+            return Err(self.fault(reason));
+        }
+        self.known.push(primary.0.clone());
+        let (joined, lookups): (Vec<_>, Vec<_>) = read.partition(|(_, table)| table.join.is_some());
+        self.known.extend(lookups.iter().map(|(name, _)| name.clone()));
+        let mut joins: Vec<Join> = Vec::new();
+        for (name, table) in joined {
+            let key = table.join.clone().expect("partitioned by it");
+            let on = table.on.clone().unwrap_or_else(|| format!("{}.{key}", primary.0));
+            let on = self.expression(&format!("tables.{name}.on"), &on)?;
+            let of_row = Compiler { file: self.file, known: vec![name.clone(), "split".to_owned()] };
+            let mut keep = Vec::new();
+            for (field, source) in &table.keep {
+                keep.push((field.clone(), of_row.expression(&format!("tables.{name}.keep.{field}"), source)?));
+            }
+            self.known.push(name.clone());
+            joins.push(Join { name, table, key, on, keep });
+        }
+        Ok((primary, joins, lookups))
+    }
+
+    fn explode(&mut self, explode: Option<ExplodeFile>) -> Result<Option<(String, Expression)>> {
+        let Some(explode) = explode else { return Ok(None) };
+        if !is_identifier(&explode.name) || self.known.contains(&explode.name) {
+            return Err(self.fault(format!("explode.name: `{}` is taken or no identifier", explode.name)));
+        }
+        let over = self.expression("explode.over", &explode.over)?;
+        self.known.push(explode.name.clone());
+        Ok(Some((explode.name, over)))
+    }
+
+    fn predicates(&self, predicates: &toml::Table) -> Result<Vec<(String, Expression)>> {
+        let mut compiled = Vec::new();
+        for (name, source) in predicates {
+            let Some(source) = source.as_str() else {
+                return Err(self.fault(format!("where.{name}: must be an expression in quotes")));
+            };
+            compiled.push((name.clone(), self.expression(&format!("where.{name}"), source)?));
+        }
+        Ok(compiled)
+    }
+
+    fn media(&self, media: MediaFile) -> Result<MediaSource> {
+        match (media.image, media.images, media.video) {
+            (None, None, None) => Ok(MediaSource::None),
+            (Some(image), None, None) => Ok(MediaSource::Image(self.value("media", "image", &image)?)),
+            (None, Some(images), None) => Ok(MediaSource::Images(self.value("media", "images", &images)?)),
+            (None, None, Some(VideoFile::Plain(path))) => {
+                let path = self.mapped("media", "video", &path)?;
+                Ok(MediaSource::Video(Box::new(VideoSource { path, start: None, end: None })))
+            }
+            (None, None, Some(VideoFile::Full(video))) => {
+                let time = |name: &str, source: Option<String>| {
+                    source.map(|source| self.mapped("media.video", name, &source)).transpose()
+                };
+                let path = Mapped { optional: video.optional, ..self.mapped("media.video", "path", &video.path)? };
+                let (start, end) = (time("start", video.start)?, time("end", video.end)?);
+                Ok(MediaSource::Video(Box::new(VideoSource { path, start, end })))
+            }
+            _ => Err(self.fault("media: is one of image, images and video".to_owned())),
+        }
+    }
+
+    fn slots(&self, slots: &BTreeMap<String, ValueFile>, answers: &AnswersFile) -> Result<Vec<Mapped>> {
+        let mut compiled = Vec::new();
+        for (name, value) in slots {
+            if !is_identifier(name) {
+                return Err(self.fault(format!("slots.{name}: choose a name of a-z, 0-9 and _")));
+            }
+            let is_given = answers.options.is_some() && GIVEN_SLOTS.contains(&name.as_str())
+                || answers.turns.is_some() && name == "question";
+            if is_given {
+                let reason = format!("slots.{name}: comes with answers.options or answers.turns; leave it out here");
+                return Err(self.fault(reason));
+            }
+            compiled.push(self.value("slots", name, value)?);
+        }
+        Ok(compiled)
+    }
+
+    fn answers(&self, answers: AnswersFile) -> Result<AnswerSources> {
+        let mut texts = Vec::new();
+        for (name, value) in &answers.by_shape {
+            let shape = AnswerShape::ALL.iter().find(|shape| shape.name() == name);
+            let Some(shape) = shape else {
+                let known: Vec<&str> = AnswerShape::ALL.iter().map(|shape| shape.name()).collect();
+                let known = known.join(", ");
+                return Err(self.fault(format!("answers.{name}: is none of {known}, options, truth, votes, captions")));
+            };
+            texts.push((*shape, self.value("answers", name, value)?));
+        }
+        let options = match answers.options {
+            Some(own) => Some((
+                self.mapped("answers.options", "texts", &own.texts)?,
+                self.mapped("answers.options", "right", &own.right)?,
+            )),
+            None => None,
+        };
+        let truth = answers.truth.map(|own| self.mapped("answers", "truth", &own)).transpose()?;
+        let votes = match answers.votes {
+            Some(own) => Some((self.mapped("answers", "votes", &own.texts)?, own.least)),
+            None => None,
+        };
+        let captions = match answers.captions {
+            Some(CaptionsFile::Plain(texts)) => {
+                Some((self.mapped("answers", "captions", &texts)?, AnswerShape::Sentence, Take::One))
+            }
+            Some(CaptionsFile::Full(own)) => {
+                Some((self.mapped("answers", "captions", &own.texts)?, own.shape, own.take))
+            }
+            None => None,
+        };
+        let turns = answers.turns.map(|own| self.mapped("answers", "turns", &own)).transpose()?;
+        let sources = AnswerSources { texts, options, truth, votes, captions, turns };
+        let mut shapes = sources.shapes();
+        if shapes.is_empty() {
+            return Err(self.fault("answers: there is none".to_owned()));
+        }
+        shapes.sort_unstable();
+        match shapes.windows(2).find(|pair| pair[0] == pair[1]) {
+            Some(pair) => Err(self.fault(format!("answers: {} is said twice", pair[0].name()))),
+            None => Ok(sources),
+        }
+    }
+}
+
+impl AnswerSources {
+    /// Returns the shapes that are declared; a phrase of few words is a word too, which is not among them.
+    pub(crate) fn shapes(&self) -> Vec<AnswerShape> {
+        let mut shapes: Vec<AnswerShape> = self.texts.iter().map(|(shape, _)| *shape).collect();
+        if self.options.is_some() {
+            shapes.extend([AnswerShape::Letter, AnswerShape::Option]);
+        }
+        if self.truth.is_some() {
+            shapes.extend([AnswerShape::YesNo, AnswerShape::TrueFalse]);
+        }
+        if self.votes.is_some() {
+            shapes.push(AnswerShape::Phrase);
+        }
+        shapes.extend(self.captions.as_ref().map(|(_, shape, _)| *shape));
+        if self.turns.is_some() {
+            shapes.push(AnswerShape::Turns);
+        }
+        shapes
+    }
+}
+
 impl Task {
     /// Compiles a task file whose base, if it has one, is merged in.
     pub(crate) fn compile(file: &str, contents: toml::Table) -> Result<Self> {
-        let fault = |reason: String| Error::TaskFile { file: file.to_owned(), reason };
+        let mut compiler = Compiler { file, known: VARIABLES.iter().map(|&name| name.to_owned()).collect() };
         let definition = contents.to_string();
-        let contents: TaskFile = contents.try_into().map_err(|reason| fault(reason.to_string()))?;
-        let mut known = VARIABLES.to_vec();
-        let mut tables = Vec::new();
-        for (name, value) in contents.tables {
-            let table: Table =
-                value.try_into().map_err(|reason: toml::de::Error| fault(format!("tables.{name}: {reason}")))?;
-            if !is_identifier(&name) || VARIABLES.contains(&name.as_str()) {
-                return Err(fault(format!("tables.{name}: choose a name of a-z, 0-9 and _ other than {VARIABLES:?}")));
-            }
-            tables.push((name, table));
-        }
-        let mut tables = tables.into_iter();
-        let Some(primary) = tables.next() else { return Err(fault("it has no table".to_owned())) };
-        if primary.1.join.is_some() {
-            return Err(fault(format!("tables.{}: the first table is joined to nothing; leave `join` out", primary.0)));
-        }
-        known.push(&primary.0);
-        let (joined, lookups): (Vec<_>, Vec<_>) = tables.partition(|(_, table)| table.join.is_some());
-        known.extend(lookups.iter().map(|(name, _)| name.as_str()));
-        let mut joins: Vec<Join> = Vec::new();
-        for (name, table) in &joined {
-            let key = table.join.clone().expect("partitioned by it");
-            let on = table.on.clone().unwrap_or_else(|| format!("{}.{key}", primary.0));
-            let on = Expression::compile(&on, &known).map_err(|reason| fault(format!("tables.{name}.on: {reason}")))?;
-            let mut keep = Vec::new();
-            for (field, source) in &table.keep {
-                let kept = Expression::compile(source, &[name, "split"])
-                    .map_err(|reason| fault(format!("tables.{name}.keep.{field}: {reason}")))?;
-                keep.push((field.clone(), kept));
-            }
-            joins.push(Join { name: name.clone(), table: table.clone(), key, on, keep });
-            known.push(name);
-        }
-        let explode = match &contents.explode {
-            None => None,
-            Some(explode) if !is_identifier(&explode.name) || known.contains(&explode.name.as_str()) => {
-                return Err(fault(format!("explode.name: `{}` is taken or no identifier", explode.name)));
-            }
-            Some(explode) => {
-                let over = Expression::compile(&explode.over, &known)
-                    .map_err(|reason| fault(format!("explode.over: {reason}")))?;
-                known.push(&explode.name);
-                Some((explode.name.clone(), over))
-            }
-        };
-        let mut predicates = Vec::new();
-        for (name, source) in &contents.predicates {
-            let Some(source) = source.as_str() else {
-                return Err(fault(format!("where.{name}: must be an expression in quotes")));
-            };
-            let predicate =
-                Expression::compile(source, &known).map_err(|reason| fault(format!("where.{name}: {reason}")))?;
-            predicates.push((name.clone(), predicate));
-        }
-        let mut fields = Vec::new();
-        for name in contents.family.fields() {
-            let Some(source) = contents.fields.get(*name) else {
-                return Err(fault(format!("fields.{name} is missing; family {}", describe(contents.family))));
-            };
-            let field =
-                Expression::compile(source, &known).map_err(|reason| fault(format!("fields.{name}: {reason}")))?;
-            fields.push(((*name).to_owned(), field));
-        }
-        if let Some(name) = contents.fields.keys().find(|name| !contents.family.fields().contains(&name.as_str())) {
-            return Err(fault(format!("fields.{name} is not known; family {}", describe(contents.family))));
-        }
-        if contents.splits.is_empty() {
-            return Err(fault("splits: name at least one split and its number of records".to_owned()));
+        let contents: TaskFile = contents.try_into().map_err(|reason| compiler.fault(reason.to_string()))?;
+        check_head(&contents).map_err(|reason| compiler.fault(reason))?;
+        let (primary, joins, lookups) = compiler.tables(contents.tables)?;
+        let explode = compiler.explode(contents.explode)?;
+        let predicates = compiler.predicates(&contents.predicates)?;
+        let media = compiler.media(contents.media)?;
+        if !matches!(media, MediaSource::None) && contents.pictures.is_none() {
+            let reason = "pictures: give `licence` and `commercial_use` of what [media] names";
+            return Err(compiler.fault(reason.to_owned()));
         }
         Ok(Self {
+            slots: compiler.slots(&contents.slots, &contents.answers)?,
+            answers: compiler.answers(contents.answers)?,
+            id: compiler.mapped("", "id", &contents.id)?,
             name: contents.name,
-            family: contents.family,
+            paper_row: contents.paper_row,
+            group: contents.group,
             licence: contents.licence,
-            source: contents.source,
+            commercial_use: contents.commercial_use,
+            pictures: contents.pictures,
+            homepage: contents.homepage,
             cite: contents.cite,
-            prompts: contents.prompts.unwrap_or_else(|| contents.family.name().to_owned()),
+            verified: contents.verified,
+            obtain: contents.obtain,
+            prompts: contents.prompts,
             splits: contents.splits,
+            may_drop: contents.may_drop,
             definition,
+            file: file.to_owned(),
             primary,
             joins,
             lookups,
             explode,
             predicates,
-            fields,
+            media,
         })
     }
 
-    /// The native files of a split below the root folder, in the order of the tables: the inputs that a fingerprint of a build covers.
+    /// Returns the kind of media that its records are about: `images`, as they are drawn, may be a single one.
+    pub fn modality(&self) -> Media {
+        match &self.media {
+            MediaSource::None => Media::None,
+            MediaSource::Image(_) => Media::Image,
+            MediaSource::Images(_) => Media::Images,
+            MediaSource::Video(_) => Media::Video,
+        }
+    }
+
+    /// Returns the names of its slots, those that come with an answer included.
+    pub fn slot_names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self.slots.iter().map(|slot| slot.name.as_str()).collect();
+        names.extend(self.answers.options.iter().flat_map(|_| GIVEN_SLOTS));
+        names.extend(self.answers.turns.iter().map(|_| "question"));
+        names
+    }
+
+    /// Returns the shapes of answer that it declares.
+    pub fn answer_shapes(&self) -> Vec<AnswerShape> {
+        self.answers.shapes()
+    }
+
+    /// Returns the wordings of its banks, in the order of banks and files.
+    ///
+    /// # Errors
+    /// If a bank is not there.
+    pub fn wordings<'b>(&self, banks: &'b Banks) -> Result<Vec<Wording<'b>>> {
+        let banks: Vec<&Bank> =
+            self.prompts.iter().map(|name| banks.get(name)).collect::<std::result::Result<_, _>>()?;
+        let of_bank = |bank: &&'b Bank| {
+            let bank: &'b Bank = bank;
+            bank.templates.iter().map(move |template| Wording { bank, template })
+        };
+        Ok(banks.iter().flat_map(of_bank).collect())
+    }
+
+    /// Returns whether a wording suits a record that is about some media and has some slots and
+    /// answers: it uses no slot that is not there and leaves none out, but for those that the task
+    /// allows to be left out and options that its answer does not need.
+    pub(crate) fn suits(
+        &self,
+        template: &Template,
+        media: Media,
+        has_slot: &dyn Fn(&str) -> bool,
+        has_answer: &dyn Fn(AnswerShape) -> bool,
+    ) -> bool {
+        let uses = |name: &str| template.slots.iter().any(|slot| slot == name);
+        let is_shown = |slot: &Mapped| slot.may_be_unused || !has_slot(&slot.name) || uses(&slot.name);
+        template.media.contains(&media)
+            && template.slots.iter().all(|slot| has_slot(slot))
+            && self.slots.iter().all(is_shown)
+            && (self.answers.turns.is_none() || uses("question"))
+            && template.answer.iter().any(|shape| {
+                has_answer(*shape)
+                    && match shape {
+                        AnswerShape::Letter => self.answers.options.is_none() || uses("options"),
+                        AnswerShape::Option => self.answers.options.is_none() || GIVEN_SLOTS.into_iter().any(uses),
+                        _ => true,
+                    }
+            })
+    }
+
+    /// Checks that records have wordings: those with all slots and those with only the ones that
+    /// none may lack; and that every answer that is declared by its shape is asked for.
+    pub(crate) fn check_wordings(&self, banks: &Banks) -> Result<()> {
+        let fault = |reason: String| Error::TaskFile { file: self.file.clone(), reason };
+        let wordings = self.wordings(banks).map_err(|reason| fault(format!("prompts: {reason}")))?;
+        let declared = self.answer_shapes();
+        let has = |shape: AnswerShape| {
+            declared.contains(&shape) || shape == AnswerShape::Word && declared.contains(&AnswerShape::Phrase)
+        };
+        let all: Vec<&str> = self.slot_names();
+        let is_optional = |name: &&str| self.slots.iter().any(|slot| slot.name == **name && slot.optional);
+        let needed: Vec<&str> = all.iter().filter(|name| !is_optional(name)).copied().collect();
+        let mut media = vec![self.modality()];
+        let may_lack_media = match &self.media {
+            MediaSource::None => false,
+            MediaSource::Image(path) | MediaSource::Images(path) => path.optional,
+            MediaSource::Video(video) => video.path.optional,
+        };
+        media.extend(may_lack_media.then_some(Media::None));
+        for media in media {
+            for slots in [&all, &needed] {
+                let fits = |own: &Wording| self.suits(own.template, media, &|slot| slots.contains(&slot), &has);
+                if !wordings.iter().any(fits) {
+                    return Err(fault(format!(
+                        "prompts: no wording of {} suits records about {} with the slots [{}] and the answers [{}]",
+                        self.prompts.join(", "),
+                        if media == Media::None { "nothing but text" } else { media.name() },
+                        slots.join(", "),
+                        declared.iter().map(|shape| shape.name()).collect::<Vec<_>>().join(", ")
+                    )));
+                }
+            }
+        }
+        for (shape, _) in &self.answers.texts {
+            let asks = |own: &Wording| {
+                let shapes = &own.template.answer;
+                shapes.contains(shape) || *shape == AnswerShape::Phrase && shapes.contains(&AnswerShape::Word)
+            };
+            if !wordings.iter().any(asks) {
+                let (banks, shape) = (self.prompts.join(", "), shape.name());
+                return Err(fault(format!("answers.{shape}: no wording of {banks} asks for it")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the native files of a split below the root folder, in the order of the tables: the
+    /// inputs that a fingerprint of a build covers. A folder of classes is one of them.
     ///
     /// # Errors
     /// If a table has no file there.
-    pub fn native_files(&self, root: &Path, split: &str) -> Result<Vec<std::path::PathBuf>> {
-        let joined = self.joins.iter().map(|join| (&join.name, &join.table));
-        let tables = std::iter::once((&self.primary.0, &self.primary.1))
-            .chain(joined)
-            .chain(self.lookups.iter().map(|(name, table)| (name, table)));
+    pub fn native_files(&self, root: &Path, split: &str) -> Result<Vec<PathBuf>> {
         let mut paths = Vec::new();
-        for (name, table) in tables {
+        for (name, table) in self.tables() {
             paths.extend(self.table_files(root, name, table, split)?.into_iter().map(|file| file.path));
         }
-        paths.dedup();
+        let mut seen = std::collections::BTreeSet::new();
+        paths.retain(|path: &PathBuf| seen.insert(path.clone()));
         Ok(paths)
+    }
+
+    /// Returns an error for every table that has no file there.
+    pub(crate) fn missing_files(&self, root: &Path, split: &str) -> Vec<Error> {
+        self.tables().filter_map(|(name, table)| self.table_files(root, name, table, split).err()).collect()
+    }
+
+    fn tables(&self) -> impl Iterator<Item = (&str, &Table)> {
+        let joined = self.joins.iter().map(|join| (join.name.as_str(), &join.table));
+        let lookups = self.lookups.iter().map(|(name, table)| (name.as_str(), table));
+        std::iter::once((self.primary.0.as_str(), &self.primary.1)).chain(joined).chain(lookups)
     }
 
     /// The files of one table, at least one.
@@ -323,8 +804,24 @@ impl Task {
     }
 }
 
-fn describe(family: Family) -> String {
-    format!("{} has the fields {}", family.name(), family.fields().join(", "))
+/// Checks the keys that stand for themselves.
+fn check_head(contents: &TaskFile) -> std::result::Result<(), String> {
+    if contents.splits.is_empty() {
+        return Err("splits: name at least one split and its number of records".to_owned());
+    }
+    if contents.prompts.is_empty() {
+        return Err("prompts: name at least one bank".to_owned());
+    }
+    if contents.paper_row.is_some_and(|row| !(1..=50).contains(&row)) {
+        return Err("paper_row: table 9 of arXiv 2307.02469 has the rows 1 to 50".to_owned());
+    }
+    if !is_identifier(&contents.group) {
+        return Err("group: must be made of a-z, 0-9 and _".to_owned());
+    }
+    if !(0.0..=1.0).contains(&contents.may_drop) {
+        return Err("may_drop: must be a share from 0 to 1".to_owned());
+    }
+    Ok(())
 }
 
 fn is_identifier(name: &str) -> bool {
@@ -338,51 +835,72 @@ mod tests {
 
     const TASK: &str = r#"
 name = "own"
-family = "vqa"
+group = "vqa"
 licence = "CC0-1.0"
-source = "here"
+commercial_use = "yes"
+homepage = "here"
 cite = "none"
+verified = "fixture"
 splits = { val = 1 }
+prompts = ["vqa"]
+id = "q.id"
+[pictures]
+licence = "CC0-1.0"
+commercial_use = "yes"
 [tables.q]
 file = "{split}.json"
-[fields]
-id = "q.id"
-images = "q.image"
+[media]
+image = "q.image"
+[slots]
 question = "q.question"
-answer = "q.answer"
+[answers]
+phrase = "q.answer"
 "#;
 
-    fn fault(change: impl Fn(String) -> String) -> String {
-        let contents = toml::from_str(&change(TASK.to_owned())).unwrap();
-        Task::compile("own.toml", contents).unwrap_err().to_string()
+    fn compile(toml: &str) -> Result<Task> {
+        let task = Task::compile("own.toml", toml::from_str(toml).unwrap())?;
+        task.check_wordings(&Banks::shipped().unwrap())?;
+        Ok(task)
     }
 
     #[test]
     fn faults_name_the_file_and_the_key() {
-        assert!(Task::compile("own.toml", toml::from_str(TASK).unwrap()).is_ok());
+        compile(TASK).unwrap();
         let faults = [
-            (fault(|toml| toml.replace("answer = \"q.answer\"", "")), "fields.answer is missing"),
-            (fault(|toml| toml + "hint = \"q.hint\""), "fields.hint is not known"),
-            (fault(|toml| toml.replace("q.answer", "a.answer")), "fields.answer: expression `a.answer` uses a,"),
-            (fault(|toml| toml.replace("q.answer", "q.answer |")), "fields.answer: expression"),
-            (fault(|toml| toml.replace("tables.q", "tables.split")), "tables.split"),
-            (fault(|toml| toml.replace("[fields]", "at_ = \"x\"\n[fields]")), "tables.q: unknown field `at_`"),
-            (fault(|toml| toml.replace("\"vqa\"", "\"vqaa\"")), "unknown variant `vqaa`"),
-            (fault(|toml| toml + "[explode]\nname = \"q\"\nover = \"q.list\""), "explode.name: `q` is taken"),
-            (fault(|toml| toml + "[where]\nanswered = true"), "where.answered: must be an expression"),
-            (fault(|toml| toml.replace("{ val = 1 }", "{}")), "splits: name at least one"),
+            (("phrase = \"q.answer\"", ""), "answers: there is none"),
+            (("phrase =", "frase ="), "answers.frase: is none of word, phrase"),
+            (("q.answer", "a.answer"), "answers.phrase: expression `a.answer` uses a,"),
+            (("q.answer", "q.answer |"), "answers.phrase: expression"),
+            (("q.answer", "q.answer | lowercase"), "there is no filter `lowercase`"),
+            (("tables.q", "tables.split"), "tables.split"),
+            (("[media]", "at_ = \"x\"\n[media]"), "tables.q: unknown field `at_`"),
+            (("[media]", "format = \"jason\"\n[media]"), "tables.q.format: there is no format `jason`"),
+            (("[media]", "[explode]\nname = \"q\"\nover = \"q.list\"\n[media]"), "explode.name: `q` is taken"),
+            (("[media]", "[where]\nanswered = true\n[media]"), "where.answered: must be an expression"),
+            (("{ val = 1 }", "{}"), "splits: name at least one"),
+            (("[\"vqa\"]", "[]"), "prompts: name at least one"),
+            (("[\"vqa\"]", "[\"vqaa\"]"), "there is no bank `vqaa`"),
+            (("[\"vqa\"]", "[\"caption\"]"), "no wording of caption suits records about image"),
+            (("phrase =", "sentence ="), "no wording of vqa suits"),
+            (("phrase =", "sentence = \"q.long\"\nphrase ="), "answers.sentence: no wording of vqa asks for it"),
+            (("image =", "images ="), "suits records about images with the slots [question]"),
+            (("image = ", "video = \"q.x\"\nimage = "), "media: is one of"),
+            (("question =", "hint = \"q.hint\"\nquestion ="), "with the slots [hint, question]"),
+            (("question =", "hint = { value = \"q.hint\", optional = true }\nquestion ="), "[hint, question]"),
+            (("[pictures]\nlicence = \"CC0-1.0\"\ncommercial_use = \"yes\"\n", ""), "pictures: give `licence`"),
+            (("group = \"vqa\"", "group = \"vqa\"\npaper_row = 51"), "paper_row"),
+            (("commercial_use = \"yes\"\nhome", "commercial_use = \"maybe\"\nhome"), "unknown variant `maybe`"),
         ];
-        for (message, expected) in faults {
-            assert!(message.starts_with("task file own.toml: ") && message.contains(expected), "{message}");
+        for ((from, to), expected) in faults {
+            assert!(TASK.contains(from), "{from}");
+            let message = compile(&TASK.replacen(from, to, 1)).map(|_| from).unwrap_err().to_string();
+            assert!(message.starts_with("task file own.toml: ") && message.contains(expected), "{expected}: {message}");
         }
     }
 
     #[test]
-    fn families_have_distinct_names_and_the_common_fields() {
-        for family in Family::ALL {
-            assert_eq!(family.fields()[..2], ["id", "images"]);
-            assert_eq!(serde_json::to_value(family).unwrap(), family.name());
-            assert!(family.slots().is_sorted());
-        }
+    fn a_slot_may_be_left_out_where_the_task_allows_it() {
+        let slot = "hint = { value = \"q.hint\", may_be_unused = true }\nquestion =";
+        compile(&TASK.replace("question =", slot)).unwrap();
     }
 }

@@ -14,6 +14,9 @@
 /// The marker by which LLaVA-style files place a picture in a text.
 pub(crate) const IMAGE_TOKEN: &str = "<image>";
 
+/// The marker by which they place a video.
+pub(crate) const VIDEO_TOKEN: &str = "<video>";
+
 /// What a token asks for or ends, as the reason why a text with it is left out.
 const IMAGE: &str = "image_token";
 const VIDEO: &str = "video_token";
@@ -44,7 +47,7 @@ const TOKENS: &[(&str, &str, &str)] = &[
     ("[IMG]", IMAGE, "Pixtral"),
     ("[IMG_BREAK]", IMAGE, "Pixtral"),
     ("[IMG_END]", IMAGE, "Pixtral"),
-    ("<video>", VIDEO, "LLaVA-NeXT-Video, LLaMA-Factory, ms-swift"),
+    (VIDEO_TOKEN, VIDEO, "LLaVA-NeXT-Video, LLaMA-Factory, ms-swift"),
     ("</video>", VIDEO, "MiniCPM-V"),
     ("<vila/video>", VIDEO, "VILA"),
     ("<audio>", AUDIO, "LLaMA-Factory, ms-swift"),

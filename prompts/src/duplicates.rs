@@ -66,7 +66,6 @@ mod tests {
     fn typography_and_one_changed_word_are_found() {
         let toml = r#"
 description = "d"
-slots = []
 [[templates]]
 id = "a"
 text = "Describe the image in one short sentence."

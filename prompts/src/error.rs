@@ -22,8 +22,8 @@ pub enum Error {
         /// Where and why.
         source: Box<toml::de::Error>,
     },
-    /// A bank without a template.
-    #[error("bank `{bank}` has no template; add a [[templates]] entry")]
+    /// A bank without a template that is used.
+    #[error("bank `{bank}` has no template that is used; add a [[templates]] entry")]
     Empty {
         /// Name of the bank.
         bank: String,
@@ -50,18 +50,6 @@ pub enum Error {
         /// The id.
         template: String,
     },
-    /// A template leaves out a declared slot or uses another.
-    #[error("bank `{bank}`, template `{template}` uses the slots {used:?}, but the bank declares {declared:?}")]
-    Slots {
-        /// Name of the bank.
-        bank: String,
-        /// Id of the template.
-        template: String,
-        /// What the template uses, sorted.
-        used: Vec<String>,
-        /// What the bank declares, sorted.
-        declared: Vec<String>,
-    },
     /// A template that minijinja refuses, when loaded or when filled.
     #[error("bank `{bank}`, template `{template}` cannot be rendered")]
     Template {
@@ -80,14 +68,16 @@ pub enum Error {
         /// Id of the template.
         template: String,
     },
-    /// The caller fills other slots than the bank declares.
-    #[error("bank `{bank}` declares the slots {declared:?}, but {given:?} were given")]
-    Given {
+    /// The caller leaves out a slot that the template uses.
+    #[error("bank `{bank}`, template `{template}` uses the slot `{slot}`, but only {} are given", given.join(", "))]
+    MissingSlot {
         /// Name of the bank.
         bank: String,
-        /// What the bank declares, sorted.
-        declared: Vec<String>,
-        /// What the caller gave, sorted.
+        /// Id of the template.
+        template: String,
+        /// The slot.
+        slot: String,
+        /// What the caller gave.
         given: Vec<String>,
     },
     /// A bank that does not exist.

@@ -1,12 +1,13 @@
 //! Prompt banks: reviewed instruction wordings, the choice of one for every record, and its rendering.
 //!
 //! ```
-//! use lynxdata_prompts::{Banks, PromptMode, Slot, choose};
+//! use lynxdata_prompts::{Banks, PromptMode, Slot, Wording, choose};
 //!
 //! let banks = Banks::shipped()?;
 //! let bank = banks.get("vqa")?;
-//! let template = choose(bank, PromptMode::All, 7, "vqav2", "vqav2/train/9000");
-//! let text = bank.render(template, &[("question", Slot::Text("How many cups are there?"))])?;
+//! let all = bank.templates.iter().map(|template| Wording { bank, template });
+//! let wording = choose(all, PromptMode::All, 7, "vqav2", "vqav2/train/9000").expect("the bank has wordings");
+//! let text = bank.render(wording.template, &[("question", Slot::Text("How many cups are there?"))])?;
 //! assert!(text.contains("How many cups are there?"));
 //! # Ok::<(), lynxdata_prompts::Error>(())
 //! ```
@@ -25,8 +26,8 @@ mod choose;
 mod duplicates;
 mod error;
 
-pub use bank::{AnswerShape, Bank, Banks, Slot, Template};
-pub use choose::{PromptMode, choose, keyed_hash};
+pub use bank::{AnswerShape, Bank, Banks, Length, Media, Origin, Review, Slot, Template};
+pub use choose::{PromptMode, Wording, choose, keyed_hash};
 pub use duplicates::{NearDuplicate, near_duplicates, normalise};
 pub use error::Error;
 

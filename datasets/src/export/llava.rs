@@ -5,16 +5,21 @@ use std::io::{self, Write};
 use serde_json::{Value, json};
 
 use crate::build::{Conversation, Role};
-use crate::tokens::IMAGE_TOKEN;
+use crate::tokens::{IMAGE_TOKEN, VIDEO_TOKEN};
 
-/// One element of the list. `image` is a path, a list of them for several pictures, and absent without any; the first human turn starts with as many
-/// `<image>` tokens, a line each.
+/// Returns one element of the list. `image` is a path, a list of them for several pictures, and
+/// absent without any; the first human turn starts with as many `<image>` tokens, a line each. A video
+/// has `video` and `<video>`, and the text of a system the key `system`, as LLaMA-Factory reads it.
 pub fn sample(conversation: &Conversation) -> Value {
     let mut tokens = format!("{IMAGE_TOKEN}\n").repeat(conversation.images.len());
+    if conversation.video.is_some() {
+        tokens = format!("{VIDEO_TOKEN}\n");
+    }
     let mut turns = Vec::new();
     for message in &conversation.messages {
         let turn = match message.role {
             Role::User => json!({"from": "human", "value": format!("{tokens}{}", message.content)}),
+            Role::System => continue,
             Role::Assistant => json!({"from": "gpt", "value": message.content}),
         };
         if message.role == Role::User {
@@ -28,6 +33,17 @@ pub fn sample(conversation: &Conversation) -> Value {
         [image] => sample["image"] = json!(image.path),
         images => sample["image"] = images.iter().map(|image| json!(image.path)).collect(),
     }
+    if let Some(video) = &conversation.video {
+        sample["video"] = json!(video.path);
+        for (name, seconds) in [("video_start", video.start), ("video_end", video.end)] {
+            if let Some(seconds) = seconds {
+                sample[name] = json!(seconds);
+            }
+        }
+    }
+    if let Some(system) = conversation.messages.iter().find(|message| message.role == Role::System) {
+        sample["system"] = json!(system.content);
+    }
     sample["conversations"] = Value::Array(turns);
     sample
 }
@@ -36,22 +52,55 @@ pub fn sample(conversation: &Conversation) -> Value {
 ///
 /// # Errors
 /// What the writer says.
-pub fn write<'a>(conversations: impl IntoIterator<Item = &'a Conversation>, mut out: impl Write) -> io::Result<u64> {
-    let mut written = 0;
+pub fn write<'a>(conversations: impl IntoIterator<Item = &'a Conversation>, out: impl Write) -> io::Result<u64> {
+    let mut writer = Writer::new(out);
     for conversation in conversations {
-        out.write_all(if written == 0 { b"[\n" } else { b",\n" })?;
-        serde_json::to_writer(&mut out, &sample(conversation))?;
-        written += 1;
+        writer.write(conversation)?;
     }
-    out.write_all(if written == 0 { b"[]\n" } else { b"\n]\n" })?;
-    Ok(written)
+    writer.finish()
+}
+
+/// Writes the list one conversation after the other.
+#[derive(Debug)]
+pub struct Writer<W> {
+    out: W,
+    written: u64,
+}
+
+impl<W: Write> Writer<W> {
+    /// Begins a list.
+    pub fn new(out: W) -> Self {
+        Self { out, written: 0 }
+    }
+
+    /// Appends a conversation.
+    ///
+    /// # Errors
+    /// What the writer says.
+    pub fn write(&mut self, conversation: &Conversation) -> io::Result<()> {
+        self.out.write_all(if self.written == 0 { b"[\n" } else { b",\n" })?;
+        serde_json::to_writer(&mut self.out, &sample(conversation))?;
+        self.written += 1;
+        Ok(())
+    }
+
+    /// Ends the list and returns how many conversations it holds.
+    ///
+    /// # Errors
+    /// What the writer says.
+    pub fn finish(mut self) -> io::Result<u64> {
+        self.out.write_all(if self.written == 0 { b"[]\n" } else { b"\n]\n" })?;
+        self.out.flush()?;
+        Ok(self.written)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::build::ImageReference;
+    use crate::build::{ImageReference, Message};
     use crate::export::tests::conversation;
+    use crate::record::VideoReference;
 
     #[test]
     fn there_are_as_many_tokens_as_pictures_and_they_open_the_first_turn() {
@@ -67,6 +116,12 @@ mod tests {
         own.images.clear();
         let none = sample(&own);
         assert!(none.get("image").is_none() && !none.to_string().contains("<image>"));
+        own.video = Some(VideoReference { path: "v.mp4".to_owned(), start: Some(2.0), end: None });
+        own.messages.insert(0, Message { role: Role::System, content: "Be kind.".to_owned() });
+        let video = sample(&own);
+        assert_eq!((&video["video"], &video["video_start"]), (&json!("v.mp4"), &json!(2.0)));
+        assert_eq!(video["conversations"][0]["value"], "<video>\nWhat is it?");
+        assert_eq!((&video["system"], video["conversations"].as_array().unwrap().len()), (&json!("Be kind."), 4));
     }
 
     #[test]

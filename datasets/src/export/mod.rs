@@ -13,7 +13,6 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::build::{Conversation, ImageReference, Message, Role};
-    use crate::task::Family;
 
     /// A conversation of alternating turns about one picture.
     pub(crate) fn conversation(template: &str, turns: &[&str]) -> Conversation {
@@ -22,9 +21,11 @@ pub(crate) mod tests {
         Conversation {
             id: format!("own/train/{}", turns[0]),
             task: "own".to_owned(),
-            family: Family::Vqa,
+            group: "vqa".to_owned(),
+            answer_shape: lynxdata_prompts::AnswerShape::Phrase,
             licence: "CC0-1.0".to_owned(),
             images: vec![ImageReference { path: "train/a.jpg".to_owned() }],
+            video: None,
             messages: roles.zip(turns).map(message).collect(),
             template: template.to_owned(),
             source_file: "train.json".to_owned(),

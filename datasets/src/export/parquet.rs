@@ -3,22 +3,29 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryBuilder, Int64Array, ListArray, NullBufferBuilder, RecordBatch, StringArray, StringBuilder,
-    StructArray,
+    ArrayRef, BinaryBuilder, Float64Array, Int64Array, ListArray, NullBufferBuilder, RecordBatch, StringArray,
+    StringBuilder, StructArray,
 };
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use lynxdata_records::schema::{image_type, with_hugging_face_features};
 
 use crate::build::Conversation;
+use crate::record::VideoReference;
 use crate::{Error, Result};
 
 fn message_fields() -> Fields {
     Fields::from(vec![Field::new("role", DataType::Utf8, true), Field::new("content", DataType::Utf8, true)])
 }
 
-/// The columns: those of [`Conversation`], with a picture as `struct{bytes, path}` and a message as `struct{role, content}`. The metadata
-/// holds the `datasets` features.
+fn video_fields() -> Fields {
+    let seconds = |name: &str| Field::new(name, DataType::Float64, true);
+    Fields::from(vec![Field::new("path", DataType::Utf8, true), seconds("start"), seconds("end")])
+}
+
+/// The columns: those of [`Conversation`], with a picture as `struct{bytes, path}`, its path besides
+/// in `image_paths`, a video as `struct{path, start, end}` and a message as `struct{role, content}`.
+/// The metadata holds the `datasets` features.
 pub fn schema() -> SchemaRef {
     let text = |name: &str| Field::new(name, DataType::Utf8, true);
     let list =
@@ -26,9 +33,12 @@ pub fn schema() -> SchemaRef {
     let fields = vec![
         text("id"),
         text("task"),
-        text("family"),
+        text("group"),
+        text("answer_shape"),
         text("licence"),
         list("images", image_type()),
+        list("image_paths", DataType::Utf8),
+        Field::new("video", DataType::Struct(video_fields()), true),
         list("messages", DataType::Struct(message_fields())),
         text("template"),
         text("source_file"),
@@ -56,6 +66,8 @@ pub fn record_batch(
     let contents = StringArray::from(messages().map(|message| message.content.as_str()).collect::<Vec<&str>>());
     let messages: ArrayRef =
         Arc::new(StructArray::new(message_fields(), vec![Arc::new(roles), Arc::new(contents)], None));
+    let images = conversations.iter().flat_map(|conversation| &conversation.images);
+    let paths: ArrayRef = Arc::new(StringArray::from(images.map(|image| image.path.as_str()).collect::<Vec<&str>>()));
     let orders = conversations.iter().flat_map(|conversation| &conversation.choice_order);
     let orders: ArrayRef = Arc::new(orders.map(|&place| i64::from(place)).collect::<Int64Array>());
     let mut has_order = NullBufferBuilder::new(conversations.len());
@@ -73,9 +85,12 @@ pub fn record_batch(
     let columns = vec![
         column(|conversation| &conversation.id),
         column(|conversation| &conversation.task),
-        column(|conversation| conversation.family.name()),
+        column(|conversation| &conversation.group),
+        column(|conversation| conversation.answer_shape.name()),
         column(|conversation| &conversation.licence),
         list("images", lengths(|conversation| conversation.images.len()), pictures(conversations, picture)?, None)?,
+        list("image_paths", lengths(|conversation| conversation.images.len()), paths, None)?,
+        videos(conversations)?,
         list("messages", lengths(|conversation| conversation.messages.len()), messages, None)?,
         column(|conversation| &conversation.template),
         column(|conversation| &conversation.source_file),
@@ -83,6 +98,22 @@ pub fn record_batch(
         list("choice_order", lengths(|conversation| conversation.choice_order.len()), orders, has_order.finish())?,
     ];
     Ok(RecordBatch::try_new(schema, columns)?)
+}
+
+fn videos(conversations: &[Conversation]) -> Result<ArrayRef> {
+    let of = |conversation: &Conversation| conversation.video.clone();
+    let videos: Vec<Option<VideoReference>> = conversations.iter().map(of).collect();
+    let column = |value: fn(&VideoReference) -> Option<f64>| -> ArrayRef {
+        Arc::new(videos.iter().map(|video| video.as_ref().and_then(value)).collect::<Float64Array>())
+    };
+    let paths = videos.iter().map(|video| video.as_ref().map(|video| video.path.as_str()));
+    let paths: ArrayRef = Arc::new(paths.collect::<StringArray>());
+    let mut is_there = NullBufferBuilder::new(videos.len());
+    for video in &videos {
+        is_there.append(video.is_some());
+    }
+    let columns = vec![paths, column(|video| video.start), column(|video| video.end)];
+    Ok(Arc::new(StructArray::try_new(video_fields(), columns, is_there.finish())?))
 }
 
 fn pictures(
@@ -124,6 +155,7 @@ mod tests {
         let mut first = conversation("vqa/a", &["What?", "this"]);
         first.images.push(ImageReference { path: "train/b.jpg".to_owned() });
         let mut second = conversation("vqa/b", &["Which?", "B", "Sure?", "yes"]);
+        second.video = Some(VideoReference { path: "v.mp4".to_owned(), start: Some(1.5), end: None });
         second.choice_order = vec![1, 0];
         let batch =
             record_batch(&[first, second], &mut |path| Ok((path == "train/a.jpg").then(|| vec![1, 2]))).unwrap();
@@ -134,6 +166,12 @@ mod tests {
         assert_eq!((bytes.value(0), bytes.value(2)), (&[1_u8, 2][..], &[1_u8, 2][..]));
         assert!(pictures.is_null(1) && pictures.is_valid(2));
         assert_eq!(pictures.column_by_name("path").unwrap().as_string::<i32>().value(0), "train/a.jpg");
+        let paths = batch.column_by_name("image_paths").unwrap().as_list::<i32>();
+        assert_eq!(paths.value(0).as_string::<i32>().value(1), "train/b.jpg", "also where bytes are missing");
+        let video = batch.column_by_name("video").unwrap().as_struct();
+        let start = video.column(1).as_primitive::<arrow::datatypes::Float64Type>();
+        assert_eq!((video.is_null(0), start.iter().collect::<Vec<_>>()), (true, vec![None, Some(1.5)]));
+        assert!(video.column(2).is_null(1));
         let messages = batch.column_by_name("messages").unwrap().as_list::<i32>();
         let turns = messages.value(1);
         let turns = turns.as_struct();

@@ -5,14 +5,20 @@ use std::fs;
 use serde_json::json;
 
 use super::*;
-use crate::record::Answer;
+use crate::record::Options;
 
-/// A task of a family from the lower part of a task file.
-fn task(family: &str, rest: &str) -> Task {
-    let head = format!(
-        "name = \"own\"\nfamily = \"{family}\"\nlicence = \"CC0-1.0\"\nsource = \"here\"\ncite = \"none\"\nsplits = {{ val = 1 }}\n"
-    );
-    Task::compile("own.toml", toml::from_str(&(head + rest)).unwrap()).unwrap()
+/// A task from the lower part of a task file.
+fn task(rest: &str) -> Task {
+    let head = "name = \"own\"\ngroup = \"own\"\nlicence = \"CC0-1.0\"\ncommercial_use = \"yes\"\nhomepage = \"here\"\n\
+        cite = \"none\"\nverified = \"fixture\"\nsplits = { val = 1 }\nprompts = [\"vqa\"]\n\
+        pictures = { licence = \"CC0-1.0\", commercial_use = \"yes\" }\n";
+    Task::compile("own.toml", toml::from_str(&(head.to_owned() + rest)).unwrap()).unwrap()
+}
+
+/// A record of one picture with a question and a phrase.
+fn asks(record: &Record, question: &str, phrase: &str) -> bool {
+    record.slots == BTreeMap::from([("question".to_owned(), SlotValue::Text(question.to_owned()))])
+        && record.answers.texts == BTreeMap::from([(AnswerShape::Phrase, phrase.to_owned())])
 }
 
 /// Builds all records of a task over the given files.
@@ -44,28 +50,31 @@ fn fault(task: &Task, files: &[(&str, &str)]) -> String {
 }
 
 const VQA: &str = r#"
+id = "q.id"
 [tables.q]
 file = "{split}.jsonl"
-[fields]
-id = "q.id"
-images = "'%s.jpg' | format(q.image)"
+[media]
+image = "'%s.jpg' | format(q.image)"
+[slots]
 question = "q.question"
-answer = "q.answer"
+[answers]
+phrase = "q.answer"
 "#;
 
 #[test]
 fn gqa_is_a_map_in_shards() {
     let gqa = task(
-        "vqa",
         r#"
+id = "q._key"
 [tables.q]
 file = "train_all_questions/questions_*.json"
 shape = "map"
-[fields]
-id = "q._key"
-images = "'images/%s.jpg' | format(q.imageId)"
+[media]
+image = "'images/%s.jpg' | format(q.imageId)"
+[slots]
 question = "q.question"
-answer = "q.answer"
+[answers]
+phrase = "q.answer"
 "#,
     );
     let shard = |id: &str, answer: &str| {
@@ -79,44 +88,45 @@ answer = "q.answer"
     let records = kept(&gqa, &files);
     assert_eq!((records[0].id.as_str(), records[1].id.as_str()), ("own/val/01", "own/val/2"));
     assert_eq!(records[1].source_file, "train_all_questions/questions_1.json");
-    assert_eq!(records[0].answer, Answer::Vqa { question: "Is it sunny?".into(), answer: "yes".into() });
+    assert!(asks(&records[0], "Is it sunny?", "yes"));
 }
 
 #[test]
 fn sbu_is_columns() {
     let sbu = task(
-        "caption",
         r#"
+id = "row"
 [tables.pair]
 file = "sbu-captions-all.json"
 shape = "columns"
-[fields]
-id = "row"
-images = "(pair.image_urls | split('/') | list)[-1]"
+[media]
+image = "(pair.image_urls | split('/') | list)[-1]"
+[answers]
 captions = "[pair.captions]"
 "#,
     );
     let file = r#"{"image_urls": ["http://x/1.jpg", "http://x/2.jpg"], "user_ids": ["1@N0", "2@N0"], "captions": ["Our boat", "A chair"]}"#;
     let records = kept(&sbu, &[("sbu-captions-all.json", file)]);
-    assert_eq!((records[1].id.as_str(), records[1].images[0].as_str()), ("own/val/1", "2.jpg"));
-    assert_eq!(records[1].answer, Answer::Caption { captions: vec!["A chair".into()] });
+    assert_eq!((records[1].id.as_str(), records[1].media.images[0].as_str()), ("own/val/1", "2.jpg"));
+    assert_eq!(records[1].answers.captions, ["A chair"]);
 }
 
 #[test]
 fn visual_genome_rows_hold_several_records() {
     let vgqa = task(
-        "vqa",
         r#"
+id = "qa.qa_id"
 [tables.image]
 file = "question_answers.json"
 [explode]
 name = "qa"
 over = "image.qas"
-[fields]
-id = "qa.qa_id"
-images = "'VG_100K/%s.jpg' | format(image.id)"
+[media]
+image = "'VG_100K/%s.jpg' | format(image.id)"
+[slots]
 question = "qa.question"
-answer = "qa.answer"
+[answers]
+phrase = "qa.answer"
 "#,
     );
     let file = r#"[{"id": 7, "qas": [{"qa_id": 1, "question": "What is red?", "answer": "The bus."}, {"qa_id": 2, "question": "Where?", "answer": "Here."}]},
@@ -130,8 +140,8 @@ answer = "qa.answer"
 #[test]
 fn parallel_lists_of_one_row_are_exploded_by_place() {
     let ocrvqa = task(
-        "vqa",
         r#"
+id = "'%s_%d' | format(book._key, index)"
 [tables.book]
 file = "dataset.json"
 shape = "map"
@@ -140,11 +150,12 @@ name = "pair"
 over = "book.questions | zip(book.answers)"
 [where]
 this_split = "book.split == {'train': 1, 'val': 2, 'test': 3}[split]"
-[fields]
-id = "'%s_%d' | format(book._key, index)"
-images = "'%s.jpg' | format(book._key)"
+[media]
+image = "'%s.jpg' | format(book._key)"
+[slots]
 question = "pair[0]"
-answer = "pair[1]"
+[answers]
+phrase = "pair[1]"
 "#,
     );
     let file = r#"{"012": {"questions": ["Who wrote this?", "What genre?"], "answers": ["A. Author", "Art"], "split": 2},
@@ -157,33 +168,34 @@ answer = "pair[1]"
 #[test]
 fn questions_keyed_by_their_text_are_items_of_a_map() {
     let ai2d = task(
-        "knowledge_vqa",
         r#"
+id = "item[1].questionId"
 [tables.page]
 file = "questions/*.json"
 shape = "whole"
 [explode]
 name = "item"
 over = "page.questions | items"
-[fields]
-id = "item[1].questionId"
-images = "page.imageName"
+[media]
+image = "page.imageName"
+[slots]
 question = "item[0]"
-choices = "item[1].answerTexts"
-answer = "item[1].correctAnswer"
+[answers]
+options = { texts = "item[1].answerTexts", right = "item[1].correctAnswer" }
 "#,
     );
     let file = r#"{"imageName": "1.png", "questions": {"What eats grass": {"questionId": "1.png-0", "answerTexts": ["cow", "hawk"], "correctAnswer": 0}}}"#;
     let records = kept(&ai2d, &[("questions/1.png.json", file)]);
-    let choices = vec!["cow".into(), "hawk".into()];
-    assert_eq!(records[0].answer, Answer::KnowledgeVqa { question: "What eats grass?".into(), choices, answer: 0 });
+    let options = Options { texts: vec!["cow".into(), "hawk".into()], right: 0 };
+    assert_eq!(records[0].answers.options, Some(options));
+    assert_eq!(records[0].slots["question"], SlotValue::Text("What eats grass?".into()));
 }
 
 #[test]
 fn text_keys_meet_number_keys_and_orphans_are_counted() {
     let joined = task(
-        "vqa",
         r#"
+id = "q.id"
 [tables.q]
 file = "{split}.jsonl"
 [tables.a]
@@ -192,11 +204,12 @@ join = "id"
 [tables.names]
 file = "names.txt"
 columns = ["name"]
-[fields]
-id = "q.id"
-images = "'%s.jpg' | format(q.image)"
+[media]
+image = "'%s.jpg' | format(q.image)"
+[slots]
 question = "q.question"
-answer = "names[a.class | int].name"
+[answers]
+phrase = "names[a.class | int].name"
 "#,
     );
     let questions =
@@ -204,7 +217,7 @@ answer = "names[a.class | int].name"
     let files =
         [("val.jsonl", questions), ("answers.csv", "id,class\n1,1\n3,0\n4,0\n"), ("names.txt", "dog\nred panda\n")];
     let (found, counts) = run(&joined, &files);
-    assert_eq!(found[0].as_ref().unwrap().answer, Answer::Vqa { question: "What?".into(), answer: "red panda".into() });
+    assert!(asks(found[0].as_ref().unwrap(), "What?", "red panda"));
     assert_eq!(counts.dropped, BTreeMap::from([("unmatched:a".to_owned(), 1)]));
     assert_eq!(counts.unmatched_keys, BTreeMap::from([("a".to_owned(), 2)]));
     assert!(
@@ -215,8 +228,8 @@ answer = "names[a.class | int].name"
 #[test]
 fn rows_that_cannot_be_joined_are_counted_and_cost_no_other() {
     let joined = task(
-        "vqa",
         r#"
+id = "q.id"
 [tables.q]
 file = "{split}.jsonl"
 [tables.a]
@@ -224,11 +237,12 @@ file = "answers.jsonl"
 join = "id"
 [tables.names]
 file = "names.jsonl"
-[fields]
-id = "q.id"
-images = "'a.jpg'"
+[media]
+image = "'a.jpg'"
+[slots]
 question = "q.question"
-answer = "'%s %s' | format(a.answer, names[2])"
+[answers]
+phrase = "'%s %s' | format(a.answer, names[2])"
 "#,
     );
     let questions = "{\"id\": 1, \"question\": \"What?\"}\n{\"id\": \"\", \"question\": \"Where?\"}\n";
@@ -249,8 +263,7 @@ answer = "'%s %s' | format(a.answer, names[2])"
         let answers = format!("{good}\n{row}\n");
         let files = [("val.jsonl", questions), ("answers.jsonl", &answers), ("names.jsonl", "\"x\"\n{broken\n\"y\"\n")];
         let (found, counts) = run(&joined, &files);
-        let answer = &found[0].as_ref().unwrap().answer;
-        assert_eq!(answer, &Answer::Vqa { question: "What?".into(), answer: "net y".into() }, "{row}");
+        assert!(asks(found[0].as_ref().unwrap(), "What?", "net y"), "{row}");
         assert_eq!(counts.dropped, BTreeMap::from([("unmatched:a".to_owned(), 1)]), "a blank key meets no blank key");
         let left_out = BTreeMap::from([(reason.to_owned(), 1), ("unreadable:names".to_owned(), 1)]);
         assert_eq!(counts.left_out, left_out, "{row}");
@@ -260,13 +273,11 @@ answer = "'%s %s' | format(a.answer, names[2])"
 
 #[test]
 fn a_predicate_does_not_hide_a_task_that_fits_no_row() {
-    let own = task(
-        "vqa",
-        &VQA.replace("q.answer", "q.anwser").replace("[fields]", "[where]\neven = \"q.id % 2 == 0\"\n[fields]"),
-    );
+    let own =
+        task(&VQA.replace("q.answer", "q.anwser").replace("[media]", "[where]\neven = \"q.id % 2 == 0\"\n[media]"));
     let row = |id: u32| format!("{{\"id\": {id}, \"image\": 1, \"question\": \"What?\", \"answer\": \"net\"}}\n");
     let message = fault(&own, &[("val.jsonl", &(1..=5).map(row).collect::<String>())]);
-    assert!(message.contains("none of 5 records became a conversation (error:answer 2, where:even 3)"), "{message}");
+    assert!(message.contains("none of 5 records became a conversation (error:phrase 2, where:even 3)"), "{message}");
 }
 
 #[test]
@@ -274,6 +285,7 @@ fn optional_matches_are_none_and_any_matches_a_list() {
     let rest = |matches: &str| {
         format!(
             r#"
+id = "image.id"
 [tables.image]
 file = "images.json"
 [tables.caption]
@@ -281,9 +293,9 @@ file = "captions.json"
 join = "image_id"
 on = "image.id"
 matches = "{matches}"
-[fields]
-id = "image.id"
-images = "'a.jpg'"
+[media]
+image = "'a.jpg'"
+[answers]
 captions = "{}"
 "#,
             if matches == "optional" {
@@ -294,17 +306,19 @@ captions = "{}"
         )
     };
     let files = [("images.json", r#"[{"id": 1}, {"id": 2}]"#), ("captions.json", r#"[{"image_id": 2, "text": "x"}]"#)];
-    let captions = |matches: &str| -> Vec<Answer> {
-        kept(&task("caption", &rest(matches)), &files).into_iter().map(|record| record.answer).collect()
+    let captions = |matches: &str| -> Vec<Vec<String>> {
+        kept(&task(&rest(matches)), &files).into_iter().map(|record| record.answers.captions).collect()
     };
-    let expected = |texts: &[&str]| Answer::Caption { captions: texts.iter().map(|&text| text.to_owned()).collect() };
-    assert_eq!(captions("optional"), [expected(&["none"]), expected(&["x"])]);
-    assert_eq!(captions("any"), [expected(&["own"]), expected(&["x", "own"])]);
+    assert_eq!(captions("optional"), [["none"], ["x"]]);
+    assert_eq!(captions("any"), [vec!["own"], vec!["x", "own"]]);
 }
 
 #[test]
 fn every_row_is_kept_or_counted_with_its_reason() {
-    let own = task("vqa", &VQA.replace("[fields]", "[where]\nanswered = \"q.answer != 'unanswerable'\"\n[fields]"));
+    let own = task(
+        &format!("may_drop = 1.0\n{VQA}")
+            .replace("[media]", "[where]\nanswered = \"q.answer != 'unanswerable'\"\n[media]"),
+    );
     let lines = [
         r#"{"id": 1, "image": 1, "question": "What?", "answer": "net"}"#,
         r#"{"id": 2, "image": 2, "question": "What?", "answer": "unanswerable"}"#,
@@ -322,7 +336,7 @@ fn every_row_is_kept_or_counted_with_its_reason() {
         ("duplicate_id", 1),
         ("error:answered", 1),
         ("error:question", 1),
-        ("field:images", 1),
+        ("field:image", 1),
         ("field:question", 1),
         ("unreadable", 1),
         ("where:answered", 1),
@@ -330,32 +344,33 @@ fn every_row_is_kept_or_counted_with_its_reason() {
     assert_eq!(dropped, expected);
     assert_eq!(
         counts.examples["error:question"],
-        "task own, file val.jsonl, row 2: field question: expression `q.question` is missing or null here"
+        "task own, file val.jsonl, row 2: slots.question: expression `q.question` is missing or null here; \
+         `q` has no `question`; its keys are id, image, answer"
     );
     assert!(counts.examples["unreadable"].contains("row 6: is not JSON"), "{}", counts.examples["unreadable"]);
 }
 
 #[test]
 fn a_task_that_fits_no_row_is_an_error_with_the_first_fault() {
-    let own = task("vqa", &VQA.replace("q.question", "q.sentence"));
+    let own = task(&VQA.replace("q.question", "q.sentence"));
     let lines = "{\"id\": 1, \"image\": 1, \"question\": \"What?\", \"answer\": \"net\"}\n";
     let message = fault(&own, &[("val.jsonl", lines)]);
     assert!(
         message.contains("none of 1 records") && message.contains("expression `q.sentence` is missing or null"),
         "{message}"
     );
-    assert_eq!(run(&task("vqa", VQA), &[("val.jsonl", "")]).0.len(), 0, "an empty file is no fault");
+    assert_eq!(run(&task(VQA), &[("val.jsonl", "")]).0.len(), 0, "an empty file is no fault");
 }
 
 #[test]
 fn faults_of_whole_files_name_the_file() {
-    let own = task("vqa", VQA);
+    let own = task(VQA);
     let missing = fault(&own, &[]);
     assert!(
         missing.contains("table q: there is no") && missing.contains("val.jsonl") && missing.ends_with("are val"),
         "{missing}"
     );
-    let json = task("vqa", &VQA.replace("{split}.jsonl\"", "{split}.json\"\nat = \"questions\""));
+    let json = task(&VQA.replace("{split}.jsonl\"", "{split}.json\"\nat = \"questions\""));
     let place = fault(&json, &[("val.json", "{\"question\": []}")]);
     assert!(place.contains("table q, file val.json: there is no key `questions` here, only question"), "{place}");
     let row = r#"{"id": 1, "image": 1, "question": "a", "answer": "b"}"#;
@@ -368,8 +383,8 @@ fn faults_of_whole_files_name_the_file() {
 #[test]
 fn only_what_is_kept_of_a_joined_row_stays() {
     let task_that_keeps = |keep: &str| {
-        let tables = format!("[tables.a]\nfile = \"answers.jsonl\"\njoin = \"id\"\nkeep = {{ {keep} }}\n[fields]");
-        task("vqa", &VQA.replace("[fields]", &tables).replace("q.answer", "a.target"))
+        let tables = format!("[tables.a]\nfile = \"answers.jsonl\"\njoin = \"id\"\nkeep = {{ {keep} }}\n[media]");
+        task(&VQA.replace("[media]", &tables).replace("q.answer", "a.target"))
     };
     let questions = r#"{"id": 1, "image": 1, "question": "A?"}
 {"id": 2, "image": 1, "question": "B?"}
@@ -379,11 +394,8 @@ fn only_what_is_kept_of_a_joined_row_stays() {
 {"id": 3}"#;
     let files = [("val.jsonl", questions), ("answers.jsonl", answers)];
     let (found, counts) = run(&task_that_keeps("target = \"a.given | default(a.answers | majority)\""), &files);
-    let answer = |place: usize| match &found[place].as_ref().unwrap().answer {
-        Answer::Vqa { answer, .. } => answer.clone(),
-        other => panic!("{other:?}"),
-    };
+    let answer = |place: usize| found[place].as_ref().unwrap().answers.texts[&AnswerShape::Phrase].clone();
     assert_eq!((answer(0), answer(1), found.len()), ("net".to_owned(), "y".to_owned(), 2));
-    assert_eq!(counts.dropped, BTreeMap::from([("error:answer".to_owned(), 1)]));
+    assert_eq!(counts.dropped, BTreeMap::from([("error:phrase".to_owned(), 1)]));
     assert!(fault(&task_that_keeps("other = \"a.id\""), &files).contains("`a.target` is missing or null"));
 }

@@ -55,11 +55,11 @@ fn split(line: &str, table: &Table) -> Result<Value, String> {
 }
 
 /// Takes the number and text of one line, and may say that no more are wanted.
-type TakeLine<'a> = dyn FnMut(u64, &[u8]) -> ControlFlow<()> + 'a;
+pub(super) type TakeLine<'a> = dyn FnMut(u64, &[u8]) -> ControlFlow<()> + 'a;
 
 /// Calls `take` for every line that is not blank, with its number from 0 and without its end. A
 /// line ends with LF, CR LF or, as once on the Mac, CR; CRs before an LF belong to it.
-fn each_line(mut input: impl BufRead, take: &mut TakeLine) -> Result<(), String> {
+pub(super) fn each_line(mut input: impl BufRead, take: &mut TakeLine) -> Result<(), String> {
     let mut line = Vec::new();
     let mut number = 0;
     // CRs behind the line: ends of lines, unless an LF follows.

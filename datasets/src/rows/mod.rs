@@ -1,14 +1,20 @@
 //! Native rows: the files of a table, read one row at a time.
 //!
-//! A format is one file here with a function that reads a stream and hands on rows, and one line in [`Format`]; a code adapter (a restricted reader for
-//! Python pickles, say) has that same shape.
+//! A format is one file here with a function that reads a file and hands on its rows, and one line in
+//! [`READERS`].
 
 mod delimited;
+mod files;
+mod folders;
 mod json;
 mod lines;
+mod parquet;
+mod pickle;
+pub(crate) mod python;
+mod xml;
 
-use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, ErrorKind, Read};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,29 +27,132 @@ use lynxdata_records::text::utf8;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::task::Table;
+pub(crate) use self::files::{NativeFile, files, part_names};
+use crate::task::{Encoding, Table};
 use crate::{Error, Result};
 
-/// How the bytes of a native file hold rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Format {
-    /// By the file's extension, `.gz` aside.
-    #[default]
-    Auto,
-    /// One JSON document.
-    Json,
-    /// One JSON value a line.
-    Jsonl,
-    /// Comma-separated values.
-    Csv,
-    /// Tab-separated values without quoting.
-    Tsv,
-    /// Lines, split at white space if the table names its columns.
-    Txt,
+/// Reads the rows of one file until it ends or `emit` has enough.
+type Read1 = fn(&Source, &mut Emit) -> std::result::Result<(), String>;
+
+/// One format of native files.
+pub(crate) struct Reader {
+    /// Its name in `tables.T.format`.
+    name: &'static str,
+    /// The extensions by which it is told, `.gz` aside.
+    extensions: &'static [&'static str],
+    read: Read1,
 }
 
-/// How a JSON document holds rows at the table's `at`.
+/// Every format, in the order of the names.
+const READERS: &[Reader] = &[
+    Reader {
+        name: "csv",
+        extensions: &["csv"],
+        read: |own, emit| delimited::read(own.text()?, own.table, b',', true, emit),
+    },
+    Reader { name: "folders", extensions: &[], read: folders::read },
+    Reader { name: "json", extensions: &["json"], read: |own, emit| read_json(own, false, emit) },
+    Reader { name: "jsonl", extensions: &["jsonl", "ndjson"], read: |own, emit| read_json(own, true, emit) },
+    Reader { name: "parquet", extensions: &["parquet"], read: parquet::read },
+    Reader { name: "pickle", extensions: &["p", "pkl", "pickle"], read: pickle::read },
+    Reader { name: "python", extensions: &[], read: |own, emit| python::read(own.text()?, emit) },
+    // CC3M and Flickr30k hold bare quotation marks, and no known native .tsv file quotes.
+    Reader {
+        name: "tsv",
+        extensions: &["tsv"],
+        read: |own, emit| delimited::read(own.text()?, own.table, b'\t', false, emit),
+    },
+    Reader { name: "txt", extensions: &["txt"], read: |own, emit| lines::read_text(own.text()?, own.table, emit) },
+    Reader { name: "xml", extensions: &["xml"], read: xml::read },
+];
+
+/// Returns the reader of a format.
+///
+/// # Errors
+/// If there is none; the message lists the names.
+pub(crate) fn reader(name: &str) -> std::result::Result<&'static Reader, String> {
+    READERS.iter().find(|reader| reader.name == name).ok_or_else(|| {
+        format!("there is no format `{name}`; the formats are {}", names().collect::<Vec<_>>().join(", "))
+    })
+}
+
+fn names() -> impl Iterator<Item = &'static str> {
+    READERS.iter().map(|reader| reader.name)
+}
+
+/// A file that is read, and how.
+pub(crate) struct Source<'a> {
+    pub(crate) path: &'a Path,
+    /// The path from the root folder on.
+    pub(crate) name: &'a str,
+    pub(crate) table: &'a Table,
+    pub(crate) shape: Shape,
+}
+
+impl Source<'_> {
+    /// Opens it as bytes; `.gz` is unpacked.
+    fn bytes(&self) -> std::result::Result<Box<dyn BufRead>, String> {
+        let file = BufReader::new(File::open(self.path).map_err(|fault| fault.to_string())?);
+        let packed = self.path.extension().is_some_and(|extension| extension == "gz");
+        Ok(if packed { Box::new(BufReader::new(MultiGzDecoder::new(file))) } else { Box::new(file) })
+    }
+
+    /// Opens it as UTF-8 text, without a byte order mark.
+    fn text(&self) -> std::result::Result<Box<dyn BufRead>, String> {
+        let input = self.bytes()?;
+        if self.table.encoding == Encoding::Latin1 {
+            return Ok(Box::new(BufReader::with_capacity(1 << 16, Latin1 { input, waiting: None })));
+        }
+        let input = utf8(input).map_err(|fault| fault.to_string())?;
+        Ok(Box::new(BufReader::with_capacity(1 << 16, input)))
+    }
+}
+
+/// Text of ISO 8859-1 as UTF-8.
+struct Latin1<R> {
+    input: R,
+    /// The second byte of a character that did not fit.
+    waiting: Option<u8>,
+}
+
+impl<R: BufRead> Read for Latin1<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let mut length = 0;
+        if let (Some(byte), Some(place)) = (self.waiting, out.first_mut()) {
+            *place = byte;
+            self.waiting = None;
+            length = 1;
+        }
+        let bytes = self.input.fill_buf()?;
+        let mut used = 0;
+        for &byte in bytes {
+            if length == out.len() {
+                break;
+            }
+            used += 1;
+            if byte.is_ascii() {
+                out[length] = byte;
+                length += 1;
+                continue;
+            }
+            // The code of a character of ISO 8859-1 is its code in Unicode.
+            out[length] = 0xC0 | byte >> 6;
+            length += 1;
+            let second = 0x80 | byte & 0x3F;
+            match out.get_mut(length) {
+                Some(place) => {
+                    *place = second;
+                    length += 1;
+                }
+                None => self.waiting = Some(second),
+            }
+        }
+        self.input.consume(used);
+        Ok(length)
+    }
+}
+
+/// How a document holds rows at the table's `at`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Shape {
@@ -55,15 +164,6 @@ pub(crate) enum Shape {
     Columns,
     /// The whole value is one row. Read whole.
     Whole,
-}
-
-/// A native file of a table.
-#[derive(Debug, Clone)]
-pub(crate) struct NativeFile {
-    /// From the root folder on, with `/`: the provenance that records carry.
-    pub(crate) name: Arc<str>,
-    /// Where it lies.
-    pub(crate) path: PathBuf,
 }
 
 /// One native row, or why it cannot be read.
@@ -78,73 +178,33 @@ pub(crate) struct NativeRow {
 /// Takes the number and content of one row, and may say that no more are wanted.
 type Emit<'a> = dyn FnMut(u64, std::result::Result<Value, String>) -> ControlFlow<()> + 'a;
 
-/// The files of a table for a split, in the order of their names. `{split}` in the pattern is replaced and one `*` may stand in the last component.
-pub(crate) fn files(root: &Path, table: &Table, split: &str) -> io::Result<Vec<NativeFile>> {
-    let name = table.file.replace("{split}", split);
-    let (folder, last) = name.rsplit_once('/').map_or(("", name.as_str()), |(folder, last)| (folder, last));
-    let Some((before, after)) = last.split_once('*') else {
-        let mut found = Vec::new();
-        for name in [name.clone(), format!("{name}.gz")] {
-            let path = root.join(&name);
-            if path.try_exists()? {
-                found.push(NativeFile { name: name.into(), path });
-                break;
-            }
-        }
-        return Ok(found);
-    };
-    let mut found = Vec::new();
-    let entries = match fs::read_dir(root.join(folder)) {
-        Err(fault) if fault.kind() == ErrorKind::NotFound => return Ok(found),
-        entries => entries?,
-    };
-    for entry in entries {
-        let entry = entry?;
-        let Ok(last) = entry.file_name().into_string() else { continue };
-        let plain = last.strip_suffix(".gz").unwrap_or(&last);
-        let matches = plain.len() >= before.len() + after.len() && plain.starts_with(before) && plain.ends_with(after);
-        if matches {
-            let name = if folder.is_empty() { last } else { format!("{folder}/{last}") };
-            found.push(NativeFile { name: name.into(), path: entry.path() });
-        }
-    }
-    found.sort_by(|first, second| first.name.cmp(&second.name));
-    Ok(found)
-}
-
-/// Opens a text file as UTF-8, unpacks `.gz` and skips a byte order mark.
-fn open(path: &Path) -> io::Result<Box<dyn BufRead>> {
-    let file = BufReader::new(File::open(path)?);
-    let packed = path.extension().is_some_and(|extension| extension == "gz");
-    let input: Box<dyn Read> = if packed { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
-    Ok(Box::new(BufReader::with_capacity(1 << 16, utf8(input)?)))
-}
-
-/// The format of a file whose table says `auto`.
-fn format_of(file: &NativeFile) -> std::result::Result<Format, String> {
+/// Returns the reader of a file whose table says `auto`.
+fn reader_of(file: &NativeFile) -> std::result::Result<&'static Reader, String> {
     let name = file.name.strip_suffix(".gz").unwrap_or(&file.name);
-    match name.rsplit_once('.').map(|(_, extension)| extension) {
-        Some("json") => Ok(Format::Json),
-        Some("jsonl" | "ndjson") => Ok(Format::Jsonl),
-        Some("csv") => Ok(Format::Csv),
-        Some("tsv") => Ok(Format::Tsv),
-        Some("txt") => Ok(Format::Txt),
-        _ => Err("the extension does not tell the format; set `format` to json, jsonl, csv, tsv or txt".to_owned()),
-    }
+    let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
+    READERS.iter().find(|reader| reader.extensions.contains(&extension)).ok_or_else(|| {
+        let known = names().collect::<Vec<_>>().join(", ");
+        format!("the extension does not tell the format; set `format` to one of {known}")
+    })
 }
 
-/// Reads the rows of one file until it ends or `emit` has enough.
+/// Reads the rows of one file until it ends or `emit` has enough. What its path says for names in
+/// braces becomes fields of the rows.
 fn read_file(file: &NativeFile, table: &Table, shape: Shape, emit: &mut Emit) -> std::result::Result<(), String> {
-    let input = open(&file.path).map_err(|fault| fault.to_string())?;
-    let format = if table.format == Format::Auto { format_of(file)? } else { table.format };
-    match format {
-        Format::Auto => unreachable!("replaced above by the format of the file"),
-        Format::Json | Format::Jsonl => read_json(input, format == Format::Jsonl, &table.at, shape, emit),
-        Format::Txt => lines::read_text(input, table, emit),
-        Format::Csv => delimited::read(input, table, b',', true, emit),
-        // CC3M and Flickr30k hold bare quotation marks, and no known native .tsv file quotes.
-        Format::Tsv => delimited::read(input, table, b'\t', false, emit),
+    let reader = if table.format == "auto" { reader_of(file)? } else { reader(&table.format)? };
+    let source = Source { path: &file.path, name: &file.name, table, shape };
+    if file.parts.is_empty() {
+        return (reader.read)(&source, emit);
     }
+    (reader.read)(&source, &mut |number, content| {
+        let with_parts = content.map(|mut row| {
+            if let Value::Object(fields) = &mut row {
+                fields.extend(file.parts.iter().map(|(name, value)| (format!("_{name}"), Value::from(value.as_str()))));
+            }
+            row
+        });
+        emit(number, with_parts)
+    })
 }
 
 /// Bytes that show whether a file holds JSON lines.
@@ -152,13 +212,9 @@ const HEAD: u64 = 1 << 16;
 
 /// Reads a file of JSON lines or of one document, as its name says unless its first line shows that
 /// it holds the other one.
-fn read_json(
-    mut input: Box<dyn BufRead>,
-    is_named_lines: bool,
-    at: &str,
-    shape: Shape,
-    emit: &mut Emit,
-) -> std::result::Result<(), String> {
+fn read_json(source: &Source, is_named_lines: bool, emit: &mut Emit) -> std::result::Result<(), String> {
+    let (at, shape) = (source.table.at.as_str(), source.shape);
+    let mut input = source.text()?;
     let mut head = Vec::new();
     input.by_ref().take(HEAD).read_to_end(&mut head).map_err(|fault| fault.to_string())?;
     let may_be_lines = is_named_lines || at.is_empty() && shape == Shape::List;
@@ -273,6 +329,7 @@ impl Iterator for Rows {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::fs;
     use std::io::Write;
 
     use serde_json::json;
@@ -397,5 +454,32 @@ pub(crate) mod tests {
         let reader = rows.reader.take().unwrap();
         drop(rows);
         reader.join().unwrap();
+    }
+
+    #[test]
+    fn parts_of_the_path_are_fields_and_latin_1_is_decoded() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir_all(folder.path().join("auto/01")).unwrap();
+        fs::write(folder.path().join("auto/01/a.csv"), b"q\ncaf\xE9\n").unwrap();
+        let toml = "file = \"{site}/{page}/a.csv\"\nencoding = \"latin1\"";
+        let found = rows(folder.path(), toml, Shape::List).unwrap();
+        assert_eq!(found[0].2, json!({"q": "café", "_site": "auto", "_page": "01"}));
+        let bytes: Vec<u8> = (0..=255).collect();
+        let text: String = bytes.iter().map(|&byte| char::from(byte)).collect();
+        let mut decoded = Vec::new();
+        let mut input = Latin1 { input: bytes.as_slice(), waiting: None };
+        let mut one = [0];
+        while input.read(&mut one).unwrap() == 1 {
+            decoded.push(one[0]);
+        }
+        assert_eq!(String::from_utf8(decoded).unwrap(), text, "a buffer of one byte splits every character");
+    }
+
+    #[test]
+    fn the_list_is_sorted_and_the_folder_holds_it() {
+        assert!(READERS.is_sorted_by_key(|reader| reader.name));
+        let extensions: Vec<&str> = READERS.iter().flat_map(|reader| reader.extensions).copied().collect();
+        let different: std::collections::BTreeSet<&str> = extensions.iter().copied().collect();
+        assert_eq!(extensions.len(), different.len(), "an extension tells one format");
     }
 }

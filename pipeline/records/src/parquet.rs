@@ -8,7 +8,7 @@ use ::parquet::arrow::ProjectionMask;
 use ::parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection};
 use ::parquet::basic::{Compression, Encoding};
 use ::parquet::file::metadata::PageIndexPolicy;
-use ::parquet::file::properties::{EnabledStatistics, WriterProperties};
+use ::parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use ::parquet::schema::types::ColumnPath;
 use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, SchemaRef};
@@ -46,9 +46,30 @@ pub struct Writer {
 impl Writer {
     /// Begins a file.
     pub fn create(path: &Path, schema: &SchemaRef) -> Result<Writer> {
+        Self::with_properties(path, schema, properties(schema).build())
+    }
+
+    /// Begins a file of a table in which a picture may stand in many rows, near each other: a row
+    /// group stores it once, as an entry of a dictionary.
+    pub fn create_with_repeated_pictures(path: &Path, schema: &SchemaRef) -> Result<Writer> {
+        let mut builder = properties(schema);
+        for parts in picture_columns(schema) {
+            let column = ColumnPath::new(parts);
+            builder = builder
+                .set_column_dictionary_enabled(column.clone(), true)
+                // Beyond the limit pictures are stored in every row, so it is what a group may hold.
+                .set_column_dictionary_page_size_limit(column, 2 * BYTES_PER_GROUP_WITH_IMAGES);
+        }
+        Self::with_properties(path, schema, builder.build())
+    }
+
+    fn with_properties(path: &Path, schema: &SchemaRef, properties: WriterProperties) -> Result<Writer> {
         let file = MeasuredFile::create(path)?;
-        let inner = ArrowWriter::try_new(file, schema.clone(), Some(properties(schema)))
-            .map_err(|source| Error::Parquet { action: "write", path: path.to_owned(), source })?;
+        let inner = ArrowWriter::try_new(file, schema.clone(), Some(properties)).map_err(|source| Error::Parquet {
+            action: "write",
+            path: path.to_owned(),
+            source,
+        })?;
         Ok(Writer { path: path.to_owned(), inner, has_pictures: !picture_columns(schema).is_empty() })
     }
 
@@ -78,7 +99,7 @@ fn picture_columns(schema: &SchemaRef) -> Vec<Vec<String>> {
     found
 }
 
-fn properties(schema: &SchemaRef) -> WriterProperties {
+fn properties(schema: &SchemaRef) -> WriterPropertiesBuilder {
     let picture_columns = picture_columns(schema);
     let mut builder = WriterProperties::builder().set_compression(Compression::SNAPPY);
     if !picture_columns.is_empty() {
@@ -92,7 +113,7 @@ fn properties(schema: &SchemaRef) -> WriterProperties {
             .set_column_dictionary_enabled(path.clone(), false)
             .set_column_statistics_enabled(path, EnabledStatistics::None);
     }
-    builder.build()
+    builder
 }
 
 /// The Parquet paths of all binary leaves, by the naming rules of parquet-rs (a list adds `list` and the name of its item).
@@ -247,5 +268,23 @@ mod tests {
                 .collect();
             assert_eq!(read, rows.iter().map(|row| i64::from(*row)).collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn a_picture_that_many_rows_share_is_stored_once_in_a_group() {
+        let folder = tempfile::tempdir().unwrap();
+        let pictures: Vec<Vec<u8>> =
+            (0..2).map(|seed| (0..100_000_u32).map(|n| (n * 31 + seed) as u8).collect()).collect();
+        let rows: Vec<&[u8]> = (0..20).map(|row| pictures[row / 10].as_slice()).collect();
+        let bytes = Arc::new(BinaryArray::from(rows.clone())) as arrow::array::ArrayRef;
+        let batch = RecordBatch::try_from_iter([("bytes", bytes)]).unwrap();
+        let path = folder.path().join("a.parquet");
+        let mut writer = Writer::create_with_repeated_pictures(&path, &batch.schema()).unwrap();
+        writer.write(&batch).unwrap();
+        writer.finish().unwrap();
+        assert!(path.metadata().unwrap().len() < 300_000, "{}", path.metadata().unwrap().len());
+        let back: Vec<RecordBatch> = read(&path, None).unwrap().collect::<Result<_>>().unwrap();
+        let column: &BinaryArray = typed_column(&back[0], "bytes", &path).unwrap();
+        assert_eq!(column.iter().flatten().collect::<Vec<_>>(), rows);
     }
 }

@@ -226,8 +226,8 @@ pub struct InstructSummary {
 pub struct TaskSummary {
     /// Name of the task.
     pub name: String,
-    /// Its family.
-    pub family: String,
+    /// The group by which mixtures take it.
+    pub group: String,
     /// Licence of its annotations, as stated by the authors.
     pub licence: String,
     /// Conversations made from it.
@@ -244,8 +244,8 @@ pub struct TaskSummary {
 /// One wording.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct TemplateUse {
-    /// Family that it belongs to.
-    pub family: String,
+    /// Bank that holds it.
+    pub bank: String,
     /// Its id in the bank.
     pub id: String,
     /// The wording with its slots.

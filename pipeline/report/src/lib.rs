@@ -145,10 +145,10 @@ pub fn unaccounted_rows(funnel: &[FunnelStep]) -> u64 {
 
 fn instruct_totals(instruct: &InstructSummary) -> Value {
     let most_uses = instruct.templates.iter().map(|template| template.uses).max().unwrap_or(0);
-    let mut families: Vec<&str> = Vec::new();
+    let mut banks: Vec<&str> = Vec::new();
     for template in &instruct.templates {
-        if !families.contains(&template.family.as_str()) {
-            families.push(&template.family);
+        if !banks.contains(&template.bank.as_str()) {
+            banks.push(&template.bank);
         }
     }
     context! {
@@ -156,7 +156,7 @@ fn instruct_totals(instruct: &InstructSummary) -> Value {
         wordings => instruct.templates.len(),
         wordings_used => instruct.templates.iter().filter(|template| template.uses > 0).count(),
         most_uses => most_uses,
-        families => Serde(families),
+        banks => Serde(banks),
     }
 }
 

@@ -226,9 +226,9 @@ fn check() -> CheckSummary {
 }
 
 fn instruct() -> InstructSummary {
-    let task = |name: &str, family: &str, licence: &str, conversations, templates_used| TaskSummary {
+    let task = |name: &str, group: &str, licence: &str, conversations, templates_used| TaskSummary {
         name: name.to_owned(),
-        family: family.to_owned(),
+        group: group.to_owned(),
         licence: licence.to_owned(),
         conversations,
         templates_used,
@@ -250,8 +250,8 @@ fn instruct() -> InstructSummary {
             task("science_qa", "vqa", "CC-BY-NC-SA-4.0", 60, 8),
         ],
         templates: wordings
-            .map(|(family, id, text, uses)| TemplateUse {
-                family: family.to_owned(),
+            .map(|(bank, id, text, uses)| TemplateUse {
+                bank: bank.to_owned(),
                 id: id.to_owned(),
                 text: text.to_owned(),
                 uses,

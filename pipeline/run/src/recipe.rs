@@ -184,7 +184,7 @@ pub enum ShardFormat {
 pub struct InstructConfig {
     /// The datasets to read.
     pub tasks: Vec<TaskSource>,
-    /// Whether every wording of a family is used, or only its first (the ablation of arXiv 2307.02469).
+    /// Whether every wording that suits a record may be drawn for it, or it gets the first (the ablation of arXiv 2307.02469).
     #[serde(default)]
     pub prompts: PromptMode,
     /// Whether a conversation needs all of its pictures. If not, one whose pictures are not there is kept: with a null in Parquet, with their paths in
@@ -194,6 +194,12 @@ pub struct InstructConfig {
     /// The file formats to write.
     #[serde(default = "all_instruct_formats")]
     pub formats: BTreeSet<InstructFormat>,
+    /// A folder of task files besides those that are shipped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub catalogue: Option<PathBuf>,
+    /// A folder of prompt banks; one of the name of a shipped one stands in its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub banks: Option<PathBuf>,
 }
 
 fn yes() -> bool {
@@ -735,9 +741,13 @@ impl Recipe {
             paths.extend(training.start.as_mut().map(|path| ("training.start", path)));
             paths.extend(training.pretrained.values_mut().map(|path| ("training.pretrained", path)));
         }
-        for task in self.instruct.iter_mut().flat_map(|instruct| &mut instruct.tasks) {
-            paths.push(("instruct.tasks[].root", &mut task.root));
-            paths.extend(task.images.as_mut().map(|path| ("instruct.tasks[].images", path)));
+        if let Some(instruct) = &mut self.instruct {
+            paths.extend(instruct.catalogue.as_mut().map(|path| ("instruct.catalogue", path)));
+            paths.extend(instruct.banks.as_mut().map(|path| ("instruct.banks", path)));
+            for task in &mut instruct.tasks {
+                paths.push(("instruct.tasks[].root", &mut task.root));
+                paths.extend(task.images.as_mut().map(|path| ("instruct.tasks[].images", path)));
+            }
         }
         for (key, path) in paths {
             *path = home::expanded(path).with_context(|| format!("in {key}"))?;

@@ -1,52 +1,339 @@
 //! `lynxdata tasks`: the catalogue of annotated datasets.
 
-use clap::{Args, Subcommand};
-use lynxdata_datasets::Catalogue;
-use serde_json::json;
+use std::path::{Path, PathBuf};
 
-use super::{columns, print, print_json};
-use crate::exit::{DONE, Failure};
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+use lynxdata_datasets::{Build, Catalogue, Checked, Conversation, Records, Task, check};
+use lynxdata_prompts::{Banks, PromptMode};
+use lynxdata_records::nearest;
+use serde_json::{Value, json};
+use tracing::warn;
+
+use super::{columns, grouped, print, print_json};
+use crate::exit::{DONE, FAILED, Failure};
+
+/// Conversations that a preview shows.
+const PREVIEWED: usize = 5;
 
 /// Show the annotated datasets that `instruct` reads
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   lynxdata tasks list
-  lynxdata tasks list --json | jq -r '.[] | [.name, .licence] | @tsv'")]
+  lynxdata tasks list --json | jq -r '.[] | [.name, .licence] | @tsv'
+  lynxdata tasks show vqav2
+  lynxdata tasks check vqav2 ~/vqa
+  lynxdata tasks read vqav2 ~/vqa --split val --limit 3
+  lynxdata tasks preview my_task ~/data --catalogue my_tasks --banks my_banks")]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     action: Action,
+}
+
+#[derive(Args)]
+struct Own {
+    /// A folder of task files besides those that are shipped
+    #[arg(long, value_name = "DIR")]
+    catalogue: Option<PathBuf>,
+    /// A folder of prompt banks besides those that are shipped
+    #[arg(long, value_name = "DIR")]
+    banks: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct Native {
+    /// The task
+    name: String,
+    /// The folder of its native files, as its authors ship them
+    folder: PathBuf,
+    #[command(flatten)]
+    own: Own,
 }
 
 #[derive(Subcommand)]
 enum Action {
     /// Lists the tasks
     List {
+        #[command(flatten)]
+        own: Own,
         /// As one JSON list
+        #[arg(long)]
+        json: bool,
+    },
+    /// Shows one task: its files and where they come from, its splits, slots, answers and banks
+    Show {
+        /// The task
+        name: String,
+        #[command(flatten)]
+        own: Own,
+        /// As one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Reads records: what the native files say, before it is worded
+    Read {
+        #[command(flatten)]
+        native: Native,
+        /// The split; the only one of the task if left out
+        #[arg(long)]
+        split: Option<String>,
+        /// The most records
+        #[arg(long, default_value_t = 10)]
+        limit: usize,
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Shows five conversations
+    Preview {
+        #[command(flatten)]
+        native: Native,
+        /// The split; the first of the task that is there if left out
+        #[arg(long)]
+        split: Option<String>,
+        /// The seed that draws wordings
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+    },
+    /// Reads all native files and says what is missing or malformed
+    Check {
+        #[command(flatten)]
+        native: Native,
+        /// The split; all that are there if left out
+        #[arg(long)]
+        split: Option<String>,
+        /// As one JSON list of splits
         #[arg(long)]
         json: bool,
     },
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
-    let Action::List { json } = arguments.action;
-    let catalogue = Catalogue::shipped().map_err(anyhow::Error::from)?;
+    match &arguments.action {
+        Action::List { own, json } => list(own, *json),
+        Action::Show { name, own, json } => show(name, own, *json),
+        Action::Read { native, split, limit, json } => read(native, split.as_deref(), *limit, *json),
+        Action::Preview { native, split, seed } => preview(native, split.as_deref(), *seed),
+        Action::Check { native, split, json } => check_files(native, split.as_deref(), *json),
+    }
+}
+
+/// Loads the catalogue and tells which task files are faulty.
+fn load(own: &Own) -> anyhow::Result<(Catalogue, Banks)> {
+    let mut banks = Banks::shipped()?;
+    if let Some(folder) = &own.banks {
+        banks = banks.with_folder(folder).context("in --banks")?;
+    }
+    let mut catalogue = Catalogue::shipped(&banks)?;
+    if let Some(folder) = &own.catalogue {
+        catalogue = catalogue.with_folder(folder, &banks).context("in --catalogue")?;
+    }
+    for faulty in catalogue.faulty() {
+        warn!(task = faulty.name, "cannot be used: {}", faulty.error());
+    }
+    Ok((catalogue, banks))
+}
+
+fn find<'a>(catalogue: &'a Catalogue, name: &str) -> Result<&'a Task, Failure> {
+    catalogue.get(name).map_err(|error| {
+        let known = catalogue.tasks().map(|task| task.name.as_str());
+        let hint = nearest(name, known).filter(|near| *near != name);
+        let hint = hint.map(|near| format!("\nhint: did you mean {near:?}?")).unwrap_or_default();
+        Failure::Usage(anyhow::anyhow!("{error}{hint}"))
+    })
+}
+
+fn facts(task: &Task) -> Value {
+    json!({
+        "name": task.name,
+        "paper_row": task.paper_row,
+        "group": task.group,
+        "modality": modality(task),
+        "licence": task.licence,
+        "commercial_use": task.commercial_use,
+        "pictures": task.pictures,
+        "verified": task.verified,
+        "splits": task.splits,
+        "homepage": task.homepage,
+        "cite": task.cite,
+        "obtain": task.obtain,
+        "prompts": task.prompts,
+        "slots": task.slot_names(),
+        "answers": task.answer_shapes(),
+    })
+}
+
+/// Returns what records are about: image, images, video or text.
+fn modality(task: &Task) -> &'static str {
+    match task.modality().name() {
+        "none" => "text",
+        media => media,
+    }
+}
+
+fn list(own: &Own, json: bool) -> Result<u8, Failure> {
+    let (catalogue, _) = load(own)?;
     if json {
-        let tasks: Vec<_> = catalogue
-            .tasks()
-            .map(|task| {
-                json!({"name": task.name, "family": task.family.name(), "licence": task.licence, "source": task.source})
-            })
-            .collect();
-        print_json(&tasks)?;
-    } else {
-        let rows: Vec<Vec<String>> = catalogue
-            .tasks()
-            .map(|task| {
-                vec![task.name.clone(), task.family.name().to_owned(), task.licence.clone(), task.source.clone()]
-            })
-            .collect();
-        print(&columns(&["task", "family", "licence", "source"], &rows, &[]))?;
+        print_json(&catalogue.tasks().map(facts).collect::<Vec<_>>())?;
+        return Ok(DONE);
+    }
+    let row = |task: &Task| {
+        vec![
+            task.name.clone(),
+            task.paper_row.map_or_else(String::new, |row| row.to_string()),
+            task.group.clone(),
+            modality(task).to_owned(),
+            task.licence.clone(),
+            task.commercial_use.name().to_owned(),
+            task.verified.name().to_owned(),
+            task.splits.keys().cloned().collect::<Vec<_>>().join(", "),
+        ]
+    };
+    let rows: Vec<Vec<String>> = catalogue.tasks().map(row).collect();
+    let header = ["task", "row", "group", "media", "licence", "commercial use", "verified", "splits"];
+    print(&columns(&header, &rows, &[1]))?;
+    Ok(DONE)
+}
+
+fn show(name: &str, own: &Own, json: bool) -> Result<u8, Failure> {
+    let (catalogue, banks) = load(own)?;
+    let task = find(&catalogue, name)?;
+    let mut facts = facts(task);
+    let wordings = task.wordings(&banks).map_err(anyhow::Error::from)?;
+    facts["wordings"] = json!(wordings.len());
+    facts["definition"] = json!(task.definition);
+    if json {
+        print_json(&facts)?;
+        return Ok(DONE);
+    }
+    let pictures = task.pictures.as_ref();
+    let shapes: Vec<&str> = task.answer_shapes().iter().map(|shape| shape.name()).collect();
+    let mut lines = vec![
+        ("task", task.name.clone()),
+        ("row of table 9", task.paper_row.map_or_else(|| "none".to_owned(), |row| row.to_string())),
+        ("group", task.group.clone()),
+        ("media", modality(task).to_owned()),
+        ("annotations", format!("{}, commercial use: {}", task.licence, task.commercial_use.name())),
+        (
+            "pictures",
+            pictures.map_or_else(
+                || "none".to_owned(),
+                |own| format!("{}, commercial use: {}", own.licence, own.commercial_use.name()),
+            ),
+        ),
+        ("verified", task.verified.name().to_owned()),
+        ("homepage", task.homepage.clone()),
+        ("cite", task.cite.clone()),
+        ("slots", task.slot_names().join(", ")),
+        ("answers", shapes.join(", ")),
+        ("banks", format!("{} ({} wordings)", task.prompts.join(", "), wordings.len())),
+    ];
+    lines.extend(
+        task.splits.iter().map(|(split, records)| ("split", format!("{split}, {} records", grouped(*records)))),
+    );
+    lines.extend(task.obtain.iter().map(|own| ("obtain", format!("{} from {}", own.file, own.from))));
+    let lines: Vec<String> = lines.iter().map(|(key, value)| format!("{key:<15} {value}")).collect();
+    let text = lines.join("\n") + "\n";
+    print(&text)?;
+    Ok(DONE)
+}
+
+/// Returns the split that is meant, or the first of the task whose files are there.
+fn split_of(task: &Task, folder: &Path, split: Option<&str>) -> String {
+    let is_there = |name: &&String| task.native_files(folder, name).is_ok();
+    let first = || task.splits.keys().find(is_there).or_else(|| task.splits.keys().next());
+    split.map(str::to_owned).or_else(|| first().cloned()).unwrap_or_default()
+}
+
+fn read(native: &Native, split: Option<&str>, limit: usize, json: bool) -> Result<u8, Failure> {
+    let (catalogue, _) = load(&native.own)?;
+    let task = find(&catalogue, &native.name)?;
+    let split = split_of(task, &native.folder, split);
+    let records = Records::start(task, &native.folder, &split).map_err(anyhow::Error::from)?;
+    for record in records.take(limit) {
+        let record = record.map_err(anyhow::Error::from)?;
+        if json {
+            print_json(&record)?;
+        } else {
+            let text = serde_json::to_string_pretty(&record).context("cannot write JSON")?;
+            print(&format!("{text}\n"))?;
+        }
     }
     Ok(DONE)
+}
+
+fn preview(native: &Native, split: Option<&str>, seed: u64) -> Result<u8, Failure> {
+    let (catalogue, banks) = load(&native.own)?;
+    let task = find(&catalogue, &native.name)?;
+    let split = split_of(task, &native.folder, split);
+    let build = Build::start(task, &banks, &native.folder, &split, PromptMode::All, seed);
+    for conversation in build.map_err(anyhow::Error::from)?.take(PREVIEWED) {
+        print(&spoken(&conversation.map_err(anyhow::Error::from)?))?;
+    }
+    Ok(DONE)
+}
+
+/// Returns a conversation as people read it.
+fn spoken(conversation: &Conversation) -> String {
+    let mut text = format!("{} ({}, {})\n", conversation.id, conversation.template, conversation.answer_shape.name());
+    for image in &conversation.images {
+        text.push_str(&format!("  picture    {}\n", image.path));
+    }
+    if let Some(video) = &conversation.video {
+        let seconds = |time: Option<f64>| time.map_or_else(|| "…".to_owned(), |time| format!("{time} s"));
+        text.push_str(&format!("  video      {} {} to {}\n", video.path, seconds(video.start), seconds(video.end)));
+    }
+    for message in &conversation.messages {
+        let content = message.content.replace('\n', "\n             ");
+        text.push_str(&format!("  {:<10} {content}\n", message.role.name()));
+    }
+    text.push('\n');
+    text
+}
+
+fn check_files(native: &Native, split: Option<&str>, json: bool) -> Result<u8, Failure> {
+    let (catalogue, _) = load(&native.own)?;
+    let task = find(&catalogue, &native.name)?;
+    let is_there = |name: &&String| task.native_files(&native.folder, name).is_ok();
+    let mut splits: Vec<String> = match split {
+        Some(split) => vec![split.to_owned()],
+        None => task.splits.keys().filter(is_there).cloned().collect(),
+    };
+    if splits.is_empty() {
+        // Where no split is whole, all say what they lack.
+        splits = task.splits.keys().cloned().collect();
+    }
+    let checked: Vec<Checked> = splits.iter().map(|split| check(task, &native.folder, split)).collect();
+    let is_well = checked.iter().all(|own| own.faults.is_empty());
+    if json {
+        print_json(&checked)?;
+    } else {
+        print(&checked.iter().map(said).collect::<String>())?;
+    }
+    Ok(if is_well { DONE } else { FAILED })
+}
+
+/// Returns what was found in a split: faults, the counts of what was dropped with the first case of
+/// each, and how the number of records compares with the published one.
+fn said(checked: &Checked) -> String {
+    let Checked { split, published, faults, counts } = checked;
+    let mut text =
+        format!("split {split}: {} of {} records can be used", grouped(counts.kept), grouped(counts.records_seen));
+    match published {
+        Some(published) if *published == counts.kept => text.push_str(", as many as are published\n"),
+        Some(published) => text.push_str(&format!("; {} are published\n", grouped(*published))),
+        None => text.push_str("; the task file does not name this split\n"),
+    }
+    for fault in faults {
+        text.push_str(&format!("  fault: {fault}\n"));
+    }
+    for (reason, count) in counts.dropped.iter().chain(&counts.left_out) {
+        let example = counts.examples.get(reason).map_or("", String::as_str);
+        text.push_str(&format!("  left out for {reason}: {}, such as {example}\n", grouped(*count)));
+    }
+    for (name, count) in &counts.lacking {
+        text.push_str(&format!("  without {name}: {}\n", grouped(*count)));
+    }
+    text
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow};
 use lynxdata_datasets::export::{llava, parquet as columns};
-use lynxdata_datasets::{Build, Catalogue, Conversation, Task, TaskCounts, diversity, read_picture};
+use lynxdata_datasets::{Build, Catalogue, Conversation, DiversityMeter, Task, TaskCounts, read_picture};
 use lynxdata_fetch::{DownloadConfig, status_of};
 use lynxdata_picture::{Check, Encode, PictureSettings, Resize, prepare};
 use lynxdata_prompts::{Banks, PromptMode};
@@ -26,7 +26,7 @@ use lynxdata_report::data::{
 };
 
 /// Raise it when the same native files give other conversations.
-const FORMAT_VERSION: &str = "3";
+const FORMAT_VERSION: &str = "4";
 
 /// The reason for leaving out conversations of which a picture is not there. What is wrong with one
 /// that is there has the names of a download.
@@ -34,6 +34,12 @@ const MISSING_IMAGE: &str = "missing_image";
 
 /// Conversations whose pictures are in memory at a time.
 const BATCH: usize = 64;
+
+/// Conversations that wait until their pictures are looked at together, on all cores.
+const LOOKED_AT: usize = 4096;
+
+/// Pictures whose faults are remembered; datasets name those of one picture near each other.
+const REMEMBERED: usize = 1 << 16;
 
 /// Conversations of each task that the report shows.
 const SHOWN_PER_TASK: usize = 2;
@@ -84,8 +90,8 @@ impl Stage for Instruct {
 
     fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>> {
         let config = config_of(context)?;
-        let catalogue = Arc::new(Catalogue::shipped()?);
-        let banks = Arc::new(Banks::shipped()?);
+        let (catalogue, banks) = load(&context.loaded)?;
+        let (catalogue, banks) = (Arc::new(catalogue), Arc::new(banks));
         let seed = context.recipe().seed;
         Ok(Box::new(config.tasks.iter().map(move |source| {
             let task = catalogue.get(&source.name)?;
@@ -103,12 +109,18 @@ impl Stage for Instruct {
                 context.recipe().download.check,
             ));
             // The definitions of task and bank are inputs as much as the native files.
-            let wordings = settings_text(&banks.get(&task.prompts)?.templates);
+            let wordings = task.wordings(&banks)?;
+            let wordings: Vec<_> = wordings.iter().map(|own| (&own.bank.name, own.template)).collect();
+            let wordings = settings_text(&wordings);
             let mut inputs =
                 vec!["instruct".to_owned(), FORMAT_VERSION.to_owned(), settings, task.definition.clone(), wordings];
             for file in task.native_files(&root, &source.split)? {
                 inputs.push(file.strip_prefix(&root).unwrap_or(&file).display().to_string());
-                inputs.push(file_digest(&file)?);
+                if file.is_dir() {
+                    folder_digest::add(&file, &mut inputs)?;
+                } else {
+                    inputs.push(file_digest(&file)?);
+                }
             }
             let pictures = source.images.as_ref().map_or(root, |images| context.loaded.folder.join(images));
             folder_digest::add(&pictures, &mut inputs)?;
@@ -126,7 +138,10 @@ impl Stage for Instruct {
 /// Checks that every task exists and that its native files are there, before anything is done.
 pub fn check_tasks(loaded: &LoadedRecipe) -> Result<()> {
     let Some(config) = &loaded.recipe.instruct else { return Ok(()) };
-    let catalogue = Catalogue::shipped()?;
+    let (catalogue, _) = load(loaded)?;
+    for faulty in catalogue.faulty() {
+        warn!(task = faulty.name, "cannot be used: {}", faulty.error());
+    }
     for source in &config.tasks {
         let name = source.name.as_str();
         let task = catalogue.get(name).with_context(|| {
@@ -137,6 +152,21 @@ pub fn check_tasks(loaded: &LoadedRecipe) -> Result<()> {
         task.native_files(&loaded.folder.join(&source.root), &source.split).context("in instruct.tasks")?;
     }
     Ok(())
+}
+
+/// Loads the shipped tasks and banks, and those of the folders that the recipe names.
+fn load(loaded: &LoadedRecipe) -> Result<(Catalogue, Banks)> {
+    let config = loaded.recipe.instruct.as_ref();
+    let mut banks = Banks::shipped()?;
+    if let Some(folder) = config.and_then(|config| config.banks.as_ref()) {
+        banks = banks.with_folder(&loaded.folder.join(folder)).context("in instruct.banks")?;
+    }
+    let mut catalogue = Catalogue::shipped(&banks)?;
+    if let Some(folder) = config.and_then(|config| config.catalogue.as_ref()) {
+        let folder = loaded.folder.join(folder);
+        catalogue = catalogue.with_folder(&folder, &banks).context("in instruct.catalogue")?;
+    }
+    Ok((catalogue, banks))
 }
 
 fn config_of(context: &Context) -> Result<&InstructConfig> {
@@ -162,28 +192,46 @@ fn make(
 ) -> Result<()> {
     let root = context.loaded.folder.join(&source.root);
     let mut build = Build::start(task, banks, &root, &source.split, config.prompts, context.recipe().seed)?;
-    let mut conversations: Vec<Conversation> = build.by_ref().collect::<lynxdata_datasets::Result<_>>()?;
-    let mut counts = build.counts().clone();
     let folder = image_folder(context, source);
     let name = part_name(source);
-    let faults = picture_faults(&conversations, &folder, &context.recipe().download);
-    conversations.retain(|conversation| {
-        let images = conversation.images.iter().map(|image| image.path.as_str());
-        let mut found = images.filter_map(|path| Some((path, faults.get(path)?)));
-        let Some((path, fault)) = found.find(|(_, fault)| config.require_images || **fault != MISSING_IMAGE) else {
-            return true;
-        };
-        counts.drop_kept(fault, || match *fault {
-            MISSING_IMAGE => format!(
-                "{}, as {path} is not in {}; instruct.tasks[].images names another folder, \
-                 instruct.require_images = false keeps such conversations",
-                conversation.id,
-                folder.display()
-            ),
-            _ => format!("{} with the picture {}", conversation.id, folder.join(path).display()),
+    let mut outputs = Outputs::create(context, config, source, new)?;
+    let mut left_out: BTreeMap<&'static str, (u64, String)> = BTreeMap::new();
+    let mut faults: HashMap<String, Option<&'static str>> = HashMap::new();
+    loop {
+        let mut conversations = build.by_ref().take(LOOKED_AT).collect::<lynxdata_datasets::Result<Vec<_>>>()?;
+        if conversations.is_empty() {
+            break;
+        }
+        look_at_pictures(&conversations, &folder, &context.recipe().download, &mut faults);
+        conversations.retain(|conversation| {
+            let images = conversation.images.iter().map(|image| image.path.as_str());
+            let mut found = images.filter_map(|path| Some((path, (*faults.get(path)?)?)));
+            let Some((path, fault)) = found.find(|(_, fault)| config.require_images || *fault != MISSING_IMAGE) else {
+                return true;
+            };
+            let (count, _) = left_out.entry(fault).or_insert_with(|| {
+                let example = match fault {
+                    MISSING_IMAGE => format!(
+                        "{}, as {path} is not in {}; instruct.tasks[].images names another folder, \
+                         instruct.require_images = false keeps such conversations",
+                        conversation.id,
+                        folder.display()
+                    ),
+                    _ => format!("{} with the picture {}", conversation.id, folder.join(path).display()),
+                };
+                (0, example)
+            });
+            *count += 1;
+            false
         });
-        false
-    });
+        outputs.write(&conversations, &folder)?;
+    }
+    let mut counts = build.counts().clone();
+    for (fault, (count, example)) in left_out {
+        for _ in 0..count {
+            counts.drop_kept(fault, || example.clone());
+        }
+    }
     report_drops(&name, &counts);
     let nothing = counts.nothing_kept(&name).map(anyhow::Error::from).or_else(|| {
         let is_empty = counts.records_seen == 0;
@@ -195,44 +243,97 @@ fn make(
         Some(error) => return Err(error),
         None => {}
     }
+    outputs.finish()?;
     new.rows_in = counts.records_seen;
     new.rows_out = counts.kept;
     new.counts = counts.dropped.clone();
     new.counts.insert("kept".to_owned(), counts.kept);
     let path = context.run.stage_file(new, &counts_file(source))?;
     let text = serde_json::to_string_pretty(&counts).context("cannot write counts as JSON")?;
-    std::fs::write(&path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;
-
-    write_lines(&context.run.stage_file(new, &conversations_file(source))?, &conversations)?;
-    if config.formats.contains(&InstructFormat::Llava) {
-        let path = context.run.stage_file(new, &format!("instruct/llava/{name}.json"))?;
-        let failed = || format!("cannot write {}", path.display());
-        let mut file = BufWriter::new(File::create(&path).with_context(failed)?);
-        llava::write(&conversations, &mut file).and_then(|_| file.flush()).with_context(failed)?;
-    }
-    if config.formats.contains(&InstructFormat::Parquet) {
-        let path = context.run.stage_file(new, &format!("instruct/parquet/{name}.parquet"))?;
-        let mut writer = parquet::Writer::create(&path, &columns::schema())?;
-        for batch in conversations.chunks(BATCH) {
-            writer.write(&columns::record_batch(batch, &mut |path| read_picture(&folder, path))?)?;
-        }
-        writer.finish()?;
-    }
-    Ok(())
+    std::fs::write(&path, text + "\n").with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Looks at every picture once, on all cores, and returns the reason for leaving out conversations
-/// with it, for those that have one. A picture that is refused as a download is refused here.
-fn picture_faults(
+/// The files of one task, written as conversations come.
+struct Outputs {
+    lines: (PathBuf, BufWriter<File>),
+    llava: Option<(PathBuf, llava::Writer<BufWriter<File>>)>,
+    parquet: Option<parquet::Writer>,
+}
+
+impl Outputs {
+    fn create(context: &Context, config: &InstructConfig, source: &TaskSource, new: &mut NewPart) -> Result<Self> {
+        let name = part_name(source);
+        let mut create = |name: &str| -> Result<(PathBuf, BufWriter<File>)> {
+            let path = context.run.stage_file(new, name)?;
+            let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+            Ok((path, BufWriter::new(file)))
+        };
+        let lines = create(&conversations_file(source))?;
+        let llava = if config.formats.contains(&InstructFormat::Llava) {
+            let (path, file) = create(&format!("instruct/llava/{name}.json"))?;
+            Some((path, llava::Writer::new(file)))
+        } else {
+            None
+        };
+        let parquet = if config.formats.contains(&InstructFormat::Parquet) {
+            let path = context.run.stage_file(new, &format!("instruct/parquet/{name}.parquet"))?;
+            Some(parquet::Writer::create_with_repeated_pictures(&path, &columns::schema())?)
+        } else {
+            None
+        };
+        Ok(Self { lines, llava, parquet })
+    }
+
+    fn write(&mut self, conversations: &[Conversation], folder: &Path) -> Result<()> {
+        let (path, file) = &mut self.lines;
+        for conversation in conversations {
+            serde_json::to_writer(&mut *file, conversation)
+                .map_err(std::io::Error::from)
+                .and_then(|()| file.write_all(b"\n"))
+                .with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        if let Some((path, writer)) = &mut self.llava {
+            for conversation in conversations {
+                writer.write(conversation).with_context(|| format!("cannot write {}", path.display()))?;
+            }
+        }
+        if let Some(writer) = &mut self.parquet {
+            for batch in conversations.chunks(BATCH) {
+                writer.write(&columns::record_batch(batch, &mut |path| read_picture(folder, path))?)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<()> {
+        let (path, mut file) = self.lines;
+        file.flush().with_context(|| format!("cannot write {}", path.display()))?;
+        if let Some((path, writer)) = self.llava {
+            writer.finish().with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        if let Some(writer) = self.parquet {
+            writer.finish()?;
+        }
+        Ok(())
+    }
+}
+
+/// Looks at every picture that is not known yet, on all cores, and notes the reason for leaving out
+/// conversations with it, if there is one. A picture that is refused as a download is refused here.
+fn look_at_pictures(
     conversations: &[Conversation],
     folder: &Path,
     limits: &DownloadConfig,
-) -> HashMap<String, &'static str> {
+    faults: &mut HashMap<String, Option<&'static str>>,
+) {
+    if faults.len() > REMEMBERED {
+        faults.clear();
+    }
     let images = conversations.iter().flat_map(|conversation| &conversation.images);
     let paths: BTreeSet<&str> = images.map(|image| image.path.as_str()).collect();
-    let paths: Vec<&str> = paths.into_iter().collect();
-    let fault = |path: &&str| Some(((*path).to_owned(), picture_fault(&folder.join(path), limits)?));
-    paths.par_iter().filter_map(fault).collect()
+    let paths: Vec<&str> = paths.into_iter().filter(|path| !faults.contains_key(*path)).collect();
+    let fault = |path: &&str| ((*path).to_owned(), picture_fault(&folder.join(path), limits));
+    faults.par_extend(paths.par_iter().map(fault));
 }
 
 fn picture_fault(path: &Path, limits: &DownloadConfig) -> Option<&'static str> {
@@ -303,68 +404,61 @@ fn conversations_file(source: &TaskSource) -> String {
     format!("{CONVERSATIONS}/{}.jsonl", part_name(source))
 }
 
-fn write_lines(path: &Path, conversations: &[Conversation]) -> Result<()> {
-    let failed = || format!("cannot write {}", path.display());
-    let mut file = BufWriter::new(File::create(path).with_context(failed)?);
-    for conversation in conversations {
-        serde_json::to_writer(&mut file, conversation).with_context(failed)?;
-        file.write_all(b"\n").with_context(failed)?;
-    }
-    file.flush().with_context(failed)
-}
+/// Takes one conversation.
+type Take<'a> = dyn FnMut(Conversation) -> Result<()> + 'a;
 
-fn read_lines(path: &Path) -> Result<Vec<Conversation>> {
+fn for_each_line(path: &Path, take: &mut Take) -> Result<()> {
     let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-    BufReader::new(file)
-        .lines()
-        .enumerate()
-        .map(|(number, line)| {
-            let line = line.with_context(|| format!("cannot read {}", path.display()))?;
-            serde_json::from_str(&line).with_context(|| format!("{}:{}", path.display(), number + 1))
-        })
-        .collect()
+    for (number, line) in BufReader::new(file).lines().enumerate() {
+        let line = line.with_context(|| format!("cannot read {}", path.display()))?;
+        take(serde_json::from_str(&line).with_context(|| format!("{}:{}", path.display(), number + 1))?)?;
+    }
+    Ok(())
 }
 
 /// What the report says about the instruction set.
 pub(crate) fn summary(context: &Context) -> Result<InstructSummary> {
     let config = config_of(context)?;
-    let (catalogue, banks) = (Catalogue::shipped()?, Banks::shipped()?);
-    let mut all: Vec<Conversation> = Vec::new();
+    let (catalogue, banks) = load(&context.loaded)?;
+    let mut meter = DiversityMeter::default();
+    let mut named = BTreeSet::new();
     let mut summary = InstructSummary::default();
     let parts = context.upstream(&Instruct)?;
     for source in &config.tasks {
         let task = catalogue.get(&source.name)?;
         let part = parts.iter().find(|part| part.part == part_name(source));
         let part = part.context("a task of the recipe has no part; this is a bug")?;
-        let conversations = read_lines(&table::file(&context.run, part, CONVERSATIONS)?)?;
         let counts = read_counts(&table::file(&context.run, part, COUNTS)?)?;
-        let bank = banks.get(&task.prompts)?;
-        let used: BTreeMap<&str, u64> = conversations.iter().fold(BTreeMap::new(), |mut used, conversation| {
-            *used.entry(conversation.template.as_str()).or_default() += 1;
-            used
-        });
+        let folder = image_folder(context, source);
+        let (mut used, mut conversations) = (BTreeSet::new(), 0);
+        for_each_line(&table::file(&context.run, part, CONVERSATIONS)?, &mut |conversation| {
+            if conversations < SHOWN_PER_TASK {
+                summary.samples.push(sample(&conversation, &folder)?);
+            }
+            conversations += 1;
+            meter.add(&conversation);
+            used.insert(conversation.template);
+            Ok(())
+        })?;
+        let wordings = task.wordings(&banks)?.len() as u64;
+        named.extend(task.prompts.iter().cloned());
         summary.tasks.push(TaskSummary {
             name: part_name(source),
-            family: task.family.name().to_owned(),
+            group: task.group.clone(),
             licence: task.licence.clone(),
-            conversations: conversations.len() as u64,
+            conversations: conversations as u64,
             templates_used: used.len() as u64,
-            templates_total: if config.prompts == PromptMode::Single { 1 } else { bank.templates.len() as u64 },
+            templates_total: if config.prompts == PromptMode::Single { used.len() as u64 } else { wordings },
             left_out: left_out(counts),
         });
-        let folder = image_folder(context, source);
-        for conversation in conversations.iter().take(SHOWN_PER_TASK) {
-            summary.samples.push(sample(conversation, &folder)?);
-        }
-        all.extend(conversations);
     }
-    let measured = diversity(&all);
+    let measured = meter.finish();
     (summary.distinct_1, summary.distinct_2) = (measured.distinct_1, measured.distinct_2);
-    for bank in banks.iter() {
+    for bank in banks.iter().filter(|bank| named.contains(&bank.name)) {
         for template in &bank.templates {
             let uses = measured.templates.get(&format!("{}/{}", bank.name, template.id)).copied().unwrap_or(0);
             summary.templates.push(TemplateUse {
-                family: bank.name.clone(),
+                bank: bank.name.clone(),
                 id: template.id.clone(),
                 text: template.text.clone(),
                 uses,
@@ -427,7 +521,7 @@ mod tests {
         let conversation = |path: &str| -> Conversation {
             let image = serde_json::json!([{ "path": path }]);
             serde_json::from_value(serde_json::json!({
-                "id": path, "task": "t", "family": "vqa", "licence": "CC0-1.0", "images": image, "messages": [],
+                "id": path, "task": "t", "group": "vqa", "answer_shape": "phrase", "licence": "CC0-1.0", "images": image, "messages": [],
                 "template": "vqa/a", "source_file": "f", "source_row": 0, "choice_order": []
             }))
             .unwrap()
@@ -437,10 +531,11 @@ mod tests {
             std::fs::write(folder.path().join(name), bytes).unwrap();
             conversations.push(conversation(name));
         }
-        let found = picture_faults(&conversations, folder.path(), &limits);
+        let mut found = HashMap::new();
+        look_at_pictures(&conversations, folder.path(), &limits, &mut found);
         for (name, _, fault) in files {
-            assert_eq!(found.get(name).copied(), fault, "{name}");
+            assert_eq!(found[name], fault, "{name}");
         }
-        assert_eq!((found["nowhere.jpg"], found["."], found.len()), (MISSING_IMAGE, MISSING_IMAGE, 8));
+        assert_eq!((found["nowhere.jpg"], found["."], found.len()), (Some(MISSING_IMAGE), Some(MISSING_IMAGE), 10));
     }
 }

@@ -1,0 +1,71 @@
+//! What is missing or malformed in the native files of a task.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::records::{Records, TaskCounts};
+use crate::task::Task;
+use crate::{Error, Result};
+
+/// What a look through all native files of one split found.
+#[derive(Debug, Clone, Serialize)]
+pub struct Checked {
+    /// The split.
+    pub split: String,
+    /// The number of records that its authors publish, if the task file names the split.
+    pub published: Option<u64>,
+    /// What stops a build: every file that is missing, a file that cannot be understood, or a task
+    /// that drops too much. It is empty if conversations can be made.
+    pub faults: Vec<String>,
+    /// What became of the rows.
+    pub counts: TaskCounts,
+}
+
+/// Reads a split to its end.
+pub fn check(task: &Task, root: &Path, split: &str) -> Checked {
+    let published = task.splits.get(split).copied();
+    let mut checked = Checked { split: split.to_owned(), published, faults: Vec::new(), counts: TaskCounts::default() };
+    checked.faults.extend(task.missing_files(root, split).iter().map(Error::to_string));
+    if !checked.faults.is_empty() {
+        return checked;
+    }
+    match Records::start(task, root, split) {
+        Err(error) => checked.faults.push(error.to_string()),
+        Ok(mut records) => {
+            let faults = records.by_ref().filter_map(Result::err).map(|error| error.to_string());
+            checked.faults.extend(faults);
+            checked.counts = records.counts().clone();
+        }
+    }
+    checked
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use lynxdata_prompts::Banks;
+
+    use super::*;
+    use crate::catalogue::Catalogue;
+
+    #[test]
+    fn every_missing_file_and_faulty_field_is_named() {
+        let catalogue = Catalogue::shipped(&Banks::shipped().unwrap()).unwrap();
+        let task = catalogue.get("vqav2").unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let faults = check(task, folder.path(), "val").faults;
+        assert_eq!(faults.len(), 2, "{faults:?}");
+        assert!(faults[0].contains("v2_OpenEnded_mscoco_val2014_questions.json"), "{faults:?}");
+        assert!(faults[1].contains("v2_mscoco_val2014_annotations.json"), "{faults:?}");
+        let questions = r#"{"questions": [{"question_id": 1, "image_id": 2, "queston": "What?"}]}"#;
+        let answers = r#"{"annotations": [{"question_id": 1, "multiple_choice_answer": "net"}]}"#;
+        fs::write(folder.path().join("v2_OpenEnded_mscoco_val2014_questions.json"), questions).unwrap();
+        fs::write(folder.path().join("v2_mscoco_val2014_annotations.json"), answers).unwrap();
+        let checked = check(task, folder.path(), "val");
+        assert_eq!((checked.published, checked.counts.records_seen), (Some(214_354), 1));
+        let place = "file v2_OpenEnded_mscoco_val2014_questions.json, row 0: slots.question";
+        assert!(checked.faults[0].contains(place) && checked.faults[0].contains("did you mean `queston`?"));
+    }
+}

@@ -1,0 +1,426 @@
+//! The filters of expressions besides minijinja's own. A filter is one function here and one line in
+//! [`FILTERS`].
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use minijinja::value::ValueKind;
+use minijinja::{Environment, Error, ErrorKind, Value};
+use regex::Regex;
+
+use crate::expression::value_of;
+use crate::sentence::is_ended;
+
+type Outcome<T> = Result<T, Error>;
+
+/// Adds a filter to an environment.
+type Add = fn(&mut Environment<'static>);
+
+/// Every filter by name. `README.md` says what each does.
+pub(crate) const FILTERS: &[(&str, Add)] = &[
+    ("as_list", |own| own.add_filter("as_list", as_list)),
+    ("as_sentence", |own| own.add_filter("as_sentence", as_sentence)),
+    ("before_last", |own| own.add_filter("before_last", before_last)),
+    ("box", |own| own.add_filter("box", box_text)),
+    ("file_name", |own| own.add_filter("file_name", file_name)),
+    ("findall", |own| own.add_filter("findall", findall)),
+    ("flatten", |own| own.add_filter("flatten", flatten)),
+    ("from_json", |own| own.add_filter("from_json", from_json)),
+    ("from_python", |own| own.add_filter("from_python", from_python)),
+    ("join_sentences", |own| own.add_filter("join_sentences", join_sentences)),
+    ("majority", |own| own.add_filter("majority", majority)),
+    ("normalise_answer", |own| own.add_filter("normalise_answer", normalise_answer)),
+    ("numbered", |own| own.add_filter("numbered", numbered)),
+    ("parent", |own| own.add_filter("parent", parent)),
+    ("pick", |own| own.add_filter("pick", pick)),
+    ("position", |own| own.add_filter("position", position)),
+    ("question_mark", |own| own.add_filter("question_mark", or_as_it_is)),
+    ("references", |own| own.add_filter("references", references)),
+    ("seconds", |own| own.add_filter("seconds", seconds)),
+    ("sort_by_number", |own| own.add_filter("sort_by_number", sort_by_number)),
+    ("stem", |own| own.add_filter("stem", stem)),
+    ("sub", |own| own.add_filter("sub", sub)),
+];
+
+fn fault(reason: impl Into<String>) -> Error {
+    Error::new(ErrorKind::InvalidOperation, reason.into())
+}
+
+fn elements(list: &Value) -> Outcome<Vec<Value>> {
+    list.try_iter()?.checked().collect()
+}
+
+/// Returns the text of a text or number; what is missing or anything else is an error.
+fn text(value: &Value) -> Outcome<String> {
+    match value.kind() {
+        ValueKind::String | ValueKind::Number => Ok(value.to_string()),
+        ValueKind::Undefined => Err(Error::new(ErrorKind::UndefinedError, "a text is missing or null")),
+        _ => Err(fault(format!("{value} is no text"))),
+    }
+}
+
+/// `object | as_list`: a list as it is, anything else as a list of one, and a missing value as an
+/// empty list. XML has one element where there could be several.
+fn as_list(value: Value) -> Value {
+    match value.kind() {
+        ValueKind::Undefined | ValueKind::None => Value::from(Vec::<Value>::new()),
+        ValueKind::Seq => value,
+        _ => Value::from(vec![value]),
+    }
+}
+
+/// `'a red bus' | as_sentence` is `A red bus.`: a capital at the start and a mark at the end.
+fn as_sentence(text: &str) -> String {
+    let text = text.trim();
+    let mut characters = text.chars();
+    let capital: String = characters.next().into_iter().flat_map(char::to_uppercase).collect();
+    let stop = if text.is_empty() || is_ended(text) { "" } else { "." };
+    format!("{capital}{}{stop}", characters.as_str())
+}
+
+/// `'american_bulldog_100' | before_last('_')` is `american_bulldog`: the text before the last
+/// separator, or an error if there is none.
+fn before_last(text: &str, separator: &str) -> Outcome<String> {
+    let before = text.rsplit_once(separator).map(|(before, _)| before.to_owned());
+    before.ok_or_else(|| fault(format!("there is no {separator:?} in {text:?}")))
+}
+
+/// `[10, 20, 30, 40] | box('xywh', 100, 200)` is `[0.100, 0.100, 0.400, 0.300]`: the left, upper,
+/// right and lower edge in shares of width and height, with three decimals. The conventions are
+/// `xywh` (a corner and the size, as COCO), `xyxy` (two corners, as VOC), `yxyx` (as TensorFlow) and
+/// `cxcywh` (the centre and the size, as YOLO); without width and height the numbers are shares
+/// already. What lies beyond the picture is cut off; a box without area is an error.
+fn box_text(numbers: &Value, convention: &str, width: Option<f64>, height: Option<f64>) -> Outcome<String> {
+    let read = |value: &Value| -> Outcome<f64> {
+        let number = text(value)?.trim().parse::<f64>().ok().filter(|number| number.is_finite());
+        number.ok_or_else(|| fault(format!("{value} is no number of a box")))
+    };
+    let numbers = elements(numbers)?.iter().map(read).collect::<Outcome<Vec<f64>>>()?;
+    let [a, b, c, d] = numbers[..] else { return Err(fault(format!("a box has 4 numbers, not {}", numbers.len()))) };
+    let (left, upper, right, lower) = match convention {
+        "xywh" => (a, b, a + c, b + d),
+        "xyxy" => (a, b, c, d),
+        "yxyx" => (b, a, d, c),
+        "cxcywh" => (a - c / 2.0, b - d / 2.0, a + c / 2.0, b + d / 2.0),
+        other => return Err(fault(format!("{other:?} is none of xywh, xyxy, yxyx, cxcywh"))),
+    };
+    let (width, height) = match (width, height) {
+        (None, None) => (1.0, 1.0),
+        (Some(width), Some(height)) if width > 0.0 && height > 0.0 => (width, height),
+        _ => return Err(fault("a box needs both width and height, above 0, or neither")),
+    };
+    let share = |edge: f64, side: f64| (edge / side).clamp(0.0, 1.0);
+    let (left, upper, right, lower) =
+        (share(left, width), share(upper, height), share(right, width), share(lower, height));
+    if right <= left || lower <= upper {
+        return Err(fault(format!("the box {numbers:?} has no area within {width} x {height}")));
+    }
+    Ok(format!("[{left:.3}, {upper:.3}, {right:.3}, {lower:.3}]"))
+}
+
+/// `'a/b.tar.gz' | file_name` is `b.tar.gz`.
+fn file_name(path: &str) -> String {
+    path.rsplit_once('/').map_or(path, |(_, name)| name).to_owned()
+}
+
+/// `'a/b.jpg' | stem` is `b`: the file name without its last extension.
+fn stem(path: &str) -> String {
+    let name = file_name(path);
+    match name.rsplit_once('.') {
+        Some((stem, _)) if !stem.is_empty() => stem.to_owned(),
+        _ => name,
+    }
+}
+
+/// `'a/b/c.jpg' | parent` is `a/b`; of a path without a folder it is an error.
+fn parent(path: &str) -> Outcome<String> {
+    path.rsplit_once('/')
+        .map(|(folder, _)| folder.to_owned())
+        .ok_or_else(|| fault(format!("there is no folder in {path:?}")))
+}
+
+/// Runs `take` with a compiled regular expression, which is kept for the next row.
+fn with_regex<T>(pattern: &str, take: impl FnOnce(&Regex) -> T) -> Outcome<T> {
+    thread_local! {
+        static COMPILED: RefCell<HashMap<String, Regex>> = RefCell::default();
+    }
+    COMPILED.with_borrow_mut(|compiled| {
+        if !compiled.contains_key(pattern) {
+            let regex = Regex::new(pattern).map_err(|reason| fault(reason.to_string()))?;
+            compiled.insert(pattern.to_owned(), regex);
+        }
+        Ok(take(&compiled[pattern]))
+    })
+}
+
+/// `text | sub('\\s+', ' ')`: every match replaced; `$1` in the replacement is the first group.
+fn sub(text: &str, pattern: &str, replacement: &str) -> Outcome<String> {
+    with_regex(pattern, |regex| regex.replace_all(text, replacement).into_owned())
+}
+
+/// `text | findall('[0-9]+')`: a list of all matches; with one group in the pattern of what it
+/// matched, with several of lists of that, as Python's `re.findall`.
+fn findall(text: &str, pattern: &str) -> Outcome<Value> {
+    with_regex(pattern, |regex| {
+        let of_match = |found: regex::Captures| {
+            let group = |place: usize| Value::from(found.get(place).map_or("", |found| found.as_str()));
+            match found.len() {
+                1 => group(0),
+                2 => group(1),
+                groups => (1..groups).map(group).collect(),
+            }
+        };
+        regex.captures_iter(text).map(of_match).collect()
+    })
+}
+
+/// `[[1, 2], [3]] | flatten` is `[1, 2, 3]`; elements that are no lists stay.
+fn flatten(list: &Value) -> Outcome<Value> {
+    let mut flat = Vec::new();
+    for element in elements(list)? {
+        if element.kind() == ValueKind::Seq { flat.extend(elements(&element)?) } else { flat.push(element) }
+    }
+    Ok(Value::from(flat))
+}
+
+/// `'{"a": 1}' | from_json`: the value that a text holds as JSON.
+fn from_json(text: &str) -> Outcome<Value> {
+    serde_json::from_str(text).map(value_of).map_err(|reason| fault(format!("{text:?} is not JSON: {reason}")))
+}
+
+/// `"['a', None]" | from_python`: the value that a text holds as a Python literal.
+fn from_python(text: &str) -> Outcome<Value> {
+    crate::rows::python::parse(text)
+        .map(value_of)
+        .map_err(|reason| fault(format!("{text:?} is no Python literal: {reason}")))
+}
+
+/// `['One', 'Two.'] | join_sentences` is `One. Two.`: one text, in which every element ends with a
+/// mark.
+fn join_sentences(list: &Value) -> Outcome<String> {
+    let mut joined = String::new();
+    for element in elements(list)? {
+        let element = text(&element)?;
+        let sentence = element.trim();
+        if sentence.is_empty() {
+            continue;
+        }
+        if !joined.is_empty() {
+            joined.push(' ');
+        }
+        joined.push_str(sentence);
+        if !is_ended(sentence) {
+            joined.push('.');
+        }
+    }
+    Ok(joined)
+}
+
+/// `answers | map(attribute='answer') | majority`: the most frequent text; of several, the one that
+/// comes first. VQA's `multiple_choice_answer` is the most frequent of the ten answers. What is
+/// missing, blank or no text has no vote.
+fn majority(texts: &Value) -> Outcome<String> {
+    let mut votes = Vec::new();
+    for text in elements(texts)? {
+        if matches!(text.kind(), ValueKind::String | ValueKind::Number) {
+            votes.push(text.to_string());
+        }
+    }
+    votes.retain(|text| !text.trim().is_empty());
+    let count = |text: &String| votes.iter().filter(|other| *other == text).count();
+    // Of equal maxima `max_by_key` takes the last, hence the reversal.
+    let most = votes.iter().rev().max_by_key(|text| count(text)).cloned();
+    most.ok_or_else(|| fault("a list without a text has no majority"))
+}
+
+/// `' A Dog. ' | normalise_answer` is `a dog`: lower case, one space between words, no mark at the
+/// end.
+fn normalise_answer(text: &str) -> String {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let lower = words.join(" ").to_lowercase();
+    lower.trim_end_matches(['.', ',', ';', ':', '!', '?']).trim_end().to_owned()
+}
+
+/// `['a', 'b'] | numbered` is `['1. a', '2. b']`.
+fn numbered(list: &Value) -> Outcome<Vec<String>> {
+    elements(list)?.iter().enumerate().map(|(place, own)| Ok(format!("{}. {}", place + 1, text(own)?))).collect()
+}
+
+/// `3 | pick(answers)`: the element of a list at a place, from 0; a missing place has a missing
+/// element. With `map('pick', answers)` a list of places becomes a list of texts.
+fn pick(place: &Value, list: &Value) -> Outcome<Value> {
+    if place.is_undefined() {
+        return Ok(Value::UNDEFINED);
+    }
+    let length = list.len().unwrap_or(0);
+    let found = place.as_usize().filter(|place| *place < length);
+    let found = found.and_then(|place| list.get_item_by_index(place).ok());
+    found.ok_or_else(|| fault(format!("there is no element {place} in a list of {length}")))
+}
+
+/// `'b' | position(['a', 'b'])` is 1: the place of a value in a list, from 0, or an error.
+fn position(value: &Value, list: &Value) -> Outcome<usize> {
+    let elements = elements(list)?;
+    let place = elements.iter().position(|element| element == value);
+    place.ok_or_else(|| fault(format!("{value:?} is not in {list}")))
+}
+
+fn or_as_it_is(value: Value) -> Value {
+    value.as_str().map(|text| question_mark(text).into()).unwrap_or(value)
+}
+
+/// Adds the missing `?` of a question, as the Lynx paper does (arXiv 2307.02469, notes to table
+/// 10); text that ends a sentence, in any script, stays as it is.
+pub(crate) fn question_mark(text: &str) -> String {
+    let text = text.trim();
+    if text.is_empty() || is_ended(text) { text.to_owned() } else { format!("{text}?") }
+}
+
+/// `['Is', [2], 'glad', '?'] | references(['car', 'dog', 'person'])` is `Is [person 3] glad?`: the
+/// lists of VCR, in which numbers, from 0, stand for detected objects. Numbers are shown from 1, as
+/// on its pages.
+fn references(tokens: &Value, objects: &Value) -> Outcome<String> {
+    let objects = elements(objects)?;
+    let name = |place: &Value| -> Outcome<String> {
+        let found = place.as_usize().and_then(|place| Some((place, objects.get(place)?)));
+        let (place, object) =
+            found.ok_or_else(|| fault(format!("there is no object {place} in a list of {}", objects.len())))?;
+        Ok(format!("[{} {}]", text(object)?, place + 1))
+    };
+    let mut joined = String::new();
+    for token in elements(tokens)? {
+        let word = if token.kind() == ValueKind::Seq {
+            elements(&token)?.iter().map(name).collect::<Outcome<Vec<_>>>()?.join(" and ")
+        } else {
+            text(&token)?
+        };
+        let is_attached = word.starts_with(['.', ',', '?', '!', ';', ':', '\'', '’']) || word == "n't";
+        if !joined.is_empty() && !is_attached {
+            joined.push(' ');
+        }
+        joined.push_str(&word);
+    }
+    Ok(joined)
+}
+
+/// `'1:02.5' | seconds` is 62.5: a time as hours, minutes and seconds between colons.
+fn seconds(time: &str) -> Outcome<f64> {
+    let mut total = 0.0;
+    for part in time.trim().split(':') {
+        let part: f64 = part.parse().map_err(|_| fault(format!("{time:?} is no time")))?;
+        total = total * 60.0 + part;
+    }
+    Ok(total)
+}
+
+/// `['b10', 'b9'] | sort_by_number` is `['b9', 'b10']`: texts in the order of the numbers in them.
+fn sort_by_number(list: &Value) -> Outcome<Value> {
+    let key = |value: &Value| -> Outcome<Vec<(String, u64)>> {
+        let text = text(value)?;
+        let mut parts = Vec::new();
+        let mut rest = text.as_str();
+        while !rest.is_empty() {
+            let (words, from) = rest.split_at(rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len()));
+            let (digits, after) = from.split_at(from.find(|c: char| !c.is_ascii_digit()).unwrap_or(from.len()));
+            parts.push((words.to_owned(), digits.parse().unwrap_or(u64::MAX)));
+            rest = after;
+        }
+        Ok(parts)
+    };
+    let keyed = elements(list)?.into_iter().map(|own| Ok((key(&own)?, own))).collect::<Outcome<Vec<_>>>();
+    let mut keyed = keyed?;
+    keyed.sort_by(|(first, _), (second, _)| first.cmp(second));
+    Ok(keyed.into_iter().map(|(_, own)| own).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::expression::Expression;
+
+    fn run(source: &str) -> Result<serde_json::Value, String> {
+        Expression::compile(source, &[])?.evaluate_json(&Value::from(()))
+    }
+
+    #[test]
+    fn every_filter_does_what_it_says() {
+        let cases = [
+            ("'x' | as_list", json!(["x"])),
+            ("['x'] | as_list", json!(["x"])),
+            ("{}.x | as_list", json!([])),
+            ("'a red bus' | as_sentence", json!("A red bus.")),
+            ("'Is it?' | as_sentence", json!("Is it?")),
+            ("'a_b_1' | before_last('_')", json!("a_b")),
+            ("[10, 20, 30, 40] | box('xywh', 100, 200)", json!("[0.100, 0.100, 0.400, 0.300]")),
+            ("[10, 20, 30, 40] | box('xyxy', 100, 200)", json!("[0.100, 0.100, 0.300, 0.200]")),
+            ("['0.1', '0.2', '0.3', '0.4'] | box('yxyx')", json!("[0.200, 0.100, 0.400, 0.300]")),
+            ("[0.5, 0.5, 1, 2.2] | box('cxcywh')", json!("[0.000, 0.000, 1.000, 1.000]")),
+            ("'a/b.tar.gz' | file_name", json!("b.tar.gz")),
+            ("'a/b.jpg' | stem", json!("b")),
+            ("'.hidden' | stem", json!(".hidden")),
+            ("'a/b/c.jpg' | parent", json!("a/b")),
+            ("'a  b' | sub('\\\\s+', ' ')", json!("a b")),
+            ("'[/EN#1/people A girl]' | sub('\\\\[/EN#[^ ]* ([^]]*)\\\\]', '$1')", json!("A girl")),
+            ("'a1b22' | findall('[0-9]+')", json!(["1", "22"])),
+            ("'a1b2' | findall('([a-z])([0-9])')", json!([["a", "1"], ["b", "2"]])),
+            ("'a1b2' | findall('[a-z]([0-9])')", json!(["1", "2"])),
+            ("[[1, 2], 3] | flatten", json!([1, 2, 3])),
+            ("'[1, {\"a\": null}]' | from_json", json!([1, {"a": null}])),
+            ("\"['a', None, (1, 2.5)]\" | from_python", json!(["a", null, [1, 2.5]])),
+            ("['One', ' Two. ', ''] | join_sentences", json!("One. Two.")),
+            ("['net', 'netting', 'net'] | majority", json!("net")),
+            ("' A  Dog. ' | normalise_answer", json!("a dog")),
+            ("['a', 'b'] | numbered", json!(["1. a", "2. b"])),
+            ("1 | pick(['a', 'b'])", json!("b")),
+            ("'b' | position(['a', 'b'])", json!(1)),
+            ("'is it' | question_mark", json!("is it?")),
+            (
+                "['Is', [2, 0], 'glad', ',', 'or', [1], \"'s\", '?'] | references(['car', 'dog', 'person'])",
+                json!("Is [person 3] and [car 1] glad, or [dog 2]'s?"),
+            ),
+            ("'1:02.5' | seconds", json!(62.5)),
+            ("['b10', 'b9', 'a'] | sort_by_number", json!(["a", "b9", "b10"])),
+        ];
+        for (source, expected) in &cases {
+            assert_eq!(run(source).as_ref(), Ok(expected), "{source}");
+        }
+        for (name, _) in FILTERS {
+            assert!(cases.iter().any(|(source, _)| source.contains(&format!("| {name}"))), "{name} has no case");
+        }
+    }
+
+    #[test]
+    fn faults_say_what_was_wrong() {
+        let cases = [
+            ("[1, 2, 3] | box('xywh')", "a box has 4 numbers, not 3"),
+            ("[1, 2, 3, 4] | box('xyz')", "none of xywh"),
+            ("[1, 2, 0, 4] | box('xywh', 10, 10)", "has no area"),
+            ("[1, 2, 3, 4] | box('xywh', 10)", "both width and height"),
+            ("'c' | position(['a', 'b'])", "'c' is not in ['a', 'b']"),
+            ("[[3]] | references(['a'])", "there is no object 3 in a list of 1"),
+            ("'a.jpg' | parent", "there is no folder"),
+            ("'x' | seconds", "is no time"),
+            ("'[' | from_python", "no Python literal"),
+            ("'ab' | before_last('_')", "there is no \"_\""),
+        ];
+        for (source, expected) in cases {
+            let found = run(source).unwrap_err();
+            assert!(found.contains(expected), "{source}: {found}");
+        }
+    }
+
+    #[test]
+    fn only_missing_question_marks_are_added() {
+        assert_eq!(question_mark(" is it sunny "), "is it sunny?");
+        for text in ["Is it?", "Name it.", "Is it \"real?\"", ""] {
+            assert_eq!(question_mark(text), text);
+        }
+    }
+
+    #[test]
+    fn the_list_is_sorted() {
+        assert!(FILTERS.is_sorted_by_key(|(name, _)| name));
+    }
+}

@@ -1,0 +1,194 @@
+//! Rows of XML documents, such as the annotations of Pascal VOC.
+
+use std::io::BufRead;
+
+use quick_xml::Reader;
+use quick_xml::events::{BytesStart, Event};
+use serde_json::{Map, Value, json};
+
+use super::{Emit, Shape, Source};
+
+/// Elements deeper than this are refused, so that no input exhausts memory with its depth.
+const DEEPEST: usize = 128;
+
+/// Reads the elements at the table's `at`, a path of names from the root element on, or with
+/// `shape = "whole"` the root element as one row. Of the document one row is held at a time.
+///
+/// Attributes and children are fields; children of one name are a list; an element of text alone is
+/// that text; the text of one that has more is its `_text`. All values are texts.
+pub(super) fn read(source: &Source, emit: &mut Emit) -> Result<(), String> {
+    let mut path: Vec<&str> = source.table.at.split('.').filter(|step| !step.is_empty()).collect();
+    match (source.shape, path.is_empty()) {
+        (Shape::Whole, _) => path.clear(),
+        (Shape::List, false) => {}
+        (Shape::List, true) => return Err("set `at` to the path of the rows, or `shape` to \"whole\"".to_owned()),
+        (Shape::Map | Shape::Columns, _) => return Err("XML has no shape but list and whole".to_owned()),
+    }
+    let mut reader = Reader::from_reader(source.text()?);
+    let outcome = walk(&mut reader, &path, source.shape, emit);
+    outcome.map_err(|reason| format!("byte {}: {reason}", reader.buffer_position()))
+}
+
+/// An element that is not closed yet.
+struct Open {
+    name: String,
+    fields: Map<String, Value>,
+    text: String,
+}
+
+fn walk<R: BufRead>(reader: &mut Reader<R>, path: &[&str], shape: Shape, emit: &mut Emit) -> Result<(), String> {
+    let mut buffer = Vec::new();
+    // The names above a row, and the elements of the row.
+    let (mut above, mut open): (Vec<String>, Vec<Open>) = (Vec::new(), Vec::new());
+    let mut number = 0;
+    loop {
+        buffer.clear();
+        let event = reader.read_event_into(&mut buffer).map_err(|fault| fault.to_string())?;
+        let (start, is_empty) = match &event {
+            Event::Start(start) => (Some(start), false),
+            Event::Empty(start) => (Some(start), true),
+            _ => (None, false),
+        };
+        if let Some(start) = start {
+            let element = opened(start)?;
+            let is_row = if shape == Shape::Whole {
+                above.is_empty()
+            } else {
+                above.len() + 1 == path.len()
+                    && above.iter().zip(path).all(|(own, step)| own == step)
+                    && path.last() == Some(&element.name.as_str())
+            };
+            if open.is_empty() && !is_row {
+                if !is_empty {
+                    above.push(element.name);
+                }
+                continue;
+            }
+            open.push(element);
+            if open.len() > DEEPEST {
+                return Err("elements lie too deep".to_owned());
+            }
+        }
+        match event {
+            Event::End(_) if open.is_empty() => {
+                above.pop();
+            }
+            Event::End(_) | Event::Empty(_) => {
+                let element = open.pop().expect("an element was opened");
+                let name = element.name.clone();
+                let value = closed(element);
+                if let Some(parent) = open.last_mut() {
+                    add(&mut parent.fields, name, value);
+                    continue;
+                }
+                let row = if value.is_object() { value } else { json!({ "_value": value }) };
+                if emit(number, Ok(row)).is_break() {
+                    return Ok(());
+                }
+                number += 1;
+            }
+            Event::Text(text) => {
+                let text = text.decode().map_err(|fault| fault.to_string())?;
+                push(&mut open, &text);
+            }
+            Event::CData(text) => {
+                let text = text.decode().map_err(|fault| fault.to_string())?;
+                push(&mut open, &text);
+            }
+            Event::GeneralRef(name) => {
+                let character = name.resolve_char_ref().map_err(|fault| fault.to_string())?;
+                let name = name.decode().map_err(|fault| fault.to_string())?;
+                match (character, quick_xml::escape::resolve_predefined_entity(&name)) {
+                    (Some(character), _) => push(&mut open, character.encode_utf8(&mut [0; 4])),
+                    (None, Some(text)) => push(&mut open, text),
+                    // Entities of a document type of its own stay as they are written.
+                    (None, None) => push(&mut open, &format!("&{name};")),
+                }
+            }
+            Event::Eof if above.is_empty() && open.is_empty() => return Ok(()),
+            Event::Eof => return Err("the document is cut short".to_owned()),
+            _ => {}
+        }
+    }
+}
+
+fn push(open: &mut [Open], text: &str) {
+    if let Some(element) = open.last_mut() {
+        element.text.push_str(text);
+    }
+}
+
+fn opened(start: &BytesStart) -> Result<Open, String> {
+    let name = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let mut fields = Map::new();
+    for attribute in start.attributes() {
+        let attribute = attribute.map_err(|fault| fault.to_string())?;
+        let raw = String::from_utf8_lossy(&attribute.value).into_owned();
+        let value = quick_xml::escape::unescape(&raw).map_or_else(|_| raw.clone(), std::borrow::Cow::into_owned);
+        add(&mut fields, name(attribute.key.as_ref()), json!(value));
+    }
+    Ok(Open { name: name(start.name().as_ref()), fields, text: String::new() })
+}
+
+fn closed(element: Open) -> Value {
+    let text = element.text.trim();
+    if element.fields.is_empty() {
+        return json!(text);
+    }
+    let mut fields = element.fields;
+    if !text.is_empty() {
+        fields.insert("_text".to_owned(), json!(text));
+    }
+    Value::Object(fields)
+}
+
+/// Adds a field; of one name, all become a list.
+fn add(fields: &mut Map<String, Value>, name: String, value: Value) {
+    match fields.get_mut(&name) {
+        None => drop(fields.insert(name, value)),
+        Some(Value::Array(list)) => list.push(value),
+        Some(first) => *first = Value::Array(vec![first.take(), value]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::rows;
+    use super::*;
+
+    fn read_all(document: &str, more: &str, shape: Shape) -> Result<Vec<Value>, String> {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a.xml"), document).unwrap();
+        let found = rows(folder.path(), &format!("file = \"a.xml\"\n{more}"), shape);
+        found.map(|rows| rows.into_iter().map(|(.., row)| row).collect()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_annotation_of_voc_is_one_row() {
+        let document = "<?xml version=\"1.0\"?>\n<annotation><!-- note --><filename>a.jpg</filename>\
+            <size><width>500</width></size><object><name>dog &amp; cat &#233;</name></object>\
+            <object id='1'>x<name>b</name></object><empty/></annotation>";
+        let expected = json!({
+            "filename": "a.jpg", "size": {"width": "500"}, "empty": "",
+            "object": [{"name": "dog & cat é"}, {"id": "1", "_text": "x", "name": "b"}],
+        });
+        assert_eq!(read_all(document, "", Shape::Whole).unwrap(), [expected]);
+    }
+
+    #[test]
+    fn elements_at_a_path_are_rows() {
+        let document =
+            "<set><head><item>no</item></head><list><item k=\"&lt;1\"/><other/><item>two</item></list></set>";
+        let found = read_all(document, "at = \"set.list.item\"", Shape::List).unwrap();
+        assert_eq!(found, [json!({"k": "<1"}), json!({"_value": "two"})]);
+    }
+
+    #[test]
+    fn faults_name_the_place() {
+        let fault = |document: &str, more: &str| read_all(document, more, Shape::List).unwrap_err();
+        assert!(fault("<a></a>", "").contains("set `at`"));
+        assert!(fault("<a><b>", "at = \"a.b\"").contains("cut short"));
+        assert!(fault("<a><b></c></a>", "at = \"a.b\"").contains("byte "));
+        assert!(fault(&"<a>".repeat(1000), "at = \"a\"").contains("too deep"));
+    }
+}
