@@ -7,7 +7,7 @@ use csv::{ByteRecord, ReaderBuilder};
 use serde_json::{Map, Value, json};
 
 use super::Emit;
-use crate::task::Table;
+use crate::rows::table::Table;
 
 /// Reads records; the first names the columns unless the table does. A record of another length
 /// costs only itself; bytes that are not UTF-8 become U+FFFD.
