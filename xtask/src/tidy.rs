@@ -22,6 +22,7 @@ const MEMBERS: &[Member] = &[
     Member { name: "lynxdata-datasets", folder: "datasets", imports: &["lynxdata-records", "lynxdata-prompts"] },
     Member { name: "lynxdata-check", folder: "check", imports: &[] },
     Member { name: "lynxdata-evaluation", folder: "evaluation", imports: &[] },
+    Member { name: "lynxdata-generation", folder: "generation", imports: &["lynxdata-prompts"] },
     Member { name: "lynxdata-burn-model", folder: "burn_model", imports: &[] },
     Member { name: "lynxdata-engine", folder: "pipeline/engine", imports: &["lynxdata-records", "lynxdata-filters"] },
     Member {
@@ -36,6 +37,7 @@ const MEMBERS: &[Member] = &[
             "lynxdata-datasets",
             "lynxdata-check",
             "lynxdata-evaluation",
+            "lynxdata-generation",
             "lynxdata-burn-model",
             "lynxdata-engine",
         ],
@@ -48,8 +50,9 @@ const FENCED: &[(&str, &[&str])] = &[
     ("datafusion", &["lynxdata-engine"]),
     ("ballista", &["lynxdata-engine"]),
     ("burn", &["lynxdata-burn-model"]),
-    ("tokio", &["lynxdata-fetch", "lynxdata-engine", "lynxdata"]),
-    ("hyper-rustls", &["lynxdata-fetch", "lynxdata"]),
+    ("tokio", &["lynxdata-fetch", "lynxdata-engine", "lynxdata-generation", "lynxdata"]),
+    ("hyper-rustls", &["lynxdata-fetch"]),
+    ("reqwest", &["lynxdata-generation"]),
     ("anyhow", &["lynxdata", "xtask"]),
 ];
 
