@@ -27,7 +27,7 @@ mod error;
 
 pub use bank::{AnswerShape, Bank, Banks, Slot, Template};
 pub use choose::{PromptMode, choose, keyed_hash};
-pub use duplicates::{NearDuplicate, near_duplicates, normalise};
+pub use duplicates::{NearDuplicate, near_duplicate, near_duplicates, normalise};
 pub use error::Error;
 
 /// Shorthand for results of this crate.
