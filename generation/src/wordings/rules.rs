@@ -76,8 +76,6 @@ const REPLIES: &[&str] = &[
     "sure",
     "certainly",
     "of course",
-    "here is",
-    "here are",
     "i'm sorry",
     "i am sorry",
     "sorry",

@@ -29,7 +29,7 @@ fn refuse(task: &Task, variant: Variant, text: &str) -> Option<&'static str> {
 fn each_rule_refuses_what_it_is_for() {
     let task = task();
     for (text, rule) in [
-        ("Here are 15 short ones for {{ question }}", Some("meta_text")),
+        ("Here are 15 instructions, all brief: {{ question }}", Some("meta_text")),
         ("I'm sorry, but I cannot help with that.", Some("meta_text")),
         ("Follow the instruction briefly: {{ question }}", Some("meta_text")),
         ("Briefly answer {{ question }} about {{ object }}.", Some("new_placeholder")),
