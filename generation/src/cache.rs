@@ -27,6 +27,9 @@ struct Line {
     endpoint: String,
 }
 
+/// Where the lines of replies are: first byte and length.
+type Places = BTreeMap<Digest, (u64, usize)>;
+
 /// Replies by the digest of their request: lines of JSON that are only ever added to.
 ///
 /// A reply is on the disk before it is used, so a process that is killed loses no reply that it received. One process at a time has a folder.
@@ -39,8 +42,7 @@ pub struct Cache {
 #[derive(Debug)]
 struct State {
     file: File,
-    /// Where the lines are: first byte and length.
-    places: BTreeMap<Digest, (u64, usize)>,
+    places: Places,
     /// Where the next line goes.
     end: u64,
 }
@@ -134,10 +136,10 @@ impl Cache {
 }
 
 /// Finds the lines of the file, and leaves it ending with a whole one.
-fn index(file: &File, path: &Path) -> Result<(BTreeMap<Digest, (u64, usize)>, u64)> {
+fn index(file: &File, path: &Path) -> Result<(Places, u64)> {
     let fault = |what: &'static str| move |source| Error::CacheFile { what, path: path.to_owned(), source };
     let mut reader = BufReader::new(file);
-    let mut places = BTreeMap::new();
+    let mut places = Places::new();
     let (mut end, mut number) = (0_u64, 0_u64);
     let mut text = Vec::new();
     loop {

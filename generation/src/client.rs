@@ -1,5 +1,6 @@
 //! Requests with everything around them: what was asked before, what may be spent, and how many at once.
 
+use std::borrow::Borrow;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -65,8 +66,8 @@ impl Client {
     }
 
     /// Returns what requests may come to, without those whose replies are kept.
-    pub fn estimate<'a>(&self, requests: impl IntoIterator<Item = &'a Request>) -> Estimate {
-        self.budget.estimate(requests.into_iter().filter(|request| !self.is_kept(request)))
+    pub fn estimate(&self, requests: impl IntoIterator<Item = impl Borrow<Request>>) -> Estimate {
+        self.budget.estimate(requests.into_iter().filter(|request| !self.is_kept(request.borrow())))
     }
 
     fn is_kept(&self, request: &Request) -> bool {

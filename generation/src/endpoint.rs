@@ -73,7 +73,8 @@ pub struct Endpoint {
     url: Url,
     /// The address as messages have it, without what follows a question mark.
     shown: String,
-    key: Option<Key>,
+    /// The key; without one that was asked for, why.
+    key: std::result::Result<Option<Key>, &'static str>,
     is_plain: AtomicBool,
     has_completion_tokens: AtomicBool,
     /// Whether it was told that the server is busy or away.
@@ -95,19 +96,16 @@ enum Again {
 }
 
 impl Endpoint {
-    /// Returns a model on a server. Nothing is sent yet.
+    /// Returns a model on a server. Nothing is sent yet. A key that is missing is an error of the first request, since kept replies need none.
     ///
     /// # Errors
-    /// If the address is none, the environment variable has no key, or a setting cannot work.
+    /// If the address is none or a setting cannot work.
     pub fn new(config: EndpointConfig) -> Result<Endpoint> {
-        let key = match &config.api_key_env {
-            None => None,
-            Some(variable) => Some(Key(key_of(variable, std::env::var(variable).ok())?)),
-        };
-        Endpoint::with_key(config, key)
+        let key = config.api_key_env.as_ref().map(|variable| key_of(std::env::var(variable).ok()));
+        Endpoint::with_key(config, key.transpose())
     }
 
-    fn with_key(config: EndpointConfig, key: Option<Key>) -> Result<Endpoint> {
+    fn with_key(config: EndpointConfig, key: std::result::Result<Option<Key>, &'static str>) -> Result<Endpoint> {
         if config.attempts == 0 {
             let (value, wanted) = (config.attempts.to_string(), "1 or more is needed");
             return Err(Error::Setting { setting: "attempts", value, wanted });
@@ -116,7 +114,7 @@ impl Endpoint {
         let mut shown = url.clone();
         shown.set_query(None);
         let is_loopback = is_loopback(&url);
-        if key.is_some() && url.scheme() == "http" && !is_loopback {
+        if matches!(key, Ok(Some(_))) && url.scheme() == "http" && !is_loopback {
             tracing::warn!("the key goes to {} without encryption", url.host_str().unwrap_or_default());
         }
         // A redirect could take the key to another host.
@@ -142,7 +140,7 @@ impl Endpoint {
     /// A model on a server with a key that is in no variable.
     #[cfg(test)]
     pub(crate) fn with_key_for_tests(config: EndpointConfig, key: &str) -> Endpoint {
-        Endpoint::with_key(config, Some(Key(key.to_owned()))).unwrap()
+        Endpoint::with_key(config, Ok(Some(Key(key.to_owned())))).unwrap()
     }
 
     /// Returns the model, as the server calls it.
@@ -162,6 +160,10 @@ impl Endpoint {
 
     /// Asks, and asks again if the server is busy, the connection breaks, or something that the server does not offer can be left out.
     pub(crate) async fn ask(&self, request: &Request, digest: Digest, budget: &Budget) -> Result<(Reply, Usage)> {
+        if let Err(why) = self.key {
+            let variable = self.config.api_key_env.clone().unwrap_or_default();
+            return Err(Error::Key { variable, why });
+        }
         let mut attempt = 1;
         loop {
             let mut reservation = budget.reserve(request).await?;
@@ -208,7 +210,7 @@ impl Endpoint {
             Dialect { plain: self.is_plain(), completion_tokens: self.has_completion_tokens.load(Ordering::Relaxed) };
         let body = request.body(&self.config.model, dialect).to_string();
         let mut post = self.client.post(self.url.clone()).header(CONTENT_TYPE, "application/json").body(body);
-        if let Some(Key(key)) = &self.key {
+        if let Ok(Some(Key(key))) = &self.key {
             let mut value =
                 HeaderValue::from_str(&format!("Bearer {key}")).expect("keys are checked when they are read");
             value.set_sensitive(true);
@@ -253,7 +255,7 @@ impl Endpoint {
 
     fn without_key(&self, text: String) -> String {
         match &self.key {
-            Some(Key(key)) if text.contains(key.as_str()) => text.replace(key.as_str(), HIDDEN),
+            Ok(Some(Key(key))) if text.contains(key.as_str()) => text.replace(key.as_str(), HIDDEN),
             _ => text,
         }
     }
@@ -372,18 +374,17 @@ fn content(message: &Value) -> Option<String> {
     }
 }
 
-/// Checks the value of a variable as a key.
-fn key_of(variable: &str, value: Option<String>) -> Result<String> {
-    let fault = |why| Error::Key { variable: variable.to_owned(), why };
-    let value = value.ok_or(fault("is not set"))?;
+/// Takes the value of a variable as a key, or says what is wrong with it.
+fn key_of(value: Option<String>) -> std::result::Result<Key, &'static str> {
+    let value = value.ok_or("is not set")?;
     let key = value.trim();
     if key.is_empty() {
-        return Err(fault("is empty"));
+        return Err("is empty");
     }
     if HeaderValue::from_str(key).is_err() || !key.is_ascii() {
-        return Err(fault("has characters that no key has"));
+        return Err("has characters that no key has");
     }
-    Ok(key.to_owned())
+    Ok(Key(key.to_owned()))
 }
 
 /// The address of the chat completions. What is wrong with an address is told without it where it may hold a password.
@@ -501,14 +502,23 @@ mod tests {
 
     #[test]
     fn keys_are_checked_and_never_shown() {
-        let told = |value: Option<&str>| key_of("MY_KEY", value.map(str::to_owned)).unwrap_err().to_string();
         for value in [None, Some(" "), Some("s3cret\nx"), Some("schlüssel")] {
-            let error = told(value);
+            let why = key_of(value.map(str::to_owned)).unwrap_err();
+            let config = EndpointConfig {
+                api_key_env: Some("MY_KEY".to_owned()),
+                ..EndpointConfig::new("http://localhost", "m")
+            };
+            let endpoint = Endpoint::with_key(config, Err(why)).unwrap();
+            let messages = Vec::new();
+            let request = Request { messages, max_tokens: 1, temperature: 0.0, seed: None, schema: None };
+            let budget = Budget::unlimited("m");
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let asked = runtime.block_on(endpoint.ask(&request, request.digest("m"), &budget));
+            let error = asked.unwrap_err().to_string();
             assert!(error.contains("MY_KEY") && !error.contains("s3cret") && !error.contains("schl"), "{error}");
         }
-        assert_eq!(key_of("MY_KEY", Some("s3cret\n".to_owned())).unwrap(), "s3cret");
-        let key = Some(Key("s3cret".to_owned()));
-        let endpoint = Endpoint::with_key(EndpointConfig::new("http://localhost", "m"), key).unwrap();
+        assert_eq!(key_of(Some("s3cret\n".to_owned())).unwrap().0, "s3cret");
+        let endpoint = Endpoint::with_key_for_tests(EndpointConfig::new("http://localhost", "m"), "s3cret");
         assert!(!format!("{endpoint:?}").contains("s3cret"));
     }
 }

@@ -1,6 +1,6 @@
 //! Languages that texts are asked for in.
 
-use whatlang::{Detector, Lang};
+use whatlang::{Detector, Lang, Script};
 
 /// Code of ISO 639-1, what whatlang has, and the name in English.
 const LANGUAGES: &[(&str, Lang, &str)] = &[
@@ -72,7 +72,8 @@ impl Language {
             vec![wanted, Lang::Eng]
         };
         let found = Detector::with_allowlist(others).detect(text)?;
-        let is_clear = found.is_reliable() || self != Language::ENGLISH;
+        // Another script is clear although its languages may not be told apart.
+        let is_clear = found.is_reliable() || self != Language::ENGLISH || found.script() != Script::Latin;
         let name =
             || LANGUAGES.iter().find(|(_, language, _)| *language == found.lang()).map_or("another", |known| known.2);
         (found.lang() != wanted && is_clear).then(name)
@@ -99,6 +100,7 @@ mod tests {
             english.instead("Beschreibe bitte das Bild in einem einzigen kurzen Satz, ohne etwas zu erfinden."),
             Some("German")
         );
+        assert!(english.instead("Собака бежит за мячом по зелёной траве.").is_some());
         assert_eq!(german.instead("Beschreibe das Bild kurz."), None);
         assert_eq!(german.instead("Describe the image briefly."), Some("English"));
         assert_eq!(Language::new("ja").unwrap().instead("この画像を短く説明してください。"), None);

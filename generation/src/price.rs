@@ -1,5 +1,6 @@
 //! What requests cost, and the limit that they may not pass.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
@@ -174,9 +175,10 @@ impl Budget {
     }
 
     /// Returns what requests may come to.
-    pub fn estimate<'a>(&self, requests: impl IntoIterator<Item = &'a Request>) -> Estimate {
+    pub fn estimate(&self, requests: impl IntoIterator<Item = impl Borrow<Request>>) -> Estimate {
         let (mut count, mut likely, mut most) = (0, Usage::default(), Usage::default());
         for request in requests {
+            let request = request.borrow();
             count += 1;
             let worst = self.worst(request);
             let pictures = request.pictures() * self.price.and_then(|price| price.tokens_per_picture).unwrap_or(0);

@@ -11,7 +11,7 @@ use lynxdata_picture::{decode_rgb, square_of};
 use serde_json::json;
 
 use super::ask::{self, PREDICTIONS};
-use super::output::write_whole;
+use crate::commands::language_model::write_whole;
 use crate::home::path_parser;
 use crate::lynx::trusted;
 
