@@ -213,7 +213,7 @@ fn a_judge_is_asked_once_and_compared_with_people() {
     let first = requests.iter().find(|request| request["messages"][0]["content"] == prompt).unwrap();
     assert_eq!(
         (&first["temperature"], &first["model"], &first["path"]),
-        (&json!(0), &json!("m"), &json!("/v1/chat/completions"))
+        (&json!(0.0), &json!("m"), &json!("/v1/chat/completions"))
     );
 
     let again = lynxdata(folder, &arguments).ended_with(0).json();

@@ -1,4 +1,5 @@
-//! `lynxdata prompts` and `lynxdata generate`: wordings and texts from a model on a server, what they cost, and what is refused.
+//! `lynxdata prompts` and `lynxdata generate`: wordings and texts from a model on a server, what
+//! they cost, and what is refused.
 
 use std::path::Path;
 

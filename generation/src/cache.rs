@@ -32,7 +32,8 @@ type Places = BTreeMap<Digest, (u64, usize)>;
 
 /// Replies by the digest of their request: lines of JSON that are only ever added to.
 ///
-/// A reply is on the disk before it is used, so a process that is killed loses no reply that it received. One process at a time has a folder.
+/// A reply is on the disk before it is used, so a process that is killed loses no reply that it
+/// received. One process at a time has a folder.
 #[derive(Debug)]
 pub struct Cache {
     path: PathBuf,
@@ -48,10 +49,12 @@ struct State {
 }
 
 impl Cache {
-    /// Opens the replies in a folder, which is made if it is not there. A last line that was cut off, as by a kill, is removed and told.
+    /// Opens the replies in a folder, which is made if it is not there. A last line that was cut
+    /// off, as by a kill, is removed and told.
     ///
     /// # Errors
-    /// If another process has the folder open, the file cannot be read or written, or a line is not a reply.
+    /// If another process has the folder open, the file cannot be read or written, or a line is not
+    /// a reply.
     pub fn open(folder: &Path) -> Result<Cache> {
         let path = folder.join(FILE);
         let fault = |what: &'static str, path: &Path| {

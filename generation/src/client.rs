@@ -1,4 +1,5 @@
-//! Requests with everything around them: what was asked before, what may be spent, and how many at once.
+//! Requests with everything around them: what was asked before, what may be spent, and how many at
+//! once.
 
 use std::borrow::Borrow;
 use std::cell::Cell;
@@ -8,11 +9,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::StreamExt as _;
 
-use crate::price::{Budget, Estimate, Spending};
+use crate::price::{Budget, Estimate, Price, Spending};
 use crate::request::Digest;
 use crate::{Cache, Endpoint, Error, Reply, Request, Result, Usage};
 
-/// So many requests may fail one after another for reasons of the server before the rest is not sent.
+/// So many requests may fail one after another for reasons of the server before the rest is not
+/// sent.
 const FAILURES: u32 = 8;
 
 /// A reply with where it comes from.
@@ -41,7 +43,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// Returns a client of a server. Without a cache nothing is kept, and equal requests are sent again.
+    /// Returns a client of a server. Without a cache nothing is kept, and equal requests are sent
+    /// again.
     pub fn new(endpoint: Endpoint, cache: Option<Cache>, budget: Budget) -> Client {
         Client::of(endpoint.model().to_owned(), Some(endpoint), cache, budget)
     }
@@ -60,6 +63,11 @@ impl Client {
         &self.model
     }
 
+    /// Returns the price of the model, if it is known.
+    pub fn price(&self) -> Option<Price> {
+        self.budget.price()
+    }
+
     /// Returns what was sent and spent by this client.
     pub fn spending(&self) -> Spending {
         self.budget.spending()
@@ -74,10 +82,12 @@ impl Client {
         self.cache.as_ref().is_some_and(|cache| cache.contains(request.digest(&self.model)))
     }
 
-    /// Returns the reply to a request: the kept one, or that of the server, which is kept before it is returned.
+    /// Returns the reply to a request: the kept one, or that of the server, which is kept before it
+    /// is returned.
     ///
     /// # Errors
-    /// Those of the server and of the network, of the budget and of the cache; see [`Error::is_for_all`].
+    /// Those of the server and of the network, of the budget and of the cache; see
+    /// [`Error::is_for_all`].
     pub async fn complete(&self, request: &Request) -> Result<Completion> {
         let digest = request.digest(&self.model);
         if self.cache.is_none() {
@@ -113,14 +123,16 @@ impl Client {
             Err(error) => return Err(self.unless_all_fail(error)),
         };
         self.failures.store(0, Ordering::Relaxed);
-        // From the last byte of the answer to here nothing waits, so what came is kept even if the work is dropped.
+        // From the last byte of the answer to here nothing waits, so what came is kept even if the
+        // work is dropped.
         if let Some(cache) = &self.cache {
             cache.keep(digest, request.neutral(&self.model), &reply, usage, endpoint.url())?;
         }
         Ok(Completion { digest, reply, usage, is_kept: false })
     }
 
-    /// A server that fails every request ends the work, instead of every request waiting for its time to run out.
+    /// A server that fails every request ends the work, instead of every request waiting for its
+    /// time to run out.
     fn unless_all_fail(&self, error: Error) -> Error {
         if !error.is_of_server() {
             return error;
@@ -129,9 +141,11 @@ impl Client {
         if count < FAILURES { error } else { Error::AllFail { count, source: Box::new(error) } }
     }
 
-    /// Asks for all items, so many at once, and hands over each outcome as it comes. A request is made when its turn comes, so that large pictures are not held.
+    /// Asks for all items, so many at once, and hands over each outcome as it comes. A request is
+    /// made when its turn comes, so that large pictures are not held.
     ///
-    /// After an error for all, and after one of `keep`, no request begins, and those that are on their way are waited for, as they may have to be paid.
+    /// After an error for all, and after one of `keep`, no request begins, and those that are on
+    /// their way are waited for, as they may have to be paid.
     ///
     /// # Errors
     /// The first error of `keep`. Those of requests go to `keep`.

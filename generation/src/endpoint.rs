@@ -1,4 +1,5 @@
-//! A model on a server with the chat completions of OpenAI, which llama.cpp, vLLM, SGLang, Ollama and others have too.
+//! A model on a server with the chat completions of OpenAI, which llama.cpp, vLLM, SGLang, Ollama
+//! and others have too.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,11 +31,14 @@ pub struct EndpointConfig {
     pub api_key_env: Option<String>,
     /// How often a request is sent if the server is busy or the connection breaks; 4 by default.
     pub attempts: u32,
-    /// The pause before the second attempt, which doubles with each and to which up to half is added; 1 s by default.
+    /// The pause before the second attempt, which doubles with each and to which up to half is
+    /// added; 1 s by default.
     pub pause: Duration,
-    /// The longest pause that a server may ask for; 2 minutes by default. One that asks for more ends the run.
+    /// The longest pause that a server may ask for; 2 minutes by default. One that asks for more
+    /// ends the run.
     pub longest_pause: Duration,
-    /// The longest that one answer may take; 10 minutes by default, for a large model with a long queue.
+    /// The longest that one answer may take; 10 minutes by default, for a large model with a long
+    /// queue.
     pub timeout: Duration,
     /// The largest answer in bytes that is read; 8 MiB by default.
     pub max_bytes: usize,
@@ -96,7 +100,8 @@ enum Again {
 }
 
 impl Endpoint {
-    /// Returns a model on a server. Nothing is sent yet. A key that is missing is an error of the first request, since kept replies need none.
+    /// Returns a model on a server. Nothing is sent yet. A key that is missing is an error of the
+    /// first request, since kept replies need none.
     ///
     /// # Errors
     /// If the address is none or a setting cannot work.
@@ -158,7 +163,8 @@ impl Endpoint {
         self.is_plain.load(Ordering::Relaxed)
     }
 
-    /// Asks, and asks again if the server is busy, the connection breaks, or something that the server does not offer can be left out.
+    /// Asks, and asks again if the server is busy, the connection breaks, or something that the
+    /// server does not offer can be left out.
     pub(crate) async fn ask(&self, request: &Request, digest: Digest, budget: &Budget) -> Result<(Reply, Usage)> {
         if let Err(why) = self.key {
             let variable = self.config.api_key_env.clone().unwrap_or_default();
@@ -191,7 +197,8 @@ impl Endpoint {
         }
     }
 
-    /// The pause after an attempt, from 1: doubled with each, and longer by up to a half, which the digest of the request draws.
+    /// The pause after an attempt, from 1: doubled with each, and longer by up to a half, which the
+    /// digest of the request draws.
     fn back_off(&self, digest: Digest, attempt: u32) -> Duration {
         let doubled = self.config.pause.saturating_mul(1 << (attempt - 1).min(16)).min(self.config.longest_pause);
         let hash = blake3::Hasher::new().update(&digest.0).update(&attempt.to_le_bytes()).finalize();
@@ -262,7 +269,8 @@ impl Endpoint {
 
     /// What a failure of the network means.
     fn broken(&self, source: reqwest::Error, attempts: u32) -> Failed {
-        // The message of reqwest repeats the address, with what may be secret after the question mark.
+        // The message of reqwest repeats the address, with what may be secret after the question
+        // mark.
         let (source, url) = (source.without_url(), self.shown.clone());
         let error = if source.is_connect() {
             Error::Unreachable { url, attempts, source }
@@ -312,7 +320,8 @@ impl Endpoint {
         }
     }
 
-    /// Notes what the server does not offer, by the message with which it refuses. Returns whether the request will be another one without it.
+    /// Notes what the server does not offer, by the message with which it refuses. Returns whether
+    /// the request will be another one without it.
     fn learn(&self, request: &Request, dialect: Dialect, lower: &str) -> bool {
         let has_schema = request.schema.is_some() && !dialect.plain;
         if has_schema && ["response_format", "json_schema", "structured output"].iter().any(|name| lower.contains(name))
@@ -387,7 +396,8 @@ fn key_of(value: Option<String>) -> std::result::Result<Key, &'static str> {
     Ok(Key(key.to_owned()))
 }
 
-/// The address of the chat completions. What is wrong with an address is told without it where it may hold a password.
+/// The address of the chat completions. What is wrong with an address is told without it where it
+/// may hold a password.
 fn completions(given: &str) -> Result<Url> {
     let fault = |why: String| Error::Address { why };
     let mut url = Url::parse(given).map_err(|error| {

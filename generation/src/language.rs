@@ -61,9 +61,11 @@ impl Language {
         LANGUAGES[self.0].2
     }
 
-    /// Returns the language that a text is in instead of this one, if that is clear. Short texts are often not.
+    /// Returns the language that a text is in instead of this one, if that is clear. Short texts
+    /// are often not.
     ///
-    /// A text for another language than English only competes with English, which is what models fall back to; two languages are told apart in a few words.
+    /// A text for another language than English only competes with English, which is what models
+    /// fall back to; two languages are told apart in a few words.
     pub(crate) fn instead(self, text: &str) -> Option<&'static str> {
         let wanted = LANGUAGES[self.0].1;
         let others: Vec<Lang> = if self == Language::ENGLISH {

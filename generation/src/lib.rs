@@ -1,7 +1,9 @@
-//! Texts written by language models: a client that loses nothing paid, prompt wordings, captions and conversations.
+//! Texts written by language models: a client that loses nothing paid, prompt wordings, captions
+//! and conversations.
 //!
 //! ```no_run
-//! use lynxdata_generation::{Budget, Cache, Client, Dollars, Endpoint, EndpointConfig, Message, Prices, Request, Role};
+//! use lynxdata_generation::{Budget, Cache, Client, Dollars, Endpoint, EndpointConfig};
+//! use lynxdata_generation::{Message, Prices, Request, Role};
 //!
 //! # async fn ask() -> lynxdata_generation::Result<()> {
 //! let prices = Prices::read("prices.toml".as_ref())?;
@@ -10,7 +12,8 @@
 //!     api_key_env: Some("OPENAI_API_KEY".to_owned()),
 //!     ..EndpointConfig::new("https://api.openai.com/v1", "gpt-4o-mini")
 //! };
-//! let client = Client::new(Endpoint::new(config)?, Some(Cache::open("replies".as_ref())?), budget);
+//! let replies = Cache::open("replies".as_ref())?;
+//! let client = Client::new(Endpoint::new(config)?, Some(replies), budget);
 //! let messages = vec![Message::text(Role::User, "How many legs has a spider?")];
 //! let request = Request { messages, max_tokens: 20, temperature: 0.0, seed: None, schema: None };
 //! let completion = client.complete(&request).await?;
@@ -27,7 +30,8 @@
 //! * [`Budget`] and [`Prices`]: what may be spent, with what is in flight counted at its worst;
 //! * [`Endpoint`]: one model on one server, asked again where that helps.
 //!
-//! It does not stream replies, use tools or batch files, and it judges no meaning: what passes the rules waits for a person's review.
+//! It does not stream replies, use tools or batch files, and it judges no meaning: what passes the
+//! rules waits for a person's review.
 
 mod cache;
 mod client;

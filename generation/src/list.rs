@@ -2,12 +2,14 @@
 
 use serde_json::Value;
 
-/// Returns a reply without the thoughts that some models write before it, between `<think>` and `</think>`.
+/// Returns a reply without the thoughts that some models write before it, between `<think>` and
+/// `</think>`.
 pub(crate) fn without_thoughts(text: &str) -> &str {
     text.rsplit_once("</think>").map_or(text, |(_, after)| after).trim()
 }
 
-/// Returns the JSON in a reply: all of it, what is in a fence, or what is from the first bracket to the last.
+/// Returns the JSON in a reply: all of it, what is in a fence, or what is from the first bracket to
+/// the last.
 pub(crate) fn json_in(text: &str) -> Option<Value> {
     let text = without_thoughts(text);
     if let Ok(value) = serde_json::from_str::<Value>(text) {
@@ -23,10 +25,11 @@ pub(crate) fn json_in(text: &str) -> Option<Value> {
     (value.is_object() || value.is_array()).then_some(value)
 }
 
-/// Returns the items of a list in a reply: JSON with one list, numbered or marked lines, or else every line.
+/// Returns the items of a list in a reply: JSON with one list, numbered or marked lines, or else
+/// every line.
 ///
-/// Text before the first number and after an empty line is no item; a line without a number goes on with the item before. The last item of a reply that
-/// was cut is left out.
+/// Text before the first number and after an empty line is no item; a line without a number goes on
+/// with the item before. The last item of a reply that was cut is left out.
 pub(crate) fn items(text: &str, is_cut: bool) -> Vec<String> {
     if let Some(value) = json_in(text) {
         return texts_of(&value);
@@ -106,9 +109,9 @@ fn split_inline(item: &str) -> Vec<String> {
     pieces
 }
 
-/// An item without the quotes and the semicolon around it.
+/// An item without the quotes, the semicolon or the dash around it.
 fn bare(item: &str) -> String {
-    let item = item.trim().trim_end_matches(';').trim_end();
+    let item = item.trim().trim_end_matches(';').trim_end_matches(" -").trim_end();
     for (open, close) in [('"', '"'), ('“', '”'), ('\'', '\''), ('`', '`')] {
         let inner = item.strip_prefix(open).and_then(|item| item.strip_suffix(close));
         // Quotes that are part of the text come in more than one pair.
@@ -129,6 +132,7 @@ mod tests {
         for text in [
             "Sure! Here are some:\n\n4) \"Say a.\"\n5. Say b; then c.;\n6: Say 3.5 d.\n\nI hope this helps.",
             "4) Say a.; 5) Say b; then c.; 6) Say 3.5 d.;",
+            "1) Say a. -\n2) Say b; then c. -\n3) Say 3.5 d.",
             "- Say a.\n* Say b; then c.\n• Say 3.5 d.",
             "Say a.\nSay b; then c.\n\nSay 3.5 d.",
             "**1.** Say a.\n**2.** Say b; then c.\n**3.** Say 3.5 d.",

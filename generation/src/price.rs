@@ -11,11 +11,14 @@ use tokio::sync::Notify;
 
 use crate::{Error, Request, Result, Usage};
 
-/// Characters of a token of English, in the rule of thumb of OpenAI's help pages ("What are tokens and how to count them").
+/// Characters of a token of English, in the rule of thumb of OpenAI's help pages ("What are tokens
+/// and how to count them").
 const BYTES_PER_TOKEN: u64 = 4;
-/// Tokens that a chat template puts around one message, at most: role names and marks of beginning and end.
+/// Tokens that a chat template puts around one message, at most: role names and marks of beginning
+/// and end.
 const TOKENS_PER_MESSAGE: u64 = 16;
-/// Units of [`Dollars`] in a dollar, so many that a dollar per million tokens is a million of them a token.
+/// Units of [`Dollars`] in a dollar, so many that a dollar per million tokens is a million of them
+/// a token.
 const PER_DOLLAR: f64 = 1e12;
 
 /// An amount of money, exact to the trillionth of a dollar.
@@ -126,7 +129,8 @@ pub struct Estimate {
 pub struct Spending {
     /// Attempts that the server took up.
     pub requests: u64,
-    /// Tokens as the server reports them; where it reports none, the most that the request and its reply can have.
+    /// Tokens as the server reports them; where it reports none, the most that the request and its
+    /// reply can have.
     pub tokens: Usage,
     /// Attempts whose tokens the server did not report, as it broke off or was too late.
     pub unreported: u64,
@@ -169,6 +173,11 @@ impl Budget {
         Budget { model: model.to_owned(), price: None, max: None, state: Mutex::default(), changed: Notify::new() }
     }
 
+    /// Returns the price of the model, if it is known.
+    pub fn price(&self) -> Option<Price> {
+        self.price
+    }
+
     /// Returns what was spent so far.
     pub fn spending(&self) -> Spending {
         self.state().spent
@@ -191,14 +200,16 @@ impl Budget {
         Estimate { requests: count, likely, most, likely_cost: cost(likely), most_cost: cost(most) }
     }
 
-    /// The most tokens that a request and its reply can have. A token of a byte-level vocabulary is a byte or more, so there are no more tokens than bytes.
+    /// The most tokens that a request and its reply can have. A token of a byte-level vocabulary is
+    /// a byte or more, so there are no more tokens than bytes.
     fn worst(&self, request: &Request) -> Usage {
         let pictures = request.pictures() * self.price.and_then(|price| price.tokens_per_picture).unwrap_or(0);
         let marks = TOKENS_PER_MESSAGE * (request.messages.len() as u64 + 1);
         Usage { input: request.text_bytes() + marks + pictures, output: u64::from(request.max_tokens) }
     }
 
-    /// Sets aside the most that a request may cost. Where that is only too much because of requests in flight, it waits for them.
+    /// Sets aside the most that a request may cost. Where that is only too much because of requests
+    /// in flight, it waits for them.
     pub(crate) async fn reserve(&self, request: &Request) -> Result<Reservation<'_>> {
         let needs_tokens = self.max.is_some() && request.pictures() > 0;
         if needs_tokens && self.price.and_then(|price| price.tokens_per_picture).is_none() {
@@ -234,7 +245,8 @@ impl Budget {
     }
 }
 
-/// Money that is set aside for one attempt. Once it is sent, an attempt that ends without a report counts with all of it.
+/// Money that is set aside for one attempt. Once it is sent, an attempt that ends without a report
+/// counts with all of it.
 pub(crate) struct Reservation<'a> {
     budget: &'a Budget,
     worst: Usage,

@@ -66,13 +66,15 @@ pub struct Request {
     pub max_tokens: u32,
     /// How freely tokens are drawn; 0 takes the likeliest.
     pub temperature: f64,
-    /// Makes requests with equal messages different ones, and their replies too if the server draws by it.
+    /// Makes requests with equal messages different ones, and their replies too if the server draws
+    /// by it.
     pub seed: Option<u64>,
     /// The form of the reply; a server that does not offer it is asked without.
     pub schema: Option<Schema>,
 }
 
-/// BLAKE3 of a request and its model: the key of a kept reply, and the provenance of what is made of it.
+/// BLAKE3 of a request and its model: the key of a kept reply, and the provenance of what is made
+/// of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Digest(pub(crate) [u8; 32]);
 
@@ -104,7 +106,8 @@ impl Message {
 }
 
 impl Request {
-    /// Returns the digest of this request to a model. The server is not part of it, so replies serve wherever the model runs.
+    /// Returns the digest of this request to a model. The server is not part of it, so replies
+    /// serve wherever the model runs.
     pub fn digest(&self, model: &str) -> Digest {
         Digest(*blake3::hash(self.neutral(model).to_string().as_bytes()).as_bytes())
     }
@@ -123,7 +126,8 @@ impl Request {
         (texts + schema) as u64
     }
 
-    /// The request as it is digested and kept: pictures are named by their digests, which are as good as they and short.
+    /// The request as it is digested and kept: pictures are named by their digests, which are as
+    /// good as they and short.
     pub(crate) fn neutral(&self, model: &str) -> Value {
         let mut messages: Vec<Value> = Vec::new();
         for message in &self.messages {

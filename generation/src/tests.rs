@@ -37,7 +37,8 @@ fn ask(client: &Client, text: &str) -> Result<String> {
     block_on(client.complete(&request(text))).map(|completion| completion.reply.text)
 }
 
-/// The error of one request to a server that always gives this answer, and how many requests it saw.
+/// The error of one request to a server that always gives this answer, and how many requests it
+/// saw.
 fn fails(answer: impl Fn() -> Answer + Send + Sync + 'static) -> (Error, usize) {
     let server = Server::start(move |_, _| answer());
     let error = ask(&client(&server), "a").unwrap_err();
@@ -323,7 +324,8 @@ fn the_limit_of_costs_is_never_passed() {
     std::fs::write(&table, "[m]\ninput = 100.0\noutput = 100.0\n").unwrap();
     let prices = Prices::read(&table).unwrap();
     let server = Server::start(|_, _| Answer::says("one two three four five six seven eight nine ten"));
-    // A reply costs 20 tokens, 0.2 cents; it may cost 133 tokens, 1.33 cents. Of 3 cents, 1.8 are spent when no other request may begin.
+    // A reply costs 20 tokens, 0.2 cents; it may cost 133 tokens, 1.33 cents. Of 3 cents, 1.8 are
+    // spent when no other request may begin.
     let budget = Budget::new("m", &prices, Dollars::new(0.03)).unwrap();
     let client = client_of(config(&server), None, budget);
     let (mut done, mut over) = (0, Vec::new());

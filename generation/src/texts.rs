@@ -1,8 +1,10 @@
-//! Captions, conversations, descriptions and reasoning written from what is known of a picture: captions and boxes.
+//! Captions, conversations, descriptions and reasoning written from what is known of a picture:
+//! captions and boxes.
 //!
-//! The model sees no picture. That is how LLaVA's instruction data was made (arXiv 2304.08485, section 3): captions and boxes stand for the picture, and
-//! the model writes as if it saw it. What it writes passes all of [`RULES`] or is kept apart with the name of the rule that refused it, and is marked as
-//! written by a machine.
+//! The model sees no picture. That is how LLaVA's instruction data was made (arXiv 2304.08485,
+//! section 3): captions and boxes stand for the picture, and the model writes as if it saw it. What
+//! it writes passes all of [`RULES`] or is kept apart with the name of the rule that refused it,
+//! and is marked as written by a machine.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +15,8 @@ use unicode_segmentation::UnicodeSegmentation as _;
 
 use crate::{Client, Completion, Error, Estimate, Language, Message, Reply, Request, Result, Role, Schema, list};
 
-/// The instruction of a detailed description: the prompt of the Lynx paper for such data (arXiv 2307.02469, table 10).
+/// The instruction of a detailed description: the prompt of the Lynx paper for such data (arXiv
+/// 2307.02469, table 10).
 const DESCRIBE: &str = "Describe the image in detail.";
 /// Sampling temperature: some variety between pictures, little invention. Ours.
 const TEMPERATURE: f64 = 0.7;
@@ -47,6 +50,18 @@ const ASSISTANT: &[&str] = &[
     "i can't assist",
     "sure here",
 ];
+/// Words that say nothing of a picture, of four letters or more.
+const COMMON: &[&str] = &[
+    "that", "this", "here", "with", "from", "into", "over", "under", "there", "their", "they", "them", "then", "while",
+    "which", "where", "some", "other", "very", "have", "been", "being", "front", "next", "near", "behind", "beside",
+    "image", "picture", "photo",
+];
+/// Two words are taken for forms of one if so many first letters are equal, as in "riding" and
+/// "rides".
+const STEM: usize = 3;
+/// The least share of the words of a caption that captions and boxes have. Ours: to say the same
+/// better, most words stay.
+const KNOWN: f64 = 0.5;
 /// Words under which people go in texts; datasets call them `person`.
 const PEOPLE: &[&str] = &[
     "person", "persons", "people", "man", "men", "woman", "women", "boy", "boys", "girl", "girls", "child", "children",
@@ -151,12 +166,14 @@ pub struct Wanted {
     pub kind: Kind,
     /// Its language.
     pub language: Language,
-    /// Names of objects of all rows: one that a text names, although neither captions nor boxes of its row do, is invented.
+    /// Names of objects of all rows: one that a text names, although neither captions nor boxes of
+    /// its row do, is invented.
     pub vocabulary: BTreeSet<String>,
 }
 
 impl Context {
-    /// Reads a row such as `{"id": 1, "captions": ["…"], "boxes": [{"name": "dog", "box": [0.1, 0.2, 0.5, 0.9]}]}`.
+    /// Reads a row such as `{"id": 1, "captions": ["…"], "boxes": [{"name": "dog", "box": [0.1,
+    /// 0.2, 0.5, 0.9]}]}`.
     ///
     /// # Errors
     /// What is missing or wrong.
@@ -239,7 +256,8 @@ impl Kind {
         }
     }
 
-    /// Fewest and most words of an answer. Ours: wide enough for every genuine text of its kind, too narrow for what went wrong.
+    /// Fewest and most words of an answer. Ours: wide enough for every genuine text of its kind,
+    /// too narrow for what went wrong.
     fn words(self) -> (usize, usize) {
         match self {
             Kind::Caption => (3, 60),
@@ -300,9 +318,15 @@ pub const RULES: &[Rule] = &[
         fault: source_mentioned,
     },
     Rule { name: "length", about: "has too few or too many words or questions", fault: length },
+    Rule { name: "one_sentence", about: "is a caption of several sentences, or a question", fault: one_sentence },
     Rule { name: "language", about: "is clearly in another language", fault: language },
     Rule { name: "repeated_question", about: "asks nearly the same twice", fault: repeated_question },
     Rule { name: "objects", about: "names none of the objects that have boxes (English only)", fault: objects },
+    Rule {
+        name: "drift",
+        about: "is a caption most of whose words neither captions nor boxes have (English only)",
+        fault: drift,
+    },
     Rule {
         name: "invented_object",
         about: "is a caption or description that names an object of other rows, which neither captions nor boxes name (English only)",
@@ -348,7 +372,8 @@ pub fn estimate(client: &Client, contexts: &[Context], wanted: &Wanted) -> Estim
     client.estimate(contexts.iter().map(|context| request(context, wanted)))
 }
 
-/// Writes a text for every row, so many at once, and hands each over with the place of its row as it comes, so that what was written before an end is there.
+/// Writes a text for every row, so many at once, and hands each over with the place of its row as
+/// it comes, so that what was written before an end is there.
 ///
 /// Rows after an error for all, such as a budget that is used up, are not handed over.
 ///
@@ -488,6 +513,12 @@ fn length(judged: &Judged) -> Option<String> {
         .map(|count| format!("has an answer of {count} words, {fewest} to {most} are wanted"))
 }
 
+fn one_sentence(judged: &Judged) -> Option<String> {
+    let [Turn { text, .. }] = judged.turns else { return None };
+    let sentences = text.unicode_sentences().filter(|sentence| !sentence.trim().is_empty()).count();
+    (sentences > 1 || text.contains('?')).then(|| format!("has {sentences} sentences, or asks"))
+}
+
 fn language(judged: &Judged) -> Option<String> {
     let wanted = judged.wanted.language;
     let said = judged.turns.iter().map(|turn| turn.text.as_str()).filter(|text| *text != DESCRIBE);
@@ -499,7 +530,8 @@ fn repeated_question(judged: &Judged) -> Option<String> {
     let questions: Vec<&str> =
         judged.turns.iter().filter(|turn| turn.speaker == Speaker::Human).map(|turn| turn.text.as_str()).collect();
     questions.iter().enumerate().find_map(|(index, later)| {
-        // "How many dogs are there?" and "How many cats are there?" are near, and different: only equal ones and their mere spellings repeat.
+        // "How many dogs are there?" and "How many cats are there?" are near, and different: only
+        // equal ones and their mere spellings repeat.
         let earlier = questions[..index].iter().find(|earlier| near_duplicate(earlier, later) == Some(1.0))?;
         Some(format!("asks \"{later}\" after \"{earlier}\""))
     })
@@ -522,6 +554,23 @@ fn objects(judged: &Judged) -> Option<String> {
     (!is_named).then(|| "names no object that has a box".to_owned())
 }
 
+fn drift(judged: &Judged) -> Option<String> {
+    if judged.wanted.kind != Kind::Caption || judged.wanted.language != Language::ENGLISH {
+        return None;
+    }
+    let stem = |word: &str| word.chars().take(STEM).collect::<String>();
+    let known = judged.context.captions.iter().map(String::as_str);
+    let known = known.chain(judged.context.objects.iter().map(|object| object.name.as_str()));
+    let known = normalise(&known.collect::<Vec<_>>().join(" "));
+    let known: BTreeSet<String> = known.split(' ').map(stem).collect();
+    let words = judged.words();
+    let told: Vec<&str> =
+        words.split(' ').filter(|word| word.chars().count() > STEM && !COMMON.contains(word)).collect();
+    let new: Vec<&str> = told.iter().copied().filter(|word| !known.contains(&stem(word))).collect();
+    let share = 1.0 - new.len() as f64 / told.len().max(1) as f64;
+    (share < KNOWN).then(|| format!("neither captions nor boxes have {}", new.join(", ")))
+}
+
 fn invented_object(judged: &Judged) -> Option<String> {
     let is_told = matches!(judged.wanted.kind, Kind::Caption | Kind::Description);
     // Without boxes nothing says what is not there.
@@ -537,7 +586,8 @@ fn invented_object(judged: &Judged) -> Option<String> {
 }
 
 impl Written {
-    /// Returns the row of the output: a caption, or conversations as LLaVA has them with `<image>` before the first question; marked as written by a machine.
+    /// Returns the row of the output: a caption, or conversations as LLaVA has them with `<image>`
+    /// before the first question; marked as written by a machine.
     pub fn row(&self, context: &Context, kind: Kind) -> Value {
         let mut row = json!({"id": context.id});
         if let Some(image) = &context.image {

@@ -1,7 +1,8 @@
 //! Prompt wordings: more of them in the way of the Lynx paper, checked by named rules.
 //!
-//! The paper (arXiv 2307.02469, section 2.4) gives GPT-4 three prompts that people wrote and asks for 15 more of the same meaning. Nothing is said of
-//! checks; here each candidate passes all of [`RULES`] or is kept apart with the name of the rule that refused it.
+//! The paper (arXiv 2307.02469, section 2.4) gives GPT-4 three prompts that people wrote and asks
+//! for 15 more of the same meaning. Nothing is said of checks; here each candidate passes all of
+//! [`RULES`] or is kept apart with the name of the rule that refused it.
 
 mod rules;
 
@@ -252,7 +253,8 @@ impl Task {
         Ok(())
     }
 
-    /// The requests in the order in which they are sent. None depends on a reply, so a rerun sends the same ones.
+    /// The requests in the order in which they are sent. None depends on a reply, so a rerun sends
+    /// the same ones.
     fn plan(&self, wanted: &Wanted) -> Vec<Planned> {
         let requests = (wanted.count.div_ceil(ASKED) * PATIENCE).max(wanted.variants.len());
         let planned = |round: usize| {
@@ -265,7 +267,8 @@ impl Task {
         (0..requests).map(planned).collect()
     }
 
-    /// The meta prompt of the paper, with what it leaves open: slots, the answer and the form of the reply.
+    /// The meta prompt of the paper, with what it leaves open: slots, the answer and the form of
+    /// the reply.
     fn request(&self, variant: Variant, shown: &[&ByHand], round: u64) -> Request {
         let kind = match self.media {
             Media::Image => "visual-language",
@@ -343,10 +346,12 @@ pub fn estimate(client: &Client, task: &Task, wanted: &Wanted) -> Result<Estimat
     Ok(client.estimate(planned.iter().map(|planned| &planned.request)))
 }
 
-/// Asks for new wordings until there are enough, or four times the requests were sent that could have been enough.
+/// Asks for new wordings until there are enough, or four times the requests were sent that could
+/// have been enough.
 ///
 /// # Errors
-/// If the task cannot be asked for; see [`Task::check`]. What goes wrong with requests is in the result, beside what came before it.
+/// If the task cannot be asked for; see [`Task::check`]. What goes wrong with requests is in the
+/// result, beside what came before it.
 pub async fn generate(client: &Client, task: &Task, wanted: &Wanted) -> Result<Generated> {
     task.check()?;
     let mut generated = Generated::default();

@@ -8,11 +8,14 @@ use unicode_segmentation::UnicodeSegmentation as _;
 use super::{Answer, Media, Task, Variant};
 use crate::Language;
 
-/// Fewest and most words of a wording in Self-Instruct (arXiv 2212.10560, appendix A.2 and its code: shorter than 3 or longer than 150 is dropped).
+/// Fewest and most words of a wording in Self-Instruct (arXiv 2212.10560, appendix A.2 and its
+/// code: shorter than 3 or longer than 150 is dropped).
 const WORDS: (usize, usize) = (3, 150);
-/// A wording may have this many times the words of the longest one that was written by hand; longer ones are about something else.
+/// A wording may have this many times the words of the longest one that was written by hand; longer
+/// ones are about something else.
 const LONGER: usize = 3;
-/// A cue is not meant if a negation is so many words before it at most, as in "no need for a full sentence".
+/// A cue is not meant if a negation is so many words before it at most, as in "no need for a full
+/// sentence".
 const NEGATION_REACH: usize = 6;
 
 const NEGATIONS: &[&str] =
@@ -93,7 +96,8 @@ const REPLIES: &[&str] = &[
     "okay",
     "as requested",
 ];
-/// Words that are about wordings; Evol-Instruct (arXiv 2304.12244, section 3.2) drops what copies such words from its prompt.
+/// Words that are about wordings; Evol-Instruct (arXiv 2304.12244, section 3.2) drops what copies
+/// such words from its prompt.
 const META: &[&str] = &[
     "as an ai",
     "language model",

@@ -1,4 +1,5 @@
-//! `lynxdata generate`: captions and conversations, written by a language model from captions and boxes.
+//! `lynxdata generate`: captions and conversations, written by a language model from captions and
+//! boxes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -110,10 +111,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
         return Ok(DONE);
     }
     let outcomes = write(arguments, &client, &rows.contexts, &wanted)?;
-    let lines = |rows: &mut dyn Iterator<Item = &Value>| rows.map(|row| format!("{row}\n")).collect::<String>();
-    write_whole(&arguments.out, &lines(&mut outcomes.written.values()))?;
+    write_whole(&arguments.out, &lines(outcomes.written.values()))?;
     let refused = refused_path(&arguments.out);
-    write_whole(&refused, &lines(&mut outcomes.refused.values().chain(&rows.unreadable)))?;
+    write_whole(&refused, &lines(outcomes.refused.values().chain(&rows.unreadable)))?;
     tell_spending(&client);
     tell(&rows, &outcomes, &refused);
     match outcomes.stopped {
@@ -127,6 +127,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
         }
         None => Ok(DONE),
     }
+}
+
+/// Values as JSON, one a line.
+fn lines<'a>(rows: impl Iterator<Item = &'a Value>) -> String {
+    let mut text = String::new();
+    for row in rows {
+        text.push_str(&format!("{row}\n"));
+    }
+    text
 }
 
 /// The file beside the output for what was refused.

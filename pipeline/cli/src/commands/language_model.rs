@@ -33,7 +33,7 @@ pub(super) struct ModelArguments {
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..))]
     pub(super) requests: u16,
 
-    /// Prices: ["NAME"] with input and output in dollars per million tokens
+    /// Prices in TOML: for each model, input and output in dollars per million tokens
     #[arg(long, value_name = "FILE", value_parser = path_parser())]
     prices: Option<PathBuf>,
 
@@ -108,12 +108,12 @@ pub(super) fn tell_spending(client: &Client) {
         0 => String::new(),
         count => format!("; the server did not report the tokens of {count}, which count at their most"),
     };
+    let cost = client.price().map_or(String::new(), |_| format!(", {} spent", spending.cost));
     tracing::info!(
-        "{} requests were sent, {} tokens in and {} out, {} spent{unreported}",
+        "{} requests were sent, {} tokens in and {} out{cost}{unreported}",
         grouped(spending.requests),
         grouped(spending.tokens.input),
-        grouped(spending.tokens.output),
-        spending.cost
+        grouped(spending.tokens.output)
     );
 }
 

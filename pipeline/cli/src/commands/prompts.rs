@@ -209,10 +209,12 @@ fn check(banks: &Banks, as_json: bool) -> Result<u8, Failure> {
                 vec![bank.clone(), pair.first.clone(), pair.second.clone(), format!("{:.2}", pair.jaccard)]
             })
             .collect();
-        match rows.is_empty() {
-            true => print("no wordings are nearly equal\n")?,
-            false => print(&columns(&["bank", "wording", "is like", "Jaccard"], &rows, &[3]))?,
-        }
+        let told = if rows.is_empty() {
+            "no wordings are nearly equal\n".to_owned()
+        } else {
+            columns(&["bank", "wording", "is like", "Jaccard"], &rows, &[3])
+        };
+        print(&told)?;
     }
     Ok(if found.is_empty() { DONE } else { FAILED })
 }
@@ -330,9 +332,11 @@ fn write(arguments: &GenerateArguments, task: &Task, generated: &Generated) -> R
     let Some(out) = &arguments.out else {
         return print(&bank);
     };
-    let refused = |refused| serde_json::to_string(refused).context("cannot write JSON");
-    let refused: Vec<String> = generated.refused.iter().map(refused).collect::<anyhow::Result<_>>()?;
-    let lines: String = refused.iter().map(|line| format!("{line}\n")).collect();
+    let mut lines = String::new();
+    for refused in &generated.refused {
+        lines.push_str(&serde_json::to_string(refused).context("cannot write JSON")?);
+        lines.push('\n');
+    }
     write_whole(out, &bank)?;
     write_whole(&refused_path(out), &lines)?;
     Ok(())
@@ -340,7 +344,7 @@ fn write(arguments: &GenerateArguments, task: &Task, generated: &Generated) -> R
 
 fn tell(arguments: &GenerateArguments, client: &Client, generated: &Generated) {
     tracing::info!(
-        "{} wordings accepted, {} refused, from {} replies of {}; they wait for your review",
+        "{} wordings accepted, {} refused, from {} replies of {}; read what is accepted before you use it",
         generated.accepted.len(),
         generated.refused.len(),
         generated.replies,
