@@ -23,6 +23,8 @@ mod download;
 mod evaluation;
 /// All stages from a list to the report; the counts of all tables add up.
 mod flow;
+/// Wordings and texts from a language model: rules, costs, reruns.
+mod generation;
 /// pyarrow, datasets, webdataset and DuckDB read what was written and see the same pairs.
 mod interop;
 /// Layouts of folders and archives: those of others are read, and ours by others.

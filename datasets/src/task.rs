@@ -7,7 +7,7 @@ use lynxdata_prompts::{AnswerShape, Bank, Banks, Media, Template, Wording};
 use serde::{Deserialize, Serialize};
 
 use crate::expression::Expression;
-use crate::rows::table::{Matches, Table};
+use crate::rows::table::Table;
 use crate::rows::{NativeFile, files, part_names, reader};
 use crate::{Error, Result};
 

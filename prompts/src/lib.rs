@@ -29,7 +29,7 @@ mod hash;
 
 pub use bank::{AnswerShape, Bank, Banks, Length, Media, Origin, Review, Slot, Template};
 pub use choose::{PromptMode, Wording, choose};
-pub use duplicates::{NearDuplicate, near_duplicates, normalise};
+pub use duplicates::{NearDuplicate, near_duplicate, near_duplicates, normalise};
 pub use error::Error;
 pub use hash::keyed_hash;
 
