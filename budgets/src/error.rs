@@ -5,8 +5,8 @@ use std::path::PathBuf;
 /// Why there is no outcome. What is wrong with a record is no error: see [`Fault`](crate::Fault).
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file or folder cannot be read.
-    #[error("cannot read {path}")]
+    /// A file or folder cannot be read or put into its place.
+    #[error("cannot read or write {path}")]
     Io {
         /// The file or folder.
         path: PathBuf,

@@ -1,10 +1,9 @@
 //! What can be wrong with a record.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// A kind of fault, by its name in reports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
     /// It is no JSON, or not of the shape of a record.
     Unreadable,
@@ -37,10 +36,36 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Returns the name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Reason::Unreadable => "unreadable",
+            Reason::NoConversation => "no_conversation",
+            Reason::EmptyTurn => "empty_turn",
+            Reason::UnknownRole => "unknown_role",
+            Reason::RoleOrder => "role_order",
+            Reason::DuplicateId => "duplicate_id",
+            Reason::ImagePlaceholders => "image_placeholders",
+            Reason::VideoPlaceholders => "video_placeholders",
+            Reason::MissingPicture => "missing_picture",
+            Reason::EmptyPicture => "empty_picture",
+            Reason::CorruptPicture => "corrupt_picture",
+            Reason::MisnamedPicture => "misnamed_picture",
+            Reason::UnfitPicture => "unfit_picture",
+            Reason::RemotePicture => "remote_picture",
+        }
+    }
+
     /// Returns whether a training run ends, or trains on something else, because of it. Repeated ids
     /// are passed over by trainers, as are wrong suffixes, and pictures on the web may be there.
     pub fn breaks_training(self) -> bool {
         !matches!(self, Reason::DuplicateId | Reason::MisnamedPicture | Reason::RemotePicture)
+    }
+}
+
+impl Serialize for Reason {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
     }
 }
 

@@ -1,6 +1,6 @@
 //! A packing as a table: which record goes into which sequence.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, StringArray, UInt32Array, UInt64Array};
@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use lynxdata_records::parquet::Writer;
 
 use crate::audit::{Checked, Settings, checked};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pack::{Packing, Placed, first_fit_decreasing};
 
 /// Rows that are written together.
@@ -79,18 +79,21 @@ impl Plan {
     }
 
     /// Writes the plan as Parquet with the columns `pack`, `position`, `id`, `file`, `row` and
-    /// `tokens`.
+    /// `tokens`. The file appears when it is whole.
     ///
     /// # Errors
     /// If the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
         let schema = schema();
-        let mut writer = Writer::create(path, &schema)?;
+        let mut aside = path.as_os_str().to_owned();
+        aside.push(".tmp");
+        let aside = PathBuf::from(aside);
+        let mut writer = Writer::create(&aside, &schema)?;
         for placed in self.packing.placed.chunks(BATCH) {
             writer.write(&self.batch(&schema, placed)?)?;
         }
         writer.finish()?;
-        Ok(())
+        std::fs::rename(&aside, path).map_err(|source| Error::Io { path: path.to_owned(), source })
     }
 
     fn batch(&self, schema: &SchemaRef, placed: &[Placed]) -> Result<RecordBatch> {

@@ -1,5 +1,6 @@
 //! Records of all formats as one: turns and pictures.
 
+use lynxdata_records::python_json::normalise;
 use serde_json::Value;
 
 use crate::fault::{Fault, Reason};
@@ -84,6 +85,16 @@ pub struct Conversation {
 }
 
 impl Conversation {
+    /// Reads the JSON of a record, also as Python writes it, see [`Self::from_json`].
+    ///
+    /// # Errors
+    /// If it is no JSON or no record.
+    pub fn parse(json: &[u8]) -> Result<Conversation, Fault> {
+        let parsed = serde_json::from_slice(json).or_else(|_| serde_json::from_slice(&normalise(json)));
+        let record = parsed.map_err(|error| Fault::new(Reason::Unreadable, format!("it is no JSON: {error}")))?;
+        Conversation::from_json(record)
+    }
+
     /// Reads a record of LLaVA, ShareGPT, messages, ms-swift, The Cauldron or our own JSON Lines.
     ///
     /// # Errors

@@ -9,7 +9,6 @@ use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use lynxdata_records::python_json::normalise;
 use lynxdata_records::text;
 
 pub(crate) use conversation::IMAGE;
@@ -17,7 +16,7 @@ pub use conversation::{Conversation, Picture, Role, Turn};
 use values::Values;
 
 use crate::error::{Error, Result};
-use crate::fault::{Fault, Reason};
+use crate::fault::Fault;
 
 /// Suffixes of files of conversations.
 const SUFFIXES: &[&str] = &["json", "jsonl", "ndjson", "parquet"];
@@ -56,9 +55,7 @@ impl Content {
             Content::Read(conversation) => return conversation,
             Content::Json(bytes) => bytes,
         };
-        let parsed = serde_json::from_slice(&bytes).or_else(|_| serde_json::from_slice(&normalise(&bytes)));
-        let record = parsed.map_err(|error| Fault::new(Reason::Unreadable, format!("it is no JSON: {error}")))?;
-        Conversation::from_json(record).map(Box::new)
+        Conversation::parse(&bytes).map(Box::new)
     }
 }
 

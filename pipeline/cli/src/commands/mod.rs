@@ -1,5 +1,6 @@
 //! One file per subcommand.
 
+pub(crate) mod audit;
 mod calibrate;
 pub(crate) mod check;
 pub(crate) mod completions;
@@ -10,8 +11,10 @@ pub(crate) mod finding;
 pub(crate) mod hash;
 mod img2dataset;
 mod outcome;
+pub(crate) mod pack;
 pub(crate) mod quickstart;
 pub(crate) mod recipe;
+pub(crate) mod render;
 pub(crate) mod run;
 pub(crate) mod status;
 pub(crate) mod tasks;
