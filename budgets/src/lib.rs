@@ -18,11 +18,13 @@
 //! * [`Tokenizer`]: how many tokens a text takes;
 //! * [`audit`] and [`Report`]: what records cost and what is wrong with them;
 //! * [`first_fit_decreasing`] and [`Plan`]: records packed into sequences of one length;
-//! * [`Renderer`]: conversations as text and tokens, with the tokens that have a loss.
+//! * [`Renderer`]: conversations as text and tokens, with the tokens that have a loss;
+//! * [`contamination()`]: what of a benchmark is in the records.
 //!
-//! It decodes no picture, trains nothing and needs no network.
+//! It decodes pictures only to compare their looks, trains nothing and needs no network.
 
 mod audit;
+mod contamination;
 mod error;
 mod fault;
 mod pack;
@@ -34,6 +36,7 @@ mod tokenizer;
 mod visual;
 
 pub use audit::{Broken, Checked, Example, Report, Settings, audit, checked};
+pub use contamination::{Comparison, Contamination, Hit, Likeness, WORDS, contamination};
 pub use error::{Error, Result};
 pub use fault::{Fault, Reason};
 pub use pack::{Packing, Placed, first_fit_decreasing};

@@ -22,7 +22,11 @@ const MEMBERS: &[Member] = &[
     Member { name: "lynxdata-datasets", folder: "datasets", imports: &["lynxdata-records", "lynxdata-prompts"] },
     Member { name: "lynxdata-check", folder: "check", imports: &[] },
     Member { name: "lynxdata-evaluation", folder: "evaluation", imports: &[] },
-    Member { name: "lynxdata-budgets", folder: "budgets", imports: &["lynxdata-records", "lynxdata-picture"] },
+    Member {
+        name: "lynxdata-budgets",
+        folder: "budgets",
+        imports: &["lynxdata-records", "lynxdata-picture", "lynxdata-filters"],
+    },
     Member { name: "lynxdata-burn-model", folder: "burn_model", imports: &[] },
     Member { name: "lynxdata-engine", folder: "pipeline/engine", imports: &["lynxdata-records", "lynxdata-filters"] },
     Member {

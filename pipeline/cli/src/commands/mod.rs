@@ -4,6 +4,7 @@ pub(crate) mod audit;
 mod calibrate;
 pub(crate) mod check;
 pub(crate) mod completions;
+pub(crate) mod decontaminate;
 pub(crate) mod doctor;
 pub(crate) mod download;
 pub(crate) mod eval;
