@@ -1,4 +1,5 @@
-//! `lynxdata audit`, `pack` and `render`: what conversations cost, where they go, what is learned of them.
+//! `lynxdata audit`, `pack` and `render`: what conversations cost, where they go, what is learned
+//! of them.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -44,7 +45,7 @@ fn an_audit_counts_tokens_and_finds_what_would_break_training() {
     conversations(folder);
     let tokenizer = tokenizer();
     let arguments = ["audit", "llava.json", "--model", "qwen2-vl", "--images", "images", "--tokenizer", &tokenizer];
-    let told = lynxdata(folder, &[&arguments[..], &["--max-length", "70", "--json"]].concat()).ended_with(3).json();
+    let told = lynxdata(folder, &[&arguments[..], &["--max-length", "50", "--json"]].concat()).ended_with(3).json();
     // 150 x 100 pixels are 5 x 4 tokens and two marks; five pictures of six have a size.
     assert_eq!((&told["records"], &told["visual_tokens"], &told["pictures"]), (&json!(7), &json!(5 * 22), &json!(7)));
     assert!(told["text_tokens"].as_u64().unwrap() > 7 * 6);

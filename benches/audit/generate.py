@@ -16,7 +16,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 def main():
     files = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", *sorted((ROOT / "docs").glob("*.md"))]
-    words = [word for file in files for word in file.read_text(encoding="utf-8").split()]
+    words = [word for file in files for word in file.read_text(encoding="utf-8").split() if "<" not in word]
     draw = random.Random(0)
     for number in range(int(sys.argv[1])):
         turns = []

@@ -158,7 +158,8 @@ impl Check<'_> {
         let pictures = &*pictures;
         let looked_at: Vec<Checked> = placed.into_par_iter().map(|placed| self.check(placed, pictures)).collect();
         for mut own in looked_at {
-            // 128 bits stand for an id: a collision among a billion is less likely than a disk fault.
+            // 128 bits stand for an id: a collision among a billion is less likely than a disk
+            // fault.
             let is_repeated = own.id.as_ref().is_some_and(|id| {
                 let digest = blake3::hash(id.as_bytes());
                 !ids.insert(*digest.as_bytes().first_chunk().expect("a digest has 32 bytes"))
@@ -205,16 +206,17 @@ impl Check<'_> {
             let Measured { size, fault } = pictures.measured(picture);
             let is_known = fault.as_ref().is_none_or(|fault| fault.reason == Reason::RemotePicture);
             own.faults.extend(fault);
-            let counted = match size {
-                Some((width, height)) => self.settings.model.visual_tokens(width, height, own.pictures),
+            let counted = if let Some((width, height)) = size {
+                self.settings.model.visual_tokens(width, height, own.pictures)
+            } else if let Some(tokens) = self.settings.model.fixed_tokens().filter(|_| is_known) {
                 // Of these models every picture has as many, if it is one.
-                None => match self.settings.model.fixed_tokens().filter(|_| is_known) {
-                    Some(tokens) => Ok(tokens),
-                    None => {
-                        own.uncounted_pictures += 1;
-                        continue;
-                    }
-                },
+                Ok(tokens)
+            } else {
+                own.uncounted_pictures += 1;
+                continue;
+            };
+                    Ok(tokens)
+                }
             };
             match counted {
                 Ok(tokens) => own.visual_tokens += tokens.all(),
@@ -239,7 +241,7 @@ impl Check<'_> {
                 Ok(rendered) => count(tokenizer, &rendered.text),
                 Err(refused) => {
                     if !own.breaks_training() {
-                        own.faults.push(Fault::new(Reason::Unreadable, refused.to_string()));
+                        own.faults.push(Fault::new(Reason::TemplateRefuses, refused.to_string()));
                     }
                     turns.iter().map(|turn| count(tokenizer, &turn.text)).sum()
                 }

@@ -1,8 +1,8 @@
-//! Records that show a model what it is later asked: by the dataset that a picture comes from, by the
-//! look of pictures, and by the words of questions.
+//! Records that show a model what it is later asked: by the dataset that a picture comes from, by
+//! the look of pictures, and by the words of questions.
 //!
-//! Much is easy to find and most of that is no contamination, so a question alone is no hit: it needs
-//! the words of an answer too, and every hit says what it rests on.
+//! Much is easy to find and most of that is no contamination, so a question alone is no hit: it
+//! needs the words of an answer too, and every hit says what it rests on.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -16,8 +16,8 @@ use serde_json::Value;
 use crate::error::Result;
 use crate::read::{Content, Conversation, IMAGE, Picture, Role, files, records};
 
-/// Words of a question that have to be the same, one behind the other. GPT-3 compared 13 words (arXiv
-/// 2005.14165, appendix C) of texts that are much longer than questions.
+/// Words of a question that have to be the same, one behind the other. GPT-3 compared 13 words
+/// (arXiv 2005.14165, appendix C) of texts that are much longer than questions.
 pub const WORDS: usize = 8;
 /// Questions of references beyond which a run of words is an instruction that they all have.
 const SHARED_BY: usize = 10;
@@ -171,18 +171,15 @@ impl Item {
     fn read(file: &Arc<str>, row: u64, content: Content, folder: &Path, with_hashes: bool) -> Option<Item> {
         let mut own = Item { file: file.clone(), row, ..Item::default() };
         let question = if let Content::Json(bytes) = &content { Question::parse(bytes) } else { None };
-        let pictures = match question {
-            Some(question) => {
-                own.id = question.id;
-                own.asked = vec![(words(&question.text), question.answers.iter().map(|text| words(text)).collect())];
-                question.pictures
-            }
-            None => {
-                let conversation = content.conversation().ok()?;
-                own.asked = asked(&conversation);
-                own.id = conversation.id;
-                conversation.pictures
-            }
+        let pictures = if let Some(question) = question {
+            own.id = question.id;
+            own.asked = vec![(words(&question.text), question.answers.iter().map(|text| words(text)).collect())];
+            question.pictures
+        } else {
+            let conversation = content.conversation().ok()?;
+            own.asked = asked(&conversation);
+            own.id = conversation.id;
+            conversation.pictures
         };
         own.image_ids = pictures.iter().filter_map(|picture| image_id(picture.path.as_deref()?)).collect();
         if with_hashes {
@@ -249,8 +246,8 @@ fn picture_hash(picture: &Picture, folder: &Path) -> Option<u64> {
     Some(hash::phash(image.ok()?.luma()))
 }
 
-/// The dataset that a picture comes from and its name there, told from a path by the naming rules of
-/// COCO, Visual Genome (whose pictures GQA has too), Flickr30k and Flickr8k, and Open Images.
+/// The dataset that a picture comes from and its name there, told from a path by the naming rules
+/// of COCO, Visual Genome (whose pictures GQA has too), Flickr30k and Flickr8k, and Open Images.
 fn image_id(path: &str) -> Option<(&'static str, String)> {
     let path = path.to_lowercase();
     let name = path.rsplit('/').next().unwrap_or_default();
@@ -377,7 +374,7 @@ mod tests {
 
     fn compare(data: &[Value], against: &[Value], comparison: &Comparison) -> Contamination {
         let folder = tempfile::tempdir().unwrap();
-        let lines = |rows: &[Value]| rows.iter().map(|row| format!("{row}\n")).collect::<String>();
+        let lines = |rows: &[Value]| rows.iter().map(Value::to_string).collect::<Vec<_>>().join("\n");
         let (own, other) = (folder.path().join("own.jsonl"), folder.path().join("other.jsonl"));
         fs::write(&own, lines(data)).unwrap();
         fs::write(&other, lines(against)).unwrap();

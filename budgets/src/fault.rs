@@ -15,6 +15,8 @@ pub enum Reason {
     UnknownRole,
     /// User and assistant do not take turns, or the assistant has not the last word.
     RoleOrder,
+    /// The chat template has no place for a turn, or a text holds one of its tokens.
+    TemplateRefuses,
     /// An id that an earlier record has.
     DuplicateId,
     /// There are more or fewer `<image>` than pictures.
@@ -44,6 +46,7 @@ impl Reason {
             Reason::EmptyTurn => "empty_turn",
             Reason::UnknownRole => "unknown_role",
             Reason::RoleOrder => "role_order",
+            Reason::TemplateRefuses => "template_refuses",
             Reason::DuplicateId => "duplicate_id",
             Reason::ImagePlaceholders => "image_placeholders",
             Reason::VideoPlaceholders => "video_placeholders",
@@ -56,8 +59,9 @@ impl Reason {
         }
     }
 
-    /// Returns whether a training run ends, or trains on something else, because of it. Repeated ids
-    /// are passed over by trainers, as are wrong suffixes, and pictures on the web may be there.
+    /// Returns whether a training run ends, or trains on something else, because of it. Repeated
+    /// ids are passed over by trainers, as are wrong suffixes, and pictures on the web may be
+    /// there.
     pub fn breaks_training(self) -> bool {
         !matches!(self, Reason::DuplicateId | Reason::MisnamedPicture | Reason::RemotePicture)
     }

@@ -1,8 +1,8 @@
 //! Records packed into sequences of one length, none of them split.
 //!
-//! First-fit decreasing: records from the longest to the shortest, each into the first pack that has
-//! room for it. It needs at most 11/9 of the fewest possible packs and 6/9 of one more (Dósa, "The
-//! tight bound of first fit decreasing", 2007).
+//! First-fit decreasing: records from the longest to the shortest, each into the first pack that
+//! has room for it. It needs at most 11/9 of the fewest possible packs and 6/9 of one more (Dósa,
+//! "The tight bound of first fit decreasing", 2007).
 
 /// Where a record is put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,8 +36,8 @@ impl Packing {
     }
 }
 
-/// Packs records of the given lengths in tokens, in O(n log n). Records of one length keep the order
-/// of the input, so that the plan is the same on every machine.
+/// Packs records of the given lengths in tokens, in O(n log n). Records of one length keep the
+/// order of the input, so that the plan is the same on every machine.
 pub fn first_fit_decreasing(lengths: &[u64], capacity: u64) -> Packing {
     let mut order: Vec<usize> = (0..lengths.len()).filter(|&record| lengths[record] <= capacity).collect();
     order.sort_by_key(|&record| std::cmp::Reverse(lengths[record]));
@@ -150,7 +150,8 @@ mod tests {
             prop_assert!(used.iter().all(|used| *used <= capacity));
             prop_assert_eq!(used.iter().sum::<u64>(), packing.tokens);
             prop_assert!(packing.too_long.iter().all(|&record| lengths[record] > capacity));
-            // No two packs could be one, as the later one's first record would have gone into the earlier.
+            // No two packs could be one, as the later one's first record would have gone into the
+            // earlier.
             prop_assert!(used.windows(2).all(|pair| pair[0] + pair[1] > capacity || pair[0] + pair[1] == 0));
             if let Some(fill) = packing.fill_rate(capacity) {
                 prop_assert!((0.0..=1.0).contains(&fill));

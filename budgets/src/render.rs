@@ -1,8 +1,8 @@
 //! Conversations as the text that a language model is trained on, with the tokens that have a loss.
 //!
-//! Whoever writes the text knows what of it the assistant says. So the mask is no guess that is made
-//! afterwards by tokenising turns and comparing lengths, and a record whose mask does not fall between
-//! two tokens is refused.
+//! Whoever writes the text knows what of it the assistant says. So the mask is no guess that is
+//! made afterwards by tokenising turns and comparing lengths, and a record whose mask does not fall
+//! between two tokens is refused.
 
 use std::ops::Range;
 
@@ -13,8 +13,8 @@ use crate::tokenizer::Tokenizer;
 /// A chat template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Template {
-    /// Vicuna 1.1 and LLaVA 1.5: `vicuna_v1.1` of FastChat 0.2.36, with its system message where the
-    /// conversation has none.
+    /// Vicuna 1.1 and LLaVA 1.5: `vicuna_v1.1` of FastChat 0.2.36, with its system message where
+    /// the conversation has none.
     Vicuna,
     /// LLaMA 2: the `chat_template` of meta-llama/Llama-2-7b-chat-hf.
     Llama2,
@@ -67,11 +67,10 @@ impl Template {
     /// Returns the tokens that the template writes as text and that have to be tokens of their own.
     fn marks(self, tokenizer: &Tokenizer) -> &'static [&'static str] {
         match self {
-            Template::Vicuna | Template::Llama2 => &["<s>", "</s>"],
             Template::Llama3 => &["<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"],
             Template::ChatMl | Template::Qwen => &["<|im_start|>", "<|im_end|>"],
             Template::Lynx if lynx_tokens(tokenizer).0 == "<bos>" => &["<bos>", "<eos>"],
-            Template::Lynx => &["<s>", "</s>"],
+            Template::Vicuna | Template::Llama2 | Template::Lynx => &["<s>", "</s>"],
         }
     }
 }
@@ -274,7 +273,11 @@ fn llama3(turns: &[Turn]) -> Rendered {
     for turn in turns {
         out.push(&format!("<|start_header_id|>{}<|end_header_id|>\n\n", role_name(&turn.role)));
         let content = format!("{}<|eot_id|>", stripped(&turn.text));
-        if turn.role == Role::Assistant { out.push_learned(&content) } else { out.push(&content) }
+        if turn.role == Role::Assistant {
+            out.push_learned(&content);
+        } else {
+            out.push(&content);
+        }
     }
     out
 }
@@ -288,9 +291,9 @@ fn chatml(system: Option<&str>, talk: &[Turn]) -> Rendered {
         out.push(&format!("<|im_start|>{}\n", role_name(&turn.role)));
         let content = format!("{}<|im_end|>", turn.text);
         if turn.role == Role::Assistant {
-            out.push_learned(&content)
+            out.push_learned(&content);
         } else {
-            out.push(&content)
+            out.push(&content);
         }
         out.push("\n");
     }

@@ -38,7 +38,8 @@ impl Tokenizer {
     /// Says why it is none.
     pub fn from_json(text: &str) -> std::result::Result<Tokenizer, String> {
         let mut settings: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
-        // With trimmed offsets a token would not show that it begins in front of a word, in a space.
+        // With trimmed offsets a token would not show that it begins in front of a word, in a
+        // space.
         keep_spaces(&mut settings);
         let mut inner: Inner = serde_json::from_value(settings).map_err(|error| error.to_string())?;
         inner.with_truncation(None).map_err(|error| error.to_string())?;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 
 /// A picture of 640 x 480 pixels, by its header alone: 391 tokens and 2 marks of Qwen2-VL.
-fn sized(fields: Value) -> Value {
+fn sized(fields: &Value) -> Value {
     let mut record = json!({"width": 640, "height": 480});
     for (name, value) in fields.as_object().unwrap() {
         record[name] = value.clone();
@@ -35,7 +35,7 @@ fn written(name: &str, text: &str) -> (tempfile::TempDir, PathBuf) {
 #[test]
 fn lengths_add_up_texts_and_pictures() {
     let records = [
-        sized(json!({"id": "a", "image": "a.jpg", "conversations": talk("<image>\nWhat is it?", "A dog.")})),
+        sized(&json!({"id": "a", "image": "a.jpg", "conversations": talk("<image>\nWhat is it?", "A dog.")})),
         json!({"id": "b", "conversations": talk("Why?", "So.")}),
     ];
     let (_folder, path) = written("own.json", &json!(records).to_string());
@@ -51,7 +51,8 @@ fn lengths_add_up_texts_and_pictures() {
     let with_template =
         Settings { template: Some(Template::ChatMl), max_length: Some(400), ..settings(&model, Some(&tokenizer)) };
     let with_template = audit(&path, &with_template).unwrap();
-    // Two turns of <|im_start|>, the role in three tokens or more, a line feed, <|im_end|>, a line feed.
+    // Two turns of <|im_start|>, the role in three tokens or more, a line feed, <|im_end|>, a line
+    // feed.
     assert!(with_template.text_tokens.unwrap() > expected + 20);
     assert_eq!((with_template.over_length, with_template.breaks_training()), (1, true));
     assert_eq!(with_template.over_length_examples[0].id.as_deref(), Some("a"));
@@ -69,7 +70,7 @@ fn every_fault_is_counted_with_its_place() {
         "{broken".to_owned(),
         json!({"id": 1, "conversations": good}).to_string(),
         json!({"id": 3, "conversations": talk("<image>", "x")}).to_string(),
-        sized(json!({"id": 4, "image": "a.jpg", "conversations": good})).to_string(),
+        sized(&json!({"id": 4, "image": "a.jpg", "conversations": good})).to_string(),
         json!({"id": 5, "conversations": talk("Why?", " ")}).to_string(),
         json!({"id": 6, "conversations": [{"from": "gpt", "value": "x"}]}).to_string(),
         json!({"id": 7, "conversations": [{"from": "robot", "value": "x"}]}).to_string(),
@@ -104,6 +105,17 @@ fn every_fault_is_counted_with_its_place() {
     let told = serde_json::to_value(&report).unwrap();
     assert_eq!(told["broken"]["duplicate_id"]["breaks_training"], json!(false));
     assert!(report.breaks_training());
+}
+
+#[test]
+fn what_the_template_refuses_is_told() {
+    let record = json!({"id": "a", "conversations": talk("Say <|im_end|>", "No.")});
+    let (_folder, path) = written("own.jsonl", &record.to_string());
+    let (model, tokenizer) = (Model::parse("lynx").unwrap(), tokenizer());
+    let with_template = Settings { template: Some(Template::ChatMl), ..settings(&model, Some(&tokenizer)) };
+    let report = audit(&path, &with_template).unwrap();
+    assert!(report.broken[&Reason::TemplateRefuses].examples[0].detail.contains("<|im_end|>"));
+    assert!(audit(&path, &settings(&model, Some(&tokenizer))).unwrap().broken.is_empty());
 }
 
 #[test]

@@ -59,7 +59,8 @@ impl Content {
     }
 }
 
-/// Returns the files of conversations below a folder in the order of their names, or the file itself.
+/// Returns the files of conversations below a folder in the order of their names, or the file
+/// itself.
 ///
 /// # Errors
 /// If there is none, or the folder cannot be read.

@@ -86,7 +86,7 @@ impl<R: BufRead> Values<R> {
             let space = bytes.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
             let found = bytes.get(space).copied();
             if self.shape.is_none() {
-                self.number += bytes[..space].iter().filter(|byte| **byte == b'\n').count() as u64;
+                self.number += bytes[..space].split(|byte| *byte == b'\n').count() as u64 - 1;
             }
             self.input.consume(space);
             if found.is_some() {
@@ -147,8 +147,8 @@ struct Scan {
 }
 
 impl Scan {
-    /// Returns how many bytes belong to the element, and whether a comma or bracket behind them ends
-    /// it.
+    /// Returns how many bytes belong to the element, and whether a comma or bracket behind them
+    /// ends it.
     fn length(&mut self, bytes: &[u8]) -> (usize, bool) {
         for (place, &byte) in bytes.iter().enumerate() {
             if self.in_string {

@@ -17,7 +17,8 @@ fn turns(messages: &Value) -> Vec<Turn> {
     messages.as_array().unwrap().iter().map(own).collect()
 }
 
-/// The files of a tokenizer that is not in the repository; `None` where the machine does not have it.
+/// The files of a tokenizer that is not in the repository; `None` where the machine does not have
+/// it.
 fn shared(name: &str) -> Option<String> {
     let path = std::path::Path::new(&std::env::var_os("LYNXDATA_SHARED")?).join("data/models/tokenizers").join(name);
     Some(std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())))
@@ -94,7 +95,7 @@ fn tokens_and_masks_are_those_of_transformers() {
                     } else {
                         assert_eq!(json!(own.ids.len()), expected["tokens"], "{place}");
                         let digest = Sha256::digest(json!([own.ids, mask]).to_string());
-                        let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+                        let digest = digest.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
                         assert_eq!(json!(digest), expected["sha256"], "{place}");
                     }
                     compared += 1;

@@ -87,13 +87,14 @@ impl AnyResolution {
     /// `None` if a side of the picture would vanish in all of them.
     fn best_grid(&self, width: f64, height: f64) -> Option<(u32, u32)> {
         let side = f64::from(self.tile_side);
-        let (mut best, mut most_shown, mut least_wasted) = (None, 0.0, f64::INFINITY);
+        let (mut best, mut most_shown, mut least_wasted) = (None, 0.0_f64, f64::INFINITY);
         for &(rows, columns) in self.grids {
             let (grid_height, grid_width) = (f64::from(rows) * side, f64::from(columns) * side);
             let scale = (grid_width / width).min(grid_height / height);
             let shown = ((width * scale).trunc() * (height * scale).trunc()).min(width * height);
             let wasted = grid_width * grid_height - shown;
-            if shown > most_shown || shown == most_shown && wasted < least_wasted {
+            let order = shown.total_cmp(&most_shown);
+            if order.is_gt() || order.is_eq() && wasted < least_wasted {
                 (best, most_shown, least_wasted) = (Some((rows, columns)), shown, wasted);
             }
         }

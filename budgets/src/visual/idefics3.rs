@@ -3,8 +3,8 @@
 //!
 //! Source: `transformers` 5.24.0, `models/idefics3/image_processing_idefics3.py` and the text that
 //! `Idefics3Processor.replace_image_token` makes of the tiles. Marks are the names of tiles, the
-//! tokens around them and a line feed after every row of tiles; the last of these and the one before
-//! the thumbnail are one token, as in the vocabularies of these models.
+//! tokens around them and a line feed after every row of tiles; the last of these and the one
+//! before the thumbnail are one token, as in the vocabularies of these models.
 
 use super::VisualTokens;
 

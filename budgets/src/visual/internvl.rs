@@ -1,9 +1,9 @@
-//! InternVL 2.5, 3 and 3.5: tiles of 448 pixels in the grid whose shape is closest to the picture's,
-//! and a thumbnail if there are several.
+//! InternVL 2.5, 3 and 3.5: tiles of 448 pixels in the grid whose shape is closest to the
+//! picture's, and a thumbnail if there are several.
 //!
 //! Source: `get_optimal_tiled_canvas` of `transformers` 5.24.0,
-//! `models/got_ocr2/image_processing_got_ocr2.py`, which is `dynamic_preprocess` of InternVL. The two
-//! marks are `<img>` and `</img>`.
+//! `models/got_ocr2/image_processing_got_ocr2.py`, which is `dynamic_preprocess` of InternVL. The
+//! two marks are `<img>` and `</img>`.
 
 use super::VisualTokens;
 
@@ -39,8 +39,8 @@ impl InternVl {
         VisualTokens { features: with_thumbnail * TILE_TOKENS, marks: 2 }
     }
 
-    /// Returns the tiles of the best grid: the nearest ratio of sides; of equal ones the last in the
-    /// order of their sizes that has less than twice the pixels of the picture.
+    /// Returns the tiles of the best grid: the nearest ratio of sides; of equal ones the last in
+    /// the order of their sizes that has less than twice the pixels of the picture.
     fn tiles(&self, width: f64, height: f64) -> u32 {
         let (mut best, mut best_difference) = (1, f64::INFINITY);
         for tiles in self.min_tiles..=self.max_tiles {
@@ -49,7 +49,8 @@ impl InternVl {
                 let rows = tiles / columns;
                 let difference = (width / height - f64::from(columns) / f64::from(rows)).abs();
                 let is_filled = width * height > 0.5 * TILE_SIDE * TILE_SIDE * f64::from(tiles);
-                if difference < best_difference || difference == best_difference && is_filled {
+                let order = difference.total_cmp(&best_difference);
+                if order.is_lt() || order.is_eq() && is_filled {
                     (best, best_difference) = (tiles, difference);
                 }
             }

@@ -16,8 +16,8 @@ use crate::error::{Error, Result};
 pub struct VisualTokens {
     /// Tokens that carry the picture itself.
     pub features: u64,
-    /// Tokens that the processor or the chat template puts around and between them: begin and end of
-    /// a picture, names of tiles, line feeds.
+    /// Tokens that the processor or the chat template puts around and between them: begin and end
+    /// of a picture, names of tiles, line feeds.
     pub marks: u64,
 }
 
