@@ -215,9 +215,6 @@ impl Check<'_> {
                 own.uncounted_pictures += 1;
                 continue;
             };
-                    Ok(tokens)
-                }
-            };
             match counted {
                 Ok(tokens) => own.visual_tokens += tokens.all(),
                 Err(unfit) => {
