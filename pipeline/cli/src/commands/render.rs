@@ -42,7 +42,7 @@ pub(crate) struct Arguments {
 }
 
 #[derive(Serialize)]
-struct Line {
+struct Outcome {
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -73,13 +73,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
         match shown {
             Ok(Shown::Text(text)) => print(&text)?,
             Ok(Shown::Tokens(ids, loss_mask)) => {
-                print_json(&Line { id, ids: Some(ids), loss_mask: Some(loss_mask), line: None, error: None })?;
+                print_json(&Outcome { id, ids: Some(ids), loss_mask: Some(loss_mask), line: None, error: None })?;
             }
             Err(error) => {
                 code = BROKEN_RECORDS;
                 if arguments.json {
                     let line = Some(number + 1);
-                    print_json(&Line { id, ids: None, loss_mask: None, line, error: Some(error) })?;
+                    print_json(&Outcome { id, ids: None, loss_mask: None, line, error: Some(error) })?;
                 } else {
                     print(&format!("line {}: refused: {error}\n", number + 1))?;
                 }
