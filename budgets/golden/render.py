@@ -77,7 +77,7 @@ MARKS = ["<s>", "</s>", "<|begin_of_text|>", "<|start_header_id|>", "<|end_heade
 TEXTS = [
     "What is in the picture?", "A brown dog lies on a red sofa.", "How many dogs are there?", "One.",
     "Where is the cat? It is under the table, next to the window.", "Describe the image briefly.",
-    "1. first\n2. second\n\nThat is all.", "naïve café 中文 😀", "    indented code\n        more of it",
+    "1. first\n2. second\n\nThat is all.", "naïve café 中文 😀", "one\n\n\ntwo\n\n\nthree\n\n\nfour", "    indented code\n        more of it",
 ]
 
 
