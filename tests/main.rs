@@ -10,6 +10,8 @@
     reason = "these lints spare tests, but not the functions that tests share"
 )]
 
+/// Conversations are audited, packed and rendered.
+mod audit;
 /// Inputs that went wrong for people who do this job.
 mod cases;
 mod check;

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::Dollars;
+use crate::dollars::Dollars;
 
 /// What can go wrong between us and a language model. No message holds a key.
 #[derive(Debug, thiserror::Error)]

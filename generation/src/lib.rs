@@ -35,6 +35,7 @@
 
 mod cache;
 mod client;
+mod dollars;
 mod endpoint;
 mod error;
 mod language;
@@ -50,10 +51,11 @@ pub mod wordings;
 
 pub use cache::Cache;
 pub use client::{Client, Completion};
+pub use dollars::Dollars;
 pub use endpoint::{Endpoint, EndpointConfig};
 pub use error::Error;
 pub use language::Language;
-pub use price::{Budget, Dollars, Estimate, Price, Prices, Spending};
+pub use price::{Budget, Estimate, Price, Prices, Spending};
 pub use request::{Digest, Finish, Message, Part, Reply, Request, Role, Schema, Usage, data_url};
 
 /// Shorthand for results of this crate.

@@ -173,7 +173,7 @@ fn wordings_are_generated_checked_and_written_as_a_bank() {
     let toml = bank_toml(&task(), &generated.accepted);
     let bank: toml::Table = toml::from_str(&toml).unwrap();
     let first = &bank["templates"][0];
-    assert_eq!((first["answer"].as_str(), first["language"].as_str()), (Some("short"), Some("en")));
+    assert_eq!((first["answer"].as_str(), first["language"].as_str()), (Some("phrase"), Some("en")));
     let origin = &first["origin"];
     assert_eq!((origin["model"].as_str(), origin["date"].as_str()), (Some("m"), Some("2026-11-29")));
     assert_eq!((origin["request"].as_str().unwrap().len(), origin["parents"][2].as_str()), (64, Some("c")));

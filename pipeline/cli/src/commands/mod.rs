@@ -1,8 +1,10 @@
 //! One file per subcommand.
 
+pub(crate) mod audit;
 mod calibrate;
 pub(crate) mod check;
 pub(crate) mod completions;
+pub(crate) mod decontaminate;
 pub(crate) mod doctor;
 pub(crate) mod download;
 pub(crate) mod eval;
@@ -11,9 +13,11 @@ pub(crate) mod generate;
 pub(crate) mod hash;
 mod img2dataset;
 mod language_model;
+pub(crate) mod pack;
 pub(crate) mod prompts;
 pub(crate) mod quickstart;
 pub(crate) mod recipe;
+pub(crate) mod render;
 pub(crate) mod run;
 pub(crate) mod status;
 pub(crate) mod tasks;
