@@ -83,8 +83,6 @@ fn wordings_are_generated_once_and_written_as_a_bank() {
     assert_eq!(more.code, Some(2), "a flag twice is wrong usage");
     let other = arguments.map(|argument| if argument == "m" { "unknown" } else { argument });
     lynxdata(folder, &other).ended_with(1).says(&["no price of unknown is known", "[\"unknown\"]\ninput = 0.0"]);
-    let several = arguments.map(|argument| if argument == "vqav2" { "entailment" } else { argument });
-    lynxdata(folder, &several).ended_with(2).says(&["choose one: --answer yes-no or true-false"]);
     let nothing = arguments.map(|argument| if argument == "vqav2" { "nothing" } else { argument });
     lynxdata(folder, &nothing).ended_with(2).says(&["nothing is neither a bank (", "nor one of lynxdata tasks list"]);
 }
@@ -99,8 +97,8 @@ fn banks_are_listed_and_checked() {
     lynxdata(folder, &["prompts", "check"]).ended_with(0);
     std::fs::create_dir(folder.join("banks")).unwrap();
     let wording =
-        |id: &str, text: &str| format!("[[templates]]\nid = \"{id}\"\ntext = \"{text}\"\nanswer = \"short\"\n");
-    let bank = "description = \"d\"\nslots = []\n".to_owned() + &wording("a", "Name it.") + &wording("b", "name it");
+        |id: &str, text: &str| format!("[[templates]]\nid = \"{id}\"\ntext = \"{text}\"\nanswer = \"phrase\"\n");
+    let bank = "description = \"d\"\n".to_owned() + &wording("a", "Name it.") + &wording("b", "name it");
     std::fs::write(folder.join("banks/mine.toml"), bank).unwrap();
     let found = lynxdata(folder, &["prompts", "check", "--banks", "banks", "--json"]).ended_with(1).json();
     assert_eq!(found, json!([{"bank": "mine", "first": "a", "second": "b", "jaccard": 1.0}]));

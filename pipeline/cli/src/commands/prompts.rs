@@ -79,7 +79,7 @@ struct GenerateArguments {
     #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..))]
     n: u16,
 
-    /// The shape of the answer, where wordings of the bank ask for several
+    /// The shape of the answer; without it that of most wordings of the bank
     #[arg(long, value_name = "SHAPE", value_parser = shape)]
     answer: Option<AnswerShape>,
 
@@ -267,19 +267,12 @@ fn task(arguments: &GenerateArguments, banks: &Banks) -> anyhow::Result<Task> {
         let suits = |bank: &&&Bank| arguments.answer.is_none_or(|shape| shapes(bank).contains(&shape));
         of_task.iter().find(suits).copied().with_context(|| format!("no bank of {name} asks for that shape"))?
     };
-    let offered = shapes(bank);
-    let answer = match (arguments.answer, offered.as_slice()) {
-        (Some(shape), _) => shape,
-        (None, [shape]) => *shape,
-        (None, _) => {
-            let offered = offered.into_iter().map(|shape| shape.name().replace('_', "-")).collect::<Vec<_>>();
-            bail!(
-                "wordings of {} ask for several shapes of answer; choose one: --answer {}",
-                bank.name,
-                offered.join(" or ")
-            )
-        }
-    };
+    let count = |shape: AnswerShape| bank.templates.iter().filter(|wording| wording.answer.contains(&shape)).count();
+    let answer = arguments.answer.or_else(|| shapes(bank).into_iter().rev().max_by_key(|shape| count(*shape)));
+    let answer = answer.with_context(|| format!("bank {} has no wordings", bank.name))?;
+    if arguments.answer.is_none() && shapes(bank).len() > 1 {
+        tracing::info!("wordings for answers of shape {}; --answer asks for another one", answer.name());
+    }
     let fits = |wording: &&Template| {
         wording.answer.contains(&answer)
             && wording.language == "en"
