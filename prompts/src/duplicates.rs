@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::Bank;
+use crate::{Bank, Template};
 
 /// Two wordings whose token sets overlap by more than this are near duplicates. Self-Instruct (arXiv 2212.10560, section 2.2) drops a new instruction
 /// whose ROUGE-L with a kept one exceeds 0.7; token Jaccard is stricter on order and simpler, and the same figure separates the shipped wordings.
@@ -32,17 +32,22 @@ fn tokens(text: &str) -> Vec<String> {
         .collect()
 }
 
+/// Returns the text of the system and that of the user together.
+fn whole(template: &Template) -> String {
+    template.system.as_deref().map_or_else(|| template.text.clone(), |system| format!("{system}\n{}", template.text))
+}
+
 /// All pairs of a bank that are equal after [`normalise`], or whose token sets (slot names included) have a Jaccard index above 0.7.
 pub fn near_duplicates(bank: &Bank) -> Vec<NearDuplicate> {
     let sets: Vec<BTreeSet<String>> =
-        bank.templates.iter().map(|template| tokens(&template.text).into_iter().collect()).collect();
+        bank.templates.iter().map(|template| tokens(&whole(template)).into_iter().collect()).collect();
     let mut found = Vec::new();
     for (later, second) in bank.templates.iter().enumerate() {
         for (earlier, first) in bank.templates[..later].iter().enumerate() {
             let shared = sets[earlier].intersection(&sets[later]).count();
             let either = sets[earlier].union(&sets[later]).count();
             let jaccard = shared as f64 / either.max(1) as f64;
-            if jaccard > JACCARD || normalise(&first.text) == normalise(&second.text) {
+            if jaccard > JACCARD || normalise(&whole(first)) == normalise(&whole(second)) {
                 found.push(NearDuplicate { first: first.id.clone(), second: second.id.clone(), jaccard });
             }
         }

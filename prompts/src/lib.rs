@@ -26,7 +26,7 @@ mod choose;
 mod duplicates;
 mod error;
 
-pub use bank::{AnswerShape, Bank, Banks, Length, Media, Origin, Review, Slot, Template};
+pub use bank::{AnswerShape, Bank, Banks, Length, Media, Origin, Review, Slot, Template, Tone};
 pub use choose::{PromptMode, Wording, choose, keyed_hash};
 pub use duplicates::{NearDuplicate, near_duplicates, normalise};
 pub use error::Error;
