@@ -271,12 +271,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("vqa")).unwrap();
         let task =
-            "extends = \"_base\"\nname = \"okvqa\"\n[tables.a]\nfile = \"mscoco_{split}2014_annotations.json\"\n";
-        fs::write(folder.path().join("vqa/okvqa.toml"), task).unwrap();
+            "extends = \"_base\"\nname = \"own_vqa\"\n[tables.a]\nfile = \"mscoco_{split}2014_annotations.json\"\n";
+        fs::write(folder.path().join("vqa/own_vqa.toml"), task).unwrap();
         let base = "extends = \"vqav2\"\n[tables.q]\nfile = \"OpenEnded_mscoco_{split}2014_questions.json\"\n";
         fs::write(folder.path().join("_base.toml"), base).unwrap();
         let catalogue = shipped().with_folder(folder.path(), &banks()).unwrap();
-        let (own, shipped) = (catalogue.get("okvqa").unwrap(), catalogue.get("vqav2").unwrap());
+        let (own, shipped) = (catalogue.get("own_vqa").unwrap(), catalogue.get("vqav2").unwrap());
         assert_eq!(own.primary.1.file, "OpenEnded_mscoco_{split}2014_questions.json");
         assert_eq!(own.joins[0].table.file, "mscoco_{split}2014_annotations.json");
         assert_eq!(own.primary.1.at, shipped.primary.1.at);
@@ -293,7 +293,7 @@ mod tests {
     fn faulty_files_are_named_and_cost_no_other_task() {
         assert!(fault("vqav2.toml", "").contains("`vqav2` is taken by vqa/vqav2.toml"));
         assert!(fault("own.toml", "extends = \"vqav2\"\nname = \"other\"").contains("call the file other.toml"));
-        assert!(fault("own.toml", "extends = \"vqav3\"").contains("there is no `vqav3`, only aokvqa"));
+        assert!(fault("own.toml", "extends = \"vqav3\"").contains("there is no `vqav3`, only aicrowd_food, "));
         assert!(fault("own.toml", "extends = \"own\"").contains("leads in a circle"));
         assert!(fault("own.toml", "name = ").contains("own.toml"));
         let folder = tempfile::tempdir().unwrap();
@@ -305,6 +305,6 @@ mod tests {
         assert!(catalogue.get("own").unwrap_err().to_string().contains("own.toml: TOML parse error"));
         assert!(catalogue.get("bytes").unwrap_err().to_string().ends_with("it is not UTF-8"));
         let unknown = shipped().get("vqa2").unwrap_err().to_string();
-        assert!(unknown.contains("the tasks are aokvqa, coco_caption"), "{unknown}");
+        assert!(unknown.contains("the tasks are aicrowd_food, "), "{unknown}");
     }
 }
