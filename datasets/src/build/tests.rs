@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use serde_json::{Value, json};
 
@@ -18,11 +18,15 @@ const SEED: u64 = 7;
 /// Held while golden files are read or written, so that no test sees a half-written one.
 static GOLDEN: Mutex<()> = Mutex::new(());
 
-fn shipped() -> Catalogue {
-    Catalogue::shipped(&Banks::shipped().unwrap()).unwrap()
+/// The shipped banks and tasks, which take seconds to load in a build for tests.
+static BANKS: LazyLock<Banks> = LazyLock::new(|| Banks::shipped().unwrap());
+static CATALOGUE: LazyLock<Catalogue> = LazyLock::new(|| Catalogue::shipped(&BANKS).unwrap());
+
+pub(super) fn shipped() -> &'static Catalogue {
+    &CATALOGUE
 }
 
-fn fixtures() -> PathBuf {
+pub(super) fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
 }
 
@@ -34,9 +38,8 @@ fn fixture_split(task: &Task) -> String {
     golden["split"].as_str().unwrap().to_owned()
 }
 
-fn build_all(task: &Task, root: &Path, split: &str, mode: PromptMode, seed: u64) -> (Vec<Conversation>, TaskCounts) {
-    let banks = Banks::shipped().unwrap();
-    let mut build = Build::start(task, &banks, root, split, mode, seed).unwrap();
+pub(super) fn build_all(task: &Task, root: &Path, split: &str, mode: PromptMode, seed: u64) -> (Vec<Conversation>, TaskCounts) {
+    let mut build = Build::start(task, &BANKS, root, split, mode, seed).unwrap();
     let conversations: Vec<Conversation> = build.by_ref().map(Result::unwrap).collect();
     let counts = build.counts().clone();
     assert!(counts.adds_up() && counts.kept == conversations.len() as u64, "{counts:?}");
@@ -124,12 +127,11 @@ fn the_order_of_native_rows_does_not_matter() {
 #[test]
 fn the_answer_fits_the_wording() {
     let catalogue = shipped();
-    let banks = Banks::shipped().unwrap();
     for seed in 0..20 {
         for task in catalogue.tasks() {
             for conversation in build_fixture(task, PromptMode::All, seed) {
                 let (bank, id) = conversation.template.split_once('/').unwrap();
-                let templates = &banks.get(bank).unwrap().templates;
+                let templates = &BANKS.get(bank).unwrap().templates;
                 let template = templates.iter().find(|template| template.id == id).unwrap();
                 let shape = conversation.answer_shape;
                 assert!(template.answer.contains(&shape), "{conversation:?}");
@@ -256,8 +258,8 @@ fn with_bad_columns(path: &Path) -> Vec<(String, Vec<u8>)> {
 
 #[test]
 fn one_bad_cell_of_any_kind_changes_no_other_record() {
-    let banks = Banks::shipped().unwrap();
-    for name in ["aokvqa", "coco_caption", "oxford_pets", "visdial", "vqav2", "vsr"] {
+    let names = ["aokvqa", "coco_caption", "oxford_pets", "visdial", "vqav2", "vsr", "hateful_memes", "sthv2", "stvqa"];
+    for name in names {
         let catalogue = shipped();
         let task = catalogue.get(name).unwrap();
         let (root, split) = (fixtures().join(&task.name), fixture_split(task));
@@ -276,7 +278,7 @@ fn one_bad_cell_of_any_kind_changes_no_other_record() {
             for (what, file) in changed {
                 let what = format!("{}, {}: {what}", task.name, path.display());
                 fs::write(folder.path().join(path.strip_prefix(&root).unwrap()), file).unwrap();
-                let mut build = Build::start(task, &banks, folder.path(), &split, PromptMode::All, SEED)
+                let mut build = Build::start(task, &BANKS, folder.path(), &split, PromptMode::All, SEED)
                     .unwrap_or_else(|fault| panic!("{what}: {fault}"));
                 let found: Vec<Conversation> =
                     build.by_ref().map(|found| found.unwrap_or_else(|fault| panic!("{what}: {fault}"))).collect();
@@ -514,7 +516,7 @@ fn the_right_option_stands_at_every_place_equally_often() {
 }
 
 /// The folder of real data, if the environment names one.
-fn shared() -> Option<PathBuf> {
+pub(super) fn shared() -> Option<PathBuf> {
     std::env::var_os("LYNXDATA_SHARED").map(|folder| PathBuf::from(folder).join("data/tasks"))
 }
 
