@@ -266,6 +266,56 @@ mod tests {
         }
     }
 
+    /// The page of all tasks, as the catalogue has them.
+    fn page(catalogue: &Catalogue) -> String {
+        let mut page = "\
+# The tasks
+
+`row` is the row in table 9 of the Lynx paper (arXiv 2307.02469). The first licence is that of the annotations, the second that of the pictures or videos;
+behind each stands whether it allows commercial use. `verified` says what a task was tried on: files as their authors ship them (genuine), genuine rows that
+somebody else published (excerpt), rows made up in the layout that loaders read (fixture), or a description alone (documentation). Splits have the numbers
+of records that are published, where they are. `lynxdata tasks show NAME` tells where the files come from and how they must lie.
+
+This page is written by a test: `LYNXDATA_REWRITE=1 cargo test -p lynxdata-datasets`.
+
+| task | row | group | media | licence | media's licence | verified | splits |
+|---|---|---|---|---|---|---|---|
+"
+        .to_owned();
+        for task in catalogue.tasks() {
+            let terms = |licence: &str, use_: CommercialUse| format!("{licence} ({})", use_.name());
+            let splits: Vec<String> = task
+                .splits
+                .iter()
+                .map(|(split, records)| if *records == 0 { split.clone() } else { format!("{split} {records}") })
+                .collect();
+            page.push_str(&format!(
+                "| {} | {} | {} | {} | {} | {} | {} | {} |\n",
+                task.name,
+                task.paper_row.map_or_else(String::new, |row| row.to_string()),
+                task.group,
+                task.modality().name(),
+                terms(&task.licence, task.commercial_use),
+                task.pictures.as_ref().map_or_else(String::new, |own| terms(&own.licence, own.commercial_use)),
+                task.verified.name(),
+                splits.join(", "),
+            ));
+        }
+        page
+    }
+
+    #[test]
+    fn the_page_of_tasks_is_the_catalogue() {
+        let (path, page) = (here().join("../docs/tasks.md"), page(&shipped()));
+        if std::env::var_os("LYNXDATA_REWRITE").is_some() {
+            fs::write(&path, &page).unwrap();
+        }
+        assert!(
+            fs::read_to_string(&path).unwrap_or_default() == page,
+            "docs/tasks.md differs; LYNXDATA_REWRITE=1 cargo test -p lynxdata-datasets writes it"
+        );
+    }
+
     #[test]
     fn a_folder_adds_tasks_that_extend_shipped_ones() {
         let folder = tempfile::tempdir().unwrap();

@@ -38,7 +38,13 @@ fn fixture_split(task: &Task) -> String {
     golden["split"].as_str().unwrap().to_owned()
 }
 
-pub(super) fn build_all(task: &Task, root: &Path, split: &str, mode: PromptMode, seed: u64) -> (Vec<Conversation>, TaskCounts) {
+pub(super) fn build_all(
+    task: &Task,
+    root: &Path,
+    split: &str,
+    mode: PromptMode,
+    seed: u64,
+) -> (Vec<Conversation>, TaskCounts) {
     let mut build = Build::start(task, &BANKS, root, split, mode, seed).unwrap();
     let conversations: Vec<Conversation> = build.by_ref().map(Result::unwrap).collect();
     let counts = build.counts().clone();

@@ -70,7 +70,8 @@ fn parallel_lists_of_other_lengths_pair_nothing_wrongly() {
 #[test]
 fn answers_of_vqa_are_not_taken_for_those_of_its_kin() {
     let questions = bytes(&json!({"questions": [{"question_id": 1, "image_id": 2, "question": "What?"}]}));
-    let ten: Vec<Value> = (1..=10).map(|id| json!({"answer": "net", "answer_confidence": "yes", "answer_id": id})).collect();
+    let ten: Vec<Value> =
+        (1..=10).map(|id| json!({"answer": "net", "answer_confidence": "yes", "answer_id": id})).collect();
     let answers = bytes(&json!({"annotations": [{"question_id": 1, "image_id": 2, "answers": ten}]}));
     let files: [(&str, &[u8]); 2] =
         [("OpenEnded_mscoco_val2014_questions.json", &questions), ("mscoco_val2014_annotations.json", &answers)];
@@ -83,7 +84,8 @@ fn answers_of_vqa_are_not_taken_for_those_of_its_kin() {
 
 #[test]
 fn the_open_ended_next_qa_is_not_taken_for_the_choice() {
-    let open = b"video,frame_count,width,height,question,answer,qid,type,additional_ref_answer\n1,2,3,4,why,to rest,5,CW,\n";
+    let open =
+        b"video,frame_count,width,height,question,answer,qid,type,additional_ref_answer\n1,2,3,4,why,to rest,5,CW,\n";
     let files: [(&str, &[u8]); 2] = [("val.csv", open), ("map_vid_vidorID.json", b"{\"1\": \"2/1\"}")];
     assert!(fault("nextqa", "val", &files).contains("none of 1 records"));
 }
@@ -157,7 +159,8 @@ fn encodings_escapes_and_marks_of_byte_order_are_undone() {
     let meme = b"{\"id\":42953,\"img\":\"img\\/42953.png\",\"label\":0,\"text\":\"caf\\u00e9\"}";
     let (found, _) = read("hateful_memes", "dev", &[("dev.jsonl", meme)]).unwrap();
     assert_eq!((found[0].media.images[0].as_str(), found[0].id.as_str()), ("img/42953.png", "hateful_memes/dev/42953"));
-    let page = b"<DOC><DOCNO>1</DOCNO><DESCRIPTION>a caf\xE9 & a bar;</DESCRIPTION><IMAGE>images/00/1.jpg</IMAGE></DOC>";
+    let page =
+        b"<DOC><DOCNO>1</DOCNO><DESCRIPTION>a caf\xE9 & a bar;</DESCRIPTION><IMAGE>images/00/1.jpg</IMAGE></DOC>";
     let (found, _) = read("iapr_tc12", "all", &[("annotations_complete_eng/00/1.eng", page)]).unwrap();
     assert_eq!(text(&found[0], AnswerShape::Sentence), "A café & a bar.");
 }
@@ -168,7 +171,8 @@ fn text_and_dialogs_are_split_at_their_marks_alone() {
     let (found, counts) = read("baize", "quora", &[("quora_chat_data.json", &bytes(&dialog))]).unwrap();
     assert_eq!(found[0].answers.turns, [("List [1|2]:\n- a".to_owned(), "a | b\n\nc".to_owned())]);
     assert!(counts.left_out.is_empty(), "the empty mark at the end is no turn");
-    let rows = b"{\"text\": \"<human>: 1 < 2?\\n<bot>: Yes, 1 < 2 and <b> is bold.\"}\n{\"text\": \"<bot>: no question\"}\n";
+    let rows =
+        b"{\"text\": \"<human>: 1 < 2?\\n<bot>: Yes, 1 < 2 and <b> is bold.\"}\n{\"text\": \"<bot>: no question\"}\n";
     let (found, counts) = read("oig_small_chip2", "a", &[("a.jsonl", rows)]).unwrap();
     assert_eq!((found.len(), text(&found[0], AnswerShape::Paragraph)), (1, "Yes, 1 < 2 and <b> is bold."));
     assert_eq!(counts.dropped["error:instruction"], 1);
@@ -196,7 +200,7 @@ fn every_row_of_table_9_has_a_task() {
 fn every_category_of_places_has_a_name() {
     let Some(shared) = shared() else { return };
     let categories = fs::read(shared.join("places365/categories_places365.txt")).unwrap();
-    let list: String = (0..365).map(|label| format!("{label}.jpg {label}\n")).collect();
+    let list = (0..365).map(|label| format!("{label}.jpg {label}\n")).collect::<Vec<_>>().concat();
     let files: [(&str, &[u8]); 2] = [("places365_val.txt", list.as_bytes()), ("categories_places365.txt", &categories)];
     let (found, _) = read("places365", "val", &files).unwrap();
     let names: Vec<&str> = found.iter().map(|record| text(record, AnswerShape::Class)).collect();
@@ -219,6 +223,20 @@ fn the_first_synonym_of_a_class_of_imagenet_is_its_name() {
     let (found, _) = build_all(task, folder.path(), "train", PromptMode::All, 7);
     let names: Vec<&str> = found.iter().map(|own| own.messages.last().unwrap().content.as_str()).collect();
     assert_eq!(names, ["tench", "crane", "crane"], "a bird and a machine share a name");
+}
+
+#[test]
+fn a_description_of_iapr_tc12_is_one_sentence() {
+    let Some(shared) = shared() else { return };
+    let name = "annotations_complete_eng/00/25.eng";
+    let page = fs::read(shared.join("iapr_tc12").join(name)).unwrap();
+    let (found, _) = read("iapr_tc12", "all", &[(name, &page)]).unwrap();
+    let expected = "A yellow building with white columns in the background; two palm trees in front of the house; \
+        cars are parking in front of the house; a woman and a child are walking over the square.";
+    assert_eq!(
+        (text(&found[0], AnswerShape::Sentence), found[0].media.images[0].as_str()),
+        (expected, "images/00/25.jpg")
+    );
 }
 
 #[test]

@@ -132,16 +132,9 @@ fn unescaped(text: &str) -> String {
         rest = &rest[start..];
         // The longest name here has four characters, the largest number seven.
         let end = rest.char_indices().take(10).find(|(_, character)| *character == ';').map(|(place, _)| place);
-        match end.and_then(|end| Some((named(&rest[1..end])?, end))) {
-            Some((character, end)) => {
-                result.push(character);
-                rest = &rest[end + 1..];
-            }
-            None => {
-                result.push('&');
-                rest = &rest[1..];
-            }
-        }
+        let (character, length) = end.and_then(|end| Some((named(&rest[1..end])?, end + 1))).unwrap_or(('&', 1));
+        result.push(character);
+        rest = &rest[length..];
     }
     result + rest
 }
@@ -187,9 +180,8 @@ impl<R: BufRead> Parts<R> {
                 None => return Ok(None),
                 Some(b'<') => {
                     self.input.consume(1);
-                    match self.tag()? {
-                        Some(part) => return Ok(Some(part)),
-                        None => continue,
+                    if let Some(part) = self.tag()? {
+                        return Ok(Some(part));
                     }
                 }
                 Some(_) => {
@@ -224,7 +216,8 @@ impl<R: BufRead> Parts<R> {
             }
             self.input.consume(1);
             let is_comment = tag.starts_with(b"!--");
-            let is_end = if is_comment { byte == b'>' && tag.ends_with(b"--") } else { byte == b'>' && quote.is_none() };
+            let is_end =
+                if is_comment { byte == b'>' && tag.ends_with(b"--") } else { byte == b'>' && quote.is_none() };
             if is_end {
                 break;
             }
@@ -312,7 +305,8 @@ mod tests {
 
     #[test]
     fn documents_of_sgml_are_read_in_their_encoding() {
-        let document = b"<DOC>\n<DOCNO>00/25.eng</DOCNO>\n<TITLE></TITLE>\n<LOCATION>Cuzco & Per\xFA</LOCATION>\n</DOC>\n";
+        let document =
+            b"<DOC>\n<DOCNO>00/25.eng</DOCNO>\n<TITLE></TITLE>\n<LOCATION>Cuzco & Per\xFA</LOCATION>\n</DOC>\n";
         let found = read_all(document, "at = \"DOC\"\nencoding = \"latin1\"").unwrap();
         assert_eq!(found, [json!({"docno": "00/25.eng", "location": "Cuzco & Perú"})]);
     }
