@@ -13,7 +13,7 @@ use crate::{Error, Result};
 pub struct Checked {
     /// The split.
     pub split: String,
-    /// The number of records that its authors publish, if they do and the task file names the split.
+    /// The number of records of the split, if its authors publish one and the task file has it.
     pub published: Option<u64>,
     /// What stops a build: every file that is missing, a file that cannot be understood, or a task
     /// that drops too much. It is empty if conversations can be made.

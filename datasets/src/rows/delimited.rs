@@ -9,9 +9,9 @@ use serde_json::{Map, Value, json};
 use super::Emit;
 use crate::task::Table;
 
-/// Reads records; the first names the columns unless the table does. If the table does and the first
-/// record is just their names, it is a header and no row. A record of another length costs only
-/// itself; bytes that are not UTF-8 become U+FFFD.
+/// Reads records; the first names the columns unless the table does. If the table does and the
+/// first record is just their names, it is a header and no row. A record of another length costs
+/// only itself; bytes that are not UTF-8 become U+FFFD.
 pub(super) fn read(
     input: impl Read,
     table: &Table,

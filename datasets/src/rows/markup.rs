@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Emit, Shape, Source};
 
-/// The longest row, in bytes of its values, so that a file without the rows' tag is not taken for one.
+/// The longest row, in bytes of its values, so that a file that lacks the tag is not held whole.
 const LONGEST_ROW: usize = 1 << 24;
 
 /// The longest tag, in bytes. A `<` without an end before it is text.

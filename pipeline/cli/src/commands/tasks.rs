@@ -324,7 +324,7 @@ fn said(checked: &Checked) -> String {
     match published {
         Some(published) if *published == counts.kept => text.push_str(", as many as are published\n"),
         Some(published) => text.push_str(&format!("; {} are published\n", grouped(*published))),
-        None => text.push_str("; the task file does not name this split\n"),
+        None => text.push_str("; no number of this split is known\n"),
     }
     for fault in faults {
         text.push_str(&format!("  fault: {fault}\n"));
