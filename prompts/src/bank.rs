@@ -124,6 +124,59 @@ pub enum Length {
     Long,
 }
 
+impl Length {
+    /// Every length.
+    pub const ALL: &[Length] = &[Length::Short, Length::Medium, Length::Long];
+
+    /// Returns the name in banks and tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Length::Short => "short",
+            Length::Medium => "medium",
+            Length::Long => "long",
+        }
+    }
+}
+
+/// How a wording speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tone {
+    /// A statement or a request without any of the marks below.
+    Neutral,
+    /// With words of courtesy, such as "please".
+    Polite,
+    /// At most four words besides the slots, such as a label before the answer.
+    Terse,
+    /// An order that begins with its verb.
+    Imperative,
+    /// A question.
+    Question,
+    /// As one talks to somebody one knows.
+    Friendly,
+    /// As one writes in an official letter.
+    Formal,
+}
+
+impl Tone {
+    /// Every tone.
+    pub const ALL: &[Tone] =
+        &[Tone::Neutral, Tone::Polite, Tone::Terse, Tone::Imperative, Tone::Question, Tone::Friendly, Tone::Formal];
+
+    /// Returns the name in banks and tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Tone::Neutral => "neutral",
+            Tone::Polite => "polite",
+            Tone::Terse => "terse",
+            Tone::Imperative => "imperative",
+            Tone::Question => "question",
+            Tone::Friendly => "friendly",
+            Tone::Formal => "formal",
+        }
+    }
+}
+
 /// Whether a person has looked at a wording that a model wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -171,9 +224,9 @@ pub struct Template {
     /// How long an answer its words ask for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub length: Option<Length>,
-    /// How it speaks, such as `formal` or `casual`.
+    /// How it speaks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tone: Option<String>,
+    pub tone: Option<Tone>,
     /// Its language as an ISO 639 code; the bank's own if left out.
     #[serde(default)]
     pub language: String,
@@ -466,9 +519,9 @@ mod tests {
     }
 
     #[test]
-    fn every_shipped_bank_has_at_least_eight_wordings() {
+    fn every_shipped_bank_has_at_least_ten_wordings() {
         for bank in Banks::shipped().unwrap().iter() {
-            assert!(bank.templates.len() >= 8, "{} has {}", bank.name, bank.templates.len());
+            assert!(bank.templates.len() >= 10, "{} has {}", bank.name, bank.templates.len());
         }
     }
 
@@ -480,6 +533,7 @@ mod tests {
                 assert_eq!(template.text.trim(), template.text, "{place}");
                 assert!(template.text.is_ascii(), "{place}");
                 assert!(!template.text.contains("  "), "{place}");
+                assert!(template.length.is_some() && template.tone.is_some(), "{place} lacks a tag");
                 let first = template.text.chars().next().unwrap();
                 assert!(first.is_ascii_uppercase() || ['{', '"'].contains(&first), "{place}");
             }
@@ -585,6 +639,6 @@ mod tests {
         assert_eq!(banks.get("ocr").unwrap().description, "own");
         assert!(banks.get("caption").unwrap().templates.len() >= 8);
         let error = banks.get("video").unwrap_err().to_string();
-        assert!(error.contains("caption, classification"), "{error}");
+        assert!(error.contains("caption, caption_detailed"), "{error}");
     }
 }

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use crate::Bank;
+use crate::{Bank, Template};
 
 /// Two wordings whose token sets overlap by more than this are near duplicates. Self-Instruct (arXiv 2212.10560, section 2.2) drops a new instruction
 /// whose ROUGE-L with a kept one exceeds 0.7; token Jaccard is stricter on order and simpler, and the same figure separates the shipped wordings.
-const JACCARD: f64 = 0.7;
+const JACCARD: f64 = 0.6;
 
 /// A pair of wordings of one bank that are too alike to count as two.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,6 +32,11 @@ fn tokens(text: &str) -> Vec<String> {
         .collect()
 }
 
+/// Returns the text of the system and that of the user together.
+fn whole(template: &Template) -> String {
+    template.system.as_deref().map_or_else(|| template.text.clone(), |system| format!("{system}\n{}", template.text))
+}
+
 /// Returns the Jaccard index of the token sets of two wordings, slot names included, if they are
 /// near duplicates: equal after [`normalise`], or with an index above 0.7.
 pub fn near_duplicate(first: &str, second: &str) -> Option<f64> {
@@ -47,7 +52,7 @@ pub fn near_duplicates(bank: &Bank) -> Vec<NearDuplicate> {
     let mut found = Vec::new();
     for (later, second) in bank.templates.iter().enumerate() {
         for first in &bank.templates[..later] {
-            if let Some(jaccard) = near_duplicate(&first.text, &second.text) {
+            if let Some(jaccard) = near_duplicate(&whole(first), &whole(second)) {
                 found.push(NearDuplicate { first: first.id.clone(), second: second.id.clone(), jaccard });
             }
         }

@@ -27,7 +27,7 @@ mod duplicates;
 mod error;
 mod hash;
 
-pub use bank::{AnswerShape, Bank, Banks, Length, Media, Origin, Review, Slot, Template};
+pub use bank::{AnswerShape, Bank, Banks, Length, Media, Origin, Review, Slot, Template, Tone};
 pub use choose::{PromptMode, Wording, choose};
 pub use duplicates::{NearDuplicate, near_duplicate, near_duplicates, normalise};
 pub use error::Error;
