@@ -252,10 +252,12 @@ mod tests {
             assert!(task.homepage.starts_with("https://") || task.homepage.starts_with("http://"), "{}", task.name);
             let is_cited = ["arXiv:", "doi:", "https://"].iter().any(|start| task.cite.starts_with(start));
             assert!(is_cited, "{}", task.name);
-            assert!(task.splits.values().all(|&records| records > 0), "{}", task.name);
-            assert_eq!(task.licence == "none", task.commercial_use == CommercialUse::Unclear, "{}", task.name);
+            // A licence may be silent on commercial use; without one nobody can tell.
+            let is_unclear = task.commercial_use == CommercialUse::Unclear;
+            assert!(task.licence != "none" || is_unclear, "{}", task.name);
             let genuine = here().join(format!("fixtures/{}/genuine.json", task.name));
-            assert_eq!(task.verified == Verified::Genuine, genuine.exists(), "{}: genuine.json", task.name);
+            let is_tried = matches!(task.verified, Verified::Genuine | Verified::Excerpt);
+            assert_eq!(is_tried, genuine.exists(), "{}: genuine.json", task.name);
             assert!(!task.obtain.is_empty(), "{}", task.name);
         }
     }

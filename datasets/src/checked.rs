@@ -13,7 +13,8 @@ use crate::{Error, Result};
 pub struct Checked {
     /// The split.
     pub split: String,
-    /// The number of records that its authors publish, if the task file names the split.
+    /// The number of records that its authors publish, if the task file names the split; 0 if they
+    /// do not say.
     pub published: Option<u64>,
     /// What stops a build: every file that is missing, a file that cannot be understood, or a task
     /// that drops too much. It is empty if conversations can be made.

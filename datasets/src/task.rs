@@ -39,7 +39,7 @@ impl CommercialUse {
 pub enum Verified {
     /// Files as their authors ship them, at least one whole.
     Genuine,
-    /// Genuine rows that somebody else published.
+    /// Genuine rows, a part of a file or what somebody else published of it.
     Excerpt,
     /// Rows made up in the layout that the authors' own loader reads.
     Fixture,
@@ -382,7 +382,8 @@ pub struct Task {
     pub obtain: Vec<Obtain>,
     /// The prompt banks that its conversations are worded with.
     pub prompts: Vec<String>,
-    /// The splits that its authors publish, with the number of records that each yields.
+    /// The splits that its authors publish, with the number of records that each yields; 0 where
+    /// nobody says how many.
     pub splits: BTreeMap<String, u64>,
     /// The share of records, 0 to 1, that may be dropped; a task that drops more fails.
     pub may_drop: f64,
