@@ -342,3 +342,5 @@ fn shuffled(seed: u64, purpose: &str, task: &str, record_id: &str, length: usize
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod traps;

@@ -13,8 +13,7 @@ use crate::{Error, Result};
 pub struct Checked {
     /// The split.
     pub split: String,
-    /// The number of records that its authors publish, if the task file names the split; 0 if they
-    /// do not say.
+    /// The number of records of the split, if its authors publish one and the task file has it.
     pub published: Option<u64>,
     /// What stops a build: every file that is missing, a file that cannot be understood, or a task
     /// that drops too much. It is empty if conversations can be made.
@@ -25,7 +24,7 @@ pub struct Checked {
 
 /// Reads a split to its end.
 pub fn check(task: &Task, root: &Path, split: &str) -> Checked {
-    let published = task.splits.get(split).copied();
+    let published = task.splits.get(split).copied().filter(|records| *records > 0);
     let mut checked = Checked { split: split.to_owned(), published, faults: Vec::new(), counts: TaskCounts::default() };
     checked.faults.extend(task.missing_files(root, split).iter().map(Error::to_string));
     if !checked.faults.is_empty() {

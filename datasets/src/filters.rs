@@ -22,8 +22,9 @@ pub(crate) const FILTERS: &[(&str, Add)] = &[
     ("as_sentence", |own| own.add_filter("as_sentence", as_sentence)),
     ("before_last", |own| own.add_filter("before_last", before_last)),
     ("box", |own| own.add_filter("box", box_text)),
-    ("file_name", |own| own.add_filter("file_name", file_name)),
     ("descend", |own| own.add_filter("descend", descend)),
+    ("detokenise", |own| own.add_filter("detokenise", detokenise)),
+    ("file_name", |own| own.add_filter("file_name", file_name)),
     ("findall", |own| own.add_filter("findall", findall)),
     ("flatten", |own| own.add_filter("flatten", flatten)),
     ("from_json", |own| own.add_filter("from_json", from_json)),
@@ -157,6 +158,25 @@ fn descend(tree: &Value, key: &str, path: &Value) -> Outcome<Value> {
         };
     }
     Ok(node)
+}
+
+/// `"a dog 's bowl , isn 't it ?" | detokenise` is `a dog's bowl, isn't it?`: the spaces that the
+/// Penn Treebank's tokenizer puts before marks and endings are taken out. CC3M and Flickr30k are
+/// written so.
+fn detokenise(text: &str) -> String {
+    const ENDINGS: [&str; 8] = ["n't", "'t", "'s", "'m", "'d", "'re", "'ve", "'ll"];
+    let is_attached = |word: &str| {
+        let is_mark = word.chars().all(|character| ".,;:!?%)".contains(character));
+        is_mark || ENDINGS.contains(&word.to_ascii_lowercase().as_str())
+    };
+    let mut joined = String::with_capacity(text.len());
+    for word in text.split_whitespace() {
+        if !joined.is_empty() && !is_attached(word) && !joined.ends_with('(') {
+            joined.push(' ');
+        }
+        joined.push_str(word);
+    }
+    joined
 }
 
 /// `'a/b.tar.gz' | file_name` is `b.tar.gz`.
@@ -417,6 +437,10 @@ mod tests {
             ("['One', ' Two. ', ''] | join_sentences", json!("One. Two.")),
             ("['net', 'netting', 'net'] | majority", json!("net")),
             ("' A  Dog. ' | normalise_answer", json!("a dog")),
+            (
+                "\"a dog 's bowl ( red ) , isn 't it ? 5 % of .net !\" | detokenise",
+                json!("a dog's bowl (red), isn't it? 5% of .net!"),
+            ),
             ("['a', 'b'] | numbered", json!(["1. a", "2. b"])),
             ("1 | pick(['a', 'b'])", json!("b")),
             ("'b' | position(['a', 'b'])", json!(1)),

@@ -150,11 +150,25 @@ pub(crate) fn path(value: &Value) -> Result<String, String> {
     if stays_inside(&path) { Ok(path) } else { Err(format!("{path:?} leaves the folder of pictures")) }
 }
 
-/// Reads one path or a list of them, at least one.
-pub(crate) fn paths(value: &Value) -> Result<Vec<String>, String> {
+/// Endings of the names of videos.
+const VIDEOS: [&str; 6] = ["avi", "m4v", "mkv", "mov", "mp4", "webm"];
+
+/// Reads the path of a picture. A video is none: wordings would call it a picture, and exports
+/// would put its bytes into a column of pictures.
+pub(crate) fn picture_path(value: &Value) -> Result<String, String> {
+    let path = path(value)?;
+    let ending = path.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase());
+    if ending.is_some_and(|ending| VIDEOS.contains(&ending.as_str())) {
+        return Err(format!("{path:?} is a video; say so with media.video"));
+    }
+    Ok(path)
+}
+
+/// Reads one path of a picture or a list of them, at least one.
+pub(crate) fn picture_paths(value: &Value) -> Result<Vec<String>, String> {
     match value {
-        Value::String(_) => Ok(vec![path(value)?]),
-        paths => list(paths, "a path or a list of paths")?.iter().map(path).collect(),
+        Value::String(_) => Ok(vec![picture_path(value)?]),
+        paths => list(paths, "a path or a list of paths")?.iter().map(picture_path).collect(),
     }
 }
 
@@ -417,9 +431,11 @@ mod tests {
 
     #[test]
     fn one_path_may_be_a_text_and_none_may_leave_the_folder() {
-        assert_eq!(paths(&json!("a.jpg")).unwrap(), ["a.jpg"]);
-        assert_eq!(paths(&json!(["a.jpg", "b.jpg"])).unwrap().len(), 2);
-        assert!(paths(&json!("../a.jpg")).unwrap_err().contains("leaves the folder"));
-        assert!(paths(&json!([])).unwrap_err().contains("empty list"));
+        assert_eq!(picture_paths(&json!("a.jpg")).unwrap(), ["a.jpg"]);
+        assert_eq!(picture_paths(&json!(["a.jpg", "b.jpg"])).unwrap().len(), 2);
+        assert!(picture_paths(&json!("../a.jpg")).unwrap_err().contains("leaves the folder"));
+        assert!(picture_paths(&json!([])).unwrap_err().contains("empty list"));
+        assert!(picture_paths(&json!(["a.jpg", "b.MP4"])).unwrap_err().contains("say so with media.video"));
+        assert_eq!(path(&json!("b.MP4")).unwrap(), "b.MP4");
     }
 }

@@ -11,8 +11,8 @@ use serde_json::Value as Json;
 
 use crate::expression::value_of;
 use crate::record::{
-    Answers, Media, Record, SlotValue, VideoReference, answer, key_text, options, path, paths, seconds, slot, texts_of,
-    truth, turns, votes,
+    Answers, Media, Record, SlotValue, VideoReference, answer, key_text, options, path, picture_path, picture_paths,
+    seconds, slot, texts_of, truth, turns, votes,
 };
 use crate::rows::{NativeRow, Rows, Shape, read_all};
 use crate::shape::misfit;
@@ -525,8 +525,10 @@ fn media(source: &MediaSource, context: &Value) -> std::result::Result<Option<Me
     let of_images = |images: Option<Vec<String>>| images.map(|images| Media { images, video: None });
     match source {
         MediaSource::None => Ok(None),
-        MediaSource::Image(own) => optional(own, context, path).map(|path| of_images(path.map(|path| vec![path]))),
-        MediaSource::Images(own) => optional(own, context, paths).map(of_images),
+        MediaSource::Image(own) => {
+            optional(own, context, picture_path).map(|path| of_images(path.map(|path| vec![path])))
+        }
+        MediaSource::Images(own) => optional(own, context, picture_paths).map(of_images),
         MediaSource::Video(video) => {
             let Some(path) = optional(&video.path, context, path)? else { return Ok(None) };
             let time = |own: &Option<Mapped>| own.as_ref().map(|own| mapped(own, context, seconds)).transpose();

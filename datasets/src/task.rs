@@ -382,8 +382,8 @@ pub struct Task {
     pub obtain: Vec<Obtain>,
     /// The prompt banks that its conversations are worded with.
     pub prompts: Vec<String>,
-    /// The splits that its authors publish, with the number of records that each yields; 0 where
-    /// nobody says how many.
+    /// The splits that its authors publish, with the number of records that each yields; 0 where they
+    /// publish none.
     pub splits: BTreeMap<String, u64>,
     /// The share of records, 0 to 1, that may be dropped; a task that drops more fails.
     pub may_drop: f64,

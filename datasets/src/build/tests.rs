@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use serde_json::{Value, json};
 
@@ -18,11 +18,15 @@ const SEED: u64 = 7;
 /// Held while golden files are read or written, so that no test sees a half-written one.
 static GOLDEN: Mutex<()> = Mutex::new(());
 
-fn shipped() -> Catalogue {
-    Catalogue::shipped(&Banks::shipped().unwrap()).unwrap()
+/// The shipped banks and tasks, which take seconds to load in a build for tests.
+static BANKS: LazyLock<Banks> = LazyLock::new(|| Banks::shipped().unwrap());
+static CATALOGUE: LazyLock<Catalogue> = LazyLock::new(|| Catalogue::shipped(&BANKS).unwrap());
+
+pub(super) fn shipped() -> &'static Catalogue {
+    &CATALOGUE
 }
 
-fn fixtures() -> PathBuf {
+pub(super) fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
 }
 
@@ -34,9 +38,14 @@ fn fixture_split(task: &Task) -> String {
     golden["split"].as_str().unwrap().to_owned()
 }
 
-fn build_all(task: &Task, root: &Path, split: &str, mode: PromptMode, seed: u64) -> (Vec<Conversation>, TaskCounts) {
-    let banks = Banks::shipped().unwrap();
-    let mut build = Build::start(task, &banks, root, split, mode, seed).unwrap();
+pub(super) fn build_all(
+    task: &Task,
+    root: &Path,
+    split: &str,
+    mode: PromptMode,
+    seed: u64,
+) -> (Vec<Conversation>, TaskCounts) {
+    let mut build = Build::start(task, &BANKS, root, split, mode, seed).unwrap();
     let conversations: Vec<Conversation> = build.by_ref().map(Result::unwrap).collect();
     let counts = build.counts().clone();
     assert!(counts.adds_up() && counts.kept == conversations.len() as u64, "{counts:?}");
@@ -45,6 +54,11 @@ fn build_all(task: &Task, root: &Path, split: &str, mode: PromptMode, seed: u64)
 
 fn build_fixture(task: &Task, mode: PromptMode, seed: u64) -> Vec<Conversation> {
     build_all(task, &fixtures().join(&task.name), &fixture_split(task), mode, seed).0
+}
+
+/// The last answer, which is the only one but for dialogs. A message of the system may come first.
+fn answer(conversation: &Conversation) -> &str {
+    &conversation.messages.last().unwrap().content
 }
 
 #[test]
@@ -124,12 +138,11 @@ fn the_order_of_native_rows_does_not_matter() {
 #[test]
 fn the_answer_fits_the_wording() {
     let catalogue = shipped();
-    let banks = Banks::shipped().unwrap();
     for seed in 0..20 {
         for task in catalogue.tasks() {
             for conversation in build_fixture(task, PromptMode::All, seed) {
                 let (bank, id) = conversation.template.split_once('/').unwrap();
-                let templates = &banks.get(bank).unwrap().templates;
+                let templates = &BANKS.get(bank).unwrap().templates;
                 let template = templates.iter().find(|template| template.id == id).unwrap();
                 let shape = conversation.answer_shape;
                 assert!(template.answer.contains(&shape), "{conversation:?}");
@@ -256,8 +269,8 @@ fn with_bad_columns(path: &Path) -> Vec<(String, Vec<u8>)> {
 
 #[test]
 fn one_bad_cell_of_any_kind_changes_no_other_record() {
-    let banks = Banks::shipped().unwrap();
-    for name in ["aokvqa", "coco_caption", "oxford_pets", "visdial", "vqav2", "vsr"] {
+    let names = ["aokvqa", "coco_caption", "oxford_pets", "visdial", "vqav2", "vsr", "hateful_memes", "sthv2", "stvqa"];
+    for name in names {
         let catalogue = shipped();
         let task = catalogue.get(name).unwrap();
         let (root, split) = (fixtures().join(&task.name), fixture_split(task));
@@ -276,7 +289,7 @@ fn one_bad_cell_of_any_kind_changes_no_other_record() {
             for (what, file) in changed {
                 let what = format!("{}, {}: {what}", task.name, path.display());
                 fs::write(folder.path().join(path.strip_prefix(&root).unwrap()), file).unwrap();
-                let mut build = Build::start(task, &banks, folder.path(), &split, PromptMode::All, SEED)
+                let mut build = Build::start(task, &BANKS, folder.path(), &split, PromptMode::All, SEED)
                     .unwrap_or_else(|fault| panic!("{what}: {fault}"));
                 let found: Vec<Conversation> =
                     build.by_ref().map(|found| found.unwrap_or_else(|fault| panic!("{what}: {fault}"))).collect();
@@ -312,7 +325,7 @@ fn a_caption_with_a_token_is_not_chosen_while_there_are_others() {
         build_all(coco, folder.path(), "val2017", PromptMode::All, SEED)
     };
     let (conversations, counts) = build(&["See <video>.", "One.", "<|im_end|>"]);
-    assert_eq!((conversations.len(), conversations[0].messages[1].content.as_str()), (2, "One."));
+    assert_eq!((conversations.len(), answer(&conversations[0])), (2, "One."));
     let left_out = [("turn_token:captions".to_owned(), 1), ("video_token:captions".to_owned(), 1)];
     assert_eq!((counts.dropped.len(), counts.left_out), (0, left_out.into()));
     let (conversations, counts) = build(&["See <video>.", "<|im_end|>"]);
@@ -470,7 +483,7 @@ fn votes_need_their_least_agreement() {
     let toml = "prompts = [\"vqa\"]\nmedia = { image = \"'a.jpg'\" }\nslots = { question = \"q.q\" }\nanswers = { votes = { texts = \"q.a\", least = 2 } }\n";
     let rows = "{\"id\": 1, \"q\": \"x\", \"a\": [\"net\", \"bat\", \"net\"]}\n{\"id\": 2, \"q\": \"x\", \"a\": [\"a\", \"b\"]}\n";
     let (conversations, counts) = own_build(toml, &[], rows).unwrap();
-    assert_eq!((conversations[0].messages[1].content.as_str(), conversations.len()), ("net", 1));
+    assert_eq!((answer(&conversations[0]), conversations.len()), ("net", 1));
     assert_eq!(counts.dropped, [("few_votes".to_owned(), 1)].into());
 }
 
@@ -479,8 +492,7 @@ fn all_captions_may_be_taken() {
     let toml = "prompts = [\"caption\"]\nmedia = { image = \"'a.jpg'\" }\nanswers = { captions = { texts = \"q.c\", take = \"all\" } }\n";
     let rows = "{\"id\": 1, \"c\": [\"One.\", \"Two.\", \"Three.\"]}\n{\"id\": 2, \"c\": [\"Four.\"]}\n";
     let (conversations, counts) = own_build(toml, &[], rows).unwrap();
-    let found: Vec<(&str, &str)> =
-        conversations.iter().map(|own| (own.id.as_str(), own.messages[1].content.as_str())).collect();
+    let found: Vec<(&str, &str)> = conversations.iter().map(|own| (own.id.as_str(), answer(own))).collect();
     let expected =
         [("own/val/1#0", "One."), ("own/val/1#1", "Two."), ("own/val/1#2", "Three."), ("own/val/2", "Four.")];
     assert_eq!((found.as_slice(), counts.records_seen, counts.kept), (expected.as_slice(), 4, 4));
@@ -514,7 +526,7 @@ fn the_right_option_stands_at_every_place_equally_often() {
 }
 
 /// The folder of real data, if the environment names one.
-fn shared() -> Option<PathBuf> {
+pub(super) fn shared() -> Option<PathBuf> {
     std::env::var_os("LYNXDATA_SHARED").map(|folder| PathBuf::from(folder).join("data/tasks"))
 }
 
@@ -571,22 +583,23 @@ fn full_native_files_yield_as_many_conversations_as_they_hold() {
     }
     let pets = shared.join("oxford_pets");
     let conversations = expect("oxford_pets", &pets, "trainval", lines(&pets.join("annotations/trainval.txt")), &[]);
-    let labels: BTreeSet<&str> =
-        conversations.iter().map(|conversation| conversation.messages[1].content.as_str()).collect();
+    let labels: BTreeSet<&str> = conversations.iter().map(answer).collect();
     assert_eq!(labels, BTreeSet::from(["Abyssinian", "American Bulldog", "Bengal"]));
 
     for folder in ["vsr", "vsr/zeroshot"] {
         let rows = lines(&shared.join(folder).join("dev.jsonl"));
         let conversations = expect("vsr", &shared.join(folder), "dev", rows, &[]);
-        let yes = conversations.iter().filter(|own| ["Yes", "True"].contains(&own.messages[1].content.as_str()));
+        let yes = conversations.iter().filter(|own| ["Yes", "True"].contains(&answer(own)));
         let text = fs::read_to_string(shared.join(folder).join("dev.jsonl")).unwrap();
         assert_eq!(yes.count(), text.matches("\"label\": 1,").count());
     }
     let visdial = shared.join("visdial");
     let dialogs = read_json(&visdial.join("visdial_1.0_val.json"));
     let conversations = expect("visdial", &visdial, "val", length(&dialogs["data"]["dialogs"]), &[]);
-    assert!(conversations.iter().all(|conversation| conversation.messages.len() == 20));
-    let asked = conversations.iter().flat_map(|conversation| conversation.messages.iter().skip(2).step_by(2));
+    let asked = |own: &Conversation| own.messages.iter().filter(|message| message.role == Role::User).count();
+    assert!(conversations.iter().all(|own| asked(own) == 10));
+    let later = |message: &&Message| message.role == Role::User;
+    let asked = conversations.iter().flat_map(|own| own.messages.iter().filter(later).skip(1));
     assert!(asked.clone().count() == 72 && asked.clone().all(|message| message.content.ends_with('?')));
 }
 

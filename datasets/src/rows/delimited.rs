@@ -9,8 +9,9 @@ use serde_json::{Map, Value, json};
 use super::Emit;
 use crate::task::Table;
 
-/// Reads records; the first names the columns unless the table does. A record of another length
-/// costs only itself; bytes that are not UTF-8 become U+FFFD.
+/// Reads records; the first names the columns unless the table does. If the table does and the
+/// first record is just their names, it is a header and no row. A record of another length costs
+/// only itself; bytes that are not UTF-8 become U+FFFD.
 pub(super) fn read(
     input: impl Read,
     table: &Table,
@@ -37,13 +38,19 @@ pub(super) fn read(
         table.columns.clone()
     };
     let mut record = ByteRecord::new();
-    for number in 0.. {
-        if !reader.read_byte_record(&mut record).map_err(|fault| fault.to_string())? {
-            break;
+    let mut number = 0;
+    let mut is_first = !table.columns.is_empty();
+    while reader.read_byte_record(&mut record).map_err(|fault| fault.to_string())? {
+        // Who downloads a list without a header has often put one before it: img2dataset needs it.
+        let is_header = is_first && record.iter().map(<[u8]>::trim_ascii).eq(columns.iter().map(String::as_bytes));
+        is_first = false;
+        if is_header {
+            continue;
         }
         if emit(number, row(&columns, &record)) == ControlFlow::Break(()) {
             break;
         }
+        number += 1;
     }
     Ok(())
 }
@@ -84,6 +91,15 @@ mod tests {
     fn files_without_a_header_take_their_columns_from_the_table() {
         let found = rows(b"a \"dog\" .\thttp://x\n", "columns = [\"caption\", \"url\"]", b'\t', false);
         assert_eq!(found, [Ok(json!({"caption": "a \"dog\" .", "url": "http://x"}))]);
+    }
+
+    #[test]
+    fn a_header_that_was_put_before_a_list_is_no_row() {
+        let columns = "columns = [\"caption\", \"url\"]";
+        let row = Ok(json!({"caption": "a dog", "url": "u"}));
+        assert_eq!(rows(b"caption\turl\na dog\tu\ncaption\turl\n", columns, b'\t', false)[0], row);
+        assert_eq!(rows(b"caption\turl\na dog\tu\ncaption\turl\n", columns, b'\t', false).len(), 2);
+        assert_eq!(rows(b"url\tcaption\na dog\tu\n", columns, b'\t', false)[1], row);
     }
 
     #[test]

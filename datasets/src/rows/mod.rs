@@ -8,6 +8,7 @@ mod files;
 mod folders;
 mod json;
 mod lines;
+mod markup;
 mod parquet;
 mod pickle;
 pub(crate) mod python;
@@ -53,6 +54,7 @@ const READERS: &[Reader] = &[
     Reader { name: "folders", extensions: &[], read: folders::read },
     Reader { name: "json", extensions: &["json"], read: |own, emit| read_json(own, false, emit) },
     Reader { name: "jsonl", extensions: &["jsonl", "ndjson"], read: |own, emit| read_json(own, true, emit) },
+    Reader { name: "markup", extensions: &["html", "htm", "sgml"], read: markup::read },
     Reader { name: "parquet", extensions: &["parquet"], read: parquet::read },
     Reader { name: "pickle", extensions: &["p", "pkl", "pickle"], read: pickle::read },
     Reader { name: "python", extensions: &[], read: |own, emit| python::read(own.text()?, emit) },

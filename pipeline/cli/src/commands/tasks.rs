@@ -229,8 +229,10 @@ fn show(name: &str, own: &Own, json: bool) -> Result<u8, Failure> {
         ("answers", shapes.join(", ")),
         ("banks", format!("{} ({} wordings)", task.prompts.join(", "), wordings.len())),
     ];
-    let number = |records: u64| if records == 0 { "any number of".to_owned() } else { grouped(records) };
-    lines.extend(task.splits.iter().map(|(split, records)| ("split", format!("{split}, {} records", number(*records)))));
+    lines.extend(task.splits.iter().map(|(split, records)| match records {
+        0 => ("split", split.clone()),
+        _ => ("split", format!("{split}, {} records", grouped(*records))),
+    }));
     lines.extend(task.obtain.iter().map(|own| ("obtain", format!("{} from {}", own.file, own.from))));
     let lines: Vec<String> = lines.iter().map(|(key, value)| format!("{key:<15} {value}")).collect();
     let text = lines.join("\n") + "\n";
@@ -320,10 +322,9 @@ fn said(checked: &Checked) -> String {
     let mut text =
         format!("split {split}: {} of {} records can be used", grouped(counts.kept), grouped(counts.records_seen));
     match published {
-        Some(0) => text.push('\n'),
         Some(published) if *published == counts.kept => text.push_str(", as many as are published\n"),
         Some(published) => text.push_str(&format!("; {} are published\n", grouped(*published))),
-        None => text.push_str("; the task file does not name this split\n"),
+        None => text.push_str("; no number of this split is known\n"),
     }
     for fault in faults {
         text.push_str(&format!("  fault: {fault}\n"));

@@ -1,0 +1,253 @@
+//! What native files of the paper's datasets are known to trip readers with, and files of other
+//! datasets, which a task must not take for its own.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use serde_json::{Value, json};
+
+use super::tests::{build_all, fixtures, shared, shipped};
+use super::*;
+use crate::record::Record;
+use crate::records::Records;
+
+/// The records of a task over some files, and what became of the rest.
+fn read(task: &str, split: &str, files: &[(&str, &[u8])]) -> Result<(Vec<Record>, TaskCounts)> {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, contents) in files {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, contents).unwrap();
+    }
+    let mut records = Records::start(shipped().get(task).unwrap(), folder.path(), split)?;
+    let found = records.by_ref().collect::<Result<Vec<_>>>()?;
+    assert!(records.counts().adds_up());
+    Ok((found, records.counts().clone()))
+}
+
+fn fault(task: &str, split: &str, files: &[(&str, &[u8])]) -> String {
+    read(task, split, files).unwrap_err().to_string()
+}
+
+fn bytes(rows: &Value) -> Vec<u8> {
+    rows.to_string().into_bytes()
+}
+
+fn text(record: &Record, shape: AnswerShape) -> &str {
+    &record.answers.texts[&shape]
+}
+
+#[test]
+fn lists_of_addresses_are_not_taken_for_each_other() {
+    let caption_first = b"a dog runs .\thttp://example.org/1.jpg\na cat\thttp://example.org/2.jpg\n".as_slice();
+    let address_first = b"http://example.org/1.jpg\ta dog runs .\n".as_slice();
+    assert!(fault("cc12m", "cc12m", &[("cc12m.tsv", caption_first)]).contains("where:is_address 2"));
+    assert!(fault("cc3m", "a", &[("a.tsv", address_first)]).contains("where:is_address 1"));
+    assert_eq!(read("cc3m", "a", &[("a.tsv", caption_first)]).unwrap().0.len(), 2);
+}
+
+#[test]
+fn a_header_before_a_list_moves_no_picture() {
+    let list = "http://example.org/1.jpg\ta dog\nhttp://example.org/2.jpg\ta cat\n";
+    let with_header = format!("url\tcaption\n{list}");
+    let (plain, _) = read("cc12m", "cc12m", &[("cc12m.tsv", list.as_bytes())]).unwrap();
+    assert_eq!(plain, read("cc12m", "cc12m", &[("cc12m.tsv", with_header.as_bytes())]).unwrap().0);
+    assert_eq!(plain[1].media.images, ["00000/000000001.jpg"]);
+}
+
+#[test]
+fn parallel_lists_of_other_lengths_pair_nothing_wrongly() {
+    let sbu = bytes(&json!({"image_urls": ["u", "v"], "user_ids": ["1", "2"], "captions": ["a"]}));
+    let fault = fault("sbu", "all", &[("sbu-captions-all.json", &sbu)]);
+    assert!(fault.contains("captions"), "{fault}");
+    let book = |answers: Value| json!({"imageURL": "http://x/1.gif", "questions": ["Who?", "What?"], "answers": answers, "split": 1});
+    let books = bytes(&json!({"a": book(json!(["A"])), "b": book(json!(["A", "B"]))}));
+    let (found, counts) = read("ocrvqa", "train", &[("dataset.json", &books)]).unwrap();
+    assert_eq!((found.len(), counts.dropped["where:in_pairs"]), (2, 1));
+    assert_eq!(found[0].media.images, ["images/b.gif"], "some covers are GIF");
+}
+
+#[test]
+fn answers_of_vqa_are_not_taken_for_those_of_its_kin() {
+    let questions = bytes(&json!({"questions": [{"question_id": 1, "image_id": 2, "question": "What?"}]}));
+    let ten: Vec<Value> =
+        (1..=10).map(|id| json!({"answer": "net", "answer_confidence": "yes", "answer_id": id})).collect();
+    let answers = bytes(&json!({"annotations": [{"question_id": 1, "image_id": 2, "answers": ten}]}));
+    let files: [(&str, &[u8]); 2] =
+        [("OpenEnded_mscoco_val2014_questions.json", &questions), ("mscoco_val2014_annotations.json", &answers)];
+    let found = fault("okvqa", "val", &files);
+    assert!(found.contains("none of 1 records"), "OK-VQA has `raw_answer`: {found}");
+    let names = ["Questions/OpenEnded_mscoco_val2014_questions.json", "Annotations/mscoco_val2014_annotations.json"];
+    let found = fault("tdiuc", "val", &[(names[0], &questions), (names[1], &answers)]);
+    assert!(found.contains("where:one_answer 1"), "TDIUC has one answer: {found}");
+}
+
+#[test]
+fn the_open_ended_next_qa_is_not_taken_for_the_choice() {
+    let open =
+        b"video,frame_count,width,height,question,answer,qid,type,additional_ref_answer\n1,2,3,4,why,to rest,5,CW,\n";
+    let files: [(&str, &[u8]); 2] = [("val.csv", open), ("map_vid_vidorID.json", b"{\"1\": \"2/1\"}")];
+    assert!(fault("nextqa", "val", &files).contains("none of 1 records"));
+}
+
+#[test]
+fn conversations_that_do_not_go_by_turns_are_refused() {
+    let named = |first: &str, second: &str| {
+        let turns = json!([{"from": first, "value": "What?\n<image>"}, {"from": second, "value": "A cup."}]);
+        bytes(&json!([{"id": "1", "image": "1.jpg", "conversations": turns}]))
+    };
+    for (task, split) in [
+        ("llava_dialog", "conversation_58k"),
+        ("llava_instruction", "llava_instruct_150k"),
+        ("llava_detail", "detail_23k"),
+        ("llava_reasoning", "complex_reasoning_77k"),
+    ] {
+        let file = format!("{split}.json");
+        assert!(fault(task, split, &[(&file, &named("gpt", "human"))]).contains("where:by_turns 1"), "{task}");
+        assert!(fault(task, split, &[(&file, &named("user", "assistant"))]).contains("where:by_turns 1"), "{task}");
+        assert_eq!(read(task, split, &[(&file, &named("human", "gpt"))]).unwrap().0.len(), 1, "{task}");
+    }
+}
+
+#[test]
+fn long_answers_never_go_with_wordings_for_short_ones() {
+    let banks = Banks::shipped().unwrap();
+    for task in shipped().tasks() {
+        let short = [AnswerShape::Word, AnswerShape::Phrase, AnswerShape::Class, AnswerShape::Sentence];
+        let shapes = task.answer_shapes();
+        if !shapes.contains(&AnswerShape::Paragraph) || short.iter().any(|shape| shapes.contains(shape)) {
+            continue;
+        }
+        for wording in task.wordings(&banks).unwrap() {
+            let promise = ["short", "brief", "few words", "one sentence", "in a word"];
+            let text = wording.template.text.to_lowercase();
+            assert!(
+                !wording.template.answer.contains(&AnswerShape::Paragraph)
+                    || !promise.iter().any(|promise| text.contains(promise)),
+                "{}: {text}",
+                task.name
+            );
+        }
+    }
+}
+
+#[test]
+fn wordings_name_the_media_that_a_task_has() {
+    let banks = Banks::shipped().unwrap();
+    let pictures = ["image", "picture", "photo"];
+    for task in shipped().tasks() {
+        let foreign: &[&str] = match task.modality() {
+            lynxdata_prompts::Media::None => &["image", "picture", "photo", "video", "clip"],
+            lynxdata_prompts::Media::Video => &pictures[..1],
+            _ => &["video"],
+        };
+        for wording in task.wordings(&banks).unwrap() {
+            if !wording.template.media.contains(&task.modality()) {
+                continue;
+            }
+            let text = wording.template.text.to_lowercase();
+            assert!(!foreign.iter().any(|word| text.contains(word)), "{}: {text}", task.name);
+        }
+    }
+}
+
+#[test]
+fn encodings_escapes_and_marks_of_byte_order_are_undone() {
+    let style = "\u{feff}Cubism/josé_still-life-1913.jpg,7\n".as_bytes();
+    let files: [(&str, &[u8]); 2] = [("Style/style_val.csv", style), ("Style/style_class.txt", b"7 Cubism\n")];
+    assert_eq!(read("wikiart", "val", &files).unwrap().0[0].media.images, ["wikiart/Cubism/josé_still-life-1913.jpg"]);
+    let meme = b"{\"id\":42953,\"img\":\"img\\/42953.png\",\"label\":0,\"text\":\"caf\\u00e9\"}";
+    let (found, _) = read("hateful_memes", "dev", &[("dev.jsonl", meme)]).unwrap();
+    assert_eq!((found[0].media.images[0].as_str(), found[0].id.as_str()), ("img/42953.png", "hateful_memes/dev/42953"));
+    let page =
+        b"<DOC><DOCNO>1</DOCNO><DESCRIPTION>a caf\xE9 & a bar;</DESCRIPTION><IMAGE>images/00/1.jpg</IMAGE></DOC>";
+    let (found, _) = read("iapr_tc12", "all", &[("annotations_complete_eng/00/1.eng", page)]).unwrap();
+    assert_eq!(text(&found[0], AnswerShape::Sentence), "A café & a bar.");
+}
+
+#[test]
+fn text_and_dialogs_are_split_at_their_marks_alone() {
+    let dialog = json!([{"topic": "t", "input": "x\n[|Human|] List [1|2]:\n- a\n[|AI|] a | b\n\nc\n[|Human|] "}]);
+    let (found, counts) = read("baize", "quora", &[("quora_chat_data.json", &bytes(&dialog))]).unwrap();
+    assert_eq!(found[0].answers.turns, [("List [1|2]:\n- a".to_owned(), "a | b\n\nc".to_owned())]);
+    assert!(counts.left_out.is_empty(), "the empty mark at the end is no turn");
+    let rows =
+        b"{\"text\": \"<human>: 1 < 2?\\n<bot>: Yes, 1 < 2 and <b> is bold.\"}\n{\"text\": \"<bot>: no question\"}\n";
+    let (found, counts) = read("oig_small_chip2", "a", &[("a.jsonl", rows)]).unwrap();
+    assert_eq!((found.len(), text(&found[0], AnswerShape::Paragraph)), (1, "Yes, 1 < 2 and <b> is bold."));
+    assert_eq!(counts.dropped["error:instruction"], 1);
+}
+
+#[test]
+fn a_header_of_other_names_and_a_wrong_split_stop_a_task() {
+    let renamed = b"image_path,label\nImage_1.jpg,sitting\n";
+    let found = fault("har", "Training", &[("Training_set.csv", renamed)]);
+    assert!(found.contains("`p` has no `filename`") && found.contains("image_path, label"), "{found}");
+    let clocks = fs::read(fixtures().join("time_clocks/clocks.csv")).unwrap();
+    let found = fault("time_clocks", "validation", &[("clocks.csv", &clocks)]);
+    assert!(found.contains("where:of_split 5"), "{found}");
+    let other = b"[{\"id\": 1, \"conversation\": \"###Ask: x ###Answer: y\"}]";
+    assert!(fault("minigpt4_ift", "filter_cap", &[("filter_cap.json", other)]).contains("annotations"));
+}
+
+#[test]
+fn every_row_of_table_9_has_a_task() {
+    let rows: BTreeSet<u8> = shipped().tasks().filter_map(|task| task.paper_row).collect();
+    assert_eq!(rows, (1..=50).collect());
+}
+
+#[test]
+fn every_category_of_places_has_a_name() {
+    let Some(shared) = shared() else { return };
+    let categories = fs::read(shared.join("places365/categories_places365.txt")).unwrap();
+    let list = (0..365).map(|label| format!("{label}.jpg {label}\n")).collect::<Vec<_>>().concat();
+    let files: [(&str, &[u8]); 2] = [("places365_val.txt", list.as_bytes()), ("categories_places365.txt", &categories)];
+    let (found, _) = read("places365", "val", &files).unwrap();
+    let names: Vec<&str> = found.iter().map(|record| text(record, AnswerShape::Class)).collect();
+    assert_eq!((names[0], names[8], names[15]), ("airfield", "outdoor apartment building", "hockey arena"));
+    assert!(names.len() == 365 && names.iter().all(|name| !name.contains(['_', '/'])));
+    assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), 365, "no two are the same");
+}
+
+#[test]
+fn the_first_synonym_of_a_class_of_imagenet_is_its_name() {
+    let Some(shared) = shared() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    fs::copy(shared.join("imagenet1k/LOC_synset_mapping.txt"), folder.path().join("LOC_synset_mapping.txt")).unwrap();
+    for synset in ["n01440764", "n02012849", "n03126707"] {
+        let class = folder.path().join("ILSVRC/Data/CLS-LOC/train").join(synset);
+        fs::create_dir_all(&class).unwrap();
+        fs::write(class.join(format!("{synset}_1.JPEG")), "x").unwrap();
+    }
+    let task = shipped().get("imagenet1k").unwrap();
+    let (found, _) = build_all(task, folder.path(), "train", PromptMode::All, 7);
+    let names: Vec<&str> = found.iter().map(|own| own.messages.last().unwrap().content.as_str()).collect();
+    assert_eq!(names, ["tench", "crane", "crane"], "a bird and a machine share a name");
+}
+
+#[test]
+fn a_description_of_iapr_tc12_is_one_sentence() {
+    let Some(shared) = shared() else { return };
+    let name = "annotations_complete_eng/00/25.eng";
+    let page = fs::read(shared.join("iapr_tc12").join(name)).unwrap();
+    let (found, _) = read("iapr_tc12", "all", &[(name, &page)]).unwrap();
+    let expected = "A yellow building with white columns in the background; two palm trees in front of the house; \
+        cars are parking in front of the house; a woman and a child are walking over the square.";
+    assert_eq!(
+        (text(&found[0], AnswerShape::Sentence), found[0].media.images[0].as_str()),
+        (expected, "images/00/25.jpg")
+    );
+}
+
+#[test]
+fn genuine_files_without_answers_or_with_repeated_rows_stop_a_task() {
+    let Some(shared) = shared() else { return };
+    let vizwiz = |name: &str| fs::read(shared.join("vizwiz_vqa").join(name)).unwrap();
+    let found = fault("vizwiz_vqa", "test", &[("Annotations/test.json", &vizwiz("test.json"))]);
+    assert!(found.contains("none of 800 records") && found.contains("`q` has no `answers`"), "{found}");
+    let (found, _) = read("vizwiz_vqa", "val", &[("Annotations/val.json", &vizwiz("val.json"))]).unwrap();
+    assert_eq!(text(&found[0], AnswerShape::Phrase), "night time");
+    let repeated = fs::read(shared.join("minigpt4_ift/filter_cap.json")).unwrap();
+    let found = fault("minigpt4_ift", "filter_cap", &[("filter_cap.json", &repeated)]);
+    assert!(found.contains("duplicate_id 1890"), "{found}");
+}
