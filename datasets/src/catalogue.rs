@@ -343,7 +343,7 @@ This page is written by a test: `LYNXDATA_REWRITE=1 cargo test -p lynxdata-datas
     fn faulty_files_are_named_and_cost_no_other_task() {
         assert!(fault("vqav2.toml", "").contains("`vqav2` is taken by vqa/vqav2.toml"));
         assert!(fault("own.toml", "extends = \"vqav2\"\nname = \"other\"").contains("call the file other.toml"));
-        assert!(fault("own.toml", "extends = \"vqav3\"").contains("there is no `vqav3`, only aicrowd_food, "));
+        assert!(fault("own.toml", "extends = \"vqav3\"").contains("there is no `vqav3`, only activitynet_captions, "));
         assert!(fault("own.toml", "extends = \"own\"").contains("leads in a circle"));
         assert!(fault("own.toml", "name = ").contains("own.toml"));
         let folder = tempfile::tempdir().unwrap();
@@ -355,6 +355,6 @@ This page is written by a test: `LYNXDATA_REWRITE=1 cargo test -p lynxdata-datas
         assert!(catalogue.get("own").unwrap_err().to_string().contains("own.toml: TOML parse error"));
         assert!(catalogue.get("bytes").unwrap_err().to_string().ends_with("it is not UTF-8"));
         let unknown = shipped().get("vqa2").unwrap_err().to_string();
-        assert!(unknown.contains("the tasks are aicrowd_food, "), "{unknown}");
+        assert!(unknown.contains("the tasks are activitynet_captions, "), "{unknown}");
     }
 }

@@ -21,6 +21,7 @@ pub(crate) const FILTERS: &[(&str, Add)] = &[
     ("as_sentence", |own| own.add_filter("as_sentence", as_sentence)),
     ("before_last", |own| own.add_filter("before_last", before_last)),
     ("box", |own| own.add_filter("box", box_text)),
+    ("descend", |own| own.add_filter("descend", descend)),
     ("detokenise", |own| own.add_filter("detokenise", detokenise)),
     ("file_name", |own| own.add_filter("file_name", file_name)),
     ("findall", |own| own.add_filter("findall", findall)),
@@ -89,13 +90,18 @@ fn before_last(text: &str, separator: &str) -> Outcome<String> {
 /// right and lower edge in shares of width and height, with three decimals. The conventions are
 /// `xywh` (a corner and the size, as COCO), `xyxy` (two corners, as VOC), `yxyx` (as TensorFlow) and
 /// `cxcywh` (the centre and the size, as YOLO); without width and height the numbers are shares
-/// already. What lies beyond the picture is cut off; a box without area is an error.
+/// already. What lies beyond the picture is cut off; a box without area is an error. Instead of a
+/// list it takes an object with the numbers under their usual names, see [`NAMES_OF_EDGES`].
 fn box_text(numbers: &Value, convention: &str, width: Option<f64>, height: Option<f64>) -> Outcome<String> {
     let read = |value: &Value| -> Outcome<f64> {
         let number = text(value)?.trim().parse::<f64>().ok().filter(|number| number.is_finite());
         number.ok_or_else(|| fault(format!("{value} is no number of a box")))
     };
-    let numbers = elements(numbers)?.iter().map(read).collect::<Outcome<Vec<f64>>>()?;
+    let numbers = match numbers.kind() {
+        ValueKind::Map => named_edges(numbers, convention)?,
+        _ => elements(numbers)?,
+    };
+    let numbers = numbers.iter().map(read).collect::<Outcome<Vec<f64>>>()?;
     let [a, b, c, d] = numbers[..] else { return Err(fault(format!("a box has 4 numbers, not {}", numbers.len()))) };
     let (left, upper, right, lower) = match convention {
         "xywh" => (a, b, a + c, b + d),
@@ -116,6 +122,41 @@ fn box_text(numbers: &Value, convention: &str, width: Option<f64>, height: Optio
         return Err(fault(format!("the box {numbers:?} has no area within {width} x {height}")));
     }
     Ok(format!("[{left:.3}, {upper:.3}, {right:.3}, {lower:.3}]"))
+}
+
+/// The keys of the numbers of a box in objects, by convention: of Pascal VOC (`xmin`), of Visual
+/// Genome (`x`, `w`), and of Visual7W and COCO-like lists (`width`).
+const NAMES_OF_EDGES: &[(&str, [&[&str]; 4])] = &[
+    ("xywh", [&["x"], &["y"], &["w", "width"], &["h", "height"]]),
+    ("xyxy", [&["xmin", "x1"], &["ymin", "y1"], &["xmax", "x2"], &["ymax", "y2"]]),
+];
+
+/// Returns the numbers of a box that is an object, in the order of the convention.
+fn named_edges(edges: &Value, convention: &str) -> Outcome<Vec<Value>> {
+    let names = NAMES_OF_EDGES.iter().find(|(own, _)| *own == convention);
+    let (_, names) = names.ok_or_else(|| fault(format!("an object is no box in the convention {convention:?}")))?;
+    let edge = |names: &&[&str]| -> Outcome<Value> {
+        let found = names.iter().map(|name| edges.get_attr(name)).collect::<Outcome<Vec<_>>>()?;
+        let found = found.into_iter().find(|value| !value.is_undefined());
+        found.ok_or_else(|| fault(format!("the box {edges} has no {}", names.join(" or "))))
+    };
+    names.iter().map(edge).collect()
+}
+
+/// `tree | descend('children', [1, 0])` is `tree.children[1].children[0]`: the node of a tree at a
+/// path of places, from 0, through the lists of one key. A place may be the text of a number.
+fn descend(tree: &Value, key: &str, path: &Value) -> Outcome<Value> {
+    let mut node = tree.clone();
+    for place in elements(path)? {
+        let number = text(&place)?.trim().parse::<usize>().ok();
+        let below = node.get_attr(key)?;
+        let next = number.filter(|number| *number < below.len().unwrap_or(0));
+        node = match next {
+            Some(number) => below.get_item_by_index(number)?,
+            None => return Err(fault(format!("there is no element {place} in `{key}` on the path {path}"))),
+        };
+    }
+    Ok(node)
 }
 
 /// `"a dog 's bowl , isn 't it ?" | detokenise` is `a dog's bowl, isn't it?`: the spaces that the
@@ -391,6 +432,10 @@ mod tests {
             ("[10, 20, 30, 40] | box('xyxy', 100, 200)", json!("[0.100, 0.100, 0.300, 0.200]")),
             ("['0.1', '0.2', '0.3', '0.4'] | box('yxyx')", json!("[0.200, 0.100, 0.400, 0.300]")),
             ("[0.5, 0.5, 1, 2.2] | box('cxcywh')", json!("[0.000, 0.000, 1.000, 1.000]")),
+            ("{'x': 10, 'y': 20, 'width': 30, 'h': 40} | box('xywh', 100, 200)", json!("[0.100, 0.100, 0.400, 0.300]")),
+            ("[{'xmin': '0.1', 'ymin': 0, 'xmax': 0.2, 'ymax': 1}] | map('box', 'xyxy') | first", json!("[0.100, 0.000, 0.200, 1.000]")),
+            ("{'at': [{'at': [1, 2]}, 3]} | descend('at', [0, '1'])", json!(2)),
+            ("3 | descend('at', [])", json!(3)),
             ("'a/b.tar.gz' | file_name", json!("b.tar.gz")),
             ("'a/b.jpg' | stem", json!("b")),
             ("'.hidden' | stem", json!(".hidden")),
@@ -434,6 +479,10 @@ mod tests {
         let cases = [
             ("[1, 2, 3] | box('xywh')", "a box has 4 numbers, not 3"),
             ("[1, 2, 3, 4] | box('xyz')", "none of xywh"),
+            ("{'x': 1, 'y': 2, 'w': 3} | box('xywh')", "has no h or height"),
+            ("{'x': 1} | box('yxyx')", "an object is no box in the convention"),
+            ("{'at': [1]} | descend('at', [1])", "there is no element 1 in `at` on the path [1]"),
+            ("{'at': [1]} | descend('to', [0])", "there is no element 0 in `to`"),
             ("[1, 2, 0, 4] | box('xywh', 10, 10)", "has no area"),
             ("[1, 2, 3, 4] | box('xywh', 10)", "both width and height"),
             ("'c' | position(['a', 'b'])", "'c' is not in ['a', 'b']"),

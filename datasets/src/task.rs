@@ -40,7 +40,7 @@ impl CommercialUse {
 pub enum Verified {
     /// Files as their authors ship them, at least one whole.
     Genuine,
-    /// Genuine rows that somebody else published.
+    /// Genuine rows, a part of a file or what somebody else published of it.
     Excerpt,
     /// Rows made up in the layout that the authors' own loader reads.
     Fixture,
