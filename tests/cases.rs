@@ -17,7 +17,8 @@ use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::DataType;
 use serde_json::Value;
 
-use crate::support::{Output, Running, files, python, repository, shared, status, table, texts};
+use crate::machine::{python, shared};
+use crate::support::{Output, Running, files, repository, status, table, texts};
 
 /// Cases that run at the same time. Each waits most of the time for processes to start.
 const WORKERS: usize = 3;
@@ -431,7 +432,7 @@ fn run(source: &Path, folder: &Path) -> Case {
         let lines = std::fs::read_to_string(folder.join("commands")).unwrap();
         lines.lines().map(str::to_owned).collect()
     };
-    let python = python();
+    let python = commands.iter().any(|line| line.contains("python3")).then(python).flatten();
     let mut outputs = Vec::new();
     for line in commands.iter().filter(|line| !line.starts_with("echo ")) {
         let needs_python = line.contains("python3");

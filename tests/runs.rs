@@ -6,7 +6,8 @@ use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 
-use crate::support::{lynxdata, repository, shared, status};
+use crate::machine::shared;
+use crate::support::{lynxdata, repository, status};
 use crate::web::Web;
 
 /// A row of a list, and what is to become of it.

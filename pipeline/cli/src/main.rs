@@ -221,14 +221,23 @@ mod tests {
         assert_eq!(ours(&["lynxdata", "run", "--log_format"]), ["lynxdata", "run", "--log_format"]);
     }
 
-    #[test]
-    fn every_command_has_examples() {
-        use clap::CommandFactory;
-        for command in Arguments::command().get_subcommands() {
+    /// Commands and subcommands whose help has no example that begins with their names.
+    fn without_example(command: &clap::Command, path: &str) -> Vec<String> {
+        let commands = command.get_subcommands().flat_map(|command| {
+            let path = format!("{path} {}", command.get_name());
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-            let example = format!("\n  lynxdata {}", command.get_name());
-            assert!(help.starts_with("Examples:\n") && help.contains(&example), "{}: {help}", command.get_name());
-        }
+            let has_example = help.starts_with("Examples:\n") && help.contains(&format!("\n  {path}"));
+            let itself = (!has_example).then(|| path.clone());
+            itself.into_iter().chain(without_example(command, &path))
+        });
+        commands.collect()
+    }
+
+    #[test]
+    fn every_command_and_subcommand_has_examples() {
+        use clap::CommandFactory;
+        let nothing: [&str; 0] = [];
+        assert_eq!(without_example(&Arguments::command(), "lynxdata"), nothing);
     }
 
     #[test]
