@@ -19,6 +19,8 @@ mod check;
 mod cli;
 /// The same recipe gives the same bytes, however many threads there are.
 mod determinism;
+/// What AGENTS.md and the first page of the README tell people and agents to type, and what they say of it.
+mod documents;
 /// Lists become pools: formats, growth, retries, kills, imports, counters.
 mod download;
 /// Answers of models are scored, judged and asked for.
@@ -39,7 +41,11 @@ mod object_store;
 mod resume;
 /// The recipes that several tests run, and finished runs that they share.
 mod runs;
-/// Starting the binary, reading its tables, finding data and Python.
+/// Lines as they are typed into a shell, and a web for them.
+mod shell;
+/// Help, plans, states and errors as they are on the screen, beside those that were reviewed.
+mod snapshots;
+/// Starting the binary, reading its tables, running Python.
 mod support;
 /// What a user is told: another list, stages that are out of date, outcomes that are empty, files that are damaged.
 mod told;

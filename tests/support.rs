@@ -1,4 +1,4 @@
-//! Starting the binary, reading its tables, finding data and Python.
+//! Starting the binary, reading its tables, running Python.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;

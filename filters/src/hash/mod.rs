@@ -33,7 +33,6 @@ pub fn parse_hash_hex(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::path::Path;
 
     use proptest::prelude::*;
 

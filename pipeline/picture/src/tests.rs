@@ -1,7 +1,7 @@
 //! The pictures and their expected pixels are made by `fixtures/make.py` with Pillow.
 
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::*;
 use crate::machine::{python, shared};
