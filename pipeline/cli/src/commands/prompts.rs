@@ -70,8 +70,8 @@ Examples:
     #[command(after_help = "\
 Examples:
   lynxdata prompts generate --task vqa --n 30 --endpoint http://localhost:8000/v1 --model Qwen3-8B
-  lynxdata prompts generate --task vqav2 --language de --out new.toml --dry-run --prices prices.toml \\
-      --endpoint https://api.openai.com/v1 --model gpt-4o-mini")]
+  lynxdata prompts generate --task vqav2 --language de --out new.toml --dry-run \\
+      --prices prices.toml --endpoint https://api.openai.com/v1 --model gpt-4o-mini")]
     Generate(Box<GenerateArguments>),
 }
 
