@@ -6,10 +6,7 @@
 //! each other and need no ports of their own.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -17,7 +14,9 @@ use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::DataType;
 use serde_json::Value;
 
-use crate::support::{Output, Running, files, python, repository, shared, status, table, texts};
+use crate::machine::{python, shared};
+use crate::shell;
+use crate::support::{Output, files, repository, status, table, texts};
 
 /// Cases that run at the same time. Each waits most of the time for processes to start.
 const WORKERS: usize = 3;
@@ -423,7 +422,7 @@ fn run(source: &Path, folder: &Path) -> Case {
         std::fs::remove_dir_all(folder).unwrap();
     }
     copy(source, folder);
-    let proxy = serve(folder);
+    let proxy = shell::serve(folder);
     let page = std::fs::read_to_string(folder.join("CASE.md"));
     let commands: Vec<String> = if let Ok(page) = page {
         page.lines().filter_map(|line| line.strip_prefix("$ ")).map(str::to_owned).collect()
@@ -431,7 +430,7 @@ fn run(source: &Path, folder: &Path) -> Case {
         let lines = std::fs::read_to_string(folder.join("commands")).unwrap();
         lines.lines().map(str::to_owned).collect()
     };
-    let python = python();
+    let python = commands.iter().any(|line| line.contains("python3")).then(python).flatten();
     let mut outputs = Vec::new();
     for line in commands.iter().filter(|line| !line.starts_with("echo ")) {
         let needs_python = line.contains("python3");
@@ -440,30 +439,13 @@ fn run(source: &Path, folder: &Path) -> Case {
             outputs.push(None);
             continue;
         }
-        let mut command = Command::new("bash");
-        command.current_dir(folder).args(["-c", &format!("{FUNCTIONS}\n{line}")]);
-        command.env("LYNXDATA", env!("CARGO_BIN_EXE_lynxdata")).env("PROXY", &proxy).env("HOME", folder);
-        command.env("PYTHON", python.as_deref().unwrap_or(Path::new("python3"))).env("HF_HUB_OFFLINE", "1");
-        command.env_remove("LYNXDATA_LOG");
-        let output = Running::start(command).finish();
+        let output = shell::run(folder, &proxy, line);
         if is_told {
             outputs.push(Some(output));
         }
     }
     Case { folder: folder.to_owned(), outputs }
 }
-
-/// The commands that cases use, as functions of the shell.
-const FUNCTIONS: &str = r#"
-lynxdata() {
-    case $1 in
-        download|run) "$LYNXDATA" "$@" --set "download.proxy=$PROXY" ;;
-        *) "$LYNXDATA" "$@" ;;
-    esac
-}
-python3() { "$PYTHON" "$@"; }
-export -f lynxdata python3
-"#;
 
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
@@ -479,56 +461,4 @@ fn copy(from: &Path, to: &Path) {
             std::fs::write(target, std::fs::read(entry.path()).unwrap()).unwrap();
         }
     }
-}
-
-/// Starts a proxy that answers for every host from the folder of a case: with `answer.http` where there is
-/// one, else with the file of that name in `pictures`. Returns its URL.
-fn serve(folder: &Path) -> String {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let address = listener.local_addr().unwrap();
-    let folder = folder.to_owned();
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let folder = folder.clone();
-            // A client that goes away in the middle of an answer is its own business.
-            std::thread::spawn(move || answer(stream, &folder).unwrap_or_default());
-        }
-    });
-    format!("http://{address}")
-}
-
-fn answer(mut stream: TcpStream, folder: &Path) -> std::io::Result<()> {
-    let mut reader = BufReader::new(stream.try_clone()?);
-    let mut request = String::new();
-    reader.read_line(&mut request)?;
-    let mut header = String::new();
-    while reader.read_line(&mut header)? > 2 {
-        header.clear();
-    }
-    let url = request.split(' ').nth(1).unwrap_or_default();
-    let path = url.splitn(4, '/').nth(3).unwrap_or_default().split(['?', '#']).next().unwrap_or_default();
-    if path != "robots.txt" {
-        if let Ok(answer) = std::fs::read(folder.join("answer.http")) {
-            return stream.write_all(&answer);
-        }
-        if let Ok(bytes) = std::fs::read(folder.join("pictures").join(decoded(path))) {
-            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", bytes.len());
-            stream.write_all(head.as_bytes())?;
-            return stream.write_all(&bytes);
-        }
-    }
-    stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-}
-
-/// A path with its percent codes as the bytes that they stand for.
-fn decoded(path: &str) -> String {
-    let mut bytes = Vec::new();
-    let mut rest = path.as_bytes();
-    while let [first, tail @ ..] = rest {
-        let code = (*first == b'%').then(|| tail.get(..2)).flatten();
-        let code = code.and_then(|code| u8::from_str_radix(std::str::from_utf8(code).ok()?, 16).ok());
-        bytes.push(code.unwrap_or(*first));
-        rest = if code.is_some() { &tail[2..] } else { tail };
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }

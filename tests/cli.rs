@@ -5,8 +5,9 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::machine::shared;
 use crate::runs::{bundled_pictures, write_small};
-use crate::support::{command, files, lynxdata, repository, sha256, shared};
+use crate::support::{command, files, lynxdata, repository, sha256};
 
 /// A folder with a small list and a recipe for all stages. What is not downloaded needs no server.
 fn folder_with_recipe() -> tempfile::TempDir {

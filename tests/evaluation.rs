@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
-use crate::support::{files, lynxdata, repository, shared};
+use crate::machine::shared;
+use crate::support::{files, lynxdata, repository};
 
 /// A server with chat completions on the loopback interface; it ends with the process.
 pub(crate) struct Server {

@@ -9,8 +9,9 @@ use arrow::array::{Array, AsArray};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
 
+use crate::machine::shared;
 use crate::runs::{Run, bundled_pictures, large, small, write_small};
-use crate::support::{files, flags, integers, lists, lynxdata, repository, sha256, shared, status, table, texts};
+use crate::support::{files, flags, integers, lists, lynxdata, repository, sha256, status, table, texts};
 use crate::web::Web;
 
 #[test]

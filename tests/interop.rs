@@ -8,8 +8,9 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::machine::python;
 use crate::runs::{Run, bundled_pictures, large, small};
-use crate::support::{files, flags, integers, lynxdata, python, repository, run_python, sha256, table, texts};
+use crate::support::{files, flags, integers, lynxdata, repository, run_python, sha256, table, texts};
 
 /// Reads both runs, or the one that this machine can make.
 fn with_python(script: &str, compare: impl Fn(&Run, &Value)) {

@@ -7,7 +7,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::support::{lynxdata, python, repository, run_python, status, table, texts};
+use crate::machine::python;
+use crate::support::{lynxdata, repository, run_python, status, table, texts};
 
 /// Pictures of four formats, small enough to be kept as they are.
 const PICTURES: [&str; 4] = ["plain.jpg", "alpha.png", "palette.gif", "alpha.webp"];

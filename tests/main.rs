@@ -1,8 +1,8 @@
 //! The tests of the program as users run it: the built binary, real files, a web server that misbehaves, and the readers of other projects.
 //!
 //! Three environment variables switch on what not every machine has. `LYNXDATA_SHARED` names the folder of the large real data and
-//! `LYNXDATA_PYTHON` a Python with the packages of `tests/python/requirements.txt`; a test that needs one of them passes without doing anything where
-//! it is unset, and fails where it is set but something is missing. `LYNXDATA_TEST_SEED` replaces the seed of the moments at which runs are killed.
+//! `LYNXDATA_PYTHON` a Python with the packages of `tests/python/requirements.txt`; a test that needs one of them says SKIPPED and passes where it is
+//! unset, and fails where it is set but something is missing. `LYNXDATA_TEST_SEED` replaces the seed of the moments at which runs are killed.
 
 #![allow(
     clippy::unwrap_used,
@@ -19,6 +19,8 @@ mod check;
 mod cli;
 /// The same recipe gives the same bytes, however many threads there are.
 mod determinism;
+/// What AGENTS.md and the first page of the README tell people and agents to type, and what they say of it.
+mod documents;
 /// Lists become pools: formats, growth, retries, kills, imports, counters.
 mod download;
 /// Answers of models are scored, judged and asked for.
@@ -31,13 +33,19 @@ mod generation;
 mod interop;
 /// Layouts of folders and archives: those of others are read, and ours by others.
 mod layouts;
+/// What not every machine has: the large real data and a Python with packages.
+mod machine;
 /// Lists in a store, runs that are mirrored in one.
 mod object_store;
 /// A killed or interrupted run is completed by running it again, to the same bytes.
 mod resume;
 /// The recipes that several tests run, and finished runs that they share.
 mod runs;
-/// Starting the binary, reading its tables, finding data and Python.
+/// Lines as they are typed into a shell, and a web for them.
+mod shell;
+/// Help, plans, states and errors as they are on the screen, beside those that were reviewed.
+mod snapshots;
+/// Starting the binary, reading its tables, running Python.
 mod support;
 /// What a user is told: another list, stages that are out of date, outcomes that are empty, files that are damaged.
 mod told;

@@ -4,8 +4,9 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use crate::machine::python;
 use crate::runs::bundled_pictures;
-use crate::support::{Output, Running, assert_same_files, command, files, python, repository};
+use crate::support::{Output, Running, assert_same_files, command, files, repository};
 
 /// A server with one bucket, called `bucket`; it ends with its standard input.
 struct S3 {

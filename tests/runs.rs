@@ -6,7 +6,8 @@ use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 
-use crate::support::{lynxdata, repository, shared, status};
+use crate::machine::shared;
+use crate::support::{lynxdata, repository, status};
 use crate::web::Web;
 
 /// A row of a list, and what is to become of it.
@@ -74,21 +75,36 @@ pub(crate) fn bundled_pictures() -> Web {
     Web::start(&[("", &repository().join("examples/quickstart/images"))])
 }
 
-/// Writes a list of 40 rows and a recipe for all stages. No answer depends on when or how often it is asked for, so runs can be repeated.
-pub(crate) fn write_small(folder: &Path, web: &Web) -> Vec<Row> {
+/// A pair of the quickstart whose picture is bundled.
+pub(crate) struct BundledPair {
+    /// The path of the picture below `examples/quickstart/images`.
+    pub(crate) path: String,
+    pub(crate) caption: String,
+    /// The caption of another pair.
+    pub(crate) exchanged: String,
+}
+
+/// The pairs of the quickstart whose pictures are bundled, in the order of its list.
+pub(crate) fn bundled_pairs() -> Vec<BundledPair> {
     let examples = repository().join("examples/quickstart");
     let list = std::fs::read_to_string(examples.join("pairs.tsv")).unwrap();
-    let pictures: Vec<(&str, &str)> = list
-        .lines()
-        .filter_map(|line| {
-            let mut fields = line.split('\t');
-            let (url, caption) = (fields.next()?.strip_prefix('/')?, fields.next()?);
-            examples.join("images").join(url).is_file().then_some((url, caption))
-        })
-        .collect();
-    let chosen: Vec<(&str, &str)> = pictures.iter().copied().step_by(pictures.len() / 30).take(31).collect();
+    let pairs = list.lines().filter_map(|line| {
+        let [url, caption, _, exchanged] = line.split('\t').collect::<Vec<_>>().try_into().ok()?;
+        let path = url.strip_prefix('/')?.to_owned();
+        let is_there = examples.join("images").join(&path).is_file();
+        is_there.then(|| BundledPair { path, caption: caption.to_owned(), exchanged: exchanged.to_owned() })
+    });
+    pairs.collect()
+}
+
+/// Writes a list of 40 rows and a recipe for all stages. No answer depends on when or how often it is asked for, so runs can be repeated.
+pub(crate) fn write_small(folder: &Path, web: &Web) -> Vec<Row> {
+    let images = repository().join("examples/quickstart/images");
+    let pairs = bundled_pairs();
+    let chosen = pairs.iter().map(|pair| (pair.path.as_str(), pair.caption.as_str()));
+    let chosen: Vec<(&str, &str)> = chosen.step_by(pairs.len() / 30).take(31).collect();
     let good = |path: &str, picture: &str, caption: &str| Row {
-        file: Some(examples.join("images").join(picture)),
+        file: Some(images.join(picture)),
         ..Row::new(web.url(path), caption, "ok")
     };
     let mut rows: Vec<Row> = chosen.iter().map(|(picture, caption)| good(picture, picture, caption)).collect();

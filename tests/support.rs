@@ -1,4 +1,4 @@
-//! Starting the binary, reading its tables, finding data and Python.
+//! Starting the binary, reading its tables, running Python.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -27,22 +27,6 @@ pub(crate) const POLL: Duration = Duration::from_millis(1);
 /// The top folder of the repository.
 pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
-}
-
-/// A path below the large real data; `None` if the machine has none.
-pub(crate) fn shared(path: &str) -> Option<PathBuf> {
-    let path = Path::new(&std::env::var_os("LYNXDATA_SHARED")?).join(path);
-    assert!(path.exists(), "LYNXDATA_SHARED is set, but {} is missing", path.display());
-    Some(path)
-}
-
-/// A Python with the packages of `tests/python/requirements.txt`; `None` if the machine has none.
-pub(crate) fn python() -> Option<PathBuf> {
-    let python = std::env::var_os("LYNXDATA_PYTHON");
-    if python.is_none() {
-        eprintln!("LYNXDATA_PYTHON is unset: nothing is read with Python");
-    }
-    python.map(PathBuf::from)
 }
 
 /// Runs a script of `tests/python` and parses what it prints.

@@ -35,6 +35,10 @@ mod render;
 mod tokenizer;
 mod visual;
 
+#[cfg(test)]
+#[path = "../../tests/machine.rs"]
+mod machine;
+
 pub use audit::{Broken, Checked, Example, Report, Settings, audit, checked};
 pub use contamination::{Comparison, Contamination, Hit, Likeness, WORDS, contamination};
 pub use error::{Error, Result};

@@ -46,6 +46,10 @@ mod shape;
 mod task;
 mod tokens;
 
+#[cfg(test)]
+#[path = "../../tests/machine.rs"]
+mod machine;
+
 pub use build::{Build, Conversation, ImageReference, Message, Role};
 pub use catalogue::{Catalogue, FaultyTask};
 pub use checked::{Checked, check};

@@ -170,6 +170,7 @@ fn high_byte(value: u16) -> u8 {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::machine::shared;
 
     /// Bytes of `fixtures/images/NAME`.
     pub(crate) fn fixture(name: &str) -> Vec<u8> {
@@ -338,8 +339,7 @@ pub(crate) mod tests {
             // As the other one of 16 bits.
             "pngsuite/tbwn0g16.png",
         ];
-        let Ok(shared) = std::env::var("LYNXDATA_SHARED") else { return };
-        let root = std::path::Path::new(&shared).join("data/hostile");
+        let Some(root) = shared("data/hostile") else { return };
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/hostile_luma.tsv");
         let (mut equal, mut refused, mut different) = (0, Vec::new(), Vec::new());
         for row in csv::ReaderBuilder::new().delimiter(b'\t').from_path(path).unwrap().records() {
@@ -369,8 +369,7 @@ pub(crate) mod tests {
     /// Real and generated bombs, cut files and odd modes: no panic, no hang, no unbounded memory.
     #[test]
     fn survives_hostile_files() {
-        let Ok(shared) = std::env::var("LYNXDATA_SHARED") else { return };
-        let root = std::path::Path::new(&shared).join("data/hostile");
+        let Some(root) = shared("data/hostile") else { return };
         let (mut n_files, mut n_measured) = (0, 0);
         let mut reader =
             csv::ReaderBuilder::new().delimiter(b'\t').flexible(true).from_path(root.join("EXPECT.tsv")).unwrap();

@@ -36,6 +36,10 @@ pub mod presets;
 pub mod sample;
 pub mod signals;
 
+#[cfg(test)]
+#[path = "../../tests/machine.rs"]
+mod machine;
+
 pub use hash::{hamming, hash_hex, parse_hash_hex};
 pub use image_data::{ImageData, Luma};
 pub use presets::{Preset, Rule, preset, presets};

@@ -38,7 +38,7 @@ fn whole(template: &Template) -> String {
 }
 
 /// Returns the Jaccard index of the token sets of two wordings, slot names included, if they are
-/// near duplicates: equal after [`normalise`], or with an index above 0.7.
+/// near duplicates: equal after [`normalise`], or with an index above 0.6.
 pub fn near_duplicate(first: &str, second: &str) -> Option<f64> {
     let sets = [first, second].map(|text| tokens(text).into_iter().collect::<BTreeSet<String>>());
     let shared = sets[0].intersection(&sets[1]).count();

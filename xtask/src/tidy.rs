@@ -1,7 +1,9 @@
 //! The invariants of ARCHITECTURE.md that a machine can check: which crate may import which, that every
-//! folder is where the map says, and that the modules of a crate import one another in one direction.
+//! folder is where the map says, and that the modules of a crate import one another in one direction; and
+//! that the recipes of CONTRIBUTING.md are true.
 
 mod circles;
+mod recipes;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -73,6 +75,7 @@ pub(crate) fn run() -> Result<()> {
         let found = circles::circles(&source).with_context(|| format!("cannot read {}", source.display()))?;
         faults.extend(found.into_iter().map(|circle| format!("{}: modules import in a circle: {circle}", member.name)));
     }
+    faults.extend(recipes::faults(root)?);
     if !faults.is_empty() {
         bail!("the workspace is not tidy:\n  {}", faults.join("\n  "));
     }

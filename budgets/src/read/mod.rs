@@ -18,6 +18,12 @@ use values::Values;
 use crate::error::{Error, Result};
 use crate::fault::Fault;
 
+/// Folders of formats that `lynxdata instruct` writes, each with all conversations: that with the pictures first.
+const FORMATS: &[&str] = &["parquet", "conversations"];
+
+/// The folder beside [`FORMATS`] by which a folder is known to come from `lynxdata instruct`.
+const COUNTS: &str = "counts";
+
 /// Suffixes of files of conversations.
 const SUFFIXES: &[&str] = &["json", "jsonl", "ndjson", "parquet"];
 
@@ -60,7 +66,8 @@ impl Content {
 }
 
 /// Returns the files of conversations below a folder in the order of their names, or the file
-/// itself.
+/// itself. Of a folder of `lynxdata instruct` they are those of one format, as each has all
+/// conversations.
 ///
 /// # Errors
 /// If there is none, or the folder cannot be read.
@@ -72,7 +79,9 @@ pub fn files(path: &Path) -> Result<Vec<PathBuf>> {
     if !fs::metadata(path).map_err(failed(path))?.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
-    let (mut folders, mut found) = (vec![path.to_owned()], Vec::new());
+    let mut formats = FORMATS.iter().map(|format| path.join(format)).filter(|folder| folder.is_dir());
+    let of_instruct = path.join(COUNTS).is_dir().then(|| formats.next()).flatten();
+    let (mut folders, mut found) = (vec![of_instruct.unwrap_or_else(|| path.to_owned())], Vec::new());
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).map_err(failed(&folder))? {
             let entry = entry.map_err(failed(&folder))?;
@@ -114,4 +123,26 @@ pub(crate) fn records(path: &Path, name: &Arc<str>, take: &mut dyn FnMut(Record)
         take(Record { file: name.clone(), row, content: Content::Json(bytes) })?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_folder_of_instruct_one_format_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str| {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, "{}").unwrap();
+            path
+        };
+        let (llava, conversations) = (write("llava/vqa.json"), write("conversations/vqa.jsonl"));
+        assert_eq!(files(folder.path()).unwrap(), [conversations.clone(), llava], "a folder of anybody");
+        write("counts/vqa.json");
+        assert_eq!(files(folder.path()).unwrap(), [conversations]);
+        let parquet = write("parquet/vqa.parquet");
+        assert_eq!(files(folder.path()).unwrap(), [parquet]);
+    }
 }

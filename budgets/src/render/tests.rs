@@ -2,6 +2,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::*;
+use crate::machine::shared;
 
 /// The tokenizer of the golden values, trained for them.
 fn own() -> Tokenizer {
@@ -19,15 +20,16 @@ fn turns(messages: &Value) -> Vec<Turn> {
 
 /// The files of a tokenizer that is not in the repository; `None` where the machine does not have
 /// it.
-fn shared(name: &str) -> Option<String> {
-    let path = std::path::Path::new(&std::env::var_os("LYNXDATA_SHARED")?).join("data/models/tokenizers").join(name);
+fn tokenizer_file(name: &str) -> Option<String> {
+    let path = shared("data/models/tokenizers")?.join(name);
     Some(std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())))
 }
 
 /// GPT-2's vocabulary with the tokens of chat templates.
 fn gpt2(marks: &[&str]) -> Option<Tokenizer> {
-    let vocabulary: Value = serde_json::from_str(&shared("gpt2_encoder.json")?).unwrap();
-    let merges: Vec<&str> = vocabulary_lines(&shared("gpt2_vocab.bpe")?).map(|line| -> &str { line.leak() }).collect();
+    let vocabulary: Value = serde_json::from_str(&tokenizer_file("gpt2_encoder.json")?).unwrap();
+    let merges: Vec<&str> =
+        vocabulary_lines(&tokenizer_file("gpt2_vocab.bpe")?).map(|line| -> &str { line.leak() }).collect();
     let first = vocabulary.as_object().unwrap().len();
     let added: Vec<Value> = marks
         .iter()
@@ -67,7 +69,9 @@ fn tokens_and_masks_are_those_of_transformers() {
     for (name, templates) in golden["tokens"].as_object().unwrap() {
         let tokenizer = match name.as_str() {
             "tokenizer.json" => Some(own()),
-            "llama" => shared("llama_tokenizer_dolma_test.json").map(|text| Tokenizer::from_json(&text).unwrap()),
+            "llama" => {
+                tokenizer_file("llama_tokenizer_dolma_test.json").map(|text| Tokenizer::from_json(&text).unwrap())
+            }
             _ => gpt2(MARKS),
         };
         let Some(tokenizer) = tokenizer else { continue };

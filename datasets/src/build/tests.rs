@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::catalogue::Catalogue;
+use crate::machine::shared;
 
 /// Set it to write `fixtures/*/expected.json` anew instead of comparing.
 const REWRITE: &str = "LYNXDATA_REWRITE";
@@ -525,11 +526,6 @@ fn the_right_option_stands_at_every_place_equally_often() {
     assert!(chi_square < 16.27, "{counts:?}");
 }
 
-/// The folder of real data, if the environment names one.
-pub(super) fn shared() -> Option<PathBuf> {
-    std::env::var_os("LYNXDATA_SHARED").map(|folder| PathBuf::from(folder).join("data/tasks"))
-}
-
 fn read_json(path: &Path) -> Value {
     serde_json::from_slice(&fs::read(path).unwrap_or_else(|fault| panic!("{}: {fault}", path.display()))).unwrap()
 }
@@ -540,7 +536,7 @@ fn lines(path: &Path) -> u64 {
 
 #[test]
 fn full_native_files_yield_as_many_conversations_as_they_hold() {
-    let Some(shared) = shared() else { return };
+    let Some(shared) = shared("data/tasks") else { return };
     let catalogue = shipped();
     let expect = |name: &str, folder: &Path, split: &str, rows: u64, faulty: &[(&str, u64)]| -> Vec<Conversation> {
         let task = catalogue.get(name).unwrap();
@@ -643,7 +639,7 @@ fn laid_out(case: &Value, shared: &Path) -> Option<tempfile::TempDir> {
 /// number of records that are `kept`, and hand-checked `records`.
 #[test]
 fn genuine_files_give_the_records_that_were_checked_by_hand() {
-    let Some(shared) = shared() else { return };
+    let Some(shared) = shared("data/tasks") else { return };
     for task in shipped().tasks() {
         let path = fixtures().join(&task.name).join("genuine.json");
         if !path.exists() {

@@ -6,8 +6,9 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use super::tests::{build_all, fixtures, shared, shipped};
+use super::tests::{build_all, fixtures, shipped};
 use super::*;
+use crate::machine::shared;
 use crate::record::Record;
 use crate::records::Records;
 
@@ -198,7 +199,7 @@ fn every_row_of_table_9_has_a_task() {
 
 #[test]
 fn every_category_of_places_has_a_name() {
-    let Some(shared) = shared() else { return };
+    let Some(shared) = shared("data/tasks") else { return };
     let categories = fs::read(shared.join("places365/categories_places365.txt")).unwrap();
     let list = (0..365).map(|label| format!("{label}.jpg {label}\n")).collect::<Vec<_>>().concat();
     let files: [(&str, &[u8]); 2] = [("places365_val.txt", list.as_bytes()), ("categories_places365.txt", &categories)];
@@ -211,7 +212,7 @@ fn every_category_of_places_has_a_name() {
 
 #[test]
 fn the_first_synonym_of_a_class_of_imagenet_is_its_name() {
-    let Some(shared) = shared() else { return };
+    let Some(shared) = shared("data/tasks") else { return };
     let folder = tempfile::tempdir().unwrap();
     fs::copy(shared.join("imagenet1k/LOC_synset_mapping.txt"), folder.path().join("LOC_synset_mapping.txt")).unwrap();
     for synset in ["n01440764", "n02012849", "n03126707"] {
@@ -227,7 +228,7 @@ fn the_first_synonym_of_a_class_of_imagenet_is_its_name() {
 
 #[test]
 fn a_description_of_iapr_tc12_is_one_sentence() {
-    let Some(shared) = shared() else { return };
+    let Some(shared) = shared("data/tasks") else { return };
     let name = "annotations_complete_eng/00/25.eng";
     let page = fs::read(shared.join("iapr_tc12").join(name)).unwrap();
     let (found, _) = read("iapr_tc12", "all", &[(name, &page)]).unwrap();
@@ -241,7 +242,7 @@ fn a_description_of_iapr_tc12_is_one_sentence() {
 
 #[test]
 fn genuine_files_without_answers_or_with_repeated_rows_stop_a_task() {
-    let Some(shared) = shared() else { return };
+    let Some(shared) = shared("data/tasks") else { return };
     let vizwiz = |name: &str| fs::read(shared.join("vizwiz_vqa").join(name)).unwrap();
     let found = fault("vizwiz_vqa", "test", &[("Annotations/test.json", &vizwiz("test.json"))]);
     assert!(found.contains("none of 800 records") && found.contains("`q` has no `answers`"), "{found}");

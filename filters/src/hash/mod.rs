@@ -33,13 +33,13 @@ pub fn parse_hash_hex(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::path::Path;
 
     use proptest::prelude::*;
 
     use super::*;
     use crate::image_data::ImageData;
     use crate::image_data::tests::golden;
+    use crate::machine::shared;
 
     /// Most bits that another decoder of lossy WebP may flip.
     const MAX_DECODER_BITS: u32 = 2;
@@ -88,8 +88,7 @@ mod tests {
     /// Photos and their edits, almost all JPEG: hashes by ImageHash.
     #[test]
     fn equal_reference_hashes_of_real_photos() {
-        let Ok(shared) = std::env::var("LYNXDATA_SHARED") else { return };
-        let root = Path::new(&shared).join("data/neardup");
+        let Some(root) = shared("data/neardup") else { return };
         let mut reader =
             csv::ReaderBuilder::new().delimiter(b'\t').from_path(root.join("reference_hashes.tsv")).unwrap();
         let rows: Vec<BTreeMap<String, String>> = reader.deserialize().map(Result::unwrap).collect();

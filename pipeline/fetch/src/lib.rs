@@ -57,6 +57,10 @@ mod robots;
 mod source;
 mod spill;
 
+#[cfg(test)]
+#[path = "../../../tests/machine.rs"]
+mod machine;
+
 pub use address::without_userinfo;
 pub use config::{DownloadConfig, PoolFormat, StoredSettings};
 pub use digest::sha256;

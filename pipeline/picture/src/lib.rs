@@ -541,4 +541,7 @@ fn on_white(image: DynamicImage) -> RgbImage {
 }
 
 #[cfg(test)]
+#[path = "../../../tests/machine.rs"]
+mod machine;
+#[cfg(test)]
 mod tests;

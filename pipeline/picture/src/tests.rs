@@ -1,9 +1,10 @@
 //! The pictures and their expected pixels are made by `fixtures/make.py` with Pillow.
 
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::*;
+use crate::machine::{python, shared};
 
 const MAX_PIXELS: u64 = 100_000_000;
 
@@ -458,12 +459,12 @@ fn no_damage_to_a_profile_costs_the_picture() {
 #[test]
 fn other_peoples_profiles_give_the_colours_that_pillow_sees() {
     // Means of 4 x 4 fields, which JPEG decoders change by less than one step.
-    let Ok(shared) = std::env::var("LYNXDATA_SHARED") else { return };
+    let Some(hostile) = shared("data/hostile") else { return };
     let table = String::from_utf8(fixture("profiles_of_others.tsv")).unwrap();
     let mut compared = 0;
     for line in table.lines() {
         let [name, width, height, means] = line.split('\t').collect::<Vec<_>>().try_into().unwrap();
-        let bytes = std::fs::read(PathBuf::from(&shared).join("data/hostile").join(name)).unwrap();
+        let bytes = std::fs::read(hostile.join(name)).unwrap();
         // TIFF with premultiplied alpha is shown as if it were not, or not decoded at all; that has nothing to do with profiles.
         if name.contains("16bit_RGBa") {
             continue;
@@ -859,8 +860,7 @@ fn pixels_of_a_file_that_take_too_much_memory_are_refused_before_decoding() {
 #[test]
 fn every_hostile_file_ends_with_a_picture_or_an_error() {
     // Broken and odd files with Pillow's verdict on each. We differ on corrupt entropy-coded data, which Pillow shows as noise, and on rare kinds of TIFF.
-    let Ok(shared) = std::env::var("LYNXDATA_SHARED") else { return };
-    let folder = PathBuf::from(shared).join("data/hostile");
+    let Some(folder) = shared("data/hostile") else { return };
     let table = std::fs::read_to_string(folder.join("EXPECT.tsv")).unwrap();
     let (mut files, mut agreed, mut shown) = (0, 0, String::new());
     for line in table.lines().skip(1) {
@@ -883,8 +883,8 @@ fn every_hostile_file_ends_with_a_picture_or_an_error() {
 
 #[test]
 fn every_photograph_of_an_ordinary_collection_decodes() {
-    let Ok(shared) = std::env::var("LYNXDATA_SHARED") else { return };
-    let mut folders = vec![PathBuf::from(shared).join("data/pairs")];
+    let Some(pairs) = shared("data/pairs") else { return };
+    let mut folders = vec![pairs];
     let mut files = 0;
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).unwrap() {
@@ -919,8 +919,7 @@ for name in sys.stdin.read().splitlines():
 
 #[test]
 fn what_is_kept_opens_in_pillow() {
-    let (Ok(shared), Ok(python)) = (std::env::var("LYNXDATA_SHARED"), std::env::var("LYNXDATA_PYTHON")) else { return };
-    let folder = PathBuf::from(shared).join("data/hostile");
+    let (Some(folder), Some(python)) = (shared("data/hostile"), python()) else { return };
     let table = std::fs::read_to_string(folder.join("EXPECT.tsv")).unwrap();
     let kept = std::env::temp_dir().join(format!("lynxdata-kept-{}", std::process::id()));
     std::fs::create_dir_all(&kept).unwrap();

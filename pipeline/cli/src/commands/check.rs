@@ -33,12 +33,13 @@ use lynxdata_run::stages::{self, check, report};
 Examples:
   lynxdata check recipe.toml                             the [check] of a recipe
   lynxdata check recipe.toml --set check.replicates=12   adds to the replicates that are there
-  lynxdata check --a clean/ --b raw/ --quick             two folders, in seconds: do the texts fit their pictures?
+  lynxdata check --a clean/ --b raw/ --quick             two folders, in seconds
   lynxdata check --a run1 --b run2/selection/clean --eval trusted/ --out my-check --json
-  lynxdata check calibrate --quick                       is the check itself to be trusted? known answers, tried
+  lynxdata check calibrate --quick                       can it be trusted? known answers
 
-A folder is a run, its pool (RUN/pool), one of its selections (RUN/selection/NAME), its conversations (RUN/instruct), pictures with texts in any layout
-that a source may have, or conversations in JSON or Parquet."
+A folder is a run, its pool (RUN/pool), one of its selections (RUN/selection/NAME), its
+conversations (RUN/instruct), pictures with texts in any layout that a source may have, or
+conversations in JSON or Parquet."
 )]
 pub(crate) struct Arguments {
     #[command(subcommand)]

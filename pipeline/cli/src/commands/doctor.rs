@@ -21,7 +21,7 @@ use crate::host::Terminal;
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  lynxdata doctor                         every device that this build can reach, but those made of software
+  lynxdata doctor                         every device of this build that is no software
   lynxdata doctor --device cuda:0
   lynxdata doctor --device wgpu:software:0
   lynxdata doctor --json | jq '.devices[] | select(.pass | not)'")]

@@ -29,9 +29,10 @@ use std::sync::Arc;
 #[command(after_help = "\
 Examples:
   lynxdata download recipe.toml
-  lynxdata download recipe.toml --retry-failed                     rows whose status may pass, such as timeout
-  lynxdata download recipe.toml --retry-failed=server,not_found    those of class server, and what was not found
-  lynxdata download --url-list pairs.parquet --url-col URL --caption-col TEXT --output-folder run --output-format webdataset")]
+  lynxdata download recipe.toml --retry-failed                    what may pass now, as timeouts
+  lynxdata download recipe.toml --retry-failed=server,not_found   a class and a status
+  lynxdata download --url-list pairs.parquet --url-col URL --caption-col TEXT \\
+      --output-folder run --output-format webdataset")]
 pub(crate) struct Arguments {
     /// The recipe, a TOML file
     #[arg(value_parser = path_parser())]

@@ -31,13 +31,14 @@ Examples:
   lynxdata eval --metric cider --predictions captions.json --references captions_val2014.json --json
   lynxdata eval --metric pope --predictions answers.jsonl --references pope.json --out scores/
   lynxdata eval --metric judge --predictions answers.jsonl --references Open_VQA_images.jsonl \\
-      --endpoint http://localhost:8000/v1 --judge-model Qwen3-8B --labels checked.jsonl --out scores/
+      --endpoint http://localhost:8000/v1 --judge-model Qwen3-8B --out scores/
   lynxdata eval --ask http://localhost:8000/v1 --model my-model --images images/ \\
       --references Open_VQA_images.jsonl --out answers/ --metric exact_match
   lynxdata eval --lynx lynx-2/model --by-likelihood --images images/ \\
       --references questions.jsonl --metric vqa_accuracy
 
-A reference: {\"id\": 1, \"question\": \"How many dogs?\", \"answers\": [\"2\"], \"category\": \"Counting\", \"image\": \"a.jpg\"}
+A reference: {\"id\": 1, \"question\": \"How many dogs?\", \"answers\": [\"2\"],
+    \"category\": \"Counting\", \"image\": \"a.jpg\"}
 A prediction: {\"id\": 1, \"answer\": \"two\"}
 Definitions, their sources and known differences: docs/evaluation.md")]
 pub(crate) struct Arguments {

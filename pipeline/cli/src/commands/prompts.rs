@@ -37,6 +37,10 @@ pub(crate) struct Arguments {
 #[derive(Subcommand)]
 enum Action {
     /// Lists the banks
+    #[command(after_help = "\
+Examples:
+  lynxdata prompts list
+  lynxdata prompts list --json | jq '.[].name'")]
     List {
         #[command(flatten)]
         which: Which,
@@ -46,6 +50,10 @@ enum Action {
         json: bool,
     },
     /// Finds wordings that are nearly equal; faults of form end it with an error
+    #[command(after_help = "\
+Examples:
+  lynxdata prompts check
+  lynxdata prompts check --banks my-banks/ --json")]
     Check {
         #[command(flatten)]
         which: Which,
@@ -59,6 +67,11 @@ enum Action {
     /// Three wordings that people wrote are shown and 15 more asked for, again and again until
     /// there are enough. What passes all rules is printed or written as a bank, marked with model,
     /// date and request; what is refused goes to FILE.refused.jsonl with the rule and the reason.
+    #[command(after_help = "\
+Examples:
+  lynxdata prompts generate --task vqa --n 30 --endpoint http://localhost:8000/v1 --model Qwen3-8B
+  lynxdata prompts generate --task vqav2 --language de --out new.toml --dry-run \\
+      --prices prices.toml --endpoint https://api.openai.com/v1 --model gpt-4o-mini")]
     Generate(Box<GenerateArguments>),
 }
 

@@ -27,12 +27,19 @@ pub(crate) struct Arguments {
 #[derive(Subcommand)]
 enum Action {
     /// Writes a commented recipe to edit
+    #[command(after_help = "\
+Examples:
+  lynxdata recipe new recipe.toml")]
     New {
         /// The file to write; it must not be there yet
         #[arg(value_parser = path_parser())]
         path: PathBuf,
     },
     /// Checks a recipe, its paths and columns, its rules against the columns of its source, and prints it with all defaults filled in
+    #[command(after_help = "\
+Examples:
+  lynxdata recipe check recipe.toml
+  lynxdata recipe check recipe.toml --set source.path=more.parquet > resolved.toml")]
     Check {
         /// The recipe
         #[arg(value_parser = path_parser())]
@@ -42,6 +49,9 @@ enum Action {
         sets: Vec<String>,
     },
     /// Prints the JSON schema of recipes, for editors that complete and check TOML
+    #[command(after_help = "\
+Examples:
+  lynxdata recipe schema > recipe.schema.json")]
     Schema,
 }
 

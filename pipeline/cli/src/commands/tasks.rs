@@ -54,6 +54,10 @@ struct Native {
 #[derive(Subcommand)]
 enum Action {
     /// Lists the tasks
+    #[command(after_help = "\
+Examples:
+  lynxdata tasks list
+  lynxdata tasks list --json | jq -r '.[] | [.name, .licence] | @tsv'")]
     List {
         #[command(flatten)]
         own: Own,
@@ -62,6 +66,10 @@ enum Action {
         json: bool,
     },
     /// Shows one task: its files and where they come from, its splits, slots, answers and banks
+    #[command(after_help = "\
+Examples:
+  lynxdata tasks show vqav2
+  lynxdata tasks show my_task --catalogue my_tasks --json")]
     Show {
         /// The task
         name: String,
@@ -72,6 +80,10 @@ enum Action {
         json: bool,
     },
     /// Reads records: what the native files say, before it is worded
+    #[command(after_help = "\
+Examples:
+  lynxdata tasks read vqav2 ~/vqa --split val --limit 3
+  lynxdata tasks read vqav2 ~/vqa --split val --json | jq .answers")]
     Read {
         #[command(flatten)]
         native: Native,
@@ -86,6 +98,10 @@ enum Action {
         json: bool,
     },
     /// Shows five conversations
+    #[command(after_help = "\
+Examples:
+  lynxdata tasks preview vqav2 ~/vqa
+  lynxdata tasks preview my_task ~/data --catalogue my_tasks --banks my_banks --seed 1")]
     Preview {
         #[command(flatten)]
         native: Native,
@@ -97,6 +113,10 @@ enum Action {
         seed: u64,
     },
     /// Reads all native files and says what is missing or malformed
+    #[command(after_help = "\
+Examples:
+  lynxdata tasks check vqav2 ~/vqa
+  lynxdata tasks check vqav2 ~/vqa --split val --json")]
     Check {
         #[command(flatten)]
         native: Native,

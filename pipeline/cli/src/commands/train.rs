@@ -26,9 +26,10 @@ Examples:
   lynxdata train --stage pretrain --data my-run/selection/clean --out lynx-1
   lynxdata train --stage finetune --data my-run/instruct --start lynx-1/model --out lynx-2
   lynxdata train --stage pretrain --data pairs/ --set train.steps=3000 --device auto --out lynx-1
-  lynxdata train --stage pretrain --data pairs/ --out lynx-1 --resume      goes on where it was broken off
+  lynxdata train --stage pretrain --data pairs/ --out lynx-1 --resume   go on where it broke off
 
-A file of settings has the keys of [training] of a recipe: [model], [train], [tokenizer], held_out, most_examples.")]
+A file of settings has the keys of [training] of a recipe: [model], [train], [tokenizer],
+held_out, most_examples.")]
 pub(crate) struct Arguments {
     /// The stage, whose settings are the beginning
     #[arg(long, value_enum)]

@@ -26,7 +26,7 @@ use lynxdata_run::stages::train::CHECKPOINTS;
 Examples:
   lynxdata verify run
   lynxdata verify run --json | jq -r '.faults[].path'
-  lynxdata verify run --remove; lynxdata run recipe.toml       make the parts again whose files are damaged
+  lynxdata verify run --remove; lynxdata run recipe.toml   make anew what is damaged
 
 Exit codes: 0 every file is as it was committed, 1 some are not.")]
 pub(crate) struct Arguments {

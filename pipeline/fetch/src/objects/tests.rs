@@ -262,10 +262,7 @@ impl S3 {
     pub(crate) fn start() -> Option<S3> {
         use std::io::BufRead;
         use std::process::{Command, Stdio};
-        let Some(python) = std::env::var_os("LYNXDATA_PYTHON") else {
-            eprintln!("LYNXDATA_PYTHON is unset: no S3 server is asked");
-            return None;
-        };
+        let python = crate::machine::python()?;
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/python/serve_s3.py");
         let mut command = Command::new(python);
         command.arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::super::{decode, sniff};
 use super::*;
+use crate::machine::shared;
 
 const MAX_PIXELS: u64 = 100_000_000;
 
@@ -109,8 +110,7 @@ fn files_that_decode_are_whole_and_have_the_size_that_decoding_finds() {
         "image-tiff/fuzz_images/oor_panic/id=000023,sig=06,src=000006,op=havoc,rep=8",
         "pillow/tiff_wrong_bits_per_sample.tiff",
     ];
-    let Ok(shared) = std::env::var("LYNXDATA_SHARED") else { return };
-    let folder = PathBuf::from(shared).join("data/hostile");
+    let Some(folder) = shared("data/hostile") else { return };
     let table = std::fs::read_to_string(folder.join("EXPECT.tsv")).unwrap();
     let (mut agreed, mut exceptions) = (0, Vec::new());
     for name in table.lines().skip(1).map(|line| line.split('\t').next().unwrap()) {
