@@ -297,7 +297,13 @@ fn assert_llava_sample(sample: &Value, conversation: &Value) {
     assert_eq!(turns.iter().map(tokens).sum::<usize>(), images, "{sample}");
     assert_eq!(tokens(&turns[0]), images, "{sample}");
     assert_eq!(images, conversation["images"].as_array().unwrap().len());
-    let messages = conversation["messages"].as_array().unwrap();
+    let is_system = |message: &&Value| message["role"] == "system";
+    let all = conversation["messages"].as_array().unwrap();
+    assert_eq!(
+        sample["system"].as_str(),
+        all.iter().find(is_system).map(|message| message["content"].as_str().unwrap())
+    );
+    let messages: Vec<&Value> = all.iter().filter(|message| !is_system(message)).collect();
     assert_eq!(turns.len(), messages.len());
     for (turn, message) in turns.iter().zip(messages) {
         let (said, content) = (turn["value"].as_str().unwrap(), message["content"].as_str().unwrap());

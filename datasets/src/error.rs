@@ -51,12 +51,12 @@ pub enum Error {
         reason: String,
     },
     /// A task that does not exist.
-    #[error("there is no task `{name}`; the tasks are {}", known.join(", "))]
+    #[error("there is no task `{name}` among the {known}; `lynxdata tasks list` names them")]
     UnknownTask {
         /// The name asked for.
         name: String,
-        /// All names.
-        known: Vec<String>,
+        /// How many tasks there are.
+        known: usize,
     },
     /// A prompt bank is missing or faulty.
     #[error(transparent)]
