@@ -56,7 +56,9 @@ fn gzip_of_lines_is_read_under_the_name_that_the_authors_give_it() {
     let packed = packed.finish().unwrap();
     let of = |name: &str, file: &[u8]| {
         let (mut records, counts) = read("guesswhat", "valid", &[(name, file)]).unwrap();
-        records.iter_mut().for_each(|own| own.source_file.clear());
+        for own in &mut records {
+            own.source_file.clear();
+        }
         (records, counts.kept)
     };
     assert_eq!(of("guesswhat.valid.jsonl.gz", &packed), of("guesswhat.valid.jsonl", &plain));
