@@ -10,14 +10,14 @@ use serde_json::{Value, json};
 use crate::support::{files, lynxdata, repository, shared};
 
 /// A server with chat completions on the loopback interface; it ends with the process.
-struct Server {
-    address: String,
+pub(crate) struct Server {
+    pub(crate) address: String,
     requests: Arc<Mutex<Vec<Value>>>,
 }
 
 impl Server {
     /// `answer` gives status and text for the number of a request, from 0, and what was asked.
-    fn start(answer: fn(usize, &str) -> (u16, String)) -> Server {
+    pub(crate) fn start(answer: fn(usize, &str) -> (u16, String)) -> Server {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = format!("http://{}/v1", listener.local_addr().unwrap());
         let requests = Arc::new(Mutex::new(Vec::new()));
@@ -32,7 +32,7 @@ impl Server {
     }
 
     /// What was asked since the last call.
-    fn requests(&self) -> Vec<Value> {
+    pub(crate) fn requests(&self) -> Vec<Value> {
         std::mem::take(&mut *self.requests.lock().unwrap())
     }
 }
@@ -55,7 +55,8 @@ fn serve(stream: TcpStream, seen: &Mutex<Vec<Value>>, answer: fn(usize, &str) ->
     let mut body = vec![0; length];
     reader.read_exact(&mut body)?;
     let mut request: Value = serde_json::from_slice(&body)?;
-    let content = &request["messages"][0]["content"];
+    let content = request["messages"].as_array().and_then(|messages| Some(messages.last()?["content"].clone()));
+    let content = content.unwrap_or_default();
     let asked =
         content.as_str().or_else(|| content.as_array()?.last()?["text"].as_str()).unwrap_or_default().to_owned();
     request["path"] = json!(first.split(' ').nth(1));
@@ -74,7 +75,7 @@ fn serve(stream: TcpStream, seen: &Mutex<Vec<Value>>, answer: fn(usize, &str) ->
     write!(stream, "HTTP/1.1 {status} x\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
 }
 
-fn write_lines(path: &Path, rows: &[Value]) {
+pub(crate) fn write_lines(path: &Path, rows: &[Value]) {
     let lines: Vec<String> = rows.iter().map(|row| format!("{row}\n")).collect();
     std::fs::write(path, lines.concat()).unwrap();
 }
@@ -212,7 +213,7 @@ fn a_judge_is_asked_once_and_compared_with_people() {
     let first = requests.iter().find(|request| request["messages"][0]["content"] == prompt).unwrap();
     assert_eq!(
         (&first["temperature"], &first["model"], &first["path"]),
-        (&json!(0), &json!("m"), &json!("/v1/chat/completions"))
+        (&json!(0.0), &json!("m"), &json!("/v1/chat/completions"))
     );
 
     let again = lynxdata(folder, &arguments).ended_with(0).json();

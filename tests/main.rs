@@ -10,6 +10,8 @@
     reason = "these lints spare tests, but not the functions that tests share"
 )]
 
+/// Conversations are audited, packed and rendered.
+mod audit;
 /// Inputs that went wrong for people who do this job.
 mod cases;
 mod check;
@@ -23,6 +25,8 @@ mod download;
 mod evaluation;
 /// All stages from a list to the report; the counts of all tables add up.
 mod flow;
+/// Wordings and texts from a language model: rules, costs, reruns.
+mod generation;
 /// pyarrow, datasets, webdataset and DuckDB read what was written and see the same pairs.
 mod interop;
 /// Layouts of folders and archives: those of others are read, and ours by others.

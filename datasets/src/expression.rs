@@ -10,7 +10,7 @@ use regex::Regex;
 use serde_json::Value as Json;
 
 use crate::filters::FILTERS;
-pub(crate) use crate::filters::question_mark;
+pub(crate) use crate::filters::{question_mark, value_of};
 
 /// Steps that one expression may take on one row; a shipped expression takes under a thousand. One step also pays for 64 bytes of text.
 const FUEL: u64 = 1_000_000;
@@ -24,19 +24,6 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     }
     environment
 });
-
-/// Returns a native value as expressions see it. A null is undefined, as a missing key is: using it
-/// is an error, so that it never becomes the text `none`, and `default` replaces both.
-pub(crate) fn value_of(native: Json) -> Value {
-    match native {
-        Json::Null => Value::UNDEFINED,
-        Json::Bool(value) => Value::from(value),
-        Json::Number(number) => Value::from(minijinja::value::Serde(number)),
-        Json::String(text) => Value::from(text),
-        Json::Array(elements) => elements.into_iter().map(value_of).collect(),
-        Json::Object(fields) => Value::from_pairs(fields.into_iter().map(|(name, value)| (name, value_of(value)))),
-    }
-}
 
 /// A compiled expression that cannot yield an undefined value.
 #[derive(Debug)]

@@ -1,15 +1,22 @@
-//! How many records of each task an instruction set takes, and which.
+//! How many records each task contributes to an instruction set, and which.
 //!
-//! Two levels, as table 9 of arXiv 2307.02469 turns out to be made: groups share the total by their weights, and within a group the tasks share by their
-//! sizes. Quotas are exact whole numbers.
+//! Two levels, as table 9 of arXiv 2307.02469 turns out to be made: groups share the total by their
+//! weights, and within a group the tasks share by their sizes, or as [`Inside`] says. Quotas are exact
+//! whole numbers (largest remainder), and which records fill them is a matter of hashes: neither their
+//! order nor other tasks matter.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lynxdata_prompts::keyed_hash;
+use include_dir::{Dir, include_dir};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
+
+static PRESETS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/mixtures");
+
+/// The share of all tasks of the catalogue that no other group has.
+const ALL_OTHERS: &str = "*";
 
 /// Tasks that share one weight.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -19,48 +26,206 @@ pub struct Group {
     pub name: String,
     /// Its share of the total, relative to the sum of all weights; above 0.
     pub weight: f64,
-    /// Its tasks, which share by their numbers of records.
+    /// Its tasks.
+    #[serde(default)]
     pub tasks: Vec<String>,
+    /// Groups of the catalogue whose tasks belong to it too; `*` stands for all that no other group has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub catalogue_groups: Vec<String>,
+    /// How its tasks share.
+    #[serde(default)]
+    pub inside: Inside,
+    /// The most times that a task is repeated, such as 2; what others cannot give either is missing from
+    /// the total. Without it, tasks repeat as often as their quotas need.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub most_epochs: Option<f64>,
+    /// The least share of the group, 0 to 1, that each of its tasks has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub least_share: Option<f64>,
 }
 
-/// How many records each task contributes to a total. A quota above a task's size means that records repeat.
+/// How the tasks of a group share.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Inside {
+    /// By their numbers of records.
+    #[default]
+    Size,
+    /// By the square roots of them, as InstructBLIP does (arXiv 2305.06500, section 2.5).
+    SquareRoot,
+    /// By them to the power of 1/T, as mT5 does (arXiv 2010.11934, section 3.1); 1 is by size, more is more even.
+    Temperature(f64),
+    /// By fixed weights, one for each task.
+    Weights(BTreeMap<String, f64>),
+}
+
+impl Inside {
+    fn weight(&self, task: &str, size: u64) -> f64 {
+        match self {
+            Inside::Size => size as f64,
+            Inside::SquareRoot => (size as f64).sqrt(),
+            Inside::Temperature(temperature) => (size as f64).powf(1.0 / temperature),
+            Inside::Weights(weights) if size > 0 => weights.get(task).copied().unwrap_or(0.0),
+            Inside::Weights(_) => 0.0,
+        }
+    }
+}
+
+/// A published mixture.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Preset {
+    /// What it is.
+    pub description: String,
+    /// Where it is published.
+    pub source: String,
+    /// Its groups.
+    pub groups: Vec<Group>,
+    /// The numbers of records that are published with it.
+    #[serde(default)]
+    pub sizes: BTreeMap<String, u64>,
+}
+
+/// Returns the names of the shipped mixtures.
+pub fn presets() -> Vec<&'static str> {
+    PRESETS.files().filter_map(|file| file.path().file_stem()?.to_str()).collect()
+}
+
+/// Returns a shipped mixture.
+///
+/// # Errors
+/// If there is none of this name.
+pub fn preset(name: &str) -> Result<Preset> {
+    let file = PRESETS.get_file(format!("{name}.toml"));
+    let text = file
+        .and_then(|file| file.contents_utf8())
+        .ok_or_else(|| Error::Mixture(format!("there is no mixture {name}; there are: {}", presets().join(", "))))?;
+    toml::from_str(text).map_err(|reason| Error::Mixture(format!("mixture {name}: {reason}")))
+}
+
+impl Preset {
+    /// Returns the share of each task, 0 to 1, in the order of the groups: by the sizes that are published
+    /// with the mixture. A group of one task needs no size.
+    pub fn shares(&self) -> Vec<(&str, f64)> {
+        let total: f64 = self.groups.iter().map(|group| group.weight).sum();
+        let of_group = |group: &'_ Group| {
+            let size = |task: &String| match group.tasks.len() {
+                1 => 1,
+                _ => self.sizes.get(task).copied().unwrap_or(0),
+            };
+            let weights: Vec<f64> = group.tasks.iter().map(|task| group.inside.weight(task, size(task))).collect();
+            let sum: f64 = weights.iter().sum();
+            weights.into_iter().map(|weight| weight / sum * group.weight / total).collect::<Vec<_>>()
+        };
+        self.groups.iter().flat_map(|group| group.tasks.iter().map(String::as_str).zip(of_group(group))).collect()
+    }
+}
+
+/// What a mixture takes of a task.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Quota {
+    /// The group that it is in.
+    pub group: String,
+    /// Records, repeated ones as often as they are.
+    pub records: u64,
+}
+
+/// Puts tasks into the groups that name them, or the groups of the catalogue that they belong to, and
+/// leaves out of the groups what is not there. Returns the groups that have tasks, and the tasks that no
+/// group has.
+///
+/// # Errors
+/// If a task is in two groups.
+pub fn assign(groups: &[Group], tasks: &BTreeMap<String, String>) -> Result<(Vec<Group>, Vec<String>)> {
+    let mut assigned: BTreeSet<&str> = BTreeSet::new();
+    let mut filled: Vec<Group> = Vec::new();
+    for group in groups {
+        let named = |task: &str, of_catalogue: &String| {
+            group.tasks.iter().any(|name| name == task) || group.catalogue_groups.contains(of_catalogue)
+        };
+        let own: Vec<&str> = tasks.iter().filter(|(task, of)| named(task, of)).map(|(task, _)| task.as_str()).collect();
+        if let Some(task) = own.iter().find(|task| !assigned.insert(task)) {
+            return Err(Error::Mixture(format!("group {}: task {task} is in a group already", group.name)));
+        }
+        filled.push(Group { tasks: own.into_iter().map(str::to_owned).collect(), ..group.clone() });
+    }
+    let mut left: Vec<String> = tasks.keys().filter(|task| !assigned.contains(task.as_str())).cloned().collect();
+    if let Some(of_others) = filled.iter_mut().find(|group| group.catalogue_groups.iter().any(|of| of == ALL_OTHERS)) {
+        of_others.tasks.append(&mut left);
+    }
+    filled.retain(|group| !group.tasks.is_empty());
+    Ok((filled, left))
+}
+
+/// Returns what each task contributes to a total. A quota above a task's size means that records repeat.
 ///
 /// # Errors
 /// If a weight is not above 0, a task is in two groups or of unknown size, or a group has no records.
-pub fn quotas(groups: &[Group], sizes: &BTreeMap<String, u64>, total: u64) -> Result<BTreeMap<String, u64>> {
+pub fn quotas(groups: &[Group], sizes: &BTreeMap<String, u64>, total: u64) -> Result<BTreeMap<String, Quota>> {
     let fault = |reason: String| Err(Error::Mixture(reason));
     let mut members: BTreeSet<&str> = BTreeSet::new();
-    let mut group_sizes = Vec::new();
     for group in groups {
         if !group.weight.is_finite() || group.weight <= 0.0 {
             return fault(format!("group {}: the weight {} is not above 0", group.name, group.weight));
         }
-        let mut own_sizes = Vec::new();
+        if let Inside::Temperature(temperature) = group.inside
+            && !(temperature.is_finite() && temperature > 0.0)
+        {
+            return fault(format!("group {}: the temperature {temperature} is not above 0", group.name));
+        }
         for task in &group.tasks {
             if !members.insert(task) {
                 return fault(format!("group {}: task {task} is in a group already", group.name));
             }
-            match sizes.get(task) {
-                Some(&size) => own_sizes.push(size as f64),
-                None => return fault(format!("group {}: the size of task {task} is not known", group.name)),
+            if !sizes.contains_key(task) {
+                return fault(format!("group {}: the size of task {task} is not known", group.name));
             }
         }
-        if own_sizes.iter().sum::<f64>() == 0.0 {
+        if group.tasks.iter().all(|task| group.inside.weight(task, sizes[task]) <= 0.0) {
             return fault(format!("group {} has no records", group.name));
         }
-        group_sizes.push(own_sizes);
     }
     if groups.is_empty() {
         return fault("there is no group".to_owned());
     }
     let weights: Vec<f64> = groups.iter().map(|group| group.weight).collect();
     let mut quotas = BTreeMap::new();
-    for ((group, own_sizes), quota) in groups.iter().zip(&group_sizes).zip(largest_remainder(&weights, total)) {
-        for (task, quota) in group.tasks.iter().zip(largest_remainder(own_sizes, quota)) {
-            quotas.insert(task.clone(), quota);
+    for (group, of_group) in groups.iter().zip(largest_remainder(&weights, total)) {
+        for (task, records) in group.tasks.iter().zip(within(group, sizes, of_group)) {
+            quotas.insert(task.clone(), Quota { group: group.name.clone(), records });
         }
     }
     Ok(quotas)
+}
+
+/// Shares the quota of a group among its tasks. Tasks that have less than their least share, or more
+/// than their epochs allow, get that, and the others share the rest, until none is beyond its bounds.
+fn within(group: &Group, sizes: &BTreeMap<String, u64>, quota: u64) -> Vec<u64> {
+    let weights: Vec<f64> = group.tasks.iter().map(|task| group.inside.weight(task, sizes[task])).collect();
+    let least = (group.least_share.unwrap_or(0.0) * quota as f64).floor() as u64;
+    let most = |task: &String| group.most_epochs.map_or(u64::MAX, |epochs| (epochs * sizes[task] as f64) as u64);
+    let bounds: Vec<(u64, u64)> = group.tasks.iter().map(|task| (least.min(most(task)), most(task))).collect();
+    let mut fixed: Vec<Option<u64>> = vec![None; weights.len()];
+    loop {
+        let open: Vec<usize> = (0..weights.len()).filter(|place| fixed[*place].is_none()).collect();
+        let rest = quota.saturating_sub(fixed.iter().flatten().sum());
+        let of_open: Vec<f64> = open.iter().map(|place| weights[*place]).collect();
+        let shares =
+            if of_open.iter().sum::<f64>() > 0.0 { largest_remainder(&of_open, rest) } else { vec![0; open.len()] };
+        let beyond = open.iter().zip(&shares).find_map(|(place, share)| {
+            let (least, most) = bounds[*place];
+            (*share > most || *share < least).then(|| (*place, (*share).clamp(least, most)))
+        });
+        match beyond {
+            Some((place, share)) => fixed[place] = Some(share),
+            None => {
+                for (place, share) in open.into_iter().zip(shares) {
+                    fixed[place] = Some(share);
+                }
+                return fixed.into_iter().flatten().collect();
+            }
+        }
+    }
 }
 
 /// Shares a whole number by weights: everyone gets the floor of its share, and what is left goes to the largest remainders, the first of equals first
@@ -79,48 +244,76 @@ fn largest_remainder(weights: &[f64], total: u64) -> Vec<u64> {
     shares
 }
 
-/// Which records of a task fill its quota: places in `ids`, ascending within each round.
+/// Returns which records of a task fill its quota, as (place, round): the place in `hashes`, which are
+/// keyed hashes of the records, and how often the record was taken before.
 ///
-/// A quota up to the number of ids takes those with the smallest keyed hash of seed, task and id, so neither order nor other tasks matter and a larger quota
-/// contains a smaller one. A larger quota takes all of them as often as it can, and then so for the rest with a hash of the round.
-pub fn select(task: &str, ids: &[String], quota: u64, seed: u64) -> Vec<usize> {
-    let mut chosen = Vec::new();
-    if ids.is_empty() {
-        return chosen;
+/// A quota up to the number of records takes those with the smallest hashes, so a larger quota contains a
+/// smaller one. A larger quota takes all of them as often as it can, and then so for the rest with hashes
+/// of the round.
+pub fn select(hashes: &[u64], quota: u64) -> Vec<(usize, u64)> {
+    if hashes.is_empty() {
+        return Vec::new();
     }
-    let rounds = quota / ids.len() as u64;
-    for _ in 0..rounds {
-        chosen.extend(0..ids.len());
+    let (rounds, rest) = (quota / hashes.len() as u64, (quota % hashes.len() as u64) as usize);
+    let mut chosen: Vec<(usize, u64)> =
+        (0..rounds).flat_map(|round| (0..hashes.len()).map(move |place| (place, round))).collect();
+    let mut places: Vec<usize> = (0..hashes.len()).collect();
+    let order = |place: &usize| (mixed(hashes[*place], rounds), *place);
+    if rest > 0 {
+        places.select_nth_unstable_by_key(rest - 1, order);
     }
-    let round = rounds.to_string();
-    let mut places: Vec<usize> = (0..ids.len()).collect();
-    places.sort_by_cached_key(|&place| (keyed_hash(seed, &["mixture", task, &round, &ids[place]]), &ids[place]));
-    places.truncate((quota % ids.len() as u64) as usize);
+    places.truncate(rest);
     places.sort_unstable();
-    chosen.extend(places);
+    chosen.extend(places.into_iter().map(|place| (place, rounds)));
     chosen
+}
+
+/// Returns another hash of a record for each round; that of round 0 is its own.
+pub fn mixed(hash: u64, round: u64) -> u64 {
+    if round == 0 {
+        return hash;
+    }
+    // The finaliser of splitmix64 (Steele et al. 2014).
+    let number = hash ^ round.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ (number >> 31)
 }
 
 #[cfg(test)]
 mod tests {
+    use lynxdata_prompts::keyed_hash;
+
     use super::*;
 
     fn group(name: &str, weight: f64, tasks: &[&str]) -> Group {
-        Group { name: name.to_owned(), weight, tasks: tasks.iter().map(|&task| task.to_owned()).collect() }
+        Group {
+            name: name.to_owned(),
+            weight,
+            tasks: tasks.iter().map(|&task| task.to_owned()).collect(),
+            catalogue_groups: Vec::new(),
+            inside: Inside::Size,
+            most_epochs: None,
+            least_share: None,
+        }
     }
 
     fn sizes(list: &[(&str, u64)]) -> BTreeMap<String, u64> {
         list.iter().map(|&(task, size)| (task.to_owned(), size)).collect()
     }
 
+    fn records(groups: &[Group], of: &[(&str, u64)], total: u64) -> BTreeMap<String, u64> {
+        let quotas = quotas(groups, &sizes(of), total).unwrap();
+        quotas.into_iter().map(|(task, quota)| (task, quota.records)).collect()
+    }
+
     #[test]
     fn quotas_are_proportional_and_exact() {
         let groups = [group("short", 3.0, &["a", "b"]), group("long", 1.0, &["c"])];
-        let sizes = sizes(&[("a", 100), ("b", 300), ("c", 5), ("unused", 9)]);
-        assert_eq!(quotas(&groups, &sizes, 400).unwrap(), super::tests::sizes(&[("a", 75), ("b", 225), ("c", 100)]));
+        let of = [("a", 100), ("b", 300), ("c", 5), ("unused", 9)];
+        assert_eq!(records(&groups, &of, 400), sizes(&[("a", 75), ("b", 225), ("c", 100)]));
         for total in 0..200 {
-            let quotas = quotas(&groups, &sizes, total).unwrap();
-            assert_eq!(quotas.values().sum::<u64>(), total);
+            assert_eq!(records(&groups, &of, total).values().sum::<u64>(), total);
         }
     }
 
@@ -133,6 +326,30 @@ mod tests {
     }
 
     #[test]
+    fn tasks_of_a_group_share_as_it_says() {
+        let of = [("a", 100), ("b", 400)];
+        let with = |inside| records(&[Group { inside, ..group("g", 1.0, &["a", "b"]) }], &of, 90);
+        assert_eq!(with(Inside::Size), sizes(&[("a", 18), ("b", 72)]));
+        assert_eq!(with(Inside::SquareRoot), sizes(&[("a", 30), ("b", 60)]));
+        assert_eq!(with(Inside::Temperature(2.0)), with(Inside::SquareRoot));
+        let weights = [("a".to_owned(), 8.0), ("b".to_owned(), 1.0)].into_iter().collect();
+        assert_eq!(with(Inside::Weights(weights)), sizes(&[("a", 80), ("b", 10)]));
+    }
+
+    #[test]
+    fn caps_and_least_shares_leave_the_rest_to_the_others() {
+        let of = [("a", 10), ("b", 1000), ("c", 90)];
+        let capped = Group { most_epochs: Some(1.0), least_share: Some(0.05), ..group("g", 1.0, &["a", "b", "c"]) };
+        // By size a would get 1.8 of 200, b 181.8 and c 16.4; a has a right to 10.
+        let drawn = records(std::slice::from_ref(&capped), &of, 200);
+        assert_eq!(drawn.values().sum::<u64>(), 200);
+        assert_eq!(drawn["a"], 10);
+        assert!((173..=175).contains(&drawn["b"]), "{drawn:?}");
+        // More than there is: everything once, and the total is not reached.
+        assert_eq!(records(&[capped], &of, 5000), sizes(&of));
+    }
+
+    #[test]
     fn impossible_mixtures_are_refused() {
         let sizes = sizes(&[("a", 1), ("empty", 0)]);
         let fault = |groups: &[Group]| quotas(groups, &sizes, 10).unwrap_err().to_string();
@@ -142,6 +359,13 @@ mod tests {
         assert!(fault(&[group("g", 1.0, &["a", "a"])]).contains("in a group already"));
         assert!(fault(&[group("g", 1.0, &["x"])]).contains("size of task x"));
         assert!(fault(&[group("g", 1.0, &["empty"])]).contains("no records"));
+        let cold = Group { inside: Inside::Temperature(0.0), ..group("g", 1.0, &["a"]) };
+        assert!(fault(&[cold]).contains("temperature"));
+        assert!(preset("lynx").unwrap_err().to_string().contains("lynx-pretrain"));
+    }
+
+    fn hashes(ids: &[String]) -> Vec<u64> {
+        ids.iter().map(|id| keyed_hash(7, &["mixture", "t", id])).collect()
     }
 
     #[test]
@@ -149,23 +373,74 @@ mod tests {
         let ids: Vec<String> = (0..100).map(|id| format!("t/train/{id}")).collect();
         let reversed: Vec<String> = ids.iter().rev().cloned().collect();
         let names = |ids: &[String], quota| -> BTreeSet<String> {
-            select("t", ids, quota, 7).into_iter().map(|place| ids[place].clone()).collect()
+            select(&hashes(ids), quota).into_iter().map(|(place, _)| ids[place].clone()).collect()
         };
         assert_eq!(names(&ids, 30).len(), 30);
         assert_eq!(names(&ids, 30), names(&reversed, 30));
         assert!(names(&ids, 30).is_subset(&names(&ids, 60)));
-        assert_ne!(select("t", &ids, 30, 7), select("t", &ids, 30, 8));
     }
 
     #[test]
     fn a_quota_above_the_size_repeats_everything_as_evenly_as_it_can() {
         let ids: Vec<String> = (0..4).map(|id| id.to_string()).collect();
         let mut counts = [0; 4];
-        for place in select("t", &ids, 10, 7) {
-            counts[place] += 1;
+        let chosen = select(&hashes(&ids), 10);
+        for (place, round) in &chosen {
+            assert_eq!(*round, counts[*place], "rounds of a record are counted up");
+            counts[*place] += 1;
         }
         counts.sort_unstable();
         assert_eq!(counts, [2, 2, 3, 3]);
-        assert_eq!(select("t", &[], 10, 7), [0; 0]);
+        assert_eq!(select(&[], 10), []);
+    }
+
+    #[test]
+    fn tasks_belong_to_the_group_that_names_them_or_their_group_of_the_catalogue() {
+        let tasks: BTreeMap<String, String> =
+            [("vqav2", "vqa"), ("coco_caption", "captioning"), ("alpaca", "text"), ("chartqa", "chart")]
+                .map(|(task, group)| (task.to_owned(), group.to_owned()))
+                .into();
+        let (groups, left) = assign(&preset("dcvlm-baseline").unwrap().groups, &tasks).unwrap();
+        let of: Vec<(&str, &[String])> = groups.iter().map(|group| (group.name.as_str(), &group.tasks[..])).collect();
+        let own = |task: &str| vec![task.to_owned()];
+        assert_eq!(
+            of,
+            [
+                ("captions", &own("coco_caption")[..]),
+                ("instructions", &own("vqav2")[..]),
+                ("text", &own("alpaca")[..]),
+                ("documents", &own("chartqa")[..])
+            ]
+        );
+        assert!(left.is_empty());
+        let (groups, left) = assign(&preset("lynx-finetune").unwrap().groups, &tasks).unwrap();
+        assert_eq!(
+            (groups.len(), left),
+            (1, vec!["alpaca".to_owned(), "chartqa".to_owned(), "coco_caption".to_owned()])
+        );
+    }
+
+    /// The ratios of table 9 of arXiv 2307.02469 as printed, per cent.
+    const TABLE_9: &str = include_str!("../golden/table9.tsv");
+
+    #[test]
+    fn the_presets_of_lynx_have_the_ratios_of_table_9() {
+        // The sizes of the table are rounded to hundreds; so much they move a ratio.
+        for (name, column, tolerance) in [("lynx-pretrain", 1, 0.0015), ("lynx-finetune", 2, 0.0005)] {
+            let preset = preset(name).unwrap();
+            let shares: BTreeMap<&str, f64> = preset.shares().into_iter().collect();
+            let mut rows = 0;
+            for row in TABLE_9.lines().filter(|row| !row.starts_with('#')) {
+                let cells: Vec<&str> = row.split('\t').collect();
+                let Ok(printed) = cells[column + 1].parse::<f64>() else {
+                    assert!(!shares.contains_key(cells[1]), "{name}: {row}");
+                    continue;
+                };
+                rows += 1;
+                let ours = shares[cells[1]] * 100.0;
+                assert!((ours - printed).abs() <= tolerance, "{name}, {}: {ours} and {printed}", cells[1]);
+            }
+            assert_eq!(rows, shares.len(), "{name}");
+        }
     }
 }

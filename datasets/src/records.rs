@@ -14,9 +14,10 @@ use crate::record::{
     Answers, Media, Record, SlotValue, VideoReference, answer, key_text, options, path, picture_path, picture_paths,
     seconds, slot, texts_of, truth, turns, votes,
 };
+use crate::rows::table::Matches;
 use crate::rows::{NativeRow, Rows, Shape, read_all};
 use crate::shape::misfit;
-use crate::task::{Join, Mapped, Matches, MediaSource, Task};
+use crate::task::{Join, Mapped, MediaSource, Task};
 use crate::{Error, Result};
 
 /// The share of answers that may not fit the shape that a task says they have. Above it the task

@@ -8,7 +8,7 @@ use include_dir::{Dir, include_dir};
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::choose::keyed_hash;
+use crate::hash::keyed_hash;
 use crate::{Error, Result};
 
 static SHIPPED: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/banks");

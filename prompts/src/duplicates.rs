@@ -37,17 +37,22 @@ fn whole(template: &Template) -> String {
     template.system.as_deref().map_or_else(|| template.text.clone(), |system| format!("{system}\n{}", template.text))
 }
 
-/// All pairs of a bank that are equal after [`normalise`], or whose token sets (slot names included) have a Jaccard index above 0.7.
+/// Returns the Jaccard index of the token sets of two wordings, slot names included, if they are
+/// near duplicates: equal after [`normalise`], or with an index above 0.7.
+pub fn near_duplicate(first: &str, second: &str) -> Option<f64> {
+    let sets = [first, second].map(|text| tokens(text).into_iter().collect::<BTreeSet<String>>());
+    let shared = sets[0].intersection(&sets[1]).count();
+    let either = sets[0].union(&sets[1]).count();
+    let jaccard = shared as f64 / either.max(1) as f64;
+    (jaccard > JACCARD || normalise(first) == normalise(second)).then_some(jaccard)
+}
+
+/// Returns all pairs of a bank that [`near_duplicate`] finds.
 pub fn near_duplicates(bank: &Bank) -> Vec<NearDuplicate> {
-    let sets: Vec<BTreeSet<String>> =
-        bank.templates.iter().map(|template| tokens(&whole(template)).into_iter().collect()).collect();
     let mut found = Vec::new();
     for (later, second) in bank.templates.iter().enumerate() {
-        for (earlier, first) in bank.templates[..later].iter().enumerate() {
-            let shared = sets[earlier].intersection(&sets[later]).count();
-            let either = sets[earlier].union(&sets[later]).count();
-            let jaccard = shared as f64 / either.max(1) as f64;
-            if jaccard > JACCARD || normalise(&whole(first)) == normalise(&whole(second)) {
+        for first in &bank.templates[..later] {
+            if let Some(jaccard) = near_duplicate(&whole(first), &whole(second)) {
                 found.push(NearDuplicate { first: first.id.clone(), second: second.id.clone(), jaccard });
             }
         }

@@ -25,11 +25,13 @@ mod bank;
 mod choose;
 mod duplicates;
 mod error;
+mod hash;
 
 pub use bank::{AnswerShape, Bank, Banks, Length, Media, Origin, Review, Slot, Template, Tone};
-pub use choose::{PromptMode, Wording, choose, keyed_hash};
-pub use duplicates::{NearDuplicate, near_duplicates, normalise};
+pub use choose::{PromptMode, Wording, choose};
+pub use duplicates::{NearDuplicate, near_duplicate, near_duplicates, normalise};
 pub use error::Error;
+pub use hash::keyed_hash;
 
 /// Shorthand for results of this crate.
 pub type Result<T> = std::result::Result<T, Error>;

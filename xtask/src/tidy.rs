@@ -23,8 +23,9 @@ const FENCED: &[(&str, &[&str])] = &[
     ("datafusion", &["lynxdata-engine"]),
     ("ballista", &["lynxdata-engine"]),
     ("burn", &["lynxdata-burn-model"]),
-    ("tokio", &["lynxdata-fetch", "lynxdata-engine", "lynxdata-run", "lynxdata"]),
-    ("hyper-rustls", &["lynxdata-fetch", "lynxdata"]),
+    ("tokio", &["lynxdata-fetch", "lynxdata-engine", "lynxdata-generation", "lynxdata-run", "lynxdata"]),
+    ("hyper-rustls", &["lynxdata-fetch"]),
+    ("reqwest", &["lynxdata-generation"]),
     ("anyhow", &["lynxdata-run", "lynxdata", "xtask"]),
 ];
 

@@ -7,7 +7,7 @@ use csv::{ByteRecord, ReaderBuilder};
 use serde_json::{Map, Value, json};
 
 use super::Emit;
-use crate::task::Table;
+use crate::rows::table::Table;
 
 /// Reads records; the first names the columns unless the table does. If the table does and the
 /// first record is just their names, it is a header and no row. A record of another length costs

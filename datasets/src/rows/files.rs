@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 
 use regex::Regex;
 
-use crate::task::Table;
+use crate::rows::table::Table;
 
 /// A native file of a table.
 #[derive(Debug, Clone)]

@@ -7,7 +7,7 @@ use lynxdata_records::python_json::normalise;
 use serde_json::{Map, Value, json};
 
 use super::Emit;
-use crate::task::Table;
+use crate::rows::table::Table;
 
 /// One JSON value a line; blank lines are no rows, and a broken line costs only itself.
 pub(super) fn read_json(input: impl BufRead, emit: &mut Emit) -> Result<(), String> {

@@ -13,6 +13,7 @@ mod matlab;
 mod parquet;
 mod pickle;
 pub(crate) mod python;
+pub(crate) mod table;
 mod xml;
 
 use std::fs::File;
@@ -30,7 +31,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 pub(crate) use self::files::{NativeFile, files, part_names};
-use crate::task::{Encoding, Table};
+use crate::rows::table::{Encoding, Table};
 use crate::{Error, Result};
 
 /// Reads the rows of one file until it ends or `emit` has enough.

@@ -11,6 +11,8 @@ pub(crate) const FAILED: u8 = 1;
 pub(crate) const USAGE: u8 = 2;
 /// Finished, but more rows failed than the recipe allows.
 pub(crate) const TOO_MANY_FAILED_ROWS: u8 = 3;
+/// Finished, but records were found that would break a training run or have no right loss mask.
+pub(crate) const BROKEN_RECORDS: u8 = 3;
 /// Interrupted: 128 + SIGINT, as shells count.
 pub(crate) const INTERRUPTED: u8 = 130;
 

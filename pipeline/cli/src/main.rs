@@ -50,7 +50,8 @@ Examples:
   lynxdata status my-run                    rows and parts of every stage
   lynxdata verify my-run                    whether its files are as they were committed
 
-Exit codes: 0 done, 1 failed or nothing came of it, 2 wrong usage or recipe, 3 finished but with more failed rows than the recipe allows, 130 interrupted.";
+Exit codes: 0 done, 1 failed or nothing came of it, 2 wrong usage or recipe, 3 finished but with more failed rows than the recipe allows, or
+with records that would break a training run, 130 interrupted.";
 
 #[derive(Subcommand)]
 enum Command {
@@ -100,9 +101,15 @@ Examples:
   lynxdata report recipe.toml --set report.samples=60")]
     Report(commands::run::StageArguments),
     Eval(Box<commands::eval::Arguments>),
+    Audit(commands::audit::Arguments),
+    Pack(commands::pack::Arguments),
+    Render(commands::render::Arguments),
+    Decontaminate(commands::decontaminate::Arguments),
     Recipe(commands::recipe::Arguments),
     Hash(commands::hash::Arguments),
     Tasks(commands::tasks::Arguments),
+    Prompts(commands::prompts::Arguments),
+    Generate(Box<commands::generate::Arguments>),
     Doctor(commands::doctor::Arguments),
     Version(commands::version::Arguments),
     Completions(commands::completions::Arguments),
@@ -152,9 +159,15 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Check(arguments) => commands::check::run(&arguments),
         Command::Report(arguments) => commands::run::run_stage(&arguments, "report"),
         Command::Eval(arguments) => commands::eval::run(&arguments),
+        Command::Audit(arguments) => commands::audit::run(&arguments),
+        Command::Pack(arguments) => commands::pack::run(&arguments),
+        Command::Render(arguments) => commands::render::run(&arguments),
+        Command::Decontaminate(arguments) => commands::decontaminate::run(&arguments),
         Command::Recipe(arguments) => commands::recipe::run(&arguments),
         Command::Hash(arguments) => commands::hash::run(&arguments),
         Command::Tasks(arguments) => commands::tasks::run(&arguments),
+        Command::Prompts(arguments) => commands::prompts::run(&arguments),
+        Command::Generate(arguments) => commands::generate::run(&arguments),
         Command::Train(arguments) => commands::train::run(&arguments),
         Command::Finding(arguments) => commands::finding::run(&arguments),
         Command::Doctor(arguments) => commands::doctor::run(&arguments),

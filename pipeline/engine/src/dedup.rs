@@ -2,9 +2,14 @@
 //!
 //! [`cluster`] joins them into connected components, which are what a check holds out whole. [`stars`]
 //! decides which pairs stay: every pair that goes is a direct duplicate of one that stays.
+//!
+//! Clustering keeps 16 bytes a pair of one comparison at a time, and within a budget: what has no room
+//! is left to further passes over the table, each of which takes another share of the keys.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::convert::Infallible;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use lynxdata_filters::hamming;
 use schemars::JsonSchema;
@@ -35,6 +40,13 @@ impl Default for DedupConfig {
     }
 }
 
+impl DedupConfig {
+    /// Returns whether the hash of a picture of this entropy, bits, is compared; not those of flat drawings.
+    pub fn compares(&self, entropy: Option<f64>) -> bool {
+        entropy.is_some_and(|entropy| entropy >= self.phash_min_entropy)
+    }
+}
+
 /// The order by which one of two duplicates is kept. Ties go to the next criterion, at last to the earlier row of the source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -47,17 +59,13 @@ pub enum Keep {
     First,
 }
 
-/// A digest of a URL or of picture bytes, by which equal ones are found. With 128 bits, two of a
-/// billion different values are the same with a probability below 1e-20.
-pub type Digest = u128;
-
 /// What deduplication knows of a pair. What is missing is `None` and equals nothing.
 #[derive(Debug, Clone)]
 pub struct Candidate {
-    /// Digest of its URL.
-    pub url: Option<Digest>,
-    /// Digest of its picture as served.
-    pub bytes: Option<Digest>,
+    /// Key of its URL.
+    pub url: Option<Key>,
+    /// Key of its picture as served.
+    pub bytes: Option<Key>,
     /// Its pHash, if its picture could be measured.
     pub phash: Option<u64>,
     /// The entropy of its picture, bits, if it could be measured.
@@ -69,9 +77,18 @@ pub struct Candidate {
 }
 
 impl Candidate {
+    /// What a comparison looks at; `None` if there is nothing to compare.
+    fn key(&self, by: Match, config: &DedupConfig) -> Option<Key> {
+        match by {
+            Match::Url => self.url,
+            Match::Exact => self.bytes,
+            Match::Phash => self.compared_phash(config).map(Key::of_phash),
+        }
+    }
+
     /// The hash that is compared with those of other pairs; `None` for flat drawings.
     fn compared_phash(&self, config: &DedupConfig) -> Option<u64> {
-        self.phash.filter(|_| self.entropy.is_some_and(|entropy| entropy >= config.phash_min_entropy))
+        config.compares(self.entropy).then_some(self.phash).flatten()
     }
 }
 
@@ -87,6 +104,13 @@ pub enum Match {
 }
 
 impl Match {
+    /// Every comparison.
+    pub const ALL: [Match; 3] = [Match::Url, Match::Exact, Match::Phash];
+
+    fn bit(self) -> u8 {
+        1 << self as u8
+    }
+
     /// The name in tables.
     pub fn name(self) -> &'static str {
         match self {
@@ -97,46 +121,226 @@ impl Match {
     }
 }
 
+/// What is compared of a pair: a digest of its URL or of its bytes, or its pHash. With the 96 bits of a
+/// digest, two of a billion different values are the same with a probability below 1e-11.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    high: u64,
+    low: u32,
+}
+
+impl Key {
+    /// The key of a text: the first 96 bits of its BLAKE3 digest.
+    pub fn of_text(text: &str) -> Key {
+        let digest = blake3::hash(text.as_bytes());
+        let (mut high, mut low) = ([0; 8], [0; 4]);
+        high.copy_from_slice(&digest.as_bytes()[..8]);
+        low.copy_from_slice(&digest.as_bytes()[8..12]);
+        Key { high: u64::from_le_bytes(high), low: u32::from_le_bytes(low) }
+    }
+
+    /// The key of a pHash.
+    pub fn of_phash(hash: u64) -> Key {
+        Key { high: hash, low: 0 }
+    }
+}
+
+/// A key with the index of its pair: 16 bytes.
+type Entry = (u64, u32, u32);
+
+/// The least room of a pass, entries: below it a budget says nothing but that there is none.
+const LEAST_ENTRIES: u64 = 1 << 16;
+
+/// Hands over the keys of one comparison, with the index of the pair of each, as often as it is asked.
+/// Pairs without a key, or with a hash that is not compared, are left out.
+pub type Scan<'a, E> = dyn FnMut(Match, &mut dyn FnMut(u32, Key)) -> Result<(), E> + 'a;
+
+/// The connected components of "is a duplicate of". Only pairs that have duplicates are kept.
+#[derive(Debug, Default)]
+pub struct Clusters {
+    /// For every pair with duplicates another one nearer to the first of its component; the first is its
+    /// own.
+    parent: HashMap<u32, u32, Spread>,
+    /// The comparisons that tie a pair to another, a bit for each.
+    matched_by: HashMap<u32, u8, Spread>,
+    /// Pairs in the component of a first pair.
+    sizes: HashMap<u32, u32, Spread>,
+}
+
 /// The cluster of one pair.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Membership {
     /// Index of the first pair of the connected component.
-    pub cluster: usize,
+    pub cluster: u32,
     /// Pairs in the component.
-    pub size: usize,
+    pub size: u32,
     /// Comparisons that tie this pair to another.
     pub matched_by: Vec<Match>,
 }
 
-/// Joins pairs into the connected components of "is a duplicate of"; the answer is in the order of the
-/// pairs. The first and the last pair of a component may be far from each other.
+/// Joins pairs into the connected components of "is a duplicate of". The first and the last pair of a
+/// component may be far from each other.
 ///
 /// The search for close hashes is exact: values within distance d agree in at least one of d + 1 slices
 /// of their bits (pigeonhole), so only pairs that share a slice are compared.
-pub fn cluster(pairs: &[Candidate], config: &DedupConfig) -> Vec<Membership> {
-    let mut components = Components::new(pairs.len());
-    if config.url {
-        join_equal(pairs, |pair| pair.url, Match::Url, &mut components);
-    }
-    if config.exact {
-        join_equal(pairs, |pair| pair.bytes, Match::Exact, &mut components);
+///
+/// `pairs` is how many there are, `memory` the bytes that keys may take at a time. With less than all keys
+/// of a comparison need, they are taken in several passes, of which each scans the table.
+///
+/// # Errors
+/// What `scan` says.
+pub fn cluster<E>(pairs: u64, config: &DedupConfig, memory: u64, scan: &mut Scan<'_, E>) -> Result<Clusters, E> {
+    let room = (memory / size_of::<Entry>() as u64).max(LEAST_ENTRIES);
+    let passes = pairs.div_ceil(room).max(1);
+    let mut clusters = Clusters::default();
+    for (is_compared, by) in [(config.url, Match::Url), (config.exact, Match::Exact)] {
+        for pass in (0..passes).filter(|_| is_compared) {
+            let mut entries = keys_of_pass(pairs / passes, by, u64::MAX, (pass, passes), scan)?;
+            entries.sort_unstable();
+            for equal in entries.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
+                equal[1..].iter().for_each(|other| clusters.join(equal[0].2, other.2, by));
+            }
+        }
     }
     if let Ok(distance) = u32::try_from(config.phash_distance) {
-        join_close(pairs, distance, config, &mut components);
+        for (mask, pass) in slice_masks(distance).flat_map(|mask| (0..passes).map(move |pass| (mask, pass))) {
+            let mut entries = keys_of_pass(pairs / passes, Match::Phash, mask, (pass, passes), scan)?;
+            join_close(&mut entries, mask, distance, &mut clusters);
+        }
     }
-    let roots: Vec<usize> = (0..pairs.len()).map(|index| components.root(index)).collect();
-    let mut sizes = vec![0; pairs.len()];
-    for root in &roots {
-        sizes[*root] += 1;
+    clusters.finish();
+    Ok(clusters)
+}
+
+/// As [`cluster`], of pairs in memory: the cluster of each, in their order.
+pub fn cluster_all(pairs: &[Candidate], config: &DedupConfig) -> Vec<Membership> {
+    let clusters = cluster(pairs.len() as u64, config, u64::MAX, &mut |by, each| {
+        for (index, pair) in (0..).zip(pairs) {
+            if let Some(key) = pair.key(by, config) {
+                each(index, key);
+            }
+        }
+        Ok::<_, Infallible>(())
+    });
+    let Ok(clusters) = clusters;
+    let alone = |index: u32| Membership { cluster: index, size: 1, matched_by: Vec::new() };
+    (0..pairs.len() as u32).map(|index| clusters.of(index).unwrap_or_else(|| alone(index))).collect()
+}
+
+/// The keys of one pass: those whose bits below `mask` fall to it.
+fn keys_of_pass<E>(
+    expected: u64,
+    by: Match,
+    mask: u64,
+    (pass, passes): (u64, u64),
+    scan: &mut Scan<'_, E>,
+) -> Result<Vec<Entry>, E> {
+    // Somewhat more than the share, so that the list does not grow to twice its size at the end.
+    let mut entries: Vec<Entry> = Vec::with_capacity((expected + expected / 16) as usize);
+    scan(by, &mut |index, Key { high, low }| {
+        if passes == 1 || spread(high & mask) % passes == pass {
+            entries.push((high, low, index));
+        }
+    })?;
+    Ok(entries)
+}
+
+/// Joins the pairs of which the hashes share the bits below `mask` and are within the distance.
+fn join_close(entries: &mut Vec<Entry>, mask: u64, distance: u32, clusters: &mut Clusters) {
+    // Equal hashes first, so that the search below sees each value once however many blank pictures there are.
+    entries.sort_unstable();
+    for equal in entries.chunk_by(|a, b| a.0 == b.0) {
+        equal[1..].iter().for_each(|other| clusters.join(equal[0].2, other.2, Match::Phash));
     }
-    roots
-        .into_iter()
-        .zip(components.matched_by)
-        .map(|(cluster, mut matched_by)| {
-            matched_by.sort_unstable();
-            Membership { cluster, size: sizes[cluster], matched_by }
-        })
-        .collect()
+    entries.dedup_by_key(|entry| entry.0);
+    if distance == 0 {
+        return;
+    }
+    entries.sort_unstable_by_key(|(hash, ..)| (hash & mask, *hash));
+    for bucket in entries.chunk_by(|(a, ..), (b, ..)| a & mask == b & mask) {
+        for (position, (hash, _, index)) in bucket.iter().enumerate() {
+            for (other_hash, _, other) in &bucket[position + 1..] {
+                if hamming(*hash, *other_hash) <= distance {
+                    clusters.join(*index, *other, Match::Phash);
+                }
+            }
+        }
+    }
+}
+
+impl Clusters {
+    /// Returns the cluster of a pair; `None` if it has no duplicate.
+    pub fn of(&self, index: u32) -> Option<Membership> {
+        let cluster = *self.parent.get(&index)?;
+        let bits = self.matched_by.get(&index).copied().unwrap_or_default();
+        let matched_by = Match::ALL.into_iter().filter(|by| bits & by.bit() != 0).collect();
+        Some(Membership { cluster, size: self.sizes[&cluster], matched_by })
+    }
+
+    /// Returns whether a pair is the first of several.
+    pub fn is_first(&self, index: u32) -> bool {
+        self.parent.get(&index) == Some(&index)
+    }
+
+    fn root(&mut self, index: u32) -> u32 {
+        let mut root = *self.parent.entry(index).or_insert(index);
+        while self.parent[&root] != root {
+            root = self.parent[&root];
+        }
+        // Every pair on the way is one step from the root from now on.
+        let mut at = index;
+        while at != root {
+            at = self.parent.insert(at, root).unwrap_or(root);
+        }
+        root
+    }
+
+    fn join(&mut self, a: u32, b: u32, by: Match) {
+        for index in [a, b] {
+            *self.matched_by.entry(index).or_default() |= by.bit();
+        }
+        let (a, b) = (self.root(a), self.root(b));
+        self.parent.insert(a.max(b), a.min(b));
+    }
+
+    /// Counts the components, when all pairs are joined.
+    fn finish(&mut self) {
+        let members: Vec<u32> = self.parent.keys().copied().collect();
+        for member in members {
+            let root = self.root(member);
+            *self.sizes.entry(root).or_default() += 1;
+        }
+    }
+}
+
+/// Mixes the bits of a number, so that its remainders are even (the finaliser of splitmix64, Steele et al.
+/// 2014).
+fn spread(number: u64) -> u64 {
+    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ (number >> 31)
+}
+
+/// Hashes indices: the default hasher takes many times as long, against attacks that indices do not make.
+type Spread = BuildHasherDefault<SpreadHasher>;
+
+#[derive(Default)]
+struct SpreadHasher(u64);
+
+impl Hasher for SpreadHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = spread(self.0 ^ u64::from(*byte));
+        }
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.0 = spread(u64::from(number) + 1);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 /// Why a pair gives way to another one.
@@ -178,8 +382,8 @@ struct KeptPairs<'a> {
     config: &'a DedupConfig,
     /// The most bits in which two hashes of duplicates differ; `None` if hashes are not compared.
     distance: Option<u32>,
-    by_url: HashMap<Digest, usize>,
-    by_bytes: HashMap<Digest, usize>,
+    by_url: HashMap<Key, usize>,
+    by_bytes: HashMap<Key, usize>,
     /// For each slice of a hash: the hashes that have these bits there, with their pairs.
     by_slice: Vec<HashMap<u64, Vec<(u64, usize)>>>,
 }
@@ -202,7 +406,7 @@ impl<'a> KeptPairs<'a> {
     }
 
     fn duplicate_of(&self, pair: &Candidate) -> Option<Duplicate> {
-        let equal = |by: Match, is_compared: bool, digest: Option<Digest>, kept: &HashMap<Digest, usize>| {
+        let equal = |by: Match, is_compared: bool, digest: Option<Key>, kept: &HashMap<Key, usize>| {
             let of = *kept.get(&digest.filter(|_| is_compared)?)?;
             Some(Duplicate { of, by, phash_distance: None })
         };
@@ -243,84 +447,6 @@ fn slice_masks(distance: u32) -> impl Iterator<Item = u64> {
     })
 }
 
-/// Union-find in which the root of a component is always its smallest index.
-struct Components {
-    parent: Vec<usize>,
-    matched_by: Vec<Vec<Match>>,
-}
-
-impl Components {
-    fn new(length: usize) -> Self {
-        Components { parent: (0..length).collect(), matched_by: vec![Vec::new(); length] }
-    }
-
-    fn root(&mut self, mut index: usize) -> usize {
-        while self.parent[index] != index {
-            self.parent[index] = self.parent[self.parent[index]];
-            index = self.parent[index];
-        }
-        index
-    }
-
-    fn join(&mut self, a: usize, b: usize, by: Match) {
-        for index in [a, b] {
-            if !self.matched_by[index].contains(&by) {
-                self.matched_by[index].push(by);
-            }
-        }
-        let (a, b) = (self.root(a), self.root(b));
-        self.parent[a.max(b)] = a.min(b);
-    }
-}
-
-fn join_equal(
-    pairs: &[Candidate],
-    digest: impl Fn(&Candidate) -> Option<Digest>,
-    by: Match,
-    components: &mut Components,
-) {
-    let mut first_with: HashMap<Digest, usize> = HashMap::with_capacity(pairs.len());
-    for (index, pair) in pairs.iter().enumerate() {
-        let Some(digest) = digest(pair) else { continue };
-        match first_with.get(&digest) {
-            Some(first) => components.join(*first, index, by),
-            None => {
-                first_with.insert(digest, index);
-            }
-        }
-    }
-}
-
-fn join_close(pairs: &[Candidate], distance: u32, config: &DedupConfig, components: &mut Components) {
-    // Equal hashes first, so that the search below sees each value once however many blank pictures there are.
-    let hashes = pairs.iter().enumerate();
-    let mut by_hash: Vec<(u64, usize)> =
-        hashes.filter_map(|(index, pair)| Some((pair.compared_phash(config)?, index))).collect();
-    by_hash.sort_unstable();
-    let mut unique: Vec<(u64, usize)> = Vec::with_capacity(by_hash.len());
-    for (hash, index) in by_hash {
-        match unique.last() {
-            Some((last, first)) if *last == hash => components.join(*first, index, Match::Phash),
-            _ => unique.push((hash, index)),
-        }
-    }
-    if distance == 0 {
-        return;
-    }
-    for mask in slice_masks(distance) {
-        unique.sort_unstable_by_key(|(hash, _)| (hash & mask, *hash));
-        for bucket in unique.chunk_by(|(a, _), (b, _)| a & mask == b & mask) {
-            for (position, (hash, index)) in bucket.iter().enumerate() {
-                for (other_hash, other) in &bucket[position + 1..] {
-                    if hamming(*hash, *other_hash) <= distance {
-                        components.join(*index, *other, Match::Phash);
-                    }
-                }
-            }
-        }
-    }
-}
-
 /// Orders pairs by which is to be kept: the greater one. Positions are those in the source as well.
 fn rank(keep: Keep, pairs: &[Candidate], index: usize) -> ([i64; 2], Reverse<usize>) {
     let pixels = pairs[index].original_pixels;
@@ -337,15 +463,36 @@ fn rank(keep: Keep, pairs: &[Candidate], index: usize) -> ([i64; 2], Reverse<usi
 mod tests {
     use super::*;
 
-    fn pair(url: Digest, bytes: Digest, phash: u64) -> Candidate {
+    fn pair(url: u32, bytes: u32, phash: u64) -> Candidate {
+        let key = |number: u32| Key { high: spread(number.into()), low: number };
         Candidate {
-            url: Some(url),
-            bytes: Some(bytes),
+            url: Some(key(url)),
+            bytes: Some(key(bytes)),
             phash: Some(phash),
             entropy: Some(5.0),
             original_pixels: 100,
             caption_characters: 10,
         }
+    }
+
+    /// The clusters of all pairs; with so little room that it takes several passes, they are the same.
+    fn cluster(pairs: &[Candidate], config: &DedupConfig) -> Vec<Membership> {
+        let at_once = cluster_all(pairs, config);
+        let mut scans = 0;
+        // Pretends that there are many pairs, as a pass has room for some thousands.
+        let clusters = super::cluster(3 * LEAST_ENTRIES, config, 0, &mut |by, each| {
+            scans += 1;
+            for (index, pair) in (0..).zip(pairs) {
+                pair.key(by, config).into_iter().for_each(|key| each(index, key));
+            }
+            Ok::<_, Infallible>(())
+        });
+        let Ok(clusters) = clusters;
+        assert_eq!(scans % 3, 0, "every comparison takes three passes");
+        for (index, member) in (0..).zip(&at_once) {
+            assert_eq!(clusters.of(index), (member.size > 1).then(|| member.clone()));
+        }
+        at_once
     }
 
     fn all(pairs: &[Candidate]) -> Vec<usize> {
@@ -388,8 +535,7 @@ mod tests {
     #[test]
     fn a_row_of_pictures_each_four_bits_from_the_next_does_not_shrink_to_one() {
         // Picture n has the lowest 4 n bits set: 0, 0xf, 0xff, ….
-        let pairs: Vec<Candidate> =
-            (0..16_u32).map(|n| pair(n.into(), n.into(), u64::MAX.unbounded_shr(64 - 4 * n))).collect();
+        let pairs: Vec<Candidate> = (0..16_u32).map(|n| pair(n, n, u64::MAX.unbounded_shr(64 - 4 * n))).collect();
         let config = DedupConfig::default();
         assert_eq!(cluster(&pairs, &config)[15].size, 16, "the chain is one component");
         let decisions = stars(&pairs, &all(&pairs), &config);
@@ -405,7 +551,7 @@ mod tests {
             .map(|_| {
                 let flips = (0..next() % 9).fold(base, |hash, _| hash ^ (1 << (next() % 64)));
                 let size = i64::try_from(next() % 5).unwrap();
-                Candidate { original_pixels: size, ..pair((next() % 390).into(), (next() % 390).into(), flips) }
+                Candidate { original_pixels: size, ..pair((next() % 390) as u32, (next() % 390) as u32, flips) }
             })
             .collect();
         for phash_distance in [-1, 0, 1, 4, 9] {
@@ -457,23 +603,23 @@ mod tests {
             let flip =
                 |bits: u32, seed: u64| (0..bits).fold(hash, |value, bit| value ^ (1 << ((seed >> (bit * 6)) % 64)));
             for value in [hash, flip(4, next()), flip(9, next())] {
-                pairs.push(pair(pairs.len() as Digest, pairs.len() as Digest, value));
+                pairs.push(pair(pairs.len() as u32, pairs.len() as u32, value));
             }
         }
         for distance in [0, 1, 4, 8] {
             let config = DedupConfig { phash_distance: distance, ..DedupConfig::default() };
             let found = cluster(&pairs, &config);
-            let mut expected = Components::new(pairs.len());
+            let mut expected = Clusters::default();
             for a in 0..pairs.len() {
                 for b in a + 1..pairs.len() {
                     let apart = hamming(pairs[a].phash.unwrap(), pairs[b].phash.unwrap());
                     if i64::from(apart) <= i64::from(distance) {
-                        expected.join(a, b, Match::Phash);
+                        expected.join(a as u32, b as u32, Match::Phash);
                     }
                 }
             }
             for (index, member) in found.iter().enumerate() {
-                assert_eq!(member.cluster, expected.root(index), "pair {index} at distance {distance}");
+                assert_eq!(member.cluster, expected.root(index as u32), "pair {index} at distance {distance}");
             }
             assert!(distance < 4 || found.iter().any(|member| member.size > 1), "the relatives are found");
         }

@@ -306,6 +306,14 @@ pub fn size_of(bytes: &[u8], max_pixels: u64) -> Result<(u32, u32), PictureError
     structure::check(bytes, sniff::format(bytes)?, max_pixels)
 }
 
+/// Tells the format from the first bytes.
+///
+/// # Errors
+/// [`PictureError::Unsupported`] for a picture of another kind, [`PictureError::NotAnImage`] for everything else.
+pub fn format_of(bytes: &[u8]) -> Result<Format, PictureError> {
+    sniff::format(bytes)
+}
+
 /// Decodes a picture (the first one of an animation) to the pixels that its file has, as Pillow opens it: not turned, in the colours and with the alpha of the
 /// file, and CMYK as RGB in Pillow's way (see [`decode_rgb`] for the other view). Those of JPEG are libjpeg's to the last bit. Those of a TIFF are turned upright,
 /// as by Pillow.

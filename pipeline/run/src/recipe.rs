@@ -64,6 +64,31 @@ pub struct Recipe {
     /// The HTML report.
     #[serde(default)]
     pub report: ReportConfig,
+    /// What a run may take of the machine; it changes nothing of what is made.
+    #[serde(default)]
+    pub resources: ResourcesConfig,
+}
+
+/// What a run may take of the machine; it changes nothing of what is made.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ResourcesConfig {
+    /// Memory for the keys that `dedup` compares, MB. With less than 16 bytes a pair, it goes through the
+    /// pool several times.
+    pub memory_mb: u64,
+}
+
+impl Default for ResourcesConfig {
+    fn default() -> Self {
+        ResourcesConfig { memory_mb: 1000 }
+    }
+}
+
+impl ResourcesConfig {
+    /// Returns the memory in bytes.
+    pub fn memory_bytes(&self) -> u64 {
+        self.memory_mb.saturating_mul(1_000_000)
+    }
 }
 
 /// A compact Lynx that is trained on pairs or conversations.

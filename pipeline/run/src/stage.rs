@@ -98,7 +98,7 @@ impl Context {
     }
 
     /// Commits a part, here and in the mirror.
-    pub(crate) fn commit(&self, part: NewPart) -> Result<PartEntry> {
+    pub fn commit(&self, part: NewPart) -> Result<PartEntry> {
         let Some(mirror) = &self.mirror else { return Ok(self.run.commit(part)?) };
         let mut turn = mirror.turn();
         let old = self.run.part(part.stage(), part.name());
@@ -123,7 +123,7 @@ impl Context {
     }
 
     /// Records that a stage is complete, here and in the mirror.
-    pub(crate) fn complete(&self, stage: &dyn Stage, parts: Vec<String>) -> Result<()> {
+    pub fn complete(&self, stage: &dyn Stage, parts: Vec<String>) -> Result<()> {
         let reads = names(&stage.reads(self.recipe()));
         let settings = settings_digest(stage, self.recipe())?;
         let stage = stage.name();

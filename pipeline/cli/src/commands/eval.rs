@@ -1,7 +1,6 @@
 //! `lynxdata eval`: how good a model's answers are.
 
 mod ask;
-mod chat;
 mod judge;
 mod lynx;
 mod output;

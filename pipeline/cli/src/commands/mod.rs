@@ -1,16 +1,23 @@
 //! One file per subcommand.
 
+pub(crate) mod audit;
 mod calibrate;
 pub(crate) mod check;
 pub(crate) mod completions;
+pub(crate) mod decontaminate;
 pub(crate) mod doctor;
 pub(crate) mod download;
 pub(crate) mod eval;
 pub(crate) mod finding;
+pub(crate) mod generate;
 pub(crate) mod hash;
 mod img2dataset;
+mod language_model;
+pub(crate) mod pack;
+pub(crate) mod prompts;
 pub(crate) mod quickstart;
 pub(crate) mod recipe;
+pub(crate) mod render;
 pub(crate) mod run;
 pub(crate) mod status;
 pub(crate) mod tasks;

@@ -1,10 +1,11 @@
 //! Stage `dedup`: every pair of the pool gets the cluster of pairs that show the same thing.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use arrow::array::{Array, ArrayRef, Float64Array, Int64Array, ListBuilder, RecordBatch, StringArray, StringBuilder};
-use lynxdata_engine::dedup::{Candidate, Digest, Membership, cluster};
+use lynxdata_engine::dedup::{Candidate, Clusters, DedupConfig, Key, Match, Membership, cluster};
 use lynxdata_filters::parse_hash_hex;
 use lynxdata_records::{NewPart, fingerprint, parquet, schema};
 
@@ -49,42 +50,100 @@ impl Stage for Dedup {
         let settings = settings_text(&(config.exact, config.url, config.phash_distance, config.phash_min_entropy));
         let print = fingerprint(["dedup", FORMAT_VERSION, &settings, &pool.digest()]);
         let make = Box::new(move |new: &mut NewPart| {
-            let candidates = candidates(context, &pool)?;
-            let members = cluster(&candidates.pairs, config);
-            new.rows_in = members.len() as u64;
-            new.rows_out = members.len() as u64;
-            let mut first = 0;
-            for PoolPart { pairs: part, .. } in &pool.parts {
-                let rows = first..first + part.rows_out as usize;
-                first = rows.end;
-                let batch = to_batch(&candidates.uids, &members, rows)?;
-                let file = format!("{}/part-{}.parquet", schema::clusters().name, part.part);
-                parquet::write(&context.run.stage_file(new, &file)?, &batch.schema(), [&batch])?;
+            let pairs: u64 = pool.parts.iter().map(|part| part.pairs.rows_out).sum();
+            if pairs > u64::from(u32::MAX) {
+                bail!("the pool has {pairs} pairs, more than the {} that can be compared with each other", u32::MAX);
             }
-            for (index, member) in members.iter().enumerate() {
-                let class = match member {
-                    Membership { size: 1, .. } => "unique",
-                    Membership { cluster, .. } if *cluster == index => "first_of_cluster",
-                    _ => "duplicate",
-                };
-                *new.counts.entry(class.to_owned()).or_default() += 1;
-            }
-            Ok(())
+            let memory = context.recipe().resources.memory_bytes();
+            let clusters = cluster(pairs, config, memory, &mut |by, each| scan(context, &pool, config, by, each))?;
+            write(context, &pool, &clusters, new)
         });
-        Ok(Box::new(std::iter::once(Ok(Planned::new("all".to_owned(), print, make)))))
+        Ok(Box::new(std::iter::once(Ok(Planned::new("all", print, make)))))
     }
 }
 
-fn to_batch(uids: &[String], members: &[Membership], rows: std::ops::Range<usize>) -> Result<RecordBatch> {
+/// Reads what a comparison looks at: narrow columns, part by part.
+fn scan(context: &Context, pool: &Pool, config: &DedupConfig, by: Match, each: &mut dyn FnMut(u32, Key)) -> Result<()> {
+    let mut first = 0;
+    for part in &pool.parts {
+        let path = part.path(&context.run)?;
+        match by {
+            Match::Url | Match::Exact => {
+                let column = if by == Match::Url { "url" } else { "sha256" };
+                let rows = part.columns(&context.run, &[column])?;
+                let texts = table::texts(&rows, column, &path)?;
+                for (index, text) in (first..).zip(texts) {
+                    text.and_then(key).into_iter().for_each(|key| each(index, key));
+                }
+            }
+            Match::Phash => {
+                let rows = part.signals(&context.run, Some(&["phash", "entropy"]))?;
+                let hashes = table::texts(&rows, "phash", &path)?;
+                let entropies: &Float64Array = parquet::typed_column(&rows, "entropy", &path)?;
+                for (index, (hash, entropy)) in (first..).zip(hashes.iter().zip(entropies)) {
+                    if let Some(hash) = hash.and_then(parse_hash_hex).filter(|_| config.compares(entropy)) {
+                        each(index, Key::of_phash(hash));
+                    }
+                }
+            }
+        }
+        first += part.pairs.rows_out as u32;
+    }
+    Ok(())
+}
+
+/// The key of a text that two pairs may have in common. What is not there is in common with nothing.
+fn key(text: &str) -> Option<Key> {
+    (!text.is_empty()).then(|| Key::of_text(text))
+}
+
+/// Writes the cluster of every pair, a file for each part of the pool.
+fn write(context: &Context, pool: &Pool, clusters: &Clusters, new: &mut NewPart) -> Result<()> {
+    // A cluster is named by its first pair, which may be in an earlier part.
+    let mut names: HashMap<u32, String> = HashMap::new();
+    let mut first = 0;
+    for part in &pool.parts {
+        let rows = part.columns(&context.run, &["uid"])?;
+        let uids = table::texts(&rows, "uid", &part.path(&context.run)?)?.clone();
+        let members: Vec<Option<Membership>> = (first..).take(uids.len()).map(|index| clusters.of(index)).collect();
+        for (index, (uid, member)) in (first..).zip(uids.iter().zip(&members)) {
+            let class = match member {
+                None => "unique",
+                Some(_) if clusters.is_first(index) => {
+                    names.insert(index, uid.unwrap_or_default().to_owned());
+                    "first_of_cluster"
+                }
+                Some(_) => "duplicate",
+            };
+            *new.counts.entry(class.to_owned()).or_default() += 1;
+        }
+        let batch = to_batch(&uids, &members, &names)?;
+        let file = format!("{}/part-{}.parquet", schema::clusters().name, part.pairs.part);
+        parquet::write(&context.run.stage_file(new, &file)?, &batch.schema(), [&batch])?;
+        new.rows_in += uids.len() as u64;
+        first += uids.len() as u32;
+    }
+    new.rows_out = new.rows_in;
+    Ok(())
+}
+
+fn to_batch(uids: &StringArray, members: &[Option<Membership>], names: &HashMap<u32, String>) -> Result<RecordBatch> {
     let mut matched_by = ListBuilder::new(StringBuilder::new());
-    for member in &members[rows.clone()] {
-        member.matched_by.iter().for_each(|by| matched_by.values().append_value(by.name()));
+    for member in members {
+        let matches = member.iter().flat_map(|member| &member.matched_by);
+        matches.for_each(|by| matched_by.values().append_value(by.name()));
         matched_by.append(true);
     }
+    let cluster = |(uid, member): (Option<&str>, &Option<Membership>)| match member {
+        Some(member) => names.get(&member.cluster).cloned(),
+        None => uid.map(str::to_owned),
+    };
     let columns: Vec<ArrayRef> = vec![
-        Arc::new(StringArray::from_iter_values(&uids[rows.clone()])),
-        Arc::new(StringArray::from_iter_values(members[rows.clone()].iter().map(|member| &uids[member.cluster]))),
-        Arc::new(Int64Array::from_iter_values(members[rows].iter().map(|member| member.size as i64))),
+        Arc::new(uids.clone()),
+        Arc::new(uids.iter().zip(members).map(cluster).collect::<StringArray>()),
+        Arc::new(Int64Array::from_iter_values(
+            members.iter().map(|member| member.as_ref().map_or(1, |member| i64::from(member.size))),
+        )),
         Arc::new(matched_by.finish()),
     ];
     RecordBatch::try_new(schema::clusters().schema(), columns).context("clusters do not fit their schema")
@@ -98,50 +157,32 @@ pub(crate) fn pool_of(context: &Context) -> Result<Pool> {
     Pool::with_signals(context.upstream(&Download)?, &context.upstream(&Signals)?)
 }
 
-/// What deduplication knows of every pair, in the order of the pool.
-pub(crate) fn candidates(context: &Context, pool: &Pool) -> Result<Candidates> {
-    let mut candidates = Candidates::default();
-    for part in &pool.parts {
-        append_candidates(context, part, &mut candidates)?;
+/// What deduplication knows of some pairs of a part, by their rows.
+pub(crate) fn candidates(context: &Context, part: &PoolPart, rows: &[u32]) -> Result<Vec<Candidate>> {
+    if rows.is_empty() {
+        return Ok(Vec::new());
     }
-    Ok(candidates)
-}
-
-/// What deduplication knows of every pair of the pool, side by side with their keys.
-#[derive(Default)]
-pub(crate) struct Candidates {
-    pub uids: Vec<String>,
-    pub pairs: Vec<Candidate>,
-}
-
-/// The digest of a text that two pairs may have in common. What is not there is in common with nothing.
-fn digest(texts: &StringArray, row: usize) -> Option<Digest> {
-    let text = texts.is_valid(row).then(|| texts.value(row)).filter(|text| !text.is_empty())?;
-    let digest = fingerprint([text]);
-    Some(Digest::from_str_radix(&digest[..32], 16).expect("a fingerprint is 64 hexadecimal digits"))
-}
-
-fn append_candidates(context: &Context, part: &PoolPart, candidates: &mut Candidates) -> Result<()> {
-    let columns = ["uid", "url", "caption", "original_width", "original_height", "sha256"];
-    let (pairs, measured) =
-        (part.columns(&context.run, &columns)?, part.signals(&context.run, Some(&["phash", "entropy"]))?);
-    let pool = &part.path(&context.run)?;
-    let uids = table::texts(&pairs, "uid", pool)?;
-    let urls = table::texts(&pairs, "url", pool)?;
-    let captions = table::texts(&pairs, "caption", pool)?;
-    let widths = table::integers(&pairs, "original_width", pool)?;
-    let heights = table::integers(&pairs, "original_height", pool)?;
-    let digests = table::texts(&pairs, "sha256", pool)?;
-    let hashes = table::texts(&measured, "phash", pool)?;
-    let entropies: &Float64Array = parquet::typed_column(&measured, "entropy", pool)?;
-    candidates.uids.extend(uids.iter().flatten().map(str::to_owned));
-    candidates.pairs.extend((0..pairs.num_rows()).map(|row| Candidate {
-        url: digest(urls, row),
-        bytes: digest(digests, row),
-        phash: hashes.is_valid(row).then(|| parse_hash_hex(hashes.value(row))).flatten(),
-        entropy: entropies.is_valid(row).then(|| entropies.value(row)),
-        original_pixels: widths.value(row) * heights.value(row),
-        caption_characters: captions.value(row).chars().count(),
-    }));
-    Ok(())
+    let pairs =
+        part.columns(&context.run, &["uid", "url", "caption", "original_width", "original_height", "sha256"])?;
+    let measured = part.signals(&context.run, Some(&["phash", "entropy"]))?;
+    let path = &part.path(&context.run)?;
+    let [urls, captions, digests] = ["url", "caption", "sha256"].map(|name| table::texts(&pairs, name, path));
+    let (urls, captions, digests) = (urls?, captions?, digests?);
+    let widths = table::integers(&pairs, "original_width", path)?;
+    let heights = table::integers(&pairs, "original_height", path)?;
+    let hashes = table::texts(&measured, "phash", path)?;
+    let entropies: &Float64Array = parquet::typed_column(&measured, "entropy", path)?;
+    let text = |texts: &StringArray, row: usize| texts.is_valid(row).then(|| key(texts.value(row))).flatten();
+    let candidate = |row: &u32| {
+        let row = *row as usize;
+        Candidate {
+            url: text(urls, row),
+            bytes: text(digests, row),
+            phash: hashes.is_valid(row).then(|| parse_hash_hex(hashes.value(row))).flatten(),
+            entropy: entropies.is_valid(row).then(|| entropies.value(row)),
+            original_pixels: widths.value(row) * heights.value(row),
+            caption_characters: captions.value(row).chars().count(),
+        }
+    };
+    Ok(rows.iter().map(candidate).collect())
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
@@ -11,7 +11,7 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, FieldRef, Fields, Schema};
 use lynxdata_engine::Session;
-use lynxdata_engine::dedup::{Duplicate, stars};
+use lynxdata_engine::dedup::{Candidate, Duplicate, stars};
 use lynxdata_engine::select::{DUPLICATE, Rule, check, evaluate};
 use lynxdata_fetch::Source;
 use lynxdata_filters::GROUPS;
@@ -104,8 +104,7 @@ fn make(
     clusters: &PartEntry,
     new: &mut NewPart,
 ) -> Result<()> {
-    // For each pair, the rules that reject it.
-    let mut rejections: Vec<Vec<&str>> = Vec::new();
+    let mut rejected = Rejected::new(rules);
     let mut failures: BTreeMap<&str, Failures> = BTreeMap::new();
     for part in &pool.parts {
         let rows = pairs(context, part)?;
@@ -118,10 +117,9 @@ fn make(
                 failures.pairs += answers.failed.len() as u64;
             }
         }
-        rejections.extend((0..rows.num_rows()).map(|row| {
-            let failed = rules.iter().zip(&answers).filter(|(_, answers)| !answers.passed.value(row));
-            failed.map(|(rule, _)| rule.name.as_str()).collect::<Vec<_>>()
-        }));
+        for row in 0..rows.num_rows() {
+            rejected.push(answers.iter().map(|answers| !answers.passed.value(row)));
+        }
     }
     for (rule, Failures { pairs, first, reason }) in &failures {
         tracing::warn!(
@@ -129,26 +127,62 @@ fn make(
         );
     }
     let duplicates =
-        if selection.deduplicate { duplicates(context, name, pool, clusters, &rejections)? } else { BTreeMap::new() };
-    for row in duplicates.keys() {
-        rejections[*row].push(DUPLICATE);
-    }
+        if selection.deduplicate { duplicates(context, name, pool, clusters, &rejected)? } else { BTreeMap::new() };
 
-    new.rows_in = rejections.len() as u64;
-    new.rows_out = rejections.iter().filter(|rules| rules.is_empty()).count() as u64;
-    new.counts.insert("kept".to_owned(), new.rows_out);
-    new.counts.insert("rejected".to_owned(), new.rows_in - new.rows_out);
     let mut first = 0;
     for part in &pool.parts {
-        let pool_file = part.path(&context.run)?;
         let uids = part.columns(&context.run, &["uid"])?;
         let rows = first..first + uids.num_rows();
         first = rows.end;
-        let batch = to_batch(table::texts(&uids, "uid", &pool_file)?, &rejections, &duplicates, rows)?;
+        let batch = to_batch(table::texts(&uids, "uid", &part.path(&context.run)?)?, &rejected, &duplicates, rows)?;
+        let kept: &BooleanArray = parquet::typed_column(&batch, "kept", Path::new(schema::selection().name))?;
+        new.rows_out += kept.true_count() as u64;
         let path = context.run.stage_file(new, &file_name(name, &part.pairs.part))?;
         parquet::write(&path, &batch.schema(), [&batch])?;
     }
+    new.rows_in = first as u64;
+    new.counts.insert("kept".to_owned(), new.rows_out);
+    new.counts.insert("rejected".to_owned(), new.rows_in - new.rows_out);
     Ok(())
+}
+
+/// For every pair of the pool the rules that reject it: a bit for each, so that a pair takes 8 bytes for
+/// every 64 rules.
+struct Rejected<'a> {
+    rules: &'a [Rule],
+    /// Words of a pair.
+    stride: usize,
+    words: Vec<u64>,
+}
+
+impl<'a> Rejected<'a> {
+    fn new(rules: &'a [Rule]) -> Rejected<'a> {
+        Rejected { rules, stride: rules.len().div_ceil(64), words: Vec::new() }
+    }
+
+    /// Appends a pair: for each rule whether it rejects it.
+    fn push(&mut self, rejects: impl Iterator<Item = bool>) {
+        let first = self.words.len();
+        self.words.resize(first + self.stride, 0);
+        for (rule, rejects) in rejects.enumerate() {
+            self.words[first + rule / 64] |= u64::from(rejects) << (rule % 64);
+        }
+    }
+
+    fn of(&self, pair: usize) -> &[u64] {
+        &self.words[pair * self.stride..(pair + 1) * self.stride]
+    }
+
+    fn passes(&self, pair: usize) -> bool {
+        self.of(pair).iter().all(|word| *word == 0)
+    }
+
+    /// The names of the rules that reject a pair, in their order.
+    fn names(&self, pair: usize) -> impl Iterator<Item = &'a str> + '_ {
+        let words = self.of(pair);
+        let rejects = move |(place, _): &(usize, &Rule)| words[place / 64] >> (place % 64) & 1 == 1;
+        self.rules.iter().enumerate().filter(rejects).map(|(_, rule)| rule.name.as_str())
+    }
 }
 
 /// Pairs on which a rule could not be evaluated.
@@ -178,25 +212,33 @@ fn duplicates(
     selection: &str,
     pool: &Pool,
     clusters: &PartEntry,
-    rejections: &[Vec<&str>],
+    rejected: &Rejected<'_>,
 ) -> Result<BTreeMap<usize, GaveWay>> {
-    // A pair that is alone in its cluster has no duplicates.
-    let mut has_duplicates = Vec::with_capacity(rejections.len());
-    for entry in &clusters.files {
+    // A pair that is alone in its cluster has no duplicates, so nothing more is read of it.
+    let (mut chosen, mut known, mut uids): (Vec<usize>, Vec<Candidate>, Vec<String>) = Default::default();
+    let (mut first, mut passed) = (0, 0);
+    for (entry, part) in clusters.files.iter().zip(&pool.parts) {
         let path = context.run.intact(entry)?;
-        let rows = table::read(&path, Some(&["cluster_size"]))?;
-        has_duplicates.extend(table::integers(&rows, "cluster_size", &path)?.values().iter().map(|size| *size > 1));
+        let rows = table::read(&path, Some(&["uid", "cluster_size"]))?;
+        let keys = table::texts(&rows, "uid", &path)?;
+        let sizes = table::integers(&rows, "cluster_size", &path)?;
+        let passing: Vec<u32> =
+            (0..sizes.len()).filter(|row| rejected.passes(first + row)).map(|row| row as u32).collect();
+        passed += passing.len();
+        let of_part: Vec<u32> = passing.into_iter().filter(|row| sizes.value(*row as usize) > 1).collect();
+        known.extend(candidates(context, part, &of_part)?);
+        uids.extend(of_part.iter().map(|row| keys.value(*row as usize).to_owned()));
+        chosen.extend(of_part.iter().map(|row| first + *row as usize));
+        first += sizes.len();
     }
-    let candidates = candidates(context, pool)?;
-    let chosen: Vec<usize> =
-        (0..rejections.len()).filter(|row| has_duplicates[*row] && rejections[*row].is_empty()).collect();
-    let decisions = stars(&candidates.pairs, &chosen, &context.recipe().dedup);
+    let all: Vec<usize> = (0..known.len()).collect();
+    let decisions = stars(&known, &all, &context.recipe().dedup);
     let duplicates: BTreeMap<usize, GaveWay> = chosen
         .into_iter()
         .zip(decisions)
-        .filter_map(|(row, why)| Some((row, GaveWay { to: candidates.uids[why?.of].clone(), why: why? })))
+        .filter_map(|(row, why)| Some((row, GaveWay { to: uids[why?.of].clone(), why: why? })))
         .collect();
-    warn_of_improbable_stars(selection, rejections.iter().filter(|rules| rules.is_empty()).count(), &duplicates);
+    warn_of_improbable_stars(selection, passed, &duplicates);
     Ok(duplicates)
 }
 
@@ -225,18 +267,20 @@ pub(crate) fn is_improbable(duplicates: u64, passed: u64) -> bool {
 
 fn to_batch(
     uids: &StringArray,
-    rejections: &[Vec<&str>],
+    rejected: &Rejected<'_>,
     duplicates: &BTreeMap<usize, GaveWay>,
     rows: Range<usize>,
 ) -> Result<RecordBatch> {
     let mut rejected_by = ListBuilder::new(StringBuilder::new());
-    for rules in &rejections[rows.clone()] {
-        for rule in rules {
-            rejected_by.values().append_value(rule);
+    for row in rows.clone() {
+        rejected.names(row).for_each(|rule| rejected_by.values().append_value(rule));
+        if duplicates.contains_key(&row) {
+            rejected_by.values().append_value(DUPLICATE);
         }
         rejected_by.append(true);
     }
-    let kept: BooleanArray = rejections[rows.clone()].iter().map(|rules| Some(rules.is_empty())).collect();
+    let kept: BooleanArray =
+        rows.clone().map(|row| Some(rejected.passes(row) && !duplicates.contains_key(&row))).collect();
     let gave_way = || rows.clone().map(|row| duplicates.get(&row));
     let columns: Vec<ArrayRef> = vec![
         Arc::new(uids.clone()),

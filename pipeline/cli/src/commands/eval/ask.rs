@@ -1,18 +1,16 @@
 //! `--ask`: gets answers from a model on a server, with pictures, and keeps them as they come.
 
+use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 use lynxdata_evaluation::input::{Prediction, Reference, Source, read_predictions};
+use lynxdata_generation::{Budget, Client, Message, Part, Request, Role, data_url};
 use serde_json::json;
 
-use super::chat::{Chat, Question, ask_all};
-use super::judge::{append, whole_lines};
-use super::output::write_whole;
+use crate::commands::language_model::{Question, ask_all, endpoint_of, write_whole};
 use crate::paths::path_parser;
 
 /// The answers, in the folder of `--out`.
@@ -22,14 +20,6 @@ pub(super) const ASKED: &str = "asked.json";
 
 /// Names that pictures of COCO have, whose references only give their number.
 const COCO: &[&str] = &["", "COCO_val2014_", "COCO_train2014_", "COCO_test2014_", "COCO_test2015_"];
-
-/// First bytes and types of pictures that servers take.
-const TYPES: &[(&[u8], &str)] = &[
-    (&[0xff, 0xd8, 0xff], "image/jpeg"),
-    (b"\x89PNG\r\n\x1a\n", "image/png"),
-    (b"GIF8", "image/gif"),
-    (b"RIFF", "image/webp"),
-];
 
 #[derive(Args)]
 #[command(next_help_heading = "Ask a model")]
@@ -79,12 +69,16 @@ pub(super) fn run(arguments: &super::Arguments, references: &[Reference]) -> Res
         open.into_iter().map(|reference| question(settings, reference)).collect::<Result<_>>()?;
     let mut cut = 0;
     if !questions.is_empty() {
-        let chat = Chat::new(endpoint, model, arguments.api_key_env.as_deref())?;
+        let endpoint = endpoint_of(endpoint, model, arguments.api_key_env.as_deref())?;
+        // The answers themselves are what is kept.
+        let client = Client::new(endpoint, None, Budget::unlimited(model));
         write_whole(&folder.join(ASKED), &asked)?;
         let mut file = append(&path)?;
-        let outcome = ask_all(&chat, &questions, arguments.requests, settings.max_tokens, |question, reply| {
-            cut += usize::from(reply.is_cut);
-            let line = json!({"id": question.id, "answer": reply.text});
+        let outcome = ask_all(&client, &questions, arguments.requests, |question, completion| {
+            let reply = &completion.reply;
+            cut += usize::from(reply.is_cut());
+            let answer = reply.refusal.as_ref().unwrap_or(&reply.text);
+            let line = json!({"id": question.id, "answer": answer});
             writeln!(file, "{line}").with_context(|| format!("cannot write {name}"))
         });
         outcome
@@ -138,7 +132,7 @@ pub(super) fn same_as_before(folder: &Path, arguments: &super::Arguments, model:
 }
 
 /// The question with its picture, which is read when its turn comes.
-fn question(settings: &AskArguments, reference: &Reference) -> Result<Question> {
+fn question(settings: &AskArguments, reference: &Reference) -> Result<Question<'static>> {
     let at = || format!("{}: id {}", reference.place, reference.id);
     let Some(text) = &reference.question else {
         bail!("{}: no question to ask", at());
@@ -152,15 +146,17 @@ fn question(settings: &AskArguments, reference: &Reference) -> Result<Question> 
         (Some(_), None) => bail!("{}: it has a picture; say where pictures are: --images DIR", at()),
         (None, _) => None,
     };
-    let content = move || {
-        let mut content = Vec::new();
+    let max_tokens = settings.max_tokens;
+    let request = move || {
+        let mut parts = Vec::new();
         if let Some(path) = &picture {
-            content.push(json!({"type": "image_url", "image_url": {"url": data_url(path)?}}));
+            parts.push(Part::Picture(data_url(path)?));
         }
-        content.push(json!({"type": "text", "text": text}));
-        Ok(json!(content))
+        parts.push(Part::Text(text.clone()));
+        let messages = vec![Message { role: Role::User, parts }];
+        Ok(Request { messages, max_tokens, temperature: 0.0, seed: None, schema: None })
     };
-    Ok(Question { id: reference.id.clone(), content: Box::new(content) })
+    Ok(Question { id: reference.id.clone(), request: Box::new(request) })
 }
 
 /// The file of a picture: below the folder by its path, by its name alone, or by its number in
@@ -179,10 +175,22 @@ pub(super) fn find(folder: &Path, image: &str) -> Result<PathBuf> {
     found.with_context(|| format!("the picture {image} is not in {}", folder.display()))
 }
 
-fn data_url(path: &Path) -> Result<String> {
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let Some((_, name)) = TYPES.iter().find(|(magic, _)| bytes.starts_with(magic)) else {
-        bail!("{} is no JPEG, PNG, GIF or WebP picture, which are what servers take", path.display());
+/// The lines of a file that is added to. A last line without its end, as a kill leaves it, is cut
+/// off.
+fn whole_lines(path: &Path) -> Result<Vec<String>> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
     };
-    Ok(format!("data:{name};base64,{}", STANDARD.encode(bytes)))
+    let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
+    if whole.len() < text.len() {
+        tracing::warn!("{}: the last line was broken off and is left out", path.display());
+        write_whole(path, whole)?;
+    }
+    Ok(whole.lines().map(str::to_owned).collect())
+}
+
+fn append(path: &Path) -> Result<File> {
+    OpenOptions::new().create(true).append(true).open(path).with_context(|| format!("cannot write {}", path.display()))
 }

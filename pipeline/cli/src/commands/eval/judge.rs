@@ -1,24 +1,22 @@
 //! `--metric judge`: a language model says which answers are right, and people say whether it does.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
-use std::io::Write as _;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
 use lynxdata_evaluation::input::{Item, Source, read_labels};
 use lynxdata_evaluation::judge::{Agreement, agreement, most_frequent_answer, parse_verdict, prompt};
-use serde::{Deserialize, Serialize};
-use serde_json::json;
+use lynxdata_generation::{Budget, Cache, Client, Completion, Message, Request, Role};
+use serde::Serialize;
 
-use super::chat::{Chat, Question, ask_all};
+use crate::commands::language_model::{Question, ask_all, endpoint_of};
 use crate::paths::path_parser;
 
 /// Tokens of a reply: enough for one word, and for a sentence around it.
 const MAX_TOKENS: u32 = 64;
 /// Replies of earlier runs, in the folder of `--out`.
-const CACHE: &str = "judge-cache.jsonl";
+const CACHE: &str = "judge-replies";
 
 #[derive(Args)]
 #[command(next_help_heading = "Judge")]
@@ -34,7 +32,7 @@ pub(super) struct JudgeArguments {
 
     /// Where replies are kept, so that no prompt is paid for twice; in the folder of --out without
     /// it
-    #[arg(long, value_name = "FILE", value_parser = path_parser(), requires = "endpoint")]
+    #[arg(long, value_name = "DIR", value_parser = path_parser(), requires = "endpoint")]
     judge_cache: Option<PathBuf>,
 
     /// Labels of people, {"id": 1, "label": "yes"}: tells how far the judge agrees with them
@@ -104,35 +102,32 @@ pub(super) fn run(arguments: &super::Arguments, items: &[Item]) -> Result<Judged
     if path.is_none() {
         notes.push("replies of the judge were not kept; --out or --judge-cache keeps them".to_owned());
     }
-    let mut cache = Cache::open(path)?;
-    let mut keys: Vec<(String, String)> = Vec::new();
-    // Questions by the hash of their prompt, which several may share.
-    let mut open: BTreeMap<String, Question> = BTreeMap::new();
+    let cache = path.as_deref().map(Cache::open).transpose()?;
+    // Ids by their prompt, which several may share.
+    let mut prompts: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for item in items {
         let Some(answer) = item.prediction else { continue };
         let reference = item.reference;
         let (Some(question), Some(right)) = (&reference.question, most_frequent_answer(reference)) else {
             bail!("{}: id {}: judge needs a question and an answer", reference.place, reference.id);
         };
-        let prompt = prompt(question, answer, right);
-        let key = blake3::hash(format!("{endpoint}\n{model}\n{prompt}").as_bytes()).to_hex().to_string();
-        if !cache.replies.contains_key(&key) {
-            let content = Box::new(move || Ok(json!(prompt)));
-            open.entry(key.clone()).or_insert(Question { id: reference.id.clone(), content });
-        }
-        keys.push((reference.id.clone(), key));
+        prompts.entry(prompt(question, answer, right)).or_default().push(&reference.id);
     }
-    let hashes: BTreeMap<String, String> =
-        open.iter().map(|(key, question)| (question.id.clone(), key.clone())).collect();
-    let questions: Vec<Question> = open.into_values().collect();
-    if !questions.is_empty() {
-        let chat = Chat::new(endpoint, model, arguments.api_key_env.as_deref())?;
-        ask_all(&chat, &questions, arguments.requests, MAX_TOKENS, |question, reply| {
-            cache.keep(&hashes[&question.id], reply.text)
-        })?;
-    }
-    let replies: BTreeMap<String, String> =
-        keys.into_iter().filter_map(|(id, key)| Some((id, cache.replies.get(&key)?.clone()))).collect();
+    let endpoint = endpoint_of(endpoint, model, arguments.api_key_env.as_deref())?;
+    let url = endpoint.url().to_owned();
+    let client = Client::new(endpoint, cache, Budget::unlimited(model));
+    let mut replies: BTreeMap<String, String> = BTreeMap::new();
+    let mut asked = 0;
+    let questions: Vec<Question> = prompts.keys().map(|prompt| question(prompt, &prompts[prompt])).collect();
+    ask_all(&client, &questions, arguments.requests, |question, Completion { reply, is_kept, .. }| {
+        asked += usize::from(!is_kept);
+        let text = reply.refusal.as_ref().unwrap_or(&reply.text);
+        replies.insert(question.id.clone(), text.clone());
+        Ok(())
+    })?;
+    // The first id of a prompt stands for all of them.
+    let of = |ids: &Vec<&str>| ids.iter().map(|id| ((*id).to_owned(), replies[ids[0]].clone())).collect::<Vec<_>>();
+    let replies: BTreeMap<String, String> = prompts.values().flat_map(of).collect();
     let agreement = match &settings.labels {
         Some(path) => {
             let text = super::read(path)?;
@@ -140,8 +135,17 @@ pub(super) fn run(arguments: &super::Arguments, items: &[Item]) -> Result<Judged
         }
         None => None,
     };
-    let told = Told { model: model.clone(), endpoint: endpoint.clone(), asked: questions.len(), agreement, notes };
+    let told = Told { model: model.clone(), endpoint: url, asked, agreement, notes };
     Ok(Judged { replies, told })
+}
+
+/// The question whether an answer is right, for all ids that have it.
+fn question<'a>(prompt: &'a str, ids: &[&str]) -> Question<'a> {
+    let request = move || {
+        let messages = vec![Message::text(Role::User, prompt)];
+        Ok(Request { messages, max_tokens: MAX_TOKENS, temperature: 0.0, seed: None, schema: None })
+    };
+    Question { id: ids[0].to_owned(), request: Box::new(request) }
 }
 
 /// How far the judge agrees with labels.
@@ -167,63 +171,4 @@ fn compare(
         notes.push(format!("{without} labelled questions have no verdict of the judge and are not compared"));
     }
     Ok(agreement(&pairs))
-}
-
-/// Replies in a file, one a line.
-struct Cache {
-    replies: BTreeMap<String, String>,
-    file: Option<(PathBuf, File)>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Line {
-    key: String,
-    reply: String,
-}
-
-impl Cache {
-    fn open(path: Option<PathBuf>) -> Result<Cache> {
-        let Some(path) = path else { return Ok(Cache { replies: BTreeMap::new(), file: None }) };
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
-        }
-        let lines = whole_lines(&path)?;
-        let mut replies = BTreeMap::new();
-        for (number, line) in lines.iter().enumerate() {
-            let strange =
-                || format!("{}, line {}: not a reply of a judge; move the file away", path.display(), number + 1);
-            let line: Line = serde_json::from_str(line).with_context(strange)?;
-            replies.insert(line.key, line.reply);
-        }
-        Ok(Cache { replies, file: Some((path.clone(), append(&path)?)) })
-    }
-
-    fn keep(&mut self, key: &str, reply: String) -> Result<()> {
-        if let Some((path, file)) = &mut self.file {
-            let line = serde_json::to_string(&Line { key: key.to_owned(), reply: reply.clone() })?;
-            writeln!(file, "{line}").with_context(|| format!("cannot write {}", path.display()))?;
-        }
-        self.replies.insert(key.to_owned(), reply);
-        Ok(())
-    }
-}
-
-/// The lines of a file that is added to. A last line without its end, as a kill leaves it, is cut
-/// off.
-pub(super) fn whole_lines(path: &std::path::Path) -> Result<Vec<String>> {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
-    };
-    let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
-    if whole.len() < text.len() {
-        tracing::warn!("{}: the last line was broken off and is left out", path.display());
-        super::output::write_whole(path, whole)?;
-    }
-    Ok(whole.lines().map(str::to_owned).collect())
-}
-
-pub(super) fn append(path: &std::path::Path) -> Result<File> {
-    OpenOptions::new().create(true).append(true).open(path).with_context(|| format!("cannot write {}", path.display()))
 }

@@ -11,10 +11,11 @@ use lynxdata_picture::{decode_rgb, square_of};
 use serde_json::json;
 
 use super::ask::{self, PREDICTIONS};
-use super::output::write_whole;
+use lynxdata_run::lynx::trusted;
+
+use crate::commands::language_model::write_whole;
 use crate::host::Terminal;
 use crate::paths::path_parser;
-use lynxdata_run::lynx::trusted;
 
 /// The most pixels of a picture.
 const MAX_PIXELS: u64 = 100_000_000;

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::judge::Told;
 use crate::commands::columns;
+use crate::commands::language_model::write_whole;
 
 /// Missing predictions that the table names.
 const NAMED: usize = 3;
@@ -108,11 +109,4 @@ fn cell(figure: &Value) -> String {
         (Some(value), None) => format!("{value:.2}"),
         (None, _) => "–".to_owned(),
     }
-}
-
-/// Writes a file aside and renames it, so that it is never there in part.
-pub(super) fn write_whole(path: &Path, text: &str) -> Result<()> {
-    let aside = path.with_extension("tmp");
-    let written = std::fs::write(&aside, text).and_then(|()| std::fs::rename(&aside, path));
-    written.with_context(|| format!("cannot write {}", path.display()))
 }

@@ -9,7 +9,7 @@ use arrow::array::{Array, ArrayRef, BinaryArray, BooleanArray, Float64Array, Int
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use lynxdata_check::Turn;
 use lynxdata_check::features::SIDE;
-use lynxdata_engine::dedup::Candidate;
+use lynxdata_engine::dedup::{Candidate, Key};
 use lynxdata_filters::hash::phash;
 use lynxdata_filters::{ImageData, Sample, Value, hash_hex, parse_hash_hex, signal};
 use lynxdata_picture::{decode_file_and_rgb, square_of};
@@ -60,7 +60,7 @@ impl Row {
     pub(super) fn candidate(&self) -> Candidate {
         Candidate {
             url: None,
-            bytes: u128::from_str_radix(&self.digest, 16).ok(),
+            bytes: (!self.digest.is_empty()).then(|| Key::of_text(&self.digest)),
             phash: self.phash,
             entropy: self.entropy,
             original_pixels: 0,

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use lynxdata_check::features::{FEATURES, features};
 use lynxdata_check::known::BasePair;
 use lynxdata_check::{Matrix, Pair, SplitConfig, Turn, Universe};
-use lynxdata_engine::dedup::{Candidate, cluster};
+use lynxdata_engine::dedup::{Candidate, cluster_all};
 use rayon::prelude::*;
 
 use super::{EVALUATION, FOLDER, check_of, table};
@@ -68,16 +68,16 @@ pub(crate) fn load(context: &Context) -> Result<Universe> {
         bail!("no arm of the check has a single pair with a picture and a text");
     }
     unique_keys(&mut pairs);
-    let memberships = cluster(&candidates, &context.recipe().dedup);
+    let memberships = cluster_all(&candidates, &context.recipe().dedup);
     let mut names = vec![String::new(); candidates.len()];
     for (digest, picture) in &pictures {
         // The first digest of the cluster names it, whatever the order of the arms is.
-        let name = &mut names[memberships[*picture as usize].cluster];
+        let name = &mut names[memberships[*picture as usize].cluster as usize];
         if name.is_empty() {
             name.clone_from(digest);
         }
     }
-    let clusters = memberships.iter().map(|membership| names[membership.cluster].clone()).collect();
+    let clusters = memberships.iter().map(|membership| names[membership.cluster as usize].clone()).collect();
     Ok(Universe {
         arms: config.arms.iter().map(|arm| arm.name().to_owned()).collect(),
         features: Matrix::from_rows(FEATURES, values),
@@ -114,9 +114,9 @@ pub fn base_pairs(context: &Context) -> Result<Vec<BasePair>> {
     if pairs.is_empty() {
         bail!("there is no pair with a picture and a caption");
     }
-    let memberships = cluster(&candidates, &context.recipe().dedup);
+    let memberships = cluster_all(&candidates, &context.recipe().dedup);
     for (place, membership) in memberships.iter().enumerate() {
-        let cluster = pairs[membership.cluster].uid.clone();
+        let cluster = pairs[membership.cluster as usize].uid.clone();
         pairs[place].cluster = cluster;
     }
     Ok(pairs)

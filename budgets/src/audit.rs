@@ -1,0 +1,528 @@
+//! What records cost and what is wrong with them.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rayon::prelude::*;
+use serde::Serialize;
+
+use crate::error::Result;
+use crate::fault::{Fault, Reason};
+use crate::picture::{Measured, Pictures, Sizes};
+use crate::read::{Conversation, IMAGE, Record, Role, Turn, files, records};
+use crate::render::{Renderer, Template};
+use crate::tokenizer::Tokenizer;
+use crate::visual::Model;
+
+/// Records that are worked on together, on all cores.
+const BATCH: usize = 2048;
+/// Bytes of records that are worked on together, so that pictures in Parquet stay few in memory.
+const BATCH_BYTES: usize = 64 << 20;
+/// Records that a report shows of each fault.
+const EXAMPLES: usize = 5;
+
+/// How records are counted.
+#[derive(Debug)]
+pub struct Settings<'a> {
+    /// The model that is to be trained.
+    pub model: &'a Model,
+    /// Its tokenizer; without one, texts are not counted.
+    pub tokenizer: Option<&'a Tokenizer>,
+    /// Its chat template; without one, what a template adds to every turn is not counted.
+    pub template: Option<Template>,
+    /// The folder that paths of pictures start from; `None` for that of each file of conversations.
+    pub images: Option<PathBuf>,
+    /// Where the sizes of pictures come from.
+    pub sizes: Sizes,
+    /// Most tokens of a record that the trainer takes.
+    pub max_length: Option<u64>,
+}
+
+/// A record that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// The file, from the path that was given.
+    pub file: Arc<str>,
+    /// The line, element or row, from 0.
+    pub row: u64,
+    /// Its id.
+    pub id: Option<String>,
+    /// Tokens of its texts; `None` without a tokenizer.
+    pub text_tokens: Option<u64>,
+    /// Words of its texts, between white space.
+    pub words: u64,
+    /// Tokens of its pictures.
+    pub visual_tokens: u64,
+    /// Its pictures.
+    pub pictures: usize,
+    /// Pictures whose tokens are not known, as they have no size.
+    pub uncounted_pictures: usize,
+    /// Its videos, whose tokens are not counted.
+    pub videos: usize,
+    /// What is wrong with it.
+    pub faults: Vec<Fault>,
+}
+
+impl Checked {
+    /// Returns all tokens that are counted.
+    pub fn length(&self) -> u64 {
+        self.text_tokens.unwrap_or(0) + self.visual_tokens
+    }
+
+    /// Returns whether a training run would end, or train on something else, because of it.
+    pub fn breaks_training(&self) -> bool {
+        self.faults.iter().any(|fault| fault.reason.breaks_training())
+    }
+
+    /// Returns whether its tokens are known: it could be read, and all its pictures have a size.
+    pub fn is_counted(&self) -> bool {
+        self.uncounted_pictures == 0 && self.faults.iter().all(|fault| fault.reason != Reason::Unreadable)
+    }
+}
+
+/// Looks at all records of a file or folder, in their order, and hands them on.
+///
+/// # Errors
+/// If a file cannot be read, the tokenizer lacks tokens of the template, or what `take` says.
+pub fn checked(path: &Path, settings: &Settings, take: &mut dyn FnMut(Checked) -> Result<()>) -> Result<()> {
+    let renderer = match (settings.template, settings.tokenizer) {
+        (Some(template), Some(tokenizer)) => Some(Renderer::new(template, tokenizer)?),
+        _ => None,
+    };
+    let check = Check { settings, renderer };
+    let mut ids = HashSet::new();
+    for file in files(path)? {
+        let below = file.strip_prefix(path).ok().filter(|below| !below.as_os_str().is_empty());
+        let name: Arc<str> = Arc::from(below.unwrap_or(&file).to_string_lossy());
+        let folder = settings.images.clone().unwrap_or_else(|| file.parent().unwrap_or(Path::new("")).to_owned());
+        let mut pictures = Pictures::new(&folder, settings.sizes);
+        let mut batch = Batch::default();
+        records(&file, &name, &mut |record| {
+            batch.push(record);
+            if batch.is_full() { check.run(batch.take(), &mut pictures, &mut ids, take) } else { Ok(()) }
+        })?;
+        check.run(batch.take(), &mut pictures, &mut ids, take)?;
+    }
+    Ok(())
+}
+
+#[derive(Default)]
+struct Batch {
+    records: Vec<Record>,
+    bytes: usize,
+}
+
+impl Batch {
+    fn push(&mut self, record: Record) {
+        self.bytes += record.content.bytes();
+        self.records.push(record);
+    }
+
+    fn is_full(&self) -> bool {
+        self.records.len() >= BATCH || self.bytes >= BATCH_BYTES
+    }
+
+    fn take(&mut self) -> Vec<Record> {
+        self.bytes = 0;
+        std::mem::take(&mut self.records)
+    }
+}
+
+struct Check<'a> {
+    settings: &'a Settings<'a>,
+    renderer: Option<Renderer<'a>>,
+}
+
+/// A record with its place.
+struct Placed {
+    file: Arc<str>,
+    row: u64,
+    conversation: std::result::Result<Box<Conversation>, Fault>,
+}
+
+impl Check<'_> {
+    fn run(
+        &self,
+        batch: Vec<Record>,
+        pictures: &mut Pictures,
+        ids: &mut HashSet<[u8; 16]>,
+        take: &mut dyn FnMut(Checked) -> Result<()>,
+    ) -> Result<()> {
+        let read = |record: Record| {
+            let Record { file, row, content } = record;
+            Placed { file, row, conversation: content.conversation() }
+        };
+        let placed: Vec<Placed> = batch.into_par_iter().map(read).collect();
+        pictures.look_at(placed.iter().filter_map(|placed| placed.conversation.as_deref().ok()));
+        let pictures = &*pictures;
+        let looked_at: Vec<Checked> = placed.into_par_iter().map(|placed| self.check(placed, pictures)).collect();
+        for mut own in looked_at {
+            // 128 bits stand for an id: a collision among a billion is less likely than a disk
+            // fault.
+            let is_repeated = own.id.as_ref().is_some_and(|id| {
+                let digest = blake3::hash(id.as_bytes());
+                !ids.insert(*digest.as_bytes().first_chunk().expect("a digest has 32 bytes"))
+            });
+            if is_repeated {
+                own.faults.push(Fault::new(Reason::DuplicateId, "an earlier record has this id"));
+            }
+            take(own)?;
+        }
+        Ok(())
+    }
+
+    fn check(&self, placed: Placed, pictures: &Pictures) -> Checked {
+        let mut own = Checked {
+            file: placed.file,
+            row: placed.row,
+            id: None,
+            text_tokens: self.settings.tokenizer.map(|_| 0),
+            words: 0,
+            visual_tokens: 0,
+            pictures: 0,
+            uncounted_pictures: 0,
+            videos: 0,
+            faults: Vec::new(),
+        };
+        let conversation = match placed.conversation {
+            Ok(conversation) => *conversation,
+            Err(fault) => {
+                own.faults.push(fault);
+                return own;
+            }
+        };
+        check_turns(&conversation.turns, &mut own.faults);
+        check_placeholders(&conversation, &mut own.faults);
+        self.count_pictures(&conversation, pictures, &mut own);
+        self.count_texts(&conversation.turns, &mut own);
+        (own.id, own.videos) = (conversation.id, conversation.videos);
+        own
+    }
+
+    fn count_pictures(&self, conversation: &Conversation, pictures: &Pictures, own: &mut Checked) {
+        own.pictures = conversation.pictures.len();
+        for picture in &conversation.pictures {
+            let Measured { size, fault } = pictures.measured(picture);
+            let is_known = fault.as_ref().is_none_or(|fault| fault.reason == Reason::RemotePicture);
+            own.faults.extend(fault);
+            let counted = if let Some((width, height)) = size {
+                self.settings.model.visual_tokens(width, height, own.pictures)
+            } else if let Some(tokens) = self.settings.model.fixed_tokens().filter(|_| is_known) {
+                // Of these models every picture has as many, if it is one.
+                Ok(tokens)
+            } else {
+                own.uncounted_pictures += 1;
+                continue;
+            };
+            match counted {
+                Ok(tokens) => own.visual_tokens += tokens.all(),
+                Err(unfit) => {
+                    let (width, height) = size.unwrap_or_default();
+                    let called = picture.path.as_deref().unwrap_or("a picture");
+                    let detail = format!("{called} of {width} x {height} pixels: {unfit}");
+                    own.faults.push(Fault::new(Reason::UnfitPicture, detail));
+                    own.uncounted_pictures += 1;
+                }
+            }
+        }
+    }
+
+    fn count_texts(&self, turns: &[Turn], own: &mut Checked) {
+        let words = |text: &str| text.replace(IMAGE, " ").split_whitespace().count() as u64;
+        own.words = turns.iter().map(|turn| words(&turn.text)).sum();
+        let Some(tokenizer) = self.settings.tokenizer else { return };
+        let counted = match &self.renderer {
+            // What a template has no place for is a fault of its order already.
+            Some(renderer) => match renderer.text(turns) {
+                Ok(rendered) => count(tokenizer, &rendered.text),
+                Err(refused) => {
+                    if !own.breaks_training() {
+                        own.faults.push(Fault::new(Reason::TemplateRefuses, refused.to_string()));
+                    }
+                    turns.iter().map(|turn| count(tokenizer, &turn.text)).sum()
+                }
+            },
+            None => turns.iter().map(|turn| count(tokenizer, &turn.text)).sum(),
+        };
+        match counted {
+            Ok(tokens) => own.text_tokens = Some(tokens),
+            Err(reason) => own.faults.push(Fault::new(Reason::Unreadable, format!("the tokenizer fails: {reason}"))),
+        }
+    }
+}
+
+/// Counts the tokens of a text without the placeholders of pictures, in whose places the processor
+/// puts others.
+fn count(tokenizer: &Tokenizer, text: &str) -> std::result::Result<u64, String> {
+    text.split(IMAGE).filter(|piece| !piece.is_empty()).map(|piece| tokenizer.count(piece)).sum()
+}
+
+/// Finds turns that say nothing, unknown roles, and roles that do not alternate.
+fn check_turns(turns: &[Turn], faults: &mut Vec<Fault>) {
+    if turns.is_empty() {
+        return faults.push(Fault::new(Reason::NoConversation, "it has no turns"));
+    }
+    if let Some(place) = turns.iter().position(|turn| turn.text.trim().is_empty()) {
+        faults.push(Fault::new(Reason::EmptyTurn, format!("turn {place} says nothing")));
+    }
+    let unknown = turns.iter().enumerate().find_map(|(place, turn)| match &turn.role {
+        Role::Unknown(name) => Some((place, name)),
+        _ => None,
+    });
+    if let Some((place, name)) = unknown {
+        return faults.push(Fault::new(Reason::UnknownRole, format!("turn {place} is by {name:?}")));
+    }
+    let is_led = turns[0].role == Role::System;
+    let talk = &turns[usize::from(is_led)..];
+    let place = |place: usize| place + usize::from(is_led);
+    let out_of_order = talk.iter().enumerate().find(|(number, turn)| {
+        let expected = if number % 2 == 0 { Role::User } else { Role::Assistant };
+        turn.role != expected
+    });
+    if let Some((number, turn)) = out_of_order {
+        let detail = format!("turn {} is by {}", place(number), format!("{:?}", turn.role).to_lowercase());
+        faults.push(Fault::new(Reason::RoleOrder, detail + ", whose turn it is not"));
+    } else if talk.last().is_none_or(|turn| turn.role != Role::Assistant) {
+        faults.push(Fault::new(
+            Reason::RoleOrder,
+            "the assistant has not the last word, so that nothing is learned of it",
+        ));
+    }
+}
+
+fn check_placeholders(conversation: &Conversation, faults: &mut Vec<Fault>) {
+    let (images, videos) = conversation.placeholders();
+    let pictures = conversation.pictures.len();
+    if images != pictures && !conversation.is_placed_by_format {
+        faults.push(Fault::new(Reason::ImagePlaceholders, format!("{images} <image> for {pictures} pictures")));
+    }
+    let are_named = conversation.videos;
+    if videos != are_named && (videos > 0 || !conversation.is_placed_by_format) {
+        faults.push(Fault::new(Reason::VideoPlaceholders, format!("{videos} <video> for {are_named} videos")));
+    }
+}
+
+/// A record that shows a fault.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Example {
+    /// The file.
+    pub file: String,
+    /// The line, element or row, from 0.
+    pub row: u64,
+    /// Its id.
+    pub id: Option<String>,
+    /// What exactly is wrong.
+    pub detail: String,
+}
+
+/// A kind of fault in all records.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Broken {
+    /// Records that have it.
+    pub count: u64,
+    /// Whether a training run would end, or train on something else, because of it.
+    pub breaks_training: bool,
+    /// The first of them.
+    pub examples: Vec<Example>,
+}
+
+/// Records of a range of lengths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Bin {
+    /// Fewest tokens.
+    pub from: u64,
+    /// Most tokens.
+    pub to: u64,
+    /// Records.
+    pub records: u64,
+}
+
+/// Lengths that half, nine tenths, … of the records do not exceed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Percentiles {
+    /// Half of them.
+    pub p50: u64,
+    /// Nine tenths.
+    pub p90: u64,
+    /// 99 of 100.
+    pub p99: u64,
+    /// All of them.
+    pub max: u64,
+}
+
+/// What an audit found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// The model, with its settings.
+    pub model: String,
+    /// The chat template whose tokens are counted with the texts.
+    pub template: Option<&'static str>,
+    /// Records.
+    pub records: u64,
+    /// Tokens of all texts; `None` without a tokenizer.
+    pub text_tokens: Option<u64>,
+    /// Words of all texts.
+    pub words: u64,
+    /// Tokens of all pictures.
+    pub visual_tokens: u64,
+    /// Pictures.
+    pub pictures: u64,
+    /// Pictures whose tokens are not among these, as they have no size.
+    pub uncounted_pictures: u64,
+    /// Videos, whose tokens are not counted.
+    pub videos: u64,
+    /// The limit that was given.
+    pub max_length: Option<u64>,
+    /// Records with more tokens than that.
+    pub over_length: u64,
+    /// The first of them.
+    pub over_length_examples: Vec<Example>,
+    /// Faults by their reason.
+    pub broken: BTreeMap<Reason, Broken>,
+    /// Percentiles of the lengths.
+    pub lengths: Percentiles,
+    /// How many records there are of which length; the records that cannot be read are left out.
+    pub histogram: Vec<Bin>,
+    /// What the figures leave out.
+    pub notes: Vec<String>,
+    /// Records of each length.
+    #[serde(skip)]
+    by_length: BTreeMap<u64, u64>,
+}
+
+/// Looks at all records of a file or folder and adds them up.
+///
+/// # Errors
+/// As [`checked`].
+pub fn audit(path: &Path, settings: &Settings) -> Result<Report> {
+    let mut report = Report::new(settings);
+    checked(path, settings, &mut |record| {
+        report.add(&record);
+        Ok(())
+    })?;
+    report.finish();
+    Ok(report)
+}
+
+impl Report {
+    fn new(settings: &Settings) -> Report {
+        Report {
+            model: settings.model.name().to_owned(),
+            template: settings.template.filter(|_| settings.tokenizer.is_some()).map(Template::name),
+            records: 0,
+            text_tokens: settings.tokenizer.map(|_| 0),
+            words: 0,
+            visual_tokens: 0,
+            pictures: 0,
+            uncounted_pictures: 0,
+            videos: 0,
+            max_length: settings.max_length,
+            over_length: 0,
+            over_length_examples: Vec::new(),
+            broken: BTreeMap::new(),
+            lengths: Percentiles::default(),
+            histogram: Vec::new(),
+            notes: Vec::new(),
+            by_length: BTreeMap::new(),
+        }
+    }
+
+    /// Returns whether anything found would end a training run or make it train on something else.
+    pub fn breaks_training(&self) -> bool {
+        self.over_length > 0 || self.broken.values().any(|broken| broken.breaks_training)
+    }
+
+    fn add(&mut self, record: &Checked) {
+        self.records += 1;
+        self.words += record.words;
+        self.visual_tokens += record.visual_tokens;
+        self.pictures += record.pictures as u64;
+        self.uncounted_pictures += record.uncounted_pictures as u64;
+        self.videos += record.videos as u64;
+        if let (Some(all), Some(own)) = (&mut self.text_tokens, record.text_tokens) {
+            *all += own;
+        }
+        let example = |detail: &str| Example {
+            file: record.file.to_string(),
+            row: record.row,
+            id: record.id.clone(),
+            detail: detail.to_owned(),
+        };
+        let mut seen: Vec<Reason> = Vec::new();
+        for fault in &record.faults {
+            // A record is counted once, however many of its pictures are missing.
+            if seen.contains(&fault.reason) {
+                continue;
+            }
+            seen.push(fault.reason);
+            let broken = self.broken.entry(fault.reason).or_default();
+            broken.count += 1;
+            broken.breaks_training = fault.reason.breaks_training();
+            if broken.examples.len() < EXAMPLES {
+                broken.examples.push(example(&fault.detail));
+            }
+        }
+        let has_length = !seen.iter().any(|reason| matches!(reason, Reason::Unreadable | Reason::NoConversation));
+        let length = record.length();
+        if has_length {
+            *self.by_length.entry(length).or_default() += 1;
+        }
+        if self.max_length.is_some_and(|most| length > most) {
+            self.over_length += 1;
+            if self.over_length_examples.len() < EXAMPLES {
+                self.over_length_examples.push(example(&format!("{length} tokens")));
+            }
+        }
+    }
+
+    fn finish(&mut self) {
+        let counted: u64 = self.by_length.values().sum();
+        let percentile = |share: f64| {
+            let rank = (counted as f64 * share).ceil().max(1.0) as u64;
+            let mut below = 0;
+            let found = self.by_length.iter().find(|(_, records)| {
+                below += *records;
+                below >= rank
+            });
+            found.map_or(0, |(length, _)| *length)
+        };
+        self.lengths =
+            Percentiles { p50: percentile(0.5), p90: percentile(0.9), p99: percentile(0.99), max: percentile(1.0) };
+        self.histogram = histogram(&self.by_length);
+        let mut note = |text: String| self.notes.push(text);
+        if self.text_tokens.is_none() {
+            note("texts are not counted: there is no tokenizer; lengths are those of the pictures alone".to_owned());
+        } else if self.template.is_none() {
+            note("what a chat template adds to every turn is not counted; --template NAME counts it".to_owned());
+        }
+        if self.uncounted_pictures > 0 {
+            note(format!("{} pictures without a usable size are not counted", self.uncounted_pictures));
+        }
+        if self.videos > 0 {
+            note(format!("{} videos are not counted", self.videos));
+        }
+    }
+}
+
+/// Four ranges for every doubling of the length, from 64 on; empty ones at both ends are left out.
+fn histogram(by_length: &BTreeMap<u64, u64>) -> Vec<Bin> {
+    let mut bins: Vec<Bin> = Vec::new();
+    let (mut from, mut step) = (0, 64);
+    let Some(longest) = by_length.keys().next_back() else { return bins };
+    while from <= *longest {
+        let to = from + step - 1;
+        let records = by_length.range(from..=to).map(|(_, records)| records).sum();
+        if records > 0 || !bins.is_empty() {
+            bins.push(Bin { from, to, records });
+        }
+        from = to + 1;
+        if from.is_power_of_two() && from >= 512 {
+            step = from / 4;
+        }
+    }
+    bins
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,462 @@
+//! Records that show a model what it is later asked: by the dataset that a picture comes from, by
+//! the look of pictures, and by the words of questions.
+//!
+//! Much is easy to find and most of that is no contamination, so a question alone is no hit: it
+//! needs the words of an answer too, and every hit says what it rests on.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use lynxdata_filters::{ImageData, hamming, hash, hash_hex};
+use rayon::prelude::*;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::error::Result;
+use crate::read::{Content, Conversation, IMAGE, Picture, Role, files, records};
+
+/// Words of a question that have to be the same, one behind the other. GPT-3 compared 13 words
+/// (arXiv 2005.14165, appendix C) of texts that are much longer than questions.
+pub const WORDS: usize = 8;
+/// Questions of references beyond which a run of words is an instruction that they all have.
+const SHARED_BY: usize = 10;
+/// Records that are worked on together, on all cores.
+const BATCH: usize = 2048;
+
+/// What is compared.
+#[derive(Clone, Debug)]
+pub struct Comparison {
+    /// Words of a question that have to be the same; see [`WORDS`].
+    pub words: usize,
+    /// Most bits in which the pHash of pictures may differ; `None` to compare no hashes, for which
+    /// every picture is decoded.
+    pub hash_distance: Option<u32>,
+    /// The folder that paths of pictures of the data start from; `None` for that of each file.
+    pub images: Option<PathBuf>,
+    /// The same of the references.
+    pub against_images: Option<PathBuf>,
+}
+
+/// How a record and a reference were found to be alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Likeness {
+    /// Their pictures have the same name in the same dataset.
+    ImageId,
+    /// Their pictures look alike.
+    ImageHash,
+    /// They ask the same and have words of an answer in common.
+    Question,
+}
+
+/// A record that is like a reference.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Hit {
+    /// File of the record.
+    pub file: String,
+    /// Its line, element or row, from 0.
+    pub row: u64,
+    /// Its id.
+    pub id: Option<String>,
+    /// File of the reference.
+    pub against_file: String,
+    /// Its line, element or row, from 0.
+    pub against_row: u64,
+    /// Its id.
+    pub against_id: Option<String>,
+    /// How they are alike.
+    pub by: Likeness,
+    /// What that rests on.
+    pub evidence: String,
+}
+
+/// What was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Contamination {
+    /// Records that were compared.
+    pub records: u64,
+    /// References that they were compared with.
+    pub references: u64,
+    /// Records of which any picture or question is like one of a reference.
+    pub contaminated: u64,
+    /// Hits of each kind.
+    pub by: BTreeMap<Likeness, u64>,
+    /// Records and references that cannot be read and were compared with nothing.
+    pub unreadable: u64,
+    /// Pictures that could not be decoded and so have no hash.
+    pub without_hash: u64,
+    /// Runs of words that are in too many questions to tell one from another.
+    pub instructions: u64,
+    /// All hits, in the order of the records.
+    pub hits: Vec<Hit>,
+}
+
+/// A record or reference in the form in which it is compared.
+#[derive(Debug, Default)]
+struct Item {
+    file: Arc<str>,
+    row: u64,
+    id: Option<String>,
+    /// Questions with their answers, as words.
+    asked: Vec<(Vec<String>, Vec<Vec<String>>)>,
+    image_ids: Vec<(&'static str, String)>,
+    hashes: Vec<u64>,
+    without_hash: u64,
+}
+
+/// Compares all records of `data` with those of the files `against`.
+///
+/// # Errors
+/// If a file cannot be read.
+pub fn contamination(data: &Path, against: &[PathBuf], comparison: &Comparison) -> Result<Contamination> {
+    let mut found = Contamination::default();
+    let mut references = References::default();
+    for path in against {
+        each_item(path, comparison.against_images.as_deref(), comparison, &mut |item| match item {
+            Some(item) => references.add(item, comparison.words),
+            None => found.unreadable += 1,
+        })?;
+    }
+    found.instructions = references.drop_instructions();
+    found.references = references.items.len() as u64;
+    found.without_hash = references.items.iter().map(|item| item.without_hash).sum();
+    each_item(data, comparison.images.as_deref(), comparison, &mut |item| {
+        found.records += 1;
+        let Some(item) = item else {
+            found.unreadable += 1;
+            return;
+        };
+        found.without_hash += item.without_hash;
+        let hits = references.like(&item, comparison);
+        found.contaminated += u64::from(!hits.is_empty());
+        for hit in &hits {
+            *found.by.entry(hit.by).or_default() += 1;
+        }
+        found.hits.extend(hits);
+    })?;
+    Ok(found)
+}
+
+/// Hands on the records of a file or folder in their order; `None` is one that cannot be read.
+fn each_item(
+    path: &Path,
+    images: Option<&Path>,
+    comparison: &Comparison,
+    take: &mut dyn FnMut(Option<Item>),
+) -> Result<()> {
+    for file in files(path)? {
+        let below = file.strip_prefix(path).ok().filter(|below| !below.as_os_str().is_empty());
+        let name: Arc<str> = Arc::from(below.unwrap_or(&file).to_string_lossy());
+        let folder = images.or(file.parent()).unwrap_or(Path::new(""));
+        let mut batch = Vec::new();
+        let mut run = |batch: Vec<(u64, Content)>| {
+            let read = |(row, content)| Item::read(&name, row, content, folder, comparison.hash_distance.is_some());
+            let items: Vec<Option<Item>> = batch.into_par_iter().map(read).collect();
+            items.into_iter().for_each(&mut *take);
+        };
+        records(&file, &name, &mut |record| {
+            batch.push((record.row, record.content));
+            if batch.len() == BATCH {
+                run(std::mem::take(&mut batch));
+            }
+            Ok(())
+        })?;
+        run(batch);
+    }
+    Ok(())
+}
+
+impl Item {
+    fn read(file: &Arc<str>, row: u64, content: Content, folder: &Path, with_hashes: bool) -> Option<Item> {
+        let mut own = Item { file: file.clone(), row, ..Item::default() };
+        let question = if let Content::Json(bytes) = &content { Question::parse(bytes) } else { None };
+        let pictures = if let Some(question) = question {
+            own.id = question.id;
+            own.asked = vec![(words(&question.text), question.answers.iter().map(|text| words(text)).collect())];
+            question.pictures
+        } else {
+            let conversation = content.conversation().ok()?;
+            own.asked = asked(&conversation);
+            own.id = conversation.id;
+            conversation.pictures
+        };
+        own.image_ids = pictures.iter().filter_map(|picture| image_id(picture.path.as_deref()?)).collect();
+        if with_hashes {
+            let hashes: Vec<Option<u64>> = pictures.iter().map(|picture| picture_hash(picture, folder)).collect();
+            own.without_hash = hashes.iter().filter(|hash| hash.is_none()).count() as u64;
+            own.hashes = hashes.into_iter().flatten().collect();
+        }
+        Some(own)
+    }
+}
+
+/// A row of a benchmark: one question with its answers.
+struct Question {
+    id: Option<String>,
+    text: String,
+    answers: Vec<String>,
+    pictures: Vec<Picture>,
+}
+
+impl Question {
+    /// Reads a row with a field `question`, as `lynxdata eval` reads references; `None` for others.
+    fn parse(json: &[u8]) -> Option<Question> {
+        let row: Value = serde_json::from_slice(json).ok()?;
+        let text = row.get("question")?.as_str()?.to_owned();
+        let plain = |value: &Value| match value {
+            Value::String(text) => Some(text.clone()),
+            Value::Number(number) => Some(number.to_string()),
+            Value::Object(fields) => fields.get("answer")?.as_str().map(str::to_owned),
+            _ => None,
+        };
+        let texts = |value: &Value| match value {
+            Value::Array(list) => list.iter().filter_map(plain).collect(),
+            other => plain(other).into_iter().collect::<Vec<String>>(),
+        };
+        let field = |names: &[&str]| names.iter().find_map(|name| row.get(*name).filter(|value| !value.is_null()));
+        let answers = field(&["answers", "answer", "label"]).map(texts).unwrap_or_default();
+        let paths = field(&["image", "images", "image_path"]).map(texts).unwrap_or_default();
+        let pictures = paths.into_iter().map(|path| Picture { path: Some(path), ..Picture::default() }).collect();
+        let id = field(&["id", "question_id", "questionId", "index"]).and_then(plain);
+        Some(Question { id, text, answers, pictures })
+    }
+}
+
+/// Each question with the answer behind it.
+fn asked(conversation: &Conversation) -> Vec<(Vec<String>, Vec<Vec<String>>)> {
+    let pairs = conversation.turns.windows(2);
+    let pairs = pairs.filter(|pair| pair[0].role == Role::User && pair[1].role == Role::Assistant);
+    pairs.map(|pair| (words(&pair[0].text), vec![words(&pair[1].text)])).collect()
+}
+
+/// The words of a text without case and punctuation.
+fn words(text: &str) -> Vec<String> {
+    let text = text.replace(IMAGE, " ").to_lowercase();
+    let words = text.split(|letter: char| !letter.is_alphanumeric()).filter(|word| !word.is_empty());
+    words.map(str::to_owned).collect()
+}
+
+fn picture_hash(picture: &Picture, folder: &Path) -> Option<u64> {
+    let image = match (&picture.bytes, &picture.path) {
+        (Some(bytes), _) => ImageData::decode(bytes),
+        (None, Some(path)) => ImageData::decode(&std::fs::read(folder.join(path)).ok()?),
+        (None, None) => return None,
+    };
+    Some(hash::phash(image.ok()?.luma()))
+}
+
+/// The dataset that a picture comes from and its name there, told from a path by the naming rules
+/// of COCO, Visual Genome (whose pictures GQA has too), Flickr30k and Flickr8k, and Open Images.
+fn image_id(path: &str) -> Option<(&'static str, String)> {
+    let path = path.to_lowercase();
+    let name = path.rsplit('/').next().unwrap_or_default();
+    let (stem, _suffix) = name.rsplit_once('.').unwrap_or((name, ""));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let plain = |text: &str| text.trim_start_matches('0').to_owned();
+    let last = stem.rsplit('_').next().unwrap_or_default();
+    // COCO_val2014_000000123456, or 000000123456 since 2017.
+    if last.len() == 12 && is_number(last) && (stem.starts_with("coco_") || last == stem) {
+        return Some(("coco", plain(last)));
+    }
+    if is_number(stem)
+        && ["vg_100k", "visual_genome", "visualgenome", "gqa/", "vg/"].iter().any(|mark| path.contains(mark))
+    {
+        return Some(("visual_genome", plain(stem)));
+    }
+    let (number, secret) = stem.split_once('_').unwrap_or((stem, ""));
+    let is_hexadecimal = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    // A photograph's number on Flickr; Flickr8k has its secret of ten digits behind it.
+    if is_number(number)
+        && (secret.len() == 10 && is_hexadecimal(secret) || secret.is_empty() && path.contains("flickr"))
+    {
+        return Some(("flickr", plain(number)));
+    }
+    (stem.len() == 16 && is_hexadecimal(stem)).then(|| ("open_images", stem.to_owned()))
+}
+
+/// References by what records are compared with.
+#[derive(Debug, Default)]
+struct References {
+    items: Vec<Item>,
+    by_image_id: HashMap<(&'static str, String), Vec<usize>>,
+    hashes: Vec<(u64, usize)>,
+    /// Runs of words, and the references and questions that have them.
+    by_words: HashMap<Vec<String>, Vec<(usize, usize)>>,
+}
+
+impl References {
+    fn add(&mut self, item: Item, length: usize) {
+        let place = self.items.len();
+        for id in &item.image_ids {
+            self.by_image_id.entry(id.clone()).or_default().push(place);
+        }
+        self.hashes.extend(item.hashes.iter().map(|hash| (*hash, place)));
+        for (number, (question, _)) in item.asked.iter().enumerate() {
+            let runs: BTreeSet<&[String]> = question.windows(length).collect();
+            for run in runs {
+                self.by_words.entry(run.to_vec()).or_default().push((place, number));
+            }
+        }
+        self.items.push(item);
+    }
+
+    /// Leaves out runs of words that many different questions have, and returns how many.
+    fn drop_instructions(&mut self) -> u64 {
+        let items = &self.items;
+        let before = self.by_words.len();
+        self.by_words.retain(|_, places| {
+            let questions: BTreeSet<&[String]> =
+                places.iter().map(|&(place, number)| items[place].asked[number].0.as_slice()).collect();
+            questions.len() <= SHARED_BY
+        });
+        (before - self.by_words.len()) as u64
+    }
+
+    fn like(&self, item: &Item, comparison: &Comparison) -> Vec<Hit> {
+        let mut found: BTreeMap<(usize, Likeness), String> = BTreeMap::new();
+        for id in &item.image_ids {
+            for &place in self.by_image_id.get(id).into_iter().flatten() {
+                found.entry((place, Likeness::ImageId)).or_insert_with(|| format!("{} {}", id.0, id.1));
+            }
+        }
+        if let Some(most) = comparison.hash_distance {
+            for own in &item.hashes {
+                for (other, place) in &self.hashes {
+                    let distance = hamming(*own, *other);
+                    if distance <= most {
+                        let evidence = || format!("pHash {} and {}: {distance} bits", hash_hex(*own), hash_hex(*other));
+                        found.entry((*place, Likeness::ImageHash)).or_insert_with(evidence);
+                    }
+                }
+            }
+        }
+        for (question, answers) in &item.asked {
+            for run in question.windows(comparison.words) {
+                for &(place, number) in self.by_words.get(run).into_iter().flatten() {
+                    let Some(answer) = common_answer(answers, &self.items[place].asked[number].1) else { continue };
+                    let evidence = || format!("question \"{}\", answer \"{answer}\"", run.join(" "));
+                    found.entry((place, Likeness::Question)).or_insert_with(evidence);
+                }
+            }
+        }
+        let hit = |((place, by), evidence): ((usize, Likeness), String)| {
+            let other = &self.items[place];
+            Hit {
+                file: item.file.to_string(),
+                row: item.row,
+                id: item.id.clone(),
+                against_file: other.file.to_string(),
+                against_row: other.row,
+                against_id: other.id.clone(),
+                by,
+                evidence,
+            }
+        };
+        found.into_iter().map(hit).collect()
+    }
+}
+
+/// Returns the first answer of a reference whose words an answer of the record has, one behind the
+/// other.
+fn common_answer(own: &[Vec<String>], reference: &[Vec<String>]) -> Option<String> {
+    let holds = |answer: &Vec<String>| own.iter().any(|own| own.windows(answer.len()).any(|words| words == answer));
+    reference.iter().find(|answer| !answer.is_empty() && holds(answer)).map(|answer| answer.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn compare(data: &[Value], against: &[Value], comparison: &Comparison) -> Contamination {
+        let folder = tempfile::tempdir().unwrap();
+        let lines = |rows: &[Value]| rows.iter().map(Value::to_string).collect::<Vec<_>>().join("\n");
+        let (own, other) = (folder.path().join("own.jsonl"), folder.path().join("other.jsonl"));
+        fs::write(&own, lines(data)).unwrap();
+        fs::write(&other, lines(against)).unwrap();
+        contamination(&own, &[other], comparison).unwrap()
+    }
+
+    fn plain() -> Comparison {
+        Comparison { words: WORDS, hash_distance: None, images: None, against_images: None }
+    }
+
+    fn record(id: &str, image: &str, question: &str, answer: &str) -> Value {
+        json!({"id": id, "image": image, "conversations": [
+            {"from": "human", "value": format!("<image>\n{question}")}, {"from": "gpt", "value": answer}]})
+    }
+
+    #[test]
+    fn pictures_of_one_dataset_are_told_by_their_names() {
+        let id = |path: &str| image_id(path).map(|(set, name)| format!("{set} {name}"));
+        for (path, expected) in [
+            ("coco/train2017/000000033471.jpg", "coco 33471"),
+            ("val2014/COCO_val2014_000000033471.jpg", "coco 33471"),
+            ("vg/VG_100K_2/2405722.jpg", "visual_genome 2405722"),
+            ("gqa/images/2405722.jpg", "visual_genome 2405722"),
+            ("flickr30k-images/1000092795.jpg", "flickr 1000092795"),
+            ("Flicker8k_Dataset/1000268201_693b08cb0e.jpg", "flickr 1000268201"),
+            ("textvqa/train_images/0054c91397f2fe05.jpg", "open_images 0054c91397f2fe05"),
+        ] {
+            assert_eq!(id(path).as_deref(), Some(expected), "{path}");
+        }
+        for path in ["ocr_vqa/images/0394.jpg", "a/000000123456x.jpg", "12.png", "", "pictures/1234567890"] {
+            assert_eq!(id(path), None, "{path}");
+        }
+        let data = [record("a", "coco/train2017/000000000009.jpg", "Why?", "So."), record("b", "x.jpg", "Why?", "So.")];
+        let against =
+            [json!({"id": 5, "question": "Other?", "answer": "no", "image": "COCO_val2014_000000000009.jpg"})];
+        let found = compare(&data, &against, &plain());
+        assert_eq!((found.records, found.references, found.contaminated), (2, 1, 1));
+        let hit = &found.hits[0];
+        assert_eq!(
+            (hit.by, hit.evidence.as_str(), hit.against_id.as_deref()),
+            (Likeness::ImageId, "coco 9", Some("5"))
+        );
+    }
+
+    #[test]
+    fn a_question_needs_words_of_an_answer() {
+        let question = "What is the man in the red jacket holding above his head?";
+        let against = [json!({"question": question, "answers": ["surfboard", "board"], "image": "x.jpg"})];
+        let own = [
+            record("same", "a.jpg", &format!("Look. {question}"), "He holds a surfboard."),
+            record("other answer", "a.jpg", question, "An umbrella."),
+            record("other question", "a.jpg", "What is the man in the blue jacket holding?", "A surfboard."),
+        ];
+        let found = compare(&own, &against, &plain());
+        assert_eq!(found.hits.iter().map(|hit| hit.id.as_deref().unwrap()).collect::<Vec<_>>(), ["same"]);
+        assert_eq!(found.hits[0].evidence, "question \"what is the man in the red jacket\", answer \"surfboard\"");
+    }
+
+    #[test]
+    fn instructions_that_all_questions_have_are_no_likeness() {
+        let instruction = "Answer the question using a single word or phrase.";
+        let row = |number: usize| json!({"question": format!("Thing {number}? {instruction}"), "answer": "yes"});
+        let against: Vec<Value> = (0..20).map(row).collect();
+        let found = compare(&[record("a", "a.jpg", &format!("Is it? {instruction}"), "Yes")], &against, &plain());
+        assert_eq!((found.contaminated, found.hits.len()), (0, 0));
+        assert!(found.instructions > 0);
+    }
+
+    #[test]
+    fn pictures_that_look_alike_are_found_where_they_are_looked_at() {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../pipeline/picture/fixtures");
+        let comparison = Comparison {
+            hash_distance: Some(2),
+            images: Some(fixtures.clone()),
+            against_images: Some(fixtures),
+            ..plain()
+        };
+        let own = [record("a", "plain.jpg", "Why?", "So."), record("b", "nowhere.jpg", "Why?", "So.")];
+        let against = [json!({"question": "Other?", "answer": "no", "image": "plain.jpg"})];
+        let found = compare(&own, &against, &comparison);
+        assert_eq!((found.contaminated, found.without_hash, found.hits[0].by), (1, 1, Likeness::ImageHash));
+        assert!(found.hits[0].evidence.ends_with("0 bits"));
+        assert_eq!(compare(&own, &against, &plain()).contaminated, 0);
+    }
+}

@@ -1,0 +1,325 @@
+//! Records of all formats as one: turns and pictures.
+
+use lynxdata_records::python_json::normalise;
+use serde_json::Value;
+
+use crate::fault::{Fault, Reason};
+
+/// The placeholder of a picture in texts of LLaVA, LLaMA-Factory and ms-swift.
+pub(crate) const IMAGE: &str = "<image>";
+/// The placeholder of a video.
+const VIDEO: &str = "<video>";
+
+/// Who speaks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Instructions before the conversation.
+    System,
+    /// The person, or what a tool answers.
+    User,
+    /// The model.
+    Assistant,
+    /// A name that is none of these.
+    Unknown(String),
+}
+
+/// The names of roles in LLaVA, ShareGPT, OpenAI's messages and ms-swift.
+const ROLES: &[(&str, Role)] = &[
+    ("human", Role::User),
+    ("user", Role::User),
+    ("gpt", Role::Assistant),
+    ("assistant", Role::Assistant),
+    ("system", Role::System),
+    ("observation", Role::User),
+    ("tool", Role::User),
+    ("tool_response", Role::User),
+    ("function_call", Role::Assistant),
+    ("tool_call", Role::Assistant),
+    ("bing", Role::Assistant),
+    ("chatgpt", Role::Assistant),
+    ("bard", Role::Assistant),
+    ("model", Role::Assistant),
+];
+
+impl Role {
+    /// Finds a role by its name in any of the formats.
+    pub fn named(name: &str) -> Role {
+        let found = ROLES.iter().find(|(known, _)| *known == name);
+        found.map_or_else(|| Role::Unknown(name.to_owned()), |(_, role)| role.clone())
+    }
+}
+
+/// One message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// Who speaks.
+    pub role: Role,
+    /// What is said, with placeholders.
+    pub text: String,
+}
+
+/// A picture as a record names it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Picture {
+    /// The path or URL.
+    pub path: Option<String>,
+    /// The file itself, where the record holds it.
+    pub bytes: Option<Vec<u8>>,
+    /// Width and height in pixels, where the record says them.
+    pub declared: Option<(u32, u32)>,
+}
+
+/// A record.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Conversation {
+    /// What it is called.
+    pub id: Option<String>,
+    /// The turns.
+    pub turns: Vec<Turn>,
+    /// The pictures, in order.
+    pub pictures: Vec<Picture>,
+    /// How many videos it names; they are counted, not looked at.
+    pub videos: usize,
+    /// Whether the format places pictures without placeholders, before the first text.
+    pub is_placed_by_format: bool,
+}
+
+impl Conversation {
+    /// Reads the JSON of a record, also as Python writes it, see [`Self::from_json`].
+    ///
+    /// # Errors
+    /// If it is no JSON or no record.
+    pub fn parse(json: &[u8]) -> Result<Conversation, Fault> {
+        let parsed = serde_json::from_slice(json).or_else(|_| serde_json::from_slice(&normalise(json)));
+        let record = parsed.map_err(|error| Fault::new(Reason::Unreadable, format!("it is no JSON: {error}")))?;
+        Conversation::from_json(record)
+    }
+
+    /// Reads a record of LLaVA, ShareGPT, messages, ms-swift, The Cauldron or our own JSON Lines.
+    ///
+    /// # Errors
+    /// If it is no object or has no turns.
+    pub fn from_json(mut record: Value) -> Result<Conversation, Fault> {
+        let Value::Object(fields) = &mut record else {
+            return Err(Fault::new(Reason::Unreadable, format!("a record is an object, not {}", shortened(&record))));
+        };
+        let mut own = Conversation { id: fields.get("id").and_then(text_of), ..Conversation::default() };
+        if let Some(system) = fields.get("system").and_then(Value::as_str).filter(|text| !text.is_empty()) {
+            own.turns.push(Turn { role: Role::System, text: system.to_owned() });
+        }
+        for name in ["image", "images"] {
+            if let Some(pictures) = fields.get(name) {
+                own.take_pictures(pictures);
+            }
+        }
+        for name in ["video", "videos"] {
+            own.videos += match fields.get(name) {
+                None | Some(Value::Null) => 0,
+                Some(Value::Array(videos)) => videos.len(),
+                Some(_) => 1,
+            };
+        }
+        own.take_declared(fields.get("width"), fields.get("height"));
+        let mut taken = |name: &&str| fields.remove(*name).filter(|value| !value.is_null());
+        let Some(Value::Array(turns)) = ["messages", "conversations", "texts"].iter().find_map(&mut taken) else {
+            let known: Vec<&str> = fields.keys().map(String::as_str).take(12).collect();
+            let detail = format!("none of messages, conversations and texts is a list; there is {}", known.join(", "));
+            return Err(Fault::new(Reason::NoConversation, detail));
+        };
+        for turn in turns {
+            own.take_turn(turn)?;
+        }
+        let has_placeholder = own.turns.iter().any(|turn| turn.text.contains(IMAGE));
+        own.is_placed_by_format &= !has_placeholder;
+        Ok(own)
+    }
+
+    /// Counts the placeholders of pictures and of videos.
+    pub fn placeholders(&self) -> (usize, usize) {
+        let count = |mark: &str| self.turns.iter().map(|turn| turn.text.matches(mark).count()).sum();
+        (count(IMAGE), count(VIDEO))
+    }
+
+    fn take_pictures(&mut self, pictures: &Value) {
+        match pictures {
+            Value::Null => {}
+            Value::Array(list) => list.iter().for_each(|picture| self.take_pictures(picture)),
+            Value::Object(fields) => {
+                let path = ["path", "image", "url", "file_name"].iter().find_map(|name| fields.get(*name)?.as_str());
+                let side =
+                    |name: &str| fields.get(name).and_then(Value::as_u64).and_then(|side| u32::try_from(side).ok());
+                let declared = side("width").zip(side("height"));
+                self.pictures.push(Picture { path: path.map(str::to_owned), bytes: None, declared });
+                self.is_placed_by_format = true;
+            }
+            other => self.pictures.push(Picture { path: text_of(other), ..Picture::default() }),
+        }
+    }
+
+    /// Sizes beside the pictures, a number or one a picture, as InternVL has them.
+    fn take_declared(&mut self, width: Option<&Value>, height: Option<&Value>) {
+        let sides = |value: Option<&Value>| -> Vec<Option<u32>> {
+            let side = |value: &Value| value.as_u64().and_then(|side| u32::try_from(side).ok());
+            match value {
+                Some(Value::Array(list)) => list.iter().map(side).collect(),
+                Some(value) => vec![side(value)],
+                None => Vec::new(),
+            }
+        };
+        let (widths, heights) = (sides(width), sides(height));
+        if widths.len() == self.pictures.len() && heights.len() == self.pictures.len() {
+            for (picture, (width, height)) in self.pictures.iter_mut().zip(widths.into_iter().zip(heights)) {
+                picture.declared = picture.declared.or(width.zip(height));
+            }
+        }
+    }
+
+    fn take_turn(&mut self, turn: Value) -> Result<(), Fault> {
+        let Value::Object(mut fields) = turn else {
+            return Err(Fault::new(Reason::Unreadable, format!("a turn is an object, not {}", shortened(&turn))));
+        };
+        // The Cauldron and FineVision: a question and its answer.
+        if fields.contains_key("user") && fields.contains_key("assistant") {
+            for (name, role) in [("user", Role::User), ("assistant", Role::Assistant)] {
+                let text = fields.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+                self.turns.push(Turn { role, text });
+            }
+            return Ok(());
+        }
+        let role = ["role", "from"].iter().find_map(|name| fields.get(*name)?.as_str());
+        let role = role.map_or_else(|| Role::Unknown(String::new()), Role::named);
+        let content = ["content", "value"].iter().find_map(|name| fields.remove(*name)).unwrap_or_default();
+        let text = match content {
+            Value::String(text) => text,
+            Value::Null => String::new(),
+            Value::Array(items) => {
+                let mut text = String::new();
+                for item in items {
+                    self.take_item(&item, &mut text)?;
+                }
+                text
+            }
+            other => {
+                let detail = format!("the content of a turn is a text or a list, not {}", shortened(&other));
+                return Err(Fault::new(Reason::Unreadable, detail));
+            }
+        };
+        self.turns.push(Turn { role, text });
+        Ok(())
+    }
+
+    /// A part of a message: a text, a picture with or without its path, or a video.
+    fn take_item(&mut self, item: &Value, text: &mut String) -> Result<(), Fault> {
+        let kind = item.get("type").and_then(Value::as_str).unwrap_or(if item.is_string() { "text" } else { "" });
+        match kind {
+            "text" => text.push_str(item.as_str().or_else(|| item.get("text")?.as_str()).unwrap_or_default()),
+            "image" | "image_url" => {
+                text.push_str(IMAGE);
+                let url = item.get("image_url");
+                let named = ["image", "path", "url"].iter().find_map(|name| item.get(*name)?.as_str());
+                let path = named.or_else(|| url?.get("url")?.as_str()).or_else(|| url?.as_str());
+                if let Some(path) = path {
+                    self.pictures.push(Picture { path: Some(path.to_owned()), ..Picture::default() });
+                }
+            }
+            "video" | "video_url" => {
+                text.push_str(VIDEO);
+                let is_named = ["video", "path", "url", "video_url"].iter().any(|name| item.get(*name).is_some());
+                self.videos += usize::from(is_named);
+            }
+            other => {
+                let detail = format!("a part of a message is a text, a picture or a video, not {other:?}");
+                return Err(Fault::new(Reason::Unreadable, detail));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn text_of(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+/// A value as it is told.
+fn shortened(value: &Value) -> String {
+    let text = value.to_string();
+    if text.chars().count() <= 60 { text } else { text.chars().take(60).chain(['…']).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(record: Value) -> Conversation {
+        Conversation::from_json(record).unwrap()
+    }
+
+    fn turns(conversation: &Conversation) -> Vec<(Role, &str)> {
+        conversation.turns.iter().map(|turn| (turn.role.clone(), turn.text.as_str())).collect()
+    }
+
+    #[test]
+    fn all_formats_say_the_same() {
+        let talk = vec![(Role::User, "<image>What?"), (Role::Assistant, "A dog.")];
+        let llava = json!({"id": 7, "image": "a.jpg", "conversations": [
+            {"from": "human", "value": "<image>What?"}, {"from": "gpt", "value": "A dog."}]});
+        let swift = json!({"id": "7", "images": ["a.jpg"], "messages": [
+            {"role": "user", "content": "<image>What?"}, {"role": "assistant", "content": "A dog."}]});
+        let parts = json!({"id": "7", "messages": [
+            {"role": "user", "content": [{"type": "image", "image": "a.jpg"}, {"type": "text", "text": "What?"}]},
+            {"role": "assistant", "content": [{"type": "text", "text": "A dog."}]}]});
+        let openai = json!({"id": "7", "messages": [
+            {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "a.jpg"}}, {"type": "text", "text": "What?"}]},
+            {"role": "assistant", "content": "A dog."}]});
+        for record in [llava, swift, parts, openai] {
+            let own = read(record);
+            assert_eq!(turns(&own), talk);
+            assert_eq!((own.id.as_deref(), own.placeholders()), (Some("7"), (1, 0)));
+            assert_eq!(own.pictures, [Picture { path: Some("a.jpg".to_owned()), ..Picture::default() }]);
+            assert!(!own.is_placed_by_format);
+        }
+    }
+
+    #[test]
+    fn formats_without_placeholders_place_pictures_themselves() {
+        let own = read(json!({"images": [{"path": "a.jpg"}], "messages": [{"role": "user", "content": "What?"}]}));
+        assert!(own.is_placed_by_format && own.pictures.len() == 1);
+        let cauldron =
+            read(json!({"images": [{"path": "a.jpg"}], "texts": [{"user": "What?", "assistant": "A dog."}]}));
+        assert_eq!(turns(&cauldron), [(Role::User, "What?"), (Role::Assistant, "A dog.")]);
+        let placed = json!({"images": [{"path": "a.jpg"}], "messages": [{"role": "user", "content": "<image>?"}]});
+        assert!(!read(placed).is_placed_by_format);
+    }
+
+    #[test]
+    fn sizes_stand_beside_pictures_or_in_them() {
+        let one = read(json!({"image": "a", "width": 3, "height": 4, "conversations": []}));
+        assert_eq!(one.pictures[0].declared, Some((3, 4)));
+        let two = read(json!({"image": ["a", "b"], "width": [3, 5], "height": [4, 6], "conversations": []}));
+        assert_eq!(two.pictures[1].declared, Some((5, 6)));
+        let inside = read(json!({"images": [{"path": "a", "width": 1, "height": 2}], "messages": []}));
+        assert_eq!(inside.pictures[0].declared, Some((1, 2)));
+        let fewer = read(json!({"image": ["a", "b"], "width": 3, "height": 4, "conversations": []}));
+        assert_eq!(fewer.pictures[0].declared, None, "one size does not say which picture has it");
+    }
+
+    #[test]
+    fn systems_videos_and_what_is_no_record() {
+        let own = read(json!({"system": "Be brief.", "videos": ["a.mp4"], "conversations": [
+            {"from": "human", "value": "<video>?"}, {"from": "someone", "value": ""}]}));
+        assert_eq!(own.turns[0].role, Role::System);
+        assert_eq!((own.videos, own.placeholders()), (1, (0, 1)));
+        assert_eq!(own.turns[2].role, Role::Unknown("someone".to_owned()));
+        let reason = |record: Value| Conversation::from_json(record).unwrap_err().reason;
+        assert_eq!(reason(json!([1])), Reason::Unreadable);
+        assert_eq!(reason(json!({"text": "x"})), Reason::NoConversation);
+        assert_eq!(reason(json!({"messages": ["x"]})), Reason::Unreadable);
+        assert_eq!(reason(json!({"messages": [{"role": "user", "content": 7}]})), Reason::Unreadable);
+    }
+}

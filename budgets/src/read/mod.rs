@@ -1,0 +1,117 @@
+//! Conversations of files and folders, streamed.
+
+mod conversation;
+mod parquet;
+mod values;
+
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use lynxdata_records::text;
+
+pub(crate) use conversation::IMAGE;
+pub use conversation::{Conversation, Picture, Role, Turn};
+use values::Values;
+
+use crate::error::{Error, Result};
+use crate::fault::Fault;
+
+/// Suffixes of files of conversations.
+const SUFFIXES: &[&str] = &["json", "jsonl", "ndjson", "parquet"];
+
+/// A record that is read, or the bytes of one that is still to be.
+#[derive(Debug)]
+pub(crate) enum Content {
+    Json(Vec<u8>),
+    Read(std::result::Result<Box<Conversation>, Fault>),
+}
+
+/// A record and its place.
+#[derive(Debug)]
+pub(crate) struct Record {
+    pub(crate) file: Arc<str>,
+    /// The line, element or row, from 0.
+    pub(crate) row: u64,
+    pub(crate) content: Content,
+}
+
+impl Content {
+    /// Returns about how many bytes it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Content::Json(bytes) => bytes.len(),
+            Content::Read(Ok(conversation)) => {
+                let pictures = conversation.pictures.iter().filter_map(|picture| picture.bytes.as_ref());
+                pictures.map(Vec::len).sum()
+            }
+            Content::Read(Err(_)) => 0,
+        }
+    }
+
+    pub(crate) fn conversation(self) -> std::result::Result<Box<Conversation>, Fault> {
+        let bytes = match self {
+            Content::Read(conversation) => return conversation,
+            Content::Json(bytes) => bytes,
+        };
+        Conversation::parse(&bytes).map(Box::new)
+    }
+}
+
+/// Returns the files of conversations below a folder in the order of their names, or the file
+/// itself.
+///
+/// # Errors
+/// If there is none, or the folder cannot be read.
+pub fn files(path: &Path) -> Result<Vec<PathBuf>> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        |source| Error::Io { path, source }
+    };
+    if !fs::metadata(path).map_err(failed(path))?.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let (mut folders, mut found) = (vec![path.to_owned()], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).map_err(failed(&folder))? {
+            let entry = entry.map_err(failed(&folder))?;
+            let (own, kind) = (entry.path(), entry.file_type().map_err(failed(&folder))?);
+            let suffix = own.extension().and_then(|suffix| suffix.to_str()).unwrap_or_default().to_lowercase();
+            if kind.is_dir() {
+                folders.push(own);
+            } else if SUFFIXES.contains(&suffix.as_str()) {
+                found.push(own);
+            }
+        }
+    }
+    found.sort();
+    if found.is_empty() { Err(Error::NoConversations { path: path.to_owned() }) } else { Ok(found) }
+}
+
+/// Hands on all records of a file. `name` is how it is called in reports.
+///
+/// # Errors
+/// If the file cannot be read to its end, or what `take` says.
+pub(crate) fn records(path: &Path, name: &Arc<str>, take: &mut dyn FnMut(Record) -> Result<()>) -> Result<()> {
+    let failed = |source: io::Error| Error::Io { path: path.to_owned(), source };
+    let mut file = File::open(path).map_err(failed)?;
+    let mut start = Vec::with_capacity(4);
+    file.by_ref().take(4).read_to_end(&mut start).map_err(failed)?;
+    if start == b"PAR1" {
+        return parquet::read(path, &mut |row, conversation| {
+            let content = Content::Read(conversation.map(Box::new));
+            take(Record { file: name.clone(), row, content })
+        });
+    }
+    if start.starts_with(&[0x1f, 0x8b]) || start == [0x28, 0xb5, 0x2f, 0xfd] {
+        let reason = "it is compressed; unpack it first";
+        return Err(failed(io::Error::new(io::ErrorKind::InvalidData, reason)));
+    }
+    let input = text::utf8(io::Cursor::new(start).chain(file)).map_err(failed)?;
+    let mut values = Values::new(BufReader::with_capacity(1 << 16, input));
+    while let Some((row, bytes)) = values.next().map_err(failed)? {
+        take(Record { file: name.clone(), row, content: Content::Json(bytes) })?;
+    }
+    Ok(())
+}

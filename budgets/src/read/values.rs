@@ -1,0 +1,215 @@
+//! JSON files taken apart into the bytes of their records, however long the file is.
+
+use std::io::{self, BufRead};
+
+/// Longest record in bytes. Longer ones come of files that are no lists of conversations.
+const LONGEST_RECORD: usize = 256 << 20;
+
+/// Records of a JSON list, or one a line.
+///
+/// A list is cut at the commas between its elements, without looking into them, so that an element
+/// that is no JSON costs only itself.
+#[derive(Debug)]
+pub(super) struct Values<R> {
+    input: R,
+    shape: Option<Shape>,
+    /// Records so far; for lines, lines so far.
+    number: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Shape {
+    List,
+    Lines,
+    Ended,
+}
+
+/// The bytes of a record and its number from 0: that of the line, or of the element of a list.
+pub(super) type Numbered = (u64, Vec<u8>);
+
+impl<R: BufRead> Values<R> {
+    pub(super) fn new(input: R) -> Self {
+        Self { input, shape: None, number: 0 }
+    }
+
+    /// Returns the next record.
+    ///
+    /// # Errors
+    /// If the file cannot be read, ends within a list or has a record that is too long.
+    pub(super) fn next(&mut self) -> io::Result<Option<Numbered>> {
+        loop {
+            match self.shape {
+                None => self.begin()?,
+                Some(Shape::List) => return self.element(),
+                Some(Shape::Ended) => return Ok(None),
+                Some(Shape::Lines) => {
+                    let mut line = Vec::new();
+                    let limit = LONGEST_RECORD as u64 + 1;
+                    if io::Read::take(&mut self.input, limit).read_until(b'\n', &mut line)? == 0 {
+                        return Ok(None);
+                    }
+                    if line.len() > LONGEST_RECORD {
+                        return Err(too_long(self.number));
+                    }
+                    let number = self.number;
+                    self.number += 1;
+                    if !line.trim_ascii().is_empty() {
+                        return Ok(Some((number, line)));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tells a list by its bracket.
+    fn begin(&mut self) -> io::Result<()> {
+        let first = self.skip_space()?;
+        self.shape = Some(match first {
+            Some(b'[') => {
+                self.input.consume(1);
+                self.number = 0;
+                Shape::List
+            }
+            Some(_) => Shape::Lines,
+            None => Shape::Ended,
+        });
+        Ok(())
+    }
+
+    /// Returns the byte behind white space without taking it. Lines that are skipped are counted.
+    fn skip_space(&mut self) -> io::Result<Option<u8>> {
+        loop {
+            let bytes = self.input.fill_buf()?;
+            if bytes.is_empty() {
+                return Ok(None);
+            }
+            let space = bytes.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+            let found = bytes.get(space).copied();
+            if self.shape.is_none() {
+                self.number += bytes[..space].split(|byte| *byte == b'\n').count() as u64 - 1;
+            }
+            self.input.consume(space);
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// Returns the next element of a list, without the comma behind it.
+    fn element(&mut self) -> io::Result<Option<Numbered>> {
+        let cut_off = || io::Error::new(io::ErrorKind::UnexpectedEof, "the list is not closed; the file is cut off");
+        if self.skip_space()?.ok_or_else(cut_off)? == b']' {
+            self.input.consume(1);
+            return self.end();
+        }
+        let (mut element, mut scan) = (Vec::new(), Scan::default());
+        loop {
+            let bytes = self.input.fill_buf()?;
+            if bytes.is_empty() {
+                return Err(cut_off());
+            }
+            let (length, ends) = scan.length(bytes);
+            element.extend_from_slice(&bytes[..length]);
+            if element.len() > LONGEST_RECORD {
+                return Err(too_long(self.number));
+            }
+            let closes = ends && bytes[length] == b']';
+            // The bracket stays for the next call, where it ends the list.
+            self.input.consume(length + usize::from(ends && !closes));
+            if ends {
+                let number = self.number;
+                self.number += 1;
+                return Ok(Some((number, element)));
+            }
+        }
+    }
+
+    fn end(&mut self) -> io::Result<Option<Numbered>> {
+        self.shape = Some(Shape::Ended);
+        match self.skip_space()? {
+            None => Ok(None),
+            Some(_) => Err(io::Error::new(io::ErrorKind::InvalidData, "there is something behind the list")),
+        }
+    }
+}
+
+fn too_long(number: u64) -> io::Error {
+    let reason = format!("record {number} is longer than {} MiB", LONGEST_RECORD >> 20);
+    io::Error::new(io::ErrorKind::InvalidData, reason)
+}
+
+/// Where in an element a scan is.
+#[derive(Debug, Default)]
+struct Scan {
+    depth: usize,
+    in_string: bool,
+    is_escaped: bool,
+}
+
+impl Scan {
+    /// Returns how many bytes belong to the element, and whether a comma or bracket behind them
+    /// ends it.
+    fn length(&mut self, bytes: &[u8]) -> (usize, bool) {
+        for (place, &byte) in bytes.iter().enumerate() {
+            if self.in_string {
+                match byte {
+                    _ if self.is_escaped => self.is_escaped = false,
+                    b'\\' => self.is_escaped = true,
+                    b'"' => self.in_string = false,
+                    _ => {}
+                }
+                continue;
+            }
+            match byte {
+                b'"' => self.in_string = true,
+                b'{' | b'[' => self.depth += 1,
+                b',' | b']' if self.depth == 0 => return (place, true),
+                b'}' | b']' => self.depth = self.depth.saturating_sub(1),
+                _ => {}
+            }
+        }
+        (bytes.len(), false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(text: &str, buffer: usize) -> io::Result<Vec<(u64, String)>> {
+        let mut values = Values::new(io::BufReader::with_capacity(buffer, text.as_bytes()));
+        let mut found = Vec::new();
+        while let Some((number, bytes)) = values.next()? {
+            found.push((number, String::from_utf8(bytes).unwrap().trim().to_owned()));
+        }
+        Ok(found)
+    }
+
+    #[test]
+    fn lists_are_cut_between_their_elements() {
+        let text = "\n [ {\"a\": \"],\\\"{\"} , [1, [2]],\nbroken{}, 7 ]\n";
+        let expected = ["{\"a\": \"],\\\"{\"}", "[1, [2]]", "broken{}", "7"];
+        for buffer in [1, 2, 5, 4096] {
+            let found = values(text, buffer).unwrap();
+            assert_eq!(found.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>(), expected);
+            assert_eq!(found.last().unwrap().0, 3);
+        }
+        assert_eq!(values("[]", 1).unwrap(), []);
+        assert_eq!(values("", 1).unwrap(), []);
+    }
+
+    #[test]
+    fn lines_are_numbered_and_blank_ones_are_none() {
+        let found = values("\n{\"a\": 1}\r\n\n{broken\n{\"a\": 2}", 3).unwrap();
+        let expected = [(1, "{\"a\": 1}"), (3, "{broken"), (4, "{\"a\": 2}")];
+        assert_eq!(found, expected.map(|(number, text)| (number, text.to_owned())));
+    }
+
+    #[test]
+    fn a_list_that_is_cut_off_or_followed_by_more_is_told() {
+        for text in ["[{\"a\": 1}, ", "[{\"a\": \"x", "[1, 2"] {
+            assert!(values(text, 2).unwrap_err().to_string().contains("cut off"), "{text}");
+        }
+        assert!(values("[1] x", 2).unwrap_err().to_string().contains("behind the list"));
+    }
+}

@@ -1,0 +1,82 @@
+//! Tokenizers of Hugging Face, as a `tokenizer.json` has them.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+use tokenizers::Tokenizer as Inner;
+
+use crate::error::{Error, Result};
+
+/// A tokenizer that cuts nothing off, fills nothing up and adds no tokens by itself.
+#[derive(Debug)]
+pub struct Tokenizer {
+    inner: Inner,
+}
+
+/// A token and the bytes of the text that it stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Token {
+    pub(crate) id: u32,
+    pub(crate) start: usize,
+    pub(crate) end: usize,
+}
+
+impl Tokenizer {
+    /// Reads a `tokenizer.json`.
+    ///
+    /// # Errors
+    /// If the file cannot be read or is none.
+    pub fn read(path: &Path) -> Result<Tokenizer> {
+        let text = fs::read_to_string(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
+        Tokenizer::from_json(&text).map_err(|reason| Error::Tokenizer { path: path.to_owned(), reason })
+    }
+
+    /// Reads the text of a `tokenizer.json`.
+    ///
+    /// # Errors
+    /// Says why it is none.
+    pub fn from_json(text: &str) -> std::result::Result<Tokenizer, String> {
+        let mut settings: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        // With trimmed offsets a token would not show that it begins in front of a word, in a
+        // space.
+        keep_spaces(&mut settings);
+        let mut inner: Inner = serde_json::from_value(settings).map_err(|error| error.to_string())?;
+        inner.with_truncation(None).map_err(|error| error.to_string())?;
+        inner.with_padding(None);
+        Ok(Tokenizer { inner })
+    }
+
+    /// Counts the tokens of a text.
+    pub(crate) fn count(&self, text: &str) -> std::result::Result<u64, String> {
+        let encoding = self.inner.encode_fast(text, false).map_err(|error| error.to_string())?;
+        Ok(encoding.len() as u64)
+    }
+
+    pub(crate) fn tokens(&self, text: &str) -> std::result::Result<Vec<Token>, String> {
+        let encoding = self.inner.encode(text, false).map_err(|error| error.to_string())?;
+        let tokens = encoding.get_ids().iter().zip(encoding.get_offsets());
+        Ok(tokens.map(|(&id, &(start, end))| Token { id, start, end }).collect())
+    }
+
+    pub(crate) fn has(&self, token: &str) -> bool {
+        self.inner.token_to_id(token).is_some()
+    }
+}
+
+/// Sets `trim_offsets` to false wherever it stands; the tokens stay the same.
+fn keep_spaces(settings: &mut Value) {
+    match settings {
+        Value::Object(fields) => {
+            for (name, value) in fields.iter_mut().filter(|(name, _)| *name != "model") {
+                if name == "trim_offsets" {
+                    *value = Value::Bool(false);
+                } else {
+                    keep_spaces(value);
+                }
+            }
+        }
+        Value::Array(list) => list.iter_mut().for_each(keep_spaces),
+        _ => {}
+    }
+}

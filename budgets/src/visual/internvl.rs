@@ -1,0 +1,60 @@
+//! InternVL 2.5, 3 and 3.5: tiles of 448 pixels in the grid whose shape is closest to the
+//! picture's, and a thumbnail if there are several.
+//!
+//! Source: `get_optimal_tiled_canvas` of `transformers` 5.24.0,
+//! `models/got_ocr2/image_processing_got_ocr2.py`, which is `dynamic_preprocess` of InternVL. The
+//! two marks are `<img>` and `</img>`.
+
+use super::VisualTokens;
+
+/// Pixels of a tile's side.
+const TILE_SIDE: f64 = 448.0;
+/// Tokens of a tile: 32 x 32 patches of 14 pixels, of which 4 make a token.
+const TILE_TOKENS: u64 = 256;
+
+/// Settings of a preprocessor.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct InternVl {
+    /// Fewest tiles without the thumbnail.
+    pub(super) min_tiles: u32,
+    /// Most tiles without the thumbnail.
+    pub(super) max_tiles: u32,
+}
+
+/// `preprocessor_config.json` of OpenGVLab/InternVL3-8B-hf.
+pub(super) const INTERNVL: InternVl = InternVl { min_tiles: 1, max_tiles: 12 };
+
+impl InternVl {
+    pub(super) fn setting(&mut self, key: &str) -> Option<&mut u32> {
+        match key {
+            "min_tiles" => Some(&mut self.min_tiles),
+            "max_tiles" => Some(&mut self.max_tiles),
+            _ => None,
+        }
+    }
+
+    pub(super) fn count(&self, width: u32, height: u32) -> VisualTokens {
+        let tiles = u64::from(self.tiles(f64::from(width), f64::from(height)));
+        let with_thumbnail = if tiles > 1 { tiles + 1 } else { tiles };
+        VisualTokens { features: with_thumbnail * TILE_TOKENS, marks: 2 }
+    }
+
+    /// Returns the tiles of the best grid: the nearest ratio of sides; of equal ones the last in
+    /// the order of their sizes that has less than twice the pixels of the picture.
+    fn tiles(&self, width: f64, height: f64) -> u32 {
+        let (mut best, mut best_difference) = (1, f64::INFINITY);
+        for tiles in self.min_tiles..=self.max_tiles {
+            // The processor's order: by tiles, then by columns.
+            for columns in (1..=tiles).filter(|columns| tiles % columns == 0) {
+                let rows = tiles / columns;
+                let difference = (width / height - f64::from(columns) / f64::from(rows)).abs();
+                let is_filled = width * height > 0.5 * TILE_SIDE * TILE_SIDE * f64::from(tiles);
+                let order = difference.total_cmp(&best_difference);
+                if order.is_lt() || order.is_eq() && is_filled {
+                    (best, best_difference) = (tiles, difference);
+                }
+            }
+        }
+        best
+    }
+}

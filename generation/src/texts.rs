@@ -1,0 +1,615 @@
+//! Captions, conversations, descriptions and reasoning written from what is known of a picture:
+//! captions and boxes.
+//!
+//! The model sees no picture. That is how LLaVA's instruction data was made (arXiv 2304.08485,
+//! section 3): captions and boxes stand for the picture, and the model writes as if it saw it. What
+//! it writes passes all of [`RULES`] or is kept apart with the name of the rule that refused it,
+//! and is marked as written by a machine.
+
+use std::collections::BTreeSet;
+
+use lynxdata_prompts::{near_duplicate, normalise};
+use serde::Serialize;
+use serde_json::{Value, json};
+use unicode_segmentation::UnicodeSegmentation as _;
+
+use crate::{Client, Completion, Error, Estimate, Language, Message, Reply, Request, Result, Role, Schema, list};
+
+/// The instruction of a detailed description: the prompt of the Lynx paper for such data (arXiv
+/// 2307.02469, table 10).
+const DESCRIBE: &str = "Describe the image in detail.";
+/// Sampling temperature: some variety between pictures, little invention. Ours.
+const TEMPERATURE: f64 = 0.7;
+
+/// What speaks of the text that the model saw instead of a picture.
+const SOURCES: &[&str] = &[
+    "caption",
+    "captions",
+    "bounding box",
+    "bounding boxes",
+    "coordinates",
+    "annotation",
+    "annotations",
+    "described in",
+    "provided text",
+    "given text",
+    "based on the description",
+    "based on the information",
+];
+/// What a model says of itself, or instead of an answer.
+const ASSISTANT: &[&str] = &[
+    "as an ai",
+    "language model",
+    "i'm sorry",
+    "i am sorry",
+    "i cannot see",
+    "i can't see",
+    "i cannot help",
+    "i can't help",
+    "i cannot assist",
+    "i can't assist",
+    "sure here",
+];
+/// Words that say nothing of a picture, of four letters or more.
+const COMMON: &[&str] = &[
+    "that", "this", "here", "with", "from", "into", "over", "under", "there", "their", "they", "them", "then", "while",
+    "which", "where", "some", "other", "very", "have", "been", "being", "front", "next", "near", "behind", "beside",
+    "image", "picture", "photo",
+];
+/// Two words are taken for forms of one if so many first letters are equal, as in "riding" and
+/// "rides".
+const STEM: usize = 3;
+/// The least share of the words of a caption that captions and boxes have. Ours: to say the same
+/// better, most words stay.
+const KNOWN: f64 = 0.5;
+/// Words under which people go in texts; datasets call them `person`.
+const PEOPLE: &[&str] = &[
+    "person", "persons", "people", "man", "men", "woman", "women", "boy", "boys", "girl", "girls", "child", "children",
+    "kid", "kids", "baby", "guy", "lady", "player", "players", "rider", "skier", "surfer", "someone", "group", "crowd",
+];
+
+/// What is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// One caption that says what the given ones say, better.
+    Caption,
+    /// Questions and answers.
+    Conversation,
+    /// One long description.
+    Description,
+    /// One question that takes thought, and an answer with reasons.
+    Reasoning,
+}
+
+/// An object in a picture.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Object {
+    /// What it is.
+    pub name: String,
+    /// Left, top, right and bottom, in the unit of the data; LLaVA's are parts of width and height.
+    pub edges: [f64; 4],
+}
+
+/// What is known of a picture.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Context {
+    /// The id of the row.
+    pub id: String,
+    /// What people say of it.
+    pub captions: Vec<String>,
+    /// What is where.
+    pub objects: Vec<Object>,
+    /// The picture as the row names it, which goes into the output.
+    pub image: Option<String>,
+}
+
+/// Who says a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speaker {
+    /// Asks.
+    Human,
+    /// Answers.
+    Model,
+}
+
+/// One turn of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Turn {
+    /// Who says it.
+    pub speaker: Speaker,
+    /// What is said.
+    pub text: String,
+}
+
+/// What was written and passed all rules.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Written {
+    /// The turns; the only one of a caption is the caption.
+    pub turns: Vec<Turn>,
+    /// The model, as the server calls it.
+    pub model: String,
+    /// The digest of the request.
+    pub request: String,
+}
+
+/// What was written and is refused.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Refused {
+    /// The id of the row.
+    pub id: String,
+    /// The name of the rule.
+    pub rule: &'static str,
+    /// What is wrong.
+    pub reason: String,
+    /// What the model wrote.
+    pub text: String,
+    /// The digest of the request.
+    pub request: String,
+}
+
+/// What came of one row.
+#[derive(Debug)]
+pub enum Outcome {
+    /// A text that passed all rules.
+    Written(Written),
+    /// A text that did not.
+    Refused(Refused),
+    /// No text.
+    Failed(Error),
+}
+
+/// What is wanted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Wanted {
+    /// The kind of text.
+    pub kind: Kind,
+    /// Its language.
+    pub language: Language,
+    /// Names of objects of all rows: one that a text names, although neither captions nor boxes of
+    /// its row do, is invented.
+    pub vocabulary: BTreeSet<String>,
+}
+
+impl Context {
+    /// Reads a row such as `{"id": 1, "captions": ["…"], "boxes": [{"name": "dog", "box": [0.1,
+    /// 0.2, 0.5, 0.9]}]}`.
+    ///
+    /// # Errors
+    /// What is missing or wrong.
+    pub fn from_json(row: &Value) -> std::result::Result<Context, String> {
+        let id = match &row["id"] {
+            Value::String(id) => id.clone(),
+            Value::Number(id) => id.to_string(),
+            _ => return Err("no id, a text or a number".to_owned()),
+        };
+        let captions = match &row["captions"] {
+            Value::Null => Vec::new(),
+            captions => serde_json::from_value::<Vec<String>>(captions.clone())
+                .map_err(|_| "captions is no list of texts".to_owned())?,
+        };
+        let captions: Vec<String> =
+            captions.iter().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()).collect();
+        let boxes = match &row["boxes"] {
+            Value::Null => &Vec::new(),
+            Value::Array(boxes) => boxes,
+            _ => return Err("boxes is no list".to_owned()),
+        };
+        let objects = boxes.iter().map(object).collect::<std::result::Result<Vec<_>, _>>()?;
+        if captions.is_empty() && objects.is_empty() {
+            return Err("neither captions nor boxes".to_owned());
+        }
+        Ok(Context { id, captions, objects, image: row["image"].as_str().map(str::to_owned) })
+    }
+
+    /// What stands for the picture in a request.
+    fn text(&self) -> String {
+        let mut text = String::new();
+        for caption in &self.captions {
+            text.push_str(&format!("{caption}\n"));
+        }
+        for Object { name, edges: [left, top, right, bottom] } in &self.objects {
+            text.push_str(&format!("\n{name}: [{left}, {top}, {right}, {bottom}]"));
+        }
+        text
+    }
+}
+
+fn object(row: &Value) -> std::result::Result<Object, String> {
+    let wanted = || format!("{row} is no box, as {{\"name\": \"dog\", \"box\": [left, top, right, bottom]}}");
+    let name = row["name"].as_str().map(str::trim).filter(|name| !name.is_empty()).ok_or_else(wanted)?;
+    let edges: [f64; 4] = serde_json::from_value(row["box"].clone()).map_err(|_| wanted())?;
+    let [left, top, right, bottom] = edges;
+    if left > right || top > bottom {
+        return Err(format!("the box of {name} ends before it begins"));
+    }
+    Ok(Object { name: name.to_owned(), edges })
+}
+
+impl Kind {
+    /// What the model is told.
+    fn instruction(self) -> &'static str {
+        match self {
+            Kind::Caption => {
+                "You get what several people said of one picture, and where things are in it. Write one caption for the picture: a single plain sentence that says what is certain, without guesses, names of files, links or tags."
+            }
+            Kind::Conversation => {
+                "You get what several people said of one picture, and where things are in it. Write a conversation between a person who asks about the picture and an assistant who sees it and answers. Ask only what the given facts answer with certainty: what things there are, how many, what they do, where they are to each other. Begin questions with \"Question:\" and answers with \"Answer:\". Three to six questions."
+            }
+            Kind::Description => {
+                "You get what several people said of one picture, and where things are in it. Describe the picture in detail as somebody who sees it, in several sentences: what there is, how many, where things are to each other. Say nothing that the given facts do not say."
+            }
+            Kind::Reasoning => {
+                "You get what several people said of one picture, and where things are in it. Write one question about the picture that takes thought, as why something is done or what could come next, and an answer that gives its reasons step by step, as somebody who sees the picture. Begin the question with \"Question:\" and the answer with \"Answer:\"."
+            }
+        }
+    }
+
+    /// What is added for all kinds.
+    const ALWAYS: &str = "Write as if you saw the picture: do not mention captions, boxes, numbers of positions or the text that you got.";
+
+    /// The longest reply in tokens.
+    fn max_tokens(self) -> u32 {
+        match self {
+            Kind::Caption => 128,
+            Kind::Conversation | Kind::Description | Kind::Reasoning => 1024,
+        }
+    }
+
+    /// Fewest and most words of an answer. Ours: wide enough for every genuine text of its kind,
+    /// too narrow for what went wrong.
+    fn words(self) -> (usize, usize) {
+        match self {
+            Kind::Caption => (3, 60),
+            Kind::Conversation => (1, 150),
+            Kind::Description => (25, 500),
+            Kind::Reasoning => (15, 500),
+        }
+    }
+
+    /// Fewest and most questions.
+    fn questions(self) -> (usize, usize) {
+        match self {
+            Kind::Caption => (0, 0),
+            Kind::Conversation => (2, 10),
+            Kind::Description | Kind::Reasoning => (1, 1),
+        }
+    }
+}
+
+/// What a text is judged by.
+struct Judged<'a> {
+    wanted: &'a Wanted,
+    context: &'a Context,
+    turns: &'a [Turn],
+    reply: &'a Reply,
+}
+
+impl Judged<'_> {
+    /// All that was said, as words in lower case with one space around each.
+    fn words(&self) -> String {
+        let texts: Vec<&str> = self.turns.iter().map(|turn| turn.text.as_str()).collect();
+        format!(" {} ", normalise(&texts.join(" ")))
+    }
+}
+
+/// A reason to refuse a text.
+pub struct Rule {
+    /// Its name, under which refusals are counted.
+    pub name: &'static str,
+    /// What it refuses.
+    pub about: &'static str,
+    fault: fn(&Judged) -> Option<String>,
+}
+
+/// All rules in the order in which they are asked; the first that refuses is the one that is told.
+pub const RULES: &[Rule] = &[
+    Rule { name: "cut", about: "ends at the limit of tokens", fault: cut },
+    Rule { name: "assistant_text", about: "speaks of the model, or is its refusal", fault: assistant_text },
+    Rule { name: "empty", about: "has nothing, or a turn without text", fault: empty },
+    Rule {
+        name: "turns_alternate",
+        about: "has two questions or two answers in a row, or no answer to the last",
+        fault: turns_alternate,
+    },
+    Rule {
+        name: "source_mentioned",
+        about: "speaks of captions, boxes or positions in numbers",
+        fault: source_mentioned,
+    },
+    Rule { name: "length", about: "has too few or too many words or questions", fault: length },
+    Rule { name: "one_sentence", about: "is a caption of several sentences, or a question", fault: one_sentence },
+    Rule { name: "language", about: "is clearly in another language", fault: language },
+    Rule { name: "repeated_question", about: "asks nearly the same twice", fault: repeated_question },
+    Rule { name: "objects", about: "names none of the objects that have boxes (English only)", fault: objects },
+    Rule {
+        name: "drift",
+        about: "is a caption most of whose words neither captions nor boxes have (English only)",
+        fault: drift,
+    },
+    Rule {
+        name: "invented_object",
+        about: "is a caption or description that names an object of other rows, which neither captions nor boxes name (English only)",
+        fault: invented_object,
+    },
+];
+
+/// Returns the request for one row.
+pub fn request(context: &Context, wanted: &Wanted) -> Request {
+    let kind = wanted.kind;
+    let language = if wanted.language == Language::ENGLISH {
+        String::new()
+    } else {
+        format!(" Write in {}; \"Question:\" and \"Answer:\" stay as they are.", wanted.language.name())
+    };
+    let turn = json!({
+        "type": "object",
+        "properties": {"question": {"type": "string"}, "answer": {"type": "string"}},
+        "required": ["question", "answer"],
+        "additionalProperties": false,
+    });
+    let turns = json!({
+        "type": "object",
+        "properties": {"turns": {"type": "array", "items": turn}},
+        "required": ["turns"],
+        "additionalProperties": false,
+    });
+    let has_turns = matches!(kind, Kind::Conversation | Kind::Reasoning);
+    Request {
+        messages: vec![
+            Message::text(Role::System, format!("{} {}{language}", kind.instruction(), Kind::ALWAYS)),
+            Message::text(Role::User, context.text()),
+        ],
+        max_tokens: kind.max_tokens(),
+        temperature: TEMPERATURE,
+        seed: Some(0),
+        schema: has_turns.then_some(Schema { name: "conversation", schema: turns }),
+    }
+}
+
+/// Returns what [`write_all`] may come to at most, without what is kept already.
+pub fn estimate(client: &Client, contexts: &[Context], wanted: &Wanted) -> Estimate {
+    client.estimate(contexts.iter().map(|context| request(context, wanted)))
+}
+
+/// Writes a text for every row, so many at once, and hands each over with the place of its row as
+/// it comes, so that what was written before an end is there.
+///
+/// Rows after an error for all, such as a budget that is used up, are not handed over.
+///
+/// # Errors
+/// The first error of `keep`.
+pub async fn write_all<E>(
+    client: &Client,
+    contexts: &[Context],
+    wanted: &Wanted,
+    at_once: usize,
+    mut keep: impl FnMut(usize, Outcome) -> std::result::Result<(), E>,
+) -> std::result::Result<(), E> {
+    let make = |(_, context): &(usize, &Context)| Ok(request(context, wanted));
+    let judge = |(place, context): (usize, &Context), outcome: Result<Completion>| {
+        let outcome = match outcome {
+            Ok(completion) => judged(client.model(), context, wanted, &completion),
+            Err(error) => Outcome::Failed(error),
+        };
+        keep(place, outcome)
+    };
+    client.complete_all(contexts.iter().enumerate(), at_once, make, judge).await
+}
+
+fn judged(model: &str, context: &Context, wanted: &Wanted, completion: &Completion) -> Outcome {
+    let reply = &completion.reply;
+    let said = reply.refusal.as_ref().unwrap_or(&reply.text);
+    let turns = turns(wanted.kind, said);
+    let judged = Judged { wanted, context, turns: &turns, reply };
+    let request = completion.digest.to_string();
+    match RULES.iter().find_map(|rule| Some((rule.name, (rule.fault)(&judged)?))) {
+        None => Outcome::Written(Written { turns, model: model.to_owned(), request }),
+        Some((rule, reason)) => {
+            Outcome::Refused(Refused { id: context.id.clone(), rule, reason, text: said.clone(), request })
+        }
+    }
+}
+
+/// The turns of a reply: JSON, or lines that begin with a speaker.
+fn turns(kind: Kind, text: &str) -> Vec<Turn> {
+    let text = list::without_thoughts(text);
+    let turn = |speaker, text: &str| Turn { speaker, text: text.trim().to_owned() };
+    match kind {
+        Kind::Caption => return vec![turn(Speaker::Model, text.trim().trim_matches('"'))],
+        Kind::Description => return vec![turn(Speaker::Human, DESCRIBE), turn(Speaker::Model, text)],
+        Kind::Conversation | Kind::Reasoning => {}
+    }
+    if let Some(value) = list::json_in(text) {
+        let pairs = value.as_array().or_else(|| value.as_object()?.values().find_map(Value::as_array));
+        // One question and its answer may come without a list.
+        let pairs = pairs.cloned().unwrap_or_else(|| vec![value.clone()]);
+        let said = |pair: &Value, name: &str| pair[name].as_str().unwrap_or_default().to_owned();
+        let both =
+            |pair: &Value| [turn(Speaker::Human, &said(pair, "question")), turn(Speaker::Model, &said(pair, "answer"))];
+        return pairs.iter().flat_map(both).collect();
+    }
+    let mut found: Vec<Turn> = Vec::new();
+    for line in text.lines() {
+        if let Some((speaker, rest)) = speaker(line) {
+            found.push(turn(speaker, rest));
+        } else if let Some(last) = found.last_mut().filter(|_| !line.trim().is_empty() && !line.contains("===")) {
+            if !last.text.is_empty() {
+                last.text.push('\n');
+            }
+            last.text.push_str(line.trim());
+        }
+    }
+    found
+}
+
+/// The speaker with whom a line begins, and what is said.
+fn speaker(line: &str) -> Option<(Speaker, &str)> {
+    let line = line.trim_start_matches(|c: char| c.is_ascii_digit() || " .)*#".contains(c));
+    let (name, rest) = line.split_once(':')?;
+    let rest = rest.trim_start_matches('*');
+    match name.trim_end_matches(|c: char| c.is_ascii_digit() || c == ' ' || c == '*').to_lowercase().as_str() {
+        "question" | "q" | "user" | "human" => Some((Speaker::Human, rest)),
+        "answer" | "a" | "assistant" | "gpt" => Some((Speaker::Model, rest)),
+        _ => None,
+    }
+}
+
+fn cut(judged: &Judged) -> Option<String> {
+    judged.reply.is_cut().then(|| format!("ends after {} tokens", judged.wanted.kind.max_tokens()))
+}
+
+fn assistant_text(judged: &Judged) -> Option<String> {
+    if let Some(refusal) = &judged.reply.refusal {
+        return Some(format!("the model refuses: {refusal}"));
+    }
+    // What names no speaker is not among the turns.
+    let words = format!(" {} {}", normalise(&judged.reply.text), judged.words());
+    ASSISTANT.iter().find(|cue| words.contains(&format!(" {cue} "))).map(|cue| format!("says \"{cue}\""))
+}
+
+fn empty(judged: &Judged) -> Option<String> {
+    let is_empty = judged.turns.is_empty() || judged.turns.iter().any(|turn| turn.text.is_empty());
+    is_empty.then(|| "nothing, or a turn without text".to_owned())
+}
+
+fn turns_alternate(judged: &Judged) -> Option<String> {
+    if judged.wanted.kind == Kind::Caption {
+        return None;
+    }
+    let expected = [Speaker::Human, Speaker::Model].into_iter().cycle();
+    let wrong = judged.turns.iter().zip(expected).position(|(turn, speaker)| turn.speaker != speaker);
+    let last = judged.turns.last().filter(|turn| turn.speaker == Speaker::Human).map(|_| judged.turns.len() - 1);
+    wrong.or(last).map(|at| format!("turn {} is out of order", at + 1))
+}
+
+fn source_mentioned(judged: &Judged) -> Option<String> {
+    let words = judged.words();
+    let said_by_captions = format!(" {} ", normalise(&judged.context.captions.join(" ")));
+    let is_new = |cue: &str| {
+        let cue = format!(" {cue} ");
+        words.contains(&cue) && !said_by_captions.contains(&cue)
+    };
+    if let Some(cue) = SOURCES.iter().find(|cue| is_new(cue)) {
+        return Some(format!("says \"{cue}\""));
+    }
+    let texts = judged.turns.iter().map(|turn| turn.text.as_str()).collect::<Vec<_>>().join(" ");
+    let edges = judged.context.objects.iter().flat_map(|object| object.edges).filter(|edge| edge.fract() != 0.0);
+    edges.map(|edge| edge.to_string()).find(|edge| texts.contains(edge.as_str())).map(|edge| format!("says {edge}"))
+}
+
+fn length(judged: &Judged) -> Option<String> {
+    let kind = judged.wanted.kind;
+    let questions = judged.turns.iter().filter(|turn| turn.speaker == Speaker::Human).count();
+    let (fewest, most) = kind.questions();
+    if !(fewest..=most).contains(&questions) {
+        return Some(format!("has {questions} questions, {fewest} to {most} are wanted"));
+    }
+    let (fewest, most) = kind.words();
+    let counts = judged.turns.iter().filter(|turn| turn.speaker == Speaker::Model);
+    counts
+        .map(|turn| turn.text.unicode_words().count())
+        .find(|count| !(fewest..=most).contains(count))
+        .map(|count| format!("has an answer of {count} words, {fewest} to {most} are wanted"))
+}
+
+fn one_sentence(judged: &Judged) -> Option<String> {
+    let [Turn { text, .. }] = judged.turns else { return None };
+    let sentences = text.unicode_sentences().filter(|sentence| !sentence.trim().is_empty()).count();
+    (sentences > 1 || text.contains('?')).then(|| format!("has {sentences} sentences, or asks"))
+}
+
+fn language(judged: &Judged) -> Option<String> {
+    let wanted = judged.wanted.language;
+    let said = judged.turns.iter().map(|turn| turn.text.as_str()).filter(|text| *text != DESCRIBE);
+    let instead = wanted.instead(&said.collect::<Vec<_>>().join(" "))?;
+    Some(format!("is in {instead}, not in {}", wanted.name()))
+}
+
+fn repeated_question(judged: &Judged) -> Option<String> {
+    let questions: Vec<&str> =
+        judged.turns.iter().filter(|turn| turn.speaker == Speaker::Human).map(|turn| turn.text.as_str()).collect();
+    questions.iter().enumerate().find_map(|(index, later)| {
+        // "How many dogs are there?" and "How many cats are there?" are near, and different: only
+        // equal ones and their mere spellings repeat.
+        let earlier = questions[..index].iter().find(|earlier| near_duplicate(earlier, later) == Some(1.0))?;
+        Some(format!("asks \"{later}\" after \"{earlier}\""))
+    })
+}
+
+/// Whether words name an object, in the singular or the plural.
+fn names(words: &str, object: &str) -> bool {
+    let object = normalise(object);
+    let forms = [object.clone(), format!("{object}s"), format!("{object}es")];
+    let has = |form: &str| words.contains(&format!(" {form} "));
+    forms.iter().any(|form| has(form)) || (object == "person" && PEOPLE.iter().any(|form| has(form)))
+}
+
+fn objects(judged: &Judged) -> Option<String> {
+    if judged.context.objects.is_empty() || judged.wanted.language != Language::ENGLISH {
+        return None;
+    }
+    let words = judged.words();
+    let is_named = judged.context.objects.iter().any(|object| names(&words, &object.name));
+    (!is_named).then(|| "names no object that has a box".to_owned())
+}
+
+fn drift(judged: &Judged) -> Option<String> {
+    if judged.wanted.kind != Kind::Caption || judged.wanted.language != Language::ENGLISH {
+        return None;
+    }
+    let stem = |word: &str| word.chars().take(STEM).collect::<String>();
+    let known = judged.context.captions.iter().map(String::as_str);
+    let known = known.chain(judged.context.objects.iter().map(|object| object.name.as_str()));
+    let known = normalise(&known.collect::<Vec<_>>().join(" "));
+    let known: BTreeSet<String> = known.split(' ').map(stem).collect();
+    let words = judged.words();
+    let told: Vec<&str> =
+        words.split(' ').filter(|word| word.chars().count() > STEM && !COMMON.contains(word)).collect();
+    let new: Vec<&str> = told.iter().copied().filter(|word| !known.contains(&stem(word))).collect();
+    let share = 1.0 - new.len() as f64 / told.len().max(1) as f64;
+    (share < KNOWN).then(|| format!("neither captions nor boxes have {}", new.join(", ")))
+}
+
+fn invented_object(judged: &Judged) -> Option<String> {
+    let is_told = matches!(judged.wanted.kind, Kind::Caption | Kind::Description);
+    // Without boxes nothing says what is not there.
+    if !is_told || judged.context.objects.is_empty() || judged.wanted.language != Language::ENGLISH {
+        return None;
+    }
+    let known = judged.context.captions.iter().map(String::as_str);
+    let known = known.chain(judged.context.objects.iter().map(|object| object.name.as_str()));
+    let known = format!(" {} ", normalise(&known.collect::<Vec<_>>().join(" ")));
+    let words = judged.words();
+    let invented = judged.wanted.vocabulary.iter().find(|name| names(&words, name) && !names(&known, name))?;
+    Some(format!("names \"{invented}\", which neither captions nor boxes name"))
+}
+
+impl Written {
+    /// Returns the row of the output: a caption, or conversations as LLaVA has them with `<image>`
+    /// before the first question; marked as written by a machine.
+    pub fn row(&self, context: &Context, kind: Kind) -> Value {
+        let mut row = json!({"id": context.id});
+        if let Some(image) = &context.image {
+            row["image"] = json!(image);
+        }
+        if kind == Kind::Caption {
+            row["caption"] = json!(self.turns[0].text);
+        } else {
+            let value = |index: usize, turn: &Turn| match (index, &context.image) {
+                (0, Some(_)) => format!("<image>\n{}", turn.text),
+                _ => turn.text.clone(),
+            };
+            let from = |speaker| if speaker == Speaker::Human { "human" } else { "gpt" };
+            let turns = self.turns.iter().enumerate();
+            row["conversations"] =
+                turns.map(|(index, turn)| json!({"from": from(turn.speaker), "value": value(index, turn)})).collect();
+        }
+        row["kind"] = json!(kind);
+        row["generated_by"] = json!({"model": self.model, "request": self.request});
+        row
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,166 @@
+use super::*;
+use crate::server::{Answer, Server};
+use crate::{Budget, Endpoint, EndpointConfig, Finish};
+
+fn context() -> Context {
+    Context::from_json(&json!({
+        "id": 7,
+        "image": "a.jpg",
+        "captions": ["A dog runs after a ball.", " "],
+        "boxes": [{"name": "dog", "box": [0.125, 0.25, 0.5, 0.75]}, {"name": "ball", "box": [0.6, 0.7, 0.7, 0.8]}],
+    }))
+    .unwrap()
+}
+
+fn wanted(kind: Kind) -> Wanted {
+    let vocabulary = ["dog", "ball", "frisbee", "person"].map(str::to_owned).into();
+    Wanted { kind, language: Language::ENGLISH, vocabulary }
+}
+
+fn judge(kind: Kind, text: &str) -> Outcome {
+    let reply = Reply { text: text.to_owned(), finish: Finish::Stop, refusal: None, model: None };
+    let digest = request(&context(), &wanted(kind)).digest("m");
+    let completion = Completion { digest, reply, usage: crate::Usage::default(), is_kept: false };
+    judged("m", &context(), &wanted(kind), &completion)
+}
+
+fn refuses(kind: Kind, text: &str) -> Option<&'static str> {
+    match judge(kind, text) {
+        Outcome::Written(_) => None,
+        Outcome::Refused(refused) => Some(refused.rule),
+        Outcome::Failed(error) => panic!("{error}"),
+    }
+}
+
+const TALK: &str =
+    "Question: What runs?\nAnswer: A dog.\n===\nQuestion: What does it run after?\nAnswer: It runs after a ball.";
+
+#[test]
+fn rows_are_read_and_faults_are_named() {
+    let context = context();
+    assert_eq!((context.id.as_str(), context.captions.len(), context.objects.len()), ("7", 1, 2));
+    assert!(context.text().contains("A dog runs after a ball.\n\ndog: [0.125, 0.25, 0.5, 0.75]"), "{}", context.text());
+    for (row, told) in [
+        (json!({"captions": ["a"]}), "no id"),
+        (json!({"id": 1}), "neither captions nor boxes"),
+        (json!({"id": 1, "captions": "a"}), "no list of texts"),
+        (json!({"id": 1, "boxes": [{"name": "dog", "box": [1, 2, 3]}]}), "is no box"),
+        (json!({"id": 1, "boxes": [{"name": "dog", "box": [3, 2, 1, 4]}]}), "the box of dog ends before it begins"),
+        (json!([1]), "no id"),
+    ] {
+        let error = Context::from_json(&row).unwrap_err();
+        assert!(error.contains(told), "{error}");
+    }
+}
+
+#[test]
+fn each_rule_refuses_what_it_is_for() {
+    use Kind::{Caption, Conversation, Description, Reasoning};
+    let long = "A dog is in the middle of the picture and runs over the grass. ".repeat(3);
+    for (kind, text, rule) in [
+        (Caption, "A dog chases a ball.", None),
+        (Caption, "\"A dog chases a ball.\"", None),
+        (Caption, "As an AI language model I cannot see the dog.", Some("assistant_text")),
+        (Caption, " ", Some("empty")),
+        (Caption, "The captions say that a dog runs.", Some("source_mentioned")),
+        (Caption, "A dog at 0.125 runs after a ball.", Some("source_mentioned")),
+        (Caption, "A dog", Some("length")),
+        (Caption, "Собака бежит за мячом по зелёной траве.", Some("language")),
+        (Caption, "An animal runs.", Some("objects")),
+        (Caption, "A dog runs. It wants a ball.", Some("one_sentence")),
+        (Caption, "What is the dog doing with the ball?", Some("one_sentence")),
+        (Caption, "A dog stands tall and proud, its eyes shining with fierce determination.", Some("drift")),
+        (Caption, "A dog is running after some balls.", None),
+        (Caption, "A man throws a ball to a dog.", Some("invented_object")),
+        (Caption, "A dog runs after a frisbee.", Some("invented_object")),
+        (Description, &long, None),
+        (Description, "A dog runs.", Some("length")),
+        (Conversation, TALK, None),
+        (Conversation, "1. **Question:** What runs?\n**Answer:** A dog.\nQ2: And?\nA2: A ball\nrolls.", None),
+        (
+            Conversation,
+            "{\"turns\": [{\"question\": \"What runs?\", \"answer\": \"A dog.\"}, {\"question\": \"After what?\", \"answer\": \"A ball.\"}]}",
+            None,
+        ),
+        (Conversation, "[{\"question\": \"What runs?\", \"answer\": \"\"}]", Some("empty")),
+        (Conversation, "There is a dog.", Some("empty")),
+        (Conversation, "Question: What runs?\nQuestion: A dog?\nAnswer: A dog.", Some("turns_alternate")),
+        (Conversation, "Question: What runs?\nAnswer: A dog.\nQuestion: Why?", Some("turns_alternate")),
+        (Conversation, "Question: What runs?\nAnswer: A dog.", Some("length")),
+        (
+            Conversation,
+            "Question: What runs?\nAnswer: A dog.\nQuestion: what runs\nAnswer: A dog.",
+            Some("repeated_question"),
+        ),
+        (
+            Reasoning,
+            "Question: Why does the dog run?\nAnswer: It wants the ball, since it looks at it, runs towards it and has its mouth open.",
+            None,
+        ),
+        (Reasoning, TALK, Some("length")),
+    ] {
+        assert_eq!(refuses(kind, text), rule, "{text}");
+    }
+}
+
+#[test]
+fn every_rule_is_tried_and_has_a_name_of_its_own() {
+    let names: BTreeSet<&str> = RULES.iter().map(|rule| rule.name).collect();
+    assert_eq!(names.len(), RULES.len());
+    let source = include_str!("tests.rs");
+    assert!(names.iter().all(|name| source.contains(&format!("\"{name}\")"))), "{names:?}");
+    assert!(RULES.iter().all(|rule| !rule.about.is_empty()));
+}
+
+#[test]
+fn rows_of_the_output_are_those_of_llava() {
+    let Outcome::Written(written) = judge(Kind::Conversation, TALK) else { panic!("it is good") };
+    let row = written.row(&context(), Kind::Conversation);
+    assert_eq!(row["conversations"][0], json!({"from": "human", "value": "<image>\nWhat runs?"}));
+    assert_eq!(row["conversations"][3], json!({"from": "gpt", "value": "It runs after a ball."}));
+    assert_eq!((&row["id"], &row["image"], &row["kind"]), (&json!("7"), &json!("a.jpg"), &json!("conversation")));
+    assert_eq!(
+        (&row["generated_by"]["model"], row["generated_by"]["request"].as_str().unwrap().len()),
+        (&json!("m"), 64)
+    );
+    let Outcome::Written(written) = judge(Kind::Caption, "\"A dog chases a ball.\"") else { panic!("it is good") };
+    assert_eq!(written.row(&context(), Kind::Caption)["caption"], "A dog chases a ball.");
+}
+
+#[test]
+fn every_row_has_an_outcome_until_the_work_is_stopped() {
+    let server = Server::start(|_, request| {
+        let facts = request["messages"][1]["content"].as_str().unwrap();
+        match &facts[..facts.find('\n').unwrap()] {
+            "one" => Answer::says("One is here."),
+            "two" => Answer::finishes("Two things are", "length"),
+            "three" => Answer::of(400, "", "too odd"),
+            _ => Answer::of(401, "", "the key has expired"),
+        }
+    });
+    let client =
+        Client::new(Endpoint::new(EndpointConfig::new(&server.address, "m")).unwrap(), None, Budget::unlimited("m"));
+    let contexts: Vec<Context> = ["one", "two", "three", "four", "five"]
+        .map(|caption| Context::from_json(&json!({"id": caption, "captions": [caption]})).unwrap())
+        .into();
+    assert_eq!(estimate(&client, &contexts, &wanted(Kind::Caption)).requests, 5);
+    let mut told = Vec::new();
+    let keep = |place: usize, outcome| {
+        let outcome = match outcome {
+            Outcome::Written(written) => written.turns[0].text.clone(),
+            Outcome::Refused(refused) => {
+                assert_eq!(refused.rule, "cut");
+                format!("cut: {}", refused.text)
+            }
+            Outcome::Failed(error) => format!("for all: {}", error.is_for_all()),
+        };
+        told.push(format!("{}: {outcome}", contexts[place].id));
+        Ok::<(), Error>(())
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(write_all(&client, &contexts, &wanted(Kind::Caption), 1, keep)).unwrap();
+    let expected = ["one: One is here.", "two: cut: Two things are", "three: for all: false", "four: for all: true"];
+    assert_eq!(told, expected);
+    let system = server.requests()[0]["messages"][0]["content"].as_str().unwrap().to_owned();
+    assert!(system.contains("a single plain sentence") && system.contains("do not mention captions"), "{system}");
+}

@@ -1,0 +1,421 @@
+//! Prompt wordings: more of them in the way of the Lynx paper, checked by named rules.
+//!
+//! The paper (arXiv 2307.02469, section 2.4) gives GPT-4 three prompts that people wrote and asks
+//! for 15 more of the same meaning. Nothing is said of checks; here each candidate passes all of
+//! [`RULES`] or is kept apart with the name of the rule that refused it.
+
+mod rules;
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::json;
+
+pub use rules::{RULES, Rule};
+
+use lynxdata_prompts::{AnswerShape, Media};
+
+use crate::{Client, Error, Estimate, Language, Message, Request, Result, Role, Schema, list};
+
+/// Wordings that one request asks for, and examples that it gives: those of the paper.
+const ASKED: usize = 15;
+const EXAMPLES: usize = 3;
+/// Sampling temperature of Self-Instruct (arXiv 2212.10560, its code), which asks for variety too.
+const TEMPERATURE: f64 = 1.0;
+/// The longest reply: 15 wordings of more than 100 tokens.
+const MAX_TOKENS: u32 = 2048;
+/// So many times the requests are sent that would do if every candidate were accepted.
+const PATIENCE: usize = 4;
+
+/// Returns what an answer of a shape is, for a message.
+pub fn about(shape: AnswerShape) -> &'static str {
+    match shape {
+        AnswerShape::Word => "a word",
+        AnswerShape::Phrase => "a word or a short phrase",
+        AnswerShape::Class => "the name of a class",
+        AnswerShape::Letter => "the letter of an option",
+        AnswerShape::Option => "the text of an option",
+        AnswerShape::YesNo => "Yes or No",
+        AnswerShape::TrueFalse => "True or False",
+        AnswerShape::Sentence => "one sentence",
+        AnswerShape::Paragraph => "several sentences",
+        AnswerShape::Boxes => "one or more boxes",
+        AnswerShape::Number => "a number",
+        AnswerShape::Turns => "a reply in a conversation",
+    }
+}
+
+/// A wording that a person wrote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ByHand {
+    /// Its id in the bank.
+    pub id: String,
+    /// The wording with its slots.
+    pub text: String,
+}
+
+/// What wordings are wanted for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Task {
+    /// What the wordings ask for, as the bank describes it.
+    pub description: String,
+    /// The slots, each of which every wording has once.
+    pub slots: Vec<String>,
+    /// What the model sees beside the wording.
+    pub media: Media,
+    /// The shape of the answer.
+    pub answer: AnswerShape,
+    /// The language of the wordings by hand.
+    pub language: Language,
+    /// Three wordings or more that people wrote.
+    pub wordings: Vec<ByHand>,
+    /// Examples of answers, none of which a wording may hold.
+    pub answers: Vec<String>,
+}
+
+/// How new wordings differ from those by hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Variant {
+    /// Only in their words, as the paper asks.
+    SameMeaning,
+    /// They are shorter.
+    Shorter,
+    /// They are polite.
+    Politer,
+    /// They are questions.
+    Question,
+    /// They avoid the words of those by hand.
+    OtherWords,
+    /// They are in another language.
+    Language(Language),
+}
+
+impl Variant {
+    /// The variants within the language of the task, in the order in which they are asked for.
+    pub const ALL: [Variant; 5] =
+        [Variant::SameMeaning, Variant::OtherWords, Variant::Shorter, Variant::Question, Variant::Politer];
+
+    fn language(self) -> Option<Language> {
+        if let Variant::Language(language) = self { Some(language) } else { None }
+    }
+
+    /// What the request adds to "with the same meaning".
+    fn wish(self) -> String {
+        match self {
+            Variant::SameMeaning => String::new(),
+            Variant::Shorter => " that are shorter".to_owned(),
+            Variant::Politer => " that are more polite".to_owned(),
+            Variant::Question => " that are phrased as questions".to_owned(),
+            Variant::OtherWords => " that share as few words with them as possible".to_owned(),
+            Variant::Language(language) => format!(" in {}", language.name()),
+        }
+    }
+}
+
+/// How many wordings are wanted, and of which kinds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Wanted {
+    /// New wordings; fewer come if the model repeats itself.
+    pub count: usize,
+    /// The kinds, which take turns.
+    pub variants: Vec<Variant>,
+    /// The date for the provenance, as `2026-11-29`; this crate asks no clock.
+    pub date: String,
+}
+
+/// A new wording, as a bank has it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Wording {
+    /// Made of its first words and a digest of its text.
+    pub id: String,
+    /// The wording with its slots.
+    pub text: String,
+    /// The shape of the answer that it asks for.
+    pub answer: AnswerShape,
+    /// `short`, if that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub length: Option<&'static str>,
+    /// `polite`, if that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tone: Option<&'static str>,
+    /// Its language by ISO 639-1.
+    pub language: &'static str,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+/// Where a new wording comes from.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Origin {
+    /// The model, as the server calls it.
+    pub model: String,
+    /// When it was asked for.
+    pub date: String,
+    /// The digest of the request.
+    pub request: String,
+    /// Ids of the wordings by hand that the request showed.
+    pub parents: Vec<String>,
+    /// `pending` until a person accepts it.
+    pub review: &'static str,
+}
+
+/// A candidate that was refused.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Refused {
+    /// The candidate.
+    pub text: String,
+    /// The name of the rule.
+    pub rule: &'static str,
+    /// What is wrong.
+    pub reason: String,
+    /// The digest of the request.
+    pub request: String,
+}
+
+/// What came of the requests.
+#[derive(Debug, Default)]
+pub struct Generated {
+    /// New wordings.
+    pub accepted: Vec<Wording>,
+    /// Candidates that were refused.
+    pub refused: Vec<Refused>,
+    /// Requests that were replied to, now or before.
+    pub replies: usize,
+    /// What went wrong with single requests.
+    pub failed: Vec<Error>,
+    /// Why no more was asked for, if that was an error.
+    pub stopped: Option<Error>,
+}
+
+impl Generated {
+    /// Returns how many candidates each rule refused.
+    pub fn refusals(&self) -> BTreeMap<&'static str, usize> {
+        let mut counts = BTreeMap::new();
+        for refused in &self.refused {
+            *counts.entry(refused.rule).or_default() += 1;
+        }
+        counts
+    }
+}
+
+/// A request with what it shows.
+#[derive(Debug, Clone, PartialEq)]
+struct Planned {
+    variant: Variant,
+    parents: Vec<String>,
+    request: Request,
+}
+
+impl Task {
+    /// Checks that there are wordings enough, and that they have the slots of the task.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub fn check(&self) -> Result<()> {
+        if self.wordings.len() < EXAMPLES {
+            let why = format!("{} wordings by hand are there, {EXAMPLES} or more are needed", self.wordings.len());
+            return Err(Error::Input { why });
+        }
+        for wording in &self.wordings {
+            let mut used: Vec<String> =
+                split_slots(&wording.text).1.iter().map(|slot| slot_name(slot).to_owned()).collect();
+            used.sort();
+            let mut slots = self.slots.clone();
+            slots.sort();
+            if used != slots {
+                let why = format!("the wording {} has the slots {used:?}, the task has {slots:?}", wording.id);
+                return Err(Error::Input { why });
+            }
+        }
+        Ok(())
+    }
+
+    /// The requests in the order in which they are sent. None depends on a reply, so a rerun sends
+    /// the same ones.
+    fn plan(&self, wanted: &Wanted) -> Vec<Planned> {
+        let requests = (wanted.count.div_ceil(ASKED) * PATIENCE).max(wanted.variants.len());
+        let planned = |round: usize| {
+            let variant = wanted.variants[round % wanted.variants.len()];
+            let shown: Vec<&ByHand> =
+                (0..EXAMPLES).map(|index| &self.wordings[(round * EXAMPLES + index) % self.wordings.len()]).collect();
+            let parents = shown.iter().map(|wording| wording.id.clone()).collect();
+            Planned { variant, parents, request: self.request(variant, &shown, round as u64) }
+        };
+        (0..requests).map(planned).collect()
+    }
+
+    /// The meta prompt of the paper, with what it leaves open: slots, the answer and the form of
+    /// the reply.
+    fn request(&self, variant: Variant, shown: &[&ByHand], round: u64) -> Request {
+        let kind = match self.media {
+            Media::Image | Media::Images => "visual-language",
+            Media::Video => "video-language",
+            Media::None => "language",
+        };
+        let examples: Vec<String> =
+            shown.iter().enumerate().map(|(index, wording)| format!("{}) {};", index + 1, wording.text)).collect();
+        let mut text = format!(
+            "Here are some instructions that define a {kind} task. Continue to write {ASKED} instructions with the same meaning{}: {}\n\n",
+            variant.wish(),
+            examples.join(" ")
+        );
+        if !self.slots.is_empty() {
+            let slots: Vec<String> = self.slots.iter().map(|slot| format!("{{{{ {slot} }}}}")).collect();
+            text.push_str(&format!(
+                "Every instruction has {} exactly once, braces included; it is filled in later. Write no other gaps.\n",
+                slots.join(" and ")
+            ));
+        }
+        text.push_str(&format!(
+            "The answer to every instruction is {}; where the instructions above say so, say so too. Do not give an answer.\nWrite the {ASKED} instructions as a list, and nothing else.",
+            about(self.answer)
+        ));
+        let list = json!({"type": "array", "items": {"type": "string"}});
+        let schema = json!({
+            "type": "object",
+            "properties": {"instructions": list},
+            "required": ["instructions"],
+            "additionalProperties": false,
+        });
+        Request {
+            messages: vec![Message::text(Role::User, text)],
+            max_tokens: MAX_TOKENS,
+            temperature: TEMPERATURE,
+            seed: Some(round),
+            schema: Some(Schema { name: "instructions", schema }),
+        }
+    }
+
+    /// Judges the candidates of one reply.
+    fn judge(&self, planned: &Planned, candidates: Vec<String>, origin: &Origin, wanted: usize, into: &mut Generated) {
+        for text in candidates.into_iter().map(|text| spaced_slots(&text)) {
+            let kept: Vec<String> = self
+                .wordings
+                .iter()
+                .map(|wording| wording.text.clone())
+                .chain(into.accepted.iter().map(|wording| wording.text.clone()))
+                .collect();
+            let context = rules::Context { task: self, variant: planned.variant, kept: &kept };
+            if let Some((rule, reason)) = rules::refuse(&context, &text) {
+                into.refused.push(Refused { text, rule, reason, request: origin.request.clone() });
+            } else if into.accepted.len() < wanted {
+                into.accepted.push(Wording {
+                    id: id_of(&text),
+                    answer: self.answer,
+                    length: (planned.variant == Variant::Shorter).then_some("short"),
+                    tone: (planned.variant == Variant::Politer).then_some("polite"),
+                    language: planned.variant.language().unwrap_or(self.language).code(),
+                    origin: origin.clone(),
+                    text,
+                });
+            }
+        }
+    }
+}
+
+/// Returns what [`generate`] may come to at most, without what is kept already.
+///
+/// # Errors
+/// If the task cannot be asked for; see [`Task::check`].
+pub fn estimate(client: &Client, task: &Task, wanted: &Wanted) -> Result<Estimate> {
+    task.check()?;
+    let planned = task.plan(wanted);
+    Ok(client.estimate(planned.iter().map(|planned| &planned.request)))
+}
+
+/// Asks for new wordings until there are enough, or four times the requests were sent that could
+/// have been enough.
+///
+/// # Errors
+/// If the task cannot be asked for; see [`Task::check`]. What goes wrong with requests is in the
+/// result, beside what came before it.
+pub async fn generate(client: &Client, task: &Task, wanted: &Wanted) -> Result<Generated> {
+    task.check()?;
+    let mut generated = Generated::default();
+    for planned in task.plan(wanted) {
+        if generated.accepted.len() >= wanted.count {
+            break;
+        }
+        let completion = match client.complete(&planned.request).await {
+            Ok(completion) => completion,
+            Err(error) if error.is_for_all() => {
+                generated.stopped = Some(error);
+                break;
+            }
+            Err(error) => {
+                generated.failed.push(error);
+                continue;
+            }
+        };
+        generated.replies += 1;
+        let origin = Origin {
+            model: client.model().to_owned(),
+            date: wanted.date.clone(),
+            request: completion.digest.to_string(),
+            parents: planned.parents.clone(),
+            review: "pending",
+        };
+        let said = completion.reply.refusal.as_ref().unwrap_or(&completion.reply.text);
+        let candidates = list::items(said, completion.reply.is_cut());
+        task.judge(&planned, candidates, &origin, wanted.count, &mut generated);
+    }
+    Ok(generated)
+}
+
+/// Returns new wordings as the text of a bank in TOML.
+pub fn bank_toml(task: &Task, wordings: &[Wording]) -> String {
+    #[derive(Serialize)]
+    struct File<'a> {
+        description: &'a str,
+        media: &'static str,
+        templates: &'a [Wording],
+    }
+    let file = File { description: &task.description, media: task.media.name(), templates: wordings };
+    toml::to_string(&file).expect("texts and lists of texts are TOML")
+}
+
+/// A text without its slots, and what stands between their braces with single spaces.
+fn split_slots(text: &str) -> (String, Vec<String>) {
+    let (mut rest, mut slots) = (String::new(), Vec::new());
+    let mut left = text;
+    while let Some((before, after)) = left.split_once("{{") {
+        let Some((inside, after)) = after.split_once("}}") else { break };
+        rest.push_str(before);
+        rest.push(' ');
+        slots.push(inside.split_whitespace().collect::<Vec<_>>().join(" "));
+        left = after;
+    }
+    rest.push_str(left);
+    (rest, slots)
+}
+
+/// The name of a slot without its filters.
+fn slot_name(slot: &str) -> &str {
+    slot.split('|').next().unwrap_or_default().trim()
+}
+
+/// A text whose slots are written as `{{ name }}`.
+fn spaced_slots(text: &str) -> String {
+    let mut spaced = String::new();
+    let mut left = text;
+    while let Some((before, after)) = left.split_once("{{") {
+        let Some((inside, after)) = after.split_once("}}") else { break };
+        let inside = inside.split_whitespace().collect::<Vec<_>>().join(" ");
+        spaced.push_str(&format!("{before}{{{{ {inside} }}}}"));
+        left = after;
+    }
+    spaced + left
+}
+
+/// An id of the first four words and a digest, readable and the same for the same text.
+fn id_of(text: &str) -> String {
+    let plain: String =
+        split_slots(text).0.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { ' ' }).collect();
+    let words: Vec<&str> = plain.split_whitespace().take(4).collect();
+    let digest = blake3::hash(text.as_bytes()).to_hex();
+    let digest = &digest[..6];
+    if words.is_empty() { format!("wording_{digest}") } else { format!("{}_{digest}", words.join("_")) }
+}
+
+#[cfg(test)]
+mod tests;

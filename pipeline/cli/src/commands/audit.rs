@@ -1,0 +1,191 @@
+//! `lynxdata audit`: what conversations cost a trainer, and what of them would break its run.
+
+use std::path::PathBuf;
+
+use anyhow::anyhow;
+use clap::{Args, ValueEnum};
+use lynxdata_budgets::{Broken, Example, Model, Reason, Report, Settings, Sizes, Template, Tokenizer, audit, models};
+
+use super::{columns, grouped, print, print_json};
+use crate::exit::{BROKEN_RECORDS, DONE, Failure};
+use crate::paths::path_parser;
+
+/// Count what conversations cost a trainer, and find what would break its run
+///
+/// Reads conversations as JSON, JSON Lines or Parquet: LLaVA, ShareGPT, messages (OpenAI, TRL,
+/// ms-swift), The Cauldron, and what `lynxdata instruct` writes. Tokens of pictures follow from
+/// their sizes as the model's own processor counts them; nothing is decoded.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  lynxdata audit llava_v1_5_mix665k.json --model llava-1.5 --images data/ --tokenizer tokenizer.json
+  lynxdata audit run/instruct --model Qwen/Qwen2.5-VL-7B-Instruct --template qwen \\
+      --tokenizer tokenizer.json --max-length 4096 --json
+  lynxdata audit data.jsonl --model qwen2-vl,max_pixels=1003520 --sizes records
+
+Exit code 3: something would end a training run, or make it train on something else.
+What is checked and how tokens are counted: docs/audit.md")]
+pub(crate) struct Arguments {
+    /// A file of conversations, or a folder of them
+    #[arg(value_parser = path_parser())]
+    path: PathBuf,
+
+    #[command(flatten)]
+    counting: Counting,
+
+    /// Most tokens of a record that the trainer takes
+    #[arg(long, value_name = "N")]
+    max_length: Option<u64>,
+
+    /// Prints the report as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// How tokens are counted.
+#[derive(Args)]
+pub(super) struct Counting {
+    /// The model that is trained, by its name here or on Hugging Face, with settings behind commas;
+    /// any other: fixed,tokens=N
+    #[arg(long, value_name = "NAME", long_help = model_help())]
+    model: String,
+
+    /// The tokenizer.json of its language model; without it texts are not counted
+    #[arg(long, value_name = "FILE", value_parser = path_parser())]
+    pub(super) tokenizer: Option<PathBuf>,
+
+    /// Counts the tokens of this chat template too: vicuna, llama2, llama3, chatml, qwen, lynx
+    #[arg(long, value_name = "NAME", requires = "tokenizer")]
+    template: Option<String>,
+
+    /// The folder that paths of pictures start from [default: that of the conversations]
+    #[arg(long, value_name = "DIR", value_parser = path_parser())]
+    images: Option<PathBuf>,
+
+    /// Where sizes of pictures come from
+    #[arg(long, value_enum, default_value_t = SizesFrom::Files)]
+    sizes: SizesFrom,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum SizesFrom {
+    /// From the files, each of which is read and checked
+    Files,
+    /// From `width` and `height` of the records; only pictures without them are read
+    Records,
+}
+
+fn model_help() -> String {
+    let lines: Vec<String> = models().map(|(name, about)| format!("  {name}: {about}")).collect();
+    format!(
+        "The model that is trained, by its name here or on Hugging Face, with settings behind commas \
+         (qwen2-vl,max_pixels=1003520):\n{}",
+        lines.join("\n")
+    )
+}
+
+/// What the settings of a count refer to.
+pub(super) struct Counted {
+    model: Model,
+    tokenizer: Option<Tokenizer>,
+    template: Option<Template>,
+    images: Option<PathBuf>,
+    sizes: Sizes,
+}
+
+impl Counting {
+    pub(super) fn open(&self) -> Result<Counted, Failure> {
+        let usage = |error: lynxdata_budgets::Error| Failure::Usage(anyhow!(error));
+        let model = Model::parse(&self.model).map_err(usage)?;
+        let template = self.template.as_deref().map(Template::parse).transpose().map_err(usage)?;
+        let tokenizer = self.tokenizer.as_deref().map(Tokenizer::read).transpose().map_err(anyhow::Error::from)?;
+        if let Some(folder) = self.images.as_ref().filter(|folder| !folder.is_dir()) {
+            return Err(Failure::Usage(anyhow!("--images {} is no folder", folder.display())));
+        }
+        let sizes = match self.sizes {
+            SizesFrom::Files => Sizes::FromFiles,
+            SizesFrom::Records => Sizes::FromRecords,
+        };
+        Ok(Counted { model, tokenizer, template, images: self.images.clone(), sizes })
+    }
+}
+
+impl Counted {
+    pub(super) fn settings(&self, max_length: Option<u64>) -> Settings<'_> {
+        Settings {
+            model: &self.model,
+            tokenizer: self.tokenizer.as_ref(),
+            template: self.template,
+            images: self.images.clone(),
+            sizes: self.sizes,
+            max_length,
+        }
+    }
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
+    let counted = arguments.counting.open()?;
+    let report = audit(&arguments.path, &counted.settings(arguments.max_length)).map_err(anyhow::Error::from)?;
+    if arguments.json {
+        print_json(&report)?;
+    } else {
+        print(&table(&report))?;
+    }
+    Ok(if report.breaks_training() { BROKEN_RECORDS } else { DONE })
+}
+
+fn table(report: &Report) -> String {
+    let mut rows = vec![
+        vec!["records".to_owned(), grouped(report.records)],
+        vec!["text tokens".to_owned(), report.text_tokens.map_or("not counted".to_owned(), grouped)],
+        vec!["words".to_owned(), grouped(report.words)],
+        vec!["visual tokens".to_owned(), grouped(report.visual_tokens)],
+        vec!["pictures".to_owned(), grouped(report.pictures)],
+    ];
+    if let Some(most) = report.max_length {
+        rows.push(vec![format!("records over {most} tokens"), grouped(report.over_length)]);
+    }
+    let mut text = columns(&["", &report.model], &rows, &[1]);
+    let lengths = report.lengths;
+    text.push_str(&format!(
+        "tokens of a record: half have at most {}, 90 % {}, 99 % {}, the longest {}\n",
+        grouped(lengths.p50),
+        grouped(lengths.p90),
+        grouped(lengths.p99),
+        grouped(lengths.max)
+    ));
+    let most = report.histogram.iter().map(|bin| bin.records).max().unwrap_or(0).max(1);
+    let bars: Vec<Vec<String>> = report
+        .histogram
+        .iter()
+        .map(|bin| {
+            let bar = "#".repeat((bin.records * 40).div_ceil(most) as usize);
+            vec![format!("{}–{}", bin.from, bin.to), grouped(bin.records), bar]
+        })
+        .collect();
+    text.push_str(&columns(&["tokens", "records", ""], &bars, &[0, 1]));
+    for example in &report.over_length_examples {
+        text.push_str(&format!("over length: {}\n", place(example)));
+    }
+    for (reason, broken) in &report.broken {
+        text.push_str(&faults(*reason, broken));
+    }
+    for note in &report.notes {
+        text.push_str(&format!("- {note}\n"));
+    }
+    text
+}
+
+fn faults(reason: Reason, broken: &Broken) -> String {
+    let effect = if broken.breaks_training { "breaks training" } else { "does not break training" };
+    let mut text = format!("{}: {} records, {effect}\n", reason.name(), grouped(broken.count));
+    for example in &broken.examples {
+        text.push_str(&format!("  {}\n", place(example)));
+    }
+    text
+}
+
+fn place(example: &Example) -> String {
+    let id = example.id.as_ref().map(|id| format!(", id {id}")).unwrap_or_default();
+    format!("{}, row {}{id}: {}", example.file, example.row, example.detail)
+}

@@ -1,0 +1,172 @@
+//! What all commands share that ask a language model on a server.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, anyhow};
+use clap::Args;
+use lynxdata_generation::{
+    Budget, Cache, Client, Completion, Dollars, Endpoint, EndpointConfig, Error, Estimate, Prices, Request, Usage,
+};
+
+use super::grouped;
+use crate::paths::path_parser;
+use lynxdata_run::Host as _;
+
+use crate::host::Terminal;
+
+/// Which model is asked, and what it may cost.
+#[derive(Args)]
+#[command(next_help_heading = "Language model")]
+pub(super) struct ModelArguments {
+    /// The server, as http://localhost:8000/v1; the address of anything that has OpenAI's chat
+    /// completions
+    #[arg(long, value_name = "URL", required_unless_present = "replay")]
+    endpoint: Option<String>,
+
+    /// The model, as the server calls it
+    #[arg(long, value_name = "NAME")]
+    model: String,
+
+    /// Environment variable with the key of the server
+    #[arg(long, value_name = "VAR")]
+    api_key_env: Option<String>,
+
+    /// Requests to the server at once
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(super) requests: u16,
+
+    /// Prices in TOML: for each model, input and output in dollars per million tokens
+    #[arg(long, value_name = "FILE", value_parser = path_parser())]
+    prices: Option<PathBuf>,
+
+    /// Stop before more than so many dollars are spent by this run
+    #[arg(long, value_name = "DOLLARS", value_parser = dollars, requires = "prices")]
+    max_cost: Option<Dollars>,
+
+    /// Where replies are kept, so that nothing is paid for twice
+    #[arg(long, value_name = "DIR", value_parser = path_parser(), default_value = "replies")]
+    replies: PathBuf,
+
+    /// Send nothing: every reply must be kept already
+    #[arg(long)]
+    replay: bool,
+
+    /// Print what would be sent and what it may cost, and send nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
+}
+
+impl ModelArguments {
+    /// Returns the client.
+    pub(super) fn client(&self) -> Result<Client> {
+        let cache = Cache::open(&self.replies)?;
+        let endpoint = match &self.endpoint {
+            Some(endpoint) if !self.replay => endpoint,
+            _ => return Ok(Client::replay(&self.model, cache)),
+        };
+        let prices = self.prices.as_deref().map(Prices::read).transpose()?.unwrap_or_default();
+        let budget = Budget::new(&self.model, &prices, self.max_cost)?;
+        let endpoint = endpoint_of(endpoint, &self.model, self.api_key_env.as_deref())?;
+        Ok(Client::new(endpoint, Some(cache), budget))
+    }
+}
+
+/// Reads an amount of the command line.
+fn dollars(text: &str) -> std::result::Result<Dollars, String> {
+    let amount = text.trim_start_matches('$').parse().ok().and_then(Dollars::new);
+    amount.ok_or_else(|| format!("{text} is no amount of dollars, as 0.50"))
+}
+
+/// Returns a model on a server with the usual patience.
+pub(super) fn endpoint_of(url: &str, model: &str, api_key_env: Option<&str>) -> Result<Endpoint> {
+    let api_key_env = api_key_env.map(str::to_owned);
+    Ok(Endpoint::new(EndpointConfig { api_key_env, ..EndpointConfig::new(url, model) })?)
+}
+
+/// Runs work that asks.
+pub(super) fn block_on<T>(work: impl Future<Output = T>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
+    Ok(runtime.block_on(work))
+}
+
+/// Says what requests may come to.
+pub(super) fn told_estimate(estimate: &Estimate) -> String {
+    let tokens = |usage: Usage| format!("{} in, {} out", grouped(usage.input), grouped(usage.output));
+    let cost = |cost: Option<Dollars>| cost.map_or("no price is known".to_owned(), |cost| cost.to_string());
+    format!(
+        "requests  {}\nlikely    {} tokens, {}\nat most   {} tokens, {}\n",
+        grouped(estimate.requests),
+        tokens(estimate.likely),
+        cost(estimate.likely_cost),
+        tokens(estimate.most),
+        cost(estimate.most_cost)
+    )
+}
+
+/// Says on standard error what was sent and spent.
+pub(super) fn tell_spending(client: &Client) {
+    let spending = client.spending();
+    let unreported = match spending.unreported {
+        0 => String::new(),
+        count => format!("; the server did not report the tokens of {count}, which count at their most"),
+    };
+    let cost = client.price().map_or(String::new(), |_| format!(", {} spent", spending.cost));
+    tracing::info!(
+        "{} requests were sent, {} tokens in and {} out{cost}{unreported}",
+        grouped(spending.requests),
+        grouped(spending.tokens.input),
+        grouped(spending.tokens.output)
+    );
+}
+
+/// A question to a model: its id, and how its request is made when its turn comes.
+pub(super) struct Question<'a> {
+    pub(super) id: String,
+    pub(super) request: Box<dyn Fn() -> lynxdata_generation::Result<Request> + Send + Sync + 'a>,
+}
+
+/// Asks all questions, so many at once, and hands over each completion as it comes.
+///
+/// # Errors
+/// If replies are missing in the end: those that came were handed over, and running again asks for
+/// the rest.
+pub(super) fn ask_all(
+    client: &Client,
+    questions: &[Question],
+    requests: u16,
+    mut keep: impl FnMut(&Question, &Completion) -> Result<()>,
+) -> Result<()> {
+    let progress = Terminal.stage("ask", Some(questions.len() as u64));
+    let mut first: Option<(String, Error)> = None;
+    let mut done = 0;
+    let keep = |question: &Question, outcome: lynxdata_generation::Result<Completion>| {
+        progress.part_done();
+        match outcome {
+            Ok(completion) => {
+                keep(question, &completion)?;
+                done += 1;
+            }
+            Err(error) => {
+                first.get_or_insert((question.id.clone(), error));
+            }
+        }
+        Ok::<(), anyhow::Error>(())
+    };
+    let at_once = usize::from(requests);
+    block_on(client.complete_all(questions, at_once, |question| (question.request)(), keep))??;
+    match first {
+        None => Ok(()),
+        Some((id, error)) => Err(anyhow!(error).context(format!(
+            "{} of {} questions got no reply, the first for id {id}; run the same command to ask for the rest",
+            questions.len() - done,
+            questions.len()
+        ))),
+    }
+}
+
+/// Writes a file aside and renames it, so that it is never there in part.
+pub(super) fn write_whole(path: &Path, text: &str) -> Result<()> {
+    let aside = path.with_extension("tmp");
+    let written = std::fs::write(&aside, text).and_then(|()| std::fs::rename(&aside, path));
+    written.with_context(|| format!("cannot write {}", path.display()))
+}

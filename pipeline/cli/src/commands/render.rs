@@ -1,0 +1,109 @@
+//! `lynxdata render`: conversations as tokens with their loss masks.
+
+use std::io::BufRead;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, anyhow};
+use clap::Args;
+use lynxdata_budgets::{Conversation, Renderer, Template, Tokenizer};
+use serde::Serialize;
+
+use super::{print, print_json};
+use crate::exit::{BROKEN_RECORDS, DONE, Failure};
+use crate::paths::path_parser;
+
+/// Turn conversations into tokens, with the mask of those that have a loss
+///
+/// Reads conversations from standard input, one JSON object a line, with `messages` of `role` and
+/// `content`, or in any other form that `lynxdata audit` reads. What the assistant says and the
+/// end of its turn have a loss. A conversation of which a token covers the border of that is
+/// refused, as no mask of it is right.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  lynxdata render --template vicuna --tokenizer tokenizer.json --json < conversations.jsonl
+  head -1 data.jsonl | lynxdata render --template chatml --tokenizer tokenizer.json
+
+Exit code 3: conversations were refused; each is told in the place of its tokens.
+Templates and their sources: docs/audit.md")]
+pub(crate) struct Arguments {
+    /// The chat template: vicuna, llama2, llama3, chatml, qwen, lynx
+    #[arg(long, value_name = "NAME")]
+    template: String,
+
+    /// The tokenizer.json of the language model
+    #[arg(long, value_name = "FILE", value_parser = path_parser())]
+    tokenizer: PathBuf,
+
+    /// Prints ids and loss_mask, one JSON object a line; otherwise the text, with what has a loss
+    /// between ⟦ and ⟧
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Outcome {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ids: Option<Vec<u32>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    loss_mask: Option<Vec<u8>>,
+    /// The line of the input, from 1, where there is an error.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
+    let template = Template::parse(&arguments.template).map_err(|error| Failure::Usage(anyhow!(error)))?;
+    let tokenizer = Tokenizer::read(&arguments.tokenizer).map_err(anyhow::Error::from)?;
+    let renderer = Renderer::new(template, &tokenizer).map_err(anyhow::Error::from)?;
+    let mut code = DONE;
+    for (number, line) in std::io::stdin().lock().split(b'\n').enumerate() {
+        let line = line.context("cannot read standard input")?;
+        if line.trim_ascii().is_empty() {
+            continue;
+        }
+        let (id, shown) = match Conversation::parse(&line) {
+            Ok(conversation) => (conversation.id.clone(), shown(&renderer, &conversation, arguments.json)),
+            Err(fault) => (None, Err(fault.detail)),
+        };
+        match shown {
+            Ok(Shown::Text(text)) => print(&text)?,
+            Ok(Shown::Tokens(ids, loss_mask)) => {
+                print_json(&Outcome { id, ids: Some(ids), loss_mask: Some(loss_mask), line: None, error: None })?;
+            }
+            Err(error) => {
+                code = BROKEN_RECORDS;
+                if arguments.json {
+                    let line = Some(number + 1);
+                    print_json(&Outcome { id, ids: None, loss_mask: None, line, error: Some(error) })?;
+                } else {
+                    print(&format!("line {}: refused: {error}\n", number + 1))?;
+                }
+            }
+        }
+    }
+    Ok(code)
+}
+
+enum Shown {
+    Text(String),
+    Tokens(Vec<u32>, Vec<u8>),
+}
+
+fn shown(renderer: &Renderer, conversation: &Conversation, as_json: bool) -> Result<Shown, String> {
+    let tokens = renderer.tokens(&conversation.turns).map_err(|refused| refused.to_string())?;
+    if as_json {
+        return Ok(Shown::Tokens(tokens.ids, tokens.loss_mask.into_iter().map(u8::from).collect()));
+    }
+    let mut rendered = renderer.text(&conversation.turns).map_err(|refused| refused.to_string())?;
+    for span in rendered.learned.iter().rev() {
+        rendered.text.insert(span.end, '⟧');
+        rendered.text.insert(span.start, '⟦');
+    }
+    let learned = tokens.loss_mask.iter().filter(|learned| **learned).count();
+    Ok(Shown::Text(format!("{}\n({} tokens, {learned} with a loss)\n", rendered.text.trim_end(), tokens.ids.len())))
+}

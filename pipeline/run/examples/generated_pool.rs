@@ -1,0 +1,133 @@
+//! Writes a run folder whose pool has generated pairs, to measure the stages after the download on:
+//! `cargo run -p lynxdata-run --example generated_pool -- FOLDER PAIRS`. See benches/select.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use arrow::array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray, StructArray};
+use arrow::datatypes::DataType;
+use lynxdata_engine::signals;
+use lynxdata_filters::{GROUPS, SignalType, Value, hash_hex};
+use lynxdata_records::{NewPart, parquet, schema};
+use lynxdata_run::pool::{SIGNALS, signal_part};
+use lynxdata_run::stages::download::Download;
+use lynxdata_run::stages::signals::Signals;
+use lynxdata_run::{Context, Silent, recipe};
+
+/// Pairs of a part.
+const PART: u64 = 100_000;
+
+/// One pair of so many shares its bytes, its URL or nearly its hash with an earlier one.
+const ONE_DUPLICATE_OF: u64 = 20;
+
+const RECIPE: &str = r#"
+output = "run"
+
+[source]
+path = "pairs.csv"
+caption = "caption"
+
+[select.clean.rules]
+large = "width >= 400"
+wordy = "caption_words >= 5"
+flat = "entropy >= 3"
+"#;
+
+fn main() -> Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let folder = PathBuf::from(arguments.next().context("usage: generated_pool FOLDER PAIRS")?);
+    let pairs: u64 = arguments.next().context("usage: generated_pool FOLDER PAIRS")?.parse()?;
+    std::fs::create_dir_all(&folder)?;
+    std::fs::write(folder.join("pairs.csv"), "url,caption\nhttp://localhost/a.jpg,a\n")?;
+    std::fs::write(folder.join("recipe.toml"), RECIPE)?;
+    let loaded = recipe::load(&folder.join("recipe.toml"), &[])?;
+    let context = Context::new(loaded, lynxdata_engine::session::local(), Arc::new(Silent))?;
+    let (mut of_download, mut of_signals) = (Vec::new(), Vec::new());
+    for (number, first) in (0..pairs).step_by(PART as usize).enumerate() {
+        let (name, rows) = (format!("{number:05}"), first..(first + PART).min(pairs));
+        let uids: ArrayRef = Arc::new(StringArray::from_iter_values(rows.clone().map(|row| format!("{row:020}"))));
+        let mut part = NewPart::new("download", &name, name.clone());
+        let batch = pool(&uids, rows.clone())?;
+        let path = context.run.stage_file(&mut part, &format!("pool/part-{name}.parquet"))?;
+        parquet::write(&path, &batch.schema(), [&batch])?;
+        (part.rows_in, part.rows_out) = (rows.end - rows.start, rows.end - rows.start);
+        part.counts.insert("ok".to_owned(), part.rows_in);
+        context.commit(part)?;
+        of_download.push(name.clone());
+        for group in GROUPS {
+            let mut part = NewPart::new("signals", &signal_part(group.name, &name), name.clone());
+            let values: Vec<Vec<Value>> = rows
+                .clone()
+                .map(|row| group.signals.iter().map(|signal| value(signal.name, signal.signal_type, row)).collect())
+                .collect();
+            let batch = signals::table(group, uids.clone(), &values);
+            let path = context.run.stage_file(&mut part, &format!("{SIGNALS}/{}/part-{name}.parquet", group.name))?;
+            parquet::write(&path, &batch.schema(), [&batch])?;
+            (part.rows_in, part.rows_out) = (rows.end - rows.start, rows.end - rows.start);
+            part.counts.insert("measured".to_owned(), part.rows_in);
+            of_signals.push(part.name().to_owned());
+            context.commit(part)?;
+        }
+    }
+    context.complete(&Download, of_download)?;
+    context.complete(&Signals, of_signals)
+}
+
+/// Mixes the bits of a number: the finaliser of splitmix64.
+fn mixed(number: u64) -> u64 {
+    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ (number >> 31)
+}
+
+/// The pair that a pair is a copy of, in its URL, bytes or hash by `kind`; itself for most.
+fn original(row: u64, kind: u64) -> u64 {
+    let hash = mixed(row + 1);
+    if hash.is_multiple_of(ONE_DUPLICATE_OF) && hash / ONE_DUPLICATE_OF % 3 == kind && row > 0 {
+        mixed(hash) % row
+    } else {
+        row
+    }
+}
+
+fn pool(uids: &ArrayRef, rows: std::ops::Range<u64>) -> Result<RecordBatch> {
+    let texts =
+        |text: &dyn Fn(u64) -> String| -> ArrayRef { Arc::new(StringArray::from_iter_values(rows.clone().map(text))) };
+    let numbers =
+        |number: &dyn Fn(u64) -> i64| -> ArrayRef { Arc::new(Int64Array::from_iter_values(rows.clone().map(number))) };
+    let count = (rows.end - rows.start) as usize;
+    let DataType::Struct(fields) = schema::image_type() else { unreachable!("an image is a struct") };
+    let pictures = BinaryArray::from_iter_values(std::iter::repeat_n(b"x", count));
+    let image = StructArray::new(fields, vec![Arc::new(pictures), uids.clone()], None);
+    let side = |row: u64| 200 + (mixed(row) % 800) as i64;
+    let columns: Vec<ArrayRef> = vec![
+        uids.clone(),
+        texts(&|row| format!("http://host{}.example/pictures/{}.jpg", original(row, 0) % 997, original(row, 0))),
+        texts(&|row| format!("a caption of some words about picture number {row}")),
+        Arc::new(image),
+        numbers(&side),
+        numbers(&side),
+        numbers(&side),
+        numbers(&side),
+        texts(&|_| "jpeg".to_owned()),
+        numbers(&|_| 1),
+        texts(&|row| {
+            let bytes = original(row, 1);
+            (0..4).map(|word| format!("{:016x}", mixed(bytes * 4 + word))).collect()
+        }),
+    ];
+    RecordBatch::try_new(schema::pool().schema(), columns).context("the columns are those of the schema")
+}
+
+fn value(name: &str, signal_type: SignalType, row: u64) -> Value {
+    match (name, signal_type) {
+        ("phash", _) => Value::Text(hash_hex(mixed(original(row, 2) + 7) ^ u64::from(original(row, 2) != row))),
+        (_, SignalType::Text) => Value::Text(if name == "language" { "en".to_owned() } else { hash_hex(mixed(row)) }),
+        ("entropy", _) => Value::Float(2.0 + (mixed(row) % 600) as f64 / 100.0),
+        ("caption_words", _) => Value::Integer((mixed(row) % 12) as i64),
+        ("width" | "height", _) => Value::Integer(200 + (mixed(row) % 800) as i64),
+        (_, SignalType::Integer) => Value::Integer((mixed(row) % 100) as i64),
+        (_, SignalType::Float) => Value::Float((mixed(row) % 1000) as f64 / 1000.0),
+    }
+}
