@@ -13,7 +13,7 @@ use crate::record::Record;
 use crate::records::Records;
 
 /// The records of a task over some files, and what became of the rest.
-fn read(task: &str, split: &str, files: &[(&str, &[u8])]) -> Result<(Vec<Record>, TaskCounts)> {
+pub(super) fn read(task: &str, split: &str, files: &[(&str, &[u8])]) -> Result<(Vec<Record>, TaskCounts)> {
     let folder = tempfile::tempdir().unwrap();
     for (name, contents) in files {
         let path = folder.path().join(name);
@@ -26,15 +26,15 @@ fn read(task: &str, split: &str, files: &[(&str, &[u8])]) -> Result<(Vec<Record>
     Ok((found, records.counts().clone()))
 }
 
-fn fault(task: &str, split: &str, files: &[(&str, &[u8])]) -> String {
+pub(super) fn fault(task: &str, split: &str, files: &[(&str, &[u8])]) -> String {
     read(task, split, files).unwrap_err().to_string()
 }
 
-fn bytes(rows: &Value) -> Vec<u8> {
+pub(super) fn bytes(rows: &Value) -> Vec<u8> {
     rows.to_string().into_bytes()
 }
 
-fn text(record: &Record, shape: AnswerShape) -> &str {
+pub(super) fn text(record: &Record, shape: AnswerShape) -> &str {
     &record.answers.texts[&shape]
 }
 

@@ -9,6 +9,7 @@ mod folders;
 mod json;
 mod lines;
 mod markup;
+mod matlab;
 mod parquet;
 mod pickle;
 pub(crate) mod python;
@@ -56,6 +57,7 @@ const READERS: &[Reader] = &[
     Reader { name: "json", extensions: &["json"], read: |own, emit| read_json(own, false, emit) },
     Reader { name: "jsonl", extensions: &["jsonl", "ndjson"], read: |own, emit| read_json(own, true, emit) },
     Reader { name: "markup", extensions: &["html", "htm", "sgml"], read: markup::read },
+    Reader { name: "matlab", extensions: &["mat"], read: matlab::read },
     Reader { name: "parquet", extensions: &["parquet"], read: parquet::read },
     Reader { name: "pickle", extensions: &["p", "pkl", "pickle"], read: pickle::read },
     Reader { name: "python", extensions: &[], read: |own, emit| python::read(own.text()?, emit) },

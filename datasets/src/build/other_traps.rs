@@ -1,0 +1,162 @@
+//! What native files of datasets beyond the paper's are known to trip readers with.
+
+use std::fs;
+use std::io::Write;
+
+use serde_json::{Value, json};
+
+use super::tests::{build_all, fixtures, shipped};
+use super::traps::{bytes, fault, read, text};
+use super::*;
+use crate::record::Record;
+use crate::records::Records;
+
+fn questions(records: &[Record]) -> Vec<Value> {
+    records.iter().map(|own| serde_json::to_value(&own.slots["question"]).unwrap()).collect()
+}
+
+#[test]
+fn tables_with_tabs_under_the_name_of_commas_keep_quotation_marks_and_commas() {
+    let header = "gif_name\tquestion\tanswer\ttype\tvid_id\tkey\tdescription\n";
+    let row = "tumblr_a\twhat does \"no, thanks\" stand for ?\ta \"no\"\t0\tFRAMEQA1\t1\tx .\n";
+    let file = format!("{header}{row}");
+    let files: [(&str, &[u8]); 1] = [("dataset/Test_frameqa_question.csv", file.as_bytes())];
+    let (found, _) = read("tgif_qa_frame", "Test", &files).unwrap();
+    assert_eq!(questions(&found), [json!("what does \"no, thanks\" stand for?")]);
+    assert_eq!(text(&found[0], AnswerShape::Phrase), "a \"no\"");
+}
+
+#[test]
+fn json_lines_under_the_name_of_a_document_are_the_same_records_as_a_list() {
+    let rows = [
+        json!({"question_id": 1, "image": "a.jpg", "text": "Is there a cup?", "label": "yes"}),
+        json!({"question_id": 2, "image": "a.jpg", "text": "Is there a dog?", "label": "no"}),
+    ];
+    let (lines, list) = (format!("{}\n{}\n", rows[0], rows[1]), bytes(&json!(rows)));
+    let of = |file: &[u8]| read("pope", "random", &[("coco_pope_random.json", file)]).unwrap().0;
+    assert_eq!(of(lines.as_bytes()), of(&list));
+    assert_eq!(of(&list)[1].answers.truth, Some(false));
+}
+
+#[test]
+fn keys_of_documents_are_ids_whatever_the_order() {
+    let file = br#"{"12": {"filename": "b.jpg", "caption": "A", "negative_caption": "B"}, "3": {"filename": "a.jpg", "caption": "C", "negative_caption": "D"}}"#;
+    let (found, _) = read("sugarcrepe", "swap_obj", &[("swap_obj.json", file.as_slice())]).unwrap();
+    let ids: Vec<&str> = found.iter().map(|own| own.id.as_str()).collect();
+    let expected = ["12/0", "12/1", "3/0", "3/1"].map(|id| format!("sugarcrepe/swap_obj/{id}"));
+    assert_eq!(ids, expected.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!((found[1].answers.truth, found[3].media.images[0].as_str()), (Some(false), "val2017/a.jpg"));
+}
+
+#[test]
+fn gzip_of_lines_is_read_under_the_name_that_the_authors_give_it() {
+    let plain = fs::read(fixtures().join("guesswhat/guesswhat.valid.jsonl")).unwrap();
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(&plain).unwrap();
+    let packed = packed.finish().unwrap();
+    let of = |name: &str, file: &[u8]| {
+        let (mut records, counts) = read("guesswhat", "valid", &[(name, file)]).unwrap();
+        for own in &mut records {
+            own.source_file.clear();
+        }
+        (records, counts.kept)
+    };
+    assert_eq!(of("guesswhat.valid.jsonl.gz", &packed), of("guesswhat.valid.jsonl", &plain));
+}
+
+#[test]
+fn the_names_of_refcoco_lead_to_the_pictures_of_coco() {
+    let task = shipped().get("refcoco").unwrap();
+    let (conversations, _) = build_all(task, &fixtures().join("refcoco"), "val", PromptMode::All, 7);
+    let pickled = fs::read(fixtures().join("refcoco/refcoco/refs(unc).p")).unwrap();
+    let native = b"COCO_train2014_000000000009_11.jpg";
+    assert!(pickled.windows(native.len()).any(|part| part == native), "the name ends with the number of the object");
+    assert_eq!(conversations[0].images[0].path, "train2014/COCO_train2014_000000000009.jpg");
+}
+
+#[test]
+fn boxes_over_the_edge_are_cut_and_those_beyond_it_are_counted() {
+    let regions = bytes(&json!([{"id": 1, "regions": [
+        {"region_id": 1, "image_id": 1, "phrase": "sky", "x": -5, "y": 0, "width": 900, "height": 300},
+        {"region_id": 2, "image_id": 1, "phrase": "gone", "x": 900, "y": 0, "width": 5, "height": 5},
+        {"region_id": 3, "image_id": 1, "phrase": "flat", "x": 9, "y": 0, "width": 5, "height": 0}]}]));
+    let images = bytes(&json!([{"image_id": 1, "url": "https://x/VG_100K_2/1.jpg", "width": 800, "height": 600}]));
+    let files: [(&str, &[u8]); 2] = [("region_descriptions.json", &regions), ("image_data.json", &images)];
+    let (found, counts) = read("vg_region_grounding", "all", &files).unwrap();
+    assert_eq!(text(&found[0], AnswerShape::Boxes), "[0.000, 0.000, 1.000, 0.500]");
+    assert_eq!((found.len(), counts.dropped["error:boxes"]), (1, 2));
+}
+
+#[test]
+fn python_lists_hold_a_label_more_in_test_files() {
+    let train = b"['1', 'what a lovely day', 0]\n[\"2\", \"it 's fine\", 1]\n".as_slice();
+    let (found, _) = read("mm_sarcasm", "train", &[("text/train.txt", train)]).unwrap();
+    let test = b"['1', 'what a lovely day', 1, 0]\n[\"2\", \"it 's fine\", 0, 1]\n".as_slice();
+    let (other, _) = read("mm_sarcasm", "test2", &[("text/test2.txt", test)]).unwrap();
+    let labels = |own: &[Record]| own.iter().map(|own| own.answers.truth).collect::<Vec<_>>();
+    assert_eq!((labels(&found), labels(&other)), (vec![Some(false), Some(true)], vec![Some(false), Some(true)]));
+}
+
+#[test]
+fn lists_in_texts_and_keys_with_blanks_are_options() {
+    let folder = fixtures().join("mmmu");
+    let mut records = Records::start(shipped().get("mmmu").unwrap(), &folder, "validation").unwrap();
+    let first = records.next().unwrap().unwrap().answers.options.unwrap();
+    assert_eq!((first.texts, first.right), (vec!["Ann".into(), "Ben".into(), "It's unknown".into()], 1));
+    let egoschema = fixtures().join("egoschema");
+    let mut records = Records::start(shipped().get("egoschema").unwrap(), &egoschema, "subset").unwrap();
+    let first = records.next().unwrap().unwrap().answers.options.unwrap();
+    assert_eq!((first.texts[2].as_str(), first.right), ("to repair a lamp", 2));
+}
+
+#[test]
+fn labels_of_charts_in_brackets_lose_the_brackets_alone() {
+    let row = |label: &str| json!({"imgname": "1.png", "query": "Which?", "label": label});
+    let labels = ["[4, 9]", "0.57", "44538", "a [b] c"];
+    let rows = bytes(&json!(labels.map(row)));
+    let (found, _) = read("chartqa", "val", &[("val/val_human.json", &rows)]).unwrap();
+    let phrases: Vec<&str> = found.iter().map(|own| text(own, AnswerShape::Phrase)).collect();
+    assert_eq!(phrases, ["4, 9", "0.57", "44538", "a [b] c"]);
+}
+
+#[test]
+fn turns_that_do_not_take_turns_are_paired_with_nothing() {
+    let said = |from: &str, value: &str| json!({"from": from, "value": value});
+    let dialogs = bytes(&json!([
+        {"id": "1", "conversations": [said("human", "a"), said("human", "b"), said("gpt", "c"), said("gpt", "d")]},
+        {"id": "2", "conversations": [said("human", "<image>\na"), said("gpt", "b")], "image": "x.jpg"},
+        {"id": "3", "conversations": []},
+        {"id": "4", "conversations": [said("human", "a\n<image>"), said("gpt", "b")], "image": "x.jpg"}]));
+    let (found, counts) = read("llava_json", "own", &[("own.json", &dialogs)]).unwrap();
+    let turns: Vec<_> = found.iter().map(|own| own.answers.turns.clone()).collect();
+    assert_eq!(turns, vec![vec![("a".to_owned(), "b".to_owned())]; 2], "a marker of a picture is no text");
+    assert_eq!((counts.dropped["where:takes_turns"], counts.dropped["field:turns"]), (1, 1));
+}
+
+#[test]
+fn files_of_kindred_datasets_are_not_taken_for_each_other() {
+    let snli_ve = json!({"Flickr30K_ID": "9", "pairID": "9.jpg#0r1e", "gold_label": "neutral", "sentence2": "A"});
+    let found = fault("xvnli", "train_20", &[("train_20.jsonl", &bytes(&snli_ve))]);
+    assert!(found.contains("none of 1 records") && found.contains("did you mean `Flickr30K_ID`?"), "{found}");
+    let native = json!([{"ref_id": 0, "ann_id": 11, "image_id": 9, "sentences": [{"sent": "cup"}]}]);
+    let found = fault("refcoco_flat", "refcoco_testA", &[("refcoco_testA.json", &bytes(&native))]);
+    assert!(found.contains("`r` has no `img_id`"), "{found}");
+}
+
+#[test]
+fn parts_of_videos_that_end_before_they_begin_are_no_records() {
+    let rows =
+        bytes(&json!({"v_a": {"duration": 9, "timestamps": [[5, 5], [6, 2], [0, 3]], "sentences": ["a", "b", "c"]}}));
+    let (found, counts) = read("activitynet_captions", "val_1", &[("val_1.json", &rows)]).unwrap();
+    assert_eq!((found.len(), counts.dropped["field:video"]), (1, 2));
+    assert_eq!(found[0].media.video.as_ref().unwrap().end, Some(3.0));
+}
+
+#[test]
+fn a_spread_answer_is_looked_for_from_its_first_part_to_its_last() {
+    let folder = fixtures().join("nextgqa");
+    let records = Records::start(shipped().get("nextgqa").unwrap(), &folder, "val").unwrap();
+    let second = records.map(Result::unwrap).nth(1).unwrap();
+    let video = second.media.video.unwrap();
+    assert_eq!((video.start, video.end), (Some(12.1), Some(23.5)), "the parts are not in order");
+}
