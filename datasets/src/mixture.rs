@@ -216,15 +216,14 @@ fn within(group: &Group, sizes: &BTreeMap<String, u64>, quota: u64) -> Vec<u64> 
             let (least, most) = bounds[*place];
             (*share > most || *share < least).then(|| (*place, (*share).clamp(least, most)))
         });
-        match beyond {
-            Some((place, share)) => fixed[place] = Some(share),
-            None => {
-                for (place, share) in open.into_iter().zip(shares) {
-                    fixed[place] = Some(share);
-                }
-                return fixed.into_iter().flatten().collect();
-            }
+        if let Some((place, share)) = beyond {
+            fixed[place] = Some(share);
+            continue;
         }
+        for (place, share) in open.into_iter().zip(shares) {
+            fixed[place] = Some(share);
+        }
+        return fixed.into_iter().flatten().collect();
     }
 }
 

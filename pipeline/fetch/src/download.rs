@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use url::Url;
 
 pub use measure::Measure;
-pub use tables::PAIRS_CHUNK_BYTES;
+pub use tables::{OnPairs, PAIRS_CHUNK_BYTES};
 
 use crate::budget::{Budget, Share};
 use crate::client::{Answer, Client, Failure, redirect_target};
@@ -167,7 +167,7 @@ impl Downloader {
         part: &SourcePart,
         measure: Option<Arc<dyn Measure>>,
         on_row: &(dyn Fn(Status) + Sync),
-        on_pairs: &mut (dyn FnMut(RecordBatch, &[u32]) -> std::result::Result<(), E> + Send),
+        on_pairs: &mut OnPairs<'_, E>,
     ) -> std::result::Result<RecordBatch, E> {
         let shared = &self.shared;
         let embedded = shared.read_embedded(part).await?;

@@ -64,7 +64,7 @@ mod machine;
 pub use address::without_userinfo;
 pub use config::{DownloadConfig, PoolFormat, StoredSettings};
 pub use digest::sha256;
-pub use download::{Downloader, Measure, PAIRS_CHUNK_BYTES, status_of};
+pub use download::{Downloader, Measure, OnPairs, PAIRS_CHUNK_BYTES, status_of};
 pub use error::Error;
 pub use metrics::{Histogram, Metrics, NameMetrics};
 pub use source::{OneOrMany, Parts, Source, SourceConfig, SourceFormat, SourcePart};

@@ -114,7 +114,8 @@ fn pool(uids: &ArrayRef, rows: std::ops::Range<u64>) -> Result<RecordBatch> {
         numbers(&|_| 1),
         texts(&|row| {
             let bytes = original(row, 1);
-            (0..4).map(|word| format!("{:016x}", mixed(bytes * 4 + word))).collect()
+            let [a, b, c, d] = std::array::from_fn(|word| mixed(bytes * 4 + word as u64));
+            format!("{a:016x}{b:016x}{c:016x}{d:016x}")
         }),
     ];
     RecordBatch::try_new(schema::pool().schema(), columns).context("the columns are those of the schema")

@@ -24,7 +24,7 @@ use crate::spill::{Place, Waiting};
 pub const PAIRS_CHUNK_BYTES: usize = 1 << 20;
 
 /// Takes over the pairs, and the places of their rows in the part.
-pub(super) type OnPairs<'a, E> = dyn FnMut(RecordBatch, &[u32]) -> Result<(), E> + Send + 'a;
+pub type OnPairs<'a, E> = dyn FnMut(RecordBatch, &[u32]) -> Result<(), E> + Send + 'a;
 
 /// The rows of a part as they end.
 pub(super) struct Assembly<'a> {
