@@ -33,7 +33,7 @@ impl Page {
         let mut lines = 0;
         for (kind, block) in blocks(&self.text) {
             let name = block.lines().next().and_then(|line| line.strip_prefix("# ")).unwrap_or_default();
-            if kind == "toml" && name.ends_with(".toml") {
+            if kind == "toml" && !name.is_empty() {
                 let path = self.folder.path().join(name);
                 std::fs::create_dir_all(path.parent().unwrap()).unwrap();
                 std::fs::write(path, block).unwrap();
@@ -158,7 +158,13 @@ fn the_first_minutes_of_the_readme_work() {
     let page = Page::open(section.to_owned());
     assert!(page.run() >= 6, "the blocks were not found");
     let folder = page.folder.path();
-    assert!(files(&folder.join("shards")).iter().any(|name| name.ends_with(".tar")), "{:?}", files(folder));
+    assert!(
+        files(&folder.join("shards"))
+            .iter()
+            .any(|name| Path::new(name).extension().is_some_and(|suffix| suffix == "tar")),
+        "{:?}",
+        files(folder)
+    );
     let conversations = std::fs::read_to_string(folder.join("vqa/instruct/llava/vqav2-train.json")).unwrap();
     assert_eq!(serde_json::from_str::<Value>(&conversations).unwrap().as_array().unwrap().len(), 3);
     let verdict = std::fs::read_to_string(folder.join("lynxdata-check/check/verdict.json")).unwrap();

@@ -51,10 +51,9 @@ fn run(folder: &Path, arguments: &[&str]) -> Output {
 /// A command line and all that came of it.
 fn shown(folder: &Path, arguments: &[&str]) -> String {
     let output = run(folder, arguments);
-    let quoted = arguments.iter().map(|argument| match argument.contains(' ') {
-        true => format!(" '{argument}'"),
-        false => format!(" {argument}"),
-    });
+    let quoted = arguments
+        .iter()
+        .map(|argument| if argument.contains(' ') { format!(" '{argument}'") } else { format!(" {argument}") });
     let code = output.code.unwrap();
     let text = format!("$ lynxdata{}\n{}{}[exit {code}]\n\n", quoted.collect::<String>(), output.stdout, output.stderr);
     masked(&text, folder)
@@ -65,10 +64,9 @@ fn masked(text: &str, folder: &Path) -> String {
     let folder = folder.canonicalize().unwrap();
     let text = text.replace(folder.to_str().unwrap(), "[FOLDER]").replace(env!("CARGO_PKG_VERSION"), "[VERSION]");
     let lines = text.lines().map(|line| {
-        let words = line.split(' ').map(|word| match () {
-            () if word.starts_with("seconds=") => "seconds=[TIME]".to_owned(),
-            () => without_port(word),
-        });
+        let words = line
+            .split(' ')
+            .map(|word| if word.starts_with("seconds=") { "seconds=[TIME]".to_owned() } else { without_port(word) });
         words.collect::<Vec<_>>().join(" ")
     });
     lines.map(|line| line + "\n").collect()

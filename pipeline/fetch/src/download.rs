@@ -32,7 +32,7 @@ use crate::robots::Robots;
 use crate::source::{Embedded, EmbeddedPicture, check_length, column, read_picture};
 use crate::spill::{Waiting, WaitingRoom, read_at};
 use crate::{DownloadConfig, Metrics, Result, SourcePart, address, retry};
-use tables::Assembly;
+use tables::{Assembly, OnPairs};
 use wanted_size::WantedSize;
 
 /// Redirects that are followed. Browsers follow 20, but no chain that long ends at a picture.
@@ -167,7 +167,7 @@ impl Downloader {
         part: &SourcePart,
         measure: Option<Arc<dyn Measure>>,
         on_row: &(dyn Fn(Status) + Sync),
-        on_pairs: &mut (dyn FnMut(RecordBatch, &[u32]) -> std::result::Result<(), E> + Send),
+        on_pairs: &mut OnPairs<'_, E>,
     ) -> std::result::Result<RecordBatch, E> {
         let shared = &self.shared;
         let embedded = shared.read_embedded(part).await?;

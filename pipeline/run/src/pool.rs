@@ -146,14 +146,13 @@ impl PoolPart {
             let path = table::file(run, part, SIGNALS)?;
             let rows = table::read(&path, Some(&[&["uid"], wanted.as_slice()].concat()))?;
             let own = table::texts(&rows, "uid", &path)?;
-            match &uids {
-                Some(uids) => table::same_pairs(uids, own, &path)?,
-                None => {
-                    let pairs = self.columns(run, &["uid"])?;
-                    table::same_pairs(table::texts(&pairs, "uid", &path)?, own, &path)?;
-                    (fields, values) = (vec![rows.schema().fields()[0].clone()], vec![rows.column(0).clone()]);
-                    uids = Some(own.clone());
-                }
+            if let Some(uids) = &uids {
+                table::same_pairs(uids, own, &path)?;
+            } else {
+                let pairs = self.columns(run, &["uid"])?;
+                table::same_pairs(table::texts(&pairs, "uid", &path)?, own, &path)?;
+                (fields, values) = (vec![rows.schema().fields()[0].clone()], vec![rows.column(0).clone()]);
+                uids = Some(own.clone());
             }
             fields.extend(rows.schema().fields().iter().skip(1).cloned());
             values.extend(rows.columns().iter().skip(1).cloned());
