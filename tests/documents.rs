@@ -1,8 +1,9 @@
-//! What AGENTS.md and the first page of the README tell people and agents to type, and what they say of it.
+//! What AGENTS.md and the first page of the README tell people and agents to type, and what they
+//! say of it.
 //!
-//! Each line of a block of the kind `console` is run, in the order of the page, in a folder with the inputs that
-//! the pages speak of: a list, a task's files, two folders of pictures with texts. A block of TOML whose first
-//! line is a comment with a file's name is that file.
+//! Each line of a block of the kind `console` is run, in the order of the page, in a folder with
+//! the inputs that the pages speak of: a list, a task's files, two folders of pictures with texts.
+//! A block of TOML whose first line is a comment with a file's name is that file.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -56,8 +57,8 @@ fn blocks(page: &str) -> Vec<(&str, &str)> {
     parts.map(|part| part.split_once('\n').unwrap_or((part, ""))).collect()
 }
 
-/// Writes a list of 44 pairs, one of them gone, a task's files, and two folders of the same pictures: one with
-/// their captions and one with captions of others.
+/// Writes a list of 44 pairs, one of them gone, a task's files, and two folders of the same
+/// pictures: one with their captions and one with captions of others.
 fn write_inputs(folder: &Path) {
     let images = repository().join("examples/quickstart/images");
     std::os::unix::fs::symlink(&images, folder.join("pictures")).unwrap();

@@ -1,7 +1,8 @@
 //! Help, plans, states and errors as they are on the screen, beside those that were reviewed.
 //!
-//! `tests/snapshots` has a file for each. What differs from run to run is masked: the folder, the version, times,
-//! addresses. After a change that is meant, run these tests with `LYNXDATA_REWRITE=1`, read the difference and commit.
+//! `tests/snapshots` has a file for each. What differs from run to run is masked: the folder, the
+//! version, times, addresses. After a change that is meant, run these tests with
+//! `LYNXDATA_REWRITE=1`, read the difference and commit.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -86,7 +87,8 @@ fn listed(help: &str) -> Vec<String> {
     names.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help").map(str::to_owned).collect()
 }
 
-/// The names of all commands and subcommands, as the help lists them: `["tasks"]`, `["tasks", "list"]`, ….
+/// The names of all commands and subcommands, as the help lists them: `["tasks"]`, `["tasks",
+/// "list"]`, ….
 pub(crate) fn commands() -> Vec<Vec<&'static str>> {
     fn below(command: &[&'static str], found: &mut Vec<Vec<&'static str>>) {
         let help = run(&repository(), &[&["help"], command].concat()).ended_with(0).stdout;
@@ -133,8 +135,8 @@ fn plans_and_states_are_as_they_were_reviewed() {
     compare("status.txt", &without_measures(&shown(folder, &["status", "run"])));
 }
 
-/// A status without what depends on the clock and on the lengths of addresses: of tables, the columns from
-/// that of bytes on, and all tables of latencies and sizes.
+/// A status without what depends on the clock and on the lengths of addresses: of tables, the
+/// columns from that of bytes on, and all tables of latencies and sizes.
 fn without_measures(status: &str) -> String {
     const MEASURES: &[&str] = &["a download took", "milliseconds", "bytes of a body", "host "];
     let tables = status.split("\n\n").filter(|table| !MEASURES.iter().any(|start| table.starts_with(start)));

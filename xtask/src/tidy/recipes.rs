@@ -1,5 +1,5 @@
-//! The recipes of CONTRIBUTING.md: whether the files that they name are there, hold what is said to be in
-//! them, and are all that has to be touched.
+//! The recipes of CONTRIBUTING.md: whether the files that they name are there, hold what is said to
+//! be in them, and are all that has to be touched.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
