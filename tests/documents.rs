@@ -1,8 +1,9 @@
-//! What AGENTS.md and the first page of the README tell people and agents to type, and what they say of it.
+//! What AGENTS.md and the first page of the README tell people and agents to type, and what they
+//! say of it.
 //!
-//! Each line of a block of the kind `console` is run, in the order of the page, in a folder with the inputs that
-//! the pages speak of: a list, a task's files, two folders of pictures with texts. A block of TOML whose first
-//! line is a comment with a file's name is that file.
+//! Each line of a block of the kind `console` is run, in the order of the page, in a folder with
+//! the inputs that the pages speak of: a list, a task's files, two folders of pictures with texts.
+//! A block of TOML whose first line is a comment with a file's name is that file.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -33,7 +34,7 @@ impl Page {
         let mut lines = 0;
         for (kind, block) in blocks(&self.text) {
             let name = block.lines().next().and_then(|line| line.strip_prefix("# ")).unwrap_or_default();
-            if kind == "toml" && name.ends_with(".toml") {
+            if kind == "toml" && !name.is_empty() {
                 let path = self.folder.path().join(name);
                 std::fs::create_dir_all(path.parent().unwrap()).unwrap();
                 std::fs::write(path, block).unwrap();
@@ -56,8 +57,8 @@ fn blocks(page: &str) -> Vec<(&str, &str)> {
     parts.map(|part| part.split_once('\n').unwrap_or((part, ""))).collect()
 }
 
-/// Writes a list of 44 pairs, one of them gone, a task's files, and two folders of the same pictures: one with
-/// their captions and one with captions of others.
+/// Writes a list of 44 pairs, one of them gone, a task's files, and two folders of the same
+/// pictures: one with their captions and one with captions of others.
 fn write_inputs(folder: &Path) {
     let images = repository().join("examples/quickstart/images");
     std::os::unix::fs::symlink(&images, folder.join("pictures")).unwrap();
@@ -158,7 +159,13 @@ fn the_first_minutes_of_the_readme_work() {
     let page = Page::open(section.to_owned());
     assert!(page.run() >= 6, "the blocks were not found");
     let folder = page.folder.path();
-    assert!(files(&folder.join("shards")).iter().any(|name| name.ends_with(".tar")), "{:?}", files(folder));
+    assert!(
+        files(&folder.join("shards"))
+            .iter()
+            .any(|name| Path::new(name).extension().is_some_and(|suffix| suffix == "tar")),
+        "{:?}",
+        files(folder)
+    );
     let conversations = std::fs::read_to_string(folder.join("vqa/instruct/llava/vqav2-train.json")).unwrap();
     assert_eq!(serde_json::from_str::<Value>(&conversations).unwrap().as_array().unwrap().len(), 3);
     let verdict = std::fs::read_to_string(folder.join("lynxdata-check/check/verdict.json")).unwrap();

@@ -1,7 +1,8 @@
-//! What not every machine has: the large real data and a Python with packages. Tests of several crates read this file.
+//! What not every machine has: the large real data and a Python with packages. Tests of several
+//! crates read this file.
 //!
-//! A test that lacks one of them ends without doing anything and says SKIPPED, which `.ci/run` counts. Where a
-//! variable is set and what it names is missing, the test fails.
+//! A test that lacks one of them ends without doing anything and says SKIPPED, which `.ci/run`
+//! counts. Where a variable is set and what it names is missing, the test fails.
 
 #![allow(dead_code, reason = "a crate that needs one of them needs not the other")]
 
@@ -16,7 +17,8 @@ pub(crate) fn shared(path: &str) -> Option<PathBuf> {
     Some(path)
 }
 
-/// Returns a Python with the packages of `tests/python/requirements.txt`; `None` if the machine has none.
+/// Returns a Python with the packages of `tests/python/requirements.txt`; `None` if the machine has
+/// none.
 pub(crate) fn python() -> Option<PathBuf> {
     variable("LYNXDATA_PYTHON").map(PathBuf::from)
 }
@@ -27,8 +29,8 @@ fn variable(name: &str) -> Option<OsString> {
     if value.is_none() {
         let thread = std::thread::current();
         let line = format!("SKIPPED {}: {name} is unset\n", thread.name().unwrap_or("a test"));
-        // Not by `eprintln!`, whose lines the test runner keeps to itself where a test passes. If standard
-        // error is gone there is nobody to tell.
+        // Not by `eprintln!`, whose lines the test runner keeps to itself where a test passes. If
+        // standard error is gone there is nobody to tell.
         std::io::stderr().write_all(line.as_bytes()).unwrap_or_default();
     }
     value

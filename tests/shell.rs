@@ -1,4 +1,5 @@
-//! Lines as they are typed into a shell, and a web for them: those of cases and those that documents show.
+//! Lines as they are typed into a shell, and a web for them: those of cases and those that
+//! documents show.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -7,8 +8,8 @@ use std::process::Command;
 
 use crate::support::{Output, Running};
 
-/// Runs a line in a folder, which is its home too. Downloads go through the proxy, so that URLs may name
-/// any host.
+/// Runs a line in a folder, which is its home too. Downloads go through the proxy, so that URLs may
+/// name any host.
 pub(crate) fn run(folder: &Path, proxy: &str, line: &str) -> Output {
     let python = std::env::var_os("LYNXDATA_PYTHON").unwrap_or_else(|| "python3".into());
     let mut command = Command::new("bash");

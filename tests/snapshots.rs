@@ -1,7 +1,8 @@
 //! Help, plans, states and errors as they are on the screen, beside those that were reviewed.
 //!
-//! `tests/snapshots` has a file for each. What differs from run to run is masked: the folder, the version, times,
-//! addresses. After a change that is meant, run these tests with `LYNXDATA_REWRITE=1`, read the difference and commit.
+//! `tests/snapshots` has a file for each. What differs from run to run is masked: the folder, the
+//! version, times, addresses. After a change that is meant, run these tests with
+//! `LYNXDATA_REWRITE=1`, read the difference and commit.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -51,10 +52,9 @@ fn run(folder: &Path, arguments: &[&str]) -> Output {
 /// A command line and all that came of it.
 fn shown(folder: &Path, arguments: &[&str]) -> String {
     let output = run(folder, arguments);
-    let quoted = arguments.iter().map(|argument| match argument.contains(' ') {
-        true => format!(" '{argument}'"),
-        false => format!(" {argument}"),
-    });
+    let quoted = arguments
+        .iter()
+        .map(|argument| if argument.contains(' ') { format!(" '{argument}'") } else { format!(" {argument}") });
     let code = output.code.unwrap();
     let text = format!("$ lynxdata{}\n{}{}[exit {code}]\n\n", quoted.collect::<String>(), output.stdout, output.stderr);
     masked(&text, folder)
@@ -65,10 +65,9 @@ fn masked(text: &str, folder: &Path) -> String {
     let folder = folder.canonicalize().unwrap();
     let text = text.replace(folder.to_str().unwrap(), "[FOLDER]").replace(env!("CARGO_PKG_VERSION"), "[VERSION]");
     let lines = text.lines().map(|line| {
-        let words = line.split(' ').map(|word| match () {
-            () if word.starts_with("seconds=") => "seconds=[TIME]".to_owned(),
-            () => without_port(word),
-        });
+        let words = line
+            .split(' ')
+            .map(|word| if word.starts_with("seconds=") { "seconds=[TIME]".to_owned() } else { without_port(word) });
         words.collect::<Vec<_>>().join(" ")
     });
     lines.map(|line| line + "\n").collect()
@@ -88,7 +87,8 @@ fn listed(help: &str) -> Vec<String> {
     names.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help").map(str::to_owned).collect()
 }
 
-/// The names of all commands and subcommands, as the help lists them: `["tasks"]`, `["tasks", "list"]`, ….
+/// The names of all commands and subcommands, as the help lists them: `["tasks"]`, `["tasks",
+/// "list"]`, ….
 pub(crate) fn commands() -> Vec<Vec<&'static str>> {
     fn below(command: &[&'static str], found: &mut Vec<Vec<&'static str>>) {
         let help = run(&repository(), &[&["help"], command].concat()).ended_with(0).stdout;
@@ -135,8 +135,8 @@ fn plans_and_states_are_as_they_were_reviewed() {
     compare("status.txt", &without_measures(&shown(folder, &["status", "run"])));
 }
 
-/// A status without what depends on the clock and on the lengths of addresses: of tables, the columns from
-/// that of bytes on, and all tables of latencies and sizes.
+/// A status without what depends on the clock and on the lengths of addresses: of tables, the
+/// columns from that of bytes on, and all tables of latencies and sizes.
 fn without_measures(status: &str) -> String {
     const MEASURES: &[&str] = &["a download took", "milliseconds", "bytes of a body", "host "];
     let tables = status.split("\n\n").filter(|table| !MEASURES.iter().any(|start| table.starts_with(start)));

@@ -18,7 +18,8 @@ use values::Values;
 use crate::error::{Error, Result};
 use crate::fault::Fault;
 
-/// Folders of formats that `lynxdata instruct` writes, each with all conversations: that with the pictures first.
+/// Folders of formats that `lynxdata instruct` writes, each with all conversations: that with the
+/// pictures first.
 const FORMATS: &[&str] = &["parquet", "conversations"];
 
 /// The folder beside [`FORMATS`] by which a folder is known to come from `lynxdata instruct`.

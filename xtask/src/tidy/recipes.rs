@@ -1,5 +1,5 @@
-//! The recipes of CONTRIBUTING.md: whether the files that they name are there, hold what is said to be in
-//! them, and are all that has to be touched.
+//! The recipes of CONTRIBUTING.md: whether the files that they name are there, hold what is said to
+//! be in them, and are all that has to be touched.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -95,6 +95,10 @@ fn is_name(text: &str) -> bool {
     text.chars().all(|character| character.is_alphanumeric() || character == '_')
 }
 
+fn is_rust(path: &str) -> bool {
+    Path::new(path).extension().is_some_and(|extension| extension == "rs")
+}
+
 /// Returns the part of a path before a word in capitals, such as NAME.
 fn fixed(path: &str) -> PathBuf {
     path.split('/').take_while(|part| !stands_for_any(part)).collect()
@@ -124,7 +128,7 @@ fn faults_of_example(example: &Example, recipe: &Recipe<'_>, sources: &[(String,
     let untold = touched.iter().filter(|file| !recipe.paths.iter().any(|path| is_meant(file, path)));
     let untold =
         untold.map(|file| format!("CONTRIBUTING.md, {title}: it does not name {file}, which its example touched"));
-    let of_code = recipe.paths.iter().filter(|path| path.ends_with(".rs") && !path.ends_with("tests.rs"));
+    let of_code = recipe.paths.iter().filter(|path| is_rust(path) && !path.ends_with("tests.rs"));
     let needless = of_code.filter(|path| !touched.iter().any(|file| is_meant(file, path)));
     let needless = needless.map(|path| format!("CONTRIBUTING.md, {title}: its example did not touch {path}"));
     lost.chain(untold).chain(needless).collect()
@@ -144,7 +148,7 @@ fn sources(root: &Path) -> Result<Vec<(String, String)>> {
             }
             if path.is_dir() {
                 folders.push(path);
-            } else if name.ends_with(".rs") {
+            } else if is_rust(name) {
                 let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
                 let below = path.strip_prefix(root).expect("it was found below the root");
                 let end = text.find("#[cfg(test)]\nmod tests").unwrap_or(text.len());
