@@ -32,7 +32,7 @@ use crate::robots::Robots;
 use crate::source::{Embedded, EmbeddedPicture, check_length, column, read_picture};
 use crate::spill::{Waiting, WaitingRoom, read_at};
 use crate::{DownloadConfig, Metrics, Result, SourcePart, address, retry};
-use tables::{Assembly, OnPairs};
+use tables::Assembly;
 use wanted_size::WantedSize;
 
 /// Redirects that are followed. Browsers follow 20, but no chain that long ends at a picture.
