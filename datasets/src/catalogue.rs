@@ -163,7 +163,7 @@ impl Catalogue {
         if let Some(faulty) = self.faulty.iter().find(|faulty| faulty.name == name) {
             return Err(faulty.error());
         }
-        self.tasks.get(name).ok_or_else(|| Error::UnknownTask { name: name.to_owned(), known: self.tasks.len() })
+        self.tasks.get(name).ok_or_else(|| Error::UnknownTask { name: name.to_owned() })
     }
 
     /// The tasks that cannot be used, and why.

@@ -51,12 +51,10 @@ pub enum Error {
         reason: String,
     },
     /// A task that does not exist.
-    #[error("there is no task `{name}` among the {known}; `lynxdata tasks list` names them")]
+    #[error("there is no task `{name}`; `lynxdata tasks list` names them all")]
     UnknownTask {
         /// The name asked for.
         name: String,
-        /// How many tasks there are.
-        known: usize,
     },
     /// A prompt bank is missing or faulty.
     #[error(transparent)]
