@@ -211,6 +211,8 @@ struct TaskFile {
     verified: Verified,
     splits: BTreeMap<String, u64>,
     prompts: Vec<String>,
+    #[serde(default = "english")]
+    language: String,
     #[serde(default = "half")]
     may_drop: f64,
     id: String,
@@ -226,6 +228,10 @@ struct TaskFile {
     #[serde(default)]
     slots: BTreeMap<String, ValueFile>,
     answers: AnswersFile,
+}
+
+fn english() -> String {
+    "en".to_owned()
 }
 
 /// The share of records that a task may drop without failing, unless its file says otherwise. A
@@ -313,6 +319,8 @@ pub struct Task {
     pub obtain: Vec<Obtain>,
     /// The prompt banks that its conversations are worded with.
     pub prompts: Vec<String>,
+    /// The language of its texts, as an ISO 639 code: its conversations are worded in the same.
+    pub language: String,
     /// The splits that its authors publish, with the number of records that each yields; 0 where they
     /// publish none.
     pub splits: BTreeMap<String, u64>,
@@ -573,6 +581,7 @@ impl Task {
             verified: contents.verified,
             obtain: contents.obtain,
             prompts: contents.prompts,
+            language: contents.language,
             splits: contents.splits,
             may_drop: contents.may_drop,
             definition,
@@ -609,18 +618,14 @@ impl Task {
         self.answers.shapes()
     }
 
-    /// Returns the wordings of its banks, in the order of banks and files.
+    /// Returns the wordings of its banks in its language, in the order of banks and files.
     ///
     /// # Errors
     /// If a bank is not there.
     pub fn wordings<'b>(&self, banks: &'b Banks) -> Result<Vec<Wording<'b>>> {
         let banks: Vec<&Bank> =
             self.prompts.iter().map(|name| banks.get(name)).collect::<std::result::Result<_, _>>()?;
-        let of_bank = |bank: &&'b Bank| {
-            let bank: &'b Bank = bank;
-            bank.templates.iter().map(move |template| Wording { bank, template })
-        };
-        Ok(banks.iter().flat_map(of_bank).collect())
+        Ok(banks.into_iter().flat_map(Bank::wordings).filter(|own| own.template.language == self.language).collect())
     }
 
     /// Returns whether a wording suits a record that is about some media and has some slots and
@@ -654,6 +659,10 @@ impl Task {
     pub(crate) fn check_wordings(&self, banks: &Banks) -> Result<()> {
         let fault = |reason: String| Error::TaskFile { file: self.file.clone(), reason };
         let wordings = self.wordings(banks).map_err(|reason| fault(format!("prompts: {reason}")))?;
+        if wordings.is_empty() {
+            let (names, language) = (self.prompts.join(", "), &self.language);
+            return Err(fault(format!("language: no wording of {names} is of language `{language}`")));
+        }
         let declared = self.answer_shapes();
         let has = |shape: AnswerShape| {
             declared.contains(&shape) || shape == AnswerShape::Word && declared.contains(&AnswerShape::Phrase)

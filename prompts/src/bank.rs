@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use include_dir::{Dir, include_dir};
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value};
@@ -177,7 +177,7 @@ impl Tone {
     }
 }
 
-/// Whether a person has looked at a wording that a model wrote.
+/// Whether a person has looked at a wording.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Review {
@@ -187,9 +187,13 @@ pub enum Review {
     Pending,
     /// Bad: it is kept, so that it is not written again, and not used.
     Rejected,
+    /// Read by a model alone, not by a person who speaks the language: it is used where that
+    /// language is asked for.
+    Machine,
 }
 
-/// Where a wording that a model wrote comes from. A wording without it was written by hand.
+/// Where a wording comes from that a model wrote on demand. A wording without it is part of its
+/// bank from the start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Origin {
@@ -233,7 +237,10 @@ pub struct Template {
     /// What stands before the conversation as the text of the system.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system: Option<String>,
-    /// Where it comes from, if a model wrote it.
+    /// The state of its review where its file states one; that of its origin comes first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub review: Option<Review>,
+    /// Where it comes from, if a model wrote it on demand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,
     /// The slots that `text` uses, sorted: a record must have them all.
@@ -242,6 +249,15 @@ pub struct Template {
     /// The hash of bank and id, which the choice mixes with that of the record.
     #[serde(skip)]
     pub(crate) key: u64,
+}
+
+impl Template {
+    /// Returns whether conversations are worded with it: it waits if its review is pending, and is
+    /// never used if it was rejected.
+    fn is_used(&self) -> bool {
+        let review = self.origin.as_ref().map(|origin| origin.review).or(self.review);
+        !matches!(review, Some(Review::Pending | Review::Rejected))
+    }
 }
 
 fn one_or_many<'de, D: Deserializer<'de>>(value: D) -> std::result::Result<Vec<AnswerShape>, D::Error> {
@@ -301,17 +317,41 @@ impl Slot<'_> {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct BankFile {
-    description: String,
+    /// Needed in the first file of a bank; those of other languages leave it out.
+    description: Option<String>,
     #[serde(default, deserialize_with = "media")]
     media: Vec<Media>,
     #[serde(default = "english")]
     language: String,
+    review: Option<Review>,
     #[serde(default)]
     templates: Vec<Template>,
 }
 
+impl BankFile {
+    fn parse(name: &str, toml: &str) -> Result<Self> {
+        toml::from_str(toml).map_err(|source| Error::Syntax { bank: name.to_owned(), source: Box::new(source) })
+    }
+}
+
 fn english() -> String {
     "en".to_owned()
+}
+
+/// A wording and the bank that renders it.
+#[derive(Debug, Clone, Copy)]
+pub struct Wording<'a> {
+    /// The bank.
+    pub bank: &'a Bank,
+    /// One of its templates.
+    pub template: &'a Template,
+}
+
+impl Wording<'_> {
+    /// Returns `bank/template`, as conversations name it.
+    pub fn name(&self) -> String {
+        format!("{}/{}", self.bank.name, self.template.id)
+    }
 }
 
 /// A set of wordings that ask for the same kind of thing.
@@ -335,41 +375,53 @@ impl Bank {
     /// # Errors
     /// Anything of the above, naming the template.
     pub fn parse(name: &str, toml: &str) -> Result<Self> {
-        let file: BankFile =
-            toml::from_str(toml).map_err(|source| Error::Syntax { bank: name.to_owned(), source: Box::new(source) })?;
+        Self::of_file(name, BankFile::parse(name, toml)?)
+    }
+
+    fn of_file(name: &str, file: BankFile) -> Result<Self> {
+        let Some(description) = file.description.clone() else {
+            let source = serde::de::Error::custom("missing field `description`");
+            return Err(Error::Syntax { bank: name.to_owned(), source: Box::new(source) });
+        };
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.set_auto_escape_callback(|_| AutoEscape::None);
         environment.set_fuel(Some(FUEL));
-        let of_bank = if file.media.is_empty() { vec![Media::Image] } else { file.media };
-        let mut bank = Self {
-            name: name.to_owned(),
-            description: file.description,
-            templates: Vec::new(),
-            waiting: Vec::new(),
-            environment,
-        };
-        let mut ids = BTreeSet::new();
+        let mut bank =
+            Self { name: name.to_owned(), description, templates: Vec::new(), waiting: Vec::new(), environment };
+        bank.replace(file)?;
+        Ok(bank)
+    }
+
+    /// Puts the wordings of a file in the place of those of its language.
+    fn replace(&mut self, file: BankFile) -> Result<()> {
+        for wordings in [&mut self.templates, &mut self.waiting] {
+            wordings.retain(|template| template.language != file.language);
+        }
+        let of_file = if file.media.is_empty() { vec![Media::Image] } else { file.media };
+        let mut ids: BTreeSet<String> =
+            self.templates.iter().chain(&self.waiting).map(|template| template.id.clone()).collect();
+        let before = self.templates.len();
         for mut template in file.templates {
             if !ids.insert(template.id.clone()) {
-                return Err(Error::DuplicateId { bank: bank.name, template: template.id });
+                return Err(Error::DuplicateId { bank: self.name.clone(), template: template.id });
             }
             if template.media.is_empty() {
-                template.media.clone_from(&of_bank);
+                template.media.clone_from(&of_file);
             }
             if template.language.is_empty() {
                 template.language.clone_from(&file.language);
             }
-            template.key = keyed_hash(0, &["wording", name, &template.id]);
-            bank.compile(&mut template)?;
-            bank.try_out(&template)?;
-            let is_used = template.origin.as_ref().is_none_or(|origin| origin.review == Review::Accepted);
-            if is_used { bank.templates.push(template) } else { bank.waiting.push(template) }
+            template.review = template.review.or(file.review);
+            template.key = keyed_hash(0, &["wording", &self.name, &template.id]);
+            self.compile(&mut template)?;
+            self.try_out(&template)?;
+            if template.is_used() { self.templates.push(template) } else { self.waiting.push(template) }
         }
-        if bank.templates.is_empty() {
-            return Err(Error::Empty { bank: bank.name });
+        if self.templates.len() == before {
+            return Err(Error::Empty { bank: self.name.clone() });
         }
-        Ok(bank)
+        Ok(())
     }
 
     /// Compiles a template and notes its slots.
@@ -396,6 +448,11 @@ impl Bank {
         self.render(template, &all(Slot::Text("word")))
             .or_else(|_| self.render(template, &all(Slot::List(&options))))?;
         Ok(())
+    }
+
+    /// The wordings that are used, with this bank.
+    pub fn wordings(&self) -> impl Iterator<Item = Wording<'_>> {
+        self.templates.iter().map(|template| Wording { bank: self, template })
     }
 
     /// Fills a template of this bank. The values are data: template syntax in them stays as it is.
@@ -437,44 +494,72 @@ impl Banks {
     /// # Errors
     /// None with the shipped files, which a test loads.
     pub fn shipped() -> Result<Self> {
-        let mut banks = BTreeMap::new();
-        for file in SHIPPED.files() {
-            let (Some(name), Some(toml)) =
-                (file.path().file_stem().and_then(|stem| stem.to_str()), file.contents_utf8())
-            else {
-                return Err(Error::NotText { path: file.path().to_owned() });
-            };
-            banks.insert(name.to_owned(), Bank::parse(name, toml)?);
-        }
-        Ok(Self { banks })
-    }
-
-    /// Adds the `*.toml` files of a folder; a bank of the same name as an earlier one replaces it.
-    ///
-    /// # Errors
-    /// If the folder or a bank cannot be read, or a bank fails its checks.
-    pub fn with_folder(mut self, folder: &Path) -> Result<Self> {
-        let unreadable = |path: &Path| {
-            let path = path.to_owned();
-            move |source| Error::Read { path, source }
-        };
-        let mut paths = Vec::new();
-        for entry in fs::read_dir(folder).map_err(unreadable(folder))? {
-            let path = entry.map_err(unreadable(folder))?.path();
-            if path.extension().is_some_and(|extension| extension == "toml") {
-                paths.push(path);
+        let mut banks = Self { banks: BTreeMap::new() };
+        let folders = SHIPPED.dirs().map(|folder| (folder.path().to_str(), folder));
+        for (language, folder) in std::iter::once((None, &SHIPPED)).chain(folders) {
+            for file in folder.files() {
+                let (Some(name), Some(toml)) =
+                    (file.path().file_stem().and_then(|stem| stem.to_str()), file.contents_utf8())
+                else {
+                    return Err(Error::NotText { path: file.path().to_owned() });
+                };
+                banks.insert(name, language, toml)?;
             }
         }
-        paths.sort();
-        for path in paths {
-            let bytes = fs::read(&path).map_err(unreadable(&path))?;
+        Ok(banks)
+    }
+
+    /// Adds the `*.toml` files of a folder, and those of its subfolders that are named after a
+    /// language, such as `de`. The wordings of a file replace those that a bank of its name has in
+    /// its language.
+    ///
+    /// # Errors
+    /// If the folder or a bank cannot be read, a bank fails its checks, or a file is of another
+    /// language than its folder.
+    pub fn with_folder(mut self, folder: &Path) -> Result<Self> {
+        let is_language =
+            |name: &str| matches!(name.len(), 2 | 3) && name.bytes().all(|byte| byte.is_ascii_lowercase());
+        let (mut languages, mut files) = (Vec::new(), Vec::new());
+        for path in entries(folder)? {
+            match path.file_name().and_then(|name| name.to_str()) {
+                Some(name) if is_language(name) && path.is_dir() => languages.push((name.to_owned(), path)),
+                _ => files.push((None, path)),
+            }
+        }
+        for (language, folder) in languages {
+            files.extend(entries(&folder)?.into_iter().map(|path| (Some(language.clone()), path)));
+        }
+        for (language, path) in files {
+            if path.extension().is_none_or(|extension| extension != "toml") {
+                continue;
+            }
+            let bytes = fs::read(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
             let (Some(name), Ok(toml)) = (path.file_stem().and_then(|stem| stem.to_str()), String::from_utf8(bytes))
             else {
                 return Err(Error::NotText { path });
             };
-            self.banks.insert(name.to_owned(), Bank::parse(name, &toml)?);
+            self.insert(name, language.as_deref(), &toml)?;
         }
         Ok(self)
+    }
+
+    /// Makes a bank of a file, or puts its wordings in the place of those that the bank of this
+    /// name has in its language, which must be that of the folder if the folder has one.
+    fn insert(&mut self, name: &str, folder: Option<&str>, toml: &str) -> Result<()> {
+        let file = BankFile::parse(name, toml)?;
+        if let Some(folder) = folder.filter(|folder| *folder != file.language) {
+            let (bank, folder, language) = (name.to_owned(), folder.to_owned(), file.language);
+            return Err(Error::WrongLanguage { bank, folder, language });
+        }
+        if let Some(bank) = self.banks.get_mut(name) {
+            if let Some(description) = &file.description {
+                bank.description.clone_from(description);
+            }
+            bank.replace(file)
+        } else {
+            self.banks.insert(name.to_owned(), Bank::of_file(name, file)?);
+            Ok(())
+        }
     }
 
     /// The bank of this name.
@@ -491,6 +576,21 @@ impl Banks {
     pub fn iter(&self) -> impl Iterator<Item = &Bank> {
         self.banks.values()
     }
+
+    /// All wordings that are used, in the order of the banks.
+    pub fn wordings(&self) -> impl Iterator<Item = Wording<'_>> {
+        self.iter().flat_map(Bank::wordings)
+    }
+}
+
+/// Returns what is in a folder, in the order of the names.
+fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+    let unreadable = |source| Error::Read { path: folder.to_owned(), source };
+    let mut paths: Vec<PathBuf> = fs::read_dir(folder)
+        .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect())
+        .map_err(unreadable)?;
+    paths.sort();
+    Ok(paths)
 }
 
 #[cfg(test)]
@@ -508,20 +608,27 @@ mod tests {
     #[test]
     fn the_folder_is_what_is_shipped() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("banks");
-        let mut names: Vec<String> = fs::read_dir(folder)
-            .unwrap()
-            .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
-            .collect();
-        names.sort();
-        let banks = Banks::shipped().unwrap();
-        let shipped: Vec<&str> = banks.iter().map(|bank| bank.name.as_str()).collect();
-        assert_eq!(names, shipped);
+        let read = Banks { banks: BTreeMap::new() }.with_folder(&folder).unwrap();
+        let names = |banks: &Banks| -> Vec<String> {
+            let of_bank = |bank: &Bank| bank.templates.iter().map(|own| format!("{}/{}", bank.name, own.id)).collect();
+            banks.iter().flat_map(|bank| -> Vec<String> { of_bank(bank) }).collect()
+        };
+        assert_eq!(names(&read), names(&Banks::shipped().unwrap()));
+        let files = entries(&folder).unwrap().into_iter().filter(|path| path.is_file()).count();
+        assert_eq!(read.banks.len(), files);
     }
 
     #[test]
-    fn every_shipped_bank_has_at_least_ten_wordings() {
+    fn every_shipped_bank_has_at_least_ten_wordings_in_each_of_its_languages() {
         for bank in Banks::shipped().unwrap().iter() {
-            assert!(bank.templates.len() >= 10, "{} has {}", bank.name, bank.templates.len());
+            let mut by_language: BTreeMap<&str, usize> = BTreeMap::new();
+            for template in &bank.templates {
+                *by_language.entry(&template.language).or_default() += 1;
+            }
+            assert!(by_language.contains_key("en"), "{}", bank.name);
+            for (language, wordings) in by_language {
+                assert!(wordings >= 10, "{} has {wordings} in {language}", bank.name);
+            }
         }
     }
 
@@ -531,11 +638,18 @@ mod tests {
             for template in &bank.templates {
                 let place = format!("{}/{}", bank.name, template.id);
                 assert_eq!(template.text.trim(), template.text, "{place}");
-                assert!(template.text.is_ascii(), "{place}");
                 assert!(!template.text.contains("  "), "{place}");
                 assert!(template.length.is_some() && template.tone.is_some(), "{place} lacks a tag");
                 let first = template.text.chars().next().unwrap();
-                assert!(first.is_ascii_uppercase() || ['{', '"'].contains(&first), "{place}");
+                if template.language == "en" {
+                    assert!(template.text.is_ascii(), "{place}");
+                    assert!(first.is_ascii_uppercase() || ['{', '"'].contains(&first), "{place}");
+                    assert_eq!(template.review, None, "{place}");
+                } else {
+                    assert!(!first.is_lowercase(), "{place}");
+                    assert_eq!(template.review, Some(Review::Machine), "{place}: say who has read it");
+                    assert!(template.id.starts_with(&format!("{}_", template.language)), "{place}");
+                }
             }
         }
     }
@@ -634,8 +748,27 @@ mod tests {
         fs::write(folder.path().join("vqa.toml"), &toml).unwrap();
         fs::write(folder.path().join("ocr.toml"), &toml).unwrap();
         fs::write(folder.path().join("notes.md"), "not a bank").unwrap();
+        fs::create_dir(folder.path().join("drafts")).unwrap();
+        fs::write(folder.path().join("drafts/caption.toml"), "not read").unwrap();
         let banks = Banks::shipped().unwrap().with_folder(folder.path()).unwrap();
-        assert_eq!(banks.get("vqa").unwrap().templates.len(), 1);
+        let ids = |banks: &Banks, bank: &str, language: &str| -> Vec<String> {
+            let of_language = banks.get(bank).unwrap().templates.iter().filter(|own| own.language == language);
+            of_language.map(|own| own.id.clone()).collect()
+        };
+        assert_eq!(ids(&banks, "vqa", "en"), ["own"]);
+        assert!(ids(&banks, "vqa", "de").len() >= 10, "wordings of other languages stay");
+        fs::create_dir(folder.path().join("de")).unwrap();
+        let german = |head: &str| format!("{head}{}", entry("de_own", "{{ question }} Jetzt."));
+        fs::write(folder.path().join("de/vqa.toml"), german("language = \"de\"\n")).unwrap();
+        let both = Banks::shipped().unwrap().with_folder(folder.path()).unwrap();
+        assert_eq!((ids(&both, "vqa", "en"), ids(&both, "vqa", "de")), (vec!["own".into()], vec!["de_own".into()]));
+        fs::write(folder.path().join("de/vqa.toml"), german("")).unwrap();
+        let error = Banks::shipped().unwrap().with_folder(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("`de`") && error.contains("`en`"), "{error}");
+        fs::write(folder.path().join("de/vqa.toml"), german("language = \"de\"\n")).unwrap();
+        fs::write(folder.path().join("de/new.toml"), german("language = \"de\"\n")).unwrap();
+        let error = Banks::shipped().unwrap().with_folder(folder.path()).unwrap_err();
+        assert!(matches!(error, Error::Syntax { .. }), "a new bank needs a description");
         assert_eq!(banks.get("ocr").unwrap().description, "own");
         assert!(banks.get("caption").unwrap().templates.len() >= 8);
         let error = banks.get("video").unwrap_err().to_string();

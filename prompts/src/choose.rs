@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::bank::Wording;
 use crate::hash::keyed_hash;
-use crate::{Bank, Template};
 
 /// How many wordings are used: the ablation of the Lynx paper (arXiv 2307.02469, section 3.3), which trains with and without diverse prompts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
@@ -14,22 +14,6 @@ pub enum PromptMode {
     All,
     /// Every record gets the first wording that fits it, in the order of banks and files.
     Single,
-}
-
-/// A wording and the bank that renders it.
-#[derive(Debug, Clone, Copy)]
-pub struct Wording<'a> {
-    /// The bank.
-    pub bank: &'a Bank,
-    /// One of its templates.
-    pub template: &'a Template,
-}
-
-impl Wording<'_> {
-    /// Returns `bank/template`, as conversations name it.
-    pub fn name(&self) -> String {
-        format!("{}/{}", self.bank.name, self.template.id)
-    }
 }
 
 /// Returns the wording for one record: of those that fit, the one whose hash mixed with that of

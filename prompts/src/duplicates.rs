@@ -4,9 +4,16 @@ use std::collections::BTreeSet;
 
 use crate::{Bank, Template};
 
-/// Two wordings whose token sets overlap by more than this are near duplicates. Self-Instruct (arXiv 2212.10560, section 2.2) drops a new instruction
-/// whose ROUGE-L with a kept one exceeds 0.7; token Jaccard is stricter on order and simpler, and the same figure separates the shipped wordings.
+/// The share of common tokens above which two wordings are near duplicates.
+///
+/// Self-Instruct (arXiv 2212.10560, section 2.2) drops a new instruction whose ROUGE-L with a kept
+/// one exceeds 0.7. Token sets ignore order, so that words that are only moved count as the same.
+/// The shipped wordings keep to 0.6, which is stricter.
 const JACCARD: f64 = 0.6;
+
+/// The first character of the blocks of Unicode for Chinese and Japanese, whose words no space
+/// parts: the radicals, U+2E80.
+const FIRST_WITHOUT_SPACES: char = '\u{2E80}';
 
 /// A pair of wordings of one bank that are too alike to count as two.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,10 +28,11 @@ pub struct NearDuplicate {
 
 /// Lower case, punctuation removed, one space between words: what is left when only typography is ignored.
 pub fn normalise(text: &str) -> String {
-    tokens(text).join(" ")
+    words(text).join(" ")
 }
 
-fn tokens(text: &str) -> Vec<String> {
+/// Returns the words in lower case, without punctuation.
+pub(crate) fn words(text: &str) -> Vec<String> {
     text.to_lowercase()
         .split(|c: char| !c.is_alphanumeric() && c != '\'')
         .filter(|word| !word.is_empty())
@@ -32,26 +40,40 @@ fn tokens(text: &str) -> Vec<String> {
         .collect()
 }
 
+/// Returns the words or, of what is written without spaces, the pairs of neighbouring characters.
+fn tokens(text: &str) -> BTreeSet<String> {
+    let of_word = |word: String| -> Vec<String> {
+        let characters: Vec<char> = word.chars().collect();
+        if characters.len() < 3 || characters.iter().all(|&c| c < FIRST_WITHOUT_SPACES) {
+            return vec![word];
+        }
+        characters.windows(2).map(|pair| pair.iter().collect()).collect()
+    };
+    words(text).into_iter().flat_map(of_word).collect()
+}
+
 /// Returns the text of the system and that of the user together.
-fn whole(template: &Template) -> String {
+pub(crate) fn whole(template: &Template) -> String {
     template.system.as_deref().map_or_else(|| template.text.clone(), |system| format!("{system}\n{}", template.text))
 }
 
-/// Returns the Jaccard index of the token sets of two wordings, slot names included, if they are
-/// near duplicates: equal after [`normalise`], or with an index above 0.6.
+/// Returns the Jaccard index of the token sets of two wordings, names of slots included, if they are
+/// near duplicates: equal after [`normalise`], or with an index above 0.6. In Chinese and Japanese, where
+/// no space parts words, every pair of neighbouring characters is a token.
 pub fn near_duplicate(first: &str, second: &str) -> Option<f64> {
-    let sets = [first, second].map(|text| tokens(text).into_iter().collect::<BTreeSet<String>>());
-    let shared = sets[0].intersection(&sets[1]).count();
-    let either = sets[0].union(&sets[1]).count();
+    let [first_tokens, second_tokens] = [first, second].map(tokens);
+    let shared = first_tokens.intersection(&second_tokens).count();
+    let either = first_tokens.union(&second_tokens).count();
     let jaccard = shared as f64 / either.max(1) as f64;
     (jaccard > JACCARD || normalise(first) == normalise(second)).then_some(jaccard)
 }
 
-/// Returns all pairs of a bank that [`near_duplicate`] finds.
+/// Returns all pairs of a bank and a language that [`near_duplicate`] finds, each with its text of the
+/// system.
 pub fn near_duplicates(bank: &Bank) -> Vec<NearDuplicate> {
     let mut found = Vec::new();
     for (later, second) in bank.templates.iter().enumerate() {
-        for first in &bank.templates[..later] {
+        for first in bank.templates[..later].iter().filter(|first| first.language == second.language) {
             if let Some(jaccard) = near_duplicate(&whole(first), &whole(second)) {
                 found.push(NearDuplicate { first: first.id.clone(), second: second.id.clone(), jaccard });
             }
@@ -92,9 +114,29 @@ answer = "sentence"
 id = "d"
 text = "What does this show?"
 answer = "sentence"
+[[templates]]
+id = "e"
+text = "What does this show?"
+answer = "sentence"
+language = "de"
+[[templates]]
+id = "f"
+text = "用一句话描述这张图片。"
+answer = "sentence"
+language = "zh"
+[[templates]]
+id = "g"
+text = "用一句话描述这张图。"
+answer = "sentence"
+language = "zh"
+[[templates]]
+id = "h"
+text = "请写一个短句来说明图中的内容。"
+answer = "sentence"
+language = "zh"
 "#;
         let found = near_duplicates(&Bank::parse("test", toml).unwrap());
         let pairs: Vec<(&str, &str)> = found.iter().map(|pair| (pair.first.as_str(), pair.second.as_str())).collect();
-        assert_eq!(pairs, [("a", "b"), ("a", "c"), ("b", "c")]);
+        assert_eq!(pairs, [("a", "b"), ("a", "c"), ("b", "c"), ("f", "g")]);
     }
 }

@@ -22,8 +22,20 @@ pub enum Error {
         /// Where and why.
         source: Box<toml::de::Error>,
     },
-    /// A bank without a template that is used.
-    #[error("bank `{bank}` has no template that is used; add a [[templates]] entry")]
+    /// A file in the folder of a language that says to be of another.
+    #[error(
+        "bank `{bank}` in the folder `{folder}` is of language `{language}`; say language = \"{folder}\" or move it"
+    )]
+    WrongLanguage {
+        /// Name of the bank.
+        bank: String,
+        /// Name of the folder.
+        folder: String,
+        /// The language of the file.
+        language: String,
+    },
+    /// A file without a template that is used.
+    #[error("bank `{bank}` has a file without a template that is used; add a [[templates]] entry")]
     Empty {
         /// Name of the bank.
         bank: String,

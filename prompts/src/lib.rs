@@ -14,21 +14,28 @@
 //!
 //! In the order in which data meets them:
 //!
-//! * [`Banks`] and [`Bank`]: the TOML files in `banks/`, embedded; a folder on disk may replace or add some;
+//! * [`Banks`] and [`Bank`]: the TOML files in `banks/`, embedded, English ones there and those of another language in a folder of its name; a folder
+//!   on disk may replace or add some;
 //! * [`near_duplicates`]: the check for wordings that say the same thing in nearly the same words;
+//! * [`disagreements`]: the check for wordings that ask for another answer than follows;
+//! * [`Counts`]: numbers of wordings by bank, language, shape and tag;
 //! * [`choose`] and [`keyed_hash`]: a choice that depends on the seed, the task and the record alone;
 //! * [`Bank::render`]: fills the slots. Data is never read as a template, so a question that holds `{{ }}` stays as it is.
 //!
 //! It does not write new wordings, apply chat templates or compute loss masks, and it knows nothing of tasks: a record's fields arrive as slots.
 
+mod agreement;
 mod bank;
 mod choose;
+mod count;
 mod duplicates;
 mod error;
 mod hash;
 
-pub use bank::{AnswerShape, Bank, Banks, Length, Media, Origin, Review, Slot, Template, Tone};
-pub use choose::{PromptMode, Wording, choose};
+pub use agreement::{Disagreement, disagreements};
+pub use bank::{AnswerShape, Bank, Banks, Length, Media, Origin, Review, Slot, Template, Tone, Wording};
+pub use choose::{PromptMode, choose};
+pub use count::Counts;
 pub use duplicates::{NearDuplicate, near_duplicate, near_duplicates, normalise};
 pub use error::Error;
 pub use hash::keyed_hash;

@@ -385,6 +385,32 @@ fn wording(id: &str, answer: &str, text: &str) -> String {
 }
 
 #[test]
+fn conversations_are_worded_in_the_language_of_their_task() {
+    let toml = |head: &str| {
+        format!(
+            "{head}prompts = [\"caption\"]\nmedia = {{ image = \"q.image\" }}\nanswers = {{ sentence = \"q.text\" }}\n"
+        )
+    };
+    let rows: Vec<String> = (0..300)
+        .map(|id| json!({"id": id, "image": "a.jpg", "text": "Ein Hund schläft auf dem Sofa."}).to_string())
+        .collect();
+    let rows = rows.join("\n");
+    let names = |head: &str| -> BTreeSet<String> {
+        own_build(&toml(head), &[], &rows).unwrap().0.into_iter().map(|own| own.template).collect()
+    };
+    let banks = Banks::shipped().unwrap();
+    let of_language = |language: &str| -> BTreeSet<String> {
+        let wordings = banks.get("caption").unwrap().wordings();
+        wordings.filter(|own| own.template.language == language).map(|own| own.name()).collect()
+    };
+    let (english, german) = (names(""), names("language = \"de\"\n"));
+    assert!(english.is_subset(&of_language("en")), "{english:?}");
+    assert_eq!(german, of_language("de"));
+    let error = own_build(&toml("language = \"xx\"\n"), &[], &rows).unwrap_err().to_string();
+    assert!(error.contains("language: no wording of caption is of language `xx`"), "{error}");
+}
+
+#[test]
 fn a_record_takes_the_wordings_that_suit_what_it_has() {
     let toml = r#"
 prompts = ["own"]
