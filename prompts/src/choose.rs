@@ -49,7 +49,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::Banks;
+    use crate::{Bank, Banks, Template};
 
     fn bank_of(ids: &[&str]) -> Bank {
         let mut toml = "description = \"d\"\n".to_owned();

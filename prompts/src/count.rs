@@ -141,7 +141,7 @@ language = "de"
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/prompts.md");
         let page = fs::read_to_string(&path).unwrap();
         let is_row = |line: &&str| line.starts_with('|');
-        let written: String = page.lines().filter(is_row).map(|line| format!("{line}\n")).collect();
+        let written: String = page.lines().filter(is_row).flat_map(|line| [line, "\n"]).collect();
         let table = table(&Banks::shipped().unwrap());
         if std::env::var_os("LYNXDATA_REWRITE").is_some() {
             fs::write(&path, page.replace(&written, &table)).unwrap();
