@@ -35,6 +35,8 @@ mod interop;
 mod layouts;
 /// What not every machine has: the large real data and a Python with packages.
 mod machine;
+/// Mixtures of tasks.
+mod mixture;
 /// Lists in a store, runs that are mirrored in one.
 mod object_store;
 /// A killed or interrupted run is completed by running it again, to the same bytes.

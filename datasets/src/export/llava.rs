@@ -1,16 +1,15 @@
 //! LLaVA's JSON: `[{"id", "image", "conversations": [{"from": "human" | "gpt", "value"}]}]`, the format of its `docs/Finetune_Custom_Data.md`.
 
-use std::io::{self, Write};
-
 use serde_json::{Value, json};
 
+use super::json::with_provenance;
 use crate::build::{Conversation, Role};
 use crate::tokens::{IMAGE_TOKEN, VIDEO_TOKEN};
 
 /// Returns one element of the list. `image` is a path, a list of them for several pictures, and
 /// absent without any; the first human turn starts with as many `<image>` tokens, a line each. A video
 /// has `video` and `<video>`, and the text of a system the key `system`, as LLaMA-Factory reads it.
-pub fn sample(conversation: &Conversation) -> Value {
+pub(super) fn sample(conversation: &Conversation) -> Value {
     let mut tokens = format!("{IMAGE_TOKEN}\n").repeat(conversation.images.len());
     if conversation.video.is_some() {
         tokens = format!("{VIDEO_TOKEN}\n");
@@ -45,54 +44,7 @@ pub fn sample(conversation: &Conversation) -> Value {
         sample["system"] = json!(system.content);
     }
     sample["conversations"] = Value::Array(turns);
-    sample
-}
-
-/// Writes the list, an element a line, and returns how many there were.
-///
-/// # Errors
-/// What the writer says.
-pub fn write<'a>(conversations: impl IntoIterator<Item = &'a Conversation>, out: impl Write) -> io::Result<u64> {
-    let mut writer = Writer::new(out);
-    for conversation in conversations {
-        writer.write(conversation)?;
-    }
-    writer.finish()
-}
-
-/// Writes the list one conversation after the other.
-#[derive(Debug)]
-pub struct Writer<W> {
-    out: W,
-    written: u64,
-}
-
-impl<W: Write> Writer<W> {
-    /// Begins a list.
-    pub fn new(out: W) -> Self {
-        Self { out, written: 0 }
-    }
-
-    /// Appends a conversation.
-    ///
-    /// # Errors
-    /// What the writer says.
-    pub fn write(&mut self, conversation: &Conversation) -> io::Result<()> {
-        self.out.write_all(if self.written == 0 { b"[\n" } else { b",\n" })?;
-        serde_json::to_writer(&mut self.out, &sample(conversation))?;
-        self.written += 1;
-        Ok(())
-    }
-
-    /// Ends the list and returns how many conversations it holds.
-    ///
-    /// # Errors
-    /// What the writer says.
-    pub fn finish(mut self) -> io::Result<u64> {
-        self.out.write_all(if self.written == 0 { b"[]\n" } else { b"\n]\n" })?;
-        self.out.flush()?;
-        Ok(self.written)
-    }
+    with_provenance(sample, conversation)
 }
 
 #[cfg(test)]
@@ -107,7 +59,8 @@ mod tests {
         let mut own = conversation("vqa/a", &["What is it?", "a dog", "Where?", "here"]);
         let expected = json!({"id": "own/train/What is it?", "image": "train/a.jpg", "conversations": [
             {"from": "human", "value": "<image>\nWhat is it?"}, {"from": "gpt", "value": "a dog"},
-            {"from": "human", "value": "Where?"}, {"from": "gpt", "value": "here"}]});
+            {"from": "human", "value": "Where?"}, {"from": "gpt", "value": "here"}],
+            "task": "own", "licence": "CC0-1.0", "source_file": "train.json", "source_row": 7});
         assert_eq!(sample(&own), expected);
         own.images.push(ImageReference { path: "train/b.jpg".to_owned() });
         let two = sample(&own);
@@ -122,17 +75,5 @@ mod tests {
         assert_eq!((&video["video"], &video["video_start"]), (&json!("v.mp4"), &json!(2.0)));
         assert_eq!(video["conversations"][0]["value"], "<video>\nWhat is it?");
         assert_eq!((&video["system"], video["conversations"].as_array().unwrap().len()), (&json!("Be kind."), 4));
-    }
-
-    #[test]
-    fn the_list_is_json() {
-        let conversations = [conversation("vqa/a", &["x", "y"]), conversation("vqa/a", &["z\n\"", "y"])];
-        let mut out = Vec::new();
-        assert_eq!(write(&conversations, &mut out).unwrap(), 2);
-        let list: Vec<Value> = serde_json::from_slice(&out).unwrap();
-        assert_eq!(list, conversations.iter().map(sample).collect::<Vec<_>>());
-        let mut none = Vec::new();
-        write([], &mut none).unwrap();
-        assert_eq!(serde_json::from_slice::<Vec<Value>>(&none).unwrap(), [] as [Value; 0]);
     }
 }

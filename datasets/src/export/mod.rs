@@ -1,10 +1,14 @@
-//! Conversations in the formats that trainers read. An export is one file here and one line in [`EXPORTS`].
+//! Conversations in the formats that trainers read. An export of JSON is one file here and one line in
+//! [`JSON_EXPORTS`].
 
-pub mod llava;
+pub mod json;
+mod llava;
+mod messages;
 pub mod parquet;
+mod sharegpt;
+mod swift;
 
-/// The names of the exports.
-pub const EXPORTS: &[&str] = &["llava", "parquet"];
+pub use json::{JSON_EXPORTS, JsonExport};
 
 #[cfg(test)]
 pub(crate) mod tests {
@@ -40,9 +44,11 @@ pub(crate) mod tests {
         let mut names: Vec<String> = fs::read_dir(folder)
             .unwrap()
             .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
-            .filter(|name| name != "mod")
+            .filter(|name| !["mod", "json", "parquet"].contains(&name.as_str()))
             .collect();
         names.sort();
-        assert_eq!(names, EXPORTS);
+        let mut listed: Vec<&str> = JSON_EXPORTS.iter().map(|export| export.name).collect();
+        listed.sort_unstable();
+        assert_eq!(names, listed);
     }
 }

@@ -10,6 +10,8 @@ use lynxdata_check::features::SIDE;
 use lynxdata_check::outcome::{FEWEST_HELD_OUT, FEWEST_PAIRS};
 use lynxdata_check::universe::MOST_ARMS;
 use lynxdata_check::{Gear, Protocol, Question};
+use lynxdata_datasets::export::{JSON_EXPORTS, JsonExport};
+use lynxdata_datasets::mixture::Group;
 use lynxdata_engine::dedup::DedupConfig;
 use lynxdata_engine::select::{DUPLICATE, Rule};
 use lynxdata_fetch::objects::{self, Cache, Settings};
@@ -225,6 +227,24 @@ pub struct InstructConfig {
     /// A folder of prompt banks; one of the name of a shipped one stands in its place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub banks: Option<PathBuf>,
+    /// One set of all tasks in the shares of a mixture, beside the sets of the tasks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mixture: Option<MixtureConfig>,
+}
+
+/// The shares of tasks in one set of conversations.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MixtureConfig {
+    /// A published mixture, such as `lynx-finetune`; `lynxdata mixture list` names them all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preset: Option<String>,
+    /// Groups of tasks with their weights, instead of those of a preset.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<Group>,
+    /// Conversations of the whole set; as many as the tasks of the groups have, if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total: Option<u64>,
 }
 
 fn yes() -> bool {
@@ -258,6 +278,26 @@ pub enum InstructFormat {
     Parquet,
     /// The JSON list that LLaVA and many trainers read.
     Llava,
+    /// The JSON list that LLaMA-Factory reads as `sharegpt`.
+    Sharegpt,
+    /// JSON lines of messages with parts, as OpenAI and `transformers` take them.
+    Messages,
+    /// The JSON lines of ms-swift.
+    Swift,
+}
+
+impl InstructFormat {
+    /// Returns the format of JSON that it is, if it is one.
+    pub fn json(self) -> Option<&'static JsonExport> {
+        let name = match self {
+            InstructFormat::Parquet => return None,
+            InstructFormat::Llava => "llava",
+            InstructFormat::Sharegpt => "sharegpt",
+            InstructFormat::Messages => "messages",
+            InstructFormat::Swift => "swift",
+        };
+        JSON_EXPORTS.iter().find(|export| export.name == name)
+    }
 }
 
 /// An arm of a check: a selection of this recipe, or a folder.
@@ -812,6 +852,13 @@ impl Recipe {
             check.validate()?;
             for (_, selection, _) in check.selections() {
                 self.known_selection(selection, "check.arms")?;
+            }
+        }
+        if let Some(mixture) = self.instruct.as_ref().and_then(|instruct| instruct.mixture.as_ref()) {
+            match (&mixture.preset, mixture.groups.is_empty()) {
+                (Some(name), true) => drop(lynxdata_datasets::mixture::preset(name).context("in instruct.mixture")?),
+                (None, false) => {}
+                _ => bail!("instruct.mixture needs either a preset or groups"),
             }
         }
         if let Some(instruct) = &self.instruct {

@@ -18,7 +18,7 @@ const EXAMPLES: &[Example] = &[
     Example { recipe: "A signal.", texts: &["repeated_words"] },
     Example {
         recipe: "An export of conversations.",
-        texts: &["//! LLaVA's JSON", "mod llava;", "InstructFormat::Llava"],
+        texts: &["//! LLaVA's JSON", "mod llava;", "llava::sample", "InstructFormat::Llava"],
     },
     Example {
         recipe: "A stage.",

@@ -13,6 +13,7 @@ pub(crate) mod generate;
 pub(crate) mod hash;
 mod img2dataset;
 mod language_model;
+pub(crate) mod mixture;
 pub(crate) mod pack;
 pub(crate) mod prompts;
 pub(crate) mod quickstart;

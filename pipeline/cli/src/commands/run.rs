@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use lynxdata_run::Wanted;
 use lynxdata_run::recipe::{self, LoadedRecipe};
+use lynxdata_run::{Wanted, stages};
 
 use super::{columns, grouped, print};
 use crate::exit::{self, DONE, Failure};
@@ -53,13 +53,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     run_loaded(loaded, &Wanted { replaces: arguments.replace, ..Wanted::all() }, common.dry_run)
 }
 
-/// Runs one stage of a recipe.
+/// Runs the stages of a command, which is named as the first of them.
 ///
 /// # Errors
 /// [`Failure::Usage`] if the recipe does not ask for it.
 pub(crate) fn run_stage(arguments: &StageArguments, stage: &'static str) -> Result<u8, Failure> {
     let loaded = recipe::load(&arguments.recipe, &arguments.sets).map_err(Failure::Usage)?;
-    let wanted = Wanted::only(&[stage]);
+    let wanted = Wanted::only(&stages::of_command(stage));
     lynxdata_run::check_wanted(&loaded, &wanted)?;
     run_loaded(loaded, &wanted, arguments.dry_run)
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow};
-use lynxdata_datasets::export::{llava, parquet as columns};
+use lynxdata_datasets::export::{json, parquet as columns};
 use lynxdata_datasets::{Build, Catalogue, Conversation, DiversityMeter, Task, TaskCounts, read_picture};
 use lynxdata_fetch::{DownloadConfig, status_of};
 use lynxdata_picture::{Check, Encode, PictureSettings, Resize, prepare};
@@ -26,14 +26,14 @@ use lynxdata_report::data::{
 };
 
 /// Raise it when the same native files give other conversations.
-const FORMAT_VERSION: &str = "4";
+const FORMAT_VERSION: &str = "5";
 
 /// The reason for leaving out conversations of which a picture is not there. What is wrong with one
 /// that is there has the names of a download.
 const MISSING_IMAGE: &str = "missing_image";
 
 /// Conversations whose pictures are in memory at a time.
-const BATCH: usize = 64;
+pub(super) const BATCH: usize = 64;
 
 /// Conversations that wait until their pictures are looked at together, on all cores.
 const LOOKED_AT: usize = 4096;
@@ -57,7 +57,9 @@ impl Stage for Instruct {
     }
 
     fn settings(&self, recipe: &Recipe) -> Result<String> {
-        Ok(settings_text(&(recipe.seed, &recipe.instruct)))
+        // What a mixture takes of the conversations changes none of them.
+        let instruct = recipe.instruct.clone().map(|instruct| InstructConfig { mixture: None, ..instruct });
+        Ok(settings_text(&(recipe.seed, instruct)))
     }
 
     fn format_version(&self) -> &'static str {
@@ -173,12 +175,13 @@ fn config_of(context: &Context) -> Result<&InstructConfig> {
     context.recipe().instruct.as_ref().context("the recipe has no [instruct]")
 }
 
-fn part_name(source: &TaskSource) -> String {
+/// Returns the name of the part with the conversations of a task's split.
+pub fn part_name(source: &TaskSource) -> String {
     format!("{}-{}", source.name, source.split)
 }
 
 /// The folder of a task's pictures.
-fn image_folder(context: &Context, source: &TaskSource) -> PathBuf {
+pub(super) fn image_folder(context: &Context, source: &TaskSource) -> PathBuf {
     context.loaded.folder.join(source.images.as_ref().unwrap_or(&source.root))
 }
 
@@ -194,7 +197,8 @@ fn make(
     let mut build = Build::start(task, banks, &root, &source.split, config.prompts, context.recipe().seed)?;
     let folder = image_folder(context, source);
     let name = part_name(source);
-    let mut outputs = Outputs::create(context, config, source, new)?;
+    let of_task = |kind: &str, suffix: &str| format!("instruct/{kind}/{name}.{suffix}");
+    let mut outputs = Outputs::create(context, &config.formats, &of_task, new)?;
     let mut left_out: BTreeMap<&'static str, (u64, String)> = BTreeMap::new();
     let mut faults: HashMap<String, Option<&'static str>> = HashMap::new();
     loop {
@@ -224,7 +228,7 @@ fn make(
             *count += 1;
             false
         });
-        outputs.write(&conversations, &folder)?;
+        outputs.write(&conversations, &mut |path| read_picture(&folder, path))?;
     }
     let mut counts = build.counts().clone();
     for (fault, (count, example)) in left_out {
@@ -253,38 +257,47 @@ fn make(
     std::fs::write(&path, text + "\n").with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// The files of one task, written as conversations come.
-struct Outputs {
+/// The files of one set of conversations, written as they come.
+pub(super) struct Outputs {
     lines: (PathBuf, BufWriter<File>),
-    llava: Option<(PathBuf, llava::Writer<BufWriter<File>>)>,
+    json: Vec<(PathBuf, json::Writer<BufWriter<File>>)>,
     parquet: Option<parquet::Writer>,
 }
 
 impl Outputs {
-    fn create(context: &Context, config: &InstructConfig, source: &TaskSource, new: &mut NewPart) -> Result<Self> {
-        let name = part_name(source);
-        let mut create = |name: &str| -> Result<(PathBuf, BufWriter<File>)> {
-            let path = context.run.stage_file(new, name)?;
+    /// Begins the files; `name` gives the name of one from its kind and suffix.
+    pub(super) fn create(
+        context: &Context,
+        formats: &BTreeSet<InstructFormat>,
+        name: &dyn Fn(&str, &str) -> String,
+        new: &mut NewPart,
+    ) -> Result<Self> {
+        let mut create = |name: String| -> Result<(PathBuf, BufWriter<File>)> {
+            let path = context.run.stage_file(new, &name)?;
             let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
             Ok((path, BufWriter::new(file)))
         };
-        let lines = create(&conversations_file(source))?;
-        let llava = if config.formats.contains(&InstructFormat::Llava) {
-            let (path, file) = create(&format!("instruct/llava/{name}.json"))?;
-            Some((path, llava::Writer::new(file)))
-        } else {
-            None
-        };
-        let parquet = if config.formats.contains(&InstructFormat::Parquet) {
-            let path = context.run.stage_file(new, &format!("instruct/parquet/{name}.parquet"))?;
+        let lines = create(name("conversations", "jsonl"))?;
+        let mut json = Vec::new();
+        for export in formats.iter().filter_map(|format| format.json()) {
+            let (path, file) = create(name(export.name, export.suffix()))?;
+            json.push((path, json::Writer::new(export, file)));
+        }
+        let parquet = if formats.contains(&InstructFormat::Parquet) {
+            let path = context.run.stage_file(new, &name("parquet", "parquet"))?;
             Some(parquet::Writer::create_with_repeated_pictures(&path, &columns::schema())?)
         } else {
             None
         };
-        Ok(Self { lines, llava, parquet })
+        Ok(Self { lines, json, parquet })
     }
 
-    fn write(&mut self, conversations: &[Conversation], folder: &Path) -> Result<()> {
+    /// Appends conversations; `picture` gives the bytes of a path.
+    pub(super) fn write(
+        &mut self,
+        conversations: &[Conversation],
+        picture: &mut dyn FnMut(&str) -> lynxdata_datasets::Result<Option<Vec<u8>>>,
+    ) -> Result<()> {
         let (path, file) = &mut self.lines;
         for conversation in conversations {
             serde_json::to_writer(&mut *file, conversation)
@@ -292,23 +305,24 @@ impl Outputs {
                 .and_then(|()| file.write_all(b"\n"))
                 .with_context(|| format!("cannot write {}", path.display()))?;
         }
-        if let Some((path, writer)) = &mut self.llava {
+        for (path, writer) in &mut self.json {
             for conversation in conversations {
                 writer.write(conversation).with_context(|| format!("cannot write {}", path.display()))?;
             }
         }
         if let Some(writer) = &mut self.parquet {
             for batch in conversations.chunks(BATCH) {
-                writer.write(&columns::record_batch(batch, &mut |path| read_picture(folder, path))?)?;
+                writer.write(&columns::record_batch(batch, picture)?)?;
             }
         }
         Ok(())
     }
 
-    fn finish(self) -> Result<()> {
+    /// Ends the files.
+    pub(super) fn finish(self) -> Result<()> {
         let (path, mut file) = self.lines;
         file.flush().with_context(|| format!("cannot write {}", path.display()))?;
-        if let Some((path, writer)) = self.llava {
+        for (path, writer) in self.json {
             writer.finish().with_context(|| format!("cannot write {}", path.display()))?;
         }
         if let Some(writer) = self.parquet {
@@ -400,7 +414,7 @@ pub fn read_counts(path: &Path) -> Result<TaskCounts> {
 const CONVERSATIONS: &str = "instruct/conversations";
 
 /// Every conversation with all of its provenance, one JSON object a line.
-fn conversations_file(source: &TaskSource) -> String {
+pub(super) fn conversations_file(source: &TaskSource) -> String {
     format!("{CONVERSATIONS}/{}.jsonl", part_name(source))
 }
 

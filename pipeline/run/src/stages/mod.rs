@@ -8,6 +8,7 @@ pub mod dedup;
 pub mod download;
 mod folder_digest;
 pub mod instruct;
+pub mod mixture;
 pub mod model;
 pub mod report;
 pub mod samples;
@@ -27,6 +28,7 @@ pub const STAGES: &[&dyn Stage] = &[
     &select::Select,
     &shards::Shards,
     &instruct::Instruct,
+    &mixture::Mixture,
     &arms::Arms,
     &train::Train,
     &train::Controls,

@@ -1,0 +1,43 @@
+//! ms-swift's JSON lines (its documentation, "Custom dataset"): `messages` of `role` and `content`, with as
+//! many `<image>` and `<video>` as `images` and `videos` name.
+
+use serde_json::{Value, json};
+
+use super::json::with_provenance;
+use crate::build::{Conversation, Role};
+use crate::tokens::{IMAGE_TOKEN, VIDEO_TOKEN};
+
+/// Returns the value of a line. Boxes stay texts in shares of the picture, as wordings promise them.
+pub(super) fn sample(conversation: &Conversation) -> Value {
+    let mut tokens = IMAGE_TOKEN.repeat(conversation.images.len());
+    if conversation.video.is_some() {
+        tokens.push_str(VIDEO_TOKEN);
+    }
+    let mut messages = Vec::new();
+    for message in &conversation.messages {
+        let tokens = if message.role == Role::User { std::mem::take(&mut tokens) } else { String::new() };
+        messages.push(json!({"role": message.role.name(), "content": format!("{tokens}{}", message.content)}));
+    }
+    let mut sample = json!({"id": conversation.id, "messages": messages});
+    if !conversation.images.is_empty() {
+        sample["images"] = conversation.images.iter().map(|image| json!(image.path)).collect();
+    }
+    if let Some(video) = &conversation.video {
+        sample["videos"] = json!([video.path]);
+    }
+    with_provenance(sample, conversation)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::tests::conversation;
+
+    #[test]
+    fn roles_are_those_of_chat_templates() {
+        let own = sample(&conversation("vqa/a", &["What is it?", "a dog"]));
+        let user = json!({"role": "user", "content": "<image>What is it?"});
+        assert_eq!(own["messages"], json!([user, {"role": "assistant", "content": "a dog"}]));
+        assert_eq!(own["images"], json!(["train/a.jpg"]));
+    }
+}

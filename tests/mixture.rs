@@ -1,0 +1,109 @@
+//! Mixtures of tasks: what is planned is what is drawn.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::support::{lynxdata, repository, table, texts};
+
+fn write_recipe(folder: &Path, mixture: &str) {
+    let fixtures = repository().join("datasets/fixtures");
+    let root = |task: &str| fixtures.join(task).display().to_string();
+    let recipe = format!(
+        r#"
+output = "run"
+seed = 3
+[instruct]
+require_images = false
+tasks = [
+    {{ name = "vqav2", root = "{}", split = "train" }},
+    {{ name = "vsr", root = "{}", split = "dev" }},
+    {{ name = "coco_caption", root = "{}", split = "val2017" }},
+]
+[instruct.mixture]
+{mixture}
+"#,
+        root("vqav2"),
+        root("vsr"),
+        root("coco_caption"),
+    );
+    std::fs::write(folder.join("recipe.toml"), recipe).unwrap();
+}
+
+const GROUPS: &str = r#"
+total = 24
+groups = [
+    { name = "questions", weight = 1, tasks = ["vqav2", "vsr"] },
+    { name = "captions", weight = 3, catalogue_groups = ["captioning"] },
+]
+"#;
+
+fn lines(path: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(path).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn a_mixture_draws_what_its_plan_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    write_recipe(folder, GROUPS);
+    lynxdata(folder, &["mixture", "plan", "recipe.toml"]).ended_with(1).says(&["lynxdata instruct recipe.toml"]);
+    lynxdata(folder, &["instruct", "recipe.toml"]).ended_with(0).says(&["24 conversations are in the mixture"]);
+    let plan = lynxdata(folder, &["mixture", "plan", "recipe.toml", "--json"]).ended_with(0).json();
+    let set = lines(&folder.join("run/mixture/conversations.jsonl"));
+    let mut drawn: BTreeMap<&str, u64> = BTreeMap::new();
+    for conversation in &set {
+        *drawn.entry(conversation["task"].as_str().unwrap()).or_default() += 1;
+    }
+    let planned: BTreeMap<&str, u64> = plan
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| (row["task"].as_str().unwrap(), row["records"].as_u64().unwrap()))
+        .collect();
+    assert_eq!(drawn, planned);
+    assert_eq!((drawn["coco_caption"], drawn.values().sum::<u64>()), (18, 24));
+    // What repeats has an id of its own; tasks are shuffled; pictures are told apart by their task.
+    let ids: std::collections::BTreeSet<&str> = set.iter().map(|line| line["id"].as_str().unwrap()).collect();
+    assert_eq!(ids.len(), 24);
+    assert!(ids.iter().any(|id| id.ends_with("#2")));
+    assert!(set[..12].iter().any(|line| line["task"] != "coco_caption"), "captions alone come first");
+    let path = set.iter().find(|line| line["task"] == "vsr").unwrap()["images"][0]["path"].as_str().unwrap();
+    assert!(path.starts_with("vsr-dev/"), "{path}");
+    let parquet = table(&folder.join("run/mixture"), &["id"]);
+    assert_eq!(texts(&parquet, "id"), set.iter().map(|line| line["id"].as_str().unwrap()).collect::<Vec<_>>());
+    assert_eq!(std::fs::read_to_string(folder.join("run/mixture/llava.json")).unwrap().matches("\"id\"").count(), 24);
+
+    // A larger total holds the smaller one's records; the tasks are not made anew.
+    let larger = ["instruct", "recipe.toml", "--set", "instruct.mixture.total=28"];
+    lynxdata(folder, &larger).ended_with(0).says(&["stage instruct done made=0 skipped=3"]);
+    let larger = lines(&folder.join("run/mixture/conversations.jsonl"));
+    assert!(ids.iter().all(|id| larger.iter().any(|line| line["id"] == *id)));
+}
+
+#[test]
+fn mixtures_that_cannot_be_are_refused_before_anything_is_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    for (mixture, said) in [
+        ("preset = \"lynx\"", "there are: "),
+        ("total = 3", "either a preset or groups"),
+        ("preset = \"lynx-finetune\"\ngroups = [{ name = \"a\", weight = 1 }]", "either a preset or groups"),
+    ] {
+        write_recipe(folder, mixture);
+        lynxdata(folder, &["instruct", "recipe.toml"]).ended_with(2).says(&[said]);
+    }
+}
+
+#[test]
+fn the_presets_of_the_paper_are_printed_with_its_ratios() {
+    let folder = tempfile::tempdir().unwrap();
+    let shares =
+        lynxdata(folder.path(), &["mixture", "plan", "--preset", "lynx-finetune", "--json"]).ended_with(0).json();
+    let vqav2 = shares.as_array().unwrap().iter().find(|share| share["task"] == "vqav2").unwrap();
+    assert_eq!(*vqav2, serde_json::json!({"task": "vqav2", "paper_row": 18, "size": 443_800, "ratio_percent": 3.449}));
+    assert_eq!(shares.as_array().unwrap().len(), 32, "rows of the finetuning column");
+    assert!(shares.as_array().unwrap().iter().all(|share| !share["paper_row"].is_null()), "{shares}");
+}
