@@ -1,8 +1,11 @@
-//! The tests of the program as users run it: the built binary, real files, a web server that misbehaves, and the readers of other projects.
+//! The tests of the program as users run it: the built binary, real files, a web server that
+//! misbehaves, and the readers of other projects.
 //!
-//! Three environment variables switch on what not every machine has. `LYNXDATA_SHARED` names the folder of the large real data and
-//! `LYNXDATA_PYTHON` a Python with the packages of `tests/python/requirements.txt`; a test that needs one of them says SKIPPED and passes where it is
-//! unset, and fails where it is set but something is missing. `LYNXDATA_TEST_SEED` replaces the seed of the moments at which runs are killed.
+//! Three environment variables switch on what not every machine has. `LYNXDATA_SHARED` names the
+//! folder of the large real data and `LYNXDATA_PYTHON` a Python with the packages of
+//! `tests/python/requirements.txt`; a test that needs one of them says SKIPPED and passes where it
+//! is unset, and fails where it is set but something is missing. `LYNXDATA_TEST_SEED` replaces the
+//! seed of the moments at which runs are killed.
 
 #![allow(
     clippy::unwrap_used,
@@ -19,7 +22,8 @@ mod check;
 mod cli;
 /// The same recipe gives the same bytes, however many threads there are.
 mod determinism;
-/// What AGENTS.md and the first page of the README tell people and agents to type, and what they say of it.
+/// What AGENTS.md and the first page of the README tell people and agents to type, and what they
+/// say of it.
 mod documents;
 /// Lists become pools: formats, growth, retries, kills, imports, counters.
 mod download;
@@ -49,7 +53,8 @@ mod shell;
 mod snapshots;
 /// Starting the binary, reading its tables, running Python.
 mod support;
-/// What a user is told: another list, stages that are out of date, outcomes that are empty, files that are damaged.
+/// What a user is told: another list, stages that are out of date, outcomes that are empty, files
+/// that are damaged.
 mod told;
 /// The two stages of training a model, devices.
 mod train;

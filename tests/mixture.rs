@@ -84,6 +84,31 @@ fn a_mixture_draws_what_its_plan_says() {
 }
 
 #[test]
+fn a_plan_knows_the_groups_of_own_tasks_and_tells_what_no_group_has() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    write_recipe(folder, "groups = [{ name = \"own\", weight = 1, catalogue_groups = [\"reasoning\"] }]");
+    std::fs::create_dir(folder.join("own")).unwrap();
+    let own = "extends = \"vqav2\"\nname = \"own_vqa\"\ngroup = \"reasoning\"\n";
+    std::fs::write(folder.join("own/own_vqa.toml"), own).unwrap();
+    let recipe = std::fs::read_to_string(folder.join("recipe.toml")).unwrap();
+    let recipe =
+        recipe.replace("[instruct]\n", "[instruct]\ncatalogue = \"own\"\n").replace("\"vqav2\",", "\"own_vqa\",");
+    std::fs::write(folder.join("recipe.toml"), recipe).unwrap();
+    lynxdata(folder, &["instruct", "recipe.toml"]).ended_with(0).says(&["task coco_caption is in no group"]);
+    let set = lines(&folder.join("run/mixture/conversations.jsonl"));
+    let plan = lynxdata(folder, &["mixture", "plan", "recipe.toml", "--json"]).ended_with(0).json();
+    let tasks: Vec<&str> = plan.as_array().unwrap().iter().map(|row| row["task"].as_str().unwrap()).collect();
+    assert_eq!(tasks, ["own_vqa", "vsr"]);
+    for row in plan.as_array().unwrap() {
+        let drawn = set.iter().filter(|line| line["task"] == row["task"]).count();
+        assert_eq!(row["records"], drawn, "{row}");
+    }
+    let told = lynxdata(folder, &["mixture", "plan", "recipe.toml"]).ended_with(0).stdout;
+    assert!(told.contains("in no group, and left out: coco_caption"), "{told}");
+}
+
+#[test]
 fn mixtures_that_cannot_be_are_refused_before_anything_is_done() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();

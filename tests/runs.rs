@@ -56,7 +56,8 @@ impl Run {
     }
 
     fn finish(name: &str, prepare: impl FnOnce(&Path) -> Vec<Row>) -> Run {
-        // Below the target folder, so that the last one can be looked at and nothing piles up elsewhere.
+        // Below the target folder, so that the last one can be looked at and nothing piles up
+        // elsewhere.
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         std::fs::create_dir_all(&folder).unwrap();
         let lock = File::create(folder.with_extension("lock")).unwrap();
@@ -97,7 +98,8 @@ pub(crate) fn bundled_pairs() -> Vec<BundledPair> {
     pairs.collect()
 }
 
-/// Writes a list of 40 rows and a recipe for all stages. No answer depends on when or how often it is asked for, so runs can be repeated.
+/// Writes a list of 40 rows and a recipe for all stages. No answer depends on when or how often it
+/// is asked for, so runs can be repeated.
 pub(crate) fn write_small(folder: &Path, web: &Web) -> Vec<Row> {
     let images = repository().join("examples/quickstart/images");
     let pairs = bundled_pairs();
@@ -136,7 +138,8 @@ pub(crate) fn write_small(folder: &Path, web: &Web) -> Vec<Row> {
     rows
 }
 
-/// A recipe for all stages with a check that is too small to find anything out: its verdict may be invalid.
+/// A recipe for all stages with a check that is too small to find anything out: its verdict may be
+/// invalid.
 fn recipe(source: &str, download: &str, rows_per_shard: usize) -> String {
     let fixtures = repository().join("datasets/fixtures");
     let fixtures = fixtures.display();
@@ -204,14 +207,16 @@ pub(crate) fn small() -> &'static Run {
     RUN.get_or_init(|| Run::finish("small", |folder| write_small(folder, &bundled_pictures())))
 }
 
-/// The finished run of all real pairs and the answers of a rude web; `None` on a machine without the large data.
+/// The finished run of all real pairs and the answers of a rude web; `None` on a machine without
+/// the large data.
 pub(crate) fn large() -> Option<&'static Run> {
     static RUN: OnceLock<Run> = OnceLock::new();
     let (pairs, hostile) = (shared("data/pairs")?, shared("data/hostile")?);
     Some(RUN.get_or_init(|| Run::finish("large", |folder| write_large(folder, &pairs, &hostile))))
 }
 
-/// What the rude web serves: path, with `*` for a picture that exists, the status that follows, and how many rows of it there are.
+/// What the rude web serves: path, with `*` for a picture that exists, the status that follows, and
+/// how many rows of it there are.
 const RUDE: &[(&str, &str, usize)] = &[
     ("missing/a.jpg", "not_found", 3),
     ("gone/a.jpg", "not_found", 2),

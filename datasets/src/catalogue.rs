@@ -53,7 +53,8 @@ impl FaultyTask {
 }
 
 impl Catalogue {
-    /// Loads the tasks that are part of this crate, and checks that the banks have wordings for them.
+    /// Loads the tasks that are part of this crate, and checks that the banks have wordings for
+    /// them.
     ///
     /// # Errors
     /// None with the shipped files, which a test loads.

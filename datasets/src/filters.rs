@@ -1,5 +1,5 @@
-//! The filters of expressions besides minijinja's own. A filter is one function here and one line in
-//! [`FILTERS`].
+//! The filters of expressions besides minijinja's own. A filter is one function here and one line
+//! in [`FILTERS`].
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -88,8 +88,8 @@ fn before_last(text: &str, separator: &str) -> Outcome<String> {
 
 /// `[10, 20, 30, 40] | box('xywh', 100, 200)` is `[0.100, 0.100, 0.400, 0.300]`: the left, upper,
 /// right and lower edge in shares of width and height, with three decimals. The conventions are
-/// `xywh` (a corner and the size, as COCO), `xyxy` (two corners, as VOC), `yxyx` (as TensorFlow) and
-/// `cxcywh` (the centre and the size, as YOLO); without width and height the numbers are shares
+/// `xywh` (a corner and the size, as COCO), `xyxy` (two corners, as VOC), `yxyx` (as TensorFlow)
+/// and `cxcywh` (the centre and the size, as YOLO); without width and height the numbers are shares
 /// already. What lies beyond the picture is cut off; a box without area is an error. Instead of a
 /// list it takes an object with the numbers under their usual names, see [`NAMES_OF_EDGES`].
 fn box_text(numbers: &Value, convention: &str, width: Option<f64>, height: Option<f64>) -> Outcome<String> {

@@ -1,4 +1,5 @@
-//! Annotated datasets as their authors ship them (VQAv2, COCO Captions, …), turned into instruction conversations.
+//! Annotated datasets as their authors ship them (VQAv2, COCO Captions, …), turned into instruction
+//! conversations.
 //!
 //! ```
 //! use lynxdata_datasets::{Build, Catalogue};
@@ -17,16 +18,20 @@
 //!
 //! In the order in which data flows:
 //!
-//! * [`Catalogue`] and [`Task`]: one TOML file a task in `tasks/<group>/`; `README.md` beside `tasks/` says what it can express;
-//! * `rows`: native files, streamed one row at a time; `expression`: the minijinja expressions that map rows to records;
-//! * [`Records`]: typed [`Record`]s: media, slots and answers by shape, every native row kept or counted under the reason why not;
+//! * [`Catalogue`] and [`Task`]: one TOML file a task in `tasks/<group>/`; `README.md` beside
+//!   `tasks/` says what it can express;
+//! * `rows`: native files, streamed one row at a time; `expression`: the minijinja expressions
+//!   that map rows to records;
+//! * [`Records`]: typed [`Record`]s: media, slots and answers by shape, every native row kept or
+//!   counted under the reason why not;
 //! * [`Build`]: records and prompt banks to [`Conversation`]s;
 //! * [`mixture`]: how many records of each task, and which;
 //! * [`diversity`]: how varied the instructions came out;
 //! * [`export`]: conversations as columns for Parquet, and as LLaVA JSON.
 //!
-//! Every choice (wording, order of options, which of several captions) depends on the seed, the task and the record's id alone. The crate downloads nothing,
-//! decodes no picture and writes no file by itself.
+//! Every choice (wording, order of options, which of several captions) depends on the seed, the
+//! task and the record's id alone. The crate downloads nothing, decodes no picture and writes no
+//! file by itself.
 
 mod build;
 mod catalogue;

@@ -1,9 +1,9 @@
 //! How many records each task contributes to an instruction set, and which.
 //!
 //! Two levels, as table 9 of arXiv 2307.02469 turns out to be made: groups share the total by their
-//! weights, and within a group the tasks share by their sizes, or as [`Inside`] says. Quotas are exact
-//! whole numbers (largest remainder), and which records fill them is a matter of hashes: neither their
-//! order nor other tasks matter.
+//! weights, and within a group the tasks share by their sizes, or as [`Inside`] says. Quotas are
+//! exact whole numbers (largest remainder), and which records fill them is a matter of hashes:
+//! neither their order nor other tasks matter.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,6 +14,9 @@ use serde::{Deserialize, Serialize};
 use crate::{Error, Result};
 
 static PRESETS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/mixtures");
+
+/// Halvings of an interval after which no digit of a double changes.
+const HALVINGS: usize = 200;
 
 /// The share of all tasks of the catalogue that no other group has.
 const ALL_OTHERS: &str = "*";
@@ -29,14 +32,15 @@ pub struct Group {
     /// Its tasks.
     #[serde(default)]
     pub tasks: Vec<String>,
-    /// Groups of the catalogue whose tasks belong to it too; `*` stands for all that no other group has.
+    /// Groups of the catalogue whose tasks belong to it too; `*` stands for all that no other group
+    /// has.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub catalogue_groups: Vec<String>,
     /// How its tasks share.
     #[serde(default)]
     pub inside: Inside,
-    /// The most times that a task is repeated, such as 2; what others cannot give either is missing from
-    /// the total. Without it, tasks repeat as often as their quotas need.
+    /// The most times that a task is repeated, such as 2; what others cannot give either is missing
+    /// from the total. Without it, tasks repeat as often as their quotas need.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub most_epochs: Option<f64>,
     /// The least share of the group, 0 to 1, that each of its tasks has.
@@ -53,10 +57,38 @@ pub enum Inside {
     Size,
     /// By the square roots of them, as InstructBLIP does (arXiv 2305.06500, section 2.5).
     SquareRoot,
-    /// By them to the power of 1/T, as mT5 does (arXiv 2010.11934, section 3.1); 1 is by size, more is more even.
+    /// By them to the power of 1/T, as mT5 does (arXiv 2010.11934, section 3.1); 1 is by size, more
+    /// is more even.
     Temperature(f64),
     /// By fixed weights, one for each task.
     Weights(BTreeMap<String, f64>),
+}
+
+impl Group {
+    /// What is wrong with how its tasks share.
+    fn fault(&self) -> Option<String> {
+        let is_positive = |number: f64| number.is_finite() && number > 0.0;
+        match &self.inside {
+            Inside::Temperature(temperature) if !is_positive(*temperature) => {
+                return Some(format!("the temperature {temperature} is not above 0"));
+            }
+            Inside::Weights(weights) => {
+                if let Some(task) = self.tasks.iter().find(|task| !weights.contains_key(*task)) {
+                    return Some(format!("task {task} has no weight"));
+                }
+                if let Some((task, weight)) = weights.iter().find(|(_, weight)| !is_positive(**weight)) {
+                    return Some(format!("the weight {weight} of task {task} is not above 0"));
+                }
+            }
+            Inside::Temperature(_) | Inside::Size | Inside::SquareRoot => {}
+        }
+        if let Some(epochs) = self.most_epochs.filter(|epochs| !is_positive(*epochs)) {
+            return Some(format!("most_epochs = {epochs} is not above 0"));
+        }
+        let fits = |least: f64| least >= 0.0 && least * self.tasks.len() as f64 <= 1.0;
+        let least = self.least_share.filter(|least| !fits(*least))?;
+        Some(format!("least_share = {least} is more than its {} tasks can all have", self.tasks.len()))
+    }
 }
 
 impl Inside {
@@ -104,8 +136,8 @@ pub fn preset(name: &str) -> Result<Preset> {
 }
 
 impl Preset {
-    /// Returns the share of each task, 0 to 1, in the order of the groups: by the sizes that are published
-    /// with the mixture. A group of one task needs no size.
+    /// Returns the share of each task, 0 to 1, in the order of the groups: by the sizes that are
+    /// published with the mixture. A group of one task needs no size.
     pub fn shares(&self) -> Vec<(&str, f64)> {
         let total: f64 = self.groups.iter().map(|group| group.weight).sum();
         let of_group = |group: &'_ Group| {
@@ -130,9 +162,9 @@ pub struct Quota {
     pub records: u64,
 }
 
-/// Puts tasks into the groups that name them, or the groups of the catalogue that they belong to, and
-/// leaves out of the groups what is not there. Returns the groups that have tasks, and the tasks that no
-/// group has.
+/// Puts tasks into the groups that name them, or the groups of the catalogue that they belong to,
+/// and leaves out of the groups what is not there. Returns the groups that have tasks, and the
+/// tasks that no group has.
 ///
 /// # Errors
 /// If a task is in two groups.
@@ -157,10 +189,12 @@ pub fn assign(groups: &[Group], tasks: &BTreeMap<String, String>) -> Result<(Vec
     Ok((filled, left))
 }
 
-/// Returns what each task contributes to a total. A quota above a task's size means that records repeat.
+/// Returns what each task contributes to a total. A quota above a task's size means that records
+/// repeat.
 ///
 /// # Errors
-/// If a weight is not above 0, a task is in two groups or of unknown size, or a group has no records.
+/// If a weight is not above 0, a task is in two groups or of unknown size, or a group has no
+/// records.
 pub fn quotas(groups: &[Group], sizes: &BTreeMap<String, u64>, total: u64) -> Result<BTreeMap<String, Quota>> {
     let fault = |reason: String| Err(Error::Mixture(reason));
     let mut members: BTreeSet<&str> = BTreeSet::new();
@@ -168,10 +202,8 @@ pub fn quotas(groups: &[Group], sizes: &BTreeMap<String, u64>, total: u64) -> Re
         if !group.weight.is_finite() || group.weight <= 0.0 {
             return fault(format!("group {}: the weight {} is not above 0", group.name, group.weight));
         }
-        if let Inside::Temperature(temperature) = group.inside
-            && !(temperature.is_finite() && temperature > 0.0)
-        {
-            return fault(format!("group {}: the temperature {temperature} is not above 0", group.name));
+        if let Some(reason) = group.fault() {
+            return fault(format!("group {}: {reason}", group.name));
         }
         for task in &group.tasks {
             if !members.insert(task) {
@@ -198,37 +230,55 @@ pub fn quotas(groups: &[Group], sizes: &BTreeMap<String, u64>, total: u64) -> Re
     Ok(quotas)
 }
 
-/// Shares the quota of a group among its tasks. Tasks that have less than their least share, or more
-/// than their epochs allow, get that, and the others share the rest, until none is beyond its bounds.
+/// Shares the quota of a group among its tasks, in proportion to their weights but within the
+/// bounds that the least share and the epochs set: every share is a common multiple of its weight,
+/// cut to its bounds.
 fn within(group: &Group, sizes: &BTreeMap<String, u64>, quota: u64) -> Vec<u64> {
     let weights: Vec<f64> = group.tasks.iter().map(|task| group.inside.weight(task, sizes[task])).collect();
-    let least = (group.least_share.unwrap_or(0.0) * quota as f64).floor() as u64;
-    let most = |task: &String| group.most_epochs.map_or(u64::MAX, |epochs| (epochs * sizes[task] as f64) as u64);
-    let bounds: Vec<(u64, u64)> = group.tasks.iter().map(|task| (least.min(most(task)), most(task))).collect();
-    let mut fixed: Vec<Option<u64>> = vec![None; weights.len()];
-    loop {
-        let open: Vec<usize> = (0..weights.len()).filter(|place| fixed[*place].is_none()).collect();
-        let rest = quota.saturating_sub(fixed.iter().flatten().sum());
-        let of_open: Vec<f64> = open.iter().map(|place| weights[*place]).collect();
-        let shares =
-            if of_open.iter().sum::<f64>() > 0.0 { largest_remainder(&of_open, rest) } else { vec![0; open.len()] };
-        let beyond = open.iter().zip(&shares).find_map(|(place, share)| {
-            let (least, most) = bounds[*place];
-            (*share > most || *share < least).then(|| (*place, (*share).clamp(least, most)))
-        });
-        if let Some((place, share)) = beyond {
-            fixed[place] = Some(share);
-            continue;
-        }
-        for (place, share) in open.into_iter().zip(shares) {
-            fixed[place] = Some(share);
-        }
-        return fixed.into_iter().flatten().collect();
+    if group.least_share.is_none() && group.most_epochs.is_none() {
+        return largest_remainder(&weights, quota);
     }
+    let least = (group.least_share.unwrap_or(0.0) * quota as f64).floor() as u64;
+    let bounds = group.tasks.iter().map(|task| {
+        let most = group.most_epochs.map_or(u64::MAX, |epochs| (epochs * sizes[task] as f64) as u64);
+        let most = if sizes[task] == 0 { 0 } else { most };
+        (least.min(most), most)
+    });
+    let bounds: Vec<(u64, u64)> = bounds.collect();
+    let most_of_all = bounds.iter().fold(0_u64, |sum, (_, most)| sum.saturating_add(*most));
+    let quota = quota.min(most_of_all);
+    let shares = |multiple: f64| -> Vec<f64> {
+        let cut = |(weight, (least, most)): (&f64, &(u64, u64))| (multiple * weight).clamp(*least as f64, *most as f64);
+        weights.iter().zip(&bounds).map(cut).collect()
+    };
+    // The sum of the shares grows with the multiple, so it is found by halving an interval.
+    let (mut low, mut high) = (0.0, 1.0);
+    while shares(high).iter().sum::<f64>() < quota as f64 && high < f64::MAX / 4.0 {
+        high *= 2.0;
+    }
+    for _ in 0..HALVINGS {
+        let middle = f64::midpoint(low, high);
+        if shares(middle).iter().sum::<f64>() < quota as f64 { low = middle } else { high = middle }
+    }
+    let exact = shares(high);
+    let mut whole: Vec<u64> = exact.iter().map(|share| share.floor() as u64).collect();
+    let mut by_remainder: Vec<usize> = (0..whole.len()).collect();
+    by_remainder.sort_by(|a, b| exact[*b].fract().total_cmp(&exact[*a].fract()).then(a.cmp(b)));
+    let mut left = quota.saturating_sub(whole.iter().sum());
+    while left > 0 {
+        for place in by_remainder.iter().filter(|place| weights[**place] > 0.0) {
+            if left > 0 && whole[*place] < bounds[*place].1 {
+                whole[*place] += 1;
+                left -= 1;
+            }
+        }
+    }
+    whole
 }
 
-/// Shares a whole number by weights: everyone gets the floor of its share, and what is left goes to the largest remainders, the first of equals first
-/// (the method of Hamilton). The shares sum to `total` exactly.
+/// Shares a whole number by weights: everyone gets the floor of its share, and what is left goes to
+/// the largest remainders, the first of equals first (the method of Hamilton). The shares sum to
+/// `total` exactly.
 fn largest_remainder(weights: &[f64], total: u64) -> Vec<u64> {
     let sum: f64 = weights.iter().sum();
     let exact: Vec<f64> = weights.iter().map(|weight| weight / sum * total as f64).collect();
@@ -243,12 +293,12 @@ fn largest_remainder(weights: &[f64], total: u64) -> Vec<u64> {
     shares
 }
 
-/// Returns which records of a task fill its quota, as (place, round): the place in `hashes`, which are
-/// keyed hashes of the records, and how often the record was taken before.
+/// Returns which records of a task fill its quota, as (place, round): the place in `hashes`, which
+/// are keyed hashes of the records, and how often the record was taken before.
 ///
-/// A quota up to the number of records takes those with the smallest hashes, so a larger quota contains a
-/// smaller one. A larger quota takes all of them as often as it can, and then so for the rest with hashes
-/// of the round.
+/// A quota up to the number of records takes those with the smallest hashes, so a larger quota
+/// contains a smaller one. A larger quota takes all of them as often as it can, and then so for the
+/// rest with hashes of the round.
 pub fn select(hashes: &[u64], quota: u64) -> Vec<(usize, u64)> {
     if hashes.is_empty() {
         return Vec::new();
@@ -282,6 +332,7 @@ pub fn mixed(hash: u64, round: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use lynxdata_prompts::keyed_hash;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -345,7 +396,38 @@ mod tests {
         assert_eq!(drawn["a"], 10);
         assert!((173..=175).contains(&drawn["b"]), "{drawn:?}");
         // More than there is: everything once, and the total is not reached.
-        assert_eq!(records(&[capped], &of, 5000), sizes(&of));
+        assert_eq!(records(std::slice::from_ref(&capped), &of, 5000), sizes(&of));
+        // What a cap frees goes to the others, also to one that is held at its least share.
+        let of = [("small", 50), ("large", 1000)];
+        let group = Group { most_epochs: Some(0.1), least_share: Some(0.02), ..group("g", 1.0, &["small", "large"]) };
+        assert_eq!(records(&[group], &of, 104), sizes(&[("small", 5), ("large", 99)]));
+    }
+
+    proptest! {
+        #[test]
+        fn shares_keep_to_their_bounds_and_sum_to_what_there_is(
+            of in proptest::collection::vec(1_u64..5000, 1..7),
+            quota in 0_u64..20_000,
+            most_epochs in proptest::option::of(0.1..5.0_f64),
+            least in proptest::option::of(0.0..1.0_f64),
+            even in any::<bool>(),
+        ) {
+            let names: Vec<String> = (0..of.len()).map(|place| format!("t{place}")).collect();
+            let sizes: BTreeMap<String, u64> = names.iter().cloned().zip(of.iter().copied()).collect();
+            let least_share = least.map(|least| least / of.len() as f64);
+            let inside = if even { Inside::SquareRoot } else { Inside::Size };
+            let own = Group { most_epochs, least_share, inside, tasks: names.clone(), ..group("g", 1.0, &[]) };
+            let drawn = quotas(&[own], &sizes, quota).unwrap();
+            let most = |size: u64| most_epochs.map_or(u64::MAX, |epochs| (epochs * size as f64) as u64);
+            let sum: u64 = drawn.values().map(|quota| quota.records).sum();
+            let most_of_all = of.iter().fold(0_u64, |sum, size| sum.saturating_add(most(*size)));
+            prop_assert_eq!(sum, quota.min(most_of_all));
+            for (name, size) in &sizes {
+                let least = (least_share.unwrap_or(0.0) * quota as f64).floor() as u64;
+                prop_assert!(drawn[name].records <= most(*size));
+                prop_assert!(drawn[name].records >= least.min(most(*size)));
+            }
+        }
     }
 
     #[test]
@@ -360,6 +442,11 @@ mod tests {
         assert!(fault(&[group("g", 1.0, &["empty"])]).contains("no records"));
         let cold = Group { inside: Inside::Temperature(0.0), ..group("g", 1.0, &["a"]) };
         assert!(fault(&[cold]).contains("temperature"));
+        let own = || group("g", 1.0, &["a", "empty"]);
+        let one = || BTreeMap::from([("a".to_owned(), 1.0)]);
+        assert!(fault(&[Group { inside: Inside::Weights(one()), ..own() }]).contains("empty has no weight"));
+        assert!(fault(&[Group { least_share: Some(0.6), ..own() }]).contains("more than its 2 tasks"));
+        assert!(fault(&[Group { most_epochs: Some(-1.0), ..own() }]).contains("most_epochs"));
         assert!(preset("lynx").unwrap_err().to_string().contains("lynx-pretrain"));
     }
 

@@ -109,7 +109,8 @@ pub struct Answers {
 }
 
 impl Answers {
-    /// Returns the shapes in which it can be answered. A phrase of at most three words is a word too.
+    /// Returns the shapes in which it can be answered. A phrase of at most three words is a word
+    /// too.
     pub(crate) fn shapes(&self, task: &Task) -> Vec<AnswerShape> {
         let mut shapes: Vec<AnswerShape> = self.texts.keys().copied().collect();
         if self.texts.get(&AnswerShape::Phrase).is_some_and(|text| misfit(AnswerShape::Word, text).is_none()) {

@@ -1,4 +1,5 @@
-//! Native rows to typed records: joins, predicates, fields, and the count of everything that is dropped.
+//! Native rows to typed records: joins, predicates, fields, and the count of everything that is
+//! dropped.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::path::Path;
@@ -35,16 +36,18 @@ const FEWEST_RECORDS: u64 = 10;
 pub struct TaskCounts {
     /// Native rows of the first table.
     pub rows_seen: u64,
-    /// Records in them: equal to the rows unless the task explodes them. A row that cannot be exploded counts as one record.
+    /// Records in them: equal to the rows unless the task explodes them. A row that cannot be
+    /// exploded counts as one record.
     pub records_seen: u64,
     /// Records that became conversations.
     pub kept: u64,
     /// Records that did not, by reason: `unreadable`, `unmatched:TABLE`, `explode` (no element),
-    /// `where:NAME` (the predicate is false), `field:NAME` (a value of the wrong kind), `error:NAME`
-    /// (an expression fails), `few_votes`, `answer_shape` (no answer has the shape that it is said
-    /// to have), `no_wording` (no wording suits what the record has), `duplicate_id`, and `image_token`, `video_token`, `audio_token`, `turn_token` (a text holds what trainers
-    /// take for media or the end of a turn). Whoever looks at the pictures adds what is wrong with
-    /// them.
+    /// `where:NAME` (the predicate is false), `field:NAME` (a value of the wrong kind),
+    /// `error:NAME` (an expression fails), `few_votes`, `answer_shape` (no answer has the shape
+    /// that it is said to have), `no_wording` (no wording suits what the record has),
+    /// `duplicate_id`, and `image_token`, `video_token`, `audio_token`, `turn_token` (a text holds
+    /// what trainers take for media or the end of a turn). Whoever looks at the pictures adds what
+    /// is wrong with them.
     pub dropped: BTreeMap<String, u64>,
     /// What was left out without a record, by reason: rows of other tables, `unreadable:TABLE`,
     /// `no_key:TABLE` and `duplicate_key:TABLE` (the first row of a key counts); elements of lists,
@@ -59,7 +62,8 @@ pub struct TaskCounts {
     pub with_replaced_characters: u64,
     /// The first case of every reason of both in full: task, file, row, field, expression.
     pub examples: BTreeMap<String, String>,
-    /// Keys of joined tables that no row asked for, by table; tables without any are left out. Known at the end.
+    /// Keys of joined tables that no row asked for, by table; tables without any are left out.
+    /// Known at the end.
     pub unmatched_keys: BTreeMap<String, u64>,
 }
 
@@ -193,7 +197,8 @@ pub struct Records<'a> {
 }
 
 impl<'a> Records<'a> {
-    /// Reads joined tables and lookups into memory and starts on the first table, which is streamed.
+    /// Reads joined tables and lookups into memory and starts on the first table, which is
+    /// streamed.
     ///
     /// # Errors
     /// If a file is missing or, as a whole, cannot be understood.
@@ -247,7 +252,8 @@ impl<'a> Records<'a> {
         self.counts.count_drop(reason, || format!("{}: {detail}", place(&self.task.name, file, row)));
     }
 
-    /// Turns one native row into the candidates that it holds; a row that holds none is dropped as one record.
+    /// Turns one native row into the candidates that it holds; a row that holds none is dropped as
+    /// one record.
     fn take(&mut self, native: NativeRow) {
         let (file, row) = (native.file.clone(), native.number);
         self.counts.rows_seen += 1;
@@ -332,7 +338,8 @@ impl<'a> Records<'a> {
         }
         let answers = self.answers(candidate, &context, &slots, &mut lacking)?;
         let id = format!("{}/{}/{native_id}", self.task.name, self.split);
-        // 128 bits of the id are kept instead of the id: 16 bytes a record, and a collision among a billion is less likely than a disk fault.
+        // 128 bits of the id are kept instead of the id: 16 bytes a record, and a collision among a
+        // billion is less likely than a disk fault.
         if !self.ids.insert((keyed_hash(0, &[&id]), keyed_hash(1, &[&id]))) {
             return Err(("duplicate_id".to_owned(), format!("the id {id} was seen before")));
         }
@@ -576,7 +583,8 @@ fn index<'a>(task: &Task, root: &Path, join: &'a Join, split: &str, counts: &mut
     Ok(Index { join, rows, keys_used: 0 })
 }
 
-/// What of a joined row stays in memory. A field whose expression fails on this row is left out, so the record that needs it is dropped and counted.
+/// What of a joined row stays in memory. A field whose expression fails on this row is left out, so
+/// the record that needs it is dropped and counted.
 fn kept_of(join: &Join, split: &str, content: Json) -> Value {
     let row = value_of(content);
     if join.keep.is_empty() {
@@ -590,7 +598,8 @@ fn kept_of(join: &Join, split: &str, content: Json) -> Value {
     Value::from_pairs(kept)
 }
 
-/// The row of a lookup as it stands in the file: a list element that was wrapped to have named fields is unwrapped again.
+/// The row of a lookup as it stands in the file: a list element that was wrapped to have named
+/// fields is unwrapped again.
 fn unwrapped(content: Json) -> Json {
     match content {
         Json::Object(mut fields) if fields.len() == 1 && fields.contains_key("_value") => fields["_value"].take(),

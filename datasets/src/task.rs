@@ -321,8 +321,8 @@ pub struct Task {
     pub prompts: Vec<String>,
     /// The language of its texts, as an ISO 639 code: its conversations are worded in the same.
     pub language: String,
-    /// The splits that its authors publish, with the number of records that each yields; 0 where they
-    /// publish none.
+    /// The splits that its authors publish, with the number of records that each yields; 0 where
+    /// they publish none.
     pub splits: BTreeMap<String, u64>,
     /// The share of records, 0 to 1, that may be dropped; a task that drops more fails.
     pub may_drop: f64,
@@ -342,7 +342,8 @@ pub struct Task {
     pub(crate) answers: AnswerSources,
 }
 
-/// Names that expressions see besides tables: the split, the native file and the row in it (from 0), and the place in an exploded list (from 0).
+/// Names that expressions see besides tables: the split, the native file and the row in it (from
+/// 0), and the place in an exploded list (from 0).
 pub(crate) const VARIABLES: [&str; 4] = ["split", "file", "row", "index"];
 
 /// Slots that come with an answer: those of `options`, and the first question of `turns`.
@@ -531,7 +532,8 @@ impl Compiler<'_> {
 }
 
 impl AnswerSources {
-    /// Returns the shapes that are declared; a phrase of few words is a word too, which is not among them.
+    /// Returns the shapes that are declared; a phrase of few words is a word too, which is not
+    /// among them.
     pub(crate) fn shapes(&self) -> Vec<AnswerShape> {
         let mut shapes: Vec<AnswerShape> = self.texts.iter().map(|(shape, _)| *shape).collect();
         if self.options.is_some() {
@@ -595,7 +597,8 @@ impl Task {
         })
     }
 
-    /// Returns the kind of media that its records are about: `images`, as they are drawn, may be a single one.
+    /// Returns the kind of media that its records are about: `images`, as they are drawn, may be a
+    /// single one.
     pub fn modality(&self) -> Media {
         match &self.media {
             MediaSource::None => Media::None,

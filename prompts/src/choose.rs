@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::bank::Wording;
 use crate::hash::keyed_hash;
 
-/// How many wordings are used: the ablation of the Lynx paper (arXiv 2307.02469, section 3.3), which trains with and without diverse prompts.
+/// How many wordings are used: the ablation of the Lynx paper (arXiv 2307.02469, section 3.3),
+/// which trains with and without diverse prompts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PromptMode {
@@ -75,8 +76,9 @@ mod tests {
         // The first value of SplitMix64 with the seed 0, from its state 0x9e3779b97f4a7c15
         // (github:vigna/xorshift, splitmix64.c).
         assert_eq!(mixed(0x9E37_79B9_7F4A_7C15), 0xE220_A839_7B1D_CDAF);
-        // Pinned: another value would change every published instruction set. Computed with Python's blake3 1.0.11:
-        // blake3(length-prefixed texts, key=(7).to_bytes(32, "little")).digest()[:8]
+        // Pinned: another value would change every published instruction set. Computed with
+        // Python's blake3 1.0.11: blake3(length-prefixed texts, key=(7).to_bytes(32,
+        // "little")).digest()[:8]
         assert_eq!(keyed_hash(7, &["template", "vqav2", "1"]), 3_142_679_780_938_631_473);
         assert_ne!(keyed_hash(7, &["ab", "c"]), keyed_hash(7, &["a", "bc"]));
         assert_ne!(keyed_hash(7, &["a"]), keyed_hash(8, &["a"]));
@@ -126,7 +128,8 @@ mod tests {
             .iter()
             .map(|template| (f64::from(counts[template.id.as_str()]) - expected).powi(2) / expected)
             .sum();
-        // The 0.999 quantile of chi-square is below 3 times its degrees of freedom from 10 of them on.
+        // The 0.999 quantile of chi-square is below 3 times its degrees of freedom from 10 of them
+        // on.
         assert!(chi_square < 3.0 * (bank.templates.len() - 1) as f64, "{chi_square} {counts:?}");
         assert!(changed > 8_000, "{changed}");
     }

@@ -26,7 +26,8 @@ pub struct NearDuplicate {
     pub jaccard: f64,
 }
 
-/// Lower case, punctuation removed, one space between words: what is left when only typography is ignored.
+/// Lower case, punctuation removed, one space between words: what is left when only typography is
+/// ignored.
 pub fn normalise(text: &str) -> String {
     words(text).join(" ")
 }
@@ -57,9 +58,9 @@ pub(crate) fn whole(template: &Template) -> String {
     template.system.as_deref().map_or_else(|| template.text.clone(), |system| format!("{system}\n{}", template.text))
 }
 
-/// Returns the Jaccard index of the token sets of two wordings, names of slots included, if they are
-/// near duplicates: equal after [`normalise`], or with an index above 0.6. In Chinese and Japanese, where
-/// no space parts words, every pair of neighbouring characters is a token.
+/// Returns the Jaccard index of the token sets of two wordings, names of slots included, if they
+/// are near duplicates: equal after [`normalise`], or with an index above 0.6. In Chinese and
+/// Japanese, where no space parts words, every pair of neighbouring characters is a token.
 pub fn near_duplicate(first: &str, second: &str) -> Option<f64> {
     let [first_tokens, second_tokens] = [first, second].map(tokens);
     let shared = first_tokens.intersection(&second_tokens).count();
@@ -68,8 +69,8 @@ pub fn near_duplicate(first: &str, second: &str) -> Option<f64> {
     (jaccard > JACCARD || normalise(first) == normalise(second)).then_some(jaccard)
 }
 
-/// Returns all pairs of a bank and a language that [`near_duplicate`] finds, each with its text of the
-/// system.
+/// Returns all pairs of a bank and a language that [`near_duplicate`] finds, each with its text of
+/// the system.
 pub fn near_duplicates(bank: &Bank) -> Vec<NearDuplicate> {
     let mut found = Vec::new();
     for (later, second) in bank.templates.iter().enumerate() {

@@ -1,4 +1,5 @@
-//! Prompt banks: reviewed instruction wordings, the choice of one for every record, and its rendering.
+//! Prompt banks: reviewed instruction wordings, the choice of one for every record, and its
+//! rendering.
 //!
 //! ```
 //! use lynxdata_prompts::{Banks, PromptMode, Slot, Wording, choose};
@@ -14,15 +15,19 @@
 //!
 //! In the order in which data meets them:
 //!
-//! * [`Banks`] and [`Bank`]: the TOML files in `banks/`, embedded, English ones there and those of another language in a folder of its name; a folder
+//! * [`Banks`] and [`Bank`]: the TOML files in `banks/`, embedded, English ones there and those
+//!   of another language in a folder of its name; a folder
 //!   on disk may replace or add some;
 //! * [`near_duplicates`]: the check for wordings that say the same thing in nearly the same words;
 //! * [`disagreements`]: the check for wordings that ask for another answer than follows;
 //! * [`Counts`]: numbers of wordings by bank, language, shape and tag;
-//! * [`choose`] and [`keyed_hash`]: a choice that depends on the seed, the task and the record alone;
-//! * [`Bank::render`]: fills the slots. Data is never read as a template, so a question that holds `{{ }}` stays as it is.
+//! * [`choose`] and [`keyed_hash`]: a choice that depends on the seed, the task and the record
+//!   alone;
+//! * [`Bank::render`]: fills the slots. Data is never read as a template, so a question that
+//!   holds `{{ }}` stays as it is.
 //!
-//! It does not write new wordings, apply chat templates or compute loss masks, and it knows nothing of tasks: a record's fields arrive as slots.
+//! It does not write new wordings, apply chat templates or compute loss masks, and it knows nothing
+//! of tasks: a record's fields arrive as slots.
 
 mod agreement;
 mod bank;

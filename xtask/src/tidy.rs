@@ -1,6 +1,6 @@
-//! The invariants of ARCHITECTURE.md that a machine can check: which crate may import which, that every
-//! folder is where the map says, and that the modules of a crate import one another in one direction; and
-//! that the recipes of CONTRIBUTING.md are true.
+//! The invariants of ARCHITECTURE.md that a machine can check: which crate may import which, that
+//! every folder is where the map says, and that the modules of a crate import one another in one
+//! direction; and that the recipes of CONTRIBUTING.md are true.
 
 mod circles;
 mod recipes;
@@ -20,7 +20,8 @@ struct Member {
     imports: BTreeSet<String>,
 }
 
-/// Outside crates and the only members that may depend on them. A member that is not listed may not, so it builds and tests in seconds.
+/// Outside crates and the only members that may depend on them. A member that is not listed may
+/// not, so it builds and tests in seconds.
 const FENCED: &[(&str, &[&str])] = &[
     ("datafusion", &["lynxdata-engine"]),
     ("ballista", &["lynxdata-engine"]),

@@ -2,10 +2,9 @@
 
 use std::path::Path;
 
-use arrow::array::{Array, ArrayRef, AsArray, OffsetSizeTrait, RecordBatch, StructArray};
-use arrow::datatypes::{
-    DataType, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
-};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StructArray};
+use arrow::datatypes::DataType;
+use lynxdata_records::cell::as_json;
 use serde_json::{Map, Value, json};
 
 use super::conversation::{Conversation, Picture};
@@ -48,8 +47,10 @@ fn record(batch: &RecordBatch, row: usize) -> std::result::Result<Conversation, 
         if matches!(name, "image" | "images") && holds_pictures(column.data_type()) {
             take_pictures(column, row, &mut pictures);
         } else {
-            fields
-                .insert(name.to_owned(), value(column, row).map_err(|detail| Fault::new(Reason::Unreadable, detail))?);
+            fields.insert(
+                name.to_owned(),
+                as_json(column, row).map_err(|detail| Fault::new(Reason::Unreadable, detail))?,
+            );
         }
     }
     if !pictures.is_empty() {
@@ -101,48 +102,8 @@ fn take_picture(column: &ArrayRef, row: usize, pictures: &mut Vec<Picture>) {
         DataType::LargeBinary => Some(bytes.as_binary::<i64>().value(row).to_vec()),
         _ => None,
     });
-    let path = path.filter(|_| is_there).and_then(|path| value(path, row).ok()?.as_str().map(str::to_owned));
+    let path = path.filter(|_| is_there).and_then(|path| as_json(path, row).ok()?.as_str().map(str::to_owned));
     pictures.push(Picture { path, bytes, declared: None });
-}
-
-/// A cell as JSON.
-fn value(column: &ArrayRef, row: usize) -> std::result::Result<Value, String> {
-    if column.is_null(row) {
-        return Ok(Value::Null);
-    }
-    Ok(match column.data_type() {
-        DataType::Null => Value::Null,
-        DataType::Utf8 => json!(column.as_string::<i32>().value(row)),
-        DataType::LargeUtf8 => json!(column.as_string::<i64>().value(row)),
-        DataType::Utf8View => json!(column.as_string_view().value(row)),
-        DataType::Boolean => json!(column.as_boolean().value(row)),
-        DataType::Int8 => json!(column.as_primitive::<Int8Type>().value(row)),
-        DataType::Int16 => json!(column.as_primitive::<Int16Type>().value(row)),
-        DataType::Int32 => json!(column.as_primitive::<Int32Type>().value(row)),
-        DataType::Int64 => json!(column.as_primitive::<Int64Type>().value(row)),
-        DataType::UInt8 => json!(column.as_primitive::<UInt8Type>().value(row)),
-        DataType::UInt16 => json!(column.as_primitive::<UInt16Type>().value(row)),
-        DataType::UInt32 => json!(column.as_primitive::<UInt32Type>().value(row)),
-        DataType::UInt64 => json!(column.as_primitive::<UInt64Type>().value(row)),
-        DataType::List(_) => list::<i32>(column, row)?,
-        DataType::LargeList(_) => list::<i64>(column, row)?,
-        DataType::Struct(fields) => {
-            let cells = column.as_struct();
-            let pairs = fields.iter().zip(cells.columns());
-            let pairs = pairs.map(|(field, cell)| Ok((field.name().clone(), value(cell, row)?)));
-            Value::Object(pairs.collect::<std::result::Result<_, String>>()?)
-        }
-        // A caption or an answer may have bytes beside it that nobody trains on.
-        DataType::Binary | DataType::LargeBinary | DataType::Float16 | DataType::Float32 | DataType::Float64 => {
-            Value::Null
-        }
-        other => return Err(format!("a column has the type {other}, which is not read")),
-    })
-}
-
-fn list<O: OffsetSizeTrait>(column: &ArrayRef, row: usize) -> std::result::Result<Value, String> {
-    let items = column.as_list::<O>().value(row);
-    (0..items.len()).map(|place| value(&items, place)).collect()
 }
 
 #[cfg(test)]

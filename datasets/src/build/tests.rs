@@ -360,7 +360,8 @@ fn text_that_holds_an_image_token_is_dropped_and_counted() {
     assert!(conversations[2].messages[0].content.contains("The {{ bird }} is above the book."));
 }
 
-/// Tasks of the lower parts of task files, over rows in `val.jsonl`, and banks beside those shipped.
+/// Tasks of the lower parts of task files, over rows in `val.jsonl`, and banks beside those
+/// shipped.
 fn own_build(toml: &str, banks: &[(&str, &str)], rows: &str) -> Result<(Vec<Conversation>, TaskCounts)> {
     let folder = tempfile::tempdir().unwrap();
     for (name, bank) in banks {
@@ -661,8 +662,8 @@ fn laid_out(case: &Value, shared: &Path) -> Option<tempfile::TempDir> {
     Some(folder)
 }
 
-/// Reads `genuine.json`: a list of files below the shared folder of tasks, each with its `split`, the
-/// number of records that are `kept`, and hand-checked `records`.
+/// Reads `genuine.json`: a list of files below the shared folder of tasks, each with its `split`,
+/// the number of records that are `kept`, and hand-checked `records`.
 #[test]
 fn genuine_files_give_the_records_that_were_checked_by_hand() {
     let Some(shared) = shared("data/tasks") else { return };

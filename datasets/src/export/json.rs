@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::{llava, messages, sharegpt, swift};
 use crate::build::Conversation;
+use crate::tokens::{IMAGE_TOKEN, VIDEO_TOKEN};
 
 /// A format of JSON.
 #[derive(Debug)]
@@ -38,8 +39,26 @@ impl JsonExport {
     }
 }
 
-/// Adds where a conversation comes from and under which licence: readers of these formats pass over keys
-/// that they do not know.
+/// Returns the tokens that stand for the pictures and the video of a conversation, before its first
+/// turn.
+pub(super) fn media_tokens(conversation: &Conversation) -> String {
+    let video = if conversation.video.is_some() { VIDEO_TOKEN } else { "" };
+    IMAGE_TOKEN.repeat(conversation.images.len()) + video
+}
+
+/// Adds the lists of pictures and videos that there are.
+pub(super) fn with_media(mut sample: Value, conversation: &Conversation) -> Value {
+    if !conversation.images.is_empty() {
+        sample["images"] = conversation.images.iter().map(|image| json!(image.path)).collect();
+    }
+    if let Some(video) = &conversation.video {
+        sample["videos"] = json!([video.path]);
+    }
+    sample
+}
+
+/// Adds where a conversation comes from and under which licence: readers of these formats pass over
+/// keys that they do not know.
 pub(super) fn with_provenance(mut sample: Value, conversation: &Conversation) -> Value {
     sample["task"] = json!(conversation.task);
     sample["licence"] = json!(conversation.licence);

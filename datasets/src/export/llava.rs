@@ -1,4 +1,5 @@
-//! LLaVA's JSON: `[{"id", "image", "conversations": [{"from": "human" | "gpt", "value"}]}]`, the format of its `docs/Finetune_Custom_Data.md`.
+//! LLaVA's JSON: `[{"id", "image", "conversations": [{"from": "human" | "gpt", "value"}]}]`, the
+//! format of its `docs/Finetune_Custom_Data.md`.
 
 use serde_json::{Value, json};
 
@@ -7,8 +8,9 @@ use crate::build::{Conversation, Role};
 use crate::tokens::{IMAGE_TOKEN, VIDEO_TOKEN};
 
 /// Returns one element of the list. `image` is a path, a list of them for several pictures, and
-/// absent without any; the first human turn starts with as many `<image>` tokens, a line each. A video
-/// has `video` and `<video>`, and the text of a system the key `system`, as LLaMA-Factory reads it.
+/// absent without any; the first human turn starts with as many `<image>` tokens, a line each. A
+/// video has `video` and `<video>`, and the text of a system the key `system`, as LLaMA-Factory
+/// reads it.
 pub(super) fn sample(conversation: &Conversation) -> Value {
     let mut tokens = format!("{IMAGE_TOKEN}\n").repeat(conversation.images.len());
     if conversation.video.is_some() {

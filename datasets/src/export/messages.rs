@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use super::json::with_provenance;
 use crate::build::{Conversation, Role};
 
-/// Returns the value of a line. Pictures and the video stand before the text of the first turn, by their
-/// paths.
+/// Returns the value of a line. Pictures and the video stand before the text of the first turn, by
+/// their paths.
 pub(super) fn sample(conversation: &Conversation) -> Value {
     let mut media: Vec<Value> = conversation
         .images

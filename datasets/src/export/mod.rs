@@ -1,5 +1,5 @@
-//! Conversations in the formats that trainers read. An export of JSON is one file here and one line in
-//! [`JSON_EXPORTS`].
+//! Conversations in the formats that trainers read. An export of JSON is one file here and one line
+//! in [`JSON_EXPORTS`].
 
 pub mod json;
 mod llava;

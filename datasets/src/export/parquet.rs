@@ -1,4 +1,5 @@
-//! Columns for Parquet that Hugging Face `datasets` opens with a list of pictures and a list of messages.
+//! Columns for Parquet that Hugging Face `datasets` opens with a list of pictures and a list of
+//! messages.
 
 use std::sync::Arc;
 
@@ -23,9 +24,9 @@ fn video_fields() -> Fields {
     Fields::from(vec![Field::new("path", DataType::Utf8, true), seconds("start"), seconds("end")])
 }
 
-/// The columns: those of [`Conversation`], with a picture as `struct{bytes, path}`, its path besides
-/// in `image_paths`, a video as `struct{path, start, end}` and a message as `struct{role, content}`.
-/// The metadata holds the `datasets` features.
+/// The columns: those of [`Conversation`], with a picture as `struct{bytes, path}`, its path
+/// besides in `image_paths`, a video as `struct{path, start, end}` and a message as `struct{role,
+/// content}`. The metadata holds the `datasets` features.
 pub fn schema() -> SchemaRef {
     let text = |name: &str| Field::new(name, DataType::Utf8, true);
     let list =
@@ -48,8 +49,9 @@ pub fn schema() -> SchemaRef {
     Arc::new(with_hugging_face_features(Schema::new(fields)))
 }
 
-/// The columns of some conversations. `picture` gives the bytes of a path. A picture without bytes is null: with a path alone, `datasets` would look
-/// for that file on the reader's machine and fail.
+/// The columns of some conversations. `picture` gives the bytes of a path. A picture without bytes
+/// is null: with a path alone, `datasets` would look for that file on the reader's machine and
+/// fail.
 ///
 /// # Errors
 /// What `picture` says, and if all pictures together exceed 2 GiB.

@@ -1,21 +1,18 @@
-//! ShareGPT's JSON as LLaMA-Factory reads it (its `data/README.md`, formatting `sharegpt`): `conversations`
-//! of `from` and `value`, with as many `<image>` and `<video>` in them as `images` and `videos` name.
+//! ShareGPT's JSON as LLaMA-Factory reads it (its `data/README.md`, formatting `sharegpt`):
+//! `conversations` of `from` and `value`, with as many `<image>` and `<video>` in them as `images`
+//! and `videos` name.
 
 use serde_json::{Value, json};
 
-use super::json::with_provenance;
+use super::json::{media_tokens, with_media, with_provenance};
 use crate::build::{Conversation, Role};
-use crate::tokens::{IMAGE_TOKEN, VIDEO_TOKEN};
 
-/// Returns one element of the list. A conversation without pictures has no `images`, one without a text
-/// of the system an empty `system`.
+/// Returns one element of the list. A conversation without pictures has no `images`, one without a
+/// text of the system an empty `system`.
 pub(super) fn sample(conversation: &Conversation) -> Value {
     let mut turns = Vec::new();
     let mut system = "";
-    let mut tokens = IMAGE_TOKEN.repeat(conversation.images.len());
-    if conversation.video.is_some() {
-        tokens.push_str(VIDEO_TOKEN);
-    }
+    let mut tokens = media_tokens(conversation);
     for message in &conversation.messages {
         match message.role {
             Role::System => system = &message.content,
@@ -26,14 +23,10 @@ pub(super) fn sample(conversation: &Conversation) -> Value {
             Role::Assistant => turns.push(json!({"from": "gpt", "value": message.content})),
         }
     }
-    let mut sample = json!({"id": conversation.id, "conversations": turns, "system": system});
-    if !conversation.images.is_empty() {
-        sample["images"] = conversation.images.iter().map(|image| json!(image.path)).collect();
-    }
-    if let Some(video) = &conversation.video {
-        sample["videos"] = json!([video.path]);
-    }
-    with_provenance(sample, conversation)
+    with_provenance(
+        with_media(json!({"id": conversation.id, "conversations": turns, "system": system}), conversation),
+        conversation,
+    )
 }
 
 #[cfg(test)]

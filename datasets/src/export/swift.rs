@@ -1,31 +1,21 @@
-//! ms-swift's JSON lines (its documentation, "Custom dataset"): `messages` of `role` and `content`, with as
-//! many `<image>` and `<video>` as `images` and `videos` name.
+//! ms-swift's JSON lines (its documentation, "Custom dataset"): `messages` of `role` and `content`,
+//! with as many `<image>` and `<video>` as `images` and `videos` name.
 
 use serde_json::{Value, json};
 
-use super::json::with_provenance;
+use super::json::{media_tokens, with_media, with_provenance};
 use crate::build::{Conversation, Role};
-use crate::tokens::{IMAGE_TOKEN, VIDEO_TOKEN};
 
-/// Returns the value of a line. Boxes stay texts in shares of the picture, as wordings promise them.
+/// Returns the value of a line. Boxes stay texts in shares of the picture, as wordings promise
+/// them.
 pub(super) fn sample(conversation: &Conversation) -> Value {
-    let mut tokens = IMAGE_TOKEN.repeat(conversation.images.len());
-    if conversation.video.is_some() {
-        tokens.push_str(VIDEO_TOKEN);
-    }
+    let mut tokens = media_tokens(conversation);
     let mut messages = Vec::new();
     for message in &conversation.messages {
         let tokens = if message.role == Role::User { std::mem::take(&mut tokens) } else { String::new() };
         messages.push(json!({"role": message.role.name(), "content": format!("{tokens}{}", message.content)}));
     }
-    let mut sample = json!({"id": conversation.id, "messages": messages});
-    if !conversation.images.is_empty() {
-        sample["images"] = conversation.images.iter().map(|image| json!(image.path)).collect();
-    }
-    if let Some(video) = &conversation.video {
-        sample["videos"] = json!([video.path]);
-    }
-    with_provenance(sample, conversation)
+    with_provenance(with_media(json!({"id": conversation.id, "messages": messages}), conversation), conversation)
 }
 
 #[cfg(test)]

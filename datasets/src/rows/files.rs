@@ -52,8 +52,8 @@ pub(crate) fn part_names(pattern: &str) -> Result<Vec<String>, String> {
 }
 
 /// Returns the files of a table for a split, in the order of their names. `{split}` in the pattern
-/// is replaced. `*` stands for any part of a name, `**` for any folders or none, and another name in
-/// braces for a part of a name that rows carry. A file may have `.gz` behind its name.
+/// is replaced. `*` stands for any part of a name, `**` for any folders or none, and another name
+/// in braces for a part of a name that rows carry. A file may have `.gz` behind its name.
 pub(crate) fn files(root: &Path, table: &Table, split: &str) -> io::Result<Vec<NativeFile>> {
     let pattern = table.file.replace("{split}", split);
     let components: Vec<&str> = pattern.split('/').collect();

@@ -8,8 +8,8 @@ use serde_json::json;
 use super::{Emit, Source};
 
 /// Reads a folder in which every class has a folder of its files: rows with `class`, the path of
-/// the folder from the table's folder on, and `path`, that of the file from the root folder on. Rows
-/// are in the order of their paths; files whose names begin with a dot are none.
+/// the folder from the table's folder on, and `path`, that of the file from the root folder on.
+/// Rows are in the order of their paths; files whose names begin with a dot are none.
 pub(super) fn read(source: &Source, emit: &mut Emit) -> Result<(), String> {
     if !source.path.is_dir() {
         return Err("is no folder of classes".to_owned());

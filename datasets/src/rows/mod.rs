@@ -1,7 +1,7 @@
 //! Native rows: the files of a table, read one row at a time.
 //!
-//! A format is one file here with a function that reads a file and hands on its rows, and one line in
-//! [`READERS`].
+//! A format is one file here with a function that reads a file and hands on its rows, and one line
+//! in [`READERS`].
 
 mod delimited;
 mod files;
@@ -270,10 +270,12 @@ fn native_fault(task: &str, table: &str, file: &NativeFile, reason: String) -> E
     Error::NativeFile { task: task.to_owned(), table: table.to_owned(), file: file.name.to_string(), reason }
 }
 
-/// Rows that may wait between the thread that parses and the one that maps: enough to keep both busy, little in memory.
+/// Rows that may wait between the thread that parses and the one that maps: enough to keep both
+/// busy, little in memory.
 const QUEUE: usize = 256;
 
-/// The rows of the primary table, parsed in a thread of their own and handed on in the order of the files.
+/// The rows of the primary table, parsed in a thread of their own and handed on in the order of the
+/// files.
 #[derive(Debug)]
 pub(crate) struct Rows {
     receiver: Option<Receiver<Result<NativeRow>>>,
@@ -281,7 +283,8 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
-    /// Starts to read. serde's visitors push rows while an iterator is pulled from, which is why there is a thread.
+    /// Starts to read. serde's visitors push rows while an iterator is pulled from, which is why
+    /// there is a thread.
     pub(crate) fn start(
         task: &str,
         table_name: &str,
@@ -324,7 +327,8 @@ impl Iterator for Rows {
             return Some(row);
         }
         self.receiver = None;
-        // The channel also closes if the reader panics, which must not pass for the end of the file.
+        // The channel also closes if the reader panics, which must not pass for the end of the
+        // file.
         if let Some(Err(panic)) = self.reader.take().map(JoinHandle::join) {
             std::panic::resume_unwind(panic);
         }

@@ -82,8 +82,8 @@ fn media_words_follow_the_task() {
     assert_eq!((refuse(Media::None, image), refuse(Media::None, video)), (Some("media"), Some("media")));
 }
 
-/// The rules are made for what models write. Of what people wrote they refuse little: the share is how
-/// often a good wording is lost.
+/// The rules are made for what models write. Of what people wrote they refuse little: the share is
+/// how often a good wording is lost.
 #[test]
 fn few_wordings_of_the_shipped_banks_are_refused() {
     let (mut refused, mut judged): (Vec<String>, usize) = (Vec::new(), 0);

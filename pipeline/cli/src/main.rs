@@ -1,7 +1,8 @@
-//! `lynxdata`: curate image–text pairs, build instruction data, and check by training that the data is good.
+//! `lynxdata`: curate image–text pairs, build instruction data, and check by training that the data
+//! is good.
 //!
-//! This crate is thin: arguments, exit codes, logging and messages. `commands` has one file per subcommand; what they run is
-//! in `lynxdata-run` and the crates below it.
+//! This crate is thin: arguments, exit codes, logging and messages. `commands` has one file per
+//! subcommand; what they run is in `lynxdata-run` and the crates below it.
 
 mod commands;
 mod exit;
@@ -131,7 +132,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// The arguments of `lynxdata download` with hyphens in the names of flags where img2dataset has underscores.
+/// The arguments of `lynxdata download` with hyphens in the names of flags where img2dataset has
+/// underscores.
 fn spelled_our_way(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = arguments.collect();
     if arguments.get(1).is_none_or(|command| command != "download") {
@@ -226,8 +228,8 @@ mod tests {
     /// Columns of a screen on which no line of examples is broken.
     const COLUMNS: usize = 100;
 
-    /// Commands and subcommands whose help has no example that begins with their names, or lines that are
-    /// broken on a screen.
+    /// Commands and subcommands whose help has no example that begins with their names, or lines
+    /// that are broken on a screen.
     fn without_example(command: &clap::Command, path: &str) -> Vec<String> {
         let commands = command.get_subcommands().flat_map(|command| {
             let path = format!("{path} {}", command.get_name());

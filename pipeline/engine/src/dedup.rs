@@ -1,10 +1,11 @@
 //! Duplicates: pairs with the same URL, the same bytes, or perceptual hashes close to each other.
 //!
-//! [`cluster`] joins them into connected components, which are what a check holds out whole. [`stars`]
-//! decides which pairs stay: every pair that goes is a direct duplicate of one that stays.
+//! [`cluster`] joins them into connected components, which are what a check holds out whole.
+//! [`stars`] decides which pairs stay: every pair that goes is a direct duplicate of one that
+//! stays.
 //!
-//! Clustering keeps 16 bytes a pair of one comparison at a time, and within a budget: what has no room
-//! is left to further passes over the table, each of which takes another share of the keys.
+//! Clustering keeps 16 bytes a pair of one comparison at a time, and within a budget: what has no
+//! room is left to further passes over the table, each of which takes another share of the keys.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -23,12 +24,14 @@ pub struct DedupConfig {
     pub exact: bool,
     /// Pairs with the same URL.
     pub url: bool,
-    /// Pairs whose pHash values differ in at most this many of 64 bits; -1 switches the comparison off. At 6, recall is 1.00 for JPEG quality
-    /// 30, half size and grey copies, 0.98 for a crop of 1 % and 0.01 for a crop of 10 %, measured on 300 photos. Clip art and drawings on a
-    /// plain ground need less than photos.
+    /// Pairs whose pHash values differ in at most this many of 64 bits; -1 switches the comparison
+    /// off. At 6, recall is 1.00 for JPEG quality 30, half size and grey copies, 0.98 for a crop of
+    /// 1 % and 0.01 for a crop of 10 %, measured on 300 photos. Clip art and drawings on a plain
+    /// ground need less than photos.
     pub phash_distance: i32,
-    /// The least entropy, bits, of a picture whose pHash is compared. The hash of a flat drawing says little: of 121 pairs of clip art within 4
-    /// bits, 102 held a picture below 3 bits, nearly all of them different flags and outlines. All of 142 photographs lay above 5.5.
+    /// The least entropy, bits, of a picture whose pHash is compared. The hash of a flat drawing
+    /// says little: of 121 pairs of clip art within 4 bits, 102 held a picture below 3 bits, nearly
+    /// all of them different flags and outlines. All of 142 photographs lay above 5.5.
     pub phash_min_entropy: f64,
     /// Which of two duplicates is kept.
     pub keep: Keep,
@@ -41,13 +44,15 @@ impl Default for DedupConfig {
 }
 
 impl DedupConfig {
-    /// Returns whether the hash of a picture of this entropy, bits, is compared; not those of flat drawings.
+    /// Returns whether the hash of a picture of this entropy, bits, is compared; not those of flat
+    /// drawings.
     pub fn compares(&self, entropy: Option<f64>) -> bool {
         entropy.is_some_and(|entropy| entropy >= self.phash_min_entropy)
     }
 }
 
-/// The order by which one of two duplicates is kept. Ties go to the next criterion, at last to the earlier row of the source.
+/// The order by which one of two duplicates is kept. Ties go to the next criterion, at last to the
+/// earlier row of the source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Keep {
@@ -121,8 +126,8 @@ impl Match {
     }
 }
 
-/// What is compared of a pair: a digest of its URL or of its bytes, or its pHash. With the 96 bits of a
-/// digest, two of a billion different values are the same with a probability below 1e-11.
+/// What is compared of a pair: a digest of its URL or of its bytes, or its pHash. With the 96 bits
+/// of a digest, two of a billion different values are the same with a probability below 1e-11.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     high: u64,
@@ -151,15 +156,15 @@ type Entry = (u64, u32, u32);
 /// The least room of a pass, entries: below it a budget says nothing but that there is none.
 const LEAST_ENTRIES: u64 = 1 << 16;
 
-/// Hands over the keys of one comparison, with the index of the pair of each, as often as it is asked.
-/// Pairs without a key, or with a hash that is not compared, are left out.
+/// Hands over the keys of one comparison, with the index of the pair of each, as often as it is
+/// asked. Pairs without a key, or with a hash that is not compared, are left out.
 pub type Scan<'a, E> = dyn FnMut(Match, &mut dyn FnMut(u32, Key)) -> Result<(), E> + 'a;
 
 /// The connected components of "is a duplicate of". Only pairs that have duplicates are kept.
 #[derive(Debug, Default)]
 pub struct Clusters {
-    /// For every pair with duplicates another one nearer to the first of its component; the first is its
-    /// own.
+    /// For every pair with duplicates another one nearer to the first of its component; the first
+    /// is its own.
     parent: HashMap<u32, u32, Spread>,
     /// The comparisons that tie a pair to another, a bit for each.
     matched_by: HashMap<u32, u8, Spread>,
@@ -178,14 +183,14 @@ pub struct Membership {
     pub matched_by: Vec<Match>,
 }
 
-/// Joins pairs into the connected components of "is a duplicate of". The first and the last pair of a
-/// component may be far from each other.
+/// Joins pairs into the connected components of "is a duplicate of". The first and the last pair of
+/// a component may be far from each other.
 ///
-/// The search for close hashes is exact: values within distance d agree in at least one of d + 1 slices
-/// of their bits (pigeonhole), so only pairs that share a slice are compared.
+/// The search for close hashes is exact: values within distance d agree in at least one of d + 1
+/// slices of their bits (pigeonhole), so only pairs that share a slice are compared.
 ///
-/// `pairs` is how many there are, `memory` the bytes that keys may take at a time. With less than all keys
-/// of a comparison need, they are taken in several passes, of which each scans the table.
+/// `pairs` is how many there are, `memory` the bytes that keys may take at a time. With less than
+/// all keys of a comparison need, they are taken in several passes, of which each scans the table.
 ///
 /// # Errors
 /// What `scan` says.
@@ -247,7 +252,8 @@ fn keys_of_pass<E>(
 
 /// Joins the pairs of which the hashes share the bits below `mask` and are within the distance.
 fn join_close(entries: &mut Vec<Entry>, mask: u64, distance: u32, clusters: &mut Clusters) {
-    // Equal hashes first, so that the search below sees each value once however many blank pictures there are.
+    // Equal hashes first, so that the search below sees each value once however many blank pictures
+    // there are.
     entries.sort_unstable();
     for equal in entries.chunk_by(|a, b| a.0 == b.0) {
         equal[1..].iter().for_each(|other| clusters.join(equal[0].2, other.2, Match::Phash));
@@ -313,15 +319,16 @@ impl Clusters {
     }
 }
 
-/// Mixes the bits of a number, so that its remainders are even (the finaliser of splitmix64, Steele et al.
-/// 2014).
+/// Mixes the bits of a number, so that its remainders are even (the finaliser of splitmix64, Steele
+/// et al. 2014).
 fn spread(number: u64) -> u64 {
     let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     number ^ (number >> 31)
 }
 
-/// Hashes indices: the default hasher takes many times as long, against attacks that indices do not make.
+/// Hashes indices: the default hasher takes many times as long, against attacks that indices do not
+/// make.
 type Spread = BuildHasherDefault<SpreadHasher>;
 
 #[derive(Default)]
@@ -348,20 +355,20 @@ impl Hasher for SpreadHasher {
 pub struct Duplicate {
     /// Index of the pair that is kept.
     pub of: usize,
-    /// The comparison that makes this pair a duplicate of it: the same bytes, else the same URL, else
-    /// the hash.
+    /// The comparison that makes this pair a duplicate of it: the same bytes, else the same URL,
+    /// else the hash.
     pub by: Match,
     /// Bits in which the pHash values differ, where they were compared.
     pub phash_distance: Option<u32>,
 }
 
-/// Decides which of some pairs stay: for each of `chosen`, in its order, `None` if it stays, else the
-/// pair that is kept in its place.
+/// Decides which of some pairs stay: for each of `chosen`, in its order, `None` if it stays, else
+/// the pair that is kept in its place.
 ///
-/// Pairs are visited in the order of [`Keep`]. One stays unless it is a direct duplicate of a pair that
-/// stays already. So a kept pair stands only for pairs that were compared with it, however long the
-/// chain of resemblances is that leads away from it. In a chain of pictures each 4 bits from the next
-/// one, a connected component keeps a single picture.
+/// Pairs are visited in the order of [`Keep`]. One stays unless it is a direct duplicate of a pair
+/// that stays already. So a kept pair stands only for pairs that were compared with it, however
+/// long the chain of resemblances is that leads away from it. In a chain of pictures each 4 bits
+/// from the next one, a connected component keeps a single picture.
 pub fn stars(pairs: &[Candidate], chosen: &[usize], config: &DedupConfig) -> Vec<Option<Duplicate>> {
     let mut order: Vec<usize> = (0..chosen.len()).collect();
     order.sort_unstable_by_key(|position| Reverse(rank(config.keep, pairs, chosen[*position])));
@@ -438,7 +445,8 @@ impl<'a> KeptPairs<'a> {
     }
 }
 
-/// The bits of each of the `distance + 1` slices of a hash, of which two hashes that near share one.
+/// The bits of each of the `distance + 1` slices of a hash, of which two hashes that near share
+/// one.
 fn slice_masks(distance: u32) -> impl Iterator<Item = u64> {
     let slices = (distance + 1).min(u64::BITS);
     (0..slices).map(move |slice| {
@@ -475,7 +483,8 @@ mod tests {
         }
     }
 
-    /// The clusters of all pairs; with so little room that it takes several passes, they are the same.
+    /// The clusters of all pairs; with so little room that it takes several passes, they are the
+    /// same.
     fn cluster(pairs: &[Candidate], config: &DedupConfig) -> Vec<Membership> {
         let at_once = cluster_all(pairs, config);
         let mut scans = 0;
@@ -546,7 +555,8 @@ mod tests {
     fn every_pair_that_goes_is_a_direct_duplicate_of_one_that_stays_and_no_two_that_stay_are_duplicates() {
         let mut next = numbers();
         let base = next();
-        // Hashes around one centre, so that there are many chains; some URLs, bytes and sizes are the same.
+        // Hashes around one centre, so that there are many chains; some URLs, bytes and sizes are
+        // the same.
         let pairs: Vec<Candidate> = (0..400)
             .map(|_| {
                 let flips = (0..next() % 9).fold(base, |hash, _| hash ^ (1 << (next() % 64)));

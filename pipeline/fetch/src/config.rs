@@ -18,84 +18,111 @@ pub struct DownloadConfig {
     pub rows_per_part: usize,
     /// URLs in flight at once, over all parts; 1 to 10,000.
     pub concurrency: usize,
-    /// Total time for one URL: name resolution, connecting, redirects, all attempts and their bodies; seconds.
+    /// Total time for one URL: name resolution, connecting, redirects, all attempts and their
+    /// bodies; seconds.
     pub timeout_seconds: f64,
-    /// Attempts after the first, for failures that may pass (see the statuses that are retryable); at most 20.
+    /// Attempts after the first, for failures that may pass (see the statuses that are retryable);
+    /// at most 20.
     pub retries: u32,
-    /// Least speed of a body; bytes per second, over any ten seconds. A URL that stays below it ends with `timeout` and is not tried again; 0 for no limit.
+    /// Least speed of a body; bytes per second, over any ten seconds. A URL that stays below it
+    /// ends with `timeout` and is not tried again; 0 for no limit.
     pub min_bytes_per_second: u64,
     /// Largest body that is accepted, after content decoding; bytes.
     pub max_bytes: u64,
-    /// Bodies that are in memory at once, over all URLs in flight; bytes. What has no room waits, which does not count for the timeout, or goes through a
-    /// file in the run folder if it has begun already.
+    /// Bodies that are in memory at once, over all URLs in flight; bytes. What has no room waits,
+    /// which does not count for the timeout, or goes through a file in the run folder if it has
+    /// begun already.
     pub max_bytes_in_flight: u64,
     /// Largest picture that is decoded, width times height as its header says; pixels.
     pub max_pixels: u64,
-    /// Least length of the shorter side of a picture as served, pixels; 0 for no limit. A picture beyond this limit or one of the next two ends with
-    /// `unwanted_size`, before it is decoded if its file is whole.
+    /// Least length of the shorter side of a picture as served, pixels; 0 for no limit. A picture
+    /// beyond this limit or one of the next two ends with `unwanted_size`, before it is decoded if
+    /// its file is whole.
     pub min_side: u32,
     /// Most pixels of a picture as served, width times height; 0 for no limit.
     pub max_area: u64,
-    /// Most times that the longer side of a picture as served has the length of the shorter one; 0 for no limit.
+    /// Most times that the longer side of a picture as served has the length of the shorter one; 0
+    /// for no limit.
     pub max_aspect_ratio: f64,
     /// The `User-Agent` header; say who you are, best with an address where you can be reached.
     pub user_agent: String,
-    /// Whether loopback, private and other special addresses may be connected to. Needed for a server in the own network.
+    /// Whether loopback, private and other special addresses may be connected to. Needed for a
+    /// server in the own network.
     pub allow_private_addresses: bool,
     /// PEM file of certificate authorities that are trusted besides the system's.
     pub ca_file: Option<PathBuf>,
-    /// Name servers to ask instead of the system's: addresses such as `9.9.9.9` or `[2620:fe::fe]:53`. The next one is asked when one fails.
+    /// Name servers to ask instead of the system's: addresses such as `9.9.9.9` or
+    /// `[2620:fe::fe]:53`. The next one is asked when one fails.
     pub dns_servers: Vec<String>,
-    /// Total time for the resolution of one host name, over all name servers; seconds. A name that takes longer ends with `dns_error`.
+    /// Total time for the resolution of one host name, over all name servers; seconds. A name that
+    /// takes longer ends with `dns_error`.
     pub dns_timeout_seconds: f64,
-    /// A proxy for all requests, `http://`, `https://` or `socks5://`. It resolves names and connects in our place, so that private addresses are only
-    /// refused where URLs write them out. Proxies named by the environment are not used.
+    /// A proxy for all requests, `http://`, `https://` or `socks5://`. It resolves names and
+    /// connects in our place, so that private addresses are only refused where URLs write them out.
+    /// Proxies named by the environment are not used.
     pub proxy: Option<String>,
-    /// What is done to the pictures: `keep` stores the bytes as served; `shorter` and `longer` scale that side to `size` and keep the aspect ratio;
-    /// `centre_crop` scales the shorter side to `size` and cuts out the square at the centre; `border` scales the longer side to `size` and pads with
-    /// white to a square. img2dataset's names `no`, `keep_ratio`, `keep_ratio_largest` and `center_crop` are understood as well. Pictures that need no
-    /// change keep their bytes in every mode.
+    /// What is done to the pictures: `keep` stores the bytes as served; `shorter` and `longer`
+    /// scale that side to `size` and keep the aspect ratio; `centre_crop` scales the shorter side
+    /// to `size` and cuts out the square at the centre; `border` scales the longer side to `size`
+    /// and pads with white to a square. img2dataset's names `no`, `keep_ratio`,
+    /// `keep_ratio_largest` and `center_crop` are understood as well. Pictures that need no change
+    /// keep their bytes in every mode.
     pub resize: Resize,
-    /// With `resize = "keep"`, how it is made sure that a picture is whole: `pixels` decodes it; `structure` follows the parts of its file from the
-    /// header to the end, which is many times faster and finds what is cut off, but not what is damaged inside.
+    /// With `resize = "keep"`, how it is made sure that a picture is whole: `pixels` decodes it;
+    /// `structure` follows the parts of its file from the header to the end, which is many times
+    /// faster and finds what is cut off, but not what is damaged inside.
     pub check: Check,
-    /// Length of the side that `resize` scales, or of the square that it makes; pixels, 1 to 16,384. Without effect with `resize = "keep"`.
+    /// Length of the side that `resize` scales, or of the square that it makes; pixels, 1 to
+    /// 16,384. Without effect with `resize = "keep"`.
     pub size: u32,
-    /// Whether pictures that are not larger than `size` are left as they are instead of being enlarged, cropped or padded. What counts is the shorter
-    /// side for `shorter` and `centre_crop`, the longer side for `longer` and `border`.
+    /// Whether pictures that are not larger than `size` are left as they are instead of being
+    /// enlarged, cropped or padded. What counts is the shorter side for `shorter` and
+    /// `centre_crop`, the longer side for `longer` and `border`.
     pub only_if_larger: bool,
-    /// Format of pictures that had to be changed: `jpeg` (or `jpg`), `png`, or `webp`, which is always lossless.
+    /// Format of pictures that had to be changed: `jpeg` (or `jpg`), `png`, or `webp`, which is
+    /// always lossless.
     pub encode: Encode,
     /// Quality of JPEG encoding, 1 to 100; `png` and `webp` are lossless and ignore it.
     pub quality: u8,
-    /// Share of failed rows, 0 to 1, above which a run that has finished exits with code 3; with 1 it never does.
+    /// Share of failed rows, 0 to 1, above which a run that has finished exits with code 3; with 1
+    /// it never does.
     pub max_failed_fraction: f64,
-    /// Directives of `X-Robots-Tag` by which a server keeps its pictures out of the pool, for everyone or for the first word of `user_agent`; the header
-    /// `TDM-Reservation: 1` does so too. With an empty list nothing is kept out.
+    /// Directives of `X-Robots-Tag` by which a server keeps its pictures out of the pool, for
+    /// everyone or for the first word of `user_agent`; the header `TDM-Reservation: 1` does so too.
+    /// With an empty list nothing is kept out.
     pub opt_out_directives: Vec<String>,
-    /// Whether the `robots.txt` of every host is asked and obeyed, for the first word of `user_agent`. What it disallows ends with `opted_out`.
+    /// Whether the `robots.txt` of every host is asked and obeyed, for the first word of
+    /// `user_agent`. What it disallows ends with `opted_out`.
     pub robots_txt: bool,
-    /// Rows of one host and port in flight at once, by their URLs (redirects stay with the host that sent them); 0 to 10,000, 0 for no limit.
+    /// Rows of one host and port in flight at once, by their URLs (redirects stay with the host
+    /// that sent them); 0 to 10,000, 0 for no limit.
     pub requests_per_host: usize,
     /// Requests to one host and port per second, on average and without bursts; 0 for no limit.
     pub requests_per_second_per_host: f64,
-    /// Rows in a row that a host may leave without any answer (`dns_error`, `connect_error`, `tls_error`, `timeout`) or turn away (`rate_limited`) before
-    /// its rows fail without an attempt, but for one a minute, whose success brings the others back; 0 for no limit. A host that has answered before and
-    /// cannot be connected to any more is expected back for 30 seconds: it is tried once a second, and its rows fail only after that. Which rows of such
-    /// a host are still tried depends on the order of answers, so that what becomes of them may differ between two runs.
+    /// Rows in a row that a host may leave without any answer (`dns_error`, `connect_error`,
+    /// `tls_error`, `timeout`) or turn away (`rate_limited`) before its rows fail without an
+    /// attempt, but for one a minute, whose success brings the others back; 0 for no limit. A host
+    /// that has answered before and cannot be connected to any more is expected back for 30
+    /// seconds: it is tried once a second, and its rows fail only after that. Which rows of such a
+    /// host are still tried depends on the order of answers, so that what becomes of them may
+    /// differ between two runs.
     pub host_failure_limit: u32,
-    /// Whether bodies are compared with the digests in a column `sha256`, `sha512` or `md5` of the source, if it has one; in hexadecimal, in base64, or as
-    /// bytes. A body with another digest ends with `hash_mismatch`. A row whose cell is empty is not compared, nor is one whose cell holds no digest, of
-    /// which a warning tells, nor a picture that is already there.
+    /// Whether bodies are compared with the digests in a column `sha256`, `sha512` or `md5` of the
+    /// source, if it has one; in hexadecimal, in base64, or as bytes. A body with another digest
+    /// ends with `hash_mismatch`. A row whose cell is empty is not compared, nor is one whose cell
+    /// holds no digest, of which a warning tells, nor a picture that is already there.
     pub verify_hash: bool,
-    /// Column with boxes to blur, such as faces: for every picture a list of `[left, top, right, bottom]`, from 0 to 1 of its width and height.
+    /// Column with boxes to blur, such as faces: for every picture a list of `[left, top, right,
+    /// bottom]`, from 0 to 1 of its width and height.
     pub blur_boxes: Option<String>,
-    /// File format of the pool. `webdataset` and `files` are for lists that need nothing but downloading: the later stages want `parquet`.
+    /// File format of the pool. `webdataset` and `files` are for lists that need nothing but
+    /// downloading: the later stages want `parquet`.
     pub format: PoolFormat,
 }
 
 /// The settings that decide which pairs there are and what is stored of them, as they go into the
-/// fingerprints of parts; the others of [`DownloadConfig`] say how to ask servers and when to give up.
+/// fingerprints of parts; the others of [`DownloadConfig`] say how to ask servers and when to give
+/// up.
 #[derive(Debug, Serialize)]
 #[expect(clippy::struct_excessive_bools, reason = "they are independent switches of the recipe")]
 pub struct StoredSettings<'a> {
@@ -126,10 +153,12 @@ pub enum PoolFormat {
     /// Parquet with an `Image` column, which Hugging Face `datasets` opens.
     #[default]
     Parquet,
-    /// One tar file a part for the `webdataset` package, and beside it the other columns as Parquet. In it all pictures have the suffix of `encode`, whatever
-    /// their formats are, since `datasets` opens no archive of several; the JSON of each says its format.
+    /// One tar file a part for the `webdataset` package, and beside it the other columns as
+    /// Parquet. In it all pictures have the suffix of `encode`, whatever their formats are, since
+    /// `datasets` opens no archive of several; the JSON of each says its format.
     Webdataset,
-    /// One folder a part with a picture, a caption and a JSON file a pair, and beside it the other columns as Parquet.
+    /// One folder a part with a picture, a caption and a JSON file a pair, and beside it the other
+    /// columns as Parquet.
     Files,
 }
 
@@ -232,8 +261,8 @@ impl DownloadConfig {
         Ok(())
     }
 
-    /// Returns the settings that parts depend on. A new setting has to be put on one side or the other
-    /// here, or the crate does not compile.
+    /// Returns the settings that parts depend on. A new setting has to be put on one side or the
+    /// other here, or the crate does not compile.
     pub fn stored(&self) -> StoredSettings<'_> {
         let DownloadConfig {
             rows_per_part,

@@ -36,6 +36,7 @@
 //! It knows no network, no clock, no SQL engine and no model; the work is done by the crates that import it.
 
 pub mod card;
+pub mod cell;
 mod error;
 mod key;
 mod manifest;

@@ -17,17 +17,21 @@ use crate::{Error, Measured, MeasuredFile, Result};
 
 /// Rows in a row group of a table with pictures.
 const ROWS_PER_GROUP_WITH_IMAGES: usize = 1_000;
-/// Bytes of a row group of a table with pictures, give or take a batch: what a writer and a reader hold in memory. Hugging Face's viewer and `datasets` work
-/// with at most 100 MB (`MAX_ROW_GROUP_SIZE`).
+/// Bytes of a row group of a table with pictures, give or take a batch: what a writer and a reader
+/// hold in memory. Hugging Face's viewer and `datasets` work with at most 100 MB
+/// (`MAX_ROW_GROUP_SIZE`).
 const BYTES_PER_GROUP_WITH_IMAGES: usize = 4 << 20;
 
-/// Rows that are read together of a table with pictures: together they must stay below the 2 GiB that offsets of 32 bits reach, and as many as the largest
-/// bodies that a download takes by default, 50 MB, do.
+/// Rows that are read together of a table with pictures: together they must stay below the 2 GiB
+/// that offsets of 32 bits reach, and as many as the largest bodies that a download takes by
+/// default, 50 MB, do.
 const ROWS_PER_BATCH_WITH_IMAGES: usize = 32;
 
-/// Writes a table: text and numbers as Snappy, picture bytes plain and uncompressed because they are compressed already.
+/// Writes a table: text and numbers as Snappy, picture bytes plain and uncompressed because they
+/// are compressed already.
 ///
-/// The same batches give the same bytes. The caller makes the file appear atomically, see [`RunFolder`](crate::RunFolder).
+/// The same batches give the same bytes. The caller makes the file appear atomically, see
+/// [`RunFolder`](crate::RunFolder).
 pub fn write<'a>(path: &Path, schema: &SchemaRef, batches: impl IntoIterator<Item = &'a RecordBatch>) -> Result<()> {
     let mut writer = Writer::create(path, schema)?;
     for batch in batches {
@@ -57,7 +61,8 @@ impl Writer {
             let column = ColumnPath::new(parts);
             builder = builder
                 .set_column_dictionary_enabled(column.clone(), true)
-                // Beyond the limit pictures are stored in every row, so it is what a group may hold.
+                // Beyond the limit pictures are stored in every row, so it is what a group may
+                // hold.
                 .set_column_dictionary_page_size_limit(column, 2 * BYTES_PER_GROUP_WITH_IMAGES);
         }
         Self::with_properties(path, schema, builder.build())
@@ -116,7 +121,8 @@ fn properties(schema: &SchemaRef) -> WriterPropertiesBuilder {
     builder
 }
 
-/// The Parquet paths of all binary leaves, by the naming rules of parquet-rs (a list adds `list` and the name of its item).
+/// The Parquet paths of all binary leaves, by the naming rules of parquet-rs (a list adds `list`
+/// and the name of its item).
 fn collect_binary_columns(field: &Field, path: &mut Vec<String>, found: &mut Vec<Vec<String>>) {
     path.push(field.name().clone());
     match field.data_type() {
@@ -142,8 +148,8 @@ pub fn read(path: &Path, columns: Option<&[&str]>) -> Result<impl Iterator<Item 
     batches(path, columns, open(path, PageIndexPolicy::Skip)?)
 }
 
-/// Reads rows of a table batch by batch, all columns or those named. `rows` are ascending; the pages that
-/// hold none of them are not read.
+/// Reads rows of a table batch by batch, all columns or those named. `rows` are ascending; the
+/// pages that hold none of them are not read.
 pub fn read_rows(
     path: &Path,
     columns: Option<&[&str]>,

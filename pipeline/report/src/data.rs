@@ -1,6 +1,7 @@
 //! What the report says, as plain data: `report.json` holds the same numbers as the page.
 //!
-//! Every floating-point number must be finite, because JSON has no other; what may be missing is an `Option`.
+//! Every floating-point number must be finite, because JSON has no other; what may be missing is an
+//! `Option`.
 
 use std::collections::BTreeMap;
 
@@ -42,8 +43,8 @@ pub struct ReportData {
 
 /// One step of the funnel.
 ///
-/// `rows` must equal the `rows` of the step before minus the sum of `losses`; the page computes what is
-/// unaccounted for and shows it.
+/// `rows` must equal the `rows` of the step before minus the sum of `losses`; the page computes
+/// what is unaccounted for and shows it.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct FunnelStep {
     /// Short name, such as `downloaded`.
@@ -101,7 +102,8 @@ pub enum Scale {
     Log,
 }
 
-/// One bar of a histogram. It holds its lower edge, and its upper edge only if it is the last bar with one.
+/// One bar of a histogram. It holds its lower edge, and its upper edge only if it is the last bar
+/// with one.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Bin {
     /// Lower edge in the signal's unit; `None`: everything below `to`.
@@ -145,7 +147,8 @@ pub struct SelectionSummary {
     pub rows_in: u64,
     /// Rows that passed every rule.
     pub kept: u64,
-    /// The rules in the recipe's order. Rules overlap, so their rows may add up to more than were rejected.
+    /// The rules in the recipe's order. Rules overlap, so their rows may add up to more than were
+    /// rejected.
     pub rejected_by: Vec<Rejection>,
 }
 
@@ -184,7 +187,8 @@ pub struct Thumbnail {
     pub caption: String,
     /// Where the image came from.
     pub url: String,
-    /// The picture as [`data_uri`] makes it, or empty if there is none. Anything but a raster image is not shown.
+    /// The picture as [`data_uri`] makes it, or empty if there is none. Anything but a raster image
+    /// is not shown.
     pub image_data_uri: String,
     /// Width of the pool's image in pixels, 0 if there is none.
     pub width: u32,
@@ -213,9 +217,11 @@ pub struct InstructSummary {
     pub tasks: Vec<TaskSummary>,
     /// The wordings and how often each was used.
     pub templates: Vec<TemplateUse>,
-    /// Different words / all words, over all instructions, 0 to 1 (distinct-1 of Li et al., arXiv 1510.03055).
+    /// Different words / all words, over all instructions, 0 to 1 (distinct-1 of Li et al., arXiv
+    /// 1510.03055).
     pub distinct_1: f64,
-    /// Different word pairs / all word pairs, over all instructions, 0 to 1 (distinct-2, same source).
+    /// Different word pairs / all word pairs, over all instructions, 0 to 1 (distinct-2, same
+    /// source).
     pub distinct_2: f64,
     /// Examples.
     pub samples: Vec<ConversationSample>,
@@ -315,11 +321,13 @@ pub struct Arm {
 pub struct Run {
     /// Which replicate it belongs to.
     pub replicate: u64,
-    /// Step and training loss, by rising step. The curve of a run that diverged ends at its last finite loss.
+    /// Step and training loss, by rising step. The curve of a run that diverged ends at its last
+    /// finite loss.
     pub curve: Vec<(u64, f64)>,
     /// Loss on held-out pairs, bits per byte; `None` if the run diverged or has no language model.
     pub held_out: Option<f64>,
-    /// How much better held-out texts fit their own pictures than others; `None` if the run diverged.
+    /// How much better held-out texts fit their own pictures than others; `None` if the run
+    /// diverged.
     pub visual_gain: Option<f64>,
 }
 
@@ -348,8 +356,8 @@ pub struct Comparison {
     pub n: u64,
 }
 
-/// Returns an image file as a `data:` URI, so that the page needs no other file. `media_type` is its
-/// type, such as `image/jpeg`.
+/// Returns an image file as a `data:` URI, so that the page needs no other file. `media_type` is
+/// its type, such as `image/jpeg`.
 pub fn data_uri(media_type: &str, bytes: &[u8]) -> String {
     format!("data:{media_type};base64,{}", STANDARD.encode(bytes))
 }

@@ -1,4 +1,5 @@
-//! Runs a recipe from another program: `cargo run -p lynxdata-run --example run_recipe -- recipe.toml`.
+//! Runs a recipe from another program: `cargo run -p lynxdata-run --example run_recipe --
+//! recipe.toml`.
 
 use std::path::PathBuf;
 use std::sync::Arc;

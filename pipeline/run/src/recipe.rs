@@ -33,8 +33,8 @@ pub struct Recipe {
     /// A title for the report.
     #[serde(default)]
     pub name: String,
-    /// The run folder, created if it is not there; or a place in an object store, such as `s3://bucket/run`, where a local folder of that name beside the
-    /// recipe is mirrored.
+    /// The run folder, created if it is not there; or a place in an object store, such as
+    /// `s3://bucket/run`, where a local folder of that name beside the recipe is mirrored.
     pub output: PathBuf,
     /// From it and from the keys of rows follow all random choices.
     #[serde(default)]
@@ -75,8 +75,8 @@ pub struct Recipe {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ResourcesConfig {
-    /// Memory for the keys that `dedup` compares, MB. With less than 16 bytes a pair, it goes through the
-    /// pool several times.
+    /// Memory for the keys that `dedup` compares, MB. With less than 16 bytes a pair, it goes
+    /// through the pool several times.
     pub memory_mb: u64,
 }
 
@@ -97,7 +97,8 @@ impl ResourcesConfig {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrainingConfig {
-    /// What it is trained on: a run, its pool, a selection, pictures with texts beside them, or conversations.
+    /// What it is trained on: a run, its pool, a selection, pictures with texts beside them, or
+    /// conversations.
     pub data: PathBuf,
     /// The folder of a trained model to begin with: its weights, sizes and tokenizer are taken.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -108,8 +109,10 @@ pub struct TrainingConfig {
     /// Pictures whose examples are not trained on and measured on in the end, two at least.
     #[serde(default = "two_hundred")]
     pub held_out: usize,
-    /// Pretrained models for parts of the model, such as `decoder = "SmolLM2-135M-Instruct.Q4_1.gguf"` or `vision = "clip/"`: a folder of Hugging Face
-    /// or a GGUF file. They determine the sizes of their part and, the decoder, the tokenizer. A pretrained part is frozen unless `train.rates` names it.
+    /// Pretrained models for parts of the model, such as `decoder =
+    /// "SmolLM2-135M-Instruct.Q4_1.gguf"` or `vision = "clip/"`: a folder of Hugging Face or a GGUF
+    /// file. They determine the sizes of their part and, the decoder, the tokenizer. A pretrained
+    /// part is frozen unless `train.rates` names it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pretrained: BTreeMap<Part, PathBuf>,
     /// The device, as in `check.device`.
@@ -157,13 +160,14 @@ pub struct SelectionConfig {
     pub preset: Option<String>,
     /// Rules of the preset to leave out.
     pub without: Vec<String>,
-    /// Named SQL predicates that a pair must pass. A rule with the name of one of the preset replaces it.
-    /// What is missing does not pass: null, NaN, a quotient by zero, a text where a number is needed. A name
-    /// means the column that is spelled so, else the only one that differs in case alone; names with dots or
-    /// blanks may stand in double quotes.
+    /// Named SQL predicates that a pair must pass. A rule with the name of one of the preset
+    /// replaces it. What is missing does not pass: null, NaN, a quotient by zero, a text where a
+    /// number is needed. A name means the column that is spelled so, else the only one that differs
+    /// in case alone; names with dots or blanks may stand in double quotes.
     pub rules: IndexMap<String, String>,
-    /// Whether duplicates of a kept pair are rejected. `duplicate_of`, `duplicate_by` and `duplicate_distance`
-    /// of the selection name the kept pair, the comparison and the bits in which the pHash values differ.
+    /// Whether duplicates of a kept pair are rejected. `duplicate_of`, `duplicate_by` and
+    /// `duplicate_distance` of the selection name the kept pair, the comparison and the bits in
+    /// which the pHash values differ.
     pub deduplicate: bool,
 }
 
@@ -201,7 +205,8 @@ fn ten_thousand() -> usize {
 pub enum ShardFormat {
     /// Parquet that Hugging Face `datasets` opens with an `Image` column.
     Parquet,
-    /// One tar file per shard for the `webdataset` package. In it all pictures have the suffix of `download.encode`, whatever their formats are.
+    /// One tar file per shard for the `webdataset` package. In it all pictures have the suffix of
+    /// `download.encode`, whatever their formats are.
     Webdataset,
 }
 
@@ -211,11 +216,12 @@ pub enum ShardFormat {
 pub struct InstructConfig {
     /// The datasets to read.
     pub tasks: Vec<TaskSource>,
-    /// Whether every wording that suits a record may be drawn for it, or it gets the first (the ablation of arXiv 2307.02469).
+    /// Whether every wording that suits a record may be drawn for it, or it gets the first (the
+    /// ablation of arXiv 2307.02469).
     #[serde(default)]
     pub prompts: PromptMode,
-    /// Whether a conversation needs all of its pictures. If not, one whose pictures are not there is kept: with a null in Parquet, with their paths in
-    /// the other formats.
+    /// Whether a conversation needs all of its pictures. If not, one whose pictures are not there
+    /// is kept: with a null in Parquet, with their paths in the other formats.
     #[serde(default = "yes")]
     pub require_images: bool,
     /// The file formats to write.
@@ -323,7 +329,8 @@ pub struct ArmCaptions {
     pub name: String,
     /// The selection whose pairs it has.
     pub selection: String,
-    /// The column of the list that stands in the place of the captions; pairs without a text there are left out.
+    /// The column of the list that stands in the place of the captions; pairs without a text there
+    /// are left out.
     pub captions: String,
 }
 
@@ -333,8 +340,8 @@ pub struct ArmCaptions {
 pub struct ArmFolder {
     /// What the arm is called in reports.
     pub name: String,
-    /// A run, its pool, one of its selections or its conversations; pictures with texts in any layout that a source may have; or conversations in JSON or
-    /// Parquet. Relative to the recipe.
+    /// A run, its pool, one of its selections or its conversations; pictures with texts in any
+    /// layout that a source may have; or conversations in JSON or Parquet. Relative to the recipe.
     pub path: PathBuf,
 }
 
@@ -353,68 +360,78 @@ impl ArmConfig {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CheckConfig {
-    /// Two arms or more, eight at most: names of selections of this recipe, selections with the captions of another column as `{ name = "…", selection = "…",
-    /// captions = "…" }`, or folders as `{ name = "…", path = "…" }`.
+    /// Two arms or more, eight at most: names of selections of this recipe, selections with the
+    /// captions of another column as `{ name = "…", selection = "…", captions = "…" }`, or folders
+    /// as `{ name = "…", path = "…" }`.
     pub arms: Vec<ArmConfig>,
-    /// A folder, of the kinds that an arm may be, whose pairs are measured on. Without it, pairs are held out of the pool or of the arms.
+    /// A folder, of the kinds that an arm may be, whose pairs are measured on. Without it, pairs
+    /// are held out of the pool or of the arms.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub evaluate_on: Option<PathBuf>,
-    /// How the arms are learnt from: `lynx` trains a compact Lynx, minutes; `quick` fits a probe of the words of texts in closed form, seconds.
+    /// How the arms are learnt from: `lynx` trains a compact Lynx, minutes; `quick` fits a probe of
+    /// the words of texts in closed form, seconds.
     #[serde(default = "lynx")]
     pub gear: Gear,
-    /// What decides: `fit` asks whose texts fit their pictures, by the visual gain; `loss` asks whose texts predict held-out texts, pictures and language
-    /// together, and needs the gear `lynx`.
+    /// What decides: `fit` asks whose texts fit their pictures, by the visual gain; `loss` asks
+    /// whose texts predict held-out texts, pictures and language together, and needs the gear
+    /// `lynx`.
     #[serde(default = "fit")]
     pub question: Question,
-    /// Replicates: each draws the pairs of the arms and of the held-out set anew, with replacement. More make the interval surer, not smaller; only more
-    /// pairs make it smaller.
+    /// Replicates: each draws the pairs of the arms and of the held-out set anew, with replacement.
+    /// More make the interval surer, not smaller; only more pairs make it smaller.
     #[serde(default = "eight")]
     pub replicates: usize,
-    /// The numbers of replicates at which the verdict is looked at, if at several: the probability of error is spent over them (Lan and DeMets). One of
-    /// them must be `replicates`.
+    /// The numbers of replicates at which the verdict is looked at, if at several: the probability
+    /// of error is spent over them (Lan and DeMets). One of them must be `replicates`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub looks: Vec<usize>,
-    /// The probability of naming a winner where there is none. With more than two arms, over all comparisons (Holm).
+    /// The probability of naming a winner where there is none. With more than two arms, over all
+    /// comparisons (Holm).
     #[serde(default = "five_percent")]
     pub alpha: f64,
     /// Arms that differ by less than so many percent of wrong texts would make are equivalent.
     #[serde(default = "ten_percent")]
     pub margin_percent: f64,
-    /// The fewest pairs of an arm that differ; with fewer the verdict is invalid. Below 100, intervals are no longer to be trusted.
+    /// The fewest pairs of an arm that differ; with fewer the verdict is invalid. Below 100,
+    /// intervals are no longer to be trusted.
     #[serde(default = "fewest_pairs")]
     pub fewest_pairs: usize,
     /// The fewest pairs to measure on; with fewer the verdict is invalid.
     #[serde(default = "fewest_held_out")]
     pub fewest_held_out: usize,
-    /// Share of the clusters of pictures of which no pair is trained on; what both arms are measured on comes from these.
+    /// Share of the clusters of pictures of which no pair is trained on; what both arms are
+    /// measured on comes from these.
     #[serde(default = "one_fifth")]
     pub held_out_fraction: f64,
     /// The most clusters that are held out.
     #[serde(default = "one_thousand")]
     pub held_out_most: usize,
-    /// SQL over the same columns as rules: which pairs of the pool may be held out, for example only those whose captions people wrote. Without it, every
-    /// pair with a caption.
+    /// SQL over the same columns as rules: which pairs of the pool may be held out, for example
+    /// only those whose captions people wrote. Without it, every pair with a caption.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held_out_where: Option<String>,
     /// The most pairs of an arm; of a larger arm, those that a hash of seed and key chooses.
     #[serde(default = "twenty_thousand")]
     pub most_pairs: usize,
-    /// The device that trains the gear `lynx`: `"auto"` takes the first GPU that this build reaches, else the processor; or `"cpu"`, `"cuda:0"`,
-    /// `"vulkan:discrete:0"`, `"wgpu:integrated:0"` and the like. Runs repeat to the bit on the processor alone.
+    /// The device that trains the gear `lynx`: `"auto"` takes the first GPU that this build
+    /// reaches, else the processor; or `"cpu"`, `"cuda:0"`, `"vulkan:discrete:0"`,
+    /// `"wgpu:integrated:0"` and the like. Runs repeat to the bit on the processor alone.
     #[serde(default = "auto")]
     pub device: DeviceName,
     /// Fits that are made at the same time; 0 takes every core. On a GPU there is one.
     #[serde(default)]
     pub threads: usize,
-    /// The second learning rate as a multiple of `train.learning_rate`: a verdict that it contradicts is called learning-rate dependent.
+    /// The second learning rate as a multiple of `train.learning_rate`: a verdict that it
+    /// contradicts is called learning-rate dependent.
     #[serde(default = "one_quarter")]
     pub second_learning_rate: f64,
-    /// Models of the gear `lynx` that are trained in every fit, each with a seed of its own; what they measure is averaged, which takes away noise of the
-    /// training.
+    /// Models of the gear `lynx` that are trained in every fit, each with a seed of its own; what
+    /// they measure is averaged, which takes away noise of the training.
     #[serde(default = "two")]
     pub members: usize,
-    /// The most often that the pairs of the smallest arm are trained on, on average: with fewer pairs all arms are trained for fewer steps than
-    /// `train.steps`. Up to about four repeats text trains language models nearly as well as new text (Muennighoff et al., arXiv 2305.16264).
+    /// The most often that the pairs of the smallest arm are trained on, on average: with fewer
+    /// pairs all arms are trained for fewer steps than `train.steps`. Up to about four repeats text
+    /// trains language models nearly as well as new text (Muennighoff et al., arXiv 2305.16264).
     #[serde(default = "four")]
     pub most_epochs: f64,
     /// A pretrained decoder of the gear `lynx`, as in `training.pretrained`.
@@ -438,7 +455,8 @@ impl CheckConfig {
         Some(Rule { name: "held_out_where".to_owned(), predicate })
     }
 
-    /// The arms that are selections, with their places among all arms and the columns of their captions, if these are not the list's own.
+    /// The arms that are selections, with their places among all arms and the columns of their
+    /// captions, if these are not the list's own.
     pub fn selections(&self) -> impl Iterator<Item = (usize, &str, Option<&str>)> {
         self.arms.iter().enumerate().filter_map(|(place, arm)| match arm {
             ArmConfig::Selection(name) => Some((place, name.as_str(), None)),
@@ -610,7 +628,8 @@ pub struct LoadedRecipe {
 }
 
 impl LoadedRecipe {
-    /// Tells before anything is done which files, folders and devices of the recipe are not there, or are not what they must be.
+    /// Tells before anything is done which files, folders and devices of the recipe are not there,
+    /// or are not what they must be.
     pub fn check_surroundings(&self) -> Result<()> {
         let run = self.run_folder();
         if run.exists() && !run.is_dir() {
@@ -661,7 +680,8 @@ impl LoadedRecipe {
         self.folder.join(mirror::local_folder(&self.recipe.output).as_ref().unwrap_or(&self.recipe.output))
     }
 
-    /// Where copies of objects of the source are kept: beside the run folder, since they are looked at before that is made.
+    /// Where copies of objects of the source are kept: beside the run folder, since they are looked
+    /// at before that is made.
     pub fn cache(&self) -> Cache {
         let run = self.run_folder();
         let mut name = run.file_name().unwrap_or_default().to_owned();
@@ -710,7 +730,8 @@ pub fn load(path: &Path, sets: &[String]) -> Result<LoadedRecipe> {
     Ok(LoadedRecipe { recipe, path: path.to_owned(), folder, text: commented, is_of_flags: false })
 }
 
-/// The recipe that flags stand for, with their `--set` pairs in it, as it is to be written to `recipe.toml` in `folder`.
+/// The recipe that flags stand for, with their `--set` pairs in it, as it is to be written to
+/// `recipe.toml` in `folder`.
 pub fn of_flags(mut table: toml::Table, folder: PathBuf, sets: &[String]) -> Result<LoadedRecipe> {
     for set in sets {
         apply(&mut table, set).with_context(|| format!("--set {set}"))?;
@@ -749,7 +770,8 @@ fn parse(text: &str, sets: &[String]) -> Result<Recipe> {
     Ok(recipe)
 }
 
-/// Puts the value of `a.b=c` into the table. The right side is a TOML value; anything that is none is a text.
+/// Puts the value of `a.b=c` into the table. The right side is a TOML value; anything that is none
+/// is a text.
 fn apply(table: &mut toml::Table, set: &str) -> Result<()> {
     let (key, value) = set.split_once('=').context("a key and a value are needed, as in --set download.size=384")?;
     let (key, value) = (key.trim(), value.trim());
@@ -888,7 +910,8 @@ impl Recipe {
         Ok(())
     }
 
-    /// Whether the pictures of the pool lie in its table, where the stages after the download read them.
+    /// Whether the pictures of the pool lie in its table, where the stages after the download read
+    /// them.
     pub fn has_pool_table(&self) -> bool {
         self.download.format == PoolFormat::Parquet
     }
@@ -914,7 +937,8 @@ impl Recipe {
 }
 
 impl SelectionConfig {
-    /// The rules in the order in which they are named in `rejected_by`: the preset's, then the recipe's own.
+    /// The rules in the order in which they are named in `rejected_by`: the preset's, then the
+    /// recipe's own.
     pub fn rules(&self) -> Result<Vec<Rule>> {
         let mut rules: IndexMap<String, String> = IndexMap::new();
         if let Some(name) = &self.preset {

@@ -35,7 +35,8 @@ pub struct Context {
     pub is_compared: AtomicBool,
     /// What downloading counts.
     pub metrics: Arc<Metrics>,
-    /// Whether the signals are wanted of what is downloaded, so that they are measured while its pixels are at hand.
+    /// Whether the signals are wanted of what is downloaded, so that they are measured while its
+    /// pixels are at hand.
     pub measures_downloads: bool,
     /// Parts that came along with those of an earlier stage: names of the stage and of the part.
     along: Mutex<BTreeSet<(&'static str, String)>>,
@@ -199,15 +200,15 @@ pub trait Stage: Sync {
         self.name()
     }
 
-    /// The version of what it writes: raised when the same inputs and settings give other bytes, so that
-    /// parts of before are made anew.
+    /// The version of what it writes: raised when the same inputs and settings give other bytes, so
+    /// that parts of before are made anew.
     fn format_version(&self) -> &'static str;
 
     /// The stages whose parts it reads.
     fn reads(&self, recipe: &Recipe) -> Vec<&'static dyn Stage>;
 
-    /// What a recipe says of it, as text. The fingerprints of its parts say the same and more, but to
-    /// know these takes reading what it reads: for the download, the whole list.
+    /// What a recipe says of it, as text. The fingerprints of its parts say the same and more, but
+    /// to know these takes reading what it reads: for the download, the whole list.
     ///
     /// # Errors
     /// If the recipe names something that is not there, such as a preset.
@@ -218,8 +219,8 @@ pub trait Stage: Sync {
         1
     }
 
-    /// Whether the rows of a part count, if those of its first one do. Parts that hold the same rows in
-    /// another way, such as formats of shards, count once.
+    /// Whether the rows of a part count, if those of its first one do. Parts that hold the same
+    /// rows in another way, such as formats of shards, count once.
     fn counts_rows(&self, _part: &str, _first: &str, _main_selection: Option<&str>) -> bool {
         true
     }
@@ -251,8 +252,9 @@ pub type Parts<'a> = Box<dyn Iterator<Item = Result<Planned<'a>>> + Send + 'a>;
 /// Writes the files of a part and fills in its rows and counts. Returns what came along.
 type Make<'a> = Box<dyn FnOnce(&mut NewPart) -> Result<Vec<Along<'a>>> + Send + 'a>;
 
-/// A part of a later stage that is at hand when a part of an earlier one is made, such as the signals
-/// of pictures that are being downloaded. The loop makes it when the earlier part is committed.
+/// A part of a later stage that is at hand when a part of an earlier one is made, such as the
+/// signals of pictures that are being downloaded. The loop makes it when the earlier part is
+/// committed.
 pub struct Along<'a> {
     /// The later stage.
     pub stage: &'static dyn Stage,
@@ -281,8 +283,8 @@ impl<'a> Planned<'a> {
     }
 }
 
-/// Returns whether a stage of a run is complete, made from what the stages before it hold now, and by
-/// what a recipe says now. Of those stages themselves it says nothing.
+/// Returns whether a stage of a run is complete, made from what the stages before it hold now, and
+/// by what a recipe says now. Of those stages themselves it says nothing.
 ///
 /// # Errors
 /// If the recipe names something that is not there.

@@ -11,7 +11,7 @@ use lynxdata_prompts::Banks;
 use lynxdata_records::{Manifest, RunFolder};
 use lynxdata_run::recipe;
 use lynxdata_run::stage::Stage as _;
-use lynxdata_run::stages::instruct::{Instruct, part_name};
+use lynxdata_run::stages::instruct::{Instruct, load, part_name};
 use serde::Serialize;
 use serde_json::json;
 
@@ -45,9 +45,9 @@ Examples:
     },
     /// Tells what a mixture draws of each task, and how often it repeats
     ///
-    /// Without a recipe, the shares of a published mixture by its published sizes. With a recipe of which
-    /// `instruct` is done, what it would draw of the conversations that are there, and what of the preset
-    /// is missing.
+    /// Without a recipe, the shares of a published mixture by its published sizes. With a recipe of
+    /// which `instruct` is done, what it would draw of the conversations that are there, and what
+    /// of the preset is missing.
     #[command(after_help = "\
 Examples:
   lynxdata mixture plan --preset lynx-pretrain --json
@@ -174,9 +174,13 @@ fn planned(path: &Path, preset_name: Option<&str>, total: Option<u64>, as_json: 
         })?;
         *sizes.entry(source.name.clone()).or_default() += part.rows_out;
     }
-    let catalogue = Catalogue::shipped(&Banks::shipped().map_err(usage)?).map_err(usage)?;
-    let group_of = |task: &String| catalogue.get(task).map(|task| task.group.clone()).unwrap_or_default();
-    let of_catalogue = sizes.keys().map(|task| (task.clone(), group_of(task))).collect();
+    let (catalogue, _) = load(&loaded).map_err(Failure::Usage)?;
+    let mut of_catalogue = BTreeMap::new();
+    for task in sizes.keys() {
+        of_catalogue.insert(task.clone(), catalogue.get(task).map_err(usage)?.group.clone());
+    }
+    let empty: Vec<String> = sizes.iter().filter(|(_, size)| **size == 0).map(|(task, _)| task.clone()).collect();
+    of_catalogue.retain(|task, _| sizes[task] > 0);
     let (filled, left) = assign(&groups, &of_catalogue).map_err(usage)?;
     let there: BTreeSet<&String> = sizes.keys().collect();
     missing.extend(groups.iter().flat_map(|group| &group.tasks).filter(|task| !there.contains(task)).cloned());
@@ -213,9 +217,13 @@ fn planned(path: &Path, preset_name: Option<&str>, total: Option<u64>, as_json: 
         .collect();
     print(&columns(&["task", "group", "there", "drawn", "times", "%"], &rows, &[2, 3, 4, 5]))?;
     if drawn < total {
-        print(&format!("{} of {} conversations, as most_epochs allows no more\n", grouped(drawn), grouped(total)))?;
+        print(&format!("{} of {} conversations: most_epochs allows no more\n", grouped(drawn), grouped(total)))?;
     }
-    for (what, tasks) in [("in no group, and left out", &left), ("of the mixture, but not in the recipe", &missing)] {
+    for (what, tasks) in [
+        ("in no group, and left out", &left),
+        ("of the mixture, but not in the recipe", &missing),
+        ("without a conversation", &empty),
+    ] {
         if !tasks.is_empty() {
             print(&format!("{what}: {}\n", tasks.join(", ")))?;
         }

@@ -96,8 +96,8 @@ struct GenerateArguments {
     #[arg(long, value_name = "SHAPE", value_parser = shape)]
     answer: Option<AnswerShape>,
 
-    /// What is there beside the wording: none, image, images or video; as the wordings of the bank say
-    /// without it
+    /// What is there beside the wording: none, image, images or video; as the wordings of the bank
+    /// say without it
     #[arg(long, value_name = "MEDIA", value_parser = media)]
     media: Option<Media>,
 

@@ -43,7 +43,8 @@ impl Stage for Dedup {
         vec![&Download, &Signals]
     }
 
-    /// One part, because a duplicate may lie in any other part; it has one file for each part of the pool.
+    /// One part, because a duplicate may lie in any other part; it has one file for each part of
+    /// the pool.
     fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>> {
         let config = &context.recipe().dedup;
         let pool = pool_of(context)?;
@@ -92,7 +93,8 @@ fn scan(context: &Context, pool: &Pool, config: &DedupConfig, by: Match, each: &
     Ok(())
 }
 
-/// The key of a text that two pairs may have in common. What is not there is in common with nothing.
+/// The key of a text that two pairs may have in common. What is not there is in common with
+/// nothing.
 fn key(text: &str) -> Option<Key> {
     (!text.is_empty()).then(|| Key::of_text(text))
 }

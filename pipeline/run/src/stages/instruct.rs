@@ -157,7 +157,10 @@ pub fn check_tasks(loaded: &LoadedRecipe) -> Result<()> {
 }
 
 /// Loads the shipped tasks and banks, and those of the folders that the recipe names.
-fn load(loaded: &LoadedRecipe) -> Result<(Catalogue, Banks)> {
+///
+/// # Errors
+/// If a folder cannot be read or a bank is faulty.
+pub fn load(loaded: &LoadedRecipe) -> Result<(Catalogue, Banks)> {
     let config = loaded.recipe.instruct.as_ref();
     let mut banks = Banks::shipped()?;
     if let Some(folder) = config.and_then(|config| config.banks.as_ref()) {

@@ -1,4 +1,5 @@
-//! Stage `mixture`: the conversations of all tasks in the shares of a mixture, shuffled, as one set.
+//! Stage `mixture`: the conversations of all tasks in the shares of a mixture, shuffled, as one
+//! set.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -164,7 +165,12 @@ fn picks(mixture: &MixtureConfig, tasks: &BTreeMap<String, TaskLines>, new: &mut
     let sizes = tasks.iter().map(|(task, lines)| (task.clone(), lines.hashes.len() as u64));
     let sizes: BTreeMap<String, u64> = sizes.collect();
     let of_groups: u64 = groups.iter().flat_map(|group| &group.tasks).map(|task| sizes[task]).sum();
-    let quotas = quotas(&groups, &sizes, mixture.total.unwrap_or(of_groups)).context("in instruct.mixture")?;
+    let total = mixture.total.unwrap_or(of_groups);
+    let quotas = quotas(&groups, &sizes, total).context("in instruct.mixture")?;
+    let records: u64 = quotas.values().map(|quota| quota.records).sum();
+    if records < total {
+        warn!("the mixture has {} of {} conversations: most_epochs allows no more", grouped(records), grouped(total));
+    }
     let mut picks = Vec::new();
     let mut drawn = 0;
     for (task, quota) in &quotas {

@@ -1,4 +1,5 @@
-//! Stage `select`: for every pair of the pool and every selection of the recipe, kept or not, and the names of all rules that rejected it.
+//! Stage `select`: for every pair of the pool and every selection of the recipe, kept or not, and
+//! the names of all rules that rejected it.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -77,7 +78,8 @@ impl Stage for Select {
         Ok(outcome)
     }
 
-    /// One part per selection, because which of two duplicates is kept depends on all parts; it has one file for each part of the pool.
+    /// One part per selection, because which of two duplicates is kept depends on all parts; it has
+    /// one file for each part of the pool.
     fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>> {
         let recipe = context.recipe();
         let pool = Arc::new(pool_of(context)?);
@@ -146,8 +148,8 @@ fn make(
     Ok(())
 }
 
-/// For every pair of the pool the rules that reject it: a bit for each, so that a pair takes 8 bytes for
-/// every 64 rules.
+/// For every pair of the pool the rules that reject it: a bit for each, so that a pair takes 8
+/// bytes for every 64 rules.
 struct Rejected<'a> {
     rules: &'a [Rule],
     /// Words of a pair.
@@ -206,7 +208,8 @@ struct GaveWay {
     why: Duplicate,
 }
 
-/// Among the pairs that pass all rules, those that give way to another one, by their rows in the pool.
+/// Among the pairs that pass all rules, those that give way to another one, by their rows in the
+/// pool.
 fn duplicates(
     context: &Context,
     selection: &str,
@@ -258,9 +261,9 @@ fn warn_of_improbable_stars(selection: &str, passed: usize, duplicates: &BTreeMa
     }
 }
 
-/// Whether so many duplicates of one pair are more likely a mistake than a picture that is everywhere: at
-/// least 5, and 5 % of the pairs. Our own bound: of the 790 pictures of the quickstart, chosen for their
-/// duplicates, no pair stands for more than 1 %.
+/// Whether so many duplicates of one pair are more likely a mistake than a picture that is
+/// everywhere: at least 5, and 5 % of the pairs. Our own bound: of the 790 pictures of the
+/// quickstart, chosen for their duplicates, no pair stands for more than 1 %.
 pub(crate) fn is_improbable(duplicates: u64, passed: u64) -> bool {
     duplicates >= 5 && duplicates * 20 >= passed
 }
@@ -317,7 +320,8 @@ fn file_name(selection: &str, part: &str) -> String {
     format!("{}/{selection}/part-{part}.parquet", schema::selection().name)
 }
 
-/// Checks every rule of the recipe against the columns that its pairs will have, before anything is downloaded.
+/// Checks every rule of the recipe against the columns that its pairs will have, before anything is
+/// downloaded.
 pub fn check_rules(loaded: &LoadedRecipe, session: &Session) -> Result<()> {
     let Some(source) = &loaded.recipe.source else { return Ok(()) };
     if loaded.recipe.select.is_empty() && loaded.recipe.check.is_none() {
@@ -365,9 +369,10 @@ struct RuleColumn {
     own_name: Option<String>,
 }
 
-/// The pool's columns without the picture, then the signals. A signal stands for the pool's own column of
-/// the same name, such as `width`, which holds the same. An extra column of the source that is called as a
-/// signal is called `source_…`, as those are that are called as columns of the pool.
+/// The pool's columns without the picture, then the signals. A signal stands for the pool's own
+/// column of the same name, such as `width`, which holds the same. An extra column of the source
+/// that is called as a signal is called `source_…`, as those are that are called as columns of the
+/// pool.
 fn rule_columns(pool: &Schema, signals: &Schema) -> Vec<RuleColumn> {
     let own: Vec<String> = schema::pool().columns.iter().map(|column| column.field.name().clone()).collect();
     let signals: Vec<&FieldRef> = signals.fields().iter().filter(|field| field.name() != "uid").collect();
