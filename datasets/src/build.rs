@@ -1,16 +1,18 @@
 //! Records and prompt banks to conversations.
 
+use std::collections::{HashMap, VecDeque};
 use std::path::Path;
+use std::sync::{Arc, RwLock};
 
-use std::collections::VecDeque;
-
-use lynxdata_prompts::{AnswerShape, Banks, PromptMode, Slot, Wording, choose, keyed_hash};
+use lynxdata_prompts::{AnswerShape, Banks, Media, PromptMode, Slot, Wording, choose, keyed_hash};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::counts::TaskCounts;
 use crate::record::{Answers, Options, Record, VideoReference};
-use crate::records::{Records, TaskCounts, place};
+use crate::records::{Outcome, Records, place};
 use crate::task::{Take, Task};
-use crate::{Result, tokens};
+use crate::{Error, Result, tokens};
 
 /// Who speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,16 +85,32 @@ pub struct Conversation {
     pub choice_order: Vec<u32>,
 }
 
-/// The conversations of one split of a task, in the order of the native files.
+/// The conversations of one split of a task, in the order of the native files. They are made on all
+/// cores, some thousands at a time.
 #[derive(Debug)]
 pub struct Build<'a> {
     records: Records<'a>,
-    task: &'a Task,
-    wordings: Vec<Wording<'a>>,
-    mode: PromptMode,
-    seed: u64,
-    /// Records that are made of one that was read: one for each of its captions.
-    waiting: VecDeque<Record>,
+    choice: Choice<'a>,
+    /// Records that are worded and not yet counted.
+    waiting: VecDeque<(Outcome<'a>, Worded)>,
+    /// Conversations of the record that was counted last.
+    ready: VecDeque<std::result::Result<Conversation, Unworded>>,
+}
+
+/// What came of one record: a conversation, or one for each of its captions.
+#[derive(Debug, Default)]
+struct Worded {
+    conversations: VecDeque<std::result::Result<Conversation, Unworded>>,
+    /// Captions that were left out, by reason, each with its full message.
+    left_out: Vec<(String, String)>,
+}
+
+/// Why there is no conversation.
+#[derive(Debug)]
+enum Unworded {
+    /// The reason for the counts, and the full message.
+    Dropped(&'static str, String),
+    Failed(Error),
 }
 
 impl<'a> Build<'a> {
@@ -110,100 +128,64 @@ impl<'a> Build<'a> {
     ) -> Result<Self> {
         task.check_wordings(banks)?;
         let (records, wordings) = (Records::start(task, root, split)?, task.wordings(banks)?);
-        Ok(Self { records, task, wordings, mode, seed, waiting: VecDeque::new() })
+        let choice = Choice { task, wordings, mode, seed, fitting: RwLock::default() };
+        Ok(Self { records, choice, waiting: VecDeque::new(), ready: VecDeque::new() })
     }
 
-    /// What became of the rows so far.
+    /// What became of the rows up to the conversation that was returned last.
     pub fn counts(&self) -> &TaskCounts {
         self.records.counts()
     }
 
-    /// Takes captions with a token out of the choice if there are others.
-    fn leave_out_captions(&mut self, record: &mut Record) {
-        let captions = &mut record.answers.captions;
-        if captions.iter().all(|caption| tokens::find(caption).is_some()) {
+    /// Counts the next record and makes its conversations ready.
+    fn take(&mut self, outcome: Outcome<'a>, worded: Worded) {
+        if self.records.settle(outcome).is_none() {
             return;
         }
-        captions.retain(|caption| {
-            let Some((token, reason)) = tokens::find(caption) else { return true };
-            self.records.counts.count_left_out(&format!("{reason}:captions"), || {
-                let place = place(&self.task.name, &record.source_file, record.source_row);
-                format!("{place}: an element of captions holds {token}")
-            });
-            false
-        });
-    }
-
-    /// Makes a record of every caption if the task takes all.
-    fn spread(&mut self, record: Record) -> Record {
-        let takes_all = self.task.answers.captions.as_ref().is_some_and(|(.., take)| *take == Take::All);
-        let captions = record.answers.captions.len();
-        if !takes_all || captions < 2 {
-            return record;
-        }
-        let more = captions as u64 - 1;
-        self.records.counts.records_seen += more;
-        self.records.counts.kept += more;
-        let of_caption = |(place, caption): (usize, &String)| Record {
-            id: format!("{}#{place}", record.id),
-            answers: Answers { captions: vec![caption.clone()], ..record.answers.clone() },
-            ..record.clone()
-        };
-        let mut all: VecDeque<Record> = record.answers.captions.iter().enumerate().map(of_caption).collect();
-        let first = all.pop_front().expect("there are at least two");
-        self.waiting = all;
-        first
-    }
-
-    /// Words one record, or counts why not.
-    fn word(&mut self, record: &Record) -> Result<Option<Conversation>> {
         let counts = &mut self.records.counts;
-        let shapes = record.answers.shapes(self.task);
-        let choice = Choice { task: self.task, wordings: &self.wordings, mode: self.mode, seed: self.seed };
-        let place = || place(&self.task.name, &record.source_file, record.source_row);
-        let Some((wording, shape)) = choice.of(record, &shapes) else {
-            counts.drop_kept("no_wording", || {
-                let slots: Vec<&str> = record.slots.keys().map(String::as_str).collect();
-                format!(
-                    "{}: no wording of {} suits {} with the slots [{}] and the answers [{}]",
-                    place(),
-                    self.task.prompts.join(", "),
-                    record.media.kind().name(),
-                    slots.join(", "),
-                    shapes.iter().map(|shape| shape.name()).collect::<Vec<_>>().join(", ")
-                )
-            });
-            return Ok(None);
-        };
-        let conversation = converse(self.task, wording, shape, self.seed, record)?;
-        let texts = || conversation.messages.iter().map(|message| message.content.as_str());
-        if let Some((token, reason)) = texts().find_map(tokens::find) {
-            counts.drop_kept(reason, || format!("{}: its text holds {token}", place()));
-            return Ok(None);
+        for (reason, example) in worded.left_out {
+            counts.count_left_out(&reason, || example);
         }
-        counts.with_replaced_characters += u64::from(texts().any(|text| text.contains('\u{FFFD}')));
-        Ok(Some(conversation))
+        let more = worded.conversations.len().saturating_sub(1) as u64;
+        counts.records_seen += more;
+        counts.kept += more;
+        self.ready = worded.conversations;
     }
 }
 
-impl Iterator for Build<'_> {
+impl<'a> Iterator for Build<'a> {
     type Item = Result<Conversation>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            let record = if let Some(record) = self.waiting.pop_front() {
-                record
-            } else {
-                let mut record = match self.records.next()? {
-                    Ok(record) => record,
-                    Err(fault) => return Some(Err(fault)),
-                };
-                self.leave_out_captions(&mut record);
-                self.spread(record)
-            };
-            match self.word(&record) {
-                Ok(None) => {}
-                Ok(Some(conversation)) => return Some(Ok(conversation)),
+            match self.ready.pop_front() {
+                Some(Ok(conversation)) => {
+                    let is_replaced = |message: &Message| message.content.contains('\u{FFFD}');
+                    let is_any = conversation.messages.iter().any(is_replaced);
+                    self.records.counts.with_replaced_characters += u64::from(is_any);
+                    return Some(Ok(conversation));
+                }
+                Some(Err(Unworded::Dropped(reason, example))) => {
+                    self.records.counts.drop_kept(reason, || example);
+                    continue;
+                }
+                Some(Err(Unworded::Failed(error))) => return Some(Err(error)),
+                None => {}
+            }
+            if let Some((outcome, worded)) = self.waiting.pop_front() {
+                self.take(outcome, worded);
+                continue;
+            }
+            match self.records.map_more() {
+                Ok(outcomes) if outcomes.is_empty() => return self.records.end().map(Err),
+                Ok(outcomes) => {
+                    let choice = &self.choice;
+                    let word = |outcome: Outcome<'a>| {
+                        let worded = outcome.record().map(|record| choice.word(record)).unwrap_or_default();
+                        (outcome, worded)
+                    };
+                    self.waiting = outcomes.into_par_iter().map(word).collect::<Vec<_>>().into();
+                }
                 Err(fault) => return Some(Err(fault)),
             }
         }
@@ -211,34 +193,121 @@ impl Iterator for Build<'_> {
 }
 
 /// What a wording is chosen from and by.
-struct Choice<'a, 'b> {
-    task: &'b Task,
-    wordings: &'b [Wording<'a>],
+#[derive(Debug)]
+struct Choice<'a> {
+    task: &'a Task,
+    wordings: Vec<Wording<'a>>,
     mode: PromptMode,
     seed: u64,
+    /// The wordings that suit records of one kind, which are found once.
+    fitting: RwLock<HashMap<Kind, Arc<[Wording<'a>]>>>,
 }
 
-impl<'a> Choice<'a, '_> {
+/// What a wording must suit: the media of a record, its slots and the shapes of its answers.
+type Kind = (Media, Vec<String>, Vec<AnswerShape>);
+
+impl<'a> Choice<'a> {
+    /// Words one record: a conversation, or one for each of its captions if the task takes all.
+    fn word(&self, record: &Record) -> Worded {
+        let mut worded = Worded::default();
+        let captions = &record.answers.captions;
+        let with_captions = |id: String, captions: Vec<String>| Record {
+            id,
+            answers: Answers { captions, ..record.answers.clone() },
+            ..record.clone()
+        };
+        // Captions with a token are left out of the choice if there are others.
+        let mut chosen: Vec<&String> = captions.iter().filter(|caption| tokens::find(caption).is_none()).collect();
+        if chosen.is_empty() {
+            chosen = captions.iter().collect();
+        }
+        if chosen.len() < captions.len() {
+            for (token, reason) in captions.iter().filter_map(|caption| tokens::find(caption)) {
+                let example = format!("{}: an element of captions holds {token}", self.place(record));
+                worded.left_out.push((format!("{reason}:captions"), example));
+            }
+        }
+        if self.takes_all() && chosen.len() > 1 {
+            for (place, caption) in chosen.into_iter().enumerate() {
+                let of_caption = with_captions(format!("{}#{place}", record.id), vec![caption.clone()]);
+                worded.conversations.push_back(self.converse(&of_caption));
+            }
+        } else if chosen.len() < captions.len() {
+            let of_chosen = with_captions(record.id.clone(), chosen.into_iter().cloned().collect());
+            worded.conversations.push_back(self.converse(&of_chosen));
+        } else {
+            worded.conversations.push_back(self.converse(record));
+        }
+        worded
+    }
+
+    fn takes_all(&self) -> bool {
+        self.task.answers.captions.as_ref().is_some_and(|(.., take)| *take == Take::All)
+    }
+
+    fn place(&self, record: &Record) -> String {
+        place(&self.task.name, &record.source_file, record.source_row)
+    }
+
+    fn converse(&self, record: &Record) -> std::result::Result<Conversation, Unworded> {
+        let shapes = record.answers.shapes(self.task);
+        let Some((wording, shape)) = self.of(record, &shapes) else {
+            let slots: Vec<&str> = record.slots.keys().map(String::as_str).collect();
+            let reason = format!(
+                "{}: no wording of {} suits {} with the slots [{}] and the answers [{}]",
+                self.place(record),
+                self.task.prompts.join(", "),
+                record.media.kind().name(),
+                slots.join(", "),
+                shapes.iter().map(|shape| shape.name()).collect::<Vec<_>>().join(", ")
+            );
+            return Err(Unworded::Dropped("no_wording", reason));
+        };
+        let conversation = converse(self.task, wording, shape, self.seed, record).map_err(Unworded::Failed)?;
+        let mut texts = conversation.messages.iter().map(|message| message.content.as_str());
+        if let Some((token, reason)) = texts.find_map(tokens::find) {
+            return Err(Unworded::Dropped(reason, format!("{}: its text holds {token}", self.place(record))));
+        }
+        Ok(conversation)
+    }
+
     /// Returns the wording for a record, and the shape of its answer: if the wording asks for
     /// several that there are, one by the seed.
     fn of(&self, record: &Record, shapes: &[AnswerShape]) -> Option<(Wording<'a>, AnswerShape)> {
-        let answers = &record.answers;
-        let has_slot = |name: &str| {
-            record.slots.contains_key(name)
-                || answers.options.is_some() && matches!(name, "options" | "choices")
-                || !answers.turns.is_empty() && name == "question"
-        };
-        let has_answer = |shape| shapes.contains(&shape);
-        let media = record.media.kind();
-        let fitting = |own: &Wording| self.task.suits(own.template, media, &has_slot, &has_answer);
-        let fitting = self.wordings.iter().copied().filter(fitting);
-        let wording = choose(fitting, self.mode, self.seed, &self.task.name, &record.id)?;
-        let asked: Vec<AnswerShape> = wording.template.answer.iter().copied().filter(|own| has_answer(*own)).collect();
+        let fitting = self.fitting(record, shapes);
+        let wording = choose(fitting.iter().copied(), self.mode, self.seed, &self.task.name, &record.id)?;
+        let asked = wording.template.answer.iter().copied().filter(|own| shapes.contains(own));
+        let asked: Vec<AnswerShape> = asked.collect();
         let place = match asked.len() {
             1 => 0,
             several => keyed_hash(self.seed, &["shape", &self.task.name, &record.id]) as usize % several,
         };
         Some((wording, asked[place]))
+    }
+
+    /// Returns the wordings that suit a record.
+    fn fitting(&self, record: &Record, shapes: &[AnswerShape]) -> Arc<[Wording<'a>]> {
+        let answers = &record.answers;
+        let mut slots: Vec<String> = record.slots.keys().cloned().collect();
+        if answers.options.is_some() {
+            slots.extend(["options".to_owned(), "choices".to_owned()]);
+        }
+        if !answers.turns.is_empty() {
+            slots.push("question".to_owned());
+        }
+        let kind = (record.media.kind(), slots, shapes.to_vec());
+        if let Some(known) = self.fitting.read().ok().and_then(|fitting| fitting.get(&kind).cloned()) {
+            return known;
+        }
+        let (media, slots, shapes) = &kind;
+        let has_slot = |name: &str| slots.iter().any(|slot| slot == name);
+        let has_answer = |shape| shapes.contains(&shape);
+        let suits = |own: &&Wording| self.task.suits(own.template, *media, &has_slot, &has_answer);
+        let found: Arc<[Wording]> = self.wordings.iter().filter(suits).copied().collect();
+        if let Ok(mut fitting) = self.fitting.write() {
+            fitting.insert(kind, found.clone());
+        }
+        found
     }
 }
 

@@ -36,6 +36,7 @@
 mod build;
 mod catalogue;
 mod checked;
+mod counts;
 mod diversity;
 mod error;
 pub mod export;
@@ -58,11 +59,12 @@ mod machine;
 pub use build::{Build, Conversation, ImageReference, Message, Role};
 pub use catalogue::{Catalogue, FaultyTask};
 pub use checked::{Checked, check};
+pub use counts::{ShapeCount, TaskCounts};
 pub use diversity::{Diversity, DiversityMeter, diversity};
 pub use error::Error;
 pub use picture::read_picture;
 pub use record::{Answers, Media, Options, Record, SlotValue, VideoReference};
-pub use records::{Records, ShapeCount, TaskCounts};
+pub use records::Records;
 pub use task::{CommercialUse, Obtain, Task, Terms, Verified};
 
 /// Shorthand for results of this crate.

@@ -35,7 +35,7 @@ fn below(folder: &Path, name: &str, class: &str, number: &mut u64, emit: &mut Em
             continue;
         } else {
             *number += 1;
-            emit(*number - 1, Ok(json!({ "class": class, "path": path })))
+            emit(*number - 1, Ok(json!({ "class": class, "path": path }).into()))
         };
         if flow.is_break() {
             return Ok(flow);

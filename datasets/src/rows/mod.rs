@@ -13,7 +13,9 @@ mod matlab;
 mod parquet;
 mod pickle;
 pub(crate) mod python;
+pub(crate) mod row;
 pub(crate) mod table;
+mod tfrecord;
 mod xml;
 
 use std::fs::File;
@@ -31,6 +33,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 pub(crate) use self::files::{NativeFile, files, part_names};
+use crate::rows::row::Row;
 use crate::rows::table::{Encoding, Table};
 use crate::{Error, Result};
 
@@ -61,6 +64,7 @@ const READERS: &[Reader] = &[
     Reader { name: "parquet", extensions: &["parquet"], read: parquet::read },
     Reader { name: "pickle", extensions: &["p", "pkl", "pickle"], read: pickle::read },
     Reader { name: "python", extensions: &[], read: |own, emit| python::read(own.text()?, emit) },
+    Reader { name: "tfrecord", extensions: &["tfrecord", "tfrecords"], read: tfrecord::read },
     // CC3M and Flickr30k hold bare quotation marks, and no known native .tsv file quotes.
     Reader {
         name: "tsv",
@@ -177,11 +181,11 @@ pub(crate) struct NativeRow {
     pub(crate) file: Arc<str>,
     /// Place in the file, from 0: of the line in line formats, else of the row.
     pub(crate) number: u64,
-    pub(crate) content: std::result::Result<Value, String>,
+    pub(crate) content: std::result::Result<Row, String>,
 }
 
 /// Takes the number and content of one row, and may say that no more are wanted.
-type Emit<'a> = dyn FnMut(u64, std::result::Result<Value, String>) -> ControlFlow<()> + 'a;
+type Emit<'a> = dyn FnMut(u64, std::result::Result<Row, String>) -> ControlFlow<()> + 'a;
 
 /// Returns the reader of a file whose table says `auto`.
 fn reader_of(file: &NativeFile) -> std::result::Result<&'static Reader, String> {
@@ -203,8 +207,8 @@ fn read_file(file: &NativeFile, table: &Table, shape: Shape, emit: &mut Emit) ->
     }
     (reader.read)(&source, &mut |number, content| {
         let with_parts = content.map(|mut row| {
-            if let Value::Object(fields) = &mut row {
-                fields.extend(file.parts.iter().map(|(name, value)| (format!("_{name}"), Value::from(value.as_str()))));
+            for (name, value) in &file.parts {
+                row.insert(&format!("_{name}"), Value::from(value.as_str()).to_string().as_bytes());
             }
             row
         });
@@ -247,44 +251,24 @@ fn holds_lines(head: &[u8], is_named_lines: bool) -> bool {
     }
 }
 
-/// Reads all rows of a table in this thread, for tables that are kept in memory.
-pub(crate) fn read_all(
-    task: &str,
-    table_name: &str,
-    files: &[NativeFile],
-    table: &Table,
-    shape: Shape,
-    take: &mut dyn FnMut(NativeRow),
-) -> Result<()> {
-    for file in files {
-        let outcome = read_file(file, table, shape, &mut |number, content| {
-            take(NativeRow { file: file.name.clone(), number, content });
-            ControlFlow::Continue(())
-        });
-        outcome.map_err(|reason| native_fault(task, table_name, file, reason))?;
-    }
-    Ok(())
-}
+/// Rows that are handed on together: enough to keep all cores busy, little in memory.
+const BATCH: usize = 256;
 
-fn native_fault(task: &str, table: &str, file: &NativeFile, reason: String) -> Error {
-    Error::NativeFile { task: task.to_owned(), table: table.to_owned(), file: file.name.to_string(), reason }
-}
+/// Bytes of JSON from which on fewer rows are handed on together.
+const BATCH_BYTES: usize = 1 << 20;
 
-/// Rows that may wait between the thread that parses and the one that maps: enough to keep both
-/// busy, little in memory.
-const QUEUE: usize = 256;
+/// Batches that may wait between the thread that reads and those that map.
+const QUEUE: usize = 4;
 
-/// The rows of the primary table, parsed in a thread of their own and handed on in the order of the
-/// files.
+/// The rows of a table, read in a thread of their own and handed on in the order of the files.
 #[derive(Debug)]
 pub(crate) struct Rows {
-    receiver: Option<Receiver<Result<NativeRow>>>,
+    receiver: Option<Receiver<Result<Vec<NativeRow>>>>,
     reader: Option<JoinHandle<()>>,
 }
 
 impl Rows {
-    /// Starts to read. serde's visitors push rows while an iterator is pulled from, which is why
-    /// there is a thread.
+    /// Starts to read.
     pub(crate) fn start(
         task: &str,
         table_name: &str,
@@ -295,21 +279,29 @@ impl Rows {
         let (sender, receiver) = sync_channel(QUEUE);
         let (task, table_name, table) = (task.to_owned(), table_name.to_owned(), table.clone());
         let read = move || {
+            let (mut batch, mut bytes, mut is_wanted) = (Vec::new(), 0, true);
             for file in files {
-                let mut wanted = true;
                 let outcome = read_file(&file, &table, shape, &mut |number, content| {
-                    wanted = sender.send(Ok(NativeRow { file: file.name.clone(), number, content })).is_ok();
-                    if wanted { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+                    bytes += content.as_ref().map_or(0, Row::length);
+                    batch.push(NativeRow { file: file.name.clone(), number, content });
+                    if batch.len() == BATCH || bytes >= BATCH_BYTES {
+                        bytes = 0;
+                        is_wanted = sender.send(Ok(std::mem::take(&mut batch))).is_ok();
+                    }
+                    if is_wanted { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
                 });
-                if !wanted {
+                if !is_wanted {
                     return;
                 }
                 if let Err(reason) = outcome {
+                    let (task, table, file) = (task.clone(), table_name.clone(), file.name.to_string());
                     // If nobody listens any more, nobody misses the message.
-                    let _ = sender.send(Err(native_fault(&task, &table_name, &file, reason)));
+                    let _ = sender.send(Ok(batch));
+                    let _ = sender.send(Err(Error::NativeFile { task, table, file, reason }));
                     return;
                 }
             }
+            let _ = sender.send(Ok(batch));
         };
         let reader = std::thread::Builder::new()
             .name("native-rows".to_owned())
@@ -320,11 +312,11 @@ impl Rows {
 }
 
 impl Iterator for Rows {
-    type Item = Result<NativeRow>;
+    type Item = Result<Vec<NativeRow>>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if let Ok(row) = self.receiver.as_ref()?.recv() {
-            return Some(row);
+        if let Ok(batch) = self.receiver.as_ref()?.recv() {
+            return Some(batch);
         }
         self.receiver = None;
         // The channel also closes if the reader panics, which must not pass for the end of the
@@ -350,13 +342,13 @@ pub(crate) mod tests {
         let table: Table = toml::from_str(toml).unwrap();
         let files = files(root, &table, "val").unwrap();
         assert!(!files.is_empty(), "no file for {toml}");
-        Rows::start("test", "t", files, &table, shape)?
-            .map(|row| {
-                let row = row?;
-                let content = row.content.unwrap_or_else(|reason| json!({ "unreadable": reason }));
-                Ok((row.file.to_string(), row.number, content))
-            })
-            .collect()
+        let batches = Rows::start("test", "t", files, &table, shape)?.collect::<Result<Vec<_>>>()?;
+        let row = |row: NativeRow| {
+            let content = row.content.and_then(|row| row.parsed());
+            let content = content.unwrap_or_else(|reason| json!({ "unreadable": reason }));
+            (row.file.to_string(), row.number, content)
+        };
+        Ok(batches.into_iter().flatten().map(row).collect())
     }
 
     #[test]
@@ -455,7 +447,7 @@ pub(crate) mod tests {
     #[test]
     fn rows_that_nobody_takes_do_not_block() {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("a.jsonl"), "{}\n".repeat(10 * QUEUE)).unwrap();
+        fs::write(folder.path().join("a.jsonl"), "{}\n".repeat(10 * QUEUE * BATCH)).unwrap();
         let table: Table = toml::from_str("file = \"a.jsonl\"").unwrap();
         let files = files(folder.path(), &table, "val").unwrap();
         let mut rows = Rows::start("test", "t", files, &table, Shape::List).unwrap();
