@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use lynxdata_prompts::{AnswerShape, Banks, PromptMode, Slot, Wording, choose, keyed_hash};
 use serde::{Deserialize, Serialize};
 
+use crate::picture::Embedded;
 use crate::record::{Answers, Options, Record, VideoReference};
 use crate::records::{Records, TaskCounts, place};
 use crate::task::{Take, Task};
@@ -66,6 +67,9 @@ pub struct Conversation {
     pub licence: String,
     /// The pictures, in order.
     pub images: Vec<ImageReference>,
+    /// Those of its pictures that stand in the native row.
+    #[serde(skip)]
+    pub embedded: Embedded,
     /// The video.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub video: Option<VideoReference>,
@@ -304,6 +308,7 @@ fn converse(
         answer_shape: shape,
         licence: task.licence.clone(),
         images: record.media.images.iter().map(|path| ImageReference { path: path.clone() }).collect(),
+        embedded: record.media.embedded.clone(),
         video: record.media.video.clone(),
         messages,
         template: format!("{}/{}", bank.name, template.id),
