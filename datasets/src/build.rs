@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::counts::TaskCounts;
+use crate::picture::Embedded;
 use crate::record::{Answers, Options, Record, VideoReference};
 use crate::records::{Outcome, Records, place};
 use crate::task::{Take, Task};
@@ -68,6 +69,9 @@ pub struct Conversation {
     pub licence: String,
     /// The pictures, in order.
     pub images: Vec<ImageReference>,
+    /// Those of its pictures that stand in the native row.
+    #[serde(skip)]
+    pub embedded: Embedded,
     /// The video.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub video: Option<VideoReference>,
@@ -373,6 +377,7 @@ fn converse(
         answer_shape: shape,
         licence: task.licence.clone(),
         images: record.media.images.iter().map(|path| ImageReference { path: path.clone() }).collect(),
+        embedded: record.media.embedded.clone(),
         video: record.media.video.clone(),
         messages,
         template: format!("{}/{}", bank.name, template.id),

@@ -24,6 +24,8 @@
 //!   that map rows to records;
 //! * [`Records`]: typed [`Record`]s: media, slots and answers by shape, every native row kept or
 //!   counted under the reason why not;
+//! * [`Pictures`]: where their pictures lie: in folders, in archives, or in the rows themselves;
+//! * [`Video`]: which frames of a video stand for it;
 //! * [`Build`]: records and prompt banks to [`Conversation`]s;
 //! * [`mixture`]: how many records of each task, and which;
 //! * [`diversity`]: how varied the instructions came out;
@@ -31,8 +33,9 @@
 //!
 //! Every choice (wording, order of options, which of several captions) depends on the seed, the
 //! task and the record's id alone. The crate downloads nothing, decodes no picture and writes no
-//! file by itself.
+//! file by itself; frames of videos come from the program ffmpeg.
 
+mod archive;
 mod build;
 mod catalogue;
 mod checked;
@@ -51,6 +54,7 @@ mod sentence;
 mod shape;
 mod task;
 mod tokens;
+mod video;
 
 #[cfg(test)]
 #[path = "../../tests/machine.rs"]
@@ -62,9 +66,10 @@ pub use checked::{Checked, check};
 pub use counts::{ShapeCount, TaskCounts};
 pub use diversity::{Diversity, DiversityMeter, diversity};
 pub use error::Error;
-pub use picture::read_picture;
+pub use picture::{ArchiveMember, Embedded, Pictures, Place};
 pub use record::{Answers, Media, Options, Record, SlotValue, VideoReference};
 pub use records::Records;
+pub use video::{Frame, Video, VideoFault, ffmpeg_version, frame_at};
 pub use task::{CommercialUse, Obtain, Task, Terms, Verified};
 
 /// Shorthand for results of this crate.

@@ -110,7 +110,7 @@ struct FullValueFile {
 #[derive(Debug, Deserialize)]
 #[serde(
     untagged,
-    expecting = "an expression in quotes, or { path = \"…\", start = \"…\", end = \"…\", optional = true }"
+    expecting = "an expression in quotes, or { path = \"…\", start = \"…\", end = \"…\", frame_rate = 3, optional = true }"
 )]
 enum VideoFile {
     Plain(String),
@@ -123,6 +123,7 @@ struct FullVideoFile {
     path: String,
     start: Option<String>,
     end: Option<String>,
+    frame_rate: Option<f64>,
     #[serde(default)]
     optional: bool,
 }
@@ -280,6 +281,8 @@ pub(crate) struct VideoSource {
     pub(crate) path: Mapped,
     pub(crate) start: Option<Mapped>,
     pub(crate) end: Option<Mapped>,
+    /// How many frames stand for a second where a folder of them stands for the video.
+    pub(crate) frame_rate: Option<f64>,
 }
 
 /// Where the answers of a record come from.
@@ -468,7 +471,7 @@ impl<'a> Compiler<'a> {
             (None, Some(images), None) => Ok(MediaSource::Images(self.value("media", "images", &images)?)),
             (None, None, Some(VideoFile::Plain(path))) => {
                 let path = self.mapped("media", "video", &path)?;
-                Ok(MediaSource::Video(Box::new(VideoSource { path, start: None, end: None })))
+                Ok(MediaSource::Video(Box::new(VideoSource { path, start: None, end: None, frame_rate: None })))
             }
             (None, None, Some(VideoFile::Full(video))) => {
                 let time = |name: &str, source: Option<String>| {
@@ -476,7 +479,10 @@ impl<'a> Compiler<'a> {
                 };
                 let path = Mapped { optional: video.optional, ..self.mapped("media.video", "path", &video.path)? };
                 let (start, end) = (time("start", video.start)?, time("end", video.end)?);
-                Ok(MediaSource::Video(Box::new(VideoSource { path, start, end })))
+                if video.frame_rate.is_some_and(|rate| !(rate > 0.0 && rate.is_finite())) {
+                    return Err(self.fault("media.video.frame_rate: must be above 0".to_owned()));
+                }
+                Ok(MediaSource::Video(Box::new(VideoSource { path, start, end, frame_rate: video.frame_rate })))
             }
             _ => Err(self.fault("media: is one of image, images and video".to_owned())),
         }
@@ -574,7 +580,7 @@ impl Task {
         let definition = contents.to_string();
         let contents: TaskFile = contents.try_into().map_err(|reason| compiler.fault(reason.to_string()))?;
         check_head(&contents).map_err(|reason| compiler.fault(reason))?;
-        let (mut primary, mut joins, lookups) = compiler.tables(contents.tables)?;
+        let (mut primary, mut joins, mut lookups) = compiler.tables(contents.tables)?;
         let explode = compiler.explode(contents.explode)?;
         let predicates = compiler.predicates(&contents.predicates)?;
         let media = compiler.media(contents.media)?;
@@ -589,6 +595,11 @@ impl Task {
         primary.1.fields = Fields::of(&primary.0, paths.iter());
         for join in joins.iter_mut().filter(|join| join.keep.is_empty()) {
             join.table.fields = with_key(Fields::of(&join.name, paths.iter()), &join.key);
+        }
+        let names = names_of_pictures(&media, explode.as_ref(), &joins);
+        let joined = joins.iter_mut().map(|join| &mut join.table);
+        for table in joined.chain(lookups.iter_mut().map(|(_, table)| table)).chain([&mut primary.1]) {
+            table.pictures.clone_from(&names);
         }
         Ok(Self {
             slots,
@@ -627,6 +638,15 @@ impl Task {
             MediaSource::Image(_) => Media::Image,
             MediaSource::Images(_) => Media::Images,
             MediaSource::Video(_) => Media::Video,
+        }
+    }
+
+    /// Returns how many pictures stand for a second of a video where its authors ship folders of
+    /// frames, if the task says so.
+    pub fn frame_rate(&self) -> Option<f64> {
+        match &self.media {
+            MediaSource::Video(video) => video.frame_rate,
+            _ => None,
         }
     }
 
@@ -778,6 +798,19 @@ fn with_key(mut fields: Fields, key: &str) -> Fields {
         names.insert(place, key.to_owned());
     }
     fields
+}
+
+/// Returns the names that expressions use on the way from rows to pictures: only columns among them
+/// are read with their bytes.
+fn names_of_pictures(
+    media: &MediaSource,
+    explode: Option<&(String, Expression)>,
+    joins: &[Join],
+) -> BTreeSet<String> {
+    let (MediaSource::Image(own) | MediaSource::Images(own)) = media else { return BTreeSet::new() };
+    let kept = joins.iter().flat_map(|join| &join.keep).map(|(_, expression)| expression);
+    let expressions = kept.chain(explode.map(|(_, over)| over)).chain([&own.value]);
+    expressions.flat_map(Expression::names).collect()
 }
 
 /// Checks the keys that stand for themselves.

@@ -29,6 +29,7 @@ pub(crate) mod tests {
             answer_shape: lynxdata_prompts::AnswerShape::Phrase,
             licence: "CC0-1.0".to_owned(),
             images: vec![ImageReference { path: "train/a.jpg".to_owned() }],
+            embedded: crate::Embedded::new(),
             video: None,
             messages: roles.zip(turns).map(message).collect(),
             template: template.to_owned(),

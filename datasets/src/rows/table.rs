@@ -73,6 +73,9 @@ pub(crate) struct Table {
     /// What expressions ask for of its rows, known when the task is compiled.
     #[serde(skip)]
     pub(crate) fields: Fields,
+    /// The names that the task uses for its pictures, among them the columns that hold their bytes.
+    #[serde(skip)]
+    pub(crate) pictures: BTreeSet<String>,
 }
 
 /// Which fields of the rows of a table a task asks for.

@@ -8,14 +8,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use lynxdata_datasets::mixture::{assign, mixed, preset, quotas, select};
-use lynxdata_datasets::{Conversation, read_picture};
+use lynxdata_datasets::{Conversation, Pictures};
 use lynxdata_prompts::keyed_hash;
 use lynxdata_records::{NewPart, PartEntry, fingerprint};
 use lynxdata_report::count as grouped;
 use serde::Deserialize;
 use tracing::warn;
 
-use super::instruct::{BATCH, Instruct, Outputs, conversations_file, image_folder, part_name};
+use super::instruct::{BATCH, Instruct, Outputs, conversations_file, part_name, pictures_of};
+use super::task_pictures::KEPT;
 use crate::recipe::{InstructConfig, MixtureConfig, Recipe};
 use crate::stage::{Context, Parts, Planned, Stage, StageOutcome, settings_text};
 
@@ -105,11 +106,14 @@ fn make(context: &Context, instruct: &InstructConfig, mixture: &MixtureConfig, n
         let entry = entry.with_context(|| format!("stage instruct has no {name}"))?;
         files.push(context.run.intact(entry)?);
     }
+    for entry in parts.iter().flat_map(|part| &part.files).filter(|file| file.path.starts_with(KEPT)) {
+        context.run.intact(entry)?;
+    }
     let tasks = read_tasks(&files, seed)?;
     let picks = picks(mixture, &tasks, new)?;
     let mut readers = files.iter().map(|path| open(path)).collect::<Result<Vec<_>>>()?;
-    let folders: HashMap<String, PathBuf> =
-        instruct.tasks.iter().map(|source| (part_name(source), image_folder(context, source))).collect();
+    let pictures: HashMap<String, Pictures> =
+        instruct.tasks.iter().map(|source| (part_name(source), pictures_of(context, source))).collect();
     let names: Vec<String> = instruct.tasks.iter().map(part_name).collect();
     let of_set = |kind: &str, suffix: &str| format!("{FOLDER}/{kind}.{suffix}");
     let mut outputs = Outputs::create(context, &instruct.formats, &of_set, new)?;
@@ -130,7 +134,7 @@ fn make(context: &Context, instruct: &InstructConfig, mixture: &MixtureConfig, n
         }
         outputs.write(&conversations, &mut |path| {
             let (name, path) = path.split_once('/').unwrap_or_default();
-            folders.get(name).map_or(Ok(None), |folder| read_picture(folder, path))
+            pictures.get(name).map_or(Ok(None), |pictures| pictures.read(path))
         })?;
     }
     outputs.finish()?;

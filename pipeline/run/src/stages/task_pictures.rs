@@ -1,0 +1,378 @@
+//! The pictures and videos of the conversations of one task: each is looked at once, what is missing
+//! or broken is listed, and what has no file of its own gets one in the run.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use lynxdata_datasets::{
+    Conversation, Frame, ImageReference, Pictures, Place, Task, Video, VideoFault, VideoReference, frame_at,
+};
+use lynxdata_fetch::{DownloadConfig, status_of};
+use lynxdata_picture::{Encode, PictureSettings, Resize, prepare};
+use lynxdata_records::{NewPart, RunFolder, Status};
+use rayon::prelude::*;
+use serde_json::json;
+
+use crate::recipe::InstructConfig;
+
+/// The reason for leaving out conversations of which a picture is not there. What is wrong with one
+/// that is there has the names of a download.
+pub(super) const MISSING_IMAGE: &str = "missing_image";
+
+/// The folder of the pictures that have no file of their own: members of archives, bytes in rows,
+/// frames of videos.
+pub(super) const KEPT: &str = "instruct/pictures";
+
+/// The folder of the lists of what is missing or broken.
+pub(super) const LISTED: &str = "instruct/left_out";
+
+/// Pictures and videos that are remembered; datasets name those of one picture near each other.
+const REMEMBERED: usize = 1 << 16;
+
+/// What became of a picture that was looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// It is a file below the folder of pictures.
+    Loose,
+    /// It is kept in the run, or is a member of an archive that need not be.
+    Kept,
+    /// Conversations with it are left out, and why.
+    Faulty(&'static str),
+}
+
+/// What may not be, and what is done about it.
+pub(super) struct Rules<'a> {
+    /// What a picture may be, as for downloads.
+    pub(super) limits: &'a DownloadConfig,
+    /// Whether a conversation needs all of its pictures.
+    pub(super) needs_all: bool,
+    /// Frames that stand for a video.
+    pub(super) frames: Option<u32>,
+    /// Frames of a folder that stand for a second.
+    pub(super) frame_rate: Option<f64>,
+    /// Whether members of archives become files: where a format names pictures by their paths.
+    pub(super) keeps_members: bool,
+}
+
+impl<'a> Rules<'a> {
+    pub(super) fn of(config: &InstructConfig, limits: &'a DownloadConfig, task: &Task) -> Self {
+        Self {
+            limits,
+            needs_all: config.require_images,
+            frames: config.frames,
+            frame_rate: task.frame_rate(),
+            keeps_members: config.formats.iter().any(|format| format.json().is_some()),
+        }
+    }
+}
+
+/// Why conversations were left out, how many, and the first case of each.
+pub(super) type LeftOut = BTreeMap<&'static str, (u64, String)>;
+
+/// Looks at the pictures of conversations.
+pub(super) struct TaskPictures<'a> {
+    rules: Rules<'a>,
+    /// Where its authors' pictures lie.
+    folder: PathBuf,
+    /// Where pictures are kept until the part is committed.
+    kept: PathBuf,
+    pictures: Pictures,
+    looks: HashMap<String, Look>,
+    videos: HashMap<String, std::result::Result<Video, VideoFault>>,
+    has_loose: bool,
+    list: Option<(PathBuf, BufWriter<File>)>,
+    left_out: LeftOut,
+}
+
+impl<'a> TaskPictures<'a> {
+    /// Begins; `name` is that of the part, `folder` that of the pictures, or an archive of them.
+    pub(super) fn new(run: &RunFolder, name: &str, folder: PathBuf, rules: Rules<'a>) -> Self {
+        let kept = run.temporary_folder().join(format!("pictures-{name}"));
+        let pictures = Pictures::of([kept.clone(), folder.clone()]);
+        Self {
+            rules,
+            folder,
+            kept,
+            pictures,
+            looks: HashMap::new(),
+            videos: HashMap::new(),
+            has_loose: false,
+            list: None,
+            left_out: LeftOut::new(),
+        }
+    }
+
+    /// Returns the bytes of a picture that was looked at.
+    pub(super) fn read(&self, path: &str) -> lynxdata_datasets::Result<Option<Vec<u8>>> {
+        self.pictures.read(path)
+    }
+
+    /// Puts frames in the place of videos if the recipe says so, and takes out conversations of which
+    /// a picture or the video is missing or broken. What such a picture is, is listed by `new_list`,
+    /// which begins the list of the part.
+    pub(super) fn look_at(
+        &mut self,
+        conversations: &mut Vec<Conversation>,
+        new_list: &mut dyn FnMut() -> Result<PathBuf>,
+    ) -> Result<()> {
+        let faulty_videos = self.look_at_videos(conversations)?;
+        self.look_at_pictures(conversations)?;
+        let mut kept = Vec::with_capacity(conversations.len());
+        for mut conversation in std::mem::take(conversations) {
+            conversation.embedded.clear();
+            let video = conversation.video.as_ref().and_then(|video| Some((video.path.clone(), *faulty_videos.get(&video.path)?)));
+            let images = conversation.images.iter().filter_map(|image| match self.looks.get(&image.path) {
+                Some(Look::Faulty(fault)) => Some((image.path.clone(), *fault)),
+                _ => None,
+            });
+            let faults: Vec<(String, &'static str)> = video.into_iter().chain(images).collect();
+            let is_kept =
+                |fault: &str| !self.rules.needs_all && (fault == MISSING_IMAGE || fault == VideoFault::Missing.name());
+            let reason = faults.iter().find(|(_, fault)| !is_kept(fault)).cloned();
+            for (path, fault) in &faults {
+                self.list(&conversation.id, path, fault, reason.is_none(), new_list)?;
+            }
+            match reason {
+                None => kept.push(conversation),
+                Some((path, fault)) => self.leave_out(&conversation.id, &path, fault),
+            }
+        }
+        *conversations = kept;
+        Ok(())
+    }
+
+    fn leave_out(&mut self, id: &str, path: &str, fault: &'static str) {
+        let (folder, pictures) = (&self.folder, &self.pictures);
+        let example = || {
+            if fault != MISSING_IMAGE && fault != VideoFault::Missing.name() {
+                return format!("{id} with {}", folder.join(path).display());
+            }
+            let packed: Vec<String> = pictures.packed_whole().iter().map(|own| own.display().to_string()).collect();
+            let packed = match packed.as_slice() {
+                [] => String::new(),
+                packed => format!("; {} can only be read when it is unpacked", packed.join(", ")),
+            };
+            format!(
+                "{id}, as {path} is not in {}{packed}; instruct.tasks[].images names another folder, \
+                 instruct.require_images = false keeps such conversations",
+                folder.display()
+            )
+        };
+        self.left_out.entry(fault).or_insert_with(|| (0, example())).0 += 1;
+    }
+
+    fn list(
+        &mut self,
+        id: &str,
+        path: &str,
+        reason: &str,
+        kept: bool,
+        new_list: &mut dyn FnMut() -> Result<PathBuf>,
+    ) -> Result<()> {
+        if self.list.is_none() {
+            let path = new_list()?;
+            let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+            self.list = Some((path, BufWriter::new(file)));
+        }
+        let (file, out) = self.list.as_mut().expect("it was made above");
+        let line = json!({"id": id, "path": path, "reason": reason, "kept": kept});
+        writeln!(out, "{line}").with_context(|| format!("cannot write {}", file.display()))
+    }
+
+    /// Looks at every picture that is not known yet, on all cores, and keeps what has no file. A
+    /// picture that is refused as a download is refused here.
+    fn look_at_pictures(&mut self, conversations: &[Conversation]) -> Result<()> {
+        if self.looks.len() > REMEMBERED {
+            self.looks.clear();
+        }
+        let mut wanted: BTreeMap<&str, &Conversation> = BTreeMap::new();
+        for conversation in conversations {
+            for image in &conversation.images {
+                if !self.looks.contains_key(&image.path) {
+                    wanted.entry(&image.path).or_insert(conversation);
+                }
+            }
+        }
+        let look = |(path, conversation): (&str, &Conversation)| -> Result<(String, Look)> {
+            let place = match conversation.embedded.get(path) {
+                Some(bytes) => Some(Place::Row(bytes.clone())),
+                None => self.pictures.find(path)?,
+            };
+            Ok((path.to_owned(), self.look(path, place)?))
+        };
+        let looks = wanted.into_par_iter().map(look).collect::<Result<Vec<_>>>()?;
+        self.has_loose |= looks.iter().any(|(_, look)| *look == Look::Loose);
+        self.looks.extend(looks);
+        Ok(())
+    }
+
+    fn look(&self, path: &str, place: Option<Place>) -> Result<Look> {
+        let Some(place) = place else { return Ok(Look::Faulty(MISSING_IMAGE)) };
+        let bytes = match read(&place, self.rules.limits.max_bytes) {
+            Ok(bytes) => bytes,
+            Err(status) => return Ok(Look::Faulty(status.name())),
+        };
+        let is_kept = match &place {
+            Place::File(file) if file.starts_with(&self.kept) => return Ok(fault(bytes, self.rules.limits).unwrap_or(Look::Kept)),
+            Place::File(_) => return Ok(fault(bytes, self.rules.limits).unwrap_or(Look::Loose)),
+            Place::Member(_) => self.rules.keeps_members,
+            Place::Row(_) => true,
+        };
+        if let Some(faulty) = fault(bytes.clone(), self.rules.limits) {
+            return Ok(faulty);
+        }
+        if is_kept {
+            self.keep(path, &bytes)?;
+        }
+        Ok(Look::Kept)
+    }
+
+    fn keep(&self, path: &str, bytes: &[u8]) -> Result<()> {
+        let file = self.kept.join(path);
+        let folder = file.parent().context("a picture lies in a folder")?;
+        let written = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&file, bytes));
+        written.with_context(|| format!("cannot write {}", file.display()))
+    }
+
+    /// Looks for every video, and puts frames in its place if the recipe says so. Returns the videos
+    /// that are missing or broken, and why.
+    fn look_at_videos(&mut self, conversations: &mut [Conversation]) -> Result<BTreeMap<String, &'static str>> {
+        if self.videos.len() > REMEMBERED {
+            self.videos.clear();
+        }
+        let all = conversations.iter().filter_map(|conversation| conversation.video.as_ref());
+        let paths: BTreeSet<&str> = all.map(|video| video.path.as_str()).collect();
+        let mut faulty = BTreeMap::new();
+        let Some(count) = self.rules.frames else {
+            for path in paths {
+                let place = self.pictures.find(path)?;
+                match place.map(|place| place.size()) {
+                    None if Video::folder(&self.pictures, path)?.is_empty() => {
+                        faulty.insert(path.to_owned(), VideoFault::Missing.name());
+                    }
+                    Some(Ok(0)) => _ = faulty.insert(path.to_owned(), Status::EmptyBody.name()),
+                    Some(Err(_)) => _ = faulty.insert(path.to_owned(), Status::UnreadableFile.name()),
+                    _ => {}
+                }
+            }
+            return Ok(faulty);
+        };
+        let unknown: Vec<&str> = paths.into_iter().filter(|path| !self.videos.contains_key(*path)).collect();
+        let find = |path: &&str| Ok(((*path).to_owned(), Video::find(&self.pictures, path)?));
+        let found = unknown.par_iter().map(find).collect::<lynxdata_datasets::Result<Vec<_>>>()?;
+        self.videos.extend(found);
+        let shown = conversations.par_iter().map(|conversation| match &conversation.video {
+            Some(video) => self.frames(video, count).map(Some),
+            None => Ok(None),
+        });
+        let shown = shown.collect::<Result<Vec<_>>>()?;
+        for (conversation, shown) in conversations.iter_mut().zip(shown) {
+            match (shown, &conversation.video) {
+                (Some(Ok(paths)), _) => {
+                    conversation.images = paths.into_iter().map(|path| ImageReference { path }).collect();
+                    conversation.video = None;
+                }
+                (Some(Err(fault)), Some(video)) => _ = faulty.insert(video.path.clone(), fault.name()),
+                _ => {}
+            }
+        }
+        Ok(faulty)
+    }
+
+    /// Returns the paths of the frames of a video, which are kept: `VIDEO/MILLISECONDS.jpg`.
+    fn frames(&self, part: &VideoReference, count: u32) -> Result<std::result::Result<Vec<String>, VideoFault>> {
+        let video = match &self.videos[&part.path] {
+            Ok(video) => video,
+            Err(fault) => return Ok(Err(fault.clone())),
+        };
+        let frames = match video.frames(part, count, self.rules.frame_rate) {
+            Ok(frames) => frames,
+            Err(fault) => return Ok(Err(fault)),
+        };
+        let mut paths = Vec::new();
+        for frame in frames {
+            paths.push(match (frame, video) {
+                (Frame::Picture(path), _) => path,
+                (Frame::At(moment), Video::File(place, _)) => {
+                    let path = format!("{}/{moment:08}.jpg", part.path);
+                    if !self.kept.join(&path).is_file() {
+                        match frame_at(place, moment)? {
+                            Ok(bytes) => self.keep(&path, &bytes)?,
+                            Err(fault) => return Ok(Err(fault)),
+                        }
+                    }
+                    path
+                }
+                (Frame::At(_), Video::Frames(_)) => unreachable!("a folder has pictures"),
+            });
+        }
+        Ok(Ok(paths))
+    }
+
+    /// Whether some pictures are kept in the run while others are files beside it, so that no one
+    /// folder has all of them.
+    pub(super) fn is_scattered(&self) -> bool {
+        self.has_loose && self.kept.is_dir()
+    }
+
+    /// Keeps a copy of a picture that is a file.
+    pub(super) fn gather(&self, path: &str) -> Result<()> {
+        if self.kept.join(path).is_file() {
+            return Ok(());
+        }
+        match self.pictures.read(path)? {
+            Some(bytes) => self.keep(path, &bytes),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends the list and hands over what is kept as files of the part. Returns what was left out.
+    pub(super) fn finish(self, run: &RunFolder, name: &str, new: &mut NewPart) -> Result<LeftOut> {
+        if let Some((path, mut out)) = self.list {
+            out.flush().with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        if self.kept.is_dir() {
+            let staged = run.stage_file(new, &kept_folder(name))?;
+            let moved = std::fs::rename(&self.kept, &staged);
+            moved.with_context(|| format!("cannot move {} to {}", self.kept.display(), staged.display()))?;
+        }
+        Ok(self.left_out)
+    }
+}
+
+/// Where the pictures of a part are kept, from the run folder on.
+pub(super) fn kept_folder(name: &str) -> String {
+    format!("{KEPT}/{name}")
+}
+
+/// Returns the pictures of a committed part: those that the run keeps, and those of its authors.
+pub(super) fn committed(run: &Path, name: &str, folder: PathBuf) -> Pictures {
+    Pictures::of([run.join(kept_folder(name)), folder])
+}
+
+/// Reads a picture that is neither empty nor larger than it may be.
+fn read(place: &Place, most: u64) -> std::result::Result<Vec<u8>, Status> {
+    match place.size() {
+        Ok(0) => Err(Status::EmptyBody),
+        Ok(bytes) if bytes > most => Err(Status::TooLarge),
+        Ok(_) => place.read().map_err(|_| Status::UnreadableFile),
+        Err(_) => Err(Status::UnreadableFile),
+    }
+}
+
+fn fault(bytes: Vec<u8>, limits: &DownloadConfig) -> Option<Look> {
+    let settings = PictureSettings {
+        resize: Resize::Keep,
+        size: limits.size,
+        only_if_larger: true,
+        encode: Encode::Jpeg,
+        quality: limits.quality,
+        max_pixels: limits.max_pixels,
+        check: limits.check,
+    };
+    let error = prepare(bytes, &settings, &[]).err()?;
+    Some(Look::Faulty(status_of(&error).name()))
+}
