@@ -39,6 +39,7 @@ mod archive;
 mod build;
 mod catalogue;
 mod checked;
+mod coding;
 mod counts;
 mod diversity;
 mod error;
@@ -69,8 +70,8 @@ pub use error::Error;
 pub use picture::{ArchiveMember, Embedded, Pictures, Place};
 pub use record::{Answers, Media, Options, Record, SlotValue, VideoReference};
 pub use records::Records;
-pub use video::{Frame, Video, VideoFault, ffmpeg_version, frame_at};
 pub use task::{CommercialUse, Obtain, Task, Terms, Verified};
+pub use video::{Frame, Video, VideoFault, ffmpeg_version, frame_at};
 
 /// Shorthand for results of this crate.
 pub type Result<T> = std::result::Result<T, Error>;

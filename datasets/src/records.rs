@@ -367,13 +367,7 @@ impl<'a> Mapper<'a> {
     }
 
     /// Maps one candidate, or says under which reason it is dropped.
-    fn record(
-        &self,
-        file: &str,
-        row: u64,
-        scope: &Value,
-        tally: &mut Tally<'a>,
-    ) -> std::result::Result<Kept, Drop> {
+    fn record(&self, file: &str, row: u64, scope: &Value, tally: &mut Tally<'a>) -> std::result::Result<Kept, Drop> {
         let task = self.task;
         for (name, predicate) in &task.predicates {
             let holds = predicate.evaluate(scope);
@@ -579,7 +573,8 @@ fn index<'a>(task: &Task, root: &Path, join: &'a Join, split: &str, counts: &mut
     let shape = join.table.shape.unwrap_or(Shape::List);
     let mut index = Index { join, rows: HashMap::new() };
     for batch in Rows::start(&task.name, &join.name, files, &join.table, shape)? {
-        let keyed: Vec<_> = batch?.into_par_iter().map(|row| (keyed(join, split, row.content), row.file, row.number)).collect();
+        let keyed: Vec<_> =
+            batch?.into_par_iter().map(|row| (keyed(join, split, row.content), row.file, row.number)).collect();
         for (keyed, file, number) in keyed {
             let mut leave_out = |reason: &str, detail: &str| {
                 counts.count_left_out(&format!("{reason}:{}", join.name), || {

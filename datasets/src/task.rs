@@ -777,7 +777,7 @@ impl Task {
 
     /// The files of one table, at least one.
     pub(crate) fn table_files(&self, root: &Path, name: &str, table: &Table, split: &str) -> Result<Vec<NativeFile>> {
-        let found = files(root, table, split).map_err(|source| Error::Io { path: root.to_owned(), source })?;
+        let found = files(root, table, split)?;
         if found.is_empty() {
             return Err(Error::MissingFile {
                 task: self.name.clone(),
@@ -802,11 +802,7 @@ fn with_key(mut fields: Fields, key: &str) -> Fields {
 
 /// Returns the names that expressions use on the way from rows to pictures: only columns among them
 /// are read with their bytes.
-fn names_of_pictures(
-    media: &MediaSource,
-    explode: Option<&(String, Expression)>,
-    joins: &[Join],
-) -> BTreeSet<String> {
+fn names_of_pictures(media: &MediaSource, explode: Option<&(String, Expression)>, joins: &[Join]) -> BTreeSet<String> {
     let (MediaSource::Image(own) | MediaSource::Images(own)) = media else { return BTreeSet::new() };
     let kept = joins.iter().flat_map(|join| &join.keep).map(|(_, expression)| expression);
     let expressions = kept.chain(explode.map(|(_, over)| over)).chain([&own.value]);

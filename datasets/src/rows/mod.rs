@@ -26,13 +26,13 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 
-use flate2::bufread::MultiGzDecoder;
 use lynxdata_records::python_json::normalise;
 use lynxdata_records::text::utf8;
 use serde::Deserialize;
 use serde_json::Value;
 
 pub(crate) use self::files::{NativeFile, files, part_names};
+use crate::coding::Coding;
 use crate::rows::row::Row;
 use crate::rows::table::{Encoding, Table};
 use crate::{Error, Result};
@@ -44,7 +44,7 @@ type Read1 = fn(&Source, &mut Emit) -> std::result::Result<(), String>;
 pub(crate) struct Reader {
     /// Its name in `tables.T.format`.
     name: &'static str,
-    /// The extensions by which it is told, `.gz` aside.
+    /// The extensions by which it is told, those of compressed files aside.
     extensions: &'static [&'static str],
     read: Read1,
 }
@@ -91,31 +91,48 @@ fn names() -> impl Iterator<Item = &'static str> {
 
 /// A file that is read, and how.
 pub(crate) struct Source<'a> {
-    pub(crate) path: &'a Path,
-    /// The path from the root folder on.
-    pub(crate) name: &'a str,
+    pub(crate) file: &'a NativeFile,
     pub(crate) table: &'a Table,
     pub(crate) shape: Shape,
 }
 
 impl Source<'_> {
-    /// Opens it as bytes; `.gz` is unpacked.
+    /// Opens it as bytes; a member of an archive or a compressed file is unpacked as it is read.
     fn bytes(&self) -> std::result::Result<Box<dyn BufRead>, String> {
-        let file = BufReader::new(File::open(self.path).map_err(|fault| fault.to_string())?);
-        let packed = self.path.extension().is_some_and(|extension| extension == "gz");
-        Ok(if packed { Box::new(BufReader::new(MultiGzDecoder::new(file))) } else { Box::new(file) })
+        let open = || -> io::Result<Box<dyn BufRead>> {
+            let packed: Box<dyn BufRead> = match &self.file.member {
+                Some((archive, member)) => Box::new(BufReader::with_capacity(BUFFER, archive.stream(member)?)),
+                None => Box::new(BufReader::with_capacity(BUFFER, File::open(&self.file.path)?)),
+            };
+            Ok(match Coding::split(&self.file.name) {
+                (_, Some(coding)) => Box::new(BufReader::with_capacity(BUFFER, coding.decode(packed)?)),
+                (_, None) => packed,
+            })
+        };
+        open().map_err(|fault| fault.to_string())
+    }
+
+    /// Returns where it lies, for readers that need it on the disk as it is.
+    fn on_disk(&self) -> std::result::Result<&Path, String> {
+        match (&self.file.member, Coding::split(&self.file.name)) {
+            (None, (_, None)) => Ok(&self.file.path),
+            _ => Err(format!("must be on the disk as it is: unpack {}", self.file.path.display())),
+        }
     }
 
     /// Opens it as UTF-8 text, without a byte order mark.
     fn text(&self) -> std::result::Result<Box<dyn BufRead>, String> {
         let input = self.bytes()?;
         if self.table.encoding == Encoding::Latin1 {
-            return Ok(Box::new(BufReader::with_capacity(1 << 16, Latin1 { input, waiting: None })));
+            return Ok(Box::new(BufReader::with_capacity(BUFFER, Latin1 { input, waiting: None })));
         }
         let input = utf8(input).map_err(|fault| fault.to_string())?;
-        Ok(Box::new(BufReader::with_capacity(1 << 16, input)))
+        Ok(Box::new(BufReader::with_capacity(BUFFER, input)))
     }
 }
+
+/// Bytes that are read at once.
+const BUFFER: usize = 1 << 16;
 
 /// Text of ISO 8859-1 as UTF-8.
 struct Latin1<R> {
@@ -189,7 +206,7 @@ type Emit<'a> = dyn FnMut(u64, std::result::Result<Row, String>) -> ControlFlow<
 
 /// Returns the reader of a file whose table says `auto`.
 fn reader_of(file: &NativeFile) -> std::result::Result<&'static Reader, String> {
-    let name = file.name.strip_suffix(".gz").unwrap_or(&file.name);
+    let (name, _) = Coding::split(&file.name);
     let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
     READERS.iter().find(|reader| reader.extensions.contains(&extension)).ok_or_else(|| {
         let known = names().collect::<Vec<_>>().join(", ");
@@ -201,7 +218,7 @@ fn reader_of(file: &NativeFile) -> std::result::Result<&'static Reader, String> 
 /// braces becomes fields of the rows.
 fn read_file(file: &NativeFile, table: &Table, shape: Shape, emit: &mut Emit) -> std::result::Result<(), String> {
     let reader = if table.format == "auto" { reader_of(file)? } else { reader(&table.format)? };
-    let source = Source { path: &file.path, name: &file.name, table, shape };
+    let source = Source { file, table, shape };
     if file.parts.is_empty() {
         return (reader.read)(&source, emit);
     }
@@ -336,6 +353,8 @@ pub(crate) mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::archive::tests::{write_tar, write_zip};
+    use crate::coding::tests::{bzip2, gzip, zstandard};
 
     /// All rows of the files of a table, as (file, number, content).
     pub(crate) fn rows(root: &Path, toml: &str, shape: Shape) -> Result<Vec<(String, u64, Value)>> {
@@ -370,6 +389,50 @@ pub(crate) mod tests {
         assert_eq!(found, expected);
         let plain = rows(folder.path(), "file = \"parts/{split}_0.jsonl\"", Shape::List).unwrap();
         assert_eq!(plain.len(), 2, "the packed file stands in for the plain one");
+    }
+
+    #[test]
+    fn members_of_archives_are_read_as_they_come() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        let line = |value: u32| format!("{{\"a\":{value}}}\n").into_bytes();
+        let packed = bzip2(&line(2));
+        // A zip member is stored or deflated in turn.
+        let members: [(&str, &[u8]); 3] =
+            [("x/1.jsonl", &line(1)), ("x/2.jsonl.bz2", &packed), ("x/3.jsonl", &line(3))];
+        write_zip(&root.join("set.zip"), &members);
+        let values = |pattern: &str| -> Vec<Value> {
+            let found = rows(root, &format!("file = \"{pattern}\""), Shape::List).unwrap();
+            found.into_iter().map(|(_, _, row)| row["a"].clone()).collect()
+        };
+        assert_eq!(values("x/*.jsonl"), [1, 2, 3]);
+        std::fs::remove_file(root.join("set.zip")).unwrap();
+        write_tar(&root.join("plain.tar"), &members);
+        let tar = std::fs::read(root.join("plain.tar")).unwrap();
+        std::fs::rename(root.join("plain.tar"), root.join("set.tar")).unwrap();
+        assert_eq!(values("x/*.jsonl"), [1, 2, 3]);
+        std::fs::remove_file(root.join("set.tar")).unwrap();
+        for (name, bytes) in [("set.tgz", gzip(&tar)), ("set.tar.bz2", bzip2(&tar)), ("set.tar.zst", zstandard(&tar))] {
+            std::fs::write(root.join(name), bytes).unwrap();
+            assert_eq!(values("set/x/*.jsonl"), [1, 2, 3], "{name}");
+            std::fs::remove_file(root.join(name)).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_damaged_member_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let zip = folder.path().join("set.zip");
+        write_zip(&zip, &[("a.jsonl", b"{\"a\": 1}\n")]);
+        let mut bytes = std::fs::read(&zip).unwrap();
+        let place = bytes.windows(6).position(|text| text == b"{\"a\": ").unwrap() + 6;
+        bytes[place] = b'2';
+        std::fs::write(&zip, bytes).unwrap();
+        let fault = rows(folder.path(), "file = \"a.jsonl\"", Shape::List).unwrap_err().to_string();
+        assert!(fault.contains("file set.zip/a.jsonl") && fault.contains("checksum is wrong"), "{fault}");
+        write_zip(&zip, &[("a.parquet", b"PAR1")]);
+        let fault = rows(folder.path(), "file = \"a.parquet\"", Shape::List).unwrap_err().to_string();
+        assert!(fault.contains("unpack") && fault.contains("set.zip"), "{fault}");
     }
 
     #[test]

@@ -327,8 +327,7 @@ fn string(token: &[u8]) -> Result<Value, String> {
     {
         return Ok(Value::from(text));
     }
-    let text: Result<String, _> =
-        serde_json::from_slice(token).or_else(|_| serde_json::from_slice(&normalise(token)));
+    let text: Result<String, _> = serde_json::from_slice(token).or_else(|_| serde_json::from_slice(&normalise(token)));
     text.map(Value::from).map_err(|fault| fault.to_string())
 }
 
@@ -488,4 +487,100 @@ pub(crate) fn whole(row: &Row) -> Result<Value, String> {
         other => other,
     };
     Ok(value_of(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::expression::Expression;
+
+    fn row(text: &str) -> Row {
+        Row::of(text.as_bytes().to_vec()).unwrap()
+    }
+
+    /// Evaluates an expression over a row `r`.
+    fn run(text: &str, source: &str) -> Result<Json, String> {
+        let context = Value::from_pairs([("r", row(text).value()?)]);
+        Expression::compile(source, &["r"])?.evaluate_json(&context)
+    }
+
+    #[test]
+    fn what_is_taken_apart_is_what_is_parsed_whole() {
+        let many: String = (0..40).map(|key| format!("\"k{key}\": [{key}], ")).collect();
+        let rows = [
+            r#"{}"#,
+            r#" { "a" : [ 1 , -2 , 0.1 , 1e3, -0, 18446744073709551615, 123456789012345678901 ] , "b": {"c": [ ]} } "#,
+            "{\"text\": \"a \\\"q\\\" \\\\ \\u00e9 \\ud83d\\ude00 \\n/\", \"é\\t\": true, \"none\": null, \"no\": false}",
+            r#"{"a": 1, "b": 2, "a": 3}"#,
+            &format!("{{{many}\"k7\": \"last\"}}"),
+            r#"{"nan": [NaN, -Infinity, 1e999], "half": "\ud83d", "bad": "\x"}"#,
+        ];
+        for text in rows {
+            let text = text.trim();
+            let taken = serde_json::to_value(row(text).value().unwrap()).unwrap();
+            assert_eq!(taken, row(text).parsed().unwrap(), "{text}");
+            let keys = |value: &Json| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+            assert_eq!(keys(&taken), keys(&row(text).parsed().unwrap()), "{text}");
+        }
+        let deep = |levels: usize| format!("{{\"a\": {}1{}}}", "[".repeat(levels), "]".repeat(levels));
+        for levels in [100, 200, 100_000] {
+            let taken = serde_json::to_value(row(&deep(levels)).value().unwrap()).unwrap();
+            assert_eq!(taken, row(&deep(levels)).parsed().unwrap(), "{levels}");
+        }
+    }
+
+    #[test]
+    fn values_are_as_expressions_expect_them() {
+        let text = r#"{"id": 7, "list": ["b", null, "a"], "of": {"x": {"y": 2.50}}, "none": null}"#;
+        let cases = [
+            ("r.id + 1", json!(8)),
+            ("r.list | length", json!(3)),
+            ("r.list[2] ~ r.list[-3]", json!("ab")),
+            ("r.list | last", json!("a")),
+            ("r.of.x.y", json!(2.5)),
+            ("r.of == {'x': {'y': 2.5}}", json!(true)),
+            ("'list' in r and 'b' in r.list", json!(true)),
+            ("r.of | items | first | first", json!("x")),
+            ("r | list", json!(["id", "list", "of", "none"])),
+            ("r.none | default('d')", json!("d")),
+            ("r.list | map('default', 'd') | join", json!("bda")),
+        ];
+        for (source, expected) in cases {
+            assert_eq!(run(text, source), Ok(expected), "{source}");
+        }
+        assert!(run(text, "r.lst").unwrap_err().contains("its keys are id, list, of, none"));
+    }
+
+    #[test]
+    fn what_is_broken_costs_whoever_asks_for_it() {
+        let text = r#"{"id": 1, "list": [1 2], "word": tru}"#;
+        assert_eq!(run(text, "r.id"), Ok(json!(1)));
+        for source in ["r.list", "r.list[0]", "r.list | length", "r.word", "r.word ~ 'x'", "'a' in r.list"] {
+            let found = run(text, source);
+            assert!(found.as_ref().is_err_and(|fault| fault.contains("is not JSON")), "{source}: {found:?}");
+        }
+        for text in
+            [r#"{"a": 1"#, r#"{"a": 1} 2"#, r#"{"a" 1}"#, "{a: 1}", r#"{"a": }"#, r#"{"a": [1}"#, r#"{"a": "x}"#]
+        {
+            assert!(row(text).value().unwrap_err().starts_with("is not JSON"), "{text}");
+        }
+        for text in ["", "1, 2", "[1", "]", "\"a"] {
+            assert!(Row::of(text.as_bytes().to_vec()).is_err(), "{text}");
+        }
+        assert_eq!(Row::of(b"[1]".to_vec()).unwrap().parsed().unwrap(), json!({"_value": [1]}));
+    }
+
+    #[test]
+    fn a_table_in_memory_keeps_the_fields_that_are_asked_for() {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let kept = |text: &str, asked: &[&str]| {
+            let value = projected(&row(text).value().unwrap(), &names(asked));
+            String::from_utf8(text_of(&value).unwrap()).unwrap()
+        };
+        let text = r#"{"id": 1, "big": [1, 2], "name": "n"}"#;
+        assert_eq!(kept(text, &["id", "name"]), r#"{"id":1,"name":"n"}"#);
+        assert_eq!(kept(text, &["id", "nam"]), r#"{"id":1,"big":null,"name":null}"#);
+    }
 }

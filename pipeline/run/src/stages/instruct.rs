@@ -8,17 +8,15 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow};
 use lynxdata_datasets::export::{json, parquet as columns};
-use lynxdata_datasets::{
-    Build, Catalogue, Conversation, DiversityMeter, Pictures, Task, TaskCounts, ffmpeg_version,
-};
+use lynxdata_datasets::{Build, Catalogue, Conversation, DiversityMeter, Pictures, Task, TaskCounts, ffmpeg_version};
 use lynxdata_picture::{Check, Encode, PictureSettings, Resize, prepare};
 use lynxdata_prompts::{Banks, Media, PromptMode};
 use lynxdata_records::{NewPart, PartEntry, file_digest, fingerprint, nearest, parquet};
 use lynxdata_report::count as grouped;
 use tracing::warn;
 
-use super::task_pictures::{LISTED, Rules, TaskPictures, committed};
 use super::folder_digest;
+use super::task_pictures::{LISTED, Rules, TaskPictures, committed};
 use crate::recipe::{InstructConfig, InstructFormat, LoadedRecipe, Recipe, TaskSource};
 use crate::stage::{Context, Parts, Planned, Stage, StageOutcome, settings_text};
 use crate::table;
@@ -85,8 +83,7 @@ impl Stage for Instruct {
             }
         }
         let lists = manifest.parts(Instruct.name()).flat_map(PartEntry::paths).filter(|path| path.starts_with(LISTED));
-        let lists: Vec<String> =
-            lists.map(|path| context.run.root().join(path).display().to_string()).collect();
+        let lists: Vec<String> = lists.map(|path| context.run.root().join(path).display().to_string()).collect();
         if !lists.is_empty() {
             outcome.sentences.push(format!("pictures that are missing or broken are listed in {}", lists.join(", ")));
         }

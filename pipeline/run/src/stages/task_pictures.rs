@@ -123,7 +123,10 @@ impl<'a> TaskPictures<'a> {
         let mut kept = Vec::with_capacity(conversations.len());
         for mut conversation in std::mem::take(conversations) {
             conversation.embedded.clear();
-            let video = conversation.video.as_ref().and_then(|video| Some((video.path.clone(), *faulty_videos.get(&video.path)?)));
+            let video = conversation
+                .video
+                .as_ref()
+                .and_then(|video| Some((video.path.clone(), *faulty_videos.get(&video.path)?)));
             let images = conversation.images.iter().filter_map(|image| match self.looks.get(&image.path) {
                 Some(Look::Faulty(fault)) => Some((image.path.clone(), *fault)),
                 _ => None,
@@ -216,7 +219,9 @@ impl<'a> TaskPictures<'a> {
             Err(status) => return Ok(Look::Faulty(status.name())),
         };
         let is_kept = match &place {
-            Place::File(file) if file.starts_with(&self.kept) => return Ok(fault(bytes, self.rules.limits).unwrap_or(Look::Kept)),
+            Place::File(file) if file.starts_with(&self.kept) => {
+                return Ok(fault(bytes, self.rules.limits).unwrap_or(Look::Kept));
+            }
             Place::File(_) => return Ok(fault(bytes, self.rules.limits).unwrap_or(Look::Loose)),
             Place::Member(_) => self.rules.keeps_members,
             Place::Row(_) => true,
