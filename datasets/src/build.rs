@@ -1,6 +1,7 @@
 //! Records and prompt banks to conversations.
 
 use std::collections::{HashMap, VecDeque};
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{Arc, RwLock};
 
@@ -87,6 +88,19 @@ pub struct Conversation {
     /// The native place, from 0, of every option in the order shown; empty without options. One
     /// that is missing in the native row is not shown.
     pub choice_order: Vec<u32>,
+}
+
+impl Conversation {
+    /// Writes it as one line of JSON.
+    ///
+    /// # Errors
+    /// What the writer says.
+    pub fn write_line(&self, out: &mut dyn Write) -> io::Result<()> {
+        // Not generic over the writer, so that it is compiled here, where it is optimised.
+        let mut line = serde_json::to_vec(self)?;
+        line.push(b'\n');
+        out.write_all(&line)
+    }
 }
 
 /// The conversations of one split of a task, in the order of the native files. They are made on all

@@ -297,10 +297,7 @@ impl Outputs {
     ) -> Result<()> {
         let (path, file) = &mut self.lines;
         for conversation in conversations {
-            serde_json::to_writer(&mut *file, conversation)
-                .map_err(std::io::Error::from)
-                .and_then(|()| file.write_all(b"\n"))
-                .with_context(|| format!("cannot write {}", path.display()))?;
+            conversation.write_line(file).with_context(|| format!("cannot write {}", path.display()))?;
         }
         for (path, writer) in &mut self.json {
             for conversation in conversations {
