@@ -67,6 +67,14 @@ pub enum Error {
         /// What is wrong, with the key or expression.
         reason: String,
     },
+    /// A file of collections of pictures is faulty.
+    #[error("collections {file}: {reason}")]
+    Collections {
+        /// The file.
+        file: String,
+        /// What is wrong, with the collection and the key.
+        reason: String,
+    },
     /// A task that does not exist.
     #[error("there is no task `{name}`; `lynxdata tasks list` names them all")]
     UnknownTask {

@@ -68,6 +68,9 @@ pub struct Terms {
     pub licence: String,
     /// Whether it allows commercial use.
     pub commercial_use: CommercialUse,
+    /// The collections that they are from, of `collections.toml` or of a file of the user.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub collections: Vec<String>,
 }
 
 /// A file of a task and where it comes from.
@@ -745,6 +748,11 @@ impl Task {
     /// Returns an error for every table that has no file there.
     pub(crate) fn missing_files(&self, root: &Path, split: &str) -> Vec<Error> {
         self.tables().filter_map(|(name, table)| self.table_files(root, name, table, split).err()).collect()
+    }
+
+    /// Returns the paths of its tables, as the task file says them.
+    pub(crate) fn table_patterns(&self) -> impl Iterator<Item = &str> {
+        self.tables().map(|(_, table)| table.file.as_str())
     }
 
     fn tables(&self) -> impl Iterator<Item = (&str, &Table)> {

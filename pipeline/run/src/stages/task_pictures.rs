@@ -376,3 +376,152 @@ fn fault(bytes: Vec<u8>, limits: &DownloadConfig) -> Option<Look> {
     let error = prepare(bytes, &settings, &[]).err()?;
     Some(Look::Faulty(status_of(&error).name()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn conversation(path: &str) -> Conversation {
+        let image = json!([{ "path": path }]);
+        serde_json::from_value(json!({
+            "id": path, "task": "t", "group": "vqa", "answer_shape": "phrase", "licence": "CC0-1.0", "images": image,
+            "messages": [], "template": "vqa/a", "source_file": "f", "source_row": 0, "choice_order": []
+        }))
+        .unwrap()
+    }
+
+    fn rules(limits: &DownloadConfig) -> Rules<'_> {
+        Rules { limits, needs_all: true, frames: None, frame_rate: None, keeps_members: true }
+    }
+
+    fn jpeg() -> Vec<u8> {
+        std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../picture/fixtures/plain.jpg")).unwrap()
+    }
+
+    /// Looks at conversations and returns the ids of those that are kept, and the lines of the list.
+    fn look(own: &mut TaskPictures, conversations: Vec<Conversation>, list: &Path) -> (Vec<Conversation>, Vec<String>) {
+        let mut conversations = conversations;
+        own.look_at(&mut conversations, &mut || Ok(list.to_owned())).unwrap();
+        if let Some((_, out)) = &mut own.list {
+            out.flush().unwrap();
+        }
+        let lines = std::fs::read_to_string(list).unwrap_or_default();
+        (conversations, lines.lines().map(str::to_owned).collect())
+    }
+
+    #[test]
+    fn pictures_that_no_trainer_opens_have_a_reason() {
+        let (folder, run) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let run = RunFolder::open(&run.path().join("run")).unwrap();
+        let jpeg = jpeg();
+        let limits = DownloadConfig { max_bytes: 100_000, ..DownloadConfig::default() };
+        let files: [(&str, &[u8], Option<&str>); 8] = [
+            ("whole.jpg", &jpeg, None),
+            ("named.png", &jpeg, None),
+            ("empty.jpg", b"", Some("empty_body")),
+            ("page.jpg", b"<!DOCTYPE html><p>Not found</p>", Some("not_an_image")),
+            ("text.jpg", b"not found", Some("not_an_image")),
+            ("lfs.jpg", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", Some("not_an_image")),
+            ("cut.jpg", &jpeg[..jpeg.len() / 2], Some("broken_image")),
+            ("large.jpg", &[jpeg.clone(), vec![0; 100_000]].concat(), Some("too_large")),
+        ];
+        let mut conversations = vec![conversation("nowhere.jpg"), conversation("."), conversation("whole.jpg")];
+        for (name, bytes, _) in files {
+            std::fs::write(folder.path().join(name), bytes).unwrap();
+            conversations.push(conversation(name));
+        }
+        let list = folder.path().join("list.jsonl");
+        let mut own = TaskPictures::new(&run, "t", folder.path().to_owned(), rules(&limits));
+        let (kept, lines) = look(&mut own, conversations, &list);
+        for (name, _, fault) in files {
+            let expected = fault.map_or(Look::Loose, Look::Faulty);
+            assert_eq!(own.looks[name], expected, "{name}");
+            let line = lines.iter().find(|line| line.contains(&format!("\"path\":\"{name}\"")));
+            assert_eq!(line.is_some_and(|line| line.contains(fault.unwrap_or("-"))), fault.is_some(), "{name}");
+        }
+        assert_eq!((kept.len(), lines.len(), own.left_out[MISSING_IMAGE].0), (3, 8, 2));
+        assert!(own.left_out[MISSING_IMAGE].1.contains("instruct.require_images = false"), "{:?}", own.left_out);
+        assert!(!own.is_scattered());
+        // What is missing may be allowed to be; what is broken is not.
+        own = TaskPictures::new(&run, "t", folder.path().to_owned(), Rules { needs_all: false, ..rules(&limits) });
+        let (kept, lines) = look(&mut own, vec![conversation("nowhere.jpg"), conversation("cut.jpg")], &list);
+        assert_eq!((kept.len(), lines.len()), (1, 2));
+        assert!(lines[0].contains("\"kept\":true") && lines[1].contains("\"kept\":false"), "{lines:?}");
+    }
+
+    #[test]
+    fn what_has_no_file_gets_one_and_only_once() {
+        let (folder, place) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let run = RunFolder::open(&place.path().join("run")).unwrap();
+        let limits = DownloadConfig::default();
+        let object = format!("{{\"a\": \"{}\"}}", base64(&jpeg()));
+        std::fs::write(folder.path().join("LA.json"), object).unwrap();
+        std::fs::write(folder.path().join("loose.jpg"), jpeg()).unwrap();
+        let mut in_row = conversation("12/34.jpg");
+        in_row.embedded.insert("12/34.jpg".to_owned(), jpeg().into());
+        let mut again = in_row.clone();
+        again.embedded.clear();
+        let all = vec![conversation("LA.json/a"), in_row, again, conversation("loose.jpg")];
+        let mut own = TaskPictures::new(&run, "t", folder.path().to_owned(), rules(&limits));
+        let (kept, lines) = look(&mut own, all, &folder.path().join("list"));
+        assert_eq!((kept.len(), lines.len()), (4, 0));
+        assert!(kept.iter().all(|own| own.embedded.is_empty()) && own.is_scattered());
+        own.gather("loose.jpg").unwrap();
+        let mut new = NewPart::new("instruct", "t", "f".to_owned());
+        own.finish(&run, "t", &mut new).unwrap();
+        run.commit(new).unwrap();
+        for path in ["LA.json/a", "12/34.jpg", "loose.jpg"] {
+            assert_eq!(std::fs::read(run.root().join(KEPT).join("t").join(path)).unwrap(), jpeg(), "{path}");
+        }
+        // Without a format that names paths, members stay where they are.
+        let mut own = TaskPictures::new(&run, "t", folder.path().to_owned(), Rules { keeps_members: false, ..rules(&limits) });
+        let (kept, _) = look(&mut own, vec![conversation("LA.json/a")], &folder.path().join("list"));
+        assert_eq!((kept.len(), own.kept.exists()), (1, false));
+        assert_eq!(own.read("LA.json/a").unwrap(), Some(jpeg()));
+    }
+
+    #[test]
+    fn frames_stand_for_a_video() {
+        let (folder, place) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let run = RunFolder::open(&place.path().join("run")).unwrap();
+        let limits = DownloadConfig::default();
+        std::fs::create_dir(folder.path().join("v")).unwrap();
+        for number in 0..10 {
+            std::fs::write(folder.path().join(format!("v/{number}.jpg")), jpeg()).unwrap();
+        }
+        let about = |path: &str, start: Option<f64>| {
+            let mut own = conversation("x");
+            own.id = path.to_owned();
+            own.images.clear();
+            own.video = Some(VideoReference { path: path.to_owned(), start, end: None });
+            own
+        };
+        let all = vec![about("v.mp4", None), about("w.mp4", None), about("v.mp4", Some(2.0))];
+        let five = Rules { frames: Some(5), ..rules(&limits) };
+        let mut own = TaskPictures::new(&run, "t", folder.path().to_owned(), five);
+        let (kept, lines) = look(&mut own, all.clone(), &folder.path().join("list"));
+        let paths: Vec<&str> = kept[0].images.iter().map(|image| image.path.as_str()).collect();
+        assert_eq!(paths, ["v/1.jpg", "v/3.jpg", "v/5.jpg", "v/7.jpg", "v/9.jpg"]);
+        assert!(kept.len() == 1 && kept[0].video.is_none());
+        assert!(lines[0].contains("missing_video") && lines[1].contains("no_frame_rate"), "{lines:?}");
+        // Without frames, a video is only looked for.
+        let mut own = TaskPictures::new(&run, "t", folder.path().to_owned(), rules(&limits));
+        let (kept, lines) = look(&mut own, all, &folder.path().join("list"));
+        assert_eq!((kept.len(), lines.len()), (2, 1));
+        assert!(kept.iter().all(|own| own.video.is_some()));
+    }
+
+    fn base64(bytes: &[u8]) -> String {
+        use std::fmt::Write as _;
+        let digits = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        let mut text = String::new();
+        for three in bytes.chunks(3) {
+            let word = three.iter().fold(0_u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - three.len()));
+            for place in 0..4 {
+                let digit = if place > three.len() { b'=' } else { digits[(word >> (18 - 6 * place) & 63) as usize] };
+                let _ = write!(text, "{}", digit as char);
+            }
+        }
+        text
+    }
+}
