@@ -106,6 +106,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     } else {
         print(&said(&found, brought.as_ref()))?;
     }
+    if brought.is_none() && found.collections.iter().any(|held| held.fetchable + held.elsewhere > 0) {
+        tracing::info!("--fetch copies what lies elsewhere and fetches what has an address");
+    }
     Ok(if found.absent() == 0 { DONE } else { FAILED })
 }
 
@@ -157,9 +160,6 @@ fn said(found: &Inventory, brought: Option<&Brought>) -> String {
                 text.push_str(&format!("    from {source}\n"));
             }
         }
-    }
-    if brought.is_none() && found.collections.iter().any(|held| held.fetchable + held.elsewhere > 0) {
-        text.push_str("hint: --fetch copies what lies elsewhere and fetches what has an address\n");
     }
     text
 }
