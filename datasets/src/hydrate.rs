@@ -280,7 +280,7 @@ pub fn inventory(
             ..Held::default()
         });
         held.wanted += 1;
-        if own.find(&path)?.is_some() || crate::video::Video::folder(&own, &path).is_ok_and(|own| !own.is_empty()) {
+        if own.find(&path)?.is_some() || !crate::video::Video::folder(&own, &path)?.is_empty() {
             held.there += 1;
             continue;
         }
