@@ -1,7 +1,9 @@
 //! The recipe: one TOML file that says everything about a run.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use indexmap::IndexMap;
@@ -10,13 +12,15 @@ use lynxdata_check::features::SIDE;
 use lynxdata_check::outcome::{FEWEST_HELD_OUT, FEWEST_PAIRS};
 use lynxdata_check::universe::MOST_ARMS;
 use lynxdata_check::{Gear, Protocol, Question};
+use lynxdata_datasets::Catalogue;
 use lynxdata_datasets::export::{JSON_EXPORTS, JsonExport};
-use lynxdata_datasets::mixture::Group;
+use lynxdata_datasets::mixture::{Group, preset};
 use lynxdata_engine::dedup::DedupConfig;
 use lynxdata_engine::select::{DUPLICATE, Rule};
 use lynxdata_fetch::objects::{self, Cache, Settings};
 use lynxdata_fetch::{DownloadConfig, OneOrMany, PoolFormat, SourceConfig};
-use lynxdata_prompts::PromptMode;
+use lynxdata_filters::Preset;
+use lynxdata_prompts::{Banks, PromptMode};
 use lynxdata_records::nearest;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -155,7 +159,8 @@ impl TrainingConfig {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SelectionConfig {
-    /// A published set of rules to begin with: `datacomp-basic` or `lynx-clean`.
+    /// A set of rules to begin with: `datacomp-basic`, `lynx-clean` or a TOML file like those of
+    /// `filters/presets`, such as `my_rules.toml`, whose rules stand in the resolved recipe.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preset: Option<String>,
     /// Rules of the preset to leave out.
@@ -227,6 +232,10 @@ pub struct InstructConfig {
     /// The file formats to write.
     #[serde(default = "all_instruct_formats")]
     pub formats: BTreeSet<InstructFormat>,
+    /// Native rows of a part: a run that is interrupted goes on behind the last whole part. A larger
+    /// split has the files `TASK-SPLIT`, `TASK-SPLIT-00001` and so on.
+    #[serde(default = "fifty_thousand")]
+    pub rows_per_part: NonZeroU64,
     /// A folder of task files besides those that are shipped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub catalogue: Option<PathBuf>,
@@ -245,7 +254,8 @@ pub struct MixtureConfig {
     /// A published mixture, such as `lynx-finetune`; `lynxdata mixture list` names them all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preset: Option<String>,
-    /// Groups of tasks with their weights, instead of those of a preset.
+    /// Groups of tasks with their weights, instead of those of a preset. Without either, every
+    /// conversation is taken once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<Group>,
     /// Conversations of the whole set; as many as the tasks of the groups have, if left out.
@@ -253,8 +263,27 @@ pub struct MixtureConfig {
     pub total: Option<u64>,
 }
 
+impl MixtureConfig {
+    /// Returns the groups of tasks: those of the preset, its own, or one of all tasks by size.
+    ///
+    /// # Errors
+    /// If there is no such preset.
+    pub fn groups(&self) -> Result<Vec<Group>> {
+        let groups = match &self.preset {
+            Some(name) => preset(name).context("in instruct.mixture")?.groups,
+            None if self.groups.is_empty() => vec![Group::of_all()],
+            None => self.groups.clone(),
+        };
+        Ok(groups)
+    }
+}
+
 fn yes() -> bool {
     true
+}
+
+fn fifty_thousand() -> NonZeroU64 {
+    NonZeroU64::new(50_000).expect("it is not 0")
 }
 
 fn all_instruct_formats() -> BTreeSet<InstructFormat> {
@@ -274,6 +303,9 @@ pub struct TaskSource {
     /// The folder of its pictures, if it is not `root`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images: Option<PathBuf>,
+    /// The most records to take; of more, those that a hash of seed and id chooses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub most: Option<u64>,
 }
 
 /// A file format of conversations.
@@ -625,6 +657,8 @@ pub struct LoadedRecipe {
     pub text: String,
     /// Whether it stands for flags, so that no file has it yet.
     pub is_of_flags: bool,
+    /// Loaded when they are first asked for.
+    tasks: OnceLock<Arc<(Catalogue, Banks)>>,
 }
 
 impl LoadedRecipe {
@@ -675,6 +709,29 @@ impl LoadedRecipe {
         Ok(())
     }
 
+    /// Returns the shipped tasks and banks, and those of the folders that the recipe names.
+    ///
+    /// # Errors
+    /// If a folder cannot be read or a bank is faulty.
+    pub fn tasks(&self) -> Result<(&Catalogue, &Banks)> {
+        if self.tasks.get().is_none() {
+            let config = self.recipe.instruct.as_ref();
+            let mut banks = Banks::shipped()?;
+            if let Some(folder) = config.and_then(|config| config.banks.as_ref()) {
+                banks = banks.with_folder(&self.folder.join(folder)).context("in instruct.banks")?;
+            }
+            let mut catalogue = Catalogue::shipped(&banks)?;
+            if let Some(folder) = config.and_then(|config| config.catalogue.as_ref()) {
+                let folder = self.folder.join(folder);
+                catalogue = catalogue.with_folder(&folder, &banks).context("in instruct.catalogue")?;
+            }
+            // Of two threads that load them at once, one is first.
+            let _ = self.tasks.set(Arc::new((catalogue, banks)));
+        }
+        let (catalogue, banks) = &**self.tasks.get().context("they were set above")?;
+        Ok((catalogue, banks))
+    }
+
     /// The run folder.
     pub fn run_folder(&self) -> PathBuf {
         self.folder.join(mirror::local_folder(&self.recipe.output).as_ref().unwrap_or(&self.recipe.output))
@@ -712,7 +769,11 @@ pub fn load(path: &Path, sets: &[String]) -> Result<LoadedRecipe> {
             format!("cannot read recipe {shown}; `lynxdata recipe new {shown}` writes one to begin with")
         }
     })?;
-    let recipe = parse(&text, sets).with_context(|| {
+    let folder = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    let recipe = parse(&text, sets, &folder).with_context(|| {
         let is_toml = path.extension().is_some_and(|suffix| suffix == "toml");
         if is_toml { format!("recipe {shown}") } else { format!("recipe {shown}; {NO_LIST}") }
     })?;
@@ -723,11 +784,14 @@ pub fn load(path: &Path, sets: &[String]) -> Result<LoadedRecipe> {
             commented.push_str(&format!("# --set {set}\n"));
         }
     }
-    let folder = match path.parent() {
-        Some(parent) if parent != Path::new("") => parent.to_owned(),
-        _ => PathBuf::from("."),
-    };
-    Ok(LoadedRecipe { recipe, path: path.to_owned(), folder, text: commented, is_of_flags: false })
+    Ok(LoadedRecipe {
+        recipe,
+        path: path.to_owned(),
+        folder,
+        text: commented,
+        is_of_flags: false,
+        tasks: OnceLock::new(),
+    })
 }
 
 /// The recipe that flags stand for, with their `--set` pairs in it, as it is to be written to
@@ -747,12 +811,19 @@ pub fn of_flags(mut table: toml::Table, folder: PathBuf, sets: &[String]) -> Res
         }
     }
     let text = toml::to_string(&table)?;
-    let recipe = parse(&text, &[])?;
-    Ok(LoadedRecipe { recipe, path: folder.join("recipe.toml"), folder, text, is_of_flags: true })
+    let recipe = parse(&text, &[], &folder)?;
+    Ok(LoadedRecipe {
+        recipe,
+        path: folder.join("recipe.toml"),
+        folder,
+        text,
+        is_of_flags: true,
+        tasks: OnceLock::new(),
+    })
 }
 
-/// Parses the text of a recipe and applies `--set` pairs.
-fn parse(text: &str, sets: &[String]) -> Result<Recipe> {
+/// Parses the text of a recipe in a folder and applies `--set` pairs.
+fn parse(text: &str, sets: &[String], folder: &Path) -> Result<Recipe> {
     let mut recipe: Recipe = toml::from_str(text).map_err(|error| anyhow!(with_nearest_key(&error.to_string())))?;
     if !sets.is_empty() {
         let mut table: toml::Table = toml::from_str(text).expect("the text was parsed above");
@@ -766,6 +837,9 @@ fn parse(text: &str, sets: &[String]) -> Result<Recipe> {
         }
     }
     recipe.expand_home()?;
+    for (name, selection) in &mut recipe.select {
+        selection.read_own_preset(folder).with_context(|| format!("in [select.{name}]"))?;
+    }
     recipe.validate()?;
     Ok(recipe)
 }
@@ -877,11 +951,10 @@ impl Recipe {
             }
         }
         if let Some(mixture) = self.instruct.as_ref().and_then(|instruct| instruct.mixture.as_ref()) {
-            match (&mixture.preset, mixture.groups.is_empty()) {
-                (Some(name), true) => drop(lynxdata_datasets::mixture::preset(name).context("in instruct.mixture")?),
-                (None, false) => {}
-                _ => bail!("instruct.mixture needs either a preset or groups"),
+            if mixture.preset.is_some() && !mixture.groups.is_empty() {
+                bail!("instruct.mixture has a preset and groups; leave out one of them");
             }
+            mixture.groups()?;
         }
         if let Some(instruct) = &self.instruct {
             let mut seen = BTreeSet::new();
@@ -937,29 +1010,53 @@ impl Recipe {
 }
 
 impl SelectionConfig {
-    /// The rules in the order in which they are named in `rejected_by`: the preset's, then the
-    /// recipe's own.
-    pub fn rules(&self) -> Result<Vec<Rule>> {
-        let mut rules: IndexMap<String, String> = IndexMap::new();
-        if let Some(name) = &self.preset {
-            let preset = lynxdata_filters::preset(name).with_context(|| {
-                let names = lynxdata_filters::presets().iter().map(|preset| preset.name.as_str());
-                match nearest(name, names.clone()) {
-                    Some(right) => format!("there is no preset {name:?}\nhint: did you mean {right:?}?"),
-                    None => format!("there is no preset {name:?}; there are: {}", list(names)),
-                }
-            })?;
-            rules.extend(preset.rules.iter().map(|rule| (rule.name.clone(), rule.predicate.clone())));
-        }
+    /// Puts the rules of a preset in a file of the user in the place of its name.
+    fn read_own_preset(&mut self, folder: &Path) -> Result<()> {
+        let Some(file) = self.preset.as_ref().filter(|name| Path::new(name).extension() == Some("toml".as_ref()))
+        else {
+            return Ok(());
+        };
+        let path = folder.join(home::expanded(Path::new(file))?);
+        let text = std::fs::read_to_string(&path)
+            .with_context(|| format!("cannot read the preset {}{}", path.display(), neighbour(&path)))?;
+        let preset: Preset = toml::from_str(&text).with_context(|| format!("in the preset {}", path.display()))?;
+        let mut rules = self.rules_of(&preset.name, &preset.rules)?;
+        rules.extend(std::mem::take(&mut self.rules));
+        *self = SelectionConfig { preset: None, without: Vec::new(), rules, deduplicate: self.deduplicate };
+        Ok(())
+    }
+
+    /// Returns the rules of a preset without those that are left out.
+    fn rules_of(&self, preset: &str, rules: &[lynxdata_filters::Rule]) -> Result<IndexMap<String, String>> {
+        let mut rules: IndexMap<String, String> =
+            rules.iter().map(|rule| (rule.name.clone(), rule.predicate.clone())).collect();
         for left_out in &self.without {
             if rules.shift_remove(left_out).is_none() {
-                let preset = self.preset.as_deref().unwrap_or("none");
                 bail!(
                     "`without` names {left_out:?}, which is no rule of preset {preset}; there are: {}",
                     list(rules.keys().map(String::as_str))
                 );
             }
         }
+        Ok(rules)
+    }
+
+    /// The rules in the order in which they are named in `rejected_by`: the preset's, then the
+    /// recipe's own.
+    pub fn rules(&self) -> Result<Vec<Rule>> {
+        let mut rules = match &self.preset {
+            Some(name) => {
+                let preset = lynxdata_filters::preset(name).with_context(|| {
+                    let names = lynxdata_filters::presets().iter().map(|preset| preset.name.as_str());
+                    match nearest(name, names.clone()) {
+                        Some(right) => format!("there is no preset {name:?}\nhint: did you mean {right:?}?"),
+                        None => format!("there is no preset {name:?}; there are: {}", list(names)),
+                    }
+                })?;
+                self.rules_of(&preset.name, &preset.rules)?
+            }
+            None => self.rules_of("none", &[])?,
+        };
         for (name, predicate) in &self.rules {
             if name.trim().is_empty() || name.chars().any(char::is_control) {
                 bail!("a rule is called {name:?}; it needs a name of one line");
@@ -980,6 +1077,9 @@ fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
 
 /// The recipe that `lynxdata recipe new` writes: complete, commented, ready to edit.
 pub const TEMPLATE: &str = include_str!("../assets/recipe.toml");
+
+/// The recipe that `lynxdata recipe new --instruct` writes: conversations from annotated datasets.
+pub const INSTRUCT_TEMPLATE: &str = include_str!("../assets/instruct.toml");
 
 /// Settings of the first stage of Lynx: from nothing, on pairs.
 pub const PRETRAIN: &str = include_str!("../assets/training/pretrain.toml");
@@ -1002,7 +1102,7 @@ mod tests {
 
     fn message(text: &str, sets: &[&str]) -> String {
         let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
-        format!("{:#}", parse(text, &sets).unwrap_err())
+        format!("{:#}", parse(text, &sets, Path::new(".")).unwrap_err())
     }
 
     #[test]
@@ -1016,7 +1116,7 @@ mod tests {
     #[test]
     fn set_takes_toml_values_and_bare_texts() {
         let sets = ["download.size=384", "output=elsewhere", "select.clean.rules.wide=width >= 64"].map(str::to_owned);
-        let recipe = parse(SMALL, &sets).unwrap();
+        let recipe = parse(SMALL, &sets, Path::new(".")).unwrap();
         assert_eq!(recipe.download.size, 384);
         assert_eq!(recipe.output, Path::new("elsewhere"));
         assert_eq!(recipe.select["clean"].rules["wide"], "width >= 64");
@@ -1033,21 +1133,44 @@ mod tests {
     #[test]
     fn a_rule_of_the_recipe_replaces_that_of_the_preset() {
         let text = format!("{SMALL}[select.clean.rules]\nmine = \"width > 1\"\n");
-        let recipe = parse(&text, &[]).unwrap();
+        let recipe = parse(&text, &[], Path::new(".")).unwrap();
         let rules = recipe.select["clean"].rules().unwrap();
         assert_eq!(rules.last().unwrap().name, "mine");
         let first = rules[0].name.clone();
-        let replaced = parse(&format!("{SMALL}[select.clean.rules]\n{first} = \"true\"\n"), &[]).unwrap();
+        let replaced =
+            parse(&format!("{SMALL}[select.clean.rules]\n{first} = \"true\"\n"), &[], Path::new(".")).unwrap();
         assert_eq!(replaced.select["clean"].rules().unwrap()[0].predicate, "true");
-        let without = parse(SMALL, &[format!("select.clean.without=[\"{first}\"]")]).unwrap();
+        let without = parse(SMALL, &[format!("select.clean.without=[\"{first}\"]")], Path::new(".")).unwrap();
         assert_eq!(without.select["clean"].rules().unwrap().len() + 1, rules.len() - 1);
+    }
+
+    #[test]
+    fn a_preset_of_the_user_is_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let rule = |name: &str, predicate: &str| {
+            format!("[[rules]]\nname = \"{name}\"\npredicate = \"{predicate}\"\nreason = \"r\"\n")
+        };
+        let head = "name = \"mine\"\ndescription = \"d\"\nsource = \"s\"\n";
+        let file = format!("{head}{}{}", rule("wide", "width > 9"), rule("long", "caption_words > 3"));
+        std::fs::write(folder.path().join("mine.toml"), file).unwrap();
+        let text = SMALL.replace("lynx-clean", "mine.toml")
+            + "without = [\"long\"]\n[select.clean.rules]\nhigh = \"height > 9\"\n";
+        let recipe = parse(&text, &[], folder.path()).unwrap();
+        let selection = &recipe.select["clean"];
+        let rules: Vec<(&str, &str)> =
+            selection.rules.iter().map(|(name, rule)| (name.as_str(), rule.as_str())).collect();
+        assert_eq!(rules, [("wide", "width > 9"), ("high", "height > 9")]);
+        assert_eq!((&selection.preset, selection.rules().unwrap().len()), (&None, 2));
+        let wrong = SMALL.replace("lynx-clean", "mime.toml");
+        let message = format!("{:#}", parse(&wrong, &[], folder.path()).unwrap_err());
+        assert!(message.contains("in [select.clean]") && message.contains("did you mean \"mine.toml\"?"), "{message}");
     }
 
     #[test]
     fn a_tilde_is_the_home_folder_in_every_path() {
         let text = "output = \"~/run\"\n[source]\npath = [\"~/a.csv\", \"b.csv\"]\n[download]\nca_file = \"~/ca.pem\"\n\
                     [[instruct.tasks]]\nname = \"vqav2\"\nroot = \"~/vqa\"\nimages = \"~/coco\"\nsplit = \"train\"\n";
-        let recipe = parse(text, &[]).unwrap();
+        let recipe = parse(text, &[], Path::new(".")).unwrap();
         let written = toml::to_string(&recipe).unwrap();
         let home = std::env::home_dir().unwrap();
         assert!(!written.contains('~'), "{written}");
@@ -1081,7 +1204,8 @@ mod tests {
     }
 
     #[test]
-    fn the_template_is_a_valid_recipe() {
-        parse(TEMPLATE, &[]).unwrap();
+    fn the_templates_are_valid_recipes() {
+        parse(INSTRUCT_TEMPLATE, &[], Path::new(".")).unwrap();
+        parse(TEMPLATE, &[], Path::new(".")).unwrap();
     }
 }
