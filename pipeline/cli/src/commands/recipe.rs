@@ -35,7 +35,8 @@ Examples:
         #[arg(value_parser = path_parser())]
         path: PathBuf,
     },
-    /// Checks a recipe, its paths and columns, its rules against the columns of its source, and prints it with all defaults filled in
+    /// Checks a recipe, its paths and columns, its rules against the columns of its source, and
+    /// prints it with all defaults filled in
     #[command(after_help = "\
 Examples:
   lynxdata recipe check recipe.toml
