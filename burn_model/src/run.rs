@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use burn::module::Module;
+use lynxdata_hash::Hasher;
 use serde::{Deserialize, Serialize};
 
 use crate::batch::{Items, Seen};
@@ -284,11 +285,8 @@ const FORMAT: &str = "lynxdata run 3";
 
 /// A digest of everything that determines the training, so that a checkpoint is continued by its own run only.
 fn fingerprint(spec: &RunSpec, seen: &Seen, device: &DeviceName) -> Result<String> {
-    let mut digest = blake3::Hasher::new();
-    let mut add = |bytes: &[u8]| {
-        digest.update(&(bytes.len() as u64).to_le_bytes());
-        digest.update(bytes);
-    };
+    let mut digest = Hasher::new();
+    let mut add = |bytes: &[u8]| lynxdata_hash::add(&mut digest, bytes);
     add(FORMAT.as_bytes());
     add(&serde_json::to_vec(spec.model).expect("numbers are valid JSON"));
     add(&serde_json::to_vec(spec.train).expect("numbers are valid JSON"));
@@ -314,7 +312,7 @@ fn fingerprint(spec: &RunSpec, seen: &Seen, device: &DeviceName) -> Result<Strin
             add(turn.answer.as_bytes());
         }
     }
-    Ok(digest.finalize().to_hex().to_string())
+    Ok(lynxdata_hash::hex(&digest))
 }
 
 #[cfg(test)]

@@ -29,12 +29,12 @@ pub(super) const CIDER: Metric = Metric {
 
 /// Deviation of the penalty for other lengths, in words.
 const SIGMA: f64 = 6.0;
-/// What a perfect caption has, before the score is made a percentage.
+/// Score of a perfect caption, before it is made a percentage.
 const MOST: f64 = 10.0;
 
 /// The weights of the n-grams of a caption.
 struct Weighted<'a> {
-    /// By length of n-gram.
+    /// Weights by length of n-gram.
     weights: [BTreeMap<&'a [String], f64>; LONGEST],
     norms: [f64; LONGEST],
     bigrams: f64,

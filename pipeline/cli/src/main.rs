@@ -127,8 +127,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// The arguments of `lynxdata download` with hyphens in the names of flags where img2dataset has
-/// underscores.
+/// Returns the arguments of `lynxdata download` with hyphens in the names of flags where
+/// img2dataset has underscores.
 fn spelled_our_way(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = arguments.collect();
     if arguments.get(1).is_none_or(|command| command != "download") {
@@ -175,7 +175,7 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
     }
 }
 
-/// The reader of our output went away, as `head` does; that is no failure.
+/// Returns whether the reader of our output went away, as `head` does; that is no failure.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         cause.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)

@@ -19,7 +19,7 @@ use crate::recipe::CheckConfig;
 /// Principal coordinates of the frozen features that the model sees.
 const COORDINATES: usize = 256;
 
-/// The device that a name means here, if it computes right numbers.
+/// Returns the device that a name means on this machine, if it computes right numbers.
 ///
 /// The processor is held to them by this project's tests; any other device is examined first, in a
 /// process of its own.
@@ -48,12 +48,12 @@ pub fn trusted(name: &DeviceName, host: &dyn Host) -> Result<DeviceName> {
 pub struct PretrainedParts {
     /// Each with the part of the model that it is for.
     pub parts: Vec<(Pretrained, Part)>,
-    /// That of the decoder.
+    /// The tokenizer of the decoder.
     pub tokenizer: Option<Tokenizer>,
 }
 
-/// Opens pretrained parts, whose paths are relative to `folder`: they give the model their sizes, and
-/// are frozen unless the training has a rate for them.
+/// Opens pretrained parts, whose paths are relative to `folder`: they give the model their sizes,
+/// and are frozen unless the training has a rate for them.
 pub fn pretrained(
     paths: &BTreeMap<Part, PathBuf>,
     folder: &Path,
@@ -81,7 +81,8 @@ pub fn pretrained(
     Ok(found)
 }
 
-/// What pretrained parts are, for fingerprints: their paths with the sizes and times of their files.
+/// Returns what pretrained parts are, for fingerprints: their paths with the sizes and times of
+/// their files.
 pub fn stamps(paths: &BTreeMap<Part, PathBuf>, folder: &Path) -> Result<Vec<String>> {
     let stamp = |path: &Path| -> Result<String> {
         let metadata = std::fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -126,8 +127,8 @@ pub struct Lynx<'a> {
 }
 
 impl<'a> Lynx<'a> {
-    /// Trains the tokenizer on the texts of all arms, or takes that of the pretrained decoder, and prepares
-    /// what the model sees. Paths of the check are relative to `folder`.
+    /// Trains the tokenizer on the texts of all arms, or takes that of the pretrained decoder, and
+    /// prepares what the model sees. Paths of the check are relative to `folder`.
     pub fn new(
         config: &'a CheckConfig,
         folder: &Path,
@@ -182,7 +183,7 @@ impl<'a> Lynx<'a> {
         })
     }
 
-    /// Whether a version is made of an arm with enough pairs.
+    /// Returns whether a version is made of an arm with enough pairs.
     pub fn fits(&self, version: Version) -> bool {
         self.arms.contains(&version.arm())
     }

@@ -378,7 +378,7 @@ pub struct ArmFolder {
 }
 
 impl ArmConfig {
-    /// The name in reports.
+    /// Returns the name in reports.
     pub fn name(&self) -> &str {
         match self {
             ArmConfig::Selection(name) => name,
@@ -481,13 +481,13 @@ pub struct CheckConfig {
 }
 
 impl CheckConfig {
-    /// `held_out_where` as a rule.
+    /// Returns `held_out_where` as a rule.
     pub fn held_out_rule(&self) -> Option<Rule> {
         let predicate = self.held_out_where.clone()?;
         Some(Rule { name: "held_out_where".to_owned(), predicate })
     }
 
-    /// The arms that are selections, with their places among all arms and the columns of their
+    /// Returns the arms that are selections, with their places among all arms and the columns of their
     /// captions, if these are not the list's own.
     pub fn selections(&self) -> impl Iterator<Item = (usize, &str, Option<&str>)> {
         self.arms.iter().enumerate().filter_map(|(place, arm)| match arm {
@@ -497,7 +497,7 @@ impl CheckConfig {
         })
     }
 
-    /// What is fixed before anything is fitted.
+    /// Returns what is fixed before anything is fitted.
     pub fn protocol(&self, seed: u64) -> Protocol {
         Protocol {
             gear: self.gear,
@@ -732,12 +732,12 @@ impl LoadedRecipe {
         Ok((catalogue, banks))
     }
 
-    /// The run folder.
+    /// Returns the run folder.
     pub fn run_folder(&self) -> PathBuf {
         self.folder.join(mirror::local_folder(&self.recipe.output).as_ref().unwrap_or(&self.recipe.output))
     }
 
-    /// Where copies of objects of the source are kept: beside the run folder, since they are looked
+    /// Returns where copies of objects of the source are kept: beside the run folder, since they are looked
     /// at before that is made.
     pub fn cache(&self) -> Cache {
         let run = self.run_folder();
@@ -747,7 +747,7 @@ impl LoadedRecipe {
     }
 }
 
-/// A hint at the file of the same folder that a mistyped name was meant to be, or nothing.
+/// Returns a hint at the file of the same folder that a mistyped name was meant to be, or nothing.
 fn neighbour(path: &Path) -> String {
     let find = || {
         let names =
@@ -794,7 +794,7 @@ pub fn load(path: &Path, sets: &[String]) -> Result<LoadedRecipe> {
     })
 }
 
-/// The recipe that flags stand for, with their `--set` pairs in it, as it is to be written to
+/// Returns the recipe that flags stand for, with their `--set` pairs in it, as it is to be written to
 /// `recipe.toml` in `folder`.
 pub fn of_flags(mut table: toml::Table, folder: PathBuf, sets: &[String]) -> Result<LoadedRecipe> {
     for set in sets {
@@ -916,7 +916,7 @@ impl Recipe {
         Ok(())
     }
 
-    /// What types alone cannot say: names that must exist, numbers that must make sense.
+    /// Checks what types alone cannot say: names that must exist, numbers that must make sense.
     fn validate(&self) -> Result<()> {
         self.download.validate().context("in [download]")?;
         if !(-1..=64).contains(&self.dedup.phash_distance) {
@@ -983,7 +983,7 @@ impl Recipe {
         Ok(())
     }
 
-    /// Whether the pictures of the pool lie in its table, where the stages after the download read
+    /// Returns whether the pictures of the pool lie in its table, where the stages after the download read
     /// them.
     pub fn has_pool_table(&self) -> bool {
         self.download.format == PoolFormat::Parquet
@@ -1002,7 +1002,7 @@ impl Recipe {
         }
     }
 
-    /// The selection that the funnel follows: the one that shards are written of, else the first.
+    /// Returns the selection that the funnel follows: the one that shards are written of, else the first.
     pub fn main_selection(&self) -> Option<&str> {
         let sharded = self.shards.as_ref().map(|shards| shards.selection.as_str());
         sharded.or_else(|| self.select.keys().next().map(String::as_str))
@@ -1041,7 +1041,7 @@ impl SelectionConfig {
         Ok(rules)
     }
 
-    /// The rules in the order in which they are named in `rejected_by`: the preset's, then the
+    /// Returns the rules in the order in which they are named in `rejected_by`: the preset's, then the
     /// recipe's own.
     pub fn rules(&self) -> Result<Vec<Rule>> {
         let mut rules = match &self.preset {
@@ -1087,7 +1087,7 @@ pub const PRETRAIN: &str = include_str!("../assets/training/pretrain.toml");
 /// Settings of the second stage of Lynx: from a pretrained model, on conversations.
 pub const FINETUNE: &str = include_str!("../assets/training/finetune.toml");
 
-/// The JSON schema of a recipe, for editors.
+/// Returns the JSON schema of a recipe, for editors.
 pub fn schema() -> serde_json::Value {
     let settings = schemars::generate::SchemaSettings::draft07();
     settings.into_generator().into_root_schema_for::<Recipe>().to_value()

@@ -73,8 +73,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DIR", value_parser = path_parser(), default_value = "lynxdata-calibration")]
     out: PathBuf,
 
-    /// The device that trains: auto, cpu, cuda:N, vulkan:KIND:N or wgpu:KIND:N; lynxdata version lists
-    /// those that are there
+    /// The device that trains: auto, cpu, cuda:N, vulkan:KIND:N or wgpu:KIND:N; lynxdata version
+    /// lists those that are there
     #[arg(long, value_name = "DEVICE")]
     device: Option<DeviceName>,
 
@@ -198,8 +198,8 @@ fn cases(names: &[String]) -> anyhow::Result<Vec<Case>> {
     names.iter().map(find).collect()
 }
 
-/// The recipe that the flags stand for: a check of the folder with itself, of which only the pairs
-/// are read.
+/// Returns the recipe that the flags stand for: a check of the folder with itself, of which only
+/// the pairs are read.
 fn load(arguments: &Arguments) -> anyhow::Result<recipe::LoadedRecipe> {
     let path = match &arguments.pairs {
         Some(path) => text_of(&std::path::absolute(path)?)?,

@@ -54,7 +54,7 @@ struct Entry {
     /// The largest difference of the losses of four steps.
     max_loss_diff: Option<f32>,
     step_ms: Option<f64>,
-    /// Why there are no numbers.
+    /// The reason why there are no numbers.
     error: Option<String>,
 }
 

@@ -96,7 +96,7 @@ pub(crate) struct Arguments {
     requests: u16,
 }
 
-/// The names of the metrics, with what they say in the help.
+/// Returns the names of the metrics, with what they say in the help.
 fn metric_parser() -> impl TypedValueParser<Value = &'static Metric> {
     let values = METRICS.iter().map(|metric| PossibleValue::new(metric.name).help(metric.about));
     PossibleValuesParser::new(values).map(|name| metric(&name).expect("clap takes no other names"))
@@ -158,7 +158,7 @@ fn refuse_contradictions(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The scores, of the answers themselves or of what a judge says of them.
+/// Returns the scores, of the answers themselves or of what a judge says of them.
 fn scored(
     arguments: &Arguments,
     metric: &Metric,

@@ -40,7 +40,8 @@ Examples:
         #[arg(long)]
         instruct: bool,
     },
-    /// Checks a recipe, its paths and columns, its rules against the columns of its source, and prints it with all defaults filled in
+    /// Checks a recipe, its paths and columns, its rules against the columns of its source, and
+    /// prints it with all defaults filled in
     #[command(after_help = "\
 Examples:
   lynxdata recipe check recipe.toml

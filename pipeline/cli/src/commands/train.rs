@@ -83,7 +83,7 @@ enum TrainingStage {
 }
 
 impl TrainingStage {
-    /// Its settings.
+    /// Returns its settings.
     fn preset(self) -> &'static str {
         match self {
             Self::Pretrain => recipe::PRETRAIN,
@@ -225,7 +225,8 @@ fn load(arguments: &Arguments) -> anyhow::Result<LoadedRecipe> {
     recipe::of_flags(table, out, &sets)
 }
 
-/// The first setting in which the finished model of the output folder differs from what is wanted.
+/// Returns the first setting in which the finished model of the output folder differs from what is
+/// wanted.
 fn other_settings(loaded: &LoadedRecipe) -> anyhow::Result<Option<String>> {
     let root = loaded.run_folder();
     if !root.join(model::FOLDER).exists() {

@@ -27,7 +27,7 @@ const FORMAT_VERSION: &str = "1";
 /// The trained model, in the run folder.
 pub const FOLDER: &str = "model";
 
-/// What was measured, in the folder of the model.
+/// File of the measurements in the folder of the model.
 pub const RESULT: &str = "result.json";
 
 /// Losses, learning rates and times of every step, in the run folder; it grows while the model
@@ -84,7 +84,7 @@ impl Stage for Model {
     }
 }
 
-/// A digest of the files of a model.
+/// Returns a digest of the files of a model.
 fn digest_of(folder: &Path) -> Result<String> {
     let mut digest = blake3::Hasher::new();
     for name in [saved::CONFIG, saved::TOKENIZER, saved::WEIGHTS] {
@@ -185,7 +185,7 @@ fn temporary(context: &Context) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// What a model is trained and measured on.
+/// The data that a model is trained and measured on.
 struct ExampleSet {
     pictures: Pictures,
     training: Vec<Example>,
@@ -283,7 +283,7 @@ impl<'a> Metrics<'a> {
     }
 }
 
-/// The losses so far as a line of bars, from the lowest to the highest.
+/// Returns the losses so far as a line of bars, from the lowest to the highest.
 fn curve(losses: &[f64]) -> String {
     const WIDTH: usize = 24;
     const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];

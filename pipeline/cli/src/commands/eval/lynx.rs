@@ -46,7 +46,7 @@ pub(super) struct LynxArguments {
 }
 
 impl LynxArguments {
-    /// How answers are written.
+    /// Returns how answers are written.
     pub(super) fn settings(&self) -> Result<GenerateConfig> {
         let mut table = toml::Table::new();
         for set in &self.generate {
@@ -133,7 +133,7 @@ pub(super) fn run(arguments: &super::Arguments, references: &[Reference]) -> Res
     Ok(read_predictions(Source { name: "the model's answers", text: &lines })?)
 }
 
-/// An option as the right answer is spelled: by its letter, or by its text.
+/// Returns an option as the right answer is spelled: by its letter, or by its text.
 fn spelled(reference: &Reference, place: usize, text: &str) -> String {
     let letters = 'A'..='Z';
     let by_letter = |answer: &String| answer.len() == 1 && letters.contains(&answer.chars().next().unwrap_or_default());
@@ -144,7 +144,7 @@ fn spelled(reference: &Reference, place: usize, text: &str) -> String {
     }
 }
 
-/// The answers that the questions of each category have.
+/// Returns the answers that the questions of each category have.
 fn candidates(references: &[Reference]) -> BTreeMap<Option<String>, BTreeSet<&str>> {
     let mut all: BTreeMap<Option<String>, BTreeSet<&str>> = BTreeMap::new();
     for reference in references {

@@ -32,7 +32,7 @@ pub(super) struct Results {
 }
 
 impl Results {
-    /// One row for each category, and what is to be told below.
+    /// Returns one row for each category, and what is to be told below.
     pub(super) fn table(&self) -> String {
         let figures: Vec<&str> = self.scores.groups[0].figures.iter().map(|figure| figure.name).collect();
         let header: Vec<&str> = ["category", "questions"].into_iter().chain(figures).collect();
@@ -102,7 +102,7 @@ impl Results {
     }
 }
 
-/// A figure with its interval, in two decimals as the leader boards have them.
+/// Returns a figure with its interval, in two decimals as the leader boards have them.
 fn cell(figure: &Value) -> String {
     match (figure.value, figure.interval) {
         (Some(value), Some([low, high])) => format!("{value:.2} [{low:.2}, {high:.2}]"),

@@ -18,7 +18,8 @@ use crate::table;
 /// Bytes of a JSON file that are looked at to tell what it is.
 const BEGINNING: u64 = 64 * 1024;
 
-/// Whether a JSON file begins as a list of conversations does, in LLaVA's format or with messages.
+/// Returns whether a JSON file begins as a list of conversations does, in LLaVA's format or with
+/// messages.
 pub(super) fn begins_as_conversations(path: &Path) -> Result<bool> {
     let failed = || format!("cannot read {}", path.display());
     let mut beginning = Vec::new();
@@ -27,7 +28,7 @@ pub(super) fn begins_as_conversations(path: &Path) -> Result<bool> {
     Ok(text.contains("\"conversations\"") || text.contains("\"messages\""))
 }
 
-/// What came of the conversations that cannot be part of a check.
+/// Counts of the conversations that cannot be part of a check.
 #[derive(Default)]
 struct LeftOut {
     without_picture: u64,

@@ -58,7 +58,7 @@ impl Stage for Examples {
     }
 }
 
-/// What the recipe says of training.
+/// Returns what the recipe says of training.
 pub(crate) fn training_of(context: &Context) -> Result<&TrainingConfig> {
     context.recipe().training.as_ref().context("the recipe has no [training]")
 }

@@ -46,7 +46,8 @@ const POOL: &str = "pool";
 /// The part of the folder that is evaluated on.
 const EVALUATION: &str = "evaluation";
 
-/// What a recipe says of the stages after the arms; how many threads there are changes nothing.
+/// Returns what a recipe says of the stages after the arms; how many threads there are changes
+/// nothing.
 pub(super) fn check_settings(recipe: &Recipe) -> String {
     let check = recipe.check.clone().map(|check| CheckConfig { threads: 0, ..check });
     settings_text(&(recipe.seed, check, &recipe.dedup))
@@ -113,13 +114,13 @@ impl Stage for Arms {
     }
 }
 
-/// The check of the recipe.
+/// Returns the check of the recipe.
 pub(crate) fn check_of(context: &Context) -> Result<&CheckConfig> {
     context.recipe().check.as_ref().context("the recipe has no [check]")
 }
 
-/// The arms that are folders, and the folder that is evaluated on: its place among the arms, if it
-/// is one, its name and its path.
+/// Returns the arms that are folders, and the folder that is evaluated on: its place among the
+/// arms, if it is one, its name and its path.
 fn folders(config: &CheckConfig) -> impl Iterator<Item = (Option<usize>, &str, &Path)> {
     let arms = config.arms.iter().enumerate().filter_map(|(place, arm)| match arm {
         ArmConfig::Selection(_) | ArmConfig::Captions(_) => None,
@@ -128,7 +129,7 @@ fn folders(config: &CheckConfig) -> impl Iterator<Item = (Option<usize>, &str, &
     arms.chain(config.evaluate_on.iter().map(|path| (None, EVALUATION, path.as_path())))
 }
 
-/// What the tables of a check depend on, but for what they are read from.
+/// Returns what the tables of a check depend on, but for what they are read from.
 pub(crate) fn settings(config: &CheckConfig) -> impl Serialize + '_ {
     (&config.arms, &config.evaluate_on, &config.held_out_where, (config.most_pairs, config.held_out_most))
 }
@@ -161,8 +162,8 @@ fn write_folder(
     }
 }
 
-/// Of many keys those with the smallest hashes of seed and key, so that a larger number keeps those
-/// of a smaller one.
+/// Samples, of many keys, those with the smallest hashes of seed and key, so that a larger number
+/// keeps those of a smaller one.
 fn sample<K: Ord + Clone>(
     keys: impl IntoIterator<Item = (String, K)>,
     most: usize,

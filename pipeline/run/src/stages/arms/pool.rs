@@ -18,7 +18,7 @@ use crate::stages::dedup::pool_of;
 use crate::stages::{select, shards};
 use crate::table;
 
-/// How many times as many pairs as may be held out are loaded, since some are passed over because
+/// Factor by which more pairs are loaded than may be held out, since some are passed over because
 /// others share their text.
 const SPARE: usize = 3;
 

@@ -27,7 +27,7 @@ const BATCH: usize = 256;
 /// of their own.
 const MAX_PIXELS: u64 = 100_000_000;
 
-/// Which arms have a pair, and whether it may be measured on.
+/// The arms that have a pair, and whether it may be measured on.
 #[derive(Clone, Copy)]
 pub(super) struct Membership {
     /// Bit i for arm i.
@@ -56,7 +56,7 @@ pub(super) struct Row {
 }
 
 impl Row {
-    /// What tells its picture from others; nothing is preferred in a check.
+    /// Returns what tells its picture from others; nothing is preferred in a check.
     pub(super) fn candidate(&self) -> Candidate {
         Candidate {
             url: None,
