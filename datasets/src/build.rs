@@ -341,6 +341,8 @@ fn shuffled(seed: u64, purpose: &str, task: &str, record_id: &str, length: usize
 }
 
 #[cfg(test)]
+mod genuine;
+#[cfg(test)]
 mod other_traps;
 #[cfg(test)]
 mod tests;

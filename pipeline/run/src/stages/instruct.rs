@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow};
 use lynxdata_datasets::export::{json, parquet as columns};
-use lynxdata_datasets::{Build, Catalogue, Conversation, DiversityMeter, Task, TaskCounts, read_picture};
+use lynxdata_datasets::{
+    Build, Catalogue, Conversation, DiversityMeter, Task, TaskCounts, count_difference, read_picture,
+};
 use lynxdata_fetch::{DownloadConfig, status_of};
 use lynxdata_picture::{Check, Encode, PictureSettings, Resize, prepare};
 use lynxdata_prompts::{Banks, PromptMode};
@@ -240,6 +242,9 @@ fn make(
         }
     }
     report_drops(&name, &counts);
+    if let Some(difference) = count_difference(task, &source.split, &counts) {
+        warn!(task = name, "{difference}");
+    }
     let nothing = counts.nothing_kept(&name).map(anyhow::Error::from).or_else(|| {
         let is_empty = counts.records_seen == 0;
         is_empty.then(|| anyhow!("task {name}: its native files below {} hold no record", root.display()))
