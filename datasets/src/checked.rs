@@ -32,12 +32,14 @@ fn published(task: &Task, split: &str) -> Option<u64> {
 /// do, and some after it; both agree.
 pub fn count_difference(task: &Task, split: &str, counts: &TaskCounts) -> Option<String> {
     let published = published(task, split)?;
-    let (seen, of_split) = (counts.records_seen, counts.of_split());
+    let sifted = counts.dropped.iter().filter(|(reason, _)| reason.starts_with("where:"));
+    let (seen, sifted) = (counts.records_seen, sifted.map(|(_, count)| count).sum::<u64>());
+    let of_split = seen - sifted;
     if [seen, of_split].contains(&published) {
         return None;
     }
     let source = task.facts_from.get(&Fact::Splits).map_or("from memory", String::as_str);
-    let sifted = if seen == of_split { String::new() } else { format!(", of which {of_split} pass the predicates") };
+    let sifted = if sifted == 0 { String::new() } else { format!(", of which {of_split} pass the predicates") };
     Some(format!("{seen} records were read{sifted}, and {published} are published ({source})"))
 }
 
@@ -84,6 +86,10 @@ mod tests {
         fs::write(folder.path().join("v2_mscoco_val2014_annotations.json"), answers).unwrap();
         let checked = check(task, folder.path(), "val");
         assert_eq!((checked.published, checked.counts.records_seen), (Some(214_354), 1));
+        let difference = count_difference(task, "val", &checked.counts).unwrap();
+        assert!(difference.starts_with("1 records were read, and 214354 are published (https://"), "{difference}");
+        assert_eq!(count_difference(task, "val", &TaskCounts { records_seen: 214_354, ..TaskCounts::default() }), None);
+        assert_eq!(count_difference(task, "no such split", &checked.counts), None);
         let place = "file v2_OpenEnded_mscoco_val2014_questions.json, row 0: slots.question";
         assert!(checked.faults[0].contains(place) && checked.faults[0].contains("did you mean `queston`?"));
     }

@@ -82,13 +82,6 @@ impl TaskCounts {
         self.records_seen == self.kept + self.dropped.values().sum::<u64>()
     }
 
-    /// Returns the number of records that are the task's: all but those that its predicates leave
-    /// out. It is what `splits` of a task file has.
-    pub fn of_split(&self) -> u64 {
-        let meant = self.dropped.iter().filter(|(reason, _)| is_meant(reason));
-        self.records_seen - meant.map(|(_, count)| count).sum::<u64>()
-    }
-
     /// Counts a record as dropped that was kept before.
     pub fn drop_kept(&mut self, reason: &str, example: impl FnOnce() -> String) {
         self.kept -= 1;
@@ -132,6 +125,8 @@ impl TaskCounts {
                 });
             }
         }
+        // What a predicate leaves out is meant to go, and a row that holds no record has none.
+        let is_meant = |reason: &str| reason.starts_with("where:") || reason == "explode";
         let faulty: BTreeMap<&String, &u64> = self.dropped.iter().filter(|(reason, _)| !is_meant(reason)).collect();
         let dropped: u64 = faulty.values().copied().sum();
         let share = dropped as f64 / (dropped + self.kept).max(1) as f64;
@@ -163,11 +158,6 @@ impl TaskCounts {
             self.examples.insert(reason.to_owned(), example());
         }
     }
-}
-
-/// Returns whether a record is meant to go: a predicate left it out, or its row holds none.
-fn is_meant(reason: &str) -> bool {
-    reason.starts_with("where:") || reason == "explode"
 }
 
 /// A joined table in memory.
@@ -406,7 +396,10 @@ impl<'a> Records<'a> {
                     (if is_few { "few_votes".to_owned() } else { reason }, detail)
                 })?;
             left_out.extend(without_text.drain(..).map(|reason| ("votes", reason)));
-            let text = found.votes[0].0.clone();
+        }
+        // What the authors take for the majority goes before the first of equal counts.
+        if let Some((text, _)) = found.votes.first().filter(|_| !found.texts.contains_key(&AnswerShape::Phrase)) {
+            let text = text.clone();
             self.counts.answers.entry("phrase".to_owned()).or_default().given += 1;
             match misfit(AnswerShape::Phrase, &text) {
                 None => drop(found.texts.insert(AnswerShape::Phrase, text)),
