@@ -65,6 +65,19 @@ pub enum Inside {
 }
 
 impl Group {
+    /// Returns the one group of a set of all tasks.
+    pub fn of_all_tasks() -> Group {
+        Group {
+            name: "all".to_owned(),
+            weight: 1.0,
+            tasks: Vec::new(),
+            catalogue_groups: vec![ALL_OTHERS.to_owned()],
+            inside: Inside::default(),
+            most_epochs: None,
+            least_share: None,
+        }
+    }
+
     /// What is wrong with how its tasks share.
     fn fault(&self) -> Option<String> {
         let is_positive = |number: f64| number.is_finite() && number > 0.0;

@@ -10,8 +10,9 @@ use lynxdata_check::features::SIDE;
 use lynxdata_check::outcome::{FEWEST_HELD_OUT, FEWEST_PAIRS};
 use lynxdata_check::universe::MOST_ARMS;
 use lynxdata_check::{Gear, Protocol, Question};
-use lynxdata_datasets::export::{JSON_EXPORTS, JsonExport};
+use lynxdata_datasets::export::{FORMATS, Format};
 use lynxdata_datasets::mixture::Group;
+use lynxdata_datasets::{CommercialUse, Task};
 use lynxdata_engine::dedup::DedupConfig;
 use lynxdata_engine::select::{DUPLICATE, Rule};
 use lynxdata_fetch::objects::{self, Cache, Settings};
@@ -224,9 +225,12 @@ pub struct InstructConfig {
     /// is kept: with a null in Parquet, with their paths in the other formats.
     #[serde(default = "yes")]
     pub require_images: bool,
+    /// Which tasks are taken, by the licences of their annotations.
+    #[serde(default, skip_serializing_if = "LicenceChoice::is_any")]
+    pub licence: LicenceChoice,
     /// The file formats to write.
-    #[serde(default = "all_instruct_formats")]
-    pub formats: BTreeSet<InstructFormat>,
+    #[serde(default = "default_instruct_formats")]
+    pub formats: BTreeSet<&'static Format>,
     /// A folder of task files besides those that are shipped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub catalogue: Option<PathBuf>,
@@ -238,6 +242,29 @@ pub struct InstructConfig {
     pub mixture: Option<MixtureConfig>,
 }
 
+/// Which tasks are taken, by the licences of their annotations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LicenceChoice {
+    /// All.
+    #[default]
+    Any,
+    /// Those alone whose licence allows commercial use. One that forbids it or does not say leaves
+    /// the task out.
+    Commercial,
+}
+
+impl LicenceChoice {
+    /// Whether a task may be taken.
+    pub fn takes(self, task: &Task) -> bool {
+        self == LicenceChoice::Any || task.commercial_use == CommercialUse::Yes
+    }
+
+    fn is_any(&self) -> bool {
+        *self == LicenceChoice::Any
+    }
+}
+
 /// The shares of tasks in one set of conversations.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -245,7 +272,8 @@ pub struct MixtureConfig {
     /// A published mixture, such as `lynx-finetune`; `lynxdata mixture list` names them all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preset: Option<String>,
-    /// Groups of tasks with their weights, instead of those of a preset.
+    /// Groups of tasks with their weights, instead of those of a preset. Without either, all tasks
+    /// are shuffled into one set by their sizes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<Group>,
     /// Conversations of the whole set; as many as the tasks of the groups have, if left out.
@@ -253,12 +281,26 @@ pub struct MixtureConfig {
     pub total: Option<u64>,
 }
 
+impl MixtureConfig {
+    /// Returns its groups: those of the preset, its own, or one of all tasks.
+    ///
+    /// # Errors
+    /// If there is no such preset.
+    pub fn groups(&self) -> Result<Vec<Group>> {
+        match &self.preset {
+            Some(name) => Ok(lynxdata_datasets::mixture::preset(name).context("in instruct.mixture")?.groups),
+            None if self.groups.is_empty() => Ok(vec![Group::of_all_tasks()]),
+            None => Ok(self.groups.clone()),
+        }
+    }
+}
+
 fn yes() -> bool {
     true
 }
 
-fn all_instruct_formats() -> BTreeSet<InstructFormat> {
-    BTreeSet::from([InstructFormat::Parquet, InstructFormat::Llava])
+fn default_instruct_formats() -> BTreeSet<&'static Format> {
+    FORMATS.iter().copied().filter(|format| format.is_default).collect()
 }
 
 /// One split of one annotated dataset.
@@ -274,36 +316,6 @@ pub struct TaskSource {
     /// The folder of its pictures, if it is not `root`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images: Option<PathBuf>,
-}
-
-/// A file format of conversations.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum InstructFormat {
-    /// Parquet with `images`, `messages` and provenance.
-    Parquet,
-    /// The JSON list that LLaVA and many trainers read.
-    Llava,
-    /// The JSON list that LLaMA-Factory reads as `sharegpt`.
-    Sharegpt,
-    /// JSON lines of messages with parts, as OpenAI and `transformers` take them.
-    Messages,
-    /// The JSON lines of ms-swift.
-    Swift,
-}
-
-impl InstructFormat {
-    /// Returns the format of JSON that it is, if it is one.
-    pub fn json(self) -> Option<&'static JsonExport> {
-        let name = match self {
-            InstructFormat::Parquet => return None,
-            InstructFormat::Llava => "llava",
-            InstructFormat::Sharegpt => "sharegpt",
-            InstructFormat::Messages => "messages",
-            InstructFormat::Swift => "swift",
-        };
-        JSON_EXPORTS.iter().find(|export| export.name == name)
-    }
 }
 
 /// An arm of a check: a selection of this recipe, or a folder.
@@ -877,11 +889,10 @@ impl Recipe {
             }
         }
         if let Some(mixture) = self.instruct.as_ref().and_then(|instruct| instruct.mixture.as_ref()) {
-            match (&mixture.preset, mixture.groups.is_empty()) {
-                (Some(name), true) => drop(lynxdata_datasets::mixture::preset(name).context("in instruct.mixture")?),
-                (None, false) => {}
-                _ => bail!("instruct.mixture needs either a preset or groups"),
+            if mixture.preset.is_some() && !mixture.groups.is_empty() {
+                bail!("instruct.mixture has both a preset and groups");
             }
+            mixture.groups()?;
         }
         if let Some(instruct) = &self.instruct {
             let mut seen = BTreeSet::new();

@@ -11,7 +11,7 @@ use lynxdata_prompts::Banks;
 use lynxdata_records::{Manifest, RunFolder};
 use lynxdata_run::recipe;
 use lynxdata_run::stage::Stage as _;
-use lynxdata_run::stages::instruct::{Instruct, load, part_name};
+use lynxdata_run::stages::instruct::{Instruct, load, part_name, taken};
 use serde::Serialize;
 use serde_json::json;
 
@@ -158,7 +158,7 @@ fn planned(path: &Path, preset_name: Option<&str>, total: Option<u64>, as_json: 
     let name = preset_name.map(str::to_owned).or_else(|| own.and_then(|own| own.preset.clone()));
     let groups: Vec<Group> = match (&name, own) {
         (Some(name), _) => preset(name).map_err(usage)?.groups,
-        (None, Some(own)) => own.groups.clone(),
+        (None, Some(own)) => own.groups().map_err(Failure::Usage)?,
         (None, None) => {
             return Err(Failure::Usage(anyhow!("{} has no [instruct.mixture]; --preset names one", path.display())));
         }
@@ -166,7 +166,8 @@ fn planned(path: &Path, preset_name: Option<&str>, total: Option<u64>, as_json: 
     let folder = loaded.run_folder();
     let manifest = if RunFolder::is_at(&folder) { Manifest::read(&folder)? } else { Manifest::default() };
     let (mut sizes, mut missing): (BTreeMap<String, u64>, Vec<String>) = Default::default();
-    for source in &instruct.tasks {
+    let (catalogue, _) = load(&loaded).map_err(Failure::Usage)?;
+    for source in taken(instruct, &catalogue).map_err(Failure::Usage)? {
         let part = manifest.parts(Instruct.name()).find(|part| part.part == part_name(source));
         let part = part.with_context(|| {
             let (folder, path) = (folder.display(), path.display());
@@ -174,7 +175,6 @@ fn planned(path: &Path, preset_name: Option<&str>, total: Option<u64>, as_json: 
         })?;
         *sizes.entry(source.name.clone()).or_default() += part.rows_out;
     }
-    let (catalogue, _) = load(&loaded).map_err(Failure::Usage)?;
     let mut of_catalogue = BTreeMap::new();
     for task in sizes.keys() {
         of_catalogue.insert(task.clone(), catalogue.get(task).map_err(usage)?.group.clone());

@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use lynxdata_datasets::mixture::{assign, mixed, preset, quotas, select};
+use lynxdata_datasets::mixture::{assign, mixed, quotas, select};
 use lynxdata_datasets::{Conversation, read_picture};
 use lynxdata_prompts::keyed_hash;
 use lynxdata_records::{NewPart, PartEntry, fingerprint};
@@ -15,7 +15,7 @@ use lynxdata_report::count as grouped;
 use serde::Deserialize;
 use tracing::warn;
 
-use super::instruct::{BATCH, Instruct, Outputs, conversations_file, image_folder, part_name};
+use super::instruct::{BATCH, Instruct, Outputs, conversations_file, image_folder, load, part_name, taken};
 use crate::recipe::{InstructConfig, MixtureConfig, Recipe};
 use crate::stage::{Context, Parts, Planned, Stage, StageOutcome, settings_text};
 
@@ -98,8 +98,10 @@ struct Head {
 fn make(context: &Context, instruct: &InstructConfig, mixture: &MixtureConfig, new: &mut NewPart) -> Result<()> {
     let seed = context.recipe().seed;
     let parts = context.upstream(&Instruct)?;
+    let (catalogue, _) = load(&context.loaded)?;
+    let sources = taken(instruct, &catalogue)?;
     let mut files = Vec::new();
-    for source in &instruct.tasks {
+    for source in &sources {
         let name = conversations_file(source);
         let entry = parts.iter().flat_map(|part| &part.files).find(|file| file.path == name);
         let entry = entry.with_context(|| format!("stage instruct has no {name}"))?;
@@ -109,9 +111,9 @@ fn make(context: &Context, instruct: &InstructConfig, mixture: &MixtureConfig, n
     let picks = picks(mixture, &tasks, new)?;
     let mut readers = files.iter().map(|path| open(path)).collect::<Result<Vec<_>>>()?;
     let folders: HashMap<String, PathBuf> =
-        instruct.tasks.iter().map(|source| (part_name(source), image_folder(context, source))).collect();
-    let names: Vec<String> = instruct.tasks.iter().map(part_name).collect();
-    let of_set = |kind: &str, suffix: &str| format!("{FOLDER}/{kind}.{suffix}");
+        sources.iter().map(|source| (part_name(source), image_folder(context, source))).collect();
+    let names: Vec<String> = sources.iter().map(|source| part_name(source)).collect();
+    let of_set = |kind: &str, suffix: &str| format!("{FOLDER}/{kind}{suffix}");
     let mut outputs = Outputs::create(context, &instruct.formats, &of_set, new)?;
     for batch in picks.chunks(BATCH) {
         let mut conversations = Vec::with_capacity(batch.len());
@@ -133,7 +135,7 @@ fn make(context: &Context, instruct: &InstructConfig, mixture: &MixtureConfig, n
             folders.get(name).map_or(Ok(None), |folder| read_picture(folder, path))
         })?;
     }
-    outputs.finish()?;
+    outputs.finish(FOLDER)?;
     new.rows_out = picks.len() as u64;
     Ok(())
 }
@@ -150,10 +152,7 @@ struct Pick {
 
 /// Chooses what the mixture takes, and counts it.
 fn picks(mixture: &MixtureConfig, tasks: &BTreeMap<String, TaskLines>, new: &mut NewPart) -> Result<Vec<Pick>> {
-    let groups = match &mixture.preset {
-        Some(name) => preset(name).context("in instruct.mixture")?.groups,
-        None => mixture.groups.clone(),
-    };
+    let groups = mixture.groups()?;
     let of_catalogue = tasks.iter().map(|(task, lines)| (task.clone(), lines.group.clone())).collect();
     let (groups, left) = assign(&groups, &of_catalogue).context("in instruct.mixture")?;
     if groups.is_empty() {
