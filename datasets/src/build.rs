@@ -80,6 +80,10 @@ pub struct Conversation {
     /// The native place, from 0, of every option in the order shown; empty without options. One
     /// that is missing in the native row is not shown.
     pub choice_order: Vec<u32>,
+    /// How often each answer was given, the most frequent first, where several annotators gave them
+    /// and one of theirs is asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub votes: Vec<(String, usize)>,
 }
 
 /// The conversations of one split of a task, in the order of the native files.
@@ -409,6 +413,11 @@ fn converse(
         source_file: record.source_file.clone(),
         source_row: record.source_row,
         choice_order: choice_order.iter().map(|&place| place as u32).collect(),
+        votes: if matches!(shape, AnswerShape::Word | AnswerShape::Phrase) {
+            answers.votes.clone()
+        } else {
+            Vec::new()
+        },
     })
 }
 

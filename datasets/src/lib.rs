@@ -27,11 +27,11 @@
 //! * [`Build`]: records and prompt banks to [`Conversation`]s;
 //! * [`mixture`]: how many records of each task, and which;
 //! * [`diversity`]: how varied the instructions came out;
-//! * [`export`]: conversations as columns for Parquet, and as LLaVA JSON.
+//! * [`export`]: conversations in the formats that trainers read.
 //!
 //! Every choice (wording, order of options, which of several captions) depends on the seed, the
 //! task and the record's id alone. The crate downloads nothing, decodes no picture and writes no
-//! file by itself.
+//! file but those that an export is told to.
 
 mod build;
 mod catalogue;

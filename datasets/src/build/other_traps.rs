@@ -182,8 +182,7 @@ fn questions_that_lack_their_mark_get_it_and_are_joined_to_their_answers() {
     let asked = |id: &str, question: &str| json!({"video_name": "a", "question": question, "question_id": id});
     let native = bytes(&json!([asked("v_a_1", "is it indoor"), asked("v_a_2", "who runs")]));
     let answers = bytes(&json!([{"question_id": "v_a_1", "answer": "yes", "type": 3}]));
-    let (found, counts) =
-        read("activitynet_qa", "val", &[("val_q.json", &native), ("val_a.json", &answers)]).unwrap();
+    let (found, counts) = read("activitynet_qa", "val", &[("val_q.json", &native), ("val_a.json", &answers)]).unwrap();
     assert_eq!((questions(&found), counts.dropped["unmatched:a"]), (vec![json!("is it indoor?")], 1));
 }
 

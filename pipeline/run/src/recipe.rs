@@ -11,9 +11,9 @@ use lynxdata_burn_model::{DeviceName, ModelConfig, Part, Sight, TokenizerConfig,
 use lynxdata_check::outcome::{FEWEST_HELD_OUT, FEWEST_PAIRS};
 use lynxdata_check::universe::MOST_ARMS;
 use lynxdata_check::{Gear, Protocol, Question};
-use lynxdata_datasets::Catalogue;
-use lynxdata_datasets::export::{JSON_EXPORTS, JsonExport};
+use lynxdata_datasets::export::{FORMATS, Format};
 use lynxdata_datasets::mixture::{Group, preset};
+use lynxdata_datasets::{Catalogue, CommercialUse, Task};
 use lynxdata_engine::dedup::DedupConfig;
 use lynxdata_engine::select::{DUPLICATE, Rule};
 use lynxdata_fetch::objects::{self, Cache, Settings};
@@ -231,9 +231,12 @@ pub struct InstructConfig {
     /// is kept: with a null in Parquet, with their paths in the other formats.
     #[serde(default = "yes")]
     pub require_images: bool,
+    /// Which tasks are taken, by the licences of their annotations.
+    #[serde(default, skip_serializing_if = "LicenceChoice::is_any")]
+    pub licence: LicenceChoice,
     /// The file formats to write.
-    #[serde(default = "all_instruct_formats")]
-    pub formats: BTreeSet<InstructFormat>,
+    #[serde(default = "default_instruct_formats")]
+    pub formats: BTreeSet<&'static Format>,
     /// Native rows of a part: a run that is interrupted goes on behind the last whole part. A larger
     /// split has the files `TASK-SPLIT`, `TASK-SPLIT-00001` and so on.
     #[serde(default = "fifty_thousand")]
@@ -247,6 +250,29 @@ pub struct InstructConfig {
     /// One set of all tasks in the shares of a mixture, beside the sets of the tasks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mixture: Option<MixtureConfig>,
+}
+
+/// Which tasks are taken, by the licences of their annotations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LicenceChoice {
+    /// All.
+    #[default]
+    Any,
+    /// Those alone whose licence allows commercial use. One that forbids it or does not say leaves
+    /// the task out.
+    Commercial,
+}
+
+impl LicenceChoice {
+    /// Whether a task may be taken.
+    pub fn takes(self, task: &Task) -> bool {
+        self == LicenceChoice::Any || task.commercial_use == CommercialUse::Yes
+    }
+
+    fn is_any(&self) -> bool {
+        *self == LicenceChoice::Any
+    }
 }
 
 /// The shares of tasks in one set of conversations.
@@ -288,8 +314,8 @@ fn fifty_thousand() -> NonZeroU64 {
     NonZeroU64::new(50_000).expect("it is not 0")
 }
 
-fn all_instruct_formats() -> BTreeSet<InstructFormat> {
-    BTreeSet::from([InstructFormat::Parquet, InstructFormat::Llava])
+fn default_instruct_formats() -> BTreeSet<&'static Format> {
+    FORMATS.iter().copied().filter(|format| format.is_default).collect()
 }
 
 /// One split of one annotated dataset.
@@ -308,36 +334,6 @@ pub struct TaskSource {
     /// The most records to take; of more, those that a hash of seed and id chooses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub most: Option<u64>,
-}
-
-/// A file format of conversations.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum InstructFormat {
-    /// Parquet with `images`, `messages` and provenance.
-    Parquet,
-    /// The JSON list that LLaVA and many trainers read.
-    Llava,
-    /// The JSON list that LLaMA-Factory reads as `sharegpt`.
-    Sharegpt,
-    /// JSON lines of messages with parts, as OpenAI and `transformers` take them.
-    Messages,
-    /// The JSON lines of ms-swift.
-    Swift,
-}
-
-impl InstructFormat {
-    /// Returns the format of JSON that it is, if it is one.
-    pub fn json(self) -> Option<&'static JsonExport> {
-        let name = match self {
-            InstructFormat::Parquet => return None,
-            InstructFormat::Llava => "llava",
-            InstructFormat::Sharegpt => "sharegpt",
-            InstructFormat::Messages => "messages",
-            InstructFormat::Swift => "swift",
-        };
-        JSON_EXPORTS.iter().find(|export| export.name == name)
-    }
 }
 
 /// An arm of a check: a selection of this recipe, or a folder.

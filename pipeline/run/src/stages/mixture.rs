@@ -15,7 +15,7 @@ use lynxdata_report::count as grouped;
 use serde::Deserialize;
 use tracing::warn;
 
-use super::instruct::{BATCH, Instruct, Outputs, conversations_file, image_folder, parts_of, split_name};
+use super::instruct::{BATCH, Instruct, Outputs, conversations_file, image_folder, parts_of, split_name, taken};
 use crate::recipe::{InstructConfig, MixtureConfig, Recipe};
 use crate::stage::{Context, Parts, Planned, Stage, StageOutcome, settings_text};
 
@@ -98,8 +98,10 @@ struct Head {
 fn make(context: &Context, instruct: &InstructConfig, mixture: &MixtureConfig, new: &mut NewPart) -> Result<()> {
     let seed = context.recipe().seed;
     let parts = context.upstream(&Instruct)?;
+    let (catalogue, _) = context.loaded.tasks()?;
+    let sources = taken(instruct, catalogue)?;
     let (mut files, mut names) = (Vec::new(), Vec::new());
-    for source in &instruct.tasks {
+    for source in &sources {
         for part in parts_of(source, &parts) {
             files.push(conversations_file(context, part)?);
             names.push(split_name(source));
@@ -109,8 +111,8 @@ fn make(context: &Context, instruct: &InstructConfig, mixture: &MixtureConfig, n
     let picks = picks(mixture, &tasks, new)?;
     let mut readers = files.iter().map(|path| open(path)).collect::<Result<Vec<_>>>()?;
     let folders: HashMap<String, PathBuf> =
-        instruct.tasks.iter().map(|source| (split_name(source), image_folder(context, source))).collect();
-    let of_set = |kind: &str, suffix: &str| format!("{FOLDER}/{kind}.{suffix}");
+        sources.iter().map(|source| (split_name(source), image_folder(context, source))).collect();
+    let of_set = |kind: &str, suffix: &str| format!("{FOLDER}/{kind}{suffix}");
     let mut outputs = Outputs::create(context, &instruct.formats, &of_set, new)?;
     for batch in picks.chunks(BATCH) {
         let mut conversations = Vec::with_capacity(batch.len());
@@ -132,7 +134,7 @@ fn make(context: &Context, instruct: &InstructConfig, mixture: &MixtureConfig, n
             folders.get(name).map_or(Ok(None), |folder| read_picture(folder, path))
         })?;
     }
-    outputs.finish()?;
+    outputs.finish(FOLDER)?;
     new.rows_out = picks.len() as u64;
     Ok(())
 }
