@@ -44,12 +44,18 @@ pub(crate) fn add(total: &mut [f64], counts: &[f64]) {
     }
 }
 
+<<<<<<< HEAD
 /// Returns the interval of each figure, `None` where fewer than two clusters or an undefined figure
 /// in more than [`TAIL`] of the replicates leave it open.
+=======
+/// The interval of each figure, `None` where fewer than two clusters, an undefined figure in more
+/// than [`TAIL`] of the replicates, or replicates that all agree leave it open.
+>>>>>>> model
 ///
 /// Where all replicates of a figure agree on the end of its range, as with 30 of 30 right answers,
 /// redrawing says nothing about the rest. The interval then ends where so many clusters without an
-/// exception would have a probability of 2.5 % (Clopper and Pearson, 1934).
+/// exception would have a probability of 2.5 % (Clopper and Pearson, 1934). A figure without a range
+/// has no such end.
 pub(crate) fn intervals(
     clusters: &[Vec<f64>],
     figures: Figures,
@@ -85,6 +91,7 @@ pub(crate) fn intervals(
         match range {
             Some((least, most)) if (high - least).abs() < 1e-9 => Some([*least, most - (most - least) * surest]),
             Some((least, most)) if (low - most).abs() < 1e-9 => Some([least + (most - least) * surest, *most]),
+            None if high - low < 1e-9 => None,
             _ => Some([low, high]),
         }
     };

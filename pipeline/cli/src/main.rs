@@ -86,12 +86,7 @@ Examples:
   lynxdata shards recipe.toml
   lynxdata shards recipe.toml --set shards.rows_per_shard=1000")]
     Shards(commands::run::StageArguments),
-    /// Turn annotated datasets into conversations
-    #[command(after_help = "\
-Examples:
-  lynxdata instruct recipe.toml
-  lynxdata tasks list                           the datasets that can be read")]
-    Instruct(commands::run::StageArguments),
+    Instruct(commands::instruct::Arguments),
     Check(Box<commands::check::Arguments>),
     Train(Box<commands::train::Arguments>),
     Finding(commands::finding::Arguments),
@@ -158,7 +153,7 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Dedup(arguments) => commands::run::run_stage(&arguments, "dedup"),
         Command::Select(arguments) => commands::run::run_stage(&arguments, "select"),
         Command::Shards(arguments) => commands::run::run_stage(&arguments, "shards"),
-        Command::Instruct(arguments) => commands::run::run_stage(&arguments, "instruct"),
+        Command::Instruct(arguments) => commands::instruct::run(&arguments),
         Command::Check(arguments) => commands::check::run(&arguments),
         Command::Report(arguments) => commands::run::run_stage(&arguments, "report"),
         Command::Eval(arguments) => commands::eval::run(&arguments),

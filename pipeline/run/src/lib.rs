@@ -26,6 +26,7 @@ mod runner;
 pub mod stage;
 pub mod stages;
 pub mod table;
+pub mod video;
 
 use std::sync::Arc;
 
@@ -119,7 +120,7 @@ pub fn check_wanted(loaded: &LoadedRecipe, wanted: &Wanted) -> Result<(), Failur
 /// [`Failure::Usage`] if the recipe cannot be run as it is, [`Failure::Failed`] if the work fails;
 /// the same call then goes on from the parts that are there.
 pub fn run(loaded: LoadedRecipe, wanted: &Wanted, host: Arc<dyn Host>) -> Result<Ending, Failure> {
-    loaded.check_surroundings().map_err(Failure::Usage)?;
+    loaded.check_surroundings().and_then(|()| lynx::check_pretrained(&loaded)).map_err(Failure::Usage)?;
     let session = lynxdata_engine::session::local();
     if wanted.has("select") {
         stages::select::check_rules(&loaded, &session).map_err(Failure::Usage)?;
@@ -146,7 +147,7 @@ pub fn run(loaded: LoadedRecipe, wanted: &Wanted, host: Arc<dyn Host>) -> Result
 /// # Errors
 /// As [`run`].
 pub fn plan(loaded: LoadedRecipe, wanted: &Wanted) -> Result<Vec<StagePlan>, Failure> {
-    loaded.check_surroundings().map_err(Failure::Usage)?;
+    loaded.check_surroundings().and_then(|()| lynx::check_pretrained(&loaded)).map_err(Failure::Usage)?;
     let session = lynxdata_engine::session::local();
     stages::select::check_rules(&loaded, &session).map_err(Failure::Usage)?;
     stages::instruct::check_tasks(&loaded).map_err(Failure::Usage)?;

@@ -146,6 +146,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
 }
 
 fn load(arguments: &Arguments) -> anyhow::Result<LoadedRecipe> {
+    if arguments.quick {
+        calibrate::refuse_training(arguments.device.as_ref(), &arguments.sets)?;
+    }
     if let Some(path) = &arguments.recipe {
         let mut sets = arguments.sets.clone();
         if arguments.quick {

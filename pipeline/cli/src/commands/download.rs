@@ -257,12 +257,18 @@ fn load(arguments: &Arguments) -> anyhow::Result<LoadedRecipe> {
     }
     arguments.foreign.answer()?;
     let list = &arguments.list;
-    let output = absolute(list.output_folder.as_ref().context("--output-folder is needed")?)?;
+    let (output, folder) = output_of_flags(list.output_folder.as_ref().context("--output-folder is needed")?)?;
+    recipe::of_flags(list.recipe(&output)?, folder, &arguments.sets)
+}
+
+/// The place of a run as a recipe of flags names it, and the folder in which that recipe is written.
+pub(super) fn output_of_flags(output: &Path) -> anyhow::Result<(PathBuf, PathBuf)> {
+    let output = absolute(output)?;
     let folder = match mirror::local_folder(&output) {
         None => output.clone(),
         Some(_) => std::env::current_dir()?, // the local folder of the run lies in it
     };
-    recipe::of_flags(list.recipe(&output)?, folder, &arguments.sets)
+    Ok((output, folder))
 }
 
 /// Returns a local path from the root, so that it holds wherever the recipe is read; a URL of an

@@ -137,7 +137,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     }
     let train = settings(&finding.name, &arguments.sets).map_err(Failure::Usage)?;
     arguments.device.resolve().map_err(|error| Failure::Usage(error.into()))?;
-    let device = trusted(&arguments.device, &Terminal)?;
+    let device = trusted(&arguments.device, train.precision, &Terminal)?;
     let trial = Trial::new(&finding.name, train, arguments)?;
     let results = trial.run(&device, arguments.replicates)?;
     let side = |side: usize, of: &dyn Fn(&RunResult) -> f64| -> Vec<f64> {
@@ -386,7 +386,7 @@ impl Trial {
     /// Returns one training, on the drawings that the replicate drew.
     fn one(&self, replicate: usize, side: &Side, device: &DeviceName) -> anyhow::Result<RunResult> {
         let copies =
-            |drawn: Drawn, example: &Example| weight(self.seed, replicate, drawn, &example.picture.to_string());
+            |drawn: Drawn, example: &Example| weight(self.seed, replicate, drawn, &example.shown.row.to_string());
         let training: Vec<u32> = side.examples.iter().map(|example| copies(Drawn::Training, example)).collect();
         let held_out = self.held_out.iter();
         let held_out =

@@ -12,6 +12,7 @@ pub(crate) mod finding;
 pub(crate) mod generate;
 pub(crate) mod hash;
 mod img2dataset;
+pub(crate) mod instruct;
 mod language_model;
 pub(crate) mod mixture;
 pub(crate) mod pack;

@@ -2,6 +2,7 @@
 
 mod failed;
 
+use lynxdata_run::stages::arms::{Arms, folders_have_changed};
 use lynxdata_run::stages::check::Check;
 use lynxdata_run::stages::download::Download;
 use lynxdata_run::stages::instruct::Instruct;
@@ -261,7 +262,8 @@ fn states(manifest: &Manifest, recipe: Option<&Recipe>) -> Result<BTreeMap<&'sta
             Some(recipe) => {
                 let reads = stage.reads(recipe);
                 let is_current = reads.iter().all(|input| states.get(input.name()) == Some(&State::Complete))
-                    && is_current(manifest, *stage, recipe)?;
+                    && is_current(manifest, *stage, recipe)?
+                    && !(name == Arms.name() && folders_have_changed(recipe, manifest));
                 if is_current { State::Complete } else { State::OutOfDate }
             }
         };

@@ -66,7 +66,7 @@ impl Results {
         if self.scores.groups.iter().flat_map(|group| &group.figures).any(|figure| figure.value.is_none()) {
             notes.push("–: the figure is undefined there, as the precision of answers without a yes".to_owned());
         } else if self.scores.groups.iter().flat_map(|group| &group.figures).any(|figure| figure.interval.is_none()) {
-            notes.push("no interval: there are fewer than two pictures or questions, or the figure is undefined in too many draws of them".to_owned());
+            notes.push("no interval: there are fewer than two pictures or questions, or the figure is undefined in too many draws of them, or the same in all".to_owned());
         }
         notes.extend(self.scores.notes.iter().cloned());
         notes.extend(self.judge.iter().flat_map(Told::notes));

@@ -133,7 +133,7 @@ fn write_part(path: &Path, places: &[Place], wanted: &BTreeMap<Text, Membership>
                     uid: Some(column.map_or_else(|| uid.to_owned(), |column| format!("{uid} {column}"))),
                     membership: *membership,
                     turns: vec![Turn::caption(texts.value(row))],
-                    picture: pictures.value(row).to_vec(),
+                    pictures: vec![pictures.value(row).to_vec()],
                 })?;
             }
         }
