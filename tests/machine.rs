@@ -1,5 +1,5 @@
-//! What not every machine has: the large real data, a Python with packages and ffmpeg. Tests of
-//! several crates read this file.
+//! What not every machine has: the large real data and a Python with packages. Tests of several
+//! crates read this file.
 //!
 //! A test that lacks one of them ends without doing anything and says SKIPPED, which `.ci/run`
 //! counts. Where a variable is set and what it names is missing, the test fails.
@@ -22,6 +22,12 @@ pub(crate) fn shared(path: &str) -> Option<PathBuf> {
 /// none.
 pub(crate) fn python() -> Option<PathBuf> {
     variable("LYNXDATA_PYTHON").map(PathBuf::from)
+}
+
+/// Returns a Python with `megatron-energon`, which brings 5.5 GB of PyTorch; `None` if the machine
+/// has none.
+pub(crate) fn energon() -> Option<PathBuf> {
+    variable("LYNXDATA_ENERGON_PYTHON").map(PathBuf::from)
 }
 
 /// Writes a video with ffmpeg, from a source of its filters; returns whether the program is there.

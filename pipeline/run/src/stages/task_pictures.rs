@@ -64,7 +64,7 @@ impl<'a> Rules<'a> {
             needs_all: config.require_images,
             frames: config.frames,
             frame_rate: task.frame_rate(),
-            keeps_members: config.formats.iter().any(|format| format.json().is_some()),
+            keeps_members: config.formats.iter().any(|format| format.names_pictures),
         }
     }
 }
@@ -79,6 +79,8 @@ pub(super) struct TaskPictures<'a> {
     folder: PathBuf,
     /// Where pictures are kept until the part is committed.
     kept: PathBuf,
+    /// Where earlier parts of the split keep theirs.
+    before: Vec<PathBuf>,
     pictures: Pictures,
     looks: HashMap<String, Look>,
     videos: HashMap<String, std::result::Result<Video, VideoFault>>,
@@ -88,14 +90,16 @@ pub(super) struct TaskPictures<'a> {
 }
 
 impl<'a> TaskPictures<'a> {
-    /// Begins; `name` is that of the part, `folder` that of the pictures, or an archive of them.
-    pub(super) fn new(run: &RunFolder, name: &str, folder: PathBuf, rules: Rules<'a>) -> Self {
+    /// Begins; `name` is that of the part, `before` where earlier parts of the split keep their
+    /// pictures, `folder` that of the pictures, or an archive of them.
+    pub(super) fn new(run: &RunFolder, name: &str, before: Vec<PathBuf>, folder: PathBuf, rules: Rules<'a>) -> Self {
         let kept = run.temporary_folder().join(format!("pictures-{name}"));
         let pictures = Pictures::of([kept.clone(), folder.clone()]);
         Self {
             rules,
             folder,
             kept,
+            before,
             pictures,
             looks: HashMap::new(),
             videos: HashMap::new(),
@@ -111,13 +115,8 @@ impl<'a> TaskPictures<'a> {
     }
 
     /// Puts frames in the place of videos if the recipe says so, and takes out conversations of which
-    /// a picture or the video is missing or broken. What such a picture is, is listed by `new_list`,
-    /// which begins the list of the part.
-    pub(super) fn look_at(
-        &mut self,
-        conversations: &mut Vec<Conversation>,
-        new_list: &mut dyn FnMut() -> Result<PathBuf>,
-    ) -> Result<()> {
+    /// a picture or the video is missing or broken, which are listed.
+    pub(super) fn look_at(&mut self, conversations: &mut Vec<Conversation>) -> Result<()> {
         let faulty_videos = self.look_at_videos(conversations)?;
         self.look_at_pictures(conversations)?;
         let mut kept = Vec::with_capacity(conversations.len());
@@ -133,7 +132,7 @@ impl<'a> TaskPictures<'a> {
                 |fault: &str| !self.rules.needs_all && (fault == MISSING_IMAGE || fault == VideoFault::Missing.name());
             let reason = faults.iter().find(|(_, fault)| !is_kept(fault)).cloned();
             for (path, fault) in &faults {
-                self.list(&conversation.id, path, fault, reason.is_none(), new_list)?;
+                self.list(&conversation.id, path, fault, reason.is_none())?;
             }
             match reason {
                 None => kept.push(conversation),
@@ -164,17 +163,14 @@ impl<'a> TaskPictures<'a> {
         self.left_out.entry(fault).or_insert_with(|| (0, example())).0 += 1;
     }
 
-    fn list(
-        &mut self,
-        id: &str,
-        path: &str,
-        reason: &str,
-        kept: bool,
-        new_list: &mut dyn FnMut() -> Result<PathBuf>,
-    ) -> Result<()> {
+    fn list(&mut self, id: &str, path: &str, reason: &str, kept: bool) -> Result<()> {
         if self.list.is_none() {
-            let path = new_list()?;
-            let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+            let mut path = self.kept.clone().into_os_string();
+            path.push(".jsonl");
+            let path = PathBuf::from(path);
+            let failed = || format!("cannot write {}", path.display());
+            std::fs::create_dir_all(path.parent().with_context(failed)?).with_context(failed)?;
+            let file = File::create(&path).with_context(failed)?;
             self.list = Some((path, BufWriter::new(file)));
         }
         let (file, out) = self.list.as_mut().expect("it was made above");
@@ -233,8 +229,14 @@ impl<'a> TaskPictures<'a> {
     fn keep(&self, path: &str, bytes: &[u8]) -> Result<()> {
         let file = self.kept.join(path);
         let folder = file.parent().context("a picture lies in a folder")?;
-        let written = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&file, bytes));
-        written.with_context(|| format!("cannot write {}", file.display()))
+        let failed = || format!("cannot write {}", file.display());
+        std::fs::create_dir_all(folder).with_context(failed)?;
+        // A picture that an earlier part keeps takes no room again, where the file system has links.
+        let earlier = self.before.iter().map(|folder| folder.join(path)).find(|earlier| earlier.is_file());
+        if earlier.is_some_and(|earlier| std::fs::hard_link(earlier, &file).is_ok()) {
+            return Ok(());
+        }
+        std::fs::write(&file, bytes).with_context(failed)
     }
 
     /// Looks for every video, and puts frames in its place if the recipe says so. Returns the videos
@@ -331,13 +333,16 @@ impl<'a> TaskPictures<'a> {
 
     /// Ends the list and hands over what is kept as files of the part. Returns what was left out.
     pub(super) fn finish(self, run: &RunFolder, name: &str, new: &mut NewPart) -> Result<LeftOut> {
+        let mut hand_over = |from: &Path, name: String| -> Result<()> {
+            let staged = run.stage_file(new, &name)?;
+            std::fs::rename(from, &staged).with_context(|| format!("cannot move {} to {}", from.display(), staged.display()))
+        };
         if let Some((path, mut out)) = self.list {
             out.flush().with_context(|| format!("cannot write {}", path.display()))?;
+            hand_over(&path, format!("{LISTED}/{name}.jsonl"))?;
         }
         if self.kept.is_dir() {
-            let staged = run.stage_file(new, &kept_folder(name))?;
-            let moved = std::fs::rename(&self.kept, &staged);
-            moved.with_context(|| format!("cannot move {} to {}", self.kept.display(), staged.display()))?;
+            hand_over(&self.kept, kept_folder(name))?;
         }
         Ok(self.left_out)
     }
@@ -399,13 +404,12 @@ mod tests {
     }
 
     /// Looks at conversations and returns the ids of those that are kept, and the lines of the list.
-    fn look(own: &mut TaskPictures, conversations: Vec<Conversation>, list: &Path) -> (Vec<Conversation>, Vec<String>) {
+    fn look(own: &mut TaskPictures, conversations: Vec<Conversation>) -> (Vec<Conversation>, Vec<String>) {
         let mut conversations = conversations;
-        own.look_at(&mut conversations, &mut || Ok(list.to_owned())).unwrap();
-        if let Some((_, out)) = &mut own.list {
-            out.flush().unwrap();
-        }
-        let lines = std::fs::read_to_string(list).unwrap_or_default();
+        own.look_at(&mut conversations).unwrap();
+        let Some((list, out)) = &mut own.list else { return (conversations, Vec::new()) };
+        out.flush().unwrap();
+        let lines = std::fs::read_to_string(list).unwrap();
         (conversations, lines.lines().map(str::to_owned).collect())
     }
 
@@ -430,9 +434,8 @@ mod tests {
             std::fs::write(folder.path().join(name), bytes).unwrap();
             conversations.push(conversation(name));
         }
-        let list = folder.path().join("list.jsonl");
-        let mut own = TaskPictures::new(&run, "t", folder.path().to_owned(), rules(&limits));
-        let (kept, lines) = look(&mut own, conversations, &list);
+        let mut own = TaskPictures::new(&run, "t", Vec::new(), folder.path().to_owned(), rules(&limits));
+        let (kept, lines) = look(&mut own, conversations);
         for (name, _, fault) in files {
             let expected = fault.map_or(Look::Loose, Look::Faulty);
             assert_eq!(own.looks[name], expected, "{name}");
@@ -443,8 +446,8 @@ mod tests {
         assert!(own.left_out[MISSING_IMAGE].1.contains("instruct.require_images = false"), "{:?}", own.left_out);
         assert!(!own.is_scattered());
         // What is missing may be allowed to be; what is broken is not.
-        own = TaskPictures::new(&run, "t", folder.path().to_owned(), Rules { needs_all: false, ..rules(&limits) });
-        let (kept, lines) = look(&mut own, vec![conversation("nowhere.jpg"), conversation("cut.jpg")], &list);
+        own = TaskPictures::new(&run, "t", Vec::new(), folder.path().to_owned(), Rules { needs_all: false, ..rules(&limits) });
+        let (kept, lines) = look(&mut own, vec![conversation("nowhere.jpg"), conversation("cut.jpg")]);
         assert_eq!((kept.len(), lines.len()), (1, 2));
         assert!(lines[0].contains("\"kept\":true") && lines[1].contains("\"kept\":false"), "{lines:?}");
     }
@@ -462,8 +465,8 @@ mod tests {
         let mut again = in_row.clone();
         again.embedded.clear();
         let all = vec![conversation("LA.json/a"), in_row, again, conversation("loose.jpg")];
-        let mut own = TaskPictures::new(&run, "t", folder.path().to_owned(), rules(&limits));
-        let (kept, lines) = look(&mut own, all, &folder.path().join("list"));
+        let mut own = TaskPictures::new(&run, "t", Vec::new(), folder.path().to_owned(), rules(&limits));
+        let (kept, lines) = look(&mut own, all);
         assert_eq!((kept.len(), lines.len()), (4, 0));
         assert!(kept.iter().all(|own| own.embedded.is_empty()) && own.is_scattered());
         own.gather("loose.jpg").unwrap();
@@ -473,9 +476,14 @@ mod tests {
         for path in ["LA.json/a", "12/34.jpg", "loose.jpg"] {
             assert_eq!(std::fs::read(run.root().join(KEPT).join("t").join(path)).unwrap(), jpeg(), "{path}");
         }
+        // The next part of the split keeps a link to it.
+        let before = vec![run.root().join(kept_folder("t"))];
+        let mut own = TaskPictures::new(&run, "t-00001", before, folder.path().to_owned(), rules(&limits));
+        look(&mut own, vec![conversation("LA.json/a")]);
+        assert_eq!(std::fs::read(own.kept.join("LA.json/a")).unwrap(), jpeg());
         // Without a format that names paths, members stay where they are.
-        let mut own = TaskPictures::new(&run, "t", folder.path().to_owned(), Rules { keeps_members: false, ..rules(&limits) });
-        let (kept, _) = look(&mut own, vec![conversation("LA.json/a")], &folder.path().join("list"));
+        let mut own = TaskPictures::new(&run, "t", Vec::new(), folder.path().to_owned(), Rules { keeps_members: false, ..rules(&limits) });
+        let (kept, _) = look(&mut own, vec![conversation("LA.json/a")]);
         assert_eq!((kept.len(), own.kept.exists()), (1, false));
         assert_eq!(own.read("LA.json/a").unwrap(), Some(jpeg()));
     }
@@ -498,15 +506,15 @@ mod tests {
         };
         let all = vec![about("v.mp4", None), about("w.mp4", None), about("v.mp4", Some(2.0))];
         let five = Rules { frames: Some(5), ..rules(&limits) };
-        let mut own = TaskPictures::new(&run, "t", folder.path().to_owned(), five);
-        let (kept, lines) = look(&mut own, all.clone(), &folder.path().join("list"));
+        let mut own = TaskPictures::new(&run, "t", Vec::new(), folder.path().to_owned(), five);
+        let (kept, lines) = look(&mut own, all.clone());
         let paths: Vec<&str> = kept[0].images.iter().map(|image| image.path.as_str()).collect();
         assert_eq!(paths, ["v/1.jpg", "v/3.jpg", "v/5.jpg", "v/7.jpg", "v/9.jpg"]);
         assert!(kept.len() == 1 && kept[0].video.is_none());
         assert!(lines[0].contains("missing_video") && lines[1].contains("no_frame_rate"), "{lines:?}");
         // Without frames, a video is only looked for.
-        let mut own = TaskPictures::new(&run, "t", folder.path().to_owned(), rules(&limits));
-        let (kept, lines) = look(&mut own, all, &folder.path().join("list"));
+        let mut own = TaskPictures::new(&run, "t", Vec::new(), folder.path().to_owned(), rules(&limits));
+        let (kept, lines) = look(&mut own, all);
         assert_eq!((kept.len(), lines.len()), (2, 1));
         assert!(kept.iter().all(|own| own.video.is_some()));
     }
