@@ -2,17 +2,16 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 
 use lynxdata_prompts::{AnswerShape, Banks, Media, PromptMode, Slot, Wording, choose, keyed_hash};
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::counts::TaskCounts;
+use crate::counts::{NOT_DRAWN, TaskCounts};
 use crate::picture::Embedded;
 use crate::record::{Answers, Options, Record, VideoReference};
-use crate::records::{Outcome, Records, place};
+use crate::records::{Outcome, Reading, place};
 use crate::task::{Take, Task};
 use crate::{Error, Result, tokens};
 
@@ -88,6 +87,10 @@ pub struct Conversation {
     /// The native place, from 0, of every option in the order shown; empty without options. One
     /// that is missing in the native row is not shown.
     pub choice_order: Vec<u32>,
+    /// How often each answer was given, the most frequent first, where several annotators gave them
+    /// and one of theirs is asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub votes: Vec<(String, usize)>,
 }
 
 impl Conversation {
@@ -97,7 +100,8 @@ impl Conversation {
     /// What the writer says.
     pub fn write_line(&self, out: &mut dyn Write) -> io::Result<()> {
         // Not generic over the writer, so that it is compiled here, where it is optimised.
-        let mut line = serde_json::to_vec(self)?;
+        let mut line = Vec::with_capacity(1024);
+        serde_json::to_writer(&mut line, self)?;
         line.push(b'\n');
         out.write_all(&line)
     }
@@ -107,25 +111,33 @@ impl Conversation {
 /// cores, some thousands at a time.
 #[derive(Debug)]
 pub struct Build<'a> {
-    records: Records<'a>,
+    reading: Reading<'a>,
     choice: Choice<'a>,
     /// Records that are worded and not yet counted.
-    waiting: VecDeque<(Outcome<'a>, Worded)>,
-    /// Conversations of the record that was counted last.
-    ready: VecDeque<std::result::Result<Conversation, Unworded>>,
+    queue: VecDeque<(Outcome<'a>, Option<Worded>)>,
+    /// What is made of the record that was counted last.
+    ready: VecDeque<Sample>,
+    /// Where the records are read from, for another pass over them.
+    root: PathBuf,
+    split: String,
+    /// How many of the drawn records are still to come, if some were drawn.
+    left: Option<u64>,
 }
 
-/// What came of one record: a conversation, or one for each of its captions.
-#[derive(Debug, Default)]
+/// What is made of one record: a conversation, or one for each of its captions.
+#[derive(Debug)]
 struct Worded {
-    conversations: VecDeque<std::result::Result<Conversation, Unworded>>,
+    samples: VecDeque<Sample>,
     /// Captions that were left out, by reason, each with its full message.
     left_out: Vec<(String, String)>,
 }
 
-/// Why there is no conversation.
+/// A conversation, or what stands for it.
 #[derive(Debug)]
-enum Unworded {
+enum Sample {
+    Made(Box<Conversation>),
+    /// A record that is not worded yet.
+    Record(Box<Record>),
     /// The reason for the counts, and the full message.
     Dropped(&'static str, String),
     Failed(Error),
@@ -136,6 +148,8 @@ impl<'a> Build<'a> {
     ///
     /// # Errors
     /// If a prompt bank of the task is missing or no wording suits it, or as [`Records::start`].
+    ///
+    /// [`Records::start`]: crate::Records::start
     pub fn start(
         task: &'a Task,
         banks: &'a Banks,
@@ -145,69 +159,165 @@ impl<'a> Build<'a> {
         seed: u64,
     ) -> Result<Self> {
         task.check_wordings(banks)?;
-        let (records, wordings) = (Records::start(task, root, split)?, task.wordings(banks)?);
-        let choice = Choice { task, wordings, mode, seed, fitting: RwLock::default() };
-        Ok(Self { records, choice, waiting: VecDeque::new(), ready: VecDeque::new() })
+        let (reading, wordings) = (Reading::start(task, root, split)?, task.wordings(banks)?);
+        let choice = Choice { task, wordings, mode, seed, last_drawn: None, fitting: RwLock::default() };
+        let (root, split) = (root.to_owned(), split.to_owned());
+        let (queue, ready) = (VecDeque::new(), VecDeque::new());
+        Ok(Self { reading, choice, queue, ready, root, split, left: None })
     }
 
-    /// What became of the rows up to the conversation that was returned last.
-    pub fn counts(&self) -> &TaskCounts {
-        self.records.counts()
-    }
-
-    /// Counts the next record and makes its conversations ready.
-    fn take(&mut self, outcome: Outcome<'a>, worded: Worded) {
-        if self.records.settle(outcome).is_none() {
-            return;
-        }
-        let counts = &mut self.records.counts;
-        for (reason, example) in worded.left_out {
-            counts.count_left_out(&reason, || example);
-        }
-        let more = worded.conversations.len().saturating_sub(1) as u64;
-        counts.records_seen += more;
-        counts.kept += more;
-        self.ready = worded.conversations;
-    }
-}
-
-impl<'a> Iterator for Build<'a> {
-    type Item = Result<Conversation>;
-
-    fn next(&mut self) -> Option<Self::Item> {
+    /// Draws at most `most` of the records: those with the smallest hashes of seed, task and id, so
+    /// that a larger draw holds a smaller one. The others are counted as `not_drawn`.
+    ///
+    /// # Errors
+    /// As [`Build::start`] and as the iterator: all records are read once more, to hash their ids.
+    pub fn draw(mut self, most: u64) -> Result<Self> {
+        let mut pass = Reading::start(self.choice.task, &self.root, &self.split)?;
+        let mut hashes = Vec::new();
         loop {
-            match self.ready.pop_front() {
-                Some(Ok(conversation)) => {
-                    let is_replaced = |message: &Message| message.content.contains('\u{FFFD}');
-                    let is_any = conversation.messages.iter().any(is_replaced);
-                    self.records.counts.with_replaced_characters += u64::from(is_any);
-                    return Some(Ok(conversation));
-                }
-                Some(Err(Unworded::Dropped(reason, example))) => {
-                    self.records.counts.drop_kept(reason, || example);
-                    continue;
-                }
-                Some(Err(Unworded::Failed(error))) => return Some(Err(error)),
-                None => {}
+            let hashes_of = |record| -> Vec<u64> {
+                let (records, _) = self.choice.spread(record);
+                records.iter().map(|record| self.choice.draw_hash(record)).collect()
+            };
+            let more = pass.map_more(hashes_of)?;
+            if more.is_empty() {
+                break;
             }
-            if let Some((outcome, worded)) = self.waiting.pop_front() {
-                self.take(outcome, worded);
+            for (outcome, own) in more {
+                if pass.settle(outcome) {
+                    hashes.extend(own.unwrap_or_default());
+                }
+            }
+        }
+        if let Some(error) = pass.end() {
+            return Err(error);
+        }
+        let most = usize::try_from(most).unwrap_or(usize::MAX).min(hashes.len());
+        let last = most.checked_sub(1).map_or(0, |place| *hashes.select_nth_unstable(place).1);
+        self.choice.last_drawn = Some(last);
+        self.left = Some(most as u64);
+        Ok(self)
+    }
+
+    /// What became of the rows of this part, up to the conversation that was returned last.
+    pub fn counts(&self) -> &TaskCounts {
+        &self.reading.counts
+    }
+
+    /// As [`Records::pause_after`](crate::Records::pause_after).
+    pub fn pause_after(&mut self, rows: u64) {
+        self.reading.pause_after(rows);
+    }
+
+    /// As [`Records::next_part`](crate::Records::next_part).
+    pub fn next_part(&mut self) -> TaskCounts {
+        self.reading.next_part(!self.queue.is_empty())
+    }
+
+    /// What became of the rows of all parts up to the last [`Build::next_part`].
+    pub fn total(&self) -> &TaskCounts {
+        self.reading.total()
+    }
+
+    /// Passes over a part, without wording its records.
+    ///
+    /// # Errors
+    /// As the iterator.
+    pub fn skip_part(&mut self) -> Result<()> {
+        while let Some(sample) = self.sample(false) {
+            self.drawn(sample?);
+        }
+        self.next_part();
+        Ok(())
+    }
+
+    /// Returns the next sample of this part, made if need be and as far as records are made ahead.
+    fn sample(&mut self, is_made: bool) -> Option<Result<Sample>> {
+        loop {
+            if let Some(sample) = self.ready.pop_front() {
+                return Some(Ok(sample));
+            }
+            if let Some((outcome, _)) = self.queue.front() {
+                if self.reading.pauses_before(outcome) {
+                    return None;
+                }
+                if let Some((outcome, worded)) = self.queue.pop_front() {
+                    self.take(outcome, worded);
+                }
                 continue;
             }
-            match self.records.map_more() {
-                Ok(outcomes) if outcomes.is_empty() => return self.records.end().map(Err),
-                Ok(outcomes) => {
-                    let choice = &self.choice;
-                    let word = |outcome: Outcome<'a>| {
-                        let worded = outcome.record().map(|record| choice.word(record)).unwrap_or_default();
-                        (outcome, worded)
-                    };
-                    self.waiting = outcomes.into_par_iter().map(word).collect::<Vec<_>>().into();
-                }
+            match self.reading.map_more(|record| self.choice.word(record, is_made)) {
+                Ok(more) if more.is_empty() => return self.reading.end().map(Err),
+                Ok(more) => self.queue.extend(more),
                 Err(fault) => return Some(Err(fault)),
             }
         }
     }
+
+    /// Counts the next record and makes its samples ready.
+    fn take(&mut self, outcome: Outcome<'a>, worded: Option<Worded>) {
+        let is_new = self.reading.settle(outcome);
+        let Some(worded) = worded.filter(|_| is_new) else { return };
+        let counts = &mut self.reading.counts;
+        for (reason, example) in worded.left_out {
+            counts.count_left_out(&reason, || example);
+        }
+        let more = worded.samples.len().saturating_sub(1) as u64;
+        counts.records_seen += more;
+        counts.kept += more;
+        self.ready = worded.samples;
+    }
+
+    /// Counts a sample that was not drawn, or one too many of those with the last hash.
+    fn drawn(&mut self, sample: Sample) -> Option<Sample> {
+        let sample = match (sample, &mut self.left) {
+            (Sample::Dropped(NOT_DRAWN, place), _) => Sample::Dropped(NOT_DRAWN, place),
+            (sample, Some(left @ 1..)) => {
+                *left -= 1;
+                return Some(sample);
+            }
+            (sample, None) => return Some(sample),
+            (sample, Some(0)) => Sample::Dropped(NOT_DRAWN, not_drawn(&self.choice.place_of(&sample))),
+        };
+        if let Sample::Dropped(reason, example) = sample {
+            self.reading.counts.drop_kept(reason, || example);
+        }
+        None
+    }
+}
+
+impl Iterator for Build<'_> {
+    type Item = Result<Conversation>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let sample = match self.sample(true)? {
+                Ok(sample) => sample,
+                Err(fault) => return Some(Err(fault)),
+            };
+            let sample = match self.drawn(sample) {
+                // It was read ahead where records were passed over.
+                Some(Sample::Record(record)) => self.choice.converse(&record),
+                Some(sample) => sample,
+                None => continue,
+            };
+            match sample {
+                Sample::Made(conversation) => {
+                    let is_replaced = |message: &Message| message.content.contains('\u{FFFD}');
+                    let is_any = conversation.messages.iter().any(is_replaced);
+                    self.reading.counts.with_replaced_characters += u64::from(is_any);
+                    return Some(Ok(*conversation));
+                }
+                Sample::Dropped(reason, example) => self.reading.counts.drop_kept(reason, || example),
+                Sample::Failed(error) => return Some(Err(error)),
+                Sample::Record(_) => {}
+            }
+        }
+    }
+}
+
+fn not_drawn(place: &str) -> String {
+    format!("{place}: not among those that were drawn")
 }
 
 /// What a wording is chosen from and by.
@@ -217,76 +327,94 @@ struct Choice<'a> {
     wordings: Vec<Wording<'a>>,
     mode: PromptMode,
     seed: u64,
+    /// The largest hash of a drawn record, if some were drawn.
+    last_drawn: Option<u64>,
     /// The wordings that suit records of one kind, which are found once.
     fitting: RwLock<HashMap<Kind, Arc<[Wording<'a>]>>>,
 }
 
-/// What a wording must suit: the media of a record, its slots and the shapes of its answers.
-type Kind = (Media, Vec<String>, Vec<AnswerShape>);
+/// What a wording must suit: the media of a record, which of the slots of the task it has, whether
+/// it has options and turns, and the shapes of its answers, as bits.
+type Kind = (Media, u128, bool, bool, u64);
 
 impl<'a> Choice<'a> {
-    /// Words one record: a conversation, or one for each of its captions if the task takes all.
-    fn word(&self, record: &Record) -> Worded {
-        let mut worded = Worded::default();
-        let captions = &record.answers.captions;
-        let with_captions = |id: String, captions: Vec<String>| Record {
-            id,
-            answers: Answers { captions, ..record.answers.clone() },
+    /// Makes the samples of one record; if they are not to be made, only tells which are drawn.
+    fn word(&self, record: Record, is_made: bool) -> Worded {
+        let (records, left_out) = self.spread(record);
+        let sample = |record: Record| {
+            if self.last_drawn.is_some_and(|last| self.draw_hash(&record) > last) {
+                let place = place(&self.task.name, &record.source_file, record.source_row);
+                return Sample::Dropped(NOT_DRAWN, not_drawn(&place));
+            }
+            if is_made { self.converse(&record) } else { Sample::Record(Box::new(record)) }
+        };
+        Worded { samples: records.into_iter().map(sample).collect(), left_out }
+    }
+
+    fn draw_hash(&self, record: &Record) -> u64 {
+        keyed_hash(self.seed, &["draw", &self.task.name, &record.id])
+    }
+
+    /// Makes a record of every caption if the task takes all, and tells which captions are left
+    /// out: those with a token, if there are others.
+    fn spread(&self, mut record: Record) -> (Vec<Record>, Vec<(String, String)>) {
+        let mut left_out = Vec::new();
+        let captions = &mut record.answers.captions;
+        if captions.iter().any(|caption| tokens::find(caption).is_none()) {
+            captions.retain(|caption| {
+                let Some((token, reason)) = tokens::find(caption) else { return true };
+                let place = place(&self.task.name, &record.source_file, record.source_row);
+                let example = format!("{place}: an element of captions holds {token}");
+                left_out.push((format!("{reason}:captions"), example));
+                false
+            });
+        }
+        let takes_all = self.task.answers.captions.as_ref().is_some_and(|(.., take)| *take == Take::All);
+        if !takes_all || captions.len() < 2 {
+            return (vec![record], left_out);
+        }
+        let captions = std::mem::take(captions);
+        let of_caption = |(place, caption): (usize, String)| Record {
+            id: format!("{}#{place}", record.id),
+            answers: Answers { captions: vec![caption], ..record.answers.clone() },
             ..record.clone()
         };
-        // Captions with a token are left out of the choice if there are others.
-        let mut chosen: Vec<&String> = captions.iter().filter(|caption| tokens::find(caption).is_none()).collect();
-        if chosen.is_empty() {
-            chosen = captions.iter().collect();
-        }
-        if chosen.len() < captions.len() {
-            for (token, reason) in captions.iter().filter_map(|caption| tokens::find(caption)) {
-                let example = format!("{}: an element of captions holds {token}", self.place(record));
-                worded.left_out.push((format!("{reason}:captions"), example));
-            }
-        }
-        if self.takes_all() && chosen.len() > 1 {
-            for (place, caption) in chosen.into_iter().enumerate() {
-                let of_caption = with_captions(format!("{}#{place}", record.id), vec![caption.clone()]);
-                worded.conversations.push_back(self.converse(&of_caption));
-            }
-        } else if chosen.len() < captions.len() {
-            let of_chosen = with_captions(record.id.clone(), chosen.into_iter().cloned().collect());
-            worded.conversations.push_back(self.converse(&of_chosen));
-        } else {
-            worded.conversations.push_back(self.converse(record));
-        }
-        worded
+        (captions.into_iter().enumerate().map(of_caption).collect(), left_out)
     }
 
-    fn takes_all(&self) -> bool {
-        self.task.answers.captions.as_ref().is_some_and(|(.., take)| *take == Take::All)
+    fn place_of(&self, sample: &Sample) -> String {
+        match sample {
+            Sample::Made(own) => place(&self.task.name, &own.source_file, own.source_row),
+            Sample::Record(own) => place(&self.task.name, &own.source_file, own.source_row),
+            Sample::Dropped(_, example) => example.clone(),
+            Sample::Failed(error) => error.to_string(),
+        }
     }
 
-    fn place(&self, record: &Record) -> String {
-        place(&self.task.name, &record.source_file, record.source_row)
-    }
-
-    fn converse(&self, record: &Record) -> std::result::Result<Conversation, Unworded> {
+    fn converse(&self, record: &Record) -> Sample {
+        let place = || place(&self.task.name, &record.source_file, record.source_row);
         let shapes = record.answers.shapes(self.task);
         let Some((wording, shape)) = self.of(record, &shapes) else {
             let slots: Vec<&str> = record.slots.keys().map(String::as_str).collect();
             let reason = format!(
                 "{}: no wording of {} suits {} with the slots [{}] and the answers [{}]",
-                self.place(record),
+                place(),
                 self.task.prompts.join(", "),
                 record.media.kind().name(),
                 slots.join(", "),
                 shapes.iter().map(|shape| shape.name()).collect::<Vec<_>>().join(", ")
             );
-            return Err(Unworded::Dropped("no_wording", reason));
+            return Sample::Dropped("no_wording", reason);
         };
-        let conversation = converse(self.task, wording, shape, self.seed, record).map_err(Unworded::Failed)?;
+        let conversation = match converse(self.task, wording, shape, self.seed, record) {
+            Ok(conversation) => conversation,
+            Err(error) => return Sample::Failed(error),
+        };
         let mut texts = conversation.messages.iter().map(|message| message.content.as_str());
-        if let Some((token, reason)) = texts.find_map(tokens::find) {
-            return Err(Unworded::Dropped(reason, format!("{}: its text holds {token}", self.place(record))));
+        match texts.find_map(tokens::find) {
+            Some((token, reason)) => Sample::Dropped(reason, format!("{}: its text holds {token}", place())),
+            None => Sample::Made(Box::new(conversation)),
         }
-        Ok(conversation)
     }
 
     /// Returns the wording for a record, and the shape of its answer: if the wording asks for
@@ -294,33 +422,32 @@ impl<'a> Choice<'a> {
     fn of(&self, record: &Record, shapes: &[AnswerShape]) -> Option<(Wording<'a>, AnswerShape)> {
         let fitting = self.fitting(record, shapes);
         let wording = choose(fitting.iter().copied(), self.mode, self.seed, &self.task.name, &record.id)?;
-        let asked = wording.template.answer.iter().copied().filter(|own| shapes.contains(own));
-        let asked: Vec<AnswerShape> = asked.collect();
-        let place = match asked.len() {
+        let asked = || wording.template.answer.iter().copied().filter(|own| shapes.contains(own));
+        let place = match asked().count() {
             1 => 0,
             several => keyed_hash(self.seed, &["shape", &self.task.name, &record.id]) as usize % several,
         };
-        Some((wording, asked[place]))
+        Some((wording, asked().nth(place)?))
     }
 
     /// Returns the wordings that suit a record.
     fn fitting(&self, record: &Record, shapes: &[AnswerShape]) -> Arc<[Wording<'a>]> {
         let answers = &record.answers;
-        let mut slots: Vec<String> = record.slots.keys().cloned().collect();
-        if answers.options.is_some() {
-            slots.extend(["options".to_owned(), "choices".to_owned()]);
-        }
-        if !answers.turns.is_empty() {
-            slots.push("question".to_owned());
-        }
-        let kind = (record.media.kind(), slots, shapes.to_vec());
+        let own = self.task.slots.iter().enumerate().filter(|(_, slot)| record.slots.contains_key(&slot.name));
+        let slots = own.fold(0_u128, |bits, (place, _)| bits | 1 << place);
+        let of_shapes = shapes.iter().fold(0_u64, |bits, shape| bits | 1 << *shape as u64);
+        let (has_options, has_turns) = (answers.options.is_some(), !answers.turns.is_empty());
+        let kind = (record.media.kind(), slots, has_options, has_turns, of_shapes);
         if let Some(known) = self.fitting.read().ok().and_then(|fitting| fitting.get(&kind).cloned()) {
             return known;
         }
-        let (media, slots, shapes) = &kind;
-        let has_slot = |name: &str| slots.iter().any(|slot| slot == name);
+        let has_slot = |name: &str| {
+            record.slots.contains_key(name)
+                || has_options && matches!(name, "options" | "choices")
+                || has_turns && name == "question"
+        };
         let has_answer = |shape| shapes.contains(&shape);
-        let suits = |own: &&Wording| self.task.suits(own.template, *media, &has_slot, &has_answer);
+        let suits = |own: &&Wording| self.task.suits(own.template, kind.0, &has_slot, &has_answer);
         let found: Arc<[Wording]> = self.wordings.iter().filter(suits).copied().collect();
         if let Ok(mut fitting) = self.fitting.write() {
             fitting.insert(kind, found.clone());
@@ -398,6 +525,7 @@ fn converse(
         source_file: record.source_file.clone(),
         source_row: record.source_row,
         choice_order: choice_order.iter().map(|&place| place as u32).collect(),
+        votes: if matches!(shape, AnswerShape::Word | AnswerShape::Phrase) { answers.votes.clone() } else { Vec::new() },
     })
 }
 
@@ -428,6 +556,8 @@ fn shuffled(seed: u64, purpose: &str, task: &str, record_id: &str, length: usize
     places
 }
 
+#[cfg(test)]
+mod genuine;
 #[cfg(test)]
 mod other_traps;
 #[cfg(test)]

@@ -18,6 +18,9 @@ const FEWEST_MISFITS: u64 = 3;
 /// The share of dropped records is looked at from this number of records on.
 const FEWEST_RECORDS: u64 = 10;
 
+/// The reason of records that were not among those that were drawn.
+pub const NOT_DRAWN: &str = "not_drawn";
+
 /// What became of the rows of a task. `records_seen = kept + the sum of dropped`, always.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskCounts {
@@ -32,9 +35,9 @@ pub struct TaskCounts {
     /// `where:NAME` (the predicate is false), `field:NAME` (a value of the wrong kind),
     /// `error:NAME` (an expression fails), `few_votes`, `answer_shape` (no answer has the shape
     /// that it is said to have), `no_wording` (no wording suits what the record has),
-    /// `duplicate_id`, and `image_token`, `video_token`, `audio_token`, `turn_token` (a text holds
-    /// what trainers take for media or the end of a turn). Whoever looks at the pictures adds what
-    /// is wrong with them.
+    /// `not_drawn` (fewer were asked for), `duplicate_id`, and `image_token`, `video_token`,
+    /// `audio_token`, `turn_token` (a text holds what trainers take for media or the end of a
+    /// turn). Whoever looks at the pictures adds what is wrong with them.
     pub dropped: BTreeMap<String, u64>,
     /// What was left out without a record, by reason: rows of other tables, `unreadable:TABLE`,
     /// `no_key:TABLE` and `duplicate_key:TABLE` (the first row of a key counts); elements of lists,
@@ -52,6 +55,9 @@ pub struct TaskCounts {
     /// Keys of joined tables that no row asked for, by table; tables without any are left out.
     /// Known at the end.
     pub unmatched_keys: BTreeMap<String, u64>,
+    /// Whether these are the counts of a part of a split that another part follows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub goes_on: bool,
 }
 
 /// How many answers of one shape there are.
@@ -67,6 +73,30 @@ impl TaskCounts {
     /// Whether every record is accounted for.
     pub fn adds_up(&self) -> bool {
         self.records_seen == self.kept + self.dropped.values().sum::<u64>()
+    }
+
+    /// Adds the counts of the part that follows.
+    pub(crate) fn add(&mut self, next: &TaskCounts) {
+        let add = |own: &mut BTreeMap<String, u64>, next: &BTreeMap<String, u64>| {
+            next.iter().for_each(|(key, count)| *own.entry(key.clone()).or_default() += count);
+        };
+        self.rows_seen += next.rows_seen;
+        self.records_seen += next.records_seen;
+        self.kept += next.kept;
+        self.with_replaced_characters += next.with_replaced_characters;
+        add(&mut self.dropped, &next.dropped);
+        add(&mut self.left_out, &next.left_out);
+        add(&mut self.lacking, &next.lacking);
+        add(&mut self.unmatched_keys, &next.unmatched_keys);
+        for (shape, count) in &next.answers {
+            let own = self.answers.entry(shape.clone()).or_default();
+            own.given += count.given;
+            own.misfits += count.misfits;
+        }
+        for (reason, example) in &next.examples {
+            self.keep_first(reason, || example.clone());
+        }
+        self.goes_on = next.goes_on;
     }
 
     /// Counts a record as dropped that was kept before.
@@ -112,8 +142,9 @@ impl TaskCounts {
                 });
             }
         }
-        // What a predicate leaves out is meant to go, and a row that holds no record has none.
-        let is_meant = |reason: &str| reason.starts_with("where:") || reason == "explode";
+        // What a predicate leaves out or a draw passes over is meant to go, and a row that holds no
+        // record has none.
+        let is_meant = |reason: &str| reason.starts_with("where:") || [NOT_DRAWN, "explode"].contains(&reason);
         let faulty: BTreeMap<&String, &u64> = self.dropped.iter().filter(|(reason, _)| !is_meant(reason)).collect();
         let dropped: u64 = faulty.values().copied().sum();
         let share = dropped as f64 / (dropped + self.kept).max(1) as f64;

@@ -81,6 +81,14 @@ pub enum Error {
         /// What is wrong, with the key or expression.
         reason: String,
     },
+    /// A file of collections of pictures is faulty.
+    #[error("collections {file}: {reason}")]
+    Collections {
+        /// The file.
+        file: String,
+        /// What is wrong, with the collection and the key.
+        reason: String,
+    },
     /// A task that does not exist.
     #[error("there is no task `{name}`; `lynxdata tasks list` names them all")]
     UnknownTask {
@@ -143,6 +151,9 @@ pub enum Error {
     /// A mixture that cannot be met.
     #[error("mixture: {0}")]
     Mixture(String),
+    /// A file of an export cannot be written.
+    #[error(transparent)]
+    Records(#[from] lynxdata_records::Error),
     /// Arrow refused the columns.
     #[error("cannot build the columns of the Parquet export")]
     Arrow(#[from] arrow::error::ArrowError),

@@ -26,14 +26,15 @@
 //!   counted under the reason why not;
 //! * [`Pictures`]: where their pictures lie: in folders, in archives, or in the rows themselves;
 //! * [`Video`]: which frames of a video stand for it;
+//! * [`inventory`]: which pictures are missing, and where they come from;
 //! * [`Build`]: records and prompt banks to [`Conversation`]s;
 //! * [`mixture`]: how many records of each task, and which;
 //! * [`diversity`]: how varied the instructions came out;
-//! * [`export`]: conversations as columns for Parquet, and as LLaVA JSON.
+//! * [`export`]: conversations in the formats that trainers read.
 //!
 //! Every choice (wording, order of options, which of several captions) depends on the seed, the
 //! task and the record's id alone. The crate downloads nothing, decodes no picture and writes no
-//! file by itself; frames of videos come from the program ffmpeg.
+//! file but those that an export is told to; frames of videos come from the program ffmpeg.
 
 mod archive;
 mod build;
@@ -46,6 +47,7 @@ mod error;
 pub mod export;
 mod expression;
 mod filters;
+mod hydrate;
 pub mod mixture;
 mod picture;
 mod record;
@@ -63,14 +65,15 @@ mod machine;
 
 pub use build::{Build, Conversation, ImageReference, Message, Role};
 pub use catalogue::{Catalogue, FaultyTask};
-pub use checked::{Checked, check};
-pub use counts::{ShapeCount, TaskCounts};
+pub use checked::{Checked, check, count_difference};
+pub use counts::{NOT_DRAWN, ShapeCount, TaskCounts};
 pub use diversity::{Diversity, DiversityMeter, diversity};
 pub use error::Error;
+pub use hydrate::{Absent, Collection, Collections, Held, Inventory, inventory};
 pub use picture::{ArchiveMember, Embedded, Pictures, Place};
 pub use record::{Answers, Media, Options, Record, SlotValue, VideoReference};
 pub use records::Records;
-pub use task::{CommercialUse, Obtain, Task, Terms, Verified};
+pub use task::{CommercialUse, Fact, Obtain, Task, Terms, Verified};
 pub use video::{Frame, Video, VideoFault, ffmpeg_version, frame_at};
 
 /// Shorthand for results of this crate.

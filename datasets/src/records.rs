@@ -32,6 +32,9 @@ const CHUNK: usize = 2048;
 /// Bytes of rows from which on fewer records are mapped together: a row may hold a picture.
 const CHUNK_BYTES: usize = 4 << 20;
 
+/// Records that one core maps at least before another may take some of its.
+const FEWEST_TOGETHER: usize = 32;
+
 /// A joined table in memory, as JSON text: what expressions ask for is parsed again, which takes
 /// less memory than what was parsed.
 #[derive(Debug)]
@@ -109,22 +112,9 @@ pub(crate) struct Outcome<'a> {
     row: u64,
     begins_row: bool,
     tally: Tally<'a>,
-    record: std::result::Result<Kept, Drop>,
-}
-
-impl Outcome<'_> {
-    /// Returns the record, if there is one.
-    pub(crate) fn record(&self) -> Option<&Record> {
-        self.record.as_ref().ok().map(|kept| &kept.record)
-    }
-}
-
-#[derive(Debug)]
-struct Kept {
-    record: Record,
-    /// 128 bits of the id are kept instead of the id: 16 bytes a record, and a collision among a
-    /// billion is less likely than a disk fault.
-    key: (u64, u64),
+    /// The id of the record, if there is one. 128 bits of it are kept to find it again: 16 bytes a
+    /// record, and a collision among a billion is less likely than a disk fault.
+    id: std::result::Result<(u64, u64), Drop>,
 }
 
 /// What one record adds to the counts.
@@ -148,20 +138,37 @@ struct Mapper<'a> {
 
 /// The records of one split of a task, in the order of the native files.
 pub struct Records<'a> {
+    reading: Reading<'a>,
+    queue: VecDeque<(Outcome<'a>, Option<Record>)>,
+}
+
+/// The rows of a split on their way to records: what is not read yet, and what is counted.
+pub(crate) struct Reading<'a> {
     mapper: Mapper<'a>,
     rows: Rows,
     waiting: VecDeque<Candidate>,
-    outcomes: VecDeque<Outcome<'a>>,
     ids: HashSet<(u64, u64)>,
     /// What ended the reading too early, until it is told.
     fault: Option<Error>,
     ended: bool,
+    /// Whether the verdict on the task was given.
+    is_told: bool,
+    /// Rows after which a part ends.
+    rows_of_part: u64,
+    /// Counts of the parts before this one.
+    earlier: TaskCounts,
     pub(crate) counts: TaskCounts,
+}
+
+impl fmt::Debug for Reading<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        out.debug_struct("Reading").field("task", &self.mapper.task.name).field("counts", &self.counts).finish()
+    }
 }
 
 impl fmt::Debug for Records<'_> {
     fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
-        out.debug_struct("Records").field("task", &self.mapper.task.name).field("counts", &self.counts).finish()
+        self.reading.fmt(out)
     }
 }
 
@@ -172,6 +179,60 @@ impl<'a> Records<'a> {
     /// # Errors
     /// If a file is missing or, as a whole, cannot be understood.
     pub fn start(task: &'a Task, root: &Path, split: &str) -> Result<Self> {
+        Ok(Self { reading: Reading::start(task, root, split)?, queue: VecDeque::new() })
+    }
+
+    /// What became of the rows of this part, up to the record that was returned last.
+    pub fn counts(&self) -> &TaskCounts {
+        &self.reading.counts
+    }
+
+    /// Makes the iterator end after so many native rows, with whatever records they hold;
+    /// [`Records::next_part`] goes on with the next ones.
+    pub fn pause_after(&mut self, rows: u64) {
+        self.reading.pause_after(rows);
+    }
+
+    /// Ends a part: returns its counts, and goes on with the rows after it if there are any, which
+    /// `goes_on` of the counts says.
+    pub fn next_part(&mut self) -> TaskCounts {
+        self.reading.next_part(!self.queue.is_empty())
+    }
+
+    /// What became of the rows of all parts up to the last [`Records::next_part`].
+    pub fn total(&self) -> &TaskCounts {
+        self.reading.total()
+    }
+}
+
+impl Iterator for Records<'_> {
+    type Item = Result<Record>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some((outcome, _)) = self.queue.front() {
+                if self.reading.pauses_before(outcome) {
+                    return None;
+                }
+                if let Some((outcome, record)) = self.queue.pop_front()
+                    && self.reading.settle(outcome)
+                    && let Some(record) = record
+                {
+                    return Some(Ok(record));
+                }
+                continue;
+            }
+            match self.reading.map_more(|record| record) {
+                Ok(more) if more.is_empty() => return self.reading.end().map(Err),
+                Ok(more) => self.queue.extend(more),
+                Err(fault) => return Some(Err(fault)),
+            }
+        }
+    }
+}
+
+impl<'a> Reading<'a> {
+    pub(crate) fn start(task: &'a Task, root: &Path, split: &str) -> Result<Self> {
         let mut counts = TaskCounts::default();
         let mut values = vec![("split".to_owned(), Value::from(split))];
         for (name, table) in &task.lookups {
@@ -206,49 +267,70 @@ impl<'a> Records<'a> {
             mapper: Mapper { task, split: split.to_owned(), indexes, common },
             rows,
             waiting: VecDeque::new(),
-            outcomes: VecDeque::new(),
             ids: HashSet::new(),
             fault: None,
             ended: false,
+            is_told: false,
+            rows_of_part: u64::MAX,
+            earlier: TaskCounts::default(),
             counts,
         })
     }
 
-    /// What became of the rows so far.
-    pub fn counts(&self) -> &TaskCounts {
-        &self.counts
-    }
-
-    /// Maps the next candidates; there are none at the end of the files.
-    pub(crate) fn map_more(&mut self) -> Result<Vec<Outcome<'a>>> {
+    /// Maps the next candidates on all cores, with what `then` makes of their records; there are
+    /// none at the end of the files.
+    pub(crate) fn map_more<T: Send>(
+        &mut self,
+        then: impl Fn(Record) -> T + Sync,
+    ) -> Result<Vec<(Outcome<'a>, Option<T>)>> {
         let mapper = &self.mapper;
-        let mut bytes = 0;
-        while self.waiting.len() < CHUNK && bytes < CHUNK_BYTES && self.fault.is_none() {
-            let batch = match self.rows.next() {
-                Some(Ok(batch)) => batch,
-                Some(Err(fault)) => {
-                    self.fault = Some(fault);
-                    break;
-                }
-                None => break,
-            };
-            bytes += batch.iter().map(|row| row.content.as_ref().map_or(0, Row::length)).sum::<usize>();
-            let candidates: Vec<Vec<Candidate>> = batch.into_par_iter().map(|row| mapper.candidates(row)).collect();
+        let made = |candidate| {
+            let (outcome, record) = mapper.outcome(candidate);
+            (outcome, record.map(&then))
+        };
+        while self.waiting.is_empty() && !self.ended {
+            let rows = read_more(&mut self.rows, &mut self.fault);
+            if rows.is_empty() {
+                self.ended = true;
+                self.is_told |= self.fault.is_some();
+                return self.fault.take().map_or(Ok(Vec::new()), Err);
+            }
+            let rows = rows.into_par_iter().with_min_len(FEWEST_TOGETHER);
+            if mapper.task.explode.is_none() {
+                // Every row is one record, which is made by the core that parses the row.
+                return Ok(rows.flat_map_iter(|row| mapper.candidates(row).into_iter().map(made)).collect());
+            }
+            let candidates: Vec<Vec<Candidate>> = rows.map(|row| mapper.candidates(row)).collect();
             self.waiting.extend(candidates.into_iter().flatten());
         }
         let length = self.waiting.len().min(CHUNK);
-        if length == 0
-            && let Some(fault) = self.fault.take()
-        {
-            return Err(fault);
-        }
         let candidates: Vec<Candidate> = self.waiting.drain(..length).collect();
-        Ok(candidates.into_par_iter().map(|candidate| mapper.outcome(candidate)).collect())
+        Ok(candidates.into_par_iter().with_min_len(FEWEST_TOGETHER).map(made).collect())
     }
 
-    /// Counts an outcome and returns its record, if it has one that was not seen before.
-    pub(crate) fn settle(&mut self, outcome: Outcome<'a>) -> Option<Record> {
-        let Outcome { file, row, begins_row, tally, record } = outcome;
+    pub(crate) fn pause_after(&mut self, rows: u64) {
+        self.rows_of_part = rows;
+    }
+
+    /// Returns whether an outcome is the first of the next part.
+    pub(crate) fn pauses_before(&self, outcome: &Outcome<'_>) -> bool {
+        outcome.begins_row && self.counts.rows_seen >= self.rows_of_part
+    }
+
+    pub(crate) fn next_part(&mut self, goes_on: bool) -> TaskCounts {
+        let mut counts = std::mem::take(&mut self.counts);
+        counts.goes_on = goes_on;
+        self.earlier.add(&counts);
+        counts
+    }
+
+    pub(crate) fn total(&self) -> &TaskCounts {
+        &self.earlier
+    }
+
+    /// Counts an outcome, and returns whether it has a record that was not seen before.
+    pub(crate) fn settle(&mut self, outcome: Outcome<'_>) -> bool {
+        let Outcome { file, row, begins_row, tally, id } = outcome;
         let counts = &mut self.counts;
         counts.rows_seen += u64::from(begins_row);
         counts.records_seen += 1;
@@ -265,27 +347,28 @@ impl<'a> Records<'a> {
             counts.keep_first(&reason, || example);
         }
         let place = || place(&self.mapper.task.name, &file, row);
-        let kept = match record {
-            Ok(kept) => kept,
+        let key = match id {
+            Ok(key) => key,
             Err((reason, detail)) => {
                 counts.count_drop(&reason, || format!("{}: {detail}", place()));
-                return None;
+                return false;
             }
         };
-        if !self.ids.insert(kept.key) {
-            counts.count_drop("duplicate_id", || format!("{}: the id {} was seen before", place(), kept.record.id));
-            return None;
+        if !self.ids.insert(key) {
+            counts.count_drop("duplicate_id", || format!("{}: its id was seen before", place()));
+            return false;
         }
         for name in tally.lacking {
             *counts.lacking.entry(name.to_owned()).or_default() += 1;
         }
         counts.kept += 1;
-        Some(kept.record)
+        true
     }
 
-    /// Fills in what is known at the end, and finds tasks that nothing is left of.
+    /// Fills in what is known at the end, and finds tasks that nothing is left of. Nothing once it
+    /// was called.
     pub(crate) fn end(&mut self) -> Option<Error> {
-        if std::mem::replace(&mut self.ended, true) {
+        if std::mem::replace(&mut self.is_told, true) {
             return None;
         }
         for index in &self.mapper.indexes {
@@ -294,33 +377,26 @@ impl<'a> Records<'a> {
                 self.counts.unmatched_keys.insert(index.join.name.clone(), unused as u64);
             }
         }
-        self.counts.verdict(self.mapper.task)
+        let mut all = self.earlier.clone();
+        all.add(&self.counts);
+        all.verdict(self.mapper.task)
     }
 }
 
-impl Iterator for Records<'_> {
-    type Item = Result<Record>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            while let Some(outcome) = self.outcomes.pop_front() {
-                if let Some(record) = self.settle(outcome) {
-                    return Some(Ok(record));
-                }
+/// Takes rows from the reader; none at the end of the files, or where a fault ends them.
+fn read_more(rows: &mut Rows, fault: &mut Option<Error>) -> Vec<NativeRow> {
+    let (mut taken, mut bytes) = (Vec::new(), 0);
+    while taken.len() < CHUNK && bytes < CHUNK_BYTES && fault.is_none() {
+        match rows.next() {
+            Some(Ok(batch)) => {
+                bytes += batch.iter().map(|row| row.content.as_ref().map_or(0, Row::length)).sum::<usize>();
+                taken.extend(batch);
             }
-            if self.ended {
-                return None;
-            }
-            match self.map_more() {
-                Ok(outcomes) if outcomes.is_empty() => return self.end().map(Err),
-                Ok(outcomes) => self.outcomes.extend(outcomes),
-                Err(fault) => {
-                    self.ended = true;
-                    return Some(Err(fault));
-                }
-            }
+            Some(Err(reason)) => *fault = Some(reason),
+            None => break,
         }
     }
+    taken
 }
 
 impl<'a> Mapper<'a> {
@@ -359,15 +435,19 @@ impl<'a> Mapper<'a> {
         Ok(elements.into_iter().enumerate().map(of_element).collect())
     }
 
-    fn outcome(&self, candidate: Candidate) -> Outcome<'a> {
+    fn outcome(&self, candidate: Candidate) -> (Outcome<'a>, Option<Record>) {
         let Candidate { file, row, begins_row, scope } = candidate;
         let mut tally = Tally::default();
         let record = scope.and_then(|scope| self.record(&file, row, &scope, &mut tally));
-        Outcome { file, row, begins_row, tally, record }
+        let (id, record) = match record {
+            Ok(record) => (Ok((keyed_hash(0, &[&record.id]), keyed_hash(1, &[&record.id]))), Some(record)),
+            Err(reason) => (Err(reason), None),
+        };
+        (Outcome { file, row, begins_row, tally, id }, record)
     }
 
     /// Maps one candidate, or says under which reason it is dropped.
-    fn record(&self, file: &str, row: u64, scope: &Value, tally: &mut Tally<'a>) -> std::result::Result<Kept, Drop> {
+    fn record(&self, file: &str, row: u64, scope: &Value, tally: &mut Tally<'a>) -> std::result::Result<Record, Drop> {
         let task = self.task;
         for (name, predicate) in &task.predicates {
             let holds = predicate.evaluate(scope);
@@ -389,9 +469,7 @@ impl<'a> Mapper<'a> {
         }
         let answers = self.answers(&|| place(&task.name, file, row), scope, &slots, tally)?;
         let id = format!("{}/{}/{native_id}", task.name, self.split);
-        let key = (keyed_hash(0, &[&id]), keyed_hash(1, &[&id]));
-        let record = Record { id, media, slots, answers, source_file: file.to_owned(), source_row: row };
-        Ok(Kept { record, key })
+        Ok(Record { id, media, slots, answers, source_file: file.to_owned(), source_row: row })
     }
 
     /// Maps the answers of a candidate. Those that do not have their shape are left out; a record
@@ -438,7 +516,10 @@ impl<'a> Mapper<'a> {
                     (if is_few { "few_votes".to_owned() } else { reason }, detail)
                 })?;
             left_out.extend(without_text.drain(..).map(|reason| ("votes", reason)));
-            let text = found.votes[0].0.clone();
+        }
+        // What the authors take for the majority goes before the first of equal counts.
+        if let Some((text, _)) = found.votes.first().filter(|_| !found.texts.contains_key(&AnswerShape::Phrase)) {
+            let text = text.clone();
             tally.given.push((AnswerShape::Phrase, 1));
             match misfit(AnswerShape::Phrase, &text) {
                 None => drop(found.texts.insert(AnswerShape::Phrase, text)),
@@ -550,8 +631,12 @@ impl Index<'_> {
         let key = on.evaluate_json(scope).map_err(error)?;
         if let Some(entry) = key_text(&key).and_then(|key| self.rows.get(key.as_str())) {
             entry.used.store(true, Ordering::Relaxed);
-            let end: &[u8] = if is_list(table.matches) { b"]" } else { b"" };
-            return value([&entry.text, end].concat().into()).map_err(error);
+            let text = if is_list(table.matches) {
+                [entry.text.as_slice(), b"]"].concat().into()
+            } else {
+                entry.text.as_slice().into()
+            };
+            return value(text).map_err(error);
         }
         match table.matches {
             Matches::Optional => Ok(Value::from(())),

@@ -69,6 +69,9 @@ pub struct Terms {
     pub licence: String,
     /// Whether it allows commercial use.
     pub commercial_use: CommercialUse,
+    /// The collections that they are from, of `collections.toml` or of a file of the user.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub collections: Vec<String>,
 }
 
 /// A file of a task and where it comes from.
@@ -79,6 +82,32 @@ pub struct Obtain {
     pub file: String,
     /// The address, or what to do to get it.
     pub from: String,
+}
+
+/// A fact of a task file that can be looked up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fact {
+    /// The licence of the annotations.
+    Licence,
+    /// The terms of the pictures or videos.
+    Pictures,
+    /// The numbers of records.
+    Splits,
+    /// Where the files of annotations come from.
+    Obtain,
+}
+
+impl Fact {
+    /// Returns the name in task files and tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Fact::Licence => "licence",
+            Fact::Pictures => "pictures",
+            Fact::Splits => "splits",
+            Fact::Obtain => "obtain",
+        }
+    }
 }
 
 /// One native row that holds several records.
@@ -221,6 +250,8 @@ struct TaskFile {
     #[serde(default)]
     obtain: Vec<Obtain>,
     pictures: Option<Terms>,
+    #[serde(default)]
+    facts_from: BTreeMap<Fact, String>,
     tables: toml::Table,
     explode: Option<ExplodeFile>,
     #[serde(default, rename = "where")]
@@ -319,6 +350,8 @@ pub struct Task {
     pub cite: String,
     /// What the task file was tried on.
     pub verified: Verified,
+    /// Where facts were looked up, as addresses. A fact that is not here was written from memory.
+    pub facts_from: BTreeMap<Fact, String>,
     /// Its files and where they come from.
     pub obtain: Vec<Obtain>,
     /// The prompt banks that its conversations are worded with.
@@ -614,6 +647,7 @@ impl Task {
             homepage: contents.homepage,
             cite: contents.cite,
             verified: contents.verified,
+            facts_from: contents.facts_from,
             obtain: contents.obtain,
             prompts: contents.prompts,
             language: contents.language,
@@ -769,6 +803,11 @@ impl Task {
         self.tables().filter_map(|(name, table)| self.table_files(root, name, table, split).err()).collect()
     }
 
+    /// Returns the paths of its tables, as the task file says them.
+    pub(crate) fn table_patterns(&self) -> impl Iterator<Item = &str> {
+        self.tables().map(|(_, table)| table.file.as_str())
+    }
+
     fn tables(&self) -> impl Iterator<Item = (&str, &Table)> {
         let joined = self.joins.iter().map(|join| (join.name.as_str(), &join.table));
         let lookups = self.lookups.iter().map(|(name, table)| (name.as_str(), table));
@@ -822,6 +861,10 @@ fn check_head(contents: &TaskFile) -> std::result::Result<(), String> {
     }
     if !is_identifier(&contents.group) {
         return Err("group: must be made of a-z, 0-9 and _".to_owned());
+    }
+    let is_address = |from: &String| from.starts_with("https://") || from.starts_with("http://");
+    if let Some((fact, from)) = contents.facts_from.iter().find(|(_, from)| !is_address(from)) {
+        return Err(format!("facts_from.{}: {from:?} is no address", fact.name()));
     }
     if !(0.0..=1.0).contains(&contents.may_drop) {
         return Err("may_drop: must be a share from 0 to 1".to_owned());
@@ -894,6 +937,14 @@ phrase = "q.answer"
             (("question =", "hint = { value = \"q.hint\", optional = true }\nquestion ="), "[hint, question]"),
             (("[pictures]\nlicence = \"CC0-1.0\"\ncommercial_use = \"yes\"\n", ""), "pictures: give `licence`"),
             (("group = \"vqa\"", "group = \"vqa\"\npaper_row = 51"), "paper_row"),
+            (
+                ("group = \"vqa\"", "group = \"vqa\"\nfacts_from = { licence = \"me\" }"),
+                "facts_from.licence: \"me\" is no address",
+            ),
+            (
+                ("group = \"vqa\"", "group = \"vqa\"\nfacts_from = { weather = \"https://x\" }"),
+                "unknown variant `weather`",
+            ),
             (("commercial_use = \"yes\"\nhome", "commercial_use = \"maybe\"\nhome"), "unknown variant `maybe`"),
         ];
         for ((from, to), expected) in faults {

@@ -225,18 +225,6 @@ mod tests {
         VideoReference { path: "v.mp4".to_owned(), start, end }
     }
 
-    /// Whether ffmpeg is installed; a test without it says that it is skipped.
-    fn has_ffmpeg() -> bool {
-        let is_there = ffmpeg_version().is_ok();
-        if !is_there {
-            #[allow(clippy::print_stderr)] // a test's own line
-            {
-                eprintln!("SKIPPED frames of video files: ffmpeg is not installed");
-            }
-        }
-        is_there
-    }
-
     #[test]
     fn frames_are_those_in_the_middle_of_equal_parts() {
         let video = Video::File(Place::File("v.mp4".into()), 10.0);
@@ -276,19 +264,13 @@ mod tests {
 
     #[test]
     fn frames_of_a_video_file_are_those_of_their_moments() {
-        if !has_ffmpeg() {
-            return;
-        }
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a b.mp4");
         // Five seconds: each is of another grey.
         let source = "color=black:s=64x48:r=10:d=5,geq=lum='40*floor(T)+30':cb=128:cr=128";
-        let made = Command::new("ffmpeg")
-            .args(["-nostdin", "-v", "error", "-f", "lavfi", "-i", source, "-c:v", "mpeg4", "-q:v", "2"])
-            .arg(&path)
-            .output()
-            .unwrap();
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        if !crate::machine::video(source, &path) {
+            return;
+        }
         let archive = folder.path().join("c.tar");
         crate::archive::tests::write_tar(&archive, &[("v/b.mp4", &std::fs::read(&path).unwrap())]);
         let pictures = Pictures::of([folder.path().to_owned()]);

@@ -31,7 +31,7 @@ fn run(task: &Task, files: &[(&str, &str)]) -> (Vec<Result<Record>>, TaskCounts)
     let mut records = Records::start(task, folder.path(), "val").unwrap();
     let found = records.by_ref().collect();
     assert!(records.counts().adds_up(), "{:?}", records.counts());
-    (found, records.counts.clone())
+    (found, records.counts().clone())
 }
 
 fn kept(task: &Task, files: &[(&str, &str)]) -> Vec<Record> {

@@ -32,7 +32,7 @@ pub(crate) struct Arguments {
 }
 
 #[derive(Args)]
-struct Own {
+pub(super) struct Own {
     /// A folder of task files besides those that are shipped
     #[arg(long, value_name = "DIR")]
     catalogue: Option<PathBuf>,
@@ -140,7 +140,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
 }
 
 /// Loads the catalogue and tells which task files are faulty.
-fn load(own: &Own) -> anyhow::Result<(Catalogue, Banks)> {
+pub(super) fn load(own: &Own) -> anyhow::Result<(Catalogue, Banks)> {
     let mut banks = Banks::shipped()?;
     if let Some(folder) = &own.banks {
         banks = banks.with_folder(folder).context("in --banks")?;
@@ -155,7 +155,7 @@ fn load(own: &Own) -> anyhow::Result<(Catalogue, Banks)> {
     Ok((catalogue, banks))
 }
 
-fn find<'a>(catalogue: &'a Catalogue, name: &str) -> Result<&'a Task, Failure> {
+pub(super) fn find<'a>(catalogue: &'a Catalogue, name: &str) -> Result<&'a Task, Failure> {
     catalogue.get(name).map_err(|error| {
         let known = catalogue.tasks().map(|task| task.name.as_str());
         let hint = nearest(name, known).filter(|near| *near != name);
@@ -174,6 +174,7 @@ fn facts(task: &Task) -> Value {
         "commercial_use": task.commercial_use,
         "pictures": task.pictures,
         "verified": task.verified,
+        "facts_from": task.facts_from,
         "splits": task.splits,
         "homepage": task.homepage,
         "cite": task.cite,
@@ -254,6 +255,7 @@ fn show(name: &str, own: &Own, json: bool) -> Result<u8, Failure> {
         _ => ("split", format!("{split}, {} records", grouped(*records))),
     }));
     lines.extend(task.obtain.iter().map(|own| ("obtain", format!("{} from {}", own.file, own.from))));
+    lines.extend(task.facts_from.iter().map(|(fact, from)| ("looked up", format!("{} at {from}", fact.name()))));
     let lines: Vec<String> = lines.iter().map(|(key, value)| format!("{key:<15} {value}")).collect();
     let text = lines.join("\n") + "\n";
     print(&text)?;

@@ -26,7 +26,8 @@ fn stamp(name: &str, metadata: &Metadata) -> String {
     format!("{name} {} {:?}", metadata.len(), modified.map(|time| time.as_nanos()))
 }
 
-/// `seen` holds the folders that were read, as links may lead round in circles.
+/// Adds the files below a folder; `seen` holds the folders that were read, as links may lead round
+/// in circles.
 fn add_below(folder: &Path, seen: &mut BTreeSet<PathBuf>, inputs: &mut Vec<String>) -> Result<()> {
     let failed = || format!("cannot read {}", folder.display());
     let place = match folder.canonicalize() {

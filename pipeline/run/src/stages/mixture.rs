@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use lynxdata_datasets::mixture::{assign, mixed, preset, quotas, select};
+use lynxdata_datasets::mixture::{assign, mixed, quotas, select};
 use lynxdata_datasets::{Conversation, Pictures};
 use lynxdata_prompts::keyed_hash;
 use lynxdata_records::{NewPart, PartEntry, fingerprint};
@@ -15,8 +15,8 @@ use lynxdata_report::count as grouped;
 use serde::Deserialize;
 use tracing::warn;
 
-use super::instruct::{BATCH, Instruct, Outputs, conversations_file, part_name, pictures_of};
-use super::task_pictures::KEPT;
+use super::instruct::{BATCH, Instruct, Outputs, conversations_file, parts_of, pictures_of, split_name, taken};
+use super::task_pictures::{KEPT, kept_folder};
 use crate::recipe::{InstructConfig, MixtureConfig, Recipe};
 use crate::stage::{Context, Parts, Planned, Stage, StageOutcome, settings_text};
 
@@ -99,12 +99,18 @@ struct Head {
 fn make(context: &Context, instruct: &InstructConfig, mixture: &MixtureConfig, new: &mut NewPart) -> Result<()> {
     let seed = context.recipe().seed;
     let parts = context.upstream(&Instruct)?;
-    let mut files = Vec::new();
-    for source in &instruct.tasks {
-        let name = conversations_file(source);
-        let entry = parts.iter().flat_map(|part| &part.files).find(|file| file.path == name);
-        let entry = entry.with_context(|| format!("stage instruct has no {name}"))?;
-        files.push(context.run.intact(entry)?);
+    let (catalogue, _) = context.loaded.tasks()?;
+    let sources = taken(instruct, catalogue)?;
+    let (mut files, mut names, mut pictures) = (Vec::new(), Vec::new(), HashMap::<String, Pictures>::new());
+    for source in &sources {
+        for part in parts_of(source, &parts) {
+            files.push(conversations_file(context, part)?);
+            // Pictures that are kept lie in a folder of the part, others in one of the split.
+            let is_kept = part.paths().any(|path| path == kept_folder(&part.part));
+            let name = if is_kept { part.part.clone() } else { split_name(source) };
+            pictures.insert(name.clone(), pictures_of(context, source, part));
+            names.push(name);
+        }
     }
     for entry in parts.iter().flat_map(|part| &part.files).filter(|file| file.path.starts_with(KEPT)) {
         context.run.intact(entry)?;
@@ -112,10 +118,7 @@ fn make(context: &Context, instruct: &InstructConfig, mixture: &MixtureConfig, n
     let tasks = read_tasks(&files, seed)?;
     let picks = picks(mixture, &tasks, new)?;
     let mut readers = files.iter().map(|path| open(path)).collect::<Result<Vec<_>>>()?;
-    let pictures: HashMap<String, Pictures> =
-        instruct.tasks.iter().map(|source| (part_name(source), pictures_of(context, source))).collect();
-    let names: Vec<String> = instruct.tasks.iter().map(part_name).collect();
-    let of_set = |kind: &str, suffix: &str| format!("{FOLDER}/{kind}.{suffix}");
+    let of_set = |kind: &str, suffix: &str| format!("{FOLDER}/{kind}{suffix}");
     let mut outputs = Outputs::create(context, &instruct.formats, &of_set, new)?;
     for batch in picks.chunks(BATCH) {
         let mut conversations = Vec::with_capacity(batch.len());
@@ -137,7 +140,7 @@ fn make(context: &Context, instruct: &InstructConfig, mixture: &MixtureConfig, n
             pictures.get(name).map_or(Ok(None), |pictures| pictures.read(path))
         })?;
     }
-    outputs.finish()?;
+    outputs.finish(FOLDER)?;
     new.rows_out = picks.len() as u64;
     Ok(())
 }
@@ -154,12 +157,8 @@ struct Pick {
 
 /// Chooses what the mixture takes, and counts it.
 fn picks(mixture: &MixtureConfig, tasks: &BTreeMap<String, TaskLines>, new: &mut NewPart) -> Result<Vec<Pick>> {
-    let groups = match &mixture.preset {
-        Some(name) => preset(name).context("in instruct.mixture")?.groups,
-        None => mixture.groups.clone(),
-    };
     let of_catalogue = tasks.iter().map(|(task, lines)| (task.clone(), lines.group.clone())).collect();
-    let (groups, left) = assign(&groups, &of_catalogue).context("in instruct.mixture")?;
+    let (groups, left) = assign(&mixture.groups()?, &of_catalogue).context("in instruct.mixture")?;
     if groups.is_empty() {
         bail!("no group of the mixture has a task of the recipe");
     }

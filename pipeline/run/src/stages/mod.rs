@@ -3,6 +3,7 @@
 //! A stage says which parts it consists of and how to make each; `crate::runner` runs any of them.
 
 pub mod arms;
+pub mod card;
 pub mod check;
 pub mod dedup;
 pub mod download;
@@ -30,6 +31,7 @@ pub const STAGES: &[&dyn Stage] = &[
     &shards::Shards,
     &instruct::Instruct,
     &mixture::Mixture,
+    &card::Card,
     &arms::Arms,
     &train::Train,
     &train::Controls,
@@ -39,12 +41,12 @@ pub const STAGES: &[&dyn Stage] = &[
     &report::Report,
 ];
 
-/// The stages that a recipe asks for.
+/// Returns the stages that a recipe asks for.
 pub fn stages_of(recipe: &Recipe) -> impl Iterator<Item = &'static dyn Stage> {
     STAGES.iter().copied().filter(|stage| stage.is_in(recipe))
 }
 
-/// The names of the stages that a command runs.
+/// Returns the names of the stages that a command runs.
 pub fn of_command(command: &str) -> Vec<&'static str> {
     STAGES.iter().filter(|stage| stage.command() == command).map(|stage| stage.name()).collect()
 }

@@ -64,7 +64,7 @@ impl<'a> Rules<'a> {
             needs_all: config.require_images,
             frames: config.frames,
             frame_rate: task.frame_rate(),
-            keeps_members: config.formats.iter().any(|format| format.json().is_some()),
+            keeps_members: config.formats.iter().any(|format| format.names_pictures),
         }
     }
 }
@@ -79,6 +79,8 @@ pub(super) struct TaskPictures<'a> {
     folder: PathBuf,
     /// Where pictures are kept until the part is committed.
     kept: PathBuf,
+    /// Where earlier parts of the split keep theirs.
+    before: Vec<PathBuf>,
     pictures: Pictures,
     looks: HashMap<String, Look>,
     videos: HashMap<String, std::result::Result<Video, VideoFault>>,
@@ -88,14 +90,16 @@ pub(super) struct TaskPictures<'a> {
 }
 
 impl<'a> TaskPictures<'a> {
-    /// Begins; `name` is that of the part, `folder` that of the pictures, or an archive of them.
-    pub(super) fn new(run: &RunFolder, name: &str, folder: PathBuf, rules: Rules<'a>) -> Self {
+    /// Begins; `name` is that of the part, `before` where earlier parts of the split keep their
+    /// pictures, `folder` that of the pictures, or an archive of them.
+    pub(super) fn new(run: &RunFolder, name: &str, before: Vec<PathBuf>, folder: PathBuf, rules: Rules<'a>) -> Self {
         let kept = run.temporary_folder().join(format!("pictures-{name}"));
         let pictures = Pictures::of([kept.clone(), folder.clone()]);
         Self {
             rules,
             folder,
             kept,
+            before,
             pictures,
             looks: HashMap::new(),
             videos: HashMap::new(),
@@ -111,13 +115,8 @@ impl<'a> TaskPictures<'a> {
     }
 
     /// Puts frames in the place of videos if the recipe says so, and takes out conversations of which
-    /// a picture or the video is missing or broken. What such a picture is, is listed by `new_list`,
-    /// which begins the list of the part.
-    pub(super) fn look_at(
-        &mut self,
-        conversations: &mut Vec<Conversation>,
-        new_list: &mut dyn FnMut() -> Result<PathBuf>,
-    ) -> Result<()> {
+    /// a picture or the video is missing or broken, which are listed.
+    pub(super) fn look_at(&mut self, conversations: &mut Vec<Conversation>) -> Result<()> {
         let faulty_videos = self.look_at_videos(conversations)?;
         self.look_at_pictures(conversations)?;
         let mut kept = Vec::with_capacity(conversations.len());
@@ -136,7 +135,7 @@ impl<'a> TaskPictures<'a> {
                 |fault: &str| !self.rules.needs_all && (fault == MISSING_IMAGE || fault == VideoFault::Missing.name());
             let reason = faults.iter().find(|(_, fault)| !is_kept(fault)).cloned();
             for (path, fault) in &faults {
-                self.list(&conversation.id, path, fault, reason.is_none(), new_list)?;
+                self.list(&conversation.id, path, fault, reason.is_none())?;
             }
             match reason {
                 None => kept.push(conversation),
@@ -167,17 +166,14 @@ impl<'a> TaskPictures<'a> {
         self.left_out.entry(fault).or_insert_with(|| (0, example())).0 += 1;
     }
 
-    fn list(
-        &mut self,
-        id: &str,
-        path: &str,
-        reason: &str,
-        kept: bool,
-        new_list: &mut dyn FnMut() -> Result<PathBuf>,
-    ) -> Result<()> {
+    fn list(&mut self, id: &str, path: &str, reason: &str, kept: bool) -> Result<()> {
         if self.list.is_none() {
-            let path = new_list()?;
-            let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+            let mut path = self.kept.clone().into_os_string();
+            path.push(".jsonl");
+            let path = PathBuf::from(path);
+            let failed = || format!("cannot write {}", path.display());
+            std::fs::create_dir_all(path.parent().with_context(failed)?).with_context(failed)?;
+            let file = File::create(&path).with_context(failed)?;
             self.list = Some((path, BufWriter::new(file)));
         }
         let (file, out) = self.list.as_mut().expect("it was made above");
@@ -238,8 +234,14 @@ impl<'a> TaskPictures<'a> {
     fn keep(&self, path: &str, bytes: &[u8]) -> Result<()> {
         let file = self.kept.join(path);
         let folder = file.parent().context("a picture lies in a folder")?;
-        let written = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&file, bytes));
-        written.with_context(|| format!("cannot write {}", file.display()))
+        let failed = || format!("cannot write {}", file.display());
+        std::fs::create_dir_all(folder).with_context(failed)?;
+        // A picture that an earlier part keeps takes no room again, where the file system has links.
+        let earlier = self.before.iter().map(|folder| folder.join(path)).find(|earlier| earlier.is_file());
+        if earlier.is_some_and(|earlier| std::fs::hard_link(earlier, &file).is_ok()) {
+            return Ok(());
+        }
+        std::fs::write(&file, bytes).with_context(failed)
     }
 
     /// Looks for every video, and puts frames in its place if the recipe says so. Returns the videos
@@ -336,13 +338,16 @@ impl<'a> TaskPictures<'a> {
 
     /// Ends the list and hands over what is kept as files of the part. Returns what was left out.
     pub(super) fn finish(self, run: &RunFolder, name: &str, new: &mut NewPart) -> Result<LeftOut> {
+        let mut hand_over = |from: &Path, name: String| -> Result<()> {
+            let staged = run.stage_file(new, &name)?;
+            std::fs::rename(from, &staged).with_context(|| format!("cannot move {} to {}", from.display(), staged.display()))
+        };
         if let Some((path, mut out)) = self.list {
             out.flush().with_context(|| format!("cannot write {}", path.display()))?;
+            hand_over(&path, format!("{LISTED}/{name}.jsonl"))?;
         }
         if self.kept.is_dir() {
-            let staged = run.stage_file(new, &kept_folder(name))?;
-            let moved = std::fs::rename(&self.kept, &staged);
-            moved.with_context(|| format!("cannot move {} to {}", self.kept.display(), staged.display()))?;
+            hand_over(&self.kept, kept_folder(name))?;
         }
         Ok(self.left_out)
     }
@@ -380,4 +385,156 @@ fn fault(bytes: Vec<u8>, limits: &DownloadConfig) -> Option<Look> {
     };
     let error = prepare(bytes, &settings, &[]).err()?;
     Some(Look::Faulty(status_of(&error).name()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn conversation(path: &str) -> Conversation {
+        let image = json!([{ "path": path }]);
+        serde_json::from_value(json!({
+            "id": path, "task": "t", "group": "vqa", "answer_shape": "phrase", "licence": "CC0-1.0", "images": image,
+            "messages": [], "template": "vqa/a", "source_file": "f", "source_row": 0, "choice_order": []
+        }))
+        .unwrap()
+    }
+
+    fn rules(limits: &DownloadConfig) -> Rules<'_> {
+        Rules { limits, needs_all: true, frames: None, frame_rate: None, keeps_members: true }
+    }
+
+    fn jpeg() -> Vec<u8> {
+        std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../picture/fixtures/plain.jpg")).unwrap()
+    }
+
+    /// Looks at conversations and returns the ids of those that are kept, and the lines of the list.
+    fn look(own: &mut TaskPictures, conversations: Vec<Conversation>) -> (Vec<Conversation>, Vec<String>) {
+        let mut conversations = conversations;
+        own.look_at(&mut conversations).unwrap();
+        let Some((list, out)) = &mut own.list else { return (conversations, Vec::new()) };
+        out.flush().unwrap();
+        let lines = std::fs::read_to_string(list).unwrap();
+        (conversations, lines.lines().map(str::to_owned).collect())
+    }
+
+    #[test]
+    fn pictures_that_no_trainer_opens_have_a_reason() {
+        let (folder, run) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let run = RunFolder::open(&run.path().join("run")).unwrap();
+        let jpeg = jpeg();
+        let limits = DownloadConfig { max_bytes: 100_000, ..DownloadConfig::default() };
+        let files: [(&str, &[u8], Option<&str>); 8] = [
+            ("whole.jpg", &jpeg, None),
+            ("named.png", &jpeg, None),
+            ("empty.jpg", b"", Some("empty_body")),
+            ("page.jpg", b"<!DOCTYPE html><p>Not found</p>", Some("not_an_image")),
+            ("text.jpg", b"not found", Some("not_an_image")),
+            ("lfs.jpg", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", Some("not_an_image")),
+            ("cut.jpg", &jpeg[..jpeg.len() / 2], Some("broken_image")),
+            ("large.jpg", &[jpeg.clone(), vec![0; 100_000]].concat(), Some("too_large")),
+        ];
+        let mut conversations = vec![conversation("nowhere.jpg"), conversation("."), conversation("whole.jpg")];
+        for (name, bytes, _) in files {
+            std::fs::write(folder.path().join(name), bytes).unwrap();
+            conversations.push(conversation(name));
+        }
+        let mut own = TaskPictures::new(&run, "t", Vec::new(), folder.path().to_owned(), rules(&limits));
+        let (kept, lines) = look(&mut own, conversations);
+        for (name, _, fault) in files {
+            let expected = fault.map_or(Look::Loose, Look::Faulty);
+            assert_eq!(own.looks[name], expected, "{name}");
+            let line = lines.iter().find(|line| line.contains(&format!("\"path\":\"{name}\"")));
+            assert_eq!(line.is_some_and(|line| line.contains(fault.unwrap_or("-"))), fault.is_some(), "{name}");
+        }
+        assert_eq!((kept.len(), lines.len(), own.left_out[MISSING_IMAGE].0), (3, 8, 2));
+        assert!(own.left_out[MISSING_IMAGE].1.contains("instruct.require_images = false"), "{:?}", own.left_out);
+        assert!(!own.is_scattered());
+        // What is missing may be allowed to be; what is broken is not.
+        own = TaskPictures::new(&run, "t", Vec::new(), folder.path().to_owned(), Rules { needs_all: false, ..rules(&limits) });
+        let (kept, lines) = look(&mut own, vec![conversation("nowhere.jpg"), conversation("cut.jpg")]);
+        assert_eq!((kept.len(), lines.len()), (1, 2));
+        assert!(lines[0].contains("\"kept\":true") && lines[1].contains("\"kept\":false"), "{lines:?}");
+    }
+
+    #[test]
+    fn what_has_no_file_gets_one_and_only_once() {
+        let (folder, place) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let run = RunFolder::open(&place.path().join("run")).unwrap();
+        let limits = DownloadConfig::default();
+        let object = format!("{{\"a\": \"{}\"}}", base64(&jpeg()));
+        std::fs::write(folder.path().join("LA.json"), object).unwrap();
+        std::fs::write(folder.path().join("loose.jpg"), jpeg()).unwrap();
+        let mut in_row = conversation("12/34.jpg");
+        in_row.embedded.insert("12/34.jpg".to_owned(), jpeg().into());
+        let mut again = in_row.clone();
+        again.embedded.clear();
+        let all = vec![conversation("LA.json/a"), in_row, again, conversation("loose.jpg")];
+        let mut own = TaskPictures::new(&run, "t", Vec::new(), folder.path().to_owned(), rules(&limits));
+        let (kept, lines) = look(&mut own, all);
+        assert_eq!((kept.len(), lines.len()), (4, 0));
+        assert!(kept.iter().all(|own| own.embedded.is_empty()) && own.is_scattered());
+        own.gather("loose.jpg").unwrap();
+        let mut new = NewPart::new("instruct", "t", "f".to_owned());
+        own.finish(&run, "t", &mut new).unwrap();
+        run.commit(new).unwrap();
+        for path in ["LA.json/a", "12/34.jpg", "loose.jpg"] {
+            assert_eq!(std::fs::read(run.root().join(KEPT).join("t").join(path)).unwrap(), jpeg(), "{path}");
+        }
+        // The next part of the split keeps a link to it.
+        let before = vec![run.root().join(kept_folder("t"))];
+        let mut own = TaskPictures::new(&run, "t-00001", before, folder.path().to_owned(), rules(&limits));
+        look(&mut own, vec![conversation("LA.json/a")]);
+        assert_eq!(std::fs::read(own.kept.join("LA.json/a")).unwrap(), jpeg());
+        // Without a format that names paths, members stay where they are.
+        let mut own = TaskPictures::new(&run, "t", Vec::new(), folder.path().to_owned(), Rules { keeps_members: false, ..rules(&limits) });
+        let (kept, _) = look(&mut own, vec![conversation("LA.json/a")]);
+        assert_eq!((kept.len(), own.kept.exists()), (1, false));
+        assert_eq!(own.read("LA.json/a").unwrap(), Some(jpeg()));
+    }
+
+    #[test]
+    fn frames_stand_for_a_video() {
+        let (folder, place) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let run = RunFolder::open(&place.path().join("run")).unwrap();
+        let limits = DownloadConfig::default();
+        std::fs::create_dir(folder.path().join("v")).unwrap();
+        for number in 0..10 {
+            std::fs::write(folder.path().join(format!("v/{number}.jpg")), jpeg()).unwrap();
+        }
+        let about = |path: &str, start: Option<f64>| {
+            let mut own = conversation("x");
+            own.id = path.to_owned();
+            own.images.clear();
+            own.video = Some(VideoReference { path: path.to_owned(), start, end: None });
+            own
+        };
+        let all = vec![about("v.mp4", None), about("w.mp4", None), about("v.mp4", Some(2.0))];
+        let five = Rules { frames: Some(5), ..rules(&limits) };
+        let mut own = TaskPictures::new(&run, "t", Vec::new(), folder.path().to_owned(), five);
+        let (kept, lines) = look(&mut own, all.clone());
+        let paths: Vec<&str> = kept[0].images.iter().map(|image| image.path.as_str()).collect();
+        assert_eq!(paths, ["v/1.jpg", "v/3.jpg", "v/5.jpg", "v/7.jpg", "v/9.jpg"]);
+        assert!(kept.len() == 1 && kept[0].video.is_none());
+        assert!(lines[0].contains("missing_video") && lines[1].contains("no_frame_rate"), "{lines:?}");
+        // Without frames, a video is only looked for.
+        let mut own = TaskPictures::new(&run, "t", Vec::new(), folder.path().to_owned(), rules(&limits));
+        let (kept, lines) = look(&mut own, all);
+        assert_eq!((kept.len(), lines.len()), (2, 1));
+        assert!(kept.iter().all(|own| own.video.is_some()));
+    }
+
+    fn base64(bytes: &[u8]) -> String {
+        use std::fmt::Write as _;
+        let digits = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        let mut text = String::new();
+        for three in bytes.chunks(3) {
+            let word = three.iter().fold(0_u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - three.len()));
+            for place in 0..4 {
+                let digit = if place > three.len() { b'=' } else { digits[(word >> (18 - 6 * place) & 63) as usize] };
+                let _ = write!(text, "{}", digit as char);
+            }
+        }
+        text
+    }
 }
