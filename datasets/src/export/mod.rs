@@ -35,6 +35,8 @@ pub(crate) mod tests {
             source_file: "train.json".to_owned(),
             source_row: 7,
             choice_order: Vec::new(),
+            right_choice: None,
+            packed: Vec::new(),
         }
     }
 

@@ -8,10 +8,10 @@ use arrow::array::{
     StringBuilder, StructArray,
 };
 use arrow::buffer::OffsetBuffer;
-use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Fields, Int64Type, Schema, SchemaRef};
 use lynxdata_records::schema::{image_type, with_hugging_face_features};
 
-use crate::build::Conversation;
+use crate::build::{Conversation, PackedRecord};
 use crate::record::VideoReference;
 use crate::{Error, Result};
 
@@ -22,6 +22,21 @@ fn message_fields() -> Fields {
 fn video_fields() -> Fields {
     let seconds = |name: &str| Field::new(name, DataType::Float64, true);
     Fields::from(vec![Field::new("path", DataType::Utf8, true), seconds("start"), seconds("end")])
+}
+
+/// The fields of a record that is packed into a conversation.
+fn packed_fields() -> Fields {
+    let text = |name: &str| Field::new(name, DataType::Utf8, true);
+    let places = DataType::List(Arc::new(Field::new("item", DataType::Int64, true)));
+    Fields::from(vec![
+        text("id"),
+        text("template"),
+        text("answer_shape"),
+        text("source_file"),
+        Field::new("source_row", DataType::Int64, true),
+        Field::new("choice_order", places, true),
+        Field::new("right_choice", DataType::Int64, true),
+    ])
 }
 
 /// The columns: those of [`Conversation`], with a picture as `struct{bytes, path}`, its path
@@ -45,6 +60,8 @@ pub fn schema() -> SchemaRef {
         text("source_file"),
         Field::new("source_row", DataType::Int64, true),
         list("choice_order", DataType::Int64),
+        Field::new("right_choice", DataType::Int64, true),
+        list("packed", DataType::Struct(packed_fields())),
     ];
     Arc::new(with_hugging_face_features(Schema::new(fields)))
 }
@@ -76,7 +93,8 @@ pub fn record_batch(
     for conversation in conversations {
         has_order.append(!conversation.choice_order.is_empty());
     }
-    let rows = conversations.iter().map(|conversation| i64::try_from(conversation.source_row).unwrap_or(i64::MAX));
+    let is_packed = Some(conversations.iter().map(|conversation| !conversation.packed.is_empty()).collect());
+    let rows = conversations.iter().map(|conversation| row_number(conversation.source_row));
     let list = |name: &str, lengths: Vec<usize>, values: ArrayRef, nulls| -> Result<ArrayRef> {
         let DataType::List(item) = schema.field_with_name(name)?.data_type().clone() else {
             unreachable!("the columns that come here are lists in the schema above")
@@ -98,6 +116,8 @@ pub fn record_batch(
         column(|conversation| &conversation.source_file),
         Arc::new(Int64Array::from_iter_values(rows)),
         list("choice_order", lengths(|conversation| conversation.choice_order.len()), orders, has_order.finish())?,
+        Arc::new(Int64Array::from_iter(conversations.iter().map(|own| own.right_choice.map(i64::from)))),
+        list("packed", lengths(|conversation| conversation.packed.len()), packed(conversations)?, is_packed)?,
     ];
     Ok(RecordBatch::try_new(schema, columns)?)
 }
@@ -116,6 +136,32 @@ fn videos(conversations: &[Conversation]) -> Result<ArrayRef> {
     }
     let columns = vec![paths, column(|video| video.start), column(|video| video.end)];
     Ok(Arc::new(StructArray::try_new(video_fields(), columns, is_there.finish())?))
+}
+
+fn row_number(row: u64) -> i64 {
+    i64::try_from(row).unwrap_or(i64::MAX)
+}
+
+/// The records that are packed into conversations, one behind the other.
+fn packed(conversations: &[Conversation]) -> Result<ArrayRef> {
+    let all: Vec<&PackedRecord> = conversations.iter().flat_map(|conversation| &conversation.packed).collect();
+    let text = |value: fn(&PackedRecord) -> &str| -> ArrayRef {
+        Arc::new(StringArray::from_iter_values(all.iter().map(|own| value(own))))
+    };
+    let orders = all.iter().map(|own| {
+        let places = own.choice_order.iter().map(|&place| Some(i64::from(place)));
+        (!own.choice_order.is_empty()).then(|| places.collect::<Vec<_>>())
+    });
+    let columns: Vec<ArrayRef> = vec![
+        text(|own| &own.id),
+        text(|own| &own.template),
+        text(|own| own.answer_shape.name()),
+        text(|own| &own.source_file),
+        Arc::new(Int64Array::from_iter_values(all.iter().map(|own| row_number(own.source_row)))),
+        Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>(orders)),
+        Arc::new(Int64Array::from_iter(all.iter().map(|own| own.right_choice.map(i64::from)))),
+    ];
+    Ok(Arc::new(StructArray::try_new(packed_fields(), columns, None)?))
 }
 
 fn pictures(

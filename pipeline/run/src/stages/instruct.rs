@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow};
 use lynxdata_datasets::export::{json, parquet as columns};
-use lynxdata_datasets::{Build, Catalogue, Conversation, DiversityMeter, Task, TaskCounts, read_picture};
+use lynxdata_datasets::{
+    Build, Catalogue, Conversation, Dialogs, Diversity, DiversityMeter, Exchange, TaskCounts, exchanges, read_picture,
+};
 use lynxdata_fetch::{DownloadConfig, status_of};
 use lynxdata_picture::{Check, Encode, PictureSettings, Resize, prepare};
 use lynxdata_prompts::{Banks, PromptMode};
@@ -17,16 +19,18 @@ use lynxdata_report::count as grouped;
 use rayon::prelude::*;
 use tracing::warn;
 
+use super::benchmarks::{self, Benchmarks, Likenesses};
 use super::folder_digest;
 use crate::recipe::{InstructConfig, InstructFormat, LoadedRecipe, Recipe, TaskSource};
 use crate::stage::{Context, Parts, Planned, Stage, StageOutcome, settings_text};
 use crate::table;
 use lynxdata_report::data::{
-    ConversationSample, InstructSummary, Message, TaskSummary, TemplateUse, Thumbnail, data_uri,
+    ConversationSample, DiversitySummary, InstructSummary, Message, PositionSummary, TaskSummary, TemplateUse,
+    Thumbnail, data_uri,
 };
 
 /// Raise it when the same native files give other conversations.
-const FORMAT_VERSION: &str = "5";
+const FORMAT_VERSION: &str = "6";
 
 /// The reason for leaving out conversations of which a picture is not there. What is wrong with one
 /// that is there has the names of a download.
@@ -95,12 +99,14 @@ impl Stage for Instruct {
         let (catalogue, banks) = load(&context.loaded)?;
         let (catalogue, banks) = (Arc::new(catalogue), Arc::new(banks));
         let seed = context.recipe().seed;
+        let benchmarks = Arc::new(Benchmarks::of(&context.loaded, &catalogue)?);
+        let of_benchmarks = benchmarks.as_ref().as_ref().map(Benchmarks::inputs).transpose()?.unwrap_or_default();
         Ok(Box::new(config.tasks.iter().map(move |source| {
             let task = catalogue.get(&source.name)?;
             let root = context.loaded.folder.join(&source.root);
             let settings = settings_text(&(
-                seed,
-                config.prompts,
+                config.build_settings(seed),
+                config.pack_dialogs,
                 &config.formats,
                 config.require_images,
                 &source.images,
@@ -111,7 +117,7 @@ impl Stage for Instruct {
                 context.recipe().download.check,
             ));
             // The definitions of task and bank are inputs as much as the native files.
-            let wordings = task.wordings(&banks)?;
+            let wordings = task.wordings(&banks, config.language.as_deref())?;
             let wordings: Vec<_> = wordings.iter().map(|own| (&own.bank.name, own.template)).collect();
             let wordings = settings_text(&wordings);
             let mut inputs =
@@ -124,12 +130,16 @@ impl Stage for Instruct {
                     inputs.push(file_digest(&file)?);
                 }
             }
+            if config.decontaminate.is_some() {
+                inputs.push(settings_text(&config.decontaminate));
+                inputs.extend(of_benchmarks.iter().cloned());
+            }
             let pictures = source.images.as_ref().map_or(root, |images| context.loaded.folder.join(images));
             folder_digest::add(&pictures, &mut inputs)?;
             let (catalogue, banks) = (Arc::clone(&catalogue), Arc::clone(&banks));
+            let benchmarks = Arc::clone(&benchmarks);
             let make = Box::new(move |new: &mut NewPart| {
-                let task = catalogue.get(&source.name)?;
-                make(context, config, source, task, &banks, new)
+                make(context, config, source, &catalogue, &banks, benchmarks.as_ref().as_ref(), new)
             });
             let name = part_name(source);
             Ok(Planned::new(name, fingerprint(inputs.iter().map(String::as_str)), make))
@@ -192,17 +202,22 @@ fn make(
     context: &Context,
     config: &InstructConfig,
     source: &TaskSource,
-    task: &Task,
+    catalogue: &Catalogue,
     banks: &Banks,
+    benchmarks: Option<&Benchmarks>,
     new: &mut NewPart,
 ) -> Result<()> {
+    let task = catalogue.get(&source.name)?;
     let root = context.loaded.folder.join(&source.root);
-    let mut build = Build::start(task, banks, &root, &source.split, config.prompts, context.recipe().seed)?;
+    let mut build = Build::start(task, banks, &root, &source.split, &config.build_settings(context.recipe().seed))?;
+    let mut dialogs = Dialogs::new(config.pack_dialogs, &task.wordings(banks, config.language.as_deref())?);
+    let mut written = 0;
     let folder = image_folder(context, source);
     let name = part_name(source);
     let of_task = |kind: &str, suffix: &str| format!("instruct/{kind}/{name}.{suffix}");
     let mut outputs = Outputs::create(context, &config.formats, &of_task, new)?;
-    let mut left_out: BTreeMap<&'static str, (u64, String)> = BTreeMap::new();
+    let (mut left_out, mut reported): (BTreeMap<&'static str, (u64, String)>, BTreeMap<&'static str, (u64, String)>) =
+        Default::default();
     let mut faults: HashMap<String, Option<&'static str>> = HashMap::new();
     loop {
         let mut conversations = build.by_ref().take(LOOKED_AT).collect::<lynxdata_datasets::Result<Vec<_>>>()?;
@@ -231,13 +246,40 @@ fn make(
             *count += 1;
             false
         });
+        if let Some(benchmarks) = benchmarks {
+            let mut likenesses = benchmarks.likenesses(catalogue, &conversations, &folder)?.into_iter();
+            conversations.retain(|conversation| {
+                let Some(Likenesses { hits, dropped_for }) = likenesses.next() else { return true };
+                if let Some(hit) = &dropped_for {
+                    let told = || (0, benchmarks::told(hit, conversation));
+                    left_out.entry(benchmarks::reason(hit)).or_insert_with(told).0 += 1;
+                    return false;
+                }
+                for hit in &hits {
+                    let told = || (0, benchmarks::told(hit, conversation));
+                    reported.entry(benchmarks::reason(hit)).or_insert_with(told).0 += 1;
+                }
+                true
+            });
+        }
+        let conversations = dialogs.pack(conversations);
+        written += conversations.len() as u64;
         outputs.write(&conversations, &mut |path| read_picture(&folder, path))?;
+    }
+    for conversations in dialogs.finish().chunks(LOOKED_AT) {
+        written += conversations.len() as u64;
+        outputs.write(conversations, &mut |path| read_picture(&folder, path))?;
     }
     let mut counts = build.counts().clone();
     for (fault, (count, example)) in left_out {
         for _ in 0..count {
             counts.drop_kept(fault, || example.clone());
         }
+    }
+    for (reason, (count, example)) in reported {
+        warn!(task = name, conversations = count, "kept, and told for {reason}, such as {example}");
+        counts.examples.entry(reason.to_owned()).or_insert(example);
+        counts.reported.insert(reason.to_owned(), count);
     }
     report_drops(&name, &counts);
     let nothing = counts.nothing_kept(&name).map(anyhow::Error::from).or_else(|| {
@@ -252,7 +294,7 @@ fn make(
     }
     outputs.finish()?;
     new.rows_in = counts.records_seen;
-    new.rows_out = counts.kept;
+    new.rows_out = written;
     new.counts = counts.dropped.clone();
     new.counts.insert("kept".to_owned(), counts.kept);
     let path = context.run.stage_file(new, &counts_file(source))?;
@@ -447,33 +489,48 @@ pub(crate) fn summary(context: &Context) -> Result<InstructSummary> {
         let part = part.context("a task of the recipe has no part; this is a bug")?;
         let counts = read_counts(&table::file(&context.run, part, COUNTS)?)?;
         let folder = image_folder(context, source);
-        let (mut used, mut conversations) = (BTreeSet::new(), 0);
+        let mut conversations = 0;
         for_each_line(&table::file(&context.run, part, CONVERSATIONS)?, &mut |conversation| {
             if conversations < SHOWN_PER_TASK {
                 summary.samples.push(sample(&conversation, &folder)?);
             }
             conversations += 1;
-            meter.add(&conversation);
-            used.insert(conversation.template);
+            let task = part_name(source);
+            exchanges(&conversation).for_each(|exchange| meter.add(&Exchange { task: &task, ..exchange }));
             Ok(())
         })?;
-        let wordings = task.wordings(&banks)?.len() as u64;
+        let wordings = task.wordings(&banks, config.language.as_deref())?.len() as u64;
         named.extend(task.prompts.iter().cloned());
         summary.tasks.push(TaskSummary {
             name: part_name(source),
             group: task.group.clone(),
             licence: task.licence.clone(),
             conversations: conversations as u64,
-            templates_used: used.len() as u64,
-            templates_total: if config.prompts == PromptMode::Single { used.len() as u64 } else { wordings },
+            templates_total: wordings,
             left_out: left_out(counts),
+            ..TaskSummary::default()
         });
     }
     let measured = meter.finish();
-    (summary.distinct_1, summary.distinct_2) = (measured.distinct_1, measured.distinct_2);
+    for task in &mut summary.tasks {
+        let Some(own) = measured.tasks.get(&task.name) else { continue };
+        task.templates_used = own.wordings.as_ref().map_or(0, |wordings| wordings.used);
+        if config.prompts != PromptMode::All {
+            task.templates_total = task.templates_used;
+        }
+        task.diversity = told(own);
+    }
+    summary.diversity = told(&measured.overall);
+    summary.right_options = measured.overall.right_options.map(|own| PositionSummary {
+        counts: own.counts,
+        chi_square: own.chi_square,
+        freedom: own.freedom,
+        p: own.p,
+    });
+    let uses = measured.overall.wordings.map(|wordings| wordings.uses).unwrap_or_default();
     for bank in banks.iter().filter(|bank| named.contains(&bank.name)) {
         for template in &bank.templates {
-            let uses = measured.templates.get(&format!("{}/{}", bank.name, template.id)).copied().unwrap_or(0);
+            let uses = uses.get(&format!("{}/{}", bank.name, template.id)).copied().unwrap_or(0);
             summary.templates.push(TemplateUse {
                 bank: bank.name.clone(),
                 id: template.id.clone(),
@@ -483,6 +540,19 @@ pub(crate) fn summary(context: &Context) -> Result<InstructSummary> {
         }
     }
     Ok(summary)
+}
+
+fn told(own: &Diversity) -> DiversitySummary {
+    DiversitySummary {
+        entropy_bits: own.wordings.as_ref().map_or(0.0, |wordings| wordings.entropy_bits),
+        distinct_1: own.distinct_1,
+        distinct_2: own.distinct_2,
+        self_bleu: own.self_bleu,
+        repeated: own.repeated_instructions,
+        answer_p50: own.answer_words.p50,
+        answer_p90: own.answer_words.p90,
+        answer_max: own.answer_words.max,
+    }
 }
 
 fn sample(conversation: &Conversation, folder: &Path) -> Result<ConversationSample> {
