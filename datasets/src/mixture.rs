@@ -66,6 +66,19 @@ pub enum Inside {
 }
 
 impl Group {
+    /// Returns the group of all tasks, which share by their sizes.
+    pub fn of_all() -> Self {
+        Group {
+            name: "all".to_owned(),
+            weight: 1.0,
+            tasks: Vec::new(),
+            catalogue_groups: vec![ALL_OTHERS.to_owned()],
+            inside: Inside::Size,
+            most_epochs: None,
+            least_share: None,
+        }
+    }
+
     /// What is wrong with how its tasks share.
     fn fault(&self) -> Option<String> {
         let is_positive = |number: f64| number.is_finite() && number > 0.0;

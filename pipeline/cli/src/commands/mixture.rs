@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, anyhow};
 use clap::{Args, Subcommand};
 use lynxdata_datasets::Catalogue;
-use lynxdata_datasets::mixture::{Group, TokenTotal, preset, presets};
+use lynxdata_datasets::mixture::{TokenTotal, preset, presets};
 use lynxdata_prompts::Banks;
 use lynxdata_run::recipe;
 use lynxdata_run::stages::mixture::{self, Drawn};
@@ -180,13 +180,10 @@ fn planned(
     if let Some(tokenizer) = tokenizer {
         mixture.tokenizer = Some(std::path::absolute(tokenizer).map_err(usage)?);
     }
-    let groups: Vec<Group> = match &mixture.preset {
-        Some(name) => preset(name).map_err(usage)?.groups,
-        None if mixture.groups.is_empty() => {
-            return Err(Failure::Usage(anyhow!("{} has no [instruct.mixture]; --preset names one", path.display())));
-        }
-        None => mixture.groups.clone(),
-    };
+    if instruct.mixture.is_none() && preset_name.is_none() {
+        return Err(Failure::Usage(anyhow!("{} has no [instruct.mixture]; --preset names one", path.display())));
+    }
+    let groups = mixture.groups().map_err(Failure::Usage)?;
     if mixture.tokens.is_some() && mixture.tokenizer.is_none() {
         return Err(Failure::Usage(anyhow!("tokens are counted by a tokenizer: --tokenizer FILE")));
     }

@@ -12,6 +12,7 @@ use rayon::prelude::*;
 use tracing::warn;
 
 use crate::recipe::{DecontaminateConfig, InstructConfig, LoadedRecipe};
+use crate::stage::settings_text;
 
 /// Parts of the names of splits that are held out.
 const HELD_OUT: &[&str] = &["val", "dev", "test"];
@@ -20,6 +21,7 @@ const HELD_OUT: &[&str] = &["val", "dev", "test"];
 pub(super) struct Benchmarks<'a> {
     config: &'a DecontaminateConfig,
     folder: &'a Path,
+    catalogue: &'a Catalogue,
     splits: Vec<HeldOut>,
     references: OnceLock<References>,
 }
@@ -58,22 +60,22 @@ pub(super) fn told(hit: &Hit, conversation: &Conversation) -> String {
 
 impl<'a> Benchmarks<'a> {
     /// Finds the benchmarks that a recipe names, if it names any.
-    pub(super) fn of(loaded: &'a LoadedRecipe, catalogue: &Catalogue) -> Result<Option<Self>> {
+    pub(super) fn of(loaded: &'a LoadedRecipe, catalogue: &'a Catalogue) -> Result<Option<Self>> {
         let instruct = loaded.recipe.instruct.as_ref();
         let Some((instruct, config)) = instruct.and_then(|own| Some((own, own.decontaminate.as_ref()?))) else {
             return Ok(None);
         };
         let splits = if config.held_out_splits { held_out(loaded, instruct, catalogue)? } else { Vec::new() };
-        Ok(Some(Self { config, folder: &loaded.folder, splits, references: OnceLock::new() }))
+        Ok(Some(Self { config, folder: &loaded.folder, catalogue, splits, references: OnceLock::new() }))
     }
 
     fn against(&self) -> Vec<PathBuf> {
         self.config.against.iter().map(|path| self.folder.join(path)).collect()
     }
 
-    /// Returns what a part that is compared with them depends on.
-    pub(super) fn inputs(&self) -> Result<Vec<String>> {
-        let mut inputs = Vec::new();
+    /// Adds what a part that is compared with them depends on.
+    pub(super) fn add_inputs(&self, inputs: &mut Vec<String>) -> Result<()> {
+        inputs.push(settings_text(self.config));
         for path in self.against() {
             for file in lynxdata_budgets::files(&path)? {
                 inputs.push(file_digest(&file)?);
@@ -85,19 +87,14 @@ impl<'a> Benchmarks<'a> {
                 inputs.push(file_digest(file)?);
             }
         }
-        Ok(inputs)
+        Ok(())
     }
 
     /// Returns how each conversation is like a benchmark, on all cores.
-    pub(super) fn likenesses(
-        &self,
-        catalogue: &Catalogue,
-        conversations: &[Conversation],
-        images: &Path,
-    ) -> Result<Vec<Likenesses>> {
+    pub(super) fn likenesses(&self, conversations: &[Conversation], images: &Path) -> Result<Vec<Likenesses>> {
         if self.references.get().is_none() {
             // Another part may have been quicker; both read the same.
-            drop(self.references.set(self.read(catalogue)?));
+            drop(self.references.set(self.read()?));
         }
         let references = self.references.get().context("the benchmarks were just read; this is a bug")?;
         let of = |conversation: &Conversation| {
@@ -111,7 +108,7 @@ impl<'a> Benchmarks<'a> {
         Ok(conversations.par_iter().map(of).collect())
     }
 
-    fn read(&self, catalogue: &Catalogue) -> Result<References> {
+    fn read(&self) -> Result<References> {
         let comparison = Comparison {
             words: self.config.words,
             hash_distance: self.config.hash_distance,
@@ -120,7 +117,7 @@ impl<'a> Benchmarks<'a> {
         };
         let mut references = Vec::new();
         for held_out in &self.splits {
-            let task = catalogue.get(&held_out.task)?;
+            let task = self.catalogue.get(&held_out.task)?;
             let name = format!("{}-{}", held_out.task, held_out.split);
             let records = Records::start(task, &held_out.root, &held_out.split);
             let records = records.and_then(|records| records.collect::<lynxdata_datasets::Result<Vec<Record>>>());

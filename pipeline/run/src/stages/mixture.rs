@@ -8,16 +8,18 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use lynxdata_budgets::Tokenizer;
-use lynxdata_datasets::mixture::{assign, mixed, preset, quotas, select, select_tokens};
+use lynxdata_datasets::mixture::{assign, mixed, quotas, select, select_tokens};
 use lynxdata_datasets::{Conversation, Message, read_picture};
 use lynxdata_prompts::keyed_hash;
-use lynxdata_records::{Manifest, NewPart, PartEntry, RunFolder, file_digest, fingerprint};
+use lynxdata_records::{FileEntry, Manifest, NewPart, PartEntry, RunFolder, file_digest, fingerprint};
 use lynxdata_report::count as grouped;
 use rayon::prelude::*;
 use serde::Deserialize;
 use tracing::warn;
 
-use super::instruct::{BATCH, Instruct, Outputs, conversations_file, image_folder, part_name};
+use super::instruct::{
+    BATCH, CONVERSATIONS, Instruct, Outputs, conversations_file, image_folder, parts_of, split_name,
+};
 use crate::recipe::{InstructConfig, LoadedRecipe, MixtureConfig, Recipe};
 use crate::stage::{Context, Parts, Planned, Stage, StageOutcome, settings_text};
 
@@ -111,20 +113,19 @@ struct Head {
 fn make(context: &Context, instruct: &InstructConfig, mixture: &MixtureConfig, new: &mut NewPart) -> Result<()> {
     let seed = context.recipe().seed;
     let parts = context.upstream(&Instruct)?;
-    let mut files = Vec::new();
+    let (mut files, mut names) = (Vec::new(), Vec::new());
     for source in &instruct.tasks {
-        let name = conversations_file(source);
-        let entry = parts.iter().flat_map(|part| &part.files).find(|file| file.path == name);
-        let entry = entry.with_context(|| format!("stage instruct has no {name}"))?;
-        files.push(context.run.intact(entry)?);
+        for part in parts_of(source, &parts) {
+            files.push(conversations_file(context, part)?);
+            names.push(split_name(source));
+        }
     }
     let tokenizer = tokenizer(&context.loaded, mixture)?;
     let tasks = read_tasks(&files, seed, tokenizer.as_ref())?;
     let picks = picks(mixture, &tasks, new)?;
     let mut readers = files.iter().map(|path| open(path)).collect::<Result<Vec<_>>>()?;
     let folders: HashMap<String, PathBuf> =
-        instruct.tasks.iter().map(|source| (part_name(source), image_folder(context, source))).collect();
-    let names: Vec<String> = instruct.tasks.iter().map(part_name).collect();
+        instruct.tasks.iter().map(|source| (split_name(source), image_folder(context, source))).collect();
     let of_set = |kind: &str, suffix: &str| format!("{FOLDER}/{kind}.{suffix}");
     let mut outputs = Outputs::create(context, &instruct.formats, &of_set, new)?;
     for batch in picks.chunks(BATCH) {
@@ -218,12 +219,8 @@ impl Draw {
 /// # Errors
 /// If the mixture cannot be, or no group of it has a task.
 pub fn draw(mixture: &MixtureConfig, tasks: &BTreeMap<String, TaskLines>) -> Result<Draw> {
-    let groups = match &mixture.preset {
-        Some(name) => preset(name).context("in instruct.mixture")?.groups,
-        None => mixture.groups.clone(),
-    };
     let of_catalogue = tasks.iter().map(|(task, lines)| (task.clone(), lines.group.clone())).collect();
-    let (groups, in_no_group) = assign(&groups, &of_catalogue).context("in instruct.mixture")?;
+    let (groups, in_no_group) = assign(&mixture.groups()?, &of_catalogue).context("in instruct.mixture")?;
     if groups.is_empty() {
         bail!("no group of the mixture has a task of the recipe");
     }
@@ -259,15 +256,18 @@ pub fn draw(mixture: &MixtureConfig, tasks: &BTreeMap<String, TaskLines>) -> Res
 pub fn planned(loaded: &LoadedRecipe, instruct: &InstructConfig, mixture: &MixtureConfig) -> Result<Draw> {
     let folder = loaded.run_folder();
     let manifest = if RunFolder::is_at(&folder) { Manifest::read(&folder)? } else { Manifest::default() };
+    let parts: Vec<PartEntry> = manifest.parts(Instruct.name()).cloned().collect();
     let mut files = Vec::new();
     for source in &instruct.tasks {
-        let name = conversations_file(source);
-        let of_parts = manifest.parts(Instruct.name()).flat_map(|part| &part.files);
-        let file = of_parts.into_iter().find(|file| file.path == name).with_context(|| {
+        let of_source = parts_of(source, &parts);
+        if of_source.is_empty() {
             let (folder, path) = (folder.display(), loaded.path.display());
-            format!("{folder} has no conversations of {} yet\nhint: run `lynxdata instruct {path}` first", source.name)
-        })?;
-        files.push(folder.join(&file.path));
+            let name = &source.name;
+            bail!("{folder} has no conversations of {name} yet\nhint: run `lynxdata instruct {path}` first");
+        }
+        let is_lines = |file: &&FileEntry| file.path.starts_with(CONVERSATIONS);
+        let of_source = of_source.into_iter().flat_map(|part| part.files.iter().find(is_lines));
+        files.extend(of_source.map(|file| folder.join(&file.path)));
     }
     draw(mixture, &read_tasks(&files, loaded.recipe.seed, tokenizer(loaded, mixture)?.as_ref())?)
 }
