@@ -38,7 +38,7 @@ pub(crate) struct Arguments {
     #[arg(value_parser = path_parser())]
     recipe: Option<PathBuf>,
 
-    /// Overrides a value of the recipe, as in --set instruct.prompts=single; may be given several times, the last one wins
+    /// Overrides a value of the recipe, as in --set instruct.prompts=one; may be given several times, the last one wins
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
 
