@@ -36,6 +36,8 @@ mod exports;
 mod flow;
 /// Wordings and texts from a language model: rules, costs, reruns.
 mod generation;
+/// Annotated datasets by one command; tasks, wordings and rules of one's own.
+mod instruct;
 /// pyarrow, datasets, webdataset and DuckDB read what was written and see the same pairs.
 mod interop;
 /// Layouts of folders and archives: those of others are read, and ours by others.

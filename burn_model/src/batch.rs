@@ -2,10 +2,11 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-use crate::data::{Example, Pictures};
+use crate::crop::Crop;
+use crate::data::{Example, Pictures, Shown};
 use crate::encode::Sequence;
 use crate::error::{Error, Result};
-use crate::model::{ModelConfig, Sight, patches_from_pixels};
+use crate::model::{Lynx, ModelConfig, Sight, patches_from_pixels};
 use crate::schedule::Length;
 use crate::tokenizer::Tokenizer;
 
@@ -78,37 +79,82 @@ impl<'a> Seen<'a> {
         }
     }
 
+    /// What the decoder sees of pictures and videos, `[B, latents, decoder_dim]`; of some perhaps a part
+    /// alone, the same of all frames of a video.
+    pub(crate) fn vision_tokens(
+        &self,
+        model: &Lynx,
+        shown: &[(Shown, Option<Crop>)],
+        device: &Device,
+    ) -> Result<Tensor<3>> {
+        let (videos, pictures): (Vec<usize>, Vec<usize>) =
+            (0..shown.len()).partition(|place| shown[*place].0.frames > 0);
+        let rows = |places: &[usize]| -> Vec<(u32, Option<Crop>)> {
+            let chosen = places.iter().map(|place| shown[*place]);
+            chosen.flat_map(|(shown, crop)| shown.rows().map(move |row| (row, crop))).collect()
+        };
+        if videos.is_empty() {
+            return Ok(model.vision_tokens(self.tensor(&rows(&pictures), device)?));
+        }
+        let frames = self.tensor(&rows(&videos), device)?;
+        let [all, patches, values] = frames.dims();
+        let frames = frames.reshape([videos.len(), all / videos.len(), patches, values]);
+        let of_videos = model.video_tokens(frames).expect("Items has seen that the model knows videos");
+        if pictures.is_empty() {
+            return Ok(of_videos);
+        }
+        let of_pictures = model.vision_tokens(self.tensor(&rows(&pictures), device)?);
+        let mut places = vec![0_i64; shown.len()];
+        for (now, place) in videos.iter().chain(&pictures).enumerate() {
+            places[*place] = now as i64;
+        }
+        let places: Tensor<1, Int> = Tensor::from_data(places.as_slice(), device);
+        Ok(Tensor::cat(vec![of_videos, of_pictures], 0).select(0, places))
+    }
+
     /// Some pictures as the model takes them: patches `[B, N, 3·patch²]` or features
     /// `[B, 1, features]`.
-    pub(crate) fn tensor(&self, rows: &[u32], device: &Device) -> Result<Tensor<3>> {
+    fn tensor(&self, rows: &[(u32, Option<Crop>)], device: &Device) -> Result<Tensor<3>> {
+        let config = self.config;
         let (numbers, shape) = match self.pictures {
-            Pictures::Pixels(pictures) => {
-                let shape = [rows.len(), self.config.patches(), self.config.patch_values()];
-                let mut numbers = Vec::with_capacity(shape.iter().product());
-                for row in rows {
-                    patches_from_pixels(self.config, &pictures[*row as usize], &mut numbers);
-                }
-                (numbers, shape)
-            }
-            Pictures::Stored(stored) => {
-                let shape = [rows.len(), self.config.patches(), self.config.patch_values()];
-                let mut numbers = Vec::with_capacity(shape.iter().product());
-                for row in rows {
-                    patches_from_pixels(self.config, &stored.picture(*row)?, &mut numbers);
-                }
-                (numbers, shape)
-            }
             Pictures::Features { width, values } => {
-                let of_row = |row: &u32| &values[*row as usize * width..][..*width];
+                let of_row = |(row, _): &(u32, Option<Crop>)| &values[*row as usize * width..][..*width];
                 let numbers = rows.iter().flat_map(of_row).map(|value| value * self.scale).collect();
                 (numbers, [rows.len(), 1, *width])
+            }
+            pixels => {
+                let shape = [rows.len(), config.patches(), config.patch_values()];
+                let mut numbers = Vec::with_capacity(shape.iter().product());
+                for (row, crop) in rows {
+                    let stored;
+                    let picture = match pixels {
+                        Pictures::Stored(file) => {
+                            stored = file.picture(*row)?;
+                            &stored
+                        }
+                        Pictures::Pixels(pictures) => &pictures[*row as usize],
+                        Pictures::Features { .. } => unreachable!("features are dealt with above"),
+                    };
+                    match crop {
+                        Some(crop) => {
+                            patches_from_pixels(config, &crop.of(picture, config.image_size), &mut numbers);
+                        }
+                        None => patches_from_pixels(config, picture, &mut numbers),
+                    }
+                }
+                (numbers, shape)
             }
         };
         Ok(Tensor::from_data(TensorData::new(numbers, shape), device))
     }
 
-    /// The bytes of a picture, for a fingerprint.
-    pub(crate) fn bytes(&self, row: u32) -> Result<Vec<u8>> {
+    /// The bytes of a picture or of a video's frames, for a fingerprint.
+    pub(crate) fn bytes(&self, shown: Shown) -> Result<Vec<u8>> {
+        let frames = shown.rows().map(|row| self.bytes_of(row)).collect::<Result<Vec<_>>>()?;
+        Ok(frames.concat())
+    }
+
+    fn bytes_of(&self, row: u32) -> Result<Vec<u8>> {
         Ok(match self.pictures {
             Pictures::Pixels(pictures) => pictures[row as usize].clone(),
             Pictures::Stored(stored) => stored.picture(row)?,
@@ -146,10 +192,16 @@ impl<'a> Items<'a> {
         max_tokens: usize,
     ) -> Result<Self> {
         for (place, example) in examples.iter().enumerate() {
-            if example.picture as usize >= pictures.len() {
-                let (row, count) = (example.picture, pictures.len());
-                let reason = format!("example {place} is about picture {row}, and there are {count} from 0");
-                return Err(Error::Data { set, reason });
+            let Shown { row, frames } = example.shown;
+            let refused = |reason: String| Err(Error::Data { set, reason: format!("example {place} {reason}") });
+            if example.shown.rows().end as usize > pictures.len() {
+                return refused(format!("is about picture {row}, and there are {} from 0", pictures.len()));
+            }
+            if frames > 0 && frames as usize != pictures.config.frames {
+                return refused(format!(
+                    "is a video of {frames} frames, and the model's have {}",
+                    pictures.config.frames
+                ));
             }
             if example.turns.is_empty() {
                 return Err(Error::Data { set, reason: format!("example {place} has no turn") });
@@ -164,9 +216,9 @@ impl<'a> Items<'a> {
         self.examples.len()
     }
 
-    /// The pictures of some examples.
-    pub(crate) fn pictures(&self, items: &[u32]) -> Vec<u32> {
-        items.iter().map(|item| self.examples[*item as usize].picture).collect()
+    /// What some examples are about.
+    pub(crate) fn shown(&self, items: &[u32]) -> Vec<Shown> {
+        items.iter().map(|item| self.examples[*item as usize].shown).collect()
     }
 
     /// The lengths of all examples.
@@ -233,7 +285,7 @@ mod tests {
         assert_eq!(integers(texts.places), [0, 5, 6, 7]);
         // The mean square of 2 and 0 is 2.
         let features =
-            seen.tensor(&items.pictures(&[1, 0]), &device).unwrap().into_data().iter::<f32>().collect::<Vec<_>>();
+            seen.tensor(&[(0, None), (1, None)], &device).unwrap().into_data().iter::<f32>().collect::<Vec<_>>();
         assert_eq!(features, [2.0_f32.sqrt(), 0.0]);
     }
 
@@ -243,7 +295,7 @@ mod tests {
         let pictures = Pictures::Features { width: 1, values: vec![1.0] };
         let seen = Seen::new(&pictures, &config).unwrap();
         let turns = vec![Turn { question: "?".to_owned(), answer: "a".to_owned() }];
-        let examples = [Example { picture: 0, turns }];
+        let examples = [Example { shown: Shown::picture(0), turns }];
         let items = Items::new("arm", &examples, &seen, &tokenizer, 32).unwrap();
         let texts = items.texts(&[0], 16, &Device::flex());
         // "user: ?\nbot:" has 12 bytes; " a" and the end follow.
@@ -271,6 +323,6 @@ mod tests {
         let seen = Seen::new(&pictures, &features).unwrap();
         let items = |example| Items::new("arm", &[example], &seen, &tokenizer(), 5).err().unwrap().to_string();
         assert!(items(Example::caption(1, "red")).contains("example 0 is about picture 1, and there are 1 from 0"));
-        assert!(items(Example { picture: 0, turns: vec![] }).contains("example 0 has no turn"));
+        assert!(items(Example { shown: Shown::picture(0), turns: vec![] }).contains("example 0 has no turn"));
     }
 }

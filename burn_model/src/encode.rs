@@ -94,6 +94,7 @@ fn encoded(tokenizer: &Tokenizer, turn: &Turn, room: usize) -> Result<(Vec<u32>,
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Shown;
     use crate::tokenizer::{TokenizerConfig, train_tokenizer};
 
     /// Every byte is a token.
@@ -103,7 +104,7 @@ mod tests {
 
     fn talk(turns: &[(&str, &str)]) -> Example {
         let turn = |(question, answer): &(&str, &str)| Turn { question: (*question).into(), answer: (*answer).into() };
-        Example { picture: 0, turns: turns.iter().map(turn).collect() }
+        Example { shown: Shown::picture(0), turns: turns.iter().map(turn).collect() }
     }
 
     /// The text that is read and the text that is learned; `|` for an end token.

@@ -189,7 +189,22 @@ pub struct FlatGradients {
     flat: Vec<Option<Tensor<1>>>,
 }
 
+impl IntoIterator for FlatGradients {
+    type Item = Option<Tensor<1>>;
+    type IntoIter = std::vec::IntoIter<Self::Item>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.flat.into_iter()
+    }
+}
+
 impl FlatGradients {
+    /// Multiplies all of them.
+    pub(crate) fn times(self, factor: f32) -> Self {
+        let flat = self.flat.into_iter().map(|gradient| gradient.map(|gradient| gradient.mul_scalar(factor)));
+        Self { flat: flat.collect() }
+    }
+
     /// Adds those of another part of the batch.
     pub(crate) fn add(self, other: Self) -> Self {
         let sums = self.flat.into_iter().zip(other.flat).map(|pair| match pair {

@@ -17,6 +17,8 @@ pub(crate) enum Purpose {
     Windows = 3,
     /// Tokens of drawn answers.
     Draws = 4,
+    /// Parts of pictures.
+    Crops = 5,
 }
 
 /// The stream of draws of a seed for a purpose.

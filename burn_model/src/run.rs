@@ -3,16 +3,18 @@
 use std::path::Path;
 
 use burn::module::Module;
+use lynxdata_hash::Hasher;
 use serde::{Deserialize, Serialize};
 
 use crate::batch::{Items, Seen};
-use crate::data::{Example, Pictures};
+use crate::data::{Example, Pictures, Shown};
 use crate::device::DeviceName;
 use crate::encode::Sequence;
 use crate::error::{Error, Result};
 use crate::evaluate::{held_out_nats, wrong_pictures};
 use crate::model::ModelConfig;
 use crate::part::Part;
+use crate::precision::Precision;
 use crate::saved::SavedModel;
 use crate::tokenizer::Tokenizer;
 use crate::train::{TrainConfig, Training};
@@ -170,6 +172,12 @@ fn run_here(spec: &RunSpec, progress: &mut (dyn FnMut(usize, f64) + Send)) -> Re
     train.validate()?;
     let name = spec.device.resolve()?;
     let device = name.open()?;
+    let supported = Precision::supported_by(&device);
+    if !supported.contains(&train.precision) {
+        let supported: Vec<&str> = supported.iter().map(|precision| precision.name()).collect();
+        let reason = format!("device {name} computes in {}", supported.join(", "));
+        return Err(Error::Setting { setting: "precision", value: train.precision.to_string(), reason });
+    }
     // Reading a loss waits for a GPU, and costs nothing on the processor.
     let read_every = if name == DeviceName::Cpu { 1 } else { train.log_every };
     let seen = Seen::new(spec.pictures, model)?;
@@ -186,7 +194,7 @@ fn run_here(spec: &RunSpec, progress: &mut (dyn FnMut(usize, f64) + Send)) -> Re
     if held_out.sequences.iter().all(|sequence| sequence.bytes == 0) {
         return Err(Error::Data { set: "held-out set", reason: "it has no text".to_owned() });
     }
-    let own: Vec<u32> = spec.held_out.iter().map(|example| example.picture).collect();
+    let own: Vec<Shown> = spec.held_out.iter().map(|example| example.shown).collect();
     let wrong = wrong_pictures(&own)?;
 
     let vocabulary = tokenizer.vocabulary();
@@ -217,7 +225,7 @@ fn run_here(spec: &RunSpec, progress: &mut (dyn FnMut(usize, f64) + Send)) -> Re
     let (samples_seen, loss_tokens) = (training.samples(), training.loss_tokens());
     let (trained, losses) = training.finish();
 
-    let nats = |pictures: &[u32]| held_out_nats(&trained, model, &seen, &held_out, pictures, &device);
+    let nats = |pictures: &[Shown]| held_out_nats(&trained, model, &seen, &held_out, pictures, &device);
     let right = nats(&own)?;
     let mut with_wrong = vec![0.0; right.len()];
     for pictures in &wrong {
@@ -284,11 +292,8 @@ const FORMAT: &str = "lynxdata run 3";
 
 /// A digest of everything that determines the training, so that a checkpoint is continued by its own run only.
 fn fingerprint(spec: &RunSpec, seen: &Seen, device: &DeviceName) -> Result<String> {
-    let mut digest = blake3::Hasher::new();
-    let mut add = |bytes: &[u8]| {
-        digest.update(&(bytes.len() as u64).to_le_bytes());
-        digest.update(bytes);
-    };
+    let mut digest = Hasher::new();
+    let mut add = |bytes: &[u8]| lynxdata_hash::add(&mut digest, bytes);
     add(FORMAT.as_bytes());
     add(&serde_json::to_vec(spec.model).expect("numbers are valid JSON"));
     add(&serde_json::to_vec(spec.train).expect("numbers are valid JSON"));
@@ -307,14 +312,14 @@ fn fingerprint(spec: &RunSpec, seen: &Seen, device: &DeviceName) -> Result<Strin
         if *copies == 0 {
             continue;
         }
-        add(&seen.bytes(example.picture)?);
+        add(&seen.bytes(example.shown)?);
         add(&(example.turns.len() as u64).to_le_bytes());
         for turn in &example.turns {
             add(turn.question.as_bytes());
             add(turn.answer.as_bytes());
         }
     }
-    Ok(digest.finalize().to_hex().to_string())
+    Ok(lynxdata_hash::hex(&digest))
 }
 
 #[cfg(test)]

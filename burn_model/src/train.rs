@@ -11,11 +11,15 @@ use serde::{Deserialize, Serialize};
 use crate::average::Average;
 use crate::batch::{Items, Seen};
 use crate::checkpoint;
+use crate::crop::Crop;
+use crate::data::Shown;
 use crate::error::{Error, Result};
 use crate::loss::weighted_nats;
 use crate::model::{Layout, Lynx, ModelConfig};
-use crate::optimizer::{AdamW, AdamWConfig, FlatGradients, gradients_of};
+use crate::optimizer::{AdamW, AdamWConfig, FlatGradients};
 use crate::part::{Part, freeze};
+use crate::precision::Precision;
+use crate::random::{Purpose, stream};
 use crate::saved;
 use crate::schedule::batches;
 use crate::weights::{self, Pretrained};
@@ -56,6 +60,14 @@ pub struct TrainConfig {
     /// Tokens that go through the model at once, padding and prefix included; a larger step is the sum of
     /// several passes and gives the same model but for rounding. Default 0: all at once.
     pub tokens_per_pass: usize,
+    /// The smallest share of a picture's area that the model is shown in a step: a random part of it, of
+    /// that area or more, scaled up to the whole square; 1 shows all of it. For `sight = "pixels"`.
+    /// Default 1; Lynx has 0.9.
+    pub least_area: f64,
+    /// Floats in which products with weights are formed: `"f32"`, `"bf16"` or `"f16"`; the weights
+    /// themselves, norms, attention, the loss and the optimiser have 32 bits. 16 bits spare time and
+    /// memory on a GPU whose matrix units have them, and cost time elsewhere. Default `"f32"`.
+    pub precision: Precision,
     /// Tokens of an example that the model reads at most, the begin token included. A longer caption
     /// loses its end; of a conversation, turns that do not fit are left out, and a long first question
     /// loses its beginning. Default 32.
@@ -89,6 +101,8 @@ impl Default for TrainConfig {
             decay: Decay::Linear,
             rates: BTreeMap::new(),
             tokens_per_pass: 0,
+            least_area: 1.0,
+            precision: Precision::F32,
             max_tokens: 32,
             beta_1: 0.9,
             beta_2: 0.95,
@@ -136,6 +150,12 @@ impl TrainConfig {
                 self.weight_decay,
                 (0.0..1.0).contains(&self.weight_decay),
                 "it must be 0 or more, below 1",
+            ),
+            (
+                "least_area",
+                self.least_area,
+                self.least_area > 0.0 && self.least_area <= 1.0,
+                "it must be above 0, and 1 at most",
             ),
             (
                 "warmup_fraction",
@@ -186,6 +206,7 @@ pub(crate) struct Training<'a> {
     config: &'a TrainConfig,
     seen: &'a Seen<'a>,
     arm: &'a Items<'a>,
+    seed: u64,
     device: Device,
     /// By number of text tokens.
     layouts: BTreeMap<usize, Layout>,
@@ -216,7 +237,7 @@ impl<'a> Training<'a> {
         let parts: Vec<(&Pretrained, Part)> = pretrained.iter().map(|(pretrained, part)| (pretrained, *part)).collect();
         let (mut model, _) = weights::build(&parts, model_config, vocabulary, seen.features(), seed, &device)?;
         if let Some(path) = start {
-            model = saved::load(model, path)?;
+            model = saved::load(model, model_config, path)?;
         }
         let model = freeze(model, &|part| config.rates.get(&part) == Some(&0.0));
         let optimizer = AdamW::new(AdamWConfig {
@@ -232,6 +253,7 @@ impl<'a> Training<'a> {
             config,
             seen,
             arm,
+            seed,
             layouts: BTreeMap::new(),
             batches: batches(seed, &arm.lengths(), copies, config.steps, config.tokens_per_step),
             model,
@@ -279,7 +301,7 @@ impl<'a> Training<'a> {
         let mut sums: Option<(Tensor<1>, FlatGradients)> = None;
         for items in self.passes(step) {
             let (loss, objective) = self.loss(step, &items, self.arm.padded(&items))?;
-            let gradients = gradients_of(&self.model, objective.backward());
+            let gradients = self.config.precision.gradients(&self.model, objective);
             sums = Some(match sums {
                 Some((losses, sum)) => (losses + loss, sum.add(gradients)),
                 None => (loss, gradients),
@@ -307,6 +329,8 @@ impl<'a> Training<'a> {
     /// `[1]`, and what to differentiate.
     fn loss(&mut self, step: usize, items: &[u32], tokens: usize) -> Result<(Tensor<1>, Tensor<1>)> {
         let plain = self.device.clone().inner();
+        let crops = items.iter().map(|item| self.crop(step, *item));
+        let shown: Vec<(Shown, Option<Crop>)> = self.arm.shown(items).into_iter().zip(crops).collect();
         let layout = self
             .layouts
             .entry(tokens)
@@ -315,9 +339,22 @@ impl<'a> Training<'a> {
         let of_step: usize =
             self.batches[step].iter().map(|item| self.arm.sequences[*item as usize].loss_tokens()).sum();
         let weights = texts.targets.clone().zeros_like().float().add_scalar((of_step as f64).recip());
-        let vision = self.model.vision_tokens(self.seen.tensor(&self.arm.pictures(items), &plain)?);
-        let logits = self.model.logits_at(&vision, texts.inputs, layout, texts.places);
+        let model = self.config.precision.rounded(&self.model);
+        let vision = self.seen.vision_tokens(&model, &shown, &plain)?;
+        let logits = model.logits_at(&vision, texts.inputs, layout, texts.places);
         Ok(weighted_nats(logits, texts.targets, weights))
+    }
+
+    /// The part of its picture that an example is shown with in a step; `None` for the whole.
+    fn crop(&self, step: usize, item: u32) -> Option<Crop> {
+        /// Words of the stream that a crop has for itself; it takes 44 at most.
+        const WORDS: u128 = 64;
+        let least = self.config.least_area;
+        (least < 1.0).then(|| {
+            let mut draws = stream(self.seed, Purpose::Crops);
+            draws.set_word_pos((((step as u128) << u32::BITS) + u128::from(item)) * WORDS);
+            Crop::draw(&mut draws, least)
+        })
     }
 
     /// The trained model, without gradients: the mean of its last checkpoints; and the mean nats per
@@ -339,7 +376,8 @@ mod tests {
     use burn::module::Param;
 
     use super::*;
-    use crate::data::{Example, Pictures, Turn};
+    use crate::data::{Example, Pictures, Shown, Turn};
+    use crate::optimizer::gradients_of;
     use crate::tokenizer::{TokenizerConfig, train_tokenizer};
 
     #[test]
@@ -367,7 +405,8 @@ mod tests {
         let tokenizer = train_tokenizer(&["red"], &TokenizerConfig { vocabulary: 259, lowercase: true }).unwrap();
         let seen = Seen::new(&pictures, &model_config).unwrap();
         let turns = vec![Turn { question: "?".to_owned(), answer: "no".to_owned() }];
-        let examples = [Example::caption(0, "red"), Example::caption(1, "a"), Example { picture: 2, turns }];
+        let examples =
+            [Example::caption(0, "red"), Example::caption(1, "a"), Example { shown: Shown::picture(2), turns }];
         let arm = Items::new("arm", &examples, &seen, &tokenizer, config.max_tokens).unwrap();
         let configs = (&model_config, &config);
         let device = Device::flex();

@@ -1,14 +1,13 @@
 //! Records and prompt banks to conversations.
 
-use std::path::Path;
-
 use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
 
 use lynxdata_prompts::{AnswerShape, Banks, PromptMode, Slot, Wording, choose, keyed_hash};
 use serde::{Deserialize, Serialize};
 
 use crate::record::{Answers, Options, Record, VideoReference};
-use crate::records::{Records, TaskCounts, place};
+use crate::records::{NOT_DRAWN, Records, TaskCounts, place};
 use crate::task::{Take, Task};
 use crate::{Result, tokens};
 
@@ -97,6 +96,19 @@ pub struct Build<'a> {
     seed: u64,
     /// Records that are made of one that was read: one for each of its captions.
     waiting: VecDeque<Record>,
+    /// Where the records are read from, for another pass over them.
+    root: PathBuf,
+    split: String,
+    drawn: Option<Drawn>,
+}
+
+/// A number of records that were drawn: those with the smallest hashes.
+#[derive(Debug)]
+struct Drawn {
+    /// The largest hash of a drawn record.
+    last: u64,
+    /// How many are still to come.
+    left: u64,
 }
 
 impl<'a> Build<'a> {
@@ -114,12 +126,93 @@ impl<'a> Build<'a> {
     ) -> Result<Self> {
         task.check_wordings(banks)?;
         let (records, wordings) = (Records::start(task, root, split)?, task.wordings(banks)?);
-        Ok(Self { records, task, wordings, mode, seed, waiting: VecDeque::new() })
+        let (root, split) = (root.to_owned(), split.to_owned());
+        Ok(Self { records, task, wordings, mode, seed, waiting: VecDeque::new(), root, split, drawn: None })
     }
 
-    /// What became of the rows so far.
+    /// Draws at most `most` of the records: those with the smallest hashes of seed, task and id, so
+    /// that a larger draw holds a smaller one. The others are counted as `not_drawn`.
+    ///
+    /// # Errors
+    /// As [`Records::start`] and as the iterator: all records are read once more, to hash their ids.
+    pub fn draw(mut self, most: u64) -> Result<Self> {
+        let (task, seed) = (self.task, self.seed);
+        let (root, split) = (self.root.clone(), self.split.clone());
+        let records = Records::start(task, &root, &split)?;
+        let mut pass = Self {
+            records,
+            task,
+            wordings: Vec::new(),
+            mode: self.mode,
+            seed,
+            waiting: VecDeque::new(),
+            root,
+            split,
+            drawn: None,
+        };
+        let mut hashes = Vec::new();
+        while let Some(record) = pass.read() {
+            hashes.push(draw_hash(seed, task, &record?.id));
+        }
+        let most = usize::try_from(most).unwrap_or(usize::MAX).min(hashes.len());
+        let last = most.checked_sub(1).map_or(0, |place| *hashes.select_nth_unstable(place).1);
+        self.drawn = Some(Drawn { last, left: most as u64 });
+        Ok(self)
+    }
+
+    /// Reads the next record, with one caption if it makes a record of every one.
+    fn read(&mut self) -> Option<Result<Record>> {
+        if let Some(record) = self.waiting.pop_front() {
+            return Some(Ok(record));
+        }
+        let record = self.records.next()?.map(|mut record| {
+            self.leave_out_captions(&mut record);
+            self.spread(record)
+        });
+        Some(record)
+    }
+
+    /// Whether a record is among the drawn ones; counts it if it is not.
+    fn is_drawn(&mut self, record: &Record) -> bool {
+        let Some(drawn) = &mut self.drawn else { return true };
+        if drawn.left > 0 && draw_hash(self.seed, self.task, &record.id) <= drawn.last {
+            drawn.left -= 1;
+            return true;
+        }
+        self.records.counts.drop_kept(NOT_DRAWN, || {
+            format!(
+                "{}: not among those that were drawn",
+                place(&self.task.name, &record.source_file, record.source_row)
+            )
+        });
+        false
+    }
+
+    /// What became of the rows of this part so far.
     pub fn counts(&self) -> &TaskCounts {
         self.records.counts()
+    }
+
+    /// As [`Records::pause_after`].
+    pub fn pause_after(&mut self, rows: u64) {
+        self.records.pause_after(rows);
+    }
+
+    /// As [`Records::next_part`].
+    pub fn next_part(&mut self) -> TaskCounts {
+        self.records.next_part()
+    }
+
+    /// Passes over a part, without wording its records.
+    ///
+    /// # Errors
+    /// As the iterator.
+    pub fn skip_part(&mut self) -> Result<()> {
+        while let Some(record) = self.read() {
+            self.is_drawn(&record?);
+        }
+        self.next_part();
+        Ok(())
     }
 
     /// Takes captions with a token out of the choice if there are others.
@@ -195,16 +288,13 @@ impl Iterator for Build<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            let record = if let Some(record) = self.waiting.pop_front() {
-                record
-            } else {
-                let mut record = match self.records.next()? {
-                    Ok(record) => record,
-                    Err(fault) => return Some(Err(fault)),
-                };
-                self.leave_out_captions(&mut record);
-                self.spread(record)
+            let record = match self.read()? {
+                Ok(record) => record,
+                Err(fault) => return Some(Err(fault)),
             };
+            if !self.is_drawn(&record) {
+                continue;
+            }
             match self.word(&record) {
                 Ok(None) => {}
                 Ok(Some(conversation)) => return Some(Ok(conversation)),
@@ -212,6 +302,10 @@ impl Iterator for Build<'_> {
             }
         }
     }
+}
+
+fn draw_hash(seed: u64, task: &Task, record_id: &str) -> u64 {
+    keyed_hash(seed, &["draw", &task.name, record_id])
 }
 
 /// What a wording is chosen from and by.

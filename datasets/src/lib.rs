@@ -62,7 +62,7 @@ pub use diversity::{Diversity, DiversityMeter, diversity};
 pub use error::Error;
 pub use picture::read_picture;
 pub use record::{Answers, Media, Options, Record, SlotValue, VideoReference};
-pub use records::{Records, ShapeCount, TaskCounts};
+pub use records::{NOT_DRAWN, Records, ShapeCount, TaskCounts};
 pub use task::{CommercialUse, Obtain, Task, Terms, Verified};
 
 /// Shorthand for results of this crate.

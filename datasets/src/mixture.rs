@@ -65,14 +65,14 @@ pub enum Inside {
 }
 
 impl Group {
-    /// Returns the one group of a set of all tasks.
-    pub fn of_all_tasks() -> Group {
+    /// Returns the group of all tasks, which share by their sizes.
+    pub fn of_all() -> Self {
         Group {
             name: "all".to_owned(),
             weight: 1.0,
             tasks: Vec::new(),
             catalogue_groups: vec![ALL_OTHERS.to_owned()],
-            inside: Inside::default(),
+            inside: Inside::Size,
             most_epochs: None,
             least_share: None,
         }

@@ -31,6 +31,9 @@ const FEWEST_MISFITS: u64 = 3;
 /// The share of dropped records is looked at from this number of records on.
 const FEWEST_RECORDS: u64 = 10;
 
+/// The reason of records that were not among those that were drawn.
+pub const NOT_DRAWN: &str = "not_drawn";
+
 /// What became of the rows of a task. `records_seen = kept + the sum of dropped`, always.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskCounts {
@@ -45,7 +48,7 @@ pub struct TaskCounts {
     /// `where:NAME` (the predicate is false), `field:NAME` (a value of the wrong kind),
     /// `error:NAME` (an expression fails), `few_votes`, `answer_shape` (no answer has the shape
     /// that it is said to have), `no_wording` (no wording suits what the record has),
-    /// `duplicate_id`, and `image_token`, `video_token`, `audio_token`, `turn_token` (a text holds
+    /// `not_drawn` (fewer were asked for), `duplicate_id`, and `image_token`, `video_token`, `audio_token`, `turn_token` (a text holds
     /// what trainers take for media or the end of a turn). Whoever looks at the pictures adds what
     /// is wrong with them.
     pub dropped: BTreeMap<String, u64>,
@@ -65,6 +68,9 @@ pub struct TaskCounts {
     /// Keys of joined tables that no row asked for, by table; tables without any are left out.
     /// Known at the end.
     pub unmatched_keys: BTreeMap<String, u64>,
+    /// Whether these are the counts of a part of a split that another part follows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub goes_on: bool,
 }
 
 /// How many answers of one shape there are.
@@ -80,6 +86,30 @@ impl TaskCounts {
     /// Whether every record is accounted for.
     pub fn adds_up(&self) -> bool {
         self.records_seen == self.kept + self.dropped.values().sum::<u64>()
+    }
+
+    /// Adds the counts of the part that follows.
+    fn add(&mut self, next: &TaskCounts) {
+        let add = |own: &mut BTreeMap<String, u64>, next: &BTreeMap<String, u64>| {
+            next.iter().for_each(|(key, count)| *own.entry(key.clone()).or_default() += count);
+        };
+        self.rows_seen += next.rows_seen;
+        self.records_seen += next.records_seen;
+        self.kept += next.kept;
+        self.with_replaced_characters += next.with_replaced_characters;
+        add(&mut self.dropped, &next.dropped);
+        add(&mut self.left_out, &next.left_out);
+        add(&mut self.lacking, &next.lacking);
+        add(&mut self.unmatched_keys, &next.unmatched_keys);
+        for (shape, count) in &next.answers {
+            let own = self.answers.entry(shape.clone()).or_default();
+            own.given += count.given;
+            own.misfits += count.misfits;
+        }
+        for (reason, example) in &next.examples {
+            self.keep_first(reason, || example.clone());
+        }
+        self.goes_on = next.goes_on;
     }
 
     /// Counts a record as dropped that was kept before.
@@ -125,8 +155,9 @@ impl TaskCounts {
                 });
             }
         }
-        // What a predicate leaves out is meant to go, and a row that holds no record has none.
-        let is_meant = |reason: &str| reason.starts_with("where:") || reason == "explode";
+        // What a predicate leaves out or a draw passes over is meant to go, and a row that holds no
+        // record has none.
+        let is_meant = |reason: &str| reason.starts_with("where:") || [NOT_DRAWN, "explode"].contains(&reason);
         let faulty: BTreeMap<&String, &u64> = self.dropped.iter().filter(|(reason, _)| !is_meant(reason)).collect();
         let dropped: u64 = faulty.values().copied().sum();
         let share = dropped as f64 / (dropped + self.kept).max(1) as f64;
@@ -193,6 +224,12 @@ pub struct Records<'a> {
     waiting: VecDeque<Candidate>,
     ids: HashSet<(u64, u64)>,
     ended: bool,
+    /// Rows after which the iterator pauses, until [`Records::next_part`].
+    rows_of_part: u64,
+    /// The row after a pause.
+    ahead: Option<Result<NativeRow>>,
+    /// Counts of the parts before this one.
+    earlier: TaskCounts,
     pub(crate) counts: TaskCounts,
 }
 
@@ -239,6 +276,9 @@ impl<'a> Records<'a> {
             waiting: VecDeque::new(),
             ids: HashSet::new(),
             ended: false,
+            rows_of_part: u64::MAX,
+            ahead: None,
+            earlier: TaskCounts::default(),
             counts,
         })
     }
@@ -246,6 +286,21 @@ impl<'a> Records<'a> {
     /// What became of the rows so far.
     pub fn counts(&self) -> &TaskCounts {
         &self.counts
+    }
+
+    /// Makes the iterator end after so many native rows, with whatever records they hold;
+    /// [`Records::next_part`] goes on with the next ones.
+    pub fn pause_after(&mut self, rows: u64) {
+        self.rows_of_part = rows;
+    }
+
+    /// Ends a part: returns its counts, and goes on with the rows after it if there are any, which
+    /// `goes_on` of the counts says.
+    pub fn next_part(&mut self) -> TaskCounts {
+        let mut counts = std::mem::take(&mut self.counts);
+        counts.goes_on = self.ahead.is_some();
+        self.earlier.add(&counts);
+        counts
     }
 
     fn reject(&mut self, file: &str, row: u64, reason: &str, detail: &str) {
@@ -452,7 +507,9 @@ impl<'a> Records<'a> {
                 self.counts.unmatched_keys.insert(index.join.name.clone(), unused as u64);
             }
         }
-        self.counts.verdict(self.task)
+        let mut all = self.earlier.clone();
+        all.add(&self.counts);
+        all.verdict(self.task)
     }
 }
 
@@ -474,7 +531,12 @@ impl Iterator for Records<'_> {
             if self.ended {
                 return None;
             }
-            match self.rows.next() {
+            let next = self.ahead.take().or_else(|| self.rows.next());
+            if self.counts.rows_seen >= self.rows_of_part && next.is_some() {
+                self.ahead = next;
+                return None;
+            }
+            match next {
                 Some(Ok(row)) => self.take(row),
                 Some(Err(fault)) => {
                     self.ended = true;

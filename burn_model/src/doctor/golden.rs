@@ -1,12 +1,13 @@
 //! Golden values of the reference implementation; see `fixtures/SOURCES.tsv`.
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use safetensors::SafeTensors;
 
 use crate::loss::weighted_nats;
 use crate::model::{Fusion, Layout, Lynx, ModelConfig, Sight};
-use crate::optimizer::{AdamW, AdamWConfig, gradients_of};
+use crate::optimizer::{AdamW, AdamWConfig};
+use crate::precision::Precision;
 
 const BATCH: usize = 2;
 const TOKENS: usize = 16;
@@ -179,7 +180,8 @@ impl Golden {
     }
 
     /// The training loss and what to differentiate for it.
-    pub(crate) fn loss(&self, model: &Lynx, device: &Device) -> (f32, Tensor<1>) {
+    pub(crate) fn loss(&self, model: &Lynx, precision: Precision, device: &Device) -> (f32, Tensor<1>) {
+        let model = precision.rounded(model);
         let plain = device.clone().inner();
         let (places, targets) = self.places_and_targets(&plain);
         let weights = Tensor::ones([targets.dims()[0]], &plain).div_scalar(targets.dims()[0] as f32);
@@ -190,8 +192,8 @@ impl Golden {
     }
 
     /// The largest difference of the outputs of vision encoder, resampler and decoder.
-    pub(crate) fn forward_difference(&self, device: &Device) -> f32 {
-        let model = self.model(device);
+    pub(crate) fn forward_difference(&self, precision: Precision, device: &Device) -> f32 {
+        let model = precision.rounded(&self.model(device));
         let image = model.vision_encoder().expect("it sees pixels").forward(self.patches(device));
         let vision = model.resampler().expect("it sees pixels").forward(&image);
         let mut off = furthest(&values(image), &self.floats("out.vit"));
@@ -216,19 +218,19 @@ impl Golden {
 
     /// The largest difference of any gradient, relative to the largest number in its tensor, and
     /// the name of that weight. `device` is one with gradients.
-    pub(crate) fn gradient_difference(&self, device: &Device) -> (f32, String) {
+    pub(crate) fn gradient_difference(&self, precision: Precision, device: &Device) -> (f32, String) {
         let model = self.model(device);
-        let (_, objective) = self.loss(&model, device);
-        let gradients = objective.backward();
+        let (_, objective) = self.loss(&model, precision, device);
+        let gradients = precision.gradients(&model, objective);
         let mut compare =
-            Compare { golden: self, path: Vec::new(), gradients: &gradients, worst: (0.0, String::new()) };
+            Compare { golden: self, path: Vec::new(), gradients: gradients.into_iter(), worst: (0.0, String::new()) };
         model.visit(&mut compare);
         compare.worst
     }
 
     /// The largest difference of the losses before each of four steps of clipped AdamW. `device` is
     /// one with gradients.
-    pub(crate) fn loss_difference(&self, device: &Device) -> f32 {
+    pub(crate) fn loss_difference(&self, precision: Precision, device: &Device) -> f32 {
         let mut model = self.model(device);
         let config = AdamWConfig {
             beta_1: 0.9,
@@ -241,9 +243,9 @@ impl Golden {
         let mut optimizer = AdamW::new(config);
         let mut off = 0.0_f32;
         for golden in self.floats("out.losses_adamw") {
-            let (loss, objective) = self.loss(&model, device);
+            let (loss, objective) = self.loss(&model, precision, device);
             off = worse(off, (loss - golden).abs());
-            let gradients = gradients_of(&model, objective.backward());
+            let gradients = precision.gradients(&model, objective);
             model = optimizer.step(model, gradients, &|_| 1e-3);
         }
         off
@@ -295,7 +297,7 @@ impl ModuleMapper for Load<'_> {
 struct Compare<'a> {
     golden: &'a Golden,
     path: Vec<String>,
-    gradients: &'a Gradients,
+    gradients: std::vec::IntoIter<Option<Tensor<1>>>,
     worst: (f32, String),
 }
 
@@ -310,9 +312,9 @@ impl ModuleVisitor for Compare<'_> {
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let path = self.path.join(".");
-        let off = match param.val().grad(self.gradients) {
+        let off = match self.gradients.next().flatten() {
             Some(gradient) => {
-                let golden = self.golden.in_our_layout("g", &path, &gradient.dims());
+                let golden = self.golden.in_our_layout("g", &path, &param.val().dims());
                 let largest = golden.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
                 // A gradient that is nothing but rounding has no relative difference.
                 (furthest(&values(gradient), &golden) - 1e-9).max(0.0) / largest.max(f32::MIN_POSITIVE)

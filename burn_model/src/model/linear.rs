@@ -1,7 +1,7 @@
 //! The linear layer, perhaps with a low-rank change.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Tensor, module::linear};
+use burn::tensor::{DType, Tensor, module::linear};
 
 /// `x · weight + bias` over the last axis.
 #[derive(Module, Debug)]
@@ -39,7 +39,15 @@ impl Linear {
             .lora
             .as_ref()
             .map(|lora| x.clone().matmul(lora.down.val()).matmul(lora.up.val()).mul_scalar(lora.scale));
-        let y = linear(x, weight, self.bias.as_ref().map(Param::val));
+        let bias = self.bias.as_ref().map(Param::val);
+        let y = match weight.dtype() {
+            DType::F32 => linear(x, weight, bias),
+            // The weight of a rounded copy, see Precision; the sum with the bias has 32 bits.
+            narrow => {
+                let y = linear(x.cast(narrow), weight, None).cast(DType::F32);
+                bias.map(|bias| y.clone() + bias.unsqueeze()).unwrap_or(y)
+            }
+        };
         match change {
             Some(change) => y + change,
             None => y,

@@ -236,7 +236,7 @@ fn arms_of_long_and_short_texts_learn_from_equally_many_tokens() {
     let mut setup = Setup::new(Sight::Features, 9, 20, 5);
     let long = quiet(&setup.spec(1));
     for example in &mut setup.world.arm {
-        *example = Example::caption(example.picture, "red");
+        *example = Example::caption(example.shown.row, "red");
     }
     let short = quiet(&setup.spec(1));
     assert!(long.samples_seen < short.samples_seen);
@@ -304,7 +304,7 @@ fn a_trained_model_answers_as_it_was_trained_also_after_it_was_saved() {
     let settings = crate::GenerateConfig { max_new_tokens: 20, ..Default::default() };
     let (mut right, mut likeliest) = (0, 0);
     for example in &setup.world.arm {
-        let picture = &pictures[example.picture as usize];
+        let picture = &pictures[example.shown.row as usize..][..1];
         let caption = one.answer(picture, "", &settings).unwrap();
         assert_eq!(caption, other.answer(picture, "", &settings).unwrap());
         right += usize::from(caption == example.turns[0].answer);

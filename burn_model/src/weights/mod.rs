@@ -27,14 +27,14 @@
 mod config;
 mod gguf;
 mod names;
-mod positions;
+pub(crate) mod positions;
 mod safetensors;
 mod tensors;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use burn::module::{Module, ModuleMapper, Param};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 use serde_json::Value;
 
@@ -140,7 +140,7 @@ impl Pretrained {
     }
 
     /// The file that describes it.
-    pub(crate) fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
@@ -209,6 +209,16 @@ impl Pretrained {
         }
         let unused = self.tensors.names().filter(|name| !used.contains(*name)).cloned().collect();
         Ok((model, LoadReport { tensors, numbers, unused, interpolated }))
+    }
+
+    /// Returns the tensors of the file that a part of a model with these sizes does not have, see
+    /// [`LoadReport::unused`]. Reads no weights.
+    pub fn unused(&self, part: Part, config: &ModelConfig) -> Result<Vec<String>> {
+        // Weights that are not drawn take no memory, and those of other sizes have the same names.
+        let model = Lynx::undrawn(config, 1, 1, 0, &Device::flex())?;
+        let mut used = Used { found: self.found(part)?, path: Vec::new(), names: BTreeSet::new() };
+        model.visit(&mut used);
+        Ok(self.tensors.names().filter(|name| !used.names.contains(*name)).cloned().collect())
     }
 
     fn found(&self, part: Part) -> Result<&Found> {
@@ -294,6 +304,30 @@ fn json_file(path: &Path) -> Result<Option<Value>> {
     let Some(text) = text_file(path)? else { return Ok(None) };
     let parsed = serde_json::from_str(&text);
     parsed.map(Some).map_err(|error| Error::Pretrained { path: path.to_owned(), reason: error.to_string() })
+}
+
+/// Collects the names in the file of the weights of a part.
+struct Used<'a> {
+    found: &'a Found,
+    path: Vec<String>,
+    names: BTreeSet<String>,
+}
+
+impl ModuleVisitor for Used<'_> {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, _param: &Param<Tensor<D>>) {
+        let path = self.path.join(".");
+        if Part::of(&path) == self.found.layout.part {
+            self.names.insert(self.found.name(&path));
+        }
+    }
 }
 
 /// Puts weights into a model.
@@ -392,14 +426,9 @@ impl Load<'_> {
                 if rows == tokens {
                     return Some(values);
                 }
-                let side = |tokens: usize| {
-                    let patches = tokens.checked_sub(self.class)?;
-                    Some(patches.isqrt()).filter(|side| *side > 0 && side * side == patches)
-                };
-                let (from, to) = (side(rows)?, side(tokens)?);
+                let (resized, [from, to]) = positions::resized(&values, width, self.class, tokens)?;
                 self.interpolated = Some((from, to));
-                let (class, grid) = values.split_at(self.class * width);
-                Some([class, &positions::interpolated(grid, from, to, width)].concat())
+                Some(resized)
             }
         }
     }

@@ -1,5 +1,5 @@
-//! What every lynxdata crate agrees on: the key of a pair, the status of a download, the schemas of the tables, and the folder in which a run
-//! keeps its parts.
+//! What every lynxdata crate agrees on: the key of a pair, the status of a download, the schemas of
+//! the tables, and the folder in which a run keeps its parts.
 //!
 //! ```
 //! use lynxdata_records::{RunFolder, NewPart, fingerprint};
@@ -34,7 +34,8 @@
 //! * [`nearest`]: the valid name that a mistyped one was meant to be;
 //! * [`card`]: the dataset card beside published shards.
 //!
-//! It knows no network, no clock, no SQL engine and no model; the work is done by the crates that import it.
+//! It knows no network, no clock, no SQL engine and no model; the work is done by the crates that
+//! import it.
 
 pub mod card;
 pub mod cell;

@@ -1,8 +1,9 @@
 //! WebDataset shards: one POSIX tar file in which the members of a sample stand beside each other.
 //!
-//! The rules are those of the `webdataset` Python package: the key of a member ends at the first dot of its base name, extensions are
-//! lower-case, a repeated extension is an error, names that start with a dot or an underscore are skipped. Modification time, owner and mode
-//! are constant, so the same samples give the same bytes.
+//! The rules are those of the `webdataset` Python package: the key of a member ends at the first
+//! dot of its base name, extensions are lower-case, a repeated extension is an error, names that
+//! start with a dot or an underscore are skipped. Modification time, owner and mode are constant,
+//! so the same samples give the same bytes.
 
 use std::fs::File;
 use std::io::{BufReader, Write};
@@ -12,10 +13,12 @@ use tar::{EntryType, Header};
 
 use crate::{Error, Result};
 
-/// Members begin at multiples of this, and an archive ends with two blocks of zeros (POSIX.1-1988, ustar); bytes.
+/// Members begin at multiples of this, and an archive ends with two blocks of zeros (POSIX.1-1988,
+/// ustar); bytes.
 const BLOCK: usize = 512;
 
-/// Writes samples to one shard. Headers and pictures are written as they come, so `output` should be buffered.
+/// Writes samples to one shard. Headers and pictures are written as they come, so `output` should
+/// be buffered.
 pub struct Writer<W: Write> {
     output: W,
     bytes: u64,
@@ -35,7 +38,8 @@ impl<W: Write> Writer<W> {
     /// Appends the members of one sample, as (extension, bytes) in the order given.
     ///
     /// # Errors
-    /// [`Error::MemberName`] for a key or extension that readers would split or skip, [`Error::Io`] if writing fails.
+    /// [`Error::MemberName`] for a key or extension that readers would split or skip, [`Error::Io`]
+    /// if writing fails.
     pub fn append(&mut self, key: &str, members: &[(&str, &[u8])]) -> Result<()> {
         check_key(key)?;
         for (index, (extension, _)) in members.iter().enumerate() {
@@ -57,7 +61,8 @@ impl<W: Write> Writer<W> {
             header.set_gid(0);
             header.set_mtime(0);
             header.set_size(bytes.len() as u64);
-            // Not by the builder of `tar`, which copies everything once more, eight kilobytes at a time.
+            // Not by the builder of `tar`, which copies everything once more, eight kilobytes at a
+            // time.
             let written = header.set_path(&name).and_then(|()| {
                 header.set_cksum();
                 self.output.write_all(header.as_bytes())?;

@@ -14,7 +14,8 @@ use super::{render, unaccounted_rows};
 const HOSTILE: &str =
     "</figcaption><script>alert(1)</script><img src=x onerror=alert(2)>\" onload='alert(3)' {{ 7 * 7 }}";
 
-/// A small generator with a fixed start (Steele and Vigna's splitmix64), so that the sample never changes.
+/// A small generator with a fixed start (Steele and Vigna's splitmix64), so that the sample never
+/// changes.
 struct Draws(u64);
 
 impl Draws {

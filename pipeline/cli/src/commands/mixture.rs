@@ -8,10 +8,10 @@ use clap::{Args, Subcommand};
 use lynxdata_datasets::Catalogue;
 use lynxdata_datasets::mixture::{Group, assign, preset, presets, quotas};
 use lynxdata_prompts::Banks;
-use lynxdata_records::{Manifest, RunFolder};
+use lynxdata_records::{Manifest, PartEntry, RunFolder};
 use lynxdata_run::recipe;
 use lynxdata_run::stage::Stage as _;
-use lynxdata_run::stages::instruct::{Instruct, load, part_name, taken};
+use lynxdata_run::stages::instruct::{Instruct, parts_of, taken};
 use serde::Serialize;
 use serde_json::json;
 
@@ -158,7 +158,7 @@ fn planned(path: &Path, preset_name: Option<&str>, total: Option<u64>, as_json: 
     let name = preset_name.map(str::to_owned).or_else(|| own.and_then(|own| own.preset.clone()));
     let groups: Vec<Group> = match (&name, own) {
         (Some(name), _) => preset(name).map_err(usage)?.groups,
-        (None, Some(own)) => own.groups().map_err(Failure::Usage)?,
+        (None, Some(own)) => own.groups().map_err(usage)?,
         (None, None) => {
             return Err(Failure::Usage(anyhow!("{} has no [instruct.mixture]; --preset names one", path.display())));
         }
@@ -166,14 +166,19 @@ fn planned(path: &Path, preset_name: Option<&str>, total: Option<u64>, as_json: 
     let folder = loaded.run_folder();
     let manifest = if RunFolder::is_at(&folder) { Manifest::read(&folder)? } else { Manifest::default() };
     let (mut sizes, mut missing): (BTreeMap<String, u64>, Vec<String>) = Default::default();
-    let (catalogue, _) = load(&loaded).map_err(Failure::Usage)?;
-    for source in taken(instruct, &catalogue).map_err(Failure::Usage)? {
-        let part = manifest.parts(Instruct.name()).find(|part| part.part == part_name(source));
-        let part = part.with_context(|| {
+    let parts: Vec<PartEntry> = manifest.parts(Instruct.name()).cloned().collect();
+    let (catalogue, _) = loaded.tasks().map_err(Failure::Usage)?;
+    for source in taken(instruct, catalogue).map_err(Failure::Usage)? {
+        let parts = parts_of(source, &parts);
+        if parts.is_empty() {
             let (folder, path) = (folder.display(), path.display());
-            format!("{folder} has no conversations of {} yet\nhint: run `lynxdata instruct {path}` first", source.name)
-        })?;
-        *sizes.entry(source.name.clone()).or_default() += part.rows_out;
+            let fault = anyhow!(
+                "{folder} has no conversations of {} yet\nhint: run `lynxdata instruct {path}` first",
+                source.name
+            );
+            return Err(Failure::Failed(fault));
+        }
+        *sizes.entry(source.name.clone()).or_default() += parts.iter().map(|part| part.rows_out).sum::<u64>();
     }
     let mut of_catalogue = BTreeMap::new();
     for task in sizes.keys() {

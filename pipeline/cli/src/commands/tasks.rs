@@ -155,7 +155,7 @@ fn load(own: &Own) -> anyhow::Result<(Catalogue, Banks)> {
     Ok((catalogue, banks))
 }
 
-fn find<'a>(catalogue: &'a Catalogue, name: &str) -> Result<&'a Task, Failure> {
+pub(super) fn find<'a>(catalogue: &'a Catalogue, name: &str) -> Result<&'a Task, Failure> {
     catalogue.get(name).map_err(|error| {
         let known = catalogue.tasks().map(|task| task.name.as_str());
         let hint = nearest(name, known).filter(|near| *near != name);

@@ -14,7 +14,8 @@ pub(crate) fn add(folder: &Path, inputs: &mut Vec<String>) -> Result<()> {
     add_below(folder, &mut BTreeSet::new(), inputs)
 }
 
-/// `seen` holds the folders that were read, as links may lead round in circles.
+/// Adds the files below a folder; `seen` holds the folders that were read, as links may lead round
+/// in circles.
 fn add_below(folder: &Path, seen: &mut BTreeSet<PathBuf>, inputs: &mut Vec<String>) -> Result<()> {
     let failed = || format!("cannot read {}", folder.display());
     let place = match folder.canonicalize() {

@@ -4,18 +4,18 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use anyhow::{Context as _, Result, anyhow};
 use lynxdata_datasets::export::{Format, Pictures, Writer};
-use lynxdata_datasets::{Build, Catalogue, Conversation, DiversityMeter, Task, TaskCounts, read_picture};
+use lynxdata_datasets::{Build, Catalogue, Conversation, DiversityMeter, NOT_DRAWN, Task, TaskCounts, read_picture};
 use lynxdata_fetch::{DownloadConfig, status_of};
 use lynxdata_picture::{Check, Encode, PictureSettings, Resize, prepare};
 use lynxdata_prompts::{Banks, PromptMode};
-use lynxdata_records::{NewPart, Status, file_digest, fingerprint, nearest};
+use lynxdata_records::{NewPart, PartEntry, Status, file_digest, fingerprint, nearest};
 use lynxdata_report::count as grouped;
 use rayon::prelude::*;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::folder_digest;
 use crate::recipe::{InstructConfig, LoadedRecipe, Recipe, TaskSource};
@@ -80,8 +80,8 @@ impl Stage for Instruct {
             conversations => format!("{} conversations", grouped(conversations)),
         });
         let config = config_of(context)?;
-        let (catalogue, _) = load(&context.loaded)?;
-        let without = config.tasks.len() - taken(config, &catalogue)?.len();
+        let (catalogue, _) = context.loaded.tasks()?;
+        let without = config.tasks.len() - taken(config, catalogue)?.len();
         if without > 0 {
             outcome.sentences.push(format!(
                 "{without} of {} tasks are left out, as their licences do not allow commercial use",
@@ -101,9 +101,7 @@ impl Stage for Instruct {
 
     fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>> {
         let config = config_of(context)?;
-        let (catalogue, banks) = load(&context.loaded)?;
-        let (catalogue, banks) = (Arc::new(catalogue), Arc::new(banks));
-        let seed = context.recipe().seed;
+        let (catalogue, banks) = context.loaded.tasks()?;
         for source in &config.tasks {
             let task = catalogue.get(&source.name)?;
             if !config.licence.takes(task) {
@@ -115,52 +113,135 @@ impl Stage for Instruct {
                 );
             }
         }
-        Ok(Box::new(taken(config, &catalogue)?.into_iter().map(move |source| {
-            let task = catalogue.get(&source.name)?;
-            let root = context.loaded.folder.join(&source.root);
-            let settings = settings_text(&(
-                seed,
-                config.prompts,
-                &config.formats,
-                config.require_images,
-                &source.images,
-                &source.split,
-                // What a picture may be is the same as for downloads.
-                context.recipe().download.max_bytes,
-                context.recipe().download.max_pixels,
-                context.recipe().download.check,
-            ));
-            // The definitions of task and bank are inputs as much as the native files.
-            let wordings = task.wordings(&banks)?;
-            let wordings: Vec<_> = wordings.iter().map(|own| (&own.bank.name, own.template)).collect();
-            let wordings = settings_text(&wordings);
-            let mut inputs =
-                vec!["instruct".to_owned(), FORMAT_VERSION.to_owned(), settings, task.definition.clone(), wordings];
-            for file in task.native_files(&root, &source.split)? {
-                inputs.push(file.strip_prefix(&root).unwrap_or(&file).display().to_string());
-                if file.is_dir() {
-                    folder_digest::add(&file, &mut inputs)?;
-                } else {
-                    inputs.push(file_digest(&file)?);
-                }
-            }
-            let pictures = source.images.as_ref().map_or(root, |images| context.loaded.folder.join(images));
-            folder_digest::add(&pictures, &mut inputs)?;
-            let (catalogue, banks) = (Arc::clone(&catalogue), Arc::clone(&banks));
-            let make = Box::new(move |new: &mut NewPart| {
-                let task = catalogue.get(&source.name)?;
-                make(context, config, source, task, &banks, new)
-            });
-            let name = part_name(source);
-            Ok(Planned::new(name, fingerprint(inputs.iter().map(String::as_str)), make))
-        })))
+        let parts = taken(config, catalogue)?.into_iter().flat_map(move |source| {
+            let split = Split::new(context, config, source, catalogue, banks);
+            let (split, fault) = split.map_or_else(|fault| (None, Some(Err(fault))), |split| (Some(split), None));
+            fault.into_iter().chain(split.into_iter().flatten())
+        });
+        Ok(Box::new(parts))
     }
+}
+
+/// The parts of one split of a task: as many native rows in each, but for the last one. Whether
+/// there is another one is known when the one before it is made.
+struct Split<'a> {
+    context: &'a Context,
+    config: &'a InstructConfig,
+    source: &'a TaskSource,
+    task: &'a Task,
+    banks: &'a Banks,
+    /// What the fingerprints of all parts cover.
+    inputs: Vec<String>,
+    /// The part before, by its number and its fingerprint.
+    before: Option<(usize, String)>,
+    /// The conversations behind the part that was made last, with the number of the next one.
+    going: Arc<Mutex<Option<(usize, Build<'a>)>>>,
+}
+
+impl<'a> Split<'a> {
+    fn new(
+        context: &'a Context,
+        config: &'a InstructConfig,
+        source: &'a TaskSource,
+        catalogue: &'a Catalogue,
+        banks: &'a Banks,
+    ) -> Result<Self> {
+        let task = catalogue.get(&source.name)?;
+        let root = context.loaded.folder.join(&source.root);
+        let settings = settings_text(&(
+            context.recipe().seed,
+            config.prompts,
+            &config.formats,
+            config.require_images,
+            &source.images,
+            &source.split,
+            source.most,
+            rows_per_part(config),
+            // What a picture may be is the same as for downloads.
+            context.recipe().download.max_bytes,
+            context.recipe().download.max_pixels,
+            context.recipe().download.check,
+        ));
+        // The definitions of task and bank are inputs as much as the native files.
+        let wordings = task.wordings(banks)?;
+        let wordings: Vec<_> = wordings.iter().map(|own| (&own.bank.name, own.template)).collect();
+        let wordings = settings_text(&wordings);
+        let mut inputs =
+            vec!["instruct".to_owned(), FORMAT_VERSION.to_owned(), settings, task.definition.clone(), wordings];
+        for file in task.native_files(&root, &source.split)? {
+            inputs.push(file.strip_prefix(&root).unwrap_or(&file).display().to_string());
+            if file.is_dir() {
+                folder_digest::add(&file, &mut inputs)?;
+            } else {
+                inputs.push(file_digest(&file)?);
+            }
+        }
+        let pictures = source.images.as_ref().map_or(root, |images| context.loaded.folder.join(images));
+        folder_digest::add(&pictures, &mut inputs)?;
+        Ok(Self { context, config, source, task, banks, inputs, before: None, going: Arc::default() })
+    }
+
+    /// Returns the number of the next part, if there is one as far as is known.
+    fn next_number(&self) -> Result<Option<usize>> {
+        let Some((before, fingerprint)) = &self.before else { return Ok(Some(0)) };
+        let run = &self.context.run;
+        let Some(part) = run.committed(Instruct.name(), &part_name(self.source, *before), fingerprint) else {
+            return Ok(None);
+        };
+        let counts = read_counts(&table::file(run, &part, COUNTS)?)?;
+        Ok(counts.goes_on.then_some(before + 1))
+    }
+
+    /// Returns the conversations of a part and of those behind it.
+    fn open(&self, number: usize) -> Result<Build<'a>> {
+        let (source, seed) = (self.source, self.context.recipe().seed);
+        let root = self.context.loaded.folder.join(&source.root);
+        let mut build = Build::start(self.task, self.banks, &root, &source.split, self.config.prompts, seed)?;
+        if let Some(most) = source.most {
+            build = build.draw(most)?;
+        }
+        build.pause_after(rows_per_part(self.config));
+        for _ in 0..number {
+            build.skip_part()?;
+        }
+        Ok(build)
+    }
+}
+
+impl<'a> Iterator for Split<'a> {
+    type Item = Result<Planned<'a>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let number = match self.next_number() {
+            Ok(number) => number?,
+            Err(fault) => return Some(Err(fault)),
+        };
+        let number_text = number.to_string();
+        let print = fingerprint(self.inputs.iter().map(String::as_str).chain([number_text.as_str()]));
+        self.before = Some((number, print.clone()));
+        let own = Split { inputs: Vec::new(), before: None, going: Arc::clone(&self.going), ..*self };
+        let make = move |new: &mut NewPart| {
+            let going = own.going.lock().expect("no part panics while it is made").take();
+            let build = match going {
+                Some((at, build)) if at == number => build,
+                _ => own.open(number)?,
+            };
+            let behind = make(&own, number, build, new)?;
+            *own.going.lock().expect("no part panics while it is made") = behind.map(|build| (number + 1, build));
+            Ok(())
+        };
+        Some(Ok(Planned::new(part_name(self.source, number), print, make)))
+    }
+}
+
+fn rows_per_part(config: &InstructConfig) -> u64 {
+    config.rows_per_part.get()
 }
 
 /// Checks that every task exists and that its native files are there, before anything is done.
 pub fn check_tasks(loaded: &LoadedRecipe) -> Result<()> {
     let Some(config) = &loaded.recipe.instruct else { return Ok(()) };
-    let (catalogue, _) = load(loaded)?;
+    let (catalogue, _) = loaded.tasks()?;
     for faulty in catalogue.faulty() {
         warn!(task = faulty.name, "cannot be used: {}", faulty.error());
     }
@@ -174,24 +255,6 @@ pub fn check_tasks(loaded: &LoadedRecipe) -> Result<()> {
         task.native_files(&loaded.folder.join(&source.root), &source.split).context("in instruct.tasks")?;
     }
     Ok(())
-}
-
-/// Loads the shipped tasks and banks, and those of the folders that the recipe names.
-///
-/// # Errors
-/// If a folder cannot be read or a bank is faulty.
-pub fn load(loaded: &LoadedRecipe) -> Result<(Catalogue, Banks)> {
-    let config = loaded.recipe.instruct.as_ref();
-    let mut banks = Banks::shipped()?;
-    if let Some(folder) = config.and_then(|config| config.banks.as_ref()) {
-        banks = banks.with_folder(&loaded.folder.join(folder)).context("in instruct.banks")?;
-    }
-    let mut catalogue = Catalogue::shipped(&banks)?;
-    if let Some(folder) = config.and_then(|config| config.catalogue.as_ref()) {
-        let folder = loaded.folder.join(folder);
-        catalogue = catalogue.with_folder(&folder, &banks).context("in instruct.catalogue")?;
-    }
-    Ok((catalogue, banks))
 }
 
 /// Returns the splits of tasks that the licences of their annotations let in.
@@ -212,9 +275,20 @@ pub(super) fn config_of(context: &Context) -> Result<&InstructConfig> {
     context.recipe().instruct.as_ref().context("the recipe has no [instruct]")
 }
 
-/// Returns the name of the part with the conversations of a task's split.
-pub fn part_name(source: &TaskSource) -> String {
+/// Returns the name of a task's split, which is that of its first part and begins those of others.
+pub fn split_name(source: &TaskSource) -> String {
     format!("{}-{}", source.name, source.split)
+}
+
+fn part_name(source: &TaskSource, number: usize) -> String {
+    let split = split_name(source);
+    if number == 0 { split } else { format!("{split}-{number:05}") }
+}
+
+/// Returns the parts of a task's split among all parts of the stage, in their order.
+pub fn parts_of<'a>(source: &TaskSource, parts: &'a [PartEntry]) -> Vec<&'a PartEntry> {
+    let of_number = |number| parts.iter().find(|part| part.part == part_name(source, number));
+    (0..).map_while(of_number).collect()
 }
 
 /// The folder of a task's pictures.
@@ -222,18 +296,11 @@ pub(super) fn image_folder(context: &Context, source: &TaskSource) -> PathBuf {
     context.loaded.folder.join(source.images.as_ref().unwrap_or(&source.root))
 }
 
-fn make(
-    context: &Context,
-    config: &InstructConfig,
-    source: &TaskSource,
-    task: &Task,
-    banks: &Banks,
-    new: &mut NewPart,
-) -> Result<()> {
-    let root = context.loaded.folder.join(&source.root);
-    let mut build = Build::start(task, banks, &root, &source.split, config.prompts, context.recipe().seed)?;
+/// Makes a part, and returns the conversations behind it if there are any.
+fn make<'a>(split: &Split<'a>, number: usize, mut build: Build<'a>, new: &mut NewPart) -> Result<Option<Build<'a>>> {
+    let Split { context, config, source, .. } = *split;
     let folder = image_folder(context, source);
-    let name = part_name(source);
+    let name = part_name(source, number);
     let of_task = |kind: &str, suffix: &str| format!("instruct/{kind}/{name}{suffix}");
     let mut outputs = Outputs::create(context, &config.formats, &of_task, new)?;
     let mut left_out: BTreeMap<&'static str, (u64, String)> = BTreeMap::new();
@@ -267,31 +334,52 @@ fn make(
         });
         outputs.write(&conversations, &mut |path| read_picture(&folder, path))?;
     }
-    let mut counts = build.counts().clone();
+    let mut counts = build.next_part();
     for (fault, (count, example)) in left_out {
         for _ in 0..count {
             counts.drop_kept(fault, || example.clone());
         }
     }
     report_drops(&name, &counts);
-    let nothing = counts.nothing_kept(&name).map(anyhow::Error::from).or_else(|| {
-        let is_empty = counts.records_seen == 0;
-        is_empty.then(|| anyhow!("task {name}: its native files below {} hold no record", root.display()))
-    });
-    match nothing {
-        // Other tasks may well have conversations.
-        Some(error) if config.tasks.len() > 1 => warn!("{error}"),
-        Some(error) => return Err(error),
-        None => {}
+    if !counts.goes_on {
+        tell_what_is_lacking(split, number, &counts)?;
     }
     outputs.finish(&name)?;
     new.rows_in = counts.records_seen;
     new.rows_out = counts.kept;
     new.counts = counts.dropped.clone();
     new.counts.insert("kept".to_owned(), counts.kept);
-    let path = context.run.stage_file(new, &counts_file(source))?;
+    let path = context.run.stage_file(new, &format!("{COUNTS}/{name}.json"))?;
     let text = serde_json::to_string_pretty(&counts).context("cannot write counts as JSON")?;
-    std::fs::write(&path, text + "\n").with_context(|| format!("cannot write {}", path.display()))
+    std::fs::write(&path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(counts.goes_on.then_some(build))
+}
+
+/// Tells at the last part if a split has no conversation, which is an error if there is no other
+/// task, or fewer than were asked for.
+fn tell_what_is_lacking(split: &Split, number: usize, counts: &TaskCounts) -> Result<()> {
+    let Split { context, config, source, .. } = *split;
+    let run = &context.run;
+    let before = (0..number).filter_map(|number| run.part(Instruct.name(), &part_name(source, number)));
+    let kept = counts.kept + before.map(|part| part.rows_out).sum::<u64>();
+    let name = split_name(source);
+    if let Some(most) = source.most.filter(|most| kept < *most) {
+        warn!(task = name, "has {} conversations, fewer than the {} asked for", grouped(kept), grouped(most));
+    }
+    if kept > 0 {
+        return Ok(());
+    }
+    let root = context.loaded.folder.join(&source.root);
+    let fault = counts.nothing_kept(&name).map_or_else(
+        || anyhow!("task {name}: its native files below {} hold no record", root.display()),
+        anyhow::Error::from,
+    );
+    if config.tasks.len() == 1 {
+        return Err(fault);
+    }
+    // Other tasks may well have conversations.
+    warn!("{fault}");
+    Ok(())
 }
 
 /// The files of one set of conversations, written as they come.
@@ -410,6 +498,10 @@ fn picture_fault(path: &Path, limits: &DownloadConfig) -> Option<&'static str> {
 fn report_drops(name: &str, counts: &TaskCounts) {
     let example = |reason: &String| counts.examples.get(reason).map_or("", String::as_str);
     for (reason, rows) in &counts.dropped {
+        if reason == NOT_DRAWN {
+            info!(task = name, rows, "not among those that were drawn");
+            continue;
+        }
         warn!(task = name, rows, "left out for {reason}, such as {}", example(reason));
     }
     for (reason, elements) in &counts.left_out {
@@ -423,10 +515,6 @@ fn report_drops(name: &str, counts: &TaskCounts) {
 
 /// The folder of what became of the rows of every task, with an example of every reason.
 pub const COUNTS: &str = "instruct/counts";
-
-fn counts_file(source: &TaskSource) -> String {
-    format!("{COUNTS}/{}.json", part_name(source))
-}
 
 /// Returns what was left out, by reason: records, and rows and elements without a record.
 pub fn left_out(counts: TaskCounts) -> BTreeMap<String, u64> {
@@ -445,9 +533,13 @@ pub fn read_counts(path: &Path) -> Result<TaskCounts> {
 /// The folder of conversations with all of their provenance.
 const CONVERSATIONS: &str = "instruct/conversations";
 
-/// Every conversation with all of its provenance, one JSON object a line.
-pub(super) fn conversations_file(source: &TaskSource) -> String {
-    format!("{CONVERSATIONS}/{}.jsonl", part_name(source))
+/// Returns where the conversations of a part lie, with all of their provenance: one JSON object a
+/// line.
+///
+/// # Errors
+/// As [`table::file`].
+pub(super) fn conversations_file(context: &Context, part: &PartEntry) -> Result<PathBuf> {
+    table::file(&context.run, part, CONVERSATIONS)
 }
 
 /// Takes one conversation.
@@ -465,37 +557,40 @@ fn for_each_line(path: &Path, take: &mut Take) -> Result<()> {
 /// What the report says about the instruction set.
 pub(crate) fn summary(context: &Context) -> Result<InstructSummary> {
     let config = config_of(context)?;
-    let (catalogue, banks) = load(&context.loaded)?;
+    let (catalogue, banks) = context.loaded.tasks()?;
     let mut meter = DiversityMeter::default();
     let mut named = BTreeSet::new();
     let mut summary = InstructSummary::default();
     let parts = context.upstream(&Instruct)?;
-    for source in taken(config, &catalogue)? {
+    for source in taken(config, catalogue)? {
         let task = catalogue.get(&source.name)?;
-        let part = parts.iter().find(|part| part.part == part_name(source));
-        let part = part.context("a task of the recipe has no part; this is a bug")?;
-        let counts = read_counts(&table::file(&context.run, part, COUNTS)?)?;
         let folder = image_folder(context, source);
         let (mut used, mut conversations) = (BTreeSet::new(), 0);
-        for_each_line(&table::file(&context.run, part, CONVERSATIONS)?, &mut |conversation| {
-            if conversations < SHOWN_PER_TASK {
-                summary.samples.push(sample(&conversation, &folder)?);
+        let mut reasons: BTreeMap<String, u64> = BTreeMap::new();
+        for part in parts_of(source, &parts) {
+            for (reason, count) in left_out(read_counts(&table::file(&context.run, part, COUNTS)?)?) {
+                *reasons.entry(reason).or_default() += count;
             }
-            conversations += 1;
-            meter.add(&conversation);
-            used.insert(conversation.template);
-            Ok(())
-        })?;
+            for_each_line(&conversations_file(context, part)?, &mut |conversation| {
+                if conversations < SHOWN_PER_TASK {
+                    summary.samples.push(sample(&conversation, &folder)?);
+                }
+                conversations += 1;
+                meter.add(&conversation);
+                used.insert(conversation.template);
+                Ok(())
+            })?;
+        }
         let wordings = task.wordings(&banks)?.len() as u64;
         named.extend(task.prompts.iter().cloned());
         summary.tasks.push(TaskSummary {
-            name: part_name(source),
+            name: split_name(source),
             group: task.group.clone(),
             licence: task.licence.clone(),
             conversations: conversations as u64,
             templates_used: used.len() as u64,
             templates_total: if config.prompts == PromptMode::Single { used.len() as u64 } else { wordings },
-            left_out: left_out(counts),
+            left_out: reasons,
         });
     }
     let measured = meter.finish();

@@ -15,7 +15,7 @@ use lynxdata_report::count as grouped;
 use serde::Deserialize;
 use tracing::warn;
 
-use super::instruct::{BATCH, Instruct, Outputs, conversations_file, image_folder, load, part_name, taken};
+use super::instruct::{BATCH, Instruct, Outputs, conversations_file, image_folder, parts_of, split_name, taken};
 use crate::recipe::{InstructConfig, MixtureConfig, Recipe};
 use crate::stage::{Context, Parts, Planned, Stage, StageOutcome, settings_text};
 
@@ -98,21 +98,20 @@ struct Head {
 fn make(context: &Context, instruct: &InstructConfig, mixture: &MixtureConfig, new: &mut NewPart) -> Result<()> {
     let seed = context.recipe().seed;
     let parts = context.upstream(&Instruct)?;
-    let (catalogue, _) = load(&context.loaded)?;
-    let sources = taken(instruct, &catalogue)?;
-    let mut files = Vec::new();
+    let (mut files, mut names) = (Vec::new(), Vec::new());
+    let (catalogue, _) = context.loaded.tasks()?;
+    let sources = taken(instruct, catalogue)?;
     for source in &sources {
-        let name = conversations_file(source);
-        let entry = parts.iter().flat_map(|part| &part.files).find(|file| file.path == name);
-        let entry = entry.with_context(|| format!("stage instruct has no {name}"))?;
-        files.push(context.run.intact(entry)?);
+        for part in parts_of(source, &parts) {
+            files.push(conversations_file(context, part)?);
+            names.push(split_name(source));
+        }
     }
     let tasks = read_tasks(&files, seed)?;
     let picks = picks(mixture, &tasks, new)?;
     let mut readers = files.iter().map(|path| open(path)).collect::<Result<Vec<_>>>()?;
     let folders: HashMap<String, PathBuf> =
-        sources.iter().map(|source| (part_name(source), image_folder(context, source))).collect();
-    let names: Vec<String> = sources.iter().map(|source| part_name(source)).collect();
+        sources.iter().map(|source| (split_name(source), image_folder(context, source))).collect();
     let of_set = |kind: &str, suffix: &str| format!("{FOLDER}/{kind}{suffix}");
     let mut outputs = Outputs::create(context, &instruct.formats, &of_set, new)?;
     for batch in picks.chunks(BATCH) {
@@ -152,9 +151,8 @@ struct Pick {
 
 /// Chooses what the mixture takes, and counts it.
 fn picks(mixture: &MixtureConfig, tasks: &BTreeMap<String, TaskLines>, new: &mut NewPart) -> Result<Vec<Pick>> {
-    let groups = mixture.groups()?;
     let of_catalogue = tasks.iter().map(|(task, lines)| (task.clone(), lines.group.clone())).collect();
-    let (groups, left) = assign(&groups, &of_catalogue).context("in instruct.mixture")?;
+    let (groups, left) = assign(&mixture.groups()?, &of_catalogue).context("in instruct.mixture")?;
     if groups.is_empty() {
         bail!("no group of the mixture has a task of the recipe");
     }

@@ -40,12 +40,12 @@ pub const STAGES: &[&dyn Stage] = &[
     &report::Report,
 ];
 
-/// The stages that a recipe asks for.
+/// Returns the stages that a recipe asks for.
 pub fn stages_of(recipe: &Recipe) -> impl Iterator<Item = &'static dyn Stage> {
     STAGES.iter().copied().filter(|stage| stage.is_in(recipe))
 }
 
-/// The names of the stages that a command runs.
+/// Returns the names of the stages that a command runs.
 pub fn of_command(command: &str) -> Vec<&'static str> {
     STAGES.iter().filter(|stage| stage.command() == command).map(|stage| stage.name()).collect()
 }
