@@ -203,6 +203,11 @@ impl<'a> Build<'a> {
         self.records.next_part()
     }
 
+    /// What became of the rows of all parts up to the last [`Build::next_part`].
+    pub fn total(&self) -> &TaskCounts {
+        self.records.total()
+    }
+
     /// Passes over a part, without wording its records.
     ///
     /// # Errors
@@ -443,6 +448,8 @@ fn shuffled(seed: u64, purpose: &str, task: &str, record_id: &str, length: usize
     places
 }
 
+#[cfg(test)]
+mod genuine;
 #[cfg(test)]
 mod other_traps;
 #[cfg(test)]

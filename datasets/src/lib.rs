@@ -57,13 +57,13 @@ mod machine;
 
 pub use build::{Build, Conversation, ImageReference, Message, Role};
 pub use catalogue::{Catalogue, FaultyTask};
-pub use checked::{Checked, check};
+pub use checked::{Checked, check, count_difference};
 pub use diversity::{Diversity, DiversityMeter, diversity};
 pub use error::Error;
 pub use picture::read_picture;
 pub use record::{Answers, Media, Options, Record, SlotValue, VideoReference};
 pub use records::{NOT_DRAWN, Records, ShapeCount, TaskCounts};
-pub use task::{CommercialUse, Obtain, Task, Terms, Verified};
+pub use task::{CommercialUse, Fact, Obtain, Task, Terms, Verified};
 
 /// Shorthand for results of this crate.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -314,5 +314,5 @@ fn a_trained_model_answers_as_it_was_trained_also_after_it_was_saved() {
     }
     assert!(likeliest == setup.world.arm.len(), "{likeliest}");
     assert!(right * 2 > setup.world.arm.len(), "{right} of {}; {}", setup.world.arm.len(), result.bits_per_byte());
-    assert!(one.answer(&[0; 5], "", &settings).unwrap_err().to_string().contains("5 bytes"));
+    assert!(one.answer(&[vec![0; 5]], "", &settings).unwrap_err().to_string().contains("5 bytes"));
 }

@@ -62,7 +62,9 @@ mod tests {
              /// ```\n/// {long}\n"
         );
         assert_eq!(long_lines(&rust, true).collect::<Vec<_>>(), [2, 3, 9]);
-        let page = format!("{long}\n\n    {long}\n\n| {long} |\n```sh\n{long}\n```\n* {long}\n[a](https://example.org) {long}\n");
+        let page = format!(
+            "{long}\n\n    {long}\n\n| {long} |\n```sh\n{long}\n```\n* {long}\n[a](https://example.org) {long}\n"
+        );
         assert_eq!(long_lines(&page, false).collect::<Vec<_>>(), [1, 9]);
     }
 }

@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::{Context as _, Result, anyhow};
 use lynxdata_datasets::export::{Format, Pictures, Writer};
-use lynxdata_datasets::{Build, Catalogue, Conversation, DiversityMeter, NOT_DRAWN, Task, TaskCounts, read_picture};
+use lynxdata_datasets::{
+    Build, Catalogue, Conversation, DiversityMeter, NOT_DRAWN, Task, TaskCounts, count_difference, read_picture,
+};
 use lynxdata_fetch::{DownloadConfig, status_of};
 use lynxdata_picture::{Check, Encode, PictureSettings, Resize, prepare};
 use lynxdata_prompts::{Banks, PromptMode};
@@ -342,6 +344,9 @@ fn make<'a>(split: &Split<'a>, number: usize, mut build: Build<'a>, new: &mut Ne
     }
     report_drops(&name, &counts);
     if !counts.goes_on {
+        if let Some(difference) = count_difference(split.task, &source.split, build.total()) {
+            warn!(task = name, "{difference}");
+        }
         tell_what_is_lacking(split, number, &counts)?;
     }
     outputs.finish(&name)?;

@@ -132,9 +132,6 @@ pub(super) fn run(arguments: &super::Arguments, references: &[Reference]) -> Res
     Ok(read_predictions(Source { name: "the model's answers", text: &lines })?)
 }
 
-<<<<<<< HEAD
-/// Returns an option as the right answer is spelled: by its letter, or by its text.
-=======
 /// The file of a picture, or the files of those frames of a video that stand for it.
 fn files(images: &Path, image: &str, frames: usize) -> Result<Vec<PathBuf>> {
     // A picture first: its name without the suffix may be that of a folder.
@@ -157,7 +154,6 @@ fn square(path: &Path, side: u32) -> Result<Vec<u8>> {
 }
 
 /// An option as the right answer is spelled: by its letter, or by its text.
->>>>>>> model
 fn spelled(reference: &Reference, place: usize, text: &str) -> String {
     let letters = 'A'..='Z';
     let by_letter = |answer: &String| answer.len() == 1 && letters.contains(&answer.chars().next().unwrap_or_default());

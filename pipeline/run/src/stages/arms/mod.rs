@@ -113,9 +113,6 @@ impl Stage for Arms {
     }
 }
 
-<<<<<<< HEAD
-/// Returns the check of the recipe.
-=======
 fn print_of_folder(
     recipe: &Recipe,
     config: &CheckConfig,
@@ -140,7 +137,6 @@ pub fn folders_have_changed(recipe: &Recipe, manifest: &Manifest) -> bool {
 }
 
 /// The check of the recipe.
->>>>>>> model
 pub(crate) fn check_of(context: &Context) -> Result<&CheckConfig> {
     context.recipe().check.as_ref().context("the recipe has no [check]")
 }
