@@ -87,8 +87,9 @@ pub trait Writer {
 }
 
 impl Format {
-    /// Returns the format of a name.
+    /// Returns the format of a name; `conversations` is another one of `parquet`.
     pub fn named(name: &str) -> Option<&'static Format> {
+        let name = if name == "conversations" { parquet::FORMAT.name } else { name };
         FORMATS.iter().find(|format| format.name == name).copied()
     }
 
