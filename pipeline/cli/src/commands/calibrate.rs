@@ -198,10 +198,6 @@ fn cases(names: &[String]) -> anyhow::Result<Vec<Case>> {
     names.iter().map(find).collect()
 }
 
-<<<<<<< HEAD
-/// Returns the recipe that the flags stand for: a check of the folder with itself, of which only
-/// the pairs are read.
-=======
 /// Refuses settings of a training that `--quick`, which trains nothing, would pass over.
 pub(super) fn refuse_training(device: Option<&DeviceName>, sets: &[String]) -> anyhow::Result<()> {
     const KEYS: [&str; 6] =
@@ -216,7 +212,8 @@ pub(super) fn refuse_training(device: Option<&DeviceName>, sets: &[String]) -> a
     }
 }
 
->>>>>>> model
+/// Returns the recipe that the flags stand for: a check of the folder with itself, of which only
+/// the pairs are read.
 /// Returns the recipe that the flags stand for: a check of the folder with itself, of which only
 /// the pairs are read.
 fn load(arguments: &Arguments) -> anyhow::Result<recipe::LoadedRecipe> {

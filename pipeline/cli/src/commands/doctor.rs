@@ -56,13 +56,9 @@ struct Entry {
     /// The largest difference of the losses of four steps.
     max_loss_diff: Option<f32>,
     step_ms: Option<f64>,
-<<<<<<< HEAD
-    /// The reason why there are no numbers.
-=======
     /// The same in every precision that the device supports.
     precisions: Vec<Numbers>,
-    /// Why there are no numbers.
->>>>>>> model
+    /// The reason why there are no numbers.
     error: Option<String>,
 }
 
