@@ -572,7 +572,7 @@ impl AnswerSources {
         if self.truth.is_some() {
             shapes.extend([AnswerShape::YesNo, AnswerShape::TrueFalse]);
         }
-        if self.votes.is_some() {
+        if self.votes.is_some() && !shapes.contains(&AnswerShape::Phrase) {
             shapes.push(AnswerShape::Phrase);
         }
         shapes.extend(self.captions.as_ref().map(|(_, shape, _)| *shape));
