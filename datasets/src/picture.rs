@@ -326,7 +326,10 @@ mod tests {
         ];
         for (path, bytes) in found {
             assert_eq!(read(&pictures, path).as_deref(), Some(bytes.as_slice()), "{path}");
-            assert_eq!(pictures.find(path).unwrap().unwrap().size().unwrap(), if path.ends_with("LA_1") { 3 } else { 1 });
+            assert_eq!(
+                pictures.find(path).unwrap().unwrap().size().unwrap(),
+                if path.ends_with("LA_1") { 3 } else { 1 }
+            );
         }
         assert_eq!(read(&pictures, "images/1.jpg"), None, "that archive lies in another folder");
         assert_eq!(pictures.packed_whole(), [root.join("pictures.tar.gz")]);

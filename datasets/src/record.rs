@@ -6,8 +6,8 @@ use lynxdata_prompts::{AnswerShape, Media as Kind, Slot};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::expression::question_mark;
 use crate::archive::from_base64;
+use crate::expression::question_mark;
 use crate::picture::{Embedded, base64_of, embed, stays_inside};
 use crate::shape::misfit;
 use crate::task::Task;

@@ -809,11 +809,7 @@ impl Task {
 
 /// Returns the names that expressions use on the way from rows to pictures: only columns among them
 /// are read with their bytes.
-fn names_of_pictures(
-    media: &MediaSource,
-    explode: Option<&(String, Expression)>,
-    joins: &[Join],
-) -> BTreeSet<String> {
+fn names_of_pictures(media: &MediaSource, explode: Option<&(String, Expression)>, joins: &[Join]) -> BTreeSet<String> {
     let (MediaSource::Image(own) | MediaSource::Images(own)) = media else { return BTreeSet::new() };
     let kept = joins.iter().flat_map(|join| &join.keep).map(|(_, expression)| expression);
     let expressions = kept.chain(explode.map(|(_, over)| over)).chain([&own.value]);

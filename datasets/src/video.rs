@@ -146,7 +146,17 @@ pub fn frame_at(place: &Place, milliseconds: u64) -> Result<std::result::Result<
         let mut command = Command::new("ffmpeg");
         // Bit-exact, so that the version of the library does not stand in the picture; quality 2 is
         // the best that its JPEG encoder gives by default.
-        command.args(["-nostdin", "-v", "error", "-threads", "1", "-protocol_whitelist", "file,subfile", "-ss", &seconds]);
+        command.args([
+            "-nostdin",
+            "-v",
+            "error",
+            "-threads",
+            "1",
+            "-protocol_whitelist",
+            "file,subfile",
+            "-ss",
+            &seconds,
+        ]);
         command.arg("-i").arg(&input);
         command.args(["-map", "0:v:0", "-frames:v", "1", "-c:v", "mjpeg", "-q:v", "2", "-pix_fmt", "yuvj420p"]);
         command.args(["-flags:v", "+bitexact", "-fflags", "+bitexact", "-f", "image2pipe", "-"]);
