@@ -1,6 +1,6 @@
 //! One annotated dataset, described as data: where its rows lie and how they map to records.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use lynxdata_prompts::{AnswerShape, Bank, Banks, Media, Template, Wording};
@@ -78,6 +78,32 @@ pub struct Obtain {
     pub file: String,
     /// The address, or what to do to get it.
     pub from: String,
+}
+
+/// A fact of a task file that can be looked up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fact {
+    /// The licence of the annotations.
+    Licence,
+    /// The terms of the pictures or videos.
+    Pictures,
+    /// The numbers of records.
+    Splits,
+    /// Where the files of annotations come from.
+    Obtain,
+}
+
+impl Fact {
+    /// Returns the name in task files and tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Fact::Licence => "licence",
+            Fact::Pictures => "pictures",
+            Fact::Splits => "splits",
+            Fact::Obtain => "obtain",
+        }
+    }
 }
 
 /// One native row that holds several records.
@@ -219,6 +245,8 @@ struct TaskFile {
     #[serde(default)]
     obtain: Vec<Obtain>,
     pictures: Option<Terms>,
+    #[serde(default)]
+    facts_from: BTreeMap<Fact, String>,
     tables: toml::Table,
     explode: Option<ExplodeFile>,
     #[serde(default, rename = "where")]
@@ -315,6 +343,8 @@ pub struct Task {
     pub cite: String,
     /// What the task file was tried on.
     pub verified: Verified,
+    /// Where facts were looked up, as addresses. A fact that is not here was written from memory.
+    pub facts_from: BTreeMap<Fact, String>,
     /// Its files and where they come from.
     pub obtain: Vec<Obtain>,
     /// The prompt banks that its conversations are worded with.
@@ -542,7 +572,7 @@ impl AnswerSources {
         if self.truth.is_some() {
             shapes.extend([AnswerShape::YesNo, AnswerShape::TrueFalse]);
         }
-        if self.votes.is_some() {
+        if self.votes.is_some() && !shapes.contains(&AnswerShape::Phrase) {
             shapes.push(AnswerShape::Phrase);
         }
         shapes.extend(self.captions.as_ref().map(|(_, shape, _)| *shape));
@@ -581,6 +611,7 @@ impl Task {
             homepage: contents.homepage,
             cite: contents.cite,
             verified: contents.verified,
+            facts_from: contents.facts_from,
             obtain: contents.obtain,
             prompts: contents.prompts,
             language: contents.language,
@@ -621,14 +652,16 @@ impl Task {
         self.answers.shapes()
     }
 
-    /// Returns the wordings of its banks in its language, in the order of banks and files.
+    /// Returns the wordings of its banks in a language, its own without one, in the order of banks
+    /// and files.
     ///
     /// # Errors
     /// If a bank is not there.
-    pub fn wordings<'b>(&self, banks: &'b Banks) -> Result<Vec<Wording<'b>>> {
+    pub fn wordings<'b>(&self, banks: &'b Banks, language: Option<&str>) -> Result<Vec<Wording<'b>>> {
         let banks: Vec<&Bank> =
             self.prompts.iter().map(|name| banks.get(name)).collect::<std::result::Result<_, _>>()?;
-        Ok(banks.into_iter().flat_map(Bank::wordings).filter(|own| own.template.language == self.language).collect())
+        let language = language.unwrap_or(&self.language);
+        Ok(banks.into_iter().flat_map(Bank::wordings).filter(|own| own.template.language == language).collect())
     }
 
     /// Returns whether a wording suits a record that is about some media and has some slots and
@@ -658,10 +691,20 @@ impl Task {
     }
 
     /// Checks that records have wordings: those with all slots and those with only the ones that
-    /// none may lack; and that every answer that is declared by its shape is asked for.
-    pub(crate) fn check_wordings(&self, banks: &Banks) -> Result<()> {
-        let fault = |reason: String| Error::TaskFile { file: self.file.clone(), reason };
-        let wordings = self.wordings(banks).map_err(|reason| fault(format!("prompts: {reason}")))?;
+    /// none may lack; and that every answer that is declared by its shape is asked for, but by
+    /// wordings of another language, of which there are few.
+    pub(crate) fn check_wordings(&self, banks: &Banks, language: Option<&str>) -> Result<()> {
+        let fault = |reason: String| match language {
+            Some(language) => Error::Language { task: self.name.clone(), language: language.to_owned(), reason },
+            None => Error::TaskFile { file: self.file.clone(), reason },
+        };
+        let wordings = self.wordings(banks, language).map_err(|reason| fault(format!("prompts: {reason}")))?;
+        if let (true, Some(_)) = (wordings.is_empty(), language) {
+            let of_banks = self.prompts.iter().filter_map(|name| banks.get(name).ok()).flat_map(Bank::wordings);
+            let known: BTreeSet<&str> = of_banks.map(|own| own.template.language.as_str()).collect();
+            let known = known.into_iter().collect::<Vec<_>>().join(", ");
+            return Err(fault(format!("its banks {} have wordings in {known}", self.prompts.join(", "))));
+        }
         if wordings.is_empty() {
             let (names, language) = (self.prompts.join(", "), &self.language);
             return Err(fault(format!("language: no wording of {names} is of language `{language}`")));
@@ -694,7 +737,7 @@ impl Task {
                 }
             }
         }
-        for (shape, _) in &self.answers.texts {
+        for (shape, _) in self.answers.texts.iter().filter(|_| language.is_none()) {
             let asks = |own: &Wording| {
                 let shapes = &own.template.answer;
                 shapes.contains(shape) || *shape == AnswerShape::Phrase && shapes.contains(&AnswerShape::Word)
@@ -762,6 +805,10 @@ fn check_head(contents: &TaskFile) -> std::result::Result<(), String> {
     if !is_identifier(&contents.group) {
         return Err("group: must be made of a-z, 0-9 and _".to_owned());
     }
+    let is_address = |from: &String| from.starts_with("https://") || from.starts_with("http://");
+    if let Some((fact, from)) = contents.facts_from.iter().find(|(_, from)| !is_address(from)) {
+        return Err(format!("facts_from.{}: {from:?} is no address", fact.name()));
+    }
     if !(0.0..=1.0).contains(&contents.may_drop) {
         return Err("may_drop: must be a share from 0 to 1".to_owned());
     }
@@ -803,7 +850,7 @@ phrase = "q.answer"
 
     fn compile(toml: &str) -> Result<Task> {
         let task = Task::compile("own.toml", toml::from_str(toml).unwrap())?;
-        task.check_wordings(&Banks::shipped().unwrap())?;
+        task.check_wordings(&Banks::shipped().unwrap(), None)?;
         Ok(task)
     }
 
@@ -833,6 +880,14 @@ phrase = "q.answer"
             (("question =", "hint = { value = \"q.hint\", optional = true }\nquestion ="), "[hint, question]"),
             (("[pictures]\nlicence = \"CC0-1.0\"\ncommercial_use = \"yes\"\n", ""), "pictures: give `licence`"),
             (("group = \"vqa\"", "group = \"vqa\"\npaper_row = 51"), "paper_row"),
+            (
+                ("group = \"vqa\"", "group = \"vqa\"\nfacts_from = { licence = \"me\" }"),
+                "facts_from.licence: \"me\" is no address",
+            ),
+            (
+                ("group = \"vqa\"", "group = \"vqa\"\nfacts_from = { weather = \"https://x\" }"),
+                "unknown variant `weather`",
+            ),
             (("commercial_use = \"yes\"\nhome", "commercial_use = \"maybe\"\nhome"), "unknown variant `maybe`"),
         ];
         for ((from, to), expected) in faults {

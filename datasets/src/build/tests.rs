@@ -46,11 +46,16 @@ pub(super) fn build_all(
     mode: PromptMode,
     seed: u64,
 ) -> (Vec<Conversation>, TaskCounts) {
-    let mut build = Build::start(task, &BANKS, root, split, mode, seed).unwrap();
+    let settings = BuildSettings { seed, prompts: mode, ..BuildSettings::default() };
+    let mut build = Build::start(task, &BANKS, root, split, &settings).unwrap();
     let conversations: Vec<Conversation> = build.by_ref().map(Result::unwrap).collect();
     let counts = build.counts().clone();
     assert!(counts.adds_up() && counts.kept == conversations.len() as u64, "{counts:?}");
     (conversations, counts)
+}
+
+fn seeded() -> BuildSettings {
+    BuildSettings { seed: SEED, ..BuildSettings::default() }
 }
 
 fn build_fixture(task: &Task, mode: PromptMode, seed: u64) -> Vec<Conversation> {
@@ -113,7 +118,7 @@ fn the_seed_changes_wordings_and_nothing_else_does() {
     let own = build_fixture(vsr, PromptMode::All, SEED);
     assert_eq!(own, build_fixture(vsr, PromptMode::All, SEED));
     assert_ne!(own, build_fixture(vsr, PromptMode::All, SEED + 1));
-    let single = build_fixture(vsr, PromptMode::Single, SEED);
+    let single = build_fixture(vsr, PromptMode::One, SEED);
     assert!(single.iter().all(|conversation| conversation.template == "entailment/claim_true_or_false"));
 }
 
@@ -290,7 +295,7 @@ fn one_bad_cell_of_any_kind_changes_no_other_record() {
             for (what, file) in changed {
                 let what = format!("{}, {}: {what}", task.name, path.display());
                 fs::write(folder.path().join(path.strip_prefix(&root).unwrap()), file).unwrap();
-                let mut build = Build::start(task, &BANKS, folder.path(), &split, PromptMode::All, SEED)
+                let mut build = Build::start(task, &BANKS, folder.path(), &split, &seeded())
                     .unwrap_or_else(|fault| panic!("{what}: {fault}"));
                 let found: Vec<Conversation> =
                     build.by_ref().map(|found| found.unwrap_or_else(|fault| panic!("{what}: {fault}"))).collect();
@@ -374,7 +379,7 @@ fn own_build(toml: &str, banks: &[(&str, &str)], rows: &str) -> Result<(Vec<Conv
     let task = Task::compile("own.toml", toml::from_str(&(head.to_owned() + toml)).unwrap())?;
     let native = tempfile::tempdir().unwrap();
     fs::write(native.path().join("val.jsonl"), rows).unwrap();
-    let mut build = Build::start(&task, &banks, native.path(), "val", PromptMode::All, SEED)?;
+    let mut build = Build::start(&task, &banks, native.path(), "val", &seeded())?;
     let conversations = build.by_ref().collect::<Result<Vec<_>>>()?;
     assert!(build.counts().adds_up(), "{:?}", build.counts());
     let counts = build.counts().clone();
@@ -553,7 +558,7 @@ fn the_right_option_stands_at_every_place_equally_often() {
     assert!(chi_square < 16.27, "{counts:?}");
 }
 
-fn read_json(path: &Path) -> Value {
+pub(super) fn read_json(path: &Path) -> Value {
     serde_json::from_slice(&fs::read(path).unwrap_or_else(|fault| panic!("{}: {fault}", path.display()))).unwrap()
 }
 
@@ -624,75 +629,4 @@ fn full_native_files_yield_as_many_conversations_as_they_hold() {
     let later = |message: &&Message| message.role == Role::User;
     let asked = conversations.iter().flat_map(|own| own.messages.iter().filter(later).skip(1));
     assert!(asked.clone().count() == 72 && asked.clone().all(|message| message.content.ends_with('?')));
-}
-
-/// A record that a person has checked against the native file, as far as it says.
-fn assert_says(expected: &Value, found: &Value, place: &str) {
-    match (expected, found) {
-        (Value::Object(expected), Value::Object(found)) => {
-            for (key, value) in expected {
-                let found = found.get(key).unwrap_or_else(|| panic!("{place}: {key} is missing"));
-                assert_says(value, found, &format!("{place}.{key}"));
-            }
-        }
-        _ => assert_eq!(expected, found, "{place}"),
-    }
-}
-
-/// Lays the files of a case out as their authors do, if they lie otherwise in the shared folder:
-/// `files` names them by native path, and `written` holds the text of short lists that are not at
-/// hand.
-fn laid_out(case: &Value, shared: &Path) -> Option<tempfile::TempDir> {
-    let (files, written) = (case["files"].as_object(), case["written"].as_object());
-    if files.is_none() && written.is_none() {
-        return None;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let place = |native: &str| {
-        let path = folder.path().join(native);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        path
-    };
-    for (native, own) in files.into_iter().flatten() {
-        fs::copy(shared.join(own.as_str().unwrap()), place(native)).unwrap_or_else(|e| panic!("{own}: {e}"));
-    }
-    for (native, text) in written.into_iter().flatten() {
-        fs::write(place(native), text.as_str().unwrap()).unwrap();
-    }
-    Some(folder)
-}
-
-/// Reads `genuine.json`: a list of files below the shared folder of tasks, each with its `split`,
-/// the number of records that are `kept`, and hand-checked `records`.
-#[test]
-fn genuine_files_give_the_records_that_were_checked_by_hand() {
-    let Some(shared) = shared("data/tasks") else { return };
-    for task in shipped().tasks() {
-        let path = fixtures().join(&task.name).join("genuine.json");
-        if !path.exists() {
-            continue;
-        }
-        let cases = read_json(&path);
-        for case in cases.as_array().unwrap() {
-            let folder = case["folder"].as_str().unwrap_or(&task.name);
-            let split = case["split"].as_str().unwrap();
-            let what = format!("{} {folder} {split}", task.name);
-            let laid_out = laid_out(case, &shared);
-            let root = laid_out.as_ref().map_or_else(|| shared.join(folder), |laid_out| laid_out.path().to_owned());
-            let mut records = Records::start(task, &root, split).unwrap_or_else(|e| panic!("{what}: {e}"));
-            let found: Vec<Value> = records
-                .by_ref()
-                .map(|record| serde_json::to_value(record.unwrap_or_else(|error| panic!("{what}: {error}"))).unwrap())
-                .collect();
-            assert!(records.counts().adds_up(), "{what}");
-            assert_eq!(case["kept"], json!(found.len()), "{what}: {:?}", records.counts());
-            let expected = case["records"].as_array().unwrap();
-            assert!(!expected.is_empty(), "{what}");
-            for record in expected {
-                let own = found.iter().find(|own| own["id"] == record["id"]);
-                let own = own.unwrap_or_else(|| panic!("{what}: there is no {}", record["id"]));
-                assert_says(record, own, &format!("{what} {}", record["id"]));
-            }
-        }
-    }
 }

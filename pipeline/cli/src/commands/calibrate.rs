@@ -214,8 +214,6 @@ pub(super) fn refuse_training(device: Option<&DeviceName>, sets: &[String]) -> a
 
 /// Returns the recipe that the flags stand for: a check of the folder with itself, of which only
 /// the pairs are read.
-/// Returns the recipe that the flags stand for: a check of the folder with itself, of which only
-/// the pairs are read.
 fn load(arguments: &Arguments) -> anyhow::Result<recipe::LoadedRecipe> {
     if arguments.quick {
         refuse_training(arguments.device.as_ref(), &arguments.sets)?;

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use lynxdata_datasets::{Build, Catalogue, Checked, Conversation, Records, Task, check};
-use lynxdata_prompts::{Banks, PromptMode};
+use lynxdata_datasets::{Build, BuildSettings, Catalogue, Checked, Conversation, Records, Task, check};
+use lynxdata_prompts::Banks;
 use lynxdata_records::nearest;
 use serde_json::{Value, json};
 use tracing::warn;
@@ -174,6 +174,7 @@ fn facts(task: &Task) -> Value {
         "commercial_use": task.commercial_use,
         "pictures": task.pictures,
         "verified": task.verified,
+        "facts_from": task.facts_from,
         "splits": task.splits,
         "homepage": task.homepage,
         "cite": task.cite,
@@ -220,7 +221,7 @@ fn show(name: &str, own: &Own, json: bool) -> Result<u8, Failure> {
     let (catalogue, banks) = load(own)?;
     let task = find(&catalogue, name)?;
     let mut facts = facts(task);
-    let wordings = task.wordings(&banks).map_err(anyhow::Error::from)?;
+    let wordings = task.wordings(&banks, None).map_err(anyhow::Error::from)?;
     facts["wordings"] = json!(wordings.len());
     facts["definition"] = json!(task.definition);
     if json {
@@ -254,6 +255,7 @@ fn show(name: &str, own: &Own, json: bool) -> Result<u8, Failure> {
         _ => ("split", format!("{split}, {} records", grouped(*records))),
     }));
     lines.extend(task.obtain.iter().map(|own| ("obtain", format!("{} from {}", own.file, own.from))));
+    lines.extend(task.facts_from.iter().map(|(fact, from)| ("looked up", format!("{} at {from}", fact.name()))));
     let lines: Vec<String> = lines.iter().map(|(key, value)| format!("{key:<15} {value}")).collect();
     let text = lines.join("\n") + "\n";
     print(&text)?;
@@ -288,7 +290,8 @@ fn preview(native: &Native, split: Option<&str>, seed: u64) -> Result<u8, Failur
     let (catalogue, banks) = load(&native.own)?;
     let task = find(&catalogue, &native.name)?;
     let split = split_of(task, &native.folder, split);
-    let build = Build::start(task, &banks, &native.folder, &split, PromptMode::All, seed);
+    let settings = BuildSettings { seed, ..BuildSettings::default() };
+    let build = Build::start(task, &banks, &native.folder, &split, &settings);
     for conversation in build.map_err(anyhow::Error::from)?.take(PREVIEWED) {
         print(&spoken(&conversation.map_err(anyhow::Error::from)?))?;
     }

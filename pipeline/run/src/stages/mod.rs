@@ -3,6 +3,8 @@
 //! A stage says which parts it consists of and how to make each; `crate::runner` runs any of them.
 
 pub mod arms;
+mod benchmarks;
+pub mod card;
 pub mod check;
 pub mod dedup;
 pub mod download;
@@ -29,6 +31,7 @@ pub const STAGES: &[&dyn Stage] = &[
     &shards::Shards,
     &instruct::Instruct,
     &mixture::Mixture,
+    &card::Card,
     &arms::Arms,
     &train::Train,
     &train::Controls,
