@@ -1,6 +1,6 @@
 //! Writes a run folder whose pool has generated pairs, to measure the stages after the download on:
-//! `cargo run -p lynxdata-run --example generated_pool -- FOLDER PAIRS [BYTES]`, with pictures of so
-//! many bytes, 1 by default. See benches/select and benches/shards.
+//! `cargo run -p lynxdata-run --example generated_pool -- FOLDER PAIRS [BYTES]`, with pictures of
+//! so many bytes, 1 by default. See benches/select and benches/shards.
 
 use std::ops::Range;
 use std::path::PathBuf;
