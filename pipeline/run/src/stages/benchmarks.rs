@@ -35,11 +35,11 @@ struct HeldOut {
     files: Vec<PathBuf>,
 }
 
-/// How a conversation is like a benchmark.
+/// The likenesses of a conversation to a benchmark.
 pub(super) struct Likenesses {
     /// The first hit of each kind.
     pub(super) hits: Vec<Hit>,
-    /// That for which it is left out.
+    /// The likeness for which it is left out.
     pub(super) dropped_for: Option<Hit>,
 }
 
@@ -142,7 +142,7 @@ impl<'a> Benchmarks<'a> {
     }
 }
 
-/// The splits of the recipe's tasks that are held out and whose native files are there.
+/// Returns the splits of the recipe's tasks that are held out and whose native files are there.
 fn held_out(loaded: &LoadedRecipe, instruct: &InstructConfig, catalogue: &Catalogue) -> Result<Vec<HeldOut>> {
     let mut found: Vec<HeldOut> = Vec::new();
     for source in &instruct.tasks {
@@ -167,7 +167,7 @@ fn held_out(loaded: &LoadedRecipe, instruct: &InstructConfig, catalogue: &Catalo
     Ok(found)
 }
 
-/// A record as it is compared: its texts as one question, and all of its answers.
+/// Returns a record as it is compared: its texts as one question, and all of its answers.
 fn reference(file: &str, record: &Record, images: &Path) -> Reference {
     let texts = record.slots.values().map(|slot| match slot {
         SlotValue::Text(text) => text.clone(),
@@ -191,7 +191,7 @@ fn reference(file: &str, record: &Record, images: &Path) -> Reference {
     }
 }
 
-/// A conversation as the comparison reads it.
+/// Returns a conversation as the comparison reads it.
 fn as_read(conversation: &Conversation) -> lynxdata_budgets::Conversation {
     let role = |role: Role| match role {
         Role::System => lynxdata_budgets::Role::System,
