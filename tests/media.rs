@@ -19,7 +19,10 @@ fn picture(number: usize) -> Vec<u8> {
 /// Files of VQAv2 with one question on each of some pictures of COCO, two on the first.
 fn write_questions(folder: &Path, pictures: &[u64]) {
     let ids: Vec<u64> = pictures.iter().chain(&pictures[..1]).copied().collect();
-    let questions = ids.iter().zip(1..).map(|(id, number)| json!({"question_id": number, "image_id": id, "question": "What is it?"}));
+    let questions = ids
+        .iter()
+        .zip(1..)
+        .map(|(id, number)| json!({"question_id": number, "image_id": id, "question": "What is it?"}));
     let answers = (1..=ids.len()).map(|number| json!({"question_id": number, "multiple_choice_answer": "net"}));
     let questions = json!({ "questions": questions.collect::<Vec<_>>() });
     let answers = json!({ "annotations": answers.collect::<Vec<_>>() });
@@ -59,7 +62,10 @@ fn pictures_of_archives_and_rows_become_files_once_and_the_rest_is_listed() {
     // Rows with their pictures in base64, as many TSV and JSON files have them.
     fs::create_dir(folder.join("own")).unwrap();
     let base64 = base64(&picture(3));
-    let rows = [json!({"id": 1, "image": base64, "q": "What?", "a": "a dog"}), json!({"id": 2, "image": base64, "q": "Who?", "a": "a cat"})];
+    let rows = [
+        json!({"id": 1, "image": base64, "q": "What?", "a": "a dog"}),
+        json!({"id": 2, "image": base64, "q": "Who?", "a": "a cat"}),
+    ];
     fs::write(folder.join("own/train.jsonl"), format!("{}\n{}\n", rows[0], rows[1])).unwrap();
     fs::create_dir_all(folder.join("tasks/vqa")).unwrap();
     let task = r#"
@@ -166,7 +172,9 @@ fn hydrate_says_what_is_missing_copies_what_lies_elsewhere_and_fetches_the_rest(
     }
     fs::write(folder.join("vqa").join(name(12)), picture(5)).unwrap();
     lynxdata(folder, &["hydrate", "vqav2", "vqa"]).ended_with(0);
-    lynxdata(folder, &["hydrate", "vqav2", "nowhere"]).ended_with(1).says(&["v2_OpenEnded_mscoco_train2014_questions.json"]);
+    lynxdata(folder, &["hydrate", "vqav2", "nowhere"])
+        .ended_with(1)
+        .says(&["v2_OpenEnded_mscoco_train2014_questions.json"]);
     lynxdata(folder, &["hydrate", "vqav3", "vqa"]).ended_with(2).says(&["did you mean \"vqav2\"?"]);
 }
 
@@ -186,7 +194,8 @@ fn five_frames_stand_for_a_video() {
     assert_eq!(conversations.len(), 2);
     let times = ["00000200", "00000600", "00001000", "00001400", "00001800"];
     for conversation in &conversations {
-        let paths: Vec<&str> = conversation["images"].as_array().unwrap().iter().map(|own| own["path"].as_str().unwrap()).collect();
+        let paths: Vec<&str> =
+            conversation["images"].as_array().unwrap().iter().map(|own| own["path"].as_str().unwrap()).collect();
         assert_eq!(paths, times.map(|time| format!("videos/video7.mp4/{time}.jpg")));
         assert!(conversation.get("video").is_none());
     }
@@ -199,7 +208,11 @@ fn base64(bytes: &[u8]) -> String {
     for three in bytes.chunks(3) {
         let word = three.iter().fold(0_u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - three.len()));
         for place in 0..4 {
-            text.push(if place > three.len() { '=' } else { char::from(digits[(word >> (18 - 6 * place) & 63) as usize]) });
+            text.push(if place > three.len() {
+                '='
+            } else {
+                char::from(digits[(word >> (18 - 6 * place) & 63) as usize])
+            });
         }
     }
     text

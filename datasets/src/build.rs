@@ -1,5 +1,8 @@
 //! Records and prompt banks to conversations.
 
+mod dialogs;
+mod negatives;
+
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -14,6 +17,9 @@ use crate::record::{Answers, Options, Record, VideoReference};
 use crate::records::{Outcome, Reading, place};
 use crate::task::{Take, Task};
 use crate::{Error, Result, tokens};
+
+pub use dialogs::Dialogs;
+pub use negatives::Negatives;
 
 /// Who speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,6 +97,13 @@ pub struct Conversation {
     /// and one of theirs is asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub votes: Vec<(String, usize)>,
+    /// The place of the right option in the order shown, from 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub right_choice: Option<u32>,
+    /// Where each question comes from, if several records were packed into it; the first of them
+    /// gives the fields above.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub packed: Vec<PackedRecord>,
 }
 
 impl Conversation {
@@ -107,12 +120,77 @@ impl Conversation {
     }
 }
 
+impl Conversation {
+    /// Returns the place of the right option, from 0, and the number of options, of the first
+    /// question.
+    pub fn right_option(&self) -> Option<(u32, u32)> {
+        self.right_choice.map(|right| (right, self.choice_order.len() as u32))
+    }
+}
+
+/// Where one question of several in a conversation comes from; the fields are those of
+/// [`Conversation`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PackedRecord {
+    /// `task/split/native id`.
+    pub id: String,
+    /// `bank/template`.
+    pub template: String,
+    /// The shape of the answer.
+    pub answer_shape: AnswerShape,
+    /// The native file.
+    pub source_file: String,
+    /// Place in that file, from 0.
+    pub source_row: u64,
+    /// The native place of every option in the order shown.
+    pub choice_order: Vec<u32>,
+    /// The place of the right one in that order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub right_choice: Option<u32>,
+}
+
+impl PackedRecord {
+    fn of(conversation: &Conversation) -> Self {
+        Self {
+            id: conversation.id.clone(),
+            template: conversation.template.clone(),
+            answer_shape: conversation.answer_shape,
+            source_file: conversation.source_file.clone(),
+            source_row: conversation.source_row,
+            choice_order: conversation.choice_order.clone(),
+            right_choice: conversation.right_choice,
+        }
+    }
+
+    /// As [`Conversation::right_option`].
+    pub fn right_option(&self) -> Option<(u32, u32)> {
+        self.right_choice.map(|right| (right, self.choice_order.len() as u32))
+    }
+}
+
+/// How records become conversations.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct BuildSettings {
+    /// From it, the task and the record follow all choices.
+    pub seed: u64,
+    /// Which wordings are used.
+    pub prompts: PromptMode,
+    /// The language of the wordings; that of the task without it.
+    pub language: Option<String>,
+    /// Whether all texts are in lower case.
+    pub lower_case: bool,
+    /// How many questions with options have no right one.
+    pub negatives: Negatives,
+}
+
 /// The conversations of one split of a task, in the order of the native files. They are made on all
 /// cores, some thousands at a time.
 #[derive(Debug)]
 pub struct Build<'a> {
     reading: Reading<'a>,
     choice: Choice<'a>,
+    /// The options of the record before in this part, which may become those of the next one.
+    options_before: Option<Options>,
     /// Records that are worded and not yet counted.
     queue: VecDeque<(Outcome<'a>, Option<Worded>)>,
     /// What is made of the record that was counted last.
@@ -135,7 +213,8 @@ struct Worded {
 /// A conversation, or what stands for it.
 #[derive(Debug)]
 enum Sample {
-    Made(Box<Conversation>),
+    /// With what was made of its options, if anything.
+    Made(Box<Conversation>, Option<&'static str>),
     /// A record that is not worded yet.
     Record(Box<Record>),
     /// The reason for the counts, and the full message.
@@ -147,23 +226,23 @@ impl<'a> Build<'a> {
     /// Reads joined tables and starts on the first; `root` is the folder of native files as their authors ship them.
     ///
     /// # Errors
-    /// If a prompt bank of the task is missing or no wording suits it, or as [`Records::start`].
-    ///
-    /// [`Records::start`]: crate::Records::start
-    pub fn start(
-        task: &'a Task,
-        banks: &'a Banks,
-        root: &Path,
-        split: &str,
-        mode: PromptMode,
-        seed: u64,
-    ) -> Result<Self> {
-        task.check_wordings(banks)?;
-        let (reading, wordings) = (Reading::start(task, root, split)?, task.wordings(banks)?);
-        let choice = Choice { task, wordings, mode, seed, last_drawn: None, fitting: RwLock::default() };
-        let (root, split) = (root.to_owned(), split.to_owned());
-        let (queue, ready) = (VecDeque::new(), VecDeque::new());
-        Ok(Self { reading, choice, queue, ready, root, split, left: None })
+    /// If a prompt bank of the task is missing, no wording suits it or is in the language that is
+    /// asked for, or as [`Records::start`](crate::Records::start).
+    pub fn start(task: &'a Task, banks: &'a Banks, root: &Path, split: &str, settings: &BuildSettings) -> Result<Self> {
+        task.check_wordings(banks, settings.language.as_deref())?;
+        let wordings = task.wordings(banks, settings.language.as_deref())?;
+        let choice =
+            Choice { task, wordings, settings: settings.clone(), last_drawn: None, fitting: RwLock::default() };
+        Ok(Self {
+            reading: Reading::start(task, root, split)?,
+            choice,
+            options_before: None,
+            queue: VecDeque::new(),
+            ready: VecDeque::new(),
+            root: root.to_owned(),
+            split: split.to_owned(),
+            left: None,
+        })
     }
 
     /// Draws at most `most` of the records: those with the smallest hashes of seed, task and id, so
@@ -211,6 +290,8 @@ impl<'a> Build<'a> {
 
     /// As [`Records::next_part`](crate::Records::next_part).
     pub fn next_part(&mut self) -> TaskCounts {
+        // A part is the same whether those before it were worded or passed over.
+        self.options_before = None;
         self.reading.next_part(!self.queue.is_empty())
     }
 
@@ -252,6 +333,16 @@ impl<'a> Build<'a> {
                 Err(fault) => return Some(Err(fault)),
             }
         }
+    }
+
+    /// Words a record after those before it: one that was read ahead where records were passed over,
+    /// or of which the options of the record before may become its own.
+    fn word(&mut self, record: &Record) -> Sample {
+        let sample = self.choice.converse(record, self.options_before.as_ref());
+        if !matches!(sample, Sample::Dropped(NO_WORDING, _)) {
+            self.options_before.clone_from(&record.answers.options);
+        }
+        sample
     }
 
     /// Counts the next record and makes its samples ready.
@@ -296,16 +387,18 @@ impl Iterator for Build<'_> {
                 Err(fault) => return Some(Err(fault)),
             };
             let sample = match self.drawn(sample) {
-                // It was read ahead where records were passed over.
-                Some(Sample::Record(record)) => self.choice.converse(&record),
+                Some(Sample::Record(record)) => self.word(&record),
                 Some(sample) => sample,
                 None => continue,
             };
             match sample {
-                Sample::Made(conversation) => {
+                Sample::Made(conversation, of_options) => {
+                    let counts = &mut self.reading.counts;
+                    if let Some(kind) = of_options {
+                        *counts.negatives.entry(kind.to_owned()).or_default() += 1;
+                    }
                     let is_replaced = |message: &Message| message.content.contains('\u{FFFD}');
-                    let is_any = conversation.messages.iter().any(is_replaced);
-                    self.reading.counts.with_replaced_characters += u64::from(is_any);
+                    counts.with_replaced_characters += u64::from(conversation.messages.iter().any(is_replaced));
                     return Some(Ok(*conversation));
                 }
                 Sample::Dropped(reason, example) => self.reading.counts.drop_kept(reason, || example),
@@ -316,6 +409,9 @@ impl Iterator for Build<'_> {
     }
 }
 
+/// The reason of records that no wording suits.
+const NO_WORDING: &str = "no_wording";
+
 fn not_drawn(place: &str) -> String {
     format!("{place}: not among those that were drawn")
 }
@@ -325,8 +421,7 @@ fn not_drawn(place: &str) -> String {
 struct Choice<'a> {
     task: &'a Task,
     wordings: Vec<Wording<'a>>,
-    mode: PromptMode,
-    seed: u64,
+    settings: BuildSettings,
     /// The largest hash of a drawn record, if some were drawn.
     last_drawn: Option<u64>,
     /// The wordings that suit records of one kind, which are found once.
@@ -341,18 +436,20 @@ impl<'a> Choice<'a> {
     /// Makes the samples of one record; if they are not to be made, only tells which are drawn.
     fn word(&self, record: Record, is_made: bool) -> Worded {
         let (records, left_out) = self.spread(record);
+        // Other options for a record come from the one before it.
+        let is_made = is_made && self.settings.negatives == Negatives::default();
         let sample = |record: Record| {
             if self.last_drawn.is_some_and(|last| self.draw_hash(&record) > last) {
                 let place = place(&self.task.name, &record.source_file, record.source_row);
                 return Sample::Dropped(NOT_DRAWN, not_drawn(&place));
             }
-            if is_made { self.converse(&record) } else { Sample::Record(Box::new(record)) }
+            if is_made { self.converse(&record, None) } else { Sample::Record(Box::new(record)) }
         };
         Worded { samples: records.into_iter().map(sample).collect(), left_out }
     }
 
     fn draw_hash(&self, record: &Record) -> u64 {
-        keyed_hash(self.seed, &["draw", &self.task.name, &record.id])
+        keyed_hash(self.settings.seed, &["draw", &self.task.name, &record.id])
     }
 
     /// Makes a record of every caption if the task takes all, and tells which captions are left
@@ -384,14 +481,14 @@ impl<'a> Choice<'a> {
 
     fn place_of(&self, sample: &Sample) -> String {
         match sample {
-            Sample::Made(own) => place(&self.task.name, &own.source_file, own.source_row),
+            Sample::Made(own, _) => place(&self.task.name, &own.source_file, own.source_row),
             Sample::Record(own) => place(&self.task.name, &own.source_file, own.source_row),
             Sample::Dropped(_, example) => example.clone(),
             Sample::Failed(error) => error.to_string(),
         }
     }
 
-    fn converse(&self, record: &Record) -> Sample {
+    fn converse(&self, record: &Record, options_before: Option<&Options>) -> Sample {
         let place = || place(&self.task.name, &record.source_file, record.source_row);
         let shapes = record.answers.shapes(self.task);
         let Some((wording, shape)) = self.of(record, &shapes) else {
@@ -404,28 +501,47 @@ impl<'a> Choice<'a> {
                 slots.join(", "),
                 shapes.iter().map(|shape| shape.name()).collect::<Vec<_>>().join(", ")
             );
-            return Sample::Dropped("no_wording", reason);
+            return Sample::Dropped(NO_WORDING, reason);
         };
-        let conversation = match converse(self.task, wording, shape, self.seed, record) {
+        let BuildSettings { seed, negatives, lower_case, .. } = &self.settings;
+        let own =
+            record.answers.options.as_ref().filter(|_| matches!(shape, AnswerShape::Letter | AnswerShape::Option));
+        let key = (*seed, self.task.name.as_str(), record.id.as_str());
+        let changed = own.and_then(|own| negatives.change(own, options_before, &self.task.language, key));
+        let made = match &changed {
+            Some(changed) => {
+                let answers = Answers { options: Some(changed.options.clone()), ..record.answers.clone() };
+                converse(self.task, wording, shape, *seed, &Record { answers, ..record.clone() })
+            }
+            None => converse(self.task, wording, shape, *seed, record),
+        };
+        let mut conversation = match made {
             Ok(conversation) => conversation,
             Err(error) => return Sample::Failed(error),
         };
-        let mut texts = conversation.messages.iter().map(|message| message.content.as_str());
-        match texts.find_map(tokens::find) {
-            Some((token, reason)) => Sample::Dropped(reason, format!("{}: its text holds {token}", place())),
-            None => Sample::Made(Box::new(conversation)),
+        if *lower_case {
+            let lower = |message: &mut Message| message.content = message.content.to_lowercase();
+            conversation.messages.iter_mut().for_each(lower);
         }
+        let mut texts = conversation.messages.iter().map(|message| message.content.as_str());
+        if let Some((token, reason)) = texts.find_map(tokens::find) {
+            return Sample::Dropped(reason, format!("{}: its text holds {token}", place()));
+        }
+        if let Some(changed) = changed.as_ref().filter(|changed| changed.is_negative) {
+            conversation.id = format!("{}#{}", conversation.id, changed.kind);
+        }
+        Sample::Made(Box::new(conversation), changed.map(|changed| changed.kind))
     }
 
     /// Returns the wording for a record, and the shape of its answer: if the wording asks for
     /// several that there are, one by the seed.
     fn of(&self, record: &Record, shapes: &[AnswerShape]) -> Option<(Wording<'a>, AnswerShape)> {
         let fitting = self.fitting(record, shapes);
-        let wording = choose(fitting.iter().copied(), self.mode, self.seed, &self.task.name, &record.id)?;
+        let wording = choose(fitting.iter().copied(), self.settings.prompts, self.settings.seed, &self.task.name, &record.id)?;
         let asked = || wording.template.answer.iter().copied().filter(|own| shapes.contains(own));
         let place = match asked().count() {
             1 => 0,
-            several => keyed_hash(self.seed, &["shape", &self.task.name, &record.id]) as usize % several,
+            several => keyed_hash(self.settings.seed, &["shape", &self.task.name, &record.id]) as usize % several,
         };
         Some((wording, asked().nth(place)?))
     }
@@ -511,6 +627,8 @@ fn converse(
     }
     let is_shown = |slot: &String| slot == "options" || slot == "choices";
     let choice_order = if template.slots.iter().any(is_shown) { shown.order } else { Vec::new() };
+    let right = answers.options.as_ref().map(|options| options.right);
+    let right_choice = right.and_then(|right| choice_order.iter().position(|place| *place == right));
     Ok(Conversation {
         id: record.id.clone(),
         task: task.name.clone(),
@@ -525,7 +643,13 @@ fn converse(
         source_file: record.source_file.clone(),
         source_row: record.source_row,
         choice_order: choice_order.iter().map(|&place| place as u32).collect(),
-        votes: if matches!(shape, AnswerShape::Word | AnswerShape::Phrase) { answers.votes.clone() } else { Vec::new() },
+        votes: if matches!(shape, AnswerShape::Word | AnswerShape::Phrase) {
+            answers.votes.clone()
+        } else {
+            Vec::new()
+        },
+        right_choice: right_choice.map(|place| place as u32),
+        packed: Vec::new(),
     })
 }
 

@@ -291,7 +291,9 @@ pub fn inventory(
             let twins = twin.into_iter().flat_map(|own| &own.others).map(|(ids, id)| (*ids, id.as_str()));
             for (ids, id) in same.into_iter().chain(twins) {
                 for collection in collections.0.iter().filter(|own| own.ids == ids) {
-                    if elsewhere.is_none() && let Some(path) = filled(&collection.path, id) {
+                    if elsewhere.is_none()
+                        && let Some(path) = filled(&collection.path, id)
+                    {
                         elsewhere = everywhere.find(&path)?;
                     }
                 }
@@ -354,10 +356,8 @@ mod tests {
             }
             let root = fixtures.join(&task.name);
             let split = task.splits.keys().find(|split| task.native_files(&root, split).is_ok()).unwrap();
-            let paths: Vec<String> = Records::start(task, &root, split)
-                .unwrap()
-                .flat_map(|record| record.unwrap().media.images)
-                .collect();
+            let paths: Vec<String> =
+                Records::start(task, &root, split).unwrap().flat_map(|record| record.unwrap().media.images).collect();
             let known = paths.iter().filter(|path| collections.of_path(task, path).is_some()).count();
             assert!(known > 0, "task {}: none of {paths:?} is in {:?}", task.name, terms.collections);
         }
@@ -396,7 +396,8 @@ mod tests {
         let answer = |id| format!("{{\"question_id\": {id}, \"multiple_choice_answer\": \"net\"}}");
         let answers = (1..=5).map(answer).collect::<Vec<_>>().join(",");
         fs::write(root.join("v2_OpenEnded_mscoco_train2014_questions.json"), questions).unwrap();
-        fs::write(root.join("v2_mscoco_train2014_annotations.json"), format!("{{\"annotations\": [{answers}]}}")).unwrap();
+        fs::write(root.join("v2_mscoco_train2014_annotations.json"), format!("{{\"annotations\": [{answers}]}}"))
+            .unwrap();
         fs::create_dir_all(root.join("train2014")).unwrap();
         fs::write(root.join("train2014/COCO_train2014_000000000009.jpg"), "9").unwrap();
         // The same picture of COCO 2017, and one of Visual Genome.
@@ -405,7 +406,8 @@ mod tests {
         fs::create_dir_all(other.join("VG_100K_2")).unwrap();
         fs::write(other.join("train2017/000000000010.jpg"), "10").unwrap();
         fs::write(other.join("VG_100K_2/77.jpg"), "11").unwrap();
-        fs::write(other.join("image_data.json"), r#"[{"image_id": 77, "coco_id": 11, "flickr_id": null, "url": "u"}]"#).unwrap();
+        fs::write(other.join("image_data.json"), r#"[{"image_id": 77, "coco_id": 11, "flickr_id": null, "url": "u"}]"#)
+            .unwrap();
         let task = catalogue.get("vqav2").unwrap();
         let found = inventory(task, &collections, root, &["train".to_owned()], root, &[other.clone()]).unwrap();
         assert_eq!((found.records, found.collections.len(), found.absent()), (5, 1, 3));

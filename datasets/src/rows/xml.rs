@@ -179,8 +179,7 @@ mod tests {
 
     #[test]
     fn elements_at_a_path_are_rows() {
-        let document =
-            "<set><head><item>no</item></head><list><item k=\"&lt;1\" l='a' l='b'/><other/><item>two</item></list></set>";
+        let document = "<set><head><item>no</item></head><list><item k=\"&lt;1\" l='a' l='b'/><other/><item>two</item></list></set>";
         let found = read_all(document, "at = \"set.list.item\"", Shape::List).unwrap();
         assert_eq!(found, [json!({"k": "<1", "l": ["a", "b"]}), json!({"_value": "two"})]);
     }

@@ -1,5 +1,5 @@
-//! The dataset card that makes a folder of files a dataset that Hugging Face `datasets` loads by its
-//! folder name.
+//! The dataset card that makes a folder of files a dataset that Hugging Face `datasets` loads by
+//! its folder name.
 
 /// The content of a card.
 #[derive(Debug)]
@@ -10,8 +10,8 @@ pub struct Card<'a> {
     pub rows: u64,
     /// Licences as the Hub names them, such as `cc-by-4.0`.
     pub licences: &'a [String],
-    /// The configurations: names and globs of the files, below the folder of the card.
-    pub configs: &'a [(String, String)],
+    /// The configurations: names and globs of their files, below the folder of the card.
+    pub configs: &'a [(String, Vec<String>)],
     /// Digest of everything in the files.
     pub content: &'a str,
     /// Markdown text below the title.
@@ -45,7 +45,11 @@ pub fn render(card: &Card) -> String {
     }
     text += &format!("size_categories:\n- {size}\nconfigs:\n");
     for (name, files) in card.configs {
-        text += &format!("- config_name: {name}\n  data_files:\n  - split: train\n    path: {files}\n");
+        text += &format!("- config_name: {name}\n  data_files:\n  - split: train\n    path:");
+        match files.as_slice() {
+            [file] => text += &format!(" {file}\n"),
+            files => text += &format!("\n    - {}\n", files.join("\n    - ")),
+        }
     }
     text += "dataset_info:\n";
     for (name, _) in card.configs {
@@ -60,7 +64,7 @@ mod tests {
 
     #[test]
     fn a_name_with_quotes_stays_valid_yaml() {
-        let configs = [("default".to_owned(), "data/*.parquet".to_owned())];
+        let configs = [("default".to_owned(), vec!["data/*.parquet".to_owned()])];
         let card =
             Card { name: "a \"b\": c", rows: 12, licences: &[], configs: &configs, content: "0ab1", text: "Hello." };
         let text = render(&card);

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser};
+use lynxdata_datasets::export::{FORMATS, Format};
 use lynxdata_datasets::{Catalogue, Task};
 use lynxdata_prompts::Banks;
 use lynxdata_run::home::expanded;
@@ -38,7 +40,8 @@ pub(crate) struct Arguments {
     #[arg(value_parser = path_parser())]
     recipe: Option<PathBuf>,
 
-    /// Overrides a value of the recipe, as in --set instruct.prompts=single; may be given several times, the last one wins
+    /// Overrides a value of the recipe, as in --set instruct.prompts=one; may be given several
+    /// times, the last one wins
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
 
@@ -46,8 +49,9 @@ pub(crate) struct Arguments {
     #[arg(long)]
     dry_run: bool,
 
-    /// Without a recipe: a dataset and the folder of its files as its authors ship them; a split, `train` or the only one that is there if left out; the
-    /// most records to take, drawn by the seed. May be given several times
+    /// Without a recipe: a dataset and the folder of its files as its authors ship them; a split,
+    /// `train` or the only one that is there if left out; the most records to take, drawn by the
+    /// seed. May be given several times
     #[arg(
         long = "task",
         value_name = "NAME=DIR[:SPLIT][#N]",
@@ -57,12 +61,20 @@ pub(crate) struct Arguments {
     )]
     tasks: Vec<String>,
 
-    /// The folder of a dataset's pictures, if it is not that of its files; may be given several times
+    /// The folder of a dataset's pictures, if it is not that of its files; may be given several
+    /// times
     #[arg(long, value_name = "NAME=DIR", requires = "tasks")]
     images: Vec<String>,
 
     /// The formats to write
-    #[arg(long, value_name = "FORMAT,…", value_delimiter = ',', default_value = "parquet", requires = "tasks")]
+    #[arg(
+        long,
+        value_name = "FORMAT,…",
+        value_parser = formats(),
+        value_delimiter = ',',
+        default_value = "parquet",
+        requires = "tasks"
+    )]
     to: Vec<String>,
 
     /// The run folder, or a place in an object store, such as s3://bucket/run
@@ -73,13 +85,23 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 0, requires = "tasks")]
     seed: i64,
 
-    /// A published mixture that sets the shares of the datasets in the set of all; every conversation is in it once if left out
+    /// A published mixture that sets the shares of the datasets in the set of all; every
+    /// conversation is in it once if left out
     #[arg(long, value_name = "PRESET", requires = "tasks")]
     mixture: Option<String>,
 
     /// Conversations of the set of all
     #[arg(long, value_name = "N", requires = "tasks")]
     total: Option<i64>,
+}
+
+/// Returns every format, with what reads it; `conversations` is another name of `parquet`.
+fn formats() -> PossibleValuesParser {
+    let value = |format: &&'static Format| {
+        let value = PossibleValue::new(format.name).help(format.description);
+        if format.name == "parquet" { value.alias("conversations") } else { value }
+    };
+    PossibleValuesParser::new(FORMATS.iter().map(value).collect::<Vec<_>>())
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
@@ -92,7 +114,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     run_loaded(loaded, &wanted, arguments.dry_run)
 }
 
-/// The recipe that the flags stand for.
+/// Returns the recipe that the flags stand for.
 fn of_flags(arguments: &Arguments) -> Result<LoadedRecipe, Failure> {
     let banks = Banks::shipped().context("in the shipped banks")?;
     let catalogue = Catalogue::shipped(&banks).context("in the shipped tasks")?;
@@ -131,7 +153,8 @@ fn recipe_of(arguments: &Arguments, tasks: &[(&Task, Given)]) -> anyhow::Result<
     mixture.extend(arguments.mixture.clone().map(|preset| ("preset".to_owned(), preset.into())));
     mixture.extend(arguments.total.map(|total| ("total".to_owned(), total.into())));
     let mut instruct = toml::Table::new();
-    instruct.insert("formats".to_owned(), arguments.to.clone().into());
+    let formats = arguments.to.iter().map(|name| if name == "conversations" { "parquet" } else { name });
+    instruct.insert("formats".to_owned(), formats.collect::<Vec<_>>().into());
     instruct.insert("tasks".to_owned(), sources.into());
     instruct.insert("mixture".to_owned(), mixture.into());
     let mut recipe = toml::Table::new();
@@ -141,7 +164,7 @@ fn recipe_of(arguments: &Arguments, tasks: &[(&Task, Given)]) -> anyhow::Result<
     recipe::of_flags(recipe, folder, &arguments.sets)
 }
 
-/// What one `--task` says.
+/// The content of one `--task`.
 #[derive(Debug, PartialEq)]
 struct Given {
     name: String,
@@ -172,8 +195,8 @@ impl Given {
     }
 }
 
-/// The name and the folder of `NAME=DIR`, from the root on, so that the recipe holds wherever it is
-/// read.
+/// Returns the name and the folder of `NAME=DIR`, from the root on, so that the recipe holds
+/// wherever it is read.
 fn folder_of(text: &str) -> anyhow::Result<(&str, PathBuf)> {
     let parts = text.split_once('=').filter(|(name, folder)| !name.is_empty() && !folder.is_empty());
     let (name, folder) = parts.context("expected NAME=DIR, as in vqav2=~/vqa")?;
@@ -183,7 +206,7 @@ fn folder_of(text: &str) -> anyhow::Result<(&str, PathBuf)> {
     Ok((name, folder))
 }
 
-/// The split that is named, or the training split, or the only one whose files are there.
+/// Returns the split that is named, or the training split, or the only one whose files are there.
 fn split_of(task: &Task, given: &Given) -> anyhow::Result<String> {
     let (name, folder) = (&task.name, given.folder.display());
     if let Some(split) = &given.split {

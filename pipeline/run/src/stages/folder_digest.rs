@@ -15,7 +15,8 @@ use lynxdata_records::{RunFolder, fingerprint};
 pub(crate) fn add(folder: &Path, inputs: &mut Vec<String>) -> Result<()> {
     if folder.is_file() {
         let metadata = std::fs::metadata(folder).with_context(|| format!("cannot read {}", folder.display()))?;
-        inputs.push(stamp(&folder.display().to_string(), &metadata));
+        let name = folder.file_name().unwrap_or_default().to_string_lossy();
+        inputs.push(stamp(&name, &metadata));
         return Ok(());
     }
     add_below(folder, &mut BTreeSet::new(), inputs)

@@ -340,7 +340,8 @@ impl<'a> TaskPictures<'a> {
     pub(super) fn finish(self, run: &RunFolder, name: &str, new: &mut NewPart) -> Result<LeftOut> {
         let mut hand_over = |from: &Path, name: String| -> Result<()> {
             let staged = run.stage_file(new, &name)?;
-            std::fs::rename(from, &staged).with_context(|| format!("cannot move {} to {}", from.display(), staged.display()))
+            std::fs::rename(from, &staged)
+                .with_context(|| format!("cannot move {} to {}", from.display(), staged.display()))
         };
         if let Some((path, mut out)) = self.list {
             out.flush().with_context(|| format!("cannot write {}", path.display()))?;
@@ -451,7 +452,13 @@ mod tests {
         assert!(own.left_out[MISSING_IMAGE].1.contains("instruct.require_images = false"), "{:?}", own.left_out);
         assert!(!own.is_scattered());
         // What is missing may be allowed to be; what is broken is not.
-        own = TaskPictures::new(&run, "t", Vec::new(), folder.path().to_owned(), Rules { needs_all: false, ..rules(&limits) });
+        own = TaskPictures::new(
+            &run,
+            "t",
+            Vec::new(),
+            folder.path().to_owned(),
+            Rules { needs_all: false, ..rules(&limits) },
+        );
         let (kept, lines) = look(&mut own, vec![conversation("nowhere.jpg"), conversation("cut.jpg")]);
         assert_eq!((kept.len(), lines.len()), (1, 2));
         assert!(lines[0].contains("\"kept\":true") && lines[1].contains("\"kept\":false"), "{lines:?}");
@@ -487,7 +494,13 @@ mod tests {
         look(&mut own, vec![conversation("LA.json/a")]);
         assert_eq!(std::fs::read(own.kept.join("LA.json/a")).unwrap(), jpeg());
         // Without a format that names paths, members stay where they are.
-        let mut own = TaskPictures::new(&run, "t", Vec::new(), folder.path().to_owned(), Rules { keeps_members: false, ..rules(&limits) });
+        let mut own = TaskPictures::new(
+            &run,
+            "t",
+            Vec::new(),
+            folder.path().to_owned(),
+            Rules { keeps_members: false, ..rules(&limits) },
+        );
         let (kept, _) = look(&mut own, vec![conversation("LA.json/a")]);
         assert_eq!((kept.len(), own.kept.exists()), (1, false));
         assert_eq!(own.read("LA.json/a").unwrap(), Some(jpeg()));
