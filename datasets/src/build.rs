@@ -118,9 +118,7 @@ impl Conversation {
         line.push(b'\n');
         out.write_all(&line)
     }
-}
 
-impl Conversation {
     /// Returns the place of the right option, from 0, and the number of options, of the first
     /// question.
     pub fn right_option(&self) -> Option<(u32, u32)> {

@@ -36,7 +36,7 @@ pub(super) fn read(source: &Source, emit: &mut Emit) -> Result<(), String> {
             return Err(at(number, "is cut off by the end of the file"));
         };
         let row = if masked(crc32c(&bytes)).to_le_bytes() == sum {
-            example(&bytes).ok_or_else(|| "is no tf.train.Example".to_owned())
+            example(&bytes).map_err(|Broken| "is no tf.train.Example".to_owned())
         } else {
             Err("has a wrong checksum: it is damaged".to_owned())
         };
@@ -90,6 +90,10 @@ fn masked(sum: u32) -> u32 {
     sum.rotate_right(15).wrapping_add(0xA282_EAD8)
 }
 
+/// Bytes that are no protocol buffer.
+#[derive(Debug)]
+struct Broken;
+
 /// A field of a protocol buffer.
 enum Field<'a> {
     Varint(u64),
@@ -102,10 +106,10 @@ enum Field<'a> {
 struct Message<'a>(&'a [u8]);
 
 impl<'a> Message<'a> {
-    /// Returns the next field, nothing at the end, or nothing within for bytes that are no message.
-    fn next(&mut self) -> Option<Option<(u64, Field<'a>)>> {
+    /// Returns the next field, or nothing at the end.
+    fn next(&mut self) -> Result<Option<(u64, Field<'a>)>, Broken> {
         if self.0.is_empty() {
-            return Some(None);
+            return Ok(None);
         }
         let tag = varint(&mut self.0)?;
         let field = match tag & 7 {
@@ -115,23 +119,23 @@ impl<'a> Message<'a> {
                 Field::Fixed64
             }
             2 => {
-                let length = usize::try_from(varint(&mut self.0)?).ok()?;
+                let length = usize::try_from(varint(&mut self.0)?).map_err(|_| Broken)?;
                 Field::Bytes(self.take(length)?)
             }
-            5 => Field::Fixed32(u32::from_le_bytes(self.take(4)?.try_into().ok()?)),
-            _ => return None,
+            5 => Field::Fixed32(u32::from_le_bytes(self.take(4)?.try_into().map_err(|_| Broken)?)),
+            _ => return Err(Broken),
         };
-        Some(Some((tag >> 3, field)))
+        Ok(Some((tag >> 3, field)))
     }
 
-    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(length)?;
+    fn take(&mut self, length: usize) -> Result<&'a [u8], Broken> {
+        let (taken, rest) = self.0.split_at_checked(length).ok_or(Broken)?;
         self.0 = rest;
-        Some(taken)
+        Ok(taken)
     }
 
-    /// Calls `take` for the bytes of every field of a number; returns nothing if it is no message.
-    fn each(mut self, number: u64, take: &mut dyn FnMut(&'a [u8]) -> Option<()>) -> Option<()> {
+    /// Calls `take` for the bytes of every field of a number.
+    fn each(mut self, number: u64, take: &mut dyn FnMut(&'a [u8]) -> Result<(), Broken>) -> Result<(), Broken> {
         while let Some((own, field)) = self.next()? {
             if let Field::Bytes(bytes) = field
                 && own == number
@@ -139,44 +143,50 @@ impl<'a> Message<'a> {
                 take(bytes)?;
             }
         }
-        Some(())
+        Ok(())
     }
 }
 
-fn varint(bytes: &mut &[u8]) -> Option<u64> {
+fn varint(bytes: &mut &[u8]) -> Result<u64, Broken> {
     let mut value = 0;
     for place in 0..10 {
-        let (byte, rest) = bytes.split_first()?;
+        let (byte, rest) = bytes.split_first().ok_or(Broken)?;
         *bytes = rest;
         value |= u64::from(byte & 0x7F) << (7 * place);
         if byte & 0x80 == 0 {
-            return Some(value);
+            return Ok(value);
         }
     }
-    None
+    Err(Broken)
 }
 
 /// `Example { Features features = 1 }`, `Features { map<string, Feature> feature = 1 }`, of which an
 /// entry is `{ string key = 1, Feature value = 2 }`.
-fn example(bytes: &[u8]) -> Option<Map<String, Value>> {
+fn example(bytes: &[u8]) -> Result<Map<String, Value>, Broken> {
     let mut fields = Map::new();
     Message(bytes).each(1, &mut |features| {
         Message(features).each(1, &mut |entry| {
             let (mut key, mut value) = ("", None);
-            Message(entry).each(1, &mut |bytes| std::str::from_utf8(bytes).ok().map(|text| key = text))?;
-            Message(entry).each(2, &mut |bytes| feature(bytes).map(|found| value = found))?;
+            Message(entry).each(1, &mut |bytes| {
+                key = std::str::from_utf8(bytes).map_err(|_| Broken)?;
+                Ok(())
+            })?;
+            Message(entry).each(2, &mut |bytes| {
+                value = feature(bytes)?;
+                Ok(())
+            })?;
             if let Some(value) = value {
                 fields.insert(key.to_owned(), value);
             }
-            Some(())
+            Ok(())
         })
     })?;
-    Some(fields)
+    Ok(fields)
 }
 
 /// `Feature { BytesList = 1, FloatList = 2, Int64List = 3 }`, each with a repeated `value = 1`,
-/// packed or not. Returns nothing within for bytes that are no text.
-fn feature(bytes: &[u8]) -> Option<Option<Value>> {
+/// packed or not. Returns nothing for bytes that are no text.
+fn feature(bytes: &[u8]) -> Result<Option<Value>, Broken> {
     let (mut values, mut is_text) = (Vec::new(), true);
     let mut message = Message(bytes);
     while let Some((kind, list)) = message.next()? {
@@ -193,7 +203,7 @@ fn feature(bytes: &[u8]) -> Option<Option<Value>> {
                     let (all, rest) = packed.as_chunks::<4>();
                     values.extend(all.iter().map(|bits| float(u32::from_le_bytes(*bits))));
                     if !rest.is_empty() {
-                        return None;
+                        return Err(Broken);
                     }
                 }
                 (3, 1, Field::Varint(number)) => values.push(Value::from(number as i64)),
@@ -206,7 +216,7 @@ fn feature(bytes: &[u8]) -> Option<Option<Value>> {
             }
         }
     }
-    Some(is_text.then(|| if values.len() == 1 { values.swap_remove(0) } else { Value::Array(values) }))
+    Ok(is_text.then(|| if values.len() == 1 { values.swap_remove(0) } else { Value::Array(values) }))
 }
 
 /// Returns a float as the shortest decimal that means it; as a double, 0.1 would be
