@@ -42,7 +42,9 @@ fn describe(set: &[SetFile], files: &mut Files) -> Result<()> {
         sizes.insert(shard.name.as_str(), index.add_shard(number, &shard.path)?);
         splits.entry(TRAIN).or_default().push(&shard.name);
         if let Some((set, _)) = shard.name.split_once('/') {
-            splits.entry(set).or_default().push(&shard.name);
+            // The parts of a set behind its first one have their numbers behind its name.
+            let first = set.rsplit_once('-').filter(|(first, number)| number.len() == 5 && splits.contains_key(first));
+            splits.entry(first.map_or(set, |(first, _)| first)).or_default().push(&shard.name);
         }
     }
     let digest = index.finish()?;

@@ -89,8 +89,9 @@ pub trait Writer {
 }
 
 impl Format {
-    /// Returns the format of a name.
+    /// Returns the format of a name; `conversations` is another one of `parquet`.
     pub fn named(name: &str) -> Option<&'static Format> {
+        let name = if name == "conversations" { parquet::FORMAT.name } else { name };
         FORMATS.iter().find(|format| format.name == name).copied()
     }
 
@@ -195,6 +196,8 @@ pub(crate) mod tests {
             source_row: 7,
             choice_order: Vec::new(),
             votes: Vec::new(),
+            right_choice: None,
+            packed: Vec::new(),
         }
     }
 

@@ -10,21 +10,19 @@ pub struct Card<'a> {
     pub rows: u64,
     /// Licences as the Hub names them, such as `cc-by-4.0`.
     pub licences: &'a [String],
-    /// The configurations: names and globs of the files, below the folder of the card.
-    pub configs: &'a [(String, String)],
+    /// The configurations: names and globs of their files, below the folder of the card.
+    pub configs: &'a [(String, Vec<String>)],
     /// Digest of everything in the files.
     pub content: &'a str,
     /// Markdown text below the title.
     pub text: &'a str,
 }
 
-/// Returns the card as `README.md`: YAML front matter as in the Hub's dataset card specification,
-/// then the text.
+/// The card as `README.md`: YAML front matter as in the Hub's dataset card specification, then the text.
 ///
-/// `configs` is always written, so that files beside the shards are never taken for data. A folder
-/// with a card that has them is cached by `datasets` under the folder's name and this front matter
-/// alone, not the files (seen with 5.2.0). The digest in `dataset_info` makes it read other shards
-/// anew.
+/// `configs` is always written, so that files beside the shards are never taken for data. A folder with a
+/// card that has them is cached by `datasets` under the folder's name and this front matter alone, not the
+/// files (seen with 5.2.0). The digest in `dataset_info` makes it read other shards anew.
 pub fn render(card: &Card) -> String {
     let size = match card.rows {
         0..1_000 => "n<1K",
@@ -45,7 +43,11 @@ pub fn render(card: &Card) -> String {
     }
     text += &format!("size_categories:\n- {size}\nconfigs:\n");
     for (name, files) in card.configs {
-        text += &format!("- config_name: {name}\n  data_files:\n  - split: train\n    path: {files}\n");
+        text += &format!("- config_name: {name}\n  data_files:\n  - split: train\n    path:");
+        match files.as_slice() {
+            [file] => text += &format!(" {file}\n"),
+            files => text += &format!("\n    - {}\n", files.join("\n    - ")),
+        }
     }
     text += "dataset_info:\n";
     for (name, _) in card.configs {
@@ -60,7 +62,7 @@ mod tests {
 
     #[test]
     fn a_name_with_quotes_stays_valid_yaml() {
-        let configs = [("default".to_owned(), "data/*.parquet".to_owned())];
+        let configs = [("default".to_owned(), vec!["data/*.parquet".to_owned()])];
         let card =
             Card { name: "a \"b\": c", rows: 12, licences: &[], configs: &configs, content: "0ab1", text: "Hello." };
         let text = render(&card);

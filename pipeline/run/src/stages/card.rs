@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::instruct::{Instruct, config_of, parts_of, taken};
+use super::instruct::{Instruct, config_of, parts_of, split_name, taken};
 use super::mixture::Mixture;
 use crate::recipe::{InstructConfig, Recipe};
 use crate::stage::{Context, Parts, Planned, Stage, settings_text};
@@ -99,13 +99,16 @@ fn make(context: &Context, folder: &str, parts: &[PartEntry], content: &str, new
     }
     let (catalogue, _) = context.loaded.tasks()?;
     let mut tasks: BTreeMap<&str, Described> = BTreeMap::new();
+    let mut splits = Vec::new();
     for source in taken(config, catalogue)? {
         let task = catalogue.get(&source.name)?;
         let described =
             tasks.entry(&source.name).or_insert(Described { task, splits: BTreeSet::new(), conversations: 0 });
         described.splits.insert(&source.split);
         if folder == Instruct.name() {
-            described.conversations += parts_of(source, parts).iter().map(|part| part.rows_out).sum::<u64>();
+            let parts = parts_of(source, parts);
+            described.conversations += parts.iter().map(|part| part.rows_out).sum::<u64>();
+            splits.push((split_name(source), parts.into_iter().map(|part| part.part.as_str()).collect()));
         }
     }
     if folder == Mixture.name() {
@@ -119,7 +122,7 @@ fn make(context: &Context, folder: &str, parts: &[PartEntry], content: &str, new
         .filter(|task| task.as_ref().is_ok_and(|task| !config.licence.takes(task)))
         .collect::<lynxdata_datasets::Result<_>>()?;
     let name = if context.recipe().name.is_empty() { folder } else { &context.recipe().name };
-    let set = Set { folder, name, tasks: tasks.values().collect(), left_out, files: &files, config };
+    let set = Set { folder, name, splits, tasks: tasks.values().collect(), left_out, files: &files, config };
     for (file, text) in [("README.md", set.card(content)), ("croissant.json", set.croissant(context.run.root())?)] {
         let path = context.run.stage_file(new, &format!("{folder}/{file}"))?;
         std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
@@ -164,6 +167,8 @@ struct Set<'a> {
     /// Its folder below the run folder.
     folder: &'a str,
     name: &'a str,
+    /// The names of its splits of tasks and of their parts.
+    splits: Vec<(String, Vec<&'a str>)>,
     tasks: Vec<&'a Described<'a>>,
     /// Tasks that the licence which the recipe asks for keeps out.
     left_out: Vec<&'a Task>,
@@ -199,25 +204,18 @@ impl Set<'_> {
         files.filter(is_data).map(|file| (file.path[self.folder.len() + 1..].to_owned(), file)).collect()
     }
 
-    /// Returns a configuration for all files and, where there are several sets, one for each.
-    fn configs(&self) -> Vec<(String, String)> {
-        let files = self.described_files();
-        let Some((first, _)) = files.first() else { return Vec::new() };
-        // Of `parquet/vqav2-train.parquet` and of `webdataset/vqav2-train/000000.tar`.
-        let set = |name: &str| name.split('/').nth(1).map(|set| set.split('.').next().unwrap_or(set).to_owned());
-        let end = first.rsplit_once('.').map_or("", |(_, end)| end);
-        let Some((format, inside)) = first.split_once('/') else {
-            return vec![("default".to_owned(), first.clone())];
+    /// Returns a configuration of all files and one of each split of a task.
+    fn configs(&self) -> Vec<(String, Vec<String>)> {
+        let files: Vec<String> = self.described_files().into_iter().map(|(name, _)| name).collect();
+        // Of `parquet/vqav2-train-00001.parquet` and `webdataset/vqav2-train-00001/000000.tar`.
+        let part_of = |name: &str| name.split('/').nth(1).and_then(|part| part.split('.').next()).map(str::to_owned);
+        let of_parts = |parts: &[&str]| -> Vec<String> {
+            let is_of = |name: &&String| part_of(name).is_some_and(|part| parts.contains(&part.as_str()));
+            files.iter().filter(is_of).cloned().collect()
         };
-        let pattern = |set: &str| {
-            if inside.contains('/') { format!("{format}/{set}/*.{end}") } else { format!("{format}/{set}.{end}") }
-        };
-        let sets: BTreeSet<String> = files.iter().filter_map(|(name, _)| set(name)).collect();
-        if self.folder == Mixture.name() {
-            return vec![("default".to_owned(), format!("{format}/*.{end}"))];
-        }
-        let all = ("default".to_owned(), pattern("*"));
-        std::iter::once(all).chain(sets.iter().map(|set| (set.clone(), pattern(set)))).collect()
+        let splits = self.splits.iter().map(|(split, parts)| (split.clone(), of_parts(parts)));
+        let splits: Vec<_> = splits.filter(|(_, files)| !files.is_empty()).collect();
+        std::iter::once(("default".to_owned(), files)).chain(splits).collect()
     }
 
     /// Returns the text of the card: what the set holds, and what its licences forbid.
