@@ -67,14 +67,6 @@ pub enum Error {
         /// What is wrong, with the key or expression.
         reason: String,
     },
-    /// A file of collections of pictures is faulty.
-    #[error("collections {file}: {reason}")]
-    Collections {
-        /// The file.
-        file: String,
-        /// What is wrong, with the collection and the key.
-        reason: String,
-    },
     /// A task has no wordings for its records in the language that was asked for.
     #[error("task {task} cannot be worded in `{language}`: {reason}")]
     Language {
@@ -83,6 +75,14 @@ pub enum Error {
         /// The language asked for, as an ISO 639 code.
         language: String,
         /// What is missing, and which languages there are.
+        reason: String,
+    },
+    /// A file of collections of pictures is faulty.
+    #[error("collections {file}: {reason}")]
+    Collections {
+        /// The file.
+        file: String,
+        /// What is wrong, with the collection and the key.
         reason: String,
     },
     /// A task that does not exist.

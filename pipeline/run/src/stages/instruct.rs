@@ -328,8 +328,8 @@ fn make<'a>(split: &Split<'a>, number: usize, mut build: Build<'a>, new: &mut Ne
     let mut pictures = TaskPictures::new(&context.run, &name, before, image_folder(context, source), rules);
     let of_task = |kind: &str, suffix: &str| format!("instruct/{kind}/{name}{suffix}");
     let mut outputs = Outputs::create(context, &config.formats, &of_task, new)?;
-    let mut left_out: BTreeMap<&'static str, (u64, String)> = BTreeMap::new();
-    let mut reported: BTreeMap<&'static str, (u64, String)> = BTreeMap::new();
+    let mut left_out: LeftOut = LeftOut::new();
+    let mut reported: LeftOut = LeftOut::new();
     loop {
         let mut conversations = next_conversations(&mut build)?;
         if conversations.is_empty() {
@@ -337,7 +337,7 @@ fn make<'a>(split: &Split<'a>, number: usize, mut build: Build<'a>, new: &mut Ne
         }
         pictures.look_at(&mut conversations)?;
         if let Some(benchmarks) = split.benchmarks.as_ref() {
-            let mut likenesses = benchmarks.likenesses(&conversations, &pictures)?.into_iter();
+            let mut likenesses = benchmarks.likenesses(&conversations, &|path| pictures.read(path))?.into_iter();
             conversations.retain(|conversation| {
                 let Some(Likenesses { hits, dropped_for }) = likenesses.next() else { return true };
                 let (cases, hits) = match &dropped_for {
@@ -366,8 +366,7 @@ fn make<'a>(split: &Split<'a>, number: usize, mut build: Build<'a>, new: &mut Ne
         })?;
     }
     let mut counts = build.next_part();
-    left_out.extend(pictures.finish(&context.run, &name, new)?);
-    for (fault, (count, example)) in left_out {
+    for (fault, (count, example)) in pictures.finish(&context.run, &name, new)?.into_iter().chain(left_out) {
         for _ in 0..count {
             counts.drop_kept(fault, || example.clone());
         }

@@ -116,7 +116,7 @@ pub(super) fn write(
     Ok(())
 }
 
-/// What a conversation is about.
+/// The picture or video of a conversation.
 enum Found {
     /// Pictures, or none.
     Pictures(Vec<Picture>),
@@ -132,7 +132,7 @@ enum Picture {
 }
 
 impl Picture {
-    /// Its bytes; `None` if it is not below `root`.
+    /// Returns its bytes; `None` if it is not below `root`.
     fn read(self, root: &Path) -> Result<Option<Vec<u8>>> {
         let path = match self {
             Self::Bytes(bytes) => return Ok(Some(bytes)),
@@ -201,7 +201,7 @@ fn for_each_of_parquet(path: &Path, take: Take<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The path of the video of a row, if it has one.
+/// Returns the path of the video of a row, if it has one.
 fn video_of(videos: &StructArray, row: usize) -> Option<&str> {
     let paths = videos.column_by_name("path")?.as_any().downcast_ref::<StringArray>()?;
     (videos.is_valid(row) && paths.is_valid(row)).then(|| paths.value(row))
