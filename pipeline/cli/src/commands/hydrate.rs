@@ -23,9 +23,9 @@ const SHOWN: usize = 4;
 
 /// Say which pictures of a task are missing and where they come from, and fetch them
 ///
-/// A picture that lies under the name of another collection counts as there: COCO 2014 and 2017 hold
-/// the same ones, and Visual Genome says in its image_data.json which of its own are of COCO or
-/// Flickr. Ends with 1 while pictures are not where the task names them.
+/// A picture may lie under the name of another collection: COCO 2014 and 2017 hold the same ones,
+/// and Visual Genome says in its image_data.json which of its own are of COCO or Flickr. Ends with 1
+/// while pictures are not where the task names them.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
