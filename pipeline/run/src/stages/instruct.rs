@@ -465,10 +465,7 @@ impl<'a> Outputs<'a> {
     pub(super) fn write(&mut self, conversations: &[Conversation], pictures: &mut Pictures) -> Result<()> {
         let (path, file) = &mut self.lines;
         for conversation in conversations {
-            serde_json::to_writer(&mut *file, conversation)
-                .map_err(std::io::Error::from)
-                .and_then(|()| file.write_all(b"\n"))
-                .with_context(|| format!("cannot write {}", path.display()))?;
+            conversation.write_line(file).with_context(|| format!("cannot write {}", path.display()))?;
         }
         for (format, writer) in &mut self.writers {
             writer.write(conversations, &mut |suffix| self.files.create(format.name, suffix), pictures)?;
