@@ -128,7 +128,7 @@ impl Values {
             Values::Texts(values) => {
                 let values: Vec<Vec<Cow<str>>> = conversations.iter().map(values).collect();
                 let lengths = values.iter().map(Vec::len).collect();
-                list(lengths, Arc::new(StringArray::from_iter_values(values.iter().flatten())), None)
+                list(lengths, Arc::new(values.iter().flatten().map(Some).collect::<StringArray>()), None)
             }
             Values::Struct(values) => {
                 let DataType::Struct(fields) = self.data_type() else { unreachable!("it is a struct above") };
@@ -138,7 +138,7 @@ impl Values {
             Values::Structs(names, values) => {
                 let values: Vec<Vec<Vec<Cow<str>>>> = conversations.iter().map(values).collect();
                 let column = |place: usize| -> ArrayRef {
-                    Arc::new(StringArray::from_iter_values(values.iter().flatten().map(|texts| &texts[place])))
+                    Arc::new(values.iter().flatten().map(|texts| Some(&texts[place])).collect::<StringArray>())
                 };
                 let columns = (0..names.len()).map(column).collect();
                 let structs = StructArray::try_new(texts(names), columns, None)?;
