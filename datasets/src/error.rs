@@ -50,6 +50,16 @@ pub enum Error {
         /// What is wrong, with the key or expression.
         reason: String,
     },
+    /// A task has no wordings for its records in the language that was asked for.
+    #[error("task {task} cannot be worded in `{language}`: {reason}")]
+    Language {
+        /// Name of the task.
+        task: String,
+        /// The language asked for, as an ISO 639 code.
+        language: String,
+        /// What is missing, and which languages there are.
+        reason: String,
+    },
     /// A task that does not exist.
     #[error("there is no task `{name}`; `lynxdata tasks list` names them all")]
     UnknownTask {

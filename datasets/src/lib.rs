@@ -2,14 +2,15 @@
 //! conversations.
 //!
 //! ```
-//! use lynxdata_datasets::{Build, Catalogue};
-//! use lynxdata_prompts::{Banks, PromptMode};
+//! use lynxdata_datasets::{Build, BuildSettings, Catalogue};
+//! use lynxdata_prompts::Banks;
 //! use std::path::Path;
 //!
 //! let banks = Banks::shipped()?;
 //! let catalogue = Catalogue::shipped(&banks)?;
 //! let native_files = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/vqav2");
-//! let mut build = Build::start(catalogue.get("vqav2")?, &banks, &native_files, "train", PromptMode::All, 7)?;
+//! let settings = BuildSettings { seed: 7, ..BuildSettings::default() };
+//! let mut build = Build::start(catalogue.get("vqav2")?, &banks, &native_files, "train", &settings)?;
 //! let conversations = build.by_ref().collect::<Result<Vec<_>, _>>()?;
 //! assert_eq!(conversations[0].messages[1].content, "net");
 //! assert_eq!(build.counts().kept, 3);
@@ -26,7 +27,7 @@
 //!   counted under the reason why not;
 //! * [`Build`]: records and prompt banks to [`Conversation`]s;
 //! * [`mixture`]: how many records of each task, and which;
-//! * [`diversity`]: how varied the instructions came out;
+//! * [`DiversityMeter`]: how varied the instructions came out;
 //! * [`export`]: conversations in the formats that trainers read.
 //!
 //! Every choice (wording, order of options, which of several captions) depends on the seed, the
@@ -55,10 +56,12 @@ mod tokens;
 #[path = "../../tests/machine.rs"]
 mod machine;
 
-pub use build::{Build, Conversation, ImageReference, Message, Role};
+pub use build::{Build, BuildSettings, Conversation, Dialogs, ImageReference, Message, Negatives, PackedRecord, Role};
 pub use catalogue::{Catalogue, FaultyTask};
 pub use checked::{Checked, check, count_difference};
-pub use diversity::{Diversity, DiversityMeter, diversity};
+pub use diversity::{
+    Bin, Diversity, DiversityMeter, Exchange, Lengths, Positions, SetDiversity, Wordings, exchanges, lettered_option,
+};
 pub use error::Error;
 pub use picture::read_picture;
 pub use record::{Answers, Media, Options, Record, SlotValue, VideoReference};

@@ -61,6 +61,13 @@ pub struct TaskCounts {
     pub answers: BTreeMap<String, ShapeCount>,
     /// Kept records that lack an optional slot or answer, by its name.
     pub lacking: BTreeMap<String, u64>,
+    /// Conversations that are kept and told, by reason, such as `contaminated:question`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub reported: BTreeMap<String, u64>,
+    /// Questions with options of which one says that no other is right, by whether and why it is:
+    /// `none_of_the_above`, `unanswerable`, `none_of_the_above_is_wrong`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub negatives: BTreeMap<String, u64>,
     /// Conversations with U+FFFD in a text: bytes that were no characters, here or before.
     pub with_replaced_characters: u64,
     /// The first case of every reason of both in full: task, file, row, field, expression.

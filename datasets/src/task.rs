@@ -1,6 +1,6 @@
 //! One annotated dataset, described as data: where its rows lie and how they map to records.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use lynxdata_prompts::{AnswerShape, Bank, Banks, Media, Template, Wording};
@@ -572,7 +572,7 @@ impl AnswerSources {
         if self.truth.is_some() {
             shapes.extend([AnswerShape::YesNo, AnswerShape::TrueFalse]);
         }
-        if self.votes.is_some() {
+        if self.votes.is_some() && !shapes.contains(&AnswerShape::Phrase) {
             shapes.push(AnswerShape::Phrase);
         }
         shapes.extend(self.captions.as_ref().map(|(_, shape, _)| *shape));
@@ -652,14 +652,16 @@ impl Task {
         self.answers.shapes()
     }
 
-    /// Returns the wordings of its banks in its language, in the order of banks and files.
+    /// Returns the wordings of its banks in a language, its own without one, in the order of banks
+    /// and files.
     ///
     /// # Errors
     /// If a bank is not there.
-    pub fn wordings<'b>(&self, banks: &'b Banks) -> Result<Vec<Wording<'b>>> {
+    pub fn wordings<'b>(&self, banks: &'b Banks, language: Option<&str>) -> Result<Vec<Wording<'b>>> {
         let banks: Vec<&Bank> =
             self.prompts.iter().map(|name| banks.get(name)).collect::<std::result::Result<_, _>>()?;
-        Ok(banks.into_iter().flat_map(Bank::wordings).filter(|own| own.template.language == self.language).collect())
+        let language = language.unwrap_or(&self.language);
+        Ok(banks.into_iter().flat_map(Bank::wordings).filter(|own| own.template.language == language).collect())
     }
 
     /// Returns whether a wording suits a record that is about some media and has some slots and
@@ -689,10 +691,20 @@ impl Task {
     }
 
     /// Checks that records have wordings: those with all slots and those with only the ones that
-    /// none may lack; and that every answer that is declared by its shape is asked for.
-    pub(crate) fn check_wordings(&self, banks: &Banks) -> Result<()> {
-        let fault = |reason: String| Error::TaskFile { file: self.file.clone(), reason };
-        let wordings = self.wordings(banks).map_err(|reason| fault(format!("prompts: {reason}")))?;
+    /// none may lack; and that every answer that is declared by its shape is asked for, but by
+    /// wordings of another language, of which there are few.
+    pub(crate) fn check_wordings(&self, banks: &Banks, language: Option<&str>) -> Result<()> {
+        let fault = |reason: String| match language {
+            Some(language) => Error::Language { task: self.name.clone(), language: language.to_owned(), reason },
+            None => Error::TaskFile { file: self.file.clone(), reason },
+        };
+        let wordings = self.wordings(banks, language).map_err(|reason| fault(format!("prompts: {reason}")))?;
+        if let (true, Some(_)) = (wordings.is_empty(), language) {
+            let of_banks = self.prompts.iter().filter_map(|name| banks.get(name).ok()).flat_map(Bank::wordings);
+            let known: BTreeSet<&str> = of_banks.map(|own| own.template.language.as_str()).collect();
+            let known = known.into_iter().collect::<Vec<_>>().join(", ");
+            return Err(fault(format!("its banks {} have wordings in {known}", self.prompts.join(", "))));
+        }
         if wordings.is_empty() {
             let (names, language) = (self.prompts.join(", "), &self.language);
             return Err(fault(format!("language: no wording of {names} is of language `{language}`")));
@@ -725,7 +737,7 @@ impl Task {
                 }
             }
         }
-        for (shape, _) in &self.answers.texts {
+        for (shape, _) in self.answers.texts.iter().filter(|_| language.is_none()) {
             let asks = |own: &Wording| {
                 let shapes = &own.template.answer;
                 shapes.contains(shape) || *shape == AnswerShape::Phrase && shapes.contains(&AnswerShape::Word)
@@ -838,7 +850,7 @@ phrase = "q.answer"
 
     fn compile(toml: &str) -> Result<Task> {
         let task = Task::compile("own.toml", toml::from_str(toml).unwrap())?;
-        task.check_wordings(&Banks::shipped().unwrap())?;
+        task.check_wordings(&Banks::shipped().unwrap(), None)?;
         Ok(task)
     }
 

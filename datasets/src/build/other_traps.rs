@@ -165,8 +165,7 @@ fn a_spread_answer_is_looked_for_from_its_first_part_to_its_last() {
 fn copies_with_semicolons_stop_a_task_with_the_columns_that_they_have() {
     let copy = b"key;vid_key;video_id;sentence\nret0;msr9770;video9770;a person is here, again\n".as_slice();
     let found = fault("msrvtt_1ka", "JSFUSION_test", &[("MSRVTT_JSFUSION_test.csv", copy)]);
-    assert!(found.contains("none of 1 records") || found.contains("1 column"), "{found}");
-    assert!(found.contains("key;vid_key;video_id;sentence") || found.contains("fields"), "{found}");
+    assert!(found.contains("none of 1 records") && found.contains("has 2 columns, not 1"), "{found}");
 }
 
 #[test]

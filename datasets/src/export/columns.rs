@@ -8,12 +8,12 @@ use arrow::array::{
     StringBuilder, StructArray,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
-use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Fields, Int64Type, Schema, SchemaRef};
 use lynxdata_records::parquet;
 use lynxdata_records::schema::{image_type, with_hugging_face_features};
 
 use super::{Files, LeftOut, Pictures, Writer};
-use crate::build::Conversation;
+use crate::build::{Conversation, PackedRecord};
 use crate::{Error, Result};
 
 /// A column: its name and its values.
@@ -37,6 +37,8 @@ pub(super) enum Values {
     Video,
     /// The native places of the options in the order shown; null without options.
     ChoiceOrder,
+    /// The records that are packed into one conversation; null for a conversation of one record.
+    Packed,
 }
 
 /// One value of a conversation.
@@ -46,6 +48,8 @@ pub(super) enum Value {
     Text(fn(&Conversation) -> Cow<'_, str>),
     /// A number.
     Number(fn(&Conversation) -> u64),
+    /// A number or null.
+    MaybeNumber(fn(&Conversation) -> Option<u64>),
 }
 
 pub(super) const ID: Column = ("id", Values::One(Value::Text(|own| Cow::from(&own.id))));
@@ -92,7 +96,7 @@ impl Value {
     fn data_type(&self) -> DataType {
         match self {
             Value::Text(_) => DataType::Utf8,
-            Value::Number(_) => DataType::Int64,
+            Value::Number(_) | Value::MaybeNumber(_) => DataType::Int64,
         }
     }
 
@@ -100,8 +104,10 @@ impl Value {
         match self {
             Value::Text(value) => Arc::new(StringArray::from_iter_values(conversations.iter().map(value))),
             Value::Number(value) => {
-                let numbers = conversations.iter().map(|own| i64::try_from(value(own)).unwrap_or(i64::MAX));
-                Arc::new(Int64Array::from_iter_values(numbers))
+                Arc::new(Int64Array::from_iter_values(conversations.iter().map(|own| signed(value(own)))))
+            }
+            Value::MaybeNumber(value) => {
+                Arc::new(Int64Array::from_iter(conversations.iter().map(|own| value(own).map(signed))))
             }
         }
     }
@@ -119,6 +125,7 @@ impl Values {
             Values::Pictures => list_of(image_type()),
             Values::Video => DataType::Struct(video_fields()),
             Values::ChoiceOrder => list_of(DataType::Int64),
+            Values::Packed => list_of(DataType::Struct(packed_fields())),
         }
     }
 
@@ -157,6 +164,11 @@ impl Values {
                 let lengths = conversations.iter().map(|own| own.choice_order.len()).collect();
                 list(lengths, Arc::new(orders), has_order.finish())
             }
+            Values::Packed => {
+                let lengths = conversations.iter().map(|own| own.packed.len()).collect();
+                let is_packed = conversations.iter().map(|own| !own.packed.is_empty()).collect();
+                list(lengths, packed_of(conversations)?, Some(is_packed))
+            }
         }
     }
 }
@@ -177,6 +189,23 @@ fn list(lengths: Vec<usize>, values: ArrayRef, nulls: Option<NullBuffer>) -> Res
 fn video_fields() -> Fields {
     let seconds = |name: &str| Field::new(name, DataType::Float64, true);
     Fields::from(vec![Field::new("path", DataType::Utf8, true), seconds("start"), seconds("end")])
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn packed_fields() -> Fields {
+    let text = |name: &str| Field::new(name, DataType::Utf8, true);
+    Fields::from(vec![
+        text("id"),
+        text("template"),
+        text("answer_shape"),
+        text("source_file"),
+        Field::new("source_row", DataType::Int64, true),
+        Field::new("choice_order", list_of(DataType::Int64), true),
+        Field::new("right_choice", DataType::Int64, true),
+    ])
 }
 
 /// Returns the Arrow schema of columns; its metadata holds the features for `datasets`.
@@ -205,6 +234,28 @@ fn videos_of(conversations: &[Conversation]) -> Result<ArrayRef> {
     videos().for_each(|video| is_there.append(video.is_some()));
     let columns: Vec<ArrayRef> = vec![Arc::new(paths), Arc::new(starts), Arc::new(ends)];
     Ok(Arc::new(StructArray::try_new(video_fields(), columns, is_there.finish())?))
+}
+
+/// Returns the records that are packed into conversations, one behind the other.
+fn packed_of(conversations: &[Conversation]) -> Result<ArrayRef> {
+    let all: Vec<&PackedRecord> = conversations.iter().flat_map(|conversation| &conversation.packed).collect();
+    let text = |value: fn(&PackedRecord) -> &str| -> ArrayRef {
+        Arc::new(StringArray::from_iter_values(all.iter().map(|own| value(own))))
+    };
+    let orders = all.iter().map(|own| {
+        let places = own.choice_order.iter().map(|&place| Some(i64::from(place)));
+        (!own.choice_order.is_empty()).then(|| places.collect::<Vec<_>>())
+    });
+    let columns: Vec<ArrayRef> = vec![
+        text(|own| &own.id),
+        text(|own| &own.template),
+        text(|own| own.answer_shape.name()),
+        text(|own| &own.source_file),
+        Arc::new(Int64Array::from_iter_values(all.iter().map(|own| signed(own.source_row)))),
+        Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>(orders)),
+        Arc::new(Int64Array::from_iter(all.iter().map(|own| own.right_choice.map(i64::from)))),
+    ];
+    Ok(Arc::new(StructArray::try_new(packed_fields(), columns, None)?))
 }
 
 /// Returns the pictures of all conversations.

@@ -38,13 +38,16 @@ pub(super) fn with_media(mut sample: Value, conversation: &Conversation) -> Valu
     sample
 }
 
-/// Adds where a conversation comes from and under which licence: readers of these formats pass over
+/// Adds where a conversation and its packed questions come from and under which licence: readers of these formats pass over
 /// keys that they do not know.
 pub(super) fn with_provenance(mut sample: Value, conversation: &Conversation) -> Value {
     sample["task"] = json!(conversation.task);
     sample["licence"] = json!(conversation.licence);
     sample["source_file"] = json!(conversation.source_file);
     sample["source_row"] = json!(conversation.source_row);
+    if !conversation.packed.is_empty() {
+        sample["packed"] = json!(conversation.packed);
+    }
     sample
 }
 

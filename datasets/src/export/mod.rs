@@ -193,6 +193,8 @@ pub(crate) mod tests {
             source_row: 7,
             choice_order: Vec::new(),
             votes: Vec::new(),
+            right_choice: None,
+            packed: Vec::new(),
         }
     }
 

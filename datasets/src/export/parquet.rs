@@ -33,6 +33,8 @@ const COLUMNS: &[Column] = &[
     SOURCE_FILE,
     SOURCE_ROW,
     ("choice_order", Values::ChoiceOrder),
+    ("right_choice", Values::One(Value::MaybeNumber(|own| own.right_choice.map(u64::from)))),
+    ("packed", Values::Packed),
 ];
 
 #[cfg(test)]

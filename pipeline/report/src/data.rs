@@ -218,18 +218,51 @@ pub struct InstructSummary {
     pub tasks: Vec<TaskSummary>,
     /// The wordings and how often each was used.
     pub templates: Vec<TemplateUse>,
-    /// Different words / all words, over all instructions, 0 to 1 (distinct-1 of Li et al., arXiv
-    /// 1510.03055).
-    pub distinct_1: f64,
-    /// Different word pairs / all word pairs, over all instructions, 0 to 1 (distinct-2, same
-    /// source).
-    pub distinct_2: f64,
+    /// How varied all instructions and answers are.
+    pub diversity: DiversitySummary,
+    /// Where right options stand, if any question has options.
+    pub right_options: Option<PositionSummary>,
     /// Examples.
     pub samples: Vec<ConversationSample>,
 }
 
+/// How varied instructions and answers are; `lynxdata_datasets::Diversity` says how it is measured.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct DiversitySummary {
+    /// Entropy of the shares of wordings, in bits.
+    pub entropy_bits: f64,
+    /// Different words / all words of the instructions, 0 to 1 (distinct-1 of Li et al., arXiv
+    /// 1510.03055).
+    pub distinct_1: f64,
+    /// Different word pairs / all word pairs, 0 to 1 (distinct-2, same source).
+    pub distinct_2: f64,
+    /// Mean BLEU-4 of an instruction against others, 0 to 1 (self-BLEU, arXiv 1802.01886).
+    pub self_bleu: Option<f64>,
+    /// The share of instructions that an earlier one is word for word, 0 to 1.
+    pub repeated: f64,
+    /// Words that half of the answers do not exceed.
+    pub answer_p50: u64,
+    /// Words that nine tenths of the answers do not exceed.
+    pub answer_p90: u64,
+    /// Words of the longest answer.
+    pub answer_max: u64,
+}
+
+/// Where right options stand.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct PositionSummary {
+    /// How often the right option is the first, the second, …
+    pub counts: Vec<u64>,
+    /// Chi-square against all positions being as likely.
+    pub chi_square: f64,
+    /// Its degrees of freedom.
+    pub freedom: u64,
+    /// The probability of at least this chi-square if they are; `None` of too few questions.
+    pub p: Option<f64>,
+}
+
 /// The share of one task in the instruction set.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct TaskSummary {
     /// Name of the task.
     pub name: String,
@@ -243,6 +276,9 @@ pub struct TaskSummary {
     pub templates_used: u64,
     /// Wordings that the bank holds for it.
     pub templates_total: u64,
+    /// How varied its instructions and answers are.
+    #[serde(default)]
+    pub diversity: DiversitySummary,
     /// Records, rows and elements of lists that were left out, by reason.
     #[serde(default)]
     pub left_out: BTreeMap<String, u64>,

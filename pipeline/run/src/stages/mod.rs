@@ -3,6 +3,7 @@
 //! A stage says which parts it consists of and how to make each; `crate::runner` runs any of them.
 
 pub mod arms;
+mod benchmarks;
 pub mod card;
 pub mod check;
 pub mod dedup;

@@ -96,9 +96,9 @@ impl Stage for Shards {
                     inputs.extend([TAR_VERSION, context.recipe().download.encode.extension()].map(str::to_owned));
                 }
                 for of_part in shard.chunk_by(|a, b| a.part == b.part) {
-                    let rows: Vec<u32> = of_part.iter().map(|place| place.row).collect();
+                    let rows: Vec<String> = of_part.iter().map(|place| place.row.to_string()).collect();
                     inputs.push(pool.parts[of_part[0].part as usize].pairs.digest());
-                    inputs.push(format!("{rows:?}"));
+                    inputs.push(format!("[{}]", rows.join(", ")));
                 }
                 let (shards, pool) = (Arc::clone(&shards), Arc::clone(&pool));
                 let name = format!("{}/{index:05}", folder(*format));
