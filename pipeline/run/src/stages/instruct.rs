@@ -544,7 +544,7 @@ pub fn read_counts(path: &Path) -> Result<TaskCounts> {
 }
 
 /// The folder of conversations with all of their provenance.
-const CONVERSATIONS: &str = "instruct/conversations";
+pub(super) const CONVERSATIONS: &str = "instruct/conversations";
 
 /// Returns where the conversations of a part lie, with all of their provenance: one JSON object a
 /// line.
