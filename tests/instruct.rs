@@ -105,7 +105,7 @@ fn wrong_flags_say_what_is_right() {
             .ended_with(2)
             .says(&[said]);
     };
-    wrong(&["--to", "llavva"], "llava");
+    wrong(&["--to", "llavva"], "a similar value exists: 'llava'");
     wrong(&["--images", "gqa=."], "no --task is named gqa");
     wrong(&["--mixture", "lynx"], "lynx-finetune");
     assert!(!folder.path().join("set").exists(), "nothing was begun");

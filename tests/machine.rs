@@ -23,6 +23,12 @@ pub(crate) fn python() -> Option<PathBuf> {
     variable("LYNXDATA_PYTHON").map(PathBuf::from)
 }
 
+/// Returns a Python with `megatron-energon`, which brings 5.5 GB of PyTorch; `None` if the machine
+/// has none.
+pub(crate) fn energon() -> Option<PathBuf> {
+    variable("LYNXDATA_ENERGON_PYTHON").map(PathBuf::from)
+}
+
 /// Returns the value of an environment variable; if it is unset, says that the test does nothing.
 fn variable(name: &str) -> Option<OsString> {
     let value = std::env::var_os(name);

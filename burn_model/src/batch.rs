@@ -305,6 +305,26 @@ mod tests {
     }
 
     #[test]
+    fn pictures_and_videos_of_a_batch_stay_in_their_order() {
+        let config = ModelConfig { sight: Sight::Pixels, image_size: 8, frames: 2, ..Default::default() };
+        let rows = (0..4_u32).map(|row| (0..192).map(|place| (place * (row + 3) % 251) as u8).collect());
+        let pictures = Pictures::Pixels(rows.collect());
+        let seen = Seen::new(&pictures, &config).unwrap();
+        let device = Device::flex();
+        let model = Lynx::new(&config, 259, 0, 1, &device).unwrap();
+        let tokens = |shown: &[Shown]| {
+            let shown: Vec<(Shown, Option<Crop>)> = shown.iter().map(|shown| (*shown, None)).collect();
+            seen.vision_tokens(&model, &shown, &device).unwrap().try_into_vec_as::<f32>().unwrap()
+        };
+        let batch = [Shown::picture(3), Shown { row: 0, frames: 2 }, Shown::picture(2), Shown { row: 2, frames: 2 }];
+        let each: Vec<f32> = batch.iter().flat_map(|shown| tokens(&[*shown])).collect();
+        let together = tokens(&batch);
+        assert_eq!(together.len(), each.len());
+        let off = together.iter().zip(&each).map(|(one, other)| (one - other).abs()).fold(0.0, f32::max);
+        assert!(off < 1e-5, "{off}");
+    }
+
+    #[test]
     fn names_what_does_not_fit() {
         let features = ModelConfig::default();
         let pixels = ModelConfig { sight: Sight::Pixels, ..Default::default() };

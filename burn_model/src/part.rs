@@ -20,7 +20,7 @@ pub enum Part {
 }
 
 impl Part {
-    /// The part of the weight with this path in the model.
+    /// Returns the part of the weight with this path in the model.
     pub(crate) fn of(path: &str) -> Self {
         let added = [".output_adapter.", ".cross_attention.", ".lora."];
         if path.starts_with("vision_encoder") {

@@ -86,6 +86,10 @@ pub struct Conversation {
     /// The native place, from 0, of every option in the order shown; empty without options. One
     /// that is missing in the native row is not shown.
     pub choice_order: Vec<u32>,
+    /// How often each answer was given, the most frequent first, where several annotators gave them
+    /// and one of theirs is asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub votes: Vec<(String, usize)>,
     /// The place of the right option in the order shown, from 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub right_choice: Option<u32>,
@@ -279,6 +283,11 @@ impl<'a> Build<'a> {
         // A part is the same whether those before it were worded or passed over.
         self.options_before = None;
         self.records.next_part()
+    }
+
+    /// What became of the rows of all parts up to the last [`Build::next_part`].
+    pub fn total(&self) -> &TaskCounts {
+        self.records.total()
     }
 
     /// Passes over a part, without wording its records.
@@ -511,6 +520,11 @@ fn converse(
         source_file: record.source_file.clone(),
         source_row: record.source_row,
         choice_order: choice_order.iter().map(|&place| place as u32).collect(),
+        votes: if matches!(shape, AnswerShape::Word | AnswerShape::Phrase) {
+            answers.votes.clone()
+        } else {
+            Vec::new()
+        },
         right_choice: right_choice.map(|place| place as u32),
         packed: Vec::new(),
     })
@@ -543,6 +557,8 @@ fn shuffled(seed: u64, purpose: &str, task: &str, record_id: &str, length: usize
     places
 }
 
+#[cfg(test)]
+mod genuine;
 #[cfg(test)]
 mod other_traps;
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::records::{Records, TaskCounts};
-use crate::task::Task;
+use crate::task::{Fact, Task};
 use crate::{Error, Result};
 
 /// What a look through all native files of one split found.
@@ -22,9 +22,30 @@ pub struct Checked {
     pub counts: TaskCounts,
 }
 
+/// Returns the number of records of a split that its authors publish, if the task file has it.
+fn published(task: &Task, split: &str) -> Option<u64> {
+    task.splits.get(split).copied().filter(|records| *records > 0)
+}
+
+/// Returns how the number of records that were read differs from the published one, with the source
+/// of that number. Some authors count before their rows are sifted, as the predicates of the task
+/// do, and some after it; both agree.
+pub fn count_difference(task: &Task, split: &str, counts: &TaskCounts) -> Option<String> {
+    let published = published(task, split)?;
+    let sifted = counts.dropped.iter().filter(|(reason, _)| reason.starts_with("where:"));
+    let (seen, sifted) = (counts.records_seen, sifted.map(|(_, count)| count).sum::<u64>());
+    let of_split = seen - sifted;
+    if [seen, of_split].contains(&published) {
+        return None;
+    }
+    let source = task.facts_from.get(&Fact::Splits).map_or("from memory", String::as_str);
+    let sifted = if sifted == 0 { String::new() } else { format!(", of which {of_split} pass the predicates") };
+    Some(format!("{seen} records were read{sifted}, and {published} are published ({source})"))
+}
+
 /// Reads a split to its end.
 pub fn check(task: &Task, root: &Path, split: &str) -> Checked {
-    let published = task.splits.get(split).copied().filter(|records| *records > 0);
+    let published = published(task, split);
     let mut checked = Checked { split: split.to_owned(), published, faults: Vec::new(), counts: TaskCounts::default() };
     checked.faults.extend(task.missing_files(root, split).iter().map(Error::to_string));
     if !checked.faults.is_empty() {
@@ -65,6 +86,10 @@ mod tests {
         fs::write(folder.path().join("v2_mscoco_val2014_annotations.json"), answers).unwrap();
         let checked = check(task, folder.path(), "val");
         assert_eq!((checked.published, checked.counts.records_seen), (Some(214_354), 1));
+        let difference = count_difference(task, "val", &checked.counts).unwrap();
+        assert!(difference.starts_with("1 records were read, and 214354 are published (https://"), "{difference}");
+        assert_eq!(count_difference(task, "val", &TaskCounts { records_seen: 214_354, ..TaskCounts::default() }), None);
+        assert_eq!(count_difference(task, "no such split", &checked.counts), None);
         let place = "file v2_OpenEnded_mscoco_val2014_questions.json, row 0: slots.question";
         assert!(checked.faults[0].contains(place) && checked.faults[0].contains("did you mean `queston`?"));
     }

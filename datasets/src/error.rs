@@ -122,6 +122,9 @@ pub enum Error {
     /// A mixture that cannot be met.
     #[error("mixture: {0}")]
     Mixture(String),
+    /// A file of an export cannot be written.
+    #[error(transparent)]
+    Records(#[from] lynxdata_records::Error),
     /// Arrow refused the columns.
     #[error("cannot build the columns of the Parquet export")]
     Arrow(#[from] arrow::error::ArrowError),

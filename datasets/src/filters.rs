@@ -345,10 +345,12 @@ fn or_as_it_is(value: Value) -> Value {
 }
 
 /// Adds the missing `?` of a question, as the Lynx paper does (arXiv 2307.02469, notes to table
-/// 10); text that ends a sentence, in any script, stays as it is.
+/// 10); text that ends a sentence, in any script, stays as it is, and so does a question with lines
+/// behind it that it is about.
 pub(crate) fn question_mark(text: &str) -> String {
     let text = text.trim();
-    if text.is_empty() || is_ended(text) { text.to_owned() } else { format!("{text}?") }
+    let asks = || text.lines().any(|line| line.trim_end().ends_with('?'));
+    if text.is_empty() || is_ended(text) || asks() { text.to_owned() } else { format!("{text}?") }
 }
 
 /// `['Is', [2], 'glad', '?'] | references(['car', 'dog', 'person'])` is `Is [person 3] glad?`: the
@@ -504,7 +506,7 @@ mod tests {
     #[test]
     fn only_missing_question_marks_are_added() {
         assert_eq!(question_mark(" is it sunny "), "is it sunny?");
-        for text in ["Is it?", "Name it.", "Is it \"real?\"", ""] {
+        for text in ["Is it?", "Name it.", "Is it \"real?\"", "", "Which is older? \n- oak - acorn"] {
             assert_eq!(question_mark(text), text);
         }
     }

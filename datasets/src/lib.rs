@@ -28,11 +28,11 @@
 //! * [`Build`]: records and prompt banks to [`Conversation`]s;
 //! * [`mixture`]: how many records of each task, and which;
 //! * [`DiversityMeter`]: how varied the instructions came out;
-//! * [`export`]: conversations as columns for Parquet, and as LLaVA JSON.
+//! * [`export`]: conversations in the formats that trainers read.
 //!
 //! Every choice (wording, order of options, which of several captions) depends on the seed, the
 //! task and the record's id alone. The crate downloads nothing, decodes no picture and writes no
-//! file by itself.
+//! file but those that an export is told to.
 
 mod build;
 mod catalogue;
@@ -58,7 +58,7 @@ mod machine;
 
 pub use build::{Build, BuildSettings, Conversation, Dialogs, ImageReference, Message, Negatives, PackedRecord, Role};
 pub use catalogue::{Catalogue, FaultyTask};
-pub use checked::{Checked, check};
+pub use checked::{Checked, check, count_difference};
 pub use diversity::{
     Bin, Diversity, DiversityMeter, Exchange, Lengths, Positions, SetDiversity, Wordings, exchanges, lettered_option,
 };
@@ -66,7 +66,7 @@ pub use error::Error;
 pub use picture::read_picture;
 pub use record::{Answers, Media, Options, Record, SlotValue, VideoReference};
 pub use records::{NOT_DRAWN, Records, ShapeCount, TaskCounts};
-pub use task::{CommercialUse, Obtain, Task, Terms, Verified};
+pub use task::{CommercialUse, Fact, Obtain, Task, Terms, Verified};
 
 /// Shorthand for results of this crate.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -310,6 +310,11 @@ impl<'a> Records<'a> {
         counts
     }
 
+    /// What became of the rows of all parts up to the last [`Records::next_part`].
+    pub fn total(&self) -> &TaskCounts {
+        &self.earlier
+    }
+
     fn reject(&mut self, file: &str, row: u64, reason: &str, detail: &str) {
         self.counts.count_drop(reason, || format!("{}: {detail}", place(&self.task.name, file, row)));
     }
@@ -458,7 +463,10 @@ impl<'a> Records<'a> {
                     (if is_few { "few_votes".to_owned() } else { reason }, detail)
                 })?;
             left_out.extend(without_text.drain(..).map(|reason| ("votes", reason)));
-            let text = found.votes[0].0.clone();
+        }
+        // What the authors take for the majority goes before the first of equal counts.
+        if let Some((text, _)) = found.votes.first().filter(|_| !found.texts.contains_key(&AnswerShape::Phrase)) {
+            let text = text.clone();
             self.counts.answers.entry("phrase".to_owned()).or_default().given += 1;
             match misfit(AnswerShape::Phrase, &text) {
                 None => drop(found.texts.insert(AnswerShape::Phrase, text)),

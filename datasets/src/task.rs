@@ -80,6 +80,32 @@ pub struct Obtain {
     pub from: String,
 }
 
+/// A fact of a task file that can be looked up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fact {
+    /// The licence of the annotations.
+    Licence,
+    /// The terms of the pictures or videos.
+    Pictures,
+    /// The numbers of records.
+    Splits,
+    /// Where the files of annotations come from.
+    Obtain,
+}
+
+impl Fact {
+    /// Returns the name in task files and tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Fact::Licence => "licence",
+            Fact::Pictures => "pictures",
+            Fact::Splits => "splits",
+            Fact::Obtain => "obtain",
+        }
+    }
+}
+
 /// One native row that holds several records.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -219,6 +245,8 @@ struct TaskFile {
     #[serde(default)]
     obtain: Vec<Obtain>,
     pictures: Option<Terms>,
+    #[serde(default)]
+    facts_from: BTreeMap<Fact, String>,
     tables: toml::Table,
     explode: Option<ExplodeFile>,
     #[serde(default, rename = "where")]
@@ -315,6 +343,8 @@ pub struct Task {
     pub cite: String,
     /// What the task file was tried on.
     pub verified: Verified,
+    /// Where facts were looked up, as addresses. A fact that is not here was written from memory.
+    pub facts_from: BTreeMap<Fact, String>,
     /// Its files and where they come from.
     pub obtain: Vec<Obtain>,
     /// The prompt banks that its conversations are worded with.
@@ -542,7 +572,7 @@ impl AnswerSources {
         if self.truth.is_some() {
             shapes.extend([AnswerShape::YesNo, AnswerShape::TrueFalse]);
         }
-        if self.votes.is_some() {
+        if self.votes.is_some() && !shapes.contains(&AnswerShape::Phrase) {
             shapes.push(AnswerShape::Phrase);
         }
         shapes.extend(self.captions.as_ref().map(|(_, shape, _)| *shape));
@@ -581,6 +611,7 @@ impl Task {
             homepage: contents.homepage,
             cite: contents.cite,
             verified: contents.verified,
+            facts_from: contents.facts_from,
             obtain: contents.obtain,
             prompts: contents.prompts,
             language: contents.language,
@@ -774,6 +805,10 @@ fn check_head(contents: &TaskFile) -> std::result::Result<(), String> {
     if !is_identifier(&contents.group) {
         return Err("group: must be made of a-z, 0-9 and _".to_owned());
     }
+    let is_address = |from: &String| from.starts_with("https://") || from.starts_with("http://");
+    if let Some((fact, from)) = contents.facts_from.iter().find(|(_, from)| !is_address(from)) {
+        return Err(format!("facts_from.{}: {from:?} is no address", fact.name()));
+    }
     if !(0.0..=1.0).contains(&contents.may_drop) {
         return Err("may_drop: must be a share from 0 to 1".to_owned());
     }
@@ -845,6 +880,14 @@ phrase = "q.answer"
             (("question =", "hint = { value = \"q.hint\", optional = true }\nquestion ="), "[hint, question]"),
             (("[pictures]\nlicence = \"CC0-1.0\"\ncommercial_use = \"yes\"\n", ""), "pictures: give `licence`"),
             (("group = \"vqa\"", "group = \"vqa\"\npaper_row = 51"), "paper_row"),
+            (
+                ("group = \"vqa\"", "group = \"vqa\"\nfacts_from = { licence = \"me\" }"),
+                "facts_from.licence: \"me\" is no address",
+            ),
+            (
+                ("group = \"vqa\"", "group = \"vqa\"\nfacts_from = { weather = \"https://x\" }"),
+                "unknown variant `weather`",
+            ),
             (("commercial_use = \"yes\"\nhome", "commercial_use = \"maybe\"\nhome"), "unknown variant `maybe`"),
         ];
         for ((from, to), expected) in faults {

@@ -44,8 +44,8 @@ pub(crate) fn add(total: &mut [f64], counts: &[f64]) {
     }
 }
 
-/// The interval of each figure, `None` where fewer than two clusters, an undefined figure in more
-/// than [`TAIL`] of the replicates, or replicates that all agree leave it open.
+/// Returns the interval of each figure, `None` where fewer than two clusters, an undefined figure in
+/// more than [`TAIL`] of the replicates, or replicates that all agree leave it open.
 ///
 /// Where all replicates of a figure agree on the end of its range, as with 30 of 30 right answers,
 /// redrawing says nothing about the rest. The interval then ends where so many clusters without an

@@ -22,7 +22,7 @@ pub(crate) fn resized(values: &[f32], width: usize, class: usize, tokens: usize)
 /// It is `torch.nn.functional.interpolate(mode="bicubic", align_corners=False)`: corners of pixels
 /// stand on each other, places beyond the border repeat it, and a smaller grid is not smoothed
 /// first.
-fn interpolated(grid: &[f32], from: usize, to: usize, width: usize) -> Vec<f32> {
+pub(super) fn interpolated(grid: &[f32], from: usize, to: usize, width: usize) -> Vec<f32> {
     let source = |place: usize| (place as f64 + 0.5) * from as f64 / to as f64 - 0.5;
     let taps: Vec<_> = (0..to).map(|place| cubic::taps(source(place), from, SLOPE)).collect();
     let mut all = Vec::with_capacity(to * to * width);

@@ -160,3 +160,54 @@ fn a_spread_answer_is_looked_for_from_its_first_part_to_its_last() {
     let video = second.media.video.unwrap();
     assert_eq!((video.start, video.end), (Some(12.1), Some(23.5)), "the parts are not in order");
 }
+
+#[test]
+fn copies_with_semicolons_stop_a_task_with_the_columns_that_they_have() {
+    let copy = b"key;vid_key;video_id;sentence\nret0;msr9770;video9770;a person is here, again\n".as_slice();
+    let found = fault("msrvtt_1ka", "JSFUSION_test", &[("MSRVTT_JSFUSION_test.csv", copy)]);
+    assert!(found.contains("none of 1 records") && found.contains("has 2 columns, not 1"), "{found}");
+}
+
+#[test]
+fn a_mark_of_byte_order_and_quotation_marks_do_not_touch_the_words_of_icdar() {
+    let list = "\u{feff}word_1.png, \"PROPER\"\r\nword_2.png, \"5\\\" pipe, new\"\r\n";
+    let (found, _) = read("icdar_words", "train", &[("train/gt.txt", list.as_bytes())]).unwrap();
+    let words: Vec<&str> = found.iter().map(|own| text(own, AnswerShape::Phrase)).collect();
+    assert_eq!((words, found[0].media.images[0].as_str()), (vec!["PROPER", "5\" pipe, new"], "train/word_1.png"));
+}
+
+#[test]
+fn questions_that_lack_their_mark_get_it_and_are_joined_to_their_answers() {
+    let asked = |id: &str, question: &str| json!({"video_name": "a", "question": question, "question_id": id});
+    let native = bytes(&json!([asked("v_a_1", "is it indoor"), asked("v_a_2", "who runs")]));
+    let answers = bytes(&json!([{"question_id": "v_a_1", "answer": "yes", "type": 3}]));
+    let (found, counts) = read("activitynet_qa", "val", &[("val_q.json", &native), ("val_a.json", &answers)]).unwrap();
+    assert_eq!((questions(&found), counts.dropped["unmatched:a"]), (vec![json!("is it indoor?")], 1));
+}
+
+#[test]
+fn one_box_is_the_same_in_the_convention_of_every_dataset() {
+    // A box from (160, 120) to (480, 360) of a picture of 640 x 480.
+    let expected = "[0.250, 0.250, 0.750, 0.750]";
+    let pair = json!({"url": "https://x/VG_100K/1.jpg", "image_id": 1, "width": 640, "height": 480});
+    let region =
+        json!({"region_id": 1, "image_id": 1, "phrase": "sky", "x": 160, "y": 120, "width": 320, "height": 240});
+    let (regions, images) = (bytes(&json!([{"id": 1, "regions": [region]}])), bytes(&json!([pair])));
+    let files: [(&str, &[u8]); 2] = [("region_descriptions.json", &regions), ("image_data.json", &images)];
+    let (found, _) = read("vg_region_grounding", "all", &files).unwrap();
+    assert_eq!(text(&found[0], AnswerShape::Boxes), expected, "names and sizes in pixels");
+    let coco = bytes(&json!({"images": [{"id": 9, "file_name": "a.jpg", "width": 640, "height": 480}],
+        "annotations": [{"id": 1, "image_id": 9, "category_id": 1, "bbox": [160.0, 120.0, 320.0, 240.0], "iscrowd": 0}],
+        "categories": [{"id": 1, "name": "sky"}]}));
+    let (found, _) = read("coco_detection", "val2017", &[("annotations/instances_val2017.json", &coco)]).unwrap();
+    assert_eq!(text(&found[0], AnswerShape::Boxes), expected, "x, y, width, height in pixels");
+    let images = b"ImageID,Subset\na,validation\n".as_slice();
+    let boxes = b"ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsOccluded,IsTruncated,IsGroupOf,IsDepiction,IsInside\na,xclick,/m/0,1,0.25,0.75,0.25,0.75,0,0,0,0,0\n".as_slice();
+    let files = [
+        ("validation-images-with-rotation.csv", images),
+        ("validation-annotations-bbox.csv", boxes),
+        ("class-descriptions-boxable.csv", b"/m/0,Sky\n".as_slice()),
+    ];
+    let (found, _) = read("open_images", "validation", &files).unwrap();
+    assert_eq!(text(&found[0], AnswerShape::Boxes), expected, "shares, both x before both y");
+}

@@ -558,7 +558,7 @@ fn the_right_option_stands_at_every_place_equally_often() {
     assert!(chi_square < 16.27, "{counts:?}");
 }
 
-fn read_json(path: &Path) -> Value {
+pub(super) fn read_json(path: &Path) -> Value {
     serde_json::from_slice(&fs::read(path).unwrap_or_else(|fault| panic!("{}: {fault}", path.display()))).unwrap()
 }
 
@@ -629,75 +629,4 @@ fn full_native_files_yield_as_many_conversations_as_they_hold() {
     let later = |message: &&Message| message.role == Role::User;
     let asked = conversations.iter().flat_map(|own| own.messages.iter().filter(later).skip(1));
     assert!(asked.clone().count() == 72 && asked.clone().all(|message| message.content.ends_with('?')));
-}
-
-/// A record that a person has checked against the native file, as far as it says.
-fn assert_says(expected: &Value, found: &Value, place: &str) {
-    match (expected, found) {
-        (Value::Object(expected), Value::Object(found)) => {
-            for (key, value) in expected {
-                let found = found.get(key).unwrap_or_else(|| panic!("{place}: {key} is missing"));
-                assert_says(value, found, &format!("{place}.{key}"));
-            }
-        }
-        _ => assert_eq!(expected, found, "{place}"),
-    }
-}
-
-/// Lays the files of a case out as their authors do, if they lie otherwise in the shared folder:
-/// `files` names them by native path, and `written` holds the text of short lists that are not at
-/// hand.
-fn laid_out(case: &Value, shared: &Path) -> Option<tempfile::TempDir> {
-    let (files, written) = (case["files"].as_object(), case["written"].as_object());
-    if files.is_none() && written.is_none() {
-        return None;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let place = |native: &str| {
-        let path = folder.path().join(native);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        path
-    };
-    for (native, own) in files.into_iter().flatten() {
-        fs::copy(shared.join(own.as_str().unwrap()), place(native)).unwrap_or_else(|e| panic!("{own}: {e}"));
-    }
-    for (native, text) in written.into_iter().flatten() {
-        fs::write(place(native), text.as_str().unwrap()).unwrap();
-    }
-    Some(folder)
-}
-
-/// Reads `genuine.json`: a list of files below the shared folder of tasks, each with its `split`,
-/// the number of records that are `kept`, and hand-checked `records`.
-#[test]
-fn genuine_files_give_the_records_that_were_checked_by_hand() {
-    let Some(shared) = shared("data/tasks") else { return };
-    for task in shipped().tasks() {
-        let path = fixtures().join(&task.name).join("genuine.json");
-        if !path.exists() {
-            continue;
-        }
-        let cases = read_json(&path);
-        for case in cases.as_array().unwrap() {
-            let folder = case["folder"].as_str().unwrap_or(&task.name);
-            let split = case["split"].as_str().unwrap();
-            let what = format!("{} {folder} {split}", task.name);
-            let laid_out = laid_out(case, &shared);
-            let root = laid_out.as_ref().map_or_else(|| shared.join(folder), |laid_out| laid_out.path().to_owned());
-            let mut records = Records::start(task, &root, split).unwrap_or_else(|e| panic!("{what}: {e}"));
-            let found: Vec<Value> = records
-                .by_ref()
-                .map(|record| serde_json::to_value(record.unwrap_or_else(|error| panic!("{what}: {error}"))).unwrap())
-                .collect();
-            assert!(records.counts().adds_up(), "{what}");
-            assert_eq!(case["kept"], json!(found.len()), "{what}: {:?}", records.counts());
-            let expected = case["records"].as_array().unwrap();
-            assert!(!expected.is_empty(), "{what}");
-            for record in expected {
-                let own = found.iter().find(|own| own["id"] == record["id"]);
-                let own = own.unwrap_or_else(|| panic!("{what}: there is no {}", record["id"]));
-                assert_says(record, own, &format!("{what} {}", record["id"]));
-            }
-        }
-    }
 }

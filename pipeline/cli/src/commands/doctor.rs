@@ -58,7 +58,7 @@ struct Entry {
     step_ms: Option<f64>,
     /// The same in every precision that the device supports.
     precisions: Vec<Numbers>,
-    /// Why there are no numbers.
+    /// The reason why there are no numbers.
     error: Option<String>,
 }
 

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser};
+use lynxdata_datasets::export::{FORMATS, Format};
 use lynxdata_datasets::{Catalogue, Task};
 use lynxdata_prompts::Banks;
 use lynxdata_run::home::expanded;
@@ -62,7 +64,14 @@ pub(crate) struct Arguments {
     images: Vec<String>,
 
     /// The formats to write
-    #[arg(long, value_name = "FORMAT,…", value_delimiter = ',', default_value = "parquet", requires = "tasks")]
+    #[arg(
+        long,
+        value_name = "FORMAT,…",
+        value_parser = formats(),
+        value_delimiter = ',',
+        default_value = "parquet",
+        requires = "tasks"
+    )]
     to: Vec<String>,
 
     /// The run folder, or a place in an object store, such as s3://bucket/run
@@ -80,6 +89,15 @@ pub(crate) struct Arguments {
     /// Conversations of the set of all
     #[arg(long, value_name = "N", requires = "tasks")]
     total: Option<i64>,
+}
+
+/// Every format, with what reads it; `conversations` is another name of `parquet`.
+fn formats() -> PossibleValuesParser {
+    let value = |format: &&'static Format| {
+        let value = PossibleValue::new(format.name).help(format.description);
+        if format.name == "parquet" { value.alias("conversations") } else { value }
+    };
+    PossibleValuesParser::new(FORMATS.iter().map(value).collect::<Vec<_>>())
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
@@ -131,7 +149,8 @@ fn recipe_of(arguments: &Arguments, tasks: &[(&Task, Given)]) -> anyhow::Result<
     mixture.extend(arguments.mixture.clone().map(|preset| ("preset".to_owned(), preset.into())));
     mixture.extend(arguments.total.map(|total| ("total".to_owned(), total.into())));
     let mut instruct = toml::Table::new();
-    instruct.insert("formats".to_owned(), arguments.to.clone().into());
+    let formats = arguments.to.iter().map(|name| if name == "conversations" { "parquet" } else { name });
+    instruct.insert("formats".to_owned(), formats.collect::<Vec<_>>().into());
     instruct.insert("tasks".to_owned(), sources.into());
     instruct.insert("mixture".to_owned(), mixture.into());
     let mut recipe = toml::Table::new();

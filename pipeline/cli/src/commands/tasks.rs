@@ -174,6 +174,7 @@ fn facts(task: &Task) -> Value {
         "commercial_use": task.commercial_use,
         "pictures": task.pictures,
         "verified": task.verified,
+        "facts_from": task.facts_from,
         "splits": task.splits,
         "homepage": task.homepage,
         "cite": task.cite,
@@ -254,6 +255,7 @@ fn show(name: &str, own: &Own, json: bool) -> Result<u8, Failure> {
         _ => ("split", format!("{split}, {} records", grouped(*records))),
     }));
     lines.extend(task.obtain.iter().map(|own| ("obtain", format!("{} from {}", own.file, own.from))));
+    lines.extend(task.facts_from.iter().map(|(fact, from)| ("looked up", format!("{} at {from}", fact.name()))));
     let lines: Vec<String> = lines.iter().map(|(key, value)| format!("{key:<15} {value}")).collect();
     let text = lines.join("\n") + "\n";
     print(&text)?;

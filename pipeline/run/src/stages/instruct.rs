@@ -7,22 +7,22 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context as _, Result, anyhow};
-use lynxdata_datasets::export::{json, parquet as columns};
+use lynxdata_datasets::export::{Format, Pictures, Writer};
 use lynxdata_datasets::{
     Build, Catalogue, Conversation, Dialogs, Diversity, DiversityMeter, Exchange, NOT_DRAWN, Task, TaskCounts,
-    exchanges, read_picture,
+    count_difference, exchanges, read_picture,
 };
 use lynxdata_fetch::{DownloadConfig, status_of};
 use lynxdata_picture::{Check, Encode, PictureSettings, Resize, prepare};
 use lynxdata_prompts::{Banks, PromptMode};
-use lynxdata_records::{NewPart, PartEntry, Status, file_digest, fingerprint, nearest, parquet};
+use lynxdata_records::{NewPart, PartEntry, Status, file_digest, fingerprint, nearest};
 use lynxdata_report::count as grouped;
 use rayon::prelude::*;
 use tracing::{info, warn};
 
 use super::benchmarks::{self, Benchmarks, Likenesses};
 use super::folder_digest;
-use crate::recipe::{InstructConfig, InstructFormat, LoadedRecipe, Recipe, TaskSource};
+use crate::recipe::{InstructConfig, LoadedRecipe, Recipe, TaskSource};
 use crate::stage::{Context, Parts, Planned, Stage, StageOutcome, settings_text};
 use crate::table;
 use lynxdata_report::data::{
@@ -84,6 +84,15 @@ impl Stage for Instruct {
             0 => "no conversation came of the annotated datasets".to_owned(),
             conversations => format!("{} conversations", grouped(conversations)),
         });
+        let config = config_of(context)?;
+        let (catalogue, _) = context.loaded.tasks()?;
+        let without = config.tasks.len() - taken(config, catalogue)?.len();
+        if without > 0 {
+            outcome.sentences.push(format!(
+                "{without} of {} tasks are left out, as their licences do not allow commercial use",
+                config.tasks.len()
+            ));
+        }
         if conversations > 0 {
             let empty =
                 manifest.parts(Instruct.name()).filter(|part| part.rows_out == 0).map(|part| part.part.as_str());
@@ -98,8 +107,19 @@ impl Stage for Instruct {
     fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>> {
         let config = config_of(context)?;
         let (catalogue, banks) = context.loaded.tasks()?;
+        for source in &config.tasks {
+            let task = catalogue.get(&source.name)?;
+            if !config.licence.takes(task) {
+                warn!(
+                    task = source.name,
+                    licence = task.licence,
+                    commercial_use = task.commercial_use.name(),
+                    "left out, as instruct.licence asks for commercial use"
+                );
+            }
+        }
         let benchmarks = Arc::new(Benchmarks::of(&context.loaded, catalogue)?);
-        let parts = config.tasks.iter().flat_map(move |source| {
+        let parts = taken(config, catalogue)?.into_iter().flat_map(move |source| {
             let split = Split::new(context, config, source, (catalogue, banks), &benchmarks);
             let (split, fault) = split.map_or_else(|fault| (None, Some(Err(fault))), |split| (Some(split), None));
             fault.into_iter().chain(split.into_iter().flatten())
@@ -143,7 +163,7 @@ impl<'a> Split<'a> {
             &source.images,
             &source.split,
             source.most,
-            rows_per_part(config),
+            config.rows_per_part,
             // What a picture may be is the same as for downloads.
             context.recipe().download.max_bytes,
             context.recipe().download.max_pixels,
@@ -192,7 +212,7 @@ impl<'a> Split<'a> {
         if let Some(most) = source.most {
             build = build.draw(most)?;
         }
-        build.pause_after(rows_per_part(self.config));
+        build.pause_after(self.config.rows_per_part.get());
         for _ in 0..number {
             build.skip_part()?;
         }
@@ -227,10 +247,6 @@ impl<'a> Iterator for Split<'a> {
     }
 }
 
-fn rows_per_part(config: &InstructConfig) -> u64 {
-    config.rows_per_part.get()
-}
-
 /// Checks that every task exists and that its native files are there, before anything is done.
 pub fn check_tasks(loaded: &LoadedRecipe) -> Result<()> {
     let Some(config) = &loaded.recipe.instruct else { return Ok(()) };
@@ -250,7 +266,21 @@ pub fn check_tasks(loaded: &LoadedRecipe) -> Result<()> {
     Ok(())
 }
 
-fn config_of(context: &Context) -> Result<&InstructConfig> {
+/// Returns the splits of tasks that the licences of their annotations let in.
+///
+/// # Errors
+/// If a task does not exist.
+pub fn taken<'a>(config: &'a InstructConfig, catalogue: &Catalogue) -> Result<Vec<&'a TaskSource>> {
+    let mut taken = Vec::new();
+    for source in &config.tasks {
+        if config.licence.takes(catalogue.get(&source.name)?) {
+            taken.push(source);
+        }
+    }
+    Ok(taken)
+}
+
+pub(super) fn config_of(context: &Context) -> Result<&InstructConfig> {
     context.recipe().instruct.as_ref().context("the recipe has no [instruct]")
 }
 
@@ -282,7 +312,7 @@ fn make<'a>(split: &Split<'a>, number: usize, mut build: Build<'a>, new: &mut Ne
     let mut written = 0;
     let folder = image_folder(context, source);
     let name = part_name(source, number);
-    let of_task = |kind: &str, suffix: &str| format!("instruct/{kind}/{name}.{suffix}");
+    let of_task = |kind: &str, suffix: &str| format!("instruct/{kind}/{name}{suffix}");
     let mut outputs = Outputs::create(context, &config.formats, &of_task, new)?;
     let mut left_out: BTreeMap<&'static str, (u64, String)> = BTreeMap::new();
     let mut reported: BTreeMap<&'static str, (u64, String)> = BTreeMap::new();
@@ -350,9 +380,12 @@ fn make<'a>(split: &Split<'a>, number: usize, mut build: Build<'a>, new: &mut Ne
     }
     report_drops(&name, &counts);
     if !counts.goes_on {
+        if let Some(difference) = count_difference(split.task, &source.split, build.total()) {
+            warn!(task = name, "{difference}");
+        }
         tell_what_is_lacking(split, number, &counts)?;
     }
-    outputs.finish()?;
+    outputs.finish(&name)?;
     new.rows_in = counts.records_seen;
     new.rows_out = written;
     new.counts = counts.dropped.clone();
@@ -391,46 +424,48 @@ fn tell_what_is_lacking(split: &Split, number: usize, counts: &TaskCounts) -> Re
 }
 
 /// The files of one set of conversations, written as they come.
-pub(super) struct Outputs {
+pub(super) struct Outputs<'a> {
+    files: SetFiles<'a>,
+    /// Every conversation with all of its provenance, a line each: what later stages read.
     lines: (PathBuf, BufWriter<File>),
-    json: Vec<(PathBuf, json::Writer<BufWriter<File>>)>,
-    parquet: Option<parquet::Writer>,
+    writers: Vec<(&'static Format, Box<dyn Writer>)>,
 }
 
-impl Outputs {
-    /// Begins the files; `name` gives the name of one from its kind and suffix.
+/// Where the files of a set are made.
+struct SetFiles<'a> {
+    context: &'a Context,
+    new: &'a mut NewPart,
+    /// The name of a file from its kind and what stands behind the name of the set.
+    name: &'a dyn Fn(&str, &str) -> String,
+}
+
+impl SetFiles<'_> {
+    fn create(&mut self, kind: &str, suffix: &str) -> lynxdata_datasets::Result<PathBuf> {
+        Ok(self.context.run.stage_file(self.new, &(self.name)(kind, suffix))?)
+    }
+}
+
+impl<'a> Outputs<'a> {
+    /// Begins the files; `name` gives the name of one from its kind and what stands behind the name
+    /// of the set.
     pub(super) fn create(
-        context: &Context,
-        formats: &BTreeSet<InstructFormat>,
-        name: &dyn Fn(&str, &str) -> String,
-        new: &mut NewPart,
+        context: &'a Context,
+        formats: &BTreeSet<&'static Format>,
+        name: &'a dyn Fn(&str, &str) -> String,
+        new: &'a mut NewPart,
     ) -> Result<Self> {
-        let mut create = |name: String| -> Result<(PathBuf, BufWriter<File>)> {
-            let path = context.run.stage_file(new, &name)?;
-            let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
-            Ok((path, BufWriter::new(file)))
-        };
-        let lines = create(name("conversations", "jsonl"))?;
-        let mut json = Vec::new();
-        for export in formats.iter().filter_map(|format| format.json()) {
-            let (path, file) = create(name(export.name, export.suffix()))?;
-            json.push((path, json::Writer::new(export, file)));
+        let mut files = SetFiles { context, new, name };
+        let path = files.create("conversations", ".jsonl")?;
+        let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+        let mut writers = Vec::new();
+        for &format in formats {
+            writers.push((format, format.begin(&mut |suffix| files.create(format.name, suffix))?));
         }
-        let parquet = if formats.contains(&InstructFormat::Parquet) {
-            let path = context.run.stage_file(new, &name("parquet", "parquet"))?;
-            Some(parquet::Writer::create_with_repeated_pictures(&path, &columns::schema())?)
-        } else {
-            None
-        };
-        Ok(Self { lines, json, parquet })
+        Ok(Self { files, lines: (path, BufWriter::new(file)), writers })
     }
 
-    /// Appends conversations; `picture` gives the bytes of a path.
-    pub(super) fn write(
-        &mut self,
-        conversations: &[Conversation],
-        picture: &mut dyn FnMut(&str) -> lynxdata_datasets::Result<Option<Vec<u8>>>,
-    ) -> Result<()> {
+    /// Appends conversations; `pictures` gives the bytes of a path.
+    pub(super) fn write(&mut self, conversations: &[Conversation], pictures: &mut Pictures) -> Result<()> {
         let (path, file) = &mut self.lines;
         for conversation in conversations {
             serde_json::to_writer(&mut *file, conversation)
@@ -438,28 +473,21 @@ impl Outputs {
                 .and_then(|()| file.write_all(b"\n"))
                 .with_context(|| format!("cannot write {}", path.display()))?;
         }
-        for (path, writer) in &mut self.json {
-            for conversation in conversations {
-                writer.write(conversation).with_context(|| format!("cannot write {}", path.display()))?;
-            }
-        }
-        if let Some(writer) = &mut self.parquet {
-            for batch in conversations.chunks(BATCH) {
-                writer.write(&columns::record_batch(batch, picture)?)?;
-            }
+        for (format, writer) in &mut self.writers {
+            writer.write(conversations, &mut |suffix| self.files.create(format.name, suffix), pictures)?;
         }
         Ok(())
     }
 
-    /// Ends the files.
-    pub(super) fn finish(self) -> Result<()> {
+    /// Ends the files, and tells what a format cannot hold of the set.
+    pub(super) fn finish(mut self, set: &str) -> Result<()> {
         let (path, mut file) = self.lines;
         file.flush().with_context(|| format!("cannot write {}", path.display()))?;
-        for (path, writer) in self.json {
-            writer.finish().with_context(|| format!("cannot write {}", path.display()))?;
-        }
-        if let Some(writer) = self.parquet {
-            writer.finish()?;
+        for (format, writer) in self.writers {
+            let left_out = writer.finish(&mut |suffix| self.files.create(format.name, suffix))?;
+            for (reason, conversations) in left_out {
+                warn!(set, format = format.name, conversations, "left out of the format: {reason}");
+            }
         }
         Ok(())
     }
@@ -575,7 +603,7 @@ pub(crate) fn summary(context: &Context) -> Result<InstructSummary> {
     let mut named = BTreeSet::new();
     let mut summary = InstructSummary::default();
     let parts = context.upstream(&Instruct)?;
-    for source in &config.tasks {
+    for source in taken(config, catalogue)? {
         let task = catalogue.get(&source.name)?;
         let folder = image_folder(context, source);
         let mut conversations = 0;

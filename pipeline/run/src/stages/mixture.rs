@@ -18,7 +18,7 @@ use serde::Deserialize;
 use tracing::warn;
 
 use super::instruct::{
-    BATCH, CONVERSATIONS, Instruct, Outputs, conversations_file, image_folder, parts_of, split_name,
+    BATCH, CONVERSATIONS, Instruct, Outputs, conversations_file, image_folder, parts_of, split_name, taken,
 };
 use crate::recipe::{InstructConfig, LoadedRecipe, MixtureConfig, Recipe};
 use crate::stage::{Context, Parts, Planned, Stage, StageOutcome, settings_text};
@@ -113,8 +113,10 @@ struct Head {
 fn make(context: &Context, instruct: &InstructConfig, mixture: &MixtureConfig, new: &mut NewPart) -> Result<()> {
     let seed = context.recipe().seed;
     let parts = context.upstream(&Instruct)?;
+    let (catalogue, _) = context.loaded.tasks()?;
+    let sources = taken(instruct, catalogue)?;
     let (mut files, mut names) = (Vec::new(), Vec::new());
-    for source in &instruct.tasks {
+    for source in &sources {
         for part in parts_of(source, &parts) {
             files.push(conversations_file(context, part)?);
             names.push(split_name(source));
@@ -125,8 +127,8 @@ fn make(context: &Context, instruct: &InstructConfig, mixture: &MixtureConfig, n
     let picks = picks(mixture, &tasks, new)?;
     let mut readers = files.iter().map(|path| open(path)).collect::<Result<Vec<_>>>()?;
     let folders: HashMap<String, PathBuf> =
-        instruct.tasks.iter().map(|source| (split_name(source), image_folder(context, source))).collect();
-    let of_set = |kind: &str, suffix: &str| format!("{FOLDER}/{kind}.{suffix}");
+        sources.iter().map(|source| (split_name(source), image_folder(context, source))).collect();
+    let of_set = |kind: &str, suffix: &str| format!("{FOLDER}/{kind}{suffix}");
     let mut outputs = Outputs::create(context, &instruct.formats, &of_set, new)?;
     for batch in picks.chunks(BATCH) {
         let mut conversations = Vec::with_capacity(batch.len());
@@ -148,7 +150,7 @@ fn make(context: &Context, instruct: &InstructConfig, mixture: &MixtureConfig, n
             folders.get(name).map_or(Ok(None), |folder| read_picture(folder, path))
         })?;
     }
-    outputs.finish()?;
+    outputs.finish(FOLDER)?;
     new.rows_out = picks.len() as u64;
     Ok(())
 }
@@ -257,8 +259,9 @@ pub fn planned(loaded: &LoadedRecipe, instruct: &InstructConfig, mixture: &Mixtu
     let folder = loaded.run_folder();
     let manifest = if RunFolder::is_at(&folder) { Manifest::read(&folder)? } else { Manifest::default() };
     let parts: Vec<PartEntry> = manifest.parts(Instruct.name()).cloned().collect();
+    let (catalogue, _) = loaded.tasks()?;
     let mut files = Vec::new();
-    for source in &instruct.tasks {
+    for source in taken(instruct, catalogue)? {
         let of_source = parts_of(source, &parts);
         if of_source.is_empty() {
             let (folder, path) = (folder.display(), loaded.path.display());

@@ -4,6 +4,7 @@
 
 pub mod arms;
 mod benchmarks;
+pub mod card;
 pub mod check;
 pub mod dedup;
 pub mod download;
@@ -30,6 +31,7 @@ pub const STAGES: &[&dyn Stage] = &[
     &shards::Shards,
     &instruct::Instruct,
     &mixture::Mixture,
+    &card::Card,
     &arms::Arms,
     &train::Train,
     &train::Controls,

@@ -454,6 +454,26 @@ impl Decisions {
         })
     }
 
+    /// Makes decisions for tests: of each pair its key, the rules that reject it, the pair that it
+    /// is a duplicate of, and the comparison.
+    #[cfg(test)]
+    pub(crate) fn of(
+        uids: StringArray,
+        rejected_by: Vec<Vec<&str>>,
+        duplicate_of: StringArray,
+        duplicate_by: StringArray,
+    ) -> Decisions {
+        let mut rows = ListBuilder::new(StringBuilder::new());
+        for rules in rejected_by {
+            rules.iter().for_each(|rule| rows.values().append_value(rule));
+            rows.append(true);
+        }
+        let rows = rows.finish();
+        let names = rows.values().as_string().clone();
+        let distances = Int64Array::new_null(uids.len());
+        Decisions { uids, reasons: Reasons { rows, names }, duplicate_of, duplicate_by, distances }
+    }
+
     /// Returns the pair that is kept in place of the pair of a row.
     pub(crate) fn duplicate(&self, row: usize) -> Option<DuplicateOf<'_>> {
         self.duplicate_of.is_valid(row).then(|| DuplicateOf {

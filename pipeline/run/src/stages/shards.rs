@@ -96,9 +96,9 @@ impl Stage for Shards {
                     inputs.extend([TAR_VERSION, context.recipe().download.encode.extension()].map(str::to_owned));
                 }
                 for of_part in shard.chunk_by(|a, b| a.part == b.part) {
-                    let rows: Vec<u32> = of_part.iter().map(|place| place.row).collect();
+                    let rows: Vec<String> = of_part.iter().map(|place| place.row.to_string()).collect();
                     inputs.push(pool.parts[of_part[0].part as usize].pairs.digest());
-                    inputs.push(format!("{rows:?}"));
+                    inputs.push(format!("[{}]", rows.join(", ")));
                 }
                 let (shards, pool) = (Arc::clone(&shards), Arc::clone(&pool));
                 let name = format!("{}/{index:05}", folder(*format));
@@ -187,7 +187,8 @@ fn plan_card<'a>(context: &'a Context, selection: &'a str, rows: u64, content: &
          lie in the run folder.",
         env!("CARGO_PKG_VERSION")
     );
-    let card = card::render(&card::Card { name, rows, data_files: "data/*.parquet", content, text: &text });
+    let configs = [("default".to_owned(), vec!["data/*.parquet".to_owned()])];
+    let card = card::render(&card::Card { name, rows, licences: &[], configs: &configs, content, text: &text });
     Planned::new("parquet/card", fingerprint(["card", &card]), move |new: &mut NewPart| {
         let path = context.run.stage_file(new, "shards/parquet/README.md")?;
         std::fs::write(&path, &card).with_context(|| format!("cannot write {}", path.display()))

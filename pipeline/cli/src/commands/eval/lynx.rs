@@ -132,7 +132,7 @@ pub(super) fn run(arguments: &super::Arguments, references: &[Reference]) -> Res
     Ok(read_predictions(Source { name: "the model's answers", text: &lines })?)
 }
 
-/// The file of a picture, or the files of those frames of a video that stand for it.
+/// Returns the file of a picture, or the files of those frames of a video that stand for it.
 fn files(images: &Path, image: &str, frames: usize) -> Result<Vec<PathBuf>> {
     // A picture first: its name without the suffix may be that of a folder.
     let not_found = match ask::find(images, image) {
@@ -146,14 +146,14 @@ fn files(images: &Path, image: &str, frames: usize) -> Result<Vec<PathBuf>> {
     }
 }
 
-/// A picture as the model takes it.
+/// Returns a picture as the model takes it.
 fn square(path: &Path, side: u32) -> Result<Vec<u8>> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let rgb = decode_rgb(&bytes, MAX_PIXELS).with_context(|| format!("cannot decode {}", path.display()))?;
     Ok(square_of(&rgb, side))
 }
 
-/// An option as the right answer is spelled: by its letter, or by its text.
+/// Returns an option as the right answer is spelled: by its letter, or by its text.
 fn spelled(reference: &Reference, place: usize, text: &str) -> String {
     let letters = 'A'..='Z';
     let by_letter = |answer: &String| answer.len() == 1 && letters.contains(&answer.chars().next().unwrap_or_default());

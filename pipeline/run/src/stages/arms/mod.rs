@@ -126,8 +126,8 @@ fn print_of_folder(
     Ok(fingerprint(inputs))
 }
 
-/// Whether a folder that is an arm, or that is evaluated on, has changed since it was read. Folders of
-/// recipes in files have paths that are relative to these files, and are not looked at.
+/// Returns whether a folder that is an arm, or that is evaluated on, has changed since it was read.
+/// Folders of recipes in files have paths that are relative to these files, and are not looked at.
 pub fn folders_have_changed(recipe: &Recipe, manifest: &Manifest) -> bool {
     let Some(config) = &recipe.check else { return false };
     folders(config).filter(|(_, _, path)| path.is_absolute()).any(|(arm, name, path)| {
@@ -136,7 +136,7 @@ pub fn folders_have_changed(recipe: &Recipe, manifest: &Manifest) -> bool {
     })
 }
 
-/// The check of the recipe.
+/// Returns the check of the recipe.
 pub(crate) fn check_of(context: &Context) -> Result<&CheckConfig> {
     context.recipe().check.as_ref().context("the recipe has no [check]")
 }

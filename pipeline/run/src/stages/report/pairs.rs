@@ -282,3 +282,80 @@ fn small_picture(bytes: &[u8]) -> String {
     prepare(bytes.to_vec(), &settings, &[])
         .map_or_else(|_| String::new(), |picture| data_uri("image/jpeg", &picture.bytes))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Decisions on so many pairs, whose fate depends on their numbers: most are kept, some are
+    /// rejected by one of two rules, and some are duplicates of pair 0 or 1.
+    fn decisions(first: u64, pairs: u64) -> Decisions {
+        let fate = |pair: u64| match pair % 10 {
+            1 => vec!["small"],
+            2 | 3 => vec!["dark", "small"],
+            4 if pair > 10 => vec!["duplicate"],
+            _ => vec![],
+        };
+        let duplicate = |pair: u64| (fate(pair) == ["duplicate"]).then(|| (pair % 20 / 14).to_string());
+        let by = |pair: u64| duplicate(pair).map(|of| if of == "0" { "url" } else { "phash" });
+        let rows = first..first + pairs;
+        Decisions::of(
+            rows.clone().map(|pair| Some(pair.to_string())).collect(),
+            rows.clone().map(fate).collect(),
+            rows.clone().map(duplicate).collect(),
+            rows.map(by).collect(),
+        )
+    }
+
+    #[test]
+    fn samples_are_those_of_all_pairs_in_the_order_of_their_hashes() {
+        let mut samples = Samples::new(7, 5);
+        let mut all = Vec::new();
+        for part in 0..4 {
+            let decisions = decisions(u64::from(part) * 100, 100);
+            samples.add(part, &decisions);
+            for (row, uid) in (0..).zip(decisions.uids.iter()) {
+                let reasons: Vec<String> = decisions.reasons.of_pair(row as usize).map(str::to_owned).collect();
+                let hash = fingerprint(["sample", "7", uid.unwrap()]);
+                all.push((hash, Drawn { place: Place { part, row }, reasons }));
+            }
+        }
+        all.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let (kept, rejected) = samples.chosen();
+        let expected = all.iter().filter(|(_, pair)| pair.reasons.is_empty()).map(|(_, pair)| pair.clone());
+        assert_eq!(kept, expected.take(5).collect::<Vec<_>>());
+        // Three reasons, of which each has its first pair before any has its second one.
+        let first: BTreeSet<&str> = rejected[..3].iter().map(|pair| pair.reasons[0].as_str()).collect();
+        assert_eq!(first, BTreeSet::from(["dark", "duplicate", "small"]));
+        assert_eq!(rejected.len(), 5);
+    }
+
+    #[test]
+    fn the_largest_stars_are_shown_and_one_of_each_kind_first() {
+        let place = |row| Place { part: 0, row };
+        let star = |count, kinds, row| Star { count, kinds, first: place(row) };
+        let key = |name: &str| Key::of_text(name);
+        let stars = Stars(BTreeMap::from([
+            (key("a"), star(9, 1, 3)),
+            (key("b"), star(8, 1, 2)),
+            (key("c"), star(8, 1, 1)),
+            (key("d"), star(2, 4, 0)),
+        ]));
+        let shown = |most| stars.largest(most).into_iter().map(|(key, _)| key).collect::<Vec<_>>();
+        assert_eq!(shown(4), [key("a"), key("d"), key("c"), key("b")]);
+        assert_eq!(shown(1), [key("a")]);
+    }
+
+    #[test]
+    fn duplicates_are_counted_under_the_pair_that_is_kept() {
+        let mut stars = Stars::default();
+        for part in 0..2 {
+            stars.add(part, &decisions(u64::from(part) * 100, 100)).unwrap();
+        }
+        let counted: BTreeMap<Key, (u32, u8)> =
+            stars.0.iter().map(|(key, star)| (*key, (star.count, star.kinds))).collect();
+        let bit = |by: Match| 1 << by as u8;
+        let expected = [(Key::of_text("0"), (9, bit(Match::Url))), (Key::of_text("1"), (10, bit(Match::Phash)))];
+        assert_eq!(counted, BTreeMap::from(expected));
+    }
+}
