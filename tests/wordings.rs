@@ -208,8 +208,7 @@ fn sets_of_others_are_measured_too() {
     });
     std::fs::write(folder.join("m3it.jsonl"), m3it.join("\n") + "\n{broken\n").unwrap();
     let found = lynxdata(folder, &["prompts", "stats", ".", "--json"]).ended_with(0);
-    found.says(&["1 records cannot be read"]);
-    let found = found.json();
+    let found = found.says(&["1 records cannot be read"]).json();
     let mix = &found["tasks"]["mix"];
     assert_eq!((&mix["instructions"], &mix["wordings"]), (&json!(3), &Value::Null));
     assert_eq!((&mix["right_options"]["counts"], &mix["right_options"]["p"]), (&json!([0, 1]), &Value::Null));

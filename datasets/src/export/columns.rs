@@ -135,7 +135,8 @@ impl Values {
             Values::Texts(values) => {
                 let values: Vec<Vec<Cow<str>>> = conversations.iter().map(values).collect();
                 let lengths = values.iter().map(Vec::len).collect();
-                list(lengths, Arc::new(StringArray::from_iter_values(values.iter().flatten())), None)
+                let values: Vec<Cow<str>> = values.into_iter().flatten().collect();
+                list(lengths, Arc::new(StringArray::from_iter_values(values)), None)
             }
             Values::Struct(values) => {
                 let DataType::Struct(fields) = self.data_type() else { unreachable!("it is a struct above") };
@@ -144,8 +145,9 @@ impl Values {
             }
             Values::Structs(names, values) => {
                 let values: Vec<Vec<Vec<Cow<str>>>> = conversations.iter().map(values).collect();
+                let structs: Vec<&Vec<Cow<str>>> = values.iter().flatten().collect();
                 let column = |place: usize| -> ArrayRef {
-                    Arc::new(StringArray::from_iter_values(values.iter().flatten().map(|texts| &texts[place])))
+                    Arc::new(StringArray::from_iter_values(structs.iter().map(|texts| &texts[place])))
                 };
                 let columns = (0..names.len()).map(column).collect();
                 let structs = StructArray::try_new(texts(names), columns, None)?;
