@@ -1,6 +1,7 @@
 //! The pictures and their expected pixels are made by `fixtures/make.py` with Pillow.
 
 use std::fmt::Write;
+use std::panic::catch_unwind;
 use std::path::Path;
 
 use super::*;
