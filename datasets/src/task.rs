@@ -868,8 +868,14 @@ phrase = "q.answer"
             (("question =", "hint = { value = \"q.hint\", optional = true }\nquestion ="), "[hint, question]"),
             (("[pictures]\nlicence = \"CC0-1.0\"\ncommercial_use = \"yes\"\n", ""), "pictures: give `licence`"),
             (("group = \"vqa\"", "group = \"vqa\"\npaper_row = 51"), "paper_row"),
-            (("group = \"vqa\"", "group = \"vqa\"\nfacts_from = { licence = \"me\" }"), "facts_from.licence: \"me\" is no address"),
-            (("group = \"vqa\"", "group = \"vqa\"\nfacts_from = { weather = \"https://x\" }"), "unknown variant `weather`"),
+            (
+                ("group = \"vqa\"", "group = \"vqa\"\nfacts_from = { licence = \"me\" }"),
+                "facts_from.licence: \"me\" is no address",
+            ),
+            (
+                ("group = \"vqa\"", "group = \"vqa\"\nfacts_from = { weather = \"https://x\" }"),
+                "unknown variant `weather`",
+            ),
             (("commercial_use = \"yes\"\nhome", "commercial_use = \"maybe\"\nhome"), "unknown variant `maybe`"),
         ];
         for ((from, to), expected) in faults {

@@ -297,7 +297,8 @@ fn unanswerable_is_an_answer_of_vizwiz_and_few_votes_are_none() {
     let rows = bytes(&json!([
         row("a.jpg", &[("unanswerable", 6), ("soup", 4)]),
         row("b.jpg", &[("a", 2), ("b", 2), ("c", 2), ("d", 2), ("e", 2)]),
-        row("c.jpg", &[("unanswerable", 3), ("can", 7)])]));
+        row("c.jpg", &[("unanswerable", 3), ("can", 7)])
+    ]));
     let (found, counts) = read("vizwiz_vqa", "val", &[("Annotations/val.json", &rows)]).unwrap();
     let phrases: Vec<&str> = found.iter().map(|record| text(record, AnswerShape::Phrase)).collect();
     assert_eq!((phrases, counts.dropped["few_votes"]), (vec!["unanswerable", "can"], 1));
@@ -324,7 +325,8 @@ fn a_okvqa_is_asked_with_options_and_without() {
 /// Genuine answers of ten people that somebody laid out as VQA does, laid out as their authors do.
 fn in_native_layout(shared: &std::path::Path, task: &str) -> Vec<Value> {
     let of = |name: &str| -> Value {
-        serde_json::from_slice(&fs::read(shared.join(task).join(format!("val_{name}_vqa_format.json"))).unwrap()).unwrap()
+        serde_json::from_slice(&fs::read(shared.join(task).join(format!("val_{name}_vqa_format.json"))).unwrap())
+            .unwrap()
     };
     let (questions, annotations) = (of("questions"), of("annotations"));
     let rows = questions["questions"].as_array().unwrap().iter().zip(annotations["annotations"].as_array().unwrap());
@@ -348,7 +350,8 @@ fn five_hundred_genuine_questions_have_the_majorities_that_were_counted_apart() 
     // answer was given twice at most, and rows whose answer is `unanswerable`.
     let rows = bytes(&json!({"data": in_native_layout(&shared, "textvqa")}));
     let (found, counts) = read("textvqa", "val", &[("TextVQA_0.5.1_val.json", &rows)]).unwrap();
-    let unanswerable = |found: &[Record]| found.iter().filter(|own| text(own, AnswerShape::Phrase) == "unanswerable").count();
+    let unanswerable =
+        |found: &[Record]| found.iter().filter(|own| text(own, AnswerShape::Phrase) == "unanswerable").count();
     assert_eq!((found.len(), counts.dropped["few_votes"], counts.dropped["where:needs_reading"]), (479, 14, 7));
     assert_eq!(unanswerable(&found), 15);
     let rows = bytes(&Value::from(in_native_layout(&shared, "vizwiz_vqa")));
