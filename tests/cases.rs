@@ -1,9 +1,9 @@
 //! Inputs that went wrong for people who do this job, and what they may expect of each.
 //!
-//! `tests/cases` has one folder for each: the input, and `commands` with a line for each command, which
-//! runs in a copy of the folder. `LYNXDATA_SHARED/data/cases` has more, with the commands in CASE.md. URLs
-//! of a case name 127.0.0.1:8765 or :8766; a proxy answers for these addresses, so that cases run beside
-//! each other and need no ports of their own.
+//! `tests/cases` has one folder for each: the input, and `commands` with a line for each command,
+//! which runs in a copy of the folder. `LYNXDATA_SHARED/data/cases` has more, with the commands in
+//! CASE.md. URLs of a case name 127.0.0.1:8765 or :8766; a proxy answers for these addresses, so
+//! that cases run beside each other and need no ports of their own.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,8 @@ const WORKERS: usize = 3;
 /// A case after its commands were run.
 struct Case {
     folder: PathBuf,
-    /// What each `$ lynxdata` or `$ python3` line gave; `None` for one that this machine cannot run.
+    /// What each `$ lynxdata` or `$ python3` line gave; `None` for one that this machine cannot
+    /// run.
     outputs: Vec<Option<Output>>,
 }
 
@@ -144,7 +145,8 @@ const CASES: &[Expectation] = &[
         case.ends_well().has_captions(&["a dog"]);
     }),
     ("caption-is-a-list", |case| {
-        // The first caption of the list, in both formats alike; it is told, and the list is carried.
+        // The first caption of the list, in both formats alike; it is told, and the list is
+        // carried.
         case.ends_well().says(0, &["lists"]).has_captions(&["a dog"]).says(2, &["lists"]);
         assert_eq!(texts(&table(&case.folder.join("run2/pool"), &[]), "caption"), ["a dog"]);
     }),

@@ -277,7 +277,8 @@ fn a_download_killed_at_twenty_moments_ends_with_the_pool_of_an_undisturbed_one(
     for moment in 0..20 {
         let disturbed = new();
         let mut running = Running::start(command(disturbed.path(), &flags));
-        // From the start of the process to its end, the moments of the second ten between those of the first.
+        // From the start of the process to its end, the moments of the second ten between those of
+        // the first.
         std::thread::sleep(whole.mul_f64((f64::from(moment % 10) + 0.5 * f64::from(moment / 10)) / 10.0));
         killed += u32::from(running.is_alive());
         running.kill();

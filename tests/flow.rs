@@ -97,7 +97,8 @@ fn assert_the_pool_holds_the_good_rows(run: &Run) {
     assert_eq!(integers(&pool, "bytes"), lengths, "the column says how many bytes the picture has");
 }
 
-/// Width and height as served are those of the list; as stored, the shorter side is at most 256 and the shape is kept.
+/// Width and height as served are those of the list; as stored, the shorter side is at most 256 and
+/// the shape is kept.
 fn assert_sizes_are_those_of_the_list(run: &Run) {
     let pool = table(&run.path().join("pool"), &["uid", "width", "height", "original_width", "original_height"]);
     let log = table(&run.path().join("download-log"), &["uid"]);
@@ -318,7 +319,8 @@ fn assert_the_verdict_is_a_sentence(run: &Run) {
     let comparison = &verdict["comparisons"][0];
     assert_eq!((&comparison["first"], &comparison["second"]), (&"clean".into(), &"everything".into()));
     assert_eq!(run.stage("train")["parts"], 4, "two arms, two replicates");
-    // No cluster is both trained on and measured on, and every pair of the selection is accounted for.
+    // No cluster is both trained on and measured on, and every pair of the selection is accounted
+    // for.
     let held_out: BTreeSet<String> =
         texts(&table(&run.path().join("check/held-out"), &["uid"]), "uid").into_iter().collect();
     let clusters = table(&run.path().join("clusters"), &[]);
@@ -473,7 +475,8 @@ fn hostile_pictures_end_with_a_status_each_and_the_log_stays_readable() {
     let by_status = counts(&status["download"]["by_status"]);
     assert_eq!(by_status.values().sum::<u64>(), rows);
     assert!(!by_status.contains_key("protocol_error"), "no download task breaks off: {by_status:?}");
-    // Where Pillow reads the file as well, both see the same size. It turns TIFF files upright, and enlarges two GIFs to a frame that lies outside.
+    // Where Pillow reads the file as well, both see the same size. It turns TIFF files upright, and
+    // enlarges two GIFs to a frame that lies outside.
     let enlarged = ["gif/anim/oob.gif", "gif/simple/issue_1455_oversized.gif"];
     let pool = table(&folder.path().join("run/pool"), &["url", "verdict", "size", "original_width", "original_height"]);
     let (urls, verdicts, sizes) = (texts(&pool, "url"), texts(&pool, "verdict"), texts(&pool, "size"));

@@ -1,7 +1,8 @@
 //! pyarrow, datasets, webdataset and DuckDB read what was written and see the same pairs.
 //!
-//! Each script of `tests/python` reads a run folder with one library and prints what it saw: numbers of rows, and a digest over key, caption, width and
-//! height of every pair, where the sizes are those of the picture as Pillow decodes it. The same digest is made here from the tables.
+//! Each script of `tests/python` reads a run folder with one library and prints what it saw:
+//! numbers of rows, and a digest over key, caption, width and height of every pair, where the sizes
+//! are those of the picture as Pillow decodes it. The same digest is made here from the tables.
 
 use std::ffi::OsStr;
 use std::path::Path;

@@ -1,11 +1,12 @@
 //! The tests of the program as users run it: the built binary, real files, a web server that
 //! misbehaves, and the readers of other projects.
 //!
-//! Three environment variables switch on what not every machine has. `LYNXDATA_SHARED` names the
-//! folder of the large real data and `LYNXDATA_PYTHON` a Python with the packages of
-//! `tests/python/requirements.txt`; a test that needs one of them says SKIPPED and passes where it
-//! is unset, and fails where it is set but something is missing. `LYNXDATA_TEST_SEED` replaces the
-//! seed of the moments at which runs are killed.
+//! Environment variables switch on what not every machine has. `LYNXDATA_SHARED` names the folder
+//! of the large real data, `LYNXDATA_PYTHON` a Python with the packages of
+//! `tests/python/requirements.txt` and `LYNXDATA_ENERGON_PYTHON` one with `megatron-energon`; a
+//! test that needs one of them says SKIPPED and passes where it is unset, and fails where it is set
+//! but something is missing. `LYNXDATA_TEST_SEED` replaces the seed of the moments at which runs
+//! are killed.
 
 #![allow(
     clippy::unwrap_used,
@@ -29,16 +30,22 @@ mod documents;
 mod download;
 /// Answers of models are scored, judged and asked for.
 mod evaluation;
+/// Formats of conversations, read by the libraries that they are meant for.
+mod exports;
 /// All stages from a list to the report; the counts of all tables add up.
 mod flow;
 /// Wordings and texts from a language model: rules, costs, reruns.
 mod generation;
+/// Annotated datasets by one command; tasks, wordings and rules of one's own.
+mod instruct;
 /// pyarrow, datasets, webdataset and DuckDB read what was written and see the same pairs.
 mod interop;
 /// Layouts of folders and archives: those of others are read, and ours by others.
 mod layouts;
 /// What not every machine has: the large real data and a Python with packages.
 mod machine;
+/// Pictures of tasks: in archives, in rows, missing, brought from elsewhere, and videos.
+mod media;
 /// Mixtures of tasks.
 mod mixture;
 /// Lists in a store, runs that are mirrored in one.

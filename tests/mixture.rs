@@ -84,6 +84,42 @@ fn a_mixture_draws_what_its_plan_says() {
 }
 
 #[test]
+fn a_mixture_of_tokens_shares_tokens() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let tokenizer = repository().join("budgets/golden/tokenizer.json");
+    let groups = GROUPS.replace("total = 24", "tokens = \"0.004M\"");
+    write_recipe(folder, &groups);
+    lynxdata(folder, &["instruct", "recipe.toml"]).ended_with(2).says(&["instruct.mixture.tokenizer"]);
+    write_recipe(folder, &format!("{groups}tokenizer = \"{}\"\n", tokenizer.display()));
+    lynxdata(folder, &["instruct", "recipe.toml"]).ended_with(0);
+    let plan = lynxdata(folder, &["mixture", "plan", "recipe.toml", "--json"]).ended_with(0).json();
+    let plan = plan.as_array().unwrap();
+    let of = |task: &str, key: &str| {
+        let row = plan.iter().find(|row| row["task"] == task).unwrap();
+        row[key].as_u64().unwrap_or_else(|| panic!("{key} of {row}"))
+    };
+    // Three quarters of 4,000 are captions, to half a record of at most 60 tokens.
+    assert!(of("coco_caption", "tokens").abs_diff(3000) <= 30, "{plan:?}");
+    let all: u64 = plan.iter().map(|row| row["tokens"].as_u64().unwrap()).sum();
+    assert!(all.abs_diff(4000) <= 90, "{plan:?}");
+    // The others share by their tokens.
+    let share = |key| of("vqav2", key) as f64 / (of("vqav2", key) + of("vsr", key)) as f64;
+    assert!((share("tokens") - share("tokens_there")).abs() < 0.05, "{plan:?}");
+    let set = lines(&folder.join("run/mixture/conversations.jsonl"));
+    for row in plan {
+        assert_eq!(row["records"], set.iter().filter(|line| line["task"] == row["task"]).count(), "{row}");
+    }
+    let audited = ["audit", "run/mixture/conversations.jsonl", "--model", "lynx", "--json", "--tokenizer"];
+    let audited = lynxdata(folder, &[&audited[..], &[tokenizer.to_str().unwrap()]].concat()).json();
+    assert_eq!(audited["text_tokens"], all, "an audit counts the same tokens");
+    let told = lynxdata(folder, &["mixture", "plan", "recipe.toml"]).ended_with(0).stdout;
+    assert!(told.contains("tokens drawn") && told.contains("tokens of text"), "{told}");
+    let told = ["mixture", "plan", "recipe.toml", "--tokens", "many"];
+    lynxdata(folder, &told).ended_with(2).says(&["50M"]);
+}
+
+#[test]
 fn a_plan_knows_the_groups_of_own_tasks_and_tells_what_no_group_has() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
@@ -114,8 +150,7 @@ fn mixtures_that_cannot_be_are_refused_before_anything_is_done() {
     let folder = folder.path();
     for (mixture, said) in [
         ("preset = \"lynx\"", "there are: "),
-        ("total = 3", "either a preset or groups"),
-        ("preset = \"lynx-finetune\"\ngroups = [{ name = \"a\", weight = 1 }]", "either a preset or groups"),
+        ("preset = \"lynx-finetune\"\ngroups = [{ name = \"a\", weight = 1 }]", "leave out one of them"),
     ] {
         write_recipe(folder, mixture);
         lynxdata(folder, &["instruct", "recipe.toml"]).ended_with(2).says(&[said]);

@@ -1,4 +1,5 @@
-//! Lists in a store, runs that are mirrored in one. The store is an S3 server on loopback, of the Python package `moto`.
+//! Lists in a store, runs that are mirrored in one. The store is an S3 server on loopback, of the
+//! Python package `moto`.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -86,7 +87,8 @@ fn a_list_in_a_store_becomes_a_pool_in_a_store_and_another_machine_goes_on() {
         };
         std::fs::write(first.path().join("list.tsv"), list(25)).unwrap();
         run(first.path(), &store).ended_with(0);
-        // What was committed here but never uploaded, because the process was killed in between, is uploaded first: the store is emptied to say so.
+        // What was committed here but never uploaded, because the process was killed in between, is
+        // uploaded first: the store is emptied to say so.
         s3.empty(&python, format);
         let again = run(first.path(), &store).ended_with(0);
         assert!(again.stderr.contains("made=0 skipped=3"), "{again}");
@@ -144,7 +146,8 @@ fn a_list_in_a_store_becomes_a_pool_in_a_store_and_another_machine_goes_on() {
         s3.lynxdata(first.path(), &["download", "--url-list", "s3://bucket/list.tsv", "--output-folder", "x"]);
     assert!(missing.stderr.contains("s3://bucket/list.tsv"), "{missing}");
     assert!(!missing.stderr.contains("a-secret-of-tests"), "{missing}");
-    // A process was stopped between the upload of a part that it made again and that of the manifest: whoever comes next makes it again, too.
+    // A process was stopped between the upload of a part that it made again and that of the
+    // manifest: whoever comes next makes it again, too.
     s3.overwrite(&python, "parquet/run/pool/part-00001.parquet");
     let third = tempfile::tempdir().unwrap();
     let again = onward(third.path(), 34, store).ended_with(0);

@@ -85,7 +85,8 @@ fn lines_of(manifest: &Path) -> usize {
     std::fs::read(manifest).unwrap_or_default().split(|byte| *byte == b'\n').count().saturating_sub(1)
 }
 
-/// Starts the run and waits for the moment; false if the run ends before. The process itself must have made `own_lines` lines.
+/// Starts the run and waits for the moment; false if the run ends before. The process itself must
+/// have made `own_lines` lines.
 fn start_and_wait(folder: &Path, moment: Moment, own_lines: usize, running: &mut Option<Running>) -> bool {
     let manifest = folder.join("run/manifest.jsonl");
     let lines = moment.lines.max(lines_of(&manifest) + own_lines);
@@ -170,7 +171,8 @@ fn an_interrupted_run_says_130_leaves_nothing_half_and_is_completed() {
     {
         let when = format!("seed {seed}, interrupted at {moment:?}");
         let mut running = None;
-        // With a line of its own the process is past its first milliseconds, in which SIGINT ends it before it can say anything.
+        // With a line of its own the process is past its first milliseconds, in which SIGINT ends
+        // it before it can say anything.
         let in_time = start_and_wait(twins.disturbed.path(), moment, 1, &mut running);
         let mut running = running.unwrap();
         if in_time {

@@ -18,7 +18,8 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-/// The longest that any process of a test may take; one that hangs fails instead of blocking. Not a measure of speed: some are busy machines.
+/// The longest that any process of a test may take; one that hangs fails instead of blocking. Not a
+/// measure of speed: some are busy machines.
 pub(crate) const LIMIT: Duration = Duration::from_mins(10);
 
 /// Pause between two looks at something that is polled.
@@ -62,7 +63,8 @@ impl Output {
         self
     }
 
-    /// Fails unless the process ended by itself and did what it was asked for. The checks of most tests are too small for a valid verdict, which is code 1.
+    /// Fails unless the process ended by itself and did what it was asked for. The checks of most
+    /// tests are too small for a valid verdict, which is code 1.
     #[track_caller]
     pub(crate) fn ended_but_for_its_verdict(self) -> Output {
         let is_invalid = self.code == Some(1) && self.stderr.contains("verdict: invalid");
@@ -185,8 +187,9 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
 }
 
-/// Digests of all files of a run but the lock and the manifest, whose lines tell times and come in the order in which parts were finished; of tables that
-/// tell what rows took, all other columns count.
+/// Digests of all files of a run but the lock and the manifest, whose lines tell times and come in
+/// the order in which parts were finished; of tables that tell what rows took, all other columns
+/// count.
 pub(crate) fn digests(run: &Path) -> BTreeMap<String, String> {
     let names = files(run).into_iter().filter(|name| name != "manifest.jsonl" && name != ".lock");
     let digest = |name: &str| {
@@ -222,7 +225,8 @@ pub(crate) fn assert_same_files(left: &Path, right: &Path, when: &str) {
     assert!(different.is_empty(), "{when}: {different:?} differ between {} and {}", left.display(), right.display());
 }
 
-/// The Parquet files of a folder in the order of their names, as one table; all columns or those named.
+/// The Parquet files of a folder in the order of their names, as one table; all columns or those
+/// named.
 pub(crate) fn table(folder: &Path, columns: &[&str]) -> RecordBatch {
     let mut batches = Vec::new();
     for name in files(folder).into_iter().filter(|name| name.ends_with(".parquet")) {

@@ -1,4 +1,5 @@
-//! What a user is told: another list, stages that are out of date, outcomes that are empty, files that are damaged.
+//! What a user is told: another list, stages that are out of date, outcomes that are empty, files
+//! that are damaged.
 
 use std::path::Path;
 
@@ -69,7 +70,8 @@ fn another_list_takes_nothing_from_a_pool_without_being_told_to() {
     download(folder, "a.tsv", &[]).ended_with(1).says(&["what this list was earlier", "of which 3 are not in"]);
     assert_eq!(digests(&run), before, "nothing was changed");
 
-    // Lists that go on, whatever they are called, and rows that are edited are what they always were.
+    // Lists that go on, whatever they are called, and rows that are edited are what they always
+    // were.
     web.requests();
     list("more.tsv", &[0, 1, 2, 3, 4, 5]);
     download(folder, "more.tsv", &[]).ended_with(0);

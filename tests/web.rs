@@ -1,4 +1,5 @@
-//! A web server on the loopback interface that serves files well, and everything else as badly as the web does.
+//! A web server on the loopback interface that serves files well, and everything else as badly as
+//! the web does.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Result, Write};
@@ -26,7 +27,8 @@ struct Site {
 }
 
 impl Web {
-    /// Serves each folder under its prefix, such as `pairs/`. Where no prefix fits, the first word of the path says how to misbehave, see `answer`.
+    /// Serves each folder under its prefix, such as `pairs/`. Where no prefix fits, the first word
+    /// of the path says how to misbehave, see `answer`.
     pub(crate) fn start(folders: &[(&'static str, &Path)]) -> Web {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::error::Result;
 use crate::fault::{Fault, Reason};
 use crate::picture::{Measured, Pictures, Sizes};
-use crate::read::{Conversation, IMAGE, Record, Role, Turn, files, records};
+use crate::read::{Conversation, IMAGE, Record, Role, Turn, files, name_below, records};
 use crate::render::{Renderer, Template};
 use crate::tokenizer::Tokenizer;
 use crate::visual::Model;
@@ -93,8 +93,7 @@ pub fn checked(path: &Path, settings: &Settings, take: &mut dyn FnMut(Checked) -
     let check = Check { settings, renderer };
     let mut ids = HashSet::new();
     for file in files(path)? {
-        let below = file.strip_prefix(path).ok().filter(|below| !below.as_os_str().is_empty());
-        let name: Arc<str> = Arc::from(below.unwrap_or(&file).to_string_lossy());
+        let name = name_below(path, &file);
         let folder = settings.images.clone().unwrap_or_else(|| file.parent().unwrap_or(Path::new("")).to_owned());
         let mut pictures = Pictures::new(&folder, settings.sizes);
         let mut batch = Batch::default();

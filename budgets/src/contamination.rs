@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::error::Result;
-use crate::read::{Content, Conversation, IMAGE, Picture, Role, files, records};
+use crate::read::{Content, Conversation, IMAGE, Picture, files, name_below, records};
 
 /// Words of a question that have to be the same, one behind the other. GPT-3 compared 13 words
 /// (arXiv 2005.14165, appendix C) of texts that are much longer than questions.
@@ -71,6 +71,24 @@ pub struct Hit {
     pub evidence: String,
 }
 
+impl Likeness {
+    /// Every likeness.
+    pub const ALL: &[Likeness] = &[Likeness::ImageId, Likeness::ImageHash, Likeness::Question];
+
+    /// What records are dropped for where nothing else is said. A question and words of an answer are
+    /// often the same by chance ("What colour is the cat?", "black"), so these are told alone.
+    pub const DROPPED: &[Likeness] = &[Likeness::ImageId, Likeness::ImageHash];
+
+    /// Returns the name in reports and settings.
+    pub fn name(self) -> &'static str {
+        match self {
+            Likeness::ImageId => "image_id",
+            Likeness::ImageHash => "image_hash",
+            Likeness::Question => "question",
+        }
+    }
+}
+
 /// What was found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Contamination {
@@ -92,6 +110,23 @@ pub struct Contamination {
     pub hits: Vec<Hit>,
 }
 
+/// A question of a benchmark, or all that are asked about the same pictures.
+#[derive(Clone, Debug, Default)]
+pub struct Reference {
+    /// The file that it is told with.
+    pub file: String,
+    /// Its line, element or row, from 0.
+    pub row: u64,
+    /// Its id.
+    pub id: Option<String>,
+    /// Questions, each with its answers.
+    pub questions: Vec<(String, Vec<String>)>,
+    /// Paths of its pictures.
+    pub images: Vec<String>,
+    /// The folder that they start from.
+    pub folder: PathBuf,
+}
+
 /// A record or reference in the form in which it is compared.
 #[derive(Debug, Default)]
 struct Item {
@@ -110,17 +145,14 @@ struct Item {
 /// # Errors
 /// If a file cannot be read.
 pub fn contamination(data: &Path, against: &[PathBuf], comparison: &Comparison) -> Result<Contamination> {
-    let mut found = Contamination::default();
-    let mut references = References::default();
-    for path in against {
-        each_item(path, comparison.against_images.as_deref(), comparison, &mut |item| match item {
-            Some(item) => references.add(item, comparison.words),
-            None => found.unreadable += 1,
-        })?;
-    }
-    found.instructions = references.drop_instructions();
-    found.references = references.items.len() as u64;
-    found.without_hash = references.items.iter().map(|item| item.without_hash).sum();
+    let references = References::gather(comparison, against, &mut std::iter::empty())?;
+    let mut found = Contamination {
+        references: references.len(),
+        unreadable: references.unreadable,
+        without_hash: references.items.iter().map(|item| item.without_hash).sum(),
+        instructions: references.instructions,
+        ..Contamination::default()
+    };
     each_item(data, comparison.images.as_deref(), comparison, &mut |item| {
         found.records += 1;
         let Some(item) = item else {
@@ -128,7 +160,7 @@ pub fn contamination(data: &Path, against: &[PathBuf], comparison: &Comparison) 
             return;
         };
         found.without_hash += item.without_hash;
-        let hits = references.like(&item, comparison);
+        let hits = references.like(&item);
         found.contaminated += u64::from(!hits.is_empty());
         for hit in &hits {
             *found.by.entry(hit.by).or_default() += 1;
@@ -146,8 +178,7 @@ fn each_item(
     take: &mut dyn FnMut(Option<Item>),
 ) -> Result<()> {
     for file in files(path)? {
-        let below = file.strip_prefix(path).ok().filter(|below| !below.as_os_str().is_empty());
-        let name: Arc<str> = Arc::from(below.unwrap_or(&file).to_string_lossy());
+        let name = name_below(path, &file);
         let folder = images.or(file.parent()).unwrap_or(Path::new(""));
         let mut batch = Vec::new();
         let mut run = |batch: Vec<(u64, Content)>| {
@@ -181,13 +212,33 @@ impl Item {
             own.id = conversation.id;
             conversation.pictures
         };
-        own.image_ids = pictures.iter().filter_map(|picture| image_id(picture.path.as_deref()?)).collect();
+        own.take_pictures(&pictures, folder, with_hashes);
+        Some(own)
+    }
+
+    fn take_pictures(&mut self, pictures: &[Picture], folder: &Path, with_hashes: bool) {
+        self.image_ids = pictures.iter().filter_map(|picture| image_id(picture.path.as_deref()?)).collect();
         if with_hashes {
             let hashes: Vec<Option<u64>> = pictures.iter().map(|picture| picture_hash(picture, folder)).collect();
-            own.without_hash = hashes.iter().filter(|hash| hash.is_none()).count() as u64;
-            own.hashes = hashes.into_iter().flatten().collect();
+            self.without_hash = hashes.iter().filter(|hash| hash.is_none()).count() as u64;
+            self.hashes = hashes.into_iter().flatten().collect();
         }
-        Some(own)
+    }
+}
+
+impl From<Reference> for Item {
+    /// Everything but the hashes of its pictures.
+    fn from(reference: Reference) -> Item {
+        let asked = reference.questions.iter();
+        let asked = asked.map(|(text, answers)| (words(text), answers.iter().map(|answer| words(answer)).collect()));
+        Item {
+            file: Arc::from(reference.file),
+            row: reference.row,
+            id: reference.id,
+            asked: asked.collect(),
+            image_ids: reference.images.iter().filter_map(|path| image_id(path)).collect(),
+            ..Item::default()
+        }
     }
 }
 
@@ -225,9 +276,8 @@ impl Question {
 
 /// Each question with the answer behind it.
 fn asked(conversation: &Conversation) -> Vec<(Vec<String>, Vec<Vec<String>>)> {
-    let pairs = conversation.turns.windows(2);
-    let pairs = pairs.filter(|pair| pair[0].role == Role::User && pair[1].role == Role::Assistant);
-    pairs.map(|pair| (words(&pair[0].text), vec![words(&pair[1].text)])).collect()
+    let answered = conversation.exchanges().filter_map(|(question, answer)| Some((question, answer?)));
+    answered.map(|(question, answer)| (words(&question), vec![words(answer)])).collect()
 }
 
 /// The words of a text without case and punctuation.
@@ -238,12 +288,15 @@ fn words(text: &str) -> Vec<String> {
 }
 
 fn picture_hash(picture: &Picture, folder: &Path) -> Option<u64> {
-    let image = match (&picture.bytes, &picture.path) {
-        (Some(bytes), _) => ImageData::decode(bytes),
-        (None, Some(path)) => ImageData::decode(&std::fs::read(folder.join(path)).ok()?),
-        (None, None) => return None,
-    };
-    Some(hash::phash(image.ok()?.luma()))
+    match (&picture.bytes, &picture.path) {
+        (Some(bytes), _) => Some(hash::phash(ImageData::decode(bytes).ok()?.luma())),
+        (None, Some(path)) => file_hash(&folder.join(path)),
+        (None, None) => None,
+    }
+}
+
+fn file_hash(path: &Path) -> Option<u64> {
+    Some(hash::phash(ImageData::decode(&std::fs::read(path).ok()?).ok()?.luma()))
 }
 
 /// The dataset that a picture comes from and its name there, told from a path by the naming rules
@@ -276,8 +329,12 @@ fn image_id(path: &str) -> Option<(&'static str, String)> {
 }
 
 /// References by what records are compared with.
-#[derive(Debug, Default)]
-struct References {
+#[derive(Debug)]
+pub struct References {
+    comparison: Comparison,
+    unreadable: u64,
+    /// Runs of words that are in too many questions.
+    instructions: u64,
     items: Vec<Item>,
     by_image_id: HashMap<(&'static str, String), Vec<usize>>,
     hashes: Vec<(u64, usize)>,
@@ -286,7 +343,66 @@ struct References {
 }
 
 impl References {
-    fn add(&mut self, item: Item, length: usize) {
+    /// Reads files of benchmarks and takes `more`.
+    ///
+    /// # Errors
+    /// If a file cannot be read.
+    pub fn gather(
+        comparison: &Comparison,
+        against: &[PathBuf],
+        more: &mut dyn Iterator<Item = Reference>,
+    ) -> Result<References> {
+        let mut own = References {
+            comparison: comparison.clone(),
+            unreadable: 0,
+            instructions: 0,
+            items: Vec::new(),
+            by_image_id: HashMap::new(),
+            hashes: Vec::new(),
+            by_words: HashMap::new(),
+        };
+        for path in against {
+            each_item(path, comparison.against_images.as_deref(), comparison, &mut |item| match item {
+                Some(item) => own.add(item),
+                None => own.unreadable += 1,
+            })?;
+        }
+        let mut hashed: HashMap<PathBuf, Option<u64>> = HashMap::new();
+        for reference in more {
+            let paths: Vec<PathBuf> = reference.images.iter().map(|image| reference.folder.join(image)).collect();
+            let mut item = Item::from(reference);
+            for path in paths.into_iter().filter(|_| comparison.hash_distance.is_some()) {
+                // Several questions are about one picture.
+                let hash = *hashed.entry(path).or_insert_with_key(|path| file_hash(path));
+                item.without_hash += u64::from(hash.is_none());
+                item.hashes.extend(hash);
+            }
+            own.add(item);
+        }
+        own.instructions = own.drop_instructions();
+        Ok(own)
+    }
+
+    /// Returns how many there are.
+    pub fn len(&self) -> u64 {
+        self.items.len() as u64
+    }
+
+    /// Returns whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// Returns which references a conversation is like; `folder` is that of its pictures.
+    pub fn hits(&self, file: &str, row: u64, conversation: &Conversation, folder: &Path) -> Vec<Hit> {
+        let mut item = Item { file: Arc::from(file), row, id: conversation.id.clone(), ..Item::default() };
+        item.asked = asked(conversation);
+        item.take_pictures(&conversation.pictures, folder, self.comparison.hash_distance.is_some());
+        self.like(&item)
+    }
+
+    fn add(&mut self, item: Item) {
+        let length = self.comparison.words;
         let place = self.items.len();
         for id in &item.image_ids {
             self.by_image_id.entry(id.clone()).or_default().push(place);
@@ -313,7 +429,8 @@ impl References {
         (before - self.by_words.len()) as u64
     }
 
-    fn like(&self, item: &Item, comparison: &Comparison) -> Vec<Hit> {
+    fn like(&self, item: &Item) -> Vec<Hit> {
+        let comparison = &self.comparison;
         let mut found: BTreeMap<(usize, Likeness), String> = BTreeMap::new();
         for id in &item.image_ids {
             for &place in self.by_image_id.get(id).into_iter().flatten() {
@@ -363,6 +480,9 @@ fn common_answer(own: &[Vec<String>], reference: &[Vec<String>]) -> Option<Strin
     let holds = |answer: &Vec<String>| own.iter().any(|own| own.windows(answer.len()).any(|words| words == answer));
     reference.iter().find(|answer| !answer.is_empty() && holds(answer)).map(|answer| answer.join(" "))
 }
+
+#[cfg(test)]
+mod measured;
 
 #[cfg(test)]
 mod tests {

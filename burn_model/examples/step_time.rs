@@ -1,10 +1,12 @@
-//! Prints what training steps cost: seconds and user CPU seconds per step, as a line of JSON per round.
+//! Prints what training steps cost: seconds and user CPU seconds per step, as a line of JSON per
+//! round.
 //!
 //! `cargo run -p lynxdata-burn-model --example step_time -- SHAPE MODE STEPS [DEVICE [BATCH]]`
 //!
-//! SHAPE is `tiny` or `middle`, sizes of which `benches/model/` has the PyTorch peer; MODE is `full`
-//! or `frozen`, where resampler and adapters alone are trained. For each empty line on standard input
-//! it takes STEPS steps, after three at the start that touch memory for the first time.
+//! SHAPE is `tiny` or `middle`, sizes of which `benches/model/` has the PyTorch peer; MODE is
+//! `full` or `frozen`, where resampler and adapters alone are trained. For each empty line on
+//! standard input it takes STEPS steps, after three at the start that touch memory for the first
+//! time.
 #![allow(clippy::print_stdout, reason = "an example prints")]
 
 use std::time::Instant;
@@ -94,8 +96,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let ids: Vec<i64> = (0..batch * tokens).map(|place| (3 + place * 31 % (vocabulary - 3)) as i64).collect();
     let ids: Tensor<2, Int> = Tensor::from_data(TensorData::new(ids, [*batch, *tokens]), &plain);
     let layout = Layout::causal(config, config.latents + tokens, &plain);
-    // As in the peer, all text tokens are scored, and the first three eighths of a text and what would
-    // follow its end are no targets.
+    // As in the peer, all text tokens are scored, and the first three eighths of a text and what
+    // would follow its end are no targets.
     let places: Vec<i64> = (0..(batch * tokens) as i64).collect();
     let places: Tensor<1, Int> = Tensor::from_data(TensorData::new(places, [batch * tokens]), &plain);
     let targets = ids.clone().reshape([batch * tokens]).roll_dim(-1, 0);

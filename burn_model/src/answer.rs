@@ -3,7 +3,7 @@
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use crate::batch::Seen;
-use crate::data::{ANSWER, Example, Pictures, QUESTION, Turn};
+use crate::data::{ANSWER, Example, Pictures, QUESTION, Shown, Turn};
 use crate::device::DeviceName;
 use crate::encode::Sequence;
 use crate::error::{Error, Result};
@@ -32,21 +32,27 @@ impl Answerer {
         Ok(Self { saved, device: device.open()?, max_tokens })
     }
 
-    /// Side of the square pictures, in pixels.
+    /// Returns the side of the square pictures, in pixels.
     pub fn side(&self) -> usize {
         self.saved.config.image_size
     }
 
-    /// Writes an answer. `picture` are `3 · side²` bytes of RGB, row by row.
+    /// Frames of a video; 0 if the model knows pictures alone.
+    pub fn frames(&self) -> usize {
+        self.saved.config.frames
+    }
+
+    /// Writes an answer. `seen` are one picture or the frames of a video, of `3 · side²` bytes of
+    /// RGB each, row by row.
     ///
     /// An empty question asks for a caption.
-    pub fn answer(&self, picture: &[u8], question: &str, settings: &GenerateConfig) -> Result<String> {
+    pub fn answer(&self, seen: &[Vec<u8>], question: &str, settings: &GenerateConfig) -> Result<String> {
         let SavedModel { config, tokenizer, lynx, .. } = &self.saved;
         let mut prompt = vec![tokenizer.begin()];
         if !question.is_empty() {
             prompt.extend(tokenizer.encode_end(&format!("{QUESTION}{question}{ANSWER}"), self.max_tokens)?);
         }
-        let vision = lynx.vision_tokens(self.pixels(picture)?);
+        let vision = self.vision_tokens(seen)?;
         let generated = generate(lynx, config, &vision, &prompt, tokenizer.end(), settings)?;
         Ok(tokenizer.decode(&generated.tokens)?.trim().to_owned())
     }
@@ -55,14 +61,14 @@ impl Answerer {
     ///
     /// The end of the answer counts, and a byte is added for it, so that an empty answer has a
     /// number.
-    pub fn nats_per_byte(&self, picture: &[u8], question: &str, answers: &[&str]) -> Result<Vec<f64>> {
+    pub fn nats_per_byte(&self, seen: &[Vec<u8>], question: &str, answers: &[&str]) -> Result<Vec<f64>> {
         let SavedModel { config, tokenizer, lynx, .. } = &self.saved;
-        let vision = lynx.vision_tokens(self.pixels(picture)?);
+        let vision = self.vision_tokens(seen)?;
         answers
             .iter()
             .map(|answer| {
                 let turn = Turn { question: question.to_owned(), answer: (*answer).to_owned() };
-                let example = Example { picture: 0, turns: vec![turn] };
+                let example = Example { shown: Shown::picture(0), turns: vec![turn] };
                 let sequence = Sequence::new(tokenizer, &example, self.max_tokens)?;
                 let tokens = sequence.read();
                 let ids: Vec<i64> = sequence.inputs().iter().map(|id| i64::from(*id)).collect();
@@ -80,8 +86,17 @@ impl Answerer {
             .collect()
     }
 
-    fn pixels(&self, picture: &[u8]) -> Result<Tensor<3>> {
-        let pictures = Pictures::Pixels(vec![picture.to_vec()]);
-        Seen::new(&pictures, &self.saved.config)?.tensor(&[0], &self.device)
+    fn vision_tokens(&self, seen: &[Vec<u8>]) -> Result<Tensor<3>> {
+        let frames = match seen.len() {
+            1 => 0,
+            frames if frames == self.frames() => frames as u32,
+            found => {
+                let reason = format!("{found} frames are no video of a model whose videos have {}", self.frames());
+                return Err(Error::Data { set: "set of pictures", reason });
+            }
+        };
+        let pictures = Pictures::Pixels(seen.to_vec());
+        let shown = [(Shown { row: 0, frames }, None)];
+        Seen::new(&pictures, &self.saved.config)?.vision_tokens(&self.saved.lynx, &shown, &self.device)
     }
 }

@@ -1,7 +1,7 @@
 //! The mean of the weights after the last few checkpoints of a training.
 //!
-//! LAWA (Kaddour 2022, arXiv 2209.14981). With the default training, whose learning rate falls to 0,
-//! the mean and the last weights have the same held-out loss within 0.003 bits per byte.
+//! LAWA (Kaddour 2022, arXiv 2209.14981). With the default training, whose learning rate falls to
+//! 0, the mean and the last weights have the same held-out loss within 0.003 bits per byte.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,8 @@ const SHARE: f64 = 0.2;
 pub(crate) struct Average {
     /// The steps, counted from 1, after which the weights are added.
     steps: Vec<usize>,
-    /// Sums of weights, flat, by the weight's path in the model; empty before the first of the steps.
+    /// Sums of weights, flat, by the weight's path in the model; empty before the first of the
+    /// steps.
     pub(crate) sums: BTreeMap<String, Tensor<1>>,
 }
 
@@ -30,7 +31,7 @@ impl Average {
         Self { steps: chosen, sums: BTreeMap::new() }
     }
 
-    /// Whether the weights of a training that has taken `step` steps have been added once.
+    /// Returns whether the weights of a training that has taken `step` steps have been added once.
     pub(crate) fn has_begun(&self, step: usize) -> bool {
         self.steps.first().is_some_and(|first| *first <= step)
     }

@@ -2,10 +2,11 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-use crate::data::{Example, Pictures};
+use crate::crop::Crop;
+use crate::data::{Example, Pictures, Shown};
 use crate::encode::Sequence;
 use crate::error::{Error, Result};
-use crate::model::{ModelConfig, Sight, patches_from_pixels};
+use crate::model::{Lynx, ModelConfig, Sight, patches_from_pixels};
 use crate::schedule::Length;
 use crate::tokenizer::Tokenizer;
 
@@ -65,7 +66,7 @@ impl<'a> Seen<'a> {
         Ok(Self { config, pictures, scale })
     }
 
-    /// Number of pictures.
+    /// Returns the number of pictures.
     fn len(&self) -> usize {
         self.pictures.len()
     }
@@ -78,37 +79,82 @@ impl<'a> Seen<'a> {
         }
     }
 
-    /// Some pictures as the model takes them: patches `[B, N, 3·patch²]` or features
+    /// Returns what the decoder sees of pictures and videos, `[B, latents, decoder_dim]`; of some
+    /// perhaps a part alone, the same of all frames of a video.
+    pub(crate) fn vision_tokens(
+        &self,
+        model: &Lynx,
+        shown: &[(Shown, Option<Crop>)],
+        device: &Device,
+    ) -> Result<Tensor<3>> {
+        let (videos, pictures): (Vec<usize>, Vec<usize>) =
+            (0..shown.len()).partition(|place| shown[*place].0.frames > 0);
+        let rows = |places: &[usize]| -> Vec<(u32, Option<Crop>)> {
+            let chosen = places.iter().map(|place| shown[*place]);
+            chosen.flat_map(|(shown, crop)| shown.rows().map(move |row| (row, crop))).collect()
+        };
+        if videos.is_empty() {
+            return Ok(model.vision_tokens(self.tensor(&rows(&pictures), device)?));
+        }
+        let frames = self.tensor(&rows(&videos), device)?;
+        let [all, patches, values] = frames.dims();
+        let frames = frames.reshape([videos.len(), all / videos.len(), patches, values]);
+        let of_videos = model.video_tokens(frames).expect("Items has seen that the model knows videos");
+        if pictures.is_empty() {
+            return Ok(of_videos);
+        }
+        let of_pictures = model.vision_tokens(self.tensor(&rows(&pictures), device)?);
+        let mut places = vec![0_i64; shown.len()];
+        for (now, place) in videos.iter().chain(&pictures).enumerate() {
+            places[*place] = now as i64;
+        }
+        let places: Tensor<1, Int> = Tensor::from_data(places.as_slice(), device);
+        Ok(Tensor::cat(vec![of_videos, of_pictures], 0).select(0, places))
+    }
+
+    /// Returns some pictures as the model takes them: patches `[B, N, 3·patch²]` or features
     /// `[B, 1, features]`.
-    pub(crate) fn tensor(&self, rows: &[u32], device: &Device) -> Result<Tensor<3>> {
+    fn tensor(&self, rows: &[(u32, Option<Crop>)], device: &Device) -> Result<Tensor<3>> {
+        let config = self.config;
         let (numbers, shape) = match self.pictures {
-            Pictures::Pixels(pictures) => {
-                let shape = [rows.len(), self.config.patches(), self.config.patch_values()];
-                let mut numbers = Vec::with_capacity(shape.iter().product());
-                for row in rows {
-                    patches_from_pixels(self.config, &pictures[*row as usize], &mut numbers);
-                }
-                (numbers, shape)
-            }
-            Pictures::Stored(stored) => {
-                let shape = [rows.len(), self.config.patches(), self.config.patch_values()];
-                let mut numbers = Vec::with_capacity(shape.iter().product());
-                for row in rows {
-                    patches_from_pixels(self.config, &stored.picture(*row)?, &mut numbers);
-                }
-                (numbers, shape)
-            }
             Pictures::Features { width, values } => {
-                let of_row = |row: &u32| &values[*row as usize * width..][..*width];
+                let of_row = |(row, _): &(u32, Option<Crop>)| &values[*row as usize * width..][..*width];
                 let numbers = rows.iter().flat_map(of_row).map(|value| value * self.scale).collect();
                 (numbers, [rows.len(), 1, *width])
+            }
+            pixels => {
+                let shape = [rows.len(), config.patches(), config.patch_values()];
+                let mut numbers = Vec::with_capacity(shape.iter().product());
+                for (row, crop) in rows {
+                    let stored;
+                    let picture = match pixels {
+                        Pictures::Stored(file) => {
+                            stored = file.picture(*row)?;
+                            &stored
+                        }
+                        Pictures::Pixels(pictures) => &pictures[*row as usize],
+                        Pictures::Features { .. } => unreachable!("features are dealt with above"),
+                    };
+                    match crop {
+                        Some(crop) => {
+                            patches_from_pixels(config, &crop.of(picture, config.image_size), &mut numbers);
+                        }
+                        None => patches_from_pixels(config, picture, &mut numbers),
+                    }
+                }
+                (numbers, shape)
             }
         };
         Ok(Tensor::from_data(TensorData::new(numbers, shape), device))
     }
 
-    /// The bytes of a picture, for a fingerprint.
-    pub(crate) fn bytes(&self, row: u32) -> Result<Vec<u8>> {
+    /// Returns the bytes of a picture or of a video's frames, for a fingerprint.
+    pub(crate) fn bytes(&self, shown: Shown) -> Result<Vec<u8>> {
+        let frames = shown.rows().map(|row| self.bytes_of(row)).collect::<Result<Vec<_>>>()?;
+        Ok(frames.concat())
+    }
+
+    fn bytes_of(&self, row: u32) -> Result<Vec<u8>> {
         Ok(match self.pictures {
             Pictures::Pixels(pictures) => pictures[row as usize].clone(),
             Pictures::Stored(stored) => stored.picture(row)?,
@@ -122,11 +168,11 @@ impl<'a> Seen<'a> {
 
 /// Texts of one batch.
 pub(crate) struct Texts {
-    /// What the decoder reads, padded: `[B, T]`.
+    /// Tokens that the decoder reads, padded: `[B, T]`.
     pub(crate) inputs: Tensor<2, Int>,
-    /// What it shall predict: `[places]`; padding and what is only read is left out.
+    /// Tokens to predict: `[places]`; padding and what is only read is left out.
     pub(crate) targets: Tensor<1, Int>,
-    /// Where in the flattened `B · T` grid each target is predicted: `[places]`.
+    /// Places of the targets in the flattened `B · T` grid: `[places]`.
     pub(crate) places: Tensor<1, Int>,
 }
 
@@ -146,10 +192,16 @@ impl<'a> Items<'a> {
         max_tokens: usize,
     ) -> Result<Self> {
         for (place, example) in examples.iter().enumerate() {
-            if example.picture as usize >= pictures.len() {
-                let (row, count) = (example.picture, pictures.len());
-                let reason = format!("example {place} is about picture {row}, and there are {count} from 0");
-                return Err(Error::Data { set, reason });
+            let Shown { row, frames } = example.shown;
+            let refused = |reason: String| Err(Error::Data { set, reason: format!("example {place} {reason}") });
+            if example.shown.rows().end as usize > pictures.len() {
+                return refused(format!("is about picture {row}, and there are {} from 0", pictures.len()));
+            }
+            if frames > 0 && frames as usize != pictures.config.frames {
+                return refused(format!(
+                    "is a video of {frames} frames, and the model's have {}",
+                    pictures.config.frames
+                ));
             }
             if example.turns.is_empty() {
                 return Err(Error::Data { set, reason: format!("example {place} has no turn") });
@@ -159,29 +211,29 @@ impl<'a> Items<'a> {
         Ok(Self { examples, sequences: sequences.collect::<Result<_>>()? })
     }
 
-    /// Number of examples.
+    /// Returns the number of examples.
     pub(crate) fn len(&self) -> usize {
         self.examples.len()
     }
 
-    /// The pictures of some examples.
-    pub(crate) fn pictures(&self, items: &[u32]) -> Vec<u32> {
-        items.iter().map(|item| self.examples[*item as usize].picture).collect()
+    /// Returns what some examples are about.
+    pub(crate) fn shown(&self, items: &[u32]) -> Vec<Shown> {
+        items.iter().map(|item| self.examples[*item as usize].shown).collect()
     }
 
-    /// The lengths of all examples.
+    /// Returns the lengths of all examples.
     pub(crate) fn lengths(&self) -> Vec<Length> {
         let lengths = self.sequences.iter();
         lengths.map(|sequence| Length { read: sequence.read(), learned: sequence.loss_tokens() }).collect()
     }
 
-    /// The number of tokens to which some texts are padded when they share a batch.
+    /// Returns the number of tokens to which some texts are padded when they share a batch.
     pub(crate) fn padded(&self, items: &[u32]) -> usize {
         let longest = items.iter().map(|item| self.sequences[*item as usize].read()).max();
         longest.unwrap_or(0).next_multiple_of(PADDED_TO)
     }
 
-    /// Some texts, each padded at its end to `tokens` tokens.
+    /// Returns some texts, each padded at its end to `tokens` tokens.
     pub(crate) fn texts(&self, items: &[u32], tokens: usize, device: &Device) -> Texts {
         let mut inputs = Vec::with_capacity(items.len() * tokens);
         let (mut targets, mut places) = (Vec::new(), Vec::new());
@@ -233,7 +285,7 @@ mod tests {
         assert_eq!(integers(texts.places), [0, 5, 6, 7]);
         // The mean square of 2 and 0 is 2.
         let features =
-            seen.tensor(&items.pictures(&[1, 0]), &device).unwrap().into_data().iter::<f32>().collect::<Vec<_>>();
+            seen.tensor(&[(0, None), (1, None)], &device).unwrap().into_data().iter::<f32>().collect::<Vec<_>>();
         assert_eq!(features, [2.0_f32.sqrt(), 0.0]);
     }
 
@@ -243,13 +295,33 @@ mod tests {
         let pictures = Pictures::Features { width: 1, values: vec![1.0] };
         let seen = Seen::new(&pictures, &config).unwrap();
         let turns = vec![Turn { question: "?".to_owned(), answer: "a".to_owned() }];
-        let examples = [Example { picture: 0, turns }];
+        let examples = [Example { shown: Shown::picture(0), turns }];
         let items = Items::new("arm", &examples, &seen, &tokenizer, 32).unwrap();
         let texts = items.texts(&[0], 16, &Device::flex());
         // "user: ?\nbot:" has 12 bytes; " a" and the end follow.
         assert_eq!(integers(texts.places), [12, 13, 14]);
         assert_eq!(*integers(texts.targets).last().unwrap(), Tokenizer::EOS);
         assert_eq!(items.lengths(), [Length { read: 15, learned: 3 }]);
+    }
+
+    #[test]
+    fn pictures_and_videos_of_a_batch_stay_in_their_order() {
+        let config = ModelConfig { sight: Sight::Pixels, image_size: 8, frames: 2, ..Default::default() };
+        let rows = (0..4_u32).map(|row| (0..192).map(|place| (place * (row + 3) % 251) as u8).collect());
+        let pictures = Pictures::Pixels(rows.collect());
+        let seen = Seen::new(&pictures, &config).unwrap();
+        let device = Device::flex();
+        let model = Lynx::new(&config, 259, 0, 1, &device).unwrap();
+        let tokens = |shown: &[Shown]| {
+            let shown: Vec<(Shown, Option<Crop>)> = shown.iter().map(|shown| (*shown, None)).collect();
+            seen.vision_tokens(&model, &shown, &device).unwrap().try_into_vec_as::<f32>().unwrap()
+        };
+        let batch = [Shown::picture(3), Shown { row: 0, frames: 2 }, Shown::picture(2), Shown { row: 2, frames: 2 }];
+        let each: Vec<f32> = batch.iter().flat_map(|shown| tokens(&[*shown])).collect();
+        let together = tokens(&batch);
+        assert_eq!(together.len(), each.len());
+        let off = together.iter().zip(&each).map(|(one, other)| (one - other).abs()).fold(0.0, f32::max);
+        assert!(off < 1e-5, "{off}");
     }
 
     #[test]
@@ -271,6 +343,6 @@ mod tests {
         let seen = Seen::new(&pictures, &features).unwrap();
         let items = |example| Items::new("arm", &[example], &seen, &tokenizer(), 5).err().unwrap().to_string();
         assert!(items(Example::caption(1, "red")).contains("example 0 is about picture 1, and there are 1 from 0"));
-        assert!(items(Example { picture: 0, turns: vec![] }).contains("example 0 has no turn"));
+        assert!(items(Example { shown: Shown::picture(0), turns: vec![] }).contains("example 0 has no turn"));
     }
 }

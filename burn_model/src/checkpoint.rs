@@ -18,17 +18,17 @@ use crate::optimizer::{AdamW, Moments};
 /// The key of the file's metadata under which [`Head`] stands.
 const HEAD: &str = "lynxdata";
 
-/// What a checkpoint says about itself.
+/// The header of a checkpoint.
 #[derive(Serialize, Deserialize)]
 struct Head {
-    /// Of everything that determines the run.
+    /// Fingerprint of everything that determines the run.
     fingerprint: String,
     /// Steps taken.
     steps: usize,
 }
 
-/// Writes the state after `losses.len()` steps: aside, then renamed over the old file, so that a kill at any moment leaves
-/// a whole checkpoint.
+/// Writes the state after `losses.len()` steps: aside, then renamed over the old file, so that a
+/// kill at any moment leaves a whole checkpoint.
 pub(crate) fn write<M: Module>(
     path: &Path,
     fingerprint: &str,

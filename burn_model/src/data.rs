@@ -12,12 +12,12 @@ use crate::error::{Error, Result};
 /// The kind must be the one that [`crate::ModelConfig::sight`] asks for.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Pictures {
-    /// For [`crate::Sight::Pixels`]: row `i` is picture `i`, in `image_size² · 3` bytes: rows of
-    /// pixels, each red, green, blue.
+    /// Pixels for [`crate::Sight::Pixels`]: row `i` is picture `i`, in `image_size² · 3` bytes:
+    /// rows of pixels, each red, green, blue.
     Pixels(Vec<Vec<u8>>),
     /// The same in a file, of which a step reads its own pictures.
     Stored(StoredPictures),
-    /// For [`crate::Sight::Features`]: numbers that the caller computed.
+    /// Numbers for [`crate::Sight::Features`], which the caller computed.
     ///
     /// A run multiplies all of them by one factor, so that their mean square is 1. How large the
     /// numbers of one place are beside those of another stays as it is.
@@ -39,7 +39,7 @@ impl Pictures {
         }
     }
 
-    /// Whether there is no picture.
+    /// Returns whether there is no picture.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -72,7 +72,7 @@ impl StoredPictures {
         Ok(Self { path: path.to_owned(), file: Arc::new(Mutex::new(file)), bytes_per_picture, count })
     }
 
-    /// Bytes of each picture.
+    /// Returns the bytes of each picture.
     pub fn bytes_per_picture(&self) -> usize {
         self.bytes_per_picture
     }
@@ -103,19 +103,41 @@ pub struct Turn {
     pub answer: String,
 }
 
-/// A picture with a caption or a conversation.
+/// The picture or video of a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Shown {
+    /// The row of the picture in [`Pictures`], counted from 0; of a video, that of its first frame.
+    pub row: u32,
+    /// Frames of a video, which are rows one after another, as many as the model's `frames`; 0 for
+    /// a picture.
+    pub frames: u32,
+}
+
+impl Shown {
+    /// Makes a picture.
+    pub fn picture(row: u32) -> Self {
+        Self { row, frames: 0 }
+    }
+
+    /// Returns its rows in [`Pictures`].
+    pub fn rows(self) -> std::ops::Range<u32> {
+        self.row..self.row + self.frames.max(1)
+    }
+}
+
+/// A picture or a video with a caption or a conversation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Example {
-    /// The row of the picture in [`Pictures`], counted from 0.
-    pub picture: u32,
+    /// Its picture or video.
+    pub shown: Shown,
     /// The turns of the conversation, at least one; a caption is one turn without a question.
     pub turns: Vec<Turn>,
 }
 
 impl Example {
-    /// Returns an example with a caption.
+    /// Returns a picture with a caption.
     pub fn caption(picture: u32, caption: impl Into<String>) -> Self {
-        Self { picture, turns: vec![Turn { question: String::new(), answer: caption.into() }] }
+        Self { shown: Shown::picture(picture), turns: vec![Turn { question: String::new(), answer: caption.into() }] }
     }
 
     /// Returns the whole text as the model reads it, for the training of a tokenizer.
@@ -144,7 +166,8 @@ mod tests {
     #[test]
     fn the_text_of_an_example_follows_the_template() {
         let turn = |question: &str, answer: &str| Turn { question: question.to_owned(), answer: answer.to_owned() };
-        let talk = Example { picture: 0, turns: vec![turn("What is it?", "A dog."), turn("Big?", "No.")] };
+        let talk =
+            Example { shown: Shown::picture(0), turns: vec![turn("What is it?", "A dog."), turn("Big?", "No.")] };
         assert_eq!(talk.text(), "User: What is it?\nBot: A dog.\nUser: Big?\nBot: No.");
         assert_eq!(Example::caption(0, "A dog").text(), "A dog");
     }

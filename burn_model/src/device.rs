@@ -29,7 +29,7 @@ pub enum DeviceName {
     Wgpu(Interface, Kind, usize),
 }
 
-/// How a device of wgpu is reached.
+/// The interface to a device of wgpu.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Interface {
     /// Vulkan or nothing.
@@ -38,7 +38,7 @@ pub enum Interface {
     Any,
 }
 
-/// What a device of wgpu is.
+/// The kind of a device of wgpu.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
     /// A card of its own.
@@ -113,7 +113,7 @@ impl From<DeviceName> for String {
 }
 
 impl DeviceName {
-    /// The device that the name means on this machine; `auto` becomes another name.
+    /// Returns the device that the name means on this machine; `auto` becomes another name.
     ///
     /// # Errors
     ///
@@ -131,12 +131,12 @@ impl DeviceName {
         })
     }
 
-    /// Whether it is a GPU, and not one made of software.
+    /// Returns whether it is a GPU, and not one made of software.
     pub fn is_gpu(&self) -> bool {
         !matches!(self, Self::Cpu | Self::Auto | Self::Wgpu(_, Kind::Software, _))
     }
 
-    /// What runs on it: `flex`, `cuda`, `vulkan` or `wgpu`.
+    /// Returns what runs on it: `flex`, `cuda`, `vulkan` or `wgpu`.
     pub fn backend(&self) -> &'static str {
         match self {
             Self::Cpu | Self::Auto => "flex",
@@ -146,7 +146,7 @@ impl DeviceName {
         }
     }
 
-    /// What it is: `cpu`, or a GPU of one of the kinds.
+    /// Returns what it is: `cpu`, or a GPU of one of the kinds.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Cpu | Self::Auto => "cpu",
@@ -167,12 +167,12 @@ impl DeviceName {
     }
 }
 
-/// The devices of this machine that this build can open, GPUs first. Opens none of them.
+/// Returns the devices of this machine that this build can open, GPUs first. Opens none of them.
 pub fn devices() -> Vec<DeviceName> {
     listed().into_iter().map(|(name, _)| name).collect()
 }
 
-/// The backends of this build.
+/// Returns the backends of this build.
 pub fn backends() -> Vec<&'static str> {
     let all = [
         ("cuda", cfg!(feature = "cuda")),
@@ -183,7 +183,8 @@ pub fn backends() -> Vec<&'static str> {
     all.into_iter().filter(|(_, is_in)| *is_in).map(|(name, _)| name).collect()
 }
 
-/// Every device with its name; those made of software come last, and the processor after them.
+/// Returns every device with its name; those made of software come last, and the processor after
+/// them.
 fn listed() -> Vec<(DeviceName, Device)> {
     let mut all = cuda_devices();
     all.extend(wgpu_devices());

@@ -1,9 +1,10 @@
 //! Whether a device computes what the reference implementation computes.
 //!
 //! Drivers and backends of GPUs have bugs that give wrong numbers without an error (burn#5079,
-//! #4366), so a device is examined before it trains: a small model of each fusion has the outputs,
-//! the gradients and the losses of four steps of AdamW that PyTorch has, and three steps of the
-//! compact Lynx end with losses that are numbers.
+//! #4366), so a device is examined before it trains, in every precision that it supports: a small
+//! model of each fusion has the outputs, the gradients and the losses of four steps of AdamW that
+//! PyTorch has in 32-bit floats, and three steps of the compact Lynx end with losses that are
+//! numbers.
 
 mod golden;
 
@@ -19,42 +20,65 @@ use crate::data::{Example, Pictures};
 use crate::device::DeviceName;
 use crate::error::Result;
 use crate::model::{Fusion, ModelConfig};
+use crate::precision::Precision;
 use crate::run::{RunSpec, run};
 use crate::tokenizer::{TokenizerConfig, train_tokenizer};
 use crate::train::TrainConfig;
 
-/// How far a device may be from the reference.
+/// The largest differences of a device from the reference.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tolerance {
-    /// Of outputs, absolute; they are about 1.
+    /// Difference of outputs, absolute; they are about 1.
     pub forward: f32,
-    /// Of gradients, relative to the largest number in their tensor.
+    /// Difference of gradients, relative to the largest number in their tensor.
     pub gradients: f32,
-    /// Of the losses before each of four steps, in nats per token.
+    /// Difference of the losses before each of four steps, nats per token.
     pub losses: f32,
 }
 
 impl Tolerance {
-    /// The tolerance of a device. 32-bit floats everywhere but on CUDA, where matrix products of
-    /// 32-bit floats have mantissas of 10 bits (TF32), whose rounding is 5e-4 of a number.
-    pub fn of(device: &DeviceName) -> Self {
-        match device {
-            DeviceName::Cuda(_) => Self { forward: 5e-3, gradients: 2e-2, losses: 2e-3 },
-            _ => Self { forward: 1e-5, gradients: 1e-4, losses: 1e-4 },
+    /// Returns the tolerance of a device in a precision.
+    ///
+    /// On CUDA, matrix products of 32-bit floats have mantissas of 10 bits (TF32), whose rounding
+    /// is 5e-4 of a number, as in f16; in bf16 it is eight times that. The values of 16 bits are
+    /// three to five times what was found on the processor.
+    pub fn of(device: &DeviceName, precision: Precision) -> Self {
+        match (precision, device) {
+            (Precision::F32, DeviceName::Cuda(_)) => Self { forward: 5e-3, gradients: 2e-2, losses: 2e-3 },
+            (Precision::F32, _) => Self { forward: 1e-5, gradients: 1e-4, losses: 1e-4 },
+            (Precision::F16, _) => Self { forward: 5e-3, gradients: 2e-2, losses: 2e-3 },
+            (Precision::Bf16, _) => Self { forward: 4e-2, gradients: 1.6e-1, losses: 1.6e-2 },
         }
     }
 }
 
-/// What an examination of one device found.
+/// The result of the examination of one device.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Examination {
     /// The device.
     pub device: DeviceName,
+    /// Results in every precision that it supports, 32 bits first.
+    pub findings: Vec<Finding>,
+}
+
+impl Examination {
+    /// Returns what was found in a precision; `None` if the device does not support it.
+    pub fn of(&self, precision: Precision) -> Option<&Finding> {
+        self.findings.iter().find(|finding| finding.precision == precision)
+    }
+}
+
+/// The result in one precision.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Finding {
+    /// The precision.
+    pub precision: Precision,
     /// Whether all differences are within the tolerance and all losses are numbers.
     pub pass: bool,
-    /// What is allowed.
+    /// The allowed differences.
     pub tolerance: Tolerance,
     /// The largest differences over both fusions, in the units of the tolerance.
     pub found: Tolerance,
@@ -74,30 +98,36 @@ pub struct Examination {
 /// false.
 pub fn examine(device: &DeviceName) -> Result<Examination> {
     let name = device.resolve()?;
+    let supported = Precision::supported_by(&name.open()?);
+    let findings = supported.into_iter().map(|precision| examine_in(precision, &name));
+    Ok(Examination { findings: findings.collect::<Result<_>>()?, device: name })
+}
+
+fn examine_in(precision: Precision, name: &DeviceName) -> Result<Finding> {
     let plain = name.open()?;
     let training = plain.clone().autodiff();
-    let tolerance = Tolerance::of(&name);
+    let tolerance = Tolerance::of(name, precision);
     let mut found = Tolerance { forward: 0.0, gradients: 0.0, losses: 0.0 };
     let mut furthest_gradient = String::new();
     for fusion in [Fusion::Prefix, Fusion::CrossAttention] {
         let golden = Golden::of(fusion);
-        found.forward = found.forward.max(golden.forward_difference(&plain));
-        let (gradients, weight) = golden.gradient_difference(&training);
+        found.forward = found.forward.max(golden.forward_difference(precision, &plain));
+        let (gradients, weight) = golden.gradient_difference(precision, &training);
         if gradients > found.gradients || furthest_gradient.is_empty() {
             (found.gradients, furthest_gradient) = (gradients, weight);
         }
-        found.losses = found.losses.max(golden.loss_difference(&training));
+        found.losses = found.losses.max(golden.loss_difference(precision, &training));
     }
-    let (step_losses, step_ms) = three_steps(&name)?;
+    let (step_losses, step_ms) = three_steps(precision, name)?;
     let pass = found.forward <= tolerance.forward
         && found.gradients <= tolerance.gradients
         && found.losses <= tolerance.losses
         && step_losses.iter().all(|loss| loss.is_finite());
-    Ok(Examination { device: name, pass, tolerance, found, furthest_gradient, step_losses, step_ms })
+    Ok(Finding { precision, pass, tolerance, found, furthest_gradient, step_losses, step_ms })
 }
 
 /// Losses of three steps of the default model on made-up pairs, and the milliseconds of the third.
-fn three_steps(device: &DeviceName) -> Result<(Vec<f64>, f64)> {
+fn three_steps(precision: Precision, device: &DeviceName) -> Result<(Vec<f64>, f64)> {
     const PAIRS: usize = 32;
     let words = ["red", "green", "blue", "round", "square"];
     let text = |pair: usize| format!("a {} {} thing", words[pair % 3], words[3 + pair % 2]);
@@ -105,7 +135,7 @@ fn three_steps(device: &DeviceName) -> Result<(Vec<f64>, f64)> {
     let examples: Vec<Example> = (0..).zip(&texts).map(|(picture, text)| Example::caption(picture, text)).collect();
     let width = 8;
     let values = (0..PAIRS * width).map(|place| ((place * 7 + place / width) % 5) as f32 - 2.0).collect();
-    let train = TrainConfig { steps: 3, log_every: 1, ..Default::default() };
+    let train = TrainConfig { steps: 3, log_every: 1, precision, ..Default::default() };
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     let (mut losses, mut ends) = (Vec::new(), Vec::new());
     let spec = RunSpec {
@@ -140,9 +170,12 @@ mod tests {
     fn devices_compute_what_the_reference_computes() {
         let named = std::env::var("LYNXDATA_DEVICE").map(|name| name.parse().unwrap());
         for device in [DeviceName::Cpu].into_iter().chain(named) {
-            let found = examine(&device).unwrap();
-            assert!(found.pass, "{found:#?}");
-            assert!(found.step_losses[2] < found.step_losses[0], "{found:#?}");
+            let examination = examine(&device).unwrap();
+            assert_eq!(examination.findings[0].precision, Precision::F32);
+            for found in &examination.findings {
+                assert!(found.pass, "{found:#?}");
+                assert!(found.step_losses[2] < found.step_losses[0], "{found:#?}");
+            }
         }
     }
 }

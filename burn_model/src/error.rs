@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-/// What can go wrong while a model is built, trained, saved or read.
+/// An error while a model is built, trained, saved or read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -13,7 +13,7 @@ pub enum Error {
         setting: &'static str,
         /// The value that was given.
         value: String,
-        /// What it must be instead.
+        /// The missing, wrong or unsupported part.
         reason: String,
     },
     /// An arm, the held-out set or the pictures cannot be used for training or evaluation.
@@ -21,13 +21,13 @@ pub enum Error {
     Data {
         /// `arm`, `held-out set` or `set of pictures`.
         set: &'static str,
-        /// What is wrong and, where known, with which item.
+        /// The message of the thread pool.
         reason: String,
     },
     /// The tokenizer could not be trained, read or applied.
     #[error("tokenizer: {reason}")]
     Tokenizer {
-        /// What the tokenizer library reports, or what is missing.
+        /// The allowed form.
         reason: String,
     },
     /// A checkpoint exists that another model, arm, seed or setting has written.
@@ -41,7 +41,7 @@ pub enum Error {
     Damaged {
         /// The checkpoint file.
         path: PathBuf,
-        /// What is missing or wrong in it.
+        /// The fault and, where known, the item with it.
         reason: String,
     },
     /// A description of a pretrained model cannot be understood, or tells of what the model here
@@ -50,7 +50,7 @@ pub enum Error {
     Pretrained {
         /// The file.
         path: PathBuf,
-        /// What is missing, wrong or not supported.
+        /// The message of the tokenizer library, or what is missing.
         reason: String,
     },
     /// A tensor of a pretrained model is missing, damaged or of another shape.
@@ -60,7 +60,7 @@ pub enum Error {
         path: PathBuf,
         /// Its name in the file.
         tensor: String,
-        /// What is wrong.
+        /// The missing or wrong part.
         reason: String,
     },
     /// A file could not be read or written.
@@ -68,7 +68,7 @@ pub enum Error {
     File {
         /// The file.
         path: PathBuf,
-        /// What the operating system reports.
+        /// The error of the operating system.
         source: std::io::Error,
     },
     /// The device is not in this machine, or this build cannot reach it.
@@ -84,7 +84,7 @@ pub enum Error {
     /// The thread on which a run computes could not be started.
     #[error("no thread could be started for training: {reason}")]
     Thread {
-        /// What the thread pool reports.
+        /// The fault.
         reason: String,
     },
 }

@@ -6,6 +6,7 @@ use burn::module::Module;
 use burn::tensor::Device;
 
 use crate::batch::{Items, Seen};
+use crate::data::Shown;
 use crate::error::{Error, Result};
 use crate::loss::nats;
 use crate::model::{Layout, Lynx, ModelConfig};
@@ -18,20 +19,22 @@ const CHUNK: usize = 32;
 /// text got.
 const DERANGEMENT_SEED: u64 = 0;
 
-/// The fewest and the most wrong pictures that each held-out text is shown with, where there are so many. Between
-/// clean captions and 10 % wrong ones (1,400 real pairs, 308 held out, 8 replicates), the difference in visual gain
-/// has a deviation of 0.0134 bits a byte with four and 0.0095 with twelve. More texts need fewer pictures each.
+/// The fewest and the most wrong pictures that each held-out text is shown with, where there are so
+/// many. Between clean captions and 10 % wrong ones (1,400 real pairs, 308 held out, 8 replicates),
+/// the difference in visual gain has a deviation of 0.0134 bits a byte with four and 0.0095 with
+/// twelve. More texts need fewer pictures each.
 const WRONG_PICTURES: std::ops::RangeInclusive<usize> = 4..=12;
 
 /// Texts that are read with wrong pictures, in all, where the range above allows it.
 const WRONG_READINGS: usize = 4000;
 
-/// Returns wrong pictures for all held-out examples: lists of one picture per example, at least one.
+/// Returns wrong pictures for all held-out examples: lists of one picture per example, at least
+/// one.
 ///
 /// A cycle goes through all pictures; the first list has the next picture in it, the second the one
-/// after, and so on. So examples that share a picture share the wrong ones, and no wrong picture is an
-/// example's own.
-pub(crate) fn wrong_pictures(own: &[u32]) -> Result<Vec<Vec<u32>>> {
+/// after, and so on. So examples that share a picture share the wrong ones, and no wrong picture is
+/// an example's own.
+pub(crate) fn wrong_pictures(own: &[Shown]) -> Result<Vec<Vec<Shown>>> {
     let mut places = BTreeMap::new();
     let mut distinct = Vec::new();
     for picture in own {
@@ -62,7 +65,7 @@ pub(crate) fn held_out_nats(
     config: &ModelConfig,
     seen: &Seen,
     held_out: &Items,
-    pictures: &[u32],
+    pictures: &[Shown],
     device: &Device,
 ) -> Result<Vec<f64>> {
     debug_assert!(model.devices().iter().all(|device| !device.is_autodiff()), "evaluation needs no gradients");
@@ -71,11 +74,11 @@ pub(crate) fn held_out_nats(
     order.sort_by_key(|item| held_out.sequences[*item as usize].read());
     let mut all = vec![0.0; held_out.len()];
     for items in order.chunks(CHUNK) {
-        let rows: Vec<u32> = items.iter().map(|item| pictures[*item as usize]).collect();
+        let shown: Vec<_> = items.iter().map(|item| (pictures[*item as usize], None)).collect();
         let tokens = held_out.padded(items);
         let texts = held_out.texts(items, tokens, device);
         let layout = Layout::causal(config, config.prefix_tokens() + tokens, device);
-        let vision = model.vision_tokens(seen.tensor(&rows, device)?);
+        let vision = seen.vision_tokens(model, &shown, device)?;
         let logits = model.logits_at(&vision, texts.inputs, &layout, texts.places);
         let of_tokens = nats(logits, texts.targets).into_data();
         let mut of_tokens = of_tokens.iter::<f64>();
@@ -96,10 +99,11 @@ mod tests {
         for (own, count) in
             [(vec![0, 1], 1), (vec![3, 3, 3, 5], 1), (vec![7, 1, 7, 2, 2, 9, 7], 3), (vec![1, 2, 3, 4, 5, 6], 5)]
         {
+            let own: Vec<Shown> = own.into_iter().map(Shown::picture).collect();
             let lists = wrong_pictures(&own).unwrap();
             assert_eq!(lists.len(), count);
             for (place, own_picture) in own.iter().enumerate() {
-                let mut wrong: Vec<u32> = lists.iter().map(|list| list[place]).collect();
+                let mut wrong: Vec<Shown> = lists.iter().map(|list| list[place]).collect();
                 assert!(wrong.iter().all(|wrong| wrong != own_picture && own.contains(wrong)));
                 wrong.sort_unstable();
                 wrong.dedup();
@@ -107,7 +111,7 @@ mod tests {
             }
             assert_eq!(lists, wrong_pictures(&own).unwrap());
         }
-        let refusal = wrong_pictures(&[4, 4, 4]).unwrap_err().to_string();
+        let refusal = wrong_pictures(&[Shown::picture(4); 3]).unwrap_err().to_string();
         assert_eq!(refusal, "the held-out set cannot be used: it needs two pictures or more, to exchange them");
     }
 }

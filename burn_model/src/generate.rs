@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::model::{Cache, Layout, Lynx, ModelConfig};
 use crate::random::{Purpose, stream, unit};
 
-/// How answers are written.
+/// Settings for writing answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct GenerateConfig {
@@ -118,7 +118,7 @@ pub fn generate(
     }
 }
 
-/// Greedy search, or sampling.
+/// Answers by greedy search, or by sampling.
 fn one_by_one(
     reader: &mut Reader,
     prompt: &[u32],
@@ -163,7 +163,7 @@ struct Beam {
     sum: f64,
 }
 
-/// Beam search, perhaps among drawn tokens.
+/// Answers by beam search, perhaps among drawn tokens.
 ///
 /// Twice as many candidates as beams are looked at, so that enough go on if all the best ones end.
 /// Answers are kept if they end among the first `beams` candidates. The search ends when no beam,

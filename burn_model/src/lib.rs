@@ -38,10 +38,10 @@
 //! * [`tokenizer`]: texts to tokens;
 //! * `encode`: which tokens of an example are read, and which the loss counts;
 //! * `schedule`: which examples each step is trained on;
-//! * `batch`: examples to tensors;
+//! * `crop`, `batch`: examples to tensors;
 //! * [`model`]: sight and decoder;
 //! * [`weights`]: pretrained decoders and vision encoders;
-//! * [`loss`], [`optimizer`], `average`, [`train`], `checkpoint`: the training loop;
+//! * [`loss`], [`precision`], [`optimizer`], `average`, [`train`], `checkpoint`: the training loop;
 //! * [`saved`]: a trained model in a folder;
 //! * [`mod@generate`]: answers to a picture and a question;
 //! * [`answer`]: a saved model that answers questions;
@@ -49,10 +49,10 @@
 //! * [`mod@run`]: all of that for one arm and one seed;
 //! * [`doctor`]: whether a device computes what the reference computes.
 //!
-//! Not here: features of pictures, the comparison of arms and its statistics, reading pools, writing
-//! reports. A model of this size, trained from nothing, can show that one arm's texts fit their
-//! pictures better or read better; it says nothing about knowledge, text in pictures or other things
-//! that only large models learn.
+//! Not here: features of pictures, the comparison of arms and its statistics, reading pools,
+//! writing reports. A model of this size, trained from nothing, can show that one arm's texts fit
+//! their pictures better or read better; it says nothing about knowledge, text in pictures or other
+//! things that only large models learn.
 
 #![allow(
     clippy::inline_always,
@@ -67,6 +67,7 @@ pub mod generate;
 pub mod loss;
 pub mod model;
 pub mod optimizer;
+pub mod precision;
 pub mod run;
 pub mod saved;
 pub mod tokenizer;
@@ -76,6 +77,8 @@ pub mod weights;
 mod average;
 mod batch;
 mod checkpoint;
+mod crop;
+mod cubic;
 mod encode;
 mod error;
 mod evaluate;
@@ -85,12 +88,13 @@ mod random;
 mod schedule;
 
 pub use answer::Answerer;
-pub use data::{Example, Pictures, StoredPictures, Turn};
+pub use data::{Example, Pictures, Shown, StoredPictures, Turn};
 pub use device::{DeviceName, backends, devices};
 pub use error::{Error, Result};
 pub use generate::{GenerateConfig, Generated, generate};
 pub use model::{Fusion, ModelConfig, Sight, VitActivation};
 pub use part::{Part, freeze};
+pub use precision::Precision;
 pub use run::{HeldOutLoss, LossPoint, RunResult, RunSpec, loss_tokens, run, train};
 pub use saved::SavedModel;
 pub use tokenizer::{Tokenizer, TokenizerConfig, train_tokenizer};

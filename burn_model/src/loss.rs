@@ -11,11 +11,13 @@ pub fn nats(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
     log_softmax(logits, 1).gather(1, targets.reshape([count, 1])).reshape([count]).neg()
 }
 
-/// The loss `Σ weightsᵢ · natsᵢ` `[1]` and an objective whose gradient is the loss's gradient.
+/// Returns the loss `Σ weightsᵢ · natsᵢ` `[1]` and an objective whose gradient is the loss's
+/// gradient.
 ///
-/// The gradient of the loss with respect to the scores is known in closed form, (softmax − one-hot) · weight. Forming it
-/// outside the tape and handing burn `Σ scores · gradient` to differentiate spares the tape a logarithm of a softmax over
-/// the whole vocabulary; only the value of the objective means nothing.
+/// The gradient of the loss with respect to the scores is known in closed form, (softmax − one-hot)
+/// · weight. Forming it outside the tape and handing burn `Σ scores · gradient` to differentiate
+/// spares the tape a logarithm of a softmax over the whole vocabulary; only the value of the
+/// objective means nothing.
 pub fn weighted_nats(logits: Tensor<2>, targets: Tensor<1, Int>, weights: Tensor<1>) -> (Tensor<1>, Tensor<1>) {
     if on_flex(&logits) {
         let targets = targets.try_into_vec_as::<i64>().expect("token ids are integers");
@@ -38,8 +40,8 @@ fn composed(logits: Tensor<2>, targets: Tensor<1, Int>, weights: Tensor<1>) -> (
     (loss, sum(logits * gradient))
 }
 
-/// The sum of all numbers, `[1]`, in one order on every device: burn's own sum may add floats of a GPU
-/// in the order in which its threads end.
+/// Returns the sum of all numbers, `[1]`, in one order on every device: burn's own sum may add
+/// floats of a GPU in the order in which its threads end.
 pub(crate) fn sum<const D: usize>(all: Tensor<D>) -> Tensor<1> {
     let count = all.shape().num_elements();
     all.reshape([1, count]).sum_dim(1).reshape([1])

@@ -12,8 +12,9 @@
 //! With [`Fusion::CrossAttention`] the decoder reads text alone, and some of its layers look at the
 //! vision tokens.
 //!
-//! The shapes, norms, scalings and the adapters' place follow the released code of Lynx (arXiv 2307.02469,
-//! github.com/bytedance/lynx-llm); the sizes are settings, so that a check runs in minutes on a CPU.
+//! The shapes, norms, scalings and the adapters' place follow the released code of Lynx (arXiv
+//! 2307.02469, github.com/bytedance/lynx-llm); the sizes are settings, so that a check runs in
+//! minutes on a CPU.
 
 mod activation;
 mod attention;

@@ -22,7 +22,7 @@ type Taped = FloatTensor<Autodiff<Flex>>;
 
 /// A function of `N` tensors, and its derivative.
 pub(crate) trait Operation<const N: usize>: Clone + Debug + Send + 'static {
-    /// What the derivative needs.
+    /// The values that the derivative needs.
     type Saved: Clone + Debug + Send + 'static;
 
     /// Returns the output, and what its derivative needs.
@@ -56,7 +56,7 @@ impl<const D: usize> From<Tensor<D>> for Input {
 }
 
 impl Input {
-    /// The numbers alone, for what no gradient is asked of.
+    /// Returns the numbers alone, for what no gradient is asked of.
     pub(crate) fn plain(self) -> FlexTensor {
         match self {
             Self::Plain(x) => x,
@@ -72,7 +72,7 @@ impl Input {
     }
 }
 
-/// Whether a tensor lies where [`apply`] works.
+/// Returns whether a tensor lies where [`apply`] works.
 pub(crate) fn on_flex<const D: usize>(x: &Tensor<D>) -> bool {
     if x.dtype() != DType::F32 {
         return false;
@@ -179,7 +179,7 @@ pub(crate) fn sum(x: &[f32], y: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
     sums.iter().sum::<f32>() + rest
 }
 
-/// e^x, off by at most 2 · 10^-7 of itself up to e^88, where it ends; 0 below e^-87.
+/// Computes e^x, off by at most 2 · 10^-7 of itself up to e^88, where it ends; 0 below e^-87.
 ///
 /// The polynomial is that of `expf` in Cephes (netlib.org/cephes).
 #[inline(always)]
@@ -202,7 +202,7 @@ pub(crate) fn exp(x: f32) -> f32 {
     if x < -87.0 { 0.0 } else { fraction * two_to_power }
 }
 
-/// The largest number of a row; eight at a time, which fit one register.
+/// Returns the largest number of a row; eight at a time, which fit one register.
 #[inline(always)]
 pub(crate) fn largest(row: &[f32]) -> f32 {
     let larger = |a: f32, b: f32| if a > b { a } else { b };

@@ -13,14 +13,14 @@ pub enum Part {
     Vision,
     /// The resampler or projection, and what tells frames apart.
     Bridge,
-    /// What is added to the decoder: adapters, cross-attention, low-rank changes.
+    /// Additions to the decoder: adapters, cross-attention, low-rank changes.
     Adapters,
     /// The decoder.
     Decoder,
 }
 
 impl Part {
-    /// The part of the weight with this path in the model.
+    /// Returns the part of the weight with this path in the model.
     pub(crate) fn of(path: &str) -> Self {
         let added = [".output_adapter.", ".cross_attention.", ".lora."];
         if path.starts_with("vision_encoder") {

@@ -13,6 +13,7 @@ use crate::device::DeviceName;
 use crate::error::{Error, Result};
 use crate::model::{Lynx, ModelConfig};
 use crate::tokenizer::Tokenizer;
+use crate::weights::positions;
 
 /// The file of weights: safetensors, each weight under its path in the model.
 pub const WEIGHTS: &str = "model.safetensors";
@@ -28,7 +29,7 @@ pub const TOKENIZER: &str = "tokenizer.json";
 pub struct SavedModel {
     /// Its sizes.
     pub config: ModelConfig,
-    /// What turns texts into its tokens.
+    /// The tokenizer of its texts.
     pub tokenizer: Tokenizer,
     /// Numbers per picture, if it sees features.
     pub features: usize,
@@ -36,12 +37,12 @@ pub struct SavedModel {
     pub lynx: Lynx,
 }
 
-/// What the file of sizes holds.
+/// The content of the file of sizes.
 #[derive(Serialize, Deserialize)]
 struct Sizes {
     features: usize,
     model: ModelConfig,
-    /// What a `tokenizer.json` does not tell; absent in models of earlier versions.
+    /// Facts that a `tokenizer.json` does not tell; absent in models of earlier versions.
     tokens: Option<Tokens>,
 }
 
@@ -50,7 +51,7 @@ struct Sizes {
 struct Tokens {
     begin: u32,
     end: u32,
-    /// How many tokens the model has; some pretrained ones have more than their tokenizer.
+    /// Number of tokens of the model; some pretrained ones have more than their tokenizer.
     vocabulary: usize,
 }
 
@@ -97,12 +98,12 @@ impl SavedModel {
         };
         let device = device.open()?;
         let lynx = Lynx::new(&sizes.model, tokenizer.vocabulary(), sizes.features, 0, &device)?;
-        let lynx = load(lynx, &folder.join(WEIGHTS))?;
+        let lynx = load(lynx, &sizes.model, &folder.join(WEIGHTS))?;
         Ok(Self { config: sizes.model, tokenizer, features: sizes.features, lynx })
     }
 }
 
-/// The sizes of the model in a folder.
+/// Returns the sizes of the model in a folder.
 ///
 /// # Errors
 ///
@@ -117,17 +118,19 @@ fn sizes(folder: &Path) -> Result<Sizes> {
     serde_json::from_str(&text).map_err(|error| Error::Pretrained { path, reason: error.to_string() })
 }
 
-/// Puts the weights of a file into a model of the same shape.
+/// Puts the weights of a file into a model of the same shape, but perhaps for another `image_size`:
+/// position embeddings are interpolated.
 ///
 /// # Errors
 ///
 /// [`Error::Pretrained`] if a weight is missing, has another shape, or is one that the model does
 /// not have.
-pub(crate) fn load(model: Lynx, path: &Path) -> Result<Lynx> {
+pub(crate) fn load(model: Lynx, config: &ModelConfig, path: &Path) -> Result<Lynx> {
     let content = fs::read(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
     let damaged = |reason: String| Error::Pretrained { path: path.to_owned(), reason };
     let tensors = SafeTensors::deserialize(&content).map_err(|error| damaged(error.to_string()))?;
-    let mut put = Put { tensors: &tensors, path: Vec::new(), taken: 0, wrong: None };
+    let class = usize::from(config.vit_class_token);
+    let mut put = Put { tensors: &tensors, class, path: Vec::new(), taken: 0, wrong: None };
     let model = model.map(&mut put);
     if let Some(reason) = put.wrong {
         return Err(damaged(reason));
@@ -165,9 +168,11 @@ impl ModuleVisitor for Weights {
 
 struct Put<'a> {
     tensors: &'a SafeTensors<'a>,
+    /// Rows of position embeddings before those of patches.
+    class: usize,
     path: Vec<String>,
     taken: usize,
-    /// What is wrong with the first weight that cannot be taken.
+    /// The fault of the first weight that cannot be taken.
     wrong: Option<String>,
 }
 
@@ -183,22 +188,25 @@ impl ModuleMapper for Put<'_> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let name = self.path.join(".");
         let (shape, device) = (param.val().dims(), param.val().device());
-        let view = match self.tensors.tensor(&name) {
-            Ok(view) if view.dtype() == Dtype::F32 && view.shape() == shape => view,
-            Ok(view) => {
-                let reason =
-                    format!("{name} is {:?} {:?}, and the model has F32 {shape:?}", view.dtype(), view.shape());
-                self.wrong.get_or_insert(reason);
-                return param;
-            }
-            Err(_) => {
-                self.wrong.get_or_insert(format!("{name} is missing"));
-                return param;
-            }
+        let found = self.tensors.tensor(&name).ok().filter(|view| view.dtype() == Dtype::F32);
+        let Some(view) = found else {
+            self.wrong.get_or_insert(format!("{name} is missing, or its numbers are no F32"));
+            return param;
         };
-        self.taken += 1;
         let (numbers, _) = view.data().as_chunks::<4>();
         let numbers: Vec<f32> = numbers.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        let numbers = match (view.shape(), shape.as_slice()) {
+            (theirs, ours) if theirs == ours => Some(numbers),
+            ([1, _, theirs], [1, tokens, ours]) if name.ends_with("pos_embed") && theirs == ours => {
+                positions::resized(&numbers, *ours, self.class, *tokens).map(|(resized, _)| resized)
+            }
+            _ => None,
+        };
+        let Some(numbers) = numbers else {
+            self.wrong.get_or_insert(format!("{name} has the shape {:?}, and the model {shape:?}", view.shape()));
+            return param;
+        };
+        self.taken += 1;
         param.map(|old| {
             Tensor::from_data(TensorData::new(numbers, shape), &device).set_require_grad(old.is_require_grad())
         })

@@ -1,7 +1,7 @@
 //! Which examples each step is trained on.
 //!
-//! A step is measured in tokens that the loss counts, not in examples: arms with long texts and arms
-//! with short ones learn from equally many tokens. Texts of like length share a batch, so that
+//! A step is measured in tokens that the loss counts, not in examples: arms with long texts and
+//! arms with short ones learn from equally many tokens. Texts of like length share a batch, so that
 //! little of it is padding.
 
 use crate::random::{Purpose, shuffled, stream};
@@ -12,7 +12,7 @@ use crate::random::{Purpose, shuffled, stream};
 /// differ little from random ones.
 const WINDOW: usize = 4;
 
-/// How long an example is, in tokens.
+/// The length of an example in tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Length {
     /// Tokens that the decoder reads.
@@ -23,10 +23,10 @@ pub(crate) struct Length {
 
 /// Draws the batches of all steps, each of one example or more.
 ///
-/// After every window of steps, the examples so far have `tokens_per_step` learned tokens a step, or
-/// one example's tokens more. Every epoch has each example as often as `copies` says, in another
-/// order. `tokens_per_step` is at least the largest number of learned tokens, and one of `copies` at
-/// least is above 0.
+/// After every window of steps, the examples so far have `tokens_per_step` learned tokens a step,
+/// or one example's tokens more. Every epoch has each example as often as `copies` says, in another
+/// order. `tokens_per_step` is at least the largest number of learned tokens, and one of `copies`
+/// at least is above 0.
 pub(crate) fn batches(
     seed: u64,
     lengths: &[Length],

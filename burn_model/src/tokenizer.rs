@@ -12,11 +12,12 @@ use tokenizers::{AddedToken, Tokenizer as Inner, TokenizerImpl};
 
 use crate::error::{Error, Result};
 
-/// How the tokenizer is trained.
+/// Settings for training a tokenizer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TokenizerConfig {
-    /// Tokens at most, at least 259: three special tokens and the 256 bytes. Short texts give fewer. Default 1024.
+    /// Tokens at most, at least 259: three special tokens and the 256 bytes. Short texts give
+    /// fewer. Default 1024.
     pub vocabulary: usize,
     /// Whether texts are lower-cased, as Lynx does. Default true.
     pub lowercase: bool,
@@ -40,17 +41,18 @@ pub struct Tokenizer {
     end: u32,
 }
 
-/// Characters of a text that a tokenizer is trained on; what follows them is left out. A pass over the merges looks at every character of a word, and a
-/// text without spaces is one word: ten texts of a megabyte took minutes. People write no captions of this length.
+/// Characters of a text that a tokenizer is trained on; what follows them is left out. A pass over
+/// the merges looks at every character of a word, and a text without spaces is one word: ten texts
+/// of a megabyte took minutes. People write no captions of this length.
 const TRAINED_CHARACTERS: usize = 8192;
 
-/// The first characters of a text.
+/// Returns the first characters of a text.
 fn beginning(text: &str, characters: usize) -> &str {
     text.char_indices().nth(characters).map_or(text, |(end, _)| &text[..end])
 }
 
-/// Trains a byte-level BPE on `texts`: the same texts in any order and on any number of threads give the same tokens. Of a text of more than 8192
-/// characters it sees so many.
+/// Trains a byte-level BPE on `texts`: the same texts in any order and on any number of threads
+/// give the same tokens. Of a text of more than 8192 characters it sees so many.
 ///
 /// For a check, train it once on all arms together with the held-out captions, never on one arm.
 pub fn train_tokenizer(texts: &[&str], config: &TokenizerConfig) -> Result<Tokenizer> {
@@ -113,13 +115,14 @@ impl Tokenizer {
         Ok(Self::with_bytes(inner, bytes, Self::BOS, Self::EOS))
     }
 
-    /// Reads the `tokenizer.json` of a pretrained model with `vocabulary` tokens, of which `begin` comes
-    /// before every text and `end` after it. Texts are not lower-cased unless the file says so.
+    /// Reads the `tokenizer.json` of a pretrained model with `vocabulary` tokens, of which `begin`
+    /// comes before every text and `end` after it. Texts are not lower-cased unless the file says
+    /// so.
     ///
-    /// Byte-level BPE (GPT-2, SmolLM2, Qwen2, Llama 3) and BPE with bytes as a fallback (LLaMA, Vicuna)
-    /// are read; another kind, whose tokens have no known bytes, is an error. LLaMA's puts a space
-    /// before a text, which counts as a byte. Ids without a token, which some models have for a round
-    /// number of them, stand for 0 bytes.
+    /// Byte-level BPE (GPT-2, SmolLM2, Qwen2, Llama 3) and BPE with bytes as a fallback (LLaMA,
+    /// Vicuna) are read; another kind, whose tokens have no known bytes, is an error. LLaMA's puts
+    /// a space before a text, which counts as a byte. Ids without a token, which some models have
+    /// for a round number of them, stand for 0 bytes.
     pub fn pretrained(json: &str, begin: u32, end: u32, vocabulary: usize) -> Result<Self> {
         let refused = |reason: String| Error::Tokenizer { reason };
         let mut inner: Inner = json.parse().map_err(failed)?;
@@ -152,36 +155,38 @@ impl Tokenizer {
         Self { inner, bytes, longest, begin, end }
     }
 
-    /// The token that comes before every text.
+    /// Returns the token that comes before every text.
     pub fn begin(&self) -> u32 {
         self.begin
     }
 
-    /// The token that comes after every text that is not cut.
+    /// Returns the token that comes after every text that is not cut.
     pub fn end(&self) -> u32 {
         self.end
     }
 
-    /// The `tokenizer.json` of Hugging Face.
+    /// Returns the `tokenizer.json` of Hugging Face.
     pub fn to_json(&self) -> Result<String> {
         self.inner.to_string(false).map_err(failed)
     }
 
-    /// Number of tokens; ids go from 0 to this minus 1.
+    /// Returns the number of tokens; ids go from 0 to this minus 1.
     pub fn vocabulary(&self) -> usize {
         self.bytes.len()
     }
 
-    /// The tokens of a text, without special tokens.
+    /// Returns the tokens of a text, without special tokens.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         Ok(self.inner.encode_fast(text, false).map_err(failed)?.get_ids().to_vec())
     }
 
-    /// Encodes as much of a text as settles its first `tokens` tokens; those that follow them here may be others than in the whole text.
+    /// Encodes as much of a text as settles its first `tokens` tokens; those that follow them here
+    /// may be others than in the whole text.
     ///
-    /// A cut changes the word that it goes through. Each merge that the tokenizer knows can carry the change one token further to the left, so that it
-    /// comes no further than as many times the longest token as there are tokens. A character is at least one byte, and the alternatives by which texts
-    /// are split into words look at most three characters ahead.
+    /// A cut changes the word that it goes through. Each merge that the tokenizer knows can carry
+    /// the change one token further to the left, so that it comes no further than as many times the
+    /// longest token as there are tokens. A character is at least one byte, and the alternatives by
+    /// which texts are split into words look at most three characters ahead.
     pub(crate) fn encode_beginning(&self, text: &str, tokens: usize) -> Result<Vec<u32>> {
         let characters = (tokens + self.vocabulary()) * self.longest + 4;
         self.encode(beginning(text, characters))
@@ -198,18 +203,18 @@ impl Tokenizer {
         self.encode(&text[start..])
     }
 
-    /// The text of tokens, without special tokens; bytes that are not UTF-8 become U+FFFD.
+    /// Returns the text of tokens, without special tokens; bytes that are not UTF-8 become U+FFFD.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
         self.inner.decode(ids, true).map_err(failed)
     }
 
-    /// Bytes of text that a token stands for: 0 for special and unknown tokens.
+    /// Returns the bytes of text that a token stands for: 0 for special and unknown tokens.
     pub fn bytes(&self, id: u32) -> usize {
         self.bytes.get(id as usize).copied().unwrap_or(0)
     }
 }
 
-/// Bytes of a token in the spelling of SentencePiece: `<0x0A>` is a byte, `▁` a space.
+/// Returns the bytes of a token in the spelling of SentencePiece: `<0x0A>` is a byte, `▁` a space.
 fn fallback_bytes(token: &str) -> usize {
     let byte = token.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
     if byte.is_some_and(|digits| digits.len() == 2 && u8::from_str_radix(digits, 16).is_ok()) {
@@ -271,7 +276,8 @@ mod tests {
         let long = |unit: &str| unit.repeat(60_000 / unit.len());
         for lowercase in [false, true] {
             let tokenizer = trained(lowercase);
-            // Words of all lengths, one word, a run that merges with itself, spaces, characters that become shorter in lower case, contractions.
+            // Words of all lengths, one word, a run that merges with itself, spaces, characters
+            // that become shorter in lower case, contractions.
             for text in [
                 "a red circle at the left ",
                 "abcquaret",

@@ -11,54 +11,66 @@ use serde::{Deserialize, Serialize};
 use crate::average::Average;
 use crate::batch::{Items, Seen};
 use crate::checkpoint;
+use crate::crop::Crop;
+use crate::data::Shown;
 use crate::error::{Error, Result};
 use crate::loss::weighted_nats;
 use crate::model::{Layout, Lynx, ModelConfig};
-use crate::optimizer::{AdamW, AdamWConfig, FlatGradients, gradients_of};
+use crate::optimizer::{AdamW, AdamWConfig, FlatGradients};
 use crate::part::{Part, freeze};
+use crate::precision::Precision;
+use crate::random::{Purpose, stream};
 use crate::saved;
 use crate::schedule::batches;
 use crate::weights::{self, Pretrained};
 
-/// How the learning rate falls after its warm-up.
+/// The fall of the learning rate after its warm-up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Decay {
-    /// In a straight line to 0.
+    /// A straight line to 0.
     #[default]
     Linear,
-    /// By half a cosine to 0 (arXiv 1608.03983).
+    /// Half a cosine to 0 (arXiv 1608.03983).
     Cosine,
 }
 
-/// How a model is trained. All arms of a check share it, so that they learn from the same number of
-/// tokens.
+/// Settings for training a model. All arms of a check share it, so that they learn from the same
+/// number of tokens.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainConfig {
-    /// Steps of the optimiser. Default 200, two epochs of 1,300 captions: 250 tell noisy captions from
-    /// clean ones no better, and with seven epochs so small an arm is learned by heart.
+    /// Steps of the optimiser. Default 200, two epochs of 1,300 captions: 250 tell noisy captions
+    /// from clean ones no better, and with seven epochs so small an arm is learned by heart.
     pub steps: usize,
     /// Tokens per step that the loss counts, those of captions or answers and their end tokens; at
-    /// least `max_tokens`. A step has them on average, to within one example over all steps. Default
-    /// 175, about 16 captions: more steps of fewer tokens learn more in the same time.
+    /// least `max_tokens`. A step has them on average, to within one example over all steps.
+    /// Default 175, about 16 captions: more steps of fewer tokens learn more in the same time.
     pub tokens_per_step: usize,
     /// Highest learning rate, reached after the warm-up. Default 0.004, for the default model.
     pub learning_rate: f64,
-    /// Share of the steps in which the learning rate rises linearly; afterwards it falls to 0. Default
-    /// 0.05, as Lynx.
+    /// Share of the steps in which the learning rate rises linearly; afterwards it falls to 0.
+    /// Default 0.05, as Lynx.
     pub warmup_fraction: f64,
-    /// How it falls: `"linear"` or `"cosine"`. Default `"linear"`, as Lynx.
+    /// Its fall after the warm-up: `"linear"` or `"cosine"`. Default `"linear"`, as Lynx.
     pub decay: Decay,
-    /// What the learning rate of a part of the model is multiplied by: `vision`, `bridge`, `adapters` or
+    /// Factors of the learning rate of parts of the model: `vision`, `bridge`, `adapters` or
     /// `decoder`; 0 freezes the part. Default: nothing, so 1 for all.
     pub rates: BTreeMap<Part, f64>,
-    /// Tokens that go through the model at once, padding and prefix included; a larger step is the sum of
-    /// several passes and gives the same model but for rounding. Default 0: all at once.
+    /// Tokens that go through the model at once, padding and prefix included; a larger step is the
+    /// sum of several passes and gives the same model but for rounding. Default 0: all at once.
     pub tokens_per_pass: usize,
-    /// Tokens of an example that the model reads at most, the begin token included. A longer caption
-    /// loses its end; of a conversation, turns that do not fit are left out, and a long first question
-    /// loses its beginning. Default 32.
+    /// The smallest share of a picture's area that the model is shown in a step: a random part of
+    /// it, of that area or more, scaled up to the whole square; 1 shows all of it. For
+    /// `sight = "pixels"`. Default 1; Lynx has 0.9.
+    pub least_area: f64,
+    /// Floats in which products with weights are formed: `"f32"`, `"bf16"` or `"f16"`; the weights
+    /// themselves, norms, attention, the loss and the optimiser have 32 bits. 16 bits spare time
+    /// and memory on a GPU whose matrix units have them, and cost time elsewhere. Default `"f32"`.
+    pub precision: Precision,
+    /// Tokens of an example that the model reads at most, the begin token included. A longer
+    /// caption loses its end; of a conversation, turns that do not fit are left out, and a long
+    /// first question loses its beginning. Default 32.
     pub max_tokens: usize,
     /// Decay of AdamW's mean of gradients. Default 0.9.
     pub beta_1: f64,
@@ -89,6 +101,8 @@ impl Default for TrainConfig {
             decay: Decay::Linear,
             rates: BTreeMap::new(),
             tokens_per_pass: 0,
+            least_area: 1.0,
+            precision: Precision::F32,
             max_tokens: 32,
             beta_1: 0.9,
             beta_2: 0.95,
@@ -138,6 +152,12 @@ impl TrainConfig {
                 "it must be 0 or more, below 1",
             ),
             (
+                "least_area",
+                self.least_area,
+                self.least_area > 0.0 && self.least_area <= 1.0,
+                "it must be above 0, and 1 at most",
+            ),
+            (
                 "warmup_fraction",
                 self.warmup_fraction,
                 (0.0..=1.0).contains(&self.warmup_fraction),
@@ -158,7 +178,7 @@ impl TrainConfig {
         }
     }
 
-    /// Learning rate of a step, counted from 0.
+    /// Returns the learning rate of a step, counted from 0.
     pub fn learning_rate_at(&self, step: usize) -> f64 {
         let steps = self.steps as f64;
         let warmup = (self.warmup_fraction * steps).ceil();
@@ -174,7 +194,7 @@ impl TrainConfig {
             }
     }
 
-    /// What the learning rate of the weight with this path is multiplied by.
+    /// Returns what the learning rate of the weight with this path is multiplied by.
     fn rate_of(&self, path: &str) -> f64 {
         self.rates.get(&Part::of(path)).copied().unwrap_or(1.0)
     }
@@ -186,8 +206,9 @@ pub(crate) struct Training<'a> {
     config: &'a TrainConfig,
     seen: &'a Seen<'a>,
     arm: &'a Items<'a>,
+    seed: u64,
     device: Device,
-    /// By number of text tokens.
+    /// Layouts by number of text tokens.
     layouts: BTreeMap<usize, Layout>,
     /// The examples of every step.
     batches: Vec<Vec<u32>>,
@@ -202,7 +223,8 @@ pub(crate) struct Training<'a> {
 
 impl<'a> Training<'a> {
     /// Builds the model of `seed`, with `vocabulary` tokens, before its first step; `pretrained`
-    /// parts and a file of weights, `start`, replace some of its weights or all. Each example of the arm stands `copies` times in an epoch.
+    /// parts and a file of weights, `start`, replace some of its weights or all. Each example of
+    /// the arm stands `copies` times in an epoch.
     pub(crate) fn new(
         (model_config, config): (&'a ModelConfig, &'a TrainConfig),
         vocabulary: usize,
@@ -216,7 +238,7 @@ impl<'a> Training<'a> {
         let parts: Vec<(&Pretrained, Part)> = pretrained.iter().map(|(pretrained, part)| (pretrained, *part)).collect();
         let (mut model, _) = weights::build(&parts, model_config, vocabulary, seen.features(), seed, &device)?;
         if let Some(path) = start {
-            model = saved::load(model, path)?;
+            model = saved::load(model, model_config, path)?;
         }
         let model = freeze(model, &|part| config.rates.get(&part) == Some(&0.0));
         let optimizer = AdamW::new(AdamWConfig {
@@ -232,6 +254,7 @@ impl<'a> Training<'a> {
             config,
             seen,
             arm,
+            seed,
             layouts: BTreeMap::new(),
             batches: batches(seed, &arm.lengths(), copies, config.steps, config.tokens_per_step),
             model,
@@ -279,7 +302,7 @@ impl<'a> Training<'a> {
         let mut sums: Option<(Tensor<1>, FlatGradients)> = None;
         for items in self.passes(step) {
             let (loss, objective) = self.loss(step, &items, self.arm.padded(&items))?;
-            let gradients = gradients_of(&self.model, objective.backward());
+            let gradients = self.config.precision.gradients(&self.model, objective);
             sums = Some(match sums {
                 Some((losses, sum)) => (losses + loss, sum.add(gradients)),
                 None => (loss, gradients),
@@ -293,7 +316,7 @@ impl<'a> Training<'a> {
         Ok(self)
     }
 
-    /// The examples of a step in parts that each fit into one pass.
+    /// Returns the examples of a step in parts that each fit into one pass.
     fn passes(&self, step: usize) -> Vec<Vec<u32>> {
         let items = &self.batches[step];
         if self.config.tokens_per_pass == 0 {
@@ -303,10 +326,12 @@ impl<'a> Training<'a> {
         items.chunks((self.config.tokens_per_pass / of_one).max(1)).map(<[u32]>::to_vec).collect()
     }
 
-    /// The nats of some examples of a step, padded to `tokens`, over all tokens that the step learns from,
-    /// `[1]`, and what to differentiate.
+    /// Returns the nats of some examples of a step, padded to `tokens`, over all tokens that the
+    /// step learns from, `[1]`, and what to differentiate.
     fn loss(&mut self, step: usize, items: &[u32], tokens: usize) -> Result<(Tensor<1>, Tensor<1>)> {
         let plain = self.device.clone().inner();
+        let crops = items.iter().map(|item| self.crop(step, *item));
+        let shown: Vec<(Shown, Option<Crop>)> = self.arm.shown(items).into_iter().zip(crops).collect();
         let layout = self
             .layouts
             .entry(tokens)
@@ -315,19 +340,33 @@ impl<'a> Training<'a> {
         let of_step: usize =
             self.batches[step].iter().map(|item| self.arm.sequences[*item as usize].loss_tokens()).sum();
         let weights = texts.targets.clone().zeros_like().float().add_scalar((of_step as f64).recip());
-        let vision = self.model.vision_tokens(self.seen.tensor(&self.arm.pictures(items), &plain)?);
-        let logits = self.model.logits_at(&vision, texts.inputs, layout, texts.places);
+        let model = self.config.precision.rounded(&self.model);
+        let vision = self.seen.vision_tokens(&model, &shown, &plain)?;
+        let logits = model.logits_at(&vision, texts.inputs, layout, texts.places);
         Ok(weighted_nats(logits, texts.targets, weights))
     }
 
-    /// The trained model, without gradients: the mean of its last checkpoints; and the mean nats per
-    /// token of every step.
+    /// Returns the part of its picture that an example is shown with in a step; `None` for the
+    /// whole.
+    fn crop(&self, step: usize, item: u32) -> Option<Crop> {
+        /// Words of the stream that a crop has for itself; it takes 44 at most.
+        const WORDS: u128 = 64;
+        let least = self.config.least_area;
+        (least < 1.0).then(|| {
+            let mut draws = stream(self.seed, Purpose::Crops);
+            draws.set_word_pos((((step as u128) << u32::BITS) + u128::from(item)) * WORDS);
+            Crop::draw(&mut draws, least)
+        })
+    }
+
+    /// Returns the trained model, without gradients: the mean of its last checkpoints; and the mean
+    /// nats per token of every step.
     pub(crate) fn finish(mut self) -> (Lynx, Vec<f32>) {
         self.read_losses();
         (self.average.mean(self.model.valid()), self.losses)
     }
 
-    /// Mean nats per token of every step so far. Waits until the device has taken them.
+    /// Returns the mean nats per token of every step so far. Waits until the device has taken them.
     pub(crate) fn read_losses(&mut self) -> &[f32] {
         self.losses.extend(self.unread.drain(..).map(Tensor::into_scalar::<f32>));
         &self.losses
@@ -339,7 +378,8 @@ mod tests {
     use burn::module::Param;
 
     use super::*;
-    use crate::data::{Example, Pictures, Turn};
+    use crate::data::{Example, Pictures, Shown, Turn};
+    use crate::optimizer::gradients_of;
     use crate::tokenizer::{TokenizerConfig, train_tokenizer};
 
     #[test]
@@ -367,7 +407,8 @@ mod tests {
         let tokenizer = train_tokenizer(&["red"], &TokenizerConfig { vocabulary: 259, lowercase: true }).unwrap();
         let seen = Seen::new(&pictures, &model_config).unwrap();
         let turns = vec![Turn { question: "?".to_owned(), answer: "no".to_owned() }];
-        let examples = [Example::caption(0, "red"), Example::caption(1, "a"), Example { picture: 2, turns }];
+        let examples =
+            [Example::caption(0, "red"), Example::caption(1, "a"), Example { shown: Shown::picture(2), turns }];
         let arm = Items::new("arm", &examples, &seen, &tokenizer, config.max_tokens).unwrap();
         let configs = (&model_config, &config);
         let device = Device::flex();

@@ -27,7 +27,7 @@ const GRADIENTS: usize = GRID * GRID * DIRECTIONS;
 /// stay near 0. The value of the trial that chose these features.
 const FLAT: f32 = 20.0;
 
-/// The features of an RGB picture of [`SIDE`] × [`SIDE`] pixels, row by row.
+/// Returns the features of an RGB picture of [`SIDE`] × [`SIDE`] pixels, row by row.
 ///
 /// # Panics
 ///
@@ -79,7 +79,7 @@ fn gradients(grey: &[f32]) -> Vec<f32> {
     sums
 }
 
-/// Central difference, one-sided at the edges.
+/// Returns the central difference, one-sided at the edges.
 fn slope(value: impl Fn(usize) -> f32, at: usize) -> f32 {
     match at {
         0 => value(1) - value(0),
@@ -88,8 +88,8 @@ fn slope(value: impl Fn(usize) -> f32, at: usize) -> f32 {
     }
 }
 
-/// Principal coordinates of the features of many pictures, one row a picture: at most `most`
-/// columns, in order of their variance, scaled so that a row's squares sum to 1 on average.
+/// Returns principal coordinates of the features of many pictures, one row a picture: at most
+/// `most` columns, in order of their variance, scaled so that a row's squares sum to 1 on average.
 pub fn coordinates(features: &Matrix, most: usize) -> Matrix {
     principal::coordinates(features, most)
 }

@@ -23,7 +23,7 @@ pub enum Version {
     WrongTexts {
         /// Its place among the arms.
         arm: usize,
-        /// How many of a hundred texts are wrong.
+        /// Wrong texts in percent.
         percent: u32,
     },
     /// A random half of an arm: the two halves are the null control.
@@ -36,7 +36,7 @@ pub enum Version {
 }
 
 impl Version {
-    /// The arm that it is made of.
+    /// Returns the arm that it is made of.
     pub fn arm(self) -> usize {
         match self {
             Version::Arm { arm } | Version::WrongTexts { arm, .. } | Version::Half { arm, .. } => arm,
@@ -48,11 +48,11 @@ impl Version {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fit {
-    /// What it learns from.
+    /// The version that it learns from.
     pub version: Version,
     /// Counted from 0; determines the weights of pairs and the seed.
     pub replicate: usize,
-    /// Which of the two settings: learning rates or penalties. 0 decides, 1 must not contradict it.
+    /// Number of the setting, a learning rate or a penalty. 0 decides, 1 must not contradict it.
     pub setting: usize,
 }
 
@@ -68,11 +68,11 @@ pub struct Example {
     pub copies: u32,
 }
 
-/// What was measured on one held-out pair.
+/// The measurement on one held-out pair.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Measured {
-    /// By how much the text fits its own picture better than another one, times `size`.
+    /// Margin by which the text fits its own picture better than another one, times `size`.
     #[serde(deserialize_with = "null_is_nan")]
     pub gain: f64,
     /// Bits of the text, where the gear has a language model.
@@ -81,27 +81,27 @@ pub struct Measured {
     /// Bits of the text by token frequencies alone.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub unigram_bits: Option<f64>,
-    /// What it counts for: bytes of the text for a language model, 1 for the probe.
+    /// Weight in averages: bytes of the text for a language model, 1 for the probe.
     pub size: f64,
 }
 
-/// JSON has no number that is none: what is written of it is `null`, which is read back here, so
+/// Reads `null` as NaN: JSON has no such number and is written with `null` in its place, so
 /// that a training that broke down is told by a gate.
 fn null_is_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
-/// As [`null_is_nan`], of a list.
+/// Reads a list as [`null_is_nan`] reads a number.
 pub(crate) fn nulls_are_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f64>, D::Error> {
     let values: Vec<Option<f64>> = Vec::deserialize(deserializer)?;
     Ok(values.into_iter().map(|value| value.unwrap_or(f64::NAN)).collect())
 }
 
-/// What a fit gave.
+/// The result of a fit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FitResult {
-    /// What was fitted.
+    /// The fit.
     pub fit: Fit,
     /// One entry per held-out pair, in their order.
     pub measured: Vec<Measured>,
@@ -113,15 +113,15 @@ pub struct FitResult {
     pub held_out_loss: Option<f64>,
     /// Pairs of the version.
     pub pairs: usize,
-    /// Of them, pairs with a weight above 0 in the replicate.
+    /// Pairs with a weight above 0 in the replicate.
     pub pairs_drawn: usize,
-    /// How it was trained, where it was.
+    /// Its training, where there was one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub training: Option<Training>,
 }
 
 impl FitResult {
-    /// A result with the visual gain of its measurements.
+    /// Makes a result with the visual gain of its measurements.
     pub fn new(
         fit: Fit,
         split: &Split,
@@ -142,13 +142,13 @@ impl FitResult {
     }
 }
 
-/// The seed of the weights and the order of a model of a replicate: the same for all versions. It
-/// has 53 bits, which every reader of JSON keeps.
+/// Returns the seed of the weights and the order of a model of a replicate: the same for all
+/// versions. It has 53 bits, which every reader of JSON keeps.
 pub fn training_seed(seed: u64, replicate: usize, member: usize) -> u64 {
     hash(["training", &seed.to_string(), &replicate.to_string(), &member.to_string()]) >> 11
 }
 
-/// How a model was trained.
+/// The training of a model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Training {
@@ -160,7 +160,7 @@ pub struct Training {
     pub steps: usize,
     /// Tokens that the loss was over, repeats counted.
     pub loss_tokens: usize,
-    /// How often each drawn pair was trained on, on average.
+    /// Mean number of times that a drawn pair was trained on.
     pub epochs: f64,
     /// Weights of the model.
     pub weights: usize,
@@ -171,7 +171,7 @@ pub struct Training {
     pub uniform_bits_per_byte: f64,
 }
 
-/// The pairs of a version in a replicate.
+/// Returns the pairs of a version in a replicate.
 pub fn examples(universe: &Universe, split: &Split, seed: u64, fit: &Fit) -> Vec<Example> {
     let members: Vec<u32> = match fit.version {
         Version::Arm { arm } | Version::WrongTexts { arm, .. } => split.arms[arm].clone(),
@@ -221,7 +221,7 @@ fn exchange_texts(
     }
 }
 
-/// The weights of the held-out pairs in a replicate.
+/// Returns the weights of the held-out pairs in a replicate.
 pub fn held_out_weights(split: &Split, seed: u64, replicate: usize) -> Vec<f64> {
     let held_out = split.held_out.iter();
     held_out.map(|held| f64::from(weight(seed, replicate, Drawn::HeldOut, &held.cluster))).collect()

@@ -30,15 +30,15 @@ pub const MARGIN_PERCENT: f64 = 10.0;
 /// The probability of a false winner: the default of `check.alpha`.
 pub const ALPHA: f64 = 0.05;
 
-/// By how many pixels in each direction the box of the blur reaches: an eighth of the side.
+/// Reach of the box of the blur in each direction, pixels: an eighth of the side.
 pub const BLUR_RADIUS: usize = 8;
 
-/// What stands in place of captions in the cases of boilerplate.
+/// Texts in place of captions in the cases of boilerplate.
 pub const STOCK_SENTENCES: [&str; 3] =
     ["Image may be subject to copyright.", "Click to enlarge the picture.", "Free shipping on all orders over $50!"];
 
-/// What stands after every caption in the case of filler: 13 words that no caption of the rendered
-/// world has.
+/// Text after every caption in the case of filler: 13 words that no caption of the rendered world
+/// has.
 pub const FILLER: &str = "Visit our website today: daily updated prices, free shipping, easy returns, speedy delivery.";
 
 /// A clean pair that cases are made of.
@@ -48,7 +48,7 @@ pub struct BasePair {
     pub uid: String,
     /// RGB, row by row, [`SIDE`] × [`SIDE`] pixels.
     pub pixels: Vec<u8>,
-    /// What the picture shows.
+    /// Caption of the picture.
     pub caption: String,
     /// The cluster of near-duplicates of the picture.
     pub cluster: String,
@@ -106,7 +106,7 @@ fn features_of(pairs: &[BasePair], of: impl Fn(&[u8]) -> Vec<f32> + Sync) -> Mat
     Matrix::from_rows(FEATURES, rows.concat())
 }
 
-/// What is true of the two arms of a case.
+/// The truth about the two arms of a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Expected {
@@ -122,39 +122,39 @@ pub enum Expected {
     FirstNotWorse,
 }
 
-/// What is done to clean training pairs to make the other arm.
+/// The change of clean training pairs that makes the other arm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     /// The pairs are parted into two halves, one for each arm.
     Halves,
     /// All pairs stand there several times.
     Repeated {
-        /// How many times.
+        /// Number of repeats.
         times: usize,
     },
     /// Captions stand on pictures of other clusters.
     WrongCaptions {
-        /// How many of a hundred.
+        /// Share in percent.
         percent: usize,
     },
     /// Captions are translated. Both arms have only pictures whose caption has a translation.
     OtherLanguage {
-        /// How many of a hundred.
+        /// Share in percent.
         percent: usize,
     },
     /// One of [`STOCK_SENTENCES`] stands in place of the caption.
     Boilerplate {
-        /// How many of a hundred.
+        /// Share in percent.
         percent: usize,
     },
     /// Pairs are replaced by repeats of the others; the arm keeps its size.
     Duplicates {
-        /// How many of a hundred pairs are repeats.
+        /// Repeated pairs in percent.
         percent: usize,
     },
     /// Some of the pairs are missing.
     Fewer {
-        /// How many of a hundred are left.
+        /// Share that is left, in percent.
         percent: usize,
     },
     /// Pictures are blurred by a box of [`BLUR_RADIUS`].
@@ -172,9 +172,9 @@ pub enum Change {
 pub struct Case {
     /// Its name in reports.
     pub name: &'static str,
-    /// What is true.
+    /// The truth.
     pub expected: Expected,
-    /// How the changed arm is made.
+    /// The change that makes the other arm.
     pub change: Change,
     /// Whether the changed arm is the first one, so that a leaning towards one place would show.
     pub changed_first: bool,
@@ -465,7 +465,7 @@ fn blur(pixels: &[u8]) -> Vec<u8> {
     along(&along(pixels, 1, SIDE), SIDE, 1)
 }
 
-/// Which draws are made.
+/// The draws to make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Draws {
     /// Seed of the first draw of every case; the next has the next seed.
@@ -476,13 +476,13 @@ pub struct Draws {
     pub of_others: usize,
 }
 
-/// What the draws of a case came to.
+/// The outcomes of the draws of a case.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tally {
     /// Name of the case.
     pub case: String,
-    /// What is true.
+    /// The truth.
     pub expected: Expected,
     /// Checks that were made; 0 where the base lacks what the case needs.
     pub draws: usize,

@@ -19,12 +19,12 @@ pub struct Matrix {
 }
 
 impl Matrix {
-    /// A matrix of zeros.
+    /// Returns a matrix of zeros.
     pub fn zeros(rows: usize, columns: usize) -> Matrix {
         Matrix { columns, values: vec![0.0; rows * columns] }
     }
 
-    /// A matrix from its rows, one after another.
+    /// Returns a matrix from its rows, one after another.
     ///
     /// # Panics
     ///
@@ -34,32 +34,32 @@ impl Matrix {
         Matrix { columns, values }
     }
 
-    /// Number of rows.
+    /// Returns the number of rows.
     pub fn rows(&self) -> usize {
         self.values.len() / self.columns.max(1)
     }
 
-    /// Number of columns.
+    /// Returns the number of columns.
     pub fn columns(&self) -> usize {
         self.columns
     }
 
-    /// A row.
+    /// Returns a row.
     pub fn row(&self, row: usize) -> &[f32] {
         &self.values[row * self.columns..][..self.columns]
     }
 
-    /// A row to change.
+    /// Returns a row to change.
     pub fn row_mut(&mut self, row: usize) -> &mut [f32] {
         &mut self.values[row * self.columns..][..self.columns]
     }
 
-    /// All values, row by row.
+    /// Returns all values, row by row.
     pub fn values(&self) -> &[f32] {
         &self.values
     }
 
-    /// Rows and columns exchanged.
+    /// Returns the matrix with rows and columns exchanged.
     pub(crate) fn transposed(&self) -> Matrix {
         let mut out = Matrix::zeros(self.columns, self.rows());
         for row in 0..self.rows() {
@@ -70,7 +70,7 @@ impl Matrix {
         out
     }
 
-    /// `self · other`.
+    /// Returns `self · other`.
     pub(crate) fn times(&self, other: &Matrix) -> Matrix {
         assert_eq!(self.columns, other.rows(), "columns of the first are rows of the second");
         let mut out = Matrix::zeros(self.rows(), other.columns);
@@ -78,7 +78,7 @@ impl Matrix {
         out
     }
 
-    /// `Σ weightᵢ · xᵢ xᵢᵀ` over some rows x, each with its weight: square and symmetric.
+    /// Returns `Σ weightᵢ · xᵢ xᵢᵀ` over some rows x, each with its weight: square and symmetric.
     pub(crate) fn weighted_gram(&self, rows: &[(u32, f32)]) -> Matrix {
         let mut out = Matrix::zeros(self.columns, self.columns);
         Arch::new().dispatch(Gram { matrix: self, rows, out: &mut out });
@@ -91,7 +91,7 @@ impl Matrix {
     }
 }
 
-/// `target += factor · row`.
+/// Adds: `target += factor · row`.
 pub(crate) fn add_scaled(target: &mut [f32], factor: f32, row: &[f32]) {
     for (target, value) in target.iter_mut().zip(row) {
         *target += factor * value;
@@ -162,7 +162,7 @@ impl WithSimd for Gram<'_> {
     }
 }
 
-/// The sum of products, in eight sums side by side.
+/// Returns the sum of products, in eight sums side by side.
 pub(crate) fn dot(left: &[f32], right: &[f32]) -> f32 {
     let (a, b) = (left.as_chunks::<8>(), right.as_chunks::<8>());
     let mut sums = [0.0_f32; 8];

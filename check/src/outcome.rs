@@ -14,7 +14,7 @@ use crate::split::{FEWEST_OF_AN_ORIGIN, HeldOut, LeftOut, Split};
 use crate::statistics::{Difference, alpha_at, difference, holm};
 use crate::universe::Universe;
 
-/// How the arms are learnt from.
+/// The way in which a check learns from the arms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Gear {
@@ -25,8 +25,8 @@ pub enum Gear {
 }
 
 impl Gear {
-    /// The shares of wrong texts of the positive control, in percent. The probe costs little, so
-    /// its curve has more points.
+    /// Returns the shares of wrong texts of the positive control, in percent. The probe costs
+    /// little, so its curve has more points.
     pub fn wrong_text_percents(self) -> &'static [u32] {
         match self {
             Gear::Quick => &[5, 10, 20, 30, 50, 100],
@@ -35,7 +35,7 @@ impl Gear {
     }
 }
 
-/// What is asked of the arms; it chooses the metric that decides.
+/// The question that is asked of the arms; it chooses the metric that decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Question {
@@ -47,7 +47,7 @@ pub enum Question {
 }
 
 impl Question {
-    /// The metric that decides.
+    /// Returns the metric that decides.
     pub fn metric(self) -> Metric {
         match self {
             Question::Fit => Metric::VisualGain,
@@ -60,19 +60,19 @@ impl Question {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Metric {
-    /// How much better texts fit their own picture than another one. Higher is better.
+    /// Margin by which texts fit their own pictures better than others. Higher is better.
     VisualGain,
     /// Bits per byte of held-out text. Lower is better.
     HeldOutLoss,
 }
 
 impl Metric {
-    /// Whether more of it is better.
+    /// Returns whether more of it is better.
     pub fn higher_is_better(self) -> bool {
         self == Metric::VisualGain
     }
 
-    /// The name in reports.
+    /// Returns the name in reports.
     pub fn name(self) -> &'static str {
         match self {
             Metric::VisualGain => "visual gain",
@@ -80,7 +80,7 @@ impl Metric {
         }
     }
 
-    /// The unit, by gear.
+    /// Returns the unit, by gear.
     pub fn unit(self, gear: Gear) -> &'static str {
         match (self, gear) {
             (Metric::VisualGain, Gear::Quick) => "score units",
@@ -89,7 +89,7 @@ impl Metric {
     }
 }
 
-/// What is fixed before anything is fitted.
+/// The settings that are fixed before anything is fitted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Protocol {
@@ -122,7 +122,7 @@ pub const FEWEST_PAIRS: usize = 100;
 pub const FEWEST_HELD_OUT: usize = 50;
 
 impl Protocol {
-    /// The part of α that this look may spend.
+    /// Returns the part of α that this look may spend.
     fn alpha_of_look(&self) -> f64 {
         alpha_at(&self.looks, self.replicates, self.alpha).unwrap_or(self.alpha)
     }
@@ -146,7 +146,7 @@ pub enum Verdict {
     Equivalent,
     /// The check cannot tell.
     Inconclusive {
-        /// Why not.
+        /// The reason why there is no winner.
         reason: String,
     },
     /// Another setting of the learner says the opposite.
@@ -155,13 +155,13 @@ pub enum Verdict {
     Invalid {
         /// The gate that failed.
         gate: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }
 
 impl Verdict {
-    /// The verdict in one word or two, as the JSON of the command has it.
+    /// Returns the verdict in one word or two, as the JSON of the command has it.
     pub fn name(&self) -> &'static str {
         match self {
             Verdict::A { .. } => "A",
@@ -173,7 +173,7 @@ impl Verdict {
         }
     }
 
-    /// The arm that is better.
+    /// Returns the arm that is better.
     pub fn winner(&self) -> Option<&str> {
         match self {
             Verdict::A { arm } | Verdict::B { arm } => Some(arm),
@@ -186,11 +186,11 @@ impl Verdict {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Gate {
-    /// What it is about.
+    /// Name of the condition.
     pub name: String,
     /// Whether the check may go on.
     pub passed: bool,
-    /// What was found.
+    /// The finding, as a sentence.
     pub finding: String,
 }
 
@@ -202,12 +202,12 @@ pub struct ArmOutcome {
     pub name: String,
     /// Pairs that are trained on.
     pub pairs: usize,
-    /// Of them, pairs that differ in picture cluster or text.
+    /// Pairs that differ in picture cluster or text.
     pub different_pairs: usize,
     /// Tokens that the loss was over in each run, repeats counted, on average; absent without
     /// training.
     pub loss_tokens: Option<f64>,
-    /// How often each drawn pair was trained on, on average; absent without training.
+    /// Mean number of times that a drawn pair was trained on; absent without training.
     pub epochs: Option<f64>,
     /// Visual gain of every replicate.
     #[serde(deserialize_with = "nulls_are_nan")]
@@ -224,7 +224,7 @@ pub struct ArmOutcome {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WrongTexts {
-    /// How many of a hundred texts are on wrong pictures.
+    /// Texts on wrong pictures, percent.
     pub percent: u32,
     /// The arm minus the arm with wrong texts, so that above 0 is right in the metric's better
     /// direction.
@@ -233,7 +233,7 @@ pub struct WrongTexts {
     pub found: bool,
 }
 
-/// What the controls gave.
+/// The outcome of the controls.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Controls {
@@ -249,7 +249,7 @@ pub struct Controls {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Origin {
-    /// Which arms have these pairs: `only clean`, `both`, …
+    /// The arms that have these pairs: `only clean`, `both`, …
     pub name: String,
     /// Held-out pairs of it.
     pub pairs: usize,
@@ -269,7 +269,7 @@ pub struct Comparison {
     pub second: String,
     /// The outcome.
     pub verdict: Verdict,
-    /// What was compared, what came out, on what it was measured, and what it does not say.
+    /// The comparison, its outcome, the pairs that it was measured on, and what it does not say.
     pub sentence: String,
     /// First minus second in the metric that decides.
     pub difference: Option<Difference>,
@@ -293,7 +293,7 @@ pub struct Comparison {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CaptionNoise {
-    /// In percent.
+    /// The share in percent.
     pub percent: f64,
     /// Whether the difference is larger than that of the largest share that was measured.
     pub or_more: bool,
@@ -303,28 +303,28 @@ pub struct CaptionNoise {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CheckOutcome {
-    /// What was fixed before.
+    /// The settings that were fixed before.
     pub protocol: Protocol,
     /// The metric that decides.
     pub metric: Metric,
     /// Its unit.
     pub unit: String,
-    /// What each arm gave.
+    /// The outcome of each arm.
     pub arms: Vec<ArmOutcome>,
     /// Held-out pairs that count.
     pub held_out_pairs: usize,
-    /// What was left out so that held-out pairs and arms share nothing.
+    /// Pairs that were left out so that held-out pairs and arms share nothing.
     pub left_out: LeftOut,
     /// The controls.
     pub controls: Option<Controls>,
     /// Every two arms compared; the first is of the first two.
     pub comparisons: Vec<Comparison>,
-    /// What limits the outcome, in sentences.
+    /// Sentences that limit the outcome.
     pub notes: Vec<String>,
 }
 
 impl CheckOutcome {
-    /// The outcome of the first two arms.
+    /// Returns the outcome of the first two arms.
     ///
     /// # Panics
     ///
@@ -334,7 +334,8 @@ impl CheckOutcome {
     }
 }
 
-/// The fits of the arms: replicate by replicate, so that a check that is stopped early has pairs.
+/// Returns the fits of the arms: replicate by replicate, so that a check that is stopped early has
+/// pairs.
 pub fn arm_fits(arms: &[usize], replicates: usize) -> Vec<Fit> {
     let fits = (0..replicates).flat_map(|replicate| {
         arms.iter().map(move |arm| Fit { version: Version::Arm { arm: *arm }, replicate, setting: 0 })
@@ -342,9 +343,9 @@ pub fn arm_fits(arms: &[usize], replicates: usize) -> Vec<Fit> {
     fits.collect()
 }
 
-/// The fits that follow those of the arms: the controls, made of the arm with the larger visual
-/// gain, and the arms at the other setting, if some of them seem to differ: it can only take back a
-/// verdict. None follow if no arm was fitted.
+/// Returns the fits that follow those of the arms: the controls, made of the arm with the larger
+/// visual gain, and the arms at the other setting, if some of them seem to differ: it can only take
+/// back a verdict. None follow if no arm was fitted.
 pub fn follow_up_fits(protocol: &Protocol, results: &[FitResult]) -> Vec<Fit> {
     let mut of_arms: BTreeMap<usize, Vec<&FitResult>> = BTreeMap::new();
     for result in results {
@@ -366,7 +367,7 @@ pub fn follow_up_fits(protocol: &Protocol, results: &[FitResult]) -> Vec<Fit> {
     (0..protocol.replicates).flat_map(replicate).collect()
 }
 
-/// Whether two arms differ significantly at the first setting, before any correction.
+/// Returns whether two arms differ significantly at the first setting, before any correction.
 fn seem_to_differ(protocol: &Protocol, of_arms: &BTreeMap<usize, Vec<&FitResult>>) -> bool {
     let values = |results: &Vec<&FitResult>| -> Vec<f64> {
         let mut results = results.clone();
@@ -384,8 +385,8 @@ fn seem_to_differ(protocol: &Protocol, of_arms: &BTreeMap<usize, Vec<&FitResult>
     values.iter().enumerate().any(|(place, first)| values[place + 1..].iter().any(|second| differ(first, second)))
 }
 
-/// The arm of which the controls are made: the one with the largest visual gain on average over the
-/// replicates.
+/// Returns the arm of which the controls are made: the one with the largest visual gain on average
+/// over the replicates.
 fn leading_arm(of_arms: &BTreeMap<usize, Vec<&FitResult>>) -> Option<usize> {
     let mean =
         |results: &Vec<&FitResult>| results.iter().map(|result| result.visual_gain).sum::<f64>() / results.len() as f64;
@@ -424,8 +425,8 @@ pub fn check<E: Send>(
     Ok(judge(protocol, &universe.arms, split, &different_pairs, &results))
 }
 
-/// The arms with enough pairs to fit; none if there is too little to measure on or nothing to
-/// compare. What is missing [`judge`] says without results.
+/// Returns the arms with enough pairs to fit; none if there is too little to measure on or nothing
+/// to compare. What is missing [`judge`] says without results.
 pub fn arms_to_fit(protocol: &Protocol, split: &Split, different_pairs: &[usize]) -> Vec<usize> {
     let held_out = split.held_out.iter().filter(|held| held.counts).count();
     let enough = |arm: &usize| different_pairs[*arm] >= protocol.fewest_pairs;
@@ -433,7 +434,7 @@ pub fn arms_to_fit(protocol: &Protocol, split: &Split, different_pairs: &[usize]
     if arms.len() < 2 || held_out < protocol.fewest_held_out.max(2) { Vec::new() } else { arms }
 }
 
-/// For every arm, how many of its pairs differ in picture cluster or text.
+/// Returns, for every arm, how many of its pairs differ in picture cluster or text.
 pub fn different_pairs(universe: &Universe, split: &Split) -> Vec<usize> {
     let of_arm = |arm: &Vec<u32>| {
         let keys = arm.iter().map(|pair| (universe.cluster(*pair), &universe.pairs[*pair as usize].turns));
@@ -467,8 +468,8 @@ impl<'a> Measurements<'a> {
         self.results.get(&(version, setting)).map_or(&[], Vec::as_slice)
     }
 
-    /// A metric of every replicate on some of the held-out pairs; empty where the gear does not
-    /// have it.
+    /// Returns a metric of every replicate on some of the held-out pairs; empty where the gear does
+    /// not have it.
     fn values(&self, version: Version, setting: usize, metric: Metric, chosen: &dyn Fn(&HeldOut) -> bool) -> Vec<f64> {
         let value = |measured: &crate::fit::Measured| match metric {
             Metric::VisualGain => Some(measured.gain),
@@ -649,8 +650,8 @@ fn controls(measurements: &Measurements, names: &[String], metric: Metric, alpha
     })
 }
 
-/// The fall of the metric by the share of wrong texts, as points (percent, fall) from (0, 0) on;
-/// made not to fall back, as chance may make it.
+/// Returns the fall of the metric by the share of wrong texts, as points (percent, fall) from (0,
+/// 0) on; made not to fall back, as chance may make it.
 fn curve(wrong_texts: &[WrongTexts]) -> Vec<(f64, f64)> {
     let mut points = vec![(0.0, 0.0)];
     let mut highest: f64 = 0.0;
@@ -680,7 +681,7 @@ fn percent_of(curve: &[(f64, f64)], fall: f64) -> Option<CaptionNoise> {
 
 type OnHeldOut<'a> = &'a dyn Fn(&dyn Fn(&HeldOut) -> bool) -> Option<Difference>;
 
-/// The held-out pairs by which of the two arms have them.
+/// Returns the held-out pairs by which of the two arms have them.
 fn origins(split: &Split, names: &[String], first: usize, second: usize, compared: OnHeldOut) -> Vec<Origin> {
     let kind = |held: &HeldOut| (held.origin >> first & 1 == 1, held.origin >> second & 1 == 1, held.counts);
     let mut counts: BTreeMap<(bool, bool, bool), usize> = BTreeMap::new();

@@ -116,8 +116,8 @@ impl<'a> Probe<'a> {
         FitResult::new(fit, self.split, self.seed, measured.collect(), &examples, None)
     }
 
-    /// The product of what is predicted from each held-out picture (row) with each held-out text
-    /// (column).
+    /// Returns the product of what is predicted from each held-out picture (row) with each held-out
+    /// text (column).
     fn scores(&self, drawn: &[&Example], penalty: f32) -> Matrix {
         let columns = self.pictures.columns();
         // A pair that stands there twice, be it by the draw or by the arm itself, weighs twice, and
@@ -161,10 +161,10 @@ impl<'a> Probe<'a> {
     }
 }
 
-/// Words of at least two pictures and how rare they are: ln(N / pictures with the word), which is 0
-/// for a word of all pictures. ln(1 + 2N / pictures) found wrong captions as well (5 % on real
-/// pairs at 3.0 standard errors against 2.9, within chance), but gives such words a weight, so
-/// filler still moves rounding.
+/// Returns the words of at least two pictures and how rare they are: ln(N / pictures with the
+/// word), which is 0 for a word of all pictures. ln(1 + 2N / pictures) found wrong captions as well
+/// (5 % on real pairs at 3.0 standard errors against 2.9, within chance), but gives such words a
+/// weight, so filler still moves rounding.
 fn vocabulary(universe: &Universe, used: &BTreeSet<u32>) -> HashMap<String, Word> {
     let mut pictures: BTreeMap<String, BTreeSet<u32>> = BTreeMap::new();
     let mut all = BTreeSet::new();
@@ -179,7 +179,7 @@ fn vocabulary(universe: &Universe, used: &BTreeSet<u32>) -> HashMap<String, Word
     (0..).zip(kept).map(|(number, (word, with))| (word, Word { number, rarity: rarity(&with) })).collect()
 }
 
-/// The words of a text by number, weighted by rarity.
+/// Returns the words of a text by number, weighted by rarity.
 fn weighted(vocabulary: &HashMap<String, Word>, pair: &Pair) -> Vec<(u32, f32)> {
     let known = pair.answer_words().into_iter().filter_map(|word| vocabulary.get(&word));
     let found: BTreeMap<u32, f32> = known.map(|word| (word.number, word.rarity)).collect();

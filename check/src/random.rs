@@ -4,7 +4,7 @@
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-/// What a stream of draws is for. Streams of one seed are independent of each other.
+/// The purpose of a stream of draws. Streams of one seed are independent of each other.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Purpose {
     /// The start of the search for principal components.
@@ -13,7 +13,7 @@ pub(crate) enum Purpose {
     World = 2,
 }
 
-/// The stream of draws of a seed for a purpose.
+/// Returns the stream of draws of a seed for a purpose.
 pub(crate) fn stream(seed: u64, purpose: Purpose) -> ChaCha8Rng {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());
@@ -22,28 +22,22 @@ pub(crate) fn stream(seed: u64, purpose: Purpose) -> ChaCha8Rng {
     draws
 }
 
-/// A draw from the open interval between 0 and 1, with 53 random bits.
+/// Returns a draw from the open interval between 0 and 1, with 53 random bits.
 pub(crate) fn unit(draws: &mut ChaCha8Rng) -> f64 {
     open_interval(draws.next_u64())
 }
 
-/// A draw of the normal distribution (Box and Muller).
+/// Returns a draw of the normal distribution (Box and Muller).
 pub(crate) fn normal(draws: &mut ChaCha8Rng) -> f64 {
     (-2.0 * unit(draws).ln()).sqrt() * (std::f64::consts::TAU * unit(draws)).cos()
 }
 
-/// A hash of texts, evenly spread, that each text enters with its length.
+/// Hashes texts to a number.
 pub(crate) fn hash<'a>(texts: impl IntoIterator<Item = &'a str>) -> u64 {
-    let mut hasher = blake3::Hasher::new();
-    for text in texts {
-        hasher.update(&(text.len() as u64).to_le_bytes());
-        hasher.update(text.as_bytes());
-    }
-    let bytes = hasher.finalize();
-    u64::from_le_bytes(bytes.as_bytes()[..8].try_into().expect("a digest has 32 bytes"))
+    lynxdata_hash::number(&lynxdata_hash::hash(texts))
 }
 
-/// A number of the open interval between 0 and 1 from the upper 53 bits.
+/// Returns a number of the open interval between 0 and 1 from the upper 53 bits.
 pub(crate) fn open_interval(bits: u64) -> f64 {
     const SCALE: f64 = 1.0 / (1_u64 << 53) as f64;
     ((bits >> 11) as f64 + 0.5) * SCALE

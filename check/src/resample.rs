@@ -14,7 +14,7 @@
 
 use crate::random::{hash, open_interval};
 
-/// Which list a weight is for: training and held-out pairs are redrawn by themselves.
+/// The list that a weight is for: training and held-out pairs are redrawn separately.
 #[derive(Clone, Copy, Debug)]
 pub enum Drawn {
     /// Pairs that are trained on.
@@ -23,7 +23,7 @@ pub enum Drawn {
     HeldOut,
 }
 
-/// How often the pictures of a cluster stand in a replicate: Poisson with mean 1.
+/// Returns how often the pictures of a cluster stand in a replicate: Poisson with mean 1.
 pub fn weight(seed: u64, replicate: usize, drawn: Drawn, cluster: &str) -> u32 {
     let drawn = match drawn {
         Drawn::Training => "training",
@@ -32,7 +32,7 @@ pub fn weight(seed: u64, replicate: usize, drawn: Drawn, cluster: &str) -> u32 {
     poisson(open_interval(hash(["replicate", &seed.to_string(), &replicate.to_string(), drawn, cluster])))
 }
 
-/// The number that the Poisson distribution of mean 1 exceeds with a probability below `1 -
+/// Returns the number that the Poisson distribution of mean 1 exceeds with a probability below `1 -
 /// uniform`: its inverse.
 fn poisson(uniform: f64) -> u32 {
     let (mut number, mut probability) = (0, (-1.0_f64).exp());

@@ -14,7 +14,7 @@ use crate::random::hash;
 use crate::text::{NEAR_DUPLICATE, NEAR_DUPLICATE_WORDS, spans};
 use crate::universe::{Pair, Universe};
 
-/// How the held-out pairs are chosen.
+/// Settings for the choice of held-out pairs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SplitConfig {
     /// All choices are hashes of it and of the keys of pairs.
@@ -30,7 +30,7 @@ pub struct SplitConfig {
 /// A text that is shared by pictures of more other clusters than this is not measured on.
 pub const SHARED_BY_MOST: usize = 3;
 
-/// Where held-out pairs come from needs this many to be measured by itself.
+/// Fewest held-out pairs of one origin that are measured by themselves.
 pub const FEWEST_OF_AN_ORIGIN: usize = 30;
 
 /// A held-out pair.
@@ -60,23 +60,23 @@ pub struct Split {
     pub is_given: bool,
     /// Whether all pairs are conversations, of which only long answers are compared.
     pub are_conversations: bool,
-    /// What was left out.
+    /// Pairs that were left out.
     pub left_out: LeftOut,
 }
 
-/// What was left out so that held-out pairs and arms share nothing.
+/// Pairs that were left out so that held-out pairs and arms share nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LeftOut {
     /// Pairs of every arm before anything was left out.
     pub pairs_of_arms: Vec<usize>,
-    /// Of them, pairs of held-out clusters.
+    /// Pairs of held-out clusters.
     pub in_held_out_clusters: Vec<usize>,
-    /// Of them, pairs whose text equals a held-out one but for case and punctuation.
+    /// Pairs whose text equals a held-out one but for case and punctuation.
     pub same_text: Vec<usize>,
-    /// Of them, pairs whose text is nearly a held-out one, or shares a span of words with one.
+    /// Pairs whose text is nearly a held-out one, or shares a span of words with one.
     pub similar_text: Vec<usize>,
-    /// Of them, pairs beyond the most that an arm may have.
+    /// Pairs beyond the most that an arm may have.
     pub beyond_most: Vec<usize>,
     /// Candidates that are not measured on since pictures of many other clusters share their text.
     pub shared_candidates: usize,
@@ -98,7 +98,8 @@ struct Texts {
     rare: HashMap<u32, Vec<u32>>,
 }
 
-/// Words at the beginning of a rarest-first list of which near-duplicates share one at least.
+/// Returns the words at the beginning of a rarest-first list of which near-duplicates share one at
+/// least.
 fn prefix(distinct: &[u32]) -> &[u32] {
     let shared = (NEAR_DUPLICATE * distinct.len() as f64).ceil() as usize;
     &distinct[..distinct.len() + 1 - shared.max(1)]
@@ -141,7 +142,7 @@ impl Texts {
         Texts { words, distinct, same, spans: of_spans, rare }
     }
 
-    /// Other pairs that share the text of a pair, and whether they have all of it.
+    /// Returns other pairs that share the text of a pair, and whether they have all of it.
     fn sharing(&self, pair: u32) -> Vec<(u32, bool)> {
         let (words, distinct) = (&self.words[pair as usize], &self.distinct[pair as usize]);
         let mut found: BTreeMap<u32, bool> = BTreeMap::new();
@@ -165,7 +166,7 @@ fn hash_of(span: &[u32]) -> u64 {
     u64::from_le_bytes(hasher.finalize().as_bytes()[..8].try_into().expect("a digest has 32 bytes"))
 }
 
-/// Whether two lists of distinct words, both in order, are near-duplicates.
+/// Returns whether two lists of distinct words, both in order, are near-duplicates.
 fn is_near(one: &[u32], other: &[u32]) -> bool {
     let (mut i, mut j, mut shared) = (0, 0, 0);
     while let (Some(a), Some(b)) = (one.get(i), other.get(j)) {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 /// means.
 pub const POWER: f64 = 0.8;
 
-/// What the differences first − second of replicates say.
+/// The distribution of the differences first − second over replicates.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Difference {
@@ -55,20 +55,20 @@ pub fn difference(first: &[f64], second: &[f64], alpha: f64) -> Difference {
 }
 
 impl Difference {
-    /// The interval of confidence 1 − `alpha`.
+    /// Returns the interval of confidence 1 − `alpha`.
     pub fn interval_at(&self, alpha: f64) -> Option<[f64; 2]> {
         let freedom = self.replicates.saturating_sub(1) as f64;
         let half = student_t_quantile(1.0 - alpha / 2.0, freedom) * self.standard_error?;
         Some([self.mean - half, self.mean + half])
     }
 
-    /// Whether "no difference" is rejected.
+    /// Returns whether "no difference" is rejected.
     pub fn is_significant(&self) -> bool {
         self.p.is_some_and(|p| p < self.alpha)
     }
 
-    /// Whether the difference is smaller than `margin`, by two one-sided tests (Schuirmann, 1987),
-    /// each at `alpha`.
+    /// Returns whether the difference is smaller than `margin`, by two one-sided tests (Schuirmann,
+    /// 1987), each at `alpha`.
     pub fn is_equivalent(&self, margin: f64) -> bool {
         self.standard_error.is_some_and(|error| {
             let freedom = self.replicates.saturating_sub(1) as f64;
@@ -77,7 +77,7 @@ impl Difference {
         })
     }
 
-    /// How many times as many pairs, in the arms and in the held-out set, would find a true
+    /// Returns how many times as many pairs, in the arms and in the held-out set, would find a true
     /// difference of the observed size four times in five: the standard error falls with the root
     /// of the number of pairs.
     pub fn pairs_needed(&self) -> Option<f64> {
@@ -93,13 +93,13 @@ fn two_sided(mean: f64, error: f64, freedom: f64) -> f64 {
     (2.0 * student_t_cdf(-(mean / error).abs(), freedom)).min(1.0)
 }
 
-/// In standard errors, the true difference that is found with probability [`POWER`]: t₁₋α⸝₂ +
-/// t_power.
+/// Returns, in standard errors, the true difference that is found with probability [`POWER`]:
+/// t₁₋α⸝₂ + t_power.
 fn detectable_errors(freedom: f64, alpha: f64) -> f64 {
     student_t_quantile(1.0 - alpha / 2.0, freedom) + student_t_quantile(POWER, freedom)
 }
 
-/// p-values of several comparisons, adjusted by Holm's step-down method (1979): each may be
+/// Adjusts the p-values of several comparisons by Holm's step-down method (1979): each may be
 /// compared with α as if it were the only one.
 pub fn holm(p: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..p.len()).collect();
@@ -113,10 +113,11 @@ pub fn holm(p: &[f64]) -> Vec<f64> {
     adjusted
 }
 
-/// The probability of error that may be spent at a look with `replicates` when looks are planned at
-/// the numbers `looks`: the growth of Lan and DeMets' spending function of Pocock's kind (1983), α
-/// · ln(1 + (e − 1) · t) with t the share of the last look. The tests of all looks then err with
-/// probability `alpha` at most, whatever their correlation. `None` if no look is planned there.
+/// Returns the probability of error that may be spent at a look with `replicates` when looks are
+/// planned at the numbers `looks`: the growth of Lan and DeMets' spending function of Pocock's kind
+/// (1983), α · ln(1 + (e − 1) · t) with t the share of the last look. The tests of all looks then
+/// err with probability `alpha` at most, whatever their correlation. `None` if no look is planned
+/// there.
 pub fn alpha_at(looks: &[usize], replicates: usize, alpha: f64) -> Option<f64> {
     let last = *looks.last()? as f64;
     let place = looks.iter().position(|look| *look == replicates)?;
@@ -124,15 +125,15 @@ pub fn alpha_at(looks: &[usize], replicates: usize, alpha: f64) -> Option<f64> {
     Some(spent(replicates) - place.checked_sub(1).map_or(0.0, |before| spent(looks[before])))
 }
 
-/// Probability that Student's t with `freedom` degrees of freedom is at most `t` (Abramowitz and
-/// Stegun 26.7.1 by the incomplete beta function).
+/// Returns the probability that Student's t with `freedom` degrees of freedom is at most `t`
+/// (Abramowitz and Stegun 26.7.1 by the incomplete beta function).
 pub fn student_t_cdf(t: f64, freedom: f64) -> f64 {
     let tail = 0.5 * incomplete_beta(freedom / 2.0, 0.5, freedom / (freedom + t * t));
     if t > 0.0 { 1.0 - tail } else { tail }
 }
 
-/// The t that Student's t with `freedom` degrees of freedom does not exceed with `probability`,
-/// between 0 and 1.
+/// Returns the t that Student's t with `freedom` degrees of freedom does not exceed with
+/// `probability`, between 0 and 1.
 pub fn student_t_quantile(probability: f64, freedom: f64) -> f64 {
     if probability < 0.5 {
         return -student_t_quantile(1.0 - probability, freedom);
@@ -154,8 +155,8 @@ pub fn student_t_quantile(probability: f64, freedom: f64) -> f64 {
     0.5 * (low + high)
 }
 
-/// The regularised incomplete beta function at `x`, by its continued fraction (NIST DLMF 8.17.22)
-/// in Lentz's form.
+/// Returns the regularised incomplete beta function at `x`, by its continued fraction (NIST DLMF
+/// 8.17.22) in Lentz's form.
 fn incomplete_beta(a: f64, b: f64, x: f64) -> f64 {
     if x <= 0.0 || x >= 1.0 {
         return x.clamp(0.0, 1.0);
@@ -185,8 +186,8 @@ fn incomplete_beta(a: f64, b: f64, x: f64) -> f64 {
     front * fraction
 }
 
-/// Logarithm of the gamma function of a positive number, by Stirling's series (NIST DLMF 5.11.1)
-/// after shifting the argument above 10, where five terms give 14 digits.
+/// Returns the logarithm of the gamma function of a positive number, by Stirling's series (NIST
+/// DLMF 5.11.1) after shifting the argument above 10, where five terms give 14 digits.
 fn ln_gamma(mut x: f64) -> f64 {
     let mut shift = 0.0;
     while x < 10.0 {

@@ -2,8 +2,8 @@
 
 use unicode_segmentation::UnicodeSegmentation;
 
-/// The words of a text in lower case, without punctuation, by Unicode's rules (UAX #29), which take
-/// Chinese and Japanese apart by characters.
+/// Returns the words of a text in lower case, without punctuation, by Unicode's rules (UAX #29),
+/// which take Chinese and Japanese apart by characters.
 pub(crate) fn words(text: &str) -> Vec<String> {
     let lower = text.to_lowercase();
     lower.unicode_words().map(str::to_owned).collect()

@@ -8,14 +8,14 @@ use crate::text::{NEAR_DUPLICATE_WORDS, words};
 /// A question and what is learnt to be answered. A caption has an empty question.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Turn {
-    /// What is read, but not learnt.
+    /// The text that is read, but not learnt.
     pub question: String,
-    /// What is learnt.
+    /// The text that is learnt.
     pub answer: String,
 }
 
 impl Turn {
-    /// A caption.
+    /// Returns a caption.
     pub fn caption(text: impl Into<String>) -> Turn {
         Turn { question: String::new(), answer: text.into() }
     }
@@ -37,17 +37,17 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// Whether an arm has it.
+    /// Returns whether an arm has it.
     pub fn is_in(&self, arm: usize) -> bool {
         self.arms >> arm & 1 == 1
     }
 
-    /// Whether it is a caption rather than a conversation.
+    /// Returns whether it is a caption rather than a conversation.
     pub fn is_caption(&self) -> bool {
         self.turns.iter().all(|turn| turn.question.is_empty())
     }
 
-    /// The words that are learnt.
+    /// Returns the words that are learnt.
     pub(crate) fn answer_words(&self) -> Vec<String> {
         self.turns.iter().flat_map(|turn| words(&turn.answer)).collect()
     }
@@ -74,9 +74,10 @@ pub struct Universe {
 }
 
 impl Universe {
-    /// The words of every pair by which copies of it are found. Where all pairs are conversations,
-    /// those of short answers are left out: many pictures have the answer "yes" to one question,
-    /// and none of them is a copy. Beside captions, a short answer may be the copy of one.
+    /// Returns the words of every pair by which copies of it are found. Where all pairs are
+    /// conversations, those of short answers are left out: many pictures have the answer "yes" to
+    /// one question, and none of them is a copy. Beside captions, a short answer may be the copy of
+    /// one.
     pub(crate) fn telling_words(&self) -> Vec<Vec<String>> {
         let fewest = if self.pairs.iter().any(Pair::is_caption) { 0 } else { NEAR_DUPLICATE_WORDS };
         let words = |pair: &Pair| {
@@ -86,7 +87,7 @@ impl Universe {
         self.pairs.iter().map(words).collect()
     }
 
-    /// The cluster of a pair's picture.
+    /// Returns the cluster of a pair's picture.
     pub fn cluster(&self, pair: u32) -> &str {
         &self.clusters[self.pairs[pair as usize].picture as usize]
     }

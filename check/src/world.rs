@@ -16,7 +16,7 @@ use crate::random::{Purpose, stream};
 pub struct Drawing {
     /// RGB, row by row, [`SIDE`] × [`SIDE`] pixels.
     pub pixels: Vec<u8>,
-    /// What it shows, in one of [`WORDINGS`] sentence patterns.
+    /// Its caption, in one of [`WORDINGS`] sentence patterns.
     pub caption: String,
     /// The same in German.
     pub translation: String,
@@ -70,7 +70,7 @@ const GROUNDS: [Colour; 6] = [
     colour([195, 175, 225], "lilac", "fliederfarben"),
 ];
 
-/// By how much the ground strays from its colour, in grey levels.
+/// Deviation of the ground from its colour, grey levels.
 const GRAIN: i32 = 18;
 
 /// Sizes with their radius in pixels, in English and German; the largest fills a cell of the grid.
@@ -83,7 +83,7 @@ const GROUP_SIZES: usize = 2;
 /// The most shapes of a group.
 const MOST_OF_A_GROUP: usize = 4;
 
-/// Where the shapes of a group stand, in pixels from the middle of its cell.
+/// Places of the shapes of a group, in pixels from the middle of its cell.
 const PLACES_OF_A_GROUP: [&[(i32, i32)]; MOST_OF_A_GROUP] =
     [&[(0, 0)], &[(-5, 0), (5, 0)], &[(-5, 4), (5, 4), (0, -5)], &[(-5, -5), (5, -5), (-5, 5), (5, 5)]];
 
@@ -204,7 +204,7 @@ const CELLS: [(&str, &str, &str); 9] = [
 const FIRST_CELL: i32 = 11;
 const NEXT_CELL: i32 = 21;
 
-/// By how many pixels a group strays from the middle of its cell.
+/// Deviation of a group from the middle of its cell, pixels.
 const STRAY: i32 = 2;
 
 /// Letters of 5 × 7 pixels, row by row, the leftmost pixel in the highest of five bits.
@@ -221,11 +221,10 @@ const LETTERS: [[u8; 7]; 26] = [
 const LETTER_WIDTH: i32 = 5;
 const LETTER_HEIGHT: i32 = 7;
 
-/// How many drawings of a hundred have one, two and three groups.
+/// Drawings with one, two and three groups, percent.
 const OF_GROUPS: [u32; 3] = [30, 40, 30];
 
-/// How many drawings of a hundred have a word, a ground of two tones, and a caption that names the
-/// ground.
+/// Drawings with a word, a ground of two tones, and a caption that names the ground, percent.
 const WITH_A_WORD: u32 = 40;
 const OF_TWO_TONES: u32 = 40;
 const NAMING_THE_GROUND: u32 = 60;

@@ -131,7 +131,7 @@ impl Catalogue {
             let reason = format!("its name is `{}`; call the file {}.toml", task.name, task.name);
             return Err(Error::TaskFile { file: file.clone(), reason });
         }
-        task.check_wordings(banks)?;
+        task.check_wordings(banks, None)?;
         Ok(task)
     }
 

@@ -14,6 +14,23 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// An archive of pictures cannot be read.
+    #[error("archive {}: {reason}", path.display())]
+    Archive {
+        /// The archive.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A program that is needed is not installed.
+    #[error(
+        "there is no program `{program}`, which reads videos: install ffmpeg (`apt-get install ffmpeg`, `brew install \
+         ffmpeg`), or put a folder of frames in the place of each video"
+    )]
+    NoProgram {
+        /// The program.
+        program: &'static str,
+    },
     /// A native file is not where the task says.
     #[error(
         "task {task}, table {table}: there is no {} (nor the same with .gz); the published splits are {}",
@@ -48,6 +65,24 @@ pub enum Error {
         /// The file.
         file: String,
         /// What is wrong, with the key or expression.
+        reason: String,
+    },
+    /// A task has no wordings for its records in the language that was asked for.
+    #[error("task {task} cannot be worded in `{language}`: {reason}")]
+    Language {
+        /// Name of the task.
+        task: String,
+        /// The language asked for, as an ISO 639 code.
+        language: String,
+        /// What is missing, and which languages there are.
+        reason: String,
+    },
+    /// A file of collections of pictures is faulty.
+    #[error("collections {file}: {reason}")]
+    Collections {
+        /// The file.
+        file: String,
+        /// What is wrong, with the collection and the key.
         reason: String,
     },
     /// A task that does not exist.
@@ -112,6 +147,9 @@ pub enum Error {
     /// A mixture that cannot be met.
     #[error("mixture: {0}")]
     Mixture(String),
+    /// A file of an export cannot be written.
+    #[error(transparent)]
+    Records(#[from] lynxdata_records::Error),
     /// Arrow refused the columns.
     #[error("cannot build the columns of the Parquet export")]
     Arrow(#[from] arrow::error::ArrowError),

@@ -2,14 +2,15 @@
 //! conversations.
 //!
 //! ```
-//! use lynxdata_datasets::{Build, Catalogue};
-//! use lynxdata_prompts::{Banks, PromptMode};
+//! use lynxdata_datasets::{Build, BuildSettings, Catalogue};
+//! use lynxdata_prompts::Banks;
 //! use std::path::Path;
 //!
 //! let banks = Banks::shipped()?;
 //! let catalogue = Catalogue::shipped(&banks)?;
 //! let native_files = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/vqav2");
-//! let mut build = Build::start(catalogue.get("vqav2")?, &banks, &native_files, "train", PromptMode::All, 7)?;
+//! let settings = BuildSettings { seed: 7, ..BuildSettings::default() };
+//! let mut build = Build::start(catalogue.get("vqav2")?, &banks, &native_files, "train", &settings)?;
 //! let conversations = build.by_ref().collect::<Result<Vec<_>, _>>()?;
 //! assert_eq!(conversations[0].messages[1].content, "net");
 //! assert_eq!(build.counts().kept, 3);
@@ -24,15 +25,19 @@
 //!   that map rows to records;
 //! * [`Records`]: typed [`Record`]s: media, slots and answers by shape, every native row kept or
 //!   counted under the reason why not;
+//! * [`Pictures`]: where their pictures lie: in folders, in archives, or in the rows themselves;
+//! * [`Video`]: which frames of a video stand for it;
+//! * [`inventory`]: which pictures are missing, and where they come from;
 //! * [`Build`]: records and prompt banks to [`Conversation`]s;
 //! * [`mixture`]: how many records of each task, and which;
-//! * [`diversity`]: how varied the instructions came out;
-//! * [`export`]: conversations as columns for Parquet, and as LLaVA JSON.
+//! * [`DiversityMeter`]: how varied the instructions came out;
+//! * [`export`]: conversations in the formats that trainers read.
 //!
 //! Every choice (wording, order of options, which of several captions) depends on the seed, the
 //! task and the record's id alone. The crate downloads nothing, decodes no picture and writes no
-//! file by itself.
+//! file but those that an export is told to; frames of videos come from the program ffmpeg.
 
+mod archive;
 mod build;
 mod catalogue;
 mod checked;
@@ -41,6 +46,7 @@ mod error;
 pub mod export;
 mod expression;
 mod filters;
+mod hydrate;
 pub mod mixture;
 mod picture;
 mod record;
@@ -50,20 +56,25 @@ mod sentence;
 mod shape;
 mod task;
 mod tokens;
+mod video;
 
 #[cfg(test)]
 #[path = "../../tests/machine.rs"]
 mod machine;
 
-pub use build::{Build, Conversation, ImageReference, Message, Role};
+pub use build::{Build, BuildSettings, Conversation, Dialogs, ImageReference, Message, Negatives, PackedRecord, Role};
 pub use catalogue::{Catalogue, FaultyTask};
 pub use checked::{Checked, check, count_difference};
-pub use diversity::{Diversity, DiversityMeter, diversity};
+pub use diversity::{
+    Bin, Diversity, DiversityMeter, Exchange, Lengths, Positions, SetDiversity, Wordings, exchanges, lettered_option,
+};
 pub use error::Error;
-pub use picture::read_picture;
+pub use hydrate::{Absent, Collection, Collections, Held, Inventory, inventory};
+pub use picture::{ArchiveMember, Embedded, Pictures, Place};
 pub use record::{Answers, Media, Options, Record, SlotValue, VideoReference};
-pub use records::{Records, ShapeCount, TaskCounts};
+pub use records::{NOT_DRAWN, Records, ShapeCount, TaskCounts};
 pub use task::{CommercialUse, Fact, Obtain, Task, Terms, Verified};
+pub use video::{Frame, Video, VideoFault, ffmpeg_version, frame_at};
 
 /// Shorthand for results of this crate.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -6,6 +6,7 @@
 //! neither their order nor other tasks matter.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::str::FromStr;
 
 use include_dir::{Dir, include_dir};
 use schemars::JsonSchema;
@@ -65,6 +66,19 @@ pub enum Inside {
 }
 
 impl Group {
+    /// Returns the group of all tasks, which share by their sizes.
+    pub fn of_all() -> Self {
+        Group {
+            name: "all".to_owned(),
+            weight: 1.0,
+            tasks: Vec::new(),
+            catalogue_groups: vec![ALL_OTHERS.to_owned()],
+            inside: Inside::Size,
+            most_epochs: None,
+            least_share: None,
+        }
+    }
+
     /// What is wrong with how its tasks share.
     fn fault(&self) -> Option<String> {
         let is_positive = |number: f64| number.is_finite() && number > 0.0;
@@ -158,8 +172,49 @@ impl Preset {
 pub struct Quota {
     /// The group that it is in.
     pub group: String,
-    /// Records, repeated ones as often as they are.
-    pub records: u64,
+    /// Records or tokens, as the sizes were given; repeated ones as often as they are.
+    pub amount: u64,
+}
+
+/// A number of tokens: `50_000_000`, or a text with K, M, B or T behind it, such as `50M` and
+/// `1.5B`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "NumberOrText")]
+#[schemars(with = "NumberOrText")]
+pub struct TokenTotal(pub u64);
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(untagged, expecting = "a number of tokens, such as 50_000_000, or a text such as \"50M\"")]
+enum NumberOrText {
+    Number(u64),
+    Text(String),
+}
+
+impl TryFrom<NumberOrText> for TokenTotal {
+    type Error = String;
+
+    fn try_from(value: NumberOrText) -> std::result::Result<Self, String> {
+        match value {
+            NumberOrText::Number(number) => Ok(TokenTotal(number)),
+            NumberOrText::Text(text) => text.parse(),
+        }
+    }
+}
+
+impl FromStr for TokenTotal {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        const UNITS: [(char, f64); 4] = [('K', 1e3), ('M', 1e6), ('B', 1e9), ('T', 1e12)];
+        let plain = text.replace('_', "");
+        let unit = plain.chars().next_back().map(|unit| unit.to_ascii_uppercase());
+        let unit = unit.and_then(|unit| UNITS.iter().find(|(known, _)| *known == unit));
+        let number = if unit.is_some() { &plain[..plain.len() - 1] } else { &plain };
+        let tokens = number.parse::<f64>().ok().map(|number| number * unit.map_or(1.0, |(_, times)| *times));
+        let tokens = tokens.filter(|tokens| (1.0..1e18).contains(tokens));
+        let fault = || format!("{text:?} is no number of tokens, such as 50000000, 50M or 1.5B");
+        tokens.map(|tokens| TokenTotal(tokens.round() as u64)).ok_or_else(fault)
+    }
 }
 
 /// Puts tasks into the groups that name them, or the groups of the catalogue that they belong to,
@@ -189,8 +244,8 @@ pub fn assign(groups: &[Group], tasks: &BTreeMap<String, String>) -> Result<(Vec
     Ok((filled, left))
 }
 
-/// Returns what each task contributes to a total. A quota above a task's size means that records
-/// repeat.
+/// Returns what each task contributes to a total, in the unit of the sizes: records or tokens. A
+/// quota above a task's size means that records repeat.
 ///
 /// # Errors
 /// If a weight is not above 0, a task is in two groups or of unknown size, or a group has no
@@ -223,8 +278,8 @@ pub fn quotas(groups: &[Group], sizes: &BTreeMap<String, u64>, total: u64) -> Re
     let weights: Vec<f64> = groups.iter().map(|group| group.weight).collect();
     let mut quotas = BTreeMap::new();
     for (group, of_group) in groups.iter().zip(largest_remainder(&weights, total)) {
-        for (task, records) in group.tasks.iter().zip(within(group, sizes, of_group)) {
-            quotas.insert(task.clone(), Quota { group: group.name.clone(), records });
+        for (task, amount) in group.tasks.iter().zip(within(group, sizes, of_group)) {
+            quotas.insert(task.clone(), Quota { group: group.name.clone(), amount });
         }
     }
     Ok(quotas)
@@ -317,6 +372,33 @@ pub fn select(hashes: &[u64], quota: u64) -> Vec<(usize, u64)> {
     chosen
 }
 
+/// Returns which records of a task fill a quota of tokens, as [`select`] does for one of records:
+/// in the same order, until the sum of their tokens is as near to the quota as it comes. It differs
+/// by at most half a record.
+pub fn select_tokens(hashes: &[u64], tokens: &[u64], quota: u64) -> Vec<(usize, u64)> {
+    let of_all: u64 = tokens.iter().sum();
+    if of_all == 0 {
+        return Vec::new();
+    }
+    let (rounds, rest) = (quota / of_all, quota % of_all);
+    let whole = usize::try_from(rounds).unwrap_or(usize::MAX).saturating_mul(hashes.len());
+    let mut places: Vec<usize> = (0..hashes.len()).collect();
+    places.sort_unstable_by_key(|place| (mixed(hashes[*place], rounds), *place));
+    let (mut taken, mut records) = (0, 0);
+    for place in places {
+        let with = taken + tokens[place];
+        // The record that crosses the quota is taken if the sum is nearer with it.
+        if with > rest && with - rest >= rest - taken {
+            break;
+        }
+        (taken, records) = (with, records + 1);
+        if with >= rest {
+            break;
+        }
+    }
+    select(hashes, whole as u64 + records)
+}
+
 /// Returns another hash of a record for each round; that of round 0 is its own.
 pub fn mixed(hash: u64, round: u64) -> u64 {
     if round == 0 {
@@ -354,7 +436,7 @@ mod tests {
 
     fn records(groups: &[Group], of: &[(&str, u64)], total: u64) -> BTreeMap<String, u64> {
         let quotas = quotas(groups, &sizes(of), total).unwrap();
-        quotas.into_iter().map(|(task, quota)| (task, quota.records)).collect()
+        quotas.into_iter().map(|(task, quota)| (task, quota.amount)).collect()
     }
 
     #[test]
@@ -419,13 +501,13 @@ mod tests {
             let own = Group { most_epochs, least_share, inside, tasks: names.clone(), ..group("g", 1.0, &[]) };
             let drawn = quotas(&[own], &sizes, quota).unwrap();
             let most = |size: u64| most_epochs.map_or(u64::MAX, |epochs| (epochs * size as f64) as u64);
-            let sum: u64 = drawn.values().map(|quota| quota.records).sum();
+            let sum: u64 = drawn.values().map(|quota| quota.amount).sum();
             let most_of_all = of.iter().fold(0_u64, |sum, size| sum.saturating_add(most(*size)));
             prop_assert_eq!(sum, quota.min(most_of_all));
             for (name, size) in &sizes {
                 let least = (least_share.unwrap_or(0.0) * quota as f64).floor() as u64;
-                prop_assert!(drawn[name].records <= most(*size));
-                prop_assert!(drawn[name].records >= least.min(most(*size)));
+                prop_assert!(drawn[name].amount <= most(*size));
+                prop_assert!(drawn[name].amount >= least.min(most(*size)));
             }
         }
     }
@@ -478,6 +560,41 @@ mod tests {
         counts.sort_unstable();
         assert_eq!(counts, [2, 2, 3, 3]);
         assert_eq!(select(&[], 10), []);
+    }
+
+    #[test]
+    fn numbers_of_tokens_are_read_with_their_units() {
+        for (text, tokens) in [("50M", 50_000_000), ("1.5b", 1_500_000_000), ("2_000", 2000), ("7k", 7000)] {
+            assert_eq!(text.parse(), Ok(TokenTotal(tokens)), "{text}");
+        }
+        for text in ["", "M", "-1M", "0", "50 apples", "1e40", "nan"] {
+            assert!(text.parse::<TokenTotal>().unwrap_err().contains("50M"), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_quota_of_tokens_is_met_to_half_a_record(
+            tokens in proptest::collection::vec(1_u64..200, 1..40), quota in 0_u64..20_000,
+        ) {
+            let ids: Vec<String> = (0..tokens.len()).map(|id| id.to_string()).collect();
+            let chosen = select_tokens(&hashes(&ids), &tokens, quota);
+            let drawn: u64 = chosen.iter().map(|(place, _)| tokens[*place]).sum();
+            let longest = tokens.iter().max().unwrap();
+            prop_assert!(2 * drawn.abs_diff(quota) <= *longest, "{} for {}", drawn, quota);
+            // No record is drawn twice before all are drawn once, and more tokens hold fewer.
+            let mut times = vec![0_u64; tokens.len()];
+            for (place, round) in &chosen {
+                prop_assert_eq!(*round, times[*place]);
+                times[*place] += 1;
+            }
+            prop_assert!(times.iter().max().unwrap() - times.iter().min().unwrap() <= 1);
+            let more: BTreeSet<_> = select_tokens(&hashes(&ids), &tokens, quota + 50).into_iter().collect();
+            let of_all: u64 = tokens.iter().sum();
+            if quota / of_all == (quota + 50) / of_all {
+                prop_assert!(chosen.iter().all(|own| more.contains(own)));
+            }
+        }
     }
 
     #[test]

@@ -12,8 +12,8 @@ use serde_json::Value as Json;
 
 use crate::expression::value_of;
 use crate::record::{
-    Answers, Media, Record, SlotValue, VideoReference, answer, key_text, options, path, picture_path, picture_paths,
-    seconds, slot, texts_of, truth, turns, votes,
+    Answers, Media, Record, SlotValue, VideoReference, answer, key_text, options, path, picture, pictures, seconds,
+    slot, texts_of, truth, turns, votes,
 };
 use crate::rows::table::Matches;
 use crate::rows::{NativeRow, Rows, Shape, read_all};
@@ -31,6 +31,9 @@ const FEWEST_MISFITS: u64 = 3;
 /// The share of dropped records is looked at from this number of records on.
 const FEWEST_RECORDS: u64 = 10;
 
+/// The reason of records that were not among those that were drawn.
+pub const NOT_DRAWN: &str = "not_drawn";
+
 /// What became of the rows of a task. `records_seen = kept + the sum of dropped`, always.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskCounts {
@@ -45,7 +48,7 @@ pub struct TaskCounts {
     /// `where:NAME` (the predicate is false), `field:NAME` (a value of the wrong kind),
     /// `error:NAME` (an expression fails), `few_votes`, `answer_shape` (no answer has the shape
     /// that it is said to have), `no_wording` (no wording suits what the record has),
-    /// `duplicate_id`, and `image_token`, `video_token`, `audio_token`, `turn_token` (a text holds
+    /// `not_drawn` (fewer were asked for), `duplicate_id`, and `image_token`, `video_token`, `audio_token`, `turn_token` (a text holds
     /// what trainers take for media or the end of a turn). Whoever looks at the pictures adds what
     /// is wrong with them.
     pub dropped: BTreeMap<String, u64>,
@@ -58,6 +61,13 @@ pub struct TaskCounts {
     pub answers: BTreeMap<String, ShapeCount>,
     /// Kept records that lack an optional slot or answer, by its name.
     pub lacking: BTreeMap<String, u64>,
+    /// Conversations that are kept and told, by reason, such as `contaminated:question`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub reported: BTreeMap<String, u64>,
+    /// Questions with options of which one says that no other is right, by whether and why it is:
+    /// `none_of_the_above`, `unanswerable`, `none_of_the_above_is_wrong`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub negatives: BTreeMap<String, u64>,
     /// Conversations with U+FFFD in a text: bytes that were no characters, here or before.
     pub with_replaced_characters: u64,
     /// The first case of every reason of both in full: task, file, row, field, expression.
@@ -65,6 +75,9 @@ pub struct TaskCounts {
     /// Keys of joined tables that no row asked for, by table; tables without any are left out.
     /// Known at the end.
     pub unmatched_keys: BTreeMap<String, u64>,
+    /// Whether these are the counts of a part of a split that another part follows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub goes_on: bool,
 }
 
 /// How many answers of one shape there are.
@@ -80,6 +93,30 @@ impl TaskCounts {
     /// Whether every record is accounted for.
     pub fn adds_up(&self) -> bool {
         self.records_seen == self.kept + self.dropped.values().sum::<u64>()
+    }
+
+    /// Adds the counts of the part that follows.
+    fn add(&mut self, next: &TaskCounts) {
+        let add = |own: &mut BTreeMap<String, u64>, next: &BTreeMap<String, u64>| {
+            next.iter().for_each(|(key, count)| *own.entry(key.clone()).or_default() += count);
+        };
+        self.rows_seen += next.rows_seen;
+        self.records_seen += next.records_seen;
+        self.kept += next.kept;
+        self.with_replaced_characters += next.with_replaced_characters;
+        add(&mut self.dropped, &next.dropped);
+        add(&mut self.left_out, &next.left_out);
+        add(&mut self.lacking, &next.lacking);
+        add(&mut self.unmatched_keys, &next.unmatched_keys);
+        for (shape, count) in &next.answers {
+            let own = self.answers.entry(shape.clone()).or_default();
+            own.given += count.given;
+            own.misfits += count.misfits;
+        }
+        for (reason, example) in &next.examples {
+            self.keep_first(reason, || example.clone());
+        }
+        self.goes_on = next.goes_on;
     }
 
     /// Counts a record as dropped that was kept before.
@@ -125,8 +162,9 @@ impl TaskCounts {
                 });
             }
         }
-        // What a predicate leaves out is meant to go, and a row that holds no record has none.
-        let is_meant = |reason: &str| reason.starts_with("where:") || reason == "explode";
+        // What a predicate leaves out or a draw passes over is meant to go, and a row that holds no
+        // record has none.
+        let is_meant = |reason: &str| reason.starts_with("where:") || [NOT_DRAWN, "explode"].contains(&reason);
         let faulty: BTreeMap<&String, &u64> = self.dropped.iter().filter(|(reason, _)| !is_meant(reason)).collect();
         let dropped: u64 = faulty.values().copied().sum();
         let share = dropped as f64 / (dropped + self.kept).max(1) as f64;
@@ -193,6 +231,12 @@ pub struct Records<'a> {
     waiting: VecDeque<Candidate>,
     ids: HashSet<(u64, u64)>,
     ended: bool,
+    /// Rows after which the iterator pauses, until [`Records::next_part`].
+    rows_of_part: u64,
+    /// The row after a pause.
+    ahead: Option<Result<NativeRow>>,
+    /// Counts of the parts before this one.
+    earlier: TaskCounts,
     pub(crate) counts: TaskCounts,
 }
 
@@ -239,6 +283,9 @@ impl<'a> Records<'a> {
             waiting: VecDeque::new(),
             ids: HashSet::new(),
             ended: false,
+            rows_of_part: u64::MAX,
+            ahead: None,
+            earlier: TaskCounts::default(),
             counts,
         })
     }
@@ -246,6 +293,26 @@ impl<'a> Records<'a> {
     /// What became of the rows so far.
     pub fn counts(&self) -> &TaskCounts {
         &self.counts
+    }
+
+    /// Makes the iterator end after so many native rows, with whatever records they hold;
+    /// [`Records::next_part`] goes on with the next ones.
+    pub fn pause_after(&mut self, rows: u64) {
+        self.rows_of_part = rows;
+    }
+
+    /// Ends a part: returns its counts, and goes on with the rows after it if there are any, which
+    /// `goes_on` of the counts says.
+    pub fn next_part(&mut self) -> TaskCounts {
+        let mut counts = std::mem::take(&mut self.counts);
+        counts.goes_on = self.ahead.is_some();
+        self.earlier.add(&counts);
+        counts
+    }
+
+    /// What became of the rows of all parts up to the last [`Records::next_part`].
+    pub fn total(&self) -> &TaskCounts {
+        &self.earlier
     }
 
     fn reject(&mut self, file: &str, row: u64, reason: &str, detail: &str) {
@@ -455,7 +522,9 @@ impl<'a> Records<'a> {
                 self.counts.unmatched_keys.insert(index.join.name.clone(), unused as u64);
             }
         }
-        self.counts.verdict(self.task)
+        let mut all = self.earlier.clone();
+        all.add(&self.counts);
+        all.verdict(self.task)
     }
 }
 
@@ -477,7 +546,12 @@ impl Iterator for Records<'_> {
             if self.ended {
                 return None;
             }
-            match self.rows.next() {
+            let next = self.ahead.take().or_else(|| self.rows.next());
+            if self.counts.rows_seen >= self.rows_of_part && next.is_some() {
+                self.ahead = next;
+                return None;
+            }
+            match next {
                 Some(Ok(row)) => self.take(row),
                 Some(Err(fault)) => {
                     self.ended = true;
@@ -533,13 +607,10 @@ fn optional<T>(
 
 /// Maps the pictures or the video, if the record has any.
 fn media(source: &MediaSource, context: &Value) -> std::result::Result<Option<Media>, Drop> {
-    let of_images = |images: Option<Vec<String>>| images.map(|images| Media { images, video: None });
     match source {
         MediaSource::None => Ok(None),
-        MediaSource::Image(own) => {
-            optional(own, context, picture_path).map(|path| of_images(path.map(|path| vec![path])))
-        }
-        MediaSource::Images(own) => optional(own, context, picture_paths).map(of_images),
+        MediaSource::Image(own) => optional(own, context, picture),
+        MediaSource::Images(own) => optional(own, context, pictures),
         MediaSource::Video(video) => {
             let Some(path) = optional(&video.path, context, path)? else { return Ok(None) };
             let time = |own: &Option<Mapped>| own.as_ref().map(|own| mapped(own, context, seconds)).transpose();
@@ -547,7 +618,7 @@ fn media(source: &MediaSource, context: &Value) -> std::result::Result<Option<Me
             if start.zip(end).is_some_and(|(start, end)| end <= start) {
                 return Err(("field:video".to_owned(), "media.video: ends before it starts".to_owned()));
             }
-            Ok(Some(Media { images: Vec::new(), video: Some(VideoReference { path, start, end }) }))
+            Ok(Some(Media { video: Some(VideoReference { path, start, end }), ..Media::default() }))
         }
     }
 }

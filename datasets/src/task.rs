@@ -1,6 +1,6 @@
 //! One annotated dataset, described as data: where its rows lie and how they map to records.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use lynxdata_prompts::{AnswerShape, Bank, Banks, Media, Template, Wording};
@@ -68,6 +68,9 @@ pub struct Terms {
     pub licence: String,
     /// Whether it allows commercial use.
     pub commercial_use: CommercialUse,
+    /// The collections that they are from, of `collections.toml` or of a file of the user.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub collections: Vec<String>,
 }
 
 /// A file of a task and where it comes from.
@@ -135,7 +138,7 @@ struct FullValueFile {
 #[derive(Debug, Deserialize)]
 #[serde(
     untagged,
-    expecting = "an expression in quotes, or { path = \"…\", start = \"…\", end = \"…\", optional = true }"
+    expecting = "an expression in quotes, or { path = \"…\", start = \"…\", end = \"…\", frame_rate = 3, optional = true }"
 )]
 enum VideoFile {
     Plain(String),
@@ -148,6 +151,7 @@ struct FullVideoFile {
     path: String,
     start: Option<String>,
     end: Option<String>,
+    frame_rate: Option<f64>,
     #[serde(default)]
     optional: bool,
 }
@@ -307,6 +311,8 @@ pub(crate) struct VideoSource {
     pub(crate) path: Mapped,
     pub(crate) start: Option<Mapped>,
     pub(crate) end: Option<Mapped>,
+    /// How many frames stand for a second where a folder of them stands for the video.
+    pub(crate) frame_rate: Option<f64>,
 }
 
 /// Where the answers of a record come from.
@@ -484,7 +490,7 @@ impl Compiler<'_> {
             (None, Some(images), None) => Ok(MediaSource::Images(self.value("media", "images", &images)?)),
             (None, None, Some(VideoFile::Plain(path))) => {
                 let path = self.mapped("media", "video", &path)?;
-                Ok(MediaSource::Video(Box::new(VideoSource { path, start: None, end: None })))
+                Ok(MediaSource::Video(Box::new(VideoSource { path, start: None, end: None, frame_rate: None })))
             }
             (None, None, Some(VideoFile::Full(video))) => {
                 let time = |name: &str, source: Option<String>| {
@@ -492,7 +498,10 @@ impl Compiler<'_> {
                 };
                 let path = Mapped { optional: video.optional, ..self.mapped("media.video", "path", &video.path)? };
                 let (start, end) = (time("start", video.start)?, time("end", video.end)?);
-                Ok(MediaSource::Video(Box::new(VideoSource { path, start, end })))
+                if video.frame_rate.is_some_and(|rate| !(rate > 0.0 && rate.is_finite())) {
+                    return Err(self.fault("media.video.frame_rate: must be above 0".to_owned()));
+                }
+                Ok(MediaSource::Video(Box::new(VideoSource { path, start, end, frame_rate: video.frame_rate })))
             }
             _ => Err(self.fault("media: is one of image, images and video".to_owned())),
         }
@@ -590,13 +599,18 @@ impl Task {
         let definition = contents.to_string();
         let contents: TaskFile = contents.try_into().map_err(|reason| compiler.fault(reason.to_string()))?;
         check_head(&contents).map_err(|reason| compiler.fault(reason))?;
-        let (primary, joins, lookups) = compiler.tables(contents.tables)?;
+        let (mut primary, mut joins, mut lookups) = compiler.tables(contents.tables)?;
         let explode = compiler.explode(contents.explode)?;
         let predicates = compiler.predicates(&contents.predicates)?;
         let media = compiler.media(contents.media)?;
         if !matches!(media, MediaSource::None) && contents.pictures.is_none() {
             let reason = "pictures: give `licence` and `commercial_use` of what [media] names";
             return Err(compiler.fault(reason.to_owned()));
+        }
+        let names = names_of_pictures(&media, explode.as_ref(), &joins);
+        let joined = joins.iter_mut().map(|join| &mut join.table);
+        for table in joined.chain(lookups.iter_mut().map(|(_, table)| table)).chain([&mut primary.1]) {
+            table.pictures.clone_from(&names);
         }
         Ok(Self {
             slots: compiler.slots(&contents.slots, &contents.answers)?,
@@ -639,6 +653,15 @@ impl Task {
         }
     }
 
+    /// Returns how many pictures stand for a second of a video where its authors ship folders of
+    /// frames, if the task says so.
+    pub fn frame_rate(&self) -> Option<f64> {
+        match &self.media {
+            MediaSource::Video(video) => video.frame_rate,
+            _ => None,
+        }
+    }
+
     /// Returns the names of its slots, those that come with an answer included.
     pub fn slot_names(&self) -> Vec<&str> {
         let mut names: Vec<&str> = self.slots.iter().map(|slot| slot.name.as_str()).collect();
@@ -652,14 +675,16 @@ impl Task {
         self.answers.shapes()
     }
 
-    /// Returns the wordings of its banks in its language, in the order of banks and files.
+    /// Returns the wordings of its banks in a language, its own without one, in the order of banks
+    /// and files.
     ///
     /// # Errors
     /// If a bank is not there.
-    pub fn wordings<'b>(&self, banks: &'b Banks) -> Result<Vec<Wording<'b>>> {
+    pub fn wordings<'b>(&self, banks: &'b Banks, language: Option<&str>) -> Result<Vec<Wording<'b>>> {
         let banks: Vec<&Bank> =
             self.prompts.iter().map(|name| banks.get(name)).collect::<std::result::Result<_, _>>()?;
-        Ok(banks.into_iter().flat_map(Bank::wordings).filter(|own| own.template.language == self.language).collect())
+        let language = language.unwrap_or(&self.language);
+        Ok(banks.into_iter().flat_map(Bank::wordings).filter(|own| own.template.language == language).collect())
     }
 
     /// Returns whether a wording suits a record that is about some media and has some slots and
@@ -689,10 +714,20 @@ impl Task {
     }
 
     /// Checks that records have wordings: those with all slots and those with only the ones that
-    /// none may lack; and that every answer that is declared by its shape is asked for.
-    pub(crate) fn check_wordings(&self, banks: &Banks) -> Result<()> {
-        let fault = |reason: String| Error::TaskFile { file: self.file.clone(), reason };
-        let wordings = self.wordings(banks).map_err(|reason| fault(format!("prompts: {reason}")))?;
+    /// none may lack; and that every answer that is declared by its shape is asked for, but by
+    /// wordings of another language, of which there are few.
+    pub(crate) fn check_wordings(&self, banks: &Banks, language: Option<&str>) -> Result<()> {
+        let fault = |reason: String| match language {
+            Some(language) => Error::Language { task: self.name.clone(), language: language.to_owned(), reason },
+            None => Error::TaskFile { file: self.file.clone(), reason },
+        };
+        let wordings = self.wordings(banks, language).map_err(|reason| fault(format!("prompts: {reason}")))?;
+        if let (true, Some(_)) = (wordings.is_empty(), language) {
+            let of_banks = self.prompts.iter().filter_map(|name| banks.get(name).ok()).flat_map(Bank::wordings);
+            let known: BTreeSet<&str> = of_banks.map(|own| own.template.language.as_str()).collect();
+            let known = known.into_iter().collect::<Vec<_>>().join(", ");
+            return Err(fault(format!("its banks {} have wordings in {known}", self.prompts.join(", "))));
+        }
         if wordings.is_empty() {
             let (names, language) = (self.prompts.join(", "), &self.language);
             return Err(fault(format!("language: no wording of {names} is of language `{language}`")));
@@ -725,7 +760,7 @@ impl Task {
                 }
             }
         }
-        for (shape, _) in &self.answers.texts {
+        for (shape, _) in self.answers.texts.iter().filter(|_| language.is_none()) {
             let asks = |own: &Wording| {
                 let shapes = &own.template.answer;
                 shapes.contains(shape) || *shape == AnswerShape::Phrase && shapes.contains(&AnswerShape::Word)
@@ -758,6 +793,11 @@ impl Task {
         self.tables().filter_map(|(name, table)| self.table_files(root, name, table, split).err()).collect()
     }
 
+    /// Returns the paths of its tables, as the task file says them.
+    pub(crate) fn table_patterns(&self) -> impl Iterator<Item = &str> {
+        self.tables().map(|(_, table)| table.file.as_str())
+    }
+
     fn tables(&self) -> impl Iterator<Item = (&str, &Table)> {
         let joined = self.joins.iter().map(|join| (join.name.as_str(), &join.table));
         let lookups = self.lookups.iter().map(|(name, table)| (name.as_str(), table));
@@ -777,6 +817,15 @@ impl Task {
         }
         Ok(found)
     }
+}
+
+/// Returns the names that expressions use on the way from rows to pictures: only columns among them
+/// are read with their bytes.
+fn names_of_pictures(media: &MediaSource, explode: Option<&(String, Expression)>, joins: &[Join]) -> BTreeSet<String> {
+    let (MediaSource::Image(own) | MediaSource::Images(own)) = media else { return BTreeSet::new() };
+    let kept = joins.iter().flat_map(|join| &join.keep).map(|(_, expression)| expression);
+    let expressions = kept.chain(explode.map(|(_, over)| over)).chain([&own.value]);
+    expressions.flat_map(Expression::names).collect()
 }
 
 /// Checks the keys that stand for themselves.
@@ -838,7 +887,7 @@ phrase = "q.answer"
 
     fn compile(toml: &str) -> Result<Task> {
         let task = Task::compile("own.toml", toml::from_str(toml).unwrap())?;
-        task.check_wordings(&Banks::shipped().unwrap())?;
+        task.check_wordings(&Banks::shipped().unwrap(), None)?;
         Ok(task)
     }
 

@@ -2,7 +2,7 @@
 
 use crate::place::Place;
 
-/// Why there is no score.
+/// The reason why there is no score.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file or a line of it is no JSON.
@@ -10,7 +10,7 @@ pub enum Error {
     NotJson {
         /// File and line.
         place: Place,
-        /// What the JSON reader says.
+        /// The message of the JSON reader.
         reason: String,
     },
     /// JSON, but no rows.
@@ -21,7 +21,7 @@ pub enum Error {
     NoRows {
         /// The file.
         file: String,
-        /// What it is instead.
+        /// What it is instead of that.
         what: String,
         /// Predictions or references.
         rows: &'static str,
@@ -31,11 +31,11 @@ pub enum Error {
     NoField {
         /// File and line.
         place: Place,
-        /// What is missing.
+        /// The missing part.
         what: &'static str,
         /// The names under which it would be found.
         names: &'static [&'static str],
-        /// What to do, or nothing.
+        /// A hint at what to do, or nothing.
         hint: &'static str,
     },
     /// A field has a value that it cannot have.
@@ -47,7 +47,7 @@ pub enum Error {
         field: String,
         /// Its value, shortened.
         value: String,
-        /// What it has to be.
+        /// The required form.
         wanted: &'static str,
     },
     /// Two rows of one file have one id.
@@ -70,7 +70,7 @@ pub enum Error {
         place: Place,
         /// The id.
         id: String,
-        /// How many others there are, or nothing.
+        /// The number of others, or nothing.
         more: String,
         /// An id that is known.
         example: String,
@@ -92,7 +92,7 @@ pub enum Error {
         id: String,
         /// The metric.
         metric: &'static str,
-        /// What it needs, and what is there.
+        /// What the metric needs, and what is there.
         needs: String,
     },
     /// The metric has no variant without quirks.

@@ -17,9 +17,9 @@ use crate::place::Place;
 /// The text of a file.
 #[derive(Clone, Copy, Debug)]
 pub struct Source<'a> {
-    /// How messages call the file.
+    /// Name of the file in messages.
     pub name: &'a str,
-    /// What is in it.
+    /// Content of the file.
     pub text: &'a str,
 }
 

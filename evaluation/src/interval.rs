@@ -23,7 +23,7 @@ const TAIL: f64 = 0.025;
 /// Figures of a set of rows from the sum of their counts; NaN where one is undefined.
 pub(crate) type Figures = fn(&[f64]) -> Vec<f64>;
 
-/// The sums of counts of each cluster; `cluster` numbers the cluster of each row.
+/// Returns the sums of counts of each cluster; `cluster` numbers the cluster of each row.
 pub(crate) fn sums<'a>(rows: impl Iterator<Item = (&'a [f64], usize)>) -> Vec<Vec<f64>> {
     let mut sums: Vec<Vec<f64>> = Vec::new();
     let mut numbers: std::collections::BTreeMap<usize, usize> = std::collections::BTreeMap::new();
@@ -44,12 +44,13 @@ pub(crate) fn add(total: &mut [f64], counts: &[f64]) {
     }
 }
 
-/// The interval of each figure, `None` where fewer than two clusters or an undefined figure in more
-/// than [`TAIL`] of the replicates leave it open.
+/// Returns the interval of each figure, `None` where fewer than two clusters, an undefined figure
+/// in more than [`TAIL`] of the replicates, or replicates that all agree leave it open.
 ///
 /// Where all replicates of a figure agree on the end of its range, as with 30 of 30 right answers,
 /// redrawing says nothing about the rest. The interval then ends where so many clusters without an
-/// exception would have a probability of 2.5 % (Clopper and Pearson, 1934).
+/// exception would have a probability of 2.5 % (Clopper and Pearson, 1934). A figure without a
+/// range has no such end.
 pub(crate) fn intervals(
     clusters: &[Vec<f64>],
     figures: Figures,
@@ -85,14 +86,15 @@ pub(crate) fn intervals(
         match range {
             Some((least, most)) if (high - least).abs() < 1e-9 => Some([*least, most - (most - least) * surest]),
             Some((least, most)) if (low - most).abs() < 1e-9 => Some([least + (most - least) * surest, *most]),
+            None if high - low < 1e-9 => None,
             _ => Some([low, high]),
         }
     };
     drawn.into_iter().zip(ranges).map(interval).collect()
 }
 
-/// A percentile of sorted values, with linear interpolation (type 7 of Hyndman and Fan, 1996, which
-/// is NumPy's).
+/// Returns a percentile of sorted values, with linear interpolation (type 7 of Hyndman and Fan,
+/// 1996, which is NumPy's).
 fn percentile(sorted: &[f64], share: f64) -> f64 {
     let position = share * (sorted.len() - 1) as f64;
     let (below, part) = (position.floor() as usize, position.fract());

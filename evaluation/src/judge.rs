@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::input::Reference;
 use crate::interval::{SEED, intervals, sums};
 
-/// The prompt of the Lynx paper for Open-VQA (arXiv 2307.02469), word for word.
+/// Returns the prompt of the Lynx paper for Open-VQA (arXiv 2307.02469), word for word.
 pub fn prompt(question: &str, prediction: &str, answer: &str) -> String {
     format!(
         "Given the question \"{question}\", does the answer \"{prediction}\" imply the answer \"{answer}\"? \
@@ -15,7 +15,8 @@ pub fn prompt(question: &str, prediction: &str, answer: &str) -> String {
     )
 }
 
-/// The answer that a judge compares with: the most frequent one, of several as frequent the first.
+/// Returns the answer that a judge compares with: the most frequent one, of several as frequent the
+/// first.
 pub fn most_frequent_answer(reference: &Reference) -> Option<&str> {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for answer in &reference.answers {
@@ -25,8 +26,8 @@ pub fn most_frequent_answer(reference: &Reference) -> Option<&str> {
     reference.answers.iter().map(String::as_str).find(|answer| counts.get(answer) == Some(most))
 }
 
-/// Whether a reply says yes or no: by its first word, whatever its case and the marks around it;
-/// `None` if that is another word.
+/// Returns whether a reply says yes or no: by its first word, whatever its case and the marks
+/// around it; `None` if that is another word.
 pub fn parse_verdict(reply: &str) -> Option<bool> {
     let first = reply.split(|character: char| !character.is_alphanumeric()).find(|word| !word.is_empty())?;
     match first.to_lowercase().as_str() {
@@ -36,7 +37,7 @@ pub fn parse_verdict(reply: &str) -> Option<bool> {
     }
 }
 
-/// How far a judge and people agree.
+/// The agreement of a judge with people.
 #[derive(Debug, Serialize)]
 pub struct Agreement {
     /// Questions that both have judged.

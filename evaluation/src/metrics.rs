@@ -26,15 +26,15 @@ use crate::input::Item;
 pub struct Metric {
     /// Its name on the command line and in files.
     pub name: &'static str,
-    /// What it says, in one sentence.
+    /// Its meaning, in one sentence.
     pub about: &'static str,
     /// The official script and its version.
     pub source: &'static str,
-    /// What it computes; the first is also the score of each question.
+    /// The figures that it computes; the first is also the score of each question.
     pub figures: &'static [Figure],
     /// Categories that are also told together, as MME's perception.
     pub groups: &'static [(&'static str, &'static [&'static str])],
-    /// What is different with `--strict`; `None` if there is no such variant.
+    /// The difference that `--strict` makes; `None` if there is no such variant.
     pub strict: Option<&'static str>,
     pub(crate) count: fn(&[Item], Variant) -> Result<Counted>,
     pub(crate) compute: fn(&[f64]) -> Vec<f64>,
@@ -49,12 +49,12 @@ pub struct Figure {
     pub range: Option<(f64, f64)>,
 }
 
-/// Which definition is used.
+/// The definition that is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Variant {
-    /// That of the official script, whatever its quirks.
+    /// The official script, with its quirks.
     Official,
-    /// That of the official script without its quirks.
+    /// The official script without its quirks.
     Strict,
 }
 
@@ -63,9 +63,10 @@ pub enum Variant {
 pub struct Counted {
     /// One row of counts for each question.
     pub(crate) rows: Vec<Vec<f64>>,
-    /// What was taken from each answer, as `yes` or `B`; empty if the answer itself is scored.
+    /// The part of each answer that is scored, as `yes` or `B`; empty if the answer itself is
+    /// scored.
     pub(crate) parsed: Vec<Option<String>>,
-    /// What was seen and is worth telling.
+    /// Remarks about odd input.
     pub(crate) notes: Vec<String>,
 }
 
@@ -85,7 +86,7 @@ pub const METRICS: &[&Metric] = &[
     &judge::JUDGE,
 ];
 
-/// The metric of this name.
+/// Returns the metric of this name.
 pub fn metric(name: &str) -> Option<&'static Metric> {
     METRICS.iter().copied().find(|metric| metric.name == name)
 }
@@ -106,7 +107,7 @@ fn scores(items: &[Item], score: impl Fn(&Item, &str) -> Result<f64>) -> Result<
         .collect()
 }
 
-/// The answers of a reference, or an error if it has none.
+/// Returns the answers of a reference, or an error if it has none.
 fn answers<'a>(item: &Item<'a>, metric: &'static str) -> Result<&'a [String]> {
     if item.reference.answers.is_empty() {
         return Err(unfit(item, metric, "at least one answer".to_owned()));
@@ -114,7 +115,7 @@ fn answers<'a>(item: &Item<'a>, metric: &'static str) -> Result<&'a [String]> {
     Ok(&item.reference.answers)
 }
 
-/// The label of a question of yes or no.
+/// Returns the label of a question of yes or no.
 fn label(item: &Item, metric: &'static str) -> Result<bool> {
     match item.reference.answers.as_slice() {
         [answer] if answer.trim().eq_ignore_ascii_case("yes") => Ok(true),

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// Where a row stands in a file.
+/// The place of a row in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     pub(crate) file: Arc<str>,

@@ -21,12 +21,12 @@ use regex::Regex;
 const DROPPED: &[&str] =
     &["''", "'", "``", "`", "-LRB-", "-RRB-", "-LCB-", "-RCB-", ".", "?", "!", ",", ":", "-", "--", "...", ";"];
 
-/// What becomes of a match.
+/// The token that a match becomes.
 #[derive(Clone, Copy)]
 enum Token {
-    /// It is the token.
+    /// The match itself.
     Same,
-    /// It is split in two so many characters before its end.
+    /// Two tokens, split so many characters before the end.
     SplitBeforeLast(usize),
     /// This is the token.
     Replaced(&'static str),
@@ -142,7 +142,7 @@ static COMPILED: LazyLock<Vec<(Regex, Token)>> = LazyLock::new(|| {
     compiled.collect()
 });
 
-/// The tokens of a caption in lower case, without punctuation.
+/// Returns the tokens of a caption in lower case, without punctuation.
 pub fn tokens(caption: &str) -> Vec<String> {
     let mut tokens = Vec::new();
     let mut rest = caption;
@@ -167,7 +167,7 @@ pub fn tokens(caption: &str) -> Vec<String> {
     tokens
 }
 
-/// The rule with the longest match and where the token ends.
+/// Returns the rule with the longest match and where the token ends.
 fn longest(text: &str) -> Option<(Token, usize)> {
     let mut best: Option<(Token, usize, usize)> = None;
     for (pattern, token) in COMPILED.iter() {
@@ -209,8 +209,8 @@ fn rest_after<'a>(text: &'a str, token: Token, end: usize, tokens: &mut Vec<Stri
     &text[end..]
 }
 
-/// A token as the Java program writes it: with plain apostrophes, and with no-break spaces where
-/// spaces are part of it, as in `3 1/2`.
+/// Returns a token as the Java program writes it: with plain apostrophes, and with no-break spaces
+/// where spaces are part of it, as in `3 1/2`.
 fn as_written(text: &str) -> String {
     text.replace(['\u{92}', '\u{2019}'], "'").replace("&apos;", "'").replace(' ', "\u{a0}")
 }

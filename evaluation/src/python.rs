@@ -43,8 +43,8 @@ pub(crate) fn float(text: &str) -> Option<f64> {
     plain.parse().ok()
 }
 
-/// The ASCII digit of a decimal digit in another script; other characters stay. Decimal digits of
-/// Unicode stand in runs that begin with a zero (The Unicode Standard, section 4.6).
+/// Returns the ASCII digit of a decimal digit in another script; other characters stay. Decimal
+/// digits of Unicode stand in runs that begin with a zero (The Unicode Standard, section 4.6).
 fn ascii_digit(character: char) -> char {
     if character.is_ascii() || !is_digit(character) {
         return character;

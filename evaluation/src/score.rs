@@ -28,14 +28,15 @@ pub struct Scores {
     pub strict: bool,
     /// Categories, groups of them, and all questions at the end.
     pub groups: Vec<Group>,
-    /// How intervals were made.
+    /// Method of the intervals.
     pub interval: String,
-    /// What was seen and is worth telling.
+    /// Remarks about odd input.
     pub notes: Vec<String>,
     /// The score of each question, in the order of the references; `None` if it is left out.
     #[serde(skip)]
     pub questions: Vec<Option<f64>>,
-    /// What was taken from each answer, as `yes` or `B`; empty if the answer itself is scored.
+    /// The part of each answer that is scored, as `yes` or `B`; empty if the answer itself is
+    /// scored.
     #[serde(skip)]
     pub parsed: Vec<Option<String>>,
 }
@@ -45,9 +46,9 @@ pub struct Scores {
 pub struct Group {
     /// The category, a group of categories, or `all`.
     pub name: String,
-    /// How many questions it has.
+    /// Number of its questions.
     pub questions: usize,
-    /// How many clusters these make: pictures, or questions where there is no picture.
+    /// Number of clusters of the questions: pictures, or questions where there is no picture.
     pub clusters: usize,
     /// The figures of the metric.
     pub figures: Vec<Value>,
@@ -60,7 +61,8 @@ pub struct Value {
     pub name: &'static str,
     /// The value; `None` if it is undefined, as the precision without a yes.
     pub value: Option<f64>,
-    /// The ends of its 95 % interval; `None` if there are fewer than two clusters.
+    /// The ends of its 95 % interval; `None` if redrawing clusters shows none, as with fewer than
+    /// two.
     pub interval: Option<[f64; 2]>,
 }
 
@@ -116,7 +118,7 @@ pub fn score(metric: &Metric, items: &[Item], variant: Variant, seed: u64) -> Re
     })
 }
 
-/// The questions of every category, of every group of the metric that has any, and all.
+/// Returns the questions of every category, of every group of the metric that has any, and all.
 fn groups(metric: &Metric, items: &[Item]) -> Vec<(String, Vec<usize>)> {
     let mut groups: Vec<(String, Vec<usize>)> = Vec::new();
     let mut places: BTreeMap<&str, usize> = BTreeMap::new();

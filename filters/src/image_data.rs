@@ -5,12 +5,13 @@ use std::sync::OnceLock;
 use image::DynamicImage;
 use lynxdata_picture::{PictureError, decode_file};
 
-/// Most pixels that [`ImageData::decode`] accepts: 100 million, a little above Pillow's own warning threshold of
-/// 89,478,485 (`Image.MAX_IMAGE_PIXELS`), so that whatever Pillow opens silently is measured here too.
+/// Most pixels that [`ImageData::decode`] accepts: 100 million, a little above Pillow's own warning
+/// threshold of 89,478,485 (`Image.MAX_IMAGE_PIXELS`), so that whatever Pillow opens silently is
+/// measured here too.
 pub const MAX_PIXELS: u64 = 100_000_000;
 
-/// A decoded picture, as stored in the file: EXIF orientation and colour profiles are not applied, and of an
-/// animation only the first frame counts. ImageHash sees pictures in the same way.
+/// A decoded picture, as stored in the file: EXIF orientation and colour profiles are not applied,
+/// and of an animation only the first frame counts. ImageHash sees pictures in the same way.
 #[derive(Debug)]
 pub struct ImageData {
     encoded_bytes: u64,
@@ -28,8 +29,9 @@ impl ImageData {
         Ok(Self::new(encoded.len(), decode_file(encoded, MAX_PIXELS)?))
     }
 
-    /// A picture whose file has `encoded_bytes` bytes and, by [`decode_file`], these pixels. `None` if they are more than [`MAX_PIXELS`], so that a
-    /// picture that comes decoded has signals if and only if [`ImageData::decode`] would take its file.
+    /// Makes a picture whose file has `encoded_bytes` bytes and, by [`decode_file`], these pixels.
+    /// `None` if they are more than [`MAX_PIXELS`], so that a picture that comes decoded has
+    /// signals if and only if [`ImageData::decode`] would take its file.
     pub fn from_decoded(encoded_bytes: usize, pixels: DynamicImage) -> Option<Self> {
         let count = u64::from(pixels.width()) * u64::from(pixels.height());
         (count <= MAX_PIXELS).then(|| Self::new(encoded_bytes, pixels))
@@ -39,30 +41,32 @@ impl ImageData {
         Self { encoded_bytes: encoded_bytes as u64, pixels, luma: OnceLock::new(), histogram: OnceLock::new() }
     }
 
-    /// Pixels in a row.
+    /// Returns the pixels in a row.
     pub fn width(&self) -> u32 {
         self.pixels.width()
     }
 
-    /// Rows.
+    /// Returns the number of rows.
     pub fn height(&self) -> u32 {
         self.pixels.height()
     }
 
-    /// Length of the file, in bytes.
+    /// Returns the length of the file, bytes.
     pub fn encoded_bytes(&self) -> u64 {
         self.encoded_bytes
     }
 
-    /// The luma plane, computed on first use and then shared by all signals.
+    /// Returns the luma plane, computed on first use and then shared by all signals.
     pub fn luma(&self) -> &Luma {
         self.luma.get_or_init(|| Luma::from_pixels(&self.pixels))
     }
 
-    /// How many pixels have each of the 256 luma values; computed on first use and then shared by all signals.
+    /// Returns how many pixels have each of the 256 luma values; computed on first use and then
+    /// shared by all signals.
     pub fn histogram(&self) -> &[u64; 256] {
         self.histogram.get_or_init(|| {
-            // Neighbours are often equal, and a count cannot be raised again before it is written: so four take turns.
+            // Neighbours are often equal, and a count cannot be raised again before it is written:
+            // so four take turns.
             let mut counts = [[0_u64; 256]; 4];
             for values in self.luma().values().chunks(4) {
                 for (counts, &value) in counts.iter_mut().zip(values) {
@@ -77,7 +81,8 @@ impl ImageData {
 /// An 8-bit luma plane, rows from top to bottom, pixels from left to right, no padding.
 ///
 /// From colours it is what Pillow's `convert("L")` gives: ITU-R 601 weights in 16-bit fixed point
-/// (`libImaging/Convert.c`). Alpha is dropped and the stored colours count, even where they are invisible.
+/// (`libImaging/Convert.c`). Alpha is dropped and the stored colours count, even where they are
+/// invisible.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Luma {
     width: usize,
@@ -86,28 +91,29 @@ pub struct Luma {
 }
 
 impl Luma {
-    /// A plane of `width` x `height` pixels; `None` unless there is one value for each pixel and at least one pixel.
+    /// Makes a plane of `width` x `height` pixels; `None` unless there is one value for each pixel
+    /// and at least one pixel.
     pub fn new(width: usize, height: usize, values: Vec<u8>) -> Option<Self> {
         let fits = !values.is_empty() && width.checked_mul(height) == Some(values.len());
         fits.then_some(Self { width, height, values })
     }
 
-    /// Pixels in a row, at least 1.
+    /// Returns the pixels in a row, at least 1.
     pub fn width(&self) -> usize {
         self.width
     }
 
-    /// Rows, at least 1.
+    /// Returns the number of rows, at least 1.
     pub fn height(&self) -> usize {
         self.height
     }
 
-    /// All values, row by row: 0 is black, 255 white.
+    /// Returns all values, row by row: 0 is black, 255 white.
     pub fn values(&self) -> &[u8] {
         &self.values
     }
 
-    /// The values of one row, counted from the top.
+    /// Returns the values of one row, counted from the top.
     pub fn row(&self, y: usize) -> &[u8] {
         &self.values[y * self.width..(y + 1) * self.width]
     }
@@ -120,8 +126,8 @@ impl Luma {
             DynamicImage::ImageRgba8(rgba) => {
                 rgba.as_raw().as_chunks().0.iter().map(|[r, g, b, _]| weigh(*r, *g, *b)).collect()
             }
-            // Pillow opens 16-bit grey as "I;16" and clips it; of 16-bit colours and of grey with alpha it keeps the
-            // high byte.
+            // Pillow opens 16-bit grey as "I;16" and clips it; of 16-bit colours and of grey with
+            // alpha it keeps the high byte.
             DynamicImage::ImageLuma16(grey) => grey.as_raw().iter().map(|&v| v.min(255) as u8).collect(),
             DynamicImage::ImageLumaA16(grey) => grey.as_raw().iter().step_by(2).map(|&v| high_byte(v)).collect(),
             DynamicImage::ImageRgb16(rgb) => {
@@ -157,7 +163,7 @@ impl pulp::WithSimd for Weigh<'_> {
     }
 }
 
-/// ITU-R 601 luma as Pillow rounds it.
+/// Returns ITU-R 601 luma as Pillow rounds it.
 #[inline(always)]
 fn weigh(red: u8, green: u8, blue: u8) -> u8 {
     ((u32::from(red) * 19595 + u32::from(green) * 38470 + u32::from(blue) * 7471 + 0x8000) >> 16) as u8
@@ -172,7 +178,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::machine::shared;
 
-    /// Bytes of `fixtures/images/NAME`.
+    /// Returns bytes of `fixtures/images/NAME`.
     pub(crate) fn fixture(name: &str) -> Vec<u8> {
         std::fs::read(format!("{}/fixtures/images/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
     }
@@ -193,12 +199,13 @@ pub(crate) mod tests {
     }
 
     impl Golden {
-        /// Whether Pillow has the same pixels: decoders of lossy WebP differ in how they interpolate chroma.
+        /// Returns whether Pillow has the same pixels: decoders of lossy WebP differ in how they
+        /// interpolate chroma.
         pub(crate) fn is_exact(&self) -> bool {
             self.file != "synthetic_lossy.webp"
         }
 
-        /// The picture and its golden values.
+        /// Returns the picture and its golden values.
         pub(crate) fn decode(&self) -> ImageData {
             ImageData::decode(&fixture(&self.file)).unwrap_or_else(|error| panic!("{}: {error}", self.file))
         }
@@ -290,7 +297,8 @@ pub(crate) mod tests {
     /// What Pillow sees in broken and odd files of every format, see fixtures/make_hostile_luma.py.
     #[test]
     fn luma_of_hostile_files_is_pillows() {
-        /// Opened by Pillow. Nearly all are damaged, and it shows what it can make of them; the others are TIFFs with Zstandard or with JPEG as before 1995.
+        /// Opened by Pillow. Nearly all are damaged, and it shows what it can make of them; the
+        /// others are TIFFs with Zstandard or with JPEG as before 1995.
         const REFUSED: [&str; 23] = [
             "image-png/bugfixes/x_interlaced_chck.png",
             "image-rs/images/bmp/images/lenient/badplanes.bmp",
@@ -317,7 +325,8 @@ pub(crate) mod tests {
             "pillow/no_palette.gif",
         ];
         const DIFFERENT: [&str; 13] = [
-            // Bitmaps of 15 and 16 bits a pixel, whose alpha and rounding it has otherwise, and gaps in run lengths.
+            // Bitmaps of 15 and 16 bits a pixel, whose alpha and rounding it has otherwise, and
+            // gaps in run lengths.
             "image-rs/images/bmp/images/V5_A1_R5_G5_B5.bmp",
             "image-rs/images/bmp/images/pal4rletrns.bmp",
             "image-rs/images/bmp/images/rgb16-565.bmp",
@@ -332,7 +341,8 @@ pub(crate) mod tests {
             "pillow/bmp/g/rgb16-565pal.bmp",
             "pillow/bmp/g/rgb16.bmp",
             "pillow/bmp/q/pal4rletrns.bmp",
-            // Of 16-bit grey it takes the lower bits, of 16-bit grey with alpha, as which this comes to us, the upper ones.
+            // Of 16-bit grey it takes the lower bits, of 16-bit grey with alpha, as which this
+            // comes to us, the upper ones.
             "pillow/i_trns.png",
             // A gap in run lengths.
             "pillow/mmap_error.bmp",

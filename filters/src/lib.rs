@@ -1,4 +1,5 @@
-//! Signals measured on an image-text pair, perceptual hashes, and presets of rules over the signals.
+//! Signals measured on an image-text pair, perceptual hashes, and presets of rules over the
+//! signals.
 //!
 //! ```
 //! use lynxdata_filters::{Sample, Value, measure_all, signal};
@@ -19,7 +20,8 @@
 //! * [`signals`]: one value each, in one file each, and the list [`GROUPS`];
 //! * [`mod@presets`]: published sets of rules, as SQL predicates over the signals.
 //!
-//! The crate does no I/O, runs no SQL and drops nothing: the engine turns signals into columns and applies the rules.
+//! The crate does no I/O, runs no SQL and drops nothing: the engine turns signals into columns and
+//! applies the rules.
 
 #![allow(
     clippy::inline_always,

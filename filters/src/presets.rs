@@ -13,8 +13,9 @@
 //! reason = "Where the threshold comes from."
 //! ```
 //!
-//! A predicate may use every signal by name, `caption`, `url` and DataFusion's SQL functions. A pair passes a rule if
-//! the predicate is true; where it is false or NULL (a missing signal) the rule rejects the pair.
+//! A predicate may use every signal by name, `caption`, `url` and DataFusion's SQL functions. A
+//! pair passes a rule if the predicate is true; where it is false or NULL (a missing signal) the
+//! rule rejects the pair.
 
 use std::sync::LazyLock;
 
@@ -41,7 +42,7 @@ static PRESETS: LazyLock<Vec<Preset>> = LazyLock::new(|| {
 pub struct Preset {
     /// Name in recipes, and of the preset's file.
     pub name: String,
-    /// What the preset keeps, and how it differs from its source.
+    /// The pairs that the preset keeps, and how it differs from its source.
     pub description: String,
     /// The publication that the rules follow.
     pub source: String,
@@ -53,20 +54,21 @@ pub struct Preset {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
-    /// Name under which a selection reports the pairs that the rule rejects; snake_case, unique in the preset.
+    /// Name under which a selection reports the pairs that the rule rejects; snake_case, unique in
+    /// the preset.
     pub name: String,
     /// SQL over the signals, `caption` and `url`; true keeps the pair, false and NULL reject it.
     pub predicate: String,
-    /// Why the rule exists and where its thresholds come from.
+    /// The reason for the rule and the source of its thresholds.
     pub reason: String,
 }
 
-/// The bundled preset of this name.
+/// Returns the bundled preset of this name.
 pub fn preset(name: &str) -> Option<&'static Preset> {
     presets().iter().find(|preset| preset.name == name)
 }
 
-/// All bundled presets, by name.
+/// Returns all bundled presets, by name.
 pub fn presets() -> &'static [Preset] {
     &PRESETS
 }
@@ -108,7 +110,8 @@ mod tests {
         const OTHERS: [&str; 5] = ["caption", "least", "not", "and", "regexp_like"];
         for preset in presets() {
             for rule in &preset.rules {
-                // Outside of quotes, whatever starts with a letter is a column, a function or an operator.
+                // Outside of quotes, whatever starts with a letter is a column, a function or an
+                // operator.
                 let outside_quotes = rule.predicate.split('\'').step_by(2).collect::<Vec<_>>().join(" ");
                 let words =
                     outside_quotes.split(|character: char| !character.is_ascii_alphanumeric() && character != '_');

@@ -19,27 +19,29 @@ pub struct Sample<'a> {
     language: OnceCell<Option<Language>>,
 }
 
-/// What the language detector says of a caption.
+/// The finding of the language detector on a caption.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Language {
     /// The most likely of the 70 languages that the detector knows.
     pub lang: whatlang::Lang,
-    /// How sure the detector is, from 0 to 1.
+    /// Confidence of the detector, from 0 to 1.
     pub confidence: f64,
 }
 
 impl<'a> Sample<'a> {
-    /// A pair of which nothing is measured yet.
+    /// Makes a pair of which nothing is measured yet.
     pub fn new(caption: Option<&'a str>, image: Option<&'a ImageData>) -> Self {
         Self { caption, image, words: OnceCell::new(), language: OnceCell::new() }
     }
 
-    /// The words of the caption: segments of Unicode Standard Annex 29 (word boundaries) that hold a letter or digit.
+    /// Returns the words of the caption: segments of Unicode Standard Annex 29 (word boundaries)
+    /// that hold a letter or digit.
     pub fn words(&self) -> Option<&[&'a str]> {
         self.words.get_or_init(|| self.caption.map(|caption| caption.unicode_words().collect())).as_deref()
     }
 
-    /// The language of the caption; `None` without a caption or where it holds no letters of a known script.
+    /// Returns the language of the caption; `None` without a caption or where it holds no letters
+    /// of a known script.
     pub fn language(&self) -> Option<Language> {
         *self.language.get_or_init(|| {
             let found = whatlang::detect(self.caption?)?;

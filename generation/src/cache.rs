@@ -27,7 +27,7 @@ struct Line {
     endpoint: String,
 }
 
-/// Where the lines of replies are: first byte and length.
+/// Places of the lines of replies: first byte and length.
 type Places = BTreeMap<Digest, (u64, usize)>;
 
 /// Replies by the digest of their request: lines of JSON that are only ever added to.
@@ -44,7 +44,7 @@ pub struct Cache {
 struct State {
     file: File,
     places: Places,
-    /// Where the next line goes.
+    /// Place of the next line.
     end: u64,
 }
 

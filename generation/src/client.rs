@@ -13,8 +13,7 @@ use crate::price::{Budget, Estimate, Price, Spending};
 use crate::request::Digest;
 use crate::{Cache, Endpoint, Error, Reply, Request, Result, Usage};
 
-/// So many requests may fail one after another for reasons of the server before the rest is not
-/// sent.
+/// Requests that may fail one after another for reasons of the server before the rest is not sent.
 const FAILURES: u32 = 8;
 
 /// A reply with where it comes from.
@@ -22,7 +21,7 @@ const FAILURES: u32 = 8;
 pub struct Completion {
     /// The digest of the request.
     pub digest: Digest,
-    /// What the model replied.
+    /// The model's reply.
     pub reply: Reply,
     /// The tokens of the request and the reply.
     pub usage: Usage,
@@ -131,7 +130,7 @@ impl Client {
         Ok(Completion { digest, reply, usage, is_kept: false })
     }
 
-    /// A server that fails every request ends the work, instead of every request waiting for its
+    /// Ends the work if a server fails every request, instead of every request waiting for its
     /// time to run out.
     fn unless_all_fail(&self, error: Error) -> Error {
         if !error.is_of_server() {

@@ -15,12 +15,12 @@ use crate::{Error, Finish, Reply, Request, Result, Usage};
 
 /// The most characters of an answer that a message repeats.
 const REPEATED: usize = 200;
-/// What stands for the key in everything that comes from the server.
+/// Text in place of the key in everything that comes from the server.
 const HIDDEN: &str = "[key]";
 /// Time to connect.
 const CONNECT: Duration = Duration::from_secs(30);
 
-/// Which model on which server, and how patiently it is asked.
+/// The model, its server, and how patiently it is asked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EndpointConfig {
     /// The address, as `http://localhost:8000/v1`; `/chat/completions` may follow.
@@ -29,7 +29,7 @@ pub struct EndpointConfig {
     pub model: String,
     /// The environment variable that holds the key; without it none is sent.
     pub api_key_env: Option<String>,
-    /// How often a request is sent if the server is busy or the connection breaks; 4 by default.
+    /// Attempts at a request if the server is busy or the connection breaks; 4 by default.
     pub attempts: u32,
     /// The pause before the second attempt, which doubles with each and to which up to half is
     /// added; 1 s by default.
@@ -85,7 +85,7 @@ pub struct Endpoint {
     told: AtomicBool,
 }
 
-/// Why an attempt came to nothing.
+/// The reason why an attempt failed.
 struct Failed {
     error: Error,
     /// The pause before another attempt; `None` if that would fail too.
@@ -142,7 +142,7 @@ impl Endpoint {
         })
     }
 
-    /// A model on a server with a key that is in no variable.
+    /// Returns a model on a server with a key that is in no variable.
     #[cfg(test)]
     pub(crate) fn with_key_for_tests(config: EndpointConfig, key: &str) -> Endpoint {
         Endpoint::with_key(config, Ok(Some(Key(key.to_owned())))).unwrap()
@@ -197,8 +197,8 @@ impl Endpoint {
         }
     }
 
-    /// The pause after an attempt, from 1: doubled with each, and longer by up to a half, which the
-    /// digest of the request draws.
+    /// Returns the pause after an attempt, from 1: doubled with each, and longer by up to a half,
+    /// which the digest of the request draws.
     fn back_off(&self, digest: Digest, attempt: u32) -> Duration {
         let doubled = self.config.pause.saturating_mul(1 << (attempt - 1).min(16)).min(self.config.longest_pause);
         let hash = blake3::Hasher::new().update(&digest.0).update(&attempt.to_le_bytes()).finalize();
@@ -242,7 +242,7 @@ impl Endpoint {
         Err(self.refused(request, dialect, status, &headers, &text, attempt))
     }
 
-    /// The whole body as text, with the key hidden.
+    /// Returns the whole body as text, with the key hidden.
     async fn read(&self, mut response: Response, attempt: u32) -> std::result::Result<String, Failed> {
         let most = self.config.max_bytes;
         let too_long = || Failed { error: Error::TooLong { url: self.shown.clone(), bytes: most }, again: None };
@@ -267,7 +267,7 @@ impl Endpoint {
         }
     }
 
-    /// What a failure of the network means.
+    /// Returns what a failure of the network means.
     fn broken(&self, source: reqwest::Error, attempts: u32) -> Failed {
         // The message of reqwest repeats the address, with what may be secret after the question
         // mark.
@@ -282,7 +282,7 @@ impl Endpoint {
         Failed { error, again: Some(Again::After(None)) }
     }
 
-    /// What an answer without success means, and whether the request can be sent again.
+    /// Returns what an answer without success means, and whether the request can be sent again.
     fn refused(
         &self,
         request: &Request,
@@ -338,7 +338,7 @@ impl Endpoint {
         false
     }
 
-    /// The reply in an answer, and its tokens if they are reported.
+    /// Returns the reply in an answer, and its tokens if they are reported.
     fn completion(&self, status: StatusCode, headers: &HeaderMap, text: &str) -> Result<(Reply, Option<Usage>)> {
         let url = self.shown.clone();
         let Ok(body) = serde_json::from_str::<Value>(text) else {
@@ -374,7 +374,7 @@ impl Endpoint {
     }
 }
 
-/// The text of a message, which some servers give in parts.
+/// Returns the text of a message, which some servers give in parts.
 fn content(message: &Value) -> Option<String> {
     match &message["content"] {
         Value::String(text) => Some(text.clone()),
@@ -396,8 +396,8 @@ fn key_of(value: Option<String>) -> std::result::Result<Key, &'static str> {
     Ok(Key(key.to_owned()))
 }
 
-/// The address of the chat completions. What is wrong with an address is told without it where it
-/// may hold a password.
+/// Returns the address of the chat completions. What is wrong with an address is told without it
+/// where it may hold a password.
 fn completions(given: &str) -> Result<Url> {
     let fault = |why: String| Error::Address { why };
     let mut url = Url::parse(given).map_err(|error| {
@@ -425,7 +425,8 @@ fn is_loopback(url: &Url) -> bool {
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// The pause that an answer asks for, in seconds or until a date; `None` if it names neither.
+/// Returns the pause that an answer asks for, in seconds or until a date; `None` if it names
+/// neither.
 fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse::<f64>() {
@@ -437,7 +438,7 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     Some(date.duration_since(now).unwrap_or_default())
 }
 
-/// The beginning of an answer, for a message.
+/// Returns the beginning of an answer, for a message.
 fn beginning(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     match line.char_indices().nth(REPEATED) {

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 
 use crate::dollars::Dollars;
 
-/// What can go wrong between us and a language model. No message holds a key.
+/// An error between us and a language model. No message holds a key.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The address cannot be used.
     #[error("{why}; an address as http://localhost:8000/v1 is needed")]
     Address {
-        /// What is wrong with it.
+        /// The reason.
         why: String,
     },
     /// The environment variable that should hold the key has none that can be sent.
@@ -19,7 +19,7 @@ pub enum Error {
     Key {
         /// The name of the variable.
         variable: String,
-        /// What is wrong with it.
+        /// The reason.
         why: &'static str,
     },
     /// A setting of the client cannot work.
@@ -29,7 +29,7 @@ pub enum Error {
         setting: &'static str,
         /// Its value.
         value: String,
-        /// What it may be.
+        /// The allowed values.
         wanted: &'static str,
     },
     /// The HTTP client cannot be made.
@@ -82,7 +82,7 @@ pub enum Error {
     Redirect {
         /// The address.
         url: String,
-        /// Where it points.
+        /// Target of the redirect.
         to: String,
     },
     /// There is no connection to the server.
@@ -90,9 +90,9 @@ pub enum Error {
     Unreachable {
         /// The address.
         url: String,
-        /// How often it was tried.
+        /// Number of attempts.
         attempts: u32,
-        /// What the network said.
+        /// Error of the network.
         source: reqwest::Error,
     },
     /// The server asks for a longer pause than is waited.
@@ -103,10 +103,10 @@ pub enum Error {
         /// The pause that it asks for.
         seconds: u64,
     },
-    /// So many requests failed one after another that the rest is not tried.
+    /// The server failed so many requests one after another that the rest is not tried.
     #[error("the last {count} requests failed, so the others are not sent")]
     AllFail {
-        /// How many.
+        /// Number of requests.
         count: u32,
         /// The last of them.
         source: Box<Error>,
@@ -116,7 +116,7 @@ pub enum Error {
         "{spent} of {max} are spent and the next request may cost {needed}; give a higher limit to go on, what is paid for is kept"
     )]
     Budget {
-        /// What was spent.
+        /// Money spent.
         spent: Dollars,
         /// The limit.
         max: Dollars,
@@ -144,17 +144,17 @@ pub enum Error {
     Prices {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The reason.
         why: String,
     },
     /// The file of replies cannot be read or written.
     #[error("cannot {what} {}", path.display())]
     CacheFile {
-        /// What was tried.
+        /// The action, as a verb.
         what: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the system.
         source: io::Error,
     },
     /// Another process uses the replies.
@@ -170,7 +170,7 @@ pub enum Error {
         path: PathBuf,
         /// Its number, from 1.
         line: u64,
-        /// What is wrong.
+        /// The reason.
         why: String,
     },
     /// A reply is not kept, and nothing may be sent.
@@ -198,7 +198,7 @@ pub enum Error {
         url: String,
         /// The HTTP status.
         status: u16,
-        /// How often it was tried.
+        /// Number of attempts.
         attempts: u32,
         /// The beginning of what the server said.
         said: String,
@@ -210,7 +210,7 @@ pub enum Error {
         url: String,
         /// The time that one attempt had.
         seconds: f64,
-        /// How often it was tried.
+        /// Number of attempts.
         attempts: u32,
     },
     /// The connection broke in the middle of the answer, also after several attempts.
@@ -218,9 +218,9 @@ pub enum Error {
     CutOff {
         /// The address.
         url: String,
-        /// How often it was tried.
+        /// Number of attempts.
         attempts: u32,
-        /// What the network said.
+        /// Error of the network.
         source: reqwest::Error,
     },
     /// The answer is longer than is read.
@@ -242,7 +242,7 @@ pub enum Error {
     /// The request cannot be made from the given data.
     #[error("{why}")]
     Input {
-        /// What is wrong, with the file or row.
+        /// The reason, with the file or row.
         why: String,
     },
 }

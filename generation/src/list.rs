@@ -62,7 +62,7 @@ pub(crate) fn items(text: &str, is_cut: bool) -> Vec<String> {
     found.iter().map(|item| bare(item)).filter(|item| !item.is_empty()).collect()
 }
 
-/// The texts of a list, or of the only list of an object.
+/// Returns the texts of a list, or of the only list of an object.
 fn texts_of(value: &Value) -> Vec<String> {
     let list = match value {
         Value::Array(list) => Some(list),
@@ -78,7 +78,7 @@ fn texts_of(value: &Value) -> Vec<String> {
     texts.filter(|text| !text.is_empty()).collect()
 }
 
-/// What follows the number or the mark of an item.
+/// Returns what follows the number or the mark of an item.
 fn after_mark(line: &str) -> Option<&str> {
     if let Some(rest) = ["- ", "* ", "• "].iter().find_map(|mark| line.strip_prefix(mark)) {
         return Some(rest.trim());
@@ -94,7 +94,7 @@ fn after_mark(line: &str) -> Option<&str> {
     (!rest.starts_with(|c: char| c.is_ascii_digit())).then(|| rest.trim())
 }
 
-/// The items of a line that holds several, as in "4) one; 5) two;".
+/// Returns the items of a line that holds several, as in "4) one; 5) two;".
 fn split_inline(item: &str) -> Vec<String> {
     let mut pieces = vec![String::new()];
     for piece in item.split_inclusive(';') {
@@ -109,7 +109,7 @@ fn split_inline(item: &str) -> Vec<String> {
     pieces
 }
 
-/// An item without the quotes, the semicolon or the dash around it.
+/// Returns an item without the quotes, the semicolon or the dash around it.
 fn bare(item: &str) -> String {
     let item = item.trim().trim_end_matches(';').trim_end_matches(" -").trim_end();
     for (open, close) in [('"', '"'), ('“', '”'), ('\'', '\''), ('`', '`')] {

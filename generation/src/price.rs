@@ -75,7 +75,7 @@ impl Prices {
     }
 }
 
-/// What requests may come to.
+/// The expected cost of requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Estimate {
     /// Requests that would be sent.
@@ -90,7 +90,7 @@ pub struct Estimate {
     pub most_cost: Option<Dollars>,
 }
 
-/// What was sent and spent.
+/// Requests that were sent, and their cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Spending {
     /// Attempts that the server took up.
@@ -166,8 +166,8 @@ impl Budget {
         Estimate { requests: count, likely, most, likely_cost: cost(likely), most_cost: cost(most) }
     }
 
-    /// The most tokens that a request and its reply can have. A token of a byte-level vocabulary is
-    /// a byte or more, so there are no more tokens than bytes.
+    /// Returns the most tokens that a request and its reply can have. A token of a byte-level
+    /// vocabulary is a byte or more, so there are no more tokens than bytes.
     fn worst(&self, request: &Request) -> Usage {
         let pictures = request.pictures() * self.price.and_then(|price| price.tokens_per_picture).unwrap_or(0);
         let marks = TOKENS_PER_MESSAGE * (request.messages.len() as u64 + 1);

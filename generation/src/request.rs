@@ -22,11 +22,11 @@ const PICTURES: &[(&[u8], &str)] = &[
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// What holds for the whole conversation.
+    /// Instructions for the whole conversation.
     System,
-    /// What is asked.
+    /// The user's turn.
     User,
-    /// What the model said before, as in an example.
+    /// The model's turn, as in an example.
     Assistant,
 }
 
@@ -44,7 +44,7 @@ pub enum Part {
 pub struct Message {
     /// Who says it.
     pub role: Role,
-    /// What is said.
+    /// Texts and pictures of the message.
     pub parts: Vec<Part>,
 }
 
@@ -57,14 +57,14 @@ pub struct Schema {
     pub schema: Value,
 }
 
-/// What is asked of a model, whatever server has it.
+/// A request to a model, whatever server has it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
     /// The messages in order.
     pub messages: Vec<Message>,
     /// The longest reply in tokens; a longer one is cut.
     pub max_tokens: u32,
-    /// How freely tokens are drawn; 0 takes the likeliest.
+    /// Randomness of the draw of tokens; 0 takes the likeliest.
     pub temperature: f64,
     /// Makes requests with equal messages different ones, and their replies too if the server draws
     /// by it.
@@ -126,8 +126,8 @@ impl Request {
         (texts + schema) as u64
     }
 
-    /// The request as it is digested and kept: pictures are named by their digests, which are as
-    /// good as they and short.
+    /// Returns the request as it is digested and kept: pictures are named by their digests, which
+    /// are as good as they and short.
     pub(crate) fn neutral(&self, model: &str) -> Value {
         let mut messages: Vec<Value> = Vec::new();
         for message in &self.messages {
@@ -147,7 +147,7 @@ impl Request {
         })
     }
 
-    /// The body as OpenAI's chat completions have it.
+    /// Returns the body as OpenAI's chat completions have it.
     pub(crate) fn body(&self, model: &str, dialect: Dialect) -> Value {
         let mut body = json!({
             "model": model,
@@ -167,7 +167,7 @@ impl Request {
     }
 }
 
-/// What a server was found not to offer.
+/// Features that a server was found to lack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Dialect {
     /// Replies are plain text; `response_format` is refused.
@@ -176,27 +176,27 @@ pub(crate) struct Dialect {
     pub(crate) completion_tokens: bool,
 }
 
-/// Why a reply ends.
+/// The reason why a reply ends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Finish {
     /// The model came to its end.
     Stop,
-    /// It reached the limit of tokens and is cut.
+    /// The limit of tokens cut it.
     Length,
     /// Something else, as the server calls it.
     #[serde(untagged)]
     Other(String),
 }
 
-/// What a model replied.
+/// A model's reply.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reply {
     /// The text; empty if the model refused.
     pub text: String,
-    /// Why it ends there.
+    /// The reason why it ends there.
     pub finish: Finish,
-    /// What the model said instead of a reply, where the server tells refusals apart.
+    /// The model's refusal, where the server tells refusals apart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<String>,
     /// The model as the server names it, which may be more exact than the name it was asked by.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
-/// What a server does with a request.
+/// A server's answer to a request.
 pub(crate) enum Answer {
     /// Sends these bytes and closes the connection.
     Bytes(Vec<u8>),
@@ -21,7 +21,7 @@ pub(crate) struct Server {
 }
 
 impl Answer {
-    /// A reply with so many tokens of the request and of itself as it has words.
+    /// Returns a reply with so many tokens of the request and of itself as it has words.
     pub(crate) fn says(text: &str) -> Answer {
         Answer::finishes(text, "stop")
     }
@@ -61,7 +61,7 @@ impl Server {
         Server { address, requests }
     }
 
-    /// What was asked since the last call, with `path` and `authorization` of the head.
+    /// Returns what was asked since the last call, with `path` and `authorization` of the head.
     pub(crate) fn requests(&self) -> Vec<Value> {
         std::mem::take(&mut *self.requests.lock().unwrap())
     }

@@ -21,7 +21,7 @@ const DESCRIBE: &str = "Describe the image in detail.";
 /// Sampling temperature: some variety between pictures, little invention. Ours.
 const TEMPERATURE: f64 = 0.7;
 
-/// What speaks of the text that the model saw instead of a picture.
+/// Words that speak of the text that the model saw instead of a picture.
 const SOURCES: &[&str] = &[
     "caption",
     "captions",
@@ -36,7 +36,7 @@ const SOURCES: &[&str] = &[
     "based on the description",
     "based on the information",
 ];
-/// What a model says of itself, or instead of an answer.
+/// Words that a model says of itself, or instead of an answer.
 const ASSISTANT: &[&str] = &[
     "as an ai",
     "language model",
@@ -68,7 +68,7 @@ const PEOPLE: &[&str] = &[
     "kid", "kids", "baby", "guy", "lady", "player", "players", "rider", "skier", "surfer", "someone", "group", "crowd",
 ];
 
-/// What is written.
+/// The kind of text to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -85,20 +85,20 @@ pub enum Kind {
 /// An object in a picture.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Object {
-    /// What it is.
+    /// Its name.
     pub name: String,
     /// Left, top, right and bottom, in the unit of the data; LLaVA's are parts of width and height.
     pub edges: [f64; 4],
 }
 
-/// What is known of a picture.
+/// The known facts about a picture.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Context {
     /// The id of the row.
     pub id: String,
-    /// What people say of it.
+    /// Captions by people.
     pub captions: Vec<String>,
-    /// What is where.
+    /// Objects with their boxes.
     pub objects: Vec<Object>,
     /// The picture as the row names it, which goes into the output.
     pub image: Option<String>,
@@ -118,11 +118,11 @@ pub enum Speaker {
 pub struct Turn {
     /// Who says it.
     pub speaker: Speaker,
-    /// What is said.
+    /// The text of the turn.
     pub text: String,
 }
 
-/// What was written and passed all rules.
+/// A text that passed all rules.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Written {
     /// The turns; the only one of a caption is the caption.
@@ -133,22 +133,22 @@ pub struct Written {
     pub request: String,
 }
 
-/// What was written and is refused.
+/// A text that was refused.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Refused {
     /// The id of the row.
     pub id: String,
     /// The name of the rule.
     pub rule: &'static str,
-    /// What is wrong.
+    /// The reason.
     pub reason: String,
-    /// What the model wrote.
+    /// The model's text.
     pub text: String,
     /// The digest of the request.
     pub request: String,
 }
 
-/// What came of one row.
+/// The outcome of one row.
 #[derive(Debug)]
 pub enum Outcome {
     /// A text that passed all rules.
@@ -159,7 +159,7 @@ pub enum Outcome {
     Failed(Error),
 }
 
-/// What is wanted.
+/// Settings of the texts to write.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Wanted {
     /// The kind of text.
@@ -202,7 +202,7 @@ impl Context {
         Ok(Context { id, captions, objects, image: row["image"].as_str().map(str::to_owned) })
     }
 
-    /// What stands for the picture in a request.
+    /// Returns what stands for the picture in a request.
     fn text(&self) -> String {
         let mut text = String::new();
         for caption in &self.captions {
@@ -227,7 +227,7 @@ fn object(row: &Value) -> std::result::Result<Object, String> {
 }
 
 impl Kind {
-    /// What the model is told.
+    /// Returns what the model is told.
     fn instruction(self) -> &'static str {
         match self {
             Kind::Caption => {
@@ -245,10 +245,10 @@ impl Kind {
         }
     }
 
-    /// What is added for all kinds.
+    /// Sentence of the request for every kind.
     const ALWAYS: &str = "Write as if you saw the picture: do not mention captions, boxes, numbers of positions or the text that you got.";
 
-    /// The longest reply in tokens.
+    /// Returns the longest reply in tokens.
     fn max_tokens(self) -> u32 {
         match self {
             Kind::Caption => 128,
@@ -256,8 +256,8 @@ impl Kind {
         }
     }
 
-    /// Fewest and most words of an answer. Ours: wide enough for every genuine text of its kind,
-    /// too narrow for what went wrong.
+    /// Returns the fewest and the most words of an answer. Ours: wide enough for every genuine text
+    /// of its kind, too narrow for what went wrong.
     fn words(self) -> (usize, usize) {
         match self {
             Kind::Caption => (3, 60),
@@ -267,7 +267,7 @@ impl Kind {
         }
     }
 
-    /// Fewest and most questions.
+    /// Returns the fewest and the most questions.
     fn questions(self) -> (usize, usize) {
         match self {
             Kind::Caption => (0, 0),
@@ -277,7 +277,7 @@ impl Kind {
     }
 }
 
-/// What a text is judged by.
+/// The facts by which a text is judged.
 struct Judged<'a> {
     wanted: &'a Wanted,
     context: &'a Context,
@@ -286,7 +286,7 @@ struct Judged<'a> {
 }
 
 impl Judged<'_> {
-    /// All that was said, as words in lower case with one space around each.
+    /// Returns all that was said, as words in lower case with one space around each.
     fn words(&self) -> String {
         let texts: Vec<&str> = self.turns.iter().map(|turn| turn.text.as_str()).collect();
         format!(" {} ", normalise(&texts.join(" ")))
@@ -297,7 +297,7 @@ impl Judged<'_> {
 pub struct Rule {
     /// Its name, under which refusals are counted.
     pub name: &'static str,
-    /// What it refuses.
+    /// The texts that it refuses, in words.
     pub about: &'static str,
     fault: fn(&Judged) -> Option<String>,
 }
@@ -411,7 +411,7 @@ fn judged(model: &str, context: &Context, wanted: &Wanted, completion: &Completi
     }
 }
 
-/// The turns of a reply: JSON, or lines that begin with a speaker.
+/// Returns the turns of a reply: JSON, or lines that begin with a speaker.
 fn turns(kind: Kind, text: &str) -> Vec<Turn> {
     let text = list::without_thoughts(text);
     let turn = |speaker, text: &str| Turn { speaker, text: text.trim().to_owned() };
@@ -443,7 +443,7 @@ fn turns(kind: Kind, text: &str) -> Vec<Turn> {
     found
 }
 
-/// The speaker with whom a line begins, and what is said.
+/// Returns the speaker with whom a line begins, and what is said.
 fn speaker(line: &str) -> Option<(Speaker, &str)> {
     let line = line.trim_start_matches(|c: char| c.is_ascii_digit() || " .)*#".contains(c));
     let (name, rest) = line.split_once(':')?;
@@ -537,7 +537,7 @@ fn repeated_question(judged: &Judged) -> Option<String> {
     })
 }
 
-/// Whether words name an object, in the singular or the plural.
+/// Returns whether words name an object, in the singular or the plural.
 fn names(words: &str, object: &str) -> bool {
     let object = normalise(object);
     let forms = [object.clone(), format!("{object}s"), format!("{object}es")];

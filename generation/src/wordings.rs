@@ -24,7 +24,7 @@ const EXAMPLES: usize = 3;
 const TEMPERATURE: f64 = 1.0;
 /// The longest reply: 15 wordings of more than 100 tokens.
 const MAX_TOKENS: u32 = 2048;
-/// So many times the requests are sent that would do if every candidate were accepted.
+/// Most requests, as a multiple of those that would do if every candidate were accepted.
 const PATIENCE: usize = 4;
 
 /// Returns what an answer of a shape is, for a message.
@@ -54,14 +54,14 @@ pub struct ByHand {
     pub text: String,
 }
 
-/// What wordings are wanted for.
+/// The task for which wordings are wanted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Task {
-    /// What the wordings ask for, as the bank describes it.
+    /// Description of the wordings, as the bank has it.
     pub description: String,
     /// The slots, each of which every wording has once.
     pub slots: Vec<String>,
-    /// What the model sees beside the wording.
+    /// The media that the model sees beside the wording.
     pub media: Media,
     /// The shape of the answer.
     pub answer: AnswerShape,
@@ -73,7 +73,7 @@ pub struct Task {
     pub answers: Vec<String>,
 }
 
-/// How new wordings differ from those by hand.
+/// The way in which new wordings differ from those by hand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Variant {
     /// Only in their words, as the paper asks.
@@ -99,7 +99,7 @@ impl Variant {
         if let Variant::Language(language) = self { Some(language) } else { None }
     }
 
-    /// What the request adds to "with the same meaning".
+    /// Returns what the request adds to "with the same meaning".
     fn wish(self) -> String {
         match self {
             Variant::SameMeaning => String::new(),
@@ -112,7 +112,7 @@ impl Variant {
     }
 }
 
-/// How many wordings are wanted, and of which kinds.
+/// The number and the kinds of the wanted wordings.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Wanted {
     /// New wordings; fewer come if the model repeats itself.
@@ -140,11 +140,11 @@ pub struct Wording {
     pub tone: Option<&'static str>,
     /// Its language by ISO 639-1.
     pub language: &'static str,
-    /// Where it comes from.
+    /// Its origin.
     pub origin: Origin,
 }
 
-/// Where a new wording comes from.
+/// The origin of a new wording.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Origin {
     /// The model, as the server calls it.
@@ -166,13 +166,13 @@ pub struct Refused {
     pub text: String,
     /// The name of the rule.
     pub rule: &'static str,
-    /// What is wrong.
+    /// The reason.
     pub reason: String,
     /// The digest of the request.
     pub request: String,
 }
 
-/// What came of the requests.
+/// The outcome of the requests.
 #[derive(Debug, Default)]
 pub struct Generated {
     /// New wordings.
@@ -181,9 +181,9 @@ pub struct Generated {
     pub refused: Vec<Refused>,
     /// Requests that were replied to, now or before.
     pub replies: usize,
-    /// What went wrong with single requests.
+    /// Errors of single requests.
     pub failed: Vec<Error>,
-    /// Why no more was asked for, if that was an error.
+    /// The error that ended the requests, if one did.
     pub stopped: Option<Error>,
 }
 
@@ -230,8 +230,8 @@ impl Task {
         Ok(())
     }
 
-    /// The requests in the order in which they are sent. None depends on a reply, so a rerun sends
-    /// the same ones.
+    /// Returns the requests in the order in which they are sent. None depends on a reply, so a
+    /// rerun sends the same ones.
     fn plan(&self, wanted: &Wanted) -> Vec<Planned> {
         let requests = (wanted.count.div_ceil(ASKED) * PATIENCE).max(wanted.variants.len());
         let planned = |round: usize| {
@@ -244,8 +244,8 @@ impl Task {
         (0..requests).map(planned).collect()
     }
 
-    /// The meta prompt of the paper, with what it leaves open: slots, the answer and the form of
-    /// the reply.
+    /// Returns the meta prompt of the paper, with what it leaves open: slots, the answer and the
+    /// form of the reply.
     fn request(&self, variant: Variant, shown: &[&ByHand], round: u64) -> Request {
         let kind = match self.media {
             Media::Image | Media::Images => "visual-language",
@@ -374,7 +374,7 @@ pub fn bank_toml(task: &Task, wordings: &[Wording]) -> String {
     toml::to_string(&file).expect("texts and lists of texts are TOML")
 }
 
-/// A text without its slots, and what stands between their braces with single spaces.
+/// Returns a text without its slots, and what stands between their braces with single spaces.
 fn split_slots(text: &str) -> (String, Vec<String>) {
     let (mut rest, mut slots) = (String::new(), Vec::new());
     let mut left = text;
@@ -389,12 +389,12 @@ fn split_slots(text: &str) -> (String, Vec<String>) {
     (rest, slots)
 }
 
-/// The name of a slot without its filters.
+/// Returns the name of a slot without its filters.
 fn slot_name(slot: &str) -> &str {
     slot.split('|').next().unwrap_or_default().trim()
 }
 
-/// A text whose slots are written as `{{ name }}`.
+/// Returns a text whose slots are written as `{{ name }}`.
 fn spaced_slots(text: &str) -> String {
     let mut spaced = String::new();
     let mut left = text;
@@ -407,7 +407,7 @@ fn spaced_slots(text: &str) -> String {
     spaced + left
 }
 
-/// An id of the first four words and a digest, readable and the same for the same text.
+/// Returns an id of the first four words and a digest, readable and the same for the same text.
 fn id_of(text: &str) -> String {
     let plain: String =
         split_slots(text).0.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { ' ' }).collect();

@@ -13,9 +13,16 @@ pub enum PromptMode {
     /// Every record draws one of all wordings that fit it.
     #[default]
     All,
+    /// Every record draws one of the first three that fit it and that no model wrote on demand: what
+    /// the paper begins with before GPT-4 writes more.
+    Seed,
     /// Every record gets the first wording that fits it, in the order of banks and files.
-    Single,
+    #[serde(alias = "single")]
+    One,
 }
+
+/// The wordings by hand that the paper has of each task (section 2.2).
+const SEEDS: usize = 3;
 
 /// Returns the wording for one record: of those that fit, the one whose hash mixed with that of
 /// seed, task and record is the smallest.
@@ -30,11 +37,18 @@ pub fn choose<'a>(
     task: &str,
     record_id: &str,
 ) -> Option<Wording<'a>> {
-    if mode == PromptMode::Single {
-        return fitting.next();
-    }
     let record = keyed_hash(seed, &["wording", task, record_id]);
-    fitting.min_by_key(|own| (mixed(record ^ own.template.key), &own.bank.name, &own.template.id))
+    let order = |own: &Wording<'a>| (mixed(record ^ own.template.key), &own.bank.name, &own.template.id);
+    match mode {
+        PromptMode::All => fitting.min_by_key(order),
+        PromptMode::One => fitting.next(),
+        PromptMode::Seed => {
+            let fitting: Vec<Wording> = fitting.collect();
+            let is_by_hand = |own: &&Wording| own.template.origin.is_none();
+            let by_hand = fitting.iter().filter(is_by_hand).take(SEEDS).copied().min_by_key(order);
+            by_hand.or_else(|| fitting.iter().take(SEEDS).copied().min_by_key(order))
+        }
+    }
 }
 
 /// Mixes the bits of a number: the finalizer of SplitMix64 (Steele, Lea and Flood, "Fast splittable
@@ -47,7 +61,7 @@ fn mixed(number: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
     use crate::{Bank, Banks, Template};
@@ -135,8 +149,20 @@ mod tests {
     }
 
     #[test]
-    fn single_keeps_to_the_first_wording() {
+    fn one_keeps_to_the_first_wording_and_seed_to_the_first_three_by_hand() {
         let bank = bank_of(&["b", "a"]);
-        assert!((0..50).all(|record| draw(&bank, PromptMode::Single, 3, "task", &record.to_string()).id == "b"));
+        assert!((0..50).all(|record| draw(&bank, PromptMode::One, 3, "task", &record.to_string()).id == "b"));
+        let mut bank = bank_of(&["x", "a", "b", "c", "d"]);
+        let origin = "model = \"m\"\ndate = \"2026-01-31\"\nreview = \"accepted\"\n";
+        bank.templates[0].origin = Some(toml::from_str(origin).unwrap());
+        let drawn = |bank: &Bank| -> BTreeSet<String> {
+            (0..100).map(|record| draw(bank, PromptMode::Seed, 3, "task", &record.to_string()).id.clone()).collect()
+        };
+        assert_eq!(drawn(&bank).into_iter().collect::<String>(), "abc");
+        let origin = bank.templates[0].origin.clone();
+        bank.templates.iter_mut().for_each(|template| template.origin.clone_from(&origin));
+        assert_eq!(drawn(&bank).into_iter().collect::<String>(), "abx", "all are a model's");
+        let modes: BTreeMap<String, PromptMode> = toml::from_str("old = \"single\"\nnew = \"one\"").unwrap();
+        assert!(modes.values().all(|mode| *mode == PromptMode::One));
     }
 }

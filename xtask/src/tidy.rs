@@ -1,8 +1,10 @@
 //! The invariants of ARCHITECTURE.md that a machine can check: which crate may import which, that
 //! every folder is where the map says, and that the modules of a crate import one another in one
-//! direction; and that the recipes of CONTRIBUTING.md are true.
+//! direction; that the recipes of CONTRIBUTING.md are true; and that comments and prose keep to 100
+//! columns.
 
 mod circles;
+mod columns;
 mod recipes;
 
 use std::collections::BTreeSet;
@@ -77,6 +79,7 @@ pub(crate) fn run() -> Result<()> {
         faults.extend(found.into_iter().map(|circle| format!("{}: modules import in a circle: {circle}", member.name)));
     }
     faults.extend(recipes::faults(root)?);
+    faults.extend(columns::faults(root)?);
     if !faults.is_empty() {
         bail!("the workspace is not tidy:\n  {}", faults.join("\n  "));
     }

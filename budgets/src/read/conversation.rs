@@ -1,7 +1,9 @@
 //! Records of all formats as one: turns and pictures.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use lynxdata_records::python_json::normalise;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::fault::{Fault, Reason};
 
@@ -69,11 +71,24 @@ pub struct Picture {
     pub declared: Option<(u32, u32)>,
 }
 
+/// What a record says of one of its questions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// Its wording: `bank/template` of our exports, the instruction of M3IT.
+    pub wording: Option<String>,
+    /// The place of the right option in the order shown, from 0, and the number of options.
+    pub right_option: Option<(u32, u32)>,
+}
+
 /// A record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Conversation {
     /// What it is called.
     pub id: Option<String>,
+    /// The task or dataset that it comes from.
+    pub task: Option<String>,
+    /// What it says of its first questions; not more than there are.
+    pub asked: Vec<Asked>,
     /// The turns.
     pub turns: Vec<Turn>,
     /// The pictures, in order.
@@ -95,7 +110,8 @@ impl Conversation {
         Conversation::from_json(record)
     }
 
-    /// Reads a record of LLaVA, ShareGPT, messages, ms-swift, The Cauldron or our own JSON Lines.
+    /// Reads a record of LLaVA, ShareGPT, messages, ms-swift, The Cauldron, M3IT, Alpaca or our own
+    /// JSON Lines.
     ///
     /// # Errors
     /// If it is no object or has no turns.
@@ -103,7 +119,13 @@ impl Conversation {
         let Value::Object(fields) = &mut record else {
             return Err(Fault::new(Reason::Unreadable, format!("a record is an object, not {}", shortened(&record))));
         };
-        let mut own = Conversation { id: fields.get("id").and_then(text_of), ..Conversation::default() };
+        let task = ["task", "dataset", "dataset_name", "source"].iter().find_map(|name| fields.get(*name)?.as_str());
+        let mut own = Conversation {
+            id: fields.get("id").and_then(text_of),
+            task: task.map(str::to_owned),
+            asked: asked(fields),
+            ..Conversation::default()
+        };
         if let Some(system) = fields.get("system").and_then(Value::as_str).filter(|text| !text.is_empty()) {
             own.turns.push(Turn { role: Role::System, text: system.to_owned() });
         }
@@ -119,9 +141,19 @@ impl Conversation {
                 Some(_) => 1,
             };
         }
+        if let Some(Value::Array(pictures)) = fields.get("image_base64_str") {
+            let decoded = |picture: &Value| STANDARD.decode(picture.as_str()?).ok();
+            own.pictures
+                .extend(pictures.iter().map(|picture| Picture { bytes: decoded(picture), ..Picture::default() }));
+            own.is_placed_by_format = true;
+        }
         own.take_declared(fields.get("width"), fields.get("height"));
         let mut taken = |name: &&str| fields.remove(*name).filter(|value| !value.is_null());
-        let Some(Value::Array(turns)) = ["messages", "conversations", "texts"].iter().find_map(&mut taken) else {
+        let turns = ["messages", "conversations", "texts"].iter().find_map(&mut taken);
+        if turns.is_none() && own.take_instruction(fields) {
+            return Ok(own);
+        }
+        let Some(Value::Array(turns)) = turns else {
             let known: Vec<&str> = fields.keys().map(String::as_str).take(12).collect();
             let detail = format!("none of messages, conversations and texts is a list; there is {}", known.join(", "));
             return Err(Fault::new(Reason::NoConversation, detail));
@@ -138,6 +170,16 @@ impl Conversation {
     pub fn placeholders(&self) -> (usize, usize) {
         let count = |mark: &str| self.turns.iter().map(|turn| turn.text.matches(mark).count()).sum();
         (count(IMAGE), count(VIDEO))
+    }
+
+    /// Returns every text of the user without placeholders, with the answer behind it.
+    pub fn exchanges(&self) -> impl Iterator<Item = (String, Option<&str>)> {
+        let plain = |text: &str| text.replace(IMAGE, " ").replace(VIDEO, " ").trim().to_owned();
+        let asked = self.turns.iter().enumerate().filter(|(_, turn)| turn.role == Role::User);
+        asked.map(move |(place, turn)| {
+            let next = self.turns.get(place + 1).filter(|next| next.role == Role::Assistant);
+            (plain(&turn.text), next.map(|answer| answer.text.as_str()))
+        })
     }
 
     fn take_pictures(&mut self, pictures: &Value) {
@@ -172,6 +214,23 @@ impl Conversation {
                 picture.declared = picture.declared.or(width.zip(height));
             }
         }
+    }
+
+    /// Takes the fields of M3IT and Alpaca: an instruction, what it is about, and the answer.
+    fn take_instruction(&mut self, fields: &Map<String, Value>) -> bool {
+        let text = |names: &[&str]| names.iter().find_map(|name| fields.get(*name)?.as_str());
+        let (Some(instruction), Some(answer)) = (text(&["instruction"]), text(&["outputs", "output"])) else {
+            return false;
+        };
+        let about = text(&["inputs", "input"]).filter(|text| !text.is_empty());
+        let asked = about.map_or_else(|| instruction.to_owned(), |about| format!("{instruction}\n{about}"));
+        self.turns.push(Turn { role: Role::User, text: asked });
+        self.turns.push(Turn { role: Role::Assistant, text: answer.to_owned() });
+        self.is_placed_by_format = true;
+        if about.is_some() {
+            self.asked = vec![Asked { wording: Some(instruction.to_owned()), right_option: None }];
+        }
+        true
     }
 
     fn take_turn(&mut self, turn: Value) -> Result<(), Fault> {
@@ -236,6 +295,24 @@ impl Conversation {
     }
 }
 
+/// Reads what our own exports say of each question: of those that are packed into a dialog, or of
+/// the only one.
+fn asked(fields: &Map<String, Value>) -> Vec<Asked> {
+    let of_record = |fields: &Map<String, Value>| {
+        let wording = fields.get("template")?.as_str()?.to_owned();
+        let options = fields.get("choice_order").and_then(Value::as_array).map_or(0, Vec::len);
+        let right = fields.get("right_choice").and_then(Value::as_u64);
+        let right_option = right.and_then(|right| Some((u32::try_from(right).ok()?, u32::try_from(options).ok()?)));
+        Some(Asked { wording: Some(wording), right_option })
+    };
+    match fields.get("packed") {
+        Some(Value::Array(packed)) if !packed.is_empty() => {
+            packed.iter().map(|record| record.as_object().and_then(of_record).unwrap_or_default()).collect()
+        }
+        _ => of_record(fields).into_iter().collect(),
+    }
+}
+
 fn text_of(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
@@ -284,6 +361,31 @@ mod tests {
             assert_eq!(own.pictures, [Picture { path: Some("a.jpg".to_owned()), ..Picture::default() }]);
             assert!(!own.is_placed_by_format);
         }
+    }
+
+    #[test]
+    fn instructions_with_their_answers_are_conversations_of_one_question() {
+        let own = read(json!({"instruction": "Name it.", "inputs": "The red one.", "image_base64_str": ["Qk0=", "?"],
+            "outputs": "A cup."}));
+        assert_eq!(turns(&own), [(Role::User, "Name it.\nThe red one."), (Role::Assistant, "A cup.")]);
+        assert_eq!((own.pictures[0].bytes.as_deref(), &own.pictures[1].bytes), (Some(&b"BM"[..]), &None));
+        assert_eq!(own.asked[0].wording.as_deref(), Some("Name it."));
+        let alpaca = read(json!({"instruction": "Name three cups.", "input": "", "output": "Red, blue, green."}));
+        assert_eq!(turns(&alpaca)[0].1, "Name three cups.");
+        assert!(alpaca.asked.is_empty() && alpaca.is_placed_by_format, "what it asks is no wording");
+    }
+
+    #[test]
+    fn our_own_records_say_what_they_ask() {
+        let right_option = Some((1, 3));
+        let own = read(json!({"task": "t", "template": "vqa/a", "choice_order": [2, 0, 1], "right_choice": 1,
+            "messages": []}));
+        assert_eq!(own.task.as_deref(), Some("t"));
+        assert_eq!(own.asked, [Asked { wording: Some("vqa/a".to_owned()), right_option }]);
+        let packed =
+            json!([{"template": "vqa/b"}, {"template": "vqa/c", "choice_order": [0, 1, 2], "right_choice": 1}]);
+        let own = read(json!({"template": "vqa/b", "packed": packed, "messages": []}));
+        assert_eq!(own.asked.iter().map(|own| own.right_option).collect::<Vec<_>>(), [None, right_option]);
     }
 
     #[test]

@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use lynxdata_records::text;
+use rayon::prelude::*;
 
 pub(crate) use conversation::IMAGE;
-pub use conversation::{Conversation, Picture, Role, Turn};
+pub use conversation::{Asked, Conversation, Picture, Role, Turn};
 use values::Values;
 
 use crate::error::{Error, Result};
@@ -27,6 +28,9 @@ const COUNTS: &str = "counts";
 
 /// Suffixes of files of conversations.
 const SUFFIXES: &[&str] = &["json", "jsonl", "ndjson", "parquet"];
+
+/// Records that are read together, on all cores.
+const BATCH: usize = 2048;
 
 /// A record that is read, or the bytes of one that is still to be.
 #[derive(Debug)]
@@ -99,31 +103,79 @@ pub fn files(path: &Path) -> Result<Vec<PathBuf>> {
     if found.is_empty() { Err(Error::NoConversations { path: path.to_owned() }) } else { Ok(found) }
 }
 
+/// Returns what a file of a folder is called in reports: its path below it, or what was named.
+pub(crate) fn name_below(path: &Path, file: &Path) -> Arc<str> {
+    let below = file.strip_prefix(path).ok().filter(|below| !below.as_os_str().is_empty());
+    Arc::from(below.unwrap_or(file).to_string_lossy())
+}
+
 /// Hands on all records of a file. `name` is how it is called in reports.
 ///
 /// # Errors
 /// If the file cannot be read to its end, or what `take` says.
 pub(crate) fn records(path: &Path, name: &Arc<str>, take: &mut dyn FnMut(Record) -> Result<()>) -> Result<()> {
+    let Some(mut values) = values(path)? else {
+        return parquet::read(path, &mut |row, conversation| {
+            let content = Content::Read(conversation.map(Box::new));
+            take(Record { file: name.clone(), row, content })
+        });
+    };
+    let failed = |source: io::Error| Error::Io { path: path.to_owned(), source };
+    while let Some((row, bytes)) = values.next().map_err(failed)? {
+        take(Record { file: name.clone(), row, content: Content::Json(bytes) })?;
+    }
+    Ok(())
+}
+
+/// Begins to take a file of JSON apart; `None` is Parquet.
+///
+/// # Errors
+/// If the file cannot be read or is compressed.
+pub(crate) fn values(path: &Path) -> Result<Option<Values<impl io::BufRead>>> {
     let failed = |source: io::Error| Error::Io { path: path.to_owned(), source };
     let mut file = File::open(path).map_err(failed)?;
     let mut start = Vec::with_capacity(4);
     file.by_ref().take(4).read_to_end(&mut start).map_err(failed)?;
     if start == b"PAR1" {
-        return parquet::read(path, &mut |row, conversation| {
-            let content = Content::Read(conversation.map(Box::new));
-            take(Record { file: name.clone(), row, content })
-        });
+        return Ok(None);
     }
     if start.starts_with(&[0x1f, 0x8b]) || start == [0x28, 0xb5, 0x2f, 0xfd] {
         let reason = "it is compressed; unpack it first";
         return Err(failed(io::Error::new(io::ErrorKind::InvalidData, reason)));
     }
     let input = text::utf8(io::Cursor::new(start).chain(file)).map_err(failed)?;
-    let mut values = Values::new(BufReader::with_capacity(1 << 16, input));
-    while let Some((row, bytes)) = values.next().map_err(failed)? {
-        take(Record { file: name.clone(), row, content: Content::Json(bytes) })?;
+    Ok(Some(Values::new(BufReader::with_capacity(1 << 16, input))))
+}
+
+/// Hands on all conversations of a file or folder in their order, each with the name of its file,
+/// and counts the records that are none. They are read on all cores.
+///
+/// # Errors
+/// If a file cannot be read to its end.
+pub fn conversations(path: &Path, take: &mut dyn FnMut(&str, &Conversation)) -> Result<u64> {
+    let mut unreadable = 0;
+    for file in files(path)? {
+        let name = name_below(path, &file);
+        let mut batch = Vec::new();
+        let mut hand_on = |batch: Vec<Content>| {
+            let read: Vec<_> = batch.into_par_iter().map(Content::conversation).collect();
+            for conversation in read {
+                match conversation {
+                    Ok(conversation) => take(&name, &conversation),
+                    Err(_) => unreadable += 1,
+                }
+            }
+        };
+        records(&file, &name, &mut |record| {
+            batch.push(record.content);
+            if batch.len() == BATCH {
+                hand_on(std::mem::take(&mut batch));
+            }
+            Ok(())
+        })?;
+        hand_on(batch);
     }
-    Ok(())
+    Ok(unreadable)
 }
 
 #[cfg(test)]

@@ -12,10 +12,33 @@ use crate::error::{Error, Result};
 use crate::fault::{Fault, Reason};
 
 /// Columns that a record is made of.
-const COLUMNS: &[&str] =
-    &["id", "image", "images", "video", "videos", "system", "width", "height", "messages", "conversations", "texts"];
-/// Columns of turns.
-const TURNS: &[&str] = &["messages", "conversations", "texts"];
+const COLUMNS: &[&str] = &[
+    "id",
+    "task",
+    "dataset",
+    "source",
+    "template",
+    "choice_order",
+    "right_choice",
+    "packed",
+    "image",
+    "images",
+    "video",
+    "videos",
+    "system",
+    "width",
+    "height",
+    "messages",
+    "conversations",
+    "texts",
+    "instruction",
+    "inputs",
+    "input",
+    "outputs",
+    "output",
+];
+/// Columns of turns, of which one has to be there.
+const TURNS: &[&str] = &["messages", "conversations", "texts", "instruction"];
 
 /// Hands on the rows of a file, until `take` wants no more.
 pub(super) fn read(

@@ -10,9 +10,10 @@ const LONGEST_RECORD: usize = 256 << 20;
 /// A list is cut at the commas between its elements, without looking into them, so that an element
 /// that is no JSON costs only itself.
 #[derive(Debug)]
-pub(super) struct Values<R> {
+pub(crate) struct Values<R> {
     input: R,
     shape: Option<Shape>,
+    is_list: bool,
     /// Records so far; for lines, lines so far.
     number: u64,
 }
@@ -25,18 +26,23 @@ enum Shape {
 }
 
 /// The bytes of a record and its number from 0: that of the line, or of the element of a list.
-pub(super) type Numbered = (u64, Vec<u8>);
+pub(crate) type Numbered = (u64, Vec<u8>);
 
 impl<R: BufRead> Values<R> {
     pub(super) fn new(input: R) -> Self {
-        Self { input, shape: None, number: 0 }
+        Self { input, shape: None, is_list: false, number: 0 }
+    }
+
+    /// Returns whether the file is a list, once it was begun.
+    pub(crate) fn is_list(&self) -> bool {
+        self.is_list
     }
 
     /// Returns the next record.
     ///
     /// # Errors
     /// If the file cannot be read, ends within a list or has a record that is too long.
-    pub(super) fn next(&mut self) -> io::Result<Option<Numbered>> {
+    pub(crate) fn next(&mut self) -> io::Result<Option<Numbered>> {
         loop {
             match self.shape {
                 None => self.begin()?,
@@ -68,6 +74,7 @@ impl<R: BufRead> Values<R> {
             Some(b'[') => {
                 self.input.consume(1);
                 self.number = 0;
+                self.is_list = true;
                 Shape::List
             }
             Some(_) => Shape::Lines,

@@ -22,7 +22,9 @@ pub(super) struct AnyResolution {
     is_plain_among_others: bool,
 }
 
-/// `preprocessor_config.json` of llava-hf/llava-v1.6-mistral-7b-hf: patches of 14 pixels.
+/// `preprocessor_config.json` of llava-hf/llava-v1.6-mistral-7b-hf, as `transformers` prints it:
+/// `image_grid_pinpoints` 336 x 672, 672 x 336, 672 x 672, 1008 x 336 and 336 x 1008 (height and
+/// width), `crop_size` 336; patches of 14 pixels.
 pub(super) const LLAVA_NEXT: AnyResolution = AnyResolution {
     tile_side: 336,
     tile_tokens: 24,
@@ -31,8 +33,8 @@ pub(super) const LLAVA_NEXT: AnyResolution = AnyResolution {
     is_plain_among_others: false,
 };
 
-/// `preprocessor_config.json` of llava-hf/llava-onevision-qwen2-7b-ov-hf: 729 tokens a tile, and
-/// `vision_aspect_ratio` "anyres_max_9".
+/// `config.json` of llava-hf/llava-onevision-qwen2-7b-ov-hf: 36 `image_grid_pinpoints` of 384 to
+/// 2304, rows before columns; `size` 384, 729 tokens a tile, `vision_aspect_ratio` "anyres_max_9".
 pub(super) const LLAVA_ONEVISION: AnyResolution = AnyResolution {
     tile_side: 384,
     tile_tokens: 27,

@@ -19,11 +19,15 @@ pub(super) struct Idefics3 {
     tile_tokens: u32,
 }
 
-/// HuggingFaceM4/Idefics3-8B-Llama3.
+/// HuggingFaceM4/Idefics3-8B-Llama3: `size` 1456 of `preprocessor_config.json` (revision 30d4b60),
+/// `max_image_size` 364 of the revision before; `image_seq_len` 169 of `Idefics3Processor`.
 pub(super) const IDEFICS3: Idefics3 = Idefics3 { longest_side: 4 * 364, tile_side: 364, tile_tokens: 169 };
-/// HuggingFaceTB/SmolVLM-Instruct and SmolVLM2-2.2B-Instruct.
+/// HuggingFaceTB/SmolVLM-Instruct: `size` 1536, `max_image_size` 384, `image_seq_len` 81 (revision
+/// f6f46b9). Of SmolVLM2-2.2B-Instruct `image_seq_len` 81 was seen, in a copy, and not the sizes.
 pub(super) const SMOLVLM: Idefics3 = Idefics3 { longest_side: 4 * 384, tile_side: 384, tile_tokens: 81 };
-/// HuggingFaceTB/SmolVLM-256M-Instruct, 500M, and SmolVLM2 of these sizes.
+/// HuggingFaceTB/SmolVLM-256M-Instruct, 500M, and SmolVLM2 of these sizes: `size` 2048,
+/// `max_image_size` 512 (SmolVLM2-256M-Video-Instruct, revision 017ae74), `image_seq_len` 64
+/// (SmolVLM2-500M-Video-Instruct, revision d52b9cd).
 pub(super) const SMOLVLM_256M: Idefics3 = Idefics3 { longest_side: 4 * 512, tile_side: 512, tile_tokens: 64 };
 
 impl Idefics3 {

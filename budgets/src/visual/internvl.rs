@@ -21,7 +21,8 @@ pub(super) struct InternVl {
     pub(super) max_tiles: u32,
 }
 
-/// `preprocessor_config.json` of OpenGVLab/InternVL3-8B-hf.
+/// `InternVLProcessorKwargs` of `transformers` 5.24.0: `crop_to_patches` true, `min_patches` 1,
+/// `max_patches` 12. The `preprocessor_config.json` of the models themselves was not at hand.
 pub(super) const INTERNVL: InternVl = InternVl { min_tiles: 1, max_tiles: 12 };
 
 impl InternVl {

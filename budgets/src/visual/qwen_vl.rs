@@ -20,10 +20,13 @@ pub(super) struct QwenVl {
     pub(super) max_pixels: u32,
 }
 
-/// `preprocessor_config.json` of Qwen/Qwen2-VL-7B-Instruct and Qwen/Qwen2.5-VL-7B-Instruct.
+/// `preprocessor_config.json` of Qwen/Qwen2-VL-2B (revision 258ddfb) and of copies of
+/// Qwen2-VL-7B-Instruct and Qwen2.5-VL-72B-Instruct: `min_pixels` 3136, `max_pixels` 12845056,
+/// `patch_size` 14, `merge_size` 2.
 pub(super) const QWEN2: QwenVl = QwenVl { factor: 28, min_pixels: 56 * 56, max_pixels: 28 * 28 * 16384 };
 
-/// `preprocessor_config.json` of Qwen/Qwen3-VL-8B-Instruct.
+/// `preprocessor_config.json` of copies of Qwen3-VL (coder3101/Qwen3-VL-2B-Instruct-heretic) and of
+/// Qwen/Qwen3.5-2B-Base: `size` 65536 to 16777216, `patch_size` 16, `merge_size` 2.
 pub(super) const QWEN3: QwenVl = QwenVl { factor: 32, min_pixels: 256 * 256, max_pixels: 4096 * 4096 };
 
 impl QwenVl {

@@ -6,17 +6,18 @@ use burn::tensor::{Tensor, activation};
 
 use crate::operation::{Operation, apply, change, exp, in_rows, numbers, on_flex, tensor};
 
-/// `x · sigmoid(x)` (arXiv 1702.03118).
+/// Computes `x · sigmoid(x)` (arXiv 1702.03118).
 pub(super) fn silu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     if on_flex(&x) { apply(Elementwise(Silu), [x.into()]) } else { activation::silu(x) }
 }
 
-/// `silu(gate) · up`, the gate of SwiGLU (arXiv 2002.05202).
+/// Computes `silu(gate) · up`, the gate of SwiGLU (arXiv 2002.05202).
 pub(super) fn silu_gate<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {
     if on_flex(&gate) { apply(SiluGate, [gate.into(), up.into()]) } else { activation::silu(gate) * up }
 }
 
-/// `x · Φ(x)`, with the normal distribution's Φ itself, as PyTorch's default (arXiv 1606.08415).
+/// Computes `x · Φ(x)`, with the normal distribution's Φ itself, as PyTorch's default (arXiv
+/// 1606.08415).
 pub(super) fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     if on_flex(&x) {
         return apply(Elementwise(Gelu), [x.into()]);
@@ -35,7 +36,7 @@ fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
-/// Φ(x), the share of the standard normal distribution below x, and its density there.
+/// Returns Φ(x), the share of the standard normal distribution below x, and its density there.
 ///
 /// Φ is off by at most 4 · 10^-7: formula 7.1.26 of Abramowitz and Stegun, Handbook of Mathematical
 /// Functions, 1964.
@@ -189,7 +190,7 @@ impl pulp::WithSimd for GateValues<'_> {
 struct GateSlopes<'a> {
     gate: &'a [f32],
     up: &'a [f32],
-    /// Of the output before, of `up` afterwards.
+    /// Gradient of the output before, of `up` afterwards.
     gradient: &'a mut [f32],
     of_gate: &'a mut [f32],
 }

@@ -28,7 +28,7 @@ pub(super) fn attend(
     composed(heads, query, key, value, bias)
 }
 
-/// 1 / √W
+/// Returns 1 / √W.
 fn scale(query: &Tensor<3>, heads: usize) -> f64 {
     ((query.dims()[2] / heads) as f64).sqrt().recip()
 }
@@ -45,7 +45,7 @@ fn composed(heads: usize, query: Tensor<3>, key: Tensor<3>, value: Tensor<3>, bi
     mixed.swap_dims(1, 2).reshape([batch, queries, width])
 }
 
-/// `[batch, tokens, heads · width]` to `[batch, heads, tokens, width]`.
+/// Turns `[batch, tokens, heads · width]` into `[batch, heads, tokens, width]`.
 fn split_heads(x: Tensor<3>, heads: usize) -> Tensor<4> {
     let [batch, tokens, width] = x.dims();
     x.reshape([batch, tokens, heads, width / heads]).swap_dims(1, 2)
@@ -77,7 +77,8 @@ impl Operation<3> for Attention {
         (joined(mixed), [query, key, value, probabilities])
     }
 
-    /// With P = softmax(S), the gradient of S is P · (G − Σ P · G), G that of P and the sum over keys.
+    /// Computes gradients: with P = softmax(S), the gradient of S is P · (G − Σ P · G), G that of P
+    /// and the sum over keys.
     fn backward(
         self,
         [query, key, value, probabilities]: Self::Saved,
@@ -97,7 +98,7 @@ impl Operation<3> for Attention {
     }
 }
 
-/// `[batch, tokens, heads · width]` seen as `[batch, heads, tokens, width]`.
+/// Views `[batch, tokens, heads · width]` as `[batch, heads, tokens, width]`.
 fn view_of_heads(x: &FlexTensor, heads: usize) -> FlexTensor {
     let shape = x.shape();
     let (batch, tokens, width) = (shape[0], shape[1], shape[2] / heads);
@@ -108,7 +109,7 @@ fn view_of_heads(x: &FlexTensor, heads: usize) -> FlexTensor {
     x.clone().with_layout(layout)
 }
 
-/// `[batch, heads, tokens, width]` to `[batch, tokens, heads · width]`.
+/// Turns `[batch, heads, tokens, width]` into `[batch, tokens, heads · width]`.
 fn joined(x: FlexTensor) -> FlexTensor {
     let shape = x.shape();
     let side_by_side = x.layout().transpose(1, 2);
@@ -116,7 +117,7 @@ fn joined(x: FlexTensor) -> FlexTensor {
     x.with_layout(Layout::contiguous(Shape::from([shape[0], shape[2], shape[1] * shape[3]])))
 }
 
-/// The last two axes exchanged.
+/// Returns the last two axes exchanged.
 fn transposed(x: &FlexTensor) -> FlexTensor {
     x.clone().with_layout(x.layout().transpose(2, 3))
 }
@@ -124,7 +125,7 @@ fn transposed(x: &FlexTensor) -> FlexTensor {
 struct Softmax<'a> {
     heads: usize,
     scale: f32,
-    /// For every sequence, or one for all, `queries · keys`.
+    /// Bias of every sequence, or one for all, `queries · keys`.
     bias: Option<&'a [f32]>,
     queries: usize,
     keys: usize,
@@ -167,7 +168,7 @@ struct SoftmaxSlopes<'a> {
     scale: f32,
     keys: usize,
     probabilities: &'a [f32],
-    /// Of the probabilities before, of the products afterwards.
+    /// Gradient of the probabilities before, of the products afterwards.
     gradient: &'a mut [f32],
 }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// What the model sees of a picture.
+/// The input that the model has of a picture.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Sight {
@@ -29,7 +29,7 @@ pub enum VitActivation {
     QuickGelu,
 }
 
-/// How the decoder sees pictures.
+/// The way in which the decoder gets pictures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Fusion {
@@ -43,15 +43,15 @@ pub enum Fusion {
 
 /// Sizes of the compact Lynx.
 ///
-/// The defaults were chosen on 1,298 real pairs with the default [`crate::TrainConfig`]: one decoder
-/// layer has the held-out loss and the visual gain of two at two thirds of the time, 64 is too
-/// narrow, and 4 or 16 latents see a little less than 8. With 256 features and a vocabulary of 1,024
-/// tokens it has 0.51 million weights; Lynx has 8.4 billion.
+/// The defaults were chosen on 1,298 real pairs with the default [`crate::TrainConfig`]: one
+/// decoder layer has the held-out loss and the visual gain of two at two thirds of the time, 64 is
+/// too narrow, and 4 or 16 latents see a little less than 8. With 256 features and a vocabulary of
+/// 1,024 tokens it has 0.51 million weights; Lynx has 8.4 billion.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[allow(clippy::struct_excessive_bools, reason = "settings of published models, independent of each other")]
 pub struct ModelConfig {
-    /// What the model sees of a picture: `"features"` or `"pixels"`. Default `"features"`.
+    /// The input that the model has of a picture: `"features"` or `"pixels"`. Default `"features"`.
     ///
     /// The settings of the vision encoder and of the resampler, from `image_size` to
     /// `resampler_mlp_ratio` without `latents`, matter with `"pixels"` only.
@@ -68,13 +68,14 @@ pub struct ModelConfig {
     pub vit_heads: usize,
     /// Width of the vision encoder's feed-forward layers, as a multiple of `vit_dim`. Default 4.
     pub vit_mlp_ratio: usize,
-    /// Width of the vision encoder's feed-forward layers; 0 for `vit_mlp_ratio · vit_dim`. Default 0.
+    /// Width of the vision encoder's feed-forward layers; 0 for `vit_mlp_ratio · vit_dim`. Default
+    /// 0.
     pub vit_mlp_dim: usize,
-    /// Activation function of the vision encoder: `"gelu"`, `"tanh_gelu"` or `"quick_gelu"`. Default
-    /// `"gelu"`.
+    /// Activation function of the vision encoder: `"gelu"`, `"tanh_gelu"` or `"quick_gelu"`.
+    /// Default `"gelu"`.
     ///
-    /// The defaults of this and the settings up to `vit_norm_epsilon` are those of EVA-ViT-g in Lynx.
-    /// Pretrained weights come with their own, see [`crate::weights`].
+    /// The defaults of this and the settings up to `vit_norm_epsilon` are those of EVA-ViT-g in
+    /// Lynx. Pretrained weights come with their own, see [`crate::weights`].
     pub vit_activation: VitActivation,
     /// Whether a class token comes before the patches. Default true.
     pub vit_class_token: bool,
@@ -88,11 +89,11 @@ pub struct ModelConfig {
     pub vit_last_norm: bool,
     /// Added to the variance in the vision encoder's norms. Default 1e-6.
     pub vit_norm_epsilon: f64,
-    /// Mean of each colour, subtracted from pixels, in units of full brightness. Default: over CLIP's
-    /// training images (openai/CLIP).
+    /// Mean of each colour, subtracted from pixels, in units of full brightness. Default: over
+    /// CLIP's training images (openai/CLIP).
     pub image_mean: [f32; 3],
-    /// Standard deviation of each colour, by which pixels are divided, in the same units. Default: over
-    /// CLIP's training images.
+    /// Standard deviation of each colour, by which pixels are divided, in the same units. Default:
+    /// over CLIP's training images.
     pub image_deviation: [f32; 3],
     /// Vision tokens that the decoder sees per image. Default 8; Lynx has 32.
     pub latents: usize,
@@ -112,8 +113,8 @@ pub struct ModelConfig {
     pub decoder_heads: usize,
     /// Width of the decoder's feed-forward layers. Default 256.
     pub decoder_mlp_dim: usize,
-    /// Heads of keys and values that groups of the decoder's heads share (arXiv 2305.13245); divides
-    /// `decoder_heads`. Default 0: as many as `decoder_heads`, as LLaMA and Vicuna have.
+    /// Heads of keys and values that groups of the decoder's heads share (arXiv 2305.13245);
+    /// divides `decoder_heads`. Default 0: as many as `decoder_heads`, as LLaMA and Vicuna have.
     pub decoder_key_value_heads: usize,
     /// Whether queries, keys and values of the decoder have biases, as in Qwen2. Default false.
     pub decoder_bias: bool,
@@ -121,26 +122,28 @@ pub struct ModelConfig {
     pub tied_embeddings: bool,
     /// Added to the mean square in the decoder's norms. Default 1e-6, as in LLaMA.
     pub rms_epsilon: f64,
-    /// How the decoder sees pictures: `"prefix"` or `"cross_attention"`. Default `"prefix"`.
+    /// The way in which the decoder gets pictures: `"prefix"` or `"cross_attention"`. Default
+    /// `"prefix"`.
     pub fusion: Fusion,
     /// An adapter follows every so many decoder layers, beginning with the first; 0 leaves adapters
     /// out. Default 2, as in the released configuration of Lynx (the paper's text says 1).
     pub adapter_every: usize,
-    /// With `fusion = "cross_attention"`, cross-attention comes before every so many decoder layers,
-    /// beginning with the first. Default 2; OpenFlamingo-9B has 4, beginning with the fourth.
+    /// Number of decoder layers for each cross-attention, which comes before the first of them,
+    /// with `fusion = "cross_attention"`. Default 2; OpenFlamingo-9B has 4, beginning with the
+    /// fourth.
     pub cross_attention_every: usize,
-    /// Rank of low-rank changes (LoRA, arXiv 2106.09685) to the decoder's linear layers; 0 leaves them
-    /// out. Default 0.
+    /// Rank of low-rank changes (LoRA, arXiv 2106.09685) to the decoder's linear layers; 0 leaves
+    /// them out. Default 0.
     pub lora_rank: usize,
     /// The low-rank changes are multiplied by this over `lora_rank`. Default 16.
     pub lora_alpha: f64,
     /// Frames of a video that the model tells apart; 0 for pictures alone. Default 0; Lynx has 5.
     pub frames: usize,
-    /// Standard deviation of the initial token embeddings. Default 0.1: with the 0.02 of LLaMA, a short
-    /// training has a higher loss, because what attention adds to an embedding drowns it.
+    /// Standard deviation of the initial token embeddings. Default 0.1: with the 0.02 of LLaMA, a
+    /// short training has a higher loss, because what attention adds to an embedding drowns it.
     pub embedding_deviation: f64,
-    /// Standard deviation of the initial weights that score the vocabulary. Default 0.05: with the 0.02
-    /// of LLaMA, a short training sees less.
+    /// Standard deviation of the initial weights that score the vocabulary. Default 0.05: with the
+    /// 0.02 of LLaMA, a short training sees less.
     pub head_deviation: f64,
     /// Base of the rotary position embedding's wavelengths. Default 10000, as in LLaMA.
     pub rope_base: f64,
@@ -214,12 +217,13 @@ impl ModelConfig {
         usize::from(self.vit_class_token) + self.patches()
     }
 
-    /// Width of the vision encoder's feed-forward layers.
+    /// Returns the width of the vision encoder's feed-forward layers.
     pub fn vit_hidden(&self) -> usize {
         if self.vit_mlp_dim > 0 { self.vit_mlp_dim } else { self.vit_dim * self.vit_mlp_ratio }
     }
 
-    /// Bytes of one picture as [`crate::Pictures::Pixels`] holds it: three colours of every pixel.
+    /// Returns the bytes of one picture as [`crate::Pictures::Pixels`] holds it: three colours of
+    /// every pixel.
     pub fn pixel_bytes(&self) -> usize {
         3 * self.image_size * self.image_size
     }
@@ -229,7 +233,8 @@ impl ModelConfig {
         if self.decoder_key_value_heads == 0 { self.decoder_heads } else { self.decoder_key_value_heads }
     }
 
-    /// Vision tokens that stand before the text: all of them, or none with cross-attention.
+    /// Returns the number of vision tokens that stand before the text: all of them, or none with
+    /// cross-attention.
     pub fn prefix_tokens(&self) -> usize {
         match self.fusion {
             Fusion::Prefix => self.latents,

@@ -13,33 +13,36 @@ use super::norm::{LayerNorm, RmsNorm};
 use super::rotary;
 use crate::operation::on_flex;
 
-/// Where each token of a batch stands, and what it may attend to.
+/// The positions of the tokens of a batch, and the tokens that each may attend to.
 ///
 /// Depends on shapes and padding alone, so one layout serves every batch of one shape.
 #[derive(Clone, Debug)]
 pub struct Layout {
-    /// `[rows, tokens, heads · head width]`, in every head in rotate-half order: the angles of its first half repeat in its
-    /// second.
+    /// `[rows, tokens, heads · head width]`, in every head in rotate-half order: the angles of its
+    /// first half repeat in its second.
     cosine: Tensor<3>,
     sine: Tensor<3>,
-    /// `[head width, head width]`: `x · half_turn` is `x` with its halves swapped and the new first half negated.
+    /// `[head width, head width]`: `x · half_turn` is `x` with its halves swapped and the new first
+    /// half negated.
     half_turn: Tensor<2>,
     /// `[rows, 1, tokens, all tokens]`: 0 where a token may look, the smallest number where not.
     bias: Tensor<4>,
 }
 
 impl Layout {
-    /// The layout of sequences whose padding, if any, comes after all real tokens: token i stands at position i and sees
-    /// the tokens before it and itself, so no real token ever sees padding.
+    /// Returns the layout of sequences whose padding, if any, comes after all real tokens: token i
+    /// stands at position i and sees the tokens before it and itself, so no real token ever sees
+    /// padding.
     pub fn causal(config: &ModelConfig, tokens: usize, device: &Device) -> Self {
         Self::new(config, &[(0..tokens).collect()], &[vec![true; tokens]], device)
     }
 
-    /// The layout of sequences with padding anywhere: `positions` and `real` have one row per sequence (or one for all),
-    /// with one entry per token, tokens of the prefix included. A padding token is seen by none but itself.
+    /// Returns the layout of sequences with padding anywhere: `positions` and `real` have one row
+    /// per sequence (or one for all), with one entry per token, tokens of the prefix included. A
+    /// padding token is seen by none but itself.
     ///
-    /// Where `positions` has fewer entries than `real`, it is the layout of the last tokens alone, which
-    /// follow others that are in a [`Cache`] already.
+    /// Where `positions` has fewer entries than `real`, it is the layout of the last tokens alone,
+    /// which follow others that are in a [`Cache`] already.
     pub fn new(config: &ModelConfig, positions: &[Vec<usize>], real: &[Vec<bool>], device: &Device) -> Self {
         let (rows, tokens, all) = (positions.len(), positions[0].len(), real[0].len());
         let head = config.decoder_dim / config.decoder_heads;
@@ -76,8 +79,8 @@ impl Layout {
         }
     }
 
-    /// Turns every pair of `[B, T, H · W]` by its token's position; `x` has the last T tokens of the
-    /// layout, and as many heads as the decoder or fewer.
+    /// Turns every pair of `[B, T, H · W]` by its token's position; `x` has the last T tokens of
+    /// the layout, and as many heads as the decoder or fewer.
     pub(super) fn rotate(&self, x: Tensor<3>) -> Tensor<3> {
         if on_flex(&x) {
             let [_, tokens, width] = x.dims();
@@ -93,20 +96,21 @@ impl Layout {
         // All heads have the same angles.
         let of_last = |table: &Tensor<3>| first(last(table.clone(), 1, shape[1]), 2, shape[2]);
         let head = self.half_turn.dims()[0];
-        // All heads in one matrix product, and tables as wide as all heads: long runs of memory are fast.
+        // All heads in one matrix product, and tables as wide as all heads: long runs of memory are
+        // fast.
         let rows = shape.iter().product::<usize>() / head;
         let turned = x.clone().reshape([rows, head]).matmul(self.half_turn.clone()).reshape(shape);
         x * of_last(&self.cosine) + turned * of_last(&self.sine)
     }
 }
 
-/// The last `count` places of an axis.
+/// Returns the last `count` places of an axis.
 fn last<const D: usize>(x: Tensor<D>, axis: usize, count: usize) -> Tensor<D> {
     let all = x.dims()[axis];
     if count == all { x } else { x.narrow(axis, all - count, count) }
 }
 
-/// The first `count` places of an axis.
+/// Returns the first `count` places of an axis.
 fn first<const D: usize>(x: Tensor<D>, axis: usize, count: usize) -> Tensor<D> {
     if count == x.dims()[axis] { x } else { x.narrow(axis, 0, count) }
 }
@@ -115,12 +119,12 @@ fn first<const D: usize>(x: Tensor<D>, axis: usize, count: usize) -> Tensor<D> {
 /// writes.
 #[derive(Clone, Debug, Default)]
 pub struct Cache {
-    /// By layer: keys, turned by their positions, and values, `[B, tokens, H · W]` each.
+    /// Keys, turned by their positions, and values of each layer, `[B, tokens, H · W]` each.
     layers: Vec<(Tensor<3>, Tensor<3>)>,
 }
 
 impl Cache {
-    /// Whether nothing was read.
+    /// Returns whether nothing was read.
     pub fn is_empty(&self) -> bool {
         self.layers.is_empty()
     }
@@ -151,7 +155,7 @@ pub struct Decoder {
     embed_tokens: Param<Tensor<2>>,
     layers: Vec<Layer>,
     norm: RmsNorm,
-    /// None where the embeddings score the vocabulary, too.
+    /// The head, where the embeddings do not score the vocabulary too.
     lm_head: Option<Linear>,
 }
 
@@ -166,16 +170,16 @@ impl Decoder {
         }
     }
 
-    /// `[B, T]` token ids to `[B, T, decoder_dim]`.
+    /// Turns `[B, T]` token ids into `[B, T, decoder_dim]`.
     pub fn embed(&self, ids: Tensor<2, Int>) -> Tensor<3> {
         embedding(self.embed_tokens.val(), ids)
     }
 
-    /// Runs embedded tokens `[B, T, decoder_dim]` through all layers, without the last norm; returns
-    /// the last `wanted` tokens: `[B, wanted, decoder_dim]`.
+    /// Runs embedded tokens `[B, T, decoder_dim]` through all layers, without the last norm;
+    /// returns the last `wanted` tokens: `[B, wanted, decoder_dim]`.
     ///
-    /// `vision` `[B, latents, decoder_dim]` is what layers with cross-attention look at. With a cache,
-    /// the tokens follow those in it, and are added to it; `layout` then says so.
+    /// `vision` `[B, latents, decoder_dim]` is what layers with cross-attention look at. With a
+    /// cache, the tokens follow those in it, and are added to it; `layout` then says so.
     pub fn forward(
         &self,
         mut x: Tensor<3>,
@@ -237,7 +241,7 @@ impl Layer {
         }
     }
 
-    /// All tokens to the last `wanted` ones.
+    /// Returns the last `wanted` tokens after each has seen all tokens that it may attend to.
     fn forward(
         &self,
         x: Tensor<3>,
@@ -286,7 +290,7 @@ impl Attention {
         }
     }
 
-    /// All tokens to the last `wanted` ones.
+    /// Returns the last `wanted` tokens after each has seen all tokens that it may attend to.
     fn forward(&self, x: Tensor<3>, layout: &Layout, wanted: usize, cache: Option<(&mut Cache, usize)>) -> Tensor<3> {
         let asking = last(x.clone(), 1, wanted);
         let query = layout.rotate(self.q_proj.forward(asking));
@@ -337,7 +341,8 @@ impl FeedForward {
     }
 }
 
-/// Lynx's adapter: a bottleneck of half the width beside a residual, after the whole layer. It does not begin as zero.
+/// Lynx's adapter: a bottleneck of half the width beside a residual, after the whole layer. It does
+/// not begin as zero.
 #[derive(Module, Debug)]
 struct Adapter {
     norm: LayerNorm,

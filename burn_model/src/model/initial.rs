@@ -1,7 +1,8 @@
 //! Initial weights, drawn on the host in the order in which the model is built.
 //!
-//! burn initialises lazily from a process-wide generator, so two models of one seed could differ by what ran before.
-//! Here every weight comes from one ChaCha stream: a seed gives the same model on every device and in every process.
+//! burn initialises lazily from a process-wide generator, so two models of one seed could differ by
+//! what ran before. Here every weight comes from one ChaCha stream: a seed gives the same model on
+//! every device and in every process.
 
 use burn::module::{ModuleVisitor, Param, ParamId};
 use burn::tensor::{Device, Tensor, TensorData};
@@ -52,8 +53,8 @@ impl<'a> Initial<'a> {
         self.drawn(shape, count, move |draws| (0..count).map(|_| ((2.0 * unit(draws) - 1.0) * limit) as f32).collect())
     }
 
-    /// Weights that `units` draws make. They are drawn when they are first looked at, see [`Draw`]: never,
-    /// if pretrained ones take their place. Weights of later layers do not depend on that.
+    /// Weights that `units` draws make. They are drawn when they are first looked at, see [`Draw`]:
+    /// never, if pretrained ones take their place. Weights of later layers do not depend on that.
     fn drawn<const D: usize>(
         &mut self,
         shape: [usize; D],
@@ -75,23 +76,24 @@ impl<'a> Initial<'a> {
         self.weights(vec![value; shape.iter().product()], shape)
     }
 
-    /// A linear layer with normal weights and, if there is a bias, zeros in it.
+    /// Returns a linear layer with normal weights and, if there is a bias, zeros in it.
     pub(super) fn linear(&mut self, inputs: usize, outputs: usize, bias: bool, deviation: f64) -> Linear {
         let weight = self.normal([inputs, outputs], deviation);
         Linear { weight, bias: bias.then(|| self.constant([outputs], 0.0)), lora: None }
     }
 
-    /// A linear layer with weights (and bias) uniform within 1/√inputs, PyTorch's default, which Lynx keeps for its
-    /// resampler and its patch embedding.
+    /// Returns a linear layer with weights (and bias) uniform within 1/√inputs, PyTorch's default,
+    /// which Lynx keeps for its resampler and its patch embedding.
     pub(super) fn uniform_linear(&mut self, inputs: usize, outputs: usize, bias: bool) -> Linear {
         let limit = (inputs as f64).sqrt().recip();
         let weight = self.uniform([inputs, outputs], limit);
         Linear { weight, bias: bias.then(|| self.uniform([outputs], limit)), lora: None }
     }
 
-    /// A linear layer of the decoder, with a low-rank change if the model has them.
+    /// Returns a linear layer of the decoder, with a low-rank change if the model has them.
     ///
-    /// The change begins with uniform weights within 1/√inputs and zeros, as in Hugging Face's peft.
+    /// The change begins with uniform weights within 1/√inputs and zeros, as in Hugging Face's
+    /// peft.
     pub(super) fn decoder_linear(&mut self, config: &ModelConfig, inputs: usize, outputs: usize, bias: bool) -> Linear {
         let rank = config.lora_rank;
         let mut linear = self.linear(inputs, outputs, bias, DEVIATION);

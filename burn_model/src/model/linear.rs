@@ -1,7 +1,7 @@
 //! The linear layer, perhaps with a low-rank change.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Tensor, module::linear};
+use burn::tensor::{DType, Tensor, module::linear};
 
 /// `x · weight + bias` over the last axis.
 #[derive(Module, Debug)]
@@ -10,7 +10,7 @@ pub(super) struct Linear {
     pub(super) weight: Param<Tensor<2>>,
     /// `[outputs]`.
     pub(super) bias: Option<Param<Tensor<1>>>,
-    /// What is added to the weights while they are frozen.
+    /// A change that is added to the weights while they are frozen.
     pub(super) lora: Option<Lora>,
 }
 
@@ -26,9 +26,10 @@ pub(super) struct Lora {
 }
 
 impl Linear {
-    /// `[…, inputs]` to `[…, outputs]`.
+    /// Turns `[…, inputs]` into `[…, outputs]`.
     pub(super) fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        // One large matrix product: burn would make one small product per sequence, which took over half of a step.
+        // One large matrix product: burn would make one small product per sequence, which took over
+        // half of a step.
         let mut shape = x.dims();
         let inputs = shape[D - 1];
         let rows = shape[..D - 1].iter().product::<usize>();
@@ -39,7 +40,15 @@ impl Linear {
             .lora
             .as_ref()
             .map(|lora| x.clone().matmul(lora.down.val()).matmul(lora.up.val()).mul_scalar(lora.scale));
-        let y = linear(x, weight, self.bias.as_ref().map(Param::val));
+        let bias = self.bias.as_ref().map(Param::val);
+        let y = match weight.dtype() {
+            DType::F32 => linear(x, weight, bias),
+            // The weight of a rounded copy, see Precision; the sum with the bias has 32 bits.
+            narrow => {
+                let y = linear(x.cast(narrow), weight, None).cast(DType::F32);
+                bias.map(|bias| y.clone() + bias.unsqueeze()).unwrap_or(y)
+            }
+        };
         match change {
             Some(change) => y + change,
             None => y,

@@ -36,8 +36,8 @@ impl Lynx {
     }
 
     /// Builds the same model without drawing its weights, so that others may take their place.
-    /// [`Self::draw`] must follow before it is cloned: undrawn weights are shared by clones, with what
-    /// needs gradients.
+    /// [`Self::draw`] must follow before it is cloned: undrawn weights are shared by clones, with
+    /// what needs gradients.
     pub(crate) fn undrawn(
         config: &ModelConfig,
         vocabulary: usize,
@@ -92,12 +92,12 @@ impl Lynx {
         }
     }
 
-    /// Returns what the decoder sees of videos: `[B, latents, decoder_dim]`, as many vision tokens as of
-    /// one picture.
+    /// Returns what the decoder sees of videos: `[B, latents, decoder_dim]`, as many vision tokens
+    /// as of one picture.
     ///
     /// `frames` are patches of the frames of each video, `[B, F, N, 3·patch²]`, F as the model's
-    /// `frames`. Every frame goes through the vision encoder; the resampler reads all of them at once.
-    /// `None` if the model knows no videos.
+    /// `frames`. Every frame goes through the vision encoder; the resampler reads all of them at
+    /// once. `None` if the model knows no videos.
     pub fn video_tokens(&self, frames: Tensor<4>) -> Option<Tensor<3>> {
         let (encoder, embedding, bridge) =
             (self.vision_encoder.as_ref()?, self.frame_embedding.as_ref()?, self.bridge.as_ref()?);
@@ -111,8 +111,8 @@ impl Lynx {
     /// Returns the scores of the token after each text token, before the softmax:
     /// `[B, T, vocabulary]`.
     ///
-    /// `vision` are `[B, latents, decoder_dim]` vision tokens, `ids` the text `[B, T]`; `layout` covers
-    /// [`ModelConfig::prefix_tokens`] + T tokens.
+    /// `vision` are `[B, latents, decoder_dim]` vision tokens, `ids` the text `[B, T]`; `layout`
+    /// covers [`ModelConfig::prefix_tokens`] + T tokens.
     pub fn logits(&self, vision: &Tensor<3>, ids: Tensor<2, Int>, layout: &Layout) -> Tensor<3> {
         let [_, tokens] = ids.dims();
         self.llm.logits(self.read(vision, ids, layout, tokens, None))
@@ -133,11 +133,11 @@ impl Lynx {
         self.llm.logits(text.reshape([batch * tokens, width]).select(0, places))
     }
 
-    /// Returns the scores of the token after the last one, `[B, vocabulary]`, and puts what was read
-    /// into `cache`.
+    /// Returns the scores of the token after the last one, `[B, vocabulary]`, and puts what was
+    /// read into `cache`.
     ///
-    /// With an empty cache, the vision tokens of a prefix are read before the text; afterwards `ids` are
-    /// the tokens that follow, and `layout` is that of these alone.
+    /// With an empty cache, the vision tokens of a prefix are read before the text; afterwards
+    /// `ids` are the tokens that follow, and `layout` is that of these alone.
     pub fn next_logits(
         &self,
         vision: &Tensor<3>,
@@ -150,7 +150,7 @@ impl Lynx {
         self.llm.logits(last.reshape([batch, width]))
     }
 
-    /// The decoder's last layer at the last `wanted` tokens: `[B, wanted, decoder_dim]`.
+    /// Returns the decoder's last layer at the last `wanted` tokens: `[B, wanted, decoder_dim]`.
     fn read(
         &self,
         vision: &Tensor<3>,

@@ -35,7 +35,7 @@ impl Projection {
         }
     }
 
-    /// `[B, 1, features]` to `[B, latents, decoder_dim]` vision tokens.
+    /// Turns `[B, 1, features]` into `[B, latents, decoder_dim]` vision tokens.
     pub fn forward(&self, features: Tensor<3>) -> Tensor<3> {
         let [batch, _, _] = features.dims();
         let latents = self.latents.val();

@@ -13,7 +13,8 @@ use super::norm::LayerNorm;
 /// Epsilon of the resampler's layer norms, PyTorch's default.
 const EPSILON: f64 = 1e-5;
 
-/// Perceiver resampler (arXiv 2204.14198) as Lynx has it: keys and values come from the image alone.
+/// Perceiver resampler (arXiv 2204.14198) as Lynx has it: keys and values come from the image
+/// alone.
 #[derive(Module, Debug)]
 pub struct Resampler {
     latents: Param<Tensor<2>>,
@@ -30,7 +31,7 @@ impl Resampler {
         }
     }
 
-    /// `[B, 1 + N, vit_dim]` image tokens to `[B, latents, decoder_dim]` vision tokens.
+    /// Turns `[B, 1 + N, vit_dim]` image tokens into `[B, latents, decoder_dim]` vision tokens.
     pub fn forward(&self, image: &Tensor<3>) -> Tensor<3> {
         let batch = image.dims()[0];
         let latents = self.latents.val();
@@ -43,7 +44,8 @@ impl Resampler {
     }
 }
 
-/// Cross-attention from the latents to the image, then a feed-forward layer; no biases outside the norms.
+/// Cross-attention from the latents to the image, then a feed-forward layer; no biases outside the
+/// norms.
 #[derive(Module, Debug)]
 struct Layer {
     norm_media: LayerNorm,

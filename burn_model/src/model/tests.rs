@@ -5,13 +5,14 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use super::*;
 use crate::doctor::{Golden, furthest, values};
+use crate::precision::Precision;
 
 const FUSIONS: [Fusion; 2] = [Fusion::Prefix, Fusion::CrossAttention];
 
 #[test]
 fn outputs_equal_the_reference_where_padding_takes_positions_and_where_not() {
     for fusion in FUSIONS {
-        let off = Golden::of(fusion).forward_difference(&Device::flex());
+        let off = Golden::of(fusion).forward_difference(Precision::F32, &Device::flex());
         assert!(off < 1e-5, "{fusion:?}: {off}");
     }
 }
@@ -20,9 +21,9 @@ fn outputs_equal_the_reference_where_padding_takes_positions_and_where_not() {
 fn loss_and_gradients_equal_the_reference() {
     for fusion in FUSIONS {
         let (golden, device) = (Golden::of(fusion), Device::flex().autodiff());
-        let (loss, _) = golden.loss(&golden.model(&device), &device);
+        let (loss, _) = golden.loss(&golden.model(&device), Precision::F32, &device);
         assert!((loss - golden.floats("out.loss")[0]).abs() < 1e-5, "{fusion:?}: {loss}");
-        let (off, weight) = golden.gradient_difference(&device);
+        let (off, weight) = golden.gradient_difference(Precision::F32, &device);
         assert!(off <= 1e-4, "{fusion:?}: {weight} is off by {off}");
     }
 }
@@ -31,14 +32,14 @@ fn loss_and_gradients_equal_the_reference() {
 fn evaluation_without_gradients_gives_the_same_loss() {
     let golden = Golden::of(Fusion::Prefix);
     let device = Device::flex();
-    let (loss, _) = golden.loss(&golden.model(&device.clone().autodiff()).valid(), &device);
+    let (loss, _) = golden.loss(&golden.model(&device.clone().autodiff()).valid(), Precision::F32, &device);
     assert!((loss - golden.floats("out.loss")[0]).abs() < 1e-5, "{loss}");
 }
 
 #[test]
 fn four_steps_of_clipped_adamw_equal_the_reference() {
     for fusion in FUSIONS {
-        let off = Golden::of(fusion).loss_difference(&Device::flex().autodiff());
+        let off = Golden::of(fusion).loss_difference(Precision::F32, &Device::flex().autodiff());
         assert!(off < 1e-4, "{fusion:?}: {off}");
     }
 }

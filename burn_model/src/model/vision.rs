@@ -13,8 +13,8 @@ use super::initial::{DEVIATION, Initial};
 use super::linear::Linear;
 use super::norm::LayerNorm;
 
-/// Appends one image's patches, normalised, to `patches`: patches row by row, in each the colours, in each colour its
-/// pixels row by row, which is the order of a convolution's weights.
+/// Appends one image's patches, normalised, to `patches`: patches row by row, in each the colours,
+/// in each colour its pixels row by row, which is the order of a convolution's weights.
 ///
 /// `pixels` are `image_size² · 3` bytes: rows of pixels, each red, green, blue.
 pub fn patches_from_pixels(config: &ModelConfig, pixels: &[u8], patches: &mut Vec<f32>) {
@@ -61,7 +61,8 @@ impl Vision {
         }
     }
 
-    /// `[B, N, 3·patch²]` patches to `[B, N, vit_dim]` tokens; with a class token, `[B, 1 + N, vit_dim]`.
+    /// Turns `[B, N, 3·patch²]` patches into `[B, N, vit_dim]` tokens; with a class token,
+    /// `[B, 1 + N, vit_dim]`.
     pub fn forward(&self, patches: Tensor<3>) -> Tensor<3> {
         let mut x = self.patch_embed.forward(patches);
         let [batch, _, width] = x.dims();
@@ -97,7 +98,8 @@ struct Block {
 impl Block {
     fn new(config: &ModelConfig, layer: usize, initial: &mut Initial) -> Self {
         let (width, hidden) = (config.vit_dim, config.vit_hidden());
-        // EVA divides the weights that write into the residual stream by √(2 · layer), counted from 1.
+        // EVA divides the weights that write into the residual stream by √(2 · layer), counted from
+        // 1.
         let writing = DEVIATION / (2.0 * (layer + 1) as f64).sqrt();
         Self {
             norm1: LayerNorm::new(width, config.vit_norm_epsilon, initial),

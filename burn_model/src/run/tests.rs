@@ -129,8 +129,8 @@ fn bits(result: &RunResult) -> Vec<u64> {
 
 #[test]
 fn a_resumed_run_equals_an_undisturbed_one_bit_for_bit() {
-    // Of 25 steps, 21 to 25 are averaged: the checkpoint of step 24 holds the sum of four of them, that of step 6
-    // holds none.
+    // Of 25 steps, 21 to 25 are averaged: the checkpoint of step 24 holds the sum of four of them,
+    // that of step 6 holds none.
     for (sight, last_step, kept_step) in [(Sight::Features, 24, 24), (Sight::Features, 8, 6), (Sight::Pixels, 24, 24)] {
         let setup = Setup::new(sight, 25, 9, 5);
         let spec = setup.spec(3);
@@ -236,7 +236,7 @@ fn arms_of_long_and_short_texts_learn_from_equally_many_tokens() {
     let mut setup = Setup::new(Sight::Features, 9, 20, 5);
     let long = quiet(&setup.spec(1));
     for example in &mut setup.world.arm {
-        *example = Example::caption(example.picture, "red");
+        *example = Example::caption(example.shown.row, "red");
     }
     let short = quiet(&setup.spec(1));
     assert!(long.samples_seen < short.samples_seen);
@@ -304,7 +304,7 @@ fn a_trained_model_answers_as_it_was_trained_also_after_it_was_saved() {
     let settings = crate::GenerateConfig { max_new_tokens: 20, ..Default::default() };
     let (mut right, mut likeliest) = (0, 0);
     for example in &setup.world.arm {
-        let picture = &pictures[example.picture as usize];
+        let picture = &pictures[example.shown.row as usize..][..1];
         let caption = one.answer(picture, "", &settings).unwrap();
         assert_eq!(caption, other.answer(picture, "", &settings).unwrap());
         right += usize::from(caption == example.turns[0].answer);
@@ -314,5 +314,57 @@ fn a_trained_model_answers_as_it_was_trained_also_after_it_was_saved() {
     }
     assert!(likeliest == setup.world.arm.len(), "{likeliest}");
     assert!(right * 2 > setup.world.arm.len(), "{right} of {}; {}", setup.world.arm.len(), result.bits_per_byte());
-    assert!(one.answer(&[0; 5], "", &settings).unwrap_err().to_string().contains("5 bytes"));
+    let refusal = |seen: &[Vec<u8>]| one.answer(seen, "", &settings).unwrap_err().to_string();
+    assert!(refusal(&[vec![0; 5]]).contains("5 bytes"));
+    assert!(refusal(&pictures[..2]).contains("2 frames are no video of a model whose videos have 0"));
+}
+
+#[test]
+fn sixteen_bits_learn_as_32_do() {
+    let mut setup = Setup::new(Sight::Features, 60, 40, 6);
+    let [full, brain, half] = Precision::ALL.map(|precision| {
+        setup.train.precision = precision;
+        let result = run(&setup.spec(1), &mut |_, _| {}).unwrap();
+        let of = |steps: &[LossPoint]| steps.iter().map(|point| point.loss).sum::<f64>() / steps.len() as f64;
+        [of(&result.losses[..5]), of(&result.losses[55..])]
+    });
+    assert!(full[1] < full[0] - 0.5, "{full:?}");
+    for other in [brain, half] {
+        assert!(other != full && (other[1] - full[1]).abs() < 0.1, "{other:?} {full:?}");
+    }
+}
+
+#[test]
+fn videos_are_learned_beside_pictures_and_parts_of_both_are_shown() {
+    let mut setup = Setup::new(Sight::Pixels, 24, 20, 6);
+    setup.model.frames = 2;
+    setup.train.least_area = 0.8;
+    let all = setup.world.arm.len() as u32;
+    for example in setup.world.arm.iter_mut().step_by(2) {
+        example.shown.frames = 2; // the next picture is its second frame
+    }
+    let losses = |setup: &Setup| run(&setup.spec(1), &mut |_, _| {}).unwrap().losses;
+    let learned = losses(&setup);
+    assert!(learned[23].loss < learned[0].loss - 0.5, "{learned:?}");
+    assert_eq!(learned, losses(&setup), "the seed decides");
+    setup.train.least_area = 1.0;
+    assert_ne!(learned, losses(&setup));
+    setup.world.arm[all as usize - 1].shown.frames = 3;
+    let refusal = run(&setup.spec(1), &mut |_, _| {}).unwrap_err().to_string();
+    assert!(refusal.contains("example 19 is a video of 3 frames, and the model's have 2"), "{refusal}");
+}
+
+#[test]
+fn a_trained_model_goes_on_at_another_resolution() {
+    let mut setup = Setup::new(Sight::Pixels, 3, 10, 4);
+    let folder = tempfile::tempdir().unwrap();
+    train(&setup.spec(1), &mut |_, _| {}).unwrap().1.write(folder.path()).unwrap();
+    let weights = folder.path().join(crate::saved::WEIGHTS);
+    setup.model.image_size = 16;
+    let Pictures::Pixels(pictures) = &mut setup.world.pictures else { panic!("the world has pixels") };
+    pictures.iter_mut().for_each(|picture| *picture = vec![7; 3 * 16 * 16]);
+    run(&RunSpec { start: Some(&weights), ..setup.spec(1) }, &mut |_, _| {}).unwrap();
+    setup.model.decoder_mlp_dim = 64;
+    let refusal = run(&RunSpec { start: Some(&weights), ..setup.spec(1) }, &mut |_, _| {}).unwrap_err().to_string();
+    assert!(refusal.contains("has the shape"), "{refusal}");
 }

@@ -154,7 +154,7 @@ impl Metadata {
 const CONTROL: f64 = 3.0;
 const USER: f64 = 4.0;
 
-/// How a text is split into words, between which nothing is merged.
+/// The split of a text into words, between which nothing is merged.
 struct Split {
     /// Whether every digit is a word of its own before the words are looked for.
     digits: bool,
@@ -181,7 +181,8 @@ impl Split {
     }
 }
 
-/// By the name in `tokenizer.ggml.pre`; the expressions are those of the models' `tokenizer.json`.
+/// The splits by the name in `tokenizer.ggml.pre`; the expressions are those of the models'
+/// `tokenizer.json`.
 const SPLITS: &[(&str, Split)] = &[
     ("gpt-2", Split { digits: false, words: None, whole_words: false }),
     ("smollm", Split { digits: true, words: None, whole_words: false }),
@@ -248,7 +249,7 @@ impl Header<'_> {
         String::from_utf8(bytes).map_err(|_| self.damaged("a text in its header is no UTF-8"))
     }
 
-    /// A number of one of the kinds that GGUF numbers.
+    /// Returns a number of one of the kinds that GGUF numbers.
     fn number(&mut self, kind: u32) -> Result<f64> {
         Ok(match kind {
             0 | 7 => f64::from(self.bytes::<1>()?[0]),
@@ -305,7 +306,7 @@ impl Header<'_> {
     }
 }
 
-/// The number that a person would write for it: 0.00001 and not 0.000009999999747378752.
+/// Returns the number that a person would write for it: 0.00001 and not 0.000009999999747378752.
 fn shortest(number: f32) -> f64 {
     number.to_string().parse().unwrap_or_else(|_| f64::from(number))
 }

@@ -27,14 +27,14 @@
 mod config;
 mod gguf;
 mod names;
-mod positions;
+pub(crate) mod positions;
 mod safetensors;
 mod tensors;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use burn::module::{Module, ModuleMapper, Param};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 use serde_json::Value;
 
@@ -53,7 +53,7 @@ pub struct Pretrained {
     path: PathBuf,
     tensors: Tensors,
     parts: Vec<Found>,
-    /// In the form of Hugging Face's `tokenizer.json`.
+    /// The tokenizer as Hugging Face's `tokenizer.json`.
     tokenizer: Option<String>,
 }
 
@@ -62,11 +62,11 @@ pub struct Pretrained {
 struct Found {
     described: Described,
     layout: &'static Layout,
-    /// What stands before all names.
+    /// Text that stands before all names.
     prefix: &'static str,
 }
 
-/// What became of the tensors of a file.
+/// The use of the tensors of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoadReport {
     /// Weights of the model that were loaded, counted as tensors.
@@ -139,12 +139,12 @@ impl Pretrained {
         Ok(pretrained)
     }
 
-    /// The file that describes it.
-    pub(crate) fn path(&self) -> &Path {
+    /// Returns the file that describes it.
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether the files have a part.
+    /// Returns whether the files have a part.
     pub fn has(&self, part: Part) -> bool {
         self.found(part).is_ok()
     }
@@ -209,6 +209,16 @@ impl Pretrained {
         }
         let unused = self.tensors.names().filter(|name| !used.contains(*name)).cloned().collect();
         Ok((model, LoadReport { tensors, numbers, unused, interpolated }))
+    }
+
+    /// Returns the tensors of the file that a part of a model with these sizes does not have, see
+    /// [`LoadReport::unused`]. Reads no weights.
+    pub fn unused(&self, part: Part, config: &ModelConfig) -> Result<Vec<String>> {
+        // Weights that are not drawn take no memory, and those of other sizes have the same names.
+        let model = Lynx::undrawn(config, 1, 1, 0, &Device::flex())?;
+        let mut used = Used { found: self.found(part)?, path: Vec::new(), names: BTreeSet::new() };
+        model.visit(&mut used);
+        Ok(self.tensors.names().filter(|name| !used.names.contains(*name)).cloned().collect())
     }
 
     fn found(&self, part: Part) -> Result<&Found> {
@@ -296,6 +306,30 @@ fn json_file(path: &Path) -> Result<Option<Value>> {
     parsed.map(Some).map_err(|error| Error::Pretrained { path: path.to_owned(), reason: error.to_string() })
 }
 
+/// Collects the names in the file of the weights of a part.
+struct Used<'a> {
+    found: &'a Found,
+    path: Vec<String>,
+    names: BTreeSet<String>,
+}
+
+impl ModuleVisitor for Used<'_> {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, _param: &Param<Tensor<D>>) {
+        let path = self.path.join(".");
+        if Part::of(&path) == self.found.layout.part {
+            self.names.insert(self.found.name(&path));
+        }
+    }
+}
+
 /// Puts weights into a model.
 struct Load<'a> {
     pretrained: &'a Pretrained,
@@ -344,7 +378,7 @@ impl ModuleMapper for Load<'_> {
 }
 
 impl Load<'_> {
-    /// The numbers of the weight with a path and a shape.
+    /// Returns the numbers of the weight with a path and a shape.
     fn weight(&mut self, path: &str, shape: &[usize]) -> Result<Vec<f32>> {
         let described_by = &self.pretrained.path;
         let Some((row, _)) = self.found.layout.row(path) else {
@@ -364,7 +398,7 @@ impl Load<'_> {
         Ok(values)
     }
 
-    /// The numbers in our layout; `None` if they do not have the shape for it.
+    /// Returns the numbers in our layout; `None` if they do not have the shape for it.
     fn changed(&mut self, numbers: Numbers, change: Change, shape: &[usize]) -> Option<Vec<f32>> {
         let without_ones = |shape: &[usize]| shape.iter().copied().filter(|axis| *axis != 1).collect::<Vec<usize>>();
         let Numbers { shape: theirs, values } = numbers;
@@ -392,20 +426,15 @@ impl Load<'_> {
                 if rows == tokens {
                     return Some(values);
                 }
-                let side = |tokens: usize| {
-                    let patches = tokens.checked_sub(self.class)?;
-                    Some(patches.isqrt()).filter(|side| *side > 0 && side * side == patches)
-                };
-                let (from, to) = (side(rows)?, side(tokens)?);
+                let (resized, [from, to]) = positions::resized(&values, width, self.class, tokens)?;
                 self.interpolated = Some((from, to));
-                let (class, grid) = values.split_at(self.class * width);
-                Some([class, &positions::interpolated(grid, from, to, width)].concat())
+                Some(resized)
             }
         }
     }
 }
 
-/// `[outputs, inputs]` to `[inputs, outputs]`.
+/// Turns `[outputs, inputs]` into `[inputs, outputs]`.
 fn transposed(values: &[f32], inputs: usize) -> Vec<f32> {
     let outputs = values.len() / inputs.max(1);
     let mut all = Vec::with_capacity(values.len());

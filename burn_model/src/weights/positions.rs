@@ -1,7 +1,21 @@
 //! Position embeddings of a ViT at another resolution.
 
-/// Sharpness of the cubic convolution (Keys 1981), as in PyTorch.
-const A: f64 = -0.75;
+use crate::cubic;
+
+/// The slope of PyTorch's kernel.
+const SLOPE: f64 = -0.75;
+
+/// Makes position embeddings of `tokens` tokens from those of others, with the sides of both grids
+/// of patches; the first `class` rows are kept. `None` if the patches of one of them are no square.
+pub(crate) fn resized(values: &[f32], width: usize, class: usize, tokens: usize) -> Option<(Vec<f32>, [usize; 2])> {
+    let side = |tokens: usize| {
+        let patches = tokens.checked_sub(class)?;
+        Some(patches.isqrt()).filter(|side| *side > 0 && side * side == patches)
+    };
+    let sides = [side(values.len() / width)?, side(tokens)?];
+    let (class, grid) = values.split_at(class * width);
+    Some(([class, &interpolated(grid, sides[0], sides[1], width)].concat(), sides))
+}
 
 /// Interpolates a square grid of `from`² rows of `width` numbers to `to`² rows, bicubically.
 ///
@@ -9,7 +23,8 @@ const A: f64 = -0.75;
 /// stand on each other, places beyond the border repeat it, and a smaller grid is not smoothed
 /// first.
 pub(super) fn interpolated(grid: &[f32], from: usize, to: usize, width: usize) -> Vec<f32> {
-    let taps: Vec<[(usize, f64); 4]> = (0..to).map(|place| taps(place, from, to)).collect();
+    let source = |place: usize| (place as f64 + 0.5) * from as f64 / to as f64 - 0.5;
+    let taps: Vec<_> = (0..to).map(|place| cubic::taps(source(place), from, SLOPE)).collect();
     let mut all = Vec::with_capacity(to * to * width);
     for rows in &taps {
         for columns in &taps {
@@ -25,17 +40,4 @@ pub(super) fn interpolated(grid: &[f32], from: usize, to: usize, width: usize) -
         }
     }
     all
-}
-
-/// Four places of an axis of length `from`, with the weight of each in one place of length `to`.
-fn taps(place: usize, from: usize, to: usize) -> [(usize, f64); 4] {
-    let source = (place as f64 + 0.5) * from as f64 / to as f64 - 0.5;
-    let (floor, t) = (source.floor(), source - source.floor());
-    let near = |x: f64| ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0;
-    let far = |x: f64| ((A * x - 5.0 * A) * x + 8.0 * A) * x - 4.0 * A;
-    let weights = [far(t + 1.0), near(t), near(1.0 - t), far(2.0 - t)];
-    std::array::from_fn(|tap| {
-        let at = floor + tap as f64 - 1.0;
-        (at.clamp(0.0, from as f64 - 1.0) as usize, weights[tap])
-    })
 }

@@ -10,7 +10,7 @@ use burn::tensor::{bf16, f16};
 
 use crate::error::{Error, Result};
 
-/// How the numbers of a tensor are stored, in little-endian bytes.
+/// The form in which the numbers of a tensor are stored, in little-endian bytes.
 ///
 /// The quantised encodings are those of ggml (ggml-common.h): blocks of 32 numbers with a scale.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,19 +83,19 @@ fn blocks<const BYTES: usize>(bytes: &[u8], decode: impl Fn(&[u8; BYTES], &mut V
     numbers
 }
 
-/// The low halves of all bytes, then the high halves.
+/// Returns the low halves of all bytes, then the high halves.
 fn nibbles(bytes: &[u8]) -> impl Iterator<Item = u8> {
     bytes.iter().map(|byte| byte & 15).chain(bytes.iter().map(|byte| byte >> 4))
 }
 
-/// Where a tensor lies.
+/// The place of a tensor.
 #[derive(Clone, Debug)]
 pub(super) struct Stored {
     pub(super) file: Arc<Path>,
     pub(super) encoding: Encoding,
     /// The last axis is the one whose numbers lie side by side.
     pub(super) shape: Vec<usize>,
-    /// Of its first byte, from the beginning of the file.
+    /// Place of its first byte from the beginning of the file.
     pub(super) offset: u64,
 }
 
@@ -168,7 +168,7 @@ impl Tensors {
     }
 }
 
-/// An error about one tensor.
+/// Returns an error about one tensor.
 pub(super) fn refused(path: &Path, tensor: &str, reason: String) -> Error {
     Error::Tensor { path: PathBuf::from(path), tensor: tensor.to_owned(), reason }
 }

@@ -27,7 +27,7 @@ pub(super) struct Facts<'a> {
     pub(super) significant: bool,
 }
 
-/// All gates, failed ones first, in the order in which a user would mend them.
+/// Returns all gates, failed ones first, in the order in which a user would mend them.
 pub(super) fn gates(facts: &Facts) -> Vec<Gate> {
     let mut gates = vec![arms(facts), held_out(facts), different(facts), overlap(facts)];
     if gates.iter().all(|gate| gate.passed) {
@@ -132,9 +132,9 @@ fn replicates(facts: &Facts) -> Gate {
     gate("all replicates", found == [wanted, wanted] && wanted > 0, finding)
 }
 
-/// In every replicate the better of the two models must know more than how often tokens occur. One
-/// of them alone may not: texts in another language than the held-out ones teach nothing about
-/// them, and that is a finding.
+/// Demands that in every replicate the better of the two models knows more than how often tokens
+/// occur. One of them alone may not: texts in another language than the held-out ones teach nothing
+/// about them, and that is a finding.
 fn language(facts: &Facts) -> Option<Gate> {
     let [first, second] = facts.arms;
     if first.held_out_loss.is_empty() {
@@ -161,8 +161,8 @@ fn language(facts: &Facts) -> Option<Gate> {
     Some(gate("better than token frequencies", behind == 0, finding))
 }
 
-/// One arm at least must look at its pictures, in every replicate. The other may be blind because
-/// its texts do not fit: that is a finding.
+/// Demands that at least one arm looks at its pictures in every replicate. The other may be blind
+/// because its texts do not fit: that is a finding.
 fn sight(facts: &Facts) -> Gate {
     let sees = |arm: &ArmOutcome| {
         let gains = &arm.visual_gain;
@@ -186,7 +186,7 @@ fn sight(facts: &Facts) -> Gate {
     gate("looks at pictures", passed, finding)
 }
 
-/// Both arms must have been trained with equal settings.
+/// Demands that both arms were trained with equal settings.
 fn matched(facts: &Facts) -> Gate {
     let trainings = |place: usize| {
         let results = facts.measurements.of(Version::Arm { arm: place }, 0).iter();

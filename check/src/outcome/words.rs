@@ -11,12 +11,12 @@ pub(super) const MANY_EPOCHS: f64 = 4.0;
 /// Arms whose sizes differ by more than this factor are not of one size.
 const COMPARABLE: f64 = 1.25;
 
-/// A factor as people say it.
+/// Returns a factor as people say it.
 pub(super) fn times(factor: f64) -> String {
     if factor < 10.0 { format!("{factor:.1} times") } else { format!("{factor:.0} times") }
 }
 
-/// What was compared, what came out, on what it was measured, and what it does not say.
+/// Returns what was compared, what came out, on what it was measured, and what it does not say.
 pub(super) fn sentence(comparison: &Comparison, protocol: &Protocol, arms: [&ArmOutcome; 2], split: &Split) -> String {
     if let Verdict::Invalid { gate, reason } = &comparison.verdict {
         return format!("invalid ({gate}): {reason}; {} and {} are not compared", comparison.first, comparison.second);
@@ -129,7 +129,7 @@ fn limits(protocol: &Protocol) -> &'static str {
     }
 }
 
-/// What limits the outcome.
+/// Returns what limits the outcome.
 pub(super) fn notes(
     protocol: &Protocol,
     arms: &[ArmOutcome],

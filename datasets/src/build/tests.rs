@@ -46,11 +46,16 @@ pub(super) fn build_all(
     mode: PromptMode,
     seed: u64,
 ) -> (Vec<Conversation>, TaskCounts) {
-    let mut build = Build::start(task, &BANKS, root, split, mode, seed).unwrap();
+    let settings = BuildSettings { seed, prompts: mode, ..BuildSettings::default() };
+    let mut build = Build::start(task, &BANKS, root, split, &settings).unwrap();
     let conversations: Vec<Conversation> = build.by_ref().map(Result::unwrap).collect();
     let counts = build.counts().clone();
     assert!(counts.adds_up() && counts.kept == conversations.len() as u64, "{counts:?}");
     (conversations, counts)
+}
+
+fn seeded() -> BuildSettings {
+    BuildSettings { seed: SEED, ..BuildSettings::default() }
 }
 
 fn build_fixture(task: &Task, mode: PromptMode, seed: u64) -> Vec<Conversation> {
@@ -113,7 +118,7 @@ fn the_seed_changes_wordings_and_nothing_else_does() {
     let own = build_fixture(vsr, PromptMode::All, SEED);
     assert_eq!(own, build_fixture(vsr, PromptMode::All, SEED));
     assert_ne!(own, build_fixture(vsr, PromptMode::All, SEED + 1));
-    let single = build_fixture(vsr, PromptMode::Single, SEED);
+    let single = build_fixture(vsr, PromptMode::One, SEED);
     assert!(single.iter().all(|conversation| conversation.template == "entailment/claim_true_or_false"));
 }
 
@@ -290,7 +295,7 @@ fn one_bad_cell_of_any_kind_changes_no_other_record() {
             for (what, file) in changed {
                 let what = format!("{}, {}: {what}", task.name, path.display());
                 fs::write(folder.path().join(path.strip_prefix(&root).unwrap()), file).unwrap();
-                let mut build = Build::start(task, &BANKS, folder.path(), &split, PromptMode::All, SEED)
+                let mut build = Build::start(task, &BANKS, folder.path(), &split, &seeded())
                     .unwrap_or_else(|fault| panic!("{what}: {fault}"));
                 let found: Vec<Conversation> =
                     build.by_ref().map(|found| found.unwrap_or_else(|fault| panic!("{what}: {fault}"))).collect();
@@ -374,7 +379,7 @@ fn own_build(toml: &str, banks: &[(&str, &str)], rows: &str) -> Result<(Vec<Conv
     let task = Task::compile("own.toml", toml::from_str(&(head.to_owned() + toml)).unwrap())?;
     let native = tempfile::tempdir().unwrap();
     fs::write(native.path().join("val.jsonl"), rows).unwrap();
-    let mut build = Build::start(&task, &banks, native.path(), "val", PromptMode::All, SEED)?;
+    let mut build = Build::start(&task, &banks, native.path(), "val", &seeded())?;
     let conversations = build.by_ref().collect::<Result<Vec<_>>>()?;
     assert!(build.counts().adds_up(), "{:?}", build.counts());
     let counts = build.counts().clone();

@@ -119,7 +119,7 @@ fn long_answers_never_go_with_wordings_for_short_ones() {
         if !shapes.contains(&AnswerShape::Paragraph) || short.iter().any(|shape| shapes.contains(shape)) {
             continue;
         }
-        for wording in task.wordings(&banks).unwrap() {
+        for wording in task.wordings(&banks, None).unwrap() {
             let promise = ["short", "brief", "few words", "one sentence", "in a word"];
             let text = wording.template.text.to_lowercase();
             assert!(
@@ -142,7 +142,7 @@ fn wordings_name_the_media_that_a_task_has() {
             lynxdata_prompts::Media::Video => &pictures[..1],
             _ => &["video"],
         };
-        for wording in task.wordings(&banks).unwrap() {
+        for wording in task.wordings(&banks, None).unwrap() {
             if !wording.template.media.contains(&task.modality()) {
                 continue;
             }

@@ -1,42 +1,23 @@
-//! Exports of which every conversation is one JSON value: a list, or a line each.
+//! Formats of which every conversation is one JSON value: a list, or a line each.
 
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use super::{llava, messages, sharegpt, swift};
+use super::{Files, LeftOut, Pictures, Writer};
 use crate::build::Conversation;
 use crate::tokens::{IMAGE_TOKEN, VIDEO_TOKEN};
+use crate::{Error, Result};
 
-/// A format of JSON.
-#[derive(Debug)]
-pub struct JsonExport {
-    /// Its name in recipes and folders.
-    pub name: &'static str,
-    /// Whether a file is one list; otherwise it has a value a line.
-    pub is_list: bool,
-    /// The value of a conversation.
-    sample: fn(&Conversation) -> Value,
-}
-
-/// The formats of JSON.
-pub const JSON_EXPORTS: &[JsonExport] = &[
-    JsonExport { name: "llava", is_list: true, sample: llava::sample },
-    JsonExport { name: "sharegpt", is_list: true, sample: sharegpt::sample },
-    JsonExport { name: "messages", is_list: false, sample: messages::sample },
-    JsonExport { name: "swift", is_list: false, sample: swift::sample },
-];
-
-impl JsonExport {
-    /// Returns the suffix of its files.
-    pub fn suffix(&self) -> &'static str {
-        if self.is_list { "json" } else { "jsonl" }
-    }
-
-    /// Returns the value of a conversation.
-    pub fn sample(&self, conversation: &Conversation) -> Value {
-        (self.sample)(conversation)
-    }
+/// How the values stand in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Layout {
+    /// As the elements of one list.
+    List,
+    /// As lines.
+    Lines,
 }
 
 /// Returns the tokens that stand for the pictures and the video of a conversation, before its first
@@ -57,82 +38,90 @@ pub(super) fn with_media(mut sample: Value, conversation: &Conversation) -> Valu
     sample
 }
 
-/// Adds where a conversation comes from and under which licence: readers of these formats pass over
+/// Adds where a conversation and its packed questions come from and under which licence: readers of these formats pass over
 /// keys that they do not know.
 pub(super) fn with_provenance(mut sample: Value, conversation: &Conversation) -> Value {
     sample["task"] = json!(conversation.task);
     sample["licence"] = json!(conversation.licence);
     sample["source_file"] = json!(conversation.source_file);
     sample["source_row"] = json!(conversation.source_row);
+    if !conversation.packed.is_empty() {
+        sample["packed"] = json!(conversation.packed);
+    }
     sample
 }
 
-/// Writes one conversation after the other.
+/// Writes the value of one conversation after the other.
 #[derive(Debug)]
-pub struct Writer<W> {
-    export: &'static JsonExport,
-    out: W,
-    written: u64,
+struct JsonWriter {
+    layout: Layout,
+    sample: fn(&Conversation) -> Value,
+    path: PathBuf,
+    out: BufWriter<File>,
+    is_empty: bool,
 }
 
-impl<W: Write> Writer<W> {
-    /// Begins a file.
-    pub fn new(export: &'static JsonExport, out: W) -> Self {
-        Self { export, out, written: 0 }
-    }
+/// Begins a file of values.
+pub(super) fn begin(files: &mut Files, layout: Layout, sample: fn(&Conversation) -> Value) -> Result<Box<dyn Writer>> {
+    let path = files(if layout == Layout::List { ".json" } else { ".jsonl" })?;
+    let file = File::create(&path).map_err(|source| Error::Io { path: path.clone(), source })?;
+    Ok(Box::new(JsonWriter { layout, sample, path, out: BufWriter::new(file), is_empty: true }))
+}
 
-    /// Appends a conversation.
-    ///
-    /// # Errors
-    /// What the writer says.
-    pub fn write(&mut self, conversation: &Conversation) -> io::Result<()> {
-        if self.export.is_list {
-            self.out.write_all(if self.written == 0 { b"[\n" } else { b",\n" })?;
+impl JsonWriter {
+    fn append(&mut self, conversation: &Conversation) -> io::Result<()> {
+        if self.layout == Layout::List {
+            self.out.write_all(if self.is_empty { b"[\n" } else { b",\n" })?;
         }
-        serde_json::to_writer(&mut self.out, &self.export.sample(conversation))?;
-        if !self.export.is_list {
+        serde_json::to_writer(&mut self.out, &(self.sample)(conversation))?;
+        if self.layout == Layout::Lines {
             self.out.write_all(b"\n")?;
         }
-        self.written += 1;
+        self.is_empty = false;
+        Ok(())
+    }
+}
+
+impl Writer for JsonWriter {
+    fn write(&mut self, conversations: &[Conversation], _: &mut Files, _: &mut Pictures) -> Result<()> {
+        for conversation in conversations {
+            self.append(conversation).map_err(|source| Error::Io { path: self.path.clone(), source })?;
+        }
         Ok(())
     }
 
-    /// Ends the file and returns how many conversations it holds.
-    ///
-    /// # Errors
-    /// What the writer says.
-    pub fn finish(mut self) -> io::Result<u64> {
-        if self.export.is_list {
-            self.out.write_all(if self.written == 0 { b"[]\n" } else { b"\n]\n" })?;
-        }
-        self.out.flush()?;
-        Ok(self.written)
+    fn finish(mut self: Box<Self>, _: &mut Files) -> Result<LeftOut> {
+        let end: &[u8] = match (self.layout, self.is_empty) {
+            (Layout::Lines, _) => b"",
+            (Layout::List, true) => b"[]\n",
+            (Layout::List, false) => b"\n]\n",
+        };
+        let ended = self.out.write_all(end).and_then(|()| self.out.flush());
+        ended.map_err(|source| Error::Io { path: self.path, source })?;
+        Ok(LeftOut::new())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::export::tests::conversation;
+    use crate::export::Format;
+    use crate::export::tests::{conversation, written};
 
     #[test]
     fn files_are_json_and_every_value_says_where_it_comes_from() {
         let conversations = [conversation("vqa/a", &["x", "y"]), conversation("vqa/a", &["z\n\"", "y"])];
-        for export in JSON_EXPORTS {
+        for name in ["llava", "sharegpt", "messages", "swift"] {
             for count in 0..=2 {
-                let mut out = Vec::new();
-                let mut writer = Writer::new(export, &mut out);
-                conversations[..count].iter().for_each(|own| writer.write(own).unwrap());
-                assert_eq!(writer.finish().unwrap(), count as u64);
-                let text = String::from_utf8(out).unwrap();
-                let values: Vec<Value> = if export.is_list {
-                    serde_json::from_str(&text).unwrap()
-                } else {
-                    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+                let (_, folder) = written(Format::named(name).unwrap(), &conversations[..count]);
+                let read = |suffix: &str| std::fs::read_to_string(folder.path().join(format!("set{suffix}")));
+                let values: Vec<Value> = match read(".json") {
+                    Ok(text) => serde_json::from_str(&text).unwrap(),
+                    Err(_) => read(".jsonl").unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect(),
                 };
-                assert_eq!(values.len(), count, "{}", export.name);
+                assert_eq!(values.len(), count, "{name}");
                 for (value, own) in values.iter().zip(&conversations) {
-                    assert_eq!(*value, export.sample(own));
+                    assert_eq!(value["id"], json!(own.id));
                     assert_eq!((&value["licence"], &value["source_row"]), (&json!("CC0-1.0"), &json!(7)));
                 }
             }

@@ -3,15 +3,25 @@
 
 use serde_json::{Value, json};
 
-use super::json::with_provenance;
+use super::Format;
+use super::json::{Layout, begin, with_provenance};
 use crate::build::{Conversation, Role};
 use crate::tokens::{IMAGE_TOKEN, VIDEO_TOKEN};
+
+pub(super) const FORMAT: Format = Format {
+    name: "llava",
+    description: "A JSON list that LLaVA and many trainers read.",
+    names_pictures: true,
+    is_default: true,
+    begin: |files| begin(files, Layout::List, sample),
+    describe: None,
+};
 
 /// Returns one element of the list. `image` is a path, a list of them for several pictures, and
 /// absent without any; the first human turn starts with as many `<image>` tokens, a line each. A
 /// video has `video` and `<video>`, and the text of a system the key `system`, as LLaMA-Factory
 /// reads it.
-pub(super) fn sample(conversation: &Conversation) -> Value {
+fn sample(conversation: &Conversation) -> Value {
     let mut tokens = format!("{IMAGE_TOKEN}\n").repeat(conversation.images.len());
     if conversation.video.is_some() {
         tokens = format!("{VIDEO_TOKEN}\n");

@@ -3,12 +3,22 @@
 
 use serde_json::{Value, json};
 
-use super::json::with_provenance;
+use super::Format;
+use super::json::{Layout, begin, with_provenance};
 use crate::build::{Conversation, Role};
+
+pub(super) const FORMAT: Format = Format {
+    name: "messages",
+    description: "JSON lines of messages with parts, as OpenAI and chat templates of `transformers` take them.",
+    names_pictures: true,
+    is_default: false,
+    begin: |files| begin(files, Layout::Lines, sample),
+    describe: None,
+};
 
 /// Returns the value of a line. Pictures and the video stand before the text of the first turn, by
 /// their paths.
-pub(super) fn sample(conversation: &Conversation) -> Value {
+fn sample(conversation: &Conversation) -> Value {
     let mut media: Vec<Value> = conversation
         .images
         .iter()

@@ -1,14 +1,173 @@
-//! Conversations in the formats that trainers read. An export of JSON is one file here and one line
-//! in [`JSON_EXPORTS`].
+//! Conversations in the formats that trainers read.
+//!
+//! A format is one file here and one line in [`FORMATS`]; nothing else knows its name.
 
-pub mod json;
+mod cauldron;
+mod columns;
+mod energon;
+mod json;
 mod llava;
 mod messages;
-pub mod parquet;
+mod parquet;
 mod sharegpt;
 mod swift;
+mod tar;
+mod verl;
+mod webdataset;
 
-pub use json::{JSON_EXPORTS, JsonExport};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::Result;
+use crate::build::Conversation;
+
+/// The formats, in the order in which they are written.
+pub const FORMATS: &[&Format] = &[
+    &parquet::FORMAT,
+    &llava::FORMAT,
+    &sharegpt::FORMAT,
+    &messages::FORMAT,
+    &swift::FORMAT,
+    &cauldron::FORMAT,
+    &webdataset::FORMAT,
+    &energon::FORMAT,
+    &verl::FORMAT,
+];
+
+/// A file format of conversations.
+#[derive(Debug)]
+pub struct Format {
+    /// Its name in recipes and on the command line, and that of its folder.
+    pub name: &'static str,
+    /// What its files are and who reads them.
+    pub description: &'static str,
+    /// Whether it names pictures by their paths instead of holding them.
+    pub names_pictures: bool,
+    /// Whether it is written where nothing else is asked for.
+    pub is_default: bool,
+    /// Begins the files of a set of conversations.
+    begin: fn(&mut Files) -> Result<Box<dyn Writer>>,
+    /// Writes what belongs beside the files of all sets, once they are there.
+    describe: Option<fn(&[SetFile], &mut Files) -> Result<()>>,
+}
+
+/// A file of a set.
+#[derive(Debug, Clone)]
+pub struct SetFile {
+    /// Its path from the folder of the sets on, with `/`.
+    pub name: String,
+    /// Where it is now.
+    pub path: PathBuf,
+}
+
+/// Returns the path of a new file of a set from what stands behind the name of the set, such as
+/// `.json` or `/000000.tar`.
+pub type Files<'a> = dyn FnMut(&str) -> Result<PathBuf> + 'a;
+
+/// Returns the bytes of the picture with a path, none if it is not there.
+pub type Pictures<'a> = dyn FnMut(&str) -> Result<Option<Vec<u8>>> + 'a;
+
+/// How many conversations a format cannot hold, by reason.
+pub type LeftOut = BTreeMap<&'static str, u64>;
+
+/// The files of a set of conversations in one format.
+pub trait Writer {
+    /// Appends conversations.
+    ///
+    /// # Errors
+    /// If a picture cannot be read or a file cannot be written.
+    fn write(&mut self, conversations: &[Conversation], files: &mut Files, pictures: &mut Pictures) -> Result<()>;
+
+    /// Ends the files.
+    ///
+    /// # Errors
+    /// If a file cannot be written.
+    fn finish(self: Box<Self>, files: &mut Files) -> Result<LeftOut>;
+}
+
+impl Format {
+    /// Returns the format of a name; `conversations` is another one of `parquet`.
+    pub fn named(name: &str) -> Option<&'static Format> {
+        let name = if name == "conversations" { parquet::FORMAT.name } else { name };
+        FORMATS.iter().find(|format| format.name == name).copied()
+    }
+
+    /// Begins the files of a set of conversations.
+    ///
+    /// # Errors
+    /// If a file cannot be created.
+    pub fn begin(&self, files: &mut Files) -> Result<Box<dyn Writer>> {
+        (self.begin)(files)
+    }
+
+    /// Writes what belongs beside the files of all sets; `files` gives paths in the folder of the
+    /// sets, such as that of `dataset_info.json`.
+    ///
+    /// # Errors
+    /// If a file of a set cannot be read or one cannot be written.
+    pub fn describe(&self, set: &[SetFile], files: &mut Files) -> Result<()> {
+        self.describe.map_or(Ok(()), |describe| describe(set, files))
+    }
+
+    fn place(&self) -> Option<usize> {
+        FORMATS.iter().position(|format| format.name == self.name)
+    }
+}
+
+impl PartialEq for Format {
+    fn eq(&self, other: &Format) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Format {}
+
+/// By their places in [`FORMATS`].
+impl Ord for Format {
+    fn cmp(&self, other: &Format) -> std::cmp::Ordering {
+        self.place().cmp(&other.place())
+    }
+}
+
+impl PartialOrd for Format {
+    fn partial_cmp(&self, other: &Format) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Serialize for Format {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name)
+    }
+}
+
+impl<'de> Deserialize<'de> for &'static Format {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        Format::named(&name).ok_or_else(|| {
+            let names: Vec<String> = FORMATS.iter().map(|format| format!("`{}`", format.name)).collect();
+            // As serde words it, so that whoever looks for the nearest name finds it.
+            serde::de::Error::custom(format!("unknown variant `{name}`, expected one of {}", names.join(", ")))
+        })
+    }
+}
+
+impl JsonSchema for Format {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Format".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let of = |format: &&Format| json_schema!({"const": format.name, "description": format.description});
+        json_schema!({
+            "description": "A file format of conversations.",
+            "oneOf": FORMATS.iter().map(of).collect::<Vec<_>>()
+        })
+    }
+}
 
 #[cfg(test)]
 pub(crate) mod tests {
@@ -29,13 +188,33 @@ pub(crate) mod tests {
             answer_shape: lynxdata_prompts::AnswerShape::Phrase,
             licence: "CC0-1.0".to_owned(),
             images: vec![ImageReference { path: "train/a.jpg".to_owned() }],
+            embedded: crate::Embedded::new(),
             video: None,
             messages: roles.zip(turns).map(message).collect(),
             template: template.to_owned(),
             source_file: "train.json".to_owned(),
             source_row: 7,
             choice_order: Vec::new(),
+            votes: Vec::new(),
+            right_choice: None,
+            packed: Vec::new(),
         }
+    }
+
+    /// Writes conversations in a format, as files whose names begin with `set`. No picture is there.
+    pub(crate) fn written(format: &Format, conversations: &[Conversation]) -> (LeftOut, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut files = |suffix: &str| {
+            let path = folder.path().join(format!("set{suffix}"));
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            Ok(path)
+        };
+        let mut writer = format.begin(&mut files).unwrap();
+        for conversation in conversations {
+            writer.write(std::slice::from_ref(conversation), &mut files, &mut |_| Ok(None)).unwrap();
+        }
+        let left_out = writer.finish(&mut files).unwrap();
+        (left_out, folder)
     }
 
     #[test]
@@ -44,10 +223,10 @@ pub(crate) mod tests {
         let mut names: Vec<String> = fs::read_dir(folder)
             .unwrap()
             .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
-            .filter(|name| !["mod", "json", "parquet"].contains(&name.as_str()))
+            .filter(|name| !["mod", "columns", "json", "tar"].contains(&name.as_str()))
             .collect();
         names.sort();
-        let mut listed: Vec<&str> = JSON_EXPORTS.iter().map(|export| export.name).collect();
+        let mut listed: Vec<&str> = FORMATS.iter().map(|format| format.name).collect();
         listed.sort_unstable();
         assert_eq!(names, listed);
     }

@@ -1,156 +1,53 @@
-//! Columns for Parquet that Hugging Face `datasets` opens with a list of pictures and a list of
-//! messages.
+//! Parquet that Hugging Face `datasets` opens with a list of pictures and a list of messages.
 
-use std::sync::Arc;
+use std::borrow::Cow;
 
-use arrow::array::{
-    ArrayRef, BinaryBuilder, Float64Array, Int64Array, ListArray, NullBufferBuilder, RecordBatch, StringArray,
-    StringBuilder, StructArray,
+use super::Format;
+use super::columns::{Column, ID, IMAGE_PATHS, LICENCE, SOURCE_FILE, SOURCE_ROW, TASK, Value, Values, begin};
+
+pub(super) const FORMAT: Format = Format {
+    name: "parquet",
+    description: "Parquet with `images`, `messages` and provenance that Hugging Face `datasets` and TRL read.",
+    names_pictures: false,
+    is_default: true,
+    begin: |files| begin(files, COLUMNS),
+    describe: None,
 };
-use arrow::buffer::OffsetBuffer;
-use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
-use lynxdata_records::schema::{image_type, with_hugging_face_features};
 
-use crate::build::Conversation;
-use crate::record::VideoReference;
-use crate::{Error, Result};
-
-fn message_fields() -> Fields {
-    Fields::from(vec![Field::new("role", DataType::Utf8, true), Field::new("content", DataType::Utf8, true)])
-}
-
-fn video_fields() -> Fields {
-    let seconds = |name: &str| Field::new(name, DataType::Float64, true);
-    Fields::from(vec![Field::new("path", DataType::Utf8, true), seconds("start"), seconds("end")])
-}
-
-/// The columns: those of [`Conversation`], with a picture as `struct{bytes, path}`, its path
-/// besides in `image_paths`, a video as `struct{path, start, end}` and a message as `struct{role,
-/// content}`. The metadata holds the `datasets` features.
-pub fn schema() -> SchemaRef {
-    let text = |name: &str| Field::new(name, DataType::Utf8, true);
-    let list =
-        |name: &str, item: DataType| Field::new(name, DataType::List(Arc::new(Field::new("item", item, true))), true);
-    let fields = vec![
-        text("id"),
-        text("task"),
-        text("group"),
-        text("answer_shape"),
-        text("licence"),
-        list("images", image_type()),
-        list("image_paths", DataType::Utf8),
-        Field::new("video", DataType::Struct(video_fields()), true),
-        list("messages", DataType::Struct(message_fields())),
-        text("template"),
-        text("source_file"),
-        Field::new("source_row", DataType::Int64, true),
-        list("choice_order", DataType::Int64),
-    ];
-    Arc::new(with_hugging_face_features(Schema::new(fields)))
-}
-
-/// The columns of some conversations. `picture` gives the bytes of a path. A picture without bytes
-/// is null: with a path alone, `datasets` would look for that file on the reader's machine and
-/// fail.
-///
-/// # Errors
-/// What `picture` says, and if all pictures together exceed 2 GiB.
-pub fn record_batch(
-    conversations: &[Conversation],
-    picture: &mut dyn FnMut(&str) -> Result<Option<Vec<u8>>>,
-) -> Result<RecordBatch> {
-    let schema = schema();
-    let column = |value: fn(&Conversation) -> &str| -> ArrayRef {
-        Arc::new(StringArray::from_iter_values(conversations.iter().map(value)))
-    };
-    let messages = || conversations.iter().flat_map(|conversation| &conversation.messages);
-    let roles = StringArray::from(messages().map(|message| message.role.name()).collect::<Vec<&str>>());
-    let contents = StringArray::from(messages().map(|message| message.content.as_str()).collect::<Vec<&str>>());
-    let messages: ArrayRef =
-        Arc::new(StructArray::new(message_fields(), vec![Arc::new(roles), Arc::new(contents)], None));
-    let images = conversations.iter().flat_map(|conversation| &conversation.images);
-    let paths: ArrayRef = Arc::new(StringArray::from(images.map(|image| image.path.as_str()).collect::<Vec<&str>>()));
-    let orders = conversations.iter().flat_map(|conversation| &conversation.choice_order);
-    let orders: ArrayRef = Arc::new(orders.map(|&place| i64::from(place)).collect::<Int64Array>());
-    let mut has_order = NullBufferBuilder::new(conversations.len());
-    for conversation in conversations {
-        has_order.append(!conversation.choice_order.is_empty());
-    }
-    let rows = conversations.iter().map(|conversation| i64::try_from(conversation.source_row).unwrap_or(i64::MAX));
-    let list = |name: &str, lengths: Vec<usize>, values: ArrayRef, nulls| -> Result<ArrayRef> {
-        let DataType::List(item) = schema.field_with_name(name)?.data_type().clone() else {
-            unreachable!("the columns that come here are lists in the schema above")
-        };
-        Ok(Arc::new(ListArray::try_new(item, OffsetBuffer::from_lengths(lengths), values, nulls)?))
-    };
-    let lengths = |length: fn(&Conversation) -> usize| conversations.iter().map(length).collect::<Vec<usize>>();
-    let columns = vec![
-        column(|conversation| &conversation.id),
-        column(|conversation| &conversation.task),
-        column(|conversation| &conversation.group),
-        column(|conversation| conversation.answer_shape.name()),
-        column(|conversation| &conversation.licence),
-        list("images", lengths(|conversation| conversation.images.len()), pictures(conversations, picture)?, None)?,
-        list("image_paths", lengths(|conversation| conversation.images.len()), paths, None)?,
-        videos(conversations)?,
-        list("messages", lengths(|conversation| conversation.messages.len()), messages, None)?,
-        column(|conversation| &conversation.template),
-        column(|conversation| &conversation.source_file),
-        Arc::new(Int64Array::from_iter_values(rows)),
-        list("choice_order", lengths(|conversation| conversation.choice_order.len()), orders, has_order.finish())?,
-    ];
-    Ok(RecordBatch::try_new(schema, columns)?)
-}
-
-fn videos(conversations: &[Conversation]) -> Result<ArrayRef> {
-    let of = |conversation: &Conversation| conversation.video.clone();
-    let videos: Vec<Option<VideoReference>> = conversations.iter().map(of).collect();
-    let column = |value: fn(&VideoReference) -> Option<f64>| -> ArrayRef {
-        Arc::new(videos.iter().map(|video| video.as_ref().and_then(value)).collect::<Float64Array>())
-    };
-    let paths = videos.iter().map(|video| video.as_ref().map(|video| video.path.as_str()));
-    let paths: ArrayRef = Arc::new(paths.collect::<StringArray>());
-    let mut is_there = NullBufferBuilder::new(videos.len());
-    for video in &videos {
-        is_there.append(video.is_some());
-    }
-    let columns = vec![paths, column(|video| video.start), column(|video| video.end)];
-    Ok(Arc::new(StructArray::try_new(video_fields(), columns, is_there.finish())?))
-}
-
-fn pictures(
-    conversations: &[Conversation],
-    picture: &mut dyn FnMut(&str) -> Result<Option<Vec<u8>>>,
-) -> Result<ArrayRef> {
-    let (mut bytes, mut paths) = (BinaryBuilder::new(), StringBuilder::new());
-    let mut is_there = NullBufferBuilder::new(conversations.len());
-    let mut total = 0_u64;
-    for image in conversations.iter().flat_map(|conversation| &conversation.images) {
-        let content = picture(&image.path)?;
-        total += content.as_ref().map_or(0, |content| content.len() as u64);
-        if total > i32::MAX as u64 {
-            return Err(Error::BatchTooLarge { bytes: total });
-        }
-        is_there.append(content.is_some());
-        paths.append_option(content.is_some().then_some(&image.path));
-        bytes.append_option(content);
-    }
-    let DataType::Struct(fields) = image_type() else { unreachable!("a picture is a struct of bytes and path") };
-    Ok(Arc::new(StructArray::try_new(
-        fields,
-        vec![Arc::new(bytes.finish()), Arc::new(paths.finish())],
-        is_there.finish(),
-    )?))
-}
+/// Those of [`Conversation`](crate::Conversation), with the paths of pictures besides.
+const COLUMNS: &[Column] = &[
+    ID,
+    TASK,
+    ("group", Values::One(Value::Text(|own| Cow::from(&own.group)))),
+    ("answer_shape", Values::One(Value::Text(|own| Cow::from(own.answer_shape.name())))),
+    LICENCE,
+    ("images", Values::Pictures),
+    IMAGE_PATHS,
+    ("video", Values::Video),
+    (
+        "messages",
+        Values::Structs(&["role", "content"], |own| {
+            own.messages.iter().map(|own| vec![Cow::from(own.role.name()), Cow::from(&own.content)]).collect()
+        }),
+    ),
+    ("template", Values::One(Value::Text(|own| Cow::from(&own.template)))),
+    SOURCE_FILE,
+    SOURCE_ROW,
+    ("choice_order", Values::ChoiceOrder),
+    ("right_choice", Values::One(Value::MaybeNumber(|own| own.right_choice.map(u64::from)))),
+    ("packed", Values::Packed),
+];
 
 #[cfg(test)]
 mod tests {
     use arrow::array::{Array, AsArray};
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
     use crate::build::ImageReference;
+    use crate::export::columns::tests::rows;
     use crate::export::tests::conversation;
+    use crate::record::VideoReference;
 
     #[test]
     fn pictures_and_messages_are_lists_of_structs() {
@@ -159,8 +56,7 @@ mod tests {
         let mut second = conversation("vqa/b", &["Which?", "B", "Sure?", "yes"]);
         second.video = Some(VideoReference { path: "v.mp4".to_owned(), start: Some(1.5), end: None });
         second.choice_order = vec![1, 0];
-        let batch =
-            record_batch(&[first, second], &mut |path| Ok((path == "train/a.jpg").then(|| vec![1, 2]))).unwrap();
+        let batch = rows(COLUMNS, &[first, second]);
         let images = batch.column_by_name("images").unwrap().as_list::<i32>();
         assert_eq!((images.value_length(0), images.value_length(1)), (2, 1));
         let pictures = images.values().as_struct();
@@ -181,12 +77,12 @@ mod tests {
         assert_eq!(turns.column_by_name("content").unwrap().as_string::<i32>().value(2), "Sure?");
         let orders = batch.column_by_name("choice_order").unwrap().as_list::<i32>();
         assert!(orders.is_null(0) && orders.value_length(1) == 2);
-        assert_eq!(record_batch(&[], &mut |_| Ok(None)).unwrap().num_rows(), 0);
     }
 
     #[test]
     fn the_schema_tells_hugging_face_what_it_holds() {
-        let features: Value = serde_json::from_str(&schema().metadata()["huggingface"]).unwrap();
+        let schema = rows(COLUMNS, &[]).schema();
+        let features: serde_json::Value = serde_json::from_str(&schema.metadata()["huggingface"]).unwrap();
         let features = &features["info"]["features"];
         assert_eq!(features["images"], json!({"feature": {"_type": "Image"}, "_type": "List"}));
         assert_eq!(features.as_object().unwrap().len(), 1, "the others are told by their types");

@@ -4,11 +4,41 @@
 
 use serde_json::{Value, json};
 
-use super::json::{media_tokens, with_media, with_provenance};
+use super::json::{Layout, begin, media_tokens, with_media, with_provenance};
+use super::{Files, Format, SetFile};
 use crate::build::{Conversation, Role};
+use crate::{Error, Result};
 
-/// Returns one element of the list. A conversation without pictures has no `images`, one without a
-/// text of the system an empty `system`.
+pub(super) const FORMAT: Format = Format {
+    name: "sharegpt",
+    description: "A JSON list that LLaMA-Factory reads as `sharegpt`.",
+    names_pictures: true,
+    is_default: false,
+    begin: |files| begin(files, Layout::List, sample),
+    describe: Some(describe),
+};
+
+/// Writes `dataset_info.json`, which says what the columns are: with its folder as `dataset_dir`,
+/// the name of a file without its ending is that of a dataset of LLaMA-Factory.
+fn describe(set: &[SetFile], files: &mut Files) -> Result<()> {
+    let datasets: serde_json::Map<String, Value> = set
+        .iter()
+        .map(|file| {
+            let description = json!({
+                "file_name": file.name,
+                "formatting": "sharegpt",
+                "columns": {"messages": "conversations", "system": "system", "images": "images", "videos": "videos"},
+                "tags": {"role_tag": "from", "content_tag": "value", "user_tag": "human", "assistant_tag": "gpt"},
+            });
+            (file.name.trim_end_matches(".json").to_owned(), description)
+        })
+        .collect();
+    let path = files("dataset_info.json")?;
+    std::fs::write(&path, format!("{:#}\n", Value::Object(datasets))).map_err(|source| Error::Io { path, source })
+}
+
+/// Returns one element of the list. Every one has `images`, `videos` and `system`, be they empty:
+/// LLaMA-Factory looks into all columns that `dataset_info.json` names.
 pub(super) fn sample(conversation: &Conversation) -> Value {
     let mut turns = Vec::new();
     let mut system = "";
@@ -23,10 +53,8 @@ pub(super) fn sample(conversation: &Conversation) -> Value {
             Role::Assistant => turns.push(json!({"from": "gpt", "value": message.content})),
         }
     }
-    with_provenance(
-        with_media(json!({"id": conversation.id, "conversations": turns, "system": system}), conversation),
-        conversation,
-    )
+    let none = json!({"id": conversation.id, "conversations": turns, "system": system, "images": [], "videos": []});
+    with_provenance(with_media(none, conversation), conversation)
 }
 
 #[cfg(test)]
@@ -37,7 +65,7 @@ mod tests {
     #[test]
     fn tokens_are_as_many_as_pictures_and_open_the_first_turn() {
         let own = sample(&conversation("vqa/a", &["What is it?", "a dog", "Where?", "here"]));
-        assert_eq!(own["images"], json!(["train/a.jpg"]));
+        assert_eq!((&own["images"], &own["videos"]), (&json!(["train/a.jpg"]), &json!([])));
         assert_eq!(own["conversations"][0], json!({"from": "human", "value": "<image>What is it?"}));
         assert_eq!(own["conversations"][2], json!({"from": "human", "value": "Where?"}));
         assert_eq!(own.to_string().matches("<image>").count(), 1);

@@ -3,12 +3,22 @@
 
 use serde_json::{Value, json};
 
-use super::json::{media_tokens, with_media, with_provenance};
+use super::Format;
+use super::json::{Layout, begin, media_tokens, with_media, with_provenance};
 use crate::build::{Conversation, Role};
+
+pub(super) const FORMAT: Format = Format {
+    name: "swift",
+    description: "JSON lines that ms-swift reads.",
+    names_pictures: true,
+    is_default: false,
+    begin: |files| begin(files, Layout::Lines, sample),
+    describe: None,
+};
 
 /// Returns the value of a line. Boxes stay texts in shares of the picture, as wordings promise
 /// them.
-pub(super) fn sample(conversation: &Conversation) -> Value {
+fn sample(conversation: &Conversation) -> Value {
     let mut tokens = media_tokens(conversation);
     let mut messages = Vec::new();
     for message in &conversation.messages {

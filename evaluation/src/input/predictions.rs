@@ -22,7 +22,7 @@ pub struct Prediction {
     pub id: String,
     /// The answer; `None` if it is null, which is no prediction.
     pub answer: Option<String>,
-    /// Where it stands.
+    /// Place in its file.
     pub place: Place,
 }
 
@@ -75,7 +75,7 @@ fn prediction(row: &Row) -> Result<Prediction> {
     Ok(Prediction { id, answer, place: row.place.clone() })
 }
 
-/// The answer, which may stand in lists of one, as in the logs of lmms-eval.
+/// Returns the answer, which may stand in lists of one, as in the logs of lmms-eval.
 fn answer(place: &Place, name: &str, value: &Value) -> Result<Option<String>> {
     match value {
         Value::Null => Ok(None),

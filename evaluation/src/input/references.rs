@@ -24,7 +24,7 @@ const COCO_ID: &[&str] = &["image_id"];
 /// A question with its answers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reference {
-    /// By which predictions name it.
+    /// The id by which predictions name it.
     pub id: String,
     /// The question; captions have none.
     pub question: Option<String>,
@@ -36,16 +36,16 @@ pub struct Reference {
     pub image: Option<String>,
     /// Options of a multiple choice, in the order of their letters.
     pub options: Vec<String>,
-    /// Where it stands.
+    /// Place in its file.
     pub place: Place,
 }
 
 /// The references of all files.
 #[derive(Debug)]
 pub struct References {
-    /// In the order of the files.
+    /// The references in the order of the files.
     pub rows: Vec<Reference>,
-    /// What was seen and is worth telling.
+    /// Remarks about odd input.
     pub notes: Vec<String>,
 }
 
@@ -145,7 +145,8 @@ fn reference(row: &Row) -> Result<Reference> {
     })
 }
 
-/// One answer, a list of them, a list of objects as VQA has it, or the four numbers of a box.
+/// Returns one answer, a list of them, a list of objects as VQA has it, or the four numbers of a
+/// box.
 fn answers(row: &Row, name: &str, value: &Value) -> Result<Vec<String>> {
     let wanted = "a text, a list of texts or a list of objects with an answer";
     let one = |value: &Value| match value {
@@ -167,7 +168,7 @@ fn answers(row: &Row, name: &str, value: &Value) -> Result<Vec<String>> {
     }
 }
 
-/// All captions of a picture as one reference, in the order of their first captions.
+/// Returns all captions of a picture as one reference, in the order of their first captions.
 fn captions(rows: &[Row]) -> Result<Vec<Reference>> {
     let mut references: Vec<Reference> = Vec::new();
     let mut by_image: BTreeMap<String, usize> = BTreeMap::new();

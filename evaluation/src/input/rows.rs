@@ -21,7 +21,7 @@ pub(super) struct Row {
     pub(super) fields: Map<String, Value>,
 }
 
-/// What a file holds.
+/// The content of a file.
 pub(super) enum Document {
     /// Objects, one a line or in a list.
     Rows(Vec<Row>),
@@ -60,7 +60,7 @@ pub(super) fn read(source: Source, rows: &'static str) -> Result<Document> {
     Ok(Document::Rows(read.collect::<Result<_>>()?))
 }
 
-/// The objects of a list inside an official format.
+/// Returns the objects of a list inside an official format.
 pub(super) fn entries(source: Source, list: Value) -> Result<Vec<Row>> {
     let file: Arc<str> = source.name.into();
     let Value::Array(entries) = list else {
@@ -88,12 +88,12 @@ fn shown(value: &Value) -> String {
 }
 
 impl Row {
-    /// The first field of these names that is there and not null.
+    /// Returns the first field of these names that is there and not null.
     pub(super) fn first(&self, names: &[&'static str]) -> Option<(&'static str, &Value)> {
         names.iter().find_map(|name| Some((*name, self.fields.get(*name).filter(|value| !value.is_null())?)))
     }
 
-    /// The id of the question.
+    /// Returns the id of the question.
     pub(super) fn id(&self, names: &'static [&'static str]) -> Result<String> {
         let Some((name, value)) = self.first(names) else {
             let hint = "; rows are never joined by their order, so give every row an id";
@@ -102,7 +102,7 @@ impl Row {
         plain(value).ok_or_else(|| bad(&self.place, name, value, "a text or a number"))
     }
 
-    /// A text that need not be there; a list of texts is one text with commas.
+    /// Returns a text that need not be there; a list of texts is one text with commas.
     pub(super) fn text(&self, names: &[&'static str]) -> Result<Option<String>> {
         let Some((name, value)) = self.first(names) else { return Ok(None) };
         let text = match value {
@@ -113,7 +113,7 @@ impl Row {
     }
 }
 
-/// A text, number or truth value as text.
+/// Returns a text, number or truth value as text.
 pub(super) fn plain(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),

@@ -46,23 +46,7 @@ fn distance(answer: &str, prediction: &str) -> f64 {
     if length == 0 {
         return 0.0;
     }
-    edits(&plain(answer), &plain(prediction)) as f64 / length as f64
-}
-
-/// Levenshtein distance in characters.
-fn edits(left: &str, right: &str) -> usize {
-    let right: Vec<char> = right.chars().collect();
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (above, left) in left.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = above + 1;
-        for (index, right) in right.iter().enumerate() {
-            let replaced = diagonal + usize::from(left != *right);
-            diagonal = row[index + 1];
-            row[index + 1] = replaced.min(row[index] + 1).min(diagonal + 1);
-        }
-    }
-    row[right.len()]
+    strsim::levenshtein(&plain(answer), &plain(prediction)) as f64 / length as f64
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::captions::{LONGEST, n_grams, tokenised};
-use super::{Counted, Figure, Metric, PERCENT, Variant};
+use super::{Counted, Figure, Metric, Variant};
 use crate::error::Result;
 use crate::input::Item;
 
@@ -18,10 +18,10 @@ pub(super) const BLEU: Metric = Metric {
     about: "N-grams of a caption that its references have, over the corpus (COCO Captions)",
     source: "github.com/salaniz/pycocoevalcap 1.2 bleu/bleu_scorer.py, option closest (tylin/coco-caption in Python 3)",
     figures: &[
-        Figure { name: "bleu_4", range: PERCENT },
-        Figure { name: "bleu_1", range: PERCENT },
-        Figure { name: "bleu_2", range: PERCENT },
-        Figure { name: "bleu_3", range: PERCENT },
+        Figure { name: "bleu_4", range: None },
+        Figure { name: "bleu_1", range: None },
+        Figure { name: "bleu_2", range: None },
+        Figure { name: "bleu_3", range: None },
     ],
     groups: &[],
     strict: None,

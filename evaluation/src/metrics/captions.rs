@@ -16,7 +16,7 @@ pub(super) struct Tokenised {
     pub(super) references: Vec<Vec<String>>,
 }
 
-/// The tokens of all captions; a missing prediction has none.
+/// Returns the tokens of all captions; a missing prediction has none.
 pub(super) fn tokenised(items: &[Item], metric: &'static str) -> Result<Vec<Tokenised>> {
     let of = |item: &Item| {
         let references = answers(item, metric)?.iter().map(|caption| tokens(&one_line(caption))).collect();
@@ -31,7 +31,7 @@ fn one_line(caption: &str) -> String {
     caption.replace('\n', " ")
 }
 
-/// How often each n-gram of one to four tokens occurs.
+/// Returns how often each n-gram of one to four tokens occurs.
 pub(super) fn n_grams(tokens: &[String]) -> BTreeMap<&[String], usize> {
     let mut counts = BTreeMap::new();
     for length in 1..=LONGEST {

@@ -20,7 +20,8 @@ pub(super) const CIDER: Metric = Metric {
     name: "cider",
     about: "N-grams of a caption and its references, rare ones counting more (COCO Captions, NoCaps)",
     source: "github.com/salaniz/pycocoevalcap 1.2 cider/cider_scorer.py (tylin/coco-caption in Python 3)",
-    figures: &[Figure { name: "cider", range: Some((0.0, 1000.0)) }],
+    // The 1,000 of a caption that equals its reference is no end that scores come near to.
+    figures: &[Figure { name: "cider", range: None }],
     groups: &[],
     strict: None,
     count,
@@ -29,12 +30,12 @@ pub(super) const CIDER: Metric = Metric {
 
 /// Deviation of the penalty for other lengths, in words.
 const SIGMA: f64 = 6.0;
-/// What a perfect caption has, before the score is made a percentage.
+/// Score of a perfect caption, before it is made a percentage.
 const MOST: f64 = 10.0;
 
 /// The weights of the n-grams of a caption.
 struct Weighted<'a> {
-    /// By length of n-gram.
+    /// Weights by length of n-gram.
     weights: [BTreeMap<&'a [String], f64>; LONGEST],
     norms: [f64; LONGEST],
     bigrams: f64,

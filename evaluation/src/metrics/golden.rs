@@ -46,7 +46,7 @@ impl Golden {
         assert!(different.is_empty(), "{} differ:\n{}", different.len(), different.join("\n"));
     }
 
-    /// The figures of all questions together.
+    /// Returns the figures of all questions together.
     pub(crate) fn figures(&self, metric: &Metric) -> Vec<f64> {
         let counted = self.count(metric);
         let mut total = vec![0.0; counted.rows[0].len()];

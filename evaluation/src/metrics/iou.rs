@@ -78,7 +78,8 @@ fn parse(answer: &str) -> Option<[f64; 4]> {
     Some([number(1)?, number(2)?, number(3)?, number(4)?])
 }
 
-/// Intersection over union; 0 for two boxes without area, where the official script fails.
+/// Returns the intersection over union; 0 for two boxes without area, where the official script
+/// fails.
 fn overlap(left: &[f64; 4], right: &[f64; 4]) -> f64 {
     let width = left[2].min(right[2]) - left[0].max(right[0]);
     let height = left[3].min(right[3]) - left[1].max(right[1]);

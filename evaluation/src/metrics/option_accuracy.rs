@@ -30,7 +30,7 @@ pub(super) const OPTION_ACCURACY: Metric = Metric {
 
 /// Marks that are stripped from the ends of an answer, one kind after the other.
 const STRIPPED: &[char] = &[',', '.', '!', '?', ';', ':', '\''];
-/// In answers of more words than this, texts of options are looked for.
+/// Most words of an answer in which no texts of options are looked for.
 const SHORT: usize = 5;
 
 fn count(items: &[Item], _: Variant) -> Result<Counted> {
@@ -56,7 +56,7 @@ fn count(items: &[Item], _: Variant) -> Result<Counted> {
     Ok(counted)
 }
 
-/// The letter of a reference.
+/// Returns the letter of a reference.
 fn target(item: &Item, letters: &[char]) -> Result<char> {
     let [answer] = item.reference.answers.as_slice() else {
         return Err(unfit(item, OPTION_ACCURACY.name, "one answer, the letter of an option".to_owned()));

@@ -26,7 +26,7 @@ pub(super) const RELAXED_ACCURACY: Metric = Metric {
     compute: mean_percent,
 };
 
-/// By how much of the answer a number may be off.
+/// Largest relative error of a right number.
 const TOLERANCE: f64 = 0.05;
 
 fn count(items: &[Item], variant: Variant) -> Result<Counted> {

@@ -43,12 +43,12 @@ fn count(items: &[Item], _: Variant) -> Result<Counted> {
     Ok(counted)
 }
 
-/// An empty text is one empty word, as Python's `"".split(" ")`.
+/// Makes an empty text one empty word, as Python's `"".split(" ")`.
 fn at_least_one(tokens: Vec<String>) -> Vec<String> {
     if tokens.is_empty() { vec![String::new()] } else { tokens }
 }
 
-/// Length of the longest common subsequence.
+/// Returns the length of the longest common subsequence.
 fn longest_common(left: &[String], right: &[String]) -> usize {
     let mut row = vec![0; right.len() + 1];
     for left in left {

@@ -131,7 +131,7 @@ fn accuracy(answers: &[String], prediction: &str, variant: Variant) -> f64 {
     left_out.sum::<f64>() / answers.len() as f64
 }
 
-/// `processPunctuation` of the official script.
+/// Does `processPunctuation` of the official script.
 fn without_punctuation(text: &str) -> String {
     let comma_in_number = COMMA_IN_NUMBER.is_match(text);
     let mut cleaned = text.to_owned();
@@ -157,7 +157,7 @@ fn without_full_stops(text: &str, most: usize) -> String {
     kept
 }
 
-/// What `processPunctuation` seems to mean.
+/// Returns what `processPunctuation` seems to mean.
 fn clean(text: &str) -> String {
     let characters: Vec<char> = text.chars().collect();
     let at = |index: Option<usize>| index.and_then(|index| characters.get(index).copied());
@@ -174,9 +174,9 @@ fn clean(text: &str) -> String {
     without_full_stops(&cleaned, usize::MAX)
 }
 
-/// `processDigitArticle` of the official script: lower case, number words as digits, no articles,
-/// contractions with their apostrophes. Where `any_case` is set, keys of the table match in any
-/// case.
+/// Does `processDigitArticle` of the official script: lower case, number words as digits, no
+/// articles, contractions with their apostrophes. Where `any_case` is set, keys of the table match
+/// in any case.
 fn words_as_official(text: &str, any_case: bool) -> String {
     let lower = text.to_lowercase();
     let found = |word: &str, (key, _): &&(&str, &str)| *key == word || (any_case && key.to_lowercase() == word);

@@ -1,17 +1,18 @@
 //! The discrete cosine transform of 32 values, rounded exactly as SciPy rounds it.
 //!
-//! Why not a plain matrix product: symmetric pictures (flags, icons, patterns) have many coefficients that are zero
-//! but for rounding, and pHash asks which of them exceed their median. 48 of 2,188 real pictures hashed differently
-//! with a matrix product. So the additions and multiplications run in the order of PocketFFT, which SciPy uses:
-//! a DCT-II is a real Fourier transform of half-complex values (r0, r1, i1, r2, i2, .., r16) with twiddles around it,
-//! and the transform of 32 splits into factors 2, 4 and 4. The result does not depend on the platform, since Rust
-//! never fuses a multiplication with an addition and the cosines are constants.
+//! Why not a plain matrix product: symmetric pictures (flags, icons, patterns) have many
+//! coefficients that are zero but for rounding, and pHash asks which of them exceed their median.
+//! 48 of 2,188 real pictures hashed differently with a matrix product. So the additions and
+//! multiplications run in the order of PocketFFT, which SciPy uses: a DCT-II is a real Fourier
+//! transform of half-complex values (r0, r1, i1, r2, i2, .., r16) with twiddles around it, and the
+//! transform of 32 splits into factors 2, 4 and 4. The result does not depend on the platform,
+//! since Rust never fuses a multiplication with an addition and the cosines are constants.
 
 /// Number of values.
 pub(super) const LENGTH: usize = 32;
 
-/// cos(pi k / 64) for k from 1 to 31, as PocketFFT's `sincos_2pibyn(128)` rounds it: some differ from the nearest
-/// number in the last bit, because it multiplies two shorter tables.
+/// cos(pi k / 64) for k from 1 to 31, as PocketFFT's `sincos_2pibyn(128)` rounds it: some differ
+/// from the nearest number in the last bit, because it multiplies two shorter tables.
 #[expect(clippy::unreadable_literal, reason = "digits as the reference prints them")]
 const TWIDDLES: [f64; LENGTH - 1] = [
     0.9987954562051724,
@@ -60,7 +61,8 @@ const ROOTS: [(f64, f64); 8] = [
     (0.19509032201612825, 0.9807852804032304),
 ];
 
-/// `scipy.fftpack.dct(values)`: type II, unnormalised, y\[k\] = 2 Σ x\[n\] cos(π k (2n + 1) / 64).
+/// Computes `scipy.fftpack.dct(values)`: type II, unnormalised, y\[k\] = 2 Σ x\[n\] cos(π k (2n +
+/// 1) / 64).
 pub(super) fn dct(mut values: [f64; LENGTH]) -> [f64; LENGTH] {
     values[0] *= 2.0;
     values[LENGTH - 1] *= 2.0;
@@ -87,12 +89,12 @@ fn butterfly(a: f64, b: f64) -> (f64, f64) {
     (a + b, a - b)
 }
 
-/// (real, imaginary) of a complex value turned by a root of unity.
+/// Returns (real, imaginary) of a complex value turned by a root of unity.
 fn turn((real, imaginary): (f64, f64), (cos, sin): (f64, f64)) -> (f64, f64) {
     (cos * real - sin * imaginary, cos * imaginary + sin * real)
 }
 
-/// The factor 2: two interleaved runs of 16 half-complex values become two separate ones.
+/// Applies the factor 2: two interleaved runs of 16 half-complex values become two separate ones.
 fn radix_2(input: &[f64; LENGTH]) -> [f64; LENGTH] {
     const RUN: usize = LENGTH / 2;
     let (even, odd) = input.split_at(RUN);
@@ -111,7 +113,8 @@ fn radix_2(input: &[f64; LENGTH]) -> [f64; LENGTH] {
     output
 }
 
-/// The factor 4: in each group, four interleaved runs of `RUN` half-complex values become four separate ones.
+/// Applies the factor 4: in each group, four interleaved runs of `RUN` half-complex values become
+/// four separate ones.
 fn radix_4<const RUN: usize>(input: &[f64; LENGTH]) -> [f64; LENGTH] {
     let groups = LENGTH / (4 * RUN);
     let mut output = [0.0; LENGTH];
@@ -153,7 +156,8 @@ fn radix_4<const RUN: usize>(input: &[f64; LENGTH]) -> [f64; LENGTH] {
             ];
             for (run, value) in runs.into_iter().enumerate() {
                 let root = ROOTS[run * groups * (imaginary / 2)];
-                // Turning by one changes nothing but the sign of zeros, so run 0 is copied as the reference does.
+                // Turning by one changes nothing but the sign of zeros, so run 0 is copied as the
+                // reference does.
                 let (turned_real, turned_imaginary) = if run == 0 { value } else { turn(value, root) };
                 output[to(run, real)] = turned_real;
                 output[to(run, imaginary)] = turned_imaginary;

@@ -6,10 +6,10 @@ use crate::image_data::Luma;
 /// Rows of the reduced picture, and bits in a row (`hash_size` of ImageHash).
 const SIZE: usize = 8;
 
-/// The difference hash of `imagehash.dhash(image)` with its default size.
+/// Returns the difference hash of `imagehash.dhash(image)` with its default size.
 ///
-/// The luma plane is resized to 9 x 8; a bit is 1 where a value exceeds its left neighbour. Bits run row by row, the
-/// first is the most significant.
+/// The luma plane is resized to 9 x 8; a bit is 1 where a value exceeds its left neighbour. Bits
+/// run row by row, the first is the most significant.
 pub fn dhash(luma: &Luma) -> u64 {
     let small = resize_lanczos(luma, SIZE + 1, SIZE);
     let rows = (0..SIZE).flat_map(|y| small.row(y).array_windows());

@@ -1,9 +1,11 @@
-//! Perceptual hashes, equal bit for bit to those of Python's ImageHash 4.3.2 with Pillow 13.0.0 and SciPy 1.17.1.
+//! Perceptual hashes, equal bit for bit to those of Python's ImageHash 4.3.2 with Pillow 13.0.0 and
+//! SciPy 1.17.1.
 //!
-//! Pictures that look alike have hashes with few differing bits ([`hamming`]). The hashes are functions of the luma
-//! plane, so they are equal wherever the decoder agrees with Pillow on the pixels: of JPEG, PNG, lossless WebP, GIF and
-//! BMP of the common kinds, and nearly always of lossy WebP. It does not for some kinds of TIFF, 16-bit BMP and GIFs
-//! whose first frame does not fill their screen.
+//! Pictures that look alike have hashes with few differing bits ([`hamming`]). The hashes are
+//! functions of the luma plane, so they are equal wherever the decoder agrees with Pillow on the
+//! pixels: of JPEG, PNG, lossless WebP, GIF and BMP of the common kinds, and nearly always of lossy
+//! WebP. It does not for some kinds of TIFF, 16-bit BMP and GIFs whose first frame does not fill
+//! their screen.
 
 mod dct;
 mod dhash;
@@ -13,17 +15,18 @@ mod resize;
 pub use dhash::dhash;
 pub use phash::phash;
 
-/// Number of bits in which two hashes differ, from 0 (equal) to 64.
+/// Returns the number of bits in which two hashes differ, from 0 (equal) to 64.
 pub fn hamming(a: u64, b: u64) -> u32 {
     (a ^ b).count_ones()
 }
 
-/// The hash as ImageHash prints it: 16 lower-case hexadecimal digits.
+/// Returns the hash as ImageHash prints it: 16 lower-case hexadecimal digits.
 pub fn hash_hex(hash: u64) -> String {
     format!("{hash:016x}")
 }
 
-/// Reads a hash as [`hash_hex`] writes it (upper-case digits are accepted); `None` unless it has 16 hexadecimal digits.
+/// Reads a hash as [`hash_hex`] writes it (upper-case digits are accepted); `None` unless it has 16
+/// hexadecimal digits.
 pub fn parse_hash_hex(text: &str) -> Option<u64> {
     // from_str_radix alone would accept a plus sign and fewer digits.
     let is_hash = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());

@@ -7,11 +7,11 @@ use crate::image_data::Luma;
 /// Rows and columns of low frequencies that make the 64 bits (`hash_size` of ImageHash).
 const LOW: usize = 8;
 
-/// The perceptual hash of `imagehash.phash(image)` with its default sizes.
+/// Returns the perceptual hash of `imagehash.phash(image)` with its default sizes.
 ///
-/// The luma plane is resized to 32 x 32 and transformed by DCT-II along columns, then rows; each of the lowest 8 x 8
-/// coefficients (the constant one included) gives one bit: 1 if it exceeds the median of the 64. Bits run row by row,
-/// the first is the most significant.
+/// The luma plane is resized to 32 x 32 and transformed by DCT-II along columns, then rows; each of
+/// the lowest 8 x 8 coefficients (the constant one included) gives one bit: 1 if it exceeds the
+/// median of the 64. Bits run row by row, the first is the most significant.
 pub fn phash(luma: &Luma) -> u64 {
     let small = resize_lanczos(luma, LENGTH, LENGTH);
 
@@ -33,7 +33,7 @@ pub fn phash(luma: &Luma) -> u64 {
     coefficients.iter().fold(0, |bits, &coefficient| bits << 1 | u64::from(coefficient > median))
 }
 
-/// As NumPy computes it for an even count: the mean of the two in the middle.
+/// Returns the median as NumPy computes it for an even count: the mean of the two in the middle.
 fn median(mut values: [f64; LOW * LOW]) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
     f64::midpoint(values[LOW * LOW / 2 - 1], values[LOW * LOW / 2])

@@ -9,8 +9,8 @@ use crate::image_data::Luma;
 /// Half the width of the Lanczos window, in pixels of the smaller picture.
 const SUPPORT: f64 = 3.0;
 
-/// Fraction bits of the fixed-point weights: what 32 bits leave beside 8 bits of value and 2 of overflow
-/// (`PRECISION_BITS` of Pillow's `libImaging/Resample.c`).
+/// Fraction bits of the fixed-point weights: what 32 bits leave beside 8 bits of value and 2 of
+/// overflow (`PRECISION_BITS` of Pillow's `libImaging/Resample.c`).
 const FRACTION_BITS: u32 = 32 - 8 - 2;
 
 /// Bits of a weight's low part; the rest and the sign fit 16 bits, since no weight exceeds 2.
@@ -19,12 +19,13 @@ const LOW_BITS: u32 = 11;
 /// Weights that are multiplied together.
 const WEIGHTS: usize = 16;
 
-/// Resizes as Pillow's `Image.resize((width, height), Resampling.LANCZOS)` resizes a picture of mode "L".
+/// Resizes as Pillow's `Image.resize((width, height), Resampling.LANCZOS)` resizes a picture of
+/// mode "L".
 ///
-/// One pass along each axis that changes, each rounded to 8 bits. Pillow 13 starts with the columns if that removes
-/// more than twice as many rows as columns would go (`changes_height_first`). Other versions may choose the order
-/// otherwise, which changes some values by one and may flip a bit in the hash of a tall picture.
-/// `width` and `height` must be at least 1.
+/// One pass along each axis that changes, each rounded to 8 bits. Pillow 13 starts with the columns
+/// if that removes more than twice as many rows as columns would go (`changes_height_first`). Other
+/// versions may choose the order otherwise, which changes some values by one and may flip a bit in
+/// the hash of a tall picture. `width` and `height` must be at least 1.
 pub(super) fn resize_lanczos(luma: &Luma, width: usize, height: usize) -> Luma {
     let resized = if changes_height_first(luma, width, height) {
         resize_width(&resize_height(luma, height), width)
@@ -35,7 +36,8 @@ pub(super) fn resize_lanczos(luma: &Luma, width: usize, height: usize) -> Luma {
     resized
 }
 
-/// The order of passes of Pillow 13.0.0, found by comparing both orders with its output on 1,455 random sizes.
+/// Returns the order of passes of Pillow 13.0.0, found by comparing both orders with its output on
+/// 1,455 random sizes.
 fn changes_height_first(luma: &Luma, width: usize, height: usize) -> bool {
     let rows_less = luma.height() as i64 - height as i64;
     let columns_less = luma.width() as i64 - width as i64;
@@ -142,20 +144,21 @@ fn add_weighted(sums: &mut [i32], values: &[u8], weight: i16) {
     }
 }
 
-/// From fixed point to 8 bits: rounded half up, clipped where the window overshoots.
+/// Turns fixed point into 8 bits: rounded half up, clipped where the window overshoots.
 ///
-/// The two sums may wrap around for thousands of weights, but their total fits: it is at most 255 in fixed point plus
-/// the overshoot, for which `FRACTION_BITS` leaves room.
+/// The two sums may wrap around for thousands of weights, but their total fits: it is at most 255
+/// in fixed point plus the overshoot, for which `FRACTION_BITS` leaves room.
 #[inline(always)]
 fn round(sum_high: i32, sum_low: i32) -> u8 {
     let sum = (sum_high << LOW_BITS).wrapping_add(sum_low);
     ((sum + (1 << (FRACTION_BITS - 1))) >> FRACTION_BITS).clamp(0, 255) as u8
 }
 
-/// For every output pixel of one axis: the first input pixel that it sees, and the weights from there on.
+/// The inputs of every output pixel of one axis: the first input pixel that it sees, and the
+/// weights from there on.
 ///
-/// A weight is `high << LOW_BITS | low`: exact, and products of 16-bit factors are what every processor can do many
-/// of at once.
+/// A weight is `high << LOW_BITS | low`: exact, and products of 16-bit factors are what every
+/// processor can do many of at once.
 struct Taps {
     firsts: Vec<usize>,
     /// Weights of each output pixel, a multiple of [`WEIGHTS`]; those that are too many are 0.
@@ -165,8 +168,9 @@ struct Taps {
 }
 
 impl Taps {
-    /// Those of this pair of lengths, from the last ones that were asked for if they are among them: most pictures of a
-    /// pool share a side, and half of the time of a hash of 256 x 341 pixels went to the sines of its weights.
+    /// Returns those of this pair of lengths, from the last ones that were asked for if they are
+    /// among them: most pictures of a pool share a side, and half of the time of a hash of 256 x
+    /// 341 pixels went to the sines of its weights.
     fn cached(n_inputs: usize, n_outputs: usize) -> Arc<Self> {
         /// Taps that are kept: both sides for both hashes, of 64 sizes. Beyond, all are forgotten.
         const MOST_KEPT: usize = 256;
@@ -191,14 +195,15 @@ impl Taps {
         taps
     }
 
-    /// The first input pixel, and the high and low parts of the weights.
+    /// Returns the first input pixel, and the high and low parts of the weights.
     #[inline(always)]
     fn of(&self, output: usize) -> (usize, &[i16], &[i16]) {
         let weights = output * self.count..(output + 1) * self.count;
         (self.firsts[output], &self.high[weights.clone()], &self.low[weights])
     }
 
-    /// The order of floating-point operations is Pillow's (`precompute_coeffs`), because rounding must agree.
+    /// Computes the weights. The order of floating-point operations is Pillow's
+    /// (`precompute_coeffs`), because rounding must agree.
     fn new(n_inputs: usize, n_outputs: usize) -> Self {
         let scale = n_inputs as f64 / n_outputs as f64;
         let window_scale = scale.max(1.0);
@@ -234,13 +239,13 @@ impl Taps {
     }
 }
 
-/// Rounded half away from zero.
+/// Rounds half away from zero.
 fn fixed_point(weight: f64) -> i32 {
     let scaled = weight * f64::from(1 << FRACTION_BITS);
     (if scaled < 0.0 { scaled - 0.5 } else { scaled + 0.5 }) as i32
 }
 
-/// The windowed sinc, 0 outside of -3 to 3.
+/// Returns the windowed sinc, 0 outside of -3 to 3.
 fn lanczos(x: f64) -> f64 {
     if (-SUPPORT..SUPPORT).contains(&x) { sinc(x) * sinc(x / SUPPORT) } else { 0.0 }
 }
@@ -284,7 +289,8 @@ mod tests {
         assert!(!changes_height_first(&ramp(5, 30), 32, 32));
     }
 
-    /// Values of `numpy.asarray(Image.fromarray(ramp).resize((3, 2), Image.Resampling.LANCZOS))`, Pillow 13.0.0.
+    /// Values of `numpy.asarray(Image.fromarray(ramp).resize((3, 2), Image.Resampling.LANCZOS))`,
+    /// Pillow 13.0.0.
     #[test]
     fn equals_pillow_on_a_ramp() {
         assert_eq!(resize_lanczos(&ramp(20, 10), 3, 2).values(), PILLOW_20_BY_10_TO_3_BY_2);

@@ -15,7 +15,7 @@ pub(super) const SIGNAL: Signal = Signal {
     measure: |sample| sample.image.map(ImageData::histogram).map(mean).into(),
 };
 
-/// Mean of the values that a histogram counts, which are at least one.
+/// Returns the mean of the values that a histogram counts, which are at least one.
 fn mean(histogram: &[u64; 256]) -> f64 {
     let n: u64 = histogram.iter().sum();
     let sum: u64 = histogram.iter().zip(0u64..).map(|(count, value)| count * value).sum();

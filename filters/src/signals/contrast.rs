@@ -16,7 +16,7 @@ pub(super) const SIGNAL: Signal = Signal {
     measure: |sample| sample.image.map(ImageData::histogram).map(standard_deviation).into(),
 };
 
-/// Of the values that a histogram counts, which are at least one.
+/// Returns the standard deviation of the values that a histogram counts, which are at least one.
 fn standard_deviation(histogram: &[u64; 256]) -> f64 {
     let (mut n, mut sum, mut sum_of_squares) = (0u128, 0u128, 0u128);
     for (&count, value) in histogram.iter().zip(0u128..) {

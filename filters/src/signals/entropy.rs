@@ -16,7 +16,7 @@ pub(super) const SIGNAL: Signal = Signal {
     measure: |sample| sample.image.map(ImageData::histogram).map(shannon_entropy).into(),
 };
 
-/// Of a histogram that counts at least one value.
+/// Returns the entropy of a histogram that counts at least one value.
 fn shannon_entropy(histogram: &[u64; 256]) -> f64 {
     let n = histogram.iter().sum::<u64>() as f64;
     let shares = histogram.iter().filter(|&&count| count > 0).map(|&count| count as f64 / n);

@@ -1,7 +1,8 @@
 //! Signals: one value each, measured on a pair once, in one file each.
 //!
-//! A new signal is one file in this folder, named as the signal, and one line in [`GROUPS`]. The SQL function, the
-//! column of the signal table, its documentation and its histogram in the report come from what the file says of it.
+//! A new signal is one file in this folder, named as the signal, and one line in [`GROUPS`]. The
+//! SQL function, the column of the signal table, its documentation and its histogram in the report
+//! come from what the file says of it.
 
 mod aspect_ratio;
 mod brightness;
@@ -22,8 +23,8 @@ mod width;
 
 use crate::sample::Sample;
 
-/// Signals that are measured together and whose columns lie in one table. A signal that is added to a
-/// group, or a higher version, has the group measured again, and no other.
+/// Signals that are measured together and whose columns lie in one table. A signal that is added to
+/// a group, or a higher version, has the group measured again, and no other.
 #[derive(Debug)]
 pub struct Group {
     /// Its name in the run folder; snake_case.
@@ -77,17 +78,18 @@ impl Group {
 pub struct Signal {
     /// Name of the signal, of its file, of its column and of its SQL function; snake_case.
     pub name: &'static str,
-    /// What is measured, in a sentence or two that define it exactly.
+    /// The exact definition, in a sentence or two.
     pub description: &'static str,
     /// Unit of the value in words, such as "pixels"; "none" for a ratio or a text.
     pub unit: &'static str,
-    /// Smallest and largest possible value, both inclusive; `None` where there is no bound, and for texts.
+    /// Smallest and largest possible value, both inclusive; `None` where there is no bound, and for
+    /// texts.
     pub range: (Option<f64>, Option<f64>),
-    /// What must be read to measure it, which decides what it costs.
+    /// The input that it needs, which decides what it costs.
     pub needs: Needs,
     /// Type of the value and of its column.
     pub signal_type: SignalType,
-    /// Where the definition comes from: a publication, a standard or the program that it agrees with.
+    /// The source of the definition: a publication, a standard or the program that it agrees with.
     pub source: &'static str,
     /// The value of a pair.
     measure: fn(&Sample<'_>) -> Value,
@@ -100,7 +102,7 @@ impl Signal {
     }
 }
 
-/// What must be read of a pair, from cheap to expensive.
+/// The parts of a pair that must be read, from cheap to expensive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Needs {
     /// The caption alone.
@@ -125,13 +127,14 @@ pub enum SignalType {
 /// A measured value.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
-    /// The pair lacks what the signal needs: no caption, no decodable picture, no detectable language. SQL sees NULL.
+    /// The pair lacks what the signal needs: no caption, no decodable picture, no detectable
+    /// language. SQL sees NULL.
     Missing,
-    /// Of a signal of type [`SignalType::Integer`].
+    /// Value of a signal of type [`SignalType::Integer`].
     Integer(i64),
-    /// Of a signal of type [`SignalType::Float`]; finite.
+    /// Value of a signal of type [`SignalType::Float`]; finite.
     Float(f64),
-    /// Of a signal of type [`SignalType::Text`].
+    /// Value of a signal of type [`SignalType::Text`].
     Text(String),
 }
 

@@ -18,8 +18,8 @@ pub(super) const SIGNAL: Signal = Signal {
     measure: |sample| sample.image.map(ImageData::luma).map(laplacian_variance).into(),
 };
 
-/// Largest variance of values between -1020 and 1020, which are the bounds of the Laplacian of 8-bit values: their
-/// square (Popoviciu's inequality).
+/// Largest variance of values between -1020 and 1020, which are the bounds of the Laplacian of
+/// 8-bit values: their square (Popoviciu's inequality).
 const MAX_VARIANCE: f64 = 1020.0 * 1020.0;
 
 fn laplacian_variance(luma: &Luma) -> f64 {
@@ -30,8 +30,8 @@ fn laplacian_variance(luma: &Luma) -> f64 {
     scaled as f64 / (n * n) as f64
 }
 
-/// The sums of the Laplacian and of its squares, compiled once for each set of instructions. They are integers, so that
-/// the order of additions does not matter.
+/// The sums of the Laplacian and of its squares, compiled once for each set of instructions. They
+/// are integers, so that the order of additions does not matter.
 struct LaplacianSums<'a>(&'a Luma);
 
 impl pulp::WithSimd for LaplacianSums<'_> {
@@ -62,10 +62,10 @@ impl pulp::WithSimd for LaplacianSums<'_> {
     }
 }
 
-/// How many squares of at most 1020 have a sum that fits 32 bits with a sign.
+/// Number of squares of at most 1020 whose sum fits 32 bits with a sign.
 const MOST_IN_32_BITS: usize = 2048;
 
-/// The sums of a piece of a row. `mirrored` is the row from one pixel earlier to one later.
+/// Returns the sums of a piece of a row. `mirrored` is the row from one pixel earlier to one later.
 #[inline(always)]
 fn sums(above: &[u8], below: &[u8], row: &[u8], mirrored: &[u8]) -> (i32, i32) {
     let length = row.len();
@@ -81,7 +81,8 @@ fn sums(above: &[u8], below: &[u8], row: &[u8], mirrored: &[u8]) -> (i32, i32) {
     (sum, sum_of_squares)
 }
 
-/// The neighbour that stands in for the one before the first: the second, or itself in a line of one pixel.
+/// Returns the neighbour that stands in for the one before the first: the second, or itself in a
+/// line of one pixel.
 fn mirrored_end(length: usize) -> usize {
     usize::from(length > 1)
 }

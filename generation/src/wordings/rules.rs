@@ -76,7 +76,7 @@ const LETTER: &[&str] = &["letter", "letters"];
 const YES_NO: &[&str] = &["yes or no", "yes no", "no or yes"];
 const TRUE_FALSE: &[&str] = &["true or false", "true false", "false or true"];
 
-/// How a reply that is no wording begins.
+/// Beginnings of replies that are no wordings.
 const REPLIES: &[&str] = &[
     "sure",
     "certainly",
@@ -119,7 +119,7 @@ const META: &[&str] = &[
 const POLITE: &[&str] =
     &["please", "could", "would", "kindly", "may", "might", "thank", "thanks", "grateful", "appreciate"];
 
-/// What a candidate is judged by.
+/// The facts by which a candidate is judged.
 pub(super) struct Context<'a> {
     pub(super) task: &'a Task,
     pub(super) variant: Variant,
@@ -136,12 +136,12 @@ impl Context<'_> {
         self.language() == Language::ENGLISH
     }
 
-    /// Whether a wording that was written by hand says it too, so that it cannot be wrong.
+    /// Returns whether a wording that was written by hand says it too, so that it cannot be wrong.
     fn is_said(&self, cue: &str) -> bool {
         self.task.wordings.iter().any(|wording| is_meant(&words(&wording.text), cue))
     }
 
-    /// The first cue that a candidate has, does not negate and no wording by hand has.
+    /// Returns the first cue that a candidate has, does not negate and no wording by hand has.
     fn new_cue(&self, words: &str, cues: &[&[&'static str]]) -> Option<&'static str> {
         cues.iter().copied().flatten().copied().find(|cue| is_meant(words, cue) && !self.is_said(cue))
     }
@@ -151,7 +151,7 @@ impl Context<'_> {
 pub struct Rule {
     /// Its name, under which refusals are counted.
     pub name: &'static str,
-    /// What it refuses.
+    /// The candidates that it refuses, in words.
     pub about: &'static str,
     /// Says what is wrong with a candidate.
     pub(super) fault: fn(&Context, &str) -> Option<String>,
@@ -196,7 +196,7 @@ pub(super) fn refuse(context: &Context, text: &str) -> Option<(&'static str, Str
     RULES.iter().find_map(|rule| Some((rule.name, (rule.fault)(context, text)?)))
 }
 
-/// The words of a text without its slots, in lower case, with one space around each.
+/// Returns the words of a text without its slots, in lower case, with one space around each.
 pub(super) fn words(text: &str) -> String {
     let without_slots = super::split_slots(text).0.to_lowercase();
     let is_inside = |c: char| c.is_alphanumeric() || c == '\'';
@@ -204,7 +204,7 @@ pub(super) fn words(text: &str) -> String {
     format!(" {} ", words.join(" "))
 }
 
-/// Whether words hold a cue that no negation takes back.
+/// Returns whether words hold a cue that no negation takes back.
 fn is_meant(words: &str, cue: &str) -> bool {
     words.match_indices(&format!(" {cue} ")).any(|(at, _)| {
         let before = words[..at].split(' ').rev().take(NEGATION_REACH);

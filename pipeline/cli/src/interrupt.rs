@@ -10,8 +10,8 @@ use crate::exit::INTERRUPTED;
 static RUN_FOLDER: Mutex<Option<Arc<RunFolder>>> = Mutex::new(None);
 static ENDING: AtomicBool = AtomicBool::new(false);
 
-/// Names the run folder whose unfinished files are removed on an interrupt. One inside another, such as
-/// the pool that a folder of pictures becomes on the way, goes with the outer one.
+/// Names the run folder whose unfinished files are removed on an interrupt. One inside another,
+/// such as the pool that a folder of pictures becomes on the way, goes with the outer one.
 pub(crate) fn clean_up_in(folder: &Arc<RunFolder>) {
     let mut named = RUN_FOLDER.lock().unwrap_or_else(PoisonError::into_inner);
     if named.as_ref().is_none_or(|outer| !folder.root().starts_with(outer.root())) {
@@ -42,7 +42,8 @@ pub(crate) fn watch() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Leaves the end of the process to the interrupt, if there is one: what fails because its files were removed is no failure.
+/// Leaves the end of the process to the interrupt, if there is one: what fails because its files
+/// were removed is no failure.
 pub(crate) fn give_way() {
     while ENDING.load(Ordering::SeqCst) {
         std::thread::park();

@@ -6,7 +6,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::progress::LogWriter;
 
-/// How log lines look.
+/// The form of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
     /// One line of text
@@ -32,6 +32,14 @@ pub(crate) fn start(format: Format, verbose: u8, quiet: bool) {
             builder.with_target(false).with_ansi(colours).without_time().init();
         }
     }
-    // One line instead of a raw backtrace: decoders of damaged pictures panic now and then, which costs their row a status and nothing else.
-    std::panic::set_hook(Box::new(|panic| tracing::warn!("{panic}")));
+    // Decoders of damaged pictures panic now and then, which costs their row a status and nothing
+    // else. Every other panic is a bug.
+    let of_bugs = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if lynxdata_picture::is_decoding() {
+            tracing::debug!("{panic}");
+        } else {
+            of_bugs(panic);
+        }
+    }));
 }

@@ -86,12 +86,7 @@ Examples:
   lynxdata shards recipe.toml
   lynxdata shards recipe.toml --set shards.rows_per_shard=1000")]
     Shards(commands::run::StageArguments),
-    /// Turn annotated datasets into conversations
-    #[command(after_help = "\
-Examples:
-  lynxdata instruct recipe.toml
-  lynxdata tasks list                           the datasets that can be read")]
-    Instruct(commands::run::StageArguments),
+    Instruct(commands::instruct::Arguments),
     Check(Box<commands::check::Arguments>),
     Train(Box<commands::train::Arguments>),
     Finding(commands::finding::Arguments),
@@ -109,6 +104,7 @@ Examples:
     Recipe(commands::recipe::Arguments),
     Hash(commands::hash::Arguments),
     Tasks(commands::tasks::Arguments),
+    Hydrate(commands::hydrate::Arguments),
     Mixture(commands::mixture::Arguments),
     Prompts(commands::prompts::Arguments),
     Generate(Box<commands::generate::Arguments>),
@@ -132,8 +128,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// The arguments of `lynxdata download` with hyphens in the names of flags where img2dataset has
-/// underscores.
+/// Returns the arguments of `lynxdata download` with hyphens in the names of flags where
+/// img2dataset has underscores.
 fn spelled_our_way(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = arguments.collect();
     if arguments.get(1).is_none_or(|command| command != "download") {
@@ -158,7 +154,7 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Dedup(arguments) => commands::run::run_stage(&arguments, "dedup"),
         Command::Select(arguments) => commands::run::run_stage(&arguments, "select"),
         Command::Shards(arguments) => commands::run::run_stage(&arguments, "shards"),
-        Command::Instruct(arguments) => commands::run::run_stage(&arguments, "instruct"),
+        Command::Instruct(arguments) => commands::instruct::run(&arguments),
         Command::Check(arguments) => commands::check::run(&arguments),
         Command::Report(arguments) => commands::run::run_stage(&arguments, "report"),
         Command::Eval(arguments) => commands::eval::run(&arguments),
@@ -169,6 +165,7 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Recipe(arguments) => commands::recipe::run(&arguments),
         Command::Hash(arguments) => commands::hash::run(&arguments),
         Command::Tasks(arguments) => commands::tasks::run(&arguments),
+        Command::Hydrate(arguments) => commands::hydrate::run(&arguments),
         Command::Mixture(arguments) => commands::mixture::run(&arguments),
         Command::Prompts(arguments) => commands::prompts::run(&arguments),
         Command::Generate(arguments) => commands::generate::run(&arguments),
@@ -180,7 +177,7 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
     }
 }
 
-/// The reader of our output went away, as `head` does; that is no failure.
+/// Returns whether the reader of our output went away, as `head` does; that is no failure.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         cause.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)

@@ -17,7 +17,8 @@ use tokio::net::TcpListener;
 
 use lynxdata_run::Context;
 
-/// The content type of <https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format>.
+/// The content type of
+/// <https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format>.
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Pause after a connection could not be accepted.

@@ -13,19 +13,19 @@ use tracing::info;
 /// Seconds between two progress lines where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
-/// The bars of this process, so that log lines can be written between them.
+/// Returns the bars of this process, so that log lines can be written between them.
 fn bars() -> &'static MultiProgress {
     static BARS: OnceLock<MultiProgress> = OnceLock::new();
     BARS.get_or_init(MultiProgress::new)
 }
 
-/// Where log lines go: standard error, above the bars if there are any.
+/// A writer of log lines: to standard error, above the bars if there are any.
 pub(crate) struct LogWriter;
 
 impl Write for LogWriter {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        // Nobody may read it any more: a terminal that is closed, a pipe to `head`. That must not end the run,
-        // and what `tracing` makes of an error is a panic while the bars are locked.
+        // Nobody may read it any more: a terminal that is closed, a pipe to `head`. That must not
+        // end the run, and what `tracing` makes of an error is a panic while the bars are locked.
         Ok(bars().suspend(|| io::stderr().write(buffer)).unwrap_or(buffer.len()))
     }
 

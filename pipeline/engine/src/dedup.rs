@@ -16,7 +16,7 @@ use lynxdata_filters::hamming;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Which comparisons make two pairs duplicates of each other.
+/// The comparisons that make two pairs duplicates of each other.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DedupConfig {
@@ -33,7 +33,7 @@ pub struct DedupConfig {
     /// says little: of 121 pairs of clip art within 4 bits, 102 held a picture below 3 bits, nearly
     /// all of them different flags and outlines. All of 142 photographs lay above 5.5.
     pub phash_min_entropy: f64,
-    /// Which of two duplicates is kept.
+    /// The order that decides which of two duplicates is kept.
     pub keep: Keep,
 }
 
@@ -64,7 +64,7 @@ pub enum Keep {
     First,
 }
 
-/// What deduplication knows of a pair. What is missing is `None` and equals nothing.
+/// The facts that deduplication needs of a pair. What is missing is `None` and equals nothing.
 #[derive(Debug, Clone)]
 pub struct Candidate {
     /// Key of its URL.
@@ -82,7 +82,7 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// What a comparison looks at; `None` if there is nothing to compare.
+    /// Returns what a comparison looks at; `None` if there is nothing to compare.
     fn key(&self, by: Match, config: &DedupConfig) -> Option<Key> {
         match by {
             Match::Url => self.url,
@@ -91,7 +91,7 @@ impl Candidate {
         }
     }
 
-    /// The hash that is compared with those of other pairs; `None` for flat drawings.
+    /// Returns the hash that is compared with those of other pairs; `None` for flat drawings.
     fn compared_phash(&self, config: &DedupConfig) -> Option<u64> {
         config.compares(self.entropy).then_some(self.phash).flatten()
     }
@@ -116,7 +116,7 @@ impl Match {
         1 << self as u8
     }
 
-    /// The name in tables.
+    /// Returns the name in tables.
     pub fn name(self) -> &'static str {
         match self {
             Match::Url => "url",
@@ -126,8 +126,8 @@ impl Match {
     }
 }
 
-/// What is compared of a pair: a digest of its URL or of its bytes, or its pHash. With the 96 bits
-/// of a digest, two of a billion different values are the same with a probability below 1e-11.
+/// The compared value of a pair: a digest of its URL or of its bytes, or its pHash. With the 96
+/// bits of a digest, two of a billion different values are the same with a probability below 1e-11.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     high: u64,
@@ -135,7 +135,7 @@ pub struct Key {
 }
 
 impl Key {
-    /// The key of a text: the first 96 bits of its BLAKE3 digest.
+    /// Returns the key of a text: the first 96 bits of its BLAKE3 digest.
     pub fn of_text(text: &str) -> Key {
         let digest = blake3::hash(text.as_bytes());
         let (mut high, mut low) = ([0; 8], [0; 4]);
@@ -144,7 +144,7 @@ impl Key {
         Key { high: u64::from_le_bytes(high), low: u32::from_le_bytes(low) }
     }
 
-    /// The key of a pHash.
+    /// Returns the key of a pHash.
     pub fn of_phash(hash: u64) -> Key {
         Key { high: hash, low: 0 }
     }
@@ -163,7 +163,7 @@ pub type Scan<'a, E> = dyn FnMut(Match, &mut dyn FnMut(u32, Key)) -> Result<(), 
 /// The connected components of "is a duplicate of". Only pairs that have duplicates are kept.
 #[derive(Debug, Default)]
 pub struct Clusters {
-    /// For every pair with duplicates another one nearer to the first of its component; the first
+    /// Another pair nearer to the first of its component, for every pair with duplicates; the first
     /// is its own.
     parent: HashMap<u32, u32, Spread>,
     /// The comparisons that tie a pair to another, a bit for each.
@@ -217,7 +217,7 @@ pub fn cluster<E>(pairs: u64, config: &DedupConfig, memory: u64, scan: &mut Scan
     Ok(clusters)
 }
 
-/// As [`cluster`], of pairs in memory: the cluster of each, in their order.
+/// Clusters pairs in memory as [`cluster`] does: the cluster of each, in their order.
 pub fn cluster_all(pairs: &[Candidate], config: &DedupConfig) -> Vec<Membership> {
     let clusters = cluster(pairs.len() as u64, config, u64::MAX, &mut |by, each| {
         for (index, pair) in (0..).zip(pairs) {
@@ -232,7 +232,7 @@ pub fn cluster_all(pairs: &[Candidate], config: &DedupConfig) -> Vec<Membership>
     (0..pairs.len() as u32).map(|index| clusters.of(index).unwrap_or_else(|| alone(index))).collect()
 }
 
-/// The keys of one pass: those whose bits below `mask` fall to it.
+/// Returns the keys of one pass: those whose bits below `mask` fall to it.
 fn keys_of_pass<E>(
     expected: u64,
     by: Match,
@@ -350,7 +350,7 @@ impl Hasher for SpreadHasher {
     }
 }
 
-/// Why a pair gives way to another one.
+/// The reason why a pair gives way to another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Duplicate {
     /// Index of the pair that is kept.
@@ -391,7 +391,7 @@ struct KeptPairs<'a> {
     distance: Option<u32>,
     by_url: HashMap<Key, usize>,
     by_bytes: HashMap<Key, usize>,
-    /// For each slice of a hash: the hashes that have these bits there, with their pairs.
+    /// The hashes by the bits of each slice, with their pairs.
     by_slice: Vec<HashMap<u64, Vec<(u64, usize)>>>,
 }
 
@@ -422,7 +422,7 @@ impl<'a> KeptPairs<'a> {
             .or_else(|| self.nearest(pair))
     }
 
-    /// The kept pair whose hash is nearest; of several, the earliest in the source.
+    /// Returns the kept pair whose hash is nearest; of several, the earliest in the source.
     fn nearest(&self, pair: &Candidate) -> Option<Duplicate> {
         let (hash, distance) = (pair.compared_phash(self.config)?, self.distance?);
         let alike = self.masks().zip(&self.by_slice).filter_map(|(mask, slice)| slice.get(&(hash & mask))).flatten();
@@ -445,8 +445,8 @@ impl<'a> KeptPairs<'a> {
     }
 }
 
-/// The bits of each of the `distance + 1` slices of a hash, of which two hashes that near share
-/// one.
+/// Returns the bits of each of the `distance + 1` slices of a hash, of which two hashes that near
+/// share one.
 fn slice_masks(distance: u32) -> impl Iterator<Item = u64> {
     let slices = (distance + 1).min(u64::BITS);
     (0..slices).map(move |slice| {

@@ -12,7 +12,7 @@ pub enum Error {
     Measure {
         /// The pool part.
         path: PathBuf,
-        /// What DataFusion says.
+        /// DataFusion's error.
         source: DataFusionError,
     },
     /// A rule's predicate does not fit the columns.
@@ -22,7 +22,7 @@ pub enum Error {
         rule: String,
         /// Its predicate.
         predicate: String,
-        /// What DataFusion says, on one line.
+        /// DataFusion's message on one line.
         reason: String,
         /// The columns that a predicate may name.
         columns: String,
@@ -32,7 +32,7 @@ pub enum Error {
     Evaluate {
         /// The part whose rows were tested.
         path: PathBuf,
-        /// What DataFusion says.
+        /// DataFusion's error.
         source: DataFusionError,
     },
 }

@@ -14,12 +14,12 @@ use rayon::prelude::*;
 
 use lynxdata_records::nan_as_null;
 
-/// The name of the function that measures the signals of a group in one decode.
+/// Returns the name of the function that measures the signals of a group in one decode.
 pub(crate) fn measure_function(group: &Group) -> String {
     format!("measure_{}", group.name)
 }
 
-/// `missing_if_nan(x)` as part of an expression.
+/// Returns `missing_if_nan(x)` as part of an expression.
 pub(crate) fn missing_if_nan(number: Expr) -> Expr {
     ScalarUDF::new_from_impl(MissingIfNan::new()).call(vec![number])
 }
@@ -29,7 +29,7 @@ pub(crate) fn is_text(group: &Group) -> bool {
     group.signals.iter().all(|signal| signal.needs == Needs::Text)
 }
 
-/// One function per signal and one per group.
+/// Returns one function per signal and one per group.
 pub(crate) fn all() -> Vec<Arc<dyn ScalarUDFImpl>> {
     let mut functions: Vec<Arc<dyn ScalarUDFImpl>> = vec![Arc::new(MissingIfNan::new())];
     functions.extend((0..GROUPS.len()).map(|index| Arc::new(OneGroup::new(index)) as Arc<dyn ScalarUDFImpl>));
@@ -37,7 +37,7 @@ pub(crate) fn all() -> Vec<Arc<dyn ScalarUDFImpl>> {
     functions
 }
 
-/// The Arrow fields of signals, in their order.
+/// Returns the Arrow fields of signals, in their order.
 pub(crate) fn fields(signals: &[Signal]) -> Fields {
     signals.iter().map(|signal| Field::new(signal.name, data_type(signal), true)).collect()
 }
@@ -50,7 +50,8 @@ fn data_type(signal: &Signal) -> DataType {
     }
 }
 
-/// One column of values. A value of another type than the signal's own is a bug of the signal and fails the plan.
+/// Returns one column of values. A value of another type than the signal's own is a bug of the
+/// signal and fails the plan.
 fn column(signal: &Signal, values: impl Iterator<Item = Value>) -> Result<ArrayRef> {
     let wrong = |value: &Value| exec_datafusion_err!("signal {} gave {value:?}, which is not its type", signal.name);
     Ok(match signal.signal_type {
@@ -84,7 +85,7 @@ fn column(signal: &Signal, values: impl Iterator<Item = Value>) -> Result<ArrayR
     })
 }
 
-/// The columns of signals, of rows of their values.
+/// Returns the columns of signals, of rows of their values.
 pub(crate) fn columns(signals: &[Signal], rows: &[Vec<Value>]) -> Result<Vec<ArrayRef>> {
     signals
         .iter()
@@ -100,7 +101,8 @@ fn downcast<'a, T: 'static>(array: &'a ArrayRef, function: &str) -> Result<&'a T
 }
 
 fn picture(bytes: &BinaryArray, row: usize) -> Option<ImageData> {
-    // A picture that does not decode has no signals: its columns stay null and no rule passes on them.
+    // A picture that does not decode has no signals: its columns stay null and no rule passes on
+    // them.
     bytes.is_valid(row).then(|| ImageData::decode(bytes.value(row)).ok()).flatten()
 }
 

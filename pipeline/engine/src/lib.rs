@@ -1,4 +1,5 @@
-//! Signals, deduplication and selection as plans over the parts of a pool; the only crate that knows DataFusion.
+//! Signals, deduplication and selection as plans over the parts of a pool; the only crate that
+//! knows DataFusion.
 //!
 //! In the order in which data flows:
 //!
@@ -7,8 +8,9 @@
 //! * [`dedup`]: clusters of pairs that show the same thing;
 //! * [`select`]: rules as SQL predicates over signals, and one kept pair per cluster.
 //!
-//! Picture bytes never leave the scan that measures them: everything after it works on numbers, texts and hashes. This crate writes no files and
-//! keeps no manifest; the stages of the command line do.
+//! Picture bytes never leave the scan that measures them: everything after it works on numbers,
+//! texts and hashes. This crate writes no files and keeps no manifest; the stages of the command
+//! line do.
 
 pub mod dedup;
 mod error;

@@ -1,9 +1,9 @@
 //! Selection: rules as SQL predicates, evaluated on the rows of one part at a time.
 //!
-//! A rule is total: it has an answer for every row. What cannot be computed is missing, and a predicate
-//! that is missing does not pass. NaN is missing, as pandas and NumPy write it; so is a quotient by zero
-//! and a text that is no number where one is needed. Where a function fails all the same, only the rows
-//! on which it fails do not pass, and they are told.
+//! A rule is total: it has an answer for every row. What cannot be computed is missing, and a
+//! predicate that is missing does not pass. NaN is missing, as pandas and NumPy write it; so is a
+//! quotient by zero and a text that is no number where one is needed. Where a function fails all
+//! the same, only the rows on which it fails do not pass, and they are told.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -30,17 +30,19 @@ use crate::{Error, Result};
 /// The reason of a rejected duplicate, beside the names of rules.
 pub const DUPLICATE: &str = "duplicate";
 
-/// A named predicate that a pair must pass. A predicate that is null, because a signal is missing, does not pass.
+/// A named predicate that a pair must pass. A predicate that is null, because a signal is missing,
+/// does not pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
     /// The name in `rejected_by`.
     pub name: String,
-    /// SQL over the columns of the pair: signals, the pool's columns without the picture, and extra columns of the source.
+    /// SQL over the columns of the pair: signals, the pool's columns without the picture, and extra
+    /// columns of the source.
     pub predicate: String,
 }
 
-/// Checks that every rule can be planned over these columns, is true or false, and can be evaluated at
-/// all: a regular expression that is none fails here.
+/// Checks that every rule can be planned over these columns, is true or false, and can be evaluated
+/// at all: a regular expression that is none fails here.
 ///
 /// # Errors
 /// [`Error::Rule`] names the first rule that cannot, why, and the columns that there are.
@@ -48,7 +50,7 @@ pub fn check(session: &SessionContext, columns: &SchemaRef, rules: &[Rule]) -> R
     rules.iter().try_for_each(|rule| plan(session, columns, rule).map(|_| ()))
 }
 
-/// A rule that is ready to be evaluated.
+/// Returns a rule that is ready to be evaluated.
 fn plan(session: &SessionContext, columns: &SchemaRef, rule: &Rule) -> Result<Arc<dyn PhysicalExpr>> {
     let failed = |reason: String| Error::Rule {
         rule: rule.name.clone(),
@@ -76,8 +78,9 @@ fn plan(session: &SessionContext, columns: &SchemaRef, rule: &Rule) -> Result<Ar
     }
 }
 
-/// Parses a predicate. A name means the column that is spelled so, else the only one that differs in case
-/// alone; a name with dots may be that of one column. The parser of the session keeps names as written.
+/// Parses a predicate. A name means the column that is spelled so, else the only one that differs
+/// in case alone; a name with dots may be that of one column. The parser of the session keeps names
+/// as written.
 fn parse(session: &SessionContext, predicate: &str, schema: &DFSchema) -> std::result::Result<Expr, DataFusionError> {
     let state = session.state();
     let mut expression = state.sql_to_expr_with_alias(predicate, &state.config_options().sql_parser.dialect)?;
@@ -120,10 +123,10 @@ fn column_of<'a>(name: &str, columns: &[&'a str]) -> std::result::Result<Option<
 
 /// Rewrites what would compare or compute with numbers that are too narrow.
 ///
-/// * A text beside a number is read as a float; DataFusion would read it as an integer beside an integer,
-///   so that `score > 5` would miss "7.5".
-/// * Integers of fewer than 64 bits, or without sign, are computed with as 64-bit integers with sign, so
-///   that `first - second` of two `uint32` columns may be negative.
+/// * A text beside a number is read as a float; DataFusion would read it as an integer beside an
+///   integer, so that `score > 5` would miss "7.5".
+/// * Integers of fewer than 64 bits, or without sign, are computed with as 64-bit integers with
+///   sign, so that `first - second` of two `uint32` columns may be negative.
 fn with_wide_numbers(expression: Expr, schema: &DFSchema) -> std::result::Result<Expr, DataFusionError> {
     let type_of = |part: &Expr| part.get_type(schema).unwrap_or(DataType::Null);
     let read_as = |part: Expr, data_type: DataType| Expr::TryCast(TryCast::new(Box::new(part), data_type));
@@ -170,7 +173,8 @@ fn is_comparison(operator: Operator) -> bool {
 
 /// Rewrites what fails on single values so that it is missing there.
 ///
-/// * A cast of a column becomes a `TRY_CAST`. That of a constant stays, so that `width > 'wide'` is refused.
+/// * A cast of a column becomes a `TRY_CAST`. That of a constant stays, so that `width > 'wide'` is
+///   refused.
 /// * A divisor of zero is missing, and so is whatever is computed to NaN or read as NaN.
 fn make_total(expression: Expr, schema: &DFSchema) -> std::result::Result<Expr, DataFusionError> {
     let rewrite = |part: Expr| {
@@ -190,7 +194,8 @@ fn make_total(expression: Expr, schema: &DFSchema) -> std::result::Result<Expr, 
     expression.transform_up(rewrite).map(|rewritten| rewritten.data)
 }
 
-/// A divisor, missing where it is zero. Types that have no zero, such as intervals, are left to DataFusion.
+/// Returns a divisor, missing where it is zero. Types that have no zero, such as intervals, are
+/// left to DataFusion.
 fn without_zero(divisor: Expr, schema: &DFSchema) -> std::result::Result<Expr, DataFusionError> {
     let data_type = divisor.get_type(schema)?;
     let Ok(zero) = ScalarValue::new_zero(&data_type) else { return Ok(divisor) };
@@ -199,8 +204,8 @@ fn without_zero(divisor: Expr, schema: &DFSchema) -> std::result::Result<Expr, D
     Ok(null_if(divisor, lit(zero)))
 }
 
-/// Evaluates every part of an expression on some made-up rows, each part by itself since `AND` and `CASE`
-/// pass over some. A part that fails on every row can never work.
+/// Evaluates every part of an expression on some made-up rows, each part by itself since `AND` and
+/// `CASE` pass over some. A part that fails on every row can never work.
 fn try_parts(
     session: &SessionContext,
     expression: &Expr,
@@ -225,8 +230,8 @@ fn try_parts(
         .map(|_| ())
 }
 
-/// Rows of small and ordinary values, where columns of other types than texts, numbers and times are null,
-/// and a row of nulls: what fails on it as well fails by its constants.
+/// Returns rows of small and ordinary values, where columns of other types than texts, numbers and
+/// times are null, and a row of nulls: what fails on it as well fails by its constants.
 fn made_up_rows(columns: &SchemaRef) -> std::result::Result<RecordBatch, DataFusionError> {
     let texts: ArrayRef = Arc::new(StringArray::from(vec![Some(""), Some("a"), Some("100"), None]));
     let numbers: ArrayRef = Arc::new(Int64Array::from(vec![Some(0), Some(1), Some(100), None]));
@@ -240,7 +245,8 @@ fn made_up_rows(columns: &SchemaRef) -> std::result::Result<RecordBatch, DataFus
     Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), values.collect())?)
 }
 
-/// A rule must give the same answer for the same pair, whatever the other pairs, the part and the moment are.
+/// Refuses a rule that may give another answer for the same pair, whatever the other pairs, the
+/// part and the moment are.
 fn refuse_impure(expression: &Expr) -> std::result::Result<(), DataFusionError> {
     expression
         .apply(|part| {
@@ -262,7 +268,8 @@ fn refuse_impure(expression: &Expr) -> std::result::Result<(), DataFusionError> 
         .map(|_| ())
 }
 
-/// DataFusion's message on one line, without its backtrace, the list of all columns, settings that a rule cannot change and the made-up table that it names.
+/// Shortens DataFusion's message to one line, without its backtrace, the list of all columns,
+/// settings that a rule cannot change and the made-up table that it names.
 fn one_line(error: &DataFusionError) -> String {
     // A line of tildes is a frame around a regular expression.
     let is_frame = |line: &&str| !line.is_empty() && line.chars().all(|character| character == '~');
@@ -280,14 +287,15 @@ pub struct Answers {
     pub passed: BooleanArray,
     /// Rows on which the predicate could not be evaluated. They do not pass.
     pub failed: Vec<usize>,
-    /// What DataFusion says of the first of them.
+    /// DataFusion's message about the first of them.
     pub reason: Option<String>,
 }
 
 /// Evaluates every rule on every row. `path` is for messages alone.
 ///
 /// # Errors
-/// [`Error::Rule`] for a rule that does not fit the columns. A rule that fails on a row is no error.
+/// [`Error::Rule`] for a rule that does not fit the columns. A rule that fails on a row is no
+/// error.
 pub fn evaluate(session: &SessionContext, rows: &RecordBatch, rules: &[Rule], path: &Path) -> Result<Vec<Answers>> {
     let rows = without_nan(rows).map_err(|source| Error::Evaluate { path: path.to_owned(), source: source.into() })?;
     let columns = rows.schema();
@@ -301,8 +309,8 @@ pub fn evaluate(session: &SessionContext, rows: &RecordBatch, rules: &[Rule], pa
     evaluated.collect()
 }
 
-/// Evaluates a predicate on rows that begin at `first`. If that fails, on each half by itself, down to
-/// the rows that are to blame.
+/// Evaluates a predicate on rows that begin at `first`. If that fails, on each half by itself, down
+/// to the rows that are to blame.
 fn evaluate_rows(
     predicate: &Arc<dyn PhysicalExpr>,
     rows: &RecordBatch,
@@ -332,7 +340,7 @@ fn evaluate_rows(
     }
 }
 
-/// The rows with null in place of NaN.
+/// Returns the rows with null in place of NaN.
 fn without_nan(rows: &RecordBatch) -> std::result::Result<RecordBatch, arrow::error::ArrowError> {
     let columns = rows.columns().iter().map(nan_as_null).collect::<std::result::Result<Vec<_>, _>>()?;
     let fields = rows.schema();

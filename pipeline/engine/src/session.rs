@@ -8,8 +8,8 @@ use crate::functions;
 /// Rows that a plan holds at a time. Small, because a row of the measuring scan holds a picture.
 const BATCH_ROWS: usize = 256;
 
-/// A session on this machine. Every signal is registered as an SQL function of its own name: text signals take a caption, picture signals take
-/// encoded picture bytes.
+/// Returns a session on this machine. Every signal is registered as an SQL function of its own
+/// name: text signals take a caption, picture signals take encoded picture bytes.
 ///
 /// Plans run in one partition, so that rows keep their order; parts run beside each other instead.
 pub fn local() -> SessionContext {

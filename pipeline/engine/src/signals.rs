@@ -13,18 +13,19 @@ use lynxdata_filters::{Group, Value};
 use crate::functions::{columns, fields, is_text, measure_function};
 use crate::{Error, Result};
 
-/// The schema of the table of a group: `uid`, then one column per signal.
+/// Returns the schema of the table of a group: `uid`, then one column per signal.
 pub fn schema(group: &Group) -> SchemaRef {
     let mut columns = vec![Arc::new(Field::new("uid", DataType::Utf8, true))];
     columns.extend(fields(group.signals).iter().cloned());
     Arc::new(lynxdata_records::schema::with_hugging_face_features(Schema::new(columns)))
 }
 
-/// Returns pairs that were measured one by one as rows of the table of a group: for each uid the values
-/// of [`Group::measure`].
+/// Returns pairs that were measured one by one as rows of the table of a group: for each uid the
+/// values of [`Group::measure`].
 ///
 /// # Panics
-/// If there are more or fewer uids than rows, or a value is not of its signal's type, which is a bug of the signal.
+/// If there are more or fewer uids than rows, or a value is not of its signal's type, which is a
+/// bug of the signal.
 pub fn table(group: &Group, uids: ArrayRef, rows: &[Vec<Value>]) -> RecordBatch {
     let signals = columns(group.signals, rows).unwrap_or_else(|error| panic!("{error}"));
     let columns = std::iter::once(uids).chain(signals).collect();

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use url::{ParseError, Url};
 
-/// Parses the URL of a row. White space around it is dropped; other characters that need it are percent-encoded, as browsers do.
+/// Parses the URL of a row. White space around it is dropped; other characters that need it are
+/// percent-encoded, as browsers do.
 ///
 /// # Errors
 /// Says in words what is wrong, without repeating the URL.
@@ -19,7 +20,8 @@ pub(crate) fn parse(text: &str) -> Result<Url, String> {
     })?)
 }
 
-/// Parses a `Location` header against the URL that answered with it. User names and passwords in it are dropped.
+/// Parses a `Location` header against the URL that answered with it. User names and passwords in it
+/// are dropped.
 ///
 /// # Errors
 /// Says in words what is wrong, without repeating the URL.
@@ -38,7 +40,7 @@ fn check(url: Url) -> Result<Url, String> {
     }
 }
 
-/// The URL as it was written, less the user name and password.
+/// Returns the URL as it was written, less the user name and password.
 pub fn without_userinfo(text: &str) -> Cow<'_, str> {
     if !text.contains('@') {
         return Cow::Borrowed(text);
@@ -48,8 +50,9 @@ pub fn without_userinfo(text: &str) -> Cow<'_, str> {
     if parsed.as_ref().is_some_and(|url| !has_user(url)) {
         return Cow::Borrowed(text); // the @ stands in the path or the query
     }
-    // The part between the scheme's slashes and the next delimiter is the authority; what stands before its last @ is the user's. In a text that is
-    // no URL, slashes delimit nothing: without what is cut, it may become one.
+    // The part between the scheme's slashes and the next delimiter is the authority; what stands
+    // before its last @ is the user's. In a text that is no URL, slashes delimit nothing: without
+    // what is cut, it may become one.
     let start = text.find(':').map_or(0, |colon| colon + 1);
     let start = start + text[start..].len() - text[start..].trim_start_matches(['/', '\\']).len();
     let delimiters: &[char] = if parsed.is_some() { &['/', '\\', '?', '#'] } else { &['?', '#'] };
@@ -67,12 +70,13 @@ pub fn without_userinfo(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// The URL, if it is one that may have a user and a password.
+/// Returns the URL, if it is one that may have a user and a password.
 fn hierarchical(text: &str) -> Option<Url> {
     Url::parse(text.trim()).ok().filter(|url| !url.cannot_be_a_base())
 }
 
-/// At most `length` characters of `text` on one line, so that a stranger's message cannot fill a table or forge lines of a log.
+/// Returns at most `length` characters of `text` on one line, so that a stranger's message cannot
+/// fill a table or forge lines of a log.
 pub(crate) fn shorten(text: &str, length: usize) -> String {
     let text = text.trim().replace(char::is_control, " ");
     match text.char_indices().nth(length) {

@@ -1,8 +1,10 @@
-//! Bodies as they arrive: in memory as far as there is room, else in files without names, which the system removes when they are closed.
+//! Bodies as they arrive: in memory as far as there is room, else in files without names, which the
+//! system removes when they are closed.
 //!
-//! What a header announces is not taken in advance but for the first part of it: the header may lie, and the long bodies of a slow host would keep room from
-//! others. A body that grows does not wait for more room either, since bodies that hold room and wait for more would wait for each other: it goes on in a
-//! file, and comes back when it is whole and there is room for all of it.
+//! What a header announces is not taken in advance but for the first part of it: the header may
+//! lie, and the long bodies of a slow host would keep room from others. A body that grows does not
+//! wait for more room either, since bodies that hold room and wait for more would wait for each
+//! other: it goes on in a file, and comes back when it is whole and there is room for all of it.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
@@ -12,13 +14,14 @@ use std::sync::OnceLock;
 use crate::budget::{Budget, Share};
 use crate::spill::nameless_file;
 
-/// Room that is taken for a body before it arrives, bytes; enough for nearly all pictures of the web. Of bodies in files, as much is in memory at a time.
+/// Room that is taken for a body before it arrives, bytes; enough for nearly all pictures of the
+/// web. Of bodies in files, as much is in memory at a time.
 const FIRST_BYTES: u64 = 256 << 10;
 
 /// Room for the first bytes of a body whose length is not announced.
 const FIRST_BYTES_UNANNOUNCED: u64 = 64 << 10;
 
-/// Where all bodies are that are held at once.
+/// The memory and files of all bodies that are held at once.
 #[derive(Debug)]
 pub(crate) struct BodyRoom {
     budget: Budget,
@@ -27,17 +30,19 @@ pub(crate) struct BodyRoom {
 }
 
 impl BodyRoom {
-    /// Room for so many bytes in memory. What does not fit in goes into files in `folder`, which is created when it is needed.
+    /// Returns the room for so many bytes in memory. What does not fit in goes into files in
+    /// `folder`, which is created when it is needed.
     pub(crate) fn new(bytes: u64, folder: &Path) -> BodyRoom {
         BodyRoom { budget: Budget::new(bytes), folder: folder.to_owned(), failure: OnceLock::new() }
     }
 
-    /// The budget of what is in memory.
+    /// Returns the budget of what is in memory.
     pub(crate) fn budget(&self) -> &Budget {
         &self.budget
     }
 
-    /// Waits until there is room for the beginning of a body, of which `announced` bytes are announced, 0 for unknown.
+    /// Waits until there is room for the beginning of a body, of which `announced` bytes are
+    /// announced, 0 for unknown.
     pub(crate) async fn begin(&self, announced: u64) -> Body<'_> {
         let first = if announced == 0 { FIRST_BYTES_UNANNOUNCED } else { announced.min(FIRST_BYTES) };
         let share = self.budget.take(first).await;
@@ -50,7 +55,8 @@ impl BodyRoom {
         self.failure.get_or_init(text);
     }
 
-    /// Why a file could not be used, if one could not. No row is to blame for that: the download has to end.
+    /// Returns why a file could not be used, if one could not. No row is to blame for that: the
+    /// download has to end.
     pub(crate) fn failure(&self) -> Option<io::Error> {
         self.failure.get().map(|(kind, text)| io::Error::new(*kind, text.clone()))
     }
@@ -62,14 +68,14 @@ pub(crate) struct Body<'a> {
     room: &'a BodyRoom,
     share: Share,
     announced: u64,
-    /// What has arrived and is not in the file.
+    /// Bytes that have arrived and are not in the file.
     memory: Vec<u8>,
     file: Option<File>,
     in_file: u64,
 }
 
 impl Body<'_> {
-    /// Bytes that have arrived.
+    /// Returns how many bytes have arrived.
     pub(crate) fn len(&self) -> u64 {
         self.in_file + self.memory.len() as u64
     }
@@ -111,7 +117,7 @@ impl Body<'_> {
         Ok(())
     }
 
-    /// The whole body in memory, with its share of the budget.
+    /// Returns the whole body in memory, with its share of the budget.
     pub(crate) async fn finish(mut self) -> io::Result<(Vec<u8>, Share)> {
         if self.file.is_none() {
             return Ok((self.memory, self.share));

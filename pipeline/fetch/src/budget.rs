@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// What is counted: a semaphore counts in 32 bits, and a byte more or less does not matter.
+/// Unit of the count: a semaphore counts in 32 bits, and a byte more or less does not matter.
 const UNIT: u64 = 1024;
 
 /// Bytes that may be held together.
 #[derive(Debug)]
 pub(crate) struct Budget {
     units: Arc<Semaphore>,
-    /// Of the whole budget.
+    /// Units of the whole budget.
     total: u32,
 }
 
@@ -25,8 +25,9 @@ impl Budget {
         Budget { units: Arc::new(Semaphore::new(total as usize)), total }
     }
 
-    /// Waits for room for so many bytes; for half of the budget if they are more than that, or one that is large would wait for all others to end, and
-    /// everybody behind it. Who waits must hold no share: all could wait for each other.
+    /// Waits for room for so many bytes; for half of the budget if they are more than that, or one
+    /// that is large would wait for all others to end, and everybody behind it. Who waits must hold
+    /// no share: all could wait for each other.
     pub(crate) async fn take(&self, bytes: u64) -> Share {
         let units = units_of(bytes).min(self.total.div_ceil(2));
         Share(Some(self.units.clone().acquire_many_owned(units).await.expect("the semaphore is never closed")))

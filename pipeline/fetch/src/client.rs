@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::{Request, StatusCode, Uri};
 use lynxdata_records::Status;
+use rustls::CertificateError;
 use url::{Host, Url};
 
 use crate::body::BodyRoom;
@@ -32,7 +33,8 @@ pub(crate) type Response = hyper::Response<Incoming>;
 /// Longest explanation that is kept, characters.
 const MAX_DETAIL: usize = 200;
 
-/// Time over which the least speed of a body is measured; seconds are what curl's `--speed-time` counts in, too.
+/// Time over which the least speed of a body is measured; seconds are what curl's `--speed-time`
+/// counts in, too.
 const SPEED_WINDOW: Duration = Duration::from_secs(10);
 /// Most bytes of a `robots.txt` that are read: RFC 9309, section 2.5, asks for at least 500 KiB.
 const MAX_ROBOTS_BYTES: u64 = 500 << 10;
@@ -43,11 +45,11 @@ pub(crate) struct Answer {
     pub(crate) body: Vec<u8>,
     /// `None` if it did not come by HTTP.
     pub(crate) http_status: Option<u16>,
-    /// What it takes of the byte budget.
+    /// Its share of the byte budget.
     pub(crate) share: Share,
 }
 
-/// Why an attempt failed.
+/// The reason why an attempt failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Failure {
     pub(crate) status: Status,
@@ -57,12 +59,12 @@ pub(crate) struct Failure {
     pub(crate) may_pass: bool,
     /// Whether the host could not be connected to, for a reason that may pass.
     pub(crate) is_unreached: bool,
-    /// How long the server asks to wait before the next attempt.
+    /// The wait before the next attempt that the server asks for.
     pub(crate) retry_after: Option<Duration>,
 }
 
 impl Failure {
-    /// A failure of which the status says all.
+    /// Returns a failure of which the status says all.
     pub(crate) fn plain(status: Status) -> Failure {
         Failure {
             status,
@@ -95,7 +97,7 @@ pub(crate) struct Client {
     http: Exchange,
     policy: Policy,
     user_agent: HeaderValue,
-    /// What a proxy is told with requests for `http` URLs.
+    /// The header for a proxy of requests for `http` URLs.
     proxy_authorization: Option<HeaderValue>,
     opt_out: OptOut,
     max_bytes: u64,
@@ -118,7 +120,7 @@ impl Client {
         Client::with(config, Arc::new(Resolver::new(&names, counts)), policy, folder)
     }
 
-    /// A client that asks `names` for addresses and `policy` whether to connect to them.
+    /// Returns a client that asks `names` for addresses and `policy` whether to connect to them.
     pub(crate) fn with(
         config: &DownloadConfig,
         names: Arc<dyn Names>,
@@ -144,17 +146,18 @@ impl Client {
         })
     }
 
-    /// Where bodies are.
+    /// Returns where bodies are.
     pub(crate) fn room(&self) -> &BodyRoom {
         &self.room
     }
 
-    /// Largest body that is accepted, bytes.
+    /// Returns the largest body that is accepted, bytes.
     pub(crate) fn max_bytes(&self) -> u64 {
         self.max_bytes
     }
 
-    /// Sends one request and reads the head of its answer. Redirects are the caller's, by [`redirect_target`].
+    /// Sends one request and reads the head of its answer. Redirects are the caller's, by
+    /// [`redirect_target`].
     pub(crate) async fn send(&self, url: &Url, deadline: &mut Deadline) -> std::result::Result<Response, Failure> {
         self.check_literal(url)?;
         let request = self.request(url)?;
@@ -253,10 +256,12 @@ impl Client {
         Failure::new(Status::ProtocolError, error.to_string()) // which is not told: the download ends
     }
 
-    /// Reads a `robots.txt` as far as it is read at all; nothing if the server has none (RFC 9309, section 2.3.1.3).
+    /// Reads a `robots.txt` as far as it is read at all; nothing if the server has none (RFC 9309,
+    /// section 2.3.1.3).
     ///
     /// # Errors
-    /// If the server fails, so that nobody knows what it would say (section 2.3.1.4: then nothing is allowed).
+    /// If the server fails, so that nobody knows what it would say (section 2.3.1.4: then nothing
+    /// is allowed).
     pub(crate) async fn robots(
         &self,
         mut response: Response,
@@ -282,7 +287,7 @@ impl Client {
     }
 }
 
-/// A URL as it is sent: without user and fragment.
+/// Returns a URL as it is sent: without user and fragment.
 fn uri_of(url: &Url) -> std::result::Result<Uri, Failure> {
     let authority = &url[url::Position::BeforeHost..url::Position::AfterPort];
     let path = &url[url::Position::BeforePath..url::Position::AfterQuery];
@@ -290,7 +295,7 @@ fn uri_of(url: &Url) -> std::result::Result<Uri, Failure> {
     uri.map_err(|error| Failure::new(Status::InvalidUrl, error.to_string()))
 }
 
-/// What the header says of the length of the body.
+/// Returns what the header says of the length of the body.
 fn announced_length(response: &Response) -> Option<u64> {
     response.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
@@ -299,7 +304,8 @@ fn unpacking_of(response: &Response) -> std::result::Result<Option<Unpacking>, F
     Unpacking::of(response.headers()).map_err(|error| failure(&error, false, Phase::Body))
 }
 
-/// The next unpacked bytes of a body, nothing at its end. It may be dropped and called again.
+/// Returns the next unpacked bytes of a body, nothing at its end. It may be dropped and called
+/// again.
 async fn next_piece(
     response: &mut Response,
     unpacking: &mut Option<Unpacking>,
@@ -321,7 +327,7 @@ async fn next_piece(
     }
 }
 
-/// The next bytes of a body as they are sent, nothing at its end.
+/// Returns the next bytes of a body as they are sent, nothing at its end.
 async fn next_chunk(response: &mut Response) -> std::result::Result<Option<Bytes>, hyper::Error> {
     while let Some(frame) = response.body_mut().frame().await {
         if let Ok(data) = frame?.into_data() {
@@ -331,7 +337,7 @@ async fn next_chunk(response: &mut Response) -> std::result::Result<Option<Bytes
     Ok(None)
 }
 
-/// The failure of a row whose time is over.
+/// Returns the failure of a row whose time is over.
 fn passed(deadline: Deadline) -> Failure {
     Failure::new(Status::Timeout, format!("not done after {} s", deadline.total().as_secs_f64()))
 }
@@ -352,7 +358,7 @@ impl Speed {
         Speed { least, window, time: Duration::ZERO, bytes: 0 }
     }
 
-    /// Time until the speed is judged.
+    /// Returns the time until the speed is judged.
     fn left(&self) -> Duration {
         if self.least == 0 { Duration::MAX } else { self.window.saturating_sub(self.time) }
     }
@@ -374,7 +380,7 @@ impl Speed {
     }
 }
 
-/// The status of a row whose server answered with this code; `None` for a success.
+/// Returns the status of a row whose server answered with this code; `None` for a success.
 fn status_of(code: StatusCode) -> Option<Status> {
     match code.as_u16() {
         200..=299 => None,
@@ -386,7 +392,7 @@ fn status_of(code: StatusCode) -> Option<Status> {
     }
 }
 
-/// How long a server that is overloaded or angry asks to be left alone.
+/// Returns how long a server that is overloaded or angry asks to be left alone.
 fn retry_after(response: &Response) -> Option<Duration> {
     if !matches!(response.status().as_u16(), 429 | 503) {
         return None;
@@ -394,7 +400,7 @@ fn retry_after(response: &Response) -> Option<Duration> {
     retry::retry_after(response.headers().get(header::RETRY_AFTER)?.to_str().ok()?, SystemTime::now())
 }
 
-/// Where a redirect leads; `None` for any other answer.
+/// Returns where a redirect leads; `None` for any other answer.
 pub(crate) fn redirect_target(url: &Url, response: &Response) -> std::result::Result<Option<Url>, Failure> {
     if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
         return Ok(None);
@@ -466,23 +472,30 @@ fn failure(error: &(dyn StdError + 'static), is_connect: bool, phase: Phase) -> 
     Failure { is_unreached, ..Failure::new(status, last_cause(error)) }
 }
 
-/// The innermost message of an error, which says most.
+/// Returns the innermost message of an error, which says most.
 fn last_cause(error: &(dyn StdError + 'static)) -> String {
     let mut innermost = error;
     while let Some(cause) = innermost.source() {
         innermost = cause;
     }
-    let message = innermost.to_string();
-    if message.contains("CaUsedAsEndEntity") {
+    if is_of_authority(innermost) {
         return "the server's certificate calls itself an authority, which the certificate of a server may not"
             .to_owned();
     }
-    message
+    innermost.to_string()
+}
+
+/// Returns whether TLS failed since the certificate of a server is that of an authority.
+fn is_of_authority(error: &(dyn StdError + 'static)) -> bool {
+    let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    let tls = inner.map_or_else(|| error.downcast_ref(), |inner| inner.downcast_ref());
+    let Some(rustls::Error::InvalidCertificate(CertificateError::Other(cause))) = tls else { return false };
+    cause.0.downcast_ref() == Some(&webpki::Error::CaUsedAsEndEntity)
 }
 
 #[cfg(test)]
 impl Client {
-    /// So that a test need not wait for ten seconds.
+    /// Sets the window of the speed limit, so that a test need not wait for ten seconds.
     pub(crate) fn set_speed_window(&mut self, window: Duration) {
         self.least_in_window = self.least_in_window * window.as_millis() as u64 / self.window.as_millis() as u64;
         self.window = window;
@@ -499,6 +512,7 @@ pub(crate) mod tests {
     use std::collections::BTreeMap;
 
     use futures::future::BoxFuture;
+    use rustls::OtherError;
 
     use super::*;
 
@@ -537,5 +551,15 @@ pub(crate) mod tests {
         ] {
             assert_eq!(status_of(StatusCode::from_u16(code).unwrap()), status, "{code}");
         }
+    }
+
+    #[test]
+    fn a_certificate_of_an_authority_is_told_in_words() {
+        let refused = |cause: webpki::Error| {
+            let cause = CertificateError::Other(OtherError(Arc::new(cause)));
+            last_cause(&io::Error::other(rustls::Error::InvalidCertificate(cause)))
+        };
+        assert!(refused(webpki::Error::CaUsedAsEndEntity).contains("calls itself an authority"));
+        assert!(refused(webpki::Error::BadDer).contains("BadDer"));
     }
 }

@@ -1,8 +1,8 @@
 //! Content codings (RFC 9110, section 8.4.1): bodies that a server has packed for the way.
 //!
 //! Servers name codings that they have not used: a picture goes out as it is under
-//! `Content-Encoding: gzip`. So the bytes decide. What begins as a picture, or does not begin as its
-//! coding does, is taken as it is. Bytes behind the end of the packed data are passed over, as
+//! `Content-Encoding: gzip`. So the bytes decide. What begins as a picture, or does not begin as
+//! its coding does, is taken as it is. Bytes behind the end of the packed data are passed over, as
 //! browsers and `gzip -d` do.
 
 use std::fmt;
@@ -41,7 +41,8 @@ enum Coding {
 }
 
 impl Coding {
-    /// By its name. Others, such as `identity`, `none` or `utf-8`, are no coding that changes bytes.
+    /// Returns the coding of a name. `None` for others, such as `identity`, `none` or `utf-8`,
+    /// which change no bytes.
     fn of(name: &str) -> Option<Coding> {
         match name.trim().to_ascii_lowercase().as_str() {
             "gzip" | "x-gzip" => Some(Coding::Gzip),
@@ -56,15 +57,16 @@ impl Coding {
 /// Unpacks a body as it arrives.
 #[derive(Debug)]
 pub(crate) struct Unpacking {
-    /// In the order in which they are undone.
+    /// The codings in the order in which they are undone.
     stages: Vec<Stage>,
     has_ended: bool,
-    /// Where the last of them puts what it unpacks.
+    /// Room for the bytes that the last of them unpacks.
     output: Box<[u8]>,
 }
 
 impl Unpacking {
-    /// By the headers of an answer; `None` if they name no coding.
+    /// Prepares to undo the codings that the headers of an answer name; `None` if they name no
+    /// coding.
     ///
     /// # Errors
     /// If they name more codings than anybody needs.
@@ -92,22 +94,24 @@ impl Unpacking {
         self.has_ended = true;
     }
 
-    /// Whether the end of the body has been taken.
+    /// Returns whether the end of the body has been taken.
     pub(crate) fn has_ended(&self) -> bool {
         self.has_ended
     }
 
-    /// The next unpacked bytes; `None` if more of the body is needed, or at its end.
+    /// Returns the next unpacked bytes; `None` if more of the body is needed, or at its end.
     ///
     /// # Errors
-    /// [`io::ErrorKind::UnexpectedEof`] if the packed data end too early, others if they are damaged.
+    /// [`io::ErrorKind::UnexpectedEof`] if the packed data end too early, others if they are
+    /// damaged.
     pub(crate) fn next(&mut self) -> io::Result<Option<&[u8]>> {
         let length = pull(&mut self.stages, self.has_ended, &mut self.output)?;
         Ok((length > 0).then(|| &self.output[..length]))
     }
 }
 
-/// Undoes codings until the last of them has brought some bytes, and says how many; 0 if it needs more.
+/// Undoes codings until the last of them has brought some bytes, and says how many; 0 if it needs
+/// more.
 fn pull(stages: &mut [Stage], has_ended: bool, output: &mut [u8]) -> io::Result<usize> {
     let Some((last, before)) = stages.split_last_mut() else { return Ok(0) };
     loop {
@@ -196,10 +200,10 @@ impl Stage {
 }
 
 enum Decoder {
-    /// What was not packed after all.
+    /// Bytes that were not packed after all.
     Plain,
     Gzip(Gzip),
-    /// With whether it has come to its end.
+    /// Deflate, and whether it has ended.
     Deflate(Decompress, bool),
     Brotli(Box<BrotliState<StandardAlloc, StandardAlloc, StandardAlloc>>, bool),
     Zstd(Zstd),
@@ -237,7 +241,7 @@ impl Decoder {
         })
     }
 
-    /// Whether the data may end here.
+    /// Returns whether the data may end here.
     fn may_end(&self) -> bool {
         match self {
             Decoder::Plain => true,
@@ -247,7 +251,7 @@ impl Decoder {
         }
     }
 
-    /// Bytes read and bytes written.
+    /// Unpacks some bytes. Returns how many were read and written.
     fn step(&mut self, input: &[u8], output: &mut [u8]) -> io::Result<(usize, usize)> {
         match self {
             Decoder::Plain => {
@@ -287,7 +291,7 @@ impl Decoder {
     }
 }
 
-/// Bytes read, bytes written, and whether that was the end.
+/// Inflates some bytes. Returns how many were read and written, and whether that was the end.
 fn inflate_some(inflate: &mut Decompress, input: &[u8], output: &mut [u8]) -> io::Result<(usize, usize, bool)> {
     let (read, written) = (inflate.total_in(), inflate.total_out());
     let status = inflate
@@ -299,7 +303,7 @@ fn inflate_some(inflate: &mut Decompress, input: &[u8], output: &mut [u8]) -> io
 
 /// Members of the format of RFC 1952, one behind the other.
 enum Gzip {
-    /// What there is of the header of a member.
+    /// The bytes of the header of a member so far.
     Header(Vec<u8>),
     Data(Decompress, Crc),
     /// The checksum and the length that were found, and what there is of those that are written.
@@ -367,18 +371,21 @@ fn is_gzip(first: &[u8]) -> bool {
     first.starts_with(&GZIP)
 }
 
-/// A method of 8, a window that is possible, and a checksum over both bytes (RFC 1950, section 2.2).
+/// Returns whether data begin as zlib: a method of 8, a window that is possible, and a checksum
+/// over both bytes (RFC 1950, section 2.2).
 fn is_zlib(first: &[u8]) -> bool {
     let &[method, flags, ..] = first else { return false };
     method & 15 == 8 && method >> 4 <= 7 && u16::from_be_bytes([method, flags]).is_multiple_of(31)
 }
 
-/// A frame, or one that is to be skipped (RFC 8878, section 3.1).
+/// Returns whether data begin as Zstandard: a frame, or one that is to be skipped (RFC 8878,
+/// section 3.1).
 fn is_zstd(first: &[u8]) -> bool {
     matches!(first, [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..])
 }
 
-/// How long the header of a member is (RFC 1952, section 2.3); `None` if there is more of it.
+/// Returns how long the header of a member is (RFC 1952, section 2.3); `None` if there is more of
+/// it.
 fn gzip_header_length(header: &[u8]) -> io::Result<Option<usize>> {
     const DEFLATE: u8 = 8;
     // The bits of the flags.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// How pictures are fetched and stored.
+/// Settings for fetching and storing pictures.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[expect(clippy::struct_excessive_bools, reason = "they are independent switches of the recipe")]
@@ -61,16 +61,16 @@ pub struct DownloadConfig {
     /// connects in our place, so that private addresses are only refused where URLs write them out.
     /// Proxies named by the environment are not used.
     pub proxy: Option<String>,
-    /// What is done to the pictures: `keep` stores the bytes as served; `shorter` and `longer`
-    /// scale that side to `size` and keep the aspect ratio; `centre_crop` scales the shorter side
-    /// to `size` and cuts out the square at the centre; `border` scales the longer side to `size`
-    /// and pads with white to a square. img2dataset's names `no`, `keep_ratio`,
-    /// `keep_ratio_largest` and `center_crop` are understood as well. Pictures that need no change
-    /// keep their bytes in every mode.
+    /// The change to the pictures: `keep` stores the bytes as served; `shorter` and `longer` scale
+    /// that side to `size` and keep the aspect ratio; `centre_crop` scales the shorter side to
+    /// `size` and cuts out the square at the centre; `border` scales the longer side to `size` and
+    /// pads with white to a square. img2dataset's names `no`, `keep_ratio`, `keep_ratio_largest`
+    /// and `center_crop` are understood as well. Pictures that need no change keep their bytes in
+    /// every mode.
     pub resize: Resize,
-    /// With `resize = "keep"`, how it is made sure that a picture is whole: `pixels` decodes it;
-    /// `structure` follows the parts of its file from the header to the end, which is many times
-    /// faster and finds what is cut off, but not what is damaged inside.
+    /// The check that a picture is whole, with `resize = "keep"`: `pixels` decodes it; `structure`
+    /// follows the parts of its file from the header to the end, which is many times faster and
+    /// finds what is cut off, but not what is damaged inside.
     pub check: Check,
     /// Length of the side that `resize` scales, or of the square that it makes; pixels, 1 to
     /// 16,384. Without effect with `resize = "keep"`.
@@ -146,7 +146,7 @@ pub struct StoredSettings<'a> {
     format: PoolFormat,
 }
 
-/// How the pairs of the pool are stored.
+/// The form in which the pairs of the pool are stored.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PoolFormat {
@@ -320,7 +320,7 @@ impl DownloadConfig {
         }
     }
 
-    /// `dns_servers` as addresses; those without a port have that of DNS, 53.
+    /// Returns `dns_servers` as addresses. Those without a port get that of DNS, 53.
     pub(crate) fn name_servers(&self) -> Result<Vec<SocketAddr>> {
         const DNS_PORT: u16 = 53;
         let parse = |text: &String| {

@@ -33,15 +33,16 @@ use crate::{Error, Result};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// How many answers a connection has brought.
+/// Number of answers that a connection has brought.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Answers(pub(crate) Arc<AtomicU32>);
 
 /// Makes the connections of a client: TLS over [`Route`].
 pub(crate) type Connector = HttpsConnector<Route>;
 
-/// A connector that asks `names` for addresses, connects to those that `policy` does not refuse, or to the proxy, whatever its address, and trusts the
-/// system's authorities and those of `ca_file`. The addresses of a name share `patience`: each is tried for its part of it.
+/// Returns a connector that asks `names` for addresses, connects to those that `policy` does not
+/// refuse, or to the proxy, whatever its address, and trusts the system's authorities and those of
+/// `ca_file`. The addresses of a name share `patience`: each is tried for its part of it.
 ///
 /// # Errors
 /// An unreadable `ca_file`, no authority at all, or a proxy that is none.
@@ -74,7 +75,8 @@ pub(crate) fn connector(
     Ok(HttpsConnector::from((route, tls)))
 }
 
-/// The authorities that servers are believed by: those of the system, loaded once, and those of a PEM file.
+/// Returns the authorities that servers are believed by: those of the system, loaded once, and
+/// those of a PEM file.
 fn authorities(ca_file: Option<&Path>) -> Result<RootCertStore> {
     let mut store = RootCertStore::empty();
     let system = rustls_native_certs::load_native_certs();
@@ -110,7 +112,8 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// Reads `http://`, `https://`, `socks5://` or `socks5h://`, a host, and perhaps a user with a password and a port.
+    /// Reads `http://`, `https://`, `socks5://` or `socks5h://`, a host, and perhaps a user with a
+    /// password and a port.
     ///
     /// # Errors
     /// Says what is wrong, without the password.
@@ -134,7 +137,7 @@ impl Proxy {
         Ok(Proxy { uri, is_socks, user: user_of(&url) })
     }
 
-    /// What a request for an `http` URL carries for the proxy.
+    /// Returns what a request for an `http` URL carries for the proxy.
     pub(crate) fn authorization(&self) -> Option<HeaderValue> {
         if self.is_socks {
             return None;
@@ -160,7 +163,7 @@ impl Proxy {
     }
 }
 
-/// The header by which a user and a password are sent (RFC 7617).
+/// Returns the header by which a user and a password are sent (RFC 7617).
 pub(crate) fn basic_authorization(user: &str, password: &str) -> HeaderValue {
     let encoded = BASE64_STANDARD.encode(format!("{user}:{password}"));
     let mut value = HeaderValue::try_from(format!("Basic {encoded}")).expect("base64 is ASCII");
@@ -168,7 +171,7 @@ pub(crate) fn basic_authorization(user: &str, password: &str) -> HeaderValue {
     value
 }
 
-/// The user name and the password of a URL, as they are sent.
+/// Returns the user name and the password of a URL, as they are sent.
 pub(crate) fn user_of(url: &Url) -> Option<(String, String)> {
     let decoded = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
     let is_there = !url.username().is_empty() || url.password().is_some();
@@ -177,11 +180,12 @@ pub(crate) fn user_of(url: &Url) -> Option<(String, String)> {
 
 type ToProxy = HttpsConnector<HttpConnector<GuardedNames>>;
 
-/// Where the bytes of a request go first.
+/// The first receiver of the bytes of a request.
 #[derive(Clone)]
 pub(crate) enum Route {
     Direct(HttpConnector<GuardedNames>),
-    /// What is not to be encrypted is asked of the proxy by its whole URL; the rest goes through a tunnel.
+    /// A proxy. Requests that are not encrypted name their whole URL; the rest goes through a
+    /// tunnel.
     Proxy {
         uri: Uri,
         to_proxy: ToProxy,
@@ -274,8 +278,8 @@ impl Write for Stream {
     }
 }
 
-/// Hands out only addresses that pass the guard. What is checked is what is connected to: there is no second look-up in between that could answer
-/// differently.
+/// Hands out only addresses that pass the guard. What is checked is what is connected to: there is
+/// no second look-up in between that could answer differently.
 #[derive(Clone)]
 pub(crate) struct GuardedNames {
     names: Arc<dyn Names>,

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-/// A clock that runs only while the row has the network's attention, and stands still while it waits for something of our own.
+/// A clock that runs only while the row has the network's attention, and stands still while it
+/// waits for something of our own.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadline {
     total: Duration,
@@ -21,7 +22,7 @@ impl Deadline {
         Deadline { total, left: total }
     }
 
-    /// The time that the row had in the beginning.
+    /// Returns the time that the row had in the beginning.
     pub(crate) fn total(self) -> Duration {
         self.total
     }
@@ -30,7 +31,7 @@ impl Deadline {
         self.left
     }
 
-    /// The time that the clock has run.
+    /// Returns the time that the clock has run.
     pub(crate) fn spent(self) -> Duration {
         self.total.saturating_sub(self.left)
     }

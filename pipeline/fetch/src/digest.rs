@@ -1,7 +1,7 @@
 //! Digests that a source promises for its pictures.
 //!
-//! A domain that has expired can be bought and serve other pictures under the old URLs; a digest in the list is the known defence (Carlini et al.,
-//! arXiv 2302.10149).
+//! A domain that has expired can be bought and serve other pictures under the old URLs; a digest in
+//! the list is the known defence (Carlini et al., arXiv 2302.10149).
 //!
 //! Lists write digests in many ways: in hexadecimal, in base64 as object stores and Open Images
 //! do, with the name of the algorithm in front as container registries and web pages do. A cell
@@ -20,12 +20,12 @@ use sha2::{Digest, Sha256, Sha512};
 
 use crate::address;
 
-/// SHA-256 as 64 hexadecimal digits, as the column `sha256` of the pool has it.
+/// Returns SHA-256 as 64 hexadecimal digits, as the column `sha256` of the pool has it.
 pub fn sha256(bytes: &[u8]) -> String {
     in_hexadecimal(&Sha256::digest(bytes))
 }
 
-/// Bytes in hexadecimal digits, lower case.
+/// Writes bytes in hexadecimal digits, lower case.
 fn in_hexadecimal(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digits = bytes.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
@@ -42,7 +42,7 @@ enum Algorithm {
 impl Algorithm {
     const ALL: [Algorithm; 3] = [Algorithm::Md5, Algorithm::Sha256, Algorithm::Sha512];
 
-    /// By its name, also as in `SHA-256`.
+    /// Returns the digest of a name, also as in `SHA-256`.
     fn of(name: &str) -> Option<Algorithm> {
         let name = name.to_ascii_lowercase().replace(['-', '_'], "");
         Algorithm::ALL.into_iter().find(|algorithm| algorithm.name() == name)
@@ -56,7 +56,7 @@ impl Algorithm {
         }
     }
 
-    /// Bytes of its digests.
+    /// Returns the length of its digests, bytes.
     fn length(self) -> usize {
         match self {
             Algorithm::Md5 => 16,
@@ -66,7 +66,7 @@ impl Algorithm {
     }
 }
 
-/// Whether a column of a source holds digests, by its name.
+/// Returns whether a column of a source holds digests, by its name.
 pub(crate) fn is_digest_column(name: &str) -> bool {
     Algorithm::of(name.trim_start_matches("source_")).is_some()
 }
@@ -79,11 +79,12 @@ pub(crate) struct DigestColumn<'a> {
     digests: &'a dyn Array,
 }
 
-/// The columns that are named as those of digests are.
+/// Returns the columns that are named as those of digests are.
 pub(crate) fn columns(rows: &RecordBatch) -> Vec<DigestColumn<'_>> {
     let schema = rows.schema_ref();
     let columns = schema.fields().iter().zip(rows.columns()).filter_map(|(field, digests)| {
-        // The pool has a `sha256` of its own, so the source's bears a prefix there, see `source::plan`.
+        // The pool has a `sha256` of its own, so the source's bears a prefix there, see
+        // `source::plan`.
         let name = field.name().trim_start_matches("source_");
         let algorithm = Algorithm::of(name)?;
         Some(DigestColumn { name, algorithm, digests })
@@ -92,7 +93,8 @@ pub(crate) fn columns(rows: &RecordBatch) -> Vec<DigestColumn<'_>> {
 }
 
 impl DigestColumn<'_> {
-    /// What the row promises; `None` if its cell is empty or holds no digest, which is counted.
+    /// Returns what the row promises; `None` if its cell is empty or holds no digest, which is
+    /// counted.
     pub(crate) fn expected(&self, row: usize, seen: &SeenDigests) -> Option<ExpectedDigest> {
         if self.digests.is_null(row) {
             return None;
@@ -146,7 +148,8 @@ fn parse(text: &str, algorithm: Algorithm) -> Option<ExpectedDigest> {
     Some(ExpectedDigest { algorithm, digest })
 }
 
-/// What stands behind a name and one of `:`, `-` and `=`. The name may have a hyphen, as `sha-256`.
+/// Returns what stands behind a name and one of `:`, `-` and `=`. The name may have a hyphen, as
+/// `sha-256`.
 fn strip_name<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let mut rest = text.chars();
     for letter in name.chars() {
@@ -162,8 +165,8 @@ fn strip_name<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     rest.strip_prefix([':', '-', '='])
 }
 
-/// The bytes of `length` pairs of hexadecimal digits, which may have `0x` in front and `:`, `-` or
-/// spaces between them.
+/// Returns the bytes of `length` pairs of hexadecimal digits, which may have `0x` in front and `:`,
+/// `-` or spaces between them.
 fn from_hexadecimal(text: &str, length: usize) -> Option<Vec<u8>> {
     let text = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")).unwrap_or(text);
     let digits = text.chars().filter(|c| !matches!(c, ':' | '-' | ' '));
@@ -171,7 +174,8 @@ fn from_hexadecimal(text: &str, length: usize) -> Option<Vec<u8>> {
     (digits.len() == 2 * length).then(|| digits.as_chunks::<2>().0.iter().map(|[high, low]| high << 4 | low).collect())
 }
 
-/// The `length` bytes of a text in either alphabet of base64, with padding or without (RFC 4648).
+/// Returns the `length` bytes of a text in either alphabet of base64, with padding or without (RFC
+/// 4648).
 fn from_base64(text: &str, length: usize) -> Option<Vec<u8>> {
     const GENEROUS: GeneralPurposeConfig =
         GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
@@ -206,8 +210,8 @@ impl ExpectedDigest {
     }
 }
 
-/// How many cells of digests were digests, by column. What is not one is told: when a column shows
-/// the first such cell, and all of them at the end.
+/// Numbers of cells that were digests, by column. What is not one is told: when a column shows the
+/// first such cell, and all of them at the end.
 #[derive(Debug, Default)]
 pub(crate) struct SeenDigests(Mutex<BTreeMap<String, Seen>>);
 
@@ -239,7 +243,7 @@ impl SeenDigests {
         }
     }
 
-    /// What is to be said of each column that has cells that are no digests.
+    /// Returns what is to be said of each column that has cells that are no digests.
     fn told(&self) -> Vec<String> {
         let columns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let of_column = |(name, seen): (&String, &Seen)| match seen {

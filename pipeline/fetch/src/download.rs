@@ -1,4 +1,13 @@
 //! Downloading a part: every row ends with exactly one status, and the good ones with a picture.
+//!
+//! A part is downloaded in the order of its source, whatever the order of answers. Rows begin in
+//! order, over several parts at once. A picture that comes early waits in memory, or beyond 8 MiB
+//! in a nameless file (`spill`). What is next is handed over a megabyte at a time and written.
+//!
+//! Bodies take room in memory as they arrive. One that is longer than 256 KiB and finds no more
+//! goes through a nameless file too, so that the long bodies of a slow host keep no room from
+//! others (`body`). When writing is slower than the network, pictures that are done wait with their
+//! permits, so that no more requests begin.
 
 mod measure;
 mod tables;
@@ -37,23 +46,26 @@ use wanted_size::WantedSize;
 
 /// Redirects that are followed. Browsers follow 20, but no chain that long ends at a picture.
 const MAX_REDIRECTS: usize = 5;
-/// Rows that are under way at once for every URL in flight: the others wait for their host, for their next attempt or for a core.
+/// Rows that are under way at once for every URL in flight: the others wait for their host, for
+/// their next attempt or for a core.
 const OPEN_ROWS_PER_REQUEST: usize = 16;
 /// The least of them, so that slow hosts do not hold up a run with few requests in flight.
 const LEAST_OPEN_ROWS: usize = 4096;
 /// The longest that a `robots.txt` is waited for; the rows of its host wait with it.
 const ROBOTS_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often it is asked for within that time before its host's rows fail.
+/// Attempts within that time before the rows of the host fail.
 const ROBOTS_ATTEMPTS: u32 = 3;
 
-/// Bodies up to this size are hashed and checked where they are if nothing is decoded: some hundred microseconds, less than what handing them to
-/// another thread is worth.
+/// Bodies up to this size are hashed and checked where they are if nothing is decoded: some hundred
+/// microseconds, less than what handing them to another thread is worth.
 const QUICK_BYTES: usize = 256 << 10;
 
-/// Pictures that are done and not yet taken over by their part; bytes. When writing is slower than the network, the others wait with their permits.
+/// Pictures that are done and not yet taken over by their part; bytes. When writing is slower than
+/// the network, the others wait with their permits.
 const HANDOVER_BYTES: u64 = 4 << 20;
 
-/// Downloads parts of a source. Several parts may be under way: the limits hold over all that one downloader does, and clones share them.
+/// Downloads parts of a source. Several parts may be under way: the limits hold over all that one
+/// downloader does, and clones share them.
 #[derive(Debug, Clone)]
 pub struct Downloader {
     shared: Arc<Shared>,
@@ -69,7 +81,7 @@ struct Shared {
     verify_hash: bool,
     seen_digests: SeenDigests,
     blur_boxes: Option<String>,
-    /// What `robots.txt` files call us; `None` if they are not asked.
+    /// Our product token in `robots.txt` files; `None` if they are not asked.
     robots_product: Option<String>,
     hosts: Hosts,
     metrics: Arc<Metrics>,
@@ -89,9 +101,10 @@ struct Shared {
 }
 
 impl Downloader {
-    /// Checks the settings, loads the root certificates and finds the system's name servers. Needs a tokio runtime around it. Bodies and
-    /// pictures that have no room in memory go into nameless files in `spill_folder`, which is created when it is needed. `metrics` can be
-    /// read at any time.
+    /// Checks the settings, loads the root certificates and finds the system's name servers. Needs
+    /// a tokio runtime around it. Bodies and pictures that have no room in memory go into nameless
+    /// files in `spill_folder`, which is created when it is needed. `metrics` can be read at any
+    /// time.
     ///
     /// # Errors
     /// Settings out of range, an unreadable `ca_file`, or no root certificates.
@@ -149,16 +162,21 @@ impl Downloader {
         Downloader { shared: Arc::new(shared) }
     }
 
-    /// Downloads all rows of a part. `on_row` is told each status as soon as it is known, in no particular order. `on_pairs` gets the rows with status
-    /// ok in the order of the source, some megabytes at a time: columns of [`schema::pool`](lynxdata_records::schema::pool) and the extra columns.
-    /// Beside them it gets the places of these rows in the part, by which `measure` knows them.
+    /// Downloads all rows of a part. `on_row` is told each status as soon as it is known, in no
+    /// particular order. `on_pairs` gets the rows with status ok in the order of the source, some
+    /// megabytes at a time: columns of [`schema::pool`](lynxdata_records::schema::pool) and the
+    /// extra columns. Beside them it gets the places of these rows in the part, by which `measure`
+    /// knows them.
     ///
-    /// The rows of the next part begin when those of this one have all begun, however long the last ones take. Rows whose hosts cannot be reached and are
-    /// expected back are tried again when all others have ended.
+    /// The rows of the next part begin when those of this one have all begun, however long the last
+    /// ones take. Rows whose hosts cannot be reached and are expected back are tried again when all
+    /// others have ended.
     ///
-    /// Returns what became of every row, in the order of the source: columns of [`schema::download_log`](lynxdata_records::schema::download_log).
+    /// Returns what became of every row, in the order of the source: columns of
+    /// [`schema::download_log`](lynxdata_records::schema::download_log).
     ///
-    /// Dropping the future stops all its requests at once; a picture that is being decoded at that moment is finished and thrown away.
+    /// Dropping the future stops all its requests at once; a picture that is being decoded at that
+    /// moment is finished and thrown away.
     ///
     /// # Errors
     /// What `on_pairs` says, or that pictures could not be spilled.
@@ -190,7 +208,8 @@ impl Downloader {
             let (row, mut outcome) = tokio::select! {
                 Some(finished) = tasks.join_next(), if !tasks.is_empty() => match finished {
                     Ok(ended) => ended,
-                    // A task can fail only by a panic, and then its row is one of those without outcome below.
+                    // A task can fail only by a panic, and then its row is one of those without
+                    // outcome below.
                     Err(_panic) => continue,
                 },
                 open = shared.open_rows.clone().acquire_owned(), if next_row < count => {
@@ -232,8 +251,8 @@ impl Downloader {
         assembly.finish(on_pairs)
     }
 
-    /// The last pass over a part: rows that have not reached their hosts are tried again when these are back. What is not by the end of the longest outage
-    /// fails as it did.
+    /// Makes the last pass over a part: rows that did not reach their hosts are tried again when
+    /// these are back. What is not by the end of the longest outage fails as it did.
     async fn try_again<E>(
         &self,
         mut unreached: Vec<(usize, Outcome, Unreached)>,
@@ -294,17 +313,17 @@ struct Jobs<'a> {
     embedded: Embedded,
 }
 
-/// Where the picture of a row is.
+/// The place of a row's picture.
 #[derive(Debug)]
 enum Origin {
     Web(Url),
-    /// In a file on this machine.
+    /// A file on this machine.
     File {
         path: PathBuf,
         offset: u64,
         length: u64,
     },
-    /// In a file without a name.
+    /// A file without a name.
     Nameless {
         file: Arc<File>,
         offset: u64,
@@ -312,7 +331,7 @@ enum Origin {
     },
 }
 
-/// What is to be done for a row.
+/// The work for one row.
 #[derive(Debug)]
 struct Job {
     origin: Origin,
@@ -387,7 +406,7 @@ impl<'a> Jobs<'a> {
     }
 }
 
-/// What became of a row.
+/// The outcome of a row.
 #[derive(Debug)]
 struct Outcome {
     status: Status,
@@ -398,7 +417,7 @@ struct Outcome {
     elapsed: Option<Duration>,
     body_bytes: Option<u64>,
     stored: Option<Stored>,
-    /// What to do if the host that could not be reached comes back.
+    /// The retry that follows if the host comes back.
     unreached: Option<Unreached>,
 }
 
@@ -412,9 +431,9 @@ struct Unreached {
 #[derive(Debug)]
 struct Stored {
     picture: Picture,
-    /// Of the bytes as served, hexadecimal.
+    /// SHA-256 of the bytes as served, hexadecimal.
     sha256: String,
-    /// Of the handover.
+    /// Share of the room for the handover.
     share: Share,
 }
 
@@ -433,7 +452,7 @@ impl Outcome {
         }
     }
 
-    /// The outcome of a row that had been tried before.
+    /// Returns the outcome of a row that had been tried before.
     fn after(self, earlier: &Outcome) -> Outcome {
         let elapsed = [self.elapsed, earlier.elapsed].into_iter().flatten().reduce(|one, other| one + other);
         Outcome { attempts: self.attempts + earlier.attempts, elapsed, ..self }
@@ -449,7 +468,7 @@ struct Asked {
 }
 
 impl Asked {
-    /// The failure of a row that may not ask this host.
+    /// Returns the failure of a row that may not ask this host.
     fn given_up(&mut self) -> Option<Failure> {
         if self.probed.take_if(|probed| Arc::ptr_eq(probed, &self.host)).is_some() {
             return None;
@@ -458,7 +477,7 @@ impl Asked {
     }
 }
 
-/// How fetching a row went.
+/// The result of fetching a row.
 struct Fetched {
     /// Requests begun, redirects not counted.
     attempts: u32,
@@ -479,7 +498,8 @@ impl Shared {
         let Fetched { attempts, elapsed, unreached, answer } = match &job.origin {
             Origin::Web(url) => {
                 let host = self.hosts.of(url);
-                // Before a permit of the network is taken, so that the rows of a slow host queue here and hold nobody else back.
+                // Before a permit of the network is taken, so that the rows of a slow host queue
+                // here and hold nobody else back.
                 let _request = host.permit().await;
                 // On the heap, so that the rows that wait here are small.
                 Box::pin(self.fetch(url, &host, probed)).await
@@ -516,7 +536,7 @@ impl Shared {
         Outcome { http_status, body_bytes, ..outcome }
     }
 
-    /// The pictures of a part that lie in cells of Parquet files.
+    /// Returns the pictures of a part that lie in cells of Parquet files.
     async fn read_embedded(&self, part: &SourcePart) -> io::Result<Embedded> {
         let (rows, image, folder) = (part.rows.clone(), part.image.clone(), self.waiting_room.folder().to_owned());
         let read = tokio::task::spawn_blocking(move || Embedded::read(&rows, image.as_deref(), &folder)).await;
@@ -542,7 +562,8 @@ impl Shared {
 
     /// Tries until it succeeds, fails for good, or has no attempts or time left.
     ///
-    /// Nothing of the network is held while the next attempt has to wait, and time in which a turn is waited for does not count for the deadline.
+    /// Nothing of the network is held while the next attempt has to wait, and time in which a turn
+    /// is waited for does not count for the deadline.
     async fn fetch(&self, url: &Url, host: &Arc<Host>, probed: Option<Arc<Host>>) -> Fetched {
         let mut deadline = Deadline::new(self.timeout);
         let (mut attempts, mut has_answered) = (0, false);
@@ -587,7 +608,8 @@ impl Shared {
         Fetched { attempts, elapsed, unreached: is_unreached.then_some(asked.host), answer }
     }
 
-    /// Gets a URL and follows its redirects. Says which host was asked last. Returns the permit of the network under which the answer came.
+    /// Gets a URL and follows its redirects. Says which host was asked last. Returns the permit of
+    /// the network under which the answer came.
     async fn get(
         &self,
         url: &Url,
@@ -610,7 +632,8 @@ impl Shared {
             if redirects == MAX_REDIRECTS {
                 break;
             }
-            // Robots.txt is asked for under a permit of its own. Rows that wait for one with another in hand would wait for each other.
+            // Robots.txt is asked for under a permit of its own. Rows that wait for one with
+            // another in hand would wait for each other.
             drop((response, network));
             asked.host.remember(Instant::now(), true, None);
             (asked.host, asked.has_answered) = (self.hosts.of(&target), false);
@@ -624,7 +647,8 @@ impl Shared {
         Err(Failure::new(Status::TooManyRedirects, format!("more than {MAX_REDIRECTS} redirects")))
     }
 
-    /// A permit of the network at a moment at which the host may be asked. Neither is held while the other is waited for.
+    /// Returns a permit of the network at a moment at which the host may be asked. Neither is held
+    /// while the other is waited for.
     async fn network_in_turn(&self, host: &Host) -> OwnedSemaphorePermit {
         loop {
             let wait = host.until_turn(Instant::now());
@@ -649,7 +673,8 @@ impl Shared {
         Err(Failure::new(Status::OptedOut, "robots.txt disallows the path"))
     }
 
-    /// Asks for a `robots.txt`, again if that fails and may pass: all rows of the host depend on it.
+    /// Asks for a `robots.txt`, again if that fails and may pass: all rows of the host depend on
+    /// it.
     async fn fetch_robots(&self, url: &Url, host: &Host, product: &str) -> RobotsAnswer {
         let url = url.join("/robots.txt").map_err(|error| Failure::new(Status::InvalidUrl, error.to_string()))?;
         let mut deadline = Deadline::new(self.timeout.min(ROBOTS_TIMEOUT));
@@ -712,12 +737,14 @@ impl Shared {
             drop((network, share));
             return Ok(stored);
         }
-        // Taken before the other permit is given back, so that bodies do not pile up when decoding is slower than the network.
+        // Taken before the other permit is given back, so that bodies do not pile up when decoding
+        // is slower than the network.
         let core = self.decoding.clone().acquire_owned().await.expect("the semaphore is never closed");
         drop(network);
         let (sender, done) = oneshot::channel();
         self.decoders.spawn(move || {
-            // What is held moves with the work, and so is held until that is done even when nobody waits for it any more.
+            // What is held moves with the work, and so is held until that is done even when nobody
+            // waits for it any more.
             let _nobody_waits = sender.send((store(body, &job, &settings, wanted_size), core, share));
         });
         let Ok((stored, core, share)) = done.await else {

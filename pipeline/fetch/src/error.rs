@@ -1,4 +1,5 @@
-//! What can stop a run: sources that cannot be read, settings that cannot be used. Bad rows and bad servers are not among them; they are statuses.
+//! What can stop a run: sources that cannot be read, settings that cannot be used. Bad rows and bad
+//! servers are not among them; they are statuses.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +11,7 @@ pub enum Error {
     Read {
         /// The file or folder.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: std::io::Error,
     },
     /// `path` is an empty list, or a folder in it holds nothing that can be read.
@@ -20,7 +21,7 @@ pub enum Error {
         path: PathBuf,
         /// The suffixes that were looked for.
         expected: String,
-        /// What lies there instead, after a semicolon, or nothing.
+        /// The thing that lies there instead, after a semicolon, or nothing.
         there: String,
     },
     /// The file name does not tell the format.
@@ -38,7 +39,7 @@ pub enum Error {
         path: PathBuf,
         /// The name of the format.
         format: &'static str,
-        /// What the reader says.
+        /// The message of the reader.
         reason: String,
     },
     /// `url`, `caption` or `image` names a column that is not there.
@@ -96,13 +97,13 @@ pub enum Error {
     /// An object store refuses, fails, or has nothing of this name.
     #[error("cannot {action} {url}: {reason}{hint}")]
     Object {
-        /// What was tried.
+        /// The action, as a verb.
         action: &'static str,
         /// The object or the common beginning of several, without credentials.
         url: String,
-        /// What the store says, without credentials.
+        /// The message of the store, without credentials.
         reason: String,
-        /// What to do, after a semicolon, or nothing.
+        /// A hint at what to do, after a semicolon, or nothing.
         hint: String,
     },
     /// A setting is out of its range.
@@ -110,7 +111,7 @@ pub enum Error {
     Setting {
         /// The key in the recipe's section.
         key: &'static str,
-        /// What is wrong and what is allowed.
+        /// The fault, and the values that are allowed.
         reason: String,
     },
     /// The HTTP client cannot be built, most often for want of root certificates.
@@ -118,7 +119,7 @@ pub enum Error {
         "cannot set up the HTTP client: {reason}; install the system's CA certificates, or name a PEM file as `ca_file`"
     )]
     Client {
-        /// What the TLS library says, or what is missing.
+        /// The message of the TLS library, or what is missing.
         reason: String,
     },
 }
@@ -128,7 +129,7 @@ impl Error {
         Error::Read { path: path.into(), source }
     }
 
-    /// The error with another path wherever this one is named.
+    /// Returns the error with another path wherever this one is named.
     pub(crate) fn with_path(mut self, from: &Path, to: &Path) -> Error {
         let replace = |path: &mut PathBuf| {
             if path == from {

@@ -1,5 +1,5 @@
-//! A request and the head of its answer, with what any browser puts up with: connections that were closed while nobody used them, and headers that are not
-//! quite as they should be, or many.
+//! A request and the head of its answer, with what any browser puts up with: connections that were
+//! closed while nobody used them, and headers that are not quite as they should be, or many.
 
 use std::error::Error as StdError;
 use std::io;
@@ -16,31 +16,35 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use crate::connect::{Answers, Connector};
 
-/// Stale connections that are tried before a request fails. Any number may lie about, but not all of them break at the same moment.
+/// Stale connections that are tried before a request fails. Any number may lie about, but not all
+/// of them break at the same moment.
 const STALE_CONNECTIONS: usize = 3;
 
-/// How long an unused connection is kept. Long enough for the next row of a popular host, short enough that the connections to thousands of hosts do not
-/// use up the file descriptors.
+/// Life of an unused connection. Long enough for the next row of a popular host, short enough that
+/// the connections to thousands of hosts do not use up the file descriptors.
 const IDLE_CONNECTION: Duration = Duration::from_secs(4);
-/// Most that is read ahead from a connection, bytes, which it then keeps. Hyper's own limit of 400 kB is fifty megabytes for 256 connections.
+/// Most that is read ahead from a connection, bytes, which it then keeps. Hyper's own limit of 400
+/// kB is fifty megabytes for 256 connections.
 const READ_BUFFER: usize = 32 << 10;
 /// Longest head of an answer, bytes: curl's `MAX_HTTP_RESP_HEADER_SIZE` (`lib/http.h`). A head that
 /// does not fit into [`READ_BUFFER`] is asked for again over a connection with so much room.
 const LONGEST_HEAD: usize = 300 << 10;
 /// Most headers of an answer: curl's `MAX_HTTP_RESP_HEADER_COUNT` (`lib/http.h`).
 const MOST_HEADERS: usize = 5000;
-/// Most that a server may send ahead on HTTP/2, bytes of one body and of all on a connection: outside of what bodies may take in memory, so less than
-/// hyper's own 2 and 5 MiB. At 100 ms there and back, a body still comes at 2.6 MB/s.
+/// Most that a server may send ahead on HTTP/2, bytes of one body and of all on a connection:
+/// outside of what bodies may take in memory, so less than hyper's own 2 and 5 MiB. At 100 ms there
+/// and back, a body still comes at 2.6 MB/s.
 const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
-/// How often an HTTP/2 connection with requests is asked whether it is still there, and how long for an answer: all its rows would wait in vain.
+/// Interval at which an HTTP/2 connection with requests is pinged, and the longest wait for an
+/// answer: all its rows would wait in vain.
 const HTTP2_PING: Duration = Duration::from_secs(10);
 
 /// Sends requests over pooled connections.
 #[derive(Debug, Clone)]
 pub(crate) struct Exchange {
     http: Client<Connector, Empty<Bytes>>,
-    /// For the few servers whose heads do not fit into the buffers of the other.
+    /// The client for the few servers whose heads do not fit into the buffers of the other.
     with_long_heads: Client<Connector, Empty<Bytes>>,
 }
 
@@ -92,7 +96,7 @@ async fn send_past_stale(
     http.request(request.clone()).await
 }
 
-/// Whether the head of an answer has not found room, so that it is worth asking with more.
+/// Returns whether the head of an answer has not found room, so that it is worth asking with more.
 fn has_long_head(error: &Error) -> bool {
     let mut cause = error.source();
     while let Some(current) = cause {
@@ -104,8 +108,9 @@ fn has_long_head(error: &Error) -> bool {
     false
 }
 
-/// Whether a connection that had worked before was closed instead of bringing an answer: most likely the server had closed it before it saw the request. A
-/// client may then ask again at once (RFC 9112, section 9.3.1), as ours are all of a kind that changes nothing.
+/// Returns whether a connection that had worked before was closed instead of bringing an answer:
+/// most likely the server had closed it before it saw the request. A client may then ask again at
+/// once (RFC 9112, section 9.3.1), as ours are all of a kind that changes nothing.
 fn is_stale(error: &Error) -> bool {
     let mut extras = Extensions::new();
     let Some(connection) = error.connect_info() else { return false };

@@ -1,12 +1,15 @@
-//! Which addresses may be connected to. A list of URLs comes from strangers: without this, a row such as `http://169.254.169.254/` reads the secrets of
-//! the machine that downloads it (server-side request forgery).
+//! Which addresses may be connected to. A list of URLs comes from strangers: without this, a row
+//! such as `http://169.254.169.254/` reads the secrets of the machine that downloads it
+//! (server-side request forgery).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Why a connection to `address` is refused, in words; `None` if it is an ordinary public address.
+/// Returns why a connection to `address` is refused, in words; `None` if it is an ordinary public
+/// address.
 ///
-/// The ranges are those of the IANA special-purpose registries for IPv4 and IPv6 that are not globally reachable, every range whose
-/// addresses embed an IPv4 address (mapped, compatible, NAT64, 6to4, Teredo), since those reach the same machines by another name, and the one public
+/// The ranges are those of the IANA special-purpose registries for IPv4 and IPv6 that are not
+/// globally reachable, every range whose addresses embed an IPv4 address (mapped, compatible,
+/// NAT64, 6to4, Teredo), since those reach the same machines by another name, and the one public
 /// address that leads to the host of a virtual machine.
 ///
 /// ```
@@ -44,7 +47,8 @@ const REFUSED_V4: &[(Ipv4Addr, u32, &str)] = &[
     (Ipv4Addr::new(240, 0, 0, 0), 4, "reserved"),
 ];
 
-/// Network, prefix length, name; the first match wins. <https://www.iana.org/assignments/iana-ipv6-special-registry>
+/// Network, prefix length, name; the first match wins.
+/// <https://www.iana.org/assignments/iana-ipv6-special-registry>
 const REFUSED_V6: &[(Ipv6Addr, u32, &str)] = &[
     (Ipv6Addr::UNSPECIFIED, 128, "unspecified"),
     (Ipv6Addr::LOCALHOST, 128, "loopback"),
@@ -63,7 +67,8 @@ const REFUSED_V6: &[(Ipv6Addr, u32, &str)] = &[
     (Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8, "multicast"),
 ];
 
-/// 2000::/3 is all of IPv6 that has been given out for global unicast (RFC 4291 and IANA's address-space registry).
+/// 2000::/3 is all of IPv6 that has been given out for global unicast (RFC 4291 and IANA's
+/// address-space registry).
 const GLOBAL_UNICAST_V6: (Ipv6Addr, u32) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
 
 fn refusal_v4(address: Ipv4Addr) -> Option<&'static str> {
@@ -86,10 +91,10 @@ pub(crate) struct Refused {
     pub(crate) reason: &'static str,
 }
 
-/// What is refused: [`refusal`], or nothing, or what a test wants.
+/// The addresses to refuse: [`refusal`], or none, or those that a test wants.
 pub(crate) type Policy = fn(IpAddr) -> Option<&'static str>;
 
-/// The policy of a run that may connect to any address.
+/// Returns the policy of a run that may connect to any address.
 pub(crate) fn refuse_nothing(_: IpAddr) -> Option<&'static str> {
     None
 }
@@ -112,7 +117,8 @@ mod tests {
 
     #[test]
     fn refuses_both_ends_of_every_range_and_not_their_neighbours() {
-        // first, last, the address before, the address after ("-" where the neighbour is refused for its own reason)
+        // first, last, the address before, the address after ("-" where the neighbour is refused
+        // for its own reason)
         let ranges = [
             ("0.0.0.0", "0.255.255.255", "-", "1.0.0.0"),
             ("10.0.0.0", "10.255.255.255", "9.255.255.255", "11.0.0.0"),

@@ -1,14 +1,19 @@
-//! What is known of each host: how many of its rows are in flight, how often it may be asked, what its `robots.txt` says, and whether it is dead.
+//! What is known of each host: how many of its rows are in flight, how often it may be asked, what
+//! its `robots.txt` says, and whether it is dead.
 //!
-//! Rows in flight go by the host and port of the row's URL, all else by those that are asked, also where that redirects to. A host that has been given up
-//! is tried again with one row a minute, and is back as soon as it answers.
+//! Rows in flight go by the host and port of the row's URL, all else by those that are asked, also
+//! where that redirects to. A host that has been given up is tried again with one row a minute, and
+//! is back as soon as it answers.
 //!
-//! A host that has answered in this run and cannot be connected to any more is most likely back soon. It is expected for some seconds, tried with one row a
-//! second meanwhile, and the rows that have not reached it are tried again at the end of their part. Of a host that has never answered, that is believed only
-//! if it failed before any host had answered, since then the network or the servers may just be starting: lists are full of hosts that are gone for good.
+//! A host that has answered in this run and cannot be connected to any more is most likely back
+//! soon. It is expected for some seconds, tried with one row a second meanwhile, and the rows that
+//! have not reached it are tried again at the end of their part. Of a host that has never answered,
+//! that is believed only if it failed before any host had answered, since then the network or the
+//! servers may just be starting: lists are full of hosts that are gone for good.
 //!
-//! Whether a row of a dead host is still tried depends on the order in which the answers to earlier rows arrive, and with it the row's attempts and which
-//! failure it names. Of a host that answers some of its rows only, rows may fail in one run that succeed in another.
+//! Whether a row of a dead host is still tried depends on the order in which the answers to earlier
+//! rows arrive, and with it the row's attempts and which failure it names. Of a host that answers
+//! some of its rows only, rows may fail in one run that succeed in another.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -24,37 +29,42 @@ use url::Url;
 use crate::client::Failure;
 use crate::robots::Robots;
 
-/// Hosts that are remembered before those without rows or failures are forgotten for the first time.
+/// Hosts that are remembered before those without rows or failures are forgotten for the first
+/// time.
 const FIRST_SWEEP: usize = 16_384;
-/// Bytes of `robots.txt` that are remembered before those of hosts without rows are forgotten for the first time.
+/// Bytes of `robots.txt` that are remembered before those of hosts without rows are forgotten for
+/// the first time.
 const FIRST_ROBOTS_SWEEP: usize = 64 << 20;
-/// Longest time for which the `Retry-After` of one row holds back the other rows of its host, some of which may be welcome: servers also turn away single
-/// paths.
+/// Longest time for which the `Retry-After` of one row holds back the other rows of its host, some
+/// of which may be welcome: servers also turn away single paths.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// How long a host that was given up is left alone before one row tries it again.
+/// Interval between probes of a host that was given up: one row tries it again.
 const PROBE_EVERY: Duration = Duration::from_mins(1);
-/// How long a host that has failed is remembered when nobody asks for it any more, from its next chance on.
+/// Time after which a failed host is forgotten, counted from when its next probe was due, if no row
+/// needs it.
 const FAILURES_LIFE: Duration = Duration::from_mins(10);
-/// How long a `robots.txt` is believed: RFC 9309, section 2.4, says at most 24 hours.
+/// Life of a `robots.txt`: RFC 9309, section 2.4, says at most 24 hours.
 const ROBOTS_LIFE: Duration = Duration::from_hours(24);
-/// How long it is believed that a `robots.txt` cannot be had.
+/// Life of the knowledge that a `robots.txt` cannot be had.
 const NO_ROBOTS_LIFE: Duration = Duration::from_mins(1);
 
-/// How long hosts that cannot be connected to are expected back.
+/// The times for which unreachable hosts are expected back.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Patience {
-    /// For a host that has answered before, since its first failure.
+    /// Longest outage of a host that has answered before, since its first failure.
     pub(crate) outage: Duration,
-    /// For all hosts while none has answered, since the first failure of any; and for those that failed before, since the first answer of any.
+    /// Longest wait for all hosts while none has answered, since the first failure of any; and for
+    /// those that failed before, since the first answer of any.
     pub(crate) start: Duration,
-    /// How often one row tries a host that is expected.
+    /// Interval between probes of a host that is expected back.
     pub(crate) probe_every: Duration,
 }
 
 impl Default for Patience {
     fn default() -> Self {
         Patience {
-            // As long as one URL may take by default: a server that is restarted is back within seconds, and the last parts of a run wait for no host longer.
+            // As long as one URL may take by default: a server that is restarted is back within
+            // seconds, and the last parts of a run wait for no host longer.
             outage: Duration::from_secs(30),
             // A typing error in the only host of a list costs no more.
             start: Duration::from_secs(5),
@@ -76,7 +86,7 @@ pub(crate) struct HostLimits {
     pub(crate) patience: Patience,
 }
 
-/// What is known of all hosts together.
+/// Facts about all hosts together.
 #[derive(Debug, Default)]
 struct Together {
     /// When one answered first.
@@ -85,14 +95,14 @@ struct Together {
     first_failure: OnceLock<Instant>,
 }
 
-/// What becomes of a row that has not reached its host.
+/// The next step for a row that has not reached its host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Again {
     /// The host is back.
     Now,
     /// The row may see whether the host is back.
     Probe,
-    /// It is not known before that moment.
+    /// The row is tried again, not before that moment.
     At(Instant),
     /// The host is not expected any more.
     Never,
@@ -103,7 +113,7 @@ pub(crate) enum Again {
 pub(crate) struct Hosts {
     limits: HostLimits,
     together: Arc<Together>,
-    /// What the rules of all `robots.txt` take in memory, about.
+    /// Memory of the rules of all `robots.txt`, about.
     robots_bytes: AtomicUsize,
     known: Mutex<Known>,
 }
@@ -146,14 +156,14 @@ struct State {
 }
 
 impl State {
-    /// Whether a row that comes now would fare otherwise if this were forgotten.
+    /// Returns whether a row that comes now would fare otherwise if this were forgotten.
     fn matters(&self, now: Instant) -> bool {
         let is_recent = self.probe_at.is_some_and(|probe_at| now.saturating_duration_since(probe_at) < FAILURES_LIFE);
         is_recent || self.next_request.is_some_and(|next| next > now)
     }
 }
 
-/// What a host's `robots.txt` says, or why it cannot be had.
+/// The rules of a host's `robots.txt`, or the reason why it cannot be had.
 pub(crate) type RobotsAnswer = Result<Arc<Robots>, Failure>;
 
 #[derive(Debug, Clone)]
@@ -163,7 +173,8 @@ struct CachedRobots {
 }
 
 impl CachedRobots {
-    /// Of a host that is expected back, a failure to connect says nothing of the next row.
+    /// Returns whether the answer is out of date. Where a host is expected back, a failure to
+    /// connect says nothing of the next row.
     fn is_stale(&self, now: Instant, is_expected: bool) -> bool {
         let life = match self.answer.get() {
             Some(Err(failure)) if failure.is_unreached && is_expected => Duration::ZERO,
@@ -181,12 +192,12 @@ impl Hosts {
         Hosts { limits, together, robots_bytes: AtomicUsize::new(0), known: Mutex::new(known) }
     }
 
-    /// The longest that a host is expected back.
+    /// Returns the longest that a host is expected back.
     pub(crate) fn longest_outage(&self) -> Duration {
         self.limits.patience.outage.max(self.limits.patience.start)
     }
 
-    /// The host of a URL.
+    /// Returns the host of a URL.
     pub(crate) fn of(&self, url: &Url) -> Arc<Host> {
         let port = url.port_or_known_default().unwrap_or_default();
         let key = format!("{}://{}:{port}", url.scheme(), url.host_str().unwrap_or_default());
@@ -194,7 +205,8 @@ impl Hosts {
         let Known { hosts, sweep_at, sweep_robots_at } = &mut *known;
         let robots_bytes = self.robots_bytes.load(Ordering::Relaxed);
         if hosts.len() >= *sweep_at || robots_bytes > *sweep_robots_at {
-            // The lists of a whole web name millions of hosts; only those with something to remember stay.
+            // The lists of a whole web name millions of hosts; only those with something to
+            // remember stay.
             let now = Instant::now();
             hosts.retain(|_, host| Arc::strong_count(host) > 1 || lock(&host.state).matters(now));
             let robots_bytes = hosts.values().map(|host| host.robots_bytes()).sum();
@@ -239,7 +251,8 @@ impl Host {
         }
     }
 
-    /// How long it is until a request may begin: by the rate, and since the host wants to be left alone.
+    /// Returns how long it is until a request may begin: by the rate, and since the host wants to
+    /// be left alone.
     pub(crate) fn until_turn(&self, now: Instant) -> Duration {
         lock(&self.state).next_request.map_or(Duration::ZERO, |next| next.saturating_duration_since(now))
     }
@@ -261,7 +274,8 @@ impl Host {
         state.next_request = Some(state.next_request.map_or(until, |next| next.max(until)));
     }
 
-    /// The failure of a row that is not worth trying, since the host seems dead. From time to time the host gets another chance.
+    /// Returns the failure of a row that is not worth trying, since the host seems dead. From time
+    /// to time the host gets another chance.
     pub(crate) fn given_up(&self, now: Instant) -> Option<Failure> {
         let mut state = lock(&self.state);
         let status = state.last_failure.filter(|_| self.failure_limit > 0 && state.failures >= self.failure_limit)?;
@@ -272,7 +286,7 @@ impl Host {
         Some(Failure { may_pass: false, is_unreached: state.is_unreached, ..Failure::new(status, detail) })
     }
 
-    /// Whether a row that has not reached the host may be tried again.
+    /// Returns whether a row that has not reached the host may be tried again.
     pub(crate) fn again(&self, now: Instant) -> Again {
         let mut state = lock(&self.state);
         if state.failures == 0 {
@@ -285,7 +299,8 @@ impl Host {
         }
     }
 
-    /// Whether a host that cannot be reached is expected back, so that its rows are worth keeping.
+    /// Returns whether a host that cannot be reached is expected back, so that its rows are worth
+    /// keeping.
     pub(crate) fn is_expected(&self, now: Instant) -> bool {
         let state = lock(&self.state);
         state.failures == 0 || self.expected_until(&state).is_some_and(|until| until > now)
@@ -316,7 +331,8 @@ impl Host {
         if is_expected { self.patience.probe_every } else { PROBE_EVERY }
     }
 
-    /// Remembers how a row ended: whether the host answered anything in HTTP, and with what failure.
+    /// Remembers how a row ended: whether the host answered anything in HTTP, and with what
+    /// failure.
     pub(crate) fn remember(&self, now: Instant, answered: bool, failure: Option<&Failure>) {
         let mut state = lock(&self.state);
         if answered {
@@ -337,7 +353,8 @@ impl Host {
         }
     }
 
-    /// What the host's `robots.txt` says. The first row to ask has it fetched; the others wait for that.
+    /// Returns what the host's `robots.txt` says. The first row to ask has it fetched; the others
+    /// wait for that.
     pub(crate) async fn robots(&self, now: Instant, fetch: impl Future<Output = RobotsAnswer>) -> RobotsAnswer {
         let is_expected = self.is_expected(now);
         let answer = {
@@ -351,7 +368,7 @@ impl Host {
     }
 }
 
-/// Nothing under these locks can break off half done, so that what a panic left behind is sound.
+/// Takes a lock, also after a panic: nothing under these locks can break off half done.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -17,13 +17,15 @@
 //!
 //! In the order in which data flows:
 //!
-//! * [`Source`]: files of URLs and captions, or pictures that are already there, read as parts of a fixed number of rows;
+//! * [`Source`]: files of URLs and captions, or pictures that are already there, read as parts of a
+//!   fixed number of rows;
 //! * [`objects`]: object stores, by local copies;
 //! * `names`: addresses of host names, from several name servers;
 //! * [`guard`]: which addresses may be connected to;
 //! * `hosts`: how many rows of a host are in flight, how often it is asked, and whether it is dead;
 //! * `robots`: which paths a `robots.txt` allows;
-//! * `client`: one request: resolving, connecting, reading, with `deadline` for its time, `body` and `budget` for its bytes;
+//! * `client`: one request: resolving, connecting, reading, with `deadline` for its time, `body`
+//!   and `budget` for its bytes;
 //! * `coding`: what a server has packed, or says so;
 //! * `opt_out`: whether an answer's headers say that the picture is not to be used;
 //! * `retry`: whether and when to try again;
@@ -69,7 +71,7 @@ pub use error::Error;
 pub use metrics::{Histogram, Metrics, NameMetrics};
 pub use source::{OneOrMany, Parts, Source, SourceConfig, SourceFormat, SourcePart};
 
-/// What the fuzz target `url` runs: the way of a row's URL, without the network.
+/// Takes the way of a row's URL without the network, for the fuzz target `url`.
 #[doc(hidden)]
 pub fn fuzz_url(text: &str) {
     address::check_invariants(text);

@@ -8,19 +8,20 @@ use lynxdata_records::Status;
 
 use crate::names::NameCounts;
 
-/// Upper bounds of the buckets of [`Metrics::seconds`]: time from the first request of a row to its end; seconds.
+/// Upper bounds of the buckets of [`Metrics::seconds`]: time from the first request of a row to its
+/// end; seconds.
 const SECONDS: [f64; 10] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 /// Upper bounds of the buckets of [`Metrics::bytes`]: size of a body; bytes.
 const BYTES: [f64; 8] = [1e3, 1e4, 3e4, 1e5, 3e5, 1e6, 1e7, 1e8];
 
-/// How many values fell into each of `N` buckets, and their sum.
+/// Numbers of values in each of `N` buckets, and their sum.
 #[derive(Debug)]
 pub struct Histogram<const N: usize> {
     bounds: [f64; N],
     /// One more than there are bounds: the last holds what exceeds them all.
     counts: [AtomicU64; N],
     beyond: AtomicU64,
-    /// In thousandths, since integers add up whatever the order.
+    /// The sum in thousandths, since integers add up whatever the order.
     sum: AtomicU64,
 }
 
@@ -40,7 +41,7 @@ impl<const N: usize> Histogram<N> {
         self.sum.fetch_add((value * 1000.0) as u64, Ordering::Relaxed);
     }
 
-    /// For every bound: the bound and how many values do not exceed it.
+    /// Returns every bound and how many values do not exceed it.
     pub fn cumulative(&self) -> Vec<(f64, u64)> {
         let counts = self.counts.iter().scan(0, |total, count| {
             *total += count.load(Ordering::Relaxed);
@@ -49,13 +50,13 @@ impl<const N: usize> Histogram<N> {
         self.bounds.iter().copied().zip(counts).collect()
     }
 
-    /// How many values there were.
+    /// Returns how many values there were.
     pub fn count(&self) -> u64 {
         let within = self.cumulative().last().map_or(0, |(_, count)| *count);
         within + self.beyond.load(Ordering::Relaxed)
     }
 
-    /// Their sum.
+    /// Returns their sum.
     pub fn sum(&self) -> f64 {
         self.sum.load(Ordering::Relaxed) as f64 / 1000.0
     }
@@ -67,19 +68,20 @@ pub struct Metrics {
     rows: Vec<AtomicU64>,
     attempts: AtomicU64,
     in_flight: AtomicU64,
-    /// Time from the first request of a row to the end of its last body, rows without request left out.
+    /// Time from the first request of a row to the end of its last body, rows without request left
+    /// out.
     pub seconds: Histogram<{ SECONDS.len() }>,
     /// Sizes of bodies that arrived whole.
     pub bytes: Histogram<{ BYTES.len() }>,
     pub(crate) names: Arc<NameCounts>,
 }
 
-/// What was asked of name servers.
+/// Counts of look-ups of names.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct NameMetrics {
     /// Addresses asked for.
     pub look_ups: u64,
-    /// Those of them that no server was asked for: they were known, or being asked for already.
+    /// Look-ups that no server was asked for: the answer was known, or being asked for already.
     pub shared: u64,
     /// Look-ups by the servers that ended without an address.
     pub failures: u64,
@@ -101,7 +103,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Rows that ended, by status.
+    /// Returns the rows that ended, by status.
     pub fn rows(&self) -> impl Iterator<Item = (Status, u64)> + '_ {
         Status::ALL.iter().map(|status| (*status, self.rows[*status as usize].load(Ordering::Relaxed)))
     }
@@ -116,7 +118,7 @@ impl Metrics {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// What was asked of name servers.
+    /// Returns what was asked of name servers.
     pub fn names(&self) -> NameMetrics {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let NameCounts { look_ups, shared, failures, milliseconds } = &*self.names;

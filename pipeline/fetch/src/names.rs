@@ -1,16 +1,23 @@
-//! Addresses of host names, asked from several name servers in this process, without flooding them and without asking twice.
+//! Addresses of host names, asked from several name servers in this process, without flooding them
+//! and without asking twice.
 //!
-//! The wire is hickory's: questions and answers, TCP for answers that UDP cuts off, chains of CNAMEs, the hosts file, special names such as
-//! `localhost` and `.invalid` (RFC 6761). What is done here, since hickory 0.26 lacks it or does it otherwise:
+//! The wire is hickory's: questions and answers, TCP for answers that UDP cuts off, chains of
+//! CNAMEs, the hosts file, special names such as `localhost` and `.invalid` (RFC 6761). What is
+//! done here, since hickory 0.26 lacks it or does it otherwise:
 //!
-//! * **Servers.** Hickory ends a look-up with the first SERVFAIL or REFUSED, even while another server would answer, and never learns to avoid the server
-//!   that said so; its time limit of one server is that of the whole round, and `try_tcp_on_error` is read nowhere. Here every look-up asks one
-//!   server, in turn, and the next one as soon as that fails or is slow. Servers that others had to stand in for come last for a while.
-//! * **Packets.** Hickory sends a question by UDP three times within 0.7 s. Here one try is one packet: a server that is slow because it is overloaded is
-//!   not asked more for it.
-//! * **Families.** Hickory hides a failure for one address family behind "no records" for the other. Here that is a failure, and the next server is asked.
-//! * **Cache.** Hickory's keeps no failures and does not tell hits from misses; it is switched off, and whole answers are kept here for the time that
-//!   hickory reads from the records, within the bounds below.
+//! * **Servers.** Hickory ends a look-up with the first SERVFAIL or REFUSED, even while another
+//!   server would answer, and never learns to avoid the server that said so. With one failing and
+//!   one good server, none of 50 names was resolved. Its time limit of one server is that of the
+//!   whole round, and `try_tcp_on_error` is read nowhere. Here every look-up asks one server, in
+//!   turn, and the next one as soon as that fails or is slow. Servers that others had to stand in
+//!   for come last for a while.
+//! * **Packets.** Hickory sends a question by UDP three times within 0.7 s. Here one try is one
+//!   packet: a server that is slow because it is overloaded is not asked more for it.
+//! * **Families.** Hickory hides a failure for one address family behind "no records" for the
+//!   other. Here that is a failure, and the next server is asked.
+//! * **Cache.** Hickory's keeps no failures and does not tell hits from misses; it is switched off,
+//!   and whole answers are kept here for the time that hickory reads from the records, within the
+//!   bounds below.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -36,30 +43,37 @@ use hickory_resolver::proto::rr::{Name, RecordType};
 use hickory_resolver::{ConnectionProvider, PoolContext, system_conf};
 use tokio::sync::Semaphore;
 
-/// Least and most look-ups that are sent to the servers at once; between them, as many as there are URLs in flight, none of which then waits for a place.
-/// Each is two questions where this machine has IPv6. BIND serves 1,000 recursive clients at once by default (`recursive-clients`), Unbound 1,024
-/// questions per thread (`num-queries-per-thread`).
+/// Least and most look-ups that are sent to the servers at once; between them, as many as there are
+/// URLs in flight, none of which then waits for a place. Each is two questions where this machine
+/// has IPv6. BIND serves 1,000 recursive clients at once by default (`recursive-clients`), Unbound
+/// 1,024 questions per thread (`num-queries-per-thread`).
 const LOOK_UPS_IN_FLIGHT: (usize, usize) = (128, 512);
-/// Longest wait for a server before another one is asked as well. A cold name takes a healthy resolver some hundred milliseconds.
+/// Longest wait for a server before another one is asked as well. A cold name takes a healthy
+/// resolver some hundred milliseconds.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How long the answer for one address family waits for the other. RFC 8305, section 3, proposes 50 ms for clients that a person waits for.
+/// Wait of the answer for one address family for the other. RFC 8305, section 3, proposes 50 ms for
+/// clients that a person waits for.
 const FAMILY_DELAY: Duration = Duration::from_millis(500);
 /// Look-ups in a row in which another server had to stand in, after which a server comes last.
 const STAND_INS: u32 = 3;
-/// How long such a server comes last before it is tried again.
+/// Time for which such a server comes last before it is tried again.
 const AILING: Duration = Duration::from_secs(10);
 
-/// Shortest and longest time that addresses are kept. Many hosts of a large list are on networks whose records live for 20 to 60 s so that they can move
-/// load; without a lower bound each of their rows would be a question.
+/// Shortest and longest time that addresses are kept. Many hosts of a large list are on networks
+/// whose records live for 20 to 60 s so that they can move load; without a lower bound each of
+/// their rows would be a question.
 const POSITIVE_TTL: (Duration, Duration) = (Duration::from_mins(1), Duration::from_hours(24));
-/// Shortest and longest time that "no such name" and "no address" are kept; the shortest also if the answer does not say how long.
+/// Shortest and longest time that "no such name" and "no address" are kept; the shortest also if
+/// the answer does not say how long.
 const NEGATIVE_TTL: (Duration, Duration) = (Duration::from_mins(1), Duration::from_mins(10));
-/// How long a failure of the servers is kept: less than the shortest wait before a row's next attempt (half of 500 ms), so that this asks anew.
+/// Life of a failure of the servers: less than the shortest wait before a row's next attempt (half
+/// of 500 ms), so that this asks anew.
 const FAILURE_TTL: Duration = Duration::from_millis(200);
 
-/// Where addresses of host names come from.
+/// A source of addresses of host names.
 pub(crate) trait Names: Send + Sync {
-    /// The addresses of a host, in the order in which they are to be tried. They are not checked.
+    /// Returns the addresses of a host, in the order in which they are to be tried. They are not
+    /// checked.
     fn look_up(&self, host: String) -> BoxFuture<'static, std::result::Result<Vec<IpAddr>, NoAddress>>;
 }
 
@@ -87,7 +101,7 @@ pub(crate) enum NoAddress {
 }
 
 impl NoAddress {
-    /// Whether the same question may have another answer soon.
+    /// Returns whether the same question may have another answer soon.
     pub(crate) fn may_pass(&self) -> bool {
         matches!(self, NoAddress::ServersFailed { .. } | NoAddress::TimedOut { .. })
     }
@@ -96,11 +110,13 @@ impl NoAddress {
 /// Whom to ask, and how patiently.
 #[derive(Debug, Clone)]
 pub(crate) struct NamesSettings {
-    /// Name servers, by UDP and TCP. If there are none, those of the system are asked, after its hosts file.
+    /// Name servers, by UDP and TCP. If there are none, those of the system are asked, after its
+    /// hosts file.
     pub(crate) servers: Vec<SocketAddr>,
-    /// Time for a whole look-up, over all servers. Waiting for a place among the look-ups in flight does not count.
+    /// Time for a whole look-up, over all servers. Waiting for a place among the look-ups in flight
+    /// does not count.
     pub(crate) timeout: Duration,
-    /// How often a look-up asks a server that stays silent. One that says that it failed is not asked again.
+    /// Attempts at a server that stays silent. One that says that it failed is not asked again.
     pub(crate) attempts: usize,
     /// Names whose answers are kept.
     pub(crate) cache_size: usize,
@@ -122,16 +138,18 @@ impl NamesSettings {
     }
 }
 
-/// What a resolver has done so far.
+/// Counts of the work of a resolver.
 #[derive(Debug, Default)]
 pub(crate) struct NameCounts {
     /// Addresses asked for, by whoever.
     pub(crate) look_ups: AtomicU64,
-    /// Those of them that no server was asked for: answered from the cache, or shared with a look-up in flight.
+    /// Look-ups that no server was asked for: answered from the cache, or shared with a look-up in
+    /// flight.
     pub(crate) shared: AtomicU64,
     /// Look-ups by the servers that ended without an address.
     pub(crate) failures: AtomicU64,
-    /// Total time of the look-ups by the servers, milliseconds, without waiting for a place among those in flight.
+    /// Total time of the look-ups by the servers, milliseconds, without waiting for a place among
+    /// those in flight.
     pub(crate) milliseconds: AtomicU64,
 }
 
@@ -151,7 +169,8 @@ struct Inner {
     counts: Arc<NameCounts>,
 }
 
-/// Answers that are there, and those that are on their way. One lock for both, so that nobody asks for what has just arrived.
+/// Answers that are there, and those that are on their way. One lock for both, so that nobody asks
+/// for what has just arrived.
 #[derive(Debug)]
 struct Known {
     cache: Cache,
@@ -167,12 +186,14 @@ struct Coming {
 }
 
 impl Resolver {
-    /// Sends nothing yet and needs no runtime; looking up does. Without usable system name servers every look-up fails, and a warning says so.
+    /// Sends nothing yet and needs no runtime; looking up does. Without usable system name servers
+    /// every look-up fails, and a warning says so.
     pub(crate) fn new(settings: &NamesSettings, counts: Arc<NameCounts>) -> Resolver {
         Resolver::with(settings, counts, has_ipv6_route(), PATIENCE)
     }
 
-    /// Asks for IPv6 addresses only if `ipv6` says so, and waits for a server `patience` at most before another one is asked as well.
+    /// Asks for IPv6 addresses only if `ipv6` says so, and waits for a server `patience` at most
+    /// before another one is asked as well.
     fn with(settings: &NamesSettings, counts: Arc<NameCounts>, ipv6: bool, patience: Duration) -> Resolver {
         let servers =
             Servers::new(settings, ipv6, patience).map_err(|error| NoAddress::NoServers { reason: error.to_string() });
@@ -189,7 +210,7 @@ impl Resolver {
         Resolver { shared: Arc::new(inner) }
     }
 
-    /// The answer for a host, at once or when it comes.
+    /// Returns the answer for a host, at once or when it comes.
     fn answer(&self, host: &str) -> Either<Answer, Shared<BoxFuture<'static, Answer>>> {
         let inner = &self.shared;
         let count = |counter: &AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
@@ -231,9 +252,11 @@ impl Names for Resolver {
     }
 }
 
-/// The name as it is asked for, complete, so that search domains have no part in it: hosts of URLs are complete names.
+/// Returns the name as it is asked for, complete, so that search domains have no part in it: hosts
+/// of URLs are complete names.
 ///
-/// Labels may be any ASCII. Names with underscores or with hyphens at the ends are no host names by the book (RFC 952), but there are such hosts.
+/// Labels may be any ASCII. Names with underscores or with hyphens at the ends are no host names by
+/// the book (RFC 952), but there are such hosts.
 fn absolute_name(host: &str) -> Result<Name, NoAddress> {
     if !host.is_ascii() {
         return Err(NoAddress::Invalid { reason: "it has to be in Punycode".to_owned() });
@@ -263,7 +286,8 @@ impl Ticket {
         let now = Instant::now();
         inner.counts.milliseconds.fetch_add((now - begin).as_millis() as u64, Ordering::Relaxed);
         inner.counts.failures.fetch_add(u64::from(answer.is_err()), Ordering::Relaxed);
-        // Before the look-up leaves the table, so that there is no moment in which the answer is in neither place.
+        // Before the look-up leaves the table, so that there is no moment in which the answer is in
+        // neither place.
         lock(&inner.known).cache.insert(self.key.clone(), answer.clone(), ttl, now);
         answer
     }
@@ -272,7 +296,8 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         let mut known = lock(&self.inner.known);
-        // If everybody who waited has gone, somebody new may have begun another look-up of the name by now.
+        // If everybody who waited has gone, somebody new may have begun another look-up of the name
+        // by now.
         if known.coming.get(&self.key).is_some_and(|coming| coming.number == self.number) {
             known.coming.remove(&self.key);
         }
@@ -307,8 +332,8 @@ impl Cache {
         self.answers.insert(key, Cached { answer, until: now + ttl });
     }
 
-    /// Forgets what has expired, and if that is less than half of all, what expires first. So a full table is gone through only once for as many new names as
-    /// it forgets.
+    /// Forgets what has expired, and if that is less than half of all, what expires first. So a
+    /// full table is gone through only once for as many new names as it forgets.
     fn make_room(&mut self, now: Instant) {
         let mut ends: Vec<Instant> = self.answers.values().map(|cached| cached.until).collect();
         let middle = ends.len() / 2;
@@ -334,7 +359,7 @@ struct Servers {
 /// One name server, with a hickory resolver of its own.
 #[derive(Debug)]
 struct Server {
-    /// For messages.
+    /// The address, for messages.
     address: SocketAddr,
     dns: hickory_resolver::Resolver<Wire>,
     /// Look-ups in a row in which another server had to stand in for this one.
@@ -380,7 +405,8 @@ impl Servers {
         })
     }
 
-    /// Asks one server after the other until one of them knows, and says for how long the answer holds.
+    /// Asks one server after the other until one of them knows, and says for how long the answer
+    /// holds.
     async fn look_up(&self, name: &Name) -> (Answer, Duration) {
         let order = self.order();
         let mut tries: VecDeque<usize> = order.iter().copied().cycle().take(self.attempts * order.len()).collect();
@@ -389,7 +415,8 @@ impl Servers {
         let mut answers = FuturesUnordered::new();
         let mut deadline = pin!(tokio::time::sleep(self.timeout));
         loop {
-            // Every turn of the loop asks one server more: at the beginning, after a failure, and when patience has run out.
+            // Every turn of the loop asks one server more: at the beginning, after a failure, and
+            // when patience has run out.
             if let Some(index) = tries.pop_front() {
                 asked.push(index);
                 answers.push(self.all[index].ask(name, self.ipv6).map(move |answer| (index, answer)));
@@ -413,7 +440,8 @@ impl Servers {
         }
     }
 
-    /// The servers in the order in which they are to be asked: in turn, but those that fail of late last.
+    /// Returns the servers in the order in which they are to be asked: in turn, but those that fail
+    /// of late last.
     fn order(&self) -> Vec<usize> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let now = self.milliseconds();
@@ -428,7 +456,8 @@ impl Servers {
         self.begin.elapsed().as_millis() as u64
     }
 
-    /// Holds it against the servers that were asked before the one that answered. A name that none can look up is held against none.
+    /// Holds it against the servers that were asked before the one that answered. A name that none
+    /// can look up is held against none.
     fn remember_stand_ins(&self, asked: &[usize], answered: usize) {
         self.all[answered].stand_ins.store(0, Ordering::Relaxed);
         for index in asked.iter().take_while(|index| **index != answered) {
@@ -443,7 +472,7 @@ impl Servers {
         }
     }
 
-    /// What there is to say if no server of those that were asked had an answer.
+    /// Returns what there is to say if no server of those that were asked had an answer.
     fn failure(&self, asked: &[usize], failures: &[(usize, String)]) -> NoAddress {
         if failures.is_empty() {
             return NoAddress::TimedOut { after: self.timeout };
@@ -457,7 +486,7 @@ impl Servers {
     }
 }
 
-/// What a server says about one address family.
+/// A server's answer for one address family.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Family {
     Addresses(Vec<IpAddr>, Duration),
@@ -469,8 +498,8 @@ enum Family {
 }
 
 impl Server {
-    /// The addresses of a name with the time for which they hold, IPv4 first; the inner error is an answer as well. The outer one is a failure of this
-    /// server.
+    /// Returns the addresses of a name with the time for which they hold, IPv4 first; the inner
+    /// error is an answer as well. The outer one is a failure of this server.
     async fn ask(&self, name: &Name, ipv6: bool) -> Result<(Answer, Duration), String> {
         if !ipv6 {
             return merge(self.ask_family(name, RecordType::A).await, None);
@@ -517,7 +546,7 @@ impl Server {
     }
 }
 
-/// A code as name servers' logs write it, such as SERVFAIL.
+/// Returns a code as name servers' logs write it, such as SERVFAIL.
 fn answered(code: ResponseCode) -> String {
     format!("answered {}", format!("{code:?}").to_uppercase())
 }
@@ -533,7 +562,8 @@ async fn second(first: &Family, rest: impl Future<Output = Family>) -> Family {
 
 /// Makes one answer of the answers for IPv4 and, where it was asked for, IPv6.
 ///
-/// Addresses count, whatever the other family says. NXDOMAIN holds for all types (RFC 8020). "No address" is believed only for both.
+/// Addresses count, whatever the other family says. NXDOMAIN holds for all types (RFC 8020). "No
+/// address" is believed only for both.
 fn merge(v4: Family, v6: Option<Family>) -> Result<(Answer, Duration), String> {
     let ipv6 = v6.is_some();
     let families = [Some(v4), v6].into_iter().flatten();
@@ -562,7 +592,7 @@ fn merge(v4: Family, v6: Option<Family>) -> Result<(Answer, Duration), String> {
     }
 }
 
-/// How hickory reaches a server: as it does by itself, but a question by UDP is one packet.
+/// Hickory's way to reach a server, except that a question by UDP is one packet.
 #[derive(Clone, Default)]
 struct Wire {
     runtime: TokioRuntimeProvider,
@@ -601,7 +631,8 @@ fn udp_and_tcp(address: SocketAddr) -> NameServerConfig {
     config
 }
 
-/// Whether this machine could reach the IPv6 internet. Connecting a UDP socket sends nothing, but fails without a route.
+/// Returns whether this machine could reach the IPv6 internet. Connecting a UDP socket sends
+/// nothing, but fails without a route.
 ///
 /// Without one, questions for IPv6 addresses would only double the load on the servers.
 fn has_ipv6_route() -> bool {
@@ -611,7 +642,7 @@ fn has_ipv6_route() -> bool {
     connected.is_ok()
 }
 
-/// Nothing under the lock can break off half done, so that what a panic left behind is sound.
+/// Takes the lock, also after a panic: nothing under it can break off half done.
 fn lock(known: &Mutex<Known>) -> MutexGuard<'_, Known> {
     known.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,8 +1,10 @@
-//! Objects of S3, Google Cloud Storage, Azure Blob Storage and plain HTTP servers, copied to local files and back.
+//! Objects of S3, Google Cloud Storage, Azure Blob Storage and plain HTTP servers, copied to local
+//! files and back.
 //!
-//! Credentials and endpoints come from the environment, by the names that the stores' own tools use: all variables that begin with `AWS_`, `GOOGLE_` or
-//! `AZURE_`. None of their values is ever part of a message. Requests that fail for a reason that may pass are sent again by the `object_store` crate: ten
-//! times, over at most three minutes.
+//! Credentials and endpoints come from the environment, by the names that the stores' own tools
+//! use: all variables that begin with `AWS_`, `GOOGLE_` or `AZURE_`. None of their values is ever
+//! part of a message. Requests that fail for a reason that may pass are sent again by the
+//! `object_store` crate: ten times, over at most three minutes.
 
 use std::fmt;
 use std::io;
@@ -26,10 +28,12 @@ use crate::{Error, Result};
 /// Bytes that are asked for, or sent, in one request; S3 takes no parts below 5 MiB but the last.
 const CHUNK_BYTES: u64 = 8 << 20;
 
-/// Requests at once for one object, and objects at once. With [`CHUNK_BYTES`], this bounds the memory to 128 MiB.
+/// Requests at once for one object, and objects at once. With [`CHUNK_BYTES`], this bounds the
+/// memory to 128 MiB.
 const AT_ONCE: usize = 4;
 
-/// How long nothing is written to a copy in the making until it counts as abandoned: longer than any request is tried again.
+/// Time without a write after which a copy in the making counts as abandoned: longer than any
+/// request is tried again.
 const ABANDONED: Duration = Duration::from_hours(1);
 
 /// Most parts of an upload that S3 takes.
@@ -47,7 +51,7 @@ pub struct Location {
     store: Arc<dyn ObjectStore>,
     scheme: ObjectStoreScheme,
     path: StorePath,
-    /// As it may be shown.
+    /// The URL as it may be shown.
     url: String,
     /// Texts that may not.
     secrets: Vec<String>,
@@ -70,8 +74,9 @@ pub struct Object {
 }
 
 impl Object {
-    /// A name for a local copy: another one if the object is changed. Its suffixes are kept, since they tell the format. `None` if the store tells neither
-    /// entity tag nor time of modification, so that a change could not be noticed.
+    /// Returns a name for a local copy: another one if the object is changed. Its suffixes are
+    /// kept, since they tell the format. `None` if the store tells neither entity tag nor time of
+    /// modification, so that a change could not be noticed.
     pub fn cache_name(&self) -> Option<String> {
         if self.tag.is_none() && self.modified.is_none() {
             return None;
@@ -84,7 +89,7 @@ impl Object {
     }
 }
 
-/// The last two suffixes of a name, as far as they are ordinary, with their dots.
+/// Returns the last two suffixes of a name, as far as they are ordinary, with their dots.
 fn suffixes(name: &str) -> String {
     let is_ordinary =
         |suffix: &&str| (1..=10).contains(&suffix.len()) && suffix.bytes().all(|byte| byte.is_ascii_alphanumeric());
@@ -99,7 +104,7 @@ impl fmt::Debug for Location {
     }
 }
 
-/// Whether a path is the URL of a store, and not a local path.
+/// Returns whether a path is the URL of a store, and not a local path.
 pub fn is_url(path: &Path) -> bool {
     let scheme = path.to_str().and_then(|text| text.split_once("://")).map(|(scheme, _)| scheme.to_ascii_lowercase());
     scheme.is_some_and(|scheme| SCHEMES.contains(&scheme.as_str()))
@@ -110,7 +115,7 @@ pub fn is_url(path: &Path) -> bool {
 pub struct Settings(Vec<(String, String)>);
 
 impl Settings {
-    /// The variables of this process that begin with `AWS_`, `GOOGLE_` or `AZURE_`.
+    /// Returns the variables of this process that begin with `AWS_`, `GOOGLE_` or `AZURE_`.
     pub fn from_environment() -> Settings {
         let texts =
             std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
@@ -128,7 +133,8 @@ impl Location {
     /// Takes a URL apart and sets up the client; nothing is asked yet.
     ///
     /// # Errors
-    /// [`Error::Object`] for URLs of no known store or with a query or fragment, and for settings that the store does not accept.
+    /// [`Error::Object`] for URLs of no known store or with a query or fragment, and for settings
+    /// that the store does not accept.
     pub fn open(text: &str, settings: &Settings) -> Result<Location> {
         let mut settings = settings.0.clone();
         let invalid = |shown: &str, reason: String| Error::Object {
@@ -153,17 +159,17 @@ impl Location {
         Ok(Location { store: store.into(), scheme, path, url: shown, secrets })
     }
 
-    /// The URL without credentials.
+    /// Returns the URL without credentials.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Whether it is a plain web server, which cannot list what it has.
+    /// Returns whether it is a plain web server, which cannot list what it has.
     pub(crate) fn is_web_server(&self) -> bool {
         self.scheme == ObjectStoreScheme::Http
     }
 
-    /// The object here; `None` if there is none of exactly this name.
+    /// Returns the object here; `None` if there is none of exactly this name.
     ///
     /// # Errors
     /// [`Error::Object`] if the store refuses or cannot be reached.
@@ -184,7 +190,8 @@ impl Location {
         }
     }
 
-    /// The objects whose names continue this location by a slash and one more component, sorted by name.
+    /// Returns the objects whose names continue this location by a slash and one more component,
+    /// sorted by name.
     ///
     /// # Errors
     /// [`Error::Object`] if the store refuses, cannot list, or cannot be reached.
@@ -209,7 +216,26 @@ impl Location {
         Ok(objects)
     }
 
-    /// The error of a location where nothing is, with the nearest name that is there.
+    /// Returns the objects below this location, however deep, each with the rest of its name behind
+    /// the slash; sorted by name.
+    ///
+    /// # Errors
+    /// [`Error::Object`] if the store refuses, cannot list, or cannot be reached.
+    pub async fn list_below(&self) -> Result<Vec<(String, Object)>> {
+        let listed: std::result::Result<Vec<ObjectMeta>, _> = self.store.list(Some(&self.path)).try_collect().await;
+        let folder = self.url.trim_end_matches('/');
+        let mut objects = Vec::new();
+        for meta in listed.map_err(|error| self.error("list", &self.url, &error))? {
+            let Some(parts) = meta.location.prefix_match(&self.path) else { continue };
+            let name = parts.map(|part| part.as_ref().to_owned()).collect::<Vec<_>>().join("/");
+            let url = format!("{folder}/{name}");
+            objects.push((name, object(meta, url)));
+        }
+        objects.sort_by(|(left, _), (right, _)| left.cmp(right));
+        Ok(objects)
+    }
+
+    /// Returns the error of a location where nothing is, with the nearest name that is there.
     pub async fn missing(&self) -> Error {
         let names = self.names_beside().await;
         let wanted = self.path.filename().unwrap_or_default();
@@ -221,7 +247,7 @@ impl Location {
         Error::Object { action: "read", url: self.url.clone(), reason: "nothing is there".to_owned(), hint }
     }
 
-    /// Names of what lies beside this location. Only for a hint, so without errors.
+    /// Returns names of what lies beside this location. Only for a hint, so without errors.
     async fn names_beside(&self) -> Vec<String> {
         let parts: Vec<_> = self.path.parts().collect();
         let Some((_, parent)) = parts.split_last().filter(|_| !self.is_web_server()) else { return Vec::new() };
@@ -232,10 +258,12 @@ impl Location {
         objects.chain(folders).map(str::to_owned).collect()
     }
 
-    /// Copies an object to a local file, which appears only when it is complete. Holds at most 32 MiB in memory.
+    /// Copies an object to a local file, which appears only when it is complete. Holds at most 32
+    /// MiB in memory.
     ///
     /// # Errors
-    /// [`Error::Object`] if the store refuses or fails, or if the object is changed meanwhile; [`Error::Read`] if the file cannot be written.
+    /// [`Error::Object`] if the store refuses or fails, or if the object is changed meanwhile;
+    /// [`Error::Read`] if the file cannot be written.
     pub async fn get(&self, object: &Object, file: &Path) -> Result<()> {
         let temporary = beside(file);
         let copied = self.copy(object, &temporary).await;
@@ -267,7 +295,8 @@ impl Location {
         }
     }
 
-    /// The content of an object in order: from a store in ranges, several at once, if it is long; from a web server, which need not know ranges, as it comes.
+    /// Returns the content of an object in order: from a store in ranges, several at once, if it is
+    /// long; from a web server, which need not know ranges, as it comes.
     fn chunks<'a>(&'a self, object: &'a Object) -> BoxStream<'a, Result<Vec<u8>>> {
         if self.is_web_server() {
             let whole = async {
@@ -300,8 +329,9 @@ impl Location {
             .boxed()
     }
 
-    /// Copies a local file to the object `name` below this location, in parts if it is long; the object appears only when it is complete, and is then
-    /// looked at once more. Holds at most 40 MiB in memory, more only for files beyond 78 GiB.
+    /// Copies a local file to the object `name` below this location, in parts if it is long; the
+    /// object appears only when it is complete, and is then looked at once more. Holds at most 40
+    /// MiB in memory, more only for files beyond 78 GiB.
     ///
     /// # Errors
     /// [`Error::Object`] if the store refuses or fails, [`Error::Read`] if the file cannot be read.
@@ -348,7 +378,7 @@ impl Location {
         Ok(object(meta, url))
     }
 
-    /// The content of an object, for small ones.
+    /// Returns the content of an object, for small ones.
     ///
     /// # Errors
     /// [`Error::Object`] if the store refuses or fails, or if the object is changed meanwhile.
@@ -356,8 +386,9 @@ impl Location {
         self.chunks(object).try_concat().await
     }
 
-    /// Writes the object here, unless something else is there than was seen `before`; `None` then. Of two processes that write to one place, each of which
-    /// knows what it wrote last, one learns so of the other. Stores that cannot compare, such as web servers, just write.
+    /// Writes the object here, unless something else is there than was seen `before`; `None` then.
+    /// Of two processes that write to one place, each of which knows what it wrote last, one learns
+    /// so of the other. Stores that cannot compare, such as web servers, just write.
     ///
     /// # Errors
     /// [`Error::Object`] if the store refuses or fails.
@@ -403,8 +434,11 @@ impl Location {
         let reason = redacted(&error.to_string(), &self.secrets);
         let is_refused =
             matches!(error, object_store::Error::Unauthenticated { .. } | object_store::Error::PermissionDenied { .. });
-        let mentions = |words: &[&str]| words.iter().any(|word| reason.to_lowercase().contains(word));
-        let hint = if is_refused || mentions(&["credential", "169.254.169.254", "metadata.google", "401", "403"]) {
+        // Credentials that cannot be had, and http where https is asked for, are `Generic` errors
+        // in object_store 0.13, so they are told by its words.
+        let is_generic = matches!(error, object_store::Error::Generic { .. });
+        let mentions = |words: &[&str]| is_generic && words.iter().any(|word| reason.to_lowercase().contains(word));
+        let hint = if is_refused || mentions(&["credential", "169.254.169.254", "metadata.google"]) {
             match self.scheme {
                 ObjectStoreScheme::AmazonS3 => {
                     "; set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION, or AWS_SKIP_SIGNATURE=true for a public bucket"
@@ -447,7 +481,7 @@ fn changed(url: &str, reason: &str) -> Error {
     Error::Object { action: "copy", url: url.to_owned(), reason: reason.to_owned(), hint }
 }
 
-/// A name for a file in the making.
+/// Returns a name for a file in the making.
 fn beside(file: &Path) -> PathBuf {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     file.with_file_name(format!(".{name}.{}.part", std::process::id()))
@@ -468,7 +502,8 @@ fn remove_abandoned(folder: &Path) {
     }
 }
 
-/// A URL as it may be shown: without password, query and fragment, and for web servers without user.
+/// Returns a URL as it may be shown: without password, query and fragment, and for web servers
+/// without user.
 pub fn shown(url: &str) -> String {
     Url::parse(url).map_or_else(|_| without_userinfo(url).into_owned(), |url| without_secrets(&url))
 }
@@ -485,7 +520,8 @@ fn without_secrets(url: &Url) -> String {
     url.to_string()
 }
 
-/// Values that must not be shown: of the settings all that are not known to be harmless, and the password of the URL.
+/// Returns values that must not be shown: of the settings all that are not known to be harmless,
+/// and the password of the URL.
 fn secrets(url: &Url, settings: &[(String, String)]) -> Vec<String> {
     let is_secret = |name: &str| {
         ["KEY", "SECRET", "TOKEN", "SAS", "PASSWORD", "CREDENTIAL", "ACCOUNT", "CLIENT_ID"]
@@ -501,7 +537,8 @@ fn secrets(url: &Url, settings: &[(String, String)]) -> Vec<String> {
     secrets
 }
 
-/// A store's message without secrets, without what servers put into the queries of URLs, and of an XML answer only code and message.
+/// Returns a store's message without secrets, without what servers put into the queries of URLs,
+/// and of an XML answer only code and message.
 fn redacted(message: &str, secrets: &[String]) -> String {
     let mut text = match message.find("<?xml").or_else(|| message.find("<Error")) {
         Some(start) => {
@@ -533,17 +570,19 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// Copies are kept in this folder, which is created when it is needed. Nothing is ever removed from it but what a killed process left of a copy.
+    /// Copies are kept in this folder, which is created when it is needed. Nothing is ever removed
+    /// from it but what a killed process left of a copy.
     pub fn new(folder: impl Into<PathBuf>, settings: Settings) -> Cache {
         Cache { folder: folder.into(), settings }
     }
 
-    /// A place whose objects are to be copied.
+    /// Makes a place whose objects are to be copied.
     pub(crate) fn open(&self, url: &str) -> Result<Location> {
         Location::open(url, &self.settings)
     }
 
-    /// The local copies of objects, in their order; those that are there already are not fetched again.
+    /// Returns the local copies of objects, in their order; those that are there already are not
+    /// fetched again.
     ///
     /// # Errors
     /// As [`Location::get`].
@@ -570,7 +609,8 @@ impl Cache {
     }
 }
 
-/// Waits for a future on a runtime and a thread of its own, so that it may be called within a runtime or without one.
+/// Waits for a future on a runtime and a thread of its own, so that it may be called within a
+/// runtime or without one.
 pub(crate) fn wait_for<T: Send>(future: impl Future<Output = Result<T>> + Send) -> Result<T> {
     let run = || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

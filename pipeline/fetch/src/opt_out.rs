@@ -2,19 +2,22 @@
 
 use hyper::header::HeaderMap;
 
-/// The header of <https://developers.google.com/search/docs/crawling-indexing/robots-meta-tag#xrobotstag>.
+/// The header of
+/// <https://developers.google.com/search/docs/crawling-indexing/robots-meta-tag#xrobotstag>.
 const ROBOTS_HEADER: &str = "x-robots-tag";
-/// The header of the TDM Reservation Protocol, <https://www.w3.org/community/reports/tdmrep/CG-FINAL-tdmrep-20240202/>: 1 reserves the rights.
+/// The header of the TDM Reservation Protocol,
+/// <https://www.w3.org/community/reports/tdmrep/CG-FINAL-tdmrep-20240202/>: 1 reserves the rights.
 const RESERVATION_HEADER: &str = "tdm-reservation";
-/// Directives that take a value after a colon, by the page of [`ROBOTS_HEADER`]; any other word before a colon names a crawler.
+/// Directives that take a value after a colon, by the page of [`ROBOTS_HEADER`]; any other word
+/// before a colon names a crawler.
 const DIRECTIVES_WITH_VALUE: [&str; 4] = ["unavailable_after", "max-snippet", "max-image-preview", "max-video-preview"];
 
-/// Which answers opt out, for one user agent.
+/// The answers that opt out, for one user agent.
 #[derive(Debug, Clone)]
 pub(crate) struct OptOut {
     /// Directives of `X-Robots-Tag`; without any, nothing opts out.
     directives: Vec<String>,
-    /// What we are called, see [`product`].
+    /// Our product token, see [`product`].
     product: String,
 }
 
@@ -28,7 +31,7 @@ impl OptOut {
         OptOut { directives, product: product(user_agent).to_owned() }
     }
 
-    /// Why an answer with these headers is not to be used; `None` if it may be.
+    /// Returns why an answer with these headers is not to be used; `None` if it may be.
     pub(crate) fn reason(&self, headers: &HeaderMap) -> Option<String> {
         if self.directives.is_empty() {
             return None;
@@ -41,14 +44,16 @@ impl OptOut {
         reservations.any(|value| value.as_bytes().trim_ascii() == b"1").then(|| "TDM-Reservation: 1".to_owned())
     }
 
-    /// The first directive of a line of `X-Robots-Tag` that opts out. A crawler's name holds until the next name, or the end of the line.
+    /// Returns the first directive of a line of `X-Robots-Tag` that opts out. A crawler's name
+    /// holds until the next name, or the end of the line.
     fn directive(&self, line: &str) -> Option<&str> {
         let mut is_for_us = true;
         for item in line.split(',') {
             let mut directive = item.trim();
             if let Some((word, rest)) = directive.split_once(':') {
                 let word = word.trim();
-                // Dates have commas and colons too; but what stands before their colons is no single word.
+                // Dates have commas and colons too; but what stands before their colons is no
+                // single word.
                 if DIRECTIVES_WITH_VALUE.iter().any(|known| known.eq_ignore_ascii_case(word))
                     || word.contains(char::is_whitespace)
                 {
@@ -65,7 +70,7 @@ impl OptOut {
     }
 }
 
-/// What a user agent calls itself: its text up to the first slash or space.
+/// Returns what a user agent calls itself: its text up to the first slash or space.
 pub(crate) fn product(user_agent: &str) -> &str {
     user_agent.split(['/', ' ']).next().unwrap_or_default()
 }

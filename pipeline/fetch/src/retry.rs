@@ -7,15 +7,17 @@ const FIRST_DELAY: Duration = Duration::from_millis(500);
 /// Longest wait before an attempt: more would eat the deadline of an ordinary URL.
 const LONGEST_DELAY: Duration = Duration::from_secs(8);
 
-/// How long to wait after `attempt` (from 1) at `url` has failed: the back-off, or longer if the server `asked` for it.
+/// Returns how long to wait after `attempt` (from 1) at `url` has failed: the back-off, or longer
+/// if the server `asked` for it.
 pub(crate) fn delay(url: &str, attempt: u32, asked: Option<Duration>) -> Duration {
     back_off(url, attempt).max(asked.unwrap_or_default())
 }
 
-/// How long to wait after `attempt` (from 1) at `url` has failed: doubled with every attempt, of which a part between one half and all is taken.
+/// Returns the exponential back-off with equal jitter: 50 to 100 % of a wait that doubles with
+/// every attempt (<https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>).
 ///
-/// The part is drawn from a hash of the URL and the attempt, so that the rows of one host spread out without a random generator. It is the "equal
-/// jitter" of <https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>.
+/// The jitter is a hash of the URL and the attempt, so that the rows of one host spread out without
+/// a random generator.
 fn back_off(url: &str, attempt: u32) -> Duration {
     let doubled = FIRST_DELAY.saturating_mul(1 << attempt.saturating_sub(1).min(16)).min(LONGEST_DELAY);
     let digest = blake3::Hasher::new().update(&attempt.to_le_bytes()).update(url.as_bytes()).finalize();
@@ -23,38 +25,17 @@ fn back_off(url: &str, attempt: u32) -> Duration {
     doubled.mul_f64(0.5 + 0.5 * f64::from(draw) / f64::from(u32::MAX))
 }
 
-/// The wait that a `Retry-After` header asks for, in seconds or until a date; `None` if it is neither.
-///
-/// Of the three forms of a date in RFC 9110, section 5.6.7, only the one that servers are to send is read.
+/// Returns the wait that a `Retry-After` header asks for, in seconds or until a date; `None` if it
+/// is neither. All three forms of a date in RFC 9110, section 5.6.7, are read.
 pub(crate) fn retry_after(header: &str, now: SystemTime) -> Option<Duration> {
     let header = header.trim();
     if !header.is_empty() && header.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Some(Duration::from_secs(header.parse().unwrap_or(u64::MAX))); // more digits than 64 bits hold: for ever
+        // More digits than 64 bits hold: for ever.
+        return Some(Duration::from_secs(header.parse().unwrap_or(u64::MAX)));
     }
-    let since_epoch = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Some(seconds_of_date(header)?.saturating_sub(since_epoch)) // a date that has passed asks for no wait
-}
-
-/// Time since 1970 of a date such as `Sun, 06 Nov 1994 08:49:37 GMT`.
-fn seconds_of_date(text: &str) -> Option<Duration> {
-    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    // From 1 March of year 0.
-    const DAYS_BEFORE_1970: u64 = 719_468;
-    let words: Vec<&str> = text.split(' ').collect();
-    let &[_weekday, day, month, year, time, "GMT"] = &words[..] else { return None };
-    let number = |text: &str, low: u64, high: u64| text.parse().ok().filter(|value| (low..=high).contains(value));
-    let day = number(day, 1, 31)?;
-    let month = MONTHS.iter().position(|name| *name == month)? as u64 + 1;
-    let year = number(year, 1970, 9999)?;
-    let mut parts = time.split(':');
-    let mut part = |high| number(parts.next()?, 0, high);
-    let (hour, minute, second) = (part(23)?, part(59)?, part(60)?);
-    // Days of the Gregorian calendar, in years that begin with March, so that the leap day is the last of its year.
-    // The formula is that of <https://howardhinnant.github.io/date_algorithms.html#days_from_civil>.
-    let (years, months) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days = 365 * years + years / 4 - years / 100 + years / 400 + (153 * months + 2) / 5 + day - 1;
-    let days = days - DAYS_BEFORE_1970;
-    Some(Duration::from_secs(((days * 24 + hour) * 60 + minute) * 60 + second))
+    let date = httpdate::parse_http_date(header).ok()?;
+    // A date that has passed asks for no wait.
+    Some(date.duration_since(now).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -63,7 +44,8 @@ mod tests {
 
     #[test]
     fn a_server_may_ask_for_seconds_or_a_date() {
-        // 784111777 is the date of the example in RFC 9110, by `date -d` of GNU coreutils, as are the others.
+        // 784111777 is the date of the example in RFC 9110, by `date -d` of GNU coreutils, as are
+        // the others.
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
         for (header, seconds) in [
             ("0", Some(0)),
@@ -75,6 +57,8 @@ mod tests {
             ("Tue, 29 Feb 2000 12:00:00 GMT", Some(951_825_600 - 784_111_777)),
             ("Wed, 01 Mar 2000 00:00:00 GMT", Some(951_868_800 - 784_111_777)),
             ("Thu, 31 Dec 2026 23:59:59 GMT", Some(1_798_761_599 - 784_111_777)),
+            ("Sunday, 06-Nov-94 08:50:07 GMT", Some(30)),
+            ("Sun Nov  6 08:50:07 1994", Some(30)),
             ("", None),
             ("-1", None),
             ("1.5", None),

@@ -1,15 +1,17 @@
 //! robots.txt: which paths of a host a crawler may fetch, by RFC 9309.
 //!
-//! Only the rules of the groups for one product token are kept, or, if no group names it, those for `*`. Fetching the file, and what a missing or
-//! unreachable one means (RFC 9309, section 2.3.1), is up to the caller. `Crawl-delay` is not part of the standard and is passed over.
+//! Only the rules of the groups for one product token are kept, or, if no group names it, those for
+//! `*`. Fetching the file, and what a missing or unreachable one means (RFC 9309, section 2.3.1),
+//! is up to the caller. `Crawl-delay` is not part of the standard and is passed over.
 
 use std::cmp::Reverse;
 
-/// Bytes of a file that are read. RFC 9309, section 2.5, asks for at least 500 KiB; Google reads just as much.
+/// Bytes of a file that are read. RFC 9309, section 2.5, asks for at least 500 KiB; Google reads
+/// just as much.
 const MAX_BYTES: usize = 500 * 1024;
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// What a robots.txt says to one crawler. The default allows everything, as an empty file does.
+/// The rules of a robots.txt for one crawler. The default allows everything, as an empty file does.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Robots {
     /// The longest pattern first; of two that are the same length, the one that allows.
@@ -18,7 +20,8 @@ pub(crate) struct Robots {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Rule {
-    /// Normalised, see [`normalise`]: `*` stands for any characters, `$` for the end. Both are percent-encoded where they stand for themselves.
+    /// Normalised, see [`normalise`]: `*` stands for any characters, `$` for the end. Both are
+    /// percent-encoded where they stand for themselves.
     pattern: Box<str>,
     verdict: Verdict,
 }
@@ -30,8 +33,9 @@ enum Verdict {
 }
 
 impl Robots {
-    /// Reads the file, whatever it holds: lines that are no rules are passed over. `product` is the crawler's product token, or a whole `User-Agent`
-    /// header that begins with it, such as `lynxdata/1.0 (image dataset downloader)`.
+    /// Reads the file, whatever it holds: lines that are no rules are passed over. `product` is the
+    /// crawler's product token, or a whole `User-Agent` header that begins with it, such as
+    /// `lynxdata/1.0 (image dataset downloader)`.
     ///
     /// Of a longer file, the first 500 KiB are read, without the line that is cut there.
     pub(crate) fn parse(bytes: &[u8], product: &str) -> Robots {
@@ -43,15 +47,16 @@ impl Robots {
         parser.finish()
     }
 
-    /// What it takes in memory, about.
+    /// Returns what it takes in memory, about.
     pub(crate) fn bytes(&self) -> usize {
         self.rules.iter().map(|rule| size_of::<Rule>() + rule.pattern.len()).sum()
     }
 
-    /// Whether a URL may be fetched, given its path and query, from the first slash on.
+    /// Returns whether a URL may be fetched, given its path and query, from the first slash on.
     ///
-    /// The longest pattern that matches decides; of equally long ones, the one that allows; if none matches, it may. Takes time in proportion to the
-    /// number of rules times the length of the path, at most.
+    /// The longest pattern that matches decides; of equally long ones, the one that allows; if none
+    /// matches, it may. Takes time in proportion to the number of rules times the length of the
+    /// path, at most.
     pub(crate) fn allows(&self, path_and_query: &str) -> bool {
         let path = path_and_query.split('#').next().unwrap_or_default();
         if path == "/robots.txt" {
@@ -64,14 +69,15 @@ impl Robots {
     }
 }
 
-/// The part of the file that is read, which ends with a whole line.
+/// Returns the part of the file that is read, which ends with a whole line.
 fn whole_lines(bytes: &[u8]) -> &[u8] {
     let Some(head) = bytes.get(..MAX_BYTES).filter(|_| bytes.len() > MAX_BYTES) else { return bytes };
     let end = head.iter().rposition(|byte| matches!(byte, b'\r' | b'\n'));
     &head[..end.unwrap_or(0)]
 }
 
-/// The product token at the beginning of a text: letters, hyphens and underscores (RFC 9309, section 2.2.1).
+/// Returns the product token at the beginning of a text: letters, hyphens and underscores (RFC
+/// 9309, section 2.2.1).
 fn product_token(text: &[u8]) -> &[u8] {
     let end = text.iter().position(|byte| !(byte.is_ascii_alphabetic() || matches!(byte, b'-' | b'_')));
     &text[..end.unwrap_or(text.len())]
@@ -79,9 +85,9 @@ fn product_token(text: &[u8]) -> &[u8] {
 
 struct Parser<'a> {
     product: &'a [u8],
-    /// Of the groups that name the product.
+    /// Rules of the groups that name the product.
     own: Robots,
-    /// Of the groups for `*`.
+    /// Rules of the groups for `*`.
     general: Robots,
     /// Whether any group names the product, even one without rules.
     is_named: bool,
@@ -166,12 +172,16 @@ enum Side {
     Url,
 }
 
-/// Brings a path, with its query, to the form in which paths and patterns are compared (RFC 9309, sections 2.2.2 and 2.2.3). It is ASCII.
+/// Brings a path, with its query, to the form in which paths and patterns are compared (RFC 9309,
+/// sections 2.2.2 and 2.2.3). It is ASCII.
 ///
-/// * Unreserved characters are decoded, and what is neither reserved nor unreserved is encoded, with upper-case digits.
-/// * Reserved characters are the same encoded and plain. The RFC encodes them for that; here they are decoded, so that a pattern of plain characters can
-///   be read. The exceptions are a slash and a question mark before the query, which mean something else there when they are encoded.
-/// * `*` and `$` of a URL, and a `$` within a pattern, are encoded; so a pattern with `%2A` or `%24` means the characters themselves.
+/// * Unreserved characters are decoded, and what is neither reserved nor unreserved is encoded,
+///   with upper-case digits.
+/// * Reserved characters are the same encoded and plain. The RFC encodes them for that; here they
+///   are decoded, so that a pattern of plain characters can be read. The exceptions are a slash and
+///   a question mark before the query, which mean something else there when they are encoded.
+/// * `*` and `$` of a URL, and a `$` within a pattern, are encoded; so a pattern with `%2A` or
+///   `%24` means the characters themselves.
 fn normalise(text: &[u8], side: Side) -> String {
     let mut normal = String::with_capacity(text.len());
     let mut is_query = false;
@@ -201,20 +211,21 @@ fn normalise(text: &[u8], side: Side) -> String {
     normal
 }
 
-/// RFC 3986, section 2.3.
+/// Returns whether a byte is unreserved (RFC 3986, section 2.3).
 fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
 }
 
-/// The byte that two hexadecimal digits at the beginning stand for.
+/// Returns the byte that two hexadecimal digits at the beginning stand for.
 fn hexadecimal(text: &[u8]) -> Option<u8> {
     let digit = |at: usize| text.get(at).and_then(|byte| char::from(*byte).to_digit(16));
     Some((16 * digit(0)? + digit(1)?) as u8)
 }
 
-/// Whether a normalised pattern matches a normalised path, in time linear in both.
+/// Returns whether a normalised pattern matches a normalised path, in time linear in both.
 ///
-/// What stands between two `*` is looked for as early as possible, which never spoils a match that comes later, so that nothing is tried twice.
+/// What stands between two `*` is looked for as early as possible, which never spoils a match that
+/// comes later, so that nothing is tried twice.
 fn matches(pattern: &str, path: &str) -> bool {
     let (pattern, to_the_end) = match pattern.strip_suffix('$') {
         Some(pattern) => (pattern, true),
@@ -314,7 +325,9 @@ mod tests {
         let text = "user-agent: foobot\nallow: /example/page/\ndisallow: /example/page/disallowed.gif\n";
         assert!(!allows(text, "foobot", "/example/page/disallowed.gif"));
         assert!(allows(text, "foobot", "/example/page/allowed.gif"));
-        // The table of https://developers.google.com/search/docs/crawling-indexing/robots/robots_txt, "order of precedence for rules".
+        // The table of
+        // https://developers.google.com/search/docs/crawling-indexing/robots/robots_txt, "order of
+        // precedence for rules".
         for (allow, disallow, path, allowed) in [
             ("/p", "/", "/page", true),
             ("/folder", "/folder", "/folder/page", true),
@@ -332,7 +345,8 @@ mod tests {
         }
     }
 
-    /// The tables of the two specifications named above: pattern, what it matches, what it does not.
+    /// The tables of the two specifications named above: pattern, what it matches, what it does
+    /// not.
     #[test]
     fn patterns_match_as_the_specifications_say() {
         let cases: &[(&str, &[&str], &[&str])] = &[
@@ -374,7 +388,8 @@ mod tests {
         }
     }
 
-    /// RFC 9309, sections 2.2.2 and 2.2.3: every spelling of a line matches every other one of its line, and none of another line.
+    /// RFC 9309, sections 2.2.2 and 2.2.3: every spelling of a line matches every other one of its
+    /// line, and none of another line.
     #[test]
     fn percent_encoding_is_normalised_on_both_sides() {
         let lines: &[&[&str]] = &[
@@ -444,7 +459,8 @@ mod tests {
 
     #[test]
     fn many_wildcards_take_no_exponential_time() {
-        // A matcher that tries every place for every star would need more steps than there are atoms.
+        // A matcher that tries every place for every star would need more steps than there are
+        // atoms.
         let pattern = format!("/{}b$", "*a".repeat(5000));
         let path = format!("/{}", "a".repeat(8000));
         let robots = Robots::parse(format!("user-agent: *\ndisallow: {pattern}").as_bytes(), "us");

@@ -1,6 +1,8 @@
-//! Pictures that wait for the rows before them, so that a part is written in the order of its source whatever the order of answers.
+//! Pictures that wait for the rows before them, so that a part is written in the order of its
+//! source whatever the order of answers.
 //!
-//! They wait in memory; beyond a limit over all parts, in a file without a name, which the system removes when it is closed, also after a kill.
+//! They wait in memory; beyond a limit over all parts, in a file without a name, which the system
+//! removes when it is closed, also after a kill.
 
 use std::fs::File;
 use std::io;
@@ -11,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Bytes that may wait in memory, over all parts.
 const IN_MEMORY: u64 = 8 << 20;
 
-/// What all parts of a downloader share.
+/// The room that all parts of a downloader share.
 #[derive(Debug)]
 pub(crate) struct WaitingRoom {
     folder: PathBuf,
@@ -24,7 +26,7 @@ impl WaitingRoom {
         WaitingRoom { folder: folder.to_owned(), in_memory: AtomicU64::new(0) }
     }
 
-    /// Where the files go.
+    /// Returns where the files go.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
@@ -40,10 +42,10 @@ pub(crate) struct Waiting {
     limit: u64,
 }
 
-/// Where a picture waits.
+/// The place where a picture waits.
 #[derive(Debug)]
 pub(crate) enum Place {
-    /// In memory.
+    /// In memory, with its share.
     Memory(Held),
     /// In the file.
     File {
@@ -89,7 +91,7 @@ impl Waiting {
         Ok(Place::File { offset, length: bytes.len() })
     }
 
-    /// The picture that waited there.
+    /// Returns the picture that waited there.
     pub(crate) fn take(&self, place: Place) -> io::Result<Vec<u8>> {
         match place {
             Place::Memory(mut held) => {
@@ -106,7 +108,7 @@ impl Waiting {
     }
 }
 
-/// A file that the system removes when it is closed, in a folder that is made if need be.
+/// Returns a file that the system removes when it is closed, in a folder that is made if need be.
 pub(crate) fn nameless_file(folder: &Path) -> io::Result<File> {
     std::fs::create_dir_all(folder)?;
     tempfile::tempfile_in(folder)

@@ -1,9 +1,11 @@
-//! How much CPU time a picture costs: decoded in full, and as the downloader stores it by default (shorter side 256, JPEG of quality 95).
+//! How much CPU time a picture costs: decoded in full, and as the downloader stores it by default
+//! (shorter side 256, JPEG of quality 95).
 //!
 //! `cargo run --release -p lynxdata-picture --example picture_speed -- FOLDER [ROUNDS]`
 //!
-//! Reads every file of the folder and its sub-folders before the clock starts, and prints milliseconds per picture by kind: the mean over the pictures of
-//! the least time in any round. One thread; the time is what Linux charged to it, or wall time where `/proc` is missing.
+//! Reads every file of the folder and its sub-folders before the clock starts, and prints
+//! milliseconds per picture by kind: the mean over the pictures of the least time in any round. One
+//! thread; the time is what Linux charged to it, or wall time where `/proc` is missing.
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::exit, reason = "a program for a terminal")]
 
 use std::collections::BTreeMap;
@@ -137,7 +139,8 @@ fn print(kind: &str, cost: &Cost) {
     );
 }
 
-/// CPU time of this thread (the first number of Linux's `schedstat`, nanoseconds), or the wall clock.
+/// CPU time of this thread (the first number of Linux's `schedstat`, nanoseconds), or the wall
+/// clock.
 fn cpu_time() -> Duration {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
     std::fs::read_to_string("/proc/thread-self/schedstat")

@@ -1,4 +1,5 @@
-//! What decoding and encoding of JPEG have in common: the order of coefficients, and blocks of eight times eight bytes.
+//! What decoding and encoding of JPEG have in common: the order of coefficients, and blocks of
+//! eight times eight bytes.
 
 /// Place in natural order of the coefficients in zigzag order (ITU-T T.81, figure A.6).
 pub(super) const NATURAL_ORDER: [u8; 64] = [
@@ -7,7 +8,8 @@ pub(super) const NATURAL_ORDER: [u8; 64] = [
     47, 55, 62, 63,
 ];
 
-/// Eight times eight bytes with rows and columns exchanged: of 2 x 2 parts of four, then two, then one byte, the mixed ones change places.
+/// Exchanges rows and columns of eight times eight bytes: of 2 x 2 parts of four, then two, then
+/// one byte, the mixed ones change places.
 #[inline(always)]
 pub(super) fn transposed(mut rows: [u64; 8]) -> [u64; 8] {
     for (distance, mask) in [(4, 0xffff_ffff), (2, 0xffff_0000_ffff), (1, 0x00ff_00ff_00ff_00ff)] {

@@ -1,28 +1,32 @@
 //! Faces and other boxes of a picture, blurred until nobody is recognised.
 //!
-//! What is done is what img2dataset does with its `bbox_col`, after the method by which the faces of ImageNet were obfuscated (Yang et al., A Study of
-//! Face Obfuscation in ImageNet, arXiv 2103.06191): each box is grown by a tenth of its longer side; the picture is blurred with a Gaussian
-//! whose standard deviation is a tenth of the longest side of all boxes; and the two are mixed by a mask of the boxes that is blurred as well.
+//! What is done is what img2dataset does with its `bbox_col`, after the method by which the faces
+//! of ImageNet were obfuscated (Yang et al., A Study of Face Obfuscation in ImageNet, arXiv
+//! 2103.06191): each box is grown by a tenth of its longer side; the picture is blurred with a
+//! Gaussian whose standard deviation is a tenth of the longest side of all boxes; and the two are
+//! mixed by a mask of the boxes that is blurred as well.
 
 use image::RgbImage;
 
-/// Part of a box's longer side by which it is grown on all sides, and which is the standard deviation of the blur.
+/// Part of a box's longer side by which it is grown on all sides, and which is the standard
+/// deviation of the blur.
 const GROWTH: f64 = 0.1;
 
 /// Largest standard deviation, pixels. Only boxes of 100,000 pixels would have a larger one.
 const MAX_SIGMA: f64 = 10_000.0;
 
-/// Whether a box `[x0, y0, x1, y1]` covers any of the picture, which reaches from 0 to 1.
+/// Returns whether a box `[x0, y0, x1, y1]` covers any of the picture, which reaches from 0 to 1.
 pub fn is_usable(area: &[f32; 4]) -> bool {
     let [left, top, right, bottom] = area.map(|side| side.clamp(0.0, 1.0));
     area.iter().all(|side| side.is_finite()) && left < right && top < bottom
 }
 
-/// Blurs boxes `[x0, y0, x1, y1]` of a picture, whose width and height are both 1. What reaches beyond the picture is cut off; boxes that are empty,
-/// reversed or not finite are ignored. Pixels outside the boxes' surroundings stay as they are.
+/// Blurs boxes `[x0, y0, x1, y1]` of a picture, whose width and height are both 1. What reaches
+/// beyond the picture is cut off; boxes that are empty, reversed or not finite are ignored. Pixels
+/// outside the boxes' surroundings stay as they are.
 ///
-/// The Gaussian is three box blurs of its variance, so that the time does not depend on its size. From a standard deviation of 1 pixel on, a sharp edge
-/// comes out within 2 % of its contrast.
+/// The Gaussian is three box blurs of its variance, so that the time does not depend on its size.
+/// From a standard deviation of 1 pixel on, a sharp edge comes out within 2 % of its contrast.
 pub fn blur_boxes(pixels: &mut RgbImage, boxes: &[[f32; 4]]) {
     let (width, height) = (pixels.width() as usize, pixels.height() as usize);
     let boxes: Vec<Rectangle> =
@@ -51,7 +55,8 @@ fn separate_parts(boxes: &[Rectangle], reach: usize) -> Vec<Rectangle> {
     parts
 }
 
-/// Mixes the pixels of a window with their blur. The boxes and their soft borders in it must not reach its edges, unless those are the picture's.
+/// Mixes the pixels of a window with their blur. The boxes and their soft borders in it must not
+/// reach its edges, unless those are the picture's.
 fn blur_part(pixels: &mut RgbImage, boxes: &[Rectangle], window: Rectangle, sigma: f64) {
     let (width, height) = (window.right - window.left, window.bottom - window.top);
     let [across, down] = [width, height].map(|length| Blur::along(length, sigma));
@@ -105,7 +110,7 @@ struct Rectangle {
 }
 
 impl Rectangle {
-    /// A usable box in pixels, cut down to whole ones as img2dataset does, but at least one.
+    /// Makes a usable box in pixels, cut down to whole ones as img2dataset does, but at least one.
     fn of(area: &[f32; 4], width: usize, height: usize) -> Self {
         // Rounded to 32 bits before it is cut down, or 0.7 of 120 pixels would be 83.
         let pixels = |part: f32, length: usize| (part.clamp(0.0, 1.0) * length as f32) as usize;
@@ -119,7 +124,7 @@ impl Rectangle {
         (self.right - self.left).max(self.bottom - self.top)
     }
 
-    /// Grown by a tenth of its longer side, and cut down to whole pixels again.
+    /// Grows a box by a tenth of its longer side, and cuts it down to whole pixels again.
     fn grown_in_proportion(&self) -> Self {
         let by = GROWTH * self.longer_side() as f64;
         let before = |side: usize| (side as f64 - by).max(0.0) as usize;
@@ -145,7 +150,7 @@ impl Rectangle {
         self.left < other.right && other.left < self.right && self.top < other.bottom && other.top < self.bottom
     }
 
-    /// The smallest rectangle that holds both.
+    /// Returns the smallest rectangle that holds both.
     fn with(&self, other: &Self) -> Self {
         Rectangle {
             left: self.left.min(other.left),
@@ -170,9 +175,11 @@ impl Plane {
 
 /// Three box blurs in a direction, which together have the variance of a Gaussian.
 ///
-/// A box of whole pixels has only some variances, so each box has a fraction of a pixel more at both ends (Gwosdek et al., Theoretical Foundations of
-/// Gaussian Convolution by Extended Box Filtering, SSVM 2011): `2 * radius + 1` pixels of weight 1, and one of weight `ends` on either side of them.
-/// Beyond the edges the picture is mirrored, without repeating the pixel at the edge, as OpenCV does by default.
+/// A box of whole pixels has only some variances, so each box has a fraction of a pixel more at
+/// both ends (Gwosdek et al., Theoretical Foundations of Gaussian Convolution by Extended Box
+/// Filtering, SSVM 2011): `2 * radius + 1` pixels of weight 1, and one of weight `ends` on either
+/// side of them. Beyond the edges the picture is mirrored, without repeating the pixel at the edge,
+/// as OpenCV does by default.
 struct Blur {
     radius: usize,
     weights: Weights,
@@ -188,12 +195,13 @@ struct Weights {
 impl Blur {
     const PASSES: usize = 3;
 
-    /// The blur of a standard deviation in pixels, at least 0.
+    /// Returns the blur of a standard deviation in pixels, at least 0.
     fn new(sigma: f64) -> Self {
         const ONE: u64 = 1 << 32;
         let variance = sigma * sigma / Self::PASSES as f64;
-        // A box of radius r has the variance r (r + 1) / 3. The largest that does not exceed the wanted one is taken, and the ends make up for the rest:
-        // (r (r + 1) (2 r + 1) / 3 + 2 ends (r + 1)^2) / (2 r + 1 + 2 ends) = variance.
+        // A box of radius r has the variance r (r + 1) / 3. The largest that does not exceed the
+        // wanted one is taken, and the ends make up for the rest: (r (r + 1) (2 r + 1) / 3 + 2 ends
+        // (r + 1)^2) / (2 r + 1 + 2 ends) = variance.
         let radius = ((12.0 * variance + 1.0).sqrt() / 2.0 - 0.5).floor();
         let pixels = 2.0 * radius + 1.0;
         let next = (radius + 1.0) * (radius + 1.0);
@@ -203,14 +211,14 @@ impl Blur {
         Blur { radius: radius as usize, weights: Weights { whole, end } }
     }
 
-    /// The blur of a line of `length` pixels, which takes no longer than that is worth: beyond a few times its length, nothing is left of a mirrored line but
-    /// its mean.
+    /// Returns the blur of a line of `length` pixels, which takes no longer than that is worth:
+    /// beyond a few times its length, nothing is left of a mirrored line but its mean.
     fn along(length: usize, sigma: f64) -> Self {
         const ENOUGH: f64 = 4.0;
         Self::new(sigma.min(ENOUGH * length as f64))
     }
 
-    /// How far a pixel can come to have a part in another one.
+    /// Returns how far a pixel can come to have a part in another one.
     fn reach(&self) -> usize {
         Self::PASSES * (self.radius + 1)
     }
@@ -263,14 +271,16 @@ impl Blur {
 }
 
 impl Weights {
-    /// The mean of a box, rounded, from the sum of its whole pixels and of the two at its ends.
+    /// Returns the mean of a box, rounded, from the sum of its whole pixels and of the two at its
+    /// ends.
     fn mean(self, whole: u32, ends: u32) -> u16 {
         // Not above 65,535 times 2^32 and a half, since that is what the weights amount to.
         ((u64::from(whole) * self.whole + u64::from(ends) * self.end + (1 << 31)) >> 32) as u16
     }
 }
 
-/// The place of a pixel in a line of `length` that is mirrored at its first and last pixel again and again.
+/// Returns the place of a pixel in a line of `length` that is mirrored at its first and last pixel
+/// again and again.
 fn mirrored(place: isize, length: usize) -> usize {
     let Some(period) = (2 * length).checked_sub(2).filter(|period| *period > 0) else { return 0 };
     let place = place.rem_euclid(period as isize) as usize;
@@ -290,7 +300,8 @@ mod tests {
 
     #[test]
     fn boxes_are_blurred_as_img2dataset_does() {
-        // Two boxes that overlap, a small one with the blur of the largest, and one at the edge of the picture.
+        // Two boxes that overlap, a small one with the blur of the largest, and one at the edge of
+        // the picture.
         let boxes = [[0.15, 0.2, 0.4, 0.6], [0.3, 0.5, 0.5, 0.7], [0.72, 0.1, 0.8, 0.25], [-0.1, 0.75, 0.1, 0.9]];
         let mut blurred = tiles();
         blur_boxes(&mut blurred, &boxes);
@@ -335,7 +346,8 @@ mod tests {
         let original = tiles();
         let mut blurred = original.clone();
         blur_boxes(&mut blurred, &[[0.25, 0.25, 0.375, 0.5]]);
-        // A box of 20 x 30 pixels, grown by 3; the mask of three boxes of a blur of 3 pixels reaches 9 further.
+        // A box of 20 x 30 pixels, grown by 3; the mask of three boxes of a blur of 3 pixels
+        // reaches 9 further.
         for (x, y, pixel) in blurred.enumerate_pixels() {
             if !(28..72).contains(&x) || !(18..72).contains(&y) {
                 assert_eq!(pixel, original.get_pixel(x, y), "{x}, {y}");

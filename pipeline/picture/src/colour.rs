@@ -1,16 +1,20 @@
-//! Colour profiles: pictures that carry one of another colour space than sRGB are converted to sRGB.
+//! Colour profiles: pictures that carry one of another colour space than sRGB are converted to
+//! sRGB.
 //!
-//! The profile says what the numbers of the pixels mean (ICC.1). It is used with the perceptual intent, which is Pillow's and LittleCMS's default; for
-//! profiles of three primaries and a curve, which is nearly all of them, that is relative colorimetry. A profile that is damaged, of a kind that is not
-//! supported, or made for other channels than the picture has is ignored, and the pixels are taken for sRGB as those of pictures without any.
+//! The profile says what the numbers of the pixels mean (ICC.1). It is used with the perceptual
+//! intent, which is Pillow's and LittleCMS's default; for profiles of three primaries and a curve,
+//! which is nearly all of them, that is relative colorimetry. A profile that is damaged, of a kind
+//! that is not supported, or made for other channels than the picture has is ignored, and the
+//! pixels are taken for sRGB as those of pictures without any.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use image::{ColorType, DynamicImage, RgbImage, RgbaImage};
 use moxcms::{ColorProfile, DataColorSpace, Layout, Matrix3d, Transform8BitExecutor, TransformOptions};
 
-/// What the samples of a picture are before they become RGB.
+use crate::guarded::guarded;
+
+/// The samples of a picture before they become RGB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Channels {
     /// One, or copies of it in three.
@@ -18,7 +22,7 @@ pub(super) enum Channels {
     GreyAlpha,
     Rgb,
     RgbAlpha,
-    /// As in print: 0 is no ink.
+    /// Inks as in print: 0 is no ink.
     Cmyk,
 }
 
@@ -40,10 +44,12 @@ pub(super) struct ToSrgb {
 }
 
 impl ToSrgb {
-    /// The conversion that the pixels of a picture need, or none if the profile is that of sRGB or is of no use.
+    /// Returns the conversion that the pixels of a picture need, or none if the profile is that of
+    /// sRGB or is of no use.
     pub(super) fn new(profile: &[u8], channels: Channels) -> Option<Self> {
-        // Profiles come from strangers as pictures do; a parser that panics must not cost the picture.
-        catch_unwind(AssertUnwindSafe(|| Self::from_profile(profile, channels))).ok().flatten()
+        // Profiles come from strangers as pictures do; a parser that panics must not cost the
+        // picture.
+        guarded(|| Self::from_profile(profile, channels)).flatten()
     }
 
     fn from_profile(profile: &[u8], channels: Channels) -> Option<Self> {
@@ -116,8 +122,8 @@ impl ToSrgb {
     }
 }
 
-/// CMYK, 0 for no ink, as RGB where no profile says more: what is left by the first three inks of what black leaves, rounded as Pillow does it
-/// (`cmyk2rgb` of libImaging/Convert.c).
+/// Turns CMYK, 0 for no ink, into RGB where no profile says more: what is left by the first three
+/// inks of what black leaves, rounded as Pillow does it (`cmyk2rgb` of libImaging/Convert.c).
 pub(super) fn rgb_of_inks(inks: &RgbaImage) -> RgbImage {
     let mut pixels = RgbImage::new(inks.width(), inks.height());
     for (pixel, [ink @ .., black]) in pixels.as_chunks_mut().0.iter_mut().zip(inks.as_chunks::<4>().0) {
@@ -133,8 +139,10 @@ pub(super) fn rgb_of_inks(inks: &RgbaImage) -> RgbImage {
 /// Pixels that are converted at once, so that what is needed besides the picture stays small.
 const PIXELS_AT_ONCE: usize = 1024;
 
-/// Whether no 8-bit value of a sample of colours changes by more than one step on the way to sRGB: the test by which skcms, the colour management of
-/// Chromium, takes two profiles for the same (`skcms_ApproximatelyEqualProfiles`). Profiles of sRGB differ by rounding and in how they store the curve.
+/// Returns whether no 8-bit value of a sample of colours changes by more than one step on the way
+/// to sRGB: the test by which skcms, the colour management of Chromium, takes two profiles for the
+/// same (`skcms_ApproximatelyEqualProfiles`). Profiles of sRGB differ by rounding and in how they
+/// store the curve.
 fn is_srgb(profile: &ColorProfile, srgb: &ColorProfile) -> bool {
     let has_tables = [&profile.lut_a_to_b_perceptual, &profile.lut_a_to_b_colorimetric, &profile.lut_a_to_b_saturation]
         .into_iter()
@@ -172,7 +180,8 @@ fn is_same_curve(curve: &[f32; 256], wanted: &[f32; 256]) -> bool {
     curve.iter().enumerate().all(|(step, value)| is_within_a_step(*value, step, wanted))
 }
 
-/// Whether a linear value is at most one and a half 8-bit steps from the one that sRGB has for a step, so that it is rounded to a neighbour of it.
+/// Returns whether a linear value is at most one and a half 8-bit steps from the one that sRGB has
+/// for a step, so that it is rounded to a neighbour of it.
 fn is_within_a_step(value: f32, step: usize, wanted: &[f32; 256]) -> bool {
     let middle = |left: usize, right: usize| f32::midpoint(wanted[left], wanted[right]);
     let lowest = step.checked_sub(2).map_or(f32::MIN, |below| middle(below, below + 1));

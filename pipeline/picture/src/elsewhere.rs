@@ -1,5 +1,6 @@
 //! Kinds of bitmaps and TIFFs that are decoded here and that Pillow does not open. Such files are
-//! not kept as they were served: whoever reads the pool, `datasets` most often, could not show them.
+//! not kept as they were served: whoever reads the pool, `datasets` most often, could not show
+//! them.
 //!
 //! The rules are those of Pillow 13, `BmpImagePlugin.py` and `TiffImagePlugin.py`. Of a WebP, EXIF
 //! data that are none are left out.
@@ -11,7 +12,7 @@ use super::tiff::directory::{
     SAMPLES_PER_PIXEL,
 };
 
-/// Whether Pillow opens a file of this kind, if it is whole.
+/// Returns whether Pillow opens a file of this kind, if it is whole.
 pub(super) fn opens(bytes: &[u8], format: Format) -> bool {
     match format {
         Format::Bmp => opens_bitmap(bytes).unwrap_or(false),
@@ -23,7 +24,7 @@ pub(super) fn opens(bytes: &[u8], format: Format) -> bool {
     }
 }
 
-/// `None` if the header is cut off.
+/// Returns whether Pillow opens a bitmap; `None` if the header is cut off.
 fn opens_bitmap(bytes: &[u8]) -> Option<bool> {
     let word = |at: usize| Some(u16::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
     let double_word = |at: usize| Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
@@ -56,8 +57,9 @@ fn opens_bitmap(bytes: &[u8]) -> Option<bool> {
     })
 }
 
-/// A WebP without an EXIF chunk that holds no EXIF data, since Pillow fails when it is asked for
-/// the orientation (RFC 9649, section 2.7). `None` if there is no such chunk, or the file is not whole.
+/// Returns a WebP without an EXIF chunk that holds no EXIF data, since Pillow fails when it is
+/// asked for the orientation (RFC 9649, section 2.7). `None` if there is no such chunk, or the file
+/// is not whole.
 pub(super) fn webp_without_unreadable_exif(bytes: &[u8]) -> Option<Vec<u8>> {
     const EXIF_FLAG: u8 = 8;
     let length = u32::from_le_bytes(*bytes.get(4..)?.first_chunk()?) as usize + 8;

@@ -15,8 +15,8 @@ const MAX_METADATA_BYTES: NonZeroU64 = NonZeroU64::new(64 << 20).unwrap();
 
 /// Decodes the first picture of a file.
 ///
-/// As with Pillow, the screen grows to hold it, and whatever it leaves free has the transparent colour, or else the first of the palette. That is transparent,
-/// as browsers show it.
+/// As with Pillow, the screen grows to hold it, and whatever it leaves free has the transparent
+/// colour, or else the first of the palette. That is transparent, as browsers show it.
 pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<Decoded, PictureError> {
     let damaged = |error: DecodingError| broken(format!("damaged: {error}"));
     let mut options = DecodeOptions::new();

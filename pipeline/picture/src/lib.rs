@@ -20,11 +20,13 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! The format is told from the bytes, never from a name. Dimensions are read from the header before a pixel is decoded. All decoders are memory-safe
-//! Rust; one that panics makes a broken picture, not a broken run.
+//! The format is told from the bytes, never from a name. Dimensions are read from the header before
+//! a pixel is decoded. All decoders are memory-safe Rust; one that panics makes a broken picture,
+//! not a broken run.
 //!
-//! There are two views of a picture: [`decode_file`] gives the pixels that its file has, as Pillow opens it, which is what signals measure and hashes are made of;
-//! [`decode_rgb`] gives what people see, upright, in sRGB and on white, which is what is scaled and stored.
+//! There are two views of a picture: [`decode_file`] gives the pixels that its file has, as Pillow
+//! opens it, which is what signals measure and hashes are made of; [`decode_rgb`] gives what people
+//! see, upright, in sRGB and on white, which is what is scaled and stored.
 //!
 //! In the order in which data flows:
 //!
@@ -52,6 +54,7 @@ mod colour;
 mod elsewhere;
 mod encode;
 mod gif;
+mod guarded;
 mod jpeg;
 mod planes;
 mod png;
@@ -64,7 +67,6 @@ mod vp8;
 
 use std::borrow::Cow;
 use std::io::Cursor;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use image::metadata::Orientation;
 use image::{ColorType, ImageDecoder, ImageError, ImageReader, Limits, RgbImage, RgbaImage};
@@ -73,23 +75,28 @@ use serde::{Deserialize, Serialize};
 
 pub use blur::{blur_boxes, is_usable};
 use colour::{Channels, ToSrgb};
+use guarded::guarded;
+pub use guarded::is_decoding;
 pub use image::DynamicImage;
 use planes::{Planes, Subsampled, Wanted};
 use resize::Layout;
 pub use sniff::{Format, begins_as_picture};
 use tiff::directory::Directory;
 
-/// What is done to a picture before it is stored. The names in brackets are those of img2dataset and mean the same here.
+/// The change to a picture before it is stored. The names in brackets are those of img2dataset and
+/// mean the same here.
 ///
-/// Whatever is resized, cropped or padded is turned upright by its EXIF orientation first, converted to sRGB if it carries the colour profile of another
-/// space, and has its transparency put on white. Scaled sides are rounded to the nearest pixel, halves up, and are never below 1. A crop or a padding that
-/// cannot be split evenly is one pixel larger at the right or at the bottom.
+/// Whatever is resized, cropped or padded is turned upright by its EXIF orientation first,
+/// converted to sRGB if it carries the colour profile of another space, and has its transparency
+/// put on white. Scaled sides are rounded to the nearest pixel, halves up, and are never below 1. A
+/// crop or a padding that cannot be split evenly is one pixel larger at the right or at the bottom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Resize {
-    /// Nothing (`no` with `disable_all_reencoding`): the bytes are stored as served, once [`Check`] has shown that they are whole. Only ancillary chunks of a
-    /// PNG or WebP for which Pillow refuses the file, such as a text with a wrong checksum, are left out; and bitmaps and TIFFs of kinds that Pillow does not open
-    /// are encoded anew, in their size.
+    /// Nothing (`no` with `disable_all_reencoding`): the bytes are stored as served, once [`Check`]
+    /// has shown that they are whole. Only ancillary chunks of a PNG or WebP for which Pillow
+    /// refuses the file, such as a text with a wrong checksum, are left out; and bitmaps and TIFFs
+    /// of kinds that Pillow does not open are encoded anew, in their size.
     #[serde(alias = "no")]
     Keep,
     /// The shorter side is scaled to the set size and the aspect ratio kept (`keep_ratio`).
@@ -98,10 +105,12 @@ pub enum Resize {
     /// The longer side is scaled to the set size and the aspect ratio kept (`keep_ratio_largest`).
     #[serde(alias = "keep_ratio_largest")]
     Longer,
-    /// The shorter side is scaled to the set size, then the square at the centre is cut out (`center_crop`).
+    /// The shorter side is scaled to the set size, then the square at the centre is cut out
+    /// (`center_crop`).
     #[serde(alias = "center_crop")]
     CentreCrop,
-    /// The longer side is scaled to the set size, then white is added on both sides of the shorter one until the picture is square (`border`).
+    /// The longer side is scaled to the set size, then white is added on both sides of the shorter
+    /// one until the picture is square (`border`).
     Border,
 }
 
@@ -120,7 +129,7 @@ pub enum Encode {
 }
 
 impl Encode {
-    /// The usual suffix of file names, without the dot.
+    /// Returns the usual suffix of file names, without the dot.
     pub fn extension(self) -> &'static str {
         match self {
             Encode::Jpeg => "jpg",
@@ -130,28 +139,31 @@ impl Encode {
     }
 }
 
-/// How a picture is checked that is stored as served.
+/// The check of a picture that is stored as served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Check {
-    /// By decoding it: whoever reads it later can show its pixels.
+    /// The picture is decoded: whoever reads it later can show its pixels.
     #[default]
     Pixels,
-    /// By its structure: a header with a possible size, and all the parts that the format announces, up to its end. Costs microseconds instead of
-    /// milliseconds, and finds files that were cut off and files that are no pictures, but neither damage within the compressed pixels nor rare kinds
-    /// of a format that are not decoded here.
+    /// The structure is read: a header with a possible size, and all the parts that the format
+    /// announces, up to its end. Costs microseconds instead of milliseconds, and finds files that
+    /// were cut off and files that are no pictures, but neither damage within the compressed pixels
+    /// nor rare kinds of a format that are not decoded here.
     Structure,
 }
 
 /// All that [`prepare`] needs to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PictureSettings {
-    /// What to do.
+    /// The change.
     pub resize: Resize,
-    /// Length of the side that is scaled, or of the square; pixels, at least 1. [`Resize::Keep`] ignores it.
+    /// Length of the side that is scaled, or of the square; pixels, at least 1. [`Resize::Keep`]
+    /// ignores it.
     pub size: u32,
-    /// Whether a picture is neither scaled nor cropped nor padded unless its shorter side ([`Resize::Shorter`], [`Resize::CentreCrop`]) or its longer
-    /// side ([`Resize::Longer`], [`Resize::Border`]) is longer than `size`.
+    /// Whether a picture is neither scaled nor cropped nor padded unless its shorter side
+    /// ([`Resize::Shorter`], [`Resize::CentreCrop`]) or its longer side ([`Resize::Longer`],
+    /// [`Resize::Border`]) is longer than `size`.
     pub only_if_larger: bool,
     /// Format of changed pictures.
     pub encode: Encode,
@@ -159,7 +171,7 @@ pub struct PictureSettings {
     pub quality: u8,
     /// Most pixels that are decoded or produced.
     pub max_pixels: u64,
-    /// How a picture is checked with [`Resize::Keep`]; in the other modes all pictures are decoded.
+    /// The check of a picture with [`Resize::Keep`]; in the other modes all pictures are decoded.
     pub check: Check,
 }
 
@@ -180,7 +192,7 @@ pub struct Picture {
     pub original_height: u32,
 }
 
-/// Why bytes did not become a picture.
+/// The reason why bytes did not become a picture.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PictureError {
     /// No picture format begins like this.
@@ -206,11 +218,13 @@ pub enum PictureError {
 
 /// Makes the stored form of a picture.
 ///
-/// [`Resize::Keep`] keeps the bytes. The other modes keep them if they need no change: already in the wanted format and size, 8-bit grey or RGB,
-/// upright, opaque, without the colour profile of another space than sRGB.
+/// [`Resize::Keep`] keeps the bytes. The other modes keep them if they need no change: already in
+/// the wanted format and size, 8-bit grey or RGB, upright, opaque, without the colour profile of
+/// another space than sRGB.
 ///
-/// `blur` are boxes in which nobody is to be recognised, see [`blur_boxes`], in parts of the upright picture before any crop or padding. A picture with
-/// at least one that covers any of it is decoded and encoded in every mode; [`Resize::Keep`] then leaves it its size.
+/// `blur` are boxes in which nobody is to be recognised, see [`blur_boxes`], in parts of the
+/// upright picture before any crop or padding. A picture with at least one that covers any of it is
+/// decoded and encoded in every mode; [`Resize::Keep`] then leaves it its size.
 ///
 /// # Errors
 /// Says why there is none.
@@ -218,9 +232,10 @@ pub fn prepare(bytes: Vec<u8>, settings: &PictureSettings, blur: &[[f32; 4]]) ->
     Ok(prepare_as(bytes, settings, blur, false)?.0)
 }
 
-/// Makes the stored form of a picture as [`prepare`] does, and on the way the pixels that [`decode_file`] with the same `max_pixels` would find in it, without
-/// decoding it a second time: those of a JPEG come from the coefficients that were written. `None` if that would be an error: [`Check::Structure`] lets bytes
-/// pass that do not decode, and more memory is allowed here.
+/// Makes the stored form of a picture as [`prepare`] does, and on the way the pixels that
+/// [`decode_file`] with the same `max_pixels` would find in it, without decoding it a second time:
+/// those of a JPEG come from the coefficients that were written. `None` if that would be an error:
+/// [`Check::Structure`] lets bytes pass that do not decode, and more memory is allowed here.
 ///
 /// # Errors
 /// As [`prepare`].
@@ -298,7 +313,8 @@ fn prepare_as(
     Ok((picture, pixels.map(DynamicImage::from)))
 }
 
-/// Width and height in pixels that [`Picture`] has as the original ones, of a picture whose file is whole: that is told from its structure, without decoding it.
+/// Returns the width and height in pixels that [`Picture`] has as the original ones, of a picture
+/// whose file is whole: that is told from its structure, without decoding it.
 ///
 /// # Errors
 /// As [`prepare`] with [`Check::Structure`].
@@ -309,29 +325,34 @@ pub fn size_of(bytes: &[u8], max_pixels: u64) -> Result<(u32, u32), PictureError
 /// Tells the format from the first bytes.
 ///
 /// # Errors
-/// [`PictureError::Unsupported`] for a picture of another kind, [`PictureError::NotAnImage`] for everything else.
+/// [`PictureError::Unsupported`] for a picture of another kind, [`PictureError::NotAnImage`] for
+/// everything else.
 pub fn format_of(bytes: &[u8]) -> Result<Format, PictureError> {
     sniff::format(bytes)
 }
 
-/// Decodes a picture (the first one of an animation) to the pixels that its file has, as Pillow opens it: not turned, in the colours and with the alpha of the
-/// file, and CMYK as RGB in Pillow's way (see [`decode_rgb`] for the other view). Those of JPEG are libjpeg's to the last bit. Those of a TIFF are turned upright,
-/// as by Pillow.
+/// Decodes a picture (the first one of an animation) to the pixels that its file has, as Pillow
+/// opens it: not turned, in the colours and with the alpha of the file, and CMYK as RGB in Pillow's
+/// way (see [`decode_rgb`] for the other view). Those of JPEG are libjpeg's to the last bit. Those
+/// of a TIFF are turned upright, as by Pillow.
 ///
 /// # Errors
-/// As [`prepare`], and if the pixels take more than 512 MiB, which is known before they are decoded.
+/// As [`prepare`], and if the pixels take more than 512 MiB, which is known before they are
+/// decoded.
 pub fn decode_file(bytes: &[u8], max_pixels: u64) -> Result<DynamicImage, PictureError> {
     decode_within(bytes, max_pixels, MAX_FILE_BYTES, None)?.pixels.of_file().ok_or_else(too_many_bytes)
 }
 
-/// Most bytes of pixels as a file has them: the default of the image crate. Only pixels of 16 bits and more need them within 100 megapixels.
+/// Most bytes of pixels as a file has them: the default of the image crate. Only pixels of 16 bits
+/// and more need them within 100 megapixels.
 const MAX_FILE_BYTES: u64 = 512 << 20;
 
 fn too_many_bytes() -> PictureError {
     PictureError::Unsupported(format!("its pixels take more than {} MiB", MAX_FILE_BYTES >> 20))
 }
 
-/// Decodes a picture (the first one of an animation) to 8-bit sRGB, upright by its EXIF orientation, with transparency on white.
+/// Decodes a picture (the first one of an animation) to 8-bit sRGB, upright by its EXIF
+/// orientation, with transparency on white.
 ///
 /// # Errors
 /// As [`prepare`].
@@ -339,7 +360,8 @@ pub fn decode_rgb(bytes: &[u8], max_pixels: u64) -> Result<RgbImage, PictureErro
     Ok(decode(bytes, max_pixels, None)?.into_rgb())
 }
 
-/// Both views of a picture by one decode: the pixels of [`decode_file`] and those of [`decode_rgb`].
+/// Returns both views of a picture by one decode: the pixels of [`decode_file`] and those of
+/// [`decode_rgb`].
 ///
 /// # Errors
 /// As [`decode_file`].
@@ -349,15 +371,18 @@ pub fn decode_file_and_rgb(bytes: &[u8], max_pixels: u64) -> Result<(DynamicImag
     Ok((file, decoded.into_rgb()))
 }
 
-/// Cuts out the square at the centre of a picture and scales it to `side` x `side` pixels with an antialiased bicubic filter (Catmull-Rom, as Pillow's
-/// `BICUBIC`). Returns `side * side * 3` bytes, rows from top to bottom, RGB interleaved.
+/// Cuts out the square at the centre of a picture and scales it to `side` x `side` pixels with an
+/// antialiased bicubic filter (Catmull-Rom, as Pillow's `BICUBIC`). Returns `side * side * 3`
+/// bytes, rows from top to bottom, RGB interleaved.
 ///
-/// It equals scaling the shorter side to `side` and then cropping, except that the centre is not rounded to a whole pixel.
+/// It equals scaling the shorter side to `side` and then cropping, except that the centre is not
+/// rounded to a whole pixel.
 pub fn square_of(pixels: &RgbImage, side: u32) -> Vec<u8> {
     resize::centre_square(pixels, side).into_raw()
 }
 
-/// Scales a square of `from * from` pixels, RGB interleaved, to `to * to` pixels as [`square_of`] does; `None` if `pixels` has another length.
+/// Scales a square of `from * from` pixels, RGB interleaved, to `to * to` pixels as [`square_of`]
+/// does; `None` if `pixels` has another length.
 pub fn scaled_square(pixels: Vec<u8>, from: u32, to: u32) -> Option<Vec<u8>> {
     let square =
         RgbImage::from_raw(from, from, pixels).filter(|square| square.as_raw().len() == (3 * from * from) as usize)?;
@@ -368,31 +393,33 @@ pub fn scaled_square(pixels: Vec<u8>, from: u32, to: u32) -> Option<Vec<u8>> {
 struct Decoded {
     format: Format,
     pixels: Pixels,
-    /// What makes sRGB of them, if they are of another colour space.
+    /// The conversion to sRGB, if they are of another colour space.
     to_srgb: Option<ToSrgb>,
-    /// How the pixels are to be turned.
+    /// The turn that makes the pixels upright.
     orientation: Orientation,
     /// Size at which the picture was served, upright.
     upright_size: (u32, u32),
     /// Size in the file's header, before orientation; that of a TIFF upright.
     stored_size: (u32, u32),
-    /// Whether the file holds 8-bit grey or RGB, upright, opaque and in sRGB, so that every reader sees the same pixels as ours.
+    /// Whether the file holds 8-bit grey or RGB, upright, opaque and in sRGB, so that every reader
+    /// sees the same pixels as ours.
     is_plain: bool,
 }
 
 /// Pixels, not yet turned upright.
 #[derive(Clone)]
 enum Pixels {
-    /// Those of the file.
+    /// The pixels of the file.
     Image(DynamicImage),
-    /// Those of the file: CMYK where other pictures have RGBA, 0 for no ink.
+    /// The pixels of the file: CMYK where other pictures have RGBA, 0 for no ink.
     Inks(RgbaImage),
-    /// Opaque pixels of sRGB, with what is to be made of them: they have what that needs, and may have no more.
+    /// Opaque pixels of sRGB, with what is to be made of them: they have what that needs, and may
+    /// have no more.
     Planes(Box<Planes>, Wanted),
 }
 
 impl Pixels {
-    /// The pixels of the file, if they are no more than [`decode_file`] gives.
+    /// Returns the pixels of the file, if they are no more than [`decode_file`] gives.
     fn of_file(self) -> Option<DynamicImage> {
         let pixels: DynamicImage = match self {
             Pixels::Image(image) => image,
@@ -404,7 +431,8 @@ impl Pixels {
 }
 
 impl Decoded {
-    /// The pixels in sRGB, opaque, upright, and scaled if that is wanted, but neither cropped nor padded.
+    /// Returns the pixels in sRGB, opaque, upright, and scaled if that is wanted, but neither
+    /// cropped nor padded.
     fn into_rgb(self) -> RgbImage {
         let pixels = match (self.pixels, self.to_srgb) {
             (Pixels::Image(image), None) => on_white(image),
@@ -422,12 +450,14 @@ impl Decoded {
     }
 }
 
-/// Decodes a picture. If `wanted` says to scale it, a decoder may leave out what is not needed for that.
+/// Decodes a picture. If `wanted` says to scale it, a decoder may leave out what is not needed for
+/// that.
 fn decode(bytes: &[u8], max_pixels: u64, wanted: Option<&PictureSettings>) -> Result<Decoded, PictureError> {
     decode_within(bytes, max_pixels, u64::MAX, wanted)
 }
 
-/// Decodes a picture unless its pixels take more than `max_bytes`. (Those of JPEG have 8 bits and are bounded by their number.)
+/// Decodes a picture unless its pixels take more than `max_bytes`. (Those of JPEG have 8 bits and
+/// are bounded by their number.)
 fn decode_within(
     bytes: &[u8],
     max_pixels: u64,
@@ -441,9 +471,7 @@ fn decode_within(
         Format::Tiff => tiff::decode(bytes, max_pixels, max_bytes),
         other => decode_with_image_crate(bytes, other, (max_pixels, max_bytes), wanted),
     };
-    // Nothing that the closure changes outlives a panic, so it is safe to go on.
-    catch_unwind(AssertUnwindSafe(decoding))
-        .unwrap_or_else(|_panic| Err(PictureError::Broken(format!("the {} decoder gave up", format.name()))))
+    guarded(decoding).unwrap_or_else(|| Err(PictureError::Broken(format!("the {} decoder gave up", format.name()))))
 }
 
 fn decode_with_image_crate(
@@ -460,8 +488,8 @@ fn decode_with_image_crate(
     };
     let mut reader = ImageReader::with_format(Cursor::new(bytes), image_format);
     let mut limits = Limits::no_limits();
-    // The pixels are capped below; this is for what decoders need besides them: a second buffer of the widest pixels (16 bytes, RGBA of 32-bit
-    // floats), and 64 MiB for tables and metadata.
+    // The pixels are capped below; this is for what decoders need besides them: a second buffer of
+    // the widest pixels (16 bytes, RGBA of 32-bit floats), and 64 MiB for tables and metadata.
     limits.max_alloc = Some(max_pixels.saturating_mul(32).saturating_add(64 << 20));
     reader.limits(limits);
     let mut decoder = reader.into_decoder().map_err(from_image_error)?;
@@ -494,8 +522,9 @@ fn decode_with_image_crate(
     Ok(decoded(Pixels::Image(image), to_srgb))
 }
 
-/// Longest side that is decoded or made, pixels: four times what JPEG can have. Scaling holds a strip of the picture along its whole width, so that a
-/// line of 100 million pixels, which PNG makes of some kilobytes, would take gigabytes.
+/// Longest side that is decoded or made, pixels: four times what JPEG can have. Scaling holds a
+/// strip of the picture along its whole width, so that a line of 100 million pixels, which PNG
+/// makes of some kilobytes, would take gigabytes.
 const MAX_SIDE: u64 = 1 << 18;
 
 fn check_size(width: u64, height: u64, max_pixels: u64) -> Result<(), PictureError> {
@@ -519,14 +548,15 @@ fn from_image_error(error: ImageError) -> PictureError {
     }
 }
 
-/// The orientation by EXIF data, which are a TIFF without pixels (EXIF 2.32, 4.5.2). Some encoders write it into a WebP or PNG as into a JPEG segment, and Pillow
-/// passes over what it begins with there.
+/// Returns the orientation by EXIF data, which are a TIFF without pixels (EXIF 2.32, 4.5.2). Some
+/// encoders write it into a WebP or PNG as into a JPEG segment, and Pillow passes over what it
+/// begins with there.
 fn orientation_of_exif(exif: &[u8]) -> Orientation {
     let exif = exif.strip_prefix(b"Exif\0\0").unwrap_or(exif);
     Directory::first(exif).map_or(Orientation::NoTransforms, |directory| directory.orientation())
 }
 
-/// 8-bit RGB; the wider formats are rounded, transparent pixels blended with white.
+/// Returns 8-bit RGB: wider formats are rounded, transparent pixels blended with white.
 fn on_white(image: DynamicImage) -> RgbImage {
     if !image.color().has_alpha() {
         return image.into_rgb8();

@@ -1,5 +1,6 @@
-//! Pictures whose luma and chroma are apart, as the lossy formats have them: scaling each by itself is less work than making full-size RGB first, and a
-//! plane of half the size need not be enlarged before it is scaled down.
+//! Pictures whose luma and chroma are apart, as the lossy formats have them: scaling each by itself
+//! is less work than making full-size RGB first, and a plane of half the size need not be enlarged
+//! before it is scaled down.
 
 use std::f64::consts::SQRT_2;
 
@@ -10,15 +11,18 @@ use super::scale::{self, Filter, Part, Source};
 /// Samples of one component.
 #[derive(Clone)]
 pub(super) struct Plane {
-    /// Rows from top to bottom, each `stride` long. There may be more rows and columns than the picture has.
+    /// Rows from top to bottom, each `stride` long. There may be more rows and columns than the
+    /// picture has.
     pub samples: Vec<u8>,
     /// Samples in a row.
     pub stride: usize,
     /// Columns and rows before the picture begins.
     pub origin: (usize, usize),
-    /// Width and height of the picture in samples of this plane; its edge may lie within the last ones.
+    /// Width and height of the picture in samples of this plane; its edge may lie within the last
+    /// ones.
     pub extent: (f64, f64),
-    /// Whether the file has half as many samples as pixels in both directions, and this plane has all of them.
+    /// Whether the file has half as many samples as pixels in both directions, and this plane has
+    /// all of them.
     pub is_halved: bool,
 }
 
@@ -30,7 +34,7 @@ pub(super) struct Planes {
     chroma: Option<([Plane; 2], Conversion)>,
 }
 
-/// What is to be made of planes.
+/// The picture to make of planes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Wanted {
     /// Width and height, pixels.
@@ -39,7 +43,7 @@ pub(super) struct Wanted {
     pub halves_chroma: bool,
 }
 
-/// How YCbCr becomes RGB, in numbers times 2^16.
+/// The conversion of YCbCr to RGB, in numbers times 2^16.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Conversion {
     /// Luma that is black.
@@ -51,7 +55,8 @@ pub(super) struct Conversion {
     blue_of_blue: i32,
 }
 
-/// 1; 1.402, -0.714136, -0.344136 and 1.772: full range, as JFIF has it (ITU-T T.871, clause 7). libjpeg (`jdcolor.c`) has the same numbers.
+/// 1; 1.402, -0.714136, -0.344136 and 1.772: full range, as JFIF has it (ITU-T T.871, clause 7).
+/// libjpeg (`jdcolor.c`) has the same numbers.
 pub(super) const JFIF: Conversion = Conversion {
     black: 0,
     luma: 65_536,
@@ -61,7 +66,8 @@ pub(super) const JFIF: Conversion = Conversion {
     blue_of_blue: 116_130,
 };
 
-/// 1.164; 1.596, -0.813, -0.391 and 2.018: black at 16 and white at 235, which is what libwebp makes of VP8 (`src/dsp/yuv.h`).
+/// 1.164; 1.596, -0.813, -0.391 and 2.018: black at 16 and white at 235, which is what libwebp
+/// makes of VP8 (`src/dsp/yuv.h`).
 const WEBP: Conversion = Conversion {
     black: 16,
     luma: 76_309,
@@ -72,22 +78,23 @@ const WEBP: Conversion = Conversion {
 };
 
 impl Planes {
-    /// A picture in grey.
+    /// Makes a picture in grey.
     pub(super) fn grey(luma: Plane) -> Self {
         Planes { luma, chroma: None }
     }
 
-    /// A picture in the colours of a JPEG.
+    /// Makes a picture in the colours of a JPEG.
     pub(super) fn jpeg(luma: Plane, chroma: [Plane; 2]) -> Self {
         Planes { luma, chroma: Some((chroma, JFIF)) }
     }
 
-    /// A picture in the colours of a WebP.
+    /// Makes a picture in the colours of a WebP.
     pub(super) fn webp(luma: Plane, chroma: [Plane; 2]) -> Self {
         Planes { luma, chroma: Some((chroma, WEBP)) }
     }
 
-    /// The picture in RGB at `width` x `height` pixels, by the filter of all that is scaled.
+    /// Returns the picture in RGB at `width` x `height` pixels, by the filter of all that is
+    /// scaled.
     pub(super) fn rgb(&self, (width, height): (u32, u32)) -> RgbImage {
         let scaled = |plane: &Plane| plane.scaled((width as usize, height as usize), plane.filter(width));
         let luma = &scaled(&self.luma);
@@ -106,7 +113,7 @@ impl Planes {
         pixels
     }
 
-    /// The picture at `width` x `height` pixels with halved chroma, by the same filter.
+    /// Returns the picture at `width` x `height` pixels with halved chroma, by the same filter.
     pub(super) fn subsampled(&self, size: (u32, u32)) -> Subsampled {
         let (width, height) = (size.0 as usize, size.1 as usize);
         let halves = (width.div_ceil(2), height.div_ceil(2));
@@ -133,10 +140,12 @@ impl Planes {
 }
 
 impl Plane {
-    /// The filter that scales it to `width` for RGB.
+    /// Returns the filter that scales it to `width` for RGB.
     ///
-    /// Complete decoders first enlarge halved planes with a triangle filter, a blur with a variance of 1/6 of a squared sample. Catmull-Rom has none, a
-    /// triangle filter that shrinks r times has r^2 / 6 (1/6 below 1). Up to the square root of 2, the latter is closer to both steps together.
+    /// Complete decoders first enlarge halved planes with a triangle filter, a blur with a variance
+    /// of 1/6 of a squared sample. Catmull-Rom has none, a triangle filter that shrinks r times has
+    /// r^2 / 6 (1/6 below 1). Up to the square root of 2, the latter is closer to both steps
+    /// together.
     fn filter(&self, width: u32) -> Filter {
         if self.is_halved && self.extent.0 < SQRT_2 * f64::from(width) { Filter::Triangle } else { Filter::CatmullRom }
     }
@@ -153,7 +162,8 @@ impl Plane {
 }
 
 impl Conversion {
-    /// What becomes of luma, blue and red difference in the colours of JFIF. Colours that RGB does not have may become others that it does not have.
+    /// Returns what becomes of luma, blue and red difference in the colours of JFIF. Colours that
+    /// RGB does not have may become others that it does not have.
     fn to_jfif(self) -> [[u8; 256]; 3] {
         let table = |zero: i32, factor: i32, of: i32, new_zero: i32| {
             std::array::from_fn(|sample| {
@@ -169,7 +179,8 @@ impl Conversion {
     }
 }
 
-/// A picture in the colours of JFIF with one sample of chroma for 2 x 2 pixels (4:2:0), the last ones for what is left at an odd edge.
+/// A picture in the colours of JFIF with one sample of chroma for 2 x 2 pixels (4:2:0), the last
+/// ones for what is left at an odd edge.
 pub(super) struct Subsampled {
     /// Width and height, pixels.
     size: (u32, u32),
@@ -178,19 +189,20 @@ pub(super) struct Subsampled {
 }
 
 impl Subsampled {
-    /// Width and height of the picture, pixels.
+    /// Returns the width and height of the picture, pixels.
     pub(super) fn size(&self) -> (u32, u32) {
         self.size
     }
 
-    /// Rows of samples from top to bottom, each as long as the second number: luma, blue and red difference.
+    /// Returns rows of samples from top to bottom, each as long as the second number: luma, blue
+    /// and red difference.
     pub(super) fn planes(&self) -> [(&[u8], usize); 3] {
         let (width, half) = (self.size.0 as usize, self.size.0.div_ceil(2) as usize);
         let [blue, red] = &self.chroma;
         [(&self.luma, width), (blue, half), (red, half)]
     }
 
-    /// A picture of at least one pixel.
+    /// Makes a picture of at least one pixel.
     pub(super) fn from_rgb(image: &RgbImage) -> Self {
         let (width, height) = (image.width() as usize, image.height() as usize);
         let (half_width, half_height) = (width.div_ceil(2), height.div_ceil(2));
@@ -206,7 +218,8 @@ impl Subsampled {
     }
 }
 
-/// The conversion of planes of the same size, rounded to the nearest. Compiled once for each set of instructions.
+/// The conversion of planes of the same size, rounded to the nearest. Compiled once for each set of
+/// instructions.
 struct ToRgb<'a> {
     conversion: Conversion,
     luma: &'a [u8],
@@ -225,7 +238,7 @@ impl pulp::WithSimd for ToRgb<'_> {
     }
 }
 
-/// The conversion of [`ToRgb`], to become part of what is compiled for a set of instructions.
+/// Converts as [`ToRgb`] says; it becomes part of what is compiled for a set of instructions.
 #[inline(always)]
 pub(super) fn to_rgb(conversion: Conversion, luma: &[u8], blue: &[u8], red: &[u8], pixels: &mut [[u8; 3]]) {
     let byte = |value: i32| (value >> 16).clamp(0, 255) as u8;
@@ -240,8 +253,8 @@ pub(super) fn to_rgb(conversion: Conversion, luma: &[u8], blue: &[u8], red: &[u8
     }
 }
 
-/// The conversion to the colours of JFIF (T.871, clause 7), chroma as the mean of 2 x 2 pixels, rounded to the nearest. Compiled once for each set of
-/// instructions.
+/// The conversion to the colours of JFIF (T.871, clause 7), chroma as the mean of 2 x 2 pixels,
+/// rounded to the nearest. Compiled once for each set of instructions.
 struct FromRgb<'a> {
     pixels: &'a [[u8; 3]],
     width: usize,
@@ -254,7 +267,8 @@ impl pulp::WithSimd for FromRgb<'_> {
 
     #[inline(always)]
     fn with_simd<S: pulp::Simd>(self, _: S) {
-        // Times 2^16: 0.299, 0.587 and 0.114; -0.168736, -0.331264 and 0.5; 0.5, -0.418688 and -0.081312.
+        // Times 2^16: 0.299, 0.587 and 0.114; -0.168736, -0.331264 and 0.5; 0.5, -0.418688 and
+        // -0.081312.
         const LUMA: [i32; 3] = [19_595, 38_470, 7_471];
         const BLUE: [i32; 3] = [-11_059, -21_709, 32_768];
         const RED: [i32; 3] = [32_768, -27_439, -5_329];
@@ -274,7 +288,8 @@ impl pulp::WithSimd for FromRgb<'_> {
                 let (left, right) = (index * 2, (index * 2 + 1).min(width - 1));
                 let corners = [upper[left], upper[right], lower[left], lower[right]];
                 let total = std::array::from_fn(|channel| corners.iter().map(|pixel| i32::from(pixel[channel])).sum());
-                // 128 is the level shift; 2^17 rounds the sum of four. Half a step below, so that the largest is 255.
+                // 128 is the level shift; 2^17 rounds the sum of four. Half a step below, so that
+                // the largest is 255.
                 let byte = |factors: [i32; 3]| ((sum(total, factors) + (128 << 18) + (1 << 17) - 1) >> 18) as u8;
                 (*blue, *red) = (byte(BLUE), byte(RED));
             }

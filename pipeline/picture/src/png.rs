@@ -24,19 +24,19 @@ struct Chunk<'a> {
 }
 
 impl Chunk<'_> {
-    /// Whether a reader that does not know it can do without it (PNG, third edition, 5.4).
+    /// Returns whether a reader that does not know it can do without it (PNG, third edition, 5.4).
     fn is_ancillary(&self) -> bool {
         self.name[0].is_ascii_lowercase()
     }
 
-    /// Whether it is one of an animation.
+    /// Returns whether it is one of an animation.
     fn is_animation(&self) -> bool {
         matches!(&self.name, b"acTL" | b"fcTL" | b"fdAT")
     }
 }
 
-/// The file without the chunks that Pillow refuses it for. It is borrowed if there are none, or if
-/// it is not whole.
+/// Returns the file without the chunks that Pillow refuses it for. It is borrowed if there are
+/// none, or if it is not whole.
 pub(super) fn readable(bytes: &[u8]) -> Cow<'_, [u8]> {
     let Some(chunks) = chunks(bytes) else { return Cow::Borrowed(bytes) };
     let mut refused = Refused::new(&chunks);
@@ -53,7 +53,7 @@ pub(super) fn readable(bytes: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(readable)
 }
 
-/// The chunks up to the last one, IEND; `None` if the file is cut off.
+/// Returns the chunks up to the last one, IEND; `None` if the file is cut off.
 fn chunks(bytes: &[u8]) -> Option<Vec<Chunk<'_>>> {
     let mut chunks = Vec::new();
     let mut start = 8; // behind the signature
@@ -73,7 +73,7 @@ fn chunks(bytes: &[u8]) -> Option<Vec<Chunk<'_>>> {
     }
 }
 
-/// What Pillow refuses, as `PngStream` of its `PngImagePlugin.py` does.
+/// Parts that Pillow refuses, as `PngStream` of its `PngImagePlugin.py` does.
 struct Refused {
     /// The colour type of the header.
     colours: u8,
@@ -135,7 +135,7 @@ impl Refused {
         }
     }
 
-    /// Whether a text is too long, or all of them are; `None` is longer than one may be.
+    /// Returns whether a text is too long, or all of them are; `None` is longer than one may be.
     fn is_too_much(&mut self, length: Option<u64>) -> bool {
         let Some(length) = length else { return true };
         let is_too_much = self.text + length > MOST_TEXT;
@@ -146,8 +146,8 @@ impl Refused {
     }
 }
 
-/// Whether EXIF data have the header of a TIFF, or there are none; `datasets` asks every picture
-/// for its orientation, and Pillow fails on others.
+/// Returns whether EXIF data have the header of a TIFF, or there are none; `datasets` asks every
+/// picture for its orientation, and Pillow fails on others.
 pub(super) fn is_exif(bytes: &[u8]) -> bool {
     let bytes = bytes.strip_prefix(b"Exif\0\0").unwrap_or(bytes);
     let has_header = matches!(
@@ -160,7 +160,8 @@ pub(super) fn is_exif(bytes: &[u8]) -> bool {
     has_header || bytes.is_empty()
 }
 
-/// Whether Pillow takes a text for EXIF data that it cannot read. It knows two keywords for them.
+/// Returns whether Pillow takes a text for EXIF data that it cannot read. It knows two keywords for
+/// them.
 fn is_unreadable_exif(name: [u8; 4], content: &[u8]) -> bool {
     let (keyword, text) = match memchr::memchr(0, content) {
         Some(zero) => (&content[..zero], &content[zero + 1..]),
@@ -180,7 +181,8 @@ fn is_unreadable_exif(name: [u8; 4], content: &[u8]) -> bool {
     }
 }
 
-/// Three lines, then EXIF data in hexadecimal digits, as ImageMagick writes them.
+/// Returns whether text is three lines, then EXIF data in hexadecimal digits, as ImageMagick writes
+/// them.
 fn is_exif_in_digits(text: &[u8]) -> bool {
     let digits: Vec<u8> = text.split(|byte| *byte == b'\n').skip(3).flatten().copied().collect();
     let digits: Option<Vec<u8>> = digits
@@ -194,12 +196,12 @@ fn is_exif_in_digits(text: &[u8]) -> bool {
     })
 }
 
-/// What stands behind the first zero, which ends a text.
+/// Returns what stands behind the first zero, which ends a text.
 fn behind_zero(content: &[u8]) -> Option<&[u8]> {
     memchr::memchr(0, content).map(|zero| &content[zero + 1..])
 }
 
-/// How long packed bytes are, as far as they can be unpacked; `None` if they are too long.
+/// Returns how long packed bytes are, as far as they can be unpacked; `None` if they are too long.
 fn unpacked_length(packed: &[u8]) -> Option<u64> {
     let mut unpacked = Vec::new();
     // What is damaged is no text to Pillow either, and it goes on.
@@ -208,8 +210,8 @@ fn unpacked_length(packed: &[u8]) -> Option<u64> {
     (length <= MOST_UNPACKED).then_some(length)
 }
 
-/// Whether the chunks of an animation follow one another as they should, and its frames lie within
-/// the picture. Otherwise there is only the picture.
+/// Returns whether the chunks of an animation follow one another as they should, and its frames lie
+/// within the picture. Otherwise there is only the picture.
 fn is_animation_sound(chunks: &[Chunk], header: &[u8]) -> bool {
     let double_word = |content: &[u8], at: usize| {
         let bytes = content.get(at..).and_then(<[u8]>::first_chunk);

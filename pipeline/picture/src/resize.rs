@@ -1,4 +1,5 @@
-//! The resize modes: what size a picture gets, and its pixels at that size, by an antialiased bicubic filter.
+//! The resize modes: what size a picture gets, and its pixels at that size, by an antialiased
+//! bicubic filter.
 
 use image::metadata::Orientation;
 use image::{Rgb, RgbImage};
@@ -7,17 +8,20 @@ use super::planes::Wanted;
 use super::scale::{self, Filter, Part, Source};
 use super::{Encode, PictureSettings, Resize};
 
-/// How large a picture becomes. What is stored has its centre at the centre of the scaled picture.
+/// The size that a picture is scaled to, and the part that is stored. What is stored has its centre
+/// at the centre of the scaled picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Layout {
     /// Width and height of the whole picture after scaling, pixels.
     pub scaled: (u32, u32),
-    /// Width and height of what is stored, pixels: `scaled`, or the square that it is cut or padded to.
+    /// Width and height of what is stored, pixels: `scaled`, or the square that it is cut or padded
+    /// to.
     pub stored: (u32, u32),
 }
 
 impl Layout {
-    /// What `resize` makes of a picture of `original` width and height, for a `size` of at least 1.
+    /// Returns what `resize` makes of a picture of `original` width and height, for a `size` of at
+    /// least 1.
     pub(super) fn new(resize: Resize, original: (u32, u32), size: u32, only_if_larger: bool) -> Self {
         let unchanged = Layout { scaled: original, stored: original };
         let (width, height) = original;
@@ -37,14 +41,15 @@ impl Layout {
         Layout { scaled, stored }
     }
 
-    /// Whether a picture of `original` width and height stays as it is.
+    /// Returns whether a picture of `original` width and height stays as it is.
     pub(super) fn is_identity(self, original: (u32, u32)) -> bool {
         self.scaled == original && self.stored == original
     }
 }
 
-/// What is to be made of the planes of a picture as it is stored in its file, before it is turned upright. None if the picture is neither
-/// scaled nor kept unseen, or if making RGB of the full size first is better.
+/// Returns what is to be made of the planes of a picture as it is stored in its file, before it is
+/// turned upright. None if the picture is neither scaled nor kept unseen, or if making RGB of the
+/// full size first is better.
 pub(super) fn wanted_of_planes(
     settings: &PictureSettings,
     stored: (u32, u32),
@@ -63,7 +68,7 @@ pub(super) fn wanted_of_planes(
     (size != stored && (halves_chroma || is_smaller)).then_some(Wanted { size, halves_chroma })
 }
 
-/// A width and height after a picture was turned upright, or before.
+/// Returns a width and height after a picture was turned upright, or before.
 pub(super) fn turned((width, height): (u32, u32), orientation: Orientation) -> (u32, u32) {
     match orientation {
         Orientation::Rotate90 | Orientation::Rotate270 | Orientation::Rotate90FlipH | Orientation::Rotate270FlipH => {
@@ -73,7 +78,7 @@ pub(super) fn turned((width, height): (u32, u32), orientation: Orientation) -> (
     }
 }
 
-/// `length * size / side`, rounded with halves up, at least 1.
+/// Returns `length * size / side`, rounded with halves up, at least 1.
 fn in_proportion(length: u32, size: u32, side: u32) -> u32 {
     let scaled = (u64::from(length) * u64::from(size) + u64::from(side) / 2) / u64::from(side);
     u32::try_from(scaled).unwrap_or(u32::MAX).max(1)
@@ -95,11 +100,13 @@ pub(super) fn lay_out(image: RgbImage, layout: Layout) -> RgbImage {
     padded
 }
 
-/// The centre of the scaled picture, without making the rest of it: of a thin strip, that would be larger than anything stored.
+/// Returns the centre of the scaled picture, without making the rest of it: of a thin strip, that
+/// would be larger than anything stored.
 fn scaled_centre(image: &RgbImage, layout: Layout) -> RgbImage {
     let Layout { scaled, stored } = layout;
-    // A whole number of pixels of the scaled picture is cut off, here told in pixels of the original. The filter still reads beyond the edges of
-    // this part, so the pixels are those of scaling first and cutting afterwards.
+    // A whole number of pixels of the scaled picture is cut off, here told in pixels of the
+    // original. The filter still reads beyond the edges of this part, so the pixels are those of
+    // scaling first and cutting afterwards.
     let start_and_length = |original: u32, scaled: u32, stored: u32| {
         let scale = |length: u32| f64::from(length) * f64::from(original) / f64::from(scaled);
         (scale((scaled - stored) / 2), scale(stored))
@@ -109,13 +116,13 @@ fn scaled_centre(image: &RgbImage, layout: Layout) -> RgbImage {
     part_scaled_to(image, Part { start: (left, top), extent: (width, height) }, stored)
 }
 
-/// The whole picture at a new width and height.
+/// Returns the whole picture at a new width and height.
 pub(super) fn scaled_to(image: &RgbImage, size: (u32, u32)) -> RgbImage {
     let extent = (f64::from(image.width()), f64::from(image.height()));
     part_scaled_to(image, Part { start: (0.0, 0.0), extent }, size)
 }
 
-/// The square at the centre, as large as the shorter side, at `side` x `side` pixels.
+/// Returns the square at the centre, as large as the shorter side, at `side` x `side` pixels.
 pub(super) fn centre_square(image: &RgbImage, side: u32) -> RgbImage {
     let (width, height) = (f64::from(image.width()), f64::from(image.height()));
     let shorter = width.min(height);
@@ -146,7 +153,8 @@ mod tests {
     fn every_mode_gives_the_size_that_its_name_says() {
         type Size = (u32, u32);
         const SQUARE: Size = (100, 100);
-        // Landscape pictures and squares, only_if_larger, and what is stored at size 100 by: shorter, longer, centre_crop, border.
+        // Landscape pictures and squares, only_if_larger, and what is stored at size 100 by:
+        // shorter, longer, centre_crop, border.
         let cases: &[(Size, bool, [Size; 4])] = &[
             // larger
             ((300, 200), true, [(150, 100), (100, 67), SQUARE, SQUARE]),
@@ -233,7 +241,8 @@ mod tests {
                             (layout.scaled.1, layout.scaled.0)
                         };
                         assert_eq!(found.0, size, "{context:?}");
-                        // In whole numbers: the other side is off by at most half a pixel, or is the 1 that it cannot go below.
+                        // In whole numbers: the other side is off by at most half a pixel, or is
+                        // the 1 that it cannot go below.
                         let error = (u64::from(found.1) * u64::from(side)).abs_diff(u64::from(other) * u64::from(size));
                         assert!(2 * error <= u64::from(side) || found.1 == 1, "{context:?}");
                         if resize == Resize::Longer || resize == Resize::Border {
@@ -263,7 +272,8 @@ mod tests {
             let (left, top) = ((layout.scaled.0 - size) / 2, (layout.scaled.1 - size) / 2);
             let wanted = image::imageops::crop_imm(&whole, left, top, size, size).to_image();
             let found = lay_out(image, layout);
-            // The place of a filter's window is a floating-point number, which may come out on either side of a half.
+            // The place of a filter's window is a floating-point number, which may come out on
+            // either side of a half.
             let most = found.as_raw().iter().zip(wanted.as_raw()).map(|(a, b)| a.abs_diff(*b)).max();
             assert!(most <= Some(1), "{original:?} to {size}: {most:?}");
         }

@@ -1,7 +1,8 @@
 //! Scaling by a separable filter that is widened when it shrinks, as Pillow's `resize` does.
 //!
-//! Sixteen rows of the result are made at a time: first their columns at the width of the source, then, with the sixteen side by side, their rows, so
-//! that both steps are the same operation on many numbers. The numbers are `f32` without fused operations, so that all machines agree.
+//! Sixteen rows of the result are made at a time: first their columns at the width of the source,
+//! then, with the sixteen side by side, their rows, so that both steps are the same operation on
+//! many numbers. The numbers are `f32` without fused operations, so that all machines agree.
 
 use std::ops::Range;
 
@@ -10,12 +11,14 @@ const LANES: usize = 16;
 /// Samples of a row of the source that are taken together.
 const COLUMNS: usize = 16;
 
-/// A kernel: its weight at a distance, and the distance from which on that is 0. Both count samples of the smaller of source and result.
+/// A kernel: its weight at a distance, and the distance from which on that is 0. Both count samples
+/// of the smaller of source and result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Filter {
     /// Pillow's `BILINEAR`.
     Triangle,
-    /// Pillow's `BICUBIC`: the cubic convolution of R. Keys (IEEE Trans. ASSP 29, 1981) with a = -1/2.
+    /// Pillow's `BICUBIC`: the cubic convolution of R. Keys (IEEE Trans. ASSP 29, 1981) with a =
+    /// -1/2.
     CatmullRom,
 }
 
@@ -59,8 +62,9 @@ pub(super) struct Part {
     pub extent: (f64, f64),
 }
 
-/// The part of the source at `width` x `height` pixels, at least 1 each. The edge of the part may lie within the last ones: it reaches as far as `extent`,
-/// counted in pixels of the result.
+/// Returns the part of the source at `width` x `height` pixels, at least 1 each. The edge of the
+/// part may lie within the last ones: it reaches as far as `extent`, counted in pixels of the
+/// result.
 pub(super) fn scale<const CHANNELS: usize>(
     source: Source<'_, CHANNELS>,
     (width, height): (usize, usize),
@@ -75,20 +79,21 @@ pub(super) fn scale<const CHANNELS: usize>(
     samples
 }
 
-/// What each pixel of the result takes of the pixels of the source, along one dimension.
+/// The weights of the pixels of the source in each pixel of the result, along one dimension.
 struct Weights {
     /// The first pixel that is taken.
     starts: Vec<usize>,
-    /// How many are taken.
+    /// Number of weights for each pixel of the result.
     count: usize,
-    /// As many for each pixel of the result.
+    /// Weights, `count` for each pixel of the result.
     values: Vec<f32>,
     /// The pixels of the source that are taken for any pixel of the result.
     taken: Range<usize>,
 }
 
 impl Weights {
-    /// For `length` pixels that show, as far as `scaled_extent`, what is `extent` long from `start` on, of `available` pixels.
+    /// Prepares weights for `length` pixels that show, as far as `scaled_extent`, what is `extent`
+    /// long from `start` on, of `available` pixels.
     fn new(
         available: usize,
         (start, extent): (f64, f64),
@@ -99,7 +104,8 @@ impl Weights {
         let widened = scale.max(1.0);
         let support = filter.support() * widened;
         let centre = |index: usize| start + (index as f64 + 0.5) * scale;
-        // Pixels whose centres are within the support, as `precompute_coeffs` of Pillow's Resample.c counts them.
+        // Pixels whose centres are within the support, as `precompute_coeffs` of Pillow's
+        // Resample.c counts them.
         let window = |index: usize| -> Range<usize> {
             let end = ((centre(index) + support + 0.5) as usize).min(available);
             let start = ((centre(index) - support + 0.5).max(0.0) as usize).min(end - 1);
@@ -132,7 +138,8 @@ impl Weights {
     }
 }
 
-/// Numbers that are stored and loaded again at once, which is slow where they lie in two lines of the cache: by chance, without this.
+/// Numbers that are stored and loaded again at once, which is slow where they lie in two lines of
+/// the cache: by chance, without this.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
 struct Aligned<const COUNT: usize>([f32; COUNT]);
@@ -190,7 +197,7 @@ impl<const CHANNELS: usize> pulp::WithSimd for Scale<'_, CHANNELS> {
     }
 }
 
-/// The weighted sums of the first few samples of rows.
+/// Returns the weighted sums of the first few samples of rows.
 #[inline(always)]
 fn sum_rows(samples: &[u8], stride: usize, count: usize, weights: &[f32]) -> Aligned<COLUMNS> {
     let mut aligned = Aligned([0.0; COLUMNS]);
@@ -212,7 +219,8 @@ fn sum_rows(samples: &[u8], stride: usize, count: usize, weights: &[f32]) -> Ali
 /// Rounds and clamps.
 #[inline(always)]
 pub(super) fn to_byte(value: f32) -> u8 {
-    // Added to 1.5 * 2^23, a number is rounded to a whole one, which then stands in the lowest bits.
+    // Added to 1.5 * 2^23, a number is rounded to a whole one, which then stands in the lowest
+    // bits.
     const ROUND: f32 = 12_582_912.0;
     (value.clamp(0.0, 255.0) + ROUND).to_bits() as u8
 }

@@ -20,7 +20,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// The name in tables.
+    /// Returns the name in tables.
     pub fn name(self) -> &'static str {
         match self {
             Format::Jpeg => "jpeg",
@@ -32,7 +32,7 @@ impl Format {
         }
     }
 
-    /// The usual suffix of file names, without the dot.
+    /// Returns the usual suffix of file names, without the dot.
     pub fn extension(self) -> &'static str {
         match self {
             Format::Jpeg => "jpg",
@@ -45,7 +45,8 @@ impl Format {
 /// Tells the format from the magic bytes that the formats' specifications give.
 ///
 /// # Errors
-/// [`PictureError::Unsupported`] for a picture of another kind, [`PictureError::NotAnImage`] for everything else.
+/// [`PictureError::Unsupported`] for a picture of another kind, [`PictureError::NotAnImage`] for
+/// everything else.
 pub(super) fn format(bytes: &[u8]) -> Result<Format, PictureError> {
     match bytes {
         [0xff, 0xd8, 0xff, ..] => Ok(Format::Jpeg),
@@ -62,13 +63,14 @@ pub(super) fn format(bytes: &[u8]) -> Result<Format, PictureError> {
     }
 }
 
-/// Whether the first bytes of a file are those of a picture, also of a kind that is not decoded
-/// here. Eighteen bytes are enough.
+/// Returns whether the first bytes of a file are those of a picture, also of a kind that is not
+/// decoded here. Eighteen bytes are enough.
 pub fn begins_as_picture(bytes: &[u8]) -> bool {
     !matches!(format(bytes), Err(PictureError::NotAnImage(_)))
 }
 
-/// How far into a text a document type or an `<svg` element is looked for; comments may stand before it.
+/// Bytes of a text in which a document type or an `<svg` element is looked for; comments may stand
+/// before it.
 const HEAD_BYTES: usize = 1024;
 
 fn other_kind(bytes: &[u8]) -> PictureError {

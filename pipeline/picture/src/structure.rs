@@ -1,18 +1,21 @@
 //! Whether a file is whole, told from its structure alone: no pixel is decoded.
 //!
-//! A file that was cut off ends before its format says that it does, and every format here says so: by an end marker, or by the lengths of its
-//! parts. What this cannot see is damage within the compressed pixels, except in PNG, whose chunks carry checksums. Bytes behind the end of the
+//! A file that was cut off ends before its format says that it does, and every format here says so:
+//! by an end marker, or by the lengths of its parts. What this cannot see is damage within the
+//! compressed pixels, except in PNG, whose chunks carry checksums. Bytes behind the end of the
 //! picture are no fault, since all readers ignore them.
 
 pub(super) mod tiff;
 
 use super::{Format, PictureError, check_size};
 
-/// Width and height as the header says, in pixels, before orientation, of a file that is whole.
+/// Returns the width and height as the header says, in pixels, before orientation, of a file that
+/// is whole.
 ///
 /// # Errors
-/// [`PictureError::Broken`] says what is missing or impossible, [`PictureError::Unsupported`] names a kind that is not decoded here, and
-/// [`PictureError::TooManyPixels`] is a header that announces more than `max_pixels`.
+/// [`PictureError::Broken`] says what is missing or impossible, [`PictureError::Unsupported`] names
+/// a kind that is not decoded here, and [`PictureError::TooManyPixels`] is a header that announces
+/// more than `max_pixels`.
 pub(super) fn check(bytes: &[u8], format: Format, max_pixels: u64) -> Result<(u32, u32), PictureError> {
     match format {
         Format::Jpeg => jpeg(bytes, max_pixels),
@@ -39,25 +42,28 @@ fn sized(width: u32, height: u32, max_pixels: u64) -> Result<Size, PictureError>
     Ok((width, height))
 }
 
-/// The `N` bytes at a position, if the file reaches that far.
+/// Returns the `N` bytes at a position, if the file reaches that far.
 fn bytes_at<const N: usize>(bytes: &[u8], position: usize) -> Option<[u8; N]> {
     bytes.get(position..)?.first_chunk().copied()
 }
 
-/// JPEG, ITU-T T.81 annex B: segments up to the first scan are walked by their lengths, then the end-of-image marker is searched for from the end of
-/// the file. In entropy-coded data 0xff is followed by 0 or a restart marker, so that 0xff 0xd9 is always the end.
+/// Checks a JPEG, ITU-T T.81 annex B: segments up to the first scan are walked by their lengths,
+/// then the end-of-image marker is searched for from the end of the file. In entropy-coded data
+/// 0xff is followed by 0 or a restart marker, so that 0xff 0xd9 is always the end.
 fn jpeg(bytes: &[u8], max_pixels: u64) -> Result<Size, PictureError> {
     const ESCAPE: u8 = 0xff;
     let mut size = None;
     let mut position = 2; // behind the start-of-image marker
     loop {
         let before_scan = || cut_off("before the first scan");
-        // Stray bytes between segments are skipped by all readers, and so is any number of fill bytes.
+        // Stray bytes between segments are skipped by all readers, and so is any number of fill
+        // bytes.
         let rest = bytes.get(position..).ok_or_else(before_scan)?;
         position += memchr::memchr(ESCAPE, rest).ok_or_else(before_scan)? + 1;
         match *bytes.get(position).ok_or_else(before_scan)? {
             ESCAPE => {}
-            // An escaped 0xff among stray bytes, and markers without a segment: TEM, restarts, another start of image.
+            // An escaped 0xff among stray bytes, and markers without a segment: TEM, restarts,
+            // another start of image.
             0x00 | 0x01 | 0xd0..=0xd8 => position += 1,
             0xd9 => return Err(broken("the image ends before its first scan")),
             marker => {
@@ -80,7 +86,8 @@ fn jpeg(bytes: &[u8], max_pixels: u64) -> Result<Size, PictureError> {
     if has_end { Ok(size) } else { Err(cut_off("in its scans: it has no end-of-image marker")) }
 }
 
-/// Width and height of a frame header (T.81, B.2.2): length, precision, height, width, components.
+/// Returns the width and height of a frame header (T.81, B.2.2): length, precision, height, width,
+/// components.
 fn frame_size(marker: u8, segment: &[u8], max_pixels: u64) -> Result<Size, PictureError> {
     if marker > 0xc2 {
         // Lossless, hierarchical or arithmetic coding.
@@ -90,8 +97,9 @@ fn frame_size(marker: u8, segment: &[u8], max_pixels: u64) -> Result<Size, Pictu
     sized(u16::from_be_bytes([w1, w0]).into(), u16::from_be_bytes([h1, h0]).into(), max_pixels)
 }
 
-/// PNG, W3C recommendation, sections 5.2 to 5.6: chunks from IHDR to IEND with IDAT among them. Checksums are checked where a reader cannot do without
-/// the chunk, that is where its name begins with a capital.
+/// Checks a PNG, W3C recommendation, sections 5.2 to 5.6: chunks from IHDR to IEND with IDAT among
+/// them. Checksums are checked where a reader cannot do without the chunk, that is where its name
+/// begins with a capital.
 fn png(bytes: &[u8], max_pixels: u64) -> Result<Size, PictureError> {
     let mut size = None;
     let mut has_pixels = false;
@@ -131,7 +139,8 @@ fn png(bytes: &[u8], max_pixels: u64) -> Result<Size, PictureError> {
     size.ok_or_else(|| broken("no IHDR chunk"))
 }
 
-/// GIF, specification 89a: the logical screen, then blocks up to the trailer, with a picture among them.
+/// Checks a GIF, specification 89a: the logical screen, then blocks up to the trailer, with a
+/// picture among them.
 fn gif(bytes: &[u8], max_pixels: u64) -> Result<Size, PictureError> {
     let screen = bytes_at(bytes, 6).ok_or_else(|| cut_off("in its logical screen descriptor"))?;
     let [w0, w1, h0, h1, flags, _background, _aspect] = screen;
@@ -169,12 +178,14 @@ fn gif(bytes: &[u8], max_pixels: u64) -> Result<Size, PictureError> {
     }
 }
 
-/// Bytes of the colour table that the flags of a GIF descriptor announce: 3 for each of its 2 to 256 colours.
+/// Returns bytes of the colour table that the flags of a GIF descriptor announce: 3 for each of its
+/// 2 to 256 colours.
 fn colour_table_bytes(flags: u8) -> usize {
     if flags & 0x80 == 0 { 0 } else { 3 << ((flags & 7) + 1) }
 }
 
-/// GIF data come in blocks of at most 255 bytes with their length in front; an empty one ends them.
+/// Returns the place behind the data of a GIF, which are blocks of at most 255 bytes with their
+/// length in front; an empty one ends them.
 fn behind_sub_blocks(bytes: &[u8], mut position: usize) -> Option<usize> {
     loop {
         let length = usize::from(*bytes.get(position)?);
@@ -185,7 +196,7 @@ fn behind_sub_blocks(bytes: &[u8], mut position: usize) -> Option<usize> {
     }
 }
 
-/// WebP, RFC 9649: the RIFF container's length, and the lengths of its chunks.
+/// Checks a WebP, RFC 9649: the RIFF container's length, and the lengths of its chunks.
 fn webp(bytes: &[u8], max_pixels: u64) -> Result<Size, PictureError> {
     let length = bytes_at(bytes, 4).map(u32::from_le_bytes).ok_or_else(|| cut_off("in its RIFF header"))?;
     let length = u64::from(length) + 8; // with the name and the length itself
@@ -200,7 +211,8 @@ fn webp(bytes: &[u8], max_pixels: u64) -> Result<Size, PictureError> {
         let content = end.and_then(|end| chunks.get(position + 8..end));
         let content = content.ok_or_else(|| cut_off(&format!("in its {} chunk", name.escape_ascii())))?;
         has_picture |= matches!(&name, b"VP8 " | b"VP8L" | b"ANMF");
-        // The size of the canvas stands first where there is one; else there is only the picture itself.
+        // The size of the canvas stands first where there is one; else there is only the picture
+        // itself.
         if size.is_none() {
             let own = webp_size(name, content)?;
             size = own.map(|(width, height)| sized(width, height, max_pixels)).transpose()?;
@@ -213,8 +225,9 @@ fn webp(bytes: &[u8], max_pixels: u64) -> Result<Size, PictureError> {
     }
 }
 
-/// The size that a chunk announces: of the canvas (VP8X, RFC 9649 section 2.7), of a lossy key frame (VP8, RFC 6386 section 9.1), or of a lossless
-/// picture (VP8L, RFC 9649 section 3.4). Others have none.
+/// Returns the size that a chunk announces: of the canvas (VP8X, RFC 9649 section 2.7), of a lossy
+/// key frame (VP8, RFC 6386 section 9.1), or of a lossless picture (VP8L, RFC 9649 section 3.4).
+/// Others have none.
 fn webp_size(name: [u8; 4], content: &[u8]) -> Result<Option<Size>, PictureError> {
     let word = |bytes: [u8; 2]| u32::from(u16::from_le_bytes(bytes));
     match (&name, content) {
@@ -222,7 +235,8 @@ fn webp_size(name: [u8; 4], content: &[u8]) -> Result<Option<Size>, PictureError
             let length = |bytes: [u8; 3]| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], 0]) + 1;
             Ok(Some((length([*w0, *w1, *w2]), length([*h0, *h1, *h2]))))
         }
-        // The lowest bit of a frame is 0 in key frames; the two highest bits of each side are a scale for display.
+        // The lowest bit of a frame is 0 in key frames; the two highest bits of each side are a
+        // scale for display.
         (b"VP8 ", [tag, _, _, 0x9d, 0x01, 0x2a, w0, w1, h0, h1, ..]) if tag & 1 == 0 => {
             Ok(Some((word([*w0, *w1]) & 0x3fff, word([*h0, *h1]) & 0x3fff)))
         }
@@ -237,8 +251,8 @@ fn webp_size(name: [u8; 4], content: &[u8]) -> Result<Option<Size>, PictureError
     }
 }
 
-/// Windows bitmap: the headers of Microsoft's documentation (`BITMAPFILEHEADER`, `BITMAPCOREHEADER`, `BITMAPINFOHEADER` and later), and room for all
-/// rows behind them.
+/// Windows bitmap: the headers of Microsoft's documentation (`BITMAPFILEHEADER`,
+/// `BITMAPCOREHEADER`, `BITMAPINFOHEADER` and later), and room for all rows behind them.
 fn bmp(bytes: &[u8], max_pixels: u64) -> Result<Size, PictureError> {
     let in_header = || cut_off("in its header");
     let [o0, o1, o2, o3, h0, h1, h2, h3] = bytes_at(bytes, 10).ok_or_else(in_header)?;
@@ -273,7 +287,8 @@ fn bmp(bytes: &[u8], max_pixels: u64) -> Result<Size, PictureError> {
     Ok(size)
 }
 
-/// Walks the runs of `BI_RLE8` and `BI_RLE4` up to the end-of-bitmap code, or until all rows have ended.
+/// Walks the runs of `BI_RLE8` and `BI_RLE4` up to the end-of-bitmap code, or until all rows have
+/// ended.
 fn run_lengths_end(pixels: &[u8], bits: u16, height: u32) -> Result<(), PictureError> {
     let (mut position, mut rows) = (0, 0);
     while rows < height {

@@ -43,7 +43,8 @@ pub(super) fn difference(left: &RgbImage, right: &RgbImage) -> (u8, f64) {
 
 #[test]
 fn pixels_are_those_that_pillow_sees() {
-    // Exactly, but that blending with white may round the other way, and decoders of lossy WebP differ in how they interpolate chroma.
+    // Exactly, but that blending with white may round the other way, and decoders of lossy WebP
+    // differ in how they interpolate chroma.
     let cases: &[(&str, u8, f64)] = &[
         ("orientation_3.jpg", 0, 0.0),
         ("orientation_6.jpg", 0, 0.0),
@@ -71,7 +72,8 @@ fn pixels_are_those_that_pillow_sees() {
 
 #[test]
 fn jpegs_of_every_layout_have_the_pixels_of_libjpeg() {
-    // Pillow 13.0.0 with libjpeg-turbo 3.2.0 on pictures of every order and number of samples; see fixtures/make_sampling.py.
+    // Pillow 13.0.0 with libjpeg-turbo 3.2.0 on pictures of every order and number of samples; see
+    // fixtures/make_sampling.py.
     let table = String::from_utf8(fixture("sampling.tsv")).unwrap();
     let mut files = 0;
     for line in table.lines().skip(1) {
@@ -162,8 +164,8 @@ fn damage_to_a_tiff_ends_with_a_picture_or_an_error() {
 
 #[test]
 fn the_screen_of_a_gif_grows_to_hold_its_first_picture_and_is_transparent_around_it() {
-    // A screen of 2 x 1 with a picture of 2 x 2 at (1, 0); its four pixels have the colours 1, 2, 1 and 1 of red, green and blue, in codes of 3 bits
-    // (the last two of 4): clear, 1, 2, 1, 1, end.
+    // A screen of 2 x 1 with a picture of 2 x 2 at (1, 0); its four pixels have the colours 1, 2, 1
+    // and 1 of red, green and blue, in codes of 3 bits (the last two of 4): clear, 1, 2, 1, 1, end.
     let gif = |control: &[u8]| {
         [
             &b"GIF89a\x02\x00\x01\x00\x81\x00\x00"[..],
@@ -297,8 +299,8 @@ fn jpegs_that_come_in_scans_of_their_own_are_decoded_in_every_way() {
 
 #[test]
 fn what_is_decoded_is_what_was_held_against_the_limits() {
-    // The marker of a frame in a segment that only one of two decoders skips, and a WebP canvas smaller than its picture: the header that is checked must
-    // be that of what is decoded.
+    // The marker of a frame in a segment that only one of two decoders skips, and a WebP canvas
+    // smaller than its picture: the header that is checked must be that of what is decoded.
     let jpeg = fixture("plain.jpg");
     let mut extended = jpeg[..2].to_vec();
     extended.extend([0xff, 0xc0, 0, 17, 8, 0xfe, 0xfe, 0xfe, 0xfe, 3, 1, 0x22, 0, 2, 0x11, 1, 3, 0x11, 1]);
@@ -364,8 +366,8 @@ fn premultiplied_pixels_are_not_blended_twice() {
 fn exif_data_are_read_as_by_pillow() {
     let plain = fixture("rgb_webp.webp");
     let upright = decode_rgb(&plain, MAX_PIXELS).unwrap();
-    // Directories of one entry: orientation 6, to be turned by 90 degrees, as a short number and as a long one, which says that it is one of two and whose end
-    // is cut off.
+    // Directories of one entry: orientation 6, to be turned by 90 degrees, as a short number and as
+    // a long one, which says that it is one of two and whose end is cut off.
     let short = b"II\x2a\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
     let long = b"MM\0\x2a\0\0\0\x08\0\x02\x01\x12\0\x04\0\0\0\x01\0\0\0\x06\x01\x13";
     // Webp may have them as in a JPEG segment.
@@ -386,9 +388,11 @@ fn exif_data_are_read_as_by_pillow() {
 
 #[test]
 fn profiles_are_converted_to_srgb_as_littlecms_does() {
-    // Pillow's ImageCms with LittleCMS 2.19. What is decoded without loss differs by the rounding of fixed-point arithmetic on either side. In front of
-    // that, two JPEG decoders differ by rounding (none of these subsamples its chroma), which the curve of Adobe RGB makes larger in the dark. Between
-    // the 5 steps of the table of inks, LittleCMS interpolates in tetrahedra and moxcms in cubes.
+    // Pillow's ImageCms with LittleCMS 2.19. What is decoded without loss differs by the rounding
+    // of fixed-point arithmetic on either side. In front of that, two JPEG decoders differ by
+    // rounding (none of these subsamples its chroma), which the curve of Adobe RGB makes larger in
+    // the dark. Between the 5 steps of the table of inks, LittleCMS interpolates in tetrahedra and
+    // moxcms in cubes.
     let cases: &[(&str, u8, f64)] = &[
         ("profile_rgb_png.png", 1, 0.2),
         ("profile_rgb_tif.tif", 1, 0.2),
@@ -465,7 +469,8 @@ fn other_peoples_profiles_give_the_colours_that_pillow_sees() {
     for line in table.lines() {
         let [name, width, height, means] = line.split('\t').collect::<Vec<_>>().try_into().unwrap();
         let bytes = std::fs::read(hostile.join(name)).unwrap();
-        // TIFF with premultiplied alpha is shown as if it were not, or not decoded at all; that has nothing to do with profiles.
+        // TIFF with premultiplied alpha is shown as if it were not, or not decoded at all; that has
+        // nothing to do with profiles.
         if name.contains("16bit_RGBa") {
             continue;
         }
@@ -513,7 +518,8 @@ fn a_picture_with_a_blurred_box_is_encoded_in_every_mode() {
             assert!(super::prepare(bytes.clone(), &settings, &unusable).unwrap().bytes == bytes);
         }
     }
-    // The boxes are those of the upright picture, and it is blurred before it is scaled and cropped.
+    // The boxes are those of the upright picture, and it is blurred before it is scaled and
+    // cropped.
     let bytes = fixture("orientation_6.jpg");
     let kept = super::prepare(bytes.clone(), &settings(Resize::Keep, 1), &face).unwrap();
     assert_eq!((kept.width, kept.height, kept.original_width, kept.original_height), (32, 48, 48, 32));
@@ -548,7 +554,8 @@ fn scaling_is_pillows_bicubic() {
 
 #[test]
 fn pictures_are_made_smaller_while_they_are_decoded() {
-    // Nearly the whole size, half of it, a quarter, an eighth, and between. The reference is Pillow's decoder, then the filter of all other pictures.
+    // Nearly the whole size, half of it, a quarter, an eighth, and between. The reference is
+    // Pillow's decoder, then the filter of all other pictures.
     for (name, most_mean) in [
         ("plain.jpg", 1.5),
         ("progressive.jpg", 1.5),
@@ -630,7 +637,7 @@ fn no_damaged_jpeg_is_accepted_that_zune_refuses() {
     // Another decoder, in the mode in which it overlooks what it can.
     let is_accepted_by_zune = |bytes: &[u8]| {
         let decoding = || zune_jpeg::JpegDecoder::new(zune_jpeg::zune_core::bytestream::ZCursor::new(bytes)).decode();
-        catch_unwind(decoding).is_ok_and(|pixels| pixels.is_ok())
+        std::panic::catch_unwind(decoding).is_ok_and(|pixels| pixels.is_ok())
     };
     let mut accepted = Vec::new();
     for name in ["plain.jpg", "progressive.jpg", "grey.jpg", "cmyk.jpg", "sampling/33x17_2x2_restart.jpg"] {
@@ -645,7 +652,8 @@ fn no_damaged_jpeg_is_accepted_that_zune_refuses() {
             }
         }
     }
-    // As libjpeg, we take numbers for YCCK that an Adobe marker does not define, and pass over the marker's end if its length is too small.
+    // As libjpeg, we take numbers for YCCK that an Adobe marker does not define, and pass over the
+    // marker's end if its length is too small.
     accepted.retain(|damage| {
         !damage.starts_with("cmyk.jpg with byte 17 ") && damage != "cmyk.jpg with byte 5 changed by 0x8"
     });
@@ -768,8 +776,9 @@ fn every_mode_keeps_bytes_that_need_no_change() {
 
 #[test]
 fn cropped_and_padded_pixels_are_pillows() {
-    // Bicubic scaling of the same pixels differs by rounding only; the orientation's picture goes through another JPEG decoder first. One pixel off
-    // the centre would be a mean difference of 6 or more.
+    // Bicubic scaling of the same pixels differs by rounding only; the orientation's picture goes
+    // through another JPEG decoder first. One pixel off the centre would be a mean difference of 6
+    // or more.
     for (name, resize, size, wanted, most, mean) in [
         ("plain.expected.png", Resize::CentreCrop, 30, "plain_centre_crop_30", 1, 0.2),
         ("plain.expected.png", Resize::Border, 33, "plain_border_33", 1, 0.2),
@@ -859,7 +868,8 @@ fn pixels_of_a_file_that_take_too_much_memory_are_refused_before_decoding() {
 
 #[test]
 fn every_hostile_file_ends_with_a_picture_or_an_error() {
-    // Broken and odd files with Pillow's verdict on each. We differ on corrupt entropy-coded data, which Pillow shows as noise, and on rare kinds of TIFF.
+    // Broken and odd files with Pillow's verdict on each. We differ on corrupt entropy-coded data,
+    // which Pillow shows as noise, and on rare kinds of TIFF.
     let Some(folder) = shared("data/hostile") else { return };
     let table = std::fs::read_to_string(folder.join("EXPECT.tsv")).unwrap();
     let (mut files, mut agreed, mut shown) = (0, 0, String::new());
@@ -901,7 +911,8 @@ fn every_photograph_of_an_ordinary_collection_decodes() {
     assert!(files > 100, "{files} files");
 }
 
-/// Opens and loads every file that is named on its input, as `datasets` does; writes the names of those that it refuses, and why.
+/// Opens and loads every file that is named on its input, as `datasets` does; writes the names of
+/// those that it refuses, and why.
 const PILLOW: &str = "
 import sys, warnings
 from PIL import Image, ImageOps

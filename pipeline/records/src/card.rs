@@ -1,25 +1,30 @@
-//! The dataset card that makes a folder of Parquet shards a dataset that Hugging Face `datasets` loads by its folder name.
+//! The dataset card that makes a folder of files a dataset that Hugging Face `datasets` loads by
+//! its folder name.
 
-/// What a card says.
+/// The content of a card.
 #[derive(Debug)]
 pub struct Card<'a> {
     /// The title.
     pub name: &'a str,
-    /// Rows in all shards.
+    /// Rows of all files.
     pub rows: u64,
-    /// Glob of the shards, below the folder of the card.
-    pub data_files: &'a str,
-    /// Digest of everything in the shards.
+    /// Licences as the Hub names them, such as `cc-by-4.0`.
+    pub licences: &'a [String],
+    /// The configurations: names and globs of their files, below the folder of the card.
+    pub configs: &'a [(String, Vec<String>)],
+    /// Digest of everything in the files.
     pub content: &'a str,
     /// Markdown text below the title.
     pub text: &'a str,
 }
 
-/// The card as `README.md`: YAML front matter as in the Hub's dataset card specification, then the text.
+/// Returns the card as `README.md`: YAML front matter as in the Hub's dataset card specification,
+/// then the text.
 ///
-/// `configs` is always written, so that files beside the shards are never taken for data. A folder with a
-/// card that has them is cached by `datasets` under the folder's name and this front matter alone, not the
-/// files (seen with 5.2.0). The digest in `dataset_info` makes it read other shards anew.
+/// `configs` is always written, so that files beside the shards are never taken for data. A folder
+/// with a card that has them is cached by `datasets` under the folder's name and this front matter
+/// alone, not the files (seen with 5.2.0). The digest in `dataset_info` makes it read other shards
+/// anew.
 pub fn render(card: &Card) -> String {
     let size = match card.rows {
         0..1_000 => "n<1K",
@@ -31,11 +36,26 @@ pub fn render(card: &Card) -> String {
         100_000_000..1_000_000_000 => "100M<n<1B",
         _ => "n>1B",
     };
-    let name = serde_json::Value::from(card.name); // a JSON string is a YAML string
-    format!(
-        "---\npretty_name: {name}\nsize_categories:\n- {size}\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: {}\ndataset_info:\n- config_name: default\n  description: content {}\n---\n\n# {}\n\n{}\n",
-        card.data_files, card.content, card.name, card.text
-    )
+    // A JSON string is a YAML string.
+    let quoted = |text: &str| serde_json::Value::from(text).to_string();
+    let mut text = format!("---\npretty_name: {}\n", quoted(card.name));
+    if !card.licences.is_empty() {
+        text += "license:\n";
+        card.licences.iter().for_each(|licence| text += &format!("- {}\n", quoted(licence)));
+    }
+    text += &format!("size_categories:\n- {size}\nconfigs:\n");
+    for (name, files) in card.configs {
+        text += &format!("- config_name: {name}\n  data_files:\n  - split: train\n    path:");
+        match files.as_slice() {
+            [file] => text += &format!(" {file}\n"),
+            files => text += &format!("\n    - {}\n", files.join("\n    - ")),
+        }
+    }
+    text += "dataset_info:\n";
+    for (name, _) in card.configs {
+        text += &format!("- config_name: {name}\n  description: content {}\n", card.content);
+    }
+    text + &format!("---\n\n# {}\n\n{}\n", card.name, card.text)
 }
 
 #[cfg(test)]
@@ -44,7 +64,9 @@ mod tests {
 
     #[test]
     fn a_name_with_quotes_stays_valid_yaml() {
-        let card = Card { name: "a \"b\": c", rows: 12, data_files: "data/*.parquet", content: "0ab1", text: "Hello." };
+        let configs = [("default".to_owned(), vec!["data/*.parquet".to_owned()])];
+        let card =
+            Card { name: "a \"b\": c", rows: 12, licences: &[], configs: &configs, content: "0ab1", text: "Hello." };
         let text = render(&card);
         assert!(text.starts_with("---\npretty_name: \"a \\\"b\\\": c\"\nsize_categories:\n- n<1K\n"), "{text}");
     }

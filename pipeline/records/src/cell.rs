@@ -14,8 +14,8 @@ pub fn is_bytes(of: &DataType) -> bool {
     matches!(of, DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_))
 }
 
-/// Returns a cell as JSON. Bytes are null, and left out of structs; so is a number that JSON lacks, as NaN.
-/// A time or date is its text.
+/// Returns a cell as JSON. Bytes are null, and left out of structs; so is a number that JSON lacks,
+/// as NaN. A time or date is its text.
 ///
 /// # Errors
 /// Why a cell has no text, from Arrow.
@@ -80,7 +80,7 @@ fn text(column: &ArrayRef, row: usize) -> Result<String, ArrowError> {
     formatter.value(row).try_to_string()
 }
 
-/// The key of a map, which is a text in JSON.
+/// Returns the key of a map, which is a text in JSON.
 fn key(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }

@@ -8,11 +8,11 @@ pub enum Error {
     /// The file system refused.
     #[error("cannot {action} {path}")]
     Io {
-        /// What was tried, as a verb.
+        /// The action, as a verb.
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: std::io::Error,
     },
     /// Another process works in the same folder.
@@ -40,7 +40,7 @@ pub enum Error {
         path: PathBuf,
         /// Line number from 1.
         line: usize,
-        /// What the JSON parser says.
+        /// The message of the JSON parser.
         reason: String,
     },
     /// A file of a part is gone, or has another content than when it was committed.
@@ -71,11 +71,11 @@ pub enum Error {
     /// Parquet could not be read or written.
     #[error("cannot {action} Parquet file {path}: {source}")]
     Parquet {
-        /// What was tried, as a verb.
+        /// The action, as a verb.
         action: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the Parquet library says.
+        /// The message of the Parquet library.
         source: ::parquet::errors::ParquetError,
     },
     /// A table lacks a column, or has it with another type.
@@ -95,7 +95,7 @@ pub enum Error {
         kind: &'static str,
         /// The offending name.
         name: String,
-        /// Which rule it breaks.
+        /// The rule that it breaks.
         reason: &'static str,
     },
 }

@@ -1,5 +1,5 @@
-//! What every lynxdata crate agrees on: the key of a pair, the status of a download, the schemas of the tables, and the folder in which a run
-//! keeps its parts.
+//! What every lynxdata crate agrees on: the key of a pair, the status of a download, the schemas of
+//! the tables, and the folder in which a run keeps its parts.
 //!
 //! ```
 //! use lynxdata_records::{RunFolder, NewPart, fingerprint};
@@ -26,6 +26,7 @@
 //! * [`Status`]: the one outcome of every row of a source;
 //! * [`schema`]: the columns of every table, and the metadata that Hugging Face `datasets` reads;
 //! * [`parquet`] and [`webdataset`]: the two file formats that parts are written in;
+//! * [`sqlite`]: databases as an index beside archives;
 //! * [`text`] and [`python_json`]: foreign text as UTF-8, and foreign JSON without what the
 //!   standard does not know;
 //! * [`MeasuredFile`]: a file whose digest is known when it is written;
@@ -33,7 +34,8 @@
 //! * [`nearest`]: the valid name that a mistyped one was meant to be;
 //! * [`card`]: the dataset card beside published shards.
 //!
-//! It knows no network, no clock, no SQL engine and no model; the work is done by the crates that import it.
+//! It knows no network, no clock, no SQL engine and no model; the work is done by the crates that
+//! import it.
 
 pub mod card;
 pub mod cell;
@@ -48,9 +50,14 @@ pub mod python_json;
 mod rewritten;
 mod run_folder;
 pub mod schema;
+pub mod sqlite;
 mod status;
 pub mod text;
 pub mod webdataset;
+
+#[cfg(test)]
+#[path = "../../../tests/machine.rs"]
+mod machine;
 
 pub use error::Error;
 pub use key::{fingerprint, uid};

@@ -1,4 +1,5 @@
-//! The manifest: one JSON line for every committed part and every completed stage; the last line of a key wins.
+//! The manifest: one JSON line for every committed part and every completed stage; the last line of
+//! a key wins.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path};
@@ -33,13 +34,14 @@ pub struct PartEntry {
     pub part: String,
     /// BLAKE3 over the stage's format version, its settings and its inputs.
     pub fingerprint: String,
-    /// What was written.
+    /// Its files.
     pub files: Vec<FileEntry>,
     /// Rows read.
     pub rows_in: u64,
     /// Rows written.
     pub rows_out: u64,
-    /// The rows read, by class; empty where a stage has but one class. The classes add up to `rows_in`.
+    /// The rows read, by class; empty where a stage has but one class. The classes add up to
+    /// `rows_in`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub counts: BTreeMap<String, u64>,
     /// Wall-clock seconds that it took.
@@ -47,17 +49,18 @@ pub struct PartEntry {
 }
 
 impl PartEntry {
-    /// The paths of its files.
+    /// Returns the paths of its files.
     pub fn paths(&self) -> impl Iterator<Item = &str> {
         self.files.iter().map(|file| file.path.as_str())
     }
 
-    /// The paths of its files that another part, or another version of it, does not have.
+    /// Returns the paths of its files that another part, or another version of it, does not have.
     pub fn paths_not_in<'a>(&'a self, other: &'a PartEntry) -> impl Iterator<Item = &'a str> {
         self.paths().filter(|path| other.paths().all(|kept| kept != *path))
     }
 
-    /// A digest of the part's content but for files that hold readings of a clock, and of its counts, for the fingerprints of what is made from it.
+    /// Returns a digest of the part's content but for files that hold readings of a clock, and of
+    /// its counts, for the fingerprints of what is made from it.
     pub fn digest(&self) -> String {
         let files = self.files.iter().filter(|file| !file.clock);
         let files = files.flat_map(|file| [file.path.clone(), file.blake3.clone()]);
@@ -76,7 +79,8 @@ pub struct StageEntry {
     pub parts: Vec<String>,
     /// [`Manifest::digest`] of the stages that it read, when it read them.
     pub inputs: String,
-    /// What of the recipe it was made by, as a digest. Manifests of earlier versions do not say.
+    /// A digest of the settings of the recipe that it was made by. Manifests of earlier versions do
+    /// not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settings: Option<String>,
 }
@@ -93,7 +97,7 @@ pub(crate) enum Line {
     Stage(StageEntry),
 }
 
-/// What the manifest says now.
+/// The current content of the manifest.
 #[derive(Debug, Clone, Default)]
 pub struct Manifest {
     pub(crate) parts: BTreeMap<(String, String), PartEntry>,
@@ -101,7 +105,8 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// Reads the manifest of a run folder without locking it, as `lynxdata status` does beside a running process.
+    /// Reads the manifest of a run folder without locking it, as `lynxdata status` does beside a
+    /// running process.
     pub fn read(root: &Path) -> Result<Manifest> {
         let path = root.join(MANIFEST);
         if !path.is_file() {
@@ -111,7 +116,8 @@ impl Manifest {
         Ok(Manifest::parse(&bytes, &path)?.0)
     }
 
-    /// What the lines of a manifest say that was read from `path`, or from another place that is shown so.
+    /// Returns what the lines of a manifest say that was read from `path`, or from another place
+    /// that is shown so.
     ///
     /// # Errors
     /// [`Error::Manifest`] if a whole line is damaged.
@@ -119,7 +125,8 @@ impl Manifest {
         Ok(Manifest::parse(lines, path)?.0)
     }
 
-    /// Parses manifest lines; returns also how many bytes are whole lines. What stands behind them was cut off by a kill and is not part of the run.
+    /// Parses manifest lines; returns also how many bytes are whole lines. What stands behind them
+    /// was cut off by a kill and is not part of the run.
     pub(crate) fn parse(bytes: &[u8], path: &Path) -> Result<(Manifest, usize)> {
         let mut manifest = Manifest::default();
         let mut position = 0;
@@ -143,7 +150,8 @@ impl Manifest {
     pub(crate) fn apply(&mut self, line: Line) {
         match line {
             Line::Part(part) => {
-                // A part that was made anew makes its stage incomplete until the stage says otherwise.
+                // A part that was made anew makes its stage incomplete until the stage says
+                // otherwise.
                 self.stages.remove(&part.stage);
                 self.parts.insert((part.stage.clone(), part.part.clone()), part);
             }
@@ -159,42 +167,45 @@ impl Manifest {
         }
     }
 
-    /// A committed part.
+    /// Returns a committed part.
     pub fn part(&self, stage: &str, part: &str) -> Option<&PartEntry> {
         self.parts.get(&(stage.to_owned(), part.to_owned()))
     }
 
-    /// The committed parts of a stage in the order of their names, whether or not the stage is complete.
+    /// Returns the committed parts of a stage in the order of their names, whether or not the stage
+    /// is complete.
     pub fn parts<'a>(&'a self, stage: &'a str) -> impl Iterator<Item = &'a PartEntry> {
         self.parts.values().filter(move |part| part.stage == stage)
     }
 
-    /// The committed parts of all stages.
+    /// Returns the committed parts of all stages.
     pub fn all_parts(&self) -> impl Iterator<Item = &PartEntry> {
         self.parts.values()
     }
 
-    /// A digest of everything in these stages.
+    /// Returns a digest of everything in these stages.
     pub fn digest(&self, stages: &[&str]) -> String {
         let digests: Vec<String> = stages.iter().flat_map(|stage| self.parts(stage)).map(PartEntry::digest).collect();
         crate::fingerprint(digests.iter().map(String::as_str))
     }
 
-    /// Whether every part of the stage is committed, the stages that it `reads` are still what they were then, and it was made by these `settings`,
-    /// a digest as in [`StageEntry::settings`].
+    /// Returns whether every part of the stage is committed, the stages that it `reads` are still
+    /// what they were then, and it was made by these `settings`, a digest as in
+    /// [`StageEntry::settings`].
     pub fn is_current(&self, stage: &str, reads: &[&str], settings: &str) -> bool {
         self.stages.get(stage).is_some_and(|entry| {
             entry.settings.as_deref().is_none_or(|made_by| made_by == settings) && entry.inputs == self.digest(reads)
         })
     }
 
-    /// Whether every part of the stage is committed.
+    /// Returns whether every part of the stage is committed.
     pub fn is_complete(&self, stage: &str) -> bool {
         self.stages.contains_key(stage)
     }
 }
 
-/// Whether a path names something below the folder that it is joined to. A manifest may come from a store that others write to.
+/// Returns whether a path names something below the folder that it is joined to. A manifest may
+/// come from a store that others write to.
 fn stays_below(path: &str) -> bool {
     let mut components = Path::new(path).components().peekable();
     components.peek().is_some() && components.all(|component| matches!(component, Component::Normal(_)))

@@ -1,4 +1,5 @@
-//! Files that are measured while they are written, so that nobody has to read them again for their digest.
+//! Files that are measured while they are written, so that nobody has to read them again for their
+//! digest.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -15,7 +16,7 @@ pub struct MeasuredFile {
     output: BufWriter<Hashing>,
 }
 
-/// What a whole file came to.
+/// Size and digest of a whole file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Measured {
     pub(crate) bytes: u64,

@@ -7,8 +7,8 @@ use arrow::compute::nullif;
 use arrow::datatypes::{DataType, Float16Type, Float32Type, Float64Type};
 use arrow::error::ArrowError;
 
-/// Returns an array with null in place of NaN, also inside structs, lists and maps. pandas and NumPy write
-/// NaN where there is nothing.
+/// Returns an array with null in place of NaN, also inside structs, lists and maps. pandas and
+/// NumPy write NaN where there is nothing.
 ///
 /// # Errors
 /// If a nested array does not allow nulls in a child.
@@ -26,7 +26,7 @@ pub fn nan_as_null(values: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     nullif(values, &is_nan)
 }
 
-/// A nested array with null in place of NaN in its children.
+/// Returns a nested array with null in place of NaN in its children.
 fn within(values: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     let data = values.to_data();
     let children = data.child_data().iter().map(|child| Ok(nan_as_null(&make_array(child.clone()))?.to_data()));

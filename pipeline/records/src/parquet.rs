@@ -40,7 +40,7 @@ pub fn write<'a>(path: &Path, schema: &SchemaRef, batches: impl IntoIterator<Ite
     writer.finish().map(|_measured| ())
 }
 
-/// As [`write()`], batch by batch, for tables that are not held in memory.
+/// A writer of batches, for tables that are not held in memory.
 pub struct Writer {
     path: PathBuf,
     inner: ArrowWriter<MeasuredFile>,
@@ -95,7 +95,7 @@ impl Writer {
     }
 }
 
-/// The Parquet paths of all columns of pictures.
+/// Returns the Parquet paths of all columns of pictures.
 fn picture_columns(schema: &SchemaRef) -> Vec<Vec<String>> {
     let mut found = Vec::new();
     for field in schema.fields() {
@@ -121,8 +121,8 @@ fn properties(schema: &SchemaRef) -> WriterPropertiesBuilder {
     builder
 }
 
-/// The Parquet paths of all binary leaves, by the naming rules of parquet-rs (a list adds `list`
-/// and the name of its item).
+/// Collects the Parquet paths of all binary leaves, by the naming rules of parquet-rs (a list adds
+/// `list` and the name of its item).
 fn collect_binary_columns(field: &Field, path: &mut Vec<String>, found: &mut Vec<Vec<String>>) {
     path.push(field.name().clone());
     match field.data_type() {
@@ -138,7 +138,7 @@ fn collect_binary_columns(field: &Field, path: &mut Vec<String>, found: &mut Vec
     path.pop();
 }
 
-/// The schema of a Parquet file.
+/// Returns the schema of a Parquet file.
 pub fn schema(path: &Path) -> Result<SchemaRef> {
     Ok(open(path, PageIndexPolicy::Skip)?.schema().clone())
 }
@@ -203,7 +203,8 @@ fn open(path: &Path, page_index: PageIndexPolicy) -> Result<ParquetRecordBatchRe
     })
 }
 
-/// A column of a batch as the array type that the caller expects; `path` is for the message alone.
+/// Returns a column of a batch as the array type that the caller expects; `path` is for the message
+/// alone.
 pub fn typed_column<'a, T: Array + 'static>(batch: &'a RecordBatch, name: &str, path: &Path) -> Result<&'a T> {
     batch.column_by_name(name).and_then(|column| column.as_any().downcast_ref::<T>()).ok_or_else(|| Error::Column {
         path: path.to_owned(),

@@ -39,17 +39,17 @@ pub fn normalise(json: &[u8]) -> Cow<'_, [u8]> {
 /// A reader of JSON of any length that changes on the way what [`normalise`] does.
 pub type Lenient<R> = Rewritten<R, Normaliser>;
 
-/// What becomes of the bytes at one place.
+/// The replacement of the bytes at one place.
 enum Piece {
-    /// So many stay as they are.
+    /// So many bytes stay as they are.
     Same(usize),
-    /// So many are replaced.
+    /// So many bytes are replaced.
     Instead(usize, Cow<'static, [u8]>),
     /// More bytes are needed to tell.
     Unfinished,
 }
 
-/// Where in a document a reader is.
+/// The state of a reader in a document.
 #[derive(Debug, Default)]
 pub struct Normaliser {
     in_string: bool,
@@ -152,7 +152,7 @@ const OUTSIDE: [bool; 256] = {
     marks
 };
 
-/// What becomes of a number or word.
+/// Reads a number or word.
 fn literal(rest: &[u8], is_last: bool) -> Piece {
     let length = rest.iter().position(|&byte| !LITERAL[usize::from(byte)]);
     let length = match length {
@@ -196,7 +196,7 @@ fn unit(bytes: &[u8]) -> Unit {
     Unit::Is(value)
 }
 
-/// What becomes of a backslash and what follows it.
+/// Returns what becomes of a backslash and what follows it.
 fn escape(rest: &[u8], is_last: bool) -> Piece {
     let no_character = Piece::Instead(6, REPLACEMENT.into());
     match unit(rest) {
@@ -215,7 +215,7 @@ fn escape(rest: &[u8], is_last: bool) -> Piece {
     }
 }
 
-/// What becomes of bytes from 0x80 on.
+/// Returns what becomes of bytes from 0x80 on.
 fn character(rest: &[u8], is_last: bool) -> Piece {
     let end = rest.iter().position(u8::is_ascii).unwrap_or(rest.len());
     match std::str::from_utf8(&rest[..end]) {
@@ -319,7 +319,7 @@ mod tests {
         }
     }
 
-    /// What documents are made of, in no order.
+    /// The parts of documents, in no order.
     const PIECES: &[&[u8]] = &[
         b"\"",
         b"\\",

@@ -1,4 +1,5 @@
-//! The folder of a run: atomic commits of parts, the manifest that records them, and the lock that keeps a second process out.
+//! The folder of a run: atomic commits of parts, the manifest that records them, and the lock that
+//! keeps a second process out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -13,14 +14,15 @@ use crate::{Error, FileEntry, Manifest, Measured, PartEntry, Result, StageEntry}
 const LOCK: &str = ".lock";
 const TEMPORARY: &str = ".partial";
 
-/// Bytes of a file that are looked at to see whether it is a manifest; a line names the files of one
-/// part, a few hundred bytes each.
+/// Bytes of a file that are looked at to see whether it is a manifest; a line names the files of
+/// one part, a few hundred bytes each.
 const LONGEST_FIRST_LINE: u64 = 1 << 20;
 
 /// A run folder that this process holds.
 ///
-/// A part is written aside, flushed to disk and renamed; its manifest line comes last. Whatever is not in the manifest is not there: a killed
-/// process leaves at most files that the next one writes again.
+/// A part is written aside, flushed to disk and renamed; its manifest line comes last. Whatever is
+/// not in the manifest is not there: a killed process leaves at most files that the next one writes
+/// again.
 #[derive(Debug)]
 pub struct RunFolder {
     root: PathBuf,
@@ -38,8 +40,8 @@ struct State {
 }
 
 impl State {
-    /// Adds lines to the manifest on disk. What a full disk left of them is taken back, or else nothing more is written: behind half a line, a whole one
-    /// would make the manifest unreadable.
+    /// Adds lines to the manifest on disk. What a full disk left of them is taken back, or else
+    /// nothing more is written: behind half a line, a whole one would make the manifest unreadable.
     fn extend(&mut self, lines: &[u8]) -> std::io::Result<()> {
         let log = self.log.as_mut().ok_or(std::io::ErrorKind::ReadOnlyFilesystem)?;
         let before = log.metadata()?.len();
@@ -76,12 +78,12 @@ struct StagedFile {
     path: String,
     /// Whether it holds readings of a clock.
     clock: bool,
-    /// What it came to, if that is known already.
+    /// Its size and digest, if they are known already.
     measured: Option<Measured>,
 }
 
 impl NewPart {
-    /// A part without files or rows yet.
+    /// Makes a part without files or rows yet.
     pub fn new(stage: &str, part: &str, fingerprint: String) -> Self {
         NewPart {
             stage: stage.to_owned(),
@@ -95,17 +97,18 @@ impl NewPart {
         }
     }
 
-    /// The stage that makes it.
+    /// Returns the stage that makes it.
     pub fn stage(&self) -> &str {
         &self.stage
     }
 
-    /// Its name among the parts of the stage.
+    /// Returns its name among the parts of the stage.
     pub fn name(&self) -> &str {
         &self.part
     }
 
-    /// Says what a file came to, by the path that [`RunFolder::stage_file`] gave, so that it need not be read again.
+    /// Says what a file came to, by the path that [`RunFolder::stage_file`] gave, so that it need
+    /// not be read again.
     pub fn set_measured(&mut self, temporary: &Path, measured: Measured) {
         if let Some(file) = self.files.iter_mut().find(|file| file.temporary == temporary) {
             file.measured = Some(measured);
@@ -117,7 +120,8 @@ impl RunFolder {
     /// Opens or creates a run folder and locks it for this process.
     ///
     /// # Errors
-    /// [`Error::Locked`] if another process has it, [`Error::NotARun`] if it holds other files, [`Error::Manifest`] if its manifest is damaged.
+    /// [`Error::Locked`] if another process has it, [`Error::NotARun`] if it holds other files,
+    /// [`Error::Manifest`] if its manifest is damaged.
     pub fn open(root: &Path) -> Result<RunFolder> {
         let manifest_path = root.join(MANIFEST);
         if !manifest_path.exists() && holds_foreign_files(root)? {
@@ -156,7 +160,8 @@ impl RunFolder {
         Ok(RunFolder { root: root.to_owned(), state, _lock: Some(lock) })
     }
 
-    /// Looks at a run folder without locking, creating or changing anything; one that is not there holds nothing. Commits to it fail.
+    /// Looks at a run folder without locking, creating or changing anything; one that is not there
+    /// holds nothing. Commits to it fail.
     pub fn inspect(root: &Path) -> Result<RunFolder> {
         let manifest = match Manifest::read(root) {
             Err(Error::NoRun { .. }) => Manifest::default(),
@@ -166,33 +171,36 @@ impl RunFolder {
         Ok(RunFolder { root: root.to_owned(), state, _lock: None })
     }
 
-    /// Whether a run folder lies here, finished or not.
+    /// Returns whether a run folder lies here, finished or not.
     pub fn is_at(root: &Path) -> bool {
         let manifest = root.join(MANIFEST);
         // Before the first commit the manifest is empty, and only the lock tells whose it is.
         manifest.is_file() && (root.join(LOCK).is_file() || begins_as_manifest(&manifest))
     }
 
-    /// The folder itself.
+    /// Returns the folder itself.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// A copy of what the manifest says now.
+    /// Returns a copy of what the manifest says now.
     pub fn manifest(&self) -> Manifest {
         self.state().manifest.clone()
     }
 
-    /// The lines of the manifest, to which commits only ever add: of two copies of a run, one is ahead if its lines begin with those of the other.
+    /// Returns the lines of the manifest, to which commits only ever add: of two copies of a run,
+    /// one is ahead if its lines begin with those of the other.
     pub fn manifest_lines(&self) -> Result<Vec<u8>> {
         let _halted = self.state();
         let path = self.root.join(MANIFEST);
         fs::read(&path).map_err(|source| Error::io("read", path, source))
     }
 
-    /// Takes over what another copy of this run has, the manifest of which continues this one: moves `files`, pairs of a file and its path in the run
-    /// folder, into place, adds the lines, and removes files of which they no longer speak. Killed in between, it can be begun again: the files of parts
-    /// may then be newer than the manifest says, but until it is done nothing reads them.
+    /// Takes over what another copy of this run has, the manifest of which continues this one:
+    /// moves `files`, pairs of a file and its path in the run folder, into place, adds the lines,
+    /// and removes files of which they no longer speak. Killed in between, it can be begun again:
+    /// the files of parts may then be newer than the manifest says, but until it is done nothing
+    /// reads them.
     ///
     /// # Errors
     /// [`Error::Manifest`] if a line is damaged; [`Error::Io`] if the disk refuses.
@@ -217,7 +225,8 @@ impl RunFolder {
         Ok(())
     }
 
-    /// Removes a file or folder of a part, which then is no longer [`committed`](Self::committed) and is made again.
+    /// Removes a file or folder of a part, which then is no longer [`committed`](Self::committed)
+    /// and is made again.
     ///
     /// # Errors
     /// [`Error::Io`] if the disk refuses.
@@ -226,12 +235,13 @@ impl RunFolder {
         remove(&self.root.join(path))
     }
 
-    /// The part of this name, whatever it was made from.
+    /// Returns the part of this name, whatever it was made from.
     pub fn part(&self, stage: &str, part: &str) -> Option<PartEntry> {
         self.state().manifest.part(stage, part).cloned()
     }
 
-    /// The part, if it was made from just these inputs and settings and its files are still there.
+    /// Returns the part, if it was made from just these inputs and settings and its files are still
+    /// there.
     pub fn committed(&self, stage: &str, part: &str, fingerprint: &str) -> Option<PartEntry> {
         let entry = self.state().manifest.part(stage, part)?.clone();
         let same = entry.fingerprint == fingerprint
@@ -242,7 +252,8 @@ impl RunFolder {
         same.then_some(entry)
     }
 
-    /// Returns where a file of a part lies, after comparing its content with its digest, unless this process did so before or wrote it.
+    /// Returns where a file of a part lies, after comparing its content with its digest, unless
+    /// this process did so before or wrote it.
     ///
     /// # Errors
     /// [`Error::Damaged`] if it is gone or has another content.
@@ -260,18 +271,21 @@ impl RunFolder {
         Ok(path)
     }
 
-    /// Where things may be put that no commit speaks of; whoever opens the folder next removes what is left of them. It need not exist.
+    /// Returns where things may be put that no commit speaks of; whoever opens the folder next
+    /// removes what is left of them. It need not exist.
     pub fn temporary_folder(&self) -> PathBuf {
         self.root.join(TEMPORARY)
     }
 
-    /// Where to write a file, or make a folder of files, that is to appear at `path` (below the run folder, with `/`) when the part is committed.
+    /// Returns where to write a file, or make a folder of files, that is to appear at `path` (below
+    /// the run folder, with `/`) when the part is committed.
     pub fn stage_file(&self, part: &mut NewPart, path: &str) -> Result<PathBuf> {
         self.stage(part, path, false)
     }
 
-    /// As [`stage_file`](Self::stage_file), for a file that holds readings of a clock: it differs from run to run, so that nothing made from the part
-    /// depends on it.
+    /// Returns where to write as [`stage_file`](Self::stage_file) does, for a file that holds
+    /// readings of a clock: it differs from run to run, so that nothing made from the part depends
+    /// on it.
     pub fn stage_clock_file(&self, part: &mut NewPart, path: &str) -> Result<PathBuf> {
         self.stage(part, path, true)
     }
@@ -286,10 +300,12 @@ impl RunFolder {
         Ok(temporary)
     }
 
-    /// Makes the files of a part appear and records it. Files that the part had before and has no longer disappear.
+    /// Makes the files of a part appear and records it. Files that the part had before and has no
+    /// longer disappear.
     ///
     /// # Errors
-    /// [`Error::Counts`] if the part's classes do not add up to the rows it read; [`Error::Io`] if the disk refuses.
+    /// [`Error::Counts`] if the part's classes do not add up to the rows it read; [`Error::Io`] if
+    /// the disk refuses.
     pub fn commit(&self, part: NewPart) -> Result<PartEntry> {
         let counted: u64 = part.counts.values().sum();
         if !part.counts.is_empty() && counted != part.rows_in {
@@ -338,7 +354,8 @@ impl RunFolder {
         sync_folder(folder)
     }
 
-    /// Writes a text file beside the parts, such as the recipe, atomically and only if it differs from what is there.
+    /// Writes a text file beside the parts, such as the recipe, atomically and only if it differs
+    /// from what is there.
     pub fn keep(&self, name: &str, text: &str) -> Result<()> {
         let target = self.root.join(name);
         if fs::read_to_string(&target).ok().as_deref() == Some(text) {
@@ -352,8 +369,9 @@ impl RunFolder {
         fs::rename(&temporary, &target).map_err(|source| Error::io("move into place", &target, source))
     }
 
-    /// Records that a stage consists of just these parts, made from what the stages that it `reads` hold now and by these `settings` (a digest), and
-    /// removes the files of parts that it no longer has. Returns their paths.
+    /// Records that a stage consists of just these parts, made from what the stages that it `reads`
+    /// hold now and by these `settings` (a digest), and removes the files of parts that it no
+    /// longer has. Returns their paths.
     pub fn complete(&self, stage: &str, parts: Vec<String>, reads: &[&str], settings: &str) -> Result<Vec<String>> {
         let manifest = self.manifest();
         let settings = Some(settings.to_owned());
@@ -384,21 +402,22 @@ impl RunFolder {
         Ok(())
     }
 
-    /// The state; a panic elsewhere cannot leave it half changed, because it changes in one step after the line is on disk.
+    /// Returns the state; a panic elsewhere cannot leave it half changed, because it changes in one
+    /// step after the line is on disk.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Removes what was being written and commits nothing from now on: every other use of the folder waits for ever. For a process that is about to end
-    /// because it was interrupted.
+    /// Removes what was being written and commits nothing from now on: every other use of the
+    /// folder waits for ever. For a process that is about to end because it was interrupted.
     pub fn halt(&self) -> Result<()> {
         std::mem::forget(self.state());
         remove_folder(&self.root.join(TEMPORARY))
     }
 }
 
-/// Whether the first line of a file is one of a manifest of ours; other tools have files of this
-/// name too.
+/// Returns whether the first line of a file is one of a manifest of ours; other tools have files of
+/// this name too.
 fn begins_as_manifest(path: &Path) -> bool {
     let Ok(file) = File::open(path) else { return false };
     let mut line = String::new();
@@ -422,7 +441,8 @@ fn holds_foreign_files(root: &Path) -> Result<bool> {
     }
 }
 
-/// Flushes the names in a folder to disk, so that after a power cut it has what a manifest that was flushed later speaks of.
+/// Flushes the names in a folder to disk, so that after a power cut it has what a manifest that was
+/// flushed later speaks of.
 fn sync_folder(path: &Path) -> Result<()> {
     // Windows neither opens folders as files nor asks for it.
     if cfg!(unix) {
@@ -450,13 +470,13 @@ fn remove_folder(path: &Path) -> Result<()> {
     }
 }
 
-/// BLAKE3 of a file, hexadecimal, read piece by piece.
+/// Hashes a file, read piece by piece: BLAKE3, hexadecimal.
 pub fn file_digest(path: &Path) -> Result<String> {
     Ok(digest_of(path)?.1.to_hex().to_string())
 }
 
 impl FileEntry {
-    /// Whether a file or folder is the one that was recorded. One that is not there is not.
+    /// Returns whether a file or folder is the one that was recorded. One that is not there is not.
     ///
     /// # Errors
     /// [`Error::Io`] if it cannot be read.
@@ -499,7 +519,8 @@ fn names_in(folder: &Path) -> Result<Vec<OsString>> {
     Ok(names)
 }
 
-/// Size and digest of a file or folder. The digest of a folder is that of the names and digests of its files, in the order of the names.
+/// Returns the size and digest of a file or folder. The digest of a folder is that of the names and
+/// digests of its files, in the order of the names.
 fn digest_of(path: &Path) -> Result<(u64, blake3::Hash)> {
     let mut hasher = blake3::Hasher::new();
     if path.is_dir() {
@@ -618,7 +639,8 @@ mod tests {
         let lines = fs::read_to_string(root.join(MANIFEST)).unwrap();
         let events: Vec<&str> = lines.lines().map(|line| line.split('"').nth(3).unwrap()).collect();
         assert_eq!(events, ["part", "remove", "part"]);
-        // Killed between the new file and its line: the file has the old length, but the old fingerprint must not find it.
+        // Killed between the new file and its line: the file has the old length, but the old
+        // fingerprint must not find it.
         let cut = lines.lines().take(2).map(|line| format!("{line}\n")).collect::<Vec<_>>().concat();
         fs::write(root.join(MANIFEST), cut).unwrap();
         let run = RunFolder::open(&root).unwrap();

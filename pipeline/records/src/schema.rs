@@ -1,12 +1,14 @@
-//! The columns of every table that a run writes, and the metadata by which Hugging Face `datasets` recognises pictures.
+//! The columns of every table that a run writes, and the metadata by which Hugging Face `datasets`
+//! recognises pictures.
 
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use serde_json::{Map, Value, json};
 
-/// The schema metadata key that `datasets` reads. It must be in the *Arrow* schema: the Parquet key-value pair alone is ignored as soon as an
-/// Arrow schema is stored too, and parquet-rs always stores one (seen with datasets 5.2.0 and pyarrow 26).
+/// The schema metadata key that `datasets` reads. It must be in the *Arrow* schema: the Parquet
+/// key-value pair alone is ignored as soon as an Arrow schema is stored too, and parquet-rs always
+/// stores one (seen with datasets 5.2.0 and pyarrow 26).
 pub const HUGGING_FACE_KEY: &str = "huggingface";
 
 /// A column with what a reader must know about it.
@@ -14,7 +16,7 @@ pub const HUGGING_FACE_KEY: &str = "huggingface";
 pub struct Column {
     /// Name, type and nullability.
     pub field: Field,
-    /// What it holds, with its unit.
+    /// Its content, with the unit.
     pub description: &'static str,
 }
 
@@ -23,7 +25,7 @@ pub struct Column {
 pub struct Table {
     /// The folder below the run folder in which its parts lie.
     pub name: &'static str,
-    /// What one row is.
+    /// The meaning of one row.
     pub description: &'static str,
     /// Its columns in order.
     pub columns: Vec<Column>,
@@ -33,7 +35,8 @@ fn column(name: &str, data_type: DataType, nullable: bool, description: &'static
     Column { field: Field::new(name, data_type, nullable), description }
 }
 
-/// The type of a picture: `datasets` takes exactly this struct, with nullable fields of these types, for an `Image`.
+/// Returns the type of a picture: `datasets` takes exactly this struct, with nullable fields of
+/// these types, for an `Image`.
 pub fn image_type() -> DataType {
     DataType::Struct(Fields::from(vec![
         Field::new("bytes", DataType::Binary, true),
@@ -41,12 +44,12 @@ pub fn image_type() -> DataType {
     ]))
 }
 
-/// A nullable list of texts.
+/// Returns a nullable list of texts.
 pub fn text_list_type() -> DataType {
     DataType::List(Arc::new(Field::new("item", DataType::Utf8, true)))
 }
 
-/// All pairs that were downloaded. Extra columns of the source follow these.
+/// Describes the table of all pairs that were downloaded. Extra columns of the source follow these.
 pub fn pool() -> Table {
     Table {
         name: "pool",
@@ -67,7 +70,7 @@ pub fn pool() -> Table {
     }
 }
 
-/// What became of every row of the source.
+/// Describes the table of the status of every row of the source.
 pub fn download_log() -> Table {
     Table {
         name: "download-log",
@@ -92,7 +95,7 @@ pub fn download_log() -> Table {
     }
 }
 
-/// Which pairs show the same thing.
+/// Describes the table of pairs that show the same thing.
 pub fn clusters() -> Table {
     Table {
         name: "clusters",
@@ -116,7 +119,7 @@ pub fn clusters() -> Table {
     }
 }
 
-/// For every pair of the pool: kept or not, and why not.
+/// Describes the table of a selection: for every pair of the pool, kept or not, and why not.
 pub fn selection() -> Table {
     Table {
         name: "selection",
@@ -148,23 +151,25 @@ pub fn selection() -> Table {
 }
 
 impl Table {
-    /// The Arrow schema with `extra` columns behind the table's own, and the Hugging Face features of them all.
+    /// Returns the Arrow schema with `extra` columns behind the table's own, and the Hugging Face
+    /// features of them all.
     pub fn schema_with<'a>(&self, extra: impl IntoIterator<Item = &'a Field>) -> SchemaRef {
         let own = self.columns.iter().map(|column| column.field.clone());
         let fields: Vec<Field> = own.chain(extra.into_iter().cloned()).collect();
         Arc::new(with_hugging_face_features(Schema::new(fields)))
     }
 
-    /// The Arrow schema of the table's own columns.
+    /// Returns the Arrow schema of the table's own columns.
     pub fn schema(&self) -> SchemaRef {
         self.schema_with([])
     }
 }
 
-/// Adds the `huggingface` metadata that says which columns hold pictures, so that `datasets` decodes them.
+/// Adds the `huggingface` metadata that says which columns hold pictures, so that `datasets`
+/// decodes them.
 ///
-/// Other columns are left out: `datasets` takes their features from their Arrow types, with names that
-/// always fit the version that reads (`Features.from_arrow_schema`, seen with 5.2.0).
+/// Other columns are left out: `datasets` takes their features from their Arrow types, with names
+/// that always fit the version that reads (`Features.from_arrow_schema`, seen with 5.2.0).
 pub fn with_hugging_face_features(schema: Schema) -> Schema {
     let features: Map<String, Value> = schema
         .fields()
@@ -176,7 +181,7 @@ pub fn with_hugging_face_features(schema: Schema) -> Schema {
     schema.with_metadata(metadata)
 }
 
-/// The `datasets` feature of a picture or a list of pictures; `None` for any other type.
+/// Returns the `datasets` feature of a picture or a list of pictures; `None` for any other type.
 fn picture_feature(data_type: &DataType) -> Option<Value> {
     match data_type {
         _ if *data_type == image_type() => Some(json!({"_type": "Image"})),

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// What became of one row of a source. Every row ends with exactly one.
+/// The outcome of one row of a source. Every row ends with exactly one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Status {
     /// Downloaded, decoded and stored.
@@ -94,7 +94,7 @@ impl Status {
         Status::ProtocolError,
     ];
 
-    /// The name in tables, logs and JSON.
+    /// Returns the name in tables, logs and JSON.
     pub fn name(self) -> &'static str {
         match self {
             Status::Ok => "ok",
@@ -127,7 +127,7 @@ impl Status {
         }
     }
 
-    /// One sentence for reports.
+    /// Returns one sentence for reports.
     pub fn description(self) -> &'static str {
         match self {
             Status::Ok => "downloaded, decoded and stored",
@@ -160,7 +160,7 @@ impl Status {
         }
     }
 
-    /// What another attempt could come to.
+    /// Returns what another attempt could come to.
     pub fn retry_class(self) -> RetryClass {
         match self {
             Status::Ok => RetryClass::Done,
@@ -192,16 +192,17 @@ impl Status {
         }
     }
 
-    /// Whether another attempt may succeed: the network, the server's load or an interrupted transfer was at fault.
+    /// Returns whether another attempt may succeed: the network, the server's load or an
+    /// interrupted transfer was at fault.
     pub fn is_retryable(self) -> bool {
         matches!(self.retry_class(), RetryClass::Network | RetryClass::Server)
     }
 }
 
-/// What another attempt at a row could come to.
+/// The chance of another attempt at a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RetryClass {
-    /// Nothing: the row succeeded.
+    /// None: the row succeeded.
     Done,
     /// The network was at fault, so another attempt soon may succeed.
     Network,
@@ -215,7 +216,7 @@ impl RetryClass {
     /// Every class.
     pub const ALL: &[RetryClass] = &[RetryClass::Done, RetryClass::Network, RetryClass::Server, RetryClass::Final];
 
-    /// The name in the command line and in tables.
+    /// Returns the name in the command line and in tables.
     pub fn name(self) -> &'static str {
         match self {
             RetryClass::Done => "done",

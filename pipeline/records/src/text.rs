@@ -28,8 +28,8 @@ pub fn utf8<'a>(mut input: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
     })
 }
 
-/// Reads UTF-16 without a byte order mark as UTF-8. Half of a surrogate pair, and half of a unit at the
-/// end, become U+FFFD.
+/// Reads UTF-16 without a byte order mark as UTF-8. Half of a surrogate pair, and half of a unit at
+/// the end, become U+FFFD.
 pub fn utf16<R: Read>(input: R, is_big_endian: bool) -> impl Read + use<R> {
     Rewritten::with(input, Utf16 { is_big_endian })
 }

@@ -1,33 +1,45 @@
 //! WebDataset shards: one POSIX tar file in which the members of a sample stand beside each other.
 //!
-//! The rules are those of the `webdataset` Python package: the key of a member ends at the first dot of its base name, extensions are
-//! lower-case, a repeated extension is an error, names that start with a dot or an underscore are skipped. Modification time, owner and mode
-//! are constant, so the same samples give the same bytes.
+//! The rules are those of the `webdataset` Python package: the key of a member ends at the first
+//! dot of its base name, extensions are lower-case, a repeated extension is an error, names that
+//! start with a dot or an underscore are skipped. Modification time, owner and mode are constant,
+//! so the same samples give the same bytes.
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{BufReader, Write};
+use std::path::Path;
 
 use tar::{EntryType, Header};
 
 use crate::{Error, Result};
 
-/// Members begin at multiples of this, and an archive ends with two blocks of zeros (POSIX.1-1988, ustar); bytes.
+/// Members begin at multiples of this, and an archive ends with two blocks of zeros (POSIX.1-1988,
+/// ustar); bytes.
 const BLOCK: usize = 512;
 
-/// Writes samples to one shard. Headers and pictures are written as they come, so `output` should be buffered.
+/// Writes samples to one shard. Headers and pictures are written as they come, so `output` should
+/// be buffered.
 pub struct Writer<W: Write> {
     output: W,
+    bytes: u64,
 }
 
 impl<W: Write> Writer<W> {
     /// Begins a shard on `output`.
     pub fn new(output: W) -> Self {
-        Writer { output }
+        Writer { output, bytes: 0 }
+    }
+
+    /// Returns how many bytes were written: where the next sample begins.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Appends the members of one sample, as (extension, bytes) in the order given.
     ///
     /// # Errors
-    /// [`Error::MemberName`] for a key or extension that readers would split or skip, [`Error::Io`] if writing fails.
+    /// [`Error::MemberName`] for a key or extension that readers would split or skip, [`Error::Io`]
+    /// if writing fails.
     pub fn append(&mut self, key: &str, members: &[(&str, &[u8])]) -> Result<()> {
         check_key(key)?;
         for (index, (extension, _)) in members.iter().enumerate() {
@@ -49,13 +61,15 @@ impl<W: Write> Writer<W> {
             header.set_gid(0);
             header.set_mtime(0);
             header.set_size(bytes.len() as u64);
-            // Not by the builder of `tar`, which copies everything once more, eight kilobytes at a time.
+            // Not by the builder of `tar`, which copies everything once more, eight kilobytes at a
+            // time.
             let written = header.set_path(&name).and_then(|()| {
                 header.set_cksum();
                 self.output.write_all(header.as_bytes())?;
                 self.output.write_all(bytes)?;
                 self.output.write_all(&[0; BLOCK][..bytes.len().next_multiple_of(BLOCK) - bytes.len()])
             });
+            self.bytes += (BLOCK + bytes.len().next_multiple_of(BLOCK)) as u64;
             written.map_err(|source| Error::io("append to a tar shard the member", name, source))?;
         }
         Ok(())
@@ -66,6 +80,56 @@ impl<W: Write> Writer<W> {
         self.output.write_all(&[0; 2 * BLOCK]).map_err(|source| Error::io("finish", "a tar shard", source))?;
         Ok(self.output)
     }
+}
+
+/// A member of a shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Its whole name.
+    pub name: String,
+    /// Where its header begins, bytes.
+    pub offset: u64,
+    /// Where its content begins, bytes.
+    pub content: u64,
+    /// Bytes of its content.
+    pub bytes: u64,
+}
+
+impl Member {
+    /// Returns the key of the sample that it belongs to.
+    pub fn key(&self) -> &str {
+        self.name.split_once('.').map_or(&self.name, |(key, _)| key)
+    }
+
+    /// Returns what it is in the sample.
+    pub fn extension(&self) -> &str {
+        self.name.split_once('.').map_or("", |(_, extension)| extension)
+    }
+
+    /// Returns where the next member begins, bytes.
+    pub fn end(&self) -> u64 {
+        self.content + self.bytes.next_multiple_of(BLOCK as u64)
+    }
+}
+
+/// Returns the members of a shard that a [`Writer`] made. Their contents are passed over.
+///
+/// # Errors
+/// [`Error::Io`] if it cannot be read or is no archive.
+pub fn members(path: &Path) -> Result<Vec<Member>> {
+    let failed = |source| Error::io("read", path, source);
+    let mut archive = tar::Archive::new(BufReader::new(File::open(path).map_err(failed)?));
+    let entries = archive.entries_with_seek().map_err(failed)?;
+    let member = |entry: std::io::Result<tar::Entry<_>>| {
+        let entry = entry?;
+        Ok(Member {
+            name: String::from_utf8_lossy(&entry.path_bytes()).into_owned(),
+            offset: entry.raw_header_position(),
+            content: entry.raw_file_position(),
+            bytes: entry.size(),
+        })
+    };
+    entries.map(member).collect::<std::io::Result<_>>().map_err(failed)
 }
 
 fn check_key(key: &str) -> Result<()> {
@@ -84,16 +148,15 @@ fn check_key(key: &str) -> Result<()> {
 }
 
 fn check_extension(extension: &str) -> Result<()> {
-    if !extension.is_empty()
-        && extension.len() <= 9
-        && extension.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
-    {
+    let is_part =
+        |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+    if extension.len() <= 9 && extension.split('.').all(is_part) {
         return Ok(());
     }
     Err(Error::MemberName {
         kind: "extension",
         name: extension.to_owned(),
-        reason: "one to nine lower-case letters or digits are needed",
+        reason: "one to nine lower-case letters, digits or dots between them are needed",
     })
 }
 
@@ -108,8 +171,13 @@ mod tests {
         let write = || {
             let mut writer = Writer::new(Vec::new());
             writer.append("00ab", &[("jpg", b"\xff\xd8"), ("json", b"{}"), ("txt", b"a cat")]).unwrap();
-            writer.append("00ac", &[("jpg", b"\xff\xd9"), ("json", b"{}"), ("txt", b"")]).unwrap();
-            writer.finish().unwrap()
+            let second = writer.bytes();
+            writer.append("00ac", &[("0.jpg", b"\xff\xd9"), ("json", b"{}"), ("txt", b"")]).unwrap();
+            let end = writer.bytes();
+            let bytes = writer.finish().unwrap();
+            assert!(bytes[second as usize..].starts_with(b"00ac.0.jpg\0"));
+            assert_eq!(end + 1024, bytes.len() as u64);
+            bytes
         };
         let bytes = write();
         assert_eq!(bytes, write());
@@ -124,7 +192,7 @@ mod tests {
                 entry.path().unwrap().display().to_string()
             })
             .collect();
-        assert_eq!(names, ["00ab.jpg", "00ab.json", "00ab.txt", "00ac.jpg", "00ac.json", "00ac.txt"]);
+        assert_eq!(names, ["00ab.jpg", "00ab.json", "00ab.txt", "00ac.0.jpg", "00ac.json", "00ac.txt"]);
     }
 
     #[test]
@@ -133,7 +201,9 @@ mod tests {
         for key in ["", "a.b", "../a", "a/b", "_a", "ä", &"k".repeat(91)] {
             assert!(writer.append(key, &[("txt", b"x")]).is_err(), "{key:?}");
         }
-        assert!(writer.append("a", &[("JPG", b"x")]).is_err());
+        for extension in ["", "JPG", ".jpg", "0..jpg", "0.", "a/b", "0123456.jpg"] {
+            assert!(writer.append("a", &[(extension, b"x")]).is_err(), "{extension:?}");
+        }
         assert!(writer.append("a", &[("txt", b"x"), ("txt", b"y")]).is_err());
     }
 }

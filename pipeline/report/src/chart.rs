@@ -1,7 +1,8 @@
-//! Charts as inline SVG. Colours come from the page's style sheet, so that they follow light, dark and print.
+//! Charts as inline SVG. Colours come from the page's style sheet, so that they follow light, dark
+//! and print.
 //!
-//! Each chart is drawn for a given width in CSS pixels; the page holds a wide and a narrow drawing where one would
-//! not be readable at both sizes.
+//! Each chart is drawn for a given width in CSS pixels; the page holds a wide and a narrow drawing
+//! where one would not be readable at both sizes.
 
 use std::collections::BTreeMap;
 use std::fmt::{Arguments, Write as _};
@@ -20,7 +21,8 @@ const MOST_CURVE_POINTS: usize = 160;
 /// Colours for arms that the style sheet defines.
 const ARM_COLOURS: usize = 4;
 
-/// The steps of the funnel as bars: what is left, what the step lost, and what was lost before.
+/// Draws the steps of the funnel as bars: what is left, what the step lost, and what was lost
+/// before.
 pub(crate) fn funnel(steps: &[FunnelStep], width: f64) -> String {
     const ROW: f64 = 46.0;
     const BAR: f64 = 14.0;
@@ -51,7 +53,8 @@ pub(crate) fn funnel(steps: &[FunnelStep], width: f64) -> String {
     close(svg)
 }
 
-/// The distribution of a signal over all pairs and over the kept ones, with the rules' bounds as lines.
+/// Draws the distribution of a signal over all pairs and over the kept ones, with the rules' bounds
+/// as lines.
 pub(crate) fn signal(signal: &SignalHistogram) -> String {
     if !signal.bins.is_empty() {
         histogram(signal)
@@ -62,7 +65,7 @@ pub(crate) fn signal(signal: &SignalHistogram) -> String {
     }
 }
 
-/// Where values lie on the horizontal axis of a histogram.
+/// The places of values on the horizontal axis of a histogram.
 struct Axis {
     scale: Scale,
     low: f64,
@@ -192,7 +195,7 @@ fn histogram(signal: &SignalHistogram) -> String {
     close(svg)
 }
 
-/// The bounds in rising order, rules with the same bound together.
+/// Returns the bounds in rising order, rules with the same bound together.
 fn grouped_bounds(signal: &SignalHistogram) -> Vec<(f64, String)> {
     let mut thresholds: Vec<_> = signal.thresholds.iter().filter(|threshold| threshold.value.is_finite()).collect();
     thresholds.sort_by(|a, b| a.value.total_cmp(&b.value));
@@ -258,7 +261,7 @@ fn categories(signal: &str, categories: &[Category]) -> String {
     close(svg)
 }
 
-/// How many logged steps one drawn point of the training curves averages.
+/// Returns how many logged steps one drawn point of the training curves averages.
 pub(crate) fn steps_per_point(check: &CheckSummary) -> usize {
     let longest = check.arms.iter().flat_map(|arm| &arm.runs).map(|run| run.curve.len()).max().unwrap_or(0);
     longest.div_ceil(MOST_CURVE_POINTS).max(1)
@@ -272,7 +275,8 @@ struct ArmCurves {
     mean: Vec<(f64, f64)>,
 }
 
-/// Training loss by step: a thin line per run, a bold one for each arm's mean, and the last third enlarged.
+/// Draws the training loss by step: a thin line per run, a bold one for each arm's mean, and the
+/// last third enlarged.
 pub(crate) fn training_curves(check: &CheckSummary, width: f64) -> String {
     const GAP: f64 = 26.0;
     const HEIGHT: f64 = 250.0;
@@ -385,7 +389,8 @@ fn curve_panel(svg: &mut String, area: [f64; 4], title: &str, curves: &[ArmCurve
     }
 }
 
-/// The mean difference of each comparison as a dot, its 95 % confidence interval as a whisker, and zero as a line.
+/// Draws the mean difference of each comparison as a dot, its 95 % confidence interval as a
+/// whisker, and zero as a line.
 ///
 /// Every row has a scale of its own and is turned so that left means that the first arm is better.
 pub(crate) fn differences(comparisons: &[Comparison], width: f64) -> String {
@@ -454,7 +459,7 @@ fn comparison_in_words(row: &Comparison, unit: &str) -> String {
     )
 }
 
-/// Round marks within a range, about `wanted` of them, with their labels.
+/// Returns round marks within a range, about `wanted` of them, with their labels.
 fn ticks(low: f64, high: f64, wanted: f64) -> Vec<(f64, String)> {
     let step = round_step((high - low) / wanted);
     let (first, last) = ((low / step - 1e-9).ceil(), (high / step + 1e-9).floor());
@@ -541,13 +546,13 @@ fn escape(text: &str) -> String {
     escaped
 }
 
-/// About how wide a text is in CSS pixels: letters of a sans-serif face are a little over half as wide as high, and
-/// those of East Asian scripts as wide as high.
+/// Estimates how wide a text is in CSS pixels: letters of a sans-serif face are a little over half
+/// as wide as high, and those of East Asian scripts as wide as high.
 fn text_width(text: &str, size: f64) -> f64 {
     text.chars().map(|c| if c < '\u{2e80}' { 0.56 * size } else { size }).sum()
 }
 
-/// The text, cut with an ellipsis if it would be wider than `room` pixels.
+/// Returns the text, cut with an ellipsis if it would be wider than `room` pixels.
 fn fit(text: &str, size: f64, room: f64) -> String {
     if text_width(text, size) <= room {
         return text.to_owned();

@@ -29,7 +29,7 @@ pub struct ReportData {
     pub selections: Vec<SelectionSummary>,
     /// Kept pairs that have duplicates, shown here or not.
     pub duplicate_clusters: u64,
-    /// Those that are shown as pictures, with their duplicates.
+    /// Clusters that are shown as pictures, with their duplicates.
     pub duplicates: Vec<DuplicateCluster>,
     /// Examples of kept pairs.
     pub kept_samples: Vec<Sample>,
@@ -55,7 +55,8 @@ pub struct FunnelStep {
     pub rows: u64,
     /// A remark about this run, or empty.
     pub note: String,
-    /// Where the missing rows went. Each lost row counts once, under the first reason that applies.
+    /// The reasons for the missing rows. Each lost row counts once, under the first reason that
+    /// applies.
     pub losses: Vec<Loss>,
 }
 
@@ -66,20 +67,20 @@ pub struct Loss {
     pub reason: String,
     /// Rows lost for this reason.
     pub rows: u64,
-    /// What the reason means, in words.
+    /// The meaning of the reason, in words.
     pub explanation: String,
 }
 
-/// How the values of one signal are distributed, over all pairs and over the kept ones.
+/// The distribution of the values of one signal, over all pairs and over the kept ones.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct SignalHistogram {
     /// The signal, as the table's column is named.
     pub name: String,
-    /// What it measures.
+    /// Its definition.
     pub description: String,
     /// Unit of the values, or empty.
     pub unit: String,
-    /// How the axis is divided.
+    /// The division of the axis.
     pub scale: Scale,
     /// Bars of a numeric signal in rising order; empty for a text signal.
     pub bins: Vec<Bin>,
@@ -91,7 +92,7 @@ pub struct SignalHistogram {
     pub thresholds: Vec<Threshold>,
 }
 
-/// How an axis is divided.
+/// The division of an axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scale {
@@ -112,7 +113,7 @@ pub struct Bin {
     pub to: Option<f64>,
     /// Pairs of the pool in this bin.
     pub all: u64,
-    /// Those of them that were kept.
+    /// Kept pairs in it.
     pub kept: u64,
 }
 
@@ -123,7 +124,7 @@ pub struct Category {
     pub name: String,
     /// Pairs of the pool with this value.
     pub all: u64,
-    /// Those of them that were kept.
+    /// Kept pairs with it.
     pub kept: u64,
 }
 
@@ -138,7 +139,7 @@ pub struct Threshold {
     pub predicate: String,
 }
 
-/// What one selection kept, and which rules rejected the rest.
+/// The pairs that one selection kept, and the rules that rejected the rest.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct SelectionSummary {
     /// Name of the selection in the recipe.
@@ -168,13 +169,13 @@ pub struct Rejection {
 /// A kept pair and its duplicates.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct DuplicateCluster {
-    /// How they are the same, in words, such as `pHash within 6 bits`.
+    /// The likeness in words, such as `pHash within 6 bits`.
     pub kind: String,
     /// The kept pair and its duplicates, shown here or not.
     pub size: u64,
     /// The pairs that are shown, the kept one first.
     pub members: Vec<Thumbnail>,
-    /// Why so many duplicates are improbable, or empty.
+    /// A warning that so many duplicates are improbable, or empty.
     pub warning: String,
 }
 
@@ -185,7 +186,7 @@ pub struct Thumbnail {
     pub uid: String,
     /// Its text, whole.
     pub caption: String,
-    /// Where the image came from.
+    /// URL of the image.
     pub url: String,
     /// The picture as [`data_uri`] makes it, or empty if there is none. Anything but a raster image
     /// is not shown.
@@ -217,18 +218,52 @@ pub struct InstructSummary {
     pub tasks: Vec<TaskSummary>,
     /// The wordings and how often each was used.
     pub templates: Vec<TemplateUse>,
-    /// Different words / all words, over all instructions, 0 to 1 (distinct-1 of Li et al., arXiv
-    /// 1510.03055).
-    pub distinct_1: f64,
-    /// Different word pairs / all word pairs, over all instructions, 0 to 1 (distinct-2, same
-    /// source).
-    pub distinct_2: f64,
+    /// The diversity of all instructions and answers.
+    pub diversity: DiversitySummary,
+    /// The places of right options, if any question has options.
+    pub right_options: Option<PositionSummary>,
     /// Examples.
     pub samples: Vec<ConversationSample>,
 }
 
-/// What one task gave to the instruction set.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// The diversity of instructions and answers; `lynxdata_datasets::Diversity` says how it is
+/// measured.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct DiversitySummary {
+    /// Entropy of the shares of wordings, in bits.
+    pub entropy_bits: f64,
+    /// Different words / all words of the instructions, 0 to 1 (distinct-1 of Li et al., arXiv
+    /// 1510.03055).
+    pub distinct_1: f64,
+    /// Different word pairs / all word pairs, 0 to 1 (distinct-2, same source).
+    pub distinct_2: f64,
+    /// Mean BLEU-4 of an instruction against others, 0 to 1 (self-BLEU, arXiv 1802.01886).
+    pub self_bleu: Option<f64>,
+    /// The share of instructions that an earlier one is word for word, 0 to 1.
+    pub repeated: f64,
+    /// Words that half of the answers do not exceed.
+    pub answer_p50: u64,
+    /// Words that nine tenths of the answers do not exceed.
+    pub answer_p90: u64,
+    /// Words of the longest answer.
+    pub answer_max: u64,
+}
+
+/// The places of right options.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct PositionSummary {
+    /// Number of times that the right option is the first, the second, …
+    pub counts: Vec<u64>,
+    /// Chi-square against all positions being as likely.
+    pub chi_square: f64,
+    /// Its degrees of freedom.
+    pub freedom: u64,
+    /// The probability of at least this chi-square if they are; `None` of too few questions.
+    pub p: Option<f64>,
+}
+
+/// The share of one task in the instruction set.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct TaskSummary {
     /// Name of the task.
     pub name: String,
@@ -242,6 +277,9 @@ pub struct TaskSummary {
     pub templates_used: u64,
     /// Wordings that the bank holds for it.
     pub templates_total: u64,
+    /// The diversity of its instructions and answers.
+    #[serde(default)]
+    pub diversity: DiversitySummary,
     /// Records, rows and elements of lists that were left out, by reason.
     #[serde(default)]
     pub left_out: BTreeMap<String, u64>,
@@ -276,11 +314,11 @@ pub struct ConversationSample {
 pub struct Message {
     /// Who speaks: `user`, `assistant` or `system`.
     pub role: String,
-    /// What is said.
+    /// The text of the turn.
     pub content: String,
 }
 
-/// What training on each arm showed.
+/// The outcome of training on each arm.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct CheckSummary {
     /// The metric that the verdict rests on.
@@ -293,7 +331,7 @@ pub struct CheckSummary {
     pub verdict_word: String,
     /// The verdict in a sentence.
     pub verdict_sentence: String,
-    /// How it was measured, in a sentence.
+    /// The method, in a sentence.
     pub method: String,
     /// Unit of the visual gain.
     pub gain_unit: String,
@@ -301,7 +339,7 @@ pub struct CheckSummary {
     pub controls: Vec<Comparison>,
     /// The conditions of a verdict.
     pub gates: Vec<Gate>,
-    /// What a reader must know to trust it.
+    /// Facts that a reader must know to trust it.
     pub notes: Vec<String>,
 }
 
@@ -319,14 +357,14 @@ pub struct Arm {
 /// One training.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Run {
-    /// Which replicate it belongs to.
+    /// Number of its replicate.
     pub replicate: u64,
     /// Step and training loss, by rising step. The curve of a run that diverged ends at its last
     /// finite loss.
     pub curve: Vec<(u64, f64)>,
     /// Loss on held-out pairs, bits per byte; `None` if the run diverged or has no language model.
     pub held_out: Option<f64>,
-    /// How much better held-out texts fit their own pictures than others; `None` if the run
+    /// Margin by which held-out texts fit their own pictures better than others; `None` if the run
     /// diverged.
     pub visual_gain: Option<f64>,
 }

@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 
 use super::data::{Bin, Category, Scale, SignalHistogram};
 
-/// Bars of a linear histogram at most, open bars and one for rounding aside; round edges make it up to 2.5 times fewer.
+/// Bars of a linear histogram at most, open bars and one for rounding aside; round edges make it up
+/// to 2.5 times fewer.
 const MOST_LINEAR_BINS: f64 = 32.0;
 /// Most bars of a logarithmic histogram with five bars a decade; wider ranges get one bar a decade.
 const MOST_LOG_BINS: i32 = 35;
 /// Share of the values at either end that may be set aside as outliers.
 const OUTLIER_SHARE: f64 = 0.01;
-/// Outliers are set aside only if showing them would widen the axis by more than this share of the rest.
+/// Outliers are set aside only if showing them would widen the axis by more than this share of the
+/// rest.
 const WIDENING_ALLOWED: f64 = 0.25;
 /// A logarithmic axis is for ranges of more than three decades ...
 const LOG_FROM_RATIO: f64 = 1000.0;
@@ -19,78 +21,190 @@ const LOG_FROM_RATIO: f64 = 1000.0;
 const LOG_MEDIAN_PLACE: f64 = 0.15;
 /// Most bars of a text signal; the rarer values share one more.
 const MOST_CATEGORIES: usize = 12;
-/// Sizes between these take part; what lies beyond is no measurement, and round edges around it would overflow.
+/// Sizes between these take part; what lies beyond is no measurement, and round edges around it
+/// would overflow.
 const SMALLEST: f64 = 1e-300;
 const LARGEST: f64 = 1e300;
 /// Five steps a decade, nearly equal in ratio: the R5 series of preferred numbers (ISO 3).
 const R5: [f64; 5] = [10.0, 16.0, 25.0, 40.0, 63.0];
 
-/// Fills in the bars of a numeric signal: its `scale`, `bins` and `missing`.
+/// Binary digits after the leading one by which values are told apart before the axis is known:
+/// values within 0.4 % of each other may count as one when outliers are set aside.
+const DIGITS: u32 = 8;
+
+/// The values of a numeric signal, as far as its axis depends on them.
 ///
-/// `pairs` yields for every pair of the pool its value and whether it was kept; a value that is not finite, or
-/// beyond 1e300, counts as missing. Edges are round numbers; far outliers go into one open bin at either end; the axis is logarithmic if the
-/// values span more than three decades and a linear one would crush them. The histogram's `thresholds` widen the axis
-/// where they lie among outliers, so that they can be drawn.
-pub fn with_numbers(
-    mut histogram: SignalHistogram,
-    pairs: impl IntoIterator<Item = (Option<f64>, bool)>,
-) -> SignalHistogram {
-    let mut values = Vec::new();
-    histogram.missing = 0;
-    for (value, kept) in pairs {
-        match value.filter(|value| value.abs() <= LARGEST) {
-            // Adding 0 turns -0.0 into 0.0, which total_cmp would put apart.
-            Some(value) => values.push((value + 0.0, kept)),
-            None => histogram.missing += 1,
-        }
-    }
-    values.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let sorted: Vec<f64> = values.iter().map(|(value, _)| *value).collect();
-    let thresholds: Vec<f64> = histogram.thresholds.iter().map(|threshold| threshold.value).collect();
-    let (scale, edges) = edges(&sorted, &thresholds);
-    histogram.scale = scale;
-    histogram.bins = count_into_bins(&values, &edges);
-    histogram.categories = Vec::new();
-    histogram
+/// They are counted one by one. What is kept grows with how far values differ, not with how many
+/// there are. The axis that comes of them is filled by a second pass: [`Bars`].
+#[derive(Debug, Default)]
+pub struct Values {
+    count: u64,
+    /// Values that begin with the same digits, by those digits in rising order.
+    alike: BTreeMap<u64, Alike>,
+    least_positive: Option<f64>,
+    has_fractions: bool,
 }
 
-/// Fills in the bars of a text signal: its `categories` and `missing`.
-///
-/// The most frequent values come first, equal ones by name; beyond a dozen, the rest share a last bar whose name says
-/// how many values they are.
-pub fn with_texts<'a>(
-    mut histogram: SignalHistogram,
-    pairs: impl IntoIterator<Item = (Option<&'a str>, bool)>,
-) -> SignalHistogram {
-    let mut counts: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
-    histogram.missing = 0;
-    for (value, kept) in pairs {
-        if let Some(value) = value {
-            let count = counts.entry(value).or_default();
-            count.0 += 1;
-            count.1 += u64::from(kept);
-        } else {
-            histogram.missing += 1;
+/// Values that begin with the same digits.
+#[derive(Debug)]
+struct Alike {
+    count: u64,
+    least: f64,
+    greatest: f64,
+}
+
+impl Values {
+    /// Counts the value of a pair.
+    pub fn add(&mut self, value: Option<f64>) {
+        let Some(value) = measured(value) else { return };
+        self.count += 1;
+        self.has_fractions |= value.fract() != 0.0;
+        if value > SMALLEST {
+            self.least_positive = Some(self.least_positive.map_or(value, |least| least.min(value)));
         }
+        let alike =
+            self.alike.entry(leading_digits(value)).or_insert(Alike { count: 0, least: value, greatest: value });
+        alike.count += 1;
+        alike.least = alike.least.min(value);
+        alike.greatest = alike.greatest.max(value);
     }
-    let mut categories: Vec<Category> =
-        counts.into_iter().map(|(name, (all, kept))| Category { name: name.to_owned(), all, kept }).collect();
-    categories.sort_by_key(|category| Reverse(category.all)); // stable, so equal counts stay in order of name
-    if categories.len() > MOST_CATEGORIES + 1 {
-        let rare = categories.split_off(MOST_CATEGORIES);
-        categories.push(Category {
-            name: format!("{} other values", rare.len()),
-            all: rare.iter().map(|category| category.all).sum(),
-            kept: rare.iter().map(|category| category.kept).sum(),
+
+    /// Chooses the axis of a histogram of these values.
+    ///
+    /// Edges are round numbers; far outliers go into one open bin at either end; the axis is
+    /// logarithmic if the values span more than three decades and a linear one would crush them.
+    /// The histogram's `thresholds` widen the axis where they lie among outliers, so that they can
+    /// be drawn.
+    pub fn bars(&self, histogram: SignalHistogram) -> Bars {
+        let thresholds: Vec<f64> = histogram.thresholds.iter().map(|threshold| threshold.value).collect();
+        let (scale, edges) = edges(self, &thresholds);
+        let bar = |from, to| Bin { from, to, all: 0, kept: 0 };
+        let bins = edges.windows(2).map(|pair| bar(Some(pair[0]), Some(pair[1]))).collect();
+        let (below, above) = (bar(None, edges.first().copied()), bar(edges.last().copied(), None));
+        let histogram = SignalHistogram { scale, bins, missing: 0, categories: Vec::new(), ..histogram };
+        Bars { histogram, edges, below, above }
+    }
+
+    /// Returns the least and the greatest value; `None` if there is no value.
+    fn range(&self) -> Option<(f64, f64)> {
+        let (first, last) = (self.alike.values().next()?, self.alike.values().next_back()?);
+        Some((first.least, last.greatest))
+    }
+
+    /// Returns the values that are like the one with `rank` values before it in rising order.
+    fn at(&self, rank: u64) -> &Alike {
+        let mut before = 0;
+        let found = self.alike.values().find(|alike| {
+            before += alike.count;
+            before > rank
         });
+        found.expect("a rank is less than the count")
     }
-    histogram.bins = Vec::new();
-    histogram.scale = Scale::Linear;
-    histogram.categories = categories;
-    histogram
 }
 
-/// The smallest of 1, 2, 2.5, 5 times a power of ten that is at least `size`, as mantissa (in tenths) and exponent.
+/// The bars of a numeric signal, filled value by value.
+#[derive(Debug)]
+pub struct Bars {
+    histogram: SignalHistogram,
+    edges: Vec<f64>,
+    below: Bin,
+    above: Bin,
+}
+
+impl Bars {
+    /// Counts the value of a pair, and whether the pair was kept. A value that is not finite, or
+    /// beyond 1e300, counts as missing.
+    pub fn add(&mut self, value: Option<f64>, kept: bool) {
+        let ends = (self.edges.first(), self.edges.last());
+        let (Some(value), (Some(first), Some(last))) = (measured(value), ends) else {
+            self.histogram.missing += 1;
+            return;
+        };
+        let bins = &mut self.histogram.bins;
+        let bin = if value < *first {
+            &mut self.below
+        } else if value > *last {
+            &mut self.above
+        } else {
+            let n_edges_reached = self.edges.partition_point(|edge| *edge <= value);
+            let last = bins.len();
+            &mut bins[n_edges_reached.min(last) - 1]
+        };
+        bin.all += 1;
+        bin.kept += u64::from(kept);
+    }
+
+    /// Returns the histogram, with the open bars that hold outliers.
+    pub fn finish(mut self) -> SignalHistogram {
+        if self.below.all > 0 {
+            self.histogram.bins.insert(0, self.below);
+        }
+        if self.above.all > 0 {
+            self.histogram.bins.push(self.above);
+        }
+        self.histogram
+    }
+}
+
+/// The values of a text signal, counted one by one.
+#[derive(Debug, Default)]
+pub struct Texts {
+    /// Pairs with the text, and those of them that were kept.
+    counts: BTreeMap<String, (u64, u64)>,
+    missing: u64,
+}
+
+impl Texts {
+    /// Counts the value of a pair, and whether the pair was kept.
+    pub fn add(&mut self, value: Option<&str>, kept: bool) {
+        let Some(value) = value else {
+            self.missing += 1;
+            return;
+        };
+        if !self.counts.contains_key(value) {
+            self.counts.insert(value.to_owned(), (0, 0));
+        }
+        let count = self.counts.get_mut(value).expect("it was just inserted");
+        count.0 += 1;
+        count.1 += u64::from(kept);
+    }
+
+    /// Fills in the bars of a histogram: its `categories` and `missing`.
+    ///
+    /// The most frequent values come first, equal ones by name. Beyond a dozen, the rest share a
+    /// last bar whose name says how many values they are.
+    pub fn finish(self, histogram: SignalHistogram) -> SignalHistogram {
+        let counts = self.counts.into_iter();
+        let mut categories: Vec<Category> = counts.map(|(name, (all, kept))| Category { name, all, kept }).collect();
+        categories.sort_by_key(|category| Reverse(category.all)); // stable: equal counts stay in order of name
+        if categories.len() > MOST_CATEGORIES + 1 {
+            let rare = categories.split_off(MOST_CATEGORIES);
+            categories.push(Category {
+                name: format!("{} other values", rare.len()),
+                all: rare.iter().map(|category| category.all).sum(),
+                kept: rare.iter().map(|category| category.kept).sum(),
+            });
+        }
+        SignalHistogram { bins: Vec::new(), scale: Scale::Linear, categories, missing: self.missing, ..histogram }
+    }
+}
+
+/// Returns a value that takes part in a histogram.
+fn measured(value: Option<f64>) -> Option<f64> {
+    // Adding 0 turns -0.0 into 0.0, which are one value.
+    value.filter(|value| value.abs() <= LARGEST).map(|value| value + 0.0)
+}
+
+/// Returns sign, exponent and first digits of a value as a number in the order of the values.
+fn leading_digits(value: f64) -> u64 {
+    let bits = value.to_bits();
+    // Of negative numbers, more bits are less.
+    let ordered = if value.is_sign_negative() { !bits } else { bits | (1 << 63) };
+    ordered >> (f64::MANTISSA_DIGITS - 1 - DIGITS)
+}
+
+/// Returns the smallest of 1, 2, 2.5, 5 times a power of ten that is at least `size`, as mantissa
+/// (in tenths) and exponent.
 fn round_up(size: f64, only_whole: bool) -> (f64, i32) {
     let mut exponent = size.log10().floor() as i32;
     loop {
@@ -105,27 +219,24 @@ fn round_up(size: f64, only_whole: bool) -> (f64, i32) {
     }
 }
 
-/// A round distance between marks, at least `size`.
+/// Returns a round distance between marks, at least `size`.
 pub(super) fn round_step(size: f64) -> f64 {
     let (mantissa, exponent) = round_up(size, false);
     scaled(mantissa, exponent)
 }
 
-/// `tenths / 10 × 10^exponent`, dividing by powers of ten rather than multiplying by fractions, so that the result is
-/// the float that the decimal is read as.
+/// Computes `tenths / 10 × 10^exponent`, dividing by powers of ten rather than multiplying by
+/// fractions, so that the result is the float that the decimal is read as.
 fn scaled(tenths: f64, exponent: i32) -> f64 {
     if exponent >= 1 { tenths * 10_f64.powi(exponent - 1) } else { tenths / 10_f64.powi(1 - exponent) }
 }
 
-/// The edges of the bars between the outliers; none if there are no values.
-fn edges(sorted: &[f64], thresholds: &[f64]) -> (Scale, Vec<f64>) {
-    let (Some(&least), Some(&greatest)) = (sorted.first(), sorted.last()) else {
-        return (Scale::Linear, Vec::new());
-    };
-    let (low, high) = core_range(sorted, least, greatest);
-    let n_not_positive = sorted.partition_point(|value| *value <= SMALLEST);
-    if let Some(&least_positive) = sorted.get(n_not_positive) {
-        let median = sorted[sorted.len() / 2];
+/// Returns the edges of the bars between the outliers; none if there are no values.
+fn edges(values: &Values, thresholds: &[f64]) -> (Scale, Vec<f64>) {
+    let Some((least, greatest)) = values.range() else { return (Scale::Linear, Vec::new()) };
+    let (low, high) = core_range(values, least, greatest);
+    if let Some(least_positive) = values.least_positive {
+        let median = values.at(values.count / 2).least;
         let crushed = median - low < LOG_MEDIAN_PLACE * (high - low);
         if greatest / least_positive > LOG_FROM_RATIO && crushed && median > 0.0 {
             return (Scale::Log, log_edges(least_positive, greatest));
@@ -142,14 +253,13 @@ fn edges(sorted: &[f64], thresholds: &[f64]) -> (Scale, Vec<f64>) {
             }
         }
     }
-    let whole_numbers = sorted.iter().all(|value| value.fract() == 0.0);
-    (Scale::Linear, linear_edges(wide_low, wide_high, whole_numbers))
+    (Scale::Linear, linear_edges(wide_low, wide_high, !values.has_fractions))
 }
 
-/// The range without far outliers.
-fn core_range(sorted: &[f64], least: f64, greatest: f64) -> (f64, f64) {
-    let n_aside = (sorted.len() as f64 * OUTLIER_SHARE) as usize;
-    let (low, high) = (sorted[n_aside], sorted[sorted.len() - 1 - n_aside]);
+/// Returns the range without far outliers.
+fn core_range(values: &Values, least: f64, greatest: f64) -> (f64, f64) {
+    let n_aside = (values.count as f64 * OUTLIER_SHARE) as u64;
+    let (low, high) = (values.at(n_aside).least, values.at(values.count - 1 - n_aside).greatest);
     let spread = high - low;
     if spread <= 0.0 {
         return (least, greatest);
@@ -205,34 +315,29 @@ fn log_edges(least: f64, greatest: f64) -> Vec<f64> {
     (first..=last).map(decade).collect()
 }
 
-fn count_into_bins(values: &[(f64, bool)], edges: &[f64]) -> Vec<Bin> {
-    let (Some(&first), Some(&last)) = (edges.first(), edges.last()) else {
-        return Vec::new();
-    };
-    let mut below = Bin { from: None, to: Some(first), all: 0, kept: 0 };
-    let mut above = Bin { from: Some(last), to: None, all: 0, kept: 0 };
-    let mut bins: Vec<Bin> =
-        edges.windows(2).map(|pair| Bin { from: Some(pair[0]), to: Some(pair[1]), all: 0, kept: 0 }).collect();
-    let n_bins = bins.len();
-    for &(value, kept) in values {
-        let bin = if value < first {
-            &mut below
-        } else if value > last {
-            &mut above
-        } else {
-            let n_edges_reached = edges.partition_point(|edge| *edge <= value);
-            &mut bins[n_edges_reached.min(n_bins) - 1]
-        };
-        bin.all += 1;
-        bin.kept += u64::from(kept);
-    }
-    if below.all > 0 {
-        bins.insert(0, below);
-    }
-    if above.all > 0 {
-        bins.push(above);
-    }
-    bins
+/// Fills in the bars of a numeric signal from values at hand.
+#[cfg(test)]
+pub(crate) fn with_numbers(
+    histogram: SignalHistogram,
+    pairs: impl IntoIterator<Item = (Option<f64>, bool)>,
+) -> SignalHistogram {
+    let pairs: Vec<_> = pairs.into_iter().collect();
+    let mut values = Values::default();
+    pairs.iter().for_each(|(value, _)| values.add(*value));
+    let mut bars = values.bars(histogram);
+    pairs.iter().for_each(|(value, kept)| bars.add(*value, *kept));
+    bars.finish()
+}
+
+/// Fills in the bars of a text signal from values at hand.
+#[cfg(test)]
+pub(crate) fn with_texts<'a>(
+    histogram: SignalHistogram,
+    pairs: impl IntoIterator<Item = (Option<&'a str>, bool)>,
+) -> SignalHistogram {
+    let mut texts = Texts::default();
+    pairs.into_iter().for_each(|(value, kept)| texts.add(value, kept));
+    texts.finish(histogram)
 }
 
 #[cfg(test)]
@@ -331,6 +436,26 @@ mod tests {
         let odd = [(None, true), (Some(f64::NAN), true), (Some(f64::INFINITY), false)];
         let histogram = with_numbers(SignalHistogram::default(), odd);
         assert_eq!((histogram.bins.len(), histogram.missing), (0, 3));
+    }
+
+    #[test]
+    fn values_that_hardly_differ_take_no_more_room_however_many_they_are() {
+        let mut values = Values::default();
+        (0..100_000).for_each(|n| values.add(Some(1.0 + f64::from(n) / 100_000.0)));
+        assert_eq!((values.count, values.alike.len()), (100_000, 1 << DIGITS));
+        // A rank is found to within 0.4 %.
+        for (rank, value) in [(0, 1.0), (1_000, 1.01), (50_000, 1.5), (99_999, 1.99999)] {
+            let alike = values.at(rank);
+            assert!(alike.least <= value && value <= alike.greatest, "{rank}: {alike:?}");
+            assert!(alike.greatest - alike.least < 0.004 * value);
+        }
+    }
+
+    #[test]
+    fn leading_digits_are_in_the_order_of_values() {
+        let rising = [-1e300, -3.0, -2.0, -1e-310, 0.0, 5e-324, 1e-9, 0.999, 1.0, 2.0, 1e300];
+        assert!(rising.windows(2).all(|pair| leading_digits(pair[0]) <= leading_digits(pair[1])));
+        assert!(leading_digits(-2.0) < leading_digits(-1.0) && leading_digits(511.0) < leading_digits(512.0));
     }
 
     #[test]

@@ -1,8 +1,10 @@
-//! The report of a run: one HTML file that opens offline, without scripts and without asking any server.
+//! The report of a run: one HTML file that opens offline, without scripts and without asking any
+//! server.
 //!
-//! [`data`] says what it shows, [`histogram`] and [`threshold`] prepare the signals, [`chart`] draws, and
-//! `assets/report.html.j2` lays the page out, with `assets/report_card.html.j2` for one pair. Captions, URLs and names come from strangers: the template escapes
-//! everything, links lead to http(s) alone, and the page's content security policy forbids scripts and requests.
+//! [`data`] says what it shows, [`histogram`] and [`threshold`] prepare the signals, [`chart`]
+//! draws, and `assets/report.html.j2` lays the page out, with `assets/report_card.html.j2` for one
+//! pair. Captions, URLs and names come from strangers: the template escapes everything, links lead
+//! to http(s) alone, and the page's content security policy forbids scripts and requests.
 
 use std::cmp::Reverse;
 
@@ -28,7 +30,8 @@ const PAGE: &str = "report.html";
 /// Name of the template of one pair.
 const CARD: &str = "report_card.html";
 
-/// Longest text shown whole, in characters; a longer one is cut, with the whole of it behind a click.
+/// Longest text shown whole, in characters; a longer one is cut, with the whole of it behind a
+/// click.
 const SHOWN_CHARACTERS: usize = 220;
 
 /// Reasons that the summary names.
@@ -76,13 +79,14 @@ pub fn render(data: &ReportData) -> Result<String, minijinja::Error> {
     template.render(page)
 }
 
-/// Draws one pair as a card; the template calls it. `say_fate`: whether the card says in words if the pair was kept.
+/// Draws one pair as a card; the template calls it. `say_fate`: whether the card says in words if
+/// the pair was kept.
 fn card(state: &State, pair: Value, reasons: Value, say_fate: bool) -> Result<Value, minijinja::Error> {
     let card = state.env().get_template(CARD)?;
     card.render(context! { pair, reasons, say_fate }).map(Value::from_safe_string)
 }
 
-/// A chart, which needs no more escaping.
+/// Returns a chart, which needs no more escaping.
 fn drawn(svg: String) -> Value {
     Value::from_safe_string(svg)
 }
@@ -91,7 +95,7 @@ fn both_widths(draw: impl Fn(f64) -> String) -> Value {
     context! { wide => drawn(draw(chart::WIDE)), narrow => drawn(draw(chart::NARROW)) }
 }
 
-/// What the page says first.
+/// The first sentences of the page.
 #[derive(Debug, PartialEq, Serialize)]
 struct Summary {
     /// Rows that came in.
@@ -138,7 +142,8 @@ fn ledger(funnel: &[FunnelStep]) -> Vec<LedgerStep> {
     steps
 }
 
-/// Rows that the funnel's losses do not explain, summed over its steps without regard to sign; 0 in a sound report.
+/// Returns rows that the funnel's losses do not explain, summed over its steps without regard to
+/// sign; 0 in a sound report.
 pub fn unaccounted_rows(funnel: &[FunnelStep]) -> u64 {
     ledger(funnel).iter().map(|step| step.unaccounted.unsigned_abs()).sum()
 }
@@ -185,20 +190,20 @@ fn check_view(check: &CheckSummary) -> Value {
     }
 }
 
-/// The address if following it is harmless: http and https, and nothing like `javascript:`.
+/// Returns the address if following it is harmless: http and https, and nothing like `javascript:`.
 fn web_address(url: &str) -> Option<&str> {
     let scheme = url.split_once("://")?.0;
     (scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")).then_some(url)
 }
 
-/// The `data:` URI if it holds a raster image.
+/// Returns the `data:` URI if it holds a raster image.
 fn picture(uri: &str) -> Option<&str> {
     let kinds = ["jpeg", "png", "webp", "gif", "bmp"];
     let kind = uri.strip_prefix("data:image/")?.split_once(";base64,")?.0;
     kinds.contains(&kind).then_some(uri)
 }
 
-/// The start of a text.
+/// Returns the start of a text.
 fn shortened(text: &str) -> String {
     let start: String = text.chars().take(SHOWN_CHARACTERS).collect();
     start.trim_end().to_owned() + "…"

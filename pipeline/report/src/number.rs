@@ -1,6 +1,6 @@
 //! Numbers as people write them: `1,234`, `0.031`, `44%`.
 
-/// A count with thousands separators.
+/// Returns a count with thousands separators.
 pub fn count(value: u64) -> String {
     let digits = value.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
@@ -13,7 +13,7 @@ pub fn count(value: u64) -> String {
     text
 }
 
-/// A measured value with two to three significant digits, and a true minus sign.
+/// Returns a measured value with two to three significant digits, and a true minus sign.
 pub(crate) fn measure(value: f64) -> String {
     let size = value.abs();
     if size == 0.0 {
@@ -34,12 +34,13 @@ pub(crate) fn measure(value: f64) -> String {
     with_sign(value, &format!("{size:.*}", decimals as usize))
 }
 
-/// A measured value that always carries its sign, for differences.
+/// Returns a measured value that always carries its sign, for differences.
 pub(crate) fn difference(value: f64) -> String {
     if value > 0.0 { format!("+{}", measure(value)) } else { measure(value) }
 }
 
-/// A label of an axis whose marks are `step` apart: no more decimals than the marks need, large values as `12k`.
+/// Returns a label of an axis whose marks are `step` apart: no more decimals than the marks need,
+/// large values as `12k`.
 pub(crate) fn tick(value: f64, step: f64) -> String {
     let size = value.abs();
     for (from, unit, suffix) in [(1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")] {
@@ -59,7 +60,7 @@ pub(crate) fn tick(value: f64, step: f64) -> String {
     if size == 0.0 { "0".to_owned() } else { with_sign(value, &text) }
 }
 
-/// One edge of a bin, with all the digits that it needs and no more.
+/// Returns one edge of a bin, with all the digits that it needs and no more.
 pub(crate) fn edge(value: f64) -> String {
     let size = value.abs();
     if size >= 1000.0 && size.fract() == 0.0 {
@@ -70,7 +71,8 @@ pub(crate) fn edge(value: f64) -> String {
     with_sign(value, &rounded.to_string())
 }
 
-/// A share of a whole in percent; a small share keeps one digit, so that something never reads as nothing.
+/// Returns a share of a whole in percent; a small share keeps one digit, so that something never
+/// reads as nothing.
 pub(crate) fn percent(part: u64, whole: u64) -> String {
     if whole == 0 {
         return "–".to_owned();
@@ -89,7 +91,7 @@ pub(crate) fn percent(part: u64, whole: u64) -> String {
     }
 }
 
-/// A probability, never rounded down to zero.
+/// Returns a probability, never rounded down to zero.
 pub(crate) fn probability(value: f64) -> String {
     if value < 0.001 { "<0.001".to_owned() } else { format!("{value:.3}") }
 }

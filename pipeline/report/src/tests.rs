@@ -3,9 +3,9 @@
 use lynxdata_check::outcome::Gate;
 
 use super::data::{
-    Arm, CheckSummary, Comparison, ConversationSample, DuplicateCluster, FunnelStep, InstructSummary, Loss, Message,
-    Rejection, ReportData, Run, Sample, SelectionSummary, SignalHistogram, TaskSummary, TemplateUse, Threshold,
-    Thumbnail, data_uri,
+    Arm, CheckSummary, Comparison, ConversationSample, DiversitySummary, DuplicateCluster, FunnelStep, InstructSummary,
+    Loss, Message, PositionSummary, Rejection, ReportData, Run, Sample, SelectionSummary, SignalHistogram, TaskSummary,
+    TemplateUse, Threshold, Thumbnail, data_uri,
 };
 use super::histogram::{with_numbers, with_texts};
 use super::threshold::thresholds_in;
@@ -14,7 +14,8 @@ use super::{render, unaccounted_rows};
 const HOSTILE: &str =
     "</figcaption><script>alert(1)</script><img src=x onerror=alert(2)>\" onload='alert(3)' {{ 7 * 7 }}";
 
-/// A small generator with a fixed start (Steele and Vigna's splitmix64), so that the sample never changes.
+/// A small generator with a fixed start (Steele and Vigna's splitmix64), so that the sample never
+/// changes.
 struct Draws(u64);
 
 impl Draws {
@@ -225,6 +226,19 @@ fn check() -> CheckSummary {
     }
 }
 
+fn diversity() -> DiversitySummary {
+    DiversitySummary {
+        entropy_bits: 2.1,
+        distinct_1: 0.0834,
+        distinct_2: 0.2712,
+        self_bleu: Some(0.431),
+        repeated: 0.125,
+        answer_p50: 1,
+        answer_p90: 11,
+        answer_max: 46,
+    }
+}
+
 fn instruct() -> InstructSummary {
     let task = |name: &str, group: &str, licence: &str, conversations, templates_used| TaskSummary {
         name: name.to_owned(),
@@ -233,6 +247,7 @@ fn instruct() -> InstructSummary {
         conversations,
         templates_used,
         templates_total: 8,
+        diversity: diversity(),
         left_out: [("not_an_image".to_owned(), 3), ("no_text:captions".to_owned(), 1)].into(),
     };
     let wordings = [
@@ -257,8 +272,13 @@ fn instruct() -> InstructSummary {
                 uses,
             })
             .into(),
-        distinct_1: 0.0834,
-        distinct_2: 0.2712,
+        diversity: diversity(),
+        right_options: Some(PositionSummary {
+            counts: vec![16, 14, 15, 15],
+            chi_square: 0.133,
+            freedom: 3,
+            p: Some(0.988),
+        }),
         samples: vec![ConversationSample {
             task: "vqav2".to_owned(),
             images: vec![thumbnail(200, "", true)],

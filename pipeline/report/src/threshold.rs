@@ -1,9 +1,11 @@
-//! Finds the bounds that a rule's predicate sets on a signal, so that they can be drawn into its histogram.
+//! Finds the bounds that a rule's predicate sets on a signal, so that they can be drawn into its
+//! histogram.
 
 /// One word of SQL, as far as bounds need it.
 #[derive(Debug, Clone, PartialEq)]
 enum Token {
-    /// A keyword or an unquoted name in lower case, which is how SQL reads it, or a quoted name as it is.
+    /// A keyword or an unquoted name in lower case, which is how SQL reads it, or a quoted name as
+    /// it is.
     Word(String),
     Number(f64),
     /// One of `<`, `<=`, `>`, `>=`.
@@ -13,11 +15,11 @@ enum Token {
     Other,
 }
 
-/// The bounds that `predicate` sets on `signal`, in rising order, each once.
+/// Returns the bounds that `predicate` sets on `signal`, in rising order, each once.
 ///
 /// Understood are `signal >= number` (any of `<`, `<=`, `>`, `>=`, and with the sides swapped) and
-/// `signal between number and number`, alone or joined by `and` and `or`. A bound on anything else, such as
-/// `width * height >= 4096`, is not a bound on `height` and is left out.
+/// `signal between number and number`, alone or joined by `and` and `or`. A bound on anything else,
+/// such as `width * height >= 4096`, is not a bound on `height` and is left out.
 pub fn thresholds_in(predicate: &str, signal: &str) -> Vec<f64> {
     let tokens = tokens_of(predicate);
     let mut found = Vec::new();
@@ -59,7 +61,8 @@ fn is_joint(token: Option<&Token>) -> bool {
     ["and", "or", "not"].iter().any(|joint| is_word(token, joint))
 }
 
-/// Whether a comparison may start at `place`: nothing before it can belong to the same expression.
+/// Returns whether a comparison may start at `place`: nothing before it can belong to the same
+/// expression.
 fn starts_an_operand(tokens: &[Token], place: usize) -> bool {
     let before = |steps: usize| place.checked_sub(steps).map(|place| &tokens[place]);
     match before(1) {
@@ -73,7 +76,7 @@ fn starts_an_operand(tokens: &[Token], place: usize) -> bool {
     }
 }
 
-/// Whether a comparison may end before `rest`.
+/// Returns whether a comparison may end before `rest`.
 fn ends_an_operand(rest: &[Token]) -> bool {
     matches!(rest.first(), None | Some(Token::Close)) || is_joint(rest.first())
 }
@@ -132,7 +135,8 @@ fn tokens_of(predicate: &str) -> Vec<Token> {
     tokens
 }
 
-/// The text between quotes, doubled quotes read as one, and the bytes that it takes up with its quotes.
+/// Returns the text between quotes, doubled quotes read as one, and the bytes that it takes up with
+/// its quotes.
 fn quoted(sql: &str, quote: char) -> (String, usize) {
     let mut text = String::new();
     let mut chars = sql.char_indices().skip(1).peekable();
@@ -148,7 +152,7 @@ fn quoted(sql: &str, quote: char) -> (String, usize) {
     (text, sql.len())
 }
 
-/// The bytes that the number at the start of `sql` takes up: sign, digits, point, exponent.
+/// Returns the bytes that the number at the start of `sql` takes up: sign, digits, point, exponent.
 fn number_length(sql: &str) -> usize {
     let mut before = ' ';
     for (place, c) in sql.char_indices() {

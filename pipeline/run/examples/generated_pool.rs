@@ -1,11 +1,13 @@
 //! Writes a run folder whose pool has generated pairs, to measure the stages after the download on:
-//! `cargo run -p lynxdata-run --example generated_pool -- FOLDER PAIRS`. See benches/select.
+//! `cargo run -p lynxdata-run --example generated_pool -- FOLDER PAIRS [BYTES]`, with pictures of
+//! so many bytes, 1 by default. See benches/select and benches/shards.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use arrow::array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray, StructArray};
+use arrow::array::{Array, ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray, StructArray, new_null_array};
 use arrow::datatypes::DataType;
 use lynxdata_engine::signals;
 use lynxdata_filters::{GROUPS, SignalType, Value, hash_hex};
@@ -18,8 +20,32 @@ use lynxdata_run::{Context, Silent, recipe};
 /// Pairs of a part.
 const PART: u64 = 100_000;
 
+/// Pairs that are written together: their pictures must fit into one array.
+const BATCH: u64 = 10_000;
+
 /// One pair of so many shares its bytes, its URL or nearly its hash with an earlier one.
 const ONE_DUPLICATE_OF: u64 = 20;
+
+/// The usage, for errors.
+const USAGE: &str = "usage: generated_pool FOLDER PAIRS [BYTES]";
+
+/// Keeps one pair of ten for shards.
+const RECIPE_OF_SHARDS: &str = r#"
+output = "run"
+
+[source]
+path = "pairs.csv"
+caption = "caption"
+
+[select.tenth]
+deduplicate = false
+
+[select.tenth.rules]
+large = "width >= 920"
+
+[shards]
+selection = "tenth"
+"#;
 
 const RECIPE: &str = r#"
 output = "run"
@@ -36,21 +62,29 @@ flat = "entropy >= 3"
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
-    let folder = PathBuf::from(arguments.next().context("usage: generated_pool FOLDER PAIRS")?);
-    let pairs: u64 = arguments.next().context("usage: generated_pool FOLDER PAIRS")?.parse()?;
+    let folder = PathBuf::from(arguments.next().context(USAGE)?);
+    let pairs: u64 = arguments.next().context(USAGE)?.parse()?;
+    let bytes: usize = arguments.next().map_or(Ok(1), |bytes| bytes.parse())?;
     std::fs::create_dir_all(&folder)?;
     std::fs::write(folder.join("pairs.csv"), "url,caption\nhttp://localhost/a.jpg,a\n")?;
     std::fs::write(folder.join("recipe.toml"), RECIPE)?;
+    std::fs::write(folder.join("shards.toml"), RECIPE_OF_SHARDS)?;
     let loaded = recipe::load(&folder.join("recipe.toml"), &[])?;
     let context = Context::new(loaded, lynxdata_engine::session::local(), Arc::new(Silent))?;
     let (mut of_download, mut of_signals) = (Vec::new(), Vec::new());
     for (number, first) in (0..pairs).step_by(PART as usize).enumerate() {
         let (name, rows) = (format!("{number:05}"), first..(first + PART).min(pairs));
-        let uids: ArrayRef = Arc::new(StringArray::from_iter_values(rows.clone().map(|row| format!("{row:020}"))));
+        let uids = uids(rows.clone());
         let mut part = NewPart::new("download", &name, name.clone());
-        let batch = pool(&uids, rows.clone())?;
         let path = context.run.stage_file(&mut part, &format!("pool/part-{name}.parquet"))?;
-        parquet::write(&path, &batch.schema(), [&batch])?;
+        let mut writer = parquet::Writer::create(&path, &schema::pool().schema())?;
+        for first in rows.clone().step_by(BATCH as usize) {
+            writer.write(&pool(first..(first + BATCH).min(rows.end), bytes)?)?;
+        }
+        writer.finish()?;
+        let log = download_log(&uids)?;
+        let path = context.run.stage_clock_file(&mut part, &format!("download-log/part-{name}.parquet"))?;
+        parquet::write(&path, &log.schema(), [&log])?;
         (part.rows_in, part.rows_out) = (rows.end - rows.start, rows.end - rows.start);
         part.counts.insert("ok".to_owned(), part.rows_in);
         context.commit(part)?;
@@ -74,6 +108,17 @@ fn main() -> Result<()> {
     context.complete(&Signals, of_signals)
 }
 
+/// The log of rows that all succeeded.
+fn download_log(uids: &ArrayRef) -> Result<RecordBatch> {
+    let schema = schema::download_log().schema();
+    let columns = schema.fields().iter().map(|field| match field.name().as_str() {
+        "uid" => Arc::clone(uids),
+        "status" => Arc::new(StringArray::from_iter_values(std::iter::repeat_n("ok", uids.len()))),
+        _ => new_null_array(field.data_type(), uids.len()),
+    });
+    RecordBatch::try_new(Arc::clone(&schema), columns.collect()).context("the columns are those of the schema")
+}
+
 /// Mixes the bits of a number: the finaliser of splitmix64.
 fn mixed(number: u64) -> u64 {
     let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -91,14 +136,18 @@ fn original(row: u64, kind: u64) -> u64 {
     }
 }
 
-fn pool(uids: &ArrayRef, rows: std::ops::Range<u64>) -> Result<RecordBatch> {
+fn uids(rows: Range<u64>) -> ArrayRef {
+    Arc::new(StringArray::from_iter_values(rows.map(|row| format!("{row:020}"))))
+}
+
+fn pool(rows: Range<u64>, bytes: usize) -> Result<RecordBatch> {
+    let uids = uids(rows.clone());
     let texts =
         |text: &dyn Fn(u64) -> String| -> ArrayRef { Arc::new(StringArray::from_iter_values(rows.clone().map(text))) };
     let numbers =
         |number: &dyn Fn(u64) -> i64| -> ArrayRef { Arc::new(Int64Array::from_iter_values(rows.clone().map(number))) };
-    let count = (rows.end - rows.start) as usize;
     let DataType::Struct(fields) = schema::image_type() else { unreachable!("an image is a struct") };
-    let pictures = BinaryArray::from_iter_values(std::iter::repeat_n(b"x", count));
+    let pictures = BinaryArray::from_iter_values(rows.clone().map(|row| vec![row as u8; bytes]));
     let image = StructArray::new(fields, vec![Arc::new(pictures), uids.clone()], None);
     let side = |row: u64| 200 + (mixed(row) % 800) as i64;
     let columns: Vec<ArrayRef> = vec![

@@ -7,7 +7,8 @@ use anyhow::{Context as _, Result, bail};
 /// Returns a path with the home folder of the user in the place of a leading `~`.
 ///
 /// # Errors
-/// If the user has no home folder, or the path begins with that of somebody else, as in `~ann/list.csv`.
+/// If the user has no home folder, or the path begins with that of somebody else, as in
+/// `~ann/list.csv`.
 pub fn expanded(path: &Path) -> Result<PathBuf> {
     let mut components = path.components();
     let Some(Component::Normal(first)) = components.next() else { return Ok(path.to_owned()) };

@@ -11,8 +11,8 @@ use lynxdata_records::RunFolder;
 /// The program that runs recipes. Every method does by default what suits a program without a
 /// terminal.
 pub trait Host: Send + Sync {
-    /// Hears of a run folder that was opened, whose unfinished files an interrupt should remove with
-    /// [`RunFolder::halt`].
+    /// Hears of a run folder that was opened, whose unfinished files an interrupt should remove
+    /// with [`RunFolder::halt`].
     fn opened(&self, _run: &Arc<RunFolder>) {}
 
     /// Begins to show the progress of a stage; `parts` is how many it has, if that is known.

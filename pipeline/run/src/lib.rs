@@ -11,9 +11,9 @@
 //! # anyhow::Ok(())
 //! ```
 //!
-//! In the order in which a reader needs them: [`recipe`] says what to do, [`mod@stage`] what a stage is,
-//! [`stages`] has one file for each, `runner` is the loop that runs any of them, [`Host`] the program
-//! that shows it. Not here: command lines, exit codes and log formats.
+//! In the order in which a reader needs them: [`recipe`] says what to do, [`mod@stage`] what a
+//! stage is, [`stages`] has one file for each, `runner` is the loop that runs any of them, [`Host`]
+//! the program that shows it. Not here: command lines, exit codes and log formats.
 
 pub mod home;
 pub mod host;
@@ -26,6 +26,7 @@ mod runner;
 pub mod stage;
 pub mod stages;
 pub mod table;
+pub mod video;
 
 use std::sync::Arc;
 
@@ -38,7 +39,7 @@ pub use runner::{StagePlan, run_stage};
 pub use stage::{Context, Stage, runtime};
 use stages::STAGES;
 
-/// Why a run was not done.
+/// The reason why a run was not done.
 #[derive(Debug)]
 pub enum Failure {
     /// The recipe or the command line is wrong; nothing was done.
@@ -68,7 +69,7 @@ impl From<lynxdata_records::Error> for Failure {
     }
 }
 
-/// Which stages of a recipe are run.
+/// The stages of a recipe to run.
 #[derive(Debug, Clone)]
 pub struct Wanted {
     /// Names of stages; those that the recipe does not ask for are left out.
@@ -78,12 +79,12 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// All stages.
+    /// Returns all stages.
     pub fn all() -> Wanted {
         Wanted::only(&STAGES.iter().map(|stage| stage.name()).collect::<Vec<_>>())
     }
 
-    /// Some stages.
+    /// Returns some stages.
     pub fn only(stages: &[&'static str]) -> Wanted {
         Wanted { stages: stages.to_vec(), replaces: false }
     }
@@ -116,10 +117,10 @@ pub fn check_wanted(loaded: &LoadedRecipe, wanted: &Wanted) -> Result<(), Failur
 /// Runs stages of a recipe: makes the parts that are not there yet, and logs what they came to.
 ///
 /// # Errors
-/// [`Failure::Usage`] if the recipe cannot be run as it is, [`Failure::Failed`] if the work fails; the
-/// same call then goes on from the parts that are there.
+/// [`Failure::Usage`] if the recipe cannot be run as it is, [`Failure::Failed`] if the work fails;
+/// the same call then goes on from the parts that are there.
 pub fn run(loaded: LoadedRecipe, wanted: &Wanted, host: Arc<dyn Host>) -> Result<Ending, Failure> {
-    loaded.check_surroundings().map_err(Failure::Usage)?;
+    loaded.check_surroundings().and_then(|()| lynx::check_pretrained(&loaded)).map_err(Failure::Usage)?;
     let session = lynxdata_engine::session::local();
     if wanted.has("select") {
         stages::select::check_rules(&loaded, &session).map_err(Failure::Usage)?;
@@ -146,7 +147,7 @@ pub fn run(loaded: LoadedRecipe, wanted: &Wanted, host: Arc<dyn Host>) -> Result
 /// # Errors
 /// As [`run`].
 pub fn plan(loaded: LoadedRecipe, wanted: &Wanted) -> Result<Vec<StagePlan>, Failure> {
-    loaded.check_surroundings().map_err(Failure::Usage)?;
+    loaded.check_surroundings().and_then(|()| lynx::check_pretrained(&loaded)).map_err(Failure::Usage)?;
     let session = lynxdata_engine::session::local();
     stages::select::check_rules(&loaded, &session).map_err(Failure::Usage)?;
     stages::instruct::check_tasks(&loaded).map_err(Failure::Usage)?;

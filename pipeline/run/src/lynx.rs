@@ -1,29 +1,30 @@
 //! The gear `lynx` of a check: a compact Lynx, trained on a version of the arms.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use anyhow::{Context as _, Result, bail};
 use lynxdata_burn_model::{
-    DeviceName, Example, HeldOutLoss, LossPoint, ModelConfig, Part, Pictures, Pretrained, RunResult, RunSpec,
-    Tokenizer, TrainConfig, train_tokenizer,
+    DeviceName, Example, HeldOutLoss, LossPoint, ModelConfig, Part, Pictures, Precision, Pretrained, RunResult,
+    RunSpec, Shown, Tokenizer, TrainConfig, train_tokenizer,
 };
 use lynxdata_check::features::coordinates;
 use lynxdata_check::fit::{examples, training_seed};
-use lynxdata_check::{Fit, FitResult, Measured, Split, Training, Universe, Version};
+use lynxdata_check::{Fit, FitResult, Gear, Measured, Split, Training, Universe, Version};
 
 use crate::host::Host;
-use crate::recipe::CheckConfig;
+use crate::recipe::{CheckConfig, LoadedRecipe};
 
 /// Principal coordinates of the frozen features that the model sees.
 const COORDINATES: usize = 256;
 
-/// The device that a name means here, if it computes right numbers.
+/// Returns the device that a name means on this machine, if it computes right numbers in a
+/// precision.
 ///
 /// The processor is held to them by this project's tests; any other device is examined first, in a
 /// process of its own.
-pub fn trusted(name: &DeviceName, host: &dyn Host) -> Result<DeviceName> {
+pub fn trusted(name: &DeviceName, precision: Precision, host: &dyn Host) -> Result<DeviceName> {
     let name = name.resolve()?;
     if name == DeviceName::Cpu {
         return Ok(name);
@@ -32,13 +33,17 @@ pub fn trusted(name: &DeviceName, host: &dyn Host) -> Result<DeviceName> {
     let found = host
         .examine(&name)
         .with_context(|| format!("device {name} is not used; --device cpu trains on the processor"))?;
-    if !found.pass {
+    let Some(finding) = found.of(precision) else {
+        let supported: Vec<&str> = found.findings.iter().map(|finding| finding.precision.name()).collect();
+        bail!("train.precision = \"{precision}\" does not work: device {name} computes in {}", supported.join(", "));
+    };
+    if !finding.pass {
         bail!(
-            "device {name} computes wrong numbers (outputs off by {:.1e}, gradients by {:.1e}, losses by {:.1e}; see lynxdata doctor) and is not used; \
+            "device {name} computes wrong numbers in {precision} (outputs off by {:.1e}, gradients by {:.1e}, losses by {:.1e}; see lynxdata doctor) and is not used; \
              --device cpu trains on the processor",
-            found.found.forward,
-            found.found.gradients,
-            found.found.losses
+            finding.found.forward,
+            finding.found.gradients,
+            finding.found.losses
         );
     }
     Ok(name)
@@ -48,12 +53,16 @@ pub fn trusted(name: &DeviceName, host: &dyn Host) -> Result<DeviceName> {
 pub struct PretrainedParts {
     /// Each with the part of the model that it is for.
     pub parts: Vec<(Pretrained, Part)>,
-    /// That of the decoder.
+    /// The tokenizer of the decoder.
     pub tokenizer: Option<Tokenizer>,
 }
 
-/// Opens pretrained parts, whose paths are relative to `folder`: they give the model their sizes, and
-/// are frozen unless the training has a rate for them.
+/// Opens pretrained parts, whose paths are relative to `folder`: they give the model their sizes,
+/// and are frozen unless the training has a rate for them.
+///
+/// # Errors
+///
+/// If a file cannot be used, or the model has a setting of its own that the file contradicts.
 pub fn pretrained(
     paths: &BTreeMap<Part, PathBuf>,
     folder: &Path,
@@ -61,12 +70,14 @@ pub fn pretrained(
     train: &mut TrainConfig,
 ) -> Result<PretrainedParts> {
     let mut found = PretrainedParts { parts: Vec::new(), tokenizer: None };
-    let image_size = model.image_size;
     for (part, path) in paths {
         let opened = Pretrained::open(&folder.join(path))?;
-        opened.configure(*part, model)?;
+        let mut configured = model.clone();
+        opened.configure(*part, &mut configured)?;
         // Position embeddings are interpolated to the size that is wanted.
-        model.image_size = image_size;
+        configured.image_size = model.image_size;
+        refuse_contradiction(model, &configured).with_context(|| path.display().to_string())?;
+        *model = configured;
         if *part == Part::Decoder {
             found.tokenizer = opened.tokenizer()?;
             if found.tokenizer.is_none() {
@@ -81,7 +92,58 @@ pub fn pretrained(
     Ok(found)
 }
 
-/// What pretrained parts are, for fingerprints: their paths with the sizes and times of their files.
+/// Tells before anything is done which pretrained parts of a recipe cannot be used.
+///
+/// # Errors
+///
+/// As [`pretrained`].
+pub fn check_pretrained(loaded: &LoadedRecipe) -> Result<()> {
+    let recipe = &loaded.recipe;
+    let check = recipe.check.iter().filter(|check| check.gear == Gear::Lynx);
+    let check = check.map(|check| ("check.pretrained", &check.pretrained, &check.model, &check.train));
+    let training = recipe.training.iter();
+    let training =
+        training.map(|training| ("training.pretrained", &training.pretrained, &training.model, &training.train));
+    for (key, paths, model, train) in check.chain(training) {
+        pretrained(paths, &loaded.folder, &mut model.clone(), &mut train.clone()).context(key)?;
+    }
+    Ok(())
+}
+
+/// Refuses a setting of the model that is not the default one, and that a pretrained part does not
+/// have.
+fn refuse_contradiction(own: &ModelConfig, pretrained: &ModelConfig) -> Result<()> {
+    let [own, pretrained, default] = [own, pretrained, &ModelConfig::default()].map(serde_json::to_value);
+    let (own, pretrained, default) = (own?, pretrained?, default?);
+    let keys = own.as_object().into_iter().flat_map(serde_json::Map::keys);
+    for key in keys.filter(|key| own[*key] != default[*key] && own[*key] != pretrained[*key]) {
+        bail!("it has {key} = {}, and model.{key} is {}; leave that out", pretrained[key], own[key]);
+    }
+    Ok(())
+}
+
+/// Tells which tensors of pretrained files are not used: other parts, layers beyond the model's
+/// depth, heads of other tasks, buffers.
+pub fn tell_unused(parts: &[(Pretrained, Part)], model: &ModelConfig) -> Result<()> {
+    /// Most names in a message.
+    const NAMED: usize = 4;
+    let mut unused: BTreeMap<&Path, BTreeSet<String>> = BTreeMap::new();
+    for (pretrained, part) in parts {
+        let of_part: BTreeSet<String> = pretrained.unused(*part, model)?.into_iter().collect();
+        // A file that two parts are from has the tensors of both.
+        let of_file = unused.entry(pretrained.path()).or_insert_with(|| of_part.clone());
+        of_file.retain(|name| of_part.contains(name));
+    }
+    for (path, names) in unused.iter().filter(|(_, names)| !names.is_empty()) {
+        let named: Vec<&str> = names.iter().take(NAMED).map(String::as_str).collect();
+        let more = if names.len() > NAMED { ", …" } else { "" };
+        tracing::info!("{}: {} tensors are not used: {}{more}", path.display(), names.len(), named.join(", "));
+    }
+    Ok(())
+}
+
+/// Returns what pretrained parts are, for fingerprints: their paths with the sizes and times of
+/// their files.
 pub fn stamps(paths: &BTreeMap<Part, PathBuf>, folder: &Path) -> Result<Vec<String>> {
     let stamp = |path: &Path| -> Result<String> {
         let metadata = std::fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -126,8 +188,8 @@ pub struct Lynx<'a> {
 }
 
 impl<'a> Lynx<'a> {
-    /// Trains the tokenizer on the texts of all arms, or takes that of the pretrained decoder, and prepares
-    /// what the model sees. Paths of the check are relative to `folder`.
+    /// Trains the tokenizer on the texts of all arms, or takes that of the pretrained decoder, and
+    /// prepares what the model sees. Paths of the check are relative to `folder`.
     pub fn new(
         config: &'a CheckConfig,
         folder: &Path,
@@ -137,10 +199,11 @@ impl<'a> Lynx<'a> {
         seed: u64,
         host: &dyn Host,
     ) -> Result<Lynx<'a>> {
-        let device = trusted(&config.device, host)?;
+        let device = trusted(&config.device, config.train.precision, host)?;
         let (mut model, mut train) = (config.model.clone(), config.train.clone());
         let PretrainedParts { parts: pretrained, tokenizer } =
             pretrained(&config.pretrained, folder, &mut model, &mut train)?;
+        tell_unused(&pretrained, &model)?;
         let coordinates = coordinates(&universe.features, COORDINATES);
         let pictures = Pictures::Features { width: coordinates.columns(), values: coordinates.values().to_vec() };
         let mut used: Vec<u32> = split.arms.iter().flatten().copied().collect();
@@ -182,7 +245,7 @@ impl<'a> Lynx<'a> {
         })
     }
 
-    /// Whether a version is made of an arm with enough pairs.
+    /// Returns whether a version is made of an arm with enough pairs.
     pub fn fits(&self, version: Version) -> bool {
         self.arms.contains(&version.arm())
     }
@@ -260,5 +323,5 @@ fn example(universe: &Universe, picture: u32, text: u32) -> Example {
         .turns
         .iter()
         .map(|turn| lynxdata_burn_model::Turn { question: turn.question.clone(), answer: turn.answer.clone() });
-    Example { picture, turns: turns.collect() }
+    Example { shown: Shown::picture(picture), turns: turns.collect() }
 }

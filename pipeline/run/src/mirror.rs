@@ -1,9 +1,13 @@
-//! Runs whose output is an object store: they work in a local folder, which is mirrored there part by part.
+//! Runs whose output is an object store: they work in a local folder, which is mirrored there part
+//! by part.
 //!
-//! One part after the other is committed and uploaded, its files before the manifest that speaks of it, so that what the manifest in the store says is
-//! there is there. A manifest only ever grows, so of two that differ one is ahead, or both went on by themselves. A process begins with that: what was
-//! committed here but not uploaded is uploaded, what the store has and this machine has not is fetched, and if both went on it refuses. While it runs, it
-//! replaces the manifest only if that is still the one that it wrote last, so that of two processes one learns of the other and ends.
+//! One part after the other is committed and uploaded, its files before the manifest that speaks of
+//! it, so that what the manifest in the store says is there is there. A manifest only ever grows,
+//! so of two that differ one is ahead, or both went on by themselves. A process begins with that:
+//! what was committed here but not uploaded is uploaded, what the store has and this machine has
+//! not is fetched, and if both went on it refuses. While it runs, it replaces the manifest only if
+//! that is still the one that it wrote last, so that of two processes one learns of the other and
+//! ends.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -19,18 +23,20 @@ const MANIFEST: &str = "manifest.jsonl";
 /// A place in an object store that has what the run folder has.
 pub struct Mirror {
     url: String,
-    /// As it may be shown: without a password.
+    /// The URL as it may be shown: without a password.
     shown: String,
     settings: Settings,
-    /// The manifest there, as this process saw or wrote it last. Held from the commit of a part until it is uploaded, so that no manifest in the store
-    /// speaks of a part that is still on its way.
+    /// The manifest there, as this process saw or wrote it last. Held from the commit of a part
+    /// until it is uploaded, so that no manifest in the store speaks of a part that is still on its
+    /// way.
     manifest: Mutex<Option<Object>>,
 }
 
 /// The turn of one process to commit and upload.
 pub type Turn<'a> = MutexGuard<'a, Option<Object>>;
 
-/// The local folder of a run whose output is a URL: its last component, and a digest of the whole.
+/// Returns the local folder of a run whose output is a URL: its last component, and a digest of the
+/// whole.
 pub fn local_folder(output: &Path) -> Option<PathBuf> {
     let url = output.to_str().filter(|_| objects::is_url(output))?.trim_end_matches('/');
     let shown = objects::shown(url);
@@ -39,14 +45,14 @@ pub fn local_folder(output: &Path) -> Option<PathBuf> {
 }
 
 impl Mirror {
-    /// The mirror of a run with this output; `None` if that is a local folder.
+    /// Returns the mirror of a run with this output; `None` if that is a local folder.
     pub fn of(output: &Path) -> Option<Mirror> {
         let url = output.to_str().filter(|_| objects::is_url(output))?.trim_end_matches('/').to_owned();
         let shown = objects::shown(&url);
         Some(Mirror { url, shown, settings: Settings::from_environment(), manifest: Mutex::default() })
     }
 
-    /// The place of a file or folder of the run; of the run itself if `path` is empty.
+    /// Returns the place of a file or folder of the run; of the run itself if `path` is empty.
     fn at(&self, path: &str) -> Result<Location> {
         let slash = if path.is_empty() { "" } else { "/" };
         Ok(Location::open(&format!("{}{slash}{path}", self.url), &self.settings)?)
@@ -57,7 +63,8 @@ impl Mirror {
         self.manifest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes the local folder and the store the same, by what one of them has and the other has not.
+    /// Makes the local folder and the store the same, by what one of them has and the other has
+    /// not.
     pub async fn meet(&self, run: &RunFolder, turn: &mut Turn<'_>) -> Result<()> {
         let place = self.at(MANIFEST)?;
         **turn = place.head().await?;
@@ -99,7 +106,8 @@ impl Mirror {
         }
     }
 
-    /// Copies the manifest, files `beside` the parts as far as they are there, and those files of parts whose paths are `wanted` into a folder.
+    /// Copies the manifest, files `beside` the parts as far as they are there, and those files of
+    /// parts whose paths are `wanted` into a folder.
     pub async fn copy(&self, folder: &Path, beside: &[&str], wanted: impl Fn(&str) -> bool) -> Result<()> {
         let place = self.at(MANIFEST)?;
         let Some(object) = place.head().await? else { return Err(place.missing().await.into()) };
@@ -123,8 +131,9 @@ impl Mirror {
         Ok(())
     }
 
-    /// Gets a file, or a folder of files. False if it is not the one that the manifest speaks of: a process that makes a part again uploads its files
-    /// before the manifest, and may have been stopped between the two.
+    /// Gets a file, or a folder of files. False if it is not the one that the manifest speaks of: a
+    /// process that makes a part again uploads its files before the manifest, and may have been
+    /// stopped between the two.
     async fn get(&self, file: &FileEntry, target: &Path) -> Result<bool> {
         let location = self.at(&file.path)?;
         let parent = target.parent().context("a file of a run lies in a folder")?;
@@ -133,8 +142,10 @@ impl Mirror {
             location.get(&object, target).await?;
         } else {
             create_folder(target)?;
-            for object in location.list().await? {
-                location.get(&object, &target.join(&object.name)).await?;
+            for (name, object) in location.list_below().await? {
+                let file = target.join(name);
+                create_folder(file.parent().context("a file of a folder lies in it")?)?;
+                location.get(&object, &file).await?;
             }
         }
         Ok(file.describes(target)?)
@@ -154,14 +165,15 @@ impl Mirror {
                 store.put(&path, &file.path).await?;
                 continue;
             }
-            let names = names_in(&path)?;
+            let mut names = BTreeSet::new();
+            add_names(&path, "", &mut names)?;
             for name in &names {
                 store.put(&path.join(name), &format!("{}/{name}", file.path)).await?;
             }
             // An earlier part of the same name may have had other files.
-            for object in self.at(&file.path)?.list().await? {
-                if !names.contains(&object.name) {
-                    self.at(&format!("{}/{}", file.path, object.name))?.delete().await?;
+            for (name, _) in self.at(&file.path)?.list_below().await? {
+                if !names.contains(&name) {
+                    self.at(&format!("{}/{name}", file.path))?.delete().await?;
                 }
             }
         }
@@ -187,15 +199,16 @@ impl Mirror {
         Ok(())
     }
 
-    /// Removes files that the run no longer has, after a manifest that does not speak of them was uploaded.
+    /// Removes files that the run no longer has, after a manifest that does not speak of them was
+    /// uploaded.
     pub async fn remove(&self, paths: &[String]) -> Result<()> {
         for path in paths {
             let location = self.at(path)?;
             match location.head().await? {
                 Some(_) => location.delete().await?,
                 None => {
-                    for object in location.list().await? {
-                        self.at(&format!("{path}/{}", object.name))?.delete().await?;
+                    for (name, _) in location.list_below().await? {
+                        self.at(&format!("{path}/{name}"))?.delete().await?;
                     }
                 }
             }
@@ -204,20 +217,25 @@ impl Mirror {
     }
 }
 
-/// The parts of one manifest that another does not have, or not the same.
+/// Returns the parts of one manifest that another does not have, or not the same.
 fn missing<'a>(manifest: &'a Manifest, other: &Manifest) -> impl Iterator<Item = &'a PartEntry> {
     manifest.all_parts().filter(move |part| other.part(&part.stage, &part.part) != Some(part))
 }
 
-/// The names of the files of a folder.
-fn names_in(folder: &Path) -> Result<BTreeSet<String>> {
+/// Adds the names of all files below a folder, from there on, with `/` between folders.
+fn add_names(folder: &Path, before: &str, names: &mut BTreeSet<String>) -> Result<()> {
     let cannot_list = || format!("cannot list {}", folder.display());
-    let mut names = BTreeSet::new();
     for entry in std::fs::read_dir(folder).with_context(cannot_list)? {
-        let name = entry.with_context(cannot_list)?.file_name();
-        names.insert(name.to_str().context("the files of a part have plain names")?.to_owned());
+        let entry = entry.with_context(cannot_list)?;
+        let name = entry.file_name();
+        let name = format!("{before}{}", name.to_str().context("the files of a part have plain names")?);
+        if entry.path().is_dir() {
+            add_names(&entry.path(), &format!("{name}/"), names)?;
+        } else {
+            names.insert(name);
+        }
     }
-    Ok(names)
+    Ok(())
 }
 
 fn create_folder(path: &Path) -> Result<()> {

@@ -7,14 +7,15 @@ use tracing::{info, warn};
 use crate::stage::{Context, Stage};
 use crate::stages::download::Download;
 
-/// How a run ended.
+/// The end of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// With what was asked for.
+    /// The run made what was asked for.
     Done,
-    /// With nothing that anybody can want: an empty pool, selection or set, or an invalid verdict.
+    /// The run made nothing that anybody can want: an empty pool, selection or set, or an invalid
+    /// verdict.
     Nothing,
-    /// With more rows that failed to download than the recipe allows.
+    /// More rows failed to download than the recipe allows.
     TooManyFailedRows,
 }
 

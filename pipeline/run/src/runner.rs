@@ -17,7 +17,8 @@ pub fn run_stage(stage: &dyn Stage, context: &Context) -> Result<()> {
     let started = Instant::now();
     let name = stage.name();
     let parts = stage.parts(context)?;
-    // The number of parts is known before they are planned, except where a source is read as it goes.
+    // The number of parts is known before they are planned, except where a source is read as it
+    // goes.
     let total = match parts.size_hint() {
         (least, Some(most)) if least == most => Some(most as u64),
         _ => None,
@@ -102,11 +103,11 @@ pub struct StagePlan {
     pub skip: Option<u64>,
     /// Parts to make.
     pub make: Option<u64>,
-    /// Why parts are made or are not, in words.
+    /// The reason why parts are made or are not, in words.
     pub reason: String,
 }
 
-/// What a run would do, without doing it.
+/// Returns what a run would do, without doing it.
 pub(crate) fn plan(context: &Context, stages: &[&'static dyn Stage]) -> Result<Vec<StagePlan>> {
     let mut plans: Vec<StagePlan> = Vec::new();
     for stage in stages {

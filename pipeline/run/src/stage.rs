@@ -15,13 +15,13 @@ use crate::host::{Host, Silent, StageProgress};
 use crate::mirror::Mirror;
 use crate::recipe::{LoadedRecipe, Recipe};
 
-/// What every stage works with.
+/// The environment of every stage.
 pub struct Context {
     /// The recipe.
     pub loaded: LoadedRecipe,
     /// Its run folder.
     pub run: Arc<RunFolder>,
-    /// Where downloads and copies run.
+    /// The runtime of downloads and copies.
     pub runtime: tokio::runtime::Runtime,
     /// The database session of rules and signals.
     pub session: Session,
@@ -33,14 +33,14 @@ pub struct Context {
     pub replaces: bool,
     /// Whether the list was compared with the pool that is there.
     pub is_compared: AtomicBool,
-    /// What downloading counts.
+    /// The counts of the download.
     pub metrics: Arc<Metrics>,
     /// Whether the signals are wanted of what is downloaded, so that they are measured while its
     /// pixels are at hand.
     pub measures_downloads: bool,
     /// Parts that came along with those of an earlier stage: names of the stage and of the part.
     along: Mutex<BTreeSet<(&'static str, String)>>,
-    /// Where the run folder is mirrored, if its output is an object store.
+    /// The mirror of the run folder, if its output is an object store.
     mirror: Option<Mirror>,
 }
 
@@ -149,13 +149,13 @@ impl Context {
         &self.loaded.recipe
     }
 
-    /// Whether a stage is complete, made from what the stages before it hold now, and by what the
-    /// recipe says now.
+    /// Returns whether a stage is complete, made from what the stages before it hold now, and by
+    /// what the recipe says now.
     pub(crate) fn is_current(&self, stage: &dyn Stage) -> Result<bool> {
         is_current(&self.run.manifest(), stage, self.recipe())
     }
 
-    /// The committed parts of a stage that another one reads.
+    /// Returns the committed parts of a stage that another one reads.
     ///
     /// # Errors
     /// If the stage is not complete or out of date, with the command that completes it.
@@ -189,26 +189,26 @@ pub fn runtime() -> Result<tokio::runtime::Runtime> {
 
 /// A stage of the run.
 pub trait Stage: Sync {
-    /// The name in the command line, the manifest and the report.
+    /// Returns the name in the command line, the manifest and the report.
     fn name(&self) -> &'static str;
 
-    /// Whether the recipe asks for it.
+    /// Returns whether the recipe asks for it.
     fn is_in(&self, recipe: &Recipe) -> bool;
 
-    /// The command that runs it. A command may run several stages.
+    /// Returns the command that runs it. A command may run several stages.
     fn command(&self) -> &'static str {
         self.name()
     }
 
-    /// The version of what it writes: raised when the same inputs and settings give other bytes, so
-    /// that parts of before are made anew.
+    /// Returns the version of what it writes: raised when the same inputs and settings give other
+    /// bytes, so that parts of before are made anew.
     fn format_version(&self) -> &'static str;
 
-    /// The stages whose parts it reads.
+    /// Returns the stages whose parts it reads.
     fn reads(&self, recipe: &Recipe) -> Vec<&'static dyn Stage>;
 
-    /// What a recipe says of it, as text. The fingerprints of its parts say the same and more, but
-    /// to know these takes reading what it reads: for the download, the whole list.
+    /// Returns what a recipe says of it, as text. The fingerprints of its parts say the same and
+    /// more, but to know these takes reading what it reads: for the download, the whole list.
     ///
     /// # Errors
     /// If the recipe names something that is not there, such as a preset.
@@ -219,8 +219,8 @@ pub trait Stage: Sync {
         1
     }
 
-    /// Whether the rows of a part count, if those of its first one do. Parts that hold the same
-    /// rows in another way, such as formats of shards, count once.
+    /// Returns whether the rows of a part count, if those of its first one do. Parts that hold the
+    /// same rows in another way, such as formats of shards, count once.
     fn counts_rows(&self, _part: &str, _first: &str, _main_selection: Option<&str>) -> bool {
         true
     }
@@ -233,14 +233,14 @@ pub trait Stage: Sync {
         Ok(StageOutcome::default())
     }
 
-    /// Its parts in order, planned one by one as the loop asks for them.
+    /// Returns its parts in order, planned one by one as the loop asks for them.
     fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>>;
 }
 
-/// What a stage came to.
+/// The result of a stage.
 #[derive(Debug, Default)]
 pub struct StageOutcome {
-    /// What there is to say.
+    /// Sentences for the last line of a run.
     pub sentences: Vec<String>,
     /// Whether something came out empty that nobody can want so.
     pub is_bad: bool,
@@ -273,7 +273,7 @@ pub struct Planned<'a> {
 }
 
 impl<'a> Planned<'a> {
-    /// A part with nothing that comes along.
+    /// Makes a part with nothing that comes along.
     pub fn new(
         name: impl Into<String>,
         fingerprint: String,
@@ -292,7 +292,7 @@ pub fn is_current(manifest: &Manifest, stage: &dyn Stage, recipe: &Recipe) -> Re
     Ok(manifest.is_current(stage.name(), &names(&stage.reads(recipe)), &settings_digest(stage, recipe)?))
 }
 
-/// A digest of what a recipe says of a stage.
+/// Returns a digest of what a recipe says of a stage.
 fn settings_digest(stage: &dyn Stage, recipe: &Recipe) -> Result<String> {
     Ok(fingerprint([stage.name(), stage.settings(recipe)?.as_str()]))
 }
@@ -301,12 +301,12 @@ fn names(stages: &[&'static dyn Stage]) -> Vec<&'static str> {
     stages.iter().map(|stage| stage.name()).collect()
 }
 
-/// The name of part number `index`.
+/// Returns the name of part number `index`.
 pub(crate) fn part_name(index: u32) -> String {
     format!("{index:05}")
 }
 
-/// A settings struct as the text that goes into fingerprints.
+/// Returns a settings struct as the text that goes into fingerprints.
 pub(crate) fn settings_text(settings: &impl Serialize) -> String {
     serde_json::to_string(settings).expect("settings hold only texts, numbers and lists")
 }

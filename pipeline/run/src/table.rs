@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use arrow::array::{Array, ArrayRef, BinaryArray, Int64Array, ListArray, RecordBatch, StringArray, StructArray};
+use arrow::array::{Array, BinaryArray, Int64Array, RecordBatch, StringArray, StructArray};
 use arrow::datatypes::{Schema, SchemaRef};
 use lynxdata_records::{FileEntry, PartEntry, RunFolder, parquet};
 
-/// The file of a part that lies in a folder of the run, such as `pool`. Its content was compared with its digest.
+/// Returns the file of a part that lies in a folder of the run, such as `pool`, after comparing its
+/// content with its digest.
 ///
 /// # Errors
 /// If the part has no such file, or it is damaged.
@@ -15,12 +16,13 @@ pub(crate) fn file(run: &RunFolder, part: &PartEntry, folder: &str) -> Result<Pa
     Ok(run.intact(entry(part, folder)?)?)
 }
 
-/// As [`file`], for those who read a few narrow columns of the pool: comparing the digest would read all pictures, which takes many times as long.
+/// Returns a file as [`file`] does, for those who read a few narrow columns of the pool: comparing
+/// the digest would read all pictures, which takes many times as long.
 pub(crate) fn file_for_columns(run: &RunFolder, part: &PartEntry, folder: &str) -> Result<PathBuf> {
     file_below(run.root(), part, folder)
 }
 
-/// As [`file_for_columns`], of a run that this process does not hold.
+/// Returns a file as [`file_for_columns`] does, of a run that this process does not hold.
 pub fn file_below(root: &Path, part: &PartEntry, folder: &str) -> Result<PathBuf> {
     Ok(root.join(&entry(part, folder)?.path))
 }
@@ -31,14 +33,15 @@ fn entry<'a>(part: &'a PartEntry, folder: &str) -> Result<&'a FileEntry> {
     entry.with_context(|| format!("part {} of stage {} has no file in {folder}/", part.part, part.stage))
 }
 
-/// All rows of a file in one batch; all columns or those named. Not for those with pictures, of which a batch may not hold a whole part: see [`batches`].
+/// Reads all rows of a file in one batch; all columns or those named. Not for those with pictures,
+/// of which a batch may not hold a whole part: see [`batches`].
 pub fn read(path: &Path, columns: Option<&[&str]>) -> Result<RecordBatch> {
     let batches = batches(path, columns)?.collect::<Result<Vec<_>>>()?;
     arrow::compute::concat_batches(&schema(path, columns)?, &batches)
         .with_context(|| format!("cannot join the rows of {}", path.display()))
 }
 
-/// The rows of a file batch by batch; all columns or those named.
+/// Reads a file batch by batch; all columns or those named.
 pub(crate) fn batches(
     path: &Path,
     columns: Option<&[&str]>,
@@ -48,7 +51,7 @@ pub(crate) fn batches(
         .map(move |batch| Ok(RecordBatch::try_new(schema.clone(), batch?.columns().to_vec())?)))
 }
 
-/// Some rows of a file, which are ascending, batch by batch; all columns or those named.
+/// Reads some rows of a file, which are ascending, batch by batch; all columns or those named.
 pub(crate) fn batches_at(
     path: &Path,
     columns: Option<&[&str]>,
@@ -59,7 +62,8 @@ pub(crate) fn batches_at(
         .map(move |batch| Ok(RecordBatch::try_new(schema.clone(), batch?.columns().to_vec())?)))
 }
 
-/// The schema of a file, or of columns of it. That of its batches lacks the metadata by which `datasets` recognises pictures.
+/// Returns the schema of a file, or of columns of it. That of its batches lacks the metadata by
+/// which `datasets` recognises pictures.
 pub(crate) fn schema(path: &Path, columns: Option<&[&str]>) -> Result<SchemaRef> {
     let whole = parquet::schema(path)?;
     let Some(columns) = columns else { return Ok(whole) };
@@ -67,33 +71,23 @@ pub(crate) fn schema(path: &Path, columns: Option<&[&str]>) -> Result<SchemaRef>
     Ok(Schema::new(fields.cloned().collect::<Vec<_>>()).into())
 }
 
-/// A text column.
+/// Returns a text column.
 pub fn texts<'a>(batch: &'a RecordBatch, name: &str, path: &Path) -> Result<&'a StringArray> {
     Ok(parquet::typed_column(batch, name, path)?)
 }
 
-/// A column of whole numbers.
+/// Returns a column of whole numbers.
 pub fn integers<'a>(batch: &'a RecordBatch, name: &str, path: &Path) -> Result<&'a Int64Array> {
     Ok(parquet::typed_column(batch, name, path)?)
 }
 
-/// The picture bytes of the `image` column.
+/// Returns the picture bytes of the `image` column.
 pub(crate) fn pictures<'a>(batch: &'a RecordBatch, path: &Path) -> Result<&'a BinaryArray> {
     let image: &StructArray = parquet::typed_column(batch, "image", path)?;
     image
         .column_by_name("bytes")
         .and_then(|bytes| bytes.as_any().downcast_ref())
         .with_context(|| format!("{}: column image has no bytes", path.display()))
-}
-
-/// The texts of row `row` of a list column.
-pub(crate) fn text_list(lists: &ListArray, row: usize) -> Vec<String> {
-    if lists.is_null(row) {
-        return Vec::new();
-    }
-    let items: ArrayRef = lists.value(row);
-    let items = items.as_any().downcast_ref::<StringArray>().expect("the lists that we write hold texts");
-    items.iter().flatten().map(str::to_owned).collect()
 }
 
 /// Refuses two tables of one part whose rows are not the same pairs in the same order.

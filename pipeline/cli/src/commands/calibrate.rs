@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 use lynxdata_burn_model::DeviceName;
 use lynxdata_check::known::{self, Base, Case, Draws, Tally};
@@ -73,8 +73,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DIR", value_parser = path_parser(), default_value = "lynxdata-calibration")]
     out: PathBuf,
 
-    /// The device that trains: auto, cpu, cuda:N, vulkan:KIND:N or wgpu:KIND:N; lynxdata version lists
-    /// those that are there
+    /// The device that trains: auto, cpu, cuda:N, vulkan:KIND:N or wgpu:KIND:N; lynxdata version
+    /// lists those that are there
     #[arg(long, value_name = "DEVICE")]
     device: Option<DeviceName>,
 
@@ -198,9 +198,26 @@ fn cases(names: &[String]) -> anyhow::Result<Vec<Case>> {
     names.iter().map(find).collect()
 }
 
-/// The recipe that the flags stand for: a check of the folder with itself, of which only the pairs
-/// are read.
+/// Refuses settings of a training that `--quick`, which trains nothing, would pass over.
+pub(super) fn refuse_training(device: Option<&DeviceName>, sets: &[String]) -> anyhow::Result<()> {
+    const KEYS: [&str; 6] =
+        ["check.device", "check.pretrained", "check.tokenizer", "check.model", "check.train", "check.members"];
+    let is_one = |set: &&String| KEYS.iter().any(|key| set.trim_start().starts_with(key));
+    let given = device
+        .map(|device| format!("--device {device}"))
+        .or(sets.iter().find(is_one).map(|set| format!("--set {set}")));
+    match given {
+        Some(given) => bail!("{given} is about training, and --quick trains nothing; leave out one of them"),
+        None => Ok(()),
+    }
+}
+
+/// Returns the recipe that the flags stand for: a check of the folder with itself, of which only
+/// the pairs are read.
 fn load(arguments: &Arguments) -> anyhow::Result<recipe::LoadedRecipe> {
+    if arguments.quick {
+        refuse_training(arguments.device.as_ref(), &arguments.sets)?;
+    }
     let path = match &arguments.pairs {
         Some(path) => text_of(&std::path::absolute(path)?)?,
         None => String::new(),

@@ -74,8 +74,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DIR", value_parser = path_parser(), requires = "a", default_value = "lynxdata-check")]
     out: PathBuf,
 
-    /// The device that trains: auto, cpu, cuda:N, vulkan:KIND:N or wgpu:KIND:N; lynxdata version lists
-    /// those that are there
+    /// The device that trains: auto, cpu, cuda:N, vulkan:KIND:N or wgpu:KIND:N; lynxdata version
+    /// lists those that are there
     #[arg(long, value_name = "DEVICE")]
     device: Option<DeviceName>,
 
@@ -98,7 +98,7 @@ enum Action {
     Calibrate(calibrate::Arguments),
 }
 
-/// What decides.
+/// The metric that decides.
 #[derive(Clone, Copy, ValueEnum)]
 enum Asked {
     /// Whose texts fit their pictures better
@@ -146,6 +146,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
 }
 
 fn load(arguments: &Arguments) -> anyhow::Result<LoadedRecipe> {
+    if arguments.quick {
+        calibrate::refuse_training(arguments.device.as_ref(), &arguments.sets)?;
+    }
     if let Some(path) = &arguments.recipe {
         let mut sets = arguments.sets.clone();
         if arguments.quick {
@@ -196,8 +199,8 @@ fn load(arguments: &Arguments) -> anyhow::Result<LoadedRecipe> {
     recipe::of_flags(table, out, &arguments.sets)
 }
 
-/// The names of the folders, with those of the folders above them where they are equal; `a` and `b`
-/// if these are equal too.
+/// Returns the names of the folders, with those of the folders above them where they are equal; `a`
+/// and `b` if these are equal too.
 fn names(a: &Path, b: &Path) -> [String; 2] {
     let word = |name: Option<&std::ffi::OsStr>| {
         let name = name.unwrap_or_default().to_string_lossy().into_owned();

@@ -1,9 +1,11 @@
 //! `lynxdata decontaminate`: what of a benchmark is in the data.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use clap::Args;
-use lynxdata_budgets::{Comparison, Contamination, WORDS, contamination};
+use lynxdata_budgets::{Comparison, Contamination, Hit, Likeness, WORDS, contamination, write_clean};
+use serde::Serialize;
 
 use super::{grouped, print, print_json};
 use crate::exit::{BROKEN_RECORDS, DONE, Failure};
@@ -16,14 +18,17 @@ const SHOWN: usize = 20;
 ///
 /// Pictures are compared by their names in COCO, Visual Genome, Flickr and Open Images, and with
 /// --hash-distance by their looks; questions by runs of words, together with words of an answer.
+/// With --out the data is written without the records whose pictures a benchmark has; those that
+/// only ask alike are told and stay.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   lynxdata decontaminate data.jsonl --against Open_VQA_images.jsonl pope.jsonl
+  lynxdata decontaminate data.jsonl --against pope.jsonl --out clean.jsonl
   lynxdata decontaminate run/instruct --against bench.jsonl --images train/ \\
       --against-images bench/ --hash-distance 4 --json
 
-Exit code 3: there are hits. What counts as one: docs/audit.md")]
+Exit code 3: there are hits that stay in the data. What counts as one: docs/audit.md")]
 pub(crate) struct Arguments {
     /// A file of conversations, or a folder of them
     #[arg(value_parser = path_parser())]
@@ -50,9 +55,34 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DIR", value_parser = path_parser())]
     against_images: Option<PathBuf>,
 
+    /// Writes the data here without the records that --drop says: a file, or a folder for a folder
+    #[arg(long, value_name = "PATH", value_parser = path_parser())]
+    out: Option<PathBuf>,
+
+    /// What records are left out of --out for: image_id, image_hash, question
+    #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = likeness, requires = "out",
+        default_values = ["image_id", "image_hash"])]
+    drop: Vec<Likeness>,
+
     /// Prints all hits as JSON
     #[arg(long)]
     json: bool,
+}
+
+fn likeness(name: &str) -> Result<Likeness, String> {
+    let known = Likeness::ALL.iter().find(|likeness| likeness.name() == name).copied();
+    known.ok_or_else(|| "one of image_id, image_hash, question".to_owned())
+}
+
+/// Counts of what was found and of what was written.
+#[derive(Serialize)]
+struct Outcome {
+    #[serde(flatten)]
+    found: Contamination,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dropped: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kept: Option<u64>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
@@ -63,12 +93,27 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
         against_images: arguments.against_images.clone(),
     };
     let found = contamination(&arguments.path, &arguments.against, &comparison).map_err(anyhow::Error::from)?;
-    if arguments.json {
-        print_json(&found)?;
-    } else {
-        print(&text(&found))?;
+    let is_dropped = |hit: &&Hit| arguments.out.is_some() && arguments.drop.contains(&hit.by);
+    let mut dropped: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
+    for hit in found.hits.iter().filter(is_dropped) {
+        dropped.entry(hit.file.clone()).or_default().insert(hit.row);
     }
-    Ok(if found.hits.is_empty() { DONE } else { BROKEN_RECORDS })
+    let stays = |hit: &Hit| !dropped.get(&hit.file).is_some_and(|rows| rows.contains(&hit.row));
+    let code = if found.hits.iter().any(stays) { BROKEN_RECORDS } else { DONE };
+    let written = arguments.out.as_ref().map(|out| write_clean(&arguments.path, out, &dropped));
+    let written = written.transpose().map_err(anyhow::Error::from)?;
+    if arguments.json {
+        let (dropped, kept) = (written.map(|own| own.dropped), written.map(|own| own.kept));
+        print_json(&Outcome { found, dropped, kept })?;
+    } else {
+        let mut text = text(&found);
+        if let (Some(own), Some(out)) = (written, &arguments.out) {
+            let (dropped, kept) = (grouped(own.dropped), grouped(own.kept));
+            text.push_str(&format!("{dropped} records were left out, {kept} written to {}\n", out.display()));
+        }
+        print(&text)?;
+    }
+    Ok(code)
 }
 
 fn text(found: &Contamination) -> String {

@@ -2,8 +2,8 @@
 
 use anyhow::Context as _;
 use clap::Args;
-use lynxdata_burn_model::doctor::examine;
-use lynxdata_burn_model::{DeviceName, backends, devices};
+use lynxdata_burn_model::doctor::{Finding, examine};
+use lynxdata_burn_model::{DeviceName, Precision, backends, devices};
 use serde::Serialize;
 
 use super::{columns, print, print_json};
@@ -16,8 +16,10 @@ use crate::host::Terminal;
 ///
 /// A small model of each fusion (prefix and cross-attention) must have the outputs, the gradients
 /// and the losses of four steps of AdamW that PyTorch has, and three steps of the compact Lynx must
-/// end with losses that are numbers. Each device is examined in a process of its own, since drivers
-/// may end it. A check refuses a device that fails. The exit code is 1 if one fails.
+/// end with losses that are numbers; in 32-bit floats, and with wider tolerances in each precision
+/// of 16 bits that the device supports. Each device is examined in a process of its own, since
+/// drivers may end it. A training refuses a device that fails in its precision. The exit code is 1
+/// if one fails in any.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -40,7 +42,7 @@ pub(crate) struct Arguments {
     here: bool,
 }
 
-/// One device in the answer.
+/// One device in the answer. Its own numbers are those of 32-bit floats.
 #[derive(Serialize)]
 struct Entry {
     name: DeviceName,
@@ -54,8 +56,27 @@ struct Entry {
     /// The largest difference of the losses of four steps.
     max_loss_diff: Option<f32>,
     step_ms: Option<f64>,
-    /// Why there are no numbers.
+    /// The same in every precision that the device supports.
+    precisions: Vec<Numbers>,
+    /// The reason why there are no numbers.
     error: Option<String>,
+}
+
+/// The result in one precision.
+#[derive(Serialize)]
+struct Numbers {
+    precision: Precision,
+    pass: bool,
+    max_abs_diff: f32,
+    max_gradient_diff: f32,
+    max_loss_diff: f32,
+    step_ms: f64,
+}
+
+impl Entry {
+    fn passes(&self) -> bool {
+        self.pass && self.precisions.iter().all(|numbers| numbers.pass)
+    }
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
@@ -80,55 +101,65 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
             }
         }
     }
-    Ok(if entries.iter().all(|entry| entry.pass) { DONE } else { FAILED })
+    Ok(if entries.iter().all(Entry::passes) { DONE } else { FAILED })
 }
 
 fn entry(name: DeviceName) -> Entry {
     let (backend, kind) = (name.backend(), name.kind());
-    match Terminal.examine(&name) {
-        Ok(found) => Entry {
-            name,
-            backend,
-            kind,
-            pass: found.pass,
-            max_abs_diff: Some(found.found.forward),
-            max_gradient_diff: Some(found.found.gradients),
-            max_loss_diff: Some(found.found.losses),
-            step_ms: Some(found.step_ms),
-            error: None,
-        },
-        Err(error) => Entry {
-            name,
-            backend,
-            kind,
-            pass: false,
-            max_abs_diff: None,
-            max_gradient_diff: None,
-            max_loss_diff: None,
-            step_ms: None,
-            error: Some(format!("{error:#}")),
-        },
+    let (findings, error) = match Terminal.examine(&name) {
+        Ok(examination) => (examination.findings, None),
+        Err(error) => (Vec::new(), Some(format!("{error:#}"))),
+    };
+    let full = findings.iter().find(|finding| finding.precision == Precision::F32);
+    let numbers = |finding: &Finding| Numbers {
+        precision: finding.precision,
+        pass: finding.pass,
+        max_abs_diff: finding.found.forward,
+        max_gradient_diff: finding.found.gradients,
+        max_loss_diff: finding.found.losses,
+        step_ms: finding.step_ms,
+    };
+    Entry {
+        name,
+        backend,
+        kind,
+        pass: full.is_some_and(|finding| finding.pass),
+        max_abs_diff: full.map(|finding| finding.found.forward),
+        max_gradient_diff: full.map(|finding| finding.found.gradients),
+        max_loss_diff: full.map(|finding| finding.found.losses),
+        step_ms: full.map(|finding| finding.step_ms),
+        precisions: findings.iter().map(numbers).collect(),
+        error,
     }
 }
 
 fn table(entries: &[Entry]) -> String {
-    let header =
-        ["device", "backend", "kind", "result", "outputs off by", "gradients off by", "losses off by", "ms a step"];
-    let number = |value: Option<f32>| value.map_or("–".to_owned(), |value| format!("{value:.1e}"));
-    let rows: Vec<Vec<String>> = entries
-        .iter()
-        .map(|entry| {
-            vec![
-                entry.name.to_string(),
-                entry.backend.to_owned(),
-                entry.kind.to_owned(),
-                if entry.pass { "pass" } else { "fail" }.to_owned(),
-                number(entry.max_abs_diff),
-                number(entry.max_gradient_diff),
-                number(entry.max_loss_diff),
-                entry.step_ms.map_or("–".to_owned(), |ms| format!("{ms:.1}")),
-            ]
-        })
-        .collect();
-    columns(&header, &rows, &[4, 5, 6, 7])
+    let header = [
+        "device",
+        "backend",
+        "kind",
+        "precision",
+        "result",
+        "outputs off by",
+        "gradients off by",
+        "losses off by",
+        "ms a step",
+    ];
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    for entry in entries {
+        let device = || vec![entry.name.to_string(), entry.backend.to_owned(), entry.kind.to_owned()];
+        if entry.precisions.is_empty() {
+            rows.push(device().into_iter().chain(["–", "fail", "–", "–", "–", "–"].map(str::to_owned)).collect());
+        }
+        for numbers in &entry.precisions {
+            let differences = [numbers.max_abs_diff, numbers.max_gradient_diff, numbers.max_loss_diff];
+            let mut row = device();
+            row.push(numbers.precision.to_string());
+            row.push(if numbers.pass { "pass" } else { "fail" }.to_owned());
+            row.extend(differences.map(|difference| format!("{difference:.1e}")));
+            row.push(format!("{:.1}", numbers.step_ms));
+            rows.push(row);
+        }
+    }
+    columns(&header, &rows, &[5, 6, 7, 8])
 }

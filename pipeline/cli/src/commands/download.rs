@@ -23,8 +23,9 @@ use std::sync::Arc;
 
 /// Fetch the pictures of the source into the pool
 ///
-/// With a recipe, or with the flags of img2dataset for a list that needs none; those write a recipe too, into the run folder. Flags of img2dataset that are
-/// not listed here are passed over with a line of the log, or say what to do instead.
+/// With a recipe, or with the flags of img2dataset for a list that needs none; those write a recipe
+/// too, into the run folder. Flags of img2dataset that are not listed here are passed over with a
+/// line of the log, or say what to do instead.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -38,17 +39,20 @@ pub(crate) struct Arguments {
     #[arg(value_parser = path_parser())]
     recipe: Option<PathBuf>,
 
-    /// Overrides a value of the recipe, as in --set download.size=384; may be given several times, the last one wins
+    /// Overrides a value of the recipe, as in --set download.size=384; may be given several times,
+    /// the last one wins
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
 
-    /// Prints what would be done and what would be skipped, and does nothing but copy the source if it lies in an object store
+    /// Prints what would be done and what would be skipped, and does nothing but copy the source if
+    /// it lies in an object store
     #[arg(long)]
     dry_run: bool,
 
-    /// Also tries the rows again that failed: those that may pass, or those with the statuses or of the classes named. Class network is dns_error,
-    /// connect_error, timeout, truncated_body, empty_body and protocol_error; class server is rate_limited and http_server_error; class final is the rest.
-    /// Rows that succeeded are left alone
+    /// Also tries the rows again that failed: those that may pass, or those with the statuses or of
+    /// the classes named. Class network is dns_error, connect_error, timeout, truncated_body,
+    /// empty_body and protocol_error; class server is rate_limited and http_server_error; class
+    /// final is the rest. Rows that succeeded are left alone
     #[arg(long, value_name = "STATUS|CLASS,…", num_args = 0..=1, require_equals = true, default_missing_value = "", conflicts_with = "dry_run")]
     retry_failed: Option<String>,
 
@@ -56,7 +60,8 @@ pub(crate) struct Arguments {
     #[arg(long)]
     replace: bool,
 
-    /// Serves counters for Prometheus at http://127.0.0.1:PORT/metrics while it runs; 0 takes any free port and logs it
+    /// Serves counters for Prometheus at http://127.0.0.1:PORT/metrics while it runs; 0 takes any
+    /// free port and logs it
     #[arg(long, value_name = "PORT", conflicts_with = "dry_run")]
     metrics_port: Option<u16>,
 
@@ -67,7 +72,8 @@ pub(crate) struct Arguments {
     foreign: ForeignOptions,
 }
 
-/// The flags of img2dataset, for lists that need no recipe. Its spelling with underscores is understood too, see `main::spelled_our_way`.
+/// The flags of img2dataset, for lists that need no recipe. Its spelling with underscores is
+/// understood too, see `main::spelled_our_way`.
 #[derive(Args)]
 struct ListArguments {
     /// Without a recipe: a file or folder of URLs
@@ -141,7 +147,8 @@ struct ListArguments {
     #[arg(long, value_name = "PIXELS", default_value = "inf", value_parser = limit, requires = "url_list")]
     max_image_area: f64,
 
-    /// Most times that the longer side as served has the length of the shorter one; others are not stored
+    /// Most times that the longer side as served has the length of the shorter one; others are not
+    /// stored
     #[arg(long, value_name = "RATIO", default_value = "inf", value_parser = limit, requires = "url_list")]
     max_aspect_ratio: f64,
 
@@ -149,7 +156,8 @@ struct ListArguments {
     #[arg(long, value_name = "true|false", num_args = 0..=1, default_value = "true", default_missing_value = "true", value_parser = yes_or_no, requires = "url_list")]
     resize_only_if_bigger: bool,
 
-    /// Keep the bytes as served whatever the resize mode, without decoding them: only that they are a whole picture file is checked
+    /// Keep the bytes as served whatever the resize mode, without decoding them: only that they are
+    /// a whole picture file is checked
     #[arg(long, value_name = "true|false", num_args = 0..=1, default_value = "false", default_missing_value = "true", value_parser = yes_or_no, requires = "url_list")]
     disable_all_reencoding: bool,
 
@@ -157,7 +165,8 @@ struct ListArguments {
     #[arg(long, value_name = "COLUMN", requires = "url_list")]
     bbox_col: Option<String>,
 
-    /// What servers are told who asks, such as "mybot/1.0 (+https://example.org/bot)"; its first word is what robots.txt and X-Robots-Tag may name
+    /// What servers are told who asks, such as "mybot/1.0 (+https://example.org/bot)"; its first
+    /// word is what robots.txt and X-Robots-Tag may name
     #[arg(long, value_name = "TEXT", requires = "url_list")]
     user_agent_token: Option<String>,
 
@@ -239,7 +248,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     Ok(exit::code(outcome(&context, &[&Download])?))
 }
 
-/// The recipe, or the one that the flags stand for.
+/// Returns the recipe, or the one that the flags stand for.
 fn load(arguments: &Arguments) -> anyhow::Result<LoadedRecipe> {
     if let Some(path) = &arguments.recipe {
         let loaded = recipe::load(path, &arguments.sets)?;
@@ -248,20 +257,28 @@ fn load(arguments: &Arguments) -> anyhow::Result<LoadedRecipe> {
     }
     arguments.foreign.answer()?;
     let list = &arguments.list;
-    let output = absolute(list.output_folder.as_ref().context("--output-folder is needed")?)?;
+    let (output, folder) = output_of_flags(list.output_folder.as_ref().context("--output-folder is needed")?)?;
+    recipe::of_flags(list.recipe(&output)?, folder, &arguments.sets)
+}
+
+/// Returns the place of a run as a recipe of flags names it, and the folder in which that recipe is
+/// written.
+pub(super) fn output_of_flags(output: &Path) -> anyhow::Result<(PathBuf, PathBuf)> {
+    let output = absolute(output)?;
     let folder = match mirror::local_folder(&output) {
         None => output.clone(),
         Some(_) => std::env::current_dir()?, // the local folder of the run lies in it
     };
-    recipe::of_flags(list.recipe(&output)?, folder, &arguments.sets)
+    Ok((output, folder))
 }
 
-/// A local path from the root, so that it holds wherever the recipe is read; a URL of an object store as it is.
+/// Returns a local path from the root, so that it holds wherever the recipe is read; a URL of an
+/// object store as it is.
 fn absolute(path: &Path) -> std::io::Result<PathBuf> {
     if objects::is_url(path) { Ok(path.to_owned()) } else { std::path::absolute(path) }
 }
 
-/// A flag's value as Python and as Rust write it.
+/// Returns a flag's value as Python and as Rust write it.
 fn yes_or_no(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "yes" | "1" => Ok(true),
@@ -270,7 +287,7 @@ fn yes_or_no(text: &str) -> Result<bool, String> {
     }
 }
 
-/// A number from 1 on, or 0 for "inf".
+/// Returns a number from 1 on, or 0 for "inf".
 fn limit(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(f64::INFINITY) => Ok(0.0),
@@ -280,7 +297,8 @@ fn limit(text: &str) -> Result<f64, String> {
 }
 
 impl ListArguments {
-    /// The flags as a recipe. Its paths are absolute, so that the copy in the run folder can be run from anywhere.
+    /// Returns the flags as a recipe. Its paths are absolute, so that the copy in the run folder
+    /// can be run from anywhere.
     fn recipe(&self, output: &Path) -> anyhow::Result<toml::Table> {
         let list = absolute(self.url_list.as_ref().context("--url-list is needed")?)?;
         let mut source = toml::Table::new();
@@ -333,12 +351,13 @@ impl ListArguments {
     }
 }
 
-/// The name of a flag's value, which recipes take as well.
+/// Returns the name of a flag's value, which recipes take as well.
 fn name_of(value: &impl ValueEnum) -> String {
     value.to_possible_value().expect("no value is hidden").get_name().to_owned()
 }
 
-/// The statuses that a comma-separated list of statuses and classes names; without one, those that may pass.
+/// Returns the statuses that a comma-separated list of statuses and classes names; without one,
+/// those that may pass.
 fn statuses(names: &str) -> anyhow::Result<BTreeSet<Status>> {
     if names.is_empty() {
         return Ok(Status::ALL.iter().copied().filter(|status| status.is_retryable()).collect());

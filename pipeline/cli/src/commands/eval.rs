@@ -96,7 +96,7 @@ pub(crate) struct Arguments {
     requests: u16,
 }
 
-/// The names of the metrics, with what they say in the help.
+/// Returns the names of the metrics, with what they say in the help.
 fn metric_parser() -> impl TypedValueParser<Value = &'static Metric> {
     let values = METRICS.iter().map(|metric| PossibleValue::new(metric.name).help(metric.about));
     PossibleValuesParser::new(values).map(|name| metric(&name).expect("clap takes no other names"))
@@ -123,6 +123,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
         print_json(&results)?;
     } else {
         print(&results.table())?;
+    }
+    if results.scores.groups.last().is_some_and(|all| all.figures[0].value.is_none()) {
+        let hint = if metric.name == "judge" { ": no reply of the judge is yes or no" } else { "" };
+        return Err(Failure::Failed(anyhow!("there is no score{hint}")));
     }
     Ok(DONE)
 }
@@ -158,7 +162,7 @@ fn refuse_contradictions(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The scores, of the answers themselves or of what a judge says of them.
+/// Returns the scores, of the answers themselves or of what a judge says of them.
 fn scored(
     arguments: &Arguments,
     metric: &Metric,

@@ -103,7 +103,7 @@ struct Findings {
     findings: Vec<Finding>,
 }
 
-/// What the paper's numbers say.
+/// The paper's numbers.
 #[derive(Serialize)]
 struct Paper {
     compared_with: String,
@@ -137,7 +137,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     }
     let train = settings(&finding.name, &arguments.sets).map_err(Failure::Usage)?;
     arguments.device.resolve().map_err(|error| Failure::Usage(error.into()))?;
-    let device = trusted(&arguments.device, &Terminal)?;
+    let device = trusted(&arguments.device, train.precision, &Terminal)?;
     let trial = Trial::new(&finding.name, train, arguments)?;
     let results = trial.run(&device, arguments.replicates)?;
     let side = |side: usize, of: &dyn Fn(&RunResult) -> f64| -> Vec<f64> {
@@ -208,13 +208,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     Ok(DONE)
 }
 
-/// Whether the right picture clearly helps a side.
+/// Returns whether the right picture clearly helps a side.
 fn looks(gains: &[f64]) -> bool {
     let nothing = vec![0.0; gains.len()];
     difference(gains, &nothing, ALPHA).interval.is_some_and(|[low, _]| low > 0.0)
 }
 
-/// A p-value as text.
+/// Returns a p-value as text.
 fn probability(p: f64) -> String {
     if p < 0.001 { "p < 0.001".to_owned() } else { format!("p = {p:.3}") }
 }
@@ -229,7 +229,7 @@ fn find(name: &str) -> anyhow::Result<Finding> {
     })
 }
 
-/// The training of a finding: that of a check with more steps.
+/// Returns the training of a finding: that of a check with more steps.
 fn settings(name: &str, sets: &[String]) -> anyhow::Result<TrainConfig> {
     // Of 4,000 drawings, 600 steps are an epoch and a half. After so many, models with features
     // look at their pictures; those with pixels after 2,000.
@@ -248,7 +248,8 @@ fn settings(name: &str, sets: &[String]) -> anyhow::Result<TrainConfig> {
     Ok(train)
 }
 
-/// The difference of two shares of right answers, of one training each, as of independent ones.
+/// Returns the difference of two shares of right answers, of one training each, as of independent
+/// ones.
 fn paper(finding: &Finding) -> Paper {
     let [first, second] = [finding.paper_first, finding.paper_second].map(|right| right / QUESTIONS);
     let error = ((first * (1.0 - first) + second * (1.0 - second)) / QUESTIONS).sqrt();
@@ -266,7 +267,7 @@ fn paper(finding: &Finding) -> Paper {
     }
 }
 
-/// What is trained on one side of a comparison.
+/// The data of one side of a comparison.
 struct Side {
     model: ModelConfig,
     pictures: Pictures,
@@ -382,10 +383,10 @@ impl Trial {
         Ok(pairs.collect())
     }
 
-    /// One training, on the drawings that the replicate drew.
+    /// Returns one training, on the drawings that the replicate drew.
     fn one(&self, replicate: usize, side: &Side, device: &DeviceName) -> anyhow::Result<RunResult> {
         let copies =
-            |drawn: Drawn, example: &Example| weight(self.seed, replicate, drawn, &example.picture.to_string());
+            |drawn: Drawn, example: &Example| weight(self.seed, replicate, drawn, &example.shown.row.to_string());
         let training: Vec<u32> = side.examples.iter().map(|example| copies(Drawn::Training, example)).collect();
         let held_out = self.held_out.iter();
         let held_out =
@@ -408,7 +409,7 @@ impl Trial {
     }
 }
 
-/// Frozen features of drawings, as a check has them.
+/// Returns the frozen features of drawings, as a check has them.
 fn feature_pictures(all: &[Drawing]) -> Pictures {
     let values = all.iter().flat_map(|drawing| features(&drawing.pixels)).collect();
     let coordinates = coordinates(&Matrix::from_rows(FEATURES, values), COORDINATES);

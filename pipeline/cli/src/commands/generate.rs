@@ -92,7 +92,7 @@ struct Rows {
     unreadable: Vec<Value>,
 }
 
-/// What came of the rows, in their order.
+/// The outcomes of the rows, in their order.
 #[derive(Default)]
 struct Outcomes {
     written: BTreeMap<usize, Value>,
@@ -131,7 +131,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     }
 }
 
-/// Values as JSON, one a line.
+/// Returns values as JSON, one a line.
 fn lines<'a>(rows: impl Iterator<Item = &'a Value>) -> String {
     let mut text = String::new();
     for row in rows {
@@ -140,7 +140,7 @@ fn lines<'a>(rows: impl Iterator<Item = &'a Value>) -> String {
     text
 }
 
-/// The file beside the output for what was refused.
+/// Returns the file beside the output for what was refused.
 pub(super) fn refused_path(out: &Path) -> PathBuf {
     let mut name = out.file_name().unwrap_or_default().to_owned();
     name.push(".refused.jsonl");

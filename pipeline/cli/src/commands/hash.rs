@@ -83,7 +83,7 @@ fn line(hashes: &Hashes) -> String {
     }
 }
 
-/// The bytes of a file, or of standard input if it is called `-`.
+/// Returns the bytes of a file, or of standard input if it is called `-`.
 fn read(file: &Path) -> io::Result<Vec<u8>> {
     if file != Path::new("-") {
         return std::fs::read(file);

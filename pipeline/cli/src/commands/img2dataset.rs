@@ -1,5 +1,6 @@
-//! The options of img2dataset 1.47 that need no counterpart here, so that its command lines can be taken as they are: most are passed over, with a line of the
-//! log that says why; one that would keep other pictures than it asks for is an error.
+//! The options of img2dataset 1.47 that need no counterpart here, so that its command lines can be
+//! taken as they are: most are passed over, with a line of the log that says why; one that would
+//! keep other pictures than it asks for is an error.
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
@@ -11,12 +12,12 @@ struct ForeignOption {
     answer: Answer,
 }
 
-/// What is said to other values.
+/// Our answer to a foreign option.
 #[derive(Clone, Copy)]
 enum Answer {
-    /// Why it can be passed over.
+    /// The option is ignored, for this reason.
     PassedOver(&'static str),
-    /// Why it is an error, and what to do.
+    /// The option is an error, for this reason and with this advice.
     Refused(&'static str),
 }
 
@@ -63,7 +64,7 @@ const fn option(name: &'static str, neutral: &'static [&'static str], answer: An
     ForeignOption { name, neutral, answer }
 }
 
-/// Those of a command line.
+/// Foreign options of a command line.
 #[derive(Default)]
 pub(super) struct ForeignOptions(Vec<(&'static ForeignOption, String)>);
 

@@ -14,7 +14,7 @@ use lynxdata_run::Host as _;
 
 use crate::host::Terminal;
 
-/// Which model is asked, and what it may cost.
+/// The model to ask, and the most that it may cost.
 #[derive(Args)]
 #[command(next_help_heading = "Language model")]
 pub(super) struct ModelArguments {

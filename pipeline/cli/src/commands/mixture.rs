@@ -1,17 +1,15 @@
 //! `lynxdata mixture`: the shares of tasks in an instruction set.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
 use clap::{Args, Subcommand};
 use lynxdata_datasets::Catalogue;
-use lynxdata_datasets::mixture::{Group, assign, preset, presets, quotas};
+use lynxdata_datasets::mixture::{TokenTotal, preset, presets};
 use lynxdata_prompts::Banks;
-use lynxdata_records::{Manifest, RunFolder};
 use lynxdata_run::recipe;
-use lynxdata_run::stage::Stage as _;
-use lynxdata_run::stages::instruct::{Instruct, load, part_name};
+use lynxdata_run::stages::mixture::{self, Drawn};
 use serde::Serialize;
 use serde_json::json;
 
@@ -52,7 +50,8 @@ Examples:
 Examples:
   lynxdata mixture plan --preset lynx-pretrain --json
   lynxdata mixture plan recipe.toml
-  lynxdata mixture plan recipe.toml --preset lynx-finetune --total 100000")]
+  lynxdata mixture plan recipe.toml --preset lynx-finetune --total 100000
+  lynxdata mixture plan recipe.toml --tokens 50M --tokenizer tokenizer.json")]
     Plan {
         /// A recipe with [instruct]
         #[arg(value_parser = path_parser(), required_unless_present = "preset")]
@@ -66,6 +65,14 @@ Examples:
         #[arg(long, value_name = "N", requires = "recipe")]
         total: Option<u64>,
 
+        /// Tokens of the texts of the whole set instead, such as 50M
+        #[arg(long, value_name = "N", requires = "recipe", conflicts_with = "total")]
+        tokens: Option<TokenTotal>,
+
+        /// The tokenizer.json that counts tokens, which are then told for each task
+        #[arg(long, value_name = "FILE", requires = "recipe", value_parser = path_parser())]
+        tokenizer: Option<PathBuf>,
+
         /// As one JSON list
         #[arg(long)]
         json: bool,
@@ -76,7 +83,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     match &arguments.action {
         Action::List { json } => list(*json),
         Action::Plan { recipe: None, preset, json, .. } => published(preset.as_deref().unwrap_or_default(), *json),
-        Action::Plan { recipe: Some(recipe), preset, total, json } => planned(recipe, preset.as_deref(), *total, *json),
+        Action::Plan { recipe: Some(recipe), preset, total, tokens, tokenizer, json } => {
+            planned(recipe, preset.as_deref(), *total, *tokens, tokenizer.as_deref(), *json)
+        }
     }
 }
 
@@ -150,75 +159,87 @@ fn published(name: &str, as_json: bool) -> Result<u8, Failure> {
     Ok(DONE)
 }
 
-fn planned(path: &Path, preset_name: Option<&str>, total: Option<u64>, as_json: bool) -> Result<u8, Failure> {
+fn planned(
+    path: &Path,
+    preset_name: Option<&str>,
+    total: Option<u64>,
+    tokens: Option<TokenTotal>,
+    tokenizer: Option<&Path>,
+    as_json: bool,
+) -> Result<u8, Failure> {
     let loaded = recipe::load(path, &[]).map_err(Failure::Usage)?;
     let instruct = loaded.recipe.instruct.as_ref().with_context(|| format!("{} has no [instruct]", path.display()));
     let instruct = instruct.map_err(Failure::Usage)?;
-    let own = instruct.mixture.as_ref();
-    let name = preset_name.map(str::to_owned).or_else(|| own.and_then(|own| own.preset.clone()));
-    let groups: Vec<Group> = match (&name, own) {
-        (Some(name), _) => preset(name).map_err(usage)?.groups,
-        (None, Some(own)) => own.groups.clone(),
-        (None, None) => {
-            return Err(Failure::Usage(anyhow!("{} has no [instruct.mixture]; --preset names one", path.display())));
-        }
+    let mut mixture = instruct.mixture.clone().unwrap_or_default();
+    if let Some(name) = preset_name {
+        (mixture.preset, mixture.groups) = (Some(name.to_owned()), Vec::new());
+    }
+    if total.is_some() || tokens.is_some() {
+        (mixture.total, mixture.tokens) = (total, tokens);
+    }
+    if let Some(tokenizer) = tokenizer {
+        mixture.tokenizer = Some(std::path::absolute(tokenizer).map_err(usage)?);
+    }
+    if instruct.mixture.is_none() && preset_name.is_none() {
+        return Err(Failure::Usage(anyhow!("{} has no [instruct.mixture]; --preset names one", path.display())));
+    }
+    let groups = mixture.groups().map_err(Failure::Usage)?;
+    if mixture.tokens.is_some() && mixture.tokenizer.is_none() {
+        return Err(Failure::Usage(anyhow!("tokens are counted by a tokenizer: --tokenizer FILE")));
+    }
+    let draw = mixture::planned(&loaded, instruct, &mixture)?;
+    let drawn = draw.drawn();
+    let is_by_tokens = mixture.tokens.is_some();
+    let share = |own: &Drawn| match (is_by_tokens, own.drawn.tokens, drawn.tokens) {
+        (true, Some(own), Some(all)) => own as f64 / all.max(1) as f64,
+        _ => own.drawn.records as f64 / drawn.records.max(1) as f64,
     };
-    let folder = loaded.run_folder();
-    let manifest = if RunFolder::is_at(&folder) { Manifest::read(&folder)? } else { Manifest::default() };
-    let (mut sizes, mut missing): (BTreeMap<String, u64>, Vec<String>) = Default::default();
-    for source in &instruct.tasks {
-        let part = manifest.parts(Instruct.name()).find(|part| part.part == part_name(source));
-        let part = part.with_context(|| {
-            let (folder, path) = (folder.display(), path.display());
-            format!("{folder} has no conversations of {} yet\nhint: run `lynxdata instruct {path}` first", source.name)
-        })?;
-        *sizes.entry(source.name.clone()).or_default() += part.rows_out;
-    }
-    let (catalogue, _) = load(&loaded).map_err(Failure::Usage)?;
-    let mut of_catalogue = BTreeMap::new();
-    for task in sizes.keys() {
-        of_catalogue.insert(task.clone(), catalogue.get(task).map_err(usage)?.group.clone());
-    }
-    let empty: Vec<String> = sizes.iter().filter(|(_, size)| **size == 0).map(|(task, _)| task.clone()).collect();
-    of_catalogue.retain(|task, _| sizes[task] > 0);
-    let (filled, left) = assign(&groups, &of_catalogue).map_err(usage)?;
-    let there: BTreeSet<&String> = sizes.keys().collect();
-    missing.extend(groups.iter().flat_map(|group| &group.tasks).filter(|task| !there.contains(task)).cloned());
-    let of_groups: u64 = filled.iter().flat_map(|group| &group.tasks).map(|task| sizes[task]).sum();
-    let total = total.or_else(|| own.and_then(|own| own.total)).unwrap_or(of_groups);
-    let quotas = quotas(&filled, &sizes, total).map_err(usage)?;
-    let drawn: u64 = quotas.values().map(|quota| quota.records).sum();
+    let epochs = |own: &Drawn| own.drawn.records as f64 / own.there.records.max(1) as f64;
     if as_json {
-        let rows = quotas.iter().map(|(task, quota)| {
+        let rows = draw.tasks.iter().map(|(task, own)| {
             json!({
                 "task": task,
-                "group": quota.group,
-                "size": sizes[task],
-                "records": quota.records,
-                "epochs": quota.records as f64 / sizes[task].max(1) as f64,
-                "ratio_percent": quota.records as f64 / drawn.max(1) as f64 * 100.0,
+                "group": own.group,
+                "size": own.there.records,
+                "records": own.drawn.records,
+                "tokens_there": own.there.tokens,
+                "tokens": own.drawn.tokens,
+                "epochs": epochs(own),
+                "ratio_percent": share(own) * 100.0,
             })
         });
         print_json(&rows.collect::<Vec<_>>())?;
         return Ok(DONE);
     }
-    let rows: Vec<Vec<String>> = quotas
-        .iter()
-        .map(|(task, quota)| {
-            vec![
-                task.clone(),
-                quota.group.clone(),
-                grouped(sizes[task]),
-                grouped(quota.records),
-                format!("{:.2}", quota.records as f64 / sizes[task].max(1) as f64),
-                format!("{:.3}", quota.records as f64 / drawn.max(1) as f64 * 100.0),
-            ]
-        })
-        .collect();
-    print(&columns(&["task", "group", "there", "drawn", "times", "%"], &rows, &[2, 3, 4, 5]))?;
-    if drawn < total {
-        print(&format!("{} of {} conversations: most_epochs allows no more\n", grouped(drawn), grouped(total)))?;
+    let mut heads = vec!["task", "group", "there", "drawn", "times", "%"];
+    if drawn.tokens.is_some() {
+        heads.extend(["tokens there", "tokens drawn"]);
     }
+    let row = |(task, own): (&String, &Drawn)| {
+        let mut row = vec![
+            task.clone(),
+            own.group.clone(),
+            grouped(own.there.records),
+            grouped(own.drawn.records),
+            format!("{:.2}", epochs(own)),
+            format!("{:.3}", share(own) * 100.0),
+        ];
+        row.extend([own.there.tokens, own.drawn.tokens].into_iter().flatten().map(grouped));
+        row
+    };
+    let rows: Vec<Vec<String>> = draw.tasks.iter().map(row).collect();
+    print(&columns(&heads, &rows, &[2, 3, 4, 5, 6, 7]))?;
+    let tokens = drawn.tokens.map_or_else(String::new, |tokens| format!(" with {} tokens of text", grouped(tokens)));
+    print(&format!("{} conversations{tokens}\n", grouped(drawn.records)))?;
+    if let Some(shortage) = draw.shortage(&mixture) {
+        print(&format!("{shortage}\n"))?;
+    }
+    let of_recipe: BTreeSet<&str> = instruct.tasks.iter().map(|task| task.name.as_str()).collect();
+    let named = groups.iter().flat_map(|group| &group.tasks).map(String::as_str);
+    let missing: Vec<&str> = named.filter(|task| !of_recipe.contains(task)).collect();
+    let left: Vec<&str> = draw.in_no_group.iter().map(String::as_str).collect();
+    let is_empty = |task: &&str| !draw.tasks.contains_key(*task) && !left.contains(task);
+    let empty: Vec<&str> = of_recipe.iter().copied().filter(|task| is_empty(task)).collect();
     for (what, tasks) in [
         ("in no group, and left out", &left),
         ("of the mixture, but not in the recipe", &missing),

@@ -11,7 +11,9 @@ pub(crate) mod eval;
 pub(crate) mod finding;
 pub(crate) mod generate;
 pub(crate) mod hash;
+pub(crate) mod hydrate;
 mod img2dataset;
+pub(crate) mod instruct;
 mod language_model;
 pub(crate) mod mixture;
 pub(crate) mod pack;
@@ -49,12 +51,12 @@ fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     print(&text)
 }
 
-/// A path as text, for a recipe that stands for flags.
+/// Returns a path as text, for a recipe that stands for flags.
 fn text_of(path: &Path) -> anyhow::Result<String> {
     Ok(path.to_str().with_context(|| format!("{} is not valid UTF-8", path.display()))?.to_owned())
 }
 
-/// Rows as aligned columns; numbers are right-aligned by the caller's choice of columns.
+/// Returns rows as aligned columns; numbers are right-aligned by the caller's choice of columns.
 fn columns(header: &[&str], rows: &[Vec<String>], right: &[usize]) -> String {
     let width = |column: usize| {
         rows.iter().map(|row| row[column].chars().count()).chain([header[column].chars().count()]).max().unwrap_or(0)

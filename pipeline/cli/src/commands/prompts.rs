@@ -1,4 +1,6 @@
-//! `lynxdata prompts`: the prompt banks, and more wordings for them.
+//! `lynxdata prompts`: the prompt banks, how varied instructions are, and more wordings.
+
+mod stats;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -24,6 +26,7 @@ use crate::paths::path_parser;
 Examples:
   lynxdata prompts list
   lynxdata prompts check --banks my-banks/ --json
+  lynxdata prompts stats run/instruct
   lynxdata prompts generate --task vqa --n 30 --endpoint http://localhost:8000/v1 --model Qwen3-8B
   lynxdata prompts generate --task vqav2 --n 30 --out new.toml --prices prices.toml --max-cost 0.5 \\
       --endpoint https://api.openai.com/v1 --model gpt-4o-mini --api-key-env OPENAI_API_KEY
@@ -59,6 +62,28 @@ Examples:
         which: Which,
 
         /// As one JSON list
+        #[arg(long)]
+        json: bool,
+    },
+    /// Measures how varied instructions and answers are, per task and overall
+    ///
+    /// Of conversations: LLaVA, ShareGPT, messages, M3IT, Alpaca, The Cauldron, and what `lynxdata
+    /// instruct` writes; without DATA, of the wordings of the banks. docs/prompts.md says what the
+    /// figures are.
+    #[command(after_help = "\
+Examples:
+  lynxdata prompts stats
+  lynxdata prompts stats run/instruct
+  lynxdata prompts stats llava_v1_5_mix665k.json --json | jq .overall.self_bleu")]
+    Stats {
+        /// A file of conversations, or a folder of them
+        #[arg(value_parser = path_parser())]
+        data: Option<PathBuf>,
+
+        #[command(flatten)]
+        which: Which,
+
+        /// As one JSON object
         #[arg(long)]
         json: bool,
     },
@@ -137,6 +162,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     match &arguments.action {
         Action::List { which, json } => list(&which.banks()?, *json),
         Action::Check { which, json } => check(&which.banks()?, *json),
+        Action::Stats { data: Some(data), json, .. } => stats::of_data(data, *json),
+        Action::Stats { data: None, which, json } => stats::of_banks(&which.banks()?, *json),
         Action::Generate(arguments) => run_generate(arguments),
     }
 }

@@ -26,10 +26,12 @@ static EXAMPLE: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../examples/quick
 /// A few rows of every task, as their authors ship them.
 static TASKS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../datasets/fixtures");
 
-/// See the whole loop on bundled pictures: download, measure, deduplicate, select, shard, instruct, check, report
+/// See the whole loop on bundled pictures: download, measure, deduplicate, select, shard, instruct,
+/// check, report
 ///
-/// The pictures are served by a web server on this machine, so the real downloader runs and nothing leaves the machine. What is left behind is an
-/// ordinary run folder and an ordinary recipe, to be copied and edited; edit it and run this command again to see what changes.
+/// The pictures are served by a web server on this machine, so the real downloader runs and nothing
+/// leaves the machine. What is left behind is an ordinary run folder and an ordinary recipe, to be
+/// copied and edited; edit it and run this command again to see what changes.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -61,7 +63,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     Ok(code)
 }
 
-/// Writes the recipe and its inputs, leaving a recipe alone that is there already: the user may have edited it.
+/// Writes the recipe and its inputs, leaving a recipe alone that is there already: the user may
+/// have edited it.
 fn unpack(folder: &Path, address: &str) -> Result<PathBuf> {
     let write = |path: &Path, bytes: &[u8]| -> Result<()> {
         let parent = path.parent().expect("a file below a folder has a parent");
@@ -103,7 +106,7 @@ fn with_host(pairs: &str, address: &str) -> String {
         .collect()
 }
 
-/// The funnel, the verdict and what to try next.
+/// Returns the funnel, the verdict and what to try next.
 fn summary(run: &Path, recipe: &Path) -> Result<String> {
     let page = run.join(report::PAGE);
     let data: Value = read_json(&run.join("report.json"))?;

@@ -16,6 +16,7 @@ use lynxdata_run::{recipe, stages};
 #[command(after_help = "\
 Examples:
   lynxdata recipe new recipe.toml
+  lynxdata recipe new recipe.toml --instruct
   lynxdata recipe check recipe.toml
   lynxdata recipe check recipe.toml --set source.path=more.parquet
   lynxdata recipe schema > recipe.schema.json")]
@@ -29,13 +30,18 @@ enum Action {
     /// Writes a commented recipe to edit
     #[command(after_help = "\
 Examples:
-  lynxdata recipe new recipe.toml")]
+  lynxdata recipe new recipe.toml
+  lynxdata recipe new recipe.toml --instruct")]
     New {
         /// The file to write; it must not be there yet
         #[arg(value_parser = path_parser())]
         path: PathBuf,
+        /// For conversations from annotated datasets instead of a list of pictures
+        #[arg(long)]
+        instruct: bool,
     },
-    /// Checks a recipe, its paths and columns, its rules against the columns of its source, and prints it with all defaults filled in
+    /// Checks a recipe, its paths and columns, its rules against the columns of its source, and
+    /// prints it with all defaults filled in
     #[command(after_help = "\
 Examples:
   lynxdata recipe check recipe.toml
@@ -57,9 +63,10 @@ Examples:
 
 pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     match &arguments.action {
-        Action::New { path } => {
+        Action::New { path, instruct } => {
+            let template = if *instruct { recipe::INSTRUCT_TEMPLATE } else { recipe::TEMPLATE };
             let file = std::fs::OpenOptions::new().write(true).create_new(true).open(path);
-            file.and_then(|mut file| file.write_all(recipe::TEMPLATE.as_bytes()))
+            file.and_then(|mut file| file.write_all(template.as_bytes()))
                 .with_context(|| format!("cannot write {}", path.display()))
                 .map_err(Failure::Usage)?;
             print(&format!("wrote {0}; edit it, then: lynxdata recipe check {0}\n", path.display()))?;

@@ -14,8 +14,9 @@ use crate::paths::path_parser;
 
 /// Run every stage of a recipe
 ///
-/// Parts that are there under the same inputs and settings are skipped, so running it again after an interruption or a change of the recipe does only
-/// what is left to do. Signals are measured while pictures are downloaded, so that one decode serves both.
+/// Parts that are there under the same inputs and settings are skipped, so running it again after
+/// an interruption or a change of the recipe does only what is left to do. Signals are measured
+/// while pictures are downloaded, so that one decode serves both.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -31,18 +32,20 @@ pub(crate) struct Arguments {
     replace: bool,
 }
 
-/// What all commands that work on a recipe take.
+/// Arguments of all commands that work on a recipe.
 #[derive(Args)]
 pub(crate) struct StageArguments {
     /// The recipe, a TOML file
     #[arg(value_parser = path_parser())]
     recipe: PathBuf,
 
-    /// Overrides a value of the recipe, as in --set download.size=384; may be given several times, the last one wins
+    /// Overrides a value of the recipe, as in --set download.size=384; may be given several times,
+    /// the last one wins
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
 
-    /// Prints what would be done and what would be skipped, and does nothing but copy the source if it lies in an object store
+    /// Prints what would be done and what would be skipped, and does nothing but copy the source if
+    /// it lies in an object store
     #[arg(long)]
     dry_run: bool,
 }

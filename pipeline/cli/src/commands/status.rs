@@ -2,6 +2,7 @@
 
 mod failed;
 
+use lynxdata_run::stages::arms::{Arms, folders_have_changed};
 use lynxdata_run::stages::check::Check;
 use lynxdata_run::stages::download::Download;
 use lynxdata_run::stages::instruct::Instruct;
@@ -29,7 +30,8 @@ use lynxdata_run::table;
 
 /// Show the stages of a run, what became of its rows, what rejected pairs, and the verdict
 ///
-/// A stage is out of date if what it was made from has changed since, or what the recipe of the run says of it.
+/// A stage is out of date if what it was made from has changed since, or what the recipe of the run
+/// says of it.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -46,8 +48,8 @@ pub(crate) struct Arguments {
     #[arg(long)]
     json: bool,
 
-    /// Lists the rows of the source that failed instead: number, key, URL, status, retry class, HTTP status, attempts, milliseconds, detail; separated by
-    /// tabs
+    /// Lists the rows of the source that failed instead: number, key, URL, status, retry class,
+    /// HTTP status, attempts, milliseconds, detail; separated by tabs
     #[arg(long)]
     failed: bool,
 }
@@ -79,11 +81,12 @@ struct StageStatus {
     seconds: f64,
 }
 
-/// What a stage is worth.
+/// The state of a stage.
 #[derive(Debug, Serialize, Clone, Copy, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 enum State {
-    /// Every part is there, made from what the stages before it hold now and by what the recipe says now.
+    /// Every part is there, made from what the stages before it hold now and by what the recipe
+    /// says now.
     Complete,
     /// Parts are missing.
     Unfinished,
@@ -128,15 +131,16 @@ struct DownloadStatus {
 #[derive(Serialize)]
 struct RowsOfStatus {
     status: &'static str,
-    /// What `download --retry-failed` calls its kind.
+    /// The class that `download --retry-failed` takes.
     retry_class: &'static str,
     rows: u64,
-    /// Of bodies that arrived whole.
+    /// Sizes of bodies that arrived whole.
     bytes: u64,
     latency_ms: Option<Quantiles>,
 }
 
-/// How many values are above the bound of the bucket before and not above this one; the last has no bound.
+/// The number of values above the bound of the bucket before and not above this one; the last has
+/// no bound.
 #[derive(Serialize)]
 struct Bucket {
     up_to: Option<i64>,
@@ -202,7 +206,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     Ok(DONE)
 }
 
-/// What a status is told from, out of an object store: everything but pictures and what is measured on them.
+/// Returns what a status is told from, out of an object store: everything but pictures and what is
+/// measured on them.
 fn copied(mirror: &Mirror) -> Result<tempfile::TempDir> {
     let folder = tempfile::tempdir().context("cannot create a temporary folder")?;
     let folders = [schema::download_log().name, "selection", "check"];
@@ -244,7 +249,7 @@ fn collect(root: &Path) -> Result<Status> {
     })
 }
 
-/// The state of every stage: none is worth more than those that it reads.
+/// Returns the state of every stage: none is worth more than those that it reads.
 fn states(manifest: &Manifest, recipe: Option<&Recipe>) -> Result<BTreeMap<&'static str, State>> {
     let mut states = BTreeMap::new();
     for stage in STAGES {
@@ -257,7 +262,8 @@ fn states(manifest: &Manifest, recipe: Option<&Recipe>) -> Result<BTreeMap<&'sta
             Some(recipe) => {
                 let reads = stage.reads(recipe);
                 let is_current = reads.iter().all(|input| states.get(input.name()) == Some(&State::Complete))
-                    && is_current(manifest, *stage, recipe)?;
+                    && is_current(manifest, *stage, recipe)?
+                    && !(name == Arms.name() && folders_have_changed(recipe, manifest));
                 if is_current { State::Complete } else { State::OutOfDate }
             }
         };
@@ -266,7 +272,7 @@ fn states(manifest: &Manifest, recipe: Option<&Recipe>) -> Result<BTreeMap<&'sta
     Ok(states)
 }
 
-/// What was left out of a task, by reason.
+/// Returns what was left out of a task, by reason.
 fn left_out_of(root: &Path, part: &PartEntry) -> Result<(String, BTreeMap<String, u64>)> {
     let file = part.files.iter().find(|file| file.path.starts_with(instruct::COUNTS));
     let reasons = match file {
@@ -277,7 +283,7 @@ fn left_out_of(root: &Path, part: &PartEntry) -> Result<(String, BTreeMap<String
     Ok((part.part.clone(), reasons))
 }
 
-/// What the logs of the download say.
+/// Returns what the logs of the download say.
 fn download_status(root: &Path, manifest: &Manifest) -> Result<DownloadStatus> {
     #[derive(Default)]
     struct Host {
@@ -347,7 +353,7 @@ fn download_status(root: &Path, manifest: &Manifest) -> Result<DownloadStatus> {
     })
 }
 
-/// Parts, bytes and seconds of all parts; rows of those that hold different rows.
+/// Sums parts, bytes and seconds of all parts; rows of those that hold different rows.
 fn stage_status(manifest: &Manifest, stage: &dyn Stage, state: State, main: Option<&str>) -> StageStatus {
     let first = manifest.parts(stage.name()).next().map(|part| part.part.clone()).unwrap_or_default();
     let name = stage.name();
@@ -373,7 +379,7 @@ fn stage_status(manifest: &Manifest, stage: &dyn Stage, state: State, main: Opti
     status
 }
 
-/// The recipe that the run was last made by.
+/// Returns the recipe that the run was last made by.
 fn resolved_recipe(root: &Path) -> Result<Option<Recipe>> {
     let path = root.join(RESOLVED_RECIPE);
     if !path.is_file() {
@@ -440,7 +446,7 @@ fn text(status: &Status) -> String {
     text
 }
 
-/// The tables of statuses, latencies, sizes and hosts.
+/// Returns the tables of statuses, latencies, sizes and hosts.
 fn download_text(download: &DownloadStatus) -> String {
     let quantiles = |quantiles: Option<Quantiles>| {
         let values = quantiles.map(|Quantiles { p50, p90, p99, max }| [p50, p90, p99, max]);
@@ -492,7 +498,8 @@ fn download_text(download: &DownloadStatus) -> String {
     text
 }
 
-/// Buckets with their share as a bar; nothing if there are no values. Empty ones at both ends are left out.
+/// Buckets with their share as a bar; nothing if there are no values. Empty ones at both ends are
+/// left out.
 fn histogram_text(unit: &str, buckets: &[Bucket]) -> String {
     const LONGEST_BAR: u64 = 40;
     let is_filled = |bucket: &Bucket| bucket.rows > 0;

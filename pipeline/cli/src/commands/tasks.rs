@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use lynxdata_datasets::{Build, Catalogue, Checked, Conversation, Records, Task, check};
-use lynxdata_prompts::{Banks, PromptMode};
+use lynxdata_datasets::{Build, BuildSettings, Catalogue, Checked, Conversation, Records, Task, check};
+use lynxdata_prompts::Banks;
 use lynxdata_records::nearest;
 use serde_json::{Value, json};
 use tracing::warn;
@@ -32,7 +32,7 @@ pub(crate) struct Arguments {
 }
 
 #[derive(Args)]
-struct Own {
+pub(super) struct Own {
     /// A folder of task files besides those that are shipped
     #[arg(long, value_name = "DIR")]
     catalogue: Option<PathBuf>,
@@ -140,7 +140,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
 }
 
 /// Loads the catalogue and tells which task files are faulty.
-fn load(own: &Own) -> anyhow::Result<(Catalogue, Banks)> {
+pub(super) fn load(own: &Own) -> anyhow::Result<(Catalogue, Banks)> {
     let mut banks = Banks::shipped()?;
     if let Some(folder) = &own.banks {
         banks = banks.with_folder(folder).context("in --banks")?;
@@ -155,7 +155,7 @@ fn load(own: &Own) -> anyhow::Result<(Catalogue, Banks)> {
     Ok((catalogue, banks))
 }
 
-fn find<'a>(catalogue: &'a Catalogue, name: &str) -> Result<&'a Task, Failure> {
+pub(super) fn find<'a>(catalogue: &'a Catalogue, name: &str) -> Result<&'a Task, Failure> {
     catalogue.get(name).map_err(|error| {
         let known = catalogue.tasks().map(|task| task.name.as_str());
         let hint = nearest(name, known).filter(|near| *near != name);
@@ -221,7 +221,7 @@ fn show(name: &str, own: &Own, json: bool) -> Result<u8, Failure> {
     let (catalogue, banks) = load(own)?;
     let task = find(&catalogue, name)?;
     let mut facts = facts(task);
-    let wordings = task.wordings(&banks).map_err(anyhow::Error::from)?;
+    let wordings = task.wordings(&banks, None).map_err(anyhow::Error::from)?;
     facts["wordings"] = json!(wordings.len());
     facts["definition"] = json!(task.definition);
     if json {
@@ -290,7 +290,8 @@ fn preview(native: &Native, split: Option<&str>, seed: u64) -> Result<u8, Failur
     let (catalogue, banks) = load(&native.own)?;
     let task = find(&catalogue, &native.name)?;
     let split = split_of(task, &native.folder, split);
-    let build = Build::start(task, &banks, &native.folder, &split, PromptMode::All, seed);
+    let settings = BuildSettings { seed, ..BuildSettings::default() };
+    let build = Build::start(task, &banks, &native.folder, &split, &settings);
     for conversation in build.map_err(anyhow::Error::from)?.take(PREVIEWED) {
         print(&spoken(&conversation.map_err(anyhow::Error::from)?))?;
     }

@@ -27,6 +27,8 @@ Examples:
   lynxdata train --stage finetune --data my-run/instruct --start lynx-1/model --out lynx-2
   lynxdata train --stage pretrain --data pairs/ --set train.steps=3000 --device auto --out lynx-1
   lynxdata train --stage pretrain --data pairs/ --out lynx-1 --resume   go on where it broke off
+  lynxdata train --stage pretrain --data pairs/ --start lynx-1/model --set model.image_size=128 \
+      --set train.steps=100 --set train.learning_rate=2e-4 --out lynx-1-128   at a higher resolution
 
 A file of settings has the keys of [training] of a recipe: [model], [train], [tokenizer],
 held_out, most_examples.")]
@@ -83,7 +85,7 @@ enum TrainingStage {
 }
 
 impl TrainingStage {
-    /// Its settings.
+    /// Returns its settings.
     fn preset(self) -> &'static str {
         match self {
             Self::Pretrain => recipe::PRETRAIN,
@@ -170,14 +172,19 @@ fn load(arguments: &Arguments) -> anyhow::Result<LoadedRecipe> {
                 *path = text_of(&folder.join(text))?.into();
             }
         }
+        leave_to_pretrained(&mut training, given.get("pretrained"), &arguments.sets);
         merge(&mut training, given);
+    } else {
+        leave_to_pretrained(&mut training, None, &arguments.sets);
     }
     if arguments.start.is_none() && matches!(arguments.stage, TrainingStage::Finetune) {
         bail!("a finetuning begins with a model: name its folder by --start");
     }
     if let Some(start) = &arguments.start {
         let of_start = ["model", "tokenizer", "pretrained"];
-        let is_set = |key: &str| arguments.sets.iter().any(|set| set.trim_start().starts_with(key));
+        // Another resolution is no other model: position embeddings are interpolated.
+        let sets = || arguments.sets.iter().map(|set| set.trim_start());
+        let is_set = |key: &str| sets().any(|set| set.starts_with(key) && !set.starts_with("model.image_size"));
         if let Some(key) = of_start.into_iter().find(|key| training.contains_key(*key) || is_set(key)) {
             bail!("{key} is that of the model of --start; leave it out, or train from nothing");
         }
@@ -225,7 +232,8 @@ fn load(arguments: &Arguments) -> anyhow::Result<LoadedRecipe> {
     recipe::of_flags(table, out, &sets)
 }
 
-/// The first setting in which the finished model of the output folder differs from what is wanted.
+/// Returns the first setting in which the finished model of the output folder differs from what is
+/// wanted.
 fn other_settings(loaded: &LoadedRecipe) -> anyhow::Result<Option<String>> {
     let root = loaded.run_folder();
     if !root.join(model::FOLDER).exists() {
@@ -250,6 +258,18 @@ fn first_difference(name: &str, old: Option<&toml::Value>, new: Option<&toml::Va
             keys.find_map(|key| first_difference(&format!("{name}.{key}"), old.get(key), new.get(key)))
         }
         (old, new) => (old != new).then(|| name.to_owned()),
+    }
+}
+
+/// Takes sizes of parts that will be pretrained ones out of the settings of a stage.
+fn leave_to_pretrained(stage: &mut toml::Table, given: Option<&toml::Value>, sets: &[String]) {
+    let Some(model) = stage.get_mut("model").and_then(toml::Value::as_table_mut) else { return };
+    for (part, keys) in [("decoder", &["decoder_"][..]), ("vision", &["vit_", "patch"])] {
+        let in_file = given.is_some_and(|pretrained| pretrained.get(part).is_some());
+        let is_set = sets.iter().any(|set| set.trim_start().starts_with("pretrained") && set.contains(part));
+        if in_file || is_set {
+            model.retain(|key, _| !keys.iter().any(|start| key.starts_with(start)));
+        }
     }
 }
 

@@ -19,8 +19,9 @@ use lynxdata_run::stages::train::CHECKPOINTS;
 
 /// Compare every file of a run with the digest in its manifest
 ///
-/// All files are read, on all cores. A file that is gone or has another content is named with the stage that made it, and so is one in a folder of the run
-/// that no stage made: readers of the folder would take it for one of the run's.
+/// All files are read, on all cores. A file that is gone or has another content is named with the
+/// stage that made it, and so is one in a folder of the run that no stage made: readers of the
+/// folder would take it for one of the run's.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -38,7 +39,8 @@ pub(crate) struct Arguments {
     #[arg(long)]
     json: bool,
 
-    /// Removes the damaged files, so that the next run makes their parts again; those of a download are fetched again
+    /// Removes the damaged files, so that the next run makes their parts again; those of a download
+    /// are fetched again
     #[arg(long)]
     remove: bool,
 }
@@ -143,7 +145,8 @@ fn verify(root: &Path) -> Result<Verified> {
     Ok(Verified { files: files.len() as u64, bytes, faults, others, removed: false })
 }
 
-/// Whether a file lies where readers of the run look: below a folder that the manifest speaks of, and not hidden.
+/// Returns whether a file lies where readers of the run look: below a folder that the manifest
+/// speaks of, and not hidden.
 fn is_taken_for_ours(path: &str, manifest: &Manifest) -> bool {
     let is_hidden = path.split('/').any(|name| name.starts_with('.'));
     let folder = path.split_once('/').map(|(folder, _)| folder);
@@ -151,7 +154,7 @@ fn is_taken_for_ours(path: &str, manifest: &Manifest) -> bool {
     folder.is_some() && !is_hidden && manifest.all_parts().flat_map(PartEntry::paths).any(has_folder)
 }
 
-/// The files of a run folder that no stage made, and that are not the run's own.
+/// Returns the files of a run folder that no stage made, and that are not the run's own.
 fn unknown_files(root: &Path, manifest: &Manifest) -> Result<Vec<String>> {
     let own = ["manifest.jsonl", ".lock", "recipe.toml", RESOLVED_RECIPE, model::CHECKPOINT, model::METRICS];
     let known: BTreeSet<&str> = manifest.all_parts().flat_map(PartEntry::paths).chain(own).collect();
@@ -270,7 +273,8 @@ mod tests {
             assert_eq!(faults(), [expected(named, Fault::Damaged)]);
             damage(path);
         }
-        // A file in a folder of the run is in the way; elsewhere it is not, and neither is a hidden one.
+        // A file in a folder of the run is in the way; elsewhere it is not, and neither is a hidden
+        // one.
         for path in ["pool/part-00009.parquet", "notes.txt", "mine/a.txt", "pool/.DS_Store"] {
             std::fs::create_dir_all(root.join(path).parent().unwrap()).unwrap();
             std::fs::write(root.join(path), "x").unwrap();

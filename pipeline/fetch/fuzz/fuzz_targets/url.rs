@@ -1,4 +1,5 @@
-//! Any text: as the URL of a row and as the target of a redirect it is taken or refused without a panic, and no password is left in what is written down.
+//! Any text: as the URL of a row and as the target of a redirect it is taken or refused without a
+//! panic, and no password is left in what is written down.
 
 #![no_main]
 

@@ -7,13 +7,13 @@ use lynxdata_picture::DynamicImage;
 
 /// A measurement of pairs; it runs on the threads that decode, and keeps what it finds.
 pub trait Measure: Debug + Send + Sync {
-    /// Measures the pair of a row of the part: its caption, the length of its stored picture, and the
-    /// pixels that [`decode_file`](lynxdata_picture::decode_file) would find in it, `None` if it does
-    /// not decode. The row may still fail, and may be tried again.
+    /// Measures the pair of a row of the part: its caption, the length of its stored picture, and
+    /// the pixels that [`decode_file`](lynxdata_picture::decode_file) would find in it, `None` if
+    /// it does not decode. The row may still fail, and may be tried again.
     fn measure(&self, row: usize, caption: Option<&str>, stored_bytes: usize, pixels: Option<DynamicImage>);
 }
 
-/// What is to be measured on a row.
+/// The signals to measure on a row.
 #[derive(Debug)]
 pub(super) struct Wanted {
     pub(super) measure: std::sync::Arc<dyn Measure>,
@@ -22,7 +22,8 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    /// Measures. A panic is swallowed: what becomes of a row depends on its picture alone.
+    /// Measures a picture. A panic is swallowed, so that the status of a row depends on its picture
+    /// alone.
     pub(super) fn measure(&self, stored_bytes: usize, pixels: Option<DynamicImage>) {
         let measured = catch_unwind(AssertUnwindSafe(|| {
             self.measure.measure(self.row, self.caption.as_deref(), stored_bytes, pixels);

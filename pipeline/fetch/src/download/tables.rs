@@ -20,7 +20,8 @@ use crate::budget::Share;
 use crate::source::column;
 use crate::spill::{Place, Waiting};
 
-/// Bytes of pictures that are handed over at a time: a page of Parquet. Small, since several parts are under way at once.
+/// Bytes of pictures that are handed over at a time: a page of Parquet. Small, since several parts
+/// are under way at once.
 pub const PAIRS_CHUNK_BYTES: usize = 1 << 20;
 
 /// Takes over the pairs, and the places of their rows in the part.
@@ -31,9 +32,9 @@ pub(super) struct Assembly<'a> {
     part: &'a SourcePart,
     uids: Vec<String>,
     shown_urls: ArrayRef,
-    /// What became of each row; `None` until it has ended.
+    /// Outcomes of the rows; `None` until it has ended.
     outcomes: Vec<Option<Outcome>>,
-    /// Where the pictures of rows wait whose turn has not come.
+    /// Places of the pictures of rows whose turn has not come.
     places: Vec<Option<Place>>,
     waiting: Waiting,
     /// The first row that has not been handed over or has not ended.
@@ -87,7 +88,7 @@ impl<'a> Assembly<'a> {
         Ok(())
     }
 
-    /// Rows that nothing was heard of.
+    /// Returns rows that nothing was heard of.
     pub(super) fn rows_without_outcome(&self) -> Vec<usize> {
         (0..self.outcomes.len()).filter(|row| self.outcomes[*row].is_none()).collect()
     }
@@ -169,7 +170,7 @@ impl Pairs {
         self.bytes.append_value(bytes.len() as i64);
     }
 
-    /// The pairs so far as rows of the pool, and the places of their rows in the part.
+    /// Returns the pairs so far as rows of the pool, and the places of their rows in the part.
     fn take(&mut self, part: &SourcePart, shown_urls: &ArrayRef) -> (RecordBatch, UInt32Array) {
         let mut own = std::mem::take(self);
         let rows = UInt32Array::from(own.rows);
@@ -199,10 +200,12 @@ impl Pairs {
     }
 }
 
-/// The boxes of a row: a list of lists of four numbers, or JSON text of that; none if the cell is empty.
+/// Returns the boxes of a row: a list of lists of four numbers, or JSON text of that; none if the
+/// cell is empty.
 ///
 /// # Errors
-/// Says what the cell is instead, or which box covers nothing of a picture that reaches from 0 to 1: whoever names it wants something blurred.
+/// Says what the cell is instead, or which box covers nothing of a picture that reaches from 0 to
+/// 1: whoever names it wants something blurred.
 pub(super) fn boxes(column: &dyn Array, row: usize) -> Result<Vec<[f32; 4]>, String> {
     let boxes = numbers_of_boxes(column, row)?;
     match boxes.iter().find(|area| !is_usable(area)) {

@@ -19,12 +19,12 @@ impl WantedSize {
         WantedSize { min_side, max_area, max_aspect_ratio }
     }
 
-    /// Whether every size is wanted.
+    /// Returns whether every size is wanted.
     pub(super) fn is_any(&self) -> bool {
         self.min_side == 0 && self.max_area == 0 && self.max_aspect_ratio == 0.0
     }
 
-    /// Width and height in pixels are compared as by img2dataset 1.47 (`resizer.py`).
+    /// Compares width and height in pixels as by img2dataset 1.47 (`resizer.py`).
     pub(super) fn check(&self, width: u32, height: u32) -> Result<(), Failure> {
         let (shorter, longer) = (width.min(height), width.max(height));
         let (area, aspect_ratio) = (u64::from(width) * u64::from(height), f64::from(longer) / f64::from(shorter));

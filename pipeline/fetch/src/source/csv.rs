@@ -6,7 +6,7 @@ use std::ops::Range;
 /// A field of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Field {
-    /// As it stands in the record.
+    /// The text as it stands in the record.
     Part(Range<usize>),
     /// Without what escapes its quotes.
     Own(Vec<u8>),
@@ -21,7 +21,7 @@ impl Field {
     }
 }
 
-/// How a quote is written inside of quotes.
+/// The way to write a quote inside of quotes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Escape {
     /// Twice, as RFC 4180 has it.
@@ -31,12 +31,12 @@ pub(super) enum Escape {
     Backslash,
 }
 
-/// How far a record has been taken apart.
+/// The progress in taking a record apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
-    /// It ends within quotes: another line belongs to it.
+    /// The record ends within quotes: another line belongs to it.
     Open,
-    /// It is complete.
+    /// The record is complete.
     Complete,
 }
 
@@ -51,7 +51,7 @@ pub(super) struct Record {
     /// Whether a quote has a backslash before it, as [`Escape::Backslash`] takes it.
     pub(super) has_backslashes: bool,
     position: usize,
-    /// Where the content of the field begins that is quoted, if the position is inside of one.
+    /// Start of the content of the quoted field that the position is in.
     quoted: Option<usize>,
     has_escapes: bool,
 }
@@ -122,8 +122,8 @@ impl Record {
         text[start..].iter().position(|byte| *byte == self.separator).map_or(text.len(), |length| start + length)
     }
 
-    /// Where the quoted field at hand is closed; `None` if it is not, and the position is then
-    /// behind the text.
+    /// Returns where the quoted field at hand is closed; `None` if it is not, and the position is
+    /// then behind the text.
     fn closing_quote(&mut self, text: &[u8]) -> Option<usize> {
         let is_special = |byte: &u8| *byte == b'"' || (*byte == b'\\' && self.escape == Escape::Backslash);
         while let Some(length) = text[self.position..].iter().position(is_special) {

@@ -35,10 +35,10 @@ const FOREIGN: &[(&[u8], &str)] = &[
     (b"\0\0\xfe\xff", "UTF-32 is not read; save it as UTF-8"),
 ];
 
-/// What bzip2 files have behind `BZh` and a digit: the mark of a block, or that of the end.
+/// Bytes behind `BZh` and a digit in files of bzip2: the mark of a block, or that of the end.
 const BZIP2_MARKS: [&[u8]; 2] = [b"\x31\x41\x59\x26\x53\x59", b"\x17\x72\x45\x38\x50\x90"];
 
-/// What a file is by its first bytes.
+/// The kind of a file, by its first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Content {
     Gzip,
@@ -51,7 +51,7 @@ enum Content {
     Plain,
 }
 
-/// Which byte of two comes first.
+/// The order of two bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Order {
     Little,
@@ -90,7 +90,7 @@ fn refused(reason: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, reason.into())
 }
 
-/// The first bytes of a reader, and the reader with these before it again.
+/// Returns the first bytes of a reader, and the reader with these before it again.
 fn peek(mut reader: Reader) -> io::Result<(Vec<u8>, Reader)> {
     let mut head = Vec::new();
     reader.by_ref().take(HEAD_BYTES as u64).read_to_end(&mut head)?;
@@ -131,7 +131,7 @@ pub(super) fn open(path: &Path) -> io::Result<Reader> {
     decode(&head, text)
 }
 
-/// The text of a reader that begins with `head`.
+/// Returns the text of a reader that begins with `head`.
 fn decode(head: &[u8], mut reader: Reader) -> io::Result<Reader> {
     match Content::of(head) {
         Content::Foreign(reason) => Err(refused(reason)),

@@ -18,10 +18,10 @@ use super::types::Seen;
 use super::{Columns, ReadRows, tsv};
 use crate::{Error, Result};
 
-/// What separates the fields of a CSV file, the most likely first.
+/// Separators of the fields of a CSV file, the most likely first.
 pub(super) const SEPARATORS: [u8; 4] = [b',', b';', b'\t', b'|'];
 
-/// How the text of a file is laid out.
+/// The layout of the text of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Layout {
     pub(super) separator: u8,
@@ -32,12 +32,12 @@ pub(super) struct Layout {
     pub(super) header: bool,
 }
 
-/// What a quotation mark at the beginning of a field means.
+/// The meaning of a quotation mark at the beginning of a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Quotes {
-    /// That the field is quoted.
+    /// The field is quoted.
     Csv,
-    /// That it may be.
+    /// The field may be quoted.
     Tsv,
 }
 
@@ -50,7 +50,7 @@ impl Quotes {
     }
 }
 
-/// The separator that the first line of a file says, as in `sep=;`.
+/// Returns the separator that the first line of a file says, as in `sep=;`.
 pub(super) fn separator_line(path: &Path) -> Result<Option<u8>> {
     let mut line = Vec::new();
     let mut lines = Lines::open(path).map_err(|source| Error::read(path, source))?;
@@ -65,7 +65,8 @@ pub(super) fn separator_line(path: &Path) -> Result<Option<u8>> {
     })
 }
 
-/// The fields of the first row: the header, or where there is none, only their number matters.
+/// Returns the fields of the first row: the header, or where there is none, only their number
+/// matters.
 pub(super) fn first_row(path: &Path, layout: Layout) -> Result<Option<Vec<String>>> {
     let mut records = Records::open(path, layout)?;
     let Some(row) = records.next(None)? else { return Ok(None) };
@@ -123,7 +124,8 @@ impl ReadRows for DelimitedRows {
 /// pass found. Empty URL and caption fields are absent ones, and so are numbers that are missing;
 /// other empty extra fields stay empty texts.
 fn push_fields(rows: &mut Rows, columns: &Columns, fields: &[&str]) -> std::result::Result<(), String> {
-    // A column that the file lacks, as URLs beside pictures that are there already, lies behind all fields.
+    // A column that the file lacks, as URLs beside pictures that are there already, lies behind all
+    // fields.
     let field = |position: usize| fields.get(position).copied().unwrap_or_default();
     let present = |position: usize| Some(field(position)).filter(|text| !text.trim().is_empty());
     rows.begin_row(present(columns.url.position), columns.caption.as_ref().and_then(|column| present(column.position)));
@@ -156,10 +158,10 @@ struct Records {
     next_line: u64,
     /// The lines of the record at hand, with their ends.
     text: Vec<u8>,
-    /// Where each of them ends in the text.
+    /// Ends of the fields in the text.
     ends: Vec<usize>,
     record: Record,
-    /// Which field is the URL, once that is known.
+    /// Number of the field that is the URL, once that is known.
     url: Option<usize>,
 }
 
@@ -168,16 +170,16 @@ struct Row<'a> {
     path: &'a Path,
     text: &'a [u8],
     fields: &'a [Field],
-    /// Of its first line, from 1.
+    /// Number of its first line, from 1.
     line: u64,
     last_line: u64,
-    /// What is wrong with it, beside what its fields say.
+    /// The fault of the row, beside those of its fields.
     problem: Option<String>,
     quotes: Quotes,
 }
 
 impl Row<'_> {
-    /// The fields as texts, or what is wrong with the row.
+    /// Returns the fields as texts, or what is wrong with the row.
     fn texts(&self, count: usize) -> std::result::Result<Vec<&str>, String> {
         let (line, found) = (self.line, self.fields.len());
         if let Some(problem) = &self.problem {
@@ -209,7 +211,7 @@ impl Row<'_> {
     }
 }
 
-/// What reading another line comes to.
+/// The result of reading another line.
 enum More {
     Line,
     End,
@@ -244,7 +246,8 @@ impl Records {
         Ok(())
     }
 
-    /// The next record. Without a number of fields it is as RFC 4180 has it, or in TSV a line.
+    /// Returns the next record. Without a number of fields it is as RFC 4180 has it, or in TSV a
+    /// line.
     fn next(&mut self, count: Option<usize>) -> Result<Option<Row<'_>>> {
         loop {
             self.begin();
@@ -272,7 +275,7 @@ impl Records {
         Ok(Some(self.row(problem)))
     }
 
-    /// The record at hand, of all lines that are in the text.
+    /// Returns the record at hand, of all lines that are in the text.
     fn row(&self, problem: Option<String>) -> Row<'_> {
         let lines = self.ends.len() as u64;
         Row {
@@ -392,7 +395,7 @@ impl Records {
         )))
     }
 
-    /// Whether the record at hand is as its writer meant it, as far as that can be told.
+    /// Returns whether the record at hand is as its writer meant it, as far as that can be told.
     fn is_right(&self, count: Option<usize>) -> bool {
         self.record.is_strict && count.is_none_or(|count| self.record.fields.len() == count)
     }
@@ -401,12 +404,12 @@ impl Records {
         self.row_of_its_own(lines, count).is_some()
     }
 
-    /// Which of the first lines, but for the very first, is a row with a URL, or the beginning of
-    /// one.
+    /// Returns which of the first lines, but for the very first, is a row with a URL, or the
+    /// beginning of one.
     fn row_of_its_own(&self, lines: usize, count: usize) -> Option<usize> {
         let url = self.url?;
-        // In TSV, the end of a quoted first field that goes over several lines looks like a row; but then
-        // the first line is none.
+        // In TSV, the end of a quoted first field that goes over several lines looks like a row;
+        // but then the first line is none.
         let first = without_end(&self.text[..self.ends[0]]);
         let mut fields = first.split(|byte| *byte == self.layout.separator);
         let is_row = fields.clone().count() == count
@@ -466,19 +469,19 @@ impl Records {
     }
 }
 
-/// What taking a record apart comes to.
+/// The result of taking a record apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Taken {
-    /// It has so many lines.
+    /// The record has so many lines.
     Complete { lines: usize },
     /// The file ends within quotes.
     Unclosed,
-    /// It is longer than [`MAX_ROW_BYTES`], most likely since a quote is not closed.
+    /// The record is longer than [`MAX_ROW_BYTES`], most likely since a quote is not closed.
     TooLong,
 }
 
 impl Taken {
-    /// How many lines the record has; none if it is not complete.
+    /// Returns how many lines the record has; none if it is not complete.
     fn lines(self) -> usize {
         match self {
             Taken::Complete { lines } => lines,
@@ -487,7 +490,7 @@ impl Taken {
     }
 }
 
-/// Whether a quote has a backslash before it.
+/// Returns whether a quote has a backslash before it.
 fn has_backslashes(text: &[u8]) -> bool {
     // Most texts have none, which this finds out many times faster.
     text.contains(&b'\\') && text.windows(2).any(|pair| pair == b"\\\"")

@@ -1,4 +1,5 @@
-//! What is in each file of a source: its columns, how a text is laid out, and where its pictures are.
+//! What is in each file of a source: its columns, how a text is laid out, and where its pictures
+//! are.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
@@ -20,9 +21,9 @@ use crate::{Error, Result};
 pub(super) struct Described {
     pub(super) found: Found,
     pub(super) fields: Vec<Field>,
-    /// Of pictures.
+    /// The first pass, of pictures.
     pub(super) scanned: Option<Scanned>,
-    /// Of CSV and TSV.
+    /// The layout, of CSV and TSV.
     pub(super) layout: Option<Layout>,
     /// Whether the caption of a row may be a list where its URL is none.
     pub(super) has_caption_lists: bool,
@@ -44,8 +45,8 @@ impl Described {
         }
     }
 
-    /// Finds out where the pictures of a list are, if they are there already. `named` gets those that
-    /// a metadata file names.
+    /// Finds out where the pictures of a list are, if they are there already. `named` gets those
+    /// that a metadata file names.
     fn find_pictures(
         &mut self,
         config: &SourceConfig,
@@ -97,7 +98,7 @@ impl Described {
     }
 }
 
-/// What is found while the files of a source are described one after another.
+/// The findings while the files of a source are described one after another.
 struct Describing<'a> {
     config: &'a SourceConfig,
     left_out: &'a mut LeftOut,
@@ -109,7 +110,8 @@ struct Describing<'a> {
     named_in: HashSet<PathBuf>,
 }
 
-/// Reads the headers of all files, and of those whose format has no types all rows, since only then their types are known.
+/// Reads the headers of all files, and of those whose format has no types all rows, since only then
+/// their types are known.
 pub(super) fn describe(
     files: Vec<Found>,
     config: &SourceConfig,
@@ -173,7 +175,8 @@ impl Describing<'_> {
                 let scan = self.keys.scan(path, config)?;
                 self.has_lists |= scan.has_lists;
                 let mut names = scan.names;
-                // Without a single good line there is no row that could lack a column, but the bad lines count.
+                // Without a single good line there is no row that could lack a column, but the bad
+                // lines count.
                 if names.is_empty() {
                     names.extend([Some(&config.url), config.caption.as_ref()].into_iter().flatten().cloned());
                 }
@@ -200,8 +203,9 @@ impl Describing<'_> {
     }
 }
 
-/// How a CSV or TSV file is laid out, and the names of its columns; `None` if it is empty. The separator of CSV is that of a line `sep=…`, else the first
-/// with which the columns of the recipe are found, else the one that makes the most columns.
+/// Returns how a CSV or TSV file is laid out, and the names of its columns; `None` if it is empty.
+/// The separator of CSV is that of a line `sep=…`, else the first with which the columns of the
+/// recipe are found, else the one that makes the most columns.
 pub(super) fn layout(
     path: &Path,
     format: SourceFormat,
@@ -269,7 +273,7 @@ fn scan_texts(
     Ok(names.iter().enumerate().map(field).collect())
 }
 
-/// The names of the columns of a CSV or TSV file.
+/// Returns the names of the columns of a CSV or TSV file.
 fn column_names(first_row: Vec<String>, header: bool) -> Vec<String> {
     let names = first_row.into_iter().enumerate().map(|(index, name)| {
         if header && !name.trim().is_empty() { name.trim().to_owned() } else { format!("column_{index}") }
@@ -277,7 +281,7 @@ fn column_names(first_row: Vec<String>, header: bool) -> Vec<String> {
     unique_names(names).collect()
 }
 
-/// Names of columns; those that come twice get one of their own.
+/// Returns names of columns; those that come twice get one of their own.
 pub(super) fn unique_names(names: impl Iterator<Item = String>) -> impl Iterator<Item = String> {
     let mut taken = BTreeSet::new();
     names.map(move |mut name| {

@@ -85,7 +85,7 @@ fn is_binary(data_type: &DataType) -> bool {
     }
 }
 
-/// Whether this is a struct of `bytes` and `path`, or of one of them, or a list of such.
+/// Returns whether this is a struct of `bytes` and `path`, or of one of them, or a list of such.
 fn is_image(data_type: &DataType) -> bool {
     match data_type {
         DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
@@ -103,12 +103,12 @@ fn is_image(data_type: &DataType) -> bool {
     }
 }
 
-/// Where the picture of a row is.
+/// The place of the picture of a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum EmbeddedPicture {
-    /// In [`Embedded::file`].
+    /// A place in [`Embedded::file`].
     Here { offset: u64, length: u64 },
-    /// In a file of its own.
+    /// A file of its own.
     File { path: PathBuf, length: u64 },
     /// Not here, and why; a URL may say where else.
     Nowhere(String),
@@ -119,7 +119,7 @@ pub(crate) enum EmbeddedPicture {
 /// The pictures of a part that lie in Parquet files.
 #[derive(Debug, Default)]
 pub(crate) struct Embedded {
-    /// Of every row; empty if the part has none.
+    /// The places of the pictures of all rows; empty if the part has none.
     pictures: Vec<EmbeddedPicture>,
     file: Option<Arc<File>>,
 }
@@ -167,7 +167,7 @@ impl Embedded {
         Ok(Embedded { pictures, file: Some(Arc::new(file)) })
     }
 
-    /// Where the picture of a row is that has a file and no length.
+    /// Returns where the picture of a row is that has a file and no length.
     ///
     /// # Panics
     /// If no row of the part has one.
@@ -175,7 +175,7 @@ impl Embedded {
         self.pictures[row].clone()
     }
 
-    /// The file with the pictures that are [`EmbeddedPicture::Here`].
+    /// Returns the file with the pictures that are [`EmbeddedPicture::Here`].
     pub(crate) fn file(&self) -> Option<Arc<File>> {
         self.file.clone()
     }
@@ -213,7 +213,7 @@ impl Output<'_> {
     }
 }
 
-/// The regular file of this relative path in the folder of a file, not outside of it.
+/// Returns the regular file of this relative path in the folder of a file, not outside of it.
 fn file_beside(parquet: &Path, path: &str) -> Option<EmbeddedPicture> {
     let folder = parquet.parent()?.canonicalize().ok()?;
     let path = folder.join(path).canonicalize().ok().filter(|path| path.starts_with(&folder))?;
@@ -223,7 +223,7 @@ fn file_beside(parquet: &Path, path: &str) -> Option<EmbeddedPicture> {
 
 type Cells = Box<dyn Iterator<Item = Result<Cell, String>>>;
 
-/// The cells of these rows, which ascend.
+/// Returns the cells of these rows, which ascend.
 fn pictures_of(path: &Path, rows: &[usize], wanted: Option<&str>) -> Result<Cells, ParquetError> {
     let mut builder = ParquetRecordBatchReaderBuilder::try_new(File::open(path)?)?;
     let Some(position) = find(builder.schema(), wanted).chosen else {

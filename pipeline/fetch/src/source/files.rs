@@ -30,12 +30,11 @@ pub(super) struct Found {
     /// Its name below the path of the recipe that it comes from; not used for folders.
     pub(super) name: String,
     pub(super) format: SourceFormat,
-    /// Of which object or pipe `path` is a copy, if it is one.
+    /// The object or pipe of which `path` is a copy, if it is one.
     pub(super) url: Option<String>,
-    /// Which entry of the recipe's `path` it comes from.
+    /// The entry of the recipe's `path` that it comes from.
     pub(super) entry: usize,
-    /// Of a metadata file, whose rows name pictures in its folder: the folder of the recipe that it
-    /// lies in.
+    /// The folder of the recipe in which a metadata file lies, whose rows name pictures there.
     pub(super) metadata_in: Option<PathBuf>,
 }
 
@@ -45,7 +44,7 @@ impl Found {
         Found { path, name, format, url: None, entry: 0, metadata_in: None }
     }
 
-    /// An error with the URL in the place of the copy's path, which tells nobody anything.
+    /// Returns an error with the URL in the place of the copy's path, which tells nobody anything.
     pub(super) fn shown_in(&self, error: Error) -> Error {
         match &self.url {
             Some(url) => error.with_path(&self.path, Path::new(url)),
@@ -65,12 +64,12 @@ impl SourceFormat {
         (!is_plain_only || plain == name).then_some(format)
     }
 
-    /// Whether its rows are pictures that are already there.
+    /// Returns whether its rows are pictures that are already there.
     pub(super) fn has_pictures(self) -> bool {
         matches!(self, SourceFormat::Folder | SourceFormat::WebDataset)
     }
 
-    /// The endings of the names of its files, as they are listed for people.
+    /// Returns the endings of the names of its files, as they are listed for people.
     pub(super) fn endings(self) -> String {
         let pictures = || pictures::SUFFIXES.map(|suffix| format!(".{suffix}")).join(", ");
         let wanted = |format| self == SourceFormat::Auto || self == format;
@@ -87,14 +86,14 @@ fn without_compression(name: &str) -> &str {
     name.strip_suffix(".gz").or_else(|| name.strip_suffix(".zst")).unwrap_or(name)
 }
 
-/// The suffix of a file name in lower case, before that of a compression.
+/// Returns the suffix of a file name in lower case, before that of a compression.
 fn suffix_of(path: &Path) -> Option<String> {
     let name = path.file_name()?.to_str()?.to_ascii_lowercase();
     without_compression(&name).rsplit_once('.').map(|(_, suffix)| suffix.to_owned())
 }
 
-/// The files that `path` stands for, with their formats, and what of its folders is left out.
-/// Objects are copied to the cache.
+/// Returns the files that `path` stands for, with their formats, and what of its folders is left
+/// out. Objects are copied to the cache.
 pub(super) fn find(config: &SourceConfig, base_folder: &Path, cache: Option<&Cache>) -> Result<(Vec<Found>, LeftOut)> {
     let (mut files, mut left_out) = (Vec::new(), LeftOut::default());
     for (entry, path) in config.path.as_slice().iter().enumerate() {
@@ -108,7 +107,8 @@ pub(super) fn find(config: &SourceConfig, base_folder: &Path, cache: Option<&Cac
             } else if !metadata.is_file() {
                 vec![from_pipe(path.clone(), format_of(&path, config.format)?)?]
             } else {
-                // Before its name is asked for the format: that of a compression that is not read tells none.
+                // Before its name is asked for the format: that of a compression that is not read
+                // tells none.
                 decoded::refuse_foreign(&path).map_err(|source| Error::read(&path, source))?;
                 let format = format_of(&path, config.format)?;
                 let is_list_of_files = metadata::is_list_of_files(&path, format, config);
@@ -127,20 +127,20 @@ pub(super) fn find(config: &SourceConfig, base_folder: &Path, cache: Option<&Cac
     Ok((files.into_iter().map(with_usable_path).collect::<Result<_>>()?, left_out))
 }
 
-/// The error of a place where nothing is to read.
+/// Returns the error of a place where nothing is to read.
 pub(super) fn no_files(path: &Path, format: SourceFormat, left_out: &LeftOut) -> Error {
     let there = if left_out.is_empty() { String::new() } else { format!("; what is there: {left_out}") };
     Error::NoFiles { path: path.to_owned(), expected: format.endings(), there }
 }
 
-/// The error of an archive that cannot be read by places in it.
+/// Returns the error of an archive that cannot be read by places in it.
 fn compressed(path: &Path) -> Error {
     let reason = "compressed archives are not read; decompress it first".to_owned();
     Error::Format { path: path.to_owned(), format: "a source", reason }
 }
 
-/// A pipe, whose content is read once and kept in a nameless file as long as the process lives,
-/// since lists are read several times.
+/// Returns a pipe, whose content is read once and kept in a nameless file as long as the process
+/// lives, since lists are read several times.
 #[cfg(target_os = "linux")]
 fn from_pipe(path: PathBuf, format: SourceFormat) -> Result<Found> {
     use std::collections::BTreeMap;
@@ -175,7 +175,7 @@ fn no_pipe(path: PathBuf, reason: &str) -> Error {
     Error::Format { path, format: "a pipe", reason: reason.to_owned() }
 }
 
-/// The format of a single file.
+/// Returns the format of a single file.
 fn format_of(path: &Path, format: SourceFormat) -> Result<SourceFormat> {
     match format {
         // In a folder, files of this suffix belong to pictures.
@@ -191,7 +191,8 @@ fn format_of(path: &Path, format: SourceFormat) -> Result<SourceFormat> {
     }
 }
 
-/// The source files of a folder by their names, or the folder itself if it is one of pictures.
+/// Returns the source files of a folder by their names, or the folder itself if it is one of
+/// pictures.
 fn in_folder(folder: &Path, config: &SourceConfig, left_out: &mut LeftOut) -> Result<Vec<Found>> {
     let format = config.format;
     if format == SourceFormat::Folder {
@@ -255,8 +256,8 @@ fn in_folder(folder: &Path, config: &SourceConfig, left_out: &mut LeftOut) -> Re
     Ok(found.collect())
 }
 
-/// A folder as one of pictures: the metadata files in it, then the folder for the pictures of which
-/// none speaks.
+/// Returns a folder as one of pictures: the metadata files in it, then the folder for the pictures
+/// of which none speaks.
 fn pictures_in(folder: &Path, follow_links: bool) -> Result<Vec<Found>> {
     let described = folder::metadata_files(folder, follow_links)?.into_iter().map(|path| {
         let format = SourceFormat::of(&path).unwrap_or_default();
@@ -266,9 +267,10 @@ fn pictures_in(folder: &Path, follow_links: bool) -> Result<Vec<Found>> {
     Ok(described.chain([Found::local(folder.to_owned(), SourceFormat::Folder)]).collect())
 }
 
-/// Which of the files of a folder are read, and as what; `names` are those below it, sorted. `auto`
-/// prefers lists, then archives, then pictures: tools that write pictures, img2dataset among them,
-/// put a list of them beside. `pictures_below` says whether sub-folders have pictures.
+/// Returns which of the files of a folder are read, and as what; `names` are those below it,
+/// sorted. `auto` prefers lists, then archives, then pictures: tools that write pictures,
+/// img2dataset among them, put a list of them beside. `pictures_below` says whether sub-folders
+/// have pictures.
 fn choose(
     names: &[String],
     format: SourceFormat,
@@ -329,13 +331,13 @@ fn choose(
     chosen
 }
 
-/// Whether the first line of a text file that is not blank is a URL.
+/// Returns whether the first line of a text file that is not blank is a URL.
 fn begins_with_url(path: &Path) -> bool {
     let Ok(mut lines) = Lines::open(path) else { return false };
     matches!(lines.next(), Ok(Some(line)) if line.text.as_ref().is_ok_and(|text| text.contains("://")))
 }
 
-/// What file managers and network storage leave behind, besides hidden files.
+/// Names that file managers and network storage leave behind, besides hidden files.
 const LEFTOVERS: [&str; 9] = [
     "__MACOSX",
     "Thumbs.db",
@@ -348,7 +350,7 @@ const LEFTOVERS: [&str; 9] = [
     "lost+found",
 ];
 
-/// Whether a path below a source is hidden, or a leftover.
+/// Returns whether a path below a source is hidden, or a leftover.
 pub(super) fn is_hidden(name: &str) -> bool {
     let name = name.rsplit('/').next().unwrap_or(name);
     name.starts_with('.') || LEFTOVERS.iter().any(|known| name.eq_ignore_ascii_case(known))
@@ -358,7 +360,7 @@ pub(super) fn is_hidden(name: &str) -> bool {
 const DOCUMENTS: [&str; 8] =
     ["readme", "license", "licence", "copying", "notice", "citation", "changelog", "dataset_card"];
 
-/// What a file is by its name; [`Kind::Other`] also for one that may be read.
+/// Returns what a file is by its name; [`Kind::Other`] also for one that may be read.
 pub(super) fn kind_of(name: &str) -> Kind {
     const ARCHIVES: [&str; 11] =
         [".tar.gz", ".tgz", ".tar.zst", ".tzst", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".zip", ".7z", ".rar"];
@@ -382,7 +384,7 @@ pub(super) fn kind_of(name: &str) -> Kind {
     Kind::Other
 }
 
-/// The object of this URL, or those below it, as local copies.
+/// Returns the object of this URL, or those below it, as local copies.
 fn objects_at(url: &str, config: &SourceConfig, cache: Option<&Cache>, left_out: &mut LeftOut) -> Result<Vec<Found>> {
     let format = config.format;
     let Some(cache) = cache else {
@@ -441,7 +443,8 @@ async fn objects_below(
     Ok(chosen.into_iter().map(|(index, format)| (objects[index].clone(), format)).collect())
 }
 
-/// Pictures are opened by their paths again later, perhaps from another folder, so these are absolute; and they stand in a column of texts.
+/// Pictures are opened by their paths again later, perhaps from another folder, so these are
+/// absolute; and they stand in a column of texts.
 fn with_usable_path(found: Found) -> Result<Found> {
     let is_described = found.metadata_in.is_some();
     if !found.format.has_pictures() && found.format != SourceFormat::Parquet && !is_described {

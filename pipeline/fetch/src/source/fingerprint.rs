@@ -8,23 +8,24 @@ use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Int64Type};
 use arrow::downcast_primitive_array;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use blake3::Hasher;
+use lynxdata_hash::{Hasher, add};
 
 use super::column;
 
-/// BLAKE3 over names, types and values of all columns.
+/// Hashes names, types and values of all columns.
 pub(super) fn of(rows: &RecordBatch, hasher: &mut Hasher) {
     number(rows.num_rows(), hasher);
     number(rows.num_columns(), hasher);
     for (field, column) in rows.schema().fields().iter().zip(rows.columns()) {
-        bytes(field.name().as_bytes(), hasher);
-        bytes(field.data_type().to_string().as_bytes(), hasher);
+        add(hasher, field.name().as_bytes());
+        add(hasher, field.data_type().to_string().as_bytes());
         array(column.as_ref(), hasher);
     }
 }
 
-/// BLAKE3 over which bytes of which state of the files the pictures are; nothing where no picture is local. The names of the files are not among it, since
-/// they change when the source is moved; those below the source are a column. `image` is the column of pictures in Parquet files.
+/// Hashes which bytes of which state of the files the pictures are; nothing where no picture is
+/// local. The names of the files are not hashed, since they change when the source is moved; those
+/// below the source are a column. `image` is the column of pictures in Parquet files.
 pub(super) fn of_files(rows: &RecordBatch, image: Option<&str>, hasher: &mut Hasher) {
     let files = rows.column(column::FILE).as_string::<i32>();
     let integers = |position: usize| rows.column(position).as_primitive::<Int64Type>();
@@ -40,13 +41,13 @@ pub(super) fn of_files(rows: &RecordBatch, image: Option<&str>, hasher: &mut Has
         if lengths.is_valid(row) {
             hasher.update(&lengths.value(row).to_le_bytes());
         } else {
-            bytes(image.unwrap_or_default().as_bytes(), hasher);
+            add(hasher, image.unwrap_or_default().as_bytes());
         }
-        bytes(state.1.as_bytes(), hasher);
+        add(hasher, state.1.as_bytes());
     }
 }
 
-/// Size and time of modification of a file.
+/// Returns the size and time of modification of a file.
 fn state_of(file: &Path) -> String {
     let Ok(metadata) = std::fs::metadata(file) else { return "missing".to_owned() };
     let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
@@ -57,12 +58,8 @@ fn number(value: usize, hasher: &mut Hasher) {
     hasher.update(&(value as u64).to_le_bytes());
 }
 
-fn bytes(value: &[u8], hasher: &mut Hasher) {
-    number(value.len(), hasher);
-    hasher.update(value);
-}
-
-/// One byte for every row: is it null? Values under nulls are then left out, since they are arbitrary.
+/// Hashes one byte for every row: is it null? Values under nulls are left out, since they are
+/// arbitrary.
 fn nulls(length: usize, nulls: Option<&NullBuffer>, hasher: &mut Hasher) {
     let valid: Vec<u8> = (0..length).map(|row| u8::from(nulls.is_none_or(|nulls| nulls.is_valid(row)))).collect();
     hasher.update(&valid);
@@ -84,11 +81,11 @@ fn array(values: &dyn Array, hasher: &mut Hasher) {
         }
         DataType::Utf8 => {
             let values = values.as_string::<i32>();
-            valid.for_each(|row| bytes(values.value(row).as_bytes(), hasher));
+            valid.for_each(|row| add(hasher, values.value(row).as_bytes()));
         }
         DataType::Binary => {
             let values = values.as_binary::<i32>();
-            valid.for_each(|row| bytes(values.value(row), hasher));
+            valid.for_each(|row| add(hasher, values.value(row)));
         }
         DataType::List(_) => {
             let values = values.as_list::<i32>();
@@ -108,10 +105,11 @@ fn array(values: &dyn Array, hasher: &mut Hasher) {
                 values.columns().iter().for_each(|column| array(column.slice(row, 1).as_ref(), hasher));
             }
         }
-        // Maps, unions and other rarities: as they are printed, which tells any two apart that matter.
+        // Maps, unions and other rarities: as they are printed, which tells any two apart that
+        // matter.
         _ => match ArrayFormatter::try_new(values, &FormatOptions::default()) {
-            Ok(formatter) => valid.for_each(|row| bytes(formatter.value(row).to_string().as_bytes(), hasher)),
-            Err(error) => bytes(error.to_string().as_bytes(), hasher),
+            Ok(formatter) => valid.for_each(|row| add(hasher, formatter.value(row).to_string().as_bytes())),
+            Err(error) => add(hasher, error.to_string().as_bytes()),
         }
     );
 }

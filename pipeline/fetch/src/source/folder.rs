@@ -1,4 +1,5 @@
-//! A folder of pictures and its sub-folders, with a text and a JSON file of the same stem beside each picture.
+//! A folder of pictures and its sub-folders, with a text and a JSON file of the same stem beside
+//! each picture.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::{OsStr, OsString};
@@ -42,7 +43,8 @@ pub(super) fn scan(
     Ok(scanned)
 }
 
-/// Whether there is a picture, or a thing of a picture's name, in a folder or its sub-folders.
+/// Returns whether there is a picture, or a thing of a picture's name, in a folder or its
+/// sub-folders.
 pub(super) fn has_pictures(path: &Path, follow_links: bool) -> Result<bool> {
     let mut walk = Walk::open(path, follow_links)?;
     while let Some(found) = walk.next()? {
@@ -53,7 +55,8 @@ pub(super) fn has_pictures(path: &Path, follow_links: bool) -> Result<bool> {
     Ok(false)
 }
 
-/// The metadata files of a folder and its sub-folders, as Hugging Face `imagefolder` has them.
+/// Returns the metadata files of a folder and its sub-folders, as Hugging Face `imagefolder` has
+/// them.
 pub(super) fn metadata_files(path: &Path, follow_links: bool) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     let mut walk = Walk::open(path, follow_links)?;
@@ -65,8 +68,8 @@ pub(super) fn metadata_files(path: &Path, follow_links: bool) -> Result<Vec<Path
     Ok(files)
 }
 
-/// The files in the sub-folders of a folder by their names below it, sorted. `left_out` gets what is
-/// no file, and what lies deeper.
+/// Returns the files in the sub-folders of a folder by their names below it, sorted. `left_out`
+/// gets what is no file, and what lies deeper.
 pub(super) fn files_in_sub_folders(path: &Path, left_out: &mut LeftOut) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for (folder, file_type) in list(path)? {
@@ -124,7 +127,7 @@ impl ReadRows for FolderRows {
     }
 }
 
-/// The content of a small file, or why it is not read.
+/// Returns the content of a small file, or why it is not read.
 fn read_small(path: &Path) -> io::Result<std::result::Result<Vec<u8>, String>> {
     if fs::metadata(path)?.len() > MAX_ROW_BYTES as u64 {
         return Ok(Err(format!("is longer than {MAX_ROW_BYTES} bytes")));
@@ -158,7 +161,7 @@ struct Picture {
 type BesideFile = (OsString, Option<String>);
 
 impl Picture {
-    /// The content of the text and JSON files beside it.
+    /// Returns the content of the text and JSON files beside it.
     fn beside(&self) -> Result<Beside> {
         let mut beside = Beside::default();
         for (suffix, (file_name, problem)) in &self.beside {
@@ -177,7 +180,7 @@ impl Picture {
     }
 }
 
-/// Which symbolic links are followed.
+/// The symbolic links that are followed.
 pub(super) struct Links {
     all: bool,
     root: PathBuf,
@@ -186,8 +189,9 @@ pub(super) struct Links {
 }
 
 impl Links {
-    /// For a folder that was named. Links may lead into it, and into a folder `blobs` beside it or
-    /// beside the folder `snapshots` around it, as those of the cache of `huggingface_hub` do.
+    /// Returns the links of a folder that was named. Links may lead into it, and into a folder
+    /// `blobs` beside it or beside the folder `snapshots` around it, as those of the cache of
+    /// `huggingface_hub` do.
     pub(super) fn of(root: &Path, all: bool) -> io::Result<Links> {
         let root = root.canonicalize()?;
         let snapshots = root.ancestors().filter(|folder| folder.file_name() == Some(OsStr::new("snapshots")));
@@ -196,7 +200,7 @@ impl Links {
         Ok(Links { all, allowed: [root.clone()].into_iter().chain(blobs).collect(), root })
     }
 
-    /// What a link leads to, and where; or why it is not followed.
+    /// Returns what a link leads to, and where; or why it is not followed.
     pub(super) fn follow(&self, path: &Path) -> std::result::Result<(PathBuf, Metadata), &'static str> {
         let nowhere = "is a symbolic link that leads nowhere";
         let target = path.canonicalize().map_err(|_| nowhere)?;
@@ -212,7 +216,7 @@ impl Links {
 /// A folder with what is left of it, sorted by name.
 struct Level {
     path: PathBuf,
-    /// Where it is, all links followed.
+    /// Its path after all links are followed.
     target: PathBuf,
     /// Below the folder where the walk began, with a slash at its end.
     name: String,
@@ -331,8 +335,8 @@ impl Walk {
         Ok(())
     }
 
-    /// Where a folder is, `None` for a regular file, or why neither is there. `here` is where the
-    /// folder around it is.
+    /// Returns where a folder is, `None` for a regular file, or why neither is there. `here` is
+    /// where the folder around it is.
     fn look_at(
         &self,
         path: &Path,
@@ -362,7 +366,7 @@ impl Walk {
     }
 }
 
-/// What lies in a folder, sorted by name.
+/// Returns what lies in a folder, sorted by name.
 fn list(path: &Path) -> Result<Vec<(OsString, FileType)>> {
     let entries = fs::read_dir(path).map_err(|source| Error::read(path, source))?;
     let entries = entries.map(|entry| entry.and_then(|entry| Ok((entry.file_name(), entry.file_type()?))));

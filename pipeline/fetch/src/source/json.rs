@@ -1,21 +1,21 @@
-//! JSON as programs write it, which is more than the standard has: see [`python_json`]. Beyond it, the
-//! digits of an integer that fits no number are kept.
+//! JSON as programs write it, which is more than the standard has: see [`python_json`]. Beyond it,
+//! the digits of an integer that fits no number are kept.
 
 use std::borrow::Cow;
 
 use lynxdata_records::python_json;
 use serde_json::Value;
 
-/// What is wrong with a text that is no JSON.
+/// The fault of a text that is no JSON.
 #[derive(Debug)]
 pub(super) struct Problem {
-    /// Where, in bytes from 1, unless parts before it were read as something else.
+    /// The place in bytes from 1, unless parts before it were read as something else.
     pub(super) column: Option<usize>,
     pub(super) reason: String,
 }
 
-/// Reads one value. What Python writes beyond the standard is read as [`python_json::normalise`] has
-/// it, and an integer beyond 64 bits is its text, since no number holds it.
+/// Reads one value. What Python writes beyond the standard is read as [`python_json::normalise`]
+/// has it, and an integer beyond 64 bits is its text, since no number holds it.
 pub(super) fn parse(text: &str) -> Result<Value, Problem> {
     let value = if let Ok(value) = serde_json::from_str(text) {
         value
@@ -50,7 +50,7 @@ fn has_long_number(value: &Value) -> bool {
     }
 }
 
-/// JSON with quotes around every integer beyond 64 bits.
+/// Returns JSON with quotes around every integer beyond 64 bits.
 fn with_quoted_integers(json: &[u8]) -> Vec<u8> {
     let mut quoted = Vec::with_capacity(json.len() + 16);
     let mut position = 0;
@@ -84,7 +84,7 @@ fn is_long_integer(piece: &[u8]) -> bool {
     digits.len() >= 19 && integer.is_some_and(|text| text.parse::<i64>().is_err() && text.parse::<u64>().is_err())
 }
 
-/// Behind the closing quote, or the end of the text if there is none.
+/// Returns the place behind the closing quote, or the end of the text if there is none.
 fn end_of_string(bytes: &[u8], start: usize) -> usize {
     let mut position = start + 1;
     while position < bytes.len() {

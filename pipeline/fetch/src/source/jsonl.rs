@@ -21,7 +21,7 @@ pub(super) struct Keys {
     seen: Vec<Seen>,
 }
 
-/// What the first pass finds in one file.
+/// The findings of the first pass over one file.
 #[derive(Debug)]
 pub(super) struct Scanned {
     /// Its keys, in order of first appearance.
@@ -59,7 +59,7 @@ impl Keys {
         }
     }
 
-    /// What was seen of a key.
+    /// Returns what was seen of a key.
     pub(super) fn seen(&mut self, key: &str) -> &mut Seen {
         let next = self.seen.len();
         let index = if let Some(index) = self.keys.get(key).and_then(Value::as_u64) {
@@ -72,7 +72,7 @@ impl Keys {
         &mut self.seen[index]
     }
 
-    /// The keys with their types, which are `Null` where there was no value.
+    /// Returns the keys with their types, which are `Null` where there was no value.
     pub(super) fn fields(&self) -> Vec<Field> {
         self.keys.keys().zip(&self.seen).map(|(key, seen)| Field::new(key, seen.data_type(), true)).collect()
     }
@@ -88,7 +88,7 @@ enum Objects {
 type Object = std::result::Result<Map<String, Value>, String>;
 
 impl Objects {
-    /// A file that begins with a bracket is one array, one whose first line is a
+    /// Opens a file. One that begins with a bracket is one array, one whose first line is a
     /// brace has objects of several lines, and any other one has lines.
     fn open(path: &Path) -> io::Result<Objects> {
         let mut reader = decoded::open(path)?;
@@ -110,7 +110,7 @@ impl Objects {
         })
     }
 
-    /// The next object, and the number of the line in which it begins.
+    /// Returns the next object, and the number of the line in which it begins.
     fn next(&mut self) -> io::Result<Option<(u64, Object)>> {
         match self {
             Objects::Lines(lines) => {
@@ -294,7 +294,8 @@ impl ReadRows for JsonlRows {
     }
 }
 
-/// Adds the row of one picture of a line, and returns how many the line has; or names the key whose value does not have the type that the first pass found.
+/// Adds the row of one picture of a line, and returns how many the line has; or names the key whose
+/// value does not have the type that the first pass found.
 fn push_picture(
     rows: &mut Rows,
     columns: &Columns,
@@ -330,7 +331,8 @@ fn push_picture(
     Ok(pictures)
 }
 
-/// The elements of a list; a value that is none counts as a list of one, and null as an empty one.
+/// Returns the elements of a list; a value that is none counts as a list of one, and null as an
+/// empty one.
 fn elements(value: Option<&Value>) -> &[Value] {
     match value {
         None | Some(Value::Null) => &[],
@@ -339,7 +341,8 @@ fn elements(value: Option<&Value>) -> &[Value] {
     }
 }
 
-/// Appends one value to every extra column, or names the key whose value does not have the type that the first pass found.
+/// Appends one value to every extra column, or names the key whose value does not have the type
+/// that the first pass found.
 pub(super) fn push_extras(
     rows: &mut Rows,
     columns: &Columns,
@@ -373,7 +376,7 @@ pub(super) fn as_text(value: &Value) -> Option<String> {
     }
 }
 
-/// The error of a file whose second pass does not find what the first one did.
+/// Returns the error of a file whose second pass does not find what the first one did.
 pub(super) fn changed(path: &Path, format: &'static str, place: &str, key: &str) -> Error {
     let reason = format!(
         "the value of {key:?} in {place} has another type than a moment ago; the file was changed while it was read"

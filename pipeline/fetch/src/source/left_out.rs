@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Why something is not read. They are told in this order.
+/// The reason why something is not read. They are told in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     CompressedArchive,
@@ -31,7 +31,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// What it is, in the plural, and what to do about it.
+    /// Returns what it is, in the plural, and what to do about it.
     fn texts(self) -> (&'static str, &'static str) {
         match self {
             Kind::CompressedArchive => ("compressed archives", "decompress them first; .tar files are read"),
@@ -77,8 +77,8 @@ impl Kind {
     }
 }
 
-/// How much is not read for which reason, with one example each. Shown as a text, it names them
-/// all.
+/// Counts of things that are not read, by reason, with one example each. Shown as a text, it names
+/// them all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct LeftOut {
     kinds: BTreeMap<Kind, (u64, String)>,

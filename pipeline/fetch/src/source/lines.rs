@@ -5,10 +5,11 @@ use std::path::Path;
 
 use super::decoded;
 
-/// Longest line, and longest CSV row, that is read: no row of URLs and captions comes near, and a file without line ends must not fill the memory.
+/// Longest line, and longest CSV row, that is read: no row of URLs and captions comes near, and a
+/// file without line ends must not fill the memory.
 pub(super) const MAX_ROW_BYTES: usize = 16 << 20;
 
-/// What ends the lines of a file.
+/// The ends of the lines of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ends {
     /// The first line decides.
@@ -45,7 +46,8 @@ impl Lines {
         Lines { reader, ends: Ends::Unknown, number: 0, bytes: Vec::new() }
     }
 
-    /// The next line; `None` at the end of the file. Blank lines are passed over: they are no rows.
+    /// Returns the next line; `None` at the end of the file. Blank lines are passed over: they are
+    /// no rows.
     pub(super) fn next(&mut self) -> io::Result<Option<Line<'_>>> {
         let mut bytes = std::mem::take(&mut self.bytes);
         let length = loop {
@@ -128,7 +130,7 @@ impl Lines {
     }
 }
 
-/// A line without its end.
+/// Returns a line without its end.
 pub(super) fn without_end(line: &[u8]) -> &[u8] {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     line.strip_suffix(b"\r").unwrap_or(line)

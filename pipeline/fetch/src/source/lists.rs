@@ -10,7 +10,7 @@ use arrow::error::ArrowError;
 
 use super::rows::ROWS_PER_BATCH;
 
-/// The type of the items, if this is a list of whatever length.
+/// Returns the type of the items, if this is a list of whatever length.
 pub(super) fn item_type(data_type: &DataType) -> Option<&DataType> {
     match data_type {
         DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => Some(item.data_type()),
@@ -30,7 +30,7 @@ impl Texts {
         Ok(Texts { raw, texts })
     }
 
-    /// The text, `None` where it is absent or blank.
+    /// Returns the text, `None` where it is absent or blank.
     fn get(&self, position: usize) -> Result<Option<&str>, NotUtf8> {
         if self.texts.is_valid(position) {
             return Ok(Some(self.texts.value(position)).filter(|text| !text.trim().is_empty()));
@@ -49,7 +49,7 @@ struct TextLists {
 }
 
 impl TextLists {
-    /// `data_type` is one of the lists of [`item_type`].
+    /// Reads a column; `data_type` is one of the lists of [`item_type`].
     fn new(column: &ArrayRef, data_type: &DataType) -> Result<TextLists, ArrowError> {
         let item = item_type(data_type).unwrap_or(&DataType::Utf8).clone();
         let list_type = DataType::LargeList(Arc::new(Field::new_list_field(item, true)));
@@ -58,7 +58,7 @@ impl TextLists {
         Ok(TextLists { lists, items })
     }
 
-    /// Where the items of a row are; a list that is null has none.
+    /// Returns where the items of a row are; a list that is null has none.
     fn range(&self, row: usize) -> Range<usize> {
         if self.lists.is_null(row) {
             return 0..0;
@@ -68,7 +68,7 @@ impl TextLists {
     }
 }
 
-/// For every list of texts the first that is not blank; what is not UTF-8 is passed over.
+/// Returns for every list of texts the first that is not blank; what is not UTF-8 is passed over.
 pub(super) fn first_texts(column: &ArrayRef, data_type: &DataType) -> Result<StringArray, ArrowError> {
     let lists = TextLists::new(column, data_type)?;
     let first = |row| lists.range(row).find_map(|position| lists.items.get(position).ok().flatten());
@@ -116,7 +116,7 @@ impl Expansion {
         Ok(Expansion { urls: TextLists::new(url.0, url.1)?, captions, extras, row: 0, picture: 0 })
     }
 
-    /// At most [`ROWS_PER_BATCH`] rows more; `None` when all are out.
+    /// Returns at most [`ROWS_PER_BATCH`] rows more; `None` when all are out.
     pub(super) fn next_rows(&mut self) -> Result<Option<Expanded>, ArrowError> {
         let mut expanded = Expanded::default();
         let mut rows = Vec::new();
@@ -140,7 +140,7 @@ impl Expansion {
         Ok((!rows.is_empty()).then_some(expanded))
     }
 
-    /// URL and caption of the next picture, or what is wrong with them.
+    /// Returns URL and caption of the next picture, or what is wrong with them.
     fn texts(&self) -> Result<(Option<&str>, Option<&str>), String> {
         let urls = self.urls.range(self.row);
         let url = match urls.clone().nth(self.picture) {

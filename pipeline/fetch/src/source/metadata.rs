@@ -24,19 +24,19 @@ const NAMES: [&str; 3] = ["metadata.csv", "metadata.jsonl", "metadata.parquet"];
 /// The column with the names of pictures, and the ending of its other names.
 const FILE_NAME: &str = "file_name";
 
-/// Whether this is the name of a metadata file.
+/// Returns whether this is the name of a metadata file.
 pub(super) fn is_name(file_name: &OsStr) -> bool {
     NAMES.iter().any(|name| file_name == *name)
 }
 
-/// Whether a file has a column that names pictures; one that cannot be read has none.
+/// Returns whether a file has a column that names pictures; one that cannot be read has none.
 pub(super) fn has_file_names(path: &Path) -> bool {
     let names = column_names(path, &SourceConfig::new(path, default_url()));
     picture_column(&texts(&names), None).is_some()
 }
 
-/// Whether a list that was named itself, and not found in a folder, names pictures beside it: it has
-/// no URLs, but a column of file names, or the one that the recipe asks for.
+/// Returns whether a list that was named itself, and not found in a folder, names pictures beside
+/// it: it has no URLs, but a column of file names, or the one that the recipe asks for.
 pub(super) fn is_list_of_files(path: &Path, format: SourceFormat, config: &SourceConfig) -> bool {
     let names = match format {
         SourceFormat::Csv | SourceFormat::Tsv if config.header => column_names(path, config),
@@ -75,7 +75,7 @@ fn column_names(path: &Path, config: &SourceConfig) -> Vec<String> {
     }
 }
 
-/// The keys of the first object of a JSONL file.
+/// Returns the keys of the first object of a JSONL file.
 fn first_keys(path: &Path) -> Option<Vec<String>> {
     let mut lines = Lines::open(path).ok()?;
     let line = lines.next().ok()??;
@@ -83,8 +83,8 @@ fn first_keys(path: &Path) -> Option<Vec<String>> {
     Some(value.as_object()?.keys().cloned().collect())
 }
 
-/// The column that names pictures: the one that the recipe asks for, with or without its ending,
-/// else `file_name`, else the first with that ending.
+/// Returns the column that names pictures: the one that the recipe asks for, with or without its
+/// ending, else `file_name`, else the first with that ending.
 pub(super) fn picture_column<'a>(names: &[&'a str], wanted: Option<&str>) -> Option<&'a str> {
     let find = |is_wanted: &dyn Fn(&str) -> bool| names.iter().copied().find(|name| is_wanted(name));
     let is_file_name = |name: &str| name.ends_with("_file_name");
@@ -94,7 +94,7 @@ pub(super) fn picture_column<'a>(names: &[&'a str], wanted: Option<&str>) -> Opt
     }
 }
 
-/// The columns that name further pictures of a row.
+/// Returns the columns that name further pictures of a row.
 pub(super) fn other_columns<'a>(names: &[&'a str], chosen: &str) -> Vec<&'a str> {
     let is_other = |name: &&str| {
         *name != chosen && (name.ends_with("_file_name") || name.ends_with("_file_names") || *name == "file_names")
@@ -114,7 +114,7 @@ pub(super) struct MetadataRows {
 }
 
 impl MetadataRows {
-    /// `name` is that of the file below the source, `root` the source.
+    /// Opens a file; `name` is that of the file below the source, `root` the source.
     pub(super) fn new(
         inner: Box<dyn ReadRows>,
         path: &Path,
@@ -126,7 +126,8 @@ impl MetadataRows {
         MetadataRows { inner, path: path.to_owned(), name, links, position }
     }
 
-    /// Where a picture lies, with its length and its name below the source, or why it is not read.
+    /// Returns where a picture lies, with its length and its name below the source, or why it is
+    /// not read.
     fn place(&self, file_name: &str) -> std::result::Result<(String, u64, String), String> {
         let with_slashes = file_name.replace('\\', "/"); // as `datasets` reads what was written on Windows
         let relative = Path::new(&with_slashes);
@@ -194,7 +195,7 @@ impl ReadRows for MetadataRows {
     }
 }
 
-/// The pictures that the rows of a metadata file name.
+/// Returns the pictures that the rows of a metadata file name.
 pub(super) fn named(mut rows: Box<dyn ReadRows>, named: &mut HashSet<PathBuf>) -> Result<()> {
     while let Some(batch) = rows.next_batch()? {
         named.extend(batch.rows.column(column::FILE).as_string::<i32>().iter().flatten().map(PathBuf::from));

@@ -1,7 +1,9 @@
-//! Files of URLs and captions, or of pictures, read as one long table in parts of a fixed number of rows, never whole in memory.
+//! Files of URLs and captions, or of pictures, read as one long table in parts of a fixed number of
+//! rows, never whole in memory.
 //!
-//! One reader for each format stands behind [`ReadRows`]. To add a format: a file with its reader, a variant of [`SourceFormat`], its suffixes
-//! in `files` and its lines in `describe` and `source_file`.
+//! One reader for each format stands behind [`ReadRows`]. To add a format: a file with its reader,
+//! a variant of [`SourceFormat`], its suffixes in `files` and its lines in `describe` and
+//! `source_file`.
 
 mod csv;
 mod decoded;
@@ -49,7 +51,7 @@ use self::source_file::{Column, Columns, Extra};
 use crate::objects::Cache;
 use crate::{Error, Result};
 
-/// Where the URLs are, or the pictures themselves.
+/// The list of URLs, or the pictures themselves.
 ///
 /// The other columns are carried to the pool. Those of Parquet keep their types, but for keys of
 /// maps, which become text. A column of JSONL, CSV or TSV has the narrowest type that holds all its
@@ -65,18 +67,20 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SourceConfig {
-    /// A file, a folder (its files, sorted by name; sub-folders only if nothing else is there), or a
-    /// list of these; relative to the recipe. Their rows follow one another; of a list, the column
-    /// `source_path` says which entry a row is from. A pipe such as `/dev/stdin` is read once, into a
-    /// temporary file. URLs of object stores work as well: `s3://`, `gs://`, `az://` and `https://`,
-    /// with the credentials of the environment (`AWS_*`, `GOOGLE_*`, `AZURE_*`).
+    /// A file, a folder (its files, sorted by name; sub-folders only if nothing else is there), or
+    /// a list of these; relative to the recipe. Their rows follow one another; of a list, the
+    /// column `source_path` says which entry a row is from. A pipe such as `/dev/stdin` is read
+    /// once, into a temporary file. URLs of object stores work as well: `s3://`, `gs://`, `az://`
+    /// and `https://`, with the credentials of the environment (`AWS_*`, `GOOGLE_*`, `AZURE_*`).
     pub path: OneOrMany<PathBuf>,
-    /// Format of the files; `auto` tells it from each name. `folder` and `webdataset` import pictures that are already there, through the same checks.
+    /// Format of the files; `auto` tells it from each name. `folder` and `webdataset` import
+    /// pictures that are already there, through the same checks.
     #[serde(default)]
     pub format: SourceFormat,
-    /// Column with the URL: a name, or a number from 0 in text form for CSV and TSV. TXT files have only this one; of
-    /// pictures that are already there, it is a key of the JSON beside them, which may be missing. In Parquet and JSONL it may hold lists
-    /// of URLs: each makes a pair of its own, and the columns `source_row` and `image_index` say which pairs were one row.
+    /// Column with the URL: a name, or a number from 0 in text form for CSV and TSV. TXT files have
+    /// only this one; of pictures that are already there, it is a key of the JSON beside them,
+    /// which may be missing. In Parquet and JSONL it may hold lists of URLs: each makes a pair of
+    /// its own, and the columns `source_row` and `image_index` say which pairs were one row.
     #[serde(default = "default_url")]
     pub url: String,
     /// Column with the caption; without it, pairs have none. Of a list of captions for a single
@@ -87,17 +91,17 @@ pub struct SourceConfig {
     /// list of the same length; a single caption is that of all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caption: Option<String>,
-    /// Whether CSV and TSV files begin with a row of names. Without one the columns are called `column_0`, `column_1`, ….
+    /// Whether CSV and TSV files begin with a row of names. Without one the columns are called
+    /// `column_0`, `column_1`, ….
     #[serde(default = "default_header")]
     pub header: bool,
-    /// Which picture is read where a row or a sample may have several. In Parquet, the column with
+    /// The picture to read where a row or a sample may have several. In Parquet, the column with
     /// the pictures; without it, `image`, else the first column that holds pictures; with an empty
-    /// name all pictures are fetched by their URLs. In an archive,
-    /// what follows the key of the member, such as `jpg` or `seg.png`; without it, the members of
-    /// which a suffix of pictures is all that follows the key, and those with a text of their own.
-    /// In a metadata file, or in a list that is named itself and has no URLs, the column with the
-    /// names of picture files below its folder; without it, `file_name`, else the first that ends
-    /// with `_file_name`.
+    /// name all pictures are fetched by their URLs. In an archive, what follows the key of the
+    /// member, such as `jpg` or `seg.png`; without it, the members of which a suffix of pictures is
+    /// all that follows the key, and those with a text of their own. In a metadata file, or in a
+    /// list that is named itself and has no URLs, the column with the names of picture files below
+    /// its folder; without it, `file_name`, else the first that ends with `_file_name`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
     /// Whether symbolic links in a folder of pictures are followed wherever they lead. Without it,
@@ -116,7 +120,7 @@ fn default_header() -> bool {
 }
 
 impl SourceConfig {
-    /// One file or folder with the given URL column, and nothing else set.
+    /// Returns one file or folder with the given URL column, and nothing else set.
     pub fn new(path: impl Into<PathBuf>, url: impl Into<String>) -> Self {
         SourceConfig {
             path: OneOrMany::One(path.into()),
@@ -141,7 +145,7 @@ pub enum OneOrMany<T> {
 }
 
 impl<T> OneOrMany<T> {
-    /// The values in order.
+    /// Returns the values in order.
     pub fn as_slice(&self) -> &[T] {
         match self {
             OneOrMany::One(value) => std::slice::from_ref(value),
@@ -154,15 +158,16 @@ impl<T> OneOrMany<T> {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SourceFormat {
-    /// By the name: `.parquet`, `.tar`, `.csv`, `.tsv`, `.jsonl` or `.ndjson`, `.txt`, and all but
-    /// the first two also with `.gz` or `.zst` behind. A single file may also be `.json`, which is
-    /// read as `jsonl`. gzip and Zstandard are told by the content, whatever the name is; text may
-    /// be UTF-8 or UTF-16. A folder without such files is one of pictures; of one with lists and
-    /// archives, the lists are read. Text files beside pictures are captions, beside other lists
-    /// they are none. What is not read is told.
+    /// The format by the name: `.parquet`, `.tar`, `.csv`, `.tsv`, `.jsonl` or `.ndjson`, `.txt`,
+    /// and all but the first two also with `.gz` or `.zst` behind. A single file may also be
+    /// `.json`, which is read as `jsonl`. gzip and Zstandard are told by the content, whatever the
+    /// name is; text may be UTF-8 or UTF-16. A folder without such files is one of pictures; of one
+    /// with lists and archives, the lists are read. Text files beside pictures are captions, beside
+    /// other lists they are none. What is not read is told.
     #[default]
     Auto,
-    /// Apache Parquet, with URLs or with a column of pictures, such as the `Image` columns of Hugging Face `datasets`.
+    /// Apache Parquet, with URLs or with a column of pictures, such as the `Image` columns of
+    /// Hugging Face `datasets`.
     Parquet,
     /// Comma-separated values as RFC 4180 has them. Semicolons, tabs or vertical bars are taken
     /// instead where the columns are found with them and not with commas, and any separator that a
@@ -176,10 +181,13 @@ pub enum SourceFormat {
     Jsonl,
     /// One URL a line.
     Txt,
-    /// The pictures of a folder and its sub-folders, with captions from text files and extra columns from JSON files of the same stem, or both from a file
-    /// `metadata.csv`, `metadata.jsonl` or `metadata.parquet` with a column `file_name`, as Hugging Face `imagefolder` has them.
+    /// The pictures of a folder and its sub-folders, with captions from text files and extra
+    /// columns from JSON files of the same stem, or both from a file `metadata.csv`,
+    /// `metadata.jsonl` or `metadata.parquet` with a column `file_name`, as Hugging Face
+    /// `imagefolder` has them.
     Folder,
-    /// Uncompressed tar archives of pictures, with captions and extra columns from the text and JSON members of the same key.
+    /// Uncompressed tar archives of pictures, with captions and extra columns from the text and
+    /// JSON members of the same key.
     #[serde(rename = "webdataset")]
     WebDataset,
 }
@@ -194,7 +202,7 @@ pub struct Source {
 
 /// A reader of one file.
 trait ReadRows: Send {
-    /// Some rows more; `None` at the end of the file.
+    /// Returns some rows more; `None` at the end of the file.
     fn next_batch(&mut self) -> Result<Option<Batch>>;
 }
 
@@ -203,14 +211,17 @@ impl Source {
     /// columns) and matches their columns.
     ///
     /// # Errors
-    /// Files or folders that are missing or unreadable, formats that cannot be told, columns that are missing, columns that have two types.
+    /// Files or folders that are missing or unreadable, formats that cannot be told, columns that
+    /// are missing, columns that have two types.
     pub fn open(config: &SourceConfig, base_folder: &Path) -> Result<Source> {
         Source::find(config, base_folder, None)
     }
 
-    /// As [`Source::open`], for paths that may also be URLs of object stores: `s3://bucket/list.parquet`, `gs://bucket/folder/`, `az://container/shards`,
-    /// `https://host/list.csv.gz`. Each object is copied to the cache before it is read, and copied anew only if it is changed. One name may stand for an
-    /// object or, as a folder, for all source files right below it. Blocks until all copies are there.
+    /// Opens a source as [`Source::open`] does, for paths that may also be URLs of object stores:
+    /// `s3://bucket/list.parquet`, `gs://bucket/folder/`, `az://container/shards`,
+    /// `https://host/list.csv.gz`. Each object is copied to the cache before it is read, and copied
+    /// anew only if it is changed. One name may stand for an object or, as a folder, for all source
+    /// files right below it. Blocks until all copies are there.
     ///
     /// # Errors
     /// Those of [`Source::open`], and [`Error::Object`] for what the store refuses or lacks.
@@ -235,29 +246,37 @@ impl Source {
         Ok(Source { plan: Arc::new(plan?), left_out, image: config.image.clone() })
     }
 
-    /// What lies in the folders and archives of the source and is not read: how much of each kind,
-    /// with an example, and what to do about it. `None` if everything is read.
+    /// Returns what lies in the folders and archives of the source and is not read: how much of
+    /// each kind, with an example, and what to do about it. `None` if everything is read.
     pub fn left_out(&self) -> Option<String> {
         (!self.left_out.is_empty()).then(|| self.left_out.to_string())
     }
 
-    /// The columns that are carried through to the pool, with their names there. Behind those of the files come, as far as the source needs them:
+    /// Returns the columns that are carried through to the pool, with their names there. Behind
+    /// those of the files come, as far as the source needs them:
     ///
-    /// * `file` (Utf8), in a source with pictures that are already there: the name of the picture below the path of the recipe that it comes from; for a
-    ///   member of an archive, its name behind that of the archive; for a picture in a Parquet file, the number of its row there, from 0;
-    /// * `source_path` (Utf8), in a source of several paths: the one that the row comes from, as the recipe has it;
-    /// * `source_row` and `image_index` (Int64), in a source of which a row may hold several pictures, because its URLs are lists or because a sample of an
-    ///   archive has several: the number of the row before such rows were taken apart, over the whole source, and of the picture in it, both from 0.
+    /// * `file` (Utf8), in a source with pictures that are already there: the name of the picture
+    ///   below the path of the recipe that it comes from; for a member of an archive, its name
+    ///   behind that of the archive; for a picture in a Parquet file, the number of its row there,
+    ///   from 0;
+    /// * `source_path` (Utf8), in a source of several paths: the one that the row comes from, as
+    ///   the recipe has it;
+    /// * `source_row` and `image_index` (Int64), in a source of which a row may hold several
+    ///   pictures, because its URLs are lists or because a sample of an archive has several: the
+    ///   number of the row before such rows were taken apart, over the whole source, and of the
+    ///   picture in it, both from 0.
     pub fn schema_of_extra_columns(&self) -> SchemaRef {
         Arc::new(Schema::new(self.plan.schema.fields()[column::FIRST_EXTRA..].to_vec()))
     }
 
-    /// Names of columns that the pool has of its own, and what those of the source are called instead.
+    /// Returns names of columns that the pool has of its own, and what those of the source are
+    /// called instead.
     pub fn renamed_columns(&self) -> &[(String, String)] {
         &self.plan.renamed
     }
 
-    /// The rows of all files one after another, `rows_per_part` at a time (the last part may be shorter). Ends after the first error.
+    /// Returns the rows of all files one after another, `rows_per_part` at a time (the last part
+    /// may be shorter). Ends after the first error.
     pub fn parts(&self, rows_per_part: usize) -> Parts {
         Parts {
             plan: self.plan.clone(),
@@ -281,20 +300,24 @@ pub struct SourcePart {
     pub index: u32,
     /// Number of its first row in the source, from 0. A list of URLs counts as so many rows.
     pub first_row: u64,
-    /// The columns `url`, `caption`, `problem` and `file` (Utf8, nullable), `offset` and `length` (Int64, nullable), then those of
-    /// [`Source::schema_of_extra_columns`]. Since an extra column may be called as one of these, they are told by their positions.
+    /// The columns `url`, `caption`, `problem` and `file` (Utf8, nullable), `offset` and `length`
+    /// (Int64, nullable), then those of [`Source::schema_of_extra_columns`]. Since an extra column
+    /// may be called as one of these, they are told by their positions.
     ///
-    /// A row with a problem could not be read; it has no URL, caption or file. Where `file` is not null, it is the absolute path of a local file with the
-    /// picture, `length` bytes from byte `offset` on. Where `length` is null then, the file is Parquet and the picture in its row number `offset`.
+    /// A row with a problem could not be read; it has no URL, caption or file. Where `file` is not
+    /// null, it is the absolute path of a local file with the picture, `length` bytes from byte
+    /// `offset` on. Where `length` is null then, the file is Parquet and the picture in its row
+    /// number `offset`.
     pub rows: RecordBatch,
     /// The column of pictures in Parquet files, if the recipe names it.
     pub image: Option<String>,
-    /// Where these are only some of the rows of a slice: their numbers, counted from `first_row`.
+    /// Numbers of the rows, counted from `first_row`, where these are only some of a slice.
     pub chosen: Option<Vec<usize>>,
 }
 
 impl SourcePart {
-    /// Some of the rows of a slice, in their order, each with the number that it has in the source.
+    /// Returns some of the rows of a slice, in their order, each with the number that it has in the
+    /// source.
     ///
     /// # Errors
     /// If there are more bytes of text in a column than fit into an array.
@@ -304,13 +327,15 @@ impl SourcePart {
         Ok(SourcePart { rows: chosen, chosen: Some(rows), ..self.clone() })
     }
 
-    /// The number in the source of one of the rows.
+    /// Returns the number in the source of one of the rows.
     pub fn row_number(&self, row: usize) -> u64 {
         self.first_row + self.chosen.as_ref().map_or(row, |chosen| chosen[row]) as u64
     }
 
-    /// BLAKE3, as 64 hexadecimal digits, of the position and content of the part. It does not depend on how the source is cut into files, nor on memory layout.
-    /// For pictures in local files, it also covers where they are in these, and the files' sizes and times of modification, but not where the source is.
+    /// Returns BLAKE3, as 64 hexadecimal digits, of the position and content of the part. It does
+    /// not depend on how the source is cut into files, nor on memory layout. For pictures in local
+    /// files, it also covers where they are in these, and the files' sizes and times of
+    /// modification, but not where the source is.
     pub fn fingerprint(&self) -> String {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&self.first_row.to_le_bytes());
@@ -362,7 +387,8 @@ impl Parts {
         Ok(Some(part))
     }
 
-    /// The next rows, from what is pending or from the file at hand or from the next one, in the columns of the whole source.
+    /// Returns the next rows, from what is pending or from the file at hand or from the next one,
+    /// in the columns of the whole source.
     fn next_rows(&mut self) -> Result<Option<RecordBatch>> {
         if let Some(batch) = self.pending.take() {
             return Ok(Some(batch));

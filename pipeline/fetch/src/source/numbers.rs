@@ -1,6 +1,6 @@
 //! Numbers that are written as text, as in CSV and TSV.
 
-/// What a field says if it is a number or says that there is none.
+/// The meaning of a field that is a number or says that there is none.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Number {
     Integer(i64),
@@ -19,9 +19,9 @@ const MISSING: [&str; 19] = [
 /// Most digits before the point of a decimal number: all of these are exact in 64 bits.
 const MAX_WHOLE_DIGITS: usize = 15;
 
-/// The number that a field is; `None` if it is a text, or if something of it would be lost: leading
-/// zeros or a plus sign, as telephone numbers and digests have them, and integers beyond 64 bits.
-/// An exponent must be written as programs do it, with one digit before the point.
+/// Returns the number that a field is; `None` if it is a text, or if something of it would be lost:
+/// leading zeros or a plus sign, as telephone numbers and digests have them, and integers beyond 64
+/// bits. An exponent must be written as programs do it, with one digit before the point.
 pub(super) fn parse(field: &str) -> Option<Number> {
     let text = field.trim();
     let unsigned = text.strip_prefix('-').unwrap_or(text);

@@ -23,7 +23,7 @@ use super::types::{EXACT_IN_FLOAT, is_printable};
 use super::{Column, Columns, Extra, ReadRows};
 use crate::{Error, Result};
 
-/// The columns of a file, with the types that they are carried with.
+/// Returns the columns of a file, with the types that they are carried with.
 pub(super) fn fields(path: &Path) -> Result<Vec<Field>> {
     let builder = builder(path)?;
     let fields = builder.schema().fields();
@@ -38,8 +38,8 @@ pub(super) fn fields(path: &Path) -> Result<Vec<Field>> {
         .collect())
 }
 
-/// Whether a column may have integers that a 64-bit float cannot hold exactly, by the statistics of
-/// the file.
+/// Returns whether a column may have integers that a 64-bit float cannot hold exactly, by the
+/// statistics of the file.
 pub(super) fn has_wide_integers(path: &Path, position: usize) -> Result<bool> {
     let builder = builder(path)?;
     let limit = EXACT_IN_FLOAT as i64;
@@ -64,7 +64,7 @@ pub(super) fn has_wide_integers(path: &Path, position: usize) -> Result<bool> {
     }))
 }
 
-/// The columns that hold pictures; `wanted` is the name of the one to read.
+/// Returns the columns that hold pictures; `wanted` is the name of the one to read.
 pub(super) fn picture_columns(path: &Path, wanted: Option<&str>) -> Result<PictureColumns> {
     Ok(embedded::find(builder(path)?.schema(), wanted))
 }
@@ -78,7 +78,8 @@ fn format_error(path: &Path, error: impl std::fmt::Display) -> Error {
     Error::Format { path: path.to_owned(), format: "parquet", reason: error.to_string() }
 }
 
-/// The type that a column has in the pool: as in the file, but with one encoding of texts and bytes, also inside lists and structs.
+/// Returns the type that a column has in the pool: as in the file, but with one encoding of texts
+/// and bytes, also inside lists and structs.
 fn carried(data_type: &DataType) -> DataType {
     let item = |field: &Arc<Field>| Arc::new(field.as_ref().clone().with_data_type(carried(field.data_type())));
     match data_type {
@@ -157,7 +158,7 @@ impl ParquetRows {
         })
     }
 
-    /// A column of the file in what was read of it; nulls if the file has none.
+    /// Returns a column of the file in what was read of it; nulls if the file has none.
     fn column(&self, batch: &RecordBatch, column: &Column) -> ArrayRef {
         match self.used.binary_search(&column.position) {
             Ok(index) => batch.column(index).clone(),
@@ -174,7 +175,7 @@ impl ParquetRows {
             .map_err(|error| format_error(&self.path, error))
     }
 
-    /// Some rows more of the lists at hand.
+    /// Returns some rows more of the lists at hand.
     fn next_expanded(&mut self) -> Result<Option<Batch>> {
         let Some(expansion) = &mut self.expansion else { return Ok(None) };
         let Some(expanded) = expansion.next_rows().map_err(|error| format_error(&self.path, error))? else {
@@ -260,7 +261,7 @@ impl ParquetRows {
     }
 }
 
-/// Blank texts are absent ones, as in the text formats; so are both texts of a row with a problem.
+/// Makes blank texts absent, as in the text formats, and both texts of a row with a problem.
 fn blank_to_null(texts: &ArrayRef, problem: &ArrayRef) -> ArrayRef {
     let texts = texts.as_string::<i32>();
     let kept =

@@ -1,4 +1,5 @@
-//! Pictures that are already there, with the texts beside them: what folders and archives have in common.
+//! Pictures that are already there, with the texts beside them: what folders and archives have in
+//! common.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -40,17 +41,17 @@ pub(super) const CAPTION_KEY: &str = "caption";
 /// The other usual name of a column of captions, as in the examples of Hugging Face.
 pub(super) const TEXT_COLUMN: &str = "text";
 
-/// Whether the suffix of a file name, in any case, is that of a picture.
+/// Returns whether the suffix of a file name, in any case, is that of a picture.
 pub(super) fn is_picture(name: &str) -> bool {
     has_suffix(name, &SUFFIXES)
 }
 
-/// Whether the suffix of a file name is that of a picture which is not decoded.
+/// Returns whether the suffix of a file name is that of a picture which is not decoded.
 pub(super) fn is_other_picture(name: &str) -> bool {
     has_suffix(name, &OTHER_SUFFIXES)
 }
 
-/// Whether the suffix of a file name is that of what may stand beside a picture.
+/// Returns whether the suffix of a file name is that of what may stand beside a picture.
 pub(super) fn is_beside(name: &str) -> bool {
     has_suffix(name, &TEXT_SUFFIXES) || has_suffix(name, &[VALUES_SUFFIX])
 }
@@ -59,20 +60,20 @@ pub(super) fn has_suffix(name: &str, suffixes: &[&str]) -> bool {
     name.rsplit_once('.').is_some_and(|(_, suffix)| suffixes.iter().any(|known| suffix.eq_ignore_ascii_case(known)))
 }
 
-/// The names, in lower case, under which a file of this suffix belongs to a picture: `1.txt` or
-/// `1.jpg.txt` to `1.jpg`.
+/// Returns the names, in lower case, under which a file of this suffix belongs to a picture:
+/// `1.txt` or `1.jpg.txt` to `1.jpg`.
 pub(super) fn names_beside(picture: &str, suffix: &str) -> [String; 2] {
     let stem = picture.rsplit_once('.').map_or(picture, |(stem, _)| stem);
     [stem, picture].map(|base| format!("{base}.{suffix}").to_lowercase())
 }
 
-/// What stands beside a picture.
+/// The files beside a picture.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Beside {
     /// The text and which of [`TEXT_SUFFIXES`] it is from.
     text: Option<(String, &'static str)>,
     object: Option<Map<String, Value>>,
-    /// What is wrong with it.
+    /// Its fault.
     problem: Option<String>,
 }
 
@@ -109,7 +110,8 @@ impl Beside {
         self.object.as_ref()?.get(key).and_then(jsonl::as_text)
     }
 
-    /// The caption: of the key that the recipe names, else of the text file, else of the key `caption`.
+    /// Returns the caption: of the key that the recipe names, else of the text file, else of the
+    /// key `caption`.
     fn caption(&self, columns: &Columns) -> Option<String> {
         // Of several captions of one picture, the first that is one.
         let first = |key: &str| match self.object.as_ref()?.get(key)? {
@@ -128,41 +130,42 @@ impl Beside {
     }
 }
 
-/// The text of a small file: UTF-8, or UTF-16, as Notepad saves both.
+/// Returns the text of a small file: UTF-8, or UTF-16, as Notepad saves both.
 fn text_of(mut bytes: &[u8]) -> Option<String> {
     let mut text = String::new();
     text::utf8(&mut bytes).and_then(|mut input| input.read_to_string(&mut text)).ok()?;
     Some(text)
 }
 
-/// The value of a small JSON file, also as Python writes it.
+/// Returns the value of a small JSON file, also as Python writes it.
 pub(super) fn values_of(bytes: &[u8]) -> serde_json::Result<Value> {
     let text = text_of(bytes);
     let bytes = text.as_ref().map_or(bytes, |text| text.as_bytes());
     serde_json::from_slice(bytes).or_else(|_| serde_json::from_slice(&python_json::normalise(bytes)))
 }
 
-/// What the first pass finds out about a folder or an archive.
+/// The findings of the first pass over a folder or an archive.
 #[derive(Debug, Default)]
 pub(super) struct Scanned {
     /// The keys of its JSON files, in order of first appearance.
     pub(super) names: Map<String, Value>,
     /// Suffixes of its text files.
     pub(super) texts: BTreeSet<&'static str>,
-    /// Whether the key `caption` somewhere says something else than the text file, which goes first.
+    /// Whether the key `caption` somewhere says something else than the text file, which goes
+    /// first.
     pub(super) has_second_caption: bool,
     /// Whether some sample has several pictures.
     pub(super) has_several: bool,
     /// Pictures, without those that cannot be read.
     pub(super) pictures: usize,
-    /// What is a row only because it cannot be read.
+    /// Number of rows that are there only because they cannot be read.
     pub(super) problems: usize,
-    /// What is no row.
+    /// The files that are no rows.
     pub(super) left_out: LeftOut,
 }
 
 impl Scanned {
-    /// Its columns.
+    /// Returns its columns.
     pub(super) fn fields(&self, field: impl Fn(String) -> Field) -> Vec<Field> {
         self.names.keys().cloned().map(field).collect()
     }
@@ -181,7 +184,8 @@ impl Scanned {
     }
 }
 
-/// Adds the row of a picture, or names the key whose value does not have the type that the first pass found.
+/// Adds the row of a picture, or names the key whose value does not have the type that the first
+/// pass found.
 pub(super) fn push_picture(
     rows: &mut Rows,
     columns: &Columns,
@@ -204,8 +208,10 @@ pub(super) fn push_picture(
 /// Reads a picture from its place in a local file.
 ///
 /// # Errors
-/// [`io::ErrorKind::FileTooLarge`] if it has more than `max_bytes`, [`io::ErrorKind::UnexpectedEof`] if the file ends before it does,
-/// [`io::ErrorKind::InvalidInput`] if there is something else than a regular file, and what opening and reading give.
+/// [`io::ErrorKind::FileTooLarge`] if it has more than `max_bytes`,
+/// [`io::ErrorKind::UnexpectedEof`] if the file ends before it does,
+/// [`io::ErrorKind::InvalidInput`] if there is something else than a regular file, and what opening
+/// and reading give.
 pub(crate) fn read_picture(file: &Path, offset: u64, length: u64, max_bytes: u64) -> io::Result<Vec<u8>> {
     check_length(length, max_bytes)?;
     let metadata = std::fs::metadata(file)?;

@@ -1,5 +1,5 @@
-//! Matching the columns of all files of a source: which of them hold URLs and captions, and under which
-//! names and types the others are carried.
+//! Matching the columns of all files of a source: which of them hold URLs and captions, and under
+//! which names and types the others are carried.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -23,7 +23,8 @@ pub(super) struct Plan {
     /// The leading columns, the extra columns of the files, and those of `added`.
     pub(super) schema: SchemaRef,
     pub(super) added: Vec<Added>,
-    /// Names of extra columns in the files that the pool has a column of, and what they are called instead.
+    /// Names of extra columns in the files that the pool has a column of, and what they are called
+    /// instead.
     pub(super) renamed: Vec<(String, String)>,
 }
 
@@ -32,7 +33,7 @@ pub(super) struct Plan {
 pub(super) enum Added {
     /// Name of the picture below the source.
     File,
-    /// Which entry of the recipe's `path` the row is from.
+    /// The entry of the recipe's `path` that the row is from.
     SourcePath,
     /// Number of the row before lists were expanded, from 0, over the whole source.
     SourceRow,
@@ -51,7 +52,8 @@ impl Added {
     }
 }
 
-/// Fails if the recipe names a key that stands beside no picture at all; single pictures may lack it.
+/// Fails if the recipe names a key that stands beside no picture at all; single pictures may lack
+/// it.
 fn check_keys_of_pictures(described: &[Described], config: &SourceConfig) -> Result<()> {
     let scanned = || described.iter().filter_map(|file| Some((&file.found.path, file.scanned.as_ref()?)));
     let Some((path, _)) = scanned().find(|(_, scanned)| scanned.pictures > 0) else { return Ok(()) };
@@ -85,7 +87,8 @@ pub(super) fn make(found: Vec<Found>, config: &SourceConfig, left_out: &mut Left
         described.iter().filter_map(|file| file.scanned.as_ref()).any(|file| file.has_second_caption);
     for (columns, file) in columns.iter_mut().zip(&described) {
         let Described { fields, scanned, not_carried, .. } = file;
-        // Where no column is named, this key is the caption; it is carried too if the caption elsewhere is another text.
+        // Where no column is named, this key is the caption; it is carried too if the caption
+        // elsewhere is another text.
         let caption_key =
             (scanned.is_some() && columns.caption.is_none() && !has_second_caption).then_some(CAPTION_KEY);
         for (position, field) in fields.iter().enumerate() {
@@ -141,7 +144,7 @@ pub(super) fn make(found: Vec<Found>, config: &SourceConfig, left_out: &mut Left
     Ok(Plan { files: files.collect(), schema: Arc::new(Schema::new(fields)), added, renamed })
 }
 
-/// The path of a file as people know it.
+/// Returns the path of a file as people know it.
 fn found_at(found: &Found) -> String {
     found.url.clone().unwrap_or_else(|| found.path.display().to_string())
 }
@@ -178,8 +181,8 @@ impl<'a> Merged<'a> {
         Ok(())
     }
 
-    /// Its name in the files, and its name and type in the pool. Integers that are not exact as
-    /// floats make a text of a column of both.
+    /// Returns its name in the files, and its name and type in the pool. Integers that are not
+    /// exact as floats make a text of a column of both.
     fn settle(self, keys: &mut jsonl::Keys) -> Result<(String, Field)> {
         let mut data_type = self.data_type;
         if data_type.is_floating() {
@@ -211,7 +214,7 @@ impl<'a> Merged<'a> {
     }
 }
 
-/// The columns that say where rows come from, as far as this source needs them.
+/// Returns the columns that say where rows come from, as far as this source needs them.
 fn added(described: &[Described], columns: &[Columns], config: &SourceConfig) -> Vec<Added> {
     let mut added = Vec::new();
     let is_local = |file: &Described| file.found.format.has_pictures() || file.pictures != Pictures::Elsewhere;

@@ -7,31 +7,34 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
-/// Rows that a text reader hands over at a time; large enough to make per-batch costs vanish, small enough to make memory vanish too.
+/// Rows that a text reader hands over at a time; large enough to make per-batch costs vanish, small
+/// enough to make memory vanish too.
 pub(super) const ROWS_PER_BATCH: usize = 1024;
 
-/// Memory that the texts of a batch may take before it is handed over, bytes; a single long row may go beyond.
+/// Memory that the texts of a batch may take before it is handed over, bytes; a single long row may
+/// go beyond.
 const BYTES_PER_BATCH: usize = 64 << 20;
 
 /// Positions of the columns with which the rows of a part begin; the extra columns follow.
 pub(crate) mod column {
-    /// Where the picture came from or comes from. Utf8.
+    /// URL of the picture. Utf8.
     pub(crate) const URL: usize = 0;
     /// Its text. Utf8.
     pub(crate) const CAPTION: usize = 1;
-    /// Why the row could not be read. Utf8.
+    /// The reason why the row could not be read. Utf8.
     pub(crate) const PROBLEM: usize = 2;
-    /// Absolute path of the local file that holds the picture; null where it is to be fetched by its URL. Utf8.
+    /// Absolute path of the local file that holds the picture; null where it is to be fetched by
+    /// its URL. Utf8.
     pub(crate) const FILE: usize = 3;
-    /// Of its first byte in that file; null without one. Int64.
+    /// Place of its first byte in that file; null without one. Int64.
     pub(crate) const OFFSET: usize = 4;
-    /// Of the picture in that file, bytes; null without one. Int64.
+    /// Length of the picture in that file, bytes; null without one. Int64.
     pub(crate) const LENGTH: usize = 5;
     /// The first extra column.
     pub(crate) const FIRST_EXTRA: usize = 6;
 }
 
-/// The columns of [`column`], with which every batch of every reader begins.
+/// Returns the columns of [`column`], with which every batch of every reader begins.
 pub(super) fn leading_fields() -> [Field; column::FIRST_EXTRA] {
     let [url, caption, problem, file] =
         ["url", "caption", "problem", "file"].map(|name| Field::new(name, DataType::Utf8, true));
@@ -39,19 +42,20 @@ pub(super) fn leading_fields() -> [Field; column::FIRST_EXTRA] {
     [url, caption, problem, file, offset, length]
 }
 
-/// The columns [`column::FILE`], [`column::OFFSET`] and [`column::LENGTH`] of rows whose pictures are to be fetched.
+/// Returns the columns [`column::FILE`], [`column::OFFSET`] and [`column::LENGTH`] of rows whose
+/// pictures are to be fetched.
 pub(super) fn no_places(count: usize) -> [ArrayRef; 3] {
     [DataType::Utf8, DataType::Int64, DataType::Int64].map(|data_type| new_null_array(&data_type, count))
 }
 
-/// Where a picture is that need not be fetched.
+/// The place of a picture that need not be fetched.
 #[derive(Debug)]
 pub(super) struct Place {
     /// Absolute path of the file.
     pub(super) file: String,
-    /// Of the first byte in the file.
+    /// Place of the first byte in the file.
     pub(super) offset: u64,
-    /// In bytes.
+    /// Length, bytes.
     pub(super) length: u64,
     /// The name of the picture below the source.
     pub(super) name: String,
@@ -61,7 +65,7 @@ pub(super) struct Place {
 pub(super) struct Batch {
     /// The leading columns, then the file's extra columns.
     pub(super) rows: RecordBatch,
-    /// Which picture of its row in the file each row has, from 0; every 0 begins a row of the file.
+    /// Number of the picture in its row of the file, from 0; every 0 begins a row of the file.
     pub(super) image_index: Vec<i64>,
     /// Names of the pictures below the source, if they are local.
     pub(super) names: Option<StringArray>,
@@ -90,7 +94,7 @@ pub(super) enum ExtraBuilder {
 }
 
 impl ExtraBuilder {
-    /// Whether columns of this type are made here; the others are those of Parquet alone.
+    /// Returns whether columns of this type are made here; the others are those of Parquet alone.
     pub(super) fn makes(data_type: &DataType) -> bool {
         matches!(data_type, DataType::Boolean | DataType::Int64 | DataType::Float64 | DataType::Utf8)
     }
@@ -124,7 +128,7 @@ impl ExtraBuilder {
 }
 
 impl Rows {
-    /// No rows yet; `extras` are of the types Boolean, Int64, Float64 or Utf8.
+    /// Begins without rows; `extras` are of the types Boolean, Int64, Float64 or Utf8.
     pub(super) fn new(extras: &[Field]) -> Rows {
         let fields: Vec<Field> = leading_fields().into_iter().chain(extras.iter().cloned()).collect();
         Rows {
@@ -141,12 +145,14 @@ impl Rows {
         }
     }
 
-    /// Begins a good row, the only one of its row in the file; the caller then appends one value to every column of `extras`.
+    /// Begins a good row, the only one of its row in the file; the caller then appends one value to
+    /// every column of `extras`.
     pub(super) fn begin_row(&mut self, url: Option<&str>, caption: Option<&str>) {
         self.begin_picture(url, caption, 0, None);
     }
 
-    /// Begins the good row of one of several pictures; the caller then appends one value to every column of `extras`.
+    /// Begins the good row of one of several pictures; the caller then appends one value to every
+    /// column of `extras`.
     pub(super) fn begin_picture(
         &mut self,
         url: Option<&str>,

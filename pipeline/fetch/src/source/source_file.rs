@@ -17,13 +17,13 @@ pub(super) struct SourceFile {
     /// The entry of the recipe's `path` that it is from.
     pub(super) entry: String,
     columns: Columns,
-    /// Of CSV and TSV.
+    /// The layout, of CSV and TSV.
     layout: Option<Layout>,
     image: Option<String>,
     follow_links: bool,
 }
 
-/// Which column of a file becomes what.
+/// The roles of the columns of a file.
 #[derive(Debug, Clone)]
 pub(super) struct Columns {
     pub(super) url: Column,
@@ -33,20 +33,20 @@ pub(super) struct Columns {
     pub(super) has_lists: bool,
     /// Whether captions are lists where URLs are not; the first text of a list counts then.
     pub(super) has_caption_lists: bool,
-    /// Of all columns of the file.
+    /// Number of all columns of the file.
     pub(super) count: usize,
-    /// Where the pictures are, if they are not fetched.
+    /// The place of the pictures, if they are not fetched.
     pub(super) pictures: Pictures,
 }
 
-/// Where the pictures of a list are.
+/// The place of the pictures of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Pictures {
     /// At their URLs, or where the format says.
     Elsewhere,
-    /// In cells of the file itself; the name of the file below the source.
+    /// Cells of the file itself; the name of the file below the source.
     InCells(String),
-    /// In files that this column names.
+    /// Files that this column names.
     Named(String),
 }
 
@@ -115,7 +115,7 @@ impl SourceFile {
     }
 }
 
-/// Where a column is, by its name, or in formats that may have no names by its number.
+/// Returns where a column is, by its name, or in formats that may have no names by its number.
 pub(super) fn position(wanted: &str, names: &[impl AsRef<str>], format: SourceFormat) -> Option<usize> {
     let by_name = names.iter().position(|name| name.as_ref() == wanted);
     let by_number = || wanted.parse().ok().filter(|index| *index < names.len());

@@ -1,7 +1,9 @@
-//! Tar archives by their headers alone: which regular files they hold, and where. Nothing is extracted, and no link is followed.
+//! Tar archives by their headers alone: which regular files they hold, and where. Nothing is
+//! extracted, and no link is followed.
 //!
-//! Headers are those of POSIX.1-2001 (`ustar`, `pax`) and GNU tar. An archive may come from anywhere, so names are checked and lengths are bounded
-//! before anything is kept; what is not read is told, never passed over.
+//! Headers are those of POSIX.1-2001 (`ustar`, `pax`) and GNU tar. An archive may come from
+//! anywhere, so names are checked and lengths are bounded before anything is kept; what is not read
+//! is told, never passed over.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
@@ -33,36 +35,36 @@ pub(super) enum Entry {
 pub(super) struct Member {
     /// Relative, without `..`.
     pub(super) name: String,
-    /// Of its first byte in the archive.
+    /// Place of its first byte in the archive.
     pub(super) offset: u64,
-    /// In bytes.
+    /// Length, bytes.
     pub(super) length: u64,
 }
 
 /// An archive that is read from its beginning to its end.
 pub(super) struct Archive {
     file: BufReader<File>,
-    /// Of the next byte that is read.
+    /// Place of the next byte that is read.
     position: u64,
-    /// Of the next header.
+    /// Place of the next header.
     next: u64,
     length: u64,
     is_done: bool,
 }
 
-/// What stands where a header should be.
+/// The content of a place for a header.
 enum Block {
     Header(Box<Header>),
     End,
     Broken(String),
 }
 
-/// What extra headers say about the member behind them.
+/// The facts that extra headers give about the member behind them.
 #[derive(Default)]
 struct Extended {
     name: Option<Vec<u8>>,
     size: Option<u64>,
-    /// Why the member must be refused.
+    /// The reason why the member must be refused.
     problem: Option<String>,
 }
 
@@ -73,14 +75,15 @@ impl Archive {
         Ok(Archive { file: BufReader::new(file), position: 0, next: 0, length, is_done: false })
     }
 
-    /// Whether the file begins as gzip, zstd, bzip2 or xz do, or is so short that it cannot be told.
+    /// Returns whether the file begins as gzip, zstd, bzip2 or xz do, or is so short that it cannot
+    /// be told.
     pub(super) fn is_compressed(&mut self) -> io::Result<bool> {
         let magics: [&[u8]; 4] = [b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ"];
         let begin = self.read(0, self.length.min(8))?;
         Ok(magics.iter().any(|magic| begin.starts_with(magic)))
     }
 
-    /// The content of a member, or any other bytes; the caller bounds the length.
+    /// Returns the content of a member, or any other bytes; the caller bounds the length.
     pub(super) fn read(&mut self, offset: u64, length: u64) -> io::Result<Vec<u8>> {
         self.seek(offset)?;
         let mut bytes = vec![0; length as usize];
@@ -98,7 +101,7 @@ impl Archive {
         Ok(())
     }
 
-    /// The next entry; `None` at the end.
+    /// Returns the next entry; `None` at the end.
     pub(super) fn next_entry(&mut self) -> io::Result<Option<Entry>> {
         if self.is_done {
             return Ok(None);
@@ -144,7 +147,8 @@ impl Archive {
             match kind {
                 b'L' => self.read_long_name(offset, size, &mut extended)?,
                 b'x' | b'X' => self.read_pax(offset, size, &mut extended)?,
-                // The target of a link that is refused anyway; settings for all members, of which none changes where they are; the archive's label.
+                // The target of a link that is refused anyway; settings for all members, of which
+                // none changes where they are; the archive's label.
                 b'K' | b'g' | b'V' => {}
                 _ => match entry(kind, &header, &extended, offset, size) {
                     Some(entry) => return Ok(Some(entry)),
@@ -154,7 +158,7 @@ impl Archive {
         }
     }
 
-    /// The header at `start`, if it is one.
+    /// Returns the header at `start`, if it is one.
     fn block(&mut self, start: u64) -> io::Result<Block> {
         if start.saturating_add(BLOCK) > self.length {
             let problem = format!("the archive is cut off at byte {}, without a mark of its end", self.length);
@@ -192,7 +196,8 @@ impl Archive {
         }
     }
 
-    /// Where the content of a member begins: behind its header, and behind the map of a sparse file of GNU's old form.
+    /// Returns where the content of a member begins: behind its header, and behind the map of a
+    /// sparse file of GNU's old form.
     fn content_offset(&mut self, start: u64, header: &Header) -> io::Result<u64> {
         let mut offset = start + BLOCK;
         let mut goes_on =
@@ -251,7 +256,7 @@ fn too_long(bytes: u64) -> String {
     format!("has a name of {bytes} bytes, more than the {MAX_NAME_BYTES} that are read")
 }
 
-/// The next record, `LENGTH KEY=VALUE\n`, and what stands behind it.
+/// Returns the next record, `LENGTH KEY=VALUE\n`, and what stands behind it.
 fn pax_record(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let space = bytes.iter().position(|byte| *byte == b' ')?;
     let length: usize = std::str::from_utf8(&bytes[..space]).ok()?.parse().ok()?;
@@ -260,7 +265,7 @@ fn pax_record(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     Some((&record[..equals], &record[equals + 1..], &bytes[length..]))
 }
 
-/// What a header stands for; `None` for a folder.
+/// Returns what a header stands for; `None` for a folder.
 fn entry(kind: u8, header: &Header, extended: &Extended, offset: u64, length: u64) -> Option<Entry> {
     let name = name_of(extended, header);
     let is_regular = matches!(kind, b'0' | b'7' | 0);
@@ -285,7 +290,7 @@ fn entry(kind: u8, header: &Header, extended: &Extended, offset: u64, length: u6
     })
 }
 
-/// The name of a member, or why it must not be used.
+/// Returns the name of a member, or why it must not be used.
 fn name_of(extended: &Extended, header: &Header) -> Result<String, String> {
     let bytes = extended.name.as_deref().map_or_else(|| header.path_bytes(), Into::into);
     let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(100)]).into_owned();

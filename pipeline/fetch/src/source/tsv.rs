@@ -38,13 +38,14 @@ fn split_at(line: &[u8], whole: Range<usize>, separator: u8, knows_quotes: bool)
     fields
 }
 
-/// Whether a field that begins with a quote is closed by its last character: quotes inside are doubled, so all together are even in number.
+/// Returns whether a field that begins with a quote is closed by its last character: quotes inside
+/// are doubled, so all together are even in number.
 fn closes(field: &[u8]) -> bool {
     let is_even = field.iter().fold(true, |is_even, byte| is_even ^ (*byte == b'"'));
     field.len() > 1 && field.ends_with(b"\"") && is_even
 }
 
-/// A field without its quotes, if it is properly quoted; else as it is.
+/// Returns a field without its quotes, if it is properly quoted; else as it is.
 fn unquoted(line: &[u8], range: Range<usize>) -> Field {
     let field = &line[range.clone()];
     let inside = field.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));

@@ -26,7 +26,7 @@ pub(super) struct Seen {
 pub(super) const EXACT_IN_FLOAT: u64 = 1 << 53;
 
 impl Seen {
-    /// A column that is no number, whatever it looks like.
+    /// Returns a column that is no number, whatever it looks like.
     pub(super) fn text() -> Seen {
         Seen { text: true, ..Seen::default() }
     }
@@ -76,8 +76,8 @@ impl Seen {
         self.wide_integer
     }
 
-    /// The narrowest type that loses no value; text if there is none, and `Null` if there was no
-    /// value.
+    /// Returns the narrowest type that loses no value; text if there is none, and `Null` if there
+    /// was no value.
     pub(super) fn data_type(self) -> DataType {
         let number = self.integer || self.float;
         if self.text || (self.boolean && number) || (self.float && self.wide_integer) {
@@ -94,9 +94,9 @@ impl Seen {
     }
 }
 
-/// The narrowest type that holds the values of both; `None` if there is none but by taking them
-/// apart. Integers and floats have a common type only if the integers are exact in it, which has to
-/// be looked at.
+/// Returns the narrowest type that holds the values of both; `None` if there is none but by taking
+/// them apart. Integers and floats have a common type only if the integers are exact in it, which
+/// has to be looked at.
 pub(super) fn common(left: &DataType, right: &DataType) -> Option<DataType> {
     let item = |left: &DataType, right: &DataType| {
         let item = common(item_type(left)?, item_type(right)?)?;
@@ -158,7 +158,7 @@ fn common_number(left: &DataType, right: &DataType) -> DataType {
     }
 }
 
-/// Whether every value has a text that tells it from all others.
+/// Returns whether every value has a text that tells it from all others.
 pub(super) fn is_printable(data_type: &DataType) -> bool {
     matches!(
         data_type,

@@ -1,7 +1,8 @@
 //! WebDataset: tar archives in which the members of a sample stand beside each other.
 //!
-//! Samples are those of the `webdataset` Python package (1.0): members that follow one another and share the key, which is the folder and the base name up
-//! to its first dot. Members without a dot, those of the form `__name__`, and hidden ones belong to no sample.
+//! Samples are those of the `webdataset` Python package (1.0): members that follow one another and
+//! share the key, which is the folder and the base name up to its first dot. Members without a dot,
+//! those of the form `__name__`, and hidden ones belong to no sample.
 //!
 //! Archives are also packed from files whose names have dots of their own, such as
 //! `2024.05.01.jpg`. A text or JSON member that equals a picture up to its last suffix is therefore
@@ -48,7 +49,7 @@ pub(super) struct WebDatasetRows {
 }
 
 impl WebDatasetRows {
-    /// `name` is that of the archive below the source.
+    /// Opens an archive; `name` is that of the archive below the source.
     pub(super) fn open(path: &Path, name: &str, image: Option<&str>, columns: Columns) -> Result<WebDatasetRows> {
         let rows = Rows::new(&columns.extra_fields());
         let samples = Samples::open(path, image)?;
@@ -89,18 +90,18 @@ enum Item {
 struct Picture {
     member: Member,
     beside: Arc<Beside>,
-    /// Which picture of its sample it is, from 0.
+    /// Number of the picture in its sample, from 0.
     index: usize,
 }
 
 /// A sample in the making.
 struct Sample {
     key: String,
-    /// What follows the keys of its members, in lower case, to find repeated ones.
+    /// Texts behind the keys of its members, in lower case, to find repeated ones.
     extensions: BTreeSet<String>,
     /// Text and JSON members by what stands between the key and their suffix.
     texts: BTreeMap<String, Vec<Text>>,
-    /// With what follows the key, in lower case.
+    /// Pictures with the text behind the key, in lower case.
     pictures: Vec<(Member, String)>,
     /// Members of other kinds.
     others: Vec<String>,
@@ -114,7 +115,8 @@ struct Text {
     content: std::result::Result<Vec<u8>, String>,
 }
 
-/// What stands before the last suffix of an extension: nothing in `jpg`, `seg` in `seg.png`.
+/// Returns what stands before the last suffix of an extension: nothing in `jpg`, `seg` in
+/// `seg.png`.
 fn inner(extension: &str) -> &str {
     extension.rsplit_once('.').map_or("", |(inner, _)| inner)
 }
@@ -130,7 +132,7 @@ impl Sample {
         }
     }
 
-    /// The pictures that are rows, with what belongs to them.
+    /// Adds the pictures that are rows, with what belongs to them.
     fn finish(self, image: Option<&str>, left_out: &mut LeftOut, finished: &mut VecDeque<Picture>) {
         let Sample { key, texts, pictures, others, extensions: _ } = self;
         if pictures.is_empty() {
@@ -207,7 +209,8 @@ struct Samples {
     current: Option<Sample>,
     /// Pictures of the sample that was finished last.
     finished: VecDeque<Picture>,
-    /// Found while a sample was looked at; they come before it, or at the end of the archive, after it.
+    /// Found while a sample was looked at; they come before it, or at the end of the archive, after
+    /// it.
     problems: VecDeque<String>,
     is_done: bool,
     left_out: LeftOut,
@@ -301,7 +304,7 @@ impl Samples {
     }
 }
 
-/// The key of a member and what follows it; `None` if it belongs to no sample.
+/// Returns the key of a member and what follows it; `None` if it belongs to no sample.
 fn split(name: &str) -> Option<(&str, &str)> {
     let base = name.rfind('/').map_or(0, |slash| slash + 1);
     let first = name.split('/').next().unwrap_or(name);

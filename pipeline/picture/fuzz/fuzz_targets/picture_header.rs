@@ -1,4 +1,5 @@
-//! Any bytes: their format is told and their structure followed without a panic, and what passes has a size within the limit.
+//! Any bytes: their format is told and their structure followed without a panic, and what passes
+//! has a size within the limit.
 
 #![no_main]
 

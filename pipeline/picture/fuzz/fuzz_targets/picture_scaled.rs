@@ -1,5 +1,6 @@
-//! Any bytes: as a picture that is scaled, or kept, they are stored or refused without a panic; what is stored has the size that was asked for, and the pixels
-//! that come along are those in the file.
+//! Any bytes: as a picture that is scaled, or kept, they are stored or refused without a panic;
+//! what is stored has the size that was asked for, and the pixels that come along are those in the
+//! file.
 
 #![no_main]
 

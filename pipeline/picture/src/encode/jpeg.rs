@@ -1,4 +1,5 @@
-//! Baseline JPEG (ITU-T T.81) in the colours of JFIF (T.871), its chroma halved in both directions (4:2:0).
+//! Baseline JPEG (ITU-T T.81) in the colours of JFIF (T.871), its chroma halved in both directions
+//! (4:2:0).
 
 use image::RgbImage;
 
@@ -22,7 +23,7 @@ const CHROMA_QUANTISATION: [u8; 64] = [
     99, 99, 99, 99, 99, 99,
 ];
 
-/// How many codes there are of each length from 1 to 16, and their symbols.
+/// Numbers of codes of each length from 1 to 16, and their symbols.
 struct Codes {
     counts: [u8; 16],
     symbols: &'static [u8],
@@ -72,11 +73,13 @@ const AC_CODES: [Codes; 2] = [
     },
 ];
 
-/// Encodes a picture; `quality` from 1 to 100 means what it means to libjpeg. With `with_pixels`, also makes the pixels that a decoder equal to libjpeg finds
-/// in the file, from the coefficients as they are written.
+/// Encodes a picture; `quality` from 1 to 100 means what it means to libjpeg. With `with_pixels`,
+/// also makes the pixels that a decoder equal to libjpeg finds in the file, from the coefficients
+/// as they are written.
 ///
 /// # Errors
-/// [`PictureError::Unsupported`] if a side is longer than 65,535 pixels, the most that a JPEG header can say.
+/// [`PictureError::Unsupported`] if a side is longer than 65,535 pixels, the most that a JPEG
+/// header can say.
 pub(crate) fn encode(
     picture: &Subsampled,
     quality: u8,
@@ -98,14 +101,15 @@ pub(crate) fn encode(
     Ok((bytes, pixels))
 }
 
-/// The table for a quality, as libjpeg makes it (`jpeg_quality_scaling` and `jpeg_add_quant_table` of jcparam.c, for baseline).
+/// Returns the table for a quality, as libjpeg makes it (`jpeg_quality_scaling` and
+/// `jpeg_add_quant_table` of jcparam.c, for baseline).
 fn scaled(table: [u8; 64], quality: u8) -> [u8; 64] {
     let quality = u32::from(quality.clamp(1, 100));
     let percent = if quality < 50 { 5000 / quality } else { 200 - 2 * quality };
     table.map(|value| ((u32::from(value) * percent + 50) / 100).clamp(1, 255) as u8)
 }
 
-/// All segments in front of the entropy-coded data.
+/// Writes all segments in front of the entropy-coded data.
 fn write_header(bytes: &mut Vec<u8>, (width, height): (u16, u16), quantisation: &[[u8; 64]; 2]) {
     fn segment(bytes: &mut Vec<u8>, marker: u8, contents: &[&[u8]]) {
         let length = 2 + contents.iter().map(|part| part.len()).sum::<usize>();
@@ -144,10 +148,10 @@ struct Component<'a> {
     strip: Vec<u8>,
     /// Samples in a row of the strip.
     stride: usize,
-    /// Of the strip, one row of blocks after the other.
+    /// Groups of the strip, one row of blocks after the other.
     groups: Vec<Group>,
     prediction: i32,
-    /// What a decoder makes of the whole component, if that is wanted.
+    /// The whole component as a decoder sees it, if that is wanted.
     decoded: Option<Decoded>,
 }
 
@@ -225,7 +229,7 @@ impl<'a> Component<'a> {
         }
     }
 
-    /// The samples of a decoder, one for each square of `enlargement` pixels a side.
+    /// Returns the samples of a decoder, one for each square of `enlargement` pixels a side.
     fn into_samples(self, enlargement: usize) -> Option<Samples> {
         let (samples, width) = self.plane;
         let size = (width, samples.len() / width);
@@ -278,11 +282,11 @@ fn write_scan(
     Some([luma.into_samples(1)?, blue.into_samples(2)?, red.into_samples(2)?])
 }
 
-/// By symbol: the code, and its length in bits.
+/// The code of each symbol, and its length in bits.
 struct CodeTable([(u16, u8); 256]);
 
 impl CodeTable {
-    /// The codes of T.81, annex C.
+    /// Returns the codes of T.81, annex C.
     fn new(codes: &Codes) -> Self {
         let mut table = CodeTable([(0, 0); 256]);
         let mut symbols = codes.symbols.iter();
@@ -298,7 +302,8 @@ impl CodeTable {
     }
 }
 
-/// Writes bits, the highest first, as entropy-coded data: a byte 0xff is followed by a 0 (T.81, F.1.2.3).
+/// Writes bits, the highest first, as entropy-coded data: a byte 0xff is followed by a 0 (T.81,
+/// F.1.2.3).
 struct BitWriter<'a> {
     bytes: &'a mut Vec<u8>,
     /// The lowest `filled` bits are still to be written; fewer than 32 between two calls.
@@ -320,7 +325,8 @@ impl BitWriter<'_> {
 
     #[inline]
     fn write_bytes(&mut self, word: u32) {
-        // Whether a byte of the complement is 0: only there the subtraction borrows from a bit that was not set.
+        // Whether a byte of the complement is 0: only there the subtraction borrows from a bit that
+        // was not set.
         let complement = !word;
         if complement.wrapping_sub(0x0101_0101) & word & 0x8080_8080 == 0 {
             self.bytes.extend_from_slice(&word.to_be_bytes());
@@ -339,7 +345,8 @@ impl BitWriter<'_> {
         }
     }
 
-    /// Writes a code and the value that follows it: the lowest bits of it, or of one less if it is negative (T.81, F.1.2.1).
+    /// Writes a code and the value that follows it: the lowest bits of it, or of one less if it is
+    /// negative (T.81, F.1.2.1).
     #[inline]
     fn write_value(&mut self, value: i32, (code, length): (u16, u8), size: u32) {
         let bits = (value + (value >> 31)) as u32 & ((1 << size) - 1);
@@ -418,7 +425,8 @@ mod tests {
 
     #[test]
     fn the_largest_coefficients_have_codes() {
-        // Every block another of the patterns of a cosine, as strong as samples can be; at quality 100 nothing is divided.
+        // Every block another of the patterns of a cosine, as strong as samples can be; at quality
+        // 100 nothing is divided.
         let image = RgbImage::from_fn(128, 128, |x, y| {
             let wave = |place: u32, frequency: u32| {
                 (f64::from(2 * (place % 8) + 1) * f64::from(frequency) * std::f64::consts::PI / 16.0).cos()
@@ -453,8 +461,8 @@ mod tests {
 
     #[test]
     fn a_picture_is_as_large_and_as_good_as_libjpegs() {
-        // Bytes, and mean difference after decoding, of the same pixels as Pillow encodes them with 4:2:0. None of them was a JPEG before, which libjpeg
-        // would repeat.
+        // Bytes, and mean difference after decoding, of the same pixels as Pillow encodes them with
+        // 4:2:0. None of them was a JPEG before, which libjpeg would repeat.
         for (name, quality, length, mean) in [
             ("blur", 50, 5533, 20.715),
             ("blur", 95, 16460, 14.487),

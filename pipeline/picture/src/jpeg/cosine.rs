@@ -1,7 +1,10 @@
-//! The inverse cosine transform (T.81, A.3.3) to blocks of 8, 4, 2 or 1 samples a side, eight blocks at a time.
+//! The inverse cosine transform (T.81, A.3.3) to blocks of 8, 4, 2 or 1 samples a side, eight
+//! blocks at a time.
 //!
-//! A smaller block takes the lower frequencies only, at the centres of the larger samples. Coefficients of eight neighbouring blocks lie side by side,
-//! which makes every step the same operation on eight numbers. The numbers are `f32` without fused operations, so that all machines agree.
+//! A smaller block takes the lower frequencies only, at the centres of the larger samples.
+//! Coefficients of eight neighbouring blocks lie side by side, which makes every step the same
+//! operation on eight numbers. The numbers are `f32` without fused operations, so that all machines
+//! agree.
 
 use std::f32::consts::{FRAC_1_SQRT_2, SQRT_2};
 
@@ -26,7 +29,7 @@ pub(super) enum Side {
 impl Side {
     pub(super) const ALL: [Side; 4] = [Side::One, Side::Two, Side::Four, Side::Eight];
 
-    /// Samples.
+    /// Returns the samples of a side.
     pub(super) fn samples(self) -> usize {
         match self {
             Side::One => 1,
@@ -37,7 +40,8 @@ impl Side {
     }
 }
 
-/// What coefficients are multiplied with: the quantisation table, in natural order, with the factors that the transform leaves out.
+/// Returns what coefficients are multiplied with: the quantisation table, in natural order, with
+/// the factors that the transform leaves out.
 pub(super) fn multipliers(quantisation: &[u16; 64], side: Side) -> [f32; 64] {
     let factors: [f32; 8] = std::array::from_fn(|frequency| {
         let angle = frequency as f64 * std::f64::consts::PI / 16.0;
@@ -57,10 +61,10 @@ pub(super) fn multipliers(quantisation: &[u16; 64], side: Side) -> [f32; 64] {
 pub(super) struct Transform<'a> {
     /// Coefficients of a row of blocks.
     pub groups: &'a [i16],
-    /// Of [`multipliers`].
+    /// Factors of [`multipliers`].
     pub multipliers: &'a [f32; 64],
     pub side: Side,
-    /// Where the samples go: as many rows as a block has.
+    /// Room for the samples: as many rows as a block has.
     pub samples: &'a mut [u8],
     /// Samples in a row.
     pub stride: usize,
@@ -141,7 +145,8 @@ fn interleave<const SIDE: usize>(bytes: &[[u8; GROUP]; SIDE], target: &mut [u8])
     }
 }
 
-/// The sum of cosines at the centres of `SIDE` samples, for input that [`multipliers`] has prepared.
+/// Computes the sum of cosines at the centres of `SIDE` samples, for input that [`multipliers`] has
+/// prepared.
 #[inline(always)]
 fn one_dimension<const SIDE: usize>(line: &mut [f32; SIDE]) {
     if let [first, second] = line.as_mut_slice() {
@@ -165,9 +170,11 @@ fn four(input: [f32; 4]) -> [f32; 4] {
     [outer + outer_odd, inner + inner_odd, inner - inner_odd, outer - outer_odd]
 }
 
-/// The fast transform of Arai, Agui and Nakajima ("A fast DCT-SQ scheme for images", Trans. IEICE E71, 1988): five multiplications.
+/// Returns the fast transform of Arai, Agui and Nakajima ("A fast DCT-SQ scheme for images", Trans.
+/// IEICE E71, 1988): five multiplications.
 ///
-/// Its input of frequency k > 0 is multiplied with cos(k pi / 16) beforehand, besides the factors of the formula.
+/// Its input of frequency k > 0 is multiplied with cos(k pi / 16) beforehand, besides the factors
+/// of the formula.
 #[inline(always)]
 fn eight(input: [f32; 8]) -> [f32; 8] {
     // 2 cos(pi / 8), 2 (cos(pi / 8) - cos(3 pi / 8)), 2 (cos(pi / 8) + cos(3 pi / 8))
@@ -207,7 +214,8 @@ fn eight(input: [f32; 8]) -> [f32; 8] {
 mod tests {
     use super::*;
 
-    /// The formula of T.81, A.3.3, with the cosines at the centres of `side` samples, of the lowest `side` frequencies.
+    /// The formula of T.81, A.3.3, with the cosines at the centres of `side` samples, of the lowest
+    /// `side` frequencies.
     fn by_the_formula(coefficients: &[f64; 64], side: usize) -> Vec<f64> {
         let factor = |frequency: usize, place: usize| {
             let angle = (2 * place + 1) as f64 * frequency as f64 * std::f64::consts::PI / (2 * side) as f64;

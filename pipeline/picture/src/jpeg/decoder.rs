@@ -1,7 +1,10 @@
-//! JPEG to samples of its components: all of them as libjpeg has them, or planes at a fraction of the size where that is enough.
+//! JPEG to samples of its components: all of them as libjpeg has them, or planes at a fraction of
+//! the size where that is enough.
 //!
-//! It is for what nearly all files are: 8-bit, Huffman-coded, sequential or progressive, whole up to the end-of-image marker. What libjpeg passes over without a
-//! loss is passed over here: bytes between segments, and behind the data of a scan. Any other deviation from ITU-T T.81 is damage, and an error.
+//! It is for what nearly all files are: 8-bit, Huffman-coded, sequential or progressive, whole up
+//! to the end-of-image marker. What libjpeg passes over without a loss is passed over here: bytes
+//! between segments, and behind the data of a scan. Any other deviation from ITU-T T.81 is damage,
+//! and an error.
 
 use super::super::PictureError;
 use super::super::blocks::NATURAL_ORDER;
@@ -11,25 +14,30 @@ use super::exact::{self, ExactTransform, Samples};
 use super::huffman::{BitReader, END_OF_BLOCK, HuffmanTable, SHORT_COEFFICIENTS};
 use super::{END_OF_IMAGE, START_OF_SCAN, Segments, cut_off};
 
-/// How much larger than wanted a plane must at least be after its transform. Closer to the wanted size, the samples are too few for the filter that
-/// scales them. Of 223 photographs scaled to 256 pixels, compared with Pillow's complete decoding and `BICUBIC`, all planes by Catmull-Rom: mean
-/// 50.9 dB, worst 44.6 dB at a margin of 1.5; 51.3 and 44.6 dB without smaller transforms; 49.0 and 36.0 dB at 1.0. With the filter that
-/// [`Plane`] has for chroma: 51.7 and 46.8 dB at 1.5. (Complete decoding here: 58.3 and 51.1 dB. What quality 95 loses: 40.5 and 34.8 dB.)
+/// Least size of a plane after its transform, as a multiple of the wanted one. Closer to the wanted
+/// size, the samples are too few for the filter that scales them. Of 223 photographs scaled to 256
+/// pixels, compared with Pillow's complete decoding and `BICUBIC`, all planes by Catmull-Rom: mean
+/// 50.9 dB, worst 44.6 dB at a margin of 1.5; 51.3 and 44.6 dB without smaller transforms; 49.0 and
+/// 36.0 dB at 1.0. With the filter that [`Plane`] has for chroma: 51.7 and 46.8 dB at 1.5.
+/// (Complete decoding here: 58.3 and 51.1 dB. What quality 95 loses: 40.5 and 34.8 dB.)
 const MARGIN: f64 = 1.5;
 
-/// Most scans of a file. Encoders write about ten; each costs a pass over the picture, however few bytes it has.
+/// Most scans of a file. Encoders write about ten; each costs a pass over the picture, however few
+/// bytes it has.
 const MOST_SCANS: usize = 64;
 
 /// Coefficient bits that have not been sent by any scan.
 const UNSENT: u8 = u8::MAX;
 
-/// Decodes a file of a picture of this width and height to planes that have what is needed for `wanted`, if it is grey or YCbCr with as many samples of each
-/// component as encoders usually write.
+/// Decodes a file of a picture of this width and height to planes that have what is needed for
+/// `wanted`, if it is grey or YCbCr with as many samples of each component as encoders usually
+/// write.
 pub(super) fn planes(bytes: &[u8], size: (u32, u32), wanted: Wanted) -> Result<Planes, PictureError> {
     decode(bytes, size, Some(wanted))?.into_planes().ok_or_else(unusual_samples)
 }
 
-/// Decodes a file of a picture of this width and height to the samples that libjpeg would have before it enlarges chroma.
+/// Decodes a file of a picture of this width and height to the samples that libjpeg would have
+/// before it enlarges chroma.
 pub(super) fn samples(bytes: &[u8], size: (u32, u32)) -> Result<Vec<Samples>, PictureError> {
     Ok(decode(bytes, size, None)?.into_samples())
 }
@@ -60,7 +68,7 @@ fn unusual_samples() -> PictureError {
     PictureError::Unsupported("a JPEG whose components have unusual numbers of samples".into())
 }
 
-/// What follows a segment.
+/// The thing that follows a segment.
 #[derive(PartialEq, Eq)]
 enum Next {
     Segment,
@@ -71,15 +79,15 @@ struct Decoder<'a> {
     segments: Segments<'a>,
     /// Width and height that the frame must have: those that were held against the limits.
     size: (u32, u32),
-    /// What planes are for; none if all samples are wanted.
+    /// The use of the planes; none if all samples are wanted.
     wanted: Option<Wanted>,
-    /// In natural order.
+    /// Tables in natural order.
     quantisation: [Option<[u16; 64]>; 4],
     dc_tables: [Option<HuffmanTable>; 4],
     ac_tables: [Option<HuffmanTable>; 4],
     /// Units between restart markers, 0 for none.
     restart_interval: usize,
-    /// How many were read.
+    /// Number of scans that were read.
     scans: usize,
     frame: Option<Frame>,
 }
@@ -115,11 +123,13 @@ struct Component {
     /// Columns and rows of pixels for each.
     enlargement: (usize, usize),
     inverse: Inverse,
-    /// Of a progressive frame: the coefficients of all block rows. Else of the row of units that is being read.
+    /// Coefficients of all block rows of a progressive frame. Else of the row of units that is
+    /// being read.
     coefficients: Vec<i16>,
-    /// Of a progressive frame: which coefficients of each block are not 0, bit k for that of place k in zigzag order.
+    /// The coefficients of each block of a progressive frame that are not 0, bit k for that of
+    /// place k in zigzag order.
     sent: Vec<u64>,
-    /// How many of the lowest bits are still missing of each coefficient, in zigzag order.
+    /// Number of the lowest bits that are still missing of each coefficient, in zigzag order.
     missing_bits: [u8; 64],
     samples: Vec<u8>,
     prediction: i32,
@@ -135,7 +145,7 @@ enum Inverse {
 }
 
 impl Inverse {
-    /// Side of the blocks that it makes.
+    /// Returns the side of the blocks that it makes.
     fn samples(self) -> usize {
         match self {
             Inverse::Exact => 8,
@@ -350,7 +360,7 @@ impl Frame {
         self.components.into_iter().map(samples).collect()
     }
 
-    /// None unless it is grey or has chroma.
+    /// Returns the planes; `None` unless the picture is grey or has chroma.
     fn into_planes(self) -> Option<Planes> {
         let picture = (self.width as f64, self.height as f64);
         let mut planes = self.components.into_iter().map(|component| component.into_plane(picture));
@@ -362,8 +372,9 @@ impl Frame {
     }
 }
 
-/// The largest sampling factors of all components. None if there are more components, or more blocks in a unit, than libjpeg takes (`MAX_COMPS_IN_SCAN` and
-/// `D_MAX_BLOCKS_IN_MCU`; T.81, B.2.3), or if a component has no whole number of pixels for each sample.
+/// Returns the largest sampling factors of all components. None if there are more components, or
+/// more blocks in a unit, than libjpeg takes (`MAX_COMPS_IN_SCAN` and `D_MAX_BLOCKS_IN_MCU`; T.81,
+/// B.2.3), or if a component has no whole number of pixels for each sample.
 fn most_factors(parameters: &[[u8; 3]]) -> Option<(usize, usize)> {
     let factors = || parameters.iter().map(|[_, sampling, _]| (usize::from(sampling >> 4), usize::from(sampling & 15)));
     let (across, down) = (factors().map(|(across, _)| across).max()?, factors().map(|(_, down)| down).max()?);
@@ -422,7 +433,8 @@ impl Component {
 }
 
 impl Scan {
-    /// Reads the header of a scan and notes in the frame what it sends. None if it sends that at the wrong time.
+    /// Reads the header of a scan and notes in the frame what it sends. None if it sends that at
+    /// the wrong time.
     fn new(header: &[u8], frame: &mut Frame) -> Option<Self> {
         let [count, rest @ ..] = header else { return None };
         let (selectors, rest) = rest.split_at_checked(usize::from(*count) * 2)?;
@@ -468,7 +480,7 @@ impl Scan {
 struct EntropyCoded {
     /// All of it, without stuffed bytes and markers, then zeros.
     bytes: Vec<u8>,
-    /// Where each restart interval ends.
+    /// Ends of the restart intervals.
     ends: Vec<usize>,
 }
 
@@ -617,7 +629,7 @@ impl ScanReader<'_> {
         Some(())
     }
 
-    /// A band of AC coefficients.
+    /// Reads a band of AC coefficients.
     #[inline(never)]
     fn read_or_refine_band(
         &mut self,
@@ -636,7 +648,7 @@ impl ScanReader<'_> {
         })
     }
 
-    /// The first scan of a band of AC coefficients (T.81, G.1.2.2).
+    /// Reads the first scan of a band of AC coefficients (T.81, G.1.2.2).
     #[inline(always)]
     fn read_band(
         &mut self,
@@ -684,7 +696,8 @@ impl ScanReader<'_> {
         (place == self.scan.last + 1).then_some(())
     }
 
-    /// A later scan of a band of AC coefficients, which sends one more bit of each (T.81, G.1.2.3). Bit k of `sent` says that coefficient k is not 0.
+    /// Reads a later scan of a band of AC coefficients, which sends one more bit of each (T.81,
+    /// G.1.2.3). Bit k of `sent` says that coefficient k is not 0.
     #[inline(always)]
     fn refine_band(
         &mut self,
@@ -714,7 +727,8 @@ impl ScanReader<'_> {
                     1 => -bit,
                     _ => return None,
                 };
-                // The place behind as many coefficients that are 0; those that are not are refined on the way.
+                // The place behind as many coefficients that are 0; those that are not are refined
+                // on the way.
                 place += usize::from(zeros);
                 while old != 0 && old.trailing_zeros() as usize <= place {
                     refine(reader, coefficient_at(group, old.trailing_zeros() as usize, lane), bit);
@@ -755,13 +769,13 @@ fn refine(reader: &mut BitReader, coefficient: &mut i16, bit: i16) {
     }
 }
 
-/// The length of a run of bands that end here: of this block and the next ones.
+/// Returns the length of a run of bands that end here: of this block and the next ones.
 #[inline(always)]
 fn end_of_band_run(reader: &mut BitReader, size: u8) -> u32 {
     (1 << size) + if size == 0 { 0 } else { reader.bits(u32::from(size)) }
 }
 
-/// The difference of a DC coefficient from the one before (T.81, F.1.2.1).
+/// Returns the difference of a DC coefficient from the one before (T.81, F.1.2.1).
 #[inline(always)]
 fn difference(reader: &mut BitReader, table: &HuffmanTable) -> Option<i32> {
     /// Most bits of a difference at 8 bits a sample (T.81, table F.1).
@@ -771,7 +785,7 @@ fn difference(reader: &mut BitReader, table: &HuffmanTable) -> Option<i32> {
     (size <= MOST_BITS).then(|| reader.signed(u32::from(size)))
 }
 
-/// A block of a sequential frame (T.81, F.2.2).
+/// Reads a block of a sequential frame (T.81, F.2.2).
 #[inline(never)]
 fn read_block(
     reader: &mut BitReader,
@@ -816,7 +830,8 @@ fn read_coefficients(
     }
 }
 
-/// Any coefficient of a sequential frame: the zeros before it, and itself. Sixteen zeros are fifteen before a zero.
+/// Reads any coefficient of a sequential frame: the zeros before it, and itself. Sixteen zeros are
+/// fifteen before a zero.
 #[inline(always)]
 fn long_coefficient(reader: &mut BitReader, table: &HuffmanTable) -> Option<(usize, i16)> {
     reader.fill();

@@ -1,8 +1,10 @@
-//! The pixels that libjpeg-turbo makes of a JPEG with its default settings, to the last bit: the integer cosine transform of its "slow" method, its
-//! triangle filter for chroma, and its conversion of colours. Pillow, OpenCV and PyTorch read JPEG through it, so these are the pixels that others see.
+//! The pixels that libjpeg-turbo makes of a JPEG with its default settings, to the last bit: the
+//! integer cosine transform of its "slow" method, its triangle filter for chroma, and its
+//! conversion of colours. Pillow, OpenCV and PyTorch read JPEG through it, so these are the pixels
+//! that others see.
 //!
-//! The sources are jidctint.c, jdsample.c, jdmainct.c and jdcolor.c of libjpeg-turbo 3.2; coefficients beyond what an encoder writes differ where its vector
-//! code wraps around.
+//! The sources are jidctint.c, jdsample.c, jdmainct.c and jdcolor.c of libjpeg-turbo 3.2;
+//! coefficients beyond what an encoder writes differ where its vector code wraps around.
 
 use std::num::Wrapping;
 
@@ -10,7 +12,8 @@ use super::super::blocks::transposed;
 use super::super::planes::{JFIF, to_rgb};
 use super::cosine::GROUP;
 
-/// What coefficients are multiplied with, in natural order: the quantisation table. More than 16 bits are cut off, as by libjpeg-turbo's vector code.
+/// What coefficients are multiplied with, in natural order: the quantisation table. More than 16
+/// bits are cut off, as by libjpeg-turbo's vector code.
 pub(in super::super) fn multipliers(quantisation: &[u16; 64]) -> [i16; 64] {
     quantisation.map(u16::cast_signed)
 }
@@ -19,9 +22,9 @@ pub(in super::super) fn multipliers(quantisation: &[u16; 64]) -> [i16; 64] {
 pub(in super::super) struct ExactTransform<'a> {
     /// Coefficients of a row of blocks, those of eight neighbours side by side.
     pub groups: &'a [i16],
-    /// Of [`multipliers`].
+    /// Factors of [`multipliers`].
     pub multipliers: &'a [i16; 64],
-    /// Where the samples go: eight rows.
+    /// Room for the samples: eight rows.
     pub samples: &'a mut [u8],
     /// Samples in a row.
     pub stride: usize,
@@ -54,11 +57,13 @@ impl pulp::WithSimd for ExactTransform<'_> {
     }
 }
 
-/// Bits behind the point of the constants, and of what the first pass gives to the second (CONST_BITS and PASS1_BITS of jidctint.c).
+/// Bits behind the point of the constants, and of what the first pass gives to the second
+/// (CONST_BITS and PASS1_BITS of jidctint.c).
 const CONSTANT_BITS: usize = 13;
 const BETWEEN_BITS: usize = 2;
 
-/// The samples of eight blocks by row, column and block, of their coefficients by place in natural order and block.
+/// Returns the samples of eight blocks by row, column and block, of their coefficients by place in
+/// natural order and block.
 #[inline(always)]
 fn transform_group(group: &[[i16; GROUP]], multipliers: &[i16; 64]) -> [[[u8; GROUP]; 8]; 8] {
     let mut between = [[[0_i32; GROUP]; 8]; 8];
@@ -79,7 +84,8 @@ fn transform_group(group: &[[i16; GROUP]], multipliers: &[i16; 64]) -> [[[u8; GR
         for lane in 0..GROUP {
             let line = one_dimension(std::array::from_fn(|column| values[column][lane]));
             for column in 0..8 {
-                // Each pass leaves out a factor of the square root of 8; the level shift is that of T.81, A.3.1.
+                // Each pass leaves out a factor of the square root of 8; the level shift is that of
+                // T.81, A.3.1.
                 let value = rounded::<{ CONSTANT_BITS + BETWEEN_BITS + 3 }>(line[column]) + 128;
                 bytes[column][lane] = value.clamp(0, 255) as u8;
             }
@@ -88,14 +94,15 @@ fn transform_group(group: &[[i16; GROUP]], multipliers: &[i16; 64]) -> [[[u8; GR
     bytes
 }
 
-/// Divided by a power of two, halves up.
+/// Divides by a power of two, rounding halves up.
 #[inline(always)]
 fn rounded<const BITS: usize>(value: Wrapping<i32>) -> i32 {
     (value + Wrapping(1 << (BITS - 1))).0 >> BITS
 }
 
-/// The inverse transform of eight numbers times 2^13 and the square root of 8: Loeffler, Ligtenberg and Moschytz ("Practical fast 1-D DCT algorithms with 11
-/// multiplications", ICASSP 1989) in the order of jidctint.c, which has one multiplication more.
+/// Returns the inverse transform of eight numbers times 2^13 and the square root of 8: Loeffler,
+/// Ligtenberg and Moschytz ("Practical fast 1-D DCT algorithms with 11 multiplications", ICASSP
+/// 1989) in the order of jidctint.c, which has one multiplication more.
 #[inline(always)]
 fn one_dimension(input: [i32; 8]) -> [Wrapping<i32>; 8] {
     let input = input.map(Wrapping);
@@ -125,7 +132,8 @@ fn one_dimension(input: [i32; 8]) -> [Wrapping<i32>; 8] {
 
 /// All samples of one component.
 pub(in super::super) struct Samples {
-    /// Rows from top to bottom, each `stride` long. There may be more rows and columns than the component has.
+    /// Rows from top to bottom, each `stride` long. There may be more rows and columns than the
+    /// component has.
     pub values: Vec<u8>,
     /// Samples in a row.
     pub stride: usize,
@@ -140,7 +148,8 @@ impl Samples {
         &self.values[row * self.stride..][..self.size.0]
     }
 
-    /// Whether the triangle filter doubles its columns and its rows. Two columns are too few for it.
+    /// Returns whether the triangle filter doubles its columns and its rows. Two columns are too
+    /// few for it.
     fn is_smoothed(&self) -> (bool, bool) {
         match self.enlargement {
             (2, down @ 1..=2) => (self.size.0 > 2, down == 2 && self.size.0 > 2),
@@ -150,8 +159,9 @@ impl Samples {
     }
 }
 
-/// The components of a picture of `width` x `height` pixels, interleaved, pixel by pixel, each enlarged to the size of the picture. Luma, blue and red difference
-/// become RGB if `is_ycc` says so; a fourth component stays as it is.
+/// The components of a picture of `width` x `height` pixels, interleaved, pixel by pixel, each
+/// enlarged to the size of the picture. Luma, blue and red difference become RGB if `is_ycc` says
+/// so; a fourth component stays as it is.
 pub(in super::super) fn interleaved(components: &[Samples], (width, height): (usize, usize), is_ycc: bool) -> Vec<u8> {
     let mut pixels = vec![0; width * height * components.len()];
     pulp::Arch::new().dispatch(Interleave { components, width, is_ycc, pixels: &mut pixels });
@@ -203,7 +213,7 @@ impl pulp::WithSimd for Interleave<'_> {
     }
 }
 
-/// A row of the picture in one component. `sums` is room for a row.
+/// Makes a row of the picture in one component. `sums` is room for a row.
 #[inline(always)]
 fn enlarge(component: &Samples, y: usize, sums: &mut [u16], row: &mut [u8]) {
     let (across, down) = component.enlargement;
@@ -244,8 +254,8 @@ fn enlarge(component: &Samples, y: usize, sums: &mut [u16], row: &mut [u8]) {
     double::<4, 8, 7>(padded, row);
 }
 
-/// Two samples for each of `padded` but for the first and the last, which are set here: three quarters of the nearer one and one of its neighbour, divided by
-/// another power of two.
+/// Makes two samples for each of `padded` but for the first and the last, which are set here: three
+/// quarters of the nearer one and one of its neighbour, divided by another power of two.
 #[inline(always)]
 fn double<const SHIFT: usize, const LEFT_BIAS: u16, const RIGHT_BIAS: u16>(padded: &mut [u16], row: &mut [u8]) {
     let count = padded.len() - 2;

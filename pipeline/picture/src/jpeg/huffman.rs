@@ -1,25 +1,30 @@
 //! Huffman codes and the bits that they are read from (ITU-T T.81, annexes C and F).
 
-/// Bits that one look-up decides. Ten keep a table in a few kilobytes of the fastest cache and decide nearly all codes of photographs.
+/// Bits that one look-up decides. Ten keep a table in a few kilobytes of the fastest cache and
+/// decide nearly all codes of photographs.
 const LOOKAHEAD: u32 = 10;
 
 /// Longest code, bits (T.81, B.2.4.2).
 const LONGEST_CODE: usize = 16;
 
-/// How many short coefficients there are bits for when a reader is full.
+/// Bits of the short coefficients that a full reader holds.
 pub(super) const SHORT_COEFFICIENTS: u32 = 56 / LOOKAHEAD;
 
-/// Zeros that stand for the end of a block: more than a block has, so that the one comparison which finds a place behind it finds the end, too.
+/// Zeros that stand for the end of a block: more than a block has, so that the one comparison which
+/// finds a place behind it finds the end, too.
 pub(super) const END_OF_BLOCK: usize = 64;
 
 /// A table of codes, ready to decode.
 pub(super) struct HuffmanTable {
-    /// By the next [`LOOKAHEAD`] bits: the coefficient in the upper 16 bits, the zeros before it in bits 8 to 15, and the length of code and
-    /// value together below; 0 where they do not fit in. The end of a block has [`END_OF_BLOCK`] zeros.
+    /// Short coefficients by the next [`LOOKAHEAD`] bits: the coefficient in the upper 16 bits, the
+    /// zeros before it in bits 8 to 15, and the length of code and value together below; 0 where
+    /// they do not fit in. The end of a block has [`END_OF_BLOCK`] zeros.
     pub coefficients: Box<[i32; 1 << LOOKAHEAD]>,
-    /// By the next [`LOOKAHEAD`] bits: the symbol in the upper half, the length of its code below, 0 if it is longer or there is none.
+    /// Symbols by the next [`LOOKAHEAD`] bits: the symbol in the upper half, the length of its code
+    /// below, 0 if it is longer or there is none.
     symbols: Box<[u16; 1 << LOOKAHEAD]>,
-    /// One more than the last code of each length, moved to the top of 16 bits; 0 for lengths without codes.
+    /// One more than the last code of each length, moved to the top of 16 bits; 0 for lengths
+    /// without codes.
     ends: [u32; LONGEST_CODE + 1],
     /// Index in `values` of a code of each length, less the code.
     offsets: [i32; LONGEST_CODE + 1],
@@ -27,7 +32,8 @@ pub(super) struct HuffmanTable {
 }
 
 impl HuffmanTable {
-    /// The table of a DHT segment: how many codes there are of each length from 1 to 16, and their symbols. None if the codes do not fit.
+    /// Returns the table of a DHT segment: how many codes there are of each length from 1 to 16,
+    /// and their symbols. None if the codes do not fit.
     pub(super) fn new(counts: [u8; LONGEST_CODE], symbols_in_order: &[u8]) -> Option<Self> {
         let mut table = HuffmanTable {
             coefficients: Box::new([0; 1 << LOOKAHEAD]),
@@ -63,9 +69,11 @@ impl HuffmanTable {
         Some(table)
     }
 
-    /// The symbol whose code the next 16 bits begin with, and the length of that code, if it is longer than [`LOOKAHEAD`].
+    /// Returns the symbol whose code the next 16 bits begin with, and the length of that code, if
+    /// it is longer than [`LOOKAHEAD`].
     ///
-    /// Not of the reader, which would have to stay in memory to be lent to a function that is not inlined.
+    /// Not of the reader, which would have to stay in memory to be lent to a function that is not
+    /// inlined.
     #[cold]
     fn long_symbol(&self, next: u32) -> Option<(u8, u32)> {
         let length = (LOOKAHEAD as usize + 1..=LONGEST_CODE).find(|length| next < self.ends[*length])?;
@@ -91,7 +99,7 @@ impl HuffmanTable {
     }
 }
 
-/// The signed value that `size` bits stand for (T.81, F.2.2.1, EXTEND).
+/// Returns the signed value that `size` bits stand for (T.81, F.2.2.1, EXTEND).
 #[inline(always)]
 fn extend(bits: u32, size: u32) -> i32 {
     let negative = bits >> (size - 1) == 0;
@@ -108,7 +116,7 @@ pub(super) struct BitReader<'a> {
     position: usize,
     /// Bits in advance, the next one on top.
     buffer: u64,
-    /// How many of them count.
+    /// Number of bits that count.
     available: u32,
     /// Length of the data, bytes; `bytes` may go on behind it.
     length: usize,
@@ -120,7 +128,8 @@ impl<'a> BitReader<'a> {
         BitReader { bytes, position: 0, buffer: 0, available: 0, length }
     }
 
-    /// Lends a copy, which stays in registers if whoever reads is a part of the caller and the caller is no part of a larger function.
+    /// Lends a copy, which stays in registers if whoever reads is a part of the caller and the
+    /// caller is no part of a larger function.
     #[inline(always)]
     pub(super) fn in_registers<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> T {
         let mut copy = *self;
@@ -137,7 +146,8 @@ impl<'a> BitReader<'a> {
         }
     }
 
-    /// Makes at least 56 bits available: [`SHORT_COEFFICIENTS`]. It does not ask first whether any are missing, as the answer cannot be foreseen.
+    /// Makes at least 56 bits available: [`SHORT_COEFFICIENTS`]. It does not ask first whether any
+    /// are missing, as the answer cannot be foreseen.
     #[inline(always)]
     pub(super) fn fill(&mut self) {
         let next = match self.bytes.get(self.position..self.position + 8) {
@@ -157,7 +167,7 @@ impl<'a> BitReader<'a> {
         self.available -= count;
     }
 
-    /// The next `count` bits, of 1 to 16 that are available.
+    /// Returns the next `count` bits, of 1 to 16 that are available.
     #[inline(always)]
     pub(super) fn bits(&mut self, count: u32) -> u32 {
         let bits = (self.buffer >> (64 - count)) as u32;
@@ -165,7 +175,7 @@ impl<'a> BitReader<'a> {
         bits
     }
 
-    /// The next bit, which is loaded if need be.
+    /// Returns the next bit, which is loaded if need be.
     #[inline(always)]
     pub(super) fn bit(&mut self) -> bool {
         if self.available == 0 {
@@ -174,13 +184,13 @@ impl<'a> BitReader<'a> {
         self.bits(1) == 1
     }
 
-    /// The next `size` bits, at most 15, as a signed value.
+    /// Returns the next `size` bits, at most 15, as a signed value.
     #[inline(always)]
     pub(super) fn signed(&mut self, size: u32) -> i32 {
         if size == 0 { 0 } else { extend(self.bits(size), size) }
     }
 
-    /// A coefficient whose code and value are short: the zeros before it, and itself.
+    /// Returns a coefficient whose code and value are short: the zeros before it, and itself.
     #[inline(always)]
     pub(super) fn short_coefficient(&mut self, table: &HuffmanTable) -> Option<(usize, i16)> {
         let entry = table.coefficients[(self.buffer >> (64 - LOOKAHEAD)) as usize];
@@ -191,7 +201,7 @@ impl<'a> BitReader<'a> {
         Some(((entry >> 8 & 0xff) as usize, (entry >> 16) as i16))
     }
 
-    /// The next symbol; none if no code begins like this.
+    /// Returns the next symbol; none if no code begins like this.
     #[inline(always)]
     pub(super) fn symbol(&mut self, table: &HuffmanTable) -> Option<u8> {
         let entry = table.symbols[(self.buffer >> (64 - LOOKAHEAD)) as usize];
@@ -210,12 +220,12 @@ impl<'a> BitReader<'a> {
         self.position * 8 - self.available as usize
     }
 
-    /// Whether more was taken than there was.
+    /// Returns whether more was taken than there was.
     pub(super) fn is_exhausted(&self) -> bool {
         self.taken() > self.length * 8
     }
 
-    /// Whether all was taken but for the bits that fill the last byte.
+    /// Returns whether all was taken but for the bits that fill the last byte.
     pub(super) fn is_at_end(&self) -> bool {
         let taken = self.taken();
         taken <= self.length * 8 && self.length * 8 < taken + 8
@@ -232,7 +242,8 @@ mod tests {
         let mut counts = [0; LONGEST_CODE];
         (counts[1], counts[2], counts[11]) = (1, 3, 1);
         let table = HuffmanTable::new(counts, &[0x01, 0x12, 0x00, 0xf0, 0x2b]).unwrap();
-        // 00 + value 1; 010 + value -2 (01); 011; 100; 1010 0000 0000 + 11 bits of -2047 (all 0); then filling.
+        // 00 + value 1; 010 + value -2 (01); 011; 100; 1010 0000 0000 + 11 bits of -2047 (all 0);
+        // then filling.
         let bits = "001".to_owned() + "01001" + "011" + "100" + "101000000000" + "00000000000" + "111";
         let bytes: Vec<u8> =
             bits.as_bytes().chunks(8).map(|byte| byte.iter().fold(0, |byte, bit| byte << 1 | (bit - b'0'))).collect();

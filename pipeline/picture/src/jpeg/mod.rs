@@ -17,7 +17,8 @@ const END_OF_IMAGE: u8 = 0xd9;
 /// Its segment stands before entropy-coded data.
 const START_OF_SCAN: u8 = 0xda;
 
-/// Decodes a JPEG to the pixels of libjpeg, see [`exact`], or to planes if they have what is `wanted`.
+/// Decodes a JPEG to the pixels of libjpeg, see [`exact`], or to planes if they have what is
+/// `wanted`.
 ///
 /// A truncated or damaged file is an error, not a picture with grey in it.
 pub(super) fn decode(bytes: &[u8], max_pixels: u64, wanted: Option<&PictureSettings>) -> Result<Decoded, PictureError> {
@@ -54,8 +55,9 @@ pub(super) fn decode(bytes: &[u8], max_pixels: u64, wanted: Option<&PictureSetti
     Ok(decoded(colours.pixels(pixels, size), to_srgb))
 }
 
-/// Decodes a JPEG of this width and at most this height that is part of another file, which says what its components are. Returns their number, and their
-/// samples by pixel. `is_ycc` makes RGB of YCbCr.
+/// Decodes a JPEG of this width and at most this height that is part of another file, which says
+/// what its components are. Returns their number, and their samples by pixel. `is_ycc` makes RGB of
+/// YCbCr.
 pub(super) fn decode_samples(
     bytes: &[u8],
     (width, most_rows): (u32, u32),
@@ -77,7 +79,7 @@ fn cut_off() -> PictureError {
     PictureError::Broken("the file is cut off: it has no end-of-image marker".into())
 }
 
-/// What the components of a file are.
+/// The components of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Colours {
     Grey,
@@ -89,8 +91,9 @@ enum Colours {
 }
 
 impl Colours {
-    /// As libjpeg guesses (`default_decompress_parms` of jdapimin.c), which believes JFIF before an Adobe marker, and that before the names of components. None if
-    /// there are more or fewer than it knows.
+    /// Guesses the colours as libjpeg does (`default_decompress_parms` of jdapimin.c), which
+    /// believes JFIF before an Adobe marker, and that before the names of components. None if there
+    /// are more or fewer than it knows.
     fn of(names: &[u8], is_jfif: bool, adobe_transform: Option<u8>) -> Option<Self> {
         match (names, adobe_transform) {
             ([_], _) => Some(Colours::Grey),
@@ -103,7 +106,7 @@ impl Colours {
         }
     }
 
-    /// The conversion that pixels in these colours need with this profile.
+    /// Returns the conversion that pixels in these colours need with this profile.
     fn to_srgb(self, profile: Option<&[u8]>) -> Option<ToSrgb> {
         let channels = match self {
             Colours::Grey => Channels::Grey,
@@ -113,7 +116,7 @@ impl Colours {
         ToSrgb::new(profile?, channels)
     }
 
-    /// Interleaved samples of grey, RGB, or CMYK as libjpeg has it.
+    /// Returns interleaved samples of grey, RGB, or CMYK as libjpeg has it.
     fn pixels(self, mut samples: Vec<u8>, (width, height): (u32, u32)) -> Pixels {
         const ENOUGH: &str = "as many samples as that size has";
         match self {
@@ -132,7 +135,7 @@ impl Colours {
     }
 }
 
-/// What the segments before the first scan say (T.81, B.2.2 and B.2.3).
+/// The content of the segments before the first scan (T.81, B.2.2 and B.2.3).
 struct Headers<'a> {
     size: (u32, u32),
     colours: Colours,
@@ -155,7 +158,8 @@ impl<'a> Headers<'a> {
                 ) => {
                     profile_parts.push((*number, *count, contents));
                 }
-                // Adobe technical note 5116, section 18: the version and two words of flags come first.
+                // Adobe technical note 5116, section 18: the version and two words of flags come
+                // first.
                 (0xee, [b'A', b'd', b'o', b'b', b'e', _, _, _, _, _, _, transform, ..]) => {
                     adobe_transform = Some(*transform);
                 }
@@ -184,7 +188,7 @@ impl<'a> Headers<'a> {
     }
 }
 
-/// A colour profile of its parts. None if one is missing.
+/// Returns a colour profile of its parts. None if one is missing.
 fn joined(mut parts: Vec<(u8, u8, &[u8])>) -> Option<Vec<u8>> {
     parts.sort_by_key(|(number, ..)| *number);
     let count = parts.first()?.1;
@@ -192,14 +196,15 @@ fn joined(mut parts: Vec<(u8, u8, &[u8])>) -> Option<Vec<u8>> {
     numbers.eq(1..=count).then(|| parts.iter().flat_map(|(.., contents)| *contents).copied().collect())
 }
 
-/// The segments of a file, with their markers. Behind the start of a scan, `rest` has to be moved to the next marker.
+/// The segments of a file, with their markers. Behind the start of a scan, `rest` has to be moved
+/// to the next marker.
 struct Segments<'a> {
-    /// What follows those that were read.
+    /// The bytes behind those that were read.
     rest: &'a [u8],
 }
 
 impl<'a> Segments<'a> {
-    /// Those of a file that begins with a start-of-image marker.
+    /// Returns those of a file that begins with a start-of-image marker.
     fn of(bytes: &'a [u8]) -> Self {
         Segments { rest: bytes.get(2..).unwrap_or_default() }
     }
@@ -210,7 +215,8 @@ impl<'a> Iterator for Segments<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            // Stray bytes are passed over, as `next_marker` of libjpeg (jdmarker.c) does, and any number of filling ones (T.81, B.1.1.2).
+            // Stray bytes are passed over, as `next_marker` of libjpeg (jdmarker.c) does, and any
+            // number of filling ones (T.81, B.1.1.2).
             let start = self.rest.windows(2).position(|pair| pair[0] == 0xff && !matches!(pair[1], 0 | 0xff))?;
             let (marker, rest) = self.rest[start + 1..].split_first()?;
             match *marker {

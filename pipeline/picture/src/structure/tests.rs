@@ -55,7 +55,8 @@ fn bytes_behind_the_end_do_no_harm() {
 
 #[test]
 fn zero_sizes_and_too_many_pixels_are_told_from_the_header() {
-    // The first 16 bytes of each are enough for a format; sizes are patched where its header has them.
+    // The first 16 bytes of each are enough for a format; sizes are patched where its header has
+    // them.
     for (name, offset, zero) in [
         ("plain.jpg", 163, &[0, 0][..]),
         ("alpha.png", 16, &[0; 4]),
@@ -103,7 +104,8 @@ fn a_page_is_not_a_picture() {
 
 #[test]
 fn files_that_decode_are_whole_and_have_the_size_that_decoding_finds() {
-    // The length of their only strip, or the values of a tag that is not needed, reach beyond the end of the file, while their pixels do not.
+    // The length of their only strip, or the values of a tag that is not needed, reach beyond the
+    // end of the file, while their pixels do not.
     const CUT_OFF_YET_DECODED: [&str; 4] = [
         "image-tiff/fuzz_images/oom_crash/id=000025,sig=06,src=000007,op=havoc,rep=16",
         "image-tiff/fuzz_images/oor_panic/id=000019,sig=06,src=000001,op=havoc,rep=8",

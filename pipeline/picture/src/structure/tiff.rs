@@ -1,4 +1,5 @@
-//! TIFF 6.0 and BigTIFF: the first directory with all its values, and the extents of its strips or tiles.
+//! TIFF 6.0 and BigTIFF: the first directory with all its values, and the extents of its strips or
+//! tiles.
 
 use super::super::tiff::directory::Directory;
 use super::{PictureError, Size, sized};

@@ -10,7 +10,7 @@ use super::super::{PictureError, jpeg};
 use super::directory::{COMPRESSION, Directory, JPEG_TABLES, T4_OPTIONS};
 use super::fax;
 
-/// How the strips or tiles of a picture are compressed.
+/// The compression of the strips or tiles of a picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Compression {
     None,
@@ -23,7 +23,8 @@ pub(super) enum Compression {
 
 impl Compression {
     pub(super) fn of(directory: &Directory) -> Result<Self, PictureError> {
-        // TIFF 6.0, sections 3, 9 to 11 and 13; Technical Note 2; Adobe Photoshop TIFF Technical Notes for deflate, and its older number.
+        // TIFF 6.0, sections 3, 9 to 11 and 13; Technical Note 2; Adobe Photoshop TIFF Technical
+        // Notes for deflate, and its older number.
         let name = match directory.number(COMPRESSION).unwrap_or(1) {
             1 => return Ok(Compression::None),
             2 => return Ok(Compression::Fax(fax::Coding::Rows)),
@@ -64,7 +65,7 @@ pub(super) struct Compressed<'a> {
 }
 
 impl<'a> Compressed<'a> {
-    /// Its rows, one behind the other.
+    /// Returns its rows, one behind the other.
     pub(super) fn rows(self) -> Result<Box<dyn Read + 'a>, PictureError> {
         if self.compression == Compression::Jpeg {
             return Ok(Box::new(Cursor::new(self.jpeg()?)));
@@ -92,7 +93,8 @@ impl<'a> Compressed<'a> {
         })
     }
 
-    /// The samples of a strip or tile that is a JPEG, whose tables may stand in the directory.
+    /// Returns the samples of a strip or tile that is a JPEG, whose tables may stand in the
+    /// directory.
     fn jpeg(&self) -> Result<Vec<u8>, PictureError> {
         let tables = self.directory.bytes(JPEG_TABLES).unwrap_or_default();
         // Both begin with a start-of-image marker; what ends the tables would end the file.
@@ -155,7 +157,7 @@ struct PackBits<R> {
     run: Run,
 }
 
-/// What is left of what the last header announced.
+/// The rest of the run that the last header announced.
 enum Run {
     Copied(usize),
     Repeated(u8, usize),

@@ -45,9 +45,9 @@ struct Entry<'a> {
     values: Option<&'a [u8]>,
 }
 
-/// Where the strips or tiles of a picture are.
+/// The places of the strips or tiles of a picture.
 pub(in super::super) struct Chunks<'a> {
-    /// What they are called.
+    /// Their name in messages.
     pub name: &'static str,
     file: &'a [u8],
     /// Offset and length of each.
@@ -107,7 +107,7 @@ impl<'a> Directory<'a> {
         }
     }
 
-    /// The bytes of the values of a tag.
+    /// Returns the bytes of the values of a tag.
     pub(super) fn bytes(&self, wanted: u16) -> Option<&'a [u8]> {
         self.entries.iter().find(|entry| entry.tag == wanted)?.values
     }
@@ -139,7 +139,7 @@ impl<'a> Directory<'a> {
         Ok(turned(self.size()?, self.orientation()))
     }
 
-    /// Width and height, pixels.
+    /// Returns the width and height, pixels.
     pub(super) fn size(&self) -> Result<(u32, u32), PictureError> {
         let side = |tag, name: &str| {
             let value = self.number(tag).ok_or_else(|| broken(format!("the first directory has no {name}")))?;
@@ -173,12 +173,13 @@ impl<'a> Chunks<'a> {
         self.file.len() as u64
     }
 
-    /// The bytes of all together.
+    /// Returns the bytes of all together.
     pub(super) fn total_bytes(&self) -> u64 {
         self.extents.iter().fold(0, |total, (_, count)| total.saturating_add(*count))
     }
 
-    /// The bytes of one and all that follow it in the file: what is not compressed has a known length, and Pillow passes over any other that is announced.
+    /// Returns the bytes of one and all that follow it in the file: what is not compressed has a
+    /// known length, and Pillow passes over any other that is announced.
     pub(super) fn bytes_from(&self, index: usize) -> &'a [u8] {
         let start = usize::try_from(self.extents[index].0).ok();
         start.and_then(|start| self.file.get(start..)).unwrap_or_default()
@@ -194,7 +195,8 @@ impl<'a> Chunks<'a> {
     }
 }
 
-/// Bytes of one value of a type: TIFF 6.0, section 2; 13 is of the supplement of 1995, 16 to 18 are BigTIFF's.
+/// Returns bytes of one value of a type: TIFF 6.0, section 2; 13 is of the supplement of 1995, 16
+/// to 18 are BigTIFF's.
 fn bytes_of(kind: u16) -> Option<usize> {
     match kind {
         1 | 2 | 6 | 7 => Some(1),
@@ -211,7 +213,7 @@ struct NumberFormat {
 }
 
 impl NumberFormat {
-    /// A number of at most 8 bytes.
+    /// Returns a number of at most 8 bytes.
     fn read(self, bytes: &[u8]) -> u64 {
         let add = |number: u64, byte: &u8| (number << 8) | u64::from(*byte);
         if self.is_little_endian { bytes.iter().rev().fold(0, add) } else { bytes.iter().fold(0, add) }

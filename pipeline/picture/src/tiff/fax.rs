@@ -1,8 +1,9 @@
-//! The codes of fax machines for black and white: ITU-T T.4 (Group 3) and T.6 (Group 4), as TIFF 6.0, sections 10 and 11 have them.
+//! The codes of fax machines for black and white: ITU-T T.4 (Group 3) and T.6 (Group 4), as TIFF
+//! 6.0, sections 10 and 11 have them.
 
 use fax::maps::{self, Mode};
 
-/// How rows are coded.
+/// The coding of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Coding {
     /// Each row by itself, from a whole byte on.
@@ -15,7 +16,8 @@ pub(super) enum Coding {
     Group4,
 }
 
-/// Decodes `height` rows of `width` pixels to rows of whole bytes, the first pixel in the highest bit, 1 for black. None if they are damaged or cut off.
+/// Decodes `height` rows of `width` pixels to rows of whole bytes, the first pixel in the highest
+/// bit, 1 for black. None if they are damaged or cut off.
 pub(super) fn decode(bytes: &[u8], coding: Coding, width: usize, height: usize) -> Option<Vec<u8>> {
     let mut bits = Bits { bytes, position: 0 };
     let row_bytes = width.div_ceil(8);
@@ -68,7 +70,8 @@ fn read_row_by_above(bits: &mut Bits, above: &[usize], row: &mut Vec<usize>, wid
     let mut is_at_start = true;
     while position < width {
         let is_black = row.len() % 2 == 1;
-        // The first change to the other colour behind the position; before the row it may be its first pixel.
+        // The first change to the other colour behind the position; before the row it may be its
+        // first pixel.
         next = usize::saturating_sub(next, 2);
         while next < above.len()
             && (above[next] < position || above[next] == position && !is_at_start || (next % 2 == 1) != is_black)
@@ -99,7 +102,7 @@ fn read_row_by_above(bits: &mut Bits, above: &[usize], row: &mut Vec<usize>, wid
     (position == width).then_some(())
 }
 
-/// The length of a run of one colour: multiples of 64, then what is left (T.4, 4.1.1).
+/// Returns the length of a run of one colour: multiples of 64, then what is left (T.4, 4.1.1).
 fn run(bits: &mut Bits, is_black: bool) -> Option<usize> {
     let mut length = 0_usize;
     loop {
@@ -130,7 +133,7 @@ fn fill(row: &mut [u8], start: usize, end: usize) {
 /// Bits, from the highest of a byte to the lowest.
 struct Bits<'a> {
     bytes: &'a [u8],
-    /// How many were read.
+    /// Number of bits that were read.
     position: usize,
 }
 
@@ -141,7 +144,8 @@ impl Bits<'_> {
         Some(bit)
     }
 
-    /// Passes over an end-of-line code, at least eleven zeros and a one, if there is one. None if there is nothing but zeros.
+    /// Passes over an end-of-line code, at least eleven zeros and a one, if there is one. None if
+    /// there is nothing but zeros.
     fn skip_end_of_line(&mut self) -> Option<bool> {
         if fax::BitReader::peek(self, 11)? != 0 {
             return Some(false);
@@ -154,7 +158,8 @@ impl Bits<'_> {
 impl fax::BitReader for Bits<'_> {
     type Error = ();
 
-    /// Behind the end there are zeros: codes are looked up by more bits than they have.
+    /// Returns the next bits. Behind the end there are zeros: codes are looked up by more bits than
+    /// they have.
     fn peek(&self, bits: u8) -> Option<u16> {
         let start = self.position / 8;
         let byte = |index: usize| u32::from(self.bytes.get(index).copied().unwrap_or(0));

@@ -1,7 +1,8 @@
 //! TIFF 6.0 and BigTIFF: the first picture of a file, of the kinds that Pillow opens.
 //!
-//! Grey, palettes, RGB and CMYK, with or without alpha; samples of 1 to 32 bits or of floating-point numbers; in strips or tiles, pixel by pixel or plane by
-//! plane; not compressed, or by any of [`Compression`].
+//! Grey, palettes, RGB and CMYK, with or without alpha; samples of 1 to 32 bits or of
+//! floating-point numbers; in strips or tiles, pixel by pixel or plane by plane; not compressed, or
+//! by any of [`Compression`].
 
 mod compression;
 pub(super) mod directory;
@@ -25,7 +26,8 @@ use samples::{Kind, Predictor};
 
 /// Decodes the first picture of a file unless its pixels take more than `max_bytes`.
 ///
-/// It comes upright: Pillow, too, turns the pixels of a TIFF, and those of no other format, when it reads them.
+/// It comes upright: Pillow, too, turns the pixels of a TIFF, and those of no other format, when it
+/// reads them.
 pub(super) fn decode(bytes: &[u8], max_pixels: u64, max_bytes: u64) -> Result<Decoded, PictureError> {
     let directory = Directory::first(bytes)?;
     let picture = Picture::of(&directory, max_pixels)?;
@@ -52,7 +54,7 @@ pub(super) fn decode(bytes: &[u8], max_pixels: u64, max_bytes: u64) -> Result<De
     })
 }
 
-/// What a directory says about its picture.
+/// The facts that a directory gives about its picture.
 struct Picture<'a> {
     directory: &'a Directory<'a>,
     size: (u32, u32),
@@ -72,7 +74,7 @@ struct Picture<'a> {
     chunk: (u32, u32),
 }
 
-/// What the first samples of a pixel are.
+/// The meaning of the first samples of a pixel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Colours {
     WhiteIsZero,
@@ -82,7 +84,7 @@ enum Colours {
     Cmyk,
 }
 
-/// What the sample behind the colours has done to them.
+/// The effect of the alpha sample on the colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Alpha {
     Straight,
@@ -188,7 +190,7 @@ impl<'a> Picture<'a> {
         self.colours.count() + usize::from(self.alpha.is_some())
     }
 
-    /// Bytes of a sample of the result.
+    /// Returns bytes of a sample of the result.
     fn bytes(&self) -> usize {
         if self.kind.is_wide() && self.colours != Colours::Cmyk && self.alpha != Some(Alpha::Premultiplied) {
             2
@@ -197,7 +199,8 @@ impl<'a> Picture<'a> {
         }
     }
 
-    /// The samples that are wanted, interleaved, as whole numbers of the width that `T` has.
+    /// Returns the samples that are wanted, interleaved, as whole numbers of the width that `T`
+    /// has.
     fn samples<T: Copy + Default>(&self, chunks: &Chunks, of: impl Fn(u16) -> T) -> Result<Vec<T>, PictureError> {
         let (width, height) = (self.size.0 as usize, self.size.1 as usize);
         let (chunk_width, chunk_height) = (self.chunk.0 as usize, self.chunk.1 as usize);
@@ -248,7 +251,7 @@ impl<'a> Picture<'a> {
         Ok(target)
     }
 
-    /// The rows of a strip or tile, of which so many belong to the picture.
+    /// Returns the rows of a strip or tile, of which so many belong to the picture.
     fn rows<'b>(
         &'b self,
         chunks: &Chunks<'b>,
@@ -273,7 +276,7 @@ impl<'a> Picture<'a> {
         compressed.rows()
     }
 
-    /// The pixels; those of CMYK as if they were RGBA.
+    /// Returns the pixels; those of CMYK as if they were RGBA.
     fn pixels(&self, chunks: &Chunks) -> Result<DynamicImage, PictureError> {
         if self.bytes() == 2 {
             return self.wide_pixels(chunks);
@@ -311,7 +314,7 @@ impl<'a> Picture<'a> {
         })
     }
 
-    /// The pixels if samples have 16 bits.
+    /// Returns the pixels if samples have 16 bits.
     fn wide_pixels(&self, chunks: &Chunks) -> Result<DynamicImage, PictureError> {
         let mut samples = self.samples(chunks, |value| value)?;
         if self.colours == Colours::WhiteIsZero {
@@ -326,7 +329,8 @@ impl<'a> Picture<'a> {
         })
     }
 
-    /// The colours of a palette, as many as there are indices; black where the file has none.
+    /// Returns the colours of a palette, as many as there are indices; black where the file has
+    /// none.
     fn palette(&self) -> Result<Vec<[u8; 3]>, PictureError> {
         let colours: Vec<u64> = self.directory.numbers(COLOR_MAP).ok_or_else(|| broken("it has no palette"))?.collect();
         let count = colours.len() / 3;
@@ -336,10 +340,11 @@ impl<'a> Picture<'a> {
     }
 }
 
-/// Why a vector is as long as its picture.
+/// The reason why a vector is as long as its picture.
 const ENOUGH: &str = "as many samples as that size has";
 
-/// Most strips or tiles on average that have the same bytes. They need not have any in common; writers may let empty ones share theirs.
+/// Most strips or tiles on average that have the same bytes. They need not have any in common;
+/// writers may let empty ones share theirs.
 const MOST_SHARING: u64 = 4;
 
 /// Most samples of a pixel: far more than the six of any kind of picture that Pillow opens.
@@ -359,7 +364,7 @@ fn unsupported(what: &str) -> PictureError {
     PictureError::Unsupported(format!("a TIFF with {what}"))
 }
 
-/// What the samples are, if all are the same.
+/// Returns what the samples are, if all are the same.
 fn kind(directory: &Directory, samples: usize) -> Result<Kind, PictureError> {
     let all_of = |tag, missing| {
         let mut values: Vec<u64> = directory.numbers(tag).map_or_else(|| vec![missing], Iterator::collect);
@@ -378,7 +383,7 @@ fn kind(directory: &Directory, samples: usize) -> Result<Kind, PictureError> {
     })
 }
 
-/// Width and height of tiles, or of strips.
+/// Returns the width and height of tiles, or of strips.
 fn chunk_size(directory: &Directory, (width, height): (u32, u32), max_pixels: u64) -> Result<(u32, u32), PictureError> {
     let side = |tag| {
         let value = directory.number(tag)?;
@@ -401,7 +406,8 @@ fn chunk_size(directory: &Directory, (width, height): (u32, u32), max_pixels: u6
     Ok((width, rows.min(height)))
 }
 
-/// Divides the colours of a pixel by its alpha as Pillow does (`unpackRGBa` of libImaging/Unpack.c).
+/// Divides the colours of a pixel by its alpha as Pillow does (`unpackRGBa` of
+/// libImaging/Unpack.c).
 fn straighten(pixel: &mut [u8]) {
     let Some((alpha, colours)) = pixel.split_last_mut() else { return };
     let alpha = u32::from(*alpha);

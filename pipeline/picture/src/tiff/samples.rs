@@ -1,6 +1,6 @@
 //! Rows of bytes become numbers: predictors are undone, and samples of any number of bits unpacked.
 
-/// What a sample is.
+/// The type of a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// A whole number of so many bits: 1, 2, 4, 8, 12, 16 or 32.
@@ -19,13 +19,15 @@ impl Kind {
         }
     }
 
-    /// Whether [`Kind::unpack`] gives 16 bits. Otherwise it gives as many as there are, but 8 of floating-point numbers.
+    /// Returns whether [`Kind::unpack`] gives 16 bits. Otherwise it gives as many as there are, but
+    /// 8 of floating-point numbers.
     pub(super) fn is_wide(self) -> bool {
         matches!(self, Kind::Unsigned(12 | 16 | 32) | Kind::Signed16)
     }
 
-    /// Unpacks a row to numbers of 8 bits and less, or of 16 bits if it [is wide](Kind::is_wide). What is below black becomes black, and what is above white
-    /// white. The lower half of 32 bits is left out.
+    /// Unpacks a row to numbers of 8 bits and less, or of 16 bits if it [is wide](Kind::is_wide).
+    /// What is below black becomes black, and what is above white white. The lower half of 32 bits
+    /// is left out.
     pub(super) fn unpack(self, row: &[u8], is_little_endian: bool, values: &mut [u16]) {
         let word =
             |bytes: &[u8; 2]| if is_little_endian { u16::from_le_bytes(*bytes) } else { u16::from_be_bytes(*bytes) };
@@ -82,13 +84,15 @@ impl Kind {
     }
 }
 
-/// What rows were changed by before they were compressed.
+/// The prediction that rows were changed by before they were compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Predictor {
     None,
-    /// Each sample is the difference to that of the pixel before (TIFF 6.0, section 14). Of 8, 16 or 32 bits.
+    /// Each sample is the difference to that of the pixel before (TIFF 6.0, section 14). Of 8, 16
+    /// or 32 bits.
     Difference,
-    /// The bytes of all samples by their rank, the highest first, and these as differences (Adobe Photoshop TIFF Technical Note 3).
+    /// The bytes of all samples by their rank, the highest first, and these as differences (Adobe
+    /// Photoshop TIFF Technical Note 3).
     FloatingPoint,
 }
 

@@ -2,13 +2,14 @@
 
 /// Reads decisions of known probability.
 ///
-/// It is copied before many decisions are read, and back behind them: a copy of which no address is taken stays in registers.
+/// It is copied before many decisions are read, and back behind them: a copy of which no address is
+/// taken stays in registers.
 #[derive(Clone, Copy)]
 pub(super) struct BooleanReader<'a> {
     bytes: &'a [u8],
     /// Next byte to load; goes on behind the end, where zeros are read.
     position: usize,
-    /// What was loaded and does not belong to earlier decisions: eight bits and `spare` more.
+    /// Loaded bits that do not belong to earlier decisions: eight bits and `spare` more.
     value: u64,
     spare: i32,
     /// 128 to 255.
@@ -16,7 +17,8 @@ pub(super) struct BooleanReader<'a> {
 }
 
 impl<'a> BooleanReader<'a> {
-    /// None for data that no encoder writes: a value has to be below the range, of which decoders make different things if it is not.
+    /// Begins to decode; `None` for data that no encoder writes: a value has to be below the range,
+    /// of which decoders make different things if it is not.
     pub(super) fn new(bytes: &'a [u8]) -> Option<Self> {
         (bytes.first() != Some(&0xff)).then_some(BooleanReader { bytes, position: 0, value: 0, spare: -8, range: 255 })
     }
@@ -33,7 +35,7 @@ impl<'a> BooleanReader<'a> {
         self.position += LOADED;
     }
 
-    /// A decision that is false with a probability of `probability` in 256.
+    /// Returns a decision that is false with a probability of `probability` in 256.
     #[inline(always)]
     pub(super) fn decide(&mut self, probability: u8) -> bool {
         if self.spare < 0 {
@@ -41,7 +43,8 @@ impl<'a> BooleanReader<'a> {
         }
         let split = 1 + (((self.range - 1) * u32::from(probability)) >> 8);
         let place = u64::from(split) << self.spare;
-        // Not a choice of numbers: whoever asks goes two ways anyway, and so the next decision need not wait for this comparison.
+        // Not a choice of numbers: whoever asks goes two ways anyway, and so the next decision need
+        // not wait for this comparison.
         if self.value >= place {
             self.value -= place;
             self.range -= split;
@@ -62,7 +65,7 @@ impl<'a> BooleanReader<'a> {
         self.spare -= shift as i32;
     }
 
-    /// A decision of even probability, which cannot be foreseen.
+    /// Returns a decision of even probability, which cannot be foreseen.
     #[inline(always)]
     pub(super) fn flag(&mut self) -> bool {
         if self.spare < 0 {
@@ -77,12 +80,12 @@ impl<'a> BooleanReader<'a> {
         is_above
     }
 
-    /// A number of `bits` bits, the highest first.
+    /// Returns a number of `bits` bits, the highest first.
     pub(super) fn literal(&mut self, bits: u32) -> i32 {
         (0..bits).fold(0, |value, _| value << 1 | i32::from(self.flag()))
     }
 
-    /// A flag, then a number of `bits` bits and its sign if the flag was set; else 0.
+    /// Returns a flag, then a number of `bits` bits and its sign if the flag was set; else 0.
     pub(super) fn optional_signed(&mut self, bits: u32) -> i32 {
         if !self.flag() {
             return 0;
@@ -91,13 +94,13 @@ impl<'a> BooleanReader<'a> {
         if self.flag() { -value } else { value }
     }
 
-    /// Whether decisions depended on bits behind the end.
+    /// Returns whether decisions depended on bits behind the end.
     pub(super) fn is_exhausted(&self) -> bool {
         (self.position * 8) as i64 - i64::from(self.spare) > (self.bytes.len() * 8) as i64
     }
 }
 
-/// What is left of `bytes` from `position` on, and zeros.
+/// Returns what is left of `bytes` from `position` on, and zeros.
 #[cold]
 fn last_bytes(bytes: &[u8], position: usize) -> u64 {
     (0..7).fold(0, |value, index| value << 8 | u64::from(*bytes.get(position + index).unwrap_or(&0)))

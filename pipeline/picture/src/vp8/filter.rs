@@ -1,7 +1,8 @@
 //! The loop filter (RFC 6386, section 15), on sixteen places along an edge at a time.
 //!
-//! A macroblock is filtered across its vertical edges and then across its horizontal ones. Each time the samples that lie in one line along the edges become
-//! the lanes of one array, from the four lines before the first edge on; of chroma, the lanes are eight of blue and eight of red.
+//! A macroblock is filtered across its vertical edges and then across its horizontal ones. Each
+//! time the samples that lie in one line along the edges become the lanes of one array, from the
+//! four lines before the first edge on; of chroma, the lanes are eight of blue and eight of red.
 
 /// Places along an edge that are filtered together.
 const LANES: usize = 16;
@@ -15,7 +16,7 @@ type Edge = [Line; 8];
 /// Lines of a macroblock before its first edge.
 const BEFORE: usize = 4;
 
-/// How strongly a macroblock is filtered.
+/// The strength of the filter in a macroblock.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Strength {
     /// Largest difference across the edges of macroblocks.
@@ -39,7 +40,7 @@ pub(super) struct Samples<'a> {
 }
 
 impl Samples<'_> {
-    /// Eight samples of a row.
+    /// Loads eight samples of a row.
     #[inline(always)]
     fn word(&self, at: usize) -> u64 {
         u64::from_le_bytes(self.samples[at..at + 8].try_into().expect("as long"))
@@ -71,7 +72,7 @@ fn transpose<const COUNT: usize>(squares: &mut Squares<COUNT>) {
     }
 }
 
-/// Sixteen samples of two words.
+/// Joins two words to sixteen samples.
 #[inline(always)]
 fn joined(first: u64, second: u64) -> [u8; LANES] {
     (u128::from(second) << 64 | u128::from(first)).to_le_bytes()
@@ -83,8 +84,8 @@ fn parted(samples: [u8; LANES]) -> (u64, u64) {
     (both as u64, (both >> 64) as u64)
 }
 
-/// Filters vertical edges: the `LINES` columns from [`BEFORE`] on the left of the second square on, of two rows of squares, of which the lower one begins
-/// with the square `lower`.
+/// Filters vertical edges: the `LINES` columns from [`BEFORE`] on the left of the second square on,
+/// of two rows of squares, of which the lower one begins with the square `lower`.
 #[inline(always)]
 fn across_columns<const COUNT: usize, const LINES: usize>(squares: &mut Squares<COUNT>, lower: usize, edges: Edges) {
     let place = |line: usize| ((line + 8 - BEFORE) % 8, (line + 8 - BEFORE) / 8);
@@ -138,7 +139,8 @@ fn chroma_columns([blue, red]: &mut [Samples; 2], start: usize, edges: Edges) {
     }
 }
 
-/// Without a macroblock above there are only the rows from the first edge on.
+/// Filters the rows of luma at horizontal edges. Without a macroblock above there are only the rows
+/// from the first edge on.
 #[inline(always)]
 fn luma_rows(luma: &mut Samples, start: usize, edges: Edges) {
     let first = if edges.has_first { 0 } else { BEFORE };
@@ -197,7 +199,7 @@ pub(super) fn macroblock(
     }
 }
 
-/// What is done to the edges in one direction.
+/// The filter of the edges in one direction.
 #[derive(Clone, Copy)]
 struct Edges {
     /// Whether there is a macroblock before this one, to which it is filtered.
@@ -209,7 +211,8 @@ struct Edges {
 impl Edges {
     /// Filters the first edge, and every fourth line behind it.
     ///
-    /// Samples are widened and narrowed all at once: one by one, as they are needed, the compiler uses no vectors.
+    /// Samples are widened and narrowed all at once: one by one, as they are needed, the compiler
+    /// uses no vectors.
     #[inline(always)]
     fn filter<const LINES: usize>(self, samples: &mut [[u8; LANES]; LINES]) {
         let mut lines = [[0; LANES]; LINES];
@@ -239,13 +242,13 @@ fn filter(edge: &mut Edge, strength: Strength, is_outer: bool, is_simple: bool) 
     }
 }
 
-/// To the range of a signed byte.
+/// Clamps to the range of a signed byte.
 #[inline(always)]
 fn clamp(value: i16) -> i16 {
     value.clamp(-128, 127)
 }
 
-/// All ones or nothing.
+/// Returns all ones or nothing.
 #[inline(always)]
 fn mask(condition: bool) -> i16 {
     -i16::from(condition)
@@ -256,7 +259,7 @@ fn is_edge_weak(p1: i16, p0: i16, q0: i16, q1: i16, limit: i16) -> bool {
     (p0 - q0).abs() * 2 + ((p1 - q1).abs() >> 1) <= limit
 }
 
-/// Section 15.2.
+/// Applies the simple filter (section 15.2).
 #[inline(always)]
 fn simple(edge: &mut Edge, limit: i16) {
     for lane in 0..LANES {
@@ -279,7 +282,7 @@ fn masks(edge: &Edge, lane: usize, limit: i16, strength: Strength) -> (i16, i16)
     (wanted, mask(nearest > strength.variance_threshold))
 }
 
-/// Between macroblocks (section 15.3).
+/// Filters between macroblocks (section 15.3).
 #[inline(always)]
 fn outer(edge: &mut Edge, strength: Strength) {
     for lane in 0..LANES {
@@ -300,7 +303,7 @@ fn outer(edge: &mut Edge, strength: Strength) {
     }
 }
 
-/// Between the blocks of a macroblock (section 15.3).
+/// Filters between the blocks of a macroblock (section 15.3).
 #[inline(always)]
 fn inner(edge: &mut Edge, strength: Strength) {
     for lane in 0..LANES {

@@ -1,6 +1,7 @@
 //! Lossy WebP to planes of samples: key frames of VP8, as RFC 6386 has them.
 //!
-//! At anything that is not as it should be, this decoder gives up, and the caller asks the complete one.
+//! At anything that is not as it should be, this decoder gives up, and the caller asks the complete
+//! one.
 
 mod boolean;
 mod filter;
@@ -20,8 +21,8 @@ const LEFT: usize = 8;
 /// Columns to the right of it.
 const RIGHT: usize = 8;
 
-/// Decodes a file of a lossy picture without transparency or animation, of this width and height. None if it is none, or if anything is not as it should
-/// be.
+/// Decodes a file of a lossy picture without transparency or animation, of this width and height.
+/// None if it is none, or if anything is not as it should be.
 pub(super) fn decode(bytes: &[u8], size: (u32, u32)) -> Option<Planes> {
     let mut decoder = Decoder::new(vp8_chunk(bytes)?, size)?;
     pulp::Arch::new().dispatch(DecodeAll(&mut decoder))?;
@@ -29,7 +30,7 @@ pub(super) fn decode(bytes: &[u8], size: (u32, u32)) -> Option<Planes> {
     Some(decoder.into_planes())
 }
 
-/// The contents of the one chunk that has pixels.
+/// Returns the contents of the one chunk that has pixels.
 fn vp8_chunk(bytes: &[u8]) -> Option<&[u8]> {
     let [b'R', b'I', b'F', b'F', a, b, c, d, b'W', b'E', b'B', b'P', rest @ ..] = bytes else { return None };
     let length = u32::from_le_bytes([*a, *b, *c, *d]) as usize;
@@ -50,8 +51,8 @@ fn vp8_chunk(bytes: &[u8]) -> Option<&[u8]> {
     found
 }
 
-/// [`Decoder::decode`], compiled once for each set of instructions. A closure would not do: the compiler need not make it part of its caller, and only
-/// there it may use them.
+/// [`Decoder::decode`], compiled once for each set of instructions. A closure would not do: the
+/// compiler need not make it part of its caller, and only there it may use them.
 struct DecodeAll<'a, 'b>(&'a mut Decoder<'b>);
 
 impl pulp::WithSimd for DecodeAll<'_, '_> {
@@ -88,12 +89,12 @@ struct Decoder<'a> {
     luma: Vec<u8>,
     chroma: [Vec<u8>; 2],
     strengths: Vec<Strength>,
-    /// What the macroblocks above left behind, and the one to the left.
+    /// The facts about the macroblocks above, and about the one to the left.
     above: Vec<Neighbour>,
     left: Neighbour,
 }
 
-/// What later macroblocks ask of earlier ones.
+/// The facts about a macroblock that later ones need.
 #[derive(Clone, Copy, Default)]
 struct Neighbour {
     modes: [BlockMode; 4],
@@ -108,7 +109,8 @@ struct Header {
     segments: Option<[u8; 3]>,
     quantisers: [Quantisers; 4],
     is_simple: bool,
-    /// Filter level of each segment, of macroblocks predicted as a whole and of those predicted block by block.
+    /// Filter level of each segment, of macroblocks predicted as a whole and of those predicted
+    /// block by block.
     levels: [[i32; 2]; 4],
     sharpness: i32,
     tokens: tables::TokenProbabilities,
@@ -136,7 +138,7 @@ struct Residue {
     kinds: [Content; 24],
 }
 
-/// What a block holds.
+/// The content of a block.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Content {
     Nothing,
@@ -151,7 +153,8 @@ impl<'a> Decoder<'a> {
             return None;
         };
         let tag = u32::from_le_bytes([*tag_0, *tag_1, *tag_2, 0]);
-        // A key frame; versions above 3 are not defined. The upper two bits of the sizes only advise on scaling.
+        // A key frame; versions above 3 are not defined. The upper two bits of the sizes only
+        // advise on scaling.
         if tag & 1 != 0 || tag >> 1 & 7 > 3 {
             return None;
         }
@@ -279,7 +282,7 @@ impl<'a> Decoder<'a> {
         Luma::Blocks(blocks)
     }
 
-    /// Section 13.
+    /// Reads coefficients (section 13).
     #[inline(always)]
     fn read_residue(&mut self, row: usize, column: usize, segment: usize, is_whole: bool, residue: &mut Residue) {
         let count = self.partitions.len();
@@ -338,7 +341,8 @@ impl<'a> Decoder<'a> {
             }
             Luma::Blocks(modes) => modes,
         };
-        // The blocks at the right edge all look at the row above the macroblock. Behind the last one, its last sample goes on.
+        // The blocks at the right edge all look at the row above the macroblock. Behind the last
+        // one, its last sample goes on.
         let above = start - stride + 16;
         let mut beyond: [u8; 4] = samples[above..above + 4].try_into().expect("four");
         if column + 1 == self.across && row > 0 {
@@ -400,7 +404,8 @@ impl<'a> Decoder<'a> {
 impl Header {
     /// Reads the header; the data behind its partition is that of the coefficients.
     fn read<'a>(reader: &mut BooleanReader, rest: &'a [u8]) -> Option<(Self, Vec<BooleanReader<'a>>)> {
-        // The colour space must be the only one that is defined. Whether samples need clamping does not matter to a decoder that clamps.
+        // The colour space must be the only one that is defined. Whether samples need clamping does
+        // not matter to a decoder that clamps.
         if reader.flag() {
             return None;
         }
@@ -454,7 +459,7 @@ impl Header {
         Some((Header { segments, quantisers, is_simple, levels, sharpness, tokens, skip }, partitions))
     }
 
-    /// Section 15.2 on, of a key frame.
+    /// Computes the strength of the filter in a key frame (section 15.2 on).
     #[inline(always)]
     fn strength(&self, segment: usize, is_whole: bool, is_coded: bool) -> Strength {
         let level = self.levels[segment][usize::from(!is_whole)];
@@ -476,7 +481,8 @@ impl Header {
 }
 
 impl Quantisers {
-    /// Section 9.6 and 14.1, from an index and its changes for first and other coefficients of the kinds.
+    /// Makes the factors (sections 9.6 and 14.1), from an index and its changes for first and other
+    /// coefficients of the kinds.
     fn new(index: i32, [luma_first, firsts_first, firsts_other, chroma_first, chroma_other]: [i32; 5]) -> Self {
         let first = |delta: i32| i32::from(tables::DC_QUANTISERS[(index + delta).clamp(0, 127) as usize]);
         let other = |delta: i32| i32::from(tables::AC_QUANTISERS[(index + delta).clamp(0, 127) as usize]);
@@ -493,7 +499,8 @@ fn signed(reader: &mut BooleanReader, bits: u32) -> i32 {
     if reader.flag() { -value } else { value }
 }
 
-/// The partitions of coefficients; the lengths of all but the last one come first (section 9.5).
+/// Returns the partitions of coefficients; the lengths of all but the last one come first (section
+/// 9.5).
 fn partitions(bytes: &[u8], count: usize) -> Option<Vec<BooleanReader<'_>>> {
     let (lengths, mut rest) = bytes.split_at_checked(3 * (count - 1))?;
     let mut partitions = Vec::with_capacity(count);
@@ -533,7 +540,7 @@ fn read_block_mode(reader: &mut BooleanReader, probabilities: &[u8; 9]) -> Block
     if decide(8) { BlockMode::HorizontalUp } else { BlockMode::HorizontalDown }
 }
 
-/// Section 11.4.
+/// Reads the mode of chroma (section 11.4).
 #[inline(always)]
 fn read_chroma_mode(reader: &mut BooleanReader) -> Mode {
     if !reader.decide(142) {
@@ -545,7 +552,8 @@ fn read_chroma_mode(reader: &mut BooleanReader) -> Mode {
     if reader.decide(183) { Mode::TrueMotion } else { Mode::Horizontal }
 }
 
-/// Reads the coefficients of a block from `first` on and multiplies them; returns the place behind the last one (section 13).
+/// Reads the coefficients of a block from `first` on and multiplies them; returns the place behind
+/// the last one (section 13).
 #[inline(always)]
 fn read_block(
     reader: &mut BooleanReader,
@@ -557,7 +565,7 @@ fn read_block(
 ) -> usize {
     /// Place in natural order of the coefficients as they come.
     const NATURAL_ORDER: [u8; 16] = [0, 1, 4, 8, 5, 2, 3, 6, 9, 12, 13, 10, 7, 11, 14, 15];
-    /// Which probabilities a coefficient has; the last one is never used.
+    /// The probabilities that a coefficient has; the last one is never used.
     const BANDS: [u8; 17] = [0, 1, 2, 3, 6, 4, 5, 6, 6, 6, 6, 6, 6, 6, 6, 7, 0];
     let mut place = first;
     let mut token = &probabilities[usize::from(BANDS[place])][context];
@@ -581,7 +589,7 @@ fn read_block(
     16
 }
 
-/// A value above 1, without its sign.
+/// Returns a value above 1, without its sign.
 #[inline(always)]
 fn read_large(reader: &mut BooleanReader, token: &[u8; 11]) -> i32 {
     /// Probabilities of the bits of the four larger categories.

@@ -1,6 +1,7 @@
-//! Prediction of samples from their neighbours, and what is added to it (RFC 6386, sections 12 and 14).
+//! Prediction of samples from their neighbours, and what is added to it (RFC 6386, sections 12 and
+//! 14).
 
-/// How a whole macroblock is predicted (section 8.2).
+/// The prediction of a whole macroblock (section 8.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
     Dc,
@@ -9,7 +10,8 @@ pub(super) enum Mode {
     TrueMotion,
 }
 
-/// How a block of 4 x 4 samples is predicted, in the order of the probability tables (section 11.2).
+/// The prediction of a block of 4 x 4 samples, in the order of the probability tables (section
+/// 11.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum BlockMode {
     #[default]
@@ -62,7 +64,8 @@ pub(super) fn square<const SIDE: usize>(
     }
 }
 
-/// Predicts a block of 4 x 4 samples from those around it: the left ones from the lowest up, the corner, the upper ones and four to their right.
+/// Predicts a block of 4 x 4 samples from those around it: the left ones from the lowest up, the
+/// corner, the upper ones and four to their right.
 #[inline(always)]
 pub(super) fn block(around: &[u8; 13], mode: BlockMode) -> [[u8; 4]; 4] {
     // Rounded means of neighbours: of two and of three.
@@ -152,7 +155,7 @@ pub(super) fn add_residue(samples: &mut [u8], stride: usize, start: usize, coeff
     }
 }
 
-/// As [`add_residue`], of a block that has nothing but its first coefficient.
+/// Adds a residue as [`add_residue`] does, of a block that has nothing but its first coefficient.
 #[inline(always)]
 pub(super) fn add_constant(samples: &mut [u8], stride: usize, start: usize, coefficient: i16) {
     let value = (i32::from(coefficient) + 4) >> 3;
@@ -177,7 +180,8 @@ fn one_dimension(input: [i32; 4]) -> [i32; 4] {
     [sum + high, difference + low, difference - low, sum - high]
 }
 
-/// The first coefficients of sixteen blocks, from the coefficients that they were transformed to (section 14.3).
+/// Returns the first coefficients of sixteen blocks, from the coefficients that they were
+/// transformed to (section 14.3).
 pub(super) fn first_coefficients(input: &[i16; 16]) -> [i16; 16] {
     let step = |a: i32, b: i32, c: i32, d: i32| [a + d + b + c, a - d + b - c, a + d - b - c, a - d - b + c];
     let columns: [[i32; 4]; 4] = std::array::from_fn(|column| {

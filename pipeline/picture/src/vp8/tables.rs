@@ -3,7 +3,7 @@
 /// Probabilities of the eleven decisions of a coefficient's token, by plane, band and context.
 pub(super) type TokenProbabilities = [[[[u8; 11]; 3]; 8]; 4];
 
-/// How likely each of the [`TOKENS`] stays as it is (section 13.4).
+/// The probability that each of the [`TOKENS`] stays as it is (section 13.4).
 pub(super) const TOKEN_UPDATES: TokenProbabilities = [
     [
         [
@@ -175,7 +175,7 @@ pub(super) const TOKEN_UPDATES: TokenProbabilities = [
     ],
 ];
 
-/// What a frame begins with (section 13.5).
+/// The probabilities with which a frame begins (section 13.5).
 pub(super) const TOKENS: TokenProbabilities = [
     [
         [
@@ -347,7 +347,8 @@ pub(super) const TOKENS: TokenProbabilities = [
     ],
 ];
 
-/// Probabilities of the nine decisions of a 4 x 4 block's mode, by the modes above and to the left (section 11.5).
+/// Probabilities of the nine decisions of a 4 x 4 block's mode, by the modes above and to the left
+/// (section 11.5).
 pub(super) const BLOCK_MODES: [[[u8; 9]; 10]; 10] = [
     [
         [231, 120, 48, 89, 115, 113, 120, 152, 112],

@@ -21,7 +21,7 @@ use crate::stages::train::Train;
 /// Raise it when the same fits give another verdict.
 const FORMAT_VERSION: &str = "3";
 
-/// Where the verdict lies in the run folder.
+/// Path of the verdict in the run folder.
 pub const VERDICT: &str = "check/verdict.json";
 
 /// Compares the arms and gives a verdict.
@@ -123,7 +123,7 @@ fn quick(protocol: &Protocol, data: &CheckData) -> CheckOutcome {
     outcome
 }
 
-/// What of the arms takes no part, by part and reason.
+/// Returns what of the arms takes no part, by part and reason.
 fn not_read(context: &Context) -> Result<Vec<String>> {
     let parts = context.upstream(&Arms)?;
     let of_part = |part: &PartEntry| {
@@ -135,7 +135,7 @@ fn not_read(context: &Context) -> Result<Vec<String>> {
     Ok(parts.iter().filter_map(of_part).collect())
 }
 
-/// What the probe says of the same arms and held-out pairs, beside the model.
+/// Returns what the probe says of the same arms and held-out pairs, beside the model.
 fn second_opinion(protocol: &Protocol, data: &CheckData) -> String {
     let quick_protocol = Protocol {
         gear: Gear::Quick,
@@ -180,8 +180,8 @@ impl Written {
     }
 }
 
-/// What `lynxdata check --json` prints: the comparison of the first two arms, the others below
-/// `comparisons`.
+/// Returns what `lynxdata check --json` prints: the comparison of the first two arms, the others
+/// below `comparisons`.
 pub(crate) fn told(outcome: &CheckOutcome) -> serde_json::Map<String, Value> {
     let first = outcome.first();
     let difference = first.difference.as_ref();
@@ -225,7 +225,7 @@ pub(crate) fn told(outcome: &CheckOutcome) -> serde_json::Map<String, Value> {
     }
 }
 
-/// The verdict that the stage wrote.
+/// Returns the verdict that the stage wrote.
 pub(crate) fn verdict(context: &Context) -> Result<CheckOutcome> {
     let parts = context.upstream(&Check)?;
     let part = parts.first().context("stage check has no part")?;

@@ -43,8 +43,8 @@ impl Stage for Dedup {
         vec![&Download, &Signals]
     }
 
-    /// One part, because a duplicate may lie in any other part; it has one file for each part of
-    /// the pool.
+    /// Returns one part, because a duplicate may lie in any other part; it has one file for each
+    /// part of the pool.
     fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>> {
         let config = &context.recipe().dedup;
         let pool = pool_of(context)?;
@@ -93,7 +93,7 @@ fn scan(context: &Context, pool: &Pool, config: &DedupConfig, by: Match, each: &
     Ok(())
 }
 
-/// The key of a text that two pairs may have in common. What is not there is in common with
+/// Returns the key of a text that two pairs may have in common. What is not there is in common with
 /// nothing.
 fn key(text: &str) -> Option<Key> {
     (!text.is_empty()).then(|| Key::of_text(text))
@@ -151,7 +151,7 @@ fn to_batch(uids: &StringArray, members: &[Option<Membership>], names: &HashMap<
     RecordBatch::try_new(schema::clusters().schema(), columns).context("clusters do not fit their schema")
 }
 
-/// The pool of the run with its signals.
+/// Returns the pool of the run with its signals.
 ///
 /// # Errors
 /// If it is not complete.
@@ -159,7 +159,7 @@ pub(crate) fn pool_of(context: &Context) -> Result<Pool> {
     Pool::with_signals(context.upstream(&Download)?, &context.upstream(&Signals)?)
 }
 
-/// What deduplication knows of some pairs of a part, by their rows.
+/// Returns what deduplication knows of some pairs of a part, by their rows.
 pub(crate) fn candidates(context: &Context, part: &PoolPart, rows: &[u32]) -> Result<Vec<Candidate>> {
     if rows.is_empty() {
         return Ok(Vec::new());

@@ -31,7 +31,8 @@ const FORMAT_VERSION: &str = "7";
 /// Raise it when the archives of a part change for the same pairs.
 const TAR_VERSION: &str = "2";
 
-/// Parts under way at the same time. Most of them wait for their last slow rows while the rows of later ones come in.
+/// Parts under way at the same time. Most of them wait for their last slow rows while the rows of
+/// later ones come in.
 const OPEN_PARTS: usize = 4;
 
 /// Downloads the rows of the source.
@@ -114,7 +115,8 @@ impl Stage for Download {
     }
 }
 
-/// Checks that the source can be read and has the columns that the recipe names, before anything is done.
+/// Checks that the source can be read and has the columns that the recipe names, before anything is
+/// done.
 pub fn check_source(loaded: &LoadedRecipe) -> Result<()> {
     let Some(source) = &loaded.recipe.source else { return Ok(()) };
     let source = Source::open_cached(source, &loaded.folder, &loaded.cache())?;
@@ -149,7 +151,7 @@ fn open(context: &Context) -> Result<(Source, Downloader)> {
     Ok((source, downloader))
 }
 
-/// The settings that parts depend on.
+/// Returns the settings that parts depend on.
 pub(super) fn settings(recipe: &Recipe) -> Result<String> {
     let mut settings = serde_json::to_value(recipe.download.stored())?;
     let keys = settings.as_object_mut().expect("a settings struct is a JSON object");
@@ -189,13 +191,15 @@ fn make<'a>(
     Ok(signals.map_or_else(Vec::new, |(_, tables)| tables.finish(context)))
 }
 
-/// Whether the committed part of this name stays, as it is or with rows behind it; `None` if there is none.
+/// Returns whether the committed part of this name stays, as it is or with rows behind it; `None`
+/// if there is none.
 fn is_kept(context: &Context, part: &SourcePart, settings: &str) -> Option<bool> {
     let committed = context.run.part(Download.name(), &part_name(part.index))?;
     Some(committed.fingerprint == fingerprint_of(part, settings) || grown_from(context, part, settings).is_some())
 }
 
-/// The committed part that this one continues, and how many rows it has: those rows are as they were and more follow, since rows were added to the source.
+/// Returns the committed part that this one continues, and how many rows it has: those rows are as
+/// they were and more follow, since rows were added to the source.
 fn grown_from(context: &Context, part: &SourcePart, settings: &str) -> Option<(usize, PartEntry)> {
     let name = part_name(part.index);
     let rows = usize::try_from(context.run.part(Download.name(), &name)?.rows_in).ok()?;
@@ -235,17 +239,18 @@ fn statuses_of(log: &RecordBatch) -> Result<Vec<Status>> {
     Ok(statuses.map(str::parse).collect::<std::result::Result<_, _>>()?)
 }
 
-/// What trying again came to.
+/// The result of trying again.
 #[derive(Debug, Default)]
 pub struct Retried {
     /// Rows that were tried again.
     pub rows: u64,
-    /// Those of them that are in the pool now.
+    /// Rows that are in the pool now.
     pub recovered: u64,
 }
 
-/// Downloads the rows again that ended with one of these statuses. Every other row, picture and status stays as it is, so a part then depends on what the
-/// web answered when, and no longer on the source and the recipe alone.
+/// Downloads the rows again that ended with one of these statuses. Every other row, picture and
+/// status stays as it is, so a part then depends on what the web answered when, and no longer on
+/// the source and the recipe alone.
 pub fn retry_failed(context: &Context, statuses: &BTreeSet<Status>) -> Result<Retried> {
     let (source, downloader) = open(context)?;
     let settings = settings(context.recipe())?;

@@ -1,38 +1,36 @@
 //! Stage `instruct`: annotated datasets, as their authors ship them, become conversations.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use anyhow::{Context as _, Result, anyhow};
-use lynxdata_datasets::export::{json, parquet as columns};
+use lynxdata_datasets::export::{Format, Pictures, Writer};
 use lynxdata_datasets::{
-    Build, Catalogue, Conversation, DiversityMeter, Task, TaskCounts, count_difference, read_picture,
+    Build, Catalogue, Conversation, Dialogs, Diversity, DiversityMeter, Exchange, NOT_DRAWN, Task, TaskCounts,
+    count_difference, exchanges, ffmpeg_version,
 };
-use lynxdata_fetch::{DownloadConfig, status_of};
 use lynxdata_picture::{Check, Encode, PictureSettings, Resize, prepare};
-use lynxdata_prompts::{Banks, PromptMode};
-use lynxdata_records::{NewPart, Status, file_digest, fingerprint, nearest, parquet};
+use lynxdata_prompts::{Banks, Media, PromptMode};
+use lynxdata_records::{NewPart, PartEntry, file_digest, fingerprint, nearest};
 use lynxdata_report::count as grouped;
-use rayon::prelude::*;
-use tracing::warn;
+use tracing::{info, warn};
 
+use super::benchmarks::{self, Benchmarks, Likenesses};
 use super::folder_digest;
-use crate::recipe::{InstructConfig, InstructFormat, LoadedRecipe, Recipe, TaskSource};
+use super::task_pictures::{LISTED, Rules, TaskPictures, committed, kept_folder};
+use crate::recipe::{InstructConfig, LoadedRecipe, Recipe, TaskSource};
 use crate::stage::{Context, Parts, Planned, Stage, StageOutcome, settings_text};
 use crate::table;
 use lynxdata_report::data::{
-    ConversationSample, InstructSummary, Message, TaskSummary, TemplateUse, Thumbnail, data_uri,
+    ConversationSample, DiversitySummary, InstructSummary, Message, PositionSummary, TaskSummary, TemplateUse,
+    Thumbnail, data_uri,
 };
 
 /// Raise it when the same native files give other conversations.
-const FORMAT_VERSION: &str = "5";
-
-/// The reason for leaving out conversations of which a picture is not there. What is wrong with one
-/// that is there has the names of a download.
-const MISSING_IMAGE: &str = "missing_image";
+const FORMAT_VERSION: &str = "6";
 
 /// Conversations whose pictures are in memory at a time.
 pub(super) const BATCH: usize = 64;
@@ -40,8 +38,8 @@ pub(super) const BATCH: usize = 64;
 /// Conversations that wait until their pictures are looked at together, on all cores.
 const LOOKED_AT: usize = 4096;
 
-/// Pictures whose faults are remembered; datasets name those of one picture near each other.
-const REMEMBERED: usize = 1 << 16;
+/// Bytes of pictures from rows that wait with them.
+const EMBEDDED_BYTES: usize = 64 << 20;
 
 /// Conversations of each task that the report shows.
 const SHOWN_PER_TASK: usize = 2;
@@ -81,6 +79,15 @@ impl Stage for Instruct {
             0 => "no conversation came of the annotated datasets".to_owned(),
             conversations => format!("{} conversations", grouped(conversations)),
         });
+        let config = config_of(context)?;
+        let (catalogue, _) = context.loaded.tasks()?;
+        let without = config.tasks.len() - taken(config, catalogue)?.len();
+        if without > 0 {
+            outcome.sentences.push(format!(
+                "{without} of {} tasks are left out, as their licences do not allow commercial use",
+                config.tasks.len()
+            ));
+        }
         if conversations > 0 {
             let empty =
                 manifest.parts(Instruct.name()).filter(|part| part.rows_out == 0).map(|part| part.part.as_str());
@@ -89,60 +96,167 @@ impl Stage for Instruct {
                 outcome.sentences.push(format!("none of {}", empty.join(", ")));
             }
         }
+        let lists = manifest.parts(Instruct.name()).flat_map(PartEntry::paths).filter(|path| path.starts_with(LISTED));
+        let lists: Vec<String> = lists.map(|path| context.run.root().join(path).display().to_string()).collect();
+        if !lists.is_empty() {
+            outcome.sentences.push(format!("pictures that are missing or broken are listed in {}", lists.join(", ")));
+        }
         Ok(outcome)
     }
 
     fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>> {
         let config = config_of(context)?;
-        let (catalogue, banks) = load(&context.loaded)?;
-        let (catalogue, banks) = (Arc::new(catalogue), Arc::new(banks));
-        let seed = context.recipe().seed;
-        Ok(Box::new(config.tasks.iter().map(move |source| {
+        let (catalogue, banks) = context.loaded.tasks()?;
+        for source in &config.tasks {
             let task = catalogue.get(&source.name)?;
-            let root = context.loaded.folder.join(&source.root);
-            let settings = settings_text(&(
-                seed,
-                config.prompts,
-                &config.formats,
-                config.require_images,
-                &source.images,
-                &source.split,
-                // What a picture may be is the same as for downloads.
-                context.recipe().download.max_bytes,
-                context.recipe().download.max_pixels,
-                context.recipe().download.check,
-            ));
-            // The definitions of task and bank are inputs as much as the native files.
-            let wordings = task.wordings(&banks)?;
-            let wordings: Vec<_> = wordings.iter().map(|own| (&own.bank.name, own.template)).collect();
-            let wordings = settings_text(&wordings);
-            let mut inputs =
-                vec!["instruct".to_owned(), FORMAT_VERSION.to_owned(), settings, task.definition.clone(), wordings];
-            for file in task.native_files(&root, &source.split)? {
-                inputs.push(file.strip_prefix(&root).unwrap_or(&file).display().to_string());
-                if file.is_dir() {
-                    folder_digest::add(&file, &mut inputs)?;
-                } else {
-                    inputs.push(file_digest(&file)?);
-                }
+            if !config.licence.takes(task) {
+                warn!(
+                    task = source.name,
+                    licence = task.licence,
+                    commercial_use = task.commercial_use.name(),
+                    "left out, as instruct.licence asks for commercial use"
+                );
             }
-            let pictures = source.images.as_ref().map_or(root, |images| context.loaded.folder.join(images));
-            folder_digest::add(&pictures, &mut inputs)?;
-            let (catalogue, banks) = (Arc::clone(&catalogue), Arc::clone(&banks));
-            let make = Box::new(move |new: &mut NewPart| {
-                let task = catalogue.get(&source.name)?;
-                make(context, config, source, task, &banks, new)
-            });
-            let name = part_name(source);
-            Ok(Planned::new(name, fingerprint(inputs.iter().map(String::as_str)), make))
-        })))
+        }
+        let benchmarks = Arc::new(Benchmarks::of(&context.loaded, catalogue)?);
+        let parts = taken(config, catalogue)?.into_iter().flat_map(move |source| {
+            let split = Split::new(context, config, source, (catalogue, banks), &benchmarks);
+            let (split, fault) = split.map_or_else(|fault| (None, Some(Err(fault))), |split| (Some(split), None));
+            fault.into_iter().chain(split.into_iter().flatten())
+        });
+        Ok(Box::new(parts))
+    }
+}
+
+/// The parts of one split of a task: as many native rows in each, but for the last one. Whether
+/// there is another one is known when the one before it is made.
+struct Split<'a> {
+    context: &'a Context,
+    config: &'a InstructConfig,
+    source: &'a TaskSource,
+    task: &'a Task,
+    banks: &'a Banks,
+    benchmarks: Arc<Option<Benchmarks<'a>>>,
+    /// What the fingerprints of all parts cover.
+    inputs: Vec<String>,
+    /// The part before, by its number and its fingerprint.
+    before: Option<(usize, String)>,
+    /// The conversations behind the part that was made last, with the number of the next one.
+    going: Arc<Mutex<Option<(usize, Build<'a>)>>>,
+}
+
+impl<'a> Split<'a> {
+    fn new(
+        context: &'a Context,
+        config: &'a InstructConfig,
+        source: &'a TaskSource,
+        (catalogue, banks): (&'a Catalogue, &'a Banks),
+        benchmarks: &Arc<Option<Benchmarks<'a>>>,
+    ) -> Result<Self> {
+        let task = catalogue.get(&source.name)?;
+        let root = context.loaded.folder.join(&source.root);
+        let settings = settings_text(&(
+            config.build_settings(context.recipe().seed),
+            config.pack_dialogs,
+            &config.formats,
+            config.require_images,
+            config.frames,
+            &source.images,
+            &source.split,
+            source.most,
+            config.rows_per_part,
+            // What a picture may be is the same as for downloads.
+            context.recipe().download.max_bytes,
+            context.recipe().download.max_pixels,
+            context.recipe().download.check,
+        ));
+        // The definitions of task and bank are inputs as much as the native files.
+        let wordings = task.wordings(banks, config.language.as_deref())?;
+        let wordings: Vec<_> = wordings.iter().map(|own| (&own.bank.name, own.template)).collect();
+        let wordings = settings_text(&wordings);
+        let mut inputs =
+            vec!["instruct".to_owned(), FORMAT_VERSION.to_owned(), settings, task.definition.clone(), wordings];
+        for file in task.native_files(&root, &source.split)? {
+            inputs.push(file.strip_prefix(&root).unwrap_or(&file).display().to_string());
+            if file.is_dir() {
+                folder_digest::add(&file, &mut inputs)?;
+            } else {
+                inputs.push(file_digest(&file)?);
+            }
+        }
+        if let Some(benchmarks) = benchmarks.as_ref() {
+            benchmarks.add_inputs(&mut inputs)?;
+        }
+        if config.frames.is_some() && task.modality() == Media::Video {
+            // Other versions of it may give other pixels. Where it is not there, folders of frames
+            // may be.
+            inputs.push(ffmpeg_version().unwrap_or_default());
+        }
+        let pictures = source.images.as_ref().map_or(root, |images| context.loaded.folder.join(images));
+        folder_digest::add(&pictures, &mut inputs)?;
+        let (benchmarks, going) = (Arc::clone(benchmarks), Arc::default());
+        Ok(Self { context, config, source, task, banks, benchmarks, inputs, before: None, going })
+    }
+
+    /// Returns the number of the next part, if there is one as far as is known.
+    fn next_number(&self) -> Result<Option<usize>> {
+        let Some((before, fingerprint)) = &self.before else { return Ok(Some(0)) };
+        let run = &self.context.run;
+        let Some(part) = run.committed(Instruct.name(), &part_name(self.source, *before), fingerprint) else {
+            return Ok(None);
+        };
+        let counts = read_counts(&table::file(run, &part, COUNTS)?)?;
+        Ok(counts.goes_on.then_some(before + 1))
+    }
+
+    /// Returns the conversations of a part and of those behind it.
+    fn open(&self, number: usize) -> Result<Build<'a>> {
+        let source = self.source;
+        let settings = self.config.build_settings(self.context.recipe().seed);
+        let root = self.context.loaded.folder.join(&source.root);
+        let mut build = Build::start(self.task, self.banks, &root, &source.split, &settings)?;
+        if let Some(most) = source.most {
+            build = build.draw(most)?;
+        }
+        build.pause_after(self.config.rows_per_part.get());
+        for _ in 0..number {
+            build.skip_part()?;
+        }
+        Ok(build)
+    }
+}
+
+impl<'a> Iterator for Split<'a> {
+    type Item = Result<Planned<'a>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let number = match self.next_number() {
+            Ok(number) => number?,
+            Err(fault) => return Some(Err(fault)),
+        };
+        let number_text = number.to_string();
+        let print = fingerprint(self.inputs.iter().map(String::as_str).chain([number_text.as_str()]));
+        self.before = Some((number, print.clone()));
+        let (benchmarks, going) = (Arc::clone(&self.benchmarks), Arc::clone(&self.going));
+        let own = Split { inputs: Vec::new(), before: None, benchmarks, going, ..*self };
+        let make = move |new: &mut NewPart| {
+            let going = own.going.lock().expect("no part panics while it is made").take();
+            let build = match going {
+                Some((at, build)) if at == number => build,
+                _ => own.open(number)?,
+            };
+            let behind = make(&own, number, build, new)?;
+            *own.going.lock().expect("no part panics while it is made") = behind.map(|build| (number + 1, build));
+            Ok(())
+        };
+        Some(Ok(Planned::new(part_name(self.source, number), print, make)))
     }
 }
 
 /// Checks that every task exists and that its native files are there, before anything is done.
 pub fn check_tasks(loaded: &LoadedRecipe) -> Result<()> {
     let Some(config) = &loaded.recipe.instruct else { return Ok(()) };
-    let (catalogue, _) = load(loaded)?;
+    let (catalogue, _) = loaded.tasks()?;
     for faulty in catalogue.faulty() {
         warn!(task = faulty.name, "cannot be used: {}", faulty.error());
     }
@@ -158,154 +272,197 @@ pub fn check_tasks(loaded: &LoadedRecipe) -> Result<()> {
     Ok(())
 }
 
-/// Loads the shipped tasks and banks, and those of the folders that the recipe names.
+/// Returns the splits of tasks that the licences of their annotations let in.
 ///
 /// # Errors
-/// If a folder cannot be read or a bank is faulty.
-pub fn load(loaded: &LoadedRecipe) -> Result<(Catalogue, Banks)> {
-    let config = loaded.recipe.instruct.as_ref();
-    let mut banks = Banks::shipped()?;
-    if let Some(folder) = config.and_then(|config| config.banks.as_ref()) {
-        banks = banks.with_folder(&loaded.folder.join(folder)).context("in instruct.banks")?;
+/// If a task does not exist.
+pub fn taken<'a>(config: &'a InstructConfig, catalogue: &Catalogue) -> Result<Vec<&'a TaskSource>> {
+    let mut taken = Vec::new();
+    for source in &config.tasks {
+        if config.licence.takes(catalogue.get(&source.name)?) {
+            taken.push(source);
+        }
     }
-    let mut catalogue = Catalogue::shipped(&banks)?;
-    if let Some(folder) = config.and_then(|config| config.catalogue.as_ref()) {
-        let folder = loaded.folder.join(folder);
-        catalogue = catalogue.with_folder(&folder, &banks).context("in instruct.catalogue")?;
-    }
-    Ok((catalogue, banks))
+    Ok(taken)
 }
 
-fn config_of(context: &Context) -> Result<&InstructConfig> {
+pub(super) fn config_of(context: &Context) -> Result<&InstructConfig> {
     context.recipe().instruct.as_ref().context("the recipe has no [instruct]")
 }
 
-/// Returns the name of the part with the conversations of a task's split.
-pub fn part_name(source: &TaskSource) -> String {
+/// Returns the name of a task's split, which is that of its first part and begins those of others.
+pub fn split_name(source: &TaskSource) -> String {
     format!("{}-{}", source.name, source.split)
 }
 
-/// The folder of a task's pictures.
-pub(super) fn image_folder(context: &Context, source: &TaskSource) -> PathBuf {
+fn part_name(source: &TaskSource, number: usize) -> String {
+    let split = split_name(source);
+    if number == 0 { split } else { format!("{split}-{number:05}") }
+}
+
+/// Returns the parts of a task's split among all parts of the stage, in their order.
+pub fn parts_of<'a>(source: &TaskSource, parts: &'a [PartEntry]) -> Vec<&'a PartEntry> {
+    let of_number = |number| parts.iter().find(|part| part.part == part_name(source, number));
+    (0..).map_while(of_number).collect()
+}
+
+/// The folder of a task's pictures, or an archive of them.
+fn image_folder(context: &Context, source: &TaskSource) -> PathBuf {
     context.loaded.folder.join(source.images.as_ref().unwrap_or(&source.root))
 }
 
-fn make(
-    context: &Context,
-    config: &InstructConfig,
-    source: &TaskSource,
-    task: &Task,
-    banks: &Banks,
-    new: &mut NewPart,
-) -> Result<()> {
-    let root = context.loaded.folder.join(&source.root);
-    let mut build = Build::start(task, banks, &root, &source.split, config.prompts, context.recipe().seed)?;
-    let folder = image_folder(context, source);
-    let name = part_name(source);
-    let of_task = |kind: &str, suffix: &str| format!("instruct/{kind}/{name}.{suffix}");
+/// Returns the pictures of a committed part.
+pub(super) fn pictures_of(context: &Context, source: &TaskSource, part: &PartEntry) -> lynxdata_datasets::Pictures {
+    committed(context.run.root(), &part.part, image_folder(context, source))
+}
+
+/// Makes a part, and returns the conversations behind it if there are any.
+fn make<'a>(split: &Split<'a>, number: usize, mut build: Build<'a>, new: &mut NewPart) -> Result<Option<Build<'a>>> {
+    let Split { context, config, source, task, banks, .. } = *split;
+    let mut dialogs = Dialogs::new(config.pack_dialogs, &task.wordings(banks, config.language.as_deref())?);
+    let mut written = 0;
+    let name = part_name(source, number);
+    let root = context.run.root();
+    let before = (0..number).map(|before| root.join(kept_folder(&part_name(source, before)))).collect();
+    let rules = Rules::of(config, &context.recipe().download, split.task);
+    let mut pictures = TaskPictures::new(&context.run, &name, before, image_folder(context, source), rules);
+    let of_task = |kind: &str, suffix: &str| format!("instruct/{kind}/{name}{suffix}");
     let mut outputs = Outputs::create(context, &config.formats, &of_task, new)?;
-    let mut left_out: BTreeMap<&'static str, (u64, String)> = BTreeMap::new();
-    let mut faults: HashMap<String, Option<&'static str>> = HashMap::new();
+    let mut left_out: LeftOut = LeftOut::new();
+    let mut reported: LeftOut = LeftOut::new();
     loop {
-        let mut conversations = build.by_ref().take(LOOKED_AT).collect::<lynxdata_datasets::Result<Vec<_>>>()?;
+        let mut conversations = next_conversations(&mut build)?;
         if conversations.is_empty() {
             break;
         }
-        look_at_pictures(&conversations, &folder, &context.recipe().download, &mut faults);
-        conversations.retain(|conversation| {
-            let images = conversation.images.iter().map(|image| image.path.as_str());
-            let mut found = images.filter_map(|path| Some((path, (*faults.get(path)?)?)));
-            let Some((path, fault)) = found.find(|(_, fault)| config.require_images || *fault != MISSING_IMAGE) else {
-                return true;
-            };
-            let (count, _) = left_out.entry(fault).or_insert_with(|| {
-                let example = match fault {
-                    MISSING_IMAGE => format!(
-                        "{}, as {path} is not in {}; instruct.tasks[].images names another folder, \
-                         instruct.require_images = false keeps such conversations",
-                        conversation.id,
-                        folder.display()
-                    ),
-                    _ => format!("{} with the picture {}", conversation.id, folder.join(path).display()),
+        pictures.look_at(&mut conversations)?;
+        if let Some(benchmarks) = split.benchmarks.as_ref() {
+            let mut likenesses = benchmarks.likenesses(&conversations, &|path| pictures.read(path))?.into_iter();
+            conversations.retain(|conversation| {
+                let Some(Likenesses { hits, dropped_for }) = likenesses.next() else { return true };
+                let (cases, hits) = match &dropped_for {
+                    Some(hit) => (&mut left_out, std::slice::from_ref(hit)),
+                    None => (&mut reported, &hits[..]),
                 };
-                (0, example)
+                for hit in hits {
+                    let told = || (0, benchmarks::told(hit, conversation));
+                    cases.entry(benchmarks::reason(hit)).or_insert_with(told).0 += 1;
+                }
+                dropped_for.is_none()
             });
-            *count += 1;
-            false
-        });
-        outputs.write(&conversations, &mut |path| read_picture(&folder, path))?;
+        }
+        let conversations = dialogs.pack(conversations);
+        written += conversations.len() as u64;
+        outputs.write(&conversations, &mut |path| pictures.read(path))?;
     }
-    let mut counts = build.counts().clone();
-    for (fault, (count, example)) in left_out {
+    for conversations in dialogs.finish().chunks(LOOKED_AT) {
+        written += conversations.len() as u64;
+        outputs.write(conversations, &mut |path| pictures.read(path))?;
+    }
+    let conversations = outputs.finish(&name)?;
+    if pictures.is_scattered() {
+        for_each_line(&conversations, &mut |conversation| {
+            conversation.images.iter().try_for_each(|image| pictures.gather(&image.path))
+        })?;
+    }
+    let mut counts = build.next_part();
+    for (fault, (count, example)) in pictures.finish(&context.run, &name, new)?.into_iter().chain(left_out) {
         for _ in 0..count {
             counts.drop_kept(fault, || example.clone());
         }
     }
+    for (reason, (count, example)) in reported {
+        warn!(task = name, conversations = count, "kept, and told for {reason}, such as {example}");
+        counts.examples.entry(reason.to_owned()).or_insert(example);
+        counts.reported.insert(reason.to_owned(), count);
+    }
     report_drops(&name, &counts);
-    if let Some(difference) = count_difference(task, &source.split, &counts) {
-        warn!(task = name, "{difference}");
+    if !counts.goes_on {
+        if let Some(difference) = count_difference(split.task, &source.split, build.total()) {
+            warn!(task = name, "{difference}");
+        }
+        tell_what_is_lacking(split, number, &counts)?;
     }
-    let nothing = counts.nothing_kept(&name).map(anyhow::Error::from).or_else(|| {
-        let is_empty = counts.records_seen == 0;
-        is_empty.then(|| anyhow!("task {name}: its native files below {} hold no record", root.display()))
-    });
-    match nothing {
-        // Other tasks may well have conversations.
-        Some(error) if config.tasks.len() > 1 => warn!("{error}"),
-        Some(error) => return Err(error),
-        None => {}
-    }
-    outputs.finish()?;
     new.rows_in = counts.records_seen;
-    new.rows_out = counts.kept;
+    new.rows_out = written;
     new.counts = counts.dropped.clone();
     new.counts.insert("kept".to_owned(), counts.kept);
-    let path = context.run.stage_file(new, &counts_file(source))?;
+    let path = context.run.stage_file(new, &format!("{COUNTS}/{name}.json"))?;
     let text = serde_json::to_string_pretty(&counts).context("cannot write counts as JSON")?;
-    std::fs::write(&path, text + "\n").with_context(|| format!("cannot write {}", path.display()))
+    std::fs::write(&path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(counts.goes_on.then_some(build))
+}
+
+/// Tells at the last part if a split has no conversation, which is an error if there is no other
+/// task, or fewer than were asked for.
+fn tell_what_is_lacking(split: &Split, number: usize, counts: &TaskCounts) -> Result<()> {
+    let Split { context, config, source, .. } = *split;
+    let run = &context.run;
+    let before = (0..number).filter_map(|number| run.part(Instruct.name(), &part_name(source, number)));
+    let kept = counts.kept + before.filter_map(|part| part.counts.get("kept").copied()).sum::<u64>();
+    let name = split_name(source);
+    if let Some(most) = source.most.filter(|most| kept < *most) {
+        warn!(task = name, "has {} conversations, fewer than the {} asked for", grouped(kept), grouped(most));
+    }
+    if kept > 0 {
+        return Ok(());
+    }
+    let root = context.loaded.folder.join(&source.root);
+    let fault = counts.nothing_kept(&name).map_or_else(
+        || anyhow!("task {name}: its native files below {} hold no record", root.display()),
+        anyhow::Error::from,
+    );
+    if config.tasks.len() == 1 {
+        return Err(fault);
+    }
+    // Other tasks may well have conversations.
+    warn!("{fault}");
+    Ok(())
 }
 
 /// The files of one set of conversations, written as they come.
-pub(super) struct Outputs {
+pub(super) struct Outputs<'a> {
+    files: SetFiles<'a>,
+    /// Every conversation with all of its provenance, a line each: what later stages read.
     lines: (PathBuf, BufWriter<File>),
-    json: Vec<(PathBuf, json::Writer<BufWriter<File>>)>,
-    parquet: Option<parquet::Writer>,
+    writers: Vec<(&'static Format, Box<dyn Writer>)>,
 }
 
-impl Outputs {
-    /// Begins the files; `name` gives the name of one from its kind and suffix.
+/// Where the files of a set are made.
+struct SetFiles<'a> {
+    context: &'a Context,
+    new: &'a mut NewPart,
+    /// The name of a file from its kind and what stands behind the name of the set.
+    name: &'a dyn Fn(&str, &str) -> String,
+}
+
+impl SetFiles<'_> {
+    fn create(&mut self, kind: &str, suffix: &str) -> lynxdata_datasets::Result<PathBuf> {
+        Ok(self.context.run.stage_file(self.new, &(self.name)(kind, suffix))?)
+    }
+}
+
+impl<'a> Outputs<'a> {
+    /// Begins the files; `name` gives the name of one from its kind and what stands behind the name
+    /// of the set.
     pub(super) fn create(
-        context: &Context,
-        formats: &BTreeSet<InstructFormat>,
-        name: &dyn Fn(&str, &str) -> String,
-        new: &mut NewPart,
+        context: &'a Context,
+        formats: &BTreeSet<&'static Format>,
+        name: &'a dyn Fn(&str, &str) -> String,
+        new: &'a mut NewPart,
     ) -> Result<Self> {
-        let mut create = |name: String| -> Result<(PathBuf, BufWriter<File>)> {
-            let path = context.run.stage_file(new, &name)?;
-            let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
-            Ok((path, BufWriter::new(file)))
-        };
-        let lines = create(name("conversations", "jsonl"))?;
-        let mut json = Vec::new();
-        for export in formats.iter().filter_map(|format| format.json()) {
-            let (path, file) = create(name(export.name, export.suffix()))?;
-            json.push((path, json::Writer::new(export, file)));
+        let mut files = SetFiles { context, new, name };
+        let path = files.create("conversations", ".jsonl")?;
+        let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+        let mut writers = Vec::new();
+        for &format in formats {
+            writers.push((format, format.begin(&mut |suffix| files.create(format.name, suffix))?));
         }
-        let parquet = if formats.contains(&InstructFormat::Parquet) {
-            let path = context.run.stage_file(new, &name("parquet", "parquet"))?;
-            Some(parquet::Writer::create_with_repeated_pictures(&path, &columns::schema())?)
-        } else {
-            None
-        };
-        Ok(Self { lines, json, parquet })
+        Ok(Self { files, lines: (path, BufWriter::new(file)), writers })
     }
 
-    /// Appends conversations; `picture` gives the bytes of a path.
-    pub(super) fn write(
-        &mut self,
-        conversations: &[Conversation],
-        picture: &mut dyn FnMut(&str) -> lynxdata_datasets::Result<Option<Vec<u8>>>,
-    ) -> Result<()> {
+    /// Appends conversations; `pictures` gives the bytes of a path.
+    pub(super) fn write(&mut self, conversations: &[Conversation], pictures: &mut Pictures) -> Result<()> {
         let (path, file) = &mut self.lines;
         for conversation in conversations {
             serde_json::to_writer(&mut *file, conversation)
@@ -313,79 +470,46 @@ impl Outputs {
                 .and_then(|()| file.write_all(b"\n"))
                 .with_context(|| format!("cannot write {}", path.display()))?;
         }
-        for (path, writer) in &mut self.json {
-            for conversation in conversations {
-                writer.write(conversation).with_context(|| format!("cannot write {}", path.display()))?;
-            }
-        }
-        if let Some(writer) = &mut self.parquet {
-            for batch in conversations.chunks(BATCH) {
-                writer.write(&columns::record_batch(batch, picture)?)?;
-            }
+        for (format, writer) in &mut self.writers {
+            writer.write(conversations, &mut |suffix| self.files.create(format.name, suffix), pictures)?;
         }
         Ok(())
     }
 
-    /// Ends the files.
-    pub(super) fn finish(self) -> Result<()> {
+    /// Ends the files, and tells what a format cannot hold of the set. Returns the file of
+    /// conversations with all of their provenance.
+    pub(super) fn finish(mut self, set: &str) -> Result<PathBuf> {
         let (path, mut file) = self.lines;
         file.flush().with_context(|| format!("cannot write {}", path.display()))?;
-        for (path, writer) in self.json {
-            writer.finish().with_context(|| format!("cannot write {}", path.display()))?;
+        for (format, writer) in self.writers {
+            let left_out = writer.finish(&mut |suffix| self.files.create(format.name, suffix))?;
+            for (reason, conversations) in left_out {
+                warn!(set, format = format.name, conversations, "left out of the format: {reason}");
+            }
         }
-        if let Some(writer) = self.parquet {
-            writer.finish()?;
-        }
-        Ok(())
+        Ok(path)
     }
 }
 
-/// Looks at every picture that is not known yet, on all cores, and notes the reason for leaving out
-/// conversations with it, if there is one. A picture that is refused as a download is refused here.
-fn look_at_pictures(
-    conversations: &[Conversation],
-    folder: &Path,
-    limits: &DownloadConfig,
-    faults: &mut HashMap<String, Option<&'static str>>,
-) {
-    if faults.len() > REMEMBERED {
-        faults.clear();
+/// Takes conversations whose pictures are looked at together.
+fn next_conversations(build: &mut Build) -> Result<Vec<Conversation>> {
+    let (mut conversations, mut bytes) = (Vec::new(), 0);
+    while conversations.len() < LOOKED_AT && bytes < EMBEDDED_BYTES {
+        let Some(conversation) = build.next() else { break };
+        let conversation = conversation?;
+        bytes += conversation.embedded.values().map(|picture| picture.len()).sum::<usize>();
+        conversations.push(conversation);
     }
-    let images = conversations.iter().flat_map(|conversation| &conversation.images);
-    let paths: BTreeSet<&str> = images.map(|image| image.path.as_str()).collect();
-    let paths: Vec<&str> = paths.into_iter().filter(|path| !faults.contains_key(*path)).collect();
-    let fault = |path: &&str| ((*path).to_owned(), picture_fault(&folder.join(path), limits));
-    faults.par_extend(paths.par_iter().map(fault));
-}
-
-fn picture_fault(path: &Path, limits: &DownloadConfig) -> Option<&'static str> {
-    if !path.is_file() {
-        return Some(MISSING_IMAGE);
-    }
-    let settings = PictureSettings {
-        resize: Resize::Keep,
-        size: limits.size,
-        only_if_larger: true,
-        encode: Encode::Jpeg,
-        quality: limits.quality,
-        max_pixels: limits.max_pixels,
-        check: limits.check,
-    };
-    let status = match path.metadata().map(|file| file.len()) {
-        Ok(0) => Status::EmptyBody,
-        Ok(bytes) if bytes > limits.max_bytes => Status::TooLarge,
-        Ok(_) => match std::fs::read(path) {
-            Ok(bytes) => status_of(&prepare(bytes, &settings, &[]).err()?),
-            Err(_) => Status::UnreadableFile,
-        },
-        Err(_) => Status::UnreadableFile,
-    };
-    Some(status.name())
+    Ok(conversations)
 }
 
 fn report_drops(name: &str, counts: &TaskCounts) {
     let example = |reason: &String| counts.examples.get(reason).map_or("", String::as_str);
     for (reason, rows) in &counts.dropped {
+        if reason == NOT_DRAWN {
+            info!(task = name, rows, "not among those that were drawn");
+            continue;
+        }
         warn!(task = name, rows, "left out for {reason}, such as {}", example(reason));
     }
     for (reason, elements) in &counts.left_out {
@@ -399,10 +523,6 @@ fn report_drops(name: &str, counts: &TaskCounts) {
 
 /// The folder of what became of the rows of every task, with an example of every reason.
 pub const COUNTS: &str = "instruct/counts";
-
-fn counts_file(source: &TaskSource) -> String {
-    format!("{COUNTS}/{}.json", part_name(source))
-}
 
 /// Returns what was left out, by reason: records, and rows and elements without a record.
 pub fn left_out(counts: TaskCounts) -> BTreeMap<String, u64> {
@@ -419,11 +539,15 @@ pub fn read_counts(path: &Path) -> Result<TaskCounts> {
 }
 
 /// The folder of conversations with all of their provenance.
-const CONVERSATIONS: &str = "instruct/conversations";
+pub(super) const CONVERSATIONS: &str = "instruct/conversations";
 
-/// Every conversation with all of its provenance, one JSON object a line.
-pub(super) fn conversations_file(source: &TaskSource) -> String {
-    format!("{CONVERSATIONS}/{}.jsonl", part_name(source))
+/// Returns where the conversations of a part lie, with all of their provenance: one JSON object a
+/// line.
+///
+/// # Errors
+/// As [`table::file`].
+pub(super) fn conversations_file(context: &Context, part: &PartEntry) -> Result<PathBuf> {
+    table::file(&context.run, part, CONVERSATIONS)
 }
 
 /// Takes one conversation.
@@ -441,44 +565,62 @@ fn for_each_line(path: &Path, take: &mut Take) -> Result<()> {
 /// What the report says about the instruction set.
 pub(crate) fn summary(context: &Context) -> Result<InstructSummary> {
     let config = config_of(context)?;
-    let (catalogue, banks) = load(&context.loaded)?;
+    let (catalogue, banks) = context.loaded.tasks()?;
     let mut meter = DiversityMeter::default();
     let mut named = BTreeSet::new();
     let mut summary = InstructSummary::default();
     let parts = context.upstream(&Instruct)?;
-    for source in &config.tasks {
+    for source in taken(config, catalogue)? {
         let task = catalogue.get(&source.name)?;
-        let part = parts.iter().find(|part| part.part == part_name(source));
-        let part = part.context("a task of the recipe has no part; this is a bug")?;
-        let counts = read_counts(&table::file(&context.run, part, COUNTS)?)?;
-        let folder = image_folder(context, source);
-        let (mut used, mut conversations) = (BTreeSet::new(), 0);
-        for_each_line(&table::file(&context.run, part, CONVERSATIONS)?, &mut |conversation| {
-            if conversations < SHOWN_PER_TASK {
-                summary.samples.push(sample(&conversation, &folder)?);
+        let mut conversations = 0;
+        let name = split_name(source);
+        let mut reasons: BTreeMap<String, u64> = BTreeMap::new();
+        for part in parts_of(source, &parts) {
+            for (reason, count) in left_out(read_counts(&table::file(&context.run, part, COUNTS)?)?) {
+                *reasons.entry(reason).or_default() += count;
             }
-            conversations += 1;
-            meter.add(&conversation);
-            used.insert(conversation.template);
-            Ok(())
-        })?;
-        let wordings = task.wordings(&banks)?.len() as u64;
+            let pictures = pictures_of(context, source, part);
+            for_each_line(&conversations_file(context, part)?, &mut |conversation| {
+                if conversations < SHOWN_PER_TASK {
+                    summary.samples.push(sample(&conversation, &pictures)?);
+                }
+                conversations += 1;
+                exchanges(&conversation).for_each(|own| meter.add(&Exchange { task: &name, ..own }));
+                Ok(())
+            })?;
+        }
+        let wordings = task.wordings(banks, config.language.as_deref())?.len() as u64;
         named.extend(task.prompts.iter().cloned());
         summary.tasks.push(TaskSummary {
-            name: part_name(source),
+            name,
             group: task.group.clone(),
             licence: task.licence.clone(),
             conversations: conversations as u64,
-            templates_used: used.len() as u64,
-            templates_total: if config.prompts == PromptMode::Single { used.len() as u64 } else { wordings },
-            left_out: left_out(counts),
+            templates_total: wordings,
+            left_out: reasons,
+            ..TaskSummary::default()
         });
     }
     let measured = meter.finish();
-    (summary.distinct_1, summary.distinct_2) = (measured.distinct_1, measured.distinct_2);
+    for task in &mut summary.tasks {
+        let Some(own) = measured.tasks.get(&task.name) else { continue };
+        task.templates_used = own.wordings.as_ref().map_or(0, |wordings| wordings.used);
+        if config.prompts != PromptMode::All {
+            task.templates_total = task.templates_used;
+        }
+        task.diversity = told(own);
+    }
+    summary.diversity = told(&measured.overall);
+    summary.right_options = measured.overall.right_options.map(|own| PositionSummary {
+        counts: own.counts,
+        chi_square: own.chi_square,
+        freedom: own.freedom,
+        p: own.p,
+    });
+    let uses = measured.overall.wordings.map(|wordings| wordings.uses).unwrap_or_default();
     for bank in banks.iter().filter(|bank| named.contains(&bank.name)) {
         for template in &bank.templates {
-            let uses = measured.templates.get(&format!("{}/{}", bank.name, template.id)).copied().unwrap_or(0);
+            let uses = uses.get(&format!("{}/{}", bank.name, template.id)).copied().unwrap_or(0);
             summary.templates.push(TemplateUse {
                 bank: bank.name.clone(),
                 id: template.id.clone(),
@@ -490,7 +632,20 @@ pub(crate) fn summary(context: &Context) -> Result<InstructSummary> {
     Ok(summary)
 }
 
-fn sample(conversation: &Conversation, folder: &Path) -> Result<ConversationSample> {
+fn told(own: &Diversity) -> DiversitySummary {
+    DiversitySummary {
+        entropy_bits: own.wordings.as_ref().map_or(0.0, |wordings| wordings.entropy_bits),
+        distinct_1: own.distinct_1,
+        distinct_2: own.distinct_2,
+        self_bleu: own.self_bleu,
+        repeated: own.repeated_instructions,
+        answer_p50: own.answer_words.p50,
+        answer_p90: own.answer_words.p90,
+        answer_max: own.answer_words.max,
+    }
+}
+
+fn sample(conversation: &Conversation, pictures: &lynxdata_datasets::Pictures) -> Result<ConversationSample> {
     let settings = PictureSettings {
         resize: Resize::Shorter,
         size: 160,
@@ -502,7 +657,7 @@ fn sample(conversation: &Conversation, folder: &Path) -> Result<ConversationSamp
     };
     let mut images = Vec::new();
     for image in &conversation.images {
-        let picture = read_picture(folder, &image.path)?.and_then(|bytes| prepare(bytes, &settings, &[]).ok());
+        let picture = pictures.read(&image.path)?.and_then(|bytes| prepare(bytes, &settings, &[]).ok());
         images.push(Thumbnail {
             caption: image.path.clone(),
             image_data_uri: picture.as_ref().map_or_else(String::new, |picture| data_uri("image/jpeg", &picture.bytes)),
@@ -518,46 +673,4 @@ fn sample(conversation: &Conversation, folder: &Path) -> Result<ConversationSamp
         .map(|message| Message { role: message.role.name().to_owned(), content: message.content.clone() })
         .collect();
     Ok(ConversationSample { task: conversation.task.clone(), images, messages })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pictures_that_no_trainer_opens_have_a_reason() {
-        let folder = tempfile::tempdir().unwrap();
-        let jpeg = concat!(env!("CARGO_MANIFEST_DIR"), "/../picture/fixtures/plain.jpg");
-        let jpeg = std::fs::read(jpeg).unwrap();
-        let limits = DownloadConfig { max_bytes: 100_000, ..DownloadConfig::default() };
-        let files: [(&str, &[u8], Option<&str>); 8] = [
-            ("whole.jpg", &jpeg, None),
-            ("named.png", &jpeg, None),
-            ("empty.jpg", b"", Some("empty_body")),
-            ("page.jpg", b"<!DOCTYPE html><p>Not found</p>", Some("not_an_image")),
-            ("text.jpg", b"not found", Some("not_an_image")),
-            ("lfs.jpg", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", Some("not_an_image")),
-            ("cut.jpg", &jpeg[..jpeg.len() / 2], Some("broken_image")),
-            ("large.jpg", &[jpeg.clone(), vec![0; 100_000]].concat(), Some("too_large")),
-        ];
-        let conversation = |path: &str| -> Conversation {
-            let image = serde_json::json!([{ "path": path }]);
-            serde_json::from_value(serde_json::json!({
-                "id": path, "task": "t", "group": "vqa", "answer_shape": "phrase", "licence": "CC0-1.0", "images": image, "messages": [],
-                "template": "vqa/a", "source_file": "f", "source_row": 0, "choice_order": []
-            }))
-            .unwrap()
-        };
-        let mut conversations = vec![conversation("nowhere.jpg"), conversation("."), conversation("whole.jpg")];
-        for (name, bytes, _) in files {
-            std::fs::write(folder.path().join(name), bytes).unwrap();
-            conversations.push(conversation(name));
-        }
-        let mut found = HashMap::new();
-        look_at_pictures(&conversations, folder.path(), &limits, &mut found);
-        for (name, _, fault) in files {
-            assert_eq!(found[name], fault, "{name}");
-        }
-        assert_eq!((found["nowhere.jpg"], found["."], found.len()), (Some(MISSING_IMAGE), Some(MISSING_IMAGE), 10));
-    }
 }

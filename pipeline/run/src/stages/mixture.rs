@@ -6,21 +6,29 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
-use lynxdata_datasets::mixture::{assign, mixed, preset, quotas, select};
-use lynxdata_datasets::{Conversation, read_picture};
+use anyhow::{Context as _, Result, anyhow, bail};
+use lynxdata_budgets::Tokenizer;
+use lynxdata_datasets::mixture::{assign, mixed, quotas, select, select_tokens};
+use lynxdata_datasets::{Conversation, Message, Pictures};
 use lynxdata_prompts::keyed_hash;
-use lynxdata_records::{NewPart, PartEntry, fingerprint};
+use lynxdata_records::{FileEntry, Manifest, NewPart, PartEntry, RunFolder, file_digest, fingerprint};
 use lynxdata_report::count as grouped;
+use rayon::prelude::*;
 use serde::Deserialize;
 use tracing::warn;
 
-use super::instruct::{BATCH, Instruct, Outputs, conversations_file, image_folder, part_name};
-use crate::recipe::{InstructConfig, MixtureConfig, Recipe};
+use super::instruct::{
+    BATCH, CONVERSATIONS, Instruct, Outputs, conversations_file, parts_of, pictures_of, split_name, taken,
+};
+use super::task_pictures::{KEPT, kept_folder};
+use crate::recipe::{InstructConfig, LoadedRecipe, MixtureConfig, Recipe};
 use crate::stage::{Context, Parts, Planned, Stage, StageOutcome, settings_text};
 
 /// Raise it when the same conversations and shares give another set.
 const FORMAT_VERSION: &str = "1";
+
+/// Conversations whose tokens are counted together, on all cores.
+const COUNTED: usize = 4096;
 
 /// The folder of the set.
 const FOLDER: &str = "mixture";
@@ -63,7 +71,10 @@ impl Stage for Mixture {
 
     fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>> {
         let (instruct, mixture) = config_of(context)?;
-        let inputs: Vec<String> = context.upstream(&Instruct)?.iter().map(PartEntry::digest).collect();
+        let mut inputs: Vec<String> = context.upstream(&Instruct)?.iter().map(PartEntry::digest).collect();
+        if let Some(tokenizer) = &mixture.tokenizer {
+            inputs.push(file_digest(&context.loaded.folder.join(tokenizer))?);
+        }
         let settings = self.settings(context.recipe())?;
         let print =
             fingerprint([self.name(), FORMAT_VERSION, &settings].into_iter().chain(inputs.iter().map(String::as_str)));
@@ -77,14 +88,17 @@ fn config_of(context: &Context) -> Result<(&InstructConfig, &MixtureConfig)> {
     Ok((instruct, instruct.mixture.as_ref().context("the recipe has no [instruct.mixture]")?))
 }
 
-/// The conversations of one task: the hash of each, and where its line is.
-#[derive(Default)]
-struct TaskLines {
+/// The conversations of one task.
+#[derive(Debug, Default)]
+pub struct TaskLines {
     /// The group of the catalogue that the task is in.
     group: String,
+    /// The hash of each.
     hashes: Vec<u64>,
-    /// Number of the file and offset in it.
+    /// Where the line of each is: number of the file and offset in it.
     places: Vec<(u32, u64)>,
+    /// The tokens of each, if they were counted.
+    tokens: Vec<u64>,
 }
 
 /// What of a line is read to choose.
@@ -93,25 +107,34 @@ struct Head {
     id: String,
     task: String,
     group: String,
+    #[serde(default)]
+    messages: Vec<Message>,
 }
 
 fn make(context: &Context, instruct: &InstructConfig, mixture: &MixtureConfig, new: &mut NewPart) -> Result<()> {
     let seed = context.recipe().seed;
     let parts = context.upstream(&Instruct)?;
-    let mut files = Vec::new();
-    for source in &instruct.tasks {
-        let name = conversations_file(source);
-        let entry = parts.iter().flat_map(|part| &part.files).find(|file| file.path == name);
-        let entry = entry.with_context(|| format!("stage instruct has no {name}"))?;
-        files.push(context.run.intact(entry)?);
+    let (catalogue, _) = context.loaded.tasks()?;
+    let sources = taken(instruct, catalogue)?;
+    let (mut files, mut names, mut pictures) = (Vec::new(), Vec::new(), HashMap::<String, Pictures>::new());
+    for source in &sources {
+        for part in parts_of(source, &parts) {
+            files.push(conversations_file(context, part)?);
+            // Pictures that are kept lie in a folder of the part, others in one of the split.
+            let is_kept = part.paths().any(|path| path == kept_folder(&part.part));
+            let name = if is_kept { part.part.clone() } else { split_name(source) };
+            pictures.insert(name.clone(), pictures_of(context, source, part));
+            names.push(name);
+        }
     }
-    let tasks = read_tasks(&files, seed)?;
+    for entry in parts.iter().flat_map(|part| &part.files).filter(|file| file.path.starts_with(KEPT)) {
+        context.run.intact(entry)?;
+    }
+    let tokenizer = tokenizer(&context.loaded, mixture)?;
+    let tasks = read_tasks(&files, seed, tokenizer.as_ref())?;
     let picks = picks(mixture, &tasks, new)?;
     let mut readers = files.iter().map(|path| open(path)).collect::<Result<Vec<_>>>()?;
-    let folders: HashMap<String, PathBuf> =
-        instruct.tasks.iter().map(|source| (part_name(source), image_folder(context, source))).collect();
-    let names: Vec<String> = instruct.tasks.iter().map(part_name).collect();
-    let of_set = |kind: &str, suffix: &str| format!("{FOLDER}/{kind}.{suffix}");
+    let of_set = |kind: &str, suffix: &str| format!("{FOLDER}/{kind}{suffix}");
     let mut outputs = Outputs::create(context, &instruct.formats, &of_set, new)?;
     for batch in picks.chunks(BATCH) {
         let mut conversations = Vec::with_capacity(batch.len());
@@ -130,10 +153,10 @@ fn make(context: &Context, instruct: &InstructConfig, mixture: &MixtureConfig, n
         }
         outputs.write(&conversations, &mut |path| {
             let (name, path) = path.split_once('/').unwrap_or_default();
-            folders.get(name).map_or(Ok(None), |folder| read_picture(folder, path))
+            pictures.get(name).map_or(Ok(None), |pictures| pictures.read(path))
         })?;
     }
-    outputs.finish()?;
+    outputs.finish(FOLDER)?;
     new.rows_out = picks.len() as u64;
     Ok(())
 }
@@ -148,74 +171,200 @@ struct Pick {
     round: u64,
 }
 
-/// Chooses what the mixture takes, and counts it.
-fn picks(mixture: &MixtureConfig, tasks: &BTreeMap<String, TaskLines>, new: &mut NewPart) -> Result<Vec<Pick>> {
-    let groups = match &mixture.preset {
-        Some(name) => preset(name).context("in instruct.mixture")?.groups,
-        None => mixture.groups.clone(),
-    };
+/// Records and, if they were counted, tokens of their texts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Amount {
+    /// Records.
+    pub records: u64,
+    /// Tokens.
+    pub tokens: Option<u64>,
+}
+
+/// What a mixture draws of a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drawn {
+    /// The group of the mixture.
+    pub group: String,
+    /// What is there.
+    pub there: Amount,
+    /// What is drawn, repeated records as often as they are.
+    pub drawn: Amount,
+    /// Records as (place, how often it was taken before).
+    chosen: Vec<(usize, u64)>,
+}
+
+/// What a mixture draws of all tasks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Draw {
+    /// What is drawn of each task.
+    pub tasks: BTreeMap<String, Drawn>,
+    /// Tasks that are in no group of it.
+    pub in_no_group: Vec<String>,
+    /// What was asked for: tokens if the mixture has a total of them, else records.
+    pub wanted: u64,
+    /// What of that the groups allow.
+    pub allowed: u64,
+}
+
+impl Draw {
+    /// Returns the sum over all tasks.
+    pub fn drawn(&self) -> Amount {
+        let tokens = self.tasks.values().map(|task| task.drawn.tokens).sum();
+        Amount { records: self.tasks.values().map(|task| task.drawn.records).sum(), tokens }
+    }
+
+    /// Returns how much less than asked for the groups allow, if it is less.
+    pub fn shortage(&self, mixture: &MixtureConfig) -> Option<String> {
+        let unit = if mixture.tokens.is_some() { "tokens" } else { "conversations" };
+        let told =
+            || format!("{} of {} {unit}: most_epochs allows no more", grouped(self.allowed), grouped(self.wanted));
+        (self.allowed < self.wanted).then(told)
+    }
+}
+
+/// Chooses what a mixture takes of the conversations of each task.
+///
+/// # Errors
+/// If the mixture cannot be, or no group of it has a task.
+pub fn draw(mixture: &MixtureConfig, tasks: &BTreeMap<String, TaskLines>) -> Result<Draw> {
     let of_catalogue = tasks.iter().map(|(task, lines)| (task.clone(), lines.group.clone())).collect();
-    let (groups, left) = assign(&groups, &of_catalogue).context("in instruct.mixture")?;
+    let (groups, in_no_group) = assign(&mixture.groups()?, &of_catalogue).context("in instruct.mixture")?;
     if groups.is_empty() {
         bail!("no group of the mixture has a task of the recipe");
     }
-    for task in &left {
+    let size = |lines: &TaskLines| match mixture.tokens {
+        Some(_) => lines.tokens.iter().sum(),
+        None => lines.hashes.len() as u64,
+    };
+    let sizes: BTreeMap<String, u64> = tasks.iter().map(|(task, lines)| (task.clone(), size(lines))).collect();
+    let of_groups: u64 = groups.iter().flat_map(|group| &group.tasks).map(|task| sizes[task]).sum();
+    let wanted = mixture.tokens.map(|tokens| tokens.0).or(mixture.total).unwrap_or(of_groups);
+    let quotas = quotas(&groups, &sizes, wanted).context("in instruct.mixture")?;
+    let allowed = quotas.values().map(|quota| quota.amount).sum();
+    let mut draw = Draw { tasks: BTreeMap::new(), in_no_group, wanted, allowed };
+    for (task, quota) in quotas {
+        let lines = &tasks[&task];
+        let chosen = match mixture.tokens {
+            Some(_) => select_tokens(&lines.hashes, &lines.tokens, quota.amount),
+            None => select(&lines.hashes, quota.amount),
+        };
+        let tokens = |sum: &dyn Fn() -> u64| (!lines.tokens.is_empty()).then(sum);
+        let there = Amount { records: lines.hashes.len() as u64, tokens: tokens(&|| lines.tokens.iter().sum()) };
+        let of_chosen = || chosen.iter().map(|(place, _)| lines.tokens[*place]).sum();
+        let drawn = Amount { records: chosen.len() as u64, tokens: tokens(&of_chosen) };
+        draw.tasks.insert(task, Drawn { group: quota.group, there, drawn, chosen });
+    }
+    Ok(draw)
+}
+
+/// Returns what a mixture would draw of the conversations that are in the run folder of a recipe.
+///
+/// # Errors
+/// If a task of the recipe has no conversations yet, a file cannot be read, or as [`draw`].
+pub fn planned(loaded: &LoadedRecipe, instruct: &InstructConfig, mixture: &MixtureConfig) -> Result<Draw> {
+    let folder = loaded.run_folder();
+    let manifest = if RunFolder::is_at(&folder) { Manifest::read(&folder)? } else { Manifest::default() };
+    let parts: Vec<PartEntry> = manifest.parts(Instruct.name()).cloned().collect();
+    let (catalogue, _) = loaded.tasks()?;
+    let mut files = Vec::new();
+    for source in taken(instruct, catalogue)? {
+        let of_source = parts_of(source, &parts);
+        if of_source.is_empty() {
+            let (folder, path) = (folder.display(), loaded.path.display());
+            let name = &source.name;
+            bail!("{folder} has no conversations of {name} yet\nhint: run `lynxdata instruct {path}` first");
+        }
+        let is_lines = |file: &&FileEntry| file.path.starts_with(CONVERSATIONS);
+        let of_source = of_source.into_iter().flat_map(|part| part.files.iter().find(is_lines));
+        files.extend(of_source.map(|file| folder.join(&file.path)));
+    }
+    draw(mixture, &read_tasks(&files, loaded.recipe.seed, tokenizer(loaded, mixture)?.as_ref())?)
+}
+
+/// Chooses what the mixture takes, and counts it.
+fn picks(mixture: &MixtureConfig, tasks: &BTreeMap<String, TaskLines>, new: &mut NewPart) -> Result<Vec<Pick>> {
+    let draw = draw(mixture, tasks)?;
+    for task in &draw.in_no_group {
         warn!("task {task} is in no group of the mixture and left out of it");
     }
-    let sizes = tasks.iter().map(|(task, lines)| (task.clone(), lines.hashes.len() as u64));
-    let sizes: BTreeMap<String, u64> = sizes.collect();
-    let of_groups: u64 = groups.iter().flat_map(|group| &group.tasks).map(|task| sizes[task]).sum();
-    let total = mixture.total.unwrap_or(of_groups);
-    let quotas = quotas(&groups, &sizes, total).context("in instruct.mixture")?;
-    let records: u64 = quotas.values().map(|quota| quota.records).sum();
-    if records < total {
-        warn!("the mixture has {} of {} conversations: most_epochs allows no more", grouped(records), grouped(total));
+    if let Some(shortage) = draw.shortage(mixture) {
+        warn!("the mixture has {shortage}");
     }
     let mut picks = Vec::new();
-    let mut drawn = 0;
-    for (task, quota) in &quotas {
+    let mut used = 0;
+    for (task, Drawn { group, there, drawn, chosen }) in &draw.tasks {
         let lines = &tasks[task];
-        drawn += quota.records.min(sizes[task]);
-        for (place, round) in select(&lines.hashes, quota.records) {
+        used += drawn.records.min(there.records);
+        for &(place, round) in chosen {
             let (file, offset) = lines.places[place];
             // Another mix than that of the choice, as the smallest hashes were chosen.
             let order = mixed(lines.hashes[place], u64::MAX - round);
             picks.push(Pick { order, file, offset, round });
         }
         tracing::info!(
-            "{task}, in {}: {} of {} conversations, {:.2} times",
-            quota.group,
-            grouped(quota.records),
-            grouped(sizes[task]),
-            quota.records as f64 / sizes[task].max(1) as f64
+            "{task}, in {group}: {} of {} conversations, {:.2} times{}",
+            grouped(drawn.records),
+            grouped(there.records),
+            drawn.records as f64 / there.records.max(1) as f64,
+            drawn.tokens.map_or_else(String::new, |tokens| format!(", {} tokens", grouped(tokens)))
         );
     }
     picks.sort_unstable_by_key(|pick| (pick.order, pick.file, pick.offset, pick.round));
-    new.rows_in = sizes.values().sum();
-    new.counts.insert("drawn".to_owned(), drawn);
-    new.counts.insert("left_out".to_owned(), new.rows_in - drawn);
+    new.rows_in = tasks.values().map(|lines| lines.hashes.len() as u64).sum();
+    new.counts.insert("drawn".to_owned(), used);
+    new.counts.insert("left_out".to_owned(), new.rows_in - used);
     Ok(picks)
 }
 
-/// Reads who is there, without keeping texts.
-fn read_tasks(files: &[PathBuf], seed: u64) -> Result<BTreeMap<String, TaskLines>> {
+/// Reads the tokenizer of a mixture, if it has one.
+///
+/// # Errors
+/// If the file cannot be read or is none.
+pub fn tokenizer(loaded: &LoadedRecipe, mixture: &MixtureConfig) -> Result<Option<Tokenizer>> {
+    let read = |path: &PathBuf| Tokenizer::read(&loaded.folder.join(path)).context("in instruct.mixture.tokenizer");
+    mixture.tokenizer.as_ref().map(read).transpose()
+}
+
+/// Reads which conversations there are, without keeping texts, and counts the tokens of their texts
+/// if there is a tokenizer.
+///
+/// # Errors
+/// If a file cannot be read, or the tokenizer fails on a text.
+pub fn read_tasks(files: &[PathBuf], seed: u64, tokenizer: Option<&Tokenizer>) -> Result<BTreeMap<String, TaskLines>> {
     let mut tasks: BTreeMap<String, TaskLines> = BTreeMap::new();
+    let count = |line: &Vec<u8>| -> Result<(Head, Option<u64>)> {
+        let head: Head = serde_json::from_slice(line)?;
+        let of_text = |tokenizer: &Tokenizer, message: &Message| tokenizer.count(&message.content);
+        let of_line = |tokenizer| head.messages.iter().map(|message| of_text(tokenizer, message)).sum();
+        let tokens = tokenizer.map(of_line).transpose();
+        let tokens = tokens.map_err(|reason: String| anyhow!("the tokenizer fails on {}: {reason}", head.id))?;
+        Ok((head, tokens))
+    };
     for (number, path) in (0..).zip(files) {
+        let failed = || format!("cannot read {}", path.display());
         let mut reader = open(path)?;
-        let (mut offset, mut line) = (0, Vec::new());
+        let mut offset = 0;
         loop {
-            line.clear();
-            let failed = || format!("cannot read {}", path.display());
-            let length = reader.read_until(b'\n', &mut line).with_context(failed)?;
-            if length == 0 {
+            let mut lines = Vec::new();
+            while lines.len() < COUNTED {
+                let mut line = Vec::new();
+                if reader.read_until(b'\n', &mut line).with_context(failed)? == 0 {
+                    break;
+                }
+                lines.push(line);
+            }
+            if lines.is_empty() {
                 break;
             }
-            let head: Head = serde_json::from_slice(&line).with_context(failed)?;
-            let lines = tasks.entry(head.task.clone()).or_default();
-            lines.group = head.group;
-            lines.hashes.push(keyed_hash(seed, &["mixture", &head.task, &head.id]));
-            lines.places.push((number, offset));
-            offset += length as u64;
+            let counted: Result<Vec<_>> = lines.par_iter().map(count).collect();
+            for (line, (head, tokens)) in lines.iter().zip(counted.with_context(failed)?) {
+                let of_task = tasks.entry(head.task.clone()).or_default();
+                of_task.group = head.group;
+                of_task.hashes.push(keyed_hash(seed, &["mixture", &head.task, &head.id]));
+                of_task.places.push((number, offset));
+                of_task.tokens.extend(tokens);
+                offset += line.len() as u64;
+            }
         }
     }
     Ok(tasks)

@@ -3,6 +3,8 @@
 //! A stage says which parts it consists of and how to make each; `crate::runner` runs any of them.
 
 pub mod arms;
+mod benchmarks;
+pub mod card;
 pub mod check;
 pub mod dedup;
 pub mod download;
@@ -15,6 +17,7 @@ pub mod samples;
 pub mod select;
 pub mod shards;
 pub mod signals;
+mod task_pictures;
 pub mod train;
 
 use crate::recipe::Recipe;
@@ -29,6 +32,7 @@ pub const STAGES: &[&dyn Stage] = &[
     &shards::Shards,
     &instruct::Instruct,
     &mixture::Mixture,
+    &card::Card,
     &arms::Arms,
     &train::Train,
     &train::Controls,
@@ -38,12 +42,12 @@ pub const STAGES: &[&dyn Stage] = &[
     &report::Report,
 ];
 
-/// The stages that a recipe asks for.
+/// Returns the stages that a recipe asks for.
 pub fn stages_of(recipe: &Recipe) -> impl Iterator<Item = &'static dyn Stage> {
     STAGES.iter().copied().filter(|stage| stage.is_in(recipe))
 }
 
-/// The names of the stages that a command runs.
+/// Returns the names of the stages that a command runs.
 pub fn of_command(command: &str) -> Vec<&'static str> {
     STAGES.iter().filter(|stage| stage.command() == command).map(|stage| stage.name()).collect()
 }

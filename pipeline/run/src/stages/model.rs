@@ -8,15 +8,16 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use lynxdata_burn_model::{
-    DeviceName, Example, Pictures, RunSpec, SavedModel, StoredPictures, Turn, saved, train, train_tokenizer,
+    DeviceName, Example, ModelConfig, Pictures, Precision, RunSpec, SavedModel, Shown, StoredPictures, Turn, saved,
+    train, train_tokenizer,
 };
-use lynxdata_check::features::SIDE;
 use lynxdata_picture::scaled_square;
 use lynxdata_records::{NewPart, PartEntry, fingerprint};
 use serde_json::json;
 
+pub use super::arms::CHECKPOINT;
 use super::arms::{for_each_example, training_of};
-use crate::lynx::{pretrained, stamps, trusted};
+use crate::lynx::{pretrained, stamps, tell_unused, trusted};
 use crate::recipe::{Recipe, TrainingConfig};
 use crate::stage::{Context, Parts, Planned, Stage, settings_text};
 use crate::stages::arms::Examples;
@@ -27,15 +28,12 @@ const FORMAT_VERSION: &str = "1";
 /// The trained model, in the run folder.
 pub const FOLDER: &str = "model";
 
-/// What was measured, in the folder of the model.
+/// File of the measurements in the folder of the model.
 pub const RESULT: &str = "result.json";
 
 /// Losses, learning rates and times of every step, in the run folder; it grows while the model
 /// trains.
 pub const METRICS: &str = "metrics.jsonl";
-
-/// The state of a training that is not finished, in the run folder.
-pub const CHECKPOINT: &str = "checkpoint.safetensors";
 
 /// The stage.
 pub struct Model;
@@ -84,7 +82,7 @@ impl Stage for Model {
     }
 }
 
-/// A digest of the files of a model.
+/// Returns a digest of the files of a model.
 fn digest_of(folder: &Path) -> Result<String> {
     let mut digest = blake3::Hasher::new();
     for name in [saved::CONFIG, saved::TOKENIZER, saved::WEIGHTS] {
@@ -97,15 +95,18 @@ fn digest_of(folder: &Path) -> Result<String> {
 }
 
 fn make(context: &Context, config: &TrainingConfig, new: &mut NewPart) -> Result<()> {
-    let device = trusted(&config.device, context.host.as_ref())?;
+    let device = trusted(&config.device, config.train.precision, context.host.as_ref())?;
     let start = config.start.as_ref().map(|path| context.loaded.folder.join(path));
     let mut train_config = config.train.clone();
     let (model, tokenizer, pretrained) = if let Some(folder) = &start {
         let start = SavedModel::read(folder, &DeviceName::Cpu)?;
-        (start.config, Some(start.tokenizer), Vec::new())
+        // Position embeddings are interpolated to the size that is wanted.
+        let model = ModelConfig { image_size: config.model.image_size, ..start.config };
+        (model, Some(start.tokenizer), Vec::new())
     } else {
         let mut model = config.model.clone();
         let found = pretrained(&config.pretrained, &context.loaded.folder, &mut model, &mut train_config)?;
+        tell_unused(&found.parts, &model)?;
         (model, found.tokenizer, found.parts)
     };
     let folder = tempfile::tempdir_in(temporary(context)?).context("cannot make a folder for pictures")?;
@@ -150,8 +151,13 @@ fn make(context: &Context, config: &TrainingConfig, new: &mut NewPart) -> Result
         std::fs::remove_file(&checkpoint).with_context(|| format!("cannot remove {}", checkpoint.display()))?;
         let step = broken.map_or(result.steps, |point| point.step);
         bail!(
-            "the training broke down: its loss is not a number at step {step} or shortly before; lower train.learning_rate = {}",
-            result.learning_rate
+            "the training broke down: its loss is not a number at step {step} or shortly before; lower train.learning_rate = {}{}",
+            result.learning_rate,
+            if config.train.precision == Precision::F16 {
+                ", or train in bf16, which has the range of f32"
+            } else {
+                ""
+            }
         );
     }
     // Of the examples, those that it was trained on.
@@ -185,7 +191,7 @@ fn temporary(context: &Context) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// What a model is trained and measured on.
+/// The data that a model is trained and measured on.
 struct ExampleSet {
     pictures: Pictures,
     training: Vec<Example>,
@@ -200,18 +206,23 @@ impl ExampleSet {
         let mut out = BufWriter::new(File::create(file).with_context(failed)?);
         let mut rows: BTreeMap<String, u32> = BTreeMap::new();
         let mut examples = Vec::new();
-        for_each_example(context, |digest, pixels, turns| {
-            let next = rows.len() as u32;
-            let picture = if let Some(row) = rows.get(digest) {
+        let mut next = 0;
+        for_each_example(context, |digest, pixels, from, turns| {
+            let frames = pixels.len() / (3 * from * from);
+            let row = if let Some(row) = rows.get(digest) {
                 *row
             } else {
-                let square = scaled_square(pixels, SIDE as u32, side as u32);
-                out.write_all(&square.context("a picture of the examples is no square")?).with_context(failed)?;
+                for square in pixels.chunks(3 * from * from) {
+                    let square = scaled_square(square.to_vec(), from as u32, side as u32);
+                    out.write_all(&square.context("a picture of the examples is no square")?).with_context(failed)?;
+                }
                 rows.insert(digest.to_owned(), next);
-                next
+                next += frames as u32;
+                next - frames as u32
             };
+            let shown = Shown { row, frames: if frames > 1 { frames as u32 } else { 0 } };
             let turn = |turn: lynxdata_check::Turn| Turn { question: turn.question, answer: turn.answer };
-            examples.push(Example { picture, turns: turns.into_iter().map(turn).collect() });
+            examples.push(Example { shown, turns: turns.into_iter().map(turn).collect() });
             Ok(())
         })?;
         out.flush().with_context(failed)?;
@@ -220,7 +231,7 @@ impl ExampleSet {
             rows.iter().map(|(digest, row)| (fingerprint(["held out of training", &seed, digest]), *row)).collect();
         order.sort_unstable();
         let kept_back: BTreeSet<u32> = order.into_iter().take(config.held_out).map(|(_, row)| row).collect();
-        let (held_out, training) = examples.into_iter().partition(|example| kept_back.contains(&example.picture));
+        let (held_out, training) = examples.into_iter().partition(|example| kept_back.contains(&example.shown.row));
         let pictures = Pictures::Stored(StoredPictures::open(file, 3 * side * side)?);
         Ok(ExampleSet { pictures, training, held_out })
     }
@@ -233,6 +244,8 @@ struct Metrics<'a> {
     path: PathBuf,
     file: Option<BufWriter<File>>,
     begun: Instant,
+    /// Seconds of the steps before, of a training that was broken off.
+    seconds_before: f64,
     losses: Vec<f64>,
     failed: Option<anyhow::Error>,
 }
@@ -240,7 +253,8 @@ struct Metrics<'a> {
 impl<'a> Metrics<'a> {
     fn new(context: &'a Context, config: &'a TrainingConfig) -> Self {
         let path = context.run.root().join(METRICS);
-        Self { context, config, path, file: None, begun: Instant::now(), losses: Vec::new(), failed: None }
+        let (begun, losses) = (Instant::now(), Vec::new());
+        Self { context, config, path, file: None, begun, seconds_before: 0.0, losses, failed: None }
     }
 
     fn add(&mut self, step: usize, loss: f64) {
@@ -259,9 +273,10 @@ impl<'a> Metrics<'a> {
         if self.file.is_none() {
             // Lines of steps after the checkpoint are those of a process that has ended.
             let old = std::fs::read_to_string(&self.path).unwrap_or_default();
-            let number = |line: &str| serde_json::from_str::<serde_json::Value>(line).ok()?["step"].as_u64();
+            let number = |line: &str, key: &str| serde_json::from_str::<serde_json::Value>(line).ok()?[key].as_f64();
             let kept: Vec<&str> =
-                old.lines().take_while(|line| number(line).is_some_and(|old| old < step as u64)).collect();
+                old.lines().take_while(|line| number(line, "step").is_some_and(|old| old < step as f64)).collect();
+            self.seconds_before = kept.last().and_then(|line| number(line, "seconds")).unwrap_or(0.0);
             let mut file = BufWriter::new(File::create(&self.path).with_context(failed)?);
             for line in kept {
                 writeln!(file, "{line}").with_context(failed)?;
@@ -272,7 +287,7 @@ impl<'a> Metrics<'a> {
             "step": step,
             "loss": loss,
             "learning_rate": self.config.train.learning_rate_at(step - 1),
-            "seconds": self.begun.elapsed().as_secs_f64(),
+            "seconds": self.seconds_before + self.begun.elapsed().as_secs_f64(),
         });
         let file = self.file.as_mut().context("the file is open")?;
         writeln!(file, "{line}").and_then(|()| file.flush()).with_context(failed)
@@ -283,7 +298,7 @@ impl<'a> Metrics<'a> {
     }
 }
 
-/// The losses so far as a line of bars, from the lowest to the highest.
+/// Returns the losses so far as a line of bars, from the lowest to the highest.
 fn curve(losses: &[f64]) -> String {
     const WIDTH: usize = 24;
     const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];

@@ -1,4 +1,5 @@
-//! Pairs as samples of the `webdataset` package: a picture, its caption and its other columns under one key.
+//! Pairs as samples of the `webdataset` package: a picture, its caption and its other columns under
+//! one key.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ pub(crate) type Members<'a> = [(&'a str, &'a [u8])];
 /// The extension of a picture's member.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Naming {
-    /// That of its own format.
+    /// The suffix of its own format.
     OwnFormat,
     /// One for all pictures, whatever their formats are. `datasets` opens an archive only if all
     /// samples have the same extensions, and open_clip knows no `gif`; both tell the format from
@@ -37,7 +38,8 @@ impl Naming {
     }
 }
 
-/// Hands over the key and the members of every pair: the picture, `json`, `txt`. `path` is for messages alone.
+/// Hands over the key and the members of every pair: the picture, `json`, `txt`. `path` is for
+/// messages alone.
 pub(crate) fn for_each(
     pairs: &RecordBatch,
     naming: Naming,
@@ -56,14 +58,15 @@ pub(crate) fn for_each(
     Ok(())
 }
 
-/// The name of every pair's picture: key and extension.
+/// Returns the name of every pair's picture: key and extension.
 pub(crate) fn picture_names(pairs: &RecordBatch, naming: Naming, path: &Path) -> Result<Vec<String>> {
     let (uids, formats) = (table::texts(pairs, "uid", path)?, table::texts(pairs, "format", path)?);
     let name = |row: usize| format!("{}.{}", uids.value(row), naming.extension(formats.value(row)));
     Ok((0..pairs.num_rows()).map(name).collect())
 }
 
-/// Every row's columns but the picture, as one JSON object a row; nulls are written, so that all samples have the same keys.
+/// Returns every row's columns but the picture, as one JSON object a row; nulls are written, so
+/// that all samples have the same keys.
 fn metadata_lines(rows: &RecordBatch) -> Result<Vec<String>> {
     let indices: Vec<usize> =
         (0..rows.num_columns()).filter(|index| rows.schema().field(*index).name() != "image").collect();
@@ -74,7 +77,7 @@ fn metadata_lines(rows: &RecordBatch) -> Result<Vec<String>> {
     Ok(text.lines().map(str::to_owned).collect())
 }
 
-/// The rows with texts for the keys of maps, as JSON has no other keys.
+/// Returns the rows with texts for the keys of maps, as JSON has no other keys.
 fn with_text_keys(rows: &RecordBatch) -> Result<RecordBatch> {
     let columns = rows.columns().iter().map(|values| cast(values, &text_keys(values.data_type())));
     let columns = columns.collect::<Result<Vec<_>, _>>().context("keys of a map cannot be written as JSON")?;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use arrow::array::{
-    ArrayRef, BooleanArray, Int64Array, ListArray, ListBuilder, RecordBatch, StringArray, StringBuilder,
+    Array, ArrayRef, AsArray, BooleanArray, Int64Array, ListArray, ListBuilder, RecordBatch, StringArray, StringBuilder,
 };
 use arrow::datatypes::{DataType, FieldRef, Fields, Schema};
 use lynxdata_engine::Session;
@@ -78,8 +78,8 @@ impl Stage for Select {
         Ok(outcome)
     }
 
-    /// One part per selection, because which of two duplicates is kept depends on all parts; it has
-    /// one file for each part of the pool.
+    /// Returns one part per selection, because which of two duplicates is kept depends on all
+    /// parts; it has one file for each part of the pool.
     fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>> {
         let recipe = context.recipe();
         let pool = Arc::new(pool_of(context)?);
@@ -148,8 +148,8 @@ fn make(
     Ok(())
 }
 
-/// For every pair of the pool the rules that reject it: a bit for each, so that a pair takes 8
-/// bytes for every 64 rules.
+/// The rules that reject each pair of the pool: a bit for each rule, so that a pair takes 8 bytes
+/// for every 64 rules.
 struct Rejected<'a> {
     rules: &'a [Rule],
     /// Words of a pair.
@@ -179,7 +179,7 @@ impl<'a> Rejected<'a> {
         self.of(pair).iter().all(|word| *word == 0)
     }
 
-    /// The names of the rules that reject a pair, in their order.
+    /// Returns the names of the rules that reject a pair, in their order.
     fn names(&self, pair: usize) -> impl Iterator<Item = &'a str> + '_ {
         let words = self.of(pair);
         let rejects = move |(place, _): &(usize, &Rule)| words[place / 64] >> (place % 64) & 1 == 1;
@@ -208,8 +208,8 @@ struct GaveWay {
     why: Duplicate,
 }
 
-/// Among the pairs that pass all rules, those that give way to another one, by their rows in the
-/// pool.
+/// Returns, among the pairs that pass all rules, those that give way to another one, by their rows
+/// in the pool.
 fn duplicates(
     context: &Context,
     selection: &str,
@@ -261,7 +261,7 @@ fn warn_of_improbable_stars(selection: &str, passed: usize, duplicates: &BTreeMa
     }
 }
 
-/// Whether so many duplicates of one pair are more likely a mistake than a picture that is
+/// Returns whether so many duplicates of one pair are more likely a mistake than a picture that is
 /// everywhere: at least 5, and 5 % of the pairs. Our own bound: of the 790 pictures of the
 /// quickstart, chosen for their duplicates, no pair stands for more than 1 %.
 pub(crate) fn is_improbable(duplicates: u64, passed: u64) -> bool {
@@ -296,14 +296,14 @@ fn to_batch(
     RecordBatch::try_new(schema::selection().schema(), columns).context("a selection does not fit its schema")
 }
 
-/// The files of a selection, one for each part of the pool.
+/// Returns the files of a selection, one for each part of the pool.
 pub(crate) fn files<'a>(selections: &'a [PartEntry], name: &str, pool: &Pool) -> Result<&'a [FileEntry]> {
     let selection = selections.iter().find(|part| part.part == name);
     let files = selection.map(|part| part.files.as_slice()).filter(|files| files.len() == pool.parts.len());
     files.with_context(|| format!("selection {name} has not a file for every part of the pool; this is a bug"))
 }
 
-/// The places of the pairs that a selection keeps, in the order of the pool, of its files.
+/// Returns the places of the pairs that a selection keeps, in the order of the pool, of its files.
 pub(crate) fn kept(files: impl Iterator<Item = Result<PathBuf>>) -> Result<Vec<Place>> {
     let mut kept = Vec::new();
     for (part, path) in (0..).zip(files) {
@@ -315,7 +315,7 @@ pub(crate) fn kept(files: impl Iterator<Item = Result<PathBuf>>) -> Result<Vec<P
     Ok(kept)
 }
 
-/// The file of a selection for one part of the pool.
+/// Returns the file of a selection for one part of the pool.
 fn file_name(selection: &str, part: &str) -> String {
     format!("{}/{selection}/part-{part}.parquet", schema::selection().name)
 }
@@ -369,10 +369,10 @@ struct RuleColumn {
     own_name: Option<String>,
 }
 
-/// The pool's columns without the picture, then the signals. A signal stands for the pool's own
-/// column of the same name, such as `width`, which holds the same. An extra column of the source
-/// that is called as a signal is called `source_…`, as those are that are called as columns of the
-/// pool.
+/// Returns the pool's columns without the picture, then the signals. A signal stands for the pool's
+/// own column of the same name, such as `width`, which holds the same. An extra column of the
+/// source that is called as a signal is called `source_…`, as those are that are called as columns
+/// of the pool.
 fn rule_columns(pool: &Schema, signals: &Schema) -> Vec<RuleColumn> {
     let own: Vec<String> = schema::pool().columns.iter().map(|column| column.field.name().clone()).collect();
     let signals: Vec<&FieldRef> = signals.fields().iter().filter(|field| field.name() != "uid").collect();
@@ -395,13 +395,13 @@ fn rule_columns(pool: &Schema, signals: &Schema) -> Vec<RuleColumn> {
     columns
 }
 
-/// The columns of all signals.
+/// Returns the columns of all signals.
 fn signal_columns() -> Schema {
     let of_group = |group| lynxdata_engine::signals::schema(group).fields().iter().skip(1).cloned().collect::<Vec<_>>();
     Schema::new(GROUPS.iter().flat_map(of_group).collect::<Vec<_>>())
 }
 
-/// The rows of one part as rules see them.
+/// Returns the rows of one part as rules see them.
 pub(crate) fn pairs(context: &Context, part: &PoolPart) -> Result<RecordBatch> {
     let columns = rule_columns(part.schema(&context.run)?.as_ref(), &signal_columns());
     let names: Vec<&str> = columns.iter().filter_map(|column| column.own_name.as_deref()).collect();
@@ -419,36 +419,153 @@ pub(crate) fn pairs(context: &Context, part: &PoolPart) -> Result<RecordBatch> {
     RecordBatch::try_new(Arc::new(Schema::new(fields)), values).context("a part and its signals do not fit together")
 }
 
-/// What rejected how many rows.
+/// The decisions of a selection on the pairs of one part of the pool, in their order.
+pub(crate) struct Decisions {
+    /// Their keys.
+    pub(crate) uids: StringArray,
+    /// The reasons to reject them.
+    pub(crate) reasons: Reasons,
+    duplicate_of: StringArray,
+    duplicate_by: StringArray,
+    distances: Int64Array,
+}
+
+/// The kept pair that another one is a duplicate of.
+pub(crate) struct DuplicateOf<'a> {
+    /// Its key.
+    pub(crate) uid: &'a str,
+    /// The name of the comparison.
+    pub(crate) by: &'a str,
+    /// Bits in which the pHash values differ, where they were compared.
+    pub(crate) distance: Option<i64>,
+}
+
+impl Decisions {
+    /// Reads the table of a selection for one part of the pool.
+    pub(crate) fn read(path: &Path) -> Result<Decisions> {
+        let rows = table::read(path, None)?;
+        let text = |name: &str| table::texts(&rows, name, path).cloned();
+        Ok(Decisions {
+            uids: text("uid")?,
+            reasons: Reasons::of(&rows, path)?,
+            duplicate_of: text("duplicate_of")?,
+            duplicate_by: text("duplicate_by")?,
+            distances: table::integers(&rows, "duplicate_distance", path)?.clone(),
+        })
+    }
+
+    /// Makes decisions for tests: of each pair its key, the rules that reject it, the pair that it
+    /// is a duplicate of, and the comparison.
+    #[cfg(test)]
+    pub(crate) fn of(
+        uids: StringArray,
+        rejected_by: Vec<Vec<&str>>,
+        duplicate_of: StringArray,
+        duplicate_by: StringArray,
+    ) -> Decisions {
+        let mut rows = ListBuilder::new(StringBuilder::new());
+        for rules in rejected_by {
+            rules.iter().for_each(|rule| rows.values().append_value(rule));
+            rows.append(true);
+        }
+        let rows = rows.finish();
+        let names = rows.values().as_string().clone();
+        let distances = Int64Array::new_null(uids.len());
+        Decisions { uids, reasons: Reasons { rows, names }, duplicate_of, duplicate_by, distances }
+    }
+
+    /// Returns the pair that is kept in place of the pair of a row.
+    pub(crate) fn duplicate(&self, row: usize) -> Option<DuplicateOf<'_>> {
+        self.duplicate_of.is_valid(row).then(|| DuplicateOf {
+            uid: self.duplicate_of.value(row),
+            by: self.duplicate_by.value(row),
+            distance: self.distances.is_valid(row).then(|| self.distances.value(row)),
+        })
+    }
+}
+
+/// Reads what a selection decided, for one part of the pool after another.
+pub(crate) fn decisions(context: &Context, name: &str, pool: &Pool) -> Result<impl Iterator<Item = Result<Decisions>>> {
+    let selections = context.upstream(&Select)?;
+    let files = files(&selections, name, pool)?.to_vec();
+    Ok(files.into_iter().map(|file| Decisions::read(&context.run.intact(&file)?)))
+}
+
+/// The names of the rules that reject pairs.
+pub(crate) struct Reasons {
+    rows: ListArray,
+    names: StringArray,
+}
+
+impl Reasons {
+    fn of(rows: &RecordBatch, path: &Path) -> Result<Reasons> {
+        let rows: &ListArray = parquet::typed_column(rows, "rejected_by", path)?;
+        let names = rows.values().as_string_opt().context("the rules of a selection are no texts")?;
+        Ok(Reasons { rows: rows.clone(), names: names.clone() })
+    }
+
+    /// Returns how many pairs they are of.
+    pub(crate) fn pairs(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Returns those of a pair, in the order of the rules; none if it is kept.
+    pub(crate) fn of_pair(&self, row: usize) -> impl ExactSizeIterator<Item = &str> {
+        let offsets = self.rows.value_offsets();
+        (offsets[row] as usize..offsets[row + 1] as usize).map(|place| self.names.value(place))
+    }
+}
+
+/// Counts of rejected rows.
 #[derive(Debug, Default)]
 pub struct Rejections {
     /// Rows of the pool.
     pub rows: u64,
-    /// Those that are kept.
+    /// Rows that are kept.
     pub kept: u64,
     /// Rows that a rule rejected, alone or with others.
     pub by_rule: BTreeMap<String, u64>,
     /// Rows that no other rule rejected.
     pub by_rule_alone: BTreeMap<String, u64>,
+    /// Rows that no earlier rule rejected.
+    pub by_first_rule: BTreeMap<String, u64>,
+}
+
+impl Rejections {
+    /// Returns the rows that every rule lets pass, duplicates among them.
+    pub fn passed(&self) -> u64 {
+        self.kept + self.by_first_rule.get(DUPLICATE).copied().unwrap_or(0)
+    }
 }
 
 /// Counts the rows of the files of a selection.
 pub fn count_rejections(files: impl Iterator<Item = PathBuf>) -> Result<Rejections> {
     let mut total = Rejections::default();
     for path in files {
-        let rows = table::read(&path, Some(&["kept", "rejected_by"]))?;
-        let rejected_by: &ListArray = parquet::typed_column(&rows, "rejected_by", &path)?;
-        for row in 0..rows.num_rows() {
-            let rules = table::text_list(rejected_by, row);
-            total.rows += 1;
-            total.kept += u64::from(rules.is_empty());
-            if let [only] = rules.as_slice() {
-                *total.by_rule_alone.entry(only.clone()).or_default() += 1;
-            }
-            for rule in rules {
-                *total.by_rule.entry(rule).or_default() += 1;
+        let reasons = Reasons::of(&table::read(&path, Some(&["rejected_by"]))?, &path)?;
+        total.rows += reasons.pairs() as u64;
+        for pair in 0..reasons.pairs() {
+            let rules = reasons.of_pair(pair);
+            let is_alone = rules.len() == 1;
+            total.kept += u64::from(rules.len() == 0);
+            for (place, rule) in rules.enumerate() {
+                count(&mut total.by_rule, rule);
+                if is_alone {
+                    count(&mut total.by_rule_alone, rule);
+                }
+                if place == 0 {
+                    count(&mut total.by_first_rule, rule);
+                }
             }
         }
     }
     Ok(total)
+}
+
+/// Counts a row under a name.
+fn count(counts: &mut BTreeMap<String, u64>, name: &str) {
+    match counts.get_mut(name) {
+        Some(count) => *count += 1,
+        None => drop(counts.insert(name.to_owned(), 1)),
+    }
 }

@@ -96,9 +96,9 @@ impl Stage for Shards {
                     inputs.extend([TAR_VERSION, context.recipe().download.encode.extension()].map(str::to_owned));
                 }
                 for of_part in shard.chunk_by(|a, b| a.part == b.part) {
-                    let rows: Vec<u32> = of_part.iter().map(|place| place.row).collect();
+                    let rows: Vec<String> = of_part.iter().map(|place| place.row.to_string()).collect();
                     inputs.push(pool.parts[of_part[0].part as usize].pairs.digest());
-                    inputs.push(format!("{rows:?}"));
+                    inputs.push(format!("[{}]", rows.join(", ")));
                 }
                 let (shards, pool) = (Arc::clone(&shards), Arc::clone(&pool));
                 let name = format!("{}/{index:05}", folder(*format));
@@ -138,7 +138,7 @@ impl Stage for Shards {
     }
 }
 
-/// The name of a format in parts and folders.
+/// Returns the name of a format in parts and folders.
 pub(crate) fn folder(format: ShardFormat) -> &'static str {
     match format {
         ShardFormat::Parquet => "parquet",
@@ -146,7 +146,8 @@ pub(crate) fn folder(format: ShardFormat) -> &'static str {
     }
 }
 
-/// Names as readers of the two formats expect them: Hugging Face's `split-00000-of-00012`, WebDataset's six digits.
+/// Returns names as readers of the two formats expect them: Hugging Face's `split-00000-of-00012`,
+/// WebDataset's six digits.
 fn file_name(format: ShardFormat, index: usize, count: usize) -> String {
     match format {
         ShardFormat::Parquet => format!("shards/parquet/data/train-{index:05}-of-{count:05}.parquet"),
@@ -154,14 +155,14 @@ fn file_name(format: ShardFormat, index: usize, count: usize) -> String {
     }
 }
 
-/// The places of every kept pair in the order of the pool.
+/// Returns the places of every kept pair in the order of the pool.
 pub(crate) fn kept_places(context: &Context, selection: &str, pool: &Pool) -> Result<Vec<Place>> {
     let selections = context.upstream(&Select)?;
     let files = select::files(&selections, selection, pool)?;
     select::kept(files.iter().map(|file| Ok(context.run.intact(file)?)))
 }
 
-/// What a writer does with each batch of rows.
+/// A function that takes each batch of rows.
 type OnBatch<'a> = dyn FnMut(&RecordBatch) -> Result<()> + 'a;
 
 fn write_parquet(path: &Path, schema: &SchemaRef, rows: impl Fn(&mut OnBatch<'_>) -> Result<()>) -> Result<()> {
@@ -186,7 +187,8 @@ fn plan_card<'a>(context: &'a Context, selection: &'a str, rows: u64, content: &
          lie in the run folder.",
         env!("CARGO_PKG_VERSION")
     );
-    let card = card::render(&card::Card { name, rows, data_files: "data/*.parquet", content, text: &text });
+    let configs = [("default".to_owned(), vec!["data/*.parquet".to_owned()])];
+    let card = card::render(&card::Card { name, rows, licences: &[], configs: &configs, content, text: &text });
     Planned::new("parquet/card", fingerprint(["card", &card]), move |new: &mut NewPart| {
         let path = context.run.stage_file(new, "shards/parquet/README.md")?;
         std::fs::write(&path, &card).with_context(|| format!("cannot write {}", path.display()))

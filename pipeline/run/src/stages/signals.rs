@@ -1,7 +1,9 @@
 //! Stage `signals`: every pair of the pool is measured once, group by group, into tables beside it.
 //!
-//! If the same run downloads, that happens on the way, from the pixels that are in the stored file, so that no picture is decoded twice; each part of the tables is
-//! committed behind its part of the pool. What is left, such as parts that grew or came from an interrupted run, is measured by the stage, with the same outcome.
+//! If the same run downloads, that happens on the way, from the pixels that are in the stored file,
+//! so that no picture is decoded twice; each part of the tables is committed behind its part of the
+//! pool. What is left, such as parts that grew or came from an interrupted run, is measured by the
+//! stage, with the same outcome.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -53,7 +55,7 @@ impl Stage for Signals {
         group(part) == group(first) // every group measures the whole pool
     }
 
-    /// One part for each group and part of the pool.
+    /// Returns one part for each group and part of the pool.
     fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>> {
         let downloads = context.upstream(&Download)?;
         let parts = downloads.into_iter().flat_map(move |input| {
@@ -116,7 +118,7 @@ impl Measure for MeasureAll {
 
 /// The tables of signals of a part that is being downloaded, as its pairs come.
 pub(super) struct Tables {
-    /// For each group.
+    /// Batches of each group.
     batches: Vec<Vec<RecordBatch>>,
     /// Whether a measurement broke off. The stage then does it again, and shows why.
     is_incomplete: bool,
@@ -144,7 +146,8 @@ impl Tables {
         Ok(())
     }
 
-    /// Returns the tables as parts that come along with that of the pool; none if they are not whole.
+    /// Returns the tables as parts that come along with that of the pool; none if they are not
+    /// whole.
     pub(super) fn finish(self, context: &Context) -> Vec<Along<'_>> {
         if self.is_incomplete {
             return Vec::new();

@@ -161,8 +161,8 @@ fn fits<'a>(context: &'a Context, config: &'a CheckConfig, stage: &'static str, 
     })))
 }
 
-/// The settings that a fit depends on: not the number of replicates, so that more of them add to
-/// those that are there.
+/// Returns the settings that a fit depends on: not the number of replicates, so that more of them
+/// add to those that are there.
 fn settings(context: &Context, config: &CheckConfig) -> Result<String> {
     let device = config.device.resolve()?;
     Ok(settings_text(&(
@@ -192,7 +192,7 @@ pub(crate) struct CheckData {
     pub(crate) different_pairs: Vec<usize>,
 }
 
-/// What the fits share; `None` if there is too little to fit anything.
+/// Returns what the fits share; `None` if there is too little to fit anything.
 fn prepare<'a>(context: &Context, config: &'a CheckConfig) -> Result<Option<Lynx<'a>>> {
     let CheckData { universe, split, different_pairs } = CheckData::load(context)?;
     let arms = arms_to_fit(&config.protocol(context.recipe().seed), &split, &different_pairs);
@@ -213,7 +213,7 @@ impl CheckData {
     }
 }
 
-/// The results of a stage of fits.
+/// Returns the results of a stage of fits.
 pub(crate) fn results(context: &Context, stage: &dyn Stage) -> Result<Vec<FitResult>> {
     context
         .upstream(stage)?

@@ -15,7 +15,7 @@ use crate::paths::path_parser;
 
 /// The answers, in the folder of `--out`.
 pub(super) const PREDICTIONS: &str = "predictions.jsonl";
-/// What the answers depend on, beside them.
+/// File beside the answers with the settings that they depend on.
 pub(super) const ASKED: &str = "asked.json";
 
 /// Names that pictures of COCO have, whose references only give their number.
@@ -131,7 +131,7 @@ pub(super) fn same_as_before(folder: &Path, arguments: &super::Arguments, model:
     }
 }
 
-/// The question with its picture, which is read when its turn comes.
+/// Returns the question with its picture, which is read when its turn comes.
 fn question(settings: &AskArguments, reference: &Reference) -> Result<Question<'static>> {
     let at = || format!("{}: id {}", reference.place, reference.id);
     let Some(text) = &reference.question else {
@@ -159,8 +159,8 @@ fn question(settings: &AskArguments, reference: &Reference) -> Result<Question<'
     Ok(Question { id: reference.id.clone(), request: Box::new(request) })
 }
 
-/// The file of a picture: below the folder by its path, by its name alone, or by its number in
-/// COCO.
+/// Returns the file of a picture: below the folder by its path, by its name alone, or by its number
+/// in COCO.
 pub(super) fn find(folder: &Path, image: &str) -> Result<PathBuf> {
     let path = Path::new(image);
     if !path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
@@ -175,8 +175,8 @@ pub(super) fn find(folder: &Path, image: &str) -> Result<PathBuf> {
     found.with_context(|| format!("the picture {image} is not in {}", folder.display()))
 }
 
-/// The lines of a file that is added to. A last line without its end, as a kill leaves it, is cut
-/// off.
+/// Returns the lines of a file that is added to. A last line without its end, as a kill leaves it,
+/// is cut off.
 fn whole_lines(path: &Path) -> Result<Vec<String>> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,

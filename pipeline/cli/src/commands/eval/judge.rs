@@ -40,7 +40,7 @@ pub(super) struct JudgeArguments {
     labels: Option<PathBuf>,
 }
 
-/// What is told of a judge.
+/// The facts that are printed about a judge.
 #[derive(Serialize)]
 pub(super) struct Told {
     model: String,
@@ -80,7 +80,7 @@ pub(super) struct Judged {
 }
 
 impl Judged {
-    /// The items with the replies of the judge instead of the answers.
+    /// Returns the items with the replies of the judge instead of the answers.
     pub(super) fn items<'a>(&'a self, items: &[Item<'a>]) -> Vec<Item<'a>> {
         let of = |item: &Item<'a>| Item {
             reference: item.reference,
@@ -139,7 +139,7 @@ pub(super) fn run(arguments: &super::Arguments, items: &[Item]) -> Result<Judged
     Ok(Judged { replies, told })
 }
 
-/// The question whether an answer is right, for all ids that have it.
+/// Returns the question whether an answer is right, for all ids that have it.
 fn question<'a>(prompt: &'a str, ids: &[&str]) -> Question<'a> {
     let request = move || {
         let messages = vec![Message::text(Role::User, prompt)];
@@ -148,7 +148,7 @@ fn question<'a>(prompt: &'a str, ids: &[&str]) -> Question<'a> {
     Question { id: ids[0].to_owned(), request: Box::new(request) }
 }
 
-/// How far the judge agrees with labels.
+/// Returns how far the judge agrees with labels.
 fn compare(
     labels: &Source,
     items: &[Item],

@@ -1,17 +1,18 @@
 //! `--lynx`: gets answers from a model that `lynxdata train` made.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
-use lynxdata_burn_model::{Answerer, DeviceName, GenerateConfig, SavedModel};
+use lynxdata_burn_model::{Answerer, DeviceName, GenerateConfig, Precision, SavedModel};
 use lynxdata_evaluation::input::{Prediction, Reference, Source, read_predictions};
 use lynxdata_picture::{decode_rgb, square_of};
 use serde_json::json;
 
 use super::ask::{self, PREDICTIONS};
 use lynxdata_run::lynx::trusted;
+use lynxdata_run::video;
 
 use crate::commands::language_model::write_whole;
 use crate::host::Terminal;
@@ -46,7 +47,7 @@ pub(super) struct LynxArguments {
 }
 
 impl LynxArguments {
-    /// How answers are written.
+    /// Returns how answers are written.
     pub(super) fn settings(&self) -> Result<GenerateConfig> {
         let mut table = toml::Table::new();
         for set in &self.generate {
@@ -78,7 +79,7 @@ pub(super) fn run(arguments: &super::Arguments, references: &[Reference]) -> Res
         }
         None => None,
     };
-    let device = trusted(arguments.lynx.device.as_ref().unwrap_or(&DeviceName::Auto), &Terminal)?;
+    let device = trusted(arguments.lynx.device.as_ref().unwrap_or(&DeviceName::Auto), Precision::F32, &Terminal)?;
     let saved = SavedModel::read(folder, &device)
         .with_context(|| format!("{} is no folder of a trained model", folder.display()))?;
     let answerer = Answerer::new(saved, &device, arguments.ask.max_tokens as usize)?;
@@ -88,10 +89,8 @@ pub(super) fn run(arguments: &super::Arguments, references: &[Reference]) -> Res
     for (number, reference) in references.iter().enumerate() {
         let at = || format!("{}: id {}", reference.place, reference.id);
         let Some(image) = &reference.image else { bail!("{}: it has no picture", at()) };
-        let path = ask::find(images, image).with_context(at)?;
-        let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let rgb = decode_rgb(&bytes, MAX_PIXELS).with_context(|| format!("cannot decode {}", path.display()))?;
-        let picture = square_of(&rgb, answerer.side() as u32);
+        let files = files(images, image, answerer.frames()).with_context(at)?;
+        let seen = files.iter().map(|path| square(path, answerer.side() as u32)).collect::<Result<Vec<_>>>()?;
         let question = reference.question.as_deref().unwrap_or_default();
         let question = match &arguments.ask.instruction {
             Some(instruction) if !question.is_empty() => format!("{question}\n{instruction}"),
@@ -105,7 +104,7 @@ pub(super) fn run(arguments: &super::Arguments, references: &[Reference]) -> Res
             if among.is_empty() {
                 bail!("{}: there is no answer to choose from; leave out --by-likelihood", at());
             }
-            let nats = answerer.nats_per_byte(&picture, &question, &among)?;
+            let nats = answerer.nats_per_byte(&seen, &question, &among)?;
             if nats.iter().any(|nats| !nats.is_finite()) {
                 bail!("the model of {} scores answers with what is not a number; train it anew", folder.display());
             }
@@ -113,7 +112,7 @@ pub(super) fn run(arguments: &super::Arguments, references: &[Reference]) -> Res
             let best = (0..among.len()).min_by(|a, b| nats[*a].total_cmp(&nats[*b])).unwrap_or(0);
             spelled(reference, best, among[best])
         } else {
-            answerer.answer(&picture, &question, &settings)?
+            answerer.answer(&seen, &question, &settings)?
         };
         lines.push_str(&format!("{}\n", json!({"id": reference.id, "answer": answer})));
         if (number + 1) % 100 == 0 {
@@ -133,7 +132,28 @@ pub(super) fn run(arguments: &super::Arguments, references: &[Reference]) -> Res
     Ok(read_predictions(Source { name: "the model's answers", text: &lines })?)
 }
 
-/// An option as the right answer is spelled: by its letter, or by its text.
+/// Returns the file of a picture, or the files of those frames of a video that stand for it.
+fn files(images: &Path, image: &str, frames: usize) -> Result<Vec<PathBuf>> {
+    // A picture first: its name without the suffix may be that of a folder.
+    let not_found = match ask::find(images, image) {
+        Ok(path) => return Ok(vec![path]),
+        Err(error) => error,
+    };
+    match video::frames(images, Path::new(image))? {
+        None => Err(not_found.context("it is no picture, and no video as a folder of frames")),
+        Some(_) if frames == 0 => bail!("{image} is a video, and the model knows pictures alone: model.frames is 0"),
+        Some(files) => Ok(video::spread(files.len(), frames).map(|place| files[place].clone()).collect()),
+    }
+}
+
+/// Returns a picture as the model takes it.
+fn square(path: &Path, side: u32) -> Result<Vec<u8>> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let rgb = decode_rgb(&bytes, MAX_PIXELS).with_context(|| format!("cannot decode {}", path.display()))?;
+    Ok(square_of(&rgb, side))
+}
+
+/// Returns an option as the right answer is spelled: by its letter, or by its text.
 fn spelled(reference: &Reference, place: usize, text: &str) -> String {
     let letters = 'A'..='Z';
     let by_letter = |answer: &String| answer.len() == 1 && letters.contains(&answer.chars().next().unwrap_or_default());
@@ -144,7 +164,7 @@ fn spelled(reference: &Reference, place: usize, text: &str) -> String {
     }
 }
 
-/// The answers that the questions of each category have.
+/// Returns the answers that the questions of each category have.
 fn candidates(references: &[Reference]) -> BTreeMap<Option<String>, BTreeSet<&str>> {
     let mut all: BTreeMap<Option<String>, BTreeSet<&str>> = BTreeMap::new();
     for reference in references {

@@ -32,7 +32,7 @@ pub(super) struct Results {
 }
 
 impl Results {
-    /// One row for each category, and what is to be told below.
+    /// Returns one row for each category, and what is to be told below.
     pub(super) fn table(&self) -> String {
         let figures: Vec<&str> = self.scores.groups[0].figures.iter().map(|figure| figure.name).collect();
         let header: Vec<&str> = ["category", "questions"].into_iter().chain(figures).collect();
@@ -66,7 +66,7 @@ impl Results {
         if self.scores.groups.iter().flat_map(|group| &group.figures).any(|figure| figure.value.is_none()) {
             notes.push("–: the figure is undefined there, as the precision of answers without a yes".to_owned());
         } else if self.scores.groups.iter().flat_map(|group| &group.figures).any(|figure| figure.interval.is_none()) {
-            notes.push("no interval: there are fewer than two pictures or questions, or the figure is undefined in too many draws of them".to_owned());
+            notes.push("no interval: there are fewer than two pictures or questions, or the figure is undefined in too many draws of them, or the same in all".to_owned());
         }
         notes.extend(self.scores.notes.iter().cloned());
         notes.extend(self.judge.iter().flat_map(Told::notes));
@@ -102,7 +102,7 @@ impl Results {
     }
 }
 
-/// A figure with its interval, in two decimals as the leader boards have them.
+/// Returns a figure with its interval, in two decimals as the leader boards have them.
 fn cell(figure: &Value) -> String {
     match (figure.value, figure.interval) {
         (Some(value), Some([low, high])) => format!("{value:.2} [{low:.2}, {high:.2}]"),

@@ -1,4 +1,5 @@
-//! The web server of the quickstart: the bundled pictures, and a few answers of the kinds that the web gives, on the loopback interface.
+//! The web server of the quickstart: the bundled pictures, and a few answers of the kinds that the
+//! web gives, on the loopback interface.
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -13,7 +14,8 @@ use hyper_util::rt::TokioIo;
 use include_dir::Dir;
 use tokio::net::TcpListener;
 
-/// The port is part of the URLs and so of every key. A fixed one makes runs repeat to the byte; if another program has it, any other will do.
+/// The port is part of the URLs and so of every key. A fixed one makes runs repeat to the byte; if
+/// another program has it, any other will do.
 const PORT: u16 = 8731;
 
 /// A running server; it ends with the process.
@@ -23,7 +25,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Host and port.
+    /// Returns host and port.
     pub(super) fn address(&self) -> String {
         self.address.to_string()
     }

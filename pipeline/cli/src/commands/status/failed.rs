@@ -1,4 +1,5 @@
-//! The rows that failed, for people who look for the reason and for scripts that do something about it.
+//! The rows that failed, for people who look for the reason and for scripts that do something about
+//! it.
 
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -26,7 +27,8 @@ struct Failed<'a> {
 
 const HEADER: &str = "row\tuid\turl\tstatus\tretry_class\thttp_status\tattempts\telapsed_ms\tdetail\n";
 
-/// Writes them to standard output, part by part: a line of JSON each, or a header and a line of tab-separated texts each.
+/// Writes them to standard output, part by part: a line of JSON each, or a header and a line of
+/// tab-separated texts each.
 pub(super) fn list(root: &Path, json: bool) -> Result<()> {
     let mut output = BufWriter::new(std::io::stdout().lock());
     let cannot_write = "cannot write to standard output";
@@ -80,7 +82,8 @@ fn integer(column: &Int64Array, row: usize) -> Option<i64> {
 }
 
 impl Failed<'_> {
-    /// Fields between tabs, nothing where there is no value; tabs and line breaks within texts become spaces.
+    /// Fields between tabs, nothing where there is no value; tabs and line breaks within texts
+    /// become spaces.
     fn tabbed(&self) -> String {
         let number = |number: Option<i64>| number.map_or_else(String::new, |number| number.to_string());
         // Sources come from strangers: nothing of them may end the line or steer a terminal.

@@ -12,7 +12,8 @@ use tokio_rustls::TlsAcceptor;
 
 use super::*;
 
-/// A server that speaks HTTP/2 over TLS and nothing else, with long heads. Returns its port and how many connections it has had.
+/// A server that speaks HTTP/2 over TLS and nothing else, with long heads. Returns its port and how
+/// many connections it has had.
 async fn start_http2_server(body: Vec<u8>) -> (u16, Arc<AtomicUsize>) {
     let mut config = tls_server_config();
     config.alpn_protocols = vec![b"h2".to_vec()];
@@ -84,8 +85,8 @@ async fn a_proxy_may_be_called_by_a_name_and_have_a_private_address() {
     assert_eq!(statuses(&downloader, &urls).await, ["ok", "forbidden_address"]);
 }
 
-/// A server that keeps connections open, and closes each when it has seen another request on it after an answer. Returns its port, and how many requests
-/// there were.
+/// A server that keeps connections open, and closes each when it has seen another request on it
+/// after an answer. Returns its port, and how many requests there were.
 async fn start_forgetful_server(answer: Vec<u8>) -> (u16, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -141,8 +142,8 @@ async fn headers_need_not_be_perfect() {
     assert_eq!(statuses(&downloader_with(&config()), &urls).await, ["ok"; 3]);
 }
 
-/// A proxy that makes tunnels to ports of this machine, whatever the host: by `CONNECT` for a user, or by SOCKS 5 (RFC 1928) without one. Returns its
-/// address and the targets that it was asked for.
+/// A proxy that makes tunnels to ports of this machine, whatever the host: by `CONNECT` for a user,
+/// or by SOCKS 5 (RFC 1928) without one. Returns its address and the targets that it was asked for.
 async fn start_tunnel_proxy(is_socks: bool) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -471,7 +471,8 @@ fn members_that_must_not_be_read_are_refused_one_by_one() {
     archive.extend(END);
     let folder = folder(&[("a.tar", &archive)]);
     let rows = read(&SourceConfig::new("a.tar", "url"), &folder);
-    // A refused member comes before the sample around it, which is complete only when the next one begins.
+    // A refused member comes before the sample around it, which is complete only when the next one
+    // begins.
     let problems: Vec<&str> = texts(&rows, "problem").into_iter().flatten().collect();
     assert_eq!(problems.len(), cases.len());
     for ((_, expected), problem) in cases.iter().zip(problems) {
@@ -619,7 +620,8 @@ fn local_pictures_and_lists_may_stand_in_one_source() {
 
 #[test]
 fn what_img2dataset_writes_is_imported() {
-    // The layout and the JSON are those of img2dataset 1.47.0 with `--output_format files` and `webdataset`.
+    // The layout and the JSON are those of img2dataset 1.47.0 with `--output_format files` and
+    // `webdataset`.
     let json = |caption: &str| {
         format!(
             "{{\n    \"score\": 0.5,\n    \"caption\": \"{caption}\",\n    \"url\": \"http://a.example/{caption}.jpg\",\n    \"key\": \"00000000\",\n    \"status\": \"success\",\n    \"error_message\": null,\n    \"width\": 256,\n    \"exif\": \"{{}}\",\n    \"sha256\": \"ff\"\n}}"

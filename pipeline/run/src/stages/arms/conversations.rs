@@ -14,11 +14,13 @@ use serde_json::Value;
 use super::sample;
 use super::table::{Membership, RawPair, Writer};
 use crate::table;
+use crate::video::{self, spread};
 
 /// Bytes of a JSON file that are looked at to tell what it is.
 const BEGINNING: u64 = 64 * 1024;
 
-/// Whether a JSON file begins as a list of conversations does, in LLaVA's format or with messages.
+/// Returns whether a JSON file begins as a list of conversations does, in LLaVA's format or with
+/// messages.
 pub(super) fn begins_as_conversations(path: &Path) -> Result<bool> {
     let failed = || format!("cannot read {}", path.display());
     let mut beginning = Vec::new();
@@ -27,12 +29,15 @@ pub(super) fn begins_as_conversations(path: &Path) -> Result<bool> {
     Ok(text.contains("\"conversations\"") || text.contains("\"messages\""))
 }
 
-/// What came of the conversations that cannot be part of a check.
+/// Counts of the conversations that cannot be part of a check.
 #[derive(Default)]
 struct LeftOut {
     without_picture: u64,
     several_pictures: u64,
     without_answer: u64,
+    videos: u64,
+    videos_without_frames: u64,
+    parts_of_videos: u64,
 }
 
 /// Writes the conversations of some files; relative pictures lie below `pictures`.
@@ -64,42 +69,81 @@ pub(super) fn write(
                 left_out.without_answer += 1;
                 return Ok(());
             }
-            let picture = match found {
-                Found::None => None,
-                Found::Several => {
+            let frames = writer.squares.frames;
+            let of_video = |all: Vec<Picture>| spread(all.len(), frames).map(|place| all[place].clone()).collect();
+            let wanted: Vec<Picture> = match found {
+                Found::Pictures(one) if one.len() < 2 => one,
+                Found::Pictures(_) if frames == 0 => {
                     left_out.several_pictures += 1;
                     return Ok(());
                 }
-                Found::Bytes(bytes) => Some(bytes),
-                Found::Path(path) => {
-                    let path = pictures.join(path);
-                    match std::fs::read(&path) {
-                        Ok(bytes) => Some(bytes),
-                        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-                        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
-                    }
+                Found::Pictures(several) => of_video(several),
+                Found::Video { .. } if frames == 0 => {
+                    left_out.videos += 1;
+                    return Ok(());
                 }
+                Found::Video { is_part: true, .. } => {
+                    left_out.parts_of_videos += 1;
+                    return Ok(());
+                }
+                Found::Video { path, .. } => match video::frames(pictures, &path)? {
+                    Some(files) => of_video(files.into_iter().map(Picture::Path).collect()),
+                    None => {
+                        left_out.videos_without_frames += 1;
+                        return Ok(());
+                    }
+                },
             };
-            let Some(picture) = picture else {
+            let read = wanted.into_iter().map(|picture| picture.read(pictures)).collect::<Result<Vec<_>>>()?;
+            let read: Option<Vec<Vec<u8>>> = read.into_iter().collect();
+            let Some(pictures) = read.filter(|read| !read.is_empty()) else {
                 left_out.without_picture += 1;
                 return Ok(());
             };
-            writer.add(RawPair { uid: None, membership, turns, picture })
+            writer.add(RawPair { uid: None, membership, turns, pictures })
         })?;
     }
-    let LeftOut { without_picture, several_pictures, without_answer } = left_out;
-    writer.leave_out("conversations_without_a_picture_that_is_there", without_picture);
-    writer.leave_out("conversations_with_several_pictures", several_pictures);
-    writer.leave_out("conversations_without_an_answer", without_answer);
+    for (reason, conversations) in [
+        ("conversations_without_a_picture_that_is_there", left_out.without_picture),
+        ("conversations_with_several_pictures", left_out.several_pictures),
+        ("conversations_without_an_answer", left_out.without_answer),
+        ("conversations_about_a_video", left_out.videos),
+        ("conversations_about_a_video_without_a_folder_of_frames", left_out.videos_without_frames),
+        ("conversations_about_a_part_of_a_video", left_out.parts_of_videos),
+    ] {
+        writer.leave_out(reason, conversations);
+    }
     Ok(())
 }
 
-/// The picture of a conversation.
+/// The picture or video of a conversation.
 enum Found {
-    None,
-    Several,
+    /// Pictures, or none.
+    Pictures(Vec<Picture>),
+    /// A video, perhaps a part of it alone, from one second to another.
+    Video { path: PathBuf, is_part: bool },
+}
+
+/// The file of a picture.
+#[derive(Clone)]
+enum Picture {
     Bytes(Vec<u8>),
     Path(PathBuf),
+}
+
+impl Picture {
+    /// Returns its bytes; `None` if it is not below `root`.
+    fn read(self, root: &Path) -> Result<Option<Vec<u8>>> {
+        let path = match self {
+            Self::Bytes(bytes) => return Ok(Some(bytes)),
+            Self::Path(path) => root.join(path),
+        };
+        match std::fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+        }
+    }
 }
 
 type Take<'a> = &'a mut dyn FnMut(usize, String, &dyn Fn() -> Vec<Turn>, Found) -> Result<()>;
@@ -114,8 +158,10 @@ fn for_each(path: &Path, take: Take<'_>) -> Result<()> {
 
 fn for_each_of_parquet(path: &Path, take: Take<'_>) -> Result<()> {
     let mut row_of_file = 0;
-    for batch in table::batches(path, Some(&["id", "images", "messages"]))? {
+    let columns = ["id", "images", "messages", "video"];
+    for batch in table::batches(path, Some(&columns))? {
         let batch = batch?;
+        let videos = batch.column_by_name("video").and_then(|videos| videos.as_any().downcast_ref::<StructArray>());
         let ids = batch.column_by_name("id").map(|_| table::texts(&batch, "id", path)).transpose()?;
         let images: &ListArray = parquet::typed_column(&batch, "images", path)?;
         let messages: &ListArray = parquet::typed_column(&batch, "messages", path)?;
@@ -124,10 +170,20 @@ fn for_each_of_parquet(path: &Path, take: Take<'_>) -> Result<()> {
             let of_row: &StructArray = of_row.as_any().downcast_ref().context("images are structs")?;
             let bytes = of_row.column_by_name("bytes").and_then(|bytes| bytes.as_any().downcast_ref::<BinaryArray>());
             let bytes = bytes.with_context(|| format!("{}: images have no bytes", path.display()))?;
-            let found = match of_row.len() {
-                1 if of_row.is_valid(0) && bytes.is_valid(0) => Found::Bytes(bytes.value(0).to_vec()),
-                0 | 1 => Found::None,
-                _ => Found::Several,
+            let found = match videos.map(|videos| (videos, video_of(videos, row))) {
+                Some((videos, Some(path))) => {
+                    let is_part = ["start", "end"]
+                        .iter()
+                        .any(|name| videos.column_by_name(name).is_some_and(|seconds| seconds.is_valid(row)));
+                    Found::Video { path: path.into(), is_part }
+                }
+                _ => {
+                    let there = (0..of_row.len()).filter(|place| of_row.is_valid(*place) && bytes.is_valid(*place));
+                    let pictures: Vec<Picture> =
+                        there.map(|place| Picture::Bytes(bytes.value(place).to_vec())).collect();
+                    // One of several that is missing leaves none.
+                    Found::Pictures(if pictures.len() == of_row.len() { pictures } else { Vec::new() })
+                }
             };
             let said = messages.value(row);
             let said: &StructArray = said.as_any().downcast_ref().context("messages are structs")?;
@@ -143,6 +199,12 @@ fn for_each_of_parquet(path: &Path, take: Take<'_>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Returns the path of the video of a row, if it has one.
+fn video_of(videos: &StructArray, row: usize) -> Option<&str> {
+    let paths = videos.column_by_name("path")?.as_any().downcast_ref::<StringArray>()?;
+    (videos.is_valid(row) && paths.is_valid(row)).then(|| paths.value(row))
 }
 
 fn for_each_of_json(path: &Path, take: Take<'_>) -> Result<()> {
@@ -161,15 +223,20 @@ fn for_each_of_json(path: &Path, take: Take<'_>) -> Result<()> {
     };
     for (row, sample) in list.iter().enumerate() {
         let id = sample["id"].as_str().map_or_else(|| row.to_string(), str::to_owned);
-        let image = sample.get("image").or_else(|| sample.get("images"));
-        let found = match image {
-            Some(Value::String(path)) => Found::Path(path.into()),
-            Some(Value::Array(list)) => match list.as_slice() {
-                [] => Found::None,
-                [Value::String(path)] => Found::Path(path.into()),
-                _ => Found::Several,
-            },
-            _ => Found::None,
+        let paths = |names: [&str; 2]| -> Vec<PathBuf> {
+            let value = names.into_iter().find_map(|name| sample.get(name));
+            match value {
+                Some(Value::String(path)) => vec![path.into()],
+                Some(Value::Array(list)) => list.iter().filter_map(Value::as_str).map(PathBuf::from).collect(),
+                _ => Vec::new(),
+            }
+        };
+        let found = match paths(["video", "videos"]).into_iter().next() {
+            Some(path) => {
+                let is_part = ["video_start", "video_end"].iter().any(|name| !sample[*name].is_null());
+                Found::Video { path, is_part }
+            }
+            None => Found::Pictures(paths(["image", "images"]).into_iter().map(Picture::Path).collect()),
         };
         let said = sample.get("conversations").or_else(|| sample.get("messages")).and_then(Value::as_array);
         let said = said.map(Vec::as_slice).unwrap_or_default();
@@ -190,7 +257,7 @@ fn turns<'a>(said: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<Turn> {
     let mut turns = Vec::new();
     let mut question = String::new();
     for (role, content) in said {
-        let content = content.replace("<image>", "");
+        let content = content.replace("<image>", "").replace("<video>", "");
         let content = content.trim();
         if matches!(role, "assistant" | "gpt") {
             turns.push(Turn { question: std::mem::take(&mut question), answer: content.to_owned() });

@@ -1,15 +1,21 @@
 //! Stage `examples`: what `lynxdata train` trains on, as one table like those of a check's arms.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
+use lynxdata_burn_model::ModelConfig;
 use lynxdata_check::Turn;
+use lynxdata_check::features::SIDE;
 use lynxdata_records::{NewPart, fingerprint};
 
+use super::table::Squares;
 use super::{FORMAT_VERSION, kind, table, write_folder};
 use crate::recipe::{Recipe, TrainingConfig};
 use crate::stage::{Context, Parts, Planned, Stage, settings_text};
 
 /// The folder of the table in the run folder.
 const FOLDER: &str = "examples";
+
+/// The state of a training that is not finished, in the run folder.
+pub const CHECKPOINT: &str = "checkpoint.safetensors";
 
 /// The one part.
 const PART: &str = "examples";
@@ -46,11 +52,21 @@ impl Stage for Examples {
         let config = training_of(context)?;
         let kind = kind::of(&context.loaded.folder.join(&config.data)).context("training.data")?;
         let inputs = kind.inputs()?;
-        let settings = settings_text(&(context.recipe().seed, config.most_examples));
+        let squares = squares(&config.model);
+        let settings = settings_text(&(context.recipe().seed, config.most_examples, squares.side, squares.frames));
         let inputs = ["examples", FORMAT_VERSION, &settings].into_iter().chain(inputs.iter().map(String::as_str));
         let print = fingerprint(inputs);
         let make = Box::new(move |new: &mut NewPart| {
-            let mut writer = table::Writer::create(context, new, FOLDER, PART)?;
+            let root = context.run.root();
+            if root.join(CHECKPOINT).exists() {
+                bail!(
+                    "{} holds a training that was broken off, and what it is trained on has changed since: {}, the seed or \
+                     most_examples\nhint: put it back, or name another --out",
+                    root.display(),
+                    config.data.display()
+                );
+            }
+            let mut writer = table::Writer::create(context, new, (FOLDER, PART), squares)?;
             write_folder(context, config.most_examples, &kind, None, &mut writer)?;
             writer.finish(new)
         });
@@ -58,20 +74,28 @@ impl Stage for Examples {
     }
 }
 
-/// What the recipe says of training.
+/// Returns what the recipe says of training.
 pub(crate) fn training_of(context: &Context) -> Result<&TrainingConfig> {
     context.recipe().training.as_ref().context("the recipe has no [training]")
 }
 
-/// Takes every example in order: the digest of its picture's file, the picture as a square of
-/// [`lynxdata_check::features::SIDE`] pixels in RGB, and its turns.
+/// Returns how the pictures of a model's examples are kept: no smaller than those of a check, so
+/// that a smaller model is trained on the same table.
+fn squares(model: &ModelConfig) -> Squares {
+    Squares { side: model.image_size.max(SIDE), frames: model.frames }
+}
+
+/// Takes every example in order: the digest of its picture's file, the picture as a square in RGB,
+/// or the squares of a video's frames one after another, and its turns; besides the side of the
+/// squares.
 pub(crate) fn for_each_example(
     context: &Context,
-    mut take: impl FnMut(&str, Vec<u8>, Vec<Turn>) -> Result<()>,
+    mut take: impl FnMut(&str, Vec<u8>, usize, Vec<Turn>) -> Result<()>,
 ) -> Result<()> {
+    let side = squares(&training_of(context)?.model).side;
     for part in context.upstream(&Examples)? {
         table::read(context, FOLDER, &part, |rows| {
-            rows.into_iter().try_for_each(|row| take(&row.digest, row.pixels, row.turns))
+            rows.into_iter().try_for_each(|row| take(&row.digest, row.pixels, side, row.turns))
         })?;
     }
     Ok(())

@@ -20,9 +20,9 @@ use crate::table;
 /// The column of texts in tables.
 const CAPTION: &str = "caption";
 
-/// Side to which pictures are scaled on the way. Signals of duplicates are measured on it; features
-/// need 64 pixels.
-const SIDE: i64 = 256;
+/// Side to which pictures are scaled on the way, at least. Signals of duplicates are measured on
+/// it; features need 64 pixels.
+const SIDE: usize = 256;
 
 /// Writes the pairs of a source.
 pub(super) fn write(
@@ -48,7 +48,7 @@ pub(super) fn write(
         source.insert("caption".to_owned(), CAPTION.into());
     }
     let mut download = toml::Table::new();
-    download.insert("size".to_owned(), SIDE.into());
+    download.insert("size".to_owned(), i64::try_from(writer.squares.side.max(SIDE))?.into());
     let mut table = toml::Table::new();
     table.insert("output".to_owned(), text(&folder.path().join("pool"))?.into());
     table.insert("source".to_owned(), source.into());

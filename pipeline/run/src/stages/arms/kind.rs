@@ -14,7 +14,7 @@ use crate::pool::{Place, Pool};
 use crate::stages::{folder_digest, select};
 use crate::table;
 
-/// What is read of a folder.
+/// The kind of a folder's content.
 pub(super) enum Kind {
     /// The pool of a run, or the pairs of it that a selection keeps.
     Pool { files: Vec<PathBuf>, kept: Option<Vec<Place>> },
@@ -71,7 +71,7 @@ fn pool(run: &Path, manifest: &Manifest, selection: Option<&str>) -> Result<Kind
     Ok(Kind::Pool { files, kept: Some(kept) })
 }
 
-/// The conversations of a run, with the pictures in them.
+/// Returns the conversations of a run, with the pictures in them.
 fn instructions(run: &Path, manifest: &Manifest) -> Result<Kind> {
     let paths = manifest.parts(Instruct.name()).flat_map(|part| &part.files).map(|file| run.join(&file.path));
     let files: Vec<PathBuf> = paths.filter(|path| path.extension().is_some_and(|suffix| suffix == "parquet")).collect();
@@ -81,7 +81,7 @@ fn instructions(run: &Path, manifest: &Manifest) -> Result<Kind> {
     Ok(Kind::Conversations { files, pictures: run.to_owned() })
 }
 
-/// The files of conversations at a path: Parquet with messages, or JSON as LLaVA's.
+/// Returns the files of conversations at a path: Parquet with messages, or JSON as LLaVA's.
 fn conversation_files(path: &Path) -> Result<Vec<PathBuf>> {
     let mut files = if path.is_dir() {
         let entries = std::fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -108,7 +108,7 @@ fn conversation_files(path: &Path) -> Result<Vec<PathBuf>> {
 }
 
 impl Kind {
-    /// Everything that what is read of it depends on.
+    /// Returns everything on which depends what is read of it.
     pub(super) fn inputs(&self) -> Result<Vec<String>> {
         let mut inputs = Vec::new();
         match self {

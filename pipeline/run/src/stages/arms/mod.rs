@@ -17,11 +17,13 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use lynxdata_records::{NewPart, PartEntry, fingerprint};
+use lynxdata_records::{Manifest, NewPart, PartEntry, fingerprint};
 use serde::Serialize;
 
+pub use self::examples::CHECKPOINT;
 pub(crate) use self::examples::{Examples, for_each_example, training_of};
 use self::kind::Kind;
+use self::table::Squares;
 pub use self::universe::base_pairs;
 pub(crate) use self::universe::{load, split_config};
 use crate::recipe::{ArmConfig, CheckConfig, Recipe};
@@ -46,7 +48,8 @@ const POOL: &str = "pool";
 /// The part of the folder that is evaluated on.
 const EVALUATION: &str = "evaluation";
 
-/// What a recipe says of the stages after the arms; how many threads there are changes nothing.
+/// Returns what a recipe says of the stages after the arms; how many threads there are changes
+/// nothing.
 pub(super) fn check_settings(recipe: &Recipe) -> String {
     let check = recipe.check.clone().map(|check| CheckConfig { threads: 0, ..check });
     settings_text(&(recipe.seed, check, &recipe.dedup))
@@ -87,7 +90,7 @@ impl Stage for Arms {
         if config.selections().next().is_some() {
             let inputs = pool_inputs(context, config)?;
             let make = Box::new(move |new: &mut NewPart| {
-                let mut writer = table::Writer::create(context, new, FOLDER, POOL)?;
+                let mut writer = table::Writer::create(context, new, (FOLDER, POOL), Squares::OF_CHECK)?;
                 pool::write_selections(context, config, &mut writer)?;
                 writer.finish(new)
             });
@@ -96,12 +99,9 @@ impl Stage for Arms {
         for (arm, name, path) in folders(config) {
             let path = context.loaded.folder.join(path);
             let kind = kind::of(&path).with_context(|| format!("arm {name}"))?;
-            let inputs = kind.inputs()?;
-            let settings = settings_text(&(context.recipe().seed, config.most_pairs, arm, name));
-            let inputs = ["arms", FORMAT_VERSION, &settings].into_iter().chain(inputs.iter().map(String::as_str));
-            let print = fingerprint(inputs);
+            let print = print_of_folder(context.recipe(), config, arm, name, &kind)?;
             let make = Box::new(move |new: &mut NewPart| {
-                let mut writer = table::Writer::create(context, new, FOLDER, name)?;
+                let mut writer = table::Writer::create(context, new, (FOLDER, name), Squares::OF_CHECK)?;
                 // The spare ones make up for those that are held out.
                 let most = config.most_pairs.saturating_mul(2);
                 write_folder(context, most, &kind, arm, &mut writer).with_context(|| format!("arm {name}"))?;
@@ -113,13 +113,36 @@ impl Stage for Arms {
     }
 }
 
-/// The check of the recipe.
+fn print_of_folder(
+    recipe: &Recipe,
+    config: &CheckConfig,
+    arm: Option<usize>,
+    name: &str,
+    kind: &Kind,
+) -> Result<String> {
+    let inputs = kind.inputs()?;
+    let settings = settings_text(&(recipe.seed, config.most_pairs, arm, name));
+    let inputs = ["arms", FORMAT_VERSION, &settings].into_iter().chain(inputs.iter().map(String::as_str));
+    Ok(fingerprint(inputs))
+}
+
+/// Returns whether a folder that is an arm, or that is evaluated on, has changed since it was read.
+/// Folders of recipes in files have paths that are relative to these files, and are not looked at.
+pub fn folders_have_changed(recipe: &Recipe, manifest: &Manifest) -> bool {
+    let Some(config) = &recipe.check else { return false };
+    folders(config).filter(|(_, _, path)| path.is_absolute()).any(|(arm, name, path)| {
+        let print = kind::of(path).and_then(|kind| print_of_folder(recipe, config, arm, name, &kind)).ok();
+        manifest.part(Arms.name(), name).is_some_and(|part| Some(&part.fingerprint) != print.as_ref())
+    })
+}
+
+/// Returns the check of the recipe.
 pub(crate) fn check_of(context: &Context) -> Result<&CheckConfig> {
     context.recipe().check.as_ref().context("the recipe has no [check]")
 }
 
-/// The arms that are folders, and the folder that is evaluated on: its place among the arms, if it
-/// is one, its name and its path.
+/// Returns the arms that are folders, and the folder that is evaluated on: its place among the
+/// arms, if it is one, its name and its path.
 fn folders(config: &CheckConfig) -> impl Iterator<Item = (Option<usize>, &str, &Path)> {
     let arms = config.arms.iter().enumerate().filter_map(|(place, arm)| match arm {
         ArmConfig::Selection(_) | ArmConfig::Captions(_) => None,
@@ -128,7 +151,7 @@ fn folders(config: &CheckConfig) -> impl Iterator<Item = (Option<usize>, &str, &
     arms.chain(config.evaluate_on.iter().map(|path| (None, EVALUATION, path.as_path())))
 }
 
-/// What the tables of a check depend on, but for what they are read from.
+/// Returns what the tables of a check depend on, but for what they are read from.
 pub(crate) fn settings(config: &CheckConfig) -> impl Serialize + '_ {
     (&config.arms, &config.evaluate_on, &config.held_out_where, (config.most_pairs, config.held_out_most))
 }
@@ -161,8 +184,8 @@ fn write_folder(
     }
 }
 
-/// Of many keys those with the smallest hashes of seed and key, so that a larger number keeps those
-/// of a smaller one.
+/// Samples, of many keys, those with the smallest hashes of seed and key, so that a larger number
+/// keeps those of a smaller one.
 fn sample<K: Ord + Clone>(
     keys: impl IntoIterator<Item = (String, K)>,
     most: usize,

@@ -18,7 +18,7 @@ use crate::stages::dedup::pool_of;
 use crate::stages::{select, shards};
 use crate::table;
 
-/// How many times as many pairs as may be held out are loaded, since some are passed over because
+/// Factor by which more pairs are loaded than may be held out, since some are passed over because
 /// others share their text.
 const SPARE: usize = 3;
 
@@ -133,7 +133,7 @@ fn write_part(path: &Path, places: &[Place], wanted: &BTreeMap<Text, Membership>
                     uid: Some(column.map_or_else(|| uid.to_owned(), |column| format!("{uid} {column}"))),
                     membership: *membership,
                     turns: vec![Turn::caption(texts.value(row))],
-                    picture: pictures.value(row).to_vec(),
+                    pictures: vec![pictures.value(row).to_vec()],
                 })?;
             }
         }

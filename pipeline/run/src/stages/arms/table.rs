@@ -12,7 +12,7 @@ use lynxdata_check::features::SIDE;
 use lynxdata_engine::dedup::{Candidate, Key};
 use lynxdata_filters::hash::phash;
 use lynxdata_filters::{ImageData, Sample, Value, hash_hex, parse_hash_hex, signal};
-use lynxdata_picture::{decode_file_and_rgb, square_of};
+use lynxdata_picture::{decode_file_and_rgb, decode_rgb, square_of};
 use lynxdata_records::{NewPart, PartEntry, parquet};
 use rayon::prelude::*;
 
@@ -27,12 +27,26 @@ const BATCH: usize = 256;
 /// of their own.
 const MAX_PIXELS: u64 = 100_000_000;
 
-/// Which arms have a pair, and whether it may be measured on.
+/// The arms that have a pair, and whether it may be measured on.
 #[derive(Clone, Copy)]
 pub(super) struct Membership {
     /// Bit i for arm i.
     pub(super) arms: u32,
     pub(super) may_be_held_out: bool,
+}
+
+/// The form in which the pictures of a table are kept.
+#[derive(Clone, Copy)]
+pub(super) struct Squares {
+    /// Side of the squares, in pixels.
+    pub(super) side: usize,
+    /// Frames of a video; 0 if there are none.
+    pub(super) frames: usize,
+}
+
+impl Squares {
+    /// The form for a check: features are made of it.
+    pub(super) const OF_CHECK: Self = Self { side: SIDE, frames: 0 };
 }
 
 /// A pair before its picture is looked at.
@@ -41,7 +55,8 @@ pub(super) struct RawPair {
     pub(super) uid: Option<String>,
     pub(super) membership: Membership,
     pub(super) turns: Vec<Turn>,
-    pub(super) picture: Vec<u8>,
+    /// The file of the picture; of a video, those of its frames, one after another.
+    pub(super) pictures: Vec<Vec<u8>>,
 }
 
 /// A pair as it is written and read.
@@ -49,6 +64,7 @@ pub(super) struct Row {
     pub(super) uid: String,
     pub(super) membership: Membership,
     pub(super) turns: Vec<Turn>,
+    /// A square of RGB, or those of a video's frames.
     pub(super) pixels: Vec<u8>,
     pub(super) digest: String,
     pub(super) phash: Option<u64>,
@@ -56,7 +72,7 @@ pub(super) struct Row {
 }
 
 impl Row {
-    /// What tells its picture from others; nothing is preferred in a check.
+    /// Returns what tells its picture from others; nothing is preferred in a check.
     pub(super) fn candidate(&self) -> Candidate {
         Candidate {
             url: None,
@@ -84,6 +100,8 @@ fn schema() -> SchemaRef {
 
 /// Writes the table of a part.
 pub(super) struct Writer {
+    /// The form in which pictures are kept.
+    pub(super) squares: Squares,
     file: parquet::Writer,
     waiting: Vec<RawPair>,
     rows: u64,
@@ -92,9 +110,15 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Begins the table `part` in a folder of the run folder.
-    pub(super) fn create(context: &Context, new: &mut NewPart, folder: &str, part: &str) -> Result<Writer> {
+    pub(super) fn create(
+        context: &Context,
+        new: &mut NewPart,
+        (folder, part): (&str, &str),
+        squares: Squares,
+    ) -> Result<Writer> {
         let path = context.run.stage_file(new, &format!("{folder}/{part}.parquet"))?;
         Ok(Writer {
+            squares,
             file: parquet::Writer::create(&path, &schema())?,
             waiting: Vec::new(),
             rows: 0,
@@ -116,7 +140,8 @@ impl Writer {
     fn write(&mut self) -> Result<()> {
         let pairs = std::mem::take(&mut self.waiting);
         let count = pairs.len();
-        let rows: Vec<Row> = pairs.into_par_iter().filter_map(row).collect();
+        let side = self.squares.side;
+        let rows: Vec<Row> = pairs.into_par_iter().filter_map(|pair| row(pair, side)).collect();
         self.rows += rows.len() as u64;
         self.leave_out("unreadable_pictures", (count - rows.len()) as u64);
         let turns: Vec<String> = rows
@@ -151,18 +176,27 @@ impl Writer {
     }
 }
 
-/// Looks at the picture; `None` if it cannot be decoded.
-fn row(pair: RawPair) -> Option<Row> {
+/// Looks at the picture, or at the frames of a video, whose hashes are those of its first frame;
+/// `None` if one cannot be decoded.
+fn row(pair: RawPair, side: usize) -> Option<Row> {
+    let (first, others) = pair.pictures.split_first()?;
     // The hashes are those of the pool, of the pixels as the file has them; the features see sRGB.
-    let (pixels, rgb) = decode_file_and_rgb(&pair.picture, MAX_PIXELS).ok()?;
-    let square = square_of(&rgb, SIDE as u32);
-    let image = ImageData::from_decoded(pair.picture.len(), pixels);
+    let (pixels, rgb) = decode_file_and_rgb(first, MAX_PIXELS).ok()?;
+    let mut squares = square_of(&rgb, side as u32);
+    for frame in others {
+        squares.extend(square_of(&decode_rgb(frame, MAX_PIXELS).ok()?, side as u32));
+    }
+    let image = ImageData::from_decoded(first.len(), pixels);
     let entropy = signal("entropy").map(|signal| signal.measure(&Sample::new(None, image.as_ref())));
     let entropy = match entropy {
         Some(Value::Float(entropy)) => Some(entropy),
         _ => None,
     };
-    let digest = blake3::hash(&pair.picture).to_hex()[..32].to_owned();
+    let mut digest = blake3::Hasher::new();
+    pair.pictures.iter().for_each(|picture| {
+        digest.update(picture);
+    });
+    let digest = digest.finalize().to_hex()[..32].to_owned();
     let uid = pair.uid.unwrap_or_else(|| {
         let text = serde_json::to_string(&pair.turns).unwrap_or_default();
         lynxdata_records::fingerprint(["pair", &digest, &text])[..32].to_owned()
@@ -171,7 +205,7 @@ fn row(pair: RawPair) -> Option<Row> {
         uid,
         membership: pair.membership,
         turns: pair.turns,
-        pixels: square,
+        pixels: squares,
         digest,
         phash: image.as_ref().map(|image| phash(image.luma())),
         entropy,

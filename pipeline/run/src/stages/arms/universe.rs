@@ -87,7 +87,7 @@ pub(crate) fn load(context: &Context) -> Result<Universe> {
     })
 }
 
-/// The pairs of the first arm with a caption, for cases whose truth is known.
+/// Returns the pairs of the first arm with a caption, for cases whose truth is known.
 pub fn base_pairs(context: &Context) -> Result<Vec<BasePair>> {
     let mut pairs: Vec<BasePair> = Vec::new();
     let mut candidates: Vec<Candidate> = Vec::new();
@@ -134,7 +134,7 @@ fn unique_keys(pairs: &mut [Pair]) {
     }
 }
 
-/// How held-out pairs are chosen.
+/// Returns how held-out pairs are chosen.
 pub(crate) fn split_config(config: &CheckConfig, seed: u64) -> SplitConfig {
     SplitConfig { seed, fraction: config.held_out_fraction, most: config.held_out_most, most_pairs: config.most_pairs }
 }

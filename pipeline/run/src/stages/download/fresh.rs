@@ -1,4 +1,5 @@
-//! Rows that go into a part that is there already: those that were added to its source, or tried again.
+//! Rows that go into a part that is there already: those that were added to its source, or tried
+//! again.
 
 use std::path::PathBuf;
 
@@ -14,7 +15,7 @@ use crate::stage::Context;
 use crate::stage::part_name;
 use crate::table;
 
-/// What came of such rows.
+/// The result of rows that were downloaded anew.
 pub(super) struct Fresh<'a> {
     context: &'a Context,
     part: &'a SourcePart,
@@ -25,10 +26,10 @@ pub(super) struct Fresh<'a> {
     statuses: Vec<Status>,
 }
 
-/// What cannot be: the file was written by this process.
+/// Message for a case that cannot be: the file was written by this process.
 const LOST: &str = "a pair that was downloaded is not in its file; this is a bug";
 
-/// What the next pair of the new part is, or of which pair of the old one it has none.
+/// One step of merging the old part with newly downloaded rows.
 enum Step {
     Old,
     SkipOld,
@@ -53,12 +54,13 @@ impl<'a> Fresh<'a> {
         Ok(Fresh { context, part, pairs, log, statuses })
     }
 
-    /// How many came with a picture.
+    /// Returns how many came with a picture.
     pub(super) fn pairs(&self) -> u64 {
         self.statuses.iter().filter(|status| **status == Status::Ok).count() as u64
     }
 
-    /// Writes the committed part `old` anew with these rows in their places: instead of what was there, or behind it.
+    /// Writes the committed part `old` anew with these rows in their places: instead of what was
+    /// there, or behind it.
     pub(super) fn write_into(self, old: &PartEntry, new: &mut NewPart) -> Result<()> {
         let run = &self.context.run;
         let log = table::read(&table::file(run, old, schema::download_log().name)?, None)?;
@@ -95,7 +97,8 @@ impl<'a> Fresh<'a> {
         write_log(self.context, &old.part, &interleave_record_batch(&[&log, &self.log], &log_rows)?, new)
     }
 
-    /// How the pairs of the new part follow one another, and the rows of its log: of the old one (0) or of these (1). From the statuses of the old part.
+    /// Returns how the pairs of the new part follow one another, and the rows of its log: of the
+    /// old one (0) or of these (1). From the statuses of the old part.
     fn steps(&self, old: &[Status]) -> (Vec<Step>, Vec<(usize, usize)>) {
         let rows = self.part.chosen.as_deref().unwrap_or_default();
         let (mut steps, mut log_rows, mut next) = (Vec::new(), Vec::new(), 0);

@@ -1,4 +1,5 @@
-//! The files of a part of the pool: Parquet, or a tar file or a folder of pictures with their other columns as Parquet beside it.
+//! The files of a part of the pool: Parquet, or a tar file or a folder of pictures with their other
+//! columns as Parquet beside it.
 
 use std::fs::File;
 use std::io::Read;
@@ -15,9 +16,9 @@ use lynxdata_records::{MeasuredFile, NewPart, PartEntry, RunFolder, parquet, sch
 use crate::stages::samples::{self, Naming};
 use crate::table;
 
-/// Where tar files lie: they are shards, since nothing follows that reads them.
+/// Folder of tar files: they are shards, since nothing follows that reads them.
 const WEBDATASET_FOLDER: &str = "shards/webdataset";
-/// Where folders of pictures lie.
+/// Folder of folders of pictures.
 const FILES_FOLDER: &str = "shards/files";
 
 /// Writes the pairs of one part.
@@ -32,7 +33,7 @@ pub(super) struct PoolWriter {
     pending_bytes: usize,
 }
 
-/// Where the bytes of pictures go.
+/// The place of the bytes of pictures.
 enum Pictures {
     /// Into the table.
     Table,
@@ -88,7 +89,8 @@ impl PoolWriter {
         Ok(table.write(pairs)?)
     }
 
-    /// Writes a single pair, together with its neighbours as they would have been written as they came.
+    /// Writes a single pair, together with its neighbours as they would have been written as they
+    /// came.
     pub(super) fn push(&mut self, pair: RecordBatch) -> Result<()> {
         let bytes = table::integers(&pair, "bytes", &self.path)?.value(0) as usize;
         if self.pending_bytes + bytes > PAIRS_CHUNK_BYTES {
@@ -120,7 +122,7 @@ impl PoolWriter {
     }
 }
 
-/// The pairs with other picture bytes.
+/// Returns the pairs with other picture bytes.
 fn with_pictures(pairs: &RecordBatch, bytes: ArrayRef) -> Result<RecordBatch> {
     let index = pairs.schema().index_of("image")?;
     let image: &StructArray =
@@ -139,7 +141,8 @@ fn write_files(folder: &Path, uid: &str, members: &[(&str, &[u8])]) -> Result<()
     Ok(())
 }
 
-/// Hands over the pairs of a committed part one by one, with their pictures wherever these lie. A few of them are in memory at a time.
+/// Hands over the pairs of a committed part one by one, with their pictures wherever these lie. A
+/// few of them are in memory at a time.
 pub(super) fn for_each_pair(
     run: &RunFolder,
     encode: Encode,
@@ -177,7 +180,8 @@ pub(super) fn for_each_pair(
     Ok(())
 }
 
-/// The pictures of these pairs in a tar file of ours, in which they have the order of the table.
+/// Returns the pictures of these pairs in a tar file of ours, in which they have the order of the
+/// table.
 fn read_tar(
     path: &Path,
     entries: &mut tar::Entries<'_, File>,

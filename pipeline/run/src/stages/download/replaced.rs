@@ -20,24 +20,26 @@ use crate::stage::part_name;
 use crate::table;
 use lynxdata_report::count as grouped;
 
-/// The columns that say which picture a pair has: its URL, or its file in a source of pictures that are already there.
+/// The columns that say which picture a pair has: its URL, or its file in a source of pictures that
+/// are already there.
 const URL: &str = "url";
 const FILE: &str = "file";
 const CAPTION: &str = "caption";
 
-/// What the download is about to take from the pool.
+/// Counts of the pairs that the download is about to take from the pool.
 struct Replaced {
     /// Committed parts that are made anew or removed, and their pairs.
     parts: u64,
     pairs: u64,
-    /// Those of the pairs that the list does not have.
+    /// Pairs that the list does not have.
     gone: u64,
     /// Pairs of the whole pool.
     all: u64,
 }
 
-/// Refuses a list that is not the one that the pool was made from, if that would remove pairs. To be asked before the recipe in the run folder is
-/// replaced, since that says what the pool was made from.
+/// Refuses a list that is not the one that the pool was made from, if that would remove pairs. To
+/// be asked before the recipe in the run folder is replaced, since that says what the pool was made
+/// from.
 ///
 /// # Errors
 /// If pairs would be removed, and the user has not agreed to it.
@@ -59,7 +61,8 @@ pub fn check_list(context: &Context) -> Result<()> {
     }
 }
 
-/// Tells what the list takes from the pool, and refuses it if that is what only another list would take.
+/// Tells what the list takes from the pool, and refuses it if that is what only another list would
+/// take.
 pub(super) fn compare(context: &Context, source: &Source, earlier: Option<&Recipe>) -> Result<()> {
     if context.is_compared.swap(true, Ordering::Relaxed) {
         return Ok(());
@@ -73,7 +76,8 @@ pub(super) fn compare(context: &Context, source: &Source, earlier: Option<&Recip
         paths.map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
     };
     let list = lists(context.recipe());
-    // A list that was edited keeps most of its rows; of the same name, one that does not is another.
+    // A list that was edited keeps most of its rows; of the same name, one that does not is
+    // another.
     let is_refused = gone > 0 && (earlier.is_some() || gone > all / 2) && !context.replaces;
     if is_refused {
         let made_from = match earlier {
@@ -149,7 +153,7 @@ fn measure(context: &Context, source: &Source, is_other: bool) -> Result<Replace
     Ok(replaced)
 }
 
-/// The columns of a part of the pool that say which pairs it has.
+/// Returns the columns of a part of the pool that say which pairs it has.
 fn pictures_of(path: &Path) -> Result<Vec<RecordBatch>> {
     let schema = parquet::schema(path)?;
     let columns: Vec<&str> =

@@ -1,0 +1,179 @@
+//! Questions with options of which none is right.
+//!
+//! What a model cannot answer is a part of what it has to learn. The kinds are two of MM-UPD (arXiv
+//! 2403.20331): the right option is not there, and the options are of another question. A fourth of
+//! the options that say so would be a give-away if they were always right, so as many questions
+//! show one that is wrong.
+
+use lynxdata_prompts::{keyed_hash, normalise};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::record::Options;
+
+/// Shares of the questions with options that are asked so that none of these is right.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Negatives {
+    /// The share, 0 to 0.5, whose right option is replaced by "None of these", which is right.
+    pub none_of_the_above: f64,
+    /// The share, 0 to 0.5, that have the options of another question of the task, with "None of
+    /// these" among them, which is right. Both shares together are at most 0.5: as many questions
+    /// keep their right option and show "None of these" in the place of a wrong one.
+    pub unanswerable: f64,
+}
+
+/// What became of a question with options.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Changed {
+    /// How it is counted.
+    pub(super) kind: &'static str,
+    /// Whether no option of its own is right.
+    pub(super) is_negative: bool,
+    /// Its options now.
+    pub(super) options: Options,
+}
+
+/// The option that is right if no other one is, by the language of the texts.
+const NONE_OF_THESE: &[(&str, &str)] = &[
+    ("en", "None of these"),
+    ("de", "Keine davon"),
+    ("es", "Ninguna de estas"),
+    ("fr", "Aucune de celles-ci"),
+    ("ja", "どれでもない"),
+    ("zh", "以上都不是"),
+];
+
+/// Words of options that refer to other options, so that none of them may be exchanged.
+const REFERRING: &[&str] = &["none of", "all of", "both", "neither", "above", "below", "none"];
+
+impl Negatives {
+    /// Returns what is wrong with the shares, if anything is.
+    pub fn fault(&self) -> Option<String> {
+        let is_share = |share: f64| (0.0..=0.5).contains(&share);
+        let fits = is_share(self.none_of_the_above) && is_share(self.unanswerable);
+        let sum = self.none_of_the_above + self.unanswerable;
+        let told = || {
+            format!(
+                "the shares {} and {} must lie between 0 and 0.5 and be at most 0.5 together, as \
+            as many questions show \"None of these\" as a wrong option",
+                self.none_of_the_above, self.unanswerable
+            )
+        };
+        (!fits || sum > 0.5).then(told)
+    }
+
+    /// Returns how the options of a question change, if they do: by seed, task and record alone, but
+    /// for `others`, the options of the question before.
+    pub(super) fn change(
+        &self,
+        own: &Options,
+        others: Option<&Options>,
+        language: &str,
+        key: (u64, &str, &str),
+    ) -> Option<Changed> {
+        let sum = self.none_of_the_above + self.unanswerable;
+        let (seed, task, id) = key;
+        if sum <= 0.0 || refers(own) {
+            return None;
+        }
+        // 53 bits, as a double has them.
+        let drawn = (keyed_hash(seed, &["negative", task, id]) >> 11) as f64 / (1_u64 << 53) as f64;
+        let none = NONE_OF_THESE.iter().find(|(known, _)| *known == language).unwrap_or(&NONE_OF_THESE[0]).1;
+        let place = |purpose: &str, among: usize| keyed_hash(seed, &[purpose, task, id]) as usize % among;
+        let mut options = own.clone();
+        let (kind, is_negative) = if drawn < self.none_of_the_above {
+            none.clone_into(&mut options.texts[own.right]);
+            ("none_of_the_above", true)
+        } else if drawn < sum {
+            options = others.filter(|others| !refers(others) && !holds(others, &own.texts[own.right]))?.clone();
+            let shown: Vec<usize> = (0..options.texts.len()).filter(|at| !options.texts[*at].is_empty()).collect();
+            options.right = shown[place("replaced", shown.len())];
+            none.clone_into(&mut options.texts[options.right]);
+            ("unanswerable", true)
+        } else if drawn < 2.0 * sum {
+            let is_wrong = |at: &usize| *at != own.right && !own.texts[*at].is_empty();
+            let wrong: Vec<usize> = (0..own.texts.len()).filter(is_wrong).collect();
+            none.clone_into(&mut options.texts[wrong[place("replaced", wrong.len())]]);
+            ("none_of_the_above_is_wrong", false)
+        } else {
+            return None;
+        };
+        Some(Changed { kind, is_negative, options })
+    }
+}
+
+/// Returns whether an option speaks of the others.
+fn refers(options: &Options) -> bool {
+    let says = |text: &String, words: &&&str| {
+        let text = format!(" {} ", normalise(text));
+        text.contains(&format!(" {words} "))
+    };
+    options.texts.iter().any(|text| REFERRING.iter().any(|words| says(text, &words)))
+}
+
+/// Returns whether an option is the answer, holds it, or is a part of it.
+fn holds(options: &Options, answer: &str) -> bool {
+    let answer = normalise(answer);
+    let is_like = |option: &String| {
+        let option = normalise(option);
+        !option.is_empty() && (option.contains(&answer) || answer.contains(&option))
+    };
+    options.texts.iter().any(is_like)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn options(texts: &[&str], right: usize) -> Options {
+        Options { texts: texts.iter().map(|&text| text.to_owned()).collect(), right }
+    }
+
+    #[test]
+    fn shares_are_kept_and_the_way_out_is_as_often_wrong_as_right() {
+        let negatives = Negatives { none_of_the_above: 0.1, unanswerable: 0.05 };
+        let (own, others) = (options(&["a cat", "a dog", "", "a bird"], 1), options(&["red", "blue"], 0));
+        let mut counts: BTreeMap<&str, u32> = BTreeMap::new();
+        for number in 0..10_000 {
+            let key = (7, "t", &*number.to_string());
+            let Some(Changed { kind, is_negative, options }) = negatives.change(&own, Some(&others), "en", key) else {
+                continue;
+            };
+            *counts.entry(kind).or_default() += 1;
+            let none = options.texts.iter().position(|text| text == "None of these").unwrap();
+            assert_eq!(none == options.right, is_negative, "{kind}");
+            assert_eq!(options.texts.contains(&"a dog".to_owned()), !is_negative, "{kind}");
+            assert_eq!(
+                options.texts.contains(&"red".to_owned()) || options.texts.contains(&"blue".to_owned()),
+                kind == "unanswerable"
+            );
+        }
+        let near = |kind: &str, expected: u32| counts[kind].abs_diff(expected) < 150;
+        assert!(near("none_of_the_above", 1000) && near("unanswerable", 500), "{counts:?}");
+        assert!(near("none_of_the_above_is_wrong", 1500), "{counts:?}");
+    }
+
+    #[test]
+    fn options_that_would_still_be_right_are_not_exchanged() {
+        let negatives = Negatives { none_of_the_above: 0.0, unanswerable: 0.5 };
+        let own = options(&["a cat", "a dog"], 1);
+        let changes = |own: &Options, others: Option<&Options>| {
+            let change = |id: u32| negatives.change(own, others, "de", (7, "t", &id.to_string()));
+            (0..100).filter_map(change).filter(|changed| changed.is_negative).count()
+        };
+        assert!(changes(&own, Some(&options(&["red", "blue"], 0))) > 30);
+        for others in [&["red", "The dog!"][..], &["a dog and a cat", "red"], &["dog", "x"], &["red", "both"]] {
+            let expected = if others.contains(&"The dog!") { 30 } else { 0 };
+            assert!(changes(&own, Some(&options(others, 0))) <= expected.max(60), "{others:?}");
+        }
+        assert_eq!(changes(&own, Some(&options(&["a dog and a cat", "red"], 0))), 0);
+        assert_eq!(changes(&own, None), 0, "there is no question before");
+        assert_eq!(changes(&options(&["a cat", "none of the above"], 0), Some(&own)), 0);
+        assert!(Negatives { none_of_the_above: 0.3, unanswerable: 0.3 }.fault().is_some());
+        assert!(Negatives { none_of_the_above: f64::NAN, unanswerable: 0.0 }.fault().is_some());
+        assert!(Negatives { none_of_the_above: 0.5, unanswerable: 0.0 }.fault().is_none());
+    }
+}

@@ -1,0 +1,76 @@
+//! Parquet of the layout of the Cauldron (`HuggingFaceM4/the_cauldron`) and of FineVision: `images`
+//! and `texts` of `user`, `assistant` and `source`.
+
+use std::borrow::Cow;
+
+use super::Format;
+use super::columns::{Column, ID, IMAGE_PATHS, LICENCE, SOURCE_FILE, SOURCE_ROW, TASK, Values, begin};
+use crate::build::{Conversation, Role};
+
+pub(super) const FORMAT: Format = Format {
+    name: "cauldron",
+    description: "Parquet with `images` and `texts`, as the Cauldron and FineVision have them, for nanoVLM and others.",
+    names_pictures: false,
+    is_default: false,
+    begin: |files| begin(files, COLUMNS),
+    describe: None,
+};
+
+/// The two of the Cauldron, and where they come from.
+const COLUMNS: &[Column] = &[
+    ("images", Values::Pictures),
+    ("texts", Values::Structs(&["user", "assistant", "source"], rounds)),
+    ID,
+    TASK,
+    LICENCE,
+    SOURCE_FILE,
+    SOURCE_ROW,
+    IMAGE_PATHS,
+];
+
+/// Returns what is asked and answered, and the task. No token stands for a picture, as all of them
+/// belong before the first text. A text of the system opens the first question, as the layout has no
+/// place for one.
+fn rounds(conversation: &Conversation) -> Vec<Vec<Cow<'_, str>>> {
+    let mut rounds = Vec::new();
+    let mut asked: Cow<str> = Cow::default();
+    for message in &conversation.messages {
+        match message.role {
+            Role::System => asked = Cow::from(format!("{}\n\n", message.content)),
+            Role::User if asked.is_empty() => asked = Cow::from(&message.content),
+            Role::User => asked.to_mut().push_str(&message.content),
+            Role::Assistant => rounds.push(vec![
+                std::mem::take(&mut asked),
+                Cow::from(&message.content),
+                Cow::from(&conversation.task),
+            ]),
+        }
+    }
+    rounds
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::AsArray;
+
+    use super::*;
+    use crate::build::Message;
+    use crate::export::columns::tests::rows;
+    use crate::export::tests::conversation;
+
+    #[test]
+    fn a_round_is_a_question_with_its_answer() {
+        let mut second = conversation("vqa/b", &["Which?", "B", "Sure?", "yes"]);
+        second.messages.insert(0, Message { role: Role::System, content: "Be kind.".to_owned() });
+        let batch = rows(COLUMNS, &[conversation("vqa/a", &["What?", "this"]), second]);
+        let texts = batch.column_by_name("texts").unwrap().as_list::<i32>();
+        assert_eq!((texts.value_length(0), texts.value_length(1)), (1, 2));
+        let texts = texts.values().as_struct();
+        let column = |name: &str| -> Vec<&str> {
+            texts.column_by_name(name).unwrap().as_string::<i32>().iter().flatten().collect()
+        };
+        assert_eq!(column("user"), ["What?", "Be kind.\n\nWhich?", "Sure?"]);
+        assert_eq!(column("assistant"), ["this", "B", "yes"]);
+        assert_eq!(column("source"), ["own", "own", "own"]);
+    }
+}

@@ -1,0 +1,115 @@
+//! Formats of tar shards, as the `webdataset` package reads them: a sample has its conversation as
+//! `json` and its pictures as `0.jpg`, `1.png`, ….
+
+use lynxdata_picture::{Format as PictureFormat, format_of};
+use lynxdata_prompts::keyed_hash;
+use lynxdata_records::{MeasuredFile, webdataset};
+
+use super::{Files, LeftOut, Pictures, Writer, sharegpt};
+use crate::build::Conversation;
+use crate::{Error, Result};
+
+/// Samples of a shard, as img2dataset writes them by default (`number_sample_per_shard`).
+const MOST_SAMPLES: usize = 10_000;
+
+/// Bytes of a shard beyond which the next sample begins another one.
+const MOST_BYTES: u64 = 1 << 30;
+
+/// Writes samples to one shard after the other.
+struct TarWriter {
+    has_index: bool,
+    shard: Option<Shard>,
+    shards: u32,
+}
+
+/// A shard in the making.
+struct Shard {
+    tar: webdataset::Writer<MeasuredFile>,
+    /// Where each sample begins, bytes.
+    offsets: Vec<u64>,
+    number: u32,
+}
+
+/// Begins the shards of a set. With an index, `000000.tar.idx` beside a shard has the places of its
+/// samples, as Megatron-Energon writes them: the offset of each and of the end, in bytes, as 64 bits
+/// in little endian.
+pub(super) fn begin(has_index: bool) -> Box<dyn Writer> {
+    Box::new(TarWriter { has_index, shard: None, shards: 0 })
+}
+
+impl Writer for TarWriter {
+    fn write(&mut self, conversations: &[Conversation], files: &mut Files, pictures: &mut Pictures) -> Result<()> {
+        for conversation in conversations {
+            let is_full = |shard: &Shard| shard.offsets.len() >= MOST_SAMPLES || shard.tar.bytes() >= MOST_BYTES;
+            if self.shard.as_ref().is_some_and(is_full) {
+                self.end_shard(files)?;
+            }
+            self.append(conversation, files, pictures)?;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self: Box<Self>, files: &mut Files) -> Result<LeftOut> {
+        if self.shards == 0 {
+            // A folder without any shard is one that no reader opens.
+            self.begin_shard(files)?;
+        }
+        self.end_shard(files)?;
+        Ok(LeftOut::new())
+    }
+}
+
+impl TarWriter {
+    fn begin_shard(&mut self, files: &mut Files) -> Result<Shard> {
+        let number = self.shards;
+        self.shards += 1;
+        let file = MeasuredFile::create(&files(&format!("/{number:06}.tar"))?)?;
+        Ok(Shard { tar: webdataset::Writer::new(file), offsets: Vec::new(), number })
+    }
+
+    fn append(&mut self, conversation: &Conversation, files: &mut Files, pictures: &mut Pictures) -> Result<()> {
+        let mut shard = match self.shard.take() {
+            Some(shard) => shard,
+            None => self.begin_shard(files)?,
+        };
+        let json = sharegpt::sample(conversation).to_string();
+        let mut members = vec![("json".to_owned(), json.into_bytes())];
+        for (place, image) in conversation.images.iter().enumerate() {
+            let Some(bytes) = pictures(&image.path)? else { continue };
+            // By the bytes, as decoders go by the suffix and names of files may be wrong.
+            let suffix = format_of(&bytes).map_or("bin", PictureFormat::extension);
+            members.push((format!("{place}.{suffix}"), bytes));
+        }
+        if let Some(video) = &conversation.video
+            && let Some(bytes) = pictures(&video.path)?
+        {
+            let suffix = video.path.rsplit_once('.').map_or("bin", |(_, suffix)| suffix);
+            members.push((suffix.to_ascii_lowercase(), bytes));
+        }
+        shard.offsets.push(shard.tar.bytes());
+        let members: Vec<(&str, &[u8])> =
+            members.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
+        shard.tar.append(&key(conversation), &members)?;
+        self.shard = Some(shard);
+        Ok(())
+    }
+
+    fn end_shard(&mut self, files: &mut Files) -> Result<()> {
+        let Some(Shard { tar, mut offsets, number }) = self.shard.take() else { return Ok(()) };
+        offsets.push(tar.bytes());
+        tar.finish()?.finish()?;
+        if self.has_index {
+            let path = files(&format!("/{number:06}.tar.idx"))?;
+            let index: Vec<u8> = offsets.into_iter().flat_map(u64::to_le_bytes).collect();
+            std::fs::write(&path, index).map_err(|source| Error::Io { path, source })?;
+        }
+        Ok(())
+    }
+}
+
+/// Returns the key of a sample: 128 bits of the id of its conversation, so that sets can be put
+/// together, as 32 hexadecimal digits.
+fn key(conversation: &Conversation) -> String {
+    let [high, low] = [0, 1].map(|seed| keyed_hash(seed, &[&conversation.id]));
+    format!("{high:016x}{low:016x}")
+}

@@ -1,0 +1,203 @@
+//! Parquet for reinforcement learning as verl reads it (its `RLHFDataset` and its page "Prepare
+//! data for post-training"): `prompt`, `images`, and in `reward_model` the right answer.
+//!
+//! `extra_info.checker` names how a reply is compared with it.
+
+use std::borrow::Cow;
+
+use lynxdata_prompts::{AnswerShape, keyed_hash};
+use serde_json::json;
+
+use super::columns::{Column, ID, IMAGE_PATHS, LICENCE, SOURCE_FILE, SOURCE_ROW, TASK, Value, Values, begin};
+use super::json::media_tokens;
+use super::{Files, Format, LeftOut, Pictures, Writer};
+use crate::Result;
+use crate::build::{Conversation, Role};
+
+pub(super) const FORMAT: Format = Format {
+    name: "verl",
+    description: "Parquet for reinforcement learning with verl and TRL: `prompt`, `images`, the right answer and how to check it.",
+    names_pictures: false,
+    is_default: false,
+    begin: |files| Ok(Box::new(Checkable { inner: begin(files, COLUMNS)?, left_out: LeftOut::new() })),
+    describe: None,
+};
+
+const COLUMNS: &[Column] = &[
+    ("data_source", Values::One(Value::Text(|own| Cow::from(&own.task)))),
+    ("prompt", Values::Structs(&["role", "content"], prompt)),
+    ("images", Values::Pictures),
+    ("videos", Values::Structs(&["video"], |own| own.video.iter().map(|video| vec![Cow::from(&video.path)]).collect())),
+    ("ability", Values::One(Value::Text(|own| Cow::from(&own.group)))),
+    (
+        "reward_model",
+        Values::Struct(&[
+            ("style", Value::Text(|_| Cow::from("rule"))),
+            ("ground_truth", Value::Text(|own| ground_truth(own))),
+        ]),
+    ),
+    (
+        "extra_info",
+        Values::Struct(&[
+            ("index", Value::Number(index)),
+            ("checker", Value::Text(|own| Cow::from(checker(own).unwrap_or_default()))),
+            ("answer", Value::Text(|own| Cow::from(answer(own)))),
+        ]),
+    ),
+    ID,
+    TASK,
+    LICENCE,
+    SOURCE_FILE,
+    SOURCE_ROW,
+    IMAGE_PATHS,
+];
+
+/// Writes the conversations whose answers a rule can check.
+struct Checkable {
+    inner: Box<dyn Writer>,
+    left_out: LeftOut,
+}
+
+impl Writer for Checkable {
+    fn write(&mut self, conversations: &[Conversation], files: &mut Files, pictures: &mut Pictures) -> Result<()> {
+        let mut checkable = Vec::with_capacity(conversations.len());
+        for conversation in conversations {
+            match checker(conversation) {
+                Ok(_) => checkable.push(conversation.clone()),
+                Err(reason) => *self.left_out.entry(reason).or_default() += 1,
+            }
+        }
+        self.inner.write(&checkable, files, pictures)
+    }
+
+    fn finish(self: Box<Self>, files: &mut Files) -> Result<LeftOut> {
+        self.inner.finish(files)?;
+        Ok(self.left_out)
+    }
+}
+
+/// Returns the name of what compares a reply with the right answer, or why nothing can:
+///
+/// * `exact_match`: the text;
+/// * `vqa_accuracy`: how many of the annotators, whose answers the ground truth lists as JSON, gave
+///   the reply;
+/// * `option_accuracy`: the letter of the right option;
+/// * `iou`: the box, `[left, top, right, bottom]` in shares of the picture;
+/// * `number`: the number, whatever its notation.
+///
+/// All but the last are metrics of `lynxdata eval`.
+fn checker(conversation: &Conversation) -> std::result::Result<&'static str, &'static str> {
+    match conversation.answer_shape {
+        AnswerShape::Word | AnswerShape::Phrase if !conversation.votes.is_empty() => Ok("vqa_accuracy"),
+        AnswerShape::Word
+        | AnswerShape::Phrase
+        | AnswerShape::Class
+        | AnswerShape::Option
+        | AnswerShape::YesNo
+        | AnswerShape::TrueFalse => Ok("exact_match"),
+        AnswerShape::Letter => Ok("option_accuracy"),
+        AnswerShape::Boxes if answer(conversation).contains(';') => Err("no rule checks several boxes"),
+        AnswerShape::Boxes => Ok("iou"),
+        AnswerShape::Number => Ok("number"),
+        AnswerShape::Sentence => Err("no rule checks a sentence"),
+        AnswerShape::Paragraph => Err("no rule checks a paragraph"),
+        AnswerShape::Turns => Err("no rule checks a dialog"),
+    }
+}
+
+/// Returns the last turn.
+fn answer(conversation: &Conversation) -> &str {
+    conversation.messages.last().map_or("", |message| &message.content)
+}
+
+fn ground_truth(conversation: &Conversation) -> Cow<'_, str> {
+    if checker(conversation) != Ok("vqa_accuracy") {
+        return Cow::from(answer(conversation));
+    }
+    let votes = conversation.votes.iter();
+    let votes: Vec<&str> = votes.flat_map(|(text, count)| std::iter::repeat_n(text.as_str(), *count)).collect();
+    Cow::from(json!(votes).to_string())
+}
+
+/// Returns the turns before the answer, with the tokens of pictures and of the video before the
+/// first question.
+fn prompt(conversation: &Conversation) -> Vec<Vec<Cow<'_, str>>> {
+    let mut tokens = media_tokens(conversation);
+    let before = conversation.messages.len().saturating_sub(1);
+    let message = |message: &'_ crate::build::Message| {
+        let content = match message.role {
+            Role::User => Cow::from(format!("{}{}", std::mem::take(&mut tokens), message.content)),
+            _ => Cow::from(message.content.clone()),
+        };
+        vec![Cow::from(message.role.name()), content]
+    };
+    conversation.messages[..before].iter().map(message).collect()
+}
+
+/// Returns a number of the conversation that is the same in every set, below 2^63.
+fn index(conversation: &Conversation) -> u64 {
+    keyed_hash(0, &[&conversation.id]) >> 1
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::AsArray;
+
+    use super::*;
+    use crate::export::columns::tests::rows;
+    use crate::export::tests::{conversation, written};
+
+    fn of_shape(shape: AnswerShape, answer: &str) -> Conversation {
+        Conversation { answer_shape: shape, ..conversation("vqa/a", &["What?", answer]) }
+    }
+
+    #[test]
+    fn every_shape_has_a_checker_or_a_reason() {
+        let mut voted = of_shape(AnswerShape::Word, "net");
+        voted.votes = vec![("net".to_owned(), 2), ("a \"net\"".to_owned(), 1)];
+        let cases = [
+            (voted, "vqa_accuracy", r#"["net","net","a \"net\""]"#),
+            (of_shape(AnswerShape::Phrase, "a net"), "exact_match", "a net"),
+            (of_shape(AnswerShape::YesNo, "Yes"), "exact_match", "Yes"),
+            (of_shape(AnswerShape::Letter, "B"), "option_accuracy", "B"),
+            (of_shape(AnswerShape::Number, "1,200"), "number", "1,200"),
+            (of_shape(AnswerShape::Boxes, "[0.100, 0.250, 0.500, 1.000]"), "iou", "[0.100, 0.250, 0.500, 1.000]"),
+        ];
+        let conversations: Vec<Conversation> = cases.iter().map(|(own, ..)| own.clone()).collect();
+        let batch = rows(COLUMNS, &conversations);
+        let of = |column: &str, field: &str| -> Vec<String> {
+            let texts = batch.column_by_name(column).unwrap().as_struct().column_by_name(field).unwrap();
+            texts.as_string::<i32>().iter().flatten().map(str::to_owned).collect()
+        };
+        assert_eq!(of("extra_info", "checker"), cases.each_ref().map(|(_, checker, _)| (*checker).to_owned()));
+        assert_eq!(of("reward_model", "ground_truth"), cases.each_ref().map(|(.., truth)| (*truth).to_owned()));
+        assert!(of("reward_model", "style").iter().all(|style| style == "rule"));
+    }
+
+    #[test]
+    fn a_prompt_has_no_answer_and_a_token_a_picture() {
+        let batch = rows(COLUMNS, &[conversation("vqa/a", &["What?", "this"])]);
+        let prompt = batch.column_by_name("prompt").unwrap().as_list::<i32>().value(0);
+        let content = prompt.as_struct().column_by_name("content").unwrap().clone();
+        assert_eq!(content.as_string::<i32>().iter().flatten().collect::<Vec<_>>(), ["<image>What?"]);
+    }
+
+    #[test]
+    fn what_no_rule_checks_is_left_out_and_counted() {
+        let conversations = [
+            of_shape(AnswerShape::Sentence, "A dog."),
+            of_shape(AnswerShape::Word, "dog"),
+            of_shape(AnswerShape::Turns, "Yes."),
+            of_shape(AnswerShape::Sentence, "A cat."),
+            of_shape(AnswerShape::Boxes, "[0.100, 0.250, 0.500, 1.000]; [0.000, 0.000, 0.500, 1.000]"),
+        ];
+        let (left_out, folder) = written(&FORMAT, &conversations);
+        let expected =
+            [("no rule checks a dialog", 1), ("no rule checks a sentence", 2), ("no rule checks several boxes", 1)];
+        assert_eq!(left_out, LeftOut::from(expected));
+        let path = folder.path().join("set.parquet");
+        let rows: usize =
+            lynxdata_records::parquet::read(&path, None).unwrap().map(|batch| batch.unwrap().num_rows()).sum();
+        assert_eq!(rows, 1);
+    }
+}

@@ -1,0 +1,210 @@
+//! What conversations of stage `instruct` must not show: benchmarks, and the splits of the tasks
+//! that are held out.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use anyhow::{Context as _, Result};
+use lynxdata_budgets::{Comparison, Hit, Likeness, Picture, Reference, References, Turn};
+use lynxdata_datasets::{Catalogue, Conversation, Record, Records, Role, SlotValue};
+use lynxdata_records::file_digest;
+use rayon::prelude::*;
+use tracing::warn;
+
+use crate::recipe::{DecontaminateConfig, InstructConfig, LoadedRecipe};
+use crate::stage::settings_text;
+
+/// Parts of the names of splits that are held out.
+const HELD_OUT: &[&str] = &["val", "dev", "test"];
+
+/// The benchmarks of a recipe, read when they are first needed.
+pub(super) struct Benchmarks<'a> {
+    config: &'a DecontaminateConfig,
+    folder: &'a Path,
+    catalogue: &'a Catalogue,
+    splits: Vec<HeldOut>,
+    references: OnceLock<References>,
+}
+
+/// A split of a task that is no part of the recipe.
+struct HeldOut {
+    task: String,
+    root: PathBuf,
+    images: PathBuf,
+    split: String,
+    files: Vec<PathBuf>,
+}
+
+/// The likenesses of a conversation to a benchmark.
+pub(super) struct Likenesses {
+    /// The first hit of each kind.
+    pub(super) hits: Vec<Hit>,
+    /// The likeness for which it is left out.
+    pub(super) dropped_for: Option<Hit>,
+}
+
+/// Returns the reason of a hit in counts.
+pub(super) fn reason(hit: &Hit) -> &'static str {
+    match hit.by {
+        Likeness::ImageId => "contaminated:image_id",
+        Likeness::ImageHash => "contaminated:image_hash",
+        Likeness::Question => "contaminated:question",
+    }
+}
+
+/// Returns a hit as people read it.
+pub(super) fn told(hit: &Hit, conversation: &Conversation) -> String {
+    let against = hit.against_id.as_ref().map_or_else(|| format!("row {}", hit.against_row), Clone::clone);
+    format!("{} is like {against} of {}: {}", conversation.id, hit.against_file, hit.evidence)
+}
+
+/// Returns the bytes of the picture at a path, if it is there.
+type ReadPicture<'a> = dyn Fn(&str) -> lynxdata_datasets::Result<Option<Vec<u8>>> + Sync + 'a;
+
+impl<'a> Benchmarks<'a> {
+    /// Finds the benchmarks that a recipe names, if it names any.
+    pub(super) fn of(loaded: &'a LoadedRecipe, catalogue: &'a Catalogue) -> Result<Option<Self>> {
+        let instruct = loaded.recipe.instruct.as_ref();
+        let Some((instruct, config)) = instruct.and_then(|own| Some((own, own.decontaminate.as_ref()?))) else {
+            return Ok(None);
+        };
+        let splits = if config.held_out_splits { held_out(loaded, instruct, catalogue)? } else { Vec::new() };
+        Ok(Some(Self { config, folder: &loaded.folder, catalogue, splits, references: OnceLock::new() }))
+    }
+
+    fn against(&self) -> Vec<PathBuf> {
+        self.config.against.iter().map(|path| self.folder.join(path)).collect()
+    }
+
+    /// Adds what a part that is compared with them depends on.
+    pub(super) fn add_inputs(&self, inputs: &mut Vec<String>) -> Result<()> {
+        inputs.push(settings_text(self.config));
+        for path in self.against() {
+            for file in lynxdata_budgets::files(&path)? {
+                inputs.push(file_digest(&file)?);
+            }
+        }
+        for held_out in &self.splits {
+            inputs.push(format!("{} {}", held_out.task, held_out.split));
+            for file in held_out.files.iter().filter(|file| file.is_file()) {
+                inputs.push(file_digest(file)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns how each conversation is like a benchmark, on all cores; `picture` gives the bytes of
+    /// a path.
+    pub(super) fn likenesses(&self, conversations: &[Conversation], picture: &ReadPicture) -> Result<Vec<Likenesses>> {
+        if self.references.get().is_none() {
+            // Another part may have been quicker; both read the same.
+            drop(self.references.set(self.read()?));
+        }
+        let references = self.references.get().context("the benchmarks were just read; this is a bug")?;
+        let of = |conversation: &Conversation| {
+            let source = (conversation.source_file.as_str(), conversation.source_row);
+            let mut read = as_read(conversation);
+            if self.config.hash_distance.is_some() {
+                for (image, own) in conversation.images.iter().zip(&mut read.pictures) {
+                    own.bytes = picture(&image.path)?;
+                }
+            }
+            let mut hits = references.hits(source.0, source.1, &read, Path::new(""));
+            hits.sort_by_key(|hit| hit.by);
+            hits.dedup_by_key(|hit| hit.by);
+            let is_dropped = |hit: &&Hit| self.config.drop.contains(&hit.by.into());
+            Ok(Likenesses { dropped_for: hits.iter().find(is_dropped).cloned(), hits })
+        };
+        conversations.par_iter().map(of).collect()
+    }
+
+    fn read(&self) -> Result<References> {
+        let comparison = Comparison {
+            words: self.config.words,
+            hash_distance: self.config.hash_distance,
+            images: None,
+            against_images: self.config.images.as_ref().map(|images| self.folder.join(images)),
+        };
+        let mut references = Vec::new();
+        for held_out in &self.splits {
+            let task = self.catalogue.get(&held_out.task)?;
+            let name = format!("{}-{}", held_out.task, held_out.split);
+            let records = Records::start(task, &held_out.root, &held_out.split);
+            let records = records.and_then(|records| records.collect::<lynxdata_datasets::Result<Vec<Record>>>());
+            match records {
+                Ok(records) => references.extend(records.iter().map(|own| reference(&name, own, &held_out.images))),
+                // A split that cannot be read is no reason to make nothing.
+                Err(error) => warn!("{name} is not compared with: {error}"),
+            }
+        }
+        References::gather(&comparison, &self.against(), &mut references.into_iter())
+            .context("in instruct.decontaminate")
+    }
+}
+
+/// Returns the splits of the recipe's tasks that are held out and whose native files are there.
+fn held_out(loaded: &LoadedRecipe, instruct: &InstructConfig, catalogue: &Catalogue) -> Result<Vec<HeldOut>> {
+    let mut found: Vec<HeldOut> = Vec::new();
+    for source in &instruct.tasks {
+        let task = catalogue.get(&source.name)?;
+        let root = loaded.folder.join(&source.root);
+        for split in task.splits.keys() {
+            let is_used = instruct.tasks.iter().any(|own| own.name == source.name && own.split == *split);
+            let is_found = found.iter().any(|own| own.task == source.name && own.split == *split && own.root == root);
+            if is_used || is_found || !HELD_OUT.iter().any(|mark| split.to_lowercase().contains(mark)) {
+                continue;
+            }
+            let Ok(files) = task.native_files(&root, split) else { continue };
+            found.push(HeldOut {
+                task: source.name.clone(),
+                images: source.images.as_ref().map_or(root.clone(), |images| loaded.folder.join(images)),
+                root: root.clone(),
+                split: split.clone(),
+                files,
+            });
+        }
+    }
+    Ok(found)
+}
+
+/// Returns a record as it is compared: its texts as one question, and all of its answers.
+fn reference(file: &str, record: &Record, images: &Path) -> Reference {
+    let texts = record.slots.values().map(|slot| match slot {
+        SlotValue::Text(text) => text.clone(),
+        SlotValue::List(texts) => texts.join(" "),
+    });
+    let question = texts.collect::<Vec<_>>().join(" ");
+    let own = &record.answers;
+    let mut answers: Vec<String> = own.texts.values().chain(&own.captions).cloned().collect();
+    answers.extend(own.votes.iter().map(|(text, _)| text.clone()));
+    answers.extend(own.options.iter().map(|options| options.texts[options.right].clone()));
+    let mut questions: Vec<(String, Vec<String>)> =
+        own.turns.iter().map(|(question, answer)| (question.clone(), vec![answer.clone()])).collect();
+    questions.push((question, answers));
+    Reference {
+        file: file.to_owned(),
+        row: record.source_row,
+        id: Some(record.id.clone()),
+        questions,
+        images: record.media.images.clone(),
+        folder: images.to_owned(),
+    }
+}
+
+/// Returns a conversation as the comparison reads it.
+fn as_read(conversation: &Conversation) -> lynxdata_budgets::Conversation {
+    let role = |role: Role| match role {
+        Role::System => lynxdata_budgets::Role::System,
+        Role::User => lynxdata_budgets::Role::User,
+        Role::Assistant => lynxdata_budgets::Role::Assistant,
+    };
+    let turns = conversation.messages.iter().map(|own| Turn { role: role(own.role), text: own.content.clone() });
+    let pictures =
+        conversation.images.iter().map(|image| Picture { path: Some(image.path.clone()), ..Picture::default() });
+    lynxdata_budgets::Conversation {
+        id: Some(conversation.id.clone()),
+        turns: turns.collect(),
+        pictures: pictures.collect(),
+        ..lynxdata_budgets::Conversation::default()
+    }
+}

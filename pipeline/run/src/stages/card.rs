@@ -1,0 +1,443 @@
+//! Stage `card`: what a set of conversations says of itself: `README.md` with the licences of its
+//! tasks, `croissant.json`, and what formats have beside their files.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use lynxdata_datasets::export::{FORMATS, Format, SetFile};
+use lynxdata_datasets::{CommercialUse, Task};
+use lynxdata_records::{FileEntry, NewPart, PartEntry, card, fingerprint};
+use lynxdata_report::count as grouped;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use super::instruct::{Instruct, config_of, parts_of, split_name, taken};
+use super::mixture::Mixture;
+use crate::recipe::{InstructConfig, Recipe};
+use crate::stage::{Context, Parts, Planned, Stage, settings_text};
+
+/// Raise it when the same sets get other cards.
+const FORMAT_VERSION: &str = "1";
+
+/// Writes the cards of the sets of conversations.
+pub struct Card;
+
+impl Stage for Card {
+    fn name(&self) -> &'static str {
+        "card"
+    }
+
+    fn command(&self) -> &'static str {
+        "instruct"
+    }
+
+    fn is_in(&self, recipe: &Recipe) -> bool {
+        recipe.instruct.is_some()
+    }
+
+    fn settings(&self, recipe: &Recipe) -> Result<String> {
+        let instruct = recipe.instruct.as_ref();
+        let instruct = instruct.map(|instruct| (&instruct.tasks, &instruct.formats, instruct.licence));
+        Ok(settings_text(&(&recipe.name, instruct)))
+    }
+
+    fn format_version(&self) -> &'static str {
+        FORMAT_VERSION
+    }
+
+    fn reads(&self, recipe: &Recipe) -> Vec<&'static dyn Stage> {
+        if Mixture.is_in(recipe) { vec![&Instruct, &Mixture] } else { vec![&Instruct] }
+    }
+
+    fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>> {
+        let (catalogue, _) = context.loaded.tasks()?;
+        let config = config_of(context)?;
+        let settings = self.settings(context.recipe())?;
+        let mut definitions = Vec::new();
+        for source in &config.tasks {
+            definitions.push(catalogue.get(&source.name)?.definition.clone());
+        }
+        let stages = self.reads(context.recipe());
+        let parts = stages.into_iter().map(move |stage| {
+            let parts = context.upstream(stage)?;
+            let digests: Vec<String> = parts.iter().map(PartEntry::digest).collect();
+            let inputs = [self.name(), FORMAT_VERSION, stage.name(), &settings];
+            let inputs = inputs.into_iter().chain(digests.iter().chain(&definitions).map(String::as_str));
+            let print = fingerprint(inputs);
+            let content = print.clone();
+            let make = move |new: &mut NewPart| make(context, stage.name(), &parts, &content, new);
+            Ok(Planned::new(stage.name(), print, make))
+        });
+        Ok(Box::new(parts.collect::<Vec<_>>().into_iter()))
+    }
+}
+
+/// One task of a set.
+struct Described<'a> {
+    task: &'a Task,
+    /// The splits of which it has conversations.
+    splits: BTreeSet<&'a str>,
+    conversations: u64,
+}
+
+fn make(context: &Context, folder: &str, parts: &[PartEntry], content: &str, new: &mut NewPart) -> Result<()> {
+    let config = config_of(context)?;
+    let files: Vec<&FileEntry> = parts.iter().flat_map(|part| &part.files).collect();
+    for format in &config.formats {
+        let base = base(folder, format, &files);
+        let of_format = files_of(folder, format.name, &files);
+        let mut set = Vec::new();
+        for file in of_format {
+            let name = file.path[base.len()..].trim_start_matches('/').to_owned();
+            set.push(SetFile { name, path: context.run.root().join(&file.path) });
+        }
+        format.describe(&set, &mut |name| Ok(context.run.stage_file(new, &format!("{base}/{name}"))?))?;
+    }
+    let (catalogue, _) = context.loaded.tasks()?;
+    let mut tasks: BTreeMap<&str, Described> = BTreeMap::new();
+    let mut splits = Vec::new();
+    for source in taken(config, catalogue)? {
+        let task = catalogue.get(&source.name)?;
+        let described =
+            tasks.entry(&source.name).or_insert(Described { task, splits: BTreeSet::new(), conversations: 0 });
+        described.splits.insert(&source.split);
+        if folder == Instruct.name() {
+            let parts = parts_of(source, parts);
+            described.conversations += parts.iter().map(|part| part.rows_out).sum::<u64>();
+            splits.push((split_name(source), parts.into_iter().map(|part| part.part.as_str()).collect()));
+        }
+    }
+    if folder == Mixture.name() {
+        count_mixture(&context.run.root().join(folder).join("conversations.jsonl"), &mut tasks)?;
+    }
+    tasks.retain(|_, described| described.conversations > 0);
+    let left_out: Vec<&Task> = config
+        .tasks
+        .iter()
+        .map(|source| catalogue.get(&source.name))
+        .filter(|task| task.as_ref().is_ok_and(|task| !config.licence.takes(task)))
+        .collect::<lynxdata_datasets::Result<_>>()?;
+    let name = if context.recipe().name.is_empty() { folder } else { &context.recipe().name };
+    let set = Set { folder, name, splits, tasks: tasks.values().collect(), left_out, files: &files, config };
+    for (file, text) in [("README.md", set.card(content)), ("croissant.json", set.croissant(context.run.root())?)] {
+        let path = context.run.stage_file(new, &format!("{folder}/{file}"))?;
+        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Returns the files of a format: those of its folder or, in a mixture, of its name.
+fn files_of<'a>(folder: &str, format: &str, files: &[&'a FileEntry]) -> Vec<&'a FileEntry> {
+    let of_format = |file: &&&FileEntry| {
+        let rest = file.path.strip_prefix(folder).and_then(|rest| rest.strip_prefix('/')?.strip_prefix(format));
+        rest.is_some_and(|rest| rest.starts_with(['/', '.']))
+    };
+    files.iter().filter(of_format).copied().collect()
+}
+
+/// Returns the folder of the files of a format.
+fn base(folder: &str, format: &Format, files: &[&FileEntry]) -> String {
+    let of_format = format!("{folder}/{}", format.name);
+    let is_folder = |file: &&FileEntry| file.path.starts_with(&format!("{of_format}/"));
+    if files.iter().any(is_folder) { of_format } else { folder.to_owned() }
+}
+
+fn count_mixture(path: &Path, tasks: &mut BTreeMap<&str, Described>) -> Result<()> {
+    /// The part of a line that is counted.
+    #[derive(Deserialize)]
+    struct Head {
+        task: String,
+    }
+    let failed = || format!("cannot read {}", path.display());
+    for line in BufReader::new(File::open(path).with_context(failed)?).lines() {
+        let head: Head = serde_json::from_str(&line.with_context(failed)?).with_context(failed)?;
+        if let Some(described) = tasks.get_mut(head.task.as_str()) {
+            described.conversations += 1;
+        }
+    }
+    Ok(())
+}
+
+/// A set that is described.
+struct Set<'a> {
+    /// Its folder below the run folder.
+    folder: &'a str,
+    name: &'a str,
+    /// The names of its splits of tasks and of their parts.
+    splits: Vec<(String, Vec<&'a str>)>,
+    tasks: Vec<&'a Described<'a>>,
+    /// Tasks that the licence which the recipe asks for keeps out.
+    left_out: Vec<&'a Task>,
+    files: &'a [&'a FileEntry],
+    config: &'a InstructConfig,
+}
+
+impl Set<'_> {
+    /// Returns `README.md`.
+    fn card(&self, content: &str) -> String {
+        let licences: BTreeSet<String> = self.tasks.iter().map(|own| hub_licence(&own.task.licence)).collect();
+        let licences: Vec<String> = licences.into_iter().collect();
+        let rows = self.tasks.iter().map(|own| own.conversations).sum();
+        let configs = self.configs();
+        let text = self.text();
+        card::render(&card::Card {
+            name: self.name,
+            rows,
+            licences: &licences,
+            configs: &configs,
+            content,
+            text: &text,
+        })
+    }
+
+    /// Returns the files of the format that is described: the first one that is written.
+    fn described_files(&self) -> Vec<(String, &FileEntry)> {
+        let formats = FORMATS.iter().filter(|format| self.config.formats.contains(*format));
+        let format = formats.map(|format| format.name).next().unwrap_or("conversations");
+        let files = files_of(self.folder, format, self.files).into_iter();
+        let is_data =
+            |file: &&FileEntry| [".parquet", ".json", ".jsonl", ".tar"].iter().any(|end| file.path.ends_with(end));
+        files.filter(is_data).map(|file| (file.path[self.folder.len() + 1..].to_owned(), file)).collect()
+    }
+
+    /// Returns a configuration of all files and one of each split of a task.
+    fn configs(&self) -> Vec<(String, Vec<String>)> {
+        let files: Vec<String> = self.described_files().into_iter().map(|(name, _)| name).collect();
+        // Of `parquet/vqav2-train-00001.parquet` and `webdataset/vqav2-train-00001/000000.tar`.
+        let part_of = |name: &str| name.split('/').nth(1).and_then(|part| part.split('.').next()).map(str::to_owned);
+        let of_parts = |parts: &[&str]| -> Vec<String> {
+            let is_of = |name: &&String| part_of(name).is_some_and(|part| parts.contains(&part.as_str()));
+            files.iter().filter(is_of).cloned().collect()
+        };
+        let splits = self.splits.iter().map(|(split, parts)| (split.clone(), of_parts(parts)));
+        let splits: Vec<_> = splits.filter(|(_, files)| !files.is_empty()).collect();
+        std::iter::once(("default".to_owned(), files)).chain(splits).collect()
+    }
+
+    /// Returns the text of the card: what the set holds, and what its licences forbid.
+    fn text(&self) -> String {
+        let total: u64 = self.tasks.iter().map(|own| own.conversations).sum();
+        let mut text = format!(
+            "{} conversations of {} tasks, written by lynxdata. Every one has its licence, its native file and its row.\n\n",
+            grouped(total),
+            self.tasks.len()
+        );
+        for warning in self.warnings() {
+            text += &format!("> **Licences.** {warning}\n\n");
+        }
+        text += "| task | splits | conversations | licence of annotations | commercial use | pictures or videos | commercial use | source |\n|---|---|---:|---|---|---|---|---|\n";
+        for Described { task, splits, conversations } in self.tasks.iter().copied() {
+            let splits: Vec<&str> = splits.iter().copied().collect();
+            let (pictures, of_pictures) = task
+                .pictures
+                .as_ref()
+                .map_or(("–", "–"), |terms| (terms.licence.as_str(), terms.commercial_use.name()));
+            let cells = [
+                &task.name,
+                splits.join(", ").as_str(),
+                &grouped(*conversations),
+                &task.licence,
+                task.commercial_use.name(),
+                pictures,
+                of_pictures,
+                &format!("[{}]({})", task.cite, task.homepage),
+            ]
+            .map(|cell| cell.replace('|', "\\|"));
+            text += &format!("| {} |\n", cells.join(" | "));
+        }
+        text + "\nlynxdata gives no legal advice: the table says what its catalogue knows; read the licences themselves."
+    }
+
+    /// Returns what licences forbid or leave open.
+    fn warnings(&self) -> Vec<String> {
+        let names = |of: &dyn Fn(&Task) -> Option<CommercialUse>, wanted: CommercialUse| -> Vec<&str> {
+            let has = |own: &&&Described| of(own.task) == Some(wanted);
+            self.tasks.iter().filter(has).map(|own| own.task.name.as_str()).collect()
+        };
+        let annotations = |task: &Task| Some(task.commercial_use);
+        let pictures = |task: &Task| task.pictures.as_ref().map(|terms| terms.commercial_use);
+        let left_out: Vec<&str> = self.left_out.iter().map(|task| task.name.as_str()).collect();
+        let all: [(&str, Vec<&str>); 5] = [
+            ("Commercial use is forbidden for the annotations of", names(&annotations, CommercialUse::No)),
+            (
+                "Whether commercial use is allowed is unclear for the annotations of",
+                names(&annotations, CommercialUse::Unclear),
+            ),
+            ("Commercial use is forbidden for the pictures or videos of", names(&pictures, CommercialUse::No)),
+            (
+                "Whether commercial use is allowed is unclear for the pictures or videos of",
+                names(&pictures, CommercialUse::Unclear),
+            ),
+            ("Left out, as their licences do not allow commercial use:", left_out),
+        ];
+        let some = all.iter().filter(|(_, tasks)| !tasks.is_empty());
+        some.map(|(what, tasks)| format!("{what} {}.", tasks.join(", "))).collect()
+    }
+
+    /// Returns `croissant.json` (Croissant 1.0 of MLCommons): the files that the card describes,
+    /// with their SHA-256, and what stands in each row.
+    fn croissant(&self, root: &Path) -> Result<String> {
+        let mut distribution = Vec::new();
+        let mut records = Vec::new();
+        for (name, file) in self.described_files() {
+            let encoding = match name.rsplit_once('.').map(|(_, end)| end) {
+                Some("parquet") => "application/x-parquet",
+                Some("jsonl") => "application/jsonlines",
+                Some("json") => "application/json",
+                _ => "application/x-tar",
+            };
+            distribution.push(json!({
+                "@type": "cr:FileObject",
+                "@id": name,
+                "name": name,
+                "contentUrl": name,
+                "contentSize": format!("{} B", file.bytes),
+                "encodingFormat": encoding,
+                "sha256": sha256(&root.join(&file.path))?,
+            }));
+            if encoding == "application/x-parquet" || encoding == "application/jsonlines" {
+                records.push(record_set(&name));
+            }
+        }
+        let licences: BTreeSet<&str> = self.tasks.iter().map(|own| own.task.licence.as_str()).collect();
+        let citations: BTreeSet<&str> = self.tasks.iter().map(|own| own.task.cite.as_str()).collect();
+        let description = format!("{} {}", "Conversations of annotated datasets.", self.warnings().join(" "));
+        let metadata = json!({
+            "@context": context_of_croissant(),
+            "@type": "sc:Dataset",
+            "conformsTo": "http://mlcommons.org/croissant/1.0",
+            "name": self.name,
+            "description": description.trim_end(),
+            "license": licences,
+            "citeAs": citations.into_iter().collect::<Vec<_>>().join("; "),
+            "isBasedOn": self.tasks.iter().map(|own| &own.task.homepage).collect::<BTreeSet<_>>(),
+            "distribution": distribution,
+            "recordSet": records,
+        });
+        Ok(format!("{metadata:#}\n"))
+    }
+}
+
+/// Returns what is said of the rows of a file: the columns that every format has.
+fn record_set(file: &str) -> Value {
+    let columns = [
+        ("id", "sc:Text", "the task, its split and the native id"),
+        ("task", "sc:Text", "the task"),
+        ("licence", "sc:Text", "the licence of its annotations"),
+        ("source_file", "sc:Text", "the native file"),
+        ("source_row", "sc:Integer", "the row or line of the native file, from 0"),
+    ];
+    let set = file.rsplit_once('.').map_or(file, |(set, _)| set);
+    let fields = columns.map(|(column, kind, description)| {
+        json!({
+            "@type": "cr:Field",
+            "@id": format!("{set}/{column}"),
+            "name": column,
+            "description": description,
+            "dataType": kind,
+            "source": {"fileObject": {"@id": file}, "extract": {"column": column}},
+        })
+    });
+    json!({"@type": "cr:RecordSet", "@id": set, "name": set, "field": fields})
+}
+
+/// Returns the JSON-LD context that Croissant 1.0 prescribes.
+fn context_of_croissant() -> Value {
+    let terms = [
+        "citeAs",
+        "column",
+        "dataBiases",
+        "dataCollection",
+        "equivalentProperty",
+        "extract",
+        "field",
+        "fileProperty",
+        "fileObject",
+        "fileSet",
+        "format",
+        "includes",
+        "isLiveDataset",
+        "jsonPath",
+        "key",
+        "md5",
+        "parentField",
+        "path",
+        "personalSensitiveInformation",
+        "recordSet",
+        "references",
+        "regex",
+        "repeated",
+        "replace",
+        "separator",
+        "source",
+        "subField",
+        "transform",
+    ];
+    let mut context: serde_json::Map<String, Value> =
+        terms.iter().map(|term| ((*term).to_owned(), json!(format!("cr:{term}")))).collect();
+    let others = [
+        ("@language", json!("en")),
+        ("@vocab", json!("https://schema.org/")),
+        ("conformsTo", json!("dct:conformsTo")),
+        ("cr", json!("http://mlcommons.org/croissant/")),
+        ("data", json!({"@id": "cr:data", "@type": "@json"})),
+        ("dataType", json!({"@id": "cr:dataType", "@type": "@vocab"})),
+        ("dct", json!("http://purl.org/dc/terms/")),
+        ("examples", json!({"@id": "cr:examples", "@type": "@json"})),
+        ("rai", json!("http://mlcommons.org/croissant/RAI/")),
+        ("samplingRate", json!("cr:samplingRate")),
+        ("sc", json!("https://schema.org/")),
+    ];
+    context.extend(others.map(|(term, value)| (term.to_owned(), value)));
+    Value::Object(context)
+}
+
+fn sha256(path: &Path) -> Result<String> {
+    let failed = || format!("cannot read {}", path.display());
+    let (mut hasher, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
+    let mut file = File::open(path).with_context(failed)?;
+    loop {
+        match file.read(&mut buffer).with_context(failed)? {
+            0 => break,
+            length => hasher.update(&buffer[..length]),
+        }
+    }
+    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Licences as the Hugging Face Hub names them, of those that tasks of the catalogue have.
+const HUB_LICENCES: [&str; 18] = [
+    "apache-2.0",
+    "bsd-2-clause",
+    "bsd-3-clause",
+    "cc-by-2.0",
+    "cc-by-3.0",
+    "cc-by-4.0",
+    "cc-by-nc-2.0",
+    "cc-by-nc-3.0",
+    "cc-by-nc-4.0",
+    "cc-by-nc-sa-4.0",
+    "cc-by-nd-4.0",
+    "cc-by-sa-3.0",
+    "cc-by-sa-4.0",
+    "cc0-1.0",
+    "cdla-permissive-1.0",
+    "gpl-3.0",
+    "mit",
+    "odc-by",
+];
+
+/// Returns the licence as the Hub names it; `other` where it has no name for it.
+fn hub_licence(licence: &str) -> String {
+    let name = licence.to_lowercase();
+    let name = name.trim_end_matches("-only");
+    match name {
+        "none" => "unknown".to_owned(),
+        name if HUB_LICENCES.contains(&name) => name.to_owned(),
+        _ => "other".to_owned(),
+    }
+}

@@ -1,0 +1,96 @@
+//! What the report says of the check.
+
+use anyhow::Result;
+use lynxdata_check::outcome::Metric;
+use lynxdata_check::statistics::Difference;
+use lynxdata_check::{CheckOutcome, Fit, FitResult, Gear, Version};
+use lynxdata_report::data::{Arm, CheckSummary, Comparison, Run};
+
+use crate::stage::Context;
+use crate::stages::check::verdict;
+use crate::stages::train;
+
+/// Summarises the check.
+pub(super) fn summary(context: &Context) -> Result<CheckSummary> {
+    let outcome: CheckOutcome = verdict(context)?;
+    let gear = outcome.protocol.gear;
+    let fits = if gear == Gear::Lynx { train::results(context, &train::Train)? } else { Vec::new() };
+    let finite = |value: &f64| value.is_finite().then_some(*value);
+    let arms = outcome.arms.iter().enumerate().map(|(place, arm)| {
+        let curve = |replicate: usize| {
+            let of_run =
+                |fit: &&FitResult| fit.fit == Fit { version: Version::Arm { arm: place }, replicate, setting: 0 };
+            let training = fits.iter().find(of_run).and_then(|fit| fit.training.as_ref());
+            let points = training.map(|training| training.losses.as_slice()).unwrap_or_default().iter();
+            points.map(|(step, loss)| (*step as u64, *loss)).collect()
+        };
+        let run = |(replicate, gain): (usize, &f64)| Run {
+            replicate: replicate as u64,
+            curve: curve(replicate),
+            held_out: arm.held_out_loss.get(replicate).and_then(finite),
+            visual_gain: finite(gain),
+        };
+        let runs = arm.visual_gain.iter().enumerate().map(run).collect();
+        Arm { name: arm.name.clone(), pairs: arm.pairs as u64, runs }
+    });
+    let arms: Vec<Arm> = arms.collect();
+    let other = if outcome.metric == Metric::VisualGain { Metric::HeldOutLoss } else { Metric::VisualGain };
+    let row = |metric: Metric, name: &str, [first, second]: [&str; 2], difference: Option<&Difference>| {
+        let difference = difference?;
+        let [ci_low, ci_high] = difference.interval?;
+        Some(Comparison {
+            metric: name.to_owned(),
+            unit: metric.unit(gear).to_owned(),
+            first: first.to_owned(),
+            second: second.to_owned(),
+            lower_is_better: !metric.higher_is_better(),
+            mean_difference: difference.mean,
+            ci_low,
+            ci_high,
+            p: difference.p?,
+            n: difference.replicates as u64,
+        })
+    };
+    let comparisons = outcome.comparisons.iter().flat_map(|compared| {
+        let arms = [compared.first.as_str(), compared.second.as_str()];
+        let decisive = row(outcome.metric, outcome.metric.name(), arms, compared.difference.as_ref());
+        decisive.into_iter().chain(row(other, other.name(), arms, compared.other_metric.as_ref()))
+    });
+    let comparisons = comparisons.collect();
+    let first = outcome.first();
+    let controls = outcome.controls.iter().flat_map(|controls| {
+        let halves = row(outcome.metric, "halves", [&controls.arm, "its other half"], controls.halves.as_ref());
+        let wrong = controls.wrong_texts.iter().filter_map(|control| {
+            let name = format!("{} % wrong texts", control.percent);
+            row(outcome.metric, &name, [&controls.arm, "itself with them"], Some(&control.fall))
+        });
+        halves.into_iter().chain(wrong).collect::<Vec<_>>()
+    });
+    let controls = controls.collect();
+    let weights = fits.iter().find_map(|fit| Some(fit.training.as_ref()?.weights as u64));
+    let method = match gear {
+        Gear::Quick => {
+            "A probe predicts the words of a text from frozen features of its picture, by ridge regression.".to_owned()
+        }
+        Gear::Lynx => format!(
+            "A compact Lynx of {} weights is trained on every arm in every replicate.",
+            lynxdata_report::count(weights.unwrap_or(0))
+        ),
+    };
+    let sentences: Vec<&str> = outcome.comparisons.iter().map(|compared| compared.sentence.as_str()).collect();
+    Ok(CheckSummary {
+        metric: outcome.metric.name().to_owned(),
+        arms,
+        comparisons,
+        verdict_word: match first.verdict.winner() {
+            Some(arm) => format!("{arm} is better"),
+            None => first.verdict.name().to_owned(),
+        },
+        verdict_sentence: sentences.join(" "),
+        method,
+        gain_unit: Metric::VisualGain.unit(gear).to_owned(),
+        controls,
+        gates: first.gates.clone(),
+        notes: outcome.notes.clone(),
+    })
+}

@@ -1,0 +1,361 @@
+//! Pairs that the report shows: samples of kept and of rejected ones, and duplicates.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use arrow::array::Array;
+use lynxdata_engine::dedup::{Key, Match};
+use lynxdata_picture::{Check, Encode, PictureSettings, Resize, prepare};
+use lynxdata_records::{fingerprint, schema};
+use lynxdata_report::data::{DuplicateCluster, Sample, Thumbnail, data_uri};
+
+use crate::pool::{Place, Pool};
+use crate::stage::Context;
+use crate::stages::select::{self, Decisions, DuplicateOf};
+use crate::table;
+
+/// Shorter side of the pictures in the page, pixels.
+const THUMBNAIL_SIDE: u32 = 112;
+
+/// JPEG quality of the pictures in the page.
+const THUMBNAIL_QUALITY: u8 = 78;
+
+/// Members of a cluster that are shown.
+const MEMBERS_SHOWN: usize = 6;
+
+/// The pairs of a selection that the page shows.
+pub(super) struct Shown {
+    /// Kept pairs.
+    pub(super) kept: Vec<Sample>,
+    /// Rejected pairs with the reasons.
+    pub(super) rejected: Vec<Sample>,
+    /// Kept pairs that stand for others too, shown or not.
+    pub(super) stars: u64,
+    /// Some of them with their duplicates.
+    pub(super) duplicates: Vec<DuplicateCluster>,
+}
+
+/// Chooses what is shown of a selection, of which so many pairs `passed` the rules.
+pub(super) fn shown(context: &Context, pool: &Pool, selection: &str, passed: u64) -> Result<Shown> {
+    let config = &context.recipe().report;
+    let mut samples = Samples::new(context.recipe().seed, config.samples);
+    let mut stars = Stars::default();
+    for (part, decisions) in (0..).zip(select::decisions(context, selection, pool)?) {
+        let decisions = decisions?;
+        samples.add(part, &decisions);
+        stars.add(part, &decisions)?;
+    }
+    let (kept, rejected) = samples.chosen();
+    let show = |pairs: Vec<Drawn>| -> Result<Vec<Sample>> {
+        let places: Vec<Place> = pairs.iter().map(|pair| pair.place).collect();
+        let shown = thumbnails(context, pool, &places)?.into_iter().zip(pairs);
+        let sample = |(thumbnail, pair): (Thumbnail, Drawn)| Sample {
+            thumbnail: Thumbnail { kept: pair.reasons.is_empty(), ..thumbnail },
+            reasons: pair.reasons,
+        };
+        Ok(shown.map(sample).collect())
+    };
+    Ok(Shown {
+        kept: show(kept)?,
+        rejected: show(rejected)?,
+        stars: stars.0.len() as u64,
+        duplicates: duplicates(context, pool, selection, &stars.largest(config.clusters), passed)?,
+    })
+}
+
+/// A pair that was drawn as a sample.
+#[derive(Debug, Clone, PartialEq)]
+struct Drawn {
+    place: Place,
+    /// Names of the rules that rejected it.
+    reasons: Vec<String>,
+}
+
+/// Draws samples: the pairs with the least hashes of seed and key.
+struct Samples {
+    seed: String,
+    most: usize,
+    kept: BTreeMap<String, Drawn>,
+    /// Rejected pairs, by the first reason.
+    rejected: BTreeMap<String, BTreeMap<String, Drawn>>,
+}
+
+impl Samples {
+    fn new(seed: u64, most: usize) -> Samples {
+        Samples { seed: seed.to_string(), most, kept: BTreeMap::new(), rejected: BTreeMap::new() }
+    }
+
+    fn add(&mut self, part: u32, decisions: &Decisions) {
+        for (row, uid) in decisions.uids.iter().enumerate() {
+            let hash = fingerprint(["sample", &self.seed, uid.unwrap_or_default()]);
+            let drawn = match decisions.reasons.of_pair(row).next() {
+                None => &mut self.kept,
+                Some(reason) if self.rejected.contains_key(reason) => {
+                    self.rejected.get_mut(reason).expect("it is there")
+                }
+                Some(reason) => self.rejected.entry(reason.to_owned()).or_default(),
+            };
+            let is_among_least =
+                drawn.len() < self.most || drawn.last_key_value().is_some_and(|(last, _)| hash < *last);
+            if is_among_least {
+                let reasons = decisions.reasons.of_pair(row).map(str::to_owned).collect();
+                drawn.insert(hash, Drawn { place: Place { part, row: row as u32 }, reasons });
+                if drawn.len() > self.most {
+                    drawn.pop_last();
+                }
+            }
+        }
+    }
+
+    /// Returns the samples of kept and of rejected pairs. Every reason is shown before any is shown
+    /// twice.
+    fn chosen(self) -> (Vec<Drawn>, Vec<Drawn>) {
+        let in_turns = self.rejected.into_values().flat_map(|drawn| drawn.into_iter().enumerate());
+        let mut in_turns: Vec<_> = in_turns.map(|(turn, (hash, pair))| ((turn, hash), pair)).collect();
+        in_turns.sort_by(|(a, _), (b, _)| a.cmp(b));
+        (self.kept.into_values().collect(), in_turns.into_iter().take(self.most).map(|(_, pair)| pair).collect())
+    }
+}
+
+/// Kept pairs that stand for others too, by their keys.
+#[derive(Default)]
+struct Stars(BTreeMap<Key, Star>);
+
+/// The duplicates of a kept pair.
+struct Star {
+    count: u32,
+    /// The comparisons that found them, a bit for each of [`Match::ALL`].
+    kinds: u8,
+    /// The first of them in the pool.
+    first: Place,
+}
+
+impl Stars {
+    fn add(&mut self, part: u32, decisions: &Decisions) -> Result<()> {
+        for row in 0..decisions.uids.len() {
+            let Some(duplicate) = decisions.duplicate(row) else { continue };
+            let first = Place { part, row: row as u32 };
+            let star = self.0.entry(Key::of_text(duplicate.uid)).or_insert(Star { count: 0, kinds: 0, first });
+            star.count += 1;
+            star.kinds |= 1 << kind(&duplicate)? as u8;
+        }
+        Ok(())
+    }
+
+    /// Returns those with most duplicates, but one of each kind of match first: the largest alone
+    /// would often all be of one kind.
+    fn largest(&self, most: usize) -> Vec<(Key, &Star)> {
+        let mut of_kinds: BTreeMap<u8, BTreeMap<_, (Key, &Star)>> = BTreeMap::new();
+        for (key, star) in &self.0 {
+            let of_kind = of_kinds.entry(star.kinds).or_default();
+            of_kind.insert((Reverse(star.count), star.first), (*key, star));
+            if of_kind.len() > most {
+                of_kind.pop_last();
+            }
+        }
+        let ranked = of_kinds.into_values().flat_map(|of_kind| of_kind.into_iter().enumerate());
+        let mut ranked: Vec<_> = ranked.map(|(turn, (rank, star))| ((turn > 0, rank), star)).collect();
+        ranked.sort_by(|(a, _), (b, _)| a.cmp(b));
+        ranked.into_iter().take(most).map(|(_, star)| star).collect()
+    }
+}
+
+fn kind(duplicate: &DuplicateOf<'_>) -> Result<Match> {
+    let found = Match::ALL.into_iter().find(|by| by.name() == duplicate.by);
+    found.with_context(|| format!("a selection has the comparison {}, which there is not", duplicate.by))
+}
+
+/// A kept pair and the first of its duplicates, with what is said of each.
+#[derive(Default)]
+struct Members {
+    kept: Option<Place>,
+    duplicates: Vec<(Place, String)>,
+}
+
+/// Reads some kept pairs with their duplicates.
+fn duplicates(
+    context: &Context,
+    pool: &Pool,
+    selection: &str,
+    stars: &[(Key, &Star)],
+    passed: u64,
+) -> Result<Vec<DuplicateCluster>> {
+    let mut members: BTreeMap<Key, Members> = stars.iter().map(|(key, _)| (*key, Members::default())).collect();
+    for (part, decisions) in (0..).zip(select::decisions(context, selection, pool)?) {
+        let decisions = decisions?;
+        for (row, uid) in decisions.uids.iter().enumerate() {
+            let place = Place { part, row: row as u32 };
+            if let Some(duplicate) = decisions.duplicate(row) {
+                if let Some(members) = members.get_mut(&Key::of_text(duplicate.uid))
+                    && members.duplicates.len() + 1 < MEMBERS_SHOWN
+                {
+                    let note = match duplicate.distance {
+                        Some(bits) => format!("pHash differs in {bits} bits"),
+                        None => in_words(kind(&duplicate)?, context),
+                    };
+                    members.duplicates.push((place, note));
+                }
+            } else if let Some(members) = members.get_mut(&Key::of_text(uid.unwrap_or_default())) {
+                members.kept = Some(place);
+            }
+        }
+    }
+    let mut shown = Vec::new();
+    for (key, star) in stars {
+        let Members { kept, duplicates } = &members[key];
+        let kept = kept.context("a selection names a kept pair that it does not have")?;
+        let places: Vec<Place> = std::iter::once(kept).chain(duplicates.iter().map(|(place, _)| *place)).collect();
+        let mut thumbnails = thumbnails(context, pool, &places)?;
+        for (thumbnail, (_, note)) in thumbnails[1..].iter_mut().zip(duplicates) {
+            (thumbnail.kept, thumbnail.note) = (false, note.clone());
+        }
+        let kinds = Match::ALL.into_iter().filter(|by| star.kinds >> *by as u8 & 1 == 1);
+        let count = u64::from(star.count);
+        let warning = if select::is_improbable(count, passed) {
+            format!("{count} of {passed} pairs that pass the rules: more than are likely to show one picture")
+        } else {
+            String::new()
+        };
+        shown.push(DuplicateCluster {
+            kind: kinds.map(|by| in_words(by, context)).collect::<Vec<_>>().join(", "),
+            size: count + 1,
+            members: thumbnails,
+            warning,
+        });
+    }
+    Ok(shown)
+}
+
+fn in_words(by: Match, context: &Context) -> String {
+    match by {
+        Match::Exact => "the same bytes".to_owned(),
+        Match::Url => "the same URL".to_owned(),
+        Match::Phash => format!("pHash within {} bits", context.recipe().dedup.phash_distance),
+    }
+}
+
+/// Reads the pairs at these places, in the order of the places.
+fn thumbnails(context: &Context, pool: &Pool, places: &[Place]) -> Result<Vec<Thumbnail>> {
+    let mut found: BTreeMap<Place, Thumbnail> = BTreeMap::new();
+    let in_order: BTreeSet<Place> = places.iter().copied().collect();
+    let in_order: Vec<Place> = in_order.into_iter().collect();
+    let columns = ["uid", "url", "caption", "image", "width", "height"];
+    let path = Path::new(schema::pool().name);
+    pool.for_each_at(&context.run, &in_order, Some(&columns), &mut |here, rows| {
+        let (uids, urls) = (table::texts(rows, "uid", path)?, table::texts(rows, "url", path)?);
+        let captions = table::texts(rows, "caption", path)?;
+        let widths = table::integers(rows, "width", path)?;
+        let heights = table::integers(rows, "height", path)?;
+        let pictures = table::pictures(rows, path)?;
+        for (row, place) in here.iter().enumerate() {
+            let thumbnail = Thumbnail {
+                uid: uids.value(row).to_owned(),
+                caption: captions.value(row).to_owned(),
+                url: urls.value(row).to_owned(),
+                image_data_uri: small_picture(pictures.value(row)),
+                width: widths.value(row) as u32,
+                height: heights.value(row) as u32,
+                kept: true,
+                note: String::new(),
+            };
+            found.insert(*place, thumbnail);
+        }
+        Ok(())
+    })?;
+    Ok(places.iter().map(|place| found[place].clone()).collect())
+}
+
+/// Returns a picture small enough for the page; one that does not decode is left out, the pair is
+/// shown without it.
+fn small_picture(bytes: &[u8]) -> String {
+    let settings = PictureSettings {
+        resize: Resize::Shorter,
+        size: THUMBNAIL_SIDE,
+        only_if_larger: true,
+        encode: Encode::Jpeg,
+        quality: THUMBNAIL_QUALITY,
+        max_pixels: 100_000_000,
+        check: Check::Pixels,
+    };
+    prepare(bytes.to_vec(), &settings, &[])
+        .map_or_else(|_| String::new(), |picture| data_uri("image/jpeg", &picture.bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Decisions on so many pairs, whose fate depends on their numbers: most are kept, some are
+    /// rejected by one of two rules, and some are duplicates of pair 0 or 1.
+    fn decisions(first: u64, pairs: u64) -> Decisions {
+        let fate = |pair: u64| match pair % 10 {
+            1 => vec!["small"],
+            2 | 3 => vec!["dark", "small"],
+            4 if pair > 10 => vec!["duplicate"],
+            _ => vec![],
+        };
+        let duplicate = |pair: u64| (fate(pair) == ["duplicate"]).then(|| (pair % 20 / 14).to_string());
+        let by = |pair: u64| duplicate(pair).map(|of| if of == "0" { "url" } else { "phash" });
+        let rows = first..first + pairs;
+        Decisions::of(
+            rows.clone().map(|pair| Some(pair.to_string())).collect(),
+            rows.clone().map(fate).collect(),
+            rows.clone().map(duplicate).collect(),
+            rows.map(by).collect(),
+        )
+    }
+
+    #[test]
+    fn samples_are_those_of_all_pairs_in_the_order_of_their_hashes() {
+        let mut samples = Samples::new(7, 5);
+        let mut all = Vec::new();
+        for part in 0..4 {
+            let decisions = decisions(u64::from(part) * 100, 100);
+            samples.add(part, &decisions);
+            for (row, uid) in (0..).zip(decisions.uids.iter()) {
+                let reasons: Vec<String> = decisions.reasons.of_pair(row as usize).map(str::to_owned).collect();
+                let hash = fingerprint(["sample", "7", uid.unwrap()]);
+                all.push((hash, Drawn { place: Place { part, row }, reasons }));
+            }
+        }
+        all.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let (kept, rejected) = samples.chosen();
+        let expected = all.iter().filter(|(_, pair)| pair.reasons.is_empty()).map(|(_, pair)| pair.clone());
+        assert_eq!(kept, expected.take(5).collect::<Vec<_>>());
+        // Three reasons, of which each has its first pair before any has its second one.
+        let first: BTreeSet<&str> = rejected[..3].iter().map(|pair| pair.reasons[0].as_str()).collect();
+        assert_eq!(first, BTreeSet::from(["dark", "duplicate", "small"]));
+        assert_eq!(rejected.len(), 5);
+    }
+
+    #[test]
+    fn the_largest_stars_are_shown_and_one_of_each_kind_first() {
+        let place = |row| Place { part: 0, row };
+        let star = |count, kinds, row| Star { count, kinds, first: place(row) };
+        let key = |name: &str| Key::of_text(name);
+        let stars = Stars(BTreeMap::from([
+            (key("a"), star(9, 1, 3)),
+            (key("b"), star(8, 1, 2)),
+            (key("c"), star(8, 1, 1)),
+            (key("d"), star(2, 4, 0)),
+        ]));
+        let shown = |most| stars.largest(most).into_iter().map(|(key, _)| key).collect::<Vec<_>>();
+        assert_eq!(shown(4), [key("a"), key("d"), key("c"), key("b")]);
+        assert_eq!(shown(1), [key("a")]);
+    }
+
+    #[test]
+    fn duplicates_are_counted_under_the_pair_that_is_kept() {
+        let mut stars = Stars::default();
+        for part in 0..2 {
+            stars.add(part, &decisions(u64::from(part) * 100, 100)).unwrap();
+        }
+        let counted: BTreeMap<Key, (u32, u8)> =
+            stars.0.iter().map(|(key, star)| (*key, (star.count, star.kinds))).collect();
+        let bit = |by: Match| 1 << by as u8;
+        let expected = [(Key::of_text("0"), (9, bit(Match::Url))), (Key::of_text("1"), (10, bit(Match::Phash)))];
+        assert_eq!(counted, BTreeMap::from(expected));
+    }
+}

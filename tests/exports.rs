@@ -1,0 +1,177 @@
+//! Every format of conversations is read by the library that it is meant for, which sees the same
+//! conversations, licences, native files and rows.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::machine::{energon, python};
+use crate::support::{files, lynxdata, repository, run_python};
+
+/// Tasks with one picture, two, none and a video; with answers of every checkable shape and of
+/// others.
+const TASKS: [(&str, &str); 9] = [
+    ("okvqa", "val"),
+    ("aokvqa", "val"),
+    ("nlvr2", "train"),
+    ("coco_caption", "val2017"),
+    ("refcoco", "val"),
+    ("tallyqa", "test"),
+    ("visdial", "val"),
+    ("alpaca", "alpaca_data"),
+    ("msvd_qa", "test"),
+];
+
+const FORMATS: &str =
+    r#"["parquet", "llava", "sharegpt", "messages", "swift", "cauldron", "webdataset", "energon", "verl"]"#;
+
+/// Writes a recipe of the fixtures of tasks, and a picture wherever one of them wants one.
+fn prepare(folder: &Path, tasks: &[(&str, &str)], more: &str) {
+    let fixtures = repository().join("datasets/fixtures");
+    let mut recipe = format!("output = \"run\"\nseed = 3\n[instruct]\nformats = {FORMATS}\n{more}\n");
+    let pictures = files(&repository().join("examples/quickstart/images"));
+    for (task, split) in tasks {
+        let root = fixtures.join(task);
+        recipe += &format!(
+            "[[instruct.tasks]]\nname = \"{task}\"\nroot = \"{}\"\nsplit = \"{split}\"\nimages = \"images/{task}\"\n",
+            root.display()
+        );
+        let expected: Value = serde_json::from_slice(&std::fs::read(root.join("expected.json")).unwrap()).unwrap();
+        std::fs::create_dir_all(folder.join("images").join(task)).unwrap();
+        let conversations = expected["conversations"].as_array().unwrap();
+        let images = conversations.iter().flat_map(|own| own["images"].as_array().unwrap());
+        for (place, image) in images.enumerate() {
+            let path = folder.join("images").join(task).join(image["path"].as_str().unwrap());
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            let picture = &pictures[place % pictures.len()];
+            std::fs::copy(repository().join("examples/quickstart/images").join(picture), path).unwrap();
+        }
+    }
+    std::fs::write(folder.join("recipe.toml"), recipe).unwrap();
+}
+
+/// Returns of every conversation its id, licence, native file, row and number of pictures, and the
+/// shape of its answer.
+fn written(lines: &Path) -> Vec<(Value, String)> {
+    let names = if lines.is_dir() {
+        files(lines).into_iter().map(|name| lines.join(name)).collect()
+    } else {
+        vec![lines.to_owned()]
+    };
+    let mut all = Vec::new();
+    for name in names {
+        for line in std::fs::read_to_string(name).unwrap().lines() {
+            let own: Value = serde_json::from_str(line).unwrap();
+            let pictures = own["images"].as_array().unwrap().len();
+            all.push((
+                json!([own["id"], own["licence"], own["source_file"], own["source_row"], pictures]),
+                own["answer_shape"].as_str().unwrap().to_owned(),
+            ));
+        }
+    }
+    all
+}
+
+fn sorted(rows: impl IntoIterator<Item = Value>) -> Vec<String> {
+    let mut rows: Vec<String> = rows.into_iter().map(|row| row.to_string()).collect();
+    rows.sort();
+    rows
+}
+
+fn is_checkable(shape: &str) -> bool {
+    !["sentence", "paragraph", "turns"].contains(&shape)
+}
+
+/// Compares what libraries see in a set with its conversations.
+fn compare(seen: &Value, expected: &[(Value, String)]) {
+    let all = sorted(expected.iter().map(|(row, _)| row.clone()));
+    let checkable = sorted(expected.iter().filter(|(_, shape)| is_checkable(shape)).map(|(row, _)| row.clone()));
+    let without_pictures = sorted(expected.iter().map(|(row, _)| {
+        let mut row = row.clone();
+        row[4] = json!(0);
+        row
+    }));
+    let seen: BTreeMap<String, Vec<Value>> = serde_json::from_value(seen.clone()).unwrap();
+    for (reader, rows) in seen {
+        let expected = match reader.as_str() {
+            "verl" => &checkable,
+            "croissant" => &without_pictures,
+            _ => &all,
+        };
+        assert_eq!(sorted(rows), *expected, "{reader}");
+    }
+}
+
+#[test]
+fn every_format_is_read_with_licence_file_and_row_of_every_conversation() {
+    let Some(python) = python() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    prepare(folder, &TASKS, "mixture = {}");
+    let output = lynxdata(folder, &["instruct", "recipe.toml"]).ended_with(0);
+    output.says(&["left out of the format: no rule checks a sentence", "format=\"verl\""]);
+    for (set, lines) in [("instruct", "instruct/conversations"), ("mixture", "mixture/conversations.jsonl")] {
+        let expected = written(&folder.join("run").join(lines));
+        let shapes: Vec<&str> = expected.iter().map(|(_, shape)| shape.as_str()).collect();
+        for shape in ["phrase", "letter", "boxes", "number", "true_false", "turns"] {
+            assert!(shapes.contains(&shape), "no {shape}: {shapes:?}");
+        }
+        let path = folder.join("run").join(set);
+        let seen = run_python(&python, "read_exports.py", &[path.as_os_str()], &folder.join("cache"));
+        assert_eq!(seen.as_object().unwrap().len(), 10, "a reader is lacking");
+        compare(&seen, &expected);
+    }
+}
+
+#[test]
+fn megatron_energon_reads_every_sample_and_would_make_the_same_index() {
+    let Some(python) = energon() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    prepare(folder, &TASKS, "mixture = {}");
+    lynxdata(folder, &["instruct", "recipe.toml"]).ended_with(0);
+    let read = |set: &str| {
+        let path = folder.join("run").join(set);
+        run_python(&python, "read_with_energon.py", &[path.as_os_str()], &folder.join("cache"))
+    };
+    let (tasks, mixture) = (read("instruct/energon"), read("mixture/energon"));
+    let rows = |seen: &Value| sorted(seen.as_array().unwrap().iter().cloned());
+    let of_lines = |lines: &str| sorted(written(&folder.join("run").join(lines)).into_iter().map(|(row, _)| row));
+    assert_eq!(rows(&tasks["splits"]["train"]), of_lines("instruct/conversations"));
+    assert_eq!(rows(&mixture["splits"]["train"]), of_lines("mixture/conversations.jsonl"));
+    for (task, split) in TASKS {
+        let set = format!("{task}-{split}");
+        assert_eq!(rows(&tasks["splits"][&set]), of_lines(&format!("instruct/conversations/{set}.jsonl")));
+    }
+    assert_eq!((&tasks["index_as_prepared"], &mixture["index_as_prepared"]), (&json!(true), &json!(true)));
+}
+
+#[test]
+fn licences_that_forbid_a_use_are_told_and_may_be_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    prepare(folder, &TASKS, "");
+    lynxdata(folder, &["instruct", "recipe.toml"]).ended_with(0);
+    let card = std::fs::read_to_string(folder.join("run/instruct/README.md")).unwrap();
+    for part in [
+        "license:\n- \"apache-2.0\"\n- \"cc-by-4.0\"\n- \"cc-by-nc-4.0\"\n- \"unknown\"\n",
+        "- config_name: okvqa-val\n  data_files:\n  - split: train\n    path: parquet/okvqa-val.parquet\n",
+        "> **Licences.** Commercial use is forbidden for the annotations of alpaca.",
+        "is unclear for the annotations of msvd_qa.",
+        "| alpaca | alpaca_data | 3 | CC-BY-NC-4.0 | no | – | – |",
+    ] {
+        assert!(card.contains(part), "{part} is not in {card}");
+    }
+    let commercial = ["instruct", "recipe.toml", "--set", "instruct.licence=commercial"];
+    lynxdata(folder, &commercial).ended_with(0).says(&[
+        "2 of 9 tasks are left out, as their licences do not allow commercial use",
+        "task=\"alpaca\"",
+        "stage instruct done made=0 skipped=7",
+    ]);
+    let files = files(&folder.join("run/instruct/parquet"));
+    assert!(files.len() == 7 && !files.iter().any(|name| name.starts_with("alpaca")), "{files:?}");
+    let card = std::fs::read_to_string(folder.join("run/instruct/README.md")).unwrap();
+    assert!(card.contains("Left out, as their licences do not allow commercial use: alpaca, msvd_qa."), "{card}");
+    assert!(!card.contains("forbidden") && !card.contains("cc-by-nc"), "{card}");
+}

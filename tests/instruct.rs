@@ -1,0 +1,131 @@
+//! Annotated datasets by one command, and tasks, wordings and rules of one's own.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::support::{lynxdata, repository};
+
+fn fixture(task: &str) -> String {
+    repository().join("datasets/fixtures").join(task).display().to_string()
+}
+
+fn json_list(path: &Path) -> Vec<Value> {
+    serde_json::from_slice(&std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))).unwrap()
+}
+
+fn ids(list: &[Value]) -> BTreeSet<&str> {
+    list.iter().map(|sample| sample["id"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn one_command_makes_a_set_of_several_datasets() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let (vqa, vsr) = (format!("vqav2={}#2", fixture("vqav2")), format!("vsr={}:dev", fixture("vsr")));
+    let out = folder.join("set");
+    let arguments =
+        ["instruct", "--task", &vqa, "--task", &vsr, "--to", "llava,swift", "--out", "set", "--seed", "5", "--set"];
+    let arguments = [&arguments[..], &["instruct.require_images=false"]].concat();
+    let first = lynxdata(folder, &arguments).ended_with(0);
+    first.says(&["7 conversations are in the mixture", "not among those that were drawn"]);
+    let drawn = json_list(&out.join("instruct/llava/vqav2-train.json"));
+    let all = json_list(&out.join("mixture/llava.json"));
+    assert_eq!((drawn.len(), all.len()), (2, 7));
+    assert!(ids(&all).is_superset(&ids(&drawn)));
+    assert!(out.join("mixture/swift.jsonl").is_file() && !out.join("mixture/parquet.parquet").exists());
+
+    // The recipe that it wrote does the same from anywhere.
+    lynxdata(folder, &arguments).ended_with(0).says(&["made=0 skipped=2"]);
+    lynxdata(&out, &["instruct", "recipe.toml"]).ended_with(0).says(&["made=0 skipped=2"]);
+    // A larger draw holds the smaller one.
+    let more =
+        ["--set", &format!("instruct.tasks=[{{name=\"vqav2\",root={:?},split=\"train\",most=3}}]", fixture("vqav2"))];
+    lynxdata(folder, &[&arguments[..], &more[..]].concat()).ended_with(0);
+    let more = json_list(&out.join("instruct/llava/vqav2-train.json"));
+    assert_eq!(more.len(), 3);
+    assert!(ids(&more).is_superset(&ids(&drawn)));
+}
+
+#[test]
+fn a_split_of_several_parts_goes_on_where_it_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let task = format!("vqav2={}#3", fixture("vqav2"));
+    let run = |out: &str, rows: usize| {
+        let rows = format!("instruct.rows_per_part={rows}");
+        let flags = ["instruct", "--task", &task, "--to", "llava,parquet", "--out", out, "--set"];
+        lynxdata(folder, &[&flags[..], &["instruct.require_images=false", "--set", &rows]].concat()).ended_with(0)
+    };
+    run("one", 1000);
+    run("several", 2).says(&["stage instruct done made=2", "stage mixture done made=1"]);
+    let (one, several) = (folder.join("one"), folder.join("several"));
+    let lines = |path: PathBuf| std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+    let conversations = |run: &Path, name: &str| lines(run.join("instruct/conversations").join(name));
+    let first = conversations(&several, "vqav2-train.jsonl");
+    let second = conversations(&several, "vqav2-train-00001.jsonl");
+    assert_eq!((first.lines().count(), second.lines().count()), (2, 1));
+    assert_eq!(first + &second, conversations(&one, "vqav2-train.jsonl"));
+    assert_eq!(lines(several.join("mixture/llava.json")), lines(one.join("mixture/llava.json")));
+    // Of a run that ended before its last part, the first one stays.
+    std::fs::remove_file(several.join("instruct/conversations/vqav2-train-00001.jsonl")).unwrap();
+    run("several", 2).says(&["stage instruct done made=1 skipped=1", "stage mixture done made=0 skipped=1"]);
+    assert_eq!(conversations(&several, "vqav2-train-00001.jsonl"), second);
+    // Two rows of three: the parts stay, as there is no third.
+    let planned = lynxdata(folder, &["instruct", "several/recipe.toml", "--dry-run"]).ended_with(0).stdout;
+    assert!(planned.contains("every part is there"), "{planned}");
+}
+
+#[test]
+fn a_draw_of_more_than_there_is_tells_how_many_there_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let task = format!("vsr={}#1000", fixture("vsr"));
+    let arguments = ["instruct", "--task", &task, "--out", "set", "--set", "instruct.require_images=false"];
+    lynxdata(folder.path(), &arguments).ended_with(0).says(&["has 5 conversations, fewer than the 1,000 asked for"]);
+}
+
+#[test]
+fn wrong_flags_say_what_is_right() {
+    let folder = tempfile::tempdir().unwrap();
+    let (vsr, vqa) = (fixture("vsr"), fixture("vqav2"));
+    for (task, said) in [
+        ("vsr".to_owned(), "expected NAME=DIR, as in vqav2=~/vqa"),
+        ("vsr=nowhere".to_owned(), "nowhere is not there"),
+        (format!("vssr={vsr}"), "did you mean \"vsr\"?"),
+        (format!("vsr={vsr}:train2"), "task vsr has no split train2; it has "),
+        (format!("vsr={vqa}"), "lynxdata tasks check vsr"),
+        (format!("vsr={vsr}#0"), "#0 takes no record"),
+    ] {
+        lynxdata(folder.path(), &["instruct", "--task", &task, "--out", "set"]).ended_with(2).says(&[said]);
+    }
+    let vsr = format!("vsr={vsr}");
+    let wrong = |more: &[&str], said: &str| {
+        lynxdata(folder.path(), &[&["instruct", "--task", &vsr, "--out", "set"], more].concat())
+            .ended_with(2)
+            .says(&[said]);
+    };
+    wrong(&["--to", "llavva"], "a similar value exists: 'llava'");
+    wrong(&["--images", "gqa=."], "no --task is named gqa");
+    wrong(&["--mixture", "lynx"], "lynx-finetune");
+    assert!(!folder.path().join("set").exists(), "nothing was begun");
+}
+
+#[test]
+fn tasks_wordings_rules_and_shares_may_be_ones_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let own = repository().join("examples/own");
+    let path = |name: &str| own.join(name).display().to_string();
+    let preview =
+        ["tasks", "preview", "pet_owner", &path("data"), "--catalogue", &path("tasks"), "--banks", &path("banks")];
+    let shown = lynxdata(folder, &preview).ended_with(0).stdout;
+    assert!(shown.contains("pet_owner/"), "{shown}");
+    let output = format!("output={:?}", folder.join("run"));
+    lynxdata(folder, &["run", &path("recipe.toml"), "--set", &output]).ended_with(0);
+    let set = json_list(&folder.join("run/mixture/llava.json"));
+    let of = |task: &str| set.iter().filter(|sample| sample["task"] == task).count();
+    assert_eq!((of("pet_breed"), of("pet_owner")), (15, 5));
+    let status = lynxdata(folder, &["status", "run"]).ended_with(0).stdout;
+    assert!(status.contains("not_a_strip"), "{status}");
+}
