@@ -44,6 +44,8 @@ mod interop;
 mod layouts;
 /// What not every machine has: the large real data and a Python with packages.
 mod machine;
+/// Pictures of tasks: in archives, in rows, missing, brought from elsewhere, and videos.
+mod media;
 /// Mixtures of tasks.
 mod mixture;
 /// Lists in a store, runs that are mirrored in one.

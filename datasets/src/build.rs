@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use lynxdata_prompts::{AnswerShape, Banks, PromptMode, Slot, Wording, choose, keyed_hash};
 use serde::{Deserialize, Serialize};
 
+use crate::picture::Embedded;
 use crate::record::{Answers, Options, Record, VideoReference};
 use crate::records::{NOT_DRAWN, Records, TaskCounts, place};
 use crate::task::{Take, Task};
@@ -71,6 +72,9 @@ pub struct Conversation {
     pub licence: String,
     /// The pictures, in order.
     pub images: Vec<ImageReference>,
+    /// Those of its pictures that stand in the native row.
+    #[serde(skip)]
+    pub embedded: Embedded,
     /// The video.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub video: Option<VideoReference>,
@@ -514,6 +518,7 @@ fn converse(
         answer_shape: shape,
         licence: task.licence.clone(),
         images: record.media.images.iter().map(|path| ImageReference { path: path.clone() }).collect(),
+        embedded: record.media.embedded.clone(),
         video: record.media.video.clone(),
         messages,
         template: format!("{}/{}", bank.name, template.id),

@@ -14,6 +14,23 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// An archive of pictures cannot be read.
+    #[error("archive {}: {reason}", path.display())]
+    Archive {
+        /// The archive.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A program that is needed is not installed.
+    #[error(
+        "there is no program `{program}`, which reads videos: install ffmpeg (`apt-get install ffmpeg`, `brew install \
+         ffmpeg`), or put a folder of frames in the place of each video"
+    )]
+    NoProgram {
+        /// The program.
+        program: &'static str,
+    },
     /// A native file is not where the task says.
     #[error(
         "task {task}, table {table}: there is no {} (nor the same with .gz); the published splits are {}",
@@ -58,6 +75,14 @@ pub enum Error {
         /// The language asked for, as an ISO 639 code.
         language: String,
         /// What is missing, and which languages there are.
+        reason: String,
+    },
+    /// A file of collections of pictures is faulty.
+    #[error("collections {file}: {reason}")]
+    Collections {
+        /// The file.
+        file: String,
+        /// What is wrong, with the collection and the key.
         reason: String,
     },
     /// A task that does not exist.

@@ -55,6 +55,14 @@ impl Expression {
         }
     }
 
+    /// Returns the names that it uses, of variables as of their keys.
+    pub(crate) fn names(&self) -> impl Iterator<Item = String> {
+        scan(&self.source).into_iter().filter_map(|token| match token {
+            Token::Name(name) | Token::Text(name) => Some(name),
+            Token::Mark(_) => None,
+        })
+    }
+
     /// Evaluates over one row. minijinja returns *undefined* without an error if the whole
     /// expression is a missing attribute, even in strict mode; here it is an error.
     pub(crate) fn evaluate(&self, context: &Value) -> Result<Value, String> {

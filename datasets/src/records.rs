@@ -12,8 +12,8 @@ use serde_json::Value as Json;
 
 use crate::expression::value_of;
 use crate::record::{
-    Answers, Media, Record, SlotValue, VideoReference, answer, key_text, options, path, picture_path, picture_paths,
-    seconds, slot, texts_of, truth, turns, votes,
+    Answers, Media, Record, SlotValue, VideoReference, answer, key_text, options, path, picture, pictures, seconds,
+    slot, texts_of, truth, turns, votes,
 };
 use crate::rows::table::Matches;
 use crate::rows::{NativeRow, Rows, Shape, read_all};
@@ -607,13 +607,10 @@ fn optional<T>(
 
 /// Maps the pictures or the video, if the record has any.
 fn media(source: &MediaSource, context: &Value) -> std::result::Result<Option<Media>, Drop> {
-    let of_images = |images: Option<Vec<String>>| images.map(|images| Media { images, video: None });
     match source {
         MediaSource::None => Ok(None),
-        MediaSource::Image(own) => {
-            optional(own, context, picture_path).map(|path| of_images(path.map(|path| vec![path])))
-        }
-        MediaSource::Images(own) => optional(own, context, picture_paths).map(of_images),
+        MediaSource::Image(own) => optional(own, context, picture),
+        MediaSource::Images(own) => optional(own, context, pictures),
         MediaSource::Video(video) => {
             let Some(path) = optional(&video.path, context, path)? else { return Ok(None) };
             let time = |own: &Option<Mapped>| own.as_ref().map(|own| mapped(own, context, seconds)).transpose();
@@ -621,7 +618,7 @@ fn media(source: &MediaSource, context: &Value) -> std::result::Result<Option<Me
             if start.zip(end).is_some_and(|(start, end)| end <= start) {
                 return Err(("field:video".to_owned(), "media.video: ends before it starts".to_owned()));
             }
-            Ok(Some(Media { images: Vec::new(), video: Some(VideoReference { path, start, end }) }))
+            Ok(Some(Media { video: Some(VideoReference { path, start, end }), ..Media::default() }))
         }
     }
 }

@@ -68,6 +68,9 @@ pub struct Terms {
     pub licence: String,
     /// Whether it allows commercial use.
     pub commercial_use: CommercialUse,
+    /// The collections that they are from, of `collections.toml` or of a file of the user.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub collections: Vec<String>,
 }
 
 /// A file of a task and where it comes from.
@@ -135,7 +138,7 @@ struct FullValueFile {
 #[derive(Debug, Deserialize)]
 #[serde(
     untagged,
-    expecting = "an expression in quotes, or { path = \"…\", start = \"…\", end = \"…\", optional = true }"
+    expecting = "an expression in quotes, or { path = \"…\", start = \"…\", end = \"…\", frame_rate = 3, optional = true }"
 )]
 enum VideoFile {
     Plain(String),
@@ -148,6 +151,7 @@ struct FullVideoFile {
     path: String,
     start: Option<String>,
     end: Option<String>,
+    frame_rate: Option<f64>,
     #[serde(default)]
     optional: bool,
 }
@@ -307,6 +311,8 @@ pub(crate) struct VideoSource {
     pub(crate) path: Mapped,
     pub(crate) start: Option<Mapped>,
     pub(crate) end: Option<Mapped>,
+    /// How many frames stand for a second where a folder of them stands for the video.
+    pub(crate) frame_rate: Option<f64>,
 }
 
 /// Where the answers of a record come from.
@@ -484,7 +490,7 @@ impl Compiler<'_> {
             (None, Some(images), None) => Ok(MediaSource::Images(self.value("media", "images", &images)?)),
             (None, None, Some(VideoFile::Plain(path))) => {
                 let path = self.mapped("media", "video", &path)?;
-                Ok(MediaSource::Video(Box::new(VideoSource { path, start: None, end: None })))
+                Ok(MediaSource::Video(Box::new(VideoSource { path, start: None, end: None, frame_rate: None })))
             }
             (None, None, Some(VideoFile::Full(video))) => {
                 let time = |name: &str, source: Option<String>| {
@@ -492,7 +498,10 @@ impl Compiler<'_> {
                 };
                 let path = Mapped { optional: video.optional, ..self.mapped("media.video", "path", &video.path)? };
                 let (start, end) = (time("start", video.start)?, time("end", video.end)?);
-                Ok(MediaSource::Video(Box::new(VideoSource { path, start, end })))
+                if video.frame_rate.is_some_and(|rate| !(rate > 0.0 && rate.is_finite())) {
+                    return Err(self.fault("media.video.frame_rate: must be above 0".to_owned()));
+                }
+                Ok(MediaSource::Video(Box::new(VideoSource { path, start, end, frame_rate: video.frame_rate })))
             }
             _ => Err(self.fault("media: is one of image, images and video".to_owned())),
         }
@@ -590,13 +599,18 @@ impl Task {
         let definition = contents.to_string();
         let contents: TaskFile = contents.try_into().map_err(|reason| compiler.fault(reason.to_string()))?;
         check_head(&contents).map_err(|reason| compiler.fault(reason))?;
-        let (primary, joins, lookups) = compiler.tables(contents.tables)?;
+        let (mut primary, mut joins, mut lookups) = compiler.tables(contents.tables)?;
         let explode = compiler.explode(contents.explode)?;
         let predicates = compiler.predicates(&contents.predicates)?;
         let media = compiler.media(contents.media)?;
         if !matches!(media, MediaSource::None) && contents.pictures.is_none() {
             let reason = "pictures: give `licence` and `commercial_use` of what [media] names";
             return Err(compiler.fault(reason.to_owned()));
+        }
+        let names = names_of_pictures(&media, explode.as_ref(), &joins);
+        let joined = joins.iter_mut().map(|join| &mut join.table);
+        for table in joined.chain(lookups.iter_mut().map(|(_, table)| table)).chain([&mut primary.1]) {
+            table.pictures.clone_from(&names);
         }
         Ok(Self {
             slots: compiler.slots(&contents.slots, &contents.answers)?,
@@ -636,6 +650,15 @@ impl Task {
             MediaSource::Image(_) => Media::Image,
             MediaSource::Images(_) => Media::Images,
             MediaSource::Video(_) => Media::Video,
+        }
+    }
+
+    /// Returns how many pictures stand for a second of a video where its authors ship folders of
+    /// frames, if the task says so.
+    pub fn frame_rate(&self) -> Option<f64> {
+        match &self.media {
+            MediaSource::Video(video) => video.frame_rate,
+            _ => None,
         }
     }
 
@@ -770,6 +793,11 @@ impl Task {
         self.tables().filter_map(|(name, table)| self.table_files(root, name, table, split).err()).collect()
     }
 
+    /// Returns the paths of its tables, as the task file says them.
+    pub(crate) fn table_patterns(&self) -> impl Iterator<Item = &str> {
+        self.tables().map(|(_, table)| table.file.as_str())
+    }
+
     fn tables(&self) -> impl Iterator<Item = (&str, &Table)> {
         let joined = self.joins.iter().map(|join| (join.name.as_str(), &join.table));
         let lookups = self.lookups.iter().map(|(name, table)| (name.as_str(), table));
@@ -789,6 +817,15 @@ impl Task {
         }
         Ok(found)
     }
+}
+
+/// Returns the names that expressions use on the way from rows to pictures: only columns among them
+/// are read with their bytes.
+fn names_of_pictures(media: &MediaSource, explode: Option<&(String, Expression)>, joins: &[Join]) -> BTreeSet<String> {
+    let (MediaSource::Image(own) | MediaSource::Images(own)) = media else { return BTreeSet::new() };
+    let kept = joins.iter().flat_map(|join| &join.keep).map(|(_, expression)| expression);
+    let expressions = kept.chain(explode.map(|(_, over)| over)).chain([&own.value]);
+    expressions.flat_map(Expression::names).collect()
 }
 
 /// Checks the keys that stand for themselves.

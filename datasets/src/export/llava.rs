@@ -11,6 +11,7 @@ use crate::tokens::{IMAGE_TOKEN, VIDEO_TOKEN};
 pub(super) const FORMAT: Format = Format {
     name: "llava",
     description: "A JSON list that LLaVA and many trainers read.",
+    names_pictures: true,
     is_default: true,
     begin: |files| begin(files, Layout::List, sample),
     describe: None,

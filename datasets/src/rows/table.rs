@@ -1,6 +1,6 @@
 //! What a task file says of one of its tables.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
@@ -70,6 +70,9 @@ pub(crate) struct Table {
     /// row; all fields if empty.
     #[serde(default)]
     pub(crate) keep: BTreeMap<String, String>,
+    /// The names that the task uses for its pictures, among them the columns that hold their bytes.
+    #[serde(skip)]
+    pub(crate) pictures: BTreeSet<String>,
 }
 
 fn auto() -> String {

@@ -216,6 +216,25 @@ impl Location {
         Ok(objects)
     }
 
+    /// Returns the objects below this location, however deep, each with the rest of its name behind
+    /// the slash; sorted by name.
+    ///
+    /// # Errors
+    /// [`Error::Object`] if the store refuses, cannot list, or cannot be reached.
+    pub async fn list_below(&self) -> Result<Vec<(String, Object)>> {
+        let listed: std::result::Result<Vec<ObjectMeta>, _> = self.store.list(Some(&self.path)).try_collect().await;
+        let folder = self.url.trim_end_matches('/');
+        let mut objects = Vec::new();
+        for meta in listed.map_err(|error| self.error("list", &self.url, &error))? {
+            let Some(parts) = meta.location.prefix_match(&self.path) else { continue };
+            let name = parts.map(|part| part.as_ref().to_owned()).collect::<Vec<_>>().join("/");
+            let url = format!("{folder}/{name}");
+            objects.push((name, object(meta, url)));
+        }
+        objects.sort_by(|(left, _), (right, _)| left.cmp(right));
+        Ok(objects)
+    }
+
     /// Returns the error of a location where nothing is, with the nearest name that is there.
     pub async fn missing(&self) -> Error {
         let names = self.names_beside().await;

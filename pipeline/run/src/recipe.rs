@@ -245,6 +245,10 @@ pub struct InstructConfig {
     /// is kept: with a null in Parquet, with their paths in the other formats.
     #[serde(default = "yes")]
     pub require_images: bool,
+    /// Pictures that stand for a video: the frames in the middles of so many equal parts of it, 5 in
+    /// arXiv 2307.02469. Without it, conversations name their video.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frames: Option<u32>,
     /// Which tasks are taken, by the licences of their annotations.
     #[serde(default, skip_serializing_if = "LicenceChoice::is_any")]
     pub licence: LicenceChoice,
@@ -421,7 +425,7 @@ pub struct TaskSource {
     pub root: PathBuf,
     /// The split, as its authors call it.
     pub split: String,
-    /// The folder of its pictures, if it is not `root`.
+    /// The folder of its pictures or an archive of them, if it is not `root`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images: Option<PathBuf>,
     /// The most records to take; of more, those that a hash of seed and id chooses.

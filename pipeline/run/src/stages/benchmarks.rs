@@ -58,6 +58,9 @@ pub(super) fn told(hit: &Hit, conversation: &Conversation) -> String {
     format!("{} is like {against} of {}: {}", conversation.id, hit.against_file, hit.evidence)
 }
 
+/// Returns the bytes of the picture at a path, if it is there.
+type ReadPicture<'a> = dyn Fn(&str) -> lynxdata_datasets::Result<Option<Vec<u8>>> + Sync + 'a;
+
 impl<'a> Benchmarks<'a> {
     /// Finds the benchmarks that a recipe names, if it names any.
     pub(super) fn of(loaded: &'a LoadedRecipe, catalogue: &'a Catalogue) -> Result<Option<Self>> {
@@ -90,8 +93,9 @@ impl<'a> Benchmarks<'a> {
         Ok(())
     }
 
-    /// Returns how each conversation is like a benchmark, on all cores.
-    pub(super) fn likenesses(&self, conversations: &[Conversation], images: &Path) -> Result<Vec<Likenesses>> {
+    /// Returns how each conversation is like a benchmark, on all cores; `picture` gives the bytes of
+    /// a path.
+    pub(super) fn likenesses(&self, conversations: &[Conversation], picture: &ReadPicture) -> Result<Vec<Likenesses>> {
         if self.references.get().is_none() {
             // Another part may have been quicker; both read the same.
             drop(self.references.set(self.read()?));
@@ -99,13 +103,19 @@ impl<'a> Benchmarks<'a> {
         let references = self.references.get().context("the benchmarks were just read; this is a bug")?;
         let of = |conversation: &Conversation| {
             let source = (conversation.source_file.as_str(), conversation.source_row);
-            let mut hits = references.hits(source.0, source.1, &as_read(conversation), images);
+            let mut read = as_read(conversation);
+            if self.config.hash_distance.is_some() {
+                for (image, own) in conversation.images.iter().zip(&mut read.pictures) {
+                    own.bytes = picture(&image.path)?;
+                }
+            }
+            let mut hits = references.hits(source.0, source.1, &read, Path::new(""));
             hits.sort_by_key(|hit| hit.by);
             hits.dedup_by_key(|hit| hit.by);
             let is_dropped = |hit: &&Hit| self.config.drop.contains(&hit.by.into());
-            Likenesses { dropped_for: hits.iter().find(is_dropped).cloned(), hits }
+            Ok(Likenesses { dropped_for: hits.iter().find(is_dropped).cloned(), hits })
         };
-        Ok(conversations.par_iter().map(of).collect())
+        conversations.par_iter().map(of).collect()
     }
 
     fn read(&self) -> Result<References> {
