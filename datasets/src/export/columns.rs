@@ -144,7 +144,6 @@ impl Values {
             }
             Values::Structs(names, values) => {
                 let values: Vec<Vec<Vec<Cow<str>>>> = conversations.iter().map(values).collect();
-                let structs: Vec<&Vec<Cow<str>>> = values.iter().flatten().collect();
                 let column = |place: usize| -> ArrayRef {
                     Arc::new(values.iter().flatten().map(|texts| Some(&texts[place])).collect::<StringArray>())
                 };
