@@ -49,8 +49,11 @@ pub struct Format {
     /// Begins the files of a set of conversations.
     begin: fn(&mut Files) -> Result<Box<dyn Writer>>,
     /// Writes what belongs beside the files of all sets, once they are there.
-    describe: Option<fn(&[SetFile], &mut Files) -> Result<()>>,
+    describe: Option<Describe>,
 }
+
+/// Writes what belongs beside the files of all sets.
+type Describe = fn(&[SetFile], &mut Files) -> Result<()>;
 
 /// A file of a set.
 #[derive(Debug, Clone)]

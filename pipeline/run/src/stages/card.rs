@@ -406,7 +406,8 @@ fn sha256(path: &Path) -> Result<String> {
             length => hasher.update(&buffer[..length]),
         }
     }
-    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    let digest: [u8; 32] = hasher.finalize().into();
+    Ok(digest.map(|byte| format!("{byte:02x}")).concat())
 }
 
 /// Licences as the Hugging Face Hub names them, of those that tasks of the catalogue have.
