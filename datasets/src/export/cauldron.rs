@@ -10,6 +10,7 @@ use crate::build::{Conversation, Role};
 pub(super) const FORMAT: Format = Format {
     name: "cauldron",
     description: "Parquet with `images` and `texts`, as the Cauldron and FineVision have them, for nanoVLM and others.",
+    names_pictures: false,
     is_default: false,
     begin: |files| begin(files, COLUMNS),
     describe: None,

@@ -19,6 +19,7 @@ use crate::{Error, Result};
 pub(super) const FORMAT: Format = Format {
     name: "energon",
     description: "Tar shards with `.nv-meta` and index for Megatron-Energon, as crude samples.",
+    names_pictures: false,
     is_default: false,
     begin: |_| Ok(begin(true)),
     describe: Some(describe),

@@ -44,6 +44,8 @@ pub struct Format {
     pub name: &'static str,
     /// What its files are and who reads them.
     pub description: &'static str,
+    /// Whether it names pictures by their paths instead of holding them.
+    pub names_pictures: bool,
     /// Whether it is written where nothing else is asked for.
     pub is_default: bool,
     /// Begins the files of a set of conversations.
@@ -188,6 +190,7 @@ pub(crate) mod tests {
             answer_shape: lynxdata_prompts::AnswerShape::Phrase,
             licence: "CC0-1.0".to_owned(),
             images: vec![ImageReference { path: "train/a.jpg".to_owned() }],
+            embedded: crate::Embedded::new(),
             video: None,
             messages: roles.zip(turns).map(message).collect(),
             template: template.to_owned(),

@@ -17,6 +17,7 @@ use crate::build::{Conversation, Role};
 pub(super) const FORMAT: Format = Format {
     name: "verl",
     description: "Parquet for reinforcement learning with verl and TRL: `prompt`, `images`, the right answer and how to check it.",
+    names_pictures: false,
     is_default: false,
     begin: |_| Ok(Box::new(Checkable { inner: None, left_out: LeftOut::new() })),
     describe: None,

@@ -245,14 +245,18 @@ pub struct InstructConfig {
     /// is kept: with a null in Parquet, with their paths in the other formats.
     #[serde(default = "yes")]
     pub require_images: bool,
+    /// Pictures that stand for a video: the frames in the middles of so many equal parts of it, 5 in
+    /// arXiv 2307.02469. Without it, conversations name their video.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frames: Option<u32>,
     /// Which tasks are taken, by the licences of their annotations.
     #[serde(default, skip_serializing_if = "LicenceChoice::is_any")]
     pub licence: LicenceChoice,
     /// The file formats to write.
     #[serde(default = "default_instruct_formats")]
     pub formats: BTreeSet<&'static Format>,
-    /// Native rows of a part: a run that is interrupted goes on behind the last whole part. A larger
-    /// split has the files `TASK-SPLIT`, `TASK-SPLIT-00001` and so on.
+    /// Native rows of a part: a run that is interrupted goes on behind the last whole part. A
+    /// larger split has the files `TASK-SPLIT`, `TASK-SPLIT-00001` and so on.
     #[serde(default = "fifty_thousand")]
     pub rows_per_part: NonZeroU64,
     /// A folder of task files besides those that are shipped.
@@ -422,7 +426,7 @@ pub struct TaskSource {
     pub root: PathBuf,
     /// The split, as its authors call it.
     pub split: String,
-    /// The folder of its pictures, if it is not `root`.
+    /// The folder of its pictures or an archive of them, if it is not `root`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images: Option<PathBuf>,
     /// The most records to take; of more, those that a hash of seed and id chooses.
@@ -564,8 +568,8 @@ pub struct CheckConfig {
     /// The tokenizer of the gear `lynx`, trained once on all arms.
     #[serde(default)]
     pub tokenizer: TokenizerConfig,
-    /// The model of the gear `lynx`: its sizes, or the name of a preset, `"smollm2-135m"`, which also
-    /// sets `pretrained`, `train`, `members` and `replicates` where the recipe does not.
+    /// The model of the gear `lynx`: its sizes, or the name of a preset, `"smollm2-135m"`, which
+    /// also sets `pretrained`, `train`, `members` and `replicates` where the recipe does not.
     #[serde(default)]
     #[schemars(schema_with = "model_or_preset")]
     pub model: ModelConfig,
@@ -581,8 +585,8 @@ impl CheckConfig {
         Some(Rule { name: "held_out_where".to_owned(), predicate })
     }
 
-    /// Returns the arms that are selections, with their places among all arms and the columns of their
-    /// captions, if these are not the list's own.
+    /// Returns the arms that are selections, with their places among all arms and the columns of
+    /// their captions, if these are not the list's own.
     pub fn selections(&self) -> impl Iterator<Item = (usize, &str, Option<&str>)> {
         self.arms.iter().enumerate().filter_map(|(place, arm)| match arm {
             ArmConfig::Selection(name) => Some((place, name.as_str(), None)),
@@ -840,8 +844,8 @@ impl LoadedRecipe {
         self.folder.join(mirror::local_folder(&self.recipe.output).as_ref().unwrap_or(&self.recipe.output))
     }
 
-    /// Returns where copies of objects of the source are kept: beside the run folder, since they are looked
-    /// at before that is made.
+    /// Returns where copies of objects of the source are kept: beside the run folder, since they
+    /// are looked at before that is made.
     pub fn cache(&self) -> Cache {
         let run = self.run_folder();
         let mut name = run.file_name().unwrap_or_default().to_owned();
@@ -907,8 +911,8 @@ pub fn load(path: &Path, sets: &[String]) -> Result<LoadedRecipe> {
     })
 }
 
-/// Returns the recipe that flags stand for, with their `--set` pairs in it, as it is to be written to
-/// `recipe.toml` in `folder`.
+/// Returns the recipe that flags stand for, with their `--set` pairs in it, as it is to be written
+/// to `recipe.toml` in `folder`.
 pub fn of_flags(mut table: toml::Table, folder: PathBuf, sets: &[String]) -> Result<LoadedRecipe> {
     for set in sets {
         apply(&mut table, set).and_then(|()| expand_preset(&mut table)).with_context(|| format!("--set {set}"))?;
@@ -1161,8 +1165,8 @@ impl Recipe {
         Ok(())
     }
 
-    /// Returns whether the pictures of the pool lie in its table, where the stages after the download read
-    /// them.
+    /// Returns whether the pictures of the pool lie in its table, where the stages after the
+    /// download read them.
     pub fn has_pool_table(&self) -> bool {
         self.download.format == PoolFormat::Parquet
     }
@@ -1180,7 +1184,8 @@ impl Recipe {
         }
     }
 
-    /// Returns the selection that the funnel follows: the one that shards are written of, else the first.
+    /// Returns the selection that the funnel follows: the one that shards are written of, else the
+    /// first.
     pub fn main_selection(&self) -> Option<&str> {
         let sharded = self.shards.as_ref().map(|shards| shards.selection.as_str());
         sharded.or_else(|| self.select.keys().next().map(String::as_str))
@@ -1219,8 +1224,8 @@ impl SelectionConfig {
         Ok(rules)
     }
 
-    /// Returns the rules in the order in which they are named in `rejected_by`: the preset's, then the
-    /// recipe's own.
+    /// Returns the rules in the order in which they are named in `rejected_by`: the preset's, then
+    /// the recipe's own.
     pub fn rules(&self) -> Result<Vec<Rule>> {
         let mut rules = match &self.preset {
             Some(name) => {

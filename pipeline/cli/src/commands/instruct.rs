@@ -40,7 +40,8 @@ pub(crate) struct Arguments {
     #[arg(value_parser = path_parser())]
     recipe: Option<PathBuf>,
 
-    /// Overrides a value of the recipe, as in --set instruct.prompts=one; may be given several times, the last one wins
+    /// Overrides a value of the recipe, as in --set instruct.prompts=one; may be given several
+    /// times, the last one wins
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
 
@@ -48,8 +49,9 @@ pub(crate) struct Arguments {
     #[arg(long)]
     dry_run: bool,
 
-    /// Without a recipe: a dataset and the folder of its files as its authors ship them; a split, `train` or the only one that is there if left out; the
-    /// most records to take, drawn by the seed. May be given several times
+    /// Without a recipe: a dataset and the folder of its files as its authors ship them; a split,
+    /// `train` or the only one that is there if left out; the most records to take, drawn by the
+    /// seed. May be given several times
     #[arg(
         long = "task",
         value_name = "NAME=DIR[:SPLIT][#N]",
@@ -59,7 +61,8 @@ pub(crate) struct Arguments {
     )]
     tasks: Vec<String>,
 
-    /// The folder of a dataset's pictures, if it is not that of its files; may be given several times
+    /// The folder of a dataset's pictures, if it is not that of its files; may be given several
+    /// times
     #[arg(long, value_name = "NAME=DIR", requires = "tasks")]
     images: Vec<String>,
 
@@ -86,7 +89,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "USE", value_parser = ["any", "commercial"], requires = "tasks")]
     licence: Option<String>,
 
-    /// A published mixture that sets the shares of the datasets in the set of all; every conversation is in it once if left out
+    /// A published mixture that sets the shares of the datasets in the set of all; every
+    /// conversation is in it once if left out
     #[arg(long, value_name = "PRESET", requires = "tasks")]
     mixture: Option<String>,
 
@@ -95,7 +99,7 @@ pub(crate) struct Arguments {
     total: Option<i64>,
 }
 
-/// Every format, with what reads it; `conversations` is another name of `parquet`.
+/// Returns every format, with what reads it; `conversations` is another name of `parquet`.
 fn formats() -> PossibleValuesParser {
     let value = |format: &&'static Format| {
         let value = PossibleValue::new(format.name).help(format.description);
@@ -114,7 +118,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     run_loaded(loaded, &wanted, arguments.dry_run)
 }
 
-/// The recipe that the flags stand for.
+/// Returns the recipe that the flags stand for.
 fn of_flags(arguments: &Arguments) -> Result<LoadedRecipe, Failure> {
     let banks = Banks::shipped().context("in the shipped banks")?;
     let catalogue = Catalogue::shipped(&banks).context("in the shipped tasks")?;
@@ -165,7 +169,7 @@ fn recipe_of(arguments: &Arguments, tasks: &[(&Task, Given)]) -> anyhow::Result<
     recipe::of_flags(recipe, folder, &arguments.sets)
 }
 
-/// What one `--task` says.
+/// The content of one `--task`.
 #[derive(Debug, PartialEq)]
 struct Given {
     name: String,
@@ -196,8 +200,8 @@ impl Given {
     }
 }
 
-/// The name and the folder of `NAME=DIR`, from the root on, so that the recipe holds wherever it is
-/// read.
+/// Returns the name and the folder of `NAME=DIR`, from the root on, so that the recipe holds
+/// wherever it is read.
 fn folder_of(text: &str) -> anyhow::Result<(&str, PathBuf)> {
     let parts = text.split_once('=').filter(|(name, folder)| !name.is_empty() && !folder.is_empty());
     let (name, folder) = parts.context("expected NAME=DIR, as in vqav2=~/vqa")?;
@@ -207,7 +211,7 @@ fn folder_of(text: &str) -> anyhow::Result<(&str, PathBuf)> {
     Ok((name, folder))
 }
 
-/// The split that is named, or the training split, or the only one whose files are there.
+/// Returns the split that is named, or the training split, or the only one whose files are there.
 fn split_of(task: &Task, given: &Given) -> anyhow::Result<String> {
     let (name, folder) = (&task.name, given.folder.display());
     if let Some(split) = &given.split {

@@ -147,7 +147,7 @@ fn base(folder: &str, format: &Format, files: &[&FileEntry]) -> String {
 }
 
 fn count_mixture(path: &Path, tasks: &mut BTreeMap<&str, Described>) -> Result<()> {
-    /// What of a line is counted.
+    /// The part of a line that is counted.
     #[derive(Deserialize)]
     struct Head {
         task: String,
@@ -278,8 +278,8 @@ impl Set<'_> {
         some.map(|(what, tasks)| format!("{what} {}.", tasks.join(", "))).collect()
     }
 
-    /// Returns `croissant.json` (Croissant 1.0 of MLCommons): the files that the card describes, with
-    /// their SHA-256, and what stands in each row.
+    /// Returns `croissant.json` (Croissant 1.0 of MLCommons): the files that the card describes,
+    /// with their SHA-256, and what stands in each row.
     fn croissant(&self, root: &Path) -> Result<String> {
         let mut distribution = Vec::new();
         let mut records = Vec::new();

@@ -79,14 +79,15 @@ pub(crate) fn training_of(context: &Context) -> Result<&TrainingConfig> {
     context.recipe().training.as_ref().context("the recipe has no [training]")
 }
 
-/// How the pictures of a model's examples are kept: no smaller than those of a check, so that a smaller
-/// model is trained on the same table.
+/// Returns how the pictures of a model's examples are kept: no smaller than those of a check, so
+/// that a smaller model is trained on the same table.
 fn squares(model: &ModelConfig) -> Squares {
     Squares { side: model.image_size.max(SIDE), frames: model.frames }
 }
 
-/// Takes every example in order: the digest of its picture's file, the picture as a square in RGB, or
-/// the squares of a video's frames one after another, and its turns; besides the side of the squares.
+/// Takes every example in order: the digest of its picture's file, the picture as a square in RGB,
+/// or the squares of a video's frames one after another, and its turns; besides the side of the
+/// squares.
 pub(crate) fn for_each_example(
     context: &Context,
     mut take: impl FnMut(&str, Vec<u8>, usize, Vec<Turn>) -> Result<()>,

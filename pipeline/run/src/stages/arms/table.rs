@@ -35,7 +35,7 @@ pub(super) struct Membership {
     pub(super) may_be_held_out: bool,
 }
 
-/// How the pictures of a table are kept.
+/// The form in which the pictures of a table are kept.
 #[derive(Clone, Copy)]
 pub(super) struct Squares {
     /// Side of the squares, in pixels.
@@ -45,7 +45,7 @@ pub(super) struct Squares {
 }
 
 impl Squares {
-    /// Those of a check: what features are made of.
+    /// The form for a check: features are made of it.
     pub(super) const OF_CHECK: Self = Self { side: SIDE, frames: 0 };
 }
 
@@ -100,7 +100,7 @@ fn schema() -> SchemaRef {
 
 /// Writes the table of a part.
 pub(super) struct Writer {
-    /// How pictures are kept.
+    /// The form in which pictures are kept.
     pub(super) squares: Squares,
     file: parquet::Writer,
     waiting: Vec<RawPair>,
@@ -176,8 +176,8 @@ impl Writer {
     }
 }
 
-/// Looks at the picture, or at the frames of a video, whose hashes are those of its first frame; `None`
-/// if one cannot be decoded.
+/// Looks at the picture, or at the frames of a video, whose hashes are those of its first frame;
+/// `None` if one cannot be decoded.
 fn row(pair: RawPair, side: usize) -> Option<Row> {
     let (first, others) = pair.pictures.split_first()?;
     // The hashes are those of the pool, of the pixels as the file has them; the features see sRGB.
