@@ -105,6 +105,11 @@ impl Format {
         (self.begin)(files)
     }
 
+    /// Whether something belongs beside the files of its sets.
+    pub fn is_described(&self) -> bool {
+        self.describe.is_some()
+    }
+
     /// Writes what belongs beside the files of all sets; `files` gives paths in the folder of the
     /// sets, such as that of `dataset_info.json`.
     ///
