@@ -291,6 +291,7 @@ impl LicenceChoice {
         self == LicenceChoice::Any || task.commercial_use == CommercialUse::Yes
     }
 
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives it so")]
     fn is_any(&self) -> bool {
         *self == LicenceChoice::Any
     }
