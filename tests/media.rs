@@ -161,7 +161,7 @@ fn hydrate_says_what_is_missing_copies_what_lies_elsewhere_and_fetches_the_rest(
     let fetch = [&said[..], &["--collections", "mirror.toml", "--fetch", "--json"]].concat();
     let refused = lynxdata(folder, &fetch).ended_with(1).json();
     assert_eq!(refused["brought"]["copied"], 1);
-    assert_eq!(refused["brought"]["fetched"]["private_address"], 4, "{refused}");
+    assert_eq!(refused["brought"]["fetched"]["forbidden_address"], 4, "{refused}");
     let allowed = [&fetch[..], &["--allow-private-addresses"]].concat();
     let found = lynxdata(folder, &allowed).ended_with(1).json();
     assert_eq!(found["brought"], json!({"copied": 0, "fetched": {"not_found": 3, "ok": 1}}), "{found}");
