@@ -20,7 +20,7 @@ use tracing::{info, warn};
 
 use super::benchmarks::{self, Benchmarks, Likenesses};
 use super::folder_digest;
-use super::task_pictures::{LISTED, Rules, TaskPictures, committed, kept_folder};
+use super::task_pictures::{LISTED, LeftOut, Rules, TaskPictures, committed, kept_folder};
 use crate::recipe::{InstructConfig, LoadedRecipe, Recipe, TaskSource};
 use crate::stage::{Context, Parts, Planned, Stage, StageOutcome, settings_text};
 use crate::table;
@@ -328,8 +328,8 @@ fn make<'a>(split: &Split<'a>, number: usize, mut build: Build<'a>, new: &mut Ne
     let mut pictures = TaskPictures::new(&context.run, &name, before, image_folder(context, source), rules);
     let of_task = |kind: &str, suffix: &str| format!("instruct/{kind}/{name}{suffix}");
     let mut outputs = Outputs::create(context, &config.formats, &of_task, new)?;
-    let mut left_out: LeftOut = LeftOut::new();
-    let mut reported: LeftOut = LeftOut::new();
+    let mut left_out = LeftOut::new();
+    let mut reported = LeftOut::new();
     loop {
         let mut conversations = next_conversations(&mut build)?;
         if conversations.is_empty() {
@@ -465,10 +465,7 @@ impl<'a> Outputs<'a> {
     pub(super) fn write(&mut self, conversations: &[Conversation], pictures: &mut Pictures) -> Result<()> {
         let (path, file) = &mut self.lines;
         for conversation in conversations {
-            serde_json::to_writer(&mut *file, conversation)
-                .map_err(std::io::Error::from)
-                .and_then(|()| file.write_all(b"\n"))
-                .with_context(|| format!("cannot write {}", path.display()))?;
+            conversation.write_line(file).with_context(|| format!("cannot write {}", path.display()))?;
         }
         for (format, writer) in &mut self.writers {
             writer.write(conversations, &mut |suffix| self.files.create(format.name, suffix), pictures)?;

@@ -10,6 +10,7 @@ use std::time::UNIX_EPOCH;
 use anyhow::{Context as _, Result, bail};
 use lynxdata_records::{Manifest, PartEntry, RunFolder, parquet, schema};
 
+use super::conversations;
 use crate::pool::{Place, Pool};
 use crate::stages::{folder_digest, select};
 use crate::table;
@@ -50,8 +51,13 @@ pub(super) fn of(path: &Path) -> Result<Kind> {
     if RunFolder::is_at(&above) && run.ends_with(schema::selection().name) {
         return pool(&above, &Manifest::read(&above)?, Some(name));
     }
-    let files = conversation_files(path)?;
+    let (files, others) = conversation_files(path)?;
     if files.is_empty() {
+        let is_json = |file: &PathBuf| file.extension().is_some_and(|suffix| suffix == "json" || suffix == "jsonl");
+        if others.iter().all(is_json) {
+            // Nothing else is there to read, so what is wrong with them is what is wrong.
+            others.iter().try_for_each(|file| conversations::values(file).map(drop))?;
+        }
         return Ok(Kind::Pictures { path: path.clone() });
     }
     let pictures = if path.is_dir() { path.clone() } else { run };
@@ -81,8 +87,8 @@ fn instructions(run: &Path, manifest: &Manifest) -> Result<Kind> {
     Ok(Kind::Conversations { files, pictures: run.to_owned() })
 }
 
-/// Returns the files of conversations at a path: Parquet with messages, or JSON as LLaVA's.
-fn conversation_files(path: &Path) -> Result<Vec<PathBuf>> {
+/// Returns the files of conversations at a path, Parquet with messages, or JSON as LLaVA's; and the others.
+fn conversation_files(path: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
     let mut files = if path.is_dir() {
         let entries = std::fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))?;
         let entries = entries.collect::<std::io::Result<Vec<_>>>();
@@ -92,19 +98,21 @@ fn conversation_files(path: &Path) -> Result<Vec<PathBuf>> {
         vec![path.to_owned()]
     };
     files.sort();
-    let mut found = Vec::new();
+    let (mut found, mut others) = (Vec::new(), Vec::new());
     for file in files {
         let suffix = file.extension().and_then(|suffix| suffix.to_str()).unwrap_or_default();
         let is_one = match suffix {
             "parquet" => parquet::schema(&file)?.column_with_name("messages").is_some(),
-            "json" | "jsonl" => super::conversations::begins_as_conversations(&file)?,
+            "json" | "jsonl" => conversations::begins_as_conversations(&file)?,
             _ => false,
         };
         if is_one {
             found.push(file);
+        } else {
+            others.push(file);
         }
     }
-    Ok(found)
+    Ok((found, others))
 }
 
 impl Kind {
