@@ -1,7 +1,6 @@
 //! `lynxdata hydrate`: the pictures without which annotations travel.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -226,8 +225,8 @@ fn put(images: &Path, path: &str, bytes: &[u8]) -> anyhow::Result<()> {
     let failed = || format!("cannot write {}", target.display());
     let folder = target.parent().with_context(failed)?;
     std::fs::create_dir_all(folder).with_context(failed)?;
-    let mut file = tempfile::NamedTempFile::new_in(folder).with_context(failed)?;
-    file.write_all(bytes).with_context(failed)?;
-    file.persist(&target).with_context(failed)?;
+    let name = target.file_name().with_context(failed)?.to_string_lossy();
+    let partial = folder.join(format!(".{name}.partial"));
+    std::fs::write(&partial, bytes).and_then(|()| std::fs::rename(&partial, &target)).with_context(failed)?;
     Ok(())
 }
