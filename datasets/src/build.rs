@@ -535,7 +535,8 @@ impl<'a> Choice<'a> {
     /// several that there are, one by the seed.
     fn of(&self, record: &Record, shapes: &[AnswerShape]) -> Option<(Wording<'a>, AnswerShape)> {
         let fitting = self.fitting(record, shapes);
-        let wording = choose(fitting.iter().copied(), self.settings.prompts, self.settings.seed, &self.task.name, &record.id)?;
+        let wording =
+            choose(fitting.iter().copied(), self.settings.prompts, self.settings.seed, &self.task.name, &record.id)?;
         let asked = || wording.template.answer.iter().copied().filter(|own| shapes.contains(own));
         let place = match asked().count() {
             1 => 0,

@@ -94,6 +94,8 @@ impl TaskCounts {
         add(&mut self.dropped, &next.dropped);
         add(&mut self.left_out, &next.left_out);
         add(&mut self.lacking, &next.lacking);
+        add(&mut self.negatives, &next.negatives);
+        add(&mut self.reported, &next.reported);
         add(&mut self.unmatched_keys, &next.unmatched_keys);
         for (shape, count) in &next.answers {
             let own = self.answers.entry(shape.clone()).or_default();
