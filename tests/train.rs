@@ -133,7 +133,7 @@ fn videos_are_folders_of_frames_in_training_and_evaluation() {
     let count =
         |told: &Value| told["training_examples"].as_u64().unwrap() + told["held_out_examples"].as_u64().unwrap();
     assert_eq!(count(&told), half, "{told:#}");
-    let with_frames = [&bare[..], &["videos", "--set", "model.frames=2"]].concat();
+    let with_frames = [&bare[..], &["filmed", "--set", "model.frames=2"]].concat();
     let told = lynxdata(folder, &train(&with_frames))
         .ended_with(0)
         .says(&["without a folder of frames", "part of a video"])
@@ -146,7 +146,7 @@ fn videos_are_folders_of_frames_in_training_and_evaluation() {
     std::fs::write(folder.join("references.jsonl"), references.join("\n")).unwrap();
     let eval = ["eval", "--images", ".", "--references", "references.jsonl", "--metric", "exact_match", "--json"];
     let eval = |model| [&eval[..], &["--by-likelihood", "--device", "cpu", "--lynx", model]].concat();
-    assert_eq!(lynxdata(folder, &eval("videos/model")).ended_with(0).json()["questions"], 2);
+    assert_eq!(lynxdata(folder, &eval("filmed/model")).ended_with(0).json()["questions"], 2);
     lynxdata(folder, &eval("pictures/model")).ended_with(1).says(&["videos/4.mp4 is a video", "pictures alone"]);
 }
 
@@ -155,7 +155,7 @@ fn a_training_is_not_gone_on_with_over_other_data() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     data(folder);
-    let arguments = train(&["--stage", "pretrain", "--data", "talks.json", "--out", "out", "--set", "train.steps=400"]);
+    let arguments = train(&["--stage", "pretrain", "--data", "talks.json", "--out", "out"]);
     let mut broken = Running::start(command(folder, &arguments));
     let begun = Instant::now();
     while !folder.join("out/checkpoint.safetensors").exists() {
@@ -302,8 +302,8 @@ fn pretrained_parts_are_frozen_and_a_trained_model_is_evaluated() {
     let other = ["--set", "pretrained.decoder=\"pairs\"", "--out", "other"];
     let train = ["train", "--stage", "pretrain", "--data", "talks.json"];
     lynxdata(folder, &[&train[..], &small, &other].concat()).ended_with(2).says(&["config.json"]);
-    let other = ["--set", &decoder, "--set", "model.decoder_dim=128", "--out", "other"];
-    let said = ["smollm.gguf", "model.decoder_dim is 128", "leave that out"];
+    let other = ["--set", &decoder, "--set", "model.decoder_depth=7", "--out", "other"];
+    let said = ["smollm.gguf", "model.decoder_depth is 7", "leave that out"];
     lynxdata(folder, &[&train[..], &small, &other].concat()).ended_with(2).says(&said);
     assert!(!folder.join("other").exists());
 

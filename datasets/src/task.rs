@@ -738,7 +738,10 @@ impl Task {
     /// Checks that records have wordings: those with all slots and those with only the ones that
     /// none may lack; and that every answer that is declared by its shape is asked for, but by
     /// wordings of another language, of which there are few.
-    pub(crate) fn check_wordings(&self, banks: &Banks, language: Option<&str>) -> Result<()> {
+    ///
+    /// # Errors
+    /// Says what is missing, and of another language which ones there are.
+    pub fn check_wordings(&self, banks: &Banks, language: Option<&str>) -> Result<()> {
         let fault = |reason: String| match language {
             Some(language) => Error::Language { task: self.name.clone(), language: language.to_owned(), reason },
             None => Error::TaskFile { file: self.file.clone(), reason },

@@ -34,7 +34,8 @@ const TRAIN: &str = "train";
 /// Writes `.nv-meta`. Beside the split of all shards there is one for each set, by its name, for
 /// blends of them.
 fn describe(set: &[SetFile], files: &mut Files) -> Result<()> {
-    let shards: Vec<&SetFile> = set.iter().filter(|file| file.name.ends_with(".tar")).collect();
+    let is_shard = |file: &&SetFile| file.path.extension().is_some_and(|suffix| suffix == "tar");
+    let shards: Vec<&SetFile> = set.iter().filter(is_shard).collect();
     let mut index = Index::create(&files(".nv-meta/index.sqlite")?)?;
     let mut sizes = BTreeMap::new();
     let mut splits: BTreeMap<&str, Vec<&str>> = BTreeMap::from([(TRAIN, Vec::new())]);

@@ -51,8 +51,11 @@ pub struct Format {
     /// Begins the files of a set of conversations.
     begin: fn(&mut Files) -> Result<Box<dyn Writer>>,
     /// Writes what belongs beside the files of all sets, once they are there.
-    describe: Option<fn(&[SetFile], &mut Files) -> Result<()>>,
+    describe: Option<Describe>,
 }
+
+/// Writes what belongs beside the files of all sets.
+type Describe = fn(&[SetFile], &mut Files) -> Result<()>;
 
 /// A file of a set.
 #[derive(Debug, Clone)]
@@ -100,6 +103,11 @@ impl Format {
     /// If a file cannot be created.
     pub fn begin(&self, files: &mut Files) -> Result<Box<dyn Writer>> {
         (self.begin)(files)
+    }
+
+    /// Whether something belongs beside the files of its sets.
+    pub fn is_described(&self) -> bool {
+        self.describe.is_some()
     }
 
     /// Writes what belongs beside the files of all sets; `files` gives paths in the folder of the

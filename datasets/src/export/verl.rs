@@ -31,10 +31,7 @@ const COLUMNS: &[Column] = &[
     ("ability", Values::One(Value::Text(|own| Cow::from(&own.group)))),
     (
         "reward_model",
-        Values::Struct(&[
-            ("style", Value::Text(|_| Cow::from("rule"))),
-            ("ground_truth", Value::Text(|own| ground_truth(own))),
-        ]),
+        Values::Struct(&[("style", Value::Text(|_| Cow::from("rule"))), ("ground_truth", Value::Text(ground_truth))]),
     ),
     (
         "extra_info",

@@ -256,7 +256,7 @@ impl<'a> Iterator for Split<'a> {
 /// Checks that every task exists and that its native files are there, before anything is done.
 pub fn check_tasks(loaded: &LoadedRecipe) -> Result<()> {
     let Some(config) = &loaded.recipe.instruct else { return Ok(()) };
-    let (catalogue, _) = loaded.tasks()?;
+    let (catalogue, banks) = loaded.tasks()?;
     for faulty in catalogue.faulty() {
         warn!(task = faulty.name, "cannot be used: {}", faulty.error());
     }
@@ -268,6 +268,9 @@ pub fn check_tasks(loaded: &LoadedRecipe) -> Result<()> {
             format!("in instruct.tasks{}", hint.unwrap_or_default())
         })?;
         task.native_files(&loaded.folder.join(&source.root), &source.split).context("in instruct.tasks")?;
+        if let Some(language) = &config.language {
+            task.check_wordings(banks, Some(language)).context("in instruct.language")?;
+        }
     }
     Ok(())
 }

@@ -1,8 +1,9 @@
 //! What a folder of an arm is.
 
-use crate::stage::Stage as _;
+use crate::stage::Stage;
 use crate::stages::download::Download;
 use crate::stages::instruct::Instruct;
+use crate::stages::mixture::Mixture;
 use crate::stages::select::Select;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
@@ -39,14 +40,19 @@ pub(super) fn of(path: &Path) -> Result<Kind> {
         let manifest = Manifest::read(path)?;
         return match (manifest.parts(Download.name()).next(), manifest.parts(Instruct.name()).next()) {
             (Some(_), _) => pool(path, &manifest, None),
-            (None, Some(_)) => instructions(path, &manifest),
+            (None, Some(_)) => instructions(path, &manifest, &Instruct),
             (None, None) => bail!("run {} has neither a pool nor conversations yet", path.display()),
         };
     }
     let (run, above) = (parent(path), parent(&parent(path)));
-    if RunFolder::is_at(&run) && (name == schema::pool().name || name == "instruct") {
-        let manifest = Manifest::read(&run)?;
-        return if name == "instruct" { instructions(&run, &manifest) } else { pool(&run, &manifest, None) };
+    if RunFolder::is_at(&run) && name == schema::pool().name {
+        return pool(&run, &Manifest::read(&run)?, None);
+    }
+    let of_conversations: [&dyn Stage; 2] = [&Instruct, &Mixture];
+    if let Some(stage) = of_conversations.into_iter().find(|stage| stage.name() == name)
+        && RunFolder::is_at(&run)
+    {
+        return instructions(&run, &Manifest::read(&run)?, stage);
     }
     if RunFolder::is_at(&above) && run.ends_with(schema::selection().name) {
         return pool(&above, &Manifest::read(&above)?, Some(name));
@@ -77,10 +83,13 @@ fn pool(run: &Path, manifest: &Manifest, selection: Option<&str>) -> Result<Kind
     Ok(Kind::Pool { files, kept: Some(kept) })
 }
 
-/// Returns the conversations of a run, with the pictures in them.
-fn instructions(run: &Path, manifest: &Manifest) -> Result<Kind> {
-    let paths = manifest.parts(Instruct.name()).flat_map(|part| &part.files).map(|file| run.join(&file.path));
-    let files: Vec<PathBuf> = paths.filter(|path| path.extension().is_some_and(|suffix| suffix == "parquet")).collect();
+/// Returns the conversations of a stage of a run, with the pictures in them: of the formats, in each
+/// of which all are, that of `parquet`.
+fn instructions(run: &Path, manifest: &Manifest, stage: &dyn Stage) -> Result<Kind> {
+    let format = format!("{}/parquet", stage.name());
+    let files = manifest.parts(stage.name()).flat_map(|part| &part.files);
+    let files: Vec<PathBuf> =
+        files.filter(|file| file.path.starts_with(&format)).map(|file| run.join(&file.path)).collect();
     if files.is_empty() {
         bail!("run {} has no conversations in Parquet; add \"parquet\" to instruct.formats", run.display());
     }
