@@ -124,8 +124,8 @@ impl Words {
             // Only a single space between two words of which neither ends or begins with another
             // white space is a border.
             let is_border = place > from
-                && !is_space_before(text, place)
-                && text[place + 1..].chars().next().is_some_and(|next| !next.is_whitespace());
+                && text[..place].chars().next_back().is_some_and(is_of_word)
+                && text[place + 1..].chars().next().is_some_and(is_of_word);
             if is_border {
                 count += self.word(&text[from..place], from > 0, whole)?;
                 from = place;
@@ -167,8 +167,9 @@ fn spaces(bytes: &[u8]) -> impl Iterator<Item = usize> {
     bytes.iter().enumerate().filter(|(_, byte)| **byte == b' ').map(|(place, _)| place)
 }
 
-fn is_space_before(text: &str, place: usize) -> bool {
-    text[..place].chars().next_back().is_some_and(char::is_whitespace)
+/// Returns whether a character is no white space, also to SentencePiece.
+fn is_of_word(character: char) -> bool {
+    !character.is_whitespace() && character != SPACE
 }
 
 /// Returns how words are asked for, if a text may be counted by them.
