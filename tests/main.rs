@@ -67,3 +67,5 @@ mod told;
 mod train;
 /// A web server that is as rude as the web.
 mod web;
+/// Wordings, dialogs, negatives, benchmarks, and how varied a set is.
+mod wordings;

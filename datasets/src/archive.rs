@@ -1,16 +1,19 @@
-//! Archives of pictures: which members they hold and where, so that each is read alone and nothing
-//! is unpacked.
+//! Archives of pictures and native files: which members they hold and where, so that each is read
+//! alone and nothing is unpacked.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use flate2::read::DeflateDecoder;
 use zip::{CompressionMethod, ZipArchive};
 
+use crate::coding::Coding;
 use crate::{Error, Result};
 
 /// Bytes of the header of a member of a zip archive before its name, and in it the places of the
@@ -47,6 +50,8 @@ pub(crate) struct Member {
     /// Bytes when it is read; of base64, at most so many.
     pub(crate) size: u64,
     packing: Packing,
+    /// The CRC-32 of its bytes, if the archive says it.
+    sum: Option<u32>,
 }
 
 /// The index of an archive.
@@ -56,7 +61,13 @@ pub(crate) struct Archive {
     members: HashMap<Box<str>, Member>,
     /// The folder that holds all of its members, with the `/` behind it.
     top: Option<String>,
+    /// How the archive is compressed as a whole: its members lie in what comes of it.
+    coding: Option<Coding>,
 }
+
+/// Archives that were looked through, with the time and the size that they had.
+type Known = HashMap<PathBuf, (Option<SystemTime>, u64, Arc<Archive>)>;
+static KNOWN: LazyLock<Mutex<Known>> = LazyLock::new(Mutex::default);
 
 /// Returns whether a file is an archive by its name, whose members may stand for files beside it.
 pub(crate) fn is_archive(path: &Path) -> bool {
@@ -81,7 +92,34 @@ fn has_extension(path: &Path, extensions: &[&str]) -> bool {
     own.is_some_and(|own| extensions.iter().any(|extension| own.eq_ignore_ascii_case(extension)))
 }
 
+/// Returns how a tar file is compressed as a whole, by its name.
+fn coding_of_tar(path: &Path) -> Option<Coding> {
+    match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
+        "gz" | "tgz" => Some(Coding::Gzip),
+        "bz2" | "tbz" => Some(Coding::Bzip2),
+        "zst" => Some(Coding::Zstandard),
+        _ => None,
+    }
+}
+
 impl Archive {
+    /// Opens an archive, or returns what is known of it from before, if it has not changed.
+    ///
+    /// # Errors
+    /// As [`Archive::open`].
+    pub(crate) fn known(path: &Path) -> Result<Arc<Self>> {
+        let fault = |source| Error::Io { path: path.to_owned(), source };
+        let found = path.metadata().map_err(fault)?;
+        let (time, size) = (found.modified().ok(), found.len());
+        let known = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, _, archive)) = known().get(path).filter(|own| (own.0, own.1) == (time, size)) {
+            return Ok(Arc::clone(archive));
+        }
+        let archive = Arc::new(Self::open(path)?);
+        known().insert(path.to_owned(), (time, size, Arc::clone(&archive)));
+        Ok(archive)
+    }
+
     /// Reads where its members lie: the directory of a zip archive, the headers of a tar, the keys
     /// of an object of base64 texts. Of several members of one name the last counts, as when they
     /// are unpacked.
@@ -101,19 +139,62 @@ impl Archive {
         let mut tops = members.keys().map(|name| name.split_once('/').map(|(top, _)| top));
         let first = tops.next().flatten();
         let top = first.filter(|first| tops.all(|top| top == Some(first))).map(|top| format!("{top}/"));
-        Ok(Self { path: path.to_owned(), members, top })
+        let coding = coding_of_tar(path).filter(|_| is_packed_whole(path));
+        Ok(Self { path: path.to_owned(), members, top, coding })
     }
 
     /// Returns the member that would be at a path if the archive were unpacked in the folder from
     /// which the path goes on: just so, into a folder of its own name, or without the one folder
     /// that holds everything.
     pub(crate) fn find(&self, path: &str) -> Option<Member> {
-        let of_own_folder = || {
-            let stem = self.path.file_stem()?.to_str()?;
-            self.members.get(path.strip_prefix(stem)?.strip_prefix('/')?)
-        };
+        let of_own_folder = || self.members.get(path.strip_prefix(self.stem()?)?.strip_prefix('/')?);
         let of_top = || self.members.get(format!("{}{path}", self.top.as_ref()?).as_str());
         self.members.get(path).or_else(of_own_folder).or_else(of_top).copied()
+    }
+
+    /// Returns its name without the ending.
+    fn stem(&self) -> Option<&str> {
+        let stem = self.path.file_stem()?.to_str()?;
+        Some(stem.strip_suffix(".tar").unwrap_or(stem))
+    }
+
+    /// Returns its members in the order of their names.
+    pub(crate) fn members(&self) -> impl Iterator<Item = (&str, Member)> {
+        let mut members: Vec<_> = self.members.iter().map(|(name, member)| (&**name, *member)).collect();
+        members.sort_unstable_by_key(|(name, _)| *name);
+        members.into_iter()
+    }
+
+    /// Returns the paths for which a member stands, as in [`Archive::find`].
+    pub(crate) fn unpacked(&self, name: &str) -> impl Iterator<Item = String> {
+        let of_own_folder = self.stem().map(|stem| format!("{stem}/{name}"));
+        let of_top = self.top.as_ref().and_then(|top| name.strip_prefix(top.as_str())).map(str::to_owned);
+        [Some(name.to_owned()), of_own_folder, of_top].into_iter().flatten()
+    }
+
+    /// Opens a member, which is read as it comes and compared with its size and checksum at its
+    /// end.
+    ///
+    /// # Errors
+    /// If the archive cannot be read, or not this member of it.
+    pub(crate) fn stream(&self, member: &Member) -> io::Result<Box<dyn Read>> {
+        let whole: Box<dyn Read> = match self.coding {
+            None => Box::new(self.at(member)?),
+            Some(coding) => {
+                let mut whole = coding.decode(BufReader::new(File::open(&self.path)?))?;
+                io::copy(&mut whole.by_ref().take(member.start), &mut io::sink())?;
+                whole
+            }
+        };
+        let packed = whole.take(member.packed);
+        let bytes: Box<dyn Read> = match member.packing {
+            Packing::Plain | Packing::Stored => Box::new(packed),
+            Packing::Deflated => Box::new(DeflateDecoder::new(packed)),
+            Packing::Base64 | Packing::Unknown => {
+                return Err(invalid("it is encrypted or packed by another method than deflate"));
+            }
+        };
+        Ok(Box::new(Checked { bytes, member: *member, crc: flate2::Crc::new(), read: 0 }))
     }
 
     /// Returns from where to where a member lies in the archive as it is, if it does.
@@ -164,6 +245,32 @@ impl Archive {
     }
 }
 
+/// The bytes of a member, compared at their end with what the archive says of them.
+struct Checked {
+    bytes: Box<dyn Read>,
+    member: Member,
+    crc: flate2::Crc,
+    read: u64,
+}
+
+impl Read for Checked {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.bytes.read(buffer)?;
+        self.read += length as u64;
+        self.crc.update(&buffer[..length]);
+        let Member { size, sum, .. } = self.member;
+        if length == 0 && !buffer.is_empty() {
+            if self.read != size {
+                return Err(invalid(format!("{} of its {size} bytes are there", self.read)));
+            }
+            if sum.is_some_and(|sum| sum != self.crc.sum()) {
+                return Err(invalid("its checksum is wrong: the archive is damaged"));
+            }
+        }
+        Ok(length)
+    }
+}
+
 /// Decodes base64 as it stands in JSON, where `/` may be `\/`, and in MIME, where lines end.
 pub(crate) fn from_base64(text: &str) -> std::result::Result<Vec<u8>, String> {
     let is_plain = !text.contains(['\\', '\n', '\r']);
@@ -200,22 +307,29 @@ fn zip_members(path: &Path) -> io::Result<HashMap<Box<str>, Member>> {
             _ => Packing::Unknown,
         };
         let (start, packed, size) = (entry.header_start(), entry.compressed_size(), entry.size());
-        members.insert(plain(&entry.name()?), Member { start, packed, size, packing });
+        members.insert(plain(&entry.name()?), Member { start, packed, size, packing, sum: Some(entry.crc32()) });
     }
     Ok(members)
 }
 
 fn tar_members(path: &Path) -> io::Result<HashMap<Box<str>, Member>> {
-    let mut archive = tar::Archive::new(BufReader::new(File::open(path)?));
+    let file = BufReader::new(File::open(path)?);
+    match coding_of_tar(path) {
+        None => members_of(tar::Archive::new(file).entries_with_seek()?),
+        Some(coding) => members_of(tar::Archive::new(coding.decode(file)?).entries()?),
+    }
+}
+
+fn members_of<R: Read>(entries: tar::Entries<'_, R>) -> io::Result<HashMap<Box<str>, Member>> {
     let mut members = HashMap::new();
-    for entry in archive.entries_with_seek()? {
+    for entry in entries {
         let entry = entry?;
         if !matches!(entry.header().entry_type(), tar::EntryType::Regular | tar::EntryType::Continuous) {
             continue;
         }
         let (start, size) = (entry.raw_file_position(), entry.size());
         let name = plain(&String::from_utf8_lossy(&entry.path_bytes()));
-        members.insert(name, Member { start, packed: size, size, packing: Packing::Plain });
+        members.insert(name, Member { start, packed: size, size, packing: Packing::Plain, sum: None });
     }
     Ok(members)
 }
@@ -242,7 +356,8 @@ fn base64_members(path: &Path) -> io::Result<HashMap<Box<str>, Member>> {
         input.text(&mut |_| ())?;
         let packed = input.position - 1 - start;
         let name = String::from_utf8(key).map_err(invalid)?;
-        members.insert(name.into(), Member { start, packed, size: packed / 4 * 3, packing: Packing::Base64 });
+        let (size, packing) = (packed / 4 * 3, Packing::Base64);
+        members.insert(name.into(), Member { start, packed, size, packing, sum: None });
         match input.mark()? {
             b',' => {}
             b'}' => return Ok(members),

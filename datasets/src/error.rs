@@ -33,7 +33,8 @@ pub enum Error {
     },
     /// A native file is not where the task says.
     #[error(
-        "task {task}, table {table}: there is no {} (nor the same with .gz); the published splits are {}",
+        "task {task}, table {table}: there is no {} (nor the same with .gz, .bz2 or .zst, nor a zip or \
+         tar archive there that holds it); the published splits are {}",
         path.display(),
         splits.join(", ")
     )]
@@ -46,6 +47,19 @@ pub enum Error {
         path: PathBuf,
         /// The splits that the task's authors publish.
         splits: Vec<String>,
+    },
+    /// A native file is not on the disk, and several archives hold it.
+    #[error(
+        "there is no {}, and both {first} and {second} hold it; unpack the right one, or take the other one away",
+        path.display()
+    )]
+    InSeveralArchives {
+        /// Where the file was expected.
+        path: PathBuf,
+        /// The first member of an archive, from the root folder on.
+        first: String,
+        /// The second one.
+        second: String,
     },
     /// A native file as a whole cannot be understood: broken JSON, no such place in it.
     #[error("task {task}, table {table}, file {file}: {reason}")]

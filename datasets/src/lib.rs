@@ -41,6 +41,8 @@ mod archive;
 mod build;
 mod catalogue;
 mod checked;
+mod coding;
+mod counts;
 mod diversity;
 mod error;
 pub mod export;
@@ -65,6 +67,7 @@ mod machine;
 pub use build::{Build, BuildSettings, Conversation, Dialogs, ImageReference, Message, Negatives, PackedRecord, Role};
 pub use catalogue::{Catalogue, FaultyTask};
 pub use checked::{Checked, check, count_difference};
+pub use counts::{NOT_DRAWN, ShapeCount, TaskCounts};
 pub use diversity::{
     Bin, Diversity, DiversityMeter, Exchange, Lengths, Positions, SetDiversity, Wordings, exchanges, lettered_option,
 };
@@ -72,7 +75,7 @@ pub use error::Error;
 pub use hydrate::{Absent, Collection, Collections, Held, Inventory, inventory};
 pub use picture::{ArchiveMember, Embedded, Pictures, Place};
 pub use record::{Answers, Media, Options, Record, SlotValue, VideoReference};
-pub use records::{NOT_DRAWN, Records, ShapeCount, TaskCounts};
+pub use records::Records;
 pub use task::{CommercialUse, Fact, Obtain, Task, Terms, Verified};
 pub use video::{Frame, Video, VideoFault, ffmpeg_version, frame_at};
 

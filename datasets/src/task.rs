@@ -1,5 +1,6 @@
 //! One annotated dataset, described as data: where its rows lie and how they map to records.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -7,7 +8,7 @@ use lynxdata_prompts::{AnswerShape, Bank, Banks, Media, Template, Wording};
 use serde::{Deserialize, Serialize};
 
 use crate::expression::Expression;
-use crate::rows::table::Table;
+use crate::rows::table::{Fields, Table};
 use crate::rows::{NativeFile, files, part_names, reader};
 use crate::{Error, Result};
 
@@ -392,16 +393,26 @@ type Tables = ((String, Table), Vec<Join>, Vec<(String, Table)>);
 struct Compiler<'a> {
     file: &'a str,
     known: Vec<String>,
+    /// The paths that expressions use, such as `q.image_id`.
+    paths: RefCell<BTreeSet<String>>,
 }
 
-impl Compiler<'_> {
+impl<'a> Compiler<'a> {
+    fn new<'n>(file: &'a str, known: impl IntoIterator<Item = &'n str>) -> Self {
+        let known = known.into_iter().map(str::to_owned).collect();
+        Self { file, known, paths: RefCell::default() }
+    }
+
     fn fault(&self, reason: String) -> Error {
         Error::TaskFile { file: self.file.to_owned(), reason }
     }
 
     fn expression(&self, place: &str, source: &str) -> Result<Expression> {
         let known: Vec<&str> = self.known.iter().map(String::as_str).collect();
-        Expression::compile(source, &known).map_err(|reason| self.fault(format!("{place}: {reason}")))
+        let compiled = Expression::compile(source, &known);
+        let compiled = compiled.map_err(|reason| self.fault(format!("{place}: {reason}")))?;
+        self.paths.borrow_mut().extend(compiled.paths());
+        Ok(compiled)
     }
 
     fn mapped(&self, section: &str, name: &str, source: &str) -> Result<Mapped> {
@@ -447,14 +458,17 @@ impl Compiler<'_> {
         let (joined, lookups): (Vec<_>, Vec<_>) = read.partition(|(_, table)| table.join.is_some());
         self.known.extend(lookups.iter().map(|(name, _)| name.clone()));
         let mut joins: Vec<Join> = Vec::new();
-        for (name, table) in joined {
+        for (name, mut table) in joined {
             let key = table.join.clone().expect("partitioned by it");
             let on = table.on.clone().unwrap_or_else(|| format!("{}.{key}", primary.0));
             let on = self.expression(&format!("tables.{name}.on"), &on)?;
-            let of_row = Compiler { file: self.file, known: vec![name.clone(), "split".to_owned()] };
+            let of_row = Compiler::new(self.file, [name.as_str(), "split"]);
             let mut keep = Vec::new();
             for (field, source) in &table.keep {
                 keep.push((field.clone(), of_row.expression(&format!("tables.{name}.keep.{field}"), source)?));
+            }
+            if !keep.is_empty() {
+                table.fields = with_key(Fields::of(&name, of_row.paths.borrow().iter()), &key);
             }
             self.known.push(name.clone());
             joins.push(Join { name, table, key, on, keep });
@@ -595,7 +609,7 @@ impl AnswerSources {
 impl Task {
     /// Compiles a task file whose base, if it has one, is merged in.
     pub(crate) fn compile(file: &str, contents: toml::Table) -> Result<Self> {
-        let mut compiler = Compiler { file, known: VARIABLES.iter().map(|&name| name.to_owned()).collect() };
+        let mut compiler = Compiler::new(file, VARIABLES);
         let definition = contents.to_string();
         let contents: TaskFile = contents.try_into().map_err(|reason| compiler.fault(reason.to_string()))?;
         check_head(&contents).map_err(|reason| compiler.fault(reason))?;
@@ -607,15 +621,23 @@ impl Task {
             let reason = "pictures: give `licence` and `commercial_use` of what [media] names";
             return Err(compiler.fault(reason.to_owned()));
         }
+        let slots = compiler.slots(&contents.slots, &contents.answers)?;
+        let answers = compiler.answers(contents.answers)?;
+        let id = compiler.mapped("", "id", &contents.id)?;
+        let paths = compiler.paths.into_inner();
+        primary.1.fields = Fields::of(&primary.0, paths.iter());
+        for join in joins.iter_mut().filter(|join| join.keep.is_empty()) {
+            join.table.fields = with_key(Fields::of(&join.name, paths.iter()), &join.key);
+        }
         let names = names_of_pictures(&media, explode.as_ref(), &joins);
         let joined = joins.iter_mut().map(|join| &mut join.table);
         for table in joined.chain(lookups.iter_mut().map(|(_, table)| table)).chain([&mut primary.1]) {
             table.pictures.clone_from(&names);
         }
         Ok(Self {
-            slots: compiler.slots(&contents.slots, &contents.answers)?,
-            answers: compiler.answers(contents.answers)?,
-            id: compiler.mapped("", "id", &contents.id)?,
+            slots,
+            answers,
+            id,
             name: contents.name,
             paper_row: contents.paper_row,
             group: contents.group,
@@ -716,7 +738,10 @@ impl Task {
     /// Checks that records have wordings: those with all slots and those with only the ones that
     /// none may lack; and that every answer that is declared by its shape is asked for, but by
     /// wordings of another language, of which there are few.
-    pub(crate) fn check_wordings(&self, banks: &Banks, language: Option<&str>) -> Result<()> {
+    ///
+    /// # Errors
+    /// Says what is missing, and of another language which ones there are.
+    pub fn check_wordings(&self, banks: &Banks, language: Option<&str>) -> Result<()> {
         let fault = |reason: String| match language {
             Some(language) => Error::Language { task: self.name.clone(), language: language.to_owned(), reason },
             None => Error::TaskFile { file: self.file.clone(), reason },
@@ -806,7 +831,7 @@ impl Task {
 
     /// The files of one table, at least one.
     pub(crate) fn table_files(&self, root: &Path, name: &str, table: &Table, split: &str) -> Result<Vec<NativeFile>> {
-        let found = files(root, table, split).map_err(|source| Error::Io { path: root.to_owned(), source })?;
+        let found = files(root, table, split)?;
         if found.is_empty() {
             return Err(Error::MissingFile {
                 task: self.name.clone(),
@@ -817,6 +842,16 @@ impl Task {
         }
         Ok(found)
     }
+}
+
+/// Adds the field by which a table is joined.
+fn with_key(mut fields: Fields, key: &str) -> Fields {
+    if let Fields::Named(names) = &mut fields
+        && let Err(place) = names.binary_search_by(|name| name.as_str().cmp(key))
+    {
+        names.insert(place, key.to_owned());
+    }
+    fields
 }
 
 /// Returns the names that expressions use on the way from rows to pictures: only columns among them

@@ -48,7 +48,8 @@ enum Asked {
 #[derive(Debug)]
 struct Added {
     content: String,
-    /// Whether it is found exactly as it is written, wherever it stands.
+    /// Whether it is found exactly as it is written, wherever it stands. Others are found in the
+    /// normalised text, or take spaces with them.
     is_plain: bool,
 }
 
@@ -78,6 +79,9 @@ impl Words {
             may_begin[usize::from(first)] = true;
             let is_set = |name: &str| token.get(name).and_then(Value::as_bool).unwrap_or(false);
             let is_plain = !["normalized", "lstrip", "rstrip", "single_word"].into_iter().any(is_set);
+            if !is_plain && !content.is_ascii() {
+                return None;
+            }
             added.push(Added { content: content.to_owned(), is_plain });
         }
         added.sort_by_key(|token| std::cmp::Reverse(token.content.len()));
@@ -88,18 +92,22 @@ impl Words {
     /// Counts the tokens of a text by those of its words; `whole` counts a word. `None` if the text
     /// has to be counted as a whole.
     pub(super) fn count(&self, text: &str, whole: &dyn Fn(&str) -> Result<u64, String>) -> Option<Result<u64, String>> {
-        let (mut count, mut from) = (0, 0);
-        for (place, byte) in text.bytes().enumerate() {
-            if place < from || !self.may_begin[usize::from(byte)] {
+        let (bytes, mut count, mut from) = (text.as_bytes(), 0, 0);
+        for (place, byte) in bytes.iter().enumerate() {
+            if place < from || !self.may_begin[usize::from(*byte)] {
                 continue;
             }
-            let begins = |token: &&Added| text[place..].starts_with(&token.content);
-            let found = self.added.iter().find(begins);
-            let unclear = self.added.iter().any(|token| !token.is_plain && token.content.as_bytes()[0] == byte);
-            if unclear {
+            let begins = |token: &&Added| {
+                let here = bytes[place..].get(..token.content.len());
+                here.is_some_and(|here| match token.is_plain {
+                    true => here == token.content.as_bytes(),
+                    false => here.eq_ignore_ascii_case(token.content.as_bytes()),
+                })
+            };
+            let Some(token) = self.added.iter().find(begins) else { continue };
+            if !token.is_plain {
                 return None;
             }
-            let Some(token) = found else { continue };
             match self.section(&text[from..place], whole) {
                 Ok(tokens) => count += tokens + 1,
                 Err(reason) => return Some(Err(reason)),

@@ -1,9 +1,9 @@
 //! Questions with options of which none is right.
 //!
 //! What a model cannot answer is a part of what it has to learn. The kinds are two of MM-UPD (arXiv
-//! 2403.20331): the right option is not there, and the options are of another question. A fourth of
-//! the options that say so would be a give-away if they were always right, so as many questions
-//! show one that is wrong.
+//! 2403.20331): the right option is not there, and the options are of another question. An option
+//! that says so would be a give-away if it were always right, so as many questions show it where it
+//! is wrong.
 
 use lynxdata_prompts::{keyed_hash, normalise};
 use schemars::JsonSchema;
@@ -55,8 +55,8 @@ impl Negatives {
         let sum = self.none_of_the_above + self.unanswerable;
         let told = || {
             format!(
-                "the shares {} and {} must lie between 0 and 0.5 and be at most 0.5 together, as \
-            as many questions show \"None of these\" as a wrong option",
+                "the shares {} and {} must not be below 0 nor above 0.5 together: as many questions show \
+                 \"None of these\" where it is wrong",
                 self.none_of_the_above, self.unanswerable
             )
         };
@@ -165,11 +165,9 @@ mod tests {
             (0..100).filter_map(change).filter(|changed| changed.is_negative).count()
         };
         assert!(changes(&own, Some(&options(&["red", "blue"], 0))) > 30);
-        for others in [&["red", "The dog!"][..], &["a dog and a cat", "red"], &["dog", "x"], &["red", "both"]] {
-            let expected = if others.contains(&"The dog!") { 30 } else { 0 };
-            assert!(changes(&own, Some(&options(others, 0))) <= expected.max(60), "{others:?}");
+        for others in [["red", "A dog!"], ["red", "dog"], ["a dog and a cat", "red"], ["red", "both"]] {
+            assert_eq!(changes(&own, Some(&options(&others, 0))), 0, "{others:?}");
         }
-        assert_eq!(changes(&own, Some(&options(&["a dog and a cat", "red"], 0))), 0);
         assert_eq!(changes(&own, None), 0, "there is no question before");
         assert_eq!(changes(&options(&["a cat", "none of the above"], 0), Some(&own)), 0);
         assert!(Negatives { none_of_the_above: 0.3, unanswerable: 0.3 }.fault().is_some());

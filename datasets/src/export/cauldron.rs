@@ -26,6 +26,7 @@ const COLUMNS: &[Column] = &[
     SOURCE_FILE,
     SOURCE_ROW,
     IMAGE_PATHS,
+    ("packed", Values::Packed),
 ];
 
 /// Returns what is asked and answered, and the task. No token stands for a picture, as all of them

@@ -51,8 +51,11 @@ pub struct Format {
     /// Begins the files of a set of conversations.
     begin: fn(&mut Files) -> Result<Box<dyn Writer>>,
     /// Writes what belongs beside the files of all sets, once they are there.
-    describe: Option<fn(&[SetFile], &mut Files) -> Result<()>>,
+    describe: Option<Describe>,
 }
+
+/// Writes what belongs beside the files of all sets.
+type Describe = fn(&[SetFile], &mut Files) -> Result<()>;
 
 /// A file of a set.
 #[derive(Debug, Clone)]
@@ -89,9 +92,8 @@ pub trait Writer {
 }
 
 impl Format {
-    /// Returns the format of a name; `conversations` is another one of `parquet`.
+    /// Returns the format of a name.
     pub fn named(name: &str) -> Option<&'static Format> {
-        let name = if name == "conversations" { parquet::FORMAT.name } else { name };
         FORMATS.iter().find(|format| format.name == name).copied()
     }
 
@@ -101,6 +103,11 @@ impl Format {
     /// If a file cannot be created.
     pub fn begin(&self, files: &mut Files) -> Result<Box<dyn Writer>> {
         (self.begin)(files)
+    }
+
+    /// Whether something belongs beside the files of its sets.
+    pub fn is_described(&self) -> bool {
+        self.describe.is_some()
     }
 
     /// Writes what belongs beside the files of all sets; `files` gives paths in the folder of the
@@ -201,7 +208,8 @@ pub(crate) mod tests {
         }
     }
 
-    /// Writes conversations in a format, as files whose names begin with `set`. No picture is there.
+    /// Writes conversations in a format, as files whose names begin with `set`. Only `train/a.jpg` is
+    /// there, which begins as a PNG.
     pub(crate) fn written(format: &Format, conversations: &[Conversation]) -> (LeftOut, tempfile::TempDir) {
         let folder = tempfile::tempdir().unwrap();
         let mut files = |suffix: &str| {
@@ -211,7 +219,8 @@ pub(crate) mod tests {
         };
         let mut writer = format.begin(&mut files).unwrap();
         for conversation in conversations {
-            writer.write(std::slice::from_ref(conversation), &mut files, &mut |_| Ok(None)).unwrap();
+            let picture = &mut |path: &str| Ok((path == "train/a.jpg").then(|| b"\x89PNG\r\n\x1a\n".to_vec()));
+            writer.write(std::slice::from_ref(conversation), &mut files, picture).unwrap();
         }
         let left_out = writer.finish(&mut files).unwrap();
         (left_out, folder)

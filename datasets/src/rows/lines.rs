@@ -3,22 +3,17 @@
 use std::io::BufRead;
 use std::ops::ControlFlow;
 
-use lynxdata_records::python_json::normalise;
 use serde_json::{Map, Value, json};
 
 use super::Emit;
+use super::row::Row;
 use crate::rows::table::Table;
 
 /// One JSON value a line; blank lines are no rows, and a broken line costs only itself.
 pub(super) fn read_json(input: impl BufRead, emit: &mut Emit) -> Result<(), String> {
     each_line(input, &mut |number, line| {
-        let parsed = serde_json::from_slice(line).or_else(|_| serde_json::from_slice(&normalise(line)));
-        let content = match parsed {
-            Ok(row @ Value::Object(_)) => Ok(row),
-            Ok(other) => Ok(json!({ "_value": other })),
-            Err(fault) => Err(format!("is not JSON: {fault}")),
-        };
-        emit(number, content)
+        let row = Row::of(line.trim_ascii_start().to_vec());
+        emit(number, row.map_err(|fault| format!("is not JSON: {fault}")))
     })
 }
 
@@ -30,7 +25,7 @@ pub(super) fn read_text(input: impl BufRead, table: &Table, emit: &mut Emit) -> 
         if table.comment.as_deref().is_some_and(|mark| line.starts_with(mark)) {
             return ControlFlow::Continue(());
         }
-        emit(number, split(&line, table))
+        emit(number, split(&line, table).map(Row::from))
     })
 }
 
@@ -105,7 +100,7 @@ mod tests {
         let mut found = Vec::new();
         let table = table(toml);
         read_text(input, &table, &mut |number, content| {
-            found.push((number, content));
+            found.push((number, content.and_then(|row| row.parsed())));
             ControlFlow::Continue(())
         })
         .unwrap();
@@ -117,7 +112,7 @@ mod tests {
         let mut found = Vec::new();
         let input = b"{\"a\": 1}\r\n\n{broken\n\xFF\n[2]\n";
         read_json(input.as_slice(), &mut |number, content| {
-            found.push((number, content));
+            found.push((number, content.and_then(|row| row.parsed())));
             ControlFlow::Continue(())
         })
         .unwrap();
@@ -155,7 +150,7 @@ mod tests {
         let mut found = Vec::new();
         let input = b"{\"a\": NaN}\n{\"a\": \"\\ud83d\"}\n{\"a\": \"caf\xE9\"}\n";
         read_json(input.as_slice(), &mut |_, content| {
-            found.push(content.unwrap());
+            found.push(content.unwrap().parsed().unwrap());
             ControlFlow::Continue(())
         })
         .unwrap();

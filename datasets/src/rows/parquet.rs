@@ -10,23 +10,26 @@ use lynxdata_records::cell::{as_json, is_bytes};
 use lynxdata_records::parquet;
 use serde_json::{Map, Value};
 
+use super::row::Row;
 use super::{Emit, Source};
 
 /// Reads rows batch by batch. Bytes, which are pictures and sounds, are left out, but for those of
 /// columns from which the task takes its pictures: they are base64, so that a row is JSON.
 pub(super) fn read(source: &Source, emit: &mut Emit) -> Result<(), String> {
-    let schema = parquet::schema(source.path).map_err(chain)?;
-    let columns: Vec<&str> = schema
+    let path = source.on_disk()?;
+    let schema = parquet::schema(path).map_err(chain)?;
+    let readable = schema
         .fields()
         .iter()
-        .filter(|field| !is_bytes(field.data_type()) || source.table.pictures.contains(field.name()))
-        .map(|field| field.name().as_str())
-        .collect();
+        .filter(|field| !is_bytes(field.data_type()) || source.table.pictures.contains(field.name()));
+    let readable: Vec<String> = readable.map(|field| field.name().clone()).collect();
+    let wanted = source.table.fields.columns(&readable);
+    let columns: Vec<&str> = wanted.iter().map(|place| readable[*place].as_str()).collect();
     let mut number = 0;
-    for batch in parquet::read(source.path, Some(&columns)).map_err(chain)? {
+    for batch in parquet::read(path, Some(&columns)).map_err(chain)? {
         let batch = batch.map_err(chain)?;
         for row in 0..batch.num_rows() {
-            if emit(number, row_of(&batch, row, &source.table.pictures)).is_break() {
+            if emit(number, row_of(&batch, row, &source.table.pictures).map(Row::from)).is_break() {
                 return Ok(());
             }
             number += 1;

@@ -1,6 +1,7 @@
 //! The pictures and their expected pixels are made by `fixtures/make.py` with Pillow.
 
 use std::fmt::Write;
+use std::panic::catch_unwind;
 use std::path::Path;
 
 use super::*;
@@ -637,7 +638,7 @@ fn no_damaged_jpeg_is_accepted_that_zune_refuses() {
     // Another decoder, in the mode in which it overlooks what it can.
     let is_accepted_by_zune = |bytes: &[u8]| {
         let decoding = || zune_jpeg::JpegDecoder::new(zune_jpeg::zune_core::bytestream::ZCursor::new(bytes)).decode();
-        std::panic::catch_unwind(decoding).is_ok_and(|pixels| pixels.is_ok())
+        catch_unwind(decoding).is_ok_and(|pixels| pixels.is_ok())
     };
     let mut accepted = Vec::new();
     for name in ["plain.jpg", "progressive.jpg", "grey.jpg", "cmyk.jpg", "sampling/33x17_2x2_restart.jpg"] {

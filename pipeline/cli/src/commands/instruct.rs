@@ -85,6 +85,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 0, requires = "tasks")]
     seed: i64,
 
+    /// Leaves out datasets whose annotations are under a licence that does not clearly allow the use
+    #[arg(long, value_name = "USE", value_parser = ["any", "commercial"], requires = "tasks")]
+    licence: Option<String>,
+
     /// A published mixture that sets the shares of the datasets in the set of all; every
     /// conversation is in it once if left out
     #[arg(long, value_name = "PRESET", requires = "tasks")]
@@ -156,6 +160,7 @@ fn recipe_of(arguments: &Arguments, tasks: &[(&Task, Given)]) -> anyhow::Result<
     let formats = arguments.to.iter().map(|name| if name == "conversations" { "parquet" } else { name });
     instruct.insert("formats".to_owned(), formats.collect::<Vec<_>>().into());
     instruct.insert("tasks".to_owned(), sources.into());
+    instruct.extend(arguments.licence.clone().map(|licence| ("licence".to_owned(), licence.into())));
     instruct.insert("mixture".to_owned(), mixture.into());
     let mut recipe = toml::Table::new();
     recipe.insert("output".to_owned(), text_of(&out)?.into());

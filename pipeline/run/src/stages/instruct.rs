@@ -20,7 +20,7 @@ use tracing::{info, warn};
 
 use super::benchmarks::{self, Benchmarks, Likenesses};
 use super::folder_digest;
-use super::task_pictures::{LISTED, Rules, TaskPictures, committed, kept_folder};
+use super::task_pictures::{LISTED, LeftOut, Rules, TaskPictures, committed, kept_folder};
 use crate::recipe::{InstructConfig, LoadedRecipe, Recipe, TaskSource};
 use crate::stage::{Context, Parts, Planned, Stage, StageOutcome, settings_text};
 use crate::table;
@@ -256,7 +256,7 @@ impl<'a> Iterator for Split<'a> {
 /// Checks that every task exists and that its native files are there, before anything is done.
 pub fn check_tasks(loaded: &LoadedRecipe) -> Result<()> {
     let Some(config) = &loaded.recipe.instruct else { return Ok(()) };
-    let (catalogue, _) = loaded.tasks()?;
+    let (catalogue, banks) = loaded.tasks()?;
     for faulty in catalogue.faulty() {
         warn!(task = faulty.name, "cannot be used: {}", faulty.error());
     }
@@ -268,6 +268,9 @@ pub fn check_tasks(loaded: &LoadedRecipe) -> Result<()> {
             format!("in instruct.tasks{}", hint.unwrap_or_default())
         })?;
         task.native_files(&loaded.folder.join(&source.root), &source.split).context("in instruct.tasks")?;
+        if let Some(language) = &config.language {
+            task.check_wordings(banks, Some(language)).context("in instruct.language")?;
+        }
     }
     Ok(())
 }
@@ -328,8 +331,8 @@ fn make<'a>(split: &Split<'a>, number: usize, mut build: Build<'a>, new: &mut Ne
     let mut pictures = TaskPictures::new(&context.run, &name, before, image_folder(context, source), rules);
     let of_task = |kind: &str, suffix: &str| format!("instruct/{kind}/{name}{suffix}");
     let mut outputs = Outputs::create(context, &config.formats, &of_task, new)?;
-    let mut left_out: LeftOut = LeftOut::new();
-    let mut reported: LeftOut = LeftOut::new();
+    let mut left_out = LeftOut::new();
+    let mut reported = LeftOut::new();
     loop {
         let mut conversations = next_conversations(&mut build)?;
         if conversations.is_empty() {
@@ -465,10 +468,7 @@ impl<'a> Outputs<'a> {
     pub(super) fn write(&mut self, conversations: &[Conversation], pictures: &mut Pictures) -> Result<()> {
         let (path, file) = &mut self.lines;
         for conversation in conversations {
-            serde_json::to_writer(&mut *file, conversation)
-                .map_err(std::io::Error::from)
-                .and_then(|()| file.write_all(b"\n"))
-                .with_context(|| format!("cannot write {}", path.display()))?;
+            conversation.write_line(file).with_context(|| format!("cannot write {}", path.display()))?;
         }
         for (format, writer) in &mut self.writers {
             writer.write(conversations, &mut |suffix| self.files.create(format.name, suffix), pictures)?;

@@ -121,7 +121,7 @@ impl<'a> TaskPictures<'a> {
         self.look_at_pictures(conversations)?;
         let mut kept = Vec::with_capacity(conversations.len());
         for mut conversation in std::mem::take(conversations) {
-            conversation.embedded.clear();
+            let of_row = std::mem::take(&mut conversation.embedded);
             let video = conversation
                 .video
                 .as_ref()
@@ -139,6 +139,10 @@ impl<'a> TaskPictures<'a> {
             }
             match reason {
                 None => kept.push(conversation),
+                Some((path, fault)) if of_row.contains_key(&path) => {
+                    let example = || format!("{} with a picture of its row", conversation.id);
+                    self.left_out.entry(fault).or_insert_with(|| (0, example())).0 += 1;
+                }
                 Some((path, fault)) => self.leave_out(&conversation.id, &path, fault),
             }
         }

@@ -59,7 +59,7 @@ fn tell(measured: &SetDiversity, as_json: bool) -> Result<u8, Failure> {
             "distinct-2",
             "self-BLEU",
             "repeated",
-            "median answer",
+            "median words",
             "longest",
         ];
         print(&columns(&heads, &rows, &[1, 2, 3, 4, 5, 6, 7, 8, 9]))?;
@@ -82,7 +82,7 @@ fn row(task: &str, own: &Diversity) -> Vec<String> {
         format!("{:.3}", own.distinct_2),
         or_dash(own.self_bleu.map(|bleu| format!("{bleu:.3}"))),
         format!("{:.1} %", 100.0 * own.repeated_instructions),
-        or_dash((!lengths.histogram.is_empty()).then(|| format!("{} words", grouped(lengths.p50)))),
+        or_dash((!lengths.histogram.is_empty()).then(|| grouped(lengths.p50))),
         or_dash((!lengths.histogram.is_empty()).then(|| grouped(lengths.max))),
     ]
 }

@@ -1,7 +1,7 @@
 //! The table of an arm: a file in the run folder, written and read a few hundred rows at a time.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
@@ -102,6 +102,8 @@ fn schema() -> SchemaRef {
 pub(super) struct Writer {
     /// The form in which pictures are kept.
     pub(super) squares: Squares,
+    /// Where it is written until it is committed.
+    pub(super) path: PathBuf,
     file: parquet::Writer,
     waiting: Vec<RawPair>,
     rows: u64,
@@ -120,6 +122,7 @@ impl Writer {
         Ok(Writer {
             squares,
             file: parquet::Writer::create(&path, &schema())?,
+            path,
             waiting: Vec::new(),
             rows: 0,
             left_out: BTreeMap::new(),
