@@ -106,7 +106,8 @@ groups = [{ name = "all", weight = 1, tasks = ["vqav2", "own"] }]
     let kept = files(&run.join("instruct/pictures"));
     assert_eq!(kept.len(), 3, "{kept:?}");
     assert_eq!(fs::read(run.join("instruct/pictures/vqav2-train").join(name(9))).unwrap(), picture(1));
-    // Every path of an export leads to a file below the folder of its part, of the mixture below that of all.
+    // Every path of an export leads to a file below the folder of its part, of the mixture below
+    // that of all.
     for (file, root) in [
         ("instruct/llava/vqav2-train.json", "instruct/pictures/vqav2-train"),
         ("instruct/llava/own-train.json", "instruct/pictures/own-train"),

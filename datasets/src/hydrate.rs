@@ -145,7 +145,8 @@ struct Twin {
     url: Option<String>,
 }
 
-/// The pictures of Visual Genome by their ids there, from `image_data.json`, and in both directions.
+/// The pictures of Visual Genome by their ids there, from `image_data.json`, and in both
+/// directions.
 #[derive(Debug, Default)]
 struct Twins(HashMap<(&'static str, String), Twin>);
 
@@ -239,9 +240,9 @@ impl Inventory {
     }
 }
 
-/// Looks for every picture and video that some splits of a task name. `root` is the folder of native
-/// files, `images` that of the pictures or an archive of them, `others` are places where the same
-/// pictures may lie under other names.
+/// Looks for every picture and video that some splits of a task name. `root` is the folder of
+/// native files, `images` that of the pictures or an archive of them, `others` are places where the
+/// same pictures may lie under other names.
 ///
 /// # Errors
 /// As [`Records::start`], and if a folder or an archive cannot be read.

@@ -250,8 +250,8 @@ pub type Embedded = BTreeMap<String, Arc<[u8]>>;
 /// Hexadecimal digits of the digest that names a picture of a row: 128 bits.
 const DIGITS: usize = 32;
 
-/// Adds a picture that has no path of its own and returns the one that it gets: that of its content,
-/// `12/3456….jpg`, so that it is kept once however many rows it stands in.
+/// Adds a picture that has no path of its own and returns the one that it gets: that of its
+/// content, `12/3456….jpg`, so that it is kept once however many rows it stands in.
 pub(crate) fn embed(bytes: Vec<u8>, embedded: &mut Embedded) -> String {
     let digest = blake3::hash(&bytes).to_hex();
     let suffix = lynxdata_picture::format_of(&bytes).map_or("bin", lynxdata_picture::Format::extension);

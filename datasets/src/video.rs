@@ -57,8 +57,8 @@ pub enum Frame {
 }
 
 impl Video {
-    /// Finds a video by its path: the file, or else the folder of frames of its name with or without
-    /// the extension.
+    /// Finds a video by its path: the file, or else the folder of frames of its name with or
+    /// without the extension.
     ///
     /// # Errors
     /// If the programs of ffmpeg are needed and not installed, or a folder cannot be read.
@@ -70,8 +70,8 @@ impl Video {
         Ok(if frames.is_empty() { Err(VideoFault::Missing) } else { Ok(Video::Frames(frames)) })
     }
 
-    /// Returns the frames of the folder that stands in the place of a video, in their order; none if
-    /// there is no such folder.
+    /// Returns the frames of the folder that stands in the place of a video, in their order; none
+    /// if there is no such folder.
     ///
     /// # Errors
     /// If the folder cannot be read.
@@ -133,8 +133,8 @@ fn middles(start: f64, end: f64, count: u32) -> impl Iterator<Item = f64> {
 /// last frame of a video may last long.
 const EARLIER: [u64; 4] = [0, 100, 500, 2000];
 
-/// Returns the frame of a video file that is shown at a moment, or at the last before it that begins
-/// one, as a JPEG.
+/// Returns the frame of a video file that is shown at a moment, or at the last before it that
+/// begins one, as a JPEG.
 ///
 /// # Errors
 /// If the program is not installed. The inner error says that it cannot read the video.

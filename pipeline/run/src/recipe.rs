@@ -245,8 +245,8 @@ pub struct InstructConfig {
     /// is kept: with a null in Parquet, with their paths in the other formats.
     #[serde(default = "yes")]
     pub require_images: bool,
-    /// Pictures that stand for a video: the frames in the middles of so many equal parts of it, 5 in
-    /// arXiv 2307.02469. Without it, conversations name their video.
+    /// Pictures that stand for a video: the frames in the middles of so many equal parts of it, 5
+    /// in arXiv 2307.02469. Without it, conversations name their video.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frames: Option<u32>,
     /// Which tasks are taken, by the licences of their annotations.

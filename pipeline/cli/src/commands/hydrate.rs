@@ -23,8 +23,8 @@ const SHOWN: usize = 4;
 /// Say which pictures of a task are missing and where they come from, and fetch them
 ///
 /// A picture may lie under the name of another collection: COCO 2014 and 2017 hold the same ones,
-/// and Visual Genome says in its image_data.json which of its own are of COCO or Flickr. Ends with 1
-/// while pictures are not where the task names them.
+/// and Visual Genome says in its image_data.json which of its own are of COCO or Flickr. Ends with
+/// 1 while pictures are not where the task names them.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -43,10 +43,12 @@ pub(crate) struct Arguments {
     /// The folder of its pictures or an archive of them, if it is another
     #[arg(long, value_name = "DIR")]
     images: Option<PathBuf>,
-    /// A folder or an archive in which the same pictures may lie, also under the names of other collections
+    /// A folder or an archive in which the same pictures may lie, also under the names of other
+    /// collections
     #[arg(long, value_name = "DIR")]
     also: Vec<PathBuf>,
-    /// Copy what lies elsewhere to where the task names it, and fetch the rest from the addresses of its collection
+    /// Copy what lies elsewhere to where the task names it, and fetch the rest from the addresses
+    /// of its collection
     #[arg(long)]
     fetch: bool,
     /// Connect to private and loopback addresses too
@@ -163,8 +165,8 @@ fn said(found: &Inventory, brought: Option<&Brought>) -> String {
     text
 }
 
-/// Copies what lies elsewhere, and fetches what has an address: of several addresses of a picture the
-/// next one when one fails.
+/// Copies what lies elsewhere, and fetches what has an address: of several addresses of a picture
+/// the next one when one fails.
 fn bring(found: &Inventory, images: &Path, config: &DownloadConfig) -> anyhow::Result<Brought> {
     let mut brought = Brought::default();
     let absent = || found.collections.iter().flat_map(|held| &held.absent);

@@ -1,5 +1,5 @@
-//! The pictures and videos of the conversations of one task: each is looked at once, what is missing
-//! or broken is listed, and what has no file of its own gets one in the run.
+//! The pictures and videos of the conversations of one task: each is looked at once, what is
+//! missing or broken is listed, and what has no file of its own gets one in the run.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
@@ -114,8 +114,8 @@ impl<'a> TaskPictures<'a> {
         self.pictures.read(path)
     }
 
-    /// Puts frames in the place of videos if the recipe says so, and takes out conversations of which
-    /// a picture or the video is missing or broken, which are listed.
+    /// Puts frames in the place of videos if the recipe says so, and takes out conversations of
+    /// which a picture or the video is missing or broken, which are listed.
     pub(super) fn look_at(&mut self, conversations: &mut Vec<Conversation>) -> Result<()> {
         let faulty_videos = self.look_at_videos(conversations)?;
         self.look_at_pictures(conversations)?;
@@ -240,7 +240,8 @@ impl<'a> TaskPictures<'a> {
         let folder = file.parent().context("a picture lies in a folder")?;
         let failed = || format!("cannot write {}", file.display());
         std::fs::create_dir_all(folder).with_context(failed)?;
-        // A picture that an earlier part keeps takes no room again, where the file system has links.
+        // A picture that an earlier part keeps takes no room again, where the file system has
+        // links.
         let earlier = self.before.iter().map(|folder| folder.join(path)).find(|earlier| earlier.is_file());
         if earlier.is_some_and(|earlier| std::fs::hard_link(earlier, &file).is_ok()) {
             return Ok(());
@@ -248,8 +249,8 @@ impl<'a> TaskPictures<'a> {
         std::fs::write(&file, bytes).with_context(failed)
     }
 
-    /// Looks for every video, and puts frames in its place if the recipe says so. Returns the videos
-    /// that are missing or broken, and why.
+    /// Looks for every video, and puts frames in its place if the recipe says so. Returns the
+    /// videos that are missing or broken, and why.
     fn look_at_videos(&mut self, conversations: &mut [Conversation]) -> Result<BTreeMap<String, &'static str>> {
         if self.videos.len() > REMEMBERED {
             self.videos.clear();
@@ -413,7 +414,8 @@ mod tests {
         std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../picture/fixtures/plain.jpg")).unwrap()
     }
 
-    /// Looks at conversations and returns the ids of those that are kept, and the lines of the list.
+    /// Looks at conversations and returns the ids of those that are kept, and the lines of the
+    /// list.
     fn look(own: &mut TaskPictures, conversations: Vec<Conversation>) -> (Vec<Conversation>, Vec<String>) {
         let mut conversations = conversations;
         own.look_at(&mut conversations).unwrap();
