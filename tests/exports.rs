@@ -185,7 +185,8 @@ fn rewards_for_verl_are_the_golden_values_of_the_official_metrics() {
     let of = |checker: &str| (seen[checker]["rows"].clone(), seen[checker]["differ"].as_array().unwrap());
     assert_eq!(of("exact_match"), (json!(129), &Vec::new()));
     assert_eq!(of("iou"), (json!(56), &Vec::new()));
-    // Replies that name an option by its text, which a row does not have, and a line break behind a letter.
+    // Replies that name an option by its text, which a row does not have, and a line break behind a
+    // letter.
     let (rows, differ) = of("option_accuracy");
     assert!(rows == 33 && differ.len() == 3, "{differ:?}");
     // The official script normalises only where answers differ; and contractions.

@@ -107,7 +107,8 @@ fn videos_are_folders_of_frames_in_training_and_evaluation() {
     data(folder);
     let talks: Value = serde_json::from_str(&std::fs::read_to_string(folder.join("talks.json")).unwrap()).unwrap();
     let pictures: Vec<&str> = talks.as_array().unwrap().iter().map(|talk| talk["image"].as_str().unwrap()).collect();
-    // Every second conversation is about a video of three frames, one about a video that is not there.
+    // Every second conversation is about a video of three frames, one about a video that is not
+    // there.
     let mut about: Vec<Value> = talks.as_array().unwrap().clone();
     for (number, talk) in about.iter_mut().enumerate().step_by(2) {
         let frames = folder.join(format!("videos/{number}"));

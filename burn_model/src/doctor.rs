@@ -40,10 +40,10 @@ pub struct Tolerance {
 impl Tolerance {
     /// Returns the tolerance of a device in a precision.
     ///
-    /// On CUDA, matrix products of 32-bit floats have mantissas of 10 bits (TF32), whose rounding is
-    /// 5e-4 of a number. Those of 16 bits are about three times what was found on the processor in bf16,
-    /// and an eighth to a fifth of that in f16, whose mantissa has three bits more. Gradients have the
-    /// widest: that of a gate is one number, a sum of many that nearly cancel.
+    /// On CUDA, matrix products of 32-bit floats have mantissas of 10 bits (TF32), whose rounding
+    /// is 5e-4 of a number. Those of 16 bits are about three times what was found on the processor
+    /// in bf16, and an eighth to a fifth of that in f16, whose mantissa has three bits more.
+    /// Gradients have the widest: that of a gate is one number, a sum of many that nearly cancel.
     pub fn of(device: &DeviceName, precision: Precision) -> Self {
         match (precision, device) {
             (Precision::F32, DeviceName::Cuda(_)) => Self { forward: 5e-3, gradients: 2e-2, losses: 2e-3 },

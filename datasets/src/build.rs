@@ -221,7 +221,8 @@ enum Sample {
 }
 
 impl<'a> Build<'a> {
-    /// Reads joined tables and starts on the first; `root` is the folder of native files as their authors ship them.
+    /// Reads joined tables and starts on the first; `root` is the folder of native files as their
+    /// authors ship them.
     ///
     /// # Errors
     /// If a prompt bank of the task is missing, no wording suits it or is in the language that is
@@ -333,8 +334,8 @@ impl<'a> Build<'a> {
         }
     }
 
-    /// Words a record after those before it: one that was read ahead where records were passed over,
-    /// or of which the options of the record before may become its own.
+    /// Words a record after those before it: one that was read ahead where records were passed
+    /// over, or of which the options of the record before may become its own.
     fn word(&mut self, record: &Record) -> Sample {
         let sample = self.choice.converse(record, self.options_before.as_ref());
         if !matches!(sample, Sample::Dropped(NO_WORDING, _)) {
@@ -671,8 +672,8 @@ fn reply(task: &Task, answers: &Answers, shape: AnswerShape, seed: u64, record_i
     own.expect("the shape is one that the record has")
 }
 
-/// The places 0 to `length - 1` in an order that depends on seed, purpose, task and record alone; every order is equally likely, so the right option stands
-/// at every place equally often.
+/// The places 0 to `length - 1` in an order that depends on seed, purpose, task and record alone;
+/// every order is equally likely, so the right option stands at every place equally often.
 fn shuffled(seed: u64, purpose: &str, task: &str, record_id: &str, length: usize) -> Vec<usize> {
     let mut places: Vec<usize> = (0..length).collect();
     places.sort_by_key(|place| (keyed_hash(seed, &[purpose, task, record_id, &place.to_string()]), *place));

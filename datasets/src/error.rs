@@ -1,4 +1,5 @@
-//! What stops a build. What is wrong with a single row never does: it is counted in [`crate::TaskCounts`].
+//! What stops a build. What is wrong with a single row never does: it is counted in
+//! [`crate::TaskCounts`].
 
 use std::io;
 use std::path::PathBuf;

@@ -12,7 +12,8 @@ use serde_json::Value as Json;
 use crate::filters::FILTERS;
 pub(crate) use crate::filters::{question_mark, value_of};
 
-/// Steps that one expression may take on one row; a shipped expression takes under a thousand. One step also pays for 64 bytes of text.
+/// Steps that one expression may take on one row; a shipped expression takes under a thousand. One
+/// step also pays for 64 bytes of text.
 const FUEL: u64 = 1_000_000;
 
 static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {

@@ -30,8 +30,8 @@ const COLUMNS: &[Column] = &[
 ];
 
 /// Returns what is asked and answered, and the task. No token stands for a picture, as all of them
-/// belong before the first text. A text of the system opens the first question, as the layout has no
-/// place for one.
+/// belong before the first text. A text of the system opens the first question, as the layout has
+/// no place for one.
 fn rounds(conversation: &Conversation) -> Vec<Vec<Cow<'_, str>>> {
     let mut rounds = Vec::new();
     let mut asked: Cow<str> = Cow::default();

@@ -1,8 +1,8 @@
 //! Tar shards for Megatron-Energon, with the index that `energon prepare` would make of them.
 //!
-//! The files are those of version 7.4.1: `.tar.idx` beside each shard, and in `.nv-meta` the sizes of
-//! shards (`.info.json`), their splits (`split.yaml`), how samples are read (`dataset.yaml`), the
-//! places of all samples and members (`index.sqlite`) and a digest of these (`index.uuid`).
+//! The files are those of version 7.4.1: `.tar.idx` beside each shard, and in `.nv-meta` the sizes
+//! of shards (`.info.json`), their splits (`split.yaml`), how samples are read (`dataset.yaml`),
+//! the places of all samples and members (`index.sqlite`) and a digest of these (`index.uuid`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

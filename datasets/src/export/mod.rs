@@ -208,8 +208,8 @@ pub(crate) mod tests {
         }
     }
 
-    /// Writes conversations in a format, as files whose names begin with `set`. Only `train/a.jpg` is
-    /// there, which begins as a PNG.
+    /// Writes conversations in a format, as files whose names begin with `set`. Only `train/a.jpg`
+    /// is there, which begins as a PNG.
     pub(crate) fn written(format: &Format, conversations: &[Conversation]) -> (LeftOut, tempfile::TempDir) {
         let folder = tempfile::tempdir().unwrap();
         let mut files = |suffix: &str| {

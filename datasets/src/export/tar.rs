@@ -31,8 +31,8 @@ struct Shard {
 }
 
 /// Begins the shards of a set. With an index, `000000.tar.idx` beside a shard has the places of its
-/// samples, as Megatron-Energon writes them: the offset of each and of the end, in bytes, as 64 bits
-/// in little endian.
+/// samples, as Megatron-Energon writes them: the offset of each and of the end, in bytes, as 64
+/// bits in little endian.
 pub(super) fn begin(has_index: bool) -> Box<dyn Writer> {
     Box::new(TarWriter { has_index, shard: None, shards: 0 })
 }

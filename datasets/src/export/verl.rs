@@ -51,7 +51,8 @@ const COLUMNS: &[Column] = &[
 
 /// Writes the conversations whose answers a rule can check.
 struct Checkable {
-    /// Begun with the first one: `datasets`, with which verl loads files, fails at one without rows.
+    /// Begun with the first one: `datasets`, with which verl loads files, fails at one without
+    /// rows.
     inner: Option<Box<dyn Writer>>,
     left_out: LeftOut,
 }

@@ -17,8 +17,9 @@ pub(super) fn read_json(input: impl BufRead, emit: &mut Emit) -> Result<(), Stri
     })
 }
 
-/// One text a line, as the field `line`; with named columns also split at white space (or the table's `delimiter`), the last taking what remains. Blank lines
-/// and those that start with the table's `comment` are no rows.
+/// One text a line, as the field `line`; with named columns also split at white space (or the
+/// table's `delimiter`), the last taking what remains. Blank lines and those that start with the
+/// table's `comment` are no rows.
 pub(super) fn read_text(input: impl BufRead, table: &Table, emit: &mut Emit) -> Result<(), String> {
     each_line(input, &mut |number, line| {
         let line = String::from_utf8_lossy(line);

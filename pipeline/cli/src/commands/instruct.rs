@@ -85,7 +85,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 0, requires = "tasks")]
     seed: i64,
 
-    /// Leaves out datasets whose annotations are under a licence that does not clearly allow the use
+    /// Leaves out datasets whose annotations are under a licence that does not clearly allow the
+    /// use
     #[arg(long, value_name = "USE", value_parser = ["any", "commercial"], requires = "tasks")]
     licence: Option<String>,
 

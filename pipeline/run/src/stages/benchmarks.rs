@@ -93,8 +93,8 @@ impl<'a> Benchmarks<'a> {
         Ok(())
     }
 
-    /// Returns how each conversation is like a benchmark, on all cores; `picture` gives the bytes of
-    /// a path.
+    /// Returns how each conversation is like a benchmark, on all cores; `picture` gives the bytes
+    /// of a path.
     pub(super) fn likenesses(&self, conversations: &[Conversation], picture: &ReadPicture) -> Result<Vec<Likenesses>> {
         if self.references.get().is_none() {
             // Another part may have been quicker; both read the same.

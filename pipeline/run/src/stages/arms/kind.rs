@@ -83,8 +83,8 @@ fn pool(run: &Path, manifest: &Manifest, selection: Option<&str>) -> Result<Kind
     Ok(Kind::Pool { files, kept: Some(kept) })
 }
 
-/// Returns the conversations of a stage of a run, with the pictures in them: of the formats, in each
-/// of which all are, that of `parquet`.
+/// Returns the conversations of a stage of a run, with the pictures in them: of the formats, in
+/// each of which all are, that of `parquet`.
 fn instructions(run: &Path, manifest: &Manifest, stage: &dyn Stage) -> Result<Kind> {
     let format = format!("{}/parquet", stage.name());
     let files = manifest.parts(stage.name()).flat_map(|part| &part.files);
@@ -96,7 +96,8 @@ fn instructions(run: &Path, manifest: &Manifest, stage: &dyn Stage) -> Result<Ki
     Ok(Kind::Conversations { files, pictures: run.to_owned() })
 }
 
-/// Returns the files of conversations at a path, Parquet with messages, or JSON as LLaVA's; and the others.
+/// Returns the files of conversations at a path, Parquet with messages, or JSON as LLaVA's; and the
+/// others.
 fn conversation_files(path: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
     let mut files = if path.is_dir() {
         let entries = std::fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))?;
