@@ -335,7 +335,7 @@ impl<'a> Build<'a> {
     }
 
     /// Words a record after those before it: one that was read ahead where records were passed
-    /// over, or of which the options of the record before may become its own.
+    /// over, or one that may take the options of the record before.
     fn word(&mut self, record: &Record) -> Sample {
         let sample = self.choice.converse(record, self.options_before.as_ref());
         if !matches!(sample, Sample::Dropped(NO_WORDING, _)) {

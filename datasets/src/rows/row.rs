@@ -156,7 +156,9 @@ impl Node {
     fn value(&self, part: &Part) -> Value {
         let value = part.value.get_or_init(|| match self.text[part.range.start] {
             b'[' | b'{' => {
-                Value::from_object(Node { text: self.text.clone(), range: part.range.clone(), parts: OnceLock::new() })
+                let node = Node { text: self.text.clone(), range: part.range.clone(), parts: OnceLock::new() };
+                let fault = node.parts().err().map(not_json);
+                fault.unwrap_or_else(|| Value::from_object(node))
             }
             _ => scalar(&self.text[part.range.clone()]).unwrap_or_else(|fault| not_json(&fault)),
         });

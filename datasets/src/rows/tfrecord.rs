@@ -160,8 +160,8 @@ fn varint(bytes: &mut &[u8]) -> Result<u64, Broken> {
     Err(Broken)
 }
 
-/// `Example { Features features = 1 }`, `Features { map<string, Feature> feature = 1 }`, of which an
-/// entry is `{ string key = 1, Feature value = 2 }`.
+/// `Example { Features features = 1 }`, `Features { map<string, Feature> feature = 1 }`, of which
+/// an entry is `{ string key = 1, Feature value = 2 }`.
 fn example(bytes: &[u8]) -> Result<Map<String, Value>, Broken> {
     let mut fields = Map::new();
     Message(bytes).each(1, &mut |features| {
@@ -235,8 +235,8 @@ mod tests {
     use super::super::tests::rows;
     use super::*;
 
-    /// Two records as the package tfrecord 1.14.6 writes them (with protobuf 7.36.2 and crc32c
-    /// 2.9), in hexadecimal.
+    /// Two records as the package tfrecord 1.14.6 writes them, with protobuf 7.36.2 and crc32c
+    /// 2.9, in hexadecimal.
     const WRITTEN: &str = "7a00000000000000138986780a780a170a03626f781210120e0a0ccdcccc3d000020c00000c07f0a170a05776f726473 \
         120e0a0c0a05636166c3a90a036e65740a100a05696d61676512070a050a03ffd8ff0a0f0a02696412091a070a058080 \
         e0da010a210a04736f6d6512191a170a15ffffffffffffffffff01ac028080808080808080408ce6aca32b0000000000 \
@@ -268,8 +268,8 @@ mod tests {
 
     #[test]
     fn lists_that_are_not_packed_are_read_too() {
-        // Features { feature { key: "f", value: FloatList { 0.5, 1.5 } as two fields of 4 bytes }
-        // }, { key: "i", value: Int64List { 3, 4 } as two varints }, { key: "e", value: {} }.
+        // Features { feature { key: "f", value: FloatList { 0.5, 1.5 } as two fields } },
+        // { key: "i", value: Int64List { 3, 4 } as two varints }, { key: "e", value: {} }.
         let of = |key: &[u8], value: &[u8]| {
             let entry = [&[10, 1], key, &[18, value.len() as u8], value].concat();
             [&[10, entry.len() as u8], entry.as_slice()].concat()
