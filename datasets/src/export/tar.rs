@@ -1,6 +1,9 @@
 //! Formats of tar shards, as the `webdataset` package reads them: a sample has its conversation as
 //! `json` and its pictures as `0.jpg`, `1.png`, ….
 
+use std::ffi::OsStr;
+use std::path::Path;
+
 use lynxdata_picture::{Format as PictureFormat, format_of};
 use lynxdata_prompts::keyed_hash;
 use lynxdata_records::{MeasuredFile, webdataset};
@@ -50,10 +53,6 @@ impl Writer for TarWriter {
     }
 
     fn finish(mut self: Box<Self>, files: &mut Files) -> Result<LeftOut> {
-        if self.shards == 0 {
-            // A folder without any shard is one that no reader opens.
-            self.begin_shard(files)?;
-        }
         self.end_shard(files)?;
         Ok(LeftOut::new())
     }
@@ -83,8 +82,9 @@ impl TarWriter {
         if let Some(video) = &conversation.video
             && let Some(bytes) = pictures(&video.path)?
         {
-            let suffix = video.path.rsplit_once('.').map_or("bin", |(_, suffix)| suffix);
-            members.push((suffix.to_ascii_lowercase(), bytes));
+            let is_usual = |suffix: &&str| suffix.len() <= 4 && suffix.bytes().all(|byte| byte.is_ascii_alphanumeric());
+            let suffix = Path::new(&video.path).extension().and_then(OsStr::to_str).filter(is_usual);
+            members.push((suffix.unwrap_or("bin").to_ascii_lowercase(), bytes));
         }
         shard.offsets.push(shard.tar.bytes());
         let members: Vec<(&str, &[u8])> =
@@ -152,6 +152,6 @@ mod tests {
         let members = |shard: &str| members(&folder.path().join("set").join(shard)).unwrap().len();
         assert_eq!((members("000000.tar"), members("000001.tar")), (2 * MOST_SAMPLES, 2));
         let (_, folder) = written(Format::named("webdataset").unwrap(), &[]);
-        assert!(folder.path().join("set/000000.tar").is_file(), "a set without conversations has an empty shard");
+        assert!(!folder.path().join("set").exists(), "Megatron-Energon refuses shards without samples");
     }
 }
