@@ -90,6 +90,20 @@ fn wrong_captions_are_found_on_either_side_and_an_arm_of_five_pairs_is_refused()
     lynxdata(folder, &again).ended_with(0).says(&["stage arms done made=0", "stage check done made=0"]);
     std::fs::remove_file(folder.join("wrong/0000.txt")).unwrap();
     lynxdata(folder, &again).ended_with(0).says(&["stage arms done made=1", "stage check done made=1"]);
+
+    let is_current =
+        || lynxdata(folder, &["status", "one", "--json"]).ended_with(0).json()["verdict_is_current"].clone();
+    assert_eq!(is_current(), true);
+    std::fs::write(folder.join("wrong/0000.txt"), "another text").unwrap();
+    assert_eq!(is_current(), false);
+    let quick = ["check", "--a", "right", "--b", "wrong", "--quick"];
+    for training in [["--device", "cpu"], ["--set", "check.train.steps=3"]] {
+        lynxdata(folder, &[&quick[..], &training].concat()).ended_with(2).says(&["--quick trains nothing"]);
+    }
+    std::fs::create_dir(folder.join("broken")).unwrap();
+    std::fs::write(folder.join("broken/talks.json"), "[{\"id\": 1,\n\"image\": \"a.jp").unwrap();
+    let broken = ["check", "--a", "right", "--b", "broken", "--quick", "--out", "two"];
+    lynxdata(folder, &broken).ended_with(1).says(&["talks.json, line 2: not JSON"]);
 }
 
 #[test]

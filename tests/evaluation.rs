@@ -160,6 +160,18 @@ fn bad_files_and_contradictions_are_named() {
 }
 
 #[test]
+fn a_judge_that_never_says_yes_or_no_gives_no_score() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    references(folder);
+    write_lines(&folder.join("p.jsonl"), &[json!({"id": 1, "answer": "two"})]);
+    let server = Server::start(|_, _| (200, "Hard to say.".to_owned()));
+    let eval = ["eval", "--metric", "judge", "--predictions", "p.jsonl", "--references", "r.jsonl"];
+    let judge = ["--endpoint", &server.address, "--judge-model", "m"];
+    lynxdata(folder, &[&eval[..], &judge].concat()).ended_with(1).says(&["no reply of the judge is yes or no"]);
+}
+
+#[test]
 fn a_judge_is_asked_once_and_compared_with_people() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();

@@ -175,3 +175,26 @@ fn licences_that_forbid_a_use_are_told_and_may_be_left_out() {
     assert!(card.contains("Left out, as their licences do not allow commercial use: alpaca, msvd_qa."), "{card}");
     assert!(!card.contains("forbidden") && !card.contains("cc-by-nc"), "{card}");
 }
+
+#[test]
+fn rewards_for_verl_are_the_golden_values_of_the_official_metrics() {
+    let Some(python) = python() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let fixtures = repository().join("evaluation/fixtures");
+    let seen = run_python(&python, "rewards.py", &[fixtures.as_os_str()], folder.path());
+    let of = |checker: &str| (seen[checker]["rows"].clone(), seen[checker]["differ"].as_array().unwrap());
+    assert_eq!(of("exact_match"), (json!(129), &Vec::new()));
+    assert_eq!(of("iou"), (json!(56), &Vec::new()));
+    // Replies that name an option by its text, which a row does not have, and a line break behind a
+    // letter.
+    let (rows, differ) = of("option_accuracy");
+    assert!(rows == 33 && differ.len() == 3, "{differ:?}");
+    // The official script normalises only where answers differ; and contractions.
+    let (rows, differ) = of("vqa_accuracy");
+    let is_quirk = |row: &&Value| {
+        let answers: Vec<&str> = row[1].as_array().unwrap().iter().map(|text| text.as_str().unwrap().trim()).collect();
+        answers.iter().all(|answer| *answer == answers[0]) || row[0].as_str().unwrap().contains('\'')
+    };
+    let others: Vec<&Value> = differ.iter().filter(|row| !is_quirk(row)).collect();
+    assert!(rows == 122 && others.is_empty(), "{others:?}");
+}

@@ -9,6 +9,7 @@
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Returns a path below the folder of the large real data; `None` if the machine has none.
 pub(crate) fn shared(path: &str) -> Option<PathBuf> {
@@ -29,15 +30,35 @@ pub(crate) fn energon() -> Option<PathBuf> {
     variable("LYNXDATA_ENERGON_PYTHON").map(PathBuf::from)
 }
 
+/// Writes a video with ffmpeg, from a source of its filters; returns whether the program is there.
+pub(crate) fn video(source: &str, path: &Path) -> bool {
+    let mut command = Command::new("ffmpeg");
+    command.args(["-nostdin", "-v", "error", "-f", "lavfi", "-i", source, "-c:v", "mpeg4", "-q:v", "2"]);
+    match command.arg(path).output() {
+        Ok(output) => {
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            true
+        }
+        Err(_) => {
+            skipped("ffmpeg is not installed");
+            false
+        }
+    }
+}
+
 /// Returns the value of an environment variable; if it is unset, says that the test does nothing.
 fn variable(name: &str) -> Option<OsString> {
     let value = std::env::var_os(name);
     if value.is_none() {
-        let thread = std::thread::current();
-        let line = format!("SKIPPED {}: {name} is unset\n", thread.name().unwrap_or("a test"));
-        // Not by `eprintln!`, whose lines the test runner keeps to itself where a test passes. If
-        // standard error is gone there is nobody to tell.
-        std::io::stderr().write_all(line.as_bytes()).unwrap_or_default();
+        skipped(&format!("{name} is unset"));
     }
     value
+}
+
+fn skipped(why: &str) {
+    let thread = std::thread::current();
+    let line = format!("SKIPPED {}: {why}\n", thread.name().unwrap_or("a test"));
+    // Not by `eprintln!`, whose lines the test runner keeps to itself where a test passes. If
+    // standard error is gone there is nobody to tell.
+    std::io::stderr().write_all(line.as_bytes()).unwrap_or_default();
 }

@@ -1,12 +1,12 @@
 //! The tests of the program as users run it: the built binary, real files, a web server that
 //! misbehaves, and the readers of other projects.
 //!
-//! Environment variables switch on what not every machine has. `LYNXDATA_SHARED` names the folder of
-//! the large real data, `LYNXDATA_PYTHON` a Python with the packages of
-//! `tests/python/requirements.txt` and `LYNXDATA_ENERGON_PYTHON` one with `megatron-energon`; a test
-//! that needs one of them says SKIPPED and passes where it is unset, and fails where it is set but
-//! something is missing. `LYNXDATA_TEST_SEED` replaces the
-//! seed of the moments at which runs are killed.
+//! Environment variables switch on what not every machine has. `LYNXDATA_SHARED` names the folder
+//! of the large real data, `LYNXDATA_PYTHON` a Python with the packages of
+//! `tests/python/requirements.txt` and `LYNXDATA_ENERGON_PYTHON` one with `megatron-energon`; a
+//! test that needs one of them says SKIPPED and passes where it is unset, and fails where it is set
+//! but something is missing. `LYNXDATA_TEST_SEED` replaces the seed of the moments at which runs
+//! are killed.
 
 #![allow(
     clippy::unwrap_used,
@@ -44,6 +44,8 @@ mod interop;
 mod layouts;
 /// What not every machine has: the large real data and a Python with packages.
 mod machine;
+/// Pictures of tasks: in archives, in rows, missing, brought from elsewhere, and videos.
+mod media;
 /// Mixtures of tasks.
 mod mixture;
 /// Lists in a store, runs that are mirrored in one.

@@ -101,6 +101,81 @@ fn a_training_that_was_killed_goes_on_to_the_same_model() {
 }
 
 #[test]
+fn videos_are_folders_of_frames_in_training_and_evaluation() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    data(folder);
+    let talks: Value = serde_json::from_str(&std::fs::read_to_string(folder.join("talks.json")).unwrap()).unwrap();
+    let pictures: Vec<&str> = talks.as_array().unwrap().iter().map(|talk| talk["image"].as_str().unwrap()).collect();
+    // Every second conversation is about a video of three frames, one about a video that is not
+    // there.
+    let mut about: Vec<Value> = talks.as_array().unwrap().clone();
+    for (number, talk) in about.iter_mut().enumerate().step_by(2) {
+        let frames = folder.join(format!("videos/{number}"));
+        std::fs::create_dir_all(&frames).unwrap();
+        for frame in 0..3 {
+            let picture = folder.join(pictures[(number + frame) % pictures.len()]);
+            let name = format!("{frame}.{}", picture.extension().unwrap().to_str().unwrap());
+            std::fs::copy(&picture, frames.join(name)).unwrap();
+        }
+        talk.as_object_mut().unwrap().remove("image");
+        talk["video"] = json!(format!("videos/{number}.mp4"));
+    }
+    about[0]["video"] = json!("videos/absent.mp4");
+    about[2]["video_start"] = json!(1.5);
+    std::fs::write(folder.join("videos.json"), Value::Array(about.clone()).to_string()).unwrap();
+
+    let bare = ["--stage", "pretrain", "--data", "videos.json", "--json", "--out"];
+    let half = (about.len() / 2) as u64;
+    let told = lynxdata(folder, &train(&[&bare[..], &["pictures"]].concat()))
+        .ended_with(0)
+        .says(&["conversations about a video: these are left out"])
+        .json();
+    let count =
+        |told: &Value| told["training_examples"].as_u64().unwrap() + told["held_out_examples"].as_u64().unwrap();
+    assert_eq!(count(&told), half, "{told:#}");
+    let with_frames = [&bare[..], &["filmed", "--set", "model.frames=2"]].concat();
+    let told = lynxdata(folder, &train(&with_frames))
+        .ended_with(0)
+        .says(&["without a folder of frames", "part of a video"])
+        .json();
+    assert_eq!(count(&told), about.len() as u64 - 2, "{told:#}");
+
+    let references = [("a", "videos/4.mp4"), ("b", pictures[1])].map(|(id, image)| {
+        json!({"id": id, "question": "What is it?", "answers": ["a", "b"], "image": image}).to_string()
+    });
+    std::fs::write(folder.join("references.jsonl"), references.join("\n")).unwrap();
+    let eval = ["eval", "--images", ".", "--references", "references.jsonl", "--metric", "exact_match", "--json"];
+    let eval = |model| [&eval[..], &["--by-likelihood", "--device", "cpu", "--lynx", model]].concat();
+    assert_eq!(lynxdata(folder, &eval("filmed/model")).ended_with(0).json()["questions"], 2);
+    lynxdata(folder, &eval("pictures/model")).ended_with(1).says(&["videos/4.mp4 is a video", "pictures alone"]);
+}
+
+#[test]
+fn a_training_is_not_gone_on_with_over_other_data() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    data(folder);
+    let arguments = train(&["--stage", "pretrain", "--data", "talks.json", "--out", "out"]);
+    let mut broken = Running::start(command(folder, &arguments));
+    let begun = Instant::now();
+    while !folder.join("out/checkpoint.safetensors").exists() {
+        assert!(begun.elapsed() < Duration::from_mins(2) && broken.is_alive(), "no checkpoint appeared");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    broken.kill();
+    broken.finish();
+    let examples = || std::fs::read(folder.join("out/examples/examples.parquet")).unwrap();
+    let before = examples();
+    let talks: Value = serde_json::from_str(&std::fs::read_to_string(folder.join("talks.json")).unwrap()).unwrap();
+    let fewer = Value::Array(talks.as_array().unwrap()[1..].to_vec());
+    std::fs::write(folder.join("talks.json"), fewer.to_string()).unwrap();
+    let resumed = [&arguments[..], &["--resume"]].concat();
+    lynxdata(folder, &resumed).ended_with(1).says(&["has changed since", "talks.json", "another --out"]);
+    assert_eq!(before, examples());
+}
+
+#[test]
 fn settings_that_cannot_work_are_refused_before_anything_is_done() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
@@ -110,8 +185,10 @@ fn settings_that_cannot_work_are_refused_before_anything_is_done() {
         (vec!["--set", "train.steps=0"], "steps = 0"),
         (vec!["--set", "train.stepz=1"], "did you mean `steps`?"),
         (vec!["--set", "model.sight=\"features\""], "must be \"pixels\""),
-        (vec!["--set", "model.image_size=128"], "64 x 64 pixels"),
-        (vec!["--set", "model.frames=4"], "no command reads videos yet"),
+        (vec!["--set", "model.image_size=2048"], "1024 at most"),
+        (vec!["--set", "model.frames=1"], "2 frames at least"),
+        (vec!["--set", "train.precision=\"f8\""], "unknown variant `f8`"),
+        (vec!["--set", "train.least_area=0"], "least_area = 0"),
         (vec!["--set", "model.lora_rank=1000"], "decoder_dim = 96 at most"),
         (vec!["--set", "held_out=0"], "held_out must be 2"),
         (vec!["--config", "wide.toml"], "patch = 8"),
@@ -199,6 +276,9 @@ fn the_doctor_examines_devices_in_processes_of_their_own() {
         assert!(off > 0.0 && off < most, "{key}: {off}");
     }
     assert!(device["step_ms"].as_f64().unwrap() > 0.0);
+    let precisions: Vec<&Value> = device["precisions"].as_array().unwrap().iter().collect();
+    assert_eq!(precisions.iter().map(|found| &found["precision"]).collect::<Vec<_>>(), ["f32", "bf16", "f16"]);
+    assert!(precisions.iter().all(|found| found["pass"] == true), "{told:#}");
     lynxdata(folder.path(), &["doctor", "--device", "vulkan:discrete:7"]).ended_with(2).says(&["is not there", "cpu"]);
 }
 
@@ -222,7 +302,11 @@ fn pretrained_parts_are_frozen_and_a_trained_model_is_evaluated() {
     assert_eq!(ours["model"]["vocab"], tokenizer(pretrained.join("smollm/tokenizer.json"))["model"]["vocab"]);
     let other = ["--set", "pretrained.decoder=\"pairs\"", "--out", "other"];
     let train = ["train", "--stage", "pretrain", "--data", "talks.json"];
-    lynxdata(folder, &[&train[..], &small, &other].concat()).ended_with(1).says(&["config.json"]);
+    lynxdata(folder, &[&train[..], &small, &other].concat()).ended_with(2).says(&["config.json"]);
+    let other = ["--set", &decoder, "--set", "model.decoder_depth=7", "--out", "other"];
+    let said = ["smollm.gguf", "model.decoder_depth is 7", "leave that out"];
+    lynxdata(folder, &[&train[..], &small, &other].concat()).ended_with(2).says(&said);
+    assert!(!folder.join("other").exists());
 
     // Answers that are written, and answers that are chosen.
     let talks: Value = serde_json::from_str(&std::fs::read_to_string(folder.join("talks.json")).unwrap()).unwrap();

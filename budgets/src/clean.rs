@@ -22,8 +22,8 @@ pub struct Cleaned {
 }
 
 /// Writes a file or a folder of conversations to `out` without some records: `dropped` has their
-/// rows, from 0, by the names of their files below `data`. JSON stays as it is, element for element,
-/// but for the white space between them; so do the rows and columns of Parquet.
+/// rows, from 0, by the names of their files below `data`. JSON stays as it is, element for
+/// element, but for the white space between them; so do the rows and columns of Parquet.
 ///
 /// # Errors
 /// If a file cannot be read or written, or `out` is `data`.

@@ -75,8 +75,8 @@ impl Likeness {
     /// Every likeness.
     pub const ALL: &[Likeness] = &[Likeness::ImageId, Likeness::ImageHash, Likeness::Question];
 
-    /// What records are dropped for where nothing else is said. A question and words of an answer are
-    /// often the same by chance ("What colour is the cat?", "black"), so these are told alone.
+    /// What records are dropped for where nothing else is said. A question and words of an answer
+    /// are often the same by chance ("What colour is the cat?", "black"), so these are told alone.
     pub const DROPPED: &[Likeness] = &[Likeness::ImageId, Likeness::ImageHash];
 
     /// Returns the name in reports and settings.

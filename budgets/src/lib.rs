@@ -11,8 +11,8 @@
 //!
 //! In the order in which data flows:
 //!
-//! * [`conversations()`]: records of LLaVA, ShareGPT, messages, ms-swift, The Cauldron, M3IT and our
-//!   own exports, streamed;
+//! * [`conversations()`]: records of LLaVA, ShareGPT, messages, ms-swift, The Cauldron, M3IT and
+//!   our own exports, streamed;
 //! * `picture`: whether the pictures are there and whole, and how large, from their headers;
 //! * [`Model`]: how many tokens a picture takes, from its size;
 //! * [`Tokenizer`]: how many tokens a text takes;

@@ -32,7 +32,7 @@ impl Answerer {
         Ok(Self { saved, device: device.open()?, max_tokens })
     }
 
-    /// Side of the square pictures, in pixels.
+    /// Returns the side of the square pictures, in pixels.
     pub fn side(&self) -> usize {
         self.saved.config.image_size
     }
@@ -42,8 +42,8 @@ impl Answerer {
         self.saved.config.frames
     }
 
-    /// Writes an answer. `seen` are one picture or the frames of a video, of `3 · side²` bytes of RGB
-    /// each, row by row.
+    /// Writes an answer. `seen` are one picture or the frames of a video, of `3 · side²` bytes of
+    /// RGB each, row by row.
     ///
     /// An empty question asks for a caption.
     pub fn answer(&self, seen: &[Vec<u8>], question: &str, settings: &GenerateConfig) -> Result<String> {

@@ -66,7 +66,7 @@ impl<'a> Seen<'a> {
         Ok(Self { config, pictures, scale })
     }
 
-    /// Number of pictures.
+    /// Returns the number of pictures.
     fn len(&self) -> usize {
         self.pictures.len()
     }
@@ -79,8 +79,8 @@ impl<'a> Seen<'a> {
         }
     }
 
-    /// What the decoder sees of pictures and videos, `[B, latents, decoder_dim]`; of some perhaps a part
-    /// alone, the same of all frames of a video.
+    /// Returns what the decoder sees of pictures and videos, `[B, latents, decoder_dim]`; of some
+    /// perhaps a part alone, the same of all frames of a video.
     pub(crate) fn vision_tokens(
         &self,
         model: &Lynx,
@@ -112,7 +112,7 @@ impl<'a> Seen<'a> {
         Ok(Tensor::cat(vec![of_videos, of_pictures], 0).select(0, places))
     }
 
-    /// Some pictures as the model takes them: patches `[B, N, 3·patch²]` or features
+    /// Returns some pictures as the model takes them: patches `[B, N, 3·patch²]` or features
     /// `[B, 1, features]`.
     fn tensor(&self, rows: &[(u32, Option<Crop>)], device: &Device) -> Result<Tensor<3>> {
         let config = self.config;
@@ -148,7 +148,7 @@ impl<'a> Seen<'a> {
         Ok(Tensor::from_data(TensorData::new(numbers, shape), device))
     }
 
-    /// The bytes of a picture or of a video's frames, for a fingerprint.
+    /// Returns the bytes of a picture or of a video's frames, for a fingerprint.
     pub(crate) fn bytes(&self, shown: Shown) -> Result<Vec<u8>> {
         let frames = shown.rows().map(|row| self.bytes_of(row)).collect::<Result<Vec<_>>>()?;
         Ok(frames.concat())
@@ -168,11 +168,11 @@ impl<'a> Seen<'a> {
 
 /// Texts of one batch.
 pub(crate) struct Texts {
-    /// What the decoder reads, padded: `[B, T]`.
+    /// Tokens that the decoder reads, padded: `[B, T]`.
     pub(crate) inputs: Tensor<2, Int>,
-    /// What it shall predict: `[places]`; padding and what is only read is left out.
+    /// Tokens to predict: `[places]`; padding and what is only read is left out.
     pub(crate) targets: Tensor<1, Int>,
-    /// Where in the flattened `B · T` grid each target is predicted: `[places]`.
+    /// Places of the targets in the flattened `B · T` grid: `[places]`.
     pub(crate) places: Tensor<1, Int>,
 }
 
@@ -211,29 +211,29 @@ impl<'a> Items<'a> {
         Ok(Self { examples, sequences: sequences.collect::<Result<_>>()? })
     }
 
-    /// Number of examples.
+    /// Returns the number of examples.
     pub(crate) fn len(&self) -> usize {
         self.examples.len()
     }
 
-    /// What some examples are about.
+    /// Returns what some examples are about.
     pub(crate) fn shown(&self, items: &[u32]) -> Vec<Shown> {
         items.iter().map(|item| self.examples[*item as usize].shown).collect()
     }
 
-    /// The lengths of all examples.
+    /// Returns the lengths of all examples.
     pub(crate) fn lengths(&self) -> Vec<Length> {
         let lengths = self.sequences.iter();
         lengths.map(|sequence| Length { read: sequence.read(), learned: sequence.loss_tokens() }).collect()
     }
 
-    /// The number of tokens to which some texts are padded when they share a batch.
+    /// Returns the number of tokens to which some texts are padded when they share a batch.
     pub(crate) fn padded(&self, items: &[u32]) -> usize {
         let longest = items.iter().map(|item| self.sequences[*item as usize].read()).max();
         longest.unwrap_or(0).next_multiple_of(PADDED_TO)
     }
 
-    /// Some texts, each padded at its end to `tokens` tokens.
+    /// Returns some texts, each padded at its end to `tokens` tokens.
     pub(crate) fn texts(&self, items: &[u32], tokens: usize, device: &Device) -> Texts {
         let mut inputs = Vec::with_capacity(items.len() * tokens);
         let (mut targets, mut places) = (Vec::new(), Vec::new());

@@ -24,8 +24,8 @@ pub(crate) struct Crop {
 }
 
 impl Crop {
-    /// Draws a part of `least` to 1 of the area, as torchvision's `RandomResizedCrop`, but for ends that
-    /// need not be whole pixels.
+    /// Draws a part of `least` to 1 of the area, as torchvision's `RandomResizedCrop`, but for ends
+    /// that need not be whole pixels.
     pub(crate) fn draw(draws: &mut ChaCha8Rng, least: f64) -> Self {
         let [narrowest, widest] = RATIOS.map(f64::ln);
         for _ in 0..TRIES {
@@ -39,7 +39,8 @@ impl Crop {
         Self { left: 0.0, top: 0.0, width: 1.0, height: 1.0 }
     }
 
-    /// Scales the part up to the whole square, bicubic; `pixels` are `side² · 3` bytes, rows of RGB.
+    /// Scales the part up to the whole square, bicubic; `pixels` are `side² · 3` bytes, rows of
+    /// RGB.
     pub(crate) fn of(self, pixels: &[u8], side: usize) -> Vec<u8> {
         let columns = taps(side, self.left, self.width);
         let rows = taps(side, self.top, self.height);
@@ -63,7 +64,8 @@ impl Crop {
     }
 }
 
-/// The pixels that each new one along an axis of `side` pixels is made of, with their weights.
+/// Returns the pixels that each new one along an axis of `side` pixels is made of, with their
+/// weights.
 fn taps(side: usize, from: f64, share: f64) -> Vec<[(usize, f64); 4]> {
     let at = |place: usize| from * side as f64 + (place as f64 + 0.5) * share - 0.5;
     (0..side).map(|place| cubic::taps(at(place), side, SLOPE)).collect()
@@ -95,7 +97,8 @@ mod tests {
     fn a_part_of_a_ramp_is_a_ramp_between_its_ends() {
         let part = Crop { left: 0.25, top: 0.5, width: 0.5, height: 0.25 }.of(&ramp(32), 32);
         let pixel = |column: usize, row: usize| &part[3 * (32 * row + column)..][..3];
-        // Pixel 0 lies a quarter of a pixel right of the edge at 8 pixels: 10 + 4 · (8 + 0.25 - 0.5) = 41.
+        // Pixel 0 lies a quarter of a pixel right of the edge at 8 pixels: 10 + 4 · (8 + 0.25 -
+        // 0.5) = 41.
         assert_eq!(pixel(0, 0), [41, 73, 7]);
         // Pixel 31 at 8 + 31.5 / 2 - 0.5 = 23.25, and 16 + 31.5 / 4 - 0.5 = 23.375.
         assert_eq!(pixel(31, 31), [103, 104, 7]);

@@ -12,12 +12,12 @@ use crate::error::{Error, Result};
 /// The kind must be the one that [`crate::ModelConfig::sight`] asks for.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Pictures {
-    /// For [`crate::Sight::Pixels`]: row `i` is picture `i`, in `image_size² · 3` bytes: rows of
-    /// pixels, each red, green, blue.
+    /// Pixels for [`crate::Sight::Pixels`]: row `i` is picture `i`, in `image_size² · 3` bytes:
+    /// rows of pixels, each red, green, blue.
     Pixels(Vec<Vec<u8>>),
     /// The same in a file, of which a step reads its own pictures.
     Stored(StoredPictures),
-    /// For [`crate::Sight::Features`]: numbers that the caller computed.
+    /// Numbers for [`crate::Sight::Features`], which the caller computed.
     ///
     /// A run multiplies all of them by one factor, so that their mean square is 1. How large the
     /// numbers of one place are beside those of another stays as it is.
@@ -39,7 +39,7 @@ impl Pictures {
         }
     }
 
-    /// Whether there is no picture.
+    /// Returns whether there is no picture.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -72,7 +72,7 @@ impl StoredPictures {
         Ok(Self { path: path.to_owned(), file: Arc::new(Mutex::new(file)), bytes_per_picture, count })
     }
 
-    /// Bytes of each picture.
+    /// Returns the bytes of each picture.
     pub fn bytes_per_picture(&self) -> usize {
         self.bytes_per_picture
     }
@@ -103,23 +103,23 @@ pub struct Turn {
     pub answer: String,
 }
 
-/// What a text is about.
+/// The picture or video of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Shown {
     /// The row of the picture in [`Pictures`], counted from 0; of a video, that of its first frame.
     pub row: u32,
-    /// Frames of a video, which are rows one after another, as many as the model's `frames`; 0 for a
-    /// picture.
+    /// Frames of a video, which are rows one after another, as many as the model's `frames`; 0 for
+    /// a picture.
     pub frames: u32,
 }
 
 impl Shown {
-    /// A picture.
+    /// Makes a picture.
     pub fn picture(row: u32) -> Self {
         Self { row, frames: 0 }
     }
 
-    /// Its rows in [`Pictures`].
+    /// Returns its rows in [`Pictures`].
     pub fn rows(self) -> std::ops::Range<u32> {
         self.row..self.row + self.frames.max(1)
     }
@@ -128,7 +128,7 @@ impl Shown {
 /// A picture or a video with a caption or a conversation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Example {
-    /// What it is about.
+    /// Its picture or video.
     pub shown: Shown,
     /// The turns of the conversation, at least one; a caption is one turn without a question.
     pub turns: Vec<Turn>,

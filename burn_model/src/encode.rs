@@ -51,18 +51,18 @@ impl Sequence {
         self.tokens.len() - 1
     }
 
-    /// The tokens that the decoder reads.
+    /// Returns the tokens that the decoder reads.
     pub(crate) fn inputs(&self) -> &[u32] {
         &self.tokens[..self.read()]
     }
 
-    /// The tokens that the loss counts, each with the place of the token read before it.
+    /// Returns the tokens that the loss counts, each with the place of the token read before it.
     pub(crate) fn targets(&self) -> impl Iterator<Item = (usize, u32)> {
         let tokens = self.tokens.iter().zip(&self.learned).enumerate();
         tokens.filter(|(_, (_, learned))| **learned).map(|(place, (id, _))| (place - 1, *id))
     }
 
-    /// Number of tokens that the loss counts.
+    /// Returns the number of tokens that the loss counts.
     pub(crate) fn loss_tokens(&self) -> usize {
         self.learned.iter().filter(|learned| **learned).count()
     }
@@ -73,8 +73,8 @@ impl Sequence {
     }
 }
 
-/// The tokens of a turn: of the question, in its template, at least the last `room`; of the answer,
-/// the end token included, at least the first `room`.
+/// Returns the tokens of a turn: of the question, in its template, at least the last `room`; of the
+/// answer, the end token included, at least the first `room`.
 fn encoded(tokenizer: &Tokenizer, turn: &Turn, room: usize) -> Result<(Vec<u32>, Vec<u32>)> {
     let caption = turn.question.is_empty();
     let question = if caption {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-/// What can go wrong while a model is built, trained, saved or read.
+/// An error while a model is built, trained, saved or read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -13,7 +13,7 @@ pub enum Error {
         setting: &'static str,
         /// The value that was given.
         value: String,
-        /// What it must be instead.
+        /// The missing, wrong or unsupported part.
         reason: String,
     },
     /// An arm, the held-out set or the pictures cannot be used for training or evaluation.
@@ -21,7 +21,7 @@ pub enum Error {
     Data {
         /// `arm`, `held-out set` or `set of pictures`.
         set: &'static str,
-        /// An error while a model is built, trained, saved or read.
+        /// The message of the thread pool.
         reason: String,
     },
     /// The tokenizer could not be trained, read or applied.
@@ -68,7 +68,7 @@ pub enum Error {
     File {
         /// The file.
         path: PathBuf,
-        /// The missing, wrong or unsupported part.
+        /// The error of the operating system.
         source: std::io::Error,
     },
     /// The device is not in this machine, or this build cannot reach it.

@@ -19,19 +19,21 @@ const CHUNK: usize = 32;
 /// text got.
 const DERANGEMENT_SEED: u64 = 0;
 
-/// The fewest and the most wrong pictures that each held-out text is shown with, where there are so many. Between
-/// clean captions and 10 % wrong ones (1,400 real pairs, 308 held out, 8 replicates), the difference in visual gain
-/// has a deviation of 0.0134 bits a byte with four and 0.0095 with twelve. More texts need fewer pictures each.
+/// The fewest and the most wrong pictures that each held-out text is shown with, where there are so
+/// many. Between clean captions and 10 % wrong ones (1,400 real pairs, 308 held out, 8 replicates),
+/// the difference in visual gain has a deviation of 0.0134 bits a byte with four and 0.0095 with
+/// twelve. More texts need fewer pictures each.
 const WRONG_PICTURES: std::ops::RangeInclusive<usize> = 4..=12;
 
 /// Texts that are read with wrong pictures, in all, where the range above allows it.
 const WRONG_READINGS: usize = 4000;
 
-/// Returns wrong pictures for all held-out examples: lists of one picture per example, at least one.
+/// Returns wrong pictures for all held-out examples: lists of one picture per example, at least
+/// one.
 ///
 /// A cycle goes through all pictures; the first list has the next picture in it, the second the one
-/// after, and so on. So examples that share a picture share the wrong ones, and no wrong picture is an
-/// example's own.
+/// after, and so on. So examples that share a picture share the wrong ones, and no wrong picture is
+/// an example's own.
 pub(crate) fn wrong_pictures(own: &[Shown]) -> Result<Vec<Vec<Shown>>> {
     let mut places = BTreeMap::new();
     let mut distinct = Vec::new();

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::model::{Cache, Layout, Lynx, ModelConfig};
 use crate::random::{Purpose, stream, unit};
 
-/// The error of the operating system.
+/// Settings for writing answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct GenerateConfig {

@@ -49,10 +49,10 @@
 //! * [`mod@run`]: all of that for one arm and one seed;
 //! * [`doctor`]: whether a device computes what the reference computes.
 //!
-//! Not here: features of pictures, the comparison of arms and its statistics, reading pools, writing
-//! reports. A model of this size, trained from nothing, can show that one arm's texts fit their
-//! pictures better or read better; it says nothing about knowledge, text in pictures or other things
-//! that only large models learn.
+//! Not here: features of pictures, the comparison of arms and its statistics, reading pools,
+//! writing reports. A model of this size, trained from nothing, can show that one arm's texts fit
+//! their pictures better or read better; it says nothing about knowledge, text in pictures or other
+//! things that only large models learn.
 
 #![allow(
     clippy::inline_always,

@@ -22,7 +22,7 @@ type Taped = FloatTensor<Autodiff<Flex>>;
 
 /// A function of `N` tensors, and its derivative.
 pub(crate) trait Operation<const N: usize>: Clone + Debug + Send + 'static {
-    /// Gradient of the output before, of the input afterwards.
+    /// The values that the derivative needs.
     type Saved: Clone + Debug + Send + 'static;
 
     /// Returns the output, and what its derivative needs.

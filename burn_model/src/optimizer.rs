@@ -1,7 +1,8 @@
 //! AdamW with one gradient clip over all weights.
 //!
-//! burn's own AdamW is not used because its clipping looks at one tensor at a time, while the published recipes clip the
-//! norm over all gradients, and because its state is keyed by process-random ids; here moments carry their weight's name.
+//! burn's own AdamW is not used because its clipping looks at one tensor at a time, while the
+//! published recipes clip the norm over all gradients, and because its state is keyed by
+//! process-random ids; here moments carry their weight's name.
 
 use std::collections::BTreeMap;
 
@@ -42,7 +43,7 @@ pub struct AdamW {
     config: AdamWConfig,
     /// Steps taken.
     pub(crate) steps: usize,
-    /// By the weight's path in the model.
+    /// Moments by the path of the weight in the model.
     pub(crate) moments: BTreeMap<String, Moments>,
 }
 
@@ -63,7 +64,7 @@ impl AdamW {
         model.map(&mut update)
     }
 
-    /// The tensor one step on.
+    /// Returns the tensor one step on.
     fn updated(
         &mut self,
         path: String,
@@ -114,17 +115,17 @@ impl AdamW {
     }
 }
 
-/// What gradients are multiplied by, so that their norm over all weights is not too large.
+/// The factor of gradients, so that their norm over all weights is not too large.
 #[allow(clippy::large_enum_variant, reason = "there is one at a time")]
 enum Scale {
-    /// On the processor, a number.
+    /// A number, on the processor.
     Known(f64),
     /// Elsewhere `[1]`, still on the device: reading it would wait for all kernels of the step.
     OnDevice(Tensor<1>),
 }
 
 impl Scale {
-    /// The scale down to a norm. PyTorch's clip_grad_norm_ adds 1e-6, too.
+    /// Returns the scale down to a norm. PyTorch's clip_grad_norm_ adds 1e-6, too.
     fn to(largest: f64, gradients: &[Option<Tensor<1>>]) -> Self {
         if gradients.iter().flatten().all(on_flex) {
             let squares = |gradient: &Tensor<1>| {
@@ -183,8 +184,8 @@ impl pulp::WithSimd for Squares<'_> {
     }
 }
 
-/// Gradients of all weights, flat, in the order in which the model is visited; none where nothing in the
-/// loss depends on a weight, or it is frozen.
+/// Gradients of all weights, flat, in the order in which the model is visited; none where nothing
+/// in the loss depends on a weight, or it is frozen.
 pub struct FlatGradients {
     flat: Vec<Option<Tensor<1>>>,
 }
@@ -215,7 +216,7 @@ impl FlatGradients {
     }
 }
 
-/// The gradients of a model's weights.
+/// Returns the gradients of a model's weights.
 pub fn gradients_of<M: Module>(model: &M, gradients: Gradients) -> FlatGradients {
     let mut collected = Collected { gradients, flat: Vec::new() };
     model.visit(&mut collected);

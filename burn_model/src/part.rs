@@ -13,7 +13,7 @@ pub enum Part {
     Vision,
     /// The resampler or projection, and what tells frames apart.
     Bridge,
-    /// What is added to the decoder: adapters, cross-attention, low-rank changes.
+    /// Additions to the decoder: adapters, cross-attention, low-rank changes.
     Adapters,
     /// The decoder.
     Decoder,

@@ -1,9 +1,9 @@
 //! In which floats the products with weights are formed while a model learns.
 //!
-//! Mixed precision as in Micikevicius et al., arXiv 1710.03740: the model keeps weights of 32 bits, of
-//! which every pass rounds a copy; norms, attention, residual sums, the loss, gradients of weights and
-//! the optimiser have 32 bits. burn 0.22 has no such mode of its own (burn#5696), but it differentiates
-//! a rounding, so that gradients flow from the copy to the weights.
+//! Mixed precision as in Micikevicius et al., arXiv 1710.03740: the model keeps weights of 32 bits,
+//! of which every pass rounds a copy; norms, attention, residual sums, the loss, gradients of
+//! weights and the optimiser have 32 bits. burn 0.22 has no such mode of its own (burn#5696), but
+//! it differentiates a rounding, so that gradients flow from the copy to the weights.
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, FloatDType, Tensor};
@@ -29,7 +29,7 @@ impl Precision {
     /// All of them, 32 bits first.
     pub const ALL: [Self; 3] = [Self::F32, Self::Bf16, Self::F16];
 
-    /// The name, as recipes write it.
+    /// Returns the name, as recipes write it.
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
@@ -38,7 +38,7 @@ impl Precision {
         }
     }
 
-    /// The precisions in which a device stores numbers and computes.
+    /// Returns the precisions in which a device stores numbers and computes.
     pub fn supported_by(device: &Device) -> Vec<Self> {
         Self::ALL.into_iter().filter(|precision| device.supports_dtype(precision.float())).collect()
     }
@@ -51,19 +51,20 @@ impl Precision {
         }
     }
 
-    /// A copy of a model for one pass, with the weights of its linear layers rounded.
+    /// Returns a copy of a model for one pass, with the weights of its linear layers rounded.
     ///
-    /// Weights of two axes that are no linear layers', such as token embeddings, keep their 32 bits.
+    /// Weights of two axes that are no linear layers', such as token embeddings, keep their 32
+    /// bits.
     pub(crate) fn rounded<M: Module>(self, model: &M) -> M {
         let model = model.clone();
         if self == Self::F32 { model } else { model.map(&mut Round { to: self.float(), path: Vec::new() }) }
     }
 
-    /// The gradients of the weights of `model`, of which [`Self::rounded`] made the copy that
-    /// `objective` depends on.
+    /// Returns the gradients of the weights of `model`, of which [`Self::rounded`] made the copy
+    /// that `objective` depends on.
     ///
-    /// Small gradients would vanish in f16, whose smallest number is 6e-8: the objective is multiplied
-    /// by 4,096 before, and gradients are divided by it after.
+    /// Small gradients would vanish in f16, whose smallest number is 6e-8: the objective is
+    /// multiplied by 4,096 before, and gradients are divided by it after.
     pub(crate) fn gradients<M: Module>(self, model: &M, objective: Tensor<1>) -> FlatGradients {
         const SCALE: f32 = 4096.0;
         match self {

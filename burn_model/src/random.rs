@@ -1,17 +1,18 @@
-//! Random draws that are the same on every machine and device: ChaCha8 streams keyed by a seed and a purpose.
+//! Random draws that are the same on every machine and device: ChaCha8 streams keyed by a seed and
+//! a purpose.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-/// What a stream of draws is for. Streams of one seed are independent of each other, so that, for example, a model with
-/// more weights does not change the order of the batches.
+/// The purpose of a stream of draws. Streams of one seed are independent of each other, so that,
+/// for example, a model with more weights does not change the order of the batches.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Purpose {
     /// Initial weights.
     Weights = 0,
     /// Order in which an arm's examples are trained on.
     Order = 1,
-    /// Which other picture a held-out text is shown with.
+    /// The other picture that a held-out text is shown with.
     Derangement = 2,
     /// Order in which the batches of a window are trained on.
     Windows = 3,
@@ -21,7 +22,7 @@ pub(crate) enum Purpose {
     Crops = 5,
 }
 
-/// The stream of draws of a seed for a purpose.
+/// Returns the stream of draws of a seed for a purpose.
 pub(crate) fn stream(seed: u64, purpose: Purpose) -> ChaCha8Rng {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());
@@ -30,18 +31,19 @@ pub(crate) fn stream(seed: u64, purpose: Purpose) -> ChaCha8Rng {
     draws
 }
 
-/// A draw from the open interval between 0 and 1, with 53 random bits.
+/// Returns a draw from the open interval between 0 and 1, with 53 random bits.
 pub(crate) fn unit(draws: &mut ChaCha8Rng) -> f64 {
     const SCALE: f64 = 1.0 / (1_u64 << 53) as f64;
     ((draws.next_u64() >> 11) as f64 + 0.5) * SCALE
 }
 
-/// A draw from 0 to `bound - 1`; the bias of the multiply-and-shift method is below bound / 2^64.
+/// Returns a draw from 0 to `bound - 1`; the bias of the multiply-and-shift method is below bound /
+/// 2^64.
 pub(crate) fn below(draws: &mut ChaCha8Rng, bound: usize) -> usize {
     ((u128::from(draws.next_u64()) * bound as u128) >> 64) as usize
 }
 
-/// The numbers 0 to `n - 1` in random order (Fisher and Yates).
+/// Returns the numbers 0 to `n - 1` in random order (Fisher and Yates).
 pub(crate) fn shuffled(draws: &mut ChaCha8Rng, n: usize) -> Vec<u32> {
     let mut order: Vec<u32> = (0..n as u32).collect();
     for last in (1..n).rev() {
@@ -50,7 +52,8 @@ pub(crate) fn shuffled(draws: &mut ChaCha8Rng, n: usize) -> Vec<u32> {
     order
 }
 
-/// A random order of 0 to `n - 1` in which nothing stays in its place: one cycle through all of them (Sattolo).
+/// Returns a random order of 0 to `n - 1` in which nothing stays in its place: one cycle through
+/// all of them (Sattolo).
 pub(crate) fn deranged(draws: &mut ChaCha8Rng, n: usize) -> Vec<u32> {
     let mut order: Vec<u32> = (0..n as u32).collect();
     for last in (1..n).rev() {

@@ -25,30 +25,30 @@ use crate::weights::Pretrained;
 pub struct RunSpec<'a> {
     /// Sizes of the model.
     pub model: &'a ModelConfig,
-    /// How it is trained.
+    /// Settings of the training.
     pub train: &'a TrainConfig,
     /// One for all runs of a check.
     pub tokenizer: &'a Tokenizer,
     /// The pictures of all examples, those of the arm and the held-out ones.
     pub pictures: &'a Pictures,
-    /// What it is trained on.
+    /// The examples that it is trained on.
     pub arm: &'a [Example],
-    /// How often each example of the arm stands in one epoch, its weight in a bootstrap replicate:
-    /// one entry per example, at least one of them above 0.
+    /// Number of times that each example of the arm stands in one epoch, its weight in a bootstrap
+    /// replicate: one entry per example, at least one of them above 0.
     pub copies: &'a [u32],
-    /// What it is measured on; one for all runs of a check, and in none of its arms.
+    /// The examples that it is measured on; one for all runs of a check, and in none of its arms.
     pub held_out: &'a [Example],
     /// Determines the initial weights and the order of the examples.
     pub seed: u64,
-    /// Pretrained models and the parts that begin with their weights; `model` has the sizes that they
-    /// determine, see [`Pretrained::configure`].
+    /// Pretrained models and the parts that begin with their weights; `model` has the sizes that
+    /// they determine, see [`Pretrained::configure`].
     pub pretrained: &'a [(Pretrained, Part)],
     /// A file of weights to begin with, as [`SavedModel::write`] writes it; it must fit the model.
     pub start: Option<&'a Path>,
-    /// Where to keep the state; a run that finds its own state there continues from it. The caller may
+    /// Folder of the state; a run that finds its own state there continues from it. The caller may
     /// delete the file when the result is safe; until then it also holds the trained weights.
     pub checkpoint: Option<&'a Path>,
-    /// Where it computes.
+    /// The device that computes.
     pub device: &'a DeviceName,
 }
 
@@ -68,8 +68,8 @@ pub struct LossPoint {
 pub struct HeldOutLoss {
     /// Loss with its own picture, in nats.
     pub nats: f64,
-    /// Loss with pictures of other examples, in nats: the mean over four wrong pictures, or as many as
-    /// there are; the same ones in all runs.
+    /// Loss with pictures of other examples, in nats: the mean over four wrong pictures, or as many
+    /// as there are; the same ones in all runs.
     pub nats_wrong_picture: f64,
     /// Loss, in nats, of a model that knows only how often the loss counts each token in one epoch
     /// of the arm.
@@ -79,7 +79,7 @@ pub struct HeldOutLoss {
     pub bytes: u32,
 }
 
-/// What a run measured. Depends on the specification alone: no times, no names of machines.
+/// The measurements of a run. Depends on the specification alone: no times, no names of machines.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunResult {
@@ -105,7 +105,7 @@ pub struct RunResult {
     pub cut_examples: usize,
     /// Examples trained on, repeats counted.
     pub samples_seen: usize,
-    /// How often each copy of an example was trained on, on average.
+    /// Mean number of times that a copy of an example was trained on.
     pub epochs: f64,
     /// Answer or caption tokens and end tokens trained on, repeats counted.
     pub loss_tokens: usize,
@@ -119,19 +119,20 @@ impl RunResult {
         self.per_byte(self.held_out.iter().map(|loss| loss.nats).sum())
     }
 
-    /// Returns how many bits per byte more the held-out examples lose with wrong pictures. Above 0 if
-    /// the model uses the pictures. Higher is better.
+    /// Returns how many bits per byte more the held-out examples lose with wrong pictures. Above 0
+    /// if the model uses the pictures. Higher is better.
     pub fn visual_gain(&self) -> f64 {
         self.per_byte(self.held_out.iter().map(|loss| loss.nats_wrong_picture - loss.nats).sum())
     }
 
-    /// Returns the held-out loss of a model that knows only how often each token occurs, in bits per
-    /// byte.
+    /// Returns the held-out loss of a model that knows only how often each token occurs, in bits
+    /// per byte.
     pub fn unigram_bits_per_byte(&self) -> f64 {
         self.per_byte(self.held_out.iter().map(|loss| loss.nats_unigram).sum())
     }
 
-    /// Returns the held-out loss of a model that finds every token equally likely, in bits per byte.
+    /// Returns the held-out loss of a model that finds every token equally likely, in bits per
+    /// byte.
     pub fn uniform_bits_per_byte(&self) -> f64 {
         self.per_byte(self.held_out_tokens as f64 * self.uniform_nats_per_token)
     }
@@ -142,25 +143,27 @@ impl RunResult {
     }
 }
 
-/// Tokens of an example that the loss is over: those of captions or answers, and end tokens, cut to `max_tokens`.
+/// Tokens of an example that the loss is over: those of captions or answers, and end tokens, cut to
+/// `max_tokens`.
 pub fn loss_tokens(tokenizer: &Tokenizer, example: &Example, max_tokens: usize) -> Result<usize> {
     Ok(Sequence::new(tokenizer, example, max_tokens)?.loss_tokens())
 }
 
-/// Trains and evaluates a model. On the processor it has one thread, so that the result is the same on
-/// every machine of one instruction set; no other device repeats to the bit.
+/// Trains and evaluates a model. On the processor it has one thread, so that the result is the same
+/// on every machine of one instruction set; no other device repeats to the bit.
 ///
-/// `progress` is told after every step how many have been taken and, in nats per token, the last loss
-/// that was read: on the processor that of this step, elsewhere one of the last `log_every` steps.
-/// To stop a run, end the process: with a checkpoint, the same specification continues and gives the
-/// same result as an undisturbed run.
+/// `progress` is told after every step how many have been taken and, in nats per token, the last
+/// loss that was read: on the processor that of this step, elsewhere one of the last `log_every`
+/// steps. To stop a run, end the process: with a checkpoint, the same specification continues and
+/// gives the same result as an undisturbed run.
 pub fn run(spec: &RunSpec, progress: &mut (dyn FnMut(usize, f64) + Send)) -> Result<RunResult> {
     Ok(train(spec, progress)?.0)
 }
 
-/// Like [`run`], and returns the model, too: the one that was evaluated.
+/// Runs as [`run`] does, and returns the model too: the one that was evaluated.
 pub fn train(spec: &RunSpec, progress: &mut (dyn FnMut(usize, f64) + Send)) -> Result<(RunResult, SavedModel)> {
-    // On more threads a matrix product sums its parts in another order, which changes the last bits.
+    // On more threads a matrix product sums its parts in another order, which changes the last
+    // bits.
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
     let pool = pool.map_err(|error| Error::Thread { reason: error.to_string() })?;
     pool.install(|| run_here(spec, progress))
@@ -214,7 +217,8 @@ fn run_here(spec: &RunSpec, progress: &mut (dyn FnMut(usize, f64) + Send)) -> Re
         if step.is_multiple_of(read_every) || step == train.steps {
             loss = training.read_losses().last().copied().unwrap_or(f32::NAN);
         }
-        // Before the checkpoint, so that a caller's record of steps has all that a resumed run begins after.
+        // Before the checkpoint, so that a caller's record of steps has all that a resumed run
+        // begins after.
         progress(step, f64::from(loss));
         if let Some((path, fingerprint)) = &checkpoint
             && (step.is_multiple_of(train.checkpoint_every) || step == train.steps)
@@ -290,7 +294,8 @@ fn unigram_nats(arm: &Items, copies: &[u32], held_out: &Items, vocabulary: usize
 /// Part of every fingerprint; its number grows when the same settings begin to train another way.
 const FORMAT: &str = "lynxdata run 3";
 
-/// A digest of everything that determines the training, so that a checkpoint is continued by its own run only.
+/// Returns a digest of everything that determines the training, so that a checkpoint is continued
+/// by its own run only.
 fn fingerprint(spec: &RunSpec, seen: &Seen, device: &DeviceName) -> Result<String> {
     let mut digest = Hasher::new();
     let mut add = |bytes: &[u8]| lynxdata_hash::add(&mut digest, bytes);

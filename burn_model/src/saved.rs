@@ -29,7 +29,7 @@ pub const TOKENIZER: &str = "tokenizer.json";
 pub struct SavedModel {
     /// Its sizes.
     pub config: ModelConfig,
-    /// What turns texts into its tokens.
+    /// The tokenizer of its texts.
     pub tokenizer: Tokenizer,
     /// Numbers per picture, if it sees features.
     pub features: usize,
@@ -37,12 +37,12 @@ pub struct SavedModel {
     pub lynx: Lynx,
 }
 
-/// What the file of sizes holds.
+/// The content of the file of sizes.
 #[derive(Serialize, Deserialize)]
 struct Sizes {
     features: usize,
     model: ModelConfig,
-    /// What a `tokenizer.json` does not tell; absent in models of earlier versions.
+    /// Facts that a `tokenizer.json` does not tell; absent in models of earlier versions.
     tokens: Option<Tokens>,
 }
 
@@ -51,7 +51,7 @@ struct Sizes {
 struct Tokens {
     begin: u32,
     end: u32,
-    /// How many tokens the model has; some pretrained ones have more than their tokenizer.
+    /// Number of tokens of the model; some pretrained ones have more than their tokenizer.
     vocabulary: usize,
 }
 
@@ -103,7 +103,7 @@ impl SavedModel {
     }
 }
 
-/// The sizes of the model in a folder.
+/// Returns the sizes of the model in a folder.
 ///
 /// # Errors
 ///
@@ -172,7 +172,7 @@ struct Put<'a> {
     class: usize,
     path: Vec<String>,
     taken: usize,
-    /// What is wrong with the first weight that cannot be taken.
+    /// The fault of the first weight that cannot be taken.
     wrong: Option<String>,
 }
 

@@ -12,7 +12,7 @@ use crate::random::{Purpose, shuffled, stream};
 /// differ little from random ones.
 const WINDOW: usize = 4;
 
-/// The values that the derivative needs.
+/// The length of an example in tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Length {
     /// Tokens that the decoder reads.

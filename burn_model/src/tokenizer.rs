@@ -12,7 +12,7 @@ use tokenizers::{AddedToken, Tokenizer as Inner, TokenizerImpl};
 
 use crate::error::{Error, Result};
 
-/// Additions to the decoder: adapters, cross-attention, low-rank changes.
+/// Settings for training a tokenizer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TokenizerConfig {

@@ -24,53 +24,53 @@ use crate::saved;
 use crate::schedule::batches;
 use crate::weights::{self, Pretrained};
 
-/// How the learning rate falls after its warm-up.
+/// The fall of the learning rate after its warm-up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Decay {
-    /// In a straight line to 0.
+    /// A straight line to 0.
     #[default]
     Linear,
-    /// By half a cosine to 0 (arXiv 1608.03983).
+    /// Half a cosine to 0 (arXiv 1608.03983).
     Cosine,
 }
 
-/// How a model is trained. All arms of a check share it, so that they learn from the same number of
-/// tokens.
+/// Settings for training a model. All arms of a check share it, so that they learn from the same
+/// number of tokens.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainConfig {
-    /// Steps of the optimiser. Default 200, two epochs of 1,300 captions: 250 tell noisy captions from
-    /// clean ones no better, and with seven epochs so small an arm is learned by heart.
+    /// Steps of the optimiser. Default 200, two epochs of 1,300 captions: 250 tell noisy captions
+    /// from clean ones no better, and with seven epochs so small an arm is learned by heart.
     pub steps: usize,
     /// Tokens per step that the loss counts, those of captions or answers and their end tokens; at
-    /// least `max_tokens`. A step has them on average, to within one example over all steps. Default
-    /// 175, about 16 captions: more steps of fewer tokens learn more in the same time.
+    /// least `max_tokens`. A step has them on average, to within one example over all steps.
+    /// Default 175, about 16 captions: more steps of fewer tokens learn more in the same time.
     pub tokens_per_step: usize,
     /// Highest learning rate, reached after the warm-up. Default 0.004, for the default model.
     pub learning_rate: f64,
-    /// Share of the steps in which the learning rate rises linearly; afterwards it falls to 0. Default
-    /// 0.05, as Lynx.
+    /// Share of the steps in which the learning rate rises linearly; afterwards it falls to 0.
+    /// Default 0.05, as Lynx.
     pub warmup_fraction: f64,
-    /// How it falls: `"linear"` or `"cosine"`. Default `"linear"`, as Lynx.
+    /// Its fall after the warm-up: `"linear"` or `"cosine"`. Default `"linear"`, as Lynx.
     pub decay: Decay,
-    /// What the learning rate of a part of the model is multiplied by: `vision`, `bridge`, `adapters` or
+    /// Factors of the learning rate of parts of the model: `vision`, `bridge`, `adapters` or
     /// `decoder`; 0 freezes the part. Default: nothing, so 1 for all.
     pub rates: BTreeMap<Part, f64>,
-    /// Tokens that go through the model at once, padding and prefix included; a larger step is the sum of
-    /// several passes and gives the same model but for rounding. Default 0: all at once.
+    /// Tokens that go through the model at once, padding and prefix included; a larger step is the
+    /// sum of several passes and gives the same model but for rounding. Default 0: all at once.
     pub tokens_per_pass: usize,
-    /// The smallest share of a picture's area that the model is shown in a step: a random part of it, of
-    /// that area or more, scaled up to the whole square; 1 shows all of it. For `sight = "pixels"`.
-    /// Default 1; Lynx has 0.9.
+    /// The smallest share of a picture's area that the model is shown in a step: a random part of
+    /// it, of that area or more, scaled up to the whole square; 1 shows all of it. For
+    /// `sight = "pixels"`. Default 1; Lynx has 0.9.
     pub least_area: f64,
     /// Floats in which products with weights are formed: `"f32"`, `"bf16"` or `"f16"`; the weights
-    /// themselves, norms, attention, the loss and the optimiser have 32 bits. 16 bits spare time and
-    /// memory on a GPU whose matrix units have them, and cost time elsewhere. Default `"f32"`.
+    /// themselves, norms, attention, the loss and the optimiser have 32 bits. 16 bits spare time
+    /// and memory on a GPU whose matrix units have them, and cost time elsewhere. Default `"f32"`.
     pub precision: Precision,
-    /// Tokens of an example that the model reads at most, the begin token included. A longer caption
-    /// loses its end; of a conversation, turns that do not fit are left out, and a long first question
-    /// loses its beginning. Default 32.
+    /// Tokens of an example that the model reads at most, the begin token included. A longer
+    /// caption loses its end; of a conversation, turns that do not fit are left out, and a long
+    /// first question loses its beginning. Default 32.
     pub max_tokens: usize,
     /// Decay of AdamW's mean of gradients. Default 0.9.
     pub beta_1: f64,
@@ -178,7 +178,7 @@ impl TrainConfig {
         }
     }
 
-    /// Learning rate of a step, counted from 0.
+    /// Returns the learning rate of a step, counted from 0.
     pub fn learning_rate_at(&self, step: usize) -> f64 {
         let steps = self.steps as f64;
         let warmup = (self.warmup_fraction * steps).ceil();
@@ -194,7 +194,7 @@ impl TrainConfig {
             }
     }
 
-    /// What the learning rate of the weight with this path is multiplied by.
+    /// Returns what the learning rate of the weight with this path is multiplied by.
     fn rate_of(&self, path: &str) -> f64 {
         self.rates.get(&Part::of(path)).copied().unwrap_or(1.0)
     }
@@ -208,7 +208,7 @@ pub(crate) struct Training<'a> {
     arm: &'a Items<'a>,
     seed: u64,
     device: Device,
-    /// By number of text tokens.
+    /// Layouts by number of text tokens.
     layouts: BTreeMap<usize, Layout>,
     /// The examples of every step.
     batches: Vec<Vec<u32>>,
@@ -223,7 +223,8 @@ pub(crate) struct Training<'a> {
 
 impl<'a> Training<'a> {
     /// Builds the model of `seed`, with `vocabulary` tokens, before its first step; `pretrained`
-    /// parts and a file of weights, `start`, replace some of its weights or all. Each example of the arm stands `copies` times in an epoch.
+    /// parts and a file of weights, `start`, replace some of its weights or all. Each example of
+    /// the arm stands `copies` times in an epoch.
     pub(crate) fn new(
         (model_config, config): (&'a ModelConfig, &'a TrainConfig),
         vocabulary: usize,
@@ -315,7 +316,7 @@ impl<'a> Training<'a> {
         Ok(self)
     }
 
-    /// The examples of a step in parts that each fit into one pass.
+    /// Returns the examples of a step in parts that each fit into one pass.
     fn passes(&self, step: usize) -> Vec<Vec<u32>> {
         let items = &self.batches[step];
         if self.config.tokens_per_pass == 0 {
@@ -325,8 +326,8 @@ impl<'a> Training<'a> {
         items.chunks((self.config.tokens_per_pass / of_one).max(1)).map(<[u32]>::to_vec).collect()
     }
 
-    /// The nats of some examples of a step, padded to `tokens`, over all tokens that the step learns from,
-    /// `[1]`, and what to differentiate.
+    /// Returns the nats of some examples of a step, padded to `tokens`, over all tokens that the
+    /// step learns from, `[1]`, and what to differentiate.
     fn loss(&mut self, step: usize, items: &[u32], tokens: usize) -> Result<(Tensor<1>, Tensor<1>)> {
         let plain = self.device.clone().inner();
         let crops = items.iter().map(|item| self.crop(step, *item));
@@ -345,7 +346,8 @@ impl<'a> Training<'a> {
         Ok(weighted_nats(logits, texts.targets, weights))
     }
 
-    /// The part of its picture that an example is shown with in a step; `None` for the whole.
+    /// Returns the part of its picture that an example is shown with in a step; `None` for the
+    /// whole.
     fn crop(&self, step: usize, item: u32) -> Option<Crop> {
         /// Words of the stream that a crop has for itself; it takes 44 at most.
         const WORDS: u128 = 64;
@@ -357,14 +359,14 @@ impl<'a> Training<'a> {
         })
     }
 
-    /// The trained model, without gradients: the mean of its last checkpoints; and the mean nats per
-    /// token of every step.
+    /// Returns the trained model, without gradients: the mean of its last checkpoints; and the mean
+    /// nats per token of every step.
     pub(crate) fn finish(mut self) -> (Lynx, Vec<f32>) {
         self.read_losses();
         (self.average.mean(self.model.valid()), self.losses)
     }
 
-    /// Mean nats per token of every step so far. Waits until the device has taken them.
+    /// Returns the mean nats per token of every step so far. Waits until the device has taken them.
     pub(crate) fn read_losses(&mut self) -> &[f32] {
         self.losses.extend(self.unread.drain(..).map(Tensor::into_scalar::<f32>));
         &self.losses

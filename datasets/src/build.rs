@@ -3,16 +3,20 @@
 mod dialogs;
 mod negatives;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, RwLock};
 
-use lynxdata_prompts::{AnswerShape, Banks, PromptMode, Slot, Wording, choose, keyed_hash};
+use lynxdata_prompts::{AnswerShape, Banks, Media, PromptMode, Slot, Wording, choose, keyed_hash};
 use serde::{Deserialize, Serialize};
 
+use crate::counts::{NOT_DRAWN, TaskCounts};
+use crate::picture::Embedded;
 use crate::record::{Answers, Options, Record, VideoReference};
-use crate::records::{NOT_DRAWN, Records, TaskCounts, place};
+use crate::records::{Outcome, Reading, place};
 use crate::task::{Take, Task};
-use crate::{Result, tokens};
+use crate::{Error, Result, tokens};
 
 pub use dialogs::Dialogs;
 pub use negatives::Negatives;
@@ -71,6 +75,9 @@ pub struct Conversation {
     pub licence: String,
     /// The pictures, in order.
     pub images: Vec<ImageReference>,
+    /// Those of its pictures that stand in the native row.
+    #[serde(skip)]
+    pub embedded: Embedded,
     /// The video.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub video: Option<VideoReference>,
@@ -100,6 +107,18 @@ pub struct Conversation {
 }
 
 impl Conversation {
+    /// Writes it as one line of JSON.
+    ///
+    /// # Errors
+    /// What the writer says.
+    pub fn write_line(&self, out: &mut dyn Write) -> io::Result<()> {
+        // Not generic over the writer, so that it is compiled here, where it is optimised.
+        let mut line = Vec::with_capacity(1024);
+        serde_json::to_writer(&mut line, self)?;
+        line.push(b'\n');
+        out.write_all(&line)
+    }
+
     /// Returns the place of the right option, from 0, and the number of options, of the first
     /// question.
     pub fn right_option(&self) -> Option<(u32, u32)> {
@@ -162,51 +181,66 @@ pub struct BuildSettings {
     pub negatives: Negatives,
 }
 
-/// The conversations of one split of a task, in the order of the native files.
+/// The conversations of one split of a task, in the order of the native files. They are made on all
+/// cores, some thousands at a time.
 #[derive(Debug)]
 pub struct Build<'a> {
-    records: Records<'a>,
-    task: &'a Task,
-    wordings: Vec<Wording<'a>>,
-    settings: BuildSettings,
+    reading: Reading<'a>,
+    choice: Choice<'a>,
     /// The options of the record before in this part, which may become those of the next one.
     options_before: Option<Options>,
-    /// Records that are made of one that was read: one for each of its captions.
-    waiting: VecDeque<Record>,
+    /// Records that are worded and not yet counted.
+    queue: VecDeque<(Outcome<'a>, Option<Worded>)>,
+    /// What is made of the record that was counted last.
+    ready: VecDeque<Sample>,
     /// Where the records are read from, for another pass over them.
     root: PathBuf,
     split: String,
-    drawn: Option<Drawn>,
+    /// How many of the drawn records are still to come, if some were drawn.
+    left: Option<u64>,
 }
 
-/// A number of records that were drawn: those with the smallest hashes.
+/// What is made of one record: a conversation, or one for each of its captions.
 #[derive(Debug)]
-struct Drawn {
-    /// The largest hash of a drawn record.
-    last: u64,
-    /// How many are still to come.
-    left: u64,
+struct Worded {
+    samples: VecDeque<Sample>,
+    /// Captions that were left out, by reason, each with its full message.
+    left_out: Vec<(String, String)>,
+}
+
+/// A conversation, or what stands for it.
+#[derive(Debug)]
+enum Sample {
+    /// With what was made of its options, if anything.
+    Made(Box<Conversation>, Option<&'static str>),
+    /// A record that is not worded yet.
+    Record(Box<Record>),
+    /// The reason for the counts, and the full message.
+    Dropped(&'static str, String),
+    Failed(Error),
 }
 
 impl<'a> Build<'a> {
-    /// Reads joined tables and starts on the first; `root` is the folder of native files as their authors ship them.
+    /// Reads joined tables and starts on the first; `root` is the folder of native files as their
+    /// authors ship them.
     ///
     /// # Errors
     /// If a prompt bank of the task is missing, no wording suits it or is in the language that is
-    /// asked for, or as [`Records::start`].
+    /// asked for, or as [`Records::start`](crate::Records::start).
     pub fn start(task: &'a Task, banks: &'a Banks, root: &Path, split: &str, settings: &BuildSettings) -> Result<Self> {
         task.check_wordings(banks, settings.language.as_deref())?;
         let wordings = task.wordings(banks, settings.language.as_deref())?;
+        let choice =
+            Choice { task, wordings, settings: settings.clone(), last_drawn: None, fitting: RwLock::default() };
         Ok(Self {
-            records: Records::start(task, root, split)?,
-            task,
-            wordings,
-            settings: settings.clone(),
+            reading: Reading::start(task, root, split)?,
+            choice,
             options_before: None,
-            waiting: VecDeque::new(),
+            queue: VecDeque::new(),
+            ready: VecDeque::new(),
             root: root.to_owned(),
             split: split.to_owned(),
-            drawn: None,
+            left: None,
         })
     }
 
@@ -214,80 +248,55 @@ impl<'a> Build<'a> {
     /// that a larger draw holds a smaller one. The others are counted as `not_drawn`.
     ///
     /// # Errors
-    /// As [`Records::start`] and as the iterator: all records are read once more, to hash their ids.
+    /// As [`Build::start`] and as the iterator: all records are read once more, to hash their ids.
     pub fn draw(mut self, most: u64) -> Result<Self> {
-        let (task, seed) = (self.task, self.settings.seed);
-        let (root, split) = (self.root.clone(), self.split.clone());
-        let records = Records::start(task, &root, &split)?;
-        let mut pass = Self {
-            records,
-            task,
-            wordings: Vec::new(),
-            settings: self.settings.clone(),
-            options_before: None,
-            waiting: VecDeque::new(),
-            root,
-            split,
-            drawn: None,
-        };
+        let mut pass = Reading::start(self.choice.task, &self.root, &self.split)?;
         let mut hashes = Vec::new();
-        while let Some(record) = pass.read() {
-            hashes.push(draw_hash(seed, task, &record?.id));
+        loop {
+            let hashes_of = |record| -> Vec<u64> {
+                let (records, _) = self.choice.spread(record);
+                records.iter().map(|record| self.choice.draw_hash(record)).collect()
+            };
+            let more = pass.map_more(hashes_of)?;
+            if more.is_empty() {
+                break;
+            }
+            for (outcome, own) in more {
+                if pass.settle(outcome) {
+                    hashes.extend(own.unwrap_or_default());
+                }
+            }
+        }
+        if let Some(error) = pass.end() {
+            return Err(error);
         }
         let most = usize::try_from(most).unwrap_or(usize::MAX).min(hashes.len());
         let last = most.checked_sub(1).map_or(0, |place| *hashes.select_nth_unstable(place).1);
-        self.drawn = Some(Drawn { last, left: most as u64 });
+        self.choice.last_drawn = Some(last);
+        self.left = Some(most as u64);
         Ok(self)
     }
 
-    /// Reads the next record, with one caption if it makes a record of every one.
-    fn read(&mut self) -> Option<Result<Record>> {
-        if let Some(record) = self.waiting.pop_front() {
-            return Some(Ok(record));
-        }
-        let record = self.records.next()?.map(|mut record| {
-            self.leave_out_captions(&mut record);
-            self.spread(record)
-        });
-        Some(record)
-    }
-
-    /// Whether a record is among the drawn ones; counts it if it is not.
-    fn is_drawn(&mut self, record: &Record) -> bool {
-        let Some(drawn) = &mut self.drawn else { return true };
-        if drawn.left > 0 && draw_hash(self.settings.seed, self.task, &record.id) <= drawn.last {
-            drawn.left -= 1;
-            return true;
-        }
-        self.records.counts.drop_kept(NOT_DRAWN, || {
-            format!(
-                "{}: not among those that were drawn",
-                place(&self.task.name, &record.source_file, record.source_row)
-            )
-        });
-        false
-    }
-
-    /// What became of the rows of this part so far.
+    /// What became of the rows of this part, up to the conversation that was returned last.
     pub fn counts(&self) -> &TaskCounts {
-        self.records.counts()
+        &self.reading.counts
     }
 
-    /// As [`Records::pause_after`].
+    /// As [`Records::pause_after`](crate::Records::pause_after).
     pub fn pause_after(&mut self, rows: u64) {
-        self.records.pause_after(rows);
+        self.reading.pause_after(rows);
     }
 
-    /// As [`Records::next_part`].
+    /// As [`Records::next_part`](crate::Records::next_part).
     pub fn next_part(&mut self) -> TaskCounts {
         // A part is the same whether those before it were worded or passed over.
         self.options_before = None;
-        self.records.next_part()
+        self.reading.next_part(!self.queue.is_empty())
     }
 
     /// What became of the rows of all parts up to the last [`Build::next_part`].
     pub fn total(&self) -> &TaskCounts {
-        self.records.total()
+        self.reading.total()
     }
 
     /// Passes over a part, without wording its records.
@@ -295,101 +304,75 @@ impl<'a> Build<'a> {
     /// # Errors
     /// As the iterator.
     pub fn skip_part(&mut self) -> Result<()> {
-        while let Some(record) = self.read() {
-            self.is_drawn(&record?);
+        while let Some(sample) = self.sample(false) {
+            self.drawn(sample?);
         }
         self.next_part();
         Ok(())
     }
 
-    /// Takes captions with a token out of the choice if there are others.
-    fn leave_out_captions(&mut self, record: &mut Record) {
-        let captions = &mut record.answers.captions;
-        if captions.iter().all(|caption| tokens::find(caption).is_some()) {
-            return;
-        }
-        captions.retain(|caption| {
-            let Some((token, reason)) = tokens::find(caption) else { return true };
-            self.records.counts.count_left_out(&format!("{reason}:captions"), || {
-                let place = place(&self.task.name, &record.source_file, record.source_row);
-                format!("{place}: an element of captions holds {token}")
-            });
-            false
-        });
-    }
-
-    /// Makes a record of every caption if the task takes all.
-    fn spread(&mut self, record: Record) -> Record {
-        let takes_all = self.task.answers.captions.as_ref().is_some_and(|(.., take)| *take == Take::All);
-        let captions = record.answers.captions.len();
-        if !takes_all || captions < 2 {
-            return record;
-        }
-        let more = captions as u64 - 1;
-        self.records.counts.records_seen += more;
-        self.records.counts.kept += more;
-        let of_caption = |(place, caption): (usize, &String)| Record {
-            id: format!("{}#{place}", record.id),
-            answers: Answers { captions: vec![caption.clone()], ..record.answers.clone() },
-            ..record.clone()
-        };
-        let mut all: VecDeque<Record> = record.answers.captions.iter().enumerate().map(of_caption).collect();
-        let first = all.pop_front().expect("there are at least two");
-        self.waiting = all;
-        first
-    }
-
-    /// Words one record, or counts why not.
-    fn word(&mut self, record: &Record) -> Result<Option<Conversation>> {
-        let counts = &mut self.records.counts;
-        let shapes = record.answers.shapes(self.task);
-        let BuildSettings { seed, prompts: mode, .. } = self.settings;
-        let choice = Choice { task: self.task, wordings: &self.wordings, mode, seed };
-        let place = || place(&self.task.name, &record.source_file, record.source_row);
-        let Some((wording, shape)) = choice.of(record, &shapes) else {
-            counts.drop_kept("no_wording", || {
-                let slots: Vec<&str> = record.slots.keys().map(String::as_str).collect();
-                format!(
-                    "{}: no wording of {} suits {} with the slots [{}] and the answers [{}]",
-                    place(),
-                    self.task.prompts.join(", "),
-                    record.media.kind().name(),
-                    slots.join(", "),
-                    shapes.iter().map(|shape| shape.name()).collect::<Vec<_>>().join(", ")
-                )
-            });
-            return Ok(None);
-        };
-        let before = std::mem::replace(&mut self.options_before, record.answers.options.clone());
-        let own =
-            record.answers.options.as_ref().filter(|_| matches!(shape, AnswerShape::Letter | AnswerShape::Option));
-        let key = (seed, self.task.name.as_str(), record.id.as_str());
-        let changed =
-            own.and_then(|own| self.settings.negatives.change(own, before.as_ref(), &self.task.language, key));
-        let mut conversation = match &changed {
-            Some(changed) => {
-                let answers = Answers { options: Some(changed.options.clone()), ..record.answers.clone() };
-                converse(self.task, wording, shape, seed, &Record { answers, ..record.clone() })?
+    /// Returns the next sample of this part, made if need be and as far as records are made ahead.
+    fn sample(&mut self, is_made: bool) -> Option<Result<Sample>> {
+        loop {
+            if let Some(sample) = self.ready.pop_front() {
+                return Some(Ok(sample));
             }
-            None => converse(self.task, wording, shape, seed, record)?,
-        };
-        if self.settings.lower_case {
-            let lower = |message: &mut Message| message.content = message.content.to_lowercase();
-            conversation.messages.iter_mut().for_each(lower);
-        }
-        let texts = || conversation.messages.iter().map(|message| message.content.as_str());
-        if let Some((token, reason)) = texts().find_map(tokens::find) {
-            counts.drop_kept(reason, || format!("{}: its text holds {token}", place()));
-            return Ok(None);
-        }
-        if let Some(changed) = &changed {
-            *counts.negatives.entry(changed.kind.to_owned()).or_default() += 1;
-            if changed.is_negative {
-                conversation.id = format!("{}#{}", conversation.id, changed.kind);
+            if let Some((outcome, _)) = self.queue.front() {
+                if self.reading.pauses_before(outcome) {
+                    return None;
+                }
+                if let Some((outcome, worded)) = self.queue.pop_front() {
+                    self.take(outcome, worded);
+                }
+                continue;
+            }
+            match self.reading.map_more(|record| self.choice.word(record, is_made)) {
+                Ok(more) if more.is_empty() => return self.reading.end().map(Err),
+                Ok(more) => self.queue.extend(more),
+                Err(fault) => return Some(Err(fault)),
             }
         }
-        counts.with_replaced_characters += u64::from(texts().any(|text| text.contains('\u{FFFD}')));
-        Ok(Some(conversation))
+    }
+
+    /// Words a record after those before it: one that was read ahead where records were passed
+    /// over, or of which the options of the record before may become its own.
+    fn word(&mut self, record: &Record) -> Sample {
+        let sample = self.choice.converse(record, self.options_before.as_ref());
+        if !matches!(sample, Sample::Dropped(NO_WORDING, _)) {
+            self.options_before.clone_from(&record.answers.options);
+        }
+        sample
+    }
+
+    /// Counts the next record and makes its samples ready.
+    fn take(&mut self, outcome: Outcome<'a>, worded: Option<Worded>) {
+        let is_new = self.reading.settle(outcome);
+        let Some(worded) = worded.filter(|_| is_new) else { return };
+        let counts = &mut self.reading.counts;
+        for (reason, example) in worded.left_out {
+            counts.count_left_out(&reason, || example);
+        }
+        let more = worded.samples.len().saturating_sub(1) as u64;
+        counts.records_seen += more;
+        counts.kept += more;
+        self.ready = worded.samples;
+    }
+
+    /// Counts a sample that was not drawn, or one too many of those with the last hash.
+    fn drawn(&mut self, sample: Sample) -> Option<Sample> {
+        let sample = match (sample, &mut self.left) {
+            (Sample::Dropped(NOT_DRAWN, place), _) => Sample::Dropped(NOT_DRAWN, place),
+            (sample, Some(left @ 1..)) => {
+                *left -= 1;
+                return Some(sample);
+            }
+            (sample, None) => return Some(sample),
+            (sample, Some(0)) => Sample::Dropped(NOT_DRAWN, not_drawn(&self.choice.place_of(&sample))),
+        };
+        if let Sample::Dropped(reason, example) = sample {
+            self.reading.counts.drop_kept(reason, || example);
+        }
+        None
     }
 }
 
@@ -398,55 +381,194 @@ impl Iterator for Build<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            let record = match self.read()? {
-                Ok(record) => record,
+            let sample = match self.sample(true)? {
+                Ok(sample) => sample,
                 Err(fault) => return Some(Err(fault)),
             };
-            if !self.is_drawn(&record) {
-                continue;
-            }
-            match self.word(&record) {
-                Ok(None) => {}
-                Ok(Some(conversation)) => return Some(Ok(conversation)),
-                Err(fault) => return Some(Err(fault)),
+            let sample = match self.drawn(sample) {
+                Some(Sample::Record(record)) => self.word(&record),
+                Some(sample) => sample,
+                None => continue,
+            };
+            match sample {
+                Sample::Made(conversation, of_options) => {
+                    let counts = &mut self.reading.counts;
+                    if let Some(kind) = of_options {
+                        *counts.negatives.entry(kind.to_owned()).or_default() += 1;
+                    }
+                    let is_replaced = |message: &Message| message.content.contains('\u{FFFD}');
+                    counts.with_replaced_characters += u64::from(conversation.messages.iter().any(is_replaced));
+                    return Some(Ok(*conversation));
+                }
+                Sample::Dropped(reason, example) => self.reading.counts.drop_kept(reason, || example),
+                Sample::Failed(error) => return Some(Err(error)),
+                Sample::Record(_) => {}
             }
         }
     }
 }
 
-fn draw_hash(seed: u64, task: &Task, record_id: &str) -> u64 {
-    keyed_hash(seed, &["draw", &task.name, record_id])
+/// The reason of records that no wording suits.
+const NO_WORDING: &str = "no_wording";
+
+fn not_drawn(place: &str) -> String {
+    format!("{place}: not among those that were drawn")
 }
 
 /// What a wording is chosen from and by.
-struct Choice<'a, 'b> {
-    task: &'b Task,
-    wordings: &'b [Wording<'a>],
-    mode: PromptMode,
-    seed: u64,
+#[derive(Debug)]
+struct Choice<'a> {
+    task: &'a Task,
+    wordings: Vec<Wording<'a>>,
+    settings: BuildSettings,
+    /// The largest hash of a drawn record, if some were drawn.
+    last_drawn: Option<u64>,
+    /// The wordings that suit records of one kind, which are found once.
+    fitting: RwLock<HashMap<Kind, Arc<[Wording<'a>]>>>,
 }
 
-impl<'a> Choice<'a, '_> {
+/// What a wording must suit: the media of a record, which of the slots of the task it has, whether
+/// it has options and turns, and the shapes of its answers, as bits.
+type Kind = (Media, u128, bool, bool, u64);
+
+impl<'a> Choice<'a> {
+    /// Makes the samples of one record; if they are not to be made, only tells which are drawn.
+    fn word(&self, record: Record, is_made: bool) -> Worded {
+        let (records, left_out) = self.spread(record);
+        // Other options for a record come from the one before it.
+        let is_made = is_made && self.settings.negatives == Negatives::default();
+        let sample = |record: Record| {
+            if self.last_drawn.is_some_and(|last| self.draw_hash(&record) > last) {
+                let place = place(&self.task.name, &record.source_file, record.source_row);
+                return Sample::Dropped(NOT_DRAWN, not_drawn(&place));
+            }
+            if is_made { self.converse(&record, None) } else { Sample::Record(Box::new(record)) }
+        };
+        Worded { samples: records.into_iter().map(sample).collect(), left_out }
+    }
+
+    fn draw_hash(&self, record: &Record) -> u64 {
+        keyed_hash(self.settings.seed, &["draw", &self.task.name, &record.id])
+    }
+
+    /// Makes a record of every caption if the task takes all, and tells which captions are left
+    /// out: those with a token, if there are others.
+    fn spread(&self, mut record: Record) -> (Vec<Record>, Vec<(String, String)>) {
+        let mut left_out = Vec::new();
+        let captions = &mut record.answers.captions;
+        if captions.iter().any(|caption| tokens::find(caption).is_none()) {
+            captions.retain(|caption| {
+                let Some((token, reason)) = tokens::find(caption) else { return true };
+                let place = place(&self.task.name, &record.source_file, record.source_row);
+                let example = format!("{place}: an element of captions holds {token}");
+                left_out.push((format!("{reason}:captions"), example));
+                false
+            });
+        }
+        let takes_all = self.task.answers.captions.as_ref().is_some_and(|(.., take)| *take == Take::All);
+        if !takes_all || captions.len() < 2 {
+            return (vec![record], left_out);
+        }
+        let captions = std::mem::take(captions);
+        let of_caption = |(place, caption): (usize, String)| Record {
+            id: format!("{}#{place}", record.id),
+            answers: Answers { captions: vec![caption], ..record.answers.clone() },
+            ..record.clone()
+        };
+        (captions.into_iter().enumerate().map(of_caption).collect(), left_out)
+    }
+
+    fn place_of(&self, sample: &Sample) -> String {
+        match sample {
+            Sample::Made(own, _) => place(&self.task.name, &own.source_file, own.source_row),
+            Sample::Record(own) => place(&self.task.name, &own.source_file, own.source_row),
+            Sample::Dropped(_, example) => example.clone(),
+            Sample::Failed(error) => error.to_string(),
+        }
+    }
+
+    fn converse(&self, record: &Record, options_before: Option<&Options>) -> Sample {
+        let place = || place(&self.task.name, &record.source_file, record.source_row);
+        let shapes = record.answers.shapes(self.task);
+        let Some((wording, shape)) = self.of(record, &shapes) else {
+            let slots: Vec<&str> = record.slots.keys().map(String::as_str).collect();
+            let reason = format!(
+                "{}: no wording of {} suits {} with the slots [{}] and the answers [{}]",
+                place(),
+                self.task.prompts.join(", "),
+                record.media.kind().name(),
+                slots.join(", "),
+                shapes.iter().map(|shape| shape.name()).collect::<Vec<_>>().join(", ")
+            );
+            return Sample::Dropped(NO_WORDING, reason);
+        };
+        let BuildSettings { seed, negatives, lower_case, .. } = &self.settings;
+        let own =
+            record.answers.options.as_ref().filter(|_| matches!(shape, AnswerShape::Letter | AnswerShape::Option));
+        let key = (*seed, self.task.name.as_str(), record.id.as_str());
+        let changed = own.and_then(|own| negatives.change(own, options_before, &self.task.language, key));
+        let made = match &changed {
+            Some(changed) => {
+                let answers = Answers { options: Some(changed.options.clone()), ..record.answers.clone() };
+                converse(self.task, wording, shape, *seed, &Record { answers, ..record.clone() })
+            }
+            None => converse(self.task, wording, shape, *seed, record),
+        };
+        let mut conversation = match made {
+            Ok(conversation) => conversation,
+            Err(error) => return Sample::Failed(error),
+        };
+        if *lower_case {
+            let lower = |message: &mut Message| message.content = message.content.to_lowercase();
+            conversation.messages.iter_mut().for_each(lower);
+        }
+        let mut texts = conversation.messages.iter().map(|message| message.content.as_str());
+        if let Some((token, reason)) = texts.find_map(tokens::find) {
+            return Sample::Dropped(reason, format!("{}: its text holds {token}", place()));
+        }
+        if let Some(changed) = changed.as_ref().filter(|changed| changed.is_negative) {
+            conversation.id = format!("{}#{}", conversation.id, changed.kind);
+        }
+        Sample::Made(Box::new(conversation), changed.map(|changed| changed.kind))
+    }
+
     /// Returns the wording for a record, and the shape of its answer: if the wording asks for
     /// several that there are, one by the seed.
     fn of(&self, record: &Record, shapes: &[AnswerShape]) -> Option<(Wording<'a>, AnswerShape)> {
+        let fitting = self.fitting(record, shapes);
+        let wording =
+            choose(fitting.iter().copied(), self.settings.prompts, self.settings.seed, &self.task.name, &record.id)?;
+        let asked = || wording.template.answer.iter().copied().filter(|own| shapes.contains(own));
+        let place = match asked().count() {
+            1 => 0,
+            several => keyed_hash(self.settings.seed, &["shape", &self.task.name, &record.id]) as usize % several,
+        };
+        Some((wording, asked().nth(place)?))
+    }
+
+    /// Returns the wordings that suit a record.
+    fn fitting(&self, record: &Record, shapes: &[AnswerShape]) -> Arc<[Wording<'a>]> {
         let answers = &record.answers;
+        let own = self.task.slots.iter().enumerate().filter(|(_, slot)| record.slots.contains_key(&slot.name));
+        let slots = own.fold(0_u128, |bits, (place, _)| bits | 1 << place);
+        let of_shapes = shapes.iter().fold(0_u64, |bits, shape| bits | 1 << *shape as u64);
+        let (has_options, has_turns) = (answers.options.is_some(), !answers.turns.is_empty());
+        let kind = (record.media.kind(), slots, has_options, has_turns, of_shapes);
+        if let Some(known) = self.fitting.read().ok().and_then(|fitting| fitting.get(&kind).cloned()) {
+            return known;
+        }
         let has_slot = |name: &str| {
             record.slots.contains_key(name)
-                || answers.options.is_some() && matches!(name, "options" | "choices")
-                || !answers.turns.is_empty() && name == "question"
+                || has_options && matches!(name, "options" | "choices")
+                || has_turns && name == "question"
         };
         let has_answer = |shape| shapes.contains(&shape);
-        let media = record.media.kind();
-        let fitting = |own: &Wording| self.task.suits(own.template, media, &has_slot, &has_answer);
-        let fitting = self.wordings.iter().copied().filter(fitting);
-        let wording = choose(fitting, self.mode, self.seed, &self.task.name, &record.id)?;
-        let asked: Vec<AnswerShape> = wording.template.answer.iter().copied().filter(|own| has_answer(*own)).collect();
-        let place = match asked.len() {
-            1 => 0,
-            several => keyed_hash(self.seed, &["shape", &self.task.name, &record.id]) as usize % several,
-        };
-        Some((wording, asked[place]))
+        let suits = |own: &&Wording| self.task.suits(own.template, kind.0, &has_slot, &has_answer);
+        let found: Arc<[Wording]> = self.wordings.iter().filter(suits).copied().collect();
+        if let Ok(mut fitting) = self.fitting.write() {
+            fitting.insert(kind, found.clone());
+        }
+        found
     }
 }
 
@@ -514,6 +636,7 @@ fn converse(
         answer_shape: shape,
         licence: task.licence.clone(),
         images: record.media.images.iter().map(|path| ImageReference { path: path.clone() }).collect(),
+        embedded: record.media.embedded.clone(),
         video: record.media.video.clone(),
         messages,
         template: format!("{}/{}", bank.name, template.id),
@@ -549,8 +672,8 @@ fn reply(task: &Task, answers: &Answers, shape: AnswerShape, seed: u64, record_i
     own.expect("the shape is one that the record has")
 }
 
-/// The places 0 to `length - 1` in an order that depends on seed, purpose, task and record alone; every order is equally likely, so the right option stands
-/// at every place equally often.
+/// The places 0 to `length - 1` in an order that depends on seed, purpose, task and record alone;
+/// every order is equally likely, so the right option stands at every place equally often.
 fn shuffled(seed: u64, purpose: &str, task: &str, record_id: &str, length: usize) -> Vec<usize> {
     let mut places: Vec<usize> = (0..length).collect();
     places.sort_by_key(|place| (keyed_hash(seed, &[purpose, task, record_id, &place.to_string()]), *place));

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::records::{Records, TaskCounts};
+use crate::counts::TaskCounts;
+use crate::records::Records;
 use crate::task::{Fact, Task};
 use crate::{Error, Result};
 

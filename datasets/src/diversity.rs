@@ -70,8 +70,8 @@ pub struct Diversity {
     pub instructions: u64,
     /// The wordings, if they are known.
     pub wordings: Option<Wordings>,
-    /// Different words over all words, 0 to 1 (distinct-1 of Li et al., arXiv 1510.03055); 0 without
-    /// words.
+    /// Different words over all words, 0 to 1 (distinct-1 of Li et al., arXiv 1510.03055); 0
+    /// without words.
     pub distinct_1: f64,
     /// Different pairs of neighbouring words over all such pairs, 0 to 1 (distinct-2); 0 without
     /// pairs.
@@ -308,8 +308,8 @@ fn lengths(counts: &BTreeMap<u64, u64>) -> Lengths {
     Lengths { mean: words as f64 / all as f64, p50: percentile(0.5), p90: percentile(0.9), max, histogram }
 }
 
-/// Returns the mean BLEU of each text against all others: `sentence_bleu` of NLTK with equal weights
-/// of runs of 1 to 4 words and its smoothing method 1.
+/// Returns the mean BLEU of each text against all others: `sentence_bleu` of NLTK with equal
+/// weights of runs of 1 to 4 words and its smoothing method 1.
 fn self_bleu(texts: &[Vec<u64>]) -> Option<f64> {
     if texts.len() < 2 {
         return None;
@@ -362,8 +362,8 @@ fn runs(text: &[u64], length: usize) -> HashMap<u64, u64> {
     counts
 }
 
-/// Returns BLEU's brevity penalty of a text against all others: by the length that is nearest to its
-/// own, the shorter of two. `lengths` are those of all texts, sorted, its own among them.
+/// Returns BLEU's brevity penalty of a text against all others: by the length that is nearest to
+/// its own, the shorter of two. `lengths` are those of all texts, sorted, its own among them.
 fn brevity(own: usize, lengths: &[usize]) -> f64 {
     let place = lengths.partition_point(|length| *length < own);
     let others = [place.checked_sub(1), Some(place + 1)].into_iter().flatten();
@@ -439,8 +439,8 @@ fn chi_square_tail(value: f64, freedom: u64) -> f64 {
     front * fraction
 }
 
-/// Returns the place of the right option, from 0, and the number of options of a question that lists
-/// them behind the letters A, B, … and is answered with a letter: `(A)`, `A)`, `A.` or `A:`.
+/// Returns the place of the right option, from 0, and the number of options of a question that
+/// lists them behind the letters A, B, … and is answered with a letter: `(A)`, `A)`, `A.` or `A:`.
 pub fn lettered_option(question: &str, answer: &str) -> Option<(u32, u32)> {
     let right = letter(answer.trim())?;
     let mut options = 0;
@@ -456,8 +456,8 @@ pub fn lettered_option(question: &str, answer: &str) -> Option<(u32, u32)> {
     (options > 1 && right < options).then_some((right, options))
 }
 
-/// Returns the place in the alphabet of a capital letter that stands alone at the start of a text, in
-/// parentheses or not.
+/// Returns the place in the alphabet of a capital letter that stands alone at the start of a text,
+/// in parentheses or not.
 fn letter(text: &str) -> Option<u32> {
     let text = text.strip_prefix('(').unwrap_or(text);
     let first = text.chars().next().filter(char::is_ascii_uppercase)?;

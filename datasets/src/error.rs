@@ -1,4 +1,5 @@
-//! What stops a build. What is wrong with a single row never does: it is counted in [`crate::TaskCounts`].
+//! What stops a build. What is wrong with a single row never does: it is counted in
+//! [`crate::TaskCounts`].
 
 use std::io;
 use std::path::PathBuf;
@@ -14,9 +15,27 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// An archive of pictures cannot be read.
+    #[error("archive {}: {reason}", path.display())]
+    Archive {
+        /// The archive.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A program that is needed is not installed.
+    #[error(
+        "there is no program `{program}`, which reads videos: install ffmpeg (`apt-get install ffmpeg`, `brew install \
+         ffmpeg`), or put a folder of frames in the place of each video"
+    )]
+    NoProgram {
+        /// The program.
+        program: &'static str,
+    },
     /// A native file is not where the task says.
     #[error(
-        "task {task}, table {table}: there is no {} (nor the same with .gz); the published splits are {}",
+        "task {task}, table {table}: there is no {} (nor the same with .gz, .bz2 or .zst, nor a zip or \
+         tar archive there that holds it); the published splits are {}",
         path.display(),
         splits.join(", ")
     )]
@@ -29,6 +48,19 @@ pub enum Error {
         path: PathBuf,
         /// The splits that the task's authors publish.
         splits: Vec<String>,
+    },
+    /// A native file is not on the disk, and several archives hold it.
+    #[error(
+        "there is no {}, and both {first} and {second} hold it; unpack the right one, or take the other one away",
+        path.display()
+    )]
+    InSeveralArchives {
+        /// Where the file was expected.
+        path: PathBuf,
+        /// The first member of an archive, from the root folder on.
+        first: String,
+        /// The second one.
+        second: String,
     },
     /// A native file as a whole cannot be understood: broken JSON, no such place in it.
     #[error("task {task}, table {table}, file {file}: {reason}")]
@@ -58,6 +90,14 @@ pub enum Error {
         /// The language asked for, as an ISO 639 code.
         language: String,
         /// What is missing, and which languages there are.
+        reason: String,
+    },
+    /// A file of collections of pictures is faulty.
+    #[error("collections {file}: {reason}")]
+    Collections {
+        /// The file.
+        file: String,
+        /// What is wrong, with the collection and the key.
         reason: String,
     },
     /// A task that does not exist.

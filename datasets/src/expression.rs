@@ -12,7 +12,8 @@ use serde_json::Value as Json;
 use crate::filters::FILTERS;
 pub(crate) use crate::filters::{question_mark, value_of};
 
-/// Steps that one expression may take on one row; a shipped expression takes under a thousand. One step also pays for 64 bytes of text.
+/// Steps that one expression may take on one row; a shipped expression takes under a thousand. One
+/// step also pays for 64 bytes of text.
 const FUEL: u64 = 1_000_000;
 
 static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
@@ -30,6 +31,9 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
 pub(crate) struct Expression {
     source: String,
     compiled: minijinja::Expression<'static, 'static>,
+    /// The names of an expression that is nothing but a path, such as `q.question`: its value is
+    /// looked up without the machine of minijinja.
+    path: Vec<String>,
 }
 
 impl Expression {
@@ -48,11 +52,25 @@ impl Expression {
             .collect();
         unknown.sort();
         if unknown.is_empty() {
-            Ok(Self { source: source.to_owned(), compiled })
+            Ok(Self { source: source.to_owned(), compiled, path: path(&scan(source)) })
         } else {
             let (unknown, known) = (unknown.join(", "), variables.join(", "));
             Err(format!("expression `{source}` uses {unknown}, but only {known} are known here"))
         }
+    }
+
+    /// Returns the paths of names that it uses, such as `q.image_id`; a name alone where its value
+    /// is used as a whole.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = String> {
+        self.compiled.undeclared_variables(true).into_iter()
+    }
+
+    /// Returns the names that it uses, of variables as of their keys.
+    pub(crate) fn names(&self) -> impl Iterator<Item = String> {
+        scan(&self.source).into_iter().filter_map(|token| match token {
+            Token::Name(name) | Token::Text(name) => Some(name),
+            Token::Mark(_) => None,
+        })
     }
 
     /// Evaluates over one row. minijinja returns *undefined* without an error if the whole
@@ -65,11 +83,21 @@ impl Expression {
     }
 
     fn evaluate_or_none(&self, context: &Value) -> Result<Option<Value>, String> {
+        if let Some(value) = self.look_up(context) {
+            return Ok(Some(value));
+        }
         let value = self.compiled.eval(context.clone()).map_err(|fault| {
             let why = self.what_is_missing(context);
             format!("expression `{}`: {fault}{why}", self.source)
         })?;
         Ok((!value.is_undefined()).then_some(value))
+    }
+
+    /// Follows the path. What is not there or an error is left to minijinja, which says why.
+    fn look_up(&self, context: &Value) -> Option<Value> {
+        let (root, rest) = self.path.split_first()?;
+        let value = rest.iter().try_fold(context.get_attr(root).ok()?, |value, name| value.get_attr(name).ok())?;
+        (!value.is_undefined() && value.kind() != ValueKind::Invalid).then_some(value)
     }
 
     /// The same as plain JSON, so that lazy lists are walked and their faults found.
@@ -129,6 +157,20 @@ fn absent(path: &str, key: &str, keys: &[String]) -> String {
     let more = if keys.len() > LISTED_KEYS { ", …" } else { "" };
     let listed = keys.iter().take(LISTED_KEYS).cloned().collect::<Vec<_>>().join(", ");
     format!("; `{path}` has no `{key}`{}; its keys are {listed}{more}", hint.unwrap_or_default())
+}
+
+/// Returns the names of a path, or none if the expression is more than that.
+fn path(tokens: &[Token]) -> Vec<String> {
+    let mut names = Vec::new();
+    for (place, token) in tokens.iter().enumerate() {
+        match token {
+            Token::Name(name) if place % 2 == 0 => names.push(name.clone()),
+            Token::Mark('.') if place % 2 == 1 => {}
+            _ => return Vec::new(),
+        }
+    }
+    let is_word = |name: &String| matches!(name.to_lowercase().as_str(), "true" | "false" | "none");
+    if names.first().is_some_and(is_word) { Vec::new() } else { names }
 }
 
 /// A part of an expression, as far as names are concerned.

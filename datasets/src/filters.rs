@@ -70,13 +70,17 @@ fn as_list(value: Value) -> Value {
     }
 }
 
-/// `'a red bus' | as_sentence` is `A red bus.`: a capital at the start and a mark at the end.
+/// `'a red bus' | as_sentence` is `A red bus.`: a capital at the start and a mark at the end. A
+/// letter alone that is no article, such as the name of a function, stays as it is.
 fn as_sentence(text: &str) -> String {
     let text = text.trim();
     let mut characters = text.chars();
-    let capital: String = characters.next().into_iter().flat_map(char::to_uppercase).collect();
+    let first: String = characters.next().into_iter().collect();
+    let rest = characters.as_str();
+    let is_symbol = first != "a" && first != "i" && rest.starts_with([' ', '(', '=']);
+    let first = if is_symbol { first } else { first.to_uppercase() };
     let stop = if text.is_empty() || is_ended(text) { "" } else { "." };
-    format!("{capital}{}{stop}", characters.as_str())
+    format!("{first}{rest}{stop}")
 }
 
 /// `'american_bulldog_100' | before_last('_')` is `american_bulldog`: the text before the last
@@ -429,6 +433,8 @@ mod tests {
             ("{}.x | as_list", json!([])),
             ("'a red bus' | as_sentence", json!("A red bus.")),
             ("'Is it?' | as_sentence", json!("Is it?")),
+            ("'g(x) is even' | as_sentence", json!("g(x) is even.")),
+            ("'i see m' | as_sentence", json!("I see m.")),
             ("'a_b_1' | before_last('_')", json!("a_b")),
             ("[10, 20, 30, 40] | box('xywh', 100, 200)", json!("[0.100, 0.100, 0.400, 0.300]")),
             ("[10, 20, 30, 40] | box('xyxy', 100, 200)", json!("[0.100, 0.100, 0.300, 0.200]")),

@@ -25,6 +25,9 @@
 //!   that map rows to records;
 //! * [`Records`]: typed [`Record`]s: media, slots and answers by shape, every native row kept or
 //!   counted under the reason why not;
+//! * [`Pictures`]: where their pictures lie: in folders, in archives, or in the rows themselves;
+//! * [`Video`]: which frames of a video stand for it;
+//! * [`inventory`]: which pictures are missing, and where they come from;
 //! * [`Build`]: records and prompt banks to [`Conversation`]s;
 //! * [`mixture`]: how many records of each task, and which;
 //! * [`DiversityMeter`]: how varied the instructions came out;
@@ -32,16 +35,20 @@
 //!
 //! Every choice (wording, order of options, which of several captions) depends on the seed, the
 //! task and the record's id alone. The crate downloads nothing, decodes no picture and writes no
-//! file but those that an export is told to.
+//! file but those that an export is told to; frames of videos come from the program ffmpeg.
 
+mod archive;
 mod build;
 mod catalogue;
 mod checked;
+mod coding;
+mod counts;
 mod diversity;
 mod error;
 pub mod export;
 mod expression;
 mod filters;
+mod hydrate;
 pub mod mixture;
 mod picture;
 mod record;
@@ -51,6 +58,7 @@ mod sentence;
 mod shape;
 mod task;
 mod tokens;
+mod video;
 
 #[cfg(test)]
 #[path = "../../tests/machine.rs"]
@@ -59,14 +67,17 @@ mod machine;
 pub use build::{Build, BuildSettings, Conversation, Dialogs, ImageReference, Message, Negatives, PackedRecord, Role};
 pub use catalogue::{Catalogue, FaultyTask};
 pub use checked::{Checked, check, count_difference};
+pub use counts::{NOT_DRAWN, ShapeCount, TaskCounts};
 pub use diversity::{
     Bin, Diversity, DiversityMeter, Exchange, Lengths, Positions, SetDiversity, Wordings, exchanges, lettered_option,
 };
 pub use error::Error;
-pub use picture::read_picture;
+pub use hydrate::{Absent, Collection, Collections, Held, Inventory, inventory};
+pub use picture::{ArchiveMember, Embedded, Pictures, Place};
 pub use record::{Answers, Media, Options, Record, SlotValue, VideoReference};
-pub use records::{NOT_DRAWN, Records, ShapeCount, TaskCounts};
+pub use records::Records;
 pub use task::{CommercialUse, Fact, Obtain, Task, Terms, Verified};
+pub use video::{Frame, Video, VideoFault, ffmpeg_version, frame_at};
 
 /// Shorthand for results of this crate.
 pub type Result<T> = std::result::Result<T, Error>;

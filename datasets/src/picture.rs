@@ -1,22 +1,280 @@
-//! Pictures of a task, as bytes.
+//! Pictures of a task: in folders, in archives, or in the rows themselves.
 
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsString;
 use std::fs;
-use std::io::ErrorKind;
-use std::path::{Component, Path};
+use std::io::{self, ErrorKind};
+use std::path::{Component, Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::archive::{Archive, Member, has_members, is_archive, is_packed_whole};
 use crate::{Error, Result};
 
-/// The bytes of a picture below `folder`, or `None` if there is no such file.
-///
-/// # Errors
-/// If the file is there but cannot be read.
-pub fn read_picture(folder: &Path, path: &str) -> Result<Option<Vec<u8>>> {
-    let file = folder.join(path);
-    match fs::read(&file) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(source) if matches!(source.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
-        Err(source) => Err(Error::Io { path: file, source }),
+/// Where one picture lies.
+#[derive(Debug, Clone)]
+pub enum Place {
+    /// In a file of its own.
+    File(PathBuf),
+    /// In an archive.
+    Member(ArchiveMember),
+    /// In the row that is about it.
+    Row(Arc<[u8]>),
+}
+
+/// A member of an archive that is there.
+#[derive(Debug, Clone)]
+pub struct ArchiveMember {
+    archive: Arc<Archive>,
+    member: Member,
+}
+
+impl Place {
+    /// Returns how many bytes it has.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn size(&self) -> io::Result<u64> {
+        match self {
+            Place::File(path) => Ok(path.metadata()?.len()),
+            Place::Member(own) => Ok(own.member.size),
+            Place::Row(bytes) => Ok(bytes.len() as u64),
+        }
     }
+
+    /// Returns what programs of ffmpeg take as the name of it: a file, or a piece of one. A member
+    /// that is compressed has none.
+    pub(crate) fn input(&self) -> Option<OsString> {
+        match self {
+            Place::File(path) => {
+                let mut input = OsString::from("file:");
+                input.push(path);
+                Some(input)
+            }
+            Place::Member(own) => {
+                let (start, end) = own.archive.span(&own.member)?;
+                let mut input = OsString::from(format!("subfile,,start,{start},end,{end},,:"));
+                input.push(&own.archive.path);
+                Some(input)
+            }
+            Place::Row(_) => None,
+        }
+    }
+
+    /// Returns its bytes.
+    ///
+    /// # Errors
+    /// What the system says, and if the archive is damaged there.
+    pub fn read(&self) -> io::Result<Vec<u8>> {
+        match self {
+            Place::File(path) => fs::read(path),
+            Place::Member(own) => own.archive.read(&own.member),
+            Place::Row(bytes) => Ok(bytes.to_vec()),
+        }
+    }
+}
+
+/// Finds the pictures of a task by their paths: in a folder, in the zip and tar archives that lie
+/// where the path leads, or in one archive. An archive is looked through once, when the first
+/// picture is sought in it.
+#[derive(Debug)]
+pub struct Pictures {
+    roots: Vec<PathBuf>,
+    /// The archives of folders, in the order of their names.
+    folders: Mutex<HashMap<PathBuf, Arc<Vec<PathBuf>>>>,
+    archives: Mutex<HashMap<PathBuf, Arc<Archive>>>,
+}
+
+impl Pictures {
+    /// Begins with some folders or archives, of which the first that has a path counts. They need
+    /// not be there.
+    pub fn of(roots: impl IntoIterator<Item = PathBuf>) -> Self {
+        Self { roots: roots.into_iter().collect(), folders: Mutex::default(), archives: Mutex::default() }
+    }
+
+    /// Returns where the picture of a path lies, if it is there. A path that leads through an
+    /// archive, as in `images.zip/a.jpg`, names a member of it. Otherwise a member stands for the
+    /// file that it would be if its archive were unpacked where it lies, or into a folder of its
+    /// name; a folder that holds all of the archive may be left out.
+    ///
+    /// # Errors
+    /// If an archive or a folder cannot be read.
+    pub fn find(&self, path: &str) -> Result<Option<Place>> {
+        if !stays_inside(path) {
+            return Ok(None);
+        }
+        for root in &self.roots {
+            if is_archive(root) && root.is_file() {
+                if let Some(place) = self.member(root, path)? {
+                    return Ok(Some(place));
+                }
+                continue;
+            }
+            let file = root.join(path);
+            if file.is_file() {
+                return Ok(Some(Place::File(file)));
+            }
+            let mut folder = root.clone();
+            let mut rest = path;
+            loop {
+                for archive in self.archives_in(&folder)?.iter() {
+                    if let Some(place) = self.member(archive, rest)? {
+                        return Ok(Some(place));
+                    }
+                }
+                let Some((first, behind)) = rest.split_once('/') else { break };
+                folder.push(first);
+                rest = behind;
+                if folder.is_dir() {
+                    continue;
+                }
+                if has_members(&folder) && folder.is_file() {
+                    return self.member(&folder, rest);
+                }
+                break;
+            }
+        }
+        Ok(None)
+    }
+
+    /// Returns the bytes of the picture of a path, if it is there.
+    ///
+    /// # Errors
+    /// If it is there but cannot be read.
+    pub fn read(&self, path: &str) -> Result<Option<Vec<u8>>> {
+        let Some(place) = self.find(path)? else { return Ok(None) };
+        let failed = |source| Error::Io { path: PathBuf::from(path), source };
+        place.read().map(Some).map_err(failed)
+    }
+
+    /// Returns the archives in its folders of which no member can be read alone, such as a
+    /// compressed tar: whoever misses a picture may find it there.
+    pub fn packed_whole(&self) -> Vec<PathBuf> {
+        let entries = self.roots.iter().filter_map(|root| fs::read_dir(root).ok()).flatten().flatten();
+        let mut found: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| is_packed_whole(path)).collect();
+        found.sort();
+        found
+    }
+
+    /// Returns the paths of the pictures that lie in a folder, by the endings of their names.
+    ///
+    /// # Errors
+    /// If the folder is there but cannot be read.
+    pub(crate) fn pictures_in(&self, folder: &str) -> Result<Vec<String>> {
+        if !stays_inside(folder) {
+            return Ok(Vec::new());
+        }
+        for path in self.roots.iter().map(|root| root.join(folder)).filter(|path| path.is_dir()) {
+            let failed = |source| Error::Io { path: path.clone(), source };
+            let mut found = Vec::new();
+            for entry in fs::read_dir(&path).map_err(failed)? {
+                let Ok(name) = entry.map_err(failed)?.file_name().into_string() else { continue };
+                let ending = name.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase());
+                if ending.is_some_and(|ending| PICTURES.contains(&ending.as_str())) && !name.starts_with('.') {
+                    found.push(format!("{folder}/{name}"));
+                }
+            }
+            return Ok(found);
+        }
+        Ok(Vec::new())
+    }
+
+    fn member(&self, archive: &Path, path: &str) -> Result<Option<Place>> {
+        let mut archives = self.archives.lock().unwrap_or_else(PoisonError::into_inner);
+        let archive = match archives.get(archive) {
+            Some(archive) => Arc::clone(archive),
+            None => {
+                let opened = Arc::new(Archive::open(archive)?);
+                archives.insert(archive.to_owned(), Arc::clone(&opened));
+                opened
+            }
+        };
+        drop(archives);
+        Ok(archive.find(path).map(|member| Place::Member(ArchiveMember { archive, member })))
+    }
+
+    fn archives_in(&self, folder: &Path) -> Result<Arc<Vec<PathBuf>>> {
+        let mut folders = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = folders.get(folder) {
+            return Ok(Arc::clone(found));
+        }
+        let failed = |source| Error::Io { path: folder.to_owned(), source };
+        let mut found = Vec::new();
+        match fs::read_dir(folder) {
+            Err(fault) if matches!(fault.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
+            entries => {
+                for entry in entries.map_err(failed)? {
+                    let path = entry.map_err(failed)?.path();
+                    if is_archive(&path) && path.is_file() {
+                        found.push(path);
+                    }
+                }
+            }
+        }
+        found.sort();
+        let found = Arc::new(found);
+        folders.insert(folder.to_owned(), Arc::clone(&found));
+        Ok(found)
+    }
+}
+
+/// Endings of the names of pictures.
+const PICTURES: [&str; 8] = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"];
+
+/// Orders names as people number them: digits that follow each other are one number.
+pub(crate) fn natural_order(first: &str, second: &str) -> Ordering {
+    let (mut left, mut right) = (first, second);
+    loop {
+        let digits = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();
+        let (in_left, in_right) = (digits(left), digits(right));
+        let order = if in_left > 0 && in_right > 0 {
+            let (one, other) = (left[..in_left].trim_start_matches('0'), right[..in_right].trim_start_matches('0'));
+            (left, right) = (&left[in_left..], &right[in_right..]);
+            one.len().cmp(&other.len()).then_with(|| one.cmp(other))
+        } else {
+            let (Some(one), Some(other)) = (left.chars().next(), right.chars().next()) else {
+                return left.len().cmp(&right.len()).then_with(|| first.cmp(second));
+            };
+            (left, right) = (&left[one.len_utf8()..], &right[other.len_utf8()..]);
+            one.cmp(&other)
+        };
+        if order != Ordering::Equal {
+            return order;
+        }
+    }
+}
+
+/// Pictures that stand in the row that is about them, by the paths that they get.
+pub type Embedded = BTreeMap<String, Arc<[u8]>>;
+
+/// Hexadecimal digits of the digest that names a picture of a row: 128 bits.
+const DIGITS: usize = 32;
+
+/// Adds a picture that has no path of its own and returns the one that it gets: that of its
+/// content, `12/3456….jpg`, so that it is kept once however many rows it stands in.
+pub(crate) fn embed(bytes: Vec<u8>, embedded: &mut Embedded) -> String {
+    let digest = blake3::hash(&bytes).to_hex();
+    let suffix = lynxdata_picture::format_of(&bytes).map_or("bin", lynxdata_picture::Format::extension);
+    let path = format!("{}/{}.{suffix}", &digest[..2], &digest[2..DIGITS]);
+    embedded.insert(path.clone(), bytes.into());
+    path
+}
+
+/// How JPEG, PNG, GIF, WebP and TIFF begin in base64.
+const BASE64_PICTURES: [&str; 6] = ["/9j/", "iVBORw0KGgo", "R0lGOD", "UklGR", "SUkq", "TU0AK"];
+
+/// The least characters of a picture in base64: a GIF of one pixel has 35 bytes, and a path in a
+/// folder `/9j` may be shorter.
+const LEAST_BASE64: usize = 46;
+
+/// Returns the base64 of a text that holds a picture: a data URL (RFC 2397), or base64 that begins
+/// as pictures do.
+pub(crate) fn base64_of(text: &str) -> Option<&str> {
+    if let Some(data) = text.strip_prefix("data:") {
+        return data.split_once(";base64,").map(|(_, base64)| base64);
+    }
+    let is_picture = text.len() >= LEAST_BASE64 && BASE64_PICTURES.iter().any(|begin| text.starts_with(begin));
+    is_picture.then_some(text)
 }
 
 /// Whether a path from native data stays inside the folder that it is joined to.
@@ -29,14 +287,81 @@ pub(crate) fn stays_inside(path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::archive::tests::{write_tar, write_zip};
+
+    fn read(pictures: &Pictures, path: &str) -> Option<Vec<u8>> {
+        pictures.read(path).unwrap()
+    }
 
     #[test]
     fn a_missing_picture_is_none() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("a.jpg"), "x").unwrap();
-        assert_eq!(read_picture(folder.path(), "a.jpg").unwrap().as_deref(), Some(b"x".as_slice()));
-        assert_eq!(read_picture(folder.path(), "b.jpg").unwrap(), None);
-        assert_eq!(read_picture(folder.path(), "a.jpg/b.jpg").unwrap(), None);
+        let pictures = Pictures::of([folder.path().to_owned()]);
+        assert_eq!(read(&pictures, "a.jpg").as_deref(), Some(b"x".as_slice()));
+        for path in ["b.jpg", "a.jpg/b.jpg", "c/b.jpg", ".", "../a.jpg", "/a.jpg"] {
+            assert_eq!(read(&pictures, path), None, "{path}");
+        }
+        assert_eq!(read(&Pictures::of([folder.path().join("nowhere")]), "a.jpg"), None);
+    }
+
+    #[test]
+    fn members_stand_for_the_files_that_they_would_be() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().to_owned();
+        fs::create_dir_all(root.join("vg/extra")).unwrap();
+        write_zip(&root.join("train2014.zip"), &[("train2014/a.jpg", b"a"), ("train2014/b.jpg", b"b")]);
+        write_tar(&root.join("00007.tar"), &[("000070001.jpg", b"c")]);
+        write_tar(&root.join("vg/images.tar"), &[("./images/1.jpg", b"d"), ("./images/2.jpg", b"e")]);
+        fs::write(root.join("LA.json"), "{\"LA_1\": \"Zg==\"}").unwrap();
+        fs::write(root.join("pictures.tar.gz"), "").unwrap();
+        let pictures = Pictures::of([root.clone()]);
+        let found = [
+            ("train2014/a.jpg", b"a"),
+            ("00007/000070001.jpg", b"c"),
+            ("vg/images/1.jpg", b"d"),
+            ("vg/2.jpg", b"e"),
+            ("LA.json/LA_1", b"f"),
+            ("train2014.zip/train2014/b.jpg", b"b"),
+        ];
+        for (path, bytes) in found {
+            assert_eq!(read(&pictures, path).as_deref(), Some(bytes.as_slice()), "{path}");
+            assert_eq!(
+                pictures.find(path).unwrap().unwrap().size().unwrap(),
+                if path.ends_with("LA_1") { 3 } else { 1 }
+            );
+        }
+        assert_eq!(read(&pictures, "images/1.jpg"), None, "that archive lies in another folder");
+        assert_eq!(pictures.packed_whole(), [root.join("pictures.tar.gz")]);
+        // A file goes before a member, the first root before the second.
+        fs::create_dir(root.join("train2014")).unwrap();
+        fs::write(root.join("train2014/a.jpg"), "file").unwrap();
+        assert_eq!(read(&pictures, "train2014/a.jpg").as_deref(), Some(b"file".as_slice()));
+        assert_eq!(read(&pictures, "train2014/b.jpg").as_deref(), Some(b"b".as_slice()));
+        let several = Pictures::of([root.join("vg/extra"), root.join("train2014.zip"), root]);
+        assert_eq!(read(&several, "train2014/a.jpg").as_deref(), Some(b"a".as_slice()));
+        assert_eq!(read(&several, "00007/000070001.jpg").as_deref(), Some(b"c".as_slice()));
+    }
+
+    #[test]
+    fn pictures_of_rows_are_named_by_their_content() {
+        let mut embedded = Embedded::new();
+        let gif = b"GIF89a\x01\0\x01\0".to_vec();
+        let first = embed(gif.clone(), &mut embedded);
+        assert_eq!(embed(gif, &mut embedded), first);
+        let second = embed(b"no picture".to_vec(), &mut embedded);
+        assert!(first.ends_with(".gif") && second.ends_with(".bin") && first.len() == 2 + 1 + 30 + 4, "{first}");
+        assert!(stays_inside(&first) && embedded.len() == 2);
+    }
+
+    #[test]
+    fn base64_is_told_from_paths() {
+        let jpeg = format!("/9j/{}", "4AAQ".repeat(20));
+        assert_eq!(base64_of(&jpeg), Some(jpeg.as_str()));
+        assert_eq!(base64_of("data:image/png;base64,AAAA"), Some("AAAA"));
+        for path in ["/9j/4.jpg", "a.jpg", "images/R0lGOD.gif", "data:x", ""] {
+            assert_eq!(base64_of(path), None, "{path}");
+        }
     }
 
     #[test]

@@ -6,8 +6,9 @@ use lynxdata_prompts::{AnswerShape, Media as Kind, Slot};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::archive::from_base64;
 use crate::expression::question_mark;
-use crate::picture::stays_inside;
+use crate::picture::{Embedded, base64_of, embed, stays_inside};
 use crate::shape::misfit;
 use crate::task::Task;
 
@@ -34,6 +35,9 @@ pub struct Record {
 pub struct Media {
     /// Paths of its pictures from the folder of pictures on.
     pub images: Vec<String>,
+    /// Those of its pictures that stand in the row itself.
+    #[serde(skip)]
+    pub embedded: Embedded,
     /// Its video.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub video: Option<VideoReference>,
@@ -154,23 +158,47 @@ pub(crate) fn path(value: &Value) -> Result<String, String> {
 /// Endings of the names of videos.
 const VIDEOS: [&str; 6] = ["avi", "m4v", "mkv", "mov", "mp4", "webm"];
 
-/// Reads the path of a picture. A video is none: wordings would call it a picture, and exports
-/// would put its bytes into a column of pictures.
-pub(crate) fn picture_path(value: &Value) -> Result<String, String> {
+/// Reads one picture.
+pub(crate) fn picture(value: &Value) -> Result<Media, String> {
+    let mut media = Media::default();
+    let path = picture_path(value, &mut media.embedded)?;
+    media.images.push(path);
+    Ok(media)
+}
+
+/// Reads one picture or a list of them, at least one.
+pub(crate) fn pictures(value: &Value) -> Result<Media, String> {
+    let Value::Array(_) = value else { return picture(value) };
+    let mut media = Media::default();
+    for value in list(value, "a picture or a list of pictures")? {
+        media.images.push(picture_path(value, &mut media.embedded)?);
+    }
+    Ok(media)
+}
+
+/// Reads a picture: its path, or its bytes as base64, alone or as `datasets` has them, an object of
+/// `bytes` and `path` of which the bytes count if they are there. A video is none: wordings would
+/// call it a picture, and exports would put its bytes into a column of pictures.
+fn picture_path(value: &Value, embedded: &mut Embedded) -> Result<String, String> {
+    let base64 = match value {
+        Value::Object(fields) => match (fields.get("bytes"), fields.get("path")) {
+            (Some(Value::String(base64)), _) => Some(base64.as_str()),
+            (_, Some(path @ Value::String(_))) => return picture_path(path, embedded),
+            (bytes, path) if bytes.or(path).is_some() => return Err("has neither bytes nor a path".to_owned()),
+            _ => None,
+        },
+        Value::String(text) => base64_of(text.trim()),
+        _ => None,
+    };
+    if let Some(base64) = base64 {
+        return Ok(embed(from_base64(base64)?, embedded));
+    }
     let path = path(value)?;
     let ending = path.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase());
     if ending.is_some_and(|ending| VIDEOS.contains(&ending.as_str())) {
         return Err(format!("{path:?} is a video; say so with media.video"));
     }
     Ok(path)
-}
-
-/// Reads one path of a picture or a list of them, at least one.
-pub(crate) fn picture_paths(value: &Value) -> Result<Vec<String>, String> {
-    match value {
-        Value::String(_) => Ok(vec![picture_path(value)?]),
-        paths => list(paths, "a path or a list of paths")?.iter().map(picture_path).collect(),
-    }
 }
 
 /// Reads seconds.
@@ -432,11 +460,24 @@ mod tests {
 
     #[test]
     fn one_path_may_be_a_text_and_none_may_leave_the_folder() {
-        assert_eq!(picture_paths(&json!("a.jpg")).unwrap(), ["a.jpg"]);
-        assert_eq!(picture_paths(&json!(["a.jpg", "b.jpg"])).unwrap().len(), 2);
-        assert!(picture_paths(&json!("../a.jpg")).unwrap_err().contains("leaves the folder"));
-        assert!(picture_paths(&json!([])).unwrap_err().contains("empty list"));
-        assert!(picture_paths(&json!(["a.jpg", "b.MP4"])).unwrap_err().contains("say so with media.video"));
+        assert_eq!(pictures(&json!("a.jpg")).unwrap().images, ["a.jpg"]);
+        assert_eq!(pictures(&json!(["a.jpg", "b.jpg"])).unwrap().images.len(), 2);
+        assert!(pictures(&json!("../a.jpg")).unwrap_err().contains("leaves the folder"));
+        assert!(pictures(&json!([])).unwrap_err().contains("empty list"));
+        assert!(pictures(&json!(["a.jpg", "b.MP4"])).unwrap_err().contains("say so with media.video"));
         assert_eq!(path(&json!("b.MP4")).unwrap(), "b.MP4");
+    }
+
+    #[test]
+    fn pictures_may_be_bytes_in_base64() {
+        let gif = "R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7";
+        let own = pictures(&json!([gif, {"bytes": gif, "path": "a.gif"}, {"bytes": null, "path": "b.gif"}])).unwrap();
+        assert_eq!((&own.images[0], own.images[2].as_str(), own.embedded.len()), (&own.images[1], "b.gif", 1));
+        assert_eq!(own.embedded[&own.images[0]].len(), 42);
+        let of_url = picture(&json!(format!("data:image/gif;base64,{gif}"))).unwrap();
+        assert_eq!(of_url.images, own.images[..1]);
+        assert!(picture(&json!({"bytes": "*"})).unwrap_err().contains("is no base64"));
+        assert!(picture(&json!({"bytes": null, "path": null})).unwrap_err().contains("neither bytes nor a path"));
+        assert!(picture(&json!({"url": "x"})).unwrap_err().contains("must be a text"));
     }
 }

@@ -1,245 +1,175 @@
 //! Native rows to typed records: joins, predicates, fields, and the count of everything that is
-//! dropped.
+//! dropped. Rows are mapped on all cores, and counted in the order of the files.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use lynxdata_prompts::{AnswerShape, keyed_hash};
 use minijinja::Value;
-use serde::{Deserialize, Serialize};
+use minijinja::value::{Object, ObjectRepr};
+use rayon::prelude::*;
 use serde_json::Value as Json;
 
-use crate::expression::value_of;
+use crate::counts::TaskCounts;
+use crate::expression::Expression;
 use crate::record::{
-    Answers, Media, Record, SlotValue, VideoReference, answer, key_text, options, path, picture_path, picture_paths,
-    seconds, slot, texts_of, truth, turns, votes,
+    Answers, Media, Record, SlotValue, VideoReference, answer, key_text, options, path, picture, pictures, seconds,
+    slot, texts_of, truth, turns, votes,
 };
-use crate::rows::table::Matches;
-use crate::rows::{NativeRow, Rows, Shape, read_all};
+use crate::rows::row::{Row, projected, text_of, value, whole};
+use crate::rows::table::{Fields, Matches};
+use crate::rows::{NativeRow, Rows, Shape};
 use crate::shape::misfit;
 use crate::task::{Join, Mapped, MediaSource, Task};
 use crate::{Error, Result};
 
-/// The share of answers that may not fit the shape that a task says they have. Above it the task
-/// says the wrong shape, and its wordings ask for something else than what is answered.
-const MOST_MISFITS: f64 = 0.2;
+/// Records that are mapped together: enough to keep all cores busy, little in memory.
+const CHUNK: usize = 2048;
 
-/// Fewer misfits than this are no share of anything: a fixture has five rows.
-const FEWEST_MISFITS: u64 = 3;
+/// Bytes of rows from which on fewer records are mapped together: a row may hold a picture.
+const CHUNK_BYTES: usize = 4 << 20;
 
-/// The share of dropped records is looked at from this number of records on.
-const FEWEST_RECORDS: u64 = 10;
+/// Records that one core maps at least before another may take some of its.
+const FEWEST_TOGETHER: usize = 32;
 
-/// The reason of records that were not among those that were drawn.
-pub const NOT_DRAWN: &str = "not_drawn";
-
-/// What became of the rows of a task. `records_seen = kept + the sum of dropped`, always.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TaskCounts {
-    /// Native rows of the first table.
-    pub rows_seen: u64,
-    /// Records in them: equal to the rows unless the task explodes them. A row that cannot be
-    /// exploded counts as one record.
-    pub records_seen: u64,
-    /// Records that became conversations.
-    pub kept: u64,
-    /// Records that did not, by reason: `unreadable`, `unmatched:TABLE`, `explode` (no element),
-    /// `where:NAME` (the predicate is false), `field:NAME` (a value of the wrong kind),
-    /// `error:NAME` (an expression fails), `few_votes`, `answer_shape` (no answer has the shape
-    /// that it is said to have), `no_wording` (no wording suits what the record has),
-    /// `not_drawn` (fewer were asked for), `duplicate_id`, and `image_token`, `video_token`, `audio_token`, `turn_token` (a text holds
-    /// what trainers take for media or the end of a turn). Whoever looks at the pictures adds what
-    /// is wrong with them.
-    pub dropped: BTreeMap<String, u64>,
-    /// What was left out without a record, by reason: rows of other tables, `unreadable:TABLE`,
-    /// `no_key:TABLE` and `duplicate_key:TABLE` (the first row of a key counts); elements of lists,
-    /// `no_text:FIELD` and captions with tokens as above, such as `video_token:captions`; answers
-    /// of records that have others, `answer_shape:SHAPE`.
-    pub left_out: BTreeMap<String, u64>,
-    /// Answers by the shape that they are said to have, and how many of them do not have it.
-    pub answers: BTreeMap<String, ShapeCount>,
-    /// Kept records that lack an optional slot or answer, by its name.
-    pub lacking: BTreeMap<String, u64>,
-    /// Conversations that are kept and told, by reason, such as `contaminated:question`.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub reported: BTreeMap<String, u64>,
-    /// Questions with options of which one says that no other is right, by whether and why it is:
-    /// `none_of_the_above`, `unanswerable`, `none_of_the_above_is_wrong`.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub negatives: BTreeMap<String, u64>,
-    /// Conversations with U+FFFD in a text: bytes that were no characters, here or before.
-    pub with_replaced_characters: u64,
-    /// The first case of every reason of both in full: task, file, row, field, expression.
-    pub examples: BTreeMap<String, String>,
-    /// Keys of joined tables that no row asked for, by table; tables without any are left out.
-    /// Known at the end.
-    pub unmatched_keys: BTreeMap<String, u64>,
-    /// Whether these are the counts of a part of a split that another part follows.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub goes_on: bool,
-}
-
-/// How many answers of one shape there are.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ShapeCount {
-    /// All of them.
-    pub given: u64,
-    /// Those that do not have the shape.
-    pub misfits: u64,
-}
-
-impl TaskCounts {
-    /// Whether every record is accounted for.
-    pub fn adds_up(&self) -> bool {
-        self.records_seen == self.kept + self.dropped.values().sum::<u64>()
-    }
-
-    /// Adds the counts of the part that follows.
-    fn add(&mut self, next: &TaskCounts) {
-        let add = |own: &mut BTreeMap<String, u64>, next: &BTreeMap<String, u64>| {
-            next.iter().for_each(|(key, count)| *own.entry(key.clone()).or_default() += count);
-        };
-        self.rows_seen += next.rows_seen;
-        self.records_seen += next.records_seen;
-        self.kept += next.kept;
-        self.with_replaced_characters += next.with_replaced_characters;
-        add(&mut self.dropped, &next.dropped);
-        add(&mut self.left_out, &next.left_out);
-        add(&mut self.lacking, &next.lacking);
-        add(&mut self.negatives, &next.negatives);
-        add(&mut self.reported, &next.reported);
-        add(&mut self.unmatched_keys, &next.unmatched_keys);
-        for (shape, count) in &next.answers {
-            let own = self.answers.entry(shape.clone()).or_default();
-            own.given += count.given;
-            own.misfits += count.misfits;
-        }
-        for (reason, example) in &next.examples {
-            self.keep_first(reason, || example.clone());
-        }
-        self.goes_on = next.goes_on;
-    }
-
-    /// Counts a record as dropped that was kept before.
-    pub fn drop_kept(&mut self, reason: &str, example: impl FnOnce() -> String) {
-        self.kept -= 1;
-        self.count_drop(reason, example);
-    }
-
-    /// Returns the error of a task of whose records none is kept, if there are any.
-    pub fn nothing_kept(&self, task: &str) -> Option<Error> {
-        if self.kept > 0 {
-            return None;
-        }
-        let of_count = |reason: &&String| self.dropped[*reason];
-        let most = self.dropped.keys().rev().max_by_key(of_count)?;
-        Some(Error::NothingKept {
-            task: task.to_owned(),
-            records: self.records_seen,
-            reasons: [&self.dropped, &self.left_out]
-                .into_iter()
-                .flatten()
-                .map(|(reason, count)| format!("{reason} {count}"))
-                .collect(),
-            example: self.examples[most].clone(),
-        })
-    }
-
-    /// Returns the error of a task of which nothing is kept, of which too much is dropped, or of
-    /// which too many answers do not have the shape that they are said to have.
-    fn verdict(&self, task: &Task) -> Option<Error> {
-        if let Some(error) = self.nothing_kept(&task.name) {
-            return Some(error);
-        }
-        for (shape, ShapeCount { given, misfits }) in &self.answers {
-            let share = *misfits as f64 / (*given).max(1) as f64;
-            if *misfits >= FEWEST_MISFITS && share > MOST_MISFITS {
-                return Some(Error::AnswerShape {
-                    task: task.name.clone(),
-                    shape: shape.clone(),
-                    percent: share * 100.0,
-                    most: MOST_MISFITS * 100.0,
-                    example: self.examples.get(&format!("answer_shape:{shape}")).cloned().unwrap_or_default(),
-                });
-            }
-        }
-        // What a predicate leaves out or a draw passes over is meant to go, and a row that holds no
-        // record has none.
-        let is_meant = |reason: &str| reason.starts_with("where:") || [NOT_DRAWN, "explode"].contains(&reason);
-        let faulty: BTreeMap<&String, &u64> = self.dropped.iter().filter(|(reason, _)| !is_meant(reason)).collect();
-        let dropped: u64 = faulty.values().copied().sum();
-        let share = dropped as f64 / (dropped + self.kept).max(1) as f64;
-        if dropped + self.kept < FEWEST_RECORDS || share <= task.may_drop {
-            return None;
-        }
-        let most = faulty.iter().rev().max_by_key(|(_, count)| **count).map(|(reason, _)| *reason)?;
-        Some(Error::TooMuchDropped {
-            task: task.name.clone(),
-            percent: share * 100.0,
-            most: task.may_drop * 100.0,
-            reasons: faulty.iter().map(|(reason, count)| format!("{reason} {count}")).collect(),
-            example: self.examples.get(most).cloned().unwrap_or_default(),
-        })
-    }
-
-    pub(crate) fn count_drop(&mut self, reason: &str, example: impl FnOnce() -> String) {
-        *self.dropped.entry(reason.to_owned()).or_default() += 1;
-        self.keep_first(reason, example);
-    }
-
-    pub(crate) fn count_left_out(&mut self, reason: &str, example: impl FnOnce() -> String) {
-        *self.left_out.entry(reason.to_owned()).or_default() += 1;
-        self.keep_first(reason, example);
-    }
-
-    fn keep_first(&mut self, reason: &str, example: impl FnOnce() -> String) {
-        if !self.examples.contains_key(reason) {
-            self.examples.insert(reason.to_owned(), example());
-        }
-    }
-}
-
-/// A joined table in memory.
+/// A joined table in memory, as JSON text: what expressions ask for is parsed again, which takes
+/// less memory than what was parsed.
 #[derive(Debug)]
 struct Index<'a> {
     join: &'a Join,
-    rows: HashMap<String, Entry>,
-    keys_used: usize,
+    rows: HashMap<Box<str>, Entry>,
 }
 
 #[derive(Debug)]
 struct Entry {
-    value: Value,
-    used: bool,
+    /// A row, or a list of rows without its end.
+    text: Vec<u8>,
+    used: AtomicBool,
 }
 
-/// What expressions see of one record, and where it comes from.
+/// What expressions see besides tables.
 #[derive(Debug)]
-struct Candidate {
-    variables: BTreeMap<Arc<str>, Value>,
+struct Common {
+    /// The split, and lookups.
+    values: Vec<(String, Value)>,
+    /// Names of the tables that are read row by row.
+    tables: Vec<String>,
+    /// Name of the exploded element.
+    element: Option<String>,
+}
+
+/// What expressions see of one record.
+#[derive(Debug, Clone)]
+struct Scope {
+    common: Arc<Common>,
     file: Arc<str>,
     row: u64,
+    /// Rows of the tables, in the order of their names.
+    tables: Vec<Value>,
+    element: Option<Value>,
+    index: usize,
+}
+
+impl Object for Scope {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Map
+    }
+
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        self.get_value_by_str(key.as_str()?)
+    }
+
+    fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<Value> {
+        if let Some(place) = self.common.tables.iter().position(|name| name == key) {
+            return self.tables.get(place).cloned();
+        }
+        match key {
+            "file" => Some(Value::from(&*self.file)),
+            "row" => Some(Value::from(self.row)),
+            "index" => Some(Value::from(self.index)),
+            key if self.common.element.as_deref() == Some(key) => self.element.clone(),
+            key => self.common.values.iter().find(|(name, _)| name == key).map(|(_, value)| value.clone()),
+        }
+    }
+}
+
+/// One record before it is mapped, or why a row holds none.
+struct Candidate {
+    file: Arc<str>,
+    row: u64,
+    /// Whether it is the first of its row.
+    begins_row: bool,
+    scope: std::result::Result<Value, Drop>,
+}
+
+/// What came of one candidate, for the counts.
+#[derive(Debug)]
+pub(crate) struct Outcome<'a> {
+    file: Arc<str>,
+    row: u64,
+    begins_row: bool,
+    tally: Tally<'a>,
+    /// The id of the record, if there is one. 128 bits of it are kept to find it again: 16 bytes a
+    /// record, and a collision among a billion is less likely than a disk fault.
+    id: std::result::Result<(u64, u64), Drop>,
+}
+
+/// What one record adds to the counts.
+#[derive(Debug, Default)]
+struct Tally<'a> {
+    given: Vec<(AnswerShape, u64)>,
+    misfits: Vec<AnswerShape>,
+    left_out: Vec<(String, String)>,
+    examples: Vec<(String, String)>,
+    lacking: Vec<&'a str>,
+}
+
+/// What maps rows to records.
+#[derive(Debug)]
+struct Mapper<'a> {
+    task: &'a Task,
+    split: String,
+    indexes: Vec<Index<'a>>,
+    common: Arc<Common>,
 }
 
 /// The records of one split of a task, in the order of the native files.
-#[derive(Debug)]
 pub struct Records<'a> {
-    task: &'a Task,
-    split: String,
+    reading: Reading<'a>,
+    queue: VecDeque<(Outcome<'a>, Option<Record>)>,
+}
+
+/// The rows of a split on their way to records: what is not read yet, and what is counted.
+pub(crate) struct Reading<'a> {
+    mapper: Mapper<'a>,
     rows: Rows,
-    indexes: Vec<Index<'a>>,
-    common: BTreeMap<Arc<str>, Value>,
     waiting: VecDeque<Candidate>,
     ids: HashSet<(u64, u64)>,
+    /// What ended the reading too early, until it is told.
+    fault: Option<Error>,
     ended: bool,
-    /// Rows after which the iterator pauses, until [`Records::next_part`].
+    /// Whether the verdict on the task was given.
+    is_told: bool,
+    /// Rows after which a part ends.
     rows_of_part: u64,
-    /// The row after a pause.
-    ahead: Option<Result<NativeRow>>,
     /// Counts of the parts before this one.
     earlier: TaskCounts,
     pub(crate) counts: TaskCounts,
+}
+
+impl fmt::Debug for Reading<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        out.debug_struct("Reading").field("task", &self.mapper.task.name).field("counts", &self.counts).finish()
+    }
+}
+
+impl fmt::Debug for Records<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        self.reading.fmt(out)
+    }
 }
 
 impl<'a> Records<'a> {
@@ -249,124 +179,250 @@ impl<'a> Records<'a> {
     /// # Errors
     /// If a file is missing or, as a whole, cannot be understood.
     pub fn start(task: &'a Task, root: &Path, split: &str) -> Result<Self> {
+        Ok(Self { reading: Reading::start(task, root, split)?, queue: VecDeque::new() })
+    }
+
+    /// What became of the rows of this part, up to the record that was returned last.
+    pub fn counts(&self) -> &TaskCounts {
+        &self.reading.counts
+    }
+
+    /// Makes the iterator end after so many native rows, with whatever records they hold;
+    /// [`Records::next_part`] goes on with the next ones.
+    pub fn pause_after(&mut self, rows: u64) {
+        self.reading.pause_after(rows);
+    }
+
+    /// Ends a part: returns its counts, and goes on with the rows after it if there are any, which
+    /// `goes_on` of the counts says.
+    pub fn next_part(&mut self) -> TaskCounts {
+        self.reading.next_part(!self.queue.is_empty())
+    }
+
+    /// What became of the rows of all parts up to the last [`Records::next_part`].
+    pub fn total(&self) -> &TaskCounts {
+        self.reading.total()
+    }
+}
+
+impl Iterator for Records<'_> {
+    type Item = Result<Record>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some((outcome, _)) = self.queue.front() {
+                if self.reading.pauses_before(outcome) {
+                    return None;
+                }
+                if let Some((outcome, record)) = self.queue.pop_front()
+                    && self.reading.settle(outcome)
+                    && let Some(record) = record
+                {
+                    return Some(Ok(record));
+                }
+                continue;
+            }
+            match self.reading.map_more(|record| record) {
+                Ok(more) if more.is_empty() => return self.reading.end().map(Err),
+                Ok(more) => self.queue.extend(more),
+                Err(fault) => return Some(Err(fault)),
+            }
+        }
+    }
+}
+
+impl<'a> Reading<'a> {
+    pub(crate) fn start(task: &'a Task, root: &Path, split: &str) -> Result<Self> {
         let mut counts = TaskCounts::default();
-        let mut common = BTreeMap::from([(Arc::from("split"), Value::from(split))]);
+        let mut values = vec![("split".to_owned(), Value::from(split))];
         for (name, table) in &task.lookups {
             let files = task.table_files(root, name, table, split)?;
             let shape = table.shape.unwrap_or(Shape::Whole);
-            let mut values = Vec::new();
-            read_all(&task.name, name, &files, table, shape, &mut |row| {
-                // An unreadable row keeps its place, so that the others keep theirs.
-                values.push(row.content.map_or_else(
-                    |detail| {
+            let is_one_file = files.len() == 1;
+            let mut rows = Vec::new();
+            for batch in Rows::start(&task.name, name, files, table, shape)? {
+                for row in batch? {
+                    // An unreadable row keeps its place, so that the others keep theirs.
+                    let value = row.content.and_then(|content| whole(&content)).unwrap_or_else(|detail| {
                         counts.count_left_out(&format!("unreadable:{name}"), || {
                             format!("{}: {detail}", place(&task.name, &row.file, row.number))
                         });
-                        Json::Null
-                    },
-                    unwrapped,
-                ));
-            })?;
-            let is_one_value = shape == Shape::Whole && values.len() == 1 && files.len() == 1;
-            let value = if is_one_value { values.swap_remove(0) } else { Json::Array(values) };
-            common.insert(Arc::from(name.as_str()), value_of(value));
+                        Value::UNDEFINED
+                    });
+                    rows.push(value);
+                }
+            }
+            let is_one_value = shape == Shape::Whole && rows.len() == 1 && is_one_file;
+            values.push((name.clone(), if is_one_value { rows.swap_remove(0) } else { Value::from(rows) }));
         }
         let indexes =
             task.joins.iter().map(|join| index(task, root, join, split, &mut counts)).collect::<Result<_>>()?;
         let (name, table) = &task.primary;
         let files = task.table_files(root, name, table, split)?;
         let rows = Rows::start(&task.name, name, files, table, table.shape.unwrap_or(Shape::List))?;
+        let tables = std::iter::once(name).chain(task.joins.iter().map(|join| &join.name)).cloned().collect();
+        let element = task.explode.as_ref().map(|(name, _)| name.clone());
+        let common = Arc::new(Common { values, tables, element });
         Ok(Self {
-            task,
-            split: split.to_owned(),
+            mapper: Mapper { task, split: split.to_owned(), indexes, common },
             rows,
-            indexes,
-            common,
             waiting: VecDeque::new(),
             ids: HashSet::new(),
+            fault: None,
             ended: false,
+            is_told: false,
             rows_of_part: u64::MAX,
-            ahead: None,
             earlier: TaskCounts::default(),
             counts,
         })
     }
 
-    /// What became of the rows so far.
-    pub fn counts(&self) -> &TaskCounts {
-        &self.counts
+    /// Maps the next candidates on all cores, with what `then` makes of their records; there are
+    /// none at the end of the files.
+    pub(crate) fn map_more<T: Send>(
+        &mut self,
+        then: impl Fn(Record) -> T + Sync,
+    ) -> Result<Vec<(Outcome<'a>, Option<T>)>> {
+        let mapper = &self.mapper;
+        let made = |candidate| {
+            let (outcome, record) = mapper.outcome(candidate);
+            (outcome, record.map(&then))
+        };
+        while self.waiting.is_empty() && !self.ended {
+            let rows = read_more(&mut self.rows, &mut self.fault);
+            if rows.is_empty() {
+                self.ended = true;
+                self.is_told |= self.fault.is_some();
+                return self.fault.take().map_or(Ok(Vec::new()), Err);
+            }
+            let rows = rows.into_par_iter().with_min_len(FEWEST_TOGETHER);
+            if mapper.task.explode.is_none() {
+                // Every row is one record, which is made by the core that parses the row.
+                return Ok(rows.flat_map_iter(|row| mapper.candidates(row).into_iter().map(made)).collect());
+            }
+            let candidates: Vec<Vec<Candidate>> = rows.map(|row| mapper.candidates(row)).collect();
+            self.waiting.extend(candidates.into_iter().flatten());
+        }
+        let length = self.waiting.len().min(CHUNK);
+        let candidates: Vec<Candidate> = self.waiting.drain(..length).collect();
+        Ok(candidates.into_par_iter().with_min_len(FEWEST_TOGETHER).map(made).collect())
     }
 
-    /// Makes the iterator end after so many native rows, with whatever records they hold;
-    /// [`Records::next_part`] goes on with the next ones.
-    pub fn pause_after(&mut self, rows: u64) {
+    pub(crate) fn pause_after(&mut self, rows: u64) {
         self.rows_of_part = rows;
     }
 
-    /// Ends a part: returns its counts, and goes on with the rows after it if there are any, which
-    /// `goes_on` of the counts says.
-    pub fn next_part(&mut self) -> TaskCounts {
+    /// Returns whether an outcome is the first of the next part.
+    pub(crate) fn pauses_before(&self, outcome: &Outcome<'_>) -> bool {
+        outcome.begins_row && self.counts.rows_seen >= self.rows_of_part
+    }
+
+    pub(crate) fn next_part(&mut self, goes_on: bool) -> TaskCounts {
         let mut counts = std::mem::take(&mut self.counts);
-        counts.goes_on = self.ahead.is_some();
+        counts.goes_on = goes_on;
         self.earlier.add(&counts);
         counts
     }
 
-    /// What became of the rows of all parts up to the last [`Records::next_part`].
-    pub fn total(&self) -> &TaskCounts {
+    pub(crate) fn total(&self) -> &TaskCounts {
         &self.earlier
     }
 
-    fn reject(&mut self, file: &str, row: u64, reason: &str, detail: &str) {
-        self.counts.count_drop(reason, || format!("{}: {detail}", place(&self.task.name, file, row)));
-    }
-
-    /// Turns one native row into the candidates that it holds; a row that holds none is dropped as
-    /// one record.
-    fn take(&mut self, native: NativeRow) {
-        let (file, row) = (native.file.clone(), native.number);
-        self.counts.rows_seen += 1;
-        match self.candidates(native) {
-            Ok(candidates) => {
-                self.counts.records_seen += candidates.len() as u64;
-                self.waiting.extend(candidates);
-            }
+    /// Counts an outcome, and returns whether it has a record that was not seen before.
+    pub(crate) fn settle(&mut self, outcome: Outcome<'_>) -> bool {
+        let Outcome { file, row, begins_row, tally, id } = outcome;
+        let counts = &mut self.counts;
+        counts.rows_seen += u64::from(begins_row);
+        counts.records_seen += 1;
+        for (shape, given) in tally.given {
+            counts.count_answers(shape).given += given;
+        }
+        for shape in tally.misfits {
+            counts.count_answers(shape).misfits += 1;
+        }
+        for (reason, example) in tally.left_out {
+            counts.count_left_out(&reason, || example);
+        }
+        for (reason, example) in tally.examples {
+            counts.keep_first(&reason, || example);
+        }
+        let place = || place(&self.mapper.task.name, &file, row);
+        let key = match id {
+            Ok(key) => key,
             Err((reason, detail)) => {
-                self.counts.records_seen += 1;
-                self.reject(&file, row, &reason, &detail);
+                counts.count_drop(&reason, || format!("{}: {detail}", place()));
+                return false;
             }
+        };
+        if !self.ids.insert(key) {
+            counts.count_drop("duplicate_id", || format!("{}: its id was seen before", place()));
+            return false;
+        }
+        for name in tally.lacking {
+            *counts.lacking.entry(name.to_owned()).or_default() += 1;
+        }
+        counts.kept += 1;
+        true
+    }
+
+    /// Fills in what is known at the end, and finds tasks that nothing is left of. Nothing once it
+    /// was called.
+    pub(crate) fn end(&mut self) -> Option<Error> {
+        if std::mem::replace(&mut self.is_told, true) {
+            return None;
+        }
+        for index in &self.mapper.indexes {
+            let unused = index.rows.values().filter(|entry| !entry.used.load(Ordering::Relaxed)).count();
+            if unused > 0 {
+                self.counts.unmatched_keys.insert(index.join.name.clone(), unused as u64);
+            }
+        }
+        let mut all = self.earlier.clone();
+        all.add(&self.counts);
+        all.verdict(self.mapper.task)
+    }
+}
+
+/// Takes rows from the reader; none at the end of the files, or where a fault ends them.
+fn read_more(rows: &mut Rows, fault: &mut Option<Error>) -> Vec<NativeRow> {
+    let (mut taken, mut bytes) = (Vec::new(), 0);
+    while taken.len() < CHUNK && bytes < CHUNK_BYTES && fault.is_none() {
+        match rows.next() {
+            Some(Ok(batch)) => {
+                bytes += batch.iter().map(|row| row.content.as_ref().map_or(0, Row::length)).sum::<usize>();
+                taken.extend(batch);
+            }
+            Some(Err(reason)) => *fault = Some(reason),
+            None => break,
+        }
+    }
+    taken
+}
+
+impl<'a> Mapper<'a> {
+    /// Turns one native row into the candidates that it holds; a row that holds none is one that
+    /// says why.
+    fn candidates(&self, native: NativeRow) -> Vec<Candidate> {
+        let (file, row) = (native.file, native.number);
+        let scopes = native.content.map_err(|detail| ("unreadable".to_owned(), detail));
+        let scopes = scopes.and_then(|content| self.scopes(&file, row, content));
+        let candidate = |(place, scope)| Candidate { file: file.clone(), row, begins_row: place == 0, scope };
+        match scopes {
+            Ok(scopes) => scopes.into_iter().map(Ok).enumerate().map(candidate).collect(),
+            Err(reason) => vec![candidate((0, Err(reason)))],
         }
     }
 
-    fn candidates(&mut self, native: NativeRow) -> std::result::Result<Vec<Candidate>, (String, String)> {
-        let content = native.content.map_err(|detail| ("unreadable".to_owned(), detail))?;
-        let mut variables = self.common.clone();
-        variables.insert(Arc::from("file"), Value::from(&*native.file));
-        variables.insert(Arc::from("row"), Value::from(native.number));
-        variables.insert(Arc::from("index"), Value::from(0));
-        variables.insert(Arc::from(self.task.primary.0.as_str()), value_of(content));
-        for index in &mut self.indexes {
-            let name = &index.join.name;
-            let key = index.join.on.evaluate_json(&context(&variables));
-            let key = key.map_err(|detail| (format!("error:{name}"), format!("tables.{name}.on: {detail}")))?;
-            let entry = key_text(&key).and_then(|key| index.rows.get_mut(&key));
-            let value = match (entry, index.join.table.matches) {
-                (Some(entry), _) => {
-                    index.keys_used += usize::from(!entry.used);
-                    entry.used = true;
-                    entry.value.clone()
-                }
-                (None, Matches::Optional) => Value::from(()),
-                (None, Matches::Any) => Value::from(Vec::<Value>::new()),
-                (None, Matches::One | Matches::Many) => {
-                    return Err((format!("unmatched:{name}"), format!("table {name} has no row with the key {key}")));
-                }
-            };
-            variables.insert(Arc::from(name.as_str()), value);
+    fn scopes(&self, file: &Arc<str>, row: u64, content: Row) -> std::result::Result<Vec<Value>, Drop> {
+        let content = content.value().map_err(|detail| ("unreadable".to_owned(), detail))?;
+        let (common, file) = (self.common.clone(), file.clone());
+        let mut scope = Scope { common, file, row, tables: vec![content], element: None, index: 0 };
+        for index in &self.indexes {
+            let joined = index.of(&Value::from_object(scope.clone()))?;
+            scope.tables.push(joined);
         }
-        let (file, row) = (native.file, native.number);
-        let Some((name, over)) = &self.task.explode else { return Ok(vec![Candidate { variables, file, row }]) };
-        let elements = over.evaluate(&context(&variables)).and_then(|list| {
+        let Some((_, over)) = &self.task.explode else { return Ok(vec![Value::from_object(scope)]) };
+        let elements = over.evaluate(&Value::from_object(scope.clone())).and_then(|list| {
             let elements = list.try_iter().map_err(|fault| fault.to_string())?;
             elements.checked().collect::<std::result::Result<Vec<Value>, _>>().map_err(|fault| fault.to_string())
         });
@@ -374,73 +430,68 @@ impl<'a> Records<'a> {
         if elements.is_empty() {
             return Err(("explode".to_owned(), "the row holds no record".to_owned()));
         }
-        let candidate = |(place, element): (usize, Value)| {
-            let mut variables = variables.clone();
-            variables.insert(Arc::from("index"), Value::from(place));
-            variables.insert(Arc::from(name.as_str()), element);
-            Candidate { variables, file: file.clone(), row }
+        let of_element =
+            |(index, element)| Value::from_object(Scope { element: Some(element), index, ..scope.clone() });
+        Ok(elements.into_iter().enumerate().map(of_element).collect())
+    }
+
+    fn outcome(&self, candidate: Candidate) -> (Outcome<'a>, Option<Record>) {
+        let Candidate { file, row, begins_row, scope } = candidate;
+        let mut tally = Tally::default();
+        let record = scope.and_then(|scope| self.record(&file, row, &scope, &mut tally));
+        let (id, record) = match record {
+            Ok(record) => (Ok((keyed_hash(0, &[&record.id]), keyed_hash(1, &[&record.id]))), Some(record)),
+            Err(reason) => (Err(reason), None),
         };
-        Ok(elements.into_iter().enumerate().map(candidate).collect())
+        (Outcome { file, row, begins_row, tally, id }, record)
     }
 
     /// Maps one candidate, or says under which reason it is dropped.
-    fn record(&mut self, candidate: &Candidate) -> std::result::Result<Record, (String, String)> {
-        let context = context(&candidate.variables);
-        for (name, predicate) in &self.task.predicates {
-            let holds = predicate.evaluate(&context);
+    fn record(&self, file: &str, row: u64, scope: &Value, tally: &mut Tally<'a>) -> std::result::Result<Record, Drop> {
+        let task = self.task;
+        for (name, predicate) in &task.predicates {
+            let holds = predicate.evaluate(scope);
             let holds = holds.map_err(|detail| (format!("error:{name}"), format!("where.{name}: {detail}")))?;
             if !holds.is_true() {
                 return Err((format!("where:{name}"), format!("where.{name} does not hold")));
             }
         }
-        let native_id = mapped(&self.task.id, &context, |value| {
+        let native_id = mapped(&task.id, scope, |value| {
             key_text(value).ok_or_else(|| format!("must be a text or a number, but is {value}"))
         })?;
-        let media = media(&self.task.media, &context)?.unwrap_or_default();
+        let media = media(&task.media, scope)?.unwrap_or_default();
         let mut slots = BTreeMap::new();
-        let mut lacking = Vec::new();
-        for own in &self.task.slots {
-            match optional(own, &context, |value| slot(&own.name, value))? {
+        for own in &task.slots {
+            match optional(own, scope, |value| slot(&own.name, value))? {
                 Some(value) => drop(slots.insert(own.name.clone(), value)),
-                None => lacking.push(own.name.as_str()),
+                None => tally.lacking.push(own.name.as_str()),
             }
         }
-        let answers = self.answers(candidate, &context, &slots, &mut lacking)?;
-        let id = format!("{}/{}/{native_id}", self.task.name, self.split);
-        // 128 bits of the id are kept instead of the id: 16 bytes a record, and a collision among a
-        // billion is less likely than a disk fault.
-        if !self.ids.insert((keyed_hash(0, &[&id]), keyed_hash(1, &[&id]))) {
-            return Err(("duplicate_id".to_owned(), format!("the id {id} was seen before")));
-        }
-        for name in lacking {
-            *self.counts.lacking.entry(name.to_owned()).or_default() += 1;
-        }
-        Ok(Record { id, media, slots, answers, source_file: candidate.file.to_string(), source_row: candidate.row })
+        let answers = self.answers(&|| place(&task.name, file, row), scope, &slots, tally)?;
+        let id = format!("{}/{}/{native_id}", task.name, self.split);
+        Ok(Record { id, media, slots, answers, source_file: file.to_owned(), source_row: row })
     }
 
     /// Maps the answers of a candidate. Those that do not have their shape are left out; a record
     /// without any other is dropped.
-    fn answers<'t>(
-        &mut self,
-        candidate: &Candidate,
-        context: &Value,
+    fn answers(
+        &self,
+        place: &dyn Fn() -> String,
+        scope: &Value,
         slots: &BTreeMap<String, SlotValue>,
-        lacking: &mut Vec<&'t str>,
-    ) -> std::result::Result<Answers, Drop>
-    where
-        'a: 't,
-    {
+        tally: &mut Tally<'a>,
+    ) -> std::result::Result<Answers, Drop> {
         let task = self.task;
         let sources = &task.answers;
         let mut found = Answers::default();
         let mut left_out: Vec<(&str, String)> = Vec::new();
         let mut misfits: Vec<(AnswerShape, String)> = Vec::new();
         for (shape, own) in &sources.texts {
-            let Some(text) = optional(own, context, |value| answer(*shape, value))? else {
-                lacking.push(&own.name);
+            let Some(text) = optional(own, scope, |value| answer(*shape, value))? else {
+                tally.lacking.push(&own.name);
                 continue;
             };
-            self.counts.answers.entry(shape.name().to_owned()).or_default().given += 1;
+            tally.given.push((*shape, 1));
             match misfit(*shape, &text) {
                 None => drop(found.texts.insert(*shape, text)),
                 Some(reason) => misfits.push((*shape, format!("{text:?} {reason}"))),
@@ -448,18 +499,18 @@ impl<'a> Records<'a> {
         }
         let mut without_text = Vec::new();
         if let Some((texts, right)) = &sources.options {
-            let right = mapped(right, context, |value| Ok(value.clone()))?;
+            let right = mapped(right, scope, |value| Ok(value.clone()))?;
             let read = |value: &Json| options(value, &right, &mut without_text);
-            found.options = Some(mapped(texts, context, read).map_err(named("options"))?);
+            found.options = Some(mapped(texts, scope, read).map_err(named("options"))?);
             left_out.extend(without_text.drain(..).map(|reason| ("options", reason)));
         }
         if let Some(own) = &sources.truth {
-            found.truth = Some(mapped(own, context, truth)?);
+            found.truth = Some(mapped(own, scope, truth)?);
         }
         if let Some((own, least)) = &sources.votes {
             let is_few = |reason: &str| reason.starts_with("agree ");
             found.votes =
-                mapped(own, context, |value| votes(value, *least, &mut without_text)).map_err(|(reason, detail)| {
+                mapped(own, scope, |value| votes(value, *least, &mut without_text)).map_err(|(reason, detail)| {
                     let is_few =
                         reason == "field:votes" && detail.rsplit_once(": ").is_some_and(|(_, why)| is_few(why));
                     (if is_few { "few_votes".to_owned() } else { reason }, detail)
@@ -469,16 +520,16 @@ impl<'a> Records<'a> {
         // What the authors take for the majority goes before the first of equal counts.
         if let Some((text, _)) = found.votes.first().filter(|_| !found.texts.contains_key(&AnswerShape::Phrase)) {
             let text = text.clone();
-            self.counts.answers.entry("phrase".to_owned()).or_default().given += 1;
+            tally.given.push((AnswerShape::Phrase, 1));
             match misfit(AnswerShape::Phrase, &text) {
                 None => drop(found.texts.insert(AnswerShape::Phrase, text)),
                 Some(reason) => misfits.push((AnswerShape::Phrase, format!("{text:?} {reason}"))),
             }
         }
         if let Some((own, shape, _)) = &sources.captions {
-            let captions = mapped(own, context, |value| texts_of(value, &mut without_text))?;
+            let captions = mapped(own, scope, |value| texts_of(value, &mut without_text))?;
             left_out.extend(without_text.drain(..).map(|reason| ("captions", reason)));
-            self.counts.answers.entry(shape.name().to_owned()).or_default().given += captions.len() as u64;
+            tally.given.push((*shape, captions.len() as u64));
             for caption in captions {
                 match misfit(*shape, &caption) {
                     None => found.captions.push(caption),
@@ -487,80 +538,27 @@ impl<'a> Records<'a> {
             }
         }
         if let Some(own) = &sources.turns {
-            found.turns = mapped(own, context, |value| turns(value, &mut without_text))?;
+            found.turns = mapped(own, scope, |value| turns(value, &mut without_text))?;
             left_out.extend(without_text.drain(..).map(|reason| ("turns", reason)));
         }
-        let place = || place(&task.name, &candidate.file, candidate.row);
         for (name, reason) in left_out {
-            self.counts
-                .count_left_out(&format!("no_text:{name}"), || format!("{}: an element of {name} {reason}", place()));
+            let example = format!("{}: an element of {name} {reason}", place());
+            tally.left_out.push((format!("no_text:{name}"), example));
         }
         let has_any = !found.shapes(task).is_empty();
         for (shape, detail) in &misfits {
-            self.counts.answers.entry(shape.name().to_owned()).or_default().misfits += 1;
+            tally.misfits.push(*shape);
             let (reason, shape) = (format!("answer_shape:{}", shape.name()), shape.name());
             let asked = slots.get("question").or_else(|| slots.values().next());
             let asked = asked.map_or(String::new(), |asked| format!(", asked {asked:?},"));
-            let example = || format!("{}: the {shape}{asked} {detail}", place());
-            if has_any {
-                self.counts.count_left_out(&reason, example);
-            } else {
-                self.counts.keep_first(&reason, example);
-            }
+            let example = format!("{}: the {shape}{asked} {detail}", place());
+            let told = if has_any { &mut tally.left_out } else { &mut tally.examples };
+            told.push((reason, example));
         }
         match misfits.into_iter().next() {
             _ if has_any => Ok(found),
             Some((shape, detail)) => Err(("answer_shape".to_owned(), format!("the {} {detail}", shape.name()))),
             None => Err(("field:answers".to_owned(), "there is no answer".to_owned())),
-        }
-    }
-
-    /// Fills in what is known at the end, and finds tasks that nothing is left of.
-    fn end(&mut self) -> Option<Error> {
-        self.ended = true;
-        for index in &self.indexes {
-            let unused = index.rows.len() - index.keys_used;
-            if unused > 0 {
-                self.counts.unmatched_keys.insert(index.join.name.clone(), unused as u64);
-            }
-        }
-        let mut all = self.earlier.clone();
-        all.add(&self.counts);
-        all.verdict(self.task)
-    }
-}
-
-impl Iterator for Records<'_> {
-    type Item = Result<Record>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            if let Some(candidate) = self.waiting.pop_front() {
-                match self.record(&candidate) {
-                    Ok(record) => {
-                        self.counts.kept += 1;
-                        return Some(Ok(record));
-                    }
-                    Err((reason, detail)) => self.reject(&candidate.file, candidate.row, &reason, &detail),
-                }
-                continue;
-            }
-            if self.ended {
-                return None;
-            }
-            let next = self.ahead.take().or_else(|| self.rows.next());
-            if self.counts.rows_seen >= self.rows_of_part && next.is_some() {
-                self.ahead = next;
-                return None;
-            }
-            match next {
-                Some(Ok(row)) => self.take(row),
-                Some(Err(fault)) => {
-                    self.ended = true;
-                    return Some(Err(fault));
-                }
-                None => return self.end().map(Err),
-            }
         }
     }
 }
@@ -578,10 +576,10 @@ fn named(name: &'static str) -> impl Fn(Drop) -> Drop {
 /// Evaluates an expression of the task and reads its value.
 fn mapped<T>(
     own: &Mapped,
-    context: &Value,
+    scope: &Value,
     read: impl FnOnce(&Json) -> std::result::Result<T, String>,
 ) -> std::result::Result<T, Drop> {
-    let value = own.value.evaluate_json(context);
+    let value = own.value.evaluate_json(scope);
     let value = value.map_err(|detail| (format!("error:{}", own.name), format!("{}: {detail}", own.place)))?;
     read(&value).map_err(|reason| (format!("field:{}", own.name), format!("{}: {reason}", own.place)))
 }
@@ -589,13 +587,13 @@ fn mapped<T>(
 /// As [`mapped`], for what a record may lack: a missing, null or blank value is none.
 fn optional<T>(
     own: &Mapped,
-    context: &Value,
+    scope: &Value,
     read: impl FnOnce(&Json) -> std::result::Result<T, String>,
 ) -> std::result::Result<Option<T>, Drop> {
     if !own.optional {
-        return mapped(own, context, read).map(Some);
+        return mapped(own, scope, read).map(Some);
     }
-    let value = own.value.evaluate_optional(context);
+    let value = own.value.evaluate_optional(scope);
     let value = value.map_err(|detail| (format!("error:{}", own.name), format!("{}: {detail}", own.place)))?;
     let value = value.filter(|value| match value {
         Json::Null => false,
@@ -608,90 +606,119 @@ fn optional<T>(
 }
 
 /// Maps the pictures or the video, if the record has any.
-fn media(source: &MediaSource, context: &Value) -> std::result::Result<Option<Media>, Drop> {
-    let of_images = |images: Option<Vec<String>>| images.map(|images| Media { images, video: None });
+fn media(source: &MediaSource, scope: &Value) -> std::result::Result<Option<Media>, Drop> {
     match source {
         MediaSource::None => Ok(None),
-        MediaSource::Image(own) => {
-            optional(own, context, picture_path).map(|path| of_images(path.map(|path| vec![path])))
-        }
-        MediaSource::Images(own) => optional(own, context, picture_paths).map(of_images),
+        MediaSource::Image(own) => optional(own, scope, picture),
+        MediaSource::Images(own) => optional(own, scope, pictures),
         MediaSource::Video(video) => {
-            let Some(path) = optional(&video.path, context, path)? else { return Ok(None) };
-            let time = |own: &Option<Mapped>| own.as_ref().map(|own| mapped(own, context, seconds)).transpose();
+            let Some(path) = optional(&video.path, scope, path)? else { return Ok(None) };
+            let time = |own: &Option<Mapped>| own.as_ref().map(|own| mapped(own, scope, seconds)).transpose();
             let (start, end) = (time(&video.start)?, time(&video.end)?);
             if start.zip(end).is_some_and(|(start, end)| end <= start) {
                 return Err(("field:video".to_owned(), "media.video: ends before it starts".to_owned()));
             }
-            Ok(Some(Media { images: Vec::new(), video: Some(VideoReference { path, start, end }) }))
+            Ok(Some(Media { video: Some(VideoReference { path, start, end }), ..Media::default() }))
         }
     }
+}
+
+impl Index<'_> {
+    /// Returns what the table has for a row.
+    fn of(&self, scope: &Value) -> std::result::Result<Value, Drop> {
+        let Join { name, on, table, .. } = self.join;
+        let error = |detail: String| (format!("error:{name}"), format!("tables.{name}.on: {detail}"));
+        let key = on.evaluate_json(scope).map_err(error)?;
+        if let Some(entry) = key_text(&key).and_then(|key| self.rows.get(key.as_str())) {
+            entry.used.store(true, Ordering::Relaxed);
+            let text = if is_list(table.matches) {
+                [entry.text.as_slice(), b"]"].concat().into()
+            } else {
+                entry.text.as_slice().into()
+            };
+            return value(text).map_err(error);
+        }
+        match table.matches {
+            Matches::Optional => Ok(Value::from(())),
+            Matches::Any => Ok(Value::from(Vec::<Value>::new())),
+            Matches::One | Matches::Many => {
+                Err((format!("unmatched:{name}"), format!("table {name} has no row with the key {key}")))
+            }
+        }
+    }
+}
+
+fn is_list(matches: Matches) -> bool {
+    matches!(matches, Matches::Many | Matches::Any)
 }
 
 /// Reads a joined table. What cannot be joined is counted.
 fn index<'a>(task: &Task, root: &Path, join: &'a Join, split: &str, counts: &mut TaskCounts) -> Result<Index<'a>> {
     let files = task.table_files(root, &join.name, &join.table, split)?;
-    let is_list = matches!(join.table.matches, Matches::Many | Matches::Any);
-    let mut groups: HashMap<String, Vec<Value>> = HashMap::new();
     let shape = join.table.shape.unwrap_or(Shape::List);
-    read_all(&task.name, &join.name, &files, &join.table, shape, &mut |row| {
-        let mut leave_out = |reason: &str, detail: &str| {
-            counts.count_left_out(&format!("{reason}:{}", join.name), || {
-                format!("{}: {detail}", place(&task.name, &row.file, row.number))
-            });
-        };
-        let content = match row.content {
-            Ok(content) => content,
-            Err(detail) => return leave_out("unreadable", &detail),
-        };
-        let Some(key) = content.get(&join.key).and_then(key_text) else {
-            return leave_out("no_key", &format!("has no text or number `{}` to join by", join.key));
-        };
-        let group = groups.entry(key).or_default();
-        if !is_list && !group.is_empty() {
-            let detail = format!("has the {} of an earlier row, which counts", join.key);
-            return leave_out("duplicate_key", &detail);
+    let mut index = Index { join, rows: HashMap::new() };
+    for batch in Rows::start(&task.name, &join.name, files, &join.table, shape)? {
+        let keyed: Vec<_> =
+            batch?.into_par_iter().map(|row| (keyed(join, split, row.content), row.file, row.number)).collect();
+        for (keyed, file, number) in keyed {
+            let mut leave_out = |reason: &str, detail: &str| {
+                counts.count_left_out(&format!("{reason}:{}", join.name), || {
+                    format!("{}: {detail}", place(&task.name, &file, number))
+                });
+            };
+            let (key, text) = match keyed {
+                Ok(keyed) => keyed,
+                Err((reason, detail)) => {
+                    leave_out(reason, &detail);
+                    continue;
+                }
+            };
+            if !is_list(join.table.matches) {
+                if index.rows.contains_key(&key) {
+                    leave_out("duplicate_key", &format!("has the {} of an earlier row, which counts", join.key));
+                } else {
+                    index.rows.insert(key, Entry { text, used: AtomicBool::new(false) });
+                }
+                continue;
+            }
+            let entry = index.rows.entry(key).or_insert(Entry { text: Vec::new(), used: AtomicBool::new(false) });
+            entry.text.push(if entry.text.is_empty() { b'[' } else { b',' });
+            entry.text.extend(text);
         }
-        group.push(kept_of(join, split, content));
-    })?;
-    let entry = |mut group: Vec<Value>| {
-        let value = if is_list { Value::from(group) } else { group.swap_remove(0) };
-        Entry { value, used: false }
+    }
+    Ok(index)
+}
+
+/// Returns the key of a joined row and what of it stays in memory. A field whose expression fails
+/// on this row is left out, so the record that needs it is dropped and counted.
+fn keyed(
+    join: &Join,
+    split: &str,
+    content: std::result::Result<Row, String>,
+) -> std::result::Result<(Box<str>, Vec<u8>), (&'static str, String)> {
+    let row = content.and_then(Row::value).map_err(|detail| ("unreadable", detail))?;
+    let key = row.get_attr(&join.key).ok().and_then(|key| serde_json::to_value(key).ok());
+    let Some(key) = key.as_ref().and_then(key_text) else {
+        return Err(("no_key", format!("has no text or number `{}` to join by", join.key)));
     };
-    let rows = groups.into_iter().map(|(key, group)| (key, entry(group))).collect();
-    Ok(Index { join, rows, keys_used: 0 })
-}
-
-/// What of a joined row stays in memory. A field whose expression fails on this row is left out, so
-/// the record that needs it is dropped and counted.
-fn kept_of(join: &Join, split: &str, content: Json) -> Value {
-    let row = value_of(content);
-    if join.keep.is_empty() {
-        return row;
-    }
-    let context = Value::from_pairs([(join.name.as_str(), row), ("split", Value::from(split))]);
-    let kept = join.keep.iter().filter_map(|(field, expression)| {
-        let value = expression.evaluate_json(&context).ok()?;
-        Some((field.as_str(), value_of(value)))
-    });
-    Value::from_pairs(kept)
-}
-
-/// The row of a lookup as it stands in the file: a list element that was wrapped to have named
-/// fields is unwrapped again.
-fn unwrapped(content: Json) -> Json {
-    match content {
-        Json::Object(mut fields) if fields.len() == 1 && fields.contains_key("_value") => fields["_value"].take(),
-        other => other,
-    }
+    let text = if join.keep.is_empty() {
+        match &join.table.fields {
+            Fields::All => text_of(&row),
+            Fields::Named(names) => text_of(&projected(&row, names)),
+        }
+    } else {
+        let context = Value::from_pairs([(join.name.as_str(), row), ("split", Value::from(split))]);
+        let field = |(name, own): &(String, Expression)| Some((name.clone(), own.evaluate_json(&context).ok()?));
+        let fields: serde_json::Map<String, Json> = join.keep.iter().filter_map(field).collect();
+        text_of(&Json::Object(fields))
+    };
+    let mut text = text.map_err(|detail| ("unreadable", detail))?;
+    text.shrink_to_fit();
+    Ok((key.into(), text))
 }
 
 pub(crate) fn place(task: &str, file: &str, row: u64) -> String {
     format!("task {task}, file {file}, row {row}")
-}
-
-fn context(variables: &BTreeMap<Arc<str>, Value>) -> Value {
-    Value::from_pairs(variables.iter().map(|(name, value)| (name.clone(), value.clone())))
 }
 
 #[cfg(test)]

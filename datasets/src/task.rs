@@ -1,5 +1,6 @@
 //! One annotated dataset, described as data: where its rows lie and how they map to records.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -7,7 +8,7 @@ use lynxdata_prompts::{AnswerShape, Bank, Banks, Media, Template, Wording};
 use serde::{Deserialize, Serialize};
 
 use crate::expression::Expression;
-use crate::rows::table::Table;
+use crate::rows::table::{Fields, Table};
 use crate::rows::{NativeFile, files, part_names, reader};
 use crate::{Error, Result};
 
@@ -68,6 +69,9 @@ pub struct Terms {
     pub licence: String,
     /// Whether it allows commercial use.
     pub commercial_use: CommercialUse,
+    /// The collections that they are from, of `collections.toml` or of a file of the user.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub collections: Vec<String>,
 }
 
 /// A file of a task and where it comes from.
@@ -135,7 +139,7 @@ struct FullValueFile {
 #[derive(Debug, Deserialize)]
 #[serde(
     untagged,
-    expecting = "an expression in quotes, or { path = \"…\", start = \"…\", end = \"…\", optional = true }"
+    expecting = "an expression in quotes, or { path = \"…\", start = \"…\", end = \"…\", frame_rate = 3, optional = true }"
 )]
 enum VideoFile {
     Plain(String),
@@ -148,6 +152,7 @@ struct FullVideoFile {
     path: String,
     start: Option<String>,
     end: Option<String>,
+    frame_rate: Option<f64>,
     #[serde(default)]
     optional: bool,
 }
@@ -307,6 +312,8 @@ pub(crate) struct VideoSource {
     pub(crate) path: Mapped,
     pub(crate) start: Option<Mapped>,
     pub(crate) end: Option<Mapped>,
+    /// How many frames stand for a second where a folder of them stands for the video.
+    pub(crate) frame_rate: Option<f64>,
 }
 
 /// Where the answers of a record come from.
@@ -386,16 +393,26 @@ type Tables = ((String, Table), Vec<Join>, Vec<(String, Table)>);
 struct Compiler<'a> {
     file: &'a str,
     known: Vec<String>,
+    /// The paths that expressions use, such as `q.image_id`.
+    paths: RefCell<BTreeSet<String>>,
 }
 
-impl Compiler<'_> {
+impl<'a> Compiler<'a> {
+    fn new<'n>(file: &'a str, known: impl IntoIterator<Item = &'n str>) -> Self {
+        let known = known.into_iter().map(str::to_owned).collect();
+        Self { file, known, paths: RefCell::default() }
+    }
+
     fn fault(&self, reason: String) -> Error {
         Error::TaskFile { file: self.file.to_owned(), reason }
     }
 
     fn expression(&self, place: &str, source: &str) -> Result<Expression> {
         let known: Vec<&str> = self.known.iter().map(String::as_str).collect();
-        Expression::compile(source, &known).map_err(|reason| self.fault(format!("{place}: {reason}")))
+        let compiled = Expression::compile(source, &known);
+        let compiled = compiled.map_err(|reason| self.fault(format!("{place}: {reason}")))?;
+        self.paths.borrow_mut().extend(compiled.paths());
+        Ok(compiled)
     }
 
     fn mapped(&self, section: &str, name: &str, source: &str) -> Result<Mapped> {
@@ -441,14 +458,17 @@ impl Compiler<'_> {
         let (joined, lookups): (Vec<_>, Vec<_>) = read.partition(|(_, table)| table.join.is_some());
         self.known.extend(lookups.iter().map(|(name, _)| name.clone()));
         let mut joins: Vec<Join> = Vec::new();
-        for (name, table) in joined {
+        for (name, mut table) in joined {
             let key = table.join.clone().expect("partitioned by it");
             let on = table.on.clone().unwrap_or_else(|| format!("{}.{key}", primary.0));
             let on = self.expression(&format!("tables.{name}.on"), &on)?;
-            let of_row = Compiler { file: self.file, known: vec![name.clone(), "split".to_owned()] };
+            let of_row = Compiler::new(self.file, [name.as_str(), "split"]);
             let mut keep = Vec::new();
             for (field, source) in &table.keep {
                 keep.push((field.clone(), of_row.expression(&format!("tables.{name}.keep.{field}"), source)?));
+            }
+            if !keep.is_empty() {
+                table.fields = with_key(Fields::of(&name, of_row.paths.borrow().iter()), &key);
             }
             self.known.push(name.clone());
             joins.push(Join { name, table, key, on, keep });
@@ -484,7 +504,7 @@ impl Compiler<'_> {
             (None, Some(images), None) => Ok(MediaSource::Images(self.value("media", "images", &images)?)),
             (None, None, Some(VideoFile::Plain(path))) => {
                 let path = self.mapped("media", "video", &path)?;
-                Ok(MediaSource::Video(Box::new(VideoSource { path, start: None, end: None })))
+                Ok(MediaSource::Video(Box::new(VideoSource { path, start: None, end: None, frame_rate: None })))
             }
             (None, None, Some(VideoFile::Full(video))) => {
                 let time = |name: &str, source: Option<String>| {
@@ -492,7 +512,10 @@ impl Compiler<'_> {
                 };
                 let path = Mapped { optional: video.optional, ..self.mapped("media.video", "path", &video.path)? };
                 let (start, end) = (time("start", video.start)?, time("end", video.end)?);
-                Ok(MediaSource::Video(Box::new(VideoSource { path, start, end })))
+                if video.frame_rate.is_some_and(|rate| !(rate > 0.0 && rate.is_finite())) {
+                    return Err(self.fault("media.video.frame_rate: must be above 0".to_owned()));
+                }
+                Ok(MediaSource::Video(Box::new(VideoSource { path, start, end, frame_rate: video.frame_rate })))
             }
             _ => Err(self.fault("media: is one of image, images and video".to_owned())),
         }
@@ -586,11 +609,11 @@ impl AnswerSources {
 impl Task {
     /// Compiles a task file whose base, if it has one, is merged in.
     pub(crate) fn compile(file: &str, contents: toml::Table) -> Result<Self> {
-        let mut compiler = Compiler { file, known: VARIABLES.iter().map(|&name| name.to_owned()).collect() };
+        let mut compiler = Compiler::new(file, VARIABLES);
         let definition = contents.to_string();
         let contents: TaskFile = contents.try_into().map_err(|reason| compiler.fault(reason.to_string()))?;
         check_head(&contents).map_err(|reason| compiler.fault(reason))?;
-        let (primary, joins, lookups) = compiler.tables(contents.tables)?;
+        let (mut primary, mut joins, mut lookups) = compiler.tables(contents.tables)?;
         let explode = compiler.explode(contents.explode)?;
         let predicates = compiler.predicates(&contents.predicates)?;
         let media = compiler.media(contents.media)?;
@@ -598,10 +621,23 @@ impl Task {
             let reason = "pictures: give `licence` and `commercial_use` of what [media] names";
             return Err(compiler.fault(reason.to_owned()));
         }
+        let slots = compiler.slots(&contents.slots, &contents.answers)?;
+        let answers = compiler.answers(contents.answers)?;
+        let id = compiler.mapped("", "id", &contents.id)?;
+        let paths = compiler.paths.into_inner();
+        primary.1.fields = Fields::of(&primary.0, paths.iter());
+        for join in joins.iter_mut().filter(|join| join.keep.is_empty()) {
+            join.table.fields = with_key(Fields::of(&join.name, paths.iter()), &join.key);
+        }
+        let names = names_of_pictures(&media, explode.as_ref(), &joins);
+        let joined = joins.iter_mut().map(|join| &mut join.table);
+        for table in joined.chain(lookups.iter_mut().map(|(_, table)| table)).chain([&mut primary.1]) {
+            table.pictures.clone_from(&names);
+        }
         Ok(Self {
-            slots: compiler.slots(&contents.slots, &contents.answers)?,
-            answers: compiler.answers(contents.answers)?,
-            id: compiler.mapped("", "id", &contents.id)?,
+            slots,
+            answers,
+            id,
             name: contents.name,
             paper_row: contents.paper_row,
             group: contents.group,
@@ -636,6 +672,15 @@ impl Task {
             MediaSource::Image(_) => Media::Image,
             MediaSource::Images(_) => Media::Images,
             MediaSource::Video(_) => Media::Video,
+        }
+    }
+
+    /// Returns how many pictures stand for a second of a video where its authors ship folders of
+    /// frames, if the task says so.
+    pub fn frame_rate(&self) -> Option<f64> {
+        match &self.media {
+            MediaSource::Video(video) => video.frame_rate,
+            _ => None,
         }
     }
 
@@ -773,6 +818,11 @@ impl Task {
         self.tables().filter_map(|(name, table)| self.table_files(root, name, table, split).err()).collect()
     }
 
+    /// Returns the paths of its tables, as the task file says them.
+    pub(crate) fn table_patterns(&self) -> impl Iterator<Item = &str> {
+        self.tables().map(|(_, table)| table.file.as_str())
+    }
+
     fn tables(&self) -> impl Iterator<Item = (&str, &Table)> {
         let joined = self.joins.iter().map(|join| (join.name.as_str(), &join.table));
         let lookups = self.lookups.iter().map(|(name, table)| (name.as_str(), table));
@@ -781,7 +831,7 @@ impl Task {
 
     /// The files of one table, at least one.
     pub(crate) fn table_files(&self, root: &Path, name: &str, table: &Table, split: &str) -> Result<Vec<NativeFile>> {
-        let found = files(root, table, split).map_err(|source| Error::Io { path: root.to_owned(), source })?;
+        let found = files(root, table, split)?;
         if found.is_empty() {
             return Err(Error::MissingFile {
                 task: self.name.clone(),
@@ -792,6 +842,25 @@ impl Task {
         }
         Ok(found)
     }
+}
+
+/// Adds the field by which a table is joined.
+fn with_key(mut fields: Fields, key: &str) -> Fields {
+    if let Fields::Named(names) = &mut fields
+        && let Err(place) = names.binary_search_by(|name| name.as_str().cmp(key))
+    {
+        names.insert(place, key.to_owned());
+    }
+    fields
+}
+
+/// Returns the names that expressions use on the way from rows to pictures: only columns among them
+/// are read with their bytes.
+fn names_of_pictures(media: &MediaSource, explode: Option<&(String, Expression)>, joins: &[Join]) -> BTreeSet<String> {
+    let (MediaSource::Image(own) | MediaSource::Images(own)) = media else { return BTreeSet::new() };
+    let kept = joins.iter().flat_map(|join| &join.keep).map(|(_, expression)| expression);
+    let expressions = kept.chain(explode.map(|(_, over)| over)).chain([&own.value]);
+    expressions.flat_map(Expression::names).collect()
 }
 
 /// Checks the keys that stand for themselves.

@@ -44,13 +44,13 @@ pub(crate) fn add(total: &mut [f64], counts: &[f64]) {
     }
 }
 
-/// Returns the interval of each figure, `None` where fewer than two clusters, an undefined figure in
-/// more than [`TAIL`] of the replicates, or replicates that all agree leave it open.
+/// Returns the interval of each figure, `None` where fewer than two clusters, an undefined figure
+/// in more than [`TAIL`] of the replicates, or replicates that all agree leave it open.
 ///
 /// Where all replicates of a figure agree on the end of its range, as with 30 of 30 right answers,
 /// redrawing says nothing about the rest. The interval then ends where so many clusters without an
-/// exception would have a probability of 2.5 % (Clopper and Pearson, 1934). A figure without a range
-/// has no such end.
+/// exception would have a probability of 2.5 % (Clopper and Pearson, 1934). A figure without a
+/// range has no such end.
 pub(crate) fn intervals(
     clusters: &[Vec<f64>],
     figures: Figures,

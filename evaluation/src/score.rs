@@ -61,7 +61,8 @@ pub struct Value {
     pub name: &'static str,
     /// The value; `None` if it is undefined, as the precision without a yes.
     pub value: Option<f64>,
-    /// The ends of its 95 % interval; `None` if redrawing clusters shows none, as with fewer than two.
+    /// The ends of its 95 % interval; `None` if redrawing clusters shows none, as with fewer than
+    /// two.
     pub interval: Option<[f64; 2]>,
 }
 

@@ -13,8 +13,8 @@ pub enum PromptMode {
     /// Every record draws one of all wordings that fit it.
     #[default]
     All,
-    /// Every record draws one of the first three that fit it and that no model wrote on demand: what
-    /// the paper begins with before GPT-4 writes more.
+    /// Every record draws one of the first three that fit it and that no model wrote on demand:
+    /// what the paper begins with before GPT-4 writes more.
     Seed,
     /// Every record gets the first wording that fits it, in the order of banks and files.
     #[serde(alias = "single")]

@@ -3,7 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
-/// What can be wrong with a bank or with filling a template; every message names the bank and, where there is one, the template.
+/// What can be wrong with a bank or with filling a template; every message names the bank and,
+/// where there is one, the template.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A bank on disk cannot be read.

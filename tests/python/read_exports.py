@@ -11,6 +11,7 @@ import webdataset
 
 datasets.disable_progress_bars()
 folder = pathlib.Path(sys.argv[1])
+NUMBERED, PLACE = (lambda name: name[0].isdigit()), (lambda name: int(name.split(".")[0]))
 PROVENANCE = ("id", "licence", "source_file", "source_row")
 
 
@@ -116,7 +117,7 @@ def of_swift():
 def of_webdataset():
     for sample in webdataset.WebDataset(files("webdataset", "tar"), shardshuffle=False).decode("pil"):
         row = sample["json"]
-        pictures = [sample[name] for name in sorted(sample) if name[0].isdigit()]
+        pictures = [sample[name] for name in sorted(filter(NUMBERED, sample), key=PLACE)]
         assert all(hasattr(picture, "size") for picture in pictures), sorted(sample)
         assert len(pictures) == tokens_and_pictures([turn["value"] for turn in row["conversations"]], row)
         yield provenance(row, len(pictures))

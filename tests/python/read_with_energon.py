@@ -14,6 +14,7 @@ from megatron.energon.flavors.webdataset.prepare import WebdatasetPreparator
 from megatron.energon.task_encoder.cooking import basic_sample_keys
 
 folder = pathlib.Path(sys.argv[1])
+NUMBERED, PLACE = (lambda name: name[0].isdigit()), (lambda name: int(name.split(".")[0]))
 
 
 @edataclass
@@ -24,7 +25,7 @@ class Conversation(Sample):
 
 @stateless
 def cook(sample):
-    pictures = [sample[name] for name in sorted(sample) if name[0].isdigit()]
+    pictures = [sample[name] for name in sorted(filter(NUMBERED, sample), key=PLACE)]
     return Conversation(**basic_sample_keys(sample), pictures=pictures, json=sample["json"])
 
 

@@ -26,6 +26,9 @@ const FORMATS: &[&str] = &["parquet", "conversations"];
 /// The folder beside [`FORMATS`] by which a folder is known to come from `lynxdata instruct`.
 const COUNTS: &str = "counts";
 
+/// Files beside conversations that describe them: for LLaMA-Factory, and as Croissant.
+const DESCRIPTIONS: &[&str] = &["dataset_info.json", "croissant.json"];
+
 /// Suffixes of files of conversations.
 const SUFFIXES: &[&str] = &["json", "jsonl", "ndjson", "parquet"];
 
@@ -71,8 +74,8 @@ impl Content {
 }
 
 /// Returns the files of conversations below a folder in the order of their names, or the file
-/// itself. Of a folder of `lynxdata instruct` they are those of one format, as each has all
-/// conversations.
+/// itself. Of a folder of `lynxdata instruct`, of tasks or of their mixture, they are those of one
+/// format, as each has all conversations. Hidden folders are passed over.
 ///
 /// # Errors
 /// If there is none, or the folder cannot be read.
@@ -84,6 +87,10 @@ pub fn files(path: &Path) -> Result<Vec<PathBuf>> {
     if !fs::metadata(path).map_err(failed(path))?.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
+    let of_mixture = ["parquet.parquet", "conversations.jsonl"].map(|name| path.join(name));
+    if of_mixture[1].is_file() && path.join("croissant.json").is_file() {
+        return Ok(of_mixture.into_iter().filter(|file| file.is_file()).take(1).collect());
+    }
     let mut formats = FORMATS.iter().map(|format| path.join(format)).filter(|folder| folder.is_dir());
     let of_instruct = path.join(COUNTS).is_dir().then(|| formats.next()).flatten();
     let (mut folders, mut found) = (vec![of_instruct.unwrap_or_else(|| path.to_owned())], Vec::new());
@@ -92,9 +99,12 @@ pub fn files(path: &Path) -> Result<Vec<PathBuf>> {
             let entry = entry.map_err(failed(&folder))?;
             let (own, kind) = (entry.path(), entry.file_type().map_err(failed(&folder))?);
             let suffix = own.extension().and_then(|suffix| suffix.to_str()).unwrap_or_default().to_lowercase();
+            let name = entry.file_name();
             if kind.is_dir() {
-                folders.push(own);
-            } else if SUFFIXES.contains(&suffix.as_str()) {
+                folders.extend((!name.as_encoded_bytes().starts_with(b".")).then_some(own));
+            } else if SUFFIXES.contains(&suffix.as_str())
+                && !DESCRIPTIONS.iter().any(|description| name == *description)
+            {
                 found.push(own);
             }
         }
@@ -181,6 +191,25 @@ pub fn conversations(path: &Path, take: &mut dyn FnMut(&str, &Conversation)) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_mixture_one_format_is_read_and_descriptions_are_no_conversations() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str| {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, "{}").unwrap();
+            path
+        };
+        let (llava, lines) = (write("llava.json"), write("conversations.jsonl"));
+        write("dataset_info.json");
+        write("energon/.nv-meta/.info.json");
+        assert_eq!(files(folder.path()).unwrap(), [lines.clone(), llava], "a folder of anybody");
+        write("croissant.json");
+        assert_eq!(files(folder.path()).unwrap(), [lines]);
+        let parquet = write("parquet.parquet");
+        assert_eq!(files(folder.path()).unwrap(), [parquet]);
+    }
 
     #[test]
     fn of_a_folder_of_instruct_one_format_is_read() {

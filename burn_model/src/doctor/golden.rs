@@ -13,7 +13,7 @@ const BATCH: usize = 2;
 const TOKENS: usize = 16;
 pub(super) const VOCABULARY: usize = 50;
 
-/// What the two names in the file of a weight end with, ours first. Tried in this order.
+/// Ends of the two names in the file of a weight, ours first. Tried in this order.
 const NAMES: [(&str, &str); 20] = [
     ("llm.lm_head", "LLM.lm_head"),
     ("llm.", "LLM.model."),
@@ -44,7 +44,7 @@ pub(crate) struct Golden {
 }
 
 impl Golden {
-    /// The file of a fusion.
+    /// Returns the file of a fusion.
     pub(crate) fn of(fusion: Fusion) -> Self {
         let bytes: &'static [u8] = match fusion {
             Fusion::Prefix => include_bytes!("../../fixtures/parity_prefix.safetensors"),
@@ -53,7 +53,7 @@ impl Golden {
         Self { fusion, file: SafeTensors::deserialize(bytes).expect("the file in this program is whole") }
     }
 
-    /// The shape of the model in the file.
+    /// Returns the shape of the model in the file.
     pub(crate) fn config(&self) -> ModelConfig {
         ModelConfig {
             sight: Sight::Pixels,
@@ -79,7 +79,7 @@ impl Golden {
         }
     }
 
-    /// The model with the weights of the file.
+    /// Returns the model with the weights of the file.
     pub(crate) fn model(&self, device: &Device) -> Lynx {
         let model = Lynx::new(&self.config(), VOCABULARY, 0, 0, device).expect("the shape in the file works");
         let mut load = Load { golden: self, path: Vec::new(), loaded: 0 };
@@ -104,8 +104,8 @@ impl Golden {
         self.file.tensor(name).expect("the file has the model's names").data()
     }
 
-    /// An array in the layout here: PyTorch's linear weights are `[outputs, inputs]`, ours the
-    /// other way round.
+    /// Returns an array in the layout here: PyTorch's linear weights are `[outputs, inputs]`, ours
+    /// the other way round.
     fn in_our_layout(&self, kind: &str, path: &str, shape: &[usize]) -> Vec<f32> {
         let mut name = path.to_owned();
         for (ours, theirs) in NAMES {
@@ -124,19 +124,19 @@ impl Golden {
         (0..inputs * outputs).map(|i| values[(i % outputs) * inputs + i / outputs]).collect()
     }
 
-    /// The images as patches.
+    /// Returns the images as patches.
     pub(crate) fn patches(&self, device: &Device) -> Tensor<3> {
         let images = TensorData::new(self.floats("in.image"), [BATCH, 3, 16, 16]);
         let images: Tensor<4> = Tensor::from_data(images, device);
         images.reshape([BATCH, 3, 2, 8, 2, 8]).permute([0, 2, 4, 1, 3, 5]).reshape([BATCH, 4, 3 * 64])
     }
 
-    /// The texts `[B, T]`.
+    /// Returns the texts `[B, T]`.
     pub(crate) fn ids(&self, device: &Device) -> Tensor<2, Int> {
         Tensor::from_data(TensorData::new(self.integers("in.ids"), [BATCH, TOKENS]), device)
     }
 
-    /// Which tokens are no padding, those of the prefix included.
+    /// Returns which tokens are no padding, those of the prefix included.
     pub(crate) fn real(&self) -> Vec<Vec<bool>> {
         let mask = self.integers("in.mask");
         let prefix = std::iter::repeat_n(true, self.config().prefix_tokens());
@@ -144,13 +144,13 @@ impl Golden {
         rows.map(|row| prefix.clone().chain(row.iter().map(|entry| *entry == 1)).collect()).collect()
     }
 
-    /// A layout in which padding takes positions, as in the reference's training.
+    /// Returns a layout in which padding takes positions, as in the reference's training.
     pub(crate) fn counted_layout(&self, device: &Device) -> Layout {
         let real = self.real();
         Layout::new(&self.config(), &[(0..real[0].len()).collect()], &real, device)
     }
 
-    /// A layout in which padding takes no positions, as in the reference's generation.
+    /// Returns a layout in which padding takes no positions, as in the reference's generation.
     fn skipping_layout(&self, device: &Device) -> Layout {
         let positions = self.real().into_iter().map(|row| {
             let mut next = 0;
@@ -163,7 +163,7 @@ impl Golden {
         Layout::new(&self.config(), &positions.collect::<Vec<_>>(), &self.real(), device)
     }
 
-    /// Where the labels are, in the flattened grid, and what they are.
+    /// Returns where the labels are, in the flattened grid, and what they are.
     fn places_and_targets(&self, device: &Device) -> (Tensor<1, Int>, Tensor<1, Int>) {
         let labels = self.integers("in.labels");
         let (mut places, mut targets) = (Vec::new(), Vec::new());
@@ -179,7 +179,7 @@ impl Golden {
         (Tensor::from_data(places.as_slice(), device), Tensor::from_data(targets.as_slice(), device))
     }
 
-    /// The training loss and what to differentiate for it.
+    /// Returns the training loss and what to differentiate for it.
     pub(crate) fn loss(&self, model: &Lynx, precision: Precision, device: &Device) -> (f32, Tensor<1>) {
         let model = precision.rounded(model);
         let plain = device.clone().inner();
@@ -191,7 +191,7 @@ impl Golden {
         (loss.into_scalar::<f32>(), objective)
     }
 
-    /// The largest difference of the outputs of vision encoder, resampler and decoder.
+    /// Returns the largest difference of the outputs of vision encoder, resampler and decoder.
     pub(crate) fn forward_difference(&self, precision: Precision, device: &Device) -> f32 {
         let model = precision.rounded(&self.model(device));
         let image = model.vision_encoder().expect("it sees pixels").forward(self.patches(device));
@@ -216,8 +216,8 @@ impl Golden {
         off
     }
 
-    /// The largest difference of any gradient, relative to the largest number in its tensor, and
-    /// the name of that weight. `device` is one with gradients.
+    /// Returns the largest difference of any gradient, relative to the largest number in its
+    /// tensor, and the name of that weight. `device` is one with gradients.
     pub(crate) fn gradient_difference(&self, precision: Precision, device: &Device) -> (f32, String) {
         let model = self.model(device);
         let (_, objective) = self.loss(&model, precision, device);
@@ -228,8 +228,8 @@ impl Golden {
         compare.worst
     }
 
-    /// The largest difference of the losses before each of four steps of clipped AdamW. `device` is
-    /// one with gradients.
+    /// Returns the largest difference of the losses before each of four steps of clipped AdamW.
+    /// `device` is one with gradients.
     pub(crate) fn loss_difference(&self, precision: Precision, device: &Device) -> f32 {
         let mut model = self.model(device);
         let config = AdamWConfig {
@@ -252,7 +252,7 @@ impl Golden {
     }
 }
 
-/// The larger of two differences; one that is not a number is the largest.
+/// Returns the larger of two differences; one that is not a number is the largest.
 fn worse(one: f32, other: f32) -> f32 {
     if one.is_nan() || other.is_nan() { f32::INFINITY } else { one.max(other) }
 }
@@ -262,7 +262,7 @@ pub(crate) fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.try_into_vec_as::<f32>().expect("the model computes in 32-bit floats")
 }
 
-/// The largest difference of two lists of one length.
+/// Returns the largest difference of two lists of one length.
 pub(crate) fn furthest(got: &[f32], golden: &[f32]) -> f32 {
     assert_eq!(got.len(), golden.len());
     got.iter().zip(golden).map(|(got, golden)| (got - golden).abs()).fold(0.0, worse)

@@ -190,7 +190,7 @@ impl pulp::WithSimd for GateValues<'_> {
 struct GateSlopes<'a> {
     gate: &'a [f32],
     up: &'a [f32],
-    /// The message of the thread pool.
+    /// Gradient of the output before, of `up` afterwards.
     gradient: &'a mut [f32],
     of_gate: &'a mut [f32],
 }

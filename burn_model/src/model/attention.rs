@@ -77,7 +77,8 @@ impl Operation<3> for Attention {
         (joined(mixed), [query, key, value, probabilities])
     }
 
-    /// Settings for writing answers.
+    /// Computes gradients: with P = softmax(S), the gradient of S is P · (G − Σ P · G), G that of P
+    /// and the sum over keys.
     fn backward(
         self,
         [query, key, value, probabilities]: Self::Saved,
@@ -124,7 +125,7 @@ fn transposed(x: &FlexTensor) -> FlexTensor {
 struct Softmax<'a> {
     heads: usize,
     scale: f32,
-    /// Gradient of the output before, of `up` afterwards.
+    /// Bias of every sequence, or one for all, `queries · keys`.
     bias: Option<&'a [f32]>,
     queries: usize,
     keys: usize,
@@ -167,7 +168,7 @@ struct SoftmaxSlopes<'a> {
     scale: f32,
     keys: usize,
     probabilities: &'a [f32],
-    /// Of the probabilities before, of the products afterwards.
+    /// Gradient of the probabilities before, of the products afterwards.
     gradient: &'a mut [f32],
 }
 

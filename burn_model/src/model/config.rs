@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// Bias of every sequence, or one for all, `queries · keys`.
+/// The input that the model has of a picture.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Sight {
@@ -29,7 +29,7 @@ pub enum VitActivation {
     QuickGelu,
 }
 
-/// Gradient of the probabilities before, of the products afterwards.
+/// The way in which the decoder gets pictures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Fusion {
@@ -51,7 +51,7 @@ pub enum Fusion {
 #[serde(deny_unknown_fields, default)]
 #[allow(clippy::struct_excessive_bools, reason = "settings of published models, independent of each other")]
 pub struct ModelConfig {
-    /// The input that the model has of a picture. Default `"features"`.
+    /// The input that the model has of a picture: `"features"` or `"pixels"`. Default `"features"`.
     ///
     /// The settings of the vision encoder and of the resampler, from `image_size` to
     /// `resampler_mlp_ratio` without `latents`, matter with `"pixels"` only.
@@ -122,13 +122,15 @@ pub struct ModelConfig {
     pub tied_embeddings: bool,
     /// Added to the mean square in the decoder's norms. Default 1e-6, as in LLaMA.
     pub rms_epsilon: f64,
-    /// The way in which the decoder gets pictures. Default `"prefix"`.
+    /// The way in which the decoder gets pictures: `"prefix"` or `"cross_attention"`. Default
+    /// `"prefix"`.
     pub fusion: Fusion,
     /// An adapter follows every so many decoder layers, beginning with the first; 0 leaves adapters
     /// out. Default 2, as in the released configuration of Lynx (the paper's text says 1).
     pub adapter_every: usize,
-    /// The input that the model has of a picture: `"features"` or `"pixels"`. Default 2;
-    /// OpenFlamingo-9B has 4, beginning with the fourth.
+    /// Number of decoder layers for each cross-attention, which comes before the first of them,
+    /// with `fusion = "cross_attention"`. Default 2; OpenFlamingo-9B has 4, beginning with the
+    /// fourth.
     pub cross_attention_every: usize,
     /// Rank of low-rank changes (LoRA, arXiv 2106.09685) to the decoder's linear layers; 0 leaves
     /// them out. Default 0.

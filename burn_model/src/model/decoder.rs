@@ -13,7 +13,7 @@ use super::norm::{LayerNorm, RmsNorm};
 use super::rotary;
 use crate::operation::on_flex;
 
-/// The way in which the decoder gets pictures: `"prefix"` or `"cross_attention"`.
+/// The positions of the tokens of a batch, and the tokens that each may attend to.
 ///
 /// Depends on shapes and padding alone, so one layout serves every batch of one shape.
 #[derive(Clone, Debug)]
@@ -119,8 +119,7 @@ fn first<const D: usize>(x: Tensor<D>, axis: usize, count: usize) -> Tensor<D> {
 /// writes.
 #[derive(Clone, Debug, Default)]
 pub struct Cache {
-    /// Number of decoder layers for each cross-attention, which comes before the first of them,
-    /// with `fusion = "cross_attention"`.
+    /// Keys, turned by their positions, and values of each layer, `[B, tokens, H · W]` each.
     layers: Vec<(Tensor<3>, Tensor<3>)>,
 }
 
@@ -156,7 +155,7 @@ pub struct Decoder {
     embed_tokens: Param<Tensor<2>>,
     layers: Vec<Layer>,
     norm: RmsNorm,
-    /// The positions of the tokens of a batch, and the tokens that each may attend to.
+    /// The head, where the embeddings do not score the vocabulary too.
     lm_head: Option<Linear>,
 }
 

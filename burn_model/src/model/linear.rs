@@ -10,7 +10,7 @@ pub(super) struct Linear {
     pub(super) weight: Param<Tensor<2>>,
     /// `[outputs]`.
     pub(super) bias: Option<Param<Tensor<1>>>,
-    /// What is added to the weights while they are frozen.
+    /// A change that is added to the weights while they are frozen.
     pub(super) lora: Option<Lora>,
 }
 
@@ -26,9 +26,10 @@ pub(super) struct Lora {
 }
 
 impl Linear {
-    /// `[…, inputs]` to `[…, outputs]`.
+    /// Turns `[…, inputs]` into `[…, outputs]`.
     pub(super) fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        // One large matrix product: burn would make one small product per sequence, which took over half of a step.
+        // One large matrix product: burn would make one small product per sequence, which took over
+        // half of a step.
         let mut shape = x.dims();
         let inputs = shape[D - 1];
         let rows = shape[..D - 1].iter().product::<usize>();

@@ -179,7 +179,7 @@ struct Slopes<'a> {
     x: &'a [f32],
     weight: &'a [f32],
     moments: &'a [Moments],
-    /// Keys, turned by their positions, and values of each layer, `[B, tokens, H · W]` each.
+    /// Gradient of the output before, of the input afterwards.
     gradient: &'a mut [f32],
     of_weight: &'a mut [f32],
     of_bias: &'a mut [f32],
@@ -188,8 +188,9 @@ struct Slopes<'a> {
 impl pulp::WithSimd for Slopes<'_> {
     type Output = ();
 
-    /// The head, where the embeddings do not score the vocabulary too. where the mean of x is not
-    /// taken off, mean(g) is left out.
+    /// Computes gradients: with z = (x − mean) · scale and g the gradient of z, the gradient of x
+    /// is scale · (g − mean(g) − z · mean(g · z)); where the mean of x is not taken off, mean(g) is
+    /// left out.
     #[inline(always)]
     fn with_simd<S: pulp::Simd>(self, _: S) {
         let width = self.weight.len();

@@ -129,8 +129,8 @@ fn bits(result: &RunResult) -> Vec<u64> {
 
 #[test]
 fn a_resumed_run_equals_an_undisturbed_one_bit_for_bit() {
-    // Of 25 steps, 21 to 25 are averaged: the checkpoint of step 24 holds the sum of four of them, that of step 6
-    // holds none.
+    // Of 25 steps, 21 to 25 are averaged: the checkpoint of step 24 holds the sum of four of them,
+    // that of step 6 holds none.
     for (sight, last_step, kept_step) in [(Sight::Features, 24, 24), (Sight::Features, 8, 6), (Sight::Pixels, 24, 24)] {
         let setup = Setup::new(sight, 25, 9, 5);
         let spec = setup.spec(3);

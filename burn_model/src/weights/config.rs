@@ -16,12 +16,12 @@ pub(super) struct Kind {
     /// `model_type` of `config.json`, or `general.architecture` of GGUF.
     pub(super) name: &'static str,
     pub(super) part: Part,
-    /// The length of an example in tokens.
+    /// Meaning of an absent entry of `config.json`, from the classes of transformers 5.24.
     defaults: &'static str,
     vision: VisionKind,
 }
 
-/// Settings for training a tokenizer.
+/// The facts that `config.json` leaves to the code of a vision encoder.
 #[derive(Clone, Copy, Debug)]
 #[allow(clippy::struct_excessive_bools, reason = "as many settings of the model")]
 struct VisionKind {
@@ -107,7 +107,7 @@ pub(super) const KINDS: &[Kind] = &[
     },
 ];
 
-/// Meaning of an absent entry of `config.json`, from the classes of transformers 5.24.
+/// A result whose error lacks the name of the file.
 type Refused<T> = std::result::Result<T, String>;
 
 /// A part that a description tells of.

@@ -154,7 +154,7 @@ impl Metadata {
 const CONTROL: f64 = 3.0;
 const USER: f64 = 4.0;
 
-/// The facts that `config.json` leaves to the code of a vision encoder.
+/// The split of a text into words, between which nothing is merged.
 struct Split {
     /// Whether every digit is a word of its own before the words are looked for.
     digits: bool,
@@ -181,7 +181,7 @@ impl Split {
     }
 }
 
-/// A result whose error lacks the name of the file. the expressions are those of the models'
+/// The splits by the name in `tokenizer.ggml.pre`; the expressions are those of the models'
 /// `tokenizer.json`.
 const SPLITS: &[(&str, Split)] = &[
     ("gpt-2", Split { digits: false, words: None, whole_words: false }),

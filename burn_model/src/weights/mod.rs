@@ -53,7 +53,7 @@ pub struct Pretrained {
     path: PathBuf,
     tensors: Tensors,
     parts: Vec<Found>,
-    /// In the form of Hugging Face's `tokenizer.json`.
+    /// The tokenizer as Hugging Face's `tokenizer.json`.
     tokenizer: Option<String>,
 }
 
@@ -62,11 +62,11 @@ pub struct Pretrained {
 struct Found {
     described: Described,
     layout: &'static Layout,
-    /// What stands before all names.
+    /// Text that stands before all names.
     prefix: &'static str,
 }
 
-/// What became of the tensors of a file.
+/// The use of the tensors of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoadReport {
     /// Weights of the model that were loaded, counted as tensors.
@@ -139,12 +139,12 @@ impl Pretrained {
         Ok(pretrained)
     }
 
-    /// The file that describes it.
+    /// Returns the file that describes it.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether the files have a part.
+    /// Returns whether the files have a part.
     pub fn has(&self, part: Part) -> bool {
         self.found(part).is_ok()
     }
@@ -378,7 +378,7 @@ impl ModuleMapper for Load<'_> {
 }
 
 impl Load<'_> {
-    /// The numbers of the weight with a path and a shape.
+    /// Returns the numbers of the weight with a path and a shape.
     fn weight(&mut self, path: &str, shape: &[usize]) -> Result<Vec<f32>> {
         let described_by = &self.pretrained.path;
         let Some((row, _)) = self.found.layout.row(path) else {
@@ -398,7 +398,7 @@ impl Load<'_> {
         Ok(values)
     }
 
-    /// The numbers in our layout; `None` if they do not have the shape for it.
+    /// Returns the numbers in our layout; `None` if they do not have the shape for it.
     fn changed(&mut self, numbers: Numbers, change: Change, shape: &[usize]) -> Option<Vec<f32>> {
         let without_ones = |shape: &[usize]| shape.iter().copied().filter(|axis| *axis != 1).collect::<Vec<usize>>();
         let Numbers { shape: theirs, values } = numbers;
@@ -434,7 +434,7 @@ impl Load<'_> {
     }
 }
 
-/// `[outputs, inputs]` to `[inputs, outputs]`.
+/// Turns `[outputs, inputs]` into `[inputs, outputs]`.
 fn transposed(values: &[f32], inputs: usize) -> Vec<f32> {
     let outputs = values.len() / inputs.max(1);
     let mut all = Vec::with_capacity(values.len());

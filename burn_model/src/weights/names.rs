@@ -8,10 +8,10 @@ use crate::part::Part;
 /// A row of a table.
 pub(super) type Row = (&'static str, &'static str, Change);
 
-/// The split of a text into words, between which nothing is merged.
+/// The change that turns a tensor of a file into a weight of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
-    /// The splits by the name in `tokenizer.ggml.pre`; axes of length 1 may come or go.
+    /// No change; axes of length 1 may come or go.
     Keep,
     /// `[outputs, inputs…]` to `[inputs, outputs]`: linear layers, and convolutions over patches,
     /// of which the three axes of inputs become one.
@@ -33,7 +33,7 @@ pub(super) struct Layout {
     pub(super) kinds: &'static [&'static str],
     /// Whether the table is for GGUF files.
     pub(super) gguf: bool,
-    /// The change that turns a tensor of a file into a weight of ours.
+    /// Texts that may stand before all names.
     pub(super) prefixes: &'static [&'static str],
     /// Groups of rows. The first weight of the last group tells which prefix a file has and, where
     /// one kind has several tables, which of them.
@@ -169,7 +169,7 @@ const EVA_APART: &[Row] = &[
     ("vision_encoder.blocks.*.attn.v_proj.bias", "blocks.*.attn.v_proj.bias", Keep),
 ];
 
-/// No change;
+/// The names that both have in common.
 const EVA: &[Row] = &[
     ("vision_encoder.patch_embed.weight", "patch_embed.proj.weight", Transpose),
     ("vision_encoder.patch_embed.bias", "patch_embed.proj.bias", Keep),

@@ -5,8 +5,8 @@ use crate::cubic;
 /// The slope of PyTorch's kernel.
 const SLOPE: f64 = -0.75;
 
-/// Position embeddings of `tokens` tokens from those of others, with the sides of both grids of patches;
-/// the first `class` rows are kept. `None` if the patches of one of them are no square.
+/// Makes position embeddings of `tokens` tokens from those of others, with the sides of both grids
+/// of patches; the first `class` rows are kept. `None` if the patches of one of them are no square.
 pub(crate) fn resized(values: &[f32], width: usize, class: usize, tokens: usize) -> Option<(Vec<f32>, [usize; 2])> {
     let side = |tokens: usize| {
         let patches = tokens.checked_sub(class)?;

@@ -10,7 +10,7 @@ use burn::tensor::{bf16, f16};
 
 use crate::error::{Error, Result};
 
-/// Texts that may stand before all names.
+/// The form in which the numbers of a tensor are stored, in little-endian bytes.
 ///
 /// The quantised encodings are those of ggml (ggml-common.h): blocks of 32 numbers with a scale.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,14 +88,14 @@ fn nibbles(bytes: &[u8]) -> impl Iterator<Item = u8> {
     bytes.iter().map(|byte| byte & 15).chain(bytes.iter().map(|byte| byte >> 4))
 }
 
-/// The names that both have in common.
+/// The place of a tensor.
 #[derive(Clone, Debug)]
 pub(super) struct Stored {
     pub(super) file: Arc<Path>,
     pub(super) encoding: Encoding,
     /// The last axis is the one whose numbers lie side by side.
     pub(super) shape: Vec<usize>,
-    /// The form in which the numbers of a tensor are stored, in little-endian bytes.
+    /// Place of its first byte from the beginning of the file.
     pub(super) offset: u64,
 }
 

@@ -63,8 +63,8 @@ impl Negatives {
         (!fits || sum > 0.5).then(told)
     }
 
-    /// Returns how the options of a question change, if they do: by seed, task and record alone, but
-    /// for `others`, the options of the question before.
+    /// Returns how the options of a question change, if they do: by seed, task and record alone,
+    /// but for `others`, the options of the question before.
     pub(super) fn change(
         &self,
         own: &Options,

@@ -186,6 +186,38 @@ fn questions_that_lack_their_mark_get_it_and_are_joined_to_their_answers() {
 }
 
 #[test]
+fn moments_are_those_of_most_people_and_begin_no_earlier_than_their_video() {
+    let row = json!({"annotation_id": 1, "description": "a man waves", "video": "a.avi", "times": [[5, 5], [0, 1], [0, 1], [2, 2]]});
+    let (found, _) = read("didemo", "val", &[("val_data.json", &bytes(&json!([row])))]).unwrap();
+    let video = found[0].media.video.as_ref().unwrap();
+    assert_eq!((video.start, video.end), (Some(0.0), Some(10.0)), "the last place belongs to its moment");
+    let questions = b"video_id,frame_count,width,height,question,answer,qid,type,a0,a1,a2,a3,a4\n\
+        7,9,1,1,why runs he,play,3,CW,eat,play,sit,cry,nap\n"
+        .as_slice();
+    let parts = bytes(&json!({"7": {"duration": 9, "location": {"3": [[-0.1, 4.5]]}}}));
+    let (found, _) = read("nextgqa", "val", &[("val.csv", questions), ("gsub_val.json", &parts)]).unwrap();
+    let video = found[0].media.video.as_ref().unwrap();
+    assert_eq!((video.start, video.end), (Some(0.0), Some(4.5)));
+}
+
+#[test]
+fn options_within_a_question_are_found_in_both_layouts_of_mathverse() {
+    let row = |question: &str, answer: &str| {
+        json!({"sample_index": answer, "question_type": "multi-choice", "image": "a.png",
+        "question": question, "answer": answer})
+    };
+    let rows = bytes(&json!([
+        row("How far?\nChoices:\nA:3 m\nB:4 m", "B"),
+        row("f is odd.\nChoice:\nA. True\nB. False", "False")
+    ]));
+    let (found, _) = read("mathverse", "testmini", &[("testmini.json", &rows)]).unwrap();
+    let options: Vec<_> = found.iter().map(|own| own.answers.options.as_ref().unwrap()).collect();
+    assert_eq!((options[0].texts.join("|"), options[0].right), ("3 m|4 m".to_owned(), 1));
+    assert_eq!((options[1].texts.join("|"), options[1].right), ("True|False".to_owned(), 1));
+    assert_eq!(questions(&found), [json!("How far?"), json!("f is odd.")]);
+}
+
+#[test]
 fn one_box_is_the_same_in_the_convention_of_every_dataset() {
     // A box from (160, 120) to (480, 360) of a picture of 640 x 480.
     let expected = "[0.250, 0.250, 0.750, 0.750]";

@@ -404,6 +404,17 @@ fn escapes_of_line_ends_within_fields_of_flan_are_line_ends() {
 }
 
 #[test]
+fn parts_of_flan_are_read_one_after_the_other() {
+    let row = |text: &str| json!({"inputs": text, "targets": "It is so."}).to_string();
+    let (first, second) = (row("Is it?"), row("Is it so?"));
+    let files =
+        [("flan_fs_opt_train_part2.jsonl", second.as_bytes()), ("flan_fs_opt_train_part1.jsonl", first.as_bytes())];
+    let (found, _) = read("flan_v2", "flan_fs_opt", &files).unwrap();
+    let asked: Vec<_> = found.iter().map(|own| serde_json::to_value(&own.slots["instruction"]).unwrap()).collect();
+    assert_eq!(asked, [json!("Is it?"), json!("Is it so?")]);
+}
+
+#[test]
 fn a_picture_that_is_a_video_and_numbers_of_objects_are_no_texts() {
     let clip = bytes(&json!([{"id": "1", "image": "video9770.mp4", "conversations": [
         {"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "A man."}]}]));

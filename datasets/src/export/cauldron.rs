@@ -10,6 +10,7 @@ use crate::build::{Conversation, Role};
 pub(super) const FORMAT: Format = Format {
     name: "cauldron",
     description: "Parquet with `images` and `texts`, as the Cauldron and FineVision have them, for nanoVLM and others.",
+    names_pictures: false,
     is_default: false,
     begin: |files| begin(files, COLUMNS),
     describe: None,
@@ -25,11 +26,12 @@ const COLUMNS: &[Column] = &[
     SOURCE_FILE,
     SOURCE_ROW,
     IMAGE_PATHS,
+    ("packed", Values::Packed),
 ];
 
 /// Returns what is asked and answered, and the task. No token stands for a picture, as all of them
-/// belong before the first text. A text of the system opens the first question, as the layout has no
-/// place for one.
+/// belong before the first text. A text of the system opens the first question, as the layout has
+/// no place for one.
 fn rounds(conversation: &Conversation) -> Vec<Vec<Cow<'_, str>>> {
     let mut rounds = Vec::new();
     let mut asked: Cow<str> = Cow::default();

@@ -107,7 +107,7 @@ impl Value {
                 Arc::new(Int64Array::from_iter_values(conversations.iter().map(|own| signed(value(own)))))
             }
             Value::MaybeNumber(value) => {
-                Arc::new(Int64Array::from_iter(conversations.iter().map(|own| value(own).map(signed))))
+                Arc::new(conversations.iter().map(|own| value(own).map(signed)).collect::<Int64Array>())
             }
         }
     }
@@ -135,8 +135,7 @@ impl Values {
             Values::Texts(values) => {
                 let values: Vec<Vec<Cow<str>>> = conversations.iter().map(values).collect();
                 let lengths = values.iter().map(Vec::len).collect();
-                let values: Vec<Cow<str>> = values.into_iter().flatten().collect();
-                list(lengths, Arc::new(StringArray::from_iter_values(values)), None)
+                list(lengths, Arc::new(values.iter().flatten().map(Some).collect::<StringArray>()), None)
             }
             Values::Struct(values) => {
                 let DataType::Struct(fields) = self.data_type() else { unreachable!("it is a struct above") };
@@ -145,9 +144,8 @@ impl Values {
             }
             Values::Structs(names, values) => {
                 let values: Vec<Vec<Vec<Cow<str>>>> = conversations.iter().map(values).collect();
-                let structs: Vec<&Vec<Cow<str>>> = values.iter().flatten().collect();
                 let column = |place: usize| -> ArrayRef {
-                    Arc::new(StringArray::from_iter_values(structs.iter().map(|texts| &texts[place])))
+                    Arc::new(values.iter().flatten().map(|texts| Some(&texts[place])).collect::<StringArray>())
                 };
                 let columns = (0..names.len()).map(column).collect();
                 let structs = StructArray::try_new(texts(names), columns, None)?;
@@ -162,7 +160,9 @@ impl Values {
                 let orders = conversations.iter().flat_map(|own| &own.choice_order);
                 let orders = orders.map(|&place| i64::from(place)).collect::<Int64Array>();
                 let mut has_order = NullBufferBuilder::new(conversations.len());
-                conversations.iter().for_each(|own| has_order.append(!own.choice_order.is_empty()));
+                for own in conversations {
+                    has_order.append(!own.choice_order.is_empty());
+                }
                 let lengths = conversations.iter().map(|own| own.choice_order.len()).collect();
                 list(lengths, Arc::new(orders), has_order.finish())
             }
@@ -233,7 +233,9 @@ fn videos_of(conversations: &[Conversation]) -> Result<ArrayRef> {
     let starts: Float64Array = videos().map(|video| video.and_then(|video| video.start)).collect();
     let ends: Float64Array = videos().map(|video| video.and_then(|video| video.end)).collect();
     let mut is_there = NullBufferBuilder::new(conversations.len());
-    videos().for_each(|video| is_there.append(video.is_some()));
+    for video in videos() {
+        is_there.append(video.is_some());
+    }
     let columns: Vec<ArrayRef> = vec![Arc::new(paths), Arc::new(starts), Arc::new(ends)];
     Ok(Arc::new(StructArray::try_new(video_fields(), columns, is_there.finish())?))
 }
@@ -255,7 +257,7 @@ fn packed_of(conversations: &[Conversation]) -> Result<ArrayRef> {
         text(|own| &own.source_file),
         Arc::new(Int64Array::from_iter_values(all.iter().map(|own| signed(own.source_row)))),
         Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>(orders)),
-        Arc::new(Int64Array::from_iter(all.iter().map(|own| own.right_choice.map(i64::from)))),
+        Arc::new(all.iter().map(|own| own.right_choice.map(i64::from)).collect::<Int64Array>()),
     ];
     Ok(Arc::new(StructArray::try_new(packed_fields(), columns, None)?))
 }

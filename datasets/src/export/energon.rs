@@ -1,8 +1,8 @@
 //! Tar shards for Megatron-Energon, with the index that `energon prepare` would make of them.
 //!
-//! The files are those of version 7.4.1: `.tar.idx` beside each shard, and in `.nv-meta` the sizes of
-//! shards (`.info.json`), their splits (`split.yaml`), how samples are read (`dataset.yaml`), the
-//! places of all samples and members (`index.sqlite`) and a digest of these (`index.uuid`).
+//! The files are those of version 7.4.1: `.tar.idx` beside each shard, and in `.nv-meta` the sizes
+//! of shards (`.info.json`), their splits (`split.yaml`), how samples are read (`dataset.yaml`),
+//! the places of all samples and members (`index.sqlite`) and a digest of these (`index.uuid`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -19,6 +19,7 @@ use crate::{Error, Result};
 pub(super) const FORMAT: Format = Format {
     name: "energon",
     description: "Tar shards with `.nv-meta` and index for Megatron-Energon, as crude samples.",
+    names_pictures: false,
     is_default: false,
     begin: |_| Ok(begin(true)),
     describe: Some(describe),
@@ -33,7 +34,8 @@ const TRAIN: &str = "train";
 /// Writes `.nv-meta`. Beside the split of all shards there is one for each set, by its name, for
 /// blends of them.
 fn describe(set: &[SetFile], files: &mut Files) -> Result<()> {
-    let shards: Vec<&SetFile> = set.iter().filter(|file| file.name.ends_with(".tar")).collect();
+    let is_shard = |file: &&SetFile| file.path.extension().is_some_and(|suffix| suffix == "tar");
+    let shards: Vec<&SetFile> = set.iter().filter(is_shard).collect();
     let mut index = Index::create(&files(".nv-meta/index.sqlite")?)?;
     let mut sizes = BTreeMap::new();
     let mut splits: BTreeMap<&str, Vec<&str>> = BTreeMap::from([(TRAIN, Vec::new())]);
@@ -177,4 +179,39 @@ impl Index {
 
 fn integer<'a>(bytes: u64) -> Value<'a> {
     Value::Integer(i64::try_from(bytes).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value as Json;
+
+    use super::*;
+    use crate::export::tests::{conversation, written};
+
+    #[test]
+    fn every_set_is_a_split_with_all_its_parts() {
+        let names = ["a-train", "a-train-00001", "b-val"];
+        let sets = names.map(|name| (name, written(&FORMAT, &[conversation("vqa/a", &[name, "this"])]).1));
+        let of_set = |(name, folder): &(&str, tempfile::TempDir)| SetFile {
+            name: format!("{name}/000000.tar"),
+            path: folder.path().join("set/000000.tar"),
+        };
+        let files: Vec<SetFile> = sets.iter().map(of_set).collect();
+        let described = |files: &[SetFile]| {
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::create_dir(folder.path().join(".nv-meta")).unwrap();
+            FORMAT.describe(files, &mut |name| Ok(folder.path().join(name))).unwrap();
+            let read = |name: &str| std::fs::read_to_string(folder.path().join(".nv-meta").join(name)).unwrap();
+            let json = |name: &str| serde_json::from_str::<Json>(&read(name)).unwrap();
+            (json("split.yaml"), json(".info.json"), read("index.uuid"))
+        };
+        let (splits, info, uuid) = described(&files);
+        let of_a = ["a-train/000000.tar", "a-train-00001/000000.tar"];
+        let all = [of_a[0], of_a[1], "b-val/000000.tar"];
+        let expected = json!({"train": all, "a-train": of_a, "b-val": ["b-val/000000.tar"]});
+        assert_eq!(splits["split_parts"], expected);
+        assert_eq!(info["shard_counts"], json!({(all[0]): 1, (all[1]): 1, (all[2]): 1}));
+        assert_eq!((uuid.len(), uuid.matches('-').count()), (36, 4));
+        assert_ne!(uuid, described(&files[..1]).2);
+    }
 }

@@ -38,8 +38,8 @@ pub(super) fn with_media(mut sample: Value, conversation: &Conversation) -> Valu
     sample
 }
 
-/// Adds where a conversation and its packed questions come from and under which licence: readers of these formats pass over
-/// keys that they do not know.
+/// Adds where a conversation and its packed questions come from and under which licence: readers of
+/// these formats pass over keys that they do not know.
 pub(super) fn with_provenance(mut sample: Value, conversation: &Conversation) -> Value {
     sample["task"] = json!(conversation.task);
     sample["licence"] = json!(conversation.licence);

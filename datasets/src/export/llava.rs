@@ -1,7 +1,7 @@
 //! LLaVA's JSON: `[{"id", "image", "conversations": [{"from": "human" | "gpt", "value"}]}]`, the
 //! format of its `docs/Finetune_Custom_Data.md`.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::Format;
 use super::json::{Layout, begin, with_provenance};
@@ -11,10 +11,14 @@ use crate::tokens::{IMAGE_TOKEN, VIDEO_TOKEN};
 pub(super) const FORMAT: Format = Format {
     name: "llava",
     description: "A JSON list that LLaVA and many trainers read.",
+    names_pictures: true,
     is_default: true,
     begin: |files| begin(files, Layout::List, sample),
     describe: None,
 };
+
+/// The keys that an element of the list has at most.
+const KEYS: usize = 11;
 
 /// Returns one element of the list. `image` is a path, a list of them for several pictures, and
 /// absent without any; the first human turn starts with as many `<image>` tokens, a line each. A
@@ -37,7 +41,9 @@ fn sample(conversation: &Conversation) -> Value {
         }
         turns.push(turn);
     }
-    let mut sample = json!({"id": conversation.id});
+    // Of this format there are millions of values, so its map does not grow key by key.
+    let mut sample = Value::Object(Map::with_capacity(KEYS));
+    sample["id"] = json!(conversation.id);
     match conversation.images.as_slice() {
         [] => {}
         [image] => sample["image"] = json!(image.path),

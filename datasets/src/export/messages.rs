@@ -10,6 +10,7 @@ use crate::build::{Conversation, Role};
 pub(super) const FORMAT: Format = Format {
     name: "messages",
     description: "JSON lines of messages with parts, as OpenAI and chat templates of `transformers` take them.",
+    names_pictures: true,
     is_default: false,
     begin: |files| begin(files, Layout::Lines, sample),
     describe: None,

@@ -44,13 +44,18 @@ pub struct Format {
     pub name: &'static str,
     /// What its files are and who reads them.
     pub description: &'static str,
+    /// Whether it names pictures by their paths instead of holding them.
+    pub names_pictures: bool,
     /// Whether it is written where nothing else is asked for.
     pub is_default: bool,
     /// Begins the files of a set of conversations.
     begin: fn(&mut Files) -> Result<Box<dyn Writer>>,
     /// Writes what belongs beside the files of all sets, once they are there.
-    describe: Option<fn(&[SetFile], &mut Files) -> Result<()>>,
+    describe: Option<Describe>,
 }
+
+/// Writes what belongs beside the files of all sets.
+type Describe = fn(&[SetFile], &mut Files) -> Result<()>;
 
 /// A file of a set.
 #[derive(Debug, Clone)]
@@ -87,9 +92,8 @@ pub trait Writer {
 }
 
 impl Format {
-    /// Returns the format of a name; `conversations` is another one of `parquet`.
+    /// Returns the format of a name.
     pub fn named(name: &str) -> Option<&'static Format> {
-        let name = if name == "conversations" { parquet::FORMAT.name } else { name };
         FORMATS.iter().find(|format| format.name == name).copied()
     }
 
@@ -99,6 +103,11 @@ impl Format {
     /// If a file cannot be created.
     pub fn begin(&self, files: &mut Files) -> Result<Box<dyn Writer>> {
         (self.begin)(files)
+    }
+
+    /// Whether something belongs beside the files of its sets.
+    pub fn is_described(&self) -> bool {
+        self.describe.is_some()
     }
 
     /// Writes what belongs beside the files of all sets; `files` gives paths in the folder of the
@@ -186,6 +195,7 @@ pub(crate) mod tests {
             answer_shape: lynxdata_prompts::AnswerShape::Phrase,
             licence: "CC0-1.0".to_owned(),
             images: vec![ImageReference { path: "train/a.jpg".to_owned() }],
+            embedded: crate::Embedded::new(),
             video: None,
             messages: roles.zip(turns).map(message).collect(),
             template: template.to_owned(),
@@ -198,7 +208,8 @@ pub(crate) mod tests {
         }
     }
 
-    /// Writes conversations in a format, as files whose names begin with `set`. No picture is there.
+    /// Writes conversations in a format, as files whose names begin with `set`. Only `train/a.jpg`
+    /// is there, which begins as a PNG.
     pub(crate) fn written(format: &Format, conversations: &[Conversation]) -> (LeftOut, tempfile::TempDir) {
         let folder = tempfile::tempdir().unwrap();
         let mut files = |suffix: &str| {
@@ -208,7 +219,8 @@ pub(crate) mod tests {
         };
         let mut writer = format.begin(&mut files).unwrap();
         for conversation in conversations {
-            writer.write(std::slice::from_ref(conversation), &mut files, &mut |_| Ok(None)).unwrap();
+            let picture = &mut |path: &str| Ok((path == "train/a.jpg").then(|| b"\x89PNG\r\n\x1a\n".to_vec()));
+            writer.write(std::slice::from_ref(conversation), &mut files, picture).unwrap();
         }
         let left_out = writer.finish(&mut files).unwrap();
         (left_out, folder)

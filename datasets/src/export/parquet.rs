@@ -8,6 +8,7 @@ use super::columns::{Column, ID, IMAGE_PATHS, LICENCE, SOURCE_FILE, SOURCE_ROW, 
 pub(super) const FORMAT: Format = Format {
     name: "parquet",
     description: "Parquet with `images`, `messages` and provenance that Hugging Face `datasets` and TRL read.",
+    names_pictures: false,
     is_default: true,
     begin: |files| begin(files, COLUMNS),
     describe: None,

@@ -12,6 +12,7 @@ use crate::{Error, Result};
 pub(super) const FORMAT: Format = Format {
     name: "sharegpt",
     description: "A JSON list that LLaMA-Factory reads as `sharegpt`.",
+    names_pictures: true,
     is_default: false,
     begin: |files| begin(files, Layout::List, sample),
     describe: Some(describe),

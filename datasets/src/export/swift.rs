@@ -10,6 +10,7 @@ use crate::build::{Conversation, Role};
 pub(super) const FORMAT: Format = Format {
     name: "swift",
     description: "JSON lines that ms-swift reads.",
+    names_pictures: true,
     is_default: false,
     begin: |files| begin(files, Layout::Lines, sample),
     describe: None,

@@ -31,8 +31,8 @@ struct Shard {
 }
 
 /// Begins the shards of a set. With an index, `000000.tar.idx` beside a shard has the places of its
-/// samples, as Megatron-Energon writes them: the offset of each and of the end, in bytes, as 64 bits
-/// in little endian.
+/// samples, as Megatron-Energon writes them: the offset of each and of the end, in bytes, as 64
+/// bits in little endian.
 pub(super) fn begin(has_index: bool) -> Box<dyn Writer> {
     Box::new(TarWriter { has_index, shard: None, shards: 0 })
 }
@@ -112,4 +112,46 @@ impl TarWriter {
 fn key(conversation: &Conversation) -> String {
     let [high, low] = [0, 1].map(|seed| keyed_hash(seed, &[&conversation.id]));
     format!("{high:016x}{low:016x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use lynxdata_records::webdataset::members;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::build::ImageReference;
+    use crate::export::Format;
+    use crate::export::tests::{conversation, written};
+
+    #[test]
+    fn pictures_are_numbered_and_named_by_their_bytes() {
+        let mut first = conversation("vqa/a", &["What?", "this"]);
+        first.images.insert(0, ImageReference { path: "train/missing.jpg".to_owned() });
+        let second = conversation("vqa/a", &["Where?", "here"]);
+        let (_, folder) = written(Format::named("energon").unwrap(), &[first.clone(), second]);
+        let path = folder.path().join("set/000000.tar");
+        let members = members(&path).unwrap();
+        let names: Vec<&str> = members.iter().map(|member| member.extension()).collect();
+        assert_eq!(names, ["json", "1.png", "json", "0.png"]);
+        assert_eq!((members[0].key(), members[0].key().len()), (members[1].key(), 32));
+        let index = std::fs::read(folder.path().join("set/000000.tar.idx")).unwrap();
+        let index: Vec<u64> = index.chunks(8).map(|bytes| u64::from_le_bytes(bytes.try_into().unwrap())).collect();
+        assert_eq!(index, [0, members[2].offset, members[3].end()]);
+        let bytes = std::fs::read(&path).unwrap();
+        let json = &bytes[members[0].content as usize..][..members[0].bytes as usize];
+        let json: Value = serde_json::from_slice(json).unwrap();
+        assert_eq!((&json["id"], &json["images"]), (&json!(first.id), &json!(["train/missing.jpg", "train/a.jpg"])));
+    }
+
+    #[test]
+    fn a_full_shard_is_followed_by_another_one() {
+        let mut all = vec![conversation("vqa/a", &["What?", "this"]); MOST_SAMPLES + 1];
+        all.iter_mut().enumerate().for_each(|(place, own)| own.id = place.to_string());
+        let (_, folder) = written(Format::named("webdataset").unwrap(), &all);
+        let members = |shard: &str| members(&folder.path().join("set").join(shard)).unwrap().len();
+        assert_eq!((members("000000.tar"), members("000001.tar")), (2 * MOST_SAMPLES, 2));
+        let (_, folder) = written(Format::named("webdataset").unwrap(), &[]);
+        assert!(folder.path().join("set/000000.tar").is_file(), "a set without conversations has an empty shard");
+    }
 }

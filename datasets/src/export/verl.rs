@@ -17,8 +17,9 @@ use crate::build::{Conversation, Role};
 pub(super) const FORMAT: Format = Format {
     name: "verl",
     description: "Parquet for reinforcement learning with verl and TRL: `prompt`, `images`, the right answer and how to check it.",
+    names_pictures: false,
     is_default: false,
-    begin: |files| Ok(Box::new(Checkable { inner: begin(files, COLUMNS)?, left_out: LeftOut::new() })),
+    begin: |_| Ok(Box::new(Checkable { inner: None, left_out: LeftOut::new() })),
     describe: None,
 };
 
@@ -30,10 +31,7 @@ const COLUMNS: &[Column] = &[
     ("ability", Values::One(Value::Text(|own| Cow::from(&own.group)))),
     (
         "reward_model",
-        Values::Struct(&[
-            ("style", Value::Text(|_| Cow::from("rule"))),
-            ("ground_truth", Value::Text(|own| ground_truth(own))),
-        ]),
+        Values::Struct(&[("style", Value::Text(|_| Cow::from("rule"))), ("ground_truth", Value::Text(ground_truth))]),
     ),
     (
         "extra_info",
@@ -53,7 +51,9 @@ const COLUMNS: &[Column] = &[
 
 /// Writes the conversations whose answers a rule can check.
 struct Checkable {
-    inner: Box<dyn Writer>,
+    /// Begun with the first one: `datasets`, with which verl loads files, fails at one without
+    /// rows.
+    inner: Option<Box<dyn Writer>>,
     left_out: LeftOut,
 }
 
@@ -66,11 +66,22 @@ impl Writer for Checkable {
                 Err(reason) => *self.left_out.entry(reason).or_default() += 1,
             }
         }
-        self.inner.write(&checkable, files, pictures)
+        if checkable.is_empty() {
+            return Ok(());
+        }
+        let mut inner = match self.inner.take() {
+            Some(inner) => inner,
+            None => begin(files, COLUMNS)?,
+        };
+        inner.write(&checkable, files, pictures)?;
+        self.inner = Some(inner);
+        Ok(())
     }
 
     fn finish(self: Box<Self>, files: &mut Files) -> Result<LeftOut> {
-        self.inner.finish(files)?;
+        if let Some(inner) = self.inner {
+            inner.finish(files)?;
+        }
         Ok(self.left_out)
     }
 }

@@ -6,6 +6,7 @@ use super::tar::begin;
 pub(super) const FORMAT: Format = Format {
     name: "webdataset",
     description: "Tar shards of a `json` and the pictures `0.jpg`, `1.png`, … a sample, for `webdataset`.",
+    names_pictures: false,
     is_default: false,
     begin: |_| Ok(begin(false)),
     describe: None,

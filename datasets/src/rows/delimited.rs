@@ -7,6 +7,7 @@ use csv::{ByteRecord, ReaderBuilder};
 use serde_json::{Map, Value, json};
 
 use super::Emit;
+use super::row::Row;
 use crate::rows::table::Table;
 
 /// Reads records; the first names the columns unless the table does. If the table does and the
@@ -37,6 +38,7 @@ pub(super) fn read(
     } else {
         table.columns.clone()
     };
+    let wanted = table.fields.columns(&columns);
     let mut record = ByteRecord::new();
     let mut number = 0;
     let mut is_first = !table.columns.is_empty();
@@ -47,7 +49,7 @@ pub(super) fn read(
         if is_header {
             continue;
         }
-        if emit(number, row(&columns, &record)) == ControlFlow::Break(()) {
+        if emit(number, row(&columns, &wanted, &record)) == ControlFlow::Break(()) {
             break;
         }
         number += 1;
@@ -55,15 +57,16 @@ pub(super) fn read(
     Ok(())
 }
 
-fn row(columns: &[String], record: &ByteRecord) -> Result<Value, String> {
+/// Takes the wanted columns of a record.
+fn row(columns: &[String], wanted: &[usize], record: &ByteRecord) -> Result<Row, String> {
     if record.len() != columns.len() {
         return Err(format!("has {} columns, not {}", record.len(), columns.len()));
     }
     let mut row = Map::new();
-    for (column, value) in columns.iter().zip(record) {
-        row.insert(column.clone(), json!(String::from_utf8_lossy(value)));
+    for &place in wanted {
+        row.insert(columns[place].clone(), json!(String::from_utf8_lossy(&record[place])));
     }
-    Ok(Value::Object(row))
+    Ok(Value::Object(row).into())
 }
 
 #[cfg(test)]
@@ -74,7 +77,7 @@ mod tests {
         let table: Table = toml::from_str(&format!("file = \"x\"\n{toml}")).unwrap();
         let mut found = Vec::new();
         read(input, &table, delimiter, quoting, &mut |_, content| {
-            found.push(content);
+            found.push(content.and_then(|row| row.parsed()));
             ControlFlow::Continue(())
         })
         .unwrap();

@@ -1,4 +1,4 @@
-//! Which files a table names.
+//! Which files a table names, and where they lie: on the disk, or in archives.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -7,15 +7,21 @@ use std::sync::{Arc, LazyLock};
 
 use regex::Regex;
 
+use crate::archive::{Archive, Member, is_archive, is_packed_whole};
+use crate::coding::{Coding, ENDINGS};
 use crate::rows::table::Table;
+use crate::{Error, Result};
 
 /// A native file of a table.
 #[derive(Debug, Clone)]
 pub(crate) struct NativeFile {
-    /// From the root folder on, with `/`: the provenance that records carry.
+    /// From the root folder on, with `/`: the provenance that records carry. That of a member of an
+    /// archive begins with the path of the archive.
     pub(crate) name: Arc<str>,
-    /// Where it lies.
+    /// Where it lies, or the archive that holds it.
     pub(crate) path: PathBuf,
+    /// The member of the archive that it is.
+    pub(crate) member: Option<(Arc<Archive>, Member)>,
     /// What stands for the names in braces: rows get it as fields with an underscore before them.
     pub(crate) parts: Vec<(String, String)>,
 }
@@ -28,7 +34,7 @@ static PLACEHOLDER: LazyLock<Regex> =
 ///
 /// # Errors
 /// If braces hold no name, a name stands twice, or `**` is not a whole component.
-pub(crate) fn part_names(pattern: &str) -> Result<Vec<String>, String> {
+pub(crate) fn part_names(pattern: &str) -> std::result::Result<Vec<String>, String> {
     let mut names: Vec<String> = Vec::new();
     let mut bare = pattern.to_owned();
     for found in PLACEHOLDER.captures_iter(pattern) {
@@ -53,18 +59,116 @@ pub(crate) fn part_names(pattern: &str) -> Result<Vec<String>, String> {
 
 /// Returns the files of a table for a split, in the order of their names. `{split}` in the pattern
 /// is replaced. `*` stands for any part of a name, `**` for any folders or none, and another name
-/// in braces for a part of a name that rows carry. A file may have `.gz` behind its name.
-pub(crate) fn files(root: &Path, table: &Table, split: &str) -> io::Result<Vec<NativeFile>> {
+/// in braces for a part of a name that rows carry. A file may have an ending of [`ENDINGS`] behind
+/// its name. Where no file is on the disk, those are taken that would be there if an archive were
+/// unpacked: [`in_archives`].
+///
+/// # Errors
+/// If a folder or the archive in question cannot be read, or several archives have a file.
+pub(crate) fn files(root: &Path, table: &Table, split: &str) -> Result<Vec<NativeFile>> {
     let pattern = table.file.replace("{split}", split);
     let components: Vec<&str> = pattern.split('/').collect();
     let mut found = Vec::new();
-    walk(root, "", &components, &[], &mut found)?;
+    let fault = |source| Error::Io { path: root.to_owned(), source };
+    walk(root, "", &components, &[], &mut found).map_err(fault)?;
+    if found.is_empty() {
+        return in_archives(root, &components);
+    }
     found.sort_by(|first, second| first.name.cmp(&second.name));
     found.dedup_by(|second, first| second.name == first.name);
     // Where a file lies packed beside itself, it is read once.
     let names: Vec<Arc<str>> = found.iter().map(|file| file.name.clone()).collect();
-    found.retain(|file| !file.name.strip_suffix(".gz").is_some_and(|plain| names.iter().any(|name| **name == *plain)));
+    found.retain(|file| match Coding::split(&file.name) {
+        (_, None) => true,
+        (plain, _) => !names.iter().any(|name| **name == *plain),
+    });
     Ok(found)
+}
+
+/// A member of an archive, and the path from the root folder on that it would have if the archive
+/// were unpacked.
+struct Packed {
+    unpacked: String,
+    file: NativeFile,
+}
+
+/// Looks for the files of a pattern in the archives of the root folder and of the folders that the
+/// pattern leads through, and in an archive that it names, as in `a.zip/b.json`. A member stands
+/// for the file that it would be if its archive were unpacked where it lies, or into a folder of
+/// its name; a folder that holds all of the archive may be left out. Compressed tar files, which
+/// must be read from their beginning, are looked into where no other archive has a file. Files are
+/// in the order of the paths that they would have.
+fn in_archives(root: &Path, components: &[&str]) -> Result<Vec<NativeFile>> {
+    let mut fault = None;
+    for is_kind in [is_archive, is_packed_whole] {
+        let mut found: Vec<Packed> = Vec::new();
+        let mut look = |path: &Path, name: &str, folder: &str, rest: &[&str]| match Archive::known(path) {
+            Ok(archive) => members(&archive, name, folder, rest, &mut found),
+            Err(error) => drop(fault.get_or_insert(error)),
+        };
+        let (mut folder, mut name) = (root.to_owned(), String::new());
+        for (depth, component) in components.iter().enumerate() {
+            let archives = entries(&folder).map_err(|source| Error::Io { path: folder.clone(), source })?;
+            for (last, path) in archives.into_iter().filter(|(_, path)| is_kind(path) && path.is_file()) {
+                look(&path, &joined(&name, &last), &name, &components[depth..]);
+            }
+            if PLACEHOLDER.is_match(component) || depth + 1 == components.len() {
+                break;
+            }
+            folder.push(component);
+            name = joined(&name, component);
+            if is_kind(&folder) && folder.is_file() {
+                look(&folder, &name, &name, &components[depth + 1..]);
+            }
+        }
+        if !found.is_empty() {
+            return once_each(root, found);
+        }
+    }
+    fault.map_or(Ok(Vec::new()), Err)
+}
+
+/// Adds the members of an archive that a pattern means; it goes on from `folder`.
+fn members(archive: &Arc<Archive>, name: &str, folder: &str, pattern: &[&str], found: &mut Vec<Packed>) {
+    let regex = path_regex(pattern);
+    for (own, member) in archive.members() {
+        let meant = archive.unpacked(own).find_map(|path| {
+            let plain = Coding::split(&path).0.to_owned();
+            let captures = regex.captures(&plain)?;
+            let part = |part: &str| (part.to_owned(), captures[part].to_owned());
+            let parts = regex.capture_names().flatten().map(part).collect();
+            Some((joined(folder, &plain), parts))
+        });
+        let Some((unpacked, parts)) = meant else { continue };
+        let name = joined(name, own).into();
+        let file = NativeFile { name, path: archive.path.clone(), member: Some((Arc::clone(archive), member)), parts };
+        found.push(Packed { unpacked, file });
+    }
+}
+
+/// Returns the files in the order of their paths, each once.
+fn once_each(root: &Path, mut found: Vec<Packed>) -> Result<Vec<NativeFile>> {
+    found.sort_by(|first, second| (&first.unpacked, &first.file.name).cmp(&(&second.unpacked, &second.file.name)));
+    let mut files: Vec<NativeFile> = Vec::new();
+    let mut last = None;
+    for Packed { unpacked, file } in found {
+        let same = files.last().filter(|_| last.as_ref() == Some(&unpacked));
+        match same {
+            // It lies packed beside itself.
+            Some(first) if Coding::split(&file.name).0 == &*first.name => continue,
+            Some(first) => {
+                let (first, second) = (first.name.to_string(), file.name.to_string());
+                return Err(Error::InSeveralArchives { path: root.join(unpacked), first, second });
+            }
+            None => files.push(file),
+        }
+        last = Some(unpacked);
+    }
+    Ok(files)
+}
+
+fn joined(folder: &str, name: &str) -> String {
+    if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
 }
 
 fn walk(
@@ -75,7 +179,7 @@ fn walk(
     found: &mut Vec<NativeFile>,
 ) -> io::Result<()> {
     let Some((component, rest)) = components.split_first() else { return Ok(()) };
-    let joined = |last: &str| if name.is_empty() { last.to_owned() } else { format!("{name}/{last}") };
+    let joined = |last: &str| joined(name, last);
     let is_last = rest.is_empty();
     if *component == "**" {
         walk(folder, name, rest, parts, found)?;
@@ -87,32 +191,28 @@ fn walk(
         return Ok(());
     }
     if !PLACEHOLDER.is_match(component) {
-        let names = if is_last {
-            vec![(*component).to_owned(), format!("{component}.gz")]
-        } else {
-            vec![(*component).to_owned()]
-        };
-        for last in names {
+        let packed = ENDINGS.iter().filter(|_| is_last).map(|(ending, _)| format!("{component}{ending}"));
+        for last in std::iter::once((*component).to_owned()).chain(packed) {
             let path = folder.join(&last);
-            if path.try_exists()? {
+            if is_there(&path)? {
                 if !is_last {
                     return walk(&path, &joined(&last), rest, parts, found);
                 }
-                found.push(NativeFile { name: joined(&last).into(), path, parts: parts.to_vec() });
+                found.push(NativeFile { name: joined(&last).into(), path, member: None, parts: parts.to_vec() });
             }
         }
         return Ok(());
     }
     let regex = component_regex(component);
     for (last, path) in entries(folder)? {
-        let plain = if is_last { last.strip_suffix(".gz").unwrap_or(&last) } else { &last };
+        let plain = if is_last { Coding::split(&last).0 } else { &last };
         let Some(captures) = regex.captures(plain) else { continue };
         let mut parts = parts.to_vec();
         for part in regex.capture_names().flatten() {
             parts.push((part.to_owned(), captures[part].to_owned()));
         }
         if is_last {
-            found.push(NativeFile { name: joined(&last).into(), path, parts });
+            found.push(NativeFile { name: joined(&last).into(), path, member: None, parts });
         } else if path.is_dir() {
             walk(&path, &joined(&last), rest, &parts, found)?;
         }
@@ -120,22 +220,46 @@ fn walk(
     Ok(())
 }
 
+/// Returns whether a file or folder is there; nothing is below a file.
+fn is_there(path: &Path) -> io::Result<bool> {
+    match path.try_exists() {
+        Err(fault) if fault.kind() == ErrorKind::NotADirectory => Ok(false),
+        outcome => outcome,
+    }
+}
+
 /// Returns what a component of a pattern matches.
 fn component_regex(component: &str) -> Regex {
+    let pattern = format!("^{}$", component_pattern(component));
+    Regex::new(&pattern).expect("names and escaped texts are a regular expression")
+}
+
+/// Returns what the components of a pattern match in a path.
+fn path_regex(components: &[&str]) -> Regex {
     let mut pattern = "^".to_owned();
+    for (place, component) in components.iter().enumerate() {
+        let is_last = place + 1 == components.len();
+        match *component {
+            "**" => pattern.push_str("(?:[^/]+/)*"),
+            component => pattern.push_str(&(component_pattern(component) + if is_last { "$" } else { "/" })),
+        }
+    }
+    Regex::new(&pattern).expect("names and escaped texts are a regular expression")
+}
+
+fn component_pattern(component: &str) -> String {
+    let mut pattern = String::new();
     let mut end = 0;
     for found in PLACEHOLDER.captures_iter(component) {
         let whole = found.get(0).expect("group 0 is the match");
         pattern.push_str(&regex::escape(&component[end..whole.start()]));
         match found.get(1) {
-            Some(name) => pattern.push_str(&format!("(?P<{}>.+)", name.as_str())),
-            None => pattern.push_str(".*"),
+            Some(name) => pattern.push_str(&format!("(?P<{}>[^/]+)", name.as_str())),
+            None => pattern.push_str("[^/]*"),
         }
         end = whole.end();
     }
-    pattern.push_str(&regex::escape(&component[end..]));
-    pattern.push('$');
-    Regex::new(&pattern).expect("names and escaped texts are a regular expression")
+    pattern + &regex::escape(&component[end..])
 }
 
 /// Returns the entries of a folder, none if it is not there.
@@ -158,6 +282,7 @@ fn entries(folder: &Path) -> io::Result<Vec<(String, PathBuf)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::archive::tests::{write_tar, write_zip};
 
     fn found(pattern: &str) -> Vec<(String, Vec<(String, String)>)> {
         let folder = tempfile::tempdir().unwrap();
@@ -192,6 +317,49 @@ mod tests {
         let of_page = |page: &str| vec![part("site", "auto"), part("page", page)];
         assert_eq!(parts, [of_page("01"), of_page("02")]);
         assert_eq!(found("train_{number}.json")[1].1, [part("number", "2")]);
+    }
+
+    fn names_in(root: &Path, pattern: &str) -> Result<Vec<String>> {
+        let table: Table = toml::from_str(&format!("file = \"{pattern}\"")).unwrap();
+        Ok(files(root, &table, "train")?.iter().map(|file| file.name.to_string()).collect())
+    }
+
+    #[test]
+    fn archives_stand_for_what_they_hold() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        fs::create_dir(root.join("more")).unwrap();
+        write_zip(&root.join("set.zip"), &[("a/train.json", b"1"), ("a/2/train.xml", b"2"), ("a/10/train.xml", b"3")]);
+        write_tar(&root.join("more/labels.tar"), &[("x/y.csv", b"4"), ("z.csv.gz", b"5")]);
+        let names = |pattern: &str| names_in(root, pattern).unwrap();
+        // As unpacked beside it, into a folder of its name, and without the folder that holds all.
+        for pattern in ["a/{split}.json", "set/a/{split}.json", "{split}.json", "set.zip/a/{split}.json"] {
+            assert_eq!(names(pattern), ["set.zip/a/train.json"], "{pattern}");
+        }
+        let both = ["set.zip/a/10/train.xml", "set.zip/a/2/train.xml"];
+        for pattern in ["**/train.xml", "{page}/train.xml", "a/*/{name}.xml"] {
+            assert_eq!(names(pattern), both, "{pattern}");
+        }
+        assert_eq!(names("more/labels/x/y.csv"), ["more/labels.tar/x/y.csv"]);
+        assert_eq!(names("more/z.csv"), ["more/labels.tar/z.csv.gz"]);
+        assert_eq!(names("x/y.csv"), [""; 0], "that archive lies in another folder");
+        fs::write(root.join("train.json"), "6").unwrap();
+        assert_eq!(names("{split}.json"), ["train.json"], "what is on the disk comes first");
+    }
+
+    #[test]
+    fn a_file_of_two_archives_is_an_error_that_names_both() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        write_zip(&root.join("b.zip"), &[("train.json", b"1")]);
+        write_tar(&root.join("c.tar"), &[("c/train.json", b"2"), ("c/train.json.gz", b"2")]);
+        let fault = names_in(root, "train.json").unwrap_err().to_string();
+        assert!(fault.contains("b.zip/train.json") && fault.contains("c.tar/c/train.json"), "{fault}");
+        assert_eq!(names_in(root, "c/train.json").unwrap(), ["c.tar/c/train.json"]);
+        fs::write(root.join("broken.zip"), "PK").unwrap();
+        assert_eq!(names_in(root, "c/train.json").unwrap(), ["c.tar/c/train.json"]);
+        let fault = names_in(root, "nowhere.json").unwrap_err().to_string();
+        assert!(fault.contains("broken.zip"), "{fault}");
     }
 
     #[test]

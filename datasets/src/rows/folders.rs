@@ -11,10 +11,11 @@ use super::{Emit, Source};
 /// the folder from the table's folder on, and `path`, that of the file from the root folder on.
 /// Rows are in the order of their paths; files whose names begin with a dot are none.
 pub(super) fn read(source: &Source, emit: &mut Emit) -> Result<(), String> {
-    if !source.path.is_dir() {
+    let folder = source.on_disk()?;
+    if !folder.is_dir() {
         return Err("is no folder of classes".to_owned());
     }
-    below(source.path, source.name, "", &mut 0, emit).map(|_| ())
+    below(folder, &source.file.name, "", &mut 0, emit).map(|_| ())
 }
 
 fn below(folder: &Path, name: &str, class: &str, number: &mut u64, emit: &mut Emit) -> Result<ControlFlow<()>, String> {
@@ -35,7 +36,7 @@ fn below(folder: &Path, name: &str, class: &str, number: &mut u64, emit: &mut Em
             continue;
         } else {
             *number += 1;
-            emit(*number - 1, Ok(json!({ "class": class, "path": path })))
+            emit(*number - 1, Ok(json!({ "class": class, "path": path }).into()))
         };
         if flow.is_break() {
             return Ok(flow);

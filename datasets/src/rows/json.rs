@@ -1,149 +1,312 @@
-//! Rows inside one JSON document, streamed: a list of a hundred million rows takes the memory of one.
+//! Rows inside one JSON document: each is cut out of the file as text, so that a list of a hundred
+//! million rows takes the memory of one, and whoever maps a row parses what it needs of it.
 
-use std::fmt;
-use std::io::{BufReader, Read};
+use std::io::Read;
 use std::ops::ControlFlow;
 
-use lynxdata_records::python_json::Lenient;
-use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Value, json};
+use lynxdata_records::python_json::normalise;
+use serde_json::json;
 
+use super::row::{Row, Scan};
 use super::{Emit, Shape};
 
 /// Keys that an error message lists before it is cut.
 const LISTED_KEYS: usize = 12;
 
+/// Bytes that are read at once.
+const PIECE: usize = 1 << 17;
+
 /// Reads the rows at a dotted path (`""` is the document itself).
 pub(super) fn read(input: impl Read, at: &str, shape: Shape, emit: &mut Emit) -> Result<(), String> {
     let path: Vec<&str> = if at.is_empty() { Vec::new() } else { at.split('.').collect() };
-    let mut sink = Sink { emit, number: 0, enough: false };
-    let mut document = serde_json::Deserializer::from_reader(BufReader::new(Lenient::new(input)));
-    let outcome = Walk { path: &path, shape, sink: &mut sink }.deserialize(&mut document).and_then(|()| document.end());
-    if sink.enough { Ok(()) } else { outcome.map_err(|fault| fault.to_string()) }
+    let mut rows = Rows { document: Document::new(input), shape, emit, number: 0 };
+    let outcome = rows.walk(&path).and_then(|flow| match (flow, rows.document.next()?) {
+        (ControlFlow::Continue(()), Some(_)) => Err("something stands behind the document".to_owned()),
+        _ => Ok(()),
+    });
+    outcome.map_err(|reason| {
+        let (line, column) = rows.document.place();
+        format!("{reason} at line {line} column {column}")
+    })
 }
 
-struct Sink<'a, 'b> {
+/// Goes down to the rows and hands them on.
+struct Rows<'a, 'b, R> {
+    document: Document<R>,
+    shape: Shape,
     emit: &'a mut Emit<'b>,
     number: u64,
-    enough: bool,
 }
 
-impl Sink<'_, '_> {
-    /// Hands on one row. A row that is no object becomes one with the field `_value`, so that every row has named fields.
-    fn row<E: Error>(&mut self, key: Option<String>, value: Value) -> Result<(), E> {
-        let mut row = match value {
-            Value::Object(fields) => fields,
-            other => Map::from_iter([("_value".to_owned(), other)]),
-        };
+impl<R: Read> Rows<'_, '_, R> {
+    /// Hands on one row, with the key that it has in its object.
+    fn row(&mut self, key: Option<&[u8]>, text: Vec<u8>) -> Result<ControlFlow<()>, String> {
+        let mut row = Row::of(text)?;
         if let Some(key) = key {
-            row.insert("_key".to_owned(), json!(key));
+            row.insert("_key", key);
         }
-        let flow = (self.emit)(self.number, Ok(Value::Object(row)));
+        let flow = (self.emit)(self.number, Ok(row));
         self.number += 1;
-        self.enough = flow == ControlFlow::Break(());
-        if self.enough { Err(E::custom("no more rows are wanted")) } else { Ok(()) }
-    }
-}
-
-/// Goes down the path, skipping everything else, and then reads rows.
-struct Walk<'a, 'b, 'c> {
-    path: &'a [&'a str],
-    shape: Shape,
-    sink: &'a mut Sink<'b, 'c>,
-}
-
-impl<'de> DeserializeSeed<'de> for Walk<'_, '_, '_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, document: D) -> Result<(), D::Error> {
-        if self.path.is_empty() && self.shape == Shape::Whole {
-            let value = <Value as serde::Deserialize>::deserialize(document)?;
-            return self.sink.row(None, value);
-        }
-        document.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Walk<'_, '_, '_> {
-    type Value = ();
-
-    fn expecting(&self, out: &mut fmt::Formatter) -> fmt::Result {
-        match (self.path.first(), self.shape) {
-            (Some(key), _) => write!(out, "an object with the key `{key}` of the table's `at`"),
-            (None, Shape::List) => write!(out, "a list of rows (for an object set `shape` to \"map\" or \"columns\")"),
-            (None, _) => write!(out, "an object (for a list leave `shape` out)"),
-        }
+        Ok(flow)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
-        if !self.path.is_empty() || self.shape != Shape::List {
-            return Err(A::Error::invalid_type(serde::de::Unexpected::Seq, &self));
+    /// Reads the value at hand, in which the rows lie at a path.
+    fn walk(&mut self, path: &[&str]) -> Result<ControlFlow<()>, String> {
+        if let Some((step, rest)) = path.split_first() {
+            return self.member(step, rest);
         }
-        while let Some(value) = list.next_element::<Value>()? {
-            self.sink.row(None, value)?;
+        match self.shape {
+            Shape::Whole => {
+                let text = self.document.value()?;
+                self.row(None, text)
+            }
+            Shape::List => {
+                const WHAT: &str = "a list of rows (for an object set `shape` to \"map\" or \"columns\")";
+                self.document.begin(b'[', WHAT)?;
+                while self.document.has_more(b']')? {
+                    let text = self.document.value()?;
+                    if self.row(None, text)?.is_break() {
+                        return Ok(ControlFlow::Break(()));
+                    }
+                }
+                Ok(ControlFlow::Continue(()))
+            }
+            Shape::Map => {
+                self.document.begin(b'{', "an object (for a list leave `shape` out)")?;
+                while self.document.has_more(b'}')? {
+                    let key = self.document.key()?;
+                    let text = self.document.value()?;
+                    if self.row(Some(&key), text)?.is_break() {
+                        return Ok(ControlFlow::Break(()));
+                    }
+                }
+                Ok(ControlFlow::Continue(()))
+            }
+            Shape::Columns => self.columns(),
         }
-        Ok(())
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        if let Some((step, rest)) = self.path.split_first() {
-            let mut others = Vec::new();
-            let mut found = false;
-            while let Some(key) = map.next_key::<String>()? {
-                if key == *step && !found {
-                    found = true;
-                    map.next_value_seed(Walk { path: rest, shape: self.shape, sink: self.sink })?;
-                } else {
-                    map.next_value::<IgnoredAny>()?;
+    /// Finds the member of an object by whose key the path goes on, and skips the others.
+    fn member(&mut self, step: &str, rest: &[&str]) -> Result<ControlFlow<()>, String> {
+        self.document.begin(b'{', &format!("an object with the key `{step}` of the table's `at`"))?;
+        let (mut others, mut found) = (Vec::new(), false);
+        while self.document.has_more(b'}')? {
+            let key = text_of(&self.document.key()?);
+            if key == step && !found {
+                found = true;
+                if self.walk(rest)?.is_break() {
+                    return Ok(ControlFlow::Break(()));
+                }
+            } else {
+                self.document.pass(&mut |_| {})?;
+                if others.len() <= LISTED_KEYS {
                     others.push(key);
                 }
             }
-            if found {
+        }
+        if found {
+            return Ok(ControlFlow::Continue(()));
+        }
+        let more = if others.len() > LISTED_KEYS { ", …" } else { "" };
+        others.truncate(LISTED_KEYS);
+        let keys = others.join(", ");
+        Err(format!("there is no key `{step}` here, only {keys}{more}"))
+    }
+
+    /// Reads an object of parallel lists.
+    fn columns(&mut self) -> Result<ControlFlow<()>, String> {
+        self.document.begin(b'{', "an object (for a list leave `shape` out)")?;
+        let mut columns: Vec<(String, std::vec::IntoIter<Vec<u8>>)> = Vec::new();
+        while self.document.has_more(b'}')? {
+            let key = text_of(&self.document.key()?);
+            self.document.begin(b'[', "a list of the values of a column")?;
+            let mut values = Vec::new();
+            while self.document.has_more(b']')? {
+                values.push(self.document.value()?);
+            }
+            let expected = columns.first().map_or(values.len(), |(_, first)| first.len());
+            if values.len() != expected {
+                let length = values.len();
+                return Err(format!("column `{key}` has {length} values, those before it {expected}"));
+            }
+            columns.push((key, values.into_iter()));
+        }
+        let length = columns.first().map_or(0, |(_, first)| first.len());
+        for _ in 0..length {
+            let mut row = Row::from(json!({}));
+            for (key, values) in &mut columns {
+                row.insert(key, &values.next().unwrap_or_default());
+            }
+            let flow = (self.emit)(self.number, Ok(row));
+            self.number += 1;
+            if flow.is_break() {
+                return Ok(flow);
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+}
+
+/// Returns a key without its quotes. One that is no text is shown as it stands there.
+fn text_of(key: &[u8]) -> String {
+    let text = serde_json::from_slice(key).or_else(|_| serde_json::from_slice(&normalise(key)));
+    text.unwrap_or_else(|_| String::from_utf8_lossy(key).into_owned())
+}
+
+/// A JSON document that is read from its beginning to its end.
+struct Document<R> {
+    input: R,
+    piece: Vec<u8>,
+    /// The bytes of the piece that are taken, and those that it has.
+    at: usize,
+    filled: usize,
+    /// Whether nothing of the list or object at hand has been read yet.
+    is_at_start: bool,
+    /// The line of the start of the piece, and its column, both from 0.
+    line: u64,
+    column: u64,
+}
+
+impl<R: Read> Document<R> {
+    fn new(input: R) -> Self {
+        Self { input, piece: vec![0; PIECE], at: 0, filled: 0, is_at_start: false, line: 0, column: 0 }
+    }
+
+    /// Returns the line and column of the next byte, from 1.
+    fn place(&self) -> (u64, u64) {
+        let taken = &self.piece[..self.at];
+        let ends = taken.iter().filter(|byte| **byte == b'\n').count() as u64;
+        let column = match taken.iter().rposition(|byte| *byte == b'\n') {
+            Some(end) => (taken.len() - end - 1) as u64,
+            None => self.column + taken.len() as u64,
+        };
+        (self.line + ends + 1, column + 1)
+    }
+
+    /// Reads on where the piece is taken; returns whether there is more.
+    fn fill(&mut self) -> Result<bool, String> {
+        if self.at < self.filled {
+            return Ok(true);
+        }
+        let (line, column) = self.place();
+        (self.line, self.column) = (line - 1, column - 1);
+        (self.at, self.filled) = (0, 0);
+        loop {
+            match self.input.read(&mut self.piece) {
+                Err(fault) if fault.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(fault) => return Err(fault.to_string()),
+                Ok(length) => {
+                    self.filled = length;
+                    return Ok(length > 0);
+                }
+            }
+        }
+    }
+
+    /// Returns the next byte that is no white space, without taking it.
+    fn next(&mut self) -> Result<Option<u8>, String> {
+        while self.fill()? {
+            let rest = &self.piece[self.at..self.filled];
+            match rest.iter().position(|byte| !byte.is_ascii_whitespace()) {
+                Some(length) => {
+                    self.at += length;
+                    return Ok(Some(self.piece[self.at]));
+                }
+                None => self.at = self.filled,
+            }
+        }
+        Ok(None)
+    }
+
+    fn begin(&mut self, mark: u8, what: &str) -> Result<(), String> {
+        match self.next()? {
+            Some(found) if found == mark => {
+                self.at += 1;
+                self.is_at_start = true;
+                Ok(())
+            }
+            Some(found) => Err(format!("expected {what}, found {}", kind(found))),
+            None => Err(format!("expected {what}, found the end of the file")),
+        }
+    }
+
+    /// Returns whether the list or object has one more element, of which the start is next.
+    fn has_more(&mut self, end: u8) -> Result<bool, String> {
+        let is_first = std::mem::take(&mut self.is_at_start);
+        match self.next()? {
+            Some(mark) if mark == end => {
+                self.at += 1;
+                Ok(false)
+            }
+            Some(b',') if !is_first => {
+                self.at += 1;
+                Ok(true)
+            }
+            Some(_) if is_first => Ok(true),
+            Some(_) => Err(format!("expected `,` or `{}`", char::from(end))),
+            None => Err(format!("the file ends before `{}`", char::from(end))),
+        }
+    }
+
+    /// Takes a key as it stands there, in its quotes, and the colon behind it.
+    fn key(&mut self) -> Result<Vec<u8>, String> {
+        if self.next()? != Some(b'"') {
+            return Err("expected a key in quotes".to_owned());
+        }
+        let key = self.value()?;
+        if self.next()? != Some(b':') {
+            return Err("expected `:` behind a key".to_owned());
+        }
+        self.at += 1;
+        Ok(key)
+    }
+
+    /// Takes one value as text.
+    fn value(&mut self) -> Result<Vec<u8>, String> {
+        let mut text = Vec::new();
+        self.pass(&mut |piece| text.extend_from_slice(piece))?;
+        Ok(text)
+    }
+
+    /// Takes one value piece by piece.
+    fn pass(&mut self, take: &mut dyn FnMut(&[u8])) -> Result<(), String> {
+        let mut scan = Scan::default();
+        self.next()?;
+        while self.fill()? {
+            let rest = &self.piece[self.at..self.filled];
+            let length = scan.value(rest).map_err(|()| "expected a value".to_owned())?;
+            let taken = length.unwrap_or(rest.len());
+            take(&rest[..taken]);
+            self.at += taken;
+            if length.is_some() {
                 return Ok(());
             }
-            let more = if others.len() > LISTED_KEYS { ", …" } else { "" };
-            others.truncate(LISTED_KEYS);
-            let keys = others.join(", ");
-            return Err(A::Error::custom(format!("there is no key `{step}` here, only {keys}{more}")));
         }
-        match self.shape {
-            Shape::Map => {
-                while let Some((key, value)) = map.next_entry::<String, Value>()? {
-                    self.sink.row(Some(key), value)?;
-                }
-                Ok(())
-            }
-            Shape::Columns => {
-                let mut columns: Vec<(String, std::vec::IntoIter<Value>)> = Vec::new();
-                let mut length = None;
-                while let Some((key, values)) = map.next_entry::<String, Vec<Value>>()? {
-                    let expected = *length.get_or_insert(values.len());
-                    if values.len() != expected {
-                        let reason = format!("column `{key}` has {} values, those before it {expected}", values.len());
-                        return Err(A::Error::custom(reason));
-                    }
-                    columns.push((key, values.into_iter()));
-                }
-                for _ in 0..length.unwrap_or(0) {
-                    let fields = columns.iter_mut().filter_map(|(key, values)| Some((key.clone(), values.next()?)));
-                    self.sink.row(None, Value::Object(fields.collect()))?;
-                }
-                Ok(())
-            }
-            Shape::List | Shape::Whole => Err(A::Error::invalid_type(serde::de::Unexpected::Map, &self)),
-        }
+        if scan.may_end() { Ok(()) } else { Err("the file ends within a value".to_owned()) }
+    }
+}
+
+/// Returns what a value is that begins with a byte.
+fn kind(first: u8) -> &'static str {
+    match first {
+        b'{' => "an object",
+        b'[' => "a list",
+        b'"' => "a text",
+        _ => "something else",
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     fn rows(document: &str, at: &str, shape: Shape) -> Result<Vec<Value>, String> {
         let mut found = Vec::new();
         read(document.as_bytes(), at, shape, &mut |number, content| {
             assert_eq!(number, found.len() as u64);
-            found.push(content.unwrap());
+            found.push(content.unwrap().parsed().unwrap());
             ControlFlow::Continue(())
         })?;
         Ok(found)

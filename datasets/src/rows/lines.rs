@@ -3,34 +3,30 @@
 use std::io::BufRead;
 use std::ops::ControlFlow;
 
-use lynxdata_records::python_json::normalise;
 use serde_json::{Map, Value, json};
 
 use super::Emit;
+use super::row::Row;
 use crate::rows::table::Table;
 
 /// One JSON value a line; blank lines are no rows, and a broken line costs only itself.
 pub(super) fn read_json(input: impl BufRead, emit: &mut Emit) -> Result<(), String> {
     each_line(input, &mut |number, line| {
-        let parsed = serde_json::from_slice(line).or_else(|_| serde_json::from_slice(&normalise(line)));
-        let content = match parsed {
-            Ok(row @ Value::Object(_)) => Ok(row),
-            Ok(other) => Ok(json!({ "_value": other })),
-            Err(fault) => Err(format!("is not JSON: {fault}")),
-        };
-        emit(number, content)
+        let row = Row::of(line.trim_ascii_start().to_vec());
+        emit(number, row.map_err(|fault| format!("is not JSON: {fault}")))
     })
 }
 
-/// One text a line, as the field `line`; with named columns also split at white space (or the table's `delimiter`), the last taking what remains. Blank lines
-/// and those that start with the table's `comment` are no rows.
+/// One text a line, as the field `line`; with named columns also split at white space (or the
+/// table's `delimiter`), the last taking what remains. Blank lines and those that start with the
+/// table's `comment` are no rows.
 pub(super) fn read_text(input: impl BufRead, table: &Table, emit: &mut Emit) -> Result<(), String> {
     each_line(input, &mut |number, line| {
         let line = String::from_utf8_lossy(line);
         if table.comment.as_deref().is_some_and(|mark| line.starts_with(mark)) {
             return ControlFlow::Continue(());
         }
-        emit(number, split(&line, table))
+        emit(number, split(&line, table).map(Row::from))
     })
 }
 
@@ -105,7 +101,7 @@ mod tests {
         let mut found = Vec::new();
         let table = table(toml);
         read_text(input, &table, &mut |number, content| {
-            found.push((number, content));
+            found.push((number, content.and_then(|row| row.parsed())));
             ControlFlow::Continue(())
         })
         .unwrap();
@@ -117,7 +113,7 @@ mod tests {
         let mut found = Vec::new();
         let input = b"{\"a\": 1}\r\n\n{broken\n\xFF\n[2]\n";
         read_json(input.as_slice(), &mut |number, content| {
-            found.push((number, content));
+            found.push((number, content.and_then(|row| row.parsed())));
             ControlFlow::Continue(())
         })
         .unwrap();
@@ -155,7 +151,7 @@ mod tests {
         let mut found = Vec::new();
         let input = b"{\"a\": NaN}\n{\"a\": \"\\ud83d\"}\n{\"a\": \"caf\xE9\"}\n";
         read_json(input.as_slice(), &mut |_, content| {
-            found.push(content.unwrap());
+            found.push(content.unwrap().parsed().unwrap());
             ControlFlow::Continue(())
         })
         .unwrap();

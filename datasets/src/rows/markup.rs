@@ -34,7 +34,7 @@ pub(super) fn read(source: &Source, emit: &mut Emit) -> Result<(), String> {
             }
             Part::Start(name, attributes) if name == at => {
                 if let Some(row) = row.take() {
-                    if emit(number, Ok(row.end())).is_break() {
+                    if emit(number, Ok(row.end().into())).is_break() {
                         return Ok(());
                     }
                     number += 1;
@@ -66,7 +66,7 @@ pub(super) fn read(source: &Source, emit: &mut Emit) -> Result<(), String> {
         }
     }
     match row {
-        Some(row) => drop(emit(number, Ok(row.end()))),
+        Some(row) => drop(emit(number, Ok(row.end().into()))),
         None => return Err(format!("there is no tag <{at}>")),
     }
     Ok(())

@@ -91,7 +91,7 @@ fn rows(value: Value, shape: Shape, emit: &mut Emit) -> Result<(), String> {
         (Shape::Map | Shape::Columns, _) => return Err("a MATLAB file has no shape but list and whole".to_owned()),
     };
     for (number, row) in (0..).zip(list) {
-        if emit(number, Ok(named(row))).is_break() {
+        if emit(number, Ok(named(row).into())).is_break() {
             break;
         }
     }

@@ -13,7 +13,9 @@ mod matlab;
 mod parquet;
 mod pickle;
 pub(crate) mod python;
+pub(crate) mod row;
 pub(crate) mod table;
+mod tfrecord;
 mod xml;
 
 use std::fs::File;
@@ -24,13 +26,14 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 
-use flate2::bufread::MultiGzDecoder;
 use lynxdata_records::python_json::normalise;
 use lynxdata_records::text::utf8;
 use serde::Deserialize;
 use serde_json::Value;
 
 pub(crate) use self::files::{NativeFile, files, part_names};
+use crate::coding::Coding;
+use crate::rows::row::Row;
 use crate::rows::table::{Encoding, Table};
 use crate::{Error, Result};
 
@@ -41,7 +44,7 @@ type Read1 = fn(&Source, &mut Emit) -> std::result::Result<(), String>;
 pub(crate) struct Reader {
     /// Its name in `tables.T.format`.
     name: &'static str,
-    /// The extensions by which it is told, `.gz` aside.
+    /// The extensions by which it is told, those of compressed files aside.
     extensions: &'static [&'static str],
     read: Read1,
 }
@@ -61,6 +64,7 @@ const READERS: &[Reader] = &[
     Reader { name: "parquet", extensions: &["parquet"], read: parquet::read },
     Reader { name: "pickle", extensions: &["p", "pkl", "pickle"], read: pickle::read },
     Reader { name: "python", extensions: &[], read: |own, emit| python::read(own.text()?, emit) },
+    Reader { name: "tfrecord", extensions: &["tfrecord", "tfrecords"], read: tfrecord::read },
     // CC3M and Flickr30k hold bare quotation marks, and no known native .tsv file quotes.
     Reader {
         name: "tsv",
@@ -87,31 +91,48 @@ fn names() -> impl Iterator<Item = &'static str> {
 
 /// A file that is read, and how.
 pub(crate) struct Source<'a> {
-    pub(crate) path: &'a Path,
-    /// The path from the root folder on.
-    pub(crate) name: &'a str,
+    pub(crate) file: &'a NativeFile,
     pub(crate) table: &'a Table,
     pub(crate) shape: Shape,
 }
 
 impl Source<'_> {
-    /// Opens it as bytes; `.gz` is unpacked.
+    /// Opens it as bytes; a member of an archive or a compressed file is unpacked as it is read.
     fn bytes(&self) -> std::result::Result<Box<dyn BufRead>, String> {
-        let file = BufReader::new(File::open(self.path).map_err(|fault| fault.to_string())?);
-        let packed = self.path.extension().is_some_and(|extension| extension == "gz");
-        Ok(if packed { Box::new(BufReader::new(MultiGzDecoder::new(file))) } else { Box::new(file) })
+        let open = || -> io::Result<Box<dyn BufRead>> {
+            let packed: Box<dyn BufRead> = match &self.file.member {
+                Some((archive, member)) => Box::new(BufReader::with_capacity(BUFFER, archive.stream(member)?)),
+                None => Box::new(BufReader::with_capacity(BUFFER, File::open(&self.file.path)?)),
+            };
+            Ok(match Coding::split(&self.file.name) {
+                (_, Some(coding)) => Box::new(BufReader::with_capacity(BUFFER, coding.decode(packed)?)),
+                (_, None) => packed,
+            })
+        };
+        open().map_err(|fault| fault.to_string())
+    }
+
+    /// Returns where it lies, for readers that need it on the disk as it is.
+    fn on_disk(&self) -> std::result::Result<&Path, String> {
+        match (&self.file.member, Coding::split(&self.file.name)) {
+            (None, (_, None)) => Ok(&self.file.path),
+            _ => Err(format!("must be on the disk as it is: unpack {}", self.file.path.display())),
+        }
     }
 
     /// Opens it as UTF-8 text, without a byte order mark.
     fn text(&self) -> std::result::Result<Box<dyn BufRead>, String> {
         let input = self.bytes()?;
         if self.table.encoding == Encoding::Latin1 {
-            return Ok(Box::new(BufReader::with_capacity(1 << 16, Latin1 { input, waiting: None })));
+            return Ok(Box::new(BufReader::with_capacity(BUFFER, Latin1 { input, waiting: None })));
         }
         let input = utf8(input).map_err(|fault| fault.to_string())?;
-        Ok(Box::new(BufReader::with_capacity(1 << 16, input)))
+        Ok(Box::new(BufReader::with_capacity(BUFFER, input)))
     }
 }
+
+/// Bytes that are read at once.
+const BUFFER: usize = 1 << 16;
 
 /// Text of ISO 8859-1 as UTF-8.
 struct Latin1<R> {
@@ -177,15 +198,15 @@ pub(crate) struct NativeRow {
     pub(crate) file: Arc<str>,
     /// Place in the file, from 0: of the line in line formats, else of the row.
     pub(crate) number: u64,
-    pub(crate) content: std::result::Result<Value, String>,
+    pub(crate) content: std::result::Result<Row, String>,
 }
 
 /// Takes the number and content of one row, and may say that no more are wanted.
-type Emit<'a> = dyn FnMut(u64, std::result::Result<Value, String>) -> ControlFlow<()> + 'a;
+type Emit<'a> = dyn FnMut(u64, std::result::Result<Row, String>) -> ControlFlow<()> + 'a;
 
 /// Returns the reader of a file whose table says `auto`.
 fn reader_of(file: &NativeFile) -> std::result::Result<&'static Reader, String> {
-    let name = file.name.strip_suffix(".gz").unwrap_or(&file.name);
+    let (name, _) = Coding::split(&file.name);
     let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
     READERS.iter().find(|reader| reader.extensions.contains(&extension)).ok_or_else(|| {
         let known = names().collect::<Vec<_>>().join(", ");
@@ -197,14 +218,14 @@ fn reader_of(file: &NativeFile) -> std::result::Result<&'static Reader, String> 
 /// braces becomes fields of the rows.
 fn read_file(file: &NativeFile, table: &Table, shape: Shape, emit: &mut Emit) -> std::result::Result<(), String> {
     let reader = if table.format == "auto" { reader_of(file)? } else { reader(&table.format)? };
-    let source = Source { path: &file.path, name: &file.name, table, shape };
+    let source = Source { file, table, shape };
     if file.parts.is_empty() {
         return (reader.read)(&source, emit);
     }
     (reader.read)(&source, &mut |number, content| {
         let with_parts = content.map(|mut row| {
-            if let Value::Object(fields) = &mut row {
-                fields.extend(file.parts.iter().map(|(name, value)| (format!("_{name}"), Value::from(value.as_str()))));
+            for (name, value) in &file.parts {
+                row.insert(&format!("_{name}"), Value::from(value.as_str()).to_string().as_bytes());
             }
             row
         });
@@ -247,44 +268,24 @@ fn holds_lines(head: &[u8], is_named_lines: bool) -> bool {
     }
 }
 
-/// Reads all rows of a table in this thread, for tables that are kept in memory.
-pub(crate) fn read_all(
-    task: &str,
-    table_name: &str,
-    files: &[NativeFile],
-    table: &Table,
-    shape: Shape,
-    take: &mut dyn FnMut(NativeRow),
-) -> Result<()> {
-    for file in files {
-        let outcome = read_file(file, table, shape, &mut |number, content| {
-            take(NativeRow { file: file.name.clone(), number, content });
-            ControlFlow::Continue(())
-        });
-        outcome.map_err(|reason| native_fault(task, table_name, file, reason))?;
-    }
-    Ok(())
-}
+/// Rows that are handed on together: enough to keep all cores busy, little in memory.
+const BATCH: usize = 256;
 
-fn native_fault(task: &str, table: &str, file: &NativeFile, reason: String) -> Error {
-    Error::NativeFile { task: task.to_owned(), table: table.to_owned(), file: file.name.to_string(), reason }
-}
+/// Bytes of JSON from which on fewer rows are handed on together.
+const BATCH_BYTES: usize = 1 << 20;
 
-/// Rows that may wait between the thread that parses and the one that maps: enough to keep both
-/// busy, little in memory.
-const QUEUE: usize = 256;
+/// Batches that may wait between the thread that reads and those that map.
+const QUEUE: usize = 4;
 
-/// The rows of the primary table, parsed in a thread of their own and handed on in the order of the
-/// files.
+/// The rows of a table, read in a thread of their own and handed on in the order of the files.
 #[derive(Debug)]
 pub(crate) struct Rows {
-    receiver: Option<Receiver<Result<NativeRow>>>,
+    receiver: Option<Receiver<Result<Vec<NativeRow>>>>,
     reader: Option<JoinHandle<()>>,
 }
 
 impl Rows {
-    /// Starts to read. serde's visitors push rows while an iterator is pulled from, which is why
-    /// there is a thread.
+    /// Starts to read.
     pub(crate) fn start(
         task: &str,
         table_name: &str,
@@ -295,21 +296,29 @@ impl Rows {
         let (sender, receiver) = sync_channel(QUEUE);
         let (task, table_name, table) = (task.to_owned(), table_name.to_owned(), table.clone());
         let read = move || {
+            let (mut batch, mut bytes, mut is_wanted) = (Vec::new(), 0, true);
             for file in files {
-                let mut wanted = true;
                 let outcome = read_file(&file, &table, shape, &mut |number, content| {
-                    wanted = sender.send(Ok(NativeRow { file: file.name.clone(), number, content })).is_ok();
-                    if wanted { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+                    bytes += content.as_ref().map_or(0, Row::length);
+                    batch.push(NativeRow { file: file.name.clone(), number, content });
+                    if batch.len() == BATCH || bytes >= BATCH_BYTES {
+                        bytes = 0;
+                        is_wanted = sender.send(Ok(std::mem::take(&mut batch))).is_ok();
+                    }
+                    if is_wanted { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
                 });
-                if !wanted {
+                if !is_wanted {
                     return;
                 }
                 if let Err(reason) = outcome {
+                    let (task, table, file) = (task.clone(), table_name.clone(), file.name.to_string());
                     // If nobody listens any more, nobody misses the message.
-                    let _ = sender.send(Err(native_fault(&task, &table_name, &file, reason)));
+                    let _ = sender.send(Ok(batch));
+                    let _ = sender.send(Err(Error::NativeFile { task, table, file, reason }));
                     return;
                 }
             }
+            let _ = sender.send(Ok(batch));
         };
         let reader = std::thread::Builder::new()
             .name("native-rows".to_owned())
@@ -320,11 +329,11 @@ impl Rows {
 }
 
 impl Iterator for Rows {
-    type Item = Result<NativeRow>;
+    type Item = Result<Vec<NativeRow>>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if let Ok(row) = self.receiver.as_ref()?.recv() {
-            return Some(row);
+        if let Ok(batch) = self.receiver.as_ref()?.recv() {
+            return Some(batch);
         }
         self.receiver = None;
         // The channel also closes if the reader panics, which must not pass for the end of the
@@ -344,19 +353,21 @@ pub(crate) mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::archive::tests::{write_tar, write_zip};
+    use crate::coding::tests::{bzip2, gzip, zstandard};
 
     /// All rows of the files of a table, as (file, number, content).
     pub(crate) fn rows(root: &Path, toml: &str, shape: Shape) -> Result<Vec<(String, u64, Value)>> {
         let table: Table = toml::from_str(toml).unwrap();
         let files = files(root, &table, "val").unwrap();
         assert!(!files.is_empty(), "no file for {toml}");
-        Rows::start("test", "t", files, &table, shape)?
-            .map(|row| {
-                let row = row?;
-                let content = row.content.unwrap_or_else(|reason| json!({ "unreadable": reason }));
-                Ok((row.file.to_string(), row.number, content))
-            })
-            .collect()
+        let batches = Rows::start("test", "t", files, &table, shape)?.collect::<Result<Vec<_>>>()?;
+        let row = |row: NativeRow| {
+            let content = row.content.and_then(|row| row.parsed());
+            let content = content.unwrap_or_else(|reason| json!({ "unreadable": reason }));
+            (row.file.to_string(), row.number, content)
+        };
+        Ok(batches.into_iter().flatten().map(row).collect())
     }
 
     #[test]
@@ -378,6 +389,50 @@ pub(crate) mod tests {
         assert_eq!(found, expected);
         let plain = rows(folder.path(), "file = \"parts/{split}_0.jsonl\"", Shape::List).unwrap();
         assert_eq!(plain.len(), 2, "the packed file stands in for the plain one");
+    }
+
+    #[test]
+    fn members_of_archives_are_read_as_they_come() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        let line = |value: u32| format!("{{\"a\":{value}}}\n").into_bytes();
+        let packed = bzip2(&line(2));
+        // A zip member is stored or deflated in turn.
+        let members: [(&str, &[u8]); 3] =
+            [("x/1.jsonl", &line(1)), ("x/2.jsonl.bz2", &packed), ("x/3.jsonl", &line(3))];
+        write_zip(&root.join("set.zip"), &members);
+        let values = |pattern: &str| -> Vec<Value> {
+            let found = rows(root, &format!("file = \"{pattern}\""), Shape::List).unwrap();
+            found.into_iter().map(|(_, _, row)| row["a"].clone()).collect()
+        };
+        assert_eq!(values("x/*.jsonl"), [1, 2, 3]);
+        std::fs::remove_file(root.join("set.zip")).unwrap();
+        write_tar(&root.join("plain.tar"), &members);
+        let tar = std::fs::read(root.join("plain.tar")).unwrap();
+        std::fs::rename(root.join("plain.tar"), root.join("set.tar")).unwrap();
+        assert_eq!(values("x/*.jsonl"), [1, 2, 3]);
+        std::fs::remove_file(root.join("set.tar")).unwrap();
+        for (name, bytes) in [("set.tgz", gzip(&tar)), ("set.tar.bz2", bzip2(&tar)), ("set.tar.zst", zstandard(&tar))] {
+            std::fs::write(root.join(name), bytes).unwrap();
+            assert_eq!(values("set/x/*.jsonl"), [1, 2, 3], "{name}");
+            std::fs::remove_file(root.join(name)).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_damaged_member_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let zip = folder.path().join("set.zip");
+        write_zip(&zip, &[("a.jsonl", b"{\"a\": 1}\n")]);
+        let mut bytes = std::fs::read(&zip).unwrap();
+        let place = bytes.windows(6).position(|text| text == b"{\"a\": ").unwrap() + 6;
+        bytes[place] = b'2';
+        std::fs::write(&zip, bytes).unwrap();
+        let fault = rows(folder.path(), "file = \"a.jsonl\"", Shape::List).unwrap_err().to_string();
+        assert!(fault.contains("file set.zip/a.jsonl") && fault.contains("checksum is wrong"), "{fault}");
+        write_zip(&zip, &[("a.parquet", b"PAR1")]);
+        let fault = rows(folder.path(), "file = \"a.parquet\"", Shape::List).unwrap_err().to_string();
+        assert!(fault.contains("unpack") && fault.contains("set.zip"), "{fault}");
     }
 
     #[test]
@@ -455,7 +510,7 @@ pub(crate) mod tests {
     #[test]
     fn rows_that_nobody_takes_do_not_block() {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("a.jsonl"), "{}\n".repeat(10 * QUEUE)).unwrap();
+        fs::write(folder.path().join("a.jsonl"), "{}\n".repeat(10 * QUEUE * BATCH)).unwrap();
         let table: Table = toml::from_str("file = \"a.jsonl\"").unwrap();
         let files = files(folder.path(), &table, "val").unwrap();
         let mut rows = Rows::start("test", "t", files, &table, Shape::List).unwrap();

@@ -1,27 +1,35 @@
 //! Rows of Parquet files.
 
-use arrow::array::RecordBatch;
+use std::collections::BTreeSet;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::DataType;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use lynxdata_records::cell::{as_json, is_bytes};
 use lynxdata_records::parquet;
 use serde_json::{Map, Value};
 
+use super::row::Row;
 use super::{Emit, Source};
 
-/// Reads rows batch by batch. Bytes, which are pictures and sounds, are left out: a task names its
-/// pictures by their paths.
+/// Reads rows batch by batch. Bytes, which are pictures and sounds, are left out, but for those of
+/// columns from which the task takes its pictures: they are base64, so that a row is JSON.
 pub(super) fn read(source: &Source, emit: &mut Emit) -> Result<(), String> {
-    let schema = parquet::schema(source.path).map_err(chain)?;
-    let columns: Vec<&str> = schema
+    let path = source.on_disk()?;
+    let schema = parquet::schema(path).map_err(chain)?;
+    let readable = schema
         .fields()
         .iter()
-        .filter(|field| !is_bytes(field.data_type()))
-        .map(|field| field.name().as_str())
-        .collect();
+        .filter(|field| !is_bytes(field.data_type()) || source.table.pictures.contains(field.name()));
+    let readable: Vec<String> = readable.map(|field| field.name().clone()).collect();
+    let wanted = source.table.fields.columns(&readable);
+    let columns: Vec<&str> = wanted.iter().map(|place| readable[*place].as_str()).collect();
     let mut number = 0;
-    for batch in parquet::read(source.path, Some(&columns)).map_err(chain)? {
+    for batch in parquet::read(path, Some(&columns)).map_err(chain)? {
         let batch = batch.map_err(chain)?;
         for row in 0..batch.num_rows() {
-            if emit(number, row_of(&batch, row)).is_break() {
+            if emit(number, row_of(&batch, row, &source.table.pictures).map(Row::from)).is_break() {
                 return Ok(());
             }
             number += 1;
@@ -35,13 +43,37 @@ fn chain(error: impl std::error::Error) -> String {
     format!("{error}{}", source.unwrap_or_default())
 }
 
-fn row_of(batch: &RecordBatch, row: usize) -> Result<Value, String> {
+fn row_of(batch: &RecordBatch, row: usize, pictures: &BTreeSet<String>) -> Result<Value, String> {
     let mut fields = Map::new();
     for (field, column) in batch.schema_ref().fields().iter().zip(batch.columns()) {
-        let value = as_json(column, row).map_err(|reason| format!("column `{}` {reason}", field.name()))?;
+        let value = if pictures.contains(field.name()) { with_bytes(column, row) } else { as_json(column, row) };
+        let value = value.map_err(|reason| format!("column `{}` {reason}", field.name()))?;
         fields.insert(field.name().clone(), value);
     }
     Ok(Value::Object(fields))
+}
+
+/// Returns a cell as JSON, with the bytes of itself and of structs and lists in it as base64.
+fn with_bytes(column: &ArrayRef, row: usize) -> Result<Value, String> {
+    if column.is_null(row) {
+        return Ok(Value::Null);
+    }
+    let base64 = |bytes: &[u8]| Value::String(STANDARD.encode(bytes));
+    let all = |cells: &ArrayRef| (0..cells.len()).map(|place| with_bytes(cells, place)).collect();
+    match column.data_type() {
+        DataType::Binary => Ok(base64(column.as_binary::<i32>().value(row))),
+        DataType::LargeBinary => Ok(base64(column.as_binary::<i64>().value(row))),
+        DataType::BinaryView => Ok(base64(column.as_binary_view().value(row))),
+        DataType::FixedSizeBinary(_) => Ok(base64(column.as_fixed_size_binary().value(row))),
+        DataType::Struct(fields) => {
+            let parts = fields.iter().zip(column.as_struct().columns());
+            parts.map(|(field, part)| Ok((field.name().clone(), with_bytes(part, row)?))).collect()
+        }
+        DataType::List(_) => all(&column.as_list::<i32>().value(row)),
+        DataType::LargeList(_) => all(&column.as_list::<i64>().value(row)),
+        DataType::FixedSizeList(..) => all(&column.as_fixed_size_list().value(row)),
+        _ => as_json(column, row),
+    }
 }
 
 #[cfg(test)]

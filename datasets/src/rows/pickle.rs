@@ -120,14 +120,14 @@ pub(super) fn read(source: &Source, emit: &mut Emit) -> Result<(), String> {
 fn rows(value: &Object, shape: Shape, json: &mut Converter, emit: &mut Emit) -> Result<(), String> {
     match (shape, value) {
         (Shape::Whole, value) => {
-            let _ = emit(0, Ok(named(json.value(value, 0)?)));
+            let _ = emit(0, Ok(named(json.value(value, 0)?).into()));
         }
         (Shape::List, value) => {
             let Some(length) = value.length() else {
                 return Err(format!("holds {} and no list of rows; set `shape` or `at`", value.kind()));
             };
             for place in 0..length {
-                if emit(place as u64, Ok(named(json.element(value, place)?))).is_break() {
+                if emit(place as u64, Ok(named(json.element(value, place)?).into())).is_break() {
                     break;
                 }
             }
@@ -136,7 +136,7 @@ fn rows(value: &Object, shape: Shape, json: &mut Converter, emit: &mut Emit) -> 
             for (number, (key, value)) in fields.borrow().iter().enumerate() {
                 let mut row = named(json.value(value, 0)?);
                 row["_key"] = json!(python::key(&json.value(key, 0)?));
-                if emit(number as u64, Ok(row)).is_break() {
+                if emit(number as u64, Ok(row.into())).is_break() {
                     break;
                 }
             }
@@ -156,7 +156,7 @@ fn rows(value: &Object, shape: Shape, json: &mut Converter, emit: &mut Emit) -> 
                     let is_column = column.length().is_some();
                     row.insert(key, if is_column { json.element(column, place)? } else { json.value(column, 0)? });
                 }
-                if emit(place as u64, Ok(Value::Object(row))).is_break() {
+                if emit(place as u64, Ok(Value::Object(row).into())).is_break() {
                     break;
                 }
             }

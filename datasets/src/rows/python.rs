@@ -4,6 +4,7 @@ use std::io::BufRead;
 
 use serde_json::{Map, Number, Value, json};
 
+use super::row::Row;
 use super::{Emit, lines};
 
 /// Values deeper than this are refused, so that no input exhausts the stack.
@@ -16,7 +17,7 @@ pub(super) fn read(input: impl BufRead, emit: &mut Emit) -> Result<(), String> {
             row @ Value::Object(_) => row,
             other => json!({ "_value": other }),
         });
-        emit(number, content.map_err(|reason| format!("is no Python literal: {reason}")))
+        emit(number, content.map(Row::from).map_err(|reason| format!("is no Python literal: {reason}")))
     })
 }
 
@@ -264,7 +265,7 @@ mod tests {
     fn a_broken_line_costs_only_itself() {
         let mut found = Vec::new();
         read(b"{'a': 1}\n{'a'\n(1, 2)\n".as_slice(), &mut |number, content| {
-            found.push((number, content.ok()));
+            found.push((number, content.ok().and_then(|row| row.parsed().ok())));
             ControlFlow::Continue(())
         })
         .unwrap();

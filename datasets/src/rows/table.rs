@@ -1,6 +1,6 @@
 //! What a task file says of one of its tables.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
@@ -70,6 +70,53 @@ pub(crate) struct Table {
     /// row; all fields if empty.
     #[serde(default)]
     pub(crate) keep: BTreeMap<String, String>,
+    /// What expressions ask for of its rows, known when the task is compiled.
+    #[serde(skip)]
+    pub(crate) fields: Fields,
+    /// The names that the task uses for its pictures, among them the columns that hold their bytes.
+    #[serde(skip)]
+    pub(crate) pictures: BTreeSet<String>,
+}
+
+/// Which fields of the rows of a table a task asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) enum Fields {
+    /// Any: some expression takes rows whole.
+    #[default]
+    All,
+    /// These, sorted.
+    Named(Vec<String>),
+}
+
+impl Fields {
+    /// Returns those of a table that the paths of expressions, such as `t.answers`, begin with.
+    pub(crate) fn of<'p>(table: &str, paths: impl Iterator<Item = &'p String>) -> Self {
+        let mut names = BTreeSet::new();
+        for path in paths {
+            let mut steps = path.split('.');
+            if steps.next() != Some(table) {
+                continue;
+            }
+            match steps.next() {
+                Some(field) => names.insert(field.to_owned()),
+                None => return Fields::All,
+            };
+        }
+        Fields::Named(names.into_iter().collect())
+    }
+
+    /// Returns the places of the columns to read. If one that is asked for is not there, these are
+    /// all, so that a message can name them.
+    pub(crate) fn columns(&self, columns: &[String]) -> Vec<usize> {
+        let all = || (0..columns.len()).collect();
+        let Fields::Named(names) = self else { return all() };
+        // Fields that are no columns, such as parts of the path, begin with `_`.
+        let is_there = |name: &String| name.starts_with('_') || columns.contains(name);
+        if !names.iter().all(is_there) {
+            return all();
+        }
+        (0..columns.len()).filter(|place| names.contains(&columns[*place])).collect()
+    }
 }
 
 fn auto() -> String {

@@ -82,7 +82,7 @@ fn walk<R: BufRead>(reader: &mut Reader<R>, path: &[&str], shape: Shape, emit: &
                     continue;
                 }
                 let row = if value.is_object() { value } else { json!({ "_value": value }) };
-                if emit(number, Ok(row)).is_break() {
+                if emit(number, Ok(row.into())).is_break() {
                     return Ok(());
                 }
                 number += 1;

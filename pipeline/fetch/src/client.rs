@@ -512,6 +512,7 @@ pub(crate) mod tests {
     use std::collections::BTreeMap;
 
     use futures::future::BoxFuture;
+    use rustls::OtherError;
 
     use super::*;
 
@@ -551,13 +552,6 @@ pub(crate) mod tests {
             assert_eq!(status_of(StatusCode::from_u16(code).unwrap()), status, "{code}");
         }
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use rustls::OtherError;
-
-    use super::*;
 
     #[test]
     fn a_certificate_of_an_authority_is_told_in_words() {

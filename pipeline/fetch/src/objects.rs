@@ -216,6 +216,25 @@ impl Location {
         Ok(objects)
     }
 
+    /// Returns the objects below this location, however deep, each with the rest of its name behind
+    /// the slash; sorted by name.
+    ///
+    /// # Errors
+    /// [`Error::Object`] if the store refuses, cannot list, or cannot be reached.
+    pub async fn list_below(&self) -> Result<Vec<(String, Object)>> {
+        let listed: std::result::Result<Vec<ObjectMeta>, _> = self.store.list(Some(&self.path)).try_collect().await;
+        let folder = self.url.trim_end_matches('/');
+        let mut objects = Vec::new();
+        for meta in listed.map_err(|error| self.error("list", &self.url, &error))? {
+            let Some(parts) = meta.location.prefix_match(&self.path) else { continue };
+            let name = parts.map(|part| part.as_ref().to_owned()).collect::<Vec<_>>().join("/");
+            let url = format!("{folder}/{name}");
+            objects.push((name, object(meta, url)));
+        }
+        objects.sort_by(|(left, _), (right, _)| left.cmp(right));
+        Ok(objects)
+    }
+
     /// Returns the error of a location where nothing is, with the nearest name that is there.
     pub async fn missing(&self) -> Error {
         let names = self.names_beside().await;
@@ -415,8 +434,8 @@ impl Location {
         let reason = redacted(&error.to_string(), &self.secrets);
         let is_refused =
             matches!(error, object_store::Error::Unauthenticated { .. } | object_store::Error::PermissionDenied { .. });
-        // Credentials that cannot be had, and http where https is asked for, are `Generic` errors in
-        // object_store 0.13, so they are told by its words.
+        // Credentials that cannot be had, and http where https is asked for, are `Generic` errors
+        // in object_store 0.13, so they are told by its words.
         let is_generic = matches!(error, object_store::Error::Generic { .. });
         let mentions = |words: &[&str]| is_generic && words.iter().any(|word| reason.to_lowercase().contains(word));
         let hint = if is_refused || mentions(&["credential", "169.254.169.254", "metadata.google"]) {

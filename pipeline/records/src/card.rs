@@ -1,5 +1,5 @@
-//! The dataset card that makes a folder of files a dataset that Hugging Face `datasets` loads by its
-//! folder name.
+//! The dataset card that makes a folder of files a dataset that Hugging Face `datasets` loads by
+//! its folder name.
 
 /// The content of a card.
 #[derive(Debug)]
@@ -18,11 +18,13 @@ pub struct Card<'a> {
     pub text: &'a str,
 }
 
-/// The card as `README.md`: YAML front matter as in the Hub's dataset card specification, then the text.
+/// Returns the card as `README.md`: YAML front matter as in the Hub's dataset card specification,
+/// then the text.
 ///
-/// `configs` is always written, so that files beside the shards are never taken for data. A folder with a
-/// card that has them is cached by `datasets` under the folder's name and this front matter alone, not the
-/// files (seen with 5.2.0). The digest in `dataset_info` makes it read other shards anew.
+/// `configs` is always written, so that files beside the shards are never taken for data. A folder
+/// with a card that has them is cached by `datasets` under the folder's name and this front matter
+/// alone, not the files (seen with 5.2.0). The digest in `dataset_info` makes it read other shards
+/// anew.
 pub fn render(card: &Card) -> String {
     let size = match card.rows {
         0..1_000 => "n<1K",

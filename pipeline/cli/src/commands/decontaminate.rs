@@ -74,7 +74,7 @@ fn likeness(name: &str) -> Result<Likeness, String> {
     known.ok_or_else(|| "one of image_id, image_hash, question".to_owned())
 }
 
-/// What was found, and what was written.
+/// Counts of what was found and of what was written.
 #[derive(Serialize)]
 struct Outcome {
     #[serde(flatten)]

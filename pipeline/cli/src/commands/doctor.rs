@@ -16,10 +16,10 @@ use crate::host::Terminal;
 ///
 /// A small model of each fusion (prefix and cross-attention) must have the outputs, the gradients
 /// and the losses of four steps of AdamW that PyTorch has, and three steps of the compact Lynx must
-/// end with losses that are numbers; in 32-bit floats, and with wider tolerances in each precision of
-/// 16 bits that the device supports. Each device is examined in a process of its own, since drivers
-/// may end it. A training refuses a device that fails in its precision. The exit code is 1 if one
-/// fails in any.
+/// end with losses that are numbers; in 32-bit floats, and with wider tolerances in each precision
+/// of 16 bits that the device supports. Each device is examined in a process of its own, since
+/// drivers may end it. A training refuses a device that fails in its precision. The exit code is 1
+/// if one fails in any.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -62,7 +62,7 @@ struct Entry {
     error: Option<String>,
 }
 
-/// What was found in one precision.
+/// The result in one precision.
 #[derive(Serialize)]
 struct Numbers {
     precision: Precision,

@@ -261,7 +261,8 @@ fn load(arguments: &Arguments) -> anyhow::Result<LoadedRecipe> {
     recipe::of_flags(list.recipe(&output)?, folder, &arguments.sets)
 }
 
-/// The place of a run as a recipe of flags names it, and the folder in which that recipe is written.
+/// Returns the place of a run as a recipe of flags names it, and the folder in which that recipe is
+/// written.
 pub(super) fn output_of_flags(output: &Path) -> anyhow::Result<(PathBuf, PathBuf)> {
     let output = absolute(output)?;
     let folder = match mirror::local_folder(&output) {

@@ -124,9 +124,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     } else {
         print(&results.table())?;
     }
-    if results.scores.groups.last().is_some_and(|all| all.figures[0].value.is_none()) {
-        let hint = if metric.name == "judge" { ": no reply of the judge is yes or no" } else { "" };
-        return Err(Failure::Failed(anyhow!("there is no score{hint}")));
+    if metric.name == "judge" && results.scores.parsed.iter().all(Option::is_none) {
+        return Err(Failure::Failed(anyhow!("no reply of the judge is yes or no, so there is no score")));
     }
     Ok(DONE)
 }

@@ -40,7 +40,8 @@ pub(crate) struct Arguments {
     #[arg(value_parser = path_parser())]
     recipe: Option<PathBuf>,
 
-    /// Overrides a value of the recipe, as in --set instruct.prompts=one; may be given several times, the last one wins
+    /// Overrides a value of the recipe, as in --set instruct.prompts=one; may be given several
+    /// times, the last one wins
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
 
@@ -48,8 +49,9 @@ pub(crate) struct Arguments {
     #[arg(long)]
     dry_run: bool,
 
-    /// Without a recipe: a dataset and the folder of its files as its authors ship them; a split, `train` or the only one that is there if left out; the
-    /// most records to take, drawn by the seed. May be given several times
+    /// Without a recipe: a dataset and the folder of its files as its authors ship them; a split,
+    /// `train` or the only one that is there if left out; the most records to take, drawn by the
+    /// seed. May be given several times
     #[arg(
         long = "task",
         value_name = "NAME=DIR[:SPLIT][#N]",
@@ -59,7 +61,8 @@ pub(crate) struct Arguments {
     )]
     tasks: Vec<String>,
 
-    /// The folder of a dataset's pictures, if it is not that of its files; may be given several times
+    /// The folder of a dataset's pictures, if it is not that of its files; may be given several
+    /// times
     #[arg(long, value_name = "NAME=DIR", requires = "tasks")]
     images: Vec<String>,
 
@@ -82,7 +85,13 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 0, requires = "tasks")]
     seed: i64,
 
-    /// A published mixture that sets the shares of the datasets in the set of all; every conversation is in it once if left out
+    /// Leaves out datasets whose annotations are under a licence that does not clearly allow the
+    /// use
+    #[arg(long, value_name = "USE", value_parser = ["any", "commercial"], requires = "tasks")]
+    licence: Option<String>,
+
+    /// A published mixture that sets the shares of the datasets in the set of all; every
+    /// conversation is in it once if left out
     #[arg(long, value_name = "PRESET", requires = "tasks")]
     mixture: Option<String>,
 
@@ -91,7 +100,7 @@ pub(crate) struct Arguments {
     total: Option<i64>,
 }
 
-/// Every format, with what reads it; `conversations` is another name of `parquet`.
+/// Returns every format, with what reads it; `conversations` is another name of `parquet`.
 fn formats() -> PossibleValuesParser {
     let value = |format: &&'static Format| {
         let value = PossibleValue::new(format.name).help(format.description);
@@ -110,7 +119,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     run_loaded(loaded, &wanted, arguments.dry_run)
 }
 
-/// The recipe that the flags stand for.
+/// Returns the recipe that the flags stand for.
 fn of_flags(arguments: &Arguments) -> Result<LoadedRecipe, Failure> {
     let banks = Banks::shipped().context("in the shipped banks")?;
     let catalogue = Catalogue::shipped(&banks).context("in the shipped tasks")?;
@@ -152,6 +161,7 @@ fn recipe_of(arguments: &Arguments, tasks: &[(&Task, Given)]) -> anyhow::Result<
     let formats = arguments.to.iter().map(|name| if name == "conversations" { "parquet" } else { name });
     instruct.insert("formats".to_owned(), formats.collect::<Vec<_>>().into());
     instruct.insert("tasks".to_owned(), sources.into());
+    instruct.extend(arguments.licence.clone().map(|licence| ("licence".to_owned(), licence.into())));
     instruct.insert("mixture".to_owned(), mixture.into());
     let mut recipe = toml::Table::new();
     recipe.insert("output".to_owned(), text_of(&out)?.into());
@@ -160,7 +170,7 @@ fn recipe_of(arguments: &Arguments, tasks: &[(&Task, Given)]) -> anyhow::Result<
     recipe::of_flags(recipe, folder, &arguments.sets)
 }
 
-/// What one `--task` says.
+/// The content of one `--task`.
 #[derive(Debug, PartialEq)]
 struct Given {
     name: String,
@@ -191,8 +201,8 @@ impl Given {
     }
 }
 
-/// The name and the folder of `NAME=DIR`, from the root on, so that the recipe holds wherever it is
-/// read.
+/// Returns the name and the folder of `NAME=DIR`, from the root on, so that the recipe holds
+/// wherever it is read.
 fn folder_of(text: &str) -> anyhow::Result<(&str, PathBuf)> {
     let parts = text.split_once('=').filter(|(name, folder)| !name.is_empty() && !folder.is_empty());
     let (name, folder) = parts.context("expected NAME=DIR, as in vqav2=~/vqa")?;
@@ -202,7 +212,7 @@ fn folder_of(text: &str) -> anyhow::Result<(&str, PathBuf)> {
     Ok((name, folder))
 }
 
-/// The split that is named, or the training split, or the only one whose files are there.
+/// Returns the split that is named, or the training split, or the only one whose files are there.
 fn split_of(task: &Task, given: &Given) -> anyhow::Result<String> {
     let (name, folder) = (&task.name, given.folder.display());
     if let Some(split) = &given.split {

@@ -11,6 +11,7 @@ pub(crate) mod eval;
 pub(crate) mod finding;
 pub(crate) mod generate;
 pub(crate) mod hash;
+pub(crate) mod hydrate;
 mod img2dataset;
 pub(crate) mod instruct;
 mod language_model;

@@ -32,7 +32,7 @@ pub(crate) struct Arguments {
 }
 
 #[derive(Args)]
-struct Own {
+pub(super) struct Own {
     /// A folder of task files besides those that are shipped
     #[arg(long, value_name = "DIR")]
     catalogue: Option<PathBuf>,
@@ -140,7 +140,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
 }
 
 /// Loads the catalogue and tells which task files are faulty.
-fn load(own: &Own) -> anyhow::Result<(Catalogue, Banks)> {
+pub(super) fn load(own: &Own) -> anyhow::Result<(Catalogue, Banks)> {
     let mut banks = Banks::shipped()?;
     if let Some(folder) = &own.banks {
         banks = banks.with_folder(folder).context("in --banks")?;

@@ -27,7 +27,7 @@ Examples:
   lynxdata train --stage finetune --data my-run/instruct --start lynx-1/model --out lynx-2
   lynxdata train --stage pretrain --data pairs/ --set train.steps=3000 --device auto --out lynx-1
   lynxdata train --stage pretrain --data pairs/ --out lynx-1 --resume   go on where it broke off
-  lynxdata train --stage pretrain --data pairs/ --start lynx-1/model --set model.image_size=128 \
+  lynxdata train --stage pretrain --data pairs/ --start lynx-1/model --set model.image_size=128 \\
       --set train.steps=100 --set train.learning_rate=2e-4 --out lynx-1-128   at a higher resolution
 
 A file of settings has the keys of [training] of a recipe: [model], [train], [tokenizer],

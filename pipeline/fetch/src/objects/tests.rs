@@ -44,6 +44,8 @@ async fn files_go_to_a_store_and_come_back() {
         assert_eq!(place.head().await.unwrap(), None, "the beginning of names is no object");
         let above = location(place.store.clone(), "some");
         assert_eq!(above.list().await.unwrap(), [], "only one component more is listed");
+        let below: Vec<String> = above.list_below().await.unwrap().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(below, ["place/a.bin", "place/b.bin", "place/empty"]);
         let one = location(place.store.clone(), "some/place/a.bin");
         assert_eq!(one.head().await.unwrap().unwrap().bytes, 5);
     }

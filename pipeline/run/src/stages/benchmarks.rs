@@ -35,11 +35,11 @@ struct HeldOut {
     files: Vec<PathBuf>,
 }
 
-/// How a conversation is like a benchmark.
+/// The likenesses of a conversation to a benchmark.
 pub(super) struct Likenesses {
     /// The first hit of each kind.
     pub(super) hits: Vec<Hit>,
-    /// That for which it is left out.
+    /// The likeness for which it is left out.
     pub(super) dropped_for: Option<Hit>,
 }
 
@@ -57,6 +57,9 @@ pub(super) fn told(hit: &Hit, conversation: &Conversation) -> String {
     let against = hit.against_id.as_ref().map_or_else(|| format!("row {}", hit.against_row), Clone::clone);
     format!("{} is like {against} of {}: {}", conversation.id, hit.against_file, hit.evidence)
 }
+
+/// Returns the bytes of the picture at a path, if it is there.
+type ReadPicture<'a> = dyn Fn(&str) -> lynxdata_datasets::Result<Option<Vec<u8>>> + Sync + 'a;
 
 impl<'a> Benchmarks<'a> {
     /// Finds the benchmarks that a recipe names, if it names any.
@@ -90,8 +93,9 @@ impl<'a> Benchmarks<'a> {
         Ok(())
     }
 
-    /// Returns how each conversation is like a benchmark, on all cores.
-    pub(super) fn likenesses(&self, conversations: &[Conversation], images: &Path) -> Result<Vec<Likenesses>> {
+    /// Returns how each conversation is like a benchmark, on all cores; `picture` gives the bytes
+    /// of a path.
+    pub(super) fn likenesses(&self, conversations: &[Conversation], picture: &ReadPicture) -> Result<Vec<Likenesses>> {
         if self.references.get().is_none() {
             // Another part may have been quicker; both read the same.
             drop(self.references.set(self.read()?));
@@ -99,13 +103,19 @@ impl<'a> Benchmarks<'a> {
         let references = self.references.get().context("the benchmarks were just read; this is a bug")?;
         let of = |conversation: &Conversation| {
             let source = (conversation.source_file.as_str(), conversation.source_row);
-            let mut hits = references.hits(source.0, source.1, &as_read(conversation), images);
+            let mut read = as_read(conversation);
+            if self.config.hash_distance.is_some() {
+                for (image, own) in conversation.images.iter().zip(&mut read.pictures) {
+                    own.bytes = picture(&image.path)?;
+                }
+            }
+            let mut hits = references.hits(source.0, source.1, &read, Path::new(""));
             hits.sort_by_key(|hit| hit.by);
             hits.dedup_by_key(|hit| hit.by);
             let is_dropped = |hit: &&Hit| self.config.drop.contains(&hit.by.into());
-            Likenesses { dropped_for: hits.iter().find(is_dropped).cloned(), hits }
+            Ok(Likenesses { dropped_for: hits.iter().find(is_dropped).cloned(), hits })
         };
-        Ok(conversations.par_iter().map(of).collect())
+        conversations.par_iter().map(of).collect()
     }
 
     fn read(&self) -> Result<References> {
@@ -132,7 +142,7 @@ impl<'a> Benchmarks<'a> {
     }
 }
 
-/// The splits of the recipe's tasks that are held out and whose native files are there.
+/// Returns the splits of the recipe's tasks that are held out and whose native files are there.
 fn held_out(loaded: &LoadedRecipe, instruct: &InstructConfig, catalogue: &Catalogue) -> Result<Vec<HeldOut>> {
     let mut found: Vec<HeldOut> = Vec::new();
     for source in &instruct.tasks {
@@ -157,7 +167,7 @@ fn held_out(loaded: &LoadedRecipe, instruct: &InstructConfig, catalogue: &Catalo
     Ok(found)
 }
 
-/// A record as it is compared: its texts as one question, and all of its answers.
+/// Returns a record as it is compared: its texts as one question, and all of its answers.
 fn reference(file: &str, record: &Record, images: &Path) -> Reference {
     let texts = record.slots.values().map(|slot| match slot {
         SlotValue::Text(text) => text.clone(),
@@ -181,7 +191,7 @@ fn reference(file: &str, record: &Record, images: &Path) -> Reference {
     }
 }
 
-/// A conversation as the comparison reads it.
+/// Returns a conversation as the comparison reads it.
 fn as_read(conversation: &Conversation) -> lynxdata_budgets::Conversation {
     let role = |role: Role| match role {
         Role::System => lynxdata_budgets::Role::System,

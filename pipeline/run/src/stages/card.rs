@@ -9,7 +9,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use lynxdata_datasets::export::{FORMATS, Format, SetFile};
 use lynxdata_datasets::{CommercialUse, Task};
-use lynxdata_records::{FileEntry, NewPart, PartEntry, card, fingerprint};
+use lynxdata_records::{FileEntry, NewPart, PartEntry, RunFolder, card, fingerprint};
 use lynxdata_report::count as grouped;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -87,13 +87,13 @@ struct Described<'a> {
 fn make(context: &Context, folder: &str, parts: &[PartEntry], content: &str, new: &mut NewPart) -> Result<()> {
     let config = config_of(context)?;
     let files: Vec<&FileEntry> = parts.iter().flat_map(|part| &part.files).collect();
-    for format in &config.formats {
+    for format in config.formats.iter().filter(|format| format.is_described()) {
         let base = base(folder, format, &files);
         let of_format = files_of(folder, format.name, &files);
         let mut set = Vec::new();
         for file in of_format {
             let name = file.path[base.len()..].trim_start_matches('/').to_owned();
-            set.push(SetFile { name, path: context.run.root().join(&file.path) });
+            set.push(SetFile { name, path: context.run.intact(file)? });
         }
         format.describe(&set, &mut |name| Ok(context.run.stage_file(new, &format!("{base}/{name}"))?))?;
     }
@@ -112,18 +112,28 @@ fn make(context: &Context, folder: &str, parts: &[PartEntry], content: &str, new
         }
     }
     if folder == Mixture.name() {
-        count_mixture(&context.run.root().join(folder).join("conversations.jsonl"), &mut tasks)?;
+        for lines in files_of(folder, "conversations", &files) {
+            count_mixture(&context.run.intact(lines)?, &mut tasks)?;
+        }
     }
     tasks.retain(|_, described| described.conversations > 0);
-    let left_out: Vec<&Task> = config
-        .tasks
-        .iter()
-        .map(|source| catalogue.get(&source.name))
-        .filter(|task| task.as_ref().is_ok_and(|task| !config.licence.takes(task)))
-        .collect::<lynxdata_datasets::Result<_>>()?;
+    let mut left_out = BTreeSet::new();
+    for source in &config.tasks {
+        if !config.licence.takes(catalogue.get(&source.name)?) {
+            left_out.insert(source.name.as_str());
+        }
+    }
     let name = if context.recipe().name.is_empty() { folder } else { &context.recipe().name };
-    let set = Set { folder, name, splits, tasks: tasks.values().collect(), left_out, files: &files, config };
-    for (file, text) in [("README.md", set.card(content)), ("croissant.json", set.croissant(context.run.root())?)] {
+    let set = Set {
+        folder,
+        name,
+        splits,
+        tasks: tasks.values().collect(),
+        left_out: left_out.into_iter().collect(),
+        files: &files,
+        config,
+    };
+    for (file, text) in [("README.md", set.card(content)), ("croissant.json", set.croissant(&context.run)?)] {
         let path = context.run.stage_file(new, &format!("{folder}/{file}"))?;
         std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
@@ -147,7 +157,7 @@ fn base(folder: &str, format: &Format, files: &[&FileEntry]) -> String {
 }
 
 fn count_mixture(path: &Path, tasks: &mut BTreeMap<&str, Described>) -> Result<()> {
-    /// What of a line is counted.
+    /// The part of a line that is counted.
     #[derive(Deserialize)]
     struct Head {
         task: String,
@@ -171,7 +181,7 @@ struct Set<'a> {
     splits: Vec<(String, Vec<&'a str>)>,
     tasks: Vec<&'a Described<'a>>,
     /// Tasks that the licence which the recipe asks for keeps out.
-    left_out: Vec<&'a Task>,
+    left_out: Vec<&'a str>,
     files: &'a [&'a FileEntry],
     config: &'a InstructConfig,
 }
@@ -260,7 +270,6 @@ impl Set<'_> {
         };
         let annotations = |task: &Task| Some(task.commercial_use);
         let pictures = |task: &Task| task.pictures.as_ref().map(|terms| terms.commercial_use);
-        let left_out: Vec<&str> = self.left_out.iter().map(|task| task.name.as_str()).collect();
         let all: [(&str, Vec<&str>); 5] = [
             ("Commercial use is forbidden for the annotations of", names(&annotations, CommercialUse::No)),
             (
@@ -272,15 +281,15 @@ impl Set<'_> {
                 "Whether commercial use is allowed is unclear for the pictures or videos of",
                 names(&pictures, CommercialUse::Unclear),
             ),
-            ("Left out, as their licences do not allow commercial use:", left_out),
+            ("Left out, as their licences do not allow commercial use:", self.left_out.clone()),
         ];
         let some = all.iter().filter(|(_, tasks)| !tasks.is_empty());
         some.map(|(what, tasks)| format!("{what} {}.", tasks.join(", "))).collect()
     }
 
-    /// Returns `croissant.json` (Croissant 1.0 of MLCommons): the files that the card describes, with
-    /// their SHA-256, and what stands in each row.
-    fn croissant(&self, root: &Path) -> Result<String> {
+    /// Returns `croissant.json` (Croissant 1.0 of MLCommons): the files that the card describes,
+    /// with their SHA-256, and what stands in each row.
+    fn croissant(&self, run: &RunFolder) -> Result<String> {
         let mut distribution = Vec::new();
         let mut records = Vec::new();
         for (name, file) in self.described_files() {
@@ -297,7 +306,7 @@ impl Set<'_> {
                 "contentUrl": name,
                 "contentSize": format!("{} B", file.bytes),
                 "encodingFormat": encoding,
-                "sha256": sha256(&root.join(&file.path))?,
+                "sha256": sha256(&run.intact(file)?)?,
             }));
             if encoding == "application/x-parquet" || encoding == "application/jsonlines" {
                 records.push(record_set(&name));
@@ -406,7 +415,8 @@ fn sha256(path: &Path) -> Result<String> {
             length => hasher.update(&buffer[..length]),
         }
     }
-    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    let digest: [u8; 32] = hasher.finalize().into();
+    Ok(digest.map(|byte| format!("{byte:02x}")).concat())
 }
 
 /// Licences as the Hugging Face Hub names them, of those that tasks of the catalogue have.

@@ -1,6 +1,7 @@
 //! Digests of folders of pictures, by which a stage notices that they have changed.
 
 use std::collections::BTreeSet;
+use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
@@ -9,9 +10,21 @@ use lynxdata_records::{RunFolder, fingerprint};
 
 /// Adds a digest of the names, sizes and times of modification of all files of a folder to the
 /// inputs of a part, so that a picture that comes, goes or is mended makes the part anew. Run
-/// folders are left out, since each run writes to its own. A folder that is not there adds nothing.
+/// folders are left out, since each run writes to its own. A folder that is not there adds nothing;
+/// an archive in the place of one is a file like the others.
 pub(crate) fn add(folder: &Path, inputs: &mut Vec<String>) -> Result<()> {
+    if folder.is_file() {
+        let metadata = std::fs::metadata(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+        let name = folder.file_name().unwrap_or_default().to_string_lossy();
+        inputs.push(stamp(&name, &metadata));
+        return Ok(());
+    }
     add_below(folder, &mut BTreeSet::new(), inputs)
+}
+
+fn stamp(name: &str, metadata: &Metadata) -> String {
+    let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    format!("{name} {} {:?}", metadata.len(), modified.map(|time| time.as_nanos()))
 }
 
 /// Adds the files below a folder; `seen` holds the folders that were read, as links may lead round
@@ -39,8 +52,7 @@ fn add_below(folder: &Path, seen: &mut BTreeSet<PathBuf>, inputs: &mut Vec<Strin
             files.push(name);
             add_below(&path, seen, inputs)?;
         } else if metadata.is_file() {
-            let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-            files.push(format!("{name} {} {:?}", metadata.len(), modified.map(|time| time.as_nanos())));
+            files.push(stamp(&name, &metadata));
         }
     }
     inputs.push(fingerprint(files.iter().map(String::as_str)));

@@ -1,6 +1,6 @@
 //! Stage `instruct`: annotated datasets, as their authors ship them, become conversations.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -10,18 +10,17 @@ use anyhow::{Context as _, Result, anyhow};
 use lynxdata_datasets::export::{Format, Pictures, Writer};
 use lynxdata_datasets::{
     Build, Catalogue, Conversation, Dialogs, Diversity, DiversityMeter, Exchange, NOT_DRAWN, Task, TaskCounts,
-    count_difference, exchanges, read_picture,
+    count_difference, exchanges, ffmpeg_version,
 };
-use lynxdata_fetch::{DownloadConfig, status_of};
 use lynxdata_picture::{Check, Encode, PictureSettings, Resize, prepare};
-use lynxdata_prompts::{Banks, PromptMode};
-use lynxdata_records::{NewPart, PartEntry, Status, file_digest, fingerprint, nearest};
+use lynxdata_prompts::{Banks, Media, PromptMode};
+use lynxdata_records::{NewPart, PartEntry, file_digest, fingerprint, nearest};
 use lynxdata_report::count as grouped;
-use rayon::prelude::*;
 use tracing::{info, warn};
 
 use super::benchmarks::{self, Benchmarks, Likenesses};
 use super::folder_digest;
+use super::task_pictures::{LISTED, LeftOut, Rules, TaskPictures, committed, kept_folder};
 use crate::recipe::{InstructConfig, LoadedRecipe, Recipe, TaskSource};
 use crate::stage::{Context, Parts, Planned, Stage, StageOutcome, settings_text};
 use crate::table;
@@ -33,18 +32,14 @@ use lynxdata_report::data::{
 /// Raise it when the same native files give other conversations.
 const FORMAT_VERSION: &str = "6";
 
-/// The reason for leaving out conversations of which a picture is not there. What is wrong with one
-/// that is there has the names of a download.
-const MISSING_IMAGE: &str = "missing_image";
-
 /// Conversations whose pictures are in memory at a time.
 pub(super) const BATCH: usize = 64;
 
 /// Conversations that wait until their pictures are looked at together, on all cores.
 const LOOKED_AT: usize = 4096;
 
-/// Pictures whose faults are remembered; datasets name those of one picture near each other.
-const REMEMBERED: usize = 1 << 16;
+/// Bytes of pictures from rows that wait with them.
+const EMBEDDED_BYTES: usize = 64 << 20;
 
 /// Conversations of each task that the report shows.
 const SHOWN_PER_TASK: usize = 2;
@@ -100,6 +95,11 @@ impl Stage for Instruct {
             if !empty.is_empty() {
                 outcome.sentences.push(format!("none of {}", empty.join(", ")));
             }
+        }
+        let lists = manifest.parts(Instruct.name()).flat_map(PartEntry::paths).filter(|path| path.starts_with(LISTED));
+        let lists: Vec<String> = lists.map(|path| context.run.root().join(path).display().to_string()).collect();
+        if !lists.is_empty() {
+            outcome.sentences.push(format!("pictures that are missing or broken are listed in {}", lists.join(", ")));
         }
         Ok(outcome)
     }
@@ -160,6 +160,7 @@ impl<'a> Split<'a> {
             config.pack_dialogs,
             &config.formats,
             config.require_images,
+            config.frames,
             &source.images,
             &source.split,
             source.most,
@@ -185,6 +186,11 @@ impl<'a> Split<'a> {
         }
         if let Some(benchmarks) = benchmarks.as_ref() {
             benchmarks.add_inputs(&mut inputs)?;
+        }
+        if config.frames.is_some() && task.modality() == Media::Video {
+            // Other versions of it may give other pixels. Where it is not there, folders of frames
+            // may be.
+            inputs.push(ffmpeg_version().unwrap_or_default());
         }
         let pictures = source.images.as_ref().map_or(root, |images| context.loaded.folder.join(images));
         folder_digest::add(&pictures, &mut inputs)?;
@@ -303,9 +309,14 @@ pub fn parts_of<'a>(source: &TaskSource, parts: &'a [PartEntry]) -> Vec<&'a Part
     (0..).map_while(of_number).collect()
 }
 
-/// The folder of a task's pictures.
-pub(super) fn image_folder(context: &Context, source: &TaskSource) -> PathBuf {
+/// The folder of a task's pictures, or an archive of them.
+fn image_folder(context: &Context, source: &TaskSource) -> PathBuf {
     context.loaded.folder.join(source.images.as_ref().unwrap_or(&source.root))
+}
+
+/// Returns the pictures of a committed part.
+pub(super) fn pictures_of(context: &Context, source: &TaskSource, part: &PartEntry) -> lynxdata_datasets::Pictures {
+    committed(context.run.root(), &part.part, image_folder(context, source))
 }
 
 /// Makes a part, and returns the conversations behind it if there are any.
@@ -313,42 +324,23 @@ fn make<'a>(split: &Split<'a>, number: usize, mut build: Build<'a>, new: &mut Ne
     let Split { context, config, source, task, banks, .. } = *split;
     let mut dialogs = Dialogs::new(config.pack_dialogs, &task.wordings(banks, config.language.as_deref())?);
     let mut written = 0;
-    let folder = image_folder(context, source);
     let name = part_name(source, number);
+    let root = context.run.root();
+    let before = (0..number).map(|before| root.join(kept_folder(&part_name(source, before)))).collect();
+    let rules = Rules::of(config, &context.recipe().download, split.task);
+    let mut pictures = TaskPictures::new(&context.run, &name, before, image_folder(context, source), rules);
     let of_task = |kind: &str, suffix: &str| format!("instruct/{kind}/{name}{suffix}");
     let mut outputs = Outputs::create(context, &config.formats, &of_task, new)?;
-    let mut left_out: BTreeMap<&'static str, (u64, String)> = BTreeMap::new();
-    let mut reported: BTreeMap<&'static str, (u64, String)> = BTreeMap::new();
-    let mut faults: HashMap<String, Option<&'static str>> = HashMap::new();
+    let mut left_out = LeftOut::new();
+    let mut reported = LeftOut::new();
     loop {
-        let mut conversations = build.by_ref().take(LOOKED_AT).collect::<lynxdata_datasets::Result<Vec<_>>>()?;
+        let mut conversations = next_conversations(&mut build)?;
         if conversations.is_empty() {
             break;
         }
-        look_at_pictures(&conversations, &folder, &context.recipe().download, &mut faults);
-        conversations.retain(|conversation| {
-            let images = conversation.images.iter().map(|image| image.path.as_str());
-            let mut found = images.filter_map(|path| Some((path, (*faults.get(path)?)?)));
-            let Some((path, fault)) = found.find(|(_, fault)| config.require_images || *fault != MISSING_IMAGE) else {
-                return true;
-            };
-            let (count, _) = left_out.entry(fault).or_insert_with(|| {
-                let example = match fault {
-                    MISSING_IMAGE => format!(
-                        "{}, as {path} is not in {}; instruct.tasks[].images names another folder, \
-                         instruct.require_images = false keeps such conversations",
-                        conversation.id,
-                        folder.display()
-                    ),
-                    _ => format!("{} with the picture {}", conversation.id, folder.join(path).display()),
-                };
-                (0, example)
-            });
-            *count += 1;
-            false
-        });
+        pictures.look_at(&mut conversations)?;
         if let Some(benchmarks) = split.benchmarks.as_ref() {
-            let mut likenesses = benchmarks.likenesses(&conversations, &folder)?.into_iter();
+            let mut likenesses = benchmarks.likenesses(&conversations, &|path| pictures.read(path))?.into_iter();
             conversations.retain(|conversation| {
                 let Some(Likenesses { hits, dropped_for }) = likenesses.next() else { return true };
                 let (cases, hits) = match &dropped_for {
@@ -364,14 +356,20 @@ fn make<'a>(split: &Split<'a>, number: usize, mut build: Build<'a>, new: &mut Ne
         }
         let conversations = dialogs.pack(conversations);
         written += conversations.len() as u64;
-        outputs.write(&conversations, &mut |path| read_picture(&folder, path))?;
+        outputs.write(&conversations, &mut |path| pictures.read(path))?;
     }
     for conversations in dialogs.finish().chunks(LOOKED_AT) {
         written += conversations.len() as u64;
-        outputs.write(conversations, &mut |path| read_picture(&folder, path))?;
+        outputs.write(conversations, &mut |path| pictures.read(path))?;
+    }
+    let conversations = outputs.finish(&name)?;
+    if pictures.is_scattered() {
+        for_each_line(&conversations, &mut |conversation| {
+            conversation.images.iter().try_for_each(|image| pictures.gather(&image.path))
+        })?;
     }
     let mut counts = build.next_part();
-    for (fault, (count, example)) in left_out {
+    for (fault, (count, example)) in pictures.finish(&context.run, &name, new)?.into_iter().chain(left_out) {
         for _ in 0..count {
             counts.drop_kept(fault, || example.clone());
         }
@@ -388,7 +386,6 @@ fn make<'a>(split: &Split<'a>, number: usize, mut build: Build<'a>, new: &mut Ne
         }
         tell_what_is_lacking(split, number, &counts)?;
     }
-    outputs.finish(&name)?;
     new.rows_in = counts.records_seen;
     new.rows_out = written;
     new.counts = counts.dropped.clone();
@@ -471,10 +468,7 @@ impl<'a> Outputs<'a> {
     pub(super) fn write(&mut self, conversations: &[Conversation], pictures: &mut Pictures) -> Result<()> {
         let (path, file) = &mut self.lines;
         for conversation in conversations {
-            serde_json::to_writer(&mut *file, conversation)
-                .map_err(std::io::Error::from)
-                .and_then(|()| file.write_all(b"\n"))
-                .with_context(|| format!("cannot write {}", path.display()))?;
+            conversation.write_line(file).with_context(|| format!("cannot write {}", path.display()))?;
         }
         for (format, writer) in &mut self.writers {
             writer.write(conversations, &mut |suffix| self.files.create(format.name, suffix), pictures)?;
@@ -482,8 +476,9 @@ impl<'a> Outputs<'a> {
         Ok(())
     }
 
-    /// Ends the files, and tells what a format cannot hold of the set.
-    pub(super) fn finish(mut self, set: &str) -> Result<()> {
+    /// Ends the files, and tells what a format cannot hold of the set. Returns the file of
+    /// conversations with all of their provenance.
+    pub(super) fn finish(mut self, set: &str) -> Result<PathBuf> {
         let (path, mut file) = self.lines;
         file.flush().with_context(|| format!("cannot write {}", path.display()))?;
         for (format, writer) in self.writers {
@@ -492,51 +487,20 @@ impl<'a> Outputs<'a> {
                 warn!(set, format = format.name, conversations, "left out of the format: {reason}");
             }
         }
-        Ok(())
+        Ok(path)
     }
 }
 
-/// Looks at every picture that is not known yet, on all cores, and notes the reason for leaving out
-/// conversations with it, if there is one. A picture that is refused as a download is refused here.
-fn look_at_pictures(
-    conversations: &[Conversation],
-    folder: &Path,
-    limits: &DownloadConfig,
-    faults: &mut HashMap<String, Option<&'static str>>,
-) {
-    if faults.len() > REMEMBERED {
-        faults.clear();
+/// Takes conversations whose pictures are looked at together.
+fn next_conversations(build: &mut Build) -> Result<Vec<Conversation>> {
+    let (mut conversations, mut bytes) = (Vec::new(), 0);
+    while conversations.len() < LOOKED_AT && bytes < EMBEDDED_BYTES {
+        let Some(conversation) = build.next() else { break };
+        let conversation = conversation?;
+        bytes += conversation.embedded.values().map(|picture| picture.len()).sum::<usize>();
+        conversations.push(conversation);
     }
-    let images = conversations.iter().flat_map(|conversation| &conversation.images);
-    let paths: BTreeSet<&str> = images.map(|image| image.path.as_str()).collect();
-    let paths: Vec<&str> = paths.into_iter().filter(|path| !faults.contains_key(*path)).collect();
-    let fault = |path: &&str| ((*path).to_owned(), picture_fault(&folder.join(path), limits));
-    faults.par_extend(paths.par_iter().map(fault));
-}
-
-fn picture_fault(path: &Path, limits: &DownloadConfig) -> Option<&'static str> {
-    if !path.is_file() {
-        return Some(MISSING_IMAGE);
-    }
-    let settings = PictureSettings {
-        resize: Resize::Keep,
-        size: limits.size,
-        only_if_larger: true,
-        encode: Encode::Jpeg,
-        quality: limits.quality,
-        max_pixels: limits.max_pixels,
-        check: limits.check,
-    };
-    let status = match path.metadata().map(|file| file.len()) {
-        Ok(0) => Status::EmptyBody,
-        Ok(bytes) if bytes > limits.max_bytes => Status::TooLarge,
-        Ok(_) => match std::fs::read(path) {
-            Ok(bytes) => status_of(&prepare(bytes, &settings, &[]).err()?),
-            Err(_) => Status::UnreadableFile,
-        },
-        Err(_) => Status::UnreadableFile,
-    };
-    Some(status.name())
+    Ok(conversations)
 }
 
 fn report_drops(name: &str, counts: &TaskCounts) {
@@ -608,7 +572,6 @@ pub(crate) fn summary(context: &Context) -> Result<InstructSummary> {
     let parts = context.upstream(&Instruct)?;
     for source in taken(config, catalogue)? {
         let task = catalogue.get(&source.name)?;
-        let folder = image_folder(context, source);
         let mut conversations = 0;
         let name = split_name(source);
         let mut reasons: BTreeMap<String, u64> = BTreeMap::new();
@@ -616,9 +579,10 @@ pub(crate) fn summary(context: &Context) -> Result<InstructSummary> {
             for (reason, count) in left_out(read_counts(&table::file(&context.run, part, COUNTS)?)?) {
                 *reasons.entry(reason).or_default() += count;
             }
+            let pictures = pictures_of(context, source, part);
             for_each_line(&conversations_file(context, part)?, &mut |conversation| {
                 if conversations < SHOWN_PER_TASK {
-                    summary.samples.push(sample(&conversation, &folder)?);
+                    summary.samples.push(sample(&conversation, &pictures)?);
                 }
                 conversations += 1;
                 exchanges(&conversation).for_each(|own| meter.add(&Exchange { task: &name, ..own }));
@@ -681,7 +645,7 @@ fn told(own: &Diversity) -> DiversitySummary {
     }
 }
 
-fn sample(conversation: &Conversation, folder: &Path) -> Result<ConversationSample> {
+fn sample(conversation: &Conversation, pictures: &lynxdata_datasets::Pictures) -> Result<ConversationSample> {
     let settings = PictureSettings {
         resize: Resize::Shorter,
         size: 160,
@@ -693,7 +657,7 @@ fn sample(conversation: &Conversation, folder: &Path) -> Result<ConversationSamp
     };
     let mut images = Vec::new();
     for image in &conversation.images {
-        let picture = read_picture(folder, &image.path)?.and_then(|bytes| prepare(bytes, &settings, &[]).ok());
+        let picture = pictures.read(&image.path)?.and_then(|bytes| prepare(bytes, &settings, &[]).ok());
         images.push(Thumbnail {
             caption: image.path.clone(),
             image_data_uri: picture.as_ref().map_or_else(String::new, |picture| data_uri("image/jpeg", &picture.bytes)),
@@ -709,46 +673,4 @@ fn sample(conversation: &Conversation, folder: &Path) -> Result<ConversationSamp
         .map(|message| Message { role: message.role.name().to_owned(), content: message.content.clone() })
         .collect();
     Ok(ConversationSample { task: conversation.task.clone(), images, messages })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pictures_that_no_trainer_opens_have_a_reason() {
-        let folder = tempfile::tempdir().unwrap();
-        let jpeg = concat!(env!("CARGO_MANIFEST_DIR"), "/../picture/fixtures/plain.jpg");
-        let jpeg = std::fs::read(jpeg).unwrap();
-        let limits = DownloadConfig { max_bytes: 100_000, ..DownloadConfig::default() };
-        let files: [(&str, &[u8], Option<&str>); 8] = [
-            ("whole.jpg", &jpeg, None),
-            ("named.png", &jpeg, None),
-            ("empty.jpg", b"", Some("empty_body")),
-            ("page.jpg", b"<!DOCTYPE html><p>Not found</p>", Some("not_an_image")),
-            ("text.jpg", b"not found", Some("not_an_image")),
-            ("lfs.jpg", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", Some("not_an_image")),
-            ("cut.jpg", &jpeg[..jpeg.len() / 2], Some("broken_image")),
-            ("large.jpg", &[jpeg.clone(), vec![0; 100_000]].concat(), Some("too_large")),
-        ];
-        let conversation = |path: &str| -> Conversation {
-            let image = serde_json::json!([{ "path": path }]);
-            serde_json::from_value(serde_json::json!({
-                "id": path, "task": "t", "group": "vqa", "answer_shape": "phrase", "licence": "CC0-1.0", "images": image, "messages": [],
-                "template": "vqa/a", "source_file": "f", "source_row": 0, "choice_order": []
-            }))
-            .unwrap()
-        };
-        let mut conversations = vec![conversation("nowhere.jpg"), conversation("."), conversation("whole.jpg")];
-        for (name, bytes, _) in files {
-            std::fs::write(folder.path().join(name), bytes).unwrap();
-            conversations.push(conversation(name));
-        }
-        let mut found = HashMap::new();
-        look_at_pictures(&conversations, folder.path(), &limits, &mut found);
-        for (name, _, fault) in files {
-            assert_eq!(found[name], fault, "{name}");
-        }
-        assert_eq!((found["nowhere.jpg"], found["."], found.len()), (Some(MISSING_IMAGE), Some(MISSING_IMAGE), 10));
-    }
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, anyhow, bail};
 use lynxdata_budgets::Tokenizer;
 use lynxdata_datasets::mixture::{assign, mixed, quotas, select, select_tokens};
-use lynxdata_datasets::{Conversation, Message, read_picture};
+use lynxdata_datasets::{Conversation, Message, Pictures};
 use lynxdata_prompts::keyed_hash;
 use lynxdata_records::{FileEntry, Manifest, NewPart, PartEntry, RunFolder, file_digest, fingerprint};
 use lynxdata_report::count as grouped;
@@ -18,8 +18,9 @@ use serde::Deserialize;
 use tracing::warn;
 
 use super::instruct::{
-    BATCH, CONVERSATIONS, Instruct, Outputs, conversations_file, image_folder, parts_of, split_name, taken,
+    BATCH, CONVERSATIONS, Instruct, Outputs, conversations_file, parts_of, pictures_of, split_name, taken,
 };
+use super::task_pictures::{KEPT, kept_folder};
 use crate::recipe::{InstructConfig, LoadedRecipe, MixtureConfig, Recipe};
 use crate::stage::{Context, Parts, Planned, Stage, StageOutcome, settings_text};
 
@@ -115,19 +116,24 @@ fn make(context: &Context, instruct: &InstructConfig, mixture: &MixtureConfig, n
     let parts = context.upstream(&Instruct)?;
     let (catalogue, _) = context.loaded.tasks()?;
     let sources = taken(instruct, catalogue)?;
-    let (mut files, mut names) = (Vec::new(), Vec::new());
+    let (mut files, mut names, mut pictures) = (Vec::new(), Vec::new(), HashMap::<String, Pictures>::new());
     for source in &sources {
         for part in parts_of(source, &parts) {
             files.push(conversations_file(context, part)?);
-            names.push(split_name(source));
+            // Pictures that are kept lie in a folder of the part, others in one of the split.
+            let is_kept = part.paths().any(|path| path == kept_folder(&part.part));
+            let name = if is_kept { part.part.clone() } else { split_name(source) };
+            pictures.insert(name.clone(), pictures_of(context, source, part));
+            names.push(name);
         }
+    }
+    for entry in parts.iter().flat_map(|part| &part.files).filter(|file| file.path.starts_with(KEPT)) {
+        context.run.intact(entry)?;
     }
     let tokenizer = tokenizer(&context.loaded, mixture)?;
     let tasks = read_tasks(&files, seed, tokenizer.as_ref())?;
     let picks = picks(mixture, &tasks, new)?;
     let mut readers = files.iter().map(|path| open(path)).collect::<Result<Vec<_>>>()?;
-    let folders: HashMap<String, PathBuf> =
-        sources.iter().map(|source| (split_name(source), image_folder(context, source))).collect();
     let of_set = |kind: &str, suffix: &str| format!("{FOLDER}/{kind}{suffix}");
     let mut outputs = Outputs::create(context, &instruct.formats, &of_set, new)?;
     for batch in picks.chunks(BATCH) {
@@ -147,7 +153,7 @@ fn make(context: &Context, instruct: &InstructConfig, mixture: &MixtureConfig, n
         }
         outputs.write(&conversations, &mut |path| {
             let (name, path) = path.split_once('/').unwrap_or_default();
-            folders.get(name).map_or(Ok(None), |folder| read_picture(folder, path))
+            pictures.get(name).map_or(Ok(None), |pictures| pictures.read(path))
         })?;
     }
     outputs.finish(FOLDER)?;

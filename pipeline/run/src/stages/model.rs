@@ -244,7 +244,7 @@ struct Metrics<'a> {
     path: PathBuf,
     file: Option<BufWriter<File>>,
     begun: Instant,
-    /// What the steps before took, of a training that was broken off.
+    /// Seconds of the steps before, of a training that was broken off.
     seconds_before: f64,
     losses: Vec<f64>,
     failed: Option<anyhow::Error>,

@@ -116,7 +116,7 @@ pub(super) fn write(
     Ok(())
 }
 
-/// What a conversation is about.
+/// The picture or video of a conversation.
 enum Found {
     /// Pictures, or none.
     Pictures(Vec<Picture>),
@@ -132,7 +132,7 @@ enum Picture {
 }
 
 impl Picture {
-    /// Its bytes; `None` if it is not below `root`.
+    /// Returns its bytes; `None` if it is not below `root`.
     fn read(self, root: &Path) -> Result<Option<Vec<u8>>> {
         let path = match self {
             Self::Bytes(bytes) => return Ok(Some(bytes)),
@@ -201,26 +201,36 @@ fn for_each_of_parquet(path: &Path, take: Take<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The path of the video of a row, if it has one.
+/// Returns the path of the video of a row, if it has one.
 fn video_of(videos: &StructArray, row: usize) -> Option<&str> {
     let paths = videos.column_by_name("path")?.as_any().downcast_ref::<StringArray>()?;
     (videos.is_valid(row) && paths.is_valid(row)).then(|| paths.value(row))
 }
 
-fn for_each_of_json(path: &Path, take: Take<'_>) -> Result<()> {
+/// The values of a JSON file: those of a list, or one a line.
+///
+/// # Errors
+/// If it is not JSON, with the line.
+pub(super) fn values(path: &Path) -> Result<Vec<Value>> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let parse = |text: &str, line: usize| -> Result<Value> {
-        serde_json::from_str(text).with_context(|| format!("{}, line {line}: not JSON", path.display()))
+    let parse = |text: &str, lines_before: usize| -> Result<Value> {
+        serde_json::from_str(text).map_err(|error| {
+            let line = lines_before + error.line();
+            anyhow::Error::from(error).context(format!("{}, line {line}: not JSON", path.display()))
+        })
     };
-    let list = if text.trim_start().starts_with('[') {
-        match parse(&text, 1)? {
+    if text.trim_start().starts_with('[') {
+        return Ok(match parse(&text, 0)? {
             Value::Array(list) => list,
             _ => Vec::new(),
-        }
-    } else {
-        let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-        lines.map(|(number, line)| parse(line, number + 1)).collect::<Result<_>>()?
-    };
+        });
+    }
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    lines.map(|(number, line)| parse(line, number)).collect()
+}
+
+fn for_each_of_json(path: &Path, take: Take<'_>) -> Result<()> {
+    let list = values(path)?;
     for (row, sample) in list.iter().enumerate() {
         let id = sample["id"].as_str().map_or_else(|| row.to_string(), str::to_owned);
         let paths = |names: [&str; 2]| -> Vec<PathBuf> {

@@ -1,5 +1,8 @@
 //! Stage `examples`: what `lynxdata train` trains on, as one table like those of a check's arms.
 
+use std::fs::File;
+use std::path::Path;
+
 use anyhow::{Context as _, Result, bail};
 use lynxdata_burn_model::ModelConfig;
 use lynxdata_check::Turn;
@@ -10,6 +13,7 @@ use super::table::Squares;
 use super::{FORMAT_VERSION, kind, table, write_folder};
 use crate::recipe::{Recipe, TrainingConfig};
 use crate::stage::{Context, Parts, Planned, Stage, settings_text};
+use crate::table as parts;
 
 /// The folder of the table in the run folder.
 const FOLDER: &str = "examples";
@@ -57,21 +61,38 @@ impl Stage for Examples {
         let inputs = ["examples", FORMAT_VERSION, &settings].into_iter().chain(inputs.iter().map(String::as_str));
         let print = fingerprint(inputs);
         let make = Box::new(move |new: &mut NewPart| {
-            let root = context.run.root();
-            if root.join(CHECKPOINT).exists() {
-                bail!(
-                    "{} holds a training that was broken off, and what it is trained on has changed since: {}, the seed or \
-                     most_examples\nhint: put it back, or name another --out",
-                    root.display(),
-                    config.data.display()
-                );
-            }
             let mut writer = table::Writer::create(context, new, (FOLDER, PART), squares)?;
             write_folder(context, config.most_examples, &kind, None, &mut writer)?;
-            writer.finish(new)
+            let path = writer.path.clone();
+            writer.finish(new)?;
+            refuse_other_examples(context, config, &path)
         });
         Ok(Box::new(std::iter::once(Ok(Planned::new(PART.to_owned(), print, make)))))
     }
+}
+
+/// Refuses a table that is not the one which a training that was broken off has begun on. It is not
+/// committed then, so that the old one stays.
+fn refuse_other_examples(context: &Context, config: &TrainingConfig, path: &Path) -> Result<()> {
+    let (root, manifest) = (context.run.root(), context.run.manifest());
+    let Some(old) = manifest.part(Examples.name(), PART).filter(|_| root.join(CHECKPOINT).exists()) else {
+        return Ok(());
+    };
+    let digest = |path: &Path| -> Result<blake3::Hash> {
+        let mut digest = blake3::Hasher::new();
+        let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+        digest.update_reader(file).with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(digest.finalize())
+    };
+    if digest(path)? != digest(&parts::file(&context.run, old, FOLDER)?)? {
+        bail!(
+            "{} holds a training that was broken off, and what it is trained on has changed since: {}, the seed or most_examples\n\
+             hint: put it back, or name another --out",
+            root.display(),
+            config.data.display()
+        );
+    }
+    Ok(())
 }
 
 /// Returns what the recipe says of training.
@@ -79,14 +100,15 @@ pub(crate) fn training_of(context: &Context) -> Result<&TrainingConfig> {
     context.recipe().training.as_ref().context("the recipe has no [training]")
 }
 
-/// How the pictures of a model's examples are kept: no smaller than those of a check, so that a smaller
-/// model is trained on the same table.
+/// Returns how the pictures of a model's examples are kept: no smaller than those of a check, so
+/// that a smaller model is trained on the same table.
 fn squares(model: &ModelConfig) -> Squares {
     Squares { side: model.image_size.max(SIDE), frames: model.frames }
 }
 
-/// Takes every example in order: the digest of its picture's file, the picture as a square in RGB, or
-/// the squares of a video's frames one after another, and its turns; besides the side of the squares.
+/// Takes every example in order: the digest of its picture's file, the picture as a square in RGB,
+/// or the squares of a video's frames one after another, and its turns; besides the side of the
+/// squares.
 pub(crate) fn for_each_example(
     context: &Context,
     mut take: impl FnMut(&str, Vec<u8>, usize, Vec<Turn>) -> Result<()>,

@@ -20,8 +20,8 @@ use crate::table;
 /// The column of texts in tables.
 const CAPTION: &str = "caption";
 
-/// Side to which pictures are scaled on the way, at least. Signals of duplicates are measured on it;
-/// features need 64 pixels.
+/// Side to which pictures are scaled on the way, at least. Signals of duplicates are measured on
+/// it; features need 64 pixels.
 const SIDE: usize = 256;
 
 /// Writes the pairs of a source.

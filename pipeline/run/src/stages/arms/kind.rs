@@ -1,8 +1,9 @@
 //! What a folder of an arm is.
 
-use crate::stage::Stage as _;
+use crate::stage::Stage;
 use crate::stages::download::Download;
 use crate::stages::instruct::Instruct;
+use crate::stages::mixture::Mixture;
 use crate::stages::select::Select;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
@@ -10,6 +11,7 @@ use std::time::UNIX_EPOCH;
 use anyhow::{Context as _, Result, bail};
 use lynxdata_records::{Manifest, PartEntry, RunFolder, parquet, schema};
 
+use super::conversations;
 use crate::pool::{Place, Pool};
 use crate::stages::{folder_digest, select};
 use crate::table;
@@ -38,20 +40,30 @@ pub(super) fn of(path: &Path) -> Result<Kind> {
         let manifest = Manifest::read(path)?;
         return match (manifest.parts(Download.name()).next(), manifest.parts(Instruct.name()).next()) {
             (Some(_), _) => pool(path, &manifest, None),
-            (None, Some(_)) => instructions(path, &manifest),
+            (None, Some(_)) => instructions(path, &manifest, &Instruct),
             (None, None) => bail!("run {} has neither a pool nor conversations yet", path.display()),
         };
     }
     let (run, above) = (parent(path), parent(&parent(path)));
-    if RunFolder::is_at(&run) && (name == schema::pool().name || name == "instruct") {
-        let manifest = Manifest::read(&run)?;
-        return if name == "instruct" { instructions(&run, &manifest) } else { pool(&run, &manifest, None) };
+    if RunFolder::is_at(&run) && name == schema::pool().name {
+        return pool(&run, &Manifest::read(&run)?, None);
+    }
+    let of_conversations: [&dyn Stage; 2] = [&Instruct, &Mixture];
+    if let Some(stage) = of_conversations.into_iter().find(|stage| stage.name() == name)
+        && RunFolder::is_at(&run)
+    {
+        return instructions(&run, &Manifest::read(&run)?, stage);
     }
     if RunFolder::is_at(&above) && run.ends_with(schema::selection().name) {
         return pool(&above, &Manifest::read(&above)?, Some(name));
     }
-    let files = conversation_files(path)?;
+    let (files, others) = conversation_files(path)?;
     if files.is_empty() {
+        let is_json = |file: &PathBuf| file.extension().is_some_and(|suffix| suffix == "json" || suffix == "jsonl");
+        if others.iter().all(is_json) {
+            // Nothing else is there to read, so what is wrong with them is what is wrong.
+            others.iter().try_for_each(|file| conversations::values(file).map(drop))?;
+        }
         return Ok(Kind::Pictures { path: path.clone() });
     }
     let pictures = if path.is_dir() { path.clone() } else { run };
@@ -71,18 +83,22 @@ fn pool(run: &Path, manifest: &Manifest, selection: Option<&str>) -> Result<Kind
     Ok(Kind::Pool { files, kept: Some(kept) })
 }
 
-/// Returns the conversations of a run, with the pictures in them.
-fn instructions(run: &Path, manifest: &Manifest) -> Result<Kind> {
-    let paths = manifest.parts(Instruct.name()).flat_map(|part| &part.files).map(|file| run.join(&file.path));
-    let files: Vec<PathBuf> = paths.filter(|path| path.extension().is_some_and(|suffix| suffix == "parquet")).collect();
+/// Returns the conversations of a stage of a run, with the pictures in them: of the formats, in
+/// each of which all are, that of `parquet`.
+fn instructions(run: &Path, manifest: &Manifest, stage: &dyn Stage) -> Result<Kind> {
+    let format = format!("{}/parquet", stage.name());
+    let files = manifest.parts(stage.name()).flat_map(|part| &part.files);
+    let files: Vec<PathBuf> =
+        files.filter(|file| file.path.starts_with(&format)).map(|file| run.join(&file.path)).collect();
     if files.is_empty() {
         bail!("run {} has no conversations in Parquet; add \"parquet\" to instruct.formats", run.display());
     }
     Ok(Kind::Conversations { files, pictures: run.to_owned() })
 }
 
-/// Returns the files of conversations at a path: Parquet with messages, or JSON as LLaVA's.
-fn conversation_files(path: &Path) -> Result<Vec<PathBuf>> {
+/// Returns the files of conversations at a path, Parquet with messages, or JSON as LLaVA's; and the
+/// others.
+fn conversation_files(path: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
     let mut files = if path.is_dir() {
         let entries = std::fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))?;
         let entries = entries.collect::<std::io::Result<Vec<_>>>();
@@ -92,19 +108,21 @@ fn conversation_files(path: &Path) -> Result<Vec<PathBuf>> {
         vec![path.to_owned()]
     };
     files.sort();
-    let mut found = Vec::new();
+    let (mut found, mut others) = (Vec::new(), Vec::new());
     for file in files {
         let suffix = file.extension().and_then(|suffix| suffix.to_str()).unwrap_or_default();
         let is_one = match suffix {
             "parquet" => parquet::schema(&file)?.column_with_name("messages").is_some(),
-            "json" | "jsonl" => super::conversations::begins_as_conversations(&file)?,
+            "json" | "jsonl" => conversations::begins_as_conversations(&file)?,
             _ => false,
         };
         if is_one {
             found.push(file);
+        } else {
+            others.push(file);
         }
     }
-    Ok(found)
+    Ok((found, others))
 }
 
 impl Kind {

@@ -1,7 +1,7 @@
 //! The table of an arm: a file in the run folder, written and read a few hundred rows at a time.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
@@ -35,7 +35,7 @@ pub(super) struct Membership {
     pub(super) may_be_held_out: bool,
 }
 
-/// How the pictures of a table are kept.
+/// The form in which the pictures of a table are kept.
 #[derive(Clone, Copy)]
 pub(super) struct Squares {
     /// Side of the squares, in pixels.
@@ -45,7 +45,7 @@ pub(super) struct Squares {
 }
 
 impl Squares {
-    /// Those of a check: what features are made of.
+    /// The form for a check: features are made of it.
     pub(super) const OF_CHECK: Self = Self { side: SIDE, frames: 0 };
 }
 
@@ -100,8 +100,10 @@ fn schema() -> SchemaRef {
 
 /// Writes the table of a part.
 pub(super) struct Writer {
-    /// How pictures are kept.
+    /// The form in which pictures are kept.
     pub(super) squares: Squares,
+    /// Where it is written until it is committed.
+    pub(super) path: PathBuf,
     file: parquet::Writer,
     waiting: Vec<RawPair>,
     rows: u64,
@@ -120,6 +122,7 @@ impl Writer {
         Ok(Writer {
             squares,
             file: parquet::Writer::create(&path, &schema())?,
+            path,
             waiting: Vec::new(),
             rows: 0,
             left_out: BTreeMap::new(),
@@ -176,8 +179,8 @@ impl Writer {
     }
 }
 
-/// Looks at the picture, or at the frames of a video, whose hashes are those of its first frame; `None`
-/// if one cannot be decoded.
+/// Looks at the picture, or at the frames of a video, whose hashes are those of its first frame;
+/// `None` if one cannot be decoded.
 fn row(pair: RawPair, side: usize) -> Option<Row> {
     let (first, others) = pair.pictures.split_first()?;
     // The hashes are those of the pool, of the pixels as the file has them; the features see sRGB.

@@ -1,0 +1,432 @@
+//! Which pictures of a task are missing, and where they come from.
+//!
+//! Annotations travel without their pictures. What is not where a task names it may lie under
+//! another name: COCO 2014 and 2017 hold the same pictures under the same numbers, and half of
+//! Visual Genome is COCO, as its `image_data.json` says. The rest can be fetched if its collection
+//! has addresses.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+
+use regex::Regex;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::picture::{Pictures, Place};
+use crate::record::key_text;
+use crate::records::Records;
+use crate::task::Task;
+use crate::{Error, Result};
+
+/// A collection as it stands in its file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CollectionFile {
+    title: String,
+    homepage: String,
+    pictures: Option<u64>,
+    name: String,
+    ids: String,
+    path: String,
+    #[serde(default)]
+    urls: Vec<String>,
+    #[serde(default)]
+    archives: Vec<String>,
+    obtain: Option<String>,
+}
+
+/// Pictures that several tasks share.
+#[derive(Debug)]
+pub struct Collection {
+    /// Its name in task files.
+    pub name: String,
+    /// What it is.
+    pub title: String,
+    /// Who publishes it.
+    pub homepage: String,
+    /// How many pictures it has, if its authors say so.
+    pub pictures: Option<u64>,
+    /// Where all of them are.
+    pub archives: Vec<String>,
+    /// What to do where they cannot be fetched one by one.
+    pub obtain: Option<String>,
+    pattern: Regex,
+    ids: String,
+    path: String,
+    urls: Vec<String>,
+}
+
+/// The collections that are known.
+#[derive(Debug)]
+pub struct Collections(Vec<Collection>);
+
+impl Collections {
+    /// Returns those that are shipped.
+    ///
+    /// # Errors
+    /// If the file is faulty, which a test excludes.
+    pub fn shipped() -> Result<Self> {
+        Self(Vec::new()).with("collections.toml", include_str!("../collections.toml"))
+    }
+
+    /// Adds those of a file; one of the name of another stands in its place.
+    ///
+    /// # Errors
+    /// If it cannot be read or is faulty.
+    pub fn with_file(self, path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
+        self.with(&path.display().to_string(), &text)
+    }
+
+    fn with(mut self, file: &str, text: &str) -> Result<Self> {
+        let fault = |reason: String| Error::Collections { file: file.to_owned(), reason };
+        let table: toml::Table = toml::from_str(text).map_err(|reason| fault(reason.to_string()))?;
+        for (name, value) in table {
+            let own: CollectionFile =
+                value.try_into().map_err(|reason: toml::de::Error| fault(format!("{name}: {reason}")))?;
+            let pattern = Regex::new(&own.name).map_err(|reason| fault(format!("{name}.name: {reason}")))?;
+            if pattern.captures_len() != 2 {
+                return Err(fault(format!("{name}.name: must have one group, which is the id")));
+            }
+            for template in own.urls.iter().chain([&own.path]) {
+                if filled(template, "1").is_none() {
+                    return Err(fault(format!("{name}: {template} must have {{id}} or {{id:12}} and no other braces")));
+                }
+            }
+            self.0.retain(|other| other.name != name);
+            self.0.push(Collection {
+                name,
+                title: own.title,
+                homepage: own.homepage,
+                pictures: own.pictures,
+                archives: own.archives,
+                obtain: own.obtain,
+                pattern,
+                ids: own.ids,
+                path: own.path,
+                urls: own.urls,
+            });
+        }
+        Ok(self)
+    }
+
+    /// Returns the collection of a name.
+    pub fn get(&self, name: &str) -> Option<&Collection> {
+        self.0.iter().find(|own| own.name == name)
+    }
+
+    /// Returns the collection of a task that a path belongs to, and the id of the picture there.
+    fn of_path<'p>(&self, task: &Task, path: &'p str) -> Option<(&Collection, &'p str)> {
+        let names = task.pictures.iter().flat_map(|terms| &terms.collections);
+        names.filter_map(|name| self.get(name)).find_map(|own| {
+            let id = own.pattern.captures(path)?.get(1)?.as_str();
+            Some((own, id))
+        })
+    }
+}
+
+/// Puts an id into the braces of a template: `{id}`, or `{id:12}` for twelve digits.
+fn filled(template: &str, id: &str) -> Option<String> {
+    let (before, rest) = template.split_once('{')?;
+    let (name, after) = rest.split_once('}')?;
+    let width = match name.split_once(':') {
+        None => 0,
+        Some((_, width)) => width.parse().ok()?,
+    };
+    let is_plain = !before.contains('}') && !after.contains(['{', '}']);
+    (is_plain && name.split(':').next() == Some("id")).then(|| format!("{before}{id:0>width$}{after}"))
+}
+
+/// The same picture in the numbers of another collection.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Twin {
+    /// Whose numbers, and the number.
+    others: Vec<(&'static str, String)>,
+    url: Option<String>,
+}
+
+/// The pictures of Visual Genome by their ids there, from `image_data.json`, and in both
+/// directions.
+#[derive(Debug, Default)]
+struct Twins(HashMap<(&'static str, String), Twin>);
+
+impl Twins {
+    /// Reads the file where it lies in one of some folders.
+    fn find(folders: &[PathBuf]) -> Result<Self> {
+        let Some(path) = folders.iter().map(|folder| folder.join("image_data.json")).find(|path| path.is_file()) else {
+            return Ok(Self::default());
+        };
+        let failed = |source| Error::Io { path: path.clone(), source };
+        let bytes = std::fs::read(&path).map_err(failed)?;
+        // Another data set may have a file of that name.
+        let Ok(Value::Array(rows)) = serde_json::from_slice(&bytes) else { return Ok(Self::default()) };
+        let mut twins = Self::default();
+        for row in &rows {
+            let number = |key: &str| row.get(key).and_then(key_text);
+            let Some(id) = number("image_id") else { continue };
+            let others = [("coco", number("coco_id")), ("flickr", number("flickr_id"))];
+            let others: Vec<(&str, String)> =
+                others.into_iter().filter_map(|(ids, number)| Some((ids, number?))).collect();
+            for (ids, number) in &others {
+                let twin = twins.0.entry((ids, number.clone())).or_default();
+                twin.others.push(("vg", id.clone()));
+            }
+            let url = row.get("url").and_then(Value::as_str).map(str::to_owned);
+            twins.0.insert(("vg", id), Twin { others, url });
+        }
+        Ok(twins)
+    }
+
+    fn of(&self, ids: &str, id: &str) -> Option<&Twin> {
+        let ids = ["vg", "coco", "flickr"].into_iter().find(|own| *own == ids)?;
+        self.0.get(&(ids, id.to_owned()))
+    }
+}
+
+/// A picture or video that is not where its task names it.
+#[derive(Debug)]
+pub struct Absent {
+    /// Where the task names it, from the folder of pictures on.
+    pub path: String,
+    /// The same picture under another name or in another folder.
+    pub elsewhere: Option<Place>,
+    /// Where it can be fetched, in the order in which to try.
+    pub urls: Vec<String>,
+}
+
+/// What a task has and lacks of one collection.
+#[derive(Debug, Default, Serialize)]
+pub struct Held {
+    /// The name of the collection; none for what belongs to none.
+    pub collection: Option<String>,
+    /// Pictures that the task names.
+    pub wanted: u64,
+    /// Those that are where it names them.
+    pub there: u64,
+    /// Those that are not there, but under another name or in another folder.
+    pub elsewhere: u64,
+    /// Those that are nowhere, but have an address.
+    pub fetchable: u64,
+    /// Those that are nowhere, with an address or without.
+    pub missing: u64,
+    /// How many pictures the whole collection has, if its authors say so.
+    pub published: Option<u64>,
+    /// The first that is missing.
+    pub example: Option<String>,
+    /// Where pictures of it come from: addresses, archives, or what to do.
+    pub from: Vec<String>,
+    /// What is not where it is named.
+    #[serde(skip)]
+    pub absent: Vec<Absent>,
+}
+
+/// What a task has and lacks.
+#[derive(Debug, Default, Serialize)]
+pub struct Inventory {
+    /// The task.
+    pub task: String,
+    /// The splits that were read.
+    pub splits: Vec<String>,
+    /// Records of them.
+    pub records: u64,
+    /// By collection, in the order of their names.
+    pub collections: Vec<Held>,
+}
+
+impl Inventory {
+    /// Returns how many pictures and videos are not where they are named.
+    pub fn absent(&self) -> u64 {
+        self.collections.iter().map(|own| own.elsewhere + own.missing).sum()
+    }
+}
+
+/// Looks for every picture and video that some splits of a task name. `root` is the folder of
+/// native files, `images` that of the pictures or an archive of them, `others` are places where the
+/// same pictures may lie under other names.
+///
+/// # Errors
+/// As [`Records::start`], and if a folder or an archive cannot be read.
+pub fn inventory(
+    task: &Task,
+    collections: &Collections,
+    root: &Path,
+    splits: &[String],
+    images: &Path,
+    others: &[PathBuf],
+) -> Result<Inventory> {
+    let mut found = Inventory { task: task.name.clone(), splits: splits.to_vec(), ..Inventory::default() };
+    let mut paths = BTreeSet::new();
+    for split in splits {
+        let mut records = Records::start(task, root, split)?;
+        for record in records.by_ref() {
+            let media = record?.media;
+            let embedded = media.embedded;
+            paths.extend(media.images.into_iter().filter(|path| !embedded.contains_key(path)));
+            paths.extend(media.video.map(|video| video.path));
+        }
+        found.records += records.counts().kept;
+    }
+    let own = Pictures::of([images.to_owned()]);
+    let places: Vec<PathBuf> = [images.to_owned(), root.to_owned()].into_iter().chain(others.iter().cloned()).collect();
+    let twins = Twins::find(&places)?;
+    let everywhere = Pictures::of(places);
+    let mut by_collection: BTreeMap<Option<String>, Held> = BTreeMap::new();
+    for path in paths {
+        let of_path = collections.of_path(task, &path);
+        let name = of_path.map(|(collection, _)| collection.name.clone());
+        let held = by_collection.entry(name.clone()).or_insert_with(|| Held {
+            collection: name,
+            published: of_path.and_then(|(collection, _)| collection.pictures),
+            from: of_path.map_or_else(|| sources_of(task), |(collection, _)| collection.sources()),
+            ..Held::default()
+        });
+        held.wanted += 1;
+        if own.find(&path)?.is_some() || !crate::video::Video::folder(&own, &path)?.is_empty() {
+            held.there += 1;
+            continue;
+        }
+        let (mut elsewhere, mut urls) = (everywhere.find(&path)?, Vec::new());
+        if let Some((collection, id)) = of_path {
+            let twin = twins.of(&collection.ids, id);
+            let same = [(collection.ids.as_str(), id)];
+            let twins = twin.into_iter().flat_map(|own| &own.others).map(|(ids, id)| (*ids, id.as_str()));
+            for (ids, id) in same.into_iter().chain(twins) {
+                for collection in collections.0.iter().filter(|own| own.ids == ids) {
+                    if elsewhere.is_none()
+                        && let Some(path) = filled(&collection.path, id)
+                    {
+                        elsewhere = everywhere.find(&path)?;
+                    }
+                }
+            }
+            urls.extend(twin.and_then(|own| own.url.clone()));
+            urls.extend(collection.urls.iter().filter_map(|template| filled(template, id)));
+            // The address that ends as the path does is the most likely one.
+            urls.sort_by_key(|url| !url.ends_with(&path));
+            let mut seen = BTreeSet::new();
+            urls.retain(|url| seen.insert(url.clone()));
+        }
+        if elsewhere.is_some() {
+            held.elsewhere += 1;
+        } else {
+            held.missing += 1;
+            held.fetchable += u64::from(!urls.is_empty());
+            held.example.get_or_insert_with(|| path.clone());
+        }
+        held.absent.push(Absent { path, elsewhere, urls });
+    }
+    found.collections = by_collection.into_values().collect();
+    Ok(found)
+}
+
+impl Collection {
+    /// Returns where its pictures come from.
+    fn sources(&self) -> Vec<String> {
+        let mut sources = self.urls.clone();
+        sources.extend(self.archives.iter().cloned());
+        sources.extend(self.obtain.as_ref().map(|how| format!("{}: {how}", self.homepage)));
+        if sources.is_empty() { vec![self.homepage.clone()] } else { sources }
+    }
+}
+
+/// Returns where the files of a task come from, those that it reads rows from aside.
+fn sources_of(task: &Task) -> Vec<String> {
+    let is_table = |file: &str| task.table_patterns().any(|pattern| pattern == file);
+    let others = task.obtain.iter().filter(|own| !is_table(&own.file));
+    others.map(|own| format!("{} from {}", own.file, own.from)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use lynxdata_prompts::Banks;
+
+    use super::*;
+    use crate::catalogue::Catalogue;
+
+    #[test]
+    fn every_collection_that_a_task_names_is_there_and_suits_its_paths() {
+        let collections = Collections::shipped().unwrap();
+        let catalogue = Catalogue::shipped(&Banks::shipped().unwrap()).unwrap();
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
+        for task in catalogue.tasks() {
+            let Some(terms) = task.pictures.as_ref().filter(|terms| !terms.collections.is_empty()) else { continue };
+            for name in &terms.collections {
+                assert!(collections.get(name).is_some(), "task {}: {name}", task.name);
+            }
+            let root = fixtures.join(&task.name);
+            let expected = fs::read(root.join("expected.json")).unwrap();
+            let expected: Value = serde_json::from_slice(&expected).unwrap();
+            let split = expected["split"].as_str().unwrap();
+            let paths: Vec<String> =
+                Records::start(task, &root, split).unwrap().flat_map(|record| record.unwrap().media.images).collect();
+            let known = paths.iter().filter(|path| collections.of_path(task, path).is_some()).count();
+            assert!(known > 0, "task {}: none of {paths:?} is in {:?}", task.name, terms.collections);
+        }
+    }
+
+    #[test]
+    fn faulty_collections_are_told() {
+        let own = |name: &str, path: &str| {
+            format!("[own]\ntitle = \"t\"\nhomepage = \"h\"\nids = \"own\"\nname = '{name}'\npath = '{path}'\n")
+        };
+        let with = |text: &str| Collections::shipped().unwrap().with("own.toml", text);
+        assert!(with(&own("([0-9]+)", "{id}.jpg")).unwrap().get("own").is_some());
+        for (text, expected) in [
+            (own("[0-9]+", "{id}.jpg"), "must have one group"),
+            (own("([0-9]+", "{id}.jpg"), "own.name"),
+            (own("([0-9]+)", "{ids}.jpg"), "must have {id}"),
+            (own("([0-9]+)", "a.jpg"), "must have {id}"),
+            ("[own]\nname = 1".to_owned(), "own: "),
+        ] {
+            let fault = with(&text).map(|_| ()).unwrap_err().to_string();
+            assert!(fault.starts_with("collections own.toml: ") && fault.contains(expected), "{fault}");
+        }
+        assert_eq!(filled("a/{id:12}.jpg", "9").unwrap(), "a/000000000009.jpg");
+    }
+
+    #[test]
+    fn pictures_are_found_under_other_names_and_in_other_numbers() {
+        let catalogue = Catalogue::shipped(&Banks::shipped().unwrap()).unwrap();
+        let collections = Collections::shipped().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        let questions = r#"{"questions": [
+            {"question_id": 1, "image_id": 9, "question": "What?"}, {"question_id": 2, "image_id": 10, "question": "What?"},
+            {"question_id": 3, "image_id": 11, "question": "What?"}, {"question_id": 4, "image_id": 12, "question": "What?"},
+            {"question_id": 5, "image_id": 9, "question": "Which?"}]}"#;
+        let answer = |id| format!("{{\"question_id\": {id}, \"multiple_choice_answer\": \"net\"}}");
+        let answers = (1..=5).map(answer).collect::<Vec<_>>().join(",");
+        fs::write(root.join("v2_OpenEnded_mscoco_train2014_questions.json"), questions).unwrap();
+        fs::write(root.join("v2_mscoco_train2014_annotations.json"), format!("{{\"annotations\": [{answers}]}}"))
+            .unwrap();
+        fs::create_dir_all(root.join("train2014")).unwrap();
+        fs::write(root.join("train2014/COCO_train2014_000000000009.jpg"), "9").unwrap();
+        // The same picture of COCO 2017, and one of Visual Genome.
+        let other = root.join("other");
+        fs::create_dir_all(other.join("train2017")).unwrap();
+        fs::create_dir_all(other.join("VG_100K_2")).unwrap();
+        fs::write(other.join("train2017/000000000010.jpg"), "10").unwrap();
+        fs::write(other.join("VG_100K_2/77.jpg"), "11").unwrap();
+        fs::write(other.join("image_data.json"), r#"[{"image_id": 77, "coco_id": 11, "flickr_id": null, "url": "u"}]"#)
+            .unwrap();
+        let task = catalogue.get("vqav2").unwrap();
+        let found = inventory(task, &collections, root, &["train".to_owned()], root, &[other.clone()]).unwrap();
+        assert_eq!((found.records, found.collections.len(), found.absent()), (5, 1, 3));
+        let coco = &found.collections[0];
+        assert_eq!(coco.collection.as_deref(), Some("coco-train2014"));
+        assert_eq!((coco.wanted, coco.there, coco.elsewhere, coco.missing, coco.fetchable), (4, 1, 2, 1, 1));
+        assert_eq!(coco.published, Some(82_783));
+        let read = |place: usize| coco.absent[place].elsewhere.as_ref().map(|own| own.read().unwrap());
+        assert_eq!((read(0), read(1), read(2)), (Some(b"10".to_vec()), Some(b"11".to_vec()), None));
+        let url = "http://images.cocodataset.org/train2014/COCO_train2014_000000000012.jpg";
+        assert_eq!(coco.absent[2].urls, [url]);
+        assert_eq!(coco.example.as_deref(), Some("train2014/COCO_train2014_000000000012.jpg"));
+        // The other way round, the address comes from the file of Visual Genome.
+        let twins = Twins::find(&[other]).unwrap();
+        assert_eq!(twins.of("vg", "77").unwrap().others, [("coco", "11".to_owned())]);
+        assert_eq!(twins.of("vg", "77").unwrap().url.as_deref(), Some("u"));
+        assert_eq!(twins.of("openimages", "77"), None);
+    }
+}

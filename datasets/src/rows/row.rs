@@ -1,0 +1,586 @@
+//! One native row: a JSON object as text, of which only what expressions ask for is parsed.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fmt;
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
+
+use lynxdata_records::python_json::{DEEPEST, normalise};
+use minijinja::value::{Enumerator, Object, ObjectExt, ObjectRepr};
+use minijinja::{Error, ErrorKind, Value};
+use serde_json::Value as Json;
+
+use crate::expression::value_of;
+
+/// The field of a row that is no object.
+pub(crate) const VALUE: &str = "_value";
+
+/// Objects with more keys than this are searched by hash.
+const SEARCHED: usize = 16;
+
+/// A JSON object as text. Readers of JSON take it from the file as it stands there.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Row(Vec<u8>);
+
+impl Row {
+    /// Makes a row of the text of one JSON value. A value that is no object becomes one with the
+    /// field `_value`, so that every row has named fields.
+    ///
+    /// # Errors
+    /// If it is not one value.
+    pub(crate) fn of(text: Vec<u8>) -> Result<Self, String> {
+        if text.first() == Some(&b'{') {
+            return Ok(Self(text));
+        }
+        match skip(&text, 0) {
+            Ok(end) if end == text.len() => {
+                let mut row = Self(b"{}".to_vec());
+                row.insert(VALUE, &text);
+                Ok(row)
+            }
+            Ok(end) => Err(fault_at(&text, end, "something stands behind the value")),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// Returns the bytes of its text.
+    pub(crate) fn length(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Adds a field, given as JSON text, behind all others. Of fields of one name the last counts.
+    pub(crate) fn insert(&mut self, name: &str, text: &[u8]) {
+        let end = self.0.iter().rposition(|byte| *byte == b'}').unwrap_or(self.0.len());
+        self.0.truncate(end);
+        if self.0.trim_ascii_end() != b"{" {
+            self.0.push(b',');
+        }
+        self.0.extend(Json::from(name).to_string().bytes());
+        self.0.push(b':');
+        self.0.extend_from_slice(text);
+        self.0.push(b'}');
+    }
+
+    /// Returns the row as expressions see it.
+    ///
+    /// # Errors
+    /// If its fields cannot be told apart. What is wrong inside of a field is an error of whoever
+    /// asks for that field.
+    pub(crate) fn value(self) -> Result<Value, String> {
+        let text: Arc<[u8]> = self.0.into();
+        value(text.clone()).or_else(|fault| match normalise(&text) {
+            Cow::Owned(text) => value(text.into()),
+            Cow::Borrowed(_) => Err(fault),
+        })
+    }
+
+    /// Returns the whole row, parsed.
+    ///
+    /// # Errors
+    /// If it is not JSON.
+    pub(crate) fn parsed(&self) -> Result<Json, String> {
+        parsed(&self.0).map_err(|fault| format!("is not JSON: {fault}"))
+    }
+}
+
+impl From<Json> for Row {
+    fn from(value: Json) -> Self {
+        match value {
+            Json::Object(_) => Self(value.to_string().into_bytes()),
+            other => Self(format!("{{\"{VALUE}\":{other}}}").into_bytes()),
+        }
+    }
+}
+
+impl fmt::Debug for Row {
+    fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        out.write_str(&String::from_utf8_lossy(&self.0))
+    }
+}
+
+/// Returns the text of a list or object as expressions see it: it is taken apart where they ask for
+/// it. A null is undefined, as in [`value_of`].
+///
+/// # Errors
+/// If its elements cannot be told apart.
+pub(crate) fn value(text: Arc<[u8]>) -> Result<Value, String> {
+    let range = 0..text.len();
+    let node = Node { text, range, parts: OnceLock::new() };
+    match node.parts() {
+        Ok(_) => Ok(Value::from_object(node)),
+        Err(fault) => Err(format!("is not JSON: {fault}")),
+    }
+}
+
+fn parsed(text: &[u8]) -> Result<Json, serde_json::Error> {
+    serde_json::from_slice(text).or_else(|_| serde_json::from_slice(&normalise(text)))
+}
+
+/// A list or object within the text of a row.
+struct Node {
+    text: Arc<[u8]>,
+    range: Range<usize>,
+    parts: OnceLock<Result<Parts, String>>,
+}
+
+/// Where the elements of a list or object stand.
+enum Parts {
+    List(Vec<Part>),
+    Object {
+        keys: Vec<Value>,
+        parts: Vec<Part>,
+        /// The places of the keys, if there are many.
+        places: HashMap<String, usize>,
+    },
+}
+
+/// One element, parsed when it is asked for.
+struct Part {
+    range: Range<usize>,
+    value: OnceLock<Value>,
+}
+
+impl Part {
+    fn new(range: Range<usize>) -> Self {
+        Self { range, value: OnceLock::new() }
+    }
+}
+
+impl Node {
+    fn parts(&self) -> Result<&Parts, &str> {
+        let parts = self.parts.get_or_init(|| Parts::of(&self.text, &self.range));
+        parts.as_ref().map_err(String::as_str)
+    }
+
+    fn value(&self, part: &Part) -> Value {
+        let value = part.value.get_or_init(|| match self.text[part.range.start] {
+            b'[' | b'{' => {
+                Value::from_object(Node { text: self.text.clone(), range: part.range.clone(), parts: OnceLock::new() })
+            }
+            _ => scalar(&self.text[part.range.clone()]).unwrap_or_else(|fault| not_json(&fault)),
+        });
+        value.clone()
+    }
+
+    fn at(&self, place: usize) -> Option<Value> {
+        match self.parts() {
+            Ok(Parts::List(parts) | Parts::Object { parts, .. }) => parts.get(place).map(|part| self.value(part)),
+            Err(fault) => Some(not_json(fault)),
+        }
+    }
+}
+
+/// Returns a value that is an error to whoever uses it.
+fn not_json(fault: &str) -> Value {
+    Value::from(Error::new(ErrorKind::BadSerialization, format!("is not JSON: {fault}")))
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        out.write_str(&String::from_utf8_lossy(&self.text[self.range.clone()]))
+    }
+}
+
+impl Object for Node {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        if self.text[self.range.start] == b'[' { ObjectRepr::Seq } else { ObjectRepr::Map }
+    }
+
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        match self.repr() {
+            ObjectRepr::Seq => self.at(key.as_usize()?),
+            _ => self.get_value_by_str(key.as_str()?),
+        }
+    }
+
+    fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<Value> {
+        match self.parts() {
+            Ok(parts) => self.at(parts.place(key)?),
+            Err(fault) => Some(not_json(fault)),
+        }
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        match self.parts() {
+            Ok(Parts::List(parts)) => Enumerator::Seq(parts.len()),
+            Ok(Parts::Object { keys, .. }) => {
+                let keys = keys.len();
+                self.mapped_key_value_enumerator(move |own| {
+                    let pair = move |place: usize| match own.parts() {
+                        Ok(Parts::Object { keys, parts, .. }) => (keys[place].clone(), own.value(&parts[place])),
+                        _ => (Value::UNDEFINED, Value::UNDEFINED),
+                    };
+                    Box::new((0..keys).map(pair))
+                })
+            }
+            Err(fault) => Enumerator::Iter(Box::new(std::iter::once(not_json(fault)))),
+        }
+    }
+}
+
+impl Parts {
+    /// Tells the elements of a list or object apart.
+    fn of(text: &[u8], range: &Range<usize>) -> Result<Self, String> {
+        let text = &text[..range.end];
+        let is_list = text[range.start] == b'[';
+        let end = if is_list { b']' } else { b'}' };
+        let (mut keys, mut parts): (Vec<&[u8]>, Vec<Part>) = (Vec::new(), Vec::new());
+        let mut at = space(text, range.start + 1);
+        if text.get(at) == Some(&end) {
+            at += 1;
+        } else {
+            loop {
+                if !is_list {
+                    if text.get(at) != Some(&b'"') {
+                        return Err(fault_at(text, at, "a key in quotes is missing"));
+                    }
+                    let key = skip(text, at)?;
+                    keys.push(&text[at..key]);
+                    at = space(text, key);
+                    if text.get(at) != Some(&b':') {
+                        return Err(fault_at(text, at, "`:` is missing behind a key"));
+                    }
+                    at = space(text, at + 1);
+                }
+                let behind = skip(text, at)?;
+                parts.push(Part::new(at..behind));
+                at = space(text, behind);
+                match text.get(at) {
+                    Some(b',') => at = space(text, at + 1),
+                    Some(mark) if *mark == end => break at += 1,
+                    _ => return Err(fault_at(text, at, "`,` or the end is missing")),
+                }
+            }
+        }
+        if space(text, at) != text.len() {
+            return Err(fault_at(text, at, "something stands behind the value"));
+        }
+        if is_list { Ok(Parts::List(parts)) } else { Self::object(&keys, parts) }
+    }
+
+    /// Of fields of one name the last counts, at the place of the first.
+    fn object(tokens: &[&[u8]], all: Vec<Part>) -> Result<Self, String> {
+        let is_large = tokens.len() > SEARCHED;
+        let mut places: HashMap<String, usize> = HashMap::new();
+        let (mut keys, mut parts) = (Vec::with_capacity(all.len()), Vec::with_capacity(all.len()));
+        for (place, (token, part)) in tokens.iter().zip(all).enumerate() {
+            let key = string(token)?;
+            let known = if is_large {
+                places.get(key.as_str().unwrap_or_default()).copied()
+            } else {
+                tokens[..place].contains(token).then(|| keys.iter().position(|other| *other == key)).flatten()
+            };
+            if let Some(known) = known {
+                parts[known] = part;
+                continue;
+            }
+            if is_large {
+                places.insert(key.to_string(), keys.len());
+            }
+            keys.push(key);
+            parts.push(part);
+        }
+        Ok(Parts::Object { keys, parts, places })
+    }
+
+    fn place(&self, key: &str) -> Option<usize> {
+        match self {
+            Parts::List(_) => None,
+            Parts::Object { keys, places, .. } if places.is_empty() => {
+                keys.iter().position(|own| own.as_str() == Some(key))
+            }
+            Parts::Object { places, .. } => places.get(key).copied(),
+        }
+    }
+}
+
+/// Parses a text, number, truth value or null.
+fn scalar(token: &[u8]) -> Result<Value, String> {
+    match token {
+        [b'"', ..] => string(token),
+        b"true" => Ok(Value::from(true)),
+        b"false" => Ok(Value::from(false)),
+        b"null" => Ok(Value::UNDEFINED),
+        _ => {
+            let number = match serde_json::from_slice::<serde_json::Number>(token) {
+                Ok(number) => number,
+                Err(_) if *normalise(token) == *b"null" => return Ok(Value::UNDEFINED),
+                Err(fault) => return Err(fault.to_string()),
+            };
+            let of_double = || std::str::from_utf8(token).ok().and_then(|token| token.parse::<f64>().ok());
+            Ok(match (number.as_u64(), number.as_i64()) {
+                (Some(number), _) => Value::from(number),
+                (_, Some(number)) => Value::from(number),
+                // Of serde_json the last digit may differ.
+                _ => of_double().map_or(Value::UNDEFINED, Value::from),
+            })
+        }
+    }
+}
+
+/// Parses a text with its quotes. What is no character becomes U+FFFD.
+fn string(token: &[u8]) -> Result<Value, String> {
+    let inner = &token[1..token.len() - 1];
+    if !inner.contains(&b'\\')
+        && let Ok(text) = std::str::from_utf8(inner)
+    {
+        return Ok(Value::from(text));
+    }
+    let text: Result<String, _> = serde_json::from_slice(token).or_else(|_| serde_json::from_slice(&normalise(token)));
+    text.map(Value::from).map_err(|fault| fault.to_string())
+}
+
+/// Returns the end of the value that begins at a place.
+fn skip(text: &[u8], start: usize) -> Result<usize, String> {
+    let mut scan = Scan::default();
+    let rest = text.get(start..).unwrap_or_default();
+    let length = scan.value(rest).map_err(|()| fault_at(text, start, "a value is missing"))?;
+    match length {
+        _ if scan.deepest >= DEEPEST => Err(fault_at(text, start, "too many lists and objects are in each other")),
+        Some(length) => Ok(start + length),
+        None if scan.may_end() => Ok(text.len()),
+        None => Err(fault_at(text, text.len(), "it ends within a value")),
+    }
+}
+
+fn space(text: &[u8], at: usize) -> usize {
+    let rest = text.get(at..).unwrap_or_default();
+    at + rest.iter().position(|byte| !byte.is_ascii_whitespace()).unwrap_or(rest.len())
+}
+
+fn fault_at(text: &[u8], at: usize, reason: &str) -> String {
+    let near = &text[at.min(text.len())..text.len().min(at + 20)];
+    match near {
+        [] => format!("{reason} at its end"),
+        near => format!("{reason} at byte {at}, before {:?}", String::from_utf8_lossy(near)),
+    }
+}
+
+/// Finds the end of one JSON value in text that comes in pieces.
+#[derive(Debug, Default)]
+pub(super) struct Scan {
+    depth: usize,
+    /// The most lists and objects within each other so far.
+    deepest: usize,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    Start,
+    /// Between the texts of a list or object.
+    Between,
+    Text,
+    Escape,
+    /// In a number or word that is the whole value.
+    Word,
+}
+
+/// Bytes of lists and objects that are looked at outside of texts.
+const MARKS: [bool; 256] = {
+    let mut marks = [false; 256];
+    let mut place = 0;
+    let all = b"\"[]{}";
+    while place < all.len() {
+        marks[all[place] as usize] = true;
+        place += 1;
+    }
+    marks
+};
+
+impl Scan {
+    /// Takes the next piece and returns how many bytes of it belong to the value, or nothing if it
+    /// goes on.
+    ///
+    /// # Errors
+    /// If no value begins there.
+    pub(super) fn value(&mut self, piece: &[u8]) -> Result<Option<usize>, ()> {
+        let mut at = 0;
+        loop {
+            let rest = &piece[at..];
+            let Some(&first) = rest.first() else { return Ok(None) };
+            match self.state {
+                State::Start => match first {
+                    b'"' => {
+                        self.state = State::Text;
+                        at += 1;
+                    }
+                    b'[' | b'{' => self.state = State::Between,
+                    b',' | b':' | b']' | b'}' => return Err(()),
+                    _ => self.state = State::Word,
+                },
+                State::Between => {
+                    let Some(mark) = rest.iter().position(|byte| MARKS[usize::from(*byte)]) else { return Ok(None) };
+                    at += mark + 1;
+                    match rest[mark] {
+                        b'"' => self.state = State::Text,
+                        b'[' | b'{' => {
+                            self.depth += 1;
+                            self.deepest = self.deepest.max(self.depth);
+                        }
+                        _ => {
+                            self.depth -= 1;
+                            if self.depth == 0 {
+                                return Ok(Some(at));
+                            }
+                        }
+                    }
+                }
+                State::Text => {
+                    let Some(mark) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\')) else {
+                        return Ok(None);
+                    };
+                    at += mark + 1;
+                    if rest[mark] == b'\\' {
+                        self.state = State::Escape;
+                    } else if self.depth == 0 {
+                        return Ok(Some(at));
+                    } else {
+                        self.state = State::Between;
+                    }
+                }
+                State::Escape => {
+                    self.state = State::Text;
+                    at += 1;
+                }
+                State::Word => {
+                    let is_end = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b',' | b':' | b']' | b'}');
+                    return Ok(rest.iter().position(is_end).map(|length| at + length));
+                }
+            }
+        }
+    }
+
+    /// Returns whether the value is whole if nothing follows.
+    pub(super) fn may_end(&self) -> bool {
+        self.state == State::Word
+    }
+}
+
+/// Returns a row as text for a table that stays in memory: the fields of `names` alone, or all of
+/// them without their values if one of them is not there, so that a message can name its keys.
+pub(crate) fn projected(row: &Value, names: &[String]) -> Value {
+    let of = |name: &str| row.get_attr(name).unwrap_or_default();
+    if names.iter().all(|name| !of(name).is_undefined()) {
+        return Value::from_pairs(names.iter().map(|name| (name.as_str(), of(name))));
+    }
+    let keys = row.try_iter().into_iter().flatten();
+    Value::from_pairs(keys.map(|key| {
+        let is_wanted = key.as_str().is_some_and(|key| names.iter().any(|name| name == key));
+        let value = if is_wanted { row.get_item(&key).unwrap_or_default() } else { Value::UNDEFINED };
+        (key, value)
+    }))
+}
+
+/// Returns the text of a value that stays in memory.
+pub(crate) fn text_of(value: &impl serde::Serialize) -> Result<Vec<u8>, String> {
+    serde_json::to_vec(value).map_err(|fault| fault.to_string())
+}
+
+/// Returns the whole row as a value that is parsed at once, for tables that are looked into at any
+/// place. A list element that was wrapped to have named fields is unwrapped again.
+pub(crate) fn whole(row: &Row) -> Result<Value, String> {
+    let value = match row.parsed()? {
+        Json::Object(mut fields) if fields.len() == 1 && fields.contains_key(VALUE) => fields[VALUE].take(),
+        other => other,
+    };
+    Ok(value_of(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::expression::Expression;
+
+    fn row(text: &str) -> Row {
+        Row::of(text.as_bytes().to_vec()).unwrap()
+    }
+
+    /// Evaluates an expression over a row `r`.
+    fn run(text: &str, source: &str) -> Result<Json, String> {
+        let context = Value::from_pairs([("r", row(text).value()?)]);
+        Expression::compile(source, &["r"])?.evaluate_json(&context)
+    }
+
+    #[test]
+    fn what_is_taken_apart_is_what_is_parsed_whole() {
+        let many: String = (0..40).map(|key| format!("\"k{key}\": [{key}], ")).collect();
+        let rows = [
+            r#"{}"#,
+            r#" { "a" : [ 1 , -2 , 0.1 , 1e3, -0, 18446744073709551615, 123456789012345678901 ] , "b": {"c": [ ]} } "#,
+            "{\"text\": \"a \\\"q\\\" \\\\ \\u00e9 \\ud83d\\ude00 \\n/\", \"é\\t\": true, \"none\": null, \"no\": false}",
+            r#"{"a": 1, "b": 2, "a": 3}"#,
+            &format!("{{{many}\"k7\": \"last\"}}"),
+            r#"{"nan": [NaN, -Infinity, 1e999], "half": "\ud83d", "bad": "\x"}"#,
+        ];
+        for text in rows {
+            let text = text.trim();
+            let taken = serde_json::to_value(row(text).value().unwrap()).unwrap();
+            assert_eq!(taken, row(text).parsed().unwrap(), "{text}");
+            let keys = |value: &Json| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+            assert_eq!(keys(&taken), keys(&row(text).parsed().unwrap()), "{text}");
+        }
+        let deep = |levels: usize| format!("{{\"a\": {}1{}}}", "[".repeat(levels), "]".repeat(levels));
+        for levels in [100, 200, 100_000] {
+            let taken = serde_json::to_value(row(&deep(levels)).value().unwrap()).unwrap();
+            assert_eq!(taken, row(&deep(levels)).parsed().unwrap(), "{levels}");
+        }
+    }
+
+    #[test]
+    fn values_are_as_expressions_expect_them() {
+        let text = r#"{"id": 7, "list": ["b", null, "a"], "of": {"x": {"y": 2.50}}, "none": null}"#;
+        let cases = [
+            ("r.id + 1", json!(8)),
+            ("r.list | length", json!(3)),
+            ("r.list[2] ~ r.list[-3]", json!("ab")),
+            ("r.list | last", json!("a")),
+            ("r.of.x.y", json!(2.5)),
+            ("r.of == {'x': {'y': 2.5}}", json!(true)),
+            ("'list' in r and 'b' in r.list", json!(true)),
+            ("r.of | items | first | first", json!("x")),
+            ("r | list", json!(["id", "list", "of", "none"])),
+            ("r.none | default('d')", json!("d")),
+            ("r.list | map('default', 'd') | join", json!("bda")),
+        ];
+        for (source, expected) in cases {
+            assert_eq!(run(text, source), Ok(expected), "{source}");
+        }
+        assert!(run(text, "r.lst").unwrap_err().contains("its keys are id, list, of, none"));
+    }
+
+    #[test]
+    fn what_is_broken_costs_whoever_asks_for_it() {
+        let text = r#"{"id": 1, "list": [1 2], "word": tru}"#;
+        assert_eq!(run(text, "r.id"), Ok(json!(1)));
+        for source in ["r.list", "r.list[0]", "r.list | length", "r.word", "r.word ~ 'x'", "'a' in r.list"] {
+            let found = run(text, source);
+            assert!(found.as_ref().is_err_and(|fault| fault.contains("is not JSON")), "{source}: {found:?}");
+        }
+        for text in
+            [r#"{"a": 1"#, r#"{"a": 1} 2"#, r#"{"a" 1}"#, "{a: 1}", r#"{"a": }"#, r#"{"a": [1}"#, r#"{"a": "x}"#]
+        {
+            assert!(row(text).value().unwrap_err().starts_with("is not JSON"), "{text}");
+        }
+        for text in ["", "1, 2", "[1", "]", "\"a"] {
+            assert!(Row::of(text.as_bytes().to_vec()).is_err(), "{text}");
+        }
+        assert_eq!(Row::of(b"[1]".to_vec()).unwrap().parsed().unwrap(), json!({"_value": [1]}));
+    }
+
+    #[test]
+    fn a_table_in_memory_keeps_the_fields_that_are_asked_for() {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let kept = |text: &str, asked: &[&str]| {
+            let value = projected(&row(text).value().unwrap(), &names(asked));
+            String::from_utf8(text_of(&value).unwrap()).unwrap()
+        };
+        let text = r#"{"id": 1, "big": [1, 2], "name": "n"}"#;
+        assert_eq!(kept(text, &["id", "name"]), r#"{"id":1,"name":"n"}"#);
+        assert_eq!(kept(text, &["id", "nam"]), r#"{"id":1,"big":null,"name":null}"#);
+    }
+}

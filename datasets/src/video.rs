@@ -1,0 +1,310 @@
+//! Frames of videos, as pictures.
+//!
+//! A video of which a model sees `n` pictures is cut into `n` equal parts, and the frame in the
+//! middle of each is shown: those that arXiv 2307.02469 trains on have five, and it does not say
+//! which.
+
+use std::io::ErrorKind;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::picture::{Pictures, Place, natural_order};
+use crate::record::VideoReference;
+use crate::{Error, Result};
+
+/// Why a video has no frames.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VideoFault {
+    /// It is not there, neither as a file nor as a folder of frames.
+    Missing,
+    /// The programs cannot read it, and what they say.
+    Broken(String),
+    /// Its part begins after its end.
+    PartBeyondEnd,
+    /// Its part is given in seconds and its frames as pictures, of which nobody says how many stand
+    /// for a second.
+    NoFrameRate,
+}
+
+impl VideoFault {
+    /// Returns the reason for which a conversation with it is left out.
+    pub fn name(&self) -> &'static str {
+        match self {
+            VideoFault::Missing => "missing_video",
+            VideoFault::Broken(_) => "broken_video",
+            VideoFault::PartBeyondEnd => "part_beyond_video",
+            VideoFault::NoFrameRate => "no_frame_rate",
+        }
+    }
+}
+
+/// A video that is there.
+#[derive(Debug, Clone)]
+pub enum Video {
+    /// A file, and how many seconds it lasts.
+    File(Place, f64),
+    /// A folder of frames: their paths in the order of their names, numbers in them by size.
+    Frames(Vec<String>),
+}
+
+/// One frame of a video.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Frame {
+    /// A picture that is there, by its path.
+    Picture(String),
+    /// So many milliseconds from the beginning of the video.
+    At(u64),
+}
+
+impl Video {
+    /// Finds a video by its path: the file, or else the folder of frames of its name with or
+    /// without the extension.
+    ///
+    /// # Errors
+    /// If the programs of ffmpeg are needed and not installed, or a folder cannot be read.
+    pub fn find(pictures: &Pictures, path: &str) -> Result<std::result::Result<Video, VideoFault>> {
+        if let Some(place) = pictures.find(path)? {
+            return Ok(duration(&place)?.map(|seconds| Video::File(place, seconds)));
+        }
+        let frames = Self::folder(pictures, path)?;
+        Ok(if frames.is_empty() { Err(VideoFault::Missing) } else { Ok(Video::Frames(frames)) })
+    }
+
+    /// Returns the frames of the folder that stands in the place of a video, in their order; none
+    /// if there is no such folder.
+    ///
+    /// # Errors
+    /// If the folder cannot be read.
+    pub fn folder(pictures: &Pictures, path: &str) -> Result<Vec<String>> {
+        let stem = Path::new(path).with_extension("");
+        for folder in [Some(path), stem.to_str()].into_iter().flatten() {
+            let mut frames = pictures.pictures_in(folder)?;
+            if !frames.is_empty() {
+                frames.sort_by(|first, second| natural_order(first, second));
+                return Ok(frames);
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    /// Returns the frames in the middles of `count` equal parts of it, or of its part between start
+    /// and end. `frame_rate` is how many frames of a folder stand for a second.
+    ///
+    /// # Errors
+    /// If the part is not in it, or its frames cannot be told from seconds.
+    pub fn frames(
+        &self,
+        part: &VideoReference,
+        count: u32,
+        frame_rate: Option<f64>,
+    ) -> std::result::Result<Vec<Frame>, VideoFault> {
+        let is_whole = part.start.is_none() && part.end.is_none();
+        match self {
+            Video::File(_, seconds) => {
+                let start = part.start.unwrap_or(0.0);
+                let end = part.end.map_or(*seconds, |end| end.min(*seconds));
+                if start >= end {
+                    return Err(VideoFault::PartBeyondEnd);
+                }
+                Ok(middles(start, end, count).map(|second| Frame::At((second * 1000.0).round() as u64)).collect())
+            }
+            Video::Frames(paths) => {
+                let per_second = if is_whole { Some(1.0) } else { frame_rate };
+                let per_second = per_second.ok_or(VideoFault::NoFrameRate)?;
+                let all = paths.len() as f64;
+                let start = part.start.map_or(0.0, |second| second * per_second);
+                let end = part.end.map_or(all, |second| (second * per_second).min(all));
+                if start >= end {
+                    return Err(VideoFault::PartBeyondEnd);
+                }
+                let place = |middle: f64| Frame::Picture(paths[(middle as usize).min(paths.len() - 1)].clone());
+                Ok(middles(start, end, count).map(place).collect())
+            }
+        }
+    }
+}
+
+/// Returns the middles of equal parts of a span.
+fn middles(start: f64, end: f64, count: u32) -> impl Iterator<Item = f64> {
+    (0..count).map(move |place| start + (f64::from(place) + 0.5) * (end - start) / f64::from(count))
+}
+
+/// Milliseconds before the wanted moment at which a frame is sought if none begins after it: the
+/// last frame of a video may last long.
+const EARLIER: [u64; 4] = [0, 100, 500, 2000];
+
+/// Returns the frame of a video file that is shown at a moment, or at the last before it that
+/// begins one, as a JPEG.
+///
+/// # Errors
+/// If the program is not installed. The inner error says that it cannot read the video.
+pub fn frame_at(place: &Place, milliseconds: u64) -> Result<std::result::Result<Vec<u8>, VideoFault>> {
+    let Some(input) = place.input() else { return Ok(Err(compressed())) };
+    let moments = EARLIER.iter().map(|earlier| milliseconds.saturating_sub(*earlier)).chain([0]);
+    for moment in moments {
+        let seconds = format!("{}.{:03}", moment / 1000, moment % 1000);
+        let mut command = Command::new("ffmpeg");
+        // Bit-exact, so that the version of the library does not stand in the picture; quality 2 is
+        // the best that its JPEG encoder gives by default.
+        command.args([
+            "-nostdin",
+            "-v",
+            "error",
+            "-threads",
+            "1",
+            "-protocol_whitelist",
+            "file,subfile",
+            "-ss",
+            &seconds,
+        ]);
+        command.arg("-i").arg(&input);
+        command.args(["-map", "0:v:0", "-frames:v", "1", "-c:v", "mjpeg", "-q:v", "2", "-pix_fmt", "yuvj420p"]);
+        command.args(["-flags:v", "+bitexact", "-fflags", "+bitexact", "-f", "image2pipe", "-"]);
+        match output(command, "ffmpeg")? {
+            Ok(bytes) if bytes.is_empty() => {}
+            other => return Ok(other),
+        }
+    }
+    Ok(Err(VideoFault::Broken("it has no frame there".to_owned())))
+}
+
+/// Returns the first line of what `ffmpeg -version` says: other versions may give other pixels.
+///
+/// # Errors
+/// If the program is not installed.
+pub fn ffmpeg_version() -> Result<String> {
+    let mut command = Command::new("ffmpeg");
+    command.arg("-version");
+    let text = output(command, "ffmpeg")?.unwrap_or_default();
+    Ok(String::from_utf8_lossy(&text).lines().next().unwrap_or_default().to_owned())
+}
+
+fn compressed() -> VideoFault {
+    VideoFault::Broken("it is compressed within its archive; unpack the archive".to_owned())
+}
+
+/// Returns how many seconds a video lasts.
+fn duration(place: &Place) -> Result<std::result::Result<f64, VideoFault>> {
+    let Some(input) = place.input() else { return Ok(Err(compressed())) };
+    let mut command = Command::new("ffprobe");
+    command.args(["-v", "error", "-protocol_whitelist", "file,subfile", "-select_streams", "v:0"]);
+    command.args(["-show_entries", "format=duration:stream=duration", "-of", "default=nw=1:nk=1", "-i"]).arg(&input);
+    let said = match output(command, "ffprobe")? {
+        Ok(said) => said,
+        Err(fault) => return Ok(Err(fault)),
+    };
+    let said = String::from_utf8_lossy(&said);
+    let seconds = said.lines().filter_map(|line| line.trim().parse::<f64>().ok());
+    let seconds = seconds.filter(|seconds| seconds.is_finite()).fold(0.0, f64::max);
+    Ok(if seconds > 0.0 { Ok(seconds) } else { Err(VideoFault::Broken("it does not say how long it is".to_owned())) })
+}
+
+/// Runs a program and returns what it writes; what it says of a file that it cannot read is a fault
+/// of the video.
+fn output(mut command: Command, program: &'static str) -> Result<std::result::Result<Vec<u8>, VideoFault>> {
+    let output = match command.stdin(Stdio::null()).output() {
+        Err(fault) if fault.kind() == ErrorKind::NotFound => return Err(Error::NoProgram { program }),
+        Err(source) => return Err(Error::Io { path: program.into(), source }),
+        Ok(output) => output,
+    };
+    if output.status.success() {
+        return Ok(Ok(output.stdout));
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it cannot be read");
+    Ok(Err(VideoFault::Broken(last.trim().to_owned())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cmp::Ordering;
+
+    use super::*;
+
+    fn part(start: Option<f64>, end: Option<f64>) -> VideoReference {
+        VideoReference { path: "v.mp4".to_owned(), start, end }
+    }
+
+    #[test]
+    fn frames_are_those_in_the_middle_of_equal_parts() {
+        let video = Video::File(Place::File("v.mp4".into()), 10.0);
+        let at = |part| video.frames(&part, 5, None).map(|frames| format!("{frames:?}"));
+        assert_eq!(at(part(None, None)).unwrap(), "[At(1000), At(3000), At(5000), At(7000), At(9000)]");
+        assert_eq!(at(part(Some(2.0), Some(3.0))).unwrap(), "[At(2100), At(2300), At(2500), At(2700), At(2900)]");
+        assert_eq!(at(part(Some(5.0), Some(99.0))).unwrap(), "[At(5500), At(6500), At(7500), At(8500), At(9500)]");
+        assert_eq!(at(part(Some(10.0), None)).unwrap_err(), VideoFault::PartBeyondEnd);
+    }
+
+    #[test]
+    fn folders_of_frames_are_videos() {
+        let folder = tempfile::tempdir().unwrap();
+        let frames = folder.path().join("videos/v");
+        std::fs::create_dir_all(&frames).unwrap();
+        for number in 1..=12 {
+            std::fs::write(frames.join(format!("f{number}.jpg")), "x").unwrap();
+        }
+        std::fs::write(frames.join("list.txt"), "x").unwrap();
+        let pictures = Pictures::of([folder.path().to_owned()]);
+        let video = Video::find(&pictures, "videos/v.mp4").unwrap().unwrap();
+        let numbers = |frames: Vec<Frame>| -> Vec<String> {
+            let of = |frame| match frame {
+                Frame::Picture(path) => path.trim_start_matches("videos/v/f").trim_end_matches(".jpg").to_owned(),
+                Frame::At(_) => unreachable!("it is a folder"),
+            };
+            frames.into_iter().map(of).collect()
+        };
+        // By number, not by character: 10 comes after 9.
+        assert_eq!(numbers(video.frames(&part(None, None), 5, None).unwrap()), ["2", "4", "7", "9", "11"]);
+        let own = part(Some(1.0), Some(3.0));
+        assert_eq!(numbers(video.frames(&own, 2, Some(3.0)).unwrap()), ["5", "8"]);
+        assert_eq!(video.frames(&own, 2, None), Err(VideoFault::NoFrameRate));
+        assert_eq!(video.frames(&part(Some(9.0), None), 2, Some(3.0)), Err(VideoFault::PartBeyondEnd));
+        assert_eq!(Video::find(&pictures, "videos/w.mp4").unwrap().unwrap_err(), VideoFault::Missing);
+    }
+
+    #[test]
+    fn frames_of_a_video_file_are_those_of_their_moments() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a b.mp4");
+        // Five seconds: each is of another grey.
+        let source = "color=black:s=64x48:r=10:d=5,geq=lum='40*floor(T)+30':cb=128:cr=128";
+        if !crate::machine::video(source, &path) {
+            return;
+        }
+        let archive = folder.path().join("c.tar");
+        crate::archive::tests::write_tar(&archive, &[("v/b.mp4", &std::fs::read(&path).unwrap())]);
+        let pictures = Pictures::of([folder.path().to_owned()]);
+        for name in ["a b.mp4", "v/b.mp4"] {
+            let video = Video::find(&pictures, name).unwrap().unwrap();
+            let Video::File(place, seconds) = &video else { panic!("it is a file") };
+            assert!((seconds - 5.0).abs() < 0.11, "{seconds}");
+            let greys: Vec<u8> = video
+                .frames(&part(None, None), 5, None)
+                .unwrap()
+                .into_iter()
+                .map(|frame| {
+                    let Frame::At(moment) = frame else { panic!("it is a file") };
+                    let jpeg = frame_at(place, moment).unwrap().unwrap();
+                    assert_eq!(jpeg, frame_at(place, moment).unwrap().unwrap(), "it repeats itself");
+                    let pixels = lynxdata_picture::decode_rgb(&jpeg, 1 << 20).unwrap();
+                    assert_eq!(pixels.dimensions(), (64, 48));
+                    pixels.get_pixel(32, 24).0[1]
+                })
+                .collect();
+            assert!(greys.is_sorted() && greys.windows(2).all(|pair| pair[1] - pair[0] > 25), "{greys:?}");
+            // After the last frame began, it is still shown.
+            assert!(frame_at(place, 4999).unwrap().is_ok());
+        }
+        std::fs::write(folder.path().join("broken.mp4"), "no video").unwrap();
+        assert!(matches!(Video::find(&pictures, "broken.mp4").unwrap(), Err(VideoFault::Broken(_))));
+    }
+
+    #[test]
+    fn numbers_in_names_are_ordered_by_size() {
+        for (first, second) in [("f9.jpg", "f10.jpg"), ("a/2/1.jpg", "a/10/0.jpg"), ("a1", "b0"), ("f009", "f10")] {
+            assert_eq!(natural_order(first, second), Ordering::Less, "{first} {second}");
+            assert_eq!(natural_order(second, first), Ordering::Greater, "{first} {second}");
+        }
+        assert_ne!(natural_order("f01", "f1"), Ordering::Equal, "the order is total");
+    }
+}

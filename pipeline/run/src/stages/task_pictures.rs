@@ -1,0 +1,559 @@
+//! The pictures and videos of the conversations of one task: each is looked at once, what is
+//! missing or broken is listed, and what has no file of its own gets one in the run.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use lynxdata_datasets::{
+    Conversation, Frame, ImageReference, Pictures, Place, Task, Video, VideoFault, VideoReference, frame_at,
+};
+use lynxdata_fetch::{DownloadConfig, status_of};
+use lynxdata_picture::{Encode, PictureSettings, Resize, prepare};
+use lynxdata_records::{NewPart, RunFolder, Status};
+use rayon::prelude::*;
+use serde_json::json;
+
+use crate::recipe::InstructConfig;
+
+/// The reason for leaving out conversations of which a picture is not there. What is wrong with one
+/// that is there has the names of a download.
+pub(super) const MISSING_IMAGE: &str = "missing_image";
+
+/// The folder of the pictures that have no file of their own: members of archives, bytes in rows,
+/// frames of videos.
+pub(super) const KEPT: &str = "instruct/pictures";
+
+/// The folder of the lists of what is missing or broken.
+pub(super) const LISTED: &str = "instruct/left_out";
+
+/// Pictures and videos that are remembered; datasets name those of one picture near each other.
+const REMEMBERED: usize = 1 << 16;
+
+/// What became of a picture that was looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// It is a file below the folder of pictures.
+    Loose,
+    /// It is kept in the run, or is a member of an archive that need not be.
+    Kept,
+    /// Conversations with it are left out, and why.
+    Faulty(&'static str),
+}
+
+/// What may not be, and what is done about it.
+pub(super) struct Rules<'a> {
+    /// What a picture may be, as for downloads.
+    pub(super) limits: &'a DownloadConfig,
+    /// Whether a conversation needs all of its pictures.
+    pub(super) needs_all: bool,
+    /// Frames that stand for a video.
+    pub(super) frames: Option<u32>,
+    /// Frames of a folder that stand for a second.
+    pub(super) frame_rate: Option<f64>,
+    /// Whether members of archives become files: where a format names pictures by their paths.
+    pub(super) keeps_members: bool,
+}
+
+impl<'a> Rules<'a> {
+    pub(super) fn of(config: &InstructConfig, limits: &'a DownloadConfig, task: &Task) -> Self {
+        Self {
+            limits,
+            needs_all: config.require_images,
+            frames: config.frames,
+            frame_rate: task.frame_rate(),
+            keeps_members: config.formats.iter().any(|format| format.names_pictures),
+        }
+    }
+}
+
+/// Why conversations were left out, how many, and the first case of each.
+pub(super) type LeftOut = BTreeMap<&'static str, (u64, String)>;
+
+/// Looks at the pictures of conversations.
+pub(super) struct TaskPictures<'a> {
+    rules: Rules<'a>,
+    /// Where its authors' pictures lie.
+    folder: PathBuf,
+    /// Where pictures are kept until the part is committed.
+    kept: PathBuf,
+    /// Where earlier parts of the split keep theirs.
+    before: Vec<PathBuf>,
+    pictures: Pictures,
+    looks: HashMap<String, Look>,
+    videos: HashMap<String, std::result::Result<Video, VideoFault>>,
+    has_loose: bool,
+    list: Option<(PathBuf, BufWriter<File>)>,
+    left_out: LeftOut,
+}
+
+impl<'a> TaskPictures<'a> {
+    /// Begins; `name` is that of the part, `before` where earlier parts of the split keep their
+    /// pictures, `folder` that of the pictures, or an archive of them.
+    pub(super) fn new(run: &RunFolder, name: &str, before: Vec<PathBuf>, folder: PathBuf, rules: Rules<'a>) -> Self {
+        let kept = run.temporary_folder().join(format!("pictures-{name}"));
+        let pictures = Pictures::of([kept.clone(), folder.clone()]);
+        Self {
+            rules,
+            folder,
+            kept,
+            before,
+            pictures,
+            looks: HashMap::new(),
+            videos: HashMap::new(),
+            has_loose: false,
+            list: None,
+            left_out: LeftOut::new(),
+        }
+    }
+
+    /// Returns the bytes of a picture that was looked at.
+    pub(super) fn read(&self, path: &str) -> lynxdata_datasets::Result<Option<Vec<u8>>> {
+        self.pictures.read(path)
+    }
+
+    /// Puts frames in the place of videos if the recipe says so, and takes out conversations of
+    /// which a picture or the video is missing or broken, which are listed.
+    pub(super) fn look_at(&mut self, conversations: &mut Vec<Conversation>) -> Result<()> {
+        let faulty_videos = self.look_at_videos(conversations)?;
+        self.look_at_pictures(conversations)?;
+        let mut kept = Vec::with_capacity(conversations.len());
+        for mut conversation in std::mem::take(conversations) {
+            let of_row = std::mem::take(&mut conversation.embedded);
+            let video = conversation
+                .video
+                .as_ref()
+                .and_then(|video| Some((video.path.clone(), *faulty_videos.get(&video.path)?)));
+            let images = conversation.images.iter().filter_map(|image| match self.looks.get(&image.path) {
+                Some(Look::Faulty(fault)) => Some((image.path.clone(), *fault)),
+                _ => None,
+            });
+            let faults: Vec<(String, &'static str)> = video.into_iter().chain(images).collect();
+            let is_kept =
+                |fault: &str| !self.rules.needs_all && (fault == MISSING_IMAGE || fault == VideoFault::Missing.name());
+            let reason = faults.iter().find(|(_, fault)| !is_kept(fault)).cloned();
+            for (path, fault) in &faults {
+                self.list(&conversation.id, path, fault, reason.is_none())?;
+            }
+            match reason {
+                None => kept.push(conversation),
+                Some((path, fault)) if of_row.contains_key(&path) => {
+                    let example = || format!("{} with a picture of its row", conversation.id);
+                    self.left_out.entry(fault).or_insert_with(|| (0, example())).0 += 1;
+                }
+                Some((path, fault)) => self.leave_out(&conversation.id, &path, fault),
+            }
+        }
+        *conversations = kept;
+        Ok(())
+    }
+
+    fn leave_out(&mut self, id: &str, path: &str, fault: &'static str) {
+        let (folder, pictures) = (&self.folder, &self.pictures);
+        let example = || {
+            if fault != MISSING_IMAGE && fault != VideoFault::Missing.name() {
+                return format!("{id} with {}", folder.join(path).display());
+            }
+            let packed: Vec<String> = pictures.packed_whole().iter().map(|own| own.display().to_string()).collect();
+            let packed = match packed.as_slice() {
+                [] => String::new(),
+                packed => format!("; {} can only be read when it is unpacked", packed.join(", ")),
+            };
+            format!(
+                "{id}, as {path} is not in {}{packed}; instruct.tasks[].images names another folder, \
+                 instruct.require_images = false keeps such conversations",
+                folder.display()
+            )
+        };
+        self.left_out.entry(fault).or_insert_with(|| (0, example())).0 += 1;
+    }
+
+    fn list(&mut self, id: &str, path: &str, reason: &str, kept: bool) -> Result<()> {
+        if self.list.is_none() {
+            let mut path = self.kept.clone().into_os_string();
+            path.push(".jsonl");
+            let path = PathBuf::from(path);
+            let failed = || format!("cannot write {}", path.display());
+            std::fs::create_dir_all(path.parent().with_context(failed)?).with_context(failed)?;
+            let file = File::create(&path).with_context(failed)?;
+            self.list = Some((path, BufWriter::new(file)));
+        }
+        let (file, out) = self.list.as_mut().expect("it was made above");
+        let line = json!({"id": id, "path": path, "reason": reason, "kept": kept});
+        writeln!(out, "{line}").with_context(|| format!("cannot write {}", file.display()))
+    }
+
+    /// Looks at every picture that is not known yet, on all cores, and keeps what has no file. A
+    /// picture that is refused as a download is refused here.
+    fn look_at_pictures(&mut self, conversations: &[Conversation]) -> Result<()> {
+        if self.looks.len() > REMEMBERED {
+            self.looks.clear();
+        }
+        let mut wanted: BTreeMap<&str, &Conversation> = BTreeMap::new();
+        for conversation in conversations {
+            for image in &conversation.images {
+                if !self.looks.contains_key(&image.path) {
+                    wanted.entry(&image.path).or_insert(conversation);
+                }
+            }
+        }
+        let look = |(path, conversation): (&str, &Conversation)| -> Result<(String, Look)> {
+            let place = match conversation.embedded.get(path) {
+                Some(bytes) => Some(Place::Row(bytes.clone())),
+                None => self.pictures.find(path)?,
+            };
+            Ok((path.to_owned(), self.look(path, place)?))
+        };
+        let looks = wanted.into_par_iter().map(look).collect::<Result<Vec<_>>>()?;
+        self.has_loose |= looks.iter().any(|(_, look)| *look == Look::Loose);
+        self.looks.extend(looks);
+        Ok(())
+    }
+
+    fn look(&self, path: &str, place: Option<Place>) -> Result<Look> {
+        let Some(place) = place else { return Ok(Look::Faulty(MISSING_IMAGE)) };
+        let bytes = match read(&place, self.rules.limits.max_bytes) {
+            Ok(bytes) => bytes,
+            Err(status) => return Ok(Look::Faulty(status.name())),
+        };
+        let is_kept = match &place {
+            Place::File(file) if file.starts_with(&self.kept) => {
+                return Ok(fault(bytes, self.rules.limits).unwrap_or(Look::Kept));
+            }
+            Place::File(_) => return Ok(fault(bytes, self.rules.limits).unwrap_or(Look::Loose)),
+            Place::Member(_) => self.rules.keeps_members,
+            Place::Row(_) => true,
+        };
+        if let Some(faulty) = fault(bytes.clone(), self.rules.limits) {
+            return Ok(faulty);
+        }
+        if is_kept {
+            self.keep(path, &bytes)?;
+        }
+        Ok(Look::Kept)
+    }
+
+    fn keep(&self, path: &str, bytes: &[u8]) -> Result<()> {
+        let file = self.kept.join(path);
+        let folder = file.parent().context("a picture lies in a folder")?;
+        let failed = || format!("cannot write {}", file.display());
+        std::fs::create_dir_all(folder).with_context(failed)?;
+        // A picture that an earlier part keeps takes no room again, where the file system has
+        // links.
+        let earlier = self.before.iter().map(|folder| folder.join(path)).find(|earlier| earlier.is_file());
+        if earlier.is_some_and(|earlier| std::fs::hard_link(earlier, &file).is_ok()) {
+            return Ok(());
+        }
+        std::fs::write(&file, bytes).with_context(failed)
+    }
+
+    /// Looks for every video, and puts frames in its place if the recipe says so. Returns the
+    /// videos that are missing or broken, and why.
+    fn look_at_videos(&mut self, conversations: &mut [Conversation]) -> Result<BTreeMap<String, &'static str>> {
+        if self.videos.len() > REMEMBERED {
+            self.videos.clear();
+        }
+        let all = conversations.iter().filter_map(|conversation| conversation.video.as_ref());
+        let paths: BTreeSet<&str> = all.map(|video| video.path.as_str()).collect();
+        let mut faulty = BTreeMap::new();
+        let Some(count) = self.rules.frames else {
+            for path in paths {
+                let place = self.pictures.find(path)?;
+                match place.map(|place| place.size()) {
+                    None if Video::folder(&self.pictures, path)?.is_empty() => {
+                        faulty.insert(path.to_owned(), VideoFault::Missing.name());
+                    }
+                    Some(Ok(0)) => _ = faulty.insert(path.to_owned(), Status::EmptyBody.name()),
+                    Some(Err(_)) => _ = faulty.insert(path.to_owned(), Status::UnreadableFile.name()),
+                    _ => {}
+                }
+            }
+            return Ok(faulty);
+        };
+        let unknown: Vec<&str> = paths.into_iter().filter(|path| !self.videos.contains_key(*path)).collect();
+        let find = |path: &&str| Ok(((*path).to_owned(), Video::find(&self.pictures, path)?));
+        let found = unknown.par_iter().map(find).collect::<lynxdata_datasets::Result<Vec<_>>>()?;
+        self.videos.extend(found);
+        let shown = conversations.par_iter().map(|conversation| match &conversation.video {
+            Some(video) => self.frames(video, count).map(Some),
+            None => Ok(None),
+        });
+        let shown = shown.collect::<Result<Vec<_>>>()?;
+        for (conversation, shown) in conversations.iter_mut().zip(shown) {
+            match (shown, &conversation.video) {
+                (Some(Ok(paths)), _) => {
+                    conversation.images = paths.into_iter().map(|path| ImageReference { path }).collect();
+                    conversation.video = None;
+                }
+                (Some(Err(fault)), Some(video)) => _ = faulty.insert(video.path.clone(), fault.name()),
+                _ => {}
+            }
+        }
+        Ok(faulty)
+    }
+
+    /// Returns the paths of the frames of a video, which are kept: `VIDEO/MILLISECONDS.jpg`.
+    fn frames(&self, part: &VideoReference, count: u32) -> Result<std::result::Result<Vec<String>, VideoFault>> {
+        let video = match &self.videos[&part.path] {
+            Ok(video) => video,
+            Err(fault) => return Ok(Err(fault.clone())),
+        };
+        let frames = match video.frames(part, count, self.rules.frame_rate) {
+            Ok(frames) => frames,
+            Err(fault) => return Ok(Err(fault)),
+        };
+        let mut paths = Vec::new();
+        for frame in frames {
+            paths.push(match (frame, video) {
+                (Frame::Picture(path), _) => path,
+                (Frame::At(moment), Video::File(place, _)) => {
+                    let path = format!("{}/{moment:08}.jpg", part.path);
+                    if !self.kept.join(&path).is_file() {
+                        match frame_at(place, moment)? {
+                            Ok(bytes) => self.keep(&path, &bytes)?,
+                            Err(fault) => return Ok(Err(fault)),
+                        }
+                    }
+                    path
+                }
+                (Frame::At(_), Video::Frames(_)) => unreachable!("a folder has pictures"),
+            });
+        }
+        Ok(Ok(paths))
+    }
+
+    /// Whether some pictures are kept in the run while others are files beside it, so that no one
+    /// folder has all of them.
+    pub(super) fn is_scattered(&self) -> bool {
+        self.has_loose && self.kept.is_dir()
+    }
+
+    /// Keeps a copy of a picture that is a file.
+    pub(super) fn gather(&self, path: &str) -> Result<()> {
+        if self.kept.join(path).is_file() {
+            return Ok(());
+        }
+        match self.pictures.read(path)? {
+            Some(bytes) => self.keep(path, &bytes),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends the list and hands over what is kept as files of the part. Returns what was left out.
+    pub(super) fn finish(self, run: &RunFolder, name: &str, new: &mut NewPart) -> Result<LeftOut> {
+        let mut hand_over = |from: &Path, name: String| -> Result<()> {
+            let staged = run.stage_file(new, &name)?;
+            std::fs::rename(from, &staged)
+                .with_context(|| format!("cannot move {} to {}", from.display(), staged.display()))
+        };
+        if let Some((path, mut out)) = self.list {
+            out.flush().with_context(|| format!("cannot write {}", path.display()))?;
+            hand_over(&path, format!("{LISTED}/{name}.jsonl"))?;
+        }
+        if self.kept.is_dir() {
+            hand_over(&self.kept, kept_folder(name))?;
+        }
+        Ok(self.left_out)
+    }
+}
+
+/// Where the pictures of a part are kept, from the run folder on.
+pub(super) fn kept_folder(name: &str) -> String {
+    format!("{KEPT}/{name}")
+}
+
+/// Returns the pictures of a committed part: those that the run keeps, and those of its authors.
+pub(super) fn committed(run: &Path, name: &str, folder: PathBuf) -> Pictures {
+    Pictures::of([run.join(kept_folder(name)), folder])
+}
+
+/// Reads a picture that is neither empty nor larger than it may be.
+fn read(place: &Place, most: u64) -> std::result::Result<Vec<u8>, Status> {
+    match place.size() {
+        Ok(0) => Err(Status::EmptyBody),
+        Ok(bytes) if bytes > most => Err(Status::TooLarge),
+        Ok(_) => place.read().map_err(|_| Status::UnreadableFile),
+        Err(_) => Err(Status::UnreadableFile),
+    }
+}
+
+fn fault(bytes: Vec<u8>, limits: &DownloadConfig) -> Option<Look> {
+    let settings = PictureSettings {
+        resize: Resize::Keep,
+        size: limits.size,
+        only_if_larger: true,
+        encode: Encode::Jpeg,
+        quality: limits.quality,
+        max_pixels: limits.max_pixels,
+        check: limits.check,
+    };
+    let error = prepare(bytes, &settings, &[]).err()?;
+    Some(Look::Faulty(status_of(&error).name()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn conversation(path: &str) -> Conversation {
+        let image = json!([{ "path": path }]);
+        serde_json::from_value(json!({
+            "id": path, "task": "t", "group": "vqa", "answer_shape": "phrase", "licence": "CC0-1.0", "images": image,
+            "messages": [], "template": "vqa/a", "source_file": "f", "source_row": 0, "choice_order": []
+        }))
+        .unwrap()
+    }
+
+    fn rules(limits: &DownloadConfig) -> Rules<'_> {
+        Rules { limits, needs_all: true, frames: None, frame_rate: None, keeps_members: true }
+    }
+
+    fn jpeg() -> Vec<u8> {
+        std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../picture/fixtures/plain.jpg")).unwrap()
+    }
+
+    /// Looks at conversations and returns the ids of those that are kept, and the lines of the
+    /// list.
+    fn look(own: &mut TaskPictures, conversations: Vec<Conversation>) -> (Vec<Conversation>, Vec<String>) {
+        let mut conversations = conversations;
+        own.look_at(&mut conversations).unwrap();
+        let Some((list, out)) = &mut own.list else { return (conversations, Vec::new()) };
+        out.flush().unwrap();
+        let lines = std::fs::read_to_string(list).unwrap();
+        (conversations, lines.lines().map(str::to_owned).collect())
+    }
+
+    #[test]
+    fn pictures_that_no_trainer_opens_have_a_reason() {
+        let (folder, run) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let run = RunFolder::open(&run.path().join("run")).unwrap();
+        let jpeg = jpeg();
+        let limits = DownloadConfig { max_bytes: 100_000, ..DownloadConfig::default() };
+        let files: [(&str, &[u8], Option<&str>); 8] = [
+            ("whole.jpg", &jpeg, None),
+            ("named.png", &jpeg, None),
+            ("empty.jpg", b"", Some("empty_body")),
+            ("page.jpg", b"<!DOCTYPE html><p>Not found</p>", Some("not_an_image")),
+            ("text.jpg", b"not found", Some("not_an_image")),
+            ("lfs.jpg", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", Some("not_an_image")),
+            ("cut.jpg", &jpeg[..jpeg.len() / 2], Some("broken_image")),
+            ("large.jpg", &[jpeg.clone(), vec![0; 100_000]].concat(), Some("too_large")),
+        ];
+        let mut conversations = vec![conversation("nowhere.jpg"), conversation("."), conversation("whole.jpg")];
+        for (name, bytes, _) in files {
+            std::fs::write(folder.path().join(name), bytes).unwrap();
+            conversations.push(conversation(name));
+        }
+        let mut own = TaskPictures::new(&run, "t", Vec::new(), folder.path().to_owned(), rules(&limits));
+        let (kept, lines) = look(&mut own, conversations);
+        for (name, _, fault) in files {
+            let expected = fault.map_or(Look::Loose, Look::Faulty);
+            assert_eq!(own.looks[name], expected, "{name}");
+            let line = lines.iter().find(|line| line.contains(&format!("\"path\":\"{name}\"")));
+            assert_eq!(line.is_some_and(|line| line.contains(fault.unwrap_or("-"))), fault.is_some(), "{name}");
+        }
+        assert_eq!((kept.len(), lines.len(), own.left_out[MISSING_IMAGE].0), (3, 8, 2));
+        assert!(own.left_out[MISSING_IMAGE].1.contains("instruct.require_images = false"), "{:?}", own.left_out);
+        assert!(!own.is_scattered());
+        // What is missing may be allowed to be; what is broken is not.
+        own = TaskPictures::new(
+            &run,
+            "t",
+            Vec::new(),
+            folder.path().to_owned(),
+            Rules { needs_all: false, ..rules(&limits) },
+        );
+        let (kept, lines) = look(&mut own, vec![conversation("nowhere.jpg"), conversation("cut.jpg")]);
+        assert_eq!((kept.len(), lines.len()), (1, 2));
+        assert!(lines[0].contains("\"kept\":true") && lines[1].contains("\"kept\":false"), "{lines:?}");
+    }
+
+    #[test]
+    fn what_has_no_file_gets_one_and_only_once() {
+        let (folder, place) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let run = RunFolder::open(&place.path().join("run")).unwrap();
+        let limits = DownloadConfig::default();
+        let object = format!("{{\"a\": \"{}\"}}", base64(&jpeg()));
+        std::fs::write(folder.path().join("LA.json"), object).unwrap();
+        std::fs::write(folder.path().join("loose.jpg"), jpeg()).unwrap();
+        let mut in_row = conversation("12/34.jpg");
+        in_row.embedded.insert("12/34.jpg".to_owned(), jpeg().into());
+        let mut again = in_row.clone();
+        again.embedded.clear();
+        let all = vec![conversation("LA.json/a"), in_row, again, conversation("loose.jpg")];
+        let mut own = TaskPictures::new(&run, "t", Vec::new(), folder.path().to_owned(), rules(&limits));
+        let (kept, lines) = look(&mut own, all);
+        assert_eq!((kept.len(), lines.len()), (4, 0));
+        assert!(kept.iter().all(|own| own.embedded.is_empty()) && own.is_scattered());
+        own.gather("loose.jpg").unwrap();
+        let mut new = NewPart::new("instruct", "t", "f".to_owned());
+        own.finish(&run, "t", &mut new).unwrap();
+        run.commit(new).unwrap();
+        for path in ["LA.json/a", "12/34.jpg", "loose.jpg"] {
+            assert_eq!(std::fs::read(run.root().join(KEPT).join("t").join(path)).unwrap(), jpeg(), "{path}");
+        }
+        // The next part of the split keeps a link to it.
+        let before = vec![run.root().join(kept_folder("t"))];
+        let mut own = TaskPictures::new(&run, "t-00001", before, folder.path().to_owned(), rules(&limits));
+        look(&mut own, vec![conversation("LA.json/a")]);
+        assert_eq!(std::fs::read(own.kept.join("LA.json/a")).unwrap(), jpeg());
+        // Without a format that names paths, members stay where they are.
+        let mut own = TaskPictures::new(
+            &run,
+            "t",
+            Vec::new(),
+            folder.path().to_owned(),
+            Rules { keeps_members: false, ..rules(&limits) },
+        );
+        let (kept, _) = look(&mut own, vec![conversation("LA.json/a")]);
+        assert_eq!((kept.len(), own.kept.exists()), (1, false));
+        assert_eq!(own.read("LA.json/a").unwrap(), Some(jpeg()));
+    }
+
+    #[test]
+    fn frames_stand_for_a_video() {
+        let (folder, place) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let run = RunFolder::open(&place.path().join("run")).unwrap();
+        let limits = DownloadConfig::default();
+        std::fs::create_dir(folder.path().join("v")).unwrap();
+        for number in 0..10 {
+            std::fs::write(folder.path().join(format!("v/{number}.jpg")), jpeg()).unwrap();
+        }
+        let about = |path: &str, start: Option<f64>| {
+            let mut own = conversation("x");
+            own.id = path.to_owned();
+            own.images.clear();
+            own.video = Some(VideoReference { path: path.to_owned(), start, end: None });
+            own
+        };
+        let all = vec![about("v.mp4", None), about("w.mp4", None), about("v.mp4", Some(2.0))];
+        let five = Rules { frames: Some(5), ..rules(&limits) };
+        let mut own = TaskPictures::new(&run, "t", Vec::new(), folder.path().to_owned(), five);
+        let (kept, lines) = look(&mut own, all.clone());
+        let paths: Vec<&str> = kept[0].images.iter().map(|image| image.path.as_str()).collect();
+        assert_eq!(paths, ["v/1.jpg", "v/3.jpg", "v/5.jpg", "v/7.jpg", "v/9.jpg"]);
+        assert!(kept.len() == 1 && kept[0].video.is_none());
+        assert!(lines[0].contains("missing_video") && lines[1].contains("no_frame_rate"), "{lines:?}");
+        // Without frames, a video is only looked for.
+        let mut own = TaskPictures::new(&run, "t", Vec::new(), folder.path().to_owned(), rules(&limits));
+        let (kept, lines) = look(&mut own, all);
+        assert_eq!((kept.len(), lines.len()), (2, 1));
+        assert!(kept.iter().all(|own| own.video.is_some()));
+    }
+
+    fn base64(bytes: &[u8]) -> String {
+        use std::fmt::Write as _;
+        let digits = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        let mut text = String::new();
+        for three in bytes.chunks(3) {
+            let word = three.iter().fold(0_u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - three.len()));
+            for place in 0..4 {
+                let digit = if place > three.len() { b'=' } else { digits[(word >> (18 - 6 * place) & 63) as usize] };
+                let _ = write!(text, "{}", digit as char);
+            }
+        }
+        text
+    }
+}

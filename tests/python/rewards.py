@@ -1,0 +1,31 @@
+"""Rewards replies by `examples/verl/reward.py` and prints, for each checker, how many golden values of the official scripts there are and which rewards
+differ from them. Argument: the folder of the golden values."""
+
+import json
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "examples/verl"))
+
+from reward import compute_score
+
+folder = pathlib.Path(sys.argv[1])
+GOLDEN = {
+    "exact_match": lambda row: row["match"],
+    "option_accuracy": lambda row: float(row["parsed"] == row["answers"][0]),
+    "vqa_accuracy": lambda row: row["accuracy"] / 100,
+    "iou": lambda row: row["iou"],
+}
+
+seen = {}
+for checker, golden in GOLDEN.items():
+    rows = [json.loads(line) for line in (folder / f"{checker}.jsonl").read_text().splitlines()]
+    rows = [row for row in rows if "prediction" in row and row["prediction"] is not None]
+    differ = []
+    for row in rows:
+        truth = json.dumps(row["answers"]) if checker == "vqa_accuracy" else row["answers"][0]
+        reward = compute_score("task", row["prediction"], truth, {"checker": checker})
+        if abs(reward - golden(row)) > 1e-9:
+            differ.append([row["prediction"], row["answers"], golden(row), reward])
+    seen[checker] = {"rows": len(rows), "differ": differ}
+print(json.dumps(seen))
