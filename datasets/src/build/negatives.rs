@@ -138,7 +138,8 @@ mod tests {
         let (own, others) = (options(&["a cat", "a dog", "", "a bird"], 1), options(&["red", "blue"], 0));
         let mut counts: BTreeMap<&str, u32> = BTreeMap::new();
         for number in 0..10_000 {
-            let key = (7, "t", &*number.to_string());
+            let id = number.to_string();
+            let key = (7, "t", id.as_str());
             let Some(Changed { kind, is_negative, options }) = negatives.change(&own, Some(&others), "en", key) else {
                 continue;
             };
