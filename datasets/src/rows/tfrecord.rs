@@ -160,8 +160,8 @@ fn varint(bytes: &mut &[u8]) -> Result<u64, Broken> {
     Err(Broken)
 }
 
-/// `Example { Features features = 1 }`, `Features { map<string, Feature> feature = 1 }`, of which an
-/// entry is `{ string key = 1, Feature value = 2 }`.
+/// `Example { Features features = 1 }`, `Features { map<string, Feature> feature = 1 }`, of which
+/// an entry is `{ string key = 1, Feature value = 2 }`.
 fn example(bytes: &[u8]) -> Result<Map<String, Value>, Broken> {
     let mut fields = Map::new();
     Message(bytes).each(1, &mut |features| {
