@@ -229,7 +229,8 @@ impl Meter {
 
     fn finish(self) -> Diversity {
         let share = |part: usize, all: u64| part as f64 / all.max(1) as f64;
-        let repeated = |different: &HashSet<u64>| share(self.instructions as usize - different.len(), self.instructions);
+        let repeated =
+            |different: &HashSet<u64>| share(self.instructions as usize - different.len(), self.instructions);
         let sample: Vec<Vec<u64>> = self.sample.into_sorted_vec().into_iter().map(|(_, words)| words).collect();
         Diversity {
             instructions: self.instructions,
