@@ -99,10 +99,10 @@ fn a_mixture_of_tokens_shares_tokens() {
         let row = plan.iter().find(|row| row["task"] == task).unwrap();
         row[key].as_u64().unwrap_or_else(|| panic!("{key} of {row}"))
     };
-    // Three quarters of 4,000 are captions, to half a record of at most 60 tokens.
-    assert!(of("coco_caption", "tokens").abs_diff(3000) <= 30, "{plan:?}");
+    // Three quarters of 4,000 are captions, to half a record of at most 80 tokens.
+    assert!(of("coco_caption", "tokens").abs_diff(3000) <= 40, "{plan:?}");
     let all: u64 = plan.iter().map(|row| row["tokens"].as_u64().unwrap()).sum();
-    assert!(all.abs_diff(4000) <= 90, "{plan:?}");
+    assert!(all.abs_diff(4000) <= 120, "{plan:?}");
     // The others share by their tokens.
     let share = |key| of("vqav2", key) as f64 / (of("vqav2", key) + of("vsr", key)) as f64;
     assert!((share("tokens") - share("tokens_there")).abs() < 0.05, "{plan:?}");

@@ -218,7 +218,7 @@ fn a_complete_run_is_not_made_again() {
             stages += 1;
         }
     }
-    assert_eq!(stages, 11, "{output}");
+    assert_eq!(stages, 12, "{output}");
     assert_eq!(modified(&run), before);
 }
 

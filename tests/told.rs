@@ -203,7 +203,8 @@ fn nothing_that_is_out_of_date_is_used_or_shown_as_if_it_were_not() {
     let stale = ["shards", "arms", "train", "controls", "check", "report"];
     let expected = |name: &str| format!("{name} {}", if stale.contains(&name) { "out_of_date" } else { "complete" });
     let names = [
-        "download", "signals", "dedup", "select", "shards", "instruct", "arms", "train", "controls", "check", "report",
+        "download", "signals", "dedup", "select", "shards", "instruct", "card", "arms", "train", "controls", "check",
+        "report",
     ];
     assert_eq!(states(&run), names.map(expected));
     let text = lynxdata(folder, &["status", "run"]).ended_with(0).stdout;

@@ -32,8 +32,8 @@ Examples:
   lynxdata instruct recipe.toml
   lynxdata instruct --task vqav2=~/vqa --to llava --out set
   lynxdata instruct --task vqav2=~/vqa:train#20000 --task gqa=~/gqa --to swift,parquet --out set
-  lynxdata instruct --task vqav2=~/vqa --task okvqa=~/okvqa --images vqav2=~/coco --images okvqa=~/coco \\
-      --mixture lynx-finetune --total 50000 --to llava --out set
+  lynxdata instruct --task vqav2=~/vqa --images vqav2=~/coco --task okvqa=~/okvqa \\
+      --images okvqa=~/coco --mixture lynx-finetune --total 50000 --to llava --out set
   lynxdata tasks list                           the datasets that can be read")]
 pub(crate) struct Arguments {
     /// The recipe, a TOML file
