@@ -34,16 +34,12 @@ pub(crate) fn energon() -> Option<PathBuf> {
 pub(crate) fn video(source: &str, path: &Path) -> bool {
     let mut command = Command::new("ffmpeg");
     command.args(["-nostdin", "-v", "error", "-f", "lavfi", "-i", source, "-c:v", "mpeg4", "-q:v", "2"]);
-    match command.arg(path).output() {
-        Ok(output) => {
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-            true
-        }
-        Err(_) => {
-            skipped("ffmpeg is not installed");
-            false
-        }
-    }
+    let Ok(output) = command.arg(path).output() else {
+        skipped("ffmpeg is not installed");
+        return false;
+    };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    true
 }
 
 /// Returns the value of an environment variable; if it is unset, says that the test does nothing.

@@ -58,8 +58,8 @@ pub(crate) mod tests {
 
     #[test]
     fn several_streams_of_every_coding_are_one_file() {
-        let encoders: [fn(&[u8]) -> Vec<u8>; 3] = [gzip, bzip2, zstandard];
-        for ((ending, coding), encode) in ENDINGS.into_iter().zip(encoders) {
+        type Encode = fn(&[u8]) -> Vec<u8>;
+        for ((ending, coding), encode) in ENDINGS.into_iter().zip([gzip as Encode, bzip2, zstandard]) {
             let name = format!("a.json{ending}");
             assert_eq!(Coding::split(&name), ("a.json", Some(coding)));
             let bytes = [encode(b"one "), encode(b"two")].concat();

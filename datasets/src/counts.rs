@@ -85,7 +85,9 @@ impl TaskCounts {
     /// Adds the counts of the part that follows.
     pub(crate) fn add(&mut self, next: &TaskCounts) {
         let add = |own: &mut BTreeMap<String, u64>, next: &BTreeMap<String, u64>| {
-            next.iter().for_each(|(key, count)| *own.entry(key.clone()).or_default() += count);
+            for (key, count) in next {
+                *own.entry(key.clone()).or_default() += count;
+            }
         };
         self.rows_seen += next.rows_seen;
         self.records_seen += next.records_seen;

@@ -260,10 +260,8 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
         let mut rest = piece;
         std::iter::from_fn(move || {
             let first = rest.chars().next()?;
-            let length = match stands_alone(first) {
-                true => first.len_utf8(),
-                false => rest.find(stands_alone).unwrap_or(rest.len()),
-            };
+            let length =
+                if stands_alone(first) { first.len_utf8() } else { rest.find(stands_alone).unwrap_or(rest.len()) };
             let (word, behind) = rest.split_at(length);
             rest = behind;
             Some(word)
@@ -283,7 +281,7 @@ fn wordings(uses: BTreeMap<String, u64>) -> Option<Wordings> {
     let all: u64 = uses.values().sum();
     let shares = uses.values().map(|uses| *uses as f64 / all as f64);
     let entropy_bits = shares.map(|share| -share * share.log2()).sum::<f64>().max(0.0);
-    (all > 0).then(|| Wordings { used: uses.len() as u64, entropy_bits, uses })
+    (all > 0).then_some(Wordings { used: uses.len() as u64, entropy_bits, uses })
 }
 
 fn lengths(counts: &BTreeMap<u64, u64>) -> Lengths {
@@ -397,12 +395,12 @@ fn positions(cases: &BTreeMap<(u32, u32), u64>) -> Option<Positions> {
 /// Returns the probability that chi-square with `freedom` degrees of freedom is at least `value`:
 /// the incomplete gamma function by its series (NIST DLMF 8.7.3) or continued fraction (8.9.2).
 fn chi_square_tail(value: f64, freedom: u64) -> f64 {
-    let (a, x) = (freedom as f64 / 2.0, value / 2.0);
-    if x <= 0.0 {
+    let (shape, half) = (freedom as f64 / 2.0, value / 2.0);
+    if half <= 0.0 {
         return 1.0;
     }
     // The logarithm of the gamma function of a half of a whole number, by its recurrence.
-    let (mut log_gamma, mut rest) = (0.0, a);
+    let (mut log_gamma, mut rest) = (0.0, shape);
     while rest > 1.0 {
         rest -= 1.0;
         log_gamma += rest.ln();
@@ -410,27 +408,27 @@ fn chi_square_tail(value: f64, freedom: u64) -> f64 {
     if rest < 1.0 {
         log_gamma += 0.5 * PI.ln();
     }
-    let front = (a * x.ln() - x - log_gamma).exp();
-    if x < a + 1.0 {
-        let (mut term, mut sum, mut n) = (1.0 / a, 1.0 / a, a);
+    let front = (shape * half.ln() - half - log_gamma).exp();
+    if half < shape + 1.0 {
+        let (mut term, mut sum, mut divisor) = (1.0 / shape, 1.0 / shape, shape);
         while term > sum * f64::EPSILON {
-            n += 1.0;
-            term *= x / n;
+            divisor += 1.0;
+            term *= half / divisor;
             sum += term;
         }
         return (1.0 - front * sum).max(0.0);
     }
     // Lentz's method.
-    let mut b = x + 1.0 - a;
-    let (mut c, mut d) = (f64::INFINITY, 1.0 / b);
-    let mut fraction = d;
+    let mut partial = half + 1.0 - shape;
+    let (mut ahead, mut behind) = (f64::INFINITY, 1.0 / partial);
+    let mut fraction = behind;
     for step in 1..10_000 {
         let step = f64::from(step);
-        let numerator = -step * (step - a);
-        b += 2.0;
-        d = 1.0 / (numerator * d + b);
-        c = b + numerator / c;
-        let change = c * d;
+        let numerator = -step * (step - shape);
+        partial += 2.0;
+        behind = 1.0 / (numerator * behind + partial);
+        ahead = partial + numerator / ahead;
+        let change = ahead * behind;
         fraction *= change;
         if (change - 1.0).abs() < f64::EPSILON {
             break;

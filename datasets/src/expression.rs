@@ -10,7 +10,7 @@ use regex::Regex;
 use serde_json::Value as Json;
 
 use crate::filters::FILTERS;
-pub(crate) use crate::filters::{question_mark, value_of};
+pub(crate) use crate::filters::question_mark;
 
 /// Steps that one expression may take on one row; a shipped expression takes under a thousand. One
 /// step also pays for 64 bytes of text.
@@ -321,6 +321,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::value::value_of;
 
     fn run(source: &str) -> Result<serde_json::Value, String> {
         let row = json!({

@@ -412,7 +412,8 @@ mod tests {
         fs::write(other.join("image_data.json"), r#"[{"image_id": 77, "coco_id": 11, "flickr_id": null, "url": "u"}]"#)
             .unwrap();
         let task = catalogue.get("vqav2").unwrap();
-        let found = inventory(task, &collections, root, &["train".to_owned()], root, &[other.clone()]).unwrap();
+        let found =
+            inventory(task, &collections, root, &["train".to_owned()], root, std::slice::from_ref(&other)).unwrap();
         assert_eq!((found.records, found.collections.len(), found.absent()), (5, 1, 3));
         let coco = &found.collections[0];
         assert_eq!(coco.collection.as_deref(), Some("coco-train2014"));

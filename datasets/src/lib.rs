@@ -58,6 +58,7 @@ mod sentence;
 mod shape;
 mod task;
 mod tokens;
+mod value;
 mod video;
 
 #[cfg(test)]

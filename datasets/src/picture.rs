@@ -164,30 +164,29 @@ impl Pictures {
         if !stays_inside(folder) {
             return Ok(Vec::new());
         }
-        for path in self.roots.iter().map(|root| root.join(folder)).filter(|path| path.is_dir()) {
-            let failed = |source| Error::Io { path: path.clone(), source };
-            let mut found = Vec::new();
-            for entry in fs::read_dir(&path).map_err(failed)? {
-                let Ok(name) = entry.map_err(failed)?.file_name().into_string() else { continue };
-                let ending = name.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase());
-                if ending.is_some_and(|ending| PICTURES.contains(&ending.as_str())) && !name.starts_with('.') {
-                    found.push(format!("{folder}/{name}"));
-                }
-            }
+        let mut found = Vec::new();
+        let Some(path) = self.roots.iter().map(|root| root.join(folder)).find(|path| path.is_dir()) else {
             return Ok(found);
+        };
+        let failed = |source| Error::Io { path: path.clone(), source };
+        for entry in fs::read_dir(&path).map_err(failed)? {
+            let Ok(name) = entry.map_err(failed)?.file_name().into_string() else { continue };
+            let ending = name.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase());
+            if ending.is_some_and(|ending| PICTURES.contains(&ending.as_str())) && !name.starts_with('.') {
+                found.push(format!("{folder}/{name}"));
+            }
         }
-        Ok(Vec::new())
+        Ok(found)
     }
 
     fn member(&self, archive: &Path, path: &str) -> Result<Option<Place>> {
         let mut archives = self.archives.lock().unwrap_or_else(PoisonError::into_inner);
-        let archive = match archives.get(archive) {
-            Some(archive) => Arc::clone(archive),
-            None => {
-                let opened = Arc::new(Archive::open(archive)?);
-                archives.insert(archive.to_owned(), Arc::clone(&opened));
-                opened
-            }
+        let archive = if let Some(archive) = archives.get(archive) {
+            Arc::clone(archive)
+        } else {
+            let opened = Arc::new(Archive::open(archive)?);
+            archives.insert(archive.to_owned(), Arc::clone(&opened));
+            opened
         };
         drop(archives);
         Ok(archive.find(path).map(|member| Place::Member(ArchiveMember { archive, member })))
@@ -350,7 +349,8 @@ mod tests {
         let first = embed(gif.clone(), &mut embedded);
         assert_eq!(embed(gif, &mut embedded), first);
         let second = embed(b"no picture".to_vec(), &mut embedded);
-        assert!(first.ends_with(".gif") && second.ends_with(".bin") && first.len() == 2 + 1 + 30 + 4, "{first}");
+        assert_eq!([&first, &second].map(|name| name.rsplit('.').next()), [Some("gif"), Some("bin")]);
+        assert_eq!(first.len(), 2 + 1 + 30 + 4, "{first}");
         assert!(stays_inside(&first) && embedded.len() == 2);
     }
 

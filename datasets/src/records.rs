@@ -1,6 +1,7 @@
 //! Native rows to typed records: joins, predicates, fields, and the count of everything that is
 //! dropped. Rows are mapped on all cores, and counted in the order of the files.
 
+use std::collections::hash_map::Entry as MapEntry;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::path::Path;
@@ -674,10 +675,13 @@ fn index<'a>(task: &Task, root: &Path, join: &'a Join, split: &str, counts: &mut
                 }
             };
             if !is_list(join.table.matches) {
-                if index.rows.contains_key(&key) {
-                    leave_out("duplicate_key", &format!("has the {} of an earlier row, which counts", join.key));
-                } else {
-                    index.rows.insert(key, Entry { text, used: AtomicBool::new(false) });
+                match index.rows.entry(key) {
+                    MapEntry::Occupied(_) => {
+                        leave_out("duplicate_key", &format!("has the {} of an earlier row, which counts", join.key));
+                    }
+                    MapEntry::Vacant(place) => {
+                        place.insert(Entry { text, used: AtomicBool::new(false) });
+                    }
                 }
                 continue;
             }
@@ -689,13 +693,15 @@ fn index<'a>(task: &Task, root: &Path, join: &'a Join, split: &str, counts: &mut
     Ok(index)
 }
 
+/// The key of a joined row, and its text.
+type Keyed = (Box<str>, Vec<u8>);
+
+/// The reason for which a row cannot be joined, and what is wrong with it.
+type Unkeyed = (&'static str, String);
+
 /// Returns the key of a joined row and what of it stays in memory. A field whose expression fails
 /// on this row is left out, so the record that needs it is dropped and counted.
-fn keyed(
-    join: &Join,
-    split: &str,
-    content: std::result::Result<Row, String>,
-) -> std::result::Result<(Box<str>, Vec<u8>), (&'static str, String)> {
+fn keyed(join: &Join, split: &str, content: std::result::Result<Row, String>) -> std::result::Result<Keyed, Unkeyed> {
     let row = content.and_then(Row::value).map_err(|detail| ("unreadable", detail))?;
     let key = row.get_attr(&join.key).ok().and_then(|key| serde_json::to_value(key).ok());
     let Some(key) = key.as_ref().and_then(key_text) else {

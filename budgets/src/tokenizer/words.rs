@@ -99,9 +99,9 @@ impl Words {
             }
             let begins = |token: &&Added| {
                 let here = bytes[place..].get(..token.content.len());
-                here.is_some_and(|here| match token.is_plain {
-                    true => here == token.content.as_bytes(),
-                    false => here.eq_ignore_ascii_case(token.content.as_bytes()),
+                here.is_some_and(|here| {
+                    let own = token.content.as_bytes();
+                    if token.is_plain { here == own } else { here.eq_ignore_ascii_case(own) }
                 })
             };
             let Some(token) = self.added.iter().find(begins) else { continue };

@@ -45,7 +45,7 @@ impl Dialogs {
         if self.most < 2 {
             return conversations;
         }
-        conversations.into_iter().flat_map(|conversation| self.take(conversation)).collect()
+        conversations.into_iter().filter_map(|conversation| self.take(conversation)).collect()
     }
 
     /// Returns the dialogs that wait for more, the oldest first.

@@ -132,7 +132,7 @@ mod tests {
         let (_, folder) = written(Format::named("energon").unwrap(), &[first.clone(), second]);
         let path = folder.path().join("set/000000.tar");
         let members = members(&path).unwrap();
-        let names: Vec<&str> = members.iter().map(|member| member.extension()).collect();
+        let names: Vec<&str> = members.iter().map(lynxdata_records::webdataset::Member::extension).collect();
         assert_eq!(names, ["json", "1.png", "json", "0.png"]);
         assert_eq!((members[0].key(), members[0].key().len()), (members[1].key(), 32));
         let index = std::fs::read(folder.path().join("set/000000.tar.idx")).unwrap();

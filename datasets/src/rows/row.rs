@@ -11,7 +11,7 @@ use minijinja::value::{Enumerator, Object, ObjectExt, ObjectRepr};
 use minijinja::{Error, ErrorKind, Value};
 use serde_json::Value as Json;
 
-use crate::expression::value_of;
+use crate::value::value_of;
 
 /// The field of a row that is no object.
 pub(crate) const VALUE: &str = "_value";
@@ -510,9 +510,9 @@ mod tests {
 
     #[test]
     fn what_is_taken_apart_is_what_is_parsed_whole() {
-        let many: String = (0..40).map(|key| format!("\"k{key}\": [{key}], ")).collect();
+        let many = (0..40).map(|key| format!("\"k{key}\": [{key}], ")).collect::<Vec<_>>().concat();
         let rows = [
-            r#"{}"#,
+            r"{}",
             r#" { "a" : [ 1 , -2 , 0.1 , 1e3, -0, 18446744073709551615, 123456789012345678901 ] , "b": {"c": [ ]} } "#,
             "{\"text\": \"a \\\"q\\\" \\\\ \\u00e9 \\ud83d\\ude00 \\n/\", \"é\\t\": true, \"none\": null, \"no\": false}",
             r#"{"a": 1, "b": 2, "a": 3}"#,

@@ -323,9 +323,13 @@ pub(crate) fn with_numbers(
 ) -> SignalHistogram {
     let pairs: Vec<_> = pairs.into_iter().collect();
     let mut values = Values::default();
-    pairs.iter().for_each(|(value, _)| values.add(*value));
+    for (value, _) in &pairs {
+        values.add(*value);
+    }
     let mut bars = values.bars(histogram);
-    pairs.iter().for_each(|(value, kept)| bars.add(*value, *kept));
+    for (value, kept) in &pairs {
+        bars.add(*value, *kept);
+    }
     bars.finish()
 }
 

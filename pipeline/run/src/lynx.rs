@@ -115,8 +115,8 @@ pub fn check_pretrained(loaded: &LoadedRecipe) -> Result<()> {
 fn refuse_contradiction(own: &ModelConfig, pretrained: &ModelConfig) -> Result<()> {
     let [own, pretrained, default] = [own, pretrained, &ModelConfig::default()].map(serde_json::to_value);
     let (own, pretrained, default) = (own?, pretrained?, default?);
-    let keys = own.as_object().into_iter().flat_map(serde_json::Map::keys);
-    for key in keys.filter(|key| own[*key] != default[*key] && own[*key] != pretrained[*key]) {
+    let mut keys = own.as_object().into_iter().flat_map(serde_json::Map::keys);
+    if let Some(key) = keys.find(|key| own[*key] != default[*key] && own[*key] != pretrained[*key]) {
         bail!("it has {key} = {}, and model.{key} is {}; leave that out", pretrained[key], own[key]);
     }
     Ok(())

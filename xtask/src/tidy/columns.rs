@@ -20,7 +20,7 @@ pub(super) fn faults(root: &Path) -> Result<Vec<String>> {
     for path in String::from_utf8_lossy(&output.stdout).lines() {
         // A file that was removed and is still in the index has no lines.
         let text = std::fs::read_to_string(root.join(path)).unwrap_or_default();
-        let long = long_lines(&text, path.ends_with(".rs"));
+        let long = long_lines(&text, Path::new(path).extension() == Some("rs".as_ref()));
         faults.extend(long.map(|line| format!("{path}:{line} is longer than {COLUMNS} columns")));
     }
     Ok(faults)

@@ -130,7 +130,7 @@ impl<'a> Benchmarks<'a> {
             let task = self.catalogue.get(&held_out.task)?;
             let name = format!("{}-{}", held_out.task, held_out.split);
             let records = Records::start(task, &held_out.root, &held_out.split);
-            let records = records.and_then(|records| records.collect::<lynxdata_datasets::Result<Vec<Record>>>());
+            let records = records.and_then(Iterator::collect::<lynxdata_datasets::Result<Vec<Record>>>);
             match records {
                 Ok(records) => references.extend(records.iter().map(|own| reference(&name, own, &held_out.images))),
                 // A split that cannot be read is no reason to make nothing.

@@ -275,7 +275,7 @@ pub fn planned(loaded: &LoadedRecipe, instruct: &InstructConfig, mixture: &Mixtu
             bail!("{folder} has no conversations of {name} yet\nhint: run `lynxdata instruct {path}` first");
         }
         let is_lines = |file: &&FileEntry| file.path.starts_with(CONVERSATIONS);
-        let of_source = of_source.into_iter().flat_map(|part| part.files.iter().find(is_lines));
+        let of_source = of_source.into_iter().filter_map(|part| part.files.iter().find(is_lines));
         files.extend(of_source.map(|file| folder.join(&file.path)));
     }
     draw(mixture, &read_tasks(&files, loaded.recipe.seed, tokenizer(loaded, mixture)?.as_ref())?)

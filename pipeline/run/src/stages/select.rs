@@ -465,7 +465,9 @@ impl Decisions {
     ) -> Decisions {
         let mut rows = ListBuilder::new(StringBuilder::new());
         for rules in rejected_by {
-            rules.iter().for_each(|rule| rows.values().append_value(rule));
+            for rule in &rules {
+                rows.values().append_value(rule);
+            }
             rows.append(true);
         }
         let rows = rows.finish();

@@ -86,13 +86,13 @@ pub(super) fn write(
                     left_out.parts_of_videos += 1;
                     return Ok(());
                 }
-                Found::Video { path, .. } => match video::frames(pictures, &path)? {
-                    Some(files) => of_video(files.into_iter().map(Picture::Path).collect()),
-                    None => {
+                Found::Video { path, .. } => {
+                    let Some(files) = video::frames(pictures, &path)? else {
                         left_out.videos_without_frames += 1;
                         return Ok(());
-                    }
-                },
+                    };
+                    of_video(files.into_iter().map(Picture::Path).collect())
+                }
             };
             let read = wanted.into_iter().map(|picture| picture.read(pictures)).collect::<Result<Vec<_>>>()?;
             let read: Option<Vec<Vec<u8>>> = read.into_iter().collect();
@@ -170,20 +170,16 @@ fn for_each_of_parquet(path: &Path, take: Take<'_>) -> Result<()> {
             let of_row: &StructArray = of_row.as_any().downcast_ref().context("images are structs")?;
             let bytes = of_row.column_by_name("bytes").and_then(|bytes| bytes.as_any().downcast_ref::<BinaryArray>());
             let bytes = bytes.with_context(|| format!("{}: images have no bytes", path.display()))?;
-            let found = match videos.map(|videos| (videos, video_of(videos, row))) {
-                Some((videos, Some(path))) => {
-                    let is_part = ["start", "end"]
-                        .iter()
-                        .any(|name| videos.column_by_name(name).is_some_and(|seconds| seconds.is_valid(row)));
-                    Found::Video { path: path.into(), is_part }
-                }
-                _ => {
-                    let there = (0..of_row.len()).filter(|place| of_row.is_valid(*place) && bytes.is_valid(*place));
-                    let pictures: Vec<Picture> =
-                        there.map(|place| Picture::Bytes(bytes.value(place).to_vec())).collect();
-                    // One of several that is missing leaves none.
-                    Found::Pictures(if pictures.len() == of_row.len() { pictures } else { Vec::new() })
-                }
+            let found = if let Some((videos, Some(path))) = videos.map(|videos| (videos, video_of(videos, row))) {
+                let is_part = ["start", "end"]
+                    .iter()
+                    .any(|name| videos.column_by_name(name).is_some_and(|seconds| seconds.is_valid(row)));
+                Found::Video { path: path.into(), is_part }
+            } else {
+                let there = (0..of_row.len()).filter(|place| of_row.is_valid(*place) && bytes.is_valid(*place));
+                let pictures: Vec<Picture> = there.map(|place| Picture::Bytes(bytes.value(place).to_vec())).collect();
+                // One of several that is missing leaves none.
+                Found::Pictures(if pictures.len() == of_row.len() { pictures } else { Vec::new() })
             };
             let said = messages.value(row);
             let said: &StructArray = said.as_any().downcast_ref().context("messages are structs")?;

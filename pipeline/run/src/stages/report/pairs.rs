@@ -157,7 +157,7 @@ impl Stars {
         }
         let ranked = of_kinds.into_values().flat_map(|of_kind| of_kind.into_iter().enumerate());
         let mut ranked: Vec<_> = ranked.map(|(turn, (rank, star))| ((turn > 0, rank), star)).collect();
-        ranked.sort_by(|(a, _), (b, _)| a.cmp(b));
+        ranked.sort_by_key(|(rank, _)| *rank);
         ranked.into_iter().take(most).map(|(_, star)| star).collect()
     }
 }
