@@ -96,10 +96,16 @@ impl Stage for Instruct {
                 outcome.sentences.push(format!("none of {}", empty.join(", ")));
             }
         }
-        let lists = manifest.parts(Instruct.name()).flat_map(PartEntry::paths).filter(|path| path.starts_with(LISTED));
-        let lists: Vec<String> = lists.map(|path| context.run.root().join(path).display().to_string()).collect();
-        if !lists.is_empty() {
-            outcome.sentences.push(format!("pictures that are missing or broken are listed in {}", lists.join(", ")));
+        let paths = manifest.parts(Instruct.name()).flat_map(PartEntry::paths);
+        let lists: Vec<&str> = paths.filter(|path| path.starts_with(LISTED)).collect();
+        let listed = match lists[..] {
+            [] => None,
+            [list] => Some(list),
+            _ => Some(LISTED),
+        };
+        if let Some(listed) = listed {
+            let place = context.run.root().join(listed);
+            outcome.sentences.push(format!("pictures that are missing or broken are listed in {}", place.display()));
         }
         Ok(outcome)
     }
