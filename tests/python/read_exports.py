@@ -9,6 +9,8 @@ import datasets
 import mlcroissant
 import webdataset
 
+from answer import answer
+
 datasets.disable_progress_bars()
 folder = pathlib.Path(sys.argv[1])
 NUMBERED, PLACE = (lambda name: name[0].isdigit()), (lambda name: int(name.split(".")[0]))
@@ -139,4 +141,4 @@ def of_card():
 
 
 READERS = {name.removeprefix("of_"): read for name, read in list(globals().items()) if name.startswith("of_")}
-print(json.dumps({name: list(read()) for name, read in READERS.items()}))
+answer({name: list(read()) for name, read in READERS.items()})

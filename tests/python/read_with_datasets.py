@@ -1,11 +1,11 @@
 """Reads a run folder with Hugging Face `datasets` and prints what it holds. Arguments: the run folder, the sharded selection."""
 
-import json
 import pathlib
 import sys
 
 import datasets
 
+from answer import answer
 from pairs import summary
 
 datasets.disable_progress_bars()
@@ -38,4 +38,4 @@ def conversations():
 
 pool = datasets.load_dataset("parquet", data_files=str(run / "pool/*.parquet"), split="train")
 shards = datasets.load_dataset(str(run / "shards/parquet"), split="train")
-print(json.dumps({"pool": summary(decoded(pool)), "shards": summary(decoded(shards)), "conversations": conversations()}))
+answer({"pool": summary(decoded(pool)), "shards": summary(decoded(shards)), "conversations": conversations()})
