@@ -121,6 +121,15 @@ fn tasks_wordings_rules_and_shares_may_be_ones_own() {
         ["tasks", "preview", "pet_owner", &path("data"), "--catalogue", &path("tasks"), "--banks", &path("banks")];
     let shown = lynxdata(folder, &preview).ended_with(0).stdout;
     assert!(shown.contains("pet_owner/"), "{shown}");
+    let task = format!("pet_breed={}#4", path("data"));
+    let images = format!("pet_breed={}", repository().join("examples/quickstart/images").display());
+    let flags = ["instruct", "--task", &task, "--images", &images, "--to", "llava", "--out", "set"];
+    lynxdata(folder, &flags).ended_with(2).says(&["there is no task `pet_breed`"]);
+    let (tasks, banks) = (path("tasks"), path("banks"));
+    let flags = [&flags[..], &["--catalogue", &tasks, "--banks", &banks]].concat();
+    lynxdata(folder, &flags).ended_with(0).says(&["4 conversations are in the mixture"]);
+    let both = ["instruct", &path("recipe.toml"), "--catalogue", &path("tasks")];
+    lynxdata(folder, &both).ended_with(2).says(&["--catalogue and --banks go with --task"]);
     let output = format!("output={:?}", folder.join("run"));
     lynxdata(folder, &["run", &path("recipe.toml"), "--set", &output]).ended_with(0);
     let set = json_list(&folder.join("run/mixture/llava.json"));

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use lynxdata_report::data::data_uri;
 use serde_json::{Value, json};
 
 use crate::machine::video;
@@ -61,7 +62,8 @@ fn pictures_of_archives_and_rows_become_files_once_and_the_rest_is_listed() {
     write_tar(&folder.join("vqa/train2014.tar"), &members);
     // Rows with their pictures in base64, as many TSV and JSON files have them.
     fs::create_dir(folder.join("own")).unwrap();
-    let base64 = base64(&picture(3));
+    let base64 = data_uri("image/jpeg", &picture(3));
+    let (_, base64) = base64.rsplit_once(',').unwrap();
     let rows = [
         json!({"id": 1, "image": base64, "q": "What?", "a": "a dog"}),
         json!({"id": 2, "image": base64, "q": "Who?", "a": "a cat"}),
@@ -201,20 +203,4 @@ fn five_frames_stand_for_a_video() {
         assert!(conversation.get("video").is_none());
     }
     assert_eq!(files(&folder.join("run/instruct/pictures/msrvtt_qa-train")).len(), 5, "once for both questions");
-}
-
-fn base64(bytes: &[u8]) -> String {
-    let digits = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for three in bytes.chunks(3) {
-        let word = three.iter().fold(0_u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - three.len()));
-        for place in 0..4 {
-            text.push(if place > three.len() {
-                '='
-            } else {
-                char::from(digits[(word >> (18 - 6 * place) & 63) as usize])
-            });
-        }
-    }
-    text
 }

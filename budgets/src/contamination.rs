@@ -123,8 +123,9 @@ pub struct Reference {
     pub questions: Vec<(String, Vec<String>)>,
     /// Paths of its pictures.
     pub images: Vec<String>,
-    /// The folder that they start from.
-    pub folder: PathBuf,
+    /// The pHash of each picture, none where it is missing or broken; empty if looks are not
+    /// compared.
+    pub hashes: Vec<Option<u64>>,
 }
 
 /// A record or reference in the form in which it is compared.
@@ -149,7 +150,7 @@ pub fn contamination(data: &Path, against: &[PathBuf], comparison: &Comparison) 
     let mut found = Contamination {
         references: references.len(),
         unreadable: references.unreadable,
-        without_hash: references.items.iter().map(|item| item.without_hash).sum(),
+        without_hash: references.without_hash(),
         instructions: references.instructions,
         ..Contamination::default()
     };
@@ -219,26 +220,30 @@ impl Item {
     fn take_pictures(&mut self, pictures: &[Picture], folder: &Path, with_hashes: bool) {
         self.image_ids = pictures.iter().filter_map(|picture| image_id(picture.path.as_deref()?)).collect();
         if with_hashes {
-            let hashes: Vec<Option<u64>> = pictures.iter().map(|picture| picture_hash(picture, folder)).collect();
-            self.without_hash = hashes.iter().filter(|hash| hash.is_none()).count() as u64;
-            self.hashes = hashes.into_iter().flatten().collect();
+            self.take_hashes(pictures.iter().map(|picture| hash_of(picture, folder)).collect());
         }
+    }
+
+    fn take_hashes(&mut self, hashes: Vec<Option<u64>>) {
+        self.without_hash = hashes.iter().filter(|hash| hash.is_none()).count() as u64;
+        self.hashes = hashes.into_iter().flatten().collect();
     }
 }
 
 impl From<Reference> for Item {
-    /// Everything but the hashes of its pictures.
     fn from(reference: Reference) -> Item {
         let asked = reference.questions.iter();
         let asked = asked.map(|(text, answers)| (words(text), answers.iter().map(|answer| words(answer)).collect()));
-        Item {
+        let mut item = Item {
             file: Arc::from(reference.file),
             row: reference.row,
             id: reference.id,
             asked: asked.collect(),
             image_ids: reference.images.iter().filter_map(|path| image_id(path)).collect(),
             ..Item::default()
-        }
+        };
+        item.take_hashes(reference.hashes);
+        item
     }
 }
 
@@ -287,16 +292,17 @@ fn words(text: &str) -> Vec<String> {
     words.map(str::to_owned).collect()
 }
 
-fn picture_hash(picture: &Picture, folder: &Path) -> Option<u64> {
+fn hash_of(picture: &Picture, folder: &Path) -> Option<u64> {
     match (&picture.bytes, &picture.path) {
-        (Some(bytes), _) => Some(hash::phash(ImageData::decode(bytes).ok()?.luma())),
-        (None, Some(path)) => file_hash(&folder.join(path)),
+        (Some(bytes), _) => picture_hash(bytes),
+        (None, Some(path)) => picture_hash(&std::fs::read(folder.join(path)).ok()?),
         (None, None) => None,
     }
 }
 
-fn file_hash(path: &Path) -> Option<u64> {
-    Some(hash::phash(ImageData::decode(&std::fs::read(path).ok()?).ok()?.luma()))
+/// Returns the pHash of a picture file, by which looks are compared, or none if it is no picture.
+pub fn picture_hash(bytes: &[u8]) -> Option<u64> {
+    Some(hash::phash(ImageData::decode(bytes).ok()?.luma()))
 }
 
 /// The dataset that a picture comes from and its name there, told from a path by the naming rules
@@ -367,18 +373,7 @@ impl References {
                 None => own.unreadable += 1,
             })?;
         }
-        let mut hashed: HashMap<PathBuf, Option<u64>> = HashMap::new();
-        for reference in more {
-            let paths: Vec<PathBuf> = reference.images.iter().map(|image| reference.folder.join(image)).collect();
-            let mut item = Item::from(reference);
-            for path in paths.into_iter().filter(|_| comparison.hash_distance.is_some()) {
-                // Several questions are about one picture.
-                let hash = *hashed.entry(path).or_insert_with_key(|path| file_hash(path));
-                item.without_hash += u64::from(hash.is_none());
-                item.hashes.extend(hash);
-            }
-            own.add(item);
-        }
+        more.for_each(|reference| own.add(Item::from(reference)));
         own.instructions = own.drop_instructions();
         Ok(own)
     }
@@ -386,6 +381,11 @@ impl References {
     /// Returns how many there are.
     pub fn len(&self) -> u64 {
         self.items.len() as u64
+    }
+
+    /// Returns how many of their pictures are missing or broken, if looks are compared.
+    pub fn without_hash(&self) -> u64 {
+        self.items.iter().map(|item| item.without_hash).sum()
     }
 
     /// Returns whether there is none.

@@ -43,7 +43,9 @@ mod machine;
 
 pub use audit::{Broken, Checked, Example, Report, Settings, audit, checked};
 pub use clean::{Cleaned, write_clean};
-pub use contamination::{Comparison, Contamination, Hit, Likeness, Reference, References, WORDS, contamination};
+pub use contamination::{
+    Comparison, Contamination, Hit, Likeness, Reference, References, WORDS, contamination, picture_hash,
+};
 pub use error::{Error, Result};
 pub use fault::{Fault, Reason};
 pub use pack::{Packing, Placed, first_fit_decreasing};

@@ -386,6 +386,9 @@ pub(crate) const VARIABLES: [&str; 4] = ["split", "file", "row", "index"];
 /// Slots that come with an answer: those of `options`, and the first question of `turns`.
 const GIVEN_SLOTS: [&str; 2] = ["options", "choices"];
 
+/// The most slots of a task: which of them a record has is kept as bits of a `u128`.
+const MOST_SLOTS: usize = 128;
+
 /// The first table, those that are joined to it, and lookups.
 type Tables = ((String, Table), Vec<Join>, Vec<(String, Table)>);
 
@@ -522,6 +525,9 @@ impl<'a> Compiler<'a> {
     }
 
     fn slots(&self, slots: &BTreeMap<String, ValueFile>, answers: &AnswersFile) -> Result<Vec<Mapped>> {
+        if slots.len() > MOST_SLOTS {
+            return Err(self.fault(format!("slots: there are {}, and a task may have {MOST_SLOTS}", slots.len())));
+        }
         let mut compiled = Vec::new();
         for (name, value) in slots {
             if !is_identifier(name) {
@@ -967,6 +973,10 @@ phrase = "q.answer"
             let message = compile(&TASK.replacen(from, to, 1)).map(|_| from).unwrap_err().to_string();
             assert!(message.starts_with("task file own.toml: ") && message.contains(expected), "{expected}: {message}");
         }
+        let slots: Vec<String> = (0..=MOST_SLOTS).map(|slot| format!("s{slot} = \"q.s\"\n")).collect();
+        let message =
+            compile(&TASK.replace("[slots]\n", &format!("[slots]\n{}", slots.concat()))).unwrap_err().to_string();
+        assert!(message.contains("slots: there are 130, and a task may have 128"), "{message}");
     }
 
     #[test]

@@ -192,15 +192,17 @@ pub fn conversations(path: &Path, take: &mut dyn FnMut(&str, &Conversation)) -> 
 mod tests {
     use super::*;
 
+    fn write(folder: &Path, name: &str) -> PathBuf {
+        let path = folder.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, "{}").unwrap();
+        path
+    }
+
     #[test]
     fn of_a_mixture_one_format_is_read_and_descriptions_are_no_conversations() {
         let folder = tempfile::tempdir().unwrap();
-        let write = |name: &str| {
-            let path = folder.path().join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(&path, "{}").unwrap();
-            path
-        };
+        let write = |name: &str| write(folder.path(), name);
         let (llava, lines) = (write("llava.json"), write("conversations.jsonl"));
         write("dataset_info.json");
         write("energon/.nv-meta/.info.json");
@@ -214,12 +216,7 @@ mod tests {
     #[test]
     fn of_a_folder_of_instruct_one_format_is_read() {
         let folder = tempfile::tempdir().unwrap();
-        let write = |name: &str| {
-            let path = folder.path().join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(&path, "{}").unwrap();
-            path
-        };
+        let write = |name: &str| write(folder.path(), name);
         let (llava, conversations) = (write("llava/vqa.json"), write("conversations/vqa.jsonl"));
         assert_eq!(files(folder.path()).unwrap(), [conversations.clone(), llava], "a folder of anybody");
         write("counts/vqa.json");

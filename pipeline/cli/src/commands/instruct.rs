@@ -2,19 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser};
+use lynxdata_datasets::Task;
 use lynxdata_datasets::export::{FORMATS, Format};
-use lynxdata_datasets::{Catalogue, Task};
-use lynxdata_prompts::Banks;
 use lynxdata_run::home::expanded;
 use lynxdata_run::recipe::{self, LoadedRecipe};
 use lynxdata_run::{Wanted, check_wanted, stages};
 use tracing::info;
 
 use super::run::run_loaded;
-use super::tasks::find;
+use super::tasks::{Own, find, load};
 use super::text_of;
 use crate::exit::Failure;
 use crate::paths::path_parser;
@@ -98,6 +97,9 @@ pub(crate) struct Arguments {
     /// Conversations of the set of all
     #[arg(long, value_name = "N", requires = "tasks")]
     total: Option<i64>,
+
+    #[command(flatten)]
+    own: Own,
 }
 
 /// Returns every format, with what reads it; `conversations` is another name of `parquet`.
@@ -111,7 +113,13 @@ fn formats() -> PossibleValuesParser {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let loaded = match &arguments.recipe {
-        Some(path) => recipe::load(path, &arguments.sets).map_err(Failure::Usage)?,
+        Some(path) => {
+            if arguments.own.catalogue.is_some() || arguments.own.banks.is_some() {
+                let fault = anyhow!("--catalogue and --banks go with --task; a recipe names them below [instruct]");
+                return Err(Failure::Usage(fault));
+            }
+            recipe::load(path, &arguments.sets).map_err(Failure::Usage)?
+        }
         None => of_flags(arguments)?,
     };
     let wanted = Wanted::only(&stages::of_command("instruct"));
@@ -121,8 +129,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
 
 /// Returns the recipe that the flags stand for.
 fn of_flags(arguments: &Arguments) -> Result<LoadedRecipe, Failure> {
-    let banks = Banks::shipped().context("in the shipped banks")?;
-    let catalogue = Catalogue::shipped(&banks).context("in the shipped tasks")?;
+    let (catalogue, _) = load(&arguments.own).map_err(Failure::Usage)?;
     let mut tasks = Vec::new();
     for text in &arguments.tasks {
         let given = Given::parse(text).with_context(|| format!("--task {text}")).map_err(Failure::Usage)?;
@@ -161,6 +168,11 @@ fn recipe_of(arguments: &Arguments, tasks: &[(&Task, Given)]) -> anyhow::Result<
     let formats = arguments.to.iter().map(|name| if name == "conversations" { "parquet" } else { name });
     instruct.insert("formats".to_owned(), formats.collect::<Vec<_>>().into());
     instruct.insert("tasks".to_owned(), sources.into());
+    for (key, folder) in [("catalogue", &arguments.own.catalogue), ("banks", &arguments.own.banks)] {
+        if let Some(folder) = folder {
+            instruct.insert(key.to_owned(), text_of(&std::path::absolute(folder)?)?.into());
+        }
+    }
     instruct.extend(arguments.licence.clone().map(|licence| ("licence".to_owned(), licence.into())));
     instruct.insert("mixture".to_owned(), mixture.into());
     let mut recipe = toml::Table::new();

@@ -35,10 +35,10 @@ pub(crate) struct Arguments {
 pub(super) struct Own {
     /// A folder of task files besides those that are shipped
     #[arg(long, value_name = "DIR")]
-    catalogue: Option<PathBuf>,
+    pub(super) catalogue: Option<PathBuf>,
     /// A folder of prompt banks besides those that are shipped
     #[arg(long, value_name = "DIR")]
-    banks: Option<PathBuf>,
+    pub(super) banks: Option<PathBuf>,
 }
 
 #[derive(Args)]

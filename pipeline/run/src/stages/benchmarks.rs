@@ -1,16 +1,18 @@
 //! What conversations of stage `instruct` must not show: benchmarks, and the splits of the tasks
 //! that are held out.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use anyhow::{Context as _, Result};
-use lynxdata_budgets::{Comparison, Hit, Likeness, Picture, Reference, References, Turn};
-use lynxdata_datasets::{Catalogue, Conversation, Record, Records, Role, SlotValue};
+use lynxdata_budgets::{Comparison, Hit, Likeness, Picture, Reference, References, Turn, picture_hash};
+use lynxdata_datasets::{Catalogue, Conversation, Pictures, Record, Records, Role, SlotValue};
 use lynxdata_records::file_digest;
 use rayon::prelude::*;
 use tracing::warn;
 
+use super::folder_digest;
 use crate::recipe::{DecontaminateConfig, InstructConfig, LoadedRecipe};
 use crate::stage::settings_text;
 
@@ -79,6 +81,9 @@ impl<'a> Benchmarks<'a> {
     /// Adds what a part that is compared with them depends on.
     pub(super) fn add_inputs(&self, inputs: &mut Vec<String>) -> Result<()> {
         inputs.push(settings_text(self.config));
+        if let Some(images) = self.config.images.as_ref().filter(|_| self.config.hash_distance.is_some()) {
+            folder_digest::add(&self.folder.join(images), inputs)?;
+        }
         for path in self.against() {
             for file in lynxdata_budgets::files(&path)? {
                 inputs.push(file_digest(&file)?);
@@ -132,13 +137,52 @@ impl<'a> Benchmarks<'a> {
             let records = Records::start(task, &held_out.root, &held_out.split);
             let records = records.and_then(Iterator::collect::<lynxdata_datasets::Result<Vec<Record>>>);
             match records {
-                Ok(records) => references.extend(records.iter().map(|own| reference(&name, own, &held_out.images))),
+                Ok(records) => {
+                    let mut hashes = Hashes::new(&held_out.images);
+                    for record in &records {
+                        let hashes = comparison.hash_distance.map(|_| hashes.of(record));
+                        references.push(reference(&name, record, hashes.unwrap_or_default()));
+                    }
+                }
                 // A split that cannot be read is no reason to make nothing.
                 Err(error) => warn!("{name} is not compared with: {error}"),
             }
         }
-        References::gather(&comparison, &self.against(), &mut references.into_iter())
-            .context("in instruct.decontaminate")
+        let references = References::gather(&comparison, &self.against(), &mut references.into_iter())
+            .context("in instruct.decontaminate")?;
+        let without_hash = references.without_hash();
+        if without_hash > 0 {
+            warn!(
+                pictures = without_hash,
+                "of benchmarks are missing or broken, so their looks are compared with nothing"
+            );
+        }
+        Ok(references)
+    }
+}
+
+/// The hashes of the pictures of a held-out split, each computed once, as several questions are
+/// about one picture.
+struct Hashes {
+    pictures: Pictures,
+    known: HashMap<String, Option<u64>>,
+}
+
+impl Hashes {
+    fn new(images: &Path) -> Self {
+        Self { pictures: Pictures::of([images.to_owned()]), known: HashMap::new() }
+    }
+
+    /// Returns the hash of each picture of a record; none if it is missing or cannot be read.
+    fn of(&mut self, record: &Record) -> Vec<Option<u64>> {
+        let mut hash = |path: &String| {
+            let of_picture = || match record.media.embedded.get(path) {
+                Some(bytes) => picture_hash(bytes),
+                None => picture_hash(&self.pictures.read(path).ok()??),
+            };
+            *self.known.entry(path.clone()).or_insert_with(of_picture)
+        };
+        record.media.images.iter().map(&mut hash).collect()
     }
 }
 
@@ -168,7 +212,7 @@ fn held_out(loaded: &LoadedRecipe, instruct: &InstructConfig, catalogue: &Catalo
 }
 
 /// Returns a record as it is compared: its texts as one question, and all of its answers.
-fn reference(file: &str, record: &Record, images: &Path) -> Reference {
+fn reference(file: &str, record: &Record, hashes: Vec<Option<u64>>) -> Reference {
     let texts = record.slots.values().map(|slot| match slot {
         SlotValue::Text(text) => text.clone(),
         SlotValue::List(texts) => texts.join(" "),
@@ -187,7 +231,7 @@ fn reference(file: &str, record: &Record, images: &Path) -> Reference {
         id: Some(record.id.clone()),
         questions,
         images: record.media.images.clone(),
-        folder: images.to_owned(),
+        hashes,
     }
 }
 

@@ -395,6 +395,8 @@ fn fault(bytes: Vec<u8>, limits: &DownloadConfig) -> Option<Look> {
 
 #[cfg(test)]
 mod tests {
+    use lynxdata_report::data::data_uri;
+
     use super::*;
 
     fn conversation(path: &str) -> Conversation {
@@ -475,7 +477,8 @@ mod tests {
         let (folder, place) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let run = RunFolder::open(&place.path().join("run")).unwrap();
         let limits = DownloadConfig::default();
-        let object = format!("{{\"a\": \"{}\"}}", base64(&jpeg()));
+        let base64 = data_uri("image/jpeg", &jpeg());
+        let object = json!({ "a": base64.rsplit_once(',').unwrap().1 }).to_string();
         std::fs::write(folder.path().join("LA.json"), object).unwrap();
         std::fs::write(folder.path().join("loose.jpg"), jpeg()).unwrap();
         let mut in_row = conversation("12/34.jpg");
@@ -541,19 +544,5 @@ mod tests {
         let (kept, lines) = look(&mut own, all);
         assert_eq!((kept.len(), lines.len()), (2, 1));
         assert!(kept.iter().all(|own| own.video.is_some()));
-    }
-
-    fn base64(bytes: &[u8]) -> String {
-        use std::fmt::Write as _;
-        let digits = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-        let mut text = String::new();
-        for three in bytes.chunks(3) {
-            let word = three.iter().fold(0_u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - three.len()));
-            for place in 0..4 {
-                let digit = if place > three.len() { b'=' } else { digits[(word >> (18 - 6 * place) & 63) as usize] };
-                let _ = write!(text, "{}", digit as char);
-            }
-        }
-        text
     }
 }
