@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 
 use lynxdata_prompts::{AnswerShape, Banks, Media, PromptMode, Slot, Wording, choose, keyed_hash};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::counts::{NOT_DRAWN, TaskCounts};
@@ -107,16 +108,17 @@ pub struct Conversation {
 }
 
 impl Conversation {
-    /// Writes it as one line of JSON.
+    /// Writes conversations as one line of JSON each.
     ///
     /// # Errors
     /// What the writer says.
-    pub fn write_line(&self, out: &mut dyn Write) -> io::Result<()> {
-        // Not generic over the writer, so that it is compiled here, where it is optimised.
-        let mut line = Vec::with_capacity(1024);
-        serde_json::to_writer(&mut line, self)?;
-        line.push(b'\n');
-        out.write_all(&line)
+    pub fn write_lines(all: &[Self], out: &mut dyn Write) -> io::Result<()> {
+        let line = |own: &Self, text: &mut Vec<u8>| {
+            serde_json::to_writer(&mut *text, own)?;
+            text.push(b'\n');
+            Ok(())
+        };
+        write_on_all_cores(all, &line, out)
     }
 
     /// Returns the place of the right option, from 0, and the number of options, of the first
@@ -124,6 +126,22 @@ impl Conversation {
     pub fn right_option(&self) -> Option<(u32, u32)> {
         self.right_choice.map(|right| (right, self.choice_order.len() as u32))
     }
+}
+
+/// Writes the text of one conversation behind others.
+type WriteText<'a> = dyn Fn(&Conversation, &mut Vec<u8>) -> serde_json::Result<()> + Sync + 'a;
+
+/// Conversations whose texts one core makes at a time.
+const TEXTS_TOGETHER: usize = 64;
+
+/// Makes the texts of conversations on all cores and writes them in order.
+pub(crate) fn write_on_all_cores(all: &[Conversation], text: &WriteText, out: &mut dyn Write) -> io::Result<()> {
+    let texts = all.par_chunks(TEXTS_TOGETHER).map(|conversations| {
+        let mut texts = Vec::with_capacity(conversations.len() * 512);
+        conversations.iter().try_for_each(|own| text(own, &mut texts)).map(|()| texts)
+    });
+    let texts = texts.collect::<serde_json::Result<Vec<_>>>()?;
+    texts.iter().try_for_each(|texts| out.write_all(texts))
 }
 
 /// Where one question of several in a conversation comes from; the fields are those of

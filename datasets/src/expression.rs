@@ -1,5 +1,7 @@
 //! The minijinja expressions of a task.
 
+mod direct;
+
 use std::fmt::Write as _;
 use std::sync::LazyLock;
 
@@ -11,6 +13,8 @@ use serde_json::Value as Json;
 
 use crate::filters::FILTERS;
 pub(crate) use crate::filters::question_mark;
+use crate::rows::row::Node;
+use direct::Direct;
 
 /// Steps that one expression may take on one row; a shipped expression takes under a thousand. One
 /// step also pays for 64 bytes of text.
@@ -31,9 +35,8 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
 pub(crate) struct Expression {
     source: String,
     compiled: minijinja::Expression<'static, 'static>,
-    /// The names of an expression that is nothing but a path, such as `q.question`: its value is
-    /// looked up without the machine of minijinja.
-    path: Vec<String>,
+    /// The same, where it has one of the usual forms.
+    direct: Option<Direct>,
 }
 
 impl Expression {
@@ -52,7 +55,7 @@ impl Expression {
             .collect();
         unknown.sort();
         if unknown.is_empty() {
-            Ok(Self { source: source.to_owned(), compiled, path: path(&scan(source)) })
+            Ok(Self { source: source.to_owned(), compiled, direct: Direct::of(&scan(source)) })
         } else {
             let (unknown, known) = (unknown.join(", "), variables.join(", "));
             Err(format!("expression `{source}` uses {unknown}, but only {known} are known here"))
@@ -83,7 +86,7 @@ impl Expression {
     }
 
     fn evaluate_or_none(&self, context: &Value) -> Result<Option<Value>, String> {
-        if let Some(value) = self.look_up(context) {
+        if let Some(value) = self.direct.as_ref().and_then(|direct| direct.value(context)) {
             return Ok(Some(value));
         }
         let value = self.compiled.eval(context.clone()).map_err(|fault| {
@@ -93,23 +96,27 @@ impl Expression {
         Ok((!value.is_undefined()).then_some(value))
     }
 
-    /// Follows the path. What is not there or an error is left to minijinja, which says why.
-    fn look_up(&self, context: &Value) -> Option<Value> {
-        let (root, rest) = self.path.split_first()?;
-        let value = rest.iter().try_fold(context.get_attr(root).ok()?, |value, name| value.get_attr(name).ok())?;
-        (!value.is_undefined() && value.kind() != ValueKind::Invalid).then_some(value)
-    }
-
     /// The same as plain JSON, so that lazy lists are walked and their faults found.
     pub(crate) fn evaluate_json(&self, context: &Value) -> Result<Json, String> {
         let value = self.evaluate(context)?;
-        serde_json::to_value(&value).map_err(|fault| format!("expression `{}`: {fault}", self.source))
+        json(&value).map_err(|fault| format!("expression `{}`: {fault}", self.source))
+    }
+
+    /// Writes the same as JSON text behind what is there. Lists and objects of the row are copied as
+    /// they stand in it: what is broken inside of them is an error of whoever asks for it.
+    pub(crate) fn write_json(&self, context: &Value, out: &mut Vec<u8>) -> Result<(), String> {
+        let value = self.evaluate(context)?;
+        if let Some(native) = value.downcast_object_ref::<Node>() {
+            out.extend_from_slice(native.text());
+            return Ok(());
+        }
+        serde_json::to_writer(out, &value).map_err(|fault| format!("expression `{}`: {fault}", self.source))
     }
 
     /// The same, with nothing for a value that is missing or null.
     pub(crate) fn evaluate_optional(&self, context: &Value) -> Result<Option<Json>, String> {
         let value = self.evaluate_or_none(context)?;
-        let value = value.map(|value| serde_json::to_value(&value)).transpose();
+        let value = value.as_ref().map(json).transpose();
         value.map_err(|fault| format!("expression `{}`: {fault}", self.source))
     }
 
@@ -159,18 +166,10 @@ fn absent(path: &str, key: &str, keys: &[String]) -> String {
     format!("; `{path}` has no `{key}`{}; its keys are {listed}{more}", hint.unwrap_or_default())
 }
 
-/// Returns the names of a path, or none if the expression is more than that.
-fn path(tokens: &[Token]) -> Vec<String> {
-    let mut names = Vec::new();
-    for (place, token) in tokens.iter().enumerate() {
-        match token {
-            Token::Name(name) if place % 2 == 0 => names.push(name.clone()),
-            Token::Mark('.') if place % 2 == 1 => {}
-            _ => return Vec::new(),
-        }
-    }
-    let is_word = |name: &String| matches!(name.to_lowercase().as_str(), "true" | "false" | "none");
-    if names.first().is_some_and(is_word) { Vec::new() } else { names }
+fn json(value: &Value) -> Result<Json, String> {
+    // Lists and objects of a row need no value for each of their elements.
+    let native = value.downcast_object_ref::<Node>().and_then(Node::json);
+    native.map_or_else(|| serde_json::to_value(value).map_err(|fault| fault.to_string()), Ok)
 }
 
 /// A part of an expression, as far as names are concerned.

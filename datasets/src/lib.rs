@@ -74,7 +74,7 @@ pub use diversity::{
 };
 pub use error::Error;
 pub use hydrate::{Absent, Collection, Collections, Held, Inventory, inventory};
-pub use picture::{ArchiveMember, Embedded, Pictures, Place};
+pub use picture::{ArchiveMember, Embedded, FaultyMedia, Pictures, Place};
 pub use record::{Answers, Media, Options, Record, SlotValue, VideoReference};
 pub use records::Records;
 pub use task::{CommercialUse, Fact, Obtain, Task, Terms, Verified};

@@ -8,6 +8,8 @@ use std::io::{self, ErrorKind};
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use serde::Serialize;
+
 use crate::archive::{Archive, Member, has_members, is_archive, is_packed_whole};
 use crate::{Error, Result};
 
@@ -20,6 +22,28 @@ pub enum Place {
     Member(ArchiveMember),
     /// In the row that is about it.
     Row(Arc<[u8]>),
+}
+
+/// A picture or video that is missing or broken.
+#[derive(Debug, Serialize)]
+pub struct FaultyMedia<'a> {
+    /// The id of the conversation.
+    pub id: &'a str,
+    /// The path of the picture or video.
+    pub path: &'a str,
+    /// What is wrong with it.
+    pub reason: &'a str,
+    /// Whether the conversation is kept all the same.
+    pub kept: bool,
+}
+
+impl FaultyMedia<'_> {
+    /// Returns it as a line of JSON.
+    pub fn line(&self) -> Vec<u8> {
+        let mut line = serde_json::to_vec(self).expect("texts are JSON");
+        line.push(b'\n');
+        line
+    }
 }
 
 /// A member of an archive that is there.

@@ -15,7 +15,6 @@ use rayon::prelude::*;
 use serde_json::Value as Json;
 
 use crate::counts::TaskCounts;
-use crate::expression::Expression;
 use crate::record::{
     Answers, Media, Record, SlotValue, VideoReference, answer, key_text, options, path, picture, pictures, seconds,
     slot, texts_of, truth, turns, votes,
@@ -632,12 +631,8 @@ impl Index<'_> {
         let key = on.evaluate_json(scope).map_err(error)?;
         if let Some(entry) = key_text(&key).and_then(|key| self.rows.get(key.as_str())) {
             entry.used.store(true, Ordering::Relaxed);
-            let text = if is_list(table.matches) {
-                [entry.text.as_slice(), b"]"].concat().into()
-            } else {
-                entry.text.as_slice().into()
-            };
-            return value(text).map_err(error);
+            let end: &[u8] = if is_list(table.matches) { b"]" } else { b"" };
+            return value(Arc::new([entry.text.as_slice(), end].concat())).map_err(error);
         }
         match table.matches {
             Matches::Optional => Ok(Value::from(())),
@@ -714,9 +709,20 @@ fn keyed(join: &Join, split: &str, content: std::result::Result<Row, String>) ->
         }
     } else {
         let context = Value::from_pairs([(join.name.as_str(), row), ("split", Value::from(split))]);
-        let field = |(name, own): &(String, Expression)| Some((name.clone(), own.evaluate_json(&context).ok()?));
-        let fields: serde_json::Map<String, Json> = join.keep.iter().filter_map(field).collect();
-        text_of(&Json::Object(fields))
+        let mut text = vec![b'{'];
+        for (name, own) in &join.keep {
+            let before = text.len();
+            if before > 1 {
+                text.push(b',');
+            }
+            text.extend(Json::from(name.as_str()).to_string().bytes());
+            text.push(b':');
+            if own.write_json(&context, &mut text).is_err() {
+                text.truncate(before);
+            }
+        }
+        text.push(b'}');
+        Ok(text)
     };
     let mut text = text.map_err(|detail| ("unreadable", detail))?;
     text.shrink_to_fit();

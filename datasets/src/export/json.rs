@@ -1,13 +1,14 @@
 //! Formats of which every conversation is one JSON value: a list, or a line each.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::{Files, LeftOut, Pictures, Writer};
-use crate::build::Conversation;
+use crate::build::{Conversation, PackedRecord, write_on_all_cores};
 use crate::tokens::{IMAGE_TOKEN, VIDEO_TOKEN};
 use crate::{Error, Result};
 
@@ -27,67 +28,95 @@ pub(super) fn media_tokens(conversation: &Conversation) -> String {
     IMAGE_TOKEN.repeat(conversation.images.len()) + video
 }
 
-/// Adds the lists of pictures and videos that there are.
-pub(super) fn with_media(mut sample: Value, conversation: &Conversation) -> Value {
-    if !conversation.images.is_empty() {
-        sample["images"] = conversation.images.iter().map(|image| json!(image.path)).collect();
-    }
-    if let Some(video) = &conversation.video {
-        sample["videos"] = json!([video.path]);
-    }
-    sample
+/// Returns the paths of the pictures.
+pub(super) fn image_paths(conversation: &Conversation) -> Vec<&str> {
+    conversation.images.iter().map(|image| image.path.as_str()).collect()
 }
 
-/// Adds where a conversation and its packed questions come from and under which licence: readers of
-/// these formats pass over keys that they do not know.
-pub(super) fn with_provenance(mut sample: Value, conversation: &Conversation) -> Value {
-    sample["task"] = json!(conversation.task);
-    sample["licence"] = json!(conversation.licence);
-    sample["source_file"] = json!(conversation.source_file);
-    sample["source_row"] = json!(conversation.source_row);
-    if !conversation.packed.is_empty() {
-        sample["packed"] = json!(conversation.packed);
-    }
-    sample
+/// Returns the path of the video, if there is one.
+pub(super) fn video_paths(conversation: &Conversation) -> Vec<&str> {
+    conversation.video.iter().map(|video| video.path.as_str()).collect()
 }
+
+/// Puts tokens before a text.
+pub(super) fn with_tokens<'a>(tokens: &str, text: &'a str) -> Cow<'a, str> {
+    if tokens.is_empty() { Cow::Borrowed(text) } else { Cow::Owned([tokens, text].concat()) }
+}
+
+/// Where a conversation and its packed questions come from and under which licence: readers of
+/// these formats pass over keys that they do not know.
+#[derive(Debug, Serialize)]
+pub(super) struct Provenance<'a> {
+    task: &'a str,
+    licence: &'a str,
+    source_file: &'a str,
+    source_row: u64,
+    /// Where the part of the video that it is about begins and ends, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    video_start: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    video_end: Option<f64>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    packed: &'a [PackedRecord],
+}
+
+impl<'a> Provenance<'a> {
+    pub(super) fn of(conversation: &'a Conversation) -> Self {
+        let video = conversation.video.as_ref();
+        Self {
+            task: &conversation.task,
+            licence: &conversation.licence,
+            source_file: &conversation.source_file,
+            source_row: conversation.source_row,
+            video_start: video.and_then(|video| video.start),
+            video_end: video.and_then(|video| video.end),
+            packed: &conversation.packed,
+        }
+    }
+}
+
+/// Writes the value of one conversation.
+pub(super) type WriteValue = fn(&Conversation, &mut Vec<u8>) -> serde_json::Result<()>;
 
 /// Writes the value of one conversation after the other.
 #[derive(Debug)]
 struct JsonWriter {
     layout: Layout,
-    sample: fn(&Conversation) -> Value,
+    value: WriteValue,
     path: PathBuf,
     out: BufWriter<File>,
     is_empty: bool,
 }
 
 /// Begins a file of values.
-pub(super) fn begin(files: &mut Files, layout: Layout, sample: fn(&Conversation) -> Value) -> Result<Box<dyn Writer>> {
+pub(super) fn begin(files: &mut Files, layout: Layout, value: WriteValue) -> Result<Box<dyn Writer>> {
     let path = files(if layout == Layout::List { ".json" } else { ".jsonl" })?;
     let file = File::create(&path).map_err(|source| Error::Io { path: path.clone(), source })?;
-    Ok(Box::new(JsonWriter { layout, sample, path, out: BufWriter::new(file), is_empty: true }))
-}
-
-impl JsonWriter {
-    fn append(&mut self, conversation: &Conversation) -> io::Result<()> {
-        if self.layout == Layout::List {
-            self.out.write_all(if self.is_empty { b"[\n" } else { b",\n" })?;
-        }
-        serde_json::to_writer(&mut self.out, &(self.sample)(conversation))?;
-        if self.layout == Layout::Lines {
-            self.out.write_all(b"\n")?;
-        }
-        self.is_empty = false;
-        Ok(())
-    }
+    Ok(Box::new(JsonWriter { layout, value, path, out: BufWriter::new(file), is_empty: true }))
 }
 
 impl Writer for JsonWriter {
     fn write(&mut self, conversations: &[Conversation], _: &mut Files, _: &mut Pictures) -> Result<()> {
-        for conversation in conversations {
-            self.append(conversation).map_err(|source| Error::Io { path: self.path.clone(), source })?;
+        let Self { layout, value, path, out, is_empty } = self;
+        let failed = |source| Error::Io { path: path.clone(), source };
+        let mut rest = conversations;
+        if *layout == Layout::List
+            && *is_empty
+            && let [first, others @ ..] = conversations
+        {
+            let mut text = b"[\n".to_vec();
+            value(first, &mut text).map_err(io::Error::from).and_then(|()| out.write_all(&text)).map_err(failed)?;
+            rest = others;
         }
-        Ok(())
+        *is_empty &= conversations.is_empty();
+        let (before, behind): (&[u8], &[u8]) = if *layout == Layout::List { (b",\n", b"") } else { (b"", b"\n") };
+        let one = |conversation: &Conversation, text: &mut Vec<u8>| {
+            text.extend_from_slice(before);
+            value(conversation, text)?;
+            text.extend_from_slice(behind);
+            Ok(())
+        };
+        write_on_all_cores(rest, &one, out).map_err(failed)
     }
 
     fn finish(mut self: Box<Self>, _: &mut Files) -> Result<LeftOut> {
@@ -104,6 +133,8 @@ impl Writer for JsonWriter {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
     use crate::export::Format;
     use crate::export::tests::{conversation, written};

@@ -1,10 +1,12 @@
 //! LLaVA's JSON: `[{"id", "image", "conversations": [{"from": "human" | "gpt", "value"}]}]`, the
 //! format of its `docs/Finetune_Custom_Data.md`.
 
-use serde_json::{Map, Value, json};
+use std::borrow::Cow;
+
+use serde::Serialize;
 
 use super::Format;
-use super::json::{Layout, begin, with_provenance};
+use super::json::{Layout, Provenance, begin, image_paths, with_tokens};
 use crate::build::{Conversation, Role};
 use crate::tokens::{IMAGE_TOKEN, VIDEO_TOKEN};
 
@@ -13,59 +15,79 @@ pub(super) const FORMAT: Format = Format {
     description: "A JSON list that LLaVA and many trainers read.",
     names_pictures: true,
     is_default: true,
-    begin: |files| begin(files, Layout::List, sample),
+    begin: |files| begin(files, Layout::List, |own, out| serde_json::to_writer(out, &Sample::of(own))),
     describe: None,
 };
 
-/// The keys that an element of the list has at most.
-const KEYS: usize = 11;
+/// One element of the list. The first human turn starts with as many `<image>` tokens as there are
+/// pictures, a line each, or with `<video>`. The text of a system is there as LLaMA-Factory reads
+/// it.
+#[derive(Debug, Serialize)]
+struct Sample<'a> {
+    id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image: Option<Images<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    video: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    system: Option<&'a str>,
+    conversations: Vec<Turn<'a>>,
+    #[serde(flatten)]
+    provenance: Provenance<'a>,
+}
 
-/// Returns one element of the list. `image` is a path, a list of them for several pictures, and
-/// absent without any; the first human turn starts with as many `<image>` tokens, a line each. A
-/// video has `video` and `<video>`, and the text of a system the key `system`, as LLaMA-Factory
-/// reads it.
-fn sample(conversation: &Conversation) -> Value {
-    let mut tokens = format!("{IMAGE_TOKEN}\n").repeat(conversation.images.len());
-    if conversation.video.is_some() {
-        tokens = format!("{VIDEO_TOKEN}\n");
-    }
-    let mut turns = Vec::new();
-    for message in &conversation.messages {
-        let turn = match message.role {
-            Role::User => json!({"from": "human", "value": format!("{tokens}{}", message.content)}),
-            Role::System => continue,
-            Role::Assistant => json!({"from": "gpt", "value": message.content}),
+/// A path, or a list of them for several pictures.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Images<'a> {
+    One(&'a str),
+    Several(Vec<&'a str>),
+}
+
+/// One turn, as ShareGPT has it too.
+#[derive(Debug, Serialize)]
+pub(super) struct Turn<'a> {
+    pub(super) from: &'static str,
+    pub(super) value: Cow<'a, str>,
+}
+
+impl<'a> Sample<'a> {
+    fn of(conversation: &'a Conversation) -> Self {
+        let video = conversation.video.as_ref().map(|video| video.path.as_str());
+        let tokens = match video {
+            Some(_) => format!("{VIDEO_TOKEN}\n"),
+            None => format!("{IMAGE_TOKEN}\n").repeat(conversation.images.len()),
         };
-        if message.role == Role::User {
-            tokens.clear();
-        }
-        turns.push(turn);
+        let (system, conversations) = turns(conversation, &tokens);
+        let image = match image_paths(conversation)[..] {
+            [] => None,
+            [image] => Some(Images::One(image)),
+            ref images => Some(Images::Several(images.to_vec())),
+        };
+        Self { id: &conversation.id, image, video, system, conversations, provenance: Provenance::of(conversation) }
     }
-    // Of this format there are millions of values, so its map does not grow key by key.
-    let mut sample = Value::Object(Map::with_capacity(KEYS));
-    sample["id"] = json!(conversation.id);
-    match conversation.images.as_slice() {
-        [] => {}
-        [image] => sample["image"] = json!(image.path),
-        images => sample["image"] = images.iter().map(|image| json!(image.path)).collect(),
-    }
-    if let Some(video) = &conversation.video {
-        sample["video"] = json!(video.path);
-        for (name, seconds) in [("video_start", video.start), ("video_end", video.end)] {
-            if let Some(seconds) = seconds {
-                sample[name] = json!(seconds);
+}
+
+/// Returns the text of the system, and the turns; tokens stand before the first human one.
+pub(super) fn turns<'a>(conversation: &'a Conversation, tokens: &str) -> (Option<&'a str>, Vec<Turn<'a>>) {
+    let (mut system, mut turns, mut tokens) = (None, Vec::with_capacity(conversation.messages.len()), tokens);
+    for message in &conversation.messages {
+        match message.role {
+            Role::System => system = Some(message.content.as_str()),
+            Role::User => {
+                let value = with_tokens(std::mem::take(&mut tokens), &message.content);
+                turns.push(Turn { from: "human", value });
             }
+            Role::Assistant => turns.push(Turn { from: "gpt", value: Cow::Borrowed(&message.content) }),
         }
     }
-    if let Some(system) = conversation.messages.iter().find(|message| message.role == Role::System) {
-        sample["system"] = json!(system.content);
-    }
-    sample["conversations"] = Value::Array(turns);
-    with_provenance(sample, conversation)
+    (system, turns)
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::build::{ImageReference, Message};
     use crate::export::tests::conversation;
@@ -78,6 +100,7 @@ mod tests {
             {"from": "human", "value": "<image>\nWhat is it?"}, {"from": "gpt", "value": "a dog"},
             {"from": "human", "value": "Where?"}, {"from": "gpt", "value": "here"}],
             "task": "own", "licence": "CC0-1.0", "source_file": "train.json", "source_row": 7});
+        let sample = |own: &Conversation| json!(Sample::of(own));
         assert_eq!(sample(&own), expected);
         own.images.push(ImageReference { path: "train/b.jpg".to_owned() });
         let two = sample(&own);

@@ -1,10 +1,10 @@
 //! Messages with parts, as OpenAI's chat completions and `transformers`' chat templates take them:
 //! `{"messages": [{"role", "content": [{"type": "image_url", …}, {"type": "text", …}]}]}`.
 
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::Format;
-use super::json::{Layout, begin, with_provenance};
+use super::json::{Layout, Provenance, begin, image_paths, video_paths};
 use crate::build::{Conversation, Role};
 
 pub(super) const FORMAT: Format = Format {
@@ -12,36 +12,64 @@ pub(super) const FORMAT: Format = Format {
     description: "JSON lines of messages with parts, as OpenAI and chat templates of `transformers` take them.",
     names_pictures: true,
     is_default: false,
-    begin: |files| begin(files, Layout::Lines, sample),
+    begin: |files| begin(files, Layout::Lines, |own, out| serde_json::to_writer(out, &Sample::of(own))),
     describe: None,
 };
 
-/// Returns the value of a line. Pictures and the video stand before the text of the first turn, by
-/// their paths.
-fn sample(conversation: &Conversation) -> Value {
-    let mut media: Vec<Value> = conversation
-        .images
-        .iter()
-        .map(|image| json!({"type": "image_url", "image_url": {"url": image.path}}))
-        .chain(conversation.video.iter().map(|video| json!({"type": "video_url", "video_url": {"url": video.path}})))
-        .collect();
-    let mut messages = Vec::new();
-    for message in &conversation.messages {
-        let mut parts = if message.role == Role::User { std::mem::take(&mut media) } else { Vec::new() };
-        parts.push(json!({"type": "text", "text": message.content}));
-        messages.push(json!({"role": message.role.name(), "content": parts}));
+/// A line. Pictures and the video stand before the text of the first turn, by their paths.
+#[derive(Debug, Serialize)]
+struct Sample<'a> {
+    id: &'a str,
+    messages: Vec<Turn<'a>>,
+    #[serde(flatten)]
+    provenance: Provenance<'a>,
+}
+
+#[derive(Debug, Serialize)]
+struct Turn<'a> {
+    role: &'static str,
+    content: Vec<Part<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Part<'a> {
+    ImageUrl { image_url: Address<'a> },
+    VideoUrl { video_url: Address<'a> },
+    Text { text: &'a str },
+}
+
+#[derive(Debug, Serialize)]
+struct Address<'a> {
+    url: &'a str,
+}
+
+impl<'a> Sample<'a> {
+    fn of(conversation: &'a Conversation) -> Self {
+        let images = image_paths(conversation).into_iter().map(|url| Part::ImageUrl { image_url: Address { url } });
+        let videos = video_paths(conversation).into_iter().map(|url| Part::VideoUrl { video_url: Address { url } });
+        let mut media: Vec<Part> = images.chain(videos).collect();
+        let mut messages = Vec::new();
+        for message in &conversation.messages {
+            let mut content = if message.role == Role::User { std::mem::take(&mut media) } else { Vec::new() };
+            content.push(Part::Text { text: &message.content });
+            messages.push(Turn { role: message.role.name(), content });
+        }
+        Self { id: &conversation.id, messages, provenance: Provenance::of(conversation) }
     }
-    with_provenance(json!({"id": conversation.id, "messages": messages}), conversation)
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::export::tests::conversation;
 
     #[test]
     fn pictures_are_parts_of_the_first_turn() {
-        let own = sample(&conversation("vqa/a", &["What is it?", "a dog"]));
+        let own = conversation("vqa/a", &["What is it?", "a dog"]);
+        let own = json!(Sample::of(&own));
         let parts = own["messages"][0]["content"].as_array().unwrap();
         assert_eq!(parts[0]["image_url"]["url"], "train/a.jpg");
         assert_eq!(parts[1], json!({"type": "text", "text": "What is it?"}));

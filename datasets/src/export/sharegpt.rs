@@ -2,11 +2,13 @@
 //! `conversations` of `from` and `value`, with as many `<image>` and `<video>` in them as `images`
 //! and `videos` name.
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::json::{Layout, begin, media_tokens, with_media, with_provenance};
+use super::json::{Layout, Provenance, begin, image_paths, media_tokens, video_paths};
+use super::llava::{Turn, turns};
 use super::{Files, Format, SetFile};
-use crate::build::{Conversation, Role};
+use crate::build::Conversation;
 use crate::{Error, Result};
 
 pub(super) const FORMAT: Format = Format {
@@ -14,7 +16,7 @@ pub(super) const FORMAT: Format = Format {
     description: "A JSON list that LLaMA-Factory reads as `sharegpt`.",
     names_pictures: true,
     is_default: false,
-    begin: |files| begin(files, Layout::List, sample),
+    begin: |files| begin(files, Layout::List, |own, out| serde_json::to_writer(out, &Sample::of(own))),
     describe: Some(describe),
 };
 
@@ -37,24 +39,31 @@ fn describe(set: &[SetFile], files: &mut Files) -> Result<()> {
     std::fs::write(&path, format!("{:#}\n", Value::Object(datasets))).map_err(|source| Error::Io { path, source })
 }
 
-/// Returns one element of the list. Every one has `images`, `videos` and `system`, be they empty:
+/// One element of the list. Every one has `images`, `videos` and `system`, be they empty:
 /// LLaMA-Factory looks into all columns that `dataset_info.json` names.
-pub(super) fn sample(conversation: &Conversation) -> Value {
-    let mut turns = Vec::new();
-    let mut system = "";
-    let mut tokens = media_tokens(conversation);
-    for message in &conversation.messages {
-        match message.role {
-            Role::System => system = &message.content,
-            Role::User => {
-                let tokens = std::mem::take(&mut tokens);
-                turns.push(json!({"from": "human", "value": format!("{tokens}{}", message.content)}));
-            }
-            Role::Assistant => turns.push(json!({"from": "gpt", "value": message.content})),
+#[derive(Debug, Serialize)]
+pub(super) struct Sample<'a> {
+    id: &'a str,
+    conversations: Vec<Turn<'a>>,
+    system: &'a str,
+    images: Vec<&'a str>,
+    videos: Vec<&'a str>,
+    #[serde(flatten)]
+    provenance: Provenance<'a>,
+}
+
+impl<'a> Sample<'a> {
+    pub(super) fn of(conversation: &'a Conversation) -> Self {
+        let (system, conversations) = turns(conversation, &media_tokens(conversation));
+        Self {
+            id: &conversation.id,
+            conversations,
+            system: system.unwrap_or_default(),
+            images: image_paths(conversation),
+            videos: video_paths(conversation),
+            provenance: Provenance::of(conversation),
         }
     }
-    let none = json!({"id": conversation.id, "conversations": turns, "system": system, "images": [], "videos": []});
-    with_provenance(with_media(none, conversation), conversation)
 }
 
 #[cfg(test)]
@@ -64,7 +73,8 @@ mod tests {
 
     #[test]
     fn tokens_are_as_many_as_pictures_and_open_the_first_turn() {
-        let own = sample(&conversation("vqa/a", &["What is it?", "a dog", "Where?", "here"]));
+        let own = conversation("vqa/a", &["What is it?", "a dog", "Where?", "here"]);
+        let own = json!(Sample::of(&own));
         assert_eq!((&own["images"], &own["videos"]), (&json!(["train/a.jpg"]), &json!([])));
         assert_eq!(own["conversations"][0], json!({"from": "human", "value": "<image>What is it?"}));
         assert_eq!(own["conversations"][2], json!({"from": "human", "value": "Where?"}));

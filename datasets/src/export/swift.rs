@@ -1,10 +1,12 @@
 //! ms-swift's JSON lines (its documentation, "Custom dataset"): `messages` of `role` and `content`,
 //! with as many `<image>` and `<video>` as `images` and `videos` name.
 
-use serde_json::{Value, json};
+use std::borrow::Cow;
+
+use serde::Serialize;
 
 use super::Format;
-use super::json::{Layout, begin, media_tokens, with_media, with_provenance};
+use super::json::{Layout, Provenance, begin, image_paths, media_tokens, video_paths, with_tokens};
 use crate::build::{Conversation, Role};
 
 pub(super) const FORMAT: Format = Format {
@@ -12,30 +14,53 @@ pub(super) const FORMAT: Format = Format {
     description: "JSON lines that ms-swift reads.",
     names_pictures: true,
     is_default: false,
-    begin: |files| begin(files, Layout::Lines, sample),
+    begin: |files| begin(files, Layout::Lines, |own, out| serde_json::to_writer(out, &Sample::of(own))),
     describe: None,
 };
 
-/// Returns the value of a line. Boxes stay texts in shares of the picture, as wordings promise
-/// them.
-fn sample(conversation: &Conversation) -> Value {
-    let mut tokens = media_tokens(conversation);
-    let mut messages = Vec::new();
-    for message in &conversation.messages {
-        let tokens = if message.role == Role::User { std::mem::take(&mut tokens) } else { String::new() };
-        messages.push(json!({"role": message.role.name(), "content": format!("{tokens}{}", message.content)}));
+/// A line. Boxes stay texts in shares of the picture, as wordings promise them.
+#[derive(Debug, Serialize)]
+struct Sample<'a> {
+    id: &'a str,
+    messages: Vec<Turn<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    images: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    videos: Vec<&'a str>,
+    #[serde(flatten)]
+    provenance: Provenance<'a>,
+}
+
+#[derive(Debug, Serialize)]
+struct Turn<'a> {
+    role: &'static str,
+    content: Cow<'a, str>,
+}
+
+impl<'a> Sample<'a> {
+    fn of(conversation: &'a Conversation) -> Self {
+        let mut tokens = media_tokens(conversation);
+        let mut messages = Vec::new();
+        for message in &conversation.messages {
+            let tokens = if message.role == Role::User { std::mem::take(&mut tokens) } else { String::new() };
+            messages.push(Turn { role: message.role.name(), content: with_tokens(&tokens, &message.content) });
+        }
+        let (images, videos) = (image_paths(conversation), video_paths(conversation));
+        Self { id: &conversation.id, messages, images, videos, provenance: Provenance::of(conversation) }
     }
-    with_provenance(with_media(json!({"id": conversation.id, "messages": messages}), conversation), conversation)
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::export::tests::conversation;
 
     #[test]
     fn roles_are_those_of_chat_templates() {
-        let own = sample(&conversation("vqa/a", &["What is it?", "a dog"]));
+        let own = conversation("vqa/a", &["What is it?", "a dog"]);
+        let own = json!(Sample::of(&own));
         let user = json!({"role": "user", "content": "<image>What is it?"});
         assert_eq!(own["messages"], json!([user, {"role": "assistant", "content": "a dog"}]));
         assert_eq!(own["images"], json!(["train/a.jpg"]));

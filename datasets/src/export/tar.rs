@@ -71,8 +71,9 @@ impl TarWriter {
             Some(shard) => shard,
             None => self.begin_shard(files)?,
         };
-        let json = sharegpt::sample(conversation).to_string();
-        let mut members = vec![("json".to_owned(), json.into_bytes())];
+        let json =
+            serde_json::to_vec(&sharegpt::Sample::of(conversation)).expect("a sample has only texts and numbers");
+        let mut members = vec![("json".to_owned(), json)];
         for (place, image) in conversation.images.iter().enumerate() {
             let Some(bytes) = pictures(&image.path)? else { continue };
             // By the bytes, as decoders go by the suffix and names of files may be wrong.

@@ -68,7 +68,7 @@ impl Row {
     /// If its fields cannot be told apart. What is wrong inside of a field is an error of whoever
     /// asks for that field.
     pub(crate) fn value(self) -> Result<Value, String> {
-        let text: Arc<[u8]> = self.0.into();
+        let text = Arc::new(self.0);
         value(text.clone()).or_else(|fault| match normalise(&text) {
             Cow::Owned(text) => value(text.into()),
             Cow::Borrowed(_) => Err(fault),
@@ -104,7 +104,7 @@ impl fmt::Debug for Row {
 ///
 /// # Errors
 /// If its elements cannot be told apart.
-pub(crate) fn value(text: Arc<[u8]>) -> Result<Value, String> {
+pub(crate) fn value(text: Arc<Vec<u8>>) -> Result<Value, String> {
     let range = 0..text.len();
     let node = Node { text, range, parts: OnceLock::new() };
     match node.parts() {
@@ -118,8 +118,8 @@ fn parsed(text: &[u8]) -> Result<Json, serde_json::Error> {
 }
 
 /// A list or object within the text of a row.
-struct Node {
-    text: Arc<[u8]>,
+pub(crate) struct Node {
+    text: Arc<Vec<u8>>,
     range: Range<usize>,
     parts: OnceLock<Result<Parts, String>>,
 }
@@ -128,11 +128,38 @@ struct Node {
 enum Parts {
     List(Vec<Part>),
     Object {
-        keys: Vec<Value>,
+        keys: Vec<Key>,
         parts: Vec<Part>,
         /// The places of the keys, if there are many.
         places: HashMap<String, usize>,
     },
+}
+
+/// The key of one element.
+enum Key {
+    /// It stands like this in the text, without its quotes.
+    Plain(Range<usize>),
+    /// It has escapes, or bytes that are no characters.
+    Decoded(String),
+}
+
+impl Key {
+    fn of(text: &[u8], token: Range<usize>) -> Result<Self, String> {
+        let inner = token.start + 1..token.end - 1;
+        let is_plain = !text[inner.clone()].contains(&b'\\') && std::str::from_utf8(&text[inner.clone()]).is_ok();
+        if is_plain { Ok(Self::Plain(inner)) } else { string(&text[token]).map(|key| Self::Decoded(key.into_owned())) }
+    }
+
+    fn bytes<'a>(&'a self, text: &'a [u8]) -> &'a [u8] {
+        match self {
+            Self::Plain(range) => &text[range.clone()],
+            Self::Decoded(key) => key.as_bytes(),
+        }
+    }
+
+    fn text<'a>(&'a self, text: &'a [u8]) -> Cow<'a, str> {
+        String::from_utf8_lossy(self.bytes(text))
+    }
 }
 
 /// One element, parsed when it is asked for.
@@ -165,10 +192,50 @@ impl Node {
         value.clone()
     }
 
+    /// Returns its JSON text.
+    pub(crate) fn text(&self) -> &[u8] {
+        &self.text[self.range.clone()]
+    }
+
+    /// Returns the texts and numbers that all elements of a list have under a name, or nothing if
+    /// it is no list of such objects.
+    pub(crate) fn column(&self, name: &str) -> Option<Vec<Value>> {
+        let Ok(Parts::List(objects)) = self.parts() else { return None };
+        let of = |object: &Part| {
+            let Ok(Parts::Object { keys, parts, .. }) = Parts::of(&self.text, &object.range) else { return None };
+            let place = keys.iter().position(|key| key.bytes(&self.text) == name.as_bytes())?;
+            let token = &self.text[parts[place].range.clone()];
+            let is_list = matches!(token[0], b'[' | b'{');
+            let value = if is_list { None } else { scalar(token).ok() };
+            value.filter(|value| !value.is_undefined())
+        };
+        objects.iter().map(|object| if self.text[object.range.start] == b'{' { of(object) } else { None }).collect()
+    }
+
+    /// Returns the whole of it, parsed, or nothing if some of it is not JSON.
+    pub(crate) fn json(&self) -> Option<Json> {
+        json_of(&self.text, self.parts().ok()?)
+    }
+
     fn at(&self, place: usize) -> Option<Value> {
         match self.parts() {
             Ok(Parts::List(parts) | Parts::Object { parts, .. }) => parts.get(place).map(|part| self.value(part)),
             Err(fault) => Some(not_json(fault)),
+        }
+    }
+}
+
+fn json_of(text: &[u8], parts: &Parts) -> Option<Json> {
+    let of = |part: &Part| match text[part.range.start] {
+        b'[' | b'{' => json_of(text, &Parts::of(text, &part.range).ok()?),
+        b'"' => string(&text[part.range.clone()]).ok().map(|text| Json::String(text.into_owned())),
+        _ => serde_json::to_value(scalar(&text[part.range.clone()]).ok()?).ok(),
+    };
+    match parts {
+        Parts::List(parts) => parts.iter().map(of).collect::<Option<_>>().map(Json::Array),
+        Parts::Object { keys, parts, .. } => {
+            let pair = |(key, part): (&Key, &Part)| Some((key.text(text).into_owned(), of(part)?));
+            keys.iter().zip(parts).map(pair).collect::<Option<_>>().map(Json::Object)
         }
     }
 }
@@ -180,7 +247,7 @@ fn not_json(fault: &str) -> Value {
 
 impl fmt::Debug for Node {
     fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
-        out.write_str(&String::from_utf8_lossy(&self.text[self.range.clone()]))
+        out.write_str(&String::from_utf8_lossy(self.text()))
     }
 }
 
@@ -198,7 +265,7 @@ impl Object for Node {
 
     fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<Value> {
         match self.parts() {
-            Ok(parts) => self.at(parts.place(key)?),
+            Ok(parts) => self.at(parts.place(&self.text, key)?),
             Err(fault) => Some(not_json(fault)),
         }
     }
@@ -210,7 +277,9 @@ impl Object for Node {
                 let keys = keys.len();
                 self.mapped_key_value_enumerator(move |own| {
                     let pair = move |place: usize| match own.parts() {
-                        Ok(Parts::Object { keys, parts, .. }) => (keys[place].clone(), own.value(&parts[place])),
+                        Ok(Parts::Object { keys, parts, .. }) => {
+                            (Value::from(keys[place].text(&own.text)), own.value(&parts[place]))
+                        }
                         _ => (Value::UNDEFINED, Value::UNDEFINED),
                     };
                     Box::new((0..keys).map(pair))
@@ -227,7 +296,7 @@ impl Parts {
         let text = &text[..range.end];
         let is_list = text[range.start] == b'[';
         let end = if is_list { b']' } else { b'}' };
-        let (mut keys, mut parts): (Vec<&[u8]>, Vec<Part>) = (Vec::new(), Vec::new());
+        let (mut keys, mut parts): (Vec<Range<usize>>, Vec<Part>) = (Vec::new(), Vec::new());
         let mut at = space(text, range.start + 1);
         if text.get(at) == Some(&end) {
             at += 1;
@@ -238,7 +307,7 @@ impl Parts {
                         return Err(fault_at(text, at, "a key in quotes is missing"));
                     }
                     let key = skip(text, at)?;
-                    keys.push(&text[at..key]);
+                    keys.push(at..key);
                     at = space(text, key);
                     if text.get(at) != Some(&b':') {
                         return Err(fault_at(text, at, "`:` is missing behind a key"));
@@ -258,27 +327,28 @@ impl Parts {
         if space(text, at) != text.len() {
             return Err(fault_at(text, at, "something stands behind the value"));
         }
-        if is_list { Ok(Parts::List(parts)) } else { Self::object(&keys, parts) }
+        if is_list { Ok(Parts::List(parts)) } else { Self::object(text, keys, parts) }
     }
 
     /// Of fields of one name the last counts, at the place of the first.
-    fn object(tokens: &[&[u8]], all: Vec<Part>) -> Result<Self, String> {
+    fn object(text: &[u8], tokens: Vec<Range<usize>>, all: Vec<Part>) -> Result<Self, String> {
         let is_large = tokens.len() > SEARCHED;
         let mut places: HashMap<String, usize> = HashMap::new();
-        let (mut keys, mut parts) = (Vec::with_capacity(all.len()), Vec::with_capacity(all.len()));
-        for (place, (token, part)) in tokens.iter().zip(all).enumerate() {
-            let key = string(token)?;
+        let (mut keys, mut parts): (Vec<Key>, Vec<Part>) =
+            (Vec::with_capacity(all.len()), Vec::with_capacity(all.len()));
+        for (token, part) in tokens.into_iter().zip(all) {
+            let key = Key::of(text, token)?;
             let known = if is_large {
-                places.get(key.as_str().unwrap_or_default()).copied()
+                places.get(&*key.text(text)).copied()
             } else {
-                tokens[..place].contains(token).then(|| keys.iter().position(|other| *other == key)).flatten()
+                keys.iter().position(|other| other.bytes(text) == key.bytes(text))
             };
             if let Some(known) = known {
                 parts[known] = part;
                 continue;
             }
             if is_large {
-                places.insert(key.to_string(), keys.len());
+                places.insert(key.text(text).into_owned(), keys.len());
             }
             keys.push(key);
             parts.push(part);
@@ -286,11 +356,11 @@ impl Parts {
         Ok(Parts::Object { keys, parts, places })
     }
 
-    fn place(&self, key: &str) -> Option<usize> {
+    fn place(&self, text: &[u8], key: &str) -> Option<usize> {
         match self {
             Parts::List(_) => None,
             Parts::Object { keys, places, .. } if places.is_empty() => {
-                keys.iter().position(|own| own.as_str() == Some(key))
+                keys.iter().position(|own| own.bytes(text) == key.as_bytes())
             }
             Parts::Object { places, .. } => places.get(key).copied(),
         }
@@ -300,7 +370,7 @@ impl Parts {
 /// Parses a text, number, truth value or null.
 fn scalar(token: &[u8]) -> Result<Value, String> {
     match token {
-        [b'"', ..] => string(token),
+        [b'"', ..] => string(token).map(Value::from),
         b"true" => Ok(Value::from(true)),
         b"false" => Ok(Value::from(false)),
         b"null" => Ok(Value::UNDEFINED),
@@ -322,15 +392,15 @@ fn scalar(token: &[u8]) -> Result<Value, String> {
 }
 
 /// Parses a text with its quotes. What is no character becomes U+FFFD.
-fn string(token: &[u8]) -> Result<Value, String> {
+fn string(token: &[u8]) -> Result<Cow<'_, str>, String> {
     let inner = &token[1..token.len() - 1];
     if !inner.contains(&b'\\')
         && let Ok(text) = std::str::from_utf8(inner)
     {
-        return Ok(Value::from(text));
+        return Ok(Cow::Borrowed(text));
     }
     let text: Result<String, _> = serde_json::from_slice(token).or_else(|_| serde_json::from_slice(&normalise(token)));
-    text.map(Value::from).map_err(|fault| fault.to_string())
+    text.map(Cow::Owned).map_err(|fault| fault.to_string())
 }
 
 /// Returns the end of the value that begins at a place.

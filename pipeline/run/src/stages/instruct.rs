@@ -473,9 +473,7 @@ impl<'a> Outputs<'a> {
     /// Appends conversations; `pictures` gives the bytes of a path.
     pub(super) fn write(&mut self, conversations: &[Conversation], pictures: &mut Pictures) -> Result<()> {
         let (path, file) = &mut self.lines;
-        for conversation in conversations {
-            conversation.write_line(file).with_context(|| format!("cannot write {}", path.display()))?;
-        }
+        Conversation::write_lines(conversations, file).with_context(|| format!("cannot write {}", path.display()))?;
         for (format, writer) in &mut self.writers {
             writer.write(conversations, &mut |suffix| self.files.create(format.name, suffix), pictures)?;
         }

@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use lynxdata_datasets::{
-    Conversation, Frame, ImageReference, Pictures, Place, Task, Video, VideoFault, VideoReference, frame_at,
+    Conversation, FaultyMedia, Frame, ImageReference, Pictures, Place, Task, Video, VideoFault, VideoReference,
+    frame_at,
 };
 use lynxdata_fetch::{DownloadConfig, status_of};
 use lynxdata_picture::{Encode, PictureSettings, Resize, prepare};
 use lynxdata_records::{NewPart, RunFolder, Status};
 use rayon::prelude::*;
-use serde_json::json;
 
 use crate::recipe::InstructConfig;
 
@@ -181,8 +181,8 @@ impl<'a> TaskPictures<'a> {
             self.list = Some((path, BufWriter::new(file)));
         }
         let (file, out) = self.list.as_mut().expect("it was made above");
-        let line = json!({"id": id, "path": path, "reason": reason, "kept": kept});
-        writeln!(out, "{line}").with_context(|| format!("cannot write {}", file.display()))
+        out.write_all(&FaultyMedia { id, path, reason, kept }.line())
+            .with_context(|| format!("cannot write {}", file.display()))
     }
 
     /// Looks at every picture that is not known yet, on all cores, and keeps what has no file. A
@@ -396,6 +396,7 @@ fn fault(bytes: Vec<u8>, limits: &DownloadConfig) -> Option<Look> {
 #[cfg(test)]
 mod tests {
     use lynxdata_report::data::data_uri;
+    use serde_json::json;
 
     use super::*;
 
