@@ -12,8 +12,8 @@ use serde_json::Value as Json;
 use crate::filters::FILTERS;
 pub(crate) use crate::filters::question_mark;
 
-/// Steps that one expression may take on one row; a shipped expression takes under a thousand. One
-/// step also pays for 64 bytes of text.
+/// The maximum number of steps of one expression on one row; shipped expressions take fewer than a
+/// thousand. One step also covers 64 bytes of text.
 const FUEL: u64 = 1_000_000;
 
 static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
@@ -26,19 +26,19 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     environment
 });
 
-/// A compiled expression that cannot yield an undefined value.
+/// A compiled expression whose result is never undefined.
 #[derive(Debug)]
 pub(crate) struct Expression {
     source: String,
     compiled: minijinja::Expression<'static, 'static>,
-    /// The names of an expression that is nothing but a path, such as `q.question`: its value is
-    /// looked up without the machine of minijinja.
+    /// The names of an expression that is only a path, such as `q.question`: its value is looked up
+    /// without running minijinja. Empty for all other expressions.
     path: Vec<String>,
 }
 
 impl Expression {
-    /// Compiles an expression over the given variables; any other name, filter or test is an error,
-    /// so that a misspelt one is found before a file is opened.
+    /// Compiles an expression over the given variables. Any other name and any unknown filter or
+    /// test is an error, so that misspelt ones are found before a file is opened.
     pub(crate) fn compile(source: &str, variables: &[&str]) -> Result<Self, String> {
         let compiled = ENVIRONMENT
             .compile_expression_owned(source.to_owned())
@@ -59,13 +59,13 @@ impl Expression {
         }
     }
 
-    /// Returns the paths of names that it uses, such as `q.image_id`; a name alone where its value
-    /// is used as a whole.
+    /// Returns the paths that it uses, such as `q.image_id`, or only a name such as `q` if its
+    /// value is used as a whole.
     pub(crate) fn paths(&self) -> impl Iterator<Item = String> {
         self.compiled.undeclared_variables(true).into_iter()
     }
 
-    /// Returns the names that it uses, of variables as of their keys.
+    /// Returns the names of variables and keys that it uses.
     pub(crate) fn names(&self) -> impl Iterator<Item = String> {
         scan(&self.source).into_iter().filter_map(|token| match token {
             Token::Name(name) | Token::Text(name) => Some(name),
@@ -74,7 +74,7 @@ impl Expression {
     }
 
     /// Evaluates over one row. minijinja returns *undefined* without an error if the whole
-    /// expression is a missing attribute, even in strict mode; here it is an error.
+    /// expression is a missing attribute, even in strict mode; here this is an error.
     pub(crate) fn evaluate(&self, context: &Value) -> Result<Value, String> {
         self.evaluate_or_none(context)?.ok_or_else(|| {
             let why = self.what_is_missing(context);
@@ -93,28 +93,31 @@ impl Expression {
         Ok((!value.is_undefined()).then_some(value))
     }
 
-    /// Follows the path. What is not there or an error is left to minijinja, which says why.
+    /// Follows the path. Returns `None` for missing values and errors, so that minijinja evaluates
+    /// the expression and reports them.
     fn look_up(&self, context: &Value) -> Option<Value> {
         let (root, rest) = self.path.split_first()?;
         let value = rest.iter().try_fold(context.get_attr(root).ok()?, |value, name| value.get_attr(name).ok())?;
         (!value.is_undefined() && value.kind() != ValueKind::Invalid).then_some(value)
     }
 
-    /// The same as plain JSON, so that lazy lists are walked and their faults found.
+    /// Does the same as [`Expression::evaluate`] but returns JSON, so that lazy lists are read and
+    /// their errors found.
     pub(crate) fn evaluate_json(&self, context: &Value) -> Result<Json, String> {
         let value = self.evaluate(context)?;
         serde_json::to_value(&value).map_err(|fault| format!("expression `{}`: {fault}", self.source))
     }
 
-    /// The same, with nothing for a value that is missing or null.
+    /// Does the same as [`Expression::evaluate_json`] but returns `None` for a value that is
+    /// missing or null.
     pub(crate) fn evaluate_optional(&self, context: &Value) -> Result<Option<Json>, String> {
         let value = self.evaluate_or_none(context)?;
         let value = value.map(|value| serde_json::to_value(&value)).transpose();
         value.map_err(|fault| format!("expression `{}`: {fault}", self.source))
     }
 
-    /// Returns which key of the expression is not in the row, and the one that is most like it, or
-    /// that it is null.
+    /// Returns which key of the expression is missing in the row and the key most similar to it, or
+    /// which key is null.
     fn what_is_missing(&self, context: &Value) -> String {
         let tokens = scan(&self.source);
         for (place, token) in tokens.iter().enumerate() {
@@ -149,7 +152,7 @@ impl Expression {
     }
 }
 
-/// Keys that a message lists before it is cut.
+/// The maximum number of keys that a message lists.
 const LISTED_KEYS: usize = 12;
 
 fn absent(path: &str, key: &str, keys: &[String]) -> String {
@@ -159,7 +162,7 @@ fn absent(path: &str, key: &str, keys: &[String]) -> String {
     format!("; `{path}` has no `{key}`{}; its keys are {listed}{more}", hint.unwrap_or_default())
 }
 
-/// Returns the names of a path, or none if the expression is more than that.
+/// Returns the names of a path; empty if the expression is more than a path.
 fn path(tokens: &[Token]) -> Vec<String> {
     let mut names = Vec::new();
     for (place, token) in tokens.iter().enumerate() {
@@ -173,7 +176,7 @@ fn path(tokens: &[Token]) -> Vec<String> {
     if names.first().is_some_and(is_word) { Vec::new() } else { names }
 }
 
-/// A part of an expression, as far as names are concerned.
+/// A token of an expression, as far as needed to find names.
 #[derive(Debug, PartialEq)]
 enum Token {
     Name(String),
@@ -181,7 +184,7 @@ enum Token {
     Mark(char),
 }
 
-/// Takes an expression apart. Numbers are marks.
+/// Splits an expression into tokens. Numbers become marks.
 fn scan(source: &str) -> Vec<Token> {
     let mut tokens = Vec::new();
     let mut rest = source.chars().peekable();
@@ -213,8 +216,8 @@ fn scan(source: &str) -> Vec<Token> {
     tokens
 }
 
-/// Checks that filters and tests are there, that patterns are regular expressions, and that no
-/// method is called: values here have none.
+/// Checks that filters and tests exist, that patterns are valid regular expressions, and that no
+/// method is called: values have no methods here.
 fn check_names(tokens: &[Token]) -> Result<(), String> {
     for (place, window) in tokens.iter().enumerate() {
         let after = &tokens[place + 1..];
@@ -248,7 +251,7 @@ fn check_names(tokens: &[Token]) -> Result<(), String> {
     Ok(())
 }
 
-/// The filters of minijinja that a message may propose.
+/// The filters of minijinja that a message may suggest.
 const BUILT_IN: &[&str] = &[
     "abs",
     "batch",
@@ -300,7 +303,7 @@ fn check_filter(name: &str) -> Result<(), String> {
 }
 
 fn check_test(name: &str) -> Result<(), String> {
-    // minijinja names some tests by signs in texts only.
+    // Some tests of minijinja have symbols as names, which can only appear in strings.
     let is_sign = !name.starts_with(|first: char| first.is_alphabetic());
     if is_sign || !is_unknown(&format!("0 is {name}"), ErrorKind::UnknownTest) {
         return Ok(());
@@ -308,8 +311,8 @@ fn check_test(name: &str) -> Result<(), String> {
     Err(format!("there is no test `{name}`"))
 }
 
-/// Returns whether minijinja knows the filter or test of an expression: it looks for it before it
-/// looks at values.
+/// Returns whether minijinja does not know the filter or test of an expression. It looks up filters
+/// and tests before it checks values.
 fn is_unknown(expression: &str, kind: ErrorKind) -> bool {
     let compiled = ENVIRONMENT.compile_expression(expression);
     compiled.is_ok_and(|own| own.eval(()).is_err_and(|fault| fault.kind() == kind))

@@ -1,4 +1,4 @@
-//! Formats of which every conversation is one JSON value: a list, or a line each.
+//! Writes formats in which every conversation is one JSON value, in a list or on its own line.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -11,23 +11,23 @@ use crate::build::Conversation;
 use crate::tokens::{IMAGE_TOKEN, VIDEO_TOKEN};
 use crate::{Error, Result};
 
-/// How the values stand in a file.
+/// How the values are arranged in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Layout {
-    /// As the elements of one list.
+    /// As elements of one list.
     List,
-    /// As lines.
+    /// One per line.
     Lines,
 }
 
-/// Returns the tokens that stand for the pictures and the video of a conversation, before its first
+/// Returns the tokens for the images and the video of a conversation, which go before its first
 /// turn.
 pub(super) fn media_tokens(conversation: &Conversation) -> String {
     let video = if conversation.video.is_some() { VIDEO_TOKEN } else { "" };
     IMAGE_TOKEN.repeat(conversation.images.len()) + video
 }
 
-/// Adds the lists of pictures and videos that there are.
+/// Adds the lists of images and videos that are not empty.
 pub(super) fn with_media(mut sample: Value, conversation: &Conversation) -> Value {
     if !conversation.images.is_empty() {
         sample["images"] = conversation.images.iter().map(|image| json!(image.path)).collect();
@@ -38,8 +38,8 @@ pub(super) fn with_media(mut sample: Value, conversation: &Conversation) -> Valu
     sample
 }
 
-/// Adds where a conversation and its packed questions come from and under which licence: readers of
-/// these formats pass over keys that they do not know.
+/// Adds the provenance and the licence of a conversation and its packed questions. Readers of these
+/// formats ignore unknown keys.
 pub(super) fn with_provenance(mut sample: Value, conversation: &Conversation) -> Value {
     sample["task"] = json!(conversation.task);
     sample["licence"] = json!(conversation.licence);
@@ -51,7 +51,7 @@ pub(super) fn with_provenance(mut sample: Value, conversation: &Conversation) ->
     sample
 }
 
-/// Writes the value of one conversation after the other.
+/// Writes one value per conversation.
 #[derive(Debug)]
 struct JsonWriter {
     layout: Layout,
@@ -61,7 +61,7 @@ struct JsonWriter {
     is_empty: bool,
 }
 
-/// Begins a file of values.
+/// Creates a file of values.
 pub(super) fn begin(files: &mut Files, layout: Layout, sample: fn(&Conversation) -> Value) -> Result<Box<dyn Writer>> {
     let path = files(if layout == Layout::List { ".json" } else { ".jsonl" })?;
     let file = File::create(&path).map_err(|source| Error::Io { path: path.clone(), source })?;

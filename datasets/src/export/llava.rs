@@ -17,13 +17,13 @@ pub(super) const FORMAT: Format = Format {
     describe: None,
 };
 
-/// The keys that an element of the list has at most.
+/// The maximum number of keys of an element.
 const KEYS: usize = 11;
 
-/// Returns one element of the list. `image` is a path, a list of them for several pictures, and
-/// absent without any; the first human turn starts with as many `<image>` tokens, a line each. A
-/// video has `video` and `<video>`, and the text of a system the key `system`, as LLaMA-Factory
-/// reads it.
+/// Returns one element of the list. `image` is a path, or a list of paths for several images, and
+/// absent without images. The first human turn starts with one `<image>` token per image, each on
+/// its own line. A video has the key `video` and the token `<video>`. A system message has the key
+/// `system`, which LLaMA-Factory reads.
 fn sample(conversation: &Conversation) -> Value {
     let mut tokens = format!("{IMAGE_TOKEN}\n").repeat(conversation.images.len());
     if conversation.video.is_some() {
@@ -41,7 +41,7 @@ fn sample(conversation: &Conversation) -> Value {
         }
         turns.push(turn);
     }
-    // Of this format there are millions of values, so its map does not grow key by key.
+    // This format may have millions of values, so the map is created with its final capacity.
     let mut sample = Value::Object(Map::with_capacity(KEYS));
     sample["id"] = json!(conversation.id);
     match conversation.images.as_slice() {

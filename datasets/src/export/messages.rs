@@ -1,5 +1,5 @@
-//! Messages with parts, as OpenAI's chat completions and `transformers`' chat templates take them:
-//! `{"messages": [{"role", "content": [{"type": "image_url", …}, {"type": "text", …}]}]}`.
+//! Messages with parts, as OpenAI's chat completions and the chat templates of `transformers` take
+//! them: `{"messages": [{"role", "content": [{"type": "image_url", …}, {"type": "text", …}]}]}`.
 
 use serde_json::{Value, json};
 
@@ -16,8 +16,8 @@ pub(super) const FORMAT: Format = Format {
     describe: None,
 };
 
-/// Returns the value of a line. Pictures and the video stand before the text of the first turn, by
-/// their paths.
+/// Returns the value of a line. The paths of images and the video come before the text of the first
+/// turn.
 fn sample(conversation: &Conversation) -> Value {
     let mut media: Vec<Value> = conversation
         .images

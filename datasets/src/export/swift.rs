@@ -1,5 +1,5 @@
-//! ms-swift's JSON lines (its documentation, "Custom dataset"): `messages` of `role` and `content`,
-//! with as many `<image>` and `<video>` as `images` and `videos` name.
+//! JSON lines for ms-swift (its documentation, "Custom dataset"): `messages` of `role` and
+//! `content`, with one `<image>` or `<video>` per entry of `images` and `videos`.
 
 use serde_json::{Value, json};
 
@@ -16,8 +16,8 @@ pub(super) const FORMAT: Format = Format {
     describe: None,
 };
 
-/// Returns the value of a line. Boxes stay texts in shares of the picture, as wordings promise
-/// them.
+/// Returns the value of a line. Boxes stay texts in fractions of the image size, because wordings
+/// say so.
 fn sample(conversation: &Conversation) -> Value {
     let mut tokens = media_tokens(conversation);
     let mut messages = Vec::new();
