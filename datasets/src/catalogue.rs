@@ -286,14 +286,13 @@ mod tests {
 # The tasks
 
 `row` is the row in table 9 of the Lynx paper (arXiv 2307.02469). The first licence is that of the
-annotations, the second that of the pictures or videos; behind each stands whether it allows
-commercial use. `verified` says what a task was tried on: files as their authors ship them
+annotations, the second that of the images or videos; each is followed by whether it allows
+commercial use. `verified` says what a task was tested on: files as their authors ship them
 (genuine), genuine rows that somebody else published (excerpt), rows made up in the layout that
-loaders read (fixture), or a description alone (documentation). `checked` is the number of records
-that a person compared with genuine files. Splits have the numbers of records that are published,
-where they are. `looked up` names the facts that were read at an address, which `lynxdata tasks show
-NAME` has; all others are from memory. It tells where the files come from and how they must lie,
-too.
+loaders read (fixture), or only a description (documentation). `checked` is the number of records
+that a person compared with genuine files. Splits have the published numbers of records, if there
+are any. `looked up` lists the facts that have a source; all others are from memory. `lynxdata tasks
+show NAME` prints the sources, where to get the files and where to put them.
 
 This page is written by a test: `LYNXDATA_REWRITE=1 cargo test -p lynxdata-datasets`.
 
