@@ -1,4 +1,4 @@
-//! Rebuilds the crate when a bank is added: `include_dir!` alone notices changed files only.
+//! Rebuilds the crate when a bank is added; `include_dir!` alone only detects changed files.
 
 fn main() {
     println!("cargo:rerun-if-changed=banks");

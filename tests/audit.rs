@@ -153,7 +153,7 @@ fn rendered_tokens_are_those_of_transformers() {
     let open = json!({"id": 5, "messages": [{"role": "user", "content": "Why?"}]});
     let (code, lines) = render("chatml", &format!("{open}\nno JSON\n"));
     assert_eq!((code, &lines[0]["id"], &lines[1]["line"]), (Some(3), &json!("5"), &json!(2)));
-    assert!(lines[0]["error"].as_str().unwrap().contains("last word"));
+    assert!(lines[0]["error"].as_str().unwrap().contains("last turn"));
 }
 
 #[test]

@@ -150,5 +150,5 @@ fn every_row_is_written_or_told() {
     lynxdata(folder, &replay).ended_with(0);
     assert_eq!(std::fs::read(folder.join("talk.jsonl")).unwrap(), bytes);
     let failed = &lines(&folder.join("talk.jsonl.refused.jsonl"))[1];
-    assert!(failed["reason"].as_str().unwrap().starts_with("no reply is kept for the request "), "{failed}");
+    assert!(failed["reason"].as_str().unwrap().starts_with("no reply is stored for the request "), "{failed}");
 }

@@ -1,4 +1,4 @@
-//! What records cost and what is wrong with them.
+//! Counts the tokens of records and finds their faults.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -15,76 +15,79 @@ use crate::render::{Renderer, Template};
 use crate::tokenizer::Tokenizer;
 use crate::visual::Model;
 
-/// Records that are worked on together, on all cores.
+/// The number of records in a batch, which is processed on all cores.
 const BATCH: usize = 2048;
-/// Bytes of records that are worked on together, so that pictures in Parquet stay few in memory.
+/// The size of a batch in bytes. It limits how many images from Parquet are in memory.
 const BATCH_BYTES: usize = 64 << 20;
-/// Records that a report shows of each fault.
+/// The number of records that a report shows per fault.
 const EXAMPLES: usize = 5;
 
-/// How records are counted.
+/// Settings of an audit.
 #[derive(Debug)]
 pub struct Settings<'a> {
-    /// The model that is to be trained.
+    /// The model to be trained.
     pub model: &'a Model,
-    /// Its tokenizer; without one, texts are not counted.
+    /// Its tokenizer; without it, texts are not counted.
     pub tokenizer: Option<&'a Tokenizer>,
-    /// Its chat template; without one, what a template adds to every turn is not counted.
+    /// Its chat template; without it, the tokens that a template adds to every turn are not
+    /// counted.
     pub template: Option<Template>,
-    /// The folder that paths of pictures start from; `None` for that of each file of conversations.
+    /// The folder that paths of images are relative to; `None` for the folder of each file of
+    /// conversations.
     pub images: Option<PathBuf>,
-    /// Where the sizes of pictures come from.
+    /// The source of image sizes.
     pub sizes: Sizes,
-    /// Most tokens of a record that the trainer takes.
+    /// The maximum number of tokens of a record that the trainer accepts.
     pub max_length: Option<u64>,
 }
 
-/// A record that was looked at.
+/// A record that was checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checked {
-    /// The file, from the path that was given.
+    /// The file, relative to the given path.
     pub file: Arc<str>,
     /// The line, element or row, from 0.
     pub row: u64,
     /// Its id.
     pub id: Option<String>,
-    /// Tokens of its texts; `None` without a tokenizer.
+    /// The tokens of its texts; `None` without a tokenizer.
     pub text_tokens: Option<u64>,
-    /// Words of its texts, between white space.
+    /// The number of words in its texts, split at white space.
     pub words: u64,
-    /// Tokens of its pictures.
+    /// The tokens of its images.
     pub visual_tokens: u64,
-    /// Its pictures.
+    /// The number of its images.
     pub pictures: usize,
-    /// Pictures whose tokens are not known, as they have no size.
+    /// The number of images whose tokens are unknown because they have no usable size.
     pub uncounted_pictures: usize,
-    /// Its videos, whose tokens are not counted.
+    /// The number of its videos, whose tokens are not counted.
     pub videos: usize,
-    /// What is wrong with it.
+    /// Its faults.
     pub faults: Vec<Fault>,
 }
 
 impl Checked {
-    /// Returns all tokens that are counted.
+    /// Returns the sum of all counted tokens.
     pub fn length(&self) -> u64 {
         self.text_tokens.unwrap_or(0) + self.visual_tokens
     }
 
-    /// Returns whether a training run would end, or train on something else, because of it.
+    /// Returns whether it would end a training run or make it train on something else.
     pub fn breaks_training(&self) -> bool {
         self.faults.iter().any(|fault| fault.reason.breaks_training())
     }
 
-    /// Returns whether its tokens are known: it could be read, and all its pictures have a size.
+    /// Returns whether its tokens are known: it could be read, and all its images have a size.
     pub fn is_counted(&self) -> bool {
         self.uncounted_pictures == 0 && self.faults.iter().all(|fault| fault.reason != Reason::Unreadable)
     }
 }
 
-/// Looks at all records of a file or folder, in their order, and hands them on.
+/// Checks all records of a file or folder in order and passes them to `take`.
 ///
 /// # Errors
-/// If a file cannot be read, the tokenizer lacks tokens of the template, or what `take` says.
+/// If a file cannot be read, tokens of the template are missing in the tokenizer, or `take` returns
+/// an error.
 pub fn checked(path: &Path, settings: &Settings, take: &mut dyn FnMut(Checked) -> Result<()>) -> Result<()> {
     let renderer = match (settings.template, settings.tokenizer) {
         (Some(template), Some(tokenizer)) => Some(Renderer::new(template, tokenizer)?),
@@ -133,7 +136,7 @@ struct Check<'a> {
     renderer: Option<Renderer<'a>>,
 }
 
-/// A record with its place.
+/// A record with its position.
 struct Placed {
     file: Arc<str>,
     row: u64,
@@ -157,14 +160,14 @@ impl Check<'_> {
         let pictures = &*pictures;
         let looked_at: Vec<Checked> = placed.into_par_iter().map(|placed| self.check(placed, pictures)).collect();
         for mut own in looked_at {
-            // 128 bits stand for an id: a collision among a billion is less likely than a disk
-            // fault.
+            // A 128-bit hash represents an id: a collision among a billion is less likely than a
+            // disk error.
             let is_repeated = own.id.as_ref().is_some_and(|id| {
                 let digest = blake3::hash(id.as_bytes());
                 !ids.insert(*digest.as_bytes().first_chunk().expect("a digest has 32 bytes"))
             });
             if is_repeated {
-                own.faults.push(Fault::new(Reason::DuplicateId, "an earlier record has this id"));
+                own.faults.push(Fault::new(Reason::DuplicateId, "an earlier record has the same id"));
             }
             take(own)?;
         }
@@ -208,7 +211,7 @@ impl Check<'_> {
             let counted = if let Some((width, height)) = size {
                 self.settings.model.visual_tokens(width, height, own.pictures)
             } else if let Some(tokens) = self.settings.model.fixed_tokens().filter(|_| is_known) {
-                // Of these models every picture has as many, if it is one.
+                // For these models, every valid image has the same number of tokens.
                 Ok(tokens)
             } else {
                 own.uncounted_pictures += 1;
@@ -232,7 +235,7 @@ impl Check<'_> {
         own.words = turns.iter().map(|turn| words(&turn.text)).sum();
         let Some(tokenizer) = self.settings.tokenizer else { return };
         let counted = match &self.renderer {
-            // What a template has no place for is a fault of its order already.
+            // A turn that the template does not support may already be a fault of the order.
             Some(renderer) => match renderer.text(turns) {
                 Ok(rendered) => count(tokenizer, &rendered.text),
                 Err(refused) => {
@@ -251,19 +254,19 @@ impl Check<'_> {
     }
 }
 
-/// Counts the tokens of a text without the placeholders of pictures, in whose places the processor
-/// puts others.
+/// Counts the tokens of a text without the placeholders of images, which the processor replaces by
+/// other tokens.
 fn count(tokenizer: &Tokenizer, text: &str) -> std::result::Result<u64, String> {
     text.split(IMAGE).filter(|piece| !piece.is_empty()).map(|piece| tokenizer.count(piece)).sum()
 }
 
-/// Finds turns that say nothing, unknown roles, and roles that do not alternate.
+/// Finds turns without text, unknown roles, and roles that do not alternate.
 fn check_turns(turns: &[Turn], faults: &mut Vec<Fault>) {
     if turns.is_empty() {
         return faults.push(Fault::new(Reason::NoConversation, "it has no turns"));
     }
     if let Some(place) = turns.iter().position(|turn| turn.text.trim().is_empty()) {
-        faults.push(Fault::new(Reason::EmptyTurn, format!("turn {place} says nothing")));
+        faults.push(Fault::new(Reason::EmptyTurn, format!("turn {place} has no text")));
     }
     let unknown = turns.iter().enumerate().find_map(|(place, turn)| match &turn.role {
         Role::Unknown(name) => Some((place, name)),
@@ -281,11 +284,11 @@ fn check_turns(turns: &[Turn], faults: &mut Vec<Fault>) {
     });
     if let Some((number, turn)) = out_of_order {
         let detail = format!("turn {} is by {}", place(number), format!("{:?}", turn.role).to_lowercase());
-        faults.push(Fault::new(Reason::RoleOrder, detail + ", whose turn it is not"));
+        faults.push(Fault::new(Reason::RoleOrder, detail + ", which is out of order"));
     } else if talk.last().is_none_or(|turn| turn.role != Role::Assistant) {
         faults.push(Fault::new(
             Reason::RoleOrder,
-            "the assistant has not the last word, so that nothing is learned of it",
+            "the last turn is not by the assistant, so nothing is learned from it",
         ));
     }
 }
@@ -302,7 +305,7 @@ fn check_placeholders(conversation: &Conversation, faults: &mut Vec<Fault>) {
     }
 }
 
-/// A record that shows a fault.
+/// An example record with a fault.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Example {
     /// The file.
@@ -311,89 +314,89 @@ pub struct Example {
     pub row: u64,
     /// Its id.
     pub id: Option<String>,
-    /// What exactly is wrong.
+    /// The details of the fault.
     pub detail: String,
 }
 
 /// A kind of fault in all records.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Broken {
-    /// Records that have it.
+    /// The number of records that have it.
     pub count: u64,
-    /// Whether a training run would end, or train on something else, because of it.
+    /// Whether it would end a training run or make it train on something else.
     pub breaks_training: bool,
-    /// The first of them.
+    /// The first of these records.
     pub examples: Vec<Example>,
 }
 
-/// Records of a range of lengths.
+/// The number of records in a range of lengths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Bin {
     /// Fewest tokens.
     pub from: u64,
     /// Most tokens.
     pub to: u64,
-    /// Records.
+    /// The number of records.
     pub records: u64,
 }
 
-/// Lengths that half, nine tenths, … of the records do not exceed.
+/// Percentiles of the lengths of records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Percentiles {
-    /// Half of them.
+    /// The median.
     pub p50: u64,
-    /// Nine tenths.
+    /// The 90th percentile.
     pub p90: u64,
-    /// 99 of 100.
+    /// The 99th percentile.
     pub p99: u64,
-    /// All of them.
+    /// The maximum.
     pub max: u64,
 }
 
-/// What an audit found.
+/// The result of an audit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// The model, with its settings.
     pub model: String,
-    /// The chat template whose tokens are counted with the texts.
+    /// The chat template whose tokens are included in the texts.
     pub template: Option<&'static str>,
-    /// Records.
+    /// The number of records.
     pub records: u64,
-    /// Tokens of all texts; `None` without a tokenizer.
+    /// The tokens of all texts; `None` without a tokenizer.
     pub text_tokens: Option<u64>,
-    /// Words of all texts.
+    /// The number of words of all texts.
     pub words: u64,
-    /// Tokens of all pictures.
+    /// The tokens of all images.
     pub visual_tokens: u64,
-    /// Pictures.
+    /// The number of images.
     pub pictures: u64,
-    /// Pictures whose tokens are not among these, as they have no size.
+    /// The number of images whose tokens are not included because they have no usable size.
     pub uncounted_pictures: u64,
-    /// Videos, whose tokens are not counted.
+    /// The number of videos, whose tokens are not counted.
     pub videos: u64,
-    /// The limit that was given.
+    /// The given limit of tokens per record.
     pub max_length: Option<u64>,
-    /// Records with more tokens than that.
+    /// The number of records above the limit.
     pub over_length: u64,
-    /// The first of them.
+    /// The first of these records.
     pub over_length_examples: Vec<Example>,
-    /// Faults by their reason.
+    /// The faults by their reason.
     pub broken: BTreeMap<Reason, Broken>,
-    /// Percentiles of the lengths.
+    /// The percentiles of the lengths.
     pub lengths: Percentiles,
-    /// How many records there are of which length; the records that cannot be read are left out.
+    /// The histogram of the lengths, without unreadable records.
     pub histogram: Vec<Bin>,
-    /// What the figures leave out.
+    /// Notes about what the figures do not include.
     pub notes: Vec<String>,
-    /// Records of each length.
+    /// The number of records of each length.
     #[serde(skip)]
     by_length: BTreeMap<u64, u64>,
 }
 
-/// Looks at all records of a file or folder and adds them up.
+/// Checks all records of a file or folder and sums up the results.
 ///
 /// # Errors
-/// As [`checked`].
+/// The errors of [`checked`].
 pub fn audit(path: &Path, settings: &Settings) -> Result<Report> {
     let mut report = Report::new(settings);
     checked(path, settings, &mut |record| {
@@ -427,7 +430,8 @@ impl Report {
         }
     }
 
-    /// Returns whether anything found would end a training run or make it train on something else.
+    /// Returns whether anything that was found would end a training run or make it train on
+    /// something else.
     pub fn breaks_training(&self) -> bool {
         self.over_length > 0 || self.broken.values().any(|broken| broken.breaks_training)
     }
@@ -450,7 +454,7 @@ impl Report {
         };
         let mut seen: Vec<Reason> = Vec::new();
         for fault in &record.faults {
-            // A record is counted once, however many of its pictures are missing.
+            // A record is counted once per reason, even if several of its images are missing.
             if seen.contains(&fault.reason) {
                 continue;
             }
@@ -491,12 +495,12 @@ impl Report {
         self.histogram = histogram(&self.by_length);
         let mut note = |text: String| self.notes.push(text);
         if self.text_tokens.is_none() {
-            note("texts are not counted: there is no tokenizer; lengths are those of the pictures alone".to_owned());
+            note("texts are not counted: there is no tokenizer; lengths include only images".to_owned());
         } else if self.template.is_none() {
-            note("what a chat template adds to every turn is not counted; --template NAME counts it".to_owned());
+            note("what a chat template adds to every turn is not counted; use --template NAME to count it".to_owned());
         }
         if self.uncounted_pictures > 0 {
-            note(format!("{} pictures without a usable size are not counted", self.uncounted_pictures));
+            note(format!("{} images without a usable size are not counted", self.uncounted_pictures));
         }
         if self.videos > 0 {
             note(format!("{} videos are not counted", self.videos));
@@ -504,7 +508,8 @@ impl Report {
     }
 }
 
-/// Four ranges for every doubling of the length, from 64 on; empty ones at both ends are left out.
+/// Returns the histogram of lengths. Bins are 64 tokens wide up to 512 tokens; above that, there
+/// are four bins per doubling. Empty bins before the first record are left out.
 fn histogram(by_length: &BTreeMap<u64, u64>) -> Vec<Bin> {
     let mut bins: Vec<Bin> = Vec::new();
     let (mut from, mut step) = (0, 64);

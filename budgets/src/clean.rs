@@ -1,4 +1,4 @@
-//! Files of conversations without some of their records.
+//! Writes copies of files of conversations without some of their records.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -12,18 +12,19 @@ use lynxdata_records::parquet;
 use crate::error::{Error, Result};
 use crate::read::{files, name_below, values};
 
-/// Records that were written and left out.
+/// The numbers of records that were written and left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cleaned {
-    /// Records that were written.
+    /// The number of records that were written.
     pub kept: u64,
-    /// Records that were left out.
+    /// The number of records that were left out.
     pub dropped: u64,
 }
 
-/// Writes a file or a folder of conversations to `out` without some records: `dropped` has their
-/// rows, from 0, by the names of their files below `data`. JSON stays as it is, element for
-/// element, but for the white space between them; so do the rows and columns of Parquet.
+/// Writes a copy of a file or a folder of conversations to `out` without some records. `dropped`
+/// has their rows, from 0, by the names of their files below `data`. Elements of JSON are copied
+/// byte for byte, except for the white space between them. Rows and columns of Parquet are
+/// unchanged.
 ///
 /// # Errors
 /// If a file cannot be read or written, or `out` is `data`.
@@ -34,7 +35,7 @@ pub fn write_clean(data: &Path, out: &Path, dropped: &BTreeMap<String, BTreeSet<
         let name = name_below(data, &file);
         let target = if file == data { out.to_owned() } else { out.join(&*name) };
         if fs::canonicalize(&target).is_ok_and(|target| fs::canonicalize(&file).is_ok_and(|file| file == target)) {
-            let source = std::io::Error::other("it would be written over itself; name another place");
+            let source = std::io::Error::other("it would be written over itself; give another output path");
             return Err(Error::Io { path: target, source });
         }
         let failed = |source| Error::Io { path: target.clone(), source };
@@ -130,7 +131,7 @@ mod tests {
         let rows: Vec<RecordBatch> =
             parquet::read(&path("out/rows.parquet"), None).unwrap().map(|batch| batch.unwrap()).collect();
         assert_eq!(rows.iter().map(RecordBatch::num_rows).sum::<usize>(), 1);
-        // A file that is named itself is called so in reports.
+        // A file that was given directly has its own name in reports.
         let list = path("data/list.json");
         let all = write_clean(&list, &path("empty.json"), &dropped(&list.to_string_lossy(), &[0, 1, 2])).unwrap();
         assert_eq!((all.kept, fs::read_to_string(path("empty.json")).unwrap()), (0, "[]\n".to_owned()));

@@ -1,8 +1,8 @@
-//! Records that show a model what it is later asked: by the dataset that a picture comes from, by
-//! the look of pictures, and by the words of questions.
+//! Finds records that show a model what a benchmark asks later: by the dataset ids of images, by
+//! the appearance of images, and by the words of questions.
 //!
-//! Much is easy to find and most of that is no contamination, so a question alone is no hit: it
-//! needs the words of an answer too, and every hit says what it rests on.
+//! Many matches are easy to find, and most of them are not contamination. So a question alone is
+//! not a hit: it also needs the words of an answer. Every hit has its evidence.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -16,41 +16,42 @@ use serde_json::Value;
 use crate::error::Result;
 use crate::read::{Content, Conversation, IMAGE, Picture, files, name_below, records};
 
-/// Words of a question that have to be the same, one behind the other. GPT-3 compared 13 words
-/// (arXiv 2005.14165, appendix C) of texts that are much longer than questions.
+/// The number of consecutive words of a question that must be equal. GPT-3 compared 13 words (arXiv
+/// 2005.14165, appendix C) of texts that are much longer than questions.
 pub const WORDS: usize = 8;
-/// Questions of references beyond which a run of words is an instruction that they all have.
+/// If more reference questions than this contain a run of words, it is treated as a common
+/// instruction.
 const SHARED_BY: usize = 10;
-/// Records that are worked on together, on all cores.
+/// The number of records in a batch, which is processed on all cores.
 const BATCH: usize = 2048;
 
-/// What is compared.
+/// Settings of a comparison.
 #[derive(Clone, Debug)]
 pub struct Comparison {
-    /// Words of a question that have to be the same; see [`WORDS`].
+    /// The number of consecutive words of a question that must be equal; see [`WORDS`].
     pub words: usize,
-    /// Most bits in which the pHash of pictures may differ; `None` to compare no hashes, for which
-    /// every picture is decoded.
+    /// The maximum number of bits in which the pHash of images may differ. `None` compares no
+    /// hashes; otherwise every image is decoded.
     pub hash_distance: Option<u32>,
-    /// The folder that paths of pictures of the data start from; `None` for that of each file.
+    /// The folder that image paths of the data are relative to; `None` for the folder of each file.
     pub images: Option<PathBuf>,
-    /// The same of the references.
+    /// The same for the references.
     pub against_images: Option<PathBuf>,
 }
 
-/// How a record and a reference were found to be alike.
+/// How a record is similar to a reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Likeness {
-    /// Their pictures have the same name in the same dataset.
+    /// Their images have the same name in the same dataset.
     ImageId,
-    /// Their pictures look alike.
+    /// Their images look alike.
     ImageHash,
-    /// They ask the same and have words of an answer in common.
+    /// They ask the same question and share the words of an answer.
     Question,
 }
 
-/// A record that is like a reference.
+/// A record that is similar to a reference.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Hit {
     /// File of the record.
@@ -65,18 +66,19 @@ pub struct Hit {
     pub against_row: u64,
     /// Its id.
     pub against_id: Option<String>,
-    /// How they are alike.
+    /// How they are similar.
     pub by: Likeness,
-    /// What that rests on.
+    /// The evidence.
     pub evidence: String,
 }
 
 impl Likeness {
-    /// Every likeness.
+    /// All kinds.
     pub const ALL: &[Likeness] = &[Likeness::ImageId, Likeness::ImageHash, Likeness::Question];
 
-    /// What records are dropped for where nothing else is said. A question and words of an answer
-    /// are often the same by chance ("What colour is the cat?", "black"), so these are told alone.
+    /// The kinds for which records are dropped by default. A question and the words of an answer
+    /// are often equal by chance ("What colour is the cat?", "black"), so such records are only
+    /// reported.
     pub const DROPPED: &[Likeness] = &[Likeness::ImageId, Likeness::ImageHash];
 
     /// Returns the name in reports and settings.
@@ -89,31 +91,31 @@ impl Likeness {
     }
 }
 
-/// What was found.
+/// The result of a comparison.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Contamination {
-    /// Records that were compared.
+    /// The number of records that were compared.
     pub records: u64,
-    /// References that they were compared with.
+    /// The number of references that they were compared with.
     pub references: u64,
-    /// Records of which any picture or question is like one of a reference.
+    /// The number of records with an image or question that is similar to one of a reference.
     pub contaminated: u64,
-    /// Hits of each kind.
+    /// The number of hits of each kind.
     pub by: BTreeMap<Likeness, u64>,
-    /// Records and references that cannot be read and were compared with nothing.
+    /// The number of records and references that could not be read and were not compared.
     pub unreadable: u64,
-    /// Pictures that could not be decoded and so have no hash.
+    /// The number of images that could not be decoded and therefore have no hash.
     pub without_hash: u64,
-    /// Runs of words that are in too many questions to tell one from another.
+    /// The number of runs of words that are ignored because they are in too many questions.
     pub instructions: u64,
     /// All hits, in the order of the records.
     pub hits: Vec<Hit>,
 }
 
-/// A question of a benchmark, or all that are asked about the same pictures.
+/// A question of a benchmark, or all questions about the same images.
 #[derive(Clone, Debug, Default)]
 pub struct Reference {
-    /// The file that it is told with.
+    /// The file that is shown in reports.
     pub file: String,
     /// Its line, element or row, from 0.
     pub row: u64,
@@ -121,9 +123,9 @@ pub struct Reference {
     pub id: Option<String>,
     /// Questions, each with its answers.
     pub questions: Vec<(String, Vec<String>)>,
-    /// Paths of its pictures.
+    /// The paths of its images.
     pub images: Vec<String>,
-    /// The pHash of each picture, none where it is missing or broken; empty if looks are not
+    /// The pHash of each image, `None` if it is missing or broken; empty if hashes are not
     /// compared.
     pub hashes: Vec<Option<u64>>,
 }
@@ -171,7 +173,8 @@ pub fn contamination(data: &Path, against: &[PathBuf], comparison: &Comparison) 
     Ok(found)
 }
 
-/// Hands on the records of a file or folder in their order; `None` is one that cannot be read.
+/// Passes the records of a file or folder to `take` in order; `None` stands for an unreadable
+/// record.
 fn each_item(
     path: &Path,
     images: Option<&Path>,
@@ -279,13 +282,13 @@ impl Question {
     }
 }
 
-/// Each question with the answer behind it.
+/// Returns each question with the answer after it.
 fn asked(conversation: &Conversation) -> Vec<(Vec<String>, Vec<Vec<String>>)> {
     let answered = conversation.exchanges().filter_map(|(question, answer)| Some((question, answer?)));
     answered.map(|(question, answer)| (words(&question), vec![words(answer)])).collect()
 }
 
-/// The words of a text without case and punctuation.
+/// Returns the words of a text in lower case without punctuation.
 fn words(text: &str) -> Vec<String> {
     let text = text.replace(IMAGE, " ").to_lowercase();
     let words = text.split(|letter: char| !letter.is_alphanumeric()).filter(|word| !word.is_empty());
@@ -300,13 +303,13 @@ fn hash_of(picture: &Picture, folder: &Path) -> Option<u64> {
     }
 }
 
-/// Returns the pHash of a picture file, by which looks are compared, or none if it is no picture.
+/// Returns the pHash of an image file, or `None` if it cannot be decoded.
 pub fn picture_hash(bytes: &[u8]) -> Option<u64> {
     Some(hash::phash(ImageData::decode(bytes).ok()?.luma()))
 }
 
-/// The dataset that a picture comes from and its name there, told from a path by the naming rules
-/// of COCO, Visual Genome (whose pictures GQA has too), Flickr30k and Flickr8k, and Open Images.
+/// Returns the dataset of an image and its id there, recognised from a path by the naming rules of
+/// COCO, Visual Genome (whose images GQA also uses), Flickr30k and Flickr8k, and Open Images.
 fn image_id(path: &str) -> Option<(&'static str, String)> {
     let path = path.to_lowercase();
     let name = path.rsplit('/').next().unwrap_or_default();
@@ -325,7 +328,7 @@ fn image_id(path: &str) -> Option<(&'static str, String)> {
     }
     let (number, secret) = stem.split_once('_').unwrap_or((stem, ""));
     let is_hexadecimal = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    // A photograph's number on Flickr; Flickr8k has its secret of ten digits behind it.
+    // The number of a photo on Flickr; in Flickr8k its ten-digit secret follows.
     if is_number(number)
         && (secret.len() == 10 && is_hexadecimal(secret) || secret.is_empty() && path.contains("flickr"))
     {
@@ -334,22 +337,22 @@ fn image_id(path: &str) -> Option<(&'static str, String)> {
     (stem.len() == 16 && is_hexadecimal(stem)).then(|| ("open_images", stem.to_owned()))
 }
 
-/// References by what records are compared with.
+/// References, indexed for the comparison with records.
 #[derive(Debug)]
 pub struct References {
     comparison: Comparison,
     unreadable: u64,
-    /// Runs of words that are in too many questions.
+    /// The number of runs of words that are in too many questions.
     instructions: u64,
     items: Vec<Item>,
     by_image_id: HashMap<(&'static str, String), Vec<usize>>,
     hashes: Vec<(u64, usize)>,
-    /// Runs of words, and the references and questions that have them.
+    /// The references and questions that contain each run of words.
     by_words: HashMap<Vec<String>, Vec<(usize, usize)>>,
 }
 
 impl References {
-    /// Reads files of benchmarks and takes `more`.
+    /// Reads files of benchmarks and adds the references in `more`.
     ///
     /// # Errors
     /// If a file cannot be read.
@@ -378,22 +381,23 @@ impl References {
         Ok(own)
     }
 
-    /// Returns how many there are.
+    /// Returns the number of references.
     pub fn len(&self) -> u64 {
         self.items.len() as u64
     }
 
-    /// Returns how many of their pictures are missing or broken, if looks are compared.
+    /// Returns how many of their images are missing or broken, if hashes are compared.
     pub fn without_hash(&self) -> u64 {
         self.items.iter().map(|item| item.without_hash).sum()
     }
 
-    /// Returns whether there is none.
+    /// Returns whether there are no references.
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
 
-    /// Returns which references a conversation is like; `folder` is that of its pictures.
+    /// Returns the references that a conversation is similar to; `folder` is the folder of its
+    /// images.
     pub fn hits(&self, file: &str, row: u64, conversation: &Conversation, folder: &Path) -> Vec<Hit> {
         let mut item = Item { file: Arc::from(file), row, id: conversation.id.clone(), ..Item::default() };
         item.asked = asked(conversation);
@@ -417,7 +421,7 @@ impl References {
         self.items.push(item);
     }
 
-    /// Leaves out runs of words that many different questions have, and returns how many.
+    /// Removes runs of words that are in many different questions, and returns their number.
     fn drop_instructions(&mut self) -> u64 {
         let items = &self.items;
         let before = self.by_words.len();
@@ -474,8 +478,7 @@ impl References {
     }
 }
 
-/// Returns the first answer of a reference whose words an answer of the record has, one behind the
-/// other.
+/// Returns the first answer of a reference whose words are consecutive in an answer of the record.
 fn common_answer(own: &[Vec<String>], reference: &[Vec<String>]) -> Option<String> {
     let holds = |answer: &Vec<String>| own.iter().any(|own| own.windows(answer.len()).any(|words| words == answer));
     reference.iter().find(|answer| !answer.is_empty() && holds(answer)).map(|answer| answer.join(" "))

@@ -1,39 +1,39 @@
-//! What can be wrong with a record.
+//! Faults of records.
 
 use serde::{Serialize, Serializer};
 
 /// A kind of fault, by its name in reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
-    /// It is no JSON, or not of the shape of a record.
+    /// It is not JSON, or does not have the structure of a record.
     Unreadable,
     /// It has no turns.
     NoConversation,
-    /// A turn says nothing.
+    /// A turn has no text.
     EmptyTurn,
-    /// A role has a name that no trainer knows.
+    /// A role has an unknown name.
     UnknownRole,
-    /// User and assistant do not take turns, or the assistant has not the last word.
+    /// User and assistant do not alternate, or the last turn is not by the assistant.
     RoleOrder,
-    /// The chat template has no place for a turn, or a text holds one of its tokens.
+    /// The chat template does not support a turn, or a text contains one of its tokens.
     TemplateRefuses,
-    /// An id that an earlier record has.
+    /// An earlier record has the same id.
     DuplicateId,
-    /// There are more or fewer `<image>` than pictures.
+    /// The number of `<image>` differs from the number of images.
     ImagePlaceholders,
-    /// There are more or fewer `<video>` than videos.
+    /// The number of `<video>` differs from the number of videos.
     VideoPlaceholders,
-    /// A picture is not there.
+    /// An image is missing.
     MissingPicture,
-    /// A picture has no bytes.
+    /// An image has no bytes.
     EmptyPicture,
-    /// A picture is cut off, damaged or no picture.
+    /// An image is truncated, damaged or not an image.
     CorruptPicture,
-    /// The suffix of a picture says another format than its content.
+    /// The suffix of an image does not match the format of its content.
     MisnamedPicture,
-    /// The model's processor fails on the size of a picture.
+    /// The processor of the model fails on the size of an image.
     UnfitPicture,
-    /// A picture is on the web and was not looked at.
+    /// An image is a URL and was not checked.
     RemotePicture,
 }
 
@@ -59,9 +59,8 @@ impl Reason {
         }
     }
 
-    /// Returns whether a training run ends, or trains on something else, because of it. Repeated
-    /// ids are passed over by trainers, as are wrong suffixes, and pictures on the web may be
-    /// there.
+    /// Returns whether it would end a training run or make it train on something else. Trainers
+    /// ignore repeated ids and wrong suffixes, and images on the web may exist.
     pub fn breaks_training(self) -> bool {
         !matches!(self, Reason::DuplicateId | Reason::MisnamedPicture | Reason::RemotePicture)
     }
@@ -73,12 +72,12 @@ impl Serialize for Reason {
     }
 }
 
-/// What is wrong with one record.
+/// A fault of one record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// The kind.
     pub reason: Reason,
-    /// What exactly.
+    /// The details.
     pub detail: String,
 }
 

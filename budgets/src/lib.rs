@@ -1,4 +1,5 @@
-//! What conversations cost a trainer, and what of them would break a run, before a GPU is rented.
+//! Counts the tokens of conversations and finds records that would break a training run, before a
+//! GPU is rented.
 //!
 //! ```
 //! use lynxdata_budgets::Model;
@@ -9,20 +10,23 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! In the order in which data flows:
+//! The parts, in the order in which data flows:
 //!
-//! * [`conversations()`]: records of LLaVA, ShareGPT, messages, ms-swift, The Cauldron, M3IT and
-//!   our own exports, streamed;
-//! * `picture`: whether the pictures are there and whole, and how large, from their headers;
-//! * [`Model`]: how many tokens a picture takes, from its size;
-//! * [`Tokenizer`]: how many tokens a text takes;
-//! * [`audit`] and [`Report`]: what records cost and what is wrong with them;
-//! * [`first_fit_decreasing`] and [`Plan`]: records packed into sequences of one length;
-//! * [`Renderer`]: conversations as text and tokens, with the tokens that have a loss;
-//! * [`contamination()`] and [`write_clean`]: what of a benchmark is in the records, and these
-//!   without it.
+//! * [`conversations()`]: streams records of LLaVA, ShareGPT, messages, ms-swift, The Cauldron,
+//!   M3IT and our own exports;
+//! * `picture`: checks whether images exist and are complete, and reads their sizes from their
+//!   headers;
+//! * [`Model`]: computes the number of tokens of an image from its size;
+//! * [`Tokenizer`]: counts the tokens of a text;
+//! * [`audit`] and [`Report`]: the tokens of records and their faults;
+//! * [`first_fit_decreasing`] and [`Plan`]: pack records into sequences of one length;
+//! * [`Renderer`]: renders conversations as text and tokens, with the mask of tokens that have a
+//!   loss;
+//! * [`contamination()`] and [`write_clean`]: find records that overlap with a benchmark, and write
+//!   a copy without them.
 //!
-//! It decodes pictures only to compare their looks, trains nothing and needs no network.
+//! The crate decodes images only to compare their perceptual hashes, trains nothing and needs no
+//! network.
 
 mod audit;
 mod clean;

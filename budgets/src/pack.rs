@@ -1,42 +1,42 @@
-//! Records packed into sequences of one length, none of them split.
+//! Packs records into sequences of one length without splitting any.
 //!
-//! First-fit decreasing: records from the longest to the shortest, each into the first pack that
-//! has room for it. It needs at most 11/9 of the fewest possible packs and 6/9 of one more (Dósa,
-//! "The tight bound of first fit decreasing", 2007).
+//! The method is first-fit decreasing: records are taken from the longest to the shortest, and each
+//! goes into the first pack that has room for it. It needs at most 11/9 OPT + 6/9 packs, where OPT
+//! is the smallest possible number (Dósa, "The tight bound of first fit decreasing", 2007).
 
-/// Where a record is put.
+/// The position of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Placed {
     /// The pack, from 0.
     pub pack: u32,
-    /// The place in the pack, from 0.
+    /// The position in the pack, from 0.
     pub position: u32,
-    /// The record, by its place in the input.
+    /// The index of the record in the input.
     pub record: usize,
 }
 
 /// Records in packs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Packing {
-    /// All records that fit, pack by pack.
+    /// All records that fit, ordered by pack.
     pub placed: Vec<Placed>,
-    /// Records that are longer than a pack, in the order of the input.
+    /// The indexes of records that are longer than a pack, in the order of the input.
     pub too_long: Vec<usize>,
-    /// Number of packs.
+    /// The number of packs.
     pub packs: u32,
-    /// Tokens in all packs.
+    /// The number of tokens in all packs.
     pub tokens: u64,
 }
 
 impl Packing {
-    /// Returns the share of all packs that is filled, from 0 to 1; `None` without a pack.
+    /// Returns the filled share of all packs, from 0 to 1; `None` without packs.
     pub fn fill_rate(&self, capacity: u64) -> Option<f64> {
         let room = u64::from(self.packs) as f64 * capacity as f64;
         (self.packs > 0).then(|| self.tokens as f64 / room)
     }
 }
 
-/// Packs records of the given lengths in tokens, in O(n log n). Records of one length keep the
+/// Packs records of the given lengths in tokens, in O(n log n). Records of equal length keep the
 /// order of the input, so that the plan is the same on every machine.
 pub fn first_fit_decreasing(lengths: &[u64], capacity: u64) -> Packing {
     let mut order: Vec<usize> = (0..lengths.len()).filter(|&record| lengths[record] <= capacity).collect();
@@ -63,21 +63,21 @@ pub fn first_fit_decreasing(lengths: &[u64], capacity: u64) -> Packing {
     packing
 }
 
-/// The room of packs as a tree of which every node knows the most room below it.
+/// The room in all packs, as a tree whose nodes store the maximum room below them.
 struct Room {
-    /// The leaves are the second half, in the order of packs.
+    /// The nodes. The second half are the leaves, in the order of packs.
     most: Vec<u64>,
     leaves: usize,
 }
 
 impl Room {
-    /// As many packs as there are records, all empty, since each may need one of its own.
+    /// Creates as many empty packs as there are records, because each record may need its own.
     fn new(packs: usize, capacity: u64) -> Room {
         let leaves = packs.next_power_of_two();
         Room { most: vec![capacity; 2 * leaves], leaves }
     }
 
-    /// Returns the first pack with room for `length`, which is at most a pack's.
+    /// Returns the first pack with room for `length`, which must not exceed the capacity.
     fn first_with(&self, length: u64) -> usize {
         let mut node = 1;
         while node < self.leaves {
@@ -105,7 +105,7 @@ mod tests {
 
     use super::*;
 
-    /// First-fit decreasing as its definition says it, by looking through all packs.
+    /// First-fit decreasing by its definition: a linear search through all packs.
     fn plain(lengths: &[u64], capacity: u64) -> Vec<Vec<usize>> {
         let mut order: Vec<usize> = (0..lengths.len()).filter(|&record| lengths[record] <= capacity).collect();
         order.sort_by_key(|&record| (std::cmp::Reverse(lengths[record]), record));
@@ -150,8 +150,8 @@ mod tests {
             prop_assert!(used.iter().all(|used| *used <= capacity));
             prop_assert_eq!(used.iter().sum::<u64>(), packing.tokens);
             prop_assert!(packing.too_long.iter().all(|&record| lengths[record] > capacity));
-            // No two packs could be one, as the later one's first record would have gone into the
-            // earlier.
+            // No two packs fit into one, because the first record of the later one would be in the
+            // earlier one.
             prop_assert!(used.windows(2).all(|pair| pair[0] + pair[1] > capacity || pair[0] + pair[1] == 0));
             if let Some(fill) = packing.fill_rate(capacity) {
                 prop_assert!((0.0..=1.0).contains(&fill));

@@ -1,4 +1,4 @@
-//! Pictures of records: where they are, whether their files are whole, and how large they are.
+//! Images of records: finds their files, checks whether they are complete, and reads their sizes.
 
 use std::collections::HashMap;
 use std::fs;
@@ -11,11 +11,11 @@ use rayon::prelude::*;
 use crate::fault::{Fault, Reason};
 use crate::read::{Conversation, Picture};
 
-/// Most pixels of a picture: beyond twice its `MAX_IMAGE_PIXELS` of 89,478,485 Pillow, with which
-/// trainers read pictures, ends with `DecompressionBombError`.
+/// The maximum number of pixels of an image. Pillow, with which trainers read images, raises
+/// `DecompressionBombError` above twice its `MAX_IMAGE_PIXELS` of 89,478,485.
 const MAX_PIXELS: u64 = 2 * 89_478_485;
 
-/// Suffixes and the formats that they promise.
+/// File suffixes and their formats.
 const SUFFIXES: &[(&str, Format)] = &[
     ("jpg", Format::Jpeg),
     ("jpeg", Format::Jpeg),
@@ -31,12 +31,12 @@ const SUFFIXES: &[(&str, Format)] = &[
     ("tiff", Format::Tiff),
 ];
 
-/// What is known of a picture.
+/// The size and the fault of an image.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Measured {
-    /// Width and height in pixels as the header says, not turned by EXIF.
+    /// Width and height in pixels from the header, without EXIF rotation.
     pub(crate) size: Option<(u32, u32)>,
-    /// What is wrong with it; one with a wrong suffix has a size.
+    /// The fault, if any. An image with a wrong suffix also has a size.
     pub(crate) fault: Option<Fault>,
 }
 
@@ -46,17 +46,17 @@ impl Measured {
     }
 }
 
-/// Which sizes are taken from records.
+/// The source of image sizes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sizes {
-    /// None: the file of every picture is read and checked.
+    /// The file of every image is read and checked.
     FromFiles,
-    /// Those that are there: such pictures are not opened, so that what is missing or damaged stays
-    /// unknown.
+    /// Sizes in records are used. Such images are not opened, so missing or damaged ones are not
+    /// detected.
     FromRecords,
 }
 
-/// Pictures that were measured; each file is read once, as many records may show it.
+/// The results for images. Each file is read once, even if many records use it.
 #[derive(Debug)]
 pub(crate) struct Pictures {
     folder: PathBuf,
@@ -69,7 +69,7 @@ impl Pictures {
         Pictures { folder: folder.to_owned(), sizes, known: HashMap::new() }
     }
 
-    /// Reads the files of pictures that were not seen before, on all cores.
+    /// Reads the files of images that were not read before, on all cores.
     pub(crate) fn look_at<'a>(&mut self, conversations: impl Iterator<Item = &'a Conversation>) {
         let mut new: Vec<(&str, [u8; 16])> = Vec::new();
         for picture in conversations.flat_map(|conversation| &conversation.pictures) {
@@ -87,13 +87,13 @@ impl Pictures {
         self.known.extend(measured);
     }
 
-    /// Returns the path of a picture of which the file has to be read.
+    /// Returns the path of an image whose file must be read.
     fn to_open<'a>(&self, picture: &'a Picture) -> Option<&'a str> {
         let is_told = self.sizes == Sizes::FromRecords && picture.declared.is_some();
         picture.path.as_deref().filter(|path| !is_told && picture.bytes.is_none() && !is_remote(path))
     }
 
-    /// Returns what is known of a picture of a conversation that was looked at.
+    /// Returns the result for an image of a conversation that was passed to [`Self::look_at`].
     pub(crate) fn measured(&self, picture: &Picture) -> Measured {
         if let Some(size) = picture.declared.filter(|_| self.sizes == Sizes::FromRecords) {
             return Measured { size: Some(size), fault: None };
@@ -101,11 +101,11 @@ impl Pictures {
         match (&picture.bytes, picture.path.as_deref()) {
             (Some(bytes), path) => measure(bytes, path.unwrap_or_default()),
             (None, None | Some("")) => {
-                Measured::failed(Reason::MissingPicture, "a picture without path and bytes".into())
+                Measured::failed(Reason::MissingPicture, "an image without path and bytes".into())
             }
             (None, Some(path)) if is_remote(path) => {
                 let shown: String = path.chars().take(80).collect();
-                Measured::failed(Reason::RemotePicture, format!("{shown} is no file and was not looked at"))
+                Measured::failed(Reason::RemotePicture, format!("{shown} is not a local file and was not checked"))
             }
             (None, Some(path)) => {
                 self.known.get(&key(path)).cloned().unwrap_or_else(|| measure_file(&self.folder, path))
@@ -114,8 +114,7 @@ impl Pictures {
     }
 }
 
-/// 128 bits of a digest stand for a path: a collision among a billion is less likely than a disk
-/// fault.
+/// A 128-bit hash represents a path: a collision among a billion is less likely than a disk error.
 fn key(path: &str) -> [u8; 16] {
     *blake3::hash(path.as_bytes()).as_bytes().first_chunk().expect("a digest has 32 bytes")
 }
@@ -129,14 +128,14 @@ fn measure_file(folder: &Path, path: &str) -> Measured {
     match fs::read(&file) {
         Ok(bytes) => measure(&bytes, path),
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-            Measured::failed(Reason::MissingPicture, format!("{} is not there", file.display()))
+            Measured::failed(Reason::MissingPicture, format!("{} does not exist", file.display()))
         }
         Err(error) => Measured::failed(Reason::MissingPicture, format!("{} cannot be read: {error}", file.display())),
     }
 }
 
 fn measure(bytes: &[u8], path: &str) -> Measured {
-    let called = if path.is_empty() { "a picture" } else { path };
+    let called = if path.is_empty() { "an image" } else { path };
     if bytes.is_empty() {
         return Measured::failed(Reason::EmptyPicture, format!("{called} has no bytes"));
     }

@@ -1,4 +1,4 @@
-//! A packing as a table: which record goes into which sequence.
+//! A packing as a table: the sequence of every record.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::audit::{Checked, Settings, checked};
 use crate::error::{Error, Result};
 use crate::pack::{Packing, Placed, first_fit_decreasing};
 
-/// Rows that are written together.
+/// The number of rows in a record batch.
 const BATCH: usize = 65_536;
 
 /// A record of a plan.
@@ -23,7 +23,7 @@ struct Entry {
     tokens: u64,
 }
 
-/// Where every record goes.
+/// A plan: the pack of every record.
 #[derive(Clone, Debug)]
 pub struct Plan {
     entries: Vec<Entry>,
@@ -33,11 +33,11 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Counts the tokens of all records of a file or folder and packs them into sequences of
+    /// Counts the tokens of all records of a file or folder and packs the records into sequences of
     /// `capacity` tokens.
     ///
     /// # Errors
-    /// As [`checked`].
+    /// The errors of [`checked`].
     pub fn make(path: &Path, settings: &Settings, capacity: u64) -> Result<Plan> {
         let (mut entries, mut left_out) = (Vec::new(), Vec::new());
         checked(path, settings, &mut |record| {
@@ -54,23 +54,23 @@ impl Plan {
         Ok(Plan { entries, capacity, packing, left_out })
     }
 
-    /// Returns where the records are.
+    /// Returns the packing.
     pub fn packing(&self) -> &Packing {
         &self.packing
     }
 
-    /// Returns the share of all packs that is filled, from 0 to 1; `None` without a pack.
+    /// Returns the filled share of all packs, from 0 to 1; `None` without packs.
     pub fn fill_rate(&self) -> Option<f64> {
         self.packing.fill_rate(self.capacity)
     }
 
-    /// Returns the records that would break a training run or whose tokens are not known; they are
-    /// in no pack.
+    /// Returns the records that are in no pack because they would break a training run or their
+    /// tokens are unknown.
     pub fn left_out(&self) -> &[Checked] {
         &self.left_out
     }
 
-    /// Returns file, row, id and tokens of the records that are longer than a pack.
+    /// Returns the file, row, id and tokens of the records that are longer than a pack.
     pub fn too_long(&self) -> impl Iterator<Item = (&str, u64, Option<&str>, u64)> {
         self.packing.too_long.iter().map(|&record| {
             let entry = &self.entries[record];
@@ -79,7 +79,7 @@ impl Plan {
     }
 
     /// Writes the plan as Parquet with the columns `pack`, `position`, `id`, `file`, `row` and
-    /// `tokens`. The file appears when it is whole.
+    /// `tokens`. The file appears only when it is complete.
     ///
     /// # Errors
     /// If the file cannot be written.

@@ -1,8 +1,9 @@
-//! Conversations as the text that a language model is trained on, with the tokens that have a loss.
+//! Renders conversations as the text that a language model is trained on, with the mask of tokens
+//! that have a loss.
 //!
-//! Whoever writes the text knows what of it the assistant says. So the mask is no guess that is
-//! made afterwards by tokenising turns and comparing lengths, and a record whose mask does not fall
-//! between two tokens is refused.
+//! The renderer knows which parts of the text are from the assistant. So the mask is exact, unlike
+//! masks that are derived afterwards from the lengths of tokenised turns. A record whose mask has a
+//! border inside a token is refused.
 
 use std::ops::Range;
 
@@ -13,28 +14,29 @@ use crate::tokenizer::Tokenizer;
 /// A chat template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Template {
-    /// Vicuna 1.1 and LLaVA 1.5: `vicuna_v1.1` of FastChat 0.2.36, with its system message where
-    /// the conversation has none.
+    /// Vicuna 1.1 and LLaVA 1.5: `vicuna_v1.1` of FastChat 0.2.36, with its system message if the
+    /// conversation has none.
     Vicuna,
     /// LLaMA 2: the `chat_template` of meta-llama/Llama-2-7b-chat-hf.
     Llama2,
     /// LLaMA 3: the `chat_template` of meta-llama/Meta-Llama-3-8B-Instruct.
     Llama3,
-    /// ChatML, without a system message where the conversation has none.
+    /// ChatML, without a system message if the conversation has none.
     ChatMl,
-    /// ChatML as the `chat_template` of Qwen/Qwen2-VL-7B-Instruct, with its system message.
+    /// ChatML like the `chat_template` of Qwen/Qwen2-VL-7B-Instruct, with its system message if the
+    /// conversation has none.
     Qwen,
     /// `User: … Bot: …`, the prompt of Lynx (arXiv 2307.02469 and the configuration of
-    /// github.com/bytedance/lynx-llm), with the end token behind every answer.
+    /// github.com/bytedance/lynx-llm), with the end token after every answer.
     Lynx,
 }
 
-/// What FastChat puts before a conversation of Vicuna.
+/// The system message that FastChat puts before a conversation of Vicuna.
 const VICUNA_SYSTEM: &str = "A chat between a curious user and an artificial intelligence assistant. The assistant \
                              gives helpful, detailed, and polite answers to the user's questions.";
-/// What Qwen2-VL puts before a conversation.
+/// The system message that Qwen2-VL puts before a conversation.
 const QWEN_SYSTEM: &str = "You are a helpful assistant.";
-/// The begin and end token of Lynx: those of LLaMA, or of a tokenizer that lynxdata trained.
+/// The begin and end tokens for Lynx: those of LLaMA, or of a tokenizer that lynxdata trained.
 const LYNX_TOKENS: &[(&str, &str)] = &[("<s>", "</s>"), ("<bos>", "<eos>")];
 
 impl Template {
@@ -57,14 +59,14 @@ impl Template {
     /// Finds a template by its name.
     ///
     /// # Errors
-    /// If there is none.
+    /// If there is no such template.
     pub fn parse(name: &str) -> Result<Template> {
         let known = || Template::ALL.map(Template::name).join(", ");
         let found = Template::ALL.into_iter().find(|template| template.name() == name);
         found.ok_or_else(|| Error::UnknownTemplate { name: name.to_owned(), known: known() })
     }
 
-    /// Returns the tokens that the template writes as text and that have to be tokens of their own.
+    /// Returns the strings in the template that must be single tokens of the tokenizer.
     fn marks(self, tokenizer: &Tokenizer) -> &'static [&'static str] {
         match self {
             Template::Llama3 => &["<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"],
@@ -80,10 +82,10 @@ fn lynx_tokens(tokenizer: &Tokenizer) -> (&'static str, &'static str) {
     *own.unwrap_or(&LYNX_TOKENS[0])
 }
 
-/// Why a conversation cannot be rendered.
+/// The reason why a conversation cannot be rendered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// The template has no place for a turn.
+    /// The template does not support a turn.
     #[error("turn {turn}: {reason}")]
     Turn {
         /// The turn, from 0.
@@ -91,22 +93,20 @@ pub enum Refused {
         /// What is wrong with it.
         reason: String,
     },
-    /// A text holds what the template ends or begins turns with.
-    #[error("turn {turn}: the text holds {token}, which would begin or end a turn; remove it")]
+    /// A text contains a token by which the template begins or ends turns.
+    #[error("turn {turn}: the text contains {token}, which would begin or end a turn; remove it")]
     HoldsToken {
         /// The turn, from 0.
         turn: usize,
         /// The token.
         token: &'static str,
     },
-    /// A token has a part that the assistant says and one that it does not.
-    #[error(
-        "token {token} ({text:?}) covers the border between what has a loss and what has none, so that no mask is right"
-    )]
+    /// A token covers text of the assistant and other text.
+    #[error("token {token} ({text:?}) covers both text with a loss and text without one, so no mask is correct")]
     Border {
         /// The token, from 0.
         token: usize,
-        /// What it stands for.
+        /// The text of the token.
         text: String,
     },
     /// The tokenizer fails on the text.
@@ -117,9 +117,10 @@ pub enum Refused {
 /// A conversation as text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rendered {
-    /// The text, with the tokens that begin and end turns.
+    /// The text, including the tokens that begin and end turns.
     pub text: String,
-    /// The bytes of the text that have a loss: what the assistant says, and the end of its turn.
+    /// The byte ranges of the text that have a loss: the text of the assistant, and the end of its
+    /// turns.
     pub learned: Vec<Range<usize>>,
 }
 
@@ -128,7 +129,7 @@ pub struct Rendered {
 pub struct Tokens {
     /// The tokens.
     pub ids: Vec<u32>,
-    /// For each token whether it has a loss.
+    /// Whether each token has a loss.
     pub loss_mask: Vec<bool>,
 }
 
@@ -152,10 +153,10 @@ pub struct Renderer<'a> {
 }
 
 impl<'a> Renderer<'a> {
-    /// Puts a template and a tokenizer together.
+    /// Combines a template with a tokenizer.
     ///
     /// # Errors
-    /// If the tokenizer does not know the tokens of the template.
+    /// If the tokenizer does not have the tokens of the template.
     pub fn new(template: Template, tokenizer: &'a Tokenizer) -> Result<Renderer<'a>> {
         let missing = template.marks(tokenizer).iter().find(|token| !tokenizer.has(token));
         match missing {
@@ -164,10 +165,10 @@ impl<'a> Renderer<'a> {
         }
     }
 
-    /// Writes a conversation as text.
+    /// Renders a conversation as text.
     ///
     /// # Errors
-    /// If the template has no place for a turn, or a text holds a token of the template.
+    /// If the template does not support a turn, or a text contains a token of the template.
     pub fn text(&self, turns: &[Turn]) -> std::result::Result<Rendered, Refused> {
         for (place, turn) in turns.iter().enumerate() {
             let held = self.template.marks(self.tokenizer).iter().find(|token| turn.text.contains(**token));
@@ -187,24 +188,25 @@ impl<'a> Renderer<'a> {
             Template::ChatMl => Ok(chatml(system, talk)),
             Template::Qwen => Ok(chatml(Some(system.unwrap_or(QWEN_SYSTEM)), talk)),
             Template::Lynx if system.is_some() => {
-                let reason = "the template lynx has no system message; leave it out or put it into the question";
+                let reason = "the template lynx has no system message; remove it or put it into the question";
                 Err(Refused::Turn { turn: 0, reason: reason.to_owned() })
             }
             Template::Lynx => Ok(lynx(lynx_tokens(self.tokenizer), talk)),
         }
     }
 
-    /// Turns a conversation into tokens and says which of them have a loss.
+    /// Tokenises a conversation and returns which tokens have a loss.
     ///
     /// # Errors
-    /// As [`Self::text`], and if a token covers a border of the mask.
+    /// The errors of [`Self::text`], and if a token covers a border of the mask.
     pub fn tokens(&self, turns: &[Turn]) -> std::result::Result<Tokens, Refused> {
         let rendered = self.text(turns)?;
         let tokens = self.tokenizer.tokens(&rendered.text).map_err(Refused::Tokenizer)?;
         let mut loss_mask = Vec::with_capacity(tokens.len());
         for (place, token) in tokens.iter().enumerate() {
-            // A token without text, as SentencePiece puts before a word, has the loss of what is
-            // around it; at a border it has none.
+            // A token without text, such as the one that SentencePiece puts before a word, has a
+            // loss if it is inside the text of the assistant. At the start of that text it has
+            // none.
             let touched = rendered.learned.iter().find(|span| {
                 let reaches_in = token.start < span.end && token.end > span.start;
                 reaches_in && (token.start < token.end || token.start > span.start)
@@ -220,18 +222,18 @@ impl<'a> Renderer<'a> {
     }
 }
 
-/// Refuses turns other than a system message at the beginning and then user and assistant in turn.
+/// Checks that turns are an optional system message and then user and assistant in alternation.
 fn check_order(turns: &[Turn]) -> std::result::Result<(), Refused> {
     let talk = turns.iter().enumerate().skip(usize::from(turns.first().is_some_and(|turn| turn.role == Role::System)));
     for (number, (place, turn)) in talk.enumerate() {
         let expected = if number % 2 == 0 { Role::User } else { Role::Assistant };
         if turn.role != expected {
-            let reason = format!("it is of {:?} where {expected:?} has the word", turn.role).to_lowercase();
+            let reason = format!("it is of {:?}, but must be of {expected:?}", turn.role).to_lowercase();
             return Err(Refused::Turn { turn: place, reason });
         }
     }
     let ends_well = turns.last().is_some_and(|turn| turn.role == Role::Assistant);
-    let reason = "the assistant has to have the last word".to_owned();
+    let reason = "the last turn must be by the assistant".to_owned();
     if ends_well { Ok(()) } else { Err(Refused::Turn { turn: turns.len().saturating_sub(1), reason }) }
 }
 
@@ -323,7 +325,7 @@ fn role_name(role: &Role) -> &'static str {
     }
 }
 
-/// Leaves out what Python's `str.strip` does, which also takes four separators of ASCII.
+/// Strips white space like Python's `str.strip`, which also strips four ASCII separators.
 fn stripped(text: &str) -> &str {
     text.trim_matches(|letter: char| letter.is_whitespace() || ('\x1c'..='\x1f').contains(&letter))
 }

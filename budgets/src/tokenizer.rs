@@ -1,4 +1,4 @@
-//! Tokenizers of Hugging Face, as a `tokenizer.json` has them.
+//! Hugging Face tokenizers, read from a `tokenizer.json`.
 
 mod words;
 
@@ -11,15 +11,15 @@ use tokenizers::Tokenizer as Inner;
 use crate::error::{Error, Result};
 use words::Words;
 
-/// A tokenizer that cuts nothing off, fills nothing up and adds no tokens by itself.
+/// A tokenizer without truncation, padding and added special tokens.
 #[derive(Debug)]
 pub struct Tokenizer {
     inner: Inner,
-    /// What is known of words, if texts may be counted word by word.
+    /// The cache of word counts, if texts may be counted word by word.
     words: Option<Words>,
 }
 
-/// A token and the bytes of the text that it stands for.
+/// A token and its byte range in the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Token {
     pub(crate) id: u32,
@@ -31,7 +31,7 @@ impl Tokenizer {
     /// Reads a `tokenizer.json`.
     ///
     /// # Errors
-    /// If the file cannot be read or is none.
+    /// If the file cannot be read or is not a tokenizer.
     pub fn read(path: &Path) -> Result<Tokenizer> {
         let text = fs::read_to_string(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
         Tokenizer::from_json(&text).map_err(|reason| Error::Tokenizer { path: path.to_owned(), reason })
@@ -40,11 +40,10 @@ impl Tokenizer {
     /// Reads the text of a `tokenizer.json`.
     ///
     /// # Errors
-    /// Says why it is none.
+    /// Returns why it is not a tokenizer.
     pub fn from_json(text: &str) -> std::result::Result<Tokenizer, String> {
         let mut settings: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
-        // With trimmed offsets a token would not show that it begins in front of a word, in a
-        // space.
+        // With trimmed offsets, a token would not show that it begins with the space before a word.
         keep_spaces(&mut settings);
         let words = Words::of(&settings);
         let mut inner: Inner = serde_json::from_value(settings).map_err(|error| error.to_string())?;
@@ -53,11 +52,11 @@ impl Tokenizer {
         Ok(Tokenizer { inner, words })
     }
 
-    /// Counts the tokens of a text: word by word where that is the same, so that each word is taken
-    /// apart once.
+    /// Counts the tokens of a text. It counts word by word if that gives the same result, so that
+    /// each word is tokenised once.
     ///
     /// # Errors
-    /// Says why the tokenizer fails on it.
+    /// Returns why the tokenizer fails on the text.
     pub fn count(&self, text: &str) -> std::result::Result<u64, String> {
         let counted = self.words.as_ref().and_then(|words| words.count(text, &|word| self.count_whole(word)));
         counted.unwrap_or_else(|| self.count_whole(text))
@@ -79,7 +78,7 @@ impl Tokenizer {
     }
 }
 
-/// Sets `trim_offsets` to false wherever it stands; the tokens stay the same.
+/// Sets `trim_offsets` to false everywhere in the settings; the tokens stay the same.
 fn keep_spaces(settings: &mut Value) {
     match settings {
         Value::Object(fields) => {

@@ -1,5 +1,5 @@
-//! Archives of pictures and native files: which members they hold and where, so that each is read
-//! alone and nothing is unpacked.
+//! Archives of images and native files. The index of an archive says where its members are, so that
+//! single members can be read without unpacking anything.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -16,41 +16,41 @@ use zip::{CompressionMethod, ZipArchive};
 use crate::coding::Coding;
 use crate::{Error, Result};
 
-/// Bytes of the header of a member of a zip archive before its name, and in it the places of the
-/// lengths of the name and of what stands behind it (APPNOTE.TXT 6.3.10, 4.3.7).
+/// The size in bytes of the local header of a zip member before its name, and the offsets in it of
+/// the lengths of the name and of the extra field (APPNOTE.TXT 6.3.10, section 4.3.7).
 const ZIP_HEADER: usize = 30;
 const ZIP_NAME_LENGTH: usize = 26;
 const ZIP_EXTRA_LENGTH: usize = 28;
 
-/// The extension of an object of base64 texts, by which MIMIC-IT ships its pictures.
+/// The extension of JSON objects of base64 strings. MIMIC-IT ships its images in this form.
 const OBJECT: &str = "json";
 
-/// How a member lies in its archive.
+/// How a member is stored in its archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Packing {
-    /// As it is.
+    /// Uncompressed.
     Plain,
-    /// As it is, behind a header of zip.
+    /// Uncompressed, after a zip header.
     Stored,
-    /// Deflated, behind a header of zip.
+    /// Deflated, after a zip header.
     Deflated,
-    /// In base64.
+    /// As base64.
     Base64,
-    /// By a method of zip that is not read here, or encrypted.
+    /// Encrypted, or compressed by a zip method that is not supported.
     Unknown,
 }
 
 /// A member of an archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Member {
-    /// Of its first byte or, in a zip archive, of its header.
+    /// The offset of its first byte or, in a zip archive, of its header.
     start: u64,
-    /// Bytes in the archive.
+    /// Its size in the archive, in bytes.
     packed: u64,
-    /// Bytes when it is read; of base64, at most so many.
+    /// Its size when read, in bytes; for base64, an upper bound.
     pub(crate) size: u64,
     packing: Packing,
-    /// The CRC-32 of its bytes, if the archive says it.
+    /// The CRC-32 of its bytes, if the archive stores it.
     sum: Option<u32>,
 }
 
@@ -59,28 +59,31 @@ pub(crate) struct Member {
 pub(crate) struct Archive {
     pub(crate) path: PathBuf,
     members: HashMap<Box<str>, Member>,
-    /// The folder that holds all of its members, with the `/` behind it.
+    /// The folder that contains all of its members, with a trailing `/`.
     top: Option<String>,
-    /// How the archive is compressed as a whole: its members lie in what comes of it.
+    /// How the archive is compressed as a whole. Offsets of members are in the decompressed
+    /// archive.
     coding: Option<Coding>,
 }
 
-/// Archives that were looked through, with the time and the size that they had.
+/// Indexes of archives, with the modification time and size of the file at that time.
 type Known = HashMap<PathBuf, (Option<SystemTime>, u64, Arc<Archive>)>;
 static KNOWN: LazyLock<Mutex<Known>> = LazyLock::new(Mutex::default);
 
-/// Returns whether a file is an archive by its name, whose members may stand for files beside it.
+/// Returns whether the name of a file is that of an archive whose members may stand for files next
+/// to it.
 pub(crate) fn is_archive(path: &Path) -> bool {
     has_extension(path, &["zip", "tar"])
 }
 
-/// Returns whether a file can be read as an archive if a path leads into it: those of
-/// [`is_archive`], and objects of base64 texts.
+/// Returns whether a path may lead into a file: archives as in [`is_archive`], and JSON objects of
+/// base64 strings.
 pub(crate) fn has_members(path: &Path) -> bool {
     is_archive(path) || has_extension(path, &[OBJECT])
 }
 
-/// Returns whether a file is an archive by its name of which no member can be read alone.
+/// Returns whether the name of a file is that of an archive from which single members cannot be
+/// read.
 pub(crate) fn is_packed_whole(path: &Path) -> bool {
     has_extension(path, &["tgz", "tbz", "txz", "7z", "rar", "z01", "001"])
         || has_extension(path, &["gz", "bz2", "xz", "zst"])
@@ -92,7 +95,7 @@ fn has_extension(path: &Path, extensions: &[&str]) -> bool {
     own.is_some_and(|own| extensions.iter().any(|extension| own.eq_ignore_ascii_case(extension)))
 }
 
-/// Returns how a tar file is compressed as a whole, by its name.
+/// Returns how a tar file is compressed as a whole, judged by its name.
 fn coding_of_tar(path: &Path) -> Option<Coding> {
     match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
         "gz" | "tgz" => Some(Coding::Gzip),
@@ -103,10 +106,10 @@ fn coding_of_tar(path: &Path) -> Option<Coding> {
 }
 
 impl Archive {
-    /// Opens an archive, or returns what is known of it from before, if it has not changed.
+    /// Opens an archive, or returns its cached index if the file has not changed.
     ///
     /// # Errors
-    /// As [`Archive::open`].
+    /// The errors of [`Archive::open`].
     pub(crate) fn known(path: &Path) -> Result<Arc<Self>> {
         let fault = |source| Error::Io { path: path.to_owned(), source };
         let found = path.metadata().map_err(fault)?;
@@ -120,9 +123,9 @@ impl Archive {
         Ok(archive)
     }
 
-    /// Reads where its members lie: the directory of a zip archive, the headers of a tar, the keys
-    /// of an object of base64 texts. Of several members of one name the last counts, as when they
-    /// are unpacked.
+    /// Reads the index of an archive: the directory of a zip archive, the headers of a tar archive,
+    /// or the keys of an object of base64 strings. Of several members with the same name the last
+    /// one is used, as when unpacking.
     ///
     /// # Errors
     /// If it cannot be read or is damaged.
@@ -143,16 +146,16 @@ impl Archive {
         Ok(Self { path: path.to_owned(), members, top, coding })
     }
 
-    /// Returns the member that would be at a path if the archive were unpacked in the folder from
-    /// which the path goes on: just so, into a folder of its own name, or without the one folder
-    /// that holds everything.
+    /// Returns the member that would be at a path if the archive were unpacked in the folder that
+    /// the path is relative to: directly, into a folder with the name of the archive, or without
+    /// the top folder that contains everything.
     pub(crate) fn find(&self, path: &str) -> Option<Member> {
         let of_own_folder = || self.members.get(path.strip_prefix(self.stem()?)?.strip_prefix('/')?);
         let of_top = || self.members.get(format!("{}{path}", self.top.as_ref()?).as_str());
         self.members.get(path).or_else(of_own_folder).or_else(of_top).copied()
     }
 
-    /// Returns its name without the ending.
+    /// Returns its name without the extension.
     fn stem(&self) -> Option<&str> {
         let stem = self.path.file_stem()?.to_str()?;
         Some(stem.strip_suffix(".tar").unwrap_or(stem))
@@ -165,15 +168,14 @@ impl Archive {
         members.into_iter()
     }
 
-    /// Returns the paths for which a member stands, as in [`Archive::find`].
+    /// Returns the paths that a member has by the rules of [`Archive::find`].
     pub(crate) fn unpacked(&self, name: &str) -> impl Iterator<Item = String> {
         let of_own_folder = self.stem().map(|stem| format!("{stem}/{name}"));
         let of_top = self.top.as_ref().and_then(|top| name.strip_prefix(top.as_str())).map(str::to_owned);
         [Some(name.to_owned()), of_own_folder, of_top].into_iter().flatten()
     }
 
-    /// Opens a member, which is read as it comes and compared with its size and checksum at its
-    /// end.
+    /// Opens a member as a stream. At its end, its size and checksum are verified.
     ///
     /// # Errors
     /// If the archive cannot be read, or not this member of it.
@@ -191,13 +193,14 @@ impl Archive {
             Packing::Plain | Packing::Stored => Box::new(packed),
             Packing::Deflated => Box::new(DeflateDecoder::new(packed)),
             Packing::Base64 | Packing::Unknown => {
-                return Err(invalid("it is encrypted or packed by another method than deflate"));
+                return Err(invalid("it is encrypted or compressed by a method other than deflate"));
             }
         };
         Ok(Box::new(Checked { bytes, member: *member, crc: flate2::Crc::new(), read: 0 }))
     }
 
-    /// Returns from where to where a member lies in the archive as it is, if it does.
+    /// Returns the byte range of an uncompressed member in the archive; `None` for a compressed
+    /// one.
     pub(crate) fn span(&self, member: &Member) -> Option<(u64, u64)> {
         if !matches!(member.packing, Packing::Plain | Packing::Stored) {
             return None;
@@ -206,7 +209,7 @@ impl Archive {
         Some((start, start + member.packed))
     }
 
-    /// Opens the archive where the bytes of a member begin.
+    /// Opens the archive at the first byte of a member.
     fn at(&self, member: &Member) -> io::Result<File> {
         let mut file = File::open(&self.path)?;
         file.seek(SeekFrom::Start(member.start))?;
@@ -228,7 +231,7 @@ impl Archive {
         let mut bytes = Vec::new();
         match member.packing {
             Packing::Plain | Packing::Stored => packed.read_to_end(&mut bytes)?,
-            // One byte more than there should be is enough to see that the directory lies.
+            // One byte more than expected is enough to detect a wrong size in the directory.
             Packing::Deflated => DeflateDecoder::new(packed).take(member.size + 1).read_to_end(&mut bytes)?,
             Packing::Base64 => {
                 let mut text = String::new();
@@ -236,16 +239,16 @@ impl Archive {
                 bytes = from_base64(&text).map_err(invalid)?;
                 bytes.len()
             }
-            Packing::Unknown => return Err(invalid("it is encrypted or packed by another method than deflate")),
+            Packing::Unknown => return Err(invalid("it is encrypted or compressed by a method other than deflate")),
         };
         if member.packing != Packing::Base64 && bytes.len() as u64 != member.size {
-            return Err(invalid(format!("{} of its {} bytes are there", bytes.len(), member.size)));
+            return Err(invalid(format!("only {} of its {} bytes could be read", bytes.len(), member.size)));
         }
         Ok(bytes)
     }
 }
 
-/// The bytes of a member, compared at their end with what the archive says of them.
+/// The bytes of a member. At their end, their size and checksum are compared with the index.
 struct Checked {
     bytes: Box<dyn Read>,
     member: Member,
@@ -261,7 +264,7 @@ impl Read for Checked {
         let Member { size, sum, .. } = self.member;
         if length == 0 && !buffer.is_empty() {
             if self.read != size {
-                return Err(invalid(format!("{} of its {size} bytes are there", self.read)));
+                return Err(invalid(format!("only {} of its {size} bytes could be read", self.read)));
             }
             if sum.is_some_and(|sum| sum != self.crc.sum()) {
                 return Err(invalid("its checksum is wrong: the archive is damaged"));
@@ -271,7 +274,8 @@ impl Read for Checked {
     }
 }
 
-/// Decodes base64 as it stands in JSON, where `/` may be `\/`, and in MIME, where lines end.
+/// Decodes base64 as found in JSON, where `/` may be written `\/`, and in MIME, which has line
+/// ends.
 pub(crate) fn from_base64(text: &str) -> std::result::Result<Vec<u8>, String> {
     let is_plain = !text.contains(['\\', '\n', '\r']);
     let decoded = if is_plain {
@@ -279,14 +283,14 @@ pub(crate) fn from_base64(text: &str) -> std::result::Result<Vec<u8>, String> {
     } else {
         STANDARD.decode(text.replace("\\/", "/").replace("\\n", "").replace(['\n', '\r'], ""))
     };
-    decoded.map_err(|fault| format!("is no base64: {fault}"))
+    decoded.map_err(|fault| format!("is not base64: {fault}"))
 }
 
 fn invalid(reason: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, reason)
 }
 
-/// Names as paths have them: with `/`, and without `./` before them.
+/// Returns the name of a member as a path: with `/` as separator and without a leading `./`.
 fn plain(name: &str) -> Box<str> {
     let name = name.replace('\\', "/");
     name.strip_prefix("./").unwrap_or(&name).into()
@@ -334,23 +338,24 @@ fn members_of<R: Read>(entries: tar::Entries<'_, R>) -> io::Result<HashMap<Box<s
     Ok(members)
 }
 
-/// Finds the texts of an object of texts, which may be larger than memory: `{"id": "base64", …}`.
+/// Finds the members of an object of base64 strings, `{"id": "base64", …}`, which may be larger
+/// than memory.
 fn base64_members(path: &Path) -> io::Result<HashMap<Box<str>, Member>> {
     let mut input = Texts { input: BufReader::with_capacity(1 << 20, File::open(path)?), position: 0 };
     let mut members = HashMap::new();
     if input.mark()? != b'{' {
-        return Err(invalid("it is no object of base64 texts"));
+        return Err(invalid("it is not a JSON object of base64 strings"));
     }
     loop {
         match input.mark()? {
             b'}' if members.is_empty() => return Ok(members),
             b'"' => {}
-            _ => return Err(invalid(format!("there is no key at byte {}", input.position))),
+            _ => return Err(invalid(format!("a key is missing at byte {}", input.position))),
         }
         let mut key = Vec::new();
         input.text(&mut |bytes| key.extend_from_slice(bytes))?;
         if input.mark()? != b':' || input.mark()? != b'"' {
-            return Err(invalid(format!("there is no text at byte {}", input.position)));
+            return Err(invalid(format!("a string is missing at byte {}", input.position)));
         }
         let start = input.position;
         input.text(&mut |_| ())?;
@@ -361,19 +366,19 @@ fn base64_members(path: &Path) -> io::Result<HashMap<Box<str>, Member>> {
         match input.mark()? {
             b',' => {}
             b'}' => return Ok(members),
-            _ => return Err(invalid(format!("there is no comma at byte {}", input.position))),
+            _ => return Err(invalid(format!("a comma is missing at byte {}", input.position))),
         }
     }
 }
 
-/// The marks and texts of a JSON object, by their places in the file.
+/// Scans the punctuation and strings of a JSON object and keeps the position in the file.
 struct Texts<R> {
     input: R,
     position: u64,
 }
 
 impl<R: BufRead> Texts<R> {
-    /// Returns the next byte that is no white space.
+    /// Returns the next byte that is not white space.
     fn mark(&mut self) -> io::Result<u8> {
         loop {
             let bytes = self.input.fill_buf()?;
@@ -386,7 +391,8 @@ impl<R: BufRead> Texts<R> {
         }
     }
 
-    /// Hands on what stands before the quotation mark that ends a text, and steps behind it.
+    /// Passes the bytes before the closing quotation mark of a string to `take`, and moves past the
+    /// mark.
     fn text(&mut self, take: &mut dyn FnMut(&[u8])) -> io::Result<()> {
         let mut is_escaped = false;
         loop {
@@ -511,7 +517,7 @@ pub(crate) mod tests {
         let read = |name: &str| archive.read(&archive.find(name).unwrap());
         assert_eq!(read("LA_1").unwrap(), b"hello");
         assert_eq!(read("LA\\\"2").unwrap(), [255; 3]);
-        assert!(read("LA_3").unwrap_err().to_string().contains("is no base64"));
+        assert!(read("LA_3").unwrap_err().to_string().contains("is not base64"));
         for text in ["[]", "{\"a\": 1}", "{\"a\": \"b", "{\"a\": \"b\" \"c\"", "{\"a\": \"b\",}", ""] {
             std::fs::write(&path, text).unwrap();
             let fault = Archive::open(&path).map(|_| text).unwrap_err().to_string();

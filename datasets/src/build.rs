@@ -1,4 +1,4 @@
-//! Records and prompt banks to conversations.
+//! Turns records and prompt banks into conversations.
 
 mod dialogs;
 mod negatives;
@@ -26,16 +26,16 @@ pub use negatives::Negatives;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// What stands before the conversation.
+    /// The system message before the conversation.
     System,
-    /// Who asks.
+    /// The one who asks.
     User,
-    /// Who is trained to answer.
+    /// The model, which is trained to answer.
     Assistant,
 }
 
 impl Role {
-    /// The name in tables.
+    /// Returns the name in tables.
     pub fn name(self) -> &'static str {
         match self {
             Role::System => "system",
@@ -48,16 +48,16 @@ impl Role {
 /// One turn.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
-    /// Who speaks.
+    /// The speaker.
     pub role: Role,
-    /// What is said. Pictures belong before the first message; no marker stands for them.
+    /// The text. Images belong before the first message; no token marks their position.
     pub content: String,
 }
 
-/// A picture of a conversation.
+/// An image of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageReference {
-    /// Path from the folder of pictures on, with `/`.
+    /// The path from the image folder, with `/` as separator.
     pub path: String,
 }
 
@@ -68,41 +68,40 @@ pub struct Conversation {
     pub id: String,
     /// Name of the task.
     pub task: String,
-    /// The group by which mixtures take the task.
+    /// The group under which mixtures select the task.
     pub group: String,
     /// The shape of the answer that the wording asks for.
     pub answer_shape: AnswerShape,
     /// Licence of the annotations.
     pub licence: String,
-    /// The pictures, in order.
+    /// The images, in order.
     pub images: Vec<ImageReference>,
-    /// Those of its pictures that stand in the native row.
+    /// The images that are embedded in the native row.
     #[serde(skip)]
     pub embedded: Embedded,
     /// The video.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub video: Option<VideoReference>,
-    /// The turns, user and assistant in alternation, behind the text of the system if the wording
-    /// has one.
+    /// The turns: an optional system message, then user and assistant in alternation.
     pub messages: Vec<Message>,
     /// `bank/template`, the wording of the first message.
     pub template: String,
-    /// The native file, from the root folder on.
+    /// The native file, as a path from the root folder.
     pub source_file: String,
-    /// Place in that file, from 0: of the line in line formats, else of the row.
+    /// The index in that file, from 0: of the line in line formats, otherwise of the row.
     pub source_row: u64,
-    /// The native place, from 0, of every option in the order shown; empty without options. One
-    /// that is missing in the native row is not shown.
+    /// The native index, from 0, of every option in the order shown; empty without options. Options
+    /// that are missing in the native row are not shown.
     pub choice_order: Vec<u32>,
-    /// How often each answer was given, the most frequent first, where several annotators gave them
-    /// and one of theirs is asked for.
+    /// How often each answer was given, the most frequent first, if several annotators answered and
+    /// the answer is a word or phrase.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub votes: Vec<(String, usize)>,
-    /// The place of the right option in the order shown, from 0.
+    /// The index of the right option in the order shown, from 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub right_choice: Option<u32>,
-    /// Where each question comes from, if several records were packed into it; the first of them
-    /// gives the fields above.
+    /// The source of each question, if several records were packed into this conversation. The
+    /// fields above describe the first record.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub packed: Vec<PackedRecord>,
 }
@@ -121,7 +120,7 @@ impl Conversation {
         write_on_all_cores(all, &line, out)
     }
 
-    /// Returns the place of the right option, from 0, and the number of options, of the first
+    /// Returns the index of the right option, from 0, and the number of options of the first
     /// question.
     pub fn right_option(&self) -> Option<(u32, u32)> {
         self.right_choice.map(|right| (right, self.choice_order.len() as u32))
@@ -158,9 +157,9 @@ pub struct PackedRecord {
     pub source_file: String,
     /// Place in that file, from 0.
     pub source_row: u64,
-    /// The native place of every option in the order shown.
+    /// The native index of every option in the order shown.
     pub choice_order: Vec<u32>,
-    /// The place of the right one in that order.
+    /// The index of the right option in that order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub right_choice: Option<u32>,
 }
@@ -178,73 +177,73 @@ impl PackedRecord {
         }
     }
 
-    /// As [`Conversation::right_option`].
+    /// Does the same as [`Conversation::right_option`].
     pub fn right_option(&self) -> Option<(u32, u32)> {
         self.right_choice.map(|right| (right, self.choice_order.len() as u32))
     }
 }
 
-/// How records become conversations.
+/// Settings for turning records into conversations.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct BuildSettings {
-    /// From it, the task and the record follow all choices.
+    /// The seed. It, the task and the record determine all choices.
     pub seed: u64,
-    /// Which wordings are used.
+    /// Which wordings of the banks are used.
     pub prompts: PromptMode,
-    /// The language of the wordings; that of the task without it.
+    /// The language of the wordings; by default that of the task.
     pub language: Option<String>,
-    /// Whether all texts are in lower case.
+    /// Whether all texts are converted to lower case.
     pub lower_case: bool,
-    /// How many questions with options have no right one.
+    /// How many questions with options have no right option.
     pub negatives: Negatives,
 }
 
-/// The conversations of one split of a task, in the order of the native files. They are made on all
-/// cores, some thousands at a time.
+/// Iterates over the conversations of one split of a task, in the order of the native files. They
+/// are made on all cores, a few thousand at a time.
 #[derive(Debug)]
 pub struct Build<'a> {
     reading: Reading<'a>,
     choice: Choice<'a>,
-    /// The options of the record before in this part, which may become those of the next one.
+    /// The options of the previous record in this part, which may be shown for the next one.
     options_before: Option<Options>,
-    /// Records that are worded and not yet counted.
+    /// Records that are worded but not counted yet.
     queue: VecDeque<(Outcome<'a>, Option<Worded>)>,
-    /// What is made of the record that was counted last.
+    /// The samples of the record that was counted last.
     ready: VecDeque<Sample>,
-    /// Where the records are read from, for another pass over them.
+    /// The folder of the native files, for a second pass over them.
     root: PathBuf,
     split: String,
-    /// How many of the drawn records are still to come, if some were drawn.
+    /// How many of the drawn records are not returned yet, if a number was drawn.
     left: Option<u64>,
 }
 
-/// What is made of one record: a conversation, or one for each of its captions.
+/// The samples of one record: one conversation, or one for each of its captions.
 #[derive(Debug)]
 struct Worded {
     samples: VecDeque<Sample>,
-    /// Captions that were left out, by reason, each with its full message.
+    /// Captions that were left out: reason and full message.
     left_out: Vec<(String, String)>,
 }
 
-/// A conversation, or what stands for it.
+/// A conversation, or a placeholder for one.
 #[derive(Debug)]
 enum Sample {
-    /// With what was made of its options, if anything.
+    /// A conversation, and how its options were changed, if they were.
     Made(Box<Conversation>, Option<&'static str>),
     /// A record that is not worded yet.
     Record(Box<Record>),
-    /// The reason for the counts, and the full message.
+    /// The reason as counted, and the full message.
     Dropped(&'static str, String),
     Failed(Error),
 }
 
 impl<'a> Build<'a> {
-    /// Reads joined tables and starts on the first; `root` is the folder of native files as their
-    /// authors ship them.
+    /// Reads joined tables and starts to stream the first one. `root` is the folder of native files
+    /// as their authors ship them.
     ///
     /// # Errors
-    /// If a prompt bank of the task is missing, no wording suits it or is in the language that is
-    /// asked for, or as [`Records::start`](crate::Records::start).
+    /// If a prompt bank of the task is missing, or no wording suits the task or is in the requested
+    /// language. Also the errors of [`Records::start`](crate::Records::start).
     pub fn start(task: &'a Task, banks: &'a Banks, root: &Path, split: &str, settings: &BuildSettings) -> Result<Self> {
         task.check_wordings(banks, settings.language.as_deref())?;
         let wordings = task.wordings(banks, settings.language.as_deref())?;
@@ -262,11 +261,12 @@ impl<'a> Build<'a> {
         })
     }
 
-    /// Draws at most `most` of the records: those with the smallest hashes of seed, task and id, so
-    /// that a larger draw holds a smaller one. The others are counted as `not_drawn`.
+    /// Draws at most `most` records: those with the smallest hashes of seed, task and id, so that a
+    /// larger draw contains every smaller one. The others are counted as `not_drawn`.
     ///
     /// # Errors
-    /// As [`Build::start`] and as the iterator: all records are read once more, to hash their ids.
+    /// The errors of [`Build::start`] and of the iterator: all records are read an extra time to
+    /// hash their ids.
     pub fn draw(mut self, most: u64) -> Result<Self> {
         let mut pass = Reading::start(self.choice.task, &self.root, &self.split)?;
         let mut hashes = Vec::new();
@@ -295,32 +295,32 @@ impl<'a> Build<'a> {
         Ok(self)
     }
 
-    /// What became of the rows of this part, up to the conversation that was returned last.
+    /// Returns the counts of this part, up to the conversation that was returned last.
     pub fn counts(&self) -> &TaskCounts {
         &self.reading.counts
     }
 
-    /// As [`Records::pause_after`](crate::Records::pause_after).
+    /// Does the same as [`Records::pause_after`](crate::Records::pause_after).
     pub fn pause_after(&mut self, rows: u64) {
         self.reading.pause_after(rows);
     }
 
-    /// As [`Records::next_part`](crate::Records::next_part).
+    /// Does the same as [`Records::next_part`](crate::Records::next_part).
     pub fn next_part(&mut self) -> TaskCounts {
-        // A part is the same whether those before it were worded or passed over.
+        // A part must not depend on whether the parts before it were worded or skipped.
         self.options_before = None;
         self.reading.next_part(!self.queue.is_empty())
     }
 
-    /// What became of the rows of all parts up to the last [`Build::next_part`].
+    /// Returns the counts of all parts up to the last [`Build::next_part`].
     pub fn total(&self) -> &TaskCounts {
         self.reading.total()
     }
 
-    /// Passes over a part, without wording its records.
+    /// Skips a part without wording its records.
     ///
     /// # Errors
-    /// As the iterator.
+    /// The errors of the iterator.
     pub fn skip_part(&mut self) -> Result<()> {
         while let Some(sample) = self.sample(false) {
             self.drawn(sample?);
@@ -329,7 +329,8 @@ impl<'a> Build<'a> {
         Ok(())
     }
 
-    /// Returns the next sample of this part, made if need be and as far as records are made ahead.
+    /// Returns the next sample of this part. If `is_made`, records that are read ahead are also
+    /// worded.
     fn sample(&mut self, is_made: bool) -> Option<Result<Sample>> {
         loop {
             if let Some(sample) = self.ready.pop_front() {
@@ -352,8 +353,8 @@ impl<'a> Build<'a> {
         }
     }
 
-    /// Words a record after those before it: one that was read ahead where records were passed
-    /// over, or one that may take the options of the record before.
+    /// Words a record that was not worded when it was read: it was read ahead while a part was
+    /// skipped, or it may take the options of the previous record.
     fn word(&mut self, record: &Record) -> Sample {
         let sample = self.choice.converse(record, self.options_before.as_ref());
         if !matches!(sample, Sample::Dropped(NO_WORDING, _)) {
@@ -362,7 +363,7 @@ impl<'a> Build<'a> {
         sample
     }
 
-    /// Counts the next record and makes its samples ready.
+    /// Counts the next record and queues its samples.
     fn take(&mut self, outcome: Outcome<'a>, worded: Option<Worded>) {
         let is_new = self.reading.settle(outcome);
         let Some(worded) = worded.filter(|_| is_new) else { return };
@@ -376,7 +377,8 @@ impl<'a> Build<'a> {
         self.ready = worded.samples;
     }
 
-    /// Counts a sample that was not drawn, or one too many of those with the last hash.
+    /// Returns the sample if it was drawn. Otherwise counts it as not drawn; that includes surplus
+    /// samples that share the last hash.
     fn drawn(&mut self, sample: Sample) -> Option<Sample> {
         let sample = match (sample, &mut self.left) {
             (Sample::Dropped(NOT_DRAWN, place), _) => Sample::Dropped(NOT_DRAWN, place),
@@ -426,34 +428,36 @@ impl Iterator for Build<'_> {
     }
 }
 
-/// The reason of records that no wording suits.
+/// The reason for records that no wording suits.
 const NO_WORDING: &str = "no_wording";
 
 fn not_drawn(place: &str) -> String {
-    format!("{place}: not among those that were drawn")
+    format!("{place}: was not drawn")
 }
 
-/// What a wording is chosen from and by.
+/// Chooses wordings for the records of a task.
 #[derive(Debug)]
 struct Choice<'a> {
     task: &'a Task,
     wordings: Vec<Wording<'a>>,
     settings: BuildSettings,
-    /// The largest hash of a drawn record, if some were drawn.
+    /// The largest hash of a drawn record, if a number was drawn.
     last_drawn: Option<u64>,
-    /// The wordings that suit records of one kind, which are found once.
+    /// A cache of the wordings that suit records of one kind.
     fitting: RwLock<HashMap<Kind, Arc<[Wording<'a>]>>>,
 }
 
-/// What a wording must suit: the media of a record, which of the slots of the task it has, whether
-/// it has options and turns, and the shapes of its answers, as bits.
+/// The properties of a record that decide which wordings suit it: its media, the slots that it has
+/// (as bits), whether it has options and turns, and the shapes of its answers (as bits).
 type Kind = (Media, u128, bool, bool, u64);
 
 impl<'a> Choice<'a> {
-    /// Makes the samples of one record; if they are not to be made, only tells which are drawn.
+    /// Makes the samples of one record. If `is_made` is false, only decides which of them are
+    /// drawn.
     fn word(&self, record: Record, is_made: bool) -> Worded {
         let (records, left_out) = self.spread(record);
-        // Other options for a record come from the one before it.
+        // With negatives, a record may need the options of the previous record, so it is worded
+        // later.
         let is_made = is_made && self.settings.negatives == Negatives::default();
         let sample = |record: Record| {
             if self.last_drawn.is_some_and(|last| self.draw_hash(&record) > last) {
@@ -469,8 +473,8 @@ impl<'a> Choice<'a> {
         keyed_hash(self.settings.seed, &["draw", &self.task.name, &record.id])
     }
 
-    /// Makes a record of every caption if the task takes all, and tells which captions are left
-    /// out: those with a token, if there are others.
+    /// Makes one record per caption if the task takes all captions. Also returns the captions that
+    /// are left out because they contain a special token; they are kept if there are no others.
     fn spread(&self, mut record: Record) -> (Vec<Record>, Vec<(String, String)>) {
         let mut left_out = Vec::new();
         let captions = &mut record.answers.captions;
@@ -478,7 +482,7 @@ impl<'a> Choice<'a> {
             captions.retain(|caption| {
                 let Some((token, reason)) = tokens::find(caption) else { return true };
                 let place = place(&self.task.name, &record.source_file, record.source_row);
-                let example = format!("{place}: an element of captions holds {token}");
+                let example = format!("{place}: an element of captions contains {token}");
                 left_out.push((format!("{reason}:captions"), example));
                 false
             });
@@ -542,7 +546,7 @@ impl<'a> Choice<'a> {
         }
         let mut texts = conversation.messages.iter().map(|message| message.content.as_str());
         if let Some((token, reason)) = texts.find_map(tokens::find) {
-            return Sample::Dropped(reason, format!("{}: its text holds {token}", place()));
+            return Sample::Dropped(reason, format!("{}: its text contains {token}", place()));
         }
         if let Some(changed) = changed.as_ref().filter(|changed| changed.is_negative) {
             conversation.id = format!("{}#{}", conversation.id, changed.kind);
@@ -550,8 +554,8 @@ impl<'a> Choice<'a> {
         Sample::Made(Box::new(conversation), changed.map(|changed| changed.kind))
     }
 
-    /// Returns the wording for a record, and the shape of its answer: if the wording asks for
-    /// several that there are, one by the seed.
+    /// Returns the wording for a record and the shape of its answer. If the wording asks for
+    /// several shapes that the record has, the seed chooses one.
     fn of(&self, record: &Record, shapes: &[AnswerShape]) -> Option<(Wording<'a>, AnswerShape)> {
         let fitting = self.fitting(record, shapes);
         let wording =
@@ -590,7 +594,7 @@ impl<'a> Choice<'a> {
     }
 }
 
-/// The options of a record as they are shown, in an order that the seed draws.
+/// The options of a record as they are shown, in an order that the seed determines.
 #[derive(Default)]
 struct Shown {
     order: Vec<usize>,
@@ -612,7 +616,7 @@ fn shown(options: &Options, seed: u64, task: &str, record_id: &str) -> Shown {
     }
 }
 
-/// Words one record in a wording that suits it.
+/// Renders one record with a wording that suits it.
 fn converse(
     task: &Task,
     Wording { bank, template }: Wording,
@@ -671,7 +675,7 @@ fn converse(
     })
 }
 
-/// Returns the answer of a shape that a record has.
+/// Returns the answer of a record in a shape that the record has.
 fn reply(task: &Task, answers: &Answers, shape: AnswerShape, seed: u64, record_id: &str, shown: &Shown) -> String {
     let of_truth = |yes: &str, no: &str| (if answers.truth == Some(true) { yes } else { no }).to_owned();
     let text = |shape| answers.texts.get(&shape).cloned();
@@ -681,8 +685,8 @@ fn reply(task: &Task, answers: &Answers, shape: AnswerShape, seed: u64, record_i
         AnswerShape::Option => answers.options.as_ref().map(|options| options.texts[options.right].clone()),
         AnswerShape::YesNo => Some(of_truth("Yes", "No")),
         AnswerShape::TrueFalse => Some(of_truth("True", "False")),
-        // One caption a picture, as the 82.7K rows of COCO Caption in table 9 of arXiv 2307.02469:
-        // one for each picture of train2014.
+        // One caption per image, as in table 9 of arXiv 2307.02469: its 82.7K rows of COCO Caption
+        // are one per image of train2014.
         _ => shuffled(seed, "caption", &task.name, record_id, answers.captions.len())
             .first()
             .map(|&place| answers.captions[place].clone()),
@@ -690,8 +694,8 @@ fn reply(task: &Task, answers: &Answers, shape: AnswerShape, seed: u64, record_i
     own.expect("the shape is one that the record has")
 }
 
-/// The places 0 to `length - 1` in an order that depends on seed, purpose, task and record alone;
-/// every order is equally likely, so the right option stands at every place equally often.
+/// Returns the indexes 0 to `length - 1` in an order that depends only on seed, purpose, task and
+/// record. Every order is equally likely, so the right option is equally often at every position.
 fn shuffled(seed: u64, purpose: &str, task: &str, record_id: &str, length: usize) -> Vec<usize> {
     let mut places: Vec<usize> = (0..length).collect();
     places.sort_by_key(|place| (keyed_hash(seed, &[purpose, task, record_id, &place.to_string()]), *place));

@@ -1,4 +1,4 @@
-//! The catalogue: every task file, shipped or the user's own.
+//! The catalogue: all task files, both shipped ones and those of the user.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,7 +13,7 @@ use crate::{Error, Result};
 
 static SHIPPED: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/tasks");
 
-/// Bases that extend each other deeper than this are taken for a circle.
+/// A longer chain of `extends` is treated as a cycle.
 const DEPTH: usize = 8;
 
 /// All tasks by name.
@@ -26,7 +26,7 @@ pub struct Catalogue {
     sources: BTreeMap<String, (String, Table)>,
 }
 
-/// A task file that cannot be used; it costs no other task.
+/// A task file that cannot be used. Other tasks are not affected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FaultyTask {
     /// The name that the task would have.
@@ -53,11 +53,10 @@ impl FaultyTask {
 }
 
 impl Catalogue {
-    /// Loads the tasks that are part of this crate, and checks that the banks have wordings for
-    /// them.
+    /// Loads the tasks of this crate, and checks that the banks have wordings for them.
     ///
     /// # Errors
-    /// None with the shipped files, which a test loads.
+    /// Never with the shipped files, which a test loads.
     pub fn shipped(banks: &Banks) -> Result<Self> {
         let mut files = Vec::new();
         collect(&SHIPPED, &mut files)?;
@@ -65,8 +64,8 @@ impl Catalogue {
     }
 
     /// Adds the `*.toml` files of a folder and its subfolders. They may extend shipped tasks, but
-    /// not replace them. A file whose name starts with `_` is a base for others and no task. A
-    /// faulty file is told by [`Catalogue::faulty`].
+    /// not replace them. A file whose name starts with `_` is a base for others and not a task.
+    /// [`Catalogue::faulty`] returns invalid files.
     ///
     /// # Errors
     /// If the folder or a file cannot be read.
@@ -113,7 +112,7 @@ impl Catalogue {
         self
     }
 
-    /// Parses a file whose name is free.
+    /// Parses a file. Its name must not be in use yet.
     fn source(&self, stem: &str, file: &str, contents: Vec<u8>) -> Result<Table> {
         let fault = |reason: String| Error::TaskFile { file: file.to_owned(), reason };
         if let Some((other, _)) = self.sources.get(stem) {
@@ -135,7 +134,7 @@ impl Catalogue {
         Ok(task)
     }
 
-    /// The contents of a task file over those of the file that it extends.
+    /// Returns the contents of a task file, merged over those of the file that it extends.
     fn resolved(&self, stem: &str, depth: usize) -> Result<Table> {
         let (file, contents) = &self.sources[stem];
         let mut own = contents.clone();
@@ -149,17 +148,17 @@ impl Catalogue {
             return Err(fault(format!("extends: there is no `{base}`, only {}", known.join(", "))));
         }
         if depth == 0 {
-            return Err(fault(format!("extends: `{base}` leads in a circle")));
+            return Err(fault(format!("extends: `{base}` leads to a cycle")));
         }
         let mut merged = self.resolved(base, depth - 1)?;
         merge(&mut merged, own);
         Ok(merged)
     }
 
-    /// The task of this name.
+    /// Returns the task with this name.
     ///
     /// # Errors
-    /// If there is none, whose message lists the names, or its file is faulty.
+    /// If there is no such task, or its file is invalid.
     pub fn get(&self, name: &str) -> Result<&Task> {
         if let Some(faulty) = self.faulty.iter().find(|faulty| faulty.name == name) {
             return Err(faulty.error());
@@ -167,18 +166,18 @@ impl Catalogue {
         self.tasks.get(name).ok_or_else(|| Error::UnknownTask { name: name.to_owned() })
     }
 
-    /// The tasks that cannot be used, and why.
+    /// Returns the tasks that cannot be used, and why.
     pub fn faulty(&self) -> &[FaultyTask] {
         &self.faulty
     }
 
-    /// All tasks in the order of their names.
+    /// Returns all tasks in the order of their names.
     pub fn tasks(&self) -> impl Iterator<Item = &Task> {
         self.tasks.values()
     }
 }
 
-/// Puts `own` over `base`: tables merge key by key, everything else is replaced.
+/// Merges `own` into `base`: tables are merged key by key, all other values are replaced.
 fn merge(base: &mut Table, own: Table) {
     for (key, value) in own {
         match (base.get_mut(&key), value) {
@@ -287,14 +286,13 @@ mod tests {
 # The tasks
 
 `row` is the row in table 9 of the Lynx paper (arXiv 2307.02469). The first licence is that of the
-annotations, the second that of the pictures or videos; behind each stands whether it allows
-commercial use. `verified` says what a task was tried on: files as their authors ship them
+annotations, the second that of the images or videos; each is followed by whether it allows
+commercial use. `verified` says what a task was tested on: files as their authors ship them
 (genuine), genuine rows that somebody else published (excerpt), rows made up in the layout that
-loaders read (fixture), or a description alone (documentation). `checked` is the number of records
-that a person compared with genuine files. Splits have the numbers of records that are published,
-where they are. `looked up` names the facts that were read at an address, which `lynxdata tasks show
-NAME` has; all others are from memory. It tells where the files come from and how they must lie,
-too.
+loaders read (fixture), or only a description (documentation). `checked` is the number of records
+that a person compared with genuine files. Splits have the published numbers of records, if there
+are any. `looked up` lists the facts that have a source; all others are from memory. `lynxdata tasks
+show NAME` prints the sources, where to get the files and where to put them.
 
 This page is written by a test: `LYNXDATA_REWRITE=1 cargo test -p lynxdata-datasets`.
 
@@ -366,7 +364,7 @@ This page is written by a test: `LYNXDATA_REWRITE=1 cargo test -p lynxdata-datas
         assert!(fault("vqav2.toml", "").contains("`vqav2` is taken by vqa/vqav2.toml"));
         assert!(fault("own.toml", "extends = \"vqav2\"\nname = \"other\"").contains("call the file other.toml"));
         assert!(fault("own.toml", "extends = \"vqav3\"").contains("there is no `vqav3`, only activitynet_captions, "));
-        assert!(fault("own.toml", "extends = \"own\"").contains("leads in a circle"));
+        assert!(fault("own.toml", "extends = \"own\"").contains("leads to a cycle"));
         assert!(fault("own.toml", "name = ").contains("own.toml"));
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("own.toml"), "name = ").unwrap();

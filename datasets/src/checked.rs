@@ -1,4 +1,4 @@
-//! What is missing or malformed in the native files of a task.
+//! Finds what is missing or malformed in the native files of a task.
 
 use std::path::Path;
 
@@ -9,28 +9,28 @@ use crate::records::Records;
 use crate::task::{Fact, Task};
 use crate::{Error, Result};
 
-/// What a look through all native files of one split found.
+/// The result of reading all native files of one split.
 #[derive(Debug, Clone, Serialize)]
 pub struct Checked {
     /// The split.
     pub split: String,
-    /// The number of records of the split, if its authors publish one and the task file has it.
+    /// The published number of records of the split, if the task file has it.
     pub published: Option<u64>,
-    /// What stops a build: every file that is missing, a file that cannot be understood, or a task
-    /// that drops too much. It is empty if conversations can be made.
+    /// Errors that would stop a build: every missing file, a file that cannot be parsed, or too
+    /// many dropped records. It is empty if conversations can be made.
     pub faults: Vec<String>,
-    /// What became of the rows.
+    /// The counts of rows and records.
     pub counts: TaskCounts,
 }
 
-/// Returns the number of records of a split that its authors publish, if the task file has it.
+/// Returns the published number of records of a split, if the task file has it.
 fn published(task: &Task, split: &str) -> Option<u64> {
     task.splits.get(split).copied().filter(|records| *records > 0)
 }
 
-/// Returns how the number of records that were read differs from the published one, with the source
-/// of that number. Some authors count before their rows are sifted, as the predicates of the task
-/// do, and some after it; both agree.
+/// Returns a message if the number of records that were read differs from the published one, with
+/// the source of that number. Some authors count records before the filtering that the predicates
+/// of the task do, and some after it; both numbers are accepted.
 pub fn count_difference(task: &Task, split: &str, counts: &TaskCounts) -> Option<String> {
     let published = published(task, split)?;
     let sifted = counts.dropped.iter().filter(|(reason, _)| reason.starts_with("where:"));

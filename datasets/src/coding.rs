@@ -1,4 +1,4 @@
-//! Compressed files, which the endings of their names tell.
+//! Compressed files, which are recognised by their extensions.
 
 use std::io::{self, BufRead, Read};
 
@@ -13,18 +13,18 @@ pub(crate) enum Coding {
     Zstandard,
 }
 
-/// The endings of compressed files, and what they say.
+/// The extensions of compressed files, and how they are compressed.
 pub(crate) const ENDINGS: [(&str, Coding); 3] =
     [(".gz", Coding::Gzip), (".bz2", Coding::Bzip2), (".zst", Coding::Zstandard)];
 
 impl Coding {
-    /// Takes the ending off the name of a compressed file.
+    /// Splits the extension off the name of a compressed file.
     pub(crate) fn split(name: &str) -> (&str, Option<Coding>) {
         let found = ENDINGS.iter().find_map(|(ending, coding)| Some((name.strip_suffix(ending)?, *coding)));
         found.map_or((name, None), |(plain, coding)| (plain, Some(coding)))
     }
 
-    /// Reads what is compressed, also if it consists of several streams.
+    /// Decompresses the input, including files of several concatenated streams.
     pub(crate) fn decode<'a>(self, input: impl BufRead + 'a) -> io::Result<Box<dyn Read + 'a>> {
         Ok(match self {
             Coding::Gzip => Box::new(MultiGzDecoder::new(input)),

@@ -1,4 +1,4 @@
-//! What became of the rows of a task.
+//! Counts of what happened to the rows of a task.
 
 use std::collections::BTreeMap;
 
@@ -8,81 +8,84 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 use crate::task::Task;
 
-/// The share of answers that may not fit the shape that a task says they have. Above it the task
-/// says the wrong shape, and its wordings ask for something else than what is answered.
+/// The share of answers that may not fit the shape that a task declares. Above it, the declared
+/// shape is wrong, and wordings ask for something other than the answer.
 const MOST_MISFITS: f64 = 0.2;
 
-/// Fewer misfits than this are no share of anything: a fixture has five rows.
+/// Fewer misfits than this are never an error: a fixture has only five rows.
 const FEWEST_MISFITS: u64 = 3;
 
-/// The share of dropped records is looked at from this number of records on.
+/// The share of dropped records is checked only from this number of records.
 const FEWEST_RECORDS: u64 = 10;
 
-/// The reason of records that were not among those that were drawn.
+/// The reason for records that were not drawn.
 pub const NOT_DRAWN: &str = "not_drawn";
 
-/// What became of the rows of a task. `records_seen = kept + the sum of dropped`, always.
+/// Counts of what happened to the rows of a task. `records_seen` is always `kept` plus the sum of
+/// `dropped`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskCounts {
     /// Native rows of the first table.
     pub rows_seen: u64,
-    /// Records in them: equal to the rows unless the task explodes them. A row that cannot be
+    /// Records in these rows: as many as rows, unless the task explodes rows. A row that cannot be
     /// exploded counts as one record.
     pub records_seen: u64,
     /// Records that became conversations.
     pub kept: u64,
     /// Records that did not, by reason: `unreadable`, `unmatched:TABLE`, `explode` (no element),
-    /// `where:NAME` (the predicate is false), `field:NAME` (a value of the wrong kind),
-    /// `error:NAME` (an expression fails), `few_votes`, `answer_shape` (no answer has the shape
-    /// that it is said to have), `no_wording` (no wording suits what the record has),
-    /// `not_drawn` (fewer were asked for), `duplicate_id`, and `image_token`, `video_token`,
-    /// `audio_token`, `turn_token` (a text holds what trainers take for media or the end of a
-    /// turn). Whoever looks at the pictures adds what is wrong with them.
+    /// `where:NAME` (the predicate is false), `field:NAME` (a value of the wrong type),
+    /// `error:NAME` (an expression fails), `few_votes`, `answer_shape` (no answer has its declared
+    /// shape), `no_wording` (no wording suits what the record has), `not_drawn` (fewer were asked
+    /// for), `duplicate_id`, and `image_token`, `video_token`, `audio_token`, `turn_token` (a text
+    /// contains a token that trainers treat as media or the end of a turn). Stages that check the
+    /// images add their own reasons.
     pub dropped: BTreeMap<String, u64>,
-    /// What was left out without a record, by reason: rows of other tables, `unreadable:TABLE`,
-    /// `no_key:TABLE` and `duplicate_key:TABLE` (the first row of a key counts); elements of lists,
-    /// `no_text:FIELD` and captions with tokens as above, such as `video_token:captions`; answers
-    /// of records that have others, `answer_shape:SHAPE`.
+    /// Parts that were left out although their record was kept, by reason. Rows of other tables:
+    /// `unreadable:TABLE`, `no_key:TABLE` and `duplicate_key:TABLE` (the first row with a key is
+    /// used). Elements of lists: `no_text:FIELD`, and captions with tokens as above, such as
+    /// `video_token:captions`. Answers of records that have other answers: `answer_shape:SHAPE`.
     pub left_out: BTreeMap<String, u64>,
-    /// Answers by the shape that they are said to have, and how many of them do not have it.
+    /// Answers by their declared shape, and how many of them do not have it.
     pub answers: BTreeMap<String, ShapeCount>,
-    /// Kept records that lack an optional slot or answer, by its name.
+    /// Kept records without an optional slot or answer, by its name.
     pub lacking: BTreeMap<String, u64>,
-    /// Conversations that are kept and told, by reason, such as `contaminated:question`.
+    /// Conversations that are kept but reported, by reason, such as `contaminated:question`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub reported: BTreeMap<String, u64>,
-    /// Questions with options of which one says that no other is right, by whether and why it is:
-    /// `none_of_the_above`, `unanswerable`, `none_of_the_above_is_wrong`.
+    /// Questions that show the option "None of these", by kind: `none_of_the_above` and
+    /// `unanswerable`, where it is right, and `none_of_the_above_is_wrong`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub negatives: BTreeMap<String, u64>,
-    /// Conversations with U+FFFD in a text: bytes that were no characters, here or before.
+    /// Conversations with U+FFFD in a text. It replaces invalid bytes, here or in earlier
+    /// processing.
     pub with_replaced_characters: u64,
-    /// The first case of every reason of both in full: task, file, row, field, expression.
+    /// The full message of the first case of every reason in `dropped` and `left_out`: task, file,
+    /// row, field, expression.
     pub examples: BTreeMap<String, String>,
-    /// Keys of joined tables that no row asked for, by table; tables without any are left out.
-    /// Known at the end.
+    /// Keys of joined tables that no row used, by table; tables without such keys are omitted.
+    /// Known only at the end.
     pub unmatched_keys: BTreeMap<String, u64>,
-    /// Whether these are the counts of a part of a split that another part follows.
+    /// Whether these are the counts of a part of a split, and another part follows.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub goes_on: bool,
 }
 
-/// How many answers of one shape there are.
+/// The number of answers of one declared shape.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShapeCount {
-    /// All of them.
+    /// All answers.
     pub given: u64,
-    /// Those that do not have the shape.
+    /// Answers that do not have the shape.
     pub misfits: u64,
 }
 
 impl TaskCounts {
-    /// Whether every record is accounted for.
+    /// Returns whether every record is accounted for.
     pub fn adds_up(&self) -> bool {
         self.records_seen == self.kept + self.dropped.values().sum::<u64>()
     }
 
-    /// Adds the counts of the part that follows.
+    /// Adds the counts of the next part.
     pub(crate) fn add(&mut self, next: &TaskCounts) {
         let add = |own: &mut BTreeMap<String, u64>, next: &BTreeMap<String, u64>| {
             for (key, count) in next {
@@ -110,13 +113,13 @@ impl TaskCounts {
         self.goes_on = next.goes_on;
     }
 
-    /// Counts a record as dropped that was kept before.
+    /// Counts a record as dropped that was counted as kept before.
     pub fn drop_kept(&mut self, reason: &str, example: impl FnOnce() -> String) {
         self.kept -= 1;
         self.count_drop(reason, example);
     }
 
-    /// Returns the error of a task of whose records none is kept, if there are any.
+    /// Returns an error if a task has records but none is kept.
     pub fn nothing_kept(&self, task: &str) -> Option<Error> {
         if self.kept > 0 {
             return None;
@@ -135,8 +138,8 @@ impl TaskCounts {
         })
     }
 
-    /// Returns the error of a task of which nothing is kept, of which too much is dropped, or of
-    /// which too many answers do not have the shape that they are said to have.
+    /// Returns an error if no record of a task is kept, if too many are dropped, or if too many
+    /// answers do not have their declared shape.
     pub(crate) fn verdict(&self, task: &Task) -> Option<Error> {
         if let Some(error) = self.nothing_kept(&task.name) {
             return Some(error);
@@ -153,8 +156,8 @@ impl TaskCounts {
                 });
             }
         }
-        // What a predicate leaves out or a draw passes over is meant to go, and a row that holds no
-        // record has none.
+        // Records that a predicate or a draw excludes are dropped on purpose, and a row without
+        // records has none to lose.
         let is_meant = |reason: &str| reason.starts_with("where:") || [NOT_DRAWN, "explode"].contains(&reason);
         let faulty: BTreeMap<&String, &u64> = self.dropped.iter().filter(|(reason, _)| !is_meant(reason)).collect();
         let dropped: u64 = faulty.values().copied().sum();

@@ -1,7 +1,7 @@
-//! How varied the instructions and answers of an instruction set are.
+//! Measures how varied the instructions and answers of an instruction set are.
 //!
-//! Every text of a user counts as an instruction, so that a set whose questions are packed into
-//! dialogs is measured as one whose questions stand alone.
+//! Every user message counts as an instruction. So a set gets the same values whether its questions
+//! are packed into dialogs or not.
 
 use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
 use std::f64::consts::PI;
@@ -12,37 +12,37 @@ use serde::Serialize;
 use crate::build::{Conversation, Role};
 use crate::mixture::mixed;
 
-/// Instructions of each task that self-BLEU compares with each other. Texygen (arXiv 1802.01886)
-/// takes 500.
+/// The number of instructions of each task that self-BLEU compares with each other. Texygen (arXiv
+/// 1802.01886) uses 500.
 const COMPARED: usize = 1000;
 
-/// The longest runs of words that BLEU compares.
+/// The longest n-grams that BLEU compares.
 const LONGEST_RUN: usize = 4;
 
-/// What BLEU puts in the place of no common run: method 1 of Chen and Cherry (WMT 2014), as Texygen
-/// takes it.
+/// The count that BLEU uses if no n-gram matches: method 1 of Chen and Cherry (WMT 2014), as
+/// Texygen uses it.
 const SMOOTHING: f64 = 0.1;
 
-/// The fewest expected cases of a position for which chi-square is near its distribution (Cochran
+/// The fewest expected cases per position for which the chi-square approximation is valid (Cochran
 /// 1954).
 const FEWEST_EXPECTED: f64 = 5.0;
 
-/// What of a question and its answer is measured.
+/// The parts of a question and its answer that are measured.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Exchange<'a> {
-    /// The task, or whatever else is told apart.
+    /// The task, or any other key by which results are grouped.
     pub task: &'a str,
-    /// Which wording it has, if that is known.
+    /// The name of its wording, if known.
     pub wording: Option<&'a str>,
-    /// What the user says.
+    /// The text of the user.
     pub instruction: &'a str,
-    /// What is answered, if it is.
+    /// The answer, if there is one.
     pub answer: Option<&'a str>,
-    /// The place of the right option in the order shown, from 0, and the number of options.
+    /// The index of the right option in the order shown, from 0, and the number of options.
     pub right_option: Option<(u32, u32)>,
 }
 
-/// Returns every question of a conversation with its answer.
+/// Returns all questions of a conversation with their answers.
 pub fn exchanges(conversation: &Conversation) -> impl Iterator<Item = Exchange<'_>> {
     let asked = conversation.messages.iter().enumerate().filter(|(_, message)| message.role == Role::User);
     asked.enumerate().map(|(number, (place, message))| {
@@ -50,7 +50,7 @@ pub fn exchanges(conversation: &Conversation) -> impl Iterator<Item = Exchange<'
         let (wording, right_option) = match conversation.packed.get(number) {
             Some(record) => (Some(record.template.as_str()), record.right_option()),
             None if number == 0 => (Some(conversation.template.as_str()), conversation.right_option()),
-            // What follows in a dialog has no wording.
+            // Later questions of a dialog have no wording.
             None => (None, None),
         };
         Exchange {
@@ -66,9 +66,9 @@ pub fn exchanges(conversation: &Conversation) -> impl Iterator<Item = Exchange<'
 /// Measures of instructions and answers.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Diversity {
-    /// Instructions.
+    /// The number of instructions.
     pub instructions: u64,
-    /// The wordings, if they are known.
+    /// The use of wordings, if they are known.
     pub wordings: Option<Wordings>,
     /// Different words over all words, 0 to 1 (distinct-1 of Li et al., arXiv 1510.03055); 0
     /// without words.
@@ -77,24 +77,24 @@ pub struct Diversity {
     /// pairs.
     pub distinct_2: f64,
     /// Mean BLEU-4 of an instruction against all others of a sample, 0 to 1 (self-BLEU of Texygen,
-    /// arXiv 1802.01886); nearer to 0 is more varied. `None` of fewer than two.
+    /// arXiv 1802.01886); lower is more varied. `None` for fewer than two instructions.
     pub self_bleu: Option<f64>,
     /// The size of that sample.
     pub compared: u64,
-    /// The share of instructions that an earlier one is word for word, 0 to 1.
+    /// The share of instructions that repeat an earlier one word for word, 0 to 1.
     pub repeated_instructions: f64,
-    /// The share of instructions of which an earlier one is the same and has the same answer.
+    /// The share of instructions that repeat an earlier one with the same answer, 0 to 1.
     pub repeated_exchanges: f64,
-    /// Words of the answers.
+    /// The lengths of the answers in words.
     pub answer_words: Lengths,
-    /// Where the right option stands, if any question has options.
+    /// The positions of the right option, if any question has options.
     pub right_options: Option<Positions>,
 }
 
 /// How often wordings are used.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Wordings {
-    /// Wordings that are used.
+    /// The number of different wordings that are used.
     pub used: u64,
     /// Entropy of their shares in bits: log2 of `used` if all are used equally often.
     pub entropy_bits: f64,
@@ -107,38 +107,38 @@ pub struct Wordings {
 pub struct Lengths {
     /// Mean.
     pub mean: f64,
-    /// The length that half of the texts do not exceed.
+    /// The median.
     pub p50: u64,
-    /// The length that nine tenths do not exceed.
+    /// The 90th percentile.
     pub p90: u64,
     /// The longest.
     pub max: u64,
-    /// Texts by ranges of lengths: 0, 1, 2 to 3, 4 to 7, and so on by doubling.
+    /// Number of texts by range of length: 0, 1, 2 to 3, 4 to 7, and so on by doubling.
     pub histogram: Vec<Bin>,
 }
 
-/// Texts of a range of lengths.
+/// The number of texts in a range of lengths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Bin {
     /// Fewest words.
     pub from: u64,
     /// Most words.
     pub to: u64,
-    /// Texts.
+    /// Number of texts.
     pub texts: u64,
 }
 
-/// Where right options stand.
+/// The positions of right options.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Positions {
     /// How often the right option is the first, the second, …
     pub counts: Vec<u64>,
-    /// Pearson's chi-square against every position being as likely, summed over the numbers of
+    /// Pearson's chi-square against equally likely positions, summed over the different numbers of
     /// options.
     pub chi_square: f64,
-    /// Its degrees of freedom.
+    /// Degrees of freedom of `chi_square`.
     pub freedom: u64,
-    /// The probability of at least this chi-square if all positions are as likely; `None` if a
+    /// The probability of at least this chi-square if all positions are equally likely; `None` if a
     /// position has fewer than 5 expected cases.
     pub p: Option<f64>,
 }
@@ -152,7 +152,7 @@ pub struct SetDiversity {
     pub tasks: BTreeMap<String, Diversity>,
 }
 
-/// Measures one exchange after the other. It keeps no texts but 64-bit hashes of words and texts.
+/// Measures exchanges one by one. It stores no texts, only 64-bit hashes of words and texts.
 #[derive(Debug, Default)]
 pub struct DiversityMeter {
     overall: Meter,
@@ -160,7 +160,7 @@ pub struct DiversityMeter {
 }
 
 impl DiversityMeter {
-    /// Takes an exchange.
+    /// Adds an exchange.
     pub fn add(&mut self, exchange: &Exchange) {
         let instruction: Vec<u64> = words(&exchange.instruction.to_lowercase()).map(hash).collect();
         let answer = exchange.answer.map(|answer| words(answer).count() as u64);
@@ -173,7 +173,7 @@ impl DiversityMeter {
         }
     }
 
-    /// Returns what was measured.
+    /// Returns the measures.
     pub fn finish(self) -> SetDiversity {
         let tasks = self.tasks.into_iter().map(|(task, meter)| (task, meter.finish()));
         SetDiversity { overall: self.overall.finish(), tasks: tasks.collect() }
@@ -190,10 +190,11 @@ struct Meter {
     pair_count: u64,
     texts: HashSet<u64>,
     exchanges: HashSet<u64>,
-    /// The instructions whose numbers have the smallest hashes, with those on top that go first.
+    /// A sample of instructions: those whose sequence numbers have the smallest hashes. The largest
+    /// hash is on top, to be replaced first.
     sample: BinaryHeap<(u64, Vec<u64>)>,
     answers: BTreeMap<u64, u64>,
-    /// Cases by number of options and position.
+    /// Number of cases by number of options and position.
     positions: BTreeMap<(u32, u32), u64>,
 }
 
@@ -253,8 +254,8 @@ fn hash(value: impl std::hash::Hash) -> u64 {
     hasher.finish()
 }
 
-/// Returns the words of a text: what stands between white space without the marks around it, and
-/// every character of its own that is written without spaces, Chinese or Japanese.
+/// Returns the words of a text. Words are separated by white space and stripped of surrounding
+/// punctuation; every Chinese or Japanese character is a word by itself.
 fn words(text: &str) -> impl Iterator<Item = &str> {
     let pieces = text.split_whitespace().flat_map(|piece| {
         let mut rest = piece;
@@ -307,14 +308,15 @@ fn lengths(counts: &BTreeMap<u64, u64>) -> Lengths {
 }
 
 /// Returns the mean BLEU of each text against all others: `sentence_bleu` of NLTK with equal
-/// weights of runs of 1 to 4 words and its smoothing method 1.
+/// weights for n-grams of 1 to 4 words and its smoothing method 1.
 fn self_bleu(texts: &[Vec<u64>]) -> Option<f64> {
     if texts.len() < 2 {
         return None;
     }
     let counts: Vec<Vec<HashMap<u64, u64>>> =
         texts.iter().map(|text| (1..=LONGEST_RUN).map(|length| runs(text, length)).collect()).collect();
-    // For each run the text that has it most often, how often, and the most of any other text.
+    // For each n-gram: the text that contains it most often, how often, and the maximum among the
+    // other texts.
     let mut most: HashMap<(usize, u64), (usize, u64, u64)> = HashMap::new();
     for (place, of_text) in counts.iter().enumerate() {
         for (length, of_length) in of_text.iter().enumerate() {
@@ -351,7 +353,7 @@ fn self_bleu(texts: &[Vec<u64>]) -> Option<f64> {
     Some(texts.iter().enumerate().map(bleu).sum::<f64>() / texts.len() as f64)
 }
 
-/// Returns how often each run of so many words is in a text.
+/// Returns how often each n-gram of the given length is in a text.
 fn runs(text: &[u64], length: usize) -> HashMap<u64, u64> {
     let mut counts = HashMap::new();
     for run in text.windows(length) {
@@ -360,8 +362,9 @@ fn runs(text: &[u64], length: usize) -> HashMap<u64, u64> {
     counts
 }
 
-/// Returns BLEU's brevity penalty of a text against all others: by the length that is nearest to
-/// its own, the shorter of two. `lengths` are those of all texts, sorted, its own among them.
+/// Returns BLEU's brevity penalty of a text against all others. The reference length is the one
+/// nearest to its own, the shorter one on a tie. `lengths` are the sorted lengths of all texts,
+/// including its own.
 fn brevity(own: usize, lengths: &[usize]) -> f64 {
     let place = lengths.partition_point(|length| *length < own);
     let others = [place.checked_sub(1), Some(place + 1)].into_iter().flatten();
@@ -399,7 +402,7 @@ fn chi_square_tail(value: f64, freedom: u64) -> f64 {
     if half <= 0.0 {
         return 1.0;
     }
-    // The logarithm of the gamma function of a half of a whole number, by its recurrence.
+    // The logarithm of the gamma function of a multiple of 1/2, by its recurrence.
     let (mut log_gamma, mut rest) = (0.0, shape);
     while rest > 1.0 {
         rest -= 1.0;
@@ -437,8 +440,9 @@ fn chi_square_tail(value: f64, freedom: u64) -> f64 {
     front * fraction
 }
 
-/// Returns the place of the right option, from 0, and the number of options of a question that
-/// lists them behind the letters A, B, … and is answered with a letter: `(A)`, `A)`, `A.` or `A:`.
+/// Returns the index of the right option, from 0, and the number of options. The question must
+/// label its options with A, B, … in order, as `(A)`, `A)`, `A.` or `A:`, and the answer must be
+/// such a letter.
 pub fn lettered_option(question: &str, answer: &str) -> Option<(u32, u32)> {
     let right = letter(answer.trim())?;
     let mut options = 0;
@@ -454,8 +458,8 @@ pub fn lettered_option(question: &str, answer: &str) -> Option<(u32, u32)> {
     (options > 1 && right < options).then_some((right, options))
 }
 
-/// Returns the place in the alphabet of a capital letter that stands alone at the start of a text,
-/// in parentheses or not.
+/// Returns the index in the alphabet, from 0, of a single capital letter at the start of a text,
+/// with or without parentheses.
 fn letter(text: &str) -> Option<u32> {
     let text = text.strip_prefix('(').unwrap_or(text);
     let first = text.chars().next().filter(char::is_ascii_uppercase)?;
@@ -479,7 +483,7 @@ mod tests {
         measured.overall
     }
 
-    /// What `golden/diversity.py` says: NLTK and SciPy.
+    /// Compares with `golden/diversity.py`, which uses NLTK and SciPy.
     #[test]
     fn figures_are_those_of_nltk_and_scipy() {
         let golden: Value = serde_json::from_str(include_str!("../golden/diversity.json")).unwrap();

@@ -1,10 +1,10 @@
-//! What stops a build. What is wrong with a single row never does: it is counted in
+//! Errors that stop a build. An error in a single row never stops one: it is counted in
 //! [`crate::TaskCounts`].
 
 use std::io;
 use std::path::PathBuf;
 
-/// What stops a build, an export or the loading of the catalogue.
+/// An error that stops a build, an export or the loading of the catalogue.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file or folder that exists cannot be read, or an export cannot be written.
@@ -12,10 +12,10 @@ pub enum Error {
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The error from the operating system.
         source: io::Error,
     },
-    /// An archive of pictures cannot be read.
+    /// An archive of images or native files cannot be read.
     #[error("archive {}: {reason}", path.display())]
     Archive {
         /// The archive.
@@ -23,16 +23,16 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
-    /// A program that is needed is not installed.
+    /// A required program is not installed.
     #[error(
-        "there is no program `{program}`, which reads videos: install ffmpeg (`apt-get install ffmpeg`, `brew install \
+        "the program `{program}`, which reads videos, is not installed: install ffmpeg (`apt-get install ffmpeg`, `brew install \
          ffmpeg`), or put a folder of frames in the place of each video"
     )]
     NoProgram {
         /// The program.
         program: &'static str,
     },
-    /// A native file is not where the task says.
+    /// A native file is missing.
     #[error(
         "task {task}, table {table}: there is no {} (nor the same with .gz, .bz2 or .zst, nor a zip or \
          tar archive there that holds it); the published splits are {}",
@@ -49,69 +49,70 @@ pub enum Error {
         /// The splits that the task's authors publish.
         splits: Vec<String>,
     },
-    /// A native file is not on the disk, and several archives hold it.
+    /// A native file is not on disk, and several archives contain it.
     #[error(
-        "there is no {}, and both {first} and {second} hold it; unpack the right one, or take the other one away",
+        "there is no {}, and both {first} and {second} hold it; unpack the right one, or move the other one away",
         path.display()
     )]
     InSeveralArchives {
         /// Where the file was expected.
         path: PathBuf,
-        /// The first member of an archive, from the root folder on.
+        /// The first archive member, as a path from the root folder.
         first: String,
-        /// The second one.
+        /// The second archive member.
         second: String,
     },
-    /// A native file as a whole cannot be understood: broken JSON, no such place in it.
+    /// A native file as a whole cannot be parsed: broken JSON, or the path in it does not exist.
     #[error("task {task}, table {table}, file {file}: {reason}")]
     NativeFile {
         /// Name of the task.
         task: String,
         /// Name of the table.
         table: String,
-        /// The file, from the root folder on.
+        /// The file, as a path from the root folder.
         file: String,
         /// What is wrong and where.
         reason: String,
     },
-    /// A task file of the catalogue is faulty.
+    /// A task file of the catalogue is invalid.
     #[error("task file {file}: {reason}")]
     TaskFile {
         /// The file.
         file: String,
-        /// What is wrong, with the key or expression.
+        /// What is wrong, including the key or expression.
         reason: String,
     },
-    /// A task has no wordings for its records in the language that was asked for.
+    /// A task has no wordings for its records in the requested language.
     #[error("task {task} cannot be worded in `{language}`: {reason}")]
     Language {
         /// Name of the task.
         task: String,
-        /// The language asked for, as an ISO 639 code.
+        /// The requested language, as an ISO 639 code.
         language: String,
-        /// What is missing, and which languages there are.
+        /// What is missing, and which languages exist.
         reason: String,
     },
-    /// A file of collections of pictures is faulty.
+    /// A file of image collections is invalid.
     #[error("collections {file}: {reason}")]
     Collections {
         /// The file.
         file: String,
-        /// What is wrong, with the collection and the key.
+        /// What is wrong, including the collection and the key.
         reason: String,
     },
     /// A task that does not exist.
-    #[error("there is no task `{name}`; `lynxdata tasks list` names them all")]
+    #[error("there is no task `{name}`; `lynxdata tasks list` lists all tasks")]
     UnknownTask {
-        /// The name asked for.
+        /// The requested name.
         name: String,
     },
-    /// A prompt bank is missing or faulty.
+    /// A prompt bank is missing or invalid.
     #[error(transparent)]
     Prompts(#[from] lynxdata_prompts::Error),
-    /// Not one record became a conversation, as when the task file does not fit the native files.
+    /// No record became a conversation, for example because the task file does not fit the native
+    /// files.
     #[error(
-        "task {task}: none of {records} records became a conversation ({}); the first of most of them is: {example}",
+        "task {task}: none of {records} records became a conversation ({}); the first case of the most frequent reason: {example}",
         reasons.join(", ")
     )]
     NothingKept {
@@ -121,57 +122,58 @@ pub enum Error {
         records: u64,
         /// Every reason and its count.
         reasons: Vec<String>,
-        /// The full message of the first one of the most frequent reason.
+        /// The full message of the first record that was dropped for the most frequent reason.
         example: String,
     },
-    /// Too many answers do not have the shape that the task says they have.
+    /// Too many answers do not have the shape that the task declares.
     #[error(
-        "task {task}: {percent:.0} % of its answers that are said to be a {shape} are none, more than {most:.0} %; \
-         give them under another shape in [answers]; the first is: {example}"
+        "task {task}: {percent:.0} % of its answers of the shape {shape} do not have that shape, more than {most:.0} %; \
+         declare them under another shape in [answers]; the first case: {example}"
     )]
     AnswerShape {
         /// Name of the task.
         task: String,
         /// The shape.
         shape: String,
-        /// How many of a hundred do not have it.
+        /// The percentage of answers without the shape.
         percent: f64,
-        /// How many of a hundred may not have it.
+        /// The percentage that is allowed.
         most: f64,
-        /// The full message of the first.
+        /// The full message of the first such answer.
         example: String,
     },
-    /// Too many records were dropped, as when the task file does not fit some of the native files.
+    /// Too many records were dropped, for example because the task file does not fit some of the
+    /// native files.
     #[error(
-        "task {task}: {percent:.0} % of its records were dropped, more than {most:.0} % ({}); `may_drop` in the task \
-         file allows more; the first of most of them is: {example}",
+        "task {task}: {percent:.0} % of its records were dropped, more than {most:.0} % ({}); set `may_drop` in the task \
+         file to allow more; the first case of the most frequent reason: {example}",
         reasons.join(", ")
     )]
     TooMuchDropped {
         /// Name of the task.
         task: String,
-        /// How many of a hundred were dropped.
+        /// The percentage of records that were dropped.
         percent: f64,
-        /// How many of a hundred may be dropped.
+        /// The percentage that may be dropped.
         most: f64,
         /// Every reason and its count.
         reasons: Vec<String>,
-        /// The full message of the first one of the most frequent reason.
+        /// The full message of the first record that was dropped for the most frequent reason.
         example: String,
     },
-    /// A mixture that cannot be met.
+    /// A mixture that is invalid or impossible.
     #[error("mixture: {0}")]
     Mixture(String),
     /// A file of an export cannot be written.
     #[error(transparent)]
     Records(#[from] lynxdata_records::Error),
-    /// Arrow refused the columns.
+    /// Arrow rejected the columns.
     #[error("cannot build the columns of the Parquet export")]
     Arrow(#[from] arrow::error::ArrowError),
-    /// The pictures of one batch exceed what an Arrow binary column can hold.
-    #[error("{bytes} bytes of pictures do not fit one batch (at most 2147483647); export fewer conversations at once")]
+    /// The images of one batch exceed the capacity of an Arrow binary column.
+    #[error("{bytes} bytes of images do not fit one batch (at most 2147483647); export fewer conversations at once")]
     BatchTooLarge {
-        /// Sum of the pictures' sizes.
+        /// Total size of the images.
         bytes: u64,
     },
 }

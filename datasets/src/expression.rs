@@ -16,8 +16,8 @@ pub(crate) use crate::filters::question_mark;
 use crate::rows::row::Node;
 use direct::Direct;
 
-/// Steps that one expression may take on one row; a shipped expression takes under a thousand. One
-/// step also pays for 64 bytes of text.
+/// The maximum number of steps of one expression on one row; shipped expressions take fewer than a
+/// thousand. One step also covers 64 bytes of text.
 const FUEL: u64 = 1_000_000;
 
 static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
@@ -30,7 +30,7 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     environment
 });
 
-/// A compiled expression that cannot yield an undefined value.
+/// A compiled expression whose result is never undefined.
 #[derive(Debug)]
 pub(crate) struct Expression {
     source: String,
@@ -40,8 +40,8 @@ pub(crate) struct Expression {
 }
 
 impl Expression {
-    /// Compiles an expression over the given variables; any other name, filter or test is an error,
-    /// so that a misspelt one is found before a file is opened.
+    /// Compiles an expression over the given variables. Any other name and any unknown filter or
+    /// test is an error, so that misspelt ones are found before a file is opened.
     pub(crate) fn compile(source: &str, variables: &[&str]) -> Result<Self, String> {
         let compiled = ENVIRONMENT
             .compile_expression_owned(source.to_owned())
@@ -62,13 +62,13 @@ impl Expression {
         }
     }
 
-    /// Returns the paths of names that it uses, such as `q.image_id`; a name alone where its value
-    /// is used as a whole.
+    /// Returns the paths that it uses, such as `q.image_id`, or only a name such as `q` if its
+    /// value is used as a whole.
     pub(crate) fn paths(&self) -> impl Iterator<Item = String> {
         self.compiled.undeclared_variables(true).into_iter()
     }
 
-    /// Returns the names that it uses, of variables as of their keys.
+    /// Returns the names of variables and keys that it uses.
     pub(crate) fn names(&self) -> impl Iterator<Item = String> {
         scan(&self.source).into_iter().filter_map(|token| match token {
             Token::Name(name) | Token::Text(name) => Some(name),
@@ -77,7 +77,7 @@ impl Expression {
     }
 
     /// Evaluates over one row. minijinja returns *undefined* without an error if the whole
-    /// expression is a missing attribute, even in strict mode; here it is an error.
+    /// expression is a missing attribute, even in strict mode; here this is an error.
     pub(crate) fn evaluate(&self, context: &Value) -> Result<Value, String> {
         self.evaluate_or_none(context)?.ok_or_else(|| {
             let why = self.what_is_missing(context);
@@ -113,15 +113,16 @@ impl Expression {
         serde_json::to_writer(out, &value).map_err(|fault| format!("expression `{}`: {fault}", self.source))
     }
 
-    /// The same, with nothing for a value that is missing or null.
+    /// Does the same as [`Expression::evaluate_json`] but returns `None` for a value that is
+    /// missing or null.
     pub(crate) fn evaluate_optional(&self, context: &Value) -> Result<Option<Json>, String> {
         let value = self.evaluate_or_none(context)?;
         let value = value.as_ref().map(json).transpose();
         value.map_err(|fault| format!("expression `{}`: {fault}", self.source))
     }
 
-    /// Returns which key of the expression is not in the row, and the one that is most like it, or
-    /// that it is null.
+    /// Returns which key of the expression is missing in the row and the key most similar to it, or
+    /// which key is null.
     fn what_is_missing(&self, context: &Value) -> String {
         let tokens = scan(&self.source);
         for (place, token) in tokens.iter().enumerate() {
@@ -156,7 +157,7 @@ impl Expression {
     }
 }
 
-/// Keys that a message lists before it is cut.
+/// The maximum number of keys that a message lists.
 const LISTED_KEYS: usize = 12;
 
 fn absent(path: &str, key: &str, keys: &[String]) -> String {
@@ -172,7 +173,7 @@ fn json(value: &Value) -> Result<Json, String> {
     native.map_or_else(|| serde_json::to_value(value).map_err(|fault| fault.to_string()), Ok)
 }
 
-/// A part of an expression, as far as names are concerned.
+/// A token of an expression, as far as needed to find names.
 #[derive(Debug, PartialEq)]
 enum Token {
     Name(String),
@@ -180,7 +181,7 @@ enum Token {
     Mark(char),
 }
 
-/// Takes an expression apart. Numbers are marks.
+/// Splits an expression into tokens. Numbers become marks.
 fn scan(source: &str) -> Vec<Token> {
     let mut tokens = Vec::new();
     let mut rest = source.chars().peekable();
@@ -212,8 +213,8 @@ fn scan(source: &str) -> Vec<Token> {
     tokens
 }
 
-/// Checks that filters and tests are there, that patterns are regular expressions, and that no
-/// method is called: values here have none.
+/// Checks that filters and tests exist, that patterns are valid regular expressions, and that no
+/// method is called: values have no methods here.
 fn check_names(tokens: &[Token]) -> Result<(), String> {
     for (place, window) in tokens.iter().enumerate() {
         let after = &tokens[place + 1..];
@@ -247,7 +248,7 @@ fn check_names(tokens: &[Token]) -> Result<(), String> {
     Ok(())
 }
 
-/// The filters of minijinja that a message may propose.
+/// The filters of minijinja that a message may suggest.
 const BUILT_IN: &[&str] = &[
     "abs",
     "batch",
@@ -299,7 +300,7 @@ fn check_filter(name: &str) -> Result<(), String> {
 }
 
 fn check_test(name: &str) -> Result<(), String> {
-    // minijinja names some tests by signs in texts only.
+    // Some tests of minijinja have symbols as names, which can only appear in strings.
     let is_sign = !name.starts_with(|first: char| first.is_alphabetic());
     if is_sign || !is_unknown(&format!("0 is {name}"), ErrorKind::UnknownTest) {
         return Ok(());
@@ -307,8 +308,8 @@ fn check_test(name: &str) -> Result<(), String> {
     Err(format!("there is no test `{name}`"))
 }
 
-/// Returns whether minijinja knows the filter or test of an expression: it looks for it before it
-/// looks at values.
+/// Returns whether minijinja does not know the filter or test of an expression. It looks up filters
+/// and tests before it checks values.
 fn is_unknown(expression: &str, kind: ErrorKind) -> bool {
     let compiled = ENVIRONMENT.compile_expression(expression);
     compiled.is_ok_and(|own| own.eval(()).is_err_and(|fault| fault.kind() == kind))

@@ -1,5 +1,5 @@
-//! The filters of expressions besides minijinja's own. A filter is one function here and one line
-//! in [`FILTERS`].
+//! The filters of expressions in addition to minijinja's own. A filter is one function here and one
+//! line in [`FILTERS`].
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -16,7 +16,7 @@ type Outcome<T> = Result<T, Error>;
 /// Adds a filter to an environment.
 type Add = fn(&mut Environment<'static>);
 
-/// Every filter by name. `README.md` says what each does.
+/// Every filter by name. `README.md` describes them.
 pub(crate) const FILTERS: &[(&str, Add)] = &[
     ("as_list", |own| own.add_filter("as_list", as_list)),
     ("as_sentence", |own| own.add_filter("as_sentence", as_sentence)),
@@ -52,17 +52,17 @@ fn elements(list: &Value) -> Outcome<Vec<Value>> {
     list.try_iter()?.checked().collect()
 }
 
-/// Returns the text of a text or number; what is missing or anything else is an error.
+/// Returns a text or number as text. A missing value or any other type is an error.
 fn text(value: &Value) -> Outcome<String> {
     match value.kind() {
         ValueKind::String | ValueKind::Number => Ok(value.to_string()),
         ValueKind::Undefined => Err(Error::new(ErrorKind::UndefinedError, "a text is missing or null")),
-        _ => Err(fault(format!("{value} is no text"))),
+        _ => Err(fault(format!("{value} is not a text"))),
     }
 }
 
-/// `object | as_list`: a list as it is, anything else as a list of one, and a missing value as an
-/// empty list. XML has one element where there could be several.
+/// `object | as_list`: a list unchanged, a missing value as an empty list, and any other value as a
+/// list of one. In XML, a list of one element looks like a single element.
 fn as_list(value: Value) -> Value {
     match value.kind() {
         ValueKind::Undefined | ValueKind::None => Value::from(Vec::<Value>::new()),
@@ -71,8 +71,9 @@ fn as_list(value: Value) -> Value {
     }
 }
 
-/// `'a red bus' | as_sentence` is `A red bus.`: a capital at the start and a mark at the end. A
-/// letter alone that is no article, such as the name of a function, stays as it is.
+/// `'a red bus' | as_sentence` is `A red bus.`: a capital letter at the start and a mark at the
+/// end. A single first letter other than `a` or `i`, such as the name of a function, stays
+/// unchanged.
 fn as_sentence(text: &str) -> String {
     let text = text.trim();
     let mut characters = text.chars();
@@ -92,15 +93,16 @@ fn before_last(text: &str, separator: &str) -> Outcome<String> {
 }
 
 /// `[10, 20, 30, 40] | box('xywh', 100, 200)` is `[0.100, 0.100, 0.400, 0.300]`: the left, upper,
-/// right and lower edge in shares of width and height, with three decimals. The conventions are
-/// `xywh` (a corner and the size, as COCO), `xyxy` (two corners, as VOC), `yxyx` (as TensorFlow)
-/// and `cxcywh` (the centre and the size, as YOLO); without width and height the numbers are shares
-/// already. What lies beyond the picture is cut off; a box without area is an error. Instead of a
-/// list it takes an object with the numbers under their usual names, see [`NAMES_OF_EDGES`].
+/// right and lower edge as fractions of width and height, with three decimals. The conventions are
+/// `xywh` (a corner and the size, as in COCO), `xyxy` (two corners, as in VOC), `yxyx` (as in
+/// TensorFlow) and `cxcywh` (the centre and the size, as in YOLO). Without width and height, the
+/// numbers must already be fractions. Parts outside the image are cut off; a box without area is an
+/// error. Instead of a list, the input may be an object with the numbers under their usual names,
+/// see [`NAMES_OF_EDGES`].
 fn box_text(numbers: &Value, convention: &str, width: Option<f64>, height: Option<f64>) -> Outcome<String> {
     let read = |value: &Value| -> Outcome<f64> {
         let number = text(value)?.trim().parse::<f64>().ok().filter(|number| number.is_finite());
-        number.ok_or_else(|| fault(format!("{value} is no number of a box")))
+        number.ok_or_else(|| fault(format!("{value} is not a number of a box")))
     };
     let numbers = match numbers.kind() {
         ValueKind::Map => named_edges(numbers, convention)?,
@@ -113,7 +115,7 @@ fn box_text(numbers: &Value, convention: &str, width: Option<f64>, height: Optio
         "xyxy" => (a, b, c, d),
         "yxyx" => (b, a, d, c),
         "cxcywh" => (a - c / 2.0, b - d / 2.0, a + c / 2.0, b + d / 2.0),
-        other => return Err(fault(format!("{other:?} is none of xywh, xyxy, yxyx, cxcywh"))),
+        other => return Err(fault(format!("{other:?} is not one of xywh, xyxy, yxyx, cxcywh"))),
     };
     let (width, height) = match (width, height) {
         (None, None) => (1.0, 1.0),
@@ -129,8 +131,8 @@ fn box_text(numbers: &Value, convention: &str, width: Option<f64>, height: Optio
     Ok(format!("[{left:.3}, {upper:.3}, {right:.3}, {lower:.3}]"))
 }
 
-/// The keys of the numbers of a box in objects, by convention: of Pascal VOC (`xmin`), of Visual
-/// Genome (`x`, `w`), and of Visual7W and COCO-like lists (`width`).
+/// The keys of the numbers of a box in objects, by convention: those of Pascal VOC (`xmin`), Visual
+/// Genome (`x`, `w`), and Visual7W and COCO-like lists (`width`).
 const NAMES_OF_EDGES: &[(&str, [&[&str]; 4])] = &[
     ("xywh", [&["x"], &["y"], &["w", "width"], &["h", "height"]]),
     ("xyxy", [&["xmin", "x1"], &["ymin", "y1"], &["xmax", "x2"], &["ymax", "y2"]]),
@@ -139,7 +141,8 @@ const NAMES_OF_EDGES: &[(&str, [&[&str]; 4])] = &[
 /// Returns the numbers of a box that is an object, in the order of the convention.
 fn named_edges(edges: &Value, convention: &str) -> Outcome<Vec<Value>> {
     let names = NAMES_OF_EDGES.iter().find(|(own, _)| *own == convention);
-    let (_, names) = names.ok_or_else(|| fault(format!("an object is no box in the convention {convention:?}")))?;
+    let (_, names) =
+        names.ok_or_else(|| fault(format!("an object cannot be a box in the convention {convention:?}")))?;
     let edge = |names: &&[&str]| -> Outcome<Value> {
         let found = names.iter().map(|name| edges.get_attr(name)).collect::<Outcome<Vec<_>>>()?;
         let found = found.into_iter().find(|value| !value.is_undefined());
@@ -149,7 +152,7 @@ fn named_edges(edges: &Value, convention: &str) -> Outcome<Vec<Value>> {
 }
 
 /// `tree | descend('children', [1, 0])` is `tree.children[1].children[0]`: the node of a tree at a
-/// path of places, from 0, through the lists of one key. A place may be the text of a number.
+/// path of indexes, from 0, through the lists of one key. An index may be a number as text.
 fn descend(tree: &Value, key: &str, path: &Value) -> Outcome<Value> {
     let mut node = tree.clone();
     for place in elements(path)? {
@@ -165,8 +168,8 @@ fn descend(tree: &Value, key: &str, path: &Value) -> Outcome<Value> {
 }
 
 /// `"a dog 's bowl , isn 't it ?" | detokenise` is `a dog's bowl, isn't it?`: the spaces that the
-/// Penn Treebank's tokenizer puts before marks and endings are taken out. CC3M and Flickr30k are
-/// written so.
+/// Penn Treebank tokenizer puts before punctuation and endings are removed. CC3M and Flickr30k are
+/// tokenised like this.
 fn detokenise(text: &str) -> String {
     const ENDINGS: [&str; 8] = ["n't", "'t", "'s", "'m", "'d", "'re", "'ve", "'ll"];
     let is_attached = |word: &str| {
@@ -197,14 +200,14 @@ fn stem(path: &str) -> String {
     }
 }
 
-/// `'a/b/c.jpg' | parent` is `a/b`; of a path without a folder it is an error.
+/// `'a/b/c.jpg' | parent` is `a/b`; a path without a folder is an error.
 fn parent(path: &str) -> Outcome<String> {
     path.rsplit_once('/')
         .map(|(folder, _)| folder.to_owned())
         .ok_or_else(|| fault(format!("there is no folder in {path:?}")))
 }
 
-/// Runs `take` with a compiled regular expression, which is kept for the next row.
+/// Runs `take` with a compiled regular expression, which is cached for the next row.
 fn with_regex<T>(pattern: &str, take: impl FnOnce(&Regex) -> T) -> Outcome<T> {
     thread_local! {
         static COMPILED: RefCell<HashMap<String, Regex>> = RefCell::default();
@@ -223,8 +226,8 @@ fn sub(text: &str, pattern: &str, replacement: &str) -> Outcome<String> {
     with_regex(pattern, |regex| regex.replace_all(text, replacement).into_owned())
 }
 
-/// `text | findall('[0-9]+')`: a list of all matches; with one group in the pattern of what it
-/// matched, with several of lists of that, as Python's `re.findall`.
+/// `text | findall('[0-9]+')`: a list of all matches. With one group in the pattern, a list of what
+/// the group matched; with several, a list of lists of that, as Python's `re.findall` returns.
 fn findall(text: &str, pattern: &str) -> Outcome<Value> {
     with_regex(pattern, |regex| {
         let of_match = |found: regex::Captures| {
@@ -239,7 +242,7 @@ fn findall(text: &str, pattern: &str) -> Outcome<Value> {
     })
 }
 
-/// `[[1, 2], [3]] | flatten` is `[1, 2, 3]`; elements that are no lists stay.
+/// `[[1, 2], [3]] | flatten` is `[1, 2, 3]`; elements that are not lists stay.
 fn flatten(list: &Value) -> Outcome<Value> {
     let mut flat = Vec::new();
     for element in elements(list)? {
@@ -257,11 +260,11 @@ fn from_json(text: &str) -> Outcome<Value> {
 fn from_python(text: &str) -> Outcome<Value> {
     crate::rows::python::parse(text)
         .map(value_of)
-        .map_err(|reason| fault(format!("{text:?} is no Python literal: {reason}")))
+        .map_err(|reason| fault(format!("{text:?} is not a Python literal: {reason}")))
 }
 
 /// `['One', 'Two.'] | join_sentences` is `One. Two.`: one text, in which every element ends with a
-/// mark.
+/// punctuation mark.
 fn join_sentences(list: &Value) -> Outcome<String> {
     let mut joined = String::new();
     for element in elements(list)? {
@@ -281,9 +284,9 @@ fn join_sentences(list: &Value) -> Outcome<String> {
     Ok(joined)
 }
 
-/// `answers | map(attribute='answer') | majority`: the most frequent text; of several, the one that
-/// comes first. VQA's `multiple_choice_answer` is the most frequent of the ten answers. What is
-/// missing, blank or no text has no vote.
+/// `answers | map(attribute='answer') | majority`: the most frequent text; on a tie, the first one.
+/// VQA's `multiple_choice_answer` is the most frequent of the ten answers. Missing or blank values
+/// and values other than texts and numbers do not count.
 fn majority(texts: &Value) -> Outcome<String> {
     let mut votes = Vec::new();
     for text in elements(texts)? {
@@ -298,8 +301,8 @@ fn majority(texts: &Value) -> Outcome<String> {
     most.ok_or_else(|| fault("a list without a text has no majority"))
 }
 
-/// `' A Dog. ' | normalise_answer` is `a dog`: lower case, one space between words, no mark at the
-/// end.
+/// `' A Dog. ' | normalise_answer` is `a dog`: lower case, one space between words, no punctuation
+/// at the end.
 fn normalise_answer(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
     let lower = words.join(" ").to_lowercase();
@@ -311,8 +314,8 @@ fn numbered(list: &Value) -> Outcome<Vec<String>> {
     elements(list)?.iter().enumerate().map(|(place, own)| Ok(format!("{}. {}", place + 1, text(own)?))).collect()
 }
 
-/// `3 | pick(answers)`: the element of a list at a place, from 0; a missing place has a missing
-/// element. With `map('pick', answers)` a list of places becomes a list of texts.
+/// `3 | pick(answers)`: the element of a list at an index, from 0. A missing index gives a missing
+/// element. With `map('pick', answers)`, a list of indexes becomes a list of texts.
 fn pick(place: &Value, list: &Value) -> Outcome<Value> {
     if place.is_undefined() {
         return Ok(Value::UNDEFINED);
@@ -323,7 +326,8 @@ fn pick(place: &Value, list: &Value) -> Outcome<Value> {
     found.ok_or_else(|| fault(format!("there is no element {place} in a list of {length}")))
 }
 
-/// `'b' | position(['a', 'b'])` is 1: the place of a value in a list, from 0, or an error.
+/// `'b' | position(['a', 'b'])` is 1: the index of a value in a list, from 0; an error if it is not
+/// in the list.
 fn position(value: &Value, list: &Value) -> Outcome<usize> {
     let elements = elements(list)?;
     let place = elements.iter().position(|element| element == value);
@@ -335,8 +339,8 @@ fn or_as_it_is(value: Value) -> Value {
 }
 
 /// Adds the missing `?` of a question, as the Lynx paper does (arXiv 2307.02469, notes to table
-/// 10); text that ends a sentence, in any script, stays as it is, and so does a question with lines
-/// behind it that it is about.
+/// 10). Text that ends a sentence, in any script, stays unchanged; so does a text with a line that
+/// ends with `?`, such as a question followed by its options.
 pub(crate) fn question_mark(text: &str) -> String {
     let text = text.trim();
     let asks = || text.lines().any(|line| line.trim_end().ends_with('?'));
@@ -344,8 +348,8 @@ pub(crate) fn question_mark(text: &str) -> String {
 }
 
 /// `['Is', [2], 'glad', '?'] | references(['car', 'dog', 'person'])` is `Is [person 3] glad?`: the
-/// lists of VCR, in which numbers, from 0, stand for detected objects. Numbers are shown from 1, as
-/// on its pages.
+/// token lists of VCR, in which lists of numbers, from 0, refer to detected objects. Numbers are
+/// shown from 1, as on the web pages of VCR.
 fn references(tokens: &Value, objects: &Value) -> Outcome<String> {
     let objects = elements(objects)?;
     let name = |place: &Value| -> Outcome<String> {
@@ -370,11 +374,11 @@ fn references(tokens: &Value, objects: &Value) -> Outcome<String> {
     Ok(joined)
 }
 
-/// `'1:02.5' | seconds` is 62.5: a time as hours, minutes and seconds between colons.
+/// `'1:02.5' | seconds` is 62.5: a time as hours, minutes and seconds, separated by colons.
 fn seconds(time: &str) -> Outcome<f64> {
     let mut total = 0.0;
     for part in time.trim().split(':') {
-        let part: f64 = part.parse().map_err(|_| fault(format!("{time:?} is no time")))?;
+        let part: f64 = part.parse().map_err(|_| fault(format!("{time:?} is not a time such as 1:02.5")))?;
         total = total * 60.0 + part;
     }
     Ok(total)
@@ -475,9 +479,9 @@ mod tests {
     fn faults_say_what_was_wrong() {
         let cases = [
             ("[1, 2, 3] | box('xywh')", "a box has 4 numbers, not 3"),
-            ("[1, 2, 3, 4] | box('xyz')", "none of xywh"),
+            ("[1, 2, 3, 4] | box('xyz')", "not one of xywh"),
             ("{'x': 1, 'y': 2, 'w': 3} | box('xywh')", "has no h or height"),
-            ("{'x': 1} | box('yxyx')", "an object is no box in the convention"),
+            ("{'x': 1} | box('yxyx')", "an object cannot be a box in the convention"),
             ("{'at': [1]} | descend('at', [1])", "there is no element 1 in `at` on the path [1]"),
             ("{'at': [1]} | descend('to', [0])", "there is no element 0 in `to`"),
             ("[1, 2, 0, 4] | box('xywh', 10, 10)", "has no area"),
@@ -485,8 +489,8 @@ mod tests {
             ("'c' | position(['a', 'b'])", "'c' is not in ['a', 'b']"),
             ("[[3]] | references(['a'])", "there is no object 3 in a list of 1"),
             ("'a.jpg' | parent", "there is no folder"),
-            ("'x' | seconds", "is no time"),
-            ("'[' | from_python", "no Python literal"),
+            ("'x' | seconds", "is not a time"),
+            ("'[' | from_python", "not a Python literal"),
             ("'ab' | before_last('_')", "there is no \"_\""),
         ];
         for (source, expected) in cases {

@@ -1,9 +1,9 @@
-//! Which pictures of a task are missing, and where they come from.
+//! Finds which images of a task are missing and where to get them.
 //!
-//! Annotations travel without their pictures. What is not where a task names it may lie under
-//! another name: COCO 2014 and 2017 hold the same pictures under the same numbers, and half of
-//! Visual Genome is COCO, as its `image_data.json` says. The rest can be fetched if its collection
-//! has addresses.
+//! Annotations are published without their images. An image that is not at the path in the task may
+//! be on disk under another name: COCO 2014 and 2017 contain the same images with the same ids, and
+//! half of Visual Genome is from COCO, as its `image_data.json` says. The rest can be downloaded if
+//! the collection has URLs.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use crate::records::Records;
 use crate::task::Task;
 use crate::{Error, Result};
 
-/// A collection as it stands in its file.
+/// A collection as written in its file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CollectionFile {
@@ -35,7 +35,7 @@ struct CollectionFile {
     obtain: Option<String>,
 }
 
-/// Pictures that several tasks share.
+/// A collection of images that several tasks share.
 #[derive(Debug)]
 pub struct Collection {
     /// Its name in task files.
@@ -44,11 +44,11 @@ pub struct Collection {
     pub title: String,
     /// Who publishes it.
     pub homepage: String,
-    /// How many pictures it has, if its authors say so.
+    /// The number of images in it, if its authors publish one.
     pub pictures: Option<u64>,
-    /// Where all of them are.
+    /// The archives that contain all of its images.
     pub archives: Vec<String>,
-    /// What to do where they cannot be fetched one by one.
+    /// Instructions, if its images cannot be downloaded one by one.
     pub obtain: Option<String>,
     pattern: Regex,
     ids: String,
@@ -56,23 +56,23 @@ pub struct Collection {
     urls: Vec<String>,
 }
 
-/// The collections that are known.
+/// The known collections.
 #[derive(Debug)]
 pub struct Collections(Vec<Collection>);
 
 impl Collections {
-    /// Returns those that are shipped.
+    /// Returns the shipped collections.
     ///
     /// # Errors
-    /// If the file is faulty, which a test excludes.
+    /// If the shipped file is invalid, which a test rules out.
     pub fn shipped() -> Result<Self> {
         Self(Vec::new()).with("collections.toml", include_str!("../collections.toml"))
     }
 
-    /// Adds those of a file; one of the name of another stands in its place.
+    /// Adds the collections of a file. A collection replaces an earlier one with the same name.
     ///
     /// # Errors
-    /// If it cannot be read or is faulty.
+    /// If it cannot be read or is invalid.
     pub fn with_file(self, path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
         self.with(&path.display().to_string(), &text)
@@ -110,12 +110,12 @@ impl Collections {
         Ok(self)
     }
 
-    /// Returns the collection of a name.
+    /// Returns the collection with a name.
     pub fn get(&self, name: &str) -> Option<&Collection> {
         self.0.iter().find(|own| own.name == name)
     }
 
-    /// Returns the collection of a task that a path belongs to, and the id of the picture there.
+    /// Returns the collection of the task that a path belongs to, and the id of the image in it.
     fn of_path<'p>(&self, task: &Task, path: &'p str) -> Option<(&Collection, &'p str)> {
         let names = task.pictures.iter().flat_map(|terms| &terms.collections);
         names.filter_map(|name| self.get(name)).find_map(|own| {
@@ -125,7 +125,8 @@ impl Collections {
     }
 }
 
-/// Puts an id into the braces of a template: `{id}`, or `{id:12}` for twelve digits.
+/// Fills an id into a template: `{id}`, or `{id:12}` for twelve digits. Returns `None` if the
+/// template is invalid.
 fn filled(template: &str, id: &str) -> Option<String> {
     let (before, rest) = template.split_once('{')?;
     let (name, after) = rest.split_once('}')?;
@@ -137,28 +138,29 @@ fn filled(template: &str, id: &str) -> Option<String> {
     (is_plain && name.split(':').next() == Some("id")).then(|| format!("{before}{id:0>width$}{after}"))
 }
 
-/// The same picture in the numbers of another collection.
+/// The ids of the same image in other collections.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Twin {
-    /// Whose numbers, and the number.
+    /// The name of the numbering (`ids` of a collection) and the id in it.
     others: Vec<(&'static str, String)>,
     url: Option<String>,
 }
 
-/// The pictures of Visual Genome by their ids there, from `image_data.json`, and in both
-/// directions.
+/// The ids of the images of Visual Genome in COCO and Flickr, and the reverse, from
+/// `image_data.json`.
 #[derive(Debug, Default)]
 struct Twins(HashMap<(&'static str, String), Twin>);
 
 impl Twins {
-    /// Reads the file where it lies in one of some folders.
+    /// Reads the file from the first of the folders that contains it. Without it, returns an empty
+    /// index.
     fn find(folders: &[PathBuf]) -> Result<Self> {
         let Some(path) = folders.iter().map(|folder| folder.join("image_data.json")).find(|path| path.is_file()) else {
             return Ok(Self::default());
         };
         let failed = |source| Error::Io { path: path.clone(), source };
         let bytes = std::fs::read(&path).map_err(failed)?;
-        // Another data set may have a file of that name.
+        // Another dataset may have a file with that name.
         let Ok(Value::Array(rows)) = serde_json::from_slice(&bytes) else { return Ok(Self::default()) };
         let mut twins = Self::default();
         for row in &rows {
@@ -183,69 +185,69 @@ impl Twins {
     }
 }
 
-/// A picture or video that is not where its task names it.
+/// An image or video that is not at the path in its task.
 #[derive(Debug)]
 pub struct Absent {
-    /// Where the task names it, from the folder of pictures on.
+    /// The path in the task, from the image folder.
     pub path: String,
-    /// The same picture under another name or in another folder.
+    /// The same image under another name or in another folder.
     pub elsewhere: Option<Place>,
-    /// Where it can be fetched, in the order in which to try.
+    /// The URLs from which it can be downloaded, in the order to try them.
     pub urls: Vec<String>,
 }
 
-/// What a task has and lacks of one collection.
+/// Which images of one collection a task has, and which are missing.
 #[derive(Debug, Default, Serialize)]
 pub struct Held {
-    /// The name of the collection; none for what belongs to none.
+    /// The name of the collection; `None` for images without a collection.
     pub collection: Option<String>,
-    /// Pictures that the task names.
+    /// The number of images in the task.
     pub wanted: u64,
-    /// Those that are where it names them.
+    /// The number of images at the path in the task.
     pub there: u64,
-    /// Those that are not there, but under another name or in another folder.
+    /// The number of images that are only under another name or in another folder.
     pub elsewhere: u64,
-    /// Those that are nowhere, but have an address.
+    /// The number of missing images with a URL.
     pub fetchable: u64,
-    /// Those that are nowhere, with an address or without.
+    /// The number of missing images, with or without a URL.
     pub missing: u64,
-    /// How many pictures the whole collection has, if its authors say so.
+    /// The number of images in the whole collection, if its authors publish one.
     pub published: Option<u64>,
-    /// The first that is missing.
+    /// The path of the first missing image.
     pub example: Option<String>,
-    /// Where pictures of it come from: addresses, archives, or what to do.
+    /// Where to get its images: URLs, archives or instructions.
     pub from: Vec<String>,
-    /// What is not where it is named.
+    /// The images that are not at the path in the task.
     #[serde(skip)]
     pub absent: Vec<Absent>,
 }
 
-/// What a task has and lacks.
+/// Which images a task has, and which are missing.
 #[derive(Debug, Default, Serialize)]
 pub struct Inventory {
     /// The task.
     pub task: String,
     /// The splits that were read.
     pub splits: Vec<String>,
-    /// Records of them.
+    /// The number of records in these splits.
     pub records: u64,
-    /// By collection, in the order of their names.
+    /// The result for each collection, in the order of their names.
     pub collections: Vec<Held>,
 }
 
 impl Inventory {
-    /// Returns how many pictures and videos are not where they are named.
+    /// Returns how many images and videos are not at the path in the task.
     pub fn absent(&self) -> u64 {
         self.collections.iter().map(|own| own.elsewhere + own.missing).sum()
     }
 }
 
-/// Looks for every picture and video that some splits of a task name. `root` is the folder of
-/// native files, `images` that of the pictures or an archive of them, `others` are places where the
-/// same pictures may lie under other names.
+/// Looks for every image and video of some splits of a task. `root` is the folder of native files.
+/// `images` is the image folder or an archive of images. `others` are folders or archives that may
+/// contain the same images under other names.
 ///
 /// # Errors
-/// As [`Records::start`], and if a folder or an archive cannot be read.
+/// The errors of [`Records::start`], and if a folder or an archive cannot be read.
 pub fn inventory(
     task: &Task,
     collections: &Collections,
@@ -301,7 +303,7 @@ pub fn inventory(
             }
             urls.extend(twin.and_then(|own| own.url.clone()));
             urls.extend(collection.urls.iter().filter_map(|template| filled(template, id)));
-            // The address that ends as the path does is the most likely one.
+            // A URL that ends with the path is most likely the right one.
             urls.sort_by_key(|url| !url.ends_with(&path));
             let mut seen = BTreeSet::new();
             urls.retain(|url| seen.insert(url.clone()));
@@ -320,7 +322,7 @@ pub fn inventory(
 }
 
 impl Collection {
-    /// Returns where its pictures come from.
+    /// Returns where to get its images.
     fn sources(&self) -> Vec<String> {
         let mut sources = self.urls.clone();
         sources.extend(self.archives.iter().cloned());
@@ -329,7 +331,7 @@ impl Collection {
     }
 }
 
-/// Returns where the files of a task come from, those that it reads rows from aside.
+/// Returns where to get the files of a task, except the files that it reads rows from.
 fn sources_of(task: &Task) -> Vec<String> {
     let is_table = |file: &str| task.table_patterns().any(|pattern| pattern == file);
     let others = task.obtain.iter().filter(|own| !is_table(&own.file));

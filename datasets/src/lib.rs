@@ -17,25 +17,25 @@
 //! # Ok::<(), lynxdata_datasets::Error>(())
 //! ```
 //!
-//! In the order in which data flows:
+//! The parts, in the order in which data flows:
 //!
-//! * [`Catalogue`] and [`Task`]: one TOML file a task in `tasks/<group>/`; `README.md` beside
-//!   `tasks/` says what it can express;
-//! * `rows`: native files, streamed one row at a time; `expression`: the minijinja expressions
-//!   that map rows to records;
-//! * [`Records`]: typed [`Record`]s: media, slots and answers by shape, every native row kept or
-//!   counted under the reason why not;
-//! * [`Pictures`]: where their pictures lie: in folders, in archives, or in the rows themselves;
-//! * [`Video`]: which frames of a video stand for it;
-//! * [`inventory`]: which pictures are missing, and where they come from;
-//! * [`Build`]: records and prompt banks to [`Conversation`]s;
-//! * [`mixture`]: how many records of each task, and which;
-//! * [`DiversityMeter`]: how varied the instructions came out;
-//! * [`export`]: conversations in the formats that trainers read.
+//! * [`Catalogue`] and [`Task`]: one TOML file per task in `tasks/<group>/`; `README.md` next to
+//!   `tasks/` describes the format;
+//! * `rows`: readers of native files, which are streamed one row at a time; `expression`: the
+//!   minijinja expressions that map rows to records;
+//! * [`Records`]: typed [`Record`]s with media, slots and answers by shape. Every native row is
+//!   either kept or counted under the reason why it was dropped;
+//! * [`Pictures`]: finds the images of records in folders, in archives or in the rows themselves;
+//! * [`Video`]: selects the frames that represent a video;
+//! * [`inventory`]: reports which images are missing and where to get them;
+//! * [`Build`]: turns records and prompt banks into [`Conversation`]s;
+//! * [`mixture`]: decides how many records of each task are used, and which;
+//! * [`DiversityMeter`]: measures how varied the instructions are;
+//! * [`export`]: writes conversations in the formats that trainers read.
 //!
-//! Every choice (wording, order of options, which of several captions) depends on the seed, the
-//! task and the record's id alone. The crate downloads nothing, decodes no picture and writes no
-//! file but those that an export is told to; frames of videos come from the program ffmpeg.
+//! Every choice (wording, order of options, which of several captions) depends only on the seed,
+//! the task and the id of the record. The crate downloads nothing, decodes no images and writes no
+//! files except those of an export. The program ffmpeg extracts the frames of videos.
 
 mod archive;
 mod build;

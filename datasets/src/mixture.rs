@@ -1,9 +1,9 @@
-//! How many records each task contributes to an instruction set, and which.
+//! Decides how many records each task contributes to an instruction set, and which.
 //!
-//! Two levels, as table 9 of arXiv 2307.02469 turns out to be made: groups share the total by their
-//! weights, and within a group the tasks share by their sizes, or as [`Inside`] says. Quotas are
-//! exact whole numbers (largest remainder), and which records fill them is a matter of hashes:
-//! neither their order nor other tasks matter.
+//! There are two levels, which reproduce table 9 of arXiv 2307.02469: groups share the total by
+//! their weights, and the tasks of a group share its quota by their sizes, or as [`Inside`] says.
+//! Quotas are exact whole numbers (largest remainder). Hashes decide which records fill them, so
+//! neither the order of the records nor other tasks matter.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
@@ -16,10 +16,10 @@ use crate::{Error, Result};
 
 static PRESETS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/mixtures");
 
-/// Halvings of an interval after which no digit of a double changes.
+/// Bisection steps: after this many, no digit of a double changes.
 const HALVINGS: usize = 200;
 
-/// The share of all tasks of the catalogue that no other group has.
+/// The name in `catalogue_groups` for all tasks of the catalogue that are in no other group.
 const ALL_OTHERS: &str = "*";
 
 /// Tasks that share one weight.
@@ -33,35 +33,37 @@ pub struct Group {
     /// Its tasks.
     #[serde(default)]
     pub tasks: Vec<String>,
-    /// Groups of the catalogue whose tasks belong to it too; `*` stands for all that no other group
-    /// has.
+    /// Groups of the catalogue whose tasks also belong to it; `*` means all tasks that are in no
+    /// other group.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub catalogue_groups: Vec<String>,
-    /// How its tasks share.
+    /// How its tasks share its quota.
     #[serde(default)]
     pub inside: Inside,
-    /// The most times that a task is repeated, such as 2; what others cannot give either is missing
-    /// from the total. Without it, tasks repeat as often as their quotas need.
+    /// The maximum number of times that a task is repeated, such as 2. If the other tasks of the
+    /// group cannot fill the rest, the total is not reached. Without it, tasks repeat as often as
+    /// their quotas need.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub most_epochs: Option<f64>,
-    /// The least share of the group, 0 to 1, that each of its tasks has.
+    /// The minimum share of the group's quota, 0 to 1, that each of its tasks gets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub least_share: Option<f64>,
 }
 
-/// How the tasks of a group share.
+/// How the tasks of a group share its quota.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Inside {
     /// By their numbers of records.
     #[default]
     Size,
-    /// By the square roots of them, as InstructBLIP does (arXiv 2305.06500, section 2.5).
+    /// By the square roots of their numbers of records, as InstructBLIP does (arXiv 2305.06500,
+    /// section 2.5).
     SquareRoot,
-    /// By them to the power of 1/T, as mT5 does (arXiv 2010.11934, section 3.1); 1 is by size, more
-    /// is more even.
+    /// By their numbers of records to the power of 1/T, as mT5 does (arXiv 2010.11934, section
+    /// 3.1). T = 1 is by size; a larger T is more even.
     Temperature(f64),
-    /// By fixed weights, one for each task.
+    /// By fixed weights, one per task.
     Weights(BTreeMap<String, f64>),
 }
 
@@ -79,7 +81,7 @@ impl Group {
         }
     }
 
-    /// What is wrong with how its tasks share.
+    /// Returns what is wrong with the settings for sharing, if anything.
     fn fault(&self) -> Option<String> {
         let is_positive = |number: f64| number.is_finite() && number > 0.0;
         match &self.inside {
@@ -101,7 +103,7 @@ impl Group {
         }
         let fits = |least: f64| least >= 0.0 && least * self.tasks.len() as f64 <= 1.0;
         let least = self.least_share.filter(|least| !fits(*least))?;
-        Some(format!("least_share = {least} is more than its {} tasks can all have", self.tasks.len()))
+        Some(format!("least_share = {least} is more than its {} tasks can all get", self.tasks.len()))
     }
 }
 
@@ -121,13 +123,13 @@ impl Inside {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preset {
-    /// What it is.
+    /// A description of it.
     pub description: String,
     /// Where it is published.
     pub source: String,
     /// Its groups.
     pub groups: Vec<Group>,
-    /// The numbers of records that are published with it.
+    /// The numbers of records per task that are published with it.
     #[serde(default)]
     pub sizes: BTreeMap<String, u64>,
 }
@@ -140,7 +142,7 @@ pub fn presets() -> Vec<&'static str> {
 /// Returns a shipped mixture.
 ///
 /// # Errors
-/// If there is none of this name.
+/// If there is no mixture of this name.
 pub fn preset(name: &str) -> Result<Preset> {
     let file = PRESETS.get_file(format!("{name}.toml"));
     let text = file
@@ -150,8 +152,8 @@ pub fn preset(name: &str) -> Result<Preset> {
 }
 
 impl Preset {
-    /// Returns the share of each task, 0 to 1, in the order of the groups: by the sizes that are
-    /// published with the mixture. A group of one task needs no size.
+    /// Returns the share of each task, 0 to 1, in the order of the groups. Shares use the sizes
+    /// that are published with the mixture; a group of one task needs no size.
     pub fn shares(&self) -> Vec<(&str, f64)> {
         let total: f64 = self.groups.iter().map(|group| group.weight).sum();
         let of_group = |group: &'_ Group| {
@@ -167,16 +169,17 @@ impl Preset {
     }
 }
 
-/// What a mixture takes of a task.
+/// What a mixture takes from a task.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Quota {
     /// The group that it is in.
     pub group: String,
-    /// Records or tokens, as the sizes were given; repeated ones as often as they are.
+    /// The number of records or tokens, in the unit of the given sizes. Repeated records count each
+    /// time.
     pub amount: u64,
 }
 
-/// A number of tokens: `50_000_000`, or a text with K, M, B or T behind it, such as `50M` and
+/// A number of tokens: `50_000_000`, or a text that ends with K, M, B or T, such as `50M` or
 /// `1.5B`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "NumberOrText")]
@@ -212,14 +215,14 @@ impl FromStr for TokenTotal {
         let number = if unit.is_some() { &plain[..plain.len() - 1] } else { &plain };
         let tokens = number.parse::<f64>().ok().map(|number| number * unit.map_or(1.0, |(_, times)| *times));
         let tokens = tokens.filter(|tokens| (1.0..1e18).contains(tokens));
-        let fault = || format!("{text:?} is no number of tokens, such as 50000000, 50M or 1.5B");
+        let fault = || format!("{text:?} is not a number of tokens, such as 50000000, 50M or 1.5B");
         tokens.map(|tokens| TokenTotal(tokens.round() as u64)).ok_or_else(fault)
     }
 }
 
-/// Puts tasks into the groups that name them, or the groups of the catalogue that they belong to,
-/// and leaves out of the groups what is not there. Returns the groups that have tasks, and the
-/// tasks that no group has.
+/// Assigns each task to the group that names it or its catalogue group. Tasks that are not in
+/// `tasks` are removed from the groups. Returns the groups that have tasks, and the tasks without a
+/// group. `tasks` maps names to catalogue groups.
 ///
 /// # Errors
 /// If a task is in two groups.
@@ -232,7 +235,7 @@ pub fn assign(groups: &[Group], tasks: &BTreeMap<String, String>) -> Result<(Vec
         };
         let own: Vec<&str> = tasks.iter().filter(|(task, of)| named(task, of)).map(|(task, _)| task.as_str()).collect();
         if let Some(task) = own.iter().find(|task| !assigned.insert(task)) {
-            return Err(Error::Mixture(format!("group {}: task {task} is in a group already", group.name)));
+            return Err(Error::Mixture(format!("group {}: task {task} is already in a group", group.name)));
         }
         filled.push(Group { tasks: own.into_iter().map(str::to_owned).collect(), ..group.clone() });
     }
@@ -244,8 +247,8 @@ pub fn assign(groups: &[Group], tasks: &BTreeMap<String, String>) -> Result<(Vec
     Ok((filled, left))
 }
 
-/// Returns what each task contributes to a total, in the unit of the sizes: records or tokens. A
-/// quota above a task's size means that records repeat.
+/// Returns how much each task contributes to a total, in the unit of the sizes: records or tokens.
+/// A quota above the size of a task means that its records repeat.
 ///
 /// # Errors
 /// If a weight is not above 0, a task is in two groups or of unknown size, or a group has no
@@ -262,10 +265,10 @@ pub fn quotas(groups: &[Group], sizes: &BTreeMap<String, u64>, total: u64) -> Re
         }
         for task in &group.tasks {
             if !members.insert(task) {
-                return fault(format!("group {}: task {task} is in a group already", group.name));
+                return fault(format!("group {}: task {task} is already in a group", group.name));
             }
             if !sizes.contains_key(task) {
-                return fault(format!("group {}: the size of task {task} is not known", group.name));
+                return fault(format!("group {}: the size of task {task} is unknown", group.name));
             }
         }
         if group.tasks.iter().all(|task| group.inside.weight(task, sizes[task]) <= 0.0) {
@@ -273,7 +276,7 @@ pub fn quotas(groups: &[Group], sizes: &BTreeMap<String, u64>, total: u64) -> Re
         }
     }
     if groups.is_empty() {
-        return fault("there is no group".to_owned());
+        return fault("there is no group; name at least one".to_owned());
     }
     let weights: Vec<f64> = groups.iter().map(|group| group.weight).collect();
     let mut quotas = BTreeMap::new();
@@ -285,9 +288,9 @@ pub fn quotas(groups: &[Group], sizes: &BTreeMap<String, u64>, total: u64) -> Re
     Ok(quotas)
 }
 
-/// Shares the quota of a group among its tasks, in proportion to their weights but within the
-/// bounds that the least share and the epochs set: every share is a common multiple of its weight,
-/// cut to its bounds.
+/// Divides the quota of a group among its tasks in proportion to their weights, within the bounds
+/// from `least_share` and `most_epochs`. Every share is the weight times a common factor, clamped
+/// to its bounds.
 fn within(group: &Group, sizes: &BTreeMap<String, u64>, quota: u64) -> Vec<u64> {
     let weights: Vec<f64> = group.tasks.iter().map(|task| group.inside.weight(task, sizes[task])).collect();
     if group.least_share.is_none() && group.most_epochs.is_none() {
@@ -306,7 +309,7 @@ fn within(group: &Group, sizes: &BTreeMap<String, u64>, quota: u64) -> Vec<u64> 
         let cut = |(weight, (least, most)): (&f64, &(u64, u64))| (multiple * weight).clamp(*least as f64, *most as f64);
         weights.iter().zip(&bounds).map(cut).collect()
     };
-    // The sum of the shares grows with the multiple, so it is found by halving an interval.
+    // The sum of the shares grows with the factor, so bisection finds the factor.
     let (mut low, mut high) = (0.0, 1.0);
     while shares(high).iter().sum::<f64>() < quota as f64 && high < f64::MAX / 4.0 {
         high *= 2.0;
@@ -331,9 +334,9 @@ fn within(group: &Group, sizes: &BTreeMap<String, u64>, quota: u64) -> Vec<u64> 
     whole
 }
 
-/// Shares a whole number by weights: everyone gets the floor of its share, and what is left goes to
-/// the largest remainders, the first of equals first (the method of Hamilton). The shares sum to
-/// `total` exactly.
+/// Divides a whole number by weights: each gets the floor of its share, and the rest goes to the
+/// largest remainders, of equal ones to the first (Hamilton's method). The shares sum to `total`
+/// exactly.
 fn largest_remainder(weights: &[f64], total: u64) -> Vec<u64> {
     let sum: f64 = weights.iter().sum();
     let exact: Vec<f64> = weights.iter().map(|weight| weight / sum * total as f64).collect();
@@ -348,12 +351,12 @@ fn largest_remainder(weights: &[f64], total: u64) -> Vec<u64> {
     shares
 }
 
-/// Returns which records of a task fill its quota, as (place, round): the place in `hashes`, which
+/// Returns which records of a task fill its quota, as (index, round): the index in `hashes`, which
 /// are keyed hashes of the records, and how often the record was taken before.
 ///
 /// A quota up to the number of records takes those with the smallest hashes, so a larger quota
-/// contains a smaller one. A larger quota takes all of them as often as it can, and then so for the
-/// rest with hashes of the round.
+/// contains every smaller one. A quota above it takes all records as often as they fit; the rest is
+/// chosen by the smallest hashes of the last round ([`mixed`]).
 pub fn select(hashes: &[u64], quota: u64) -> Vec<(usize, u64)> {
     if hashes.is_empty() {
         return Vec::new();
@@ -372,9 +375,9 @@ pub fn select(hashes: &[u64], quota: u64) -> Vec<(usize, u64)> {
     chosen
 }
 
-/// Returns which records of a task fill a quota of tokens, as [`select`] does for one of records:
-/// in the same order, until the sum of their tokens is as near to the quota as it comes. It differs
-/// by at most half a record.
+/// Returns which records of a task fill a quota of tokens. Records are taken in the order of
+/// [`select`] until the sum of their tokens is as near to the quota as possible. It differs by at
+/// most half the tokens of a record.
 pub fn select_tokens(hashes: &[u64], tokens: &[u64], quota: u64) -> Vec<(usize, u64)> {
     let of_all: u64 = tokens.iter().sum();
     if of_all == 0 {
@@ -399,7 +402,7 @@ pub fn select_tokens(hashes: &[u64], tokens: &[u64], quota: u64) -> Vec<(usize, 
     select(hashes, whole as u64 + records)
 }
 
-/// Returns another hash of a record for each round; that of round 0 is its own.
+/// Returns a different hash of a record for each round. Round 0 returns the hash itself.
 pub fn mixed(hash: u64, round: u64) -> u64 {
     if round == 0 {
         return hash;
@@ -519,7 +522,7 @@ mod tests {
         assert!(fault(&[]).contains("no group"));
         assert!(fault(&[group("g", 0.0, &["a"])]).contains("not above 0"));
         assert!(fault(&[group("g", f64::NAN, &["a"])]).contains("not above 0"));
-        assert!(fault(&[group("g", 1.0, &["a", "a"])]).contains("in a group already"));
+        assert!(fault(&[group("g", 1.0, &["a", "a"])]).contains("already in a group"));
         assert!(fault(&[group("g", 1.0, &["x"])]).contains("size of task x"));
         assert!(fault(&[group("g", 1.0, &["empty"])]).contains("no records"));
         let cold = Group { inside: Inside::Temperature(0.0), ..group("g", 1.0, &["a"]) };
@@ -628,7 +631,8 @@ mod tests {
 
     #[test]
     fn the_presets_of_lynx_have_the_ratios_of_table_9() {
-        // The sizes of the table are rounded to hundreds; so much they move a ratio.
+        // The sizes in the table are rounded to hundreds; the tolerance is the resulting error of a
+        // ratio.
         for (name, column, tolerance) in [("lynx-pretrain", 1, 0.0015), ("lynx-finetune", 2, 0.0005)] {
             let preset = preset(name).unwrap();
             let shares: BTreeMap<&str, f64> = preset.shares().into_iter().collect();

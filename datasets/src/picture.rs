@@ -1,4 +1,4 @@
-//! Pictures of a task: in folders, in archives, or in the rows themselves.
+//! Images of a task: in folders, in archives, or in the rows themselves.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
@@ -13,14 +13,14 @@ use serde::Serialize;
 use crate::archive::{Archive, Member, has_members, is_archive, is_packed_whole};
 use crate::{Error, Result};
 
-/// Where one picture lies.
+/// The location of one image or video.
 #[derive(Debug, Clone)]
 pub enum Place {
-    /// In a file of its own.
+    /// A file.
     File(PathBuf),
-    /// In an archive.
+    /// A member of an archive.
     Member(ArchiveMember),
-    /// In the row that is about it.
+    /// Bytes from the row that it belongs to.
     Row(Arc<[u8]>),
 }
 
@@ -54,10 +54,10 @@ pub struct ArchiveMember {
 }
 
 impl Place {
-    /// Returns how many bytes it has.
+    /// Returns its size in bytes.
     ///
     /// # Errors
-    /// What the system says.
+    /// If its metadata cannot be read.
     pub fn size(&self) -> io::Result<u64> {
         match self {
             Place::File(path) => Ok(path.metadata()?.len()),
@@ -66,8 +66,8 @@ impl Place {
         }
     }
 
-    /// Returns what programs of ffmpeg take as the name of it: a file, or a piece of one. A member
-    /// that is compressed has none.
+    /// Returns the input argument for the ffmpeg programs: a file, or a byte range of one. A
+    /// compressed member has none.
     pub(crate) fn input(&self) -> Option<OsString> {
         match self {
             Place::File(path) => {
@@ -88,7 +88,7 @@ impl Place {
     /// Returns its bytes.
     ///
     /// # Errors
-    /// What the system says, and if the archive is damaged there.
+    /// If it cannot be read, or the archive is damaged there.
     pub fn read(&self) -> io::Result<Vec<u8>> {
         match self {
             Place::File(path) => fs::read(path),
@@ -98,28 +98,26 @@ impl Place {
     }
 }
 
-/// Finds the pictures of a task by their paths: in a folder, in the zip and tar archives that lie
-/// where the path leads, or in one archive. An archive is looked through once, when the first
-/// picture is sought in it.
+/// Finds the images of a task by their paths: in a folder, in the zip and tar archives along the
+/// path, or in one archive. An archive is indexed once, when the first image is looked up in it.
 #[derive(Debug)]
 pub struct Pictures {
     roots: Vec<PathBuf>,
-    /// The archives of folders, in the order of their names.
+    /// The archives in each folder, in the order of their names.
     folders: Mutex<HashMap<PathBuf, Arc<Vec<PathBuf>>>>,
     archives: Mutex<HashMap<PathBuf, Arc<Archive>>>,
 }
 
 impl Pictures {
-    /// Begins with some folders or archives, of which the first that has a path counts. They need
-    /// not be there.
+    /// Takes folders or archives. The first one that contains a path is used. They need not exist.
     pub fn of(roots: impl IntoIterator<Item = PathBuf>) -> Self {
         Self { roots: roots.into_iter().collect(), folders: Mutex::default(), archives: Mutex::default() }
     }
 
-    /// Returns where the picture of a path lies, if it is there. A path that leads through an
-    /// archive, as in `images.zip/a.jpg`, names a member of it. Otherwise a member stands for the
-    /// file that it would be if its archive were unpacked where it lies, or into a folder of its
-    /// name; a folder that holds all of the archive may be left out.
+    /// Returns the location of the image at a path, if it exists. A path through an archive, as in
+    /// `images.zip/a.jpg`, names a member of it. Otherwise a member stands for the file that it
+    /// would be if its archive were unpacked in place or into a folder with its name. A top folder
+    /// that contains everything in the archive may be omitted.
     ///
     /// # Errors
     /// If an archive or a folder cannot be read.
@@ -161,18 +159,18 @@ impl Pictures {
         Ok(None)
     }
 
-    /// Returns the bytes of the picture of a path, if it is there.
+    /// Returns the bytes of the image at a path, if it exists.
     ///
     /// # Errors
-    /// If it is there but cannot be read.
+    /// If it exists but cannot be read.
     pub fn read(&self, path: &str) -> Result<Option<Vec<u8>>> {
         let Some(place) = self.find(path)? else { return Ok(None) };
         let failed = |source| Error::Io { path: PathBuf::from(path), source };
         place.read().map(Some).map_err(failed)
     }
 
-    /// Returns the archives in its folders of which no member can be read alone, such as a
-    /// compressed tar: whoever misses a picture may find it there.
+    /// Returns the archives in its folders from which single members cannot be read, such as a
+    /// compressed tar file. Missing images may be in them.
     pub fn packed_whole(&self) -> Vec<PathBuf> {
         let entries = self.roots.iter().filter_map(|root| fs::read_dir(root).ok()).flatten().flatten();
         let mut found: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| is_packed_whole(path)).collect();
@@ -180,10 +178,10 @@ impl Pictures {
         found
     }
 
-    /// Returns the paths of the pictures that lie in a folder, by the endings of their names.
+    /// Returns the paths of the images in a folder, which are recognised by their extensions.
     ///
     /// # Errors
-    /// If the folder is there but cannot be read.
+    /// If the folder exists but cannot be read.
     pub(crate) fn pictures_in(&self, folder: &str) -> Result<Vec<String>> {
         if !stays_inside(folder) {
             return Ok(Vec::new());
@@ -241,10 +239,10 @@ impl Pictures {
     }
 }
 
-/// Endings of the names of pictures.
+/// File extensions of images.
 const PICTURES: [&str; 8] = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"];
 
-/// Orders names as people number them: digits that follow each other are one number.
+/// Compares names in natural order: consecutive digits are one number.
 pub(crate) fn natural_order(first: &str, second: &str) -> Ordering {
     let (mut left, mut right) = (first, second);
     loop {
@@ -267,14 +265,14 @@ pub(crate) fn natural_order(first: &str, second: &str) -> Ordering {
     }
 }
 
-/// Pictures that stand in the row that is about them, by the paths that they get.
+/// Images that are embedded in the row that they belong to, by the paths that they get.
 pub type Embedded = BTreeMap<String, Arc<[u8]>>;
 
-/// Hexadecimal digits of the digest that names a picture of a row: 128 bits.
+/// Hexadecimal digits of the digest that names an embedded image: 128 bits.
 const DIGITS: usize = 32;
 
-/// Adds a picture that has no path of its own and returns the one that it gets: that of its
-/// content, `12/3456….jpg`, so that it is kept once however many rows it stands in.
+/// Adds an image without a path and returns the path that it gets. The path is made from a digest
+/// of its content, `12/3456….jpg`, so that an image that is in many rows is stored once.
 pub(crate) fn embed(bytes: Vec<u8>, embedded: &mut Embedded) -> String {
     let digest = blake3::hash(&bytes).to_hex();
     let suffix = lynxdata_picture::format_of(&bytes).map_or("bin", lynxdata_picture::Format::extension);
@@ -283,15 +281,15 @@ pub(crate) fn embed(bytes: Vec<u8>, embedded: &mut Embedded) -> String {
     path
 }
 
-/// How JPEG, PNG, GIF, WebP and TIFF begin in base64.
+/// The first characters of JPEG, PNG, GIF, WebP and TIFF files in base64.
 const BASE64_PICTURES: [&str; 6] = ["/9j/", "iVBORw0KGgo", "R0lGOD", "UklGR", "SUkq", "TU0AK"];
 
-/// The least characters of a picture in base64: a GIF of one pixel has 35 bytes, and a path in a
-/// folder `/9j` may be shorter.
+/// The fewest characters of an image in base64. A GIF of one pixel has 35 bytes; a shorter text may
+/// be a path in a folder `/9j`.
 const LEAST_BASE64: usize = 46;
 
-/// Returns the base64 of a text that holds a picture: a data URL (RFC 2397), or base64 that begins
-/// as pictures do.
+/// Returns the base64 of a text that contains an image: a data URL (RFC 2397), or base64 that
+/// begins like an image.
 pub(crate) fn base64_of(text: &str) -> Option<&str> {
     if let Some(data) = text.strip_prefix("data:") {
         return data.split_once(";base64,").map(|(_, base64)| base64);
@@ -300,7 +298,7 @@ pub(crate) fn base64_of(text: &str) -> Option<&str> {
     is_picture.then_some(text)
 }
 
-/// Whether a path from native data stays inside the folder that it is joined to.
+/// Returns whether a path from native data stays inside the folder that it is joined to.
 pub(crate) fn stays_inside(path: &str) -> bool {
     !path.is_empty()
         && !path.contains('\\')

@@ -1,4 +1,4 @@
-//! Typed records: what a mapped row must look like.
+//! Typed records, and the functions that read and check their values.
 
 use std::collections::BTreeMap;
 
@@ -17,25 +17,25 @@ use crate::task::Task;
 pub struct Record {
     /// `task/split/native id`.
     pub id: String,
-    /// What it is about.
+    /// The images or the video that it is about.
     #[serde(flatten)]
     pub media: Media,
-    /// What fills the slots of a wording, by name; those that come with an answer are not here.
+    /// The values for the slots of a wording, by name. Slots that an answer fills are not included.
     pub slots: BTreeMap<String, SlotValue>,
-    /// The answers that it has.
+    /// Its answers.
     pub answers: Answers,
-    /// The native file, from the root folder on.
+    /// The native file, as a path from the root folder.
     pub source_file: String,
-    /// Place in that file, from 0: of the line in line formats, else of the row.
+    /// The index in that file, from 0: of the line in line formats, otherwise of the row.
     pub source_row: u64,
 }
 
-/// The pictures or the video of a record.
+/// The images or the video of a record.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Media {
-    /// Paths of its pictures from the folder of pictures on.
+    /// The paths of its images from the image folder.
     pub images: Vec<String>,
-    /// Those of its pictures that stand in the row itself.
+    /// The images that are embedded in the row.
     #[serde(skip)]
     pub embedded: Embedded,
     /// Its video.
@@ -46,18 +46,18 @@ pub struct Media {
 /// A video or a part of one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VideoReference {
-    /// Path from the folder of pictures on, with `/`.
+    /// The path from the image folder, with `/` as separator.
     pub path: String,
-    /// Seconds from the beginning of the video to that of the part.
+    /// The start of the part, in seconds from the beginning of the video.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<f64>,
-    /// Seconds from the beginning of the video to the end of the part.
+    /// The end of the part, in seconds from the beginning of the video.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<f64>,
 }
 
 impl Media {
-    /// Returns the kind of wordings that suit it.
+    /// Returns the kind of media, by which wordings are selected.
     pub fn kind(&self) -> Kind {
         match (&self.video, self.images.len()) {
             (Some(_), _) => Kind::Video,
@@ -68,7 +68,7 @@ impl Media {
     }
 }
 
-/// What fills a slot.
+/// The value of a slot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum SlotValue {
@@ -79,7 +79,7 @@ pub enum SlotValue {
 }
 
 impl SlotValue {
-    /// Returns it as a bank takes it.
+    /// Returns the value in the form that prompt banks take.
     pub fn slot(&self) -> Slot<'_> {
         match self {
             SlotValue::Text(text) => Slot::Text(text),
@@ -88,33 +88,35 @@ impl SlotValue {
     }
 }
 
-/// The answers of a record. Texts are trimmed and, where nothing else is said, not empty.
+/// The answers of a record. Texts are trimmed and, unless noted otherwise, not empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answers {
     /// Answers by their shape.
     #[serde(flatten)]
     pub texts: BTreeMap<AnswerShape, String>,
-    /// Options of which one is right.
+    /// Answer options, of which one is right.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub options: Option<Options>,
     /// Whether the statement of the record is true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub truth: Option<bool>,
-    /// How often each text was given, the most frequent first; the first is the phrase.
+    /// How often each text was given, the most frequent first. The first one is the phrase, unless
+    /// `texts` has one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub votes: Vec<(String, usize)>,
-    /// Captions in native order, those that are texts and fit their shape.
+    /// The captions in native order. Captions that are not texts or do not fit their shape are left
+    /// out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub captions: Vec<String>,
-    /// What is asked and what is replied, in order. It ends before the first turn of the native
-    /// row that lacks a text, since later ones may refer to it.
+    /// Pairs of question and reply, in order. They end before the first native turn without a text,
+    /// because later turns may refer to it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub turns: Vec<(String, String)>,
 }
 
 impl Answers {
-    /// Returns the shapes in which it can be answered. A phrase of at most three words is a word
-    /// too.
+    /// Returns the shapes in which the record can be answered. A phrase of at most three words is
+    /// also a word.
     pub(crate) fn shapes(&self, task: &Task) -> Vec<AnswerShape> {
         let mut shapes: Vec<AnswerShape> = self.texts.keys().copied().collect();
         if self.texts.get(&AnswerShape::Phrase).is_some_and(|text| misfit(AnswerShape::Word, text).is_none()) {
@@ -136,29 +138,29 @@ impl Answers {
     }
 }
 
-/// Options of which one is right.
+/// Answer options, of which one is right.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Options {
-    /// The texts in native order, at most 26. One that is missing in the native row is empty; at
-    /// least 2 and the right one are not.
+    /// The texts in native order, at most 26. Options that are missing in the native row are empty.
+    /// At least 2 are not empty, including the right one.
     pub texts: Vec<String>,
-    /// Place of the right one, from 0.
+    /// The index of the right one, from 0.
     pub right: usize,
 }
 
-/// Letters that options can have: A to Z.
+/// The maximum number of options: they have the letters A to Z.
 const MOST_OPTIONS: usize = 26;
 
-/// Reads the path of a picture or video.
+/// Reads the path of an image or video.
 pub(crate) fn path(value: &Value) -> Result<String, String> {
     let path = text(value)?;
-    if stays_inside(&path) { Ok(path) } else { Err(format!("{path:?} leaves the folder of pictures")) }
+    if stays_inside(&path) { Ok(path) } else { Err(format!("{path:?} leads out of the image folder")) }
 }
 
-/// Endings of the names of videos.
+/// File extensions of videos.
 const VIDEOS: [&str; 6] = ["avi", "m4v", "mkv", "mov", "mp4", "webm"];
 
-/// Reads one picture.
+/// Reads one image.
 pub(crate) fn picture(value: &Value) -> Result<Media, String> {
     let mut media = Media::default();
     let path = picture_path(value, &mut media.embedded)?;
@@ -166,19 +168,19 @@ pub(crate) fn picture(value: &Value) -> Result<Media, String> {
     Ok(media)
 }
 
-/// Reads one picture or a list of them, at least one.
+/// Reads one image or a list of at least one.
 pub(crate) fn pictures(value: &Value) -> Result<Media, String> {
     let Value::Array(_) = value else { return picture(value) };
     let mut media = Media::default();
-    for value in list(value, "a picture or a list of pictures")? {
+    for value in list(value, "an image or a list of images")? {
         media.images.push(picture_path(value, &mut media.embedded)?);
     }
     Ok(media)
 }
 
-/// Reads a picture: its path, or its bytes as base64, alone or as `datasets` has them, an object of
-/// `bytes` and `path` of which the bytes count if they are there. A video is none: wordings would
-/// call it a picture, and exports would put its bytes into a column of pictures.
+/// Reads an image: its path, its bytes as base64, or an object of `bytes` and `path` as in Hugging
+/// Face `datasets`, whose bytes take precedence. A video is an error: wordings would call it an
+/// image, and exports would put its bytes into a column of images.
 fn picture_path(value: &Value, embedded: &mut Embedded) -> Result<String, String> {
     let base64 = match value {
         Value::Object(fields) => match (fields.get("bytes"), fields.get("path")) {
@@ -196,7 +198,7 @@ fn picture_path(value: &Value, embedded: &mut Embedded) -> Result<String, String
     let path = path(value)?;
     let ending = path.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase());
     if ending.is_some_and(|ending| VIDEOS.contains(&ending.as_str())) {
-        return Err(format!("{path:?} is a video; say so with media.video"));
+        return Err(format!("{path:?} is a video; use media.video for it"));
     }
     Ok(path)
 }
@@ -210,7 +212,7 @@ pub(crate) fn seconds(value: &Value) -> Result<f64, String> {
     number.filter(|seconds| seconds.is_finite() && *seconds >= 0.0).ok_or_else(|| expected("seconds", value))
 }
 
-/// Reads a slot. A `question` gets the `?` that it lacks.
+/// Reads a slot. A `?` is added to a `question` without one.
 pub(crate) fn slot(name: &str, value: &Value) -> Result<SlotValue, String> {
     match value {
         Value::Array(_) if name != "question" => {
@@ -248,8 +250,8 @@ pub(crate) fn truth(value: &Value) -> Result<bool, String> {
     Err(expected("true or false", value))
 }
 
-/// Reads options and the place of the right one. Options that hold no text are not shown, and told
-/// to `left_out`.
+/// Reads options and the index of the right one. Options without a text are not shown, and are
+/// reported in `left_out`.
 pub(crate) fn options(texts: &Value, right: &Value, left_out: &mut Vec<String>) -> Result<Options, String> {
     let mut or_none = |option| {
         text(option).unwrap_or_else(|reason| {
@@ -264,7 +266,7 @@ pub(crate) fn options(texts: &Value, right: &Value, left_out: &mut Vec<String>) 
     }
     let right = place(right, texts.len()).map_err(|reason| format!("`right` {reason}"))?;
     if texts[right].is_empty() {
-        return Err("lack the right one".to_owned());
+        return Err("do not contain the right one".to_owned());
     }
     if texts.iter().filter(|option| **option == texts[right]).count() > 1 {
         return Err(format!("hold the right one, {:?}, twice, so two letters are right", texts[right]));
@@ -272,7 +274,7 @@ pub(crate) fn options(texts: &Value, right: &Value, left_out: &mut Vec<String>) 
     Ok(Options { texts, right })
 }
 
-/// Counts votes. Those that hold no text are told to `left_out`.
+/// Counts votes. Votes without a text are reported in `left_out`.
 pub(crate) fn votes(texts: &Value, least: usize, left_out: &mut Vec<String>) -> Result<Vec<(String, usize)>, String> {
     let mut votes: Vec<(String, usize)> = Vec::new();
     for vote in texts_of(texts, left_out)? {
@@ -281,7 +283,7 @@ pub(crate) fn votes(texts: &Value, least: usize, left_out: &mut Vec<String>) -> 
             None => votes.push((vote, 1)),
         }
     }
-    // The sort is stable, so that of equal counts the first vote leads.
+    // The sort is stable, so of equal counts the first vote comes first.
     votes.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     match votes[0].1 {
         most if most < least => Err(format!("agree {most} times at most, which is fewer than {least}")),
@@ -289,7 +291,7 @@ pub(crate) fn votes(texts: &Value, least: usize, left_out: &mut Vec<String>) -> 
     }
 }
 
-/// Reads the texts of a list, at least one. Elements that hold none are told to `left_out`.
+/// Reads the texts of a list, at least one. Elements without a text are reported in `left_out`.
 pub(crate) fn texts_of(value: &Value, left_out: &mut Vec<String>) -> Result<Vec<String>, String> {
     let mut texts = Vec::new();
     for element in list(value, "a list of texts")? {
@@ -298,10 +300,10 @@ pub(crate) fn texts_of(value: &Value, left_out: &mut Vec<String>) -> Result<Vec<
             Err(reason) => left_out.push(reason),
         }
     }
-    if texts.is_empty() { Err("hold no text".to_owned()) } else { Ok(texts) }
+    if texts.is_empty() { Err("contain no text".to_owned()) } else { Ok(texts) }
 }
 
-/// Reads turns, which end before the first that lacks a text; that is told to `left_out`.
+/// Reads turns up to the first one without a text, which is reported in `left_out`.
 pub(crate) fn turns(value: &Value, left_out: &mut Vec<String>) -> Result<Vec<(String, String)>, String> {
     let mut turns = Vec::new();
     let all = list(value, "a list of pairs of texts")?;
@@ -334,19 +336,20 @@ pub(crate) fn text(value: &Value) -> Result<String, String> {
         Value::Null => return Err("is missing or null".to_owned()),
         _ => return Err(expected("a text or a number", value)),
     };
-    // Joiners and marks of direction stand for nothing where there is no letter.
+    // Joiners and direction marks without any letter make an empty text.
     let is_nothing = |character: char| {
         character.is_whitespace() || matches!(character, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}')
     };
     if text.chars().all(is_nothing) { Err("is empty".to_owned()) } else { Ok(text) }
 }
 
-/// Returns the text of a key, so that the number 9 in one file meets the text "9" in another, and
-/// the 9.0 that pandas makes of it in a column with gaps. What is missing or blank is no key.
+/// Returns a key as text, so that the number 9 in one file matches the text "9" in another, and
+/// 9.0, which pandas writes for it in a column with missing values. A missing or blank value is not
+/// a key.
 pub(crate) fn key_text(key: &Value) -> Option<String> {
     match key {
         Value::Number(number) => Some(match number.as_f64() {
-            // Whole numbers up to here have one double each.
+            // Whole numbers up to this limit are exact as doubles.
             Some(value) if number.is_f64() && value.fract() == 0.0 && value.abs() <= 9_007_199_254_740_992.0 => {
                 format!("{value:.0}")
             }
@@ -364,7 +367,7 @@ fn list<'a>(value: &'a Value, what: &str) -> Result<&'a [Value], String> {
 
 fn place(value: &Value, length: usize) -> Result<usize, String> {
     let place = value.as_u64().and_then(|place| usize::try_from(place).ok()).filter(|place| *place < length);
-    place.ok_or_else(|| expected(&format!("a place from 0 to {}", length - 1), value))
+    place.ok_or_else(|| expected(&format!("an index from 0 to {}", length - 1), value))
 }
 
 fn turn(value: &Value) -> Result<(String, String), String> {
@@ -404,14 +407,14 @@ mod tests {
             (slot("question", &json!(["x"])).unwrap_err(), "must be a text or a number, but is [\"x\"]"),
             (
                 options(&json!(["a", "b"]), &json!(2), none).unwrap_err(),
-                "`right` must be a place from 0 to 1, but is 2",
+                "`right` must be an index from 0 to 1, but is 2",
             ),
             (options(&json!(["a"]), &json!(0), none).unwrap_err(), "2 to 26 texts, not 1 in 1"),
             (options(&json!(["a", "b", "a "]), &json!(2), none).unwrap_err(), "the right one, \"a\", twice"),
-            (options(&json!(["a", "b", ""]), &json!(2), none).unwrap_err(), "lack the right one"),
+            (options(&json!(["a", "b", ""]), &json!(2), none).unwrap_err(), "do not contain the right one"),
             (options(&json!(["a", null, ""]), &json!(0), none).unwrap_err(), "2 to 26 texts, not 1 in 3"),
             (texts_of(&json!([]), none).unwrap_err(), "empty list"),
-            (texts_of(&json!([null, "", " ", ["x"]]), none).unwrap_err(), "hold no text"),
+            (texts_of(&json!([null, "", " ", ["x"]]), none).unwrap_err(), "contain no text"),
             (truth(&json!(1)).unwrap_err(), "true or false, but is 1"),
             (turns(&json!([["c"], ["a", "b"]]), none).unwrap_err(), "a pair of texts, but is [\"c\"]"),
             (turns(&json!([["a", null]]), none).unwrap_err(), "the first turn is missing or null"),
@@ -462,9 +465,9 @@ mod tests {
     fn one_path_may_be_a_text_and_none_may_leave_the_folder() {
         assert_eq!(pictures(&json!("a.jpg")).unwrap().images, ["a.jpg"]);
         assert_eq!(pictures(&json!(["a.jpg", "b.jpg"])).unwrap().images.len(), 2);
-        assert!(pictures(&json!("../a.jpg")).unwrap_err().contains("leaves the folder"));
+        assert!(pictures(&json!("../a.jpg")).unwrap_err().contains("leads out of the image folder"));
         assert!(pictures(&json!([])).unwrap_err().contains("empty list"));
-        assert!(pictures(&json!(["a.jpg", "b.MP4"])).unwrap_err().contains("say so with media.video"));
+        assert!(pictures(&json!(["a.jpg", "b.MP4"])).unwrap_err().contains("use media.video for it"));
         assert_eq!(path(&json!("b.MP4")).unwrap(), "b.MP4");
     }
 
@@ -476,7 +479,7 @@ mod tests {
         assert_eq!(own.embedded[&own.images[0]].len(), 42);
         let of_url = picture(&json!(format!("data:image/gif;base64,{gif}"))).unwrap();
         assert_eq!(of_url.images, own.images[..1]);
-        assert!(picture(&json!({"bytes": "*"})).unwrap_err().contains("is no base64"));
+        assert!(picture(&json!({"bytes": "*"})).unwrap_err().contains("is not base64"));
         assert!(picture(&json!({"bytes": null, "path": null})).unwrap_err().contains("neither bytes nor a path"));
         assert!(picture(&json!({"url": "x"})).unwrap_err().contains("must be a text"));
     }

@@ -1,5 +1,5 @@
-//! Native rows to typed records: joins, predicates, fields, and the count of everything that is
-//! dropped. Rows are mapped on all cores, and counted in the order of the files.
+//! Maps native rows to typed records: joins, predicates and fields. Everything that is dropped is
+//! counted. Rows are mapped on all cores, but counted in the order of the files.
 
 use std::collections::hash_map::Entry as MapEntry;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
@@ -29,14 +29,14 @@ use crate::{Error, Result};
 /// Records that are mapped together: enough to keep all cores busy, little in memory.
 const CHUNK: usize = 2048;
 
-/// Bytes of rows from which on fewer records are mapped together: a row may hold a picture.
+/// Bytes of rows after which a chunk ends early: a row may contain an image.
 const CHUNK_BYTES: usize = 4 << 20;
 
-/// Records that one core maps at least before another may take some of its.
+/// The fewest records that are mapped on one core as a unit, before work is split further.
 const FEWEST_TOGETHER: usize = 32;
 
-/// A joined table in memory, as JSON text: what expressions ask for is parsed again, which takes
-/// less memory than what was parsed.
+/// A joined table in memory. Rows are kept as JSON text, which takes less memory than parsed
+/// values; expressions parse the fields that they use again.
 #[derive(Debug)]
 struct Index<'a> {
     join: &'a Join,
@@ -45,12 +45,12 @@ struct Index<'a> {
 
 #[derive(Debug)]
 struct Entry {
-    /// A row, or a list of rows without its end.
+    /// A row, or a list of rows without its closing bracket.
     text: Vec<u8>,
     used: AtomicBool,
 }
 
-/// What expressions see besides tables.
+/// The values that expressions can use besides tables.
 #[derive(Debug)]
 struct Common {
     /// The split, and lookups.
@@ -61,7 +61,7 @@ struct Common {
     element: Option<String>,
 }
 
-/// What expressions see of one record.
+/// The values that expressions can use for one record.
 #[derive(Debug, Clone)]
 struct Scope {
     common: Arc<Common>,
@@ -96,28 +96,28 @@ impl Object for Scope {
     }
 }
 
-/// One record before it is mapped, or why a row holds none.
+/// One record before it is mapped, or the reason why a row has none.
 struct Candidate {
     file: Arc<str>,
     row: u64,
-    /// Whether it is the first of its row.
+    /// Whether it is the first record of its row.
     begins_row: bool,
     scope: std::result::Result<Value, Drop>,
 }
 
-/// What came of one candidate, for the counts.
+/// The result of one candidate, for the counts.
 #[derive(Debug)]
 pub(crate) struct Outcome<'a> {
     file: Arc<str>,
     row: u64,
     begins_row: bool,
     tally: Tally<'a>,
-    /// The id of the record, if there is one. 128 bits of it are kept to find it again: 16 bytes a
-    /// record, and a collision among a billion is less likely than a disk fault.
+    /// The id of the record, if there is one, as a 128-bit hash to find duplicates. That takes 16
+    /// bytes per record, and a collision among a billion records is less likely than a disk error.
     id: std::result::Result<(u64, u64), Drop>,
 }
 
-/// What one record adds to the counts.
+/// What one record adds to [`TaskCounts`].
 #[derive(Debug, Default)]
 struct Tally<'a> {
     given: Vec<(AnswerShape, u64)>,
@@ -127,7 +127,7 @@ struct Tally<'a> {
     lacking: Vec<&'a str>,
 }
 
-/// What maps rows to records.
+/// Maps rows to records.
 #[derive(Debug)]
 struct Mapper<'a> {
     task: &'a Task,
@@ -142,20 +142,21 @@ pub struct Records<'a> {
     queue: VecDeque<(Outcome<'a>, Option<Record>)>,
 }
 
-/// The rows of a split on their way to records: what is not read yet, and what is counted.
+/// Reads the rows of a split and maps them to records: the rows that are not read yet, and the
+/// counts so far.
 pub(crate) struct Reading<'a> {
     mapper: Mapper<'a>,
     rows: Rows,
     waiting: VecDeque<Candidate>,
     ids: HashSet<(u64, u64)>,
-    /// What ended the reading too early, until it is told.
+    /// The error that ended reading too early, until it is returned.
     fault: Option<Error>,
     ended: bool,
-    /// Whether the verdict on the task was given.
+    /// Whether the final check of the task, or an error, was returned.
     is_told: bool,
-    /// Rows after which a part ends.
+    /// The number of rows after which a part ends.
     rows_of_part: u64,
-    /// Counts of the parts before this one.
+    /// The counts of the parts before this one.
     earlier: TaskCounts,
     pub(crate) counts: TaskCounts,
 }
@@ -173,33 +174,32 @@ impl fmt::Debug for Records<'_> {
 }
 
 impl<'a> Records<'a> {
-    /// Reads joined tables and lookups into memory and starts on the first table, which is
-    /// streamed.
+    /// Reads joined tables and lookups into memory and starts to stream the first table.
     ///
     /// # Errors
-    /// If a file is missing or, as a whole, cannot be understood.
+    /// If a file is missing or, as a whole, cannot be parsed.
     pub fn start(task: &'a Task, root: &Path, split: &str) -> Result<Self> {
         Ok(Self { reading: Reading::start(task, root, split)?, queue: VecDeque::new() })
     }
 
-    /// What became of the rows of this part, up to the record that was returned last.
+    /// Returns the counts of this part, up to the record that was returned last.
     pub fn counts(&self) -> &TaskCounts {
         &self.reading.counts
     }
 
-    /// Makes the iterator end after so many native rows, with whatever records they hold;
-    /// [`Records::next_part`] goes on with the next ones.
+    /// Makes the iterator end after this many native rows, with all records in them.
+    /// [`Records::next_part`] continues with the next rows.
     pub fn pause_after(&mut self, rows: u64) {
         self.reading.pause_after(rows);
     }
 
-    /// Ends a part: returns its counts, and goes on with the rows after it if there are any, which
-    /// `goes_on` of the counts says.
+    /// Ends a part and returns its counts. The iterator then continues with the rows after it, if
+    /// there are any; `goes_on` in the counts says so.
     pub fn next_part(&mut self) -> TaskCounts {
         self.reading.next_part(!self.queue.is_empty())
     }
 
-    /// What became of the rows of all parts up to the last [`Records::next_part`].
+    /// Returns the counts of all parts up to the last [`Records::next_part`].
     pub fn total(&self) -> &TaskCounts {
         self.reading.total()
     }
@@ -242,7 +242,8 @@ impl<'a> Reading<'a> {
             let mut rows = Vec::new();
             for batch in Rows::start(&task.name, name, files, table, shape)? {
                 for row in batch? {
-                    // An unreadable row keeps its place, so that the others keep theirs.
+                    // An unreadable row keeps its index, so that the indexes of the other rows stay
+                    // valid.
                     let value = row.content.and_then(|content| whole(&content)).unwrap_or_else(|detail| {
                         counts.count_left_out(&format!("unreadable:{name}"), || {
                             format!("{}: {detail}", place(&task.name, &row.file, row.number))
@@ -277,8 +278,8 @@ impl<'a> Reading<'a> {
         })
     }
 
-    /// Maps the next candidates on all cores, with what `then` makes of their records; there are
-    /// none at the end of the files.
+    /// Maps the next candidates on all cores and applies `then` to their records. Returns an empty
+    /// list at the end of the files.
     pub(crate) fn map_more<T: Send>(
         &mut self,
         then: impl Fn(Record) -> T + Sync,
@@ -297,7 +298,7 @@ impl<'a> Reading<'a> {
             }
             let rows = rows.into_par_iter().with_min_len(FEWEST_TOGETHER);
             if mapper.task.explode.is_none() {
-                // Every row is one record, which is made by the core that parses the row.
+                // Every row is one record, so the core that parses the row also maps it.
                 return Ok(rows.flat_map_iter(|row| mapper.candidates(row).into_iter().map(made)).collect());
             }
             let candidates: Vec<Vec<Candidate>> = rows.map(|row| mapper.candidates(row)).collect();
@@ -328,7 +329,7 @@ impl<'a> Reading<'a> {
         &self.earlier
     }
 
-    /// Counts an outcome, and returns whether it has a record that was not seen before.
+    /// Counts an outcome. Returns whether it has a record whose id was not seen before.
     pub(crate) fn settle(&mut self, outcome: Outcome<'_>) -> bool {
         let Outcome { file, row, begins_row, tally, id } = outcome;
         let counts = &mut self.counts;
@@ -355,7 +356,7 @@ impl<'a> Reading<'a> {
             }
         };
         if !self.ids.insert(key) {
-            counts.count_drop("duplicate_id", || format!("{}: its id was seen before", place()));
+            counts.count_drop("duplicate_id", || format!("{}: an earlier record has the same id", place()));
             return false;
         }
         for name in tally.lacking {
@@ -365,8 +366,8 @@ impl<'a> Reading<'a> {
         true
     }
 
-    /// Fills in what is known at the end, and finds tasks that nothing is left of. Nothing once it
-    /// was called.
+    /// Fills in the counts that are known only at the end, and returns the error if too little of
+    /// the task is left. Returns `None` if it was called before.
     pub(crate) fn end(&mut self) -> Option<Error> {
         if std::mem::replace(&mut self.is_told, true) {
             return None;
@@ -383,7 +384,7 @@ impl<'a> Reading<'a> {
     }
 }
 
-/// Takes rows from the reader; none at the end of the files, or where a fault ends them.
+/// Takes rows from the reader. Returns an empty list at the end of the files or after an error.
 fn read_more(rows: &mut Rows, fault: &mut Option<Error>) -> Vec<NativeRow> {
     let (mut taken, mut bytes) = (Vec::new(), 0);
     while taken.len() < CHUNK && bytes < CHUNK_BYTES && fault.is_none() {
@@ -400,8 +401,8 @@ fn read_more(rows: &mut Rows, fault: &mut Option<Error>) -> Vec<NativeRow> {
 }
 
 impl<'a> Mapper<'a> {
-    /// Turns one native row into the candidates that it holds; a row that holds none is one that
-    /// says why.
+    /// Turns one native row into its candidates. A row without any gives one candidate with the
+    /// reason.
     fn candidates(&self, native: NativeRow) -> Vec<Candidate> {
         let (file, row) = (native.file, native.number);
         let scopes = native.content.map_err(|detail| ("unreadable".to_owned(), detail));
@@ -446,7 +447,7 @@ impl<'a> Mapper<'a> {
         (Outcome { file, row, begins_row, tally, id }, record)
     }
 
-    /// Maps one candidate, or says under which reason it is dropped.
+    /// Maps one candidate, or returns the reason why it is dropped.
     fn record(&self, file: &str, row: u64, scope: &Value, tally: &mut Tally<'a>) -> std::result::Result<Record, Drop> {
         let task = self.task;
         for (name, predicate) in &task.predicates {
@@ -472,8 +473,8 @@ impl<'a> Mapper<'a> {
         Ok(Record { id, media, slots, answers, source_file: file.to_owned(), source_row: row })
     }
 
-    /// Maps the answers of a candidate. Those that do not have their shape are left out; a record
-    /// without any other is dropped.
+    /// Maps the answers of a candidate. Answers that do not have their shape are left out; a record
+    /// without any other answer is dropped.
     fn answers(
         &self,
         place: &dyn Fn() -> String,
@@ -517,7 +518,8 @@ impl<'a> Mapper<'a> {
                 })?;
             left_out.extend(without_text.drain(..).map(|reason| ("votes", reason)));
         }
-        // What the authors take for the majority goes before the first of equal counts.
+        // The majority answer given by the authors takes precedence over the first of several equal
+        // counts.
         if let Some((text, _)) = found.votes.first().filter(|_| !found.texts.contains_key(&AnswerShape::Phrase)) {
             let text = text.clone();
             tally.given.push((AnswerShape::Phrase, 1));
@@ -563,7 +565,7 @@ impl<'a> Mapper<'a> {
     }
 }
 
-/// The reason for which a record is dropped, and the case.
+/// The reason why a record is dropped, and the details.
 type Drop = (String, String);
 
 fn named(name: &'static str) -> impl Fn(Drop) -> Drop {
@@ -584,7 +586,8 @@ fn mapped<T>(
     read(&value).map_err(|reason| (format!("field:{}", own.name), format!("{}: {reason}", own.place)))
 }
 
-/// As [`mapped`], for what a record may lack: a missing, null or blank value is none.
+/// Like [`mapped`], for values that may be missing: returns `None` for a missing, null, blank or
+/// empty one.
 fn optional<T>(
     own: &Mapped,
     scope: &Value,
@@ -605,7 +608,7 @@ fn optional<T>(
     read(&value).map(Some).map_err(|reason| (format!("field:{}", own.name), format!("{}: {reason}", own.place)))
 }
 
-/// Maps the pictures or the video, if the record has any.
+/// Maps the images or the video of a record, if it has any.
 fn media(source: &MediaSource, scope: &Value) -> std::result::Result<Option<Media>, Drop> {
     match source {
         MediaSource::None => Ok(None),
@@ -624,7 +627,7 @@ fn media(source: &MediaSource, scope: &Value) -> std::result::Result<Option<Medi
 }
 
 impl Index<'_> {
-    /// Returns what the table has for a row.
+    /// Returns the row or rows of the table that match a record.
     fn of(&self, scope: &Value) -> std::result::Result<Value, Drop> {
         let Join { name, on, table, .. } = self.join;
         let error = |detail: String| (format!("error:{name}"), format!("tables.{name}.on: {detail}"));
@@ -648,7 +651,7 @@ fn is_list(matches: Matches) -> bool {
     matches!(matches, Matches::Many | Matches::Any)
 }
 
-/// Reads a joined table. What cannot be joined is counted.
+/// Reads a joined table. Rows that cannot be joined are counted.
 fn index<'a>(task: &Task, root: &Path, join: &'a Join, split: &str, counts: &mut TaskCounts) -> Result<Index<'a>> {
     let files = task.table_files(root, &join.name, &join.table, split)?;
     let shape = join.table.shape.unwrap_or(Shape::List);
@@ -688,14 +691,15 @@ fn index<'a>(task: &Task, root: &Path, join: &'a Join, split: &str, counts: &mut
     Ok(index)
 }
 
-/// The key of a joined row, and its text.
+/// The key of a joined row, and its JSON text.
 type Keyed = (Box<str>, Vec<u8>);
 
-/// The reason for which a row cannot be joined, and what is wrong with it.
+/// The reason why a row cannot be joined, and the details.
 type Unkeyed = (&'static str, String);
 
-/// Returns the key of a joined row and what of it stays in memory. A field whose expression fails
-/// on this row is left out, so the record that needs it is dropped and counted.
+/// Returns the key of a joined row and the part of the row that stays in memory. A field whose
+/// expression fails on this row is left out. A record that needs the field is then dropped and
+/// counted.
 fn keyed(join: &Join, split: &str, content: std::result::Result<Row, String>) -> std::result::Result<Keyed, Unkeyed> {
     let row = content.and_then(Row::value).map_err(|detail| ("unreadable", detail))?;
     let key = row.get_attr(&join.key).ok().and_then(|key| serde_json::to_value(key).ok());

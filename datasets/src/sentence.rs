@@ -1,13 +1,13 @@
-//! Where a sentence ends, in any script.
+//! Finds the end of a sentence, in any script.
 
 use std::sync::LazyLock;
 
 use regex::Regex;
 
-/// A mark that ends a sentence, and what may stand behind it: quotation marks, brackets, emoji.
-/// Unicode lists the marks as Sentence_Terminal. Besides them there are the colon, the ellipsis,
-/// the Greek question mark, which is typed as a semicolon, and question marks that are emoji. The
-/// Armenian question mark stands above a vowel within the sentence.
+/// A mark that ends a sentence, and what may follow it: quotation marks, brackets, emoji. The marks
+/// are those that Unicode lists as Sentence_Terminal, the colon, the ellipsis, the Greek question
+/// mark, which is typed as a semicolon, and emoji question marks. The Armenian question mark is
+/// above a vowel within the sentence.
 static ENDED: LazyLock<Regex> = LazyLock::new(|| {
     let pattern = "\u{55E}|[\\p{Sentence_Terminal}:\u{FF1A}\u{2026}\u{22EF};\u{37E}\u{2753}-\u{2755}\u{2757}]\
         (?:[\"')\\]} ]|[^[:ascii:]\\p{Alphabetic}])*$";

@@ -1,18 +1,19 @@
-//! What an answer of a shape may look like.
+//! Checks whether an answer has a shape.
 
 use std::sync::LazyLock;
 
 use lynxdata_prompts::AnswerShape;
 use regex::Regex;
 
-/// The most words of a `word`: one, or a name of two or three, such as `New York City`.
+/// The maximum number of words of a `word`: one, or a name of two or three, such as `New York
+/// City`.
 pub(crate) const WORDS_OF_A_WORD: usize = 3;
 
-/// The most words of a `phrase` and of a `class`: titles of books, which OCR-VQA asks for, and the
-/// longest class names of `ImageNet` stay below.
+/// The maximum number of words of a `phrase` and of a `class`. Most book titles, which OCR-VQA asks
+/// for, and the longest class names of `ImageNet` are shorter.
 pub(crate) const WORDS_OF_A_PHRASE: usize = 12;
 
-/// The most words of a `sentence`. The longest captions of COCO have about 50.
+/// The maximum number of words of a `sentence`. The longest captions of COCO have about 50.
 pub(crate) const WORDS_OF_A_SENTENCE: usize = 80;
 
 /// One or more boxes as the filter `box` writes them.
@@ -22,7 +23,7 @@ static BOXES: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(&format!("^{one}(?:; {one})*$")).expect("the tests compile it")
 });
 
-/// Returns why a text is no answer of the shape, if it is none.
+/// Returns why a text is not an answer of the shape, or `None` if it is one.
 pub(crate) fn misfit(shape: AnswerShape, text: &str) -> Option<String> {
     let words = text.split_whitespace().count();
     let at_most = |most: usize| {
@@ -37,14 +38,14 @@ pub(crate) fn misfit(shape: AnswerShape, text: &str) -> Option<String> {
         AnswerShape::Sentence => at_most(WORDS_OF_A_SENTENCE),
         AnswerShape::Letter => {
             let is_letter = text.len() == 1 && text.bytes().all(|byte| byte.is_ascii_uppercase());
-            (!is_letter).then(|| "is no letter from A to Z".to_owned())
+            (!is_letter).then(|| "is not a letter from A to Z".to_owned())
         }
         AnswerShape::Boxes => {
-            (!BOXES.is_match(text)).then(|| "is no box such as [0.100, 0.250, 0.500, 0.750]".to_owned())
+            (!BOXES.is_match(text)).then(|| "is not a box such as [0.100, 0.250, 0.500, 0.750]".to_owned())
         }
         AnswerShape::Number => {
             let is_number = text.replace(',', "").parse::<f64>().is_ok_and(f64::is_finite);
-            (!is_number).then(|| "is no number".to_owned())
+            (!is_number).then(|| "is not a number".to_owned())
         }
         AnswerShape::Paragraph
         | AnswerShape::Option
@@ -80,11 +81,11 @@ mod tests {
             (AnswerShape::Class, words(13), "has 13 words"),
             (AnswerShape::Sentence, words(81), "has 81 words"),
             (AnswerShape::Sentence, "One.\n\nTwo.".to_owned(), "more than one line"),
-            (AnswerShape::Letter, "b".to_owned(), "no letter"),
-            (AnswerShape::Letter, "AB".to_owned(), "no letter"),
-            (AnswerShape::Boxes, "[1, 2, 3, 4]".to_owned(), "no box"),
-            (AnswerShape::Number, "many".to_owned(), "no number"),
-            (AnswerShape::Number, "nan".to_owned(), "no number"),
+            (AnswerShape::Letter, "b".to_owned(), "not a letter"),
+            (AnswerShape::Letter, "AB".to_owned(), "not a letter"),
+            (AnswerShape::Boxes, "[1, 2, 3, 4]".to_owned(), "not a box"),
+            (AnswerShape::Number, "many".to_owned(), "not a number"),
+            (AnswerShape::Number, "nan".to_owned(), "not a number"),
         ];
         for (shape, text, expected) in misfits {
             assert!(misfit(shape, &text).is_some_and(|reason| reason.contains(expected)), "{text}");

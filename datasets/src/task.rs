@@ -1,4 +1,4 @@
-//! One annotated dataset, described as data: where its rows lie and how they map to records.
+//! One annotated dataset, described as data: where its rows are and how they map to records.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,7 +12,7 @@ use crate::rows::table::{Fields, Table};
 use crate::rows::{NativeFile, files, part_names, reader};
 use crate::{Error, Result};
 
-/// Whether something may be used for profit.
+/// Whether a licence allows commercial use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CommercialUse {
@@ -20,7 +20,7 @@ pub enum CommercialUse {
     Yes,
     /// Its licence forbids it.
     No,
-    /// There is no licence, or it does not say.
+    /// There is no licence, or it does not mention commercial use.
     Unclear,
 }
 
@@ -35,13 +35,13 @@ impl CommercialUse {
     }
 }
 
-/// What a task file was tried on.
+/// What a task file was tested on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verified {
-    /// Files as their authors ship them, at least one whole.
+    /// Files as their authors ship them, at least one of them complete.
     Genuine,
-    /// Genuine rows, a part of a file or what somebody else published of it.
+    /// Genuine rows: a part of a file, or a copy that somebody else published.
     Excerpt,
     /// Rows made up in the layout that the authors' own loader reads.
     Fixture,
@@ -61,7 +61,7 @@ impl Verified {
     }
 }
 
-/// The terms of the pictures or videos of a task.
+/// The licence terms of the images or videos of a task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Terms {
@@ -69,7 +69,7 @@ pub struct Terms {
     pub licence: String,
     /// Whether it allows commercial use.
     pub commercial_use: CommercialUse,
-    /// The collections that they are from, of `collections.toml` or of a file of the user.
+    /// The collections that they belong to, from `collections.toml` or from a file of the user.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub collections: Vec<String>,
 }
@@ -78,19 +78,19 @@ pub struct Terms {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Obtain {
-    /// The file or folder as it must lie below the root folder, or the archive that holds it.
+    /// The path below the root folder of the file or folder, or of the archive that holds it.
     pub file: String,
-    /// The address, or what to do to get it.
+    /// The URL, or instructions to get it.
     pub from: String,
 }
 
-/// A fact of a task file that can be looked up.
+/// A fact in a task file that can have a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fact {
     /// The licence of the annotations.
     Licence,
-    /// The terms of the pictures or videos.
+    /// The licence terms of the images or videos.
     Pictures,
     /// The numbers of records.
     Splits,
@@ -110,7 +110,7 @@ impl Fact {
     }
 }
 
-/// One native row that holds several records.
+/// How one native row is split into several records.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ExplodeFile {
@@ -118,7 +118,7 @@ struct ExplodeFile {
     over: String,
 }
 
-/// An expression, alone or with what it may be.
+/// An expression, alone or with its options.
 #[derive(Debug, Deserialize)]
 #[serde(untagged, expecting = "an expression in quotes, or { value = \"…\", optional = true, may_be_unused = true }")]
 enum ValueFile {
@@ -223,7 +223,7 @@ struct AnswersFile {
     votes: Option<VotesFile>,
     captions: Option<CaptionsFile>,
     turns: Option<String>,
-    /// Everything else: answers by the name of their shape.
+    /// All other keys: answers by the name of their shape.
     #[serde(flatten)]
     by_shape: BTreeMap<String, ValueFile>,
 }
@@ -267,13 +267,14 @@ fn english() -> String {
     "en".to_owned()
 }
 
-/// The share of records that a task may drop without failing, unless its file says otherwise. A
-/// file that loses more than half of its rows is read wrongly, or says so in its task file.
+/// Returns the share of records that a task may drop without failing, if its file does not set it.
+/// A task that loses more than half of its rows is probably read wrongly; one that means to must
+/// set `may_drop`.
 fn half() -> f64 {
     0.5
 }
 
-/// A table that is joined to those before it.
+/// A table that is joined to the ones before it.
 #[derive(Debug)]
 pub(crate) struct Join {
     pub(crate) name: String,
@@ -283,7 +284,7 @@ pub(crate) struct Join {
     pub(crate) keep: Vec<(String, Expression)>,
 }
 
-/// A slot or an answer and the expression that gives it.
+/// A slot or an answer, and the expression for its value.
 #[derive(Debug)]
 pub(crate) struct Mapped {
     /// Its place in the task file, such as `slots.question`.
@@ -291,7 +292,7 @@ pub(crate) struct Mapped {
     /// Its key there.
     pub(crate) name: String,
     pub(crate) value: Expression,
-    /// Whether a record may lack it.
+    /// Whether it may be missing from a record.
     pub(crate) optional: bool,
     /// Whether a wording may leave the slot out.
     pub(crate) may_be_unused: bool,
@@ -312,7 +313,7 @@ pub(crate) struct VideoSource {
     pub(crate) path: Mapped,
     pub(crate) start: Option<Mapped>,
     pub(crate) end: Option<Mapped>,
-    /// How many frames stand for a second where a folder of them stands for the video.
+    /// Frames per second, for videos that are shipped as folders of frames.
     pub(crate) frame_rate: Option<f64>,
 }
 
@@ -320,10 +321,10 @@ pub(crate) struct VideoSource {
 #[derive(Debug)]
 pub(crate) struct AnswerSources {
     pub(crate) texts: Vec<(AnswerShape, Mapped)>,
-    /// The texts of the options and the place of the right one.
+    /// The texts of the options and the index of the right one.
     pub(crate) options: Option<(Mapped, Mapped)>,
     pub(crate) truth: Option<Mapped>,
-    /// The votes and the least agreement.
+    /// The votes, and the fewest equal votes that count as an answer.
     pub(crate) votes: Option<(Mapped, usize)>,
     pub(crate) captions: Option<(Mapped, AnswerShape, Take)>,
     pub(crate) turns: Option<Mapped>,
@@ -332,41 +333,42 @@ pub(crate) struct AnswerSources {
 /// A compiled entry of the catalogue.
 #[derive(Debug)]
 pub struct Task {
-    /// Its name, which is that of its file.
+    /// Its name, which is also the name of its file.
     pub name: String,
     /// Its row in table 9 of arXiv 2307.02469, if it has one.
     pub paper_row: Option<u8>,
-    /// The group by which mixtures take it, such as `captioning` or `ocr`.
+    /// The group under which mixtures select it, such as `captioning` or `ocr`.
     pub group: String,
-    /// Licence of the annotations, an SPDX id where there is one.
+    /// The licence of the annotations, as an SPDX id where there is one.
     pub licence: String,
     /// Whether that licence allows commercial use.
     pub commercial_use: CommercialUse,
-    /// The terms of its pictures or videos, if it has any.
+    /// The licence terms of its images or videos, if it has any.
     pub pictures: Option<Terms>,
     /// Where its authors publish it.
     pub homepage: String,
-    /// The paper, as an arXiv or DOI number or an address.
+    /// The paper, as an arXiv number, a DOI or a URL.
     pub cite: String,
-    /// What the task file was tried on.
+    /// What the task file was tested on.
     pub verified: Verified,
-    /// Where facts were looked up, as addresses. A fact that is not here was written from memory.
+    /// The URLs at which facts were looked up. A fact that is missing here was written from memory.
     pub facts_from: BTreeMap<Fact, String>,
     /// Its files and where they come from.
     pub obtain: Vec<Obtain>,
-    /// The prompt banks that its conversations are worded with.
+    /// The prompt banks with the wordings of its conversations.
     pub prompts: Vec<String>,
-    /// The language of its texts, as an ISO 639 code: its conversations are worded in the same.
+    /// The language of its texts, as an ISO 639 code. Its wordings are in the same language by
+    /// default.
     pub language: String,
-    /// The splits that its authors publish, with the number of records that each yields; 0 where
-    /// they publish none.
+    /// The splits that its authors publish, with the published number of records of each; 0 if no
+    /// number is published.
     pub splits: BTreeMap<String, u64>,
     /// The share of records, 0 to 1, that may be dropped; a task that drops more fails.
     pub may_drop: f64,
-    /// The whole task file as TOML, with the file that it extends merged in: what a fingerprint of
-    /// a build covers.
+    /// The complete task file as TOML, with the file that it extends merged in. Fingerprints of
+    /// builds cover this text.
     pub definition: String,
-    /// The task file.
+    /// The path of the task file.
     pub file: String,
     pub(crate) primary: (String, Table),
     pub(crate) joins: Vec<Join>,
@@ -379,20 +381,21 @@ pub struct Task {
     pub(crate) answers: AnswerSources,
 }
 
-/// Names that expressions see besides tables: the split, the native file and the row in it (from
-/// 0), and the place in an exploded list (from 0).
+/// Names that expressions can use besides tables: the split, the native file, the row in it (from
+/// 0), and the index in an exploded list (from 0).
 pub(crate) const VARIABLES: [&str; 4] = ["split", "file", "row", "index"];
 
-/// Slots that come with an answer: those of `options`, and the first question of `turns`.
+/// Slots that `answers.options` fills. (`answers.turns` fills the slot `question`.)
 const GIVEN_SLOTS: [&str; 2] = ["options", "choices"];
 
-/// The most slots of a task: which of them a record has is kept as bits of a `u128`.
+/// The maximum number of slots of a task: the slots that a record has are stored as bits of a
+/// `u128`.
 const MOST_SLOTS: usize = 128;
 
-/// The first table, those that are joined to it, and lookups.
+/// The first table, the tables that are joined to it, and the lookups.
 type Tables = ((String, Table), Vec<Join>, Vec<(String, Table)>);
 
-/// The names that expressions of a task may use so far, and the file for messages.
+/// Compiles the expressions of one task file. It knows the names that they may use so far.
 struct Compiler<'a> {
     file: &'a str,
     known: Vec<String>,
@@ -435,7 +438,7 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    /// Compiles the tables: the first, those that are joined, and lookups.
+    /// Compiles the tables: the first one, the joined ones and the lookups.
     fn tables(&mut self, tables: toml::Table) -> Result<Tables> {
         let mut read = Vec::new();
         for (name, value) in tables {
@@ -452,9 +455,11 @@ impl<'a> Compiler<'a> {
             read.push((name, table));
         }
         let mut read = read.into_iter();
-        let Some(primary) = read.next() else { return Err(self.fault("it has no table".to_owned())) };
+        let Some(primary) = read.next() else {
+            return Err(self.fault("tables: there is none; add at least one [tables.NAME]".to_owned()));
+        };
         if primary.1.join.is_some() {
-            let reason = format!("tables.{}: the first table is joined to nothing; leave `join` out", primary.0);
+            let reason = format!("tables.{}: the first table cannot be joined; remove `join`", primary.0);
             return Err(self.fault(reason));
         }
         self.known.push(primary.0.clone());
@@ -482,7 +487,7 @@ impl<'a> Compiler<'a> {
     fn explode(&mut self, explode: Option<ExplodeFile>) -> Result<Option<(String, Expression)>> {
         let Some(explode) = explode else { return Ok(None) };
         if !is_identifier(&explode.name) || self.known.contains(&explode.name) {
-            return Err(self.fault(format!("explode.name: `{}` is taken or no identifier", explode.name)));
+            return Err(self.fault(format!("explode.name: `{}` is already used or is not an identifier", explode.name)));
         }
         let over = self.expression("explode.over", &explode.over)?;
         self.known.push(explode.name.clone());
@@ -520,13 +525,15 @@ impl<'a> Compiler<'a> {
                 }
                 Ok(MediaSource::Video(Box::new(VideoSource { path, start, end, frame_rate: video.frame_rate })))
             }
-            _ => Err(self.fault("media: is one of image, images and video".to_owned())),
+            _ => Err(self.fault("media: give only one of image, images and video".to_owned())),
         }
     }
 
     fn slots(&self, slots: &BTreeMap<String, ValueFile>, answers: &AnswersFile) -> Result<Vec<Mapped>> {
         if slots.len() > MOST_SLOTS {
-            return Err(self.fault(format!("slots: there are {}, and a task may have {MOST_SLOTS}", slots.len())));
+            return Err(
+                self.fault(format!("slots: there are {}, but a task may have at most {MOST_SLOTS}", slots.len()))
+            );
         }
         let mut compiled = Vec::new();
         for (name, value) in slots {
@@ -536,7 +543,7 @@ impl<'a> Compiler<'a> {
             let is_given = answers.options.is_some() && GIVEN_SLOTS.contains(&name.as_str())
                 || answers.turns.is_some() && name == "question";
             if is_given {
-                let reason = format!("slots.{name}: comes with answers.options or answers.turns; leave it out here");
+                let reason = format!("slots.{name}: is filled by answers.options or answers.turns; remove it here");
                 return Err(self.fault(reason));
             }
             compiled.push(self.value("slots", name, value)?);
@@ -551,7 +558,9 @@ impl<'a> Compiler<'a> {
             let Some(shape) = shape else {
                 let known: Vec<&str> = AnswerShape::ALL.iter().map(|shape| shape.name()).collect();
                 let known = known.join(", ");
-                return Err(self.fault(format!("answers.{name}: is none of {known}, options, truth, votes, captions")));
+                return Err(
+                    self.fault(format!("answers.{name}: is not one of {known}, options, truth, votes, captions"))
+                );
             };
             texts.push((*shape, self.value("answers", name, value)?));
         }
@@ -580,19 +589,19 @@ impl<'a> Compiler<'a> {
         let sources = AnswerSources { texts, options, truth, votes, captions, turns };
         let mut shapes = sources.shapes();
         if shapes.is_empty() {
-            return Err(self.fault("answers: there is none".to_owned()));
+            return Err(self.fault("answers: there are none".to_owned()));
         }
         shapes.sort_unstable();
         match shapes.windows(2).find(|pair| pair[0] == pair[1]) {
-            Some(pair) => Err(self.fault(format!("answers: {} is said twice", pair[0].name()))),
+            Some(pair) => Err(self.fault(format!("answers: {} is given twice", pair[0].name()))),
             None => Ok(sources),
         }
     }
 }
 
 impl AnswerSources {
-    /// Returns the shapes that are declared; a phrase of few words is a word too, which is not
-    /// among them.
+    /// Returns the declared shapes. `Word` is not added for short phrases, although they also count
+    /// as words.
     pub(crate) fn shapes(&self) -> Vec<AnswerShape> {
         let mut shapes: Vec<AnswerShape> = self.texts.iter().map(|(shape, _)| *shape).collect();
         if self.options.is_some() {
@@ -613,7 +622,7 @@ impl AnswerSources {
 }
 
 impl Task {
-    /// Compiles a task file whose base, if it has one, is merged in.
+    /// Compiles a task file. The file that it extends must already be merged in.
     pub(crate) fn compile(file: &str, contents: toml::Table) -> Result<Self> {
         let mut compiler = Compiler::new(file, VARIABLES);
         let definition = contents.to_string();
@@ -670,8 +679,8 @@ impl Task {
         })
     }
 
-    /// Returns the kind of media that its records are about: `images`, as they are drawn, may be a
-    /// single one.
+    /// Returns the kind of media that its records are about. A record of an `images` task may have
+    /// a single image.
     pub fn modality(&self) -> Media {
         match &self.media {
             MediaSource::None => Media::None,
@@ -681,8 +690,8 @@ impl Task {
         }
     }
 
-    /// Returns how many pictures stand for a second of a video where its authors ship folders of
-    /// frames, if the task says so.
+    /// Returns the frames per second of videos that are shipped as folders of frames, if the task
+    /// gives the rate.
     pub fn frame_rate(&self) -> Option<f64> {
         match &self.media {
             MediaSource::Video(video) => video.frame_rate,
@@ -690,7 +699,7 @@ impl Task {
         }
     }
 
-    /// Returns the names of its slots, those that come with an answer included.
+    /// Returns the names of its slots, including those that an answer fills.
     pub fn slot_names(&self) -> Vec<&str> {
         let mut names: Vec<&str> = self.slots.iter().map(|slot| slot.name.as_str()).collect();
         names.extend(self.answers.options.iter().flat_map(|_| GIVEN_SLOTS));
@@ -703,11 +712,11 @@ impl Task {
         self.answers.shapes()
     }
 
-    /// Returns the wordings of its banks in a language, its own without one, in the order of banks
-    /// and files.
+    /// Returns the wordings of its banks in a language, in the order of the banks and files. `None`
+    /// means the language of the task.
     ///
     /// # Errors
-    /// If a bank is not there.
+    /// If a bank does not exist.
     pub fn wordings<'b>(&self, banks: &'b Banks, language: Option<&str>) -> Result<Vec<Wording<'b>>> {
         let banks: Vec<&Bank> =
             self.prompts.iter().map(|name| banks.get(name)).collect::<std::result::Result<_, _>>()?;
@@ -715,9 +724,9 @@ impl Task {
         Ok(banks.into_iter().flat_map(Bank::wordings).filter(|own| own.template.language == language).collect())
     }
 
-    /// Returns whether a wording suits a record that is about some media and has some slots and
-    /// answers: it uses no slot that is not there and leaves none out, but for those that the task
-    /// allows to be left out and options that its answer does not need.
+    /// Returns whether a wording suits a record with the given media, slots and answers. It must
+    /// use only slots that the record has. It must use all of them, except slots that the task
+    /// marks as `may_be_unused` and options that its answer does not need.
     pub(crate) fn suits(
         &self,
         template: &Template,
@@ -741,12 +750,14 @@ impl Task {
             })
     }
 
-    /// Checks that records have wordings: those with all slots and those with only the ones that
-    /// none may lack; and that every answer that is declared by its shape is asked for, but by
-    /// wordings of another language, of which there are few.
+    /// Checks that there is a wording for records with all slots, and one for records with the
+    /// required slots only. Also checks that some wording asks for every answer that is declared by
+    /// its shape. This last check is skipped if a language is given, because other languages have
+    /// few wordings.
     ///
     /// # Errors
-    /// Says what is missing, and of another language which ones there are.
+    /// If a wording is missing. If there is none in the language, the message lists the languages
+    /// that exist.
     pub fn check_wordings(&self, banks: &Banks, language: Option<&str>) -> Result<()> {
         let fault = |reason: String| match language {
             Some(language) => Error::Language { task: self.name.clone(), language: language.to_owned(), reason },
@@ -761,7 +772,7 @@ impl Task {
         }
         if wordings.is_empty() {
             let (names, language) = (self.prompts.join(", "), &self.language);
-            return Err(fault(format!("language: no wording of {names} is of language `{language}`")));
+            return Err(fault(format!("language: no wording of {names} is in the language `{language}`")));
         }
         let declared = self.answer_shapes();
         let has = |shape: AnswerShape| {
@@ -804,11 +815,11 @@ impl Task {
         Ok(())
     }
 
-    /// Returns the native files of a split below the root folder, in the order of the tables: the
-    /// inputs that a fingerprint of a build covers. A folder of classes is one of them.
+    /// Returns the native files of a split below the root folder, in the order of the tables. These
+    /// are the inputs that a fingerprint of a build covers. A folder of classes counts as one file.
     ///
     /// # Errors
-    /// If a table has no file there.
+    /// If a table has no file below the root folder.
     pub fn native_files(&self, root: &Path, split: &str) -> Result<Vec<PathBuf>> {
         let mut paths = Vec::new();
         for (name, table) in self.tables() {
@@ -819,12 +830,12 @@ impl Task {
         Ok(paths)
     }
 
-    /// Returns an error for every table that has no file there.
+    /// Returns an error for every table that has no file below the root folder.
     pub(crate) fn missing_files(&self, root: &Path, split: &str) -> Vec<Error> {
         self.tables().filter_map(|(name, table)| self.table_files(root, name, table, split).err()).collect()
     }
 
-    /// Returns the paths of its tables, as the task file says them.
+    /// Returns the path patterns of its tables, as written in the task file.
     pub(crate) fn table_patterns(&self) -> impl Iterator<Item = &str> {
         self.tables().map(|(_, table)| table.file.as_str())
     }
@@ -835,7 +846,7 @@ impl Task {
         std::iter::once((self.primary.0.as_str(), &self.primary.1)).chain(joined).chain(lookups)
     }
 
-    /// The files of one table, at least one.
+    /// Returns the files of one table, at least one.
     pub(crate) fn table_files(&self, root: &Path, name: &str, table: &Table, split: &str) -> Result<Vec<NativeFile>> {
         let found = files(root, table, split)?;
         if found.is_empty() {
@@ -850,7 +861,7 @@ impl Task {
     }
 }
 
-/// Adds the field by which a table is joined.
+/// Adds the field that is the join key of a table.
 fn with_key(mut fields: Fields, key: &str) -> Fields {
     if let Fields::Named(names) = &mut fields
         && let Err(place) = names.binary_search_by(|name| name.as_str().cmp(key))
@@ -860,8 +871,8 @@ fn with_key(mut fields: Fields, key: &str) -> Fields {
     fields
 }
 
-/// Returns the names that expressions use on the way from rows to pictures: only columns among them
-/// are read with their bytes.
+/// Returns the names in expressions that lead from rows to images. Only the bytes of columns with
+/// these names are read.
 fn names_of_pictures(media: &MediaSource, explode: Option<&(String, Expression)>, joins: &[Join]) -> BTreeSet<String> {
     let (MediaSource::Image(own) | MediaSource::Images(own)) = media else { return BTreeSet::new() };
     let kept = joins.iter().flat_map(|join| &join.keep).map(|(_, expression)| expression);
@@ -869,7 +880,7 @@ fn names_of_pictures(media: &MediaSource, explode: Option<&(String, Expression)>
     expressions.flat_map(Expression::names).collect()
 }
 
-/// Checks the keys that stand for themselves.
+/// Checks the keys that can be checked without the rest of the file.
 fn check_head(contents: &TaskFile) -> std::result::Result<(), String> {
     if contents.splits.is_empty() {
         return Err("splits: name at least one split and its number of records".to_owned());
@@ -885,7 +896,7 @@ fn check_head(contents: &TaskFile) -> std::result::Result<(), String> {
     }
     let is_address = |from: &String| from.starts_with("https://") || from.starts_with("http://");
     if let Some((fact, from)) = contents.facts_from.iter().find(|(_, from)| !is_address(from)) {
-        return Err(format!("facts_from.{}: {from:?} is no address", fact.name()));
+        return Err(format!("facts_from.{}: {from:?} is not an http:// or https:// address", fact.name()));
     }
     if !(0.0..=1.0).contains(&contents.may_drop) {
         return Err("may_drop: must be a share from 0 to 1".to_owned());
@@ -936,15 +947,15 @@ phrase = "q.answer"
     fn faults_name_the_file_and_the_key() {
         compile(TASK).unwrap();
         let faults = [
-            (("phrase = \"q.answer\"", ""), "answers: there is none"),
-            (("phrase =", "frase ="), "answers.frase: is none of word, phrase"),
+            (("phrase = \"q.answer\"", ""), "answers: there are none"),
+            (("phrase =", "frase ="), "answers.frase: is not one of word, phrase"),
             (("q.answer", "a.answer"), "answers.phrase: expression `a.answer` uses a,"),
             (("q.answer", "q.answer |"), "answers.phrase: expression"),
             (("q.answer", "q.answer | lowercase"), "there is no filter `lowercase`"),
             (("tables.q", "tables.split"), "tables.split"),
             (("[media]", "at_ = \"x\"\n[media]"), "tables.q: unknown field `at_`"),
             (("[media]", "format = \"jason\"\n[media]"), "tables.q.format: there is no format `jason`"),
-            (("[media]", "[explode]\nname = \"q\"\nover = \"q.list\"\n[media]"), "explode.name: `q` is taken"),
+            (("[media]", "[explode]\nname = \"q\"\nover = \"q.list\"\n[media]"), "explode.name: `q` is already used"),
             (("[media]", "[where]\nanswered = true\n[media]"), "where.answered: must be an expression"),
             (("{ val = 1 }", "{}"), "splits: name at least one"),
             (("[\"vqa\"]", "[]"), "prompts: name at least one"),
@@ -953,14 +964,14 @@ phrase = "q.answer"
             (("phrase =", "sentence ="), "no wording of vqa suits"),
             (("phrase =", "sentence = \"q.long\"\nphrase ="), "answers.sentence: no wording of vqa asks for it"),
             (("image =", "images ="), "suits records about images with the slots [question]"),
-            (("image = ", "video = \"q.x\"\nimage = "), "media: is one of"),
+            (("image = ", "video = \"q.x\"\nimage = "), "media: give only one of"),
             (("question =", "hint = \"q.hint\"\nquestion ="), "with the slots [hint, question]"),
             (("question =", "hint = { value = \"q.hint\", optional = true }\nquestion ="), "[hint, question]"),
             (("[pictures]\nlicence = \"CC0-1.0\"\ncommercial_use = \"yes\"\n", ""), "pictures: give `licence`"),
             (("group = \"vqa\"", "group = \"vqa\"\npaper_row = 51"), "paper_row"),
             (
                 ("group = \"vqa\"", "group = \"vqa\"\nfacts_from = { licence = \"me\" }"),
-                "facts_from.licence: \"me\" is no address",
+                "facts_from.licence: \"me\" is not an http:// or https:// address",
             ),
             (
                 ("group = \"vqa\"", "group = \"vqa\"\nfacts_from = { weather = \"https://x\" }"),
@@ -976,7 +987,7 @@ phrase = "q.answer"
         let slots: Vec<String> = (0..=MOST_SLOTS).map(|slot| format!("s{slot} = \"q.s\"\n")).collect();
         let message =
             compile(&TASK.replace("[slots]\n", &format!("[slots]\n{}", slots.concat()))).unwrap_err().to_string();
-        assert!(message.contains("slots: there are 130, and a task may have 128"), "{message}");
+        assert!(message.contains("slots: there are 130, but a task may have at most 128"), "{message}");
     }
 
     #[test]

@@ -1,15 +1,15 @@
-//! Strings that are text in the data and something else to those who train on it.
+//! Finds strings that are plain text in the data but special tokens to a trainer.
 //!
-//! A tokenizer finds its special tokens anywhere in a text, and a trainer counts the places of
-//! pictures by them. A `<video>` in an answer asks for a video that is not there, and an
-//! `<|im_end|>` ends the turn in the middle of a sentence.
+//! A tokenizer finds its special tokens anywhere in a text, and a trainer places images at them. A
+//! `<video>` in an answer asks for a video that does not exist, and an `<|im_end|>` ends the turn
+//! in the middle of a sentence.
 //!
-//! Every name between `<|` and `|>` is taken for one: ChatML and Qwen (`<|im_start|>`,
+//! Every name between `<|` and `|>` counts as a special token: ChatML and Qwen (`<|im_start|>`,
 //! `<|endoftext|>`, `<|image_pad|>`), Llama 3 and 4 (`<|eot_id|>`, `<|begin_of_text|>`), Phi
 //! (`<|image_1|>`, `<|user|>`), GLM, mPLUG-Owl, Command R, and DeepSeek with full-width bars. The
-//! others are listed here. Not listed are `<unk>`, `<pad>` and `<mask>`, which stand in published
-//! captions for words and neither end a turn nor ask for media; boxes and points such as `<box>`,
-//! which are text that some tasks are about; `USER:` and `###`, which are ordinary writing.
+//! others are listed here. Not listed are `<unk>`, `<pad>` and `<mask>`, which replace words in
+//! published captions and neither end a turn nor ask for media; boxes and points such as `<box>`,
+//! which are the subject of some tasks; and `USER:` and `###`, which are ordinary text.
 
 /// The marker by which LLaVA-style files place a picture in a text.
 pub(crate) const IMAGE_TOKEN: &str = "<image>";
@@ -17,13 +17,14 @@ pub(crate) const IMAGE_TOKEN: &str = "<image>";
 /// The marker by which they place a video.
 pub(crate) const VIDEO_TOKEN: &str = "<video>";
 
-/// What a token asks for or ends, as the reason why a text with it is left out.
+/// The reasons under which texts with a token are left out: the kind of media that it asks for, or
+/// the end of a turn.
 const IMAGE: &str = "image_token";
 const VIDEO: &str = "video_token";
 const AUDIO: &str = "audio_token";
 const TURN: &str = "turn_token";
 
-/// The tokens, what they stand for, and in what. Upper and lower case differ, as they do to
+/// The tokens, their reasons, and the models or trainers that use them. Case matters, as it does to
 /// tokenizers.
 const TOKENS: &[(&str, &str, &str)] = &[
     (IMAGE_TOKEN, IMAGE, "LLaVA, LLaMA-Factory, ms-swift, Idefics, PaliGemma"),
@@ -72,10 +73,10 @@ const TOKENS: &[(&str, &str, &str)] = &[
     ("<eop>", TURN, "GLM"),
 ];
 
-/// Longest name between `<|` and `|>`.
+/// The longest name between `<|` and `|>`, in bytes.
 const LONGEST_NAME: usize = 40;
 
-/// Returns the first token that a text holds, and the reason for which a record with it is left
+/// Returns the first special token in a text, and the reason under which a record with it is left
 /// out.
 pub(crate) fn find(text: &str) -> Option<(&str, &'static str)> {
     text.match_indices(['<', '[']).find_map(|(place, _)| {

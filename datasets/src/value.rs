@@ -1,9 +1,9 @@
-//! Native values as expressions see them.
+//! Native values in the form that expressions use.
 
 use minijinja::Value;
 
-/// Returns a native value as expressions see it. A null is undefined, as a missing key is: using it
-/// is an error, so that it never becomes the text `none`, and `default` replaces both.
+/// Converts a native value for expressions. A null becomes undefined, like a missing key. Using it
+/// is an error, so that it never becomes the text `none`, and the filter `default` replaces both.
 pub(crate) fn value_of(native: serde_json::Value) -> Value {
     match native {
         serde_json::Value::Null => Value::UNDEFINED,

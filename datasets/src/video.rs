@@ -1,8 +1,8 @@
-//! Frames of videos, as pictures.
+//! Frames of videos, as images.
 //!
-//! A video of which a model sees `n` pictures is cut into `n` equal parts, and the frame in the
-//! middle of each is shown: those that arXiv 2307.02469 trains on have five, and it does not say
-//! which.
+//! If a model sees `n` images of a video, the video is divided into `n` equal parts, and the frame
+//! in the middle of each part is used. The videos in arXiv 2307.02469 have five frames; the paper
+//! does not say which ones.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -15,19 +15,19 @@ use crate::{Error, Result};
 /// Why a video has no frames.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VideoFault {
-    /// It is not there, neither as a file nor as a folder of frames.
+    /// There is neither a file nor a folder of frames.
     Missing,
-    /// The programs cannot read it, and what they say.
+    /// ffmpeg cannot read it; the text is its message.
     Broken(String),
-    /// Its part begins after its end.
+    /// The part begins after the end of the video.
     PartBeyondEnd,
-    /// Its part is given in seconds and its frames as pictures, of which nobody says how many stand
-    /// for a second.
+    /// The part is given in seconds, but the video is a folder of frames and the task gives no
+    /// frame rate.
     NoFrameRate,
 }
 
 impl VideoFault {
-    /// Returns the reason for which a conversation with it is left out.
+    /// Returns the reason under which a conversation with this video is left out.
     pub fn name(&self) -> &'static str {
         match self {
             VideoFault::Missing => "missing_video",
@@ -38,30 +38,30 @@ impl VideoFault {
     }
 }
 
-/// A video that is there.
+/// A video that exists.
 #[derive(Debug, Clone)]
 pub enum Video {
-    /// A file, and how many seconds it lasts.
+    /// A file, and its duration in seconds.
     File(Place, f64),
-    /// A folder of frames: their paths in the order of their names, numbers in them by size.
+    /// A folder of frames: their paths in natural order, with numbers in names compared by value.
     Frames(Vec<String>),
 }
 
 /// One frame of a video.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Frame {
-    /// A picture that is there, by its path.
+    /// The path of an existing image.
     Picture(String),
-    /// So many milliseconds from the beginning of the video.
+    /// A time in milliseconds from the beginning of the video.
     At(u64),
 }
 
 impl Video {
-    /// Finds a video by its path: the file, or else the folder of frames of its name with or
-    /// without the extension.
+    /// Finds a video by its path: the file, or otherwise the folder of frames with that path, with
+    /// or without the extension.
     ///
     /// # Errors
-    /// If the programs of ffmpeg are needed and not installed, or a folder cannot be read.
+    /// If ffprobe is needed but not installed, or a folder cannot be read.
     pub fn find(pictures: &Pictures, path: &str) -> Result<std::result::Result<Video, VideoFault>> {
         if let Some(place) = pictures.find(path)? {
             return Ok(duration(&place)?.map(|seconds| Video::File(place, seconds)));
@@ -70,8 +70,8 @@ impl Video {
         Ok(if frames.is_empty() { Err(VideoFault::Missing) } else { Ok(Video::Frames(frames)) })
     }
 
-    /// Returns the frames of the folder that stands in the place of a video, in their order; none
-    /// if there is no such folder.
+    /// Returns the frames of the folder that replaces a video, in natural order; empty if there is
+    /// no such folder.
     ///
     /// # Errors
     /// If the folder cannot be read.
@@ -87,11 +87,11 @@ impl Video {
         Ok(Vec::new())
     }
 
-    /// Returns the frames in the middles of `count` equal parts of it, or of its part between start
-    /// and end. `frame_rate` is how many frames of a folder stand for a second.
+    /// Returns the frames in the middle of `count` equal parts of the video, or of its part between
+    /// start and end. `frame_rate` is the frames per second of a folder of frames.
     ///
     /// # Errors
-    /// If the part is not in it, or its frames cannot be told from seconds.
+    /// If the part is outside the video, or the frame rate is needed but unknown.
     pub fn frames(
         &self,
         part: &VideoReference,
@@ -129,22 +129,22 @@ fn middles(start: f64, end: f64, count: u32) -> impl Iterator<Item = f64> {
     (0..count).map(move |place| start + (f64::from(place) + 0.5) * (end - start) / f64::from(count))
 }
 
-/// Milliseconds before the wanted moment at which a frame is sought if none begins after it: the
-/// last frame of a video may last long.
+/// Offsets in milliseconds before the requested time. They are tried in turn if ffmpeg finds no
+/// frame at or after the time, because the last frame of a video may be long.
 const EARLIER: [u64; 4] = [0, 100, 500, 2000];
 
-/// Returns the frame of a video file that is shown at a moment, or at the last before it that
-/// begins one, as a JPEG.
+/// Returns the frame of a video file at a time as a JPEG. If there is none, earlier times are
+/// tried.
 ///
 /// # Errors
-/// If the program is not installed. The inner error says that it cannot read the video.
+/// If ffmpeg is not installed. The inner error is returned if ffmpeg cannot read the video.
 pub fn frame_at(place: &Place, milliseconds: u64) -> Result<std::result::Result<Vec<u8>, VideoFault>> {
     let Some(input) = place.input() else { return Ok(Err(compressed())) };
     let moments = EARLIER.iter().map(|earlier| milliseconds.saturating_sub(*earlier)).chain([0]);
     for moment in moments {
         let seconds = format!("{}.{:03}", moment / 1000, moment % 1000);
         let mut command = Command::new("ffmpeg");
-        // Bit-exact, so that the version of the library does not stand in the picture; quality 2 is
+        // Bit-exact, so that the version of the library is not written into the image. Quality 2 is
         // the best that its JPEG encoder gives by default.
         command.args([
             "-nostdin",
@@ -168,7 +168,7 @@ pub fn frame_at(place: &Place, milliseconds: u64) -> Result<std::result::Result<
     Ok(Err(VideoFault::Broken("it has no frame there".to_owned())))
 }
 
-/// Returns the first line of what `ffmpeg -version` says: other versions may give other pixels.
+/// Returns the first line of `ffmpeg -version`, because pixels may differ between versions.
 ///
 /// # Errors
 /// If the program is not installed.
@@ -183,7 +183,7 @@ fn compressed() -> VideoFault {
     VideoFault::Broken("it is compressed within its archive; unpack the archive".to_owned())
 }
 
-/// Returns how many seconds a video lasts.
+/// Returns the duration of a video in seconds.
 fn duration(place: &Place) -> Result<std::result::Result<f64, VideoFault>> {
     let Some(input) = place.input() else { return Ok(Err(compressed())) };
     let mut command = Command::new("ffprobe");
@@ -196,11 +196,11 @@ fn duration(place: &Place) -> Result<std::result::Result<f64, VideoFault>> {
     let said = String::from_utf8_lossy(&said);
     let seconds = said.lines().filter_map(|line| line.trim().parse::<f64>().ok());
     let seconds = seconds.filter(|seconds| seconds.is_finite()).fold(0.0, f64::max);
-    Ok(if seconds > 0.0 { Ok(seconds) } else { Err(VideoFault::Broken("it does not say how long it is".to_owned())) })
+    Ok(if seconds > 0.0 { Ok(seconds) } else { Err(VideoFault::Broken("its duration is unknown".to_owned())) })
 }
 
-/// Runs a program and returns what it writes; what it says of a file that it cannot read is a fault
-/// of the video.
+/// Runs a program and returns its standard output. If it fails, the last line of its standard error
+/// becomes a fault of the video.
 fn output(mut command: Command, program: &'static str) -> Result<std::result::Result<Vec<u8>, VideoFault>> {
     let output = match command.stdin(Stdio::null()).output() {
         Err(fault) if fault.kind() == ErrorKind::NotFound => return Err(Error::NoProgram { program }),

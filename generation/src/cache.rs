@@ -1,4 +1,4 @@
-//! Replies that were paid for, kept in a folder.
+//! Stores replies that were paid for in a folder.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -19,21 +19,21 @@ const FILE: &str = "replies.jsonl";
 #[derive(Serialize, Deserialize)]
 struct Line {
     digest: String,
-    /// The request without its pictures, which are named by their digests.
+    /// The request, with images replaced by their digests.
     request: Value,
     reply: Reply,
     usage: Usage,
-    /// The address that the reply came from.
+    /// The URL that the reply came from.
     endpoint: String,
 }
 
-/// Places of the lines of replies: first byte and length.
+/// The positions of the lines of replies: offset and length in bytes.
 type Places = BTreeMap<Digest, (u64, usize)>;
 
-/// Replies by the digest of their request: lines of JSON that are only ever added to.
+/// Replies by the digest of their request, in a file of JSON lines that is only appended to.
 ///
-/// A reply is on the disk before it is used, so a process that is killed loses no reply that it
-/// received. One process at a time has a folder.
+/// A reply is on disk before it is used, so a process that is killed loses no reply that it
+/// received. Only one process at a time can use a folder.
 #[derive(Debug)]
 pub struct Cache {
     path: PathBuf,
@@ -44,13 +44,13 @@ pub struct Cache {
 struct State {
     file: File,
     places: Places,
-    /// Place of the next line.
+    /// The offset of the next line.
     end: u64,
 }
 
 impl Cache {
-    /// Opens the replies in a folder, which is made if it is not there. A last line that was cut
-    /// off, as by a kill, is removed and told.
+    /// Opens the replies in a folder, which is created if it does not exist. An incomplete last
+    /// line, as after a kill, is removed with a warning.
     ///
     /// # Errors
     /// If another process has the folder open, the file cannot be read or written, or a line is not
@@ -61,7 +61,7 @@ impl Cache {
             let path = path.to_owned();
             move |source: io::Error| Error::CacheFile { what, path, source }
         };
-        std::fs::create_dir_all(folder).map_err(fault("make the folder", folder))?;
+        std::fs::create_dir_all(folder).map_err(fault("create the folder", folder))?;
         let file = OpenOptions::new().create(true).read(true).append(true).open(&path).map_err(fault("open", &path))?;
         match file.try_lock() {
             Ok(()) => {}
@@ -72,12 +72,12 @@ impl Cache {
         Ok(Cache { path, state: Mutex::new(State { file, places, end }) })
     }
 
-    /// Returns the file.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Returns how many replies there are.
+    /// Returns the number of replies.
     pub fn len(&self) -> usize {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).places.len()
     }
@@ -92,7 +92,7 @@ impl Cache {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).places.contains_key(&digest)
     }
 
-    /// Returns the reply to a request, if it is there.
+    /// Returns the reply to a request, if it is stored.
     ///
     /// # Errors
     /// If the file cannot be read any more.
@@ -110,7 +110,7 @@ impl Cache {
         Ok(Some((line.reply, line.usage)))
     }
 
-    /// Keeps a reply. It is on the disk when this returns.
+    /// Stores a reply. It is on disk when this returns.
     pub(crate) fn keep(
         &self,
         digest: Digest,
@@ -126,7 +126,8 @@ impl Cache {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let written = state.file.write_all(text.as_bytes()).and_then(|()| state.file.sync_data());
         if let Err(source) = written {
-            // Half a line in the middle of the file would spoil what comes after it.
+            // An incomplete line in the middle of the file would make the following lines
+            // unreadable.
             let end = state.end;
             state.file.set_len(end).unwrap_or_default();
             return Err(Error::CacheFile { what: "write", path: self.path.clone(), source });
@@ -138,7 +139,7 @@ impl Cache {
     }
 }
 
-/// Finds the lines of the file, and leaves it ending with a whole one.
+/// Finds the lines of the file, and repairs its end so that the last line is complete.
 fn index(file: &File, path: &Path) -> Result<(Places, u64)> {
     let fault = |what: &'static str| move |source| Error::CacheFile { what, path: path.to_owned(), source };
     let mut reader = BufReader::new(file);
@@ -158,14 +159,14 @@ fn index(file: &File, path: &Path) -> Result<(Places, u64)> {
                 places.entry(digest).or_insert((end, length));
                 end += length as u64;
                 if !is_whole {
-                    // All but the end of the line was written.
+                    // Only the line ending is missing.
                     let mut file = file;
                     file.write_all(b"\n").map_err(fault("write"))?;
                     return Ok((places, end + 1));
                 }
             }
             Err(_) if !is_whole => {
-                tracing::warn!("{}: the last line was cut off and is removed", path.display());
+                tracing::warn!("{}: the last line is incomplete and was removed", path.display());
                 file.set_len(end).map_err(fault("shorten"))?;
                 return Ok((places, end));
             }
@@ -245,7 +246,7 @@ mod tests {
     fn a_second_process_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::open(folder.path()).unwrap();
-        // Locks belong to the open file, so another opening stands for another process.
+        // Locks belong to the open file, so opening it again acts like another process.
         let error = Cache::open(folder.path()).unwrap_err();
         assert!(matches!(error, Error::CacheInUse { .. }), "{error}");
         drop(cache);
@@ -257,7 +258,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join(FILE), "{\"key\": 1}\nx\n").unwrap();
         let error = Cache::open(folder.path()).unwrap_err().to_string();
-        assert!(error.contains("replies.jsonl, line 1: not a kept reply"), "{error}");
+        assert!(error.contains("replies.jsonl, line 1: not a stored reply"), "{error}");
         std::fs::write(folder.path().join(FILE), b"\xff\xfe\n").unwrap();
         assert!(matches!(Cache::open(folder.path()), Err(Error::CacheLine { line: 1, .. })));
     }

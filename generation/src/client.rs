@@ -1,5 +1,4 @@
-//! Requests with everything around them: what was asked before, what may be spent, and how many at
-//! once.
+//! Sends requests with stored replies, a budget, and a limit of concurrent requests.
 
 use std::borrow::Borrow;
 use std::cell::Cell;
@@ -13,10 +12,10 @@ use crate::price::{Budget, Estimate, Price, Spending};
 use crate::request::Digest;
 use crate::{Cache, Endpoint, Error, Reply, Request, Result, Usage};
 
-/// Requests that may fail one after another for reasons of the server before the rest is not sent.
+/// The number of consecutive requests that may fail because of the server before no more are sent.
 const FAILURES: u32 = 8;
 
-/// A reply with where it comes from.
+/// A reply with its provenance.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Completion {
     /// The digest of the request.
@@ -25,25 +24,26 @@ pub struct Completion {
     pub reply: Reply,
     /// The tokens of the request and the reply.
     pub usage: Usage,
-    /// Whether it was kept from before, so that nothing was sent.
+    /// Whether it was already stored, so that nothing was sent.
     pub is_kept: bool,
 }
 
-/// A model that is asked within a budget, and never twice the same.
+/// A client for a model that stays within a budget. With a cache it never sends the same request
+/// twice.
 #[derive(Debug)]
 pub struct Client {
     model: String,
     endpoint: Option<Endpoint>,
     cache: Option<Cache>,
     budget: Budget,
-    /// Requests whose reply is awaited: equal ones wait for it too.
+    /// Locks of requests in flight, so that equal requests wait for the same reply.
     awaited: Mutex<BTreeMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
     failures: AtomicU32,
 }
 
 impl Client {
-    /// Returns a client of a server. Without a cache nothing is kept, and equal requests are sent
-    /// again.
+    /// Returns a client for a server. Without a cache nothing is stored, and equal requests are
+    /// sent again.
     pub fn new(endpoint: Endpoint, cache: Option<Cache>, budget: Budget) -> Client {
         Client::of(endpoint.model().to_owned(), Some(endpoint), cache, budget)
     }
@@ -67,12 +67,12 @@ impl Client {
         self.budget.price()
     }
 
-    /// Returns what was sent and spent by this client.
+    /// Returns how much this client has sent and spent.
     pub fn spending(&self) -> Spending {
         self.budget.spending()
     }
 
-    /// Returns what requests may come to, without those whose replies are kept.
+    /// Returns the estimated cost of requests, without those whose replies are stored.
     pub fn estimate(&self, requests: impl IntoIterator<Item = impl Borrow<Request>>) -> Estimate {
         self.budget.estimate(requests.into_iter().filter(|request| !self.is_kept(request.borrow())))
     }
@@ -81,12 +81,11 @@ impl Client {
         self.cache.as_ref().is_some_and(|cache| cache.contains(request.digest(&self.model)))
     }
 
-    /// Returns the reply to a request: the kept one, or that of the server, which is kept before it
-    /// is returned.
+    /// Returns the reply to a request: the stored one, or that of the server, which is stored
+    /// before it is returned.
     ///
     /// # Errors
-    /// Those of the server and of the network, of the budget and of the cache; see
-    /// [`Error::is_for_all`].
+    /// Errors of the server, the network, the budget and the cache; see [`Error::is_for_all`].
     pub async fn complete(&self, request: &Request) -> Result<Completion> {
         let digest = request.digest(&self.model);
         if self.cache.is_none() {
@@ -122,16 +121,16 @@ impl Client {
             Err(error) => return Err(self.unless_all_fail(error)),
         };
         self.failures.store(0, Ordering::Relaxed);
-        // From the last byte of the answer to here nothing waits, so what came is kept even if the
-        // work is dropped.
+        // Nothing awaits between the last byte of the answer and here, so a received reply is
+        // stored even if the future is dropped.
         if let Some(cache) = &self.cache {
             cache.keep(digest, request.neutral(&self.model), &reply, usage, endpoint.url())?;
         }
         Ok(Completion { digest, reply, usage, is_kept: false })
     }
 
-    /// Ends the work if a server fails every request, instead of every request waiting for its
-    /// time to run out.
+    /// Returns an error that ends the run if the server fails every request. Otherwise every
+    /// request would wait until its time limit.
     fn unless_all_fail(&self, error: Error) -> Error {
         if !error.is_of_server() {
             return error;
@@ -140,14 +139,15 @@ impl Client {
         if count < FAILURES { error } else { Error::AllFail { count, source: Box::new(error) } }
     }
 
-    /// Asks for all items, so many at once, and hands over each outcome as it comes. A request is
-    /// made when its turn comes, so that large pictures are not held.
+    /// Sends the requests of all items, at most `at_once` concurrently, and passes each outcome to
+    /// `keep` as it arrives. A request is built only when it is sent, so that large images do not
+    /// stay in memory.
     ///
-    /// After an error for all, and after one of `keep`, no request begins, and those that are on
-    /// their way are waited for, as they may have to be paid.
+    /// After an error that affects all requests, or an error of `keep`, no further request is sent.
+    /// Requests in flight are still awaited, because they may have to be paid for.
     ///
     /// # Errors
-    /// The first error of `keep`. Those of requests go to `keep`.
+    /// The first error of `keep`. Errors of requests are passed to `keep`.
     pub async fn complete_all<T, E>(
         &self,
         items: impl IntoIterator<Item = T>,

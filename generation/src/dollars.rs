@@ -4,8 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-/// Units of [`Dollars`] in a dollar, so many that a dollar per million tokens is a million of them
-/// a token.
+/// Units of [`Dollars`] in a dollar. A dollar per million tokens is then a million units per token.
 pub(crate) const PER_DOLLAR: f64 = 1e12;
 
 /// An amount of money, exact to the trillionth of a dollar.
@@ -26,7 +25,7 @@ impl Dollars {
 
 impl fmt::Display for Dollars {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Amounts below a cent are the usual ones.
+        // Most amounts are below a cent.
         let digits = if self.value() >= 1.0 || self.0 == 0 { 2 } else { 6 };
         write!(formatter, "${:.digits$}", self.value())
     }

@@ -1,5 +1,5 @@
-//! A model on a server with the chat completions of OpenAI, which llama.cpp, vLLM, SGLang, Ollama
-//! and others have too.
+//! A model on a server with OpenAI's chat completions API, which llama.cpp, vLLM, SGLang, Ollama
+//! and others also offer.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,39 +13,39 @@ use crate::price::{Budget, Reservation};
 use crate::request::{Dialect, Digest};
 use crate::{Error, Finish, Reply, Request, Result, Usage};
 
-/// The most characters of an answer that a message repeats.
+/// The maximum number of characters of an answer that a message quotes.
 const REPEATED: usize = 200;
-/// Text in place of the key in everything that comes from the server.
+/// The text that replaces the key in everything that comes from the server.
 const HIDDEN: &str = "[key]";
-/// Time to connect.
+/// The time limit to connect.
 const CONNECT: Duration = Duration::from_secs(30);
 
-/// The model, its server, and how patiently it is asked.
+/// The model, its server, and the limits for retries.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EndpointConfig {
-    /// The address, as `http://localhost:8000/v1`; `/chat/completions` may follow.
+    /// The URL, such as `http://localhost:8000/v1`; `/chat/completions` may follow.
     pub url: String,
     /// The model, as the server calls it.
     pub model: String,
-    /// The environment variable that holds the key; without it none is sent.
+    /// The environment variable with the key; without it no key is sent.
     pub api_key_env: Option<String>,
-    /// Attempts at a request if the server is busy or the connection breaks; 4 by default.
+    /// The number of attempts for a request if the server is busy or the connection breaks; 4 by
+    /// default.
     pub attempts: u32,
-    /// The pause before the second attempt, which doubles with each and to which up to half is
-    /// added; 1 s by default.
+    /// The pause before the second attempt; 1 s by default. It doubles with each attempt, and up to
+    /// half of it is added at random.
     pub pause: Duration,
-    /// The longest pause that a server may ask for; 2 minutes by default. One that asks for more
-    /// ends the run.
+    /// The longest pause that a server may ask for; 2 minutes by default. A longer one ends the
+    /// run.
     pub longest_pause: Duration,
-    /// The longest that one answer may take; 10 minutes by default, for a large model with a long
-    /// queue.
+    /// The time limit of one answer; 10 minutes by default, for a large model with a long queue.
     pub timeout: Duration,
-    /// The largest answer in bytes that is read; 8 MiB by default.
+    /// The maximum size of an answer in bytes; 8 MiB by default.
     pub max_bytes: usize,
 }
 
 impl EndpointConfig {
-    /// Returns the settings for a model with the default patience and without a key.
+    /// Returns the settings for a model with the default limits and without a key.
     pub fn new(url: &str, model: &str) -> EndpointConfig {
         EndpointConfig {
             url: url.to_owned(),
@@ -60,7 +60,7 @@ impl EndpointConfig {
     }
 }
 
-/// A key, which neither `Debug` nor any message shows.
+/// A key. Neither `Debug` nor any message shows it.
 struct Key(String);
 
 impl fmt::Debug for Key {
@@ -75,36 +75,36 @@ pub struct Endpoint {
     config: EndpointConfig,
     client: Client,
     url: Url,
-    /// The address as messages have it, without what follows a question mark.
+    /// The URL for messages, without its query.
     shown: String,
-    /// The key; without one that was asked for, why.
+    /// The key, or the reason why the key in the variable cannot be used.
     key: std::result::Result<Option<Key>, &'static str>,
     is_plain: AtomicBool,
     has_completion_tokens: AtomicBool,
-    /// Whether it was told that the server is busy or away.
+    /// Whether it was reported that the server is busy or unreachable.
     told: AtomicBool,
 }
 
 /// The reason why an attempt failed.
 struct Failed {
     error: Error,
-    /// The pause before another attempt; `None` if that would fail too.
+    /// When to try again; `None` if another attempt would fail too.
     again: Option<Again>,
 }
 
 enum Again {
-    /// At once, as the request will be another one.
+    /// At once, because the next request will be different.
     AtOnce,
-    /// After the back-off, or what the server asked for if that is longer.
+    /// After the back-off, or after the pause that the server asked for if that is longer.
     After(Option<Duration>),
 }
 
 impl Endpoint {
-    /// Returns a model on a server. Nothing is sent yet. A key that is missing is an error of the
-    /// first request, since kept replies need none.
+    /// Returns a model on a server. Nothing is sent yet. A missing key is an error only for the
+    /// first request, because stored replies need no key.
     ///
     /// # Errors
-    /// If the address is none or a setting cannot work.
+    /// If the URL or a setting is invalid.
     pub fn new(config: EndpointConfig) -> Result<Endpoint> {
         let key = config.api_key_env.as_ref().map(|variable| key_of(std::env::var(variable).ok()));
         Endpoint::with_key(config, key.transpose())
@@ -142,7 +142,7 @@ impl Endpoint {
         })
     }
 
-    /// Returns a model on a server with a key that is in no variable.
+    /// Returns a model on a server with a key that does not come from a variable.
     #[cfg(test)]
     pub(crate) fn with_key_for_tests(config: EndpointConfig, key: &str) -> Endpoint {
         Endpoint::with_key(config, Ok(Some(Key(key.to_owned())))).unwrap()
@@ -153,18 +153,19 @@ impl Endpoint {
         &self.config.model
     }
 
-    /// Returns the address of the chat completions as messages have it.
+    /// Returns the URL of the chat completions for messages.
     pub fn url(&self) -> &str {
         &self.shown
     }
 
-    /// Returns whether the server refused structured replies, so that requests go without.
+    /// Returns whether the server rejected structured replies, so that requests do not ask for
+    /// them.
     pub fn is_plain(&self) -> bool {
         self.is_plain.load(Ordering::Relaxed)
     }
 
-    /// Asks, and asks again if the server is busy, the connection breaks, or something that the
-    /// server does not offer can be left out.
+    /// Sends a request. Tries again if the server is busy, the connection breaks, or the server
+    /// rejected a feature that can be left out.
     pub(crate) async fn ask(&self, request: &Request, digest: Digest, budget: &Budget) -> Result<(Reply, Usage)> {
         if let Err(why) = self.key {
             let variable = self.config.api_key_env.clone().unwrap_or_default();
@@ -197,8 +198,8 @@ impl Endpoint {
         }
     }
 
-    /// Returns the pause after an attempt, from 1: doubled with each, and longer by up to a half,
-    /// which the digest of the request draws.
+    /// Returns the pause after an attempt, counted from 1. It doubles with each attempt and is
+    /// longer by up to a half, which depends on the digest of the request.
     fn back_off(&self, digest: Digest, attempt: u32) -> Duration {
         let doubled = self.config.pause.saturating_mul(1 << (attempt - 1).min(16)).min(self.config.longest_pause);
         let hash = blake3::Hasher::new().update(&digest.0).update(&attempt.to_le_bytes()).finalize();
@@ -206,7 +207,7 @@ impl Endpoint {
         doubled.mul_f64(1.0 + 0.5 * f64::from(draw) / f64::from(u32::MAX))
     }
 
-    /// Sends a request once. Until it returns, what the server does may have to be paid for.
+    /// Sends a request once. Until it returns, the server may charge for the attempt.
     async fn attempt(
         &self,
         request: &Request,
@@ -237,12 +238,12 @@ impl Endpoint {
             return self.completion(status, &headers, &text).map_err(|error| Failed { error, again: None });
         }
         reservation.sent(false);
-        // What is said of an error is for the message alone.
+        // The text of an error is only used in the message.
         let text = self.read(response, attempt).await.unwrap_or_default();
         Err(self.refused(request, dialect, status, &headers, &text, attempt))
     }
 
-    /// Returns the whole body as text, with the key hidden.
+    /// Returns the whole body as text, with the key replaced.
     async fn read(&self, mut response: Response, attempt: u32) -> std::result::Result<String, Failed> {
         let most = self.config.max_bytes;
         let too_long = || Failed { error: Error::TooLong { url: self.shown.clone(), bytes: most }, again: None };
@@ -267,10 +268,9 @@ impl Endpoint {
         }
     }
 
-    /// Returns what a failure of the network means.
+    /// Returns the error for a network failure.
     fn broken(&self, source: reqwest::Error, attempts: u32) -> Failed {
-        // The message of reqwest repeats the address, with what may be secret after the question
-        // mark.
+        // The message of reqwest contains the URL with its query, which may be secret.
         let (source, url) = (source.without_url(), self.shown.clone());
         let error = if source.is_connect() {
             Error::Unreachable { url, attempts, source }
@@ -282,7 +282,8 @@ impl Endpoint {
         Failed { error, again: Some(Again::After(None)) }
     }
 
-    /// Returns what an answer without success means, and whether the request can be sent again.
+    /// Returns the error for an answer with an error status, and whether the request can be sent
+    /// again.
     fn refused(
         &self,
         request: &Request,
@@ -320,14 +321,17 @@ impl Endpoint {
         }
     }
 
-    /// Notes what the server does not offer, by the message with which it refuses. Returns whether
-    /// the request will be another one without it.
+    /// Detects from the error message which feature the server does not offer. Returns whether the
+    /// next request will be different without it.
     fn learn(&self, request: &Request, dialect: Dialect, lower: &str) -> bool {
         let has_schema = request.schema.is_some() && !dialect.plain;
         if has_schema && ["response_format", "json_schema", "structured output"].iter().any(|name| lower.contains(name))
         {
             if !self.is_plain.swap(true, Ordering::Relaxed) {
-                tracing::warn!("{} does not offer structured replies; they are asked for in plain text", self.shown);
+                tracing::warn!(
+                    "{} does not offer structured replies; requests ask for plain text from now on",
+                    self.shown
+                );
             }
             return true;
         }
@@ -368,13 +372,13 @@ impl Endpoint {
         Ok((Reply { text: said.unwrap_or_default(), finish, refusal, model }, usage))
     }
 
-    /// Hides the key in a text of JSON, where it may have been written with escapes.
+    /// Replaces the key in a decoded JSON string, where the body may have had it with escapes.
     fn hide(&self, text: &str) -> String {
         self.without_key(text.to_owned())
     }
 }
 
-/// Returns the text of a message, which some servers give in parts.
+/// Returns the text of a message, which some servers send in parts.
 fn content(message: &Value) -> Option<String> {
     match &message["content"] {
         Value::String(text) => Some(text.clone()),
@@ -383,7 +387,7 @@ fn content(message: &Value) -> Option<String> {
     }
 }
 
-/// Takes the value of a variable as a key, or says what is wrong with it.
+/// Checks the value of a variable and returns it as a key, or what is wrong with it.
 fn key_of(value: Option<String>) -> std::result::Result<Key, &'static str> {
     let value = value.ok_or("is not set")?;
     let key = value.trim();
@@ -391,24 +395,27 @@ fn key_of(value: Option<String>) -> std::result::Result<Key, &'static str> {
         return Err("is empty");
     }
     if HeaderValue::from_str(key).is_err() || !key.is_ascii() {
-        return Err("has characters that no key has");
+        return Err("has characters that are not allowed in a key");
     }
     Ok(Key(key.to_owned()))
 }
 
-/// Returns the address of the chat completions. What is wrong with an address is told without it
-/// where it may hold a password.
+/// Returns the URL of the chat completions. Error messages do not show a URL that may contain a
+/// password.
 fn completions(given: &str) -> Result<Url> {
     let fault = |why: String| Error::Address { why };
     let mut url = Url::parse(given).map_err(|error| {
         let shown = if given.contains('@') { "the given text" } else { given };
-        fault(format!("{shown} is no address ({error})"))
+        fault(format!("{shown} is not a URL ({error})"))
     })?;
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(fault("the address holds a password; name the variable of a key instead".to_owned()));
+        return Err(fault(
+            "the URL contains a password; put a key into an environment variable and name the variable instead"
+                .to_owned(),
+        ));
     }
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
-        return Err(fault(format!("{given} is no address of a server")));
+        return Err(fault(format!("{given} is not the URL of a server")));
     }
     url.set_fragment(None);
     let path = url.path().trim_end_matches('/').to_owned();
@@ -425,20 +432,19 @@ fn is_loopback(url: &Url) -> bool {
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// Returns the pause that an answer asks for, in seconds or until a date; `None` if it names
-/// neither.
+/// Returns the pause that an answer asks for, in seconds or until a date; `None` without either.
 fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse::<f64>() {
-        // What no duration can hold is as long as what no server means.
+        // A number that does not fit into a duration is treated as the longest one.
         return (seconds >= 0.0).then(|| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX));
     }
     let date = httpdate::parse_http_date(text).ok()?;
-    // A date that has passed asks for no pause.
+    // A date in the past means no pause.
     Some(date.duration_since(now).unwrap_or_default())
 }
 
-/// Returns the beginning of an answer, for a message.
+/// Returns the beginning of an answer for a message.
 fn beginning(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     match line.char_indices().nth(REPEATED) {

@@ -1,20 +1,20 @@
-//! What can go wrong between us and a language model.
+//! Errors of requests to a language model.
 
 use std::io;
 use std::path::PathBuf;
 
 use crate::dollars::Dollars;
 
-/// An error between us and a language model. No message holds a key.
+/// An error of a request to a language model. No message contains the key.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The address cannot be used.
-    #[error("{why}; an address as http://localhost:8000/v1 is needed")]
+    #[error("{why}; give a URL such as http://localhost:8000/v1")]
     Address {
         /// The reason.
         why: String,
     },
-    /// The environment variable that should hold the key has none that can be sent.
+    /// The environment variable for the key has no key that can be sent.
     #[error("the environment variable {variable} {why}; put the key of the server there")]
     Key {
         /// The name of the variable.
@@ -22,7 +22,7 @@ pub enum Error {
         /// The reason.
         why: &'static str,
     },
-    /// A setting of the client cannot work.
+    /// A setting of the client is invalid.
     #[error("the setting {setting} is {value}; {wanted}")]
     Setting {
         /// Its name.
@@ -32,88 +32,89 @@ pub enum Error {
         /// The allowed values.
         wanted: &'static str,
     },
-    /// The HTTP client cannot be made.
+    /// The HTTP client cannot be created.
     #[error("the HTTP client cannot be set up")]
     Client(#[source] reqwest::Error),
-    /// The server does not accept the key.
+    /// The server rejects the key.
     #[error("{url} refuses the key ({status}): {said}; look at the variable that holds it")]
     KeyRefused {
-        /// The address.
+        /// The URL of the server.
         url: String,
         /// The HTTP status.
         status: u16,
-        /// The beginning of what the server said.
+        /// The beginning of the server's answer.
         said: String,
     },
     /// The server has no model of this name.
     #[error("{url} has no model {model} ({status}): {said}")]
     UnknownModel {
-        /// The address.
+        /// The URL of the server.
         url: String,
-        /// The model that was asked for.
+        /// The requested model.
         model: String,
         /// The HTTP status.
         status: u16,
-        /// The beginning of what the server said.
+        /// The beginning of the server's answer.
         said: String,
     },
-    /// The account at the server is used up.
-    #[error("{url} says that the account is used up ({status}): {said}")]
+    /// The account at the server has no credit left.
+    #[error("{url} reports that the account has no credit left ({status}): {said}")]
     UsedUp {
-        /// The address.
+        /// The URL of the server.
         url: String,
         /// The HTTP status.
         status: u16,
-        /// The beginning of what the server said.
+        /// The beginning of the server's answer.
         said: String,
     },
-    /// Whatever answers is no server with chat completions.
-    #[error("{url} answers {status}: {said}; is it the address of chat completions?")]
+    /// The answer is not from a server with chat completions.
+    #[error("{url} answers {status}: {said}; check that this is the URL of chat completions")]
     NotChat {
-        /// The address.
+        /// The URL of the server.
         url: String,
         /// The HTTP status.
         status: u16,
-        /// The beginning of what the server said.
+        /// The beginning of the server's answer.
         said: String,
     },
-    /// The server points elsewhere, where a key must not be taken unasked.
-    #[error("{url} redirects to {to}; give that address if it is right")]
+    /// The server redirects. The redirect is not followed, because the key must not be sent to
+    /// another server without consent.
+    #[error("{url} redirects to {to}; give that URL if it is right")]
     Redirect {
-        /// The address.
+        /// The URL of the server.
         url: String,
         /// Target of the redirect.
         to: String,
     },
-    /// There is no connection to the server.
+    /// The server cannot be reached.
     #[error("cannot reach {url}, tried {attempts} times")]
     Unreachable {
-        /// The address.
+        /// The URL of the server.
         url: String,
         /// Number of attempts.
         attempts: u32,
-        /// Error of the network.
+        /// The network error.
         source: reqwest::Error,
     },
-    /// The server asks for a longer pause than is waited.
-    #[error("{url} asks to wait {seconds} s; run the same command again then")]
+    /// The server asks for a longer pause than the client waits.
+    #[error("{url} asks to wait {seconds} s; run the same command again after that time")]
     Wait {
-        /// The address.
+        /// The URL of the server.
         url: String,
-        /// The pause that it asks for.
+        /// The requested pause.
         seconds: u64,
     },
-    /// The server failed so many requests one after another that the rest is not tried.
+    /// The server failed so many requests in a row that the others are not sent.
     #[error("the last {count} requests failed, so the others are not sent")]
     AllFail {
         /// Number of requests.
         count: u32,
-        /// The last of them.
+        /// The last of these errors.
         source: Box<Error>,
     },
-    /// The next request could cost more than is left.
+    /// The next request could cost more than is left of the budget.
     #[error(
-        "{spent} of {max} are spent and the next request may cost {needed}; give a higher limit to go on, what is paid for is kept"
+        "{spent} of {max} are spent and the next request may cost {needed}; raise the limit to continue, replies that are paid for are stored"
     )]
     Budget {
         /// Money spent.
@@ -123,7 +124,7 @@ pub enum Error {
         /// The most that the next request may cost.
         needed: Dollars,
     },
-    /// A limit of costs without a price.
+    /// A cost limit without a price.
     #[error(
         "no price of {model} is known, so its cost cannot be limited; add to the price table:\n[\"{model}\"]\ninput = 0.0 # dollars per million tokens\noutput = 0.0"
     )]
@@ -131,15 +132,15 @@ pub enum Error {
         /// The model.
         model: String,
     },
-    /// A limit of costs and pictures, and nothing is known of the tokens of a picture.
+    /// A cost limit and a request with images, but the tokens of an image are unknown.
     #[error(
-        "the price table does not say how many tokens a picture is for {model}, so the cost cannot be limited; add tokens_per_picture to [\"{model}\"]"
+        "the price table does not say how many tokens an image has for {model}, so the cost cannot be limited; add tokens_per_picture to [\"{model}\"]"
     )]
     NoPictureTokens {
         /// The model.
         model: String,
     },
-    /// The price table is not one.
+    /// The price table is invalid.
     #[error("{}: {why}", path.display())]
     Prices {
         /// The file.
@@ -147,24 +148,24 @@ pub enum Error {
         /// The reason.
         why: String,
     },
-    /// The file of replies cannot be read or written.
+    /// The file of stored replies cannot be read or written.
     #[error("cannot {what} {}", path.display())]
     CacheFile {
         /// The action, as a verb.
         what: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// Error of the system.
+        /// The error from the operating system.
         source: io::Error,
     },
-    /// Another process uses the replies.
+    /// Another process uses the folder of replies.
     #[error("another process uses the replies in {}; wait for it or name another folder", path.display())]
     CacheInUse {
         /// The folder.
         path: PathBuf,
     },
-    /// A line of the file of replies is not one of them.
-    #[error("{}, line {line}: not a kept reply ({why}); move the file away", path.display())]
+    /// A line in the file of replies is not a stored reply.
+    #[error("{}, line {line}: not a stored reply ({why}); move the file away", path.display())]
     CacheLine {
         /// The file.
         path: PathBuf,
@@ -173,73 +174,73 @@ pub enum Error {
         /// The reason.
         why: String,
     },
-    /// A reply is not kept, and nothing may be sent.
-    #[error("no reply is kept for the request {digest} in {}; run without replay to ask for it", path.display())]
+    /// A reply is not stored, and nothing may be sent.
+    #[error("no reply is stored for the request {digest} in {}; run without replay to send it", path.display())]
     NotKept {
         /// The digest of the request.
         digest: String,
         /// The file of replies.
         path: PathBuf,
     },
-    /// The server refuses one request.
+    /// The server rejects one request.
     #[error("{url} answers {status}: {said}")]
     Refused {
-        /// The address.
+        /// The URL of the server.
         url: String,
         /// The HTTP status.
         status: u16,
-        /// The beginning of what the server said.
+        /// The beginning of the server's answer.
         said: String,
     },
-    /// The server is busy or broken, also after several attempts.
+    /// The server is busy or broken, even after several attempts.
     #[error("{url} answers {status}, tried {attempts} times: {said}")]
     Busy {
-        /// The address.
+        /// The URL of the server.
         url: String,
         /// The HTTP status.
         status: u16,
         /// Number of attempts.
         attempts: u32,
-        /// The beginning of what the server said.
+        /// The beginning of the server's answer.
         said: String,
     },
-    /// No answer came in time, also after several attempts.
+    /// No answer came in time, even after several attempts.
     #[error("{url} has not answered after {seconds} s, tried {attempts} times")]
     TimedOut {
-        /// The address.
+        /// The URL of the server.
         url: String,
-        /// The time that one attempt had.
+        /// The time limit of one attempt.
         seconds: f64,
         /// Number of attempts.
         attempts: u32,
     },
-    /// The connection broke in the middle of the answer, also after several attempts.
-    #[error("the answer of {url} breaks off, tried {attempts} times")]
+    /// The connection broke in the middle of the answer, even after several attempts.
+    #[error("the answer of {url} is incomplete, tried {attempts} times")]
     CutOff {
-        /// The address.
+        /// The URL of the server.
         url: String,
         /// Number of attempts.
         attempts: u32,
-        /// Error of the network.
+        /// The network error.
         source: reqwest::Error,
     },
-    /// The answer is longer than is read.
+    /// The answer is longer than the limit.
     #[error("the answer of {url} is longer than {bytes} bytes")]
     TooLong {
-        /// The address.
+        /// The URL of the server.
         url: String,
-        /// The most that is read.
+        /// The limit in bytes.
         bytes: usize,
     },
-    /// The answer is no chat completion.
-    #[error("the answer of {url} is no chat completion: {said}")]
+    /// The answer is not a chat completion.
+    #[error("the answer of {url} is not a chat completion: {said}")]
     Strange {
-        /// The address.
+        /// The URL of the server.
         url: String,
         /// The beginning of the answer.
         said: String,
     },
-    /// The request cannot be made from the given data.
+    /// The request cannot be built from the given data.
     #[error("{why}")]
     Input {
         /// The reason, with the file or row.
@@ -248,7 +249,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Returns whether other requests will fare no better, as with a wrong key.
+    /// Returns whether all other requests would fail too, as with a wrong key.
     pub fn is_for_all(&self) -> bool {
         !matches!(
             self,

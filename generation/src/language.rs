@@ -1,8 +1,8 @@
-//! Languages that texts are asked for in.
+//! The languages in which texts can be requested.
 
 use whatlang::{Detector, Lang, Script};
 
-/// Code of ISO 639-1, what whatlang has, and the name in English.
+/// ISO 639-1 code, whatlang's value and English name.
 const LANGUAGES: &[(&str, Lang, &str)] = &[
     ("ar", Lang::Ara, "Arabic"),
     ("cs", Lang::Ces, "Czech"),
@@ -33,7 +33,7 @@ const LANGUAGES: &[(&str, Lang, &str)] = &[
     ("zh", Lang::Cmn, "Chinese"),
 ];
 
-/// A language by its code of ISO 639-1.
+/// A language with an ISO 639-1 code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Language(usize);
 
@@ -41,7 +41,7 @@ impl Language {
     /// English.
     pub const ENGLISH: Language = Language(5);
 
-    /// Returns the language of a code, if it is one of those that can be told.
+    /// Returns the language with a code, if it is one that can be detected.
     pub fn new(code: &str) -> Option<Language> {
         LANGUAGES.iter().position(|(known, _, _)| *known == code).map(Language)
     }
@@ -61,11 +61,11 @@ impl Language {
         LANGUAGES[self.0].2
     }
 
-    /// Returns the language that a text is in instead of this one, if that is clear. Short texts
-    /// are often not.
+    /// Returns the name of the language of a text if it is clearly another language than this one.
+    /// Short texts are often unclear.
     ///
-    /// A text for another language than English only competes with English, which is what models
-    /// fall back to; two languages are told apart in a few words.
+    /// For a language other than English, only that language and English are compared, because
+    /// models fall back to English. A few words are enough to distinguish two languages.
     pub(crate) fn instead(self, text: &str) -> Option<&'static str> {
         let wanted = LANGUAGES[self.0].1;
         let others: Vec<Lang> = if self == Language::ENGLISH {
@@ -74,7 +74,8 @@ impl Language {
             vec![wanted, Lang::Eng]
         };
         let found = Detector::with_allowlist(others).detect(text)?;
-        // Another script is clear although its languages may not be told apart.
+        // Another script is a clear result, even if the languages that use it cannot be
+        // distinguished.
         let is_clear = found.is_reliable() || self != Language::ENGLISH || found.script() != Script::Latin;
         let name =
             || LANGUAGES.iter().find(|(_, language, _)| *language == found.lang()).map_or("another", |known| known.2);

@@ -1,5 +1,5 @@
-//! Texts written by language models: a client that loses nothing paid, prompt wordings, captions
-//! and conversations.
+//! Texts written by language models: prompt wordings, captions and conversations, and a client that
+//! stores every reply that was paid for.
 //!
 //! ```no_run
 //! use lynxdata_generation::{Budget, Cache, Client, Dollars, Endpoint, EndpointConfig};
@@ -22,16 +22,16 @@
 //! # }
 //! ```
 //!
-//! In the order in which a request meets them:
+//! The parts, in the order in which a request passes them:
 //!
-//! * [`wordings`] and [`texts`]: what is asked for, and the named rules that replies pass;
-//! * [`Client`]: kept replies, the budget, and how many requests at once;
-//! * [`Cache`]: replies by the digest of their request, on the disk before they are used;
-//! * [`Budget`] and [`Prices`]: what may be spent, with what is in flight counted at its worst;
-//! * [`Endpoint`]: one model on one server, asked again where that helps.
+//! * [`wordings`] and [`texts`]: build the requests, and check replies with named rules;
+//! * [`Client`]: combines stored replies, the budget, and a limit of concurrent requests;
+//! * [`Cache`]: stores replies by the digest of their request, on disk before they are used;
+//! * [`Budget`] and [`Prices`]: limit the cost. Requests in flight count with their maximum cost;
+//! * [`Endpoint`]: one model on one server, with retries where they can help.
 //!
-//! It does not stream replies, use tools or batch files, and it judges no meaning: what passes the
-//! rules waits for a person's review.
+//! The crate does not stream replies, use tools or batch files. It does not judge meaning: texts
+//! that pass the rules still need a review by a person.
 
 mod cache;
 mod client;

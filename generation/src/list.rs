@@ -1,22 +1,22 @@
-//! Replies taken apart: thoughts, fences, JSON, lists.
+//! Parses replies: thoughts, code fences, JSON and lists.
 
 use serde_json::Value;
 
-/// Returns a reply without the thoughts that some models write before it, between `<think>` and
-/// `</think>`.
+/// Returns a reply without the thoughts between `<think>` and `</think>` that some models write
+/// before it.
 pub(crate) fn without_thoughts(text: &str) -> &str {
     text.rsplit_once("</think>").map_or(text, |(_, after)| after).trim()
 }
 
-/// Returns the JSON in a reply: all of it, what is in a fence, or what is from the first bracket to
-/// the last.
+/// Returns the JSON in a reply: the whole reply, or the part from the first bracket to the last,
+/// which also covers code fences.
 pub(crate) fn json_in(text: &str) -> Option<Value> {
     let text = without_thoughts(text);
     if let Ok(value) = serde_json::from_str::<Value>(text) {
         return Some(value);
     }
     let start = text.find(['[', '{'])?;
-    // A list that uses slots begins with braces too.
+    // A list of wordings with slots also begins with braces.
     if text[start..].starts_with("{{") {
         return None;
     }
@@ -25,17 +25,17 @@ pub(crate) fn json_in(text: &str) -> Option<Value> {
     (value.is_object() || value.is_array()).then_some(value)
 }
 
-/// Returns the items of a list in a reply: JSON with one list, numbered or marked lines, or else
-/// every line.
+/// Returns the items of a list in a reply: JSON with one list, numbered or bulleted lines, or
+/// otherwise every line.
 ///
-/// Text before the first number and after an empty line is no item; a line without a number goes on
-/// with the item before. The last item of a reply that was cut is left out.
+/// Text before the first number and after an empty line is not an item. A line without a number
+/// continues the previous item. The last item of a reply that was cut off is left out.
 pub(crate) fn items(text: &str, is_cut: bool) -> Vec<String> {
     if let Some(value) = json_in(text) {
         return texts_of(&value);
     }
     let text = without_thoughts(text);
-    // Half of a list in JSON is no list of another form.
+    // An incomplete JSON list must not be read as another form of list.
     if text.starts_with('{') && !text.starts_with("{{") || text.starts_with("[\"") {
         return Vec::new();
     }
@@ -90,11 +90,11 @@ fn after_mark(line: &str) -> Option<&str> {
         return None;
     }
     let rest = rest.strip_prefix([')', '.', ':'])?.trim_start_matches("**");
-    // "3.5 of them" is no item.
+    // "3.5 of them" is not an item.
     (!rest.starts_with(|c: char| c.is_ascii_digit())).then(|| rest.trim())
 }
 
-/// Returns the items of a line that holds several, as in "4) one; 5) two;".
+/// Returns the items of a line with several items, as in "4) one; 5) two;".
 fn split_inline(item: &str) -> Vec<String> {
     let mut pieces = vec![String::new()];
     for piece in item.split_inclusive(';') {
@@ -109,12 +109,12 @@ fn split_inline(item: &str) -> Vec<String> {
     pieces
 }
 
-/// Returns an item without the quotes, the semicolon or the dash around it.
+/// Returns an item without quotes around it or a semicolon or dash at its end.
 fn bare(item: &str) -> String {
     let item = item.trim().trim_end_matches(';').trim_end_matches(" -").trim_end();
     for (open, close) in [('"', '"'), ('“', '”'), ('\'', '\''), ('`', '`')] {
         let inner = item.strip_prefix(open).and_then(|item| item.strip_suffix(close));
-        // Quotes that are part of the text come in more than one pair.
+        // If there are more quotes inside, the outer ones are part of the text.
         if let Some(inner) = inner.filter(|inner| !inner.contains([open, close])) {
             return inner.trim().to_owned();
         }

@@ -1,4 +1,4 @@
-//! What requests cost, and the limit that they may not pass.
+//! Costs of requests, and a limit for them.
 
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
@@ -11,11 +11,11 @@ use tokio::sync::Notify;
 use crate::dollars::{Dollars, PER_DOLLAR};
 use crate::{Error, Request, Result, Usage};
 
-/// Characters of a token of English, in the rule of thumb of OpenAI's help pages ("What are tokens
-/// and how to count them").
+/// Characters per token of English text, by the rule of thumb on OpenAI's help pages ("What are
+/// tokens and how to count them").
 const BYTES_PER_TOKEN: u64 = 4;
-/// Tokens that a chat template puts around one message, at most: role names and marks of beginning
-/// and end.
+/// The maximum number of tokens that a chat template adds to one message: role names and start and
+/// end markers.
 const TOKENS_PER_MESSAGE: u64 = 16;
 /// The price of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
@@ -25,14 +25,14 @@ pub struct Price {
     pub input: f64,
     /// Dollars per million tokens of replies.
     pub output: f64,
-    /// The most tokens that one picture can be; only needed where pictures are sent.
+    /// The maximum number of tokens of one image; only needed if images are sent.
     pub tokens_per_picture: Option<u64>,
 }
 
 impl Price {
-    /// Returns the cost of so many tokens.
+    /// Returns the cost of a number of tokens.
     pub fn cost(&self, usage: Usage) -> Dollars {
-        // A dollar per million tokens is a millionth of a dollar a token.
+        // A price per million tokens, divided by a million, is the price per token.
         let per_token = |price: f64| (price * PER_DOLLAR / 1e6).round() as u64;
         let cost = |tokens: u64, price: f64| tokens.saturating_mul(per_token(price));
         Dollars(cost(usage.input, self.input).saturating_add(cost(usage.output, self.output)))
@@ -55,14 +55,16 @@ impl Prices {
         Prices::parse(&text).map_err(fault)
     }
 
-    /// Reads the text of a table; the error says what is wrong.
+    /// Parses the text of a table; the error says what is wrong.
     fn parse(text: &str) -> std::result::Result<Prices, String> {
         let prices: Prices = toml::from_str(text)
-            .map_err(|error| format!("not a table of prices, as [\"model\"] with input and output: {error}"))?;
+            .map_err(|error| format!("not a table of prices such as [\"model\"] with input and output: {error}"))?;
         for (model, price) in &prices.0 {
             for (name, value) in [("input", price.input), ("output", price.output)] {
                 if Dollars::new(value).is_none() {
-                    return Err(format!("{name} of {model} is {value}; dollars per million tokens are needed"));
+                    return Err(format!(
+                        "{name} of {model} is {value}; it must be dollars per million tokens, 0 or more"
+                    ));
                 }
             }
         }
@@ -80,9 +82,9 @@ impl Prices {
 pub struct Estimate {
     /// Requests that would be sent.
     pub requests: u64,
-    /// Tokens of the requests by the rule of thumb, and of the longest replies.
+    /// Tokens of the requests by the rule of thumb, and of replies of maximum length.
     pub likely: Usage,
-    /// The most tokens that they can have.
+    /// The maximum number of tokens that they can have.
     pub most: Usage,
     /// The cost of `likely`, if the price is known.
     pub likely_cost: Option<Dollars>,
@@ -93,18 +95,19 @@ pub struct Estimate {
 /// Requests that were sent, and their cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Spending {
-    /// Attempts that the server took up.
+    /// The number of attempts that the server accepted.
     pub requests: u64,
-    /// Tokens as the server reports them; where it reports none, the most that the request and its
+    /// Tokens as reported by the server. If it reports none, the maximum that the request and its
     /// reply can have.
     pub tokens: Usage,
-    /// Attempts whose tokens the server did not report, as it broke off or was too late.
+    /// The number of attempts whose tokens the server did not report, for example because the
+    /// connection broke or timed out.
     pub unreported: u64,
     /// Their cost; 0 without a price.
     pub cost: Dollars,
 }
 
-/// A limit of costs, and what was spent of it.
+/// A cost limit, and the amount spent so far.
 #[derive(Debug)]
 pub struct Budget {
     model: String,
@@ -117,7 +120,7 @@ pub struct Budget {
 #[derive(Debug, Default)]
 struct State {
     spent: Spending,
-    /// The most that requests in flight may cost.
+    /// The maximum cost of the requests in flight.
     reserved: Dollars,
 }
 
@@ -125,7 +128,7 @@ impl Budget {
     /// Returns a budget for a model.
     ///
     /// # Errors
-    /// If there is a limit and no price, as it could not be kept.
+    /// If there is a limit but no price, because the limit could not be enforced.
     pub fn new(model: &str, prices: &Prices, max: Option<Dollars>) -> Result<Budget> {
         let price = prices.get(model);
         if max.is_some() && price.is_none() {
@@ -144,12 +147,12 @@ impl Budget {
         self.price
     }
 
-    /// Returns what was spent so far.
+    /// Returns the requests and costs so far.
     pub fn spending(&self) -> Spending {
         self.state().spent
     }
 
-    /// Returns what requests may come to.
+    /// Returns the estimated cost of requests.
     pub fn estimate(&self, requests: impl IntoIterator<Item = impl Borrow<Request>>) -> Estimate {
         let (mut count, mut likely, mut most) = (0, Usage::default(), Usage::default());
         for request in requests {
@@ -166,16 +169,16 @@ impl Budget {
         Estimate { requests: count, likely, most, likely_cost: cost(likely), most_cost: cost(most) }
     }
 
-    /// Returns the most tokens that a request and its reply can have. A token of a byte-level
-    /// vocabulary is a byte or more, so there are no more tokens than bytes.
+    /// Returns the maximum number of tokens of a request and its reply. A token of a byte-level
+    /// vocabulary has at least one byte, so there are no more tokens than bytes.
     fn worst(&self, request: &Request) -> Usage {
         let pictures = request.pictures() * self.price.and_then(|price| price.tokens_per_picture).unwrap_or(0);
         let marks = TOKENS_PER_MESSAGE * (request.messages.len() as u64 + 1);
         Usage { input: request.text_bytes() + marks + pictures, output: u64::from(request.max_tokens) }
     }
 
-    /// Sets aside the most that a request may cost. Where that is only too much because of requests
-    /// in flight, it waits for them.
+    /// Reserves the maximum cost of a request. If it exceeds the limit only because of requests in
+    /// flight, waits for them.
     pub(crate) async fn reserve(&self, request: &Request) -> Result<Reservation<'_>> {
         let needs_tokens = self.max.is_some() && request.pictures() > 0;
         if needs_tokens && self.price.and_then(|price| price.tokens_per_picture).is_none() {
@@ -211,8 +214,8 @@ impl Budget {
     }
 }
 
-/// Money that is set aside for one attempt. Once it is sent, an attempt that ends without a report
-/// counts with all of it.
+/// A reserved amount for one attempt. An attempt that was sent but ends without a report counts
+/// with the whole amount.
 pub(crate) struct Reservation<'a> {
     budget: &'a Budget,
     worst: Usage,
@@ -221,12 +224,12 @@ pub(crate) struct Reservation<'a> {
 }
 
 impl Reservation<'_> {
-    /// Notes whether the server may charge for the attempt.
+    /// Sets whether the server may charge for the attempt.
     pub(crate) fn sent(&mut self, sent: bool) {
         self.sent = sent;
     }
 
-    /// Counts what the server reports, or the most that it can be, and returns it.
+    /// Counts the reported tokens, or the maximum if none are reported, and returns them.
     pub(crate) fn settle(mut self, reported: Option<Usage>) -> Usage {
         let usage = reported.unwrap_or(self.worst);
         self.sent = false;
@@ -270,7 +273,7 @@ mod tests {
     }
 
     fn budget(max: f64) -> Budget {
-        // 100 dollars a million tokens: a hundredth of a cent a token.
+        // 100 dollars per million tokens: a hundredth of a cent per token.
         let prices = Prices::parse("[m]\ninput = 100.0\noutput = 100.0\n").unwrap();
         Budget::new("m", &prices, Dollars::new(max)).unwrap()
     }
@@ -317,7 +320,7 @@ mod tests {
 
     #[test]
     fn what_is_in_flight_counts_with_the_worst_case() {
-        // A request is 8 + 32 + 60 = 100 tokens at most, a cent; two and a half fit.
+        // A request has at most 8 + 32 + 60 = 100 tokens, which cost a cent; two and a half fit.
         let budget = budget(0.025);
         let request = request("12345678", 60);
         block_on(async {

@@ -1,4 +1,4 @@
-//! What is asked of a model, and what it replies.
+//! Requests to a model, and its replies.
 
 use std::fmt;
 use std::path::Path;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::{Error, Result};
 
-/// First bytes and types of pictures that servers take.
+/// First bytes and media types of images that servers accept.
 const PICTURES: &[(&[u8], &str)] = &[
     (&[0xff, 0xd8, 0xff], "image/jpeg"),
     (b"\x89PNG\r\n\x1a\n", "image/png"),
@@ -18,7 +18,7 @@ const PICTURES: &[(&[u8], &str)] = &[
     (b"RIFF", "image/webp"),
 ];
 
-/// Who says a message.
+/// The role of the author of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
@@ -35,16 +35,16 @@ pub enum Role {
 pub enum Part {
     /// Text.
     Text(String),
-    /// A picture as a data URL; see [`data_url`].
+    /// An image as a data URL; see [`data_url`].
     Picture(String),
 }
 
 /// One message of a request.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Message {
-    /// Who says it.
+    /// The role of its author.
     pub role: Role,
-    /// Texts and pictures of the message.
+    /// The texts and images of the message.
     pub parts: Vec<Part>,
 }
 
@@ -57,24 +57,24 @@ pub struct Schema {
     pub schema: Value,
 }
 
-/// A request to a model, whatever server has it.
+/// A request to a model, independent of the server.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
     /// The messages in order.
     pub messages: Vec<Message>,
     /// The longest reply in tokens; a longer one is cut.
     pub max_tokens: u32,
-    /// Randomness of the draw of tokens; 0 takes the likeliest.
+    /// The sampling temperature; 0 takes the most likely token.
     pub temperature: f64,
-    /// Makes requests with equal messages different ones, and their replies too if the server draws
-    /// by it.
+    /// A seed that makes requests with equal messages different, and also their replies if the
+    /// server uses it for sampling.
     pub seed: Option<u64>,
-    /// The form of the reply; a server that does not offer it is asked without.
+    /// The form of the reply. For servers without structured replies it is left out.
     pub schema: Option<Schema>,
 }
 
-/// BLAKE3 of a request and its model: the key of a kept reply, and the provenance of what is made
-/// of it.
+/// The BLAKE3 hash of a request and its model: the key of a stored reply, and the provenance of
+/// texts made from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Digest(pub(crate) [u8; 32]);
 
@@ -85,7 +85,7 @@ impl fmt::Display for Digest {
 }
 
 impl Message {
-    /// Returns a message of text.
+    /// Returns a message with one text.
     pub fn text(role: Role, text: impl Into<String>) -> Message {
         Message { role, parts: vec![Part::Text(text.into())] }
     }
@@ -106,19 +106,19 @@ impl Message {
 }
 
 impl Request {
-    /// Returns the digest of this request to a model. The server is not part of it, so replies
-    /// serve wherever the model runs.
+    /// Returns the digest of this request to a model. The server is not part of it, so stored
+    /// replies are valid wherever the model runs.
     pub fn digest(&self, model: &str) -> Digest {
         Digest(*blake3::hash(self.neutral(model).to_string().as_bytes()).as_bytes())
     }
 
-    /// Returns the number of pictures.
+    /// Returns the number of images.
     pub fn pictures(&self) -> u64 {
         let parts = self.messages.iter().flat_map(|message| &message.parts);
         parts.filter(|part| matches!(part, Part::Picture(_))).count() as u64
     }
 
-    /// Returns the length of all texts in bytes of UTF-8.
+    /// Returns the length of all texts and of the schema in bytes of UTF-8.
     pub fn text_bytes(&self) -> u64 {
         let parts = self.messages.iter().flat_map(|message| &message.parts);
         let schema = self.schema.as_ref().map_or(0, |schema| schema.schema.to_string().len());
@@ -126,8 +126,8 @@ impl Request {
         (texts + schema) as u64
     }
 
-    /// Returns the request as it is digested and kept: pictures are named by their digests, which
-    /// are as good as they and short.
+    /// Returns the request in the form that is hashed and stored. Images are replaced by their
+    /// digests, which identify them and are short.
     pub(crate) fn neutral(&self, model: &str) -> Value {
         let mut messages: Vec<Value> = Vec::new();
         for message in &self.messages {
@@ -147,7 +147,7 @@ impl Request {
         })
     }
 
-    /// Returns the body as OpenAI's chat completions have it.
+    /// Returns the body in the format of OpenAI's chat completions.
     pub(crate) fn body(&self, model: &str, dialect: Dialect) -> Value {
         let mut body = json!({
             "model": model,
@@ -167,12 +167,12 @@ impl Request {
     }
 }
 
-/// Features that a server was found to lack.
+/// Features in which a server turned out to differ from the default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Dialect {
-    /// Replies are plain text; `response_format` is refused.
+    /// Replies are plain text, because the server rejects `response_format`.
     pub(crate) plain: bool,
-    /// The limit of the reply is called `max_completion_tokens`.
+    /// The limit of tokens in the reply is called `max_completion_tokens`.
     pub(crate) completion_tokens: bool,
 }
 
@@ -180,11 +180,11 @@ pub(crate) struct Dialect {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Finish {
-    /// The model came to its end.
+    /// The model ended the reply.
     Stop,
-    /// The limit of tokens cut it.
+    /// The token limit cut the reply.
     Length,
-    /// Something else, as the server calls it.
+    /// Another reason, by the name that the server gives.
     #[serde(untagged)]
     Other(String),
 }
@@ -196,22 +196,22 @@ pub struct Reply {
     pub text: String,
     /// The reason why it ends there.
     pub finish: Finish,
-    /// The model's refusal, where the server tells refusals apart.
+    /// The model's refusal, if the server reports refusals separately.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<String>,
-    /// The model as the server names it, which may be more exact than the name it was asked by.
+    /// The model name from the server, which may be more exact than the requested name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
 }
 
 impl Reply {
-    /// Returns whether it ended because of the limit of tokens.
+    /// Returns whether it ended because of the token limit.
     pub fn is_cut(&self) -> bool {
         self.finish == Finish::Length
     }
 }
 
-/// Tokens of a request and its reply.
+/// The number of tokens of a request and its reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Usage {
     /// Tokens of the request.
@@ -220,15 +220,15 @@ pub struct Usage {
     pub output: u64,
 }
 
-/// Returns a picture file as a data URL.
+/// Returns an image file as a data URL.
 ///
 /// # Errors
-/// If it cannot be read, or is none of JPEG, PNG, GIF and WebP, which are what servers take.
+/// If it cannot be read, or is not JPEG, PNG, GIF or WebP, the formats that servers accept.
 pub fn data_url(path: &Path) -> Result<String> {
     let bytes = std::fs::read(path)
         .map_err(|error| Error::Input { why: format!("cannot read {}: {error}", path.display()) })?;
     let Some((_, name)) = PICTURES.iter().find(|(magic, _)| bytes.starts_with(magic)) else {
-        let why = format!("{} is no JPEG, PNG, GIF or WebP picture, which are what servers take", path.display());
+        let why = format!("{} is not a JPEG, PNG, GIF or WebP image, the formats that servers accept", path.display());
         return Err(Error::Input { why });
     };
     Ok(format!("data:{name};base64,{}", STANDARD.encode(bytes)))

@@ -1,4 +1,4 @@
-//! A server on the loopback interface that behaves as a test wants it to.
+//! A server on the loopback interface whose behaviour a test defines.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 pub(crate) enum Answer {
     /// Sends these bytes and closes the connection.
     Bytes(Vec<u8>),
-    /// Says nothing until the client goes away.
+    /// Sends nothing until the client disconnects.
     Silence,
 }
 
@@ -21,7 +21,7 @@ pub(crate) struct Server {
 }
 
 impl Answer {
-    /// Returns a reply with so many tokens of the request and of itself as it has words.
+    /// Returns a reply that reports 10 tokens for the request and one token per word for itself.
     pub(crate) fn says(text: &str) -> Answer {
         Answer::finishes(text, "stop")
     }
@@ -61,7 +61,7 @@ impl Server {
         Server { address, requests }
     }
 
-    /// Returns what was asked since the last call, with `path` and `authorization` of the head.
+    /// Returns the requests since the last call, with `path` and `authorization` from the head.
     pub(crate) fn requests(&self) -> Vec<Value> {
         std::mem::take(&mut *self.requests.lock().unwrap())
     }

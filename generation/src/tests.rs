@@ -1,4 +1,4 @@
-//! The client against a server that misbehaves in every way.
+//! Tests of the client against a server that misbehaves in many ways.
 
 use std::time::{Duration, Instant};
 
@@ -37,8 +37,8 @@ fn ask(client: &Client, text: &str) -> Result<String> {
     block_on(client.complete(&request(text))).map(|completion| completion.reply.text)
 }
 
-/// The error of one request to a server that always gives this answer, and how many requests it
-/// saw.
+/// Returns the error of one request to a server that always gives this answer, and the number of
+/// requests that the server received.
 fn fails(answer: impl Fn() -> Answer + Send + Sync + 'static) -> (Error, usize) {
     let server = Server::start(move |_, _| answer());
     let error = ask(&client(&server), "a").unwrap_err();
@@ -79,7 +79,7 @@ fn a_busy_server_is_asked_again() {
 #[test]
 fn a_pause_that_is_too_long_ends_the_run() {
     let (error, requests) = fails(|| Answer::of(429, "retry-after: 3600\r\n", ""));
-    assert!(error.to_string().ends_with("asks to wait 3600 s; run the same command again then"), "{error}");
+    assert!(error.to_string().ends_with("asks to wait 3600 s; run the same command again after that time"), "{error}");
     assert_eq!((error.is_for_all(), requests), (true, 1));
 }
 
@@ -93,11 +93,11 @@ fn what_is_wrong_for_all_is_not_tried_again() {
             "refuses the key (401): Incorrect API key provided: [key]",
         ),
         (403, "", "no", "refuses the key (403)"),
-        (402, "", "pay", "used up (402): pay"),
-        (429, "", "{\"error\": {\"code\": \"insufficient_quota\"}}", "used up (429)"),
+        (402, "", "pay", "has no credit left (402): pay"),
+        (429, "", "{\"error\": {\"code\": \"insufficient_quota\"}}", "has no credit left (429)"),
         (404, "", "The model `m` does not exist", "has no model m (404)"),
         (400, "", "{\"code\": \"model_not_found\"}", "has no model m (400)"),
-        (404, "", "<h1>Nothing here</h1>", "is it the address of chat completions?"),
+        (404, "", "<h1>Nothing here</h1>", "check that this is the URL of chat completions"),
         (
             307,
             "location: https://elsewhere.example/?k=sk-s3cret-0123\r\n",
@@ -132,10 +132,14 @@ fn what_is_wrong_with_one_request_leaves_the_others() {
     let cases: [(u16, &str, &str); 6] = [
         (413, "too large", "413: too large"),
         (400, "context too long", "400: context too long"),
-        (200, "{\"choices\": [", "no chat completion"),
-        (200, "{\"choices\": []}", "no chat completion"),
-        (200, "{\"choices\": [{\"message\": {\"content\": null}, \"finish_reason\": \"stop\"}]}", "no chat completion"),
-        (200, "[1]", "no chat completion"),
+        (200, "{\"choices\": [", "not a chat completion"),
+        (200, "{\"choices\": []}", "not a chat completion"),
+        (
+            200,
+            "{\"choices\": [{\"message\": {\"content\": null}, \"finish_reason\": \"stop\"}]}",
+            "not a chat completion",
+        ),
+        (200, "[1]", "not a chat completion"),
     ];
     for (status, body, told) in cases {
         let (error, requests) = fails(move || Answer::of(status, json, body));
@@ -182,7 +186,7 @@ fn a_huge_answer_is_not_read() {
         let text = "x".repeat(3000);
         match number {
             0 => Answer::says(&text),
-            // Without a length the bytes themselves are counted.
+            // Without a length header, the bytes are counted.
             _ => Answer::Bytes(format!("HTTP/1.1 200 x\r\nconnection: close\r\n\r\n\"{text}\"").into_bytes()),
         }
     });
@@ -203,7 +207,7 @@ fn the_end_of_a_reply_is_told() {
         3 => Answer::json(200, &json!({"choices": [{"message": {"content": null}, "finish_reason": "length"}]})),
         _ => {
             let parts = json!([{"type": "text", "text": "in "}, {"type": "text", "text": "parts"}]);
-            // JSON under another type is JSON.
+            // JSON with another content type is still JSON.
             let body = json!({"choices": [{"message": {"content": parts}}]}).to_string();
             Answer::of(200, "content-type: text/plain\r\n", &body)
         }
@@ -242,7 +246,7 @@ fn what_a_server_does_not_offer_is_left_out_from_then_on() {
         .collect();
     assert_eq!(fields, [(true, true), (false, true), (false, false), (false, false)]);
     assert_eq!(client.spending().requests, 2, "refusals cost nothing");
-    // A 400 that says the same of a request without a schema is about something else.
+    // A 400 with the same message for a request without a schema has another reason.
     let (error, requests) = fails(|| Answer::of(400, "", "response_format is wrong"));
     assert_eq!((error.is_for_all(), requests), (false, 1));
 }
@@ -298,12 +302,12 @@ fn what_was_received_before_a_kill_is_kept() {
     while server.requests.lock().unwrap().len() < 3 {
         std::thread::sleep(Duration::from_millis(1));
     }
-    // The third request is on its way.
+    // The third request is in flight.
     runtime.shutdown_background();
     assert!(block_on(work).unwrap_err().is_cancelled());
     server.requests();
     let cache = loop {
-        // The folder is free once the work is dropped.
+        // The folder is unlocked once the future is dropped.
         match Cache::open(folder.path()) {
             Err(Error::CacheInUse { .. }) => std::thread::sleep(Duration::from_millis(1)),
             opened => break opened.unwrap(),
@@ -324,8 +328,8 @@ fn the_limit_of_costs_is_never_passed() {
     std::fs::write(&table, "[m]\ninput = 100.0\noutput = 100.0\n").unwrap();
     let prices = Prices::read(&table).unwrap();
     let server = Server::start(|_, _| Answer::says("one two three four five six seven eight nine ten"));
-    // A reply costs 20 tokens, 0.2 cents; it may cost 133 tokens, 1.33 cents. Of 3 cents, 1.8 are
-    // spent when no other request may begin.
+    // A reply has 20 tokens and costs 0.2 cents; it may have 133 tokens and cost 1.33 cents. Of 3
+    // cents, 1.8 are spent when no further request may begin.
     let budget = Budget::new("m", &prices, Dollars::new(0.03)).unwrap();
     let client = client_of(config(&server), None, budget);
     let (mut done, mut over) = (0, Vec::new());

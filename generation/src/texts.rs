@@ -1,10 +1,10 @@
-//! Captions, conversations, descriptions and reasoning written from what is known of a picture:
-//! captions and boxes.
+//! Writes captions, conversations, descriptions and reasoning from the captions and boxes of an
+//! image.
 //!
-//! The model sees no picture. That is how LLaVA's instruction data was made (arXiv 2304.08485,
-//! section 3): captions and boxes stand for the picture, and the model writes as if it saw it. What
-//! it writes passes all of [`RULES`] or is kept apart with the name of the rule that refused it,
-//! and is marked as written by a machine.
+//! The model does not see the image. LLaVA's instruction data was made like this (arXiv 2304.08485,
+//! section 3): captions and boxes represent the image, and the model writes as if it saw it. A text
+//! must pass all of [`RULES`]; otherwise it is returned separately with the name of the rule that
+//! refused it. Output is marked as machine-written.
 
 use std::collections::BTreeSet;
 
@@ -15,13 +15,13 @@ use unicode_segmentation::UnicodeSegmentation as _;
 
 use crate::{Client, Completion, Error, Estimate, Language, Message, Reply, Request, Result, Role, Schema, list};
 
-/// The instruction of a detailed description: the prompt of the Lynx paper for such data (arXiv
+/// The question for a detailed description: the prompt of the Lynx paper for such data (arXiv
 /// 2307.02469, table 10).
 const DESCRIBE: &str = "Describe the image in detail.";
-/// Sampling temperature: some variety between pictures, little invention. Ours.
+/// The sampling temperature: some variety between images, little invention. Our choice.
 const TEMPERATURE: f64 = 0.7;
 
-/// Words that speak of the text that the model saw instead of a picture.
+/// Words that refer to the text that the model saw instead of an image.
 const SOURCES: &[&str] = &[
     "caption",
     "captions",
@@ -36,7 +36,7 @@ const SOURCES: &[&str] = &[
     "based on the description",
     "based on the information",
 ];
-/// Words that a model says of itself, or instead of an answer.
+/// Words that a model says about itself, or instead of an answer.
 const ASSISTANT: &[&str] = &[
     "as an ai",
     "language model",
@@ -50,19 +50,19 @@ const ASSISTANT: &[&str] = &[
     "i can't assist",
     "sure here",
 ];
-/// Words that say nothing of a picture, of four letters or more.
+/// Words of four letters or more that say nothing about an image.
 const COMMON: &[&str] = &[
     "that", "this", "here", "with", "from", "into", "over", "under", "there", "their", "they", "them", "then", "while",
     "which", "where", "some", "other", "very", "have", "been", "being", "front", "next", "near", "behind", "beside",
     "image", "picture", "photo",
 ];
-/// Two words are taken for forms of one if so many first letters are equal, as in "riding" and
+/// Two words count as forms of one word if this many first letters are equal, as in "riding" and
 /// "rides".
 const STEM: usize = 3;
-/// The least share of the words of a caption that captions and boxes have. Ours: to say the same
-/// better, most words stay.
+/// The minimum share of the words of a caption that must be in the given captions and boxes. Our
+/// choice: a better caption with the same content keeps most words.
 const KNOWN: f64 = 0.5;
-/// Words under which people go in texts; datasets call them `person`.
+/// Words for people in texts; datasets call them `person`.
 const PEOPLE: &[&str] = &[
     "person", "persons", "people", "man", "men", "woman", "women", "boy", "boys", "girl", "girls", "child", "children",
     "kid", "kids", "baby", "guy", "lady", "player", "players", "rider", "skier", "surfer", "someone", "group", "crowd",
@@ -72,26 +72,27 @@ const PEOPLE: &[&str] = &[
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// One caption that says what the given ones say, better.
+    /// One caption with the content of the given ones, but better worded.
     Caption,
     /// Questions and answers.
     Conversation,
     /// One long description.
     Description,
-    /// One question that takes thought, and an answer with reasons.
+    /// One question that needs reasoning, and an answer with reasons.
     Reasoning,
 }
 
-/// An object in a picture.
+/// An object in an image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Object {
     /// Its name.
     pub name: String,
-    /// Left, top, right and bottom, in the unit of the data; LLaVA's are parts of width and height.
+    /// Left, top, right and bottom, in the unit of the data; in LLaVA's data, fractions of width
+    /// and height.
     pub edges: [f64; 4],
 }
 
-/// The known facts about a picture.
+/// The known facts about an image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Context {
     /// The id of the row.
@@ -100,11 +101,11 @@ pub struct Context {
     pub captions: Vec<String>,
     /// Objects with their boxes.
     pub objects: Vec<Object>,
-    /// The picture as the row names it, which goes into the output.
+    /// The image in the row, which is copied to the output.
     pub image: Option<String>,
 }
 
-/// Who says a turn.
+/// The speaker of a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Speaker {
     /// Asks.
@@ -116,7 +117,7 @@ pub enum Speaker {
 /// One turn of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Turn {
-    /// Who says it.
+    /// The speaker.
     pub speaker: Speaker,
     /// The text of the turn.
     pub text: String,
@@ -125,7 +126,7 @@ pub struct Turn {
 /// A text that passed all rules.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Written {
-    /// The turns; the only one of a caption is the caption.
+    /// The turns; for a caption, only the caption.
     pub turns: Vec<Turn>,
     /// The model, as the server calls it.
     pub model: String,
@@ -153,7 +154,7 @@ pub struct Refused {
 pub enum Outcome {
     /// A text that passed all rules.
     Written(Written),
-    /// A text that did not.
+    /// A text that a rule refused.
     Refused(Refused),
     /// No text.
     Failed(Error),
@@ -166,8 +167,8 @@ pub struct Wanted {
     pub kind: Kind,
     /// Its language.
     pub language: Language,
-    /// Names of objects of all rows: one that a text names, although neither captions nor boxes of
-    /// its row do, is invented.
+    /// Names of objects of all rows. If a text names one of them that is not in the captions and
+    /// boxes of its row, the object is invented.
     pub vocabulary: BTreeSet<String>,
 }
 
@@ -176,7 +177,7 @@ impl Context {
     /// 0.2, 0.5, 0.9]}]}`.
     ///
     /// # Errors
-    /// What is missing or wrong.
+    /// Returns what is missing or wrong.
     pub fn from_json(row: &Value) -> std::result::Result<Context, String> {
         let id = match &row["id"] {
             Value::String(id) => id.clone(),
@@ -186,14 +187,14 @@ impl Context {
         let captions = match &row["captions"] {
             Value::Null => Vec::new(),
             captions => serde_json::from_value::<Vec<String>>(captions.clone())
-                .map_err(|_| "captions is no list of texts".to_owned())?,
+                .map_err(|_| "captions is not a list of texts".to_owned())?,
         };
         let captions: Vec<String> =
             captions.iter().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()).collect();
         let boxes = match &row["boxes"] {
             Value::Null => &Vec::new(),
             Value::Array(boxes) => boxes,
-            _ => return Err("boxes is no list".to_owned()),
+            _ => return Err("boxes is not a list".to_owned()),
         };
         let objects = boxes.iter().map(object).collect::<std::result::Result<Vec<_>, _>>()?;
         if captions.is_empty() && objects.is_empty() {
@@ -202,7 +203,7 @@ impl Context {
         Ok(Context { id, captions, objects, image: row["image"].as_str().map(str::to_owned) })
     }
 
-    /// Returns what stands for the picture in a request.
+    /// Returns the text that represents the image in a request.
     fn text(&self) -> String {
         let mut text = String::new();
         for caption in &self.captions {
@@ -216,18 +217,18 @@ impl Context {
 }
 
 fn object(row: &Value) -> std::result::Result<Object, String> {
-    let wanted = || format!("{row} is no box, as {{\"name\": \"dog\", \"box\": [left, top, right, bottom]}}");
+    let wanted = || format!("{row} is not a box such as {{\"name\": \"dog\", \"box\": [left, top, right, bottom]}}");
     let name = row["name"].as_str().map(str::trim).filter(|name| !name.is_empty()).ok_or_else(wanted)?;
     let edges: [f64; 4] = serde_json::from_value(row["box"].clone()).map_err(|_| wanted())?;
     let [left, top, right, bottom] = edges;
     if left > right || top > bottom {
-        return Err(format!("the box of {name} ends before it begins"));
+        return Err(format!("the box of {name} has its right or bottom edge before its left or top edge"));
     }
     Ok(Object { name: name.to_owned(), edges })
 }
 
 impl Kind {
-    /// Returns what the model is told.
+    /// Returns the instruction for the model.
     fn instruction(self) -> &'static str {
         match self {
             Kind::Caption => {
@@ -245,10 +246,10 @@ impl Kind {
         }
     }
 
-    /// Sentence of the request for every kind.
+    /// A sentence in the requests of every kind.
     const ALWAYS: &str = "Write as if you saw the picture: do not mention captions, boxes, numbers of positions or the text that you got.";
 
-    /// Returns the longest reply in tokens.
+    /// Returns the maximum length of the reply in tokens.
     fn max_tokens(self) -> u32 {
         match self {
             Kind::Caption => 128,
@@ -256,8 +257,8 @@ impl Kind {
         }
     }
 
-    /// Returns the fewest and the most words of an answer. Ours: wide enough for every genuine text
-    /// of its kind, too narrow for what went wrong.
+    /// Returns the minimum and maximum number of words of an answer. Our choice: wide enough for
+    /// every genuine text of its kind, but too narrow for failed ones.
     fn words(self) -> (usize, usize) {
         match self {
             Kind::Caption => (3, 60),
@@ -267,7 +268,7 @@ impl Kind {
         }
     }
 
-    /// Returns the fewest and the most questions.
+    /// Returns the minimum and maximum number of questions.
     fn questions(self) -> (usize, usize) {
         match self {
             Kind::Caption => (0, 0),
@@ -286,7 +287,7 @@ struct Judged<'a> {
 }
 
 impl Judged<'_> {
-    /// Returns all that was said, as words in lower case with one space around each.
+    /// Returns all words of the turns in lower case, with a space before and after each.
     fn words(&self) -> String {
         let texts: Vec<&str> = self.turns.iter().map(|turn| turn.text.as_str()).collect();
         format!(" {} ", normalise(&texts.join(" ")))
@@ -297,12 +298,12 @@ impl Judged<'_> {
 pub struct Rule {
     /// Its name, under which refusals are counted.
     pub name: &'static str,
-    /// The texts that it refuses, in words.
+    /// A description of the texts that it refuses.
     pub about: &'static str,
     fault: fn(&Judged) -> Option<String>,
 }
 
-/// All rules in the order in which they are asked; the first that refuses is the one that is told.
+/// All rules in the order in which they are applied. The first one that refuses a text is reported.
 pub const RULES: &[Rule] = &[
     Rule { name: "cut", about: "ends at the limit of tokens", fault: cut },
     Rule { name: "assistant_text", about: "speaks of the model, or is its refusal", fault: assistant_text },
@@ -367,15 +368,16 @@ pub fn request(context: &Context, wanted: &Wanted) -> Request {
     }
 }
 
-/// Returns what [`write_all`] may come to at most, without what is kept already.
+/// Returns the estimated cost of [`write_all`], without replies that are already stored.
 pub fn estimate(client: &Client, contexts: &[Context], wanted: &Wanted) -> Estimate {
     client.estimate(contexts.iter().map(|context| request(context, wanted)))
 }
 
-/// Writes a text for every row, so many at once, and hands each over with the place of its row as
-/// it comes, so that what was written before an end is there.
+/// Writes a text for every row, at most `at_once` concurrently. Passes each outcome with the index
+/// of its row to `keep` as it arrives, so that finished texts are not lost if the run ends early.
 ///
-/// Rows after an error for all, such as a budget that is used up, are not handed over.
+/// After an error that affects all requests, such as an exhausted budget, the remaining rows are
+/// not passed to `keep`.
 ///
 /// # Errors
 /// The first error of `keep`.
@@ -411,7 +413,7 @@ fn judged(model: &str, context: &Context, wanted: &Wanted, completion: &Completi
     }
 }
 
-/// Returns the turns of a reply: JSON, or lines that begin with a speaker.
+/// Parses the turns of a reply: JSON, or lines that begin with a speaker.
 fn turns(kind: Kind, text: &str) -> Vec<Turn> {
     let text = list::without_thoughts(text);
     let turn = |speaker, text: &str| Turn { speaker, text: text.trim().to_owned() };
@@ -443,7 +445,7 @@ fn turns(kind: Kind, text: &str) -> Vec<Turn> {
     found
 }
 
-/// Returns the speaker with whom a line begins, and what is said.
+/// Returns the speaker at the start of a line, and the rest of the line.
 fn speaker(line: &str) -> Option<(Speaker, &str)> {
     let line = line.trim_start_matches(|c: char| c.is_ascii_digit() || " .)*#".contains(c));
     let (name, rest) = line.split_once(':')?;
@@ -463,7 +465,7 @@ fn assistant_text(judged: &Judged) -> Option<String> {
     if let Some(refusal) = &judged.reply.refusal {
         return Some(format!("the model refuses: {refusal}"));
     }
-    // What names no speaker is not among the turns.
+    // Text without a speaker is not in the turns, so the whole reply is checked.
     let words = format!(" {} {}", normalise(&judged.reply.text), judged.words());
     ASSISTANT.iter().find(|cue| words.contains(&format!(" {cue} "))).map(|cue| format!("says \"{cue}\""))
 }
@@ -530,8 +532,8 @@ fn repeated_question(judged: &Judged) -> Option<String> {
     let questions: Vec<&str> =
         judged.turns.iter().filter(|turn| turn.speaker == Speaker::Human).map(|turn| turn.text.as_str()).collect();
     questions.iter().enumerate().find_map(|(index, later)| {
-        // "How many dogs are there?" and "How many cats are there?" are near, and different: only
-        // equal ones and their mere spellings repeat.
+        // "How many dogs are there?" and "How many cats are there?" are similar but different
+        // questions, so only questions with the same words count as repeated.
         let earlier = questions[..index].iter().find(|earlier| near_duplicate(earlier, later) == Some(1.0))?;
         Some(format!("asks \"{later}\" after \"{earlier}\""))
     })
@@ -573,7 +575,7 @@ fn drift(judged: &Judged) -> Option<String> {
 
 fn invented_object(judged: &Judged) -> Option<String> {
     let is_told = matches!(judged.wanted.kind, Kind::Caption | Kind::Description);
-    // Without boxes nothing says what is not there.
+    // Without boxes it is not known which objects are absent.
     if !is_told || judged.context.objects.is_empty() || judged.wanted.language != Language::ENGLISH {
         return None;
     }
@@ -586,8 +588,8 @@ fn invented_object(judged: &Judged) -> Option<String> {
 }
 
 impl Written {
-    /// Returns the row of the output: a caption, or conversations as LLaVA has them with `<image>`
-    /// before the first question; marked as written by a machine.
+    /// Returns the row of the output: a caption, or conversations in LLaVA's format with `<image>`
+    /// before the first question. `generated_by` marks it as machine-written.
     pub fn row(&self, context: &Context, kind: Kind) -> Value {
         let mut row = json!({"id": context.id});
         if let Some(image) = &context.image {

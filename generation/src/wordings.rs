@@ -1,8 +1,8 @@
-//! Prompt wordings: more of them in the way of the Lynx paper, checked by named rules.
+//! Writes more prompt wordings with the method of the Lynx paper, checked by named rules.
 //!
 //! The paper (arXiv 2307.02469, section 2.4) gives GPT-4 three prompts that people wrote and asks
-//! for 15 more of the same meaning. Nothing is said of checks; here each candidate passes all of
-//! [`RULES`] or is kept apart with the name of the rule that refused it.
+//! for 15 more with the same meaning. It does not mention checks. Here each candidate must pass all
+//! of [`RULES`]; otherwise it is returned separately with the name of the rule that refused it.
 
 mod rules;
 
@@ -17,17 +17,19 @@ use lynxdata_prompts::{AnswerShape, Media};
 
 use crate::{Client, Error, Estimate, Language, Message, Request, Result, Role, Schema, list};
 
-/// Wordings that one request asks for, and examples that it gives: those of the paper.
+/// The number of wordings that one request asks for, and of examples that it shows, as in the
+/// paper.
 const ASKED: usize = 15;
 const EXAMPLES: usize = 3;
-/// Sampling temperature of Self-Instruct (arXiv 2212.10560, its code), which asks for variety too.
+/// The sampling temperature of Self-Instruct (arXiv 2212.10560, its code), which also needs
+/// variety.
 const TEMPERATURE: f64 = 1.0;
-/// The longest reply: 15 wordings of more than 100 tokens.
+/// The maximum length of a reply in tokens: enough for 15 wordings of more than 100 tokens.
 const MAX_TOKENS: u32 = 2048;
-/// Most requests, as a multiple of those that would do if every candidate were accepted.
+/// The maximum number of requests, as a multiple of those needed if every candidate were accepted.
 const PATIENCE: usize = 4;
 
-/// Returns what an answer of a shape is, for a message.
+/// Returns a description of an answer shape, for requests and messages.
 pub fn about(shape: AnswerShape) -> &'static str {
     match shape {
         AnswerShape::Word => "a word",
@@ -59,21 +61,21 @@ pub struct ByHand {
 pub struct Task {
     /// Description of the wordings, as the bank has it.
     pub description: String,
-    /// The slots, each of which every wording has once.
+    /// The slots. Every wording must have each of them once.
     pub slots: Vec<String>,
-    /// The media that the model sees beside the wording.
+    /// The media that the model sees with the wording.
     pub media: Media,
     /// The shape of the answer.
     pub answer: AnswerShape,
-    /// The language of the wordings by hand.
+    /// The language of the handwritten wordings.
     pub language: Language,
-    /// Three wordings or more that people wrote.
+    /// At least three wordings that people wrote.
     pub wordings: Vec<ByHand>,
-    /// Examples of answers, none of which a wording may hold.
+    /// Examples of answers. A wording must not contain any of them.
     pub answers: Vec<String>,
 }
 
-/// The way in which new wordings differ from those by hand.
+/// How new wordings differ from the handwritten ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Variant {
     /// Only in their words, as the paper asks.
@@ -84,14 +86,14 @@ pub enum Variant {
     Politer,
     /// They are questions.
     Question,
-    /// They avoid the words of those by hand.
+    /// They avoid the words of the handwritten ones.
     OtherWords,
     /// They are in another language.
     Language(Language),
 }
 
 impl Variant {
-    /// The variants within the language of the task, in the order in which they are asked for.
+    /// The variants in the language of the task, in the order in which they are requested.
     pub const ALL: [Variant; 5] =
         [Variant::SameMeaning, Variant::OtherWords, Variant::Shorter, Variant::Question, Variant::Politer];
 
@@ -112,33 +114,33 @@ impl Variant {
     }
 }
 
-/// The number and the kinds of the wanted wordings.
+/// The number and the variants of the wanted wordings.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Wanted {
-    /// New wordings; fewer come if the model repeats itself.
+    /// The number of new wordings; there may be fewer if the model repeats itself.
     pub count: usize,
-    /// The kinds, which take turns.
+    /// The variants, which take turns.
     pub variants: Vec<Variant>,
-    /// The date for the provenance, as `2026-11-29`; this crate asks no clock.
+    /// The date for the provenance, such as `2026-11-29`; this crate does not read the clock.
     pub date: String,
 }
 
-/// A new wording, as a bank has it.
+/// A new wording in the format of a bank.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Wording {
-    /// Made of its first words and a digest of its text.
+    /// Its id, made of its first words and a digest of its text.
     pub id: String,
     /// The wording with its slots.
     pub text: String,
     /// The shape of the answer that it asks for.
     pub answer: AnswerShape,
-    /// `short`, if that was asked for.
+    /// `short`, if short wordings were requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub length: Option<&'static str>,
-    /// `polite`, if that was asked for.
+    /// `polite`, if polite wordings were requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tone: Option<&'static str>,
-    /// Its language by ISO 639-1.
+    /// Its language as an ISO 639-1 code.
     pub language: &'static str,
     /// Its origin.
     pub origin: Origin,
@@ -149,11 +151,11 @@ pub struct Wording {
 pub struct Origin {
     /// The model, as the server calls it.
     pub model: String,
-    /// When it was asked for.
+    /// The date of the request.
     pub date: String,
     /// The digest of the request.
     pub request: String,
-    /// Ids of the wordings by hand that the request showed.
+    /// The ids of the handwritten wordings that the request showed.
     pub parents: Vec<String>,
     /// `pending` until a person accepts it.
     pub review: &'static str,
@@ -179,7 +181,7 @@ pub struct Generated {
     pub accepted: Vec<Wording>,
     /// Candidates that were refused.
     pub refused: Vec<Refused>,
-    /// Requests that were replied to, now or before.
+    /// The number of requests with a reply, new or stored.
     pub replies: usize,
     /// Errors of single requests.
     pub failed: Vec<Error>,
@@ -198,7 +200,7 @@ impl Generated {
     }
 }
 
-/// A request with what it shows.
+/// A request, its variant and the wordings that it shows.
 #[derive(Debug, Clone, PartialEq)]
 struct Planned {
     variant: Variant,
@@ -207,13 +209,13 @@ struct Planned {
 }
 
 impl Task {
-    /// Checks that there are wordings enough, and that they have the slots of the task.
+    /// Checks that there are enough wordings, and that they have the slots of the task.
     ///
     /// # Errors
-    /// What is missing.
+    /// Returns what is missing.
     pub fn check(&self) -> Result<()> {
         if self.wordings.len() < EXAMPLES {
-            let why = format!("{} wordings by hand are there, {EXAMPLES} or more are needed", self.wordings.len());
+            let why = format!("there are {} wordings by hand, but {EXAMPLES} or more are needed", self.wordings.len());
             return Err(Error::Input { why });
         }
         for wording in &self.wordings {
@@ -223,15 +225,15 @@ impl Task {
             let mut slots = self.slots.clone();
             slots.sort();
             if used != slots {
-                let why = format!("the wording {} has the slots {used:?}, the task has {slots:?}", wording.id);
+                let why = format!("the wording {} has the slots {used:?}, but the task has {slots:?}", wording.id);
                 return Err(Error::Input { why });
             }
         }
         Ok(())
     }
 
-    /// Returns the requests in the order in which they are sent. None depends on a reply, so a
-    /// rerun sends the same ones.
+    /// Returns the requests in the order in which they are sent. They do not depend on replies, so
+    /// another run sends the same ones.
     fn plan(&self, wanted: &Wanted) -> Vec<Planned> {
         let requests = (wanted.count.div_ceil(ASKED) * PATIENCE).max(wanted.variants.len());
         let planned = |round: usize| {
@@ -244,8 +246,8 @@ impl Task {
         (0..requests).map(planned).collect()
     }
 
-    /// Returns the meta prompt of the paper, with what it leaves open: slots, the answer and the
-    /// form of the reply.
+    /// Returns a request with the meta prompt of the paper and additions that the paper does not
+    /// specify: slots, the answer and the form of the reply.
     fn request(&self, variant: Variant, shown: &[&ByHand], round: u64) -> Request {
         let kind = match self.media {
             Media::Image | Media::Images => "visual-language",
@@ -286,7 +288,7 @@ impl Task {
         }
     }
 
-    /// Judges the candidates of one reply.
+    /// Checks the candidates of one reply and adds them to the result.
     fn judge(&self, planned: &Planned, candidates: Vec<String>, origin: &Origin, wanted: usize, into: &mut Generated) {
         for text in candidates.into_iter().map(|text| spaced_slots(&text)) {
             let kept: Vec<String> = self
@@ -313,22 +315,23 @@ impl Task {
     }
 }
 
-/// Returns what [`generate`] may come to at most, without what is kept already.
+/// Returns the estimated cost of [`generate`] if all requests are sent, without replies that are
+/// already stored.
 ///
 /// # Errors
-/// If the task cannot be asked for; see [`Task::check`].
+/// If the task is invalid; see [`Task::check`].
 pub fn estimate(client: &Client, task: &Task, wanted: &Wanted) -> Result<Estimate> {
     task.check()?;
     let planned = task.plan(wanted);
     Ok(client.estimate(planned.iter().map(|planned| &planned.request)))
 }
 
-/// Asks for new wordings until there are enough, or four times the requests were sent that could
-/// have been enough.
+/// Requests new wordings until there are enough, or until four times as many requests were sent as
+/// could have been enough.
 ///
 /// # Errors
-/// If the task cannot be asked for; see [`Task::check`]. What goes wrong with requests is in the
-/// result, beside what came before it.
+/// If the task is invalid; see [`Task::check`]. Errors of requests are in the result, together with
+/// the wordings so far.
 pub async fn generate(client: &Client, task: &Task, wanted: &Wanted) -> Result<Generated> {
     task.check()?;
     let mut generated = Generated::default();
@@ -374,7 +377,7 @@ pub fn bank_toml(task: &Task, wordings: &[Wording]) -> String {
     toml::to_string(&file).expect("texts and lists of texts are TOML")
 }
 
-/// Returns a text without its slots, and what stands between their braces with single spaces.
+/// Returns a text without its slots, and the contents of the slots with single spaces.
 fn split_slots(text: &str) -> (String, Vec<String>) {
     let (mut rest, mut slots) = (String::new(), Vec::new());
     let mut left = text;
@@ -394,7 +397,7 @@ fn slot_name(slot: &str) -> &str {
     slot.split('|').next().unwrap_or_default().trim()
 }
 
-/// Returns a text whose slots are written as `{{ name }}`.
+/// Returns a text with its slots written as `{{ name }}`.
 fn spaced_slots(text: &str) -> String {
     let mut spaced = String::new();
     let mut left = text;
@@ -407,7 +410,8 @@ fn spaced_slots(text: &str) -> String {
     spaced + left
 }
 
-/// Returns an id of the first four words and a digest, readable and the same for the same text.
+/// Returns an id made of the first four words and a digest. It is readable and the same for the
+/// same text.
 fn id_of(text: &str) -> String {
     let plain: String =
         split_slots(text).0.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { ' ' }).collect();

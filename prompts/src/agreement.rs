@@ -1,9 +1,9 @@
-//! Wordings whose words ask for another answer than their shape says.
+//! Finds wordings whose words contradict the shape of their answer.
 
 use crate::duplicates::{whole, words};
 use crate::{AnswerShape, Bank};
 
-/// What a wording must not ask for, by the shapes of its answers; in English.
+/// The English terms that a wording must not contain, by the shape of its answer.
 const CONTRADICTIONS: &[(AnswerShape, &[&str])] = &[
     (AnswerShape::Word, &["sentence", "sentences", "paragraph", "in detail", "letter", "yes or no", "explain"]),
     (
@@ -69,25 +69,25 @@ const CONTRADICTIONS: &[(AnswerShape, &[&str])] = &[
     (AnswerShape::Turns, &["one sentence", "paragraph", "letter", "yes or no"]),
 ];
 
-/// Words after which a demand is none: "no full sentence is needed", "if one word is enough".
+/// Words that negate a demand after them: "no full sentence is needed", "if one word is enough".
 const NEGATIONS: &[&str] = &["no", "not", "without", "rather", "instead", "nor", "if"];
 
-/// The number of words over which a negation reaches.
+/// The number of words that a negation covers.
 const REACH: usize = 6;
 
-/// A wording that asks for what its answer is not.
+/// A wording that contradicts the shape of its answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Disagreement {
     /// Id of the wording.
     pub template: String,
     /// The shape that its file gives.
     pub shape: AnswerShape,
-    /// What its words ask for.
+    /// The term in it that contradicts the shape.
     pub asks_for: &'static str,
 }
 
-/// Returns the English wordings of a bank whose words contradict one of their shapes, such as
-/// "in one sentence" where a word is the answer. What fills the slots is not looked at.
+/// Returns the English wordings of a bank whose words contradict one of their shapes, such as "in
+/// one sentence" if the answer is a word. The values of slots are not checked.
 pub fn disagreements(bank: &Bank) -> Vec<Disagreement> {
     let mut found = Vec::new();
     for template in bank.templates.iter().filter(|template| template.language == "en") {
@@ -102,7 +102,7 @@ pub fn disagreements(bank: &Bank) -> Vec<Disagreement> {
     found
 }
 
-/// Returns whether the words hold a term without a negation close before it.
+/// Returns whether the words contain a term without a negation shortly before it.
 fn demands(said: &[String], term: &str) -> bool {
     let term: Vec<&str> = term.split(' ').collect();
     said.windows(term.len()).enumerate().any(|(place, window)| {
@@ -111,7 +111,7 @@ fn demands(said: &[String], term: &str) -> bool {
     })
 }
 
-/// Returns a template with a full stop in the place of every slot.
+/// Returns a template with every slot replaced by a full stop.
 fn without_slots(text: &str) -> String {
     let mut parts = text.split("{{");
     let first = parts.next().unwrap_or_default().to_owned();

@@ -1,4 +1,4 @@
-//! Banks: TOML files of wordings, checked when they are loaded.
+//! Prompt banks: TOML files of wordings, which are checked when they are loaded.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -13,11 +13,11 @@ use crate::{Error, Result};
 
 static SHIPPED: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/banks");
 
-/// Steps that one rendering may take. A shipped template takes under a hundred, so this stops only
-/// a loop that a template should not hold.
+/// The maximum number of steps of one rendering. Shipped templates take fewer than a hundred, so
+/// this only stops long loops, which templates should not contain.
 const FUEL: u64 = 100_000;
 
-/// What kind of answer a wording asks for; the answer that follows it must have that shape.
+/// The shape of the answer that a wording asks for. The answer that follows must have that shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AnswerShape {
@@ -39,11 +39,11 @@ pub enum AnswerShape {
     TrueFalse,
     /// The name of a class.
     Class,
-    /// One or more boxes, `[x1, y1, x2, y2]` in shares of width and height.
+    /// One or more boxes, `[x1, y1, x2, y2]` in fractions of width and height.
     Boxes,
     /// A number.
     Number,
-    /// A conversation, of which the wording is the first turn.
+    /// A conversation whose first turn is the wording.
     Turns,
 }
 
@@ -83,15 +83,15 @@ impl AnswerShape {
     }
 }
 
-/// What a conversation is about besides its text.
+/// The media that a conversation is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Media {
-    /// Nothing: text alone.
+    /// No media: only text.
     None,
-    /// One picture.
+    /// One image.
     Image,
-    /// Several pictures.
+    /// Several images.
     Images,
     /// A video.
     Video,
@@ -112,7 +112,7 @@ impl Media {
     }
 }
 
-/// How long an answer a wording asks for, in its own words.
+/// The length of the answer that a wording asks for in its words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Length {
@@ -138,13 +138,13 @@ impl Length {
     }
 }
 
-/// How a wording speaks.
+/// The tone of a wording.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Tone {
-    /// A statement or a request without any of the marks below.
+    /// A statement or a request with none of the properties below.
     Neutral,
-    /// With words of courtesy, such as "please".
+    /// With polite words, such as "please".
     Polite,
     /// At most four words besides the slots, such as a label before the answer.
     Terse,
@@ -152,9 +152,9 @@ pub enum Tone {
     Imperative,
     /// A question.
     Question,
-    /// As one talks to somebody one knows.
+    /// As in a talk with a friend.
     Friendly,
-    /// As one writes in an official letter.
+    /// As in an official letter.
     Formal,
 }
 
@@ -177,22 +177,22 @@ impl Tone {
     }
 }
 
-/// Whether a person has looked at a wording.
+/// The state of the review of a wording.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Review {
     /// Good: it is used.
     Accepted,
-    /// Not looked at yet: it is kept and not used.
+    /// Not reviewed yet: it is kept but not used.
     Pending,
-    /// Bad: it is kept, so that it is not written again, and not used.
+    /// Bad: it is not used, but kept so that it is not generated again.
     Rejected,
-    /// Read by a model alone, not by a person who speaks the language: it is used where that
-    /// language is asked for.
+    /// Read only by a model, not by a person who speaks the language. It is used if that language
+    /// is requested.
     Machine,
 }
 
-/// Where a wording comes from that a model wrote on demand. A wording without it is part of its
+/// The origin of a wording that a model wrote on demand. A wording without an origin was in its
 /// bank from the start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -201,7 +201,7 @@ pub struct Origin {
     pub model: String,
     /// The day on which it was asked, as `2026-01-31`.
     pub date: String,
-    /// The digest of the request, by which the request and the reply are found again.
+    /// The digest of the request, by which the request and the reply can be found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,
     /// The ids of the wordings that the model was shown.
@@ -215,45 +215,45 @@ pub struct Origin {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Template {
-    /// Readable and stable, unique within its bank: records keep it as provenance.
+    /// Its id, unique within its bank. It is readable and must stay stable, because records keep it
+    /// as provenance.
     pub id: String,
     /// The wording as a minijinja template over slots.
     pub text: String,
     /// The shapes of answer that it asks for: one, or several if it suits any of them.
     #[serde(deserialize_with = "one_or_many")]
     pub answer: Vec<AnswerShape>,
-    /// What it may be said of; the bank's own if left out.
+    /// The kinds of media that it suits; by default those of the bank.
     #[serde(default, deserialize_with = "media")]
     pub media: Vec<Media>,
-    /// How long an answer its words ask for.
+    /// The length of the answer that its words ask for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub length: Option<Length>,
-    /// How it speaks.
+    /// Its tone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tone: Option<Tone>,
-    /// Its language as an ISO 639 code; the bank's own if left out.
+    /// Its language as an ISO 639 code; by default that of its file.
     #[serde(default)]
     pub language: String,
-    /// What stands before the conversation as the text of the system.
+    /// The system message before the conversation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system: Option<String>,
-    /// The state of its review where its file states one; that of its origin comes first.
+    /// The state of its review, if its file gives one. The state in `origin` takes precedence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub review: Option<Review>,
-    /// Where it comes from, if a model wrote it on demand.
+    /// Its origin, if a model wrote it on demand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,
     /// The slots that `text` uses, sorted: a record must have them all.
     #[serde(skip)]
     pub slots: Vec<String>,
-    /// The hash of bank and id, which the choice mixes with that of the record.
+    /// The hash of bank and id, which is mixed with the hash of the record to choose a wording.
     #[serde(skip)]
     pub(crate) key: u64,
 }
 
 impl Template {
-    /// Returns whether conversations are worded with it: it waits if its review is pending, and is
-    /// never used if it was rejected.
+    /// Returns whether conversations may use it: not if its review is pending or it was rejected.
     fn is_used(&self) -> bool {
         let review = self.origin.as_ref().map(|origin| origin.review).or(self.review);
         !matches!(review, Some(Review::Pending | Review::Rejected))
@@ -296,7 +296,7 @@ fn media<'de, D: Deserializer<'de>>(value: D) -> std::result::Result<Vec<Media>,
     if kinds.is_empty() { Err(fault()) } else { Ok(kinds) }
 }
 
-/// What fills one slot of a template.
+/// The value of one slot of a template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Slot<'a> {
     /// One text.
@@ -317,7 +317,7 @@ impl Slot<'_> {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct BankFile {
-    /// Needed in the first file of a bank; those of other languages leave it out.
+    /// Required in the first file of a bank; files of other languages omit it.
     description: Option<String>,
     #[serde(default, deserialize_with = "media")]
     media: Vec<Media>,
@@ -354,16 +354,16 @@ impl Wording<'_> {
     }
 }
 
-/// A set of wordings that ask for the same kind of thing.
+/// A set of wordings that ask for the same kind of answer.
 #[derive(Debug)]
 pub struct Bank {
     /// Its name, which is the name of its file without `.toml`.
     pub name: String,
     /// What its wordings ask for.
     pub description: String,
-    /// The wordings that are used, in the order of the file.
+    /// The wordings in use, in the order of the files.
     pub templates: Vec<Template>,
-    /// The wordings that a model wrote and nobody has accepted: they are not used.
+    /// The wordings that are pending or rejected. They are not used.
     pub waiting: Vec<Template>,
     environment: Environment<'static>,
 }
@@ -373,7 +373,7 @@ impl Bank {
     /// renders.
     ///
     /// # Errors
-    /// Anything of the above, naming the template.
+    /// If any of this is violated; the message names the template.
     pub fn parse(name: &str, toml: &str) -> Result<Self> {
         Self::of_file(name, BankFile::parse(name, toml)?)
     }
@@ -393,7 +393,7 @@ impl Bank {
         Ok(bank)
     }
 
-    /// Puts the wordings of a file in the place of those of its language.
+    /// Replaces the wordings of a language by those of a file.
     fn replace(&mut self, file: BankFile) -> Result<()> {
         for wordings in [&mut self.templates, &mut self.waiting] {
             wordings.retain(|template| template.language != file.language);
@@ -433,7 +433,7 @@ impl Bank {
         let fault = |source| Error::Template { bank: self.name.clone(), template: template.id.clone(), source };
         self.environment.add_template_owned(template.id.clone(), template.text.clone()).map_err(fault)?;
         let compiled = self.environment.get_template(&template.id).map_err(fault)?;
-        // minijinja counts its own functions, such as `range`, as undeclared.
+        // minijinja reports its own functions, such as `range`, as undeclared variables.
         let functions: BTreeSet<&str> = self.environment.globals().map(|(name, _)| name).collect();
         let used = compiled.undeclared_variables(false);
         let used: BTreeSet<String> = used.into_iter().filter(|name| !functions.contains(name.as_str())).collect();
@@ -441,7 +441,7 @@ impl Bank {
         Ok(())
     }
 
-    /// Renders a template once with texts or, if it needs lists, with lists.
+    /// Renders a template once with texts or, if that fails, with lists.
     fn try_out(&self, template: &Template) -> Result<()> {
         let options = ["first".to_owned(), "second".to_owned()];
         let all = |slot| -> Vec<(&str, Slot)> { template.slots.iter().map(|name| (name.as_str(), slot)).collect() };
@@ -450,16 +450,16 @@ impl Bank {
         Ok(())
     }
 
-    /// The wordings that are used, with this bank.
+    /// Returns the wordings in use, together with this bank.
     pub fn wordings(&self) -> impl Iterator<Item = Wording<'_>> {
         self.templates.iter().map(|template| Wording { bank: self, template })
     }
 
-    /// Fills a template of this bank. The values are data: template syntax in them stays as it is.
-    /// Slots that the template does not use may be given too.
+    /// Renders a template of this bank. Values are data: template syntax in them stays unchanged.
+    /// Values for slots that the template does not use are ignored.
     ///
     /// # Errors
-    /// If a slot is not given, or the template fails or renders to nothing.
+    /// If a slot is missing, or the template fails or renders to an empty text.
     pub fn render(&self, template: &Template, slots: &[(&str, Slot<'_>)]) -> Result<String> {
         if let Some(slot) = template.slots.iter().find(|slot| !slots.iter().any(|(name, _)| name == slot)) {
             return Err(Error::MissingSlot {
@@ -489,10 +489,10 @@ pub struct Banks {
 }
 
 impl Banks {
-    /// The banks that are part of this crate.
+    /// Returns the banks of this crate.
     ///
     /// # Errors
-    /// None with the shipped files, which a test loads.
+    /// Never with the shipped files, which a test loads.
     pub fn shipped() -> Result<Self> {
         let mut banks = Self { banks: BTreeMap::new() };
         let folders = SHIPPED.dirs().map(|folder| (folder.path().to_str(), folder));
@@ -509,13 +509,13 @@ impl Banks {
         Ok(banks)
     }
 
-    /// Adds the `*.toml` files of a folder, and those of its subfolders that are named after a
-    /// language, such as `de`. The wordings of a file replace those that a bank of its name has in
-    /// its language.
+    /// Adds the `*.toml` files of a folder, and those of subfolders that are named after a
+    /// language, such as `de`. The wordings of a file replace the wordings in its language of the
+    /// bank with its name.
     ///
     /// # Errors
-    /// If the folder or a bank cannot be read, a bank fails its checks, or a file is of another
-    /// language than its folder.
+    /// If the folder or a bank cannot be read, a bank fails its checks, or the language of a file
+    /// differs from that of its folder.
     pub fn with_folder(mut self, folder: &Path) -> Result<Self> {
         let is_language =
             |name: &str| matches!(name.len(), 2 | 3) && name.bytes().all(|byte| byte.is_ascii_lowercase());
@@ -543,8 +543,8 @@ impl Banks {
         Ok(self)
     }
 
-    /// Makes a bank of a file, or puts its wordings in the place of those that the bank of this
-    /// name has in its language, which must be that of the folder if the folder has one.
+    /// Creates a bank from a file, or replaces the wordings in the language of the file if the bank
+    /// exists. The language must match that of the folder, if the folder has one.
     fn insert(&mut self, name: &str, folder: Option<&str>, toml: &str) -> Result<()> {
         let file = BankFile::parse(name, toml)?;
         if let Some(folder) = folder.filter(|folder| *folder != file.language) {
@@ -562,28 +562,28 @@ impl Banks {
         }
     }
 
-    /// The bank of this name.
+    /// Returns the bank with this name.
     ///
     /// # Errors
-    /// If there is none; the message lists the names.
+    /// If there is no such bank; the message lists the names.
     pub fn get(&self, name: &str) -> Result<&Bank> {
         self.banks
             .get(name)
             .ok_or_else(|| Error::UnknownBank { bank: name.to_owned(), known: self.banks.keys().cloned().collect() })
     }
 
-    /// All banks in the order of their names.
+    /// Returns all banks in the order of their names.
     pub fn iter(&self) -> impl Iterator<Item = &Bank> {
         self.banks.values()
     }
 
-    /// All wordings that are used, in the order of the banks.
+    /// Returns all wordings in use, in the order of the banks.
     pub fn wordings(&self) -> impl Iterator<Item = Wording<'_>> {
         self.iter().flat_map(Bank::wordings)
     }
 }
 
-/// Returns what is in a folder, in the order of the names.
+/// Returns the paths of the entries of a folder, sorted.
 fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     let unreadable = |source| Error::Read { path: folder.to_owned(), source };
     let mut paths: Vec<PathBuf> = fs::read_dir(folder)

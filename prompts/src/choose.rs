@@ -1,35 +1,35 @@
-//! Choices that depend on the seed, the task and the record alone.
+//! Choices that depend only on the seed, the task and the record.
 
 use serde::{Deserialize, Serialize};
 
 use crate::bank::Wording;
 use crate::hash::keyed_hash;
 
-/// How many wordings are used: the ablation of the Lynx paper (arXiv 2307.02469, section 3.3),
-/// which trains with and without diverse prompts.
+/// How many wordings are used. The Lynx paper compares training with and without diverse prompts in
+/// an ablation (arXiv 2307.02469, section 3.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PromptMode {
-    /// Every record draws one of all wordings that fit it.
+    /// Every record gets one of all wordings that fit it.
     #[default]
     All,
-    /// Every record draws one of the first three that fit it and that no model wrote on demand:
-    /// what the paper begins with before GPT-4 writes more.
+    /// Every record gets one of the first three wordings that fit it and that were not written on
+    /// demand by a model. The paper starts from three such wordings before GPT-4 writes more.
     Seed,
     /// Every record gets the first wording that fits it, in the order of banks and files.
     #[serde(alias = "single")]
     One,
 }
 
-/// The wordings by hand that the paper has of each task (section 2.2).
+/// The number of handwritten wordings per task in the paper (section 2.2).
 const SEEDS: usize = 3;
 
-/// Returns the wording for one record: of those that fit, the one whose hash mixed with that of
-/// seed, task and record is the smallest.
+/// Returns the wording for one record. Of the wordings that fit, it is the one whose hash, mixed
+/// with the hash of seed, task and record, is the smallest.
 ///
-/// It depends on nothing else: not on the order of records, other tasks, threads or the order of
-/// banks and wordings. A wording that is added to n changes about one record in n + 1, those that
-/// now choose it, and no other (rendezvous hashing, Thaler and Ravishankar 1998).
+/// In the mode `All` it depends on nothing else: not on other tasks, threads, or the order of
+/// records, banks or wordings. Adding a wording to n others changes the choice of about one record
+/// in n + 1, and only to the new wording (rendezvous hashing, Thaler and Ravishankar 1998).
 pub fn choose<'a>(
     mut fitting: impl Iterator<Item = Wording<'a>>,
     mode: PromptMode,

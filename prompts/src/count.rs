@@ -1,33 +1,32 @@
-//! Numbers of wordings.
+//! Counts of wordings.
 
 use std::collections::BTreeMap;
 
 use crate::Wording;
 
-/// The numbers of wordings by what they are.
+/// The numbers of wordings by their properties.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Counts {
-    /// All of them.
+    /// All wordings.
     pub total: usize,
     /// By the name of the bank.
     pub by_bank: BTreeMap<String, usize>,
     /// By language, as an ISO 639 code.
     pub by_language: BTreeMap<String, usize>,
-    /// By what they may be said of; a wording counts once for each.
+    /// By the kind of media; a wording counts once for each of its kinds.
     pub by_media: BTreeMap<&'static str, usize>,
     /// By the shape of the answer; a wording counts once for each of its shapes.
     pub by_shape: BTreeMap<&'static str, usize>,
-    /// By the tag of their length; those without it do not count.
+    /// By the tag `length`; wordings without it are not counted.
     pub by_length: BTreeMap<&'static str, usize>,
-    /// By the tag of their tone; those without it do not count.
+    /// By the tag `tone`; wordings without it are not counted.
     pub by_tone: BTreeMap<&'static str, usize>,
-    /// Those with a text of the system.
+    /// Wordings with a system message.
     pub with_system: usize,
 }
 
 impl Counts {
-    /// Counts wordings, such as [`Banks::wordings`](crate::Banks::wordings) or those of them that
-    /// a reader asks for.
+    /// Counts wordings, such as [`Banks::wordings`](crate::Banks::wordings) or a selection of them.
     pub fn of<'a>(wordings: impl Iterator<Item = Wording<'a>>) -> Self {
         let mut counts = Self::default();
         for Wording { bank, template } in wordings {
@@ -96,7 +95,7 @@ language = "de"
         );
     }
 
-    /// Writes the table of `docs/prompts.md`.
+    /// Returns the table in `docs/prompts.md`.
     fn table(banks: &Banks) -> String {
         let languages: BTreeSet<&str> = banks.wordings().map(|own| own.template.language.as_str()).collect();
         // English is the column of every bank, so it comes first.

@@ -1,4 +1,4 @@
-//! Wordings that say the same thing in nearly the same words.
+//! Finds wordings that say the same thing in nearly the same words.
 
 use std::collections::BTreeSet;
 
@@ -7,27 +7,26 @@ use crate::{Bank, Template};
 /// The share of common tokens above which two wordings are near duplicates.
 ///
 /// Self-Instruct (arXiv 2212.10560, section 2.2) drops a new instruction whose ROUGE-L with a kept
-/// one exceeds 0.7. Token sets ignore order, so that words that are only moved count as the same.
-/// The shipped wordings keep to 0.6, which is stricter.
+/// one exceeds 0.7. Sets of tokens ignore their order, so wordings that differ only in word order
+/// are duplicates. The limit for shipped wordings is 0.6, which is stricter.
 const JACCARD: f64 = 0.6;
 
-/// The first character of the blocks of Unicode for Chinese and Japanese, whose words no space
-/// parts: the radicals, U+2E80.
+/// The first character of the Unicode blocks for Chinese and Japanese, which are written without
+/// spaces between words: the radicals, U+2E80.
 const FIRST_WITHOUT_SPACES: char = '\u{2E80}';
 
-/// A pair of wordings of one bank that are too alike to count as two.
+/// A pair of wordings of one bank that are too similar.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NearDuplicate {
     /// Id of the earlier wording.
     pub first: String,
     /// Id of the later wording.
     pub second: String,
-    /// Tokens in both over tokens in either, 0 to 1; 1 for equal wordings.
+    /// Jaccard index of their tokens, 0 to 1; 1 for equal token sets.
     pub jaccard: f64,
 }
 
-/// Lower case, punctuation removed, one space between words: what is left when only typography is
-/// ignored.
+/// Returns a text in lower case, without punctuation and with one space between words.
 pub fn normalise(text: &str) -> String {
     words(text).join(" ")
 }
@@ -41,7 +40,8 @@ pub(crate) fn words(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// Returns the words or, of what is written without spaces, the pairs of neighbouring characters.
+/// Returns the words or, for text that is written without spaces, the pairs of neighbouring
+/// characters.
 fn tokens(text: &str) -> BTreeSet<String> {
     let of_word = |word: String| -> Vec<String> {
         let characters: Vec<char> = word.chars().collect();
@@ -53,14 +53,14 @@ fn tokens(text: &str) -> BTreeSet<String> {
     words(text).into_iter().flat_map(of_word).collect()
 }
 
-/// Returns the text of the system and that of the user together.
+/// Returns the system message and the user message of a template, joined.
 pub(crate) fn whole(template: &Template) -> String {
     template.system.as_deref().map_or_else(|| template.text.clone(), |system| format!("{system}\n{}", template.text))
 }
 
-/// Returns the Jaccard index of the token sets of two wordings, names of slots included, if they
-/// are near duplicates: equal after [`normalise`], or with an index above 0.6. In Chinese and
-/// Japanese, where no space parts words, every pair of neighbouring characters is a token.
+/// Returns the Jaccard index of the token sets of two wordings, including the names of slots, if
+/// they are near duplicates: equal after [`normalise`], or with an index above 0.6. In Chinese and
+/// Japanese, which have no spaces between words, every pair of neighbouring characters is a token.
 pub fn near_duplicate(first: &str, second: &str) -> Option<f64> {
     let [first_tokens, second_tokens] = [first, second].map(tokens);
     let shared = first_tokens.intersection(&second_tokens).count();
@@ -69,8 +69,8 @@ pub fn near_duplicate(first: &str, second: &str) -> Option<f64> {
     (jaccard > JACCARD || normalise(first) == normalise(second)).then_some(jaccard)
 }
 
-/// Returns all pairs of a bank and a language that [`near_duplicate`] finds, each with its text of
-/// the system.
+/// Returns all near duplicates of a bank within a language. System messages are included in the
+/// comparison.
 pub fn near_duplicates(bank: &Bank) -> Vec<NearDuplicate> {
     let mut found = Vec::new();
     for (later, second) in bank.templates.iter().enumerate() {

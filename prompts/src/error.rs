@@ -1,10 +1,10 @@
-//! What can be wrong with a bank.
+//! Errors of prompt banks.
 
 use std::io;
 use std::path::PathBuf;
 
-/// What can be wrong with a bank or with filling a template; every message names the bank and,
-/// where there is one, the template.
+/// An error in a bank or in the rendering of a template. Every message names the bank and, if there
+/// is one, the template.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A bank on disk cannot be read.
@@ -12,20 +12,20 @@ pub enum Error {
     Read {
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The error from the operating system.
         source: io::Error,
     },
-    /// A bank is not the TOML that is expected.
+    /// A bank is not valid TOML, or its keys are wrong.
     #[error("bank `{bank}` is not a bank in TOML")]
     Syntax {
         /// Name of the bank, which is its file name without `.toml`.
         bank: String,
-        /// Where and why.
+        /// The position and the reason.
         source: Box<toml::de::Error>,
     },
-    /// A file in the folder of a language that says to be of another.
+    /// The language of a file differs from that of its folder.
     #[error(
-        "bank `{bank}` in the folder `{folder}` is of language `{language}`; say language = \"{folder}\" or move it"
+        "bank `{bank}` in the folder `{folder}` has the language `{language}`; set language = \"{folder}\" or move it"
     )]
     WrongLanguage {
         /// Name of the bank.
@@ -35,14 +35,14 @@ pub enum Error {
         /// The language of the file.
         language: String,
     },
-    /// A file without a template that is used.
-    #[error("bank `{bank}` has a file without a template that is used; add a [[templates]] entry")]
+    /// A file has no template that is in use.
+    #[error("bank `{bank}` has a file without a template in use; add a [[templates]] entry")]
     Empty {
         /// Name of the bank.
         bank: String,
     },
-    /// A bank on disk that is not UTF-8 or whose name is not.
-    #[error("{} is not a bank: names and contents are UTF-8", path.display())]
+    /// The content or the name of a file is not UTF-8.
+    #[error("{} is not a bank: its name and content must be UTF-8", path.display())]
     NotText {
         /// The file.
         path: PathBuf,
@@ -55,7 +55,7 @@ pub enum Error {
         /// The shared id.
         template: String,
     },
-    /// An id that could not stand in a table or file name.
+    /// An id has characters that are not allowed.
     #[error("bank `{bank}`: the template id `{template}` must be made of a-z, 0-9 and _")]
     BadId {
         /// Name of the bank.
@@ -63,25 +63,25 @@ pub enum Error {
         /// The id.
         template: String,
     },
-    /// A template that minijinja refuses, when loaded or when filled.
+    /// minijinja rejects a template, when it is loaded or rendered.
     #[error("bank `{bank}`, template `{template}` cannot be rendered")]
     Template {
         /// Name of the bank.
         bank: String,
         /// Id of the template.
         template: String,
-        /// minijinja's reason.
+        /// The reason from minijinja.
         source: minijinja::Error,
     },
-    /// A template came out empty.
-    #[error("bank `{bank}`, template `{template}` rendered to nothing")]
+    /// A template rendered to an empty text.
+    #[error("bank `{bank}`, template `{template}` rendered to an empty text")]
     EmptyText {
         /// Name of the bank.
         bank: String,
         /// Id of the template.
         template: String,
     },
-    /// The caller leaves out a slot that the template uses.
+    /// A slot that the template uses has no value.
     #[error("bank `{bank}`, template `{template}` uses the slot `{slot}`, but only {} are given", given.join(", "))]
     MissingSlot {
         /// Name of the bank.
@@ -90,13 +90,13 @@ pub enum Error {
         template: String,
         /// The slot.
         slot: String,
-        /// What the caller gave.
+        /// The slots with values.
         given: Vec<String>,
     },
-    /// A bank that does not exist.
+    /// A bank does not exist.
     #[error("there is no bank `{bank}`; the banks are {}", known.join(", "))]
     UnknownBank {
-        /// The name asked for.
+        /// The requested name.
         bank: String,
         /// All names.
         known: Vec<String>,

@@ -1,5 +1,5 @@
-//! Prompt banks: reviewed instruction wordings, the choice of one for every record, and its
-//! rendering.
+//! Prompt banks: reviewed wordings of instructions, the choice of a wording for every record, and
+//! its rendering.
 //!
 //! ```
 //! use lynxdata_prompts::{Banks, PromptMode, Slot, Wording, choose};
@@ -13,21 +13,22 @@
 //! # Ok::<(), lynxdata_prompts::Error>(())
 //! ```
 //!
-//! In the order in which data meets them:
+//! The parts, in the order in which data passes them:
 //!
-//! * [`Banks`] and [`Bank`]: the TOML files in `banks/`, embedded, English ones there and those
-//!   of another language in a folder of its name; a folder
-//!   on disk may replace or add some;
+//! * [`Banks`] and [`Bank`]: the TOML files in `banks/`, which are embedded. English ones are in
+//!   that folder, those of other languages in subfolders named after the language. A folder on disk
+//!   may replace or add banks;
 //! * [`near_duplicates`]: the check for wordings that say the same thing in nearly the same words;
-//! * [`disagreements`]: the check for wordings that ask for another answer than follows;
+//! * [`disagreements`]: the check for wordings that ask for a different answer than the one that
+//!   follows;
 //! * [`Counts`]: numbers of wordings by bank, language, shape and tag;
-//! * [`choose`] and [`keyed_hash`]: a choice that depends on the seed, the task and the record
-//!   alone;
-//! * [`Bank::render`]: fills the slots. Data is never read as a template, so a question that
-//!   holds `{{ }}` stays as it is.
+//! * [`choose`] and [`keyed_hash`]: a choice that depends only on the seed, the task and the
+//!   record;
+//! * [`Bank::render`]: fills the slots. Data is never parsed as a template, so a question that
+//!   contains `{{ }}` stays unchanged.
 //!
-//! It does not write new wordings, apply chat templates or compute loss masks, and it knows nothing
-//! of tasks: a record's fields arrive as slots.
+//! The crate does not write new wordings, apply chat templates or compute loss masks. It knows
+//! nothing about tasks: the fields of a record arrive as slots.
 
 mod agreement;
 mod bank;

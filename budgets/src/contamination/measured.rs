@@ -1,5 +1,5 @@
-//! How precise the comparison is, on planted hits and on hard near-misses. `docs/audit.md` has the
-//! table, which is compared with what comes out here.
+//! Measures the precision of the comparison on planted hits and on hard near-misses. The results
+//! must equal the table in `docs/audit.md`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{Comparison, Likeness, WORDS, contamination};
 use crate::machine::shared;
 
-/// A record that is like a reference, or only looks so.
+/// A record that is similar to a reference, or only seems to be.
 struct Case {
     record: Value,
     is_planted: bool,
@@ -20,7 +20,8 @@ fn case(is_planted: bool, image: &str, question: &str, answer: &str) -> Case {
     Case { record: json!({"image": image, "conversations": turns}), is_planted }
 }
 
-/// Compares and returns a row of the table: planted, found, near-misses, taken for hits, precision.
+/// Compares and returns a row of the table: planted, found, near-misses, near-misses counted as
+/// hits, precision.
 fn row(what: &str, cases: &[Case], against: &[Value], by: Likeness, distance: Option<u32>, images: &Path) -> String {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, rows: &mut dyn Iterator<Item = &Value>| -> PathBuf {
@@ -52,7 +53,7 @@ fn check(rows: &[String]) {
     assert!(missing.is_empty(), "docs/audit.md lacks {missing:#?}");
 }
 
-/// The rows of Open-VQA that are about pictures.
+/// Returns the rows of Open-VQA that are about images.
 fn open_vqa() -> Option<Vec<Value>> {
     let path = shared("data/text/vqa/open_vqa/Open_VQA_images.jsonl")?;
     let text = fs::read_to_string(path).unwrap();
@@ -72,7 +73,7 @@ fn names_of_pictures_are_told_apart() {
         if let Some(number) = stem.strip_prefix("COCO_val2014_") {
             add(true, format!("coco/val2017/{number}.jpg"));
             add(true, format!("refcoco/COCO_train2014_{number}.jpg"));
-            // The same number in other datasets, and the number beside it.
+            // The same number in other datasets, and the next number.
             add(false, format!("vg/VG_100K/{}.jpg", number.trim_start_matches('0')));
             add(false, format!("flickr30k/{}.jpg", number.trim_start_matches('0')));
             let next: u64 = number.parse::<u64>().unwrap() + 1;
@@ -102,7 +103,7 @@ fn looks_of_pictures_are_told_apart() {
             let image = format!("{}/orig.jpg", name(photo));
             references.push(json!({"question": "Why?", "answer": "none", "image": image}));
         }
-        // Of the others, every version is a near-miss.
+        // Every version of the others is a near-miss.
         let mut versions: Vec<PathBuf> = fs::read_dir(photo).unwrap().map(|entry| entry.unwrap().path()).collect();
         versions.sort();
         for version in versions {
@@ -137,7 +138,7 @@ fn questions_are_told_apart() {
             continue;
         }
         long.push(planted());
-        // The question with another answer, and with another word in its midst.
+        // The question with another answer, and with another word in the middle.
         let other = references[(place + 7) % references.len()]["answer"][0].as_str().unwrap();
         if !other.to_lowercase().contains(&answer.to_lowercase()) {
             near.push(case(false, "a.jpg", &worded, other));

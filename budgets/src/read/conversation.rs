@@ -1,4 +1,4 @@
-//! Records of all formats as one: turns and pictures.
+//! A common form for records of all formats: turns and images.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -7,21 +7,21 @@ use serde_json::{Map, Value};
 
 use crate::fault::{Fault, Reason};
 
-/// The placeholder of a picture in texts of LLaVA, LLaMA-Factory and ms-swift.
+/// The placeholder of an image in texts of LLaVA, LLaMA-Factory and ms-swift.
 pub(crate) const IMAGE: &str = "<image>";
 /// The placeholder of a video.
 const VIDEO: &str = "<video>";
 
-/// Who speaks.
+/// The role of a speaker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Instructions before the conversation.
     System,
-    /// The person, or what a tool answers.
+    /// The user, or the output of a tool.
     User,
     /// The model.
     Assistant,
-    /// A name that is none of these.
+    /// An unknown name.
     Unknown(String),
 }
 
@@ -44,7 +44,7 @@ const ROLES: &[(&str, Role)] = &[
 ];
 
 impl Role {
-    /// Finds a role by its name in any of the formats.
+    /// Returns the role for its name in any of the formats.
     pub fn named(name: &str) -> Role {
         let found = ROLES.iter().find(|(known, _)| *known == name);
         found.map_or_else(|| Role::Unknown(name.to_owned()), |(_, role)| role.clone())
@@ -54,59 +54,59 @@ impl Role {
 /// One message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Turn {
-    /// Who speaks.
+    /// The speaker.
     pub role: Role,
-    /// What is said, with placeholders.
+    /// The text, with placeholders.
     pub text: String,
 }
 
-/// A picture as a record names it.
+/// An image of a record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Picture {
     /// The path or URL.
     pub path: Option<String>,
-    /// The file itself, where the record holds it.
+    /// The bytes of the file, if the record contains them.
     pub bytes: Option<Vec<u8>>,
-    /// Width and height in pixels, where the record says them.
+    /// Width and height in pixels, if the record gives them.
     pub declared: Option<(u32, u32)>,
 }
 
-/// What a record says of one of its questions.
+/// The metadata of one question of a record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Asked {
-    /// Its wording: `bank/template` of our exports, the instruction of M3IT.
+    /// Its wording: `bank/template` in our exports, the instruction in M3IT.
     pub wording: Option<String>,
-    /// The place of the right option in the order shown, from 0, and the number of options.
+    /// The index of the right option in the order shown, from 0, and the number of options.
     pub right_option: Option<(u32, u32)>,
 }
 
 /// A record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Conversation {
-    /// What it is called.
+    /// Its id.
     pub id: Option<String>,
-    /// The task or dataset that it comes from.
+    /// Its task or dataset.
     pub task: Option<String>,
-    /// What it says of its first questions; not more than there are.
+    /// The metadata of its first questions, at most one per question.
     pub asked: Vec<Asked>,
     /// The turns.
     pub turns: Vec<Turn>,
-    /// The pictures, in order.
+    /// The images, in order.
     pub pictures: Vec<Picture>,
-    /// How many videos it names; they are counted, not looked at.
+    /// The number of its videos; they are not checked.
     pub videos: usize,
-    /// Whether the format places pictures without placeholders, before the first text.
+    /// Whether the format places images before the first text, without placeholders.
     pub is_placed_by_format: bool,
 }
 
 impl Conversation {
-    /// Reads the JSON of a record, also as Python writes it, see [`Self::from_json`].
+    /// Parses the JSON of a record, including the JSON that Python writes; see [`Self::from_json`].
     ///
     /// # Errors
-    /// If it is no JSON or no record.
+    /// If it is not JSON or not a record.
     pub fn parse(json: &[u8]) -> Result<Conversation, Fault> {
         let parsed = serde_json::from_slice(json).or_else(|_| serde_json::from_slice(&normalise(json)));
-        let record = parsed.map_err(|error| Fault::new(Reason::Unreadable, format!("it is no JSON: {error}")))?;
+        let record = parsed.map_err(|error| Fault::new(Reason::Unreadable, format!("it is not JSON: {error}")))?;
         Conversation::from_json(record)
     }
 
@@ -114,10 +114,13 @@ impl Conversation {
     /// JSON Lines.
     ///
     /// # Errors
-    /// If it is no object or has no turns.
+    /// If it is not an object or has no turns.
     pub fn from_json(mut record: Value) -> Result<Conversation, Fault> {
         let Value::Object(fields) = &mut record else {
-            return Err(Fault::new(Reason::Unreadable, format!("a record is an object, not {}", shortened(&record))));
+            return Err(Fault::new(
+                Reason::Unreadable,
+                format!("a record must be an object, not {}", shortened(&record)),
+            ));
         };
         let task = ["task", "dataset", "dataset_name", "source"].iter().find_map(|name| fields.get(*name)?.as_str());
         let mut own = Conversation {
@@ -166,13 +169,13 @@ impl Conversation {
         Ok(own)
     }
 
-    /// Counts the placeholders of pictures and of videos.
+    /// Returns the numbers of placeholders of images and of videos.
     pub fn placeholders(&self) -> (usize, usize) {
         let count = |mark: &str| self.turns.iter().map(|turn| turn.text.matches(mark).count()).sum();
         (count(IMAGE), count(VIDEO))
     }
 
-    /// Returns every text of the user without placeholders, with the answer behind it.
+    /// Returns every user text without placeholders, with the answer after it.
     pub fn exchanges(&self) -> impl Iterator<Item = (String, Option<&str>)> {
         let plain = |text: &str| text.replace(IMAGE, " ").replace(VIDEO, " ").trim().to_owned();
         let asked = self.turns.iter().enumerate().filter(|(_, turn)| turn.role == Role::User);
@@ -198,7 +201,7 @@ impl Conversation {
         }
     }
 
-    /// Sizes beside the pictures, a number or one a picture, as InternVL has them.
+    /// Reads sizes in separate fields, one number or one per image, as in InternVL's format.
     fn take_declared(&mut self, width: Option<&Value>, height: Option<&Value>) {
         let sides = |value: Option<&Value>| -> Vec<Option<u32>> {
             let side = |value: &Value| value.as_u64().and_then(|side| u32::try_from(side).ok());
@@ -216,7 +219,8 @@ impl Conversation {
         }
     }
 
-    /// Takes the fields of M3IT and Alpaca: an instruction, what it is about, and the answer.
+    /// Reads the fields of M3IT and Alpaca: an instruction, its input, and the answer. Returns
+    /// whether it is such a record.
     fn take_instruction(&mut self, fields: &Map<String, Value>) -> bool {
         let text = |names: &[&str]| names.iter().find_map(|name| fields.get(*name)?.as_str());
         let (Some(instruction), Some(answer)) = (text(&["instruction"]), text(&["outputs", "output"])) else {
@@ -235,9 +239,9 @@ impl Conversation {
 
     fn take_turn(&mut self, turn: Value) -> Result<(), Fault> {
         let Value::Object(mut fields) = turn else {
-            return Err(Fault::new(Reason::Unreadable, format!("a turn is an object, not {}", shortened(&turn))));
+            return Err(Fault::new(Reason::Unreadable, format!("a turn must be an object, not {}", shortened(&turn))));
         };
-        // The Cauldron and FineVision: a question and its answer.
+        // The Cauldron and FineVision: one turn has a question and its answer.
         if fields.contains_key("user") && fields.contains_key("assistant") {
             for (name, role) in [("user", Role::User), ("assistant", Role::Assistant)] {
                 let text = fields.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -259,7 +263,7 @@ impl Conversation {
                 text
             }
             other => {
-                let detail = format!("the content of a turn is a text or a list, not {}", shortened(&other));
+                let detail = format!("the content of a turn must be a text or a list, not {}", shortened(&other));
                 return Err(Fault::new(Reason::Unreadable, detail));
             }
         };
@@ -267,7 +271,7 @@ impl Conversation {
         Ok(())
     }
 
-    /// A part of a message: a text, a picture with or without its path, or a video.
+    /// Reads a part of a message: a text, an image with or without its path, or a video.
     fn take_item(&mut self, item: &Value, text: &mut String) -> Result<(), Fault> {
         let kind = item.get("type").and_then(Value::as_str).unwrap_or(if item.is_string() { "text" } else { "" });
         match kind {
@@ -287,7 +291,7 @@ impl Conversation {
                 self.videos += usize::from(is_named);
             }
             other => {
-                let detail = format!("a part of a message is a text, a picture or a video, not {other:?}");
+                let detail = format!("a part of a message must be a text, an image or a video, not {other:?}");
                 return Err(Fault::new(Reason::Unreadable, detail));
             }
         }
@@ -295,8 +299,8 @@ impl Conversation {
     }
 }
 
-/// Reads what our own exports say of each question: of those that are packed into a dialog, or of
-/// the only one.
+/// Reads the metadata of questions in our own exports: of all packed questions of a dialog, or of
+/// the only question.
 fn asked(fields: &Map<String, Value>) -> Vec<Asked> {
     let of_record = |fields: &Map<String, Value>| {
         let wording = fields.get("template")?.as_str()?.to_owned();
@@ -321,7 +325,7 @@ fn text_of(value: &Value) -> Option<String> {
     }
 }
 
-/// A value as it is told.
+/// Returns a value in a short form for messages.
 fn shortened(value: &Value) -> String {
     let text = value.to_string();
     if text.chars().count() <= 60 { text } else { text.chars().take(60).chain(['…']).collect() }

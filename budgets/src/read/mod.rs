@@ -1,4 +1,4 @@
-//! Conversations of files and folders, streamed.
+//! Streams conversations from files and folders.
 
 mod conversation;
 mod parquet;
@@ -19,30 +19,30 @@ use values::Values;
 use crate::error::{Error, Result};
 use crate::fault::Fault;
 
-/// Folders of formats that `lynxdata instruct` writes, each with all conversations: that with the
-/// pictures first.
+/// Folders of formats that `lynxdata instruct` writes. Each contains all conversations; the one
+/// with the images comes first.
 const FORMATS: &[&str] = &["parquet", "conversations"];
 
-/// The folder beside [`FORMATS`] by which a folder is known to come from `lynxdata instruct`.
+/// The folder next to [`FORMATS`] by which output of `lynxdata instruct` is recognised.
 const COUNTS: &str = "counts";
 
-/// Files beside conversations that describe them: for LLaMA-Factory, and as Croissant.
+/// Files that describe conversations and are not conversations: for LLaMA-Factory and Croissant.
 const DESCRIPTIONS: &[&str] = &["dataset_info.json", "croissant.json"];
 
-/// Suffixes of files of conversations.
+/// File suffixes of conversations.
 const SUFFIXES: &[&str] = &["json", "jsonl", "ndjson", "parquet"];
 
-/// Records that are read together, on all cores.
+/// The number of records in a batch, which is parsed on all cores.
 const BATCH: usize = 2048;
 
-/// A record that is read, or the bytes of one that is still to be.
+/// A parsed record, or the bytes of one that is not parsed yet.
 #[derive(Debug)]
 pub(crate) enum Content {
     Json(Vec<u8>),
     Read(std::result::Result<Box<Conversation>, Fault>),
 }
 
-/// A record and its place.
+/// A record and its position.
 #[derive(Debug)]
 pub(crate) struct Record {
     pub(crate) file: Arc<str>,
@@ -52,7 +52,7 @@ pub(crate) struct Record {
 }
 
 impl Content {
-    /// Returns about how many bytes it takes.
+    /// Returns its approximate size in bytes.
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Content::Json(bytes) => bytes.len(),
@@ -74,11 +74,11 @@ impl Content {
 }
 
 /// Returns the files of conversations below a folder in the order of their names, or the file
-/// itself. Of a folder of `lynxdata instruct`, of tasks or of their mixture, they are those of one
-/// format, as each has all conversations. Hidden folders are passed over.
+/// itself. For output of `lynxdata instruct`, of tasks or of a mixture, only the files of one
+/// format are returned, because each format contains all conversations. Hidden folders are skipped.
 ///
 /// # Errors
-/// If there is none, or the folder cannot be read.
+/// If there is no such file, or the folder cannot be read.
 pub fn files(path: &Path) -> Result<Vec<PathBuf>> {
     let failed = |path: &Path| {
         let path = path.to_owned();
@@ -113,16 +113,17 @@ pub fn files(path: &Path) -> Result<Vec<PathBuf>> {
     if found.is_empty() { Err(Error::NoConversations { path: path.to_owned() }) } else { Ok(found) }
 }
 
-/// Returns what a file of a folder is called in reports: its path below it, or what was named.
+/// Returns the name of a file in reports: its path below the given folder, or the given name of a
+/// single file.
 pub(crate) fn name_below(path: &Path, file: &Path) -> Arc<str> {
     let below = file.strip_prefix(path).ok().filter(|below| !below.as_os_str().is_empty());
     Arc::from(below.unwrap_or(file).to_string_lossy())
 }
 
-/// Hands on all records of a file. `name` is how it is called in reports.
+/// Passes all records of a file to `take`. `name` is the name of the file in reports.
 ///
 /// # Errors
-/// If the file cannot be read to its end, or what `take` says.
+/// If the file cannot be read to its end, or `take` returns an error.
 pub(crate) fn records(path: &Path, name: &Arc<str>, take: &mut dyn FnMut(Record) -> Result<()>) -> Result<()> {
     let Some(mut values) = values(path)? else {
         return parquet::read(path, &mut |row, conversation| {
@@ -137,7 +138,7 @@ pub(crate) fn records(path: &Path, name: &Arc<str>, take: &mut dyn FnMut(Record)
     Ok(())
 }
 
-/// Begins to take a file of JSON apart; `None` is Parquet.
+/// Starts to read a JSON file; returns `None` for Parquet.
 ///
 /// # Errors
 /// If the file cannot be read or is compressed.
@@ -157,8 +158,8 @@ pub(crate) fn values(path: &Path) -> Result<Option<Values<impl io::BufRead>>> {
     Ok(Some(Values::new(BufReader::with_capacity(1 << 16, input))))
 }
 
-/// Hands on all conversations of a file or folder in their order, each with the name of its file,
-/// and counts the records that are none. They are read on all cores.
+/// Passes all conversations of a file or folder to `take` in order, each with the name of its file.
+/// Returns the number of records that are not conversations. Records are parsed on all cores.
 ///
 /// # Errors
 /// If a file cannot be read to its end.

@@ -1,4 +1,4 @@
-//! Rows of Parquet files as records: columns become JSON, but for the bytes of pictures.
+//! Reads rows of Parquet files as records. Columns become JSON, except for the bytes of images.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use super::conversation::{Conversation, Picture};
 use crate::error::{Error, Result};
 use crate::fault::{Fault, Reason};
 
-/// Columns that a record is made of.
+/// The columns that are read for a record.
 const COLUMNS: &[&str] = &[
     "id",
     "task",
@@ -37,10 +37,10 @@ const COLUMNS: &[&str] = &[
     "outputs",
     "output",
 ];
-/// Columns of turns, of which one has to be there.
+/// The columns of turns. At least one must exist.
 const TURNS: &[&str] = &["messages", "conversations", "texts", "instruction"];
 
-/// Hands on the rows of a file, until `take` wants no more.
+/// Passes the rows of a file to `take`, until it wants no more.
 pub(super) fn read(
     path: &Path,
     take: &mut dyn FnMut(u64, std::result::Result<Conversation, Fault>) -> Result<()>,
@@ -77,7 +77,7 @@ fn record(batch: &RecordBatch, row: usize) -> std::result::Result<Conversation, 
         }
     }
     if !pictures.is_empty() {
-        // Without their bytes, so that sizes beside them and the rules of the format apply.
+        // Without their bytes, so that sizes in other columns and the rules of the format apply.
         fields.insert("images".to_owned(), pictures.iter().map(|picture| json!({"path": picture.path})).collect());
     }
     let mut conversation = Conversation::from_json(Value::Object(fields))?;
@@ -87,7 +87,8 @@ fn record(batch: &RecordBatch, row: usize) -> std::result::Result<Conversation, 
     Ok(conversation)
 }
 
-/// Returns whether a column has pictures as Hugging Face `datasets` stores them, with their bytes.
+/// Returns whether a column contains images as Hugging Face `datasets` stores them, with their
+/// bytes.
 fn holds_pictures(kind: &DataType) -> bool {
     match kind {
         DataType::Struct(fields) => fields.iter().any(|field| field.name() == "bytes"),
@@ -114,7 +115,7 @@ fn take_pictures(column: &ArrayRef, row: usize, pictures: &mut Vec<Picture>) {
     }
 }
 
-/// A picture that is null is a picture that is missing.
+/// Reads an image. A null counts as a missing image.
 fn take_picture(column: &ArrayRef, row: usize, pictures: &mut Vec<Picture>) {
     let fields: Option<&StructArray> = column.as_struct_opt();
     let bytes = fields.map_or(Some(column), |fields| fields.column_by_name("bytes"));

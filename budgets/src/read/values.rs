@@ -1,20 +1,21 @@
-//! JSON files taken apart into the bytes of their records, however long the file is.
+//! Splits JSON files of any length into the bytes of their records.
 
 use std::io::{self, BufRead};
 
-/// Longest record in bytes. Longer ones come of files that are no lists of conversations.
+/// The maximum size of a record in bytes. Longer ones occur only in files that are not lists of
+/// conversations.
 const LONGEST_RECORD: usize = 256 << 20;
 
-/// Records of a JSON list, or one a line.
+/// Reads the records of a JSON list, or one record per line.
 ///
-/// A list is cut at the commas between its elements, without looking into them, so that an element
-/// that is no JSON costs only itself.
+/// A list is split at the commas between its elements without parsing them, so that an element that
+/// is not JSON does not affect the others.
 #[derive(Debug)]
 pub(crate) struct Values<R> {
     input: R,
     shape: Option<Shape>,
     is_list: bool,
-    /// Records so far; for lines, lines so far.
+    /// The number of records so far or, for lines, of lines so far.
     number: u64,
 }
 
@@ -25,7 +26,8 @@ enum Shape {
     Ended,
 }
 
-/// The bytes of a record and its number from 0: that of the line, or of the element of a list.
+/// The number of a record, from 0, and its bytes. The number is that of the line, or of the element
+/// of a list.
 pub(crate) type Numbered = (u64, Vec<u8>);
 
 impl<R: BufRead> Values<R> {
@@ -33,7 +35,7 @@ impl<R: BufRead> Values<R> {
         Self { input, shape: None, is_list: false, number: 0 }
     }
 
-    /// Returns whether the file is a list, once it was begun.
+    /// Returns whether the file is a list. Known only after the first call of [`Self::next`].
     pub(crate) fn is_list(&self) -> bool {
         self.is_list
     }
@@ -41,7 +43,7 @@ impl<R: BufRead> Values<R> {
     /// Returns the next record.
     ///
     /// # Errors
-    /// If the file cannot be read, ends within a list or has a record that is too long.
+    /// If the file cannot be read, ends inside a list or has a record that is too long.
     pub(crate) fn next(&mut self) -> io::Result<Option<Numbered>> {
         loop {
             match self.shape {
@@ -67,7 +69,7 @@ impl<R: BufRead> Values<R> {
         }
     }
 
-    /// Tells a list by its bracket.
+    /// Detects a list by its bracket.
     fn begin(&mut self) -> io::Result<()> {
         let first = self.skip_space()?;
         self.shape = Some(match first {
@@ -83,7 +85,7 @@ impl<R: BufRead> Values<R> {
         Ok(())
     }
 
-    /// Returns the byte behind white space without taking it. Lines that are skipped are counted.
+    /// Skips white space and returns the next byte without consuming it. Skipped lines are counted.
     fn skip_space(&mut self) -> io::Result<Option<u8>> {
         loop {
             let bytes = self.input.fill_buf()?;
@@ -102,7 +104,7 @@ impl<R: BufRead> Values<R> {
         }
     }
 
-    /// Returns the next element of a list, without the comma behind it.
+    /// Returns the next element of a list, without the comma after it.
     fn element(&mut self) -> io::Result<Option<Numbered>> {
         let cut_off = || io::Error::new(io::ErrorKind::UnexpectedEof, "the list is not closed; the file is cut off");
         if self.skip_space()?.ok_or_else(cut_off)? == b']' {
@@ -135,7 +137,7 @@ impl<R: BufRead> Values<R> {
         self.shape = Some(Shape::Ended);
         match self.skip_space()? {
             None => Ok(None),
-            Some(_) => Err(io::Error::new(io::ErrorKind::InvalidData, "there is something behind the list")),
+            Some(_) => Err(io::Error::new(io::ErrorKind::InvalidData, "there is more text after the list")),
         }
     }
 }
@@ -145,7 +147,7 @@ fn too_long(number: u64) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, reason)
 }
 
-/// Where in an element a scan is.
+/// The state of a scan within an element.
 #[derive(Debug, Default)]
 struct Scan {
     depth: usize,
@@ -154,8 +156,8 @@ struct Scan {
 }
 
 impl Scan {
-    /// Returns how many bytes belong to the element, and whether a comma or bracket behind them
-    /// ends it.
+    /// Returns how many bytes belong to the element, and whether a comma or bracket after them ends
+    /// it.
     fn length(&mut self, bytes: &[u8]) -> (usize, bool) {
         for (place, &byte) in bytes.iter().enumerate() {
             if self.in_string {
@@ -217,6 +219,6 @@ mod tests {
         for text in ["[{\"a\": 1}, ", "[{\"a\": \"x", "[1, 2"] {
             assert!(values(text, 2).unwrap_err().to_string().contains("cut off"), "{text}");
         }
-        assert!(values("[1] x", 2).unwrap_err().to_string().contains("behind the list"));
+        assert!(values("[1] x", 2).unwrap_err().to_string().contains("after the list"));
     }
 }

@@ -4,7 +4,7 @@ use sha2::{Digest, Sha256};
 use super::*;
 use crate::machine::shared;
 
-/// The tokenizer of the golden values, trained for them.
+/// Returns the tokenizer that was trained for the golden values.
 fn own() -> Tokenizer {
     Tokenizer::from_json(include_str!("../../golden/tokenizer.json")).unwrap()
 }
@@ -18,14 +18,14 @@ fn turns(messages: &Value) -> Vec<Turn> {
     messages.as_array().unwrap().iter().map(own).collect()
 }
 
-/// The files of a tokenizer that is not in the repository; `None` where the machine does not have
-/// it.
+/// Returns the file of a tokenizer that is not in the repository; `None` if the machine does not
+/// have it.
 fn tokenizer_file(name: &str) -> Option<String> {
     let path = shared("data/models/tokenizers")?.join(name);
     Some(std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())))
 }
 
-/// GPT-2's vocabulary with the tokens of chat templates.
+/// Returns a tokenizer with GPT-2's vocabulary and the tokens of chat templates.
 fn gpt2(marks: &[&str]) -> Option<Tokenizer> {
     let vocabulary: Value = serde_json::from_str(&tokenizer_file("gpt2_encoder.json")?).unwrap();
     let merges: Vec<&str> =
@@ -139,13 +139,13 @@ fn what_has_no_right_mask_is_refused() {
         Renderer::new(template, &tokenizer).unwrap().tokens(talk).unwrap_err().to_string()
     };
     let held = [turn("user", "Say <|im_end|>"), turn("assistant", "No.")];
-    assert!(refused(Template::ChatMl, &held).contains("holds <|im_end|>"));
+    assert!(refused(Template::ChatMl, &held).contains("contains <|im_end|>"));
     assert!(Renderer::new(Template::Llama3, &tokenizer).unwrap().tokens(&held).is_ok(), "it is plain text there");
     let open = [turn("user", "Why?")];
-    assert!(refused(Template::Vicuna, &open).contains("last word"));
+    assert!(refused(Template::Vicuna, &open).contains("last turn"));
     let twice = [turn("user", "Why?"), turn("user", "Why?"), turn("assistant", "So.")];
     assert!(refused(Template::Llama2, &twice).contains("turn 1"));
-    assert!(refused(Template::Llama2, &[]).contains("last word"));
+    assert!(refused(Template::Llama2, &[]).contains("last turn"));
     let led = [turn("system", "Be kind."), turn("user", "Why?"), turn("assistant", "So.")];
     assert!(refused(Template::Lynx, &led).contains("no system message"));
 }

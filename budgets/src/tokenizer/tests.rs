@@ -16,7 +16,7 @@ fn read(settings: &Value) -> Tokenizer {
     own
 }
 
-/// Tokenizers of all kinds that are counted by words.
+/// Returns tokenizers of all kinds that are counted word by word.
 fn all() -> Vec<(&'static str, Tokenizer)> {
     let mut own = vec![("GPT-2", read(&golden()))];
     let mut cut = |name, pre_tokenizer: Value, normalizer: Value| {

@@ -1,14 +1,14 @@
-//! Texts counted word by word.
+//! Counts the tokens of texts word by word.
 //!
-//! A tokenizer takes most of the time of an audit, and most words of a text were met before. Where
-//! no token holds a space behind something else, a text has as many tokens as its words together,
-//! each with the space before it; so the number of a word is asked for once.
+//! The tokenizer takes most of the time of an audit, and most words of a text have occurred before.
+//! If no token contains a space after another character, the tokens of a text are the sum of the
+//! tokens of its words, each with the space before it. So each word must be tokenised only once.
 //!
-//! That holds of three kinds of tokenizers. Those that cut a text by a regular expression, if none
-//! of its matches goes on from something else into a single space (GPT-2, Llama 3, Qwen; the
-//! expressions that are known are listed). Those of BERT, which cut at white space. And those of
-//! SentencePiece, which merge pieces of the whole text: no merge crosses a border if its outcome
-//! would be a token that is not in the vocabulary.
+//! This is true for three kinds of tokenizers. The first kind splits a text by a regular expression
+//! whose matches never continue from another character into a single space (GPT-2, Llama 3, Qwen;
+//! the known expressions are listed below). The second is BERT's, which splits at white space. The
+//! third is SentencePiece, which merges pieces of the whole text: no merge crosses a border between
+//! words if its result is not in the vocabulary.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -16,18 +16,19 @@ use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
 
-/// What SentencePiece writes in the place of a space.
+/// The character that SentencePiece writes for a space.
 const SPACE: char = '\u{2581}';
 
-/// Words that are remembered, in all shards: about 20 MB.
+/// The maximum number of cached words in all shards: about 20 MB.
 const REMEMBERED: usize = 1 << 18;
 
-/// Parts of the memory with a lock each, so that cores seldom wait for each other.
+/// The number of shards of the cache. Each has its own lock, so that cores rarely wait for each
+/// other.
 const SHARDS: usize = 64;
 
-/// Regular expressions that never match on from something else into a single space: each
-/// alternative begins with at most one character that may be a space, or is about white space
-/// alone. They stand so in the `tokenizer.json` of Llama 3, of Qwen2, Qwen2.5 and Qwen3, and in
+/// Regular expressions that never match from another character into a single space: each
+/// alternative begins with at most one character that may be a space, or matches only white space.
+/// They are copied from the `tokenizer.json` of Llama 3, and of Qwen2, Qwen2.5 and Qwen3, and from
 /// GPT-2's code.
 const EXPRESSIONS: &[&str] = &[
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
@@ -35,36 +36,36 @@ const EXPRESSIONS: &[&str] = &[
     r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
 ];
 
-/// How a word is asked for.
+/// How a word is passed to the tokenizer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
     /// With the space before it.
     WithSpace,
-    /// Without it, as the tokenizer puts one before every text.
+    /// Without the space, because the tokenizer puts one before every text.
     WithoutSpace,
 }
 
-/// A token that is found in texts before they are cut.
+/// An added token, which is found in texts before they are split.
 #[derive(Debug)]
 struct Added {
     content: String,
-    /// Whether it is found exactly as it is written, wherever it stands. Others are found in the
-    /// normalised text, or take spaces with them.
+    /// Whether it is matched exactly as written, at any position. Others are matched in the
+    /// normalised text, or include spaces around them.
     is_plain: bool,
 }
 
-/// The numbers of tokens of words.
+/// A cache of the numbers of tokens of words.
 #[derive(Debug)]
 pub(super) struct Words {
     asked: Asked,
     added: Vec<Added>,
-    /// Whether a token may begin with a byte.
+    /// Whether an added token may begin with a byte.
     may_begin: Box<[bool; 256]>,
     known: Vec<Mutex<HashMap<Box<str>, u32>>>,
 }
 
 impl Words {
-    /// Reads from the settings of a tokenizer whether words are counted one by one.
+    /// Creates a cache if the settings of a tokenizer allow counting word by word.
     pub(super) fn of(settings: &Value) -> Option<Words> {
         let asked = asked(settings)?;
         let mut may_begin = Box::new([false; 256]);
@@ -72,7 +73,8 @@ impl Words {
         for token in settings.get("added_tokens").and_then(Value::as_array).into_iter().flatten() {
             let content = token.get("content")?.as_str()?;
             let first = *content.as_bytes().first()?;
-            // One that is like a word or has a space in it could hide in any text.
+            // An added token that looks like a word or contains a space could be anywhere in a
+            // text.
             if first.is_ascii_alphanumeric() || first.is_ascii_whitespace() || content.contains(' ') {
                 return None;
             }
@@ -89,8 +91,8 @@ impl Words {
         Some(Words { asked, added, may_begin, known })
     }
 
-    /// Counts the tokens of a text by those of its words; `whole` counts a word. `None` if the text
-    /// has to be counted as a whole.
+    /// Counts the tokens of a text as the sum of its words; `whole` counts a word. Returns `None`
+    /// if the text must be counted as a whole.
     pub(super) fn count(&self, text: &str, whole: &dyn Fn(&str) -> Result<u64, String>) -> Option<Result<u64, String>> {
         let (bytes, mut count, mut from) = (text.as_bytes(), 0, 0);
         for (place, byte) in bytes.iter().enumerate() {
@@ -117,12 +119,11 @@ impl Words {
         Some(self.section(&text[from..], whole).map(|tokens| count + tokens))
     }
 
-    /// Counts the tokens of a text without added ones.
+    /// Counts the tokens of a text that contains no added tokens.
     fn section(&self, text: &str, whole: &dyn Fn(&str) -> Result<u64, String>) -> Result<u64, String> {
         let (bytes, mut count, mut from) = (text.as_bytes(), 0, 0);
         for place in spaces(bytes) {
-            // Only a single space between two words of which neither ends or begins with another
-            // white space is a border.
+            // A border is a single space between two words, with no other white space next to it.
             let is_border = place > from
                 && text[..place].chars().next_back().is_some_and(is_of_word)
                 && text[place + 1..].chars().next().is_some_and(is_of_word);
@@ -167,12 +168,13 @@ fn spaces(bytes: &[u8]) -> impl Iterator<Item = usize> {
     bytes.iter().enumerate().filter(|(_, byte)| **byte == b' ').map(|(place, _)| place)
 }
 
-/// Returns whether a character is no white space, also to SentencePiece.
+/// Returns whether a character is not white space, also for SentencePiece.
 fn is_of_word(character: char) -> bool {
     !character.is_whitespace() && character != SPACE
 }
 
-/// Returns how words are asked for, if a text may be counted by them.
+/// Returns how words are passed to the tokenizer, or `None` if texts must not be counted word by
+/// word.
 fn asked(settings: &Value) -> Option<Asked> {
     let kind = |value: &Value| value.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
     let parts = |name: &str, list: &str| -> Vec<Value> {
@@ -184,7 +186,7 @@ fn asked(settings: &Value) -> Option<Asked> {
     let normalizers = parts("normalizer", "normalizers");
     let cutters = parts("pre_tokenizer", "pretokenizers");
     let model = settings.get("model")?;
-    // A dropout draws tokens by chance, and a unigram model weighs whole texts.
+    // Dropout chooses tokens at random, and a unigram model scores whole texts.
     if model.get("dropout").is_some_and(|dropout| !dropout.is_null()) || kind(model) == "Unigram" {
         return None;
     }

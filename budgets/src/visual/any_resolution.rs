@@ -1,5 +1,5 @@
-//! LLaVA-NeXT and LLaVA-OneVision: the picture in a small size, and in the grid of tiles that shows
-//! most of it, without the padding and with a token at the end of every row.
+//! LLaVA-NeXT and LLaVA-OneVision: the image in a small size, and in the grid of tiles that
+//! preserves most of its pixels, without padding and with a token at the end of every row.
 //!
 //! Source: `transformers` 5.24.0, `image_processing_utils.select_best_resolution`,
 //! `models/llava_next/processing_llava_next.py` and
@@ -10,15 +10,15 @@ use super::{Unfit, VisualTokens};
 /// Settings of a processor.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct AnyResolution {
-    /// Pixels of a tile's side.
+    /// The side of a tile in pixels.
     tile_side: u32,
-    /// Tokens along a tile's side.
+    /// The number of tokens along the side of a tile.
     tile_tokens: u32,
-    /// Rows and columns of the possible grids, in the processor's order.
+    /// Rows and columns of the possible grids, in the order of the processor.
     grids: &'static [(u32, u32)],
-    /// Most tiles' worth of tokens; beyond them the grid is pooled. `None` without a limit.
+    /// The maximum number of tokens, in tiles; above it the grid is pooled. `None` without a limit.
     max_tiles: Option<u32>,
-    /// Whether a picture among several comes in the small size alone, with one token at its end.
+    /// Whether one of several images is only shown in the small size, with one token at its end.
     is_plain_among_others: bool,
 }
 
@@ -34,7 +34,8 @@ pub(super) const LLAVA_NEXT: AnyResolution = AnyResolution {
 };
 
 /// `config.json` of llava-hf/llava-onevision-qwen2-7b-ov-hf: 36 `image_grid_pinpoints` of 384 to
-/// 2304, rows before columns; `size` 384, 729 tokens a tile, `vision_aspect_ratio` "anyres_max_9".
+/// 2304, rows before columns; `size` 384, 729 tokens per tile, `vision_aspect_ratio`
+/// "anyres_max_9".
 pub(super) const LLAVA_ONEVISION: AnyResolution = AnyResolution {
     tile_side: 384,
     tile_tokens: 27,
@@ -53,7 +54,7 @@ const SIX_BY_SIX: [(u32, u32); 36] = {
     grids
 };
 
-/// How much larger than its limit the side of a grid is before it is pooled.
+/// The grid is pooled if its side exceeds the limit by more than this factor.
 const POOLED_FROM: f64 = 1.1;
 
 impl AnyResolution {
@@ -63,10 +64,10 @@ impl AnyResolution {
             return Ok(VisualTokens { features: small + 1, marks: 0 });
         }
         let (width, height) = (f64::from(width), f64::from(height));
-        let nothing_left = Unfit("its short side vanishes in every grid, on which its processor fails");
+        let nothing_left = Unfit("its short side vanishes in every grid, so its processor fails");
         let (grid_rows, grid_columns) = self.best_grid(width, height).ok_or(nothing_left)?;
         let (mut rows, mut columns) = (self.tile_tokens * grid_rows, self.tile_tokens * grid_columns);
-        // Rows or columns that hold nothing but padding are left out, as many on both sides.
+        // Rows or columns with only padding are left out, equally many on both sides.
         if width / height > f64::from(columns) / f64::from(rows) {
             let shown = whole(height * (f64::from(columns) / width));
             rows -= (rows - shown) / 2 * 2;
@@ -85,8 +86,8 @@ impl AnyResolution {
         Ok(VisualTokens { features: small + u64::from(rows * columns + row_ends), marks: 0 })
     }
 
-    /// Returns the grid that shows most pixels of the picture, and of equal ones the smallest;
-    /// `None` if a side of the picture would vanish in all of them.
+    /// Returns the grid that preserves most pixels of the image, and of equal ones the smallest;
+    /// `None` if a side of the image would vanish in all of them.
     fn best_grid(&self, width: f64, height: f64) -> Option<(u32, u32)> {
         let side = f64::from(self.tile_side);
         let (mut best, mut most_shown, mut least_wasted) = (None, 0.0_f64, f64::INFINITY);
@@ -104,8 +105,8 @@ impl AnyResolution {
     }
 }
 
-/// Rounds to 7 decimals, as the processor does so that 23.99999999 is 24, and leaves the fraction
-/// out.
+/// Rounds to 7 decimals, as the processor does so that 23.99999999 becomes 24, and truncates the
+/// fraction.
 fn whole(length: f64) -> u32 {
     let next = length.ceil();
     if next - length > 1e-6 {

@@ -1,21 +1,21 @@
-//! Idefics3, SmolVLM and SmolVLM2: the picture is scaled to a longest side, cut into tiles, and
-//! shown once more as a thumbnail.
+//! Idefics3, SmolVLM and SmolVLM2: the image is scaled to a longest side and split into tiles, and
+//! a thumbnail is added.
 //!
 //! Source: `transformers` 5.24.0, `models/idefics3/image_processing_idefics3.py` and the text that
-//! `Idefics3Processor.replace_image_token` makes of the tiles. Marks are the names of tiles, the
-//! tokens around them and a line feed after every row of tiles; the last of these and the one
-//! before the thumbnail are one token, as in the vocabularies of these models.
+//! `Idefics3Processor.replace_image_token` creates for the tiles. Marks are the names of tiles, the
+//! tokens around them and a line feed after every row of tiles. The last of these line feeds and
+//! the one before the thumbnail are one token, as in the vocabularies of these models.
 
 use super::VisualTokens;
 
 /// Settings of a processor.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Idefics3 {
-    /// Pixels of the longest side after scaling.
+    /// The longest side after scaling, in pixels.
     longest_side: u32,
-    /// Pixels of a tile's side.
+    /// The side of a tile in pixels.
     tile_side: u32,
-    /// Tokens of a tile.
+    /// The number of tokens of a tile.
     tile_tokens: u32,
 }
 
@@ -23,7 +23,8 @@ pub(super) struct Idefics3 {
 /// `max_image_size` 364 of the revision before; `image_seq_len` 169 of `Idefics3Processor`.
 pub(super) const IDEFICS3: Idefics3 = Idefics3 { longest_side: 4 * 364, tile_side: 364, tile_tokens: 169 };
 /// HuggingFaceTB/SmolVLM-Instruct: `size` 1536, `max_image_size` 384, `image_seq_len` 81 (revision
-/// f6f46b9). Of SmolVLM2-2.2B-Instruct `image_seq_len` 81 was seen, in a copy, and not the sizes.
+/// f6f46b9). For SmolVLM2-2.2B-Instruct, only `image_seq_len` 81 was checked, in a copy, not the
+/// sizes.
 pub(super) const SMOLVLM: Idefics3 = Idefics3 { longest_side: 4 * 384, tile_side: 384, tile_tokens: 81 };
 /// HuggingFaceTB/SmolVLM-256M-Instruct, 500M, and SmolVLM2 of these sizes: `size` 2048,
 /// `max_image_size` 512 (SmolVLM2-256M-Video-Instruct, revision 017ae74), `image_seq_len` 64
@@ -43,7 +44,8 @@ impl Idefics3 {
         VisualTokens { features: (tiles + 1) * tile_tokens, marks: 3 + 2 * tiles + rows }
     }
 
-    /// Returns width and height in pixels: the longer side is `longest_side`, the other one even.
+    /// Returns the scaled width and height in pixels: the longer side is `longest_side`, the other
+    /// one is even.
     fn scaled(&self, width: f64, height: f64) -> (u32, u32) {
         let ratio = width / height;
         let longest = f64::from(self.longest_side);

@@ -1,5 +1,5 @@
-//! InternVL 2.5, 3 and 3.5: tiles of 448 pixels in the grid whose shape is closest to the
-//! picture's, and a thumbnail if there are several.
+//! InternVL 2.5, 3 and 3.5: tiles of 448 pixels in the grid whose aspect ratio is closest to that
+//! of the image, and a thumbnail if there are several tiles.
 //!
 //! Source: `get_optimal_tiled_canvas` of `transformers` 5.24.0,
 //! `models/got_ocr2/image_processing_got_ocr2.py`, which is `dynamic_preprocess` of InternVL. The
@@ -7,22 +7,22 @@
 
 use super::VisualTokens;
 
-/// Pixels of a tile's side.
+/// The side of a tile in pixels.
 const TILE_SIDE: f64 = 448.0;
-/// Tokens of a tile: 32 x 32 patches of 14 pixels, of which 4 make a token.
+/// The number of tokens of a tile: 32 x 32 patches of 14 pixels, 4 of which become one token.
 const TILE_TOKENS: u64 = 256;
 
 /// Settings of a preprocessor.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct InternVl {
-    /// Fewest tiles without the thumbnail.
+    /// The minimum number of tiles without the thumbnail.
     pub(super) min_tiles: u32,
-    /// Most tiles without the thumbnail.
+    /// The maximum number of tiles without the thumbnail.
     pub(super) max_tiles: u32,
 }
 
 /// `InternVLProcessorKwargs` of `transformers` 5.24.0: `crop_to_patches` true, `min_patches` 1,
-/// `max_patches` 12. The `preprocessor_config.json` of the models themselves was not at hand.
+/// `max_patches` 12. The `preprocessor_config.json` of the models was not available.
 pub(super) const INTERNVL: InternVl = InternVl { min_tiles: 1, max_tiles: 12 };
 
 impl InternVl {
@@ -40,8 +40,9 @@ impl InternVl {
         VisualTokens { features: with_thumbnail * TILE_TOKENS, marks: 2 }
     }
 
-    /// Returns the tiles of the best grid: the nearest ratio of sides; of equal ones the last in
-    /// the order of their sizes that has less than twice the pixels of the picture.
+    /// Returns the number of tiles of the best grid, the one with the nearest aspect ratio. Of
+    /// equal ones, it is the last in the order of their sizes with less than twice the pixels of
+    /// the image.
     fn tiles(&self, width: f64, height: f64) -> u32 {
         let (mut best, mut best_difference) = (1, f64::INFINITY);
         for tiles in self.min_tiles..=self.max_tiles {

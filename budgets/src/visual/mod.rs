@@ -1,7 +1,7 @@
-//! How many tokens a picture takes, from its size alone: one file per family of models.
+//! Computes the number of tokens of an image from its size. There is one file per family of models.
 //!
-//! The arithmetic is that of the image processors of Hugging Face `transformers`; every count of
-//! `golden/visual_tokens.tsv` was made by them (version 5.24.0) and equals ours.
+//! The arithmetic is that of the image processors of Hugging Face `transformers`. They computed
+//! every count in `golden/visual_tokens.tsv` (version 5.24.0), and a test compares them with ours.
 
 mod any_resolution;
 mod fixed;
@@ -11,24 +11,24 @@ mod qwen_vl;
 
 use crate::error::{Error, Result};
 
-/// Tokens that stand in the sequence of a language model for one picture.
+/// The tokens for one image in the sequence of a language model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VisualTokens {
-    /// Tokens that carry the picture itself.
+    /// Tokens with features of the image.
     pub features: u64,
-    /// Tokens that the processor or the chat template puts around and between them: begin and end
-    /// of a picture, names of tiles, line feeds.
+    /// Tokens that the processor or the chat template adds around and between them: begin and end
+    /// of an image, names of tiles, line feeds.
     pub marks: u64,
 }
 
 impl VisualTokens {
-    /// Returns all tokens that the picture takes of the sequence.
+    /// Returns all tokens of the image in the sequence.
     pub fn all(self) -> u64 {
         self.features + self.marks
     }
 }
 
-/// A family's arithmetic with the settings of one model.
+/// The arithmetic of a family with the settings of one model.
 #[derive(Clone, Debug, PartialEq)]
 enum Arithmetic {
     QwenVl(qwen_vl::QwenVl),
@@ -38,23 +38,23 @@ enum Arithmetic {
     Fixed(fixed::Fixed),
 }
 
-/// A model whose visual tokens are known.
+/// A model whose visual tokens can be computed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Model {
     name: String,
     arithmetic: Arithmetic,
 }
 
-/// A model by default settings.
+/// A model with its default settings.
 struct Known {
     name: &'static str,
-    /// Beginnings of the names that Hugging Face has for it, in lower case.
+    /// Prefixes of its names on Hugging Face, in lower case.
     prefixes: &'static [&'static str],
     about: &'static str,
     arithmetic: fn() -> Arithmetic,
 }
 
-/// The models. Where one prefix begins another, the longer one counts.
+/// The models. If several prefixes match, the longest one is used.
 const KNOWN: &[Known] = &[
     Known {
         name: "qwen2-vl",
@@ -136,17 +136,17 @@ const KNOWN: &[Known] = &[
     },
 ];
 
-/// Returns the names of all models with a line about each.
+/// Returns the names of all models with a description of each.
 pub fn models() -> impl Iterator<Item = (&'static str, &'static str)> {
     KNOWN.iter().map(|known| (known.name, known.about))
 }
 
 impl Model {
-    /// Finds a model by its name, here or on Hugging Face (`Qwen/Qwen2.5-VL-7B-Instruct`), with
-    /// settings that differ from the published ones behind commas: `qwen2-vl,max_pixels=1003520`.
+    /// Finds a model by its name here or on Hugging Face (`Qwen/Qwen2.5-VL-7B-Instruct`). Settings
+    /// that differ from the published ones follow after commas: `qwen2-vl,max_pixels=1003520`.
     ///
     /// # Errors
-    /// If there is no such model or setting, or the setting has no such value.
+    /// If there is no such model or setting, or the value is not allowed.
     pub fn parse(text: &str) -> Result<Model> {
         let mut parts = text.split(',');
         let name = parts.next().unwrap_or_default().trim();
@@ -165,26 +165,26 @@ impl Model {
             let bad =
                 |reason: String| Error::ModelSetting { model: known.name, setting: setting.trim().to_owned(), reason };
             let number = value.trim().parse::<u32>().ok().filter(|number| *number > 0);
-            let number = number.ok_or_else(|| bad("it needs a whole number from 1 on, as in key=4".to_owned()))?;
+            let number = number.ok_or_else(|| bad("it needs a whole number of 1 or more, as in key=4".to_owned()))?;
             arithmetic.set(key.trim(), number).map_err(bad)?;
         }
         if arithmetic == Arithmetic::Fixed(fixed::NONE) {
-            let reason = "say how many tokens a picture has, as in fixed,tokens=64".to_owned();
+            let reason = "give the number of tokens of an image, as in fixed,tokens=64".to_owned();
             return Err(Error::ModelSetting { model: known.name, setting: text.to_owned(), reason });
         }
         Ok(Model { name: text.to_owned(), arithmetic })
     }
 
-    /// Returns the name that it was asked for by, with its settings.
+    /// Returns the requested name, with its settings.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Counts the tokens of a picture of `width` x `height` pixels in a record with `pictures`
-    /// pictures.
+    /// Returns the tokens of an image of `width` x `height` pixels in a record with `pictures`
+    /// images.
     ///
     /// # Errors
-    /// Says why the model's processor fails on a picture of this size.
+    /// Returns why the processor of the model fails on an image of this size.
     pub fn visual_tokens(&self, width: u32, height: u32, pictures: usize) -> std::result::Result<VisualTokens, Unfit> {
         if width == 0 || height == 0 {
             return Err(Unfit("it has no pixels"));
@@ -198,7 +198,7 @@ impl Model {
         }
     }
 
-    /// Returns the tokens of a picture if they are the same for every size.
+    /// Returns the tokens of an image if they are the same for every size.
     pub fn fixed_tokens(&self) -> Option<VisualTokens> {
         if let Arithmetic::Fixed(family) = &self.arithmetic { Some(family.count()) } else { None }
     }
@@ -222,13 +222,13 @@ impl Arithmetic {
                 Err(format!("min_tiles {} is above max_tiles {}", family.min_tiles, family.max_tiles))
             }
             // The search is quadratic in the number of tiles; published models have at most 40.
-            Arithmetic::InternVl(family) if family.max_tiles > 1000 => Err("max_tiles is at most 1000".to_owned()),
+            Arithmetic::InternVl(family) if family.max_tiles > 1000 => Err("max_tiles must be at most 1000".to_owned()),
             _ => Ok(()),
         }
     }
 }
 
-/// Why a processor fails on a picture.
+/// The reason why a processor fails on an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Unfit(pub(crate) &'static str);

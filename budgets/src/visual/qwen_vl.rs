@@ -1,22 +1,23 @@
-//! Qwen2-VL, Qwen2.5-VL and Qwen3-VL: the picture is scaled to whole patches, and four patches make
-//! a token.
+//! Qwen2-VL, Qwen2.5-VL and Qwen3-VL: the image is scaled to whole patches, and four patches become
+//! one token.
 //!
 //! Source: `smart_resize` of `transformers` 5.24.0, `models/qwen2_vl/image_processing_qwen2_vl.py`.
 //! The two marks are `<|vision_start|>` and `<|vision_end|>` of the chat template.
 
 use super::{Unfit, VisualTokens};
 
-/// Longest ratio of the sides that the processor takes.
+/// The maximum aspect ratio that the processor accepts.
 const MAX_ASPECT_RATIO: f64 = 200.0;
 
 /// Settings of a preprocessor.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct QwenVl {
-    /// Pixels of a token's side: the side of a patch times the patches that are merged along it.
+    /// The side of a token in pixels: the side of a patch times the number of patches merged along
+    /// it.
     pub(super) factor: u32,
-    /// Fewest pixels of the scaled picture.
+    /// The minimum number of pixels of the scaled image.
     pub(super) min_pixels: u32,
-    /// Most pixels of the scaled picture.
+    /// The maximum number of pixels of the scaled image.
     pub(super) max_pixels: u32,
 }
 
@@ -41,10 +42,10 @@ impl QwenVl {
     pub(super) fn count(&self, width: u32, height: u32) -> Result<VisualTokens, Unfit> {
         let (width, height) = (f64::from(width), f64::from(height));
         if width.max(height) / width.min(height) > MAX_ASPECT_RATIO {
-            return Err(Unfit("one side is more than 200 times the other, which its processor refuses"));
+            return Err(Unfit("one side is more than 200 times the other, which its processor rejects"));
         }
         let factor = f64::from(self.factor);
-        // Tokens along a side. Python rounds halves to even.
+        // The number of tokens along a side. Python rounds halves to even.
         let (mut rows, mut columns) = ((height / factor).round_ties_even(), (width / factor).round_ties_even());
         let (min_pixels, max_pixels) = (f64::from(self.min_pixels), f64::from(self.max_pixels));
         let pixels = rows * factor * (columns * factor);

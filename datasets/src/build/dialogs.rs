@@ -1,4 +1,4 @@
-//! Several questions about one picture as one dialog.
+//! Packs several questions about one image into one dialog.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -6,29 +6,30 @@ use lynxdata_prompts::Wording;
 
 use super::{Conversation, PackedRecord, Role};
 
-/// Dialogs that wait for more questions. Datasets name those of one picture near each other; when
-/// one more begins, the oldest ends.
+/// The maximum number of dialogs that wait for more questions. Datasets usually list the questions
+/// about an image near each other. If another dialog begins, the oldest one is closed.
 const OPEN: usize = 1 << 16;
 
-/// Packs conversations of one question about the same picture or video into dialogs.
+/// Packs single-question conversations about the same image or video into dialogs.
 ///
-/// Questions keep their order and their wordings. Conversations that have no slots, such as
-/// captions, are no questions about a detail and stay alone, and so do text and dialogs. What a
-/// dialog holds depends on the order of the native rows alone.
+/// Questions keep their order and their wordings. Conversations whose wording has no slots, such as
+/// captions, do not ask about a detail and are not packed; neither are conversations without media
+/// and dialogs. The content of a dialog depends only on the order of the native rows.
 #[derive(Debug)]
 pub struct Dialogs {
-    /// Most questions of a dialog.
+    /// The maximum number of questions of a dialog.
     most: usize,
-    /// Wordings that show something of the record.
+    /// The names of wordings with slots.
     with_slots: BTreeSet<String>,
-    /// Dialogs that wait for more, in the order in which they began, with what they are about.
+    /// Dialogs that wait for more questions, in the order in which they began, with the key of
+    /// their media.
     open: BTreeMap<u64, (String, Conversation)>,
     numbers: HashMap<String, u64>,
     begun: u64,
 }
 
 impl Dialogs {
-    /// Begins; without `most`, nothing is packed. `wordings` are those of the task.
+    /// Creates a packer. Without `most`, nothing is packed. `wordings` are those of the task.
     pub fn new(most: Option<u32>, wordings: &[Wording]) -> Self {
         let with_slots = wordings.iter().filter(|own| !own.template.slots.is_empty()).map(Wording::name);
         Self {
@@ -40,7 +41,7 @@ impl Dialogs {
         }
     }
 
-    /// Takes conversations and returns those that are done.
+    /// Adds conversations and returns those that are complete.
     pub fn pack(&mut self, conversations: Vec<Conversation>) -> Vec<Conversation> {
         if self.most < 2 {
             return conversations;
@@ -48,7 +49,7 @@ impl Dialogs {
         conversations.into_iter().filter_map(|conversation| self.take(conversation)).collect()
     }
 
-    /// Returns the dialogs that wait for more, the oldest first.
+    /// Returns the dialogs that still wait for more questions, the oldest first.
     pub fn finish(self) -> Vec<Conversation> {
         self.open.into_values().map(|(_, dialog)| dialog).collect()
     }
@@ -80,7 +81,7 @@ impl Dialogs {
     }
 }
 
-/// What questions of one dialog have in common: pictures, video and the text of the system.
+/// Returns the key that all questions of a dialog share: images, video and system message.
 fn about(conversation: &Conversation) -> String {
     let mut about: Vec<&str> = conversation.images.iter().map(|image| image.path.as_str()).collect();
     let video = conversation.video.as_ref().map(|video| format!("{}\t{:?}\t{:?}", video.path, video.start, video.end));

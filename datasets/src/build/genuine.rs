@@ -1,4 +1,4 @@
-//! Records that a person has checked against the native files of the shared folder.
+//! Tests records that a person has checked against the native files in the shared folder.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,7 +10,7 @@ use super::tests::{fixtures, read_json, shipped};
 use crate::machine::shared;
 use crate::records::Records;
 
-/// A record that a person has checked against the native file, as far as it says.
+/// The fields of a record that a person has checked against the native file.
 fn assert_says(expected: &Value, found: &Value, place: &str) {
     match (expected, found) {
         (Value::Object(expected), Value::Object(found)) => {
@@ -23,9 +23,9 @@ fn assert_says(expected: &Value, found: &Value, place: &str) {
     }
 }
 
-/// Lays the files of a case out as their authors do, if they lie otherwise in the shared folder:
-/// `files` names them by native path, and `written` holds the text of short lists that are not at
-/// hand.
+/// Arranges the files of a case like their authors, if the shared folder arranges them differently.
+/// `files` maps native paths to them, and `written` has the text of short lists that are missing
+/// there.
 fn laid_out(case: &Value, shared: &Path) -> Option<tempfile::TempDir> {
     let (files, written) = (case["files"].as_object(), case["written"].as_object());
     if files.is_none() && written.is_none() {

@@ -1,9 +1,9 @@
-//! Questions with options of which none is right.
+//! Questions with options, none of which is right.
 //!
-//! What a model cannot answer is a part of what it has to learn. The kinds are two of MM-UPD (arXiv
-//! 2403.20331): the right option is not there, and the options are of another question. An option
-//! that says so would be a give-away if it were always right, so as many questions show it where it
-//! is wrong.
+//! A model must also learn to recognise questions that it cannot answer. There are two kinds, from
+//! MM-UPD (arXiv 2403.20331): the right option is missing, or the options belong to another
+//! question. An option "None of these" would be a give-away if it were always right, so equally
+//! many questions show it where it is wrong.
 
 use lynxdata_prompts::{keyed_hash, normalise};
 use schemars::JsonSchema;
@@ -11,30 +11,32 @@ use serde::{Deserialize, Serialize};
 
 use crate::record::Options;
 
-/// Shares of the questions with options that are asked so that none of these is right.
+/// Shares of the questions with options that are changed so that none of their own options is
+/// right.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Negatives {
-    /// The share, 0 to 0.5, whose right option is replaced by "None of these", which is right.
+    /// The share, 0 to 0.5, whose right option is replaced by "None of these", which is then right.
     pub none_of_the_above: f64,
-    /// The share, 0 to 0.5, that have the options of another question of the task, with "None of
-    /// these" among them, which is right. Both shares together are at most 0.5: as many questions
-    /// keep their right option and show "None of these" in the place of a wrong one.
+    /// The share, 0 to 0.5, that get the options of another question of the task, one of them
+    /// replaced by "None of these", which is then right. Both shares together are at most 0.5,
+    /// because as many questions again keep their right option and show "None of these" instead of
+    /// a wrong one.
     pub unanswerable: f64,
 }
 
-/// What became of a question with options.
+/// How a question with options was changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Changed {
-    /// How it is counted.
+    /// The name under which it is counted.
     pub(super) kind: &'static str,
-    /// Whether no option of its own is right.
+    /// Whether none of its own options is right any more.
     pub(super) is_negative: bool,
-    /// Its options now.
+    /// The new options.
     pub(super) options: Options,
 }
 
-/// The option that is right if no other one is, by the language of the texts.
+/// The option "None of these", by language.
 const NONE_OF_THESE: &[(&str, &str)] = &[
     ("en", "None of these"),
     ("de", "Keine davon"),
@@ -44,7 +46,7 @@ const NONE_OF_THESE: &[(&str, &str)] = &[
     ("zh", "以上都不是"),
 ];
 
-/// Words of options that refer to other options, so that none of them may be exchanged.
+/// Words by which options refer to other options. Options of such questions are not changed.
 const REFERRING: &[&str] = &["none of", "all of", "both", "neither", "above", "below", "none"];
 
 impl Negatives {
@@ -55,7 +57,7 @@ impl Negatives {
         let sum = self.none_of_the_above + self.unanswerable;
         let told = || {
             format!(
-                "the shares {} and {} must not be below 0 nor above 0.5 together: as many questions show \
+                "the shares {} and {} must be at least 0, and at most 0.5 together, because as many questions show \
                  \"None of these\" where it is wrong",
                 self.none_of_the_above, self.unanswerable
             )
@@ -63,8 +65,8 @@ impl Negatives {
         (!fits || sum > 0.5).then(told)
     }
 
-    /// Returns how the options of a question change, if they do: by seed, task and record alone,
-    /// but for `others`, the options of the question before.
+    /// Returns how the options of a question change, if they do. It depends only on seed, task and
+    /// record, and on `others`, the options of the previous question.
     pub(super) fn change(
         &self,
         own: &Options,
@@ -77,7 +79,7 @@ impl Negatives {
         if sum <= 0.0 || refers(own) {
             return None;
         }
-        // 53 bits, as a double has them.
+        // 53 bits, the precision of a double.
         let drawn = (keyed_hash(seed, &["negative", task, id]) >> 11) as f64 / (1_u64 << 53) as f64;
         let none = NONE_OF_THESE.iter().find(|(known, _)| *known == language).unwrap_or(&NONE_OF_THESE[0]).1;
         let place = |purpose: &str, among: usize| keyed_hash(seed, &[purpose, task, id]) as usize % among;
@@ -103,7 +105,7 @@ impl Negatives {
     }
 }
 
-/// Returns whether an option speaks of the others.
+/// Returns whether an option refers to the others.
 fn refers(options: &Options) -> bool {
     let says = |text: &String, words: &&&str| {
         let text = format!(" {} ", normalise(text));
@@ -112,7 +114,7 @@ fn refers(options: &Options) -> bool {
     options.texts.iter().any(|text| REFERRING.iter().any(|words| says(text, &words)))
 }
 
-/// Returns whether an option is the answer, holds it, or is a part of it.
+/// Returns whether an option equals the answer, contains it, or is contained in it.
 fn holds(options: &Options, answer: &str) -> bool {
     let answer = normalise(answer);
     let is_like = |option: &String| {

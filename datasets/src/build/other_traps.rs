@@ -1,4 +1,4 @@
-//! What native files of datasets beyond the paper's are known to trip readers with.
+//! Tests of known pitfalls in native files of datasets that are not in the paper.
 
 use std::fs;
 use std::io::Write;

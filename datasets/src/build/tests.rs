@@ -1,4 +1,5 @@
-//! Golden conversations of every task, determinism, and the full native files of six tasks.
+//! Tests of the golden conversations of every task, of determinism, and of the full native files of
+//! six tasks.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,7 +12,7 @@ use super::*;
 use crate::catalogue::Catalogue;
 use crate::machine::shared;
 
-/// Set it to write `fixtures/*/expected.json` anew instead of comparing.
+/// If this variable is set, `fixtures/*/expected.json` is written again instead of compared.
 const REWRITE: &str = "LYNXDATA_REWRITE";
 
 const SEED: u64 = 7;
@@ -19,7 +20,7 @@ const SEED: u64 = 7;
 /// Held while golden files are read or written, so that no test sees a half-written one.
 static GOLDEN: Mutex<()> = Mutex::new(());
 
-/// The shipped banks and tasks, which take seconds to load in a build for tests.
+/// The shipped banks and tasks, which take seconds to load in a test build.
 static BANKS: LazyLock<Banks> = LazyLock::new(|| Banks::shipped().unwrap());
 static CATALOGUE: LazyLock<Catalogue> = LazyLock::new(|| Catalogue::shipped(&BANKS).unwrap());
 
@@ -31,7 +32,7 @@ pub(super) fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
 }
 
-/// The split that the fixture of a task is cut from, as its golden file says.
+/// Returns the split of the fixture of a task, from its golden file.
 fn fixture_split(task: &Task) -> String {
     let path = fixtures().join(&task.name).join("expected.json");
     let _held = GOLDEN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -62,7 +63,8 @@ fn build_fixture(task: &Task, mode: PromptMode, seed: u64) -> Vec<Conversation> 
     build_all(task, &fixtures().join(&task.name), &fixture_split(task), mode, seed).0
 }
 
-/// The last answer, which is the only one but for dialogs. A message of the system may come first.
+/// Returns the last answer, which is the only one except in dialogs. A system message may come
+/// first.
 fn answer(conversation: &Conversation) -> &str {
     &conversation.messages.last().unwrap().content
 }
@@ -172,7 +174,7 @@ fn the_answer_fits_the_wording() {
     }
 }
 
-/// What may stand in a cell, as JSON, or nothing if the cell is not there.
+/// The values that a cell may have, as JSON; `None` for a missing cell.
 const CELLS: &[Option<&str>] = &[
     None,
     Some("null"),
@@ -196,7 +198,8 @@ const CELLS: &[Option<&str>] = &[
     Some("\"../x\""),
 ];
 
-/// The places within a value, itself included, as JSON pointers. Of lists the first element.
+/// Returns the paths in a value, including the value itself, as JSON pointers. Of lists, only the
+/// first element.
 fn places(value: &Value, at: &str, found: &mut Vec<String>) {
     found.push(at.to_owned());
     if let Value::Object(fields) = value {
@@ -208,7 +211,7 @@ fn places(value: &Value, at: &str, found: &mut Vec<String>) {
     }
 }
 
-/// The lists of rows in a document: those that no other list holds.
+/// Returns the lists of rows in a document: the lists that are not inside another list.
 fn row_lists(value: &Value, at: &str, found: &mut Vec<String>) {
     if let Value::Object(fields) = value {
         for (name, value) in fields {
@@ -219,7 +222,7 @@ fn row_lists(value: &Value, at: &str, found: &mut Vec<String>) {
     }
 }
 
-/// A native file with every cell of its second row replaced by everything.
+/// Returns copies of a native file in which each cell of the second row is replaced by each value.
 fn with_bad_cells(path: &Path) -> Vec<(String, Vec<u8>)> {
     const MARK: &str = "the cell";
     let native = fs::read_to_string(path).unwrap();
@@ -255,7 +258,7 @@ fn with_bad_cells(path: &Path) -> Vec<(String, Vec<u8>)> {
     files
 }
 
-/// A text file with every column of its second line replaced by everything.
+/// Returns copies of a text file in which each column of the second line is replaced by each value.
 fn with_bad_columns(path: &Path) -> Vec<(String, Vec<u8>)> {
     let native = fs::read_to_string(path).unwrap();
     let lines: Vec<&str> = native.lines().collect();
@@ -365,8 +368,8 @@ fn text_that_holds_an_image_token_is_dropped_and_counted() {
     assert!(conversations[2].messages[0].content.contains("The {{ bird }} is above the book."));
 }
 
-/// Tasks of the lower parts of task files, over rows in `val.jsonl`, and banks beside those
-/// shipped.
+/// Builds the conversations of a task from the lower part of its file, over rows in `val.jsonl`,
+/// with banks in addition to the shipped ones.
 fn own_build(toml: &str, banks: &[(&str, &str)], rows: &str) -> Result<(Vec<Conversation>, TaskCounts)> {
     let folder = tempfile::tempdir().unwrap();
     for (name, bank) in banks {
@@ -413,7 +416,7 @@ fn conversations_are_worded_in_the_language_of_their_task() {
     assert!(english.is_subset(&of_language("en")), "{english:?}");
     assert_eq!(german, of_language("de"));
     let error = own_build(&toml("language = \"xx\"\n"), &[], &rows).unwrap_err().to_string();
-    assert!(error.contains("language: no wording of caption is of language `xx`"), "{error}");
+    assert!(error.contains("language: no wording of caption is in the language `xx`"), "{error}");
 }
 
 #[test]
@@ -489,7 +492,10 @@ fn answers_of_another_shape_stop_a_task() {
     let (conversations, counts) = own_build(toml, &[], &rows(4)).unwrap();
     assert_eq!((conversations.len(), counts.dropped["answer_shape"], counts.answers["phrase"].misfits), (16, 4, 4));
     let fault = own_build(toml, &[], &rows(5)).unwrap_err().to_string();
-    assert!(fault.contains("25 % of its answers that are said to be a phrase are none, more than 20 %"), "{fault}");
+    assert!(
+        fault.contains("25 % of its answers of the shape phrase do not have that shape, more than 20 %"),
+        "{fault}"
+    );
     assert!(fault.contains("row 0: the phrase, asked Text(\"x?\"), \"word word"), "{fault}");
     assert!(fault.contains("has 40 words, more than 12"), "{fault}");
 }
@@ -587,7 +593,8 @@ fn full_native_files_yield_as_many_conversations_as_they_hold() {
 
     let aokvqa = shared.join("aokvqa");
     let rows = read_json(&aokvqa.join("aokvqa_v1p0_val.json"));
-    // The right option twice: rows that have no single right letter. An empty option is not shown.
+    // The right option occurs twice: rows without a single right letter. An empty option is not
+    // shown.
     let right = |row: &Value| row["choices"][row["correct_choice_idx"].as_u64().unwrap() as usize].clone();
     let (sound, faulty): (Vec<&Value>, Vec<&Value>) = rows.as_array().unwrap().iter().partition(|row| {
         let choices = row["choices"].as_array().unwrap();
@@ -602,7 +609,8 @@ fn full_native_files_yield_as_many_conversations_as_they_hold() {
         assert!(!conversation.choice_order.is_empty(), "every wording of the bank shows the options");
         places[conversation.choice_order.iter().position(|&place| u64::from(place) == native).unwrap()] += 1;
     }
-    // 1145 records: a place expects 286 and, at 4 standard deviations of 14.7, has 227 to 345.
+    // With 1145 records, the expectation for each position is 286; 4 standard deviations of 14.7
+    // allow 227 to 345.
     assert!(places.iter().all(|count| (227..=345).contains(count)), "{places:?}");
 
     for split in ["train", "val"] {

@@ -1,5 +1,5 @@
-//! What native files of the paper's datasets are known to trip readers with, and files of other
-//! datasets, which a task must not take for its own.
+//! Tests of known pitfalls in native files of the datasets in the paper, and of files of other
+//! datasets that a task must not accept.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,7 +12,7 @@ use crate::machine::shared;
 use crate::record::Record;
 use crate::records::Records;
 
-/// The records of a task over some files, and what became of the rest.
+/// Returns the records of a task over some files, and the counts of the rest.
 pub(super) fn read(task: &str, split: &str, files: &[(&str, &[u8])]) -> Result<(Vec<Record>, TaskCounts)> {
     let folder = tempfile::tempdir().unwrap();
     for (name, contents) in files {
@@ -322,7 +322,8 @@ fn a_okvqa_is_asked_with_options_and_without() {
     assert_eq!(directs.left_out["no_text:votes"], 1);
 }
 
-/// Genuine answers of ten people that somebody laid out as VQA does, laid out as their authors do.
+/// Genuine answers of ten people. A third party published them in the layout of VQA; here they are
+/// in the layout of their authors.
 fn in_native_layout(shared: &std::path::Path, task: &str) -> Vec<Value> {
     let of = |name: &str| -> Value {
         serde_json::from_slice(&fs::read(shared.join(task).join(format!("val_{name}_vqa_format.json"))).unwrap())
@@ -419,7 +420,7 @@ fn a_picture_that_is_a_video_and_numbers_of_objects_are_no_texts() {
     let clip = bytes(&json!([{"id": "1", "image": "video9770.mp4", "conversations": [
         {"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "A man."}]}]));
     let found = fault("llava_json", "own", &[("own.json", &clip)]);
-    assert!(found.contains("is a video; say so with media.video"), "{found}");
+    assert!(found.contains("is a video; use media.video for it"), "{found}");
     let row = json!({"img_fn": "m/a.jpg", "img_id": "val-0", "annot_id": "val-0", "objects": ["person", "dog"],
         "question": ["Does", [0, 1], "feel", "comfortable", "?"], "answer_choices": [[[0], "does", "."], ["No", "."], ["x"], ["y"]],
         "answer_label": 0, "rationale_choices": [["a"], ["b"], ["c"], ["d"]], "rationale_label": 0});

@@ -1,4 +1,4 @@
-//! Parquet of the layout of the Cauldron (`HuggingFaceM4/the_cauldron`) and of FineVision: `images`
+//! Parquet in the layout of the Cauldron (`HuggingFaceM4/the_cauldron`) and FineVision: `images`,
 //! and `texts` of `user`, `assistant` and `source`.
 
 use std::borrow::Cow;
@@ -16,7 +16,7 @@ pub(super) const FORMAT: Format = Format {
     describe: None,
 };
 
-/// The two of the Cauldron, and where they come from.
+/// The two columns of the Cauldron, and the provenance.
 const COLUMNS: &[Column] = &[
     ("images", Values::Pictures),
     ("texts", Values::Structs(&["user", "assistant", "source"], rounds)),
@@ -29,9 +29,9 @@ const COLUMNS: &[Column] = &[
     ("packed", Values::Packed),
 ];
 
-/// Returns what is asked and answered, and the task. No token stands for a picture, as all of them
-/// belong before the first text. A text of the system opens the first question, as the layout has
-/// no place for one.
+/// Returns the rounds of question, answer and task. No token marks an image, because all images
+/// belong before the first text. A system message is put in front of the first question, because
+/// the layout has no field for it.
 fn rounds(conversation: &Conversation) -> Vec<Vec<Cow<'_, str>>> {
     let mut rounds = Vec::new();
     let mut asked: Cow<str> = Cow::default();

@@ -1,4 +1,4 @@
-//! Formats of Parquet: columns over conversations, which Hugging Face `datasets` opens.
+//! Writes Parquet formats: columns of conversations that Hugging Face `datasets` can open.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -22,20 +22,21 @@ pub(super) type Column = (&'static str, Values);
 /// The values of a column.
 #[derive(Debug)]
 pub(super) enum Values {
-    /// One value each.
+    /// One value per conversation.
     One(Value),
-    /// Several texts each.
+    /// A list of texts per conversation.
     Texts(fn(&Conversation) -> Vec<Cow<'_, str>>),
-    /// One struct each, of named values.
+    /// A struct of named values per conversation.
     Struct(&'static [(&'static str, Value)]),
-    /// Several structs of texts each: the names of their fields, and their values in that order.
+    /// A list of structs of texts per conversation: the names of the fields, and their values in
+    /// that order.
     Structs(&'static [&'static str], fn(&Conversation) -> Vec<Vec<Cow<'_, str>>>),
-    /// The pictures, each as `struct{bytes, path}`. A picture without bytes is null: with a path
-    /// alone, `datasets` would look for that file on the reader's machine and fail.
+    /// The images, each as `struct{bytes, path}`. An image without bytes is null: with only a path,
+    /// `datasets` would look for that file on the reader's machine and fail.
     Pictures,
-    /// The video as `struct{path, start, end}`, seconds.
+    /// The video as `struct{path, start, end}`; times are in seconds.
     Video,
-    /// The native places of the options in the order shown; null without options.
+    /// The native indexes of the options in the order shown; null without options.
     ChoiceOrder,
     /// The records that are packed into one conversation; null for a conversation of one record.
     Packed,
@@ -57,11 +58,11 @@ pub(super) const TASK: Column = ("task", Values::One(Value::Text(|own| Cow::from
 pub(super) const LICENCE: Column = ("licence", Values::One(Value::Text(|own| Cow::from(&own.licence))));
 pub(super) const SOURCE_FILE: Column = ("source_file", Values::One(Value::Text(|own| Cow::from(&own.source_file))));
 pub(super) const SOURCE_ROW: Column = ("source_row", Values::One(Value::Number(|own| own.source_row)));
-/// The paths of the pictures, also of those whose bytes are missing.
+/// The paths of the images, including those whose bytes are missing.
 pub(super) const IMAGE_PATHS: Column =
     ("image_paths", Values::Texts(|own| own.images.iter().map(|image| Cow::from(&image.path)).collect()));
 
-/// Conversations whose pictures are in memory at a time.
+/// The number of conversations whose images are in memory at a time.
 const BATCH: usize = 64;
 
 /// Writes the columns of conversations.
@@ -71,7 +72,7 @@ struct ColumnsWriter {
     file: parquet::Writer,
 }
 
-/// Begins a file, in which a picture is stored once where it stands in rows near each other.
+/// Creates a file. An image that is in several nearby rows is stored once.
 pub(super) fn begin(files: &mut Files, columns: &'static [Column]) -> Result<Box<dyn Writer>> {
     let schema = schema(columns);
     let file = parquet::Writer::create_with_repeated_pictures(&files(".parquet")?, &schema)?;
@@ -210,7 +211,7 @@ fn packed_fields() -> Fields {
     ])
 }
 
-/// Returns the Arrow schema of columns; its metadata holds the features for `datasets`.
+/// Returns the Arrow schema of columns. Its metadata contains the features for `datasets`.
 fn schema(columns: &[Column]) -> SchemaRef {
     let fields: Vec<Field> = columns.iter().map(|(name, values)| Field::new(*name, values.data_type(), true)).collect();
     Arc::new(with_hugging_face_features(Schema::new(fields)))
@@ -240,7 +241,7 @@ fn videos_of(conversations: &[Conversation]) -> Result<ArrayRef> {
     Ok(Arc::new(StructArray::try_new(video_fields(), columns, is_there.finish())?))
 }
 
-/// Returns the records that are packed into conversations, one behind the other.
+/// Returns the column of records that are packed into conversations.
 fn packed_of(conversations: &[Conversation]) -> Result<ArrayRef> {
     let all: Vec<&PackedRecord> = conversations.iter().flat_map(|conversation| &conversation.packed).collect();
     let text = |value: fn(&PackedRecord) -> &str| -> ArrayRef {
@@ -262,10 +263,10 @@ fn packed_of(conversations: &[Conversation]) -> Result<ArrayRef> {
     Ok(Arc::new(StructArray::try_new(packed_fields(), columns, None)?))
 }
 
-/// Returns the pictures of all conversations.
+/// Returns the column of images of all conversations.
 ///
 /// # Errors
-/// What `pictures` says, and if all pictures together exceed 2 GiB.
+/// The errors of `pictures`, and if all images together exceed 2 GiB.
 fn pictures_of(conversations: &[Conversation], pictures: &mut Pictures) -> Result<ArrayRef> {
     let (mut bytes, mut paths) = (BinaryBuilder::new(), StringBuilder::new());
     let mut is_there = NullBufferBuilder::new(conversations.len());
@@ -289,7 +290,7 @@ fn pictures_of(conversations: &[Conversation], pictures: &mut Pictures) -> Resul
 pub(super) mod tests {
     use super::*;
 
-    /// The rows of conversations, of whose pictures one is there.
+    /// Returns the rows of conversations. Only one of their images exists.
     pub(in super::super) fn rows(columns: &[Column], conversations: &[Conversation]) -> RecordBatch {
         let picture = &mut |path: &str| Ok((path == "train/a.jpg").then(|| vec![1, 2]));
         record_batch(columns, &schema(columns), conversations, picture).unwrap()

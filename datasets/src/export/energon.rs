@@ -1,8 +1,8 @@
-//! Tar shards for Megatron-Energon, with the index that `energon prepare` would make of them.
+//! Tar shards for Megatron-Energon, with the index that `energon prepare` would create.
 //!
-//! The files are those of version 7.4.1: `.tar.idx` beside each shard, and in `.nv-meta` the sizes
-//! of shards (`.info.json`), their splits (`split.yaml`), how samples are read (`dataset.yaml`),
-//! the places of all samples and members (`index.sqlite`) and a digest of these (`index.uuid`).
+//! The files are those of version 7.4.1: `.tar.idx` next to each shard, and in `.nv-meta` the sizes
+//! of shards (`.info.json`), their splits (`split.yaml`), how to read samples (`dataset.yaml`), the
+//! offsets of all samples and members (`index.sqlite`) and a digest of the index (`index.uuid`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -25,14 +25,14 @@ pub(super) const FORMAT: Format = Format {
     describe: Some(describe),
 };
 
-/// The version whose files are written.
+/// The version of Energon whose files are written.
 const ENERGON_VERSION: &str = "7.4.1";
 
 /// The split that holds all shards; `get_train_dataset` reads it by default.
 const TRAIN: &str = "train";
 
-/// Writes `.nv-meta`. Beside the split of all shards there is one for each set, by its name, for
-/// blends of them.
+/// Writes `.nv-meta`. Besides the split of all shards, each set has a split with its name, so that
+/// sets can be blended.
 fn describe(set: &[SetFile], files: &mut Files) -> Result<()> {
     let is_shard = |file: &&SetFile| file.path.extension().is_some_and(|suffix| suffix == "tar");
     let shards: Vec<&SetFile> = set.iter().filter(is_shard).collect();
@@ -43,13 +43,13 @@ fn describe(set: &[SetFile], files: &mut Files) -> Result<()> {
         sizes.insert(shard.name.as_str(), index.add_shard(number, &shard.path)?);
         splits.entry(TRAIN).or_default().push(&shard.name);
         if let Some((set, _)) = shard.name.split_once('/') {
-            // The parts of a set behind its first one have their numbers behind its name.
+            // Parts of a set after the first one have a number after the name of the set.
             let first = set.rsplit_once('-').filter(|(first, number)| number.len() == 5 && splits.contains_key(first));
             splits.entry(first.map_or(set, |(first, _)| first)).or_default().push(&shard.name);
         }
     }
     let digest = index.finish()?;
-    // JSON is YAML too.
+    // JSON is also valid YAML.
     let texts = [
         (".info.json", json!({"energon_version": ENERGON_VERSION, "shard_counts": sizes})),
         ("split.yaml", json!({"split_parts": splits, "exclude": []})),
@@ -63,7 +63,7 @@ fn describe(set: &[SetFile], files: &mut Files) -> Result<()> {
     Ok(())
 }
 
-/// `index.sqlite` in the making.
+/// Writes `index.sqlite`.
 struct Index {
     database: Database,
     samples: Tree,
@@ -71,7 +71,7 @@ struct Index {
     parts: Tree,
     parts_in_order: Tree,
     parts_by_name: Tree,
-    /// The keys of all samples and the rows that they stand in.
+    /// The keys of all samples and their rows.
     keys: BTreeSet<(String, i64)>,
     digest: [u64; 2],
 }
@@ -90,7 +90,7 @@ impl Index {
         })
     }
 
-    /// Adds the samples of a shard and returns how many there are.
+    /// Adds the samples of a shard and returns their number.
     fn add_shard(&mut self, number: i64, path: &Path) -> Result<i64> {
         let (mut samples, mut sample): (i64, Vec<Member>) = (0, Vec::new());
         for member in members(path)? {
@@ -133,7 +133,7 @@ impl Index {
         Ok(())
     }
 
-    /// Ends the file and returns a digest of it, in the form of a UUID.
+    /// Finishes the file and returns a digest of it in the form of a UUID.
     fn finish(mut self) -> Result<String> {
         let mut by_key = Tree::index();
         for (key, row) in &self.keys {

@@ -1,4 +1,4 @@
-//! Formats of which every conversation is one JSON value: a list, or a line each.
+//! Writes formats in which every conversation is one JSON value, in a list or on its own line.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -12,16 +12,16 @@ use crate::build::{Conversation, PackedRecord, write_on_all_cores};
 use crate::tokens::{IMAGE_TOKEN, VIDEO_TOKEN};
 use crate::{Error, Result};
 
-/// How the values stand in a file.
+/// How the values are arranged in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Layout {
-    /// As the elements of one list.
+    /// As elements of one list.
     List,
-    /// As lines.
+    /// One per line.
     Lines,
 }
 
-/// Returns the tokens that stand for the pictures and the video of a conversation, before its first
+/// Returns the tokens for the images and the video of a conversation, which go before its first
 /// turn.
 pub(super) fn media_tokens(conversation: &Conversation) -> String {
     let video = if conversation.video.is_some() { VIDEO_TOKEN } else { "" };

@@ -1,5 +1,5 @@
-//! Messages with parts, as OpenAI's chat completions and `transformers`' chat templates take them:
-//! `{"messages": [{"role", "content": [{"type": "image_url", …}, {"type": "text", …}]}]}`.
+//! Messages with parts, as OpenAI's chat completions and the chat templates of `transformers` take
+//! them: `{"messages": [{"role", "content": [{"type": "image_url", …}, {"type": "text", …}]}]}`.
 
 use serde::Serialize;
 

@@ -1,6 +1,6 @@
-//! Conversations in the formats that trainers read.
+//! Writes conversations in the formats that trainers read.
 //!
-//! A format is one file here and one line in [`FORMATS`]; nothing else knows its name.
+//! A format is one file here and one line in [`FORMATS`]; no other code uses its name.
 
 mod cauldron;
 mod columns;
@@ -37,54 +37,54 @@ pub const FORMATS: &[&Format] = &[
     &verl::FORMAT,
 ];
 
-/// A file format of conversations.
+/// A file format for conversations.
 #[derive(Debug)]
 pub struct Format {
-    /// Its name in recipes and on the command line, and that of its folder.
+    /// Its name in recipes and on the command line, which is also the name of its folder.
     pub name: &'static str,
-    /// What its files are and who reads them.
+    /// A description of its files and of the programs that read them.
     pub description: &'static str,
-    /// Whether it names pictures by their paths instead of holding them.
+    /// Whether its files contain the paths of images instead of their bytes.
     pub names_pictures: bool,
-    /// Whether it is written where nothing else is asked for.
+    /// Whether it is written by default.
     pub is_default: bool,
-    /// Begins the files of a set of conversations.
+    /// Creates the files of a set of conversations.
     begin: fn(&mut Files) -> Result<Box<dyn Writer>>,
-    /// Writes what belongs beside the files of all sets, once they are there.
+    /// Writes the files that describe all sets, after those are written.
     describe: Option<Describe>,
 }
 
-/// Writes what belongs beside the files of all sets.
+/// Writes the files that describe all sets.
 type Describe = fn(&[SetFile], &mut Files) -> Result<()>;
 
 /// A file of a set.
 #[derive(Debug, Clone)]
 pub struct SetFile {
-    /// Its path from the folder of the sets on, with `/`.
+    /// Its path from the folder of the sets, with `/` as separator.
     pub name: String,
-    /// Where it is now.
+    /// Its current path.
     pub path: PathBuf,
 }
 
-/// Returns the path of a new file of a set from what stands behind the name of the set, such as
-/// `.json` or `/000000.tar`.
+/// Returns the path of a new file of a set. Takes the part of the path after the name of the set,
+/// such as `.json` or `/000000.tar`.
 pub type Files<'a> = dyn FnMut(&str) -> Result<PathBuf> + 'a;
 
-/// Returns the bytes of the picture with a path, none if it is not there.
+/// Returns the bytes of the image at a path; `None` if it is missing.
 pub type Pictures<'a> = dyn FnMut(&str) -> Result<Option<Vec<u8>>> + 'a;
 
-/// How many conversations a format cannot hold, by reason.
+/// The number of conversations that a format cannot represent, by reason.
 pub type LeftOut = BTreeMap<&'static str, u64>;
 
-/// The files of a set of conversations in one format.
+/// Writes the files of a set of conversations in one format.
 pub trait Writer {
     /// Appends conversations.
     ///
     /// # Errors
-    /// If a picture cannot be read or a file cannot be written.
+    /// If an image cannot be read or a file cannot be written.
     fn write(&mut self, conversations: &[Conversation], files: &mut Files, pictures: &mut Pictures) -> Result<()>;
 
-    /// Ends the files.
+    /// Finishes the files.
     ///
     /// # Errors
     /// If a file cannot be written.
@@ -92,12 +92,12 @@ pub trait Writer {
 }
 
 impl Format {
-    /// Returns the format of a name.
+    /// Returns the format with a name.
     pub fn named(name: &str) -> Option<&'static Format> {
         FORMATS.iter().find(|format| format.name == name).copied()
     }
 
-    /// Begins the files of a set of conversations.
+    /// Creates the files of a set of conversations.
     ///
     /// # Errors
     /// If a file cannot be created.
@@ -105,16 +105,16 @@ impl Format {
         (self.begin)(files)
     }
 
-    /// Whether something belongs beside the files of its sets.
+    /// Returns whether it has files that describe its sets.
     pub fn is_described(&self) -> bool {
         self.describe.is_some()
     }
 
-    /// Writes what belongs beside the files of all sets; `files` gives paths in the folder of the
-    /// sets, such as that of `dataset_info.json`.
+    /// Writes the files that describe all sets. `files` returns paths in the folder of the sets,
+    /// such as that of `dataset_info.json`.
     ///
     /// # Errors
-    /// If a file of a set cannot be read or one cannot be written.
+    /// If a file of a set cannot be read or a file cannot be written.
     pub fn describe(&self, set: &[SetFile], files: &mut Files) -> Result<()> {
         self.describe.map_or(Ok(()), |describe| describe(set, files))
     }
@@ -132,7 +132,7 @@ impl PartialEq for Format {
 
 impl Eq for Format {}
 
-/// By their places in [`FORMATS`].
+/// Orders formats by their positions in [`FORMATS`].
 impl Ord for Format {
     fn cmp(&self, other: &Format) -> std::cmp::Ordering {
         self.place().cmp(&other.place())
@@ -156,7 +156,8 @@ impl<'de> Deserialize<'de> for &'static Format {
         let name = String::deserialize(deserializer)?;
         Format::named(&name).ok_or_else(|| {
             let names: Vec<String> = FORMATS.iter().map(|format| format!("`{}`", format.name)).collect();
-            // As serde words it, so that whoever looks for the nearest name finds it.
+            // Worded like the errors of serde, so that the code that suggests similar names
+            // recognises it.
             serde::de::Error::custom(format!("unknown variant `{name}`, expected one of {}", names.join(", ")))
         })
     }
@@ -184,7 +185,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::build::{Conversation, ImageReference, Message, Role};
 
-    /// A conversation of alternating turns about one picture.
+    /// Returns a conversation of alternating turns about one image.
     pub(crate) fn conversation(template: &str, turns: &[&str]) -> Conversation {
         let roles = [Role::User, Role::Assistant].into_iter().cycle();
         let message = |(role, content): (Role, &&str)| Message { role, content: (*content).to_owned() };
@@ -208,8 +209,8 @@ pub(crate) mod tests {
         }
     }
 
-    /// Writes conversations in a format, as files whose names begin with `set`. Only `train/a.jpg`
-    /// is there, which begins as a PNG.
+    /// Writes conversations in a format, as files whose names begin with `set`. The only image that
+    /// exists is `train/a.jpg`, which begins like a PNG.
     pub(crate) fn written(format: &Format, conversations: &[Conversation]) -> (LeftOut, tempfile::TempDir) {
         let folder = tempfile::tempdir().unwrap();
         let mut files = |suffix: &str| {

@@ -1,4 +1,4 @@
-//! Parquet that Hugging Face `datasets` opens with a list of pictures and a list of messages.
+//! Parquet for Hugging Face `datasets`, with a list of images and a list of messages.
 
 use std::borrow::Cow;
 
@@ -14,7 +14,8 @@ pub(super) const FORMAT: Format = Format {
     describe: None,
 };
 
-/// Those of [`Conversation`](crate::Conversation), with the paths of pictures besides.
+/// The columns: the fields of [`Conversation`](crate::Conversation) and, in addition, the paths of
+/// images.
 const COLUMNS: &[Column] = &[
     ID,
     TASK,

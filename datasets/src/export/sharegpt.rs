@@ -1,6 +1,6 @@
-//! ShareGPT's JSON as LLaMA-Factory reads it (its `data/README.md`, formatting `sharegpt`):
-//! `conversations` of `from` and `value`, with as many `<image>` and `<video>` in them as `images`
-//! and `videos` name.
+//! ShareGPT JSON as LLaMA-Factory reads it (its `data/README.md`, formatting `sharegpt`):
+//! `conversations` of `from` and `value`. They contain one `<image>` or `<video>` per entry of
+//! `images` and `videos`.
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -20,8 +20,8 @@ pub(super) const FORMAT: Format = Format {
     describe: Some(describe),
 };
 
-/// Writes `dataset_info.json`, which says what the columns are: with its folder as `dataset_dir`,
-/// the name of a file without its ending is that of a dataset of LLaMA-Factory.
+/// Writes `dataset_info.json`, which describes the columns. If its folder is the `dataset_dir` of
+/// LLaMA-Factory, every file is a dataset whose name is the file name without its extension.
 fn describe(set: &[SetFile], files: &mut Files) -> Result<()> {
     let datasets: serde_json::Map<String, Value> = set
         .iter()

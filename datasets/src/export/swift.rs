@@ -1,5 +1,5 @@
-//! ms-swift's JSON lines (its documentation, "Custom dataset"): `messages` of `role` and `content`,
-//! with as many `<image>` and `<video>` as `images` and `videos` name.
+//! JSON lines for ms-swift (its documentation, "Custom dataset"): `messages` of `role` and
+//! `content`, with one `<image>` or `<video>` per entry of `images` and `videos`.
 
 use std::borrow::Cow;
 

@@ -1,5 +1,5 @@
-//! Formats of tar shards, as the `webdataset` package reads them: a sample has its conversation as
-//! `json` and its pictures as `0.jpg`, `1.png`, ….
+//! Writes tar shards for the `webdataset` package. A sample has its conversation as `json` and its
+//! images as `0.jpg`, `1.png`, ….
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -12,30 +12,31 @@ use super::{Files, LeftOut, Pictures, Writer, sharegpt};
 use crate::build::Conversation;
 use crate::{Error, Result};
 
-/// Samples of a shard, as img2dataset writes them by default (`number_sample_per_shard`).
+/// The maximum number of samples in a shard, the default of img2dataset
+/// (`number_sample_per_shard`).
 const MOST_SAMPLES: usize = 10_000;
 
-/// Bytes of a shard beyond which the next sample begins another one.
+/// The size of a shard in bytes after which the next sample starts a new shard.
 const MOST_BYTES: u64 = 1 << 30;
 
-/// Writes samples to one shard after the other.
+/// Writes samples to shards, one after another.
 struct TarWriter {
     has_index: bool,
     shard: Option<Shard>,
     shards: u32,
 }
 
-/// A shard in the making.
+/// A shard that is being written.
 struct Shard {
     tar: webdataset::Writer<MeasuredFile>,
-    /// Where each sample begins, bytes.
+    /// The offset of each sample in bytes.
     offsets: Vec<u64>,
     number: u32,
 }
 
-/// Begins the shards of a set. With an index, `000000.tar.idx` beside a shard has the places of its
-/// samples, as Megatron-Energon writes them: the offset of each and of the end, in bytes, as 64
-/// bits in little endian.
+/// Starts the shards of a set. With an index, a shard `000000.tar` also gets a `000000.tar.idx` as
+/// Megatron-Energon writes it: the offset of every sample and of the end in bytes, as little-endian
+/// 64-bit integers.
 pub(super) fn begin(has_index: bool) -> Box<dyn Writer> {
     Box::new(TarWriter { has_index, shard: None, shards: 0 })
 }
@@ -76,7 +77,8 @@ impl TarWriter {
         let mut members = vec![("json".to_owned(), json)];
         for (place, image) in conversation.images.iter().enumerate() {
             let Some(bytes) = pictures(&image.path)? else { continue };
-            // By the bytes, as decoders go by the suffix and names of files may be wrong.
+            // The suffix comes from the bytes, because decoders rely on it and file names may be
+            // wrong.
             let suffix = format_of(&bytes).map_or("bin", PictureFormat::extension);
             members.push((format!("{place}.{suffix}"), bytes));
         }
@@ -108,8 +110,8 @@ impl TarWriter {
     }
 }
 
-/// Returns the key of a sample: 128 bits of the id of its conversation, so that sets can be put
-/// together, as 32 hexadecimal digits.
+/// Returns the key of a sample: a 128-bit hash of the id of its conversation as 32 hexadecimal
+/// digits, so that sets can be combined.
 fn key(conversation: &Conversation) -> String {
     let [high, low] = [0, 1].map(|seed| keyed_hash(seed, &[&conversation.id]));
     format!("{high:016x}{low:016x}")

@@ -1,7 +1,7 @@
 //! Parquet for reinforcement learning as verl reads it (its `RLHFDataset` and its page "Prepare
-//! data for post-training"): `prompt`, `images`, and in `reward_model` the right answer.
+//! data for post-training"): `prompt`, `images`, and the right answer in `reward_model`.
 //!
-//! `extra_info.checker` names how a reply is compared with it.
+//! `extra_info.checker` names the rule by which a reply is compared with the right answer.
 
 use std::borrow::Cow;
 
@@ -49,10 +49,10 @@ const COLUMNS: &[Column] = &[
     IMAGE_PATHS,
 ];
 
-/// Writes the conversations whose answers a rule can check.
+/// Writes only the conversations whose answers a rule can check.
 struct Checkable {
-    /// Begun with the first one: `datasets`, with which verl loads files, fails at one without
-    /// rows.
+    /// Created with the first row, because `datasets`, with which verl loads files, fails on a file
+    /// without rows.
     inner: Option<Box<dyn Writer>>,
     left_out: LeftOut,
 }
@@ -86,14 +86,14 @@ impl Writer for Checkable {
     }
 }
 
-/// Returns the name of what compares a reply with the right answer, or why nothing can:
+/// Returns the name of the rule that compares a reply with the right answer, or why there is none:
 ///
-/// * `exact_match`: the text;
-/// * `vqa_accuracy`: how many of the annotators, whose answers the ground truth lists as JSON, gave
-///   the reply;
-/// * `option_accuracy`: the letter of the right option;
-/// * `iou`: the box, `[left, top, right, bottom]` in shares of the picture;
-/// * `number`: the number, whatever its notation.
+/// * `exact_match`: compares the text;
+/// * `vqa_accuracy`: counts the annotators who gave the reply; the ground truth lists their answers
+///   as JSON;
+/// * `option_accuracy`: compares the letter of the right option;
+/// * `iou`: compares the box, `[left, top, right, bottom]` in fractions of the image size;
+/// * `number`: compares the number in any notation.
 ///
 /// All but the last are metrics of `lynxdata eval`.
 fn checker(conversation: &Conversation) -> std::result::Result<&'static str, &'static str> {
@@ -129,8 +129,8 @@ fn ground_truth(conversation: &Conversation) -> Cow<'_, str> {
     Cow::from(json!(votes).to_string())
 }
 
-/// Returns the turns before the answer, with the tokens of pictures and of the video before the
-/// first question.
+/// Returns the turns before the answer, with the tokens for images and the video before the first
+/// question.
 fn prompt(conversation: &Conversation) -> Vec<Vec<Cow<'_, str>>> {
     let mut tokens = media_tokens(conversation);
     let before = conversation.messages.len().saturating_sub(1);
@@ -144,7 +144,7 @@ fn prompt(conversation: &Conversation) -> Vec<Vec<Cow<'_, str>>> {
     conversation.messages[..before].iter().map(message).collect()
 }
 
-/// Returns a number of the conversation that is the same in every set, below 2^63.
+/// Returns a number below 2^63 for the conversation that is the same in every set.
 fn index(conversation: &Conversation) -> u64 {
     keyed_hash(0, &[&conversation.id]) >> 1
 }

@@ -1,4 +1,5 @@
-//! The mechanism on small native files: what shapes it can say and how it counts what it drops.
+//! Tests of record mapping on small native files: the supported layouts, and the counts of dropped
+//! records.
 
 use std::fs;
 
@@ -7,7 +8,7 @@ use serde_json::json;
 use super::*;
 use crate::record::Options;
 
-/// A task from the lower part of a task file.
+/// Creates a task from the lower part of a task file.
 fn task(rest: &str) -> Task {
     let head = "name = \"own\"\ngroup = \"own\"\nlicence = \"CC0-1.0\"\ncommercial_use = \"yes\"\nhomepage = \"here\"\n\
         cite = \"none\"\nverified = \"fixture\"\nsplits = { val = 1 }\nprompts = [\"vqa\"]\n\
@@ -15,13 +16,13 @@ fn task(rest: &str) -> Task {
     Task::compile("own.toml", toml::from_str(&(head.to_owned() + rest)).unwrap()).unwrap()
 }
 
-/// A record of one picture with a question and a phrase.
+/// Returns whether a record has only this question as slot and only this phrase as answer.
 fn asks(record: &Record, question: &str, phrase: &str) -> bool {
     record.slots == BTreeMap::from([("question".to_owned(), SlotValue::Text(question.to_owned()))])
         && record.answers.texts == BTreeMap::from([(AnswerShape::Phrase, phrase.to_owned())])
 }
 
-/// Builds all records of a task over the given files.
+/// Maps all records of a task over the given files.
 fn run(task: &Task, files: &[(&str, &str)]) -> (Vec<Result<Record>>, TaskCounts) {
     let folder = tempfile::tempdir().unwrap();
     for (name, contents) in files {

@@ -10,9 +10,10 @@ use super::Emit;
 use super::row::Row;
 use crate::rows::table::Table;
 
-/// Reads records; the first names the columns unless the table does. If the table does and the
-/// first record is just their names, it is a header and no row. A record of another length costs
-/// only itself; bytes that are not UTF-8 become U+FFFD.
+/// Reads records. The first record is the header, unless the table names the columns. If it does,
+/// and the first record consists of exactly these names, that record is skipped as a header. A
+/// record with another number of columns becomes an unreadable row, and bytes that are not UTF-8
+/// become U+FFFD.
 pub(super) fn read(
     input: impl Read,
     table: &Table,
@@ -43,7 +44,7 @@ pub(super) fn read(
     let mut number = 0;
     let mut is_first = !table.columns.is_empty();
     while reader.read_byte_record(&mut record).map_err(|fault| fault.to_string())? {
-        // Who downloads a list without a header has often put one before it: img2dataset needs it.
+        // Users often add a header to a list without one, because img2dataset needs it.
         let is_header = is_first && record.iter().map(<[u8]>::trim_ascii).eq(columns.iter().map(String::as_bytes));
         is_first = false;
         if is_header {
@@ -57,7 +58,7 @@ pub(super) fn read(
     Ok(())
 }
 
-/// Takes the wanted columns of a record.
+/// Creates a row from the wanted columns of a record.
 fn row(columns: &[String], wanted: &[usize], record: &ByteRecord) -> Result<Row, String> {
     if record.len() != columns.len() {
         return Err(format!("has {} columns, not {}", record.len(), columns.len()));

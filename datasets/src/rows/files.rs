@@ -1,4 +1,4 @@
-//! Which files a table names, and where they lie: on the disk, or in archives.
+//! Finds the files of a table, on disk or in archives.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -15,14 +15,15 @@ use crate::{Error, Result};
 /// A native file of a table.
 #[derive(Debug, Clone)]
 pub(crate) struct NativeFile {
-    /// From the root folder on, with `/`: the provenance that records carry. That of a member of an
-    /// archive begins with the path of the archive.
+    /// The path from the root folder, with `/` as separator, as it appears in the provenance of
+    /// records. For an archive member it begins with the path of the archive.
     pub(crate) name: Arc<str>,
-    /// Where it lies, or the archive that holds it.
+    /// The path of the file, or of the archive that contains it.
     pub(crate) path: PathBuf,
-    /// The member of the archive that it is.
+    /// The archive and the member in it, if it is in an archive.
     pub(crate) member: Option<(Arc<Archive>, Member)>,
-    /// What stands for the names in braces: rows get it as fields with an underscore before them.
+    /// The parts of the path that match names in braces. Rows get them as fields with an underscore
+    /// before the name.
     pub(crate) parts: Vec<(String, String)>,
 }
 
@@ -30,10 +31,10 @@ pub(crate) struct NativeFile {
 static PLACEHOLDER: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"\{([a-z][a-z0-9_]*)\}|\*").expect("the tests compile it"));
 
-/// Returns the names in braces of a pattern, but for `{split}`.
+/// Returns the names in braces of a pattern, except `{split}`.
 ///
 /// # Errors
-/// If braces hold no name, a name stands twice, or `**` is not a whole component.
+/// If braces do not contain a name, a name is used twice, or `**` is not a whole component.
 pub(crate) fn part_names(pattern: &str) -> std::result::Result<Vec<String>, String> {
     let mut names: Vec<String> = Vec::new();
     let mut bare = pattern.to_owned();
@@ -44,27 +45,27 @@ pub(crate) fn part_names(pattern: &str) -> std::result::Result<Vec<String>, Stri
             continue;
         }
         if names.iter().any(|other| other == name.as_str()) {
-            return Err(format!("`{{{}}}` stands twice", name.as_str()));
+            return Err(format!("`{{{}}}` is used twice", name.as_str()));
         }
         names.push(name.as_str().to_owned());
     }
     if bare.contains(['{', '}']) {
-        return Err("braces must hold a name of a-z, 0-9 and _".to_owned());
+        return Err("braces must contain a name of a-z, 0-9 and _".to_owned());
     }
     if pattern.split('/').any(|part| part.contains("**") && part != "**") {
-        return Err("`**` stands for whole folders, as in `a/**/b.json`".to_owned());
+        return Err("`**` matches whole folders, as in `a/**/b.json`".to_owned());
     }
     Ok(names)
 }
 
 /// Returns the files of a table for a split, in the order of their names. `{split}` in the pattern
-/// is replaced. `*` stands for any part of a name, `**` for any folders or none, and another name
-/// in braces for a part of a name that rows carry. A file may have an ending of [`ENDINGS`] behind
-/// its name. Where no file is on the disk, those are taken that would be there if an archive were
-/// unpacked: [`in_archives`].
+/// is replaced. `*` matches any part of a name, `**` any folders or none, and another name in
+/// braces matches a part of a name that becomes a field of the rows. The name of a file may have an
+/// extra extension of [`ENDINGS`]. If no file is on disk, the files are used that would exist if
+/// archives were unpacked: [`in_archives`].
 ///
 /// # Errors
-/// If a folder or the archive in question cannot be read, or several archives have a file.
+/// If a folder or an archive on the way cannot be read, or several archives contain a file.
 pub(crate) fn files(root: &Path, table: &Table, split: &str) -> Result<Vec<NativeFile>> {
     let pattern = table.file.replace("{split}", split);
     let components: Vec<&str> = pattern.split('/').collect();
@@ -76,7 +77,7 @@ pub(crate) fn files(root: &Path, table: &Table, split: &str) -> Result<Vec<Nativ
     }
     found.sort_by(|first, second| first.name.cmp(&second.name));
     found.dedup_by(|second, first| second.name == first.name);
-    // Where a file lies packed beside itself, it is read once.
+    // If a file and a compressed copy of it exist, only one is read.
     let names: Vec<Arc<str>> = found.iter().map(|file| file.name.clone()).collect();
     found.retain(|file| match Coding::split(&file.name) {
         (_, None) => true,
@@ -85,18 +86,18 @@ pub(crate) fn files(root: &Path, table: &Table, split: &str) -> Result<Vec<Nativ
     Ok(found)
 }
 
-/// A member of an archive, and the path from the root folder on that it would have if the archive
-/// were unpacked.
+/// A member of an archive, and the path from the root folder that it would have if the archive were
+/// unpacked.
 struct Packed {
     unpacked: String,
     file: NativeFile,
 }
 
-/// Looks for the files of a pattern in the archives of the root folder and of the folders that the
-/// pattern leads through, and in an archive that it names, as in `a.zip/b.json`. A member stands
-/// for the file that it would be if its archive were unpacked where it lies, or into a folder of
-/// its name; a folder that holds all of the archive may be left out. Compressed tar files, which
-/// must be read from their beginning, are looked into where no other archive has a file. Files are
+/// Looks for the files of a pattern in the archives in the root folder and in the folders along the
+/// pattern, and in an archive that the pattern names, as in `a.zip/b.json`. A member stands for the
+/// file that it would be if its archive were unpacked in place or into a folder with its name. A
+/// top folder that contains everything in the archive may be omitted. Compressed tar files, which
+/// must be read from their beginning, are searched only if no other archive has a file. Files are
 /// in the order of the paths that they would have.
 fn in_archives(root: &Path, components: &[&str]) -> Result<Vec<NativeFile>> {
     let mut fault = None;
@@ -128,7 +129,7 @@ fn in_archives(root: &Path, components: &[&str]) -> Result<Vec<NativeFile>> {
     fault.map_or(Ok(Vec::new()), Err)
 }
 
-/// Adds the members of an archive that a pattern means; it goes on from `folder`.
+/// Adds the members of an archive that match a pattern, which is relative to `folder`.
 fn members(archive: &Arc<Archive>, name: &str, folder: &str, pattern: &[&str], found: &mut Vec<Packed>) {
     let regex = path_regex(pattern);
     for (own, member) in archive.members() {
@@ -154,7 +155,7 @@ fn once_each(root: &Path, mut found: Vec<Packed>) -> Result<Vec<NativeFile>> {
     for Packed { unpacked, file } in found {
         let same = files.last().filter(|_| last.as_ref() == Some(&unpacked));
         match same {
-            // It lies packed beside itself.
+            // The other one is a compressed copy of the same file.
             Some(first) if Coding::split(&file.name).0 == &*first.name => continue,
             Some(first) => {
                 let (first, second) = (first.name.to_string(), file.name.to_string());
@@ -220,7 +221,7 @@ fn walk(
     Ok(())
 }
 
-/// Returns whether a file or folder is there; nothing is below a file.
+/// Returns whether a file or folder exists. A path below a file does not exist.
 fn is_there(path: &Path) -> io::Result<bool> {
     match path.try_exists() {
         Err(fault) if fault.kind() == ErrorKind::NotADirectory => Ok(false),
@@ -228,13 +229,13 @@ fn is_there(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Returns what a component of a pattern matches.
+/// Returns the regular expression for one component of a pattern.
 fn component_regex(component: &str) -> Regex {
     let pattern = format!("^{}$", component_pattern(component));
     Regex::new(&pattern).expect("names and escaped texts are a regular expression")
 }
 
-/// Returns what the components of a pattern match in a path.
+/// Returns the regular expression for a path that matches the components of a pattern.
 fn path_regex(components: &[&str]) -> Regex {
     let mut pattern = "^".to_owned();
     for (place, component) in components.iter().enumerate() {
@@ -262,7 +263,7 @@ fn component_pattern(component: &str) -> String {
     pattern + &regex::escape(&component[end..])
 }
 
-/// Returns the entries of a folder, none if it is not there.
+/// Returns the entries of a folder; empty if it does not exist.
 fn entries(folder: &Path) -> io::Result<Vec<(String, PathBuf)>> {
     let entries = match fs::read_dir(folder) {
         Err(fault) if matches!(fault.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(Vec::new()),
@@ -332,7 +333,7 @@ mod tests {
         write_zip(&root.join("set.zip"), &[("a/train.json", b"1"), ("a/2/train.xml", b"2"), ("a/10/train.xml", b"3")]);
         write_tar(&root.join("more/labels.tar"), &[("x/y.csv", b"4"), ("z.csv.gz", b"5")]);
         let names = |pattern: &str| names_in(root, pattern).unwrap();
-        // As unpacked beside it, into a folder of its name, and without the folder that holds all.
+        // Unpacked in place, into a folder with its name, and without the top folder.
         for pattern in ["a/{split}.json", "set/a/{split}.json", "{split}.json", "set.zip/a/{split}.json"] {
             assert_eq!(names(pattern), ["set.zip/a/train.json"], "{pattern}");
         }
@@ -365,7 +366,7 @@ mod tests {
     #[test]
     fn faulty_patterns_are_told() {
         assert_eq!(part_names("{split}/{a}_{b}.json").unwrap(), ["a", "b"]);
-        for (pattern, expected) in [("{a}/{a}", "stands twice"), ("{A}.json", "braces"), ("a**/b", "whole folders")] {
+        for (pattern, expected) in [("{a}/{a}", "is used twice"), ("{A}.json", "braces"), ("a**/b", "whole folders")] {
             assert!(part_names(pattern).unwrap_err().contains(expected), "{pattern}");
         }
     }

@@ -1,4 +1,4 @@
-//! Rows of a folder of classes: one for every file.
+//! Rows of a folder of classes: one row per file.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -7,13 +7,14 @@ use serde_json::json;
 
 use super::{Emit, Source};
 
-/// Reads a folder in which every class has a folder of its files: rows with `class`, the path of
-/// the folder from the table's folder on, and `path`, that of the file from the root folder on.
-/// Rows are in the order of their paths; files whose names begin with a dot are none.
+/// Reads a folder in which every class has a folder with its files. Rows have the fields `class`,
+/// the path of the class folder from the table's folder, and `path`, the path of the file from the
+/// root folder. Rows are in the order of their paths. Files whose names begin with a dot are
+/// skipped.
 pub(super) fn read(source: &Source, emit: &mut Emit) -> Result<(), String> {
     let folder = source.on_disk()?;
     if !folder.is_dir() {
-        return Err("is no folder of classes".to_owned());
+        return Err("is not a folder of class folders".to_owned());
     }
     below(folder, &source.file.name, "", &mut 0, emit).map(|_| ())
 }
@@ -32,7 +33,7 @@ fn below(folder: &Path, name: &str, class: &str, number: &mut u64, emit: &mut Em
             let class = if class.is_empty() { last } else { format!("{class}/{last}") };
             below(&entry.path(), &path, &class, number, emit)?
         } else if class.is_empty() {
-            // A list or a note beside the folders of the classes.
+            // A file next to the class folders, such as a list or a readme.
             continue;
         } else {
             *number += 1;

@@ -1,5 +1,6 @@
-//! Rows inside one JSON document: each is cut out of the file as text, so that a list of a hundred
-//! million rows takes the memory of one, and whoever maps a row parses what it needs of it.
+//! Rows inside one JSON document. Each row is cut out of the file as text, so that a list of a
+//! hundred million rows needs the memory of one row. Only the fields that are used are parsed
+//! later.
 
 use std::io::Read;
 use std::ops::ControlFlow;
@@ -10,10 +11,10 @@ use serde_json::json;
 use super::row::{Row, Scan};
 use super::{Emit, Shape};
 
-/// Keys that an error message lists before it is cut.
+/// The maximum number of keys that an error message lists.
 const LISTED_KEYS: usize = 12;
 
-/// Bytes that are read at once.
+/// Size of the read buffer in bytes.
 const PIECE: usize = 1 << 17;
 
 /// Reads the rows at a dotted path (`""` is the document itself).
@@ -21,7 +22,7 @@ pub(super) fn read(input: impl Read, at: &str, shape: Shape, emit: &mut Emit) ->
     let path: Vec<&str> = if at.is_empty() { Vec::new() } else { at.split('.').collect() };
     let mut rows = Rows { document: Document::new(input), shape, emit, number: 0 };
     let outcome = rows.walk(&path).and_then(|flow| match (flow, rows.document.next()?) {
-        (ControlFlow::Continue(()), Some(_)) => Err("something stands behind the document".to_owned()),
+        (ControlFlow::Continue(()), Some(_)) => Err("unexpected text after the document".to_owned()),
         _ => Ok(()),
     });
     outcome.map_err(|reason| {
@@ -30,7 +31,7 @@ pub(super) fn read(input: impl Read, at: &str, shape: Shape, emit: &mut Emit) ->
     })
 }
 
-/// Goes down to the rows and hands them on.
+/// Walks down to the rows and emits them.
 struct Rows<'a, 'b, R> {
     document: Document<R>,
     shape: Shape,
@@ -39,7 +40,7 @@ struct Rows<'a, 'b, R> {
 }
 
 impl<R: Read> Rows<'_, '_, R> {
-    /// Hands on one row, with the key that it has in its object.
+    /// Emits one row, with its key if it is a member of an object.
     fn row(&mut self, key: Option<&[u8]>, text: Vec<u8>) -> Result<ControlFlow<()>, String> {
         let mut row = Row::of(text)?;
         if let Some(key) = key {
@@ -50,7 +51,7 @@ impl<R: Read> Rows<'_, '_, R> {
         Ok(flow)
     }
 
-    /// Reads the value at hand, in which the rows lie at a path.
+    /// Reads the next value, which contains the rows at `path`.
     fn walk(&mut self, path: &[&str]) -> Result<ControlFlow<()>, String> {
         if let Some((step, rest)) = path.split_first() {
             return self.member(step, rest);
@@ -72,7 +73,7 @@ impl<R: Read> Rows<'_, '_, R> {
                 Ok(ControlFlow::Continue(()))
             }
             Shape::Map => {
-                self.document.begin(b'{', "an object (for a list leave `shape` out)")?;
+                self.document.begin(b'{', "an object (for a list remove `shape`)")?;
                 while self.document.has_more(b'}')? {
                     let key = self.document.key()?;
                     let text = self.document.value()?;
@@ -86,7 +87,7 @@ impl<R: Read> Rows<'_, '_, R> {
         }
     }
 
-    /// Finds the member of an object by whose key the path goes on, and skips the others.
+    /// Finds the member of an object with the next key of the path, and skips the others.
     fn member(&mut self, step: &str, rest: &[&str]) -> Result<ControlFlow<()>, String> {
         self.document.begin(b'{', &format!("an object with the key `{step}` of the table's `at`"))?;
         let (mut others, mut found) = (Vec::new(), false);
@@ -115,7 +116,7 @@ impl<R: Read> Rows<'_, '_, R> {
 
     /// Reads an object of parallel lists.
     fn columns(&mut self) -> Result<ControlFlow<()>, String> {
-        self.document.begin(b'{', "an object (for a list leave `shape` out)")?;
+        self.document.begin(b'{', "an object (for a list remove `shape`)")?;
         let mut columns: Vec<(String, std::vec::IntoIter<Vec<u8>>)> = Vec::new();
         while self.document.has_more(b'}')? {
             let key = text_of(&self.document.key()?);
@@ -147,22 +148,22 @@ impl<R: Read> Rows<'_, '_, R> {
     }
 }
 
-/// Returns a key without its quotes. One that is no text is shown as it stands there.
+/// Returns a key without its quotes. A key that is not a valid text is returned unchanged.
 fn text_of(key: &[u8]) -> String {
     let text = serde_json::from_slice(key).or_else(|_| serde_json::from_slice(&normalise(key)));
     text.unwrap_or_else(|_| String::from_utf8_lossy(key).into_owned())
 }
 
-/// A JSON document that is read from its beginning to its end.
+/// A streaming reader of a JSON document.
 struct Document<R> {
     input: R,
     piece: Vec<u8>,
-    /// The bytes of the piece that are taken, and those that it has.
+    /// The number of bytes of the buffer that were read, and its length.
     at: usize,
     filled: usize,
-    /// Whether nothing of the list or object at hand has been read yet.
+    /// Whether no element of the current list or object has been read yet.
     is_at_start: bool,
-    /// The line of the start of the piece, and its column, both from 0.
+    /// The line and column of the start of the buffer, both from 0.
     line: u64,
     column: u64,
 }
@@ -183,7 +184,7 @@ impl<R: Read> Document<R> {
         (self.line + ends + 1, column + 1)
     }
 
-    /// Reads on where the piece is taken; returns whether there is more.
+    /// Refills the buffer if it is used up; returns whether there is more input.
     fn fill(&mut self) -> Result<bool, String> {
         if self.at < self.filled {
             return Ok(true);
@@ -203,7 +204,7 @@ impl<R: Read> Document<R> {
         }
     }
 
-    /// Returns the next byte that is no white space, without taking it.
+    /// Returns the next byte that is not white space, without consuming it.
     fn next(&mut self) -> Result<Option<u8>, String> {
         while self.fill()? {
             let rest = &self.piece[self.at..self.filled];
@@ -230,7 +231,7 @@ impl<R: Read> Document<R> {
         }
     }
 
-    /// Returns whether the list or object has one more element, of which the start is next.
+    /// Returns whether the list or object has another element, and moves to its start.
     fn has_more(&mut self, end: u8) -> Result<bool, String> {
         let is_first = std::mem::take(&mut self.is_at_start);
         match self.next()? {
@@ -248,27 +249,27 @@ impl<R: Read> Document<R> {
         }
     }
 
-    /// Takes a key as it stands there, in its quotes, and the colon behind it.
+    /// Reads a key in its quotes, unchanged, and the colon after it.
     fn key(&mut self) -> Result<Vec<u8>, String> {
         if self.next()? != Some(b'"') {
             return Err("expected a key in quotes".to_owned());
         }
         let key = self.value()?;
         if self.next()? != Some(b':') {
-            return Err("expected `:` behind a key".to_owned());
+            return Err("expected `:` after a key".to_owned());
         }
         self.at += 1;
         Ok(key)
     }
 
-    /// Takes one value as text.
+    /// Reads one value as text.
     fn value(&mut self) -> Result<Vec<u8>, String> {
         let mut text = Vec::new();
         self.pass(&mut |piece| text.extend_from_slice(piece))?;
         Ok(text)
     }
 
-    /// Takes one value piece by piece.
+    /// Reads one value piece by piece.
     fn pass(&mut self, take: &mut dyn FnMut(&[u8])) -> Result<(), String> {
         let mut scan = Scan::default();
         self.next()?;
@@ -286,7 +287,7 @@ impl<R: Read> Document<R> {
     }
 }
 
-/// Returns what a value is that begins with a byte.
+/// Returns the name of the type of a value by its first byte.
 fn kind(first: u8) -> &'static str {
     match first {
         b'{' => "an object",
@@ -348,7 +349,7 @@ mod tests {
         let fault = rows(r#"{"a": 1}"#, "", Shape::List).unwrap_err();
         assert!(fault.contains("set `shape`"), "{fault}");
         let fault = rows("[1, 2]", "", Shape::Map).unwrap_err();
-        assert!(fault.contains("leave `shape` out"), "{fault}");
+        assert!(fault.contains("remove `shape`"), "{fault}");
         assert!(rows("[1, 2", "", Shape::List).unwrap_err().contains("line 1 column"), "cut short");
         assert!(rows("[1] 2", "", Shape::List).is_err(), "something behind the document");
     }

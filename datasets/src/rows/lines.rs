@@ -9,7 +9,8 @@ use super::Emit;
 use super::row::Row;
 use crate::rows::table::Table;
 
-/// One JSON value a line; blank lines are no rows, and a broken line costs only itself.
+/// Reads one JSON value per line. Blank lines are skipped, and a broken line becomes one unreadable
+/// row.
 pub(super) fn read_json(input: impl BufRead, emit: &mut Emit) -> Result<(), String> {
     each_line(input, &mut |number, line| {
         let row = Row::of(line.trim_ascii_start().to_vec());
@@ -17,9 +18,9 @@ pub(super) fn read_json(input: impl BufRead, emit: &mut Emit) -> Result<(), Stri
     })
 }
 
-/// One text a line, as the field `line`; with named columns also split at white space (or the
-/// table's `delimiter`), the last taking what remains. Blank lines and those that start with the
-/// table's `comment` are no rows.
+/// Reads one text per line, as the field `line`. If the table names columns, the line is also split
+/// at white space (or the table's `delimiter`), and the last column gets the rest. Blank lines and
+/// lines that start with the table's `comment` are skipped.
 pub(super) fn read_text(input: impl BufRead, table: &Table, emit: &mut Emit) -> Result<(), String> {
     each_line(input, &mut |number, line| {
         let line = String::from_utf8_lossy(line);
@@ -50,15 +51,16 @@ fn split(line: &str, table: &Table) -> Result<Value, String> {
     Ok(Value::Object(row))
 }
 
-/// Takes the number and text of one line, and may say that no more are wanted.
+/// Takes the number and text of one line, and may return that no more lines are wanted.
 pub(super) type TakeLine<'a> = dyn FnMut(u64, &[u8]) -> ControlFlow<()> + 'a;
 
-/// Calls `take` for every line that is not blank, with its number from 0 and without its end. A
-/// line ends with LF, CR LF or, as once on the Mac, CR; CRs before an LF belong to it.
+/// Calls `take` for every line that is not blank, with its number from 0 and without its line
+/// ending. A line ends with LF, CR LF or, as on the classic Mac OS, CR. Several CRs before an LF
+/// belong to that ending.
 pub(super) fn each_line(mut input: impl BufRead, take: &mut TakeLine) -> Result<(), String> {
     let mut line = Vec::new();
     let mut number = 0;
-    // CRs behind the line: ends of lines, unless an LF follows.
+    // CRs after the line: each ends a line, unless an LF follows.
     let mut returns = 0;
     loop {
         let bytes = input.fill_buf().map_err(|fault| format!("line {number}: {fault}"))?;
@@ -126,7 +128,7 @@ mod tests {
     #[test]
     fn lines_end_in_every_way_and_are_numbered_the_same() {
         let numbered = |input: &[u8]| -> Vec<(u64, String)> {
-            // A buffer of one byte ends everywhere.
+            // With a buffer of one byte, the buffer ends at every position.
             let input = std::io::BufReader::with_capacity(1, input);
             let mut found = Vec::new();
             each_line(input, &mut |number, line| {

@@ -1,4 +1,5 @@
-//! Rows of SGML and HTML, which need not be well formed: TREC's documents, tables of web pages.
+//! Rows of SGML and HTML, which need not be well formed, such as TREC documents and tables in web
+//! pages.
 
 use std::io::BufRead;
 
@@ -6,16 +7,17 @@ use serde_json::{Map, Value, json};
 
 use super::{Emit, Shape, Source};
 
-/// The longest row, in bytes of its values, so that a file that lacks the tag is not held whole.
+/// The maximum size of a row, in bytes of its values, so that a file without the tag is not read
+/// into memory.
 const LONGEST_ROW: usize = 1 << 24;
 
-/// The longest tag, in bytes. A `<` without an end before it is text.
+/// The maximum size of a tag, in bytes. A `<` without a `>` within this length is text.
 const LONGEST_TAG: usize = 1 << 16;
 
-/// Reads a row for every start tag of the name `at`. It holds what follows up to the next such tag:
-/// the attributes of that tag and, by the name of the tag that they stand in, the texts; several of
-/// one name are a list. Names are in lower case, as both languages do not tell cases apart. Tags
-/// need no ends, and those of formatting, such as `<b>`, do not part a text.
+/// Reads one row for every start tag with the name `at`. A row covers everything up to the next
+/// such tag. Its fields are the attributes of the tag and the texts, named after the tags around
+/// them; several texts with one name are a list. Names are in lower case, because both languages
+/// ignore case. Tags need not be closed, and formatting tags, such as `<b>`, do not split a text.
 pub(super) fn read(source: &Source, emit: &mut Emit) -> Result<(), String> {
     if source.shape != Shape::List || source.table.at.is_empty() {
         return Err("set `at` to the name of the tag that begins a row".to_owned());
@@ -52,7 +54,7 @@ pub(super) fn read(source: &Source, emit: &mut Emit) -> Result<(), String> {
                 }
             }
             Part::End(name) => {
-                // An end without a start is none.
+                // An end tag without a start tag is ignored.
                 if let Some(place) = open.iter().rposition(|own| *own == name) {
                     open.truncate(place);
                     if let Some(row) = &mut row {
@@ -62,7 +64,7 @@ pub(super) fn read(source: &Source, emit: &mut Emit) -> Result<(), String> {
             }
         }
         if open.len() > DEEPEST {
-            return Err("tags lie too deep".to_owned());
+            return Err("tags are nested too deep".to_owned());
         }
     }
     match row {
@@ -72,20 +74,20 @@ pub(super) fn read(source: &Source, emit: &mut Emit) -> Result<(), String> {
     Ok(())
 }
 
-/// Tags deeper than this are refused, so that no input exhausts memory with its depth.
+/// The maximum nesting depth of tags, so that no input exhausts the memory.
 const DEEPEST: usize = 1 << 12;
 
-/// Tags of HTML that stand within a text.
+/// HTML tags that do not split a text.
 const FORMATTING: &[&str] = &["a", "b", "em", "font", "i", "small", "span", "strong", "sub", "sup", "u"];
 
-/// Tags of HTML that have no end.
+/// HTML tags without an end tag.
 const EMPTY: &[&str] = &["area", "base", "br", "col", "hr", "img", "input", "link", "meta", "source", "wbr"];
 
-/// A row that is not at its end yet.
+/// A row that is not complete yet.
 #[derive(Default)]
 struct Row {
     fields: Map<String, Value>,
-    /// The text that is not at its end yet, and the name of its tag.
+    /// The text that is not complete yet, and the name of its tag.
     text: Option<(String, String)>,
     length: usize,
 }
@@ -105,7 +107,7 @@ impl Row {
 
     fn close(&mut self) {
         let Some((name, text)) = self.text.take() else { return };
-        // Runs of white space are one space to both languages.
+        // Both languages treat runs of white space as one space.
         let text = unescaped(&text.split_whitespace().collect::<Vec<_>>().join(" "));
         if text.is_empty() {
             return;
@@ -123,7 +125,7 @@ impl Row {
     }
 }
 
-/// Replaces numeric and the commonest named characters; others stay as they are written.
+/// Replaces numeric and the most common named character references; others stay unchanged.
 fn unescaped(text: &str) -> String {
     let mut result = String::with_capacity(text.len());
     let mut rest = text;
@@ -158,7 +160,7 @@ fn named(name: &str) -> Option<char> {
     }
 }
 
-/// What markup is made of.
+/// A part of a markup document.
 enum Part {
     Text(String),
     Start(String, Map<String, Value>),
@@ -167,12 +169,12 @@ enum Part {
 
 struct Parts<R> {
     input: R,
-    /// The name of the script or style whose end is looked for.
+    /// The name of the open script or style tag, up to whose end everything is skipped.
     is_raw: Option<String>,
 }
 
 impl<R: BufRead> Parts<R> {
-    /// Returns the next part; comments, declarations, scripts and styles are passed over.
+    /// Returns the next part. Comments, declarations, scripts and styles are skipped.
     fn next(&mut self) -> Result<Option<Part>, String> {
         loop {
             let bytes = self.input.fill_buf().map_err(|fault| fault.to_string())?;
@@ -188,7 +190,7 @@ impl<R: BufRead> Parts<R> {
                     let length = bytes.iter().position(|byte| *byte == b'<').unwrap_or(bytes.len());
                     let mut text = bytes[..length].to_vec();
                     self.input.consume(length);
-                    // A buffer may end within a character.
+                    // A buffer may end inside a character.
                     while std::str::from_utf8(&text).is_err_and(|fault| fault.error_len().is_none()) {
                         let more = self.input.fill_buf().map_err(|fault| fault.to_string())?;
                         let Some(&byte) = more.first() else { break };
@@ -203,7 +205,7 @@ impl<R: BufRead> Parts<R> {
         }
     }
 
-    /// Reads what stands behind a `<`.
+    /// Reads the part that begins with a `<`.
     fn tag(&mut self) -> Result<Option<Part>, String> {
         let mut tag = Vec::new();
         let mut quote = None;
@@ -247,7 +249,7 @@ impl<R: BufRead> Parts<R> {
         Ok(Some(Part::Start(name, attributes)))
     }
 
-    /// A `<` that begins no tag.
+    /// Returns a `<` that does not begin a tag as text.
     fn text_of(&self, tag: &[u8]) -> Option<Part> {
         self.is_raw.is_none().then(|| Part::Text(format!("<{}", String::from_utf8_lossy(tag))))
     }

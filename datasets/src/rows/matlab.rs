@@ -1,6 +1,6 @@
-//! Rows of MATLAB files of level 5, which MATLAB 5 to 7.2 and `scipy.io.savemat` write.
+//! Rows of level 5 MATLAB files, which MATLAB 5 to 7.2 and `scipy.io.savemat` write.
 //!
-//! The format is that of "MAT-File Format", `MathWorks`, R2023b, chapter 1.
+//! The format is specified in "MAT-File Format", `MathWorks`, R2023b, chapter 1.
 
 use std::io::Read;
 
@@ -9,16 +9,16 @@ use serde_json::{Map, Number, Value, json};
 
 use super::{Emit, Shape, Source};
 
-/// Arrays deeper than this are refused, so that no input exhausts the stack.
+/// The maximum nesting depth of arrays, so that no input exhausts the stack.
 const DEEPEST: usize = 64;
 
-/// The largest variable that is unpacked, in bytes, so that no input exhausts the memory.
+/// The maximum decompressed size of a variable in bytes, so that no input exhausts the memory.
 const LARGEST: u64 = 1 << 30;
 
-/// Bytes of the text, the version and the byte order before the first element.
+/// The size in bytes of the header: text, version and byte order.
 const HEADER: usize = 128;
 
-/// Types of elements: numbers by size, packed elements, arrays and texts.
+/// Types of elements: numbers by size, compressed elements, arrays and texts.
 const INT8: u32 = 1;
 const UINT8: u32 = 2;
 const INT16: u32 = 3;
@@ -34,7 +34,7 @@ const COMPRESSED: u32 = 15;
 const UTF8: u32 = 16;
 const UTF16: u32 = 17;
 
-/// Classes of arrays that are no plain numbers.
+/// Classes of arrays. Those between `SPARSE` and `LAST_NUMERIC` are plain numbers.
 const CELL: u8 = 1;
 const STRUCT: u8 = 2;
 const OBJECT: u8 = 3;
@@ -42,12 +42,13 @@ const CHAR: u8 = 4;
 const SPARSE: u8 = 5;
 const LAST_NUMERIC: u8 = 15;
 
-/// Reads the variables of a file, of which one is held at a time, and hands on the rows of the one
-/// that the first name of the table's `at` says, or with `shape = "whole"` and no `at` all of them
-/// as one row.
+/// Reads the variables of a file, one at a time in memory. Emits the rows of the variable that is
+/// the first name in the table's `at`, or with `shape = "whole"` and no `at`, all variables as one
+/// row.
 ///
-/// Vectors are lists, matrices lists of their rows, arrays of structures lists of objects; what has
-/// one element alone is that element, but for cells. A row of texts is a list of texts.
+/// Vectors become lists, matrices lists of their rows, and arrays of structures lists of objects.
+/// An array of one element becomes that element, except for cells. Several rows of characters
+/// become a list of texts.
 pub(super) fn read(source: &Source, emit: &mut Emit) -> Result<(), String> {
     let mut bytes = Vec::new();
     source.bytes()?.read_to_end(&mut bytes).map_err(|fault| fault.to_string())?;
@@ -81,14 +82,14 @@ pub(super) fn read(source: &Source, emit: &mut Emit) -> Result<(), String> {
     rows(Value::Object(document), Shape::Whole, emit)
 }
 
-/// Hands on the rows that a variable holds.
+/// Emits the rows of a variable.
 fn rows(value: Value, shape: Shape, emit: &mut Emit) -> Result<(), String> {
     let named = |value: Value| if value.is_object() { value } else { json!({ "_value": value }) };
     let list = match (shape, value) {
         (Shape::List, Value::Array(elements)) => elements,
-        // What is no array stands for a vector of one element.
+        // A value that is not a list is a vector of one element.
         (Shape::Whole | Shape::List, value) => vec![value],
-        (Shape::Map | Shape::Columns, _) => return Err("a MATLAB file has no shape but list and whole".to_owned()),
+        (Shape::Map | Shape::Columns, _) => return Err("the `shape` of a MATLAB file must be list or whole".to_owned()),
     };
     for (number, row) in (0..).zip(list) {
         if emit(number, Ok(named(row).into())).is_break() {
@@ -98,7 +99,7 @@ fn rows(value: Value, shape: Shape, emit: &mut Emit) -> Result<(), String> {
     Ok(())
 }
 
-/// What is left of the elements of a file or array.
+/// The remaining bytes of the elements of a file or array.
 struct Input<'a> {
     rest: &'a [u8],
     is_big_endian: bool,
@@ -113,13 +114,13 @@ impl<'a> Input<'a> {
         let is_big_endian = match &header[HEADER - 2..] {
             b"IM" => false,
             b"MI" => true,
-            _ => return Err("is no MATLAB file of level 5".to_owned()),
+            _ => return Err("is not a level 5 MATLAB file".to_owned()),
         };
         Ok(Self { rest, is_big_endian })
     }
 
     fn take(&mut self, count: usize) -> Result<&'a [u8], String> {
-        let (taken, rest) = self.rest.split_at_checked(count).ok_or("ends within an element")?;
+        let (taken, rest) = self.rest.split_at_checked(count).ok_or("ends inside an element")?;
         self.rest = rest;
         Ok(taken)
     }
@@ -129,8 +130,9 @@ impl<'a> Input<'a> {
         if self.is_big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) }
     }
 
-    /// Takes the next element, its type and its bytes. Those of up to four bytes lie in the tag,
-    /// whose upper half is then their number; others are filled up to eight bytes unless packed.
+    /// Reads the type and the bytes of the next element. Up to four bytes are stored in the tag,
+    /// whose upper half is then their number. Others are padded to a multiple of eight bytes unless
+    /// compressed.
     fn element(&mut self) -> Result<(u32, &'a [u8]), String> {
         let tag = self.take(8)?;
         let (first, second) = (self.word(&tag[..4]), self.word(&tag[4..]));
@@ -139,19 +141,19 @@ impl<'a> Input<'a> {
         }
         let bytes = self.take(second as usize)?;
         let filling = if first == COMPRESSED { 0 } else { bytes.len().wrapping_neg() % 8 };
-        // The last element of a file may lack it.
+        // The padding may be missing after the last element of a file.
         self.take(filling.min(self.rest.len()))?;
         Ok((first, bytes))
     }
 
-    /// Takes a variable and its name; elements that are none have none.
+    /// Reads a variable and its name. Returns `None` for other elements.
     fn variable(&mut self) -> Result<Option<(String, Value)>, String> {
         let (kind, bytes) = self.element()?;
         match kind {
             COMPRESSED => {
                 let mut unpacked = Vec::new();
                 let mut input = ZlibDecoder::new(bytes).take(LARGEST + 1);
-                input.read_to_end(&mut unpacked).map_err(|fault| format!("a packed variable: {fault}"))?;
+                input.read_to_end(&mut unpacked).map_err(|fault| format!("a compressed variable: {fault}"))?;
                 if unpacked.len() as u64 > LARGEST {
                     return Err(format!("a variable has more than {LARGEST} bytes"));
                 }
@@ -165,7 +167,7 @@ impl<'a> Input<'a> {
     /// Reads an array and its name.
     fn array(&mut self, depth: usize) -> Result<(String, Value), String> {
         if depth > DEEPEST {
-            return Err(format!("holds arrays deeper than {DEEPEST}"));
+            return Err(format!("contains arrays nested deeper than {DEEPEST}"));
         }
         if self.rest.is_empty() {
             return Ok((String::new(), json!([])));
@@ -182,7 +184,7 @@ impl<'a> Input<'a> {
             CELL => shaped(self.nested(count, depth)?, &dimensions, true),
             STRUCT => self.structures(count, &dimensions, depth)?,
             CHAR => self.texts(count, &dimensions)?,
-            SPARSE | OBJECT => return Err(format!("`{name}` is a sparse array or an object, which is not read")),
+            SPARSE | OBJECT => return Err(format!("`{name}` is a sparse array or an object, which is not supported")),
             class if class <= LAST_NUMERIC && class > SPARSE => {
                 let (kind, bytes) = self.element()?;
                 let numbers = self.numbers(kind, bytes)?;
@@ -191,16 +193,17 @@ impl<'a> Input<'a> {
                 }
                 shaped(numbers, &dimensions, false)
             }
-            class => return Err(format!("`{name}` has the class {class}, which is not read")),
+            class => return Err(format!("`{name}` has the class {class}, which is not supported")),
         };
         Ok((name, value))
     }
 
-    /// Reads arrays that lie in another.
+    /// Reads the arrays inside another array.
     fn nested(&mut self, count: usize, depth: usize) -> Result<Vec<Value>, String> {
-        // Every array has a tag, so that no number of them is larger than what is left.
+        // Every array has a tag, so the number of arrays cannot exceed the number of remaining
+        // bytes.
         if count > self.rest.len() / 8 {
-            return Err("ends within an array".to_owned());
+            return Err("ends inside an array".to_owned());
         }
         let one = |_| {
             let (_, bytes) = self.element()?;
@@ -227,7 +230,7 @@ impl<'a> Input<'a> {
         Ok(shaped(structures, dimensions, false))
     }
 
-    /// Reads an array of characters, a text for each of its rows.
+    /// Reads an array of characters, one text per row.
     fn texts(&mut self, count: usize, dimensions: &[usize]) -> Result<Value, String> {
         let (kind, bytes) = self.element()?;
         let characters: Vec<char> = match kind {
@@ -239,15 +242,15 @@ impl<'a> Input<'a> {
                 char::decode_utf16(units).map(|own| own.unwrap_or(char::REPLACEMENT_CHARACTER)).collect()
             }
             UTF8 | INT8 | UINT8 => String::from_utf8_lossy(bytes).chars().collect(),
-            kind => return Err(format!("a text is of the type {kind}, which is not read")),
+            kind => return Err(format!("a text is of the type {kind}, which is not supported")),
         };
-        // Characters lie column by column; a text of one row lies as it is read.
+        // Characters are stored column by column; a text of one row is stored in reading order.
         match dimensions.first() {
             Some(2..) if characters.len() != count => {
                 Err(format!("a text has {} characters, not {count}", characters.len()))
             }
             None | Some(0 | 1) => Ok(Value::String(characters.into_iter().collect())),
-            // A row without any has no place, and there could be any number of them.
+            // Rows without characters take no space, so a file could claim any number of them.
             Some(_) if count == 0 => Ok(json!([])),
             Some(&rows) => {
                 let row = |row: usize| characters.iter().skip(row).step_by(rows).collect::<String>();
@@ -262,16 +265,16 @@ impl<'a> Input<'a> {
             INT16 | UINT16 => 2,
             INT32 | UINT32 | SINGLE => 4,
             DOUBLE | INT64 | UINT64 => 8,
-            kind => return Err(format!("numbers are of the type {kind}, which is not read")),
+            kind => return Err(format!("numbers are of the type {kind}, which is not supported")),
         };
         let float = |number: f64| {
-            // A whole number in a double is a place or a label.
+            // A whole number stored as a double is usually an index or a label.
             let is_whole = number.fract() == 0.0 && number.abs() < 9_007_199_254_740_992.0;
             if is_whole { json!(number as i64) } else { Number::from_f64(number).map_or(Value::Null, Value::Number) }
         };
         let one = |own: &[u8]| {
             let mut word = [0; 8];
-            // In little order, whatever the file's.
+            // In little-endian order, whatever the order of the file.
             for (place, byte) in own.iter().enumerate() {
                 word[if self.is_big_endian { size - 1 - place } else { place }] = *byte;
             }
@@ -290,7 +293,7 @@ impl<'a> Input<'a> {
     }
 }
 
-/// Gives elements, which lie column by column, the shape of their array.
+/// Arranges elements, which are stored column by column, in the shape of their array.
 fn shaped(mut elements: Vec<Value>, dimensions: &[usize], keeps_one: bool) -> Value {
     match dimensions {
         _ if elements.len() == 1 && !keeps_one => elements.swap_remove(0),
@@ -311,7 +314,7 @@ mod tests {
     use super::super::tests::rows;
     use super::*;
 
-    /// What `make.py` wrote with scipy 1.17.1.
+    /// Files that `make.py` wrote with scipy 1.17.1.
     const FILES: [&str; 2] = ["plain.mat", "packed.mat"];
 
     fn folder() -> std::path::PathBuf {
@@ -349,7 +352,7 @@ mod tests {
             );
             assert!(of(file, "at = \"nested.x\"", Shape::List).unwrap_err().contains("no `x` in `nested`"));
             assert!(of(file, "", Shape::List).unwrap_err().contains("set `at`"));
-            assert!(of(file, "at = \"cars\"", Shape::Map).unwrap_err().contains("no shape but list and whole"));
+            assert!(of(file, "at = \"cars\"", Shape::Map).unwrap_err().contains("must be list or whole"));
         }
     }
 
@@ -362,7 +365,7 @@ mod tests {
         };
         assert!(of(b"MATLAB 7.3 MAT-file").unwrap_err().contains("-v7"));
         assert!(of(b"x").unwrap_err().contains("too short"));
-        assert!(of(&[0; 200]).unwrap_err().contains("no MATLAB file"));
+        assert!(of(&[0; 200]).unwrap_err().contains("not a level 5 MATLAB file"));
         for file in FILES {
             let sound = fs::read(super::tests::folder().join(file)).unwrap();
             let mut faults = 0;
@@ -373,7 +376,7 @@ mod tests {
             for place in HEADER..sound.len() {
                 let mut bad = sound.clone();
                 bad[place] ^= 0xFF;
-                // It may be read otherwise, but neither panics nor takes the memory.
+                // The result may differ, but reading must neither panic nor exhaust the memory.
                 let _ = of(&bad);
             }
         }

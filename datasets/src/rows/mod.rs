@@ -1,7 +1,7 @@
-//! Native rows: the files of a table, read one row at a time.
+//! Reads native rows: the files of a table, one row at a time.
 //!
-//! A format is one file here with a function that reads a file and hands on its rows, and one line
-//! in [`READERS`].
+//! A format is one file here, with a function that reads a file and emits its rows, and one line in
+//! [`READERS`].
 
 mod delimited;
 mod files;
@@ -37,14 +37,14 @@ use crate::rows::row::Row;
 use crate::rows::table::{Encoding, Table};
 use crate::{Error, Result};
 
-/// Reads the rows of one file until it ends or `emit` has enough.
+/// A function that reads the rows of one file until its end or until `emit` wants no more.
 type Read1 = fn(&Source, &mut Emit) -> std::result::Result<(), String>;
 
 /// One format of native files.
 pub(crate) struct Reader {
     /// Its name in `tables.T.format`.
     name: &'static str,
-    /// The extensions by which it is told, those of compressed files aside.
+    /// The extensions by which it is recognised, without those of compressed files.
     extensions: &'static [&'static str],
     read: Read1,
 }
@@ -65,7 +65,7 @@ const READERS: &[Reader] = &[
     Reader { name: "pickle", extensions: &["p", "pkl", "pickle"], read: pickle::read },
     Reader { name: "python", extensions: &[], read: |own, emit| python::read(own.text()?, emit) },
     Reader { name: "tfrecord", extensions: &["tfrecord", "tfrecords"], read: tfrecord::read },
-    // CC3M and Flickr30k hold bare quotation marks, and no known native .tsv file quotes.
+    // CC3M and Flickr30k contain bare quotation marks, and no known native .tsv file uses quoting.
     Reader {
         name: "tsv",
         extensions: &["tsv"],
@@ -78,7 +78,7 @@ const READERS: &[Reader] = &[
 /// Returns the reader of a format.
 ///
 /// # Errors
-/// If there is none; the message lists the names.
+/// If there is no such format; the message lists the names.
 pub(crate) fn reader(name: &str) -> std::result::Result<&'static Reader, String> {
     READERS.iter().find(|reader| reader.name == name).ok_or_else(|| {
         format!("there is no format `{name}`; the formats are {}", names().collect::<Vec<_>>().join(", "))
@@ -89,7 +89,7 @@ fn names() -> impl Iterator<Item = &'static str> {
     READERS.iter().map(|reader| reader.name)
 }
 
-/// A file that is read, and how.
+/// A file to read, and how to read it.
 pub(crate) struct Source<'a> {
     pub(crate) file: &'a NativeFile,
     pub(crate) table: &'a Table,
@@ -97,7 +97,8 @@ pub(crate) struct Source<'a> {
 }
 
 impl Source<'_> {
-    /// Opens it as bytes; a member of an archive or a compressed file is unpacked as it is read.
+    /// Opens it as a byte stream. Archive members and compressed files are decompressed while
+    /// reading.
     fn bytes(&self) -> std::result::Result<Box<dyn BufRead>, String> {
         let open = || -> io::Result<Box<dyn BufRead>> {
             let packed: Box<dyn BufRead> = match &self.file.member {
@@ -112,11 +113,11 @@ impl Source<'_> {
         open().map_err(|fault| fault.to_string())
     }
 
-    /// Returns where it lies, for readers that need it on the disk as it is.
+    /// Returns its path, for readers that need a plain file on disk.
     fn on_disk(&self) -> std::result::Result<&Path, String> {
         match (&self.file.member, Coding::split(&self.file.name)) {
             (None, (_, None)) => Ok(&self.file.path),
-            _ => Err(format!("must be on the disk as it is: unpack {}", self.file.path.display())),
+            _ => Err(format!("must be an uncompressed file on disk: unpack {}", self.file.path.display())),
         }
     }
 
@@ -131,13 +132,13 @@ impl Source<'_> {
     }
 }
 
-/// Bytes that are read at once.
+/// Size of read buffers in bytes.
 const BUFFER: usize = 1 << 16;
 
-/// Text of ISO 8859-1 as UTF-8.
+/// Converts text from ISO 8859-1 to UTF-8.
 struct Latin1<R> {
     input: R,
-    /// The second byte of a character that did not fit.
+    /// The second byte of a character that did not fit into the buffer.
     waiting: Option<u8>,
 }
 
@@ -178,17 +179,17 @@ impl<R: BufRead> Read for Latin1<R> {
     }
 }
 
-/// How a document holds rows at the table's `at`.
+/// How rows are stored at the table's `at` in a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Shape {
-    /// A list, one element a row.
+    /// A list, one row per element.
     List,
-    /// An object, one member a row, whose key becomes the field `_key`.
+    /// An object, one row per member. The key becomes the field `_key`.
     Map,
-    /// An object of parallel lists, one place a row. Read whole.
+    /// An object of parallel lists, one row per index. The document is read into memory.
     Columns,
-    /// The whole value is one row. Read whole.
+    /// The whole value is one row. The document is read into memory.
     Whole,
 }
 
@@ -196,26 +197,26 @@ pub(crate) enum Shape {
 #[derive(Debug)]
 pub(crate) struct NativeRow {
     pub(crate) file: Arc<str>,
-    /// Place in the file, from 0: of the line in line formats, else of the row.
+    /// The index in the file, from 0: of the line in line formats, otherwise of the row.
     pub(crate) number: u64,
     pub(crate) content: std::result::Result<Row, String>,
 }
 
-/// Takes the number and content of one row, and may say that no more are wanted.
+/// Takes the number and content of one row, and may return that no more rows are wanted.
 type Emit<'a> = dyn FnMut(u64, std::result::Result<Row, String>) -> ControlFlow<()> + 'a;
 
-/// Returns the reader of a file whose table says `auto`.
+/// Returns the reader of a file for the format `auto`.
 fn reader_of(file: &NativeFile) -> std::result::Result<&'static Reader, String> {
     let (name, _) = Coding::split(&file.name);
     let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
     READERS.iter().find(|reader| reader.extensions.contains(&extension)).ok_or_else(|| {
         let known = names().collect::<Vec<_>>().join(", ");
-        format!("the extension does not tell the format; set `format` to one of {known}")
+        format!("the format is not clear from the extension; set `format` to one of {known}")
     })
 }
 
-/// Reads the rows of one file until it ends or `emit` has enough. What its path says for names in
-/// braces becomes fields of the rows.
+/// Reads the rows of one file until its end or until `emit` wants no more. The parts of its path
+/// that match names in braces become fields of the rows.
 fn read_file(file: &NativeFile, table: &Table, shape: Shape, emit: &mut Emit) -> std::result::Result<(), String> {
     let reader = if table.format == "auto" { reader_of(file)? } else { reader(&table.format)? };
     let source = Source { file, table, shape };
@@ -233,11 +234,11 @@ fn read_file(file: &NativeFile, table: &Table, shape: Shape, emit: &mut Emit) ->
     })
 }
 
-/// Bytes that show whether a file holds JSON lines.
+/// The number of bytes that are examined to see whether a file contains JSON lines.
 const HEAD: u64 = 1 << 16;
 
-/// Reads a file of JSON lines or of one document, as its name says unless its first line shows that
-/// it holds the other one.
+/// Reads a file of JSON lines or of one document. The name decides which, unless the first line
+/// shows that it is the other one.
 fn read_json(source: &Source, is_named_lines: bool, emit: &mut Emit) -> std::result::Result<(), String> {
     let (at, shape) = (source.table.at.as_str(), source.shape);
     let mut input = source.text()?;
@@ -253,8 +254,8 @@ fn read_json(source: &Source, is_named_lines: bool, emit: &mut Emit) -> std::res
     }
 }
 
-/// Returns whether a file that begins with these bytes holds a JSON value in every line: a list
-/// that is one is whole in its line and not the only one.
+/// Returns whether a file that begins with these bytes has one JSON value per line. A first line
+/// that is a list counts only if it is complete and more lines follow.
 fn holds_lines(head: &[u8], is_named_lines: bool) -> bool {
     let text = head.trim_ascii_start();
     let end = text.iter().position(|byte| matches!(byte, b'\n' | b'\r')).unwrap_or(text.len());
@@ -268,16 +269,16 @@ fn holds_lines(head: &[u8], is_named_lines: bool) -> bool {
     }
 }
 
-/// Rows that are handed on together: enough to keep all cores busy, little in memory.
+/// Rows in a batch: enough to keep all cores busy with little memory.
 const BATCH: usize = 256;
 
-/// Bytes of JSON from which on fewer rows are handed on together.
+/// Bytes of JSON after which a batch ends early.
 const BATCH_BYTES: usize = 1 << 20;
 
-/// Batches that may wait between the thread that reads and those that map.
+/// Batches that may wait between the reading thread and the mapping threads.
 const QUEUE: usize = 4;
 
-/// The rows of a table, read in a thread of their own and handed on in the order of the files.
+/// The rows of a table. A separate thread reads them, in the order of the files.
 #[derive(Debug)]
 pub(crate) struct Rows {
     receiver: Option<Receiver<Result<Vec<NativeRow>>>>,
@@ -285,7 +286,7 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
-    /// Starts to read.
+    /// Starts the thread that reads.
     pub(crate) fn start(
         task: &str,
         table_name: &str,
@@ -312,7 +313,7 @@ impl Rows {
                 }
                 if let Err(reason) = outcome {
                     let (task, table, file) = (task.clone(), table_name.clone(), file.name.to_string());
-                    // If nobody listens any more, nobody misses the message.
+                    // A send fails only if the receiver was dropped, so nobody needs the message.
                     let _ = sender.send(Ok(batch));
                     let _ = sender.send(Err(Error::NativeFile { task, table, file, reason }));
                     return;
@@ -336,8 +337,8 @@ impl Iterator for Rows {
             return Some(batch);
         }
         self.receiver = None;
-        // The channel also closes if the reader panics, which must not pass for the end of the
-        // file.
+        // The channel also closes if the reader panics, which must not be mistaken for the end of
+        // the file.
         if let Some(Err(panic)) = self.reader.take().map(JoinHandle::join) {
             std::panic::resume_unwind(panic);
         }
@@ -356,7 +357,7 @@ pub(crate) mod tests {
     use crate::archive::tests::{write_tar, write_zip};
     use crate::coding::tests::{bzip2, gzip, zstandard};
 
-    /// All rows of the files of a table, as (file, number, content).
+    /// Returns all rows of the files of a table, as (file, number, content).
     pub(crate) fn rows(root: &Path, toml: &str, shape: Shape) -> Result<Vec<(String, u64, Value)>> {
         let table: Table = toml::from_str(toml).unwrap();
         let files = files(root, &table, "val").unwrap();

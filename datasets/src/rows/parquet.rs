@@ -13,8 +13,8 @@ use serde_json::{Map, Value};
 use super::row::Row;
 use super::{Emit, Source};
 
-/// Reads rows batch by batch. Bytes, which are pictures and sounds, are left out, but for those of
-/// columns from which the task takes its pictures: they are base64, so that a row is JSON.
+/// Reads rows batch by batch. Columns of bytes, which are images or sounds, are left out, except
+/// those with the images of the task. Their bytes become base64, so that a row is JSON.
 pub(super) fn read(source: &Source, emit: &mut Emit) -> Result<(), String> {
     let path = source.on_disk()?;
     let schema = parquet::schema(path).map_err(chain)?;
@@ -53,7 +53,7 @@ fn row_of(batch: &RecordBatch, row: usize, pictures: &BTreeSet<String>) -> Resul
     Ok(Value::Object(fields))
 }
 
-/// Returns a cell as JSON, with the bytes of itself and of structs and lists in it as base64.
+/// Returns a cell as JSON. Bytes in it, also in structs and lists, become base64.
 fn with_bytes(column: &ArrayRef, row: usize) -> Result<Value, String> {
     if column.is_null(row) {
         return Ok(Value::Null);

@@ -1,9 +1,9 @@
 //! Rows of Python pickles, protocols 0 to 5.
 //!
-//! A pickle is a program that builds objects, and may call any function of the machine that loads
-//! it. Here it builds plain values alone: `None`, booleans, numbers, texts, bytes, lists, tuples,
-//! sets, dictionaries, and arrays and scalars of numpy with plain types. Whatever else it names is
-//! refused by its name. Opcodes are those of CPython's `Lib/pickletools.py`.
+//! A pickle is a program that builds objects, and Python lets it call any function. This reader
+//! builds only plain values: `None`, booleans, numbers, texts, bytes, lists, tuples, sets,
+//! dictionaries, and numpy arrays and scalars of plain types. Any other class or function is
+//! rejected by its name. Opcodes are those of CPython's `Lib/pickletools.py`.
 
 mod numpy;
 
@@ -17,14 +17,14 @@ use serde_json::{Map, Number, Value, json};
 use self::numpy::{Array, Dtype};
 use super::{Emit, Shape, Source, python};
 
-/// Values deeper than this are refused: one that holds itself, for instance.
+/// The maximum nesting depth of values. It also rejects values that contain themselves.
 const DEEPEST: usize = 128;
 
-/// Values that a byte of the file may stand for at most. A pickle names a value that it has built
-/// again in two bytes, so that a small file could say a huge one.
+/// The maximum number of values per byte of the file. A pickle can repeat a value that it has built
+/// in two bytes, so a small file could describe a huge value.
 const VALUES_PER_BYTE: usize = 64;
 
-/// A value that a pickle builds.
+/// A value that a pickle builds, or an intermediate object.
 #[derive(Debug, Clone, Default)]
 enum Object {
     #[default]
@@ -50,7 +50,7 @@ impl Object {
         Object::List(Rc::new(RefCell::new(elements)))
     }
 
-    /// Returns what an error calls it.
+    /// Returns its name for error messages.
     fn kind(&self) -> String {
         match self {
             Object::None => "None".to_owned(),
@@ -69,16 +69,16 @@ impl Object {
     fn elements(&self) -> Result<Vec<Object>, String> {
         match self {
             Object::List(elements) => Ok(elements.borrow().clone()),
-            other => Err(format!("{} stands where a list is expected", other.kind())),
+            other => Err(format!("found {} where a list is expected", other.kind())),
         }
     }
 
     fn bytes(&self) -> Result<Rc<[u8]>, String> {
         match self {
             Object::Bytes(bytes) => Ok(bytes.clone()),
-            // What protocol 2 says of bytes of Python 3 before they are encoded.
+            // Protocol 2 stores bytes of Python 3 as texts until they are encoded.
             Object::Text(text) => Ok(text.as_bytes().into()),
-            other => Err(format!("{} stands where bytes are expected", other.kind())),
+            other => Err(format!("found {} where bytes are expected", other.kind())),
         }
     }
 
@@ -88,13 +88,13 @@ impl Object {
 
     fn whole(&self) -> Result<usize, String> {
         match self {
-            Object::Int(number) => usize::try_from(*number).map_err(|_| format!("{number} is no size")),
+            Object::Int(number) => usize::try_from(*number).map_err(|_| format!("{number} is not a size")),
             Object::Bool(value) => Ok(usize::from(*value)),
-            other => Err(format!("{} stands where a size is expected", other.kind())),
+            other => Err(format!("found {} where a size is expected", other.kind())),
         }
     }
 
-    /// Returns how many rows it holds, if it is a list or an array.
+    /// Returns the number of rows, if it is a list or an array.
     fn length(&self) -> Option<usize> {
         match self {
             Object::List(elements) => Some(elements.borrow().len()),
@@ -104,7 +104,8 @@ impl Object {
     }
 }
 
-/// Reads the rows of a pickle. It is held in memory whole; of an array, one row at a time.
+/// Reads the rows of a pickle. The whole pickle is in memory; arrays are converted one row at a
+/// time.
 pub(super) fn read(source: &Source, emit: &mut Emit) -> Result<(), String> {
     let mut bytes = Vec::new();
     source.bytes()?.read_to_end(&mut bytes).map_err(|fault| fault.to_string())?;
@@ -124,7 +125,7 @@ fn rows(value: &Object, shape: Shape, json: &mut Converter, emit: &mut Emit) -> 
         }
         (Shape::List, value) => {
             let Some(length) = value.length() else {
-                return Err(format!("holds {} and no list of rows; set `shape` or `at`", value.kind()));
+                return Err(format!("contains {} and not a list of rows; set `shape` or `at`", value.kind()));
             };
             for place in 0..length {
                 if emit(place as u64, Ok(named(json.element(value, place)?).into())).is_break() {
@@ -144,7 +145,7 @@ fn rows(value: &Object, shape: Shape, json: &mut Converter, emit: &mut Emit) -> 
         (Shape::Columns, Object::Dict(fields)) => {
             let fields = fields.borrow();
             let mut lengths = fields.iter().filter_map(|(_, column)| column.length());
-            let length = lengths.next().ok_or("holds no list that could be a column")?;
+            let length = lengths.next().ok_or("contains no list that could be a column")?;
             if let Some(other) = lengths.find(|other| *other != length) {
                 return Err(format!("has columns of {length} and of {other} rows"));
             }
@@ -152,7 +153,7 @@ fn rows(value: &Object, shape: Shape, json: &mut Converter, emit: &mut Emit) -> 
                 let mut row = Map::new();
                 for (key, column) in fields.iter() {
                     let key = python::key(&json.value(key, 0)?);
-                    // What is no list is the same for all rows.
+                    // A value that is not a list is the same for all rows.
                     let is_column = column.length().is_some();
                     row.insert(key, if is_column { json.element(column, place)? } else { json.value(column, 0)? });
                 }
@@ -161,7 +162,7 @@ fn rows(value: &Object, shape: Shape, json: &mut Converter, emit: &mut Emit) -> 
                 }
             }
         }
-        (_, value) => return Err(format!("holds {} and no dictionary; leave `shape` out", value.kind())),
+        (_, value) => return Err(format!("contains {} and not a dictionary; remove `shape`", value.kind())),
     }
     Ok(())
 }
@@ -184,17 +185,17 @@ fn member(value: &Object, step: &str) -> Result<Object, String> {
     })
 }
 
-/// Turns objects into JSON.
+/// Converts objects to JSON.
 struct Converter {
-    /// Values that may still be made.
+    /// The number of values that may still be created.
     left: usize,
 }
 
 impl Converter {
     fn value(&mut self, object: &Object, depth: usize) -> Result<Value, String> {
-        self.left = self.left.checked_sub(1).ok_or("says more values than its size allows")?;
+        self.left = self.left.checked_sub(1).ok_or("contains more values than its size allows")?;
         if depth > DEEPEST {
-            return Err("holds values that lie too deep".to_owned());
+            return Err("contains values that are nested too deep".to_owned());
         }
         Ok(match object {
             Object::None => Value::Null,
@@ -217,11 +218,11 @@ impl Converter {
             }
             Object::Array(array) => {
                 let array = array.borrow();
-                self.left = self.left.checked_sub(array.length()).ok_or("says more values than its size allows")?;
+                self.left = self.left.checked_sub(array.length()).ok_or("contains more values than its size allows")?;
                 array.value(self, depth)?
             }
             other @ (Object::Global(_) | Object::Dtype(_) | Object::Mark) => {
-                return Err(format!("holds {}, which is no plain value", other.kind()));
+                return Err(format!("contains {}, which is not a plain value", other.kind()));
             }
         })
     }
@@ -244,12 +245,13 @@ fn int(number: i128) -> Value {
     }
 }
 
-/// Returns bytes as text: UTF-8 if they are, else each byte as the character of its code.
+/// Returns bytes as text: as UTF-8 if they are valid, otherwise each byte as the character with its
+/// code.
 fn text_of(bytes: &[u8]) -> String {
     std::str::from_utf8(bytes).map_or_else(|_| bytes.iter().map(|&byte| char::from(byte)).collect(), str::to_owned)
 }
 
-/// What a pickle said, and all values that hold others.
+/// The value of a pickle, and all values in it that contain others.
 #[derive(Default)]
 struct Loaded {
     value: Object,
@@ -257,8 +259,8 @@ struct Loaded {
 }
 
 impl Drop for Loaded {
-    /// Empties every value that holds others while all are still held: so none frees another, which
-    /// would go as deep as they lie, and those that hold themselves are freed too.
+    /// Empties all values that contain others while all of them are still referenced. So no value
+    /// frees another one recursively, and values that contain themselves are freed too.
     fn drop(&mut self) {
         for holder in &self.holders {
             match holder {
@@ -271,7 +273,7 @@ impl Drop for Loaded {
     }
 }
 
-/// Runs a pickle to its end.
+/// Executes a pickle to its end.
 fn load(bytes: &[u8]) -> Result<Loaded, String> {
     let mut machine = Machine { bytes, place: 0, stack: Vec::new(), memo: HashMap::new(), loaded: Loaded::default() };
     loop {
@@ -331,7 +333,7 @@ impl<'a> Machine<'a> {
         self.stack.last().ok_or_else(|| "a value is missing".to_owned())
     }
 
-    /// Takes the values above the last mark.
+    /// Removes and returns the values above the last mark.
     fn above_mark(&mut self) -> Result<Vec<Object>, String> {
         let mark = self.stack.iter().rposition(|own| matches!(own, Object::Mark)).ok_or("a mark is missing")?;
         let above = self.stack.split_off(mark + 1);
@@ -346,12 +348,12 @@ impl<'a> Machine<'a> {
     }
 
     fn recall(&mut self, name: usize) -> Result<(), String> {
-        let value = self.memo.get(&name).cloned().ok_or_else(|| format!("no value was kept as {name}"))?;
+        let value = self.memo.get(&name).cloned().ok_or_else(|| format!("no value was stored as {name}"))?;
         self.stack.push(value);
         Ok(())
     }
 
-    /// Runs one opcode and returns the value at the end.
+    /// Executes one opcode. Returns the value of the pickle at its end.
     fn step(&mut self) -> Result<Option<Object>, String> {
         let code = self.take(1)?[0];
         let value = match code {
@@ -387,14 +389,14 @@ impl<'a> Machine<'a> {
             }
             b'F' => {
                 let line = self.line()?;
-                Object::Float(line.trim().parse().map_err(|_| format!("{line:?} is no number"))?)
+                Object::Float(line.trim().parse().map_err(|_| format!("{line:?} is not a number"))?)
             }
             b'G' => Object::Float(f64::from_be_bytes(self.take(8)?.try_into().expect("8 bytes were taken"))),
             b'S' => {
                 let line = self.line()?;
                 let text = python::parse(line.trim())?;
                 let text = text.as_str().ok_or("a text is expected")?;
-                // The escapes of a text of Python 2 stand for bytes.
+                // The escapes in a text of Python 2 are bytes.
                 let bytes: Option<Vec<u8>> = text.chars().map(|own| u8::try_from(own).ok()).collect();
                 Object::Bytes(bytes.map_or_else(|| text.as_bytes().into(), Into::into))
             }
@@ -429,14 +431,14 @@ impl<'a> Machine<'a> {
                 return self.set(items);
             }
             b'p' => {
-                let name = self.line()?.parse().map_err(|_| "a name is no number")?;
+                let name = self.line()?.parse().map_err(|_| "the key of a stored value is not a number")?;
                 return self.remember(name).map(|()| None);
             }
             b'q' => return self.number(1).and_then(|name| self.remember(name)).map(|()| None),
             b'r' => return self.number(4).and_then(|name| self.remember(name)).map(|()| None),
             0x94 => return self.remember(self.memo.len()).map(|()| None),
             b'g' => {
-                let name = self.line()?.parse().map_err(|_| "a name is no number")?;
+                let name = self.line()?.parse().map_err(|_| "the key of a stored value is not a number")?;
                 return self.recall(name).map(|()| None);
             }
             b'h' => return self.number(1).and_then(|name| self.recall(name)).map(|()| None),
@@ -458,7 +460,7 @@ impl<'a> Machine<'a> {
                 return build(self.top()?, &state).map(|()| None);
             }
             b'i' => return Err(refused(self.line()?, self.line()?)),
-            other => return Err(format!("the opcode {other:#04x} builds no plain value")),
+            other => return Err(format!("the opcode {other:#04x} does not build a plain value")),
         };
         if matches!(value, Object::List(_) | Object::Dict(_) | Object::Array(_)) {
             self.loaded.holders.push(value.clone());
@@ -485,7 +487,7 @@ impl<'a> Machine<'a> {
     fn append(&mut self, values: Vec<Object>) -> Result<Option<Object>, String> {
         match self.top()? {
             Object::List(elements) => elements.borrow_mut().extend(values),
-            other => return Err(format!("{} is no list to append to", other.kind())),
+            other => return Err(format!("{} is not a list to append to", other.kind())),
         }
         Ok(None)
     }
@@ -493,17 +495,17 @@ impl<'a> Machine<'a> {
     fn set(&mut self, items: Vec<(Object, Object)>) -> Result<Option<Object>, String> {
         match self.top()? {
             Object::Dict(fields) => fields.borrow_mut().extend(items),
-            other => return Err(format!("{} is no dictionary", other.kind())),
+            other => return Err(format!("{} is not a dictionary", other.kind())),
         }
         Ok(None)
     }
 }
 
 fn decimal(text: &str) -> Result<Object, String> {
-    text.trim().parse().map(Object::Int).map_err(|_| format!("{text:?} is no whole number of at most 127 bits"))
+    text.trim().parse().map(Object::Int).map_err(|_| format!("{text:?} is not a whole number of at most 127 bits"))
 }
 
-/// Reads a whole number in two's complement, little end first.
+/// Reads a little-endian whole number in two's complement.
 fn long(bytes: &[u8]) -> Result<Object, String> {
     if bytes.len() > 16 {
         return Err(format!("a whole number of {} bytes is too long", bytes.len()));
@@ -514,7 +516,7 @@ fn long(bytes: &[u8]) -> Result<Object, String> {
     Ok(Object::Int(i128::from_le_bytes(whole)))
 }
 
-/// Reads a text of protocol 0: Latin-1 with `\uXXXX` and `\UXXXXXXXX` for what that lacks.
+/// Reads a text of protocol 0: Latin-1, with `\uXXXX` and `\UXXXXXXXX` for all other characters.
 fn raw_unicode(line: &[u8]) -> String {
     let line: String = line.iter().map(|&byte| char::from(byte)).collect();
     let mut text = String::new();
@@ -544,8 +546,8 @@ fn pairs(values: Vec<Object>) -> Result<Vec<(Object, Object)>, String> {
     Ok(pairs)
 }
 
-/// The classes and functions that build plain values, by the last parts of their modules: Python 2
-/// and 3, numpy 1 and 2 call them differently.
+/// The classes and functions that build plain values. Only the last part of the module is compared,
+/// because the full name differs between Python 2 and 3 and between numpy 1 and 2.
 const PLAIN: &[(&str, &str)] = &[
     ("OrderedDict", "collections"),
     ("defaultdict", "collections"),
@@ -576,7 +578,7 @@ fn global(module: &str, name: &str) -> Result<Object, String> {
 }
 
 fn refused(module: &str, name: &str) -> String {
-    format!("`{module}.{name}` is refused: plain values and arrays of numpy alone are read")
+    format!("`{module}.{name}` is refused: only plain values and numpy arrays are read")
 }
 
 /// Calls one of the functions that build plain values.
@@ -597,9 +599,9 @@ fn call(function: &Object, arguments: &[Object]) -> Result<Object, String> {
         ("bytearray", []) => Ok(Object::Bytes(Rc::from([]))),
         ("bytearray", [bytes]) => Ok(Object::Bytes(bytes.bytes()?)),
         ("encode", [Object::Text(text), ..]) => {
-            // Python 3 writes bytes for Python 2 as a text of their codes.
+            // Python 3 writes bytes for Python 2 as a text with their codes.
             let bytes: Option<Vec<u8>> = text.chars().map(|own| u8::try_from(own).ok()).collect();
-            Ok(Object::Bytes(bytes.ok_or("a text is no Latin-1")?.into()))
+            Ok(Object::Bytes(bytes.ok_or("a text is not Latin-1")?.into()))
         }
         ("dtype", [name, ..]) => Ok(Object::Dtype(Rc::new(RefCell::new(Dtype::parse(&name.text()?)?)))),
         ("_reconstruct", [..]) => Ok(Object::Array(Rc::default())),
@@ -610,11 +612,11 @@ fn call(function: &Object, arguments: &[Object]) -> Result<Object, String> {
             let array = Array::new(dtype.borrow().clone(), shape, is_fortran, bytes)?;
             Ok(Object::Array(Rc::new(RefCell::new(array))))
         }
-        (name, arguments) => Err(format!("`{name}` with {} values builds no plain value", arguments.len())),
+        (name, arguments) => Err(format!("`{name}` with {} values does not build a plain value", arguments.len())),
     }
 }
 
-/// Gives a type or array of numpy what it is made of.
+/// Sets the state of a numpy type or array.
 fn build(object: &Object, state: &Object) -> Result<(), String> {
     let state = state.elements()?;
     match (object, state.as_slice()) {

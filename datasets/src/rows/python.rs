@@ -1,4 +1,4 @@
-//! Python literals: what `repr` writes of plain values.
+//! Python literals, as `repr` writes plain values.
 
 use std::io::BufRead;
 
@@ -7,17 +7,18 @@ use serde_json::{Map, Number, Value, json};
 use super::row::Row;
 use super::{Emit, lines};
 
-/// Values deeper than this are refused, so that no input exhausts the stack.
+/// The maximum nesting depth of values, so that no input exhausts the stack.
 const DEEPEST: usize = 128;
 
-/// Reads one literal a line; blank lines are no rows, and a broken line costs only itself.
+/// Reads one literal per line. Blank lines are skipped, and a broken line becomes one unreadable
+/// row.
 pub(super) fn read(input: impl BufRead, emit: &mut Emit) -> Result<(), String> {
     lines::each_line(input, &mut |number, line| {
         let content = parse(&String::from_utf8_lossy(line)).map(|value| match value {
             row @ Value::Object(_) => row,
             other => json!({ "_value": other }),
         });
-        emit(number, content.map(Row::from).map_err(|reason| format!("is no Python literal: {reason}")))
+        emit(number, content.map(Row::from).map_err(|reason| format!("is not a Python literal: {reason}")))
     })
 }
 
@@ -27,7 +28,7 @@ pub(crate) fn parse(text: &str) -> Result<Value, String> {
     let mut parser = Parser { rest: text, whole: text };
     let value = parser.value(0)?;
     parser.space();
-    if parser.rest.is_empty() { Ok(value) } else { Err(parser.fault("something stands behind the value")) }
+    if parser.rest.is_empty() { Ok(value) } else { Err(parser.fault("unexpected text after the value")) }
 }
 
 struct Parser<'a> {
@@ -53,7 +54,7 @@ impl Parser<'_> {
 
     fn value(&mut self, depth: usize) -> Result<Value, String> {
         if depth > DEEPEST {
-            return Err(self.fault("values lie too deep"));
+            return Err(self.fault("values are nested too deep"));
         }
         self.space();
         match self.rest.chars().next() {
@@ -61,7 +62,7 @@ impl Parser<'_> {
             Some('[') => self.elements("[", "]", depth).map(|(values, _)| Value::Array(values)),
             Some('(') => {
                 let (mut values, has_comma) = self.elements("(", ")", depth)?;
-                // One value in brackets without a comma is that value.
+                // One value in parentheses without a comma is that value, not a tuple.
                 Ok(if values.len() == 1 && !has_comma { values.remove(0) } else { Value::Array(values) })
             }
             Some('{') => self.braces(depth),
@@ -115,7 +116,7 @@ impl Parser<'_> {
         }
     }
 
-    /// Reads texts, which Python joins where they follow each other.
+    /// Reads consecutive texts, which Python joins.
     fn texts(&mut self) -> Result<String, String> {
         let mut joined = String::new();
         loop {
@@ -160,14 +161,14 @@ impl Parser<'_> {
                     '0' => joined.push('\0'),
                     '\n' => {}
                     '\\' | '\'' | '"' => joined.push(other),
-                    // Python leaves what it does not know.
+                    // Python keeps unknown escapes unchanged.
                     _ => joined.extend(['\\', other]),
                 }
                 return Ok(());
             }
         };
         let code = self.rest.get(..digits).and_then(|code| u32::from_str_radix(code, 16).ok());
-        let code = code.ok_or_else(|| self.fault("an escape is cut"))?;
+        let code = code.ok_or_else(|| self.fault("an escape sequence is incomplete"))?;
         self.rest = &self.rest[digits..];
         joined.push(char::from_u32(code).unwrap_or('\u{FFFD}'));
         Ok(())
@@ -183,12 +184,12 @@ impl Parser<'_> {
             let number = digits.trim_end_matches('L').parse::<f64>().ok()?;
             Some(Number::from_f64(number).map_or(Value::Null, Value::Number))
         });
-        let found = found.ok_or_else(|| self.fault(&format!("`{digits}` is no number")))?;
+        let found = found.ok_or_else(|| self.fault(&format!("`{digits}` is not a number")))?;
         self.rest = rest;
         Ok(found)
     }
 
-    /// Reads a name that stands for a value, or the letter before a text.
+    /// Reads a named value such as `None`, or the letter before a text.
     fn word(&mut self) -> Result<Value, String> {
         let length = self.rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(self.rest.len());
         let (word, rest) = self.rest.split_at(length);
@@ -201,14 +202,14 @@ impl Parser<'_> {
                 self.rest = rest;
                 return self.texts().map(Value::String);
             }
-            _ => return Err(self.fault(&format!("`{word}` is no plain value"))),
+            _ => return Err(self.fault(&format!("`{word}` is not a plain value"))),
         };
         self.rest = rest;
         Ok(value)
     }
 }
 
-/// Returns the text of a key.
+/// Returns a dictionary key as text.
 pub(super) fn key(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
@@ -238,7 +239,7 @@ mod tests {
             ("18446744073709551615", json!(u64::MAX)),
         ];
         for (text, expected) in cases {
-            // Python joins bytes to texts in no version; the case above ends before them.
+            // Python never joins bytes and texts, so the case above does not contain both.
             let text = text.replace(" b'c'", "");
             assert_eq!(parse(&text), Ok(expected), "{text}");
         }
@@ -250,8 +251,8 @@ mod tests {
             ("[1", "`,` or `]` is missing at character 2"),
             ("[1 2]", "`,` or `]` is missing"),
             ("'a", "a text does not end"),
-            ("open('x')", "`open` is no plain value at character 0"),
-            ("1 2", "something stands behind"),
+            ("open('x')", "`open` is not a plain value at character 0"),
+            ("1 2", "unexpected text after"),
             ("{1: 2, 3}", "neither a dictionary nor a set"),
             ("", "a value is missing"),
         ] {

@@ -1,4 +1,4 @@
-//! One native row: a JSON object as text, of which only what expressions ask for is parsed.
+//! One native row: a JSON object as text. Only the fields that expressions use are parsed.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -13,19 +13,19 @@ use serde_json::Value as Json;
 
 use crate::value::value_of;
 
-/// The field of a row that is no object.
+/// The field name of a row that is not an object.
 pub(crate) const VALUE: &str = "_value";
 
-/// Objects with more keys than this are searched by hash.
+/// Objects with more keys than this get a hash map of their keys.
 const SEARCHED: usize = 16;
 
-/// A JSON object as text. Readers of JSON take it from the file as it stands there.
+/// A JSON object as text. Readers of JSON copy the text from the file unchanged.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Row(Vec<u8>);
 
 impl Row {
-    /// Makes a row of the text of one JSON value. A value that is no object becomes one with the
-    /// field `_value`, so that every row has named fields.
+    /// Creates a row from the text of one JSON value. A value that is not an object becomes an
+    /// object with the field `_value`, so that every row has named fields.
     ///
     /// # Errors
     /// If it is not one value.
@@ -39,17 +39,17 @@ impl Row {
                 row.insert(VALUE, &text);
                 Ok(row)
             }
-            Ok(end) => Err(fault_at(&text, end, "something stands behind the value")),
+            Ok(end) => Err(fault_at(&text, end, "unexpected text after the value")),
             Err(fault) => Err(fault),
         }
     }
 
-    /// Returns the bytes of its text.
+    /// Returns the length of its text in bytes.
     pub(crate) fn length(&self) -> usize {
         self.0.len()
     }
 
-    /// Adds a field, given as JSON text, behind all others. Of fields of one name the last counts.
+    /// Appends a field, given as JSON text. Of several fields with one name the last one is used.
     pub(crate) fn insert(&mut self, name: &str, text: &[u8]) {
         let end = self.0.iter().rposition(|byte| *byte == b'}').unwrap_or(self.0.len());
         self.0.truncate(end);
@@ -62,11 +62,11 @@ impl Row {
         self.0.push(b'}');
     }
 
-    /// Returns the row as expressions see it.
+    /// Returns the row as a value for expressions.
     ///
     /// # Errors
-    /// If its fields cannot be told apart. What is wrong inside of a field is an error of whoever
-    /// asks for that field.
+    /// If it cannot be split into fields. An error inside a field is returned only when that field
+    /// is used.
     pub(crate) fn value(self) -> Result<Value, String> {
         let text = Arc::new(self.0);
         value(text.clone()).or_else(|fault| match normalise(&text) {
@@ -99,8 +99,8 @@ impl fmt::Debug for Row {
     }
 }
 
-/// Returns the text of a list or object as expressions see it: it is taken apart where they ask for
-/// it. A null is undefined, as in [`value_of`].
+/// Returns the text of a list or object as a value for expressions. Elements are parsed when they
+/// are used. A null is undefined, as in [`value_of`].
 ///
 /// # Errors
 /// If its elements cannot be told apart.
@@ -124,13 +124,13 @@ pub(crate) struct Node {
     parts: OnceLock<Result<Parts, String>>,
 }
 
-/// Where the elements of a list or object stand.
+/// The positions of the elements of a list or object.
 enum Parts {
     List(Vec<Part>),
     Object {
         keys: Vec<Key>,
         parts: Vec<Part>,
-        /// The places of the keys, if there are many.
+        /// The indexes of the keys, if there are many.
         places: HashMap<String, usize>,
     },
 }
@@ -291,7 +291,7 @@ impl Object for Node {
 }
 
 impl Parts {
-    /// Tells the elements of a list or object apart.
+    /// Splits a list or object into its elements.
     fn of(text: &[u8], range: &Range<usize>) -> Result<Self, String> {
         let text = &text[..range.end];
         let is_list = text[range.start] == b'[';
@@ -310,7 +310,7 @@ impl Parts {
                     keys.push(at..key);
                     at = space(text, key);
                     if text.get(at) != Some(&b':') {
-                        return Err(fault_at(text, at, "`:` is missing behind a key"));
+                        return Err(fault_at(text, at, "`:` is missing after a key"));
                     }
                     at = space(text, at + 1);
                 }
@@ -325,7 +325,7 @@ impl Parts {
             }
         }
         if space(text, at) != text.len() {
-            return Err(fault_at(text, at, "something stands behind the value"));
+            return Err(fault_at(text, at, "unexpected text after the value"));
         }
         if is_list { Ok(Parts::List(parts)) } else { Self::object(text, keys, parts) }
     }
@@ -384,7 +384,7 @@ fn scalar(token: &[u8]) -> Result<Value, String> {
             Ok(match (number.as_u64(), number.as_i64()) {
                 (Some(number), _) => Value::from(number),
                 (_, Some(number)) => Value::from(number),
-                // Of serde_json the last digit may differ.
+                // serde_json may differ in the last digit.
                 _ => of_double().map_or(Value::UNDEFINED, Value::from),
             })
         }
@@ -403,13 +403,13 @@ fn string(token: &[u8]) -> Result<Cow<'_, str>, String> {
     text.map(Cow::Owned).map_err(|fault| fault.to_string())
 }
 
-/// Returns the end of the value that begins at a place.
+/// Returns the end of the value that begins at an offset.
 fn skip(text: &[u8], start: usize) -> Result<usize, String> {
     let mut scan = Scan::default();
     let rest = text.get(start..).unwrap_or_default();
     let length = scan.value(rest).map_err(|()| fault_at(text, start, "a value is missing"))?;
     match length {
-        _ if scan.deepest >= DEEPEST => Err(fault_at(text, start, "too many lists and objects are in each other")),
+        _ if scan.deepest >= DEEPEST => Err(fault_at(text, start, "lists and objects are nested too deeply")),
         Some(length) => Ok(start + length),
         None if scan.may_end() => Ok(text.len()),
         None => Err(fault_at(text, text.len(), "it ends within a value")),
@@ -433,7 +433,7 @@ fn fault_at(text: &[u8], at: usize, reason: &str) -> String {
 #[derive(Debug, Default)]
 pub(super) struct Scan {
     depth: usize,
-    /// The most lists and objects within each other so far.
+    /// The deepest nesting of lists and objects so far.
     deepest: usize,
     state: State,
 }
@@ -442,7 +442,7 @@ pub(super) struct Scan {
 enum State {
     #[default]
     Start,
-    /// Between the texts of a list or object.
+    /// Inside a list or object, outside of texts.
     Between,
     Text,
     Escape,
@@ -450,7 +450,7 @@ enum State {
     Word,
 }
 
-/// Bytes of lists and objects that are looked at outside of texts.
+/// The bytes that matter in lists and objects outside of texts.
 const MARKS: [bool; 256] = {
     let mut marks = [false; 256];
     let mut place = 0;
@@ -463,11 +463,11 @@ const MARKS: [bool; 256] = {
 };
 
 impl Scan {
-    /// Takes the next piece and returns how many bytes of it belong to the value, or nothing if it
-    /// goes on.
+    /// Reads the next piece and returns how many bytes of it belong to the value, or `None` if the
+    /// value continues.
     ///
     /// # Errors
-    /// If no value begins there.
+    /// If no value begins at the start.
     pub(super) fn value(&mut self, piece: &[u8]) -> Result<Option<usize>, ()> {
         let mut at = 0;
         loop {
@@ -525,14 +525,15 @@ impl Scan {
         }
     }
 
-    /// Returns whether the value is whole if nothing follows.
+    /// Returns whether the value is complete if nothing follows.
     pub(super) fn may_end(&self) -> bool {
         self.state == State::Word
     }
 }
 
-/// Returns a row as text for a table that stays in memory: the fields of `names` alone, or all of
-/// them without their values if one of them is not there, so that a message can name its keys.
+/// Returns a row as text for a table in memory. It has only the fields in `names`. If one of them
+/// is missing, it has all keys of the row with null for the other values, so that a message can
+/// list the keys.
 pub(crate) fn projected(row: &Value, names: &[String]) -> Value {
     let of = |name: &str| row.get_attr(name).unwrap_or_default();
     if names.iter().all(|name| !of(name).is_undefined()) {
@@ -546,13 +547,13 @@ pub(crate) fn projected(row: &Value, names: &[String]) -> Value {
     }))
 }
 
-/// Returns the text of a value that stays in memory.
+/// Returns the JSON text of a value for a table in memory.
 pub(crate) fn text_of(value: &impl serde::Serialize) -> Result<Vec<u8>, String> {
     serde_json::to_vec(value).map_err(|fault| fault.to_string())
 }
 
-/// Returns the whole row as a value that is parsed at once, for tables that are looked into at any
-/// place. A list element that was wrapped to have named fields is unwrapped again.
+/// Parses the whole row at once, for tables with random access. A list element that was wrapped to
+/// have named fields is unwrapped again.
 pub(crate) fn whole(row: &Row) -> Result<Value, String> {
     let value = match row.parsed()? {
         Json::Object(mut fields) if fields.len() == 1 && fields.contains_key(VALUE) => fields[VALUE].take(),
@@ -572,7 +573,7 @@ mod tests {
         Row::of(text.as_bytes().to_vec()).unwrap()
     }
 
-    /// Evaluates an expression over a row `r`.
+    /// Evaluates an expression over the row `r`.
     fn run(text: &str, source: &str) -> Result<Json, String> {
         let context = Value::from_pairs([("r", row(text).value()?)]);
         Expression::compile(source, &["r"])?.evaluate_json(&context)

@@ -1,4 +1,4 @@
-//! What a task file says of one of its tables.
+//! The settings of one table in a task file.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,14 +6,14 @@ use serde::Deserialize;
 
 use super::Shape;
 
-/// How many rows of a joined table belong to one row of the tables before it.
+/// How many rows of a joined table match one row of the tables before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Matches {
-    /// Exactly one; a record without it is dropped.
+    /// Exactly one; a record without a match is dropped.
     #[default]
     One,
-    /// One or none; without it the table's name is `none`.
+    /// One or none; without a match the table is null.
     Optional,
     /// One or more, as a list; a record without any is dropped.
     Many,
@@ -21,14 +21,14 @@ pub(crate) enum Matches {
     Any,
 }
 
-/// How the bytes of a text file stand for characters.
+/// The character encoding of a text file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Encoding {
     /// UTF-8, or UTF-16 if the first bytes show it.
     #[default]
     Unicode,
-    /// ISO 8859-1: every byte is a character.
+    /// ISO 8859-1: every byte is one character.
     Latin1,
 }
 
@@ -36,60 +36,60 @@ pub(crate) enum Encoding {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Table {
-    /// Path from the root folder on, with `{split}` where the split's name goes; `*` stands for any
-    /// part of a name, `**` for any folders, and another name in braces for a part of a name that
-    /// rows carry.
+    /// The path from the root folder. `{split}` is replaced by the name of the split. `*` matches
+    /// any part of a name, `**` any folders, and another name in braces matches a part of a name
+    /// that becomes a field of the rows.
     pub(crate) file: String,
-    /// The name of a reader of [`crate::rows`], or `auto` for the one of the file's extension.
+    /// The name of a reader in [`crate::rows`], or `auto` to choose one by the extension of the
+    /// file.
     #[serde(default = "auto")]
     pub(crate) format: String,
     #[serde(default)]
     pub(crate) encoding: Encoding,
-    /// Dotted path of the rows inside a document; empty for the document itself.
+    /// The dotted path of the rows inside a document; empty for the document itself.
     #[serde(default)]
     pub(crate) at: String,
-    /// How the value at that place holds rows: a list unless this says otherwise (for lookups: the
-    /// whole value).
+    /// How rows are stored at that path. The default is a list; for lookups, it is the whole value.
     pub(crate) shape: Option<Shape>,
-    /// Names of the columns of a file without a header, or of the parts of a line of text.
+    /// The column names of a file without a header, or names for the parts of a line of text.
     #[serde(default)]
     pub(crate) columns: Vec<String>,
-    /// What stands between columns, if it is not the format's usual one.
+    /// The delimiter of columns, if it is not the usual one of the format.
     pub(crate) delimiter: Option<String>,
-    /// The start of lines that are no rows.
+    /// The start of comment lines, which are not rows.
     pub(crate) comment: Option<String>,
-    /// The field of this table by which it is joined; a table after the first without it is a
-    /// lookup that expressions index.
+    /// The field of this table that is the join key. A table after the first one without `join` is
+    /// a lookup, which expressions index.
     pub(crate) join: Option<String>,
-    /// An expression over the tables before this one that gives the key; by default the field of
-    /// the same name of the first table.
+    /// An expression over the tables before this one that gives the key. The default is the field
+    /// with the same name in the first table.
     pub(crate) on: Option<String>,
     #[serde(default)]
     pub(crate) matches: Matches,
-    /// What to keep in memory of every row of a joined table: new fields as expressions over the
-    /// row; all fields if empty.
+    /// The fields to keep in memory for every row of a joined table, as expressions over the row;
+    /// all fields if empty.
     #[serde(default)]
     pub(crate) keep: BTreeMap<String, String>,
-    /// What expressions ask for of its rows, known when the task is compiled.
+    /// The fields of its rows that expressions use. Set when the task is compiled.
     #[serde(skip)]
     pub(crate) fields: Fields,
-    /// The names that the task uses for its pictures, among them the columns that hold their bytes.
+    /// The names that lead to the images of the task, among them the columns with their bytes.
     #[serde(skip)]
     pub(crate) pictures: BTreeSet<String>,
 }
 
-/// Which fields of the rows of a table a task asks for.
+/// The fields of the rows of a table that a task uses.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) enum Fields {
-    /// Any: some expression takes rows whole.
+    /// All: some expression uses whole rows.
     #[default]
     All,
-    /// These, sorted.
+    /// Only these, sorted.
     Named(Vec<String>),
 }
 
 impl Fields {
-    /// Returns those of a table that the paths of expressions, such as `t.answers`, begin with.
+    /// Returns the fields of a table that are in paths of expressions, such as `t.answers`.
     pub(crate) fn of<'p>(table: &str, paths: impl Iterator<Item = &'p String>) -> Self {
         let mut names = BTreeSet::new();
         for path in paths {
@@ -105,12 +105,12 @@ impl Fields {
         Fields::Named(names.into_iter().collect())
     }
 
-    /// Returns the places of the columns to read. If one that is asked for is not there, these are
-    /// all, so that a message can name them.
+    /// Returns the indexes of the columns to read. If a used column is missing, all columns are
+    /// read, so that a message can list their names.
     pub(crate) fn columns(&self, columns: &[String]) -> Vec<usize> {
         let all = || (0..columns.len()).collect();
         let Fields::Named(names) = self else { return all() };
-        // Fields that are no columns, such as parts of the path, begin with `_`.
+        // Fields that are not columns, such as parts of the path, begin with `_`.
         let is_there = |name: &String| name.starts_with('_') || columns.contains(name);
         if !names.iter().all(is_there) {
             return all();

@@ -1,9 +1,9 @@
-//! Rows of TFRecord files, TensorFlow's format of shards: one `tf.train.Example` a record.
+//! Rows of TFRecord files, TensorFlow's shard format: one `tf.train.Example` per record.
 //!
-//! A record is its length, the checksum of that, its bytes, and the checksum of these
-//! (tensorflow/core/lib/io/record_writer.cc). An example is a protocol buffer that maps names to
-//! lists of bytes, floats or integers (tensorflow/core/example/{example,feature}.proto); no other
-//! message is read here, so a decoder of its three wire types is enough.
+//! A record consists of its length, the checksum of the length, its bytes, and the checksum of the
+//! bytes (tensorflow/core/lib/io/record_writer.cc). An example is a protocol buffer that maps names
+//! to lists of bytes, floats or integers (tensorflow/core/example/{example,feature}.proto). No
+//! other message is read here, so a decoder of a few wire types is enough.
 
 use std::io::{self, Read};
 
@@ -11,11 +11,12 @@ use serde_json::{Map, Number, Value};
 
 use super::{Emit, Source};
 
-/// The most bytes of a record; a length beyond is damage that the checksum did not see.
+/// The maximum size of a record in bytes. A larger length means damage that the checksum did not
+/// detect.
 const LONGEST: u64 = 1 << 31;
 
-/// Reads records: rows with a field for every feature. A list of one is its element. Bytes are
-/// texts; those that are no UTF-8, pictures and sounds, are left out.
+/// Reads records as rows with one field per feature. A list of one element becomes that element.
+/// Bytes become texts; bytes that are not UTF-8, such as images and sounds, are left out.
 pub(super) fn read(source: &Source, emit: &mut Emit) -> Result<(), String> {
     let mut input = source.bytes()?;
     let mut number = 0;
@@ -23,11 +24,11 @@ pub(super) fn read(source: &Source, emit: &mut Emit) -> Result<(), String> {
     while let Some(head) = filled::<12>(&mut input).map_err(|fault| at(number, &fault))? {
         let (length, sum) = head.split_at(8);
         if masked(crc32c(length)).to_le_bytes() != *sum {
-            return Err(at(number, "has a length whose checksum is wrong: it is damaged, or no TFRecord file"));
+            return Err(at(number, "has a length whose checksum is wrong: it is damaged or not a TFRecord file"));
         }
         let length = u64::from_le_bytes(length.try_into().expect("it was split at 8"));
         if length > LONGEST {
-            return Err(at(number, &format!("is said to be {length} bytes long")));
+            return Err(at(number, &format!("claims a length of {length} bytes")));
         }
         let mut bytes = Vec::new();
         input.by_ref().take(length).read_to_end(&mut bytes).map_err(|fault| at(number, &fault.to_string()))?;
@@ -36,7 +37,7 @@ pub(super) fn read(source: &Source, emit: &mut Emit) -> Result<(), String> {
             return Err(at(number, "is cut off by the end of the file"));
         };
         let row = if masked(crc32c(&bytes)).to_le_bytes() == sum {
-            example(&bytes).map_err(|Broken| "is no tf.train.Example".to_owned())
+            example(&bytes).map_err(|Broken| "is not a tf.train.Example".to_owned())
         } else {
             Err("has a wrong checksum: it is damaged".to_owned())
         };
@@ -48,7 +49,7 @@ pub(super) fn read(source: &Source, emit: &mut Emit) -> Result<(), String> {
     Ok(())
 }
 
-/// Reads so many bytes; nothing at the end of the file.
+/// Reads `LENGTH` bytes; `None` at the end of the file.
 fn filled<const LENGTH: usize>(input: &mut impl Read) -> Result<Option<[u8; LENGTH]>, String> {
     let mut bytes = [0; LENGTH];
     let mut length = 0;
@@ -64,7 +65,7 @@ fn filled<const LENGTH: usize>(input: &mut impl Read) -> Result<Option<[u8; LENG
     Ok(Some(bytes))
 }
 
-/// CRC-32C (Castagnoli), bit by bit reversed, a byte at a time: RFC 3720, appendix B.4.
+/// Returns the CRC-32C (Castagnoli), bit-reflected, a byte at a time: RFC 3720, appendix B.4.
 fn crc32c(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |sum: u32, byte| sum >> 8 ^ CRC32C[usize::from(sum as u8 ^ byte)])
 }
@@ -85,12 +86,12 @@ const CRC32C: [u32; 256] = {
     table
 };
 
-/// The mask of tensorflow/core/lib/hash/crc32c.h.
+/// Returns a checksum masked as in tensorflow/core/lib/hash/crc32c.h.
 fn masked(sum: u32) -> u32 {
     sum.rotate_right(15).wrapping_add(0xA282_EAD8)
 }
 
-/// Bytes that are no protocol buffer.
+/// The error for bytes that are not a valid protocol buffer.
 #[derive(Debug)]
 struct Broken;
 
@@ -106,7 +107,7 @@ enum Field<'a> {
 struct Message<'a>(&'a [u8]);
 
 impl<'a> Message<'a> {
-    /// Returns the next field, or nothing at the end.
+    /// Returns the next field, or `None` at the end.
     fn next(&mut self) -> Result<Option<(u64, Field<'a>)>, Broken> {
         if self.0.is_empty() {
             return Ok(None);
@@ -134,7 +135,7 @@ impl<'a> Message<'a> {
         Ok(taken)
     }
 
-    /// Calls `take` for the bytes of every field of a number.
+    /// Calls `take` with the bytes of every field with a number.
     fn each(mut self, number: u64, take: &mut dyn FnMut(&'a [u8]) -> Result<(), Broken>) -> Result<(), Broken> {
         while let Some((own, field)) = self.next()? {
             if let Field::Bytes(bytes) = field
@@ -160,8 +161,8 @@ fn varint(bytes: &mut &[u8]) -> Result<u64, Broken> {
     Err(Broken)
 }
 
-/// `Example { Features features = 1 }`, `Features { map<string, Feature> feature = 1 }`, of which
-/// an entry is `{ string key = 1, Feature value = 2 }`.
+/// Decodes `Example { Features features = 1 }`, `Features { map<string, Feature> feature = 1 }`. An
+/// entry of the map is `{ string key = 1, Feature value = 2 }`.
 fn example(bytes: &[u8]) -> Result<Map<String, Value>, Broken> {
     let mut fields = Map::new();
     Message(bytes).each(1, &mut |features| {
@@ -184,8 +185,8 @@ fn example(bytes: &[u8]) -> Result<Map<String, Value>, Broken> {
     Ok(fields)
 }
 
-/// `Feature { BytesList = 1, FloatList = 2, Int64List = 3 }`, each with a repeated `value = 1`,
-/// packed or not. Returns nothing for bytes that are no text.
+/// Decodes `Feature { BytesList = 1, FloatList = 2, Int64List = 3 }`, each with a repeated `value =
+/// 1`, packed or not. Returns `None` for bytes that are not text.
 fn feature(bytes: &[u8]) -> Result<Option<Value>, Broken> {
     let (mut values, mut is_text) = (Vec::new(), true);
     let mut message = Message(bytes);
@@ -219,8 +220,8 @@ fn feature(bytes: &[u8]) -> Result<Option<Value>, Broken> {
     Ok(is_text.then(|| if values.len() == 1 { values.swap_remove(0) } else { Value::Array(values) }))
 }
 
-/// Returns a float as the shortest decimal that means it; as a double, 0.1 would be
-/// 0.10000000149011612. One that is no number is null.
+/// Returns a float as the shortest decimal that identifies it; as a double, 0.1 would be
+/// 0.10000000149011612. NaN and infinities become null.
 fn float(bits: u32) -> Value {
     let float = f32::from_bits(bits);
     let number = float.to_string().parse().ok().and_then(Number::from_f64);

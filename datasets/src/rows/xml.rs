@@ -8,28 +8,29 @@ use serde_json::{Map, Value, json};
 
 use super::{Emit, Shape, Source};
 
-/// Elements deeper than this are refused, so that no input exhausts memory with its depth.
+/// The maximum nesting depth of elements, so that no input exhausts the memory.
 const DEEPEST: usize = 128;
 
-/// Reads the elements at the table's `at`, a path of names from the root element on, or with
-/// `shape = "whole"` the root element as one row. Of the document one row is held at a time.
+/// Reads the elements at the table's `at`, a path of names from the root element, or with `shape =
+/// "whole"` the root element as one row. One row is in memory at a time.
 ///
-/// Attributes and children are fields; children of one name are a list; an element of text alone is
-/// that text; the text of one that has more is its `_text`. All values are texts.
+/// Attributes and children become fields, and several children with one name become a list. An
+/// element with only text becomes that text; otherwise its text becomes the field `_text`. All
+/// values are texts.
 pub(super) fn read(source: &Source, emit: &mut Emit) -> Result<(), String> {
     let mut path: Vec<&str> = source.table.at.split('.').filter(|step| !step.is_empty()).collect();
     match (source.shape, path.is_empty()) {
         (Shape::Whole, _) => path.clear(),
         (Shape::List, false) => {}
         (Shape::List, true) => return Err("set `at` to the path of the rows, or `shape` to \"whole\"".to_owned()),
-        (Shape::Map | Shape::Columns, _) => return Err("XML has no shape but list and whole".to_owned()),
+        (Shape::Map | Shape::Columns, _) => return Err("the `shape` of XML must be list or whole".to_owned()),
     }
     let mut reader = Reader::from_reader(source.text()?);
     let outcome = walk(&mut reader, &path, source.shape, emit);
     outcome.map_err(|reason| format!("byte {}: {reason}", reader.buffer_position()))
 }
 
-/// An element that is not closed yet.
+/// An open element.
 struct Open {
     name: String,
     fields: Map<String, Value>,
@@ -38,7 +39,7 @@ struct Open {
 
 fn walk<R: BufRead>(reader: &mut Reader<R>, path: &[&str], shape: Shape, emit: &mut Emit) -> Result<(), String> {
     let mut buffer = Vec::new();
-    // The names above a row, and the elements of the row.
+    // The names of the elements above a row, and the open elements of the row.
     let (mut above, mut open): (Vec<String>, Vec<Open>) = (Vec::new(), Vec::new());
     let mut number = 0;
     loop {
@@ -66,7 +67,7 @@ fn walk<R: BufRead>(reader: &mut Reader<R>, path: &[&str], shape: Shape, emit: &
             }
             open.push(element);
             if open.len() > DEEPEST {
-                return Err("elements lie too deep".to_owned());
+                return Err("elements are nested too deep".to_owned());
             }
         }
         match event {
@@ -101,7 +102,7 @@ fn walk<R: BufRead>(reader: &mut Reader<R>, path: &[&str], shape: Shape, emit: &
                 match (character, quick_xml::escape::resolve_predefined_entity(&name)) {
                     (Some(character), _) => push(&mut open, character.encode_utf8(&mut [0; 4])),
                     (None, Some(text)) => push(&mut open, text),
-                    // Entities of a document type of its own stay as they are written.
+                    // Entities that the document type defines stay unchanged.
                     (None, None) => push(&mut open, &format!("&{name};")),
                 }
             }
@@ -121,8 +122,8 @@ fn push(open: &mut [Open], text: &str) {
 fn opened(start: &BytesStart) -> Result<Open, String> {
     let name = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let mut fields = Map::new();
-    // Repeated names become a list. The check for them is quadratic in their number
-    // (RUSTSEC-2026-0194).
+    // Repeated attribute names become a list. The check for duplicates is off because it is
+    // quadratic in their number (RUSTSEC-2026-0194).
     for attribute in start.attributes().with_checks(false) {
         let attribute = attribute.map_err(|fault| fault.to_string())?;
         let raw = String::from_utf8_lossy(&attribute.value).into_owned();
@@ -144,7 +145,7 @@ fn closed(element: Open) -> Value {
     Value::Object(fields)
 }
 
-/// Adds a field; of one name, all become a list.
+/// Adds a field. Several values with one name become a list.
 fn add(fields: &mut Map<String, Value>, name: String, value: Value) {
     match fields.get_mut(&name) {
         None => drop(fields.insert(name, value)),

@@ -43,9 +43,12 @@ fn rows_are_read_and_faults_are_named() {
     for (row, told) in [
         (json!({"captions": ["a"]}), "no id"),
         (json!({"id": 1}), "neither captions nor boxes"),
-        (json!({"id": 1, "captions": "a"}), "no list of texts"),
-        (json!({"id": 1, "boxes": [{"name": "dog", "box": [1, 2, 3]}]}), "is no box"),
-        (json!({"id": 1, "boxes": [{"name": "dog", "box": [3, 2, 1, 4]}]}), "the box of dog ends before it begins"),
+        (json!({"id": 1, "captions": "a"}), "not a list of texts"),
+        (json!({"id": 1, "boxes": [{"name": "dog", "box": [1, 2, 3]}]}), "is not a box"),
+        (
+            json!({"id": 1, "boxes": [{"name": "dog", "box": [3, 2, 1, 4]}]}),
+            "the box of dog has its right or bottom edge before its left or top edge",
+        ),
         (json!([1]), "no id"),
     ] {
         let error = Context::from_json(&row).unwrap_err();

@@ -1,4 +1,4 @@
-//! Why a wording that a model wrote is refused.
+//! The rules by which wordings from a model are refused.
 
 use std::collections::BTreeSet;
 
@@ -10,24 +10,24 @@ use lynxdata_prompts::{AnswerShape, Media};
 use super::{Task, Variant};
 use crate::Language;
 
-/// Fewest and most words of a wording in Self-Instruct (arXiv 2212.10560, appendix A.2 and its
-/// code: shorter than 3 or longer than 150 is dropped).
+/// The minimum and maximum number of words of a wording, as in Self-Instruct (arXiv 2212.10560,
+/// appendix A.2 and its code: shorter than 3 or longer than 150 is dropped).
 const WORDS: (usize, usize) = (3, 150);
-/// A wording may have this many times the words of the longest one that was written by hand; longer
-/// ones are about something else.
+/// A wording may have at most this many times as many words as the longest handwritten one. Longer
+/// ones are usually about something else.
 const LONGER: usize = 3;
-/// A cue is not meant if a negation is so many words before it at most, as in "no need for a full
-/// sentence".
+/// A cue does not count if a negation is at most this many words before it, as in "no need for a
+/// full sentence".
 const NEGATION_REACH: usize = 6;
 
 const NEGATIONS: &[&str] =
     &["no", "not", "without", "never", "don't", "instead", "rather", "avoid", "skip", "omit", "out", "than", "needn't"];
 
-/// Words for what a wording is about.
+/// Words for the media that a wording is about.
 const IMAGE: &[&str] = &["image", "images", "picture", "pictures", "photo", "photos", "photograph", "snapshot"];
 const VIDEO: &[&str] = &["video", "videos", "clip", "footage", "film", "movie"];
 
-/// Words that ask for a shape of the answer.
+/// Words that ask for an answer shape.
 const ONE_WORD: &[&str] = &["one word", "single word", "word or phrase", "a word", "one word answer"];
 const SHORTLY: &[&str] = &[
     "word",
@@ -76,7 +76,7 @@ const LETTER: &[&str] = &["letter", "letters"];
 const YES_NO: &[&str] = &["yes or no", "yes no", "no or yes"];
 const TRUE_FALSE: &[&str] = &["true or false", "true false", "false or true"];
 
-/// Beginnings of replies that are no wordings.
+/// Beginnings of replies that are not wordings.
 const REPLIES: &[&str] = &[
     "sure",
     "certainly",
@@ -98,8 +98,8 @@ const REPLIES: &[&str] = &[
     "okay",
     "as requested",
 ];
-/// Words that are about wordings; Evol-Instruct (arXiv 2304.12244, section 3.2) drops what copies
-/// such words from its prompt.
+/// Words about wordings. Evol-Instruct (arXiv 2304.12244, section 3.2) drops texts that copy such
+/// words from its prompt.
 const META: &[&str] = &[
     "as an ai",
     "language model",
@@ -115,7 +115,7 @@ const META: &[&str] = &[
     "prompt",
     "prompts",
 ];
-/// Words of courtesy.
+/// Polite words.
 const POLITE: &[&str] =
     &["please", "could", "would", "kindly", "may", "might", "thank", "thanks", "grateful", "appreciate"];
 
@@ -136,12 +136,13 @@ impl Context<'_> {
         self.language() == Language::ENGLISH
     }
 
-    /// Returns whether a wording that was written by hand says it too, so that it cannot be wrong.
+    /// Returns whether a handwritten wording also contains a cue, so that it cannot be wrong.
     fn is_said(&self, cue: &str) -> bool {
         self.task.wordings.iter().any(|wording| is_meant(&words(&wording.text), cue))
     }
 
-    /// Returns the first cue that a candidate has, does not negate and no wording by hand has.
+    /// Returns the first cue that a candidate contains without a negation and that no handwritten
+    /// wording has.
     fn new_cue(&self, words: &str, cues: &[&[&'static str]]) -> Option<&'static str> {
         cues.iter().copied().flatten().copied().find(|cue| is_meant(words, cue) && !self.is_said(cue))
     }
@@ -151,13 +152,14 @@ impl Context<'_> {
 pub struct Rule {
     /// Its name, under which refusals are counted.
     pub name: &'static str,
-    /// The candidates that it refuses, in words.
+    /// A description of the candidates that it refuses.
     pub about: &'static str,
-    /// Says what is wrong with a candidate.
+    /// Returns what is wrong with a candidate, if anything.
     pub(super) fault: fn(&Context, &str) -> Option<String>,
 }
 
-/// All rules in the order in which they are asked; the first that refuses is the one that is told.
+/// All rules in the order in which they are applied. The first one that refuses a candidate is
+/// reported.
 pub const RULES: &[Rule] = &[
     Rule {
         name: "meta_text",
@@ -196,7 +198,8 @@ pub(super) fn refuse(context: &Context, text: &str) -> Option<(&'static str, Str
     RULES.iter().find_map(|rule| Some((rule.name, (rule.fault)(context, text)?)))
 }
 
-/// Returns the words of a text without its slots, in lower case, with one space around each.
+/// Returns the words of a text without its slots, in lower case, with a space before and after
+/// each.
 pub(super) fn words(text: &str) -> String {
     let without_slots = super::split_slots(text).0.to_lowercase();
     let is_inside = |c: char| c.is_alphanumeric() || c == '\'';
@@ -204,7 +207,7 @@ pub(super) fn words(text: &str) -> String {
     format!(" {} ", words.join(" "))
 }
 
-/// Returns whether words hold a cue that no negation takes back.
+/// Returns whether words contain a cue that is not negated.
 fn is_meant(words: &str, cue: &str) -> bool {
     words.match_indices(&format!(" {cue} ")).any(|(at, _)| {
         let before = words[..at].split(' ').rev().take(NEGATION_REACH);
@@ -286,7 +289,7 @@ fn answer_shape(context: &Context, text: &str) -> Option<String> {
         AnswerShape::TrueFalse => (&[&["true"]], &[ONE_WORD, SENTENCE, LONG, LETTER, YES_NO]),
         AnswerShape::Sentence => (&[SENTENCE_LIKE], &[ONE_WORD, LONG, LETTER, YES_NO, TRUE_FALSE]),
         AnswerShape::Paragraph => (&[LONG], &[ONE_WORD, ONE_SENTENCE, LETTER, YES_NO, TRUE_FALSE]),
-        // These have no words of their own that every wording must have.
+        // These shapes have no typical words that every wording must have.
         AnswerShape::Option | AnswerShape::Boxes | AnswerShape::Number | AnswerShape::Turns => {
             (&[], &[LONG, LETTER, YES_NO, TRUE_FALSE])
         }

@@ -82,13 +82,14 @@ fn media_words_follow_the_task() {
     assert_eq!((refuse(Media::None, image), refuse(Media::None, video)), (Some("media"), Some("media")));
 }
 
-/// The rules are made for what models write. Of what people wrote they refuse little: the share is
+/// The rules are made for texts of models. They must refuse few texts of people; this share shows
 /// how often a good wording is lost.
 #[test]
 fn few_wordings_of_the_shipped_banks_are_refused() {
     let (mut refused, mut judged): (Vec<String>, usize) = (Vec::new(), 0);
     for bank in lynxdata_prompts::Banks::shipped().unwrap().iter() {
-        // A wording with a text of the system says there what the rules look for.
+        // A wording with a system message may have the words that the rules look for in that
+        // message.
         let stands_alone = |template: &&lynxdata_prompts::Template| {
             template.language == "en" && template.system.is_none() && template.text.split_whitespace().count() > 5
         };
@@ -100,7 +101,7 @@ fn few_wordings_of_the_shipped_banks_are_refused() {
             let kept: Vec<String> = wordings.iter().map(|wording| wording.text.clone()).collect();
             let task = Task { slots: template.slots.clone(), answer: shape, media, wordings, ..task() };
             let context = rules::Context { task: &task, variant: Variant::SameMeaning, kept: &kept };
-            // A filter of a slot that only one wording has is new to the others.
+            // A slot filter that only one wording has is new compared with the others.
             let told = rules::refuse(&context, &template.text).filter(|(rule, _)| *rule != "new_placeholder");
             refused.extend(told.map(|(rule, why)| format!("{} {rule}, {why}: {}", bank.name, template.text)));
             judged += 1;
@@ -125,7 +126,7 @@ fn the_request_has_the_meta_prompt_of_the_paper() {
 fn too_few_wordings_and_wrong_slots_are_told() {
     let mut few = task();
     few.wordings.truncate(2);
-    assert_eq!(few.check().unwrap_err().to_string(), "2 wordings by hand are there, 3 or more are needed");
+    assert_eq!(few.check().unwrap_err().to_string(), "there are 2 wordings by hand, but 3 or more are needed");
     let wrong = Task { slots: vec!["caption".to_owned()], ..task() };
     assert!(wrong.check().unwrap_err().to_string().starts_with("the wording a has the slots"));
 }
@@ -139,7 +140,7 @@ fn run(client: &Client, count: usize) -> Generated {
 #[test]
 fn wordings_are_generated_checked_and_written_as_a_bank() {
     let server = Server::start(|number, _| match number {
-        // The first reply breaks slots and repeats itself.
+        // The first reply has broken slots and repeats itself.
         0 => Served::says(
             "Sure!\n4) Going by the photo, give a concise response: {{question}}\n5) Going by the photo, give a concise response: {{question}}\n6) Answer briefly.\n7) In a full sentence: {{ question }}",
         ),

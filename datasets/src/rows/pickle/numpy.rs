@@ -1,4 +1,4 @@
-//! Arrays and scalars of numpy inside a pickle.
+//! numpy arrays and scalars inside a pickle.
 
 use std::rc::Rc;
 
@@ -6,12 +6,12 @@ use serde_json::{Number, Value, json};
 
 use super::{Converter, Object};
 
-/// A plain type of numpy: booleans, whole numbers, floats, bytes, texts and objects.
+/// A plain numpy type: booleans, whole numbers, floats, bytes, texts and objects.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Dtype {
     /// `b`, `i`, `u`, `f`, `S`, `U` or `O`.
     kind: char,
-    /// Bytes of an element.
+    /// The size of an element in bytes.
     size: usize,
     is_big_endian: bool,
 }
@@ -19,7 +19,7 @@ pub(super) struct Dtype {
 impl Dtype {
     /// Parses a name such as `f8`, `<i4`, `S10` or `U3`.
     pub(super) fn parse(name: &str) -> Result<Self, String> {
-        let refused = || format!("arrays of the type {name:?} are no plain values");
+        let refused = || format!("arrays of the type {name:?} are not plain values");
         let is_big_endian = name.starts_with('>');
         let rest = name.trim_start_matches(['<', '>', '|', '=']);
         let mut characters = rest.chars();
@@ -37,13 +37,13 @@ impl Dtype {
         Ok(Self { kind, size, is_big_endian })
     }
 
-    /// Sets the order of bytes, as the state of a type says it.
+    /// Sets the byte order from the state of a type.
     pub(super) fn set_order(&mut self, order: &str) -> Result<(), String> {
         match order {
             ">" => self.is_big_endian = true,
             "<" | "=" => self.is_big_endian = false,
             "|" => {}
-            other => return Err(format!("{other:?} is no order of bytes")),
+            other => return Err(format!("{other:?} is not a byte order")),
         }
         Ok(())
     }
@@ -106,7 +106,7 @@ fn half(bits: u16) -> f64 {
 pub(super) struct Array {
     dtype: Dtype,
     pub(super) shape: Vec<usize>,
-    /// Whether neighbours along the first axis lie side by side, instead of along the last.
+    /// Whether elements are stored in Fortran order: neighbours along the first axis are adjacent.
     is_fortran: bool,
     bytes: Rc<[u8]>,
     objects: Vec<Object>,
@@ -114,9 +114,9 @@ pub(super) struct Array {
 
 impl Array {
     pub(super) fn new(dtype: Dtype, shape: Vec<usize>, is_fortran: bool, data: &Object) -> Result<Self, String> {
-        // The most axes that numpy has.
+        // The maximum number of axes in numpy.
         if shape.len() > 64 {
-            return Err(format!("an array of {} axes is none of numpy", shape.len()));
+            return Err(format!("an array of {} axes is not valid in numpy", shape.len()));
         }
         let length = shape.iter().try_fold(1_usize, |length, side| length.checked_mul(*side));
         let length = length.ok_or("an array is too large")?;
@@ -130,7 +130,7 @@ impl Array {
         Ok(Self { dtype, shape, is_fortran, bytes, objects })
     }
 
-    /// Returns how many elements it has.
+    /// Returns the number of elements.
     pub(super) fn length(&self) -> usize {
         self.shape.iter().product()
     }
@@ -140,7 +140,7 @@ impl Array {
         self.nested(&mut Vec::new(), json, depth)
     }
 
-    /// Converts what lies at a place of the first axis.
+    /// Converts the part at one index of the first axis.
     pub(super) fn row(&self, place: usize, json: &mut Converter) -> Result<Value, String> {
         self.nested(&mut vec![place], json, 0)
     }
@@ -168,7 +168,7 @@ impl Array {
     }
 }
 
-/// Returns a scalar of numpy.
+/// Returns a numpy scalar.
 pub(super) fn scalar(dtype: &Dtype, bytes: &Object) -> Result<Object, String> {
     let array = Array::new(dtype.clone(), Vec::new(), false, bytes)?;
     Ok(Object::Array(Rc::new(std::cell::RefCell::new(array))))

@@ -1,4 +1,4 @@
-//! Pickles that Python wrote (`make.py`), and some that no Python would.
+//! Pickles that Python wrote (`make.py`), and some that Python would never write.
 
 use std::fs;
 use std::path::Path;
@@ -66,10 +66,10 @@ fn rows_are_found_as_in_json() {
 fn faults_say_what_is_wrong_and_code_is_never_run() {
     let fault = |name: &str, more: &str, shape| read(name, more, shape).unwrap_err();
     assert!(fault("evil.pkl", "", Shape::List).contains("`builtins.print` is refused"));
-    assert!(fault("loop.pkl", "", Shape::List).contains("lie too deep"));
+    assert!(fault("loop.pkl", "", Shape::List).contains("are nested too deep"));
     assert!(fault("list.p", "at = \"refs\"", Shape::List).contains("there is no `refs` in a list"));
     assert!(fault("columns.pkl", "at = \"label\"", Shape::List).contains("only batch_label, labels, data"));
-    assert!(fault("columns.pkl", "", Shape::List).contains("holds a dictionary and no list of rows"));
+    assert!(fault("columns.pkl", "", Shape::List).contains("contains a dictionary and not a list of rows"));
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn no_bytes_make_it_panic() {
             }
         }
     }
-    // A million lists in each other, and lists of ten of the one before, thirty times.
+    // A million nested lists, and thirty lists that each contain the previous one ten times.
     let deep = [vec![b']'; 1_000_000], vec![b'a'; 999_999], b".".to_vec()].concat();
     assert!(outcome(&deep).unwrap_err().contains("too deep"));
     let mut bomb = b"]q\x00".to_vec();
