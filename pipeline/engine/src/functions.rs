@@ -112,7 +112,7 @@ fn picture(bytes: &BinaryArray, row: usize) -> Option<ImageData> {
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct OneGroup {
     /// Position in `GROUPS` instead of the group itself: DataFusion compares functions, and groups
-    /// cannot be compared.
+    /// have no equality.
     index: usize,
     name: String,
     signature: Signature,
@@ -159,8 +159,8 @@ impl ScalarUDFImpl for OneGroup {
 /// `SIGNAL(caption)` or `SIGNAL(image_bytes)`: one signal, for predicates and queries of users.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct OneSignal {
-    /// The name instead of the signal itself: DataFusion compares functions, and signals cannot be
-    /// compared.
+    /// The name instead of the signal itself: DataFusion compares functions, and signals have no
+    /// equality.
     name: &'static str,
     signature: Signature,
 }
