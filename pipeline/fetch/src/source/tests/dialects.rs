@@ -415,14 +415,14 @@ fn arrays_that_are_cut_off_say_so_and_what_follows_one_is_read() {
         (r#"[{"url": "u"}, {"url": "v"}"#, [None, None, Some("without a closing bracket")].as_slice()),
         (
             r#"[{"url": "u"}, {"url": "v"#,
-            &[None, Some("element in line 1 is no JSON"), Some("without a closing bracket")],
+            &[None, Some("element in line 1 is not JSON"), Some("without a closing bracket")],
         ),
         ("[{\"url\": \"u\"}]\n{\"url\": \"v\"}\n", &[None, None]),
         (
             "[\"x\"]\n{\"url\": \"u\"}\n{\"url\": tru}\n{\"url\": \"v\"}\n",
-            &[Some("not an object"), None, Some("in line 3 is no JSON"), None],
+            &[Some("not an object"), None, Some("in line 3 is not JSON"), None],
         ),
-        ("{\n\"url\": \"u\"}\n]", &[None, Some("in line 3 is no JSON")]),
+        ("{\n\"url\": \"u\"}\n]", &[None, Some("in line 3 is not JSON")]),
         ("[{\"url\": \"u\"}]\n[{\"url\": \"v\"}]\n", &[None, None]),
         (
             "[{\"url\": \"u\"},, 7, null,\n\"x\"]",

@@ -340,7 +340,7 @@ not JSON
     assert_eq!(pictures(&rows), ["-", "-", "-", "one", "-", "-", "-"]);
     let problems = texts(&rows, "problem");
     for (row, expected) in
-        [(0, "not a path below"), (1, "not a path below"), (2, "not a path below"), (6, "no regular")]
+        [(0, "not a path below"), (1, "not a path below"), (2, "not a path below"), (6, "not a regular")]
     {
         assert!(problems[row].unwrap().contains(expected), "{problems:?}");
     }

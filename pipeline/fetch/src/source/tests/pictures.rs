@@ -544,7 +544,7 @@ fn an_archive_that_is_cut_off_or_damaged_keeps_the_rows_before() {
     }
     let folder = folder(&[("a.tar", &gz(&whole)), ("b.tar.gz", &gz(&whole))]);
     let message = error(&SourceConfig::new("a.tar", "url"), &folder);
-    assert!(message.contains("it is compressed, but pictures are read by their places"), "{message}");
+    assert!(message.contains("it is compressed, but images are read by their offsets"), "{message}");
     let message = error(&SourceConfig::new("b.tar.gz", "url"), &folder);
     assert!(message.contains("compressed archives are not read; decompress it first"), "{message}");
 }
