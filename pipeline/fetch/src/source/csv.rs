@@ -8,7 +8,7 @@ use std::ops::Range;
 pub(super) enum Field {
     /// A part of the record's text.
     Part(Range<usize>),
-    /// A text of its own, because escapes were removed.
+    /// A separate text, from which escapes were removed.
     Own(Vec<u8>),
 }
 
