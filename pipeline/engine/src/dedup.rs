@@ -1,11 +1,11 @@
 //! Duplicates: pairs with the same URL, the same bytes, or perceptual hashes close to each other.
 //!
-//! [`cluster`] joins them into connected components, which are what a check holds out whole.
-//! [`stars`] decides which pairs stay: every pair that goes is a direct duplicate of one that
-//! stays.
+//! [`cluster`] joins them into connected components. A check holds out whole components. [`stars`]
+//! decides which pairs are kept: every removed pair is a direct duplicate of a kept one.
 //!
-//! Clustering keeps 16 bytes a pair of one comparison at a time, and within a budget: what has no
-//! room is left to further passes over the table, each of which takes another share of the keys.
+//! Clustering runs one comparison at a time and holds 16 bytes per pair, within a memory budget. If
+//! the keys exceed the budget, the table is scanned in several passes, each with another share of
+//! the keys.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -44,15 +44,15 @@ impl Default for DedupConfig {
 }
 
 impl DedupConfig {
-    /// Returns whether the hash of a picture of this entropy, bits, is compared; not those of flat
-    /// drawings.
+    /// Returns whether the pHash of an image with this entropy (bits) is compared. It is not
+    /// compared for flat drawings or if the entropy is missing.
     pub fn compares(&self, entropy: Option<f64>) -> bool {
         entropy.is_some_and(|entropy| entropy >= self.phash_min_entropy)
     }
 }
 
-/// The order by which one of two duplicates is kept. Ties go to the next criterion, at last to the
-/// earlier row of the source.
+/// The order that decides which of two duplicates is kept. Ties are broken by the next criterion,
+/// and finally by the earlier row of the source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Keep {
@@ -64,25 +64,26 @@ pub enum Keep {
     First,
 }
 
-/// The facts that deduplication needs of a pair. What is missing is `None` and equals nothing.
+/// What deduplication needs to know about a pair. A missing value is `None` and equals no other
+/// value.
 #[derive(Debug, Clone)]
 pub struct Candidate {
     /// Key of its URL.
     pub url: Option<Key>,
-    /// Key of its picture as served.
+    /// Key of the bytes of its image as served.
     pub bytes: Option<Key>,
-    /// Its pHash, if its picture could be measured.
+    /// The pHash of its image, if it could be measured.
     pub phash: Option<u64>,
-    /// The entropy of its picture, bits, if it could be measured.
+    /// The entropy of its image in bits, if it could be measured.
     pub entropy: Option<f64>,
-    /// Pixels of its picture as served.
+    /// Pixels of its image as served, width times height.
     pub original_pixels: i64,
     /// Characters of its caption.
     pub caption_characters: usize,
 }
 
 impl Candidate {
-    /// Returns what a comparison looks at; `None` if there is nothing to compare.
+    /// Returns the key that a comparison uses; `None` if the pair has none.
     fn key(&self, by: Match, config: &DedupConfig) -> Option<Key> {
         match by {
             Match::Url => self.url,
@@ -91,7 +92,7 @@ impl Candidate {
         }
     }
 
-    /// Returns the hash that is compared with those of other pairs; `None` for flat drawings.
+    /// Returns the pHash if it is compared; `None` for flat drawings and unmeasured images.
     fn compared_phash(&self, config: &DedupConfig) -> Option<u64> {
         config.compares(self.entropy).then_some(self.phash).flatten()
     }
@@ -116,7 +117,7 @@ impl Match {
         1 << self as u8
     }
 
-    /// Returns the name in tables.
+    /// Returns the name that tables use.
     pub fn name(self) -> &'static str {
         match self {
             Match::Url => "url",
@@ -126,8 +127,8 @@ impl Match {
     }
 }
 
-/// The compared value of a pair: a digest of its URL or of its bytes, or its pHash. With the 96
-/// bits of a digest, two of a billion different values are the same with a probability below 1e-11.
+/// The compared value of a pair: a 96-bit digest of its URL or of its bytes, or its pHash. Among a
+/// billion different values, the probability that any two digests are equal is below 1e-11.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     high: u64,
@@ -150,25 +151,25 @@ impl Key {
     }
 }
 
-/// A key with the index of its pair: 16 bytes.
+/// A key (high, low) and the index of its pair: 16 bytes.
 type Entry = (u64, u32, u32);
 
-/// The least room of a pass, entries: below it a budget says nothing but that there is none.
+/// The least number of entries of a pass. A smaller memory budget is raised to this.
 const LEAST_ENTRIES: u64 = 1 << 16;
 
-/// Hands over the keys of one comparison, with the index of the pair of each, as often as it is
-/// asked. Pairs without a key, or with a hash that is not compared, are left out.
+/// Calls the closure with the index and key of every pair for one comparison. It can be called many
+/// times. It leaves out pairs without a key and pairs whose pHash is not compared.
 pub type Scan<'a, E> = dyn FnMut(Match, &mut dyn FnMut(u32, Key)) -> Result<(), E> + 'a;
 
 /// The connected components of "is a duplicate of". Only pairs that have duplicates are kept.
 #[derive(Debug, Default)]
 pub struct Clusters {
-    /// Another pair nearer to the first of its component, for every pair with duplicates; the first
-    /// is its own.
+    /// Union-find parents: maps every pair with duplicates to an earlier pair of its component, and
+    /// the first pair of a component to itself.
     parent: HashMap<u32, u32, Spread>,
-    /// The comparisons that tie a pair to another, a bit for each.
+    /// The comparisons that matched a pair with another one, one bit each.
     matched_by: HashMap<u32, u8, Spread>,
-    /// Pairs in the component of a first pair.
+    /// Number of pairs in a component, by its first pair.
     sizes: HashMap<u32, u32, Spread>,
 }
 
@@ -177,23 +178,23 @@ pub struct Clusters {
 pub struct Membership {
     /// Index of the first pair of the connected component.
     pub cluster: u32,
-    /// Pairs in the component.
+    /// Number of pairs in the component.
     pub size: u32,
-    /// Comparisons that tie this pair to another.
+    /// Comparisons that matched this pair with another one.
     pub matched_by: Vec<Match>,
 }
 
-/// Joins pairs into the connected components of "is a duplicate of". The first and the last pair of
-/// a component may be far from each other.
+/// Joins pairs into the connected components of "is a duplicate of". Two pairs of a component need
+/// not be duplicates of each other: a chain of duplicates connects them.
 ///
-/// The search for close hashes is exact: values within distance d agree in at least one of d + 1
-/// slices of their bits (pigeonhole), so only pairs that share a slice are compared.
+/// The search for close hashes is exact. Values within distance d agree in at least one of d + 1
+/// slices of their bits (pigeonhole principle), so only pairs that share a slice are compared.
 ///
-/// `pairs` is how many there are, `memory` the bytes that keys may take at a time. With less than
-/// all keys of a comparison need, they are taken in several passes, of which each scans the table.
+/// `pairs` is the number of pairs and `memory` the bytes that keys may take at a time. If all keys
+/// of a comparison need more, they are read in several passes, each of which scans the table.
 ///
 /// # Errors
-/// What `scan` says.
+/// The errors of `scan`.
 pub fn cluster<E>(pairs: u64, config: &DedupConfig, memory: u64, scan: &mut Scan<'_, E>) -> Result<Clusters, E> {
     let room = (memory / size_of::<Entry>() as u64).max(LEAST_ENTRIES);
     let passes = pairs.div_ceil(room).max(1);
@@ -217,7 +218,7 @@ pub fn cluster<E>(pairs: u64, config: &DedupConfig, memory: u64, scan: &mut Scan
     Ok(clusters)
 }
 
-/// Clusters pairs in memory as [`cluster`] does: the cluster of each, in their order.
+/// Clusters pairs in memory as [`cluster`] does. Returns the cluster of each pair, in their order.
 pub fn cluster_all(pairs: &[Candidate], config: &DedupConfig) -> Vec<Membership> {
     let clusters = cluster(pairs.len() as u64, config, u64::MAX, &mut |by, each| {
         for (index, pair) in (0..).zip(pairs) {
@@ -232,7 +233,7 @@ pub fn cluster_all(pairs: &[Candidate], config: &DedupConfig) -> Vec<Membership>
     (0..pairs.len() as u32).map(|index| clusters.of(index).unwrap_or_else(|| alone(index))).collect()
 }
 
-/// Returns the keys of one pass: those whose bits below `mask` fall to it.
+/// Returns the keys of one pass. The bits of a key under `mask` decide which pass it belongs to.
 fn keys_of_pass<E>(
     expected: u64,
     by: Match,
@@ -240,7 +241,7 @@ fn keys_of_pass<E>(
     (pass, passes): (u64, u64),
     scan: &mut Scan<'_, E>,
 ) -> Result<Vec<Entry>, E> {
-    // Somewhat more than the share, so that the list does not grow to twice its size at the end.
+    // A little more than the expected share, so that the list is not doubled just before its end.
     let mut entries: Vec<Entry> = Vec::with_capacity((expected + expected / 16) as usize);
     scan(by, &mut |index, Key { high, low }| {
         if passes == 1 || spread(high & mask) % passes == pass {
@@ -250,10 +251,10 @@ fn keys_of_pass<E>(
     Ok(entries)
 }
 
-/// Joins the pairs of which the hashes share the bits below `mask` and are within the distance.
+/// Joins the pairs whose hashes have equal bits under `mask` and differ in at most `distance` bits.
 fn join_close(entries: &mut Vec<Entry>, mask: u64, distance: u32, clusters: &mut Clusters) {
-    // Equal hashes first, so that the search below sees each value once however many blank pictures
-    // there are.
+    // Equal hashes are joined first, so that the search below sees each value only once, however
+    // many blank images there are.
     entries.sort_unstable();
     for equal in entries.chunk_by(|a, b| a.0 == b.0) {
         equal[1..].iter().for_each(|other| clusters.join(equal[0].2, other.2, Match::Phash));
@@ -283,7 +284,7 @@ impl Clusters {
         Some(Membership { cluster, size: self.sizes[&cluster], matched_by })
     }
 
-    /// Returns whether a pair is the first of several.
+    /// Returns whether a pair is the first of a component of at least two.
     pub fn is_first(&self, index: u32) -> bool {
         self.parent.get(&index) == Some(&index)
     }
@@ -293,7 +294,7 @@ impl Clusters {
         while self.parent[&root] != root {
             root = self.parent[&root];
         }
-        // Every pair on the way is one step from the root from now on.
+        // Path compression: every pair on the way now points directly to the root.
         let mut at = index;
         while at != root {
             at = self.parent.insert(at, root).unwrap_or(root);
@@ -309,7 +310,7 @@ impl Clusters {
         self.parent.insert(a.max(b), a.min(b));
     }
 
-    /// Counts the components, when all pairs are joined.
+    /// Counts the pairs of each component, after all pairs are joined.
     fn finish(&mut self) {
         let members: Vec<u32> = self.parent.keys().copied().collect();
         for member in members {
@@ -319,16 +320,16 @@ impl Clusters {
     }
 }
 
-/// Mixes the bits of a number, so that its remainders are even (the finaliser of splitmix64, Steele
-/// et al. 2014).
+/// Mixes the bits of a number, so that its remainders are evenly distributed (the finaliser of
+/// splitmix64, Steele et al. 2014).
 fn spread(number: u64) -> u64 {
     let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     number ^ (number >> 31)
 }
 
-/// Hashes indices: the default hasher takes many times as long, against attacks that indices do not
-/// make.
+/// A fast hasher for indices. The default hasher is many times slower because it resists collision
+/// attacks, which indices cannot make.
 type Spread = BuildHasherDefault<SpreadHasher>;
 
 #[derive(Default)]
@@ -350,25 +351,25 @@ impl Hasher for SpreadHasher {
     }
 }
 
-/// The reason why a pair gives way to another one.
+/// The reason why a pair is removed in favour of another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Duplicate {
     /// Index of the pair that is kept.
     pub of: usize,
-    /// The comparison that makes this pair a duplicate of it: the same bytes, else the same URL,
-    /// else the hash.
+    /// The comparison that makes this pair a duplicate of it: the same bytes, otherwise the same
+    /// URL, otherwise the pHash.
     pub by: Match,
-    /// Bits in which the pHash values differ, where they were compared.
+    /// Bits in which the pHash values differ; `None` unless `by` is [`Match::Phash`].
     pub phash_distance: Option<u32>,
 }
 
-/// Decides which of some pairs stay: for each of `chosen`, in its order, `None` if it stays, else
-/// the pair that is kept in its place.
+/// Decides which pairs are kept. Returns for each of `chosen`, in its order, `None` if the pair is
+/// kept, otherwise the pair that is kept in its place.
 ///
-/// Pairs are visited in the order of [`Keep`]. One stays unless it is a direct duplicate of a pair
-/// that stays already. So a kept pair stands only for pairs that were compared with it, however
-/// long the chain of resemblances is that leads away from it. In a chain of pictures each 4 bits
-/// from the next one, a connected component keeps a single picture.
+/// Pairs are visited in the order of [`Keep`]. A pair is kept unless it is a direct duplicate of a
+/// pair that is kept already. So a kept pair replaces only its direct duplicates, not everything
+/// that a chain of duplicates connects to it. Keeping one pair per connected component would leave
+/// a single image of a chain whose neighbours differ in 4 bits.
 pub fn stars(pairs: &[Candidate], chosen: &[usize], config: &DedupConfig) -> Vec<Option<Duplicate>> {
     let mut order: Vec<usize> = (0..chosen.len()).collect();
     order.sort_unstable_by_key(|position| Reverse(rank(config.keep, pairs, chosen[*position])));
@@ -384,14 +385,15 @@ pub fn stars(pairs: &[Candidate], chosen: &[usize], config: &DedupConfig) -> Vec
     decisions
 }
 
-/// The pairs that stay, found by their URL, their bytes or a slice of their hash.
+/// The kept pairs, indexed by URL, by bytes and by the slices of the pHash.
 struct KeptPairs<'a> {
     config: &'a DedupConfig,
-    /// The most bits in which two hashes of duplicates differ; `None` if hashes are not compared.
+    /// The largest number of bits in which the pHash values of duplicates differ; `None` if pHash
+    /// values are not compared.
     distance: Option<u32>,
     by_url: HashMap<Key, usize>,
     by_bytes: HashMap<Key, usize>,
-    /// The hashes by the bits of each slice, with their pairs.
+    /// For each slice, the (pHash, pair) entries by the bits of the slice.
     by_slice: Vec<HashMap<u64, Vec<(u64, usize)>>>,
 }
 
@@ -422,7 +424,7 @@ impl<'a> KeptPairs<'a> {
             .or_else(|| self.nearest(pair))
     }
 
-    /// Returns the kept pair whose hash is nearest; of several, the earliest in the source.
+    /// Returns the kept pair with the nearest pHash; of several, the earliest in the source.
     fn nearest(&self, pair: &Candidate) -> Option<Duplicate> {
         let (hash, distance) = (pair.compared_phash(self.config)?, self.distance?);
         let alike = self.masks().zip(&self.by_slice).filter_map(|(mask, slice)| slice.get(&(hash & mask))).flatten();
@@ -445,8 +447,8 @@ impl<'a> KeptPairs<'a> {
     }
 }
 
-/// Returns the bits of each of the `distance + 1` slices of a hash, of which two hashes that near
-/// share one.
+/// Returns the masks of `distance + 1` slices of a hash. Two hashes within the distance agree in at
+/// least one slice.
 fn slice_masks(distance: u32) -> impl Iterator<Item = u64> {
     let slices = (distance + 1).min(u64::BITS);
     (0..slices).map(move |slice| {
@@ -455,7 +457,8 @@ fn slice_masks(distance: u32) -> impl Iterator<Item = u64> {
     })
 }
 
-/// Orders pairs by which is to be kept: the greater one. Positions are those in the source as well.
+/// Returns the rank of a pair: of two duplicates, the one with the greater rank is kept. Indices
+/// are in the order of the source.
 fn rank(keep: Keep, pairs: &[Candidate], index: usize) -> ([i64; 2], Reverse<usize>) {
     let pixels = pairs[index].original_pixels;
     let characters = i64::try_from(pairs[index].caption_characters).unwrap_or(i64::MAX);
@@ -483,12 +486,12 @@ mod tests {
         }
     }
 
-    /// The clusters of all pairs; with so little room that it takes several passes, they are the
-    /// same.
+    /// Returns the clusters of all pairs, after checking that several passes give the same ones.
     fn cluster(pairs: &[Candidate], config: &DedupConfig) -> Vec<Membership> {
         let at_once = cluster_all(pairs, config);
         let mut scans = 0;
-        // Pretends that there are many pairs, as a pass has room for some thousands.
+        // Pretends that there are many pairs, because even the smallest pass has room for
+        // thousands.
         let clusters = super::cluster(3 * LEAST_ENTRIES, config, 0, &mut |by, each| {
             scans += 1;
             for (index, pair) in (0..).zip(pairs) {

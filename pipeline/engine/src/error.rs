@@ -1,4 +1,4 @@
-//! What can go wrong in a plan.
+//! Errors of plans.
 
 use std::path::PathBuf;
 
@@ -15,7 +15,7 @@ pub enum Error {
         /// DataFusion's error.
         source: DataFusionError,
     },
-    /// A rule's predicate does not fit the columns.
+    /// The predicate of a rule cannot be planned over the columns.
     #[error("rule {rule:?} cannot be used: {reason}\n  predicate: {predicate}\n  columns: {columns}")]
     Rule {
         /// The rule.

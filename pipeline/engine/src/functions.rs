@@ -1,4 +1,4 @@
-//! Signals as DataFusion functions: the one adapter between the two worlds.
+//! Signals as DataFusion functions. Only this module adapts one to the other.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use rayon::prelude::*;
 
 use lynxdata_records::nan_as_null;
 
-/// Returns the name of the function that measures the signals of a group in one decode.
+/// Returns the name of the SQL function that measures all signals of a group in one decode.
 pub(crate) fn measure_function(group: &Group) -> String {
     format!("measure_{}", group.name)
 }
@@ -24,12 +24,12 @@ pub(crate) fn missing_if_nan(number: Expr) -> Expr {
     ScalarUDF::new_from_impl(MissingIfNan::new()).call(vec![number])
 }
 
-/// Returns whether a group is measured on captions alone.
+/// Returns whether all signals of a group need only the caption.
 pub(crate) fn is_text(group: &Group) -> bool {
     group.signals.iter().all(|signal| signal.needs == Needs::Text)
 }
 
-/// Returns one function per signal and one per group.
+/// Returns all SQL functions: one per signal, one per group, and `missing_if_nan`.
 pub(crate) fn all() -> Vec<Arc<dyn ScalarUDFImpl>> {
     let mut functions: Vec<Arc<dyn ScalarUDFImpl>> = vec![Arc::new(MissingIfNan::new())];
     functions.extend((0..GROUPS.len()).map(|index| Arc::new(OneGroup::new(index)) as Arc<dyn ScalarUDFImpl>));
@@ -50,10 +50,12 @@ fn data_type(signal: &Signal) -> DataType {
     }
 }
 
-/// Returns one column of values. A value of another type than the signal's own is a bug of the
-/// signal and fails the plan.
+/// Returns the values of a signal as a column. A value of another type than the signal's is a bug
+/// in the signal and fails the plan.
 fn column(signal: &Signal, values: impl Iterator<Item = Value>) -> Result<ArrayRef> {
-    let wrong = |value: &Value| exec_datafusion_err!("signal {} gave {value:?}, which is not its type", signal.name);
+    let wrong = |value: &Value| {
+        exec_datafusion_err!("signal {} returned {value:?}, which does not have the type of the signal", signal.name)
+    };
     Ok(match signal.signal_type {
         SignalType::Integer => Arc::new(
             values
@@ -85,7 +87,7 @@ fn column(signal: &Signal, values: impl Iterator<Item = Value>) -> Result<ArrayR
     })
 }
 
-/// Returns the columns of signals, of rows of their values.
+/// Returns one column per signal from rows that hold one value per signal.
 pub(crate) fn columns(signals: &[Signal], rows: &[Vec<Value>]) -> Result<Vec<ArrayRef>> {
     signals
         .iter()
@@ -101,15 +103,16 @@ fn downcast<'a, T: 'static>(array: &'a ArrayRef, function: &str) -> Result<&'a T
 }
 
 fn picture(bytes: &BinaryArray, row: usize) -> Option<ImageData> {
-    // A picture that does not decode has no signals: its columns stay null and no rule passes on
-    // them.
+    // An image that does not decode has no signals. Its columns stay null, so it passes no rule
+    // that uses them.
     bytes.is_valid(row).then(|| ImageData::decode(bytes.value(row)).ok()).flatten()
 }
 
 /// `measure_GROUP(caption, image_bytes)`: a struct with one field per signal of the group.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct OneGroup {
-    /// Position in the list: a function must be comparable, a group need not be.
+    /// Position in `GROUPS` instead of the group itself: DataFusion compares functions, and groups
+    /// have no equality.
     index: usize,
     name: String,
     signature: Signature,
@@ -153,10 +156,11 @@ impl ScalarUDFImpl for OneGroup {
     }
 }
 
-/// A single signal, for predicates and queries of users.
+/// `SIGNAL(caption)` or `SIGNAL(image_bytes)`: one signal, for predicates and queries of users.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct OneSignal {
-    /// A function must be comparable, a signal need not be.
+    /// The name instead of the signal itself: DataFusion compares functions, and signals have no
+    /// equality.
     name: &'static str,
     signature: Signature,
 }

@@ -1,9 +1,10 @@
 //! Selection: rules as SQL predicates, evaluated on the rows of one part at a time.
 //!
-//! A rule is total: it has an answer for every row. What cannot be computed is missing, and a
-//! predicate that is missing does not pass. NaN is missing, as pandas and NumPy write it; so is a
-//! quotient by zero and a text that is no number where one is needed. Where a function fails all
-//! the same, only the rows on which it fails do not pass, and they are told.
+//! A rule has an answer for every row. A value that cannot be computed is null, and a row on which
+//! the predicate is null does not pass. Null is also used for NaN (which pandas and NumPy write for
+//! a missing value), for a division by zero, and for a text that is not a number where one is
+//! needed. If a function still fails on some rows, only these rows do not pass, and they are
+//! reported.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -27,30 +28,30 @@ use lynxdata_records::nan_as_null;
 use crate::functions::missing_if_nan;
 use crate::{Error, Result};
 
-/// The reason of a rejected duplicate, beside the names of rules.
+/// The reason that `rejected_by` holds for duplicates, beside the names of rules.
 pub const DUPLICATE: &str = "duplicate";
 
-/// A named predicate that a pair must pass. A predicate that is null, because a signal is missing,
-/// does not pass.
+/// A named predicate that a pair must pass. A pair on which the predicate is null, because a signal
+/// is missing, does not pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
     /// The name in `rejected_by`.
     pub name: String,
-    /// SQL over the columns of the pair: signals, the pool's columns without the picture, and extra
+    /// SQL over the columns of the pair: signals, the pool's columns except the image, and extra
     /// columns of the source.
     pub predicate: String,
 }
 
-/// Checks that every rule can be planned over these columns, is true or false, and can be evaluated
-/// at all: a regular expression that is none fails here.
+/// Checks that every rule can be planned over these columns, has a Boolean result, and can be
+/// evaluated. An invalid regular expression fails here, for example.
 ///
 /// # Errors
-/// [`Error::Rule`] names the first rule that cannot, why, and the columns that there are.
+/// [`Error::Rule`] names the first rule that fails, the reason, and the columns that exist.
 pub fn check(session: &SessionContext, columns: &SchemaRef, rules: &[Rule]) -> Result<()> {
     rules.iter().try_for_each(|rule| plan(session, columns, rule).map(|_| ()))
 }
 
-/// Returns a rule that is ready to be evaluated.
+/// Compiles a rule to an expression that can be evaluated.
 fn plan(session: &SessionContext, columns: &SchemaRef, rule: &Rule) -> Result<Arc<dyn PhysicalExpr>> {
     let failed = |reason: String| Error::Rule {
         rule: rule.name.clone(),
@@ -65,7 +66,7 @@ fn plan(session: &SessionContext, columns: &SchemaRef, rule: &Rule) -> Result<Ar
         let context = SimplifyContext::builder().with_schema(Arc::new(schema.clone())).build();
         let simplifier = ExprSimplifier::new(context);
         let expression = simplifier.coerce(with_wide_numbers(expression, &schema)?, &schema)?;
-        // Some functions, such as coalesce, can be evaluated only once they are simplified.
+        // Some functions, such as coalesce, can be evaluated only after simplification.
         let expression = simplifier.simplify(make_total(expression, &schema)?)?;
         try_parts(session, &expression, &schema)?;
         let data_type = expression.get_type(&schema)?;
@@ -73,14 +74,14 @@ fn plan(session: &SessionContext, columns: &SchemaRef, rule: &Rule) -> Result<Ar
     };
     match planned() {
         Ok((expression, DataType::Boolean | DataType::Null)) => Ok(expression),
-        Ok((_, other)) => Err(failed(format!("it gives {other}, not true or false"))),
+        Ok((_, other)) => Err(failed(format!("its result is {other}, not true or false"))),
         Err(error) => Err(failed(one_line(&error))),
     }
 }
 
-/// Parses a predicate. A name means the column that is spelled so, else the only one that differs
-/// in case alone; a name with dots may be that of one column. The parser of the session keeps names
-/// as written.
+/// Parses a predicate. A name means the column with exactly this name, otherwise the only column
+/// whose name differs just in case. A name with dots may be the name of one column. The parser of
+/// the session keeps names as written.
 fn parse(session: &SessionContext, predicate: &str, schema: &DFSchema) -> std::result::Result<Expr, DataFusionError> {
     let state = session.state();
     let mut expression = state.sql_to_expr_with_alias(predicate, &state.config_options().sql_parser.dialect)?;
@@ -117,20 +118,22 @@ fn column_of<'a>(name: &str, columns: &[&'a str]) -> std::result::Result<Option<
     match alike.as_slice() {
         [] => Ok(None),
         [only] => Ok(Some(only)),
-        several => plan_err!("{name} may be any of {}; write it as the column is spelled", several.join(", ")),
+        several => {
+            plan_err!("{name} may be any of {}; write the name exactly as the column has it", several.join(", "))
+        }
     }
 }
 
-/// Rewrites what would compare or compute with numbers that are too narrow.
+/// Rewrites comparisons and arithmetic that would use too narrow a number type.
 ///
-/// * A text beside a number is read as a float; DataFusion would read it as an integer beside an
-///   integer, so that `score > 5` would miss "7.5".
-/// * Integers of fewer than 64 bits, or without sign, are computed with as 64-bit integers with
-///   sign, so that `first - second` of two `uint32` columns may be negative.
+/// * A text that is compared with a number is read as a float. DataFusion would read it as an
+///   integer beside an integer, so that `score > 5` would miss "7.5".
+/// * Arithmetic on integers of fewer than 64 bits, or without a sign, uses signed 64-bit integers,
+///   so that `first - second` of two `uint32` columns can be negative.
 fn with_wide_numbers(expression: Expr, schema: &DFSchema) -> std::result::Result<Expr, DataFusionError> {
     let type_of = |part: &Expr| part.get_type(schema).unwrap_or(DataType::Null);
     let read_as = |part: Expr, data_type: DataType| Expr::TryCast(TryCast::new(Box::new(part), data_type));
-    // Beside a number, a text of a column is one too. A constant text is left to the planner.
+    // A text column beside a number is read as a number. A constant text is left to the planner.
     let beside = |part: Expr, is_number: bool| {
         if is_number && part.any_column_refs() && type_of(&part).is_string() {
             read_as(part, DataType::Float64)
@@ -171,11 +174,11 @@ fn is_comparison(operator: Operator) -> bool {
     matches!(operator, Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom)
 }
 
-/// Rewrites what fails on single values so that it is missing there.
+/// Rewrites operations that would fail on some values, so that they return null there.
 ///
-/// * A cast of a column becomes a `TRY_CAST`. That of a constant stays, so that `width > 'wide'` is
-///   refused.
-/// * A divisor of zero is missing, and so is whatever is computed to NaN or read as NaN.
+/// * A cast of a column becomes a `TRY_CAST`. A cast of a constant stays, so that `width > 'wide'`
+///   is refused.
+/// * A divisor of zero becomes null, and so does a NaN that is computed or parsed.
 fn make_total(expression: Expr, schema: &DFSchema) -> std::result::Result<Expr, DataFusionError> {
     let rewrite = |part: Expr| {
         let part = match part {
@@ -194,18 +197,18 @@ fn make_total(expression: Expr, schema: &DFSchema) -> std::result::Result<Expr, 
     expression.transform_up(rewrite).map(|rewritten| rewritten.data)
 }
 
-/// Returns a divisor, missing where it is zero. Types that have no zero, such as intervals, are
-/// left to DataFusion.
+/// Returns a divisor with null in place of zero. Types without a zero, such as intervals, are left
+/// to DataFusion.
 fn without_zero(divisor: Expr, schema: &DFSchema) -> std::result::Result<Expr, DataFusionError> {
     let data_type = divisor.get_type(schema)?;
     let Ok(zero) = ScalarValue::new_zero(&data_type) else { return Ok(divisor) };
-    // Zero with a minus sign is another value to Arrow, and becomes zero when zero is added.
+    // Arrow distinguishes -0.0 from 0.0; adding zero makes it 0.0.
     let divisor = if data_type.is_floating() { divisor + lit(zero.clone()) } else { divisor };
     Ok(null_if(divisor, lit(zero)))
 }
 
-/// Evaluates every part of an expression on some made-up rows, each part by itself since `AND` and
-/// `CASE` pass over some. A part that fails on every row can never work.
+/// Evaluates every part of an expression on a few made-up rows. Each part is evaluated on its own,
+/// because `AND` and `CASE` skip some. A part that fails on every row can never work.
 fn try_parts(
     session: &SessionContext,
     expression: &Expr,
@@ -214,7 +217,7 @@ fn try_parts(
     let rows = made_up_rows(&schema.inner().clone())?;
     expression
         .apply(|part| {
-            // A part that cannot stand alone is tried with the one around it.
+            // A part that cannot be evaluated alone is tried with the expression around it.
             let Ok(part) = session.create_physical_expr(part.clone(), schema) else {
                 return Ok(TreeNodeRecursion::Continue);
             };
@@ -230,8 +233,8 @@ fn try_parts(
         .map(|_| ())
 }
 
-/// Returns rows of small and ordinary values, where columns of other types than texts, numbers and
-/// times are null, and a row of nulls: what fails on it as well fails by its constants.
+/// Returns rows of small and ordinary values and a row of nulls. Columns that are not texts,
+/// numbers or times are null. What fails even on the row of nulls fails because of its constants.
 fn made_up_rows(columns: &SchemaRef) -> std::result::Result<RecordBatch, DataFusionError> {
     let texts: ArrayRef = Arc::new(StringArray::from(vec![Some(""), Some("a"), Some("100"), None]));
     let numbers: ArrayRef = Arc::new(Int64Array::from(vec![Some(0), Some(1), Some(100), None]));
@@ -245,8 +248,8 @@ fn made_up_rows(columns: &SchemaRef) -> std::result::Result<RecordBatch, DataFus
     Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), values.collect())?)
 }
 
-/// Refuses a rule that may give another answer for the same pair, whatever the other pairs, the
-/// part and the moment are.
+/// Refuses a rule whose answer for a pair depends on anything else: on other pairs, on the part or
+/// on the time.
 fn refuse_impure(expression: &Expr) -> std::result::Result<(), DataFusionError> {
     expression
         .apply(|part| {
@@ -258,7 +261,7 @@ fn refuse_impure(expression: &Expr) -> std::result::Result<(), DataFusionError> 
                 Expr::ScalarFunction(call) if call.func.signature().volatility != Volatility::Immutable => {
                     let name = call.func.name();
                     return plan_err!(
-                        "{name}() gives another answer at another time; a rule looks at one pair and nothing else"
+                        "{name}() may return another result at another time; a rule looks at one pair and nothing else"
                     );
                 }
                 _ => return Ok(TreeNodeRecursion::Continue),
@@ -268,10 +271,10 @@ fn refuse_impure(expression: &Expr) -> std::result::Result<(), DataFusionError> 
         .map(|_| ())
 }
 
-/// Shortens DataFusion's message to one line, without its backtrace, the list of all columns,
-/// settings that a rule cannot change and the made-up table that it names.
+/// Shortens DataFusion's message to one line. Drops the backtrace, the list of all columns, hints
+/// at settings that a rule cannot change, and the name of the placeholder table.
 fn one_line(error: &DataFusionError) -> String {
-    // A line of tildes is a frame around a regular expression.
+    // DataFusion frames a regular expression with lines of tildes.
     let is_frame = |line: &&str| !line.is_empty() && line.chars().all(|character| character == '~');
     let text = error.strip_backtrace();
     let text = text.lines().map(str::trim).filter(|line| !is_frame(line)).collect::<Vec<_>>().join(" ");
@@ -291,11 +294,11 @@ pub struct Answers {
     pub reason: Option<String>,
 }
 
-/// Evaluates every rule on every row. `path` is for messages alone.
+/// Evaluates every rule on every row. `path` is only used in messages.
 ///
 /// # Errors
-/// [`Error::Rule`] for a rule that does not fit the columns. A rule that fails on a row is no
-/// error.
+/// [`Error::Rule`] for a rule that cannot be planned over the columns. A rule that fails on a row
+/// is not an error.
 pub fn evaluate(session: &SessionContext, rows: &RecordBatch, rules: &[Rule], path: &Path) -> Result<Vec<Answers>> {
     let rows = without_nan(rows).map_err(|source| Error::Evaluate { path: path.to_owned(), source: source.into() })?;
     let columns = rows.schema();
@@ -309,8 +312,8 @@ pub fn evaluate(session: &SessionContext, rows: &RecordBatch, rules: &[Rule], pa
     evaluated.collect()
 }
 
-/// Evaluates a predicate on rows that begin at `first`. If that fails, on each half by itself, down
-/// to the rows that are to blame.
+/// Evaluates a predicate on rows that begin at `first`. If that fails, evaluates each half
+/// separately, down to the single rows that fail.
 fn evaluate_rows(
     predicate: &Arc<dyn PhysicalExpr>,
     rows: &RecordBatch,
@@ -321,7 +324,7 @@ fn evaluate_rows(
     let count = rows.num_rows();
     match predicate.evaluate(rows).and_then(|values| values.into_array(count)) {
         Ok(values) => {
-            // A predicate of type Null is missing for every row.
+            // A predicate of type Null is null for every row.
             if let Some(values) = values.as_boolean_opt() {
                 for (row, value) in values.iter().enumerate() {
                     passed[first + row] = value == Some(true);
@@ -436,7 +439,7 @@ mod tests {
         ] {
             assert_eq!(passed(&rows, predicate), [true, false, false], "{predicate}");
         }
-        // A function that fails on one row: that one does not pass, and is told.
+        // A function fails on one row: this row does not pass and is reported.
         let answers = answers(&rows, "regexp_like('d', substr(tag, 1, 1))");
         assert_eq!(answers.passed, BooleanArray::from(vec![true, false, false]));
         assert_eq!(answers.failed, [1]);

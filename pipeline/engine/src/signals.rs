@@ -1,4 +1,4 @@
-//! Measuring: one scan per pool part and group of signals, one decode per picture.
+//! Measuring: one scan per pool part and group of signals, one decode per image.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,12 +20,12 @@ pub fn schema(group: &Group) -> SchemaRef {
     Arc::new(lynxdata_records::schema::with_hugging_face_features(Schema::new(columns)))
 }
 
-/// Returns pairs that were measured one by one as rows of the table of a group: for each uid the
-/// values of [`Group::measure`].
+/// Returns the table of a group from values that were measured pair by pair: `rows` holds, for each
+/// uid, the values of [`Group::measure`].
 ///
 /// # Panics
-/// If there are more or fewer uids than rows, or a value is not of its signal's type, which is a
-/// bug of the signal.
+/// If the numbers of uids and rows differ, or if a value does not have the type of its signal,
+/// which is a bug in the signal.
 pub fn table(group: &Group, uids: ArrayRef, rows: &[Vec<Value>]) -> RecordBatch {
     let signals = columns(group.signals, rows).unwrap_or_else(|error| panic!("{error}"));
     let columns = std::iter::once(uids).chain(signals).collect();
@@ -35,7 +35,7 @@ pub fn table(group: &Group, uids: ArrayRef, rows: &[Vec<Value>]) -> RecordBatch 
 /// Measures the signals of a group on every pair of a pool part, in the order of its rows.
 ///
 /// # Errors
-/// If the part cannot be read.
+/// [`Error::Measure`] if the part cannot be read.
 pub async fn measure(session: &SessionContext, group: &Group, pool_part: &Path) -> Result<Vec<RecordBatch>> {
     let wrap = |source| Error::Measure { path: pool_part.to_owned(), source };
     scan(session, group, pool_part).await.map_err(wrap)
@@ -49,7 +49,7 @@ async fn scan(
     let path = pool_part
         .to_str()
         .ok_or_else(|| exec_datafusion_err!("the path of the run folder is not valid UTF-8; choose another folder"))?;
-    // Pictures are not read for what is measured on captions.
+    // Text signals need no image, so the column of images is not read for them.
     let picture = if is_text(group) { "CAST(NULL AS BYTEA)" } else { "image['bytes']" };
     let measured = session
         .read_parquet(path, ParquetReadOptions::default())
@@ -64,7 +64,11 @@ async fn scan(
             let signals = batch
                 .column_by_name("signals")
                 .and_then(|column| column.as_any().downcast_ref::<StructArray>())
-                .ok_or_else(|| exec_datafusion_err!("the measuring scan lost its struct of signals"))?;
+                .ok_or_else(|| {
+                    exec_datafusion_err!(
+                        "the measuring scan returned no struct of signals; this is a bug, please report it"
+                    )
+                })?;
             let mut columns = vec![batch.column(0).clone()];
             columns.extend(signals.columns().iter().cloned());
             Ok(RecordBatch::try_new(schema.clone(), columns)?)

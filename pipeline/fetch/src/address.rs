@@ -1,18 +1,18 @@
-//! URLs of strangers: parsing them, and keeping their passwords out of tables and logs.
+//! Parsing of untrusted URLs, and removal of their passwords from tables and logs.
 
 use std::borrow::Cow;
 
 use url::{ParseError, Url};
 
-/// Parses the URL of a row. White space around it is dropped; other characters that need it are
-/// percent-encoded, as browsers do.
+/// Parses the URL of a row. White space around it is dropped. Characters that need it are
+/// percent-encoded, as in browsers.
 ///
 /// # Errors
-/// Says in words what is wrong, without repeating the URL.
+/// Describes what is wrong, without repeating the URL.
 pub(crate) fn parse(text: &str) -> Result<Url, String> {
     check(Url::parse(text.trim()).map_err(|error| match error {
-        // A page may leave the scheme to the one that it came by; a list has none, and a guess
-        // would be another request than the one that was written.
+        // A web page may omit the scheme, which is then its own. A list has no scheme of its own,
+        // and a guessed one might lead to another resource.
         ParseError::RelativeUrlWithoutBase => {
             "the scheme is missing: it does not begin with https:// or http://".to_owned()
         }
@@ -20,11 +20,11 @@ pub(crate) fn parse(text: &str) -> Result<Url, String> {
     })?)
 }
 
-/// Parses a `Location` header against the URL that answered with it. User names and passwords in it
-/// are dropped.
+/// Parses a `Location` header relative to the URL that answered with it. User names and passwords
+/// in it are dropped.
 ///
 /// # Errors
-/// Says in words what is wrong, without repeating the URL.
+/// Describes what is wrong, without repeating the URL.
 pub(crate) fn parse_redirect(base: &Url, location: &[u8]) -> Result<Url, String> {
     let location = String::from_utf8_lossy(location);
     let mut url = check(base.join(location.trim()).map_err(|error| error.to_string())?)?;
@@ -40,7 +40,7 @@ fn check(url: Url) -> Result<Url, String> {
     }
 }
 
-/// Returns the URL as it was written, less the user name and password.
+/// Returns the URL as it was written, but without user name and password.
 pub fn without_userinfo(text: &str) -> Cow<'_, str> {
     if !text.contains('@') {
         return Cow::Borrowed(text);
@@ -48,11 +48,11 @@ pub fn without_userinfo(text: &str) -> Cow<'_, str> {
     let has_user = |url: &Url| !url.username().is_empty() || url.password().is_some();
     let parsed = hierarchical(text);
     if parsed.as_ref().is_some_and(|url| !has_user(url)) {
-        return Cow::Borrowed(text); // the @ stands in the path or the query
+        return Cow::Borrowed(text); // the @ is in the path or the query
     }
-    // The part between the scheme's slashes and the next delimiter is the authority; what stands
-    // before its last @ is the user's. In a text that is no URL, slashes delimit nothing: without
-    // what is cut, it may become one.
+    // The part between the slashes after the scheme and the next delimiter is the authority. The
+    // user name and password are before its last @. In a text that is not a URL, slashes are not
+    // taken as delimiters, because the text may become a URL once something is cut from it.
     let start = text.find(':').map_or(0, |colon| colon + 1);
     let start = start + text[start..].len() - text[start..].trim_start_matches(['/', '\\']).len();
     let delimiters: &[char] = if parsed.is_some() { &['/', '\\', '?', '#'] } else { &['?', '#'] };
@@ -60,7 +60,8 @@ pub fn without_userinfo(text: &str) -> Cow<'_, str> {
     let cut = text[start..end].rfind('@').map(|at| format!("{}{}", &text[..start], &text[start + at + 1..]));
     match (cut, parsed) {
         (Some(cut), Some(_)) if hierarchical(&cut).is_some_and(|url| !has_user(&url)) => Cow::Owned(cut),
-        // Written in a way that only the parser sees through (tabs inside, say): take its spelling.
+        // The URL is written in a way that only the parser understands, such as with tabs inside.
+        // Take the parser's spelling.
         (_, Some(mut url)) => {
             let _cannot_fail_with_a_host = url.set_username("").and_then(|()| url.set_password(None));
             Cow::Owned(url.into())
@@ -70,12 +71,12 @@ pub fn without_userinfo(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Returns the URL, if it is one that may have a user and a password.
+/// Returns the parsed URL if it is of a kind that can have a user and a password.
 fn hierarchical(text: &str) -> Option<Url> {
     Url::parse(text.trim()).ok().filter(|url| !url.cannot_be_a_base())
 }
 
-/// Returns at most `length` characters of `text` on one line, so that a stranger's message cannot
+/// Returns at most `length` characters of `text` on one line, so that an untrusted message cannot
 /// fill a table or forge lines of a log.
 pub(crate) fn shorten(text: &str, length: usize) -> String {
     let text = text.trim().replace(char::is_control, " ");
@@ -85,7 +86,7 @@ pub(crate) fn shorten(text: &str, length: usize) -> String {
     }
 }
 
-/// Fails by a panic where the functions above do not keep what they promise for some text.
+/// Panics if the functions above break their promises for a text.
 pub(crate) fn check_invariants(text: &str) {
     let written = without_userinfo(text);
     assert!(hierarchical(&written).is_none_or(|url| url.password().is_none()), "a password is left in {written:?}");

@@ -1,10 +1,10 @@
-//! Bodies as they arrive: in memory as far as there is room, else in files without names, which the
-//! system removes when they are closed.
+//! Bodies as they arrive: in memory as far as there is room, otherwise in nameless temporary files,
+//! which the system removes when they are closed.
 //!
-//! What a header announces is not taken in advance but for the first part of it: the header may
-//! lie, and the long bodies of a slow host would keep room from others. A body that grows does not
-//! wait for more room either, since bodies that hold room and wait for more would wait for each
-//! other: it goes on in a file, and comes back when it is whole and there is room for all of it.
+//! Only room for the first part of the announced length is reserved in advance. The header may be
+//! wrong, and long bodies of a slow host would take the room of others. A growing body does not
+//! wait for more room either, because bodies that hold room and wait for more could deadlock. It
+//! continues in a file and is read back when it is complete and there is room for all of it.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
@@ -14,14 +14,14 @@ use std::sync::OnceLock;
 use crate::budget::{Budget, Share};
 use crate::spill::nameless_file;
 
-/// Room that is taken for a body before it arrives, bytes; enough for nearly all pictures of the
-/// web. Of bodies in files, as much is in memory at a time.
+/// Bytes reserved for a body before it arrives; enough for nearly all images on the web. For a body
+/// in a file, this is also the size of the buffer in memory.
 const FIRST_BYTES: u64 = 256 << 10;
 
-/// Room for the first bytes of a body whose length is not announced.
+/// Bytes reserved for a body whose length is not announced.
 const FIRST_BYTES_UNANNOUNCED: u64 = 64 << 10;
 
-/// The memory and files of all bodies that are held at once.
+/// The memory and files for all bodies that are held at once.
 #[derive(Debug)]
 pub(crate) struct BodyRoom {
     budget: Budget,
@@ -30,45 +30,45 @@ pub(crate) struct BodyRoom {
 }
 
 impl BodyRoom {
-    /// Returns the room for so many bytes in memory. What does not fit in goes into files in
-    /// `folder`, which is created when it is needed.
+    /// Returns room for `bytes` bytes in memory. What does not fit goes into files in `folder`,
+    /// which is created when it is needed.
     pub(crate) fn new(bytes: u64, folder: &Path) -> BodyRoom {
         BodyRoom { budget: Budget::new(bytes), folder: folder.to_owned(), failure: OnceLock::new() }
     }
 
-    /// Returns the budget of what is in memory.
+    /// Returns the memory budget.
     pub(crate) fn budget(&self) -> &Budget {
         &self.budget
     }
 
-    /// Waits until there is room for the beginning of a body, of which `announced` bytes are
-    /// announced, 0 for unknown.
+    /// Waits until there is room for the beginning of a body. `announced` is its announced length
+    /// in bytes, 0 if unknown.
     pub(crate) async fn begin(&self, announced: u64) -> Body<'_> {
         let first = if announced == 0 { FIRST_BYTES_UNANNOUNCED } else { announced.min(FIRST_BYTES) };
         let share = self.budget.take(first).await;
         Body { room: self, share, announced, memory: Vec::with_capacity(first as usize), file: None, in_file: 0 }
     }
 
-    /// Remembers why a file could not be used, of several failures the first.
+    /// Stores why a file could not be used; only the first failure is kept.
     pub(crate) fn fail(&self, error: &io::Error) {
         let text = || (error.kind(), format!("cannot keep a body in {}: {error}", self.folder.display()));
         self.failure.get_or_init(text);
     }
 
-    /// Returns why a file could not be used, if one could not. No row is to blame for that: the
-    /// download has to end.
+    /// Returns the first failure to use a file, if there was one. It is not the fault of any row,
+    /// so the download must stop.
     pub(crate) fn failure(&self) -> Option<io::Error> {
         self.failure.get().map(|(kind, text)| io::Error::new(*kind, text.clone()))
     }
 }
 
-/// A body that arrives.
+/// A body that is arriving.
 #[derive(Debug)]
 pub(crate) struct Body<'a> {
     room: &'a BodyRoom,
     share: Share,
     announced: u64,
-    /// Bytes that have arrived and are not in the file.
+    /// Bytes that have arrived and are not in the file yet.
     memory: Vec<u8>,
     file: Option<File>,
     in_file: u64,
@@ -80,7 +80,7 @@ impl Body<'_> {
         self.in_file + self.memory.len() as u64
     }
 
-    /// Takes the next bytes.
+    /// Appends the next bytes.
     pub(crate) async fn push(&mut self, chunk: &[u8]) -> io::Result<()> {
         let needed = self.memory.len() + chunk.len();
         if needed > self.memory.capacity() && !self.grow(needed) {
@@ -90,9 +90,9 @@ impl Body<'_> {
         Ok(())
     }
 
-    /// Makes room in memory for so many bytes and some more, if there is.
+    /// Grows the buffer in memory to at least `needed` bytes, if the budget allows it.
     fn grow(&mut self, needed: usize) -> bool {
-        // Twice as much, but not more than there will be if that is known.
+        // Doubles the capacity, but not beyond the announced length.
         let most = usize::try_from(self.announced).ok().filter(|announced| *announced >= needed);
         let wanted = (2 * self.memory.capacity()).min(most.unwrap_or(usize::MAX)).max(needed);
         let grown = self.file.is_none() && self.room.budget.try_grow(&mut self.share, wanted as u64);
@@ -117,14 +117,15 @@ impl Body<'_> {
         Ok(())
     }
 
-    /// Returns the whole body in memory, with its share of the budget.
+    /// Returns the whole body in memory, with its share of the budget. Waits for room if it is in a
+    /// file.
     pub(crate) async fn finish(mut self) -> io::Result<(Vec<u8>, Share)> {
         if self.file.is_none() {
             return Ok((self.memory, self.share));
         }
         self.write_out().await?;
         let Body { room, share, file, in_file, memory, .. } = self;
-        drop((share, memory)); // before it waits for more
+        drop((share, memory)); // a body must not hold a share while it waits for another
         let share = room.budget.take(in_file).await;
         let read = tokio::task::spawn_blocking(move || {
             let mut bytes = Vec::with_capacity(in_file as usize);

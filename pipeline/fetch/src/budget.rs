@@ -1,21 +1,21 @@
-//! A bound on bytes that are held at once.
+//! A limit on the bytes that are held at once.
 
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Unit of the count: a semaphore counts in 32 bits, and a byte more or less does not matter.
+/// Bytes per permit of the semaphore. It counts in 32 bits, and exact bytes do not matter.
 const UNIT: u64 = 1024;
 
 /// Bytes that may be held together.
 #[derive(Debug)]
 pub(crate) struct Budget {
     units: Arc<Semaphore>,
-    /// Units of the whole budget.
+    /// Total number of units.
     total: u32,
 }
 
-/// The share of one holder, given back when it is dropped.
+/// The share of one holder. It is released when it is dropped.
 #[derive(Debug, Default)]
 pub(crate) struct Share(Option<OwnedSemaphorePermit>);
 
@@ -25,15 +25,16 @@ impl Budget {
         Budget { units: Arc::new(Semaphore::new(total as usize)), total }
     }
 
-    /// Waits for room for so many bytes; for half of the budget if they are more than that, or one
-    /// that is large would wait for all others to end, and everybody behind it. Who waits must hold
-    /// no share: all could wait for each other.
+    /// Waits for room for `bytes` bytes, but for at most half of the budget. Otherwise a large
+    /// request would wait for all others to end, and everybody behind it would wait too. The caller
+    /// must hold no other share, because holders that wait could deadlock.
     pub(crate) async fn take(&self, bytes: u64) -> Share {
         let units = units_of(bytes).min(self.total.div_ceil(2));
         Share(Some(self.units.clone().acquire_many_owned(units).await.expect("the semaphore is never closed")))
     }
 
-    /// Makes a share one of so many bytes, if there is room and nobody waits for it.
+    /// Grows a share to `bytes` bytes if there is room that nobody waits for. Returns whether it
+    /// did.
     pub(crate) fn try_grow(&self, share: &mut Share, bytes: u64) -> bool {
         let held = share.0.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         let more = units_of(bytes).saturating_sub(held as u32);

@@ -1,4 +1,4 @@
-//! One request: its head, and a bounded body.
+//! One HTTP request: the head of its answer, and a body of limited length.
 
 use std::error::Error as StdError;
 use std::io;
@@ -30,16 +30,16 @@ use crate::{DownloadConfig, Error, Result, address, coding, retry};
 /// The answer to a request.
 pub(crate) type Response = hyper::Response<Incoming>;
 
-/// Longest explanation that is kept, characters.
+/// Length of the longest failure detail that is kept, characters.
 const MAX_DETAIL: usize = 200;
 
-/// Time over which the least speed of a body is measured; seconds are what curl's `--speed-time`
-/// counts in, too.
+/// Time window over which the speed of a body is measured. Like curl's `--speed-time`, it spans
+/// several seconds.
 const SPEED_WINDOW: Duration = Duration::from_secs(10);
-/// Most bytes of a `robots.txt` that are read: RFC 9309, section 2.5, asks for at least 500 KiB.
+/// Bytes of a `robots.txt` that are read at most: RFC 9309, section 2.5, asks for at least 500 KiB.
 const MAX_ROBOTS_BYTES: u64 = 500 << 10;
 
-/// A body that arrived whole.
+/// A complete body.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) body: Vec<u8>,
@@ -55,16 +55,16 @@ pub(crate) struct Failure {
     pub(crate) status: Status,
     pub(crate) http_status: Option<u16>,
     pub(crate) detail: Option<String>,
-    /// Whether another attempt may succeed.
+    /// Whether the failure is temporary, so that another attempt may succeed.
     pub(crate) may_pass: bool,
-    /// Whether the host could not be connected to, for a reason that may pass.
+    /// Whether no connection to the host could be made, for a temporary reason.
     pub(crate) is_unreached: bool,
-    /// The wait before the next attempt that the server asks for.
+    /// The wait before the next attempt that the server asked for.
     pub(crate) retry_after: Option<Duration>,
 }
 
 impl Failure {
-    /// Returns a failure of which the status says all.
+    /// Returns a failure without detail.
     pub(crate) fn plain(status: Status) -> Failure {
         Failure {
             status,
@@ -91,24 +91,25 @@ impl From<Refused> for Failure {
     }
 }
 
-/// A pooled HTTP client that connects to checked addresses only.
+/// A pooled HTTP client that connects only to checked addresses.
 #[derive(Debug)]
 pub(crate) struct Client {
     http: Exchange,
     policy: Policy,
     user_agent: HeaderValue,
-    /// The header for a proxy of requests for `http` URLs.
+    /// The header that authorises requests for `http` URLs at the proxy.
     proxy_authorization: Option<HeaderValue>,
     opt_out: OptOut,
     max_bytes: u64,
     room: BodyRoom,
-    /// Bytes that must arrive in every window.
+    /// Bytes that must arrive in every time window.
     least_in_window: u64,
     window: Duration,
 }
 
 impl Client {
-    /// Bodies that find no room in memory go into files in `folder`.
+    /// Returns a client that asks the configured or the system's name servers. Bodies that have no
+    /// room in memory go into files in `folder`.
     pub(crate) fn new(config: &DownloadConfig, counts: Arc<NameCounts>, folder: &Path) -> Result<Client> {
         let policy = if config.allow_private_addresses { guard::refuse_nothing } else { guard::refusal };
         let names = NamesSettings {
@@ -146,7 +147,7 @@ impl Client {
         })
     }
 
-    /// Returns where bodies are.
+    /// Returns the room for bodies.
     pub(crate) fn room(&self) -> &BodyRoom {
         &self.room
     }
@@ -156,7 +157,7 @@ impl Client {
         self.max_bytes
     }
 
-    /// Sends one request and reads the head of its answer. Redirects are the caller's, by
+    /// Sends one request and reads the head of its answer. The caller follows redirects, with
     /// [`redirect_target`].
     pub(crate) async fn send(&self, url: &Url, deadline: &mut Deadline) -> std::result::Result<Response, Failure> {
         self.check_literal(url)?;
@@ -181,7 +182,8 @@ impl Client {
         Ok(request)
     }
 
-    /// Hosts that are written as addresses never reach the resolver, so they are checked here.
+    /// Checks a host that is written as an IP address. Such hosts never reach the resolver, where
+    /// names are checked.
     fn check_literal(&self, url: &Url) -> std::result::Result<(), Refused> {
         let address = match url.host() {
             Some(Host::Ipv4(address)) => IpAddr::V4(address),
@@ -191,7 +193,7 @@ impl Client {
         guard::check(address, self.policy).map(|_| ())
     }
 
-    /// Reads the body of an answer, unless its head says that there is no picture for us.
+    /// Reads the body of an answer, unless its status code or headers rule out an image.
     pub(crate) async fn picture(
         &self,
         response: Response,
@@ -217,7 +219,7 @@ impl Client {
         deadline: &mut Deadline,
     ) -> std::result::Result<(Vec<u8>, Share), Failure> {
         let mut unpacking = unpacking_of(&response)?;
-        // Of what is packed, nobody knows how long it will be.
+        // The unpacked length of a packed body is unknown.
         let announced = if unpacking.is_none() { announced_length(&response).unwrap_or(0) } else { 0 };
         if announced > self.max_bytes {
             return Err(self.too_large("the header announces"));
@@ -229,7 +231,7 @@ impl Client {
             let chunk = within.run(next_piece(&mut response, &mut unpacking)).await;
             deadline.spend(within.spent());
             let Ok(chunk) = chunk else {
-                // One of the two is over.
+                // Either the deadline or the speed window is over.
                 if deadline.left().is_zero() {
                     return Err(passed(*deadline));
                 }
@@ -253,15 +255,14 @@ impl Client {
 
     fn no_room(&self, error: &io::Error) -> Failure {
         self.room.fail(error);
-        Failure::new(Status::ProtocolError, error.to_string()) // which is not told: the download ends
+        Failure::new(Status::ProtocolError, error.to_string()) // this status is never reported, because the download stops
     }
 
-    /// Reads a `robots.txt` as far as it is read at all; nothing if the server has none (RFC 9309,
+    /// Reads a `robots.txt` up to the size limit; returns nothing if the server has none (RFC 9309,
     /// section 2.3.1.3).
     ///
     /// # Errors
-    /// If the server fails, so that nobody knows what it would say (section 2.3.1.4: then nothing
-    /// is allowed).
+    /// If the server fails. Nothing is allowed then (section 2.3.1.4).
     pub(crate) async fn robots(
         &self,
         mut response: Response,
@@ -277,7 +278,7 @@ impl Client {
             Some(_) => return Ok(body),
         }
         let mut unpacking = unpacking_of(&response)?;
-        // One byte more tells that the last line is cut.
+        // One byte more than the limit shows that the last line is cut.
         while body.len() as u64 <= MAX_ROBOTS_BYTES {
             let piece = deadline.run(next_piece(&mut response, &mut unpacking)).await;
             let Some(chunk) = piece.map_err(|Passed| passed(*deadline))?? else { break };
@@ -287,7 +288,7 @@ impl Client {
     }
 }
 
-/// Returns a URL as it is sent: without user and fragment.
+/// Returns the URL that is sent: without user and fragment.
 fn uri_of(url: &Url) -> std::result::Result<Uri, Failure> {
     let authority = &url[url::Position::BeforeHost..url::Position::AfterPort];
     let path = &url[url::Position::BeforePath..url::Position::AfterQuery];
@@ -295,7 +296,7 @@ fn uri_of(url: &Url) -> std::result::Result<Uri, Failure> {
     uri.map_err(|error| Failure::new(Status::InvalidUrl, error.to_string()))
 }
 
-/// Returns what the header says of the length of the body.
+/// Returns the value of the `Content-Length` header.
 fn announced_length(response: &Response) -> Option<u64> {
     response.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
@@ -304,8 +305,8 @@ fn unpacking_of(response: &Response) -> std::result::Result<Option<Unpacking>, F
     Unpacking::of(response.headers()).map_err(|error| failure(&error, false, Phase::Body))
 }
 
-/// Returns the next unpacked bytes of a body, nothing at its end. It may be dropped and called
-/// again.
+/// Returns the next unpacked bytes of a body; `None` at its end. The future may be dropped and the
+/// function called again.
 async fn next_piece(
     response: &mut Response,
     unpacking: &mut Option<Unpacking>,
@@ -327,7 +328,7 @@ async fn next_piece(
     }
 }
 
-/// Returns the next bytes of a body as they are sent, nothing at its end.
+/// Returns the next bytes of a body as sent; `None` at its end.
 async fn next_chunk(response: &mut Response) -> std::result::Result<Option<Bytes>, hyper::Error> {
     while let Some(frame) = response.body_mut().frame().await {
         if let Ok(data) = frame?.into_data() {
@@ -337,18 +338,18 @@ async fn next_chunk(response: &mut Response) -> std::result::Result<Option<Bytes
     Ok(None)
 }
 
-/// Returns the failure of a row whose time is over.
+/// Returns the failure of a row whose deadline has passed.
 fn passed(deadline: Deadline) -> Failure {
     Failure::new(Status::Timeout, format!("not done after {} s", deadline.total().as_secs_f64()))
 }
 
-/// Watches that a body does not merely drip.
+/// Checks that a body arrives fast enough.
 #[derive(Debug)]
 struct Speed {
-    /// Bytes that must arrive in a window; 0 for no limit.
+    /// Bytes that must arrive in a time window; 0 for no limit.
     least: u64,
     window: Duration,
-    /// Since the window began.
+    /// Time since the window began.
     time: Duration,
     bytes: u64,
 }
@@ -358,7 +359,7 @@ impl Speed {
         Speed { least, window, time: Duration::ZERO, bytes: 0 }
     }
 
-    /// Returns the time until the speed is judged.
+    /// Returns the time until the speed is checked.
     fn left(&self) -> Duration {
         if self.least == 0 { Duration::MAX } else { self.window.saturating_sub(self.time) }
     }
@@ -372,7 +373,7 @@ impl Speed {
         if self.bytes < self.least {
             let (seconds, least) = (self.window.as_secs_f64(), self.least);
             let reason = format!("{} bytes in {seconds} s, less than the {least} that are wanted", self.bytes);
-            // Another attempt would most likely take as long for nothing.
+            // Another attempt would most likely be as slow.
             return Err(Failure { may_pass: false, ..Failure::new(Status::Timeout, reason) });
         }
         (self.time, self.bytes) = (Duration::ZERO, 0);
@@ -380,7 +381,7 @@ impl Speed {
     }
 }
 
-/// Returns the status of a row whose server answered with this code; `None` for a success.
+/// Returns the status of a row whose server answered with this HTTP code; `None` for a success.
 fn status_of(code: StatusCode) -> Option<Status> {
     match code.as_u16() {
         200..=299 => None,
@@ -392,7 +393,7 @@ fn status_of(code: StatusCode) -> Option<Status> {
     }
 }
 
-/// Returns how long a server that is overloaded or angry asks to be left alone.
+/// Returns the wait that a server asks for in an answer with code 429 or 503.
 fn retry_after(response: &Response) -> Option<Duration> {
     if !matches!(response.status().as_u16(), 429 | 503) {
         return None;
@@ -400,7 +401,7 @@ fn retry_after(response: &Response) -> Option<Duration> {
     retry::retry_after(response.headers().get(header::RETRY_AFTER)?.to_str().ok()?, SystemTime::now())
 }
 
-/// Returns where a redirect leads; `None` for any other answer.
+/// Returns the target of a redirect; `None` for any other answer.
 pub(crate) fn redirect_target(url: &Url, response: &Response) -> std::result::Result<Option<Url>, Failure> {
     if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
         return Ok(None);
@@ -410,7 +411,7 @@ pub(crate) fn redirect_target(url: &Url, response: &Response) -> std::result::Re
         return Err(failed(Status::ProtocolError, "a redirect without a Location header".to_owned()));
     };
     if location.as_bytes().trim_ascii().is_empty() {
-        // It would mean the same URL again.
+        // An empty location would mean the same URL again.
         return Err(failed(Status::ProtocolError, "a redirect with an empty Location header".to_owned()));
     }
     match address::parse_redirect(url, location.as_bytes()) {
@@ -425,7 +426,7 @@ enum Phase {
     Body,
 }
 
-/// Sorts an error of the HTTP client. Its own text is not used, only that of what caused it.
+/// Maps an error of the HTTP client to a failure. The detail is the message of the innermost cause.
 fn failure(error: &(dyn StdError + 'static), is_connect: bool, phase: Phase) -> Failure {
     let mut io_kind = None;
     let mut is_tls = false;
@@ -442,7 +443,7 @@ fn failure(error: &(dyn StdError + 'static), is_connect: bool, phase: Phase) -> 
         is_tls |= current.is::<rustls::Error>();
         let wrapped = current.downcast_ref::<io::Error>();
         io_kind = wrapped.map(io::Error::kind).or(io_kind);
-        // An I/O error names what it wraps not as its source, but only so.
+        // An I/O error returns the error that it wraps from `get_ref`, not from `source`.
         cause = wrapped
             .and_then(io::Error::get_ref)
             .map(|inner| inner as &(dyn StdError + 'static))
@@ -472,20 +473,20 @@ fn failure(error: &(dyn StdError + 'static), is_connect: bool, phase: Phase) -> 
     Failure { is_unreached, ..Failure::new(status, last_cause(error)) }
 }
 
-/// Returns the innermost message of an error, which says most.
+/// Returns the message of the innermost cause of an error, which is the most specific.
 fn last_cause(error: &(dyn StdError + 'static)) -> String {
     let mut innermost = error;
     while let Some(cause) = innermost.source() {
         innermost = cause;
     }
     if is_of_authority(innermost) {
-        return "the server's certificate calls itself an authority, which the certificate of a server may not"
+        return "the server's certificate calls itself an authority, but a server's own certificate must not be one"
             .to_owned();
     }
     innermost.to_string()
 }
 
-/// Returns whether TLS failed since the certificate of a server is that of an authority.
+/// Returns whether TLS failed because the server's certificate is that of a certificate authority.
 fn is_of_authority(error: &(dyn StdError + 'static)) -> bool {
     let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
     let tls = inner.map_or_else(|| error.downcast_ref(), |inner| inner.downcast_ref());
@@ -501,7 +502,7 @@ impl Client {
         self.window = window;
     }
 
-    /// Less than the settings allow.
+    /// Sets a smaller room than the settings allow.
     pub(crate) fn set_room(&mut self, bytes: u64, folder: &Path) {
         self.room = BodyRoom::new(bytes, folder);
     }
@@ -516,7 +517,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// Names of a test's own.
+    /// A fixed table of host names and addresses.
     pub(crate) struct FixedNames(pub(crate) BTreeMap<String, Vec<IpAddr>>);
 
     impl Names for FixedNames {

@@ -1,8 +1,8 @@
-//! Content codings (RFC 9110, section 8.4.1): bodies that a server has packed for the way.
+//! Content codings (RFC 9110, section 8.4.1): bodies that a server has compressed for the transfer.
 //!
-//! Servers name codings that they have not used: a picture goes out as it is under
-//! `Content-Encoding: gzip`. So the bytes decide. What begins as a picture, or does not begin as
-//! its coding does, is taken as it is. Bytes behind the end of the packed data are passed over, as
+//! Some servers name codings that they have not used, and send an unpacked image with
+//! `Content-Encoding: gzip`. So the bytes decide. A body that begins like an image, or does not
+//! begin like its coding, is used as it is. Bytes after the end of the packed data are ignored, as
 //! browsers and `gzip -d` do.
 
 use std::fmt;
@@ -16,20 +16,21 @@ use hyper::header;
 use lynxdata_picture::begins_as_picture;
 use zstd::stream::raw::{DParameter, Decoder as ZstdDecoder, Operation};
 
-/// The codings that servers are told of. `deflate` is understood and not asked for, since servers
-/// mean two formats by it.
+/// The codings in the `Accept-Encoding` header. `deflate` is understood but not requested, because
+/// servers use the name for two formats.
 pub(crate) const ACCEPTED: &str = "gzip, br, zstd";
 
-/// Bytes that are unpacked at a time, so that a bomb is found out early.
+/// Bytes that are unpacked at a time. Small, so that a decompression bomb is detected early.
 const PIECE: usize = 16 << 10;
-/// First bytes by which it is told whether a body is packed at all: as many as the longest
-/// beginning of a picture, that of a bitmap.
+/// Number of first bytes that decide whether a body is packed at all: the length of the longest
+/// image signature, that of BMP.
 const FIRST_BYTES: usize = 18;
-/// Most codings that one body may have: curl's `MAX_ENCODE_STACK` (`lib/content_encoding.c`).
+/// Maximum number of codings of one body: curl's `MAX_ENCODE_STACK` (`lib/content_encoding.c`).
 const MOST_CODINGS: usize = 5;
 /// Largest window of zstd, as a power of two: 8 MiB, as RFC 9659 allows.
 const ZSTD_WINDOW_LOG: u32 = 23;
-/// Longest header of a gzip member, bytes: two texts and a field of at most 64 KiB.
+/// Longest accepted header of a gzip member, bytes. It holds two texts and a field of at most 64
+/// KiB.
 const LONGEST_GZIP_HEADER: usize = 256 << 10;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,8 +42,8 @@ enum Coding {
 }
 
 impl Coding {
-    /// Returns the coding of a name. `None` for others, such as `identity`, `none` or `utf-8`,
-    /// which change no bytes.
+    /// Returns the coding of a name; `None` for unknown names. Names such as `identity`, `none` or
+    /// `utf-8` change no bytes.
     fn of(name: &str) -> Option<Coding> {
         match name.trim().to_ascii_lowercase().as_str() {
             "gzip" | "x-gzip" => Some(Coding::Gzip),
@@ -60,7 +61,7 @@ pub(crate) struct Unpacking {
     /// The codings in the order in which they are undone.
     stages: Vec<Stage>,
     has_ended: bool,
-    /// Room for the bytes that the last of them unpacks.
+    /// Buffer for the unpacked bytes.
     output: Box<[u8]>,
 }
 
@@ -69,12 +70,12 @@ impl Unpacking {
     /// coding.
     ///
     /// # Errors
-    /// If they name more codings than anybody needs.
+    /// If they name more than [`MOST_CODINGS`] codings.
     pub(crate) fn of(headers: &HeaderMap) -> io::Result<Option<Unpacking>> {
         let values = headers.get_all(header::CONTENT_ENCODING).into_iter().filter_map(|value| value.to_str().ok());
         let mut codings: Vec<Coding> = values.flat_map(|value| value.split(',')).filter_map(Coding::of).collect();
         if codings.len() > MOST_CODINGS {
-            return Err(invalid(&format!("{} content codings of one body", codings.len())));
+            return Err(invalid(&format!("the answer names {} content codings, which is too many", codings.len())));
         }
         codings.reverse();
         let stages: Vec<Stage> = codings.into_iter().map(Stage::new).collect();
@@ -82,24 +83,24 @@ impl Unpacking {
         Ok((!stages.is_empty()).then(|| unpacking(stages)))
     }
 
-    /// Takes the next bytes of the body.
+    /// Adds the next bytes of the body.
     pub(crate) fn feed(&mut self, bytes: &[u8]) {
         if let Some(first) = self.stages.first_mut() {
             first.input.add(bytes);
         }
     }
 
-    /// Takes the end of the body.
+    /// Marks the end of the body.
     pub(crate) fn end(&mut self) {
         self.has_ended = true;
     }
 
-    /// Returns whether the end of the body has been taken.
+    /// Returns whether the end of the body has been marked.
     pub(crate) fn has_ended(&self) -> bool {
         self.has_ended
     }
 
-    /// Returns the next unpacked bytes; `None` if more of the body is needed, or at its end.
+    /// Returns the next unpacked bytes; `None` if more of the body is needed, or at the end.
     ///
     /// # Errors
     /// [`io::ErrorKind::UnexpectedEof`] if the packed data end too early, others if they are
@@ -110,8 +111,8 @@ impl Unpacking {
     }
 }
 
-/// Undoes codings until the last of them has brought some bytes, and says how many; 0 if it needs
-/// more.
+/// Undoes codings until the last one has unpacked some bytes. Returns their number; 0 if it needs
+/// more input.
 fn pull(stages: &mut [Stage], has_ended: bool, output: &mut [u8]) -> io::Result<usize> {
     let Some((last, before)) = stages.split_last_mut() else { return Ok(0) };
     loop {
@@ -133,14 +134,14 @@ fn pull(stages: &mut [Stage], has_ended: bool, output: &mut [u8]) -> io::Result<
 #[derive(Debug)]
 struct Stage {
     coding: Coding,
-    /// `None` until the first bytes have told what it is.
+    /// `None` until the first bytes have shown which format they have.
     decoder: Option<Decoder>,
     input: Input,
-    /// Whether nothing more can come of it.
+    /// Whether it can return no more bytes.
     is_over: bool,
 }
 
-/// Packed bytes of which the first have been used.
+/// Packed bytes; the first `used` of them have been consumed.
 #[derive(Debug, Default)]
 struct Input {
     bytes: Vec<u8>,
@@ -164,7 +165,7 @@ impl Stage {
         Stage { coding, decoder: None, input: Input::default(), is_over: false }
     }
 
-    /// Unpacks some bytes and says how many; 0 if there are none without more input.
+    /// Unpacks some bytes and returns their number; 0 if more input is needed.
     fn step(&mut self, input_ended: bool, output: &mut [u8]) -> io::Result<usize> {
         if self.decoder.is_none() {
             let first = self.input.rest();
@@ -185,7 +186,7 @@ impl Stage {
                 return Ok(0);
             }
             if read == 0 {
-                // Nothing comes any more.
+                // No more input will come, or the decoder accepts none.
                 if !is_empty {
                     return Err(invalid("the packed body cannot be unpacked"));
                 }
@@ -200,7 +201,7 @@ impl Stage {
 }
 
 enum Decoder {
-    /// Bytes that were not packed after all.
+    /// Bytes that are not packed.
     Plain,
     Gzip(Gzip),
     /// Deflate, and whether it has ended.
@@ -231,7 +232,7 @@ impl Decoder {
             Coding::Gzip if is_gzip(first) => Decoder::Gzip(Gzip::Header(Vec::new())),
             Coding::Zstd if is_zstd(first) => Decoder::Zstd(Zstd::new()?),
             Coding::Gzip | Coding::Zstd => Decoder::Plain,
-            // Some servers leave out the zlib format (RFC 1950) around the data.
+            // Some servers omit the zlib format (RFC 1950) around the deflated data.
             Coding::Deflate => Decoder::Deflate(Decompress::new(is_zlib(first)), false),
             Coding::Brotli if first.is_empty() => Decoder::Plain,
             Coding::Brotli => {
@@ -251,7 +252,7 @@ impl Decoder {
         }
     }
 
-    /// Unpacks some bytes. Returns how many were read and written.
+    /// Unpacks some bytes. Returns the numbers of bytes read and written.
     fn step(&mut self, input: &[u8], output: &mut [u8]) -> io::Result<(usize, usize)> {
         match self {
             Decoder::Plain => {
@@ -291,7 +292,8 @@ impl Decoder {
     }
 }
 
-/// Inflates some bytes. Returns how many were read and written, and whether that was the end.
+/// Inflates some bytes. Returns the numbers of bytes read and written, and whether the data have
+/// ended.
 fn inflate_some(inflate: &mut Decompress, input: &[u8], output: &mut [u8]) -> io::Result<(usize, usize, bool)> {
     let (read, written) = (inflate.total_in(), inflate.total_out());
     let status = inflate
@@ -301,16 +303,16 @@ fn inflate_some(inflate: &mut Decompress, input: &[u8], output: &mut [u8]) -> io
     Ok((read as usize, written as usize, status == Status::StreamEnd))
 }
 
-/// Members of the format of RFC 1952, one behind the other.
+/// Concatenated gzip members (RFC 1952).
 enum Gzip {
-    /// The bytes of the header of a member so far.
+    /// The bytes of a member's header so far.
     Header(Vec<u8>),
     Data(Decompress, Crc),
-    /// The checksum and the length that were found, and what there is of those that are written.
+    /// The computed checksum and length, and the bytes of the trailer so far.
     Trailer(Crc, Vec<u8>),
-    /// Behind a member, where another one may begin.
+    /// After a member, where another one may begin.
     Between,
-    /// Behind the last one. What follows is no gzip.
+    /// After the last member. What follows is not gzip.
     Ended,
 }
 
@@ -322,7 +324,7 @@ impl Gzip {
                 header.extend_from_slice(input);
                 let Some(length) = gzip_header_length(header)? else {
                     if header.len() > LONGEST_GZIP_HEADER {
-                        return Err(invalid("the gzip header has no end"));
+                        return Err(invalid("the gzip header is too long"));
                     }
                     return Ok((input.len(), 0));
                 };
@@ -364,28 +366,27 @@ impl Gzip {
     }
 }
 
-/// The two bytes that a member begins with.
+/// The magic bytes of a gzip member.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
 fn is_gzip(first: &[u8]) -> bool {
     first.starts_with(&GZIP)
 }
 
-/// Returns whether data begin as zlib: a method of 8, a window that is possible, and a checksum
-/// over both bytes (RFC 1950, section 2.2).
+/// Returns whether data begin with a zlib header: method 8, a valid window size, and a correct
+/// check value over both bytes (RFC 1950, section 2.2).
 fn is_zlib(first: &[u8]) -> bool {
     let &[method, flags, ..] = first else { return false };
     method & 15 == 8 && method >> 4 <= 7 && u16::from_be_bytes([method, flags]).is_multiple_of(31)
 }
 
-/// Returns whether data begin as Zstandard: a frame, or one that is to be skipped (RFC 8878,
-/// section 3.1).
+/// Returns whether data begin with a Zstandard frame or a skippable frame (RFC 8878, section 3.1).
 fn is_zstd(first: &[u8]) -> bool {
     matches!(first, [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..])
 }
 
-/// Returns how long the header of a member is (RFC 1952, section 2.3); `None` if there is more of
-/// it.
+/// Returns the length of a member's header (RFC 1952, section 2.3); `None` if it is not complete
+/// yet.
 fn gzip_header_length(header: &[u8]) -> io::Result<Option<usize>> {
     const DEFLATE: u8 = 8;
     // The bits of the flags.
@@ -415,10 +416,10 @@ fn gzip_header_length(header: &[u8]) -> io::Result<Option<usize>> {
     Ok((header.len() >= length).then_some(length))
 }
 
-/// Frames of zstd, one behind the other.
+/// Concatenated Zstandard frames.
 struct Zstd {
     decoder: ZstdDecoder<'static>,
-    /// Whether a frame has ended, behind which another one may begin.
+    /// Whether a frame has ended, so that another one may begin.
     is_between: bool,
     has_ended: bool,
 }
@@ -459,7 +460,7 @@ mod tests {
 
     use super::*;
 
-    /// Begins as no picture does.
+    /// Bytes that do not begin like an image.
     fn text() -> Vec<u8> {
         (0..20_000_u32).flat_map(|number| (number * number).to_le_bytes()).collect()
     }
@@ -492,7 +493,7 @@ mod tests {
         zstd::stream::encode_all(bytes, 1).unwrap()
     }
 
-    /// The bytes that come of a body which arrives in chunks.
+    /// Returns the unpacked bytes of a body that arrives in chunks.
     fn unpack(coding: &str, body: &[u8], chunk: usize) -> io::Result<Vec<u8>> {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_ENCODING, coding.parse().unwrap());
@@ -559,7 +560,7 @@ mod tests {
                 assert_eq!(unpack(coding, picture, chunk).unwrap(), picture, "{coding}");
             }
         }
-        // Packed once, and said to be packed twice.
+        // Packed once, although the header names two codings.
         assert_eq!(unpack("gzip, gzip", &gzip(picture), 64).unwrap(), picture);
         for (coding, body) in [("gzip", &b"<html>not here</html>"[..]), ("zstd", b"no"), ("gzip", b""), ("br", b"")] {
             assert_eq!(unpack(coding, body, 3).unwrap(), body, "{coding}");

@@ -1,4 +1,4 @@
-//! The settings of a download, as they stand in the recipe.
+//! The settings of a download, as in the recipe.
 
 use lynxdata_picture::{Check, Encode, Resize};
 use std::net::{IpAddr, SocketAddr};
@@ -9,120 +9,119 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// Settings for fetching and storing pictures.
+/// Settings for downloading and storing images.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[expect(clippy::struct_excessive_bools, reason = "they are independent switches of the recipe")]
 pub struct DownloadConfig {
     /// Rows of the source that are downloaded, committed and resumed together; 1 to 100,000.
     pub rows_per_part: usize,
-    /// URLs in flight at once, over all parts; 1 to 10,000.
+    /// Maximum number of URLs in flight, over all parts; 1 to 10,000.
     pub concurrency: usize,
     /// Total time for one URL: name resolution, connecting, redirects, all attempts and their
     /// bodies; seconds.
     pub timeout_seconds: f64,
-    /// Attempts after the first, for failures that may pass (see the statuses that are retryable);
-    /// at most 20.
+    /// Further attempts after the first one fails with a temporary failure (a status that is
+    /// retryable); at most 20.
     pub retries: u32,
-    /// Least speed of a body; bytes per second, over any ten seconds. A URL that stays below it
+    /// Minimum speed of a body, over every ten seconds; bytes per second. A URL that stays below it
     /// ends with `timeout` and is not tried again; 0 for no limit.
     pub min_bytes_per_second: u64,
-    /// Largest body that is accepted, after content decoding; bytes.
+    /// Maximum size of a body, after content decoding; bytes.
     pub max_bytes: u64,
-    /// Bodies that are in memory at once, over all URLs in flight; bytes. What has no room waits,
-    /// which does not count for the timeout, or goes through a file in the run folder if it has
-    /// begun already.
+    /// Memory for bodies, over all URLs in flight; bytes. A body that finds no room waits, which
+    /// does not count towards the timeout. A body that has begun to arrive continues in a file in
+    /// the run folder.
     pub max_bytes_in_flight: u64,
-    /// Largest picture that is decoded, width times height as its header says; pixels.
+    /// Maximum size of an image that is decoded, width times height by its header; pixels.
     pub max_pixels: u64,
-    /// Least length of the shorter side of a picture as served, pixels; 0 for no limit. A picture
-    /// beyond this limit or one of the next two ends with `unwanted_size`, before it is decoded if
-    /// its file is whole.
+    /// Minimum length of the shorter side of an image as served, pixels; 0 for no limit. An image
+    /// outside this limit or one of the next two ends with `unwanted_size`. If its file is
+    /// complete, it is not even decoded.
     pub min_side: u32,
-    /// Most pixels of a picture as served, width times height; 0 for no limit.
+    /// Maximum area of an image as served, width times height in pixels; 0 for no limit.
     pub max_area: u64,
-    /// Most times that the longer side of a picture as served has the length of the shorter one; 0
-    /// for no limit.
+    /// Maximum ratio of the longer to the shorter side of an image as served; 0 for no limit.
     pub max_aspect_ratio: f64,
-    /// The `User-Agent` header; say who you are, best with an address where you can be reached.
+    /// The `User-Agent` header. Say who you are, preferably with a contact address.
     pub user_agent: String,
     /// Whether loopback, private and other special addresses may be connected to. Needed for a
-    /// server in the own network.
+    /// server in your own network.
     pub allow_private_addresses: bool,
-    /// PEM file of certificate authorities that are trusted besides the system's.
+    /// PEM file with certificate authorities that are trusted in addition to the system's.
     pub ca_file: Option<PathBuf>,
     /// Name servers to ask instead of the system's: addresses such as `9.9.9.9` or
-    /// `[2620:fe::fe]:53`. The next one is asked when one fails.
+    /// `[2620:fe::fe]:53`. If one fails, the next one is asked.
     pub dns_servers: Vec<String>,
     /// Total time for the resolution of one host name, over all name servers; seconds. A name that
     /// takes longer ends with `dns_error`.
     pub dns_timeout_seconds: f64,
-    /// A proxy for all requests, `http://`, `https://` or `socks5://`. It resolves names and
-    /// connects in our place, so that private addresses are only refused where URLs write them out.
-    /// Proxies named by the environment are not used.
+    /// A proxy for all requests, `http://`, `https://` or `socks5://`. The proxy resolves names and
+    /// connects, so private addresses are only refused where a URL contains the address itself.
+    /// Proxies from environment variables are not used.
     pub proxy: Option<String>,
-    /// The change to the pictures: `keep` stores the bytes as served; `shorter` and `longer` scale
-    /// that side to `size` and keep the aspect ratio; `centre_crop` scales the shorter side to
-    /// `size` and cuts out the square at the centre; `border` scales the longer side to `size` and
-    /// pads with white to a square. img2dataset's names `no`, `keep_ratio`, `keep_ratio_largest`
-    /// and `center_crop` are understood as well. Pictures that need no change keep their bytes in
-    /// every mode.
+    /// How images are resized: `keep` stores the bytes as served; `shorter` and `longer` scale that
+    /// side to `size` and keep the aspect ratio; `centre_crop` scales the shorter side to `size`
+    /// and cuts out the square at the centre; `border` scales the longer side to `size` and pads
+    /// with white to a square. img2dataset's names `no`, `keep_ratio`, `keep_ratio_largest` and
+    /// `center_crop` are accepted as well. Images that need no change keep their bytes in every
+    /// mode.
     pub resize: Resize,
-    /// The check that a picture is whole, with `resize = "keep"`: `pixels` decodes it; `structure`
-    /// follows the parts of its file from the header to the end, which is many times faster and
-    /// finds what is cut off, but not what is damaged inside.
+    /// How an image is checked with `resize = "keep"`: `pixels` decodes it; `structure` only
+    /// follows the parts of its file from the header to the end. This is many times faster and
+    /// finds files that are cut off, but not files that are damaged inside.
     pub check: Check,
     /// Length of the side that `resize` scales, or of the square that it makes; pixels, 1 to
     /// 16,384. Without effect with `resize = "keep"`.
     pub size: u32,
-    /// Whether pictures that are not larger than `size` are left as they are instead of being
-    /// enlarged, cropped or padded. What counts is the shorter side for `shorter` and
-    /// `centre_crop`, the longer side for `longer` and `border`.
+    /// Whether images that are not larger than `size` are left unchanged instead of being enlarged,
+    /// cropped or padded. The shorter side is compared for `shorter` and `centre_crop`, the longer
+    /// side for `longer` and `border`.
     pub only_if_larger: bool,
-    /// Format of pictures that had to be changed: `jpeg` (or `jpg`), `png`, or `webp`, which is
+    /// Format of images that had to be changed: `jpeg` (or `jpg`), `png`, or `webp`, which is
     /// always lossless.
     pub encode: Encode,
     /// Quality of JPEG encoding, 1 to 100; `png` and `webp` are lossless and ignore it.
     pub quality: u8,
-    /// Share of failed rows, 0 to 1, above which a run that has finished exits with code 3; with 1
-    /// it never does.
+    /// Share of failed rows, 0 to 1, above which a finished run exits with code 3; with 1 it never
+    /// does.
     pub max_failed_fraction: f64,
-    /// Directives of `X-Robots-Tag` by which a server keeps its pictures out of the pool, for
-    /// everyone or for the first word of `user_agent`; the header `TDM-Reservation: 1` does so too.
-    /// With an empty list nothing is kept out.
+    /// Directives of `X-Robots-Tag` by which a server keeps its images out of the pool, addressed
+    /// to everyone or to the product name (first word) of `user_agent`. The header
+    /// `TDM-Reservation: 1` does so too. With an empty list neither header is obeyed.
     pub opt_out_directives: Vec<String>,
-    /// Whether the `robots.txt` of every host is asked and obeyed, for the first word of
-    /// `user_agent`. What it disallows ends with `opted_out`.
+    /// Whether the `robots.txt` of every host is fetched and obeyed, for the product name (first
+    /// word) of `user_agent`. A URL that it disallows ends with `opted_out`.
     pub robots_txt: bool,
-    /// Rows of one host and port in flight at once, by their URLs (redirects stay with the host
-    /// that sent them); 0 to 10,000, 0 for no limit.
+    /// Maximum number of rows in flight for one host and port, by the URLs of the rows (a redirect
+    /// counts for the host that sent it); 0 to 10,000, 0 for no limit.
     pub requests_per_host: usize,
-    /// Requests to one host and port per second, on average and without bursts; 0 for no limit.
+    /// Maximum number of requests to one host and port per second, without bursts; 0 for no limit.
     pub requests_per_second_per_host: f64,
-    /// Rows in a row that a host may leave without any answer (`dns_error`, `connect_error`,
-    /// `tls_error`, `timeout`) or turn away (`rate_limited`) before its rows fail without an
-    /// attempt, but for one a minute, whose success brings the others back; 0 for no limit. A host
-    /// that has answered before and cannot be connected to any more is expected back for 30
-    /// seconds: it is tried once a second, and its rows fail only after that. Which rows of such a
-    /// host are still tried depends on the order of answers, so that what becomes of them may
-    /// differ between two runs.
+    /// Number of consecutive rows without any answer (`dns_error`, `connect_error`, `tls_error`,
+    /// `timeout`) or with `rate_limited` after which a host is given up; 0 for never. Rows of a
+    /// host that was given up fail without an attempt. One row a minute still tries the host, and
+    /// if it succeeds, the host is used again. A host that has answered before and can no longer be
+    /// connected to is expected back for 30 seconds: it is tried once a second, and its rows fail
+    /// only after that. Which rows of such a host are tried depends on the order of answers, so
+    /// their outcomes may differ between two runs.
     pub host_failure_limit: u32,
     /// Whether bodies are compared with the digests in a column `sha256`, `sha512` or `md5` of the
-    /// source, if it has one; in hexadecimal, in base64, or as bytes. A body with another digest
-    /// ends with `hash_mismatch`. A row whose cell is empty is not compared, nor is one whose cell
-    /// holds no digest, of which a warning tells, nor a picture that is already there.
+    /// source, if it has one. Digests may be in hexadecimal, in base64, or bytes. A body with
+    /// another digest ends with `hash_mismatch`. Not compared are rows with an empty cell, rows
+    /// whose cell holds no digest (a warning reports these), and images that exist already.
     pub verify_hash: bool,
-    /// Column with boxes to blur, such as faces: for every picture a list of `[left, top, right,
-    /// bottom]`, from 0 to 1 of its width and height.
+    /// Column with boxes to blur, such as faces: for every image a list of `[left, top, right,
+    /// bottom]`, as fractions from 0 to 1 of its width and height.
     pub blur_boxes: Option<String>,
-    /// File format of the pool. `webdataset` and `files` are for lists that need nothing but
-    /// downloading: the later stages want `parquet`.
+    /// File format of the pool. `webdataset` and `files` are for lists that only need to be
+    /// downloaded: the later stages need `parquet`.
     pub format: PoolFormat,
 }
 
-/// The settings that decide which pairs there are and what is stored of them, as they go into the
-/// fingerprints of parts; the others of [`DownloadConfig`] say how to ask servers and when to give
-/// up.
+/// The settings that decide which pairs there are and what is stored of them. They enter the
+/// fingerprints of parts. The other settings of [`DownloadConfig`] say how to ask servers and when
+/// to give up.
 #[derive(Debug, Serialize)]
 #[expect(clippy::struct_excessive_bools, reason = "they are independent switches of the recipe")]
 pub struct StoredSettings<'a> {
@@ -146,19 +145,19 @@ pub struct StoredSettings<'a> {
     format: PoolFormat,
 }
 
-/// The form in which the pairs of the pool are stored.
+/// The file format in which the pairs of the pool are stored.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PoolFormat {
     /// Parquet with an `Image` column, which Hugging Face `datasets` opens.
     #[default]
     Parquet,
-    /// One tar file a part for the `webdataset` package, and beside it the other columns as
-    /// Parquet. In it all pictures have the suffix of `encode`, whatever their formats are, since
-    /// `datasets` opens no archive of several; the JSON of each says its format.
+    /// One tar file per part for the `webdataset` package, and beside it the other columns as
+    /// Parquet. All images in it have the suffix of `encode`, whatever their formats are, because
+    /// `datasets` opens no archive with several suffixes. The JSON of each image gives its format.
     Webdataset,
-    /// One folder a part with a picture, a caption and a JSON file a pair, and beside it the other
-    /// columns as Parquet.
+    /// One folder per part with an image, a caption and a JSON file per pair, and beside it the
+    /// other columns as Parquet.
     Files,
 }
 
@@ -261,8 +260,8 @@ impl DownloadConfig {
         Ok(())
     }
 
-    /// Returns the settings that parts depend on. A new setting has to be put on one side or the
-    /// other here, or the crate does not compile.
+    /// Returns the settings that parts depend on. Every new setting must be assigned to one of the
+    /// two groups here; otherwise the crate does not compile.
     pub fn stored(&self) -> StoredSettings<'_> {
         let DownloadConfig {
             rows_per_part,
@@ -320,7 +319,7 @@ impl DownloadConfig {
         }
     }
 
-    /// Returns `dns_servers` as addresses. Those without a port get that of DNS, 53.
+    /// Returns `dns_servers` as addresses. The default port is that of DNS, 53.
     pub(crate) fn name_servers(&self) -> Result<Vec<SocketAddr>> {
         const DNS_PORT: u16 = 53;
         let parse = |text: &String| {

@@ -1,4 +1,4 @@
-//! Connections: to addresses that passed the guard only, or to a proxy; and TLS.
+//! Connections with TLS: only to addresses that passed the guard, or to a proxy.
 
 use std::io;
 use std::net::SocketAddr;
@@ -33,19 +33,20 @@ use crate::{Error, Result};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Number of answers that a connection has brought.
+/// Number of answers that came over a connection.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Answers(pub(crate) Arc<AtomicU32>);
 
-/// Makes the connections of a client: TLS over [`Route`].
+/// Opens the connections of a client: TLS over [`Route`].
 pub(crate) type Connector = HttpsConnector<Route>;
 
-/// Returns a connector that asks `names` for addresses, connects to those that `policy` does not
-/// refuse, or to the proxy, whatever its address, and trusts the system's authorities and those of
-/// `ca_file`. The addresses of a name share `patience`: each is tried for its part of it.
+/// Returns a connector. It asks `names` for addresses and connects to those that `policy` does not
+/// refuse, or to the proxy, whatever its address. It trusts the system's certificate authorities
+/// and those of `ca_file`. `patience` is the connect timeout of a name, which its addresses share
+/// equally.
 ///
 /// # Errors
-/// An unreadable `ca_file`, no authority at all, or a proxy that is none.
+/// If `ca_file` is unreadable or unusable, or if there is no certificate authority at all.
 pub(crate) fn connector(
     names: Arc<dyn Names>,
     policy: Policy,
@@ -53,7 +54,7 @@ pub(crate) fn connector(
     ca_file: Option<&Path>,
     patience: Duration,
 ) -> Result<Connector> {
-    // Where the proxy is comes from whoever runs this, not from a list of URLs.
+    // The address of the proxy comes from the user, not from a list of URLs, so it is trusted.
     let policy = if proxy.is_some() { guard::refuse_nothing } else { policy };
     let mut tcp = HttpConnector::new_with_resolver(GuardedNames { names, policy });
     tcp.set_connect_timeout(Some(patience));
@@ -75,8 +76,7 @@ pub(crate) fn connector(
     Ok(HttpsConnector::from((route, tls)))
 }
 
-/// Returns the authorities that servers are believed by: those of the system, loaded once, and
-/// those of a PEM file.
+/// Returns the trusted certificate authorities: those of the system and those of a PEM file.
 fn authorities(ca_file: Option<&Path>) -> Result<RootCertStore> {
     let mut store = RootCertStore::empty();
     let system = rustls_native_certs::load_native_certs();
@@ -87,9 +87,9 @@ fn authorities(ca_file: Option<&Path>) -> Result<RootCertStore> {
         let before = store.len();
         for certificate in CertificateDer::pem_slice_iter(&pem) {
             let certificate = certificate.map_err(|error| unusable(&format!("is not a PEM file: {error}")))?;
-            store
-                .add(certificate)
-                .map_err(|error| unusable(&format!("holds a certificate that is no authority: {error}")))?;
+            store.add(certificate).map_err(|error| {
+                unusable(&format!("holds a certificate that cannot be used as an authority: {error}"))
+            })?;
         }
         if store.len() == before {
             return Err(unusable("holds no PEM certificate"));
@@ -97,13 +97,14 @@ fn authorities(ca_file: Option<&Path>) -> Result<RootCertStore> {
     }
     if store.is_empty() {
         let unreadable = system.errors.first().map(|error| format!(" ({error})"));
-        let reason = format!("no certificate authority is known{}", unreadable.unwrap_or_default());
+        let reason = format!("there is no trusted certificate authority{}", unreadable.unwrap_or_default());
         return Err(Error::Client { reason });
     }
     Ok(store)
 }
 
-/// A proxy that resolves names and connects in our place. Not to be printed: it has the password.
+/// A proxy that resolves names and connects for us. It must not be printed, because it holds the
+/// password.
 pub(crate) struct Proxy {
     /// Without user and password.
     uri: Uri,
@@ -112,11 +113,11 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// Reads `http://`, `https://`, `socks5://` or `socks5h://`, a host, and perhaps a user with a
-    /// password and a port.
+    /// Parses `http://`, `https://`, `socks5://` or `socks5h://`, a host, and optionally a user
+    /// with a password and a port.
     ///
     /// # Errors
-    /// Says what is wrong, without the password.
+    /// Describes what is wrong, without the password.
     pub(crate) fn parse(text: &str) -> std::result::Result<Proxy, String> {
         let url = Url::parse(text).map_err(|error| format!("is not a proxy URL: {error}"))?;
         let (is_socks, port) = match url.scheme() {
@@ -137,7 +138,7 @@ impl Proxy {
         Ok(Proxy { uri, is_socks, user: user_of(&url) })
     }
 
-    /// Returns what a request for an `http` URL carries for the proxy.
+    /// Returns the `Proxy-Authorization` value of requests for `http` URLs.
     pub(crate) fn authorization(&self) -> Option<HeaderValue> {
         if self.is_socks {
             return None;
@@ -163,7 +164,7 @@ impl Proxy {
     }
 }
 
-/// Returns the header by which a user and a password are sent (RFC 7617).
+/// Returns the header value that sends a user and a password (Basic authentication, RFC 7617).
 pub(crate) fn basic_authorization(user: &str, password: &str) -> HeaderValue {
     let encoded = BASE64_STANDARD.encode(format!("{user}:{password}"));
     let mut value = HeaderValue::try_from(format!("Basic {encoded}")).expect("base64 is ASCII");
@@ -171,7 +172,7 @@ pub(crate) fn basic_authorization(user: &str, password: &str) -> HeaderValue {
     value
 }
 
-/// Returns the user name and the password of a URL, as they are sent.
+/// Returns the user name and the password of a URL, percent-decoded.
 pub(crate) fn user_of(url: &Url) -> Option<(String, String)> {
     let decoded = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
     let is_there = !url.username().is_empty() || url.password().is_some();
@@ -180,11 +181,11 @@ pub(crate) fn user_of(url: &Url) -> Option<(String, String)> {
 
 type ToProxy = HttpsConnector<HttpConnector<GuardedNames>>;
 
-/// The first receiver of the bytes of a request.
+/// Where connections go first: directly to the target, or to a proxy.
 #[derive(Clone)]
 pub(crate) enum Route {
     Direct(HttpConnector<GuardedNames>),
-    /// A proxy. Requests that are not encrypted name their whole URL; the rest goes through a
+    /// An HTTP proxy. Requests without TLS go to the proxy with their full URL; others go through a
     /// tunnel.
     Proxy {
         uri: Uri,
@@ -200,7 +201,7 @@ impl Service<Uri> for Route {
     type Future = BoxFuture<'static, std::result::Result<Stream, BoxError>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<std::result::Result<(), BoxError>> {
-        Poll::Ready(Ok(())) // as all of these are
+        Poll::Ready(Ok(())) // all of these are always ready
     }
 
     fn call(&mut self, target: Uri) -> Self::Future {
@@ -228,10 +229,10 @@ impl Service<Uri> for Route {
     }
 }
 
-/// A connection without the TLS of its target.
+/// A connection, below the TLS layer of the target.
 pub(crate) struct Stream {
     io: MaybeHttpsStream<TokioIo<TcpStream>>,
-    /// Whether a proxy is at the other end that has to be told whole URLs.
+    /// Whether the other end is a proxy that needs full URLs in requests.
     asks_proxy: bool,
     answers: Answers,
 }
@@ -278,8 +279,8 @@ impl Write for Stream {
     }
 }
 
-/// Hands out only addresses that pass the guard. What is checked is what is connected to: there is
-/// no second look-up in between that could answer differently.
+/// Returns only addresses that pass the guard. The checked addresses are the ones that are
+/// connected to: there is no second look-up in between that could answer differently.
 #[derive(Clone)]
 pub(crate) struct GuardedNames {
     names: Arc<dyn Names>,
@@ -303,7 +304,7 @@ impl Service<Name> for GuardedNames {
             let (mut allowed, mut refused) = (Vec::new(), None);
             for address in addresses {
                 match guard::check(address, policy) {
-                    Ok(address) => allowed.push(SocketAddr::new(address, 0)), // the connector puts the port in
+                    Ok(address) => allowed.push(SocketAddr::new(address, 0)), // the connector sets the port
                     Err(error) => refused = refused.or(Some(error)),
                 }
             }
@@ -361,7 +362,7 @@ mod tests {
         {
             assert!(Proxy::parse(text).is_err(), "{text}");
         }
-        // Of RFC 7617, section 2.
+        // The example of RFC 7617, section 2.
         assert_eq!(basic_authorization("Aladdin", "open sesame"), "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
     }
 }

@@ -1,19 +1,19 @@
-//! The time that a row has left.
+//! The time budget of a row.
 
 use std::future::Future;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-/// A clock that runs only while the row has the network's attention, and stands still while it
-/// waits for something of our own.
+/// A clock that runs only while the row uses the network. It stops while the row waits for our own
+/// limits, such as permits.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadline {
     total: Duration,
     left: Duration,
 }
 
-/// The time is over.
+/// The deadline has passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Passed;
 
@@ -22,7 +22,7 @@ impl Deadline {
         Deadline { total, left: total }
     }
 
-    /// Returns the time that the row had in the beginning.
+    /// Returns the time that the row had at the beginning.
     pub(crate) fn total(self) -> Duration {
         self.total
     }
@@ -31,17 +31,17 @@ impl Deadline {
         self.left
     }
 
-    /// Returns the time that the clock has run.
+    /// Returns the time that has been used.
     pub(crate) fn spent(self) -> Duration {
         self.total.saturating_sub(self.left)
     }
 
-    /// Takes time away.
+    /// Reduces the time that is left.
     pub(crate) fn spend(&mut self, time: Duration) {
         self.left = self.left.saturating_sub(time);
     }
 
-    /// Runs the clock until `work` is done or the time is over.
+    /// Runs `work` until it is done or no time is left. The clock runs meanwhile.
     pub(crate) async fn run<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Passed> {
         let begin = Instant::now();
         let result = timeout(self.left, work).await;

@@ -1,11 +1,11 @@
-//! Digests that a source promises for its pictures.
+//! Digests that a source gives for its images.
 //!
-//! A domain that has expired can be bought and serve other pictures under the old URLs; a digest in
-//! the list is the known defence (Carlini et al., arXiv 2302.10149).
+//! An expired domain can be bought by someone who then serves other images under the old URLs.
+//! Digests in the list protect against this (Carlini et al., arXiv 2302.10149).
 //!
-//! Lists write digests in many ways: in hexadecimal, in base64 as object stores and Open Images
-//! do, with the name of the algorithm in front as container registries and web pages do. A cell
-//! that is none of these promises nothing. Its picture is not compared, and the cell is counted.
+//! Lists write digests in many ways: in hexadecimal, in base64 as object stores and Open Images do,
+//! or with the name of the algorithm in front as container registries and web pages do. A cell in
+//! none of these forms is ignored: its image is not compared, and the cell is counted.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -20,12 +20,12 @@ use sha2::{Digest, Sha256, Sha512};
 
 use crate::address;
 
-/// Returns SHA-256 as 64 hexadecimal digits, as the column `sha256` of the pool has it.
+/// Returns the SHA-256 digest as 64 hexadecimal digits, as in the column `sha256` of the pool.
 pub fn sha256(bytes: &[u8]) -> String {
     in_hexadecimal(&Sha256::digest(bytes))
 }
 
-/// Writes bytes in hexadecimal digits, lower case.
+/// Returns bytes as lower-case hexadecimal digits.
 fn in_hexadecimal(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digits = bytes.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
@@ -42,7 +42,7 @@ enum Algorithm {
 impl Algorithm {
     const ALL: [Algorithm; 3] = [Algorithm::Md5, Algorithm::Sha256, Algorithm::Sha512];
 
-    /// Returns the digest of a name, also as in `SHA-256`.
+    /// Returns the algorithm of a name. Case, hyphens and underscores are ignored, as in `SHA-256`.
     fn of(name: &str) -> Option<Algorithm> {
         let name = name.to_ascii_lowercase().replace(['-', '_'], "");
         Algorithm::ALL.into_iter().find(|algorithm| algorithm.name() == name)
@@ -71,7 +71,7 @@ pub(crate) fn is_digest_column(name: &str) -> bool {
     Algorithm::of(name.trim_start_matches("source_")).is_some()
 }
 
-/// A column of a source with one digest a row, as text or as bytes.
+/// A column of a source with one digest per row, as text or as bytes.
 #[derive(Debug)]
 pub(crate) struct DigestColumn<'a> {
     name: &'a str,
@@ -79,11 +79,11 @@ pub(crate) struct DigestColumn<'a> {
     digests: &'a dyn Array,
 }
 
-/// Returns the columns that are named as those of digests are.
+/// Returns the columns that hold digests by their names.
 pub(crate) fn columns(rows: &RecordBatch) -> Vec<DigestColumn<'_>> {
     let schema = rows.schema_ref();
     let columns = schema.fields().iter().zip(rows.columns()).filter_map(|(field, digests)| {
-        // The pool has a `sha256` of its own, so the source's bears a prefix there, see
+        // The pool has its own column `sha256`, so the source's column gets a prefix; see
         // `source::plan`.
         let name = field.name().trim_start_matches("source_");
         let algorithm = Algorithm::of(name)?;
@@ -93,8 +93,8 @@ pub(crate) fn columns(rows: &RecordBatch) -> Vec<DigestColumn<'_>> {
 }
 
 impl DigestColumn<'_> {
-    /// Returns what the row promises; `None` if its cell is empty or holds no digest, which is
-    /// counted.
+    /// Returns the digest that a row gives; `None` if its cell is empty or holds no digest. Cells
+    /// that are not empty are counted in `seen`.
     pub(crate) fn expected(&self, row: usize, seen: &SeenDigests) -> Option<ExpectedDigest> {
         if self.digests.is_null(row) {
             return None;
@@ -117,7 +117,7 @@ impl DigestColumn<'_> {
                 }
                 let own = |bytes: &[u8]| ExpectedDigest { algorithm: self.algorithm, digest: bytes.to_vec() };
                 let is_raw = bytes.len() == self.algorithm.length();
-                // Some writers keep the text of a digest as bytes.
+                // Some writers store the text of a digest as bytes.
                 let of_text = || std::str::from_utf8(bytes).ok().and_then(|text| parse(text, self.algorithm));
                 (is_raw.then(|| own(bytes)).or_else(of_text), format!("{} bytes", bytes.len()))
             }
@@ -129,14 +129,14 @@ impl DigestColumn<'_> {
     }
 }
 
-/// Characters of a cell that are shown in a warning.
+/// Maximum number of characters of a cell that a warning shows.
 const LONGEST_EXAMPLE: usize = 40;
 
-/// Reads a digest of `algorithm`, or of the one that the text names in front.
+/// Parses a digest of `algorithm`, or of the algorithm that the text names as a prefix.
 fn parse(text: &str, algorithm: Algorithm) -> Option<ExpectedDigest> {
     let is_around = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`');
     let text = text.trim_matches(is_around);
-    let text = text.strip_prefix("b'").unwrap_or(text); // bytes as Python shows them
+    let text = text.strip_prefix("b'").unwrap_or(text); // Python's notation of bytes
     // As in `sha256:…` (OCI), `sha256-…` (subresource integrity), `SHA-256=…` (RFC 3230).
     let named = Algorithm::ALL.into_iter().find_map(|algorithm| {
         let rest = strip_name(text, algorithm.name())?;
@@ -148,7 +148,7 @@ fn parse(text: &str, algorithm: Algorithm) -> Option<ExpectedDigest> {
     Some(ExpectedDigest { algorithm, digest })
 }
 
-/// Returns what stands behind a name and one of `:`, `-` and `=`. The name may have a hyphen, as
+/// Returns the text after a name and one of `:`, `-` and `=`. The name may have a hyphen, as in
 /// `sha-256`.
 fn strip_name<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let mut rest = text.chars();
@@ -165,8 +165,8 @@ fn strip_name<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     rest.strip_prefix([':', '-', '='])
 }
 
-/// Returns the bytes of `length` pairs of hexadecimal digits, which may have `0x` in front and `:`,
-/// `-` or spaces between them.
+/// Decodes `length` pairs of hexadecimal digits, which may have `0x` in front and `:`, `-` or
+/// spaces between them.
 fn from_hexadecimal(text: &str, length: usize) -> Option<Vec<u8>> {
     let text = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")).unwrap_or(text);
     let digits = text.chars().filter(|c| !matches!(c, ':' | '-' | ' '));
@@ -174,8 +174,8 @@ fn from_hexadecimal(text: &str, length: usize) -> Option<Vec<u8>> {
     (digits.len() == 2 * length).then(|| digits.as_chunks::<2>().0.iter().map(|[high, low]| high << 4 | low).collect())
 }
 
-/// Returns the `length` bytes of a text in either alphabet of base64, with padding or without (RFC
-/// 4648).
+/// Decodes `length` bytes from base64 in the standard or the URL-safe alphabet, with or without
+/// padding (RFC 4648).
 fn from_base64(text: &str, length: usize) -> Option<Vec<u8>> {
     const GENEROUS: GeneralPurposeConfig =
         GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
@@ -192,10 +192,10 @@ pub(crate) struct ExpectedDigest {
 }
 
 impl ExpectedDigest {
-    /// Compares a body, whose SHA-256 is known already.
+    /// Checks a body, whose SHA-256 is known already.
     ///
     /// # Errors
-    /// Says what the body has instead.
+    /// Names the digest that the body has instead.
     pub(crate) fn check(&self, body: &[u8], sha256: &str) -> Result<(), String> {
         let found = match self.algorithm {
             Algorithm::Md5 => in_hexadecimal(&Md5::digest(body)),
@@ -210,8 +210,8 @@ impl ExpectedDigest {
     }
 }
 
-/// Numbers of cells that were digests, by column. What is not one is told: when a column shows the
-/// first such cell, and all of them at the end.
+/// Counts of cells that were digests and that were not, by column. A warning is logged at the first
+/// cell of a column that is not a digest, and another with the totals at the end.
 #[derive(Debug, Default)]
 pub(crate) struct SeenDigests(Mutex<BTreeMap<String, Seen>>);
 
@@ -237,23 +237,23 @@ impl SeenDigests {
             tracing::warn!(
                 column = column.name,
                 cell,
-                "a cell is no {} digest in hexadecimal or base64; pictures of such rows are not compared",
+                "a cell is not a {} digest in hexadecimal or base64; images of such rows are not compared",
                 column.algorithm.name()
             );
         }
     }
 
-    /// Returns what is to be said of each column that has cells that are no digests.
+    /// Returns a message for each column with cells that are not digests.
     fn told(&self) -> Vec<String> {
         let columns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let of_column = |(name, seen): (&String, &Seen)| match seen {
             Seen { others: 0, .. } => None,
             Seen { digests: 0, others } => Some(format!(
-                "column {name} holds no digest in any of its {others} cells, so no picture was compared; \
-                 rename the column, or set verify_hash to false, if it is about something else"
+                "column {name} holds no digest in any of its {others} cells, so no image was compared; \
+                 if it is not a column of digests, rename it or set verify_hash to false"
             )),
             Seen { digests, others } => Some(format!(
-                "{others} of {} cells of column {name} are no digests, so their pictures were not compared",
+                "{others} of {} cells of column {name} are not digests, so their images were not compared",
                 digests + others
             )),
         };
@@ -262,7 +262,7 @@ impl SeenDigests {
 }
 
 impl Drop for SeenDigests {
-    /// Tells when the last part is done.
+    /// Logs the totals when the last part is done.
     fn drop(&mut self) {
         for sentence in self.told() {
             tracing::warn!("{sentence}");
@@ -284,7 +284,8 @@ mod tests {
     const SHA256: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
     const SHA512: &str = "ddaf35a193617abacc417349ae20413112e6fa4e89a97ea20a9eeee64b55d39a2192992a274fc1a836ba3c23a3feebbd454d4423643ce80e2a9ac94fa54ca49f";
 
-    /// What the rows of a column promise, of which all is "abc" or nothing.
+    /// Returns which rows of a column give a digest, after checking that each is the digest of
+    /// "abc".
     fn promised(name: &str, column: ArrayRef, seen: &SeenDigests) -> Vec<bool> {
         let rows = RecordBatch::try_from_iter_with_nullable([(name, column, true)]).unwrap();
         let columns = columns(&rows);
@@ -300,7 +301,7 @@ mod tests {
 
     #[test]
     fn digests_are_read_however_they_are_written() {
-        // By `openssl dgst -binary | base64`.
+        // Computed with `openssl dgst -binary | base64`.
         let md5_base64 = "kAFQmDzST7DWlj99KOF/cg==";
         let sha256_base64 = "ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=";
         let sha512_base64 = "3a81oZNherrMQXNJriBBMRLm+k6JqX6iCp7u5ktV05ohkpkqJ0/BqDa6PCOj/uu9RU1EI2Q86A4qmslPpUyknw==";
@@ -335,7 +336,7 @@ mod tests {
                 let found = promised(column_name, Arc::new(column.clone()), &SeenDigests::default());
                 assert!(found.iter().all(|found| *found), "{name}: {found:?} of {texts:?}");
             }
-            // A cell knows better than the name of its column.
+            // The algorithm in a cell takes precedence over the name of its column.
             let column = Arc::new(StringArray::from_iter_values([format!("{name}:{hexadecimal}")]));
             assert_eq!(promised("sha512", column, &SeenDigests::default()), [true]);
             let raw = in_bytes(hexadecimal);
@@ -382,7 +383,7 @@ mod tests {
         assert_eq!(promised("md5", Arc::new(StringArray::from(vec![MD5])), &seen), [true]);
         assert_eq!(promised("sha256", Arc::new(StringArray::from(vec![SHA256])), &seen), [true]);
         let told = seen.told();
-        assert!(told.len() == 1 && told[0].starts_with("16 of 17 cells of column md5 are no digests"), "{told:?}");
+        assert!(told.len() == 1 && told[0].starts_with("16 of 17 cells of column md5 are not digests"), "{told:?}");
         assert_eq!(promised("sha512", Arc::new(Int64Array::from(vec![1, 2])), &seen), [false; 2]);
         assert_eq!(seen.told().len(), 2, "a column of numbers holds none either");
     }

@@ -1,13 +1,14 @@
-//! Downloading a part: every row ends with exactly one status, and the good ones with a picture.
+//! Downloads a part: every row ends with exactly one status, and rows with status ok have an image.
 //!
-//! A part is downloaded in the order of its source, whatever the order of answers. Rows begin in
-//! order, over several parts at once. A picture that comes early waits in memory, or beyond 8 MiB
-//! in a nameless file (`spill`). What is next is handed over a megabyte at a time and written.
+//! A part is written in the order of its source, whatever the order of answers. Rows begin in
+//! order, over several parts at once. An image that arrives early waits in memory, or beyond 8 MiB
+//! in a nameless file (`spill`). Images whose turn has come are handed over to be written, a
+//! megabyte at a time.
 //!
-//! Bodies take room in memory as they arrive. One that is longer than 256 KiB and finds no more
-//! goes through a nameless file too, so that the long bodies of a slow host keep no room from
-//! others (`body`). When writing is slower than the network, pictures that are done wait with their
-//! permits, so that no more requests begin.
+//! Bodies take room in memory as they arrive. A body that is longer than 256 KiB and finds no more
+//! room continues in a nameless file, so that long bodies of a slow host take no room from others
+//! (`body`). When writing is slower than the network, finished images wait and keep their permits,
+//! so that no more requests begin.
 
 mod measure;
 mod tables;
@@ -44,28 +45,30 @@ use crate::{DownloadConfig, Metrics, Result, SourcePart, address, retry};
 use tables::Assembly;
 use wanted_size::WantedSize;
 
-/// Redirects that are followed. Browsers follow 20, but no chain that long ends at a picture.
+/// Maximum number of redirects that are followed. Browsers follow 20, but chains that long do not
+/// end at an image.
 const MAX_REDIRECTS: usize = 5;
-/// Rows that are under way at once for every URL in flight: the others wait for their host, for
+/// Open rows for every URL in flight. The rows that are not in flight wait for their host, for
 /// their next attempt or for a core.
 const OPEN_ROWS_PER_REQUEST: usize = 16;
-/// The least of them, so that slow hosts do not hold up a run with few requests in flight.
+/// Minimum number of open rows, so that slow hosts do not hold up a run with few requests in
+/// flight.
 const LEAST_OPEN_ROWS: usize = 4096;
-/// The longest that a `robots.txt` is waited for; the rows of its host wait with it.
+/// Longest wait for a `robots.txt`. The rows of its host wait for it.
 const ROBOTS_TIMEOUT: Duration = Duration::from_secs(10);
-/// Attempts within that time before the rows of the host fail.
+/// Attempts to fetch a `robots.txt` before the rows of its host fail.
 const ROBOTS_ATTEMPTS: u32 = 3;
 
-/// Bodies up to this size are hashed and checked where they are if nothing is decoded: some hundred
-/// microseconds, less than what handing them to another thread is worth.
+/// If nothing is decoded, bodies up to this size are hashed and checked in the current thread. This
+/// takes a few hundred microseconds, which is not worth a switch to another thread.
 const QUICK_BYTES: usize = 256 << 10;
 
-/// Pictures that are done and not yet taken over by their part; bytes. When writing is slower than
-/// the network, the others wait with their permits.
+/// Bytes of finished images that their parts have not taken yet. When writing is slower than the
+/// network, further images wait and keep their permits.
 const HANDOVER_BYTES: u64 = 4 << 20;
 
-/// Downloads parts of a source. Several parts may be under way: the limits hold over all that one
-/// downloader does, and clones share them.
+/// Downloads parts of a source. Several parts may be downloaded at once: the limits apply to a
+/// downloader as a whole, and clones share them.
 #[derive(Debug, Clone)]
 pub struct Downloader {
     shared: Arc<Shared>,
@@ -81,33 +84,35 @@ struct Shared {
     verify_hash: bool,
     seen_digests: SeenDigests,
     blur_boxes: Option<String>,
-    /// Our product token in `robots.txt` files; `None` if they are not asked.
+    /// Our product token in `robots.txt` files; `None` if these are ignored.
     robots_product: Option<String>,
     hosts: Hosts,
     metrics: Arc<Metrics>,
     waiting_room: Arc<WaitingRoom>,
-    /// Held by the part whose rows are let in, so that parts follow one another as in the source.
+    /// Held by the part whose rows are being started, so that parts start in the order of the
+    /// source.
     entrance: Mutex<()>,
-    /// One permit for every row that is under way, over all parts.
+    /// One permit for every open row, over all parts.
     open_rows: Arc<Semaphore>,
     /// One permit for every URL in flight.
     network: Arc<Semaphore>,
     /// One permit for every core, for decoding and encoding.
     decoding: Arc<Semaphore>,
-    /// One thread for every core. Always the same, since each keeps memory for its next picture.
+    /// One thread for every core. The threads are kept, because each reuses its memory for the next
+    /// image.
     decoders: ThreadPool,
-    /// Held by pictures that are done until their part takes them over.
+    /// Shares are held by finished images until their part takes them.
     handover: Budget,
 }
 
 impl Downloader {
-    /// Checks the settings, loads the root certificates and finds the system's name servers. Needs
-    /// a tokio runtime around it. Bodies and pictures that have no room in memory go into nameless
-    /// files in `spill_folder`, which is created when it is needed. `metrics` can be read at any
-    /// time.
+    /// Checks the settings, loads the root certificates and finds the system's name servers. Must
+    /// be called within a tokio runtime. Bodies and images that have no room in memory go into
+    /// nameless files in `spill_folder`, which is created when it is needed. `metrics` can be read
+    /// at any time.
     ///
     /// # Errors
-    /// Settings out of range, an unreadable `ca_file`, or no root certificates.
+    /// If a setting is out of range, `ca_file` is unreadable, or there are no root certificates.
     pub fn new(config: &DownloadConfig, spill_folder: &Path, metrics: Arc<Metrics>) -> Result<Downloader> {
         config.validate()?;
         Ok(Downloader::with_client(
@@ -162,24 +167,23 @@ impl Downloader {
         Downloader { shared: Arc::new(shared) }
     }
 
-    /// Downloads all rows of a part. `on_row` is told each status as soon as it is known, in no
-    /// particular order. `on_pairs` gets the rows with status ok in the order of the source, some
-    /// megabytes at a time: columns of [`schema::pool`](lynxdata_records::schema::pool) and the
-    /// extra columns. Beside them it gets the places of these rows in the part, by which `measure`
-    /// knows them.
+    /// Downloads all rows of a part. `on_row` is called with each status as soon as it is known, in
+    /// no particular order. `on_pairs` is called with the rows with status ok in the order of the
+    /// source, about [`PAIRS_CHUNK_BYTES`] of images at a time: the columns of
+    /// [`schema::pool`](lynxdata_records::schema::pool) and the extra columns. Its second argument
+    /// holds the indices of these rows in the part, which `measure` uses too.
     ///
-    /// The rows of the next part begin when those of this one have all begun, however long the last
-    /// ones take. Rows whose hosts cannot be reached and are expected back are tried again when all
-    /// others have ended.
+    /// The next part may start as soon as all rows of this one have started. Rows whose hosts
+    /// cannot be reached and are expected back are tried again after all other rows have ended.
     ///
-    /// Returns what became of every row, in the order of the source: columns of
+    /// Returns the outcome of every row, in the order of the source, with the columns of
     /// [`schema::download_log`](lynxdata_records::schema::download_log).
     ///
-    /// Dropping the future stops all its requests at once; a picture that is being decoded at that
-    /// moment is finished and thrown away.
+    /// Dropping the future stops all its requests at once. An image that is being decoded at that
+    /// moment is finished and discarded.
     ///
     /// # Errors
-    /// What `on_pairs` says, or that pictures could not be spilled.
+    /// The errors of `on_pairs`, or an I/O error if bodies or images could not be kept in files.
     pub async fn download_part<E: From<io::Error>>(
         &self,
         part: &SourcePart,
@@ -208,8 +212,8 @@ impl Downloader {
             let (row, mut outcome) = tokio::select! {
                 Some(finished) = tasks.join_next(), if !tasks.is_empty() => match finished {
                     Ok(ended) => ended,
-                    // A task can fail only by a panic, and then its row is one of those without
-                    // outcome below.
+                    // A task can only fail by a panic. Its row then has no outcome and is handled
+                    // below.
                     Err(_panic) => continue,
                 },
                 open = shared.open_rows.clone().acquire_owned(), if next_row < count => {
@@ -242,7 +246,8 @@ impl Downloader {
             self.try_again(unreached, &mut end).await?;
         }
         for row in assembly.rows_without_outcome() {
-            let failure = Failure::new(Status::ProtocolError, "the download task broke off; this is a bug");
+            let failure =
+                Failure::new(Status::ProtocolError, "the download task panicked; this is a bug, please report it");
             let outcome = Outcome::failed(failure, 1);
             shared.count(&outcome);
             on_row(outcome.status);
@@ -251,8 +256,8 @@ impl Downloader {
         assembly.finish(on_pairs)
     }
 
-    /// Makes the last pass over a part: rows that did not reach their hosts are tried again when
-    /// these are back. What is not by the end of the longest outage fails as it did.
+    /// Makes the last pass over a part: tries rows that did not reach their hosts again when these
+    /// are back. Rows of hosts that are not back after the longest outage keep their failure.
     async fn try_again<E>(
         &self,
         mut unreached: Vec<(usize, Outcome, Unreached)>,
@@ -261,7 +266,11 @@ impl Downloader {
         let shared = &self.shared;
         let longest = shared.hosts.longest_outage();
         let (seconds, rows) = (longest.as_secs_f64(), unreached.len());
-        tracing::info!(rows, seconds, "rows wait for hosts that cannot be reached, at most so long");
+        tracing::info!(
+            rows,
+            seconds,
+            "some hosts cannot be reached; their rows wait at most this many seconds for them"
+        );
         let until = Instant::now() + longest;
         let mut tasks = JoinSet::new();
         loop {
@@ -293,7 +302,7 @@ impl Downloader {
                 else => return Ok(()),
             };
             match outcome.unreached.take() {
-                // The host may go away more than once; the end of the pass is the limit.
+                // A host may become unreachable more than once; the end of the pass is the limit.
                 Some(again) if again.host.is_expected(Instant::now()) => {
                     unreached.push((row, outcome, again));
                 }
@@ -303,7 +312,7 @@ impl Downloader {
     }
 }
 
-/// The rows of a part as work to do.
+/// The jobs of the rows of a part.
 struct Jobs<'a> {
     part: &'a SourcePart,
     measure: Option<Arc<dyn Measure>>,
@@ -313,7 +322,7 @@ struct Jobs<'a> {
     embedded: Embedded,
 }
 
-/// The place of a row's picture.
+/// Where the image of a row comes from.
 #[derive(Debug)]
 enum Origin {
     Web(Url),
@@ -323,7 +332,7 @@ enum Origin {
         offset: u64,
         length: u64,
     },
-    /// A file without a name.
+    /// A nameless file.
     Nameless {
         file: Arc<File>,
         offset: u64,
@@ -355,8 +364,8 @@ impl<'a> Jobs<'a> {
 
     fn job(&self, row: usize) -> std::result::Result<Job, Failure> {
         let origin = self.origin(row)?;
-        // A digest beside a picture that is already there is that of the picture as it was served,
-        // before img2dataset or a run of ours made it smaller.
+        // A digest beside an image that exists already is that of the image as served, before
+        // img2dataset or an earlier run resized it.
         let digests = match origin {
             Origin::Web(_) => {
                 self.digests.iter().filter_map(|column| column.expected(row, self.seen_digests)).collect()
@@ -413,11 +422,11 @@ struct Outcome {
     http_status: Option<u16>,
     attempts: u32,
     detail: Option<String>,
-    /// Time that counts for the deadline; `None` if nothing was requested.
+    /// Time that counts towards the deadline; `None` if nothing was requested.
     elapsed: Option<Duration>,
     body_bytes: Option<u64>,
     stored: Option<Stored>,
-    /// The retry that follows if the host comes back.
+    /// What is needed to try the row again if the host comes back.
     unreached: Option<Unreached>,
 }
 
@@ -433,7 +442,7 @@ struct Stored {
     picture: Picture,
     /// SHA-256 of the bytes as served, hexadecimal.
     sha256: String,
-    /// Share of the room for the handover.
+    /// Share of the handover budget.
     share: Share,
 }
 
@@ -452,23 +461,23 @@ impl Outcome {
         }
     }
 
-    /// Returns the outcome of a row that had been tried before.
+    /// Returns the outcome with the attempts and time of an earlier try added.
     fn after(self, earlier: &Outcome) -> Outcome {
         let elapsed = [self.elapsed, earlier.elapsed].into_iter().flatten().reduce(|one, other| one + other);
         Outcome { attempts: self.attempts + earlier.attempts, elapsed, ..self }
     }
 }
 
-/// The host that a row has sent a request to, and whether that has ever answered it.
+/// The host that a row last sent a request to, and whether it has answered this row.
 struct Asked {
     host: Arc<Host>,
     has_answered: bool,
-    /// A host that the row may ask although it is given up.
+    /// A host that the row may ask once although it was given up.
     probed: Option<Arc<Host>>,
 }
 
 impl Asked {
-    /// Returns the failure of a row that may not ask this host.
+    /// Returns the failure of the row if it may not ask this host.
     fn given_up(&mut self) -> Option<Failure> {
         if self.probed.take_if(|probed| Arc::ptr_eq(probed, &self.host)).is_some() {
             return None;
@@ -482,9 +491,9 @@ struct Fetched {
     /// Requests begun, redirects not counted.
     attempts: u32,
     elapsed: Option<Duration>,
-    /// The host that was asked last, if that could not be reached.
+    /// The host that was asked last, if it could not be reached.
     unreached: Option<Arc<Host>>,
-    /// The answer, and the permit of the network under which it came.
+    /// The answer, and the network permit that it was received with.
     answer: std::result::Result<(Answer, Option<OwnedSemaphorePermit>), Failure>,
 }
 
@@ -493,15 +502,15 @@ impl Shared {
         self.metrics.row(outcome.status, outcome.elapsed, outcome.body_bytes);
     }
 
-    /// Downloads a row. It may ask the host `probed` also if that is given up.
+    /// Downloads a row. It may ask the host `probed` even if that was given up.
     async fn download(self: Arc<Self>, job: Job, probed: Option<Arc<Host>>) -> Outcome {
         let Fetched { attempts, elapsed, unreached, answer } = match &job.origin {
             Origin::Web(url) => {
                 let host = self.hosts.of(url);
-                // Before a permit of the network is taken, so that the rows of a slow host queue
-                // here and hold nobody else back.
+                // The host permit comes before the network permit, so that the rows of a slow host
+                // queue here and block no other rows.
                 let _request = host.permit().await;
-                // On the heap, so that the rows that wait here are small.
+                // On the heap, so that the futures of waiting rows are small.
                 Box::pin(self.fetch(url, &host, probed)).await
             }
             Origin::File { path, offset, length } => {
@@ -536,15 +545,14 @@ impl Shared {
         Outcome { http_status, body_bytes, ..outcome }
     }
 
-    /// Returns the pictures of a part that lie in cells of Parquet files.
+    /// Reads the images of a part that are in cells of Parquet files.
     async fn read_embedded(&self, part: &SourcePart) -> io::Result<Embedded> {
         let (rows, image, folder) = (part.rows.clone(), part.image.clone(), self.waiting_room.folder().to_owned());
         let read = tokio::task::spawn_blocking(move || Embedded::read(&rows, image.as_deref(), &folder)).await;
         read.unwrap_or_else(|panic| Err(io::Error::other(panic.to_string())))
     }
 
-    /// Reads a picture of this length that is there already. `read` gets the length that is
-    /// accepted.
+    /// Reads an image of this length that exists already. `read` is called with the maximum length.
     async fn read(&self, length: u64, read: impl FnOnce(u64) -> io::Result<Vec<u8>> + Send + 'static) -> Fetched {
         let share = self.client.room().budget().take(length).await;
         let max_bytes = self.client.max_bytes();
@@ -560,10 +568,10 @@ impl Shared {
         Fetched { attempts: 0, elapsed: None, unreached: None, answer }
     }
 
-    /// Tries until it succeeds, fails for good, or has no attempts or time left.
+    /// Tries until a URL is fetched, fails permanently, or has no attempts or time left.
     ///
-    /// Nothing of the network is held while the next attempt has to wait, and time in which a turn
-    /// is waited for does not count for the deadline.
+    /// No network permit is held while a row waits for its next attempt. Waiting for permits and
+    /// rate limits does not count towards the deadline.
     async fn fetch(&self, url: &Url, host: &Arc<Host>, probed: Option<Arc<Host>>) -> Fetched {
         let mut deadline = Deadline::new(self.timeout);
         let (mut attempts, mut has_answered) = (0, false);
@@ -608,8 +616,8 @@ impl Shared {
         Fetched { attempts, elapsed, unreached: is_unreached.then_some(asked.host), answer }
     }
 
-    /// Gets a URL and follows its redirects. Says which host was asked last. Returns the permit of
-    /// the network under which the answer came.
+    /// Gets a URL and follows its redirects. Sets `asked` to the host that was asked last. Returns
+    /// the answer with the network permit that it was received with.
     async fn get(
         &self,
         url: &Url,
@@ -632,8 +640,8 @@ impl Shared {
             if redirects == MAX_REDIRECTS {
                 break;
             }
-            // Robots.txt is asked for under a permit of its own. Rows that wait for one with
-            // another in hand would wait for each other.
+            // The robots.txt is fetched with its own permit. Rows that hold one permit and wait for
+            // another could deadlock.
             drop((response, network));
             asked.host.remember(Instant::now(), true, None);
             (asked.host, asked.has_answered) = (self.hosts.of(&target), false);
@@ -647,8 +655,8 @@ impl Shared {
         Err(Failure::new(Status::TooManyRedirects, format!("more than {MAX_REDIRECTS} redirects")))
     }
 
-    /// Returns a permit of the network at a moment at which the host may be asked. Neither is held
-    /// while the other is waited for.
+    /// Waits until a network permit is free and the host's rate limit allows a request. No permit
+    /// is held while waiting for the rate limit.
     async fn network_in_turn(&self, host: &Host) -> OwnedSemaphorePermit {
         loop {
             let wait = host.until_turn(Instant::now());
@@ -662,7 +670,7 @@ impl Shared {
         }
     }
 
-    /// Fails if the `robots.txt` of the URL's host keeps us out, or cannot be had.
+    /// Fails if the `robots.txt` of the URL's host disallows the URL or cannot be fetched.
     async fn ask_robots(&self, url: &Url, host: &Host) -> std::result::Result<(), Failure> {
         let Some(product) = &self.robots_product else { return Ok(()) };
         let robots = host.robots(Instant::now(), self.fetch_robots(url, host, product)).await?;
@@ -673,8 +681,8 @@ impl Shared {
         Err(Failure::new(Status::OptedOut, "robots.txt disallows the path"))
     }
 
-    /// Asks for a `robots.txt`, again if that fails and may pass: all rows of the host depend on
-    /// it.
+    /// Fetches a `robots.txt`, and tries again after temporary failures, because all rows of the
+    /// host depend on it.
     async fn fetch_robots(&self, url: &Url, host: &Host, product: &str) -> RobotsAnswer {
         let url = url.join("/robots.txt").map_err(|error| Failure::new(Status::InvalidUrl, error.to_string()))?;
         let mut deadline = Deadline::new(self.timeout.min(ROBOTS_TIMEOUT));
@@ -691,7 +699,7 @@ impl Shared {
             let delay = retry::delay(url.as_str(), attempt, failure.retry_after);
             if !failure.may_pass || attempt == ROBOTS_ATTEMPTS || delay >= deadline.left() {
                 let detail = failure.detail.as_deref().unwrap_or_else(|| failure.status.description());
-                // Another attempt of a row would not ask again.
+                // Another attempt of the row would get the same cached answer.
                 return Err(Failure { detail: Some(format!("robots.txt: {detail}")), may_pass: false, ..failure });
             }
             deadline.spend(delay);
@@ -716,10 +724,10 @@ impl Shared {
                 Err(_nowhere) => break,
             }
         }
-        Ok(Vec::new()) // more redirects than are followed mean that there is none (RFC 9309, section 2.3.1.2)
+        Ok(Vec::new()) // too many redirects count as no robots.txt (RFC 9309, section 2.3.1.2)
     }
 
-    /// Checks and prepares what was served.
+    /// Checks a body and prepares the image that is stored.
     async fn store(
         &self,
         answer: Answer,
@@ -737,25 +745,25 @@ impl Shared {
             drop((network, share));
             return Ok(stored);
         }
-        // Taken before the other permit is given back, so that bodies do not pile up when decoding
+        // Taken before the network permit is released, so that bodies do not pile up when decoding
         // is slower than the network.
         let core = self.decoding.clone().acquire_owned().await.expect("the semaphore is never closed");
         drop(network);
         let (sender, done) = oneshot::channel();
         self.decoders.spawn(move || {
-            // What is held moves with the work, and so is held until that is done even when nobody
-            // waits for it any more.
+            // The core and the share move into the job, so that they are held until it is done,
+            // even if nobody waits for it any more.
             let _nobody_waits = sender.send((store(body, &job, &settings, wanted_size), core, share));
         });
         let Ok((stored, core, share)) = done.await else {
-            return Err(Failure::new(Status::BrokenImage, "the decoder gave up"));
+            return Err(Failure::new(Status::BrokenImage, "the decoder panicked; this is a bug, please report it"));
         };
         let stored = self.hand_over(stored?).await;
         drop((core, share));
         Ok(stored)
     }
 
-    /// Waits until there is room for a picture among those that are done.
+    /// Waits until there is room for an image among the finished ones.
     async fn hand_over(&self, stored: Stored) -> Stored {
         let share = self.handover.take(stored.picture.bytes.len() as u64).await;
         Stored { share, ..stored }
@@ -772,7 +780,7 @@ fn store(
     for expected in &job.digests {
         expected.check(&body, &sha256).map_err(|reason| Failure::new(Status::HashMismatch, reason))?;
     }
-    // Files that are whole say what they are; what becomes of others, decoding decides.
+    // A file with an intact structure is checked by its header size. Others are left to decoding.
     if !wanted_size.is_any()
         && let Ok((width, height)) = size_of(&body, settings.max_pixels)
     {
@@ -790,7 +798,7 @@ fn store(
     Ok(Stored { picture, sha256, share: Share::default() })
 }
 
-/// Returns the status of a body that did not become a picture.
+/// Returns the status of a body that could not be stored as an image.
 pub fn status_of(error: &PictureError) -> Status {
     match error {
         PictureError::NotAnImage(_) => Status::NotAnImage,

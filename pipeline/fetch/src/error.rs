@@ -1,5 +1,5 @@
-//! What can stop a run: sources that cannot be read, settings that cannot be used. Bad rows and bad
-//! servers are not among them; they are statuses.
+//! Errors that stop a run: sources that cannot be read, settings that cannot be used. Bad rows and
+//! bad servers are not errors; they get a status.
 
 use std::path::{Path, PathBuf};
 
@@ -14,17 +14,17 @@ pub enum Error {
         /// The cause.
         source: std::io::Error,
     },
-    /// `path` is an empty list, or a folder in it holds nothing that can be read.
+    /// `source.path` is an empty list, or a folder in it holds no file that can be read.
     #[error("{path} holds no source file; expected names that end in {expected}{there}")]
     NoFiles {
         /// The folder, or `source.path` for an empty list.
         path: PathBuf,
         /// The suffixes that were looked for.
         expected: String,
-        /// The thing that lies there instead, after a semicolon, or nothing.
+        /// What the folder holds instead, after a semicolon, or nothing.
         there: String,
     },
-    /// The file name does not tell the format.
+    /// The format cannot be recognised by the file name.
     #[error(
         "cannot tell the format of {path} from its name; set `format` (--input-format) to parquet, csv, tsv, jsonl, txt or webdataset (jsonl means one object a line or one array of objects, webdataset an uncompressed tar archive)"
     )]
@@ -32,7 +32,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
-    /// A file is not what its format says.
+    /// The content of a file does not fit its format.
     #[error("cannot read {path} as {format}: {reason}")]
     Format {
         /// The file.
@@ -56,9 +56,9 @@ pub enum Error {
         /// All names of the file.
         available: String,
     },
-    /// `image` names a column that holds no pictures.
+    /// `image` names a column that does not hold images.
     #[error(
-        "column {column:?} of {path} is no column of pictures, but `image` names it; they are columns of bytes, or of structs of bytes and path, not of lists"
+        "column {column:?} of {path} does not hold images, but `image` names it; a column of images holds bytes, or structs of bytes and path, not lists"
     )]
     NoPictures {
         /// The file.
@@ -94,12 +94,12 @@ pub enum Error {
         /// Its Arrow type there.
         second_type: String,
     },
-    /// An object store refuses, fails, or has nothing of this name.
+    /// An object store refuses or fails, or has no object of this name.
     #[error("cannot {action} {url}: {reason}{hint}")]
     Object {
         /// The action, as a verb.
         action: &'static str,
-        /// The object or the common beginning of several, without credentials.
+        /// The URL of the object or the common prefix of several objects, without credentials.
         url: String,
         /// The message of the store, without credentials.
         reason: String,
@@ -114,7 +114,7 @@ pub enum Error {
         /// The fault, and the values that are allowed.
         reason: String,
     },
-    /// The HTTP client cannot be built, most often for want of root certificates.
+    /// The HTTP client cannot be built, usually because there are no root certificates.
     #[error(
         "cannot set up the HTTP client: {reason}; install the system's CA certificates, or name a PEM file as `ca_file`"
     )]
@@ -129,7 +129,7 @@ impl Error {
         Error::Read { path: path.into(), source }
     }
 
-    /// Returns the error with another path wherever this one is named.
+    /// Returns the error with the path `from` replaced by `to`.
     pub(crate) fn with_path(mut self, from: &Path, to: &Path) -> Error {
         let replace = |path: &mut PathBuf| {
             if path == from {

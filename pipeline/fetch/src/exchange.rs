@@ -1,5 +1,5 @@
-//! A request and the head of its answer, with what any browser puts up with: connections that were
-//! closed while nobody used them, and headers that are not quite as they should be, or many.
+//! Sends a request and receives the head of its answer. Tolerates what browsers tolerate:
+//! connections that were closed while idle, and headers that are malformed, long or many.
 
 use std::error::Error as StdError;
 use std::io;
@@ -16,35 +16,36 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use crate::connect::{Answers, Connector};
 
-/// Stale connections that are tried before a request fails. Any number may lie about, but not all
-/// of them break at the same moment.
+/// Number of stale connections after which a request is sent a last time. The pool may hold any
+/// number of stale connections, but they rarely break all at the same moment.
 const STALE_CONNECTIONS: usize = 3;
 
-/// Life of an unused connection. Long enough for the next row of a popular host, short enough that
-/// the connections to thousands of hosts do not use up the file descriptors.
+/// Time after which an idle connection is closed. Long enough for the next row of a popular host,
+/// short enough that connections to thousands of hosts do not use up the file descriptors.
 const IDLE_CONNECTION: Duration = Duration::from_secs(4);
-/// Most that is read ahead from a connection, bytes, which it then keeps. Hyper's own limit of 400
-/// kB is fifty megabytes for 256 connections.
+/// Maximum size of the read buffer of a connection, bytes. A connection keeps its buffer once it
+/// has grown. With Hyper's default limit of 400 kB, 256 connections took fifty megabytes.
 const READ_BUFFER: usize = 32 << 10;
-/// Longest head of an answer, bytes: curl's `MAX_HTTP_RESP_HEADER_SIZE` (`lib/http.h`). A head that
-/// does not fit into [`READ_BUFFER`] is asked for again over a connection with so much room.
+/// Longest head of an answer, bytes: curl's `MAX_HTTP_RESP_HEADER_SIZE` (`lib/http.h`). If a head
+/// does not fit into [`READ_BUFFER`], the request is sent again over a connection with a buffer of
+/// this size.
 const LONGEST_HEAD: usize = 300 << 10;
-/// Most headers of an answer: curl's `MAX_HTTP_RESP_HEADER_COUNT` (`lib/http.h`).
+/// Maximum number of headers of an answer: curl's `MAX_HTTP_RESP_HEADER_COUNT` (`lib/http.h`).
 const MOST_HEADERS: usize = 5000;
-/// Most that a server may send ahead on HTTP/2, bytes of one body and of all on a connection:
-/// outside of what bodies may take in memory, so less than hyper's own 2 and 5 MiB. At 100 ms there
-/// and back, a body still comes at 2.6 MB/s.
+/// HTTP/2 flow control windows of one body and of a connection: bytes that a server may send ahead.
+/// They are not part of the memory budget of bodies, so they are below hyper's defaults of 2 and 5
+/// MiB. With a round trip of 100 ms, a body still arrives at 2.6 MB/s.
 const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
-/// Interval at which an HTTP/2 connection with requests is pinged, and the longest wait for an
-/// answer: all its rows would wait in vain.
+/// Interval at which an HTTP/2 connection with open requests is pinged, and the longest wait for
+/// the answer. Without pings, all rows of a dead connection would wait in vain.
 const HTTP2_PING: Duration = Duration::from_secs(10);
 
 /// Sends requests over pooled connections.
 #[derive(Debug, Clone)]
 pub(crate) struct Exchange {
     http: Client<Connector, Empty<Bytes>>,
-    /// The client for the few servers whose heads do not fit into the buffers of the other.
+    /// The client for the few servers whose heads do not fit into the read buffers of `http`.
     with_long_heads: Client<Connector, Empty<Bytes>>,
 }
 
@@ -56,7 +57,8 @@ impl Exchange {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_CONNECTION)
             .http1_max_buf_size(READ_BUFFER)
-            // As urllib and curl put up with; servers that send such headers send good pictures.
+            // urllib and curl accept such headers too, and servers that send them serve good
+            // images.
             .http1_allow_spaces_after_header_name_in_responses(true)
             .http1_allow_obsolete_multiline_headers_in_responses(true)
             .http1_ignore_invalid_headers_in_responses(true)
@@ -96,7 +98,8 @@ async fn send_past_stale(
     http.request(request.clone()).await
 }
 
-/// Returns whether the head of an answer has not found room, so that it is worth asking with more.
+/// Returns whether the head of an answer did not fit, so that it is worth asking again with more
+/// room.
 fn has_long_head(error: &Error) -> bool {
     let mut cause = error.source();
     while let Some(current) = cause {
@@ -108,9 +111,9 @@ fn has_long_head(error: &Error) -> bool {
     false
 }
 
-/// Returns whether a connection that had worked before was closed instead of bringing an answer:
-/// most likely the server had closed it before it saw the request. A client may then ask again at
-/// once (RFC 9112, section 9.3.1), as ours are all of a kind that changes nothing.
+/// Returns whether a connection that had worked before was closed without an answer. Most likely
+/// the server had closed it before it saw the request. A client may then repeat the request at once
+/// (RFC 9112, section 9.3.1), because all our requests are GETs, which change nothing.
 fn is_stale(error: &Error) -> bool {
     let mut extras = Extensions::new();
     let Some(connection) = error.connect_info() else { return false };

@@ -1,16 +1,15 @@
-//! Which addresses may be connected to. A list of URLs comes from strangers: without this, a row
-//! such as `http://169.254.169.254/` reads the secrets of the machine that downloads it
-//! (server-side request forgery).
+//! Which addresses may be connected to. Lists of URLs are untrusted: without this check, a row such
+//! as `http://169.254.169.254/` would read secrets of the downloading machine (server-side request
+//! forgery).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Returns why a connection to `address` is refused, in words; `None` if it is an ordinary public
-/// address.
+/// Returns why a connection to `address` is refused; `None` if it is an ordinary public address.
 ///
-/// The ranges are those of the IANA special-purpose registries for IPv4 and IPv6 that are not
-/// globally reachable, every range whose addresses embed an IPv4 address (mapped, compatible,
-/// NAT64, 6to4, Teredo), since those reach the same machines by another name, and the one public
-/// address that leads to the host of a virtual machine.
+/// Refused are: the ranges of the IANA special-purpose registries for IPv4 and IPv6 that are not
+/// globally reachable; every range whose addresses embed an IPv4 address (mapped, compatible,
+/// NAT64, 6to4, Teredo), because they reach the same machines under another address; and the one
+/// public address that leads to the host of a virtual machine.
 ///
 /// ```
 /// use lynxdata_fetch::guard::refusal;
@@ -67,8 +66,8 @@ const REFUSED_V6: &[(Ipv6Addr, u32, &str)] = &[
     (Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8, "multicast"),
 ];
 
-/// 2000::/3 is all of IPv6 that has been given out for global unicast (RFC 4291 and IANA's
-/// address-space registry).
+/// 2000::/3 is the only IPv6 range allocated for global unicast (RFC 4291 and IANA's address-space
+/// registry).
 const GLOBAL_UNICAST_V6: (Ipv6Addr, u32) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
 
 fn refusal_v4(address: Ipv4Addr) -> Option<&'static str> {
@@ -83,7 +82,7 @@ fn refusal_v6(address: Ipv6Addr) -> Option<&'static str> {
     listed.or_else(|| (!matches(global, *length)).then_some("not global unicast"))
 }
 
-/// An address that was not connected to.
+/// An address that was refused, and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{address} is {reason}")]
 pub(crate) struct Refused {
@@ -91,15 +90,15 @@ pub(crate) struct Refused {
     pub(crate) reason: &'static str,
 }
 
-/// The addresses to refuse: [`refusal`], or none, or those that a test wants.
+/// Decides which addresses to refuse: [`refusal`], [`refuse_nothing`], or a function of a test.
 pub(crate) type Policy = fn(IpAddr) -> Option<&'static str>;
 
-/// Returns the policy of a run that may connect to any address.
+/// Refuses no address: the policy of a run that may connect to any address.
 pub(crate) fn refuse_nothing(_: IpAddr) -> Option<&'static str> {
     None
 }
 
-/// Passes an address through, unless the policy refuses it.
+/// Returns the address unless the policy refuses it.
 pub(crate) fn check(address: IpAddr, policy: Policy) -> Result<IpAddr, Refused> {
     match policy(address) {
         Some(reason) => Err(Refused { address, reason }),

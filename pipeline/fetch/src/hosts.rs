@@ -1,19 +1,20 @@
-//! What is known of each host: how many of its rows are in flight, how often it may be asked, what
+//! The state of each host: how many of its rows are in flight, how often it may be requested, what
 //! its `robots.txt` says, and whether it is dead.
 //!
-//! Rows in flight go by the host and port of the row's URL, all else by those that are asked, also
-//! where that redirects to. A host that has been given up is tried again with one row a minute, and
-//! is back as soon as it answers.
+//! Rows in flight are counted for the host and port of the row's URL. Everything else is counted
+//! for the hosts that are requested, including targets of redirects. A host that was given up is
+//! tried again with one row a minute, and is used again as soon as it answers.
 //!
-//! A host that has answered in this run and cannot be connected to any more is most likely back
-//! soon. It is expected for some seconds, tried with one row a second meanwhile, and the rows that
-//! have not reached it are tried again at the end of their part. Of a host that has never answered,
-//! that is believed only if it failed before any host had answered, since then the network or the
-//! servers may just be starting: lists are full of hosts that are gone for good.
+//! A host that has answered in this run and can no longer be connected to will most likely be back
+//! soon. It is expected back for some seconds and tried with one row a second meanwhile. The rows
+//! that have not reached it are tried again at the end of their part. A host that has never
+//! answered is expected only if it failed before any host had answered, because the network or the
+//! servers may just be starting. Otherwise it is not, because lists are full of hosts that no
+//! longer exist.
 //!
 //! Whether a row of a dead host is still tried depends on the order in which the answers to earlier
-//! rows arrive, and with it the row's attempts and which failure it names. Of a host that answers
-//! some of its rows only, rows may fail in one run that succeed in another.
+//! rows arrive. So do its number of attempts and its failure. If a host answers only some rows, a
+//! row may fail in one run and succeed in another.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -29,32 +30,32 @@ use url::Url;
 use crate::client::Failure;
 use crate::robots::Robots;
 
-/// Hosts that are remembered before those without rows or failures are forgotten for the first
+/// Number of hosts at which hosts without rows or failures are removed from the table for the first
 /// time.
 const FIRST_SWEEP: usize = 16_384;
-/// Bytes of `robots.txt` that are remembered before those of hosts without rows are forgotten for
-/// the first time.
+/// Bytes of `robots.txt` rules at which those of hosts without rows are removed for the first time.
 const FIRST_ROBOTS_SWEEP: usize = 64 << 20;
-/// Longest time for which the `Retry-After` of one row holds back the other rows of its host, some
-/// of which may be welcome: servers also turn away single paths.
+/// Longest time for which the `Retry-After` of one row delays the other rows of its host. It is
+/// short because servers may limit single paths only.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// Interval between probes of a host that was given up: one row tries it again.
+/// Interval between probes of a host that was given up. A probe is one row that tries the host.
 const PROBE_EVERY: Duration = Duration::from_mins(1);
-/// Time after which a failed host is forgotten, counted from when its next probe was due, if no row
-/// needs it.
+/// Time after which the failures of a host without rows are forgotten, counted from the time its
+/// next probe was due.
 const FAILURES_LIFE: Duration = Duration::from_mins(10);
-/// Life of a `robots.txt`: RFC 9309, section 2.4, says at most 24 hours.
+/// Cache lifetime of a `robots.txt`: at most 24 hours by RFC 9309, section 2.4.
 const ROBOTS_LIFE: Duration = Duration::from_hours(24);
-/// Life of the knowledge that a `robots.txt` cannot be had.
+/// Cache lifetime of a failure to fetch a `robots.txt`.
 const NO_ROBOTS_LIFE: Duration = Duration::from_mins(1);
 
-/// The times for which unreachable hosts are expected back.
+/// How long unreachable hosts are expected back.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Patience {
-    /// Longest outage of a host that has answered before, since its first failure.
+    /// Longest expected outage of a host that has answered before, counted from its first failure.
     pub(crate) outage: Duration,
-    /// Longest wait for all hosts while none has answered, since the first failure of any; and for
-    /// those that failed before, since the first answer of any.
+    /// Longest wait while no host has answered, counted from the first failure of any host. Also
+    /// the longest wait for hosts that failed before the first answer of any host, counted from
+    /// that answer.
     pub(crate) start: Duration,
     /// Interval between probes of a host that is expected back.
     pub(crate) probe_every: Duration,
@@ -63,12 +64,12 @@ pub(crate) struct Patience {
 impl Default for Patience {
     fn default() -> Self {
         Patience {
-            // As long as one URL may take by default: a server that is restarted is back within
-            // seconds, and the last parts of a run wait for no host longer.
+            // The default timeout of one URL. A restarted server is back within seconds, and the
+            // last parts of a run wait no longer than this for a host.
             outage: Duration::from_secs(30),
-            // A typing error in the only host of a list costs no more.
+            // A list whose only host has a typing error wastes no more time than this.
             start: Duration::from_secs(5),
-            // Less than what a host of the default settings gets anyway, eight requests at once.
+            // Less load than the eight concurrent requests that a host gets by default.
             probe_every: Duration::from_secs(1),
         }
     }
@@ -81,17 +82,17 @@ pub(crate) struct HostLimits {
     pub(crate) requests: usize,
     /// Requests per second; 0 for no limit.
     pub(crate) per_second: f64,
-    /// Failures in a row after which a host is given up; 0 for never.
+    /// Consecutive failures after which a host is given up; 0 for never.
     pub(crate) failures: u32,
     pub(crate) patience: Patience,
 }
 
-/// Facts about all hosts together.
+/// State that all hosts share.
 #[derive(Debug, Default)]
 struct Together {
-    /// When one answered first.
+    /// Time of the first answer of any host.
     first_answer: OnceLock<Instant>,
-    /// When one failed first.
+    /// Time of the first failure of any host.
     first_failure: OnceLock<Instant>,
 }
 
@@ -100,11 +101,11 @@ struct Together {
 pub(crate) enum Again {
     /// The host is back.
     Now,
-    /// The row may see whether the host is back.
+    /// The row is the probe that finds out whether the host is back.
     Probe,
-    /// The row is tried again, not before that moment.
+    /// The row is tried again at this time or later.
     At(Instant),
-    /// The host is not expected any more.
+    /// The host is no longer expected back.
     Never,
 }
 
@@ -113,7 +114,7 @@ pub(crate) enum Again {
 pub(crate) struct Hosts {
     limits: HostLimits,
     together: Arc<Together>,
-    /// Memory of the rules of all `robots.txt`, about.
+    /// Approximate memory of the rules of all `robots.txt`, bytes.
     robots_bytes: AtomicUsize,
     known: Mutex<Known>,
 }
@@ -121,7 +122,7 @@ pub(crate) struct Hosts {
 #[derive(Debug)]
 struct Known {
     hosts: HashMap<String, Arc<Host>>,
-    /// Hosts at which the table is swept the next time, and bytes of `robots.txt` at which it is.
+    /// Number of hosts, and bytes of `robots.txt` rules, at which the table is swept the next time.
     sweep_at: usize,
     sweep_robots_at: usize,
 }
@@ -129,9 +130,9 @@ struct Known {
 /// A scheme, host and port.
 #[derive(Debug)]
 pub(crate) struct Host {
-    /// One permit for every row in flight; `None` without limit.
+    /// One permit for every row in flight; `None` for no limit.
     requests: Option<Semaphore>,
-    /// Least time between two requests.
+    /// Minimum time between two requests.
     interval: Duration,
     failure_limit: u32,
     patience: Patience,
@@ -143,27 +144,27 @@ pub(crate) struct Host {
 #[derive(Debug, Default)]
 struct State {
     has_answered: bool,
-    /// Failures since the host answered last, and when they began.
+    /// Number of failures since the last answer, and the time of the first of them.
     failures: u32,
     failing_since: Option<Instant>,
     last_failure: Option<Status>,
-    /// Whether that was a failure to connect that may pass.
+    /// Whether the last failure was a temporary failure to connect.
     is_unreached: bool,
-    /// When a host that is given up is tried again.
+    /// Time of the next probe of a failing host.
     probe_at: Option<Instant>,
-    /// When the next request may begin.
+    /// Earliest time of the next request.
     next_request: Option<Instant>,
 }
 
 impl State {
-    /// Returns whether a row that comes now would fare otherwise if this were forgotten.
+    /// Returns whether forgetting this state would change how the next rows are treated.
     fn matters(&self, now: Instant) -> bool {
         let is_recent = self.probe_at.is_some_and(|probe_at| now.saturating_duration_since(probe_at) < FAILURES_LIFE);
         is_recent || self.next_request.is_some_and(|next| next > now)
     }
 }
 
-/// The rules of a host's `robots.txt`, or the reason why it cannot be had.
+/// The rules of a host's `robots.txt`, or the reason why it could not be fetched.
 pub(crate) type RobotsAnswer = Result<Arc<Robots>, Failure>;
 
 #[derive(Debug, Clone)]
@@ -173,8 +174,8 @@ struct CachedRobots {
 }
 
 impl CachedRobots {
-    /// Returns whether the answer is out of date. Where a host is expected back, a failure to
-    /// connect says nothing of the next row.
+    /// Returns whether the answer is out of date. If a host is expected back, a failure to connect
+    /// does not apply to the next row.
     fn is_stale(&self, now: Instant, is_expected: bool) -> bool {
         let life = match self.answer.get() {
             Some(Err(failure)) if failure.is_unreached && is_expected => Duration::ZERO,
@@ -192,7 +193,7 @@ impl Hosts {
         Hosts { limits, together, robots_bytes: AtomicUsize::new(0), known: Mutex::new(known) }
     }
 
-    /// Returns the longest that a host is expected back.
+    /// Returns the longest time for which a host is expected back.
     pub(crate) fn longest_outage(&self) -> Duration {
         self.limits.patience.outage.max(self.limits.patience.start)
     }
@@ -205,8 +206,7 @@ impl Hosts {
         let Known { hosts, sweep_at, sweep_robots_at } = &mut *known;
         let robots_bytes = self.robots_bytes.load(Ordering::Relaxed);
         if hosts.len() >= *sweep_at || robots_bytes > *sweep_robots_at {
-            // The lists of a whole web name millions of hosts; only those with something to
-            // remember stay.
+            // Web-scale lists name millions of hosts, so only hosts with relevant state are kept.
             let now = Instant::now();
             hosts.retain(|_, host| Arc::strong_count(host) > 1 || lock(&host.state).matters(now));
             let robots_bytes = hosts.values().map(|host| host.robots_bytes()).sum();
@@ -217,7 +217,7 @@ impl Hosts {
         hosts.entry(key).or_insert_with(|| Arc::new(Host::new(self.limits, self.together.clone()))).clone()
     }
 
-    /// Counts a `robots.txt` that a host has got.
+    /// Adds the memory of a `robots.txt` that was received.
     pub(crate) fn count_robots(&self, robots: &Robots) {
         self.robots_bytes.fetch_add(robots.bytes(), Ordering::Relaxed);
     }
@@ -251,13 +251,14 @@ impl Host {
         }
     }
 
-    /// Returns how long it is until a request may begin: by the rate, and since the host wants to
-    /// be left alone.
+    /// Returns the time until a request may begin, by the rate limit and by a pause that the host
+    /// asked for.
     pub(crate) fn until_turn(&self, now: Instant) -> Duration {
         lock(&self.state).next_request.map_or(Duration::ZERO, |next| next.saturating_duration_since(now))
     }
 
-    /// Takes the turn for a request that begins now; false if that may not.
+    /// Reserves the rate limit for a request that begins now. Returns `false` if none may begin
+    /// yet.
     pub(crate) fn take_turn(&self, now: Instant) -> bool {
         let mut state = lock(&self.state);
         if state.next_request.is_some_and(|next| next > now) {
@@ -267,15 +268,15 @@ impl Host {
         true
     }
 
-    /// Holds back the next requests, since the host has asked for it.
+    /// Delays the next requests because the host has asked for it.
     pub(crate) fn pause(&self, now: Instant, asked: Duration) {
         let until = now + asked.min(LONGEST_PAUSE);
         let mut state = lock(&self.state);
         state.next_request = Some(state.next_request.map_or(until, |next| next.max(until)));
     }
 
-    /// Returns the failure of a row that is not worth trying, since the host seems dead. From time
-    /// to time the host gets another chance.
+    /// Returns the failure of a row that is not tried because its host was given up. Returns `None`
+    /// if the host is alive or if the row is the next probe.
     pub(crate) fn given_up(&self, now: Instant) -> Option<Failure> {
         let mut state = lock(&self.state);
         let status = state.last_failure.filter(|_| self.failure_limit > 0 && state.failures >= self.failure_limit)?;
@@ -286,7 +287,7 @@ impl Host {
         Some(Failure { may_pass: false, is_unreached: state.is_unreached, ..Failure::new(status, detail) })
     }
 
-    /// Returns whether a row that has not reached the host may be tried again.
+    /// Returns whether and when a row that has not reached the host may be tried again.
     pub(crate) fn again(&self, now: Instant) -> Again {
         let mut state = lock(&self.state);
         if state.failures == 0 {
@@ -299,8 +300,7 @@ impl Host {
         }
     }
 
-    /// Returns whether a host that cannot be reached is expected back, so that its rows are worth
-    /// keeping.
+    /// Returns whether the host is alive or expected back, so that its rows are worth trying again.
     pub(crate) fn is_expected(&self, now: Instant) -> bool {
         let state = lock(&self.state);
         state.failures == 0 || self.expected_until(&state).is_some_and(|until| until > now)
@@ -317,7 +317,7 @@ impl Host {
         }
     }
 
-    /// Takes the turn to see whether the host is back; false if that is not now.
+    /// Reserves the next probe if it is due. Returns whether it was.
     fn take_probe(&self, state: &mut State, now: Instant) -> bool {
         let is_due = state.probe_at.is_some_and(|probe_at| probe_at <= now);
         if is_due {
@@ -331,8 +331,7 @@ impl Host {
         if is_expected { self.patience.probe_every } else { PROBE_EVERY }
     }
 
-    /// Remembers how a row ended: whether the host answered anything in HTTP, and with what
-    /// failure.
+    /// Records how a row ended: whether the host gave any HTTP answer, and the failure.
     pub(crate) fn remember(&self, now: Instant, answered: bool, failure: Option<&Failure>) {
         let mut state = lock(&self.state);
         if answered {
@@ -353,8 +352,8 @@ impl Host {
         }
     }
 
-    /// Returns what the host's `robots.txt` says. The first row to ask has it fetched; the others
-    /// wait for that.
+    /// Returns the rules of the host's `robots.txt`. The first row that asks fetches the file, and
+    /// the others wait for it.
     pub(crate) async fn robots(&self, now: Instant, fetch: impl Future<Output = RobotsAnswer>) -> RobotsAnswer {
         let is_expected = self.is_expected(now);
         let answer = {
@@ -368,7 +367,7 @@ impl Host {
     }
 }
 
-/// Takes a lock, also after a panic: nothing under these locks can break off half done.
+/// Takes a lock, even if it is poisoned: no code under these locks can leave a state half changed.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -381,12 +380,12 @@ mod tests {
         Hosts::new(HostLimits { requests, per_second: 0.0, failures, patience: Patience::default() })
     }
 
-    /// A row that ends with a status.
+    /// Records a row that ended with a status.
     fn end(host: &Host, now: Instant, answered: bool, status: Status) {
         host.remember(now, answered, Some(&Failure::plain(status)));
     }
 
-    /// A row for which no connection came about.
+    /// Records a row for which no connection could be made.
     fn unreached(host: &Host, now: Instant) {
         host.remember(now, false, Some(&Failure { is_unreached: true, ..Failure::plain(Status::ConnectError) }));
     }

@@ -1,4 +1,4 @@
-//! Sources of URLs in, downloaded pictures out.
+//! Reads lists of URLs and returns downloaded images.
 //!
 //! ```
 //! use lynxdata_fetch::{Source, SourceConfig};
@@ -17,24 +17,25 @@
 //!
 //! In the order in which data flows:
 //!
-//! * [`Source`]: files of URLs and captions, or pictures that are already there, read as parts of a
-//!   fixed number of rows;
-//! * [`objects`]: object stores, by local copies;
+//! * [`Source`]: files of URLs and captions, or images that exist already, read as parts of a fixed
+//!   number of rows;
+//! * [`objects`]: objects in object stores, copied to local files;
 //! * `names`: addresses of host names, from several name servers;
-//! * [`guard`]: which addresses may be connected to;
-//! * `hosts`: how many rows of a host are in flight, how often it is asked, and whether it is dead;
+//! * [`guard`]: which IP addresses may be connected to;
+//! * `hosts`: how many rows of a host are in flight, how often it is requested, and whether it is
+//!   dead;
 //! * `robots`: which paths a `robots.txt` allows;
-//! * `client`: one request: resolving, connecting, reading, with `deadline` for its time, `body`
-//!   and `budget` for its bytes;
-//! * `coding`: what a server has packed, or says so;
-//! * `opt_out`: whether an answer's headers say that the picture is not to be used;
+//! * `client`: one request: resolving, connecting, reading; `deadline` limits its time, `body` and
+//!   `budget` its memory;
+//! * `coding`: content codings such as gzip, also where a server names one wrongly;
+//! * `opt_out`: whether the headers of an answer say that the image must not be used;
 //! * `retry`: whether and when to try again;
-//! * [`lynxdata_picture`]: what the bytes are, whether they decode, and the stored form;
-//! * `spill`: pictures that wait for the rows before them;
-//! * [`Downloader`]: all of it for a part, with one status for every row;
-//! * [`Metrics`]: what a running downloader counts.
+//! * [`lynxdata_picture`]: which format the bytes have, whether they decode, and the stored form;
+//! * `spill`: images that wait for the rows before them;
+//! * [`Downloader`]: all of this for a part, with one status for every row;
+//! * [`Metrics`]: counters of a running downloader.
 //!
-//! It knows no run folder: the caller writes and commits what it returns.
+//! This crate does not use the run folder. The caller writes and commits what it returns.
 
 mod address;
 mod body;
@@ -71,7 +72,8 @@ pub use error::Error;
 pub use metrics::{Histogram, Metrics, NameMetrics};
 pub use source::{OneOrMany, Parts, Source, SourceConfig, SourceFormat, SourcePart};
 
-/// Takes the way of a row's URL without the network, for the fuzz target `url`.
+/// Checks the functions that handle the URL of a row, without the network, for the fuzz target
+/// `url`.
 #[doc(hidden)]
 pub fn fuzz_url(text: &str) {
     address::check_invariants(text);

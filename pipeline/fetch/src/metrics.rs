@@ -1,4 +1,4 @@
-//! What a running downloader counts, for a look from outside; no count of a table comes from here.
+//! Counters of a running downloader, for monitoring. No number in a table comes from here.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,20 +8,19 @@ use lynxdata_records::Status;
 
 use crate::names::NameCounts;
 
-/// Upper bounds of the buckets of [`Metrics::seconds`]: time from the first request of a row to its
-/// end; seconds.
+/// Upper bounds of the buckets of [`Metrics::seconds`]; seconds.
 const SECONDS: [f64; 10] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
-/// Upper bounds of the buckets of [`Metrics::bytes`]: size of a body; bytes.
+/// Upper bounds of the buckets of [`Metrics::bytes`]; bytes.
 const BYTES: [f64; 8] = [1e3, 1e4, 3e4, 1e5, 3e5, 1e6, 1e7, 1e8];
 
-/// Numbers of values in each of `N` buckets, and their sum.
+/// Number of values in each of `N` buckets and beyond the last one, and their sum.
 #[derive(Debug)]
 pub struct Histogram<const N: usize> {
     bounds: [f64; N],
-    /// One more than there are bounds: the last holds what exceeds them all.
+    /// Number of values in each bucket; `beyond` counts values above all bounds.
     counts: [AtomicU64; N],
     beyond: AtomicU64,
-    /// The sum in thousandths, since integers add up whatever the order.
+    /// The sum in thousandths: a sum of integers does not depend on the order.
     sum: AtomicU64,
 }
 
@@ -41,7 +40,7 @@ impl<const N: usize> Histogram<N> {
         self.sum.fetch_add((value * 1000.0) as u64, Ordering::Relaxed);
     }
 
-    /// Returns every bound and how many values do not exceed it.
+    /// Returns every bound with the number of values that do not exceed it.
     pub fn cumulative(&self) -> Vec<(f64, u64)> {
         let counts = self.counts.iter().scan(0, |total, count| {
             *total += count.load(Ordering::Relaxed);
@@ -50,42 +49,43 @@ impl<const N: usize> Histogram<N> {
         self.bounds.iter().copied().zip(counts).collect()
     }
 
-    /// Returns how many values there were.
+    /// Returns the number of values.
     pub fn count(&self) -> u64 {
         let within = self.cumulative().last().map_or(0, |(_, count)| *count);
         within + self.beyond.load(Ordering::Relaxed)
     }
 
-    /// Returns their sum.
+    /// Returns the sum of the values.
     pub fn sum(&self) -> f64 {
         self.sum.load(Ordering::Relaxed) as f64 / 1000.0
     }
 }
 
-/// Counters of one downloader since it was made.
+/// Counters of one downloader since it was created.
 #[derive(Debug)]
 pub struct Metrics {
     rows: Vec<AtomicU64>,
     attempts: AtomicU64,
     in_flight: AtomicU64,
-    /// Time from the first request of a row to the end of its last body, rows without request left
-    /// out.
+    /// Time from the first request of a row to the end of its last body, without waits for a
+    /// permit; seconds. Rows without a request are left out.
     pub seconds: Histogram<{ SECONDS.len() }>,
-    /// Sizes of bodies that arrived whole.
+    /// Sizes of complete bodies, bytes.
     pub bytes: Histogram<{ BYTES.len() }>,
     pub(crate) names: Arc<NameCounts>,
 }
 
-/// Counts of look-ups of names.
+/// Counters of host name look-ups.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct NameMetrics {
-    /// Addresses asked for.
+    /// Look-ups requested.
     pub look_ups: u64,
-    /// Look-ups that no server was asked for: the answer was known, or being asked for already.
+    /// Look-ups that needed no query: the answer was cached, or another look-up of the name was in
+    /// flight.
     pub shared: u64,
-    /// Look-ups by the servers that ended without an address.
+    /// Look-ups that asked name servers and returned no address.
     pub failures: u64,
-    /// Total time of the look-ups by the servers; seconds.
+    /// Total time of the look-ups that asked name servers; seconds.
     pub seconds: f64,
 }
 
@@ -103,22 +103,22 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Returns the rows that ended, by status.
+    /// Returns the number of finished rows, by status.
     pub fn rows(&self) -> impl Iterator<Item = (Status, u64)> + '_ {
         Status::ALL.iter().map(|status| (*status, self.rows[*status as usize].load(Ordering::Relaxed)))
     }
 
-    /// Requests begun, redirects not counted.
+    /// Returns the number of requests begun, without redirects.
     pub fn attempts(&self) -> u64 {
         self.attempts.load(Ordering::Relaxed)
     }
 
-    /// Requests that are under way.
+    /// Returns the number of requests in flight.
     pub fn in_flight(&self) -> u64 {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// Returns what was asked of name servers.
+    /// Returns the counters of name look-ups.
     pub fn names(&self) -> NameMetrics {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let NameCounts { look_ups, shared, failures, milliseconds } = &*self.names;
@@ -135,7 +135,7 @@ impl Metrics {
         self.measure(elapsed, bytes);
     }
 
-    /// Puts what a row took into the histograms.
+    /// Adds the time and the body size of a row to the histograms.
     pub fn measure(&self, elapsed: Option<Duration>, bytes: Option<u64>) {
         if let Some(elapsed) = elapsed {
             self.seconds.add(elapsed.as_secs_f64());
@@ -145,7 +145,7 @@ impl Metrics {
         }
     }
 
-    /// Counts an attempt, and that it is under way until what is returned is dropped.
+    /// Counts an attempt. It counts as in flight until the returned value is dropped.
     pub(crate) fn attempt(&self) -> UnderWay<'_> {
         self.attempts.fetch_add(1, Ordering::Relaxed);
         self.in_flight.fetch_add(1, Ordering::Relaxed);
@@ -153,7 +153,7 @@ impl Metrics {
     }
 }
 
-/// An attempt that is under way.
+/// An attempt in flight.
 #[derive(Debug)]
 pub(crate) struct UnderWay<'a>(&'a AtomicU64);
 

@@ -1,23 +1,23 @@
-//! Addresses of host names, asked from several name servers in this process, without flooding them
-//! and without asking twice.
+//! Resolves host names by asking several name servers, without flooding them and without asking
+//! twice.
 //!
-//! The wire is hickory's: questions and answers, TCP for answers that UDP cuts off, chains of
-//! CNAMEs, the hosts file, special names such as `localhost` and `.invalid` (RFC 6761). What is
-//! done here, since hickory 0.26 lacks it or does it otherwise:
+//! The DNS protocol is implemented by hickory: queries and answers, TCP for truncated answers,
+//! chains of CNAMEs, the hosts file, special names such as `localhost` and `.invalid` (RFC 6761).
+//! The following is done here, because hickory 0.26 lacks it or does it differently:
 //!
-//! * **Servers.** Hickory ends a look-up with the first SERVFAIL or REFUSED, even while another
-//!   server would answer, and never learns to avoid the server that said so. With one failing and
-//!   one good server, none of 50 names was resolved. Its time limit of one server is that of the
-//!   whole round, and `try_tcp_on_error` is read nowhere. Here every look-up asks one server, in
-//!   turn, and the next one as soon as that fails or is slow. Servers that others had to stand in
-//!   for come last for a while.
-//! * **Packets.** Hickory sends a question by UDP three times within 0.7 s. Here one try is one
-//!   packet: a server that is slow because it is overloaded is not asked more for it.
-//! * **Families.** Hickory hides a failure for one address family behind "no records" for the
-//!   other. Here that is a failure, and the next server is asked.
-//! * **Cache.** Hickory's keeps no failures and does not tell hits from misses; it is switched off,
-//!   and whole answers are kept here for the time that hickory reads from the records, within the
-//!   bounds below.
+//! * **Servers.** Hickory ends a look-up with the first SERVFAIL or REFUSED, even if another server
+//!   would answer, and does not learn to avoid the failing server. With one failing and one good
+//!   server, none of 50 names was resolved. Its timeout of one server is that of the whole round,
+//!   and `try_tcp_on_error` is never read. Here every look-up asks one server, in turn, and the
+//!   next one as soon as that fails or is slow. A server that others repeatedly had to replace is
+//!   asked last for a while.
+//! * **Packets.** Hickory sends a UDP query three times within 0.7 s. Here an attempt is one
+//!   packet, so that an overloaded server does not get more load.
+//! * **Address families.** Hickory hides a failure for one address family behind "no records" for
+//!   the other. Here this is a failure, and the next server is asked.
+//! * **Cache.** Hickory's cache keeps no failures and does not report hits and misses. It is
+//!   switched off. Whole answers are cached here for the TTL of their records, within the limits
+//!   below.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -43,90 +43,91 @@ use hickory_resolver::proto::rr::{Name, RecordType};
 use hickory_resolver::{ConnectionProvider, PoolContext, system_conf};
 use tokio::sync::Semaphore;
 
-/// Least and most look-ups that are sent to the servers at once; between them, as many as there are
-/// URLs in flight, none of which then waits for a place. Each is two questions where this machine
-/// has IPv6. BIND serves 1,000 recursive clients at once by default (`recursive-clients`), Unbound
-/// 1,024 questions per thread (`num-queries-per-thread`).
+/// Limits of the number of concurrent look-ups. Between them, the number is that of the URLs in
+/// flight, so that no URL waits for a look-up to end. Each look-up is two queries if this machine
+/// has IPv6. By default BIND serves 1,000 recursive clients at once (`recursive-clients`) and
+/// Unbound 1,024 queries per thread (`num-queries-per-thread`).
 const LOOK_UPS_IN_FLIGHT: (usize, usize) = (128, 512);
-/// Longest wait for a server before another one is asked as well. A cold name takes a healthy
-/// resolver some hundred milliseconds.
+/// Longest wait for a server before another one is asked as well. A healthy resolver takes some
+/// hundred milliseconds for a name that it has not cached.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Wait of the answer for one address family for the other. RFC 8305, section 3, proposes 50 ms for
-/// clients that a person waits for.
+/// Longest wait for the answer for one address family after that for the other. RFC 8305, section
+/// 3, recommends 50 ms for interactive clients.
 const FAMILY_DELAY: Duration = Duration::from_millis(500);
-/// Look-ups in a row in which another server had to stand in, after which a server comes last.
+/// Number of consecutive look-ups that another server had to answer instead, after which a server
+/// is asked last.
 const STAND_INS: u32 = 3;
-/// Time for which such a server comes last before it is tried again.
+/// Time for which such a server is asked last.
 const AILING: Duration = Duration::from_secs(10);
 
-/// Shortest and longest time that addresses are kept. Many hosts of a large list are on networks
-/// whose records live for 20 to 60 s so that they can move load; without a lower bound each of
-/// their rows would be a question.
+/// Shortest and longest time that addresses are cached. Many hosts of a large list are on networks
+/// whose records have a TTL of 20 to 60 s for load balancing. Without a lower limit, each of their
+/// rows would need a query.
 const POSITIVE_TTL: (Duration, Duration) = (Duration::from_mins(1), Duration::from_hours(24));
-/// Shortest and longest time that "no such name" and "no address" are kept; the shortest also if
-/// the answer does not say how long.
+/// Shortest and longest time that "no such name" and "no address" are cached. The shortest is also
+/// used if the answer has no TTL.
 const NEGATIVE_TTL: (Duration, Duration) = (Duration::from_mins(1), Duration::from_mins(10));
-/// Life of a failure of the servers: less than the shortest wait before a row's next attempt (half
-/// of 500 ms), so that this asks anew.
+/// Time that a server failure is cached: less than the shortest wait before a row's next attempt
+/// (half of 500 ms), so that the attempt asks again.
 const FAILURE_TTL: Duration = Duration::from_millis(200);
 
 /// A source of addresses of host names.
 pub(crate) trait Names: Send + Sync {
-    /// Returns the addresses of a host, in the order in which they are to be tried. They are not
-    /// checked.
+    /// Returns the addresses of a host, in the order in which to try them. They are not checked by
+    /// the guard.
     fn look_up(&self, host: String) -> BoxFuture<'static, std::result::Result<Vec<IpAddr>, NoAddress>>;
 }
 
-/// A host without address.
+/// The reason why a host has no address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NoAddress {
-    /// Text that cannot be asked for.
+    /// The text is not a host name.
     #[error("not a host name: {reason}")]
     Invalid { reason: String },
     /// NXDOMAIN.
     #[error("no such name")]
     NoSuchName,
-    /// The name exists, but without addresses of the families that are asked for.
+    /// The name exists, but has no address of the requested families.
     #[error("the name has no {}", if *.ipv6 { "address" } else { "IPv4 address, and this machine has no route to IPv6" })]
     Empty { ipv6: bool },
-    /// Every server failed or had not answered in time; at least one said something.
+    /// Every server failed or did not answer in time; at least one gave an error.
     #[error("the name servers failed: {reason}")]
     ServersFailed { reason: String },
-    /// No server said anything.
+    /// No server answered in time.
     #[error("no name server answered within {} s", .after.as_secs_f64())]
     TimedOut { after: Duration },
-    /// There is nobody to ask.
+    /// There is no name server to ask.
     #[error("no system name servers: {reason}")]
     NoServers { reason: String },
 }
 
 impl NoAddress {
-    /// Returns whether the same question may have another answer soon.
+    /// Returns whether another look-up may succeed soon.
     pub(crate) fn may_pass(&self) -> bool {
         matches!(self, NoAddress::ServersFailed { .. } | NoAddress::TimedOut { .. })
     }
 }
 
-/// Whom to ask, and how patiently.
+/// Which name servers to ask, and the limits of look-ups.
 #[derive(Debug, Clone)]
 pub(crate) struct NamesSettings {
-    /// Name servers, by UDP and TCP. If there are none, those of the system are asked, after its
-    /// hosts file.
+    /// Name servers, for UDP and TCP. If empty, the hosts file and the system's name servers are
+    /// used.
     pub(crate) servers: Vec<SocketAddr>,
-    /// Time for a whole look-up, over all servers. Waiting for a place among the look-ups in flight
-    /// does not count.
+    /// Time for a whole look-up, over all servers, without the wait until it may begin.
     pub(crate) timeout: Duration,
-    /// Attempts at a server that stays silent. One that says that it failed is not asked again.
+    /// Attempts per server that does not answer. A server that reports a failure is not asked
+    /// again.
     pub(crate) attempts: usize,
-    /// Names whose answers are kept.
+    /// Maximum number of cached names.
     pub(crate) cache_size: usize,
-    /// Rows that may want a name at once.
+    /// Number of rows that may need a name at once.
     pub(crate) concurrency: usize,
 }
 
 impl Default for NamesSettings {
     fn default() -> Self {
-        // A name takes some hundred bytes.
+        // A cached name takes a few hundred bytes.
         let (servers, concurrency) = (Vec::new(), LOOK_UPS_IN_FLIGHT.0);
         NamesSettings { servers, timeout: Duration::from_secs(10), attempts: 2, cache_size: 65_536, concurrency }
     }
@@ -138,24 +139,23 @@ impl NamesSettings {
     }
 }
 
-/// Counts of the work of a resolver.
+/// Counters of a resolver.
 #[derive(Debug, Default)]
 pub(crate) struct NameCounts {
-    /// Addresses asked for, by whoever.
+    /// Look-ups requested.
     pub(crate) look_ups: AtomicU64,
-    /// Look-ups that no server was asked for: answered from the cache, or shared with a look-up in
-    /// flight.
+    /// Look-ups without a query: answered from the cache, or shared with a look-up in flight.
     pub(crate) shared: AtomicU64,
-    /// Look-ups by the servers that ended without an address.
+    /// Look-ups that asked servers and returned no address.
     pub(crate) failures: AtomicU64,
-    /// Total time of the look-ups by the servers, milliseconds, without waiting for a place among
-    /// those in flight.
+    /// Total time of the look-ups that asked servers, milliseconds, without the wait until they may
+    /// begin.
     pub(crate) milliseconds: AtomicU64,
 }
 
 type Answer = Result<Arc<[IpAddr]>, NoAddress>;
 
-/// Asks name servers for addresses. Clones share everything.
+/// Asks name servers for addresses. Clones share all state.
 #[derive(Debug, Clone)]
 pub(crate) struct Resolver {
     shared: Arc<Inner>,
@@ -169,8 +169,8 @@ struct Inner {
     counts: Arc<NameCounts>,
 }
 
-/// Answers that are there, and those that are on their way. One lock for both, so that nobody asks
-/// for what has just arrived.
+/// Cached answers and look-ups in flight. Both are under one lock, so that nobody asks for an
+/// answer that has just arrived.
 #[derive(Debug)]
 struct Known {
     cache: Cache,
@@ -178,7 +178,8 @@ struct Known {
     look_ups_begun: u64,
 }
 
-/// A look-up in flight. It belongs to those who wait for it: when all of them have gone, it ends.
+/// A look-up in flight. It is owned by those who wait for it: when all of them are dropped, it is
+/// cancelled.
 #[derive(Debug)]
 struct Coming {
     number: u64,
@@ -186,19 +187,19 @@ struct Coming {
 }
 
 impl Resolver {
-    /// Sends nothing yet and needs no runtime; looking up does. Without usable system name servers
-    /// every look-up fails, and a warning says so.
+    /// Returns a resolver. Sends nothing yet and needs no tokio runtime; look-ups need one. If no
+    /// system name servers can be used, a warning is logged and every look-up fails.
     pub(crate) fn new(settings: &NamesSettings, counts: Arc<NameCounts>) -> Resolver {
         Resolver::with(settings, counts, has_ipv6_route(), PATIENCE)
     }
 
-    /// Asks for IPv6 addresses only if `ipv6` says so, and waits for a server `patience` at most
-    /// before another one is asked as well.
+    /// Returns a resolver that asks for IPv6 addresses only if `ipv6` is set, and waits at most
+    /// `patience` for a server before it asks another one as well.
     fn with(settings: &NamesSettings, counts: Arc<NameCounts>, ipv6: bool, patience: Duration) -> Resolver {
         let servers =
             Servers::new(settings, ipv6, patience).map_err(|error| NoAddress::NoServers { reason: error.to_string() });
         if let Err(error) = &servers {
-            tracing::warn!(%error, "only URLs with numeric hosts can be fetched");
+            tracing::warn!(%error, "only URLs with IP addresses as hosts can be fetched; set download.dns_servers");
         }
         let cache = Cache { capacity: settings.cache_size, answers: HashMap::new() };
         let inner = Inner {
@@ -210,7 +211,7 @@ impl Resolver {
         Resolver { shared: Arc::new(inner) }
     }
 
-    /// Returns the answer for a host, at once or when it comes.
+    /// Returns the answer for a host if it is known, otherwise a future.
     fn answer(&self, host: &str) -> Either<Answer, Shared<BoxFuture<'static, Answer>>> {
         let inner = &self.shared;
         let count = |counter: &AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
@@ -252,24 +253,24 @@ impl Names for Resolver {
     }
 }
 
-/// Returns the name as it is asked for, complete, so that search domains have no part in it: hosts
-/// of URLs are complete names.
+/// Returns the fully qualified name, so that search domains are not used: hosts of URLs are
+/// complete names.
 ///
-/// Labels may be any ASCII. Names with underscores or with hyphens at the ends are no host names by
-/// the book (RFC 952), but there are such hosts.
+/// Labels may be any ASCII. Names with underscores or with hyphens at the ends are not valid host
+/// names (RFC 952), but such hosts exist.
 fn absolute_name(host: &str) -> Result<Name, NoAddress> {
     if !host.is_ascii() {
-        return Err(NoAddress::Invalid { reason: "it has to be in Punycode".to_owned() });
+        return Err(NoAddress::Invalid { reason: "it must be in Punycode".to_owned() });
     }
-    // The texts of these errors are for programmers.
-    let reason = "between its dots there must be 1 to 63 characters, and 253 in all";
+    // The messages of these errors are for programmers.
+    let reason = "labels must have 1 to 63 characters, and the name at most 253";
     let invalid = |_: ProtoError| NoAddress::Invalid { reason: reason.to_owned() };
     let mut name = Name::from_labels(host.split('.').map(str::as_bytes)).map_err(invalid)?;
     name.set_fqdn(true);
     Ok(name)
 }
 
-/// One look-up in flight, which leaves the table when it is done or dropped.
+/// A look-up in flight, which is removed from the table when it is done or dropped.
 struct Ticket {
     inner: Arc<Inner>,
     key: String,
@@ -286,8 +287,8 @@ impl Ticket {
         let now = Instant::now();
         inner.counts.milliseconds.fetch_add((now - begin).as_millis() as u64, Ordering::Relaxed);
         inner.counts.failures.fetch_add(u64::from(answer.is_err()), Ordering::Relaxed);
-        // Before the look-up leaves the table, so that there is no moment in which the answer is in
-        // neither place.
+        // Cached before the look-up is removed from the table, so that the answer is always in one
+        // of both.
         lock(&inner.known).cache.insert(self.key.clone(), answer.clone(), ttl, now);
         answer
     }
@@ -296,15 +297,14 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         let mut known = lock(&self.inner.known);
-        // If everybody who waited has gone, somebody new may have begun another look-up of the name
-        // by now.
+        // If all who waited were dropped, another look-up of the name may have begun meanwhile.
         if known.coming.get(&self.key).is_some_and(|coming| coming.number == self.number) {
             known.coming.remove(&self.key);
         }
     }
 }
 
-/// Answers that may be used again.
+/// Cached answers.
 #[derive(Debug)]
 struct Cache {
     capacity: usize,
@@ -332,8 +332,8 @@ impl Cache {
         self.answers.insert(key, Cached { answer, until: now + ttl });
     }
 
-    /// Forgets what has expired, and if that is less than half of all, what expires first. So a
-    /// full table is gone through only once for as many new names as it forgets.
+    /// Removes expired answers, and those that expire first until about half of all are removed. So
+    /// a full table is scanned only once per half a table of new names.
     fn make_room(&mut self, now: Instant) {
         let mut ends: Vec<Instant> = self.answers.values().map(|cached| cached.until).collect();
         let middle = ends.len() / 2;
@@ -351,20 +351,20 @@ struct Servers {
     timeout: Duration,
     attempts: usize,
     patience: Duration,
-    /// Look-ups begun, for taking turns.
+    /// Number of look-ups begun, for the round robin.
     turn: AtomicUsize,
     begin: Instant,
 }
 
-/// One name server, with a hickory resolver of its own.
+/// One name server with its own hickory resolver.
 #[derive(Debug)]
 struct Server {
     /// The address, for messages.
     address: SocketAddr,
     dns: hickory_resolver::Resolver<Wire>,
-    /// Look-ups in a row in which another server had to stand in for this one.
+    /// Number of consecutive look-ups that another server had to answer instead.
     stand_ins: AtomicU32,
-    /// Until when it comes last, milliseconds since [`Servers::begin`].
+    /// Time until which it is asked last, milliseconds since [`Servers::begin`].
     ailing_until: AtomicU64,
 }
 
@@ -380,8 +380,8 @@ impl Servers {
         };
         options.attempts = 0;
         options.cache_size = 0;
-        options.max_active_requests = 2 * settings.look_ups_in_flight(); // of a TCP connection
-        // Longer than the whole look-up takes at most, so that it is here that time ends.
+        options.max_active_requests = 2 * settings.look_ups_in_flight(); // per TCP connection
+        // Longer than a whole look-up may take, so that the time limit of this module applies.
         options.timeout = settings.timeout + Duration::from_secs(1);
         let server = |config: NameServerConfig| {
             let port = config.connections.first().map_or(0, |connection| connection.port);
@@ -405,8 +405,8 @@ impl Servers {
         })
     }
 
-    /// Asks one server after the other until one of them knows, and says for how long the answer
-    /// holds.
+    /// Asks one server after the other until one gives an answer. Returns it with the time for
+    /// which it may be cached.
     async fn look_up(&self, name: &Name) -> (Answer, Duration) {
         let order = self.order();
         let mut tries: VecDeque<usize> = order.iter().copied().cycle().take(self.attempts * order.len()).collect();
@@ -415,8 +415,8 @@ impl Servers {
         let mut answers = FuturesUnordered::new();
         let mut deadline = pin!(tokio::time::sleep(self.timeout));
         loop {
-            // Every turn of the loop asks one server more: at the beginning, after a failure, and
-            // when patience has run out.
+            // Every iteration asks one more server: at the beginning, after a failure, and when a
+            // server is slow.
             if let Some(index) = tries.pop_front() {
                 asked.push(index);
                 answers.push(self.all[index].ask(name, self.ipv6).map(move |answer| (index, answer)));
@@ -440,8 +440,7 @@ impl Servers {
         }
     }
 
-    /// Returns the servers in the order in which they are to be asked: in turn, but those that fail
-    /// of late last.
+    /// Returns the order in which to ask the servers: round robin, but recently failing ones last.
     fn order(&self) -> Vec<usize> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let now = self.milliseconds();
@@ -456,8 +455,8 @@ impl Servers {
         self.begin.elapsed().as_millis() as u64
     }
 
-    /// Holds it against the servers that were asked before the one that answered. A name that none
-    /// can look up is held against none.
+    /// Counts a stand-in for every server that was asked before the one that answered. If no server
+    /// answers, nothing is counted.
     fn remember_stand_ins(&self, asked: &[usize], answered: usize) {
         self.all[answered].stand_ins.store(0, Ordering::Relaxed);
         for index in asked.iter().take_while(|index| **index != answered) {
@@ -466,13 +465,13 @@ impl Servers {
                 let until = self.milliseconds() + AILING.as_millis() as u64;
                 let before = server.ailing_until.swap(until, Ordering::Relaxed);
                 if before == 0 {
-                    tracing::warn!(server = %server.address, "name server fails or is slow; others are asked first");
+                    tracing::warn!(server = %server.address, "a name server fails or is slow; others are asked first for a while");
                 }
             }
         }
     }
 
-    /// Returns what there is to say if no server of those that were asked had an answer.
+    /// Returns the error if none of the servers that were asked has answered.
     fn failure(&self, asked: &[usize], failures: &[(usize, String)]) -> NoAddress {
         if failures.is_empty() {
             return NoAddress::TimedOut { after: self.timeout };
@@ -492,14 +491,15 @@ enum Family {
     Addresses(Vec<IpAddr>, Duration),
     /// NXDOMAIN.
     NoSuchName(Duration),
-    /// The name is there, addresses are not.
+    /// The name exists without addresses.
     Empty(Duration),
     Failed(String),
 }
 
 impl Server {
-    /// Returns the addresses of a name with the time for which they hold, IPv4 first; the inner
-    /// error is an answer as well. The outer one is a failure of this server.
+    /// Returns the addresses of a name, IPv4 first, with the time for which they may be cached. The
+    /// inner error is an answer, such as "no such name". The outer error is a failure of this
+    /// server.
     async fn ask(&self, name: &Name, ipv6: bool) -> Result<(Answer, Duration), String> {
         if !ipv6 {
             return merge(self.ask_family(name, RecordType::A).await, None);
@@ -546,12 +546,12 @@ impl Server {
     }
 }
 
-/// Returns a code as name servers' logs write it, such as SERVFAIL.
+/// Returns the name of a response code as in server logs, such as SERVFAIL.
 fn answered(code: ResponseCode) -> String {
     format!("answered {}", format!("{code:?}").to_uppercase())
 }
 
-/// Waits for the second family, but not long if the first one has addresses already.
+/// Waits for the second address family, but only briefly if the first one has addresses.
 async fn second(first: &Family, rest: impl Future<Output = Family>) -> Family {
     if !matches!(first, Family::Addresses(..)) {
         return rest.await;
@@ -560,10 +560,10 @@ async fn second(first: &Family, rest: impl Future<Output = Family>) -> Family {
     tokio::time::timeout(FAMILY_DELAY, rest).await.unwrap_or_else(late)
 }
 
-/// Makes one answer of the answers for IPv4 and, where it was asked for, IPv6.
+/// Merges the answers for IPv4 and, if it was asked for, IPv6.
 ///
-/// Addresses count, whatever the other family says. NXDOMAIN holds for all types (RFC 8020). "No
-/// address" is believed only for both.
+/// Addresses are used whatever the other answer is. NXDOMAIN applies to all record types (RFC
+/// 8020). "No address" is accepted only if both families have none.
 fn merge(v4: Family, v6: Option<Family>) -> Result<(Answer, Duration), String> {
     let ipv6 = v6.is_some();
     let families = [Some(v4), v6].into_iter().flatten();
@@ -582,7 +582,7 @@ fn merge(v4: Family, v6: Option<Family>) -> Result<(Answer, Duration), String> {
     }
     match (no_such_name, failed) {
         (_, failed) if !addresses.is_empty() => {
-            // One family alone is not kept for long, if the other one may come back.
+            // The addresses of one family are cached only briefly if the other family failed.
             let ttl = if failed.is_some() { POSITIVE_TTL.0 } else { ttl };
             Ok((Ok(addresses.into()), ttl))
         }
@@ -592,7 +592,7 @@ fn merge(v4: Family, v6: Option<Family>) -> Result<(Answer, Duration), String> {
     }
 }
 
-/// Hickory's way to reach a server, except that a question by UDP is one packet.
+/// Connects to servers as hickory does, except that a UDP query is sent only once.
 #[derive(Clone, Default)]
 struct Wire {
     runtime: TokioRuntimeProvider,
@@ -614,7 +614,7 @@ impl ConnectionProvider for Wire {
         }
         let stream = UdpClientStream::builder(SocketAddr::new(ip, config.port), self.runtime.clone())
             .with_timeout(Some(context.options.timeout))
-            .with_max_retries(1); // packets, not retries
+            .with_max_retries(1); // the number of packets, not of retries
         Ok(async move { Ok(stream.exchange()) }.boxed())
     }
 
@@ -631,10 +631,10 @@ fn udp_and_tcp(address: SocketAddr) -> NameServerConfig {
     config
 }
 
-/// Returns whether this machine could reach the IPv6 internet. Connecting a UDP socket sends
+/// Returns whether this machine has a route to the IPv6 internet. Connecting a UDP socket sends
 /// nothing, but fails without a route.
 ///
-/// Without one, questions for IPv6 addresses would only double the load on the servers.
+/// Without a route, queries for IPv6 addresses would only double the load on the servers.
 fn has_ipv6_route() -> bool {
     /// Any address of 2000::/3, which is all of global unicast.
     const ANYWHERE: Ipv6Addr = Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 1);
@@ -642,7 +642,7 @@ fn has_ipv6_route() -> bool {
     connected.is_ok()
 }
 
-/// Takes the lock, also after a panic: nothing under it can break off half done.
+/// Takes the lock, even if it is poisoned: no code under it can leave the state half changed.
 fn lock(known: &Mutex<Known>) -> MutexGuard<'_, Known> {
     known.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,9 +1,9 @@
-//! Objects of S3, Google Cloud Storage, Azure Blob Storage and plain HTTP servers, copied to local
+//! Objects in S3, Google Cloud Storage, Azure Blob Storage and on HTTP servers, copied to local
 //! files and back.
 //!
-//! Credentials and endpoints come from the environment, by the names that the stores' own tools
-//! use: all variables that begin with `AWS_`, `GOOGLE_` or `AZURE_`. None of their values is ever
-//! part of a message. Requests that fail for a reason that may pass are sent again by the
+//! Credentials and endpoints come from environment variables with the names that the stores' own
+//! tools use: all variables that begin with `AWS_`, `GOOGLE_` or `AZURE_`. Secret values are never
+//! part of a message. Requests that fail for a temporary reason are sent again by the
 //! `object_store` crate: ten times, over at most three minutes.
 
 use std::fmt;
@@ -25,39 +25,39 @@ use url::Url;
 use crate::address::without_userinfo;
 use crate::{Error, Result};
 
-/// Bytes that are asked for, or sent, in one request; S3 takes no parts below 5 MiB but the last.
+/// Bytes that are read or written per request. S3 accepts no parts below 5 MiB except the last one.
 const CHUNK_BYTES: u64 = 8 << 20;
 
-/// Requests at once for one object, and objects at once. With [`CHUNK_BYTES`], this bounds the
-/// memory to 128 MiB.
+/// Number of concurrent requests for one object, and of concurrent objects. With [`CHUNK_BYTES`],
+/// this limits the memory to 128 MiB.
 const AT_ONCE: usize = 4;
 
-/// Time without a write after which a copy in the making counts as abandoned: longer than any
-/// request is tried again.
+/// Time without a write after which an unfinished copy counts as abandoned: longer than a request
+/// is retried.
 const ABANDONED: Duration = Duration::from_hours(1);
 
-/// Most parts of an upload that S3 takes.
+/// Maximum number of parts of an upload to S3.
 const MAX_PARTS: u64 = 10_000;
 
 /// Schemes that are read through this module.
 const SCHEMES: [&str; 10] = ["s3", "s3a", "gs", "az", "azure", "adl", "abfs", "abfss", "http", "https"];
 
-/// Prefixes of the environment variables that are handed to the stores.
+/// Prefixes of the environment variables that are passed to the stores.
 const PREFIXES: [&str; 3] = ["AWS_", "GOOGLE_", "AZURE_"];
 
-/// A place in an object store: an object, or the common beginning of the names of several.
+/// A location in an object store: an object, or the common prefix of several objects.
 #[derive(Clone)]
 pub struct Location {
     store: Arc<dyn ObjectStore>,
     scheme: ObjectStoreScheme,
     path: StorePath,
-    /// The URL as it may be shown.
+    /// The URL without secrets, for messages.
     url: String,
-    /// Texts that may not.
+    /// Secret texts that messages must not contain.
     secrets: Vec<String>,
 }
 
-/// An object that is there.
+/// An existing object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Object {
     /// The last component of its URL.
@@ -66,7 +66,7 @@ pub struct Object {
     pub url: String,
     /// Its length in bytes.
     pub bytes: u64,
-    /// When it was last written, if the store tells.
+    /// Time of the last write, if the store reports it.
     pub modified: Option<SystemTime>,
     tag: Option<String>,
     version: Option<String>,
@@ -74,9 +74,9 @@ pub struct Object {
 }
 
 impl Object {
-    /// Returns a name for a local copy: another one if the object is changed. Its suffixes are
-    /// kept, since they tell the format. `None` if the store tells neither entity tag nor time of
-    /// modification, so that a change could not be noticed.
+    /// Returns a name for a local copy. The name changes when the object changes. It keeps the
+    /// suffixes, because they determine the format. Returns `None` if the store reports neither an
+    /// entity tag nor a time of modification, because a change could not be noticed then.
     pub fn cache_name(&self) -> Option<String> {
         if self.tag.is_none() && self.modified.is_none() {
             return None;
@@ -89,7 +89,8 @@ impl Object {
     }
 }
 
-/// Returns the last two suffixes of a name, as far as they are ordinary, with their dots.
+/// Returns up to two suffixes at the end of a name, with their dots. Only short alphanumeric
+/// suffixes count.
 fn suffixes(name: &str) -> String {
     let is_ordinary =
         |suffix: &&str| (1..=10).contains(&suffix.len()) && suffix.bytes().all(|byte| byte.is_ascii_alphanumeric());
@@ -104,13 +105,14 @@ impl fmt::Debug for Location {
     }
 }
 
-/// Returns whether a path is the URL of a store, and not a local path.
+/// Returns whether a path is the URL of an object store and not a local path.
 pub fn is_url(path: &Path) -> bool {
     let scheme = path.to_str().and_then(|text| text.split_once("://")).map(|(scheme, _)| scheme.to_ascii_lowercase());
     scheme.is_some_and(|scheme| SCHEMES.contains(&scheme.as_str()))
 }
 
-/// Credentials, endpoints and other settings of the stores, by the names of environment variables.
+/// Credentials, endpoints and other settings of the stores, under the names of environment
+/// variables.
 #[derive(Clone, Default)]
 pub struct Settings(Vec<(String, String)>);
 
@@ -130,11 +132,11 @@ impl fmt::Debug for Settings {
 }
 
 impl Location {
-    /// Takes a URL apart and sets up the client; nothing is asked yet.
+    /// Parses a URL and sets up the client. Sends no request yet.
     ///
     /// # Errors
-    /// [`Error::Object`] for URLs of no known store or with a query or fragment, and for settings
-    /// that the store does not accept.
+    /// [`Error::Object`] if the URL is of no known store or has a query or fragment, or if the
+    /// store does not accept a setting.
     pub fn open(text: &str, settings: &Settings) -> Result<Location> {
         let mut settings = settings.0.clone();
         let invalid = |shown: &str, reason: String| Error::Object {
@@ -146,7 +148,7 @@ impl Location {
         let url = Url::parse(text).map_err(|error| invalid("a URL", error.to_string()))?;
         let shown = without_secrets(&url);
         if url.query().is_some() || url.fragment().is_some() {
-            let reason = "a query or fragment is not passed on; signed URLs cannot be read, credentials come from the environment";
+            let reason = "the URL has a query or fragment, which is not supported; signed URLs cannot be read, set credentials as environment variables instead";
             return Err(invalid(&shown, reason.to_owned()));
         }
         let secrets = secrets(&url, &settings);
@@ -164,12 +166,12 @@ impl Location {
         &self.url
     }
 
-    /// Returns whether it is a plain web server, which cannot list what it has.
+    /// Returns whether this is a plain web server, which cannot list its files.
     pub(crate) fn is_web_server(&self) -> bool {
         self.scheme == ObjectStoreScheme::Http
     }
 
-    /// Returns the object here; `None` if there is none of exactly this name.
+    /// Returns the object with exactly this name; `None` if there is none.
     ///
     /// # Errors
     /// [`Error::Object`] if the store refuses or cannot be reached.
@@ -179,7 +181,7 @@ impl Location {
         }
         let answer = match self.store.head(&self.path).await {
             Err(object_store::Error::NotFound { .. }) => return Ok(None),
-            // Some web servers answer to GET alone; of that answer only the headers are read.
+            // Some web servers only support GET. Only the headers of the answer are read.
             Err(_) if self.is_web_server() => self.store.get(&self.path).await.map(|got| got.meta),
             answer => answer,
         };
@@ -190,8 +192,7 @@ impl Location {
         }
     }
 
-    /// Returns the objects whose names continue this location by a slash and one more component,
-    /// sorted by name.
+    /// Returns the objects directly below this location, sorted by name.
     ///
     /// # Errors
     /// [`Error::Object`] if the store refuses, cannot list, or cannot be reached.
@@ -216,8 +217,8 @@ impl Location {
         Ok(objects)
     }
 
-    /// Returns the objects below this location, however deep, each with the rest of its name behind
-    /// the slash; sorted by name.
+    /// Returns the objects at any depth below this location, each with its name relative to the
+    /// location, sorted by name.
     ///
     /// # Errors
     /// [`Error::Object`] if the store refuses, cannot list, or cannot be reached.
@@ -235,7 +236,7 @@ impl Location {
         Ok(objects)
     }
 
-    /// Returns the error of a location where nothing is, with the nearest name that is there.
+    /// Returns the error for a location without objects. It suggests the nearest existing name.
     pub async fn missing(&self) -> Error {
         let names = self.names_beside().await;
         let wanted = self.path.filename().unwrap_or_default();
@@ -247,7 +248,7 @@ impl Location {
         Error::Object { action: "read", url: self.url.clone(), reason: "nothing is there".to_owned(), hint }
     }
 
-    /// Returns names of what lies beside this location. Only for a hint, so without errors.
+    /// Returns the names beside this location. They are only for a hint, so errors are ignored.
     async fn names_beside(&self) -> Vec<String> {
         let parts: Vec<_> = self.path.parts().collect();
         let Some((_, parent)) = parts.split_last().filter(|_| !self.is_web_server()) else { return Vec::new() };
@@ -258,11 +259,11 @@ impl Location {
         objects.chain(folders).map(str::to_owned).collect()
     }
 
-    /// Copies an object to a local file, which appears only when it is complete. Holds at most 32
-    /// MiB in memory.
+    /// Copies an object to a local file, which appears only when it is complete. Uses at most 32
+    /// MiB of memory.
     ///
     /// # Errors
-    /// [`Error::Object`] if the store refuses or fails, or if the object is changed meanwhile;
+    /// [`Error::Object`] if the store refuses or fails, or if the object has changed meanwhile;
     /// [`Error::Read`] if the file cannot be written.
     pub async fn get(&self, object: &Object, file: &Path) -> Result<()> {
         let temporary = beside(file);
@@ -285,7 +286,7 @@ impl Location {
             written += bytes.len() as u64;
         }
         if written != object.bytes {
-            return Err(changed(&object.url, &format!("{written} bytes came instead of {}", object.bytes)));
+            return Err(changed(&object.url, &format!("{written} bytes were received instead of {}", object.bytes)));
         }
         output.sync_all().await.map_err(write_error)?;
         let output = output.into_std().await;
@@ -295,8 +296,9 @@ impl Location {
         }
     }
 
-    /// Returns the content of an object in order: from a store in ranges, several at once, if it is
-    /// long; from a web server, which need not know ranges, as it comes.
+    /// Returns the content of an object in order. Long objects of a store are read in several
+    /// concurrent ranges. Objects of a web server are read in one stream, because it may not
+    /// support ranges.
     fn chunks<'a>(&'a self, object: &'a Object) -> BoxStream<'a, Result<Vec<u8>>> {
         if self.is_web_server() {
             let whole = async {
@@ -329,9 +331,9 @@ impl Location {
             .boxed()
     }
 
-    /// Copies a local file to the object `name` below this location, in parts if it is long; the
-    /// object appears only when it is complete, and is then looked at once more. Holds at most 40
-    /// MiB in memory, more only for files beyond 78 GiB.
+    /// Copies a local file to the object `name` below this location, in parts if it is long. The
+    /// object appears only when it is complete, and its length is checked afterwards. Uses at most
+    /// 40 MiB of memory, or more for files above 78 GiB.
     ///
     /// # Errors
     /// [`Error::Object`] if the store refuses or fails, [`Error::Read`] if the file cannot be read.
@@ -378,17 +380,18 @@ impl Location {
         Ok(object(meta, url))
     }
 
-    /// Returns the content of an object, for small ones.
+    /// Returns the whole content of an object. Use it for small objects only.
     ///
     /// # Errors
-    /// [`Error::Object`] if the store refuses or fails, or if the object is changed meanwhile.
+    /// [`Error::Object`] if the store refuses or fails, or if the object has changed meanwhile.
     pub async fn read(&self, object: &Object) -> Result<Vec<u8>> {
         self.chunks(object).try_concat().await
     }
 
-    /// Writes the object here, unless something else is there than was seen `before`; `None` then.
-    /// Of two processes that write to one place, each of which knows what it wrote last, one learns
-    /// so of the other. Stores that cannot compare, such as web servers, just write.
+    /// Writes this object only if the store still holds the version `before` (`None`: no object).
+    /// Returns `None` if it holds something else. So if two processes write to one location, one of
+    /// them notices the other. Stores that cannot compare versions, such as web servers, always
+    /// write.
     ///
     /// # Errors
     /// [`Error::Object`] if the store refuses or fails.
@@ -413,7 +416,7 @@ impl Location {
                 let (url, path) = (self.url.clone(), self.path.clone());
                 Ok(Some(Object { name, url, bytes: bytes.len() as u64, modified: None, tag: e_tag, version, path }))
             }
-            // Unless it was us, and only the answer was lost.
+            // The earlier write may have been ours, with a lost answer. Then the content is equal.
             Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
                 let Some(there) = self.head().await? else { return Ok(None) };
                 Ok((there.bytes == bytes.len() as u64 && self.read(&there).await? == bytes).then_some(there))
@@ -422,7 +425,7 @@ impl Location {
         }
     }
 
-    /// Removes the object here.
+    /// Removes this object.
     ///
     /// # Errors
     /// [`Error::Object`] if the store refuses or fails.
@@ -434,8 +437,8 @@ impl Location {
         let reason = redacted(&error.to_string(), &self.secrets);
         let is_refused =
             matches!(error, object_store::Error::Unauthenticated { .. } | object_store::Error::PermissionDenied { .. });
-        // Credentials that cannot be had, and http where https is asked for, are `Generic` errors
-        // in object_store 0.13, so they are told by its words.
+        // In object_store 0.13, missing credentials, and http where https is required, are
+        // `Generic` errors. So they are recognised by their messages.
         let is_generic = matches!(error, object_store::Error::Generic { .. });
         let mentions = |words: &[&str]| is_generic && words.iter().any(|word| reason.to_lowercase().contains(word));
         let hint = if is_refused || mentions(&["credential", "169.254.169.254", "metadata.google"]) {
@@ -449,7 +452,7 @@ impl Location {
                 ObjectStoreScheme::MicrosoftAzure => {
                     "; set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, or AZURE_SKIP_SIGNATURE=true for a public container"
                 }
-                _ => "; the server wants a login",
+                _ => "; the server requires a login",
             }
         } else if mentions(&["url scheme is not allowed", "allow_http"]) {
             "; set AWS_ALLOW_HTTP=true for an endpoint without TLS"
@@ -471,25 +474,25 @@ fn object(meta: ObjectMeta, url: String) -> Object {
 fn check_unchanged(object: &Object, got: &GetResult) -> Result<()> {
     let is_other = object.tag.as_ref().zip(got.meta.e_tag.as_ref()).is_some_and(|(before, now)| before != now);
     if is_other || got.meta.size != object.bytes {
-        return Err(changed(&object.url, "it is not the object any more that was looked at before"));
+        return Err(changed(&object.url, "it is no longer the same object as when it was listed"));
     }
     Ok(())
 }
 
 fn changed(url: &str, reason: &str) -> Error {
-    let hint = "; it was changed meanwhile, so try again".to_owned();
+    let hint = "; it has changed meanwhile, so try again".to_owned();
     Error::Object { action: "copy", url: url.to_owned(), reason: reason.to_owned(), hint }
 }
 
-/// Returns a name for a file in the making.
+/// Returns the temporary name of a file that is being written.
 fn beside(file: &Path) -> PathBuf {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     file.with_file_name(format!(".{name}.{}.part", std::process::id()))
 }
 
-/// Removes copies in the making that nobody works at any more.
+/// Removes abandoned unfinished copies.
 fn remove_abandoned(folder: &Path) {
-    // What cannot be looked at or removed now may be so the next time.
+    // Errors are ignored; the next run tries again.
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let is_hidden = name.as_encoded_bytes().starts_with(b".");
@@ -502,8 +505,8 @@ fn remove_abandoned(folder: &Path) {
     }
 }
 
-/// Returns a URL as it may be shown: without password, query and fragment, and for web servers
-/// without user.
+/// Returns a URL without secrets: without password, query and fragment, and for web servers without
+/// user name.
 pub fn shown(url: &str) -> String {
     Url::parse(url).map_or_else(|_| without_userinfo(url).into_owned(), |url| without_secrets(&url))
 }
@@ -512,7 +515,7 @@ fn without_secrets(url: &Url) -> String {
     let mut url = url.clone();
     url.set_query(None);
     url.set_fragment(None);
-    // These fail for URLs that cannot have either, which then have none.
+    // Both calls fail only for URLs that cannot have a password or user.
     url.set_password(None).unwrap_or_default();
     if matches!(url.scheme(), "http" | "https") {
         url.set_username("").unwrap_or_default();
@@ -520,8 +523,8 @@ fn without_secrets(url: &Url) -> String {
     url.to_string()
 }
 
-/// Returns values that must not be shown: of the settings all that are not known to be harmless,
-/// and the password of the URL.
+/// Returns the values that messages must not contain: settings whose names contain one of the words
+/// below, and the password of the URL.
 fn secrets(url: &Url, settings: &[(String, String)]) -> Vec<String> {
     let is_secret = |name: &str| {
         ["KEY", "SECRET", "TOKEN", "SAS", "PASSWORD", "CREDENTIAL", "ACCOUNT", "CLIENT_ID"]
@@ -532,13 +535,13 @@ fn secrets(url: &Url, settings: &[(String, String)]) -> Vec<String> {
         settings.iter().filter(|(name, _)| is_secret(&name.to_ascii_uppercase())).map(|(_, value)| value.clone());
     let mut secrets: Vec<String> =
         settings.chain(url.password().map(str::to_owned)).filter(|text| text.len() > 3).collect();
-    // A secret inside a longer one must not keep that from being found.
+    // Longer secrets come first, because a secret may contain another one.
     secrets.sort_by_key(|text| std::cmp::Reverse(text.len()));
     secrets
 }
 
-/// Returns a store's message without secrets, without what servers put into the queries of URLs,
-/// and of an XML answer only code and message.
+/// Returns a store's message without secrets and without the queries of URLs. An XML answer is
+/// reduced to its code and message.
 fn redacted(message: &str, secrets: &[String]) -> String {
     let mut text = match message.find("<?xml").or_else(|| message.find("<Error")) {
         Some(start) => {
@@ -562,7 +565,7 @@ fn redacted(message: &str, secrets: &[String]) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// Copies of objects in a local folder.
+/// A local folder with copies of objects.
 #[derive(Debug, Clone)]
 pub struct Cache {
     folder: PathBuf,
@@ -570,22 +573,22 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// Copies are kept in this folder, which is created when it is needed. Nothing is ever removed
-    /// from it but what a killed process left of a copy.
+    /// Returns a cache in this folder, which is created when it is needed. Only unfinished copies
+    /// of killed processes are ever removed from it.
     pub fn new(folder: impl Into<PathBuf>, settings: Settings) -> Cache {
         Cache { folder: folder.into(), settings }
     }
 
-    /// Makes a place whose objects are to be copied.
+    /// Opens a location whose objects are to be copied.
     pub(crate) fn open(&self, url: &str) -> Result<Location> {
         Location::open(url, &self.settings)
     }
 
-    /// Returns the local copies of objects, in their order; those that are there already are not
-    /// fetched again.
+    /// Returns the paths of local copies of objects, in their order. Existing copies are not
+    /// downloaded again.
     ///
     /// # Errors
-    /// As [`Location::get`].
+    /// Those of [`Location::get`], and [`Error::Read`] if the folder cannot be created.
     pub async fn copies(&self, location: &Location, objects: &[Object]) -> Result<Vec<PathBuf>> {
         std::fs::create_dir_all(&self.folder).map_err(|source| Error::read(&self.folder, source))?;
         remove_abandoned(&self.folder);
@@ -609,8 +612,8 @@ impl Cache {
     }
 }
 
-/// Waits for a future on a runtime and a thread of its own, so that it may be called within a
-/// runtime or without one.
+/// Blocks until a future has finished on its own thread and runtime, so that it can be called with
+/// or without a runtime.
 pub(crate) fn wait_for<T: Send>(future: impl Future<Output = Result<T>> + Send) -> Result<T> {
     let run = || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -618,7 +621,10 @@ pub(crate) fn wait_for<T: Send>(future: impl Future<Output = Result<T>> + Send) 
     };
     let finished = std::thread::scope(|scope| scope.spawn(run).join());
     finished.unwrap_or_else(|_| {
-        Err(Error::read("the network", io::Error::other("the reader of object stores broke off; this is a bug")))
+        Err(Error::read(
+            "the network",
+            io::Error::other("the reader of object stores panicked; this is a bug, please report it"),
+        ))
     })
 }
 

@@ -1,4 +1,4 @@
-//! Whether the answer of a server says that its picture is not to be used.
+//! Whether the headers of an answer say that its image must not be used.
 
 use hyper::header::HeaderMap;
 
@@ -8,14 +8,14 @@ const ROBOTS_HEADER: &str = "x-robots-tag";
 /// The header of the TDM Reservation Protocol,
 /// <https://www.w3.org/community/reports/tdmrep/CG-FINAL-tdmrep-20240202/>: 1 reserves the rights.
 const RESERVATION_HEADER: &str = "tdm-reservation";
-/// Directives that take a value after a colon, by the page of [`ROBOTS_HEADER`]; any other word
-/// before a colon names a crawler.
+/// Directives with a value after a colon, by the page of [`ROBOTS_HEADER`]. Any other word before a
+/// colon is the name of a crawler.
 const DIRECTIVES_WITH_VALUE: [&str; 4] = ["unavailable_after", "max-snippet", "max-image-preview", "max-video-preview"];
 
-/// The answers that opt out, for one user agent.
+/// The rules by which an answer opts out, for one user agent.
 #[derive(Debug, Clone)]
 pub(crate) struct OptOut {
-    /// Directives of `X-Robots-Tag`; without any, nothing opts out.
+    /// Directives of `X-Robots-Tag` that opt out. If there are none, nothing opts out.
     directives: Vec<String>,
     /// Our product token, see [`product`].
     product: String,
@@ -31,7 +31,7 @@ impl OptOut {
         OptOut { directives, product: product(user_agent).to_owned() }
     }
 
-    /// Returns why an answer with these headers is not to be used; `None` if it may be.
+    /// Returns why an answer with these headers must not be used; `None` if it may be used.
     pub(crate) fn reason(&self, headers: &HeaderMap) -> Option<String> {
         if self.directives.is_empty() {
             return None;
@@ -44,15 +44,15 @@ impl OptOut {
         reservations.any(|value| value.as_bytes().trim_ascii() == b"1").then(|| "TDM-Reservation: 1".to_owned())
     }
 
-    /// Returns the first directive of a line of `X-Robots-Tag` that opts out. A crawler's name
-    /// holds until the next name, or the end of the line.
+    /// Returns the first directive of an `X-Robots-Tag` line that opts out. The name of a crawler
+    /// applies until the next name or the end of the line.
     fn directive(&self, line: &str) -> Option<&str> {
         let mut is_for_us = true;
         for item in line.split(',') {
             let mut directive = item.trim();
             if let Some((word, rest)) = directive.split_once(':') {
                 let word = word.trim();
-                // Dates have commas and colons too; but what stands before their colons is no
+                // Dates contain commas and colons too, but the text before their colons is not a
                 // single word.
                 if DIRECTIVES_WITH_VALUE.iter().any(|known| known.eq_ignore_ascii_case(word))
                     || word.contains(char::is_whitespace)
@@ -70,7 +70,7 @@ impl OptOut {
     }
 }
 
-/// Returns what a user agent calls itself: its text up to the first slash or space.
+/// Returns the product name of a user agent: its text up to the first slash or space.
 pub(crate) fn product(user_agent: &str) -> &str {
     user_agent.split(['/', ' ']).next().unwrap_or_default()
 }

@@ -1,14 +1,14 @@
-//! When to try a URL again.
+//! How long to wait before a URL is tried again.
 
 use std::time::{Duration, SystemTime};
 
 /// Wait before the second attempt, before jitter.
 const FIRST_DELAY: Duration = Duration::from_millis(500);
-/// Longest wait before an attempt: more would eat the deadline of an ordinary URL.
+/// Longest wait before an attempt, so that the waits do not use up the default deadline.
 const LONGEST_DELAY: Duration = Duration::from_secs(8);
 
-/// Returns how long to wait after `attempt` (from 1) at `url` has failed: the back-off, or longer
-/// if the server `asked` for it.
+/// Returns how long to wait after `attempt` (from 1) at `url` has failed: the back-off, or the wait
+/// that the server `asked` for if that is longer.
 pub(crate) fn delay(url: &str, attempt: u32, asked: Option<Duration>) -> Duration {
     back_off(url, attempt).max(asked.unwrap_or_default())
 }
@@ -16,8 +16,8 @@ pub(crate) fn delay(url: &str, attempt: u32, asked: Option<Duration>) -> Duratio
 /// Returns the exponential back-off with equal jitter: 50 to 100 % of a wait that doubles with
 /// every attempt (<https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>).
 ///
-/// The jitter is a hash of the URL and the attempt, so that the rows of one host spread out without
-/// a random generator.
+/// The jitter comes from a hash of the URL and the attempt, so that the rows of one host spread out
+/// without a random generator.
 fn back_off(url: &str, attempt: u32) -> Duration {
     let doubled = FIRST_DELAY.saturating_mul(1 << attempt.saturating_sub(1).min(16)).min(LONGEST_DELAY);
     let digest = blake3::Hasher::new().update(&attempt.to_le_bytes()).update(url.as_bytes()).finalize();
@@ -25,16 +25,16 @@ fn back_off(url: &str, attempt: u32) -> Duration {
     doubled.mul_f64(0.5 + 0.5 * f64::from(draw) / f64::from(u32::MAX))
 }
 
-/// Returns the wait that a `Retry-After` header asks for, in seconds or until a date; `None` if it
-/// is neither. All three forms of a date in RFC 9110, section 5.6.7, are read.
+/// Returns the wait that a `Retry-After` header asks for, given in seconds or as a date; `None` if
+/// it is neither. All three date formats of RFC 9110, section 5.6.7, are accepted.
 pub(crate) fn retry_after(header: &str, now: SystemTime) -> Option<Duration> {
     let header = header.trim();
     if !header.is_empty() && header.bytes().all(|byte| byte.is_ascii_digit()) {
-        // More digits than 64 bits hold: for ever.
+        // A number that does not fit in 64 bits means for ever.
         return Some(Duration::from_secs(header.parse().unwrap_or(u64::MAX)));
     }
     let date = httpdate::parse_http_date(header).ok()?;
-    // A date that has passed asks for no wait.
+    // A date in the past asks for no wait.
     Some(date.duration_since(now).unwrap_or_default())
 }
 

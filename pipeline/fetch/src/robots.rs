@@ -1,27 +1,27 @@
-//! robots.txt: which paths of a host a crawler may fetch, by RFC 9309.
+//! robots.txt: which paths of a host a crawler may fetch (RFC 9309).
 //!
-//! Only the rules of the groups for one product token are kept, or, if no group names it, those for
-//! `*`. Fetching the file, and what a missing or unreachable one means (RFC 9309, section 2.3.1),
-//! is up to the caller. `Crawl-delay` is not part of the standard and is passed over.
+//! Only the rules of the groups for one product token are kept, or those for `*` if no group names
+//! the token. The caller fetches the file and handles missing or unreachable files (RFC 9309,
+//! section 2.3.1). `Crawl-delay` is not part of the standard and is ignored.
 
 use std::cmp::Reverse;
 
-/// Bytes of a file that are read. RFC 9309, section 2.5, asks for at least 500 KiB; Google reads
-/// just as much.
+/// Bytes of a file that are parsed. RFC 9309, section 2.5, asks for at least 500 KiB, which is also
+/// Google's limit.
 const MAX_BYTES: usize = 500 * 1024;
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The rules of a robots.txt for one crawler. The default allows everything, as an empty file does.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Robots {
-    /// The longest pattern first; of two that are the same length, the one that allows.
+    /// Sorted: the longest pattern first; of equally long ones, those that allow first.
     rules: Vec<Rule>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Rule {
-    /// Normalised, see [`normalise`]: `*` stands for any characters, `$` for the end. Both are
-    /// percent-encoded where they stand for themselves.
+    /// Normalised, see [`normalise`]: `*` matches any characters, a final `$` the end. Literal `*`
+    /// and `$` are percent-encoded.
     pattern: Box<str>,
     verdict: Verdict,
 }
@@ -33,11 +33,11 @@ enum Verdict {
 }
 
 impl Robots {
-    /// Reads the file, whatever it holds: lines that are no rules are passed over. `product` is the
-    /// crawler's product token, or a whole `User-Agent` header that begins with it, such as
-    /// `lynxdata/1.0 (image dataset downloader)`.
+    /// Parses a file. Lines that are not rules are ignored. `product` is the crawler's product
+    /// token, or a whole `User-Agent` header that begins with it, such as `lynxdata/1.0 (image
+    /// dataset downloader)`.
     ///
-    /// Of a longer file, the first 500 KiB are read, without the line that is cut there.
+    /// Of a longer file, the whole lines within the first 500 KiB are parsed.
     pub(crate) fn parse(bytes: &[u8], product: &str) -> Robots {
         let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
         let mut parser = Parser::new(product_token(product.as_bytes()));
@@ -47,16 +47,16 @@ impl Robots {
         parser.finish()
     }
 
-    /// Returns what it takes in memory, about.
+    /// Returns the approximate memory of the rules, bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.rules.iter().map(|rule| size_of::<Rule>() + rule.pattern.len()).sum()
     }
 
-    /// Returns whether a URL may be fetched, given its path and query, from the first slash on.
+    /// Returns whether a URL may be fetched, given its path and query.
     ///
-    /// The longest pattern that matches decides; of equally long ones, the one that allows; if none
-    /// matches, it may. Takes time in proportion to the number of rules times the length of the
-    /// path, at most.
+    /// The longest matching pattern decides. Of equally long ones, one that allows wins. If no
+    /// pattern matches, the URL may be fetched. Takes time of at most the number of rules times the
+    /// length of the path.
     pub(crate) fn allows(&self, path_and_query: &str) -> bool {
         let path = path_and_query.split('#').next().unwrap_or_default();
         if path == "/robots.txt" {
@@ -69,7 +69,7 @@ impl Robots {
     }
 }
 
-/// Returns the part of the file that is read, which ends with a whole line.
+/// Returns the part of the file that is parsed, without a line that is cut at its end.
 fn whole_lines(bytes: &[u8]) -> &[u8] {
     let Some(head) = bytes.get(..MAX_BYTES).filter(|_| bytes.len() > MAX_BYTES) else { return bytes };
     let end = head.iter().rposition(|byte| matches!(byte, b'\r' | b'\n'));
@@ -94,12 +94,12 @@ struct Parser<'a> {
     group: Group,
 }
 
-/// The group that is being read.
+/// The current group.
 #[derive(Default)]
 struct Group {
     for_own: bool,
     for_general: bool,
-    /// Whether it has a rule, so that the next user agent begins another group.
+    /// Whether the group has a rule already, so that the next user agent begins another group.
     has_rules: bool,
 }
 
@@ -143,7 +143,7 @@ impl Parser<'_> {
         self.each_group(|group| group.rules.push(rule.clone()));
     }
 
-    /// Does it to what is known of those whom the current group is for.
+    /// Applies a change to the rules that the current group belongs to.
     fn each_group(&mut self, change: impl Fn(&mut Robots)) {
         if self.group.for_own {
             change(&mut self.own);
@@ -172,16 +172,16 @@ enum Side {
     Url,
 }
 
-/// Brings a path, with its query, to the form in which paths and patterns are compared (RFC 9309,
-/// sections 2.2.2 and 2.2.3). It is ASCII.
+/// Normalises a path with its query, or a pattern, so that both can be compared (RFC 9309, sections
+/// 2.2.2 and 2.2.3). The result is ASCII.
 ///
-/// * Unreserved characters are decoded, and what is neither reserved nor unreserved is encoded,
-///   with upper-case digits.
-/// * Reserved characters are the same encoded and plain. The RFC encodes them for that; here they
-///   are decoded, so that a pattern of plain characters can be read. The exceptions are a slash and
-///   a question mark before the query, which mean something else there when they are encoded.
-/// * `*` and `$` of a URL, and a `$` within a pattern, are encoded; so a pattern with `%2A` or
-///   `%24` means the characters themselves.
+/// * Unreserved characters are decoded. Characters that are neither reserved nor unreserved are
+///   encoded, with upper-case digits.
+/// * Encoded and plain reserved characters are equal. The RFC encodes them to compare; here they
+///   are decoded, so that patterns stay readable. Exceptions are a slash and a question mark before
+///   the query, whose encoded forms have another meaning there.
+/// * `*` and `$` in a URL, and a `$` within a pattern, are encoded. So `%2A` and `%24` in a pattern
+///   match the characters themselves.
 fn normalise(text: &[u8], side: Side) -> String {
     let mut normal = String::with_capacity(text.len());
     let mut is_query = false;
@@ -197,7 +197,7 @@ fn normalise(text: &[u8], side: Side) -> String {
             None => match first {
                 b'*' => side == Side::Pattern,
                 b'$' => side == Side::Pattern && rest.is_empty(),
-                // A stray percent sign; as it is on both sides.
+                // A stray percent sign stays, on both sides.
                 byte => is_unreserved(byte) || b"%:/?@[]!&'()+,;=".contains(&byte),
             },
         };
@@ -216,7 +216,7 @@ fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
 }
 
-/// Returns the byte that two hexadecimal digits at the beginning stand for.
+/// Returns the byte that two hexadecimal digits at the beginning encode.
 fn hexadecimal(text: &[u8]) -> Option<u8> {
     let digit = |at: usize| text.get(at).and_then(|byte| char::from(*byte).to_digit(16));
     Some((16 * digit(0)? + digit(1)?) as u8)
@@ -224,8 +224,8 @@ fn hexadecimal(text: &[u8]) -> Option<u8> {
 
 /// Returns whether a normalised pattern matches a normalised path, in time linear in both.
 ///
-/// What stands between two `*` is looked for as early as possible, which never spoils a match that
-/// comes later, so that nothing is tried twice.
+/// The text between two `*` is matched at the first place possible. An early match never prevents a
+/// later one, so no backtracking is needed.
 fn matches(pattern: &str, path: &str) -> bool {
     let (pattern, to_the_end) = match pattern.strip_suffix('$') {
         Some(pattern) => (pattern, true),
@@ -459,8 +459,7 @@ mod tests {
 
     #[test]
     fn many_wildcards_take_no_exponential_time() {
-        // A matcher that tries every place for every star would need more steps than there are
-        // atoms.
+        // A backtracking matcher would take exponential time here.
         let pattern = format!("/{}b$", "*a".repeat(5000));
         let path = format!("/{}", "a".repeat(8000));
         let robots = Robots::parse(format!("user-agent: *\ndisallow: {pattern}").as_bytes(), "us");

@@ -1,8 +1,8 @@
-//! Pictures that wait for the rows before them, so that a part is written in the order of its
-//! source whatever the order of answers.
+//! Images that wait for the rows before them, so that a part is written in the order of its source,
+//! whatever the order of answers.
 //!
-//! They wait in memory; beyond a limit over all parts, in a file without a name, which the system
-//! removes when it is closed, also after a kill.
+//! They wait in memory up to a limit over all parts, and beyond it in nameless temporary files. The
+//! system removes such a file when it is closed, even if the process is killed.
 
 use std::fs::File;
 use std::io;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Bytes that may wait in memory, over all parts.
+/// Bytes of images that may wait in memory, over all parts.
 const IN_MEMORY: u64 = 8 << 20;
 
 /// The room that all parts of a downloader share.
@@ -21,18 +21,18 @@ pub(crate) struct WaitingRoom {
 }
 
 impl WaitingRoom {
-    /// Pictures that have no room in memory go into files in `folder`.
+    /// Returns an empty waiting room. Images that have no room in memory go into files in `folder`.
     pub(crate) fn new(folder: &Path) -> WaitingRoom {
         WaitingRoom { folder: folder.to_owned(), in_memory: AtomicU64::new(0) }
     }
 
-    /// Returns where the files go.
+    /// Returns the folder of the files.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
 }
 
-/// The waiting pictures of one part.
+/// The waiting images of one part.
 #[derive(Debug)]
 pub(crate) struct Waiting {
     room: Arc<WaitingRoom>,
@@ -42,21 +42,21 @@ pub(crate) struct Waiting {
     limit: u64,
 }
 
-/// The place where a picture waits.
+/// The place where an image waits.
 #[derive(Debug)]
 pub(crate) enum Place {
-    /// In memory, with its share.
+    /// In memory, counted against the limit.
     Memory(Held),
     /// In the file.
     File {
-        /// First byte.
+        /// Offset of the first byte.
         offset: u64,
         /// Bytes.
         length: usize,
     },
 }
 
-/// Bytes in memory, counted for as long as they are there.
+/// Bytes in memory, counted against the limit until they are dropped.
 #[derive(Debug)]
 pub(crate) struct Held {
     bytes: Vec<u8>,
@@ -74,7 +74,7 @@ impl Waiting {
         Waiting { room, file: None, length: 0, limit: IN_MEMORY }
     }
 
-    /// Lets a picture wait.
+    /// Stores an image until it is taken.
     pub(crate) fn put(&mut self, bytes: Vec<u8>) -> io::Result<Place> {
         let count = bytes.len() as u64;
         if self.room.in_memory.fetch_add(count, Ordering::Relaxed) + count <= self.limit {
@@ -91,7 +91,7 @@ impl Waiting {
         Ok(Place::File { offset, length: bytes.len() })
     }
 
-    /// Returns the picture that waited there.
+    /// Returns the image at a place.
     pub(crate) fn take(&self, place: Place) -> io::Result<Vec<u8>> {
         match place {
             Place::Memory(mut held) => {
@@ -108,7 +108,7 @@ impl Waiting {
     }
 }
 
-/// Returns a file that the system removes when it is closed, in a folder that is made if need be.
+/// Creates a file that the system removes when it is closed, in a folder that is created if needed.
 pub(crate) fn nameless_file(folder: &Path) -> io::Result<File> {
     std::fs::create_dir_all(folder)?;
     tempfile::tempfile_in(folder)
@@ -119,7 +119,7 @@ fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
     std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
 }
 
-/// Fills `bytes` with those of a file from `offset` on.
+/// Fills `bytes` from a file, starting at `offset`.
 #[cfg(unix)]
 pub(crate) fn read_at(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
     std::os::unix::fs::FileExt::read_exact_at(file, bytes, offset)

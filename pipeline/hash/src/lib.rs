@@ -1,8 +1,8 @@
-//! The hash of a list of texts on which all keys, fingerprints and choices rest.
+//! The hash of a list of texts: the base of all keys, fingerprints and random choices.
 //!
-//! It is BLAKE3 over the texts, each preceded by its length as 8 bytes, little endian, so that no
-//! two lists collide by where one text ends. Every value of it is in published data: it never
-//! changes.
+//! The hash is BLAKE3 over the texts, each preceded by its length as 8 bytes, little endian. The
+//! lengths keep apart lists that differ only in where one text ends. Published data holds values of
+//! this hash, so it must never change.
 //!
 //! ```
 //! use lynxdata_hash::{hash, hex, number};
@@ -13,14 +13,14 @@
 
 pub use blake3::Hasher;
 
-/// Hashes a list of texts.
+/// Returns the hash of a list of texts.
 pub fn hash<'a>(texts: impl IntoIterator<Item = &'a str>) -> Hasher {
     let mut hasher = Hasher::new();
     texts.into_iter().for_each(|text| add(&mut hasher, text.as_bytes()));
     hasher
 }
 
-/// Hashes a list of texts, keyed with a seed.
+/// Returns the hash of a list of texts, keyed with a seed (BLAKE3's keyed mode).
 pub fn seeded<'a>(seed: u64, texts: impl IntoIterator<Item = &'a str>) -> Hasher {
     let mut key = [0; blake3::KEY_LEN];
     key[..8].copy_from_slice(&seed.to_le_bytes());

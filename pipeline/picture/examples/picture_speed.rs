@@ -1,11 +1,11 @@
-//! How much CPU time a picture costs: decoded in full, and as the downloader stores it by default
-//! (shorter side 256, JPEG of quality 95).
+//! Measures the CPU time per image: of full decoding, and of preparing it as the downloader does by
+//! default (shorter side 256, JPEG of quality 95).
 //!
 //! `cargo run --release -p lynxdata-picture --example picture_speed -- FOLDER [ROUNDS]`
 //!
-//! Reads every file of the folder and its sub-folders before the clock starts, and prints
-//! milliseconds per picture by kind: the mean over the pictures of the least time in any round. One
-//! thread; the time is what Linux charged to it, or wall time where `/proc` is missing.
+//! Reads all files of the folder and its sub-folders before the clock starts. Prints milliseconds
+//! per image by kind: the mean over the images of the shortest time of all rounds. It runs on one
+//! thread. The time is the CPU time of the thread on Linux, or wall time if `/proc` is missing.
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::exit, reason = "a program for a terminal")]
 
 use std::collections::BTreeMap;
@@ -27,7 +27,7 @@ const SETTINGS: PictureSettings = PictureSettings {
     check: Check::Pixels,
 };
 
-/// What one kind of picture cost.
+/// The cost of one kind of image.
 #[derive(Default)]
 struct Cost {
     pictures: u32,
@@ -80,7 +80,7 @@ fn read_folder(folder: &Path, files: &mut Vec<Vec<u8>>) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The kind that the bytes say, or none if they are no picture or one of a rarer format.
+/// Returns the kind by the first bytes; `None` if they are not an image or of a rarer format.
 fn kind(bytes: &[u8]) -> Option<&'static str> {
     match bytes {
         [0x89, b'P', b'N', b'G', ..] => Some("png"),
@@ -91,7 +91,7 @@ fn kind(bytes: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// Whether the frame header of a JPEG is that of a progressive one (SOF2, ITU-T T.81, table B.1).
+/// Returns whether a JPEG is progressive (SOF2, ITU-T T.81, table B.1).
 fn is_progressive(bytes: &[u8]) -> bool {
     let mut position = 2;
     while let Some(&[0xff, marker, high, low]) = bytes.get(position..position + 4) {
@@ -139,8 +139,8 @@ fn print(kind: &str, cost: &Cost) {
     );
 }
 
-/// CPU time of this thread (the first number of Linux's `schedstat`, nanoseconds), or the wall
-/// clock.
+/// Returns the CPU time of this thread (the first number of Linux's `schedstat`, nanoseconds), or
+/// wall time.
 fn cpu_time() -> Duration {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
     std::fs::read_to_string("/proc/thread-self/schedstat")

@@ -1,32 +1,34 @@
-//! Faces and other boxes of a picture, blurred until nobody is recognised.
+//! Blurs boxes of an image, such as faces, until nobody can be recognised.
 //!
-//! What is done is what img2dataset does with its `bbox_col`, after the method by which the faces
-//! of ImageNet were obfuscated (Yang et al., A Study of Face Obfuscation in ImageNet, arXiv
-//! 2103.06191): each box is grown by a tenth of its longer side; the picture is blurred with a
-//! Gaussian whose standard deviation is a tenth of the longest side of all boxes; and the two are
-//! mixed by a mask of the boxes that is blurred as well.
+//! The method is that of `bbox_col` in img2dataset, which follows the obfuscation of faces in
+//! ImageNet (Yang et al., A Study of Face Obfuscation in ImageNet, arXiv 2103.06191). Each box is
+//! grown by a tenth of its longer side. The image is blurred with a Gaussian whose standard
+//! deviation is a tenth of the longest side of all boxes. Original and blurred image are mixed by a
+//! mask of the boxes that is blurred as well.
 
 use image::RgbImage;
 
-/// Part of a box's longer side by which it is grown on all sides, and which is the standard
-/// deviation of the blur.
+/// Fraction of a box's longer side by which the box is grown on all sides, and which is the
+/// standard deviation of the blur.
 const GROWTH: f64 = 0.1;
 
 /// Largest standard deviation, pixels. Only boxes of 100,000 pixels would have a larger one.
 const MAX_SIGMA: f64 = 10_000.0;
 
-/// Returns whether a box `[x0, y0, x1, y1]` covers any of the picture, which reaches from 0 to 1.
+/// Returns whether a box `[x0, y0, x1, y1]` covers any part of the image, whose coordinates are
+/// from 0 to 1.
 pub fn is_usable(area: &[f32; 4]) -> bool {
     let [left, top, right, bottom] = area.map(|side| side.clamp(0.0, 1.0));
     area.iter().all(|side| side.is_finite()) && left < right && top < bottom
 }
 
-/// Blurs boxes `[x0, y0, x1, y1]` of a picture, whose width and height are both 1. What reaches
-/// beyond the picture is cut off; boxes that are empty, reversed or not finite are ignored. Pixels
-/// outside the boxes' surroundings stay as they are.
+/// Blurs boxes `[x0, y0, x1, y1]` of an image, in fractions of its width and height. Parts beyond
+/// the image are cut off. Boxes that are empty, reversed or not finite are ignored. Only pixels in
+/// and near the boxes change.
 ///
-/// The Gaussian is three box blurs of its variance, so that the time does not depend on its size.
-/// From a standard deviation of 1 pixel on, a sharp edge comes out within 2 % of its contrast.
+/// The Gaussian is approximated by three box blurs with the same total variance, so that the time
+/// does not depend on its size. For standard deviations of 1 pixel and more, the error at a sharp
+/// edge is below 2 % of its contrast.
 pub fn blur_boxes(pixels: &mut RgbImage, boxes: &[[f32; 4]]) {
     let (width, height) = (pixels.width() as usize, pixels.height() as usize);
     let boxes: Vec<Rectangle> =
@@ -36,13 +38,14 @@ pub fn blur_boxes(pixels: &mut RgbImage, boxes: &[[f32; 4]]) {
     let reach = Blur::new(sigma).reach();
     let grown: Vec<Rectangle> = boxes.iter().map(|area| area.grown_in_proportion().within(width, height)).collect();
     for part in separate_parts(&grown, reach) {
-        // The blur of the pixels at the edge of what changes reads as far again.
+        // Blurring the outermost pixels that change needs pixels that are `reach` further out.
         let window = part.grown(reach).within(width, height);
         blur_part(pixels, &grown, window, sigma);
     }
 }
 
-/// Rectangles that hold all that changes and are so far apart that none is needed to blur another.
+/// Returns rectangles that cover all pixels that change. They are so far apart that no rectangle is
+/// needed to blur another.
 fn separate_parts(boxes: &[Rectangle], reach: usize) -> Vec<Rectangle> {
     let mut parts: Vec<Rectangle> = Vec::new();
     for area in boxes {
@@ -55,8 +58,8 @@ fn separate_parts(boxes: &[Rectangle], reach: usize) -> Vec<Rectangle> {
     parts
 }
 
-/// Mixes the pixels of a window with their blur. The boxes and their soft borders in it must not
-/// reach its edges, unless those are the picture's.
+/// Mixes the pixels of a window with their blur. The boxes in it and their soft borders must not
+/// reach the edges of the window, except the edges of the image.
 fn blur_part(pixels: &mut RgbImage, boxes: &[Rectangle], window: Rectangle, sigma: f64) {
     let (width, height) = (window.right - window.left, window.bottom - window.top);
     let [across, down] = [width, height].map(|length| Blur::along(length, sigma));
@@ -100,7 +103,7 @@ fn blur_part(pixels: &mut RgbImage, boxes: &[Rectangle], window: Rectangle, sigm
 /// One 8-bit step on the scale of 16 bits: 255 becomes 65,535.
 const STEP: u16 = 257;
 
-/// A part of a picture, pixels; right and bottom are outside.
+/// A rectangle in pixels; `right` and `bottom` are exclusive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Rectangle {
     left: usize,
@@ -110,9 +113,11 @@ struct Rectangle {
 }
 
 impl Rectangle {
-    /// Makes a usable box in pixels, cut down to whole ones as img2dataset does, but at least one.
+    /// Converts a usable box to whole pixels, rounded down as in img2dataset, but at least one
+    /// pixel.
     fn of(area: &[f32; 4], width: usize, height: usize) -> Self {
-        // Rounded to 32 bits before it is cut down, or 0.7 of 120 pixels would be 83.
+        // Computed in 32-bit floats before it is rounded down; otherwise 0.7 of 120 pixels would be
+        // 83.
         let pixels = |part: f32, length: usize| (part.clamp(0.0, 1.0) * length as f32) as usize;
         let [x0, y0, x1, y1] = *area;
         let (left, top) = (pixels(x0, width).min(width - 1), pixels(y0, height).min(height - 1));
@@ -124,7 +129,7 @@ impl Rectangle {
         (self.right - self.left).max(self.bottom - self.top)
     }
 
-    /// Grows a box by a tenth of its longer side, and cuts it down to whole pixels again.
+    /// Grows a box by a tenth of its longer side, and rounds down to whole pixels again.
     fn grown_in_proportion(&self) -> Self {
         let by = GROWTH * self.longer_side() as f64;
         let before = |side: usize| (side as f64 - by).max(0.0) as usize;
@@ -161,7 +166,7 @@ impl Rectangle {
     }
 }
 
-/// Values of 16 bits, row by row.
+/// A plane of 16-bit values, row by row.
 struct Plane {
     width: usize,
     values: Vec<u16>,
@@ -173,19 +178,20 @@ impl Plane {
     }
 }
 
-/// Three box blurs in a direction, which together have the variance of a Gaussian.
+/// Three box blurs along one axis, which together have the variance of a Gaussian.
 ///
-/// A box of whole pixels has only some variances, so each box has a fraction of a pixel more at
-/// both ends (Gwosdek et al., Theoretical Foundations of Gaussian Convolution by Extended Box
-/// Filtering, SSVM 2011): `2 * radius + 1` pixels of weight 1, and one of weight `ends` on either
-/// side of them. Beyond the edges the picture is mirrored, without repeating the pixel at the edge,
-/// as OpenCV does by default.
+/// A box of whole pixels can have only some variances. So each box has a fraction of a pixel more
+/// at both ends (Gwosdek et al., Theoretical Foundations of Gaussian Convolution by Extended Box
+/// Filtering, SSVM 2011): `2 * radius + 1` pixels of weight 1, and one pixel of weight `ends` on
+/// either side. Beyond its edges the image is mirrored without repeating the edge pixel, as in
+/// OpenCV by default.
 struct Blur {
     radius: usize,
     weights: Weights,
 }
 
-/// Parts of 2^32 that a pixel has in the mean of a box; together they are at most 2^32.
+/// Weights of a pixel in the mean of a box, times 2^32; all weights of a box add up to at most
+/// 2^32.
 #[derive(Clone, Copy)]
 struct Weights {
     whole: u64,
@@ -195,12 +201,12 @@ struct Weights {
 impl Blur {
     const PASSES: usize = 3;
 
-    /// Returns the blur of a standard deviation in pixels, at least 0.
+    /// Returns the blur with a standard deviation of `sigma` pixels, at least 0.
     fn new(sigma: f64) -> Self {
         const ONE: u64 = 1 << 32;
         let variance = sigma * sigma / Self::PASSES as f64;
-        // A box of radius r has the variance r (r + 1) / 3. The largest that does not exceed the
-        // wanted one is taken, and the ends make up for the rest: (r (r + 1) (2 r + 1) / 3 + 2 ends
+        // A box of radius r has the variance r (r + 1) / 3. Take the largest r whose variance does
+        // not exceed the wanted one, and choose the ends so that (r (r + 1) (2 r + 1) / 3 + 2 ends
         // (r + 1)^2) / (2 r + 1 + 2 ends) = variance.
         let radius = ((12.0 * variance + 1.0).sqrt() / 2.0 - 0.5).floor();
         let pixels = 2.0 * radius + 1.0;
@@ -211,21 +217,21 @@ impl Blur {
         Blur { radius: radius as usize, weights: Weights { whole, end } }
     }
 
-    /// Returns the blur of a line of `length` pixels, which takes no longer than that is worth:
-    /// beyond a few times its length, nothing is left of a mirrored line but its mean.
+    /// Returns the blur for a line of `length` pixels, with a limited standard deviation: beyond a
+    /// few times its length, a mirrored line is blurred to its mean anyway.
     fn along(length: usize, sigma: f64) -> Self {
         const ENOUGH: f64 = 4.0;
         Self::new(sigma.min(ENOUGH * length as f64))
     }
 
-    /// Returns how far a pixel can come to have a part in another one.
+    /// Returns the largest distance over which a pixel affects another one.
     fn reach(&self) -> usize {
         Self::PASSES * (self.radius + 1)
     }
 
     fn apply_to_rows(&self, plane: &mut Plane) {
         let (width, margin) = (plane.width, self.radius + 1);
-        // A row with the mirrored margins on its sides.
+        // A row with mirrored margins on both sides.
         let mut wide = vec![0; width + 2 * margin];
         for row in plane.values.chunks_exact_mut(width) {
             for _ in 0..Self::PASSES {
@@ -271,16 +277,16 @@ impl Blur {
 }
 
 impl Weights {
-    /// Returns the mean of a box, rounded, from the sum of its whole pixels and of the two at its
-    /// ends.
+    /// Returns the rounded mean of a box, from the sum of its whole pixels and the sum of the two
+    /// at its ends.
     fn mean(self, whole: u32, ends: u32) -> u16 {
-        // Not above 65,535 times 2^32 and a half, since that is what the weights amount to.
+        // At most 65,535 times 2^32, plus one half, because the weights add up to at most 2^32.
         ((u64::from(whole) * self.whole + u64::from(ends) * self.end + (1 << 31)) >> 32) as u16
     }
 }
 
-/// Returns the place of a pixel in a line of `length` that is mirrored at its first and last pixel
-/// again and again.
+/// Returns the index of a pixel in a line of `length` that is mirrored repeatedly at its first and
+/// last pixel.
 fn mirrored(place: isize, length: usize) -> usize {
     let Some(period) = (2 * length).checked_sub(2).filter(|period| *period > 0) else { return 0 };
     let place = place.rem_euclid(period as isize) as usize;

@@ -1,11 +1,10 @@
-//! Colour profiles: pictures that carry one of another colour space than sRGB are converted to
-//! sRGB.
+//! Converts images with a colour profile of another space than sRGB to sRGB.
 //!
 //! The profile says what the numbers of the pixels mean (ICC.1). It is used with the perceptual
-//! intent, which is Pillow's and LittleCMS's default; for profiles of three primaries and a curve,
-//! which is nearly all of them, that is relative colorimetry. A profile that is damaged, of a kind
-//! that is not supported, or made for other channels than the picture has is ignored, and the
-//! pixels are taken for sRGB as those of pictures without any.
+//! intent, the default of Pillow and LittleCMS. For profiles of three primaries and a curve, which
+//! nearly all profiles are, this is relative colorimetry. A profile is ignored if it is damaged, of
+//! an unsupported kind, or for other channels than those of the image. The pixels are then taken as
+//! sRGB, as in images without a profile.
 
 use std::sync::Arc;
 
@@ -14,15 +13,15 @@ use moxcms::{ColorProfile, DataColorSpace, Layout, Matrix3d, Transform8BitExecut
 
 use crate::guarded::guarded;
 
-/// The samples of a picture before they become RGB.
+/// The channels of an image before it is converted to RGB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Channels {
-    /// One, or copies of it in three.
+    /// One channel, or three equal ones.
     Grey,
     GreyAlpha,
     Rgb,
     RgbAlpha,
-    /// Inks as in print: 0 is no ink.
+    /// Printing inks; 0 is no ink.
     Cmyk,
 }
 
@@ -44,18 +43,18 @@ pub(super) struct ToSrgb {
 }
 
 impl ToSrgb {
-    /// Returns the conversion that the pixels of a picture need, or none if the profile is that of
-    /// sRGB or is of no use.
+    /// Returns the conversion that the pixels of an image need; `None` if the profile is that of
+    /// sRGB or cannot be used.
     pub(super) fn new(profile: &[u8], channels: Channels) -> Option<Self> {
-        // Profiles come from strangers as pictures do; a parser that panics must not cost the
-        // picture.
+        // Profiles are untrusted, as images are. A panic in the parser must not make the image
+        // unusable.
         guarded(|| Self::from_profile(profile, channels)).flatten()
     }
 
     fn from_profile(profile: &[u8], channels: Channels) -> Option<Self> {
         let profile = ColorProfile::new_from_slice(profile).ok()?;
         let srgb = ColorProfile::new_srgb();
-        // As browsers do, RGB profiles are used for grey pictures too.
+        // As in browsers, RGB profiles are used for grey images too.
         let (source, target) = match (profile.color_space, channels) {
             (DataColorSpace::Rgb, Channels::Rgb | Channels::Grey) => (Layout::Rgb, Layout::Rgb),
             (DataColorSpace::Rgb, Channels::RgbAlpha | Channels::GreyAlpha) => (Layout::Rgba, Layout::Rgba),
@@ -71,7 +70,7 @@ impl ToSrgb {
         Some(ToSrgb { source, executor })
     }
 
-    /// Converts a decoded picture to 8-bit RGB, with alpha if it has any.
+    /// Converts a decoded image to 8-bit RGB, with alpha if it has any.
     pub(super) fn convert(&self, image: DynamicImage) -> DynamicImage {
         let (width, height) = (image.width(), image.height());
         match self.source {
@@ -98,7 +97,7 @@ impl ToSrgb {
         }
     }
 
-    /// Converts CMYK, 0 for no ink.
+    /// Converts CMYK (0 is no ink) to RGB.
     pub(super) fn convert_cmyk(&self, inks: &RgbaImage) -> RgbImage {
         let mut pixels = RgbImage::new(inks.width(), inks.height());
         self.run(inks, 4, &mut pixels, 3);
@@ -122,8 +121,8 @@ impl ToSrgb {
     }
 }
 
-/// Turns CMYK, 0 for no ink, into RGB where no profile says more: what is left by the first three
-/// inks of what black leaves, rounded as Pillow does it (`cmyk2rgb` of libImaging/Convert.c).
+/// Converts CMYK (0 is no ink) to RGB without a profile, by (255 - black) (255 - ink) / 255 with
+/// Pillow's rounding (`cmyk2rgb` of libImaging/Convert.c).
 pub(super) fn rgb_of_inks(inks: &RgbaImage) -> RgbImage {
     let mut pixels = RgbImage::new(inks.width(), inks.height());
     for (pixel, [ink @ .., black]) in pixels.as_chunks_mut().0.iter_mut().zip(inks.as_chunks::<4>().0) {
@@ -136,13 +135,13 @@ pub(super) fn rgb_of_inks(inks: &RgbaImage) -> RgbImage {
     pixels
 }
 
-/// Pixels that are converted at once, so that what is needed besides the picture stays small.
+/// Pixels that are converted at once, so that the extra buffer stays small.
 const PIXELS_AT_ONCE: usize = 1024;
 
-/// Returns whether no 8-bit value of a sample of colours changes by more than one step on the way
-/// to sRGB: the test by which skcms, the colour management of Chromium, takes two profiles for the
-/// same (`skcms_ApproximatelyEqualProfiles`). Profiles of sRGB differ by rounding and in how they
-/// store the curve.
+/// Returns whether the conversion of a set of colours to sRGB changes no 8-bit value by more than
+/// one step. skcms, the colour management of Chromium, compares profiles in this way
+/// (`skcms_ApproximatelyEqualProfiles`). sRGB profiles differ in rounding and in how they store the
+/// curve.
 fn is_srgb(profile: &ColorProfile, srgb: &ColorProfile) -> bool {
     let has_tables = [&profile.lut_a_to_b_perceptual, &profile.lut_a_to_b_colorimetric, &profile.lut_a_to_b_saturation]
         .into_iter()
@@ -180,8 +179,8 @@ fn is_same_curve(curve: &[f32; 256], wanted: &[f32; 256]) -> bool {
     curve.iter().enumerate().all(|(step, value)| is_within_a_step(*value, step, wanted))
 }
 
-/// Returns whether a linear value is at most one and a half 8-bit steps from the one that sRGB has
-/// for a step, so that it is rounded to a neighbour of it.
+/// Returns whether a linear value is within one and a half 8-bit steps of sRGB's value for `step`,
+/// so that it is rounded to `step` or a neighbour of it.
 fn is_within_a_step(value: f32, step: usize, wanted: &[f32; 256]) -> bool {
     let middle = |left: usize, right: usize| f32::midpoint(wanted[left], wanted[right]);
     let lowest = step.checked_sub(2).map_or(f32::MIN, |below| middle(below, below + 1));

@@ -1,9 +1,8 @@
-//! Kinds of bitmaps and TIFFs that are decoded here and that Pillow does not open. Such files are
-//! not kept as they were served: whoever reads the pool, `datasets` most often, could not show
-//! them.
+//! Recognises bitmaps and TIFFs that are decoded here but that Pillow does not open. Such files are
+//! not kept as served, because readers of the pool, such as `datasets`, could not open them.
 //!
-//! The rules are those of Pillow 13, `BmpImagePlugin.py` and `TiffImagePlugin.py`. Of a WebP, EXIF
-//! data that are none are left out.
+//! The rules are those of Pillow 13, `BmpImagePlugin.py` and `TiffImagePlugin.py`. Also removes
+//! invalid EXIF data from WebP files.
 
 use super::png::is_exif;
 use super::sniff::Format;
@@ -12,7 +11,7 @@ use super::tiff::directory::{
     SAMPLES_PER_PIXEL,
 };
 
-/// Returns whether Pillow opens a file of this kind, if it is whole.
+/// Returns whether Pillow opens a complete file of this kind.
 pub(super) fn opens(bytes: &[u8], format: Format) -> bool {
     match format {
         Format::Bmp => opens_bitmap(bytes).unwrap_or(false),
@@ -40,7 +39,7 @@ fn opens_bitmap(bytes: &[u8]) -> Option<bool> {
         (0, 1 | 4 | 8 | 16 | 24 | 32) | (1, 8) | (2, 4) => true,
         (3, 16 | 24 | 32) => {
             let colours = [double_word(54)?, double_word(58)?, double_word(62)?];
-            // Shorter headers have no mask of the alpha.
+            // Shorter headers have no alpha mask.
             let alpha = if header_bytes >= 56 { double_word(66)? } else { 0 };
             matches!(
                 (bits, colours, alpha),
@@ -57,9 +56,8 @@ fn opens_bitmap(bytes: &[u8]) -> Option<bool> {
     })
 }
 
-/// Returns a WebP without an EXIF chunk that holds no EXIF data, since Pillow fails when it is
-/// asked for the orientation (RFC 9649, section 2.7). `None` if there is no such chunk, or the file
-/// is not whole.
+/// Returns a WebP without its invalid EXIF chunk (RFC 9649, section 2.7), with which Pillow fails
+/// to read the orientation. `None` if there is no such chunk, or if the file is not complete.
 pub(super) fn webp_without_unreadable_exif(bytes: &[u8]) -> Option<Vec<u8>> {
     const EXIF_FLAG: u8 = 8;
     let length = u32::from_le_bytes(*bytes.get(4..)?.first_chunk()?) as usize + 8;
@@ -104,7 +102,7 @@ fn opens_tiff(directory: &Directory) -> bool {
     let is_little = directory.is_little_endian();
     let is_straight = fill_order == 1;
     let has_palette = photometric != 3 || directory.number(COLOR_MAP).is_some();
-    // The first extra sample may be an alpha, those behind it say nothing.
+    // The first extra sample may be alpha; the others must be unspecified.
     let says_nothing = |extra: &[u64]| extra.iter().all(|kind| *kind == 0);
     let by_alpha = extra.first().is_none_or(|kind| *kind <= 2) && extra.get(1..).is_none_or(says_nothing);
     has_palette

@@ -1,4 +1,4 @@
-//! Writing pictures that had to be changed.
+//! Encodes images that had to be changed.
 
 mod cosine;
 mod jpeg;
@@ -11,7 +11,7 @@ use super::PictureError;
 
 pub(super) use jpeg::encode as jpeg;
 
-/// Writes PNG, 8-bit RGB.
+/// Encodes an image as PNG, 8-bit RGB.
 pub(super) fn png(image: &RgbImage) -> Result<Vec<u8>, PictureError> {
     let mut bytes = Vec::new();
     PngEncoder::new(&mut bytes)
@@ -20,12 +20,12 @@ pub(super) fn png(image: &RgbImage) -> Result<Vec<u8>, PictureError> {
     Ok(bytes)
 }
 
-/// Lossless WebP, 8-bit RGB.
+/// Encodes an image as lossless WebP, 8-bit RGB.
 ///
 /// # Errors
-/// [`PictureError::Unsupported`] if a side is longer than 16,383 pixels. The format has room for
-/// one more, but libwebp's limit is this one (`WEBP_MAX_DIMENSION`), and the decoder used here
-/// takes 16,384 for 0 (image-rs/image-webp, pull request 179).
+/// [`PictureError::Unsupported`] if a side is longer than 16,383 pixels. The format allows one
+/// more, but libwebp has this limit (`WEBP_MAX_DIMENSION`), and the decoder used here reads 16,384
+/// as 0 (image-rs/image-webp, pull request 179).
 pub(super) fn webp(image: &RgbImage) -> Result<Vec<u8>, PictureError> {
     const LONGEST: u32 = 16_383;
     let (width, height) = image.dimensions();

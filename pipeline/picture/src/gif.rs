@@ -1,4 +1,4 @@
-//! GIF: the first picture of an animation, on its screen.
+//! Decodes GIF: the first frame, placed on its logical screen.
 
 use std::num::NonZeroU64;
 
@@ -10,13 +10,13 @@ use super::colour::{Channels, ToSrgb};
 use super::structure::broken;
 use super::{Decoded, Format, PictureError, Pixels, check_size};
 
-/// Most bytes of a colour profile, and of what else the decoder keeps.
+/// Maximum number of bytes of a colour profile and of other data that the decoder keeps.
 const MAX_METADATA_BYTES: NonZeroU64 = NonZeroU64::new(64 << 20).unwrap();
 
-/// Decodes the first picture of a file.
+/// Decodes the first frame of a file.
 ///
-/// As with Pillow, the screen grows to hold it, and whatever it leaves free has the transparent
-/// colour, or else the first of the palette. That is transparent, as browsers show it.
+/// As in Pillow, the screen grows to hold the frame. The rest of the screen has the transparent
+/// colour, or the first colour of the palette if there is none. It is transparent, as in browsers.
 pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<Decoded, PictureError> {
     let damaged = |error: DecodingError| broken(format!("damaged: {error}"));
     let mut options = DecodeOptions::new();
@@ -33,7 +33,7 @@ pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<Decoded, PictureEr
     check_size(u64::from(size.0), u64::from(size.1), max_pixels)?;
     let mut indices = vec![0; width as usize * height as usize];
     decoder.read_into_buffer(&mut indices).map_err(damaged)?;
-    // Without any palette, indices are grey; so are those beyond the end of one.
+    // Indices without a palette, or beyond its end, are grey values.
     let mut palette: [[u8; 3]; 256] = std::array::from_fn(|index| [index as u8; 3]);
     for (colour, given) in palette.iter_mut().zip(decoder.palette().unwrap_or_default().as_chunks().0) {
         *colour = *given;
@@ -63,7 +63,7 @@ pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<Decoded, PictureEr
         orientation: Orientation::NoTransforms,
         upright_size: size,
         stored_size: size,
-        // No picture is stored as GIF unless it is kept as it is.
+        // No image is encoded as GIF, so this does not matter.
         is_plain: false,
     })
 }

@@ -1,4 +1,4 @@
-//! Decoders that may panic: for them a damaged picture is bad input, not a bug of ours.
+//! Runs decoders that may panic. A panic then counts as a damaged image, not as a bug.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,7 +7,8 @@ thread_local! {
     static IS_DECODING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs a decoder. Returns `None` if it panicked. Nothing that it changes may outlive a panic.
+/// Runs a decoder. Returns `None` if it panicked. Everything that the decoder changes must be
+/// dropped after a panic.
 pub(crate) fn guarded<T>(decode: impl FnOnce() -> T) -> Option<T> {
     let outer = IS_DECODING.replace(true);
     let decoded = catch_unwind(AssertUnwindSafe(decode)).ok();

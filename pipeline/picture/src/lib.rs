@@ -1,4 +1,4 @@
-//! What bytes are as a picture, whether they decode, and the form in which they are stored.
+//! Recognises, checks, decodes, resizes and encodes images.
 //!
 //! ```
 //! use lynxdata_picture::{Check, Encode, Format, PictureSettings, Resize, decode_file, prepare_with_pixels};
@@ -15,37 +15,34 @@
 //! };
 //! let (picture, pixels) = prepare_with_pixels(served, &settings, &[])?;
 //! assert_eq!((picture.format, picture.width, picture.height), (Format::Jpeg, 96, 64));
-//! // What whoever opens the stored picture will see, without decoding it.
+//! // The pixels that a reader of the stored image gets, without a second decode.
 //! assert_eq!(pixels, Some(decode_file(&picture.bytes, settings.max_pixels)?));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! The format is told from the bytes, never from a name. Dimensions are read from the header before
-//! a pixel is decoded. All decoders are memory-safe Rust; one that panics makes a broken picture,
-//! not a broken run.
+//! The format is recognised by the bytes, never by a name. The size is read from the header before
+//! any pixel is decoded. All decoders are memory-safe Rust. A panic in a decoder makes one broken
+//! image, not a broken run.
 //!
-//! There are two views of a picture: [`decode_file`] gives the pixels that its file has, as Pillow
-//! opens it, which is what signals measure and hashes are made of; [`decode_rgb`] gives what people
-//! see, upright, in sRGB and on white, which is what is scaled and stored.
+//! There are two views of an image. [`decode_file`] returns the pixels of the file as Pillow opens
+//! it; signals and hashes use these. [`decode_rgb`] returns what people see: upright, in sRGB and
+//! on white; this is what is scaled and stored.
 //!
 //! In the order in which data flows:
 //!
-//! * `sniff`, `structure`: what format it is, and whether the file is whole, without decoding;
-//! * `jpeg`, `vp8`: decoders of our own, of JPEG and lossy WebP, to `planes`;
-//! * `png`, `elsewhere`: what other readers would not open;
-//! * `tiff`, `gif`: what those containers hold, as pixels; the image crate has the other formats;
-//! * `colour`: profiles and inks become sRGB;
+//! * `sniff`, `structure`: the format, and whether the file is complete, without decoding;
+//! * `jpeg`, `vp8`: our own decoders of JPEG and lossy WebP, to `planes`;
+//! * `png`, `elsewhere`: files that other readers would refuse;
+//! * `tiff`, `gif`: decoders of these formats; the image crate decodes the others;
+//! * `colour`: conversion of colour profiles and CMYK to sRGB;
 //! * `resize`, over `scale`: the modes of resizing;
-//! * [`blur_boxes`]: what nobody is to recognise;
-//! * `encode`: the stored file.
+//! * [`blur_boxes`]: blurs boxes such as faces;
+//! * `encode`: encodes the stored file.
 
-#![allow(
-    clippy::inline_always,
-    reason = "only what becomes part of its caller is compiled for the caller's instructions"
-)]
+#![allow(clippy::inline_always, reason = "only inlined code is compiled for the caller's instruction set")]
 #![allow(
     clippy::needless_range_loop,
-    reason = "places of several arrays at once, in loops that become vector instructions"
+    reason = "several arrays are indexed at once, in loops that become vector instructions"
 )]
 
 mod blocks;
@@ -83,26 +80,28 @@ use resize::Layout;
 pub use sniff::{Format, begins_as_picture};
 use tiff::directory::Directory;
 
-/// The change to a picture before it is stored. The names in brackets are those of img2dataset and
-/// mean the same here.
+/// How an image is resized before it is stored. The names in brackets are those of img2dataset,
+/// with the same meaning.
 ///
-/// Whatever is resized, cropped or padded is turned upright by its EXIF orientation first,
-/// converted to sRGB if it carries the colour profile of another space, and has its transparency
-/// put on white. Scaled sides are rounded to the nearest pixel, halves up, and are never below 1. A
-/// crop or a padding that cannot be split evenly is one pixel larger at the right or at the bottom.
+/// Before an image is resized, cropped or padded, it is turned upright by its EXIF orientation,
+/// converted to sRGB if it has the colour profile of another colour space, and blended with white
+/// where it is transparent. Scaled sides are rounded to the nearest pixel, halves up, and are at
+/// least 1. A crop or a padding that cannot be split evenly is one pixel larger at the right or at
+/// the bottom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Resize {
-    /// Nothing (`no` with `disable_all_reencoding`): the bytes are stored as served, once [`Check`]
-    /// has shown that they are whole. Only ancillary chunks of a PNG or WebP for which Pillow
-    /// refuses the file, such as a text with a wrong checksum, are left out; and bitmaps and TIFFs
-    /// of kinds that Pillow does not open are encoded anew, in their size.
+    /// No change (`no` with `disable_all_reencoding`): the bytes are stored as served, after
+    /// [`Check`] has found them complete. There are two exceptions. Ancillary chunks of a PNG or
+    /// WebP for which Pillow refuses the file, such as a text with a wrong checksum, are left out.
+    /// Bitmaps and TIFFs of kinds that Pillow does not open are encoded again, in their size.
     #[serde(alias = "no")]
     Keep,
-    /// The shorter side is scaled to the set size and the aspect ratio kept (`keep_ratio`).
+    /// The shorter side is scaled to the set size, and the aspect ratio is kept (`keep_ratio`).
     #[serde(alias = "keep_ratio")]
     Shorter,
-    /// The longer side is scaled to the set size and the aspect ratio kept (`keep_ratio_largest`).
+    /// The longer side is scaled to the set size, and the aspect ratio is kept
+    /// (`keep_ratio_largest`).
     #[serde(alias = "keep_ratio_largest")]
     Longer,
     /// The shorter side is scaled to the set size, then the square at the centre is cut out
@@ -110,11 +109,11 @@ pub enum Resize {
     #[serde(alias = "center_crop")]
     CentreCrop,
     /// The longer side is scaled to the set size, then white is added on both sides of the shorter
-    /// one until the picture is square (`border`).
+    /// one until the image is square (`border`).
     Border,
 }
 
-/// The format of pictures that had to be changed.
+/// The format of images that had to be changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Encode {
@@ -139,106 +138,106 @@ impl Encode {
     }
 }
 
-/// The check of a picture that is stored as served.
+/// How an image that is stored as served is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Check {
-    /// The picture is decoded: whoever reads it later can show its pixels.
+    /// The image is decoded, so readers can decode it later.
     #[default]
     Pixels,
-    /// The structure is read: a header with a possible size, and all the parts that the format
-    /// announces, up to its end. Costs microseconds instead of milliseconds, and finds files that
-    /// were cut off and files that are no pictures, but neither damage within the compressed pixels
-    /// nor rare kinds of a format that are not decoded here.
+    /// Only the structure is read: a header with a valid size, and all parts that the format
+    /// announces, up to its end. This takes microseconds instead of milliseconds. It finds files
+    /// that were cut off and files that are not images, but not damage within the compressed
+    /// pixels, nor rare kinds of a format that cannot be decoded here.
     Structure,
 }
 
-/// All that [`prepare`] needs to know.
+/// The settings of [`prepare`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PictureSettings {
-    /// The change.
+    /// How the image is resized.
     pub resize: Resize,
-    /// Length of the side that is scaled, or of the square; pixels, at least 1. [`Resize::Keep`]
-    /// ignores it.
+    /// Length of the scaled side or of the square, pixels, at least 1. Ignored by [`Resize::Keep`].
     pub size: u32,
-    /// Whether a picture is neither scaled nor cropped nor padded unless its shorter side
+    /// Whether an image is left unchanged (not scaled, cropped or padded) unless its shorter side
     /// ([`Resize::Shorter`], [`Resize::CentreCrop`]) or its longer side ([`Resize::Longer`],
     /// [`Resize::Border`]) is longer than `size`.
     pub only_if_larger: bool,
-    /// Format of changed pictures.
+    /// Format of changed images.
     pub encode: Encode,
     /// JPEG quality, 1 to 100.
     pub quality: u8,
-    /// Most pixels that are decoded or produced.
+    /// Maximum number of pixels that are decoded or stored.
     pub max_pixels: u64,
-    /// The check of a picture with [`Resize::Keep`]; in the other modes all pictures are decoded.
+    /// How an image is checked with [`Resize::Keep`]; in the other modes all images are decoded.
     pub check: Check,
 }
 
-/// A picture as it is stored.
+/// A stored image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Picture {
     /// The file.
     pub bytes: Vec<u8>,
     /// Its format.
     pub format: Format,
-    /// Its width, pixels, as its header says; that of a TIFF upright.
+    /// Its width by its header, pixels; for a TIFF, upright.
     pub width: u32,
-    /// Its height, pixels, as its header says; that of a TIFF upright.
+    /// Its height by its header, pixels; for a TIFF, upright.
     pub height: u32,
-    /// Width as served, before orientation (but for a TIFF), pixels.
+    /// Width as served, before orientation (except for a TIFF), pixels.
     pub original_width: u32,
-    /// Height as served, before orientation (but for a TIFF), pixels.
+    /// Height as served, before orientation (except for a TIFF), pixels.
     pub original_height: u32,
 }
 
-/// The reason why bytes did not become a picture.
+/// The reason why bytes could not be read or stored as an image.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PictureError {
-    /// No picture format begins like this.
+    /// The bytes do not begin like any image format.
     #[error("{0}")]
     NotAnImage(&'static str),
-    /// A picture format, or a kind of it, that is not decoded or encoded here.
+    /// An image format, or a variant of one, that cannot be decoded or encoded here.
     #[error("{0}")]
     Unsupported(String),
     /// The file is damaged or cut off.
     #[error("{0}")]
     Broken(String),
-    /// The header announces too much.
+    /// The header announces too many pixels.
     #[error("{width} x {height} pixels are more than the {max_pixels} allowed")]
     TooManyPixels {
         /// Announced width, pixels.
         width: u64,
         /// Announced height, pixels.
         height: u64,
-        /// The cap.
+        /// The limit.
         max_pixels: u64,
     },
 }
 
-/// Makes the stored form of a picture.
+/// Returns the stored form of an image.
 ///
-/// [`Resize::Keep`] keeps the bytes. The other modes keep them if they need no change: already in
-/// the wanted format and size, 8-bit grey or RGB, upright, opaque, without the colour profile of
-/// another space than sRGB.
+/// [`Resize::Keep`] keeps the bytes. The other modes keep them if the image needs no change: if it
+/// has the wanted format and size, is 8-bit grey or RGB, upright and opaque, and has no colour
+/// profile of another space than sRGB.
 ///
-/// `blur` are boxes in which nobody is to be recognised, see [`blur_boxes`], in parts of the
-/// upright picture before any crop or padding. A picture with at least one that covers any of it is
-/// decoded and encoded in every mode; [`Resize::Keep`] then leaves it its size.
+/// `blur` holds boxes to blur, see [`blur_boxes`], in fractions of the upright image before any
+/// crop or padding. An image with at least one usable box is decoded and encoded again in every
+/// mode; with [`Resize::Keep`] it keeps its size.
 ///
 /// # Errors
-/// Says why there is none.
+/// [`PictureError`] if the image cannot be decoded, checked or encoded.
 pub fn prepare(bytes: Vec<u8>, settings: &PictureSettings, blur: &[[f32; 4]]) -> Result<Picture, PictureError> {
     Ok(prepare_as(bytes, settings, blur, false)?.0)
 }
 
-/// Makes the stored form of a picture as [`prepare`] does, and on the way the pixels that
-/// [`decode_file`] with the same `max_pixels` would find in it, without decoding it a second time:
-/// those of a JPEG come from the coefficients that were written. `None` if that would be an error:
-/// [`Check::Structure`] lets bytes pass that do not decode, and more memory is allowed here.
+/// Returns the stored form of an image as [`prepare`] does, with the pixels that [`decode_file`]
+/// with the same `max_pixels` would return for it. A stored JPEG is not decoded for that: its
+/// pixels are computed from the coefficients that were written. The pixels are `None` if
+/// [`decode_file`] would fail: [`Check::Structure`] accepts bytes that do not decode, and `prepare`
+/// may use more memory.
 ///
 /// # Errors
-/// As [`prepare`].
+/// Those of [`prepare`].
 pub fn prepare_with_pixels(
     bytes: Vec<u8>,
     settings: &PictureSettings,
@@ -269,7 +268,8 @@ fn prepare_as(
         let pixels = if with_pixels { decode_file(&bytes, settings.max_pixels).ok() } else { None };
         return Ok((Picture { bytes, format, width, height, original_width: width, original_height: height }, pixels));
     }
-    // What is blurred is decoded in full, so that nothing in a box is left to a filter.
+    // An image with boxes to blur is decoded in full size, because the boxes are blurred before it
+    // is scaled.
     let may_reduce = !(is_blurred || is_kept && with_pixels);
     let decoded = decode(&bytes, settings.max_pixels, may_reduce.then_some(settings))?;
     let layout = Layout::new(settings.resize, decoded.upright_size, settings.size, settings.only_if_larger);
@@ -313,70 +313,69 @@ fn prepare_as(
     Ok((picture, pixels.map(DynamicImage::from)))
 }
 
-/// Returns the width and height in pixels that [`Picture`] has as the original ones, of a picture
-/// whose file is whole: that is told from its structure, without decoding it.
+/// Returns the original width and height, as in [`Picture`], of an image whose file is complete.
+/// Only the structure of the file is checked; nothing is decoded.
 ///
 /// # Errors
-/// As [`prepare`] with [`Check::Structure`].
+/// Those of [`prepare`] with [`Check::Structure`].
 pub fn size_of(bytes: &[u8], max_pixels: u64) -> Result<(u32, u32), PictureError> {
     structure::check(bytes, sniff::format(bytes)?, max_pixels)
 }
 
-/// Tells the format from the first bytes.
+/// Returns the format by the first bytes.
 ///
 /// # Errors
-/// [`PictureError::Unsupported`] for a picture of another kind, [`PictureError::NotAnImage`] for
+/// [`PictureError::Unsupported`] for an image of another format, [`PictureError::NotAnImage`] for
 /// everything else.
 pub fn format_of(bytes: &[u8]) -> Result<Format, PictureError> {
     sniff::format(bytes)
 }
 
-/// Decodes a picture (the first one of an animation) to the pixels that its file has, as Pillow
-/// opens it: not turned, in the colours and with the alpha of the file, and CMYK as RGB in Pillow's
-/// way (see [`decode_rgb`] for the other view). Those of JPEG are libjpeg's to the last bit. Those
-/// of a TIFF are turned upright, as by Pillow.
+/// Decodes an image (the first frame of an animation) to the pixels of its file, as Pillow opens
+/// it: not turned, with the colours and the alpha of the file, and CMYK as RGB with Pillow's
+/// formula (see [`decode_rgb`] for the other view). Pixels of a JPEG equal libjpeg's to the last
+/// bit. As in Pillow, a TIFF is turned upright.
 ///
 /// # Errors
-/// As [`prepare`], and if the pixels take more than 512 MiB, which is known before they are
-/// decoded.
+/// Those of [`prepare`], and [`PictureError::Unsupported`] if the pixels take more than 512 MiB.
 pub fn decode_file(bytes: &[u8], max_pixels: u64) -> Result<DynamicImage, PictureError> {
     decode_within(bytes, max_pixels, MAX_FILE_BYTES, None)?.pixels.of_file().ok_or_else(too_many_bytes)
 }
 
-/// Most bytes of pixels as a file has them: the default of the image crate. Only pixels of 16 bits
-/// and more need them within 100 megapixels.
+/// Maximum number of bytes of decoded pixels: the default of the image crate. Within 100
+/// megapixels, only samples of 16 bits and more can exceed it.
 const MAX_FILE_BYTES: u64 = 512 << 20;
 
 fn too_many_bytes() -> PictureError {
     PictureError::Unsupported(format!("its pixels take more than {} MiB", MAX_FILE_BYTES >> 20))
 }
 
-/// Decodes a picture (the first one of an animation) to 8-bit sRGB, upright by its EXIF
-/// orientation, with transparency on white.
+/// Decodes an image (the first frame of an animation) to 8-bit sRGB, upright by its EXIF
+/// orientation, blended with white where it is transparent.
 ///
 /// # Errors
-/// As [`prepare`].
+/// Those of [`prepare`].
 pub fn decode_rgb(bytes: &[u8], max_pixels: u64) -> Result<RgbImage, PictureError> {
     Ok(decode(bytes, max_pixels, None)?.into_rgb())
 }
 
-/// Returns both views of a picture by one decode: the pixels of [`decode_file`] and those of
+/// Returns both views of an image with one decode: the pixels of [`decode_file`] and those of
 /// [`decode_rgb`].
 ///
 /// # Errors
-/// As [`decode_file`].
+/// Those of [`decode_file`].
 pub fn decode_file_and_rgb(bytes: &[u8], max_pixels: u64) -> Result<(DynamicImage, RgbImage), PictureError> {
     let decoded = decode_within(bytes, max_pixels, MAX_FILE_BYTES, None)?;
     let file = decoded.pixels.clone().of_file().ok_or_else(too_many_bytes)?;
     Ok((file, decoded.into_rgb()))
 }
 
-/// Cuts out the square at the centre of a picture and scales it to `side` x `side` pixels with an
+/// Crops the square at the centre of an image and scales it to `side` x `side` pixels with an
 /// antialiased bicubic filter (Catmull-Rom, as Pillow's `BICUBIC`). Returns `side * side * 3`
 /// bytes, rows from top to bottom, RGB interleaved.
 ///
-/// It equals scaling the shorter side to `side` and then cropping, except that the centre is not
-/// rounded to a whole pixel.
+/// The result equals scaling the shorter side to `side` and then cropping, except that the centre
+/// is not rounded to a whole pixel.
 pub fn square_of(pixels: &RgbImage, side: u32) -> Vec<u8> {
     resize::centre_square(pixels, side).into_raw()
 }
@@ -389,37 +388,37 @@ pub fn scaled_square(pixels: Vec<u8>, from: u32, to: u32) -> Option<Vec<u8>> {
     Some(if from == to { square.into_raw() } else { square_of(&square, to) })
 }
 
-/// A decoded picture with what is needed to decide whether its file may be kept.
+/// A decoded image, with what is needed to decide whether its file may be kept.
 struct Decoded {
     format: Format,
     pixels: Pixels,
-    /// The conversion to sRGB, if they are of another colour space.
+    /// The conversion to sRGB, if the pixels are in another colour space.
     to_srgb: Option<ToSrgb>,
-    /// The turn that makes the pixels upright.
+    /// The orientation that must be applied to make the pixels upright.
     orientation: Orientation,
-    /// Size at which the picture was served, upright.
+    /// Size of the image as served, upright.
     upright_size: (u32, u32),
-    /// Size in the file's header, before orientation; that of a TIFF upright.
+    /// Size in the file's header, before orientation; for a TIFF, upright.
     stored_size: (u32, u32),
-    /// Whether the file holds 8-bit grey or RGB, upright, opaque and in sRGB, so that every reader
-    /// sees the same pixels as ours.
+    /// Whether the file is 8-bit grey or RGB, upright, opaque and in sRGB, so that every reader
+    /// gets the same pixels as we do.
     is_plain: bool,
 }
 
-/// Pixels, not yet turned upright.
+/// Decoded pixels, not turned upright yet.
 #[derive(Clone)]
 enum Pixels {
     /// The pixels of the file.
     Image(DynamicImage),
-    /// The pixels of the file: CMYK where other pictures have RGBA, 0 for no ink.
+    /// The pixels of a CMYK file, in the four channels of RGBA; 0 is no ink.
     Inks(RgbaImage),
-    /// Opaque pixels of sRGB, with what is to be made of them: they have what that needs, and may
-    /// have no more.
+    /// Opaque sRGB pixels as planes, with the size to make of them. The planes may be reduced to
+    /// what this size needs.
     Planes(Box<Planes>, Wanted),
 }
 
 impl Pixels {
-    /// Returns the pixels of the file, if they are no more than [`decode_file`] gives.
+    /// Returns the pixels of the file, unless they exceed [`MAX_FILE_BYTES`].
     fn of_file(self) -> Option<DynamicImage> {
         let pixels: DynamicImage = match self {
             Pixels::Image(image) => image,
@@ -431,8 +430,8 @@ impl Pixels {
 }
 
 impl Decoded {
-    /// Returns the pixels in sRGB, opaque, upright, and scaled if that is wanted, but neither
-    /// cropped nor padded.
+    /// Returns the pixels in sRGB, opaque and upright, and scaled if they are planes, but not
+    /// cropped or padded.
     fn into_rgb(self) -> RgbImage {
         let pixels = match (self.pixels, self.to_srgb) {
             (Pixels::Image(image), None) => on_white(image),
@@ -450,14 +449,14 @@ impl Decoded {
     }
 }
 
-/// Decodes a picture. If `wanted` says to scale it, a decoder may leave out what is not needed for
-/// that.
+/// Decodes an image. If `wanted` asks for scaling, the decoder may leave out what the scaled image
+/// does not need.
 fn decode(bytes: &[u8], max_pixels: u64, wanted: Option<&PictureSettings>) -> Result<Decoded, PictureError> {
     decode_within(bytes, max_pixels, u64::MAX, wanted)
 }
 
-/// Decodes a picture unless its pixels take more than `max_bytes`. (Those of JPEG have 8 bits and
-/// are bounded by their number.)
+/// Decodes an image unless its pixels take more than `max_bytes`. (JPEG has 8-bit samples, so
+/// `max_pixels` limits its bytes.)
 fn decode_within(
     bytes: &[u8],
     max_pixels: u64,
@@ -488,8 +487,9 @@ fn decode_with_image_crate(
     };
     let mut reader = ImageReader::with_format(Cursor::new(bytes), image_format);
     let mut limits = Limits::no_limits();
-    // The pixels are capped below; this is for what decoders need besides them: a second buffer of
-    // the widest pixels (16 bytes, RGBA of 32-bit floats), and 64 MiB for tables and metadata.
+    // The number of pixels is limited below. This limit is for everything else that decoders need:
+    // a second buffer of the widest pixels (16 bytes, RGBA of 32-bit floats), and 64 MiB for tables
+    // and metadata.
     limits.max_alloc = Some(max_pixels.saturating_mul(32).saturating_add(64 << 20));
     reader.limits(limits);
     let mut decoder = reader.into_decoder().map_err(from_image_error)?;
@@ -522,9 +522,9 @@ fn decode_with_image_crate(
     Ok(decoded(Pixels::Image(image), to_srgb))
 }
 
-/// Longest side that is decoded or made, pixels: four times what JPEG can have. Scaling holds a
-/// strip of the picture along its whole width, so that a line of 100 million pixels, which PNG
-/// makes of some kilobytes, would take gigabytes.
+/// Longest side that is decoded or stored, pixels: four times the limit of JPEG. Scaling holds a
+/// strip of the image along its whole width. A line of 100 million pixels, which a PNG of a few
+/// kilobytes can hold, would take gigabytes.
 const MAX_SIDE: u64 = 1 << 18;
 
 fn check_size(width: u64, height: u64, max_pixels: u64) -> Result<(), PictureError> {
@@ -548,15 +548,15 @@ fn from_image_error(error: ImageError) -> PictureError {
     }
 }
 
-/// Returns the orientation by EXIF data, which are a TIFF without pixels (EXIF 2.32, 4.5.2). Some
-/// encoders write it into a WebP or PNG as into a JPEG segment, and Pillow passes over what it
-/// begins with there.
+/// Returns the orientation in EXIF data, which are a TIFF without pixels (EXIF 2.32, 4.5.2). Some
+/// encoders write the data into a WebP or PNG with the prefix of a JPEG segment, which Pillow
+/// skips.
 fn orientation_of_exif(exif: &[u8]) -> Orientation {
     let exif = exif.strip_prefix(b"Exif\0\0").unwrap_or(exif);
     Directory::first(exif).map_or(Orientation::NoTransforms, |directory| directory.orientation())
 }
 
-/// Returns 8-bit RGB: wider formats are rounded, transparent pixels blended with white.
+/// Returns 8-bit RGB. Wider samples are rounded, transparent pixels are blended with white.
 fn on_white(image: DynamicImage) -> RgbImage {
     if !image.color().has_alpha() {
         return image.into_rgb8();

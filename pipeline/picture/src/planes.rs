@@ -1,6 +1,6 @@
-//! Pictures whose luma and chroma are apart, as the lossy formats have them: scaling each by itself
-//! is less work than making full-size RGB first, and a plane of half the size need not be enlarged
-//! before it is scaled down.
+//! Images with separate planes of luma and chroma, as in the lossy formats. Scaling each plane is
+//! less work than converting to full-size RGB first, and a plane of half the size need not be
+//! enlarged before it is scaled down.
 
 use std::f64::consts::SQRT_2;
 
@@ -12,41 +12,41 @@ use super::scale::{self, Filter, Part, Source};
 #[derive(Clone)]
 pub(super) struct Plane {
     /// Rows from top to bottom, each `stride` long. There may be more rows and columns than the
-    /// picture has.
+    /// image has.
     pub samples: Vec<u8>,
     /// Samples in a row.
     pub stride: usize,
-    /// Columns and rows before the picture begins.
+    /// Columns and rows before the image begins.
     pub origin: (usize, usize),
-    /// Width and height of the picture in samples of this plane; its edge may lie within the last
+    /// Width and height of the image in samples of this plane; its edge may lie within the last
     /// ones.
     pub extent: (f64, f64),
-    /// Whether the file has half as many samples as pixels in both directions, and this plane has
-    /// all of them.
+    /// Whether the file has half as many samples as pixels in both directions, and this plane is
+    /// not reduced further.
     pub is_halved: bool,
 }
 
-/// A picture in YCbCr, or grey.
+/// An image in YCbCr or grey.
 #[derive(Clone)]
 pub(super) struct Planes {
     luma: Plane,
-    /// Blue and red difference, and how they become RGB.
+    /// Blue and red difference, and the conversion to RGB.
     chroma: Option<([Plane; 2], Conversion)>,
 }
 
-/// The picture to make of planes.
+/// The image to make of planes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Wanted {
     /// Width and height, pixels.
     pub size: (u32, u32),
-    /// Whether chroma is wanted at half of that, see [`Planes::subsampled`].
+    /// Whether chroma is wanted at half this size, see [`Planes::subsampled`].
     pub halves_chroma: bool,
 }
 
-/// The conversion of YCbCr to RGB, in numbers times 2^16.
+/// The conversion of YCbCr to RGB; factors are times 2^16.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Conversion {
-    /// Luma that is black.
+    /// The luma of black.
     black: i32,
     luma: i32,
     red_of_red: i32,
@@ -78,23 +78,22 @@ const WEBP: Conversion = Conversion {
 };
 
 impl Planes {
-    /// Makes a picture in grey.
+    /// Returns an image in grey.
     pub(super) fn grey(luma: Plane) -> Self {
         Planes { luma, chroma: None }
     }
 
-    /// Makes a picture in the colours of a JPEG.
+    /// Returns an image in the colours of JPEG.
     pub(super) fn jpeg(luma: Plane, chroma: [Plane; 2]) -> Self {
         Planes { luma, chroma: Some((chroma, JFIF)) }
     }
 
-    /// Makes a picture in the colours of a WebP.
+    /// Returns an image in the colours of WebP.
     pub(super) fn webp(luma: Plane, chroma: [Plane; 2]) -> Self {
         Planes { luma, chroma: Some((chroma, WEBP)) }
     }
 
-    /// Returns the picture in RGB at `width` x `height` pixels, by the filter of all that is
-    /// scaled.
+    /// Returns the image in RGB, scaled to `width` x `height` pixels.
     pub(super) fn rgb(&self, (width, height): (u32, u32)) -> RgbImage {
         let scaled = |plane: &Plane| plane.scaled((width as usize, height as usize), plane.filter(width));
         let luma = &scaled(&self.luma);
@@ -113,7 +112,7 @@ impl Planes {
         pixels
     }
 
-    /// Returns the picture at `width` x `height` pixels with halved chroma, by the same filter.
+    /// Returns the image scaled to `width` x `height` pixels, with halved chroma.
     pub(super) fn subsampled(&self, size: (u32, u32)) -> Subsampled {
         let (width, height) = (size.0 as usize, size.1 as usize);
         let halves = (width.div_ceil(2), height.div_ceil(2));
@@ -140,12 +139,12 @@ impl Planes {
 }
 
 impl Plane {
-    /// Returns the filter that scales it to `width` for RGB.
+    /// Returns the filter that scales the plane to `width` for RGB.
     ///
-    /// Complete decoders first enlarge halved planes with a triangle filter, a blur with a variance
-    /// of 1/6 of a squared sample. Catmull-Rom has none, a triangle filter that shrinks r times has
-    /// r^2 / 6 (1/6 below 1). Up to the square root of 2, the latter is closer to both steps
-    /// together.
+    /// Complete decoders first enlarge halved planes with a triangle filter, which blurs with a
+    /// variance of 1/6 of a squared sample. Catmull-Rom has no such blur; a triangle filter that
+    /// shrinks by a factor r has the variance r^2 / 6 (1/6 for r below 1). For r up to the square
+    /// root of 2, the triangle filter is closer to the two steps of a complete decoder.
     fn filter(&self, width: u32) -> Filter {
         if self.is_halved && self.extent.0 < SQRT_2 * f64::from(width) { Filter::Triangle } else { Filter::CatmullRom }
     }
@@ -162,8 +161,8 @@ impl Plane {
 }
 
 impl Conversion {
-    /// Returns what becomes of luma, blue and red difference in the colours of JFIF. Colours that
-    /// RGB does not have may become others that it does not have.
+    /// Returns tables that convert luma, blue and red difference to those of JFIF. Colours outside
+    /// of RGB may become other colours outside of RGB.
     fn to_jfif(self) -> [[u8; 256]; 3] {
         let table = |zero: i32, factor: i32, of: i32, new_zero: i32| {
             std::array::from_fn(|sample| {
@@ -179,8 +178,8 @@ impl Conversion {
     }
 }
 
-/// A picture in the colours of JFIF with one sample of chroma for 2 x 2 pixels (4:2:0), the last
-/// ones for what is left at an odd edge.
+/// An image in the colours of JFIF with one sample of chroma for 2 x 2 pixels (4:2:0). At an odd
+/// edge, the last samples are for the remaining pixels.
 pub(super) struct Subsampled {
     /// Width and height, pixels.
     size: (u32, u32),
@@ -189,20 +188,20 @@ pub(super) struct Subsampled {
 }
 
 impl Subsampled {
-    /// Returns the width and height of the picture, pixels.
+    /// Returns the width and height of the image, pixels.
     pub(super) fn size(&self) -> (u32, u32) {
         self.size
     }
 
-    /// Returns rows of samples from top to bottom, each as long as the second number: luma, blue
-    /// and red difference.
+    /// Returns luma, blue and red difference: the samples in rows from top to bottom, and the
+    /// length of a row.
     pub(super) fn planes(&self) -> [(&[u8], usize); 3] {
         let (width, half) = (self.size.0 as usize, self.size.0.div_ceil(2) as usize);
         let [blue, red] = &self.chroma;
         [(&self.luma, width), (blue, half), (red, half)]
     }
 
-    /// Makes a picture of at least one pixel.
+    /// Converts an RGB image of at least one pixel.
     pub(super) fn from_rgb(image: &RgbImage) -> Self {
         let (width, height) = (image.width() as usize, image.height() as usize);
         let (half_width, half_height) = (width.div_ceil(2), height.div_ceil(2));
@@ -238,7 +237,8 @@ impl pulp::WithSimd for ToRgb<'_> {
     }
 }
 
-/// Converts as [`ToRgb`] says; it becomes part of what is compiled for a set of instructions.
+/// Converts planes to RGB as in [`ToRgb`]. It is inlined into code that is compiled for a set of
+/// instructions.
 #[inline(always)]
 pub(super) fn to_rgb(conversion: Conversion, luma: &[u8], blue: &[u8], red: &[u8], pixels: &mut [[u8; 3]]) {
     let byte = |value: i32| (value >> 16).clamp(0, 255) as u8;
@@ -282,14 +282,14 @@ impl pulp::WithSimd for FromRgb<'_> {
         let rows = blue.chunks_exact_mut(half_width).zip(red.chunks_exact_mut(half_width));
         for (two_rows, (blue, red)) in pixels.chunks(2 * width).zip(rows) {
             let (upper, lower) = two_rows.split_at(width);
-            // The last row of an odd height counts twice, as do the last pixels of an odd width.
+            // The last row of an odd height and the last column of an odd width count twice.
             let lower = if lower.is_empty() { upper } else { lower };
             for (index, (blue, red)) in blue.iter_mut().zip(red).enumerate() {
                 let (left, right) = (index * 2, (index * 2 + 1).min(width - 1));
                 let corners = [upper[left], upper[right], lower[left], lower[right]];
                 let total = std::array::from_fn(|channel| corners.iter().map(|pixel| i32::from(pixel[channel])).sum());
-                // 128 is the level shift; 2^17 rounds the sum of four. Half a step below, so that
-                // the largest is 255.
+                // 128 is the level shift; 2^17 rounds the sum of four pixels. The -1 keeps the
+                // largest value at 255.
                 let byte = |factors: [i32; 3]| ((sum(total, factors) + (128 << 18) + (1 << 17) - 1) >> 18) as u8;
                 (*blue, *red) = (byte(BLUE), byte(RED));
             }

@@ -1,20 +1,21 @@
-//! Chunks of a PNG that no reader needs and some refuse.
+//! Removes chunks of a PNG that no reader needs and that make some readers refuse the file.
 //!
-//! Our decoder passes over an ancillary chunk whose checksum or content is wrong, as the
+//! Our decoder skips an ancillary chunk whose checksum or content is wrong, as the PNG
 //! recommendation says. Pillow, and with it `datasets`, refuses the whole file. So such chunks are
-//! left out of what is stored; its pixels stay as they are.
+//! left out of the stored file. Its pixels do not change.
 
 use std::borrow::Cow;
 use std::io::Read;
 
 use flate2::read::ZlibDecoder;
 
-/// Most bytes of an unpacked text or profile: `MAX_TEXT_CHUNK` of Pillow 13 (`PngImagePlugin.py`).
+/// Maximum number of bytes of an unpacked text or profile: `MAX_TEXT_CHUNK` of Pillow 13
+/// (`PngImagePlugin.py`).
 const MOST_UNPACKED: u64 = 1 << 20;
-/// Most bytes of all texts: its `MAX_TEXT_MEMORY`.
+/// Maximum number of bytes of all texts: `MAX_TEXT_MEMORY` of Pillow 13.
 const MOST_TEXT: u64 = 64 << 20;
 
-/// A chunk with its place in the file.
+/// A chunk with its position in the file.
 struct Chunk<'a> {
     start: usize,
     end: usize,
@@ -24,19 +25,19 @@ struct Chunk<'a> {
 }
 
 impl Chunk<'_> {
-    /// Returns whether a reader that does not know it can do without it (PNG, third edition, 5.4).
+    /// Returns whether a reader may ignore the chunk (PNG, third edition, 5.4).
     fn is_ancillary(&self) -> bool {
         self.name[0].is_ascii_lowercase()
     }
 
-    /// Returns whether it is one of an animation.
+    /// Returns whether the chunk belongs to an animation.
     fn is_animation(&self) -> bool {
         matches!(&self.name, b"acTL" | b"fcTL" | b"fdAT")
     }
 }
 
-/// Returns the file without the chunks that Pillow refuses it for. It is borrowed if there are
-/// none, or if it is not whole.
+/// Returns the file without the chunks for which Pillow refuses it. It is borrowed if there are
+/// none, or if the file is not complete.
 pub(super) fn readable(bytes: &[u8]) -> Cow<'_, [u8]> {
     let Some(chunks) = chunks(bytes) else { return Cow::Borrowed(bytes) };
     let mut refused = Refused::new(&chunks);
@@ -62,7 +63,7 @@ fn chunks(bytes: &[u8]) -> Option<Vec<Chunk<'_>>> {
         let content_end = (start + 8).checked_add(u32::from_be_bytes([l3, l2, l1, l0]) as usize)?;
         let content = bytes.get(start + 8..content_end)?;
         let checksum = u32::from_be_bytes(*bytes.get(content_end..)?.first_chunk()?);
-        // What other chunks contain is their decoder's business.
+        // The decoder checks the other chunks.
         let is_ancillary = name[0].is_ascii_lowercase();
         let has_right_checksum = !is_ancillary || crc32fast::hash(&bytes[start + 4..content_end]) == checksum;
         chunks.push(Chunk { start, end: content_end + 4, name, content, has_right_checksum });
@@ -73,12 +74,12 @@ fn chunks(bytes: &[u8]) -> Option<Vec<Chunk<'_>>> {
     }
 }
 
-/// Parts that Pillow refuses, as `PngStream` of its `PngImagePlugin.py` does.
+/// Decides which chunks Pillow refuses, by the rules of `PngStream` in its `PngImagePlugin.py`.
 struct Refused {
     /// The colour type of the header.
     colours: u8,
     is_animation_sound: bool,
-    /// Bytes of texts so far.
+    /// Bytes of all texts so far.
     text: u64,
 }
 
@@ -123,7 +124,8 @@ impl Refused {
                 Some([]) | None => false,
             },
             b"iTXt" => match behind_zero(content) {
-                // Packed or not, the method, then the language and the translated keyword.
+                // A flag for packed texts, the method, then the language and the translated
+                // keyword.
                 Some([flag, method, texts @ ..]) => {
                     let text = behind_zero(texts).and_then(behind_zero).unwrap_or_default();
                     let is_packed = *flag != 0 && *method == 0;
@@ -135,7 +137,8 @@ impl Refused {
         }
     }
 
-    /// Returns whether a text is too long, or all of them are; `None` is longer than one may be.
+    /// Returns whether a text is too long, or all texts together are. `None` means longer than a
+    /// text may be.
     fn is_too_much(&mut self, length: Option<u64>) -> bool {
         let Some(length) = length else { return true };
         let is_too_much = self.text + length > MOST_TEXT;
@@ -146,8 +149,8 @@ impl Refused {
     }
 }
 
-/// Returns whether EXIF data have the header of a TIFF, or there are none; `datasets` asks every
-/// picture for its orientation, and Pillow fails on others.
+/// Returns whether EXIF data are empty or have the header of a TIFF. `datasets` reads the
+/// orientation of every image, and Pillow fails on other data.
 pub(super) fn is_exif(bytes: &[u8]) -> bool {
     let bytes = bytes.strip_prefix(b"Exif\0\0").unwrap_or(bytes);
     let has_header = matches!(
@@ -160,8 +163,8 @@ pub(super) fn is_exif(bytes: &[u8]) -> bool {
     has_header || bytes.is_empty()
 }
 
-/// Returns whether Pillow takes a text for EXIF data that it cannot read. It knows two keywords for
-/// them.
+/// Returns whether Pillow takes a text for EXIF data that it cannot read. It does so for two
+/// keywords.
 fn is_unreadable_exif(name: [u8; 4], content: &[u8]) -> bool {
     let (keyword, text) = match memchr::memchr(0, content) {
         Some(zero) => (&content[..zero], &content[zero + 1..]),
@@ -181,8 +184,8 @@ fn is_unreadable_exif(name: [u8; 4], content: &[u8]) -> bool {
     }
 }
 
-/// Returns whether text is three lines, then EXIF data in hexadecimal digits, as ImageMagick writes
-/// them.
+/// Returns whether a text consists of three lines and then EXIF data in hexadecimal digits, as
+/// ImageMagick writes them.
 fn is_exif_in_digits(text: &[u8]) -> bool {
     let digits: Vec<u8> = text.split(|byte| *byte == b'\n').skip(3).flatten().copied().collect();
     let digits: Option<Vec<u8>> = digits
@@ -196,22 +199,23 @@ fn is_exif_in_digits(text: &[u8]) -> bool {
     })
 }
 
-/// Returns what stands behind the first zero, which ends a text.
+/// Returns the bytes after the first zero, which ends a text.
 fn behind_zero(content: &[u8]) -> Option<&[u8]> {
     memchr::memchr(0, content).map(|zero| &content[zero + 1..])
 }
 
-/// Returns how long packed bytes are, as far as they can be unpacked; `None` if they are too long.
+/// Returns the unpacked length of packed bytes, as far as they can be unpacked; `None` if it is too
+/// long.
 fn unpacked_length(packed: &[u8]) -> Option<u64> {
     let mut unpacked = Vec::new();
-    // What is damaged is no text to Pillow either, and it goes on.
+    // Pillow ignores damaged data too.
     let _damaged = ZlibDecoder::new(packed).take(MOST_UNPACKED + 1).read_to_end(&mut unpacked);
     let length = unpacked.len() as u64;
     (length <= MOST_UNPACKED).then_some(length)
 }
 
-/// Returns whether the chunks of an animation follow one another as they should, and its frames lie
-/// within the picture. Otherwise there is only the picture.
+/// Returns whether the chunks of an animation are in order and its frames lie within the image. If
+/// not, all of them are left out, and only the default image remains.
 fn is_animation_sound(chunks: &[Chunk], header: &[u8]) -> bool {
     let double_word = |content: &[u8], at: usize| {
         let bytes = content.get(at..).and_then(<[u8]>::first_chunk);

@@ -1,4 +1,4 @@
-//! The resize modes: what size a picture gets, and its pixels at that size, by an antialiased
+//! The resize modes: computes the size of the stored image, and scales to it with an antialiased
 //! bicubic filter.
 
 use image::metadata::Orientation;
@@ -8,20 +8,18 @@ use super::planes::Wanted;
 use super::scale::{self, Filter, Part, Source};
 use super::{Encode, PictureSettings, Resize};
 
-/// The size that a picture is scaled to, and the part that is stored. What is stored has its centre
-/// at the centre of the scaled picture.
+/// The size that an image is scaled to, and the size that is stored. Both have the same centre.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Layout {
-    /// Width and height of the whole picture after scaling, pixels.
+    /// Width and height of the whole image after scaling, pixels.
     pub scaled: (u32, u32),
-    /// Width and height of what is stored, pixels: `scaled`, or the square that it is cut or padded
-    /// to.
+    /// Width and height of the stored image, pixels: `scaled`, or the square that it is cropped or
+    /// padded to.
     pub stored: (u32, u32),
 }
 
 impl Layout {
-    /// Returns what `resize` makes of a picture of `original` width and height, for a `size` of at
-    /// least 1.
+    /// Returns the layout for an image of `original` width and height and a `size` of at least 1.
     pub(super) fn new(resize: Resize, original: (u32, u32), size: u32, only_if_larger: bool) -> Self {
         let unchanged = Layout { scaled: original, stored: original };
         let (width, height) = original;
@@ -41,34 +39,35 @@ impl Layout {
         Layout { scaled, stored }
     }
 
-    /// Returns whether a picture of `original` width and height stays as it is.
+    /// Returns whether an image of `original` width and height stays unchanged.
     pub(super) fn is_identity(self, original: (u32, u32)) -> bool {
         self.scaled == original && self.stored == original
     }
 }
 
-/// Returns what is to be made of the planes of a picture as it is stored in its file, before it is
-/// turned upright. None if the picture is neither scaled nor kept unseen, or if making RGB of the
-/// full size first is better.
+/// Returns the size to make of the planes of an image, before it is turned upright; `stored` is its
+/// size in the file. Returns `None` if planes are not useful: if the image is not scaled, or if
+/// converting to full-size RGB first is better.
 pub(super) fn wanted_of_planes(
     settings: &PictureSettings,
     stored: (u32, u32),
     orientation: Orientation,
 ) -> Option<Wanted> {
     if settings.resize == Resize::Keep {
-        // Whether they can be decoded is all that is asked.
+        // The image is only decoded to check it, so the smallest size is enough.
         return Some(Wanted { size: (1, 1), halves_chroma: true });
     }
     let layout = Layout::new(settings.resize, turned(stored, orientation), settings.size, settings.only_if_larger);
     let size = turned(layout.scaled, orientation);
-    // Halved chroma of an odd size can be neither turned nor cut.
+    // Halved chroma of an odd size cannot be turned or cropped.
     let halves_chroma =
         settings.encode == Encode::Jpeg && layout.stored == layout.scaled && orientation == Orientation::NoTransforms;
     let is_smaller = size.0 <= stored.0 && size.1 <= stored.1;
     (size != stored && (halves_chroma || is_smaller)).then_some(Wanted { size, halves_chroma })
 }
 
-/// Returns a width and height after a picture was turned upright, or before.
+/// Returns the width and height after an orientation is applied (or before, since this is
+/// symmetric).
 pub(super) fn turned((width, height): (u32, u32), orientation: Orientation) -> (u32, u32) {
     match orientation {
         Orientation::Rotate90 | Orientation::Rotate270 | Orientation::Rotate90FlipH | Orientation::Rotate270FlipH => {
@@ -84,7 +83,7 @@ fn in_proportion(length: u32, size: u32, side: u32) -> u32 {
     u32::try_from(scaled).unwrap_or(u32::MAX).max(1)
 }
 
-/// Scales a picture, then cuts its centre out or pads it with white, as the layout says.
+/// Scales an image, then crops its centre or pads it with white, according to the layout.
 pub(super) fn lay_out(image: RgbImage, layout: Layout) -> RgbImage {
     let Layout { scaled, stored } = layout;
     if stored.0 < scaled.0 || stored.1 < scaled.1 {
@@ -100,13 +99,13 @@ pub(super) fn lay_out(image: RgbImage, layout: Layout) -> RgbImage {
     padded
 }
 
-/// Returns the centre of the scaled picture, without making the rest of it: of a thin strip, that
-/// would be larger than anything stored.
+/// Returns the centre of the scaled image without computing the rest of it, which could be huge for
+/// a thin strip.
 fn scaled_centre(image: &RgbImage, layout: Layout) -> RgbImage {
     let Layout { scaled, stored } = layout;
-    // A whole number of pixels of the scaled picture is cut off, here told in pixels of the
-    // original. The filter still reads beyond the edges of this part, so the pixels are those of
-    // scaling first and cutting afterwards.
+    // A whole number of pixels of the scaled image is cut off; here it is converted to pixels of
+    // the original. The filter still reads beyond the edges of this part, so the pixels equal those
+    // of scaling first and cropping afterwards.
     let start_and_length = |original: u32, scaled: u32, stored: u32| {
         let scale = |length: u32| f64::from(length) * f64::from(original) / f64::from(scaled);
         (scale((scaled - stored) / 2), scale(stored))
@@ -116,13 +115,13 @@ fn scaled_centre(image: &RgbImage, layout: Layout) -> RgbImage {
     part_scaled_to(image, Part { start: (left, top), extent: (width, height) }, stored)
 }
 
-/// Returns the whole picture at a new width and height.
+/// Returns the whole image scaled to a new width and height.
 pub(super) fn scaled_to(image: &RgbImage, size: (u32, u32)) -> RgbImage {
     let extent = (f64::from(image.width()), f64::from(image.height()));
     part_scaled_to(image, Part { start: (0.0, 0.0), extent }, size)
 }
 
-/// Returns the square at the centre, as large as the shorter side, at `side` x `side` pixels.
+/// Returns the largest square at the centre, scaled to `side` x `side` pixels.
 pub(super) fn centre_square(image: &RgbImage, side: u32) -> RgbImage {
     let (width, height) = (f64::from(image.width()), f64::from(image.height()));
     let shorter = width.min(height);

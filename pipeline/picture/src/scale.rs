@@ -1,18 +1,18 @@
-//! Scaling by a separable filter that is widened when it shrinks, as Pillow's `resize` does.
+//! Scales with a separable filter that is widened for downscaling, as Pillow's `resize` does.
 //!
-//! Sixteen rows of the result are made at a time: first their columns at the width of the source,
-//! then, with the sixteen side by side, their rows, so that both steps are the same operation on
-//! many numbers. The numbers are `f32` without fused operations, so that all machines agree.
+//! Sixteen rows of the result are computed at a time: first vertically, at the width of the source,
+//! then horizontally, with the values of the sixteen rows adjacent in memory. So both steps are the
+//! same operation on many numbers. The numbers are `f32` without fused operations, so that all
+//! machines agree.
 
 use std::ops::Range;
 
-/// Rows of the result that are made together.
+/// Rows of the result that are computed together.
 const LANES: usize = 16;
-/// Samples of a row of the source that are taken together.
+/// Samples of a source row that are processed together.
 const COLUMNS: usize = 16;
 
-/// A kernel: its weight at a distance, and the distance from which on that is 0. Both count samples
-/// of the smaller of source and result.
+/// A filter kernel. Distances are in samples of the smaller of source and result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Filter {
     /// Pillow's `BILINEAR`.
@@ -41,30 +41,29 @@ impl Filter {
     }
 }
 
-/// A picture whose pixels have `CHANNELS` samples side by side, or a plane of one.
+/// An image whose pixels have `CHANNELS` interleaved samples, or a plane with one.
 #[derive(Clone, Copy)]
 pub(super) struct Source<'a, const CHANNELS: usize> {
     /// Rows from top to bottom, each `stride` samples long.
     pub samples: &'a [u8],
     pub stride: usize,
-    /// Columns and rows in front of the picture.
+    /// Columns and rows before the image begins.
     pub origin: (usize, usize),
-    /// Columns and rows that the picture has.
+    /// Columns and rows of the image.
     pub size: (usize, usize),
-    /// The part of the picture that is scaled; near its edges, the filter looks beyond it.
+    /// The part of the image that is scaled. Near its edges, the filter reads beyond it.
     pub part: Part,
 }
 
-/// A rectangle of a picture, in pixels: left, top, width and height.
+/// A rectangle of an image, in pixels: left, top, width and height.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Part {
     pub start: (f64, f64),
     pub extent: (f64, f64),
 }
 
-/// Returns the part of the source at `width` x `height` pixels, at least 1 each. The edge of the
-/// part may lie within the last ones: it reaches as far as `extent`, counted in pixels of the
-/// result.
+/// Scales the part of the source to `width` x `height` pixels, at least 1 each. `extent` is the
+/// size of the part in pixels of the result; its edge may lie within the last pixels.
 pub(super) fn scale<const CHANNELS: usize>(
     source: Source<'_, CHANNELS>,
     (width, height): (usize, usize),
@@ -79,21 +78,21 @@ pub(super) fn scale<const CHANNELS: usize>(
     samples
 }
 
-/// The weights of the pixels of the source in each pixel of the result, along one dimension.
+/// The weights of source pixels for each pixel of the result, along one dimension.
 struct Weights {
-    /// The first pixel that is taken.
+    /// The first source pixel for each pixel of the result.
     starts: Vec<usize>,
     /// Number of weights for each pixel of the result.
     count: usize,
     /// Weights, `count` for each pixel of the result.
     values: Vec<f32>,
-    /// The pixels of the source that are taken for any pixel of the result.
+    /// The range of source pixels that are used for any pixel of the result.
     taken: Range<usize>,
 }
 
 impl Weights {
-    /// Prepares weights for `length` pixels that show, as far as `scaled_extent`, what is `extent`
-    /// long from `start` on, of `available` pixels.
+    /// Computes the weights of `length` pixels of the result. The source has `available` pixels;
+    /// its part from `start`, `extent` long, becomes `scaled_extent` pixels of the result.
     fn new(
         available: usize,
         (start, extent): (f64, f64),
@@ -104,8 +103,8 @@ impl Weights {
         let widened = scale.max(1.0);
         let support = filter.support() * widened;
         let centre = |index: usize| start + (index as f64 + 0.5) * scale;
-        // Pixels whose centres are within the support, as `precompute_coeffs` of Pillow's
-        // Resample.c counts them.
+        // Pixels whose centres are within the support, rounded as in `precompute_coeffs` of
+        // Pillow's Resample.c.
         let window = |index: usize| -> Range<usize> {
             let end = ((centre(index) + support + 0.5) as usize).min(available);
             let start = ((centre(index) - support + 0.5).max(0.0) as usize).min(end - 1);
@@ -115,7 +114,7 @@ impl Weights {
         let (mut starts, mut values) = (Vec::with_capacity(length), vec![0.0; length * count]);
         for (index, values) in values.chunks_exact_mut(count).enumerate() {
             let window = window(index);
-            // All windows are equally long; at the end they begin earlier, with weights of 0.
+            // All windows have the same length. At the end they begin earlier, with weights of 0.
             let start = window.start.min(available - count);
             let mut sum = 0.0;
             for place in window {
@@ -138,8 +137,8 @@ impl Weights {
     }
 }
 
-/// Numbers that are stored and loaded again at once, which is slow where they lie in two lines of
-/// the cache: by chance, without this.
+/// Numbers aligned to cache lines. They are stored and loaded again at once, which is slow if they
+/// span two cache lines.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
 struct Aligned<const COUNT: usize>([f32; COUNT]);
@@ -160,7 +159,7 @@ impl<const CHANNELS: usize> pulp::WithSimd for Scale<'_, CHANNELS> {
         let Scale { source, columns, rows, samples } = self;
         let row_length = columns.starts.len() * CHANNELS;
         let first = (source.origin.0 + columns.taken.start) * CHANNELS;
-        // Of each sample of a row, those of all rows that are made together.
+        // For each sample of a row, the values of all rows that are computed together.
         let mut strip = vec![Aligned([0.0; LANES]); columns.taken.len() * CHANNELS];
         let mut scaled = vec![[0_u8; LANES]; row_length];
         for (strip_index, samples) in samples.chunks_mut(row_length * LANES).enumerate() {
@@ -197,7 +196,7 @@ impl<const CHANNELS: usize> pulp::WithSimd for Scale<'_, CHANNELS> {
     }
 }
 
-/// Returns the weighted sums of the first few samples of rows.
+/// Returns the weighted sums over rows of their first `count` samples.
 #[inline(always)]
 fn sum_rows(samples: &[u8], stride: usize, count: usize, weights: &[f32]) -> Aligned<COLUMNS> {
     let mut aligned = Aligned([0.0; COLUMNS]);
@@ -216,11 +215,10 @@ fn sum_rows(samples: &[u8], stride: usize, count: usize, weights: &[f32]) -> Ali
     aligned
 }
 
-/// Rounds and clamps.
+/// Clamps to 0 to 255 and rounds.
 #[inline(always)]
 pub(super) fn to_byte(value: f32) -> u8 {
-    // Added to 1.5 * 2^23, a number is rounded to a whole one, which then stands in the lowest
-    // bits.
+    // Adding 1.5 * 2^23 rounds a number to an integer, which is then in the lowest bits.
     const ROUND: f32 = 12_582_912.0;
     (value.clamp(0.0, 255.0) + ROUND).to_bits() as u8
 }

@@ -1,15 +1,15 @@
-//! The format of a picture, from its first bytes.
+//! Recognises the format of an image by its first bytes.
 
 use super::PictureError;
 
-/// A picture format that is decoded here.
+/// An image format that is decoded here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// JPEG (JFIF, Exif).
     Jpeg,
-    /// PNG; of an animated one the default picture.
+    /// PNG; of an animated one, the default image.
     Png,
-    /// WebP; of an animated one the first frame.
+    /// WebP; of an animated one, the first frame.
     WebP,
     /// GIF; the first frame.
     Gif,
@@ -20,7 +20,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// Returns the name in tables.
+    /// Returns the name that tables use.
     pub fn name(self) -> &'static str {
         match self {
             Format::Jpeg => "jpeg",
@@ -42,10 +42,10 @@ impl Format {
     }
 }
 
-/// Tells the format from the magic bytes that the formats' specifications give.
+/// Returns the format by the magic bytes in the formats' specifications.
 ///
 /// # Errors
-/// [`PictureError::Unsupported`] for a picture of another kind, [`PictureError::NotAnImage`] for
+/// [`PictureError::Unsupported`] for an image of another format, [`PictureError::NotAnImage`] for
 /// everything else.
 pub(super) fn format(bytes: &[u8]) -> Result<Format, PictureError> {
     match bytes {
@@ -63,14 +63,14 @@ pub(super) fn format(bytes: &[u8]) -> Result<Format, PictureError> {
     }
 }
 
-/// Returns whether the first bytes of a file are those of a picture, also of a kind that is not
+/// Returns whether the first bytes of a file are those of an image, also of a format that is not
 /// decoded here. Eighteen bytes are enough.
 pub fn begins_as_picture(bytes: &[u8]) -> bool {
     !matches!(format(bytes), Err(PictureError::NotAnImage(_)))
 }
 
-/// Bytes of a text in which a document type or an `<svg` element is looked for; comments may stand
-/// before it.
+/// Bytes of a text in which a document type or an `<svg` element is searched. Comments may precede
+/// it.
 const HEAD_BYTES: usize = 1024;
 
 fn other_kind(bytes: &[u8]) -> PictureError {

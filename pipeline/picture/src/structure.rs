@@ -1,20 +1,20 @@
-//! Whether a file is whole, told from its structure alone: no pixel is decoded.
+//! Checks whether a file is complete by its structure. No pixel is decoded.
 //!
-//! A file that was cut off ends before its format says that it does, and every format here says so:
-//! by an end marker, or by the lengths of its parts. What this cannot see is damage within the
-//! compressed pixels, except in PNG, whose chunks carry checksums. Bytes behind the end of the
-//! picture are no fault, since all readers ignore them.
+//! Every format here marks its end, with an end marker or with the lengths of its parts, so a file
+//! that was cut off is recognised. Damage within the compressed pixels is not found, except in PNG,
+//! whose chunks have checksums. Bytes after the end of the image are not an error, because all
+//! readers ignore them.
 
 pub(super) mod tiff;
 
 use super::{Format, PictureError, check_size};
 
-/// Returns the width and height as the header says, in pixels, before orientation, of a file that
-/// is whole.
+/// Checks that a file is complete. Returns the width and height of its header, in pixels, before
+/// orientation (except for TIFF, which is upright).
 ///
 /// # Errors
-/// [`PictureError::Broken`] says what is missing or impossible, [`PictureError::Unsupported`] names
-/// a kind that is not decoded here, and [`PictureError::TooManyPixels`] is a header that announces
+/// [`PictureError::Broken`] if something is missing or invalid, [`PictureError::Unsupported`] for a
+/// variant that is not decoded here, and [`PictureError::TooManyPixels`] if the header announces
 /// more than `max_pixels`.
 pub(super) fn check(bytes: &[u8], format: Format, max_pixels: u64) -> Result<(u32, u32), PictureError> {
     match format {
@@ -47,9 +47,9 @@ fn bytes_at<const N: usize>(bytes: &[u8], position: usize) -> Option<[u8; N]> {
     bytes.get(position..)?.first_chunk().copied()
 }
 
-/// Checks a JPEG, ITU-T T.81 annex B: segments up to the first scan are walked by their lengths,
-/// then the end-of-image marker is searched for from the end of the file. In entropy-coded data
-/// 0xff is followed by 0 or a restart marker, so that 0xff 0xd9 is always the end.
+/// Checks a JPEG, ITU-T T.81 annex B. Follows the segments by their lengths up to the first scan,
+/// then searches for the end-of-image marker from the end of the file. In entropy-coded data, 0xff
+/// is followed by 0 or a restart marker, so 0xff 0xd9 is always the end.
 fn jpeg(bytes: &[u8], max_pixels: u64) -> Result<Size, PictureError> {
     const ESCAPE: u8 = 0xff;
     let mut size = None;
@@ -98,8 +98,7 @@ fn frame_size(marker: u8, segment: &[u8], max_pixels: u64) -> Result<Size, Pictu
 }
 
 /// Checks a PNG, W3C recommendation, sections 5.2 to 5.6: chunks from IHDR to IEND with IDAT among
-/// them. Checksums are checked where a reader cannot do without the chunk, that is where its name
-/// begins with a capital.
+/// them. Checksums are checked for critical chunks, whose names begin with a capital.
 fn png(bytes: &[u8], max_pixels: u64) -> Result<Size, PictureError> {
     let mut size = None;
     let mut has_pixels = false;
@@ -139,8 +138,8 @@ fn png(bytes: &[u8], max_pixels: u64) -> Result<Size, PictureError> {
     size.ok_or_else(|| broken("no IHDR chunk"))
 }
 
-/// Checks a GIF, specification 89a: the logical screen, then blocks up to the trailer, with a
-/// picture among them.
+/// Checks a GIF, specification 89a: the logical screen, then blocks up to the trailer, with an
+/// image among them.
 fn gif(bytes: &[u8], max_pixels: u64) -> Result<Size, PictureError> {
     let screen = bytes_at(bytes, 6).ok_or_else(|| cut_off("in its logical screen descriptor"))?;
     let [w0, w1, h0, h1, flags, _background, _aspect] = screen;
@@ -152,13 +151,13 @@ fn gif(bytes: &[u8], max_pixels: u64) -> Result<Size, PictureError> {
         let data = match block {
             // Extension: its label, then data.
             0x21 => position + 2,
-            // Picture: its descriptor of 9 bytes, a colour table, the code size, then data.
+            // Image: its descriptor of 9 bytes, a colour table, the code size, then data.
             0x2c => {
                 let descriptor = bytes_at::<9>(bytes, position + 1).ok_or_else(|| cut_off("in an image descriptor"))?;
                 let [left, top, width, height] =
                     [0, 2, 4, 6].map(|at| u32::from(u16::from_le_bytes([descriptor[at], descriptor[at + 1]])));
                 if !has_picture {
-                    // The screen grows to hold the first one, see `super::gif`.
+                    // The screen grows to hold the first image, see `super::gif`.
                     size = sized(size.0.max(left + width), size.1.max(top + height), max_pixels)?;
                 }
                 has_picture = true;
@@ -178,14 +177,14 @@ fn gif(bytes: &[u8], max_pixels: u64) -> Result<Size, PictureError> {
     }
 }
 
-/// Returns bytes of the colour table that the flags of a GIF descriptor announce: 3 for each of its
-/// 2 to 256 colours.
+/// Returns the size in bytes of the colour table that the flags of a GIF descriptor announce: 3 for
+/// each of its 2 to 256 colours.
 fn colour_table_bytes(flags: u8) -> usize {
     if flags & 0x80 == 0 { 0 } else { 3 << ((flags & 7) + 1) }
 }
 
-/// Returns the place behind the data of a GIF, which are blocks of at most 255 bytes with their
-/// length in front; an empty one ends them.
+/// Returns the position after the data of a GIF block. The data are blocks of at most 255 bytes,
+/// each preceded by its length; an empty one ends them.
 fn behind_sub_blocks(bytes: &[u8], mut position: usize) -> Option<usize> {
     loop {
         let length = usize::from(*bytes.get(position)?);
@@ -211,8 +210,8 @@ fn webp(bytes: &[u8], max_pixels: u64) -> Result<Size, PictureError> {
         let content = end.and_then(|end| chunks.get(position + 8..end));
         let content = content.ok_or_else(|| cut_off(&format!("in its {} chunk", name.escape_ascii())))?;
         has_picture |= matches!(&name, b"VP8 " | b"VP8L" | b"ANMF");
-        // The size of the canvas stands first where there is one; else there is only the picture
-        // itself.
+        // The size of the canvas comes first, if there is one. Otherwise the size is that of the
+        // image itself.
         if size.is_none() {
             let own = webp_size(name, content)?;
             size = own.map(|(width, height)| sized(width, height, max_pixels)).transpose()?;
@@ -226,8 +225,8 @@ fn webp(bytes: &[u8], max_pixels: u64) -> Result<Size, PictureError> {
 }
 
 /// Returns the size that a chunk announces: of the canvas (VP8X, RFC 9649 section 2.7), of a lossy
-/// key frame (VP8, RFC 6386 section 9.1), or of a lossless picture (VP8L, RFC 9649 section 3.4).
-/// Others have none.
+/// key frame (VP8, RFC 6386 section 9.1), or of a lossless image (VP8L, RFC 9649 section 3.4).
+/// Other chunks have none.
 fn webp_size(name: [u8; 4], content: &[u8]) -> Result<Option<Size>, PictureError> {
     let word = |bytes: [u8; 2]| u32::from(u16::from_le_bytes(bytes));
     match (&name, content) {
@@ -251,8 +250,8 @@ fn webp_size(name: [u8; 4], content: &[u8]) -> Result<Option<Size>, PictureError
     }
 }
 
-/// Windows bitmap: the headers of Microsoft's documentation (`BITMAPFILEHEADER`,
-/// `BITMAPCOREHEADER`, `BITMAPINFOHEADER` and later), and room for all rows behind them.
+/// Checks a Windows bitmap: the headers of Microsoft's documentation (`BITMAPFILEHEADER`,
+/// `BITMAPCOREHEADER`, `BITMAPINFOHEADER` and later), and enough bytes for all rows after them.
 fn bmp(bytes: &[u8], max_pixels: u64) -> Result<Size, PictureError> {
     let in_header = || cut_off("in its header");
     let [o0, o1, o2, o3, h0, h1, h2, h3] = bytes_at(bytes, 10).ok_or_else(in_header)?;
@@ -287,7 +286,7 @@ fn bmp(bytes: &[u8], max_pixels: u64) -> Result<Size, PictureError> {
     Ok(size)
 }
 
-/// Walks the runs of `BI_RLE8` and `BI_RLE4` up to the end-of-bitmap code, or until all rows have
+/// Follows the runs of `BI_RLE8` and `BI_RLE4` up to the end-of-bitmap code, or until all rows have
 /// ended.
 fn run_lengths_end(pixels: &[u8], bits: u16, height: u32) -> Result<(), PictureError> {
     let (mut position, mut rows) = (0, 0);

@@ -1,4 +1,4 @@
-//! The pictures and their expected pixels are made by `fixtures/make.py` with Pillow.
+//! Tests with the images and expected pixels that `fixtures/make.py` makes with Pillow.
 
 use std::fmt::Write;
 use std::panic::catch_unwind;
@@ -34,7 +34,8 @@ pub(super) fn expected(name: &str) -> RgbImage {
     image::load_from_memory(&fixture(&format!("{name}.expected.png"))).unwrap().into_rgb8()
 }
 
-/// Largest and mean difference of two pictures of the same size, in steps of 0 to 255.
+/// Returns the largest and the mean difference of two images of the same size, in steps of 0 to
+/// 255.
 pub(super) fn difference(left: &RgbImage, right: &RgbImage) -> (u8, f64) {
     assert_eq!(left.dimensions(), right.dimensions());
     let differences = || left.as_raw().iter().zip(right.as_raw()).map(|(left, right)| left.abs_diff(*right));
@@ -44,8 +45,8 @@ pub(super) fn difference(left: &RgbImage, right: &RgbImage) -> (u8, f64) {
 
 #[test]
 fn pixels_are_those_that_pillow_sees() {
-    // Exactly, but that blending with white may round the other way, and decoders of lossy WebP
-    // differ in how they interpolate chroma.
+    // Exact equality, except that blending with white may round the other way, and that decoders of
+    // lossy WebP interpolate chroma differently.
     let cases: &[(&str, u8, f64)] = &[
         ("orientation_3.jpg", 0, 0.0),
         ("orientation_6.jpg", 0, 0.0),
@@ -109,7 +110,7 @@ fn tiff_of_every_kind_has_the_pixels_that_were_written() {
         };
         assert_eq!(format!("{:08x}", crc32fast::hash(&samples)), checksum, "{name}");
         assert_eq!(structure::check(&bytes, Format::Tiff, MAX_PIXELS), Ok((pixels.width(), pixels.height())), "{name}");
-        // Whatever is cut off is missed, wherever the directory stands.
+        // Any cut-off is noticed, wherever the directory is.
         for end in [9, bytes.len() / 2] {
             assert!(matches!(decode_file(&bytes[..end], MAX_PIXELS), Err(PictureError::Broken(_))), "{name} at {end}");
         }
@@ -146,7 +147,7 @@ fn a_tiff_whose_tiles_share_their_bytes_is_refused() {
 
 #[test]
 fn damage_to_a_tiff_ends_with_a_picture_or_an_error() {
-    // A panic would be an error that says that the decoder gave up.
+    // A panic would be an error with "the decoder gave up" in its message.
     for name in
         ["rgb_planes.tif", "bits_group4.tif", "bits_group3_two_dimensional.tif", "rgb_tiles_jpeg.tif", "palette4.tif"]
     {
@@ -266,7 +267,7 @@ fn pixels_of_what_is_stored_come_without_decoding_it() {
         }
     }
     assert!(seen.iter().all(|count| *count > 100), "{seen:?}");
-    // What a check of the structure lets pass although it does not decode has no pixels.
+    // If the check of the structure accepts a file that does not decode, there are no pixels.
     let mut damaged = fixture("plain.jpg");
     let middle = damaged.len() / 2;
     damaged[middle..middle + 20].as_chunks_mut().0.fill([0xff, 0]); // ones, with which no code begins
@@ -291,7 +292,7 @@ fn jpegs_that_come_in_scans_of_their_own_are_decoded_in_every_way() {
         let both = [&file[..behind_jfif], &adobe, &file[behind_jfif..]].concat();
         assert!(decode_rgb(&both, MAX_PIXELS).unwrap() == expected("plain"), "{name}");
     }
-    // Other numbers of samples than there are.
+    // Wrong numbers of samples.
     let frame = bytes.windows(2).position(|marker| marker == [0xff, 0xc0]).unwrap();
     let mut coarse = bytes.clone();
     (coarse[frame + 11], coarse[frame + 14], coarse[frame + 17]) = (0x11, 0x22, 0x22);
@@ -519,8 +520,7 @@ fn a_picture_with_a_blurred_box_is_encoded_in_every_mode() {
             assert!(super::prepare(bytes.clone(), &settings, &unusable).unwrap().bytes == bytes);
         }
     }
-    // The boxes are those of the upright picture, and it is blurred before it is scaled and
-    // cropped.
+    // Boxes refer to the upright image, which is blurred before it is scaled and cropped.
     let bytes = fixture("orientation_6.jpg");
     let kept = super::prepare(bytes.clone(), &settings(Resize::Keep, 1), &face).unwrap();
     assert_eq!((kept.width, kept.height, kept.original_width, kept.original_height), (32, 48, 48, 32));
@@ -635,7 +635,7 @@ fn the_fast_way_accepts_no_picture_that_the_complete_decoder_refuses() {
 
 #[test]
 fn no_damaged_jpeg_is_accepted_that_zune_refuses() {
-    // Another decoder, in the mode in which it overlooks what it can.
+    // Another decoder, in its most tolerant mode.
     let is_accepted_by_zune = |bytes: &[u8]| {
         let decoding = || zune_jpeg::JpegDecoder::new(zune_jpeg::zune_core::bytestream::ZCursor::new(bytes)).decode();
         catch_unwind(decoding).is_ok_and(|pixels| pixels.is_ok())
@@ -821,7 +821,8 @@ fn cut_off_pictures_are_broken_wherever_the_cut_is() {
         "rgb_tif.tif",
     ] {
         let bytes = fixture(name);
-        // Behind the pixels of a PNG stands only its end chunk, so that one is whole at 99 %.
+        // After the pixels of a PNG there is only its end chunk, so its pixels are complete at 99
+        // %.
         for percent in [30, 60, 90, if name.ends_with("png") { 90 } else { 99 }] {
             let cut = &bytes[..bytes.len() * percent / 100];
             let error = prepare(cut.to_vec(), &settings(Resize::Keep, 1));
@@ -869,8 +870,8 @@ fn pixels_of_a_file_that_take_too_much_memory_are_refused_before_decoding() {
 
 #[test]
 fn every_hostile_file_ends_with_a_picture_or_an_error() {
-    // Broken and odd files with Pillow's verdict on each. We differ on corrupt entropy-coded data,
-    // which Pillow shows as noise, and on rare kinds of TIFF.
+    // Broken and odd files, with the result of Pillow for each. We differ on corrupt entropy-coded
+    // data, which Pillow decodes to noise, and on rare kinds of TIFF.
     let Some(folder) = shared("data/hostile") else { return };
     let table = std::fs::read_to_string(folder.join("EXPECT.tsv")).unwrap();
     let (mut files, mut agreed, mut shown) = (0, 0, String::new());
@@ -912,8 +913,8 @@ fn every_photograph_of_an_ordinary_collection_decodes() {
     assert!(files > 100, "{files} files");
 }
 
-/// Opens and loads every file that is named on its input, as `datasets` does; writes the names of
-/// those that it refuses, and why.
+/// A script that opens and loads every file that is named on its input, as `datasets` does. It
+/// prints the names of the files that Pillow refuses, with the reasons.
 const PILLOW: &str = "
 import sys, warnings
 from PIL import Image, ImageOps

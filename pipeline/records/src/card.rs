@@ -1,16 +1,17 @@
-//! The dataset card that makes a folder of files a dataset that Hugging Face `datasets` loads by
-//! its folder name.
+//! The dataset card. With it, Hugging Face `datasets` loads a folder of files as a dataset, by the
+//! name of the folder.
 
 /// The content of a card.
 #[derive(Debug)]
 pub struct Card<'a> {
     /// The title.
     pub name: &'a str,
-    /// Rows of all files.
+    /// Number of rows of all files together.
     pub rows: u64,
     /// Licences as the Hub names them, such as `cc-by-4.0`.
     pub licences: &'a [String],
-    /// The configurations: names and globs of their files, below the folder of the card.
+    /// The configurations: their names, and globs of their files relative to the folder of the
+    /// card.
     pub configs: &'a [(String, Vec<String>)],
     /// Digest of everything in the files.
     pub content: &'a str,
@@ -18,13 +19,13 @@ pub struct Card<'a> {
     pub text: &'a str,
 }
 
-/// Returns the card as `README.md`: YAML front matter as in the Hub's dataset card specification,
-/// then the text.
+/// Returns the content of `README.md`: YAML front matter as in the Hub's dataset card
+/// specification, then the text.
 ///
-/// `configs` is always written, so that files beside the shards are never taken for data. A folder
-/// with a card that has them is cached by `datasets` under the folder's name and this front matter
-/// alone, not the files (seen with 5.2.0). The digest in `dataset_info` makes it read other shards
-/// anew.
+/// `configs` is always written, so that files beside the shards are never taken for data. But if a
+/// card has `configs`, `datasets` caches the folder by its name and this front matter alone,
+/// whatever the files hold (seen with 5.2.0). The digest in `dataset_info` changes the front
+/// matter, so that changed shards are read again.
 pub fn render(card: &Card) -> String {
     let size = match card.rows {
         0..1_000 => "n<1K",

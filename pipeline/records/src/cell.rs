@@ -9,16 +9,16 @@ use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use serde_json::{Map, Number, Value, json};
 
-/// Returns whether cells of a type are bytes, as pictures and sounds are.
+/// Returns whether cells of a type are bytes, such as images and sounds.
 pub fn is_bytes(of: &DataType) -> bool {
     matches!(of, DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_))
 }
 
-/// Returns a cell as JSON. Bytes are null, and left out of structs; so is a number that JSON lacks,
-/// as NaN. A time or date is its text.
+/// Returns a cell as JSON. Bytes become null and are left out of structs. A number that JSON cannot
+/// express, such as NaN, becomes null. A time or date becomes its text.
 ///
 /// # Errors
-/// Why a cell has no text, from Arrow.
+/// Arrow's message, if it cannot format the cell as text.
 pub fn as_json(column: &ArrayRef, row: usize) -> Result<Value, String> {
     if column.is_null(row) {
         return Ok(Value::Null);
@@ -80,7 +80,7 @@ fn text(column: &ArrayRef, row: usize) -> Result<String, ArrowError> {
     formatter.value(row).try_to_string()
 }
 
-/// Returns the key of a map, which is a text in JSON.
+/// Returns a key of a map as text, because keys of JSON objects are texts.
 fn key(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }

@@ -1,11 +1,11 @@
-//! Everything that can go wrong with a run folder or a part, in words that say what to do.
+//! Errors of run folders and parts. Their messages say what to do.
 
 use std::path::PathBuf;
 
 /// An error of the run folder, a part or one of the two file formats.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The file system refused.
+    /// A file operation failed.
     #[error("cannot {action} {path}")]
     Io {
         /// The action, as a verb.
@@ -21,13 +21,13 @@ pub enum Error {
         /// The run folder.
         path: PathBuf,
     },
-    /// A folder that holds something else than a run.
+    /// A folder that holds files but no run.
     #[error("{path} holds files but no lynxdata manifest; choose an empty or new folder for the run")]
     NotARun {
         /// The folder.
         path: PathBuf,
     },
-    /// No run where one was expected.
+    /// A folder without a run, where one was expected.
     #[error("{path} is not a run folder: it has no manifest.jsonl")]
     NoRun {
         /// The folder.
@@ -43,7 +43,7 @@ pub enum Error {
         /// The message of the JSON parser.
         reason: String,
     },
-    /// A file of a part is gone, or has another content than when it was committed.
+    /// A file of a part is missing, or its content is not what was committed.
     #[error(
         "{path} is gone or damaged: its content is not what was committed\nhint: `lynxdata verify {run}` names every such file; with --remove it removes them, \
          and the command that made them makes them again"
@@ -54,7 +54,7 @@ pub enum Error {
         /// The run folder.
         run: PathBuf,
     },
-    /// The classes that a part counted do not add up to its input rows.
+    /// The counts of a part do not add up to its input rows.
     #[error(
         "part {part} of stage {stage} read {rows_in} rows but accounts for {counted}; this is a bug, please report it"
     )]
@@ -65,7 +65,7 @@ pub enum Error {
         part: String,
         /// Rows read.
         rows_in: u64,
-        /// Rows in all classes together.
+        /// Sum of the counts.
         counted: u64,
     },
     /// Parquet could not be read or written.
@@ -78,7 +78,7 @@ pub enum Error {
         /// The message of the Parquet library.
         source: ::parquet::errors::ParquetError,
     },
-    /// A table lacks a column, or has it with another type.
+    /// A table has no column of this name and type.
     #[error("{path} has no column {column} of type {expected}")]
     Column {
         /// The file.
@@ -88,7 +88,7 @@ pub enum Error {
         /// The type that was needed.
         expected: &'static str,
     },
-    /// A WebDataset key or extension that readers would split or skip.
+    /// A WebDataset key or extension that readers would split or skip, or that occurs twice.
     #[error("{name:?} cannot be a WebDataset {kind}: {reason}")]
     MemberName {
         /// `key` or `extension`.

@@ -1,13 +1,12 @@
-//! Keys: the identity of a pair, and fingerprints of work.
+//! Keys of pairs, and fingerprints of work.
 
 use lynxdata_hash::{hash, hex};
 
 /// Returns the key of a pair: 32 hexadecimal digits, the shape of DataComp's `uid`.
 ///
-/// It is the first half of the hash of the number of the row in its source (from 0), the URL and
+/// It is the first half of the hash of "pair", the row number in the source (from 0), the URL and
 /// the caption. So two identical rows have two keys, and rows that are appended to a source change
-/// no earlier key. Nothing of the URL or caption can be read back from it, which makes it safe as a
-/// file name.
+/// no earlier key. It holds hexadecimal digits only, so it is safe as a file name.
 ///
 /// ```
 /// let key = lynxdata_records::uid(0, "https://example.org/cat.jpg", "A cat");
@@ -30,7 +29,7 @@ mod tests {
 
     #[test]
     fn a_key_is_stable_across_versions() {
-        // A changed key would orphan every published selection, so the value is pinned.
+        // Published selections refer to pairs by their keys, so keys must not change.
         let key = uid(7, "https://example.org/a.jpg", "a boat");
         assert_eq!(key, uid(7, "https://example.org/a.jpg", "a boat"));
         assert!(key.chars().all(|c| c.is_ascii_hexdigit() && !c.is_ascii_uppercase()));

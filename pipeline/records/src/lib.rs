@@ -1,5 +1,5 @@
-//! What every lynxdata crate agrees on: the key of a pair, the status of a download, the schemas of
-//! the tables, and the folder in which a run keeps its parts.
+//! What all lynxdata crates share: the key of a pair, the status of a download, the schemas of the
+//! tables, and the folder in which a run keeps its parts.
 //!
 //! ```
 //! use lynxdata_records::{RunFolder, NewPart, fingerprint};
@@ -23,19 +23,18 @@
 //! In the order in which data meets them:
 //!
 //! * [`uid`]: the key of a pair;
-//! * [`Status`]: the one outcome of every row of a source;
+//! * [`Status`]: the outcome of a row of a source; every row has exactly one;
 //! * [`schema`]: the columns of every table, and the metadata that Hugging Face `datasets` reads;
 //! * [`parquet`] and [`webdataset`]: the two file formats that parts are written in;
-//! * [`sqlite`]: databases as an index beside archives;
-//! * [`text`] and [`python_json`]: foreign text as UTF-8, and foreign JSON without what the
-//!   standard does not know;
-//! * [`MeasuredFile`]: a file whose digest is known when it is written;
+//! * [`sqlite`]: writes the databases that index archives;
+//! * [`text`] and [`python_json`]: foreign text as UTF-8, and foreign JSON as standard JSON;
+//! * [`MeasuredFile`]: a file whose digest is computed while it is written;
 //! * [`RunFolder`]: atomic commits and the manifest that makes runs resumable;
-//! * [`nearest`]: the valid name that a mistyped one was meant to be;
+//! * [`nearest`]: the valid name that a mistyped one probably means;
 //! * [`card`]: the dataset card beside published shards.
 //!
-//! It knows no network, no clock, no SQL engine and no model; the work is done by the crates that
-//! import it.
+//! This crate uses no network, no clock, no SQL engine and no model. The crates that import it do
+//! the work.
 
 pub mod card;
 pub mod cell;

@@ -1,5 +1,5 @@
-//! The manifest: one JSON line for every committed part and every completed stage; the last line of
-//! a key wins.
+//! The manifest: one JSON line for every committed part and every completed stage. If several lines
+//! speak of one part or stage, the last one holds.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path};
@@ -16,21 +16,21 @@ pub(crate) const MANIFEST: &str = "manifest.jsonl";
 pub struct FileEntry {
     /// Path below the run folder, with `/` on every system. It may be a folder of files.
     pub path: String,
-    /// Size in bytes; of all files of a folder.
+    /// Size in bytes; for a folder, the sum over its files.
     pub bytes: u64,
-    /// BLAKE3 of the content, hexadecimal; of a folder, over the names and digests of its files.
+    /// BLAKE3 of the content, hexadecimal; for a folder, over the names and digests of its files.
     pub blake3: String,
-    /// Whether it holds readings of a clock, which differ from run to run.
+    /// Whether it holds measured times, which differ from run to run.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub clock: bool,
 }
 
-/// A committed part: the unit of work, of resume and of output.
+/// A committed part: the unit in which work is done, resumed and written.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PartEntry {
     /// The stage that made it.
     pub stage: String,
-    /// Its name within the stage, ordered as text.
+    /// Its name within the stage. Parts are ordered by name, as text.
     pub part: String,
     /// BLAKE3 over the stage's format version, its settings and its inputs.
     pub fingerprint: String,
@@ -40,11 +40,11 @@ pub struct PartEntry {
     pub rows_in: u64,
     /// Rows written.
     pub rows_out: u64,
-    /// The rows read, by class; empty where a stage has but one class. The classes add up to
+    /// The rows read, by class; empty if the stage has only one class. The counts add up to
     /// `rows_in`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub counts: BTreeMap<String, u64>,
-    /// Wall-clock seconds that it took.
+    /// Wall-clock seconds that the part took.
     pub seconds: f64,
 }
 
@@ -54,13 +54,14 @@ impl PartEntry {
         self.files.iter().map(|file| file.path.as_str())
     }
 
-    /// Returns the paths of its files that another part, or another version of it, does not have.
+    /// Returns the paths of its files that `other`, which may be another version of the part, does
+    /// not have.
     pub fn paths_not_in<'a>(&'a self, other: &'a PartEntry) -> impl Iterator<Item = &'a str> {
         self.paths().filter(|path| other.paths().all(|kept| kept != *path))
     }
 
-    /// Returns a digest of the part's content but for files that hold readings of a clock, and of
-    /// its counts, for the fingerprints of what is made from it.
+    /// Returns a digest of the part's files and counts, for the fingerprints of what is made from
+    /// it. Files that hold measured times are left out.
     pub fn digest(&self) -> String {
         let files = self.files.iter().filter(|file| !file.clock);
         let files = files.flat_map(|file| [file.path.clone(), file.blake3.clone()]);
@@ -77,10 +78,10 @@ pub struct StageEntry {
     pub stage: String,
     /// The names of its parts, in order.
     pub parts: Vec<String>,
-    /// [`Manifest::digest`] of the stages that it read, when it read them.
+    /// [`Manifest::digest`] of the stages that it read, at the time of reading.
     pub inputs: String,
-    /// A digest of the settings of the recipe that it was made by. Manifests of earlier versions do
-    /// not say.
+    /// A digest of the recipe settings that it was made with. `None` in manifests of earlier
+    /// versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settings: Option<String>,
 }
@@ -89,7 +90,7 @@ pub struct StageEntry {
 #[serde(tag = "event", rename_all = "snake_case")]
 pub(crate) enum Line {
     Part(PartEntry),
-    /// The part is about to be made anew: its files no longer are what an earlier line says.
+    /// The part is about to be replaced, so earlier lines about it no longer hold.
     Remove {
         stage: String,
         part: String,
@@ -116,8 +117,8 @@ impl Manifest {
         Ok(Manifest::parse(&bytes, &path)?.0)
     }
 
-    /// Returns what the lines of a manifest say that was read from `path`, or from another place
-    /// that is shown so.
+    /// Parses the lines of a manifest. `path` is only used in messages; it may be the URL of a
+    /// store.
     ///
     /// # Errors
     /// [`Error::Manifest`] if a whole line is damaged.
@@ -125,8 +126,8 @@ impl Manifest {
         Ok(Manifest::parse(lines, path)?.0)
     }
 
-    /// Parses manifest lines; returns also how many bytes are whole lines. What stands behind them
-    /// was cut off by a kill and is not part of the run.
+    /// Parses manifest lines. Returns also how many bytes the whole lines have. The rest is a line
+    /// that was cut off when a process was killed; it is not part of the run.
     pub(crate) fn parse(bytes: &[u8], path: &Path) -> Result<(Manifest, usize)> {
         let mut manifest = Manifest::default();
         let mut position = 0;
@@ -139,7 +140,7 @@ impl Manifest {
             if let Line::Part(part) = &line
                 && let Some(outside) = part.paths().find(|path| !stays_below(path))
             {
-                return Err(damaged(format!("{outside:?} does not lie in the run folder")));
+                return Err(damaged(format!("{outside:?} is not a path in the run folder")));
             }
             manifest.apply(line);
             position += length + 1;
@@ -150,8 +151,8 @@ impl Manifest {
     pub(crate) fn apply(&mut self, line: Line) {
         match line {
             Line::Part(part) => {
-                // A part that was made anew makes its stage incomplete until the stage says
-                // otherwise.
+                // A replaced part makes its stage incomplete until a later stage line completes it
+                // again.
                 self.stages.remove(&part.stage);
                 self.parts.insert((part.stage.clone(), part.part.clone()), part);
             }
@@ -183,15 +184,15 @@ impl Manifest {
         self.parts.values()
     }
 
-    /// Returns a digest of everything in these stages.
+    /// Returns a digest of all committed parts of these stages.
     pub fn digest(&self, stages: &[&str]) -> String {
         let digests: Vec<String> = stages.iter().flat_map(|stage| self.parts(stage)).map(PartEntry::digest).collect();
         crate::fingerprint(digests.iter().map(String::as_str))
     }
 
-    /// Returns whether every part of the stage is committed, the stages that it `reads` are still
-    /// what they were then, and it was made by these `settings`, a digest as in
-    /// [`StageEntry::settings`].
+    /// Returns whether the stage is complete and up to date: the stages that it `reads` have not
+    /// changed since, and it was made with these `settings` (a digest as in
+    /// [`StageEntry::settings`]; a stage that records none counts as made with them).
     pub fn is_current(&self, stage: &str, reads: &[&str], settings: &str) -> bool {
         self.stages.get(stage).is_some_and(|entry| {
             entry.settings.as_deref().is_none_or(|made_by| made_by == settings) && entry.inputs == self.digest(reads)
@@ -204,8 +205,8 @@ impl Manifest {
     }
 }
 
-/// Returns whether a path names something below the folder that it is joined to. A manifest may
-/// come from a store that others write to.
+/// Returns whether a relative path stays below the folder that it is joined to. This is checked
+/// because a manifest may come from a store that others can write to.
 fn stays_below(path: &str) -> bool {
     let mut components = Path::new(path).components().peekable();
     components.peek().is_some() && components.all(|component| matches!(component, Component::Normal(_)))

@@ -1,4 +1,4 @@
-//! Files that are measured while they are written, so that nobody has to read them again for their
+//! Files that are hashed while they are written, so that they need not be read again for their
 //! digest.
 
 use std::fs::File;
@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use crate::{Error, Result};
 
-/// Bytes that are written and hashed at a time; BLAKE3 is at its fastest from 128 KiB on.
+/// Bytes that are written and hashed at a time. BLAKE3 reaches its full speed at 128 KiB.
 const BUFFER_BYTES: usize = 256 << 10;
 
-/// A file in the making, buffered.
+/// A buffered file that is being written.
 pub struct MeasuredFile {
     path: PathBuf,
     output: BufWriter<Hashing>,
@@ -29,14 +29,14 @@ struct Hashing {
 }
 
 impl MeasuredFile {
-    /// Begins a file.
+    /// Creates the file.
     pub fn create(path: &Path) -> Result<MeasuredFile> {
         let file = File::create(path).map_err(|source| Error::io("create", path, source))?;
         let output = BufWriter::with_capacity(BUFFER_BYTES, Hashing { file, hasher: blake3::Hasher::new() });
         Ok(MeasuredFile { path: path.to_owned(), output })
     }
 
-    /// Flushes the file to disk.
+    /// Flushes the file to disk and returns its size and digest.
     pub fn finish(self) -> Result<Measured> {
         let failed = |source| Error::io("write", &self.path, source);
         let Hashing { file, hasher } = self.output.into_inner().map_err(|error| failed(error.into_error()))?;

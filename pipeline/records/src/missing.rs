@@ -1,4 +1,4 @@
-//! Values that stand for nothing.
+//! NaN as a missing value.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, Float16Type, Float32Type, Float64Type};
 use arrow::error::ArrowError;
 
 /// Returns an array with null in place of NaN, also inside structs, lists and maps. pandas and
-/// NumPy write NaN where there is nothing.
+/// NumPy write NaN for a missing value.
 ///
 /// # Errors
 /// If a nested array does not allow nulls in a child.

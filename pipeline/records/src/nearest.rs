@@ -2,8 +2,9 @@
 
 use strsim::levenshtein;
 
-/// Returns the candidate with the fewest edits from `word`, if it is near enough to be meant: at
-/// most two edits, or a third of its letters. Case does not count.
+/// Returns the candidate with the smallest Levenshtein distance to `word`. The distance must be at
+/// most two, or at most a third of the letters of `word`, and below the length of the candidate.
+/// Case is ignored.
 ///
 /// ```
 /// assert_eq!(lynxdata_records::nearest("captoin", ["caption", "url"]), Some("caption"));
@@ -15,7 +16,7 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     candidates
         .into_iter()
         .map(|candidate| (levenshtein(&word, &candidate.to_lowercase()), candidate))
-        // Replacing every letter is no typing error, however short the word is.
+        // Replacing every letter is not a typing error, however short the word is.
         .filter(|(distance, candidate)| *distance <= farthest && *distance < candidate.chars().count())
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)

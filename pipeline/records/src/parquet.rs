@@ -1,4 +1,4 @@
-//! Parquet parts: one way to write them, one way to read them.
+//! Reads and writes the parts that are Parquet files.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -15,23 +15,23 @@ use arrow::datatypes::{DataType, Field, SchemaRef};
 
 use crate::{Error, Measured, MeasuredFile, Result};
 
-/// Rows in a row group of a table with pictures.
+/// Maximum number of rows in a row group of a table with images.
 const ROWS_PER_GROUP_WITH_IMAGES: usize = 1_000;
-/// Bytes of a row group of a table with pictures, give or take a batch: what a writer and a reader
-/// hold in memory. Hugging Face's viewer and `datasets` work with at most 100 MB
-/// (`MAX_ROW_GROUP_SIZE`).
+/// Bytes after which a row group of a table with images ends; one batch may exceed them. A writer
+/// and a reader hold about this much in memory. Hugging Face's viewer and `datasets` accept at most
+/// 100 MB (`MAX_ROW_GROUP_SIZE`).
 const BYTES_PER_GROUP_WITH_IMAGES: usize = 4 << 20;
 
-/// Rows that are read together of a table with pictures: together they must stay below the 2 GiB
-/// that offsets of 32 bits reach, and as many as the largest bodies that a download takes by
-/// default, 50 MB, do.
+/// Rows of a batch that is read from a table with images. The images of a batch must stay below 2
+/// GiB, the limit of 32-bit offsets. At the largest body size that a download accepts by default,
+/// 50 MB, 32 rows do.
 const ROWS_PER_BATCH_WITH_IMAGES: usize = 32;
 
-/// Writes a table: text and numbers as Snappy, picture bytes plain and uncompressed because they
-/// are compressed already.
+/// Writes a table. Texts and numbers are compressed with Snappy. Image bytes are stored plain and
+/// uncompressed because they are compressed already.
 ///
-/// The same batches give the same bytes. The caller makes the file appear atomically, see
-/// [`RunFolder`](crate::RunFolder).
+/// The same batches give the same bytes. The file is not written atomically; that is up to the
+/// caller, see [`RunFolder`](crate::RunFolder).
 pub fn write<'a>(path: &Path, schema: &SchemaRef, batches: impl IntoIterator<Item = &'a RecordBatch>) -> Result<()> {
     let mut writer = Writer::create(path, schema)?;
     for batch in batches {
@@ -40,7 +40,7 @@ pub fn write<'a>(path: &Path, schema: &SchemaRef, batches: impl IntoIterator<Ite
     writer.finish().map(|_measured| ())
 }
 
-/// A writer of batches, for tables that are not held in memory.
+/// A writer of batches, for tables that do not fit in memory.
 pub struct Writer {
     path: PathBuf,
     inner: ArrowWriter<MeasuredFile>,
@@ -53,16 +53,16 @@ impl Writer {
         Self::with_properties(path, schema, properties(schema).build())
     }
 
-    /// Begins a file of a table in which a picture may stand in many rows, near each other: a row
-    /// group stores it once, as an entry of a dictionary.
+    /// Begins a file of a table in which nearby rows may share an image. A row group stores such an
+    /// image once, as an entry of a dictionary.
     pub fn create_with_repeated_pictures(path: &Path, schema: &SchemaRef) -> Result<Writer> {
         let mut builder = properties(schema);
         for parts in picture_columns(schema) {
             let column = ColumnPath::new(parts);
             builder = builder
                 .set_column_dictionary_enabled(column.clone(), true)
-                // Beyond the limit pictures are stored in every row, so it is what a group may
-                // hold.
+                // Beyond this limit images are stored in every row again, so it is set to what a
+                // row group may hold.
                 .set_column_dictionary_page_size_limit(column, 2 * BYTES_PER_GROUP_WITH_IMAGES);
         }
         Self::with_properties(path, schema, builder.build())
@@ -95,7 +95,7 @@ impl Writer {
     }
 }
 
-/// Returns the Parquet paths of all columns of pictures.
+/// Returns the Parquet paths of all binary columns, which hold the images.
 fn picture_columns(schema: &SchemaRef) -> Vec<Vec<String>> {
     let mut found = Vec::new();
     for field in schema.fields() {
@@ -121,8 +121,8 @@ fn properties(schema: &SchemaRef) -> WriterPropertiesBuilder {
     builder
 }
 
-/// Collects the Parquet paths of all binary leaves, by the naming rules of parquet-rs (a list adds
-/// `list` and the name of its item).
+/// Collects the Parquet paths of all binary leaf columns, by the naming rules of parquet-rs (a list
+/// adds `list` and the name of its item).
 fn collect_binary_columns(field: &Field, path: &mut Vec<String>, found: &mut Vec<Vec<String>>) {
     path.push(field.name().clone());
     match field.data_type() {
@@ -148,8 +148,8 @@ pub fn read(path: &Path, columns: Option<&[&str]>) -> Result<impl Iterator<Item 
     batches(path, columns, open(path, PageIndexPolicy::Skip)?)
 }
 
-/// Reads rows of a table batch by batch, all columns or those named. `rows` are ascending; the
-/// pages that hold none of them are not read.
+/// Reads the given rows of a table batch by batch, all columns or those named. `rows` must be
+/// ascending. Pages that hold none of them are not read.
 pub fn read_rows(
     path: &Path,
     columns: Option<&[&str]>,
@@ -175,7 +175,7 @@ fn batches(
                 || Error::Column { path: path.to_owned(), column: (*column).to_owned(), expected: "any type" };
             found.ok_or_else(missing)
         };
-        // By place, since a dot in a name would be read as a path into a struct.
+        // By index, because a dot in a name would be read as a path into a struct.
         let places = columns.iter().map(place).collect::<Result<Vec<usize>>>()?;
         let mask = ProjectionMask::roots(builder.parquet_schema(), places);
         builder = builder.with_projection(mask);
@@ -203,8 +203,8 @@ fn open(path: &Path, page_index: PageIndexPolicy) -> Result<ParquetRecordBatchRe
     })
 }
 
-/// Returns a column of a batch as the array type that the caller expects; `path` is for the message
-/// alone.
+/// Returns a column of a batch as the array type that the caller expects. `path` is only used in
+/// the message.
 pub fn typed_column<'a, T: Array + 'static>(batch: &'a RecordBatch, name: &str, path: &Path) -> Result<&'a T> {
     batch.column_by_name(name).and_then(|column| column.as_any().downcast_ref::<T>()).ok_or_else(|| Error::Column {
         path: path.to_owned(),

@@ -1,65 +1,62 @@
-//! JSON as programs write it that do not keep to the standard, made into JSON that every reader
-//! takes.
+//! Rewrites non-standard JSON, as some programs write it, as standard JSON.
 //!
-//! Python's `json` module writes `NaN`, `Infinity` and halves of surrogate pairs, and other writers
-//! leave control characters and bytes of other encodings in strings. One such cell must not cost
-//! the file it stands in.
+//! Python's `json` module writes `NaN`, `Infinity` and unpaired surrogates. Other writers leave
+//! control characters and bytes of other encodings in strings. One such value must not make a whole
+//! file unreadable.
 
 use std::borrow::Cow;
 
 use crate::rewritten::{Rewrite, Rewritten};
 
-/// Longest number or literal that is looked at, and so the most that is kept back at the end of a
-/// chunk. A double has at most 767 digits that matter.
+/// Length of the longest number or word that is examined, and so the most bytes that wait at the
+/// end of a chunk. A double has at most 767 significant decimal digits.
 const LONGEST_LITERAL: usize = 1024;
 
-/// Most lists and objects within each other. `serde_json` gives up at 128, and ends the
-/// document.
+/// Maximum nesting depth of lists and objects. `serde_json` fails at 128.
 pub const DEEPEST: usize = 127;
 
-/// U+FFFD, which stands for what is no character.
+/// U+FFFD, the replacement for invalid characters.
 const REPLACEMENT: &[u8] = "\u{FFFD}".as_bytes();
 
-/// Returns one JSON value without what the standard does not know. Good JSON comes back as it is,
-/// and nothing that this function changes parses as it was, so that callers may parse first and ask
-/// for this only after an error.
+/// Rewrites one JSON value as standard JSON. Valid JSON is returned unchanged. Everything that this
+/// function changes would fail to parse, so callers may parse first and call this only after an
+/// error.
 ///
-/// * `NaN`, `Infinity`, `-Infinity`, the same as C writes them, and numbers beyond the range of a
-///   double become `null`;
-/// * the half of a surrogate pair, and bytes in strings that are not UTF-8, become U+FFFD;
-/// * control characters in strings become escapes, and a backslash that begins no escape stands for
-///   itself;
-/// * a list or object within 127 others becomes `null`.
+/// * `NaN`, `Infinity`, `-Infinity`, their spellings in C (`nan`, `inf`), and numbers beyond the
+///   range of a double become `null`;
+/// * unpaired surrogates, and bytes in strings that are not UTF-8, become U+FFFD;
+/// * control characters in strings are escaped, and so is a backslash that begins no escape;
+/// * a list or object that is nested in 127 others becomes `null`.
 pub fn normalise(json: &[u8]) -> Cow<'_, [u8]> {
     let mut out = Vec::with_capacity(json.len() + 16);
     Normaliser::default().rewrite(json, true, &mut out);
     if out == json { Cow::Borrowed(json) } else { Cow::Owned(out) }
 }
 
-/// A reader of JSON of any length that changes on the way what [`normalise`] does.
+/// A reader that rewrites JSON of any length as [`normalise`] does.
 pub type Lenient<R> = Rewritten<R, Normaliser>;
 
-/// The replacement of the bytes at one place.
+/// What happens to the bytes at the current position.
 enum Piece {
-    /// So many bytes stay as they are.
+    /// This number of bytes stays unchanged.
     Same(usize),
-    /// So many bytes are replaced.
+    /// This number of bytes is replaced.
     Instead(usize, Cow<'static, [u8]>),
-    /// More bytes are needed to tell.
+    /// More bytes are needed to decide.
     Unfinished,
 }
 
-/// The state of a reader in a document.
+/// The state of the rewriting at a position in a document.
 #[derive(Debug, Default)]
 pub struct Normaliser {
     in_string: bool,
-    /// Lists and objects that are open.
+    /// Number of open lists and objects.
     depth: usize,
 }
 
 impl Rewrite for Normaliser {
     fn rewrite(&mut self, bytes: &[u8], is_last: bool, out: &mut Vec<u8>) -> usize {
-        // `from..at` stays as it is and is not yet written.
+        // `bytes[from..at]` stays unchanged and is not written yet.
         let (mut from, mut at) = (0, 0);
         while at < bytes.len() {
             let rest = &bytes[at..];
@@ -117,7 +114,7 @@ impl Normaliser {
     }
 }
 
-/// Bytes in strings that are looked at.
+/// Bytes in strings that need a closer look.
 const IN_STRING: [bool; 256] = {
     let mut marks = [false; 256];
     let mut byte = 0;
@@ -140,7 +137,7 @@ const LITERAL: [bool; 256] = {
     marks
 };
 
-/// Bytes outside strings that are looked at.
+/// Bytes outside strings that need a closer look.
 const OUTSIDE: [bool; 256] = {
     let mut marks = LITERAL;
     let mut place = 0;
@@ -152,7 +149,7 @@ const OUTSIDE: [bool; 256] = {
     marks
 };
 
-/// Reads a number or word.
+/// Decides what becomes of a number or a word.
 fn literal(rest: &[u8], is_last: bool) -> Piece {
     let length = rest.iter().position(|&byte| !LITERAL[usize::from(byte)]);
     let length = match length {
@@ -163,7 +160,7 @@ fn literal(rest: &[u8], is_last: bool) -> Piece {
     if length > LONGEST_LITERAL || matches!(word, b"true" | b"false" | b"null") {
         return Piece::Same(length);
     }
-    // A double has a range of 308 digits, so shorter numbers without an exponent are in it.
+    // The largest double has 309 digits, so shorter numbers without an exponent are in range.
     if length < 300 && !word.iter().any(u8::is_ascii_alphabetic) {
         return Piece::Same(length);
     }
@@ -176,7 +173,7 @@ fn literal(rest: &[u8], is_last: bool) -> Piece {
     if is_named || is_beyond() { Piece::Instead(length, b"null".into()) } else { Piece::Same(length) }
 }
 
-/// The start of bytes as an escape of one UTF-16 unit, such as `\u00e9`.
+/// Whether bytes start with the escape of one UTF-16 unit, such as `\u00e9`.
 enum Unit {
     Is(u16),
     Unfinished,
@@ -196,7 +193,7 @@ fn unit(bytes: &[u8]) -> Unit {
     Unit::Is(value)
 }
 
-/// Returns what becomes of a backslash and what follows it.
+/// Decides what becomes of a backslash and the bytes after it.
 fn escape(rest: &[u8], is_last: bool) -> Piece {
     let no_character = Piece::Instead(6, REPLACEMENT.into());
     match unit(rest) {
@@ -215,7 +212,7 @@ fn escape(rest: &[u8], is_last: bool) -> Piece {
     }
 }
 
-/// Returns what becomes of bytes from 0x80 on.
+/// Decides what becomes of a run of bytes of 0x80 and above.
 fn character(rest: &[u8], is_last: bool) -> Piece {
     let end = rest.iter().position(u8::is_ascii).unwrap_or(rest.len());
     match std::str::from_utf8(&rest[..end]) {

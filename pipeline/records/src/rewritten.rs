@@ -1,25 +1,26 @@
-//! Bytes that are changed while they are read.
+//! Rewriting bytes while they are read.
 
 use std::fmt::Debug;
 use std::io::{self, Read};
 
-/// Bytes that are read at once: the size from which larger reads of a file save no more time.
+/// Bytes that are read at once. Larger reads of a file save no more time.
 pub(crate) const CHUNK: usize = 1 << 16;
 
-/// A change of bytes that can be made piece by piece.
+/// A rewriting of bytes that works piece by piece.
 pub trait Rewrite: Debug {
-    /// Writes what becomes of the bytes and returns how many are done with. The rest, less than
-    /// [`CHUNK`], needs more bytes to tell; there is none if these are the last.
+    /// Appends the rewritten bytes to `out` and returns how many input bytes were consumed. The
+    /// rest, fewer than [`CHUNK`] bytes, waits for more input. With `is_last`, all bytes are
+    /// consumed.
     fn rewrite(&mut self, bytes: &[u8], is_last: bool, out: &mut Vec<u8>) -> usize;
 }
 
-/// A reader of what another one gives, changed.
+/// A reader that rewrites the bytes of another reader.
 #[derive(Debug)]
 pub struct Rewritten<R, C> {
     input: R,
     change: C,
     raw: Vec<u8>,
-    /// The bytes of `raw` that are read and not yet done with.
+    /// Number of bytes in `raw` that were read and not yet consumed.
     filled: usize,
     out: Vec<u8>,
     taken: usize,
@@ -27,7 +28,7 @@ pub struct Rewritten<R, C> {
 }
 
 impl<R: Read, C: Rewrite + Default> Rewritten<R, C> {
-    /// Begins to read.
+    /// Wraps a reader.
     pub fn new(input: R) -> Self {
         Self::with(input, C::default())
     }

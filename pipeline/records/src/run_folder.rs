@@ -1,5 +1,5 @@
 //! The folder of a run: atomic commits of parts, the manifest that records them, and the lock that
-//! keeps a second process out.
+//! keeps other processes out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -14,20 +14,21 @@ use crate::{Error, FileEntry, Manifest, Measured, PartEntry, Result, StageEntry}
 const LOCK: &str = ".lock";
 const TEMPORARY: &str = ".partial";
 
-/// Bytes of a file that are looked at to see whether it is a manifest; a line names the files of
-/// one part, a few hundred bytes each.
+/// Bytes of a file that are read to find out whether it is a manifest. A line names the files of
+/// one part, with a few hundred bytes each.
 const LONGEST_FIRST_LINE: u64 = 1 << 20;
 
-/// A run folder that this process holds.
+/// A run folder that this process has locked or inspects.
 ///
-/// A part is written aside, flushed to disk and renamed; its manifest line comes last. Whatever is
-/// not in the manifest is not there: a killed process leaves at most files that the next one writes
-/// again.
+/// The files of a part are written to a temporary folder, flushed to disk and renamed; the manifest
+/// line comes last. Files that the manifest does not list do not count. A killed process leaves at
+/// most such files, and the next process writes them again.
 #[derive(Debug)]
 pub struct RunFolder {
     root: PathBuf,
     state: Mutex<State>,
-    /// Held open for as long as the folder is; none for a folder that is only inspected.
+    /// The locked file, open as long as this value lives; `None` for a folder that is only
+    /// inspected.
     _lock: Option<File>,
 }
 
@@ -35,13 +36,14 @@ pub struct RunFolder {
 struct State {
     manifest: Manifest,
     log: Option<File>,
-    /// Digests and paths of files that were found intact, or that this process wrote.
+    /// Digests and paths of files that this process has verified or written.
     intact: BTreeSet<(String, String)>,
 }
 
 impl State {
-    /// Adds lines to the manifest on disk. What a full disk left of them is taken back, or else
-    /// nothing more is written: behind half a line, a whole one would make the manifest unreadable.
+    /// Appends lines to the manifest on disk. If that fails, as on a full disk, the manifest is
+    /// truncated to its previous length. If that fails as well, nothing more is written: a line
+    /// after an incomplete one would make the manifest unreadable.
     fn extend(&mut self, lines: &[u8]) -> std::io::Result<()> {
         let log = self.log.as_mut().ok_or(std::io::ErrorKind::ReadOnlyFilesystem)?;
         let before = log.metadata()?.len();
@@ -53,7 +55,7 @@ impl State {
     }
 }
 
-/// A part in the making.
+/// A part that is not committed yet.
 #[derive(Debug)]
 pub struct NewPart {
     stage: String,
@@ -64,26 +66,27 @@ pub struct NewPart {
     pub rows_in: u64,
     /// Rows written.
     pub rows_out: u64,
-    /// The rows read, by class; left empty where there is but one. Must add up to `rows_in`.
+    /// The rows read, by class; empty if there is only one class. The counts must add up to
+    /// `rows_in`.
     pub counts: BTreeMap<String, u64>,
-    /// Wall-clock seconds that it took.
+    /// Wall-clock seconds that the part took.
     pub seconds: f64,
 }
 
-/// A file of a part in the making.
+/// A file of a part that is not committed yet.
 #[derive(Debug)]
 struct StagedFile {
     temporary: PathBuf,
-    /// Below the run folder, with `/`.
+    /// Final path, relative to the run folder, with `/`.
     path: String,
-    /// Whether it holds readings of a clock.
+    /// Whether it holds measured times.
     clock: bool,
-    /// Its size and digest, if they are known already.
+    /// Its size and digest, if they were computed while it was written.
     measured: Option<Measured>,
 }
 
 impl NewPart {
-    /// Makes a part without files or rows yet.
+    /// Begins a part, without files and rows.
     pub fn new(stage: &str, part: &str, fingerprint: String) -> Self {
         NewPart {
             stage: stage.to_owned(),
@@ -102,13 +105,13 @@ impl NewPart {
         &self.stage
     }
 
-    /// Returns its name among the parts of the stage.
+    /// Returns its name within the stage.
     pub fn name(&self) -> &str {
         &self.part
     }
 
-    /// Says what a file came to, by the path that [`RunFolder::stage_file`] gave, so that it need
-    /// not be read again.
+    /// Sets the size and digest of a file, so that it need not be read again. `temporary` is the
+    /// path that [`RunFolder::stage_file`] returned.
     pub fn set_measured(&mut self, temporary: &Path, measured: Measured) {
         if let Some(file) = self.files.iter_mut().find(|file| file.temporary == temporary) {
             file.measured = Some(measured);
@@ -120,8 +123,8 @@ impl RunFolder {
     /// Opens or creates a run folder and locks it for this process.
     ///
     /// # Errors
-    /// [`Error::Locked`] if another process has it, [`Error::NotARun`] if it holds other files,
-    /// [`Error::Manifest`] if its manifest is damaged.
+    /// [`Error::Locked`] if another process has locked it, [`Error::NotARun`] if it holds files but
+    /// no manifest, [`Error::Manifest`] if its manifest is damaged.
     pub fn open(root: &Path) -> Result<RunFolder> {
         let manifest_path = root.join(MANIFEST);
         if !manifest_path.exists() && holds_foreign_files(root)? {
@@ -160,8 +163,8 @@ impl RunFolder {
         Ok(RunFolder { root: root.to_owned(), state, _lock: Some(lock) })
     }
 
-    /// Looks at a run folder without locking, creating or changing anything; one that is not there
-    /// holds nothing. Commits to it fail.
+    /// Opens a run folder for reading, without locking, creating or changing anything. A missing
+    /// folder counts as empty. Commits fail.
     pub fn inspect(root: &Path) -> Result<RunFolder> {
         let manifest = match Manifest::read(root) {
             Err(Error::NoRun { .. }) => Manifest::default(),
@@ -171,39 +174,40 @@ impl RunFolder {
         Ok(RunFolder { root: root.to_owned(), state, _lock: None })
     }
 
-    /// Returns whether a run folder lies here, finished or not.
+    /// Returns whether this is a run folder, finished or not.
     pub fn is_at(root: &Path) -> bool {
         let manifest = root.join(MANIFEST);
-        // Before the first commit the manifest is empty, and only the lock tells whose it is.
+        // Before the first commit the manifest is empty, and only the lock file shows that it is
+        // ours.
         manifest.is_file() && (root.join(LOCK).is_file() || begins_as_manifest(&manifest))
     }
 
-    /// Returns the folder itself.
+    /// Returns the path of the folder.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Returns a copy of what the manifest says now.
+    /// Returns a copy of the manifest as it is now.
     pub fn manifest(&self) -> Manifest {
         self.state().manifest.clone()
     }
 
-    /// Returns the lines of the manifest, to which commits only ever add: of two copies of a run,
-    /// one is ahead if its lines begin with those of the other.
+    /// Returns the lines of the manifest. Commits only append lines, so of two copies of a run, one
+    /// is ahead if its lines begin with all lines of the other.
     pub fn manifest_lines(&self) -> Result<Vec<u8>> {
         let _halted = self.state();
         let path = self.root.join(MANIFEST);
         fs::read(&path).map_err(|source| Error::io("read", path, source))
     }
 
-    /// Takes over what another copy of this run has, the manifest of which continues this one:
-    /// moves `files`, pairs of a file and its path in the run folder, into place, adds the lines,
-    /// and removes files of which they no longer speak. Killed in between, it can be begun again:
-    /// the files of parts may then be newer than the manifest says, but until it is done nothing
-    /// reads them.
+    /// Takes over the state of another copy of this run whose manifest continues this one. Moves
+    /// `files`, pairs of a file and its path in the run folder, into place, appends the lines, and
+    /// removes files that the manifest no longer lists. If the process is killed in between, this
+    /// can be called again. Some files may then be newer than the manifest says, but nothing reads
+    /// them until it has finished.
     ///
     /// # Errors
-    /// [`Error::Manifest`] if a line is damaged; [`Error::Io`] if the disk refuses.
+    /// [`Error::Manifest`] if a line is damaged; [`Error::Io`] if a file operation fails.
     ///
     /// # Panics
     /// If `lines` do not begin with the lines of this manifest.
@@ -225,8 +229,8 @@ impl RunFolder {
         Ok(())
     }
 
-    /// Removes a file or folder of a part, which then is no longer [`committed`](Self::committed)
-    /// and is made again.
+    /// Removes a file or folder of a part. The part then no longer counts as
+    /// [`committed`](Self::committed) and is made again.
     ///
     /// # Errors
     /// [`Error::Io`] if the disk refuses.
@@ -235,13 +239,13 @@ impl RunFolder {
         remove(&self.root.join(path))
     }
 
-    /// Returns the part of this name, whatever it was made from.
+    /// Returns the part of this name, whatever its fingerprint.
     pub fn part(&self, stage: &str, part: &str) -> Option<PartEntry> {
         self.state().manifest.part(stage, part).cloned()
     }
 
-    /// Returns the part, if it was made from just these inputs and settings and its files are still
-    /// there.
+    /// Returns the part if it has this fingerprint and its files still exist with their recorded
+    /// sizes.
     pub fn committed(&self, stage: &str, part: &str, fingerprint: &str) -> Option<PartEntry> {
         let entry = self.state().manifest.part(stage, part)?.clone();
         let same = entry.fingerprint == fingerprint
@@ -252,14 +256,14 @@ impl RunFolder {
         same.then_some(entry)
     }
 
-    /// Returns where a file of a part lies, after comparing its content with its digest, unless
-    /// this process did so before or wrote it.
+    /// Returns the path of a file of a part, after comparing its content with its digest. The
+    /// comparison is skipped if this process has done it before or wrote the file.
     ///
     /// # Errors
-    /// [`Error::Damaged`] if it is gone or has another content.
+    /// [`Error::Damaged`] if it is missing or has other content.
     pub fn intact(&self, file: &FileEntry) -> Result<PathBuf> {
         let path = self.root.join(&file.path);
-        // The digest belongs to it: the file may be made anew while this process runs.
+        // The key includes the digest, because the file may be replaced while this process runs.
         let known = (file.blake3.clone(), file.path.clone());
         if self.state().intact.contains(&known) {
             return Ok(path);
@@ -271,21 +275,20 @@ impl RunFolder {
         Ok(path)
     }
 
-    /// Returns where things may be put that no commit speaks of; whoever opens the folder next
-    /// removes what is left of them. It need not exist.
+    /// Returns a folder for temporary files, which no commit lists. It may not exist yet. The next
+    /// process that opens the run folder removes it.
     pub fn temporary_folder(&self) -> PathBuf {
         self.root.join(TEMPORARY)
     }
 
-    /// Returns where to write a file, or make a folder of files, that is to appear at `path` (below
-    /// the run folder, with `/`) when the part is committed.
+    /// Returns the temporary path at which to write a file, or to create a folder of files. It
+    /// appears at `path` (relative to the run folder, with `/`) when the part is committed.
     pub fn stage_file(&self, part: &mut NewPart, path: &str) -> Result<PathBuf> {
         self.stage(part, path, false)
     }
 
-    /// Returns where to write as [`stage_file`](Self::stage_file) does, for a file that holds
-    /// readings of a clock: it differs from run to run, so that nothing made from the part depends
-    /// on it.
+    /// Does the same as [`stage_file`](Self::stage_file) for a file that holds measured times. Such
+    /// a file differs from run to run, so it does not enter the digest of the part.
     pub fn stage_clock_file(&self, part: &mut NewPart, path: &str) -> Result<PathBuf> {
         self.stage(part, path, true)
     }
@@ -300,19 +303,20 @@ impl RunFolder {
         Ok(temporary)
     }
 
-    /// Makes the files of a part appear and records it. Files that the part had before and has no
-    /// longer disappear.
+    /// Moves the files of a part into place and records the part. Removes files that the part had
+    /// before and no longer has.
     ///
     /// # Errors
-    /// [`Error::Counts`] if the part's classes do not add up to the rows it read; [`Error::Io`] if
-    /// the disk refuses.
+    /// [`Error::Counts`] if the part's counts do not add up to the rows it read; [`Error::Io`] if a
+    /// file operation fails.
     pub fn commit(&self, part: NewPart) -> Result<PartEntry> {
         let counted: u64 = part.counts.values().sum();
         if !part.counts.is_empty() && counted != part.rows_in {
             return Err(Error::Counts { stage: part.stage, part: part.part, rows_in: part.rows_in, counted });
         }
         let files = part.files.iter().map(digest).collect::<Result<Vec<_>>>()?;
-        // Under the lock, so that an interrupt comes before all of it or after all of it.
+        // The lock is held from here on, so that an interrupt (`halt`) comes before all of it or
+        // after all of it.
         let mut state = self.state();
         let old = state.manifest.part(&part.stage, &part.part).cloned();
         if old.is_some() {
@@ -354,8 +358,8 @@ impl RunFolder {
         sync_folder(folder)
     }
 
-    /// Writes a text file beside the parts, such as the recipe, atomically and only if it differs
-    /// from what is there.
+    /// Writes a text file beside the parts, such as the recipe. The write is atomic and is skipped
+    /// if the file has this content already.
     pub fn keep(&self, name: &str, text: &str) -> Result<()> {
         let target = self.root.join(name);
         if fs::read_to_string(&target).ok().as_deref() == Some(text) {
@@ -369,9 +373,9 @@ impl RunFolder {
         fs::rename(&temporary, &target).map_err(|source| Error::io("move into place", &target, source))
     }
 
-    /// Records that a stage consists of just these parts, made from what the stages that it `reads`
-    /// hold now and by these `settings` (a digest), and removes the files of parts that it no
-    /// longer has. Returns their paths.
+    /// Records that a stage is complete and consists of exactly these parts, made with these
+    /// `settings` (a digest) from the current parts of the stages that it `reads`. Removes the
+    /// files of parts that the stage no longer has and returns their paths.
     pub fn complete(&self, stage: &str, parts: Vec<String>, reads: &[&str], settings: &str) -> Result<Vec<String>> {
         let manifest = self.manifest();
         let settings = Some(settings.to_owned());
@@ -402,22 +406,22 @@ impl RunFolder {
         Ok(())
     }
 
-    /// Returns the state; a panic elsewhere cannot leave it half changed, because it changes in one
-    /// step after the line is on disk.
+    /// Locks the state. A poisoned lock is fine: a panic cannot leave the state half changed,
+    /// because it changes in one step after the line is on disk.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Removes what was being written and commits nothing from now on: every other use of the
-    /// folder waits for ever. For a process that is about to end because it was interrupted.
+    /// Removes the temporary files and blocks all later commits: every other use of the folder
+    /// waits for ever. This is for a process that is about to end because it was interrupted.
     pub fn halt(&self) -> Result<()> {
         std::mem::forget(self.state());
         remove_folder(&self.root.join(TEMPORARY))
     }
 }
 
-/// Returns whether the first line of a file is one of a manifest of ours; other tools have files of
-/// this name too.
+/// Returns whether the first line of a file is a line of our manifest. Other tools use the same
+/// file name.
 fn begins_as_manifest(path: &Path) -> bool {
     let Ok(file) = File::open(path) else { return false };
     let mut line = String::new();
@@ -441,10 +445,10 @@ fn holds_foreign_files(root: &Path) -> Result<bool> {
     }
 }
 
-/// Flushes the names in a folder to disk, so that after a power cut it has what a manifest that was
-/// flushed later speaks of.
+/// Flushes the directory entries of a folder to disk, so that after a power cut it holds all files
+/// that a manifest flushed later lists.
 fn sync_folder(path: &Path) -> Result<()> {
-    // Windows neither opens folders as files nor asks for it.
+    // Windows cannot open folders as files and does not need this.
     if cfg!(unix) {
         let synced = File::open(path).and_then(|folder| folder.sync_all());
         synced.map_err(|source| Error::io("flush", path, source))?;
@@ -452,7 +456,7 @@ fn sync_folder(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Removes a file or folder that may be gone already.
+/// Removes a file or folder. It is not an error if it does not exist.
 fn remove(path: &Path) -> Result<()> {
     if path.is_dir() {
         return remove_folder(path);
@@ -470,13 +474,13 @@ fn remove_folder(path: &Path) -> Result<()> {
     }
 }
 
-/// Hashes a file, read piece by piece: BLAKE3, hexadecimal.
+/// Returns the BLAKE3 digest of a file or folder, hexadecimal. Files are read piece by piece.
 pub fn file_digest(path: &Path) -> Result<String> {
     Ok(digest_of(path)?.1.to_hex().to_string())
 }
 
 impl FileEntry {
-    /// Returns whether a file or folder is the one that was recorded. One that is not there is not.
+    /// Returns whether a file or folder has the recorded content; `false` if it does not exist.
     ///
     /// # Errors
     /// [`Error::Io`] if it cannot be read.
@@ -490,7 +494,7 @@ impl FileEntry {
     }
 }
 
-/// Flushes a file, or the files of a folder, to disk and measures them.
+/// Returns the manifest entry of a staged file or folder, flushed to disk.
 fn digest(staged: &StagedFile) -> Result<FileEntry> {
     let StagedFile { temporary, path, clock, measured } = staged;
     let (bytes, blake3) = if let Some(Measured { bytes, blake3 }) = measured {
@@ -519,8 +523,8 @@ fn names_in(folder: &Path) -> Result<Vec<OsString>> {
     Ok(names)
 }
 
-/// Returns the size and digest of a file or folder. The digest of a folder is that of the names and
-/// digests of its files, in the order of the names.
+/// Returns the size and digest of a file or folder. The digest of a folder is over the names and
+/// digests of its entries, in the order of the names.
 fn digest_of(path: &Path) -> Result<(u64, blake3::Hash)> {
     let mut hasher = blake3::Hasher::new();
     if path.is_dir() {

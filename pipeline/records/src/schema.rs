@@ -1,17 +1,17 @@
-//! The columns of every table that a run writes, and the metadata by which Hugging Face `datasets`
-//! recognises pictures.
+//! The columns of the pool, the download log, the clusters and the selections, and the metadata by
+//! which Hugging Face `datasets` recognises images.
 
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use serde_json::{Map, Value, json};
 
-/// The schema metadata key that `datasets` reads. It must be in the *Arrow* schema: the Parquet
-/// key-value pair alone is ignored as soon as an Arrow schema is stored too, and parquet-rs always
-/// stores one (seen with datasets 5.2.0 and pyarrow 26).
+/// The schema metadata key that `datasets` reads. It must be in the *Arrow* schema: the key in the
+/// Parquet metadata alone is ignored if an Arrow schema is stored too, and parquet-rs always stores
+/// one (seen with datasets 5.2.0 and pyarrow 26).
 pub const HUGGING_FACE_KEY: &str = "huggingface";
 
-/// A column with what a reader must know about it.
+/// A column and its description.
 #[derive(Debug, Clone)]
 pub struct Column {
     /// Name, type and nullability.
@@ -23,7 +23,7 @@ pub struct Column {
 /// A table of the run folder.
 #[derive(Debug, Clone)]
 pub struct Table {
-    /// The folder below the run folder in which its parts lie.
+    /// The folder in the run folder that holds its parts.
     pub name: &'static str,
     /// The meaning of one row.
     pub description: &'static str,
@@ -35,8 +35,8 @@ fn column(name: &str, data_type: DataType, nullable: bool, description: &'static
     Column { field: Field::new(name, data_type, nullable), description }
 }
 
-/// Returns the type of a picture: `datasets` takes exactly this struct, with nullable fields of
-/// these types, for an `Image`.
+/// Returns the type of an image. `datasets` reads exactly this struct, with nullable fields of
+/// these types, as an `Image`.
 pub fn image_type() -> DataType {
     DataType::Struct(Fields::from(vec![
         Field::new("bytes", DataType::Binary, true),
@@ -49,7 +49,8 @@ pub fn text_list_type() -> DataType {
     DataType::List(Arc::new(Field::new("item", DataType::Utf8, true)))
 }
 
-/// Describes the table of all pairs that were downloaded. Extra columns of the source follow these.
+/// Describes the table of all pairs that were downloaded. Extra columns of the source follow these
+/// columns.
 pub fn pool() -> Table {
     Table {
         name: "pool",
@@ -74,7 +75,7 @@ pub fn pool() -> Table {
 pub fn download_log() -> Table {
     Table {
         name: "download-log",
-        description: "one row of the source, whatever became of it",
+        description: "one row of the source and its outcome",
         columns: vec![
             column("uid", DataType::Utf8, true, "key of the pair"),
             column("row", DataType::Int64, true, "number of the row in the source, from 0"),
@@ -87,7 +88,7 @@ pub fn download_log() -> Table {
                 "elapsed_ms",
                 DataType::Int64,
                 true,
-                "from the first request to the end, pauses between attempts included, waits for a turn not; null without request",
+                "from the first request to the end, with pauses between attempts, without waits for a permit or a rate limit; null without a request",
             ),
             column("body_bytes", DataType::Int64, true, "size of the body that arrived whole; null if none did"),
             column("detail", DataType::Utf8, true, "what the network or the decoder said"),
@@ -95,7 +96,7 @@ pub fn download_log() -> Table {
     }
 }
 
-/// Describes the table of pairs that show the same thing.
+/// Describes the table of clusters of duplicate pairs.
 pub fn clusters() -> Table {
     Table {
         name: "clusters",
@@ -113,7 +114,7 @@ pub fn clusters() -> Table {
                 "matched_by",
                 text_list_type(),
                 true,
-                "which comparisons tie this pair to another: url, exact, phash",
+                "which comparisons matched this pair with another: url, exact, phash",
             ),
         ],
     }
@@ -133,12 +134,7 @@ pub fn selection() -> Table {
                 true,
                 "every rule that rejected it, in the order of the rules; empty if kept",
             ),
-            column(
-                "duplicate_of",
-                DataType::Utf8,
-                true,
-                "uid of the kept pair that it gave way to, if it is a duplicate",
-            ),
+            column("duplicate_of", DataType::Utf8, true, "uid of the pair that is kept instead, if it is a duplicate"),
             column("duplicate_by", DataType::Utf8, true, "what makes it a duplicate of that pair: exact, url or phash"),
             column(
                 "duplicate_distance",
@@ -151,8 +147,8 @@ pub fn selection() -> Table {
 }
 
 impl Table {
-    /// Returns the Arrow schema with `extra` columns behind the table's own, and the Hugging Face
-    /// features of them all.
+    /// Returns the Arrow schema of the table's own columns followed by the `extra` ones, with the
+    /// Hugging Face features of all of them.
     pub fn schema_with<'a>(&self, extra: impl IntoIterator<Item = &'a Field>) -> SchemaRef {
         let own = self.columns.iter().map(|column| column.field.clone());
         let fields: Vec<Field> = own.chain(extra.into_iter().cloned()).collect();
@@ -165,11 +161,11 @@ impl Table {
     }
 }
 
-/// Adds the `huggingface` metadata that says which columns hold pictures, so that `datasets`
-/// decodes them.
+/// Adds the `huggingface` metadata that says which columns hold images, so that `datasets` decodes
+/// them.
 ///
-/// Other columns are left out: `datasets` takes their features from their Arrow types, with names
-/// that always fit the version that reads (`Features.from_arrow_schema`, seen with 5.2.0).
+/// Other columns are left out. `datasets` derives their features from the Arrow types, under names
+/// that fit its own version (`Features.from_arrow_schema`, seen with 5.2.0).
 pub fn with_hugging_face_features(schema: Schema) -> Schema {
     let features: Map<String, Value> = schema
         .fields()
@@ -181,7 +177,8 @@ pub fn with_hugging_face_features(schema: Schema) -> Schema {
     schema.with_metadata(metadata)
 }
 
-/// Returns the `datasets` feature of a picture or a list of pictures; `None` for any other type.
+/// Returns the `datasets` feature of an image or a (nested) list of images; `None` for any other
+/// type.
 fn picture_feature(data_type: &DataType) -> Option<Value> {
     match data_type {
         _ if *data_type == image_type() => Some(json!({"_type": "Image"})),

@@ -1,7 +1,8 @@
-//! SQLite databases that are written in one go and only read afterwards.
+//! SQLite databases that are written once and only read afterwards.
 //!
-//! Rows come in the order of their trees, so every page is written once, without a journal, and the
-//! same rows give the same bytes. The format is that of <https://www.sqlite.org/fileformat2.html>.
+//! Rows must arrive in the order of their B-trees. So every page is written once, without a
+//! journal, and the same rows give the same bytes. The format is that of
+//! <https://www.sqlite.org/fileformat2.html>.
 
 use std::fs::File;
 use std::io::{BufWriter, Seek, SeekFrom, Write};
@@ -9,13 +10,13 @@ use std::path::{Path, PathBuf};
 
 use crate::{Error, Result};
 
-/// Bytes of a page: what SQLite uses by default.
+/// Bytes of a page: SQLite's default.
 const PAGE: usize = 4096;
 
-/// Bytes of the header of the file, at the start of the first page.
+/// Bytes of the file header, at the start of the first page.
 const FILE_HEADER: usize = 100;
 
-/// The version of SQLite that the header names, 3.45.0: files of it and of later ones look alike.
+/// The SQLite version in the file header, 3.45.0. Later versions write the same format.
 const SQLITE_VERSION: u32 = 3_045_000;
 
 /// A value of a row.
@@ -29,25 +30,26 @@ pub enum Value<'a> {
     Text(&'a str),
 }
 
-/// A database in the making.
+/// A database that is being written.
 pub struct Database {
     path: PathBuf,
     output: BufWriter<File>,
-    /// Pages that are written or, the first, reserved.
+    /// Number of pages so far, with the first one, which is reserved.
     pages: u32,
-    /// The tree of the schema, whose root is the first page.
+    /// The cells of the schema table, whose root is the first page.
     schema: Vec<Vec<u8>>,
 }
 
-/// The rows of a table or the entries of an index, in the making.
+/// The B-tree of a table or an index that is being written.
 pub struct Tree {
     kind: Kind,
-    /// The cells of the leaf that is filled now, and their bytes.
+    /// The cells of the current leaf; `bytes` counts them with their pointers.
     cells: Vec<Vec<u8>>,
     bytes: usize,
-    /// The leaf before, with the entry that stands between it and this one in an index.
+    /// The previous leaf of an index, and the entry between it and the current leaf.
     before: Option<(Vec<Vec<u8>>, Vec<u8>)>,
-    /// Children of the level above: pages and, but for the last one, what stands behind each.
+    /// Children of the level above: each page, and the separator after it (empty after the last
+    /// page).
     children: Vec<(u32, Vec<u8>)>,
     rows: i64,
 }
@@ -81,7 +83,7 @@ impl Database {
         Ok(Database { path: path.to_owned(), output, pages: 1, schema: Vec::new() })
     }
 
-    /// Ends a table and names it; `sql` is the statement that would create it.
+    /// Finishes a table and adds it to the schema; `sql` is the statement that would create it.
     ///
     /// # Errors
     /// [`Error::Io`] if writing fails.
@@ -89,7 +91,8 @@ impl Database {
         self.add("table", name, name, Value::Text(sql), rows)
     }
 
-    /// Ends an index of a table and names it; one without `sql` is that of a constraint.
+    /// Finishes an index of a table and adds it to the schema. An index without `sql` is that of a
+    /// constraint.
     ///
     /// # Errors
     /// [`Error::Io`] if writing fails.
@@ -105,7 +108,7 @@ impl Database {
         Ok(())
     }
 
-    /// Writes the first page, without which the file is no database.
+    /// Writes the first page, without which the file is not a database.
     ///
     /// # Errors
     /// [`Error::Io`] if writing fails.
@@ -113,7 +116,8 @@ impl Database {
         let mut page = page_of(Kind::Table.of_page(true), &self.schema, None, FILE_HEADER);
         page[..16].copy_from_slice(b"SQLite format 3\0");
         page[16..18].copy_from_slice(&(PAGE as u16).to_be_bytes());
-        // Versions of writing and reading, and the shares of payload, which are fixed.
+        // Versions of the write and read format, reserved bytes per page, and the payload
+        // fractions, which are fixed.
         page[18..24].copy_from_slice(&[1, 1, 0, 64, 32, 32]);
         let fields = [
             (24, 1),          // changes of the file
@@ -121,7 +125,7 @@ impl Database {
             (40, 1),          // changes of the schema
             (44, 4),          // format of the schema
             (56, 1),          // UTF-8
-            (92, 1),          // the change for which the number of pages holds
+            (92, 1),          // the change counter for which the number of pages is valid
             (96, SQLITE_VERSION),
         ];
         for (place, value) in fields {
@@ -156,16 +160,16 @@ impl Tree {
         Tree { kind, cells: Vec::new(), bytes: 0, before: None, children: Vec::new(), rows: 0 }
     }
 
-    /// Appends a row and returns its number; or an entry of an index: the indexed values and, last,
-    /// the number of the row. Entries come in the order of their values, texts by their bytes. Rows
-    /// are short: a quarter of a page, 1 KiB, at most.
+    /// Appends a row to a table and returns its number, or an entry to an index: the indexed values
+    /// and, last, the number of the row. Entries must be in the order of their values, texts in
+    /// byte order. A row may have at most 1 KiB, a quarter of a page.
     ///
     /// # Errors
     /// [`Error::Io`] if writing fails.
     pub fn push(&mut self, database: &mut Database, values: &[Value]) -> Result<i64> {
         self.rows += 1;
         let record = record(values);
-        debug_assert!(record.len() <= PAGE / 4, "longer rows need pages for their ends");
+        debug_assert!(record.len() <= PAGE / 4, "longer rows would need overflow pages");
         let cell = match self.kind {
             Kind::Table => table_cell(self.rows, &record),
             Kind::Index => index_cell(&record),
@@ -201,13 +205,14 @@ impl Tree {
         Ok(())
     }
 
-    /// Writes what is left and returns the page of the root.
+    /// Writes the remaining pages and returns the root page.
     fn end(mut self, database: &mut Database) -> Result<u32> {
         if self.cells.is_empty()
             && let Some((leaf, between)) = &mut self.before
             && let Some(last) = leaf.pop()
         {
-            // No leaf may be empty, so that the entry between becomes its only one.
+            // A leaf must not be empty. So the entry between becomes its only one, and the last
+            // entry of the previous leaf takes the place between.
             self.cells.push(std::mem::replace(between, last));
         }
         self.write_leaf_before(database)?;
@@ -221,15 +226,16 @@ impl Tree {
     }
 }
 
-/// Writes the pages above children, and returns them with what stands behind each.
+/// Writes the pages of the level above the children. Returns them with the separator after each.
 fn level_above(database: &mut Database, kind: Kind, children: &[(u32, Vec<u8>)]) -> Result<Vec<(u32, Vec<u8>)>> {
-    // A header of 12 bytes; for every child a pointer of 2 and its page of 4 bytes.
+    // A page has a header of 12 bytes and, for every child, a pointer of 2 bytes and a page number
+    // of 4 bytes.
     let largest = children.iter().map(|(_, behind)| behind.len() + 6).max().unwrap_or(1);
     let most = (PAGE - 12) / largest;
     let pages = children.len().div_ceil(most);
     let mut above = Vec::with_capacity(pages);
     for number in 0..pages {
-        // Evenly, so that none has a single child.
+        // Children are spread evenly, so that no page has a single child.
         let range = children.len() * number / pages..children.len() * (number + 1) / pages;
         let (last, others) = children[range].split_last().expect("there are more children than pages");
         let cells: Vec<Vec<u8>> =
@@ -239,7 +245,7 @@ fn level_above(database: &mut Database, kind: Kind, children: &[(u32, Vec<u8>)])
     Ok(above)
 }
 
-/// Returns a page with cells; in front of it `offset` bytes are free.
+/// Returns a page with cells, whose header starts at `offset`.
 fn page_of(kind: u8, cells: &[Vec<u8>], last_child: Option<u32>, offset: usize) -> Vec<u8> {
     let mut page = vec![0; PAGE];
     let mut content = PAGE;
@@ -267,7 +273,7 @@ fn index_cell(record: &[u8]) -> Vec<u8> {
     [varint(record.len() as i64).as_slice(), record].concat()
 }
 
-/// Returns a row: a header with the types of all values, and the values.
+/// Returns a row in SQLite's record format: a header with the types of all values, then the values.
 fn record(values: &[Value]) -> Vec<u8> {
     let (mut types, mut content) = (Vec::new(), Vec::new());
     for value in values {
@@ -291,14 +297,14 @@ fn record(values: &[Value]) -> Vec<u8> {
             }
         }
     }
-    // The size of the header counts itself; it is below 128, as rows are short.
+    // The header size includes its own byte. It is below 128 because rows are short.
     let mut record = varint(types.len() as i64 + 1);
     record.extend(types);
     record.extend(content);
     record
 }
 
-/// Returns a number in 1 to 9 bytes: 7 bits each, the highest first, and 8 in the ninth.
+/// Returns a number in 1 to 9 bytes: 7 bits per byte, the highest first, and 8 bits in the ninth.
 fn varint(number: i64) -> Vec<u8> {
     let mut rest = number.cast_unsigned();
     if rest > u64::MAX >> 8 {
@@ -328,7 +334,8 @@ mod tests {
     use super::*;
     use crate::machine;
 
-    /// Prints what SQLite thinks of a database, its rows and some that it finds by the indexes.
+    /// Prints the result of SQLite's integrity check, all rows, and some rows found through the
+    /// index.
     const READ: &str = "
 import json, sqlite3, sys
 db = sqlite3.connect('file:' + sys.argv[1] + '?mode=ro&immutable=1', uri=True)
@@ -343,7 +350,8 @@ print(json.dumps([db.execute('PRAGMA integrity_check').fetchall(), rows, found, 
         let Some(python) = machine::python() else { return };
         let folder = tempfile::tempdir().unwrap();
         let numbers = [0, 1, -1, 127, -129, 40_000, -9_000_000, 3_000_000_000, 1 << 50, i64::MIN, i64::MAX];
-        // Empty, one leaf, just above one, two and three levels, among them the ends of leaves.
+        // Empty, one leaf, just above one leaf, two and three levels, and counts around the ends of
+        // leaves.
         for count in [0, 1, 2, 60, 61, 62, 63, 120, 121, 122, 123, 124, 125, 126, 127, 128, 6_000, 60_000] {
             let rows: Vec<(i64, String)> = (0..count)
                 .map(|row| (numbers[row % numbers.len()], format!("{row:08}-a-name-of-some-length-é")))

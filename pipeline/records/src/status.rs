@@ -1,4 +1,4 @@
-//! The closed list of outcomes that a row of a source can have.
+//! The outcomes that a row of a source can have.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,13 +10,13 @@ pub enum Status {
     Ok,
     /// The URL cell was empty.
     MissingUrl,
-    /// The source row itself could not be read.
+    /// The row of the source could not be read.
     MalformedRow,
-    /// The local file that holds the picture could not be read.
+    /// The local file that holds the image could not be read.
     UnreadableFile,
     /// The URL does not parse, or is not http or https.
     InvalidUrl,
-    /// The address is private, loopback or otherwise not to be connected to.
+    /// The address is private, loopback or otherwise forbidden.
     ForbiddenAddress,
     /// The host name could not be resolved.
     DnsError,
@@ -38,32 +38,32 @@ pub enum Status {
     HttpClientError,
     /// HTTP 500 and above.
     HttpServerError,
-    /// The server's headers say that the picture is not to be used.
+    /// The server's headers or its `robots.txt` say that the image must not be used.
     OptedOut,
-    /// The body ended before its announced length.
+    /// The body was cut off before its end.
     TruncatedBody,
     /// The body is larger than the size cap.
     TooLarge,
-    /// A success without a body.
+    /// An HTTP success without a body, or an empty local file.
     EmptyBody,
-    /// The body has another digest than the source says.
+    /// The digest of the body differs from the one in the source.
     HashMismatch,
-    /// The body is something else than a picture, often an HTML page.
+    /// The body is not an image, often an HTML page.
     NotAnImage,
-    /// A picture in a format that is not decoded here.
+    /// An image in a format that cannot be decoded here.
     UnsupportedImage,
-    /// The picture does not decode.
+    /// The image does not decode.
     BrokenImage,
-    /// The header announces more pixels than the cap.
+    /// The image header announces more pixels than the cap.
     TooManyPixels,
-    /// A picture of a size that the recipe does not want.
+    /// The size of the image is outside the limits of the recipe.
     UnwantedSize,
     /// The server broke the HTTP protocol.
     ProtocolError,
 }
 
 impl Status {
-    /// Every status, in the order of the funnel.
+    /// Every status, in the order in which reports list them.
     pub const ALL: &[Status] = &[
         Status::Ok,
         Status::MissingUrl,
@@ -94,7 +94,7 @@ impl Status {
         Status::ProtocolError,
     ];
 
-    /// Returns the name in tables, logs and JSON.
+    /// Returns the name that tables, logs and JSON use.
     pub fn name(self) -> &'static str {
         match self {
             Status::Ok => "ok",
@@ -127,13 +127,13 @@ impl Status {
         }
     }
 
-    /// Returns one sentence for reports.
+    /// Returns a short description for reports.
     pub fn description(self) -> &'static str {
         match self {
             Status::Ok => "downloaded, decoded and stored",
             Status::MissingUrl => "the row has no URL",
             Status::MalformedRow => "the source row could not be read",
-            Status::UnreadableFile => "the local file that holds the picture could not be read",
+            Status::UnreadableFile => "the local file that holds the image could not be read",
             Status::InvalidUrl => "the URL does not parse, or is not http or https",
             Status::ForbiddenAddress => "the host is a private, loopback or otherwise forbidden address",
             Status::DnsError => "the host name could not be resolved",
@@ -146,21 +146,21 @@ impl Status {
             Status::RateLimited => "HTTP 429",
             Status::HttpClientError => "another HTTP answer below 500",
             Status::HttpServerError => "HTTP 500 or above",
-            Status::OptedOut => "the server's headers say that the picture is not to be used",
-            Status::TruncatedBody => "the body ended before its announced length",
+            Status::OptedOut => "the server's headers or its robots.txt say that the image must not be used",
+            Status::TruncatedBody => "the body was cut off before its end",
             Status::TooLarge => "the body is larger than the size cap",
-            Status::EmptyBody => "the answer had no body",
-            Status::HashMismatch => "the body has another digest than the source says",
-            Status::NotAnImage => "the body is not a picture, often an HTML page",
-            Status::UnsupportedImage => "a picture format that is not decoded",
-            Status::BrokenImage => "the picture does not decode",
-            Status::TooManyPixels => "the header announces more pixels than the cap",
-            Status::UnwantedSize => "a picture of a size that the recipe does not want",
+            Status::EmptyBody => "the answer or the local file was empty",
+            Status::HashMismatch => "the digest of the body differs from the one in the source",
+            Status::NotAnImage => "the body is not an image, often an HTML page",
+            Status::UnsupportedImage => "an image format that cannot be decoded",
+            Status::BrokenImage => "the image does not decode",
+            Status::TooManyPixels => "the image header announces more pixels than the cap",
+            Status::UnwantedSize => "the size of the image is outside the limits of the recipe",
             Status::ProtocolError => "the server broke the HTTP protocol",
         }
     }
 
-    /// Returns what another attempt could come to.
+    /// Returns whether and when another attempt may succeed.
     pub fn retry_class(self) -> RetryClass {
         match self {
             Status::Ok => RetryClass::Done,
@@ -192,23 +192,23 @@ impl Status {
         }
     }
 
-    /// Returns whether another attempt may succeed: the network, the server's load or an
-    /// interrupted transfer was at fault.
+    /// Returns whether another attempt may succeed, because the network, the server's load or an
+    /// interrupted transfer was the cause.
     pub fn is_retryable(self) -> bool {
         matches!(self.retry_class(), RetryClass::Network | RetryClass::Server)
     }
 }
 
-/// The chance of another attempt at a row.
+/// Whether and when another attempt at a row may succeed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RetryClass {
-    /// None: the row succeeded.
+    /// The row succeeded and needs no other attempt.
     Done,
-    /// The network was at fault, so another attempt soon may succeed.
+    /// The network failed, so another attempt may succeed soon.
     Network,
-    /// The server was overloaded or turned the row away, so another attempt later may succeed.
+    /// The server was overloaded or limited the rate, so another attempt may succeed later.
     Server,
-    /// The same again, until the row, the picture or the settings change.
+    /// Another attempt fails again, until the row, the image or the settings change.
     Final,
 }
 
@@ -216,7 +216,7 @@ impl RetryClass {
     /// Every class.
     pub const ALL: &[RetryClass] = &[RetryClass::Done, RetryClass::Network, RetryClass::Server, RetryClass::Final];
 
-    /// Returns the name in the command line and in tables.
+    /// Returns the name that the command line and tables use.
     pub fn name(self) -> &'static str {
         match self {
             RetryClass::Done => "done",
@@ -241,7 +241,7 @@ impl FromStr for Status {
     }
 }
 
-/// A name that is no status.
+/// A name that is not a status.
 #[derive(Debug, thiserror::Error)]
 #[error("{0:?} is not a download status")]
 pub struct UnknownStatus(pub String);

@@ -1,12 +1,13 @@
-//! Text files as UTF-8, however they mark their encoding.
+//! Text files as UTF-8, whether they are UTF-8 or UTF-16.
 
 use std::io::{self, Cursor, Read};
 
 use crate::rewritten::{Rewrite, Rewritten};
 
 /// Reads a text file as UTF-8 without a byte order mark. UTF-16, which Excel and Windows PowerShell
-/// write, is told by its mark, or else by a zero beside the first character. Half of a surrogate
-/// pair becomes U+FFFD; bytes that are not UTF-8 stay as they are.
+/// write, is recognised by its mark, otherwise by a zero byte beside the first character. In
+/// UTF-16, an unpaired surrogate becomes U+FFFD. In other files, bytes that are not UTF-8 stay
+/// unchanged.
 ///
 /// # Errors
 /// If the first bytes cannot be read.
@@ -28,13 +29,13 @@ pub fn utf8<'a>(mut input: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
     })
 }
 
-/// Reads UTF-16 without a byte order mark as UTF-8. Half of a surrogate pair, and half of a unit at
-/// the end, become U+FFFD.
+/// Reads UTF-16 without a byte order mark as UTF-8. An unpaired surrogate, and an odd byte at the
+/// end, become U+FFFD.
 pub fn utf16<R: Read>(input: R, is_big_endian: bool) -> impl Read + use<R> {
     Rewritten::with(input, Utf16 { is_big_endian })
 }
 
-/// UTF-16 that becomes UTF-8.
+/// Rewrites UTF-16 as UTF-8.
 #[derive(Debug)]
 struct Utf16 {
     is_big_endian: bool,
@@ -45,7 +46,7 @@ impl Rewrite for Utf16 {
         let (pairs, odd) = bytes.as_chunks::<2>();
         let unit =
             |pair: &[u8; 2]| if self.is_big_endian { u16::from_be_bytes(*pair) } else { u16::from_le_bytes(*pair) };
-        // The second half of a pair may be yet to come.
+        // The second half of a surrogate pair may still arrive.
         let waits = !is_last && pairs.last().is_some_and(|pair| (0xD800..0xDC00).contains(&unit(pair)));
         let whole = &pairs[..pairs.len() - usize::from(waits)];
         for character in char::decode_utf16(whole.iter().map(unit)) {

@@ -1,7 +1,7 @@
-//! WebDataset shards: one POSIX tar file in which the members of a sample stand beside each other.
+//! WebDataset shards: POSIX tar files in which the members of a sample are adjacent.
 //!
-//! The rules are those of the `webdataset` Python package: the key of a member ends at the first
-//! dot of its base name, extensions are lower-case, a repeated extension is an error, names that
+//! The rules are those of the `webdataset` Python package. The key of a member ends at the first
+//! dot of its base name. Extensions are lower-case. A repeated extension is an error. Names that
 //! start with a dot or an underscore are skipped. Modification time, owner and mode are constant,
 //! so the same samples give the same bytes.
 
@@ -13,12 +13,12 @@ use tar::{EntryType, Header};
 
 use crate::{Error, Result};
 
-/// Members begin at multiples of this, and an archive ends with two blocks of zeros (POSIX.1-1988,
-/// ustar); bytes.
+/// Block size of a tar archive in bytes (POSIX.1-1988, ustar). Members begin at multiples of it,
+/// and an archive ends with two blocks of zeros.
 const BLOCK: usize = 512;
 
-/// Writes samples to one shard. Headers and pictures are written as they come, so `output` should
-/// be buffered.
+/// Writes samples to one shard. Headers and contents are written directly, so `output` should be
+/// buffered.
 pub struct Writer<W: Write> {
     output: W,
     bytes: u64,
@@ -30,7 +30,7 @@ impl<W: Write> Writer<W> {
         Writer { output, bytes: 0 }
     }
 
-    /// Returns how many bytes were written: where the next sample begins.
+    /// Returns the number of bytes written so far, which is the offset of the next sample.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -38,8 +38,8 @@ impl<W: Write> Writer<W> {
     /// Appends the members of one sample, as (extension, bytes) in the order given.
     ///
     /// # Errors
-    /// [`Error::MemberName`] for a key or extension that readers would split or skip, [`Error::Io`]
-    /// if writing fails.
+    /// [`Error::MemberName`] for a key or extension that readers would split or skip or that occurs
+    /// twice, [`Error::Io`] if writing fails.
     pub fn append(&mut self, key: &str, members: &[(&str, &[u8])]) -> Result<()> {
         check_key(key)?;
         for (index, (extension, _)) in members.iter().enumerate() {
@@ -61,7 +61,7 @@ impl<W: Write> Writer<W> {
             header.set_gid(0);
             header.set_mtime(0);
             header.set_size(bytes.len() as u64);
-            // Not by the builder of `tar`, which copies everything once more, eight kilobytes at a
+            // The builder of `tar` is not used because it copies everything once more, 8 KiB at a
             // time.
             let written = header.set_path(&name).and_then(|()| {
                 header.set_cksum();
@@ -75,7 +75,7 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
-    /// Writes the end of the archive and gives the output back.
+    /// Writes the end of the archive and returns the output.
     pub fn finish(mut self) -> Result<W> {
         self.output.write_all(&[0; 2 * BLOCK]).map_err(|source| Error::io("finish", "a tar shard", source))?;
         Ok(self.output)
@@ -85,13 +85,13 @@ impl<W: Write> Writer<W> {
 /// A member of a shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
-    /// Its whole name.
+    /// Its full name.
     pub name: String,
-    /// Where its header begins, bytes.
+    /// Offset of its header in the archive, bytes.
     pub offset: u64,
-    /// Where its content begins, bytes.
+    /// Offset of its content in the archive, bytes.
     pub content: u64,
-    /// Bytes of its content.
+    /// Length of its content, bytes.
     pub bytes: u64,
 }
 
@@ -101,21 +101,21 @@ impl Member {
         self.name.split_once('.').map_or(&self.name, |(key, _)| key)
     }
 
-    /// Returns what it is in the sample.
+    /// Returns its name within the sample, such as `jpg` or `0.jpg`.
     pub fn extension(&self) -> &str {
         self.name.split_once('.').map_or("", |(_, extension)| extension)
     }
 
-    /// Returns where the next member begins, bytes.
+    /// Returns the offset of the next member, bytes.
     pub fn end(&self) -> u64 {
         self.content + self.bytes.next_multiple_of(BLOCK as u64)
     }
 }
 
-/// Returns the members of a shard that a [`Writer`] made. Their contents are passed over.
+/// Returns the members of a shard that a [`Writer`] wrote. Contents are skipped, not read.
 ///
 /// # Errors
-/// [`Error::Io`] if it cannot be read or is no archive.
+/// [`Error::Io`] if the file cannot be read or is not a tar archive.
 pub fn members(path: &Path) -> Result<Vec<Member>> {
     let failed = |source| Error::io("read", path, source);
     let mut archive = tar::Archive::new(BufReader::new(File::open(path).map_err(failed)?));

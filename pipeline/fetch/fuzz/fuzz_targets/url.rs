@@ -1,5 +1,5 @@
-//! Any text: as the URL of a row and as the target of a redirect it is taken or refused without a
-//! panic, and no password is left in what is written down.
+//! For any text, parsing it as the URL of a row or as the target of a redirect must not panic, and
+//! no password may be left in what is stored.
 
 #![no_main]
 

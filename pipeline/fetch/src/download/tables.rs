@@ -20,24 +20,24 @@ use crate::budget::Share;
 use crate::source::column;
 use crate::spill::{Place, Waiting};
 
-/// Bytes of pictures that are handed over at a time: a page of Parquet. Small, since several parts
-/// are under way at once.
+/// Bytes of images that are handed over at a time: a page of Parquet. Small, because several parts
+/// are downloaded at once.
 pub const PAIRS_CHUNK_BYTES: usize = 1 << 20;
 
-/// Takes over the pairs, and the places of their rows in the part.
+/// Receives pairs, and the indices of their rows in the part.
 pub type OnPairs<'a, E> = dyn FnMut(RecordBatch, &[u32]) -> Result<(), E> + Send + 'a;
 
-/// The rows of a part as they end.
+/// Collects the outcomes of the rows of a part and hands pairs over in order.
 pub(super) struct Assembly<'a> {
     part: &'a SourcePart,
     uids: Vec<String>,
     shown_urls: ArrayRef,
-    /// Outcomes of the rows; `None` until it has ended.
+    /// Outcomes of the rows; `None` until a row has ended.
     outcomes: Vec<Option<Outcome>>,
-    /// Places of the pictures of rows whose turn has not come.
+    /// Places of the images of rows that were not handed over yet.
     places: Vec<Option<Place>>,
     waiting: Waiting,
-    /// The first row that has not been handed over or has not ended.
+    /// The first row that was not handed over yet or has not ended.
     next: usize,
     pairs: Pairs,
 }
@@ -62,7 +62,7 @@ impl<'a> Assembly<'a> {
         }
     }
 
-    /// Takes what became of a row.
+    /// Stores the outcome of a row.
     pub(super) fn end(&mut self, row: usize, mut outcome: Outcome) -> io::Result<()> {
         if let Some(stored) = &mut outcome.stored {
             self.places[row] = Some(self.waiting.put(std::mem::take(&mut stored.picture.bytes))?);
@@ -72,7 +72,7 @@ impl<'a> Assembly<'a> {
         Ok(())
     }
 
-    /// Hands over the rows whose turn has come.
+    /// Hands over rows up to the first one that has not ended.
     pub(super) fn advance<E: From<io::Error>>(&mut self, on_pairs: &mut OnPairs<'_, E>) -> Result<(), E> {
         while let Some(Some(outcome)) = self.outcomes.get_mut(self.next) {
             if let (Some(stored), Some(place)) = (outcome.stored.take(), self.places[self.next].take()) {
@@ -88,15 +88,16 @@ impl<'a> Assembly<'a> {
         Ok(())
     }
 
-    /// Returns rows that nothing was heard of.
+    /// Returns the rows without an outcome.
     pub(super) fn rows_without_outcome(&self) -> Vec<usize> {
         (0..self.outcomes.len()).filter(|row| self.outcomes[*row].is_none()).collect()
     }
 
-    /// Hands over the last rows and tells what became of all: columns of [`schema::download_log`].
+    /// Hands over the last rows. Returns the outcomes of all rows, with the columns of
+    /// [`schema::download_log`].
     pub(super) fn finish<E: From<io::Error>>(mut self, on_pairs: &mut OnPairs<'_, E>) -> Result<RecordBatch, E> {
         self.advance(on_pairs)?;
-        // Also if there are none, so that the caller sees the schema of every part.
+        // Also called without pairs, so that the caller sees the schema of every part.
         let (pairs, rows) = self.pairs.take(self.part, &self.shown_urls);
         on_pairs(pairs, rows.values())?;
         let outcomes: Vec<Outcome> = self.outcomes.into_iter().flatten().collect();
@@ -153,7 +154,7 @@ impl Pairs {
 
     fn push(&mut self, row: usize, uid: &str, stored: &Stored, bytes: &[u8]) {
         if self.rows.is_empty() {
-            self.content = BinaryBuilder::with_capacity(64, PAIRS_CHUNK_BYTES); // so that what is there is not moved as it grows
+            self.content = BinaryBuilder::with_capacity(64, PAIRS_CHUNK_BYTES); // so that the buffer is not reallocated as it grows
         }
         let Picture { bytes: _, format, width, height, original_width, original_height } = &stored.picture;
         self.rows.push(row as u32);
@@ -170,7 +171,7 @@ impl Pairs {
         self.bytes.append_value(bytes.len() as i64);
     }
 
-    /// Returns the pairs so far as rows of the pool, and the places of their rows in the part.
+    /// Returns the pairs so far as rows of the pool, and the indices of their rows in the part.
     fn take(&mut self, part: &SourcePart, shown_urls: &ArrayRef) -> (RecordBatch, UInt32Array) {
         let mut own = std::mem::take(self);
         let rows = UInt32Array::from(own.rows);
@@ -200,16 +201,18 @@ impl Pairs {
     }
 }
 
-/// Returns the boxes of a row: a list of lists of four numbers, or JSON text of that; none if the
-/// cell is empty.
+/// Returns the boxes of a row, given as a list of lists of four numbers or as its JSON text; none
+/// if the cell is empty.
 ///
 /// # Errors
-/// Says what the cell is instead, or which box covers nothing of a picture that reaches from 0 to
-/// 1: whoever names it wants something blurred.
+/// If the cell has another form, or if a box covers no part of the image (coordinates from 0 to 1).
+/// Such a box is an error because its author wanted something to be blurred.
 pub(super) fn boxes(column: &dyn Array, row: usize) -> Result<Vec<[f32; 4]>, String> {
     let boxes = numbers_of_boxes(column, row)?;
     match boxes.iter().find(|area| !is_usable(area)) {
-        Some(area) => Err(format!("have {area:?}, which is no part of a picture that reaches from 0 to 1")),
+        Some(area) => {
+            Err(format!("have {area:?}, which covers no part of an image; coordinates must be fractions from 0 to 1"))
+        }
         None => Ok(boxes),
     }
 }
@@ -223,7 +226,7 @@ fn numbers_of_boxes(column: &dyn Array, row: usize) -> Result<Vec<[f32; 4]>, Str
         if text.trim().is_empty() {
             return Ok(Vec::new());
         }
-        return serde_json::from_str(text).map_err(|error| format!("are no list of lists of four numbers: {error}"));
+        return serde_json::from_str(text).map_err(|error| format!("are not a list of lists of four numbers: {error}"));
     }
     let Some(boxes) = list_item(column, row) else {
         return Err(format!("are {}, not a list of lists of four numbers", column.data_type()));
@@ -232,7 +235,7 @@ fn numbers_of_boxes(column: &dyn Array, row: usize) -> Result<Vec<[f32; 4]>, Str
         .map(|index| {
             let numbers = list_item(&boxes, index).and_then(|numbers| numbers_of(&numbers)).unwrap_or_default();
             <[f32; 4]>::try_from(numbers.as_slice())
-                .map_err(|_| format!("have no four numbers in number {index} of the list"))
+                .map_err(|_| format!("do not have four numbers in box number {index} (from 0) of the list"))
         })
         .collect()
 }
@@ -289,7 +292,7 @@ mod tests {
         assert!(boxes(&texts, 3).is_err() && boxes(&texts, 4).is_err());
         assert_eq!(boxes(&texts, 5), Ok(vec![]));
         for row in [6, 7] {
-            assert!(boxes(&texts, row).unwrap_err().contains("no part of a picture"), "row {row}");
+            assert!(boxes(&texts, row).unwrap_err().contains("no part of an image"), "row {row}");
         }
         assert!(boxes(&Int64Array::from(vec![1]), 0).unwrap_err().contains("Int64"));
         let mut short = ListBuilder::new(ListBuilder::new(Int64Builder::new()));

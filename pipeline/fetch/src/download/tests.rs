@@ -1,4 +1,4 @@
-//! Against a loopback server that writes whatever bytes a test wants.
+//! Tests against a loopback server that writes whatever bytes a test wants.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -41,9 +41,9 @@ enum Reply {
     Drip(Vec<u8>),
     /// Writes a header without length, then zeros for ever.
     Endless,
-    /// Says nothing.
+    /// Never answers.
     Silent,
-    /// Closes without a word.
+    /// Closes without an answer.
     HangUp,
     /// Waits until the test gives a permit, which the next one can use too.
     Held(Arc<Semaphore>, Vec<u8>),
@@ -207,7 +207,7 @@ fn fixture(name: &str) -> Vec<u8> {
     std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../picture/fixtures").join(name)).unwrap()
 }
 
-/// Keeps bytes, allows loopback, and is quick to give up.
+/// Settings that keep bytes, allow loopback, and give up quickly.
 fn config() -> DownloadConfig {
     DownloadConfig {
         allow_private_addresses: true,
@@ -262,7 +262,7 @@ async fn statuses(downloader: &Downloader, urls: &[String]) -> Vec<String> {
     texts(&download(downloader, &part(&urls), &|_| {}).await.log, "status")
 }
 
-/// All that became of a part.
+/// The results of a part.
 struct Downloaded {
     pool: RecordBatch,
     log: RecordBatch,
@@ -710,7 +710,7 @@ async fn an_unusable_ca_file_is_an_error() {
 #[tokio::test]
 async fn opted_out_pictures_are_not_even_read() {
     let jpeg = fixture("plain.jpg");
-    // Announces more than is allowed, so that the status tells whether the body was looked at.
+    // Announces more than is allowed, so that the status shows whether the body was examined.
     let huge = |header: &str| {
         Reply::Bytes(format!("HTTP/1.1 200 OK\r\n{header}\r\nContent-Length: 100001\r\n\r\n").into_bytes())
     };
@@ -849,7 +849,7 @@ async fn a_host_that_answers_in_between_is_not_given_up() {
     let limits = DownloadConfig { requests_per_host: 1, host_failure_limit: 2, timeout_seconds: 0.3, ..config() };
     let downloader = downloader_with(&limits);
     let mut found = Vec::new();
-    // One part after the other, so that the order is certain.
+    // The parts run one after the other, so that the order is certain.
     for path in ["silent", "404", "silent", "404", "silent", "silent", "404"] {
         found.extend(statuses(&downloader, &[server.url(path)]).await);
     }

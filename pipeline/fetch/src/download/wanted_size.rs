@@ -1,11 +1,11 @@
-//! Which sizes of pictures are wanted at all.
+//! Limits on the size of images as served.
 
 use lynxdata_records::Status;
 
 use crate::client::Failure;
 use crate::config::DownloadConfig;
 
-/// Limits of the size of a picture as served; 0 for none.
+/// Limits on the size of an image as served; 0 for no limit.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct WantedSize {
     min_side: u32,
@@ -19,19 +19,19 @@ impl WantedSize {
         WantedSize { min_side, max_area, max_aspect_ratio }
     }
 
-    /// Returns whether every size is wanted.
+    /// Returns whether there is no limit.
     pub(super) fn is_any(&self) -> bool {
         self.min_side == 0 && self.max_area == 0 && self.max_aspect_ratio == 0.0
     }
 
-    /// Compares width and height in pixels as by img2dataset 1.47 (`resizer.py`).
+    /// Checks width and height, in pixels, in the same way as img2dataset 1.47 (`resizer.py`).
     pub(super) fn check(&self, width: u32, height: u32) -> Result<(), Failure> {
         let (shorter, longer) = (width.min(height), width.max(height));
         let (area, aspect_ratio) = (u64::from(width) * u64::from(height), f64::from(longer) / f64::from(shorter));
         let reason = if shorter < self.min_side {
             format!("a side is below {}", self.min_side)
         } else if self.max_area > 0 && area > self.max_area {
-            format!("these are more than {}", self.max_area)
+            format!("the area is more than {}", self.max_area)
         } else if self.max_aspect_ratio > 0.0 && aspect_ratio > self.max_aspect_ratio {
             format!("one side is more than {} times the other", self.max_aspect_ratio)
         } else {
@@ -56,7 +56,7 @@ mod tests {
             ((100, 300), None),
             ((300, 100), None),
             ((99, 100), Some("99 x 100 pixels: a side is below 100")),
-            ((200, 201), Some("200 x 201 pixels: these are more than 40000")),
+            ((200, 201), Some("200 x 201 pixels: the area is more than 40000")),
             ((100, 301), Some("100 x 301 pixels: one side is more than 3 times the other")),
         ] {
             let failure = wanted.check(size.0, size.1).err();

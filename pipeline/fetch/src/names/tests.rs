@@ -16,7 +16,7 @@ enum Transport {
     Tcp,
 }
 
-/// What a test's server says; the default is an empty answer without error.
+/// The answer of a test's name server; the default is an empty answer without error.
 #[derive(Debug, Default)]
 struct Reply {
     code: Option<ResponseCode>,
@@ -145,7 +145,7 @@ fn addresses_of(texts: &[&str]) -> Vec<IpAddr> {
 
 /// Longer than a test takes, even on a busy machine.
 const LONG: Duration = Duration::from_mins(1);
-/// Shorter than anybody wants to wait for a test.
+/// A short timeout, so that tests are fast.
 const SHORT: Duration = Duration::from_millis(30);
 
 fn settings(servers: &[&NameServer]) -> NamesSettings {
@@ -416,7 +416,7 @@ async fn what_is_no_name_is_not_asked_for() {
         let error = look_up(&resolver, host).await.expect_err(host);
         assert!(matches!(error, NoAddress::Invalid { .. }) && !error.may_pass(), "{host}: {error}");
     }
-    // Names that RFC 6761 keeps away from servers.
+    // Names that must not be sent to servers (RFC 6761).
     assert_eq!(look_up(&resolver, "localhost").await.unwrap(), addresses_of(&["127.0.0.1"]));
     assert_eq!(look_up(&resolver, "x.invalid").await.unwrap_err(), NoAddress::NoSuchName);
     assert_eq!(server.questions(), []);

@@ -59,7 +59,7 @@ fn local(folder: &TempDir) -> Arc<dyn ObjectStore> {
     Arc::new(object_store::local::LocalFileSystem::new_with_prefix(root).unwrap())
 }
 
-/// A web server that knows no ranges: whatever is asked, it sends all.
+/// A web server that does not support ranges: it always sends the whole file.
 async fn start_plain_server(bytes: Vec<u8>) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -122,7 +122,7 @@ async fn of_two_who_replace_an_object_one_learns_of_the_other() {
     // A request that was carried out although its answer was lost is sent again.
     let again = other.replace(b"fourth", Some(&second)).await.unwrap().unwrap();
     assert_eq!(other.read(&again).await.unwrap(), b"fourth");
-    // Where nothing can be compared, the last one wins.
+    // If versions cannot be compared, the last write wins.
     let folder = tempfile::tempdir().unwrap();
     let file = location(local(&folder), "manifest");
     let before = file.replace(b"first", None).await.unwrap();

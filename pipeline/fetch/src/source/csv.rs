@@ -1,14 +1,14 @@
-//! Taking records of delimited text apart as RFC 4180 has them: fields may be quoted, and quoted
-//! fields may hold separators and line ends.
+//! Splits records of delimited text into fields (RFC 4180). Fields may be quoted, and quoted fields
+//! may hold separators and line ends.
 
 use std::ops::Range;
 
 /// A field of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Field {
-    /// The text as it stands in the record.
+    /// A part of the record's text.
     Part(Range<usize>),
-    /// Without what escapes its quotes.
+    /// A separate text, from which escapes were removed.
     Own(Vec<u8>),
 }
 
@@ -21,26 +21,26 @@ impl Field {
     }
 }
 
-/// The way to write a quote inside of quotes.
+/// How a quote inside a quoted field is escaped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Escape {
-    /// Twice, as RFC 4180 has it.
+    /// By doubling it, as in RFC 4180.
     Doubled,
-    /// Twice, or with a backslash before it, as Spark and MySQL write it. A backslash is written as
-    /// two then.
+    /// By doubling it, or with a backslash before it, as Spark and MySQL write it. A backslash is
+    /// then escaped with a backslash too.
     Backslash,
 }
 
-/// The progress in taking a record apart.
+/// Whether a record is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
-    /// The record ends within quotes: another line belongs to it.
+    /// The text ends within quotes, so the next line belongs to the record.
     Open,
     /// The record is complete.
     Complete,
 }
 
-/// A record that is being taken apart, line by line.
+/// A record that is being split, line by line.
 #[derive(Debug)]
 pub(super) struct Record {
     separator: u8,
@@ -48,10 +48,10 @@ pub(super) struct Record {
     pub(super) fields: Vec<Field>,
     /// Whether every quote that opens a field is closed at the end of the field.
     pub(super) is_strict: bool,
-    /// Whether a quote has a backslash before it, as [`Escape::Backslash`] takes it.
+    /// Whether a quote is escaped with a backslash, in [`Escape::Backslash`] mode.
     pub(super) has_backslashes: bool,
     position: usize,
-    /// Start of the content of the quoted field that the position is in.
+    /// Start of the content of the current quoted field; `None` outside of quotes.
     quoted: Option<usize>,
     has_escapes: bool,
 }
@@ -70,14 +70,14 @@ impl Record {
         }
     }
 
-    /// Forgets everything, for another record.
+    /// Resets the state for another record.
     pub(super) fn begin(&mut self, escape: Escape) {
         let mut fields = std::mem::take(&mut self.fields);
         fields.clear();
         *self = Record { fields, ..Record::new(self.separator, escape) };
     }
 
-    /// Goes on with the record, of which `text` is all that has been read, without the end of its
+    /// Continues the record. `text` is all of the record that has been read, without the end of its
     /// last line.
     pub(super) fn extend(&mut self, text: &[u8]) -> State {
         loop {
@@ -100,8 +100,8 @@ impl Record {
             let content = start..end;
             let after = self.end_of_field(text, end + 1);
             if after > end + 1 {
-                // As other readers have it, what follows the closing quote is part of the field as
-                // it stands.
+                // As in other readers, the text after the closing quote is part of the field,
+                // unchanged.
                 self.is_strict = false;
                 let mut field = self.unescaped(&text[content]);
                 field.extend_from_slice(&text[end + 1..after]);
@@ -122,8 +122,8 @@ impl Record {
         text[start..].iter().position(|byte| *byte == self.separator).map_or(text.len(), |length| start + length)
     }
 
-    /// Returns where the quoted field at hand is closed; `None` if it is not, and the position is
-    /// then behind the text.
+    /// Returns the position of the closing quote of the current field; `None` if there is none, and
+    /// `position` is then at the end of the text.
     fn closing_quote(&mut self, text: &[u8]) -> Option<usize> {
         let is_special = |byte: &u8| *byte == b'"' || (*byte == b'\\' && self.escape == Escape::Backslash);
         while let Some(length) = text[self.position..].iter().position(is_special) {

@@ -1,5 +1,5 @@
-//! List files as plain UTF-8: told apart by their first bytes, decompressed, decoded from UTF-16,
-//! and without a byte order mark.
+//! Reads list files as plain UTF-8. Recognises their content by the first bytes, decompresses it,
+//! decodes UTF-16 and removes byte order marks.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
@@ -7,16 +7,17 @@ use std::path::Path;
 
 use flate2::bufread::GzDecoder;
 
-/// A file in the making of plain text.
+/// A reader of plain text.
 pub(super) type Reader = Box<dyn BufRead + Send>;
 
 const BUFFER_BYTES: usize = 128 << 10;
 
-/// Bytes from which the content of a file is told; the longest mark of [`FOREIGN`] is shorter.
+/// Number of first bytes by which the content of a file is recognised. The longest mark of
+/// [`FOREIGN`] is shorter.
 const HEAD_BYTES: usize = 64;
 
-/// First bytes of files that are no lists, and what is said of them. The compressed ones are after
-/// the formats' own descriptions.
+/// First bytes of files that are not lists, and the error message for each. Marks of compressed
+/// formats are from the specifications of the formats.
 const FOREIGN: &[(&[u8], &str)] = &[
     (b"version https://git-lfs.github.com/spec/", "it is a Git LFS pointer, not the file itself; run `git lfs pull`"),
     (b"\xfd7zXZ\0", "xz is not read; decompress it"),
@@ -35,23 +36,23 @@ const FOREIGN: &[(&[u8], &str)] = &[
     (b"\0\0\xfe\xff", "UTF-32 is not read; save it as UTF-8"),
 ];
 
-/// Bytes behind `BZh` and a digit in files of bzip2: the mark of a block, or that of the end.
+/// Bytes after `BZh` and a digit in bzip2 files: the mark of a block or of the end.
 const BZIP2_MARKS: [&[u8]; 2] = [b"\x31\x41\x59\x26\x53\x59", b"\x17\x72\x45\x38\x50\x90"];
 
-/// The kind of a file, by its first bytes.
+/// The kind of a file by its first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Content {
     Gzip,
     Zstd,
     Parquet,
     Utf16(Order),
-    /// No list, and what is said of it.
+    /// Not a list, with the error message.
     Foreign(&'static str),
-    /// Text, as far as the first bytes tell.
+    /// Text, as far as the first bytes show.
     Plain,
 }
 
-/// The order of two bytes.
+/// The byte order of UTF-16.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Order {
     Little,
@@ -72,10 +73,11 @@ impl Content {
                 Content::Foreign("bzip2 is not read; decompress it")
             }
             [0x1f, 0x8b, ..] => Content::Gzip,
-            // A frame, or one that is to be passed over, RFC 8878.
+            // A Zstandard frame or a skippable frame, RFC 8878.
             [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Content::Zstd,
             [b'P', b'A', b'R', b'1', ..] => Content::Parquet,
-            // With a byte order mark, or ASCII without one: no other text has such zeros.
+            // With a byte order mark, or ASCII without one. No other text has zeros at these
+            // positions.
             [0xff, 0xfe, ..] | [1..=0x7f, 0, 1..=0x7f, 0, ..] => Content::Utf16(Order::Little),
             [0xfe, 0xff, ..] | [0, 1..=0x7f, 0, 1..=0x7f, ..] => Content::Utf16(Order::Big),
             _ if is_html("<!doctype html") || is_html("<html") => {
@@ -90,15 +92,14 @@ fn refused(reason: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, reason.into())
 }
 
-/// Returns the first bytes of a reader, and the reader with these before it again.
+/// Returns the first bytes of a reader, and a reader that starts with them again.
 fn peek(mut reader: Reader) -> io::Result<(Vec<u8>, Reader)> {
     let mut head = Vec::new();
     reader.by_ref().take(HEAD_BYTES as u64).read_to_end(&mut head)?;
     Ok((head.clone(), Box::new(Cursor::new(head).chain(reader))))
 }
 
-/// Refuses a file that is something else than its format, if its first bytes say so: a Git LFS
-/// pointer, say.
+/// Refuses a file whose first bytes show that it is not a list, such as a Git LFS pointer.
 pub(super) fn refuse_foreign(path: &Path) -> io::Result<()> {
     let mut head = Vec::new();
     File::open(path)?.take(HEAD_BYTES as u64).read_to_end(&mut head)?;
@@ -108,8 +109,8 @@ pub(super) fn refuse_foreign(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Opens a text file. gzip and Zstandard are decompressed, whatever the name is, also when they
-/// consist of several members.
+/// Opens a text file. gzip and Zstandard files, also of several members, are decompressed whatever
+/// their names are.
 pub(super) fn open(path: &Path) -> io::Result<Reader> {
     let (head, file) = peek(Box::new(BufReader::with_capacity(BUFFER_BYTES, File::open(path)?)))?;
     let decompressed: Reader = match Content::of(&head) {
@@ -121,7 +122,7 @@ pub(super) fn open(path: &Path) -> io::Result<Reader> {
             let suffix = path.extension().and_then(|suffix| suffix.to_str()).map(str::to_ascii_lowercase);
             if let Some(suffix) = suffix.filter(|suffix| matches!(suffix.as_str(), "gz" | "zst")) {
                 return Err(refused(format!(
-                    "its name ends in .{suffix}, but it is not compressed so; take this ending off if it is plain text"
+                    "its name ends in .{suffix}, but it is not compressed in this format; remove the ending if it is plain text"
                 )));
             }
             return decode(&head, file);
@@ -131,7 +132,7 @@ pub(super) fn open(path: &Path) -> io::Result<Reader> {
     decode(&head, text)
 }
 
-/// Returns the text of a reader that begins with `head`.
+/// Returns a reader of the text of `reader`, whose first bytes are `head`.
 fn decode(head: &[u8], mut reader: Reader) -> io::Result<Reader> {
     match Content::of(head) {
         Content::Foreign(reason) => Err(refused(reason)),
@@ -154,10 +155,10 @@ fn decode(head: &[u8], mut reader: Reader) -> io::Result<Reader> {
     }
 }
 
-/// The members of a gzip file one after another. Zeros behind them, as tapes and block devices
-/// leave them, are passed over, as gzip does.
+/// Reads all members of a gzip file. Like gzip, ignores zeros after a member, which tapes and block
+/// devices leave.
 struct Members {
-    /// The member at hand; `None` at the end of the file.
+    /// The current member; `None` at the end of the file.
     member: Option<GzDecoder<Reader>>,
 }
 
@@ -189,7 +190,9 @@ impl Read for Members {
                 None => {}
                 Some(0x1f) => self.member = Some(GzDecoder::new(file)),
                 Some(_) => {
-                    return Err(refused("something that is not gzip follows its compressed content; is it damaged?"));
+                    return Err(refused(
+                        "something other than gzip follows its compressed content; is the file damaged?",
+                    ));
                 }
             }
         }

@@ -1,10 +1,11 @@
-//! Rows of text fields between separators: CSV and TSV. A first pass finds the columns of numbers;
-//! the second converts.
+//! CSV and TSV: rows of text fields between separators. The first pass finds the types of the
+//! columns, the second converts the rows.
 //!
-//! The two differ in quotes. In CSV a quote opens a field, and what comes out wrong is tried
-//! otherwise: with backslashes before quotes, as Spark writes them, or without the lines that are
-//! rows of their own. In TSV captions hold quotation marks that quote nothing, so that they count
-//! as quotes only where the row comes out right by that.
+//! The formats differ in quotes. In CSV a quote at the beginning of a field opens a quoted field.
+//! If the result has the wrong number of fields, other readings are tried: with backslashes before
+//! quotes, as Spark writes them, or without lines that are rows themselves. In TSV, captions hold
+//! quotation marks that quote nothing. So quotation marks count as quotes only if the row then has
+//! the right number of fields.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -26,9 +27,9 @@ pub(super) const SEPARATORS: [u8; 4] = [b',', b';', b'\t', b'|'];
 pub(super) struct Layout {
     pub(super) separator: u8,
     pub(super) quotes: Quotes,
-    /// Whether the first line says what the separator is, as in files for Excel.
+    /// Whether the first line names the separator, as in `sep=;` of files for Excel.
     pub(super) has_separator_line: bool,
-    /// Whether the first row has the names of the columns.
+    /// Whether the first row holds the names of the columns.
     pub(super) header: bool,
 }
 
@@ -50,7 +51,7 @@ impl Quotes {
     }
 }
 
-/// Returns the separator that the first line of a file says, as in `sep=;`.
+/// Returns the separator that the first line of a file names, as in `sep=;`.
 pub(super) fn separator_line(path: &Path) -> Result<Option<u8>> {
     let mut line = Vec::new();
     let mut lines = Lines::open(path).map_err(|source| Error::read(path, source))?;
@@ -65,8 +66,8 @@ pub(super) fn separator_line(path: &Path) -> Result<Option<u8>> {
     })
 }
 
-/// Returns the fields of the first row: the header, or where there is none, only their number
-/// matters.
+/// Returns the fields of the first row; `None` if the file is empty. Without a header, only their
+/// number matters.
 pub(super) fn first_row(path: &Path, layout: Layout) -> Result<Option<Vec<String>>> {
     let mut records = Records::open(path, layout)?;
     let Some(row) = records.next(None)? else { return Ok(None) };
@@ -74,8 +75,8 @@ pub(super) fn first_row(path: &Path, layout: Layout) -> Result<Option<Vec<String
     Ok(Some(fields.collect()))
 }
 
-/// Reads a file to its end for what its columns hold; `count` of them, of which `url` holds the
-/// URL if it has any. Malformed rows do not count.
+/// Reads a whole file and returns the kinds of values in its `count` columns. `url` is the column
+/// of URLs, if there is one. Malformed rows are ignored.
 pub(super) fn scan(path: &Path, layout: Layout, count: usize, url: Option<usize>) -> Result<Vec<Seen>> {
     let mut seen = vec![Seen::default(); count];
     let mut records = Records::open(path, layout)?;
@@ -120,19 +121,19 @@ impl ReadRows for DelimitedRows {
     }
 }
 
-/// Adds a row of text fields, or names the column whose field does not have the type that the first
-/// pass found. Empty URL and caption fields are absent ones, and so are numbers that are missing;
-/// other empty extra fields stay empty texts.
+/// Appends a row of text fields. Empty fields, blank URLs and captions, and missing numbers become
+/// null. If a field does not have the type that the first pass found, returns the name of its
+/// column as the error.
 fn push_fields(rows: &mut Rows, columns: &Columns, fields: &[&str]) -> std::result::Result<(), String> {
-    // A column that the file lacks, as URLs beside pictures that are there already, lies behind all
-    // fields.
+    // The position of a column that the file lacks is after all fields, such as that of URLs beside
+    // local images.
     let field = |position: usize| fields.get(position).copied().unwrap_or_default();
     let present = |position: usize| Some(field(position)).filter(|text| !text.trim().is_empty());
     rows.begin_row(present(columns.url.position), columns.caption.as_ref().and_then(|column| present(column.position)));
     for (builder, extra) in rows.extras.iter_mut().zip(&columns.extras) {
         let text = field(extra.column.position);
         if let ExtraBuilder::Text(builder) = builder {
-            // An empty field is one that is not there, as for pandas and `datasets`.
+            // An empty field is a missing value, as in pandas and `datasets`.
             builder.append_option(Some(text).filter(|text| !text.is_empty()));
             continue;
         }
@@ -152,20 +153,20 @@ struct Records {
     path: PathBuf,
     layout: Layout,
     lines: Lines,
-    /// Lines that were read for a record that they do not belong to.
+    /// Lines that were read for a record but do not belong to it.
     ahead: VecDeque<Vec<u8>>,
-    /// The line that is read next, from 1.
+    /// Number of the next line, from 1.
     next_line: u64,
-    /// The lines of the record at hand, with their ends.
+    /// The lines of the current record, with their line ends.
     text: Vec<u8>,
-    /// Ends of the fields in the text.
+    /// Ends of the lines in `text`.
     ends: Vec<usize>,
     record: Record,
-    /// Number of the field that is the URL, once that is known.
+    /// Index of the URL field, if it is known.
     url: Option<usize>,
 }
 
-/// A record and where it stands.
+/// A record with its position in the file.
 struct Row<'a> {
     path: &'a Path,
     text: &'a [u8],
@@ -173,13 +174,13 @@ struct Row<'a> {
     /// Number of its first line, from 1.
     line: u64,
     last_line: u64,
-    /// The fault of the row, beside those of its fields.
+    /// A problem of the row other than a wrong number or encoding of its fields.
     problem: Option<String>,
     quotes: Quotes,
 }
 
 impl Row<'_> {
-    /// Returns the fields as texts, or what is wrong with the row.
+    /// Returns the fields as texts, or the problem of the row.
     fn texts(&self, count: usize) -> std::result::Result<Vec<&str>, String> {
         let (line, found) = (self.line, self.fields.len());
         if let Some(problem) = &self.problem {
@@ -195,7 +196,7 @@ impl Row<'_> {
                 Quotes::Csv => format!("the row in line {line} has {found} fields instead of {count}"),
                 Quotes::Tsv => format!("line {line} has {found} fields instead of {count}"),
             };
-            let hint = if has_backslashes(self.text) { "; a backslash stands before a quote" } else { "" };
+            let hint = if has_backslashes(self.text) { "; there is a backslash before a quote" } else { "" };
             return Err(if self.last_line > line {
                 format!("{row} and ends in line {}; a quote may not be closed{hint}", self.last_line)
             } else {
@@ -246,8 +247,8 @@ impl Records {
         Ok(())
     }
 
-    /// Returns the next record. Without a number of fields it is as RFC 4180 has it, or in TSV a
-    /// line.
+    /// Returns the next record. `count` is the expected number of fields. Without it, a record is
+    /// split strictly by RFC 4180, or in TSV is one line.
     fn next(&mut self, count: Option<usize>) -> Result<Option<Row<'_>>> {
         loop {
             self.begin();
@@ -275,7 +276,7 @@ impl Records {
         Ok(Some(self.row(problem)))
     }
 
-    /// Returns the record at hand, of all lines that are in the text.
+    /// Returns the current record, of all lines in `text`.
     fn row(&self, problem: Option<String>) -> Row<'_> {
         let lines = self.ends.len() as u64;
         Row {
@@ -295,7 +296,7 @@ impl Records {
         self.record.begin(Escape::Doubled);
     }
 
-    /// Reads another line of the record.
+    /// Reads another line into the current record.
     fn more(&mut self) -> Result<More> {
         let length = if let Some(line) = self.ahead.pop_front() {
             self.text.extend_from_slice(&line);
@@ -311,7 +312,7 @@ impl Records {
         Ok(if length.is_none() || self.text.len() > MAX_ROW_BYTES { More::TooLong } else { More::Line })
     }
 
-    /// Gives back all lines of the record but the first ones.
+    /// Keeps the first `lines` lines of the record and puts the others back.
     fn keep(&mut self, lines: usize) {
         while self.ends.len() > lines {
             self.ends.pop();
@@ -321,11 +322,11 @@ impl Records {
         }
     }
 
-    /// Takes the record apart that begins with the line at hand, reading as many lines more as it
-    /// has.
+    /// Splits the record that begins with the first line in `text`, and reads more lines as needed.
     fn take_apart(&mut self, escape: Escape) -> Result<Taken> {
         self.record.begin(escape);
-        // Lines that are there already are taken one by one too: the record may end before they do.
+        // Lines that were read already are added one by one too, because the record may end before
+        // the last of them.
         let mut line = 0;
         loop {
             let end = self.ends[line];
@@ -345,9 +346,9 @@ impl Records {
         }
     }
 
-    /// Takes a record of CSV, and returns what is wrong with it beside the number of its fields.
+    /// Reads a CSV record. Returns a problem other than a wrong number of fields.
     fn take_csv(&mut self, count: Option<usize>) -> Result<Option<String>> {
-        // Most records are one line.
+        // Most records have one line.
         let line = without_end(&self.text).len();
         let is_complete = self.record.extend(&self.text[..line]) == State::Complete;
         let taken = if is_complete { Taken::Complete { lines: 1 } } else { self.take_apart(Escape::Doubled)? };
@@ -358,8 +359,8 @@ impl Records {
         }
         let Some(count) = count.filter(|_| has_backslashes(&self.text) || !is_right) else { return Ok(None) };
         if has_backslashes(&self.text) {
-            // A quote with a backslash at the end of a line is one that closes its field as well,
-            // and the next lines are malformed then.
+            // A quote after a backslash at the end of a line may also close its field. The next
+            // lines would then be malformed.
             let with_backslashes = self.take_apart(Escape::Backslash)?.lines();
             let is_better =
                 !is_right || (with_backslashes > lines && !self.has_row_of_its_own(with_backslashes, count));
@@ -385,17 +386,16 @@ impl Records {
             }
             Taken::Complete { lines } => self.keep(lines),
         }
-        // A quote that is not closed has swallowed the next rows.
+        // An unclosed quote may have swallowed the next rows.
         let Some(own) = self.row_of_its_own(self.ends.len(), count) else { return Ok(None) };
         self.keep(own);
         let line = self.next_line - self.ends.len() as u64;
         let next = self.next_line;
-        Ok(Some(format!(
-            "a quote in the row in line {line} is not closed before line {next}, which is a row of its own"
-        )))
+        Ok(Some(format!("a quote in the row in line {line} is not closed before line {next}, which is another row")))
     }
 
-    /// Returns whether the record at hand is as its writer meant it, as far as that can be told.
+    /// Returns whether the current record is well-formed: strictly quoted, with the expected number
+    /// of fields.
     fn is_right(&self, count: Option<usize>) -> bool {
         self.record.is_strict && count.is_none_or(|count| self.record.fields.len() == count)
     }
@@ -404,12 +404,12 @@ impl Records {
         self.row_of_its_own(lines, count).is_some()
     }
 
-    /// Returns which of the first lines, but for the very first, is a row with a URL, or the
-    /// beginning of one.
+    /// Returns the index of the first line, after the very first one, that is a row with a URL or
+    /// the beginning of one. Only the first `lines` lines are considered.
     fn row_of_its_own(&self, lines: usize, count: usize) -> Option<usize> {
         let url = self.url?;
-        // In TSV, the end of a quoted first field that goes over several lines looks like a row;
-        // but then the first line is none.
+        // In TSV, the end of a quoted first field of several lines can look like a row. But then
+        // the first line is not a row.
         let first = without_end(&self.text[..self.ends[0]]);
         let mut fields = first.split(|byte| *byte == self.layout.separator);
         let is_row = fields.clone().count() == count
@@ -427,14 +427,14 @@ impl Records {
         })
     }
 
-    /// Takes a record of TSV. It is one line, unless a quoted field goes on with the next ones.
+    /// Reads a TSV record. It is one line, unless a quoted field continues in the next lines.
     fn take_tsv(&mut self, count: Option<usize>) -> Result<Option<String>> {
         if let Some(count) = count.filter(|_| self.text.contains(&b'"')) {
             let line = without_end(&self.text).len();
             let is_open = self.record.extend(&self.text[..line]) == State::Open;
             let lines = if is_open { self.quoted_lines(Escape::Doubled, count)? } else { 0 };
             if has_backslashes(&self.text) {
-                // As in CSV, the reading that leaves no lines over is the better one.
+                // As in CSV, the reading that covers more lines is the better one.
                 let with_backslashes = self.quoted_lines(Escape::Backslash, count)?;
                 if with_backslashes > lines {
                     self.keep(with_backslashes);
@@ -451,8 +451,8 @@ impl Records {
         Ok(None)
     }
 
-    /// Takes a record of TSV apart as one of CSV, and returns how many lines it has; none if it is
-    /// not quoted so.
+    /// Splits a TSV record like CSV. Returns the number of its lines; 0 if it is not quoted in this
+    /// way.
     fn quoted_lines(&mut self, escape: Escape, count: usize) -> Result<usize> {
         let lines = self.take_apart(escape)?.lines();
         let has_escapes = escape == Escape::Doubled || self.record.has_backslashes;
@@ -469,19 +469,19 @@ impl Records {
     }
 }
 
-/// The result of taking a record apart.
+/// The result of splitting a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Taken {
-    /// The record has so many lines.
+    /// The record is complete and has this number of lines.
     Complete { lines: usize },
     /// The file ends within quotes.
     Unclosed,
-    /// The record is longer than [`MAX_ROW_BYTES`], most likely since a quote is not closed.
+    /// The record is longer than [`MAX_ROW_BYTES`], most likely because a quote is not closed.
     TooLong,
 }
 
 impl Taken {
-    /// Returns how many lines the record has; none if it is not complete.
+    /// Returns the number of lines of the record; 0 if it is not complete.
     fn lines(self) -> usize {
         match self {
             Taken::Complete { lines } => lines,
@@ -492,6 +492,6 @@ impl Taken {
 
 /// Returns whether a quote has a backslash before it.
 fn has_backslashes(text: &[u8]) -> bool {
-    // Most texts have none, which this finds out many times faster.
+    // The first test is many times faster, and most texts have no backslash.
     text.contains(&b'\\') && text.windows(2).any(|pair| pair == b"\\\"")
 }

@@ -1,5 +1,4 @@
-//! What is in each file of a source: its columns, how a text is laid out, and where its pictures
-//! are.
+//! Describes each file of a source: its columns, the layout of its text, and where its images are.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
@@ -21,14 +20,14 @@ use crate::{Error, Result};
 pub(super) struct Described {
     pub(super) found: Found,
     pub(super) fields: Vec<Field>,
-    /// The first pass, of pictures.
+    /// The result of the first pass over a folder or an archive.
     pub(super) scanned: Option<Scanned>,
-    /// The layout, of CSV and TSV.
+    /// The layout of a CSV or TSV file.
     pub(super) layout: Option<Layout>,
-    /// Whether the caption of a row may be a list where its URL is none.
+    /// Whether some caption is a list. It matters only if URLs are not lists.
     pub(super) has_caption_lists: bool,
     pub(super) pictures: Pictures,
-    /// Positions of columns of pictures, which are not carried.
+    /// Positions of columns of images, which are not carried to the pool.
     pub(super) not_carried: Vec<usize>,
 }
 
@@ -45,8 +44,8 @@ impl Described {
         }
     }
 
-    /// Finds out where the pictures of a list are, if they are there already. `named` gets those
-    /// that a metadata file names.
+    /// Finds out where the images of a list are, if they exist already. Adds the images that a
+    /// metadata file names to `named`.
     fn find_pictures(
         &mut self,
         config: &SourceConfig,
@@ -75,7 +74,7 @@ impl Described {
                 let Column { name: column, .. } = find_column(path, "image", wanted, &names, self.found.format)?;
                 return Err(Error::NoPictures { path: path.clone(), column });
             }
-            // URLs in lists make several rows of one, which has but one picture.
+            // If URLs are lists, a row becomes several rows, but it has only one image in its cell.
             let url = names.iter().position(|name| *name == config.url);
             let has_lists = url.is_some_and(|url| lists::item_type(self.fields[url].data_type()).is_some());
             let (chosen, unread) = if has_lists { (None, columns.chosen) } else { (columns.chosen, None) };
@@ -98,20 +97,20 @@ impl Described {
     }
 }
 
-/// The findings while the files of a source are described one after another.
+/// State while the files of a source are described one after another.
 struct Describing<'a> {
     config: &'a SourceConfig,
     left_out: &'a mut LeftOut,
     keys: jsonl::Keys,
     /// Whether URLs are lists in any JSONL file.
     has_lists: bool,
-    /// Pictures that metadata files name, and the folders of these files.
+    /// Images that metadata files name. `named_in` holds the folders of these files.
     named: HashSet<PathBuf>,
     named_in: HashSet<PathBuf>,
 }
 
-/// Reads the headers of all files, and of those whose format has no types all rows, since only then
-/// their types are known.
+/// Reads the headers of all files. Formats without types (CSV, TSV, JSONL, folders, archives) are
+/// read completely to find the types of their columns.
 pub(super) fn describe(
     files: Vec<Found>,
     config: &SourceConfig,
@@ -143,7 +142,7 @@ pub(super) fn describe(
         key_types.insert(config.url.clone(), text_list_type());
     }
     for file in described.iter_mut().filter(|file| file.found.format != SourceFormat::Parquet) {
-        // Those that are settled are texts: the URLs and captions of CSV, TSV and TXT.
+        // Fields that have a type already are texts: the URLs and captions of CSV, TSV and TXT.
         for field in file.fields.iter_mut().filter(|field| field.data_type() == &DataType::Null) {
             let data_type = key_types.get(field.name()).cloned().unwrap_or(DataType::Null);
             *field = Field::new(field.name(), data_type, true);
@@ -153,7 +152,7 @@ pub(super) fn describe(
 }
 
 impl Describing<'_> {
-    /// Describes one file; `None` if it has no rows.
+    /// Describes one file. Returns `None` if it has no rows.
     fn file(&mut self, found: Found) -> Result<Option<Described>> {
         let (path, config) = (found.path.as_path(), self.config);
         let untyped = |name: String| Field::new(name, DataType::Null, true);
@@ -162,7 +161,7 @@ impl Describing<'_> {
                 let fields = parquet::fields(path)?;
                 Some(Described::new(found, fields))
             }
-            // A text file without a first row has no rows at all.
+            // A file without a first row has no rows.
             SourceFormat::Csv | SourceFormat::Tsv => match layout(path, found.format, config)? {
                 None => None,
                 Some((layout, names)) => {
@@ -175,8 +174,8 @@ impl Describing<'_> {
                 let scan = self.keys.scan(path, config)?;
                 self.has_lists |= scan.has_lists;
                 let mut names = scan.names;
-                // Without a single good line there is no row that could lack a column, but the bad
-                // lines count.
+                // If every line is malformed, no columns are known. Assume the wanted ones, so that
+                // the malformed rows are reported.
                 if names.is_empty() {
                     names.extend([Some(&config.url), config.caption.as_ref()].into_iter().flatten().cloned());
                 }
@@ -203,9 +202,9 @@ impl Describing<'_> {
     }
 }
 
-/// Returns how a CSV or TSV file is laid out, and the names of its columns; `None` if it is empty.
-/// The separator of CSV is that of a line `sep=…`, else the first with which the columns of the
-/// recipe are found, else the one that makes the most columns.
+/// Returns the layout of a CSV or TSV file and the names of its columns; `None` if it is empty. The
+/// separator of CSV is the one that a line `sep=…` names, otherwise the first with which the
+/// columns of the recipe are found, otherwise the first that gives more than one column.
 pub(super) fn layout(
     path: &Path,
     format: SourceFormat,
@@ -233,7 +232,7 @@ pub(super) fn layout(
         };
         let position = |wanted: &str| position(wanted, &found, format);
         let is_found = |column: Option<&String>| usize::from(column.is_none_or(|name| position(name).is_some()));
-        // Both columns; or the URL, which may be missed in the caption's place; or none.
+        // 3: both columns are found; 2: only the URL; 1: only the caption; 0: none.
         let score = is_found(Some(&config.url)) * 2 + is_found(config.caption.as_ref());
         let is_better = best.as_ref().is_none_or(|(_, names, before)| {
             score > *before || (score == *before && score < 3 && names.len() == 1 && found.len() > 1)
@@ -245,8 +244,8 @@ pub(super) fn layout(
     Ok(best.map(|(separator, names, _)| (layout(separator), names)))
 }
 
-/// Reads a CSV or TSV file for its columns of numbers, if it has any beside URLs and captions.
-/// Digests are no numbers.
+/// Reads a CSV or TSV file to find the types of its columns besides URLs and captions. Columns of
+/// digests are texts.
 fn scan_texts(
     path: &Path,
     layout: Layout,
@@ -258,7 +257,8 @@ fn scan_texts(
     let find = |wanted: &String| position(wanted, names, SourceFormat::Csv);
     let (url, caption) = (find(&config.url), config.caption.as_ref().and_then(find));
     let is_text = |position: usize| Some(position) == url || Some(position) == caption;
-    // Where a column is missing, that is said at once. A metadata file needs no URLs.
+    // A missing column is an error that is raised later, so the scan is skipped. A metadata file
+    // needs no URLs.
     let has_columns = (url.is_some() || is_metadata) && caption.is_some() == config.caption.is_some();
     if has_columns && (0..names.len()).any(|position| !is_text(position)) {
         let seen = delimited::scan(path, layout, names.len(), url)?;
@@ -281,7 +281,7 @@ fn column_names(first_row: Vec<String>, header: bool) -> Vec<String> {
     unique_names(names).collect()
 }
 
-/// Returns names of columns; those that come twice get one of their own.
+/// Makes the names of columns unique by appending `_` to repeated ones.
 pub(super) fn unique_names(names: impl Iterator<Item = String>) -> impl Iterator<Item = String> {
     let mut taken = BTreeSet::new();
     names.map(move |mut name| {

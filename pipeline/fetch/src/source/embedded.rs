@@ -1,8 +1,8 @@
-//! Pictures in the cells of Parquet files: the `Image` columns of Hugging Face `datasets`, which
-//! our own shards have too.
+//! Images in the cells of Parquet files: the `Image` columns of Hugging Face `datasets`, which our
+//! own shards have too.
 //!
-//! The list is read without them. When a part is downloaded, its pictures are read once, in order,
-//! into a file without a name, where its rows find them.
+//! The list is read without them. When a part is downloaded, its images are copied once, in order,
+//! to a nameless file, from which the rows read them.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -23,26 +23,26 @@ use super::pictures;
 use super::rows::column;
 use crate::spill::nameless_file;
 
-/// Bytes of pictures that are decoded at once, about.
+/// Approximate number of bytes of images that are read at once.
 const BYTES_PER_BATCH: u64 = 8 << 20;
 
-/// Pictures that are decoded at once, at most. Pages with a dictionary are smaller than what they
-/// stand for, so that [`BYTES_PER_BATCH`] alone is no bound.
+/// Maximum number of images that are read at once. Dictionary pages are smaller than their decoded
+/// values, so [`BYTES_PER_BATCH`] alone does not limit the memory.
 const MOST_PER_BATCH: u64 = 32;
 
-/// Names of columns of plain bytes that are pictures, besides the suffixes of pictures.
+/// Names of columns of plain bytes that are taken for images, besides the suffixes of images.
 const NAMES: [&str; 5] = ["image", "img", "picture", "image_bytes", "img_bytes"];
 
-/// The columns of a file that hold pictures.
+/// The columns of a file that hold images.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct PictureColumns {
-    /// The one that is read.
+    /// The column that is read.
     pub(super) chosen: Option<usize>,
-    /// The others.
+    /// The other columns of images.
     pub(super) others: Vec<usize>,
 }
 
-/// Finds the columns with pictures; `wanted` is the name of the one to read.
+/// Finds the columns of images; `wanted` is the name of the one to read.
 pub(super) fn find(schema: &Schema, wanted: Option<&str>) -> PictureColumns {
     let features: Option<Value> =
         schema.metadata().get(HUGGING_FACE_KEY).and_then(|text| serde_json::from_str(text).ok());
@@ -85,7 +85,8 @@ fn is_binary(data_type: &DataType) -> bool {
     }
 }
 
-/// Returns whether this is a struct of `bytes` and `path`, or of one of them, or a list of such.
+/// Returns whether this is a struct of `bytes` and `path`, or of one of them, or a list of such
+/// structs.
 fn is_image(data_type: &DataType) -> bool {
     match data_type {
         DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
@@ -103,33 +104,34 @@ fn is_image(data_type: &DataType) -> bool {
     }
 }
 
-/// The place of the picture of a row.
+/// Where the image of a row is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum EmbeddedPicture {
-    /// A place in [`Embedded::file`].
+    /// In [`Embedded::file`].
     Here { offset: u64, length: u64 },
-    /// A file of its own.
+    /// In its own file.
     File { path: PathBuf, length: u64 },
-    /// Not here, and why; a URL may say where else.
+    /// Not in the cell, with the reason. The row may have a URL instead.
     Nowhere(String),
     /// The cell cannot be read.
     Problem(String),
 }
 
-/// The pictures of a part that lie in Parquet files.
+/// The images of a part that are in cells of Parquet files.
 #[derive(Debug, Default)]
 pub(crate) struct Embedded {
-    /// The places of the pictures of all rows; empty if the part has none.
+    /// The places of the images of all rows; empty if the part has no images in cells.
     pictures: Vec<EmbeddedPicture>,
     file: Option<Arc<File>>,
 }
 
 impl Embedded {
-    /// Reads the pictures of the rows of a part, whose column is `wanted` where that is named, into
-    /// a nameless file in `folder`.
+    /// Copies the images of a part to a nameless file in `folder`. `wanted` is the column of
+    /// images, if the recipe names it.
     ///
     /// # Errors
-    /// If that file cannot be written; Parquet that cannot be read is a problem of its rows.
+    /// If the nameless file cannot be written. Parquet that cannot be read becomes a problem of its
+    /// rows.
     pub(crate) fn read(rows: &RecordBatch, wanted: Option<&str>, folder: &Path) -> io::Result<Embedded> {
         let files = rows.column(column::FILE).as_string::<i32>();
         let integers = |position: usize| rows.column(position).as_primitive::<Int64Type>();
@@ -143,7 +145,7 @@ impl Embedded {
         let file = nameless_file(folder)?;
         let mut output = Output { writer: BufWriter::new(&file), length: 0 };
         for run in embedded.chunk_by(|a, b| {
-            // Parts go through a file from beginning to end.
+            // A part reads the rows of a file in ascending order.
             files.value(*a) == files.value(*b) && numbers.value(*a) < numbers.value(*b)
         }) {
             let path = Path::new(files.value(run[0]));
@@ -167,15 +169,15 @@ impl Embedded {
         Ok(Embedded { pictures, file: Some(Arc::new(file)) })
     }
 
-    /// Returns where the picture of a row is that has a file and no length.
+    /// Returns where the image of a row is. The row must have a file and no length.
     ///
     /// # Panics
-    /// If no row of the part has one.
+    /// If the part has no images in cells.
     pub(crate) fn of(&self, row: usize) -> EmbeddedPicture {
         self.pictures[row].clone()
     }
 
-    /// Returns the file with the pictures that are [`EmbeddedPicture::Here`].
+    /// Returns the file with the images that are [`EmbeddedPicture::Here`].
     pub(crate) fn file(&self) -> Option<Arc<File>> {
         self.file.clone()
     }
@@ -206,14 +208,15 @@ impl Output<'_> {
         };
         Ok(file_beside(parquet, &path).unwrap_or_else(|| {
             let reason = format!(
-                "its cell has no bytes but the path {path:?}, and no such file is below the folder of the file"
+                "its cell has no bytes but the path {path:?}, and the folder of the Parquet file has no such file"
             );
             EmbeddedPicture::Nowhere(reason)
         }))
     }
 }
 
-/// Returns the regular file of this relative path in the folder of a file, not outside of it.
+/// Returns the regular file with this relative path in the folder of a Parquet file; `None` if it
+/// does not exist or is outside of the folder.
 fn file_beside(parquet: &Path, path: &str) -> Option<EmbeddedPicture> {
     let folder = parquet.parent()?.canonicalize().ok()?;
     let path = folder.join(path).canonicalize().ok().filter(|path| path.starts_with(&folder))?;
@@ -223,15 +226,15 @@ fn file_beside(parquet: &Path, path: &str) -> Option<EmbeddedPicture> {
 
 type Cells = Box<dyn Iterator<Item = Result<Cell, String>>>;
 
-/// Returns the cells of these rows, which ascend.
+/// Returns the cells of these rows, which must be ascending.
 fn pictures_of(path: &Path, rows: &[usize], wanted: Option<&str>) -> Result<Cells, ParquetError> {
     let mut builder = ParquetRecordBatchReaderBuilder::try_new(File::open(path)?)?;
     let Some(position) = find(builder.schema(), wanted).chosen else {
-        return Err(ParquetError::General("the column of pictures is not there any more".to_owned()));
+        return Err(ParquetError::General("the column of images no longer exists; was the file changed?".to_owned()));
     };
     let mask = ProjectionMask::roots(builder.parquet_schema(), [position]);
     let metadata = builder.metadata().clone();
-    // Groups without one of these rows are not looked at.
+    // Row groups without any of these rows are not read.
     let (mut groups, mut ranges, mut first, mut kept, mut bytes) = (Vec::new(), Vec::new(), 0, 0, 0);
     for (index, group) in metadata.row_groups().iter().enumerate() {
         let count = group.num_rows() as usize;

@@ -1,4 +1,4 @@
-//! Which files a source consists of.
+//! Finds the files of a source.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -23,18 +23,18 @@ const SUFFIXES: &[(&str, SourceFormat)] = &[
     ("tar", SourceFormat::WebDataset),
 ];
 
-/// A file of the source, or a folder of pictures.
+/// A file of the source, or a folder of images.
 #[derive(Debug, Clone)]
 pub(super) struct Found {
     pub(super) path: PathBuf,
-    /// Its name below the path of the recipe that it comes from; not used for folders.
+    /// Its name relative to the path of the recipe that it comes from; not used for folders.
     pub(super) name: String,
     pub(super) format: SourceFormat,
-    /// The object or pipe of which `path` is a copy, if it is one.
+    /// The object or pipe that `path` is a copy of.
     pub(super) url: Option<String>,
-    /// The entry of the recipe's `path` that it comes from.
+    /// Index of the entry of the recipe's `path` that it comes from.
     pub(super) entry: usize,
-    /// The folder of the recipe in which a metadata file lies, whose rows name pictures there.
+    /// For a metadata file, whose rows name images: the folder of the recipe that contains it.
     pub(super) metadata_in: Option<PathBuf>,
 }
 
@@ -44,7 +44,8 @@ impl Found {
         Found { path, name, format, url: None, entry: 0, metadata_in: None }
     }
 
-    /// Returns an error with the URL in the place of the copy's path, which tells nobody anything.
+    /// Replaces the path of a copy in an error by the URL, because the path of the copy means
+    /// nothing to users.
     pub(super) fn shown_in(&self, error: Error) -> Error {
         match &self.url {
             Some(url) => error.with_path(&self.path, Path::new(url)),
@@ -54,22 +55,22 @@ impl Found {
 }
 
 impl SourceFormat {
-    /// Tells the format from a file name; `None` if that is not possible.
+    /// Returns the format by the file name; `None` if it is unknown.
     pub(super) fn of(path: &Path) -> Option<SourceFormat> {
         let name = path.file_name()?.to_str()?.to_ascii_lowercase();
         let (plain, suffix) = (without_compression(&name), suffix_of(path)?);
         let format = SUFFIXES.iter().find(|(known, _)| *known == suffix).map(|(_, format)| *format)?;
-        // Neither is read from its beginning to its end.
+        // Both formats need random access, so they cannot be compressed as a whole.
         let is_plain_only = matches!(format, SourceFormat::Parquet | SourceFormat::WebDataset);
         (!is_plain_only || plain == name).then_some(format)
     }
 
-    /// Returns whether its rows are pictures that are already there.
+    /// Returns whether its rows are images that exist already.
     pub(super) fn has_pictures(self) -> bool {
         matches!(self, SourceFormat::Folder | SourceFormat::WebDataset)
     }
 
-    /// Returns the endings of the names of its files, as they are listed for people.
+    /// Returns the endings of its file names, for messages.
     pub(super) fn endings(self) -> String {
         let pictures = || pictures::SUFFIXES.map(|suffix| format!(".{suffix}")).join(", ");
         let wanted = |format| self == SourceFormat::Auto || self == format;
@@ -86,14 +87,14 @@ fn without_compression(name: &str) -> &str {
     name.strip_suffix(".gz").or_else(|| name.strip_suffix(".zst")).unwrap_or(name)
 }
 
-/// Returns the suffix of a file name in lower case, before that of a compression.
+/// Returns the suffix of a file name in lower case, without a compression suffix.
 fn suffix_of(path: &Path) -> Option<String> {
     let name = path.file_name()?.to_str()?.to_ascii_lowercase();
     without_compression(&name).rsplit_once('.').map(|(_, suffix)| suffix.to_owned())
 }
 
-/// Returns the files that `path` stands for, with their formats, and what of its folders is left
-/// out. Objects are copied to the cache.
+/// Returns the files of the recipe's `path` with their formats, and what is left out of its
+/// folders. Objects are copied to the cache.
 pub(super) fn find(config: &SourceConfig, base_folder: &Path, cache: Option<&Cache>) -> Result<(Vec<Found>, LeftOut)> {
     let (mut files, mut left_out) = (Vec::new(), LeftOut::default());
     for (entry, path) in config.path.as_slice().iter().enumerate() {
@@ -107,8 +108,8 @@ pub(super) fn find(config: &SourceConfig, base_folder: &Path, cache: Option<&Cac
             } else if !metadata.is_file() {
                 vec![from_pipe(path.clone(), format_of(&path, config.format)?)?]
             } else {
-                // Before its name is asked for the format: that of a compression that is not read
-                // tells none.
+                // Checked before the format, because the name of an unsupported compression has no
+                // known format.
                 decoded::refuse_foreign(&path).map_err(|source| Error::read(&path, source))?;
                 let format = format_of(&path, config.format)?;
                 let is_list_of_files = metadata::is_list_of_files(&path, format, config);
@@ -127,20 +128,20 @@ pub(super) fn find(config: &SourceConfig, base_folder: &Path, cache: Option<&Cac
     Ok((files.into_iter().map(with_usable_path).collect::<Result<_>>()?, left_out))
 }
 
-/// Returns the error of a place where nothing is to read.
+/// Returns the error for a path without files that can be read.
 pub(super) fn no_files(path: &Path, format: SourceFormat, left_out: &LeftOut) -> Error {
-    let there = if left_out.is_empty() { String::new() } else { format!("; what is there: {left_out}") };
+    let there = if left_out.is_empty() { String::new() } else { format!("; it holds: {left_out}") };
     Error::NoFiles { path: path.to_owned(), expected: format.endings(), there }
 }
 
-/// Returns the error of an archive that cannot be read by places in it.
+/// Returns the error for a compressed archive, which has no random access.
 fn compressed(path: &Path) -> Error {
     let reason = "compressed archives are not read; decompress it first".to_owned();
     Error::Format { path: path.to_owned(), format: "a source", reason }
 }
 
-/// Returns a pipe, whose content is read once and kept in a nameless file as long as the process
-/// lives, since lists are read several times.
+/// Returns a pipe as a file. Lists are read several times, so the content of a pipe is read once
+/// and kept in a nameless file as long as the process lives.
 #[cfg(target_os = "linux")]
 fn from_pipe(path: PathBuf, format: SourceFormat) -> Result<Found> {
     use std::collections::BTreeMap;
@@ -150,7 +151,7 @@ fn from_pipe(path: PathBuf, format: SourceFormat) -> Result<Found> {
 
     static COPIES: Mutex<BTreeMap<PathBuf, File>> = Mutex::new(BTreeMap::new());
     if format.has_pictures() {
-        return Err(no_pipe(path, "archives are opened again for each of their pictures; write it to a file first"));
+        return Err(no_pipe(path, "an archive is opened again for each of its images; write it to a file first"));
     }
     let mut copies = COPIES.lock().expect("nobody panics while it is locked");
     if !copies.contains_key(&path) {
@@ -160,7 +161,7 @@ fn from_pipe(path: PathBuf, format: SourceFormat) -> Result<Found> {
         });
         copies.insert(path.clone(), copied.map_err(|source| Error::read(&path, source))?);
     }
-    // By this name it is opened anew each time, and read from its beginning.
+    // Opening this path starts at the beginning of the file each time.
     let copy = PathBuf::from(format!("/proc/self/fd/{}", copies[&path].as_raw_fd()));
     let shown = path.to_string_lossy().into_owned();
     Ok(Found { path: copy, url: Some(shown), ..Found::local(path, format) })
@@ -178,21 +179,21 @@ fn no_pipe(path: PathBuf, reason: &str) -> Error {
 /// Returns the format of a single file.
 fn format_of(path: &Path, format: SourceFormat) -> Result<SourceFormat> {
     match format {
-        // In a folder, files of this suffix belong to pictures.
+        // Only for single files: in a folder, `.json` files belong to images.
         SourceFormat::Auto if suffix_of(path).as_deref() == Some("json") => Ok(SourceFormat::Jsonl),
         SourceFormat::Auto if kind_of(&path.to_string_lossy()) == Kind::CompressedArchive => Err(compressed(path)),
         SourceFormat::Auto => SourceFormat::of(path).ok_or_else(|| Error::UnknownFormat { path: path.to_owned() }),
         SourceFormat::Folder => Err(Error::Format {
             path: path.to_owned(),
-            format: "a folder of pictures",
+            format: "a folder of images",
             reason: "it is a file".to_owned(),
         }),
         format => Ok(format),
     }
 }
 
-/// Returns the source files of a folder by their names, or the folder itself if it is one of
-/// pictures.
+/// Returns the source files of a folder, sorted by name, or the folder itself if it is a folder of
+/// images.
 fn in_folder(folder: &Path, config: &SourceConfig, left_out: &mut LeftOut) -> Result<Vec<Found>> {
     let format = config.format;
     if format == SourceFormat::Folder {
@@ -224,7 +225,7 @@ fn in_folder(folder: &Path, config: &SourceConfig, left_out: &mut LeftOut) -> Re
     names.sort();
     let is_metadata = |name: &str| metadata::is_name(OsStr::new(name)) && metadata::has_file_names(&folder.join(name));
     let has_pictures = || folder::has_pictures(folder, config.follow_links);
-    // Text files have no captions.
+    // Text files hold no captions.
     let begins_with_url = |name: &str| config.caption.is_none() && begins_with_url(&folder.join(name));
     if format == SourceFormat::Auto && names.iter().any(|name| is_metadata(name)) && has_pictures()? {
         return pictures_in(folder, config.follow_links);
@@ -236,7 +237,7 @@ fn in_folder(folder: &Path, config: &SourceConfig, left_out: &mut LeftOut) -> Re
     if chosen.is_empty() && format == SourceFormat::Auto && has_pictures()? {
         return pictures_in(folder, config.follow_links);
     }
-    // Lists and archives may lie a folder below, such as the `data` of a dataset of Hugging Face.
+    // Lists and archives may be in sub-folders, such as `data` of a Hugging Face dataset.
     if chosen.is_empty() && own.example(Kind::SubFolder).is_some() {
         own.forget(Kind::SubFolder);
         names = folder::files_in_sub_folders(folder, &mut own)?;
@@ -256,8 +257,8 @@ fn in_folder(folder: &Path, config: &SourceConfig, left_out: &mut LeftOut) -> Re
     Ok(found.collect())
 }
 
-/// Returns a folder as one of pictures: the metadata files in it, then the folder for the pictures
-/// of which none speaks.
+/// Returns a folder of images: its metadata files, then the folder itself for images that no
+/// metadata file names.
 fn pictures_in(folder: &Path, follow_links: bool) -> Result<Vec<Found>> {
     let described = folder::metadata_files(folder, follow_links)?.into_iter().map(|path| {
         let format = SourceFormat::of(&path).unwrap_or_default();
@@ -267,10 +268,9 @@ fn pictures_in(folder: &Path, follow_links: bool) -> Result<Vec<Found>> {
     Ok(described.chain([Found::local(folder.to_owned(), SourceFormat::Folder)]).collect())
 }
 
-/// Returns which of the files of a folder are read, and as what; `names` are those below it,
-/// sorted. `auto` prefers lists, then archives, then pictures: tools that write pictures,
-/// img2dataset among them, put a list of them beside. `pictures_below` says whether sub-folders
-/// have pictures.
+/// Chooses the files of a folder to read, with their formats. `names` are the names of the files,
+/// sorted. `auto` prefers lists, then archives, then images, because tools that write images, such
+/// as img2dataset, write a list beside them. `pictures_below` is whether sub-folders hold images.
 fn choose(
     names: &[String],
     format: SourceFormat,
@@ -278,14 +278,14 @@ fn choose(
     begins_with_url: impl Fn(&str) -> bool,
     left_out: &mut LeftOut,
 ) -> Vec<(usize, SourceFormat)> {
-    // Where the format is told, a file named `.json` is one of its lists, as a single file is.
+    // If the recipe sets the format to JSONL, `.json` files are lists too, as for single files.
     let is_json = |name: &str| format == SourceFormat::Jsonl && suffix_of(Path::new(name)).as_deref() == Some("json");
     let of = |name: &str| {
         let told = is_json(name).then_some(SourceFormat::Jsonl);
         told.or_else(|| SourceFormat::of(Path::new(name)).filter(|_| kind_of(name) == Kind::Other))
     };
     let is_auto = format == SourceFormat::Auto;
-    // What text and JSON files beside pictures are called, without their suffixes.
+    // Names of the text and JSON files that belong to images, without suffixes.
     let pictures = || names.iter().filter(|name| pictures::is_picture(name));
     let bases: BTreeSet<String> = pictures().flat_map(|picture| pictures::names_beside(picture, "")).collect();
     let is_beside = |name: &str| {
@@ -298,7 +298,7 @@ fn choose(
     let is_alone = !has_pictures && !has_archives && !names.iter().any(|name| of(name).is_some_and(has_columns));
     let is_list = |name: &str, found| match found {
         SourceFormat::WebDataset => false,
-        // A text may have another meaning where it is not alone.
+        // Beside other files, a text file may be something else than a list.
         SourceFormat::Txt => !is_beside(name) && (is_alone || begins_with_url(name)),
         _ => true,
     };
@@ -320,7 +320,7 @@ fn choose(
             Some(SourceFormat::Txt) if !is_beside(name) => Kind::TextBesideLists,
             _ if pictures::is_picture(name) || is_beside(name) => {
                 if is_auto && !has_lists && !has_archives {
-                    continue; // the folder is one of pictures
+                    continue; // the folder is a folder of images
                 }
                 Kind::PictureBesideList
             }
@@ -337,7 +337,7 @@ fn begins_with_url(path: &Path) -> bool {
     matches!(lines.next(), Ok(Some(line)) if line.text.as_ref().is_ok_and(|text| text.contains("://")))
 }
 
-/// Names that file managers and network storage leave behind, besides hidden files.
+/// Names of files that file managers and network storage create, besides hidden files.
 const LEFTOVERS: [&str; 9] = [
     "__MACOSX",
     "Thumbs.db",
@@ -350,17 +350,17 @@ const LEFTOVERS: [&str; 9] = [
     "lost+found",
 ];
 
-/// Returns whether a path below a source is hidden, or a leftover.
+/// Returns whether a path in a source is hidden or one of [`LEFTOVERS`].
 pub(super) fn is_hidden(name: &str) -> bool {
     let name = name.rsplit('/').next().unwrap_or(name);
     name.starts_with('.') || LEFTOVERS.iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
-/// Names of documents that accompany data, without their suffixes.
+/// Names of documents that accompany data, without suffixes.
 const DOCUMENTS: [&str; 8] =
     ["readme", "license", "licence", "copying", "notice", "citation", "changelog", "dataset_card"];
 
-/// Returns what a file is by its name; [`Kind::Other`] also for one that may be read.
+/// Returns the kind of a file by its name; [`Kind::Other`] also for files that may be read.
 pub(super) fn kind_of(name: &str) -> Kind {
     const ARCHIVES: [&str; 11] =
         [".tar.gz", ".tgz", ".tar.zst", ".tzst", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".zip", ".7z", ".rar"];
@@ -384,7 +384,7 @@ pub(super) fn kind_of(name: &str) -> Kind {
     Kind::Other
 }
 
-/// Returns the object of this URL, or those below it, as local copies.
+/// Returns the object with this URL, or the objects below it, as local copies.
 fn objects_at(url: &str, config: &SourceConfig, cache: Option<&Cache>, left_out: &mut LeftOut) -> Result<Vec<Found>> {
     let format = config.format;
     let Some(cache) = cache else {
@@ -427,7 +427,7 @@ async fn objects_below(
     let shown = PathBuf::from(location.url());
     if format == SourceFormat::Folder {
         let reason = "single pictures of an object store are not read; pack them into tar archives".to_owned();
-        return Err(Error::Format { path: shown, format: "a folder of pictures", reason });
+        return Err(Error::Format { path: shown, format: "a folder of images", reason });
     }
     let mut own = LeftOut::default();
     let (hidden, objects): (Vec<_>, Vec<_>) = objects.into_iter().partition(|object| is_hidden(&object.name));
@@ -443,8 +443,8 @@ async fn objects_below(
     Ok(chosen.into_iter().map(|(index, format)| (objects[index].clone(), format)).collect())
 }
 
-/// Pictures are opened by their paths again later, perhaps from another folder, so these are
-/// absolute; and they stand in a column of texts.
+/// Makes paths absolute and checks that they are UTF-8. Images are opened by path later, perhaps
+/// from another working folder, and the paths are stored in a text column.
 fn with_usable_path(found: Found) -> Result<Found> {
     let is_described = found.metadata_in.is_some();
     if !found.format.has_pictures() && found.format != SourceFormat::Parquet && !is_described {

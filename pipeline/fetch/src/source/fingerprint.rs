@@ -1,4 +1,4 @@
-//! A digest of a table's content that does not depend on how Arrow lays it out in memory.
+//! A digest of a table's content that does not depend on its Arrow memory layout.
 
 use std::path::Path;
 use std::time::UNIX_EPOCH;
@@ -23,9 +23,10 @@ pub(super) fn of(rows: &RecordBatch, hasher: &mut Hasher) {
     }
 }
 
-/// Hashes which bytes of which state of the files the pictures are; nothing where no picture is
-/// local. The names of the files are not hashed, since they change when the source is moved; those
-/// below the source are a column. `image` is the column of pictures in Parquet files.
+/// Hashes, for every row with a local image, the position of the image in its file and the size and
+/// modification time of the file. File names are not hashed, because they change when the source is
+/// moved; names relative to the source are in a column. `image` is the column of images in Parquet
+/// files.
 pub(super) fn of_files(rows: &RecordBatch, image: Option<&str>, hasher: &mut Hasher) {
     let files = rows.column(column::FILE).as_string::<i32>();
     let integers = |position: usize| rows.column(position).as_primitive::<Int64Type>();
@@ -47,7 +48,7 @@ pub(super) fn of_files(rows: &RecordBatch, image: Option<&str>, hasher: &mut Has
     }
 }
 
-/// Returns the size and time of modification of a file.
+/// Returns the size and the modification time of a file as text.
 fn state_of(file: &Path) -> String {
     let Ok(metadata) = std::fs::metadata(file) else { return "missing".to_owned() };
     let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
@@ -58,8 +59,8 @@ fn number(value: usize, hasher: &mut Hasher) {
     hasher.update(&(value as u64).to_le_bytes());
 }
 
-/// Hashes one byte for every row: is it null? Values under nulls are left out, since they are
-/// arbitrary.
+/// Hashes the validity of every row as one byte. Values of null rows are arbitrary and are not
+/// hashed.
 fn nulls(length: usize, nulls: Option<&NullBuffer>, hasher: &mut Hasher) {
     let valid: Vec<u8> = (0..length).map(|row| u8::from(nulls.is_none_or(|nulls| nulls.is_valid(row)))).collect();
     hasher.update(&valid);
@@ -105,8 +106,7 @@ fn array(values: &dyn Array, hasher: &mut Hasher) {
                 values.columns().iter().for_each(|column| array(column.slice(row, 1).as_ref(), hasher));
             }
         }
-        // Maps, unions and other rarities: as they are printed, which tells any two apart that
-        // matter.
+        // Rare types such as maps and unions are hashed as their printed text.
         _ => match ArrayFormatter::try_new(values, &FormatOptions::default()) {
             Ok(formatter) => valid.for_each(|row| add(hasher, formatter.value(row).to_string().as_bytes())),
             Err(error) => add(hasher, error.to_string().as_bytes()),

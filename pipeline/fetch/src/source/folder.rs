@@ -1,5 +1,5 @@
-//! A folder of pictures and its sub-folders, with a text and a JSON file of the same stem beside
-//! each picture.
+//! Reads a folder of images and its sub-folders. A text and a JSON file of the same stem may be
+//! beside each image.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::{OsStr, OsString};
@@ -20,8 +20,8 @@ use super::rows::{Batch, Place, Rows};
 use super::{Columns, ReadRows, jsonl};
 use crate::{Error, Result};
 
-/// Reads the JSON files of a folder, for the types of their keys. `named` are the pictures of rows
-/// of metadata files.
+/// Reads the JSON files of a folder for the types of their keys. `named` holds the images that
+/// metadata files name.
 pub(super) fn scan(
     path: &Path,
     follow_links: bool,
@@ -43,8 +43,8 @@ pub(super) fn scan(
     Ok(scanned)
 }
 
-/// Returns whether there is a picture, or a thing of a picture's name, in a folder or its
-/// sub-folders.
+/// Returns whether a folder or its sub-folders hold an image, or anything with the name of an
+/// image.
 pub(super) fn has_pictures(path: &Path, follow_links: bool) -> Result<bool> {
     let mut walk = Walk::open(path, follow_links)?;
     while let Some(found) = walk.next()? {
@@ -55,8 +55,7 @@ pub(super) fn has_pictures(path: &Path, follow_links: bool) -> Result<bool> {
     Ok(false)
 }
 
-/// Returns the metadata files of a folder and its sub-folders, as Hugging Face `imagefolder` has
-/// them.
+/// Returns the metadata files of a folder and its sub-folders, as in Hugging Face `imagefolder`.
 pub(super) fn metadata_files(path: &Path, follow_links: bool) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     let mut walk = Walk::open(path, follow_links)?;
@@ -68,8 +67,8 @@ pub(super) fn metadata_files(path: &Path, follow_links: bool) -> Result<Vec<Path
     Ok(files)
 }
 
-/// Returns the files in the sub-folders of a folder by their names below it, sorted. `left_out`
-/// gets what is no file, and what lies deeper.
+/// Returns the files in the direct sub-folders of a folder, by their names relative to it, sorted.
+/// Adds deeper folders and everything that is not a file to `left_out`.
 pub(super) fn files_in_sub_folders(path: &Path, left_out: &mut LeftOut) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for (folder, file_type) in list(path)? {
@@ -127,41 +126,41 @@ impl ReadRows for FolderRows {
     }
 }
 
-/// Returns the content of a small file, or why it is not read.
+/// Returns the content of a small file, or the reason why it is not read.
 fn read_small(path: &Path) -> io::Result<std::result::Result<Vec<u8>, String>> {
     if fs::metadata(path)?.len() > MAX_ROW_BYTES as u64 {
         return Ok(Err(format!("is longer than {MAX_ROW_BYTES} bytes")));
     }
-    // What its owner keeps from others costs its own row, as a picture does.
+    // A file without read permission fails only its own row, as an image does.
     Ok(fs::read(path).map_err(|error| format!("cannot be read: {error}")))
 }
 
 enum Found {
     Picture(Picture),
-    /// A picture that a metadata file may speak of.
+    /// An image in a folder with a metadata file, which may name it.
     Described {
         path: PathBuf,
-        /// Below the folder, with slashes.
+        /// Relative to the folder, with slashes.
         name: String,
     },
-    /// A metadata file, which speaks of the pictures in its folder and below.
+    /// A metadata file, which names images in its folder and below.
     Metadata(PathBuf),
-    /// Something that is named as a picture but is not read.
+    /// Something with the name of an image that is not read.
     Problem(String),
 }
 
 struct Picture {
     path: PathBuf,
-    /// Below the folder, with slashes.
+    /// Relative to the folder, with slashes.
     name: String,
     beside: Vec<(&'static str, BesideFile)>,
 }
 
-/// A text or JSON file, or why it must not be read.
+/// The name of a text or JSON file, and the reason why it must not be read, if there is one.
 type BesideFile = (OsString, Option<String>);
 
 impl Picture {
-    /// Returns the content of the text and JSON files beside it.
+    /// Reads the text and JSON files beside the image.
     fn beside(&self) -> Result<Beside> {
         let mut beside = Beside::default();
         for (suffix, (file_name, problem)) in &self.beside {
@@ -180,18 +179,18 @@ impl Picture {
     }
 }
 
-/// The symbolic links that are followed.
+/// Decides which symbolic links are followed.
 pub(super) struct Links {
     all: bool,
     root: PathBuf,
-    /// Folders that links may lead into.
+    /// Folders that link targets may be in.
     allowed: Vec<PathBuf>,
 }
 
 impl Links {
-    /// Returns the links of a folder that was named. Links may lead into it, and into a folder
-    /// `blobs` beside it or beside the folder `snapshots` around it, as those of the cache of
-    /// `huggingface_hub` do.
+    /// Returns the rules for the links of a source folder. Links may lead into the folder itself,
+    /// and into a folder `blobs` beside it or beside a parent folder `snapshots`, as in the cache
+    /// of `huggingface_hub`. If `all` is set, they may lead anywhere.
     pub(super) fn of(root: &Path, all: bool) -> io::Result<Links> {
         let root = root.canonicalize()?;
         let snapshots = root.ancestors().filter(|folder| folder.file_name() == Some(OsStr::new("snapshots")));
@@ -200,7 +199,7 @@ impl Links {
         Ok(Links { all, allowed: [root.clone()].into_iter().chain(blobs).collect(), root })
     }
 
-    /// Returns what a link leads to, and where; or why it is not followed.
+    /// Returns the target of a link and its metadata, or the reason why the link is not followed.
     pub(super) fn follow(&self, path: &Path) -> std::result::Result<(PathBuf, Metadata), &'static str> {
         let nowhere = "is a symbolic link that leads nowhere";
         let target = path.canonicalize().map_err(|_| nowhere)?;
@@ -213,15 +212,15 @@ impl Links {
     }
 }
 
-/// A folder with what is left of it, sorted by name.
+/// A folder of the walk with its remaining entries, sorted by name.
 struct Level {
     path: PathBuf,
-    /// Its path after all links are followed.
+    /// Its path with all links resolved.
     target: PathBuf,
-    /// Below the folder where the walk began, with a slash at its end.
+    /// Relative to the folder where the walk began, with a slash at its end.
     name: String,
     left: std::vec::IntoIter<(OsString, Entry)>,
-    /// Whether a metadata file here or above speaks of its pictures.
+    /// Whether there is a metadata file here or in a parent folder.
     is_described: bool,
 }
 
@@ -232,7 +231,8 @@ enum Entry {
     Problem(String),
 }
 
-/// The pictures below a folder in the order of their relative paths, component by component.
+/// Walks the images of a folder in the order of their relative paths, compared component by
+/// component.
 struct Walk {
     levels: Vec<Level>,
     links: Links,
@@ -274,10 +274,11 @@ impl Walk {
         Ok(None)
     }
 
-    /// Lists a folder; what is no picture, no sub-folder and stands beside no picture is left out.
+    /// Lists a folder. Everything is left out that is not an image, a sub-folder, a metadata file,
+    /// or a text or JSON file of an image.
     fn enter(&mut self, path: PathBuf, target: PathBuf, name: String, is_described: bool) -> Result<()> {
         let mut left: Vec<(OsString, Entry)> = Vec::new();
-        // By their names in lower case.
+        // Text and JSON files by their names in lower case.
         let mut beside: BTreeMap<String, Vec<BesideFile>> = BTreeMap::new();
         let mut metadata_file: Option<OsString> = None;
         for (file_name, file_type) in list(&path)? {
@@ -312,7 +313,8 @@ impl Walk {
             for suffix in TEXT_SUFFIXES.into_iter().chain([VALUES_SUFFIX]) {
                 let names = names_beside(&picture.to_string_lossy(), suffix);
                 let Some(found) = names.iter().find_map(|name| beside.get(name)) else { continue };
-                // Of several that differ in case alone, the one that has the stem as it is written.
+                // Of several names that differ only in case, prefer the one with exactly the stem
+                // of the image.
                 let stem = Path::new(picture).file_stem();
                 let same = found.iter().find(|(name, _)| Path::new(name).file_stem() == stem);
                 let Some(file) = same.or(found.first()) else { continue };
@@ -335,8 +337,8 @@ impl Walk {
         Ok(())
     }
 
-    /// Returns where a folder is, `None` for a regular file, or why neither is there. `here` is
-    /// where the folder around it is.
+    /// Returns the resolved path of a folder, `None` for a regular file, or the reason why the
+    /// entry is neither. `here` is the resolved path of the containing folder.
     fn look_at(
         &self,
         path: &Path,
@@ -350,23 +352,24 @@ impl Walk {
             return Ok(None);
         }
         if !file_type.is_symlink() {
-            return Err("is no regular file");
+            return Err("is not a regular file");
         }
         let (target, metadata) = self.links.follow(path)?;
         if metadata.is_file() {
             return Ok(None);
         }
-        // What lies in the folder is read where it lies, and a walk must come to an end.
+        // Targets in the source folder are read at their own place, and links to a folder around
+        // would make the walk endless.
         let mut around = self.levels.iter().map(|level| level.target.as_path()).chain([here]);
         let is_around = around.any(|folder| folder.starts_with(&target));
         if !metadata.is_dir() || !self.links.all || target.starts_with(&self.links.root) || is_around {
-            return Err("is a symbolic link to something that is read elsewhere or is no regular file");
+            return Err("is a symbolic link to something that is read elsewhere or is not a regular file");
         }
         Ok(Some(target))
     }
 }
 
-/// Returns what lies in a folder, sorted by name.
+/// Returns the entries of a folder, sorted by name.
 fn list(path: &Path) -> Result<Vec<(OsString, FileType)>> {
     let entries = fs::read_dir(path).map_err(|source| Error::read(path, source))?;
     let entries = entries.map(|entry| entry.and_then(|entry| Ok((entry.file_name(), entry.file_type()?))));

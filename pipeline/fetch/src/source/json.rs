@@ -1,21 +1,21 @@
-//! JSON as programs write it, which is more than the standard has: see [`python_json`]. Beyond it,
-//! the digits of an integer that fits no number are kept.
+//! Parses JSON with the deviations from the standard that programs write: see [`python_json`]. In
+//! addition, the digits of integers that fit no number type are kept.
 
 use std::borrow::Cow;
 
 use lynxdata_records::python_json;
 use serde_json::Value;
 
-/// The fault of a text that is no JSON.
+/// The problem of a text that is not JSON.
 #[derive(Debug)]
 pub(super) struct Problem {
-    /// The place in bytes from 1, unless parts before it were read as something else.
+    /// The position in bytes, from 1; `None` if the text was rewritten before it was parsed.
     pub(super) column: Option<usize>,
     pub(super) reason: String,
 }
 
-/// Reads one value. What Python writes beyond the standard is read as [`python_json::normalise`]
-/// has it, and an integer beyond 64 bits is its text, since no number holds it.
+/// Parses one value. Deviations from the standard are read as [`python_json::normalise`] rewrites
+/// them. An integer beyond 64 bits becomes a text, because no number type holds it.
 pub(super) fn parse(text: &str) -> Result<Value, Problem> {
     let value = if let Ok(value) = serde_json::from_str(text) {
         value
@@ -36,7 +36,7 @@ fn problem(error: &serde_json::Error, is_as_written: bool) -> Problem {
     Problem { column: is_as_written.then_some(error.column()), reason }
 }
 
-/// From here on integers are read as floats, which may not be exact: 2 to the 64th.
+/// 2 to the 64th. `serde_json` reads integers from here on as floats, which may not be exact.
 const BEYOND_INTEGERS: f64 = 18_446_744_073_709_551_616.0;
 
 fn has_long_number(value: &Value) -> bool {
@@ -50,7 +50,7 @@ fn has_long_number(value: &Value) -> bool {
     }
 }
 
-/// Returns JSON with quotes around every integer beyond 64 bits.
+/// Puts quotes around every integer beyond 64 bits.
 fn with_quoted_integers(json: &[u8]) -> Vec<u8> {
     let mut quoted = Vec::with_capacity(json.len() + 16);
     let mut position = 0;
@@ -80,11 +80,11 @@ fn is_of_number(byte: u8) -> bool {
 fn is_long_integer(piece: &[u8]) -> bool {
     let digits = piece.strip_prefix(b"-").unwrap_or(piece);
     let integer = std::str::from_utf8(piece).ok().filter(|_| digits.iter().all(u8::is_ascii_digit));
-    // What has fewer digits fits 64 bits.
+    // Integers with fewer digits fit 64 bits.
     digits.len() >= 19 && integer.is_some_and(|text| text.parse::<i64>().is_err() && text.parse::<u64>().is_err())
 }
 
-/// Returns the place behind the closing quote, or the end of the text if there is none.
+/// Returns the position after the closing quote, or the end of the text if there is none.
 fn end_of_string(bytes: &[u8], start: usize) -> usize {
     let mut position = start + 1;
     while position < bytes.len() {

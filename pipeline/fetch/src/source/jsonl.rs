@@ -1,5 +1,5 @@
-//! JSON lines: one object a line, or one array of objects, or objects of several lines. A first
-//! pass finds the type that holds every value of a key; the second converts.
+//! JSON lines: one object per line, or one array of objects, or objects of several lines. The first
+//! pass finds a type for each key that holds all its values, the second converts the rows.
 
 use std::io::{self, BufRead};
 use std::path::{Path, PathBuf};
@@ -13,15 +13,15 @@ use super::types::Seen;
 use super::{Columns, ReadRows, SourceConfig, decoded, json};
 use crate::{Error, Result};
 
-/// The keys of all objects and the columns of all texts seen, in order of first appearance, with
-/// what their values were.
+/// The keys of all objects and the columns of all text files so far, in order of first appearance,
+/// with the kinds of their values.
 #[derive(Debug, Default)]
 pub(super) struct Keys {
-    keys: Map<String, Value>, // an ordered set; the values are indices into `seen`
+    keys: Map<String, Value>, // an ordered map from keys to indices into `seen`
     seen: Vec<Seen>,
 }
 
-/// The findings of the first pass over one file.
+/// The result of the first pass over one file.
 #[derive(Debug)]
 pub(super) struct Scanned {
     /// Its keys, in order of first appearance.
@@ -33,13 +33,13 @@ pub(super) struct Scanned {
 }
 
 impl Keys {
-    /// Reads a file to its end.
+    /// Reads a whole file and adds its keys.
     pub(super) fn scan(&mut self, path: &Path, config: &SourceConfig) -> Result<Scanned> {
         let mut objects = Objects::open(path).map_err(|source| Error::read(path, source))?;
         let mut own = Map::new();
         let (mut has_lists, mut has_caption_lists) = (false, false);
         while let Some((_, object)) = objects.next().map_err(|source| Error::read(path, source))? {
-            // What cannot be parsed becomes a malformed row in the second pass.
+            // Lines that cannot be parsed become malformed rows in the second pass.
             let Ok(object) = object else { continue };
             let is_list = |key: &String| object.get(key).is_some_and(Value::is_array);
             has_lists |= is_list(&config.url);
@@ -49,7 +49,7 @@ impl Keys {
         Ok(Scanned { names: own.into_iter().map(|(key, _)| key).collect(), has_lists, has_caption_lists })
     }
 
-    /// Takes the values of one object into account; `own` gets its keys.
+    /// Adds the keys and values of one object. Adds its keys to `own` too.
     pub(super) fn add(&mut self, object: &Map<String, Value>, own: &mut Map<String, Value>) {
         for (key, value) in object {
             self.seen(key).add(value);
@@ -59,7 +59,7 @@ impl Keys {
         }
     }
 
-    /// Returns what was seen of a key.
+    /// Returns the kinds of values of a key.
     pub(super) fn seen(&mut self, key: &str) -> &mut Seen {
         let next = self.seen.len();
         let index = if let Some(index) = self.keys.get(key).and_then(Value::as_u64) {
@@ -72,7 +72,7 @@ impl Keys {
         &mut self.seen[index]
     }
 
-    /// Returns the keys with their types, which are `Null` where there was no value.
+    /// Returns the keys with their types; the type is `Null` if there was no value.
     pub(super) fn fields(&self) -> Vec<Field> {
         self.keys.keys().zip(&self.seen).map(|(key, seen)| Field::new(key, seen.data_type(), true)).collect()
     }
@@ -84,12 +84,12 @@ enum Objects {
     Array(Array),
 }
 
-/// An object, or what is wrong with it.
+/// An object or its problem.
 type Object = std::result::Result<Map<String, Value>, String>;
 
 impl Objects {
-    /// Opens a file. One that begins with a bracket is one array, one whose first line is a
-    /// brace has objects of several lines, and any other one has lines.
+    /// Opens a file. If it begins with a bracket, it is one array. If its first line is a single
+    /// brace, its objects have several lines. Otherwise each line is an object.
     fn open(path: &Path) -> io::Result<Objects> {
         let mut reader = decoded::open(path)?;
         let start = reader.fill_buf()?.trim_ascii_start();
@@ -110,7 +110,7 @@ impl Objects {
         })
     }
 
-    /// Returns the next object, and the number of the line in which it begins.
+    /// Returns the next object with the number of the line in which it begins.
     fn next(&mut self) -> io::Result<Option<(u64, Object)>> {
         match self {
             Objects::Lines(lines) => {
@@ -130,24 +130,25 @@ impl Objects {
     }
 }
 
-/// An array of objects, or objects of several lines one after another, of which one is in memory at
+/// An array of objects, or a sequence of objects of several lines. Only one object is in memory at
 /// a time.
 struct Array {
     reader: decoded::Reader,
     /// From 1.
     line: u64,
-    /// Whether an element may come.
+    /// Whether an element may follow.
     is_open: bool,
-    /// Whether the elements are between brackets.
+    /// Whether the elements are enclosed in brackets.
     has_brackets: bool,
-    /// The element at hand.
+    /// The text of the current element.
     bytes: Vec<u8>,
 }
 
 impl Array {
     fn next(&mut self) -> io::Result<Option<(u64, Object)>> {
         let Some(_) = self.next_byte()? else {
-            // A row says so, since it may be the last of many.
+            // A cut-off array is a problem of its last row and not an error, because many good rows
+            // may precede it.
             let cut_off = std::mem::take(&mut self.is_open) && self.has_brackets;
             let problem =
                 || Err(format!("the array ends in line {} without a closing bracket; it may be cut off", self.line));
@@ -155,7 +156,8 @@ impl Array {
         };
         let line = self.line;
         if !self.is_open {
-            // Objects behind an array: it was a row that is none, or two files were put together.
+            // Objects after an array: the array was a malformed row, or two files were
+            // concatenated.
             (self.is_open, self.has_brackets) = (true, false);
         }
         let is_whole = self.read_element()?;
@@ -165,15 +167,15 @@ impl Array {
         let object = match std::str::from_utf8(&self.bytes) {
             Ok(text) => match json::parse(text) {
                 Ok(value) => object(value).ok_or_else(|| format!("the element in line {line} is not an object")),
-                Err(problem) => Err(format!("the element in line {line} is no JSON: {}", problem.reason)),
+                Err(problem) => Err(format!("the element in line {line} is not JSON: {}", problem.reason)),
             },
             Err(_) => Err(format!("the element in line {line} is not UTF-8")),
         };
         Ok(Some((line, object)))
     }
 
-    /// Goes to the next element, over white space, commas and the brackets of arrays, and returns
-    /// its first byte, which is not consumed.
+    /// Skips white space, commas and the brackets of the array. Returns the first byte of the next
+    /// element without consuming it.
     fn next_byte(&mut self) -> io::Result<Option<u8>> {
         loop {
             let Some(byte) = self.reader.fill_buf()?.first().copied() else { return Ok(None) };
@@ -189,10 +191,10 @@ impl Array {
         }
     }
 
-    /// Reads an element to its closing brace, or to the comma or bracket behind it, and returns
-    /// whether it is in memory as a whole. JSON has no line ends in strings: if a line after one
-    /// begins with what separates elements, a quote is not closed, and the element ends there, so
-    /// that it spoils no other.
+    /// Reads an element to its closing brace, or up to the comma or bracket after it. Returns
+    /// whether all of it is in memory. JSON strings contain no line ends. So if a line end in a
+    /// string is followed by a brace, a closing bracket or a comma, a quote was not closed. The
+    /// element then ends there, so that the following ones are not affected.
     fn read_element(&mut self) -> io::Result<bool> {
         self.bytes.clear();
         let (mut depth, mut in_string, mut is_escaped, mut is_whole) = (0_usize, false, false, true);
@@ -253,7 +255,7 @@ pub(super) struct JsonlRows {
     objects: Objects,
     columns: Columns,
     rows: Rows,
-    /// The line at hand, if it has pictures that are not among the rows yet.
+    /// The current line, if some of its images are not in `rows` yet.
     pending: Option<Pending>,
 }
 
@@ -294,8 +296,8 @@ impl ReadRows for JsonlRows {
     }
 }
 
-/// Adds the row of one picture of a line, and returns how many the line has; or names the key whose
-/// value does not have the type that the first pass found.
+/// Appends the row of one image of a line. Returns the number of images of the line. If a value
+/// does not have the type that the first pass found, returns its key as the error.
 fn push_picture(
     rows: &mut Rows,
     columns: &Columns,
@@ -306,7 +308,7 @@ fn push_picture(
     let caption = columns.caption.as_ref().and_then(|column| line.object.get(&column.name));
     let text = |value: Option<&Value>| value.and_then(as_text).filter(|text| !text.trim().is_empty());
     if !columns.has_lists {
-        // Of several captions of one picture, the first that is one.
+        // Of several captions of one image, the first that is not blank.
         let caption = match caption {
             Some(Value::Array(captions)) => captions.iter().find_map(|caption| text(Some(caption))),
             caption => text(caption),
@@ -331,8 +333,8 @@ fn push_picture(
     Ok(pictures)
 }
 
-/// Returns the elements of a list; a value that is none counts as a list of one, and null as an
-/// empty one.
+/// Returns the elements of a list. Any other value counts as a list of one element, and null as an
+/// empty list.
 fn elements(value: Option<&Value>) -> &[Value] {
     match value {
         None | Some(Value::Null) => &[],
@@ -341,8 +343,8 @@ fn elements(value: Option<&Value>) -> &[Value] {
     }
 }
 
-/// Appends one value to every extra column, or names the key whose value does not have the type
-/// that the first pass found.
+/// Appends one value to every extra column. If a value does not have the type that the first pass
+/// found, returns its key as the error.
 pub(super) fn push_extras(
     rows: &mut Rows,
     columns: &Columns,
@@ -367,7 +369,7 @@ pub(super) fn push_extras(
     Ok(())
 }
 
-/// Texts as they are, anything else as JSON.
+/// Returns a text unchanged, `None` for null, and any other value as JSON.
 pub(super) fn as_text(value: &Value) -> Option<String> {
     match value {
         Value::Null => None,
@@ -376,7 +378,7 @@ pub(super) fn as_text(value: &Value) -> Option<String> {
     }
 }
 
-/// Returns the error of a file whose second pass does not find what the first one did.
+/// Returns the error for a file that has changed between the two passes.
 pub(super) fn changed(path: &Path, format: &'static str, place: &str, key: &str) -> Error {
     let reason = format!(
         "the value of {key:?} in {place} has another type than a moment ago; the file was changed while it was read"

@@ -1,9 +1,9 @@
-//! What of a source is not read, so that nothing is passed over in silence.
+//! Reports what is not read of a source, so that nothing is skipped silently.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// The reason why something is not read. They are told in this order.
+/// The kind of something that is not read. Reports list the kinds in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     CompressedArchive,
@@ -31,44 +31,44 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// Returns what it is, in the plural, and what to do about it.
+    /// Returns a description in the plural and a hint at what to do, which may be empty.
     fn texts(self) -> (&'static str, &'static str) {
         match self {
             Kind::CompressedArchive => ("compressed archives", "decompress them first; .tar files are read"),
             Kind::PictureBesideList => (
-                "pictures and their captions",
-                "lists and archives go first; `format` (--input-format folder) asks for the pictures",
+                "images and their captions",
+                "lists and archives are preferred; set `format` (--input-format folder) to read the images",
             ),
             Kind::ArchiveBesideList => {
-                ("archives", "lists go first; `format` (--input-format webdataset) asks for the archives")
+                ("archives", "lists are preferred; set `format` (--input-format webdataset) to read the archives")
             }
             Kind::TextBesideLists => (
                 "text files",
-                "beside pictures, archives and lists with columns, they are lists only if they begin with a URL and no `caption` is asked for; `path` can name each",
+                "beside images, archives and lists with columns, a text file is read as a list only if it begins with a URL and `caption` is not set; or name each file in `path`",
             ),
-            Kind::OtherFormat => ("files of another format than `format` asks for", ""),
-            Kind::OtherPicture => ("pictures of formats that are not decoded", ""),
-            Kind::NotInMetadata => ("pictures that the metadata file of their folder does not name", ""),
-            Kind::BesideMetadata => ("text and JSON files in folders with a metadata file, which goes first", ""),
+            Kind::OtherFormat => ("files of another format than `format`", ""),
+            Kind::OtherPicture => ("images of formats that cannot be decoded", ""),
+            Kind::NotInMetadata => ("images that the metadata file of their folder does not name", ""),
+            Kind::BesideMetadata => ("text and JSON files in folders with a metadata file, which is preferred", ""),
             Kind::OtherMetadata => ("metadata files without a column `file_name`", ""),
             Kind::MoreMetadata => ("further metadata files of one folder", ""),
             Kind::Companion => (
-                "pictures beside the picture of their sample",
-                "`image` in [source] (--set source.image=SUFFIX) says which member is the picture",
+                "further images of samples",
+                "`image` in [source] (--set source.image=SUFFIX) selects the member with the image",
             ),
             Kind::Link => (
                 "symbolic links that are not followed",
-                "`follow_links` in [source] (--set source.follow_links=true) follows those out of the folder",
+                "`follow_links` in [source] (--set source.follow_links=true) follows links out of the folder",
             ),
-            Kind::TextWithoutPicture => ("text and JSON files that belong to no picture", ""),
-            Kind::SampleWithoutPicture => ("samples without a picture", ""),
+            Kind::TextWithoutPicture => ("text and JSON files that belong to no image", ""),
+            Kind::SampleWithoutPicture => ("samples without an image", ""),
             Kind::OtherMember => ("other members of archives", ""),
             Kind::OtherColumn => (
-                "further columns of pictures",
-                "`image` in [source] (--set source.image=COLUMN) says which one is read",
+                "further columns of images",
+                "`image` in [source] (--set source.image=COLUMN) selects the column to read",
             ),
-            Kind::ListColumn => ("columns of lists of pictures", "files with one picture a row are read"),
-            Kind::SubFolder => ("sub-folders", "`path` can name them"),
+            Kind::ListColumn => ("columns of lists of images", "only columns with one image per row are read"),
+            Kind::SubFolder => ("sub-folders", "name them in `path` to read them"),
             Kind::RunFolder => ("run folders of lynxdata", ""),
             Kind::Document => ("documents", ""),
             Kind::Hidden => ("hidden files and folders, and those of file managers", ""),
@@ -77,8 +77,8 @@ impl Kind {
     }
 }
 
-/// Counts of things that are not read, by reason, with one example each. Shown as a text, it names
-/// them all.
+/// Counts of things that are not read, by kind, with one example each. Its `Display` text lists all
+/// of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct LeftOut {
     kinds: BTreeMap<Kind, (u64, String)>,
@@ -89,14 +89,14 @@ impl LeftOut {
         self.kinds.entry(kind).or_insert_with(|| (0, example.to_owned())).0 += 1;
     }
 
-    /// Adds what another part of the source leaves out.
+    /// Adds the counts of another part of the source.
     pub(super) fn append(&mut self, other: LeftOut) {
         for (kind, (count, example)) in other.kinds {
             self.kinds.entry(kind).or_insert_with(|| (0, example)).0 += count;
         }
     }
 
-    /// Takes back what is read after all.
+    /// Removes a kind, because it is read after all.
     pub(super) fn forget(&mut self, kind: Kind) {
         self.kinds.remove(&kind);
     }

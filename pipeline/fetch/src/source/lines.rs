@@ -1,23 +1,23 @@
-//! Text files line by line with bounded memory.
+//! Reads text files line by line with bounded memory.
 
 use std::io::{self, BufRead, Read};
 use std::path::Path;
 
 use super::decoded;
 
-/// Longest line, and longest CSV row, that is read: no row of URLs and captions comes near, and a
-/// file without line ends must not fill the memory.
+/// Maximum length of a line or CSV row. Rows of URLs and captions are much shorter, and a file
+/// without line ends must not fill the memory.
 pub(super) const MAX_ROW_BYTES: usize = 16 << 20;
 
-/// The ends of the lines of a file.
+/// The kind of line ends in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ends {
-    /// The first line decides.
+    /// Not known until the first line is read.
     Unknown,
-    /// Line feeds, perhaps with a carriage return before them. A lone carriage return is part of a
-    /// line.
+    /// Line feeds, with or without a carriage return before them. A lone carriage return is part of
+    /// a line.
     LineFeeds,
-    /// Carriage returns, as on old Macs; line feeds as well.
+    /// Carriage returns, as on old Macs. Line feeds end lines as well.
     CarriageReturns,
 }
 
@@ -33,7 +33,7 @@ pub(super) struct Lines {
 pub(super) struct Line<'a> {
     /// From 1.
     pub(super) number: u64,
-    /// Without its end and surrounding white space other than tabs; or what is wrong with it.
+    /// The line without its end and surrounding white space other than tabs, or its problem.
     pub(super) text: Result<&'a str, String>,
 }
 
@@ -46,8 +46,7 @@ impl Lines {
         Lines { reader, ends: Ends::Unknown, number: 0, bytes: Vec::new() }
     }
 
-    /// Returns the next line; `None` at the end of the file. Blank lines are passed over: they are
-    /// no rows.
+    /// Returns the next line that is not blank; `None` at the end of the file.
     pub(super) fn next(&mut self) -> io::Result<Option<Line<'_>>> {
         let mut bytes = std::mem::take(&mut self.bytes);
         let length = loop {
@@ -72,9 +71,9 @@ impl Lines {
         Ok(Some(Line { number, text }))
     }
 
-    /// Appends the next line with its end, and returns how many bytes it has, which are none at the
-    /// end of the file. Of a line longer than [`MAX_ROW_BYTES`] only the beginning is appended;
-    /// `None` then.
+    /// Appends the next line with its line end to `bytes`. Returns its length in bytes, which is 0
+    /// at the end of the file. Returns `None` for a line longer than [`MAX_ROW_BYTES`], of which
+    /// only the beginning is appended.
     pub(super) fn read(&mut self, bytes: &mut Vec<u8>) -> io::Result<Option<usize>> {
         let start = bytes.len();
         if self.ends == Ends::LineFeeds {
@@ -93,8 +92,8 @@ impl Lines {
         Ok(Some(bytes.len() - start))
     }
 
-    /// Reads a line that ends with a line feed, a carriage return or both, and returns whether all
-    /// of it has been appended.
+    /// Reads a line that ends with a line feed, a carriage return or both. Returns whether all of
+    /// it was appended.
     fn read_to_either_end(&mut self, bytes: &mut Vec<u8>) -> io::Result<bool> {
         let mut room = MAX_ROW_BYTES + 1;
         let mut append = |part: &[u8]| {
@@ -130,7 +129,7 @@ impl Lines {
     }
 }
 
-/// Returns a line without its end.
+/// Returns a line without its line end.
 pub(super) fn without_end(line: &[u8]) -> &[u8] {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     line.strip_suffix(b"\r").unwrap_or(line)

@@ -1,4 +1,5 @@
-//! Columns of lists: a row with several pictures becomes as many rows, a bounded number at a time.
+//! Expands columns of lists: a row with several images becomes several rows, a limited number at a
+//! time.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use arrow::error::ArrowError;
 
 use super::rows::ROWS_PER_BATCH;
 
-/// Returns the type of the items, if this is a list of whatever length.
+/// Returns the type of the items of a list type; `None` for other types.
 pub(super) fn item_type(data_type: &DataType) -> Option<&DataType> {
     match data_type {
         DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => Some(item.data_type()),
@@ -18,7 +19,7 @@ pub(super) fn item_type(data_type: &DataType) -> Option<&DataType> {
     }
 }
 
-/// A column of texts, or of bytes that should be texts.
+/// A column of texts, or of bytes that should be UTF-8 texts.
 struct Texts {
     raw: ArrayRef,
     texts: StringArray,
@@ -30,12 +31,12 @@ impl Texts {
         Ok(Texts { raw, texts })
     }
 
-    /// Returns the text, `None` where it is absent or blank.
+    /// Returns the text; `None` if it is null or blank.
     fn get(&self, position: usize) -> Result<Option<&str>, NotUtf8> {
         if self.texts.is_valid(position) {
             return Ok(Some(self.texts.value(position)).filter(|text| !text.trim().is_empty()));
         }
-        // Casting bytes to text makes null of what is not UTF-8.
+        // Casting bytes to text turns bytes that are not UTF-8 into null.
         if self.raw.is_valid(position) { Err(NotUtf8) } else { Ok(None) }
     }
 }
@@ -49,7 +50,7 @@ struct TextLists {
 }
 
 impl TextLists {
-    /// Reads a column; `data_type` is one of the lists of [`item_type`].
+    /// Reads a column; `data_type` is a list type as in [`item_type`].
     fn new(column: &ArrayRef, data_type: &DataType) -> Result<TextLists, ArrowError> {
         let item = item_type(data_type).unwrap_or(&DataType::Utf8).clone();
         let list_type = DataType::LargeList(Arc::new(Field::new_list_field(item, true)));
@@ -58,7 +59,7 @@ impl TextLists {
         Ok(TextLists { lists, items })
     }
 
-    /// Returns where the items of a row are; a list that is null has none.
+    /// Returns the range of the items of a row; it is empty for a null list.
     fn range(&self, row: usize) -> Range<usize> {
         if self.lists.is_null(row) {
             return 0..0;
@@ -68,7 +69,7 @@ impl TextLists {
     }
 }
 
-/// Returns for every list of texts the first that is not blank; what is not UTF-8 is passed over.
+/// Returns the first text of every list that is not blank. Texts that are not UTF-8 are skipped.
 pub(super) fn first_texts(column: &ArrayRef, data_type: &DataType) -> Result<StringArray, ArrowError> {
     let lists = TextLists::new(column, data_type)?;
     let first = |row| lists.range(row).find_map(|position| lists.items.get(position).ok().flatten());
@@ -86,15 +87,15 @@ pub(super) struct Expansion {
     urls: TextLists,
     captions: Captions,
     extras: Vec<ArrayRef>,
-    /// The next picture: its row, and its position in the row.
+    /// The next image: its row and its position in the row.
     row: usize,
     picture: usize,
 }
 
-/// A column and the type that it is carried with.
+/// A column and the type that it has in the pool.
 pub(super) type Typed<'a> = (&'a ArrayRef, &'a DataType);
 
-/// Rows of one picture each.
+/// Rows with one image each.
 #[derive(Default)]
 pub(super) struct Expanded {
     pub(super) urls: Vec<Option<String>>,
@@ -116,7 +117,7 @@ impl Expansion {
         Ok(Expansion { urls: TextLists::new(url.0, url.1)?, captions, extras, row: 0, picture: 0 })
     }
 
-    /// Returns at most [`ROWS_PER_BATCH`] rows more; `None` when all are out.
+    /// Returns at most [`ROWS_PER_BATCH`] further rows; `None` at the end.
     pub(super) fn next_rows(&mut self) -> Result<Option<Expanded>, ArrowError> {
         let mut expanded = Expanded::default();
         let mut rows = Vec::new();
@@ -140,7 +141,7 @@ impl Expansion {
         Ok((!rows.is_empty()).then_some(expanded))
     }
 
-    /// Returns URL and caption of the next picture, or what is wrong with them.
+    /// Returns URL and caption of the next image, or their problem.
     fn texts(&self) -> Result<(Option<&str>, Option<&str>), String> {
         let urls = self.urls.range(self.row);
         let url = match urls.clone().nth(self.picture) {

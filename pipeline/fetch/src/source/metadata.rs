@@ -1,5 +1,4 @@
-//! Metadata files, as Hugging Face `imagefolder` has them: lists that name the pictures in their
-//! folder.
+//! Metadata files as in Hugging Face `imagefolder`: lists that name the images in their folder.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -21,7 +20,7 @@ use crate::{Error, Result};
 /// `METADATA_FILENAMES` of `datasets` 5.2.
 const NAMES: [&str; 3] = ["metadata.csv", "metadata.jsonl", "metadata.parquet"];
 
-/// The column with the names of pictures, and the ending of its other names.
+/// The column with the names of images; other names of it end like this.
 const FILE_NAME: &str = "file_name";
 
 /// Returns whether this is the name of a metadata file.
@@ -29,18 +28,19 @@ pub(super) fn is_name(file_name: &OsStr) -> bool {
     NAMES.iter().any(|name| file_name == *name)
 }
 
-/// Returns whether a file has a column that names pictures; one that cannot be read has none.
+/// Returns whether a file has a column that names images; `false` if it cannot be read.
 pub(super) fn has_file_names(path: &Path) -> bool {
     let names = column_names(path, &SourceConfig::new(path, default_url()));
     picture_column(&texts(&names), None).is_some()
 }
 
-/// Returns whether a list that was named itself, and not found in a folder, names pictures beside
-/// it: it has no URLs, but a column of file names, or the one that the recipe asks for.
+/// Returns whether a list that the recipe names directly (not found in a folder) names images
+/// beside it: it has no URLs, but has a column of file names or the one that the recipe sets as
+/// `image`.
 pub(super) fn is_list_of_files(path: &Path, format: SourceFormat, config: &SourceConfig) -> bool {
     let names = match format {
         SourceFormat::Csv | SourceFormat::Tsv if config.header => column_names(path, config),
-        // In Parquet, cells may hold the pictures themselves, and `image` may name their column.
+        // In Parquet, cells may hold the images themselves, and `image` may name their column.
         SourceFormat::Parquet => {
             let wanted = config.image.as_deref();
             let holds_pictures = parquet::picture_columns(path, wanted).is_ok_and(|found| found.chosen.is_some());
@@ -83,8 +83,8 @@ fn first_keys(path: &Path) -> Option<Vec<String>> {
     Some(value.as_object()?.keys().cloned().collect())
 }
 
-/// Returns the column that names pictures: the one that the recipe asks for, with or without its
-/// ending, else `file_name`, else the first with that ending.
+/// Returns the column that names images: the one that the recipe asks for, with or without the
+/// ending `_file_name`; if it asks for none, `file_name`, otherwise the first with this ending.
 pub(super) fn picture_column<'a>(names: &[&'a str], wanted: Option<&str>) -> Option<&'a str> {
     let find = |is_wanted: &dyn Fn(&str) -> bool| names.iter().copied().find(|name| is_wanted(name));
     let is_file_name = |name: &str| name.ends_with("_file_name");
@@ -94,7 +94,7 @@ pub(super) fn picture_column<'a>(names: &[&'a str], wanted: Option<&str>) -> Opt
     }
 }
 
-/// Returns the columns that name further pictures of a row.
+/// Returns the columns that name further images of a row.
 pub(super) fn other_columns<'a>(names: &[&'a str], chosen: &str) -> Vec<&'a str> {
     let is_other = |name: &&str| {
         *name != chosen && (name.ends_with("_file_name") || name.ends_with("_file_names") || *name == "file_names")
@@ -102,19 +102,19 @@ pub(super) fn other_columns<'a>(names: &[&'a str], chosen: &str) -> Vec<&'a str>
     names.iter().copied().filter(is_other).collect()
 }
 
-/// The rows of a metadata file, with the places of the pictures that they name.
+/// The rows of a metadata file, with the places of the images that they name.
 pub(super) struct MetadataRows {
     inner: Box<dyn ReadRows>,
     path: PathBuf,
-    /// The folder of the file, below the source, with a slash at its end if it is not the source.
+    /// The folder of the file, relative to the source, with a slash at its end unless it is empty.
     name: String,
     links: Links,
-    /// Position of the names among the extra columns.
+    /// Position of the column of names among the extra columns.
     position: usize,
 }
 
 impl MetadataRows {
-    /// Opens a file; `name` is that of the file below the source, `root` the source.
+    /// Wraps the rows of a file. `name` is the name of the file relative to the source.
     pub(super) fn new(
         inner: Box<dyn ReadRows>,
         path: &Path,
@@ -126,10 +126,10 @@ impl MetadataRows {
         MetadataRows { inner, path: path.to_owned(), name, links, position }
     }
 
-    /// Returns where a picture lies, with its length and its name below the source, or why it is
-    /// not read.
+    /// Returns the path of an image, its length in bytes and its name relative to the source, or
+    /// the reason why it is not read.
     fn place(&self, file_name: &str) -> std::result::Result<(String, u64, String), String> {
-        let with_slashes = file_name.replace('\\', "/"); // as `datasets` reads what was written on Windows
+        let with_slashes = file_name.replace('\\', "/"); // as in `datasets`, for names that were written on Windows
         let relative = Path::new(&with_slashes);
         let is_inside = relative.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
         if !is_inside || file_name.contains("://") {
@@ -137,13 +137,13 @@ impl MetadataRows {
         }
         let path = self.path.with_file_name("").join(relative);
         if !path.exists() && !path.is_symlink() {
-            return Err(format!("names {file_name:?}, which is not there"));
+            return Err(format!("names {file_name:?}, which does not exist"));
         }
         let (_, metadata) = self.links.follow(&path).map_err(|why| format!("names {file_name:?}, which {why}"))?;
         if !metadata.is_file() {
-            return Err(format!("names {file_name:?}, which is no regular file"));
+            return Err(format!("names {file_name:?}, which is not a regular file"));
         }
-        // Component by component, so that `./a.jpg` is the file that a walk of the folder finds.
+        // Normalised, so that `./a.jpg` equals the path that a walk of the folder finds.
         let path: PathBuf = path.components().collect();
         let path = path.to_str().ok_or_else(|| "has a path that is not UTF-8".to_owned())?;
         let relative: Vec<_> = relative.iter().map(|part| part.to_string_lossy()).filter(|part| part != ".").collect();
@@ -195,7 +195,7 @@ impl ReadRows for MetadataRows {
     }
 }
 
-/// Returns the pictures that the rows of a metadata file name.
+/// Adds the images that the rows of a metadata file name to `named`.
 pub(super) fn named(mut rows: Box<dyn ReadRows>, named: &mut HashSet<PathBuf>) -> Result<()> {
     while let Some(batch) = rows.next_batch()? {
         named.extend(batch.rows.column(column::FILE).as_string::<i32>().iter().flatten().map(PathBuf::from));

@@ -1,8 +1,8 @@
-//! Files of URLs and captions, or of pictures, read as one long table in parts of a fixed number of
-//! rows, never whole in memory.
+//! Reads files of URLs and captions, or of images, as one long table. It is read in parts of a
+//! fixed number of rows and is never in memory as a whole.
 //!
-//! One reader for each format stands behind [`ReadRows`]. To add a format: a file with its reader,
-//! a variant of [`SourceFormat`], its suffixes in `files` and its lines in `describe` and
+//! Every format has a reader that implements [`ReadRows`]. To add a format, add a module with its
+//! reader, a variant of [`SourceFormat`], its suffixes in `files`, and its cases in `describe` and
 //! `source_file`.
 
 mod csv;
@@ -51,62 +51,64 @@ use self::source_file::{Column, Columns, Extra};
 use crate::objects::Cache;
 use crate::{Error, Result};
 
-/// The list of URLs, or the pictures themselves.
+/// The list of URLs, or the images themselves.
 ///
-/// The other columns are carried to the pool. Those of Parquet keep their types, but for keys of
-/// maps, which become text. A column of JSONL, CSV or TSV has the narrowest type that holds all its
-/// values: whole numbers of 64 bits, floats, truth values (JSONL alone), else text. In CSV and TSV,
-/// a field is a number if it is written as programs write one; leading zeros, a plus sign, or more
-/// digits than 64 bits hold make a text of it and so of its column, and the columns of URLs,
-/// captions and digests (`md5`, `sha256`, `sha512`) are always texts. In a column of numbers, an
-/// empty field is a missing value, and so are infinity and the words that pandas takes for a
-/// missing value, such as `NaN`, `N/A` and `null`; JSONL has `NaN` and `Infinity` as Python writes
-/// them, which are missing too. Where files differ in the type of a column, it has the narrowest
-/// type that holds both. If rows that are added to a list change the type of a column, all parts
-/// are made again, since a column has one type in all parts.
+/// All other columns are carried to the pool. Columns of Parquet keep their types, except that keys
+/// of maps become text. A column of JSONL, CSV or TSV gets the narrowest type that holds all its
+/// values: 64-bit integers, floats, Booleans (only in JSONL), otherwise text. In CSV and TSV, a
+/// field is a number if it is written as programs write numbers. A field with leading zeros, a plus
+/// sign, or more digits than 64 bits hold is a text, and then its whole column is text. Columns of
+/// URLs, captions and digests (`md5`, `sha256`, `sha512`) are always text. In a column of numbers,
+/// an empty field is a missing value, and so are infinity and the words that pandas reads as
+/// missing, such as `NaN`, `N/A` and `null`. In JSONL, `NaN` and `Infinity`, which Python writes,
+/// are missing values too. If files differ in the type of a column, it gets the narrowest type that
+/// holds both. If rows that are added to a list change the type of a column, all parts are made
+/// again, because a column has the same type in all parts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SourceConfig {
-    /// A file, a folder (its files, sorted by name; sub-folders only if nothing else is there), or
-    /// a list of these; relative to the recipe. Their rows follow one another; of a list, the
-    /// column `source_path` says which entry a row is from. A pipe such as `/dev/stdin` is read
-    /// once, into a temporary file. URLs of object stores work as well: `s3://`, `gs://`, `az://`
-    /// and `https://`, with the credentials of the environment (`AWS_*`, `GOOGLE_*`, `AZURE_*`).
+    /// A file, a folder (its files, sorted by name; sub-folders only if it holds nothing else to
+    /// read), or a list of these; relative to the recipe. The rows of all files are concatenated.
+    /// With a list, the column `source_path` holds the entry that a row is from. A pipe such as
+    /// `/dev/stdin` is read once, into a temporary file. URLs of object stores work as well:
+    /// `s3://`, `gs://`, `az://` and `https://`, with credentials from environment variables
+    /// (`AWS_*`, `GOOGLE_*`, `AZURE_*`).
     pub path: OneOrMany<PathBuf>,
-    /// Format of the files; `auto` tells it from each name. `folder` and `webdataset` import
-    /// pictures that are already there, through the same checks.
+    /// Format of the files; `auto` recognises it by each file name. `folder` and `webdataset`
+    /// import existing images, with the same checks.
     #[serde(default)]
     pub format: SourceFormat,
-    /// Column with the URL: a name, or a number from 0 in text form for CSV and TSV. TXT files have
-    /// only this one; of pictures that are already there, it is a key of the JSON beside them,
-    /// which may be missing. In Parquet and JSONL it may hold lists of URLs: each makes a pair of
-    /// its own, and the columns `source_row` and `image_index` say which pairs were one row.
+    /// Column with the URL: a name, or for CSV and TSV a number from 0 as text. TXT files have only
+    /// this column. For existing images it is a key of the JSON beside them, which may be missing.
+    /// In Parquet and JSONL it may hold lists of URLs: each URL becomes a pair, and the columns
+    /// `source_row` and `image_index` say which pairs come from one row.
     #[serde(default = "default_url")]
     pub url: String,
-    /// Column with the caption; without it, pairs have none. Of a list of captions for a single
-    /// URL, the first that is not blank is the caption, and the list is carried as a column of its
-    /// own. For pictures that are already there it is a key of the JSON beside them; where that is
-    /// missing, and for all if no key is named, the caption is the text file (`.txt`, else
-    /// `.caption`) beside the picture, else the key `caption`. Where the URL is a list, it may be a
-    /// list of the same length; a single caption is that of all.
+    /// Column with the caption; if it is not set, pairs have no captions. If a single URL has a
+    /// list of captions, the first one that is not blank is used, and the list is carried to the
+    /// pool as another column. If the URL is a list, the caption may be a list of the same length;
+    /// a single caption applies to all URLs. For existing images, this is a key of the JSON beside
+    /// them; if an image lacks the key, its caption is the text file beside it (`.txt`, otherwise
+    /// `.caption`). If no key is set, the caption is the text file, otherwise the key `caption`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caption: Option<String>,
-    /// Whether CSV and TSV files begin with a row of names. Without one the columns are called
-    /// `column_0`, `column_1`, ….
+    /// Whether CSV and TSV files begin with a row of column names. Without it the columns are
+    /// called `column_0`, `column_1`, ….
     #[serde(default = "default_header")]
     pub header: bool,
-    /// The picture to read where a row or a sample may have several. In Parquet, the column with
-    /// the pictures; without it, `image`, else the first column that holds pictures; with an empty
-    /// name all pictures are fetched by their URLs. In an archive, what follows the key of the
-    /// member, such as `jpg` or `seg.png`; without it, the members of which a suffix of pictures is
-    /// all that follows the key, and those with a text of their own. In a metadata file, or in a
-    /// list that is named itself and has no URLs, the column with the names of picture files below
-    /// its folder; without it, `file_name`, else the first that ends with `_file_name`.
+    /// Which image to read if a row or a sample may have several. In Parquet, the column with the
+    /// images; the default is `image`, otherwise the first column that holds images; with an empty
+    /// name, all images are downloaded by their URLs. In an archive, the extension of the member,
+    /// which is everything after its key, such as `jpg` or `seg.png`; the default is all members
+    /// whose extension is just an image suffix, and those with their own text. In a metadata file,
+    /// or in a list without URLs that `path` names directly, the column with the names of image
+    /// files relative to its folder; the default is `file_name`, otherwise the first column whose
+    /// name ends with `_file_name`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
-    /// Whether symbolic links in a folder of pictures are followed wherever they lead. Without it,
-    /// they are followed to files in that folder and in a folder `blobs` beside it, as in the cache
-    /// of `huggingface_hub`.
+    /// Whether symbolic links in a folder of images are followed wherever they lead. By default,
+    /// they are only followed to files in this folder and in a folder `blobs` beside it, as in the
+    /// cache of `huggingface_hub`.
     #[serde(default)]
     pub follow_links: bool,
 }
@@ -120,7 +122,8 @@ fn default_header() -> bool {
 }
 
 impl SourceConfig {
-    /// Returns one file or folder with the given URL column, and nothing else set.
+    /// Returns the settings for one file or folder with the given URL column, with defaults for
+    /// everything else.
     pub fn new(path: impl Into<PathBuf>, url: impl Into<String>) -> Self {
         SourceConfig {
             path: OneOrMany::One(path.into()),
@@ -138,9 +141,9 @@ impl SourceConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum OneOrMany<T> {
-    /// Just one.
+    /// A single value.
     One(T),
-    /// Several, in order.
+    /// Several values, in order.
     Many(Vec<T>),
 }
 
@@ -158,36 +161,36 @@ impl<T> OneOrMany<T> {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SourceFormat {
-    /// The format by the name: `.parquet`, `.tar`, `.csv`, `.tsv`, `.jsonl` or `.ndjson`, `.txt`,
-    /// and all but the first two also with `.gz` or `.zst` behind. A single file may also be
-    /// `.json`, which is read as `jsonl`. gzip and Zstandard are told by the content, whatever the
-    /// name is; text may be UTF-8 or UTF-16. A folder without such files is one of pictures; of one
-    /// with lists and archives, the lists are read. Text files beside pictures are captions, beside
-    /// other lists they are none. What is not read is told.
+    /// The format by the file name: `.parquet`, `.tar`, `.csv`, `.tsv`, `.jsonl` or `.ndjson`,
+    /// `.txt`, and all but the first two also followed by `.gz` or `.zst`. A single file may also
+    /// be `.json`, which is read as `jsonl`. gzip and Zstandard are recognised by the content,
+    /// whatever the name is. Text may be UTF-8 or UTF-16. A folder without such files is a folder
+    /// of images. In a folder with lists and archives, the lists are read. Text files beside images
+    /// are captions; beside other lists they are not read as lists. A message reports what is not
+    /// read.
     #[default]
     Auto,
-    /// Apache Parquet, with URLs or with a column of pictures, such as the `Image` columns of
-    /// Hugging Face `datasets`.
+    /// Apache Parquet, with URLs or with a column of images, such as the `Image` columns of Hugging
+    /// Face `datasets`.
     Parquet,
-    /// Comma-separated values as RFC 4180 has them. Semicolons, tabs or vertical bars are taken
-    /// instead where the columns are found with them and not with commas, and any separator that a
-    /// first line such as `sep=;` says. A quote may have a backslash before it, as Spark writes it.
+    /// Comma-separated values (RFC 4180). Semicolons, tabs or vertical bars are used instead if the
+    /// columns are found with them and not with commas, and so is any separator that a first line
+    /// such as `sep=;` names. Quotes may be escaped with a backslash, as Spark writes them.
     Csv,
-    /// Tab-separated values. Quotation marks count as quotes only where a row comes out right by
-    /// that; a quoted field may then go on with the next lines.
+    /// Tab-separated values. Quotation marks count as quotes only if the row then has the right
+    /// number of fields; a quoted field may then continue in the next lines.
     Tsv,
-    /// One JSON object a line, or one array of objects.
+    /// One JSON object per line, or one array of objects.
     #[serde(alias = "json")]
     Jsonl,
-    /// One URL a line.
+    /// One URL per line.
     Txt,
-    /// The pictures of a folder and its sub-folders, with captions from text files and extra
-    /// columns from JSON files of the same stem, or both from a file `metadata.csv`,
-    /// `metadata.jsonl` or `metadata.parquet` with a column `file_name`, as Hugging Face
-    /// `imagefolder` has them.
+    /// The images of a folder and its sub-folders, with captions from text files and extra columns
+    /// from JSON files of the same stem, or both from a file `metadata.csv`, `metadata.jsonl` or
+    /// `metadata.parquet` with a column `file_name`, as in Hugging Face `imagefolder`.
     Folder,
-    /// Uncompressed tar archives of pictures, with captions and extra columns from the text and
-    /// JSON members of the same key.
+    /// Uncompressed tar archives of images, with captions and extra columns from the text and JSON
+    /// members of the same key.
     #[serde(rename = "webdataset")]
     WebDataset,
 }
@@ -202,7 +205,7 @@ pub struct Source {
 
 /// A reader of one file.
 trait ReadRows: Send {
-    /// Returns some rows more; `None` at the end of the file.
+    /// Returns some further rows; `None` at the end of the file.
     fn next_batch(&mut self) -> Result<Option<Batch>>;
 }
 
@@ -211,8 +214,8 @@ impl Source {
     /// columns) and matches their columns.
     ///
     /// # Errors
-    /// Files or folders that are missing or unreadable, formats that cannot be told, columns that
-    /// are missing, columns that have two types.
+    /// If files or folders are missing or unreadable, a format cannot be recognised, or columns are
+    /// missing or have incompatible types.
     pub fn open(config: &SourceConfig, base_folder: &Path) -> Result<Source> {
         Source::find(config, base_folder, None)
     }
@@ -220,11 +223,12 @@ impl Source {
     /// Opens a source as [`Source::open`] does, for paths that may also be URLs of object stores:
     /// `s3://bucket/list.parquet`, `gs://bucket/folder/`, `az://container/shards`,
     /// `https://host/list.csv.gz`. Each object is copied to the cache before it is read, and copied
-    /// anew only if it is changed. One name may stand for an object or, as a folder, for all source
-    /// files right below it. Blocks until all copies are there.
+    /// again only if it has changed. A URL may be that of an object or, as a folder, of all source
+    /// files directly below it. Blocks until all copies exist.
     ///
     /// # Errors
-    /// Those of [`Source::open`], and [`Error::Object`] for what the store refuses or lacks.
+    /// Those of [`Source::open`], and [`Error::Object`] if the store refuses or an object is
+    /// missing.
     pub fn open_cached(config: &SourceConfig, base_folder: &Path, cache: &Cache) -> Result<Source> {
         Source::find(config, base_folder, Some(cache))
     }
@@ -235,7 +239,8 @@ impl Source {
             found.iter().filter_map(|file| Some((file.path.clone(), file.url.as_ref()?.into()))).collect();
         let with_urls = |error| copies.iter().fold(error, |error: Error, (copy, url)| error.with_path(copy, url));
         let plan = plan::make(found, config, &mut left_out).map_err(with_urls);
-        // A file that lacks a column may not be the one that was meant.
+        // A file without the column may not be the file that the user meant, so the message adds
+        // what is not read.
         let plan = plan.map_err(|error| match error {
             Error::MissingColumn { path, key, column, hint, available } if !left_out.is_empty() => {
                 let available = format!("{available}; not all of the source is read: {left_out}");
@@ -246,37 +251,38 @@ impl Source {
         Ok(Source { plan: Arc::new(plan?), left_out, image: config.image.clone() })
     }
 
-    /// Returns what lies in the folders and archives of the source and is not read: how much of
-    /// each kind, with an example, and what to do about it. `None` if everything is read.
+    /// Returns a message about everything in the folders and archives of the source that is not
+    /// read: the number of each kind, an example, and a hint at what to do. `None` if everything is
+    /// read.
     pub fn left_out(&self) -> Option<String> {
         (!self.left_out.is_empty()).then(|| self.left_out.to_string())
     }
 
-    /// Returns the columns that are carried through to the pool, with their names there. Behind
-    /// those of the files come, as far as the source needs them:
+    /// Returns the columns that are carried to the pool, with their names there. After the columns
+    /// of the files follow, if the source needs them:
     ///
-    /// * `file` (Utf8), in a source with pictures that are already there: the name of the picture
-    ///   below the path of the recipe that it comes from; for a member of an archive, its name
-    ///   behind that of the archive; for a picture in a Parquet file, the number of its row there,
-    ///   from 0;
-    /// * `source_path` (Utf8), in a source of several paths: the one that the row comes from, as
-    ///   the recipe has it;
-    /// * `source_row` and `image_index` (Int64), in a source of which a row may hold several
-    ///   pictures, because its URLs are lists or because a sample of an archive has several: the
-    ///   number of the row before such rows were taken apart, over the whole source, and of the
-    ///   picture in it, both from 0.
+    /// * `file` (Utf8), in a source with existing images: the name of the image relative to the
+    ///   path of the recipe that it comes from. For a member of an archive, it is the name of the
+    ///   archive, a slash and the name of the member. For an image in a Parquet file, it is the
+    ///   name of the file, a slash and the number of its row, from 0;
+    /// * `source_path` (Utf8), in a source of several paths: the path that the row comes from, as
+    ///   written in the recipe;
+    /// * `source_row` and `image_index` (Int64), in a source whose rows may hold several images,
+    ///   because URLs are lists or because a sample of an archive has several: the number of the
+    ///   row in the whole source before such rows are expanded, and the number of the image in it,
+    ///   both from 0.
     pub fn schema_of_extra_columns(&self) -> SchemaRef {
         Arc::new(Schema::new(self.plan.schema.fields()[column::FIRST_EXTRA..].to_vec()))
     }
 
-    /// Returns names of columns that the pool has of its own, and what those of the source are
-    /// called instead.
+    /// Returns the columns of the source whose names the pool uses itself: their names in the
+    /// source, and their new names.
     pub fn renamed_columns(&self) -> &[(String, String)] {
         &self.plan.renamed
     }
 
-    /// Returns the rows of all files one after another, `rows_per_part` at a time (the last part
-    /// may be shorter). Ends after the first error.
+    /// Returns the rows of all files in order, `rows_per_part` at a time (the last part may be
+    /// shorter). Ends after the first error.
     pub fn parts(&self, rows_per_part: usize) -> Parts {
         Parts {
             plan: self.plan.clone(),
@@ -293,49 +299,49 @@ impl Source {
     }
 }
 
-/// A slice of a source: the unit of download, commit and resume.
+/// A slice of a source: the unit that is downloaded, committed and resumed.
 #[derive(Debug, Clone)]
 pub struct SourcePart {
     /// Number of the part, from 0.
     pub index: u32,
-    /// Number of its first row in the source, from 0. A list of URLs counts as so many rows.
+    /// Number of its first row in the source, from 0. A list of URLs counts as one row per URL.
     pub first_row: u64,
     /// The columns `url`, `caption`, `problem` and `file` (Utf8, nullable), `offset` and `length`
-    /// (Int64, nullable), then those of [`Source::schema_of_extra_columns`]. Since an extra column
-    /// may be called as one of these, they are told by their positions.
+    /// (Int64, nullable), then those of [`Source::schema_of_extra_columns`]. An extra column may
+    /// have one of these names, so use the positions, not the names.
     ///
-    /// A row with a problem could not be read; it has no URL, caption or file. Where `file` is not
-    /// null, it is the absolute path of a local file with the picture, `length` bytes from byte
-    /// `offset` on. Where `length` is null then, the file is Parquet and the picture in its row
-    /// number `offset`.
+    /// A row with a problem could not be read; it has no URL, caption or file. If `file` is not
+    /// null, it is the absolute path of a local file with the image, which is `length` bytes long
+    /// and begins at byte `offset`. If `length` is null then, the file is Parquet and the image is
+    /// in its row number `offset`.
     pub rows: RecordBatch,
-    /// The column of pictures in Parquet files, if the recipe names it.
+    /// The column of images in Parquet files, if the recipe names it.
     pub image: Option<String>,
-    /// Numbers of the rows, counted from `first_row`, where these are only some of a slice.
+    /// Numbers of the rows, counted from `first_row`, if the part holds only some rows of a slice.
     pub chosen: Option<Vec<usize>>,
 }
 
 impl SourcePart {
-    /// Returns some of the rows of a slice, in their order, each with the number that it has in the
-    /// source.
+    /// Returns a part with some of the rows of this slice. `rows` are their positions. The rows
+    /// keep their numbers in the source.
     ///
     /// # Errors
-    /// If there are more bytes of text in a column than fit into an array.
+    /// If a column has more bytes of text than fit into an Arrow array.
     pub fn choose(&self, rows: Vec<usize>) -> std::result::Result<SourcePart, ArrowError> {
         let indices: UInt64Array = rows.iter().map(|row| *row as u64).collect();
         let chosen = take_record_batch(&self.rows, &indices)?;
         Ok(SourcePart { rows: chosen, chosen: Some(rows), ..self.clone() })
     }
 
-    /// Returns the number in the source of one of the rows.
+    /// Returns the number of a row in the source.
     pub fn row_number(&self, row: usize) -> u64 {
         self.first_row + self.chosen.as_ref().map_or(row, |chosen| chosen[row]) as u64
     }
 
-    /// Returns BLAKE3, as 64 hexadecimal digits, of the position and content of the part. It does
-    /// not depend on how the source is cut into files, nor on memory layout. For pictures in local
-    /// files, it also covers where they are in these, and the files' sizes and times of
-    /// modification, but not where the source is.
+    /// Returns the BLAKE3 digest of the position and content of the part, as 64 hexadecimal digits.
+    /// It does not depend on how the source is split into files, nor on the memory layout. For
+    /// images in local files, it also covers their positions in the files and the files' sizes and
+    /// modification times, but not the location of the source.
     pub fn fingerprint(&self) -> String {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&self.first_row.to_le_bytes());
@@ -354,9 +360,9 @@ pub struct Parts {
     rows_per_part: usize,
     next_file: usize,
     reader: Option<Box<dyn ReadRows>>,
-    /// Rows that were read but not yet handed out.
+    /// Rows that were read but not returned yet.
     pending: Option<RecordBatch>,
-    /// Number of the next row before lists are expanded.
+    /// Number of the next row, counted before lists are expanded.
     next_source_row: i64,
     next_row: u64,
     next_index: u32,
@@ -387,8 +393,8 @@ impl Parts {
         Ok(Some(part))
     }
 
-    /// Returns the next rows, from what is pending or from the file at hand or from the next one,
-    /// in the columns of the whole source.
+    /// Returns the next rows, with the columns of the whole source: pending ones, or from the
+    /// current or the next file.
     fn next_rows(&mut self) -> Result<Option<RecordBatch>> {
         if let Some(batch) = self.pending.take() {
             return Ok(Some(batch));
@@ -408,7 +414,7 @@ impl Parts {
         }
     }
 
-    /// Puts a file's columns in the order of the source; columns that the file lacks are null.
+    /// Arranges a file's columns in the order of the source; columns that the file lacks are null.
     fn align(&mut self, batch: &Batch) -> Result<RecordBatch> {
         let count = batch.rows.num_rows();
         let file = &self.plan.files[self.next_file - 1];

@@ -1,27 +1,29 @@
-//! Numbers that are written as text, as in CSV and TSV.
+//! Parses numbers in text fields, as in CSV and TSV.
 
-/// The meaning of a field that is a number or says that there is none.
+/// The value of a field that is a number or a missing one.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Number {
     Integer(i64),
     Float(f64),
-    /// An empty field, or a word for a number that is missing or is none.
+    /// An empty field, or a word for a missing number, NaN or infinity.
     Missing,
 }
 
-/// Words for a missing value: those that pandas takes for one (`STR_NA_VALUES` in
-/// `pandas/_libs/parsers.pyx`), and that of MySQL, Hive and PostgreSQL.
+/// Words for a missing value: those of pandas (`STR_NA_VALUES` in `pandas/_libs/parsers.pyx`), and
+/// `\N` of MySQL, Hive and PostgreSQL.
 const MISSING: [&str; 19] = [
     "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA", "NULL",
     "NaN", "None", "n/a", "nan", "null", "\\N",
 ];
 
-/// Most digits before the point of a decimal number: all of these are exact in 64 bits.
+/// Maximum number of digits before the point of a decimal number: all such integers are exact in a
+/// 64-bit float.
 const MAX_WHOLE_DIGITS: usize = 15;
 
-/// Returns the number that a field is; `None` if it is a text, or if something of it would be lost:
-/// leading zeros or a plus sign, as telephone numbers and digests have them, and integers beyond 64
-/// bits. An exponent must be written as programs do it, with one digit before the point.
+/// Parses a field as a number. Returns `None` if it is a text, or if a number would lose
+/// information: leading zeros or a plus sign, as in telephone numbers and digests, and integers
+/// beyond 64 bits. A number with an exponent must have one digit before the point, as programs
+/// write it.
 pub(super) fn parse(field: &str) -> Option<Number> {
     let text = field.trim();
     let unsigned = text.strip_prefix('-').unwrap_or(text);

@@ -1,4 +1,4 @@
-//! Parquet, row group by row group.
+//! Reads lists in Parquet, batch by batch.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -23,7 +23,7 @@ use super::types::{EXACT_IN_FLOAT, is_printable};
 use super::{Column, Columns, Extra, ReadRows};
 use crate::{Error, Result};
 
-/// Returns the columns of a file, with the types that they are carried with.
+/// Returns the columns of a file with the types that they have in the pool.
 pub(super) fn fields(path: &Path) -> Result<Vec<Field>> {
     let builder = builder(path)?;
     let fields = builder.schema().fields();
@@ -31,15 +31,15 @@ pub(super) fn fields(path: &Path) -> Result<Vec<Field>> {
     Ok(names
         .zip(fields)
         .map(|(name, field)| match field.data_type() {
-            // It takes that of another file, if one has it.
+            // A column of nulls takes the type that it has in another file, if there is one.
             DataType::Null => Field::new(name, DataType::Null, true),
             known => Field::new(name, carried(known), true),
         })
         .collect())
 }
 
-/// Returns whether a column may have integers that a 64-bit float cannot hold exactly, by the
-/// statistics of the file.
+/// Returns whether a column may have integers that a 64-bit float cannot hold exactly, according to
+/// the statistics of the file.
 pub(super) fn has_wide_integers(path: &Path, position: usize) -> Result<bool> {
     let builder = builder(path)?;
     let limit = EXACT_IN_FLOAT as i64;
@@ -57,14 +57,14 @@ pub(super) fn has_wide_integers(path: &Path, position: usize) -> Result<bool> {
     let (least, most) = (integers(&least)?, integers(&most)?);
     let is_exact =
         |values: &Int64Array, group: usize| values.is_valid(group) && (-limit..=limit).contains(&values.value(group));
-    // What the file does not tell may be wide.
+    // Without statistics, integers may be wide.
     Ok(metadata.row_groups().iter().enumerate().any(|(group, rows)| {
         let has_values = nulls.is_null(group) || nulls.value(group) < rows.num_rows() as u64;
         has_values && !(is_exact(&least, group) && is_exact(&most, group))
     }))
 }
 
-/// Returns the columns that hold pictures; `wanted` is the name of the one to read.
+/// Returns the columns that hold images; `wanted` is the name of the one to read.
 pub(super) fn picture_columns(path: &Path, wanted: Option<&str>) -> Result<PictureColumns> {
     Ok(embedded::find(builder(path)?.schema(), wanted))
 }
@@ -78,12 +78,12 @@ fn format_error(path: &Path, error: impl std::fmt::Display) -> Error {
     Error::Format { path: path.to_owned(), format: "parquet", reason: error.to_string() }
 }
 
-/// Returns the type that a column has in the pool: as in the file, but with one encoding of texts
-/// and bytes, also inside lists and structs.
+/// Returns the type that a column has in the pool: as in the file, but with only one Arrow type
+/// each for texts and bytes, also inside lists and structs.
 fn carried(data_type: &DataType) -> DataType {
     let item = |field: &Arc<Field>| Arc::new(field.as_ref().clone().with_data_type(carried(field.data_type())));
     match data_type {
-        // A column of nulls alone has no type.
+        // A column with only nulls has no type of its own.
         DataType::Utf8View | DataType::LargeUtf8 | DataType::Null => DataType::Utf8,
         DataType::BinaryView | DataType::LargeBinary => DataType::Binary,
         // parquet-rs would write the milliseconds of Date64 as plain integers.
@@ -93,7 +93,7 @@ fn carried(data_type: &DataType) -> DataType {
         DataType::LargeList(field) | DataType::LargeListView(field) => DataType::LargeList(item(field)),
         DataType::FixedSizeList(field, length) => DataType::FixedSizeList(item(field), *length),
         DataType::Struct(fields) => DataType::Struct(fields.iter().map(item).collect::<Fields>()),
-        // JSON, of which the shards have a file a pair, has only texts as keys.
+        // Keys of JSON objects are texts, and shards hold a JSON file per pair.
         DataType::Map(entries, is_sorted) => {
             let DataType::Struct(fields) = entries.data_type() else { return data_type.clone() };
             let fields = fields.iter().enumerate().map(|(position, field)| match field.data_type() {
@@ -113,7 +113,7 @@ pub(super) struct ParquetRows {
     path: PathBuf,
     reader: ParquetRecordBatchReader,
     columns: Columns,
-    /// Types of the URL and caption columns, as they are carried.
+    /// Types of the URL and caption columns, as returned by [`carried`].
     url_type: DataType,
     caption_type: Option<DataType>,
     schema: SchemaRef,
@@ -121,7 +121,7 @@ pub(super) struct ParquetRows {
     used: Vec<usize>,
     /// Number of the next row of the file.
     next_row: i64,
-    /// The batch at hand, if its URLs are lists that are not expanded to their ends yet.
+    /// The current batch, if its URLs are lists that are not fully expanded yet.
     expansion: Option<Expansion>,
 }
 
@@ -134,7 +134,7 @@ impl ParquetRows {
             let field = schema.fields().get(column.position);
             field.map_or(DataType::Utf8, |field| carried(field.data_type()))
         };
-        // Pictures in cells are read when their turn comes.
+        // Images in cells are read later, when their part is downloaded.
         let own = [Some(&columns.url), columns.caption.as_ref()].into_iter().flatten();
         let all = own.chain(columns.extras.iter().map(|extra| &extra.column)).map(|column| column.position);
         let used: BTreeSet<usize> = all.filter(|position| *position < schema.fields().len()).collect();
@@ -158,7 +158,7 @@ impl ParquetRows {
         })
     }
 
-    /// Returns a column of the file in what was read of it; nulls if the file has none.
+    /// Returns a column of a batch; nulls if the file does not have it.
     fn column(&self, batch: &RecordBatch, column: &Column) -> ArrayRef {
         match self.used.binary_search(&column.position) {
             Ok(index) => batch.column(index).clone(),
@@ -175,7 +175,7 @@ impl ParquetRows {
             .map_err(|error| format_error(&self.path, error))
     }
 
-    /// Returns some rows more of the lists at hand.
+    /// Returns further rows of the current lists.
     fn next_expanded(&mut self) -> Result<Option<Batch>> {
         let Some(expansion) = &mut self.expansion else { return Ok(None) };
         let Some(expanded) = expansion.next_rows().map_err(|error| format_error(&self.path, error))? else {
@@ -201,13 +201,13 @@ impl ParquetRows {
     }
 
     fn convert(&mut self, batch: &RecordBatch) -> Result<Batch> {
-        // NaN, by which pandas says that there is nothing, is no text.
+        // NaN, which pandas writes for a missing value, is not a text.
         let column =
             |column: &Column| nan_as_null(&self.column(batch, column)).map_err(|error| format_error(&self.path, error));
         let as_text =
             |text: &Column| cast(&column(text)?, &DataType::Utf8).map_err(|error| format_error(&self.path, error));
         let url = as_text(&self.columns.url)?;
-        // Of several captions of one picture, the first that is one.
+        // Of several captions of one image, the first that is not blank.
         let list_type = self.caption_type.as_ref().filter(|data_type| lists::item_type(data_type).is_some());
         let caption = match (&self.columns.caption, list_type) {
             (None, _) => new_null_array(&DataType::Utf8, batch.num_rows()),
@@ -220,8 +220,8 @@ impl ParquetRows {
         let raw_caption = self.columns.caption.as_ref().map(|caption| Ok((caption, column(caption)?))).transpose()?;
         let mut problems = StringBuilder::new();
         for row in 0..batch.num_rows() {
-            // Casting bytes to text makes null of what is not UTF-8. A column of nulls alone has no
-            // bitmap that would say so.
+            // Casting bytes to text turns bytes that are not UTF-8 into null. A column of type Null
+            // has no validity bitmap, so it is excluded.
             let lost = |raw: &ArrayRef, text: &ArrayRef| {
                 raw.is_valid(row) && text.is_null(row) && raw.data_type() != &DataType::Null
             };
@@ -261,7 +261,7 @@ impl ParquetRows {
     }
 }
 
-/// Makes blank texts absent, as in the text formats, and both texts of a row with a problem.
+/// Turns blank texts into null, as in the text formats, and all texts of rows with a problem.
 fn blank_to_null(texts: &ArrayRef, problem: &ArrayRef) -> ArrayRef {
     let texts = texts.as_string::<i32>();
     let kept =

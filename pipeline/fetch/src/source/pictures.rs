@@ -1,5 +1,4 @@
-//! Pictures that are already there, with the texts beside them: what folders and archives have in
-//! common.
+//! Existing images with the texts beside them: code that folders and archives share.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -15,43 +14,44 @@ use super::jsonl::{self, Keys};
 use super::left_out::LeftOut;
 use super::rows::{Place, Rows};
 
-/// Suffixes of pictures, in lower case: those under which Pillow and browsers save the formats that
-/// are decoded, and AVIF, of which every picture gets its status.
+/// Suffixes of images, in lower case: those under which Pillow and browsers save the formats that
+/// can be decoded, and AVIF, which is not decoded but whose images get a status.
 pub(super) const SUFFIXES: [&str; 17] = [
     "jpg", "jpeg", "jpe", "jfif", "jfi", "jif", "pjpeg", "pjp", "png", "apng", "webp", "gif", "bmp", "dib", "tif",
     "tiff", "avif",
 ];
 
-/// Suffixes of pictures of other formats, in lower case; they are told, not read.
+/// Suffixes of images of other formats, in lower case. Such files are reported, not read.
 const OTHER_SUFFIXES: [&str; 35] = [
     "heic", "heif", "hif", "jxl", "jp2", "j2k", "jpc", "jpf", "jpx", "j2c", "ico", "cur", "svg", "svgz", "psd", "xcf",
     "dds", "tga", "pcx", "ppm", "pgm", "pbm", "pnm", "exr", "hdr", "raw", "dng", "cr2", "cr3", "nef", "arw", "orf",
     "rw2", "eps", "icns",
 ];
 
-/// Suffixes of files with a caption; the first that is there counts.
+/// Suffixes of files with a caption; the first one that exists is used.
 pub(super) const TEXT_SUFFIXES: [&str; 2] = ["txt", "caption"];
 
 /// Suffix of files with the values of extra columns.
 pub(super) const VALUES_SUFFIX: &str = "json";
 
-/// The key or column of the caption where the recipe names none.
+/// The key or column of the caption if the recipe names none.
 pub(super) const CAPTION_KEY: &str = "caption";
 
-/// The other usual name of a column of captions, as in the examples of Hugging Face.
+/// Another common name of a column of captions, as in the examples of Hugging Face.
 pub(super) const TEXT_COLUMN: &str = "text";
 
-/// Returns whether the suffix of a file name, in any case, is that of a picture.
+/// Returns whether the suffix of a file name is that of an image, ignoring case.
 pub(super) fn is_picture(name: &str) -> bool {
     has_suffix(name, &SUFFIXES)
 }
 
-/// Returns whether the suffix of a file name is that of a picture which is not decoded.
+/// Returns whether the suffix of a file name is that of an image format that is not decoded.
 pub(super) fn is_other_picture(name: &str) -> bool {
     has_suffix(name, &OTHER_SUFFIXES)
 }
 
-/// Returns whether the suffix of a file name is that of what may stand beside a picture.
+/// Returns whether the suffix of a file name is that of a text or JSON file, which may belong to an
+/// image.
 pub(super) fn is_beside(name: &str) -> bool {
     has_suffix(name, &TEXT_SUFFIXES) || has_suffix(name, &[VALUES_SUFFIX])
 }
@@ -60,20 +60,20 @@ pub(super) fn has_suffix(name: &str, suffixes: &[&str]) -> bool {
     name.rsplit_once('.').is_some_and(|(_, suffix)| suffixes.iter().any(|known| suffix.eq_ignore_ascii_case(known)))
 }
 
-/// Returns the names, in lower case, under which a file of this suffix belongs to a picture:
-/// `1.txt` or `1.jpg.txt` to `1.jpg`.
+/// Returns the names, in lower case, of files with this suffix that belong to an image: `1.txt` and
+/// `1.jpg.txt` belong to `1.jpg`.
 pub(super) fn names_beside(picture: &str, suffix: &str) -> [String; 2] {
     let stem = picture.rsplit_once('.').map_or(picture, |(stem, _)| stem);
     [stem, picture].map(|base| format!("{base}.{suffix}").to_lowercase())
 }
 
-/// The files beside a picture.
+/// The contents of the files beside an image.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Beside {
-    /// The text and which of [`TEXT_SUFFIXES`] it is from.
+    /// The text, and the suffix of [`TEXT_SUFFIXES`] that it is from.
     text: Option<(String, &'static str)>,
     object: Option<Map<String, Value>>,
-    /// Its fault.
+    /// The reason why the row cannot be read.
     problem: Option<String>,
 }
 
@@ -82,7 +82,7 @@ impl Beside {
         self.problem.get_or_insert(problem);
     }
 
-    /// Takes the content of a text file, unless there was one before that is not blank.
+    /// Adds the content of a text file. It is ignored if it is blank or if there is a text already.
     pub(super) fn add_text(&mut self, name: &str, suffix: &'static str, bytes: &[u8]) {
         match text_of(bytes) {
             Some(text) if self.text.is_none() && !text.trim().is_empty() => {
@@ -93,8 +93,8 @@ impl Beside {
         }
     }
 
-    /// Takes the content of a JSON file, unless there was one before; what is no object has no
-    /// columns.
+    /// Adds the content of a JSON file. It is ignored if it is not an object or if there is one
+    /// already.
     pub(super) fn add_values(&mut self, name: &str, bytes: &[u8]) {
         if self.object.is_some() {
             return;
@@ -110,8 +110,8 @@ impl Beside {
         self.object.as_ref()?.get(key).and_then(jsonl::as_text)
     }
 
-    /// Returns the caption: of the key that the recipe names, else of the text file, else of the
-    /// key `caption`.
+    /// Returns the caption: that of the key that the recipe names, otherwise the text file. If the
+    /// recipe names no key: the text file, otherwise the key `caption`.
     fn caption(&self, columns: &Columns) -> Option<String> {
         // Of several captions of one picture, the first that is one.
         let first = |key: &str| match self.object.as_ref()?.get(key)? {
@@ -130,37 +130,36 @@ impl Beside {
     }
 }
 
-/// Returns the text of a small file: UTF-8, or UTF-16, as Notepad saves both.
+/// Decodes the text of a small file, UTF-8 or UTF-16 (Notepad writes both).
 fn text_of(mut bytes: &[u8]) -> Option<String> {
     let mut text = String::new();
     text::utf8(&mut bytes).and_then(|mut input| input.read_to_string(&mut text)).ok()?;
     Some(text)
 }
 
-/// Returns the value of a small JSON file, also as Python writes it.
+/// Parses a small JSON file, also with the deviations that Python writes.
 pub(super) fn values_of(bytes: &[u8]) -> serde_json::Result<Value> {
     let text = text_of(bytes);
     let bytes = text.as_ref().map_or(bytes, |text| text.as_bytes());
     serde_json::from_slice(bytes).or_else(|_| serde_json::from_slice(&python_json::normalise(bytes)))
 }
 
-/// The findings of the first pass over a folder or an archive.
+/// The result of the first pass over a folder or an archive.
 #[derive(Debug, Default)]
 pub(super) struct Scanned {
     /// The keys of its JSON files, in order of first appearance.
     pub(super) names: Map<String, Value>,
     /// Suffixes of its text files.
     pub(super) texts: BTreeSet<&'static str>,
-    /// Whether the key `caption` somewhere says something else than the text file, which goes
-    /// first.
+    /// Whether some key `caption` differs from the text file, which takes precedence.
     pub(super) has_second_caption: bool,
-    /// Whether some sample has several pictures.
+    /// Whether some sample has several images.
     pub(super) has_several: bool,
-    /// Pictures, without those that cannot be read.
+    /// Number of images, without those that cannot be read.
     pub(super) pictures: usize,
-    /// Number of rows that are there only because they cannot be read.
+    /// Number of rows that only report a problem.
     pub(super) problems: usize,
-    /// The files that are no rows.
+    /// Files that are not read.
     pub(super) left_out: LeftOut,
 }
 
@@ -170,7 +169,7 @@ impl Scanned {
         self.names.keys().cloned().map(field).collect()
     }
 
-    /// Takes a picture into account.
+    /// Adds an image to the counts and its values to `keys`.
     pub(super) fn add(&mut self, beside: &Beside, keys: &mut Keys) {
         self.pictures += 1;
         if let Some((text, suffix)) = &beside.text {
@@ -184,8 +183,8 @@ impl Scanned {
     }
 }
 
-/// Adds the row of a picture, or names the key whose value does not have the type that the first
-/// pass found.
+/// Appends the row of an image. If a value does not have the type that the first pass found,
+/// returns its key as the error.
 pub(super) fn push_picture(
     rows: &mut Rows,
     columns: &Columns,
@@ -205,18 +204,17 @@ pub(super) fn push_picture(
     }
 }
 
-/// Reads a picture from its place in a local file.
+/// Reads an image from its place in a local file.
 ///
 /// # Errors
 /// [`io::ErrorKind::FileTooLarge`] if it has more than `max_bytes`,
-/// [`io::ErrorKind::UnexpectedEof`] if the file ends before it does,
-/// [`io::ErrorKind::InvalidInput`] if there is something else than a regular file, and what opening
-/// and reading give.
+/// [`io::ErrorKind::UnexpectedEof`] if the file is too short, [`io::ErrorKind::InvalidInput`] if
+/// the path is not a regular file, and other errors of opening and reading.
 pub(crate) fn read_picture(file: &Path, offset: u64, length: u64, max_bytes: u64) -> io::Result<Vec<u8>> {
     check_length(length, max_bytes)?;
     let metadata = std::fs::metadata(file)?;
     if !metadata.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")); // opening a pipe would block
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")); // opening a pipe would block
     }
     if offset.checked_add(length).is_none_or(|end| end > metadata.len()) {
         return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file has become shorter since it was listed"));
@@ -228,11 +226,11 @@ pub(crate) fn read_picture(file: &Path, offset: u64, length: u64, max_bytes: u64
     Ok(bytes)
 }
 
-/// Says that a picture has more bytes than are accepted.
+/// Fails with [`io::ErrorKind::FileTooLarge`] if an image has more than `max_bytes`.
 pub(crate) fn check_length(length: u64, max_bytes: u64) -> io::Result<()> {
     if length <= max_bytes {
         return Ok(());
     }
-    let reason = format!("the picture has {length} bytes, more than the {max_bytes} that are accepted");
+    let reason = format!("the image has {length} bytes, more than the {max_bytes} that are accepted");
     Err(io::Error::new(io::ErrorKind::FileTooLarge, reason))
 }

@@ -1,5 +1,5 @@
-//! Matching the columns of all files of a source: which of them hold URLs and captions, and under
-//! which names and types the others are carried.
+//! Matches the columns of all files of a source: which of them hold URLs and captions, and the
+//! names and types that the others have in the pool.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -23,21 +23,21 @@ pub(super) struct Plan {
     /// The leading columns, the extra columns of the files, and those of `added`.
     pub(super) schema: SchemaRef,
     pub(super) added: Vec<Added>,
-    /// Names of extra columns in the files that the pool has a column of, and what they are called
-    /// instead.
+    /// Extra columns whose names the pool uses itself: their names in the files, and their new
+    /// names.
     pub(super) renamed: Vec<(String, String)>,
 }
 
-/// An extra column that no file has, since it says where a row comes from.
+/// An extra column that is not in a file but says where a row comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Added {
-    /// Name of the picture below the source.
+    /// Name of the image relative to the source.
     File,
     /// The entry of the recipe's `path` that the row is from.
     SourcePath,
-    /// Number of the row before lists were expanded, from 0, over the whole source.
+    /// Number of the row in the whole source before lists were expanded, from 0.
     SourceRow,
-    /// Number of the picture in that row, from 0.
+    /// Number of the image in that row, from 0.
     ImageIndex,
 }
 
@@ -52,8 +52,7 @@ impl Added {
     }
 }
 
-/// Fails if the recipe names a key that stands beside no picture at all; single pictures may lack
-/// it.
+/// Fails if the recipe names a key that no image has. Single images may lack it.
 fn check_keys_of_pictures(described: &[Described], config: &SourceConfig) -> Result<()> {
     let scanned = || described.iter().filter_map(|file| Some((&file.found.path, file.scanned.as_ref()?)));
     let Some((path, _)) = scanned().find(|(_, scanned)| scanned.pictures > 0) else { return Ok(()) };
@@ -87,8 +86,8 @@ pub(super) fn make(found: Vec<Found>, config: &SourceConfig, left_out: &mut Left
         described.iter().filter_map(|file| file.scanned.as_ref()).any(|file| file.has_second_caption);
     for (columns, file) in columns.iter_mut().zip(&described) {
         let Described { fields, scanned, not_carried, .. } = file;
-        // Where no column is named, this key is the caption; it is carried too if the caption
-        // elsewhere is another text.
+        // If the recipe names no caption column, this key is the caption. It is carried to the pool
+        // too if it differs from a text file somewhere.
         let caption_key =
             (scanned.is_some() && columns.caption.is_none() && !has_second_caption).then_some(CAPTION_KEY);
         for (position, field) in fields.iter().enumerate() {
@@ -111,7 +110,7 @@ pub(super) fn make(found: Vec<Found>, config: &SourceConfig, left_out: &mut Left
                 let path = found_at(&file.found);
                 warn!(
                     column = field.name(),
-                    "the captions in {path} are lists, but their URLs are not: the first text of a list that is not blank is the caption, and the list is carried as well"
+                    "the captions in {path} are lists, but the URLs are not: the first text of a list that is not blank is used as the caption, and the list is kept as a column of the pool"
                 );
             }
             columns
@@ -126,8 +125,8 @@ pub(super) fn make(found: Vec<Found>, config: &SourceConfig, left_out: &mut Left
                 extra.field = field.clone();
             }
         }
-        // Columns of the other types are those of Parquet; a text file whose column has no value
-        // may have one of this name.
+        // Only Parquet has columns of other types. A text file may have a column of this name
+        // without values, which is dropped.
         if file.found.format != SourceFormat::Parquet {
             columns.extras.retain(|extra| ExtraBuilder::makes(extra.field.data_type()));
         }
@@ -144,12 +143,12 @@ pub(super) fn make(found: Vec<Found>, config: &SourceConfig, left_out: &mut Left
     Ok(Plan { files: files.collect(), schema: Arc::new(Schema::new(fields)), added, renamed })
 }
 
-/// Returns the path of a file as people know it.
+/// Returns the path or URL of a file for messages.
 fn found_at(found: &Found) -> String {
     found.url.clone().unwrap_or_else(|| found.path.display().to_string())
 }
 
-/// An extra column of all files that have it.
+/// An extra column, merged over all files that have it.
 struct Merged<'a> {
     name: String,
     pool_name: String,
@@ -181,8 +180,8 @@ impl<'a> Merged<'a> {
         Ok(())
     }
 
-    /// Returns its name in the files, and its name and type in the pool. Integers that are not
-    /// exact as floats make a text of a column of both.
+    /// Returns its name in the files, and its name and type in the pool. A column of integers and
+    /// floats becomes text if some integer is not exact as a float.
     fn settle(self, keys: &mut jsonl::Keys) -> Result<(String, Field)> {
         let mut data_type = self.data_type;
         if data_type.is_floating() {
@@ -207,14 +206,14 @@ impl<'a> Merged<'a> {
             let path = found_at(&file.found);
             warn!(
                 column = self.name,
-                "it is {own} in {path} but of another type in another file, so it is carried as text"
+                "the column is {own} in {path} but has another type in another file, so it becomes text in the pool"
             );
         }
         Ok((self.name, Field::new(self.pool_name, data_type, true)))
     }
 }
 
-/// Returns the columns that say where rows come from, as far as this source needs them.
+/// Returns the columns about the origin of rows that this source needs.
 fn added(described: &[Described], columns: &[Columns], config: &SourceConfig) -> Vec<Added> {
     let mut added = Vec::new();
     let is_local = |file: &Described| file.found.format.has_pictures() || file.pictures != Pictures::Elsewhere;
@@ -248,7 +247,7 @@ impl Columns {
             let column = find_column(path, key, wanted, &names, *format)?;
             let data_type = fields[column.position].data_type();
             let item = lists::item_type(data_type).unwrap_or(data_type);
-            // JSON values of any kind are turned into text, and so are captions that have one.
+            // JSON values of any kind become text, and so do captions of types that can be printed.
             let is_text = matches!(item, DataType::Utf8 | DataType::Binary | DataType::Null)
                 || *format == SourceFormat::Jsonl
                 || (key == "caption" && types::is_printable(item));
@@ -263,7 +262,7 @@ impl Columns {
             Ok(column)
         };
         if file.pictures != Pictures::Elsewhere {
-            // Beside pictures that are there a URL may be missing, and captions have usual names.
+            // Beside existing images, a URL may be missing, and captions have common names.
             let url = match find("url", &config.url) {
                 Err(_) if config.url == default_url() => Column { position: fields.len(), name: default_url() },
                 url => url?,
@@ -280,7 +279,7 @@ impl Columns {
         let has_names = matches!(format, SourceFormat::Csv | SourceFormat::Tsv) && config.header;
         if has_names && url.name.contains("://") {
             let reason = format!(
-                "its first row is taken for names of columns, but holds the URL {}; set `header = false` in \
+                "its first row is read as column names, but holds the URL {}; set `header = false` in \
                  [source], or --set source.header=false",
                 url.name
             );

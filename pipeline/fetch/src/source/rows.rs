@@ -1,4 +1,4 @@
-//! Collecting rows of text formats into Arrow columns.
+//! Collects the rows of readers into Arrow columns.
 
 use std::sync::Arc;
 
@@ -7,34 +7,34 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
-/// Rows that a text reader hands over at a time; large enough to make per-batch costs vanish, small
-/// enough to make memory vanish too.
+/// Rows that a reader returns at a time. Large enough that the cost per batch does not matter,
+/// small enough that its memory does not matter either.
 pub(super) const ROWS_PER_BATCH: usize = 1024;
 
-/// Memory that the texts of a batch may take before it is handed over, bytes; a single long row may
-/// go beyond.
+/// Bytes of text after which a batch is returned. A single long row may exceed it.
 const BYTES_PER_BATCH: usize = 64 << 20;
 
-/// Positions of the columns with which the rows of a part begin; the extra columns follow.
+/// Positions of the leading columns of a part; the extra columns follow.
 pub(crate) mod column {
-    /// URL of the picture. Utf8.
+    /// URL of the image. Utf8.
     pub(crate) const URL: usize = 0;
-    /// Its text. Utf8.
+    /// Caption of the image. Utf8.
     pub(crate) const CAPTION: usize = 1;
     /// The reason why the row could not be read. Utf8.
     pub(crate) const PROBLEM: usize = 2;
-    /// Absolute path of the local file that holds the picture; null where it is to be fetched by
-    /// its URL. Utf8.
+    /// Absolute path of the local file that holds the image; null if it is downloaded by its URL.
+    /// Utf8.
     pub(crate) const FILE: usize = 3;
-    /// Place of its first byte in that file; null without one. Int64.
+    /// Offset of the image in that file, bytes, or its row number in a Parquet file; null without a
+    /// file. Int64.
     pub(crate) const OFFSET: usize = 4;
-    /// Length of the picture in that file, bytes; null without one. Int64.
+    /// Length of the image in that file, bytes; null without a file and for Parquet. Int64.
     pub(crate) const LENGTH: usize = 5;
     /// The first extra column.
     pub(crate) const FIRST_EXTRA: usize = 6;
 }
 
-/// Returns the columns of [`column`], with which every batch of every reader begins.
+/// Returns the leading columns of every batch; see [`column`].
 pub(super) fn leading_fields() -> [Field; column::FIRST_EXTRA] {
     let [url, caption, problem, file] =
         ["url", "caption", "problem", "file"].map(|name| Field::new(name, DataType::Utf8, true));
@@ -43,35 +43,35 @@ pub(super) fn leading_fields() -> [Field; column::FIRST_EXTRA] {
 }
 
 /// Returns the columns [`column::FILE`], [`column::OFFSET`] and [`column::LENGTH`] of rows whose
-/// pictures are to be fetched.
+/// images are downloaded.
 pub(super) fn no_places(count: usize) -> [ArrayRef; 3] {
     [DataType::Utf8, DataType::Int64, DataType::Int64].map(|data_type| new_null_array(&data_type, count))
 }
 
-/// The place of a picture that need not be fetched.
+/// The place of an existing image.
 #[derive(Debug)]
 pub(super) struct Place {
     /// Absolute path of the file.
     pub(super) file: String,
-    /// Place of the first byte in the file.
+    /// Offset of the first byte in the file.
     pub(super) offset: u64,
     /// Length, bytes.
     pub(super) length: u64,
-    /// The name of the picture below the source.
+    /// The name of the image relative to the source.
     pub(super) name: String,
 }
 
-/// Rows of one file, as its reader hands them over.
+/// Rows of one file, as returned by its reader.
 pub(super) struct Batch {
     /// The leading columns, then the file's extra columns.
     pub(super) rows: RecordBatch,
-    /// Number of the picture in its row of the file, from 0; every 0 begins a row of the file.
+    /// Number of the image in its row of the file, from 0; every 0 begins a row of the file.
     pub(super) image_index: Vec<i64>,
-    /// Names of the pictures below the source, if they are local.
+    /// Names of the images relative to the source, if they are local.
     pub(super) names: Option<StringArray>,
 }
 
-/// Rows in the making.
+/// A builder of rows.
 pub(super) struct Rows {
     schema: SchemaRef,
     url: StringBuilder,
@@ -85,7 +85,7 @@ pub(super) struct Rows {
     image_index: Vec<i64>,
 }
 
-/// One extra column in the making.
+/// A builder of one extra column.
 pub(super) enum ExtraBuilder {
     Boolean(BooleanBuilder),
     Integer(Int64Builder),
@@ -94,7 +94,7 @@ pub(super) enum ExtraBuilder {
 }
 
 impl ExtraBuilder {
-    /// Returns whether columns of this type are made here; the others are those of Parquet alone.
+    /// Returns whether columns of this type can be built. Other types exist only in Parquet.
     pub(super) fn makes(data_type: &DataType) -> bool {
         matches!(data_type, DataType::Boolean | DataType::Int64 | DataType::Float64 | DataType::Utf8)
     }
@@ -128,7 +128,7 @@ impl ExtraBuilder {
 }
 
 impl Rows {
-    /// Begins without rows; `extras` are of the types Boolean, Int64, Float64 or Utf8.
+    /// Returns a builder without rows; `extras` have the types Boolean, Int64, Float64 or Utf8.
     pub(super) fn new(extras: &[Field]) -> Rows {
         let fields: Vec<Field> = leading_fields().into_iter().chain(extras.iter().cloned()).collect();
         Rows {
@@ -145,13 +145,13 @@ impl Rows {
         }
     }
 
-    /// Begins a good row, the only one of its row in the file; the caller then appends one value to
-    /// every column of `extras`.
+    /// Begins a good row for a row of the file with a single image. The caller then appends one
+    /// value to every column of `extras`.
     pub(super) fn begin_row(&mut self, url: Option<&str>, caption: Option<&str>) {
         self.begin_picture(url, caption, 0, None);
     }
 
-    /// Begins the good row of one of several pictures; the caller then appends one value to every
+    /// Begins a good row for one of several images. The caller then appends one value to every
     /// column of `extras`.
     pub(super) fn begin_picture(
         &mut self,
@@ -179,7 +179,7 @@ impl Rows {
         self.push_picture_problem(problem, 0);
     }
 
-    /// Adds the row of one of several pictures that could not be read.
+    /// Adds a row that could not be read, for one of several images.
     pub(super) fn push_picture_problem(&mut self, problem: &str, image_index: usize) {
         self.url.append_null();
         self.caption.append_null();
@@ -202,7 +202,7 @@ impl Rows {
         self.image_index.len() >= ROWS_PER_BATCH || bytes() >= BYTES_PER_BATCH
     }
 
-    /// Takes the rows collected so far; `None` if there are none.
+    /// Takes the collected rows; `None` if there are none.
     pub(super) fn take(&mut self) -> Option<Batch> {
         if self.image_index.is_empty() {
             return None;

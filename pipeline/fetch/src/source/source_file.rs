@@ -1,4 +1,4 @@
-//! One file of a source: which of its columns become what, and the reader of its rows.
+//! One file of a source: the roles of its columns, and the reader of its rows.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ pub(super) struct SourceFile {
     /// The entry of the recipe's `path` that it is from.
     pub(super) entry: String,
     columns: Columns,
-    /// The layout, of CSV and TSV.
+    /// The layout of a CSV or TSV file.
     layout: Option<Layout>,
     image: Option<String>,
     follow_links: bool,
@@ -29,36 +29,37 @@ pub(super) struct Columns {
     pub(super) url: Column,
     pub(super) caption: Option<Column>,
     pub(super) extras: Vec<Extra>,
-    /// Whether URLs are lists; a single one then counts as a list of one.
+    /// Whether URLs are lists. A single URL then counts as a list of one.
     pub(super) has_lists: bool,
-    /// Whether captions are lists where URLs are not; the first text of a list counts then.
+    /// Whether captions are lists although URLs are not. The first text of a list is then the
+    /// caption.
     pub(super) has_caption_lists: bool,
     /// Number of all columns of the file.
     pub(super) count: usize,
-    /// The place of the pictures, if they are not fetched.
+    /// Where the images are.
     pub(super) pictures: Pictures,
 }
 
-/// The place of the pictures of a list.
+/// Where the images of a list are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Pictures {
-    /// At their URLs, or where the format says.
+    /// At their URLs, or for folders and archives in the source itself.
     Elsewhere,
-    /// Cells of the file itself; the name of the file below the source.
+    /// In cells of the file itself; holds the name of the file relative to the source.
     InCells(String),
-    /// Files that this column names.
+    /// In files that this column names.
     Named(String),
 }
 
 /// A column of a file.
 #[derive(Debug, Clone)]
 pub(super) struct Column {
-    /// Behind all columns if the file has none of this name.
+    /// Index of the column; the number of columns if the file does not have it.
     pub(super) position: usize,
     pub(super) name: String,
 }
 
-/// A column that is carried through, and its name and type in the pool.
+/// A column that is carried to the pool, with its name and type there.
 #[derive(Debug, Clone)]
 pub(super) struct Extra {
     pub(super) column: Column,
@@ -115,7 +116,7 @@ impl SourceFile {
     }
 }
 
-/// Returns where a column is, by its name, or in formats that may have no names by its number.
+/// Returns the index of a column by its name, or by its number in formats that may have no names.
 pub(super) fn position(wanted: &str, names: &[impl AsRef<str>], format: SourceFormat) -> Option<usize> {
     let by_name = names.iter().position(|name| name.as_ref() == wanted);
     let by_number = || wanted.parse().ok().filter(|index| *index < names.len());

@@ -1,9 +1,9 @@
-//! Tar archives by their headers alone: which regular files they hold, and where. Nothing is
+//! Reads the headers of tar archives: which regular files they hold, and where. Nothing is
 //! extracted, and no link is followed.
 //!
-//! Headers are those of POSIX.1-2001 (`ustar`, `pax`) and GNU tar. An archive may come from
-//! anywhere, so names are checked and lengths are bounded before anything is kept; what is not read
-//! is told, never passed over.
+//! Supports headers of POSIX.1-2001 (`ustar`, `pax`) and GNU tar. Archives are untrusted, so names
+//! and lengths are checked before anything is kept. What is not read is reported, never skipped
+//! silently.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
@@ -13,53 +13,54 @@ use tar::Header;
 
 const BLOCK: u64 = 512;
 
-/// Longest name of a member, bytes: Linux's `PATH_MAX`, beyond which no file can have come from.
+/// Longest name of a member, bytes: Linux's `PATH_MAX`, which no real path exceeds.
 const MAX_NAME_BYTES: u64 = 4096;
 
-/// Longest pax header that is read, bytes. Real ones hold a name, times and perhaps attributes.
+/// Longest pax header that is read, bytes. Real pax headers hold a name, times and perhaps
+/// attributes.
 const MAX_PAX_BYTES: u64 = 1 << 20;
 
-/// Something in an archive.
+/// An entry of an archive.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Entry {
     /// A regular file.
     File(Member),
-    /// A member that is not read, and why.
+    /// A member that is not read, with the reason.
     Refused(String),
-    /// The archive ends here although it should not, and how; it is the last entry.
+    /// The archive is damaged or cut off here, with a description. This is the last entry.
     Broken(String),
 }
 
 /// A regular file of an archive.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Member {
-    /// Relative, without `..`.
+    /// A relative path without `..`.
     pub(super) name: String,
-    /// Place of its first byte in the archive.
+    /// Offset of its content in the archive, bytes.
     pub(super) offset: u64,
     /// Length, bytes.
     pub(super) length: u64,
 }
 
-/// An archive that is read from its beginning to its end.
+/// An archive that is read sequentially.
 pub(super) struct Archive {
     file: BufReader<File>,
-    /// Place of the next byte that is read.
+    /// Offset of the next byte that is read.
     position: u64,
-    /// Place of the next header.
+    /// Offset of the next header.
     next: u64,
     length: u64,
     is_done: bool,
 }
 
-/// The content of a place for a header.
+/// The content of a block where a header is expected.
 enum Block {
     Header(Box<Header>),
     End,
     Broken(String),
 }
 
-/// The facts that extra headers give about the member behind them.
+/// What extra headers say about the member that follows them.
 #[derive(Default)]
 struct Extended {
     name: Option<Vec<u8>>,
@@ -75,15 +76,14 @@ impl Archive {
         Ok(Archive { file: BufReader::new(file), position: 0, next: 0, length, is_done: false })
     }
 
-    /// Returns whether the file begins as gzip, zstd, bzip2 or xz do, or is so short that it cannot
-    /// be told.
+    /// Returns whether the file begins like gzip, zstd, bzip2 or xz.
     pub(super) fn is_compressed(&mut self) -> io::Result<bool> {
         let magics: [&[u8]; 4] = [b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ"];
         let begin = self.read(0, self.length.min(8))?;
         Ok(magics.iter().any(|magic| begin.starts_with(magic)))
     }
 
-    /// Returns the content of a member, or any other bytes; the caller bounds the length.
+    /// Returns the content of a member, or any other bytes. The caller must limit the length.
     pub(super) fn read(&mut self, offset: u64, length: u64) -> io::Result<Vec<u8>> {
         self.seek(offset)?;
         let mut bytes = vec![0; length as usize];
@@ -128,10 +128,11 @@ impl Archive {
             let size = if matches!(kind, b'1'..=b'6') {
                 0 // links, devices, folders and pipes have no content, whatever their headers say
             } else {
-                // A pax header speaks of the member, not of another header before it.
+                // A size in a pax header is that of the member, not of another extra header before
+                // it.
                 let told = extended.size.filter(|_| !matches!(kind, b'L' | b'K' | b'x' | b'X' | b'g'));
                 let Ok(size) = told.map_or_else(|| header.entry_size(), Ok) else {
-                    return broken("a size is no number");
+                    return broken("a size is not a number");
                 };
                 size
             };
@@ -147,8 +148,8 @@ impl Archive {
             match kind {
                 b'L' => self.read_long_name(offset, size, &mut extended)?,
                 b'x' | b'X' => self.read_pax(offset, size, &mut extended)?,
-                // The target of a link that is refused anyway; settings for all members, of which
-                // none changes where they are; the archive's label.
+                // Ignored: the target of a link, which is refused anyway; settings for all members,
+                // none of which changes their positions; the label of the archive.
                 b'K' | b'g' | b'V' => {}
                 _ => match entry(kind, &header, &extended, offset, size) {
                     Some(entry) => return Ok(Some(entry)),
@@ -158,7 +159,7 @@ impl Archive {
         }
     }
 
-    /// Returns the header at `start`, if it is one.
+    /// Reads the block at `start`.
     fn block(&mut self, start: u64) -> io::Result<Block> {
         if start.saturating_add(BLOCK) > self.length {
             let problem = format!("the archive is cut off at byte {}, without a mark of its end", self.length);
@@ -172,7 +173,7 @@ impl Archive {
         }
         let header = Header::from_byte_slice(&bytes).clone();
         let sum = bytes.iter().enumerate().map(|(index, byte)| {
-            // The field of the sum itself counts as spaces.
+            // The checksum field itself counts as spaces.
             if (148..156).contains(&index) { u32::from(b' ') } else { u32::from(*byte) }
         });
         if header.cksum().ok() == Some(sum.sum()) {
@@ -196,8 +197,8 @@ impl Archive {
         }
     }
 
-    /// Returns where the content of a member begins: behind its header, and behind the map of a
-    /// sparse file of GNU's old form.
+    /// Returns the offset of the content of a member: after its header and, for sparse files in the
+    /// old GNU format, after their map.
     fn content_offset(&mut self, start: u64, header: &Header) -> io::Result<u64> {
         let mut offset = start + BLOCK;
         let mut goes_on =
@@ -240,7 +241,7 @@ impl Archive {
                 b"path" => extended.name = Some(value.to_vec()),
                 b"size" => match std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()) {
                     Some(size) => extended.size = Some(size),
-                    None => extended.problem = Some("the size in its pax header is no number".to_owned()),
+                    None => extended.problem = Some("the size in its pax header is not a number".to_owned()),
                 },
                 key if key.starts_with(b"GNU.sparse.") => extended.problem = Some(SPARSE.to_owned()),
                 _ => {}
@@ -256,7 +257,7 @@ fn too_long(bytes: u64) -> String {
     format!("has a name of {bytes} bytes, more than the {MAX_NAME_BYTES} that are read")
 }
 
-/// Returns the next record, `LENGTH KEY=VALUE\n`, and what stands behind it.
+/// Parses the next record, `LENGTH KEY=VALUE\n`. Returns its key, its value and the bytes after it.
 fn pax_record(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let space = bytes.iter().position(|byte| *byte == b' ')?;
     let length: usize = std::str::from_utf8(&bytes[..space]).ok()?.parse().ok()?;
@@ -265,11 +266,11 @@ fn pax_record(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     Some((&record[..equals], &record[equals + 1..], &bytes[length..]))
 }
 
-/// Returns what a header stands for; `None` for a folder.
+/// Returns the entry of a header; `None` for a folder.
 fn entry(kind: u8, header: &Header, extended: &Extended, offset: u64, length: u64) -> Option<Entry> {
     let name = name_of(extended, header);
     let is_regular = matches!(kind, b'0' | b'7' | 0);
-    // Before POSIX, a folder was a file whose name ends so.
+    // Before POSIX, a folder was a file whose name ends with a slash.
     if kind == b'5' || (is_regular && length == 0 && name.as_ref().is_ok_and(|name| name.ends_with('/'))) {
         return None;
     }
@@ -290,7 +291,7 @@ fn entry(kind: u8, header: &Header, extended: &Extended, offset: u64, length: u6
     })
 }
 
-/// Returns the name of a member, or why it must not be used.
+/// Returns the name of a member, or the reason why it must not be used.
 fn name_of(extended: &Extended, header: &Header) -> Result<String, String> {
     let bytes = extended.name.as_deref().map_or_else(|| header.path_bytes(), Into::into);
     let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(100)]).into_owned();

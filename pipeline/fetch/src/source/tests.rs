@@ -39,7 +39,7 @@ fn read_all(source: &Source, rows_per_part: usize) -> Vec<SourcePart> {
     source.parts(rows_per_part).collect::<Result<_>>().unwrap()
 }
 
-/// All rows as one table, which must come in one part.
+/// Returns all rows as one table. The source must have a single part.
 fn read(config: &SourceConfig, folder: &TempDir) -> RecordBatch {
     let mut parts = read_all(&Source::open(config, folder.path()).unwrap(), 10_000);
     assert_eq!(parts.len(), 1);
@@ -226,7 +226,7 @@ fn malformed_rows_stay_rows() {
         [None, some("line 2, column 7: EOF while parsing a value"), some("line 3 is JSON but not an object"), None]
     );
     assert_eq!(problems("d.txt").iter().filter(|problem| problem.is_some()).count(), 2);
-    // By RFC 4180, the quote swallows the rest, and the row has the right number of fields.
+    // By RFC 4180, the quote includes the rest, and the row still has the right number of fields.
     let message = error(&captioned("e.csv", "url", "alt"), &folder);
     assert!(message.contains("e.csv") && message.contains("line 2 is not closed"), "{message}");
 }
@@ -637,9 +637,9 @@ fn parts_cut_through_lists_and_count_rows_over_all_files() {
     }
 }
 
-/// The columns and fingerprints are those that the first released reader gave, but for columns of
-/// numbers in CSV, which it took for texts, and for lists of captions; if they change, every
-/// complete run is downloaded again.
+/// Columns and fingerprints equal those of the first released reader, except for columns of numbers
+/// in CSV, which were texts then, and for lists of captions. If they change, every complete run is
+/// downloaded again.
 #[test]
 fn runs_from_before_lists_and_pictures_are_resumed() {
     type Case<'a> = (&'a str, Option<&'a str>, &'a [&'a str], &'a [&'a str]);

@@ -1,12 +1,12 @@
-//! Splitting lines of tab-separated values. Captions in the wild hold quotation marks that quote
-//! nothing, so quotes are taken as quotes only where that makes the row come out right.
+//! Splits lines of tab-separated values. Captions often hold quotation marks that quote nothing. So
+//! quotation marks count as quotes only if the row then has the right number of fields.
 
 use std::ops::Range;
 
 use super::csv::Field;
 
-/// Splits a line at tabs; if that gives too many fields, tries again with tabs inside quotes as
-/// part of a field.
+/// Splits a line at separators. If that gives too many fields, tries again with separators inside
+/// quotes as part of a field.
 pub(super) fn split(line: &[u8], separator: u8, count: Option<usize>) -> Vec<Field> {
     let is_blank = |byte: &u8| matches!(byte, b' ' | b'\r' | b'\n');
     let start = line.iter().take_while(|byte| is_blank(byte)).count();
@@ -38,14 +38,14 @@ fn split_at(line: &[u8], whole: Range<usize>, separator: u8, knows_quotes: bool)
     fields
 }
 
-/// Returns whether a field that begins with a quote is closed by its last character: quotes inside
-/// are doubled, so all together are even in number.
+/// Returns whether a field that begins with a quote is closed by its last character. Quotes inside
+/// are doubled, so the total number of quotes must be even.
 fn closes(field: &[u8]) -> bool {
     let is_even = field.iter().fold(true, |is_even, byte| is_even ^ (*byte == b'"'));
     field.len() > 1 && field.ends_with(b"\"") && is_even
 }
 
-/// Returns a field without its quotes, if it is properly quoted; else as it is.
+/// Returns a field without its quotes if it is properly quoted, otherwise unchanged.
 fn unquoted(line: &[u8], range: Range<usize>) -> Field {
     let field = &line[range.clone()];
     let inside = field.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));

@@ -1,4 +1,4 @@
-//! Plain text: one URL a line.
+//! Plain text: one URL per line.
 
 use std::path::{Path, PathBuf};
 

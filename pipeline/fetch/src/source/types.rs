@@ -1,5 +1,5 @@
-//! Types that hold every value of a column: of one file whose format has none, and of several
-//! files.
+//! Finds a type that holds all values of a column: in one file whose format has no types, and over
+//! several files.
 
 use std::sync::Arc;
 
@@ -15,18 +15,18 @@ use super::numbers::{self, Number};
 pub(super) struct Seen {
     boolean: bool,
     integer: bool,
-    /// An integer that a 64-bit float cannot hold exactly.
+    /// An integer that a 64-bit float may not hold exactly.
     wide_integer: bool,
     float: bool,
-    /// A text, a list, an object, or an integer beyond 64 bits with sign.
+    /// A text, a list, an object, or an integer beyond signed 64 bits.
     text: bool,
 }
 
-/// The largest magnitude below which every integer is a 64-bit float: 2 to the 53rd.
+/// 2 to the 53rd: every integer up to this magnitude is exact as a 64-bit float.
 pub(super) const EXACT_IN_FLOAT: u64 = 1 << 53;
 
 impl Seen {
-    /// Returns a column that is no number, whatever it looks like.
+    /// Returns the kinds of a column that is always text, even if its values look like numbers.
     pub(super) fn text() -> Seen {
         Seen { text: true, ..Seen::default() }
     }
@@ -44,9 +44,9 @@ impl Seen {
         }
     }
 
-    /// Adds a field of a format that has only texts.
+    /// Adds a field of a format that only has texts.
     pub(super) fn add_text(&mut self, field: &str) {
-        // Once there is a text, numbers change nothing.
+        // Once there is a text, the column is text.
         if self.text {
             return;
         }
@@ -63,7 +63,7 @@ impl Seen {
         self.wide_integer |= integer.unsigned_abs() > EXACT_IN_FLOAT;
     }
 
-    /// Adds what was seen in another file.
+    /// Adds the kinds of values of another file.
     pub(super) fn add_all(&mut self, other: Seen) {
         self.boolean |= other.boolean;
         self.integer |= other.integer;
@@ -76,8 +76,8 @@ impl Seen {
         self.wide_integer
     }
 
-    /// Returns the narrowest type that loses no value; text if there is none, and `Null` if there
-    /// was no value.
+    /// Returns the narrowest type that holds all values without loss; text if there is no other,
+    /// and `Null` if there was no value.
     pub(super) fn data_type(self) -> DataType {
         let number = self.integer || self.float;
         if self.text || (self.boolean && number) || (self.float && self.wide_integer) {
@@ -94,9 +94,8 @@ impl Seen {
     }
 }
 
-/// Returns the narrowest type that holds the values of both; `None` if there is none but by taking
-/// them apart. Integers and floats have a common type only if the integers are exact in it, which
-/// has to be looked at.
+/// Returns the narrowest type that holds the values of both types; `None` if there is none. For
+/// integers and floats, the caller must check that the integers are exact as floats.
 pub(super) fn common(left: &DataType, right: &DataType) -> Option<DataType> {
     let item = |left: &DataType, right: &DataType| {
         let item = common(item_type(left)?, item_type(right)?)?;
@@ -147,7 +146,7 @@ fn common_number(left: &DataType, right: &DataType) -> DataType {
             _ => DataType::UInt64,
         };
     }
-    // One bit more holds the sign.
+    // An unsigned type needs one bit more for the sign, so it takes the next wider signed type.
     let unsigned = [left, right].into_iter().filter(|data_type| !data_type.is_signed_integer()).map(bits).max();
     let widest = if is_signed { widest } else { widest.max(unsigned.unwrap_or(0) * 2) };
     match widest {
@@ -158,7 +157,7 @@ fn common_number(left: &DataType, right: &DataType) -> DataType {
     }
 }
 
-/// Returns whether every value has a text that tells it from all others.
+/// Returns whether different values of the type always have different texts.
 pub(super) fn is_printable(data_type: &DataType) -> bool {
     matches!(
         data_type,

@@ -1,12 +1,12 @@
-//! WebDataset: tar archives in which the members of a sample stand beside each other.
+//! WebDataset: tar archives in which the members of a sample are adjacent.
 //!
-//! Samples are those of the `webdataset` Python package (1.0): members that follow one another and
-//! share the key, which is the folder and the base name up to its first dot. Members without a dot,
-//! those of the form `__name__`, and hidden ones belong to no sample.
+//! Samples are defined as in the `webdataset` Python package (1.0): consecutive members with the
+//! same key, which is the folder and the base name up to its first dot. Members without a dot,
+//! members named like `__name__`, and hidden ones belong to no sample.
 //!
-//! Archives are also packed from files whose names have dots of their own, such as
-//! `2024.05.01.jpg`. A text or JSON member that equals a picture up to its last suffix is therefore
-//! that picture's own.
+//! Some archives are packed from files with further dots in their names, such as `2024.05.01.jpg`.
+//! So a text or JSON member whose name equals that of an image up to the last suffix belongs to
+//! this image only.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
@@ -21,8 +21,8 @@ use super::tar::{Archive, Entry, Member};
 use super::{Columns, ReadRows, jsonl};
 use crate::{Error, Result};
 
-/// Reads the headers and the JSON members of an archive, for the types of their keys. `image` is
-/// what follows the key of the pictures, if the recipe says so.
+/// Reads the headers and the JSON members of an archive to find the types of their keys. `image` is
+/// the extension of the images, if the recipe sets it.
 pub(super) fn scan(path: &Path, image: Option<&str>, keys: &mut jsonl::Keys) -> Result<Scanned> {
     let mut scanned = Scanned::default();
     let mut samples = Samples::open(path, image)?;
@@ -41,7 +41,7 @@ pub(super) fn scan(path: &Path, image: Option<&str>, keys: &mut jsonl::Keys) -> 
 
 pub(super) struct WebDatasetRows {
     path: PathBuf,
-    /// The archive below the source, with a slash at its end.
+    /// The name of the archive relative to the source, with a slash at its end.
     name: String,
     samples: Samples,
     columns: Columns,
@@ -49,7 +49,7 @@ pub(super) struct WebDatasetRows {
 }
 
 impl WebDatasetRows {
-    /// Opens an archive; `name` is that of the archive below the source.
+    /// Opens an archive; `name` is its name relative to the source.
     pub(super) fn open(path: &Path, name: &str, image: Option<&str>, columns: Columns) -> Result<WebDatasetRows> {
         let rows = Rows::new(&columns.extra_fields());
         let samples = Samples::open(path, image)?;
@@ -90,18 +90,18 @@ enum Item {
 struct Picture {
     member: Member,
     beside: Arc<Beside>,
-    /// Number of the picture in its sample, from 0.
+    /// Number of the image in its sample, from 0.
     index: usize,
 }
 
-/// A sample in the making.
+/// A sample whose members are being collected.
 struct Sample {
     key: String,
-    /// Texts behind the keys of its members, in lower case, to find repeated ones.
+    /// Extensions of its members, in lower case, to find repeated ones.
     extensions: BTreeSet<String>,
-    /// Text and JSON members by what stands between the key and their suffix.
+    /// Text and JSON members, by their extension without the last suffix.
     texts: BTreeMap<String, Vec<Text>>,
-    /// Pictures with the text behind the key, in lower case.
+    /// Images with their extensions, in lower case.
     pictures: Vec<(Member, String)>,
     /// Members of other kinds.
     others: Vec<String>,
@@ -111,12 +111,11 @@ struct Text {
     name: String,
     /// One of [`TEXT_SUFFIXES`], or [`VALUES_SUFFIX`].
     suffix: &'static str,
-    /// Or why it is not read.
+    /// The content, or the reason why it is not read.
     content: std::result::Result<Vec<u8>, String>,
 }
 
-/// Returns what stands before the last suffix of an extension: nothing in `jpg`, `seg` in
-/// `seg.png`.
+/// Returns an extension without its last suffix: nothing for `jpg`, `seg` for `seg.png`.
 fn inner(extension: &str) -> &str {
     extension.rsplit_once('.').map_or("", |(inner, _)| inner)
 }
@@ -132,7 +131,7 @@ impl Sample {
         }
     }
 
-    /// Adds the pictures that are rows, with what belongs to them.
+    /// Adds the images of the sample that become rows, with their texts and values, to `finished`.
     fn finish(self, image: Option<&str>, left_out: &mut LeftOut, finished: &mut VecDeque<Picture>) {
         let Sample { key, texts, pictures, others, extensions: _ } = self;
         if pictures.is_empty() {
@@ -142,14 +141,15 @@ impl Sample {
         for name in &others {
             left_out.add(Kind::OtherMember, name);
         }
-        // The own texts of `0.jpg` are `0.txt` and `0.jpg.txt`; those of `jpg` are the sample's.
+        // `0.txt` and `0.jpg.txt` belong to `0.jpg` only; `txt` belongs to the whole sample.
         let own = |extension: &str| {
             [inner(extension), extension].map(str::to_owned).into_iter().filter(|inner| !inner.is_empty())
         };
         let has_own = |extension: &str| own(extension).any(|inner| texts.contains_key(&inner));
         let is_plain = |extension: &str| inner(extension).is_empty();
         let has_plain = pictures.iter().any(|(_, extension)| is_plain(extension));
-        // `0.1.jpg` beside `0.jpg` is one of several, `0.seg.png` is something about it.
+        // `0.1.jpg` beside `0.jpg` is another image, but `0.seg.png` is a companion of an image,
+        // such as a mask.
         let is_number = |extension: &str| inner(extension).bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
         let is_row = |extension: &str| match image {
             Some(image) => extension.eq_ignore_ascii_case(image),
@@ -160,7 +160,8 @@ impl Sample {
             left_out.add(Kind::Companion, &member.name);
         }
         let shared = texts.get("");
-        // Without anything in common, pictures that each have their own are samples of their own.
+        // If there is no shared text and every image has its own, every image is a sample of its
+        // own.
         let is_one = shared.is_some() || !rows.iter().all(|(_, extension)| has_own(extension));
         let mut used: BTreeSet<String> = shared.iter().map(|_| String::new()).collect();
         let mut of_sample: Option<Arc<Beside>> = None;
@@ -186,7 +187,8 @@ impl Sample {
     }
 }
 
-/// Puts texts together; the first of each kind counts, and of texts the first suffix.
+/// Merges texts. The first one of each kind is used, and of text files the first suffix of
+/// [`TEXT_SUFFIXES`].
 fn beside(texts: &[&Text]) -> Beside {
     let mut beside = Beside::default();
     for suffix in TEXT_SUFFIXES.into_iter().chain([VALUES_SUFFIX]) {
@@ -201,16 +203,16 @@ fn beside(texts: &[&Text]) -> Beside {
     beside
 }
 
-/// The pictures of an archive with what belongs to them, one after another.
+/// Iterates over the images of an archive, with their texts and values.
 struct Samples {
     path: PathBuf,
     archive: Archive,
     image: Option<String>,
     current: Option<Sample>,
-    /// Pictures of the sample that was finished last.
+    /// Images of the sample that was finished last.
     finished: VecDeque<Picture>,
-    /// Found while a sample was looked at; they come before it, or at the end of the archive, after
-    /// it.
+    /// Problems found while a sample was collected. They are returned before the images of that
+    /// sample, but a problem at the end of the archive after them.
     problems: VecDeque<String>,
     is_done: bool,
     left_out: LeftOut,
@@ -221,7 +223,7 @@ impl Samples {
         let read = |source| Error::read(path, source);
         let mut archive = Archive::open(path).map_err(read)?;
         if archive.is_compressed().map_err(read)? {
-            let reason = "it is compressed, but pictures are read by their places in the file; decompress it first";
+            let reason = "it is compressed, but images are read by their offsets in the file; decompress it first";
             return Err(Error::Format { path: path.to_owned(), format: "webdataset", reason: reason.to_owned() });
         }
         Ok(Samples {
@@ -266,7 +268,7 @@ impl Samples {
         }
     }
 
-    /// Adds a member to its sample; returns the sample before, if that is finished by it.
+    /// Adds a member to its sample. Returns the previous sample if this member begins another one.
     fn add(&mut self, member: Member) -> Result<Option<Sample>> {
         let Some((key, extension)) = split(&member.name) else {
             self.left_out.add(if is_hidden(&member.name) { Kind::Hidden } else { Kind::OtherMember }, &member.name);
@@ -304,7 +306,7 @@ impl Samples {
     }
 }
 
-/// Returns the key of a member and what follows it; `None` if it belongs to no sample.
+/// Returns the key and the extension of a member; `None` if it belongs to no sample.
 fn split(name: &str) -> Option<(&str, &str)> {
     let base = name.rfind('/').map_or(0, |slash| slash + 1);
     let first = name.split('/').next().unwrap_or(name);

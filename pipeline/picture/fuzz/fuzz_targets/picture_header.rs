@@ -1,5 +1,5 @@
-//! Any bytes: their format is told and their structure followed without a panic, and what passes
-//! has a size within the limit.
+//! For any bytes, recognising the format and checking the structure must not panic, and accepted
+//! images must have a size within the limit.
 
 #![no_main]
 

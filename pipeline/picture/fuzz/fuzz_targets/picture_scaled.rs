@@ -1,6 +1,5 @@
-//! Any bytes: as a picture that is scaled, or kept, they are stored or refused without a panic;
-//! what is stored has the size that was asked for, and the pixels that come along are those in the
-//! file.
+//! For any bytes, scaling or keeping them as an image must not panic. A stored image must have the
+//! wanted size, and the returned pixels must equal those in its file.
 
 #![no_main]
 
@@ -9,7 +8,7 @@ use lynxdata_picture::{Check, Encode, PictureSettings, Resize, decode_file, prep
 
 const MAX_PIXELS: u64 = 100_000;
 
-/// A decoder of another crate may panic, which makes a broken picture. Code of ours may not.
+/// Decoders of other crates may panic, which counts as a broken image. Our own code must not.
 fn pass_over_other_crates() {
     let abort = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -35,7 +34,7 @@ fuzz_target!(init: pass_over_other_crates(), |bytes: &[u8]| {
         let Ok((picture, pixels)) = prepare_with_pixels(bytes.to_vec(), &settings, &[]) else { continue };
         let decoded = decode_file(&picture.bytes, MAX_PIXELS).expect("what is stored decodes");
         assert_eq!((decoded.width(), decoded.height()), (picture.width, picture.height));
-        // As bytes: numbers of a TIFF may be none, and so not equal to themselves.
+        // Compared as bytes: floats of a TIFF may be NaN, which does not equal itself.
         let pixels = pixels.expect("what is stored decodes");
         let is_same = pixels.color() == decoded.color() && pixels.as_bytes() == decoded.as_bytes();
         assert!(is_same, "the pixels are those in the file");

@@ -1,9 +1,9 @@
 //! The forward cosine transform (ITU-T T.81, A.3.3) and quantisation (A.3.4), eight blocks at a
 //! time.
 //!
-//! The samples of one place in eight neighbouring blocks lie side by side, which makes every step
-//! the same operation on eight numbers. The numbers are `f32` without fused operations, so that all
-//! machines agree.
+//! The samples at the same position in eight neighbouring blocks are adjacent in memory, so every
+//! step is the same operation on eight numbers. The numbers are `f32` without fused operations, so
+//! that all machines agree.
 
 use std::f32::consts::FRAC_1_SQRT_2;
 
@@ -15,9 +15,9 @@ pub(super) const GROUP: usize = 8;
 /// Eight neighbouring blocks, transformed and quantised.
 #[derive(Clone)]
 pub(super) struct Group {
-    /// The coefficients of one frequency side by side, the frequencies in zigzag order.
+    /// The coefficients of the eight blocks, by frequency in zigzag order.
     pub coefficients: [[i16; GROUP]; 64],
-    /// The coefficients of each block that are not 0: bit k for place k in zigzag order.
+    /// For each block, which coefficients are not 0: bit k for index k in zigzag order.
     pub present: [u64; GROUP],
 }
 
@@ -25,9 +25,8 @@ impl Group {
     pub(super) const EMPTY: Group = Group { coefficients: [[0; GROUP]; 64], present: [0; GROUP] };
 }
 
-/// Returns what transformed samples are multiplied with to be quantised, in natural order: the
-/// reciprocals of the quantisation table (natural order), with the factors that [`forward`] leaves
-/// out.
+/// Returns the factors that quantise transformed samples, in natural order: the reciprocals of the
+/// quantisation table (natural order), times the factors that [`forward`] leaves out.
 pub(super) fn multipliers(quantisation: &[u8; 64]) -> [f32; 64] {
     let factor = |frequency: usize| match frequency {
         // T.81 has 1/2 for each dimension, and 1 / sqrt 2 for frequency 0.
@@ -95,8 +94,7 @@ impl pulp::WithSimd for Transform<'_> {
 
 #[inline(always)]
 fn quantise(values: &[[f32; GROUP]], multipliers: &[f32; 64], group: &mut Group) {
-    // Added to 1.5 * 2^23, a number is rounded to a whole one, which then stands in the lowest
-    // bits.
+    // Adding 1.5 * 2^23 rounds a number to an integer, which is then in the lowest bits.
     const ROUND: f32 = 12_582_912.0;
     let mut present = [[0_u32; GROUP]; 2];
     for (place, coefficients) in group.coefficients.iter_mut().enumerate() {
@@ -111,9 +109,10 @@ fn quantise(values: &[[f32; GROUP]], multipliers: &[f32; 64], group: &mut Group)
     group.present = std::array::from_fn(|lane| u64::from(present[0][lane]) | u64::from(present[1][lane]) << 32);
 }
 
-/// Sums with the cosines at the centres of eight samples: the fast transform of Arai, Agui and
-/// Nakajima ("A fast DCT-SQ scheme for images", Trans. IEICE E71, 1988), five multiplications. Its
-/// output of frequency k is 2 sqrt 2 (k = 0) or 4 cos(k pi / 16) times that of the formula.
+/// Computes the one-dimensional DCT of eight samples with the fast transform of Arai, Agui and
+/// Nakajima ("A fast DCT-SQ scheme for images", Trans. IEICE E71, 1988), which has five
+/// multiplications. Its output at frequency k is 2 sqrt 2 (k = 0) or 4 cos(k pi / 16) times that of
+/// the formula.
 #[inline(always)]
 fn forward(input: [f32; 8]) -> [f32; 8] {
     // cos(3 pi / 8), sqrt 2 cos(3 pi / 8), sqrt 2 cos(pi / 8)

@@ -1,5 +1,5 @@
-//! Baseline JPEG (ITU-T T.81) in the colours of JFIF (T.871), its chroma halved in both directions
-//! (4:2:0).
+//! Encodes baseline JPEG (ITU-T T.81) in JFIF colours (T.871), with chroma halved in both
+//! directions (4:2:0).
 
 use image::RgbImage;
 
@@ -9,27 +9,27 @@ use super::super::jpeg::{ExactTransform, Samples, exact_multipliers, interleaved
 use super::super::planes::Subsampled;
 use super::cosine::{self, GROUP, Group, Transform};
 
-/// Quantisation of luma at quality 50, in natural order (T.81, table K.1).
+/// Quantisation table of luma at quality 50, in natural order (T.81, table K.1).
 const LUMA_QUANTISATION: [u8; 64] = [
     16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51,
     87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92, 49, 64, 78, 87, 103, 121, 120, 101,
     72, 92, 95, 98, 112, 100, 103, 99,
 ];
 
-/// Quantisation of chroma at quality 50, in natural order (T.81, table K.2).
+/// Quantisation table of chroma at quality 50, in natural order (T.81, table K.2).
 const CHROMA_QUANTISATION: [u8; 64] = [
     17, 18, 24, 47, 99, 99, 99, 99, 18, 21, 26, 66, 99, 99, 99, 99, 24, 26, 56, 99, 99, 99, 99, 99, 47, 66, 99, 99, 99,
     99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99,
     99, 99, 99, 99, 99, 99,
 ];
 
-/// Numbers of codes of each length from 1 to 16, and their symbols.
+/// A Huffman table: the number of codes of each length from 1 to 16, and their symbols.
 struct Codes {
     counts: [u8; 16],
     symbols: &'static [u8],
 }
 
-/// DC coefficients of luma and of chroma (T.81, tables K.3 and K.4).
+/// Codes of the DC coefficients of luma and chroma (T.81, tables K.3 and K.4).
 const DC_CODES: [Codes; 2] = [
     Codes {
         counts: [0, 1, 5, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0],
@@ -41,7 +41,7 @@ const DC_CODES: [Codes; 2] = [
     },
 ];
 
-/// AC coefficients of luma and of chroma (T.81, tables K.5 and K.6).
+/// Codes of the AC coefficients of luma and chroma (T.81, tables K.5 and K.6).
 const AC_CODES: [Codes; 2] = [
     Codes {
         counts: [0, 2, 1, 3, 3, 2, 4, 3, 5, 5, 4, 4, 0, 0, 1, 125],
@@ -73,13 +73,13 @@ const AC_CODES: [Codes; 2] = [
     },
 ];
 
-/// Encodes a picture; `quality` from 1 to 100 means what it means to libjpeg. With `with_pixels`,
-/// also makes the pixels that a decoder equal to libjpeg finds in the file, from the coefficients
-/// as they are written.
+/// Encodes an image. `quality` is from 1 to 100, with the same meaning as in libjpeg. With
+/// `with_pixels`, also returns the pixels that libjpeg would decode from the file, computed from
+/// the written coefficients.
 ///
 /// # Errors
-/// [`PictureError::Unsupported`] if a side is longer than 65,535 pixels, the most that a JPEG
-/// header can say.
+/// [`PictureError::Unsupported`] if a side is longer than 65,535 pixels, the limit of the JPEG
+/// header.
 pub(crate) fn encode(
     picture: &Subsampled,
     quality: u8,
@@ -101,7 +101,7 @@ pub(crate) fn encode(
     Ok((bytes, pixels))
 }
 
-/// Returns the table for a quality, as libjpeg makes it (`jpeg_quality_scaling` and
+/// Returns the quantisation table for a quality, computed as in libjpeg (`jpeg_quality_scaling` and
 /// `jpeg_add_quant_table` of jcparam.c, for baseline).
 fn scaled(table: [u8; 64], quality: u8) -> [u8; 64] {
     let quality = u32::from(quality.clamp(1, 100));
@@ -109,7 +109,7 @@ fn scaled(table: [u8; 64], quality: u8) -> [u8; 64] {
     table.map(|value| ((u32::from(value) * percent + 50) / 100).clamp(1, 255) as u8)
 }
 
-/// Writes all segments in front of the entropy-coded data.
+/// Writes all segments before the entropy-coded data.
 fn write_header(bytes: &mut Vec<u8>, (width, height): (u16, u16), quantisation: &[[u8; 64]; 2]) {
     fn segment(bytes: &mut Vec<u8>, marker: u8, contents: &[&[u8]]) {
         let length = 2 + contents.iter().map(|part| part.len()).sum::<usize>();
@@ -136,26 +136,27 @@ fn write_header(bytes: &mut Vec<u8>, (width, height): (u16, u16), quantisation: 
     segment(bytes, 0xda, &[&[3, 1, 0x00, 2, 0x11, 3, 0x11], &[0, 63, 0]]);
 }
 
-/// A component in the work: its samples and coefficients of one row of units, 16 x 16 pixels each.
+/// A component that is being encoded: its samples and coefficients of one row of units of 16 x 16
+/// pixels.
 struct Component<'a> {
-    /// Rows of the whole picture, and their length.
+    /// The samples of the whole image, row by row, and the length of a row.
     plane: (&'a [u8], usize),
-    /// Rows of blocks in a unit, and blocks in such a row.
+    /// Number of blocks in a row and in a column of a unit.
     side: usize,
     multipliers: [f32; 64],
     tables: [CodeTable; 2],
-    /// Samples of the row of units; the edge of the picture is repeated to fill it.
+    /// Samples of the row of units. The edge of the image is repeated to fill it.
     strip: Vec<u8>,
     /// Samples in a row of the strip.
     stride: usize,
-    /// Groups of the strip, one row of blocks after the other.
+    /// Groups of the strip, row of blocks by row of blocks.
     groups: Vec<Group>,
     prediction: i32,
-    /// The whole component as a decoder sees it, if that is wanted.
+    /// The whole component as decoded, if pixels are wanted.
     decoded: Option<Decoded>,
 }
 
-/// Samples that a decoder makes of a component.
+/// The samples that a decoder computes for a component.
 struct Decoded {
     multipliers: [i16; 64],
     /// Rows as long as those of the strip.
@@ -163,7 +164,7 @@ struct Decoded {
 }
 
 impl Decoded {
-    /// Adds the samples of a row of units, of which each row of blocks has `across` groups.
+    /// Adds the samples of a row of units. Each row of blocks has `across` groups.
     fn add(&mut self, groups: &[Group], across: usize) {
         let stride = across * GROUP * 8;
         let mut coefficients = vec![0; across * GROUP * 64];
@@ -208,7 +209,7 @@ impl<'a> Component<'a> {
         }
     }
 
-    /// Makes the coefficients of a row of units, and the samples of a decoder.
+    /// Computes the coefficients of a row of units and, if wanted, the decoded samples.
     fn transform(&mut self, unit_row: usize) {
         let (samples, width) = self.plane;
         let last_row = samples.len() / width - 1;
@@ -229,7 +230,7 @@ impl<'a> Component<'a> {
         }
     }
 
-    /// Returns the samples of a decoder, one for each square of `enlargement` pixels a side.
+    /// Returns the decoded samples; each stands for a square of `enlargement` pixels a side.
     fn into_samples(self, enlargement: usize) -> Option<Samples> {
         let (samples, width) = self.plane;
         let size = (width, samples.len() / width);
@@ -251,7 +252,7 @@ impl<'a> Component<'a> {
     }
 }
 
-/// Returns the samples that a decoder makes of it, if they are wanted.
+/// Writes the scan of the image. Returns the decoded samples, if they are wanted.
 fn write_scan(
     bytes: &mut Vec<u8>,
     picture: &Subsampled,
@@ -312,7 +313,7 @@ struct BitWriter<'a> {
 }
 
 impl BitWriter<'_> {
-    /// Writes the lowest `length` bits, at most 32; those above are 0.
+    /// Writes the lowest `length` bits, at most 32; the bits above must be 0.
     #[inline]
     fn write(&mut self, bits: u32, length: u32) {
         self.buffer = self.buffer << length | u64::from(bits);
@@ -325,8 +326,8 @@ impl BitWriter<'_> {
 
     #[inline]
     fn write_bytes(&mut self, word: u32) {
-        // Whether a byte of the complement is 0: only there the subtraction borrows from a bit that
-        // was not set.
+        // Tests whether a byte of the complement is 0: only such a byte makes the subtraction
+        // borrow from a bit that was not set.
         let complement = !word;
         if complement.wrapping_sub(0x0101_0101) & word & 0x8080_8080 == 0 {
             self.bytes.extend_from_slice(&word.to_be_bytes());
@@ -345,8 +346,8 @@ impl BitWriter<'_> {
         }
     }
 
-    /// Writes a code and the value that follows it: the lowest bits of it, or of one less if it is
-    /// negative (T.81, F.1.2.1).
+    /// Writes a code and the value after it: the lowest bits of the value, or of the value minus
+    /// one if it is negative (T.81, F.1.2.1).
     #[inline]
     fn write_value(&mut self, value: i32, (code, length): (u16, u8), size: u32) {
         let bits = (value + (value >> 31)) as u32 & ((1 << size) - 1);

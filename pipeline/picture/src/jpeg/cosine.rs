@@ -1,8 +1,8 @@
 //! The inverse cosine transform (T.81, A.3.3) to blocks of 8, 4, 2 or 1 samples a side, eight
 //! blocks at a time.
 //!
-//! A smaller block takes the lower frequencies only, at the centres of the larger samples.
-//! Coefficients of eight neighbouring blocks lie side by side, which makes every step the same
+//! A smaller block uses only the lower frequencies, evaluated at the centres of the larger samples.
+//! Coefficients of eight neighbouring blocks are adjacent in memory, so every step is the same
 //! operation on eight numbers. The numbers are `f32` without fused operations, so that all machines
 //! agree.
 
@@ -14,10 +14,10 @@ use super::super::scale::to_byte;
 /// Blocks that are transformed together.
 pub(super) const GROUP: usize = 8;
 
-/// Coefficients of a group: those of one frequency, in natural order, side by side.
+/// Coefficients of a group, by frequency in natural order; those of the eight blocks are adjacent.
 pub(super) type Group = [i16; 64 * GROUP];
 
-/// Side of the blocks that are made of 8 x 8 coefficients.
+/// Side of the blocks of samples that 8 x 8 coefficients are transformed to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Side {
     One,
@@ -29,7 +29,7 @@ pub(super) enum Side {
 impl Side {
     pub(super) const ALL: [Side; 4] = [Side::One, Side::Two, Side::Four, Side::Eight];
 
-    /// Returns the samples of a side.
+    /// Returns the number of samples along a side.
     pub(super) fn samples(self) -> usize {
         match self {
             Side::One => 1,
@@ -40,8 +40,8 @@ impl Side {
     }
 }
 
-/// Returns what coefficients are multiplied with: the quantisation table, in natural order, with
-/// the factors that the transform leaves out.
+/// Returns the factors of the coefficients, in natural order: the quantisation table times the
+/// factors that the transform leaves out.
 pub(super) fn multipliers(quantisation: &[u16; 64], side: Side) -> [f32; 64] {
     let factors: [f32; 8] = std::array::from_fn(|frequency| {
         let angle = frequency as f64 * std::f64::consts::PI / 16.0;
@@ -64,7 +64,7 @@ pub(super) struct Transform<'a> {
     /// Factors of [`multipliers`].
     pub multipliers: &'a [f32; 64],
     pub side: Side,
-    /// Room for the samples: as many rows as a block has.
+    /// Target of the samples: as many rows as a block has.
     pub samples: &'a mut [u8],
     /// Samples in a row.
     pub stride: usize,
@@ -131,7 +131,7 @@ fn transform_to<const SIDE: usize>(groups: &[i16], multipliers: &[f32; 64], samp
     }
 }
 
-/// Puts the samples of each block side by side.
+/// Makes the samples of each block adjacent.
 #[inline(never)]
 fn interleave<const SIDE: usize>(bytes: &[[u8; GROUP]; SIDE], target: &mut [u8]) {
     if let Some(bytes) = bytes.first_chunk::<8>() {
@@ -145,8 +145,8 @@ fn interleave<const SIDE: usize>(bytes: &[[u8; GROUP]; SIDE], target: &mut [u8])
     }
 }
 
-/// Computes the sum of cosines at the centres of `SIDE` samples, for input that [`multipliers`] has
-/// prepared.
+/// Computes the one-dimensional inverse DCT to `SIDE` samples, for input that was multiplied with
+/// [`multipliers`].
 #[inline(always)]
 fn one_dimension<const SIDE: usize>(line: &mut [f32; SIDE]) {
     if let [first, second] = line.as_mut_slice() {
@@ -170,8 +170,8 @@ fn four(input: [f32; 4]) -> [f32; 4] {
     [outer + outer_odd, inner + inner_odd, inner - inner_odd, outer - outer_odd]
 }
 
-/// Returns the fast transform of Arai, Agui and Nakajima ("A fast DCT-SQ scheme for images", Trans.
-/// IEICE E71, 1988): five multiplications.
+/// Computes the fast transform of Arai, Agui and Nakajima ("A fast DCT-SQ scheme for images",
+/// Trans. IEICE E71, 1988): five multiplications.
 ///
 /// Its input of frequency k > 0 is multiplied with cos(k pi / 16) beforehand, besides the factors
 /// of the formula.

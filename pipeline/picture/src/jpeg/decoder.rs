@@ -1,10 +1,9 @@
-//! JPEG to samples of its components: all of them as libjpeg has them, or planes at a fraction of
-//! the size where that is enough.
+//! Decodes JPEG to the samples of its components: all samples as in libjpeg, or planes at a
+//! fraction of the size if that is enough.
 //!
-//! It is for what nearly all files are: 8-bit, Huffman-coded, sequential or progressive, whole up
-//! to the end-of-image marker. What libjpeg passes over without a loss is passed over here: bytes
-//! between segments, and behind the data of a scan. Any other deviation from ITU-T T.81 is damage,
-//! and an error.
+//! It supports what nearly all files are: 8-bit, Huffman-coded, sequential or progressive, complete
+//! up to the end-of-image marker. Like libjpeg, it skips bytes between segments and after the data
+//! of a scan. Any other deviation from ITU-T T.81 is an error.
 
 use super::super::PictureError;
 use super::super::blocks::NATURAL_ORDER;
@@ -14,30 +13,29 @@ use super::exact::{self, ExactTransform, Samples};
 use super::huffman::{BitReader, END_OF_BLOCK, HuffmanTable, SHORT_COEFFICIENTS};
 use super::{END_OF_IMAGE, START_OF_SCAN, Segments, cut_off};
 
-/// Least size of a plane after its transform, as a multiple of the wanted one. Closer to the wanted
-/// size, the samples are too few for the filter that scales them. Of 223 photographs scaled to 256
-/// pixels, compared with Pillow's complete decoding and `BICUBIC`, all planes by Catmull-Rom: mean
-/// 50.9 dB, worst 44.6 dB at a margin of 1.5; 51.3 and 44.6 dB without smaller transforms; 49.0 and
-/// 36.0 dB at 1.0. With the filter that [`Plane`] has for chroma: 51.7 and 46.8 dB at 1.5.
-/// (Complete decoding here: 58.3 and 51.1 dB. What quality 95 loses: 40.5 and 34.8 dB.)
+/// Minimum size of a plane after its transform, as a multiple of the wanted size. Below it, the
+/// samples are too few for the filter that scales them. Of 223 photographs scaled to 256 pixels,
+/// compared with Pillow's complete decoding and `BICUBIC`, all planes by Catmull-Rom: mean 50.9 dB,
+/// worst 44.6 dB at a margin of 1.5; 51.3 and 44.6 dB without smaller transforms; 49.0 and 36.0 dB
+/// at 1.0. With the filter that [`Plane`] has for chroma: 51.7 and 46.8 dB at 1.5. (Complete
+/// decoding here: 58.3 and 51.1 dB. What quality 95 loses: 40.5 and 34.8 dB.)
 const MARGIN: f64 = 1.5;
 
-/// Most scans of a file. Encoders write about ten; each costs a pass over the picture, however few
-/// bytes it has.
+/// Maximum number of scans of a file. Encoders write about ten. Each costs a pass over the image,
+/// however few bytes it has.
 const MOST_SCANS: usize = 64;
 
-/// Coefficient bits that have not been sent by any scan.
+/// Marks coefficients that no scan has sent yet.
 const UNSENT: u8 = u8::MAX;
 
-/// Decodes a file of a picture of this width and height to planes that have what is needed for
-/// `wanted`, if it is grey or YCbCr with as many samples of each component as encoders usually
-/// write.
+/// Decodes a file of an image of this width and height to planes that are large enough for
+/// `wanted`. The image must be grey or YCbCr with one of the usual chroma subsamplings.
 pub(super) fn planes(bytes: &[u8], size: (u32, u32), wanted: Wanted) -> Result<Planes, PictureError> {
     decode(bytes, size, Some(wanted))?.into_planes().ok_or_else(unusual_samples)
 }
 
-/// Decodes a file of a picture of this width and height to the samples that libjpeg would have
-/// before it enlarges chroma.
+/// Decodes a file of an image of this width and height to the samples that libjpeg has before it
+/// enlarges chroma.
 pub(super) fn samples(bytes: &[u8], size: (u32, u32)) -> Result<Vec<Samples>, PictureError> {
     Ok(decode(bytes, size, None)?.into_samples())
 }
@@ -68,7 +66,7 @@ fn unusual_samples() -> PictureError {
     PictureError::Unsupported("a JPEG whose components have unusual numbers of samples".into())
 }
 
-/// The thing that follows a segment.
+/// Whether another segment or the end of the image follows.
 #[derive(PartialEq, Eq)]
 enum Next {
     Segment,
@@ -77,27 +75,27 @@ enum Next {
 
 struct Decoder<'a> {
     segments: Segments<'a>,
-    /// Width and height that the frame must have: those that were held against the limits.
+    /// Width and height that the frame must have: those that were checked against the limits.
     size: (u32, u32),
-    /// The use of the planes; none if all samples are wanted.
+    /// What the planes are for; `None` if all samples are wanted.
     wanted: Option<Wanted>,
-    /// Tables in natural order.
+    /// Quantisation tables, in natural order.
     quantisation: [Option<[u16; 64]>; 4],
     dc_tables: [Option<HuffmanTable>; 4],
     ac_tables: [Option<HuffmanTable>; 4],
-    /// Units between restart markers, 0 for none.
+    /// Number of units between restart markers; 0 for no markers.
     restart_interval: usize,
     /// Number of scans that were read.
     scans: usize,
     frame: Option<Frame>,
 }
 
-/// The picture as its frame header describes it.
+/// The image as its frame header describes it.
 struct Frame {
     is_progressive: bool,
     width: usize,
     height: usize,
-    /// Units of all components together: the grid of interleaved scans.
+    /// Number of units (of all components) across and down: the grid of interleaved scans.
     units_across: usize,
     units_down: usize,
     components: Vec<Component>,
@@ -105,47 +103,49 @@ struct Frame {
 
 struct Component {
     identifier: u8,
-    /// Sampling factors: blocks in a unit.
+    /// Sampling factors: the blocks of a unit across and down.
     across: usize,
     down: usize,
     quantisation_index: usize,
-    /// The table that held when the first scan of the component began.
+    /// The quantisation table at the beginning of the first scan of the component.
     quantisation: Option<[u16; 64]>,
     /// Width and height in samples of the full size, not yet rounded.
     extent: (f64, f64),
-    /// Blocks that hold picture, the grid of scans of this component alone.
+    /// Number of blocks with image content across and down: the grid of scans of this component
+    /// alone.
     blocks_across: usize,
     blocks_down: usize,
-    /// Groups of blocks in a row, those that fill up the last unit included.
+    /// Groups of blocks in a row, including those that fill up the last unit.
     groups_across: usize,
     /// Columns and rows of the component.
     size: (usize, usize),
-    /// Columns and rows of pixels for each.
+    /// Columns and rows of pixels for each sample.
     enlargement: (usize, usize),
     inverse: Inverse,
-    /// Coefficients of all block rows of a progressive frame. Else of the row of units that is
-    /// being read.
+    /// Coefficients of all block rows of a progressive frame; in other frames, of the current row
+    /// of units.
     coefficients: Vec<i16>,
-    /// The coefficients of each block of a progressive frame that are not 0, bit k for that of
-    /// place k in zigzag order.
+    /// For each block of a progressive frame, which coefficients are not 0: bit k for index k in
+    /// zigzag order.
     sent: Vec<u64>,
-    /// Number of the lowest bits that are still missing of each coefficient, in zigzag order.
+    /// For each coefficient in zigzag order, the number of its lowest bits that no scan has sent
+    /// yet.
     missing_bits: [u8; 64],
     samples: Vec<u8>,
     prediction: i32,
 }
 
-/// The transform that makes samples of coefficients.
+/// The transform from coefficients to samples.
 #[derive(Clone, Copy)]
 enum Inverse {
     /// libjpeg's.
     Exact,
-    /// The nearest one to the formula, to blocks of this side.
+    /// The transform that is nearest to the formula, to blocks of this side.
     Nearest(Side),
 }
 
 impl Inverse {
-    /// Returns the side of the blocks that it makes.
+    /// Returns the side of the resulting blocks, samples.
     fn samples(self) -> usize {
         match self {
             Inverse::Exact => 8,
@@ -156,18 +156,19 @@ impl Inverse {
 
 /// The parameters of a scan.
 struct Scan {
-    /// Index of the component, and of its tables for DC and AC coefficients.
+    /// Indices of each component and of its tables for DC and AC coefficients.
     components: Vec<(usize, usize, usize)>,
     /// First and last coefficient, in zigzag order.
     first: usize,
     last: usize,
-    /// Bits that are left out by this scan, and whether an earlier one sent those above.
+    /// Number of low bits that this scan leaves out, and whether an earlier scan sent the bits
+    /// above.
     low_bit: u8,
     refines: bool,
 }
 
 impl Decoder<'_> {
-    /// Reads a segment, with the entropy-coded data behind it.
+    /// Reads a segment and the entropy-coded data after it.
     fn read_segment(&mut self) -> Result<Next, PictureError> {
         let (marker, segment) = self.segments.next().ok_or_else(cut_off)?;
         match marker {
@@ -224,7 +225,7 @@ impl Decoder<'_> {
             };
             let (counts, rest) = rest.split_first_chunk::<16>()?;
             let (symbols, rest) = rest.split_at_checked(counts.iter().map(|count| usize::from(*count)).sum())?;
-            // The sizes of DC differences; T.81 has none above 15, whatever the bits of a sample.
+            // Sizes of DC differences are at most 15 in T.81, whatever the bits of a sample.
             if kind >> 4 == 0 && symbols.iter().any(|symbol| *symbol > 15) {
                 return None;
             }
@@ -335,7 +336,7 @@ impl Frame {
         Ok(Frame { is_progressive, width, height, units_across, units_down, components })
     }
 
-    /// Makes the samples that scans have not made yet. None if a component has not been sent.
+    /// Computes the samples of progressive frames. Returns `None` if no scan has sent a component.
     fn finish(&mut self) -> Option<()> {
         for component in &mut self.components {
             if component.missing_bits[0] == UNSENT {
@@ -360,7 +361,7 @@ impl Frame {
         self.components.into_iter().map(samples).collect()
     }
 
-    /// Returns the planes; `None` unless the picture is grey or has chroma.
+    /// Returns the planes; `None` if there is no component.
     fn into_planes(self) -> Option<Planes> {
         let picture = (self.width as f64, self.height as f64);
         let mut planes = self.components.into_iter().map(|component| component.into_plane(picture));
@@ -372,9 +373,10 @@ impl Frame {
     }
 }
 
-/// Returns the largest sampling factors of all components. None if there are more components, or
-/// more blocks in a unit, than libjpeg takes (`MAX_COMPS_IN_SCAN` and `D_MAX_BLOCKS_IN_MCU`; T.81,
-/// B.2.3), or if a component has no whole number of pixels for each sample.
+/// Returns the largest sampling factors of all components. Returns `None` if there are more
+/// components, or more blocks in a unit, than libjpeg accepts (`MAX_COMPS_IN_SCAN` and
+/// `D_MAX_BLOCKS_IN_MCU`; T.81, B.2.3), or if a component does not have a whole number of pixels
+/// for each sample.
 fn most_factors(parameters: &[[u8; 3]]) -> Option<(usize, usize)> {
     let factors = || parameters.iter().map(|[_, sampling, _]| (usize::from(sampling >> 4), usize::from(sampling & 15)));
     let (across, down) = (factors().map(|(across, _)| across).max()?, factors().map(|(_, down)| down).max()?);
@@ -397,7 +399,7 @@ impl Component {
         self.groups_across * GROUP * self.inverse.samples()
     }
 
-    /// Makes samples of `count` rows of blocks, for the rows from `first` on.
+    /// Computes the samples of `count` rows of blocks, beginning at row `first`.
     fn transform(&mut self, coefficients: &[i16], first: usize, count: usize) -> Option<()> {
         let (row_length, stride, quantisation) = (self.row_length(), self.stride(), self.quantisation?);
         let rows = self.samples.chunks_exact_mut(stride * self.inverse.samples()).skip(first).take(count);
@@ -433,8 +435,8 @@ impl Component {
 }
 
 impl Scan {
-    /// Reads the header of a scan and notes in the frame what it sends. None if it sends that at
-    /// the wrong time.
+    /// Reads the header of a scan and records in the frame what it sends. Returns `None` if the
+    /// header is invalid or the scan is out of order.
     fn new(header: &[u8], frame: &mut Frame) -> Option<Self> {
         let [count, rest @ ..] = header else { return None };
         let (selectors, rest) = rest.split_at_checked(usize::from(*count) * 2)?;
@@ -442,7 +444,7 @@ impl Scan {
         let mut components: Vec<(usize, usize, usize)> = Vec::new();
         for [identifier, tables] in selectors.as_chunks().0 {
             let index = frame.components.iter().position(|component| component.identifier == *identifier)?;
-            // In the order of the frame, so none comes twice.
+            // Components must be in the order of the frame, so none occurs twice.
             if components.last().is_some_and(|(last, ..)| *last >= index) {
                 return None;
             }
@@ -465,7 +467,7 @@ impl Scan {
         for (index, ..) in &components {
             let missing_bits = &mut frame.components[*index].missing_bits;
             let expected = if high_bit == 0 { UNSENT } else { high_bit };
-            // AC coefficients come after the DC coefficient.
+            // AC coefficients must come after the DC coefficient.
             if first > 0 && missing_bits[0] == UNSENT || missing_bits[first..=last].iter().any(|bits| *bits != expected)
             {
                 return None;
@@ -478,14 +480,15 @@ impl Scan {
 
 /// The entropy-coded data of a scan.
 struct EntropyCoded {
-    /// All of it, without stuffed bytes and markers, then zeros.
+    /// All data without stuffed bytes and markers, then zeros.
     bytes: Vec<u8>,
     /// Ends of the restart intervals.
     ends: Vec<usize>,
 }
 
 impl EntropyCoded {
-    /// Reads up to the next marker that is not a restart marker; returns what begins there.
+    /// Reads up to the next marker that is not a restart marker. Returns the data and the bytes
+    /// from that marker on.
     fn read(source: &[u8]) -> Result<(Self, &[u8]), PictureError> {
         let mut data = EntropyCoded { bytes: Vec::with_capacity(source.len() + 8), ends: Vec::new() };
         let mut rest = source;
@@ -517,7 +520,7 @@ struct ScanReader<'a> {
     dc_tables: &'a [Option<HuffmanTable>; 4],
     ac_tables: &'a [Option<HuffmanTable>; 4],
     is_progressive: bool,
-    /// Blocks whose band has ended before it began (T.81, G.1.2.2).
+    /// Number of following blocks whose band is empty (T.81, G.1.2.2).
     end_of_band_run: u32,
 }
 
@@ -562,7 +565,7 @@ impl ScanReader<'_> {
                 self.transform_row(frame, is_interleaved, row)?;
             }
         }
-        // Some encoders write more than belongs to the scan, and libjpeg passes over it.
+        // Some encoders write more bytes than belong to the scan; libjpeg skips them.
         (!reader.is_exhausted() && self.end_of_band_run == 0).then_some(())
     }
 
@@ -589,7 +592,7 @@ impl ScanReader<'_> {
         for (index, dc, ac) in &self.scan.components {
             let component = &mut frame.components[*index];
             let (across, down) = if is_interleaved { (component.across, component.down) } else { (1, 1) };
-            // Outside progressive frames, there is only the row that is being read.
+            // Only progressive frames hold all rows; others hold the current row.
             let first_row = if self.is_progressive { row * down } else { 0 };
             for block_row in first_row..first_row + down {
                 for block in column * across..(column + 1) * across {
@@ -618,7 +621,7 @@ impl ScanReader<'_> {
         prediction: &mut i32,
         coefficient: &mut i16,
     ) -> Option<()> {
-        // A refining scan does not use the table that it names, but there should be one.
+        // A refining scan does not use the table that it names, but the table must exist.
         let table = table?.as_ref()?;
         if self.scan.refines {
             *coefficient |= i16::from(reader.bit()) << self.scan.low_bit;
@@ -692,12 +695,12 @@ impl ScanReader<'_> {
             *sent |= 1 << place;
             place += 1;
         }
-        // Sixteen zeros may not reach beyond the band.
+        // A run of sixteen zeros must not reach beyond the band.
         (place == self.scan.last + 1).then_some(())
     }
 
     /// Reads a later scan of a band of AC coefficients, which sends one more bit of each (T.81,
-    /// G.1.2.3). Bit k of `sent` says that coefficient k is not 0.
+    /// G.1.2.3). Bit k of `sent` is set if coefficient k is not 0.
     #[inline(always)]
     fn refine_band(
         &mut self,
@@ -710,7 +713,7 @@ impl ScanReader<'_> {
         let bit = 1_i16 << self.scan.low_bit;
         let end = self.scan.last + 1;
         let mut place = self.scan.first;
-        // Those of the band that are still to be refined.
+        // Coefficients of the band that are still to be refined.
         let mut old = *sent & (u64::MAX >> (64 - end)) & (u64::MAX << place);
         if self.end_of_band_run == 0 {
             while place < end {
@@ -727,8 +730,8 @@ impl ScanReader<'_> {
                     1 => -bit,
                     _ => return None,
                 };
-                // The place behind as many coefficients that are 0; those that are not are refined
-                // on the way.
+                // Skip this number of coefficients that are 0. Those on the way that are not 0 are
+                // refined.
                 place += usize::from(zeros);
                 while old != 0 && old.trailing_zeros() as usize <= place {
                     refine(reader, coefficient_at(group, old.trailing_zeros() as usize, lane), bit);
@@ -761,7 +764,7 @@ fn coefficient_at(group: &mut Group, place: usize, lane: usize) -> &mut i16 {
     &mut group[usize::from(NATURAL_ORDER[place & 63] & 63) * GROUP + lane % GROUP]
 }
 
-/// Adds the bit to the absolute value if the next bit of the data says so.
+/// Adds `bit` to the absolute value if the next bit of the data is set.
 #[inline(always)]
 fn refine(reader: &mut BitReader, coefficient: &mut i16, bit: i16) {
     if reader.bit() {
@@ -769,16 +772,16 @@ fn refine(reader: &mut BitReader, coefficient: &mut i16, bit: i16) {
     }
 }
 
-/// Returns the length of a run of bands that end here: of this block and the next ones.
+/// Returns the length of a run of ended bands, of this block and the next ones.
 #[inline(always)]
 fn end_of_band_run(reader: &mut BitReader, size: u8) -> u32 {
     (1 << size) + if size == 0 { 0 } else { reader.bits(u32::from(size)) }
 }
 
-/// Returns the difference of a DC coefficient from the one before (T.81, F.1.2.1).
+/// Reads the difference of a DC coefficient from the previous one (T.81, F.1.2.1).
 #[inline(always)]
 fn difference(reader: &mut BitReader, table: &HuffmanTable) -> Option<i32> {
-    /// Most bits of a difference at 8 bits a sample (T.81, table F.1).
+    /// Maximum number of bits of a difference for 8-bit samples (T.81, table F.1).
     const MOST_BITS: u8 = 11;
     reader.refill();
     let size = reader.symbol(table)?;
@@ -830,8 +833,8 @@ fn read_coefficients(
     }
 }
 
-/// Reads any coefficient of a sequential frame: the zeros before it, and itself. Sixteen zeros are
-/// fifteen before a zero.
+/// Reads a coefficient of a sequential frame of any length. Returns the number of zeros before it
+/// and its value. A run of sixteen zeros is fifteen zeros before a zero.
 #[inline(always)]
 fn long_coefficient(reader: &mut BitReader, table: &HuffmanTable) -> Option<(usize, i16)> {
     reader.fill();
@@ -841,7 +844,7 @@ fn long_coefficient(reader: &mut BitReader, table: &HuffmanTable) -> Option<(usi
     reader.fill();
     match (zeros, size) {
         (0, 0) => Some((END_OF_BLOCK, 0)),
-        // Longer runs of blocks without coefficients are for progressive frames.
+        // Runs of blocks without coefficients exist only in progressive frames.
         (1..15, 0) => None,
         _ => Some((zeros, value)),
     }

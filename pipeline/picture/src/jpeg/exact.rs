@@ -1,10 +1,10 @@
-//! The pixels that libjpeg-turbo makes of a JPEG with its default settings, to the last bit: the
-//! integer cosine transform of its "slow" method, its triangle filter for chroma, and its
-//! conversion of colours. Pillow, OpenCV and PyTorch read JPEG through it, so these are the pixels
-//! that others see.
+//! Computes exactly the pixels that libjpeg-turbo decodes from a JPEG with its default settings:
+//! the integer cosine transform of its "slow" method, its triangle filter for chroma, and its
+//! colour conversion. Pillow, OpenCV and PyTorch read JPEG with it, so their users get these
+//! pixels.
 //!
-//! The sources are jidctint.c, jdsample.c, jdmainct.c and jdcolor.c of libjpeg-turbo 3.2;
-//! coefficients beyond what an encoder writes differ where its vector code wraps around.
+//! The sources are jidctint.c, jdsample.c, jdmainct.c and jdcolor.c of libjpeg-turbo 3.2. Results
+//! differ only for coefficients that no encoder writes, where its vector code overflows.
 
 use std::num::Wrapping;
 
@@ -12,19 +12,19 @@ use super::super::blocks::transposed;
 use super::super::planes::{JFIF, to_rgb};
 use super::cosine::GROUP;
 
-/// What coefficients are multiplied with, in natural order: the quantisation table. More than 16
-/// bits are cut off, as by libjpeg-turbo's vector code.
+/// Returns the factors of the coefficients, in natural order: the quantisation table as signed
+/// 16-bit numbers, as in libjpeg-turbo's vector code.
 pub(in super::super) fn multipliers(quantisation: &[u16; 64]) -> [i16; 64] {
     quantisation.map(u16::cast_signed)
 }
 
 /// Blocks to be transformed, see [`Transform`](super::cosine::Transform).
 pub(in super::super) struct ExactTransform<'a> {
-    /// Coefficients of a row of blocks, those of eight neighbours side by side.
+    /// Coefficients of a row of blocks; those of eight neighbouring blocks are adjacent.
     pub groups: &'a [i16],
     /// Factors of [`multipliers`].
     pub multipliers: &'a [i16; 64],
-    /// Room for the samples: eight rows.
+    /// Target of the samples: eight rows.
     pub samples: &'a mut [u8],
     /// Samples in a row.
     pub stride: usize,
@@ -57,13 +57,13 @@ impl pulp::WithSimd for ExactTransform<'_> {
     }
 }
 
-/// Bits behind the point of the constants, and of what the first pass gives to the second
-/// (CONST_BITS and PASS1_BITS of jidctint.c).
+/// Fractional bits of the constants, and of the results of the first pass (CONST_BITS and
+/// PASS1_BITS of jidctint.c).
 const CONSTANT_BITS: usize = 13;
 const BETWEEN_BITS: usize = 2;
 
-/// Returns the samples of eight blocks by row, column and block, of their coefficients by place in
-/// natural order and block.
+/// Returns the samples of eight blocks (by row, column and block) from their coefficients (by
+/// natural order and block).
 #[inline(always)]
 fn transform_group(group: &[[i16; GROUP]], multipliers: &[i16; 64]) -> [[[u8; GROUP]; 8]; 8] {
     let mut between = [[[0_i32; GROUP]; 8]; 8];
@@ -100,9 +100,9 @@ fn rounded<const BITS: usize>(value: Wrapping<i32>) -> i32 {
     (value + Wrapping(1 << (BITS - 1))).0 >> BITS
 }
 
-/// Returns the inverse transform of eight numbers times 2^13 and the square root of 8: Loeffler,
-/// Ligtenberg and Moschytz ("Practical fast 1-D DCT algorithms with 11 multiplications", ICASSP
-/// 1989) in the order of jidctint.c, which has one multiplication more.
+/// Returns the inverse transform of eight numbers, times 2^13 and the square root of 8, by
+/// Loeffler, Ligtenberg and Moschytz ("Practical fast 1-D DCT algorithms with 11 multiplications",
+/// ICASSP 1989) in the order of jidctint.c, which has one more multiplication.
 #[inline(always)]
 fn one_dimension(input: [i32; 8]) -> [Wrapping<i32>; 8] {
     let input = input.map(Wrapping);
@@ -139,7 +139,7 @@ pub(in super::super) struct Samples {
     pub stride: usize,
     /// Columns and rows of the component.
     pub size: (usize, usize),
-    /// Columns and rows of pixels for each.
+    /// Columns and rows of pixels for each sample.
     pub enlargement: (usize, usize),
 }
 
@@ -148,8 +148,8 @@ impl Samples {
         &self.values[row * self.stride..][..self.size.0]
     }
 
-    /// Returns whether the triangle filter doubles its columns and its rows. Two columns are too
-    /// few for it.
+    /// Returns whether the triangle filter enlarges its columns and its rows. It needs more than
+    /// two columns.
     fn is_smoothed(&self) -> (bool, bool) {
         match self.enlargement {
             (2, down @ 1..=2) => (self.size.0 > 2, down == 2 && self.size.0 > 2),
@@ -159,9 +159,9 @@ impl Samples {
     }
 }
 
-/// The components of a picture of `width` x `height` pixels, interleaved, pixel by pixel, each
-/// enlarged to the size of the picture. Luma, blue and red difference become RGB if `is_ycc` says
-/// so; a fourth component stays as it is.
+/// Returns the interleaved samples of an image of `width` x `height` pixels, with every component
+/// enlarged to this size. If `is_ycc` is set, YCbCr is converted to RGB (and inverted if there is a
+/// fourth component, which stays unchanged).
 pub(in super::super) fn interleaved(components: &[Samples], (width, height): (usize, usize), is_ycc: bool) -> Vec<u8> {
     let mut pixels = vec![0; width * height * components.len()];
     pulp::Arch::new().dispatch(Interleave { components, width, is_ycc, pixels: &mut pixels });
@@ -182,7 +182,7 @@ impl pulp::WithSimd for Interleave<'_> {
     #[inline(always)]
     fn with_simd<S: pulp::Simd>(self, _: S) {
         let Interleave { components, width, is_ycc, pixels } = self;
-        // Rows of each component at the width of the picture. An enlarged row may end behind that.
+        // A row of each component at the width of the image. An enlarged row may be longer.
         let mut rows: Vec<Vec<u8>> = components.iter().map(|_| vec![0; width + 4]).collect();
         let mut sums = vec![0_u16; width + 2];
         for (y, pixels) in pixels.chunks_exact_mut(width * components.len()).enumerate() {
@@ -213,7 +213,7 @@ impl pulp::WithSimd for Interleave<'_> {
     }
 }
 
-/// Makes a row of the picture in one component. `sums` is room for a row.
+/// Computes row `y` of the image for one component. `sums` is a buffer for a row.
 #[inline(always)]
 fn enlarge(component: &Samples, y: usize, sums: &mut [u16], row: &mut [u8]) {
     let (across, down) = component.enlargement;
@@ -221,7 +221,7 @@ fn enlarge(component: &Samples, y: usize, sums: &mut [u16], row: &mut [u8]) {
     let (is_smoothed_across, is_smoothed_down) = component.is_smoothed();
     if !is_smoothed_down {
         if is_smoothed_across {
-            // The source between copies of its first and last sample.
+            // The source row, with its first and last sample repeated at the ends.
             let padded = &mut sums[..source.len() + 2];
             for index in 0..source.len() {
                 padded[index + 1] = u16::from(source[index]);
@@ -236,7 +236,7 @@ fn enlarge(component: &Samples, y: usize, sums: &mut [u16], row: &mut [u8]) {
         }
         return;
     }
-    // Three quarters of the nearer row and one of the other; the edges are repeated.
+    // Three quarters of the nearer row and one quarter of the other. Edge rows are repeated.
     let is_upper = y.is_multiple_of(2);
     let other = if is_upper { (y / 2).saturating_sub(1) } else { (y / 2 + 1).min(component.size.1 - 1) };
     let other = component.row(other);
@@ -254,8 +254,9 @@ fn enlarge(component: &Samples, y: usize, sums: &mut [u16], row: &mut [u8]) {
     double::<4, 8, 7>(padded, row);
 }
 
-/// Makes two samples for each of `padded` but for the first and the last, which are set here: three
-/// quarters of the nearer one and one of its neighbour, divided by another power of two.
+/// Computes two samples for each of `padded` except the first and the last, which are set here:
+/// three parts of the sample itself and one part of its left or right neighbour, shifted right by
+/// `SHIFT` bits.
 #[inline(always)]
 fn double<const SHIFT: usize, const LEFT_BIAS: u16, const RIGHT_BIAS: u16>(padded: &mut [u16], row: &mut [u8]) {
     let count = padded.len() - 2;

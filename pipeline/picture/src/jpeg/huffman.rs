@@ -1,39 +1,39 @@
-//! Huffman codes and the bits that they are read from (ITU-T T.81, annexes C and F).
+//! Huffman decoding (ITU-T T.81, annexes C and F).
 
-/// Bits that one look-up decides. Ten keep a table in a few kilobytes of the fastest cache and
-/// decide nearly all codes of photographs.
+/// Number of bits that one table look-up decodes. Ten bits decide nearly all codes of photographs,
+/// and the table takes only a few kilobytes of the fastest cache.
 const LOOKAHEAD: u32 = 10;
 
 /// Longest code, bits (T.81, B.2.4.2).
 const LONGEST_CODE: usize = 16;
 
-/// Bits of the short coefficients that a full reader holds.
+/// Number of short coefficients that a full reader holds.
 pub(super) const SHORT_COEFFICIENTS: u32 = 56 / LOOKAHEAD;
 
-/// Zeros that stand for the end of a block: more than a block has, so that the one comparison which
-/// finds a place behind it finds the end, too.
+/// Number of zeros that marks the end of a block. It exceeds the size of a block, so that a single
+/// comparison finds both an index beyond the block and its end.
 pub(super) const END_OF_BLOCK: usize = 64;
 
 /// A table of codes, ready to decode.
 pub(super) struct HuffmanTable {
     /// Short coefficients by the next [`LOOKAHEAD`] bits: the coefficient in the upper 16 bits, the
-    /// zeros before it in bits 8 to 15, and the length of code and value together below; 0 where
-    /// they do not fit in. The end of a block has [`END_OF_BLOCK`] zeros.
+    /// number of zeros before it in bits 8 to 15, and the length of code and value together in bits
+    /// 0 to 7; 0 if they do not fit into the bits. The end of a block has [`END_OF_BLOCK`] zeros.
     pub coefficients: Box<[i32; 1 << LOOKAHEAD]>,
-    /// Symbols by the next [`LOOKAHEAD`] bits: the symbol in the upper half, the length of its code
-    /// below, 0 if it is longer or there is none.
+    /// Symbols by the next [`LOOKAHEAD`] bits: the symbol in the upper byte, the length of its code
+    /// in the lower byte; 0 if the code is longer or does not exist.
     symbols: Box<[u16; 1 << LOOKAHEAD]>,
-    /// One more than the last code of each length, moved to the top of 16 bits; 0 for lengths
+    /// One more than the last code of each length, shifted to the top of 16 bits; 0 for lengths
     /// without codes.
     ends: [u32; LONGEST_CODE + 1],
-    /// Index in `values` of a code of each length, less the code.
+    /// For each length, the difference between the index in `values` and the code.
     offsets: [i32; LONGEST_CODE + 1],
     values: [u8; 256],
 }
 
 impl HuffmanTable {
-    /// Returns the table of a DHT segment: how many codes there are of each length from 1 to 16,
-    /// and their symbols. None if the codes do not fit.
+    /// Builds the table of a DHT segment from the number of codes of each length from 1 to 16 and
+    /// their symbols. Returns `None` if there are too many codes.
     pub(super) fn new(counts: [u8; LONGEST_CODE], symbols_in_order: &[u8]) -> Option<Self> {
         let mut table = HuffmanTable {
             coefficients: Box::new([0; 1 << LOOKAHEAD]),
@@ -56,7 +56,7 @@ impl HuffmanTable {
                 code += 1;
                 index += 1;
             }
-            // The code of ones alone is never given out, so the next code always fits.
+            // The code of only ones is not allowed, so the next code always fits.
             if code >= 1 << length {
                 return None;
             }
@@ -69,11 +69,11 @@ impl HuffmanTable {
         Some(table)
     }
 
-    /// Returns the symbol whose code the next 16 bits begin with, and the length of that code, if
-    /// it is longer than [`LOOKAHEAD`].
+    /// Returns the symbol of the code that the next 16 bits begin with, and the length of the code,
+    /// if it is longer than [`LOOKAHEAD`].
     ///
-    /// Not of the reader, which would have to stay in memory to be lent to a function that is not
-    /// inlined.
+    /// It takes bits and not the reader. To lend the reader to a function that is not inlined, the
+    /// compiler would have to keep it in memory.
     #[cold]
     fn long_symbol(&self, next: u32) -> Option<(u8, u32)> {
         let length = (LOOKAHEAD as usize + 1..=LONGEST_CODE).find(|length| next < self.ends[*length])?;
@@ -82,7 +82,7 @@ impl HuffmanTable {
         Some((*symbol, length as u32))
     }
 
-    /// Fills in the coefficients whose code and value are decided by one look-up.
+    /// Fills in `coefficients`: those whose code and value fit into one look-up.
     fn join_values(&mut self) {
         for (prefix, (coefficient, symbol)) in (0_u32..).zip(self.coefficients.iter_mut().zip(self.symbols.iter())) {
             let (zeros, size) = (i32::from(symbol >> 12), u32::from(symbol >> 8 & 15));
@@ -99,37 +99,38 @@ impl HuffmanTable {
     }
 }
 
-/// Returns the signed value that `size` bits stand for (T.81, F.2.2.1, EXTEND).
+/// Returns the signed value of `size` bits (T.81, F.2.2.1, EXTEND).
 #[inline(always)]
 fn extend(bits: u32, size: u32) -> i32 {
     let negative = bits >> (size - 1) == 0;
     bits as i32 - if negative { (1 << size) - 1 } else { 0 }
 }
 
-/// Reads bits, the highest first, of entropy-coded data without stuffed bytes.
+/// Reads bits of entropy-coded data without stuffed bytes, the highest bit first.
 ///
-/// Behind the end of its data come whatever bits follow; [`BitReader::is_exhausted`] tells.
+/// Beyond the end of the data it returns whatever bits follow; see [`BitReader::is_exhausted`].
 #[derive(Clone, Copy)]
 pub(super) struct BitReader<'a> {
     bytes: &'a [u8],
     /// Next byte to load.
     position: usize,
-    /// Bits in advance, the next one on top.
+    /// Loaded bits, the next one at the top.
     buffer: u64,
-    /// Number of bits that count.
+    /// Number of valid bits in `buffer`.
     available: u32,
-    /// Length of the data, bytes; `bytes` may go on behind it.
+    /// Length of the data, bytes; `bytes` may be longer.
     length: usize,
 }
 
 impl<'a> BitReader<'a> {
-    /// Reads the first `length` of `bytes`, behind which eight more are needed.
+    /// Returns a reader of the first `length` of `bytes`, which must be followed by eight more
+    /// bytes.
     pub(super) fn new(bytes: &'a [u8], length: usize) -> Self {
         BitReader { bytes, position: 0, buffer: 0, available: 0, length }
     }
 
-    /// Lends a copy, which stays in registers if whoever reads is a part of the caller and the
-    /// caller is no part of a larger function.
+    /// Calls `read` with a copy of the reader. The copy stays in registers if `read` is inlined
+    /// into the caller and the caller is not inlined into a larger function.
     #[inline(always)]
     pub(super) fn in_registers<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> T {
         let mut copy = *self;
@@ -146,15 +147,15 @@ impl<'a> BitReader<'a> {
         }
     }
 
-    /// Makes at least 56 bits available: [`SHORT_COEFFICIENTS`]. It does not ask first whether any
-    /// are missing, as the answer cannot be foreseen.
+    /// Makes at least 56 bits available, enough for [`SHORT_COEFFICIENTS`]. It does not test first
+    /// whether bits are missing, because the branch could not be predicted.
     #[inline(always)]
     pub(super) fn fill(&mut self) {
         let next = match self.bytes.get(self.position..self.position + 8) {
             Some(bytes) => u64::from_be_bytes(bytes.try_into().expect("eight bytes")),
             None => 0,
         };
-        // What does not count yet is loaded again next time, as the same bits.
+        // Bits that are not counted yet are loaded again next time, with the same values.
         self.buffer |= next >> self.available;
         let whole_bytes = (63 - self.available) >> 3;
         self.position += whole_bytes as usize;
@@ -167,7 +168,7 @@ impl<'a> BitReader<'a> {
         self.available -= count;
     }
 
-    /// Returns the next `count` bits, of 1 to 16 that are available.
+    /// Returns the next `count` bits, 1 to 16, which must be available.
     #[inline(always)]
     pub(super) fn bits(&mut self, count: u32) -> u32 {
         let bits = (self.buffer >> (64 - count)) as u32;
@@ -175,7 +176,7 @@ impl<'a> BitReader<'a> {
         bits
     }
 
-    /// Returns the next bit, which is loaded if need be.
+    /// Returns the next bit and loads it if needed.
     #[inline(always)]
     pub(super) fn bit(&mut self) -> bool {
         if self.available == 0 {
@@ -190,7 +191,8 @@ impl<'a> BitReader<'a> {
         if size == 0 { 0 } else { extend(self.bits(size), size) }
     }
 
-    /// Returns a coefficient whose code and value are short: the zeros before it, and itself.
+    /// Returns a coefficient whose code and value are short: the number of zeros before it, and its
+    /// value.
     #[inline(always)]
     pub(super) fn short_coefficient(&mut self, table: &HuffmanTable) -> Option<(usize, i16)> {
         let entry = table.coefficients[(self.buffer >> (64 - LOOKAHEAD)) as usize];
@@ -201,7 +203,7 @@ impl<'a> BitReader<'a> {
         Some(((entry >> 8 & 0xff) as usize, (entry >> 16) as i16))
     }
 
-    /// Returns the next symbol; none if no code begins like this.
+    /// Returns the next symbol; `None` if the bits do not begin with a code.
     #[inline(always)]
     pub(super) fn symbol(&mut self, table: &HuffmanTable) -> Option<u8> {
         let entry = table.symbols[(self.buffer >> (64 - LOOKAHEAD)) as usize];
@@ -215,17 +217,17 @@ impl<'a> BitReader<'a> {
         Some((entry >> 8) as u8)
     }
 
-    /// Bits taken so far.
+    /// Returns the number of bits taken so far.
     fn taken(&self) -> usize {
         self.position * 8 - self.available as usize
     }
 
-    /// Returns whether more was taken than there was.
+    /// Returns whether more bits were taken than the data have.
     pub(super) fn is_exhausted(&self) -> bool {
         self.taken() > self.length * 8
     }
 
-    /// Returns whether all was taken but for the bits that fill the last byte.
+    /// Returns whether all bits were taken except those that fill up the last byte.
     pub(super) fn is_at_end(&self) -> bool {
         let taken = self.taken();
         taken <= self.length * 8 && self.length * 8 < taken + 8

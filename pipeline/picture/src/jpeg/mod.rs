@@ -1,4 +1,4 @@
-//! JPEG, the format of four pictures in five.
+//! Decodes JPEG, the format of four in five images.
 
 mod cosine;
 mod decoder;
@@ -12,15 +12,15 @@ use super::colour::{Channels, ToSrgb};
 use super::{Decoded, Format, PictureError, PictureSettings, Pixels, check_size, orientation_of_exif, resize};
 pub(super) use exact::{ExactTransform, Samples, interleaved, multipliers as exact_multipliers};
 
-/// Behind the last scan (T.81, B.1.1.3).
+/// The marker after the last scan (T.81, B.1.1.3).
 const END_OF_IMAGE: u8 = 0xd9;
-/// Its segment stands before entropy-coded data.
+/// The marker of the segment before entropy-coded data.
 const START_OF_SCAN: u8 = 0xda;
 
-/// Decodes a JPEG to the pixels of libjpeg, see [`exact`], or to planes if they have what is
-/// `wanted`.
+/// Decodes a JPEG to the pixels of libjpeg, see [`exact`], or to planes if these are enough for
+/// what is `wanted`.
 ///
-/// A truncated or damaged file is an error, not a picture with grey in it.
+/// A truncated or damaged file is an error, not an image with grey areas.
 pub(super) fn decode(bytes: &[u8], max_pixels: u64, wanted: Option<&PictureSettings>) -> Result<Decoded, PictureError> {
     let Headers { size, colours, exif, profile } = Headers::of(bytes)?;
     check_size(u64::from(size.0), u64::from(size.1), max_pixels)?;
@@ -44,7 +44,7 @@ pub(super) fn decode(bytes: &[u8], max_pixels: u64, wanted: Option<&PictureSetti
     {
         match decoder::planes(bytes, size, wanted) {
             Ok(planes) => return Ok(decoded(Pixels::Planes(Box::new(planes), wanted), None)),
-            // In an order of samples for which there are no planes.
+            // Planes do not support this chroma subsampling.
             Err(PictureError::Unsupported(_)) => {}
             Err(broken) => return Err(broken),
         }
@@ -55,9 +55,9 @@ pub(super) fn decode(bytes: &[u8], max_pixels: u64, wanted: Option<&PictureSetti
     Ok(decoded(colours.pixels(pixels, size), to_srgb))
 }
 
-/// Decodes a JPEG of this width and at most this height that is part of another file, which says
-/// what its components are. Returns their number, and their samples by pixel. `is_ycc` makes RGB of
-/// YCbCr.
+/// Decodes a JPEG of this width and at most this height that is part of another file, such as a
+/// strip of a TIFF. Returns the number of components and their interleaved samples. `is_ycc`
+/// converts YCbCr to RGB; otherwise the other file says what the components mean.
 pub(super) fn decode_samples(
     bytes: &[u8],
     (width, most_rows): (u32, u32),
@@ -91,9 +91,9 @@ enum Colours {
 }
 
 impl Colours {
-    /// Guesses the colours as libjpeg does (`default_decompress_parms` of jdapimin.c), which
-    /// believes JFIF before an Adobe marker, and that before the names of components. None if there
-    /// are more or fewer than it knows.
+    /// Guesses the colours as libjpeg does (`default_decompress_parms` of jdapimin.c): a JFIF
+    /// marker takes precedence over an Adobe marker, and that over the names of components. Returns
+    /// `None` for other numbers of components.
     fn of(names: &[u8], is_jfif: bool, adobe_transform: Option<u8>) -> Option<Self> {
         match (names, adobe_transform) {
             ([_], _) => Some(Colours::Grey),
@@ -116,7 +116,7 @@ impl Colours {
         ToSrgb::new(profile?, channels)
     }
 
-    /// Returns interleaved samples of grey, RGB, or CMYK as libjpeg has it.
+    /// Returns interleaved samples of grey, RGB or CMYK, as libjpeg returns them, as pixels.
     fn pixels(self, mut samples: Vec<u8>, (width, height): (u32, u32)) -> Pixels {
         const ENOUGH: &str = "as many samples as that size has";
         match self {
@@ -125,7 +125,7 @@ impl Colours {
                 Pixels::Image(RgbImage::from_raw(width, height, samples).expect(ENOUGH).into())
             }
             Colours::Cmyk | Colours::Ycck => {
-                // Files hold ink inverted, as Photoshop has always written it.
+                // Files hold inverted inks, as Photoshop has always written them.
                 for sample in &mut samples {
                     *sample = 255 - *sample;
                 }
@@ -151,7 +151,7 @@ impl<'a> Headers<'a> {
             match (marker, segment) {
                 (0xe0, [b'J', b'F', b'I', b'F', 0, ..]) => is_jfif = true,
                 (0xe1, [b'E', b'x', b'i', b'f', 0, 0, contents @ ..]) => exif = exif.or(Some(contents)),
-                // ICC.1:2022, B.4: the number of this part, from 1, and how many there are.
+                // ICC.1:2022, B.4: the number of this part, from 1, and the number of parts.
                 (
                     0xe2,
                     [b'I', b'C', b'C', b'_', b'P', b'R', b'O', b'F', b'I', b'L', b'E', 0, number, count, contents @ ..],
@@ -159,7 +159,7 @@ impl<'a> Headers<'a> {
                     profile_parts.push((*number, *count, contents));
                 }
                 // Adobe technical note 5116, section 18: the version and two words of flags come
-                // first.
+                // before the transform.
                 (0xee, [b'A', b'd', b'o', b'b', b'e', _, _, _, _, _, _, transform, ..]) => {
                     adobe_transform = Some(*transform);
                 }
@@ -168,7 +168,7 @@ impl<'a> Headers<'a> {
                     let size = (number([width_0, width_1]), number([height_0, height_1]));
                     frame = Some((size, components.as_chunks::<3>().0));
                 }
-                // T.81, table B.1; c4, c8 and cc are no frames.
+                // T.81, table B.1; c4, c8 and cc are not frames.
                 (0xc3 | 0xc5..=0xc7 | 0xc9..=0xcb | 0xcd..=0xcf, _) => {
                     let reason = "a JPEG that is compressed without loss, in layers or with arithmetic codes";
                     return Err(PictureError::Unsupported(reason.into()));
@@ -188,7 +188,7 @@ impl<'a> Headers<'a> {
     }
 }
 
-/// Returns a colour profile of its parts. None if one is missing.
+/// Joins the parts of a colour profile. Returns `None` if a part is missing.
 fn joined(mut parts: Vec<(u8, u8, &[u8])>) -> Option<Vec<u8>> {
     parts.sort_by_key(|(number, ..)| *number);
     let count = parts.first()?.1;
@@ -196,15 +196,15 @@ fn joined(mut parts: Vec<(u8, u8, &[u8])>) -> Option<Vec<u8>> {
     numbers.eq(1..=count).then(|| parts.iter().flat_map(|(.., contents)| *contents).copied().collect())
 }
 
-/// The segments of a file, with their markers. Behind the start of a scan, `rest` has to be moved
-/// to the next marker.
+/// Iterates over the segments of a file, with their markers. After the start of a scan, the caller
+/// must move `rest` to the next marker.
 struct Segments<'a> {
-    /// The bytes behind those that were read.
+    /// The bytes that were not read yet.
     rest: &'a [u8],
 }
 
 impl<'a> Segments<'a> {
-    /// Returns those of a file that begins with a start-of-image marker.
+    /// Returns the segments of a file that begins with a start-of-image marker.
     fn of(bytes: &'a [u8]) -> Self {
         Segments { rest: bytes.get(2..).unwrap_or_default() }
     }
@@ -215,8 +215,8 @@ impl<'a> Iterator for Segments<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            // Stray bytes are passed over, as `next_marker` of libjpeg (jdmarker.c) does, and any
-            // number of filling ones (T.81, B.1.1.2).
+            // Stray bytes are skipped, as in `next_marker` of libjpeg (jdmarker.c), and so is any
+            // number of fill bytes (T.81, B.1.1.2).
             let start = self.rest.windows(2).position(|pair| pair[0] == 0xff && !matches!(pair[1], 0 | 0xff))?;
             let (marker, rest) = self.rest[start + 1..].split_first()?;
             match *marker {

@@ -1,5 +1,5 @@
-//! TIFF 6.0 and BigTIFF: the first directory with all its values, and the extents of its strips or
-//! tiles.
+//! Checks TIFF 6.0 and BigTIFF: the first directory with all its values, and the positions and
+//! lengths of its strips or tiles.
 
 use super::super::tiff::directory::Directory;
 use super::{PictureError, Size, sized};

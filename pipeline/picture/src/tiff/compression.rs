@@ -1,4 +1,4 @@
-//! Strips and tiles are decompressed, a row at a time.
+//! Decompresses strips and tiles.
 
 use std::borrow::Cow;
 use std::io::{self, Cursor, Read};
@@ -10,7 +10,7 @@ use super::super::{PictureError, jpeg};
 use super::directory::{COMPRESSION, Directory, JPEG_TABLES, T4_OPTIONS};
 use super::fax;
 
-/// The compression of the strips or tiles of a picture.
+/// The compression of the strips or tiles of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Compression {
     None,
@@ -52,20 +52,20 @@ pub(super) struct Compressed<'a> {
     pub directory: &'a Directory<'a>,
     pub compression: Compression,
     pub bytes: &'a [u8],
-    /// Pixels in a row of it, and rows that belong to the picture.
+    /// Pixels in a row, and rows that belong to the image.
     pub size: (u32, u32),
-    /// Samples of a pixel in it.
+    /// Samples per pixel.
     pub samples: usize,
     /// Whether the bits of its bytes are in the reverse order.
     pub is_reversed: bool,
-    /// Rows that it has, but for the last strip, which may have fewer.
+    /// Maximum number of rows; the last strip may have fewer.
     pub most_rows: u32,
-    /// Whether JPEG is to make RGB of YCbCr.
+    /// Whether a JPEG is converted from YCbCr to RGB.
     pub is_ycc: bool,
 }
 
 impl<'a> Compressed<'a> {
-    /// Returns its rows, one behind the other.
+    /// Returns a reader of the decompressed rows, one after the other.
     pub(super) fn rows(self) -> Result<Box<dyn Read + 'a>, PictureError> {
         if self.compression == Compression::Jpeg {
             return Ok(Box::new(Cursor::new(self.jpeg()?)));
@@ -93,11 +93,11 @@ impl<'a> Compressed<'a> {
         })
     }
 
-    /// Returns the samples of a strip or tile that is a JPEG, whose tables may stand in the
-    /// directory.
+    /// Returns the samples of a strip or tile that is a JPEG. Its tables may be in the directory.
     fn jpeg(&self) -> Result<Vec<u8>, PictureError> {
         let tables = self.directory.bytes(JPEG_TABLES).unwrap_or_default();
-        // Both begin with a start-of-image marker; what ends the tables would end the file.
+        // Both begin with a start-of-image marker. The end-of-image marker of the tables is
+        // removed, because it would end the file.
         let tables = tables.strip_suffix(&[0xff, 0xd9]).unwrap_or(tables);
         let picture = if tables.is_empty() { self.bytes } else { self.bytes.get(2..).unwrap_or_default() };
         let (components, samples) =
@@ -120,7 +120,7 @@ impl Read for Reversed<'_> {
     }
 }
 
-/// TIFF 6.0, section 13.
+/// A reader of LZW (TIFF 6.0, section 13).
 struct Lzw<R> {
     decoder: weezl::decode::Decoder,
     source: io::BufReader<R>,
@@ -151,7 +151,7 @@ impl<R: Read> Read for Lzw<R> {
     }
 }
 
-/// TIFF 6.0, section 9.
+/// A reader of PackBits (TIFF 6.0, section 9).
 struct PackBits<R> {
     source: R,
     run: Run,

@@ -1,4 +1,4 @@
-//! The first directory of a file: what its header leads to, and the values of its tags.
+//! Reads the first directory of a file and the values of its tags.
 
 use image::metadata::Orientation;
 
@@ -30,7 +30,7 @@ pub(in super::super) const SAMPLE_FORMAT: u16 = 339;
 pub(super) const JPEG_TABLES: u16 = 347; // TIFF Technical Note 2
 pub(super) const ICC_PROFILE: u16 = 34675; // ICC.1:2010, annex B.4
 
-/// The tags of one picture, with their values.
+/// The tags of one image, with their values.
 pub(in super::super) struct Directory<'a> {
     file: &'a [u8],
     number: NumberFormat,
@@ -41,13 +41,13 @@ pub(in super::super) struct Directory<'a> {
 struct Entry<'a> {
     tag: u16,
     kind: u16,
-    /// The bytes of its values; none if they lie outside of the file.
+    /// The bytes of its values; `None` if they are outside of the file.
     values: Option<&'a [u8]>,
 }
 
-/// The places of the strips or tiles of a picture.
+/// The positions of the strips or tiles of an image.
 pub(in super::super) struct Chunks<'a> {
-    /// Their name in messages.
+    /// What they are called in messages.
     pub name: &'static str,
     file: &'a [u8],
     /// Offset and length of each.
@@ -55,14 +55,14 @@ pub(in super::super) struct Chunks<'a> {
 }
 
 impl<'a> Directory<'a> {
-    /// Finds the first directory by the file's header, and all its values that are there.
+    /// Reads the first directory of a file, with all values that are within the file.
     pub(in super::super) fn first(file: &'a [u8]) -> Result<Self, PictureError> {
         let in_header = || cut_off("in its header");
         let in_directory = || cut_off("in its first directory");
         let is_little_endian = file.starts_with(b"II");
         let number = NumberFormat { is_little_endian };
         let is_big_tiff = number.read(file.get(2..4).ok_or_else(in_header)?) == 43;
-        // Bytes of an offset and of a count of values, and of the count of entries.
+        // Bytes of an offset or a count of values, and bytes of the count of entries.
         let (word, entry_count) = if is_big_tiff { (8, 8) } else { (4, 2) };
         let at = |position: usize, length: usize| file.get(position..position.checked_add(length)?);
         let start = number.read(at(word, word).ok_or_else(in_header)?);
@@ -71,7 +71,7 @@ impl<'a> Directory<'a> {
         let entry_bytes = 4 + 2 * word;
         let all = &file[start + entry_count..];
         let length = usize::try_from(count).ok().and_then(|count| count.checked_mul(entry_bytes));
-        // The offset of the next directory stands behind the entries.
+        // The offset of the next directory follows the entries.
         let is_whole = length.is_some_and(|length| length.saturating_add(word) <= all.len());
         let mut entries = Vec::new();
         for entry in all[..length.unwrap_or(all.len()).min(all.len())].chunks_exact(entry_bytes) {
@@ -96,7 +96,7 @@ impl<'a> Directory<'a> {
         self.number.is_little_endian
     }
 
-    /// An error unless it lies within the file with all its values.
+    /// Fails unless the directory and all its values are within the file.
     pub(in super::super) fn check(&self) -> Result<(), PictureError> {
         if !self.is_whole {
             return Err(cut_off("in its first directory"));
@@ -112,7 +112,7 @@ impl<'a> Directory<'a> {
         self.entries.iter().find(|entry| entry.tag == wanted)?.values
     }
 
-    /// The values of a tag, if it is there and its values are whole numbers.
+    /// Returns the values of a tag, if it exists and its values are integers.
     pub(in super::super) fn numbers(&self, wanted: u16) -> Option<impl ExactSizeIterator<Item = u64> + use<'a>> {
         let Entry { kind, values, .. } = self.entries.iter().find(|entry| entry.tag == wanted)?;
         // BYTE, SHORT, LONG, IFD, LONG8, IFD8
@@ -123,18 +123,18 @@ impl<'a> Directory<'a> {
         Some((*values)?.chunks_exact(bytes_of(*kind)?).map(move |value| number.read(value)))
     }
 
-    /// The first value of a tag, if it is there.
+    /// Returns the first value of a tag, if it exists.
     pub(in super::super) fn number(&self, wanted: u16) -> Option<u64> {
         self.numbers(wanted)?.next()
     }
 
-    /// How its pixels are to be turned to be upright.
+    /// Returns the orientation that must be applied to make the image upright.
     pub(in super::super) fn orientation(&self) -> Orientation {
         let number = self.number(ORIENTATION).and_then(|number| u8::try_from(number).ok());
         number.and_then(Orientation::from_exif).unwrap_or(Orientation::NoTransforms)
     }
 
-    /// Width and height of the upright picture, pixels.
+    /// Returns the width and height of the upright image, pixels.
     pub(in super::super) fn upright_size(&self) -> Result<(u32, u32), PictureError> {
         Ok(turned(self.size()?, self.orientation()))
     }
@@ -148,7 +148,7 @@ impl<'a> Directory<'a> {
         Ok((side(IMAGE_WIDTH, "ImageWidth")?, side(IMAGE_LENGTH, "ImageLength")?))
     }
 
-    /// The strips or tiles, whether or not they lie within the file.
+    /// Returns the strips or tiles, whether or not they are within the file.
     pub(in super::super) fn chunks(&self) -> Result<Chunks<'a>, PictureError> {
         let tiles = (self.numbers(TILE_OFFSETS), self.numbers(TILE_BYTE_COUNTS));
         let strips = (self.numbers(STRIP_OFFSETS), self.numbers(STRIP_BYTE_COUNTS));
@@ -173,19 +173,19 @@ impl<'a> Chunks<'a> {
         self.file.len() as u64
     }
 
-    /// Returns the bytes of all together.
+    /// Returns the total number of bytes.
     pub(super) fn total_bytes(&self) -> u64 {
         self.extents.iter().fold(0, |total, (_, count)| total.saturating_add(*count))
     }
 
-    /// Returns the bytes of one and all that follow it in the file: what is not compressed has a
-    /// known length, and Pillow passes over any other that is announced.
+    /// Returns the bytes of the file from the start of a strip or tile. This is for uncompressed
+    /// data: their length is known, and Pillow ignores the announced one.
     pub(super) fn bytes_from(&self, index: usize) -> &'a [u8] {
         let start = usize::try_from(self.extents[index].0).ok();
         start.and_then(|start| self.file.get(start..)).unwrap_or_default()
     }
 
-    /// The bytes of one.
+    /// Returns the bytes of a strip or tile.
     pub(in super::super) fn bytes(&self, index: usize) -> Result<&'a [u8], PictureError> {
         let (offset, count) = self.extents[index];
         let start = usize::try_from(offset).ok();
@@ -195,8 +195,8 @@ impl<'a> Chunks<'a> {
     }
 }
 
-/// Returns bytes of one value of a type: TIFF 6.0, section 2; 13 is of the supplement of 1995, 16
-/// to 18 are BigTIFF's.
+/// Returns the size in bytes of a value of a type (TIFF 6.0, section 2; 13 is from the supplement
+/// of 1995, 16 to 18 are from BigTIFF).
 fn bytes_of(kind: u16) -> Option<usize> {
     match kind {
         1 | 2 | 6 | 7 => Some(1),

@@ -1,23 +1,23 @@
-//! The codes of fax machines for black and white: ITU-T T.4 (Group 3) and T.6 (Group 4), as TIFF
-//! 6.0, sections 10 and 11 have them.
+//! Decodes fax codes for black and white images: ITU-T T.4 (Group 3) and T.6 (Group 4), as in TIFF
+//! 6.0, sections 10 and 11.
 
 use fax::maps::{self, Mode};
 
 /// The coding of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Coding {
-    /// Each row by itself, from a whole byte on.
+    /// Each row on its own, beginning at a whole byte.
     Rows,
-    /// Each row by itself, behind an end-of-line code.
+    /// Each row on its own, after an end-of-line code.
     Group3,
-    /// The same, but rows may also be coded by the row before.
+    /// As `Group3`, but a row may also be coded relative to the previous one.
     Group3TwoDimensional,
-    /// Each row by the row before.
+    /// Each row relative to the previous one.
     Group4,
 }
 
 /// Decodes `height` rows of `width` pixels to rows of whole bytes, the first pixel in the highest
-/// bit, 1 for black. None if they are damaged or cut off.
+/// bit, 1 for black. Returns `None` if they are damaged or cut off.
 pub(super) fn decode(bytes: &[u8], coding: Coding, width: usize, height: usize) -> Option<Vec<u8>> {
     let mut bits = Bits { bytes, position: 0 };
     let row_bytes = width.div_ceil(8);
@@ -34,7 +34,7 @@ pub(super) fn decode(bytes: &[u8], coding: Coding, width: usize, height: usize) 
                 bits.skip_end_of_line()?;
                 false
             }
-            // A bit behind the end-of-line code says how the row is coded.
+            // A bit after the end-of-line code says how the row is coded.
             Coding::Group3TwoDimensional => bits.skip_end_of_line()? && !bits.bit()?,
             Coding::Group4 => true,
         };
@@ -51,7 +51,8 @@ pub(super) fn decode(bytes: &[u8], coding: Coding, width: usize, height: usize) 
     Some(rows)
 }
 
-/// Reads a row by itself: where its colour changes, beginning with white.
+/// Reads a row that is coded on its own: the positions where its colour changes, beginning with
+/// white.
 fn read_row(bits: &mut Bits, row: &mut Vec<usize>, width: usize) -> Option<()> {
     let (mut position, mut is_black) = (0, false);
     while position < width {
@@ -62,16 +63,16 @@ fn read_row(bits: &mut Bits, row: &mut Vec<usize>, width: usize) -> Option<()> {
     (position == width).then_some(())
 }
 
-/// Reads a row by where the colour changes in the row above (T.6, 2.2).
+/// Reads a row that is coded relative to the colour changes of the row above (T.6, 2.2).
 fn read_row_by_above(bits: &mut Bits, above: &[usize], row: &mut Vec<usize>, width: usize) -> Option<()> {
     let mut position = 0;
-    // The first change above that may still lie behind the position.
+    // Index of the first change above that may still be after the position.
     let mut next = 0;
     let mut is_at_start = true;
     while position < width {
         let is_black = row.len() % 2 == 1;
-        // The first change to the other colour behind the position; before the row it may be its
-        // first pixel.
+        // The first change to the other colour after the position. At the start of the row, it may
+        // be at the first pixel.
         next = usize::saturating_sub(next, 2);
         while next < above.len()
             && (above[next] < position || above[next] == position && !is_at_start || (next % 2 == 1) != is_black)
@@ -102,7 +103,7 @@ fn read_row_by_above(bits: &mut Bits, above: &[usize], row: &mut Vec<usize>, wid
     (position == width).then_some(())
 }
 
-/// Returns the length of a run of one colour: multiples of 64, then what is left (T.4, 4.1.1).
+/// Reads the length of a run of one colour: multiples of 64, then the remainder (T.4, 4.1.1).
 fn run(bits: &mut Bits, is_black: bool) -> Option<usize> {
     let mut length = 0_usize;
     loop {
@@ -114,7 +115,7 @@ fn run(bits: &mut Bits, is_black: bool) -> Option<usize> {
     }
 }
 
-/// Makes the pixels from `start` to before `end` black.
+/// Makes the pixels from `start` up to (not including) `end` black.
 fn fill(row: &mut [u8], start: usize, end: usize) {
     if start >= end {
         return;
@@ -130,7 +131,7 @@ fn fill(row: &mut [u8], start: usize, end: usize) {
     row[last] |= to_end;
 }
 
-/// Bits, from the highest of a byte to the lowest.
+/// A reader of bits, from the highest of a byte to the lowest.
 struct Bits<'a> {
     bytes: &'a [u8],
     /// Number of bits that were read.
@@ -144,8 +145,8 @@ impl Bits<'_> {
         Some(bit)
     }
 
-    /// Passes over an end-of-line code, at least eleven zeros and a one, if there is one. None if
-    /// there is nothing but zeros.
+    /// Skips an end-of-line code (at least eleven zeros and a one) and returns whether there was
+    /// one. Returns `None` if only zeros are left.
     fn skip_end_of_line(&mut self) -> Option<bool> {
         if fax::BitReader::peek(self, 11)? != 0 {
             return Some(false);
@@ -158,8 +159,8 @@ impl Bits<'_> {
 impl fax::BitReader for Bits<'_> {
     type Error = ();
 
-    /// Returns the next bits. Behind the end there are zeros: codes are looked up by more bits than
-    /// they have.
+    /// Returns the next bits. Beyond the end they are 0, because look-ups read more bits than a
+    /// code has.
     fn peek(&self, bits: u8) -> Option<u16> {
         let start = self.position / 8;
         let byte = |index: usize| u32::from(self.bytes.get(index).copied().unwrap_or(0));

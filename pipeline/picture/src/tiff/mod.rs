@@ -1,8 +1,8 @@
-//! TIFF 6.0 and BigTIFF: the first picture of a file, of the kinds that Pillow opens.
+//! Decodes the first image of TIFF 6.0 and BigTIFF files, of the kinds that Pillow opens.
 //!
-//! Grey, palettes, RGB and CMYK, with or without alpha; samples of 1 to 32 bits or of
-//! floating-point numbers; in strips or tiles, pixel by pixel or plane by plane; not compressed, or
-//! by any of [`Compression`].
+//! Supported are grey, palettes, RGB and CMYK, with or without alpha; samples of 1 to 32 bits or
+//! floating-point numbers; strips or tiles, interleaved or in planes; no compression, or any of
+//! [`Compression`].
 
 mod compression;
 pub(super) mod directory;
@@ -24,10 +24,10 @@ use directory::{
 };
 use samples::{Kind, Predictor};
 
-/// Decodes the first picture of a file unless its pixels take more than `max_bytes`.
+/// Decodes the first image of a file unless its pixels take more than `max_bytes`.
 ///
-/// It comes upright: Pillow, too, turns the pixels of a TIFF, and those of no other format, when it
-/// reads them.
+/// The result is upright: Pillow also turns the pixels of a TIFF when it reads them, and only those
+/// of a TIFF.
 pub(super) fn decode(bytes: &[u8], max_pixels: u64, max_bytes: u64) -> Result<Decoded, PictureError> {
     let directory = Directory::first(bytes)?;
     let picture = Picture::of(&directory, max_pixels)?;
@@ -49,26 +49,26 @@ pub(super) fn decode(bytes: &[u8], max_pixels: u64, max_bytes: u64) -> Result<De
         orientation: Orientation::NoTransforms,
         upright_size,
         stored_size: upright_size,
-        // No picture is stored as TIFF unless it is kept as it is.
+        // No image is encoded as TIFF, so this does not matter.
         is_plain: false,
     })
 }
 
-/// The facts that a directory gives about its picture.
+/// An image as its directory describes it.
 struct Picture<'a> {
     directory: &'a Directory<'a>,
     size: (u32, u32),
     colours: Colours,
     alpha: Option<Alpha>,
-    /// Samples of a pixel, of which more may follow those of the colours and alpha.
+    /// Samples per pixel; further ones may follow those of the colours and alpha.
     samples: usize,
     kind: Kind,
-    /// Whether each of the samples has strips or tiles of its own.
+    /// Whether each sample has its own strips or tiles.
     is_planar: bool,
     compression: Compression,
     predictor: Predictor,
     is_reversed: bool,
-    /// Whether a JPEG in it has YCbCr.
+    /// Whether its JPEGs are in YCbCr.
     is_ycc: bool,
     /// Width and height of strips or tiles.
     chunk: (u32, u32),
@@ -84,7 +84,7 @@ enum Colours {
     Cmyk,
 }
 
-/// The effect of the alpha sample on the colours.
+/// How the alpha sample relates to the colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Alpha {
     Straight,
@@ -97,7 +97,7 @@ impl<'a> Picture<'a> {
         check_size(u64::from(size.0), u64::from(size.1), max_pixels)?;
         let compression = Compression::of(directory)?;
         let is_jpeg = compression == Compression::Jpeg;
-        // Where a tag is missing that the format demands, Pillow's guess is followed.
+        // If a required tag is missing, use the same guess as Pillow.
         let photometric = directory.number(PHOTOMETRIC_INTERPRETATION).unwrap_or(0);
         let guess = if is_jpeg && matches!(photometric, 2 | 6) { 3 } else { 1 };
         let samples = directory.number(SAMPLES_PER_PIXEL).unwrap_or(guess);
@@ -151,7 +151,7 @@ impl<'a> Picture<'a> {
         picture.checked()
     }
 
-    /// Refuses what does not go together.
+    /// Refuses combinations that are not supported.
     fn checked(self) -> Result<Self, PictureError> {
         let (bits, is_float) = (self.kind.bits(), matches!(self.kind, Kind::Float(_)));
         match self.compression {
@@ -175,7 +175,7 @@ impl<'a> Picture<'a> {
         }
         let is_sound = match self.colours {
             Colours::Palette => bits <= 8,
-            // Pillow has none of less than 8 bits, and no encoder of today writes them.
+            // Pillow supports none of less than 8 bits, and today's encoders do not write them.
             Colours::Rgb | Colours::Cmyk => bits >= 8,
             _ => self.samples == 1 || bits >= 8,
         };
@@ -185,12 +185,12 @@ impl<'a> Picture<'a> {
         Ok(self)
     }
 
-    /// Samples of a pixel that are wanted.
+    /// Returns the number of samples per pixel of the result.
     fn channels(&self) -> usize {
         self.colours.count() + usize::from(self.alpha.is_some())
     }
 
-    /// Returns bytes of a sample of the result.
+    /// Returns the number of bytes of a sample of the result.
     fn bytes(&self) -> usize {
         if self.kind.is_wide() && self.colours != Colours::Cmyk && self.alpha != Some(Alpha::Premultiplied) {
             2
@@ -199,8 +199,7 @@ impl<'a> Picture<'a> {
         }
     }
 
-    /// Returns the samples that are wanted, interleaved, as whole numbers of the width that `T`
-    /// has.
+    /// Returns the interleaved samples of the result. `of` converts an unpacked sample to `T`.
     fn samples<T: Copy + Default>(&self, chunks: &Chunks, of: impl Fn(u16) -> T) -> Result<Vec<T>, PictureError> {
         let (width, height) = (self.size.0 as usize, self.size.1 as usize);
         let (chunk_width, chunk_height) = (self.chunk.0 as usize, self.chunk.1 as usize);
@@ -209,7 +208,7 @@ impl<'a> Picture<'a> {
         if (across * down).checked_mul(planes).is_none_or(|needed| needed > chunks.count()) {
             return Err(broken(format!("it has {} {}s, which are too few", chunks.count(), chunks.name)));
         }
-        // Each may be read whole, so many that share their bytes would take long.
+        // Each of them may be read completely, so many that share their bytes would take long.
         if self.compression != Compression::None && chunks.total_bytes() > MOST_SHARING * chunks.file_bytes() {
             return Err(broken(format!("its {}s overlap", chunks.name)));
         }
@@ -222,7 +221,7 @@ impl<'a> Picture<'a> {
         for plane in 0..planes.min(if self.is_planar { channels } else { 1 }) {
             for index in 0..across * down {
                 let (left, top) = (index % across * chunk_width, index / across * chunk_height);
-                // The last strip has only the rows that are left; tiles are whole.
+                // The last strip has only the remaining rows; tiles are complete.
                 let rows = chunk_height.min(height - top);
                 let place = plane * across * down + index;
                 let mut source = self.rows(chunks, place, samples, rows)?;
@@ -251,7 +250,7 @@ impl<'a> Picture<'a> {
         Ok(target)
     }
 
-    /// Returns the rows of a strip or tile, of which so many belong to the picture.
+    /// Returns a reader of the rows of a strip or tile. `rows` of them belong to the image.
     fn rows<'b>(
         &'b self,
         chunks: &Chunks<'b>,
@@ -276,7 +275,7 @@ impl<'a> Picture<'a> {
         compressed.rows()
     }
 
-    /// Returns the pixels; those of CMYK as if they were RGBA.
+    /// Returns the pixels. CMYK is returned in the channels of RGBA.
     fn pixels(&self, chunks: &Chunks) -> Result<DynamicImage, PictureError> {
         if self.bytes() == 2 {
             return self.wide_pixels(chunks);
@@ -314,7 +313,7 @@ impl<'a> Picture<'a> {
         })
     }
 
-    /// Returns the pixels if samples have 16 bits.
+    /// Returns the pixels of an image whose result has 16-bit samples.
     fn wide_pixels(&self, chunks: &Chunks) -> Result<DynamicImage, PictureError> {
         let mut samples = self.samples(chunks, |value| value)?;
         if self.colours == Colours::WhiteIsZero {
@@ -329,8 +328,7 @@ impl<'a> Picture<'a> {
         })
     }
 
-    /// Returns the colours of a palette, as many as there are indices; black where the file has
-    /// none.
+    /// Returns a colour for every index of the palette; black if the file has none for it.
     fn palette(&self) -> Result<Vec<[u8; 3]>, PictureError> {
         let colours: Vec<u64> = self.directory.numbers(COLOR_MAP).ok_or_else(|| broken("it has no palette"))?.collect();
         let count = colours.len() / 3;
@@ -340,14 +338,14 @@ impl<'a> Picture<'a> {
     }
 }
 
-/// The reason why a vector is as long as its picture.
+/// The message for vectors that must be as long as their image.
 const ENOUGH: &str = "as many samples as that size has";
 
-/// Most strips or tiles on average that have the same bytes. They need not have any in common;
-/// writers may let empty ones share theirs.
+/// Maximum average number of strips or tiles that share the same bytes. Usually none do, but some
+/// writers let empty ones share their bytes.
 const MOST_SHARING: u64 = 4;
 
-/// Most samples of a pixel: far more than the six of any kind of picture that Pillow opens.
+/// Maximum number of samples per pixel: far more than the six of any kind that Pillow opens.
 const MOST_SAMPLES: usize = 32;
 
 impl Colours {
@@ -364,7 +362,7 @@ fn unsupported(what: &str) -> PictureError {
     PictureError::Unsupported(format!("a TIFF with {what}"))
 }
 
-/// Returns what the samples are, if all are the same.
+/// Returns the type of the samples, if all are the same.
 fn kind(directory: &Directory, samples: usize) -> Result<Kind, PictureError> {
     let all_of = |tag, missing| {
         let mut values: Vec<u64> = directory.numbers(tag).map_or_else(|| vec![missing], Iterator::collect);
@@ -375,7 +373,7 @@ fn kind(directory: &Directory, samples: usize) -> Result<Kind, PictureError> {
     let different = || unsupported("samples of different kinds");
     let bits = all_of(BITS_PER_SAMPLE, 1).ok_or_else(different)?;
     Ok(match (all_of(SAMPLE_FORMAT, 1).ok_or_else(different)?, bits) {
-        // Pillow takes signed numbers of 8 bits for unsigned ones. 4 is what has no format.
+        // Pillow reads signed 8-bit numbers as unsigned. Format 4 is undefined data.
         (1 | 4, 1 | 2 | 4 | 8 | 12 | 16 | 32) | (2, 8) => Kind::Unsigned(bits as usize),
         (2, 16) => Kind::Signed16,
         (3, 32 | 64) => Kind::Float(bits as usize),
@@ -396,7 +394,7 @@ fn chunk_size(directory: &Directory, (width, height): (u32, u32), max_pixels: u6
     };
     if let (Some(tile_width), Some(tile_height)) = (side(TILE_WIDTH), side(TILE_LENGTH)) {
         let tile = (tile_width?, tile_height?);
-        // Those at the edges are decoded whole, and all may have the same few bytes.
+        // Tiles at the edges are decoded completely, and all tiles may share the same few bytes.
         let padded = |side: u32, tile: u32| u64::from(side.div_ceil(tile)) * u64::from(tile);
         check_size(padded(width, tile.0), padded(height, tile.1), max_pixels)?;
         return Ok(tile);

@@ -1,13 +1,13 @@
-//! Rows of bytes become numbers: predictors are undone, and samples of any number of bits unpacked.
+//! Converts rows of bytes to numbers: undoes predictors and unpacks samples of any number of bits.
 
 /// The type of a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// A whole number of so many bits: 1, 2, 4, 8, 12, 16 or 32.
+    /// An unsigned integer of 1, 2, 4, 8, 12, 16 or 32 bits.
     Unsigned(usize),
-    /// A whole number of 16 bits that may be below 0.
+    /// A signed integer of 16 bits.
     Signed16,
-    /// A number from 0 to 1, of 32 or 64 bits.
+    /// A float of 32 or 64 bits, from 0 to 1.
     Float(usize),
 }
 
@@ -19,15 +19,15 @@ impl Kind {
         }
     }
 
-    /// Returns whether [`Kind::unpack`] gives 16 bits. Otherwise it gives as many as there are, but
-    /// 8 of floating-point numbers.
+    /// Returns whether [`Kind::unpack`] returns 16-bit values. Otherwise the values have the bits
+    /// of the samples, or 8 bits for floats.
     pub(super) fn is_wide(self) -> bool {
         matches!(self, Kind::Unsigned(12 | 16 | 32) | Kind::Signed16)
     }
 
-    /// Unpacks a row to numbers of 8 bits and less, or of 16 bits if it [is wide](Kind::is_wide).
-    /// What is below black becomes black, and what is above white white. The lower half of 32 bits
-    /// is left out.
+    /// Unpacks a row to values of at most 8 bits, or of 16 bits if the kind [is
+    /// wide](Kind::is_wide). Values below black or above white are clamped. Of 32 bits, only the
+    /// upper half is used.
     pub(super) fn unpack(self, row: &[u8], is_little_endian: bool, values: &mut [u16]) {
         let word =
             |bytes: &[u8; 2]| if is_little_endian { u16::from_le_bytes(*bytes) } else { u16::from_be_bytes(*bytes) };
@@ -76,7 +76,7 @@ impl Kind {
                         (bytes, true) => f64::from_le_bytes(*bytes.first_chunk().expect("numbers have 32 or 64 bits")),
                         (bytes, false) => f64::from_be_bytes(*bytes.first_chunk().expect("numbers have 32 or 64 bits")),
                     };
-                    // What is no number becomes 0.
+                    // NaN becomes 0.
                     *value = (number.clamp(0.0, 1.0) * 255.0).round() as u16;
                 }
             }
@@ -84,20 +84,20 @@ impl Kind {
     }
 }
 
-/// The prediction that rows were changed by before they were compressed.
+/// The prediction that was applied to rows before compression.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Predictor {
     None,
-    /// Each sample is the difference to that of the pixel before (TIFF 6.0, section 14). Of 8, 16
-    /// or 32 bits.
+    /// Each sample is the difference from that of the previous pixel (TIFF 6.0, section 14); for 8,
+    /// 16 or 32 bits.
     Difference,
-    /// The bytes of all samples by their rank, the highest first, and these as differences (Adobe
-    /// Photoshop TIFF Technical Note 3).
+    /// The bytes of all samples are sorted by significance, the highest first, and stored as
+    /// differences (Adobe Photoshop TIFF Technical Note 3).
     FloatingPoint,
 }
 
 impl Predictor {
-    /// Makes the row that it was, whose pixels have so many `samples` of so many `bits`.
+    /// Restores the original row, whose pixels have `samples` samples of `bits` bits.
     pub(super) fn undo(self, row: &mut [u8], samples: usize, bits: usize, is_little_endian: bool) {
         match self {
             Predictor::None => {}
@@ -105,7 +105,7 @@ impl Predictor {
                 let bytes = bits / 8;
                 let distance = samples * bytes;
                 for start in (distance..row.len()).step_by(bytes) {
-                    // Added as numbers: from the lowest byte on, with what is carried.
+                    // Adds multi-byte numbers: from the lowest byte on, with carry.
                     let mut carried = 0;
                     for rank in 0..bytes {
                         let place = start + if is_little_endian { rank } else { bytes - 1 - rank };

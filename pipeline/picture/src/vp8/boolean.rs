@@ -1,15 +1,15 @@
 //! The boolean entropy decoder (RFC 6386, section 7).
 
-/// Reads decisions of known probability.
+/// Reads binary decisions of known probability.
 ///
-/// It is copied before many decisions are read, and back behind them: a copy of which no address is
-/// taken stays in registers.
+/// Callers copy it before they read many decisions, and copy it back afterwards: a copy whose
+/// address is not taken stays in registers.
 #[derive(Clone, Copy)]
 pub(super) struct BooleanReader<'a> {
     bytes: &'a [u8],
-    /// Next byte to load; goes on behind the end, where zeros are read.
+    /// Next byte to load. It may pass the end, where zeros are read.
     position: usize,
-    /// Loaded bits that do not belong to earlier decisions: eight bits and `spare` more.
+    /// Loaded bits that are not used yet: eight bits and `spare` more.
     value: u64,
     spare: i32,
     /// 128 to 255.
@@ -17,8 +17,8 @@ pub(super) struct BooleanReader<'a> {
 }
 
 impl<'a> BooleanReader<'a> {
-    /// Begins to decode; `None` for data that no encoder writes: a value has to be below the range,
-    /// of which decoders make different things if it is not.
+    /// Begins to decode. Returns `None` for data that no encoder writes: the value must be below
+    /// the range; otherwise decoders give different results.
     pub(super) fn new(bytes: &'a [u8]) -> Option<Self> {
         (bytes.first() != Some(&0xff)).then_some(BooleanReader { bytes, position: 0, value: 0, spare: -8, range: 255 })
     }
@@ -43,8 +43,8 @@ impl<'a> BooleanReader<'a> {
         }
         let split = 1 + (((self.range - 1) * u32::from(probability)) >> 8);
         let place = u64::from(split) << self.spare;
-        // Not a choice of numbers: whoever asks goes two ways anyway, and so the next decision need
-        // not wait for this comparison.
+        // A branch and not a conditional move: callers branch on the result anyway, and so the next
+        // decision need not wait for this comparison.
         if self.value >= place {
             self.value -= place;
             self.range -= split;
@@ -65,7 +65,7 @@ impl<'a> BooleanReader<'a> {
         self.spare -= shift as i32;
     }
 
-    /// Returns a decision of even probability, which cannot be foreseen.
+    /// Returns a decision of even probability, without a branch, because it could not be predicted.
     #[inline(always)]
     pub(super) fn flag(&mut self) -> bool {
         if self.spare < 0 {
@@ -85,7 +85,7 @@ impl<'a> BooleanReader<'a> {
         (0..bits).fold(0, |value, _| value << 1 | i32::from(self.flag()))
     }
 
-    /// Returns a flag, then a number of `bits` bits and its sign if the flag was set; else 0.
+    /// Reads a flag and, if it is set, a number of `bits` bits and its sign; otherwise returns 0.
     pub(super) fn optional_signed(&mut self, bits: u32) -> i32 {
         if !self.flag() {
             return 0;
@@ -94,13 +94,13 @@ impl<'a> BooleanReader<'a> {
         if self.flag() { -value } else { value }
     }
 
-    /// Returns whether decisions depended on bits behind the end.
+    /// Returns whether decisions depended on bits beyond the end.
     pub(super) fn is_exhausted(&self) -> bool {
         (self.position * 8) as i64 - i64::from(self.spare) > (self.bytes.len() * 8) as i64
     }
 }
 
-/// Returns what is left of `bytes` from `position` on, and zeros.
+/// Returns the rest of `bytes` from `position` on, filled up with zeros.
 #[cold]
 fn last_bytes(bytes: &[u8], position: usize) -> u64 {
     (0..7).fold(0, |value, index| value << 8 | u64::from(*bytes.get(position + index).unwrap_or(&0)))

@@ -1,16 +1,16 @@
-//! The loop filter (RFC 6386, section 15), on sixteen places along an edge at a time.
+//! The loop filter (RFC 6386, section 15), on sixteen positions along an edge at a time.
 //!
-//! A macroblock is filtered across its vertical edges and then across its horizontal ones. Each
-//! time the samples that lie in one line along the edges become the lanes of one array, from the
-//! four lines before the first edge on; of chroma, the lanes are eight of blue and eight of red.
+//! A macroblock is filtered across its vertical edges and then across its horizontal ones. The
+//! samples of each line along the edges become the lanes of one array, beginning four lines before
+//! the first edge. For chroma, eight lanes are blue and eight are red.
 
-/// Places along an edge that are filtered together.
+/// Positions along an edge that are filtered together.
 const LANES: usize = 16;
 
-/// The samples of all places in one line along an edge, from -128 on.
+/// The samples of one line along an edge, minus 128.
 type Line = [i16; LANES];
 
-/// Lines that the filter of one edge looks at: four before it and four behind.
+/// The lines that the filter of one edge reads: four before and four after it.
 type Edge = [Line; 8];
 
 /// Lines of a macroblock before its first edge.
@@ -25,15 +25,15 @@ pub(super) struct Strength {
     pub inner_limit: i16,
     /// Largest difference between neighbours on one side.
     pub interior_limit: i16,
-    /// Differences from which on an edge counts as one of the picture.
+    /// Differences above this count as an edge of the image itself.
     pub variance_threshold: i16,
-    /// Whether there is anything to be done.
+    /// Whether the macroblock is filtered at all.
     pub is_on: bool,
     /// Whether the edges between the blocks inside are filtered too.
     pub filters_inside: bool,
 }
 
-/// A plane to be filtered.
+/// A plane that is filtered.
 pub(super) struct Samples<'a> {
     pub samples: &'a mut [u8],
     pub stride: usize,
@@ -52,10 +52,10 @@ impl Samples<'_> {
     }
 }
 
-/// Squares of eight by eight samples side by side: a row of each is a word.
+/// Adjacent squares of 8 x 8 samples; a row of a square is a word.
 type Squares<const COUNT: usize> = [[u64; COUNT]; 8];
 
-/// Makes columns of the rows of every square: neighbours change places, then pairs, then halves.
+/// Transposes every square: swaps neighbours, then pairs, then halves.
 #[inline(always)]
 fn transpose<const COUNT: usize>(squares: &mut Squares<COUNT>) {
     const STEPS: [(usize, u64); 3] =
@@ -72,7 +72,7 @@ fn transpose<const COUNT: usize>(squares: &mut Squares<COUNT>) {
     }
 }
 
-/// Joins two words to sixteen samples.
+/// Joins two words into sixteen samples.
 #[inline(always)]
 fn joined(first: u64, second: u64) -> [u8; LANES] {
     (u128::from(second) << 64 | u128::from(first)).to_le_bytes()
@@ -84,8 +84,8 @@ fn parted(samples: [u8; LANES]) -> (u64, u64) {
     (both as u64, (both >> 64) as u64)
 }
 
-/// Filters vertical edges: the `LINES` columns from [`BEFORE`] on the left of the second square on,
-/// of two rows of squares, of which the lower one begins with the square `lower`.
+/// Filters vertical edges in two rows of squares; the lower row begins with the square `lower`. It
+/// filters `LINES` columns, beginning [`BEFORE`] columns to the left of the second square.
 #[inline(always)]
 fn across_columns<const COUNT: usize, const LINES: usize>(squares: &mut Squares<COUNT>, lower: usize, edges: Edges) {
     let place = |line: usize| ((line + 8 - BEFORE) % 8, (line + 8 - BEFORE) / 8);
@@ -107,7 +107,7 @@ fn across_columns<const COUNT: usize, const LINES: usize>(squares: &mut Squares<
 fn luma_columns(luma: &mut Samples, start: usize, edges: Edges) {
     let stride = luma.stride;
     let at = |row: usize, square: usize| start + (square / 3 * 8 + row) * stride + square % 3 * 8 - 8;
-    // Two more than there are, for vectors.
+    // Two more squares than needed, for full vectors.
     let mut squares: Squares<8> = [[0; 8]; 8];
     for (row, words) in squares.iter_mut().enumerate() {
         for (square, word) in words.iter_mut().take(6).enumerate() {
@@ -139,8 +139,8 @@ fn chroma_columns([blue, red]: &mut [Samples; 2], start: usize, edges: Edges) {
     }
 }
 
-/// Filters the rows of luma at horizontal edges. Without a macroblock above there are only the rows
-/// from the first edge on.
+/// Filters the rows of luma at horizontal edges. If there is no macroblock above, the rows begin at
+/// the first edge.
 #[inline(always)]
 fn luma_rows(luma: &mut Samples, start: usize, edges: Edges) {
     let first = if edges.has_first { 0 } else { BEFORE };
@@ -173,7 +173,8 @@ fn chroma_rows([blue, red]: &mut [Samples; 2], start: usize, edges: Edges) {
     }
 }
 
-/// Filters the edges of one macroblock: left, those inside, top, those inside.
+/// Filters the edges of one macroblock: the left edge, inner vertical edges, the top edge, inner
+/// horizontal edges.
 #[inline(always)]
 pub(super) fn macroblock(
     luma: &mut Samples,
@@ -202,17 +203,17 @@ pub(super) fn macroblock(
 /// The filter of the edges in one direction.
 #[derive(Clone, Copy)]
 struct Edges {
-    /// Whether there is a macroblock before this one, to which it is filtered.
+    /// Whether there is a macroblock before this one, so that their common edge is filtered.
     has_first: bool,
     strength: Strength,
     is_simple: bool,
 }
 
 impl Edges {
-    /// Filters the first edge, and every fourth line behind it.
+    /// Filters the first edge and every fourth line after it.
     ///
-    /// Samples are widened and narrowed all at once: one by one, as they are needed, the compiler
-    /// uses no vectors.
+    /// All samples are widened and narrowed at once, because the compiler would use no vectors if
+    /// they were converted one by one.
     #[inline(always)]
     fn filter<const LINES: usize>(self, samples: &mut [[u8; LANES]; LINES]) {
         let mut lines = [[0; LANES]; LINES];
@@ -248,7 +249,7 @@ fn clamp(value: i16) -> i16 {
     value.clamp(-128, 127)
 }
 
-/// Returns all ones or nothing.
+/// Returns all ones if the condition holds, otherwise 0.
 #[inline(always)]
 fn mask(condition: bool) -> i16 {
     -i16::from(condition)
@@ -271,7 +272,8 @@ fn simple(edge: &mut Edge, limit: i16) {
     }
 }
 
-/// Masks of the places that are filtered, and of those at an edge of the picture.
+/// Returns the masks of the positions that are filtered, and of those at an edge of the image
+/// itself.
 #[inline(always)]
 fn masks(edge: &Edge, lane: usize, limit: i16, strength: Strength) -> (i16, i16) {
     let [p3, p2, p1, p0, q0, q1, q2, q3] = std::array::from_fn(|index| edge[index][lane]);

@@ -1,7 +1,6 @@
-//! Lossy WebP to planes of samples: key frames of VP8, as RFC 6386 has them.
+//! Decodes lossy WebP (key frames of VP8, RFC 6386) to planes of samples.
 //!
-//! At anything that is not as it should be, this decoder gives up, and the caller asks the complete
-//! one.
+//! At any irregularity this decoder returns `None`, and the caller uses the complete decoder.
 
 mod boolean;
 mod filter;
@@ -14,15 +13,15 @@ use predict::{BlockMode, Mode};
 
 use super::planes::{Plane, Planes};
 
-/// Rows above the picture that prediction reads.
+/// Rows above the image that prediction reads.
 const TOP: usize = 1;
-/// Columns to the left of it.
+/// Columns to the left of the image.
 const LEFT: usize = 8;
-/// Columns to the right of it.
+/// Columns to the right of the image.
 const RIGHT: usize = 8;
 
-/// Decodes a file of a lossy picture without transparency or animation, of this width and height.
-/// None if it is none, or if anything is not as it should be.
+/// Decodes a file of a lossy image of this width and height, without transparency or animation.
+/// Returns `None` for other files and at any irregularity.
 pub(super) fn decode(bytes: &[u8], size: (u32, u32)) -> Option<Planes> {
     let mut decoder = Decoder::new(vp8_chunk(bytes)?, size)?;
     pulp::Arch::new().dispatch(DecodeAll(&mut decoder))?;
@@ -30,7 +29,7 @@ pub(super) fn decode(bytes: &[u8], size: (u32, u32)) -> Option<Planes> {
     Some(decoder.into_planes())
 }
 
-/// Returns the contents of the one chunk that has pixels.
+/// Returns the content of the only chunk with pixels.
 fn vp8_chunk(bytes: &[u8]) -> Option<&[u8]> {
     let [b'R', b'I', b'F', b'F', a, b, c, d, b'W', b'E', b'B', b'P', rest @ ..] = bytes else { return None };
     let length = u32::from_le_bytes([*a, *b, *c, *d]) as usize;
@@ -51,8 +50,8 @@ fn vp8_chunk(bytes: &[u8]) -> Option<&[u8]> {
     found
 }
 
-/// [`Decoder::decode`], compiled once for each set of instructions. A closure would not do: the
-/// compiler need not make it part of its caller, and only there it may use them.
+/// [`Decoder::decode`], compiled once for each set of instructions. A closure is not enough: only
+/// inlined code may use the instructions, and a closure need not be inlined.
 struct DecodeAll<'a, 'b>(&'a mut Decoder<'b>);
 
 impl pulp::WithSimd for DecodeAll<'_, '_> {
@@ -64,7 +63,7 @@ impl pulp::WithSimd for DecodeAll<'_, '_> {
     }
 }
 
-/// [`Decoder::filter`], likewise.
+/// [`Decoder::filter`], compiled in the same way.
 struct FilterAll<'a, 'b>(&'a mut Decoder<'b>);
 
 impl pulp::WithSimd for FilterAll<'_, '_> {
@@ -79,7 +78,7 @@ impl pulp::WithSimd for FilterAll<'_, '_> {
 struct Decoder<'a> {
     header: Header,
     modes: BooleanReader<'a>,
-    /// Coefficients; rows of macroblocks take turns.
+    /// Partitions of coefficients, used in turn by the rows of macroblocks.
     partitions: Vec<BooleanReader<'a>>,
     width: usize,
     height: usize,
@@ -89,12 +88,12 @@ struct Decoder<'a> {
     luma: Vec<u8>,
     chroma: [Vec<u8>; 2],
     strengths: Vec<Strength>,
-    /// The facts about the macroblocks above, and about the one to the left.
+    /// State of the macroblocks above and of the one to the left.
     above: Vec<Neighbour>,
     left: Neighbour,
 }
 
-/// The facts about a macroblock that later ones need.
+/// State of a macroblock that later ones need.
 #[derive(Clone, Copy, Default)]
 struct Neighbour {
     modes: [BlockMode; 4],
@@ -104,12 +103,12 @@ struct Neighbour {
     firsts_coded: bool,
 }
 
-/// The frame header (section 9), as far as it matters later.
+/// The parts of the frame header (section 9) that are needed later.
 struct Header {
     segments: Option<[u8; 3]>,
     quantisers: [Quantisers; 4],
     is_simple: bool,
-    /// Filter level of each segment, of macroblocks predicted as a whole and of those predicted
+    /// Filter levels of each segment: for macroblocks predicted as a whole, and for those predicted
     /// block by block.
     levels: [[i32; 2]; 4],
     sharpness: i32,
@@ -117,7 +116,7 @@ struct Header {
     skip: Option<u8>,
 }
 
-/// Factors of the first and of the other coefficients.
+/// Quantisers of the first and of the other coefficients.
 #[derive(Clone, Copy, Default)]
 struct Quantisers {
     luma: [i32; 2],
@@ -125,7 +124,7 @@ struct Quantisers {
     chroma: [i32; 2],
 }
 
-/// A macroblock's luma, as a whole or by its blocks.
+/// The luma prediction of a macroblock: as a whole or by its blocks.
 enum Luma {
     Whole(Mode),
     Blocks([BlockMode; 16]),
@@ -142,7 +141,7 @@ struct Residue {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Content {
     Nothing,
-    /// Its first coefficient.
+    /// Only the first coefficient.
     Constant,
     Coefficients,
 }
@@ -153,14 +152,14 @@ impl<'a> Decoder<'a> {
             return None;
         };
         let tag = u32::from_le_bytes([*tag_0, *tag_1, *tag_2, 0]);
-        // A key frame; versions above 3 are not defined. The upper two bits of the sizes only
-        // advise on scaling.
+        // Only key frames are supported, and versions above 3 are not defined. The upper two bits
+        // of the sizes are only a hint for scaling.
         if tag & 1 != 0 || tag >> 1 & 7 > 3 {
             return None;
         }
         let width = usize::from(u16::from_le_bytes([*width_0, *width_1]) & 0x3fff);
         let height = usize::from(u16::from_le_bytes([*height_0, *height_1]) & 0x3fff);
-        // What the container says is what was held against the limits.
+        // The size in the container is the one that was checked against the limits.
         if width == 0 || height == 0 || (width as u32, height as u32) != size {
             return None;
         }
@@ -254,7 +253,7 @@ impl<'a> Decoder<'a> {
         self.strengths[row * self.across + column] = self.header.strength(segment, is_whole, is_coded);
     }
 
-    /// Sections 11.2 and 11.3.
+    /// Reads the luma mode (sections 11.2 and 11.3).
     #[inline(always)]
     fn read_luma_mode(&mut self, column: usize) -> Luma {
         let modes = &mut self.modes;
@@ -298,7 +297,8 @@ impl<'a> Decoder<'a> {
             (above.firsts_coded, left.firsts_coded) = (end > 0, end > 0);
             firsts = predict::first_coefficients(&coefficients);
         }
-        // Kinds of blocks: luma without its first coefficients, those, chroma, complete luma.
+        // Kinds of blocks: 0 luma without first coefficients, 1 the first coefficients, 2 chroma, 3
+        // complete luma.
         let (luma_kind, first) = if is_whole { (0, 1) } else { (3, 0) };
         let parts = [
             (0, 4, luma_kind, first, quantisers.luma),
@@ -341,8 +341,8 @@ impl<'a> Decoder<'a> {
             }
             Luma::Blocks(modes) => modes,
         };
-        // The blocks at the right edge all look at the row above the macroblock. Behind the last
-        // one, its last sample goes on.
+        // All blocks at the right edge read the row above the macroblock. Beyond the last
+        // macroblock, the last sample is repeated.
         let above = start - stride + 16;
         let mut beyond: [u8; 4] = samples[above..above + 4].try_into().expect("four");
         if column + 1 == self.across && row > 0 {
@@ -402,10 +402,10 @@ impl<'a> Decoder<'a> {
 }
 
 impl Header {
-    /// Reads the header; the data behind its partition is that of the coefficients.
+    /// Reads the header. `rest` holds the data of the coefficients, after the header's partition.
     fn read<'a>(reader: &mut BooleanReader, rest: &'a [u8]) -> Option<(Self, Vec<BooleanReader<'a>>)> {
-        // The colour space must be the only one that is defined. Whether samples need clamping does
-        // not matter to a decoder that clamps.
+        // Only one colour space is defined. The flag about clamping does not matter, because this
+        // decoder always clamps.
         if reader.flag() {
             return None;
         }
@@ -439,11 +439,11 @@ impl Header {
             quantiser_levels.map(|segment| Quantisers::new(if is_absolute { segment } else { base + segment }, deltas));
         let levels = levels.map(|segment| {
             let own = if is_absolute { segment } else { level + segment }.clamp(0, 63);
-            // A frame without a level is not filtered, whatever its segments say.
+            // A frame with level 0 is not filtered, whatever its segments say.
             let with = |delta: i32| if level == 0 { 0 } else { (own + delta).clamp(0, 63) };
             [with(frame_delta), with(frame_delta + block_delta)]
         });
-        // Whether the probabilities hold for later frames.
+        // The flag whether the probabilities apply to later frames; not needed.
         reader.flag();
         let mut tokens = tables::TOKENS;
         let updates = tables::TOKEN_UPDATES.as_flattened().as_flattened().as_flattened();
@@ -481,8 +481,8 @@ impl Header {
 }
 
 impl Quantisers {
-    /// Makes the factors (sections 9.6 and 14.1), from an index and its changes for first and other
-    /// coefficients of the kinds.
+    /// Computes the quantisers (sections 9.6 and 14.1) from an index and its deltas for first and
+    /// other coefficients.
     fn new(index: i32, [luma_first, firsts_first, firsts_other, chroma_first, chroma_other]: [i32; 5]) -> Self {
         let first = |delta: i32| i32::from(tables::DC_QUANTISERS[(index + delta).clamp(0, 127) as usize]);
         let other = |delta: i32| i32::from(tables::AC_QUANTISERS[(index + delta).clamp(0, 127) as usize]);
@@ -499,8 +499,8 @@ fn signed(reader: &mut BooleanReader, bits: u32) -> i32 {
     if reader.flag() { -value } else { value }
 }
 
-/// Returns the partitions of coefficients; the lengths of all but the last one come first (section
-/// 9.5).
+/// Splits the data into partitions of coefficients. The lengths of all but the last one come first
+/// (section 9.5).
 fn partitions(bytes: &[u8], count: usize) -> Option<Vec<BooleanReader<'_>>> {
     let (lengths, mut rest) = bytes.split_at_checked(3 * (count - 1))?;
     let mut partitions = Vec::with_capacity(count);
@@ -552,8 +552,8 @@ fn read_chroma_mode(reader: &mut BooleanReader) -> Mode {
     if reader.decide(183) { Mode::TrueMotion } else { Mode::Horizontal }
 }
 
-/// Reads the coefficients of a block from `first` on and multiplies them; returns the place behind
-/// the last one (section 13).
+/// Reads the coefficients of a block from `first` on and dequantises them (section 13). Returns the
+/// index after the last one.
 #[inline(always)]
 fn read_block(
     reader: &mut BooleanReader,
@@ -563,9 +563,9 @@ fn read_block(
     quantisers: [i32; 2],
     block: &mut [i16; 16],
 ) -> usize {
-    /// Place in natural order of the coefficients as they come.
+    /// The index in natural order of each coefficient in the order of the data.
     const NATURAL_ORDER: [u8; 16] = [0, 1, 4, 8, 5, 2, 3, 6, 9, 12, 13, 10, 7, 11, 14, 15];
-    /// The probabilities that a coefficient has; the last one is never used.
+    /// The band of probabilities of each coefficient; the last entry is never used.
     const BANDS: [u8; 17] = [0, 1, 2, 3, 6, 4, 5, 6, 6, 6, 6, 6, 6, 6, 6, 7, 0];
     let mut place = first;
     let mut token = &probabilities[usize::from(BANDS[place])][context];
@@ -589,7 +589,7 @@ fn read_block(
     16
 }
 
-/// Returns a value above 1, without its sign.
+/// Reads a value above 1, without its sign.
 #[inline(always)]
 fn read_large(reader: &mut BooleanReader, token: &[u8; 11]) -> i32 {
     /// Probabilities of the bits of the four larger categories.

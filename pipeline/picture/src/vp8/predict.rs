@@ -1,5 +1,4 @@
-//! Prediction of samples from their neighbours, and what is added to it (RFC 6386, sections 12 and
-//! 14).
+//! Predicts samples from their neighbours and adds residues (RFC 6386, sections 12 and 14).
 
 /// The prediction of a whole macroblock (section 8.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,8 +63,8 @@ pub(super) fn square<const SIDE: usize>(
     }
 }
 
-/// Predicts a block of 4 x 4 samples from those around it: the left ones from the lowest up, the
-/// corner, the upper ones and four to their right.
+/// Predicts a block of 4 x 4 samples from the samples around it: the left ones from bottom to top,
+/// the corner, the upper ones and the four to their right.
 #[inline(always)]
 pub(super) fn block(around: &[u8; 13], mode: BlockMode) -> [[u8; 4]; 4] {
     // Rounded means of neighbours: of two and of three.
@@ -155,7 +154,7 @@ pub(super) fn add_residue(samples: &mut [u8], stride: usize, start: usize, coeff
     }
 }
 
-/// Adds a residue as [`add_residue`] does, of a block that has nothing but its first coefficient.
+/// Adds a residue as [`add_residue`] does, for a block with only its first coefficient.
 #[inline(always)]
 pub(super) fn add_constant(samples: &mut [u8], stride: usize, start: usize, coefficient: i16) {
     let value = (i32::from(coefficient) + 4) >> 3;
@@ -171,7 +170,7 @@ fn one_dimension(input: [i32; 4]) -> [i32; 4] {
     // sqrt 2 cos(pi / 8) less 1, and sqrt 2 sin(pi / 8), times 2^16.
     const COSINE: i32 = 20_091;
     const SINE: i32 = 35_468;
-    // Only coefficients that no picture has are so large that a product wraps around.
+    // Products overflow only for coefficients that no real image has.
     let times = |value: i32, factor: i32| value.wrapping_mul(factor) >> 16;
     let [a, b, c, d] = input;
     let (sum, difference) = (a + c, a - c);
@@ -180,8 +179,8 @@ fn one_dimension(input: [i32; 4]) -> [i32; 4] {
     [sum + high, difference + low, difference - low, sum - high]
 }
 
-/// Returns the first coefficients of sixteen blocks, from the coefficients that they were
-/// transformed to (section 14.3).
+/// Returns the first coefficients of sixteen blocks, by the inverse Walsh-Hadamard transform
+/// (section 14.3).
 pub(super) fn first_coefficients(input: &[i16; 16]) -> [i16; 16] {
     let step = |a: i32, b: i32, c: i32, d: i32| [a + d + b + c, a - d + b - c, a + d - b - c, a - d - b + c];
     let columns: [[i32; 4]; 4] = std::array::from_fn(|column| {

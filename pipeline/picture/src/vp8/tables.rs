@@ -3,7 +3,7 @@
 /// Probabilities of the eleven decisions of a coefficient's token, by plane, band and context.
 pub(super) type TokenProbabilities = [[[[u8; 11]; 3]; 8]; 4];
 
-/// The probability that each of the [`TOKENS`] stays as it is (section 13.4).
+/// The probability that each of the [`TOKENS`] stays unchanged (section 13.4).
 pub(super) const TOKEN_UPDATES: TokenProbabilities = [
     [
         [
@@ -175,7 +175,7 @@ pub(super) const TOKEN_UPDATES: TokenProbabilities = [
     ],
 ];
 
-/// The probabilities with which a frame begins (section 13.5).
+/// The token probabilities at the beginning of a key frame (section 13.5).
 pub(super) const TOKENS: TokenProbabilities = [
     [
         [

@@ -1,5 +1,5 @@
-//! Answers as the web gives them: what curl and urllib take is taken, and no answer changes what
-//! becomes of other hosts.
+//! Tests answers of real web servers: what curl and urllib accept is accepted, and no answer
+//! affects other hosts.
 
 use super::*;
 
@@ -49,7 +49,7 @@ const ANSWERS: &[(&str, &str)] = &[
     ("HTTP/1.1 302 Found\r\nLocation:\r\n\r\nJPEG", "protocol_error"),
     ("HTTP/1.1 301 Moved\r\nLocation: /ok .jpg\r\n\r\n", "not_found"),
     ("HTTP/1.1 302 Found\r\nlocation: ok.jpg\r\n\r\n", "ok"),
-    // What our client does not take, although urllib does.
+    // What our client refuses although urllib accepts it.
     ("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nHEX\r\nJPEG\r\n0\r\n\r\n", "protocol_error"),
     ("HTTP/1.1 200 OK\r\nContent-Length: LENGTH\r\nContent-Length: 7\r\n\r\nJPEG", "protocol_error"),
     ("HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\nJPEG", "protocol_error"),
@@ -58,7 +58,7 @@ const ANSWERS: &[(&str, &str)] = &[
     ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nHEX\r\nJPEG\r\n0\r\n", "truncated_body"),
     ("http/1.1 200 ok\r\nContent-Length: LENGTH\r\n\r\nJPEG", "protocol_error"),
     ("HTTP/1.1  200 OK\r\nContent-Length: LENGTH\r\n\r\nJPEG", "protocol_error"),
-    // What no client takes.
+    // What no client accepts.
     ("HTTP/1.1 2000 OK\r\n\r\nJPEG", "protocol_error"),
     ("<html>", "protocol_error"),
     ("HTTP/1.1 200 OK\r\nContent-Length: LEN", "protocol_error"),

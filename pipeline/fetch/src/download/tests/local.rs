@@ -1,4 +1,4 @@
-//! Pictures that are already there.
+//! Tests of existing images.
 
 use arrow::array::{BinaryArray, StructArray};
 use arrow::datatypes::DataType;
@@ -25,7 +25,7 @@ async fn pictures_in_parquet_are_read_and_where_a_cell_has_none_its_url_is_asked
     let bytes: ArrayRef = Arc::new(cells.iter().map(|(bytes, _)| *bytes).collect::<BinaryArray>());
     let paths: ArrayRef = Arc::new(cells.iter().map(|(_, path)| *path).collect::<StringArray>());
     let image: ArrayRef = Arc::new(StructArray::new(fields, vec![bytes, paths], None));
-    // Of pictures that were made smaller, and so of no use here.
+    // Digests of images that were resized afterwards, so they cannot be compared.
     let digests: ArrayRef = Arc::new(StringArray::from(vec![Some("ab"), Some("ab"), None, None, None, None]));
     let url = server.url("a.jpg");
     let urls: ArrayRef =

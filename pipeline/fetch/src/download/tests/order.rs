@@ -1,4 +1,4 @@
-//! Any order of answers gives the rows of the source in its order.
+//! Tests that the rows are in the order of the source, whatever the order of answers.
 
 use proptest::prelude::*;
 

@@ -1,4 +1,4 @@
-//! Hosts that cannot be reached for a while, or any more.
+//! Tests of hosts that cannot be reached for a while or for ever.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Whether robots.txt is asked and obeyed.
+//! Tests that robots.txt is fetched and obeyed.
 
 use super::*;
 

@@ -1,4 +1,5 @@
-//! The same rows in every encoding and dialect, and bad cells that change no other row.
+//! Tests that the same rows are read in every encoding and dialect, and that bad cells change no
+//! other row.
 
 use std::fmt::Write as _;
 
@@ -23,7 +24,7 @@ fn rows(captions: impl IntoIterator<Item = impl Into<String>>) -> Vec<Row> {
     captions.into_iter().enumerate().map(row).collect()
 }
 
-/// Reads a list as rows with the columns `url` and `caption`, and the problems of the others.
+/// Returns the `url` and `caption` of the good rows of a list, and the problems of the others.
 fn read_bytes(name: &str, bytes: &[u8]) -> (RecordBatch, Vec<Option<Row>>) {
     let folder = folder(&[(name, bytes)]);
     let source = Source::open(&captioned(name, "url", "caption"), folder.path())
@@ -41,7 +42,7 @@ fn good(rows: &[Row]) -> Vec<Option<Row>> {
     rows.iter().cloned().map(Some).collect()
 }
 
-/// A list as `csv.writer` of Python writes it.
+/// Returns a list as Python's `csv.writer` writes it.
 fn delimited(rows: &[Row], separator: char, end: &str) -> String {
     let cell = |text: &str| {
         if text.contains([separator, '"', '\n', '\r']) {
@@ -57,7 +58,7 @@ fn delimited(rows: &[Row], separator: char, end: &str) -> String {
     list
 }
 
-/// A list as Spark writes it.
+/// Returns a list as Spark writes it.
 fn spark(rows: &[Row], separator: char) -> String {
     let mut list = format!("url{separator}caption\n");
     for (url, caption) in rows {
@@ -174,7 +175,7 @@ proptest! {
     }
 }
 
-/// How many good rows come before the bad one.
+/// Number of good rows before the bad one.
 const BEFORE: usize = 3;
 
 /// The name of a list, how a row is written with its score, bad rows, and what stands around all.
@@ -415,14 +416,14 @@ fn arrays_that_are_cut_off_say_so_and_what_follows_one_is_read() {
         (r#"[{"url": "u"}, {"url": "v"}"#, [None, None, Some("without a closing bracket")].as_slice()),
         (
             r#"[{"url": "u"}, {"url": "v"#,
-            &[None, Some("element in line 1 is no JSON"), Some("without a closing bracket")],
+            &[None, Some("element in line 1 is not JSON"), Some("without a closing bracket")],
         ),
         ("[{\"url\": \"u\"}]\n{\"url\": \"v\"}\n", &[None, None]),
         (
             "[\"x\"]\n{\"url\": \"u\"}\n{\"url\": tru}\n{\"url\": \"v\"}\n",
-            &[Some("not an object"), None, Some("in line 3 is no JSON"), None],
+            &[Some("not an object"), None, Some("in line 3 is not JSON"), None],
         ),
-        ("{\n\"url\": \"u\"}\n]", &[None, Some("in line 3 is no JSON")]),
+        ("{\n\"url\": \"u\"}\n]", &[None, Some("in line 3 is not JSON")]),
         ("[{\"url\": \"u\"}]\n[{\"url\": \"v\"}]\n", &[None, None]),
         (
             "[{\"url\": \"u\"},, 7, null,\n\"x\"]",

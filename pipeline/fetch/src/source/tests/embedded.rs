@@ -133,7 +133,7 @@ fn one_of_several_columns_of_pictures_is_read_and_the_others_are_told() {
     assert_ne!(part(None).fingerprint(), part(Some("mask")).fingerprint(), "other pictures are another part");
     let source = Source::open(&config(None), folder.path()).unwrap();
     assert_eq!(names(&source), ["id", "file"]);
-    assert!(source.left_out().unwrap().contains("further columns of pictures: 2, such as \"mask of a.parquet\""));
+    assert!(source.left_out().unwrap().contains("further columns of images: 2, such as \"mask of a.parquet\""));
     assert!(error(&config(Some("")), &folder).contains("no column \"url\""), "to be fetched they need URLs");
     assert!(error(&config(Some("imgae")), &folder).contains("no column \"imgae\" for `image`, did you mean \"image\""));
     assert!(error(&config(Some("id")), &folder).contains("column \"id\" of"));
@@ -148,9 +148,9 @@ fn lists_of_pictures_are_told() {
     let lists: ArrayRef = Arc::new(ListArray::new(item, offsets, cells, None));
     write_parquet(&folder.path().join("a.parquet"), vec![("images", lists), ("id", column_of(&["7"]))]);
     let message = error(&SourceConfig::new("a.parquet", "url"), &folder);
-    assert!(message.contains("columns of lists of pictures: 1, such as \"images of a.parquet\""), "{message}");
+    assert!(message.contains("columns of lists of images: 1, such as \"images of a.parquet\""), "{message}");
     let config = SourceConfig { image: Some("images".to_owned()), ..SourceConfig::new("a.parquet", "url") };
-    assert!(error(&config, &folder).contains("not of lists"));
+    assert!(error(&config, &folder).contains("structs of bytes and path, not lists"));
     let source = Source::open(&SourceConfig::new("a.parquet", "id"), folder.path()).unwrap();
     assert_eq!(names(&source), Vec::<String>::new(), "they are not carried");
 }

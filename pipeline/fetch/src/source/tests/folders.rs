@@ -1,4 +1,5 @@
-//! Layouts of folders: every file is read or told, and a run folder inside changes nothing.
+//! Tests layouts of folders: every file is read or reported, and a run folder inside changes
+//! nothing.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +10,7 @@ use super::left_out::Kind;
 use super::pictures::{self, pictures, tar, tree};
 use super::*;
 
-/// A folder, and the pictures or URLs of its rows with their captions.
+/// A folder, and the images or URLs of its rows with their captions.
 struct Layout {
     name: &'static str,
     files: Vec<(&'static str, Vec<u8>)>,
@@ -246,8 +247,8 @@ fn every_file_of_a_source_folder_is_read_or_told() {
         let found: BTreeSet<_> = all.0.iter().map(|(row, caption)| (row.as_str(), caption.as_deref())).collect();
         assert!(found.is_superset(&expected), "{}: {found:?}", layout.name);
         for (file, _) in &layout.files {
-            // Without a file that is read there are other rows, without one that is told less is
-            // told.
+            // Without a file that is read, the rows differ; without a file that is reported, the
+            // report is shorter.
             let is_noticed = match layout.seen(&layout.without(file)) {
                 Err(_) => true,
                 Ok(less) => less != all,
@@ -340,7 +341,7 @@ not JSON
     assert_eq!(pictures(&rows), ["-", "-", "-", "one", "-", "-", "-"]);
     let problems = texts(&rows, "problem");
     for (row, expected) in
-        [(0, "not a path below"), (1, "not a path below"), (2, "not a path below"), (6, "no regular")]
+        [(0, "not a path below"), (1, "not a path below"), (2, "not a path below"), (6, "not a regular")]
     {
         assert!(problems[row].unwrap().contains(expected), "{problems:?}");
     }

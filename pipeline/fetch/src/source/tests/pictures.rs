@@ -1,4 +1,4 @@
-//! Sources of pictures that are already there.
+//! Sources of existing images.
 
 use std::fs;
 
@@ -32,7 +32,8 @@ fn extra_names(source: &Source) -> Vec<String> {
     source.schema_of_extra_columns().fields().iter().map(|field| field.name().clone()).collect()
 }
 
-/// The pictures of all rows, read from where the rows say they are; `-` where they say nothing.
+/// Returns the images of all rows, read from the places that the rows name; `-` for rows without a
+/// place.
 pub(super) fn pictures(rows: &RecordBatch) -> Vec<String> {
     let spilled = tempfile::tempdir().unwrap();
     let embedded = Embedded::read(rows, None, spilled.path()).unwrap();
@@ -61,7 +62,7 @@ fn as_format(path: &str, format: SourceFormat) -> SourceConfig {
     SourceConfig { format, ..SourceConfig::new(path, "url") }
 }
 
-/// A tar archive with these members, in GNU's form where a name is long.
+/// Returns a tar archive with these members. Long names are in GNU's form.
 pub(super) fn tar(members: &[(&str, &[u8])]) -> Vec<u8> {
     let mut builder = Builder::new(Vec::new());
     for (name, bytes) in members {
@@ -73,7 +74,7 @@ pub(super) fn tar(members: &[(&str, &[u8])]) -> Vec<u8> {
     builder.into_inner().unwrap()
 }
 
-/// One header with its content, padded; names and types may be what no writer allows.
+/// Returns a header with its padded content. Names and types may be invalid.
 fn member(kind: u8, name: &[u8], content: &[u8]) -> Vec<u8> {
     let mut header = Header::new_ustar();
     header.as_old_mut().name[..name.len()].copy_from_slice(name);
@@ -471,8 +472,8 @@ fn members_that_must_not_be_read_are_refused_one_by_one() {
     archive.extend(END);
     let folder = folder(&[("a.tar", &archive)]);
     let rows = read(&SourceConfig::new("a.tar", "url"), &folder);
-    // A refused member comes before the sample around it, which is complete only when the next one
-    // begins.
+    // A refused member comes before the sample around it, because a sample is complete only when
+    // the next one begins.
     let problems: Vec<&str> = texts(&rows, "problem").into_iter().flatten().collect();
     assert_eq!(problems.len(), cases.len());
     for ((_, expected), problem) in cases.iter().zip(problems) {
@@ -544,7 +545,7 @@ fn an_archive_that_is_cut_off_or_damaged_keeps_the_rows_before() {
     }
     let folder = folder(&[("a.tar", &gz(&whole)), ("b.tar.gz", &gz(&whole))]);
     let message = error(&SourceConfig::new("a.tar", "url"), &folder);
-    assert!(message.contains("it is compressed, but pictures are read by their places"), "{message}");
+    assert!(message.contains("it is compressed, but images are read by their offsets"), "{message}");
     let message = error(&SourceConfig::new("b.tar.gz", "url"), &folder);
     assert!(message.contains("compressed archives are not read; decompress it first"), "{message}");
 }
