@@ -97,7 +97,7 @@ fn a_training_that_was_killed_goes_on_to_the_same_model() {
     let told = lynxdata(folder, &[&start[..], &["--json"]].concat()).ended_with(0).json();
     assert_eq!(told["steps"], 3);
     let missing = [&finetune[..7], &["--start", "pairs"]].concat();
-    lynxdata(folder, &missing).ended_with(2).says(&["pairs is no folder of a trained model"]);
+    lynxdata(folder, &missing).ended_with(2).says(&["pairs is not the folder of a trained model"]);
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn videos_are_folders_of_frames_in_training_and_evaluation() {
     let eval = ["eval", "--images", ".", "--references", "references.jsonl", "--metric", "exact_match", "--json"];
     let eval = |model| [&eval[..], &["--by-likelihood", "--device", "cpu", "--lynx", model]].concat();
     assert_eq!(lynxdata(folder, &eval("filmed/model")).ended_with(0).json()["questions"], 2);
-    lynxdata(folder, &eval("pictures/model")).ended_with(1).says(&["videos/4.mp4 is a video", "pictures alone"]);
+    lynxdata(folder, &eval("pictures/model")).ended_with(1).says(&["videos/4.mp4 is a video", "takes only images"]);
 }
 
 #[test]
@@ -247,7 +247,7 @@ fn no_model_is_replaced_and_no_broken_one_is_kept() {
     lynxdata(folder, &[&finetune[..], &["one"]].concat()).ended_with(2).says(&["would be replaced"]);
     for set in ["model.decoder_depth=5", "tokenizer.vocabulary=300", "pretrained.decoder=\"x\""] {
         let all = [&finetune[..], &["two", "--set", set]].concat();
-        lynxdata(folder, &all).ended_with(2).says(&["is that of the model of --start"]);
+        lynxdata(folder, &all).ended_with(2).says(&["comes from the model of --start"]);
     }
     let start = ["train", "--stage", "finetune", "--data", "talks.json", "--start", "one", "--out", "two"];
     lynxdata(folder, &start).ended_with(2).says(&["did you mean", "one/model"]);
@@ -330,10 +330,10 @@ fn pretrained_parts_are_frozen_and_a_trained_model_is_evaluated() {
     }
     let without = ["eval", "--lynx", "pairs", "--images", "pairs", "--references", "references.jsonl"];
     let without = [&without[..], &["--metric", "exact_match"]].concat();
-    lynxdata(folder, &without).ended_with(1).says(&["pairs is no folder of a trained model"]);
+    lynxdata(folder, &without).ended_with(1).says(&["pairs is not the folder of a trained model"]);
     lynxdata(folder, &[&eval[..], &["--generate", "beamz=2"]].concat()).ended_with(2).says(&["beamz"]);
     // Answers of one way of asking are not taken for those of another.
     lynxdata(folder, &[&eval[..], &["--by-likelihood", "--out", "written"]].concat())
         .ended_with(1)
-        .says(&["give another --out"]);
+        .says(&["name another --out"]);
 }
