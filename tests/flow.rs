@@ -614,7 +614,7 @@ fn a_list_needs_no_recipe_and_leaves_one_that_can_be_run_from_anywhere() {
     for no_recipe in ["list.tsv", "run"] {
         lynxdata(folder.path(), &["download", no_recipe])
             .ended_with(2)
-            .says(&["a list of URLs goes behind `lynxdata download --url-list`"]);
+            .says(&["to download a list of URLs, use `lynxdata download --url-list`"]);
     }
 }
 

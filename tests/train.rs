@@ -129,7 +129,7 @@ fn videos_are_folders_of_frames_in_training_and_evaluation() {
     let half = (about.len() / 2) as u64;
     let told = lynxdata(folder, &train(&[&bare[..], &["pictures"]].concat()))
         .ended_with(0)
-        .says(&["conversations about a video: these are left out"])
+        .says(&["left out: conversations about a video"])
         .json();
     let count =
         |told: &Value| told["training_examples"].as_u64().unwrap() + told["held_out_examples"].as_u64().unwrap();
@@ -185,12 +185,12 @@ fn settings_that_cannot_work_are_refused_before_anything_is_done() {
         (vec!["--set", "train.steps=0"], "steps = 0"),
         (vec!["--set", "train.stepz=1"], "did you mean `steps`?"),
         (vec!["--set", "model.sight=\"features\""], "must be \"pixels\""),
-        (vec!["--set", "model.image_size=2048"], "1024 at most"),
-        (vec!["--set", "model.frames=1"], "2 frames at least"),
+        (vec!["--set", "model.image_size=2048"], "at most 1024"),
+        (vec!["--set", "model.frames=1"], "at least 2 frames"),
         (vec!["--set", "train.precision=\"f8\""], "unknown variant `f8`"),
         (vec!["--set", "train.least_area=0"], "least_area = 0"),
         (vec!["--set", "model.lora_rank=1000"], "decoder_dim = 96 at most"),
-        (vec!["--set", "held_out=0"], "held_out must be 2"),
+        (vec!["--set", "held_out=0"], "held_out must be at least 2"),
         (vec!["--config", "wide.toml"], "patch = 8"),
         (vec!["--config", "absent.toml"], "absent.toml"),
         (vec!["--device", "cuda:9"], "cuda:9 is not there"),
@@ -255,7 +255,7 @@ fn no_model_is_replaced_and_no_broken_one_is_kept() {
 
     let broken =
         train(&["--stage", "pretrain", "--data", "pairs", "--out", "nan", "--set", "train.learning_rate=1e30"]);
-    lynxdata(folder, &broken).ended_with(1).says(&["broke down", "learning_rate"]);
+    lynxdata(folder, &broken).ended_with(1).says(&["the training failed", "learning_rate"]);
     assert!(!folder.join("nan/model").exists() && !folder.join("nan/checkpoint.safetensors").exists());
     let frozen = "train.rates={vision=0,bridge=0,adapters=0,decoder=0}";
     let frozen = train(&["--stage", "pretrain", "--data", "pairs", "--out", "frozen", "--set", frozen]);
