@@ -21,8 +21,9 @@ const LOG_FROM_RATIO: f64 = 1000.0;
 const LOG_MEDIAN_PLACE: f64 = 0.15;
 /// Most bars of a text signal; rarer values share one more bar.
 const MOST_CATEGORIES: usize = 12;
-/// Absolute values outside this range are not counted: they are not measurements, and rounding
-/// edges around them would overflow.
+/// Sizes of values. Values beyond `LARGEST` are not measurements and count as missing, because
+/// rounding edges around them would overflow. Values up to `SMALLEST` do not start a logarithmic
+/// axis.
 const SMALLEST: f64 = 1e-300;
 const LARGEST: f64 = 1e300;
 /// Five steps a decade, nearly equal in ratio: the R5 series of preferred numbers (ISO 3).
