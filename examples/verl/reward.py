@@ -32,7 +32,7 @@ def option_accuracy(reply, truth):
 
 
 def vqa_accuracy(reply, truth):
-    """The mean of min(1, matches / 3) over the annotators, where each in turn is left out."""
+    """The mean of min(1, matches / 3), leaving out each annotator in turn."""
     equal = [plain_words(answer) == plain_words(reply) for answer in json.loads(truth)]
     return sum(min(1.0, (sum(equal) - this) / 3) for this in equal) / len(equal)
 
