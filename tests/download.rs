@@ -113,10 +113,10 @@ fn a_command_line_of_img2dataset_works_as_it_is() {
                 --save_additional_columns [\"similarity\"] --enable_wandb True --min_image_size 10 --max_image_area inf --allow_private_addresses";
     let words: Vec<&str> = line.split_whitespace().collect();
     lynxdata(folder.path(), &words).ended_with(0).says(&[
-        "--processes-count is passed over: ",
-        "--skip-reencode is passed over: ",
-        "--save-additional-columns is passed over: ",
-        "--enable-wandb is passed over: ",
+        "--processes-count is ignored: ",
+        "--skip-reencode is ignored: ",
+        "--save-additional-columns is ignored: ",
+        "--enable-wandb is ignored: ",
     ]);
     assert_eq!(integers(&table(&folder.path().join("run/pool"), &["width"]), "width").len(), 3);
     // This one would keep other pictures than it asks for.

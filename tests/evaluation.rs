@@ -293,10 +293,10 @@ fn a_model_is_asked_with_pictures_and_goes_on_after_a_refusal() {
     assert_eq!(told["groups"][3]["figures"][0]["value"], json!(50.0), "{told:#}");
 
     let other = arguments.map(|argument| if argument == "m" { "n" } else { argument });
-    lynxdata(folder, &other).ended_with(1).says(&["model = \"m\", now it is \"n\"; give another --out"]);
+    lynxdata(folder, &other).ended_with(1).says(&["model = \"m\", but now model is \"n\"; name another --out"]);
     write_lines(&folder.join("r.jsonl"), &[json!({"id": 1, "question": "q", "answers": ["2"], "image": "../p.jsonl"})]);
     let elsewhere = arguments.map(|argument| if argument == "out" { "elsewhere" } else { argument });
-    lynxdata(folder, &elsewhere).ended_with(1).says(&["../p.jsonl is not below images; such files are not sent"]);
+    lynxdata(folder, &elsewhere).ended_with(1).says(&["../p.jsonl is not below images; files outside it are not sent"]);
 }
 
 #[test]

@@ -542,7 +542,7 @@ fn failed_rows_can_be_tried_again_and_the_others_stay() {
     let before = (uids("pool"), uids("download-log"));
 
     let retried = lynxdata(folder.path(), &["download", "recipe.toml", "--retry-failed"]).ended_with(0);
-    assert!(retried.stdout.contains("2 rows were tried again, 2 of them are in the pool now"), "{retried}");
+    assert!(retried.stdout.contains("2 rows were retried, 2 of them are in the pool now"), "{retried}");
     let expected = BTreeMap::from([("ok".to_owned(), 4), ("not_found".to_owned(), 1)]);
     assert_eq!(by_status(), expected);
     assert_eq!(uids("download-log"), before.1, "every row keeps its key and place");
@@ -567,7 +567,7 @@ fn failed_rows_can_be_tried_again_and_the_others_stay() {
         .ended_with(0)
         .says(&["made=0 skipped=2", "stage signals done made=3 skipped=3"]);
     let again = lynxdata(folder.path(), &["download", "recipe.toml", "--retry-failed=not_found"]).ended_with(0);
-    assert!(again.stdout.contains("1 rows were tried again, 0 of them are in the pool now"), "{again}");
+    assert!(again.stdout.contains("1 rows were retried, 0 of them are in the pool now"), "{again}");
     assert_eq!(by_status(), expected);
     lynxdata(folder.path(), &["download", "recipe.toml", "--retry-failed=not_fuond"])
         .ended_with(2)
@@ -614,7 +614,7 @@ fn a_list_needs_no_recipe_and_leaves_one_that_can_be_run_from_anywhere() {
     for no_recipe in ["list.tsv", "run"] {
         lynxdata(folder.path(), &["download", no_recipe])
             .ended_with(2)
-            .says(&["a list of URLs goes behind `lynxdata download --url-list`"]);
+            .says(&["to download a list of URLs, use `lynxdata download --url-list`"]);
     }
 }
 

@@ -84,7 +84,9 @@ fn wordings_are_generated_once_and_written_as_a_bank() {
     let other = arguments.map(|argument| if argument == "m" { "unknown" } else { argument });
     lynxdata(folder, &other).ended_with(1).says(&["no price of unknown is known", "[\"unknown\"]\ninput = 0.0"]);
     let nothing = arguments.map(|argument| if argument == "vqav2" { "nothing" } else { argument });
-    lynxdata(folder, &nothing).ended_with(2).says(&["nothing is neither a bank (", "nor one of lynxdata tasks list"]);
+    lynxdata(folder, &nothing)
+        .ended_with(2)
+        .says(&["nothing is neither a bank (", "nor a task of `lynxdata tasks list`"]);
 }
 
 #[test]

@@ -129,7 +129,7 @@ fn tasks_wordings_rules_and_shares_may_be_ones_own() {
     let flags = [&flags[..], &["--catalogue", &tasks, "--banks", &banks]].concat();
     lynxdata(folder, &flags).ended_with(0).says(&["4 conversations are in the mixture"]);
     let both = ["instruct", &path("recipe.toml"), "--catalogue", &path("tasks")];
-    lynxdata(folder, &both).ended_with(2).says(&["--catalogue and --banks go with --task"]);
+    lynxdata(folder, &both).ended_with(2).says(&["--catalogue and --banks belong to --task"]);
     let output = format!("output={:?}", folder.join("run"));
     lynxdata(folder, &["run", &path("recipe.toml"), "--set", &output]).ended_with(0);
     let set = json_list(&folder.join("run/mixture/llava.json"));

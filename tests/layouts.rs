@@ -122,5 +122,5 @@ fn what_is_not_read_is_told_once() {
     }
     let told = lynxdata(folder.path(), &["download", "--url-list", "in", "--output-folder", "run"]).ended_with(0);
     let told = told.says(&["compressed archives: 1, such as \"x.zip\"", "documents: 1, such as \"README.md\""]);
-    assert_eq!(told.stderr.matches("not all of the source is read").count(), 1, "{told}");
+    assert_eq!(told.stderr.matches("parts of the source are not read").count(), 1, "{told}");
 }

@@ -148,8 +148,9 @@ fn hydrate_says_what_is_missing_copies_what_lies_elsewhere_and_fetches_the_rest(
     // COCO 2017 has the same picture under another name.
     write_tar(&folder.join("train2017.tar"), &[("train2017/000000000010.jpg", &picture(2))]);
     let said = ["hydrate", "vqav2", "vqa", "--also", "train2017.tar"];
-    let expected = "coco-train2014: 4 of 82,783 wanted, 1 there, 1 elsewhere, 2 missing (2 of them can be fetched)";
-    let told = lynxdata(folder, &said).ended_with(1).says(&["--fetch copies what lies elsewhere"]);
+    let expected =
+        "coco-train2014: 4 of 82,783 needed, 1 present, 1 elsewhere, 2 missing (2 of them can be downloaded)";
+    let told = lynxdata(folder, &said).ended_with(1).says(&["--fetch copies images that were found elsewhere"]);
     assert!(told.stdout.contains(expected), "{told}");
     // A mirror on this machine has one of the two that are left, under its second address.
     fs::create_dir(folder.join("site")).unwrap();

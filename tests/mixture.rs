@@ -141,7 +141,7 @@ fn a_plan_knows_the_groups_of_own_tasks_and_tells_what_no_group_has() {
         assert_eq!(row["records"], drawn, "{row}");
     }
     let told = lynxdata(folder, &["mixture", "plan", "recipe.toml"]).ended_with(0).stdout;
-    assert!(told.contains("in no group, and left out: coco_caption"), "{told}");
+    assert!(told.contains("in no group, so left out: coco_caption"), "{told}");
 }
 
 #[test]

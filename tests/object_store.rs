@@ -137,11 +137,14 @@ fn a_list_in_a_store_becomes_a_pool_in_a_store_and_another_machine_goes_on() {
     assert_eq!(status(store), status(on_first.to_str().unwrap()));
     let failed = s3.lynxdata(here.path(), &["status", store, "--failed"]).ended_with(0);
     assert_eq!(failed.stdout.lines().count(), 1, "a header and no row: {failed}");
-    // If both went on by themselves, neither is thrown away.
+    // If both have parts of their own, neither is thrown away.
     onward(first.path(), 33, on_first.to_str().unwrap()).ended_with(0);
     onward(second.path(), 34, store).ended_with(0);
     let apart = onward(first.path(), 35, store).ended_with(1);
-    assert!(apart.stderr.contains("both went on") && apart.stderr.contains("hint: remove"), "{apart}");
+    assert!(
+        apart.stderr.contains("both have parts that the other does not have") && apart.stderr.contains("hint: remove"),
+        "{apart}"
+    );
     let missing =
         s3.lynxdata(first.path(), &["download", "--url-list", "s3://bucket/list.tsv", "--output-folder", "x"]);
     assert!(missing.stderr.contains("s3://bucket/list.tsv"), "{missing}");
@@ -152,6 +155,6 @@ fn a_list_in_a_store_becomes_a_pool_in_a_store_and_another_machine_goes_on() {
     let third = tempfile::tempdir().unwrap();
     let again = onward(third.path(), 34, store).ended_with(0);
     assert!(again.stderr.contains("made=1 skipped=3"), "{again}");
-    assert!(again.stderr.contains("pool/part-00001.parquet is not what the manifest there says"), "{again}");
+    assert!(again.stderr.contains("pool/part-00001.parquet does not match the manifest there"), "{again}");
     assert_same_files(&folder_of(third.path()).unwrap().join("pool"), &on_second.join("pool"), "made again");
 }

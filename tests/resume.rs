@@ -185,7 +185,7 @@ fn an_interrupted_run_says_130_leaves_nothing_half_and_is_completed() {
         }
         interrupts += 1;
         assert_eq!(output.code, Some(130), "{when}: {output}");
-        assert!(output.stderr.contains("run the same command to go on"), "{when}: {output}");
+        assert!(output.stderr.contains("run the same command again to continue"), "{when}: {output}");
         assert!(!run.join(".partial").exists(), "{when}: {:?}", files(&run));
         assert_consistent(&run, &when);
     }

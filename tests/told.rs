@@ -67,7 +67,7 @@ fn another_list_takes_nothing_from_a_pool_without_being_told_to() {
     download(folder, "c.tsv", &[]).ended_with(1).says(&["5 pairs, of which 1 are not in"]);
     // So does a list of the same name with other rows.
     list("a.tsv", &[0, 1, 5]);
-    download(folder, "a.tsv", &[]).ended_with(1).says(&["what this list was earlier", "of which 3 are not in"]);
+    download(folder, "a.tsv", &[]).ended_with(1).says(&["an earlier version of this list", "of which 3 are not in"]);
     assert_eq!(digests(&run), before, "nothing was changed");
 
     // Lists that go on, whatever they are called, and rows that are edited are what they always
@@ -79,7 +79,7 @@ fn another_list_takes_nothing_from_a_pool_without_being_told_to() {
     list("more.tsv", &[0, 1, 2, 3, 5]);
     download(folder, "more.tsv", &[]).ended_with(0).says(&["WARN 1 of 6 pairs of the pool are not in"]);
     assert_eq!(urls().len(), 5);
-    download(folder, "more.tsv", &["--image-size", "64"]).ended_with(0).says(&["3 parts with 5 pairs are made anew"]);
+    download(folder, "more.tsv", &["--image-size", "64"]).ended_with(0).says(&["3 parts with 5 pairs are made again"]);
     // Who says so gets the other list.
     download(folder, "b.tsv", &["--replace"]).ended_with(0).says(&["4 of 5 pairs of the pool are not in"]);
     assert_eq!(urls(), [web.url(&paths[5])]);

@@ -97,7 +97,7 @@ fn a_training_that_was_killed_goes_on_to_the_same_model() {
     let told = lynxdata(folder, &[&start[..], &["--json"]].concat()).ended_with(0).json();
     assert_eq!(told["steps"], 3);
     let missing = [&finetune[..7], &["--start", "pairs"]].concat();
-    lynxdata(folder, &missing).ended_with(2).says(&["pairs is no folder of a trained model"]);
+    lynxdata(folder, &missing).ended_with(2).says(&["pairs is not the folder of a trained model"]);
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn videos_are_folders_of_frames_in_training_and_evaluation() {
     let half = (about.len() / 2) as u64;
     let told = lynxdata(folder, &train(&[&bare[..], &["pictures"]].concat()))
         .ended_with(0)
-        .says(&["conversations about a video: these are left out"])
+        .says(&["left out: conversations about a video"])
         .json();
     let count =
         |told: &Value| told["training_examples"].as_u64().unwrap() + told["held_out_examples"].as_u64().unwrap();
@@ -148,7 +148,7 @@ fn videos_are_folders_of_frames_in_training_and_evaluation() {
     let eval = ["eval", "--images", ".", "--references", "references.jsonl", "--metric", "exact_match", "--json"];
     let eval = |model| [&eval[..], &["--by-likelihood", "--device", "cpu", "--lynx", model]].concat();
     assert_eq!(lynxdata(folder, &eval("filmed/model")).ended_with(0).json()["questions"], 2);
-    lynxdata(folder, &eval("pictures/model")).ended_with(1).says(&["videos/4.mp4 is a video", "pictures alone"]);
+    lynxdata(folder, &eval("pictures/model")).ended_with(1).says(&["videos/4.mp4 is a video", "takes only images"]);
 }
 
 #[test]
@@ -185,12 +185,12 @@ fn settings_that_cannot_work_are_refused_before_anything_is_done() {
         (vec!["--set", "train.steps=0"], "steps = 0"),
         (vec!["--set", "train.stepz=1"], "did you mean `steps`?"),
         (vec!["--set", "model.sight=\"features\""], "must be \"pixels\""),
-        (vec!["--set", "model.image_size=2048"], "1024 at most"),
-        (vec!["--set", "model.frames=1"], "2 frames at least"),
+        (vec!["--set", "model.image_size=2048"], "at most 1024"),
+        (vec!["--set", "model.frames=1"], "at least 2 frames"),
         (vec!["--set", "train.precision=\"f8\""], "unknown variant `f8`"),
         (vec!["--set", "train.least_area=0"], "least_area = 0"),
         (vec!["--set", "model.lora_rank=1000"], "decoder_dim = 96 at most"),
-        (vec!["--set", "held_out=0"], "held_out must be 2"),
+        (vec!["--set", "held_out=0"], "held_out must be at least 2"),
         (vec!["--config", "wide.toml"], "patch = 8"),
         (vec!["--config", "absent.toml"], "absent.toml"),
         (vec!["--device", "cuda:9"], "cuda:9 is not there"),
@@ -247,7 +247,7 @@ fn no_model_is_replaced_and_no_broken_one_is_kept() {
     lynxdata(folder, &[&finetune[..], &["one"]].concat()).ended_with(2).says(&["would be replaced"]);
     for set in ["model.decoder_depth=5", "tokenizer.vocabulary=300", "pretrained.decoder=\"x\""] {
         let all = [&finetune[..], &["two", "--set", set]].concat();
-        lynxdata(folder, &all).ended_with(2).says(&["is that of the model of --start"]);
+        lynxdata(folder, &all).ended_with(2).says(&["comes from the model of --start"]);
     }
     let start = ["train", "--stage", "finetune", "--data", "talks.json", "--start", "one", "--out", "two"];
     lynxdata(folder, &start).ended_with(2).says(&["did you mean", "one/model"]);
@@ -255,7 +255,7 @@ fn no_model_is_replaced_and_no_broken_one_is_kept() {
 
     let broken =
         train(&["--stage", "pretrain", "--data", "pairs", "--out", "nan", "--set", "train.learning_rate=1e30"]);
-    lynxdata(folder, &broken).ended_with(1).says(&["broke down", "learning_rate"]);
+    lynxdata(folder, &broken).ended_with(1).says(&["the training failed", "learning_rate"]);
     assert!(!folder.join("nan/model").exists() && !folder.join("nan/checkpoint.safetensors").exists());
     let frozen = "train.rates={vision=0,bridge=0,adapters=0,decoder=0}";
     let frozen = train(&["--stage", "pretrain", "--data", "pairs", "--out", "frozen", "--set", frozen]);
@@ -330,10 +330,10 @@ fn pretrained_parts_are_frozen_and_a_trained_model_is_evaluated() {
     }
     let without = ["eval", "--lynx", "pairs", "--images", "pairs", "--references", "references.jsonl"];
     let without = [&without[..], &["--metric", "exact_match"]].concat();
-    lynxdata(folder, &without).ended_with(1).says(&["pairs is no folder of a trained model"]);
+    lynxdata(folder, &without).ended_with(1).says(&["pairs is not the folder of a trained model"]);
     lynxdata(folder, &[&eval[..], &["--generate", "beamz=2"]].concat()).ended_with(2).says(&["beamz"]);
     // Answers of one way of asking are not taken for those of another.
     lynxdata(folder, &[&eval[..], &["--by-likelihood", "--out", "written"]].concat())
         .ended_with(1)
-        .says(&["give another --out"]);
+        .says(&["name another --out"]);
 }

@@ -1,7 +1,7 @@
-"""The rewards of `lynxdata instruct --to verl`: how a reply is compared with the right answer, from 0 to 1.
+"""The rewards for `lynxdata instruct --to verl`: compares a reply with the right answer and returns 0 to 1.
 
-In the configuration of verl: `reward.custom_reward_function.path=reward.py`; older versions have `custom_reward_function.path`. The checkers count as
-the metrics of `lynxdata eval` of the same names do: `vqa_accuracy` as with `--strict`, but for contractions, which it leaves as they are, and
+In the configuration of verl: `reward.custom_reward_function.path=reward.py`; older versions have `custom_reward_function.path`. The checkers equal
+the metrics of `lynxdata eval` of the same names: `vqa_accuracy` as with `--strict`, except that it does not change contractions, and
 `option_accuracy` without the texts of options, which a row does not have.
 """
 
@@ -25,14 +25,14 @@ def exact_match(reply, truth):
 
 
 def option_accuracy(reply, truth):
-    """The last letter in parentheses, else the last that stands alone."""
+    """Compares the last letter in parentheses, or else the last single letter."""
     text = f" {reply.strip().strip(',.!?;:' + chr(39))} "
     found = re.findall(r"\(([A-Z])\)", text) or re.findall(r"(?<= )([A-Z])(?= )", text)
     return float(found[-1:] == [truth])
 
 
 def vqa_accuracy(reply, truth):
-    """How many of the annotators gave the reply, three being enough, with each of them left out once."""
+    """The mean of min(1, matches / 3), leaving out each annotator in turn."""
     equal = [plain_words(answer) == plain_words(reply) for answer in json.loads(truth)]
     return sum(min(1.0, (sum(equal) - this) / 3) for this in equal) / len(equal)
 
@@ -46,7 +46,7 @@ def plain_words(text):
 
 
 def iou(reply, truth):
-    """The intersection of the first box of the reply and the right one over their union."""
+    """The intersection over union of the first box of the reply and the right box."""
     found = BOX.search(reply)
     if not found:
         return 0.0

@@ -1,22 +1,22 @@
-//! Exit codes, part of the contract with scripts.
+//! Exit codes, which scripts rely on.
 
 use lynxdata_run::Ending;
 pub(crate) use lynxdata_run::Failure;
 
-/// Done.
+/// Success.
 pub(crate) const DONE: u8 = 0;
-/// Failed.
+/// Failure.
 pub(crate) const FAILED: u8 = 1;
-/// Wrong usage or recipe; clap uses the same code.
+/// Wrong usage or an invalid recipe; clap uses the same code.
 pub(crate) const USAGE: u8 = 2;
 /// Finished, but more rows failed than the recipe allows.
 pub(crate) const TOO_MANY_FAILED_ROWS: u8 = 3;
-/// Finished, but records were found that would break a training run or have no right loss mask.
+/// Finished, but some records would break a training run or have no correct loss mask.
 pub(crate) const BROKEN_RECORDS: u8 = 3;
-/// Interrupted: 128 + SIGINT, as shells count.
+/// Interrupted: 128 + SIGINT, as in shells.
 pub(crate) const INTERRUPTED: u8 = 130;
 
-/// Returns the exit code of a run that was done.
+/// Returns the exit code of a finished run.
 pub(crate) fn code(ending: Ending) -> u8 {
     match ending {
         Ending::Done => DONE,

@@ -1,4 +1,4 @@
-//! Ctrl-C: what was being written goes, whole parts stay, the exit code is 130.
+//! Ctrl-C: unfinished files are removed, finished parts stay, and the exit code is 130.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,8 +10,8 @@ use crate::exit::INTERRUPTED;
 static RUN_FOLDER: Mutex<Option<Arc<RunFolder>>> = Mutex::new(None);
 static ENDING: AtomicBool = AtomicBool::new(false);
 
-/// Names the run folder whose unfinished files are removed on an interrupt. One inside another,
-/// such as the pool that a folder of pictures becomes on the way, goes with the outer one.
+/// Sets the run folder whose unfinished files are removed on an interrupt. A run folder inside it,
+/// such as the pool that is made from a folder of images, is removed with the outer one.
 pub(crate) fn clean_up_in(folder: &Arc<RunFolder>) {
     let mut named = RUN_FOLDER.lock().unwrap_or_else(PoisonError::into_inner);
     if named.as_ref().is_none_or(|outer| !folder.root().starts_with(outer.root())) {
@@ -19,7 +19,7 @@ pub(crate) fn clean_up_in(folder: &Arc<RunFolder>) {
     }
 }
 
-/// Waits for SIGINT or SIGTERM on a thread of its own.
+/// Starts a thread that waits for SIGINT or SIGTERM.
 pub(crate) fn watch() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::spawn(move || {
@@ -27,23 +27,23 @@ pub(crate) fn watch() -> anyhow::Result<()> {
         ENDING.store(true, Ordering::SeqCst);
         let folder = RUN_FOLDER.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(folder) = folder {
-            // Nothing is lost if it fails: the next run removes what is left.
+            // A failure is harmless: the next run removes what is left.
             folder.halt().unwrap_or_default();
             tracing::warn!(
-                "interrupted; {} holds whole parts only, run the same command to go on",
+                "interrupted; {} holds only finished parts, run the same command again to continue",
                 folder.root().display()
             );
         } else {
             tracing::warn!("interrupted");
         }
-        #[expect(clippy::exit, reason = "an interrupt ends the process from the thread that saw it")]
+        #[expect(clippy::exit, reason = "an interrupt ends the process from the thread that received it")]
         std::process::exit(i32::from(INTERRUPTED));
     });
     Ok(())
 }
 
-/// Leaves the end of the process to the interrupt, if there is one: what fails because its files
-/// were removed is no failure.
+/// Waits for the end of the process if it was interrupted: an error because files were removed is
+/// not a failure.
 pub(crate) fn give_way() {
     while ENDING.load(Ordering::SeqCst) {
         std::thread::park();
@@ -63,6 +63,6 @@ async fn wait_for_signal() {
         }
     }
     if tokio::signal::ctrl_c().await.is_err() {
-        std::future::pending::<()>().await; // no signal can be had, so none is waited for
+        std::future::pending::<()>().await; // signals cannot be received, so wait forever
     }
 }

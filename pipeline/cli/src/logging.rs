@@ -6,16 +6,16 @@ use tracing_subscriber::EnvFilter;
 
 use crate::progress::LogWriter;
 
-/// The form of log lines.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
     /// One line of text
     Text,
-    /// One JSON object a line: timestamp, level, target, fields
+    /// One JSON object per line: timestamp, level, target, fields
     Json,
 }
 
-/// Starts logging. `LYNXDATA_LOG` takes a tracing filter and goes before the flags.
+/// Starts logging. `LYNXDATA_LOG` takes a tracing filter and overrides the flags.
 pub(crate) fn start(format: Format, verbose: u8, quiet: bool) {
     let level = match (quiet, verbose) {
         (true, _) => "warn",
@@ -32,8 +32,8 @@ pub(crate) fn start(format: Format, verbose: u8, quiet: bool) {
             builder.with_target(false).with_ansi(colours).without_time().init();
         }
     }
-    // Decoders of damaged pictures panic now and then, which costs their row a status and nothing
-    // else. Every other panic is a bug.
+    // Decoders panic on some damaged images. Such a panic only sets the status of the row. Every
+    // other panic is a bug.
     let of_bugs = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         if lynxdata_picture::is_decoding() {

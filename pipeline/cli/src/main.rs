@@ -2,7 +2,7 @@
 //! is good.
 //!
 //! This crate is thin: arguments, exit codes, logging and messages. `commands` has one file per
-//! subcommand; what they run is in `lynxdata-run` and the crates below it.
+//! subcommand. The work itself is in `lynxdata-run` and the crates below it.
 
 mod commands;
 mod exit;
@@ -29,30 +29,31 @@ struct Arguments {
     #[command(subcommand)]
     command: Command,
 
-    /// How log lines on standard error look
+    /// Format of log lines on standard error
     #[arg(long, global = true, value_enum, default_value_t = logging::Format::Text)]
     log_format: logging::Format,
 
-    /// More log lines (-v) or many more (-vv); LYNXDATA_LOG takes a tracing filter instead
+    /// Log more (-v) or much more (-vv); LYNXDATA_LOG sets a tracing filter and overrides these
+    /// flags
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
 
-    /// Only warnings and errors
+    /// Log only warnings and errors
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
 }
 
 const EXAMPLES: &str = "\
 Examples:
-  lynxdata quickstart                       see the whole loop on bundled pictures
+  lynxdata quickstart                       run the whole pipeline on bundled images
   lynxdata recipe new recipe.toml           write a recipe to edit
-  lynxdata run recipe.toml --dry-run        what would be done, and what is there already
-  lynxdata run recipe.toml                  do it; run it again to go on after an interruption
-  lynxdata status my-run                    rows and parts of every stage
-  lynxdata verify my-run                    whether its files are as they were committed
+  lynxdata run recipe.toml --dry-run        show what would be done and what is already done
+  lynxdata run recipe.toml                  run all stages; run it again to resume if interrupted
+  lynxdata status my-run                    show rows and parts of every stage
+  lynxdata verify my-run                    check that its files are unchanged
 
-Exit codes: 0 done, 1 failed or nothing came of it, 2 wrong usage or recipe, 3 finished but with
-more failed rows than the recipe allows or records that would break a training run, 130 interrupted.";
+Exit codes: 0 success, 1 failure or empty result, 2 wrong usage or invalid recipe, 3 finished, but
+too many rows failed or some records would break a training run, 130 interrupted.";
 
 #[derive(Subcommand)]
 enum Command {
@@ -61,24 +62,24 @@ enum Command {
     Status(commands::status::Arguments),
     Verify(commands::verify::Arguments),
     Download(Box<commands::download::Arguments>),
-    /// Measure every pair of the pool once
+    /// Measure signals of every pair of the pool, such as sharpness, language and hashes
     #[command(after_help = "\
 Examples:
   lynxdata signals recipe.toml
-  lynxdata signals recipe.toml --dry-run       which parts are measured already")]
+  lynxdata signals recipe.toml --dry-run       show which parts are already measured")]
     Signals(commands::run::StageArguments),
-    /// Find pairs that show the same thing
+    /// Find pairs that are duplicates: the same URL, the same bytes or similar images
     #[command(after_help = "\
 Examples:
   lynxdata dedup recipe.toml
   lynxdata dedup recipe.toml --set dedup.phash_distance=2")]
     Dedup(commands::run::StageArguments),
-    /// Apply rules and duplicates: which pairs are kept, and why the others are not
+    /// Select pairs by rules and duplicates, and record why the others are rejected
     #[command(after_help = "\
 Examples:
   lynxdata select recipe.toml
   lynxdata select recipe.toml --set 'select.clean.rules.wide=width >= 200'
-  lynxdata status run                           what each rule rejects")]
+  lynxdata status run                           show how many pairs each rule rejects")]
     Select(commands::run::StageArguments),
     /// Write a selection as Parquet and WebDataset shards
     #[command(after_help = "\
@@ -128,8 +129,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Returns the arguments of `lynxdata download` with hyphens in the names of flags where
-/// img2dataset has underscores.
+/// Returns the arguments of `lynxdata download` with the underscores in flag names, as img2dataset
+/// writes them, replaced by hyphens.
 fn spelled_our_way(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = arguments.collect();
     if arguments.get(1).is_none_or(|command| command != "download") {
@@ -177,7 +178,7 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
     }
 }
 
-/// Returns whether the reader of our output went away, as `head` does; that is no failure.
+/// Returns whether the reader of our output went away, as `head` does, which is not a failure.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         cause.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
@@ -194,7 +195,7 @@ fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
             text.push_str(&format!("  because: {}\n", cause.trim_end().replace('\n', "\n  ")));
         }
     }
-    // If standard error is gone there is nobody to tell.
+    // If standard error is closed, nobody can read the message.
     std::io::stderr().write_all(text.as_bytes()).unwrap_or_default();
     ExitCode::from(code)
 }
@@ -222,11 +223,11 @@ mod tests {
         assert_eq!(ours(&["lynxdata", "run", "--log_format"]), ["lynxdata", "run", "--log_format"]);
     }
 
-    /// Columns of a screen on which no line of examples is broken.
+    /// Width of a terminal on which no line of the examples wraps.
     const COLUMNS: usize = 100;
 
-    /// Commands and subcommands whose help has no example that begins with their names, or lines
-    /// that are broken on a screen.
+    /// Returns the commands and subcommands whose help has no example that begins with their name,
+    /// or has a line that wraps.
     fn without_example(command: &clap::Command, path: &str) -> Vec<String> {
         let commands = command.get_subcommands().flat_map(|command| {
             let path = format!("{path} {}", command.get_name());

@@ -1,4 +1,5 @@
-//! Counters of a running download in the text format of Prometheus, on the loopback interface.
+//! Serves counters of a running download in the text format of Prometheus, on the loopback
+//! interface.
 
 use std::convert::Infallible;
 use std::fmt::Display;
@@ -27,7 +28,7 @@ const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 /// Serves the counters until the process ends.
 ///
 /// # Errors
-/// If the port cannot be had.
+/// If the port cannot be opened.
 pub(crate) fn serve(context: &Context, port: u16) -> Result<()> {
     let listener = context.runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, port)));
     let listener =
@@ -37,7 +38,7 @@ pub(crate) fn serve(context: &Context, port: u16) -> Result<()> {
     context.runtime.spawn(async move {
         loop {
             let Ok((stream, _)) = listener.accept().await else {
-                tokio::time::sleep(ACCEPT_AGAIN).await; // most likely there are no file descriptors left
+                tokio::time::sleep(ACCEPT_AGAIN).await; // probably there are no file descriptors left
                 continue;
             };
             let metrics = metrics.clone();
@@ -51,7 +52,7 @@ pub(crate) fn serve(context: &Context, port: u16) -> Result<()> {
 fn answer(request: &Request<Incoming>, metrics: &Metrics) -> Response<Full<Bytes>> {
     let (status, text) = match request.uri().path() {
         "/metrics" => (StatusCode::OK, text(metrics)),
-        _ => (StatusCode::NOT_FOUND, "the metrics are at /metrics\n".to_owned()),
+        _ => (StatusCode::NOT_FOUND, "not found; the metrics are at /metrics\n".to_owned()),
     };
     let mut response = Response::new(Full::new(Bytes::from(text)));
     *response.status_mut() = status;
@@ -61,23 +62,23 @@ fn answer(request: &Request<Incoming>, metrics: &Metrics) -> Response<Full<Bytes
 
 fn text(metrics: &Metrics) -> String {
     let mut text = Text::default();
-    text.family("lynxdata_download_rows_total", "counter", "Rows that ended, by status.");
+    text.family("lynxdata_download_rows_total", "counter", "Finished rows, by status.");
     for (status, rows) in metrics.rows() {
         text.sample("lynxdata_download_rows_total", &format!("{{status=\"{status}\"}}"), rows);
     }
-    text.family("lynxdata_download_attempts_total", "counter", "Requests begun, redirects not counted.");
+    text.family("lynxdata_download_attempts_total", "counter", "Requests that were started, without redirects.");
     text.sample("lynxdata_download_attempts_total", "", metrics.attempts());
-    text.family("lynxdata_download_in_flight", "gauge", "URLs that are being requested.");
+    text.family("lynxdata_download_in_flight", "gauge", "URLs that are being requested now.");
     text.sample("lynxdata_download_in_flight", "", metrics.in_flight());
-    let help = "Time from the first request of a row to its end, without waits for a turn.";
+    let help = "Time from the first request of a row to its end, without waiting for a free slot.";
     text.histogram("lynxdata_download_seconds", help, &metrics.seconds);
-    text.histogram("lynxdata_download_body_bytes", "Sizes of bodies that arrived whole.", &metrics.bytes);
+    text.histogram("lynxdata_download_body_bytes", "Sizes of complete bodies.", &metrics.bytes);
     let names = metrics.names();
     for (name, help, value) in [
-        ("lynxdata_dns_look_ups_total", "Addresses asked for.", names.look_ups as f64),
-        ("lynxdata_dns_shared_total", "Addresses that were known or being asked for already.", names.shared as f64),
-        ("lynxdata_dns_failures_total", "Look-ups that ended without an address.", names.failures as f64),
-        ("lynxdata_dns_seconds_total", "Time of all look-ups.", names.seconds),
+        ("lynxdata_dns_look_ups_total", "DNS look-ups.", names.look_ups as f64),
+        ("lynxdata_dns_shared_total", "Look-ups that were answered by an earlier or running one.", names.shared as f64),
+        ("lynxdata_dns_failures_total", "Look-ups that found no address.", names.failures as f64),
+        ("lynxdata_dns_seconds_total", "Total time of look-ups.", names.seconds),
     ] {
         text.family(name, "counter", help);
         text.sample(name, "", value);

@@ -10,10 +10,10 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use lynxdata_run::StageProgress;
 use tracing::info;
 
-/// Seconds between two progress lines where there is no terminal.
+/// Time between two progress lines where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
-/// Returns the bars of this process, so that log lines can be written between them.
+/// Returns the progress bars of this process, so that log lines can be written above them.
 fn bars() -> &'static MultiProgress {
     static BARS: OnceLock<MultiProgress> = OnceLock::new();
     BARS.get_or_init(MultiProgress::new)
@@ -24,8 +24,8 @@ pub(crate) struct LogWriter;
 
 impl Write for LogWriter {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        // Nobody may read it any more: a terminal that is closed, a pipe to `head`. That must not
-        // end the run, and what `tracing` makes of an error is a panic while the bars are locked.
+        // The reader may be gone: a closed terminal, or a pipe to `head`. That must not end the
+        // run: `tracing` would panic on the error while the bars are locked.
         Ok(bars().suspend(|| io::stderr().write(buffer)).unwrap_or(buffer.len()))
     }
 

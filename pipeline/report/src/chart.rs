@@ -1,7 +1,7 @@
-//! Charts as inline SVG. Colours come from the page's style sheet, so that they follow light, dark
-//! and print.
+//! Charts as inline SVG. Colours come from the style sheet of the page, so that they fit light
+//! mode, dark mode and print.
 //!
-//! Each chart is drawn for a given width in CSS pixels; the page holds a wide and a narrow drawing
+//! Each chart is drawn for a given width in CSS pixels. The page has a wide and a narrow drawing
 //! where one would not be readable at both sizes.
 
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ pub(crate) const WIDE: f64 = 720.0;
 /// Width of a chart on a phone and in a grid of small charts, in CSS pixels.
 pub(crate) const NARROW: f64 = 340.0;
 
-/// Points of a drawn training curve at most; longer ones are averaged over equal stretches.
+/// Most points of a training curve; longer curves are averaged over equal stretches.
 const MOST_CURVE_POINTS: usize = 160;
 /// Colours for arms that the style sheet defines.
 const ARM_COLOURS: usize = 4;
@@ -149,7 +149,7 @@ fn histogram(signal: &SignalHistogram) -> String {
         let body = |rows: u64| [left, bottom - height_of(rows), right - left - gap, height_of(rows)];
         rect(&mut svg, body(bin.all), "all", "");
         rect(&mut svg, body(bin.kept), "kept", "");
-        // One invisible column over both, so that even a low bar can be pointed at.
+        // One invisible column over both bars, so that even a low bar shows its tooltip.
         let hint = format!("{}: {} pairs, {} kept", interval(bin), count(bin.all), count(bin.kept));
         rect(&mut svg, [left, top, right - left, PLOT_HEIGHT], "hit", &hint);
     }
@@ -186,7 +186,7 @@ fn histogram(signal: &SignalHistogram) -> String {
         let (at, anchor, room) =
             if x < WIDTH / 2.0 { (x + 5.0, "start", WIDTH - x - 5.0) } else { (x - 5.0, "end", x - 5.0) };
         let shown = fit(&label, 11.0, room);
-        // A strip of paper under the words keeps another rule's line from striking them through.
+        // A strip in the background colour keeps the lines of other rules from crossing the words.
         let length = text_width(&shown, 11.0);
         let strip = if anchor == "start" { at - 1.0 } else { at - length - 1.0 };
         rect(&mut svg, [strip, y - 9.5, length + 2.0, 12.5], "paper", "");
@@ -316,7 +316,7 @@ fn arm_curves(place: usize, arm: &Arm, per_point: usize) -> ArmCurves {
         sum.0 += loss;
         sum.1 += 1;
     }
-    // Steps that every run reached: otherwise a run that ends early would bend the mean.
+    // Only steps that every run reached: a run that ends early would bend the mean.
     let common = sums.iter().filter(|(_, sum)| sum.1 == arm.runs.len());
     let mean: Vec<(u64, f64)> = common.map(|(step, sum)| (*step, sum.0 / sum.1 as f64)).collect();
     ArmCurves {
@@ -392,7 +392,7 @@ fn curve_panel(svg: &mut String, area: [f64; 4], title: &str, curves: &[ArmCurve
 /// Draws the mean difference of each comparison as a dot, its 95 % confidence interval as a
 /// whisker, and zero as a line.
 ///
-/// Every row has a scale of its own and is turned so that left means that the first arm is better.
+/// Every row has its own scale, oriented so that left means that the first arm is better.
 pub(crate) fn differences(comparisons: &[Comparison], width: f64) -> String {
     const ROW: f64 = 104.0;
     let drawable: Vec<&Comparison> = comparisons

@@ -1,7 +1,7 @@
-//! What the report says, as plain data: `report.json` holds the same numbers as the page.
+//! The content of the report as plain data: `report.json` has the same numbers as the page.
 //!
-//! Every floating-point number must be finite, because JSON has no other; what may be missing is an
-//! `Option`.
+//! Every floating-point number must be finite, because JSON has no others; values that may be
+//! missing are `Option`s.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use lynxdata_check::outcome::Gate;
 use serde::{Deserialize, Serialize};
 
-/// Everything that one report shows. Empty lists and `None` leave their section out.
+/// Everything that a report shows. Empty lists and `None` leave out their section.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ReportData {
     /// Name of the run, the heading of the page.
@@ -29,7 +29,7 @@ pub struct ReportData {
     pub selections: Vec<SelectionSummary>,
     /// Kept pairs that have duplicates, shown here or not.
     pub duplicate_clusters: u64,
-    /// Clusters that are shown as pictures, with their duplicates.
+    /// Clusters that are shown with images of the kept pair and its duplicates.
     pub duplicates: Vec<DuplicateCluster>,
     /// Examples of kept pairs.
     pub kept_samples: Vec<Sample>,
@@ -49,7 +49,7 @@ pub struct ReportData {
 pub struct FunnelStep {
     /// Short name, such as `downloaded`.
     pub name: String,
-    /// One sentence that says what the step does.
+    /// One sentence that describes the step.
     pub description: String,
     /// Rows that are left after the step.
     pub rows: u64,
@@ -162,20 +162,20 @@ pub struct Rejection {
     pub predicate: String,
     /// Rows that fail it.
     pub rows: u64,
-    /// Rows that fail it and pass every other rule: what dropping the rule would bring back.
+    /// Rows that fail only this rule: they would be kept without it.
     pub rows_only_this_rule: u64,
 }
 
 /// A kept pair and its duplicates.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct DuplicateCluster {
-    /// The likeness in words, such as `pHash within 6 bits`.
+    /// The kind of match in words, such as `pHash within 6 bits`.
     pub kind: String,
     /// The kept pair and its duplicates, shown here or not.
     pub size: u64,
     /// The pairs that are shown, the kept one first.
     pub members: Vec<Thumbnail>,
-    /// A warning that so many duplicates are improbable, or empty.
+    /// A warning that this many duplicates are improbable, or empty.
     pub warning: String,
 }
 
@@ -188,8 +188,7 @@ pub struct Thumbnail {
     pub caption: String,
     /// URL of the image.
     pub url: String,
-    /// The picture as [`data_uri`] makes it, or empty if there is none. Anything but a raster image
-    /// is not shown.
+    /// The image as [`data_uri`] makes it, or empty if there is none. Only raster images are shown.
     pub image_data_uri: String,
     /// Width of the pool's image in pixels, 0 if there is none.
     pub width: u32,
@@ -220,7 +219,7 @@ pub struct InstructSummary {
     pub templates: Vec<TemplateUse>,
     /// The diversity of all instructions and answers.
     pub diversity: DiversitySummary,
-    /// The places of right options, if any question has options.
+    /// The positions of right options, if any question has options.
     pub right_options: Option<PositionSummary>,
     /// Examples.
     pub samples: Vec<ConversationSample>,
@@ -239,26 +238,27 @@ pub struct DiversitySummary {
     pub distinct_2: f64,
     /// Mean BLEU-4 of an instruction against others, 0 to 1 (self-BLEU, arXiv 1802.01886).
     pub self_bleu: Option<f64>,
-    /// The share of instructions that an earlier one is word for word, 0 to 1.
+    /// Share of instructions that repeat an earlier one word for word, 0 to 1.
     pub repeated: f64,
-    /// Words that half of the answers do not exceed.
+    /// Median number of words of answers.
     pub answer_p50: u64,
-    /// Words that nine tenths of the answers do not exceed.
+    /// Number of words that 90 % of the answers do not exceed.
     pub answer_p90: u64,
-    /// Words of the longest answer.
+    /// Number of words of the longest answer.
     pub answer_max: u64,
 }
 
-/// The places of right options.
+/// The positions of right options.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct PositionSummary {
     /// Number of times that the right option is the first, the second, …
     pub counts: Vec<u64>,
-    /// Chi-square against all positions being as likely.
+    /// Chi-square against equally likely positions.
     pub chi_square: f64,
     /// Its degrees of freedom.
     pub freedom: u64,
-    /// The probability of at least this chi-square if they are; `None` of too few questions.
+    /// Probability of at least this chi-square if positions are equally likely; `None` if there are
+    /// too few questions.
     pub p: Option<f64>,
 }
 
@@ -267,7 +267,7 @@ pub struct PositionSummary {
 pub struct TaskSummary {
     /// Name of the task.
     pub name: String,
-    /// The group by which mixtures take it.
+    /// The group that mixtures use.
     pub group: String,
     /// Licence of its annotations, as stated by the authors.
     pub licence: String,
@@ -321,7 +321,7 @@ pub struct Message {
 /// The outcome of training on each arm.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct CheckSummary {
-    /// The metric that the verdict rests on.
+    /// The metric that decides the verdict.
     pub metric: String,
     /// The data choices that were compared.
     pub arms: Vec<Arm>,
@@ -335,11 +335,11 @@ pub struct CheckSummary {
     pub method: String,
     /// Unit of the visual gain.
     pub gain_unit: String,
-    /// The best arm against itself with wrong texts, and its halves against each other.
+    /// Controls: the best arm against itself with wrong texts, and its halves against each other.
     pub controls: Vec<Comparison>,
     /// The conditions of a verdict.
     pub gates: Vec<Gate>,
-    /// Facts that a reader must know to trust it.
+    /// Facts that matter for trusting the verdict.
     pub notes: Vec<String>,
 }
 
@@ -364,8 +364,8 @@ pub struct Run {
     pub curve: Vec<(u64, f64)>,
     /// Loss on held-out pairs, bits per byte; `None` if the run diverged or has no language model.
     pub held_out: Option<f64>,
-    /// Margin by which held-out texts fit their own pictures better than others; `None` if the run
-    /// diverged.
+    /// Visual gain: how much better held-out texts fit their own images than others; `None` if the
+    /// run diverged.
     pub visual_gain: Option<f64>,
 }
 
@@ -388,7 +388,7 @@ pub struct Comparison {
     pub ci_low: f64,
     /// Upper end of it.
     pub ci_high: f64,
-    /// p value of "no difference".
+    /// p-value of "no difference".
     pub p: f64,
     /// Replicates.
     pub n: u64,

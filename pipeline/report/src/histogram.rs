@@ -5,37 +5,38 @@ use std::collections::BTreeMap;
 
 use super::data::{Bin, Category, Scale, SignalHistogram};
 
-/// Bars of a linear histogram at most, open bars and one for rounding aside; round edges make it up
-/// to 2.5 times fewer.
+/// Most bars of a linear histogram, without open bars and one for rounding; rounding the edges
+/// gives up to 2.5 times fewer.
 const MOST_LINEAR_BINS: f64 = 32.0;
 /// Most bars of a logarithmic histogram with five bars a decade; wider ranges get one bar a decade.
 const MOST_LOG_BINS: i32 = 35;
-/// Share of the values at either end that may be set aside as outliers.
+/// Share of the values at either end that may be treated as outliers.
 const OUTLIER_SHARE: f64 = 0.01;
-/// Outliers are set aside only if showing them would widen the axis by more than this share of the
+/// Outliers are separated only if showing them would widen the axis by more than this share of the
 /// rest.
 const WIDENING_ALLOWED: f64 = 0.25;
 /// A logarithmic axis is for ranges of more than three decades ...
 const LOG_FROM_RATIO: f64 = 1000.0;
 /// ... whose median would sit in this lowest part of a linear axis.
 const LOG_MEDIAN_PLACE: f64 = 0.15;
-/// Most bars of a text signal; the rarer values share one more.
+/// Most bars of a text signal; rarer values share one more bar.
 const MOST_CATEGORIES: usize = 12;
-/// Sizes between these take part; what lies beyond is no measurement, and round edges around it
-/// would overflow.
+/// Sizes of values. Values beyond `LARGEST` are not measurements and count as missing, because
+/// rounding edges around them would overflow. Values up to `SMALLEST` do not start a logarithmic
+/// axis.
 const SMALLEST: f64 = 1e-300;
 const LARGEST: f64 = 1e300;
 /// Five steps a decade, nearly equal in ratio: the R5 series of preferred numbers (ISO 3).
 const R5: [f64; 5] = [10.0, 16.0, 25.0, 40.0, 63.0];
 
-/// Binary digits after the leading one by which values are told apart before the axis is known:
-/// values within 0.4 % of each other may count as one when outliers are set aside.
+/// Binary digits after the leading one that distinguish values before the axis is known: values
+/// within 0.4 % of each other may be counted together when outliers are separated.
 const DIGITS: u32 = 8;
 
 /// The values of a numeric signal, as far as its axis depends on them.
 ///
-/// They are counted one by one. What is kept grows with how far values differ, not with how many
-/// there are. The axis that comes of them is filled by a second pass: [`Bars`].
+/// Values are counted one by one. Memory grows with how different the values are, not with their
+/// number. A second pass fills the resulting axis: [`Bars`].
 #[derive(Debug, Default)]
 pub struct Values {
     count: u64,
@@ -71,10 +72,10 @@ impl Values {
 
     /// Chooses the axis of a histogram of these values.
     ///
-    /// Edges are round numbers; far outliers go into one open bin at either end; the axis is
-    /// logarithmic if the values span more than three decades and a linear one would crush them.
-    /// The histogram's `thresholds` widen the axis where they lie among outliers, so that they can
-    /// be drawn.
+    /// Edges are round numbers. Far outliers go into one open bin at either end. The axis is
+    /// logarithmic if the values span more than three decades and a linear axis would crush them.
+    /// `thresholds` of the histogram widen the axis if they lie among outliers, so that they can be
+    /// drawn.
     pub fn bars(&self, histogram: SignalHistogram) -> Bars {
         let thresholds: Vec<f64> = histogram.thresholds.iter().map(|threshold| threshold.value).collect();
         let (scale, edges) = edges(self, &thresholds);
@@ -91,7 +92,7 @@ impl Values {
         Some((first.least, last.greatest))
     }
 
-    /// Returns the values that are like the one with `rank` values before it in rising order.
+    /// Returns the group of the value with `rank` values before it in ascending order.
     fn at(&self, rank: u64) -> &Alike {
         let mut before = 0;
         let found = self.alike.values().find(|alike| {
@@ -171,8 +172,8 @@ impl Texts {
 
     /// Fills in the bars of a histogram: its `categories` and `missing`.
     ///
-    /// The most frequent values come first, equal ones by name. Beyond a dozen, the rest share a
-    /// last bar whose name says how many values they are.
+    /// The most frequent values come first, equally frequent ones by name. Beyond a dozen, the rest
+    /// share a last bar whose name has the number of values.
     pub fn finish(self, histogram: SignalHistogram) -> SignalHistogram {
         let counts = self.counts.into_iter();
         let mut categories: Vec<Category> = counts.map(|(name, (all, kept))| Category { name, all, kept }).collect();
@@ -189,7 +190,7 @@ impl Texts {
     }
 }
 
-/// Returns a value that takes part in a histogram.
+/// Returns a value that is counted in a histogram.
 fn measured(value: Option<f64>) -> Option<f64> {
     // Adding 0 turns -0.0 into 0.0, which are one value.
     value.filter(|value| value.abs() <= LARGEST).map(|value| value + 0.0)
@@ -198,7 +199,7 @@ fn measured(value: Option<f64>) -> Option<f64> {
 /// Returns sign, exponent and first digits of a value as a number in the order of the values.
 fn leading_digits(value: f64) -> u64 {
     let bits = value.to_bits();
-    // Of negative numbers, more bits are less.
+    // For negative numbers, larger bits mean a smaller value.
     let ordered = if value.is_sign_negative() { !bits } else { bits | (1 << 63) };
     ordered >> (f64::MANTISSA_DIGITS - 1 - DIGITS)
 }
@@ -315,7 +316,7 @@ fn log_edges(least: f64, greatest: f64) -> Vec<f64> {
     (first..=last).map(decade).collect()
 }
 
-/// Fills in the bars of a numeric signal from values at hand.
+/// Fills in the bars of a numeric signal from a list of values.
 #[cfg(test)]
 pub(crate) fn with_numbers(
     histogram: SignalHistogram,
@@ -333,7 +334,7 @@ pub(crate) fn with_numbers(
     bars.finish()
 }
 
-/// Fills in the bars of a text signal from values at hand.
+/// Fills in the bars of a text signal from a list of values.
 #[cfg(test)]
 pub(crate) fn with_texts<'a>(
     histogram: SignalHistogram,

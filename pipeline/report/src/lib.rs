@@ -1,10 +1,10 @@
-//! The report of a run: one HTML file that opens offline, without scripts and without asking any
-//! server.
+//! The report of a run: one HTML file that opens offline, without scripts and requests.
 //!
-//! [`data`] says what it shows, [`histogram`] and [`threshold`] prepare the signals, [`chart`]
-//! draws, and `assets/report.html.j2` lays the page out, with `assets/report_card.html.j2` for one
-//! pair. Captions, URLs and names come from strangers: the template escapes everything, links lead
-//! to http(s) alone, and the page's content security policy forbids scripts and requests.
+//! [`data`] defines the content, [`histogram`] and [`threshold`] prepare the signals, [`chart`]
+//! draws, and `assets/report.html.j2` is the page, with `assets/report_card.html.j2` for one pair.
+//! Captions, URLs and names come from strangers, so the template escapes everything, only http(s)
+//! addresses become links, and the content security policy of the page forbids scripts and
+//! requests.
 
 use std::cmp::Reverse;
 
@@ -30,18 +30,17 @@ const PAGE: &str = "report.html";
 /// Name of the template of one pair.
 const CARD: &str = "report_card.html";
 
-/// Longest text shown whole, in characters; a longer one is cut, with the whole of it behind a
-/// click.
+/// Length in characters from which a text is cut; the whole text is shown after a click.
 const SHOWN_CHARACTERS: usize = 220;
 
-/// Reasons that the summary names.
+/// Most reasons that the summary names.
 const NAMED_LOSSES: usize = 3;
 
 /// Writes the report as one HTML page. The same data give the same bytes.
 ///
 /// # Errors
 ///
-/// Only if the template and the data types no longer agree.
+/// Only if the template does not match the data types.
 pub fn render(data: &ReportData) -> Result<String, minijinja::Error> {
     let mut environment = Environment::new();
     environment.set_auto_escape_callback(|_| AutoEscape::Html);
@@ -86,7 +85,7 @@ fn card(state: &State, pair: Value, reasons: Value, say_fate: bool) -> Result<Va
     card.render(context! { pair, reasons, say_fate }).map(Value::from_safe_string)
 }
 
-/// Returns a chart, which needs no more escaping.
+/// Marks a chart as safe, so that it is not escaped again.
 fn drawn(svg: String) -> Value {
     Value::from_safe_string(svg)
 }
@@ -98,7 +97,7 @@ fn both_widths(draw: impl Fn(f64) -> String) -> Value {
 /// The first sentences of the page.
 #[derive(Debug, PartialEq, Serialize)]
 struct Summary {
-    /// Rows that came in.
+    /// Input rows.
     rows_in: u64,
     /// Rows left after the last step.
     rows_out: u64,
@@ -118,7 +117,7 @@ fn summary(data: &ReportData) -> Option<Summary> {
     Some(Summary { rows_in: first.rows, rows_out: last.rows, main_losses: losses, lost })
 }
 
-/// One step of the funnel with the sum that must come out.
+/// One step of the funnel, with the check that its numbers add up.
 #[derive(Debug, PartialEq, Serialize)]
 struct LedgerStep {
     /// Rows of the step before, none for the first.
@@ -142,8 +141,8 @@ fn ledger(funnel: &[FunnelStep]) -> Vec<LedgerStep> {
     steps
 }
 
-/// Returns rows that the funnel's losses do not explain, summed over its steps without regard to
-/// sign; 0 in a sound report.
+/// Returns the number of rows that the losses of the funnel do not explain, summed over its steps
+/// as absolute values; 0 in a correct report.
 pub fn unaccounted_rows(funnel: &[FunnelStep]) -> u64 {
     ledger(funnel).iter().map(|step| step.unaccounted.unsigned_abs()).sum()
 }
@@ -190,7 +189,8 @@ fn check_view(check: &CheckSummary) -> Value {
     }
 }
 
-/// Returns the address if following it is harmless: http and https, and nothing like `javascript:`.
+/// Returns the address if a link to it is harmless: http and https, but not for example
+/// `javascript:`.
 fn web_address(url: &str) -> Option<&str> {
     let scheme = url.split_once("://")?.0;
     (scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")).then_some(url)

@@ -1,4 +1,4 @@
-//! Numbers as people write them: `1,234`, `0.031`, `44%`.
+//! Numbers in a readable form: `1,234`, `0.031`, `44%`.
 
 /// Returns a count with thousands separators.
 pub fn count(value: u64) -> String {
@@ -28,7 +28,7 @@ pub(crate) fn measure(value: f64) -> String {
     if size < 1e-4 {
         return with_sign(value, &format!("{size:.1e}"));
     }
-    // Three digits from 0.1 on, two below, where the third is noise.
+    // Three digits from 0.1 on, two below, where a third would be noise.
     let order = size.log10().floor() as i32;
     let decimals = if order >= -1 { 2 - order.max(0) + i32::from(order < 0) } else { 1 - order };
     with_sign(value, &format!("{size:.*}", decimals as usize))
@@ -56,7 +56,7 @@ pub(crate) fn tick(value: f64, step: f64) -> String {
         (scaled - scaled.round()).abs() < 1e-6 * scaled.max(1.0)
     });
     let text = format!("{size:.*}", wanted.unwrap_or(2) as usize);
-    // 0.0 is written 0, so that the middle of an axis is seen at once.
+    // 0.0 is written 0, so that the middle of an axis is easy to see.
     if size == 0.0 { "0".to_owned() } else { with_sign(value, &text) }
 }
 
@@ -71,8 +71,8 @@ pub(crate) fn edge(value: f64) -> String {
     with_sign(value, &rounded.to_string())
 }
 
-/// Returns a share of a whole in percent; a small share keeps one digit, so that something never
-/// reads as nothing.
+/// Returns a share of a whole in percent; a small share keeps one digit, so that it does not read
+/// as 0.
 pub(crate) fn percent(part: u64, whole: u64) -> String {
     if whole == 0 {
         return "–".to_owned();

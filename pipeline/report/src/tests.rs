@@ -89,7 +89,7 @@ fn funnel() -> Vec<FunnelStep> {
         ),
         step(
             "unique",
-            "Pairs that are no duplicates of a kept pair.",
+            "Pairs that are not duplicates of a kept pair.",
             2571,
             vec![
                 loss("same_bytes", 163, "byte for byte the same image"),
@@ -387,7 +387,7 @@ fn renders_every_section() {
     ] {
         assert!(page.contains(&format!("{heading}</h2>")), "{heading}");
     }
-    for heading in ["The same picture twice", "What it looks like", "The instruction set", "How it was made"] {
+    for heading in ["Duplicates", "Examples", "The instruction set", "How it was made"] {
         assert!(page.contains(&format!("{heading}</h2>")), "{heading}");
     }
     let verdict = page.find("clean is better").expect("the verdict is on the page");

@@ -1,7 +1,7 @@
-//! Finds the bounds that a rule's predicate sets on a signal, so that they can be drawn into its
-//! histogram.
+//! Finds the bounds that the predicate of a rule sets on a signal, so that they can be drawn into
+//! its histogram.
 
-/// One word of SQL, as far as bounds need it.
+/// One token of SQL, as far as bounds need it.
 #[derive(Debug, Clone, PartialEq)]
 enum Token {
     /// A keyword or an unquoted name in lower case, which is how SQL reads it, or a quoted name as
@@ -17,9 +17,9 @@ enum Token {
 
 /// Returns the bounds that `predicate` sets on `signal`, in rising order, each once.
 ///
-/// Understood are `signal >= number` (any of `<`, `<=`, `>`, `>=`, and with the sides swapped) and
-/// `signal between number and number`, alone or joined by `and` and `or`. A bound on anything else,
-/// such as `width * height >= 4096`, is not a bound on `height` and is left out.
+/// It recognises `signal >= number` (any of `<`, `<=`, `>`, `>=`, and with the sides swapped) and
+/// `signal between number and number`, alone or joined by `and` and `or`. A bound on another
+/// expression, such as `width * height >= 4096`, is not a bound on `height` and is ignored.
 pub fn thresholds_in(predicate: &str, signal: &str) -> Vec<f64> {
     let tokens = tokens_of(predicate);
     let mut found = Vec::new();
@@ -135,8 +135,8 @@ fn tokens_of(predicate: &str) -> Vec<Token> {
     tokens
 }
 
-/// Returns the text between quotes, doubled quotes read as one, and the bytes that it takes up with
-/// its quotes.
+/// Returns the text between quotes, with doubled quotes read as one, and its length in bytes
+/// including the quotes.
 fn quoted(sql: &str, quote: char) -> (String, usize) {
     let mut text = String::new();
     let mut chars = sql.char_indices().skip(1).peekable();
@@ -152,7 +152,7 @@ fn quoted(sql: &str, quote: char) -> (String, usize) {
     (text, sql.len())
 }
 
-/// Returns the bytes that the number at the start of `sql` takes up: sign, digits, point, exponent.
+/// Returns the length in bytes of the number at the start of `sql`: sign, digits, point, exponent.
 fn number_length(sql: &str) -> usize {
     let mut before = ' ';
     for (place, c) in sql.char_indices() {

@@ -4,10 +4,10 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
-/// Returns a path with the home folder of the user in the place of a leading `~`.
+/// Replaces a leading `~` of a path by the home folder of the user.
 ///
 /// # Errors
-/// If the user has no home folder, or the path begins with that of somebody else, as in
+/// If the user has no home folder, or the path begins with the home folder of another user, as in
 /// `~ann/list.csv`.
 pub fn expanded(path: &Path) -> Result<PathBuf> {
     let mut components = path.components();
@@ -18,7 +18,7 @@ pub fn expanded(path: &Path) -> Result<PathBuf> {
     let shown = path.display();
     if first != "~" {
         bail!(
-            "{shown} begins with the home folder of a user, which is not looked up; write the folder out, or ./{shown} for a file of that name"
+            "{shown} names the home folder of another user, which is not supported; write the whole path, or ./{shown} for a file of that name"
         );
     }
     let home = std::env::home_dir().filter(|home| !home.as_os_str().is_empty());

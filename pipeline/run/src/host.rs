@@ -1,4 +1,4 @@
-//! What a run tells and asks the program that runs it.
+//! The interface between a run and the program that runs it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,11 +8,10 @@ use lynxdata_burn_model::DeviceName;
 use lynxdata_burn_model::doctor::{Examination, examine};
 use lynxdata_records::RunFolder;
 
-/// The program that runs recipes. Every method does by default what suits a program without a
-/// terminal.
+/// The program that runs recipes. The default methods suit a program without a terminal.
 pub trait Host: Send + Sync {
-    /// Hears of a run folder that was opened, whose unfinished files an interrupt should remove
-    /// with [`RunFolder::halt`].
+    /// Is called when a run folder was opened. An interrupt should remove its unfinished files with
+    /// [`RunFolder::halt`].
     fn opened(&self, _run: &Arc<RunFolder>) {}
 
     /// Begins to show the progress of a stage; `parts` is how many it has, if that is known.
@@ -20,8 +19,8 @@ pub trait Host: Send + Sync {
         Arc::new(Silent)
     }
 
-    /// Examines whether a device computes right numbers. A broken driver may end the process, so a
-    /// program that can should do this in a process of its own.
+    /// Examines whether a device computes correct numbers. A broken driver may crash the process,
+    /// so a program should do this in a separate process if it can.
     fn examine(&self, device: &DeviceName) -> Result<Examination> {
         Ok(examine(device)?)
     }
@@ -35,10 +34,10 @@ pub trait StageProgress: Send + Sync {
     /// Counts a part that is done.
     fn part_done(&self) {}
 
-    /// Shows something else about the work, such as a loss.
+    /// Shows another fact about the work, such as a loss.
     fn note(&self, _text: &str) {}
 
-    /// Ends the stage, with the numbers of parts that were made and that were there already.
+    /// Ends the stage, with the number of parts that were made and that existed already.
     fn finish(&self, _made: u64, _skipped: u64, _elapsed: Duration) {}
 }
 

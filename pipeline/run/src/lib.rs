@@ -1,4 +1,4 @@
-//! Runs recipes: the stages of a run, the run folder that they fill, and how they are shown.
+//! Runs recipes: the stages of a run, the run folder that they fill, and how progress is shown.
 //!
 //! ```no_run
 //! use std::path::Path;
@@ -11,9 +11,9 @@
 //! # anyhow::Ok(())
 //! ```
 //!
-//! In the order in which a reader needs them: [`recipe`] says what to do, [`mod@stage`] what a
-//! stage is, [`stages`] has one file for each, `runner` is the loop that runs any of them, [`Host`]
-//! the program that shows it. Not here: command lines, exit codes and log formats.
+//! For readers, in this order: [`recipe`] says what to do, [`mod@stage`] defines what a stage is,
+//! [`stages`] has one file for each, `runner` is the loop that runs any of them, and [`Host`] is
+//! the program that shows progress. Command lines, exit codes and log formats are not here.
 
 pub mod home;
 pub mod host;
@@ -72,7 +72,7 @@ impl From<lynxdata_records::Error> for Failure {
 /// The stages of a recipe to run.
 #[derive(Debug, Clone)]
 pub struct Wanted {
-    /// Names of stages; those that the recipe does not ask for are left out.
+    /// Names of stages; those that the recipe does not ask for are skipped.
     pub stages: Vec<&'static str>,
     /// Whether the pool of another list in the run folder may be replaced.
     pub replaces: bool,
@@ -98,14 +98,14 @@ impl Wanted {
     }
 }
 
-/// Checks that a recipe asks for stages that were named.
+/// Checks that a recipe asks for the named stages.
 ///
 /// # Errors
 /// [`Failure::Usage`] if it does not ask for one of them.
 pub fn check_wanted(loaded: &LoadedRecipe, wanted: &Wanted) -> Result<(), Failure> {
     for stage in STAGES.iter().filter(|stage| wanted.has(stage.name())) {
         let name = stage.name();
-        // The stages of a check that its gear does not need are left out.
+        // Stages of a check that its gear does not need are skipped.
         if !stage.is_in(&loaded.recipe) && stage.command() == name {
             let error = anyhow!("recipe {} does not ask for {name}", loaded.path.display());
             return Err(Failure::Usage(error.context("nothing to do")));
@@ -114,11 +114,11 @@ pub fn check_wanted(loaded: &LoadedRecipe, wanted: &Wanted) -> Result<(), Failur
     Ok(())
 }
 
-/// Runs stages of a recipe: makes the parts that are not there yet, and logs what they came to.
+/// Runs stages of a recipe: makes the parts that are missing, and logs the outcome.
 ///
 /// # Errors
-/// [`Failure::Usage`] if the recipe cannot be run as it is, [`Failure::Failed`] if the work fails;
-/// the same call then goes on from the parts that are there.
+/// [`Failure::Usage`] if the recipe cannot be run, [`Failure::Failed`] if the work fails; the same
+/// call then continues from the parts that exist.
 pub fn run(loaded: LoadedRecipe, wanted: &Wanted, host: Arc<dyn Host>) -> Result<Ending, Failure> {
     loaded.check_surroundings().and_then(|()| lynx::check_pretrained(&loaded)).map_err(Failure::Usage)?;
     let session = lynxdata_engine::session::local();
@@ -160,7 +160,7 @@ pub fn plan(loaded: LoadedRecipe, wanted: &Wanted) -> Result<Vec<StagePlan>, Fai
     Ok(runner::plan(&context, &stages)?)
 }
 
-/// Keeps the recipe in the run folder that it makes, unless it lies there anyway.
+/// Writes the recipe into its run folder, unless it lies there already.
 ///
 /// # Errors
 /// If the folder cannot be written to.

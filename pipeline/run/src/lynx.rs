@@ -16,31 +16,30 @@ use lynxdata_check::{Fit, FitResult, Gear, Measured, Split, Training, Universe, 
 use crate::host::Host;
 use crate::recipe::{CheckConfig, LoadedRecipe};
 
-/// Principal coordinates of the frozen features that the model sees.
+/// Number of principal coordinates of the frozen features that the model sees.
 const COORDINATES: usize = 256;
 
-/// Returns the device that a name means on this machine, if it computes right numbers in a
+/// Returns the device that a name stands for on this machine, if it computes correct numbers in a
 /// precision.
 ///
-/// The processor is held to them by this project's tests; any other device is examined first, in a
-/// process of its own.
+/// The CPU is checked by the tests of this project. Any other device is examined first, in a
+/// separate process.
 pub fn trusted(name: &DeviceName, precision: Precision, host: &dyn Host) -> Result<DeviceName> {
     let name = name.resolve()?;
     if name == DeviceName::Cpu {
         return Ok(name);
     }
-    tracing::info!(device = %name, "examining the device before it trains");
-    let found = host
-        .examine(&name)
-        .with_context(|| format!("device {name} is not used; --device cpu trains on the processor"))?;
+    tracing::info!(device = %name, "examining the device before training");
+    let found =
+        host.examine(&name).with_context(|| format!("device {name} is not used; --device cpu trains on the CPU"))?;
     let Some(finding) = found.of(precision) else {
         let supported: Vec<&str> = found.findings.iter().map(|finding| finding.precision.name()).collect();
-        bail!("train.precision = \"{precision}\" does not work: device {name} computes in {}", supported.join(", "));
+        bail!("train.precision = \"{precision}\" is not supported: device {name} computes in {}", supported.join(", "));
     };
     if !finding.pass {
         bail!(
-            "device {name} computes wrong numbers in {precision} (outputs off by {:.1e}, gradients by {:.1e}, losses by {:.1e}; see lynxdata doctor) and is not used; \
-             --device cpu trains on the processor",
+            "device {name} computes wrong numbers in {precision} (outputs off by {:.1e}, gradients by {:.1e}, losses by {:.1e}; see `lynxdata doctor`) and is not used; \
+             --device cpu trains on the CPU",
             finding.found.forward,
             finding.found.gradients,
             finding.found.losses
@@ -51,18 +50,18 @@ pub fn trusted(name: &DeviceName, precision: Precision, host: &dyn Host) -> Resu
 
 /// Pretrained parts of a model.
 pub struct PretrainedParts {
-    /// Each with the part of the model that it is for.
+    /// The pretrained models, each with the part of the model that it is for.
     pub parts: Vec<(Pretrained, Part)>,
     /// The tokenizer of the decoder.
     pub tokenizer: Option<Tokenizer>,
 }
 
-/// Opens pretrained parts, whose paths are relative to `folder`: they give the model their sizes,
+/// Opens pretrained parts, whose paths are relative to `folder`. They set the sizes of the model,
 /// and are frozen unless the training has a rate for them.
 ///
 /// # Errors
 ///
-/// If a file cannot be used, or the model has a setting of its own that the file contradicts.
+/// If a file cannot be used, or the model has a setting that contradicts the file.
 pub fn pretrained(
     paths: &BTreeMap<Part, PathBuf>,
     folder: &Path,
@@ -74,14 +73,14 @@ pub fn pretrained(
         let opened = Pretrained::open(&folder.join(path))?;
         let mut configured = model.clone();
         opened.configure(*part, &mut configured)?;
-        // Position embeddings are interpolated to the size that is wanted.
+        // Position embeddings are interpolated to the requested size.
         configured.image_size = model.image_size;
         refuse_contradiction(model, &configured).with_context(|| path.display().to_string())?;
         *model = configured;
         if *part == Part::Decoder {
             found.tokenizer = opened.tokenizer()?;
             if found.tokenizer.is_none() {
-                bail!("{} has no tokenizer, which its decoder needs", path.display());
+                bail!("{} has no tokenizer, but its decoder needs one", path.display());
             }
         }
         train.rates.entry(*part).or_insert(0.0);
@@ -92,7 +91,7 @@ pub fn pretrained(
     Ok(found)
 }
 
-/// Tells before anything is done which pretrained parts of a recipe cannot be used.
+/// Checks before any work that the pretrained parts of a recipe can be used.
 ///
 /// # Errors
 ///
@@ -110,27 +109,26 @@ pub fn check_pretrained(loaded: &LoadedRecipe) -> Result<()> {
     Ok(())
 }
 
-/// Refuses a setting of the model that is not the default one, and that a pretrained part does not
-/// have.
+/// Refuses a setting of the model that differs from the default and from the pretrained part.
 fn refuse_contradiction(own: &ModelConfig, pretrained: &ModelConfig) -> Result<()> {
     let [own, pretrained, default] = [own, pretrained, &ModelConfig::default()].map(serde_json::to_value);
     let (own, pretrained, default) = (own?, pretrained?, default?);
     let mut keys = own.as_object().into_iter().flat_map(serde_json::Map::keys);
     if let Some(key) = keys.find(|key| own[*key] != default[*key] && own[*key] != pretrained[*key]) {
-        bail!("it has {key} = {}, and model.{key} is {}; leave that out", pretrained[key], own[key]);
+        bail!("it has {key} = {}, but model.{key} is {}; leave that out", pretrained[key], own[key]);
     }
     Ok(())
 }
 
-/// Tells which tensors of pretrained files are not used: other parts, layers beyond the model's
-/// depth, heads of other tasks, buffers.
+/// Logs which tensors of pretrained files are not used: other parts, layers beyond the depth of the
+/// model, heads of other tasks, buffers.
 pub fn tell_unused(parts: &[(Pretrained, Part)], model: &ModelConfig) -> Result<()> {
     /// Most names in a message.
     const NAMED: usize = 4;
     let mut unused: BTreeMap<&Path, BTreeSet<String>> = BTreeMap::new();
     for (pretrained, part) in parts {
         let of_part: BTreeSet<String> = pretrained.unused(*part, model)?.into_iter().collect();
-        // A file that two parts are from has the tensors of both.
+        // If two parts come from one file, only tensors that neither uses are unused.
         let of_file = unused.entry(pretrained.path()).or_insert_with(|| of_part.clone());
         of_file.retain(|name| of_part.contains(name));
     }
@@ -142,8 +140,8 @@ pub fn tell_unused(parts: &[(Pretrained, Part)], model: &ModelConfig) -> Result<
     Ok(())
 }
 
-/// Returns what pretrained parts are, for fingerprints: their paths with the sizes and times of
-/// their files.
+/// Returns the identity of pretrained parts for fingerprints: their paths with the sizes and times
+/// of their files.
 pub fn stamps(paths: &BTreeMap<Part, PathBuf>, folder: &Path) -> Result<Vec<String>> {
     let stamp = |path: &Path| -> Result<String> {
         let metadata = std::fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -183,13 +181,13 @@ pub struct Lynx<'a> {
     model: ModelConfig,
     train: TrainConfig,
     pretrained: Vec<(Pretrained, Part)>,
-    /// Steps of every training: the same for all arms, and few if one of them is small.
+    /// Steps of every training: the same for all arms, and few if one of the arms is small.
     steps: usize,
 }
 
 impl<'a> Lynx<'a> {
-    /// Trains the tokenizer on the texts of all arms, or takes that of the pretrained decoder, and
-    /// prepares what the model sees. Paths of the check are relative to `folder`.
+    /// Trains the tokenizer on the texts of all arms, or takes the tokenizer of the pretrained
+    /// decoder, and prepares the inputs of the model. Paths of the check are relative to `folder`.
     pub fn new(
         config: &'a CheckConfig,
         folder: &Path,
@@ -245,12 +243,12 @@ impl<'a> Lynx<'a> {
         })
     }
 
-    /// Returns whether a version is made of an arm with enough pairs.
+    /// Returns whether a version is made from an arm with enough pairs.
     pub fn fits(&self, version: Version) -> bool {
         self.arms.contains(&version.arm())
     }
 
-    /// Trains and measures. With a checkpoint, a fit that was broken off goes on.
+    /// Trains and measures. With a checkpoint, continues an interrupted fit.
     pub fn fit(
         &self,
         fit: Fit,

@@ -1,13 +1,13 @@
-//! Runs whose output is an object store: they work in a local folder, which is mirrored there part
-//! by part.
+//! Runs whose output is in an object store: they work in a local folder, which is mirrored to the
+//! store part by part.
 //!
-//! One part after the other is committed and uploaded, its files before the manifest that speaks of
-//! it, so that what the manifest in the store says is there is there. A manifest only ever grows,
-//! so of two that differ one is ahead, or both went on by themselves. A process begins with that:
-//! what was committed here but not uploaded is uploaded, what the store has and this machine has
-//! not is fetched, and if both went on it refuses. While it runs, it replaces the manifest only if
-//! that is still the one that it wrote last, so that of two processes one learns of the other and
-//! ends.
+//! Each part is committed and uploaded before the next one, and its files before the manifest that
+//! lists it, so everything that the manifest in the store lists is in the store. A manifest only
+//! grows. If two of them differ, either one is ahead or both have diverged. A process starts by
+//! comparing them: it uploads what was committed here but not uploaded, downloads what only the
+//! store has, and refuses to run if both have diverged. While it runs, it replaces the manifest
+//! only if that is still the version that it wrote last. So if two processes write, one of them
+//! notices and stops.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -20,23 +20,23 @@ use lynxdata_records::{FileEntry, Manifest, PartEntry, RunFolder};
 /// The name of the manifest, see [`RunFolder`].
 const MANIFEST: &str = "manifest.jsonl";
 
-/// A place in an object store that has what the run folder has.
+/// A location in an object store that mirrors the run folder.
 pub struct Mirror {
     url: String,
-    /// The URL as it may be shown: without a password.
+    /// The URL for messages, without a password.
     shown: String,
     settings: Settings,
-    /// The manifest there, as this process saw or wrote it last. Held from the commit of a part
-    /// until it is uploaded, so that no manifest in the store speaks of a part that is still on its
-    /// way.
+    /// The manifest in the store, as this process last read or wrote it. Locked from the commit of
+    /// a part until its upload, so that no manifest in the store lists a part that is still being
+    /// uploaded.
     manifest: Mutex<Option<Object>>,
 }
 
-/// The turn of one process to commit and upload.
+/// The lock for committing and uploading.
 pub type Turn<'a> = MutexGuard<'a, Option<Object>>;
 
-/// Returns the local folder of a run whose output is a URL: its last component, and a digest of the
-/// whole.
+/// Returns the local folder of a run whose output is a URL: the last component of the URL and a
+/// digest of the whole URL.
 pub fn local_folder(output: &Path) -> Option<PathBuf> {
     let url = output.to_str().filter(|_| objects::is_url(output))?.trim_end_matches('/');
     let shown = objects::shown(url);
@@ -45,14 +45,14 @@ pub fn local_folder(output: &Path) -> Option<PathBuf> {
 }
 
 impl Mirror {
-    /// Returns the mirror of a run with this output; `None` if that is a local folder.
+    /// Returns the mirror of a run with this output; `None` if the output is a local folder.
     pub fn of(output: &Path) -> Option<Mirror> {
         let url = output.to_str().filter(|_| objects::is_url(output))?.trim_end_matches('/').to_owned();
         let shown = objects::shown(&url);
         Some(Mirror { url, shown, settings: Settings::from_environment(), manifest: Mutex::default() })
     }
 
-    /// Returns the place of a file or folder of the run; of the run itself if `path` is empty.
+    /// Returns the location of a file or folder of the run; of the run itself if `path` is empty.
     fn at(&self, path: &str) -> Result<Location> {
         let slash = if path.is_empty() { "" } else { "/" };
         Ok(Location::open(&format!("{}{slash}{path}", self.url), &self.settings)?)
@@ -63,8 +63,7 @@ impl Mirror {
         self.manifest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes the local folder and the store the same, by what one of them has and the other has
-    /// not.
+    /// Makes the local folder and the store equal: each gets what only the other has.
     pub async fn meet(&self, run: &RunFolder, turn: &mut Turn<'_>) -> Result<()> {
         let place = self.at(MANIFEST)?;
         **turn = place.head().await?;
@@ -83,7 +82,7 @@ impl Mirror {
             }
             self.publish_manifest(run, turn).await
         } else if there.starts_with(&here) {
-            tracing::info!("getting what {} has and this machine has not", self.shown);
+            tracing::info!("getting the parts that {} has and this machine does not", self.shown);
             let folder = run.temporary_folder().join("mirrored");
             let mut files = Vec::new();
             for file in missing(&manifest, &run.manifest()).flat_map(|part| &part.files) {
@@ -91,23 +90,23 @@ impl Mirror {
                 if self.get(file, &copy).await? {
                     files.push((copy, file.path.clone()));
                 } else {
-                    tracing::warn!("{} is not what the manifest there says, so its part is made again", file.path);
+                    tracing::warn!("{} does not match the manifest there, so its part is made again", file.path);
                     run.forget_file(&file.path)?;
                 }
             }
             Ok(run.take_over(&there, &files)?)
         } else {
             bail!(
-                "{folder} and {url} both went on from where they were the same\nhint: remove {folder} to go on with what the store has; to keep what \
-                 is here instead, choose another output",
+                "{folder} and {url} both have parts that the other does not have\nhint: remove {folder} to continue from the store; to keep the local \
+                 parts instead, choose another output",
                 folder = run.root().display(),
                 url = self.shown
             )
         }
     }
 
-    /// Copies the manifest, files `beside` the parts as far as they are there, and those files of
-    /// parts whose paths are `wanted` into a folder.
+    /// Copies into a folder the manifest, the existing files named in `beside`, and the files of
+    /// parts whose paths are `wanted`.
     pub async fn copy(&self, folder: &Path, beside: &[&str], wanted: impl Fn(&str) -> bool) -> Result<()> {
         let place = self.at(MANIFEST)?;
         let Some(object) = place.head().await? else { return Err(place.missing().await.into()) };
@@ -121,8 +120,8 @@ impl Mirror {
         for file in Manifest::read(folder)?.all_parts().flat_map(|part| &part.files).filter(|file| wanted(&file.path)) {
             if !self.get(file, &folder.join(&file.path)).await? {
                 bail!(
-                    "{} in {} is not what the manifest there says\nhint: a process that made its part again was stopped while it uploaded it; run the \
-                     same command there to go on",
+                    "{} in {} does not match the manifest there\nhint: a process was stopped while it uploaded a part that it had made again; run the \
+                     same command there to continue",
                     file.path,
                     self.shown
                 );
@@ -131,8 +130,8 @@ impl Mirror {
         Ok(())
     }
 
-    /// Gets a file, or a folder of files. False if it is not the one that the manifest speaks of: a
-    /// process that makes a part again uploads its files before the manifest, and may have been
+    /// Gets a file, or a folder of files. Returns false if its content does not match the manifest:
+    /// a process that makes a part again uploads its files before the manifest, and may have been
     /// stopped between the two.
     async fn get(&self, file: &FileEntry, target: &Path) -> Result<bool> {
         let location = self.at(&file.path)?;
@@ -151,7 +150,7 @@ impl Mirror {
         Ok(file.describes(target)?)
     }
 
-    /// Uploads a part that was committed, and the manifest that speaks of it.
+    /// Uploads a committed part, and then the manifest that lists it.
     pub async fn publish(&self, run: &RunFolder, part: &PartEntry, turn: &mut Turn<'_>) -> Result<()> {
         self.upload(run, part).await?;
         self.publish_manifest(run, turn).await
@@ -180,12 +179,12 @@ impl Mirror {
         Ok(())
     }
 
-    /// Uploads the manifest as it is now.
+    /// Uploads the present manifest.
     pub async fn publish_manifest(&self, run: &RunFolder, turn: &mut Turn<'_>) -> Result<()> {
         match self.at(MANIFEST)?.replace(&run.manifest_lines()?, turn.as_ref()).await? {
             Some(object) => **turn = Some(object),
             None => bail!(
-                "another process writes to {url} too, and only one may at a time; what that one did is there, what this one did since is in {folder}",
+                "another process is writing to {url}, but only one may at a time; its parts are there, the later parts of this process are in {folder}",
                 url = self.shown,
                 folder = run.root().display()
             ),
@@ -193,13 +192,13 @@ impl Mirror {
         Ok(())
     }
 
-    /// Uploads a file that is no part, such as the recipe.
+    /// Uploads a file that does not belong to a part, such as the recipe.
     pub async fn keep(&self, run: &RunFolder, name: &str) -> Result<()> {
         self.at("")?.put(&run.root().join(name), name).await?;
         Ok(())
     }
 
-    /// Removes files that the run no longer has, after a manifest that does not speak of them was
+    /// Removes files that the run no longer has. Call it after a manifest without them was
     /// uploaded.
     pub async fn remove(&self, paths: &[String]) -> Result<()> {
         for path in paths {
@@ -217,12 +216,12 @@ impl Mirror {
     }
 }
 
-/// Returns the parts of one manifest that another does not have, or not the same.
+/// Returns the parts of one manifest that another lacks or has in another version.
 fn missing<'a>(manifest: &'a Manifest, other: &Manifest) -> impl Iterator<Item = &'a PartEntry> {
     manifest.all_parts().filter(move |part| other.part(&part.stage, &part.part) != Some(part))
 }
 
-/// Adds the names of all files below a folder, from there on, with `/` between folders.
+/// Adds the paths of all files below a folder, relative to it, with `/` between folders.
 fn add_names(folder: &Path, before: &str, names: &mut BTreeSet<String>) -> Result<()> {
     let cannot_list = || format!("cannot list {}", folder.display());
     for entry in std::fs::read_dir(folder).with_context(cannot_list)? {

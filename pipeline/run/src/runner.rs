@@ -1,5 +1,5 @@
-//! The one loop that runs any stage: it skips the parts that the manifest has under the same
-//! fingerprint, commits the others, and records the stage as complete.
+//! The loop that runs any stage: it skips parts that the manifest has with the same fingerprint,
+//! makes and commits the others, and records the stage as complete.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Mutex;
@@ -12,13 +12,13 @@ use serde::Serialize;
 
 use crate::stage::{Context, Planned, Stage};
 
-/// Runs one stage: makes the parts that are not there yet.
+/// Runs one stage: makes the parts that are missing.
 pub fn run_stage(stage: &dyn Stage, context: &Context) -> Result<()> {
     let started = Instant::now();
     let name = stage.name();
     let parts = stage.parts(context)?;
-    // The number of parts is known before they are planned, except where a source is read as it
-    // goes.
+    // The number of parts is known before they are planned, except for a source that is read
+    // lazily.
     let total = match parts.size_hint() {
         (least, Some(most)) if least == most => Some(most as u64),
         _ => None,
@@ -66,10 +66,10 @@ pub fn run_stage(stage: &dyn Stage, context: &Context) -> Result<()> {
 
     let (_, names) = planned.into_inner().expect("no worker panicked");
     let reads = stage.reads(context.recipe());
-    // A source that has lost all its rows is more likely a failed export than a wish.
+    // A source that has lost all its rows is more likely a failed export than intended.
     if names.is_empty() && reads.is_empty() && context.run.manifest().parts(name).next().is_some() {
         bail!(
-            "stage {name} has nothing to read any more, so all that it made would be removed\nhint: if that is what you want, remove {}",
+            "stage {name} has nothing to read any more, so everything that it made would be removed\nhint: if that is what you want, remove {}",
             context.run.root().display()
         );
     }
@@ -78,7 +78,7 @@ pub fn run_stage(stage: &dyn Stage, context: &Context) -> Result<()> {
     Ok(())
 }
 
-/// Makes and commits a part, and what comes along with it.
+/// Makes and commits a part, and the parts that come along with it.
 fn make(stage: &dyn Stage, planned: Planned<'_>, context: &Context) -> Result<()> {
     let started = Instant::now();
     let mut part = NewPart::new(stage.name(), &planned.name, planned.fingerprint);
@@ -99,11 +99,11 @@ fn make(stage: &dyn Stage, planned: Planned<'_>, context: &Context) -> Result<()
 pub struct StagePlan {
     /// The name of the stage.
     pub stage: &'static str,
-    /// Parts that the manifest has already.
+    /// Number of parts that exist already.
     pub skip: Option<u64>,
-    /// Parts to make.
+    /// Number of parts to make.
     pub make: Option<u64>,
-    /// The reason why parts are made or are not, in words.
+    /// Why parts are made or not, in words.
     pub reason: String,
 }
 

@@ -1,4 +1,4 @@
-//! What a stage is, and what it works with.
+//! Defines a stage and its environment.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
@@ -29,23 +29,23 @@ pub struct Context {
     pub host: Arc<dyn Host>,
     /// The progress of the stage that runs now.
     current: Mutex<Arc<dyn StageProgress>>,
-    /// Whether pairs of the pool may be removed because the list no longer has them.
+    /// Whether pairs of the pool may be removed if the list does not have them any more.
     pub replaces: bool,
-    /// Whether the list was compared with the pool that is there.
+    /// Whether the list was already compared with the existing pool.
     pub is_compared: AtomicBool,
-    /// The counts of the download.
+    /// The counters of the download.
     pub metrics: Arc<Metrics>,
-    /// Whether the signals are wanted of what is downloaded, so that they are measured while its
-    /// pixels are at hand.
+    /// Whether signals are measured during the download, while the pixels are in memory.
     pub measures_downloads: bool,
-    /// Parts that came along with those of an earlier stage: names of the stage and of the part.
+    /// Parts that were made along with parts of an earlier stage: names of the stage and of the
+    /// part.
     along: Mutex<BTreeSet<(&'static str, String)>>,
     /// The mirror of the run folder, if its output is an object store.
     mirror: Option<Mirror>,
 }
 
 impl Context {
-    /// Opens the run folder of a recipe, creating it if need be.
+    /// Opens the run folder of a recipe, and creates it if needed.
     pub fn new(loaded: LoadedRecipe, session: Session, host: Arc<dyn Host>) -> Result<Context> {
         let runtime = runtime()?;
         let (folder, mirror) = (loaded.run_folder(), Mirror::of(&loaded.recipe.output));
@@ -57,7 +57,7 @@ impl Context {
         Ok(Context { mirror, ..Context::of(loaded, session, runtime, run, host) })
     }
 
-    /// Looks at the run folder of a recipe without changing anything.
+    /// Opens the run folder of a recipe without changing anything.
     pub fn inspecting(loaded: LoadedRecipe, session: Session, host: Arc<dyn Host>) -> Result<Context> {
         let run = Arc::new(RunFolder::inspect(&loaded.run_folder())?);
         Ok(Context::of(loaded, session, runtime()?, run, host))
@@ -98,7 +98,7 @@ impl Context {
         Arc::clone(&self.current.lock().expect("nobody panics with the progress"))
     }
 
-    /// Commits a part, here and in the mirror.
+    /// Commits a part, locally and in the mirror.
     pub fn commit(&self, part: NewPart) -> Result<PartEntry> {
         let Some(mirror) = &self.mirror else { return Ok(self.run.commit(part)?) };
         let mut turn = mirror.turn();
@@ -113,31 +113,31 @@ impl Context {
         Ok(entry)
     }
 
-    /// Notes that a part of a later stage came along, so that the stage counts it as made.
+    /// Records that a part of a later stage came along, so that the stage counts it as made.
     pub(crate) fn note_along(&self, stage: &dyn Stage, part: String) {
         self.along.lock().expect("nobody panics with the parts").insert((stage.name(), part));
     }
 
-    /// Returns whether a part came along with one of an earlier stage, in this run.
+    /// Returns whether a part came along with a part of an earlier stage in this run.
     pub(crate) fn came_along(&self, stage: &dyn Stage, part: &str) -> bool {
         self.along.lock().expect("nobody panics with the parts").contains(&(stage.name(), part.to_owned()))
     }
 
-    /// Records that a stage is complete, here and in the mirror.
+    /// Records that a stage is complete, locally and in the mirror.
     pub fn complete(&self, stage: &dyn Stage, parts: Vec<String>) -> Result<()> {
         let reads = names(&stage.reads(self.recipe()));
         let settings = settings_digest(stage, self.recipe())?;
         let stage = stage.name();
         let removed = self.run.complete(stage, parts, &reads, &settings)?;
         if !removed.is_empty() {
-            info!(stage, files = removed.len(), "files of parts that the stage no longer has are removed");
+            info!(stage, files = removed.len(), "removed files of parts that the stage no longer has");
         }
         let Some(mirror) = &self.mirror else { return Ok(()) };
         let published = self.runtime.block_on(mirror.publish_manifest(&self.run, &mut mirror.turn()));
         published.and_then(|()| self.runtime.block_on(mirror.remove(&removed))).context("cannot mirror the run")
     }
 
-    /// Writes a text file beside the parts, here and in the mirror.
+    /// Writes a text file beside the parts, locally and in the mirror.
     pub fn keep(&self, name: &str, text: &str) -> Result<()> {
         self.run.keep(name, text)?;
         let Some(mirror) = &self.mirror else { return Ok(()) };
@@ -149,22 +149,23 @@ impl Context {
         &self.loaded.recipe
     }
 
-    /// Returns whether a stage is complete, made from what the stages before it hold now, and by
-    /// what the recipe says now.
+    /// Returns whether a stage is complete and was made from the present parts of its input stages
+    /// and the present settings.
     pub(crate) fn is_current(&self, stage: &dyn Stage) -> Result<bool> {
         is_current(&self.run.manifest(), stage, self.recipe())
     }
 
-    /// Returns the committed parts of a stage that another one reads.
+    /// Returns the committed parts of a stage that another stage reads.
     ///
     /// # Errors
-    /// If the stage is not complete or out of date, with the command that completes it.
+    /// If the stage is not complete or is out of date; the message has the command that completes
+    /// it.
     pub(crate) fn upstream(&self, stage: &dyn Stage) -> Result<Vec<PartEntry>> {
         let manifest = self.run.manifest();
         if !self.is_current(stage)? {
             let (name, command) = (stage.name(), stage.command());
             let fault = if manifest.is_complete(name) {
-                "out of date: what it was made from, or what the recipe says of it, has changed"
+                "out of date: its inputs or its settings in the recipe have changed"
             } else {
                 "not complete"
             };
@@ -178,10 +179,10 @@ impl Context {
     }
 }
 
-/// Starts a runtime on all cores.
+/// Starts an async runtime on all cores.
 ///
 /// # Errors
-/// If the system gives no threads.
+/// If the system cannot start threads.
 pub fn runtime() -> Result<tokio::runtime::Runtime> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     runtime.context("cannot start the async runtime")
@@ -189,7 +190,7 @@ pub fn runtime() -> Result<tokio::runtime::Runtime> {
 
 /// A stage of the run.
 pub trait Stage: Sync {
-    /// Returns the name in the command line, the manifest and the report.
+    /// Returns its name in the command line, the manifest and the report.
     fn name(&self) -> &'static str;
 
     /// Returns whether the recipe asks for it.
@@ -200,35 +201,35 @@ pub trait Stage: Sync {
         self.name()
     }
 
-    /// Returns the version of what it writes: raised when the same inputs and settings give other
-    /// bytes, so that parts of before are made anew.
+    /// Returns the version of its output. It is raised when the same inputs and settings give other
+    /// bytes, so that older parts are made again.
     fn format_version(&self) -> &'static str;
 
     /// Returns the stages whose parts it reads.
     fn reads(&self, recipe: &Recipe) -> Vec<&'static dyn Stage>;
 
-    /// Returns what a recipe says of it, as text. The fingerprints of its parts say the same and
-    /// more, but to know these takes reading what it reads: for the download, the whole list.
+    /// Returns its settings in a recipe, as text. The fingerprints of its parts cover these and
+    /// more, but computing them means reading the inputs: for the download, the whole list.
     ///
     /// # Errors
-    /// If the recipe names something that is not there, such as a preset.
+    /// If the recipe names something that does not exist, such as a preset.
     fn settings(&self, recipe: &Recipe) -> Result<String>;
 
-    /// Parts that are made at the same time.
+    /// Returns how many parts are made at the same time.
     fn workers(&self, _context: &Context) -> usize {
         1
     }
 
-    /// Returns whether the rows of a part count, if those of its first one do. Parts that hold the
-    /// same rows in another way, such as formats of shards, count once.
+    /// Returns whether the rows of a part are counted, given that those of the first part are.
+    /// Parts that hold the same rows in another form, such as formats of shards, are counted once.
     fn counts_rows(&self, _part: &str, _first: &str, _main_selection: Option<&str>) -> bool {
         true
     }
 
-    /// Says what it came to, for the last line of a run.
+    /// Returns its outcome, for the last line of a run.
     ///
     /// # Errors
-    /// If what it made cannot be read.
+    /// If its output cannot be read.
     fn outcome(&self, _context: &Context) -> Result<StageOutcome> {
         Ok(StageOutcome::default())
     }
@@ -242,38 +243,39 @@ pub trait Stage: Sync {
 pub struct StageOutcome {
     /// Sentences for the last line of a run.
     pub sentences: Vec<String>,
-    /// Whether something came out empty that nobody can want so.
+    /// Whether an output is empty that is not useful if empty.
     pub is_bad: bool,
 }
 
 /// The parts of a stage, planned lazily.
 pub type Parts<'a> = Box<dyn Iterator<Item = Result<Planned<'a>>> + Send + 'a>;
 
-/// Writes the files of a part and fills in its rows and counts. Returns what came along.
+/// Writes the files of a part and fills in its rows and counts. Returns the parts of later stages
+/// that come along.
 type Make<'a> = Box<dyn FnOnce(&mut NewPart) -> Result<Vec<Along<'a>>> + Send + 'a>;
 
-/// A part of a later stage that is at hand when a part of an earlier one is made, such as the
-/// signals of pictures that are being downloaded. The loop makes it when the earlier part is
+/// A part of a later stage that can be made together with a part of an earlier one, such as the
+/// signals of images that are being downloaded. The loop makes it after the earlier part is
 /// committed.
 pub struct Along<'a> {
     /// The later stage.
     pub stage: &'static dyn Stage,
-    /// Plans its part, which reads the one that was committed.
+    /// Plans its part, which reads the committed part.
     pub plan: Box<dyn FnOnce(PartEntry) -> Planned<'a> + Send + 'a>,
 }
 
-/// A part that a stage is to have, and how to make it.
+/// A part that a stage should have, and how to make it.
 pub struct Planned<'a> {
     /// The name of the part, ordered as text.
     pub name: String,
-    /// Over format version, settings and inputs.
+    /// Fingerprint of format version, settings and inputs.
     pub fingerprint: String,
     /// Makes the part.
     pub make: Make<'a>,
 }
 
 impl<'a> Planned<'a> {
-    /// Makes a part with nothing that comes along.
+    /// Plans a part with which nothing comes along.
     pub fn new(
         name: impl Into<String>,
         fingerprint: String,
@@ -283,16 +285,16 @@ impl<'a> Planned<'a> {
     }
 }
 
-/// Returns whether a stage of a run is complete, made from what the stages before it hold now, and
-/// by what a recipe says now. Of those stages themselves it says nothing.
+/// Returns whether a stage of a run is complete and was made from the present parts of its input
+/// stages and the present settings. Does not check whether the input stages themselves are current.
 ///
 /// # Errors
-/// If the recipe names something that is not there.
+/// If the recipe names something that does not exist.
 pub fn is_current(manifest: &Manifest, stage: &dyn Stage, recipe: &Recipe) -> Result<bool> {
     Ok(manifest.is_current(stage.name(), &names(&stage.reads(recipe)), &settings_digest(stage, recipe)?))
 }
 
-/// Returns a digest of what a recipe says of a stage.
+/// Returns a digest of the settings of a stage.
 fn settings_digest(stage: &dyn Stage, recipe: &Recipe) -> Result<String> {
     Ok(fingerprint([stage.name(), stage.settings(recipe)?.as_str()]))
 }

@@ -7,22 +7,22 @@ use arrow::array::{Array, BinaryArray, Int64Array, RecordBatch, StringArray, Str
 use arrow::datatypes::{Schema, SchemaRef};
 use lynxdata_records::{FileEntry, PartEntry, RunFolder, parquet};
 
-/// Returns the file of a part that lies in a folder of the run, such as `pool`, after comparing its
-/// content with its digest.
+/// Returns the file of a part that lies in a folder of the run, such as `pool`, after checking its
+/// digest.
 ///
 /// # Errors
-/// If the part has no such file, or it is damaged.
+/// If the part has no such file, or the file is damaged.
 pub(crate) fn file(run: &RunFolder, part: &PartEntry, folder: &str) -> Result<PathBuf> {
     Ok(run.intact(entry(part, folder)?)?)
 }
 
-/// Returns a file as [`file`] does, for those who read a few narrow columns of the pool: comparing
-/// the digest would read all pictures, which takes many times as long.
+/// Returns a file like [`file`], without checking its digest. For callers that read a few narrow
+/// columns of the pool: checking the digest would read all images, which takes many times as long.
 pub(crate) fn file_for_columns(run: &RunFolder, part: &PartEntry, folder: &str) -> Result<PathBuf> {
     file_below(run.root(), part, folder)
 }
 
-/// Returns a file as [`file_for_columns`] does, of a run that this process does not hold.
+/// Returns a file like [`file_for_columns`], of a run that this process has not opened.
 pub fn file_below(root: &Path, part: &PartEntry, folder: &str) -> Result<PathBuf> {
     Ok(root.join(&entry(part, folder)?.path))
 }
@@ -33,15 +33,15 @@ fn entry<'a>(part: &'a PartEntry, folder: &str) -> Result<&'a FileEntry> {
     entry.with_context(|| format!("part {} of stage {} has no file in {folder}/", part.part, part.stage))
 }
 
-/// Reads all rows of a file in one batch; all columns or those named. Not for those with pictures,
-/// of which a batch may not hold a whole part: see [`batches`].
+/// Reads all rows of a file in one batch; all columns or the named ones. Not for columns of images,
+/// where one batch may not hold a whole part: see [`batches`].
 pub fn read(path: &Path, columns: Option<&[&str]>) -> Result<RecordBatch> {
     let batches = batches(path, columns)?.collect::<Result<Vec<_>>>()?;
     arrow::compute::concat_batches(&schema(path, columns)?, &batches)
         .with_context(|| format!("cannot join the rows of {}", path.display()))
 }
 
-/// Reads a file batch by batch; all columns or those named.
+/// Reads a file batch by batch; all columns or the named ones.
 pub(crate) fn batches(
     path: &Path,
     columns: Option<&[&str]>,
@@ -51,7 +51,8 @@ pub(crate) fn batches(
         .map(move |batch| Ok(RecordBatch::try_new(schema.clone(), batch?.columns().to_vec())?)))
 }
 
-/// Reads some rows of a file, which are ascending, batch by batch; all columns or those named.
+/// Reads some rows of a file, given in ascending order, batch by batch; all columns or the named
+/// ones.
 pub(crate) fn batches_at(
     path: &Path,
     columns: Option<&[&str]>,
@@ -62,8 +63,8 @@ pub(crate) fn batches_at(
         .map(move |batch| Ok(RecordBatch::try_new(schema.clone(), batch?.columns().to_vec())?)))
 }
 
-/// Returns the schema of a file, or of columns of it. That of its batches lacks the metadata by
-/// which `datasets` recognises pictures.
+/// Returns the schema of a file, or of some of its columns. The schemas of its batches do not have
+/// the metadata by which `datasets` recognises images.
 pub(crate) fn schema(path: &Path, columns: Option<&[&str]>) -> Result<SchemaRef> {
     let whole = parquet::schema(path)?;
     let Some(columns) = columns else { return Ok(whole) };
@@ -76,12 +77,12 @@ pub fn texts<'a>(batch: &'a RecordBatch, name: &str, path: &Path) -> Result<&'a 
     Ok(parquet::typed_column(batch, name, path)?)
 }
 
-/// Returns a column of whole numbers.
+/// Returns a column of integers.
 pub fn integers<'a>(batch: &'a RecordBatch, name: &str, path: &Path) -> Result<&'a Int64Array> {
     Ok(parquet::typed_column(batch, name, path)?)
 }
 
-/// Returns the picture bytes of the `image` column.
+/// Returns the image bytes of the `image` column.
 pub(crate) fn pictures<'a>(batch: &'a RecordBatch, path: &Path) -> Result<&'a BinaryArray> {
     let image: &StructArray = parquet::typed_column(batch, "image", path)?;
     image
@@ -90,10 +91,10 @@ pub(crate) fn pictures<'a>(batch: &'a RecordBatch, path: &Path) -> Result<&'a Bi
         .with_context(|| format!("{}: column image has no bytes", path.display()))
 }
 
-/// Refuses two tables of one part whose rows are not the same pairs in the same order.
+/// Checks that two tables of one part have the same pairs in the same order.
 pub(crate) fn same_pairs(left: &StringArray, right: &StringArray, path: &Path) -> Result<()> {
     if left != right {
-        bail!("the rows of {} are not those of the pool; remove the run folder and run again", path.display());
+        bail!("the rows of {} do not match those of the pool; remove the run folder and run again", path.display());
     }
     Ok(())
 }

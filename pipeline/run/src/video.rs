@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-/// Suffixes of files that are taken for frames.
+/// Suffixes of files that count as frames.
 const SUFFIXES: [&str; 8] = ["jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"];
 
-/// Returns the files of the frames of a video, in order: those of the folder `path` below `root`,
-/// or, where `path` names a file such as `v.mp4`, of the folder `v` beside it. `None` if there is
+/// Returns the files of the frames of a video in order: those of the folder `path` below `root` or,
+/// if `path` names a file such as `v.mp4`, of the folder `v` beside it. Returns `None` if there is
 /// no such folder, or no frame in it.
 ///
-/// Frames are ordered by name, numbers at the end of names by their value.
+/// Frames are ordered by name, and numbers at the end of names by their value.
 ///
 /// # Errors
 /// If a folder cannot be read.
@@ -37,9 +37,9 @@ pub fn frames(root: &Path, path: &Path) -> Result<Option<Vec<PathBuf>>> {
     Ok(Some(files).filter(|files| !files.is_empty()))
 }
 
-/// Returns which of `of` frames stand for a video in `frames` ones: the first of each of as many
-/// parts of equal length, as Lynx takes them for evaluation. Of fewer frames, some come several
-/// times.
+/// Returns which of `of` frames represent a video in `frames` ones: the first frame of each of
+/// `frames` parts of equal length, as Lynx does for evaluation. If there are fewer frames, some are
+/// repeated.
 pub fn spread(of: usize, frames: usize) -> impl Iterator<Item = usize> {
     (0..frames).map(move |place| place * of / frames)
 }

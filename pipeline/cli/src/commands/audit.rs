@@ -1,4 +1,4 @@
-//! `lynxdata audit`: what conversations cost a trainer, and what of them would break its run.
+//! `lynxdata audit`: what conversations cost a trainer, and which records would break its run.
 
 use std::path::PathBuf;
 
@@ -10,11 +10,11 @@ use super::{columns, grouped, print, print_json};
 use crate::exit::{BROKEN_RECORDS, DONE, Failure};
 use crate::paths::path_parser;
 
-/// Count what conversations cost a trainer, and find what would break its run
+/// Count the tokens of conversations for a model, and find records that would break its training
 ///
 /// Reads conversations as JSON, JSON Lines or Parquet: LLaVA, ShareGPT, messages (OpenAI, TRL,
-/// ms-swift), The Cauldron, and what `lynxdata instruct` writes. Tokens of pictures follow from
-/// their sizes as the model's own processor counts them; nothing is decoded.
+/// ms-swift), The Cauldron, and the output of `lynxdata instruct`. Image tokens are computed from
+/// image sizes by the rules of the model's own processor; no image is decoded.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -23,7 +23,7 @@ Examples:
       --tokenizer tokenizer.json --max-length 4096 --json
   lynxdata audit data.jsonl --model qwen2-vl,max_pixels=1003520 --sizes records
 
-Exit code 3: something would end a training run, or make it train on something else.
+Exit code 3: some records would stop a training run, or make it train on the wrong content.
 What is checked and how tokens are counted: docs/audit.md")]
 pub(crate) struct Arguments {
     /// A file of conversations, or a folder of them
@@ -33,11 +33,11 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     counting: Counting,
 
-    /// Most tokens of a record that the trainer takes
+    /// Most tokens of a record that the trainer accepts
     #[arg(long, value_name = "N")]
     max_length: Option<u64>,
 
-    /// Prints the report as JSON
+    /// Print the report as JSON
     #[arg(long)]
     json: bool,
 }
@@ -45,46 +45,46 @@ pub(crate) struct Arguments {
 /// How tokens are counted.
 #[derive(Args)]
 pub(super) struct Counting {
-    /// The model that is trained, by its name here or on Hugging Face, with settings behind commas;
-    /// any other: fixed,tokens=N
+    /// The model to train, by its name here or on Hugging Face, followed by settings after commas;
+    /// for any other model: fixed,tokens=N
     #[arg(long, value_name = "NAME", long_help = model_help())]
     model: String,
 
-    /// The tokenizer.json of its language model; without it texts are not counted
+    /// The tokenizer.json of its language model; without it, texts are not counted
     #[arg(long, value_name = "FILE", value_parser = path_parser())]
     pub(super) tokenizer: Option<PathBuf>,
 
-    /// Counts the tokens of this chat template too: vicuna, llama2, llama3, chatml, qwen, lynx
+    /// Also count the tokens of this chat template: vicuna, llama2, llama3, chatml, qwen, lynx
     #[arg(long, value_name = "NAME", requires = "tokenizer")]
     template: Option<String>,
 
-    /// The folder that paths of pictures start from [default: that of the conversations]
+    /// The folder that relative image paths start from [default: the folder of the conversations]
     #[arg(long, value_name = "DIR", value_parser = path_parser())]
     images: Option<PathBuf>,
 
-    /// Where sizes of pictures come from
+    /// Where image sizes come from
     #[arg(long, value_enum, default_value_t = SizesFrom::Files)]
     sizes: SizesFrom,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum SizesFrom {
-    /// From the files, each of which is read and checked
+    /// The image files, each of which is read and checked
     Files,
-    /// From `width` and `height` of the records; only pictures without them are read
+    /// `width` and `height` of the records; only images without them are read
     Records,
 }
 
 fn model_help() -> String {
     let lines: Vec<String> = models().map(|(name, about)| format!("  {name}: {about}")).collect();
     format!(
-        "The model that is trained, by its name here or on Hugging Face, with settings behind commas \
+        "The model to train, by its name here or on Hugging Face, followed by settings after commas \
          (qwen2-vl,max_pixels=1003520):\n{}",
         lines.join("\n")
     )
 }
 
-/// What the settings of a count refer to.
+/// The opened model, tokenizer and template of a count.
 pub(super) struct Counted {
     model: Model,
     tokenizer: Option<Tokenizer>,
@@ -100,7 +100,7 @@ impl Counting {
         let template = self.template.as_deref().map(Template::parse).transpose().map_err(usage)?;
         let tokenizer = self.tokenizer.as_deref().map(Tokenizer::read).transpose().map_err(anyhow::Error::from)?;
         if let Some(folder) = self.images.as_ref().filter(|folder| !folder.is_dir()) {
-            return Err(Failure::Usage(anyhow!("--images {} is no folder", folder.display())));
+            return Err(Failure::Usage(anyhow!("--images {} is not a folder", folder.display())));
         }
         let sizes = match self.sizes {
             SizesFrom::Files => Sizes::FromFiles,
@@ -140,7 +140,7 @@ fn table(report: &Report) -> String {
         vec!["text tokens".to_owned(), report.text_tokens.map_or("not counted".to_owned(), grouped)],
         vec!["words".to_owned(), grouped(report.words)],
         vec!["visual tokens".to_owned(), grouped(report.visual_tokens)],
-        vec!["pictures".to_owned(), grouped(report.pictures)],
+        vec!["images".to_owned(), grouped(report.pictures)],
     ];
     if let Some(most) = report.max_length {
         rows.push(vec![format!("records over {most} tokens"), grouped(report.over_length)]);
@@ -148,7 +148,7 @@ fn table(report: &Report) -> String {
     let mut text = columns(&["", &report.model], &rows, &[1]);
     let lengths = report.lengths;
     text.push_str(&format!(
-        "tokens of a record: half have at most {}, 90 % {}, 99 % {}, the longest {}\n",
+        "tokens per record: half have at most {}, 90 % at most {}, 99 % at most {}, the longest has {}\n",
         grouped(lengths.p50),
         grouped(lengths.p90),
         grouped(lengths.p99),

@@ -21,69 +21,68 @@ use lynxdata_run::stages::{arms, check as check_stage};
 use lynxdata_run::{Context, run_stage};
 use std::sync::Arc;
 
-/// Try the check where the truth is known: halves of one set, wrong captions, duplicates,
+/// Test the check where the answer is known: halves of one set, wrong captions, duplicates,
 /// boilerplate and more
 ///
-/// Each case makes a second arm of clean pairs, so that it is known which arm is better, or that
-/// none is, and asks the check. A draw has its own held-out pairs, halves and wrong captions. The
-/// exit code is 1 if a winner was named against the truth more often than check.alpha allows.
+/// Each case makes a second arm from clean pairs, so that the better arm is known, or known to be
+/// none, and runs the check. Each draw has its own held-out pairs, halves and wrong captions. The
+/// exit code is 1 if a wrong winner was named in more than 2 × check.alpha of the draws of a case.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  lynxdata check calibrate --quick                     a rendered world of shapes, the probe
-  lynxdata check calibrate --quick --pairs my-pairs/   pairs of your own
+  lynxdata check calibrate --quick                     the probe on rendered shapes
+  lynxdata check calibrate --quick --pairs my-pairs/   the probe on your own pairs
   lynxdata check calibrate --cases halves,wrong_captions_30 --draws 4 --halves 10
   lynxdata check calibrate --quick --json")]
 pub(crate) struct Arguments {
-    /// Try the probe; without it the compact Lynx, minutes a draw
+    /// Test the probe; by default, the compact Lynx, which takes minutes per draw
     #[arg(long)]
     quick: bool,
 
-    /// A folder of pairs whose texts fit their pictures; without it, a rendered world of shapes
+    /// A folder of pairs whose texts fit their images; by default, a rendered world of shapes
     #[arg(long, value_name = "DIR", value_parser = path_parser())]
     pairs: Option<PathBuf>,
 
-    /// Drawings of the rendered world
+    /// Number of drawings of the rendered world
     #[arg(long, value_name = "N", default_value_t = 2000, conflicts_with = "pairs")]
     drawings: usize,
 
-    /// Draws of the two halves of one set, which show how often a winner is named where there is
-    /// none
+    /// Number of draws of two halves of one set, which show how often a winner is named where there
+    /// is none
     #[arg(long, value_name = "N", default_value_t = 40)]
     halves: usize,
 
-    /// Draws of every other case; 10 by default with --quick, else 3
+    /// Number of draws of every other case [default: 10 with --quick, else 3]
     #[arg(long, value_name = "N")]
     draws: Option<usize>,
 
-    /// Names of the cases, separated by commas; without it, all
+    /// Names of the cases, separated by commas [default: all]
     #[arg(long, value_name = "CASE,…", value_delimiter = ',')]
     cases: Vec<String>,
 
-    /// Seed of the first draw; the next has the next seed
+    /// Seed of the first draw; each further draw has the next seed
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
 
-    /// Leave the controls out, which saves time: winners are named all the same, but nothing is
-    /// called equivalent
+    /// Leave out the controls, which saves time: winners are still named, but nothing is called
+    /// equivalent
     #[arg(long)]
     without_controls: bool,
 
-    /// Where pairs of a folder are prepared
+    /// Folder in which the pairs of --pairs are prepared
     #[arg(long, value_name = "DIR", value_parser = path_parser(), default_value = "lynxdata-calibration")]
     out: PathBuf,
 
-    /// The device that trains: auto, cpu, cuda:N, vulkan:KIND:N or wgpu:KIND:N; lynxdata version
-    /// lists those that are there
+    /// The device to train on: auto, cpu, cuda:N, vulkan:KIND:N or wgpu:KIND:N; `lynxdata version`
+    /// lists the devices of this machine
     #[arg(long, value_name = "DEVICE")]
     device: Option<DeviceName>,
 
-    /// Overrides a value of the recipe, as in --set check.train.steps=400; may be given several
-    /// times
+    /// Override a value of the recipe, as in --set check.train.steps=400; repeatable
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
 
-    /// Prints the tallies as JSON
+    /// Print the tallies as JSON
     #[arg(long)]
     json: bool,
 }
@@ -118,7 +117,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
         of_others: arguments.draws.unwrap_or(if arguments.quick { 10 } else { 3 }),
     };
     let mut tallies = Vec::new();
-    // Case by case, so that a long calibration shows what it has.
+    // One case at a time, so that a long calibration logs what it has.
     for case in &cases {
         let of_case = known::run(&base, std::slice::from_ref(case), &draws, &|universe, split, seed| {
             one_check(arguments, config, universe, split, seed)
@@ -149,7 +148,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     } else {
         print(&table(&tallies))?;
     }
-    // Halves may be called different once in twenty draws; anything else must never be wrong.
+    // Two halves may be called different by chance in one of twenty draws (alpha), so twice alpha
+    // is allowed for every case.
     let is_wrong = |tally: &Tally| tally.wrong_direction as f64 > 2.0 * config.alpha * tally.draws as f64;
     Ok(if tallies.iter().any(is_wrong) { FAILED } else { DONE })
 }
@@ -169,8 +169,7 @@ fn one_check(
     }
     let arms = arms_to_fit(&protocol, split, &different_pairs(universe, split));
     let lynx = Lynx::new(config, Path::new("."), universe.clone(), split.clone(), arms, seed, &Terminal)?;
-    // On a thread of its own: a thread of rayon's pool would begin further fits while it waits for
-    // one.
+    // On its own thread: a thread of rayon's pool would start further fits while it waits for one.
     let fit = |fit| {
         std::thread::scope(|scope| {
             let fitted = scope.spawn(|| lynx.fit(fit, None, &mut |_, _| ())).join();
@@ -198,7 +197,7 @@ fn cases(names: &[String]) -> anyhow::Result<Vec<Case>> {
     names.iter().map(find).collect()
 }
 
-/// Refuses settings of a training that `--quick`, which trains nothing, would pass over.
+/// Refuses settings of the training, which `--quick` would ignore because it trains nothing.
 pub(super) fn refuse_training(device: Option<&DeviceName>, sets: &[String]) -> anyhow::Result<()> {
     const KEYS: [&str; 6] =
         ["check.device", "check.pretrained", "check.tokenizer", "check.model", "check.train", "check.members"];
@@ -207,12 +206,12 @@ pub(super) fn refuse_training(device: Option<&DeviceName>, sets: &[String]) -> a
         .map(|device| format!("--device {device}"))
         .or(sets.iter().find(is_one).map(|set| format!("--set {set}")));
     match given {
-        Some(given) => bail!("{given} is about training, and --quick trains nothing; leave out one of them"),
+        Some(given) => bail!("{given} is a setting of the training, but --quick trains nothing; leave out one of them"),
         None => Ok(()),
     }
 }
 
-/// Returns the recipe that the flags stand for: a check of the folder with itself, of which only
+/// Returns the recipe that the flags stand for: a check of the folder against itself, of which only
 /// the pairs are read.
 fn load(arguments: &Arguments) -> anyhow::Result<recipe::LoadedRecipe> {
     if arguments.quick {

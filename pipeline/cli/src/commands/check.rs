@@ -17,28 +17,29 @@ use lynxdata_run::Wanted;
 use lynxdata_run::recipe::{self, LoadedRecipe};
 use lynxdata_run::stages::{self, check, report};
 
-/// Tell which of two data choices is better to train on, with error bars, controls and an honest
+/// Decide which of two data choices is better to train on, with error bars, controls and an honest
 /// "cannot tell"
 ///
-/// The arms are compared on pairs that share no picture and no text with either: whole clusters of
-/// near-duplicate pictures are held out, and pairs of the arms whose text a held-out pair has are
-/// left out. Replicates draw the pairs of both arms and the held-out ones anew, with replacement;
-/// the interval of the difference is what these draws say. The verdict is A, B, equivalent (the
-/// arms differ by less than check.margin_percent wrong texts would make), inconclusive (and how
-/// many pairs would do), learning-rate dependent, or invalid (and which gate failed).
+/// The arms are compared on held-out pairs that share no image and no text with either arm: whole
+/// clusters of near-duplicate images are held out, and pairs of an arm that have the text of a
+/// held-out pair are left out. Each replicate draws the pairs of both arms and the held-out pairs
+/// again, with replacement; the interval of the difference comes from these draws. The verdict is
+/// A, B, equivalent (the difference is smaller than the effect of check.margin_percent wrong
+/// texts), inconclusive (with the number of pairs that would be enough), learning-rate dependent,
+/// or invalid (with the gate that failed).
 #[derive(Args)]
 #[command(
     args_conflicts_with_subcommands = true,
     after_help = "\
 Examples:
-  lynxdata check recipe.toml                             the [check] of a recipe
-  lynxdata check recipe.toml --set check.replicates=12   adds to the replicates that are there
-  lynxdata check --a clean/ --b raw/ --quick             two folders, in seconds
+  lynxdata check recipe.toml                             run the [check] of a recipe
+  lynxdata check recipe.toml --set check.replicates=12   add to the replicates that are done
+  lynxdata check --a clean/ --b raw/ --quick             compare two folders, in seconds
   lynxdata check --a run1 --b run2/selection/clean --eval trusted/ --out my-check --json
-  lynxdata check calibrate --quick                       can it be trusted? known answers
+  lynxdata check calibrate --quick                       test the check on known answers
 
 A folder is a run, its pool (RUN/pool), one of its selections (RUN/selection/NAME), its
-conversations (RUN/instruct), pictures with texts in any layout that a source may have, or
+conversations (RUN/instruct), images with texts in any layout that a source may have, or
 conversations in JSON or Parquet."
 )]
 pub(crate) struct Arguments {
@@ -57,38 +58,38 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DIR", value_parser = path_parser(), requires = "a")]
     b: Option<PathBuf>,
 
-    /// A folder whose pairs are measured on; without it, some of the arms' own pairs are held out
+    /// A folder of pairs to measure on; by default, some pairs of the arms are held out
     #[arg(long = "eval", value_name = "DIR", value_parser = path_parser(), requires = "a")]
     evaluate_on: Option<PathBuf>,
 
-    /// Fit a probe in closed form instead of training models: seconds instead of minutes, words
-    /// alone
+    /// Fit a probe in closed form instead of training models: seconds instead of minutes, but words
+    /// only
     #[arg(long)]
     quick: bool,
 
-    /// What decides
+    /// The question that decides
     #[arg(long, value_enum, requires = "a")]
     question: Option<Asked>,
 
-    /// Where the report and everything that was measured go
+    /// Folder for the report and all measurements
     #[arg(long, value_name = "DIR", value_parser = path_parser(), requires = "a", default_value = "lynxdata-check")]
     out: PathBuf,
 
-    /// The device that trains: auto, cpu, cuda:N, vulkan:KIND:N or wgpu:KIND:N; lynxdata version
-    /// lists those that are there
+    /// The device to train on: auto, cpu, cuda:N, vulkan:KIND:N or wgpu:KIND:N; `lynxdata version`
+    /// lists the devices of this machine
     #[arg(long, value_name = "DEVICE")]
     device: Option<DeviceName>,
 
-    /// Overrides a value of the recipe, as in --set check.replicates=12; may be given several
-    /// times, the last one wins
+    /// Override a value of the recipe, as in --set check.replicates=12; repeatable, the last one
+    /// wins
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
 
-    /// Prints what would be done and what would be skipped, and does nothing
+    /// Print what would be done and what would be skipped, and do nothing else
     #[arg(long)]
     dry_run: bool,
 
-    /// Prints the verdict as JSON
+    /// Print the verdict as JSON
     #[arg(long)]
     json: bool,
 }
@@ -101,9 +102,9 @@ enum Action {
 /// The metric that decides.
 #[derive(Clone, Copy, ValueEnum)]
 enum Asked {
-    /// Whose texts fit their pictures better
+    /// Which arm has texts that fit their images better
     Fit,
-    /// Whose texts predict held-out texts better, pictures and language together
+    /// Which arm predicts held-out texts better, by images and language together
     Loss,
 }
 
@@ -131,7 +132,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
         serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))?;
     if arguments.json {
         if let Some(verdict) = verdict.as_object_mut() {
-            verdict.remove("outcome"); // everything behind it, in the file
+            verdict.remove("outcome"); // all details, which are in the file
         }
         print_json(&verdict)?;
     } else {
@@ -161,7 +162,7 @@ fn load(arguments: &Arguments) -> anyhow::Result<LoadedRecipe> {
         return recipe::load(path, &sets);
     }
     let (Some(a), Some(b)) = (&arguments.a, &arguments.b) else {
-        bail!("what is compared? name a recipe with [check], or two folders by --a and --b")
+        bail!("there is nothing to compare; name a recipe with [check], or two folders by --a and --b")
     };
     let (a, b) = (std::path::absolute(a)?, std::path::absolute(b)?);
     let names = names(&a, &b);
@@ -199,8 +200,8 @@ fn load(arguments: &Arguments) -> anyhow::Result<LoadedRecipe> {
     recipe::of_flags(table, out, &arguments.sets)
 }
 
-/// Returns the names of the folders, with those of the folders above them where they are equal; `a`
-/// and `b` if these are equal too.
+/// Returns the names of the two folders. If these are equal, the names of their parent folders are
+/// put before them; if the results are equal too, the names are `a` and `b`.
 fn names(a: &Path, b: &Path) -> [String; 2] {
     let word = |name: Option<&std::ffi::OsStr>| {
         let name = name.unwrap_or_default().to_string_lossy().into_owned();

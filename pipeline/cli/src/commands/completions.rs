@@ -6,7 +6,7 @@ use clap_complete::Shell;
 use super::print;
 use crate::exit::{DONE, Failure};
 
-/// Print completions for a shell
+/// Print the completion script of a shell
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

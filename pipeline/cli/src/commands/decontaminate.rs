@@ -1,4 +1,4 @@
-//! `lynxdata decontaminate`: what of a benchmark is in the data.
+//! `lynxdata decontaminate`: which benchmark items are in the data.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -14,12 +14,12 @@ use crate::paths::path_parser;
 /// Hits that are shown without `--json`.
 const SHOWN: usize = 20;
 
-/// Find conversations that show a model what benchmarks ask, with the evidence of every hit
+/// Find conversations that contain benchmark questions or images, with the evidence of every hit
 ///
-/// Pictures are compared by their names in COCO, Visual Genome, Flickr and Open Images, and with
-/// --hash-distance by their looks; questions by runs of words, together with words of an answer.
-/// With --out the data is written without the records whose pictures a benchmark has; those that
-/// only ask alike are told and stay.
+/// Images are compared by their names in COCO, Visual Genome, Flickr and Open Images, and with
+/// --hash-distance by their pHash. Questions are compared by runs of words, together with words of
+/// an answer. With --out, the data is written without the records that have a benchmark's image;
+/// records that only have a similar question are reported and kept.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -28,7 +28,7 @@ Examples:
   lynxdata decontaminate run/instruct --against bench.jsonl --images train/ \\
       --against-images bench/ --hash-distance 4 --json
 
-Exit code 3: there are hits that stay in the data. What counts as one: docs/audit.md")]
+Exit code 3: some hits remain in the data. What counts as a hit: docs/audit.md")]
 pub(crate) struct Arguments {
     /// A file of conversations, or a folder of them
     #[arg(value_parser = path_parser())]
@@ -38,40 +38,42 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE", num_args = 1.., required = true, value_parser = path_parser())]
     against: Vec<PathBuf>,
 
-    /// Words of a question that have to be the same, one behind the other
+    /// Number of consecutive words of a question that must match
     #[arg(long, value_name = "N", default_value_t = WORDS as u16, value_parser = clap::value_parser!(u16).range(3..))]
     words: u16,
 
-    /// Compares pictures by their pHash too, and takes those for alike that differ in at most N of
-    /// its 64 bits; decodes every picture
+    /// Also compare images by pHash: two images match if at most N of its 64 bits differ; decodes
+    /// every image
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(..=16))]
     hash_distance: Option<u32>,
 
-    /// The folder that paths of the data's pictures start from [default: that of the conversations]
+    /// The folder that image paths of the data start from [default: the folder of the
+    /// conversations]
     #[arg(long, value_name = "DIR", value_parser = path_parser())]
     images: Option<PathBuf>,
 
-    /// The folder that paths of the benchmarks' pictures start from [default: that of each file]
+    /// The folder that image paths of the benchmarks start from [default: the folder of each file]
     #[arg(long, value_name = "DIR", value_parser = path_parser())]
     against_images: Option<PathBuf>,
 
-    /// Writes the data here without the records that --drop says: a file, or a folder for a folder
+    /// Write the data here without the records that --drop selects: a file, or a folder if the data
+    /// is a folder
     #[arg(long, value_name = "PATH", value_parser = path_parser())]
     out: Option<PathBuf>,
 
-    /// What records are left out of --out for: image_id, image_hash, question
+    /// Kinds of hits whose records are left out of --out: image_id, image_hash, question
     #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = likeness, requires = "out",
         default_values = ["image_id", "image_hash"])]
     drop: Vec<Likeness>,
 
-    /// Prints all hits as JSON
+    /// Print all hits as JSON
     #[arg(long)]
     json: bool,
 }
 
 fn likeness(name: &str) -> Result<Likeness, String> {
     let known = Likeness::ALL.iter().find(|likeness| likeness.name() == name).copied();
-    known.ok_or_else(|| "one of image_id, image_hash, question".to_owned())
+    known.ok_or_else(|| "expected image_id, image_hash or question".to_owned())
 }
 
 /// Counts of what was found and of what was written.
@@ -109,7 +111,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
         let mut text = text(&found);
         if let (Some(own), Some(out)) = (written, &arguments.out) {
             let (dropped, kept) = (grouped(own.dropped), grouped(own.kept));
-            text.push_str(&format!("{dropped} records were left out, {kept} written to {}\n", out.display()));
+            text.push_str(&format!("{dropped} records were left out, {kept} were written to {}\n", out.display()));
         }
         print(&text)?;
     }
@@ -118,7 +120,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
 
 fn text(found: &Contamination) -> String {
     let mut text = format!(
-        "{} of {} records are like one of {} references\n",
+        "{} of {} records match one of {} references\n",
         grouped(found.contaminated),
         grouped(found.records),
         grouped(found.references)
@@ -140,9 +142,9 @@ fn text(found: &Contamination) -> String {
         text.push_str(&format!("  … {} hits in all (--json lists them)\n", grouped(found.hits.len() as u64)));
     }
     let notes = [
-        (found.unreadable, "records or references cannot be read and were compared with nothing"),
-        (found.without_hash, "pictures could not be decoded and have no hash"),
-        (found.instructions, "runs of words are in more than ten questions and were not compared"),
+        (found.unreadable, "records or references cannot be read and were not compared"),
+        (found.without_hash, "images could not be decoded and have no hash"),
+        (found.instructions, "runs of words occur in more than ten questions and were not compared"),
     ];
     for (count, what) in notes.into_iter().filter(|(count, _)| *count > 0) {
         text.push_str(&format!("- {} {what}\n", grouped(count)));

@@ -1,4 +1,4 @@
-//! `lynxdata doctor`: whether the devices of this machine compute what they should.
+//! `lynxdata doctor`: whether the devices of this machine compute correctly.
 
 use anyhow::Context as _;
 use clap::Args;
@@ -12,37 +12,37 @@ use lynxdata_run::Host as _;
 use crate::exit::{DONE, FAILED, Failure};
 use crate::host::Terminal;
 
-/// Tell for each device whether training on it gives right numbers
+/// Check for each device whether training on it computes correct numbers
 ///
-/// A small model of each fusion (prefix and cross-attention) must have the outputs, the gradients
-/// and the losses of four steps of AdamW that PyTorch has, and three steps of the compact Lynx must
-/// end with losses that are numbers; in 32-bit floats, and with wider tolerances in each precision
-/// of 16 bits that the device supports. Each device is examined in a process of its own, since
-/// drivers may end it. A training refuses a device that fails in its precision. The exit code is 1
-/// if one fails in any.
+/// A small model of each fusion (prefix and cross-attention) must reproduce PyTorch's outputs,
+/// gradients and losses of four steps of AdamW. Three steps of the compact Lynx must end with
+/// finite losses. Both are checked in 32-bit floats, and with wider tolerances in each 16-bit
+/// precision that the device supports. Each device is examined in a separate process, because a
+/// driver may crash it. A training refuses a device that fails in the precision of the training.
+/// The exit code is 1 if a device fails in any precision.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  lynxdata doctor                         every device of this build that is no software
+  lynxdata doctor                         every device of this build but software renderers
   lynxdata doctor --device cuda:0
   lynxdata doctor --device wgpu:software:0
   lynxdata doctor --json | jq '.devices[] | select(.pass | not)'")]
 pub(crate) struct Arguments {
-    /// One device: auto, cpu, cuda:N, vulkan:KIND:N or wgpu:KIND:N, with KIND one of discrete,
-    /// integrated, virtual, software
+    /// Only this device: auto, cpu, cuda:N, vulkan:KIND:N or wgpu:KIND:N, where KIND is discrete,
+    /// integrated, virtual or software
     #[arg(long, value_name = "DEVICE")]
     device: Option<DeviceName>,
 
-    /// As one JSON object
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
 
-    /// Examines in this process
+    /// Examine in this process
     #[arg(long, hide = true, requires = "device")]
     here: bool,
 }
 
-/// One device in the answer. Its own numbers are those of 32-bit floats.
+/// One device of the output. Its own numbers are those of 32-bit floats.
 #[derive(Serialize)]
 struct Entry {
     name: DeviceName,
@@ -56,7 +56,7 @@ struct Entry {
     /// The largest difference of the losses of four steps.
     max_loss_diff: Option<f32>,
     step_ms: Option<f64>,
-    /// The same in every precision that the device supports.
+    /// The numbers of every precision that the device supports.
     precisions: Vec<Numbers>,
     /// The reason why there are no numbers.
     error: Option<String>,
@@ -81,7 +81,7 @@ impl Entry {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     if let (Some(device), true) = (&arguments.device, arguments.here) {
-        print_json(&examine(device).context("the examination broke off")?)?;
+        print_json(&examine(device).context("the examination failed")?)?;
         return Ok(DONE);
     }
     let chosen = match &arguments.device {

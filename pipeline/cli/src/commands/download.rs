@@ -21,17 +21,17 @@ use lynxdata_run::stages::download::Download;
 use lynxdata_run::{Context, Wanted, keep_recipe, outcome, run_stage, stages};
 use std::sync::Arc;
 
-/// Fetch the pictures of the source into the pool
+/// Download the images of the source into the pool
 ///
-/// With a recipe, or with the flags of img2dataset for a list that needs none; those write a recipe
-/// too, into the run folder. Flags of img2dataset that are not listed here are passed over with a
-/// line of the log, or say what to do instead.
+/// Takes a recipe, or the flags of img2dataset for a list without a recipe. The flags are also
+/// written as a recipe into the run folder. Flags of img2dataset that are not listed here are
+/// either ignored, with a log line, or refused with a hint what to do instead.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   lynxdata download recipe.toml
-  lynxdata download recipe.toml --retry-failed                    what may pass now, as timeouts
-  lynxdata download recipe.toml --retry-failed=server,not_found   a class and a status
+  lynxdata download recipe.toml --retry-failed                    retry timeouts and the like
+  lynxdata download recipe.toml --retry-failed=server,not_found   retry a class and a status
   lynxdata download --url-list pairs.parquet --url-col URL --caption-col TEXT \\
       --output-folder run --output-format webdataset")]
 pub(crate) struct Arguments {
@@ -39,29 +39,29 @@ pub(crate) struct Arguments {
     #[arg(value_parser = path_parser())]
     recipe: Option<PathBuf>,
 
-    /// Overrides a value of the recipe, as in --set download.size=384; may be given several times,
-    /// the last one wins
+    /// Override a value of the recipe, as in --set download.size=384; repeatable, the last one wins
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
 
-    /// Prints what would be done and what would be skipped, and does nothing but copy the source if
-    /// it lies in an object store
+    /// Print what would be done and what would be skipped, and do nothing else; a source in an
+    /// object store is copied all the same
     #[arg(long)]
     dry_run: bool,
 
-    /// Also tries the rows again that failed: those that may pass, or those with the statuses or of
-    /// the classes named. Class network is dns_error, connect_error, timeout, truncated_body,
-    /// empty_body and protocol_error; class server is rate_limited and http_server_error; class
-    /// final is the rest. Rows that succeeded are left alone
+    /// Also retry rows that failed: those that may pass now, or those with the given statuses or
+    /// retry classes. Class network: dns_error, connect_error, timeout, truncated_body, empty_body
+    /// and protocol_error. Class server: rate_limited and http_server_error. Class final: all
+    /// others. Rows that succeeded are not downloaded again
     #[arg(long, value_name = "STATUS|CLASS,…", num_args = 0..=1, require_equals = true, default_missing_value = "", conflicts_with = "dry_run")]
     retry_failed: Option<String>,
 
-    /// Go on even if the run folder holds the pool of another list and pairs of it would be removed
+    /// Continue even if the run folder holds the pool of another list and some of its pairs would
+    /// be removed
     #[arg(long)]
     replace: bool,
 
-    /// Serves counters for Prometheus at http://127.0.0.1:PORT/metrics while it runs; 0 takes any
-    /// free port and logs it
+    /// Serve counters for Prometheus at http://127.0.0.1:PORT/metrics during the download; 0 takes
+    /// any free port and logs it
     #[arg(long, value_name = "PORT", conflicts_with = "dry_run")]
     metrics_port: Option<u16>,
 
@@ -72,11 +72,11 @@ pub(crate) struct Arguments {
     foreign: ForeignOptions,
 }
 
-/// The flags of img2dataset, for lists that need no recipe. Its spelling with underscores is
-/// understood too, see `main::spelled_our_way`.
+/// The flags of img2dataset, for lists without a recipe. Its spelling with underscores is accepted
+/// too, see `main::spelled_our_way`.
 #[derive(Args)]
 struct ListArguments {
-    /// Without a recipe: a file or folder of URLs
+    /// A file or folder of URLs, instead of a recipe
     #[arg(
         long,
         value_name = "FILE|FOLDER",
@@ -87,27 +87,27 @@ struct ListArguments {
     )]
     url_list: Option<PathBuf>,
 
-    /// Format of the list; without it, the suffix says
+    /// Format of the list; by default, its suffix decides
     #[arg(long, value_enum, requires = "url_list")]
     input_format: Option<InputFormat>,
 
-    /// Column of URLs
+    /// Name of the column of URLs
     #[arg(long, value_name = "COLUMN", default_value = "url", requires = "url_list")]
     url_col: String,
 
-    /// Column of captions
+    /// Name of the column of captions
     #[arg(long, value_name = "COLUMN", requires = "url_list")]
     caption_col: Option<String>,
 
-    /// The run folder, or a place in an object store, such as s3://bucket/run
+    /// The run folder, or a URL in an object store, such as s3://bucket/run
     #[arg(long, value_name = "DIR", requires = "url_list", value_parser = path_parser())]
     output_folder: Option<PathBuf>,
 
-    /// Parquet (with an Image column), one tar file a part, or one folder a part
+    /// Parquet (with an Image column), one tar file per part, or one folder per part
     #[arg(long, value_enum, default_value_t = OutputFormat::Parquet, requires = "url_list")]
     output_format: OutputFormat,
 
-    /// How pictures are resized; `no` keeps the bytes as served, if they decode
+    /// How images are resized; `no` keeps the bytes as served, if they decode
     #[arg(long, value_enum, default_value_t = ResizeMode::KeepRatio, requires = "url_list")]
     resize_mode: ResizeMode,
 
@@ -115,7 +115,7 @@ struct ListArguments {
     #[arg(long, value_name = "N", default_value_t = 256, requires = "url_list")]
     image_size: u32,
 
-    /// Format of pictures that were changed
+    /// Format of images that were changed
     #[arg(long, value_enum, default_value_t = EncodeFormat::Jpg, requires = "url_list")]
     encode_format: EncodeFormat,
 
@@ -123,62 +123,61 @@ struct ListArguments {
     #[arg(long, value_name = "1-100", default_value_t = 95, requires = "url_list")]
     encode_quality: u8,
 
-    /// Pairs in a part and in a shard
+    /// Number of pairs in a part and in a shard
     #[arg(long, value_name = "N", default_value_t = 1_000, requires = "url_list")]
     number_sample_per_shard: usize,
 
-    /// Requests in flight
+    /// Most requests in flight at the same time
     #[arg(long, value_name = "N", default_value_t = 64, requires = "url_list")]
     thread_count: usize,
 
-    /// Seconds for a URL in all, not per read
+    /// Time limit of a URL in total, not per read
     #[arg(long, value_name = "SECONDS", default_value_t = 30.0, requires = "url_list")]
     timeout: f64,
 
-    /// Further attempts where one may help
+    /// Further attempts after an error that may pass
     #[arg(long, value_name = "N", default_value_t = 2, requires = "url_list")]
     retries: u32,
 
-    /// Least length of the shorter side as served; others are not stored
+    /// Least length of the shorter side as served; smaller images are not stored
     #[arg(long, value_name = "PIXELS", default_value_t = 0, requires = "url_list")]
     min_image_size: u32,
 
-    /// Most pixels as served; others are not stored
+    /// Most pixels as served; larger images are not stored
     #[arg(long, value_name = "PIXELS", default_value = "inf", value_parser = limit, requires = "url_list")]
     max_image_area: f64,
 
-    /// Most times that the longer side as served has the length of the shorter one; others are not
-    /// stored
+    /// Largest ratio of the longer to the shorter side as served; images above it are not stored
     #[arg(long, value_name = "RATIO", default_value = "inf", value_parser = limit, requires = "url_list")]
     max_aspect_ratio: f64,
 
-    /// Leave pictures alone that are not larger than the image size
+    /// Do not resize images that are not larger than the image size
     #[arg(long, value_name = "true|false", num_args = 0..=1, default_value = "true", default_missing_value = "true", value_parser = yes_or_no, requires = "url_list")]
     resize_only_if_bigger: bool,
 
-    /// Keep the bytes as served whatever the resize mode, without decoding them: only that they are
-    /// a whole picture file is checked
+    /// Keep the bytes as served, whatever the resize mode, without decoding them: the structure of
+    /// the file is checked instead
     #[arg(long, value_name = "true|false", num_args = 0..=1, default_value = "false", default_missing_value = "true", value_parser = yes_or_no, requires = "url_list")]
     disable_all_reencoding: bool,
 
-    /// Column of boxes to blur, such as faces
+    /// Name of the column of boxes to blur, such as faces
     #[arg(long, value_name = "COLUMN", requires = "url_list")]
     bbox_col: Option<String>,
 
-    /// What servers are told who asks, such as "mybot/1.0 (+https://example.org/bot)"; its first
-    /// word is what robots.txt and X-Robots-Tag may name
+    /// User agent that is sent to servers, such as "mybot/1.0 (+https://example.org/bot)";
+    /// robots.txt and X-Robots-Tag may name its first word
     #[arg(long, value_name = "TEXT", requires = "url_list")]
     user_agent_token: Option<String>,
 
-    /// Directives of X-Robots-Tag that keep a picture out, comma-separated; [] for none
+    /// Directives of X-Robots-Tag that exclude an image, separated by commas; [] for none
     #[arg(long, value_name = "WORD,…", requires = "url_list")]
     disallowed_header_directives: Option<String>,
 
-    /// Further root certificates
+    /// Additional root certificates
     #[arg(long, value_name = "PEM", requires = "url_list", value_parser = path_parser())]
     ca_file: Option<PathBuf>,
 
-    /// Connect to private and loopback addresses too
+    /// Also connect to private and loopback addresses
     #[arg(long, requires = "url_list")]
     allow_private_addresses: bool,
 }
@@ -194,9 +193,9 @@ enum InputFormat {
     Jsonl,
     #[value(alias = "txt.gz")]
     Txt,
-    /// Pictures that are already there, in a folder
+    /// Images that you already have, in a folder
     Folder,
-    /// Pictures that are already there, in tar files
+    /// Images that you already have, in tar files
     Webdataset,
 }
 
@@ -243,12 +242,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     if let Some(statuses) = statuses {
         let retried = stages::download::retry_failed(&context, &statuses)?;
         let (rows, recovered) = (grouped(retried.rows), grouped(retried.recovered));
-        print(&format!("{rows} rows were tried again, {recovered} of them are in the pool now\n"))?;
+        print(&format!("{rows} rows were retried, {recovered} of them are in the pool now\n"))?;
     }
     Ok(exit::code(outcome(&context, &[&Download])?))
 }
 
-/// Returns the recipe, or the one that the flags stand for.
+/// Returns the recipe, or the recipe that the flags stand for.
 fn load(arguments: &Arguments) -> anyhow::Result<LoadedRecipe> {
     if let Some(path) = &arguments.recipe {
         let loaded = recipe::load(path, &arguments.sets)?;
@@ -261,8 +260,8 @@ fn load(arguments: &Arguments) -> anyhow::Result<LoadedRecipe> {
     recipe::of_flags(list.recipe(&output)?, folder, &arguments.sets)
 }
 
-/// Returns the place of a run as a recipe of flags names it, and the folder in which that recipe is
-/// written.
+/// Returns the location of the run as the recipe of the flags names it, and the folder in which
+/// that recipe is written.
 pub(super) fn output_of_flags(output: &Path) -> anyhow::Result<(PathBuf, PathBuf)> {
     let output = absolute(output)?;
     let folder = match mirror::local_folder(&output) {
@@ -272,13 +271,13 @@ pub(super) fn output_of_flags(output: &Path) -> anyhow::Result<(PathBuf, PathBuf
     Ok((output, folder))
 }
 
-/// Returns a local path from the root, so that it holds wherever the recipe is read; a URL of an
-/// object store as it is.
+/// Returns a local path as an absolute one, so that it is valid wherever the recipe is read. A URL
+/// of an object store is returned unchanged.
 fn absolute(path: &Path) -> std::io::Result<PathBuf> {
     if objects::is_url(path) { Ok(path.to_owned()) } else { std::path::absolute(path) }
 }
 
-/// Returns a flag's value as Python and as Rust write it.
+/// Returns the value of a boolean flag, as Python or Rust writes it.
 fn yes_or_no(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "yes" | "1" => Ok(true),
@@ -287,12 +286,12 @@ fn yes_or_no(text: &str) -> Result<bool, String> {
     }
 }
 
-/// Returns a number from 1 on, or 0 for "inf".
+/// Returns a number of at least 1, or 0 for "inf".
 fn limit(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(f64::INFINITY) => Ok(0.0),
         Ok(number) if number >= 1.0 => Ok(number),
-        _ => Err("expected a number from 1 on, or inf".to_owned()),
+        _ => Err("expected a number of at least 1, or inf".to_owned()),
     }
 }
 
@@ -356,8 +355,8 @@ fn name_of(value: &impl ValueEnum) -> String {
     value.to_possible_value().expect("no value is hidden").get_name().to_owned()
 }
 
-/// Returns the statuses that a comma-separated list of statuses and classes names; without one,
-/// those that may pass.
+/// Returns the statuses that a comma-separated list of statuses and classes names; for an empty
+/// list, those that may pass.
 fn statuses(names: &str) -> anyhow::Result<BTreeSet<Status>> {
     if names.is_empty() {
         return Ok(Status::ALL.iter().copied().filter(|status| status.is_retryable()).collect());
@@ -377,7 +376,7 @@ fn statuses(names: &str) -> anyhow::Result<BTreeSet<Status>> {
                 let hint = hint.map_or_else(String::new, |right| format!("\nhint: did you mean {right}?"));
                 let statuses = statuses().collect::<Vec<_>>().join(", ");
                 bail!(
-                    "--retry-failed: {name:?} is no status and no class; there are the classes network, server and final, and the statuses \
+                    "--retry-failed: {name:?} is neither a status nor a class; the classes are network, server and final, the statuses are \
                      {statuses}{hint}"
                 )
             }

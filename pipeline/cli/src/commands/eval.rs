@@ -1,4 +1,4 @@
-//! `lynxdata eval`: how good a model's answers are.
+//! `lynxdata eval`: scores of a model's answers.
 
 mod ask;
 mod judge;
@@ -17,12 +17,12 @@ use super::{print, print_json};
 use crate::exit::{DONE, Failure};
 use crate::paths::path_parser;
 
-/// Score a model's answers by the official definitions, with 95 % intervals and by category
+/// Score a model's answers by the official metrics, with 95 % intervals and per category
 ///
-/// References are questions with answers, one JSON object a line or in a list, or the files of VQA
-/// v2 (annotations and questions), COCO Captions, POPE, Open-VQA, OwlEval or DocVQA as they are.
-/// Predictions and references are joined by their ids. A missing prediction is wrong and told; an
-/// id that is unknown or comes twice is an error.
+/// References are questions with answers, as JSON Lines or a JSON list, or the original files of
+/// VQA v2 (annotations and questions), COCO Captions, POPE, Open-VQA, OwlEval or DocVQA.
+/// Predictions and references are joined by their ids. A missing prediction counts as wrong and is
+/// reported; an unknown or repeated id is an error.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -42,33 +42,33 @@ A reference: {\"id\": 1, \"question\": \"How many dogs?\", \"answers\": [\"2\"],
 A prediction: {\"id\": 1, \"answer\": \"two\"}
 Definitions, their sources and known differences: docs/evaluation.md")]
 pub(crate) struct Arguments {
-    /// What is computed
+    /// The metric to compute
     #[arg(long, value_parser = metric_parser(), required_unless_present_any = ["ask", "lynx"])]
     metric: Option<&'static Metric>,
 
-    /// Questions with their answers; may be given several times, as for annotations and questions
+    /// Questions with their answers; repeatable, for example for annotations and questions
     #[arg(long, value_name = "FILE", value_parser = path_parser(), required = true)]
     references: Vec<PathBuf>,
 
-    /// What the model answers, JSON or JSON Lines
+    /// The model's answers, as JSON or JSON Lines
     #[arg(long, value_name = "FILE", value_parser = path_parser(), required_unless_present_any = ["ask", "lynx"], conflicts_with_all = ["ask", "lynx"])]
     predictions: Option<PathBuf>,
 
-    /// Leaves out the quirks of the official script; vqa_accuracy, relaxed_accuracy, exact_match
-    /// and pope have such a variant
+    /// Leave out the quirks of the official script; vqa_accuracy, relaxed_accuracy, exact_match and
+    /// pope have a strict variant
     #[arg(long)]
     strict: bool,
 
-    /// Prints the scores as JSON
+    /// Print the scores as JSON
     #[arg(long)]
     json: bool,
 
-    /// Writes results.json and, as lmms-eval does, the score of each question to
-    /// samples_METRIC.jsonl
+    /// Write results.json and the score of each question in samples_METRIC.jsonl, in the format of
+    /// lmms-eval
     #[arg(long, value_name = "DIR", value_parser = path_parser())]
     out: Option<PathBuf>,
 
-    /// The seed of the bootstrap
+    /// Seed of the bootstrap
     #[arg(long, default_value_t = lynxdata_evaluation::interval::SEED)]
     seed: u64,
 
@@ -81,11 +81,11 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     lynx: lynx::LynxArguments,
 
-    /// Environment variable with the key of the server, for --endpoint and --ask
+    /// Environment variable that holds the API key of the server, for --endpoint and --ask
     #[arg(long, value_name = "VAR", help_heading = "Server")]
     api_key_env: Option<String>,
 
-    /// Requests to the server at once
+    /// Most concurrent requests to the server
     #[arg(
         long,
         value_name = "N",
@@ -96,7 +96,7 @@ pub(crate) struct Arguments {
     requests: u16,
 }
 
-/// Returns the names of the metrics, with what they say in the help.
+/// Returns the names of the metrics, with their help texts.
 fn metric_parser() -> impl TypedValueParser<Value = &'static Metric> {
     let values = METRICS.iter().map(|metric| PossibleValue::new(metric.name).help(metric.about));
     PossibleValuesParser::new(values).map(|name| metric(&name).expect("clap takes no other names"))
@@ -125,7 +125,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
         print(&results.table())?;
     }
     if metric.name == "judge" && results.scores.parsed.iter().all(Option::is_none) {
-        return Err(Failure::Failed(anyhow!("no reply of the judge is yes or no, so there is no score")));
+        return Err(Failure::Failed(anyhow!("no reply of the judge is yes or no, so no score can be computed")));
     }
     Ok(DONE)
 }
@@ -146,10 +146,10 @@ fn refuse_contradictions(arguments: &Arguments) -> anyhow::Result<()> {
         return Err(anyhow!("--images and --instruction belong to --ask or --lynx"));
     }
     if arguments.ask.ask.is_some() && arguments.lynx.lynx.is_some() {
-        return Err(anyhow!("--ask and --lynx are two models; name one"));
+        return Err(anyhow!("--ask and --lynx each name a model; give only one of them"));
     }
     if arguments.ask.ask.is_some() && arguments.out.is_none() {
-        return Err(anyhow!("--ask needs --out DIR, where answers are kept as they come"));
+        return Err(anyhow!("--ask needs --out DIR, where each answer is saved as it arrives"));
     }
     if arguments.strict
         && let Some(metric) = arguments.metric.filter(|metric| metric.strict.is_none())
@@ -161,7 +161,7 @@ fn refuse_contradictions(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Returns the scores, of the answers themselves or of what a judge says of them.
+/// Returns the scores of the answers, or of the verdicts of a judge on them.
 fn scored(
     arguments: &Arguments,
     metric: &Metric,

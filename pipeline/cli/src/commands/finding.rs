@@ -1,4 +1,4 @@
-//! `lynxdata finding`: the findings of Lynx's paper, tried on a compact model with error bars.
+//! `lynxdata finding`: tests the findings of Lynx's paper on a compact model, with error bars.
 
 use std::num::NonZero;
 use std::sync::Mutex;
@@ -30,24 +30,24 @@ const ALPHA: f64 = 0.05;
 /// Questions of Open-VQA: 302 about images and 148 about videos.
 const QUESTIONS: f64 = 450.0;
 
-/// Share of the drawings that is measured on.
+/// Held-out share of the drawings: one in this many.
 const HELD_OUT_SHARE: usize = 5;
 
-/// Share of wrong captions among noisy pairs, one in so many.
+/// Share of wrong captions among noisy pairs: one in this many.
 const WRONG_ONE_IN: usize = 3;
 
 /// Principal coordinates of the frozen features, as in a check.
 const COORDINATES: usize = 256;
 
-/// Try a finding of Lynx's paper on a compact model, with an interval beside the paper's
+/// Test a finding of Lynx's paper on a compact model, with its interval beside the paper's
 ///
-/// Both sides are trained on rendered drawings whose captions are exact, in replicates that redraw
-/// the training and the held-out drawings with replacement, beside the seed; the interval is what
-/// these draws say. Measured is the visual gain: how many bits a byte of held-out texts the right
-/// picture saves beside wrong ones, as right answers need a look at the picture. What a model of
-/// half a million weights on drawings finds need not hold for one of eight billion on photographs,
-/// and what one training at that size found may be chance: three of these four differences of the
-/// paper are within its own noise. Both are printed.
+/// Trains both sides on rendered drawings with exact captions. Each replicate has another seed and
+/// draws the training and held-out drawings again, with replacement; the interval comes from these
+/// draws. The metric is the visual gain: how many bits per byte of held-out text the right image
+/// saves compared with wrong images. What a model with half a million weights finds on drawings
+/// need not hold for one with eight billion on photographs, and what the paper found in one
+/// training per side may be chance: three of these four differences are within its own noise. Both
+/// results are printed.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -56,14 +56,14 @@ Examples:
   lynxdata finding prompts
   lynxdata finding resolution --set steps=4000")]
 pub(crate) struct Arguments {
-    /// prefix-vs-cross-attention, clean-vs-noisy, prompts or resolution
+    /// The finding: prefix-vs-cross-attention, clean-vs-noisy, prompts or resolution
     name: String,
 
-    /// Draws of the data and seeds of the training
+    /// Number of replicates; each draws the data again and has its own training seed
     #[arg(long, value_name = "N", default_value_t = 8)]
     replicates: usize,
 
-    /// Drawings, of which a fifth is measured on
+    /// Number of drawings, of which a fifth is held out
     #[arg(long, value_name = "N", default_value_t = 4000)]
     drawings: usize,
 
@@ -71,15 +71,15 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
 
-    /// The device that trains: auto, cpu, cuda:N, vulkan:KIND:N or wgpu:KIND:N
+    /// The device to train on: auto, cpu, cuda:N, vulkan:KIND:N or wgpu:KIND:N
     #[arg(long, value_name = "DEVICE", default_value_t = DeviceName::Auto)]
     device: DeviceName,
 
-    /// Overrides a setting of the training, as in --set steps=400; may be given several times
+    /// Override a setting of the training, as in --set steps=400; repeatable
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
 
-    /// Prints everything as JSON
+    /// Print everything as JSON
     #[arg(long)]
     json: bool,
 }
@@ -133,7 +133,7 @@ struct Printed {
 pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let finding = find(&arguments.name).map_err(Failure::Usage)?;
     if arguments.replicates < 3 || arguments.drawings < 100 {
-        return Err(Failure::Usage(anyhow!("a finding needs 3 replicates and 100 drawings at least")));
+        return Err(Failure::Usage(anyhow!("a finding needs at least 3 replicates and 100 drawings")));
     }
     let train = settings(&finding.name, &arguments.sets).map_err(Failure::Usage)?;
     arguments.device.resolve().map_err(|error| Failure::Usage(error.into()))?;
@@ -146,7 +146,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let [first_bits, second_bits] = [0, 1].map(|number| side(number, &RunResult::bits_per_byte));
     let [first, second] = [0, 1].map(|number| side(number, &RunResult::visual_gain));
     if first_bits.iter().chain(&second_bits).any(|bits| !bits.is_finite()) {
-        return Err(Failure::Failed(anyhow!("a training broke down, its loss is not a number; lower learning_rate")));
+        return Err(Failure::Failed(anyhow!(
+            "the loss of a training is not a number; try again with a lower rate, --set learning_rate=…"
+        )));
     }
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
     let found = difference(&first, &second, ALPHA);
@@ -160,9 +162,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let [low, high] = found.interval.unwrap_or([f64::NAN; 2]);
     let sentence = format!(
         "Paper: {} right answers of {QUESTIONS} against {} ({}), {:+.1} points, 95 % interval {:+.1} to {:+.1}, {}{}.\n\
-         Here: {} against {}: the right picture saves {:.3} and {:.3} bits a byte of held-out texts; the difference is {:+.4}, \
+         Here: {} against {}: the right image saves {:.3} and {:.3} bits per byte of held-out text; the difference is {:+.4}, \
          95 % interval {low:+.4} to {high:+.4}, {}, {} replicates. That {} is {}.\n\
-         The texts themselves cost {:.3} and {:.3} bits a byte.",
+         The texts themselves cost {:.3} and {:.3} bits per byte.",
         paper.right_answers[0],
         paper.right_answers[1],
         finding.paper_says,
@@ -180,9 +182,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
         found.replicates,
         finding.claim,
         match outcome {
-            "holds" => "found here, too",
+            "holds" => "found here too",
             "contradicted" => "contradicted here",
-            "invalid" => "not tried here, since neither model looks at its pictures; more steps may help",
+            "invalid" => "not tested here, because neither model uses its images; more steps may help",
             _ => "not decided here",
         },
         mean(&first_bits),
@@ -229,10 +231,10 @@ fn find(name: &str) -> anyhow::Result<Finding> {
     })
 }
 
-/// Returns the training of a finding: that of a check with more steps.
+/// Returns the training settings of a finding: those of a check, with more steps.
 fn settings(name: &str, sets: &[String]) -> anyhow::Result<TrainConfig> {
-    // Of 4,000 drawings, 600 steps are an epoch and a half. After so many, models with features
-    // look at their pictures; those with pixels after 2,000.
+    // With 4,000 drawings, 600 steps are an epoch and a half. That is enough for models with
+    // features to use their images; models with pixels need 2,000.
     let steps = if name == "resolution" { 2000 } else { 600 };
     let rate = if name == "resolution" { 2e-3 } else { 4e-3 };
     let base = TrainConfig { steps, learning_rate: rate, max_tokens: 48, ..TrainConfig::default() };
@@ -248,13 +250,13 @@ fn settings(name: &str, sets: &[String]) -> anyhow::Result<TrainConfig> {
     Ok(train)
 }
 
-/// Returns the difference of two shares of right answers, of one training each, as of independent
-/// ones.
+/// Returns the difference between two shares of right answers, each from one training, with the
+/// interval for independent shares.
 fn paper(finding: &Finding) -> Paper {
     let [first, second] = [finding.paper_first, finding.paper_second].map(|right| right / QUESTIONS);
     let error = ((first * (1.0 - first) + second * (1.0 - second)) / QUESTIONS).sqrt();
     let z = (first - second) / error;
-    // Student's t with very many degrees of freedom is the normal distribution.
+    // Student's t with very many degrees of freedom equals the normal distribution.
     let many = 1e7;
     let half = lynxdata_check::statistics::student_t_quantile(1.0 - ALPHA / 2.0, many) * error;
     Paper {
@@ -271,7 +273,7 @@ fn paper(finding: &Finding) -> Paper {
 struct Side {
     model: ModelConfig,
     pictures: Pictures,
-    /// Examples with the drawing that each is about, by which it is redrawn.
+    /// Examples with the drawing that each is about, which is the unit of the draws.
     examples: Vec<Example>,
 }
 
@@ -305,8 +307,8 @@ impl Trial {
                 [small, crossed].map(|model| side(model, &pictures, training.to_vec()))
             }
             "clean-vs-noisy" => {
-                // A third of the drawings is clean; the others are there, too, a third of them with
-                // the caption of another one.
+                // The clean side has a third of the drawings. The noisy side has them too and the
+                // other two thirds, of which every third has the caption of another drawing.
                 let (clean, noisy) = training.split_at(training.len() / 3);
                 let mut noisy = noisy.to_vec();
                 let wrong: Vec<usize> = (0..noisy.len()).step_by(WRONG_ONE_IN).collect();
@@ -383,7 +385,7 @@ impl Trial {
         Ok(pairs.collect())
     }
 
-    /// Returns one training, on the drawings that the replicate drew.
+    /// Trains one side on the drawings that the replicate drew.
     fn one(&self, replicate: usize, side: &Side, device: &DeviceName) -> anyhow::Result<RunResult> {
         let copies =
             |drawn: Drawn, example: &Example| weight(self.seed, replicate, drawn, &example.shown.row.to_string());
@@ -409,7 +411,7 @@ impl Trial {
     }
 }
 
-/// Returns the frozen features of drawings, as a check has them.
+/// Returns the frozen features of the drawings, as in a check.
 fn feature_pictures(all: &[Drawing]) -> Pictures {
     let values = all.iter().flat_map(|drawing| features(&drawing.pixels)).collect();
     let coordinates = coordinates(&Matrix::from_rows(FEATURES, values), COORDINATES);

@@ -1,4 +1,4 @@
-//! `lynxdata generate`: captions and conversations, written by a language model from captions and
+//! `lynxdata generate`: captions and conversations that a language model writes from captions and
 //! boxes.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,9 +20,9 @@ use crate::host::Terminal;
 
 /// Write captions or conversations from captions and boxes with a language model
 ///
-/// The model sees no picture: captions and boxes stand for it. What it writes passes named rules
-/// or goes to FILE.refused.jsonl with the rule and the reason; every row of the output names the
-/// model and the request. Running again asks for nothing that was asked before.
+/// The model does not see the image, only its captions and boxes. A text that breaks a rule goes to
+/// FILE.refused.jsonl with the rule and the reason. Every row of the output names the model and the
+/// request. A second run asks only for what is missing.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -37,19 +37,19 @@ A row: {\"id\": 1, \"image\": \"a.jpg\", \"captions\": [\"A dog runs.\"],
         \"boxes\": [{\"name\": \"dog\", \"box\": [0.1, 0.2, 0.5, 0.9]}]}
 The rules, prices and costs: docs/generation.md")]
 pub(crate) struct Arguments {
-    /// What is written
+    /// The kind of text to write
     #[arg(value_enum)]
     kind: What,
 
-    /// Rows with id, captions and boxes, one JSON object a line
+    /// Rows with id, captions and boxes, one JSON object per line
     #[arg(value_name = "FILE", value_parser = path_parser())]
     rows: PathBuf,
 
-    /// The texts, one JSON object a line, in the order of the rows
+    /// File of the texts, one JSON object per line, in the order of the rows
     #[arg(long, value_name = "FILE", value_parser = path_parser())]
     out: PathBuf,
 
-    /// The language of the texts by ISO 639-1
+    /// Language of the texts, as an ISO 639-1 code
     #[arg(long, value_name = "CODE", default_value = "en", value_parser = language)]
     language: Language,
 
@@ -59,13 +59,13 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum What {
-    /// One caption instead of those that are there
+    /// One caption from the given ones
     Captions,
     /// Questions and answers
     Conversations,
     /// Long descriptions
     Descriptions,
-    /// Questions that take thought, with reasons
+    /// Questions that need reasoning, with reasons
     Reasoning,
 }
 
@@ -83,10 +83,10 @@ impl What {
 /// Reads a language of the command line.
 pub(super) fn language(code: &str) -> Result<Language, String> {
     let known = || Language::codes().collect::<Vec<_>>().join(", ");
-    Language::new(code).ok_or_else(|| format!("{code} is none of {}", known()))
+    Language::new(code).ok_or_else(|| format!("{code} is not one of {}", known()))
 }
 
-/// The rows of a file: those that can be asked about, and those that cannot, as they are told.
+/// The rows of a file: those that can be asked about, and the report rows of those that cannot.
 struct Rows {
     contexts: Vec<Context>,
     unreadable: Vec<Value>,
@@ -121,11 +121,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     match outcomes.stopped {
         Some(error) => {
             let left = rows.contexts.len() - outcomes.written.len() - outcomes.refused.len();
-            let told = format!("{left} rows were not asked for; run the same command to go on");
+            let told = format!("{left} rows were not requested; run the same command again to continue");
             Err(Failure::Failed(anyhow!(error).context(told)))
         }
         None if outcomes.written.is_empty() => {
-            Err(Failure::Failed(anyhow!("no text was written; {} says why", refused.display())))
+            Err(Failure::Failed(anyhow!("no text was written; {} has the reasons", refused.display())))
         }
         None => Ok(DONE),
     }
@@ -193,7 +193,7 @@ fn tell(rows: &Rows, outcomes: &Outcomes, refused: &Path) {
         tracing::info!("{count} {rule}: {about}");
     }
     if !outcomes.refused.is_empty() || !rows.unreadable.is_empty() {
-        tracing::info!("each of them and why: {}", refused.display());
+        tracing::info!("refused, failed and unreadable rows with their reasons: {}", refused.display());
     }
 }
 
@@ -204,7 +204,7 @@ fn read(path: &Path) -> anyhow::Result<Rows> {
         if line.trim_ascii().is_empty() {
             continue;
         }
-        let row = serde_json::from_slice::<Value>(line).map_err(|error| format!("no JSON: {error}"));
+        let row = serde_json::from_slice::<Value>(line).map_err(|error| format!("invalid JSON: {error}"));
         match row.and_then(|row| Context::from_json(&row)) {
             Ok(context) => rows.contexts.push(context),
             Err(why) => rows.unreadable.push(json!({"line": index + 1, "rule": "unreadable", "reason": why})),

@@ -1,4 +1,4 @@
-//! `lynxdata hash`: digests and perceptual hashes of picture files.
+//! `lynxdata hash`: digests and perceptual hashes of image files.
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use super::{print, print_json};
 use crate::exit::{DONE, FAILED, Failure};
 use crate::paths::path_parser;
 
-/// Print SHA-256, pHash and dHash of picture files
+/// Print SHA-256, pHash and dHash of image files
 ///
 /// The perceptual hashes are those of Python's ImageHash, bit for bit.
 #[derive(Args)]
@@ -22,11 +22,11 @@ Examples:
   lynxdata hash --json *.png | jq -r .phash
   curl -s https://example.org/photo.jpg | lynxdata hash -")]
 pub(crate) struct Arguments {
-    /// Picture files; - is standard input
+    /// Image files; - reads standard input
     #[arg(required = true, value_parser = path_parser())]
     files: Vec<PathBuf>,
 
-    /// One JSON object a line
+    /// Print one JSON object per line
     #[arg(long)]
     json: bool,
 }
@@ -79,11 +79,11 @@ fn line(hashes: &Hashes) -> String {
                 hashes.sha256.as_deref().unwrap_or("-")
             )
         }
-        (None, error) => format!("{}  error: {}\n", hashes.file, error.as_deref().unwrap_or("not a picture")),
+        (None, error) => format!("{}  error: {}\n", hashes.file, error.as_deref().unwrap_or("not an image")),
     }
 }
 
-/// Returns the bytes of a file, or of standard input if it is called `-`.
+/// Returns the bytes of a file, or of standard input if the name is `-`.
 fn read(file: &Path) -> io::Result<Vec<u8>> {
     if file != Path::new("-") {
         return std::fs::read(file);

@@ -1,4 +1,4 @@
-//! `lynxdata hydrate`: the pictures without which annotations travel.
+//! `lynxdata hydrate`: the images that are not shipped with annotations.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,59 +17,59 @@ use super::tasks::{Own, find, load};
 use super::{grouped, print, print_json};
 use crate::exit::{DONE, FAILED, Failure};
 
-/// Addresses that are listed for a collection.
+/// Most addresses that are listed for a collection.
 const SHOWN: usize = 4;
 
-/// Say which pictures of a task are missing and where they come from, and fetch them
+/// List the missing images of a task and their sources, and download them
 ///
-/// A picture may lie under the name of another collection: COCO 2014 and 2017 hold the same ones,
-/// and Visual Genome says in its image_data.json which of its own are of COCO or Flickr. Ends with
-/// 1 while pictures are not where the task names them.
+/// An image may also be present under the name of another collection: COCO 2014 and 2017 contain
+/// the same images, and image_data.json of Visual Genome lists which of its images come from COCO
+/// or Flickr. The exit code is 1 while images are missing where the task expects them.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   lynxdata hydrate vqav2 ~/vqa
   lynxdata hydrate vqav2 ~/vqa --json | jq '.collections[] | [.collection, .missing]'
-  lynxdata hydrate gqa ~/gqa --also ~/coco --also ~/vg.zip     half of Visual Genome is COCO
+  lynxdata hydrate gqa ~/gqa --also ~/coco --also ~/vg.zip     half of Visual Genome is from COCO
   lynxdata hydrate okvqa ~/okvqa --split val --fetch")]
 pub(crate) struct Arguments {
-    /// The task
+    /// Name of the task
     name: String,
-    /// The folder of its native files, as its authors ship them
+    /// The folder of its files, as its authors publish them
     folder: PathBuf,
-    /// The split; all that are there if left out
+    /// The split [default: all splits whose files are present]
     #[arg(long)]
     split: Option<String>,
-    /// The folder of its pictures or an archive of them, if it is another
+    /// The folder or archive of its images, if they are not in FOLDER
     #[arg(long, value_name = "DIR")]
     images: Option<PathBuf>,
-    /// A folder or an archive in which the same pictures may lie, also under the names of other
-    /// collections
+    /// A further folder or archive that may contain the same images, also under names of other
+    /// collections; repeatable
     #[arg(long, value_name = "DIR")]
     also: Vec<PathBuf>,
-    /// Copy what lies elsewhere to where the task names it, and fetch the rest from the addresses
-    /// of its collection
+    /// Copy images that were found elsewhere to where the task expects them, and download the rest
+    /// from the addresses of their collection
     #[arg(long)]
     fetch: bool,
-    /// Connect to private and loopback addresses too
+    /// Also connect to private and loopback addresses
     #[arg(long, requires = "fetch")]
     allow_private_addresses: bool,
-    /// A file of collections besides those that are shipped, such as of a mirror
+    /// A file of additional collections, for example for a mirror
     #[arg(long, value_name = "TOML")]
     collections: Option<PathBuf>,
     #[command(flatten)]
     own: Own,
-    /// As one JSON object
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
 }
 
-/// What was brought.
+/// What was copied and downloaded.
 #[derive(Default, Serialize)]
 struct Brought {
-    /// Pictures that lay elsewhere and were copied.
+    /// Images that were found elsewhere and copied.
     copied: u64,
-    /// Addresses that were asked, by what became of them.
+    /// Number of addresses that were requested, by download status.
     fetched: BTreeMap<String, u64>,
 }
 
@@ -83,7 +83,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let splits = splits_of(task, arguments)?;
     let images = arguments.images.as_ref().unwrap_or(&arguments.folder);
     if arguments.fetch && images.is_file() {
-        return Err(Failure::Usage(anyhow!("--fetch puts pictures into a folder, and {} is none", images.display())));
+        return Err(Failure::Usage(anyhow!(
+            "--fetch writes images into a folder, but {} is a file; name a folder by --images",
+            images.display()
+        )));
     }
     let take = || inventory(task, &collections, &arguments.folder, &splits, images, &arguments.also);
     let mut found = take().map_err(anyhow::Error::from)?;
@@ -108,13 +111,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
         print(&said(&found, brought.as_ref()))?;
     }
     if brought.is_none() && found.collections.iter().any(|held| held.fetchable + held.elsewhere > 0) {
-        tracing::info!("--fetch copies what lies elsewhere and fetches what has an address");
+        tracing::info!("--fetch copies images that were found elsewhere and downloads those that have an address");
     }
     Ok(if found.absent() == 0 { DONE } else { FAILED })
 }
 
-/// Returns the splits that are meant: the one that is named, or all of which the native files are
-/// there.
+/// Returns the split that is named, or all splits whose files are present.
 fn splits_of(task: &Task, arguments: &Arguments) -> Result<Vec<String>, Failure> {
     if let Some(split) = &arguments.split {
         return Ok(vec![split.clone()]);
@@ -123,7 +125,7 @@ fn splits_of(task: &Task, arguments: &Arguments) -> Result<Vec<String>, Failure>
     let splits: Vec<String> = task.splits.keys().filter(is_there).cloned().collect();
     match task.splits.keys().next() {
         Some(first) if splits.is_empty() => {
-            // The error of the first split says which file is missed.
+            // The error of the first split names the missing file.
             task.native_files(&arguments.folder, first).map_err(anyhow::Error::from)?;
             Ok(vec![first.clone()])
         }
@@ -137,18 +139,18 @@ fn said(found: &Inventory, brought: Option<&Brought>) -> String {
         let fetched: Vec<String> =
             brought.fetched.iter().map(|(status, count)| format!("{status} {}", grouped(*count))).collect();
         let fetched = if fetched.is_empty() { "none".to_owned() } else { fetched.join(", ") };
-        text.push_str(&format!("copied: {}; addresses asked: {fetched}\n", grouped(brought.copied)));
+        text.push_str(&format!("copied: {}; requested addresses: {fetched}\n", grouped(brought.copied)));
     }
     let (splits, records) = (found.splits.join(", "), grouped(found.records));
     text.push_str(&format!("{} ({splits}): {records} records\n", found.task));
     if found.collections.is_empty() {
-        text.push_str("  they name no picture of a folder\n");
+        text.push_str("  the records name no image in a folder\n");
     }
     for held in &found.collections {
-        let name = held.collection.as_deref().unwrap_or("pictures of no collection");
+        let name = held.collection.as_deref().unwrap_or("images of no collection");
         let published = held.published.map(|all| format!(" of {}", grouped(all))).unwrap_or_default();
         text.push_str(&format!(
-            "  {name}: {}{published} wanted, {} there, {} elsewhere, {} missing ({} of them can be fetched)\n",
+            "  {name}: {}{published} needed, {} present, {} elsewhere, {} missing ({} of them can be downloaded)\n",
             grouped(held.wanted),
             grouped(held.there),
             grouped(held.elsewhere),
@@ -156,7 +158,7 @@ fn said(found: &Inventory, brought: Option<&Brought>) -> String {
             grouped(held.fetchable)
         ));
         if let Some(example) = &held.example {
-            text.push_str(&format!("    such as {example}\n"));
+            text.push_str(&format!("    for example {example}\n"));
             for source in held.from.iter().take(SHOWN) {
                 text.push_str(&format!("    from {source}\n"));
             }
@@ -165,8 +167,8 @@ fn said(found: &Inventory, brought: Option<&Brought>) -> String {
     text
 }
 
-/// Copies what lies elsewhere, and fetches what has an address: of several addresses of a picture
-/// the next one when one fails.
+/// Copies images that were found elsewhere, and downloads those that have addresses. If an image
+/// has several addresses, tries the next one after a failure.
 fn bring(found: &Inventory, images: &Path, config: &DownloadConfig) -> anyhow::Result<Brought> {
     let mut brought = Brought::default();
     let absent = || found.collections.iter().flat_map(|held| &held.absent);
@@ -189,7 +191,7 @@ fn bring(found: &Inventory, images: &Path, config: &DownloadConfig) -> anyhow::R
         if left.is_empty() {
             break;
         }
-        tracing::info!(pictures = left.len(), "pictures are fetched");
+        tracing::info!(pictures = left.len(), "downloading images");
         let rows = left.iter().map(|own| json!({"url": own.urls[round], "path": own.path}).to_string());
         let list = scratch.path().join("list.jsonl");
         std::fs::write(&list, rows.map(|row| row + "\n").collect::<String>())
@@ -208,7 +210,7 @@ fn bring(found: &Inventory, images: &Path, config: &DownloadConfig) -> anyhow::R
     Ok(brought)
 }
 
-/// Writes the pictures of a batch of the pool to their paths.
+/// Writes the images of a batch of the pool to their paths.
 fn put_all(images: &Path, batch: &RecordBatch) -> anyhow::Result<()> {
     let column = |name: &str| batch.column_by_name(name).with_context(|| format!("a batch has no column {name}"));
     let (paths, pictures) = (column("path")?.as_string::<i32>(), column("image")?.as_struct());
@@ -221,7 +223,7 @@ fn put_all(images: &Path, batch: &RecordBatch) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes a picture; it appears when it is whole.
+/// Writes an image under a temporary name and renames it, so that it is never there in part.
 fn put(images: &Path, path: &str, bytes: &[u8]) -> anyhow::Result<()> {
     let target = images.join(path);
     let failed = || format!("cannot write {}", target.display());

@@ -1,13 +1,13 @@
-//! The options of img2dataset 1.47 that need no counterpart here, so that its command lines can be
-//! taken as they are: most are passed over, with a line of the log that says why; one that would
-//! keep other pictures than it asks for is an error.
+//! The options of img2dataset 1.47 that have no counterpart here, so that its command lines work
+//! unchanged. Most are ignored, with a log line that says why. An option that would keep other
+//! images than it asks for is an error.
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
 /// An option of img2dataset.
 struct ForeignOption {
     name: &'static str,
-    /// Values with which it asks for nothing.
+    /// Values that ask for nothing special.
     neutral: &'static [&'static str],
     answer: Answer,
 }
@@ -25,38 +25,42 @@ use Answer::{PassedOver, Refused};
 
 const OPTIONS: &[ForeignOption] = &[
     option("processes-count", &[], PassedOver("one process uses every core")),
-    option("distributor", &["multiprocessing"], PassedOver("one process of one machine does all")),
+    option("distributor", &["multiprocessing"], PassedOver("one process on one machine does all the work")),
     option("subjob-size", &[], PassedOver("there are no subjobs")),
-    option("oom-shard-count", &["5"], PassedOver("names of shards have as many digits as their readers expect")),
-    option("max-shard-retry", &["1"], PassedOver("a part fails only if the disk does, and then the run says so")),
+    option("oom-shard-count", &["5"], PassedOver("shard names always have as many digits as readers expect")),
+    option("max-shard-retry", &["1"], PassedOver("a part fails only if the disk fails, and then the run reports it")),
     option("save-additional-columns", &["none", "[]"], PassedOver("all columns of the list are kept")),
-    option("skip-reencode", &["false"], PassedOver("a picture that needs no change keeps its bytes anyway")),
-    option("extract-exif", &["false"], PassedOver("kept bytes have their EXIF data; no column has them")),
-    option("compute-hash", &["sha256", "none"], PassedOver("column sha256 has the SHA-256 of the bytes as served")),
+    option("skip-reencode", &["false"], PassedOver("an image that needs no change always keeps its bytes")),
+    option(
+        "extract-exif",
+        &["false"],
+        PassedOver("bytes that are kept as served contain the EXIF data; there is no column for it"),
+    ),
+    option("compute-hash", &["sha256", "none"], PassedOver("the column sha256 has the SHA-256 of the bytes as served")),
     option("upscale-interpolation", &["bicubic"], PassedOver("the filter is bicubic, antialiased")),
     option("downscale-interpolation", &["bicubic"], PassedOver("the filter is bicubic, antialiased")),
     option(
         "enable-wandb",
         &["false"],
-        PassedOver("--metrics-port serves counters, `lynxdata status DIR --json` has the tables"),
+        PassedOver("--metrics-port serves counters, and `lynxdata status DIR --json` prints the tables"),
     ),
     option("wandb-project", &[], PassedOver("nothing is sent to Weights & Biases")),
     option(
         "incremental-mode",
         &["incremental", "extend"],
-        Refused("the same command fetches new rows and those that are missing; remove the output folder to begin anew"),
+        Refused("the same command downloads new and missing rows; remove the output folder to start again"),
     ),
     option(
         "verify-hash",
         &["none", "sha256,sha256", "sha512,sha512", "md5,md5"],
         Refused(
-            "a column of digests is compared without being asked for if its name is sha256, sha512 or md5: rename it in the list",
+            "a column of digests is always compared if its name is sha256, sha512 or md5; rename the column in the list",
         ),
     ),
     option(
         "ignore-ssl-certificate",
         &["false"],
-        Refused("certificates are always checked; --ca-file adds an authority"),
+        Refused("certificates are always checked; --ca-file adds a certificate authority"),
     ),
 ];
 
@@ -69,7 +73,7 @@ const fn option(name: &'static str, neutral: &'static [&'static str], answer: An
 pub(super) struct ForeignOptions(Vec<(&'static ForeignOption, String)>);
 
 impl ForeignOptions {
-    /// Logs which are passed over.
+    /// Logs the options that are ignored.
     ///
     /// # Errors
     /// Names the first one that is refused.
@@ -80,7 +84,7 @@ impl ForeignOptions {
                 continue;
             }
             match answer {
-                PassedOver(why) => tracing::info!("--{name} is passed over: {why}"),
+                PassedOver(why) => tracing::info!("--{name} is ignored: {why}"),
                 Refused(why) => anyhow::bail!("--{name} {value}: {why}"),
             }
         }

@@ -18,13 +18,13 @@ use super::text_of;
 use crate::exit::Failure;
 use crate::paths::path_parser;
 
-/// The split that is taken if a task has files of several.
+/// The split that is used if a task has files of several splits.
 const TRAINING_SPLIT: &str = "train";
 
 /// Turn annotated datasets into conversations
 ///
-/// With a recipe, or with flags, which write a recipe into the run folder. Conversations of each
-/// dataset lie in `instruct/`, one shuffled set of all in `mixture/`.
+/// Takes a recipe or flags; flags are also written as a recipe into the run folder. `instruct/` has
+/// the conversations of each dataset, `mixture/` one shuffled set of all of them.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -33,24 +33,24 @@ Examples:
   lynxdata instruct --task vqav2=~/vqa:train#20000 --task gqa=~/gqa --to swift,parquet --out set
   lynxdata instruct --task vqav2=~/vqa --images vqav2=~/coco --task okvqa=~/okvqa \\
       --images okvqa=~/coco --mixture lynx-finetune --total 50000 --to llava --out set
-  lynxdata tasks list                           the datasets that can be read")]
+  lynxdata tasks list                           list the datasets that can be read")]
 pub(crate) struct Arguments {
     /// The recipe, a TOML file
     #[arg(value_parser = path_parser())]
     recipe: Option<PathBuf>,
 
-    /// Overrides a value of the recipe, as in --set instruct.prompts=one; may be given several
-    /// times, the last one wins
+    /// Override a value of the recipe, as in --set instruct.prompts=one; repeatable, the last one
+    /// wins
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
 
-    /// Prints what would be done and what would be skipped, and does nothing
+    /// Print what would be done and what would be skipped, and do nothing else
     #[arg(long)]
     dry_run: bool,
 
-    /// Without a recipe: a dataset and the folder of its files as its authors ship them; a split,
-    /// `train` or the only one that is there if left out; the most records to take, drawn by the
-    /// seed. May be given several times
+    /// A dataset and the folder of its files, as its authors publish them, instead of a recipe.
+    /// SPLIT is by default `train`, or the only split that is present. N is the largest number of
+    /// records, which are drawn by the seed. Repeatable
     #[arg(
         long = "task",
         value_name = "NAME=DIR[:SPLIT][#N]",
@@ -60,12 +60,11 @@ pub(crate) struct Arguments {
     )]
     tasks: Vec<String>,
 
-    /// The folder of a dataset's pictures, if it is not that of its files; may be given several
-    /// times
+    /// The folder of a dataset's images, if it is not DIR of its --task; repeatable
     #[arg(long, value_name = "NAME=DIR", requires = "tasks")]
     images: Vec<String>,
 
-    /// The formats to write
+    /// Formats to write, separated by commas
     #[arg(
         long,
         value_name = "FORMAT,…",
@@ -76,25 +75,24 @@ pub(crate) struct Arguments {
     )]
     to: Vec<String>,
 
-    /// The run folder, or a place in an object store, such as s3://bucket/run
+    /// The run folder, or a URL in an object store, such as s3://bucket/run
     #[arg(long, value_name = "DIR", requires = "tasks", value_parser = path_parser())]
     out: Option<PathBuf>,
 
-    /// Determines wordings, orders of options and draws
+    /// Seed of wordings, orders of options and draws
     #[arg(long, value_name = "N", default_value_t = 0, requires = "tasks")]
     seed: i64,
 
-    /// Leaves out datasets whose annotations are under a licence that does not clearly allow the
-    /// use
+    /// Leave out datasets whose annotation licence does not clearly allow this use
     #[arg(long, value_name = "USE", value_parser = ["any", "commercial"], requires = "tasks")]
     licence: Option<String>,
 
-    /// A published mixture that sets the shares of the datasets in the set of all; every
-    /// conversation is in it once if left out
+    /// A published mixture that sets the shares of the datasets in `mixture/`; by default, every
+    /// conversation is in it once
     #[arg(long, value_name = "PRESET", requires = "tasks")]
     mixture: Option<String>,
 
-    /// Conversations of the set of all
+    /// Number of conversations in `mixture/`
     #[arg(long, value_name = "N", requires = "tasks")]
     total: Option<i64>,
 
@@ -102,7 +100,7 @@ pub(crate) struct Arguments {
     own: Own,
 }
 
-/// Returns every format, with what reads it; `conversations` is another name of `parquet`.
+/// Returns every format with its description; `conversations` is another name of `parquet`.
 fn formats() -> PossibleValuesParser {
     let value = |format: &&'static Format| {
         let value = PossibleValue::new(format.name).help(format.description);
@@ -115,7 +113,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let loaded = match &arguments.recipe {
         Some(path) => {
             if arguments.own.catalogue.is_some() || arguments.own.banks.is_some() {
-                let fault = anyhow!("--catalogue and --banks go with --task; a recipe names them below [instruct]");
+                let fault = anyhow!("--catalogue and --banks belong to --task; in a recipe, set them under [instruct]");
                 return Err(Failure::Usage(fault));
             }
             recipe::load(path, &arguments.sets).map_err(Failure::Usage)?
@@ -182,7 +180,7 @@ fn recipe_of(arguments: &Arguments, tasks: &[(&Task, Given)]) -> anyhow::Result<
     recipe::of_flags(recipe, folder, &arguments.sets)
 }
 
-/// The content of one `--task`.
+/// The value of one `--task`.
 #[derive(Debug, PartialEq)]
 struct Given {
     name: String,
@@ -196,14 +194,13 @@ impl Given {
         let (rest, most) = match text.rsplit_once('#') {
             Some((rest, number)) if number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'_') => {
                 let most = number.replace('_', "").parse();
-                let most: i64 =
-                    most.with_context(|| format!("behind # is {number:?}, which is no number of records"))?;
+                let most: i64 = most.with_context(|| format!("{number:?} after # is not a number of records"))?;
                 ensure!(most > 0, "#0 takes no record");
                 (rest, Some(most))
             }
             _ => (text, None),
         };
-        // A colon with a separator behind it is one of the path, as in C:\data.
+        // A colon that is followed by a separator belongs to the path, as in C:\data.
         let (rest, split) = match rest.rsplit_once(':') {
             Some((rest, split)) if !split.is_empty() && !split.contains(['/', '\\', '=']) => (rest, Some(split)),
             _ => (rest, None),
@@ -213,18 +210,18 @@ impl Given {
     }
 }
 
-/// Returns the name and the folder of `NAME=DIR`, from the root on, so that the recipe holds
-/// wherever it is read.
+/// Returns the name and the absolute folder of `NAME=DIR`. The folder is absolute so that the
+/// recipe is valid wherever it is read.
 fn folder_of(text: &str) -> anyhow::Result<(&str, PathBuf)> {
     let parts = text.split_once('=').filter(|(name, folder)| !name.is_empty() && !folder.is_empty());
     let (name, folder) = parts.context("expected NAME=DIR, as in vqav2=~/vqa")?;
     let folder = std::path::absolute(expanded(Path::new(folder))?)?;
     ensure!(folder.exists(), "{} is not there", folder.display());
-    ensure!(folder.is_dir(), "{} is a file; name the folder that it lies in", folder.display());
+    ensure!(folder.is_dir(), "{} is a file; name its folder", folder.display());
     Ok((name, folder))
 }
 
-/// Returns the split that is named, or the training split, or the only one whose files are there.
+/// Returns the named split, or the training split, or the only split whose files are present.
 fn split_of(task: &Task, given: &Given) -> anyhow::Result<String> {
     let (name, folder) = (&task.name, given.folder.display());
     if let Some(split) = &given.split {
@@ -236,13 +233,13 @@ fn split_of(task: &Task, given: &Given) -> anyhow::Result<String> {
     let there: Vec<&str> = task.splits.keys().filter(is_there).map(String::as_str).collect();
     let split = match there[..] {
         [] => bail!(
-            "{folder} has the files of no split of task {name}\nhint: `lynxdata tasks check {name} {folder}` says what is missing"
+            "{folder} does not have all files of any split of task {name}\nhint: `lynxdata tasks check {name} {folder}` lists what is missing"
         ),
         [only] => only,
         _ if there.contains(&TRAINING_SPLIT) => TRAINING_SPLIT,
-        _ => bail!("{folder} has several splits of task {name}; name one, as in {name}={folder}:{}", there[0]),
+        _ => bail!("{folder} has several splits of task {name}; name one, for example {name}={folder}:{}", there[0]),
     };
-    info!(task = name, split, "takes the split");
+    info!(task = name, split, "using this split");
     Ok(split.to_owned())
 }
 
@@ -263,7 +260,7 @@ mod tests {
         assert_eq!(parse("vqav2=src:val#5"), given(Some("val"), Some(5)));
         assert!(parse("vqav2").unwrap_err().contains("expected NAME=DIR"));
         assert!(parse("vqav2=src#0").unwrap_err().contains("takes no record"));
-        assert!(parse("vqav2=src#99999999999999999999").unwrap_err().contains("no number of records"));
+        assert!(parse("vqav2=src#99999999999999999999").unwrap_err().contains("not a number of records"));
         assert!(parse("vqav2=nowhere").unwrap_err().contains("nowhere is not there"));
         assert!(parse("vqav2=Cargo.toml").unwrap_err().contains("is a file"));
     }

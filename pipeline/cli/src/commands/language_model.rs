@@ -1,4 +1,4 @@
-//! What all commands share that ask a language model on a server.
+//! Shared code of the commands that use a language model on a server.
 
 use std::path::{Path, PathBuf};
 
@@ -18,40 +18,40 @@ use crate::host::Terminal;
 #[derive(Args)]
 #[command(next_help_heading = "Language model")]
 pub(super) struct ModelArguments {
-    /// The server, as http://localhost:8000/v1; the address of anything that has OpenAI's chat
-    /// completions
+    /// The server, for example http://localhost:8000/v1; any address with OpenAI's chat completions
+    /// API
     #[arg(long, value_name = "URL", required_unless_present = "replay")]
     endpoint: Option<String>,
 
-    /// The model, as the server calls it
+    /// The name of the model on the server
     #[arg(long, value_name = "NAME")]
     model: String,
 
-    /// Environment variable with the key of the server
+    /// Environment variable that holds the API key of the server
     #[arg(long, value_name = "VAR")]
     api_key_env: Option<String>,
 
-    /// Requests to the server at once
+    /// Most concurrent requests to the server
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..))]
     pub(super) requests: u16,
 
-    /// Prices in TOML: for each model, input and output in dollars per million tokens
+    /// Prices in TOML: for each model, dollars per million input and output tokens
     #[arg(long, value_name = "FILE", value_parser = path_parser())]
     prices: Option<PathBuf>,
 
-    /// Stop before more than so many dollars are spent by this run
+    /// Stop before this run has cost more than this amount in dollars
     #[arg(long, value_name = "DOLLARS", value_parser = dollars, requires = "prices")]
     max_cost: Option<Dollars>,
 
-    /// Where replies are kept, so that nothing is paid for twice
+    /// Folder that keeps replies, so that nothing is paid for twice
     #[arg(long, value_name = "DIR", value_parser = path_parser(), default_value = "replies")]
     replies: PathBuf,
 
-    /// Send nothing: every reply must be kept already
+    /// Send nothing; use only replies that an earlier run kept, a missing one is an error
     #[arg(long)]
     replay: bool,
 
-    /// Print what would be sent and what it may cost, and send nothing
+    /// Print the number of requests and their estimated cost, and send nothing
     #[arg(long)]
     pub(super) dry_run: bool,
 }
@@ -74,25 +74,25 @@ impl ModelArguments {
 /// Reads an amount of the command line.
 fn dollars(text: &str) -> std::result::Result<Dollars, String> {
     let amount = text.trim_start_matches('$').parse().ok().and_then(Dollars::new);
-    amount.ok_or_else(|| format!("{text} is no amount of dollars, as 0.50"))
+    amount.ok_or_else(|| format!("{text} is not an amount of dollars; expected a number, such as 0.50"))
 }
 
-/// Returns a model on a server with the usual patience.
+/// Returns the endpoint of a model on a server, with default timeouts and retries.
 pub(super) fn endpoint_of(url: &str, model: &str, api_key_env: Option<&str>) -> Result<Endpoint> {
     let api_key_env = api_key_env.map(str::to_owned);
     Ok(Endpoint::new(EndpointConfig { api_key_env, ..EndpointConfig::new(url, model) })?)
 }
 
-/// Runs work that asks.
+/// Runs asynchronous work to its end.
 pub(super) fn block_on<T>(work: impl Future<Output = T>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
     Ok(runtime.block_on(work))
 }
 
-/// Says what requests may come to.
+/// Returns the estimate of requests, tokens and costs as text.
 pub(super) fn told_estimate(estimate: &Estimate) -> String {
     let tokens = |usage: Usage| format!("{} in, {} out", grouped(usage.input), grouped(usage.output));
-    let cost = |cost: Option<Dollars>| cost.map_or("no price is known".to_owned(), |cost| cost.to_string());
+    let cost = |cost: Option<Dollars>| cost.map_or("unknown price".to_owned(), |cost| cost.to_string());
     format!(
         "requests  {}\nlikely    {} tokens, {}\nat most   {} tokens, {}\n",
         grouped(estimate.requests),
@@ -103,12 +103,14 @@ pub(super) fn told_estimate(estimate: &Estimate) -> String {
     )
 }
 
-/// Says on standard error what was sent and spent.
+/// Logs what was sent and spent.
 pub(super) fn tell_spending(client: &Client) {
     let spending = client.spending();
     let unreported = match spending.unreported {
         0 => String::new(),
-        count => format!("; the server did not report the tokens of {count}, which count at their most"),
+        count => {
+            format!("; the server did not report the tokens of {count} of them, which are counted at their maximum")
+        }
     };
     let cost = client.price().map_or(String::new(), |_| format!(", {} spent", spending.cost));
     tracing::info!(
@@ -119,17 +121,19 @@ pub(super) fn tell_spending(client: &Client) {
     );
 }
 
-/// A question to a model: its id, and how its request is made when its turn comes.
+/// A question to a model: its id, and a function that builds its request when it is about to be
+/// sent.
 pub(super) struct Question<'a> {
     pub(super) id: String,
     pub(super) request: Box<dyn Fn() -> lynxdata_generation::Result<Request> + Send + Sync + 'a>,
 }
 
-/// Asks all questions, so many at once, and hands over each completion as it comes.
+/// Asks all questions, at most `requests` at the same time, and passes each completion to `keep` as
+/// it arrives.
 ///
 /// # Errors
-/// If replies are missing in the end: those that came were handed over, and running again asks for
-/// the rest.
+/// If replies are missing at the end. Those that arrived were passed to `keep`, and the next run
+/// asks for the rest.
 pub(super) fn ask_all(
     client: &Client,
     questions: &[Question],
@@ -157,14 +161,14 @@ pub(super) fn ask_all(
     match first {
         None => Ok(()),
         Some((id, error)) => Err(anyhow!(error).context(format!(
-            "{} of {} questions got no reply, the first for id {id}; run the same command to ask for the rest",
+            "{} of {} questions got no reply, the first for id {id}; run the same command again to ask for the rest",
             questions.len() - done,
             questions.len()
         ))),
     }
 }
 
-/// Writes a file aside and renames it, so that it is never there in part.
+/// Writes a file under a temporary name and renames it, so that it is never there in part.
 pub(super) fn write_whole(path: &Path, text: &str) -> Result<()> {
     let aside = path.with_extension("tmp");
     let written = std::fs::write(&aside, text).and_then(|()| std::fs::rename(&aside, path));

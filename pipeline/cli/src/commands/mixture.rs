@@ -17,7 +17,7 @@ use super::{columns, grouped, print, print_json};
 use crate::exit::{DONE, Failure};
 use crate::paths::path_parser;
 
-/// Show published mixtures of tasks, and what a mixture would draw
+/// Show published mixtures of tasks, and what a mixture draws
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -31,21 +31,21 @@ pub(crate) struct Arguments {
 
 #[derive(Subcommand)]
 enum Action {
-    /// Lists the published mixtures
+    /// List the published mixtures
     #[command(after_help = "\
 Examples:
   lynxdata mixture list
   lynxdata mixture list --json")]
     List {
-        /// As one JSON list
+        /// Print one JSON list
         #[arg(long)]
         json: bool,
     },
-    /// Tells what a mixture draws of each task, and how often it repeats
+    /// Show how many conversations a mixture draws from each task, and how often it repeats them
     ///
-    /// Without a recipe, the shares of a published mixture by its published sizes. With a recipe of
-    /// which `instruct` is done, what it would draw of the conversations that are there, and what
-    /// of the preset is missing.
+    /// Without a recipe, prints the shares and sizes of a published mixture. With a recipe whose
+    /// `instruct` is done, prints what the mixture would draw from its conversations, and which
+    /// tasks of the preset are missing.
     #[command(after_help = "\
 Examples:
   lynxdata mixture plan --preset lynx-pretrain --json
@@ -57,23 +57,23 @@ Examples:
         #[arg(value_parser = path_parser(), required_unless_present = "preset")]
         recipe: Option<PathBuf>,
 
-        /// A published mixture instead of that of the recipe
+        /// A published mixture, instead of the one of the recipe
         #[arg(long, value_name = "NAME")]
         preset: Option<String>,
 
-        /// Conversations of the whole set
+        /// Number of conversations of the whole set
         #[arg(long, value_name = "N", requires = "recipe")]
         total: Option<u64>,
 
-        /// Tokens of the texts of the whole set instead, such as 50M
+        /// Number of text tokens of the whole set instead, for example 50M
         #[arg(long, value_name = "N", requires = "recipe", conflicts_with = "total")]
         tokens: Option<TokenTotal>,
 
-        /// The tokenizer.json that counts tokens, which are then told for each task
+        /// The tokenizer.json that counts tokens; token counts are then printed for each task
         #[arg(long, value_name = "FILE", requires = "recipe", value_parser = path_parser())]
         tokenizer: Option<PathBuf>,
 
-        /// As one JSON list
+        /// Print one JSON list
         #[arg(long)]
         json: bool,
     },
@@ -132,12 +132,14 @@ fn published(name: &str, as_json: bool) -> Result<u8, Failure> {
         task: task.to_owned(),
         paper_row: catalogue.get(task).ok().and_then(|task| task.paper_row).map(u32::from),
         size: mixture.sizes.get(task).copied(),
-        // As table 9 of the paper prints them.
+        // Rounded as in table 9 of the paper.
         ratio_percent: (share * 100_000.0).round() / 1000.0,
     };
     let shares: Vec<Share> = mixture.shares().into_iter().map(share).collect();
     if shares.is_empty() {
-        let error = anyhow!("mixture {name} is over groups of the catalogue; give a recipe, whose tasks it shares out");
+        let error = anyhow!(
+            "mixture {name} is defined over groups of the catalogue; name a recipe, whose tasks it then divides"
+        );
         return Err(Failure::Usage(error));
     }
     if as_json {
@@ -181,11 +183,14 @@ fn planned(
         mixture.tokenizer = Some(std::path::absolute(tokenizer).map_err(usage)?);
     }
     if instruct.mixture.is_none() && preset_name.is_none() {
-        return Err(Failure::Usage(anyhow!("{} has no [instruct.mixture]; --preset names one", path.display())));
+        return Err(Failure::Usage(anyhow!(
+            "{} has no [instruct.mixture]; name a mixture by --preset",
+            path.display()
+        )));
     }
     let groups = mixture.groups().map_err(Failure::Usage)?;
     if mixture.tokens.is_some() && mixture.tokenizer.is_none() {
-        return Err(Failure::Usage(anyhow!("tokens are counted by a tokenizer: --tokenizer FILE")));
+        return Err(Failure::Usage(anyhow!("counting tokens needs a tokenizer: --tokenizer FILE")));
     }
     let draw = mixture::planned(&loaded, instruct, &mixture)?;
     let drawn = draw.drawn();
@@ -211,9 +216,9 @@ fn planned(
         print_json(&rows.collect::<Vec<_>>())?;
         return Ok(DONE);
     }
-    let mut heads = vec!["task", "group", "there", "drawn", "times", "%"];
+    let mut heads = vec!["task", "group", "available", "drawn", "times", "%"];
     if drawn.tokens.is_some() {
-        heads.extend(["tokens there", "tokens drawn"]);
+        heads.extend(["tokens available", "tokens drawn"]);
     }
     let row = |(task, own): (&String, &Drawn)| {
         let mut row = vec![
@@ -241,9 +246,9 @@ fn planned(
     let is_empty = |task: &&str| !draw.tasks.contains_key(*task) && !left.contains(task);
     let empty: Vec<&str> = of_recipe.iter().copied().filter(|task| is_empty(task)).collect();
     for (what, tasks) in [
-        ("in no group, and left out", &left),
+        ("in no group, so left out", &left),
         ("of the mixture, but not in the recipe", &missing),
-        ("without a conversation", &empty),
+        ("without conversations", &empty),
     ] {
         if !tasks.is_empty() {
             print(&format!("{what}: {}\n", tasks.join(", ")))?;

@@ -37,7 +37,7 @@ use serde::Serialize;
 
 use crate::exit::Failure;
 
-/// Writes text to standard output, which carries data and nothing else.
+/// Writes text to standard output, which carries only data.
 fn print(text: &str) -> Result<(), Failure> {
     let mut output = std::io::stdout().lock();
     output.write_all(text.as_bytes()).and_then(|()| output.flush()).context("cannot write to standard output")?;
@@ -51,12 +51,12 @@ fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     print(&text)
 }
 
-/// Returns a path as text, for a recipe that stands for flags.
+/// Returns a path as text, for the recipe that flags stand for.
 fn text_of(path: &Path) -> anyhow::Result<String> {
     Ok(path.to_str().with_context(|| format!("{} is not valid UTF-8", path.display()))?.to_owned())
 }
 
-/// Returns rows as aligned columns; numbers are right-aligned by the caller's choice of columns.
+/// Returns rows as aligned columns. The columns in `right` are right-aligned.
 fn columns(header: &[&str], rows: &[Vec<String>], right: &[usize]) -> String {
     let width = |column: usize| {
         rows.iter().map(|row| row[column].chars().count()).chain([header[column].chars().count()]).max().unwrap_or(0)

@@ -1,4 +1,4 @@
-//! `lynxdata pack`: which records go into which sequence.
+//! `lynxdata pack`: which records go into which training sequence.
 
 use std::path::PathBuf;
 
@@ -15,10 +15,10 @@ use crate::paths::path_parser;
 /// Records that are shown without `--json`.
 const SHOWN: usize = 5;
 
-/// Plan which conversations go into which sequence of one length, none of them split
+/// Plan how to pack whole conversations into sequences of one length
 ///
-/// First-fit decreasing: the same data gives the same plan. Records that are longer than a
-/// sequence, and those that `lynxdata audit` would call broken, are in none and are listed.
+/// Uses first-fit decreasing, so the same data gives the same plan. Records that are longer than a
+/// sequence, and those that `lynxdata audit` calls broken, are left out and listed.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -37,15 +37,15 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     counting: Counting,
 
-    /// Tokens of a sequence
+    /// Length of a sequence in tokens
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     length: u64,
 
-    /// The plan, as Parquet
+    /// File of the plan, in Parquet
     #[arg(long, value_name = "FILE", value_parser = path_parser())]
     out: PathBuf,
 
-    /// Prints what came of it as JSON, with all records that are in no pack
+    /// Print the outcome as JSON, with all records that are in no pack
     #[arg(long)]
     json: bool,
 }
@@ -87,7 +87,7 @@ impl<'a> Records<'a> {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     if arguments.counting.tokenizer.is_none() {
-        return Err(Failure::Usage(anyhow!("lengths need texts to be counted: --tokenizer FILE")));
+        return Err(Failure::Usage(anyhow!("counting lengths needs a tokenizer: --tokenizer FILE")));
     }
     let counted = arguments.counting.open()?;
     let plan = Plan::make(&arguments.path, &counted.settings(None), arguments.length).map_err(anyhow::Error::from)?;

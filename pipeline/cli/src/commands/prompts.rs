@@ -1,4 +1,5 @@
-//! `lynxdata prompts`: the prompt banks, how varied instructions are, and more wordings.
+//! `lynxdata prompts`: the prompt banks, measures of how varied instructions are, and more
+//! wordings.
 
 mod stats;
 
@@ -20,7 +21,7 @@ use super::{columns, print, print_json};
 use crate::exit::{DONE, FAILED, Failure};
 use crate::paths::path_parser;
 
-/// Show and check prompt banks, and get more wordings from a language model
+/// Show and check prompt banks, and generate more wordings with a language model
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -31,7 +32,7 @@ Examples:
   lynxdata prompts generate --task vqav2 --n 30 --out new.toml --prices prices.toml --max-cost 0.5 \\
       --endpoint https://api.openai.com/v1 --model gpt-4o-mini --api-key-env OPENAI_API_KEY
 
-The rules that wordings pass, prices and costs: docs/generation.md")]
+Rules for wordings, prices and costs: docs/generation.md")]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     action: Action,
@@ -39,7 +40,7 @@ pub(crate) struct Arguments {
 
 #[derive(Subcommand)]
 enum Action {
-    /// Lists the banks
+    /// List the banks
     #[command(after_help = "\
 Examples:
   lynxdata prompts list
@@ -48,11 +49,11 @@ Examples:
         #[command(flatten)]
         which: Which,
 
-        /// As one JSON list
+        /// Print one JSON list
         #[arg(long)]
         json: bool,
     },
-    /// Finds wordings that are nearly equal; faults of form end it with an error
+    /// Find wordings that are nearly equal; malformed banks are an error
     #[command(after_help = "\
 Examples:
   lynxdata prompts check
@@ -61,15 +62,15 @@ Examples:
         #[command(flatten)]
         which: Which,
 
-        /// As one JSON list
+        /// Print one JSON list
         #[arg(long)]
         json: bool,
     },
-    /// Measures how varied instructions and answers are, per task and overall
+    /// Measure how varied instructions and answers are, per task and overall
     ///
-    /// Of conversations: LLaVA, ShareGPT, messages, M3IT, Alpaca, The Cauldron, and what `lynxdata
-    /// instruct` writes; without DATA, of the wordings of the banks. docs/prompts.md says what the
-    /// figures are.
+    /// Reads conversations: LLaVA, ShareGPT, messages, M3IT, Alpaca, The Cauldron, and the output
+    /// of `lynxdata instruct`. Without DATA, measures the wordings of the banks. docs/prompts.md
+    /// explains the figures.
     #[command(after_help = "\
 Examples:
   lynxdata prompts stats
@@ -83,15 +84,15 @@ Examples:
         #[command(flatten)]
         which: Which,
 
-        /// As one JSON object
+        /// Print one JSON object
         #[arg(long)]
         json: bool,
     },
-    /// Gets more wordings from a language model, in the way of the Lynx paper
+    /// Generate more wordings with a language model, by the method of the Lynx paper
     ///
-    /// Three wordings that people wrote are shown and 15 more asked for, again and again until
-    /// there are enough. What passes all rules is printed or written as a bank, marked with model,
-    /// date and request; what is refused goes to FILE.refused.jsonl with the rule and the reason.
+    /// Shows the model three wordings that people wrote and asks for 15 more, repeatedly until
+    /// there are enough. Wordings that pass all rules are printed or written as a bank, marked with
+    /// model, date and request. Refused ones go to FILE.refused.jsonl with the rule and the reason.
     #[command(after_help = "\
 Examples:
   lynxdata prompts generate --task vqa --n 30 --endpoint http://localhost:8000/v1 --model Qwen3-8B
@@ -102,43 +103,43 @@ Examples:
 
 #[derive(Args)]
 struct Which {
-    /// A folder of banks that replace shipped ones or add to them
+    /// A folder of banks that are added to the shipped ones; a bank of the same name replaces the
+    /// shipped one
     #[arg(long, value_name = "DIR", value_parser = path_parser())]
     banks: Option<PathBuf>,
 }
 
 #[derive(Args)]
 struct GenerateArguments {
-    /// The bank, or a dataset that uses it; see prompts list and tasks list
+    /// A bank, or a dataset that uses it; see `lynxdata prompts list` and `lynxdata tasks list`
     #[arg(long, value_name = "NAME")]
     task: String,
 
-    /// New wordings that are wanted
+    /// Number of new wordings
     #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..))]
     n: u16,
 
-    /// The shape of the answer; without it that of most wordings of the bank
+    /// Shape of the answer [default: the most frequent one of the bank]
     #[arg(long, value_name = "SHAPE", value_parser = shape)]
     answer: Option<AnswerShape>,
 
-    /// What is there beside the wording: none, image, images or video; as the wordings of the bank
-    /// say without it
+    /// Media beside the wording: none, image, images or video [default: as in the bank]
     #[arg(long, value_name = "MEDIA", value_parser = media)]
     media: Option<Media>,
 
-    /// How the new wordings differ from those by hand; all kinds in turn without it
+    /// How the new wordings differ from the given ones [default: all kinds in turn]
     #[arg(long, value_enum, value_delimiter = ',')]
     variants: Vec<Kind>,
 
-    /// Wordings in this language by ISO 639-1 instead of English ones; may be given several times
+    /// Write wordings in this language (ISO 639-1 code) instead of English; repeatable
     #[arg(long, value_name = "CODE", value_parser = language, conflicts_with = "variants")]
     language: Vec<Language>,
 
-    /// The date of the provenance, today without it
+    /// Date to record as provenance [default: today]
     #[arg(long, value_name = "YYYY-MM-DD", value_parser = date)]
     date: Option<String>,
 
-    /// The new bank; it is printed without this
+    /// File of the new bank; by default, it is printed
     #[arg(long, value_name = "FILE", value_parser = path_parser())]
     out: Option<PathBuf>,
 
@@ -178,28 +179,28 @@ impl Which {
     }
 }
 
-/// Reads the name of a shape of answers, also with hyphens.
+/// Parses the name of an answer shape; hyphens are accepted too.
 fn shape(name: &str) -> Result<AnswerShape, String> {
     let name = name.replace('-', "_");
     let known = AnswerShape::ALL.iter().find(|shape| shape.name() == name).copied();
     known.ok_or_else(|| {
-        format!("one of {}", AnswerShape::ALL.iter().map(|shape| shape.name()).collect::<Vec<_>>().join(", "))
+        format!("expected one of {}", AnswerShape::ALL.iter().map(|shape| shape.name()).collect::<Vec<_>>().join(", "))
     })
 }
 
-/// Reads the name of a kind of media.
+/// Parses the name of a kind of media.
 fn media(name: &str) -> Result<Media, String> {
     let known = Media::ALL.iter().find(|media| media.name() == name).copied();
-    known.ok_or_else(|| "one of none, image, images, video".to_owned())
+    known.ok_or_else(|| "expected none, image, images or video".to_owned())
 }
 
-/// The shapes that the wordings of a bank ask for, without repetition.
+/// Returns the shapes that the wordings of a bank ask for, without repetition.
 fn shapes(bank: &Bank) -> Vec<AnswerShape> {
     let shapes: BTreeSet<AnswerShape> = bank.templates.iter().flat_map(|wording| wording.answer.clone()).collect();
     shapes.into_iter().collect()
 }
 
-/// The slots that wordings of a bank have.
+/// Returns the slots that the wordings of a bank have.
 fn slots(bank: &Bank) -> Vec<String> {
     let slots: BTreeSet<String> = bank.templates.iter().flat_map(|wording| wording.slots.clone()).collect();
     slots.into_iter().collect()
@@ -257,7 +258,7 @@ fn check(banks: &Banks, as_json: bool) -> Result<u8, Failure> {
         let told = if rows.is_empty() {
             "no wordings are nearly equal\n".to_owned()
         } else {
-            columns(&["bank", "wording", "is like", "Jaccard"], &rows, &[3])
+            columns(&["bank", "wording", "nearly equal to", "Jaccard"], &rows, &[3])
         };
         print(&told)?;
     }
@@ -292,7 +293,7 @@ fn run_generate(arguments: &GenerateArguments) -> Result<u8, Failure> {
     Ok(DONE)
 }
 
-/// What wordings are wanted for: the wordings of a bank with one shape of answer.
+/// Returns the task to generate wordings for: the wordings of a bank with one shape of answer.
 fn task(arguments: &GenerateArguments, banks: &Banks) -> anyhow::Result<Task> {
     let name = &arguments.task;
     let bank = if banks.iter().any(|bank| bank.name == *name) {
@@ -301,7 +302,7 @@ fn task(arguments: &GenerateArguments, banks: &Banks) -> anyhow::Result<Task> {
         let catalogue = Catalogue::shipped(banks)?;
         let Ok(task) = catalogue.get(name) else {
             let known = banks.iter().map(|bank| bank.name.as_str()).collect::<Vec<_>>().join(", ");
-            bail!("{name} is neither a bank ({known}) nor one of lynxdata tasks list");
+            bail!("{name} is neither a bank ({known}) nor a task of `lynxdata tasks list`");
         };
         let of_task = task.prompts.iter().map(|name| banks.get(name)).collect::<Result<Vec<_>, _>>()?;
         let suits = |bank: &&&Bank| arguments.answer.is_none_or(|shape| shapes(bank).contains(&shape));
@@ -311,14 +312,14 @@ fn task(arguments: &GenerateArguments, banks: &Banks) -> anyhow::Result<Task> {
     let answer = arguments.answer.or_else(|| shapes(bank).into_iter().rev().max_by_key(|shape| count(*shape)));
     let answer = answer.with_context(|| format!("bank {} has no wordings", bank.name))?;
     if arguments.answer.is_none() && shapes(bank).len() > 1 {
-        tracing::info!("wordings for answers of shape {}; --answer asks for another one", answer.name());
+        tracing::info!("generating wordings for answers of shape {}; --answer selects another shape", answer.name());
     }
     let fits = |wording: &&Template| {
         wording.answer.contains(&answer)
             && wording.language == "en"
             && arguments.media.is_none_or(|media| wording.media.contains(&media))
     };
-    // Wordings of one request have the same slots: those that most of the bank have.
+    // All wordings of one request have the same slots, those that most wordings of the bank have.
     let mut by_slots: BTreeMap<&[String], Vec<&Template>> = BTreeMap::new();
     for wording in bank.templates.iter().filter(fits) {
         by_slots.entry(&wording.slots).or_default().push(wording);
@@ -376,7 +377,7 @@ fn write(arguments: &GenerateArguments, task: &Task, generated: &Generated) -> R
 
 fn tell(arguments: &GenerateArguments, client: &Client, generated: &Generated) {
     tracing::info!(
-        "{} wordings accepted, {} refused, from {} replies of {}; read what is accepted before you use it",
+        "{} wordings accepted, {} refused, from {} replies of {}; read the accepted ones before you use them",
         generated.accepted.len(),
         generated.refused.len(),
         generated.replies,
@@ -390,10 +391,10 @@ fn tell(arguments: &GenerateArguments, client: &Client, generated: &Generated) {
         tracing::warn!("{} requests got no usable reply, the first: {error}", generated.failed.len());
     }
     if generated.accepted.len() < usize::from(arguments.n) && generated.stopped.is_none() {
-        tracing::warn!("{} wordings were wanted; the model came up with no more", arguments.n);
+        tracing::warn!("{} wordings were requested; the model produced no more", arguments.n);
     }
     if let Some(out) = arguments.out.as_deref().map(Path::to_owned) {
-        tracing::info!("written to {}, what was refused to {}", out.display(), refused_path(&out).display());
+        tracing::info!("accepted wordings are in {}, refused ones in {}", out.display(), refused_path(&out).display());
     }
 }
 
@@ -401,11 +402,13 @@ fn tell(arguments: &GenerateArguments, client: &Client, generated: &Generated) {
 fn date(text: &str) -> Result<String, String> {
     let is_digit_or_dash = |(at, c): (usize, char)| if at == 4 || at == 7 { c == '-' } else { c.is_ascii_digit() };
     let is_date = text.len() == 10 && text.chars().enumerate().all(is_digit_or_dash);
-    is_date.then(|| text.to_owned()).ok_or_else(|| format!("{text} is no date as 2026-11-29"))
+    is_date
+        .then(|| text.to_owned())
+        .ok_or_else(|| format!("{text} is not a date; expected YYYY-MM-DD, as in 2026-11-29"))
 }
 
-/// The date of a time in UTC, by the days of the Gregorian calendar in years that begin with March:
-/// <https://howardhinnant.github.io/date_algorithms.html#civil_from_days>.
+/// Returns the date of a time in UTC, computed in the Gregorian calendar with years that begin in
+/// March:
 fn date_of(time: SystemTime) -> String {
     const DAY: u64 = 24 * 60 * 60;
     // From 1 March of year 0.

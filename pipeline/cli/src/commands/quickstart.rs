@@ -1,4 +1,4 @@
-//! `lynxdata quickstart`: the whole loop on bundled pictures.
+//! `lynxdata quickstart`: the whole pipeline on bundled images.
 
 mod server;
 
@@ -20,25 +20,25 @@ use lynxdata_run::Wanted;
 use lynxdata_run::recipe;
 use lynxdata_run::stages::{check, report};
 
-/// The recipe, the list of pairs and the pictures.
+/// The recipe, the list of pairs and the images.
 static EXAMPLE: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../examples/quickstart");
 
-/// A few rows of every task, as their authors ship them.
+/// A few rows of every task, in the files of its authors.
 static TASKS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../datasets/fixtures");
 
-/// See the whole loop on bundled pictures: download, measure, deduplicate, select, shard, instruct,
-/// check, report
+/// Run the whole pipeline on bundled images: download, measure, deduplicate, select, shard,
+/// instruct, check, report
 ///
-/// The pictures are served by a web server on this machine, so the real downloader runs and nothing
-/// leaves the machine. What is left behind is an ordinary run folder and an ordinary recipe, to be
-/// copied and edited; edit it and run this command again to see what changes.
+/// A web server on this machine serves the images, so the real downloader runs without network
+/// access. The result is an ordinary run folder and an ordinary recipe. Edit the recipe and run
+/// this command again to see what changes, or copy it for your own data.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   lynxdata quickstart
   lynxdata quickstart --out /tmp/first-look")]
 pub(crate) struct Arguments {
-    /// Where the recipe, its inputs and the run folder go
+    /// Folder for the recipe, its inputs and the run folder
     #[arg(long, value_name = "DIR", default_value = "lynxdata-quickstart", value_parser = path_parser())]
     out: PathBuf,
 }
@@ -50,7 +50,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let loaded = recipe::load(&recipe_path, &[]).map_err(Failure::Usage)?;
     let run_folder = loaded.run_folder();
     print(&format!(
-        "{} bundled pictures are served on http://{}/; {} says what is done with them\n",
+        "serving {} bundled images on http://{}/; the recipe is {}\n",
         grouped(server.pictures() as u64),
         server.address(),
         recipe_path.display()
@@ -63,8 +63,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     Ok(code)
 }
 
-/// Writes the recipe and its inputs, leaving a recipe alone that is there already: the user may
-/// have edited it.
+/// Writes the recipe and its inputs. Keeps a recipe that exists already, because the user may have
+/// edited it.
 fn unpack(folder: &Path, address: &str) -> Result<PathBuf> {
     let write = |path: &Path, bytes: &[u8]| -> Result<()> {
         let parent = path.parent().expect("a file below a folder has a parent");
@@ -106,7 +106,7 @@ fn with_host(pairs: &str, address: &str) -> String {
         .collect()
 }
 
-/// Returns the funnel, the verdict and what to try next.
+/// Returns the funnel, the verdict and the next commands to try.
 fn summary(run: &Path, recipe: &Path) -> Result<String> {
     let page = run.join(report::PAGE);
     let data: Value = read_json(&run.join("report.json"))?;
@@ -124,15 +124,15 @@ fn summary(run: &Path, recipe: &Path) -> Result<String> {
     }
     let manifest = Manifest::read(run)?;
     let conversations: u64 = manifest.parts(Instruct.name()).map(|part| part.rows_out).sum();
-    ensure!(!rows.is_empty(), "{} has no funnel", page.display());
+    ensure!(!rows.is_empty(), "report.json beside {} has no funnel", page.display());
     let verdict: Value = read_json(&run.join(check::VERDICT))?;
     let sentence = verdict["sentence"].as_str().unwrap_or("");
     let (page, recipe, run) = (page.display(), recipe.display(), run.display());
     Ok(format!(
         "\n{}\n{} conversations from annotated datasets\n\nVerdict: {sentence}\n\nReport: {page}\n\nNext:\n  \
-         edit {recipe} and run this command again: only what changed is done anew\n  \
+         edit {recipe} and run this command again: only what changed is done again\n  \
          lynxdata status {run}\n  lynxdata run {recipe} --dry-run\n  \
-         lynxdata recipe new my-recipe.toml      for data of your own\n",
+         lynxdata recipe new my-recipe.toml      for your own data\n",
         columns(&["", "pairs", "left out"], &rows, &[1]),
         grouped(conversations),
     ))

@@ -27,21 +27,20 @@ pub(crate) struct Arguments {
 
 #[derive(Subcommand)]
 enum Action {
-    /// Writes a commented recipe to edit
+    /// Write a commented recipe to edit
     #[command(after_help = "\
 Examples:
   lynxdata recipe new recipe.toml
   lynxdata recipe new recipe.toml --instruct")]
     New {
-        /// The file to write; it must not be there yet
+        /// The file to write; it must not exist yet
         #[arg(value_parser = path_parser())]
         path: PathBuf,
-        /// For conversations from annotated datasets instead of a list of pictures
+        /// Write a recipe for conversations from annotated datasets instead of a list of images
         #[arg(long)]
         instruct: bool,
     },
-    /// Checks a recipe, its paths and columns, its rules against the columns of its source, and
-    /// prints it with all defaults filled in
+    /// Check a recipe, its paths, columns and rules, and print it with all defaults filled in
     #[command(after_help = "\
 Examples:
   lynxdata recipe check recipe.toml
@@ -50,11 +49,11 @@ Examples:
         /// The recipe
         #[arg(value_parser = path_parser())]
         path: PathBuf,
-        /// Overrides a value, as for `run`
+        /// Override a value, as for `lynxdata run`
         #[arg(long = "set", value_name = "KEY=VALUE")]
         sets: Vec<String>,
     },
-    /// Prints the JSON schema of recipes, for editors that complete and check TOML
+    /// Print the JSON schema of recipes, for editors that complete and check TOML
     #[command(after_help = "\
 Examples:
   lynxdata recipe schema > recipe.schema.json")]

@@ -12,19 +12,19 @@ use super::{print, print_json};
 use crate::exit::{BROKEN_RECORDS, DONE, Failure};
 use crate::paths::path_parser;
 
-/// Turn conversations into tokens, with the mask of those that have a loss
+/// Turn conversations into tokens, with a mask of the tokens that have a loss
 ///
-/// Reads conversations from standard input, one JSON object a line, with `messages` of `role` and
-/// `content`, or in any other form that `lynxdata audit` reads. What the assistant says and the
-/// end of its turn have a loss. A conversation of which a token covers the border of that is
-/// refused, as no mask of it is right.
+/// Reads conversations from standard input, one JSON object per line, with `messages` of `role` and
+/// `content`, or in any other form that `lynxdata audit` reads. The text of the assistant and the
+/// end of its turn have a loss. A conversation is refused if a token crosses the border of a span
+/// with a loss, because no mask would be right for it.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   lynxdata render --template vicuna --tokenizer tokenizer.json --json < conversations.jsonl
   head -1 data.jsonl | lynxdata render --template chatml --tokenizer tokenizer.json
 
-Exit code 3: conversations were refused; each is told in the place of its tokens.
+Exit code 3: some conversations were refused; the reason is printed instead of the tokens.
 Templates and their sources: docs/audit.md")]
 pub(crate) struct Arguments {
     /// The chat template: vicuna, llama2, llama3, chatml, qwen, lynx
@@ -35,8 +35,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE", value_parser = path_parser())]
     tokenizer: PathBuf,
 
-    /// Prints ids and loss_mask, one JSON object a line; otherwise the text, with what has a loss
-    /// between ⟦ and ⟧
+    /// Print ids and loss_mask, one JSON object per line; otherwise, the text is printed with the
+    /// parts that have a loss between ⟦ and ⟧
     #[arg(long)]
     json: bool,
 }

@@ -14,9 +14,9 @@ use crate::paths::path_parser;
 
 /// Run every stage of a recipe
 ///
-/// Parts that are there under the same inputs and settings are skipped, so running it again after
-/// an interruption or a change of the recipe does only what is left to do. Signals are measured
-/// while pictures are downloaded, so that one decode serves both.
+/// Skips parts that were already made from the same inputs and settings. After an interruption or a
+/// change of the recipe, the same command does only what is left to do. Signals are measured during
+/// the download, so that each image is decoded once.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -27,7 +27,8 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     common: StageArguments,
 
-    /// Go on even if the run folder holds the pool of another list and pairs of it would be removed
+    /// Continue even if the run folder holds the pool of another list and some of its pairs would
+    /// be removed
     #[arg(long)]
     replace: bool,
 }
@@ -39,13 +40,12 @@ pub(crate) struct StageArguments {
     #[arg(value_parser = path_parser())]
     recipe: PathBuf,
 
-    /// Overrides a value of the recipe, as in --set download.size=384; may be given several times,
-    /// the last one wins
+    /// Override a value of the recipe, as in --set download.size=384; repeatable, the last one wins
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
 
-    /// Prints what would be done and what would be skipped, and does nothing but copy the source if
-    /// it lies in an object store
+    /// Print what would be done and what would be skipped, and do nothing else; a source in an
+    /// object store is copied all the same
     #[arg(long)]
     dry_run: bool,
 }
@@ -56,7 +56,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     run_loaded(loaded, &Wanted { replaces: arguments.replace, ..Wanted::all() }, common.dry_run)
 }
 
-/// Runs the stages of a command, which is named as the first of them.
+/// Runs the stages of a command, which is named like the first of them.
 ///
 /// # Errors
 /// [`Failure::Usage`] if the recipe does not ask for it.

@@ -28,28 +28,28 @@ use lynxdata_run::stage::{Stage, is_current};
 use lynxdata_run::stages::{STAGES, instruct, select};
 use lynxdata_run::table;
 
-/// Show the stages of a run, what became of its rows, what rejected pairs, and the verdict
+/// Show the stages of a run, what became of its rows, how many pairs were rejected, and the verdict
 ///
-/// A stage is out of date if what it was made from has changed since, or what the recipe of the run
-/// says of it.
+/// A stage is out of date if its inputs, or its settings in the recipe of the run, have changed
+/// since it was made.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   lynxdata status run
   lynxdata status run --json | jq .download.by_status
-  lynxdata status run --failed > failed.tsv         every row that is not in the pool, and why
+  lynxdata status run --failed > failed.tsv         list every row that is not in the pool, and why
   lynxdata status s3://bucket/run")]
 pub(crate) struct Arguments {
-    /// The run folder, or its place in an object store
+    /// The run folder, or its URL in an object store
     #[arg(value_parser = path_parser())]
     run: PathBuf,
 
-    /// As one JSON object; with --failed, one for each row
+    /// Print one JSON object; with --failed, one per row
     #[arg(long)]
     json: bool,
 
-    /// Lists the rows of the source that failed instead: number, key, URL, status, retry class,
-    /// HTTP status, attempts, milliseconds, detail; separated by tabs
+    /// List the rows of the source that failed instead, separated by tabs: row number, key, URL,
+    /// status, retry class, HTTP status, attempts, milliseconds, detail
     #[arg(long)]
     failed: bool,
 }
@@ -57,15 +57,15 @@ pub(crate) struct Arguments {
 #[derive(Serialize)]
 struct Status {
     stages: Vec<StageStatus>,
-    /// Rows that each rule rejected in the selection that is sharded, or in the first one.
+    /// Rows that each rule rejected in the selection that is sharded, or in the first selection.
     rejected_by: BTreeMap<String, u64>,
-    /// Per selection: rows kept and rows that each rule rejected.
+    /// For each selection: rows kept, and rows that each rule rejected.
     selections: BTreeMap<String, SelectionStatus>,
-    /// Records, rows and elements of lists that were left out of every task, by reason.
+    /// Records, rows and list elements that were left out of each task, by reason.
     instruct: BTreeMap<String, BTreeMap<String, u64>>,
     download: DownloadStatus,
     verdict: Option<Value>,
-    /// Whether the verdict is on the selections as they are now.
+    /// Whether the verdict is about the selections as they are now.
     verdict_is_current: bool,
 }
 
@@ -85,12 +85,11 @@ struct StageStatus {
 #[derive(Debug, Serialize, Clone, Copy, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 enum State {
-    /// Every part is there, made from what the stages before it hold now and by what the recipe
-    /// says now.
+    /// Every part is there, made from the present inputs and settings.
     Complete,
     /// Parts are missing.
     Unfinished,
-    /// Something that it was made from or by has changed.
+    /// An input or a setting has changed.
     OutOfDate,
     /// The recipe no longer asks for it.
     NotInRecipe,
@@ -116,14 +115,14 @@ struct SelectionStatus {
 #[derive(Serialize)]
 struct DownloadStatus {
     by_status: BTreeMap<String, u64>,
-    /// The statuses that there are, as in the log.
+    /// The statuses that occur, in the order of the log.
     statuses: Vec<RowsOfStatus>,
-    /// The hosts with most rows.
+    /// The hosts with the most rows.
     hosts: Vec<HostStatus>,
     /// Time from the first request of a row to its end; `null` if nothing was requested.
     latency_ms: Option<Quantiles>,
     latency_ms_histogram: Vec<Bucket>,
-    /// Sizes of bodies that arrived whole; `null` if none did.
+    /// Sizes of complete bodies; `null` if there were none.
     body_bytes: Option<Quantiles>,
     body_bytes_histogram: Vec<Bucket>,
 }
@@ -134,13 +133,13 @@ struct RowsOfStatus {
     /// The class that `download --retry-failed` takes.
     retry_class: &'static str,
     rows: u64,
-    /// Sizes of bodies that arrived whole.
+    /// Total size of complete bodies.
     bytes: u64,
     latency_ms: Option<Quantiles>,
 }
 
-/// The number of values above the bound of the bucket before and not above this one; the last has
-/// no bound.
+/// The number of values above the bound of the bucket before and not above its own bound; the last
+/// bucket has no bound.
 #[derive(Serialize)]
 struct Bucket {
     up_to: Option<i64>,
@@ -156,7 +155,7 @@ struct HostStatus {
     latency_ms: Option<Quantiles>,
 }
 
-/// Values that so many per cent do not exceed, by nearest rank.
+/// Percentiles by nearest rank.
 #[derive(Serialize, Clone, Copy)]
 struct Quantiles {
     p50: i64,
@@ -181,7 +180,7 @@ fn buckets<const N: usize>(histogram: &Histogram<N>, unit: f64) -> Vec<Bucket> {
     bounded.chain([(None, histogram.count())]).map(|(up_to, count)| bucket(up_to, count)).collect()
 }
 
-/// Hosts that are shown.
+/// Most hosts that are shown.
 const MOST_HOSTS: usize = 20;
 
 pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
@@ -206,8 +205,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     Ok(DONE)
 }
 
-/// Returns what a status is told from, out of an object store: everything but pictures and what is
-/// measured on them.
+/// Copies the files that a status needs from an object store: everything but images and their
+/// measurements.
 fn copied(mirror: &Mirror) -> Result<tempfile::TempDir> {
     let folder = tempfile::tempdir().context("cannot create a temporary folder")?;
     let folders = [schema::download_log().name, "selection", "check"];
@@ -249,14 +248,14 @@ fn collect(root: &Path) -> Result<Status> {
     })
 }
 
-/// Returns the state of every stage: none is worth more than those that it reads.
+/// Returns the state of every stage. A stage is not complete if a stage that it reads is not.
 fn states(manifest: &Manifest, recipe: Option<&Recipe>) -> Result<BTreeMap<&'static str, State>> {
     let mut states = BTreeMap::new();
     for stage in STAGES {
         let name = stage.name();
         let state = match recipe {
             _ if !manifest.is_complete(name) => State::Unfinished,
-            // A run of an earlier version, which kept no recipe.
+            // A run of an earlier version, which wrote no recipe.
             None => State::Complete,
             Some(recipe) if !stage.is_in(recipe) => State::NotInRecipe,
             Some(recipe) => {
@@ -283,7 +282,7 @@ fn left_out_of(root: &Path, part: &PartEntry) -> Result<(String, BTreeMap<String
     Ok((part.part.clone(), reasons))
 }
 
-/// Returns what the logs of the download say.
+/// Returns the totals of the download logs.
 fn download_status(root: &Path, manifest: &Manifest) -> Result<DownloadStatus> {
     #[derive(Default)]
     struct Host {
@@ -353,7 +352,7 @@ fn download_status(root: &Path, manifest: &Manifest) -> Result<DownloadStatus> {
     })
 }
 
-/// Sums parts, bytes and seconds of all parts; rows of those that hold different rows.
+/// Sums parts, bytes and seconds of all parts. Rows are summed over parts that hold different rows.
 fn stage_status(manifest: &Manifest, stage: &dyn Stage, state: State, main: Option<&str>) -> StageStatus {
     let first = manifest.parts(stage.name()).next().map(|part| part.part.clone()).unwrap_or_default();
     let name = stage.name();
@@ -379,7 +378,7 @@ fn stage_status(manifest: &Manifest, stage: &dyn Stage, state: State, main: Opti
     status
 }
 
-/// Returns the recipe that the run was last made by.
+/// Returns the recipe by which the run was last made.
 fn resolved_recipe(root: &Path) -> Result<Option<Recipe>> {
     let path = root.join(RESOLVED_RECIPE);
     if !path.is_file() {
@@ -416,7 +415,7 @@ fn text(status: &Status) -> String {
     let mut text = columns(&header, &rows, &[2, 3, 4, 5, 6]);
     if status.stages.iter().any(|stage| stage.state == State::OutOfDate) {
         text.push_str(
-            "\nout of date: made from what has changed since, or by a recipe that has; `lynxdata run` makes it again\n",
+            "\nout of date: its inputs or settings have changed since it was made; `lynxdata run` makes it again\n",
         );
     }
     let state_of = |name: &str| status.stages.iter().find(|stage| stage.name == name).map(|stage| stage.state);
@@ -498,8 +497,8 @@ fn download_text(download: &DownloadStatus) -> String {
     text
 }
 
-/// Buckets with their share as a bar; nothing if there are no values. Empty ones at both ends are
-/// left out.
+/// Returns the buckets with bars, or nothing if there are no values. Leaves out empty buckets at
+/// both ends.
 fn histogram_text(unit: &str, buckets: &[Bucket]) -> String {
     const LONGEST_BAR: u64 = 40;
     let is_filled = |bucket: &Bucket| bucket.rows > 0;

@@ -13,7 +13,7 @@ use tracing::warn;
 use super::{columns, grouped, print, print_json};
 use crate::exit::{DONE, FAILED, Failure};
 
-/// Conversations that a preview shows.
+/// Number of conversations that a preview shows.
 const PREVIEWED: usize = 5;
 
 /// Show the annotated datasets that `instruct` reads
@@ -33,19 +33,19 @@ pub(crate) struct Arguments {
 
 #[derive(Args)]
 pub(super) struct Own {
-    /// A folder of task files besides those that are shipped
+    /// A folder of your own task files, in addition to the shipped ones
     #[arg(long, value_name = "DIR")]
     pub(super) catalogue: Option<PathBuf>,
-    /// A folder of prompt banks besides those that are shipped
+    /// A folder of your own prompt banks, in addition to the shipped ones
     #[arg(long, value_name = "DIR")]
     pub(super) banks: Option<PathBuf>,
 }
 
 #[derive(Args)]
 struct Native {
-    /// The task
+    /// Name of the task
     name: String,
-    /// The folder of its native files, as its authors ship them
+    /// The folder of its files, as its authors publish them
     folder: PathBuf,
     #[command(flatten)]
     own: Own,
@@ -53,7 +53,7 @@ struct Native {
 
 #[derive(Subcommand)]
 enum Action {
-    /// Lists the tasks
+    /// List the tasks
     #[command(after_help = "\
 Examples:
   lynxdata tasks list
@@ -61,25 +61,25 @@ Examples:
     List {
         #[command(flatten)]
         own: Own,
-        /// As one JSON list
+        /// Print one JSON list
         #[arg(long)]
         json: bool,
     },
-    /// Shows one task: its files and where they come from, its splits, slots, answers and banks
+    /// Show one task: its files and their sources, splits, slots, answers and banks
     #[command(after_help = "\
 Examples:
   lynxdata tasks show vqav2
   lynxdata tasks show my_task --catalogue my_tasks --json")]
     Show {
-        /// The task
+        /// Name of the task
         name: String,
         #[command(flatten)]
         own: Own,
-        /// As one JSON object
+        /// Print one JSON object
         #[arg(long)]
         json: bool,
     },
-    /// Reads records: what the native files say, before it is worded
+    /// Print records as the files have them, before a prompt is chosen
     #[command(after_help = "\
 Examples:
   lynxdata tasks read vqav2 ~/vqa --split val --limit 3
@@ -87,17 +87,17 @@ Examples:
     Read {
         #[command(flatten)]
         native: Native,
-        /// The split; the only one of the task if left out
+        /// The split [default: the first one whose files are present]
         #[arg(long)]
         split: Option<String>,
-        /// The most records
+        /// Most records to print
         #[arg(long, default_value_t = 10)]
         limit: usize,
-        /// One JSON object a line
+        /// Print one JSON object per line
         #[arg(long)]
         json: bool,
     },
-    /// Shows five conversations
+    /// Show five conversations
     #[command(after_help = "\
 Examples:
   lynxdata tasks preview vqav2 ~/vqa
@@ -105,14 +105,14 @@ Examples:
     Preview {
         #[command(flatten)]
         native: Native,
-        /// The split; the first of the task that is there if left out
+        /// The split [default: the first one whose files are present]
         #[arg(long)]
         split: Option<String>,
-        /// The seed that draws wordings
+        /// Seed that draws the wordings
         #[arg(long, default_value_t = 0)]
         seed: u64,
     },
-    /// Reads all native files and says what is missing or malformed
+    /// Read all files of a task and list what is missing or malformed
     #[command(after_help = "\
 Examples:
   lynxdata tasks check vqav2 ~/vqa
@@ -120,10 +120,10 @@ Examples:
     Check {
         #[command(flatten)]
         native: Native,
-        /// The split; all that are there if left out
+        /// The split [default: all splits whose files are present]
         #[arg(long)]
         split: Option<String>,
-        /// As one JSON list of splits
+        /// Print one JSON list of splits
         #[arg(long)]
         json: bool,
     },
@@ -139,7 +139,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     }
 }
 
-/// Loads the catalogue and tells which task files are faulty.
+/// Loads the catalogue and warns about faulty task files.
 pub(super) fn load(own: &Own) -> anyhow::Result<(Catalogue, Banks)> {
     let mut banks = Banks::shipped()?;
     if let Some(folder) = &own.banks {
@@ -150,7 +150,7 @@ pub(super) fn load(own: &Own) -> anyhow::Result<(Catalogue, Banks)> {
         catalogue = catalogue.with_folder(folder, &banks).context("in --catalogue")?;
     }
     for faulty in catalogue.faulty() {
-        warn!(task = faulty.name, "cannot be used: {}", faulty.error());
+        warn!(task = faulty.name, "the task cannot be used: {}", faulty.error());
     }
     Ok((catalogue, banks))
 }
@@ -185,7 +185,7 @@ fn facts(task: &Task) -> Value {
     })
 }
 
-/// Returns what records are about: image, images, video or text.
+/// Returns the modality of the records: image, images, video or text.
 fn modality(task: &Task) -> &'static str {
     match task.modality().name() {
         "none" => "text",
@@ -262,7 +262,7 @@ fn show(name: &str, own: &Own, json: bool) -> Result<u8, Failure> {
     Ok(DONE)
 }
 
-/// Returns the split that is meant, or the first of the task whose files are there.
+/// Returns the named split, or the first split of the task whose files are present.
 fn split_of(task: &Task, folder: &Path, split: Option<&str>) -> String {
     let is_there = |name: &&String| task.native_files(folder, name).is_ok();
     let first = || task.splits.keys().find(is_there).or_else(|| task.splits.keys().next());
@@ -298,7 +298,7 @@ fn preview(native: &Native, split: Option<&str>, seed: u64) -> Result<u8, Failur
     Ok(DONE)
 }
 
-/// Returns a conversation as people read it.
+/// Returns a conversation as readable text.
 fn spoken(conversation: &Conversation) -> String {
     let mut text = format!("{} ({}, {})\n", conversation.id, conversation.template, conversation.answer_shape.name());
     for image in &conversation.images {
@@ -325,7 +325,7 @@ fn check_files(native: &Native, split: Option<&str>, json: bool) -> Result<u8, F
         None => task.splits.keys().filter(is_there).cloned().collect(),
     };
     if splits.is_empty() {
-        // Where no split is whole, all say what they lack.
+        // If no split is complete, all of them report what they lack.
         splits = task.splits.keys().cloned().collect();
     }
     let checked: Vec<Checked> = splits.iter().map(|split| check(task, &native.folder, split)).collect();
@@ -338,8 +338,8 @@ fn check_files(native: &Native, split: Option<&str>, json: bool) -> Result<u8, F
     Ok(if is_well { DONE } else { FAILED })
 }
 
-/// Returns what was found in a split: faults, the counts of what was dropped with the first case of
-/// each, and how the number of records compares with the published one.
+/// Returns the findings of a split: faults, the counts of dropped records with a first example of
+/// each, and the number of records compared with the published number.
 fn said(checked: &Checked) -> String {
     let Checked { split, published, faults, counts } = checked;
     let mut text =
@@ -347,14 +347,14 @@ fn said(checked: &Checked) -> String {
     match published {
         Some(published) if *published == counts.kept => text.push_str(", as many as are published\n"),
         Some(published) => text.push_str(&format!("; {} are published\n", grouped(*published))),
-        None => text.push_str("; no number of this split is known\n"),
+        None => text.push_str("; the published number of this split is unknown\n"),
     }
     for fault in faults {
         text.push_str(&format!("  fault: {fault}\n"));
     }
     for (reason, count) in counts.dropped.iter().chain(&counts.left_out) {
         let example = counts.examples.get(reason).map_or("", String::as_str);
-        text.push_str(&format!("  left out for {reason}: {}, such as {example}\n", grouped(*count)));
+        text.push_str(&format!("  left out for {reason}: {}, for example {example}\n", grouped(*count)));
     }
     for (name, count) in &counts.lacking {
         text.push_str(&format!("  without {name}: {}\n", grouped(*count)));

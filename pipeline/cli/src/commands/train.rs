@@ -16,29 +16,29 @@ use lynxdata_run::stages::{self, model};
 
 /// Train a compact Lynx on pairs or conversations
 ///
-/// The stages are those of Lynx: pretrain learns from pairs, from nothing; finetune goes on from a
-/// pretrained model (--start) with conversations. A stage has settings of its own, which a file of
-/// settings (--config) and --set override; they are written to the output folder with everything
-/// else: the model, its losses step by step, and what it measured on held-out examples.
+/// The stages are those of Lynx: pretrain starts from random weights and learns from pairs;
+/// finetune continues from a pretrained model (--start) with conversations. Each stage has default
+/// settings, which a file (--config) and --set override. The output folder holds the settings, the
+/// model, the loss of each step, and measurements on held-out examples.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   lynxdata train --stage pretrain --data my-run/selection/clean --out lynx-1
   lynxdata train --stage finetune --data my-run/instruct --start lynx-1/model --out lynx-2
   lynxdata train --stage pretrain --data pairs/ --set train.steps=3000 --device auto --out lynx-1
-  lynxdata train --stage pretrain --data pairs/ --out lynx-1 --resume   go on where it broke off
+  lynxdata train --stage pretrain --data pairs/ --out lynx-1 --resume   continue if interrupted
   lynxdata train --stage pretrain --data pairs/ --start lynx-1/model --set model.image_size=128 \\
-      --set train.steps=100 --set train.learning_rate=2e-4 --out lynx-1-128   at a higher resolution
+      --set train.steps=100 --set train.learning_rate=2e-4 --out lynx-1-128   higher resolution
 
-A file of settings has the keys of [training] of a recipe: [model], [train], [tokenizer],
+A settings file has the keys of [training] of a recipe: [model], [train], [tokenizer],
 held_out, most_examples.")]
 pub(crate) struct Arguments {
-    /// The stage, whose settings are the beginning
+    /// The stage, which sets the defaults
     #[arg(long, value_enum)]
     stage: TrainingStage,
 
-    /// What it is trained on: a run, its pool (RUN/pool), a selection (RUN/selection/NAME),
-    /// pictures with texts beside them, or conversations (RUN/instruct, or JSON)
+    /// Training data: a run, its pool (RUN/pool), a selection (RUN/selection/NAME), images with
+    /// texts beside them, or conversations (RUN/instruct, or JSON)
     #[arg(long, value_name = "DIR", value_parser = path_parser())]
     data: PathBuf,
 
@@ -46,31 +46,32 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE", value_parser = path_parser())]
     config: Option<PathBuf>,
 
-    /// The folder of the model to begin with
+    /// Folder of the model to start from
     #[arg(long, value_name = "DIR", value_parser = path_parser())]
     start: Option<PathBuf>,
 
-    /// The device: auto, cpu, cuda:N, vulkan:KIND:N or wgpu:KIND:N
+    /// The device to train on: auto, cpu, cuda:N, vulkan:KIND:N or wgpu:KIND:N
     #[arg(long, value_name = "DEVICE")]
     device: Option<DeviceName>,
 
-    /// Where the model and its measurements go
+    /// Folder for the model and its measurements
     #[arg(long, value_name = "DIR", value_parser = path_parser())]
     out: PathBuf,
 
-    /// Goes on with a training that was broken off; without it, one is an error
+    /// Continue an interrupted training; without it, a folder with an interrupted training is an
+    /// error
     #[arg(long)]
     resume: bool,
 
-    /// Overrides a setting, as in --set train.steps=500; may be given several times
+    /// Override a setting, as in --set train.steps=500; repeatable
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
 
-    /// Prints what would be done, and does nothing
+    /// Print what would be done, and do nothing else
     #[arg(long)]
     dry_run: bool,
 
-    /// Prints what was measured as JSON
+    /// Print the measurements as JSON
     #[arg(long)]
     json: bool,
 }
@@ -78,9 +79,9 @@ pub(crate) struct Arguments {
 /// A stage of training.
 #[derive(Clone, Copy, ValueEnum)]
 enum TrainingStage {
-    /// From nothing, on pairs
+    /// Train random weights on pairs
     Pretrain,
-    /// From a pretrained model, on conversations
+    /// Train a pretrained model on conversations
     Finetune,
 }
 
@@ -100,14 +101,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let checkpoint = root.join(model::CHECKPOINT);
     if checkpoint.exists() && !arguments.resume && !arguments.dry_run {
         let error = anyhow::anyhow!(
-            "{} holds a training that was broken off; --resume goes on with it, or name another --out",
+            "{} holds an interrupted training; continue it with --resume, or name another --out",
             root.display()
         );
         return Err(Failure::Usage(error));
     }
     if let Some(key) = other_settings(&loaded)? {
         let error = anyhow::anyhow!(
-            "{} holds a model that was trained with another {key}; name another --out, so that it is not replaced",
+            "{} holds a model that was trained with another {key}; name another --out to keep that model",
             root.display()
         );
         return Err(Failure::Usage(error));
@@ -116,7 +117,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     if arguments.dry_run || code != DONE {
         return Ok(code);
     }
-    // The model is committed, so nothing will go on from here.
+    // The model is committed, so the checkpoint is not needed any more.
     if checkpoint.exists() {
         std::fs::remove_file(&checkpoint).with_context(|| format!("cannot remove {}", checkpoint.display()))?;
     }
@@ -126,7 +127,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let mut result: serde_json::Value =
         serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))?;
     if result["weights"].as_u64().is_none() {
-        let error = anyhow::anyhow!("{} is damaged; see lynxdata verify {}", path.display(), root.display());
+        let error = anyhow::anyhow!("{} is damaged; run `lynxdata verify {}`", path.display(), root.display());
         return Err(Failure::Failed(error));
     }
     if arguments.json {
@@ -135,7 +136,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     } else {
         let number = |name: &str| result[name].as_f64().unwrap_or(f64::NAN);
         print(&format!(
-            "{}: {} weights after {} steps; on {} held-out examples {:.3} bits a byte (a unigram model: {:.3}), visual gain {:.3}\n",
+            "{}: {} weights after {} steps; on {} held-out examples {:.3} bits per byte (unigram model: {:.3}), visual gain {:.3}\n",
             folder.display(),
             result["weights"],
             result["steps"],
@@ -161,7 +162,7 @@ fn load(arguments: &Arguments) -> anyhow::Result<LoadedRecipe> {
             table.insert("seed".to_owned(), seed);
         }
         if let Some(key) = ["data", "start"].into_iter().find(|key| given.contains_key(*key)) {
-            bail!("{}: {key} is given by --{key}, not in a file of settings", path.display());
+            bail!("{}: {key} cannot be set in a settings file; use --{key}", path.display());
         }
         let mut alone = given.clone();
         alone.insert("data".to_owned(), "".into());
@@ -178,15 +179,15 @@ fn load(arguments: &Arguments) -> anyhow::Result<LoadedRecipe> {
         leave_to_pretrained(&mut training, None, &arguments.sets);
     }
     if arguments.start.is_none() && matches!(arguments.stage, TrainingStage::Finetune) {
-        bail!("a finetuning begins with a model: name its folder by --start");
+        bail!("finetuning needs a model to start from; name its folder by --start");
     }
     if let Some(start) = &arguments.start {
         let of_start = ["model", "tokenizer", "pretrained"];
-        // Another resolution is no other model: position embeddings are interpolated.
+        // A model with another resolution is allowed: its position embeddings are interpolated.
         let sets = || arguments.sets.iter().map(|set| set.trim_start());
         let is_set = |key: &str| sets().any(|set| set.starts_with(key) && !set.starts_with("model.image_size"));
         if let Some(key) = of_start.into_iter().find(|key| training.contains_key(*key) || is_set(key)) {
-            bail!("{key} is that of the model of --start; leave it out, or train from nothing");
+            bail!("{key} comes from the model of --start; leave it out, or leave out --start");
         }
         let start = &std::path::absolute(start)?;
         let inside = std::path::absolute(&arguments.out)?;
@@ -204,9 +205,9 @@ fn load(arguments: &Arguments) -> anyhow::Result<LoadedRecipe> {
             } else {
                 String::new()
             };
-            format!("{} is no folder of a trained model{hint}", start.display())
+            format!("{} is not the folder of a trained model{hint}", start.display())
         })?;
-        // So that the recipe that is kept says what is trained.
+        // The recipe that is written should show what is trained.
         training.insert("model".to_owned(), toml::Value::try_from(config)?);
         training.insert("start".to_owned(), text_of(&std::path::absolute(start)?)?.into());
     }
@@ -232,8 +233,8 @@ fn load(arguments: &Arguments) -> anyhow::Result<LoadedRecipe> {
     recipe::of_flags(table, out, &sets)
 }
 
-/// Returns the first setting in which the finished model of the output folder differs from what is
-/// wanted.
+/// Returns the first setting in which the finished model of the output folder differs from the
+/// requested one.
 fn other_settings(loaded: &LoadedRecipe) -> anyhow::Result<Option<String>> {
     let root = loaded.run_folder();
     if !root.join(model::FOLDER).exists() {
@@ -241,7 +242,7 @@ fn other_settings(loaded: &LoadedRecipe) -> anyhow::Result<Option<String>> {
     }
     let Ok(text) = std::fs::read_to_string(root.join(recipe::RESOLVED_RECIPE)) else { return Ok(None) };
     let old: toml::Table = toml::from_str(&text).with_context(|| format!("in {}", root.display()))?;
-    // As text, which rounds numbers as the old ones are.
+    // As text, because that rounds numbers like the old ones.
     let new: toml::Table = toml::from_str(&toml::to_string(&loaded.recipe)?)?;
     for key in ["seed", "training"] {
         if let Some(name) = first_difference(key, old.get(key), new.get(key)) {
@@ -261,7 +262,7 @@ fn first_difference(name: &str, old: Option<&toml::Value>, new: Option<&toml::Va
     }
 }
 
-/// Takes sizes of parts that will be pretrained ones out of the settings of a stage.
+/// Removes the sizes of parts that pretrained weights will replace from the settings of a stage.
 fn leave_to_pretrained(stage: &mut toml::Table, given: Option<&toml::Value>, sets: &[String]) {
     let Some(model) = stage.get_mut("model").and_then(toml::Value::as_table_mut) else { return };
     for (part, keys) in [("decoder", &["decoder_"][..]), ("vision", &["vit_", "patch"])] {
@@ -273,7 +274,7 @@ fn leave_to_pretrained(stage: &mut toml::Table, given: Option<&toml::Value>, set
     }
 }
 
-/// Puts values over others, table by table.
+/// Overrides values of `under` by those of `over`, table by table.
 fn merge(under: &mut toml::Table, over: toml::Table) {
     for (key, value) in over {
         match (under.get_mut(&key), value) {

@@ -1,4 +1,4 @@
-//! `lynxdata verify`: whether the files of a run are the ones that were committed.
+//! `lynxdata verify`: checks that the files of a run are unchanged.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -19,27 +19,27 @@ use lynxdata_run::stages::train::CHECKPOINTS;
 
 /// Compare every file of a run with the digest in its manifest
 ///
-/// All files are read, on all cores. A file that is gone or has another content is named with the
-/// stage that made it, and so is one in a folder of the run that no stage made: readers of the
-/// folder would take it for one of the run's.
+/// Reads all files on all cores. Lists each missing or damaged file with the stage that made it.
+/// Also lists files that no stage made but that lie in a folder of the run, because readers of the
+/// folder would take them for data of the run.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   lynxdata verify run
   lynxdata verify run --json | jq -r '.faults[].path'
-  lynxdata verify run --remove; lynxdata run recipe.toml   make anew what is damaged
+  lynxdata verify run --remove; lynxdata run recipe.toml   make damaged parts again
 
-Exit codes: 0 every file is as it was committed, 1 some are not.")]
+Exit codes: 0 every file is unchanged, 1 some are missing, damaged or foreign.")]
 pub(crate) struct Arguments {
     /// The run folder
     #[arg(value_parser = path_parser())]
     run: PathBuf,
 
-    /// As one JSON object
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
 
-    /// Removes the damaged files, so that the next run makes their parts again; those of a download
+    /// Remove the damaged files, so that the next run makes their parts again; parts of a download
     /// are fetched again
     #[arg(long)]
     remove: bool,
@@ -47,12 +47,12 @@ pub(crate) struct Arguments {
 
 #[derive(Serialize)]
 struct Verified {
-    /// Files of the manifest.
+    /// Number of files in the manifest.
     files: u64,
-    /// Their bytes.
+    /// Their total size in bytes.
     bytes: u64,
     faults: Vec<FileFault>,
-    /// Files that no stage made, where nobody takes them for files of the run.
+    /// Files that no stage made, in places where readers of the run do not look.
     others: Vec<String>,
     /// Whether the damaged files were removed.
     removed: bool,
@@ -62,7 +62,7 @@ struct Verified {
 struct FileFault {
     path: String,
     fault: Fault,
-    /// The stage and the part that it belongs to.
+    /// The stage and the part that the file belongs to.
     stage: Option<String>,
     part: Option<String>,
 }
@@ -90,7 +90,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let root = &arguments.run;
     if Mirror::of(root).is_some() {
         let error = anyhow!(
-            "{} lies in an object store, and verify reads local files; a run there has a local folder beside its recipe, which can be verified",
+            "{} lies in an object store, but verify reads only local files; verify the local folder of the run instead, which lies beside its recipe",
             root.display()
         );
         return Err(Failure::Usage(error));
@@ -123,7 +123,8 @@ fn verify(root: &Path) -> Result<Verified> {
         })
     };
     let found: Vec<Option<Fault>> = files.par_iter().map(|(file, ..)| fault_of(file)).collect::<Result<_>>()?;
-    // A process that works in the folder meanwhile replaces files, and then says so.
+    // Another process may be working in the folder and replacing files, which it records in the
+    // manifest.
     let after = Manifest::read(root)?;
     let mut faults: Vec<FileFault> = Vec::new();
     for ((file, stage, part), fault) in files.iter().zip(found) {
@@ -145,8 +146,8 @@ fn verify(root: &Path) -> Result<Verified> {
     Ok(Verified { files: files.len() as u64, bytes, faults, others, removed: false })
 }
 
-/// Returns whether a file lies where readers of the run look: below a folder that the manifest
-/// speaks of, and not hidden.
+/// Returns whether a file lies where readers of the run look: in a folder that the manifest names,
+/// and not hidden.
 fn is_taken_for_ours(path: &str, manifest: &Manifest) -> bool {
     let is_hidden = path.split('/').any(|name| name.starts_with('.'));
     let folder = path.split_once('/').map(|(folder, _)| folder);
@@ -154,7 +155,7 @@ fn is_taken_for_ours(path: &str, manifest: &Manifest) -> bool {
     folder.is_some() && !is_hidden && manifest.all_parts().flat_map(PartEntry::paths).any(has_folder)
 }
 
-/// Returns the files of a run folder that no stage made, and that are not the run's own.
+/// Returns the files of a run folder that no stage made and that are not the run's own.
 fn unknown_files(root: &Path, manifest: &Manifest) -> Result<Vec<String>> {
     let own = ["manifest.jsonl", ".lock", "recipe.toml", RESOLVED_RECIPE, model::CHECKPOINT, model::METRICS];
     let known: BTreeSet<&str> = manifest.all_parts().flat_map(PartEntry::paths).chain(own).collect();
@@ -202,7 +203,10 @@ fn text(root: &Path, verified: &Verified) -> String {
         text.push('\n');
     }
     if !others.is_empty() {
-        text.push_str(&format!("not of this run, and in nobody's way: {}\n", others.join(", ")));
+        text.push_str(&format!(
+            "files that no stage made, hidden or outside the folders of the run: {}\n",
+            others.join(", ")
+        ));
     }
     let (files, bytes) = (grouped(*files), grouped(*bytes));
     let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
@@ -210,25 +214,25 @@ fn text(root: &Path, verified: &Verified) -> String {
         *counts.entry(fault.fault.name()).or_default() += 1;
     }
     if counts.is_empty() {
-        text.push_str(&format!("{files} files with {bytes} bytes: every one is as it was committed\n"));
+        text.push_str(&format!("{files} files with {bytes} bytes: all are unchanged\n"));
         return text;
     }
     let counted: Vec<String> = counts.iter().map(|(fault, files)| format!("{} {fault}", grouped(*files))).collect();
     text.push_str(&format!("{files} files with {bytes} bytes were committed: {}\n", counted.join(", ")));
-    let again = "the command that made the run then makes their parts again, and fetches those of a download again";
+    let again = "the command that made the run then makes their parts again, and fetches parts of a download again";
     let run = root.display();
     match (counts.contains_key("damaged"), removed) {
         (true, false) => {
-            text.push_str(&format!("hint: `lynxdata verify {run} --remove` removes what is damaged; {again}\n"));
+            text.push_str(&format!("hint: `lynxdata verify {run} --remove` removes the damaged files; {again}\n"));
         }
-        (true, true) => text.push_str(&format!("removed what is damaged; {again}\n")),
+        (true, true) => text.push_str(&format!("removed the damaged files; {again}\n")),
         (false, _) if counts.contains_key("missing") => {
-            text.push_str("hint: the command that made the run makes the parts again whose files are missing\n");
+            text.push_str("hint: the command that made the run makes parts with missing files again\n");
         }
         (false, _) => {}
     }
     if counts.contains_key("foreign") {
-        text.push_str("hint: foreign files were put there by something else; remove them, or readers take them for files of the run\n");
+        text.push_str("hint: no stage made the foreign files; remove them, or readers take them for data of the run\n");
     }
     text
 }
@@ -273,8 +277,8 @@ mod tests {
             assert_eq!(faults(), [expected(named, Fault::Damaged)]);
             damage(path);
         }
-        // A file in a folder of the run is in the way; elsewhere it is not, and neither is a hidden
-        // one.
+        // A foreign file in a folder of the run is a fault; elsewhere it is not, and neither is a
+        // hidden file.
         for path in ["pool/part-00009.parquet", "notes.txt", "mine/a.txt", "pool/.DS_Store"] {
             std::fs::create_dir_all(root.join(path).parent().unwrap()).unwrap();
             std::fs::write(root.join(path), "x").unwrap();
@@ -282,7 +286,7 @@ mod tests {
         assert_eq!(faults(), [expected("pool/part-00009.parquet", Fault::Foreign)]);
         assert_eq!(verify(&root).unwrap().others, ["mine/a.txt", "notes.txt", "pool/.DS_Store"]);
         std::fs::remove_file(root.join("pool/part-00009.parquet")).unwrap();
-        // Removed, a damaged file is one to be made again.
+        // A removed damaged file counts as missing, so it is made again.
         damage("pool/part-00001.parquet");
         let found = verify(&root).unwrap();
         assert!(text(&root, &found).contains("--remove"), "{}", text(&root, &found));

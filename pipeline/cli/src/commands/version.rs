@@ -7,14 +7,14 @@ use serde_json::json;
 use super::{print, print_json};
 use crate::exit::{DONE, Failure};
 
-/// Print the version and what this build can do
+/// Print the version, backends and devices of this build
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   lynxdata version
   lynxdata version --json | jq -r .version")]
 pub(crate) struct Arguments {
-    /// As one JSON object
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
 }

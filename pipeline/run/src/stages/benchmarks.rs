@@ -1,5 +1,5 @@
-//! What conversations of stage `instruct` must not show: benchmarks, and the splits of the tasks
-//! that are held out.
+//! The benchmarks that conversations of stage `instruct` must not contain, including held-out
+//! splits of the tasks.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -16,10 +16,10 @@ use super::folder_digest;
 use crate::recipe::{DecontaminateConfig, InstructConfig, LoadedRecipe};
 use crate::stage::settings_text;
 
-/// Parts of the names of splits that are held out.
+/// Substrings in the names of held-out splits.
 const HELD_OUT: &[&str] = &["val", "dev", "test"];
 
-/// The benchmarks of a recipe, read when they are first needed.
+/// The benchmarks of a recipe, read on first use.
 pub(super) struct Benchmarks<'a> {
     config: &'a DecontaminateConfig,
     folder: &'a Path,
@@ -28,7 +28,7 @@ pub(super) struct Benchmarks<'a> {
     references: OnceLock<References>,
 }
 
-/// A split of a task that is no part of the recipe.
+/// A split of a task that the recipe does not use.
 struct HeldOut {
     task: String,
     root: PathBuf,
@@ -37,11 +37,11 @@ struct HeldOut {
     files: Vec<PathBuf>,
 }
 
-/// The likenesses of a conversation to a benchmark.
+/// The matches of a conversation with benchmarks.
 pub(super) struct Likenesses {
     /// The first hit of each kind.
     pub(super) hits: Vec<Hit>,
-    /// The likeness for which it is left out.
+    /// The match for which it is left out.
     pub(super) dropped_for: Option<Hit>,
 }
 
@@ -54,17 +54,17 @@ pub(super) fn reason(hit: &Hit) -> &'static str {
     }
 }
 
-/// Returns a hit as people read it.
+/// Returns a hit as readable text.
 pub(super) fn told(hit: &Hit, conversation: &Conversation) -> String {
     let against = hit.against_id.as_ref().map_or_else(|| format!("row {}", hit.against_row), Clone::clone);
     format!("{} is like {against} of {}: {}", conversation.id, hit.against_file, hit.evidence)
 }
 
-/// Returns the bytes of the picture at a path, if it is there.
+/// Returns the bytes of the image at a path, if it exists.
 type ReadPicture<'a> = dyn Fn(&str) -> lynxdata_datasets::Result<Option<Vec<u8>>> + Sync + 'a;
 
 impl<'a> Benchmarks<'a> {
-    /// Finds the benchmarks that a recipe names, if it names any.
+    /// Returns the benchmarks that a recipe names, if any.
     pub(super) fn of(loaded: &'a LoadedRecipe, catalogue: &'a Catalogue) -> Result<Option<Self>> {
         let instruct = loaded.recipe.instruct.as_ref();
         let Some((instruct, config)) = instruct.and_then(|own| Some((own, own.decontaminate.as_ref()?))) else {
@@ -78,7 +78,7 @@ impl<'a> Benchmarks<'a> {
         self.config.against.iter().map(|path| self.folder.join(path)).collect()
     }
 
-    /// Adds what a part that is compared with them depends on.
+    /// Adds the inputs of a part that is compared with them.
     pub(super) fn add_inputs(&self, inputs: &mut Vec<String>) -> Result<()> {
         inputs.push(settings_text(self.config));
         if let Some(images) = self.config.images.as_ref().filter(|_| self.config.hash_distance.is_some()) {
@@ -98,11 +98,11 @@ impl<'a> Benchmarks<'a> {
         Ok(())
     }
 
-    /// Returns how each conversation is like a benchmark, on all cores; `picture` gives the bytes
-    /// of a path.
+    /// Returns the matches of each conversation with benchmarks, computed on all cores; `picture`
+    /// returns the bytes of an image.
     pub(super) fn likenesses(&self, conversations: &[Conversation], picture: &ReadPicture) -> Result<Vec<Likenesses>> {
         if self.references.get().is_none() {
-            // Another part may have been quicker; both read the same.
+            // Another thread may have been faster; both read the same.
             drop(self.references.set(self.read()?));
         }
         let references = self.references.get().context("the benchmarks were just read; this is a bug")?;
@@ -144,8 +144,8 @@ impl<'a> Benchmarks<'a> {
                         references.push(reference(&name, record, hashes.unwrap_or_default()));
                     }
                 }
-                // A split that cannot be read is no reason to make nothing.
-                Err(error) => warn!("{name} is not compared with: {error}"),
+                // A split that cannot be read should not stop the stage.
+                Err(error) => warn!("conversations are not compared with {name}: {error}"),
             }
         }
         let references = References::gather(&comparison, &self.against(), &mut references.into_iter())
@@ -154,15 +154,15 @@ impl<'a> Benchmarks<'a> {
         if without_hash > 0 {
             warn!(
                 pictures = without_hash,
-                "of benchmarks are missing or broken, so their looks are compared with nothing"
+                "images of benchmarks are missing or broken, so nothing is compared with them by pHash"
             );
         }
         Ok(references)
     }
 }
 
-/// The hashes of the pictures of a held-out split, each computed once, as several questions are
-/// about one picture.
+/// The hashes of the images of a held-out split. Each is computed once, because several questions
+/// may be about one image.
 struct Hashes {
     pictures: Pictures,
     known: HashMap<String, Option<u64>>,
@@ -173,7 +173,7 @@ impl Hashes {
         Self { pictures: Pictures::of([images.to_owned()]), known: HashMap::new() }
     }
 
-    /// Returns the hash of each picture of a record; none if it is missing or cannot be read.
+    /// Returns the hash of each image of a record; `None` if it is missing or cannot be read.
     fn of(&mut self, record: &Record) -> Vec<Option<u64>> {
         let mut hash = |path: &String| {
             let of_picture = || match record.media.embedded.get(path) {
@@ -186,7 +186,7 @@ impl Hashes {
     }
 }
 
-/// Returns the splits of the recipe's tasks that are held out and whose native files are there.
+/// Returns the held-out splits of the tasks of the recipe whose files are present.
 fn held_out(loaded: &LoadedRecipe, instruct: &InstructConfig, catalogue: &Catalogue) -> Result<Vec<HeldOut>> {
     let mut found: Vec<HeldOut> = Vec::new();
     for source in &instruct.tasks {
@@ -211,7 +211,7 @@ fn held_out(loaded: &LoadedRecipe, instruct: &InstructConfig, catalogue: &Catalo
     Ok(found)
 }
 
-/// Returns a record as it is compared: its texts as one question, and all of its answers.
+/// Returns a record for the comparison: its texts as one question, and all of its answers.
 fn reference(file: &str, record: &Record, hashes: Vec<Option<u64>>) -> Reference {
     let texts = record.slots.values().map(|slot| match slot {
         SlotValue::Text(text) => text.clone(),
@@ -235,7 +235,7 @@ fn reference(file: &str, record: &Record, hashes: Vec<Option<u64>>) -> Reference
     }
 }
 
-/// Returns a conversation as the comparison reads it.
+/// Returns a conversation in the form that the comparison reads.
 fn as_read(conversation: &Conversation) -> lynxdata_budgets::Conversation {
     let role = |role: Role| match role {
         Role::System => lynxdata_budgets::Role::System,

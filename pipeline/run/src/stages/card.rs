@@ -1,5 +1,5 @@
-//! Stage `card`: what a set of conversations says of itself: `README.md` with the licences of its
-//! tasks, `croissant.json`, and what formats have beside their files.
+//! Stage `card`: describes a set of conversations: `README.md` with the licences of its tasks,
+//! `croissant.json`, and further files of formats.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -79,7 +79,7 @@ impl Stage for Card {
 /// One task of a set.
 struct Described<'a> {
     task: &'a Task,
-    /// The splits of which it has conversations.
+    /// The splits with conversations in the set.
     splits: BTreeSet<&'a str>,
     conversations: u64,
 }
@@ -140,7 +140,7 @@ fn make(context: &Context, folder: &str, parts: &[PartEntry], content: &str, new
     Ok(())
 }
 
-/// Returns the files of a format: those of its folder or, in a mixture, of its name.
+/// Returns the files of a format: those in its folder or, in a mixture, with its name.
 fn files_of<'a>(folder: &str, format: &str, files: &[&'a FileEntry]) -> Vec<&'a FileEntry> {
     let of_format = |file: &&&FileEntry| {
         let rest = file.path.strip_prefix(folder).and_then(|rest| rest.strip_prefix('/')?.strip_prefix(format));
@@ -180,7 +180,7 @@ struct Set<'a> {
     /// The names of its splits of tasks and of their parts.
     splits: Vec<(String, Vec<&'a str>)>,
     tasks: Vec<&'a Described<'a>>,
-    /// Tasks that the licence which the recipe asks for keeps out.
+    /// Tasks that are left out because of the licence that the recipe asks for.
     left_out: Vec<&'a str>,
     files: &'a [&'a FileEntry],
     config: &'a InstructConfig,
@@ -204,7 +204,7 @@ impl Set<'_> {
         })
     }
 
-    /// Returns the files of the format that is described: the first one that is written.
+    /// Returns the files of the described format: the first one that is written.
     fn described_files(&self) -> Vec<(String, &FileEntry)> {
         let formats = FORMATS.iter().filter(|format| self.config.formats.contains(*format));
         let format = formats.map(|format| format.name).next().unwrap_or("conversations");
@@ -214,10 +214,10 @@ impl Set<'_> {
         files.filter(is_data).map(|file| (file.path[self.folder.len() + 1..].to_owned(), file)).collect()
     }
 
-    /// Returns a configuration of all files and one of each split of a task.
+    /// Returns one configuration of all files, and one for each split of a task.
     fn configs(&self) -> Vec<(String, Vec<String>)> {
         let files: Vec<String> = self.described_files().into_iter().map(|(name, _)| name).collect();
-        // Of `parquet/vqav2-train-00001.parquet` and `webdataset/vqav2-train-00001/000000.tar`.
+        // From `parquet/vqav2-train-00001.parquet` or `webdataset/vqav2-train-00001/000000.tar`.
         let part_of = |name: &str| name.split('/').nth(1).and_then(|part| part.split('.').next()).map(str::to_owned);
         let of_parts = |parts: &[&str]| -> Vec<String> {
             let is_of = |name: &&String| part_of(name).is_some_and(|part| parts.contains(&part.as_str()));
@@ -228,7 +228,7 @@ impl Set<'_> {
         std::iter::once(("default".to_owned(), files)).chain(splits).collect()
     }
 
-    /// Returns the text of the card: what the set holds, and what its licences forbid.
+    /// Returns the text of the card: the content of the set, and what its licences forbid.
     fn text(&self) -> String {
         let total: u64 = self.tasks.iter().map(|own| own.conversations).sum();
         let mut text = format!(
@@ -287,8 +287,8 @@ impl Set<'_> {
         some.map(|(what, tasks)| format!("{what} {}.", tasks.join(", "))).collect()
     }
 
-    /// Returns `croissant.json` (Croissant 1.0 of MLCommons): the files that the card describes,
-    /// with their SHA-256, and what stands in each row.
+    /// Returns `croissant.json` (Croissant 1.0 of MLCommons): the files that the card describes
+    /// with their SHA-256, and the columns of their rows.
     fn croissant(&self, run: &RunFolder) -> Result<String> {
         let mut distribution = Vec::new();
         let mut records = Vec::new();
@@ -331,7 +331,7 @@ impl Set<'_> {
     }
 }
 
-/// Returns what is said of the rows of a file: the columns that every format has.
+/// Returns the record set of a file: the columns that every format has.
 fn record_set(file: &str) -> Value {
     let columns = [
         ("id", "sc:Text", "the task, its split and the native id"),
@@ -419,7 +419,7 @@ fn sha256(path: &Path) -> Result<String> {
     Ok(digest.map(|byte| format!("{byte:02x}")).concat())
 }
 
-/// Licences as the Hugging Face Hub names them, of those that tasks of the catalogue have.
+/// The names of licences on the Hugging Face Hub, as far as tasks of the catalogue use them.
 const HUB_LICENCES: [&str; 18] = [
     "apache-2.0",
     "bsd-2-clause",
@@ -441,7 +441,7 @@ const HUB_LICENCES: [&str; 18] = [
     "odc-by",
 ];
 
-/// Returns the licence as the Hub names it; `other` where it has no name for it.
+/// Returns the name of a licence on the Hub, or `other` if it has none.
 fn hub_licence(licence: &str) -> String {
     let name = licence.to_lowercase();
     let name = name.trim_end_matches("-only");

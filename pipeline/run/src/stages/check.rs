@@ -1,4 +1,4 @@
-//! Stage `check`: what was fitted becomes a verdict.
+//! Stage `check`: turns the fits into a verdict.
 
 use std::sync::Arc;
 
@@ -72,7 +72,8 @@ impl Stage for Check {
         ));
         let mut digests = Vec::new();
         for stage in self.reads(context.recipe()) {
-            // Parts without a fit are all alike; what they were made from says why there is none.
+            // Parts without a fit all have the same digest; their fingerprints tell why they are
+            // empty.
             let digest =
                 |part: &PartEntry| if part.files.is_empty() { part.fingerprint.clone() } else { part.digest() };
             digests.extend(context.upstream(stage)?.iter().map(digest));
@@ -123,7 +124,7 @@ fn quick(protocol: &Protocol, data: &CheckData) -> CheckOutcome {
     outcome
 }
 
-/// Returns what of the arms takes no part, by part and reason.
+/// Returns what was left out of the arms, by part and reason.
 fn not_read(context: &Context) -> Result<Vec<String>> {
     let parts = context.upstream(&Arms)?;
     let of_part = |part: &PartEntry| {
@@ -135,7 +136,8 @@ fn not_read(context: &Context) -> Result<Vec<String>> {
     Ok(parts.iter().filter_map(of_part).collect())
 }
 
-/// Returns what the probe says of the same arms and held-out pairs, beside the model.
+/// Returns the result of the probe on the same arms and held-out pairs, in addition to that of the
+/// model.
 fn second_opinion(protocol: &Protocol, data: &CheckData) -> String {
     let quick_protocol = Protocol {
         gear: Gear::Quick,
@@ -163,10 +165,10 @@ fn second_opinion(protocol: &Protocol, data: &CheckData) -> String {
     )
 }
 
-/// Replicates of the probe, which cost little.
+/// Number of replicates of the probe, which are cheap.
 pub const QUICK_REPLICATES: usize = 12;
 
-/// A verdict as it is written: what `lynxdata check --json` prints, and everything behind it.
+/// A verdict as it is written: what `lynxdata check --json` prints, and all details.
 #[derive(Serialize, Deserialize)]
 struct Written {
     #[serde(flatten)]
@@ -180,8 +182,8 @@ impl Written {
     }
 }
 
-/// Returns what `lynxdata check --json` prints: the comparison of the first two arms, the others
-/// below `comparisons`.
+/// Returns what `lynxdata check --json` prints: the comparison of the first two arms, and all
+/// comparisons under `comparisons`.
 pub(crate) fn told(outcome: &CheckOutcome) -> serde_json::Map<String, Value> {
     let first = outcome.first();
     let difference = first.difference.as_ref();

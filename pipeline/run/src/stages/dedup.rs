@@ -1,4 +1,4 @@
-//! Stage `dedup`: every pair of the pool gets the cluster of pairs that show the same thing.
+//! Stage `dedup`: assigns every pair of the pool to a cluster of duplicates.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::table;
 /// Raise it when the same pool gives other clusters.
 const FORMAT_VERSION: &str = "2";
 
-/// Finds the clusters of pairs that show the same thing.
+/// Finds the clusters of duplicate pairs.
 pub struct Dedup;
 
 impl Stage for Dedup {
@@ -43,8 +43,8 @@ impl Stage for Dedup {
         vec![&Download, &Signals]
     }
 
-    /// Returns one part, because a duplicate may lie in any other part; it has one file for each
-    /// part of the pool.
+    /// Returns one part, because a duplicate may be in any other part of the pool. It has one file
+    /// for each part of the pool.
     fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>> {
         let config = &context.recipe().dedup;
         let pool = pool_of(context)?;
@@ -63,7 +63,7 @@ impl Stage for Dedup {
     }
 }
 
-/// Reads what a comparison looks at: narrow columns, part by part.
+/// Reads the narrow columns that a comparison needs, part by part.
 fn scan(context: &Context, pool: &Pool, config: &DedupConfig, by: Match, each: &mut dyn FnMut(u32, Key)) -> Result<()> {
     let mut first = 0;
     for part in &pool.parts {
@@ -93,13 +93,12 @@ fn scan(context: &Context, pool: &Pool, config: &DedupConfig, by: Match, each: &
     Ok(())
 }
 
-/// Returns the key of a text that two pairs may have in common. What is not there is in common with
-/// nothing.
+/// Returns the key of a text that two pairs may share. An empty text matches nothing.
 fn key(text: &str) -> Option<Key> {
     (!text.is_empty()).then(|| Key::of_text(text))
 }
 
-/// Writes the cluster of every pair, a file for each part of the pool.
+/// Writes the cluster of every pair, one file for each part of the pool.
 fn write(context: &Context, pool: &Pool, clusters: &Clusters, new: &mut NewPart) -> Result<()> {
     // A cluster is named by its first pair, which may be in an earlier part.
     let mut names: HashMap<u32, String> = HashMap::new();
@@ -159,7 +158,7 @@ pub(crate) fn pool_of(context: &Context) -> Result<Pool> {
     Pool::with_signals(context.upstream(&Download)?, &context.upstream(&Signals)?)
 }
 
-/// Returns what deduplication knows of some pairs of a part, by their rows.
+/// Returns the data that deduplication needs of some pairs of a part, by their rows.
 pub(crate) fn candidates(context: &Context, part: &PoolPart, rows: &[u32]) -> Result<Vec<Candidate>> {
     if rows.is_empty() {
         return Ok(Vec::new());

@@ -1,4 +1,4 @@
-//! Stage `download`: rows of the source become pairs of the pool, and every row gets its status.
+//! Stage `download`: downloads the rows of the source into the pool, and gives every row a status.
 
 mod fresh;
 mod pool;
@@ -25,14 +25,14 @@ use fresh::Fresh;
 use pool::PoolWriter;
 pub use replaced::check_list;
 
-/// Raise it when the bytes of a part change for the same rows and settings.
+/// Raise it when a part has other bytes for the same rows and settings.
 const FORMAT_VERSION: &str = "7";
 
-/// Raise it when the archives of a part change for the same pairs.
+/// Raise it when a part has other archives for the same pairs.
 const TAR_VERSION: &str = "2";
 
-/// Parts under way at the same time. Most of them wait for their last slow rows while the rows of
-/// later ones come in.
+/// Parts that are downloaded at the same time. Most of them wait for their last slow rows while
+/// rows of later parts arrive.
 const OPEN_PARTS: usize = 4;
 
 /// Downloads the rows of the source.
@@ -85,18 +85,18 @@ impl Stage for Download {
     fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>> {
         let (source, downloader) = open(context)?;
         if let Some(left_out) = source.left_out() {
-            warn!("not all of the source is read: {left_out}");
+            warn!("parts of the source are not read: {left_out}");
         }
         let settings = settings(context.recipe())?;
         let mut parts = source.parts(context.recipe().download.rows_per_part);
         let mut count = 0;
         let parts = std::iter::from_fn(move || {
             let next = parts.next();
-            // Before the first part goes, what all of them hold is compared with the whole list.
+            // Before the first part is replaced, the whole pool is compared with the whole list.
             let takes_from_the_pool = match &next {
                 Some(Ok(part)) => is_kept(context, part, &settings) == Some(false),
                 Some(Err(_)) => false,
-                // A list without any row is refused by the loop.
+                // A list without rows is refused by the loop.
                 None => count > 0 && context.run.manifest().parts(Download.name()).count() > count,
             };
             count += usize::from(next.is_some());
@@ -115,8 +115,7 @@ impl Stage for Download {
     }
 }
 
-/// Checks that the source can be read and has the columns that the recipe names, before anything is
-/// done.
+/// Checks before any work that the source can be read and has the columns that the recipe names.
 pub fn check_source(loaded: &LoadedRecipe) -> Result<()> {
     let Some(source) = &loaded.recipe.source else { return Ok(()) };
     let source = Source::open_cached(source, &loaded.folder, &loaded.cache())?;
@@ -130,7 +129,7 @@ fn check_boxes(source: &Source, recipe: &Recipe) -> Result<()> {
         if !names().any(|name| name == wanted) {
             let hint =
                 nearest(wanted, names()).map_or_else(String::new, |name| format!("\nhint: did you mean {name:?}?"));
-            bail!("download.blur_boxes names {wanted:?}, which is no column of the source{hint}");
+            bail!("download.blur_boxes names {wanted:?}, which is not a column of the source{hint}");
         }
     }
     Ok(())
@@ -143,7 +142,7 @@ fn open(context: &Context) -> Result<(Source, Downloader)> {
     config.ca_file = config.ca_file.map(|path| context.loaded.folder.join(path));
     let source = Source::open_cached(source, &context.loaded.folder, &context.loaded.cache())?;
     for (column, carried_as) in source.renamed_columns() {
-        warn!(column, carried_as, "the pool has a column of this name, so the source's is renamed");
+        warn!(column, carried_as, "the pool has a column of this name, so the column of the source is renamed");
     }
     check_boxes(&source, recipe)?;
     let _in_the_runtime = context.runtime.enter();
@@ -191,15 +190,15 @@ fn make<'a>(
     Ok(signals.map_or_else(Vec::new, |(_, tables)| tables.finish(context)))
 }
 
-/// Returns whether the committed part of this name stays, as it is or with rows behind it; `None`
-/// if there is none.
+/// Returns whether the committed part of this name stays, unchanged or with added rows; `None` if
+/// there is none.
 fn is_kept(context: &Context, part: &SourcePart, settings: &str) -> Option<bool> {
     let committed = context.run.part(Download.name(), &part_name(part.index))?;
     Some(committed.fingerprint == fingerprint_of(part, settings) || grown_from(context, part, settings).is_some())
 }
 
-/// Returns the committed part that this one continues, and how many rows it has: those rows are as
-/// they were and more follow, since rows were added to the source.
+/// Returns the committed part that this one continues, and its number of rows: those rows are
+/// unchanged and more rows were added to the source after them.
 fn grown_from(context: &Context, part: &SourcePart, settings: &str) -> Option<(usize, PartEntry)> {
     let name = part_name(part.index);
     let rows = usize::try_from(context.run.part(Download.name(), &name)?.rows_in).ok()?;
@@ -223,7 +222,7 @@ fn download(
     context.runtime.block_on(downloader.download_part(part, measure, &on_row, on_pairs))
 }
 
-/// Writes what became of every row of a part, and counts it.
+/// Writes the log of a part with the status of every row, and counts the statuses.
 fn write_log(context: &Context, name: &str, log: &RecordBatch, new: &mut NewPart) -> Result<()> {
     let path = context.run.stage_clock_file(new, &format!("{}/part-{name}.parquet", schema::download_log().name))?;
     parquet::write(&path, &log.schema(), [log])?;
@@ -239,18 +238,18 @@ fn statuses_of(log: &RecordBatch) -> Result<Vec<Status>> {
     Ok(statuses.map(str::parse).collect::<std::result::Result<_, _>>()?)
 }
 
-/// The result of trying again.
+/// The result of retrying rows.
 #[derive(Debug, Default)]
 pub struct Retried {
-    /// Rows that were tried again.
+    /// Rows that were retried.
     pub rows: u64,
     /// Rows that are in the pool now.
     pub recovered: u64,
 }
 
-/// Downloads the rows again that ended with one of these statuses. Every other row, picture and
-/// status stays as it is, so a part then depends on what the web answered when, and no longer on
-/// the source and the recipe alone.
+/// Downloads the rows again that ended with one of these statuses. Every other row, image and
+/// status stays. Afterwards, a part depends on the answers of the web at different times, not only
+/// on the source and the recipe.
 pub fn retry_failed(context: &Context, statuses: &BTreeSet<Status>) -> Result<Retried> {
     let (source, downloader) = open(context)?;
     let settings = settings(context.recipe())?;
@@ -293,7 +292,8 @@ pub fn retry_failed(context: &Context, statuses: &BTreeSet<Status>) -> Result<Re
     Ok(total)
 }
 
-/// Reasons for failures that the last line of a run names; the status of the run has all of them.
+/// Most reasons for failures that the last line of a run names; `lynxdata status` lists all of
+/// them.
 const MOST_REASONS: usize = 3;
 
 fn pool_sentence(ok: u64, rows: u64, by_status: BTreeMap<String, u64>, run: &str) -> String {

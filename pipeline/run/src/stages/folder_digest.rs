@@ -1,4 +1,4 @@
-//! Digests of folders of pictures, by which a stage notices that they have changed.
+//! Digests of folders of images, by which a stage notices that they have changed.
 
 use std::collections::BTreeSet;
 use std::fs::Metadata;
@@ -8,10 +8,10 @@ use std::time::UNIX_EPOCH;
 use anyhow::{Context as _, Result};
 use lynxdata_records::{RunFolder, fingerprint};
 
-/// Adds a digest of the names, sizes and times of modification of all files of a folder to the
-/// inputs of a part, so that a picture that comes, goes or is mended makes the part anew. Run
-/// folders are left out, since each run writes to its own. A folder that is not there adds nothing;
-/// an archive in the place of one is a file like the others.
+/// Adds a digest of the names, sizes and modification times of all files of a folder to the inputs
+/// of a part, so that the part is made again if an image is added, removed or changed. Run folders
+/// are left out, because each run writes to its own. A missing folder adds nothing; an archive
+/// instead of a folder is treated like any file.
 pub(crate) fn add(folder: &Path, inputs: &mut Vec<String>) -> Result<()> {
     if folder.is_file() {
         let metadata = std::fs::metadata(folder).with_context(|| format!("cannot read {}", folder.display()))?;
@@ -27,12 +27,12 @@ fn stamp(name: &str, metadata: &Metadata) -> String {
     format!("{name} {} {:?}", metadata.len(), modified.map(|time| time.as_nanos()))
 }
 
-/// Adds the files below a folder; `seen` holds the folders that were read, as links may lead round
-/// in circles.
+/// Adds the files below a folder. `seen` holds the folders that were read, because links may form
+/// circles.
 fn add_below(folder: &Path, seen: &mut BTreeSet<PathBuf>, inputs: &mut Vec<String>) -> Result<()> {
     let failed = || format!("cannot read {}", folder.display());
     let place = match folder.canonicalize() {
-        // That a picture is missing is told of each record.
+        // Missing images are reported for each record.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         place => place.with_context(failed)?,
     };
@@ -45,7 +45,7 @@ fn add_below(folder: &Path, seen: &mut BTreeSet<PathBuf>, inputs: &mut Vec<Strin
     let mut files = Vec::new();
     for entry in entries {
         let path = entry.path();
-        // What a link leads to; one that leads nowhere is no picture.
+        // The target of a link; a broken link is not an image.
         let Ok(metadata) = std::fs::metadata(&path) else { continue };
         let name = entry.file_name().to_string_lossy().into_owned();
         if metadata.is_dir() {

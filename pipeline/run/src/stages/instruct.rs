@@ -1,4 +1,4 @@
-//! Stage `instruct`: annotated datasets, as their authors ship them, become conversations.
+//! Stage `instruct`: turns annotated datasets, in the files of their authors, into conversations.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -29,19 +29,19 @@ use lynxdata_report::data::{
     Thumbnail, data_uri,
 };
 
-/// Raise it when the same native files give other conversations.
+/// Raise it when the same files give other conversations.
 const FORMAT_VERSION: &str = "6";
 
-/// Conversations whose pictures are in memory at a time.
+/// Number of conversations whose images are in memory at the same time.
 pub(super) const BATCH: usize = 64;
 
-/// Conversations that wait until their pictures are looked at together, on all cores.
+/// Number of conversations whose images are checked together, on all cores.
 const LOOKED_AT: usize = 4096;
 
-/// Bytes of pictures from rows that wait with them.
+/// Most bytes of images embedded in rows that are held with them.
 const EMBEDDED_BYTES: usize = 64 << 20;
 
-/// Conversations of each task that the report shows.
+/// Number of conversations of each task that the report shows.
 const SHOWN_PER_TASK: usize = 2;
 
 /// Turns annotated datasets into conversations.
@@ -57,7 +57,7 @@ impl Stage for Instruct {
     }
 
     fn settings(&self, recipe: &Recipe) -> Result<String> {
-        // What a mixture takes of the conversations changes none of them.
+        // A mixture does not change the conversations that it draws from.
         let instruct = recipe.instruct.clone().map(|instruct| InstructConfig { mixture: None, ..instruct });
         Ok(settings_text(&(recipe.seed, instruct)))
     }
@@ -76,7 +76,7 @@ impl Stage for Instruct {
         let conversations: u64 = manifest.parts(Instruct.name()).map(|part| part.rows_out).sum();
         outcome.is_bad |= conversations == 0;
         outcome.sentences.push(match conversations {
-            0 => "no conversation came of the annotated datasets".to_owned(),
+            0 => "the annotated datasets gave no conversations".to_owned(),
             conversations => format!("{} conversations", grouped(conversations)),
         });
         let config = config_of(context)?;
@@ -105,7 +105,7 @@ impl Stage for Instruct {
         };
         if let Some(listed) = listed {
             let place = context.run.root().join(listed);
-            outcome.sentences.push(format!("pictures that are missing or broken are listed in {}", place.display()));
+            outcome.sentences.push(format!("missing and broken images are listed in {}", place.display()));
         }
         Ok(outcome)
     }
@@ -120,7 +120,7 @@ impl Stage for Instruct {
                     task = source.name,
                     licence = task.licence,
                     commercial_use = task.commercial_use.name(),
-                    "left out, as instruct.licence asks for commercial use"
+                    "left out, because instruct.licence asks for commercial use"
                 );
             }
         }
@@ -134,8 +134,8 @@ impl Stage for Instruct {
     }
 }
 
-/// The parts of one split of a task: as many native rows in each, but for the last one. Whether
-/// there is another one is known when the one before it is made.
+/// The parts of one split of a task. All have the same number of dataset rows, except the last one.
+/// Whether there is another part is only known when the one before it is made.
 struct Split<'a> {
     context: &'a Context,
     config: &'a InstructConfig,
@@ -143,11 +143,11 @@ struct Split<'a> {
     task: &'a Task,
     banks: &'a Banks,
     benchmarks: Arc<Option<Benchmarks<'a>>>,
-    /// What the fingerprints of all parts cover.
+    /// The inputs that the fingerprints of all parts cover.
     inputs: Vec<String>,
-    /// The part before, by its number and its fingerprint.
+    /// The previous part: its number and its fingerprint.
     before: Option<(usize, String)>,
-    /// The conversations behind the part that was made last, with the number of the next one.
+    /// The conversations after the part that was made last, with the number of the next part.
     going: Arc<Mutex<Option<(usize, Build<'a>)>>>,
 }
 
@@ -171,12 +171,12 @@ impl<'a> Split<'a> {
             &source.split,
             source.most,
             config.rows_per_part,
-            // What a picture may be is the same as for downloads.
+            // Images have the same limits as downloads.
             context.recipe().download.max_bytes,
             context.recipe().download.max_pixels,
             context.recipe().download.check,
         ));
-        // The definitions of task and bank are inputs as much as the native files.
+        // The definitions of the task and the bank are inputs too.
         let wordings = task.wordings(banks, config.language.as_deref())?;
         let wordings: Vec<_> = wordings.iter().map(|own| (&own.bank.name, own.template)).collect();
         let wordings = settings_text(&wordings);
@@ -194,8 +194,8 @@ impl<'a> Split<'a> {
             benchmarks.add_inputs(&mut inputs)?;
         }
         if config.frames.is_some() && task.modality() == Media::Video {
-            // Other versions of it may give other pixels. Where it is not there, folders of frames
-            // may be.
+            // Another version of ffmpeg may give other pixels. Without ffmpeg, folders of frames
+            // may still be used.
             inputs.push(ffmpeg_version().unwrap_or_default());
         }
         let pictures = source.images.as_ref().map_or(root, |images| context.loaded.folder.join(images));
@@ -204,7 +204,7 @@ impl<'a> Split<'a> {
         Ok(Self { context, config, source, task, banks, benchmarks, inputs, before: None, going })
     }
 
-    /// Returns the number of the next part, if there is one as far as is known.
+    /// Returns the number of the next part, if one is known to exist.
     fn next_number(&self) -> Result<Option<usize>> {
         let Some((before, fingerprint)) = &self.before else { return Ok(Some(0)) };
         let run = &self.context.run;
@@ -215,7 +215,7 @@ impl<'a> Split<'a> {
         Ok(counts.goes_on.then_some(before + 1))
     }
 
-    /// Returns the conversations of a part and of those behind it.
+    /// Returns the conversations of a part and of all later parts.
     fn open(&self, number: usize) -> Result<Build<'a>> {
         let source = self.source;
         let settings = self.config.build_settings(self.context.recipe().seed);
@@ -259,7 +259,7 @@ impl<'a> Iterator for Split<'a> {
     }
 }
 
-/// Checks that every task exists and that its native files are there, before anything is done.
+/// Checks before any work that every task exists and its files are present.
 pub fn check_tasks(loaded: &LoadedRecipe) -> Result<()> {
     let Some(config) = &loaded.recipe.instruct else { return Ok(()) };
     let (catalogue, banks) = loaded.tasks()?;
@@ -381,7 +381,7 @@ fn make<'a>(split: &Split<'a>, number: usize, mut build: Build<'a>, new: &mut Ne
         }
     }
     for (reason, (count, example)) in reported {
-        warn!(task = name, conversations = count, "kept, and told for {reason}, such as {example}");
+        warn!(task = name, conversations = count, "kept, but reported for {reason}, such as {example}");
         counts.examples.entry(reason.to_owned()).or_insert(example);
         counts.reported.insert(reason.to_owned(), count);
     }
@@ -402,8 +402,8 @@ fn make<'a>(split: &Split<'a>, number: usize, mut build: Build<'a>, new: &mut Ne
     Ok(counts.goes_on.then_some(build))
 }
 
-/// Tells at the last part if a split has no conversation, which is an error if there is no other
-/// task, or fewer than were asked for.
+/// At the last part, reports a split without conversations, which is an error if there is no other
+/// task, or with fewer conversations than were asked for.
 fn tell_what_is_lacking(split: &Split, number: usize, counts: &TaskCounts) -> Result<()> {
     let Split { context, config, source, .. } = *split;
     let run = &context.run;
@@ -418,30 +418,30 @@ fn tell_what_is_lacking(split: &Split, number: usize, counts: &TaskCounts) -> Re
     }
     let root = context.loaded.folder.join(&source.root);
     let fault = counts.nothing_kept(&name).map_or_else(
-        || anyhow!("task {name}: its native files below {} hold no record", root.display()),
+        || anyhow!("task {name}: its files below {} have no records", root.display()),
         anyhow::Error::from,
     );
     if config.tasks.len() == 1 {
         return Err(fault);
     }
-    // Other tasks may well have conversations.
+    // Other tasks may have conversations.
     warn!("{fault}");
     Ok(())
 }
 
-/// The files of one set of conversations, written as they come.
+/// The files of one set of conversations, written as the conversations are made.
 pub(super) struct Outputs<'a> {
     files: SetFiles<'a>,
-    /// Every conversation with all of its provenance, a line each: what later stages read.
+    /// One line per conversation with its whole provenance; later stages read this file.
     lines: (PathBuf, BufWriter<File>),
     writers: Vec<(&'static Format, Box<dyn Writer>)>,
 }
 
-/// Where the files of a set are made.
+/// Creates the files of a set.
 struct SetFiles<'a> {
     context: &'a Context,
     new: &'a mut NewPart,
-    /// The name of a file from its kind and what stands behind the name of the set.
+    /// Returns the name of a file from its kind and its suffix.
     name: &'a dyn Fn(&str, &str) -> String,
 }
 
@@ -452,8 +452,7 @@ impl SetFiles<'_> {
 }
 
 impl<'a> Outputs<'a> {
-    /// Begins the files; `name` gives the name of one from its kind and what stands behind the name
-    /// of the set.
+    /// Creates the files; `name` returns the name of one from its kind and its suffix.
     pub(super) fn create(
         context: &'a Context,
         formats: &BTreeSet<&'static Format>,
@@ -470,7 +469,7 @@ impl<'a> Outputs<'a> {
         Ok(Self { files, lines: (path, BufWriter::new(file)), writers })
     }
 
-    /// Appends conversations; `pictures` gives the bytes of a path.
+    /// Appends conversations; `pictures` returns the bytes of an image by its path.
     pub(super) fn write(&mut self, conversations: &[Conversation], pictures: &mut Pictures) -> Result<()> {
         let (path, file) = &mut self.lines;
         Conversation::write_lines(conversations, file).with_context(|| format!("cannot write {}", path.display()))?;
@@ -480,8 +479,8 @@ impl<'a> Outputs<'a> {
         Ok(())
     }
 
-    /// Ends the files, and tells what a format cannot hold of the set. Returns the file of
-    /// conversations with all of their provenance.
+    /// Finishes the files, and logs what a format cannot hold. Returns the file of conversations
+    /// with their whole provenance.
     pub(super) fn finish(mut self, set: &str) -> Result<PathBuf> {
         let (path, mut file) = self.lines;
         file.flush().with_context(|| format!("cannot write {}", path.display()))?;
@@ -495,7 +494,7 @@ impl<'a> Outputs<'a> {
     }
 }
 
-/// Takes conversations whose pictures are looked at together.
+/// Returns the next conversations, whose images are checked together.
 fn next_conversations(build: &mut Build) -> Result<Vec<Conversation>> {
     let (mut conversations, mut bytes) = (Vec::new(), 0);
     while conversations.len() < LOOKED_AT && bytes < EMBEDDED_BYTES {
@@ -521,14 +520,17 @@ fn report_drops(name: &str, counts: &TaskCounts) {
     }
     if counts.with_replaced_characters > 0 {
         let conversations = counts.with_replaced_characters;
-        warn!(task = name, conversations, "kept with U+FFFD in place of bytes or escapes that are no characters");
+        warn!(
+            task = name,
+            conversations, "kept, with U+FFFD instead of bytes or escapes that are not valid characters"
+        );
     }
 }
 
-/// The folder of what became of the rows of every task, with an example of every reason.
+/// The folder of the counts of every task, with an example of every reason.
 pub const COUNTS: &str = "instruct/counts";
 
-/// Returns what was left out, by reason: records, and rows and elements without a record.
+/// Returns the counts of left-out records, and of rows and elements without a record, by reason.
 pub fn left_out(counts: TaskCounts) -> BTreeMap<String, u64> {
     counts.dropped.into_iter().chain(counts.left_out).collect()
 }
@@ -536,16 +538,17 @@ pub fn left_out(counts: TaskCounts) -> BTreeMap<String, u64> {
 /// Reads the counts of a task.
 ///
 /// # Errors
-/// If the file cannot be read or is no such table.
+/// If the file cannot be read or has another format.
 pub fn read_counts(path: &Path) -> Result<TaskCounts> {
     let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    serde_json::from_slice(&text).with_context(|| format!("{} is not what was written", path.display()))
+    serde_json::from_slice(&text)
+        .with_context(|| format!("{} is not a file of counts that this program wrote", path.display()))
 }
 
-/// The folder of conversations with all of their provenance.
+/// The folder of conversations with their whole provenance.
 pub(super) const CONVERSATIONS: &str = "instruct/conversations";
 
-/// Returns where the conversations of a part lie, with all of their provenance: one JSON object a
+/// Returns the file of the conversations of a part with their whole provenance, one JSON object per
 /// line.
 ///
 /// # Errors
@@ -554,7 +557,7 @@ pub(super) fn conversations_file(context: &Context, part: &PartEntry) -> Result<
     table::file(&context.run, part, CONVERSATIONS)
 }
 
-/// Takes one conversation.
+/// A function that takes one conversation.
 type Take<'a> = dyn FnMut(Conversation) -> Result<()> + 'a;
 
 fn for_each_line(path: &Path, take: &mut Take) -> Result<()> {
@@ -566,7 +569,7 @@ fn for_each_line(path: &Path, take: &mut Take) -> Result<()> {
     Ok(())
 }
 
-/// What the report says about the instruction set.
+/// Returns the summary of the instruction set for the report.
 pub(crate) fn summary(context: &Context) -> Result<InstructSummary> {
     let config = config_of(context)?;
     let (catalogue, banks) = context.loaded.tasks()?;

@@ -1,5 +1,5 @@
-//! Stage `mixture`: the conversations of all tasks in the shares of a mixture, shuffled, as one
-//! set.
+//! Stage `mixture`: mixes the conversations of all tasks in the shares of a mixture into one
+//! shuffled set.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -27,7 +27,7 @@ use crate::stage::{Context, Parts, Planned, Stage, StageOutcome, settings_text};
 /// Raise it when the same conversations and shares give another set.
 const FORMAT_VERSION: &str = "1";
 
-/// Conversations whose tokens are counted together, on all cores.
+/// Number of conversations whose tokens are counted together, on all cores.
 const COUNTED: usize = 4096;
 
 /// The folder of the set.
@@ -93,15 +93,15 @@ fn config_of(context: &Context) -> Result<(&InstructConfig, &MixtureConfig)> {
 pub struct TaskLines {
     /// The group of the catalogue that the task is in.
     group: String,
-    /// The hash of each.
+    /// The hash of each conversation.
     hashes: Vec<u64>,
-    /// Where the line of each is: number of the file and offset in it.
+    /// The place of the line of each conversation: number of the file and offset in it.
     places: Vec<(u32, u64)>,
-    /// The tokens of each, if they were counted.
+    /// The number of tokens of each conversation, if they were counted.
     tokens: Vec<u64>,
 }
 
-/// What of a line is read to choose.
+/// The fields of a line that are read for the choice.
 #[derive(Deserialize)]
 struct Head {
     id: String,
@@ -120,7 +120,7 @@ fn make(context: &Context, instruct: &InstructConfig, mixture: &MixtureConfig, n
     for source in &sources {
         for part in parts_of(source, &parts) {
             files.push(conversations_file(context, part)?);
-            // Pictures that are kept lie in a folder of the part, others in one of the split.
+            // Kept images are in a folder of the part, others in one of the split.
             let is_kept = part.paths().any(|path| path == kept_folder(&part.part));
             let name = if is_kept { part.part.clone() } else { split_name(source) };
             pictures.insert(name.clone(), pictures_of(context, source, part));
@@ -163,15 +163,15 @@ fn make(context: &Context, instruct: &InstructConfig, mixture: &MixtureConfig, n
 
 /// One conversation of the set.
 struct Pick {
-    /// The set is in the order of these: a shuffle that neither order nor other tasks change.
+    /// Sort key of the set: a shuffle that does not depend on the input order or on other tasks.
     order: u64,
     file: u32,
     offset: u64,
-    /// How often it was taken before.
+    /// How often it was taken before, for repeated conversations.
     round: u64,
 }
 
-/// Records and, if they were counted, tokens of their texts.
+/// Number of records and, if they were counted, of their text tokens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Amount {
     /// Records.
@@ -185,11 +185,11 @@ pub struct Amount {
 pub struct Drawn {
     /// The group of the mixture.
     pub group: String,
-    /// What is there.
+    /// Available records and tokens.
     pub there: Amount,
-    /// What is drawn, repeated records as often as they are.
+    /// Drawn records and tokens; repeated records are counted each time.
     pub drawn: Amount,
-    /// Records as (place, how often it was taken before).
+    /// Chosen records as (place, how often it was taken before).
     chosen: Vec<(usize, u64)>,
 }
 
@@ -200,9 +200,9 @@ pub struct Draw {
     pub tasks: BTreeMap<String, Drawn>,
     /// Tasks that are in no group of it.
     pub in_no_group: Vec<String>,
-    /// What was asked for: tokens if the mixture has a total of them, else records.
+    /// The requested amount: tokens if the mixture has a total of tokens, else records.
     pub wanted: u64,
-    /// What of that the groups allow.
+    /// The part of it that the groups allow.
     pub allowed: u64,
 }
 
@@ -213,24 +213,25 @@ impl Draw {
         Amount { records: self.tasks.values().map(|task| task.drawn.records).sum(), tokens }
     }
 
-    /// Returns how much less than asked for the groups allow, if it is less.
+    /// Returns how much less than requested the groups allow, if it is less.
     pub fn shortage(&self, mixture: &MixtureConfig) -> Option<String> {
         let unit = if mixture.tokens.is_some() { "tokens" } else { "conversations" };
-        let told =
-            || format!("{} of {} {unit}: most_epochs allows no more", grouped(self.allowed), grouped(self.wanted));
+        let told = || {
+            format!("{} of {} {unit}, because most_epochs allows no more", grouped(self.allowed), grouped(self.wanted))
+        };
         (self.allowed < self.wanted).then(told)
     }
 }
 
-/// Chooses what a mixture takes of the conversations of each task.
+/// Chooses the conversations of each task for a mixture.
 ///
 /// # Errors
-/// If the mixture cannot be, or no group of it has a task.
+/// If the mixture is impossible, or none of its groups has a task.
 pub fn draw(mixture: &MixtureConfig, tasks: &BTreeMap<String, TaskLines>) -> Result<Draw> {
     let of_catalogue = tasks.iter().map(|(task, lines)| (task.clone(), lines.group.clone())).collect();
     let (groups, in_no_group) = assign(&mixture.groups()?, &of_catalogue).context("in instruct.mixture")?;
     if groups.is_empty() {
-        bail!("no group of the mixture has a task of the recipe");
+        bail!("none of the groups of the mixture has a task of the recipe");
     }
     let size = |lines: &TaskLines| match mixture.tokens {
         Some(_) => lines.tokens.iter().sum(),
@@ -257,7 +258,7 @@ pub fn draw(mixture: &MixtureConfig, tasks: &BTreeMap<String, TaskLines>) -> Res
     Ok(draw)
 }
 
-/// Returns what a mixture would draw of the conversations that are in the run folder of a recipe.
+/// Returns what a mixture would draw from the conversations in the run folder of a recipe.
 ///
 /// # Errors
 /// If a task of the recipe has no conversations yet, a file cannot be read, or as [`draw`].
@@ -281,11 +282,11 @@ pub fn planned(loaded: &LoadedRecipe, instruct: &InstructConfig, mixture: &Mixtu
     draw(mixture, &read_tasks(&files, loaded.recipe.seed, tokenizer(loaded, mixture)?.as_ref())?)
 }
 
-/// Chooses what the mixture takes, and counts it.
+/// Chooses the conversations of the mixture, and counts them.
 fn picks(mixture: &MixtureConfig, tasks: &BTreeMap<String, TaskLines>, new: &mut NewPart) -> Result<Vec<Pick>> {
     let draw = draw(mixture, tasks)?;
     for task in &draw.in_no_group {
-        warn!("task {task} is in no group of the mixture and left out of it");
+        warn!("task {task} is in no group of the mixture, so it is left out");
     }
     if let Some(shortage) = draw.shortage(mixture) {
         warn!("the mixture has {shortage}");
@@ -297,7 +298,7 @@ fn picks(mixture: &MixtureConfig, tasks: &BTreeMap<String, TaskLines>, new: &mut
         used += drawn.records.min(there.records);
         for &(place, round) in chosen {
             let (file, offset) = lines.places[place];
-            // Another mix than that of the choice, as the smallest hashes were chosen.
+            // Mixed differently than for the choice, which took the smallest hashes.
             let order = mixed(lines.hashes[place], u64::MAX - round);
             picks.push(Pick { order, file, offset, round });
         }
@@ -319,14 +320,14 @@ fn picks(mixture: &MixtureConfig, tasks: &BTreeMap<String, TaskLines>, new: &mut
 /// Reads the tokenizer of a mixture, if it has one.
 ///
 /// # Errors
-/// If the file cannot be read or is none.
+/// If the file cannot be read or is not a tokenizer.
 pub fn tokenizer(loaded: &LoadedRecipe, mixture: &MixtureConfig) -> Result<Option<Tokenizer>> {
     let read = |path: &PathBuf| Tokenizer::read(&loaded.folder.join(path)).context("in instruct.mixture.tokenizer");
     mixture.tokenizer.as_ref().map(read).transpose()
 }
 
-/// Reads which conversations there are, without keeping texts, and counts the tokens of their texts
-/// if there is a tokenizer.
+/// Reads which conversations there are without keeping their texts, and counts text tokens if there
+/// is a tokenizer.
 ///
 /// # Errors
 /// If a file cannot be read, or the tokenizer fails on a text.

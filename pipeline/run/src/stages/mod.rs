@@ -1,6 +1,6 @@
 //! The stages of a run, in the order in which data flows.
 //!
-//! A stage says which parts it consists of and how to make each; `crate::runner` runs any of them.
+//! A stage defines its parts and how to make each; `crate::runner` runs any of them.
 
 pub mod arms;
 mod benchmarks;

@@ -1,4 +1,4 @@
-//! Stage `model`: a compact Lynx, trained on the examples.
+//! Stage `model`: trains a compact Lynx on the examples.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -31,8 +31,8 @@ pub const FOLDER: &str = "model";
 /// File of the measurements in the folder of the model.
 pub const RESULT: &str = "result.json";
 
-/// Losses, learning rates and times of every step, in the run folder; it grows while the model
-/// trains.
+/// File in the run folder with loss, learning rate and time of every step; it grows during the
+/// training.
 pub const METRICS: &str = "metrics.jsonl";
 
 /// The stage.
@@ -87,8 +87,9 @@ fn digest_of(folder: &Path) -> Result<String> {
     let mut digest = blake3::Hasher::new();
     for name in [saved::CONFIG, saved::TOKENIZER, saved::WEIGHTS] {
         let path = folder.join(name);
-        let file = File::open(&path)
-            .with_context(|| format!("{} is no folder of a trained model: {name} cannot be read", folder.display()))?;
+        let file = File::open(&path).with_context(|| {
+            format!("{} is not the folder of a trained model: cannot read {name}", folder.display())
+        })?;
         digest.update_reader(file).with_context(|| format!("cannot read {}", path.display()))?;
     }
     Ok(digest.finalize().to_hex().to_string())
@@ -100,7 +101,7 @@ fn make(context: &Context, config: &TrainingConfig, new: &mut NewPart) -> Result
     let mut train_config = config.train.clone();
     let (model, tokenizer, pretrained) = if let Some(folder) = &start {
         let start = SavedModel::read(folder, &DeviceName::Cpu)?;
-        // Position embeddings are interpolated to the size that is wanted.
+        // Position embeddings are interpolated to the requested size.
         let model = ModelConfig { image_size: config.model.image_size, ..start.config };
         (model, Some(start.tokenizer), Vec::new())
     } else {
@@ -109,11 +110,11 @@ fn make(context: &Context, config: &TrainingConfig, new: &mut NewPart) -> Result
         tell_unused(&found.parts, &model)?;
         (model, found.tokenizer, found.parts)
     };
-    let folder = tempfile::tempdir_in(temporary(context)?).context("cannot make a folder for pictures")?;
+    let folder = tempfile::tempdir_in(temporary(context)?).context("cannot create a folder for images")?;
     let set = ExampleSet::load(context, config, model.image_size, &folder.path().join("pictures"))?;
     if set.training.is_empty() || set.held_out.len() < 2 {
         bail!(
-            "{} examples to train on and {} to measure on are too few: they are about {} pictures, of which training.held_out = {} are measured on",
+            "{} examples for training and {} held-out examples are too few; they have {} images, of which training.held_out = {} are held out",
             set.training.len(),
             set.held_out.len(),
             set.pictures.len(),
@@ -147,11 +148,11 @@ fn make(context: &Context, config: &TrainingConfig, new: &mut NewPart) -> Result
     metrics.finish()?;
     let broken = result.losses.iter().find(|point| !point.loss.is_finite());
     if broken.is_some() || !result.bits_per_byte().is_finite() {
-        // Nothing good would come of going on from here.
+        // Continuing from this checkpoint would be useless.
         std::fs::remove_file(&checkpoint).with_context(|| format!("cannot remove {}", checkpoint.display()))?;
         let step = broken.map_or(result.steps, |point| point.step);
         bail!(
-            "the training broke down: its loss is not a number at step {step} or shortly before; lower train.learning_rate = {}{}",
+            "the training failed: its loss is not a number at step {step} or shortly before; lower train.learning_rate = {}{}",
             result.learning_rate,
             if config.train.precision == Precision::F16 {
                 ", or train in bf16, which has the range of f32"
@@ -160,7 +161,7 @@ fn make(context: &Context, config: &TrainingConfig, new: &mut NewPart) -> Result
             }
         );
     }
-    // Of the examples, those that it was trained on.
+    // Only the examples that it was trained on.
     let trained_on = result.arm_examples as u64;
     (new.rows_in, new.rows_out) = (trained_on + result.held_out.len() as u64, trained_on);
     let path = context.run.stage_file(new, FOLDER)?;
@@ -191,7 +192,7 @@ fn temporary(context: &Context) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// The data that a model is trained and measured on.
+/// The data for training and measuring a model.
 struct ExampleSet {
     pictures: Pictures,
     training: Vec<Example>,
@@ -199,8 +200,8 @@ struct ExampleSet {
 }
 
 impl ExampleSet {
-    /// Writes the pictures to a file, scaled for the model, and takes the held-out ones: those with
-    /// the smallest hashes of seed and picture.
+    /// Writes the images to a file, scaled for the model, and chooses the held-out ones: those with
+    /// the smallest hashes of seed and image.
     fn load(context: &Context, config: &TrainingConfig, side: usize, file: &Path) -> Result<ExampleSet> {
         let failed = || format!("cannot write {}", file.display());
         let mut out = BufWriter::new(File::create(file).with_context(failed)?);
@@ -214,7 +215,7 @@ impl ExampleSet {
             } else {
                 for square in pixels.chunks(3 * from * from) {
                     let square = scaled_square(square.to_vec(), from as u32, side as u32);
-                    out.write_all(&square.context("a picture of the examples is no square")?).with_context(failed)?;
+                    out.write_all(&square.context("an image of the examples is not a square")?).with_context(failed)?;
                 }
                 rows.insert(digest.to_owned(), next);
                 next += frames as u32;
@@ -237,14 +238,14 @@ impl ExampleSet {
     }
 }
 
-/// The file of metrics, and the curve of the loss on the terminal.
+/// Writes the file of metrics, and shows the loss curve on the terminal.
 struct Metrics<'a> {
     context: &'a Context,
     config: &'a TrainingConfig,
     path: PathBuf,
     file: Option<BufWriter<File>>,
     begun: Instant,
-    /// Seconds of the steps before, of a training that was broken off.
+    /// Seconds of earlier steps, if an interrupted training was continued.
     seconds_before: f64,
     losses: Vec<f64>,
     failed: Option<anyhow::Error>,
@@ -271,7 +272,7 @@ impl<'a> Metrics<'a> {
     fn write(&mut self, step: usize, loss: f64) -> Result<()> {
         let failed = || format!("cannot write {}", self.path.display());
         if self.file.is_none() {
-            // Lines of steps after the checkpoint are those of a process that has ended.
+            // Lines of steps after the checkpoint come from a process that was interrupted.
             let old = std::fs::read_to_string(&self.path).unwrap_or_default();
             let number = |line: &str, key: &str| serde_json::from_str::<serde_json::Value>(line).ok()?[key].as_f64();
             let kept: Vec<&str> =
@@ -298,7 +299,7 @@ impl<'a> Metrics<'a> {
     }
 }
 
-/// Returns the losses so far as a line of bars, from the lowest to the highest.
+/// Returns the losses so far as a line of bars, scaled from the lowest to the highest.
 fn curve(losses: &[f64]) -> String {
     const WIDTH: usize = 24;
     const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];

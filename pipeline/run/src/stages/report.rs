@@ -1,4 +1,5 @@
-//! Stage `report`: the tables of the run as one HTML page, and the same numbers as `report.json`.
+//! Stage `report`: writes the results of the run as one HTML page, and the same numbers as
+//! `report.json`.
 
 mod check;
 mod pairs;
@@ -77,11 +78,11 @@ impl Stage for Report {
     }
 }
 
-/// Gathers what the page shows. Tables are read part by part, so that memory does not grow with the
-/// pool.
+/// Gathers the data of the page. Tables are read part by part, so that memory does not grow with
+/// the pool.
 fn gather(context: &Context) -> Result<ReportData> {
     let recipe = context.recipe();
-    // The name alone: where the folder lies must not change the page.
+    // Only the file name: the location of the folder must not change the page.
     let recipe_path = context.loaded.path.file_name().map_or_else(String::new, |name| name.display().to_string());
     let mut data = ReportData {
         title: if recipe.name.is_empty() { recipe_path.clone() } else { recipe.name.clone() },
@@ -152,7 +153,7 @@ fn download_steps(context: &Context, pool: &Pool) -> Result<Vec<FunnelStep>> {
     };
     Ok(vec![
         step("source", "rows of the source", rows, Vec::new()),
-        step("downloaded", "pictures that were fetched, decoded and stored", downloaded, losses),
+        step("downloaded", "images that were downloaded, decoded and stored", downloaded, losses),
     ])
 }
 
@@ -181,14 +182,14 @@ fn selection_steps(context: &Context, selection: &str, counted: &Rejections) -> 
     if context.recipe().select[selection].deduplicate {
         steps.push(FunnelStep {
             name: "unique".to_owned(),
-            description: "pairs that are no duplicates of a kept pair".to_owned(),
+            description: "pairs that are not duplicates of a kept pair".to_owned(),
             rows: counted.kept,
             note: String::new(),
             losses: (duplicates > 0)
                 .then(|| Loss {
                     reason: DUPLICATE.to_owned(),
                     rows: duplicates,
-                    explanation: "duplicates of a pair that was kept".to_owned(),
+                    explanation: "duplicates of a kept pair".to_owned(),
                 })
                 .into_iter()
                 .collect(),
@@ -210,7 +211,7 @@ fn selection_steps(context: &Context, selection: &str, counted: &Rejections) -> 
     Ok(steps)
 }
 
-/// Counts what rejected how many pairs of a selection.
+/// Counts how many pairs of a selection each rule rejected.
 fn count_rejections(context: &Context, pool: &Pool, selection: &str) -> Result<Rejections> {
     let selections = context.upstream(&Select)?;
     let files = select::files(&selections, selection, pool)?.iter();
@@ -223,7 +224,7 @@ fn selection_summary(context: &Context, name: &str, counted: &Rejections) -> Res
     let mut rules: Vec<(String, String)> =
         rules_of(context, name)?.into_iter().map(|rule| (rule.name, rule.predicate)).collect();
     if context.recipe().select[name].deduplicate {
-        rules.push((DUPLICATE.to_owned(), "it is a duplicate of a kept pair, which `duplicate_of` names".to_owned()));
+        rules.push((DUPLICATE.to_owned(), "duplicate of a kept pair, which `duplicate_of` names".to_owned()));
     }
     let rejected_by = rules
         .into_iter()

@@ -1,4 +1,4 @@
-//! Pairs as samples of the `webdataset` package: a picture, its caption and its other columns under
+//! Pairs as samples of the `webdataset` package: an image, its caption and its other columns under
 //! one key.
 
 use std::path::Path;
@@ -17,14 +17,14 @@ use crate::table;
 /// The members of a sample: extension and bytes.
 pub(crate) type Members<'a> = [(&'a str, &'a [u8])];
 
-/// The extension of a picture's member.
+/// The extension of the image of a sample.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Naming {
     /// The suffix of its own format.
     OwnFormat,
-    /// One for all pictures, whatever their formats are. `datasets` opens an archive only if all
-    /// samples have the same extensions, and open_clip knows no `gif`; both tell the format from
-    /// the bytes. img2dataset names its pictures so too.
+    /// The same suffix for all images, whatever their formats are. `datasets` opens an archive only
+    /// if all samples have the same extensions, and open_clip does not know `gif`; both detect the
+    /// format from the bytes. img2dataset does the same.
     OneForAll(Encode),
 }
 
@@ -38,8 +38,8 @@ impl Naming {
     }
 }
 
-/// Hands over the key and the members of every pair: the picture, `json`, `txt`. `path` is for
-/// messages alone.
+/// Passes the key and the members of every pair to `write`: the image, `json`, `txt`. `path` is
+/// only for messages.
 pub(crate) fn for_each(
     pairs: &RecordBatch,
     naming: Naming,
@@ -58,15 +58,15 @@ pub(crate) fn for_each(
     Ok(())
 }
 
-/// Returns the name of every pair's picture: key and extension.
+/// Returns the file name of the image of every pair: key and extension.
 pub(crate) fn picture_names(pairs: &RecordBatch, naming: Naming, path: &Path) -> Result<Vec<String>> {
     let (uids, formats) = (table::texts(pairs, "uid", path)?, table::texts(pairs, "format", path)?);
     let name = |row: usize| format!("{}.{}", uids.value(row), naming.extension(formats.value(row)));
     Ok((0..pairs.num_rows()).map(name).collect())
 }
 
-/// Returns every row's columns but the picture, as one JSON object a row; nulls are written, so
-/// that all samples have the same keys.
+/// Returns the columns of every row except the image, as one JSON object per row. Nulls are
+/// written, so that all samples have the same keys.
 fn metadata_lines(rows: &RecordBatch) -> Result<Vec<String>> {
     let indices: Vec<usize> =
         (0..rows.num_columns()).filter(|index| rows.schema().field(*index).name() != "image").collect();
@@ -77,7 +77,7 @@ fn metadata_lines(rows: &RecordBatch) -> Result<Vec<String>> {
     Ok(text.lines().map(str::to_owned).collect())
 }
 
-/// Returns the rows with texts for the keys of maps, as JSON has no other keys.
+/// Converts the keys of maps to texts, because JSON allows no other keys.
 fn with_text_keys(rows: &RecordBatch) -> Result<RecordBatch> {
     let columns = rows.columns().iter().map(|values| cast(values, &text_keys(values.data_type())));
     let columns = columns.collect::<Result<Vec<_>, _>>().context("keys of a map cannot be written as JSON")?;

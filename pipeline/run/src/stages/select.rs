@@ -1,5 +1,5 @@
-//! Stage `select`: for every pair of the pool and every selection of the recipe, kept or not, and
-//! the names of all rules that rejected it.
+//! Stage `select`: decides for every pair of the pool and every selection of the recipe whether it
+//! is kept, and names all rules that reject it.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -31,7 +31,7 @@ use crate::table;
 /// Raise it when the same signals and rules give another selection.
 const FORMAT_VERSION: &str = "2";
 
-/// Decides for every pair and selection whether it is kept, and why not.
+/// Decides for every pair and selection whether it is kept, and if not, why.
 pub struct Select;
 
 impl Stage for Select {
@@ -78,8 +78,8 @@ impl Stage for Select {
         Ok(outcome)
     }
 
-    /// Returns one part per selection, because which of two duplicates is kept depends on all
-    /// parts; it has one file for each part of the pool.
+    /// Returns one part per selection, because which of two duplicates is kept depends on all parts
+    /// of the pool. It has one file for each part of the pool.
     fn parts<'a>(&'a self, context: &'a Context) -> Result<Parts<'a>> {
         let recipe = context.recipe();
         let pool = Arc::new(pool_of(context)?);
@@ -125,7 +125,7 @@ fn make(
     }
     for (rule, Failures { pairs, first, reason }) in &failures {
         tracing::warn!(
-            "selection {name}: rule {rule:?} could not be evaluated on {pairs} pairs, which do not pass; of {first}: {reason}"
+            "selection {name}: rule {rule:?} could not be evaluated on {pairs} pairs, which do not pass; the error of {first}: {reason}"
         );
     }
     let duplicates =
@@ -148,11 +148,11 @@ fn make(
     Ok(())
 }
 
-/// The rules that reject each pair of the pool: a bit for each rule, so that a pair takes 8 bytes
-/// for every 64 rules.
+/// The rules that reject each pair of the pool: one bit per rule, so a pair takes 8 bytes for every
+/// 64 rules.
 struct Rejected<'a> {
     rules: &'a [Rule],
-    /// Words of a pair.
+    /// Number of 64-bit words per pair.
     stride: usize,
     words: Vec<u64>,
 }
@@ -162,7 +162,7 @@ impl<'a> Rejected<'a> {
         Rejected { rules, stride: rules.len().div_ceil(64), words: Vec::new() }
     }
 
-    /// Appends a pair: for each rule whether it rejects it.
+    /// Appends a pair: for each rule, whether the rule rejects it.
     fn push(&mut self, rejects: impl Iterator<Item = bool>) {
         let first = self.words.len();
         self.words.resize(first + self.stride, 0);
@@ -190,7 +190,7 @@ impl<'a> Rejected<'a> {
 /// Pairs on which a rule could not be evaluated.
 struct Failures {
     pairs: u64,
-    /// Key of the first one, and what was said of it.
+    /// Key of the first such pair, and the error.
     first: String,
     reason: String,
 }
@@ -201,15 +201,15 @@ impl Failures {
     }
 }
 
-/// The kept pair that a pair gave way to.
+/// The kept pair that stands for a rejected duplicate.
 struct GaveWay {
     /// Key of the kept pair.
     to: String,
     why: Duplicate,
 }
 
-/// Returns, among the pairs that pass all rules, those that give way to another one, by their rows
-/// in the pool.
+/// Returns the pairs that pass all rules but are duplicates of a kept pair, by their rows in the
+/// pool.
 fn duplicates(
     context: &Context,
     selection: &str,
@@ -217,7 +217,7 @@ fn duplicates(
     clusters: &PartEntry,
     rejected: &Rejected<'_>,
 ) -> Result<BTreeMap<usize, GaveWay>> {
-    // A pair that is alone in its cluster has no duplicates, so nothing more is read of it.
+    // A pair that is alone in its cluster has no duplicates, so it needs no further data.
     let (mut chosen, mut known, mut uids): (Vec<usize>, Vec<Candidate>, Vec<String>) = Default::default();
     let (mut first, mut passed) = (0, 0);
     for (entry, part) in clusters.files.iter().zip(&pool.parts) {
@@ -245,7 +245,7 @@ fn duplicates(
     Ok(duplicates)
 }
 
-/// Warns if one pair stands for more pairs than are likely to be duplicates of it.
+/// Warns if one pair has more duplicates than are likely to be real.
 fn warn_of_improbable_stars(selection: &str, passed: usize, duplicates: &BTreeMap<usize, GaveWay>) {
     let mut stars: BTreeMap<&str, (usize, &GaveWay)> = BTreeMap::new();
     for gave_way in duplicates.values() {
@@ -254,16 +254,16 @@ fn warn_of_improbable_stars(selection: &str, passed: usize, duplicates: &BTreeMa
     let Some((kept, (size, gave_way))) = stars.into_iter().max_by_key(|(_, (size, _))| *size) else { return };
     if is_improbable(size as u64, passed as u64) {
         tracing::warn!(
-            "selection {selection}: {size} of {passed} pairs that pass the rules are duplicates of the one pair {kept}, the first by {}; \
-             look at them in the report before you use this selection",
+            "selection {selection}: {size} of {passed} pairs that pass the rules are duplicates of one pair, {kept}, the first by {}; \
+             check them in the report before you use this selection",
             gave_way.why.by.name()
         );
     }
 }
 
-/// Returns whether so many duplicates of one pair are more likely a mistake than a picture that is
-/// everywhere: at least 5, and 5 % of the pairs. Our own bound: of the 790 pictures of the
-/// quickstart, chosen for their duplicates, no pair stands for more than 1 %.
+/// Returns whether this many duplicates of one pair are more likely a mistake than a widespread
+/// image: at least 5, and 5 % of the pairs. This bound is our own: among the 790 images of the
+/// quickstart, which were chosen for their duplicates, no pair stands for more than 1 %.
 pub(crate) fn is_improbable(duplicates: u64, passed: u64) -> bool {
     duplicates >= 5 && duplicates * 20 >= passed
 }
@@ -300,10 +300,11 @@ fn to_batch(
 pub(crate) fn files<'a>(selections: &'a [PartEntry], name: &str, pool: &Pool) -> Result<&'a [FileEntry]> {
     let selection = selections.iter().find(|part| part.part == name);
     let files = selection.map(|part| part.files.as_slice()).filter(|files| files.len() == pool.parts.len());
-    files.with_context(|| format!("selection {name} has not a file for every part of the pool; this is a bug"))
+    files.with_context(|| format!("selection {name} does not have a file for every part of the pool; this is a bug"))
 }
 
-/// Returns the places of the pairs that a selection keeps, in the order of the pool, of its files.
+/// Returns the places of the pairs that a selection keeps, read from its files, in the order of the
+/// pool.
 pub(crate) fn kept(files: impl Iterator<Item = Result<PathBuf>>) -> Result<Vec<Place>> {
     let mut kept = Vec::new();
     for (part, path) in (0..).zip(files) {
@@ -320,7 +321,7 @@ fn file_name(selection: &str, part: &str) -> String {
     format!("{}/{selection}/part-{part}.parquet", schema::selection().name)
 }
 
-/// Checks every rule of the recipe against the columns that its pairs will have, before anything is
+/// Checks every rule of the recipe against the columns that the pairs will have, before anything is
 /// downloaded.
 pub fn check_rules(loaded: &LoadedRecipe, session: &Session) -> Result<()> {
     let Some(source) = &loaded.recipe.source else { return Ok(()) };
@@ -335,7 +336,7 @@ pub fn check_rules(loaded: &LoadedRecipe, session: &Session) -> Result<()> {
     for column in &columns {
         if let Some(own) = column.own_name.as_ref().filter(|own| *own != column.field.name()) {
             tracing::warn!(
-                "column {own:?} of the source is called {} in rules: {own} is a signal",
+                "column {own:?} of the source is named {} in rules, because {own} is a signal",
                 column.field.name()
             );
         }
@@ -353,7 +354,7 @@ pub fn check_rules(loaded: &LoadedRecipe, session: &Session) -> Result<()> {
                 let texts = pool.fields().iter().filter(|field| *field.data_type() == DataType::Utf8);
                 let names: Vec<&str> = texts.map(|field| field.name().as_str()).collect();
                 bail!(
-                    "check.arms takes captions from {column:?}, which is no column of texts; there are: {}",
+                    "check.arms takes captions from {column:?}, which is not a column of texts; the columns of texts are: {}",
                     names.join(", ")
                 );
             }
@@ -362,17 +363,16 @@ pub fn check_rules(loaded: &LoadedRecipe, session: &Session) -> Result<()> {
     Ok(())
 }
 
-/// A column as rules see it.
+/// A column under its name in rules.
 struct RuleColumn {
     field: FieldRef,
     /// Its name in the pool; `None` for a signal.
     own_name: Option<String>,
 }
 
-/// Returns the pool's columns without the picture, then the signals. A signal stands for the pool's
-/// own column of the same name, such as `width`, which holds the same. An extra column of the
-/// source that is called as a signal is called `source_…`, as those are that are called as columns
-/// of the pool.
+/// Returns the columns of the pool without the image, then the signals. A signal replaces a column
+/// of the pool with the same name and content, such as `width`. An extra column of the source with
+/// the name of a signal is renamed `source_…`, like one with the name of a column of the pool.
 fn rule_columns(pool: &Schema, signals: &Schema) -> Vec<RuleColumn> {
     let own: Vec<String> = schema::pool().columns.iter().map(|column| column.field.name().clone()).collect();
     let signals: Vec<&FieldRef> = signals.fields().iter().filter(|field| field.name() != "uid").collect();
@@ -401,7 +401,7 @@ fn signal_columns() -> Schema {
     Schema::new(GROUPS.iter().flat_map(of_group).collect::<Vec<_>>())
 }
 
-/// Returns the rows of one part as rules see them.
+/// Returns the rows of one part with the columns of rules.
 pub(crate) fn pairs(context: &Context, part: &PoolPart) -> Result<RecordBatch> {
     let columns = rule_columns(part.schema(&context.run)?.as_ref(), &signal_columns());
     let names: Vec<&str> = columns.iter().filter_map(|column| column.own_name.as_deref()).collect();
@@ -412,7 +412,7 @@ pub(crate) fn pairs(context: &Context, part: &PoolPart) -> Result<RecordBatch> {
             Some(name) => rows.column_by_name(name),
             None => measured.column_by_name(column.field.name()),
         };
-        values.cloned().context("a column went missing")
+        values.cloned().context("a column is missing; this is a bug")
     });
     let values = values.collect::<Result<Vec<_>>>()?;
     let fields: Fields = columns.iter().map(|column| Arc::clone(&column.field)).collect();
@@ -430,13 +430,13 @@ pub(crate) struct Decisions {
     distances: Int64Array,
 }
 
-/// The kept pair that another one is a duplicate of.
+/// The kept pair of which another pair is a duplicate.
 pub(crate) struct DuplicateOf<'a> {
     /// Its key.
     pub(crate) uid: &'a str,
     /// The name of the comparison.
     pub(crate) by: &'a str,
-    /// Bits in which the pHash values differ, where they were compared.
+    /// Number of differing bits of the pHashes, if they were compared.
     pub(crate) distance: Option<i64>,
 }
 
@@ -454,8 +454,8 @@ impl Decisions {
         })
     }
 
-    /// Makes decisions for tests: of each pair its key, the rules that reject it, the pair that it
-    /// is a duplicate of, and the comparison.
+    /// Makes decisions for tests: for each pair its key, the rules that reject it, the pair that it
+    /// duplicates, and the comparison.
     #[cfg(test)]
     pub(crate) fn of(
         uids: StringArray,
@@ -476,7 +476,7 @@ impl Decisions {
         Decisions { uids, reasons: Reasons { rows, names }, duplicate_of, duplicate_by, distances }
     }
 
-    /// Returns the pair that is kept in place of the pair of a row.
+    /// Returns the pair that is kept instead of the pair of a row.
     pub(crate) fn duplicate(&self, row: usize) -> Option<DuplicateOf<'_>> {
         self.duplicate_of.is_valid(row).then(|| DuplicateOf {
             uid: self.duplicate_of.value(row),
@@ -486,7 +486,7 @@ impl Decisions {
     }
 }
 
-/// Reads what a selection decided, for one part of the pool after another.
+/// Reads the decisions of a selection, one part of the pool after another.
 pub(crate) fn decisions(context: &Context, name: &str, pool: &Pool) -> Result<impl Iterator<Item = Result<Decisions>>> {
     let selections = context.upstream(&Select)?;
     let files = files(&selections, name, pool)?.to_vec();
@@ -502,16 +502,16 @@ pub(crate) struct Reasons {
 impl Reasons {
     fn of(rows: &RecordBatch, path: &Path) -> Result<Reasons> {
         let rows: &ListArray = parquet::typed_column(rows, "rejected_by", path)?;
-        let names = rows.values().as_string_opt().context("the rules of a selection are no texts")?;
+        let names = rows.values().as_string_opt().context("the rules of a selection are not texts")?;
         Ok(Reasons { rows: rows.clone(), names: names.clone() })
     }
 
-    /// Returns how many pairs they are of.
+    /// Returns the number of pairs.
     pub(crate) fn pairs(&self) -> usize {
         self.rows.len()
     }
 
-    /// Returns those of a pair, in the order of the rules; none if it is kept.
+    /// Returns the rules that reject a pair, in the order of the rules; none if it is kept.
     pub(crate) fn of_pair(&self, row: usize) -> impl ExactSizeIterator<Item = &str> {
         let offsets = self.rows.value_offsets();
         (offsets[row] as usize..offsets[row + 1] as usize).map(|place| self.names.value(place))
@@ -527,14 +527,14 @@ pub struct Rejections {
     pub kept: u64,
     /// Rows that a rule rejected, alone or with others.
     pub by_rule: BTreeMap<String, u64>,
-    /// Rows that no other rule rejected.
+    /// Rows that only this rule rejected.
     pub by_rule_alone: BTreeMap<String, u64>,
     /// Rows that no earlier rule rejected.
     pub by_first_rule: BTreeMap<String, u64>,
 }
 
 impl Rejections {
-    /// Returns the rows that every rule lets pass, duplicates among them.
+    /// Returns the rows that pass every rule, including duplicates.
     pub fn passed(&self) -> u64 {
         self.kept + self.by_first_rule.get(DUPLICATE).copied().unwrap_or(0)
     }

@@ -68,7 +68,7 @@ impl Stage for Shards {
         let pairs: u64 = written.map(|part| part.rows_out).sum();
         outcome.is_bad |= pairs == 0;
         outcome.sentences.push(match pairs {
-            0 => format!("no pair is in the shards, since selection {} is empty", config.selection),
+            0 => format!("no pair is in the shards, because selection {} is empty", config.selection),
             pairs => format!("{} pairs are in the shards", grouped(pairs)),
         });
         Ok(outcome)
@@ -80,7 +80,7 @@ impl Stage for Shards {
         let kept = kept_places(context, &config.selection, &pool)?;
         let mut shards: Vec<Vec<Place>> = kept.chunks(config.rows_per_shard).map(<[Place]>::to_vec).collect();
         if shards.is_empty() {
-            // A shard without rows: a folder without any shard is one that no reader opens.
+            // One shard without rows, because readers cannot open a folder without any shard.
             shards.push(Vec::new());
         }
         let shards = Arc::new(shards);
@@ -146,8 +146,8 @@ pub(crate) fn folder(format: ShardFormat) -> &'static str {
     }
 }
 
-/// Returns names as readers of the two formats expect them: Hugging Face's `split-00000-of-00012`,
-/// WebDataset's six digits.
+/// Returns a file name as readers of the format expect it: `split-00000-of-00012` for Hugging Face,
+/// six digits for WebDataset.
 fn file_name(format: ShardFormat, index: usize, count: usize) -> String {
     match format {
         ShardFormat::Parquet => format!("shards/parquet/data/train-{index:05}-of-{count:05}.parquet"),

@@ -1,9 +1,9 @@
-//! Stage `signals`: every pair of the pool is measured once, group by group, into tables beside it.
+//! Stage `signals`: measures every pair of the pool once, group by group, into tables beside it.
 //!
-//! If the same run downloads, that happens on the way, from the pixels that are in the stored file,
-//! so that no picture is decoded twice; each part of the tables is committed behind its part of the
-//! pool. What is left, such as parts that grew or came from an interrupted run, is measured by the
-//! stage, with the same outcome.
+//! If the same run downloads, signals are measured during the download from the pixels that are
+//! stored, so no image is decoded twice. Each part of the tables is committed after its part of the
+//! pool. The stage measures what is left, such as parts that grew or came from an interrupted run,
+//! with the same result.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -23,7 +23,7 @@ use crate::stage::{Along, Context, Parts, Planned, Stage};
 use crate::stages::download::Download;
 use crate::table;
 
-/// Raise it when a table is written in another way.
+/// Raise it when the format of the tables changes.
 const FORMAT_VERSION: &str = "5";
 
 /// Measures every pair of the pool.
@@ -72,7 +72,7 @@ impl Stage for Signals {
     }
 }
 
-/// Plans the table of a group for a part of the pool. In one batch, so that the file is the same
+/// Plans the table of a group for a part of the pool. It is one batch, so that the file is the same
 /// wherever the signals were measured.
 fn plan<'a>(
     context: &'a Context,
@@ -100,8 +100,8 @@ fn plan<'a>(
     })
 }
 
-/// All signals of the pairs of a part that is being downloaded, measured where their pixels are at
-/// hand: for each group the values, by the row of the part.
+/// All signals of the pairs of a part that is being downloaded, measured while their pixels are in
+/// memory: the values of each group, by the row of the part.
 #[derive(Debug, Default)]
 pub(super) struct MeasureAll {
     rows: Mutex<HashMap<u32, Vec<Vec<Value>>>>,
@@ -116,11 +116,11 @@ impl Measure for MeasureAll {
     }
 }
 
-/// The tables of signals of a part that is being downloaded, as its pairs come.
+/// The tables of signals of a part that is being downloaded, filled as its pairs arrive.
 pub(super) struct Tables {
     /// Batches of each group.
     batches: Vec<Vec<RecordBatch>>,
-    /// Whether a measurement broke off. The stage then does it again, and shows why.
+    /// Whether a measurement failed. The stage then repeats it and reports the error.
     is_incomplete: bool,
 }
 
@@ -129,7 +129,7 @@ impl Tables {
         Tables { batches: vec![Vec::new(); GROUPS.len()], is_incomplete: false }
     }
 
-    /// Takes what was measured on these pairs, which are these rows of the part.
+    /// Adds the measurements of these pairs, which are these rows of the part.
     pub(super) fn add(&mut self, pairs: &RecordBatch, rows: &[u32], measured: &MeasureAll) -> Result<()> {
         let mut found = measured.rows.lock().expect("nobody panics with the values");
         let values: Option<Vec<Vec<Vec<Value>>>> = rows.iter().map(|row| found.remove(row)).collect();
@@ -146,8 +146,8 @@ impl Tables {
         Ok(())
     }
 
-    /// Returns the tables as parts that come along with that of the pool; none if they are not
-    /// whole.
+    /// Returns the tables as parts that come along with the part of the pool; none if they are
+    /// incomplete.
     pub(super) fn finish(self, context: &Context) -> Vec<Along<'_>> {
         if self.is_incomplete {
             return Vec::new();

@@ -1,5 +1,5 @@
-//! The pictures and videos of the conversations of one task: each is looked at once, what is
-//! missing or broken is listed, and what has no file of its own gets one in the run.
+//! The images and videos of the conversations of one task: each is checked once, missing and broken
+//! ones are listed, and images without a file get one in the run.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
@@ -18,42 +18,42 @@ use rayon::prelude::*;
 
 use crate::recipe::InstructConfig;
 
-/// The reason for leaving out conversations of which a picture is not there. What is wrong with one
-/// that is there has the names of a download.
+/// The reason for leaving out conversations with a missing image. Broken images have the status
+/// names of a download.
 pub(super) const MISSING_IMAGE: &str = "missing_image";
 
-/// The folder of the pictures that have no file of their own: members of archives, bytes in rows,
-/// frames of videos.
+/// The folder of images that have no file: members of archives, bytes in rows, frames of videos.
 pub(super) const KEPT: &str = "instruct/pictures";
 
-/// The folder of the lists of what is missing or broken.
+/// The folder of the lists of missing and broken images.
 pub(super) const LISTED: &str = "instruct/left_out";
 
-/// Pictures and videos that are remembered; datasets name those of one picture near each other.
+/// Most images and videos that are remembered; conversations about one image are usually near each
+/// other.
 const REMEMBERED: usize = 1 << 16;
 
-/// What became of a picture that was looked at.
+/// The result of checking an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Look {
-    /// It is a file below the folder of pictures.
+    /// It is a file below the image folder.
     Loose,
-    /// It is kept in the run, or is a member of an archive that need not be.
+    /// It is kept in the run, or is a member of an archive that does not need to be kept.
     Kept,
-    /// Conversations with it are left out, and why.
+    /// Conversations with it are left out, for this reason.
     Faulty(&'static str),
 }
 
-/// What may not be, and what is done about it.
+/// The limits for images, and what to do with those outside them.
 pub(super) struct Rules<'a> {
-    /// What a picture may be, as for downloads.
+    /// The limits of an image, as for downloads.
     pub(super) limits: &'a DownloadConfig,
-    /// Whether a conversation needs all of its pictures.
+    /// Whether a conversation needs all of its images.
     pub(super) needs_all: bool,
-    /// Frames that stand for a video.
+    /// Number of frames that represent a video.
     pub(super) frames: Option<u32>,
-    /// Frames of a folder that stand for a second.
+    /// Frames per second of a folder of frames.
     pub(super) frame_rate: Option<f64>,
-    /// Whether members of archives become files: where a format names pictures by their paths.
+    /// Whether members of archives become files: only if a format refers to images by path.
     pub(super) keeps_members: bool,
 }
 
@@ -69,17 +69,17 @@ impl<'a> Rules<'a> {
     }
 }
 
-/// Why conversations were left out, how many, and the first case of each.
+/// The number of left-out conversations and a first example, by reason.
 pub(super) type LeftOut = BTreeMap<&'static str, (u64, String)>;
 
-/// Looks at the pictures of conversations.
+/// Checks the images of conversations.
 pub(super) struct TaskPictures<'a> {
     rules: Rules<'a>,
-    /// Where its authors' pictures lie.
+    /// The folder of the images as published by the authors.
     folder: PathBuf,
-    /// Where pictures are kept until the part is committed.
+    /// Where images are kept until the part is committed.
     kept: PathBuf,
-    /// Where earlier parts of the split keep theirs.
+    /// Where earlier parts of the split keep their images.
     before: Vec<PathBuf>,
     pictures: Pictures,
     looks: HashMap<String, Look>,
@@ -90,8 +90,8 @@ pub(super) struct TaskPictures<'a> {
 }
 
 impl<'a> TaskPictures<'a> {
-    /// Begins; `name` is that of the part, `before` where earlier parts of the split keep their
-    /// pictures, `folder` that of the pictures, or an archive of them.
+    /// Creates it. `name` is the name of the part, `before` where earlier parts of the split keep
+    /// their images, `folder` the folder or archive of the images.
     pub(super) fn new(run: &RunFolder, name: &str, before: Vec<PathBuf>, folder: PathBuf, rules: Rules<'a>) -> Self {
         let kept = run.temporary_folder().join(format!("pictures-{name}"));
         let pictures = Pictures::of([kept.clone(), folder.clone()]);
@@ -109,13 +109,13 @@ impl<'a> TaskPictures<'a> {
         }
     }
 
-    /// Returns the bytes of a picture that was looked at.
+    /// Returns the bytes of an image that was checked.
     pub(super) fn read(&self, path: &str) -> lynxdata_datasets::Result<Option<Vec<u8>>> {
         self.pictures.read(path)
     }
 
-    /// Puts frames in the place of videos if the recipe says so, and takes out conversations of
-    /// which a picture or the video is missing or broken, which are listed.
+    /// Replaces videos by frames if the recipe says so. Removes conversations with a missing or
+    /// broken image or video, and lists these.
     pub(super) fn look_at(&mut self, conversations: &mut Vec<Conversation>) -> Result<()> {
         let faulty_videos = self.look_at_videos(conversations)?;
         self.look_at_pictures(conversations)?;
@@ -185,8 +185,8 @@ impl<'a> TaskPictures<'a> {
             .with_context(|| format!("cannot write {}", file.display()))
     }
 
-    /// Looks at every picture that is not known yet, on all cores, and keeps what has no file. A
-    /// picture that is refused as a download is refused here.
+    /// Checks every image that is not known yet, on all cores, and keeps those without a file. An
+    /// image that a download would refuse is refused here too.
     fn look_at_pictures(&mut self, conversations: &[Conversation]) -> Result<()> {
         if self.looks.len() > REMEMBERED {
             self.looks.clear();
@@ -240,7 +240,7 @@ impl<'a> TaskPictures<'a> {
         let folder = file.parent().context("a picture lies in a folder")?;
         let failed = || format!("cannot write {}", file.display());
         std::fs::create_dir_all(folder).with_context(failed)?;
-        // A picture that an earlier part keeps takes no room again, where the file system has
+        // If an earlier part keeps the image, a hard link saves the space, if the file system has
         // links.
         let earlier = self.before.iter().map(|folder| folder.join(path)).find(|earlier| earlier.is_file());
         if earlier.is_some_and(|earlier| std::fs::hard_link(earlier, &file).is_ok()) {
@@ -249,8 +249,8 @@ impl<'a> TaskPictures<'a> {
         std::fs::write(&file, bytes).with_context(failed)
     }
 
-    /// Looks for every video, and puts frames in its place if the recipe says so. Returns the
-    /// videos that are missing or broken, and why.
+    /// Looks for every video, and replaces it by frames if the recipe says so. Returns the missing
+    /// or broken videos with their reasons.
     fn look_at_videos(&mut self, conversations: &mut [Conversation]) -> Result<BTreeMap<String, &'static str>> {
         if self.videos.len() > REMEMBERED {
             self.videos.clear();
@@ -294,7 +294,7 @@ impl<'a> TaskPictures<'a> {
         Ok(faulty)
     }
 
-    /// Returns the paths of the frames of a video, which are kept: `VIDEO/MILLISECONDS.jpg`.
+    /// Returns the paths of the frames of a video, which are kept as `VIDEO/MILLISECONDS.jpg`.
     fn frames(&self, part: &VideoReference, count: u32) -> Result<std::result::Result<Vec<String>, VideoFault>> {
         let video = match &self.videos[&part.path] {
             Ok(video) => video,
@@ -324,13 +324,13 @@ impl<'a> TaskPictures<'a> {
         Ok(Ok(paths))
     }
 
-    /// Whether some pictures are kept in the run while others are files beside it, so that no one
-    /// folder has all of them.
+    /// Returns whether some images are kept in the run while others are files outside it, so that
+    /// no single folder has all of them.
     pub(super) fn is_scattered(&self) -> bool {
         self.has_loose && self.kept.is_dir()
     }
 
-    /// Keeps a copy of a picture that is a file.
+    /// Copies an image file into the run.
     pub(super) fn gather(&self, path: &str) -> Result<()> {
         if self.kept.join(path).is_file() {
             return Ok(());
@@ -341,7 +341,8 @@ impl<'a> TaskPictures<'a> {
         }
     }
 
-    /// Ends the list and hands over what is kept as files of the part. Returns what was left out.
+    /// Finishes the list, and moves it and the kept images into the files of the part. Returns what
+    /// was left out.
     pub(super) fn finish(self, run: &RunFolder, name: &str, new: &mut NewPart) -> Result<LeftOut> {
         let mut hand_over = |from: &Path, name: String| -> Result<()> {
             let staged = run.stage_file(new, &name)?;
@@ -359,17 +360,17 @@ impl<'a> TaskPictures<'a> {
     }
 }
 
-/// Where the pictures of a part are kept, from the run folder on.
+/// Returns the folder of the images that a part keeps, relative to the run folder.
 pub(super) fn kept_folder(name: &str) -> String {
     format!("{KEPT}/{name}")
 }
 
-/// Returns the pictures of a committed part: those that the run keeps, and those of its authors.
+/// Returns the images of a committed part: those that the run keeps, and those of its authors.
 pub(super) fn committed(run: &Path, name: &str, folder: PathBuf) -> Pictures {
     Pictures::of([run.join(kept_folder(name)), folder])
 }
 
-/// Reads a picture that is neither empty nor larger than it may be.
+/// Reads an image, unless it is empty or too large.
 fn read(place: &Place, most: u64) -> std::result::Result<Vec<u8>, Status> {
     match place.size() {
         Ok(0) => Err(Status::EmptyBody),

@@ -1,5 +1,5 @@
 //! Stages `train` and `controls` of a check by the compact Lynx: one fit per version of the arms,
-//! replicate and learning rate, each a part of its own.
+//! replicate and learning rate, each a separate part.
 
 use std::num::NonZero;
 use std::path::PathBuf;
@@ -20,14 +20,14 @@ use crate::stages::arms::Arms;
 /// Raise it when the same arms and settings give other measurements.
 const FORMAT_VERSION: &str = "4";
 
-/// The folder of checkpoints; it goes when the check is done.
+/// The folder of checkpoints; it is removed when the check is done.
 pub const CHECKPOINTS: &str = "checkpoints";
 
 /// The fits of the arms.
 pub struct Train;
 
-/// The fits that follow: the controls, which are made of the arm that did best, and the arms at the
-/// second learning rate, if they seem to differ.
+/// The fits that follow: the controls, made from the arm that did best, and the arms at the second
+/// learning rate, if they seem to differ.
 pub struct Controls;
 
 fn trains(recipe: &Recipe) -> bool {
@@ -118,7 +118,7 @@ impl Stage for Controls {
 fn workers(context: &Context) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
     match &context.recipe().check {
-        // One fit at a time fills a GPU, and two would share its memory.
+        // One fit at a time uses a whole GPU, and two would share its memory.
         Some(check) if check.device.resolve().is_ok_and(|device| device != DeviceName::Cpu) => 1,
         Some(check) if check.threads > 0 => check.threads,
         _ => cores,
@@ -129,7 +129,8 @@ fn fits<'a>(context: &'a Context, config: &'a CheckConfig, stage: &'static str, 
     let inputs: Vec<String> = context.upstream(&Arms)?.iter().map(PartEntry::digest).collect();
     let inputs = fingerprint(inputs.iter().map(String::as_str));
     let settings = settings(context, config)?;
-    // The pairs are loaded once, when the first fit needs them; if that fails, every fit says why.
+    // The pairs are loaded once, when the first fit needs them; if that fails, every fit reports
+    // the error.
     let lynx: Arc<OnceLock<std::result::Result<Option<Lynx<'a>>, String>>> = Arc::new(OnceLock::new());
     Ok(Box::new(fits.into_iter().map(move |fit| {
         let name = part_name(config, &fit);
@@ -145,8 +146,8 @@ fn fits<'a>(context: &'a Context, config: &'a CheckConfig, stage: &'static str, 
                 };
                 let folder = context.run.root().join(CHECKPOINTS);
                 std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-                // The fingerprint is in the name, so that a changed recipe never finds the state of
-                // another fit.
+                // The name contains the fingerprint, so that a changed recipe never loads the state
+                // of another fit.
                 let checkpoint = folder.join(format!("{}-{}.bin", name.replace('/', "-"), &print[..16]));
                 let bar = context.progress();
                 let mut progress = |step, loss| bar.note(&format!("{name}: step {step}, loss {loss:.3}"));
@@ -161,8 +162,8 @@ fn fits<'a>(context: &'a Context, config: &'a CheckConfig, stage: &'static str, 
     })))
 }
 
-/// Returns the settings that a fit depends on: not the number of replicates, so that more of them
-/// add to those that are there.
+/// Returns the settings that a fit depends on. The number of replicates is not one of them, so that
+/// more replicates are added to the existing ones.
 fn settings(context: &Context, config: &CheckConfig) -> Result<String> {
     let device = config.device.resolve()?;
     Ok(settings_text(&(
@@ -185,14 +186,14 @@ fn part_name(config: &CheckConfig, fit: &Fit) -> String {
     format!("{version}/{:02}{setting}", fit.replicate)
 }
 
-/// The pairs of a check, parted.
+/// The pairs of a check, divided into training and held-out pairs.
 pub(crate) struct CheckData {
     pub(crate) universe: Universe,
     pub(crate) split: Split,
     pub(crate) different_pairs: Vec<usize>,
 }
 
-/// Returns what the fits share; `None` if there is too little to fit anything.
+/// Returns the data that the fits share; `None` if there is too little data to fit anything.
 fn prepare<'a>(context: &Context, config: &'a CheckConfig) -> Result<Option<Lynx<'a>>> {
     let CheckData { universe, split, different_pairs } = CheckData::load(context)?;
     let arms = arms_to_fit(&config.protocol(context.recipe().seed), &split, &different_pairs);
@@ -204,7 +205,7 @@ fn prepare<'a>(context: &Context, config: &'a CheckConfig) -> Result<Option<Lynx
 }
 
 impl CheckData {
-    /// Loads the arms and parts their pairs.
+    /// Loads the arms and divides their pairs.
     pub(crate) fn load(context: &Context) -> Result<CheckData> {
         let universe = arms::load(context)?;
         let split = split(&universe, &arms::split_config(check_of(context)?, context.recipe().seed));

@@ -1,4 +1,4 @@
-//! `--ask`: gets answers from a model on a server, with pictures, and keeps them as they come.
+//! `--ask`: gets answers from a model on a server, with images, and saves each one as it arrives.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
@@ -18,31 +18,31 @@ pub(super) const PREDICTIONS: &str = "predictions.jsonl";
 /// File beside the answers with the settings that they depend on.
 pub(super) const ASKED: &str = "asked.json";
 
-/// Names that pictures of COCO have, whose references only give their number.
+/// Prefixes of the file names of COCO images, whose references only give the number of the image.
 const COCO: &[&str] = &["", "COCO_val2014_", "COCO_train2014_", "COCO_test2014_", "COCO_test2015_"];
 
 #[derive(Args)]
 #[command(next_help_heading = "Ask a model")]
 pub(super) struct AskArguments {
-    /// The server of the model, as http://localhost:8000/v1; answers come from it instead of
-    /// --predictions
+    /// The server of the model, for example http://localhost:8000/v1; answers come from it instead
+    /// of --predictions
     #[arg(long, value_name = "URL", requires = "model")]
     pub(super) ask: Option<String>,
 
-    /// The model, as the server calls it
+    /// The name of the model on the server
     #[arg(long, value_name = "NAME", requires = "ask")]
     model: Option<String>,
 
-    /// Where the pictures of the references are
+    /// Folder of the images of the references
     #[arg(long, value_name = "DIR", value_parser = path_parser())]
     pub(super) images: Option<PathBuf>,
 
-    /// What is said after each question, as "Answer with a single word or phrase."
+    /// Text that follows each question, such as "Answer with a single word or phrase."
     #[arg(long, value_name = "TEXT")]
     pub(super) instruction: Option<String>,
 
-    /// The longest answer of --ask, where longer ones are cut and told; with --lynx, the longest
-    /// question
+    /// Most tokens of an answer of --ask; longer answers are cut and reported. With --lynx, most
+    /// tokens of a question
     #[arg(long, value_name = "TOKENS", default_value_t = 256)]
     pub(super) max_tokens: u32,
 }
@@ -53,7 +53,7 @@ pub(super) fn run(arguments: &super::Arguments, references: &[Reference]) -> Res
     let (Some(endpoint), Some(model), Some(folder)) = (&settings.ask, &settings.model, &arguments.out) else {
         bail!("--ask needs --model and --out");
     };
-    std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot create the folder {}", folder.display()))?;
     let asked = same_as_before(folder, arguments, model)?;
     let path = folder.join(PREDICTIONS);
     let name = path.display().to_string();
@@ -63,7 +63,7 @@ pub(super) fn run(arguments: &super::Arguments, references: &[Reference]) -> Res
     let open: Vec<&Reference> =
         references.iter().filter(|reference| !answered.contains(reference.id.as_str())).collect();
     if !answered.is_empty() {
-        tracing::info!("{} of {} questions are answered already", references.len() - open.len(), references.len());
+        tracing::info!("{} of {} questions already have an answer", references.len() - open.len(), references.len());
     }
     let questions: Vec<Question> =
         open.into_iter().map(|reference| question(settings, reference)).collect::<Result<_>>()?;
@@ -81,18 +81,19 @@ pub(super) fn run(arguments: &super::Arguments, references: &[Reference]) -> Res
             let line = json!({"id": question.id, "answer": answer});
             writeln!(file, "{line}").with_context(|| format!("cannot write {name}"))
         });
-        outcome
-            .with_context(|| format!("not all questions are answered; --predictions {name} scores those that are"))?;
+        outcome.with_context(|| {
+            format!("not all questions have an answer; --predictions {name} scores the answered ones")
+        })?;
     }
     if cut > 0 {
-        tracing::warn!("{cut} answers were cut at {} tokens; see --max-tokens", settings.max_tokens);
+        tracing::warn!("{cut} answers were cut at {} tokens; raise --max-tokens", settings.max_tokens);
     }
     let text = super::read(&path)?;
     Ok(read_predictions(Source { name: &name, text: &text })?)
 }
 
-/// Refuses a folder whose answers come from another model or other questions. Returns what is to
-/// be written of them.
+/// Refuses a folder whose answers come from another model or other questions. Returns the settings
+/// to write into the folder.
 pub(super) fn same_as_before(folder: &Path, arguments: &super::Arguments, model: &str) -> Result<String> {
     let path = folder.join(ASKED);
     let asked = json!({
@@ -111,7 +112,7 @@ pub(super) fn same_as_before(folder: &Path, arguments: &super::Arguments, model:
             match other {
                 None => Ok(text),
                 Some(key) => bail!(
-                    "{} holds answers with {key} = {}, now it is {}; give another --out",
+                    "{} holds answers with {key} = {}, but now {key} is {}; name another --out",
                     folder.display(),
                     before[key],
                     asked[key]
@@ -120,10 +121,7 @@ pub(super) fn same_as_before(folder: &Path, arguments: &super::Arguments, model:
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             if folder.join(PREDICTIONS).exists() {
-                bail!(
-                    "{} holds {PREDICTIONS}, which no model was asked for here; give another --out",
-                    folder.display()
-                );
+                bail!("{} holds a {PREDICTIONS} that --ask did not write; name another --out", folder.display());
             }
             Ok(format!("{asked:#}\n"))
         }
@@ -131,11 +129,11 @@ pub(super) fn same_as_before(folder: &Path, arguments: &super::Arguments, model:
     }
 }
 
-/// Returns the question with its picture, which is read when its turn comes.
+/// Returns the question with its image, which is read when the request is made.
 fn question(settings: &AskArguments, reference: &Reference) -> Result<Question<'static>> {
     let at = || format!("{}: id {}", reference.place, reference.id);
     let Some(text) = &reference.question else {
-        bail!("{}: no question to ask", at());
+        bail!("{}: there is no question to ask", at());
     };
     let text = match &settings.instruction {
         Some(instruction) => format!("{text}\n{instruction}"),
@@ -143,7 +141,7 @@ fn question(settings: &AskArguments, reference: &Reference) -> Result<Question<'
     };
     let picture = match (&reference.image, &settings.images) {
         (Some(image), Some(folder)) => Some(find(folder, image).with_context(at)?),
-        (Some(_), None) => bail!("{}: it has a picture; say where pictures are: --images DIR", at()),
+        (Some(_), None) => bail!("{}: the question has an image; name the folder of the images: --images DIR", at()),
         (None, _) => None,
     };
     let max_tokens = settings.max_tokens;
@@ -159,12 +157,12 @@ fn question(settings: &AskArguments, reference: &Reference) -> Result<Question<'
     Ok(Question { id: reference.id.clone(), request: Box::new(request) })
 }
 
-/// Returns the file of a picture: below the folder by its path, by its name alone, or by its number
+/// Returns the file of an image: by its path below the folder, by its name alone, or by its number
 /// in COCO.
 pub(super) fn find(folder: &Path, image: &str) -> Result<PathBuf> {
     let path = Path::new(image);
     if !path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
-        bail!("the picture {image} is not below {}; such files are not sent", folder.display());
+        bail!("the image {image} is not below {}; files outside it are not sent", folder.display());
     }
     let mut candidates = vec![folder.join(path)];
     candidates.extend(path.file_name().map(|name| folder.join(name)));
@@ -172,11 +170,11 @@ pub(super) fn find(folder: &Path, image: &str) -> Result<PathBuf> {
         candidates.extend(COCO.iter().map(|prefix| folder.join(format!("{prefix}{number:012}.jpg"))));
     }
     let found = candidates.into_iter().find(|candidate| candidate.is_file());
-    found.with_context(|| format!("the picture {image} is not in {}", folder.display()))
+    found.with_context(|| format!("the image {image} is not in {}", folder.display()))
 }
 
-/// Returns the lines of a file that is added to. A last line without its end, as a kill leaves it,
-/// is cut off.
+/// Returns the whole lines of a file that is appended to. Removes an incomplete last line, which a
+/// killed process may leave.
 fn whole_lines(path: &Path) -> Result<Vec<String>> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
@@ -185,7 +183,7 @@ fn whole_lines(path: &Path) -> Result<Vec<String>> {
     };
     let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
     if whole.len() < text.len() {
-        tracing::warn!("{}: the last line was broken off and is left out", path.display());
+        tracing::warn!("{}: the last line is incomplete and was removed", path.display());
         write_whole(path, whole)?;
     }
     Ok(whole.lines().map(str::to_owned).collect())

@@ -1,4 +1,5 @@
-//! `--metric judge`: a language model says which answers are right, and people say whether it does.
+//! `--metric judge`: a language model judges which answers are right, and human labels measure how
+//! reliable it is.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,7 +14,7 @@ use serde::Serialize;
 use crate::commands::language_model::{Question, ask_all, endpoint_of};
 use crate::paths::path_parser;
 
-/// Tokens of a reply: enough for one word, and for a sentence around it.
+/// Most tokens of a reply: enough for one word, and for a sentence around it.
 const MAX_TOKENS: u32 = 64;
 /// Replies of earlier runs, in the folder of `--out`.
 const CACHE: &str = "judge-replies";
@@ -21,31 +22,31 @@ const CACHE: &str = "judge-replies";
 #[derive(Args)]
 #[command(next_help_heading = "Judge")]
 pub(super) struct JudgeArguments {
-    /// The server of the judge, as http://localhost:8000/v1; the address of anything that has
-    /// OpenAI's chat completions
+    /// The server of the judge, for example http://localhost:8000/v1; any address with OpenAI's
+    /// chat completions API
     #[arg(long, value_name = "URL", requires = "judge_model")]
     pub(super) endpoint: Option<String>,
 
-    /// The judge, as the server calls it
+    /// The name of the judge on the server
     #[arg(long, value_name = "NAME", requires = "endpoint")]
     judge_model: Option<String>,
 
-    /// Where replies are kept, so that no prompt is paid for twice; in the folder of --out without
-    /// it
+    /// Folder that keeps replies, so that no prompt is paid for twice; by default, a folder in
+    /// --out
     #[arg(long, value_name = "DIR", value_parser = path_parser(), requires = "endpoint")]
     judge_cache: Option<PathBuf>,
 
-    /// Labels of people, {"id": 1, "label": "yes"}: tells how far the judge agrees with them
+    /// Human labels, {"id": 1, "label": "yes"}; reports how far the judge agrees with them
     #[arg(long, value_name = "FILE", value_parser = path_parser(), requires = "endpoint")]
     labels: Option<PathBuf>,
 }
 
-/// The facts that are printed about a judge.
+/// The facts about a judge that are printed.
 #[derive(Serialize)]
 pub(super) struct Told {
     model: String,
     endpoint: String,
-    /// Prompts that were sent now; the others were in the cache.
+    /// Prompts that were sent in this run; the others were in the cache.
     asked: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     agreement: Option<Agreement>,
@@ -100,7 +101,7 @@ pub(super) fn run(arguments: &super::Arguments, items: &[Item]) -> Result<Judged
     let in_out = arguments.out.as_ref().map(|folder| folder.join(CACHE));
     let path = settings.judge_cache.clone().or(in_out);
     if path.is_none() {
-        notes.push("replies of the judge were not kept; --out or --judge-cache keeps them".to_owned());
+        notes.push("replies of the judge were not saved; --out or --judge-cache saves them".to_owned());
     }
     let cache = path.as_deref().map(Cache::open).transpose()?;
     // Ids by their prompt, which several may share.
@@ -109,7 +110,7 @@ pub(super) fn run(arguments: &super::Arguments, items: &[Item]) -> Result<Judged
         let Some(answer) = item.prediction else { continue };
         let reference = item.reference;
         let (Some(question), Some(right)) = (&reference.question, most_frequent_answer(reference)) else {
-            bail!("{}: id {}: judge needs a question and an answer", reference.place, reference.id);
+            bail!("{}: id {}: the judge needs a question and an answer", reference.place, reference.id);
         };
         prompts.entry(prompt(question, answer, right)).or_default().push(&reference.id);
     }
@@ -168,7 +169,7 @@ fn compare(
         }
     }
     if without > 0 {
-        notes.push(format!("{without} labelled questions have no verdict of the judge and are not compared"));
+        notes.push(format!("{without} labelled questions have no verdict of the judge and were not compared"));
     }
     Ok(agreement(&pairs))
 }

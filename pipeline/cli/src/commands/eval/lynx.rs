@@ -18,36 +18,36 @@ use crate::commands::language_model::write_whole;
 use crate::host::Terminal;
 use crate::paths::path_parser;
 
-/// The most pixels of a picture.
+/// Most pixels of an image.
 const MAX_PIXELS: u64 = 100_000_000;
 
 #[derive(Args)]
 #[command(next_help_heading = "Ask a model of lynxdata train")]
 pub(super) struct LynxArguments {
-    /// The folder of a model that lynxdata train made; answers come from it instead of
+    /// The folder of a model that `lynxdata train` made; answers come from it instead of
     /// --predictions
     #[arg(long, value_name = "DIR", value_parser = path_parser(), requires = "images")]
     pub(super) lynx: Option<PathBuf>,
 
-    /// Choose the likeliest answer instead of writing one: among the options of the question, or
-    /// without options among the answers that the questions of its category have. Small models
-    /// know better than they write
+    /// Choose the likeliest answer instead of writing one. The candidates are the options of the
+    /// question; without options, all answers of the questions of its category. Small models are
+    /// better at choosing than at writing
     #[arg(long, requires = "lynx")]
     by_likelihood: bool,
 
-    /// The device: auto, cpu, cuda:N, vulkan:KIND:N or wgpu:KIND:N
+    /// The device to run on: auto, cpu, cuda:N, vulkan:KIND:N or wgpu:KIND:N
     #[arg(long, value_name = "DEVICE", requires = "lynx")]
     device: Option<DeviceName>,
 
-    /// How answers are written, as in --generate beams=5; may be given several times. The keys are
-    /// max_new_tokens, min_new_tokens, beams, sample, temperature, top_k, top_p, no_repeat_ngram,
-    /// length_penalty and seed
+    /// Setting of generation, as in --generate beams=5; repeatable. The keys are max_new_tokens,
+    /// min_new_tokens, beams, sample, temperature, top_k, top_p, no_repeat_ngram, length_penalty
+    /// and seed
     #[arg(long = "generate", value_name = "KEY=VALUE", requires = "lynx")]
     generate: Vec<String>,
 }
 
 impl LynxArguments {
-    /// Returns how answers are written.
+    /// Returns the settings of generation.
     pub(super) fn settings(&self) -> Result<GenerateConfig> {
         let mut table = toml::Table::new();
         for set in &self.generate {
@@ -60,8 +60,7 @@ impl LynxArguments {
     }
 }
 
-/// Answers all questions. Returns the answers, which are also written if there is a folder for
-/// them.
+/// Answers all questions. Returns the answers, and also writes them if `--out` is given.
 pub(super) fn run(arguments: &super::Arguments, references: &[Reference]) -> Result<Vec<Prediction>> {
     let (Some(folder), Some(images)) = (&arguments.lynx.lynx, &arguments.ask.images) else {
         bail!("--lynx needs --images");
@@ -69,7 +68,7 @@ pub(super) fn run(arguments: &super::Arguments, references: &[Reference]) -> Res
     let settings = arguments.lynx.settings()?;
     let asked = match &arguments.out {
         Some(out) => {
-            std::fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
+            std::fs::create_dir_all(out).with_context(|| format!("cannot create the folder {}", out.display()))?;
             let how = if arguments.lynx.by_likelihood {
                 "by likelihood".to_owned()
             } else {
@@ -81,14 +80,14 @@ pub(super) fn run(arguments: &super::Arguments, references: &[Reference]) -> Res
     };
     let device = trusted(arguments.lynx.device.as_ref().unwrap_or(&DeviceName::Auto), Precision::F32, &Terminal)?;
     let saved = SavedModel::read(folder, &device)
-        .with_context(|| format!("{} is no folder of a trained model", folder.display()))?;
+        .with_context(|| format!("{} is not the folder of a trained model", folder.display()))?;
     let answerer = Answerer::new(saved, &device, arguments.ask.max_tokens as usize)?;
     let candidates = candidates(references);
     let mut lines = String::new();
     let mut alone = 0;
     for (number, reference) in references.iter().enumerate() {
         let at = || format!("{}: id {}", reference.place, reference.id);
-        let Some(image) = &reference.image else { bail!("{}: it has no picture", at()) };
+        let Some(image) = &reference.image else { bail!("{}: the question has no image", at()) };
         let files = files(images, image, answerer.frames()).with_context(at)?;
         let seen = files.iter().map(|path| square(path, answerer.side() as u32)).collect::<Result<Vec<_>>>()?;
         let question = reference.question.as_deref().unwrap_or_default();
@@ -106,7 +105,7 @@ pub(super) fn run(arguments: &super::Arguments, references: &[Reference]) -> Res
             }
             let nats = answerer.nats_per_byte(&seen, &question, &among)?;
             if nats.iter().any(|nats| !nats.is_finite()) {
-                bail!("the model of {} scores answers with what is not a number; train it anew", folder.display());
+                bail!("the model of {} gives scores that are not numbers; train it again", folder.display());
             }
             alone += usize::from(among.len() == 1);
             let best = (0..among.len()).min_by(|a, b| nats[*a].total_cmp(&nats[*b])).unwrap_or(0);
@@ -116,12 +115,12 @@ pub(super) fn run(arguments: &super::Arguments, references: &[Reference]) -> Res
         };
         lines.push_str(&format!("{}\n", json!({"id": reference.id, "answer": answer})));
         if (number + 1) % 100 == 0 {
-            tracing::info!("{} of {} questions are answered", number + 1, references.len());
+            tracing::info!("{} of {} questions have an answer", number + 1, references.len());
         }
     }
     if alone > 0 {
         tracing::warn!(
-            "{alone} of {} questions have one answer to choose from, which any model finds",
+            "{alone} of {} questions have only one answer to choose from, which any model finds",
             references.len()
         );
     }
@@ -132,28 +131,28 @@ pub(super) fn run(arguments: &super::Arguments, references: &[Reference]) -> Res
     Ok(read_predictions(Source { name: "the model's answers", text: &lines })?)
 }
 
-/// Returns the file of a picture, or the files of those frames of a video that stand for it.
+/// Returns the file of an image, or the files of the frames that stand for a video.
 fn files(images: &Path, image: &str, frames: usize) -> Result<Vec<PathBuf>> {
-    // A picture first: its name without the suffix may be that of a folder.
+    // An image first: its name without the suffix may be that of a folder.
     let not_found = match ask::find(images, image) {
         Ok(path) => return Ok(vec![path]),
         Err(error) => error,
     };
     match video::frames(images, Path::new(image))? {
-        None => Err(not_found.context("it is no picture, and no video as a folder of frames")),
-        Some(_) if frames == 0 => bail!("{image} is a video, and the model knows pictures alone: model.frames is 0"),
+        None => Err(not_found.context("it is neither an image nor a video as a folder of frames")),
+        Some(_) if frames == 0 => bail!("{image} is a video, but the model takes only images: model.frames is 0"),
         Some(files) => Ok(video::spread(files.len(), frames).map(|place| files[place].clone()).collect()),
     }
 }
 
-/// Returns a picture as the model takes it.
+/// Returns an image as the model takes it.
 fn square(path: &Path, side: u32) -> Result<Vec<u8>> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let rgb = decode_rgb(&bytes, MAX_PIXELS).with_context(|| format!("cannot decode {}", path.display()))?;
     Ok(square_of(&rgb, side))
 }
 
-/// Returns an option as the right answer is spelled: by its letter, or by its text.
+/// Returns an option in the spelling of the right answer: its letter or its text.
 fn spelled(reference: &Reference, place: usize, text: &str) -> String {
     let letters = 'A'..='Z';
     let by_letter = |answer: &String| answer.len() == 1 && letters.contains(&answer.chars().next().unwrap_or_default());
@@ -164,7 +163,7 @@ fn spelled(reference: &Reference, place: usize, text: &str) -> String {
     }
 }
 
-/// Returns the answers that the questions of each category have.
+/// Returns the answers of the questions of each category.
 fn candidates(references: &[Reference]) -> BTreeMap<Option<String>, BTreeSet<&str>> {
     let mut all: BTreeMap<Option<String>, BTreeSet<&str>> = BTreeMap::new();
     for reference in references {

@@ -13,7 +13,7 @@ use super::judge::Told;
 use crate::commands::columns;
 use crate::commands::language_model::write_whole;
 
-/// Missing predictions that the table names.
+/// Missing predictions that the table lists.
 const NAMED: usize = 3;
 
 /// Everything that a run of `eval` found.
@@ -32,7 +32,7 @@ pub(super) struct Results {
 }
 
 impl Results {
-    /// Returns one row for each category, and what is to be told below.
+    /// Returns one row for each category, and the notes below.
     pub(super) fn table(&self) -> String {
         let figures: Vec<&str> = self.scores.groups[0].figures.iter().map(|figure| figure.name).collect();
         let header: Vec<&str> = ["category", "questions"].into_iter().chain(figures).collect();
@@ -64,9 +64,9 @@ impl Results {
             ));
         }
         if self.scores.groups.iter().flat_map(|group| &group.figures).any(|figure| figure.value.is_none()) {
-            notes.push("–: the figure is undefined there, as the precision of answers without a yes".to_owned());
+            notes.push("–: the figure is undefined there, such as the precision when no answer is yes".to_owned());
         } else if self.scores.groups.iter().flat_map(|group| &group.figures).any(|figure| figure.interval.is_none()) {
-            notes.push("no interval: there are fewer than two pictures or questions, or the figure is undefined in too many draws of them, or the same in all".to_owned());
+            notes.push("no interval: there are fewer than two images or questions, or the figure is undefined in too many of the draws, or the same in all of them".to_owned());
         }
         notes.extend(self.scores.notes.iter().cloned());
         notes.extend(self.judge.iter().flat_map(Told::notes));
@@ -75,7 +75,7 @@ impl Results {
 
     /// Writes `results.json` and `samples_METRIC.jsonl`.
     pub(super) fn write(&self, folder: &Path, references: &[Reference], predictions: &[Prediction]) -> Result<()> {
-        std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot create the folder {}", folder.display()))?;
         let mut text = serde_json::to_string_pretty(self).context("cannot write JSON")?;
         text.push('\n');
         write_whole(&folder.join("results.json"), &text)?;
@@ -102,7 +102,7 @@ impl Results {
     }
 }
 
-/// Returns a figure with its interval, in two decimals as the leader boards have them.
+/// Returns a figure with its interval, with two decimals as on leader boards.
 fn cell(figure: &Value) -> String {
     match (figure.value, figure.interval) {
         (Some(value), Some([low, high])) => format!("{value:.2} [{low:.2}, {high:.2}]"),

@@ -25,7 +25,7 @@ pub(super) fn of_banks(banks: &Banks, as_json: bool) -> Result<u8, Failure> {
 pub(super) fn of_data(path: &Path, as_json: bool) -> Result<u8, Failure> {
     let mut meter = DiversityMeter::default();
     let unreadable = conversations(path, &mut |file, conversation| {
-        // Where records do not say what they are of, their files may.
+        // Where records do not name their task, the name of their file is used.
         let of_file = Path::new(file).file_stem().and_then(|stem| stem.to_str()).unwrap_or(file);
         let task = conversation.task.as_deref().unwrap_or(of_file);
         for (place, (instruction, answer)) in conversation.exchanges().enumerate() {
@@ -38,7 +38,7 @@ pub(super) fn of_data(path: &Path, as_json: bool) -> Result<u8, Failure> {
     });
     let unreadable = unreadable.map_err(anyhow::Error::from)?;
     if unreadable > 0 {
-        warn!("{unreadable} records cannot be read and are not measured; lynxdata audit names them");
+        warn!("{unreadable} records cannot be read and are not measured; `lynxdata audit` lists them");
     }
     tell(&meter.finish(), as_json)
 }

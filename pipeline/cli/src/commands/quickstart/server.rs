@@ -1,5 +1,5 @@
-//! The web server of the quickstart: the bundled pictures, and a few answers of the kinds that the
-//! web gives, on the loopback interface.
+//! The web server of the quickstart, on the loopback interface: it serves the bundled images, and
+//! also some typical failures of the web.
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -14,8 +14,8 @@ use hyper_util::rt::TokioIo;
 use include_dir::Dir;
 use tokio::net::TcpListener;
 
-/// The port is part of the URLs and so of every key. A fixed one makes runs repeat to the byte; if
-/// another program has it, any other will do.
+/// The port is part of the URLs and so of every key. A fixed port makes runs repeat byte for byte;
+/// if another program uses it, any other port is taken.
 const PORT: u16 = 8731;
 
 /// A running server; it ends with the process.
@@ -25,18 +25,18 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Returns host and port.
+    /// Returns the host and port.
     pub(super) fn address(&self) -> String {
         self.address.to_string()
     }
 
-    /// Pictures that it serves.
+    /// Returns the number of images that it serves.
     pub(super) fn pictures(&self) -> usize {
         self.pictures
     }
 }
 
-/// Starts serving the `images` folder of the example on a thread of its own.
+/// Starts a thread that serves the `images` folder of the example.
 pub(super) fn start(example: &'static Dir<'static>) -> Result<Server> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let listener = runtime.block_on(listen()).context("cannot listen on the loopback interface")?;
@@ -55,7 +55,7 @@ async fn listen() -> std::io::Result<TcpListener> {
         Ok(listener) => Ok(listener),
         Err(error) => {
             tracing::warn!(
-                "port {PORT} cannot be had ({error}); another one is taken, so the keys of pairs differ from other quickstarts"
+                "port {PORT} is not available ({error}); another port is used, so the keys of pairs differ from other quickstarts"
             );
             TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await
         }
@@ -67,7 +67,7 @@ async fn serve(listener: &TcpListener, images: &'static Dir<'static>) {
         let Ok((stream, _)) = listener.accept().await else { continue };
         tokio::spawn(async move {
             let service = service_fn(move |request| async move { Ok::<_, Infallible>(answer(&request, images)) });
-            // A client that goes away in the middle of an answer is its own business.
+            // A client that disconnects in the middle of an answer is ignored.
             http1::Builder::new().serve_connection(TokioIo::new(stream), service).await.unwrap_or_default();
         });
     }

@@ -1,5 +1,4 @@
-//! The rows that failed, for people who look for the reason and for scripts that do something about
-//! it.
+//! The rows that failed: for people who look for the reason, and for scripts that process them.
 
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -27,8 +26,8 @@ struct Failed<'a> {
 
 const HEADER: &str = "row\tuid\turl\tstatus\tretry_class\thttp_status\tattempts\telapsed_ms\tdetail\n";
 
-/// Writes them to standard output, part by part: a line of JSON each, or a header and a line of
-/// tab-separated texts each.
+/// Writes the failed rows to standard output, part by part: as JSON lines, or as a header and
+/// tab-separated lines.
 pub(super) fn list(root: &Path, json: bool) -> Result<()> {
     let mut output = BufWriter::new(std::io::stdout().lock());
     let cannot_write = "cannot write to standard output";
@@ -82,11 +81,11 @@ fn integer(column: &Int64Array, row: usize) -> Option<i64> {
 }
 
 impl Failed<'_> {
-    /// Fields between tabs, nothing where there is no value; tabs and line breaks within texts
-    /// become spaces.
+    /// Returns the fields separated by tabs, empty where there is no value. Tabs and line breaks
+    /// within texts become spaces.
     fn tabbed(&self) -> String {
         let number = |number: Option<i64>| number.map_or_else(String::new, |number| number.to_string());
-        // Sources come from strangers: nothing of them may end the line or steer a terminal.
+        // Sources come from strangers: no text may end the line or control the terminal.
         let text = |text: Option<&str>| text.unwrap_or_default().replace(char::is_control, " ");
         [
             number(self.row),

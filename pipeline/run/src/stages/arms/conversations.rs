@@ -1,4 +1,4 @@
-//! Conversations: the Parquet files of the stage `instruct`, and JSON as LLaVA's.
+//! Conversations: the Parquet files of stage `instruct`, and JSON in the format of LLaVA.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -16,10 +16,10 @@ use super::table::{Membership, RawPair, Writer};
 use crate::table;
 use crate::video::{self, spread};
 
-/// Bytes of a JSON file that are looked at to tell what it is.
+/// Bytes of a JSON file that are read to detect its content.
 const BEGINNING: u64 = 64 * 1024;
 
-/// Returns whether a JSON file begins as a list of conversations does, in LLaVA's format or with
+/// Returns whether a JSON file begins like a list of conversations, in the format of LLaVA or with
 /// messages.
 pub(super) fn begins_as_conversations(path: &Path) -> Result<bool> {
     let failed = || format!("cannot read {}", path.display());
@@ -40,7 +40,7 @@ struct LeftOut {
     parts_of_videos: u64,
 }
 
-/// Writes the conversations of some files; relative pictures lie below `pictures`.
+/// Writes the conversations of some files; relative image paths start from `pictures`.
 pub(super) fn write(
     files: &[PathBuf],
     pictures: &Path,
@@ -50,7 +50,7 @@ pub(super) fn write(
     writer: &mut Writer,
 ) -> Result<()> {
     let mut left_out = LeftOut::default();
-    // First the keys alone, so that a sample is drawn before any picture is read.
+    // The keys are read first, so that a sample is drawn before any image is read.
     let mut keys = Vec::new();
     for (number, path) in files.iter().enumerate() {
         for_each(path, &mut |row, uid, _, _| {
@@ -116,15 +116,15 @@ pub(super) fn write(
     Ok(())
 }
 
-/// The picture or video of a conversation.
+/// The images or video of a conversation.
 enum Found {
-    /// Pictures, or none.
+    /// Images, possibly none.
     Pictures(Vec<Picture>),
-    /// A video, perhaps a part of it alone, from one second to another.
+    /// A video, or a part of it from one second to another.
     Video { path: PathBuf, is_part: bool },
 }
 
-/// The file of a picture.
+/// An image file.
 #[derive(Clone)]
 enum Picture {
     Bytes(Vec<u8>),
@@ -132,7 +132,7 @@ enum Picture {
 }
 
 impl Picture {
-    /// Returns its bytes; `None` if it is not below `root`.
+    /// Returns its bytes; `None` if it does not exist below `root`.
     fn read(self, root: &Path) -> Result<Option<Vec<u8>>> {
         let path = match self {
             Self::Bytes(bytes) => return Ok(Some(bytes)),
@@ -178,7 +178,7 @@ fn for_each_of_parquet(path: &Path, take: Take<'_>) -> Result<()> {
             } else {
                 let there = (0..of_row.len()).filter(|place| of_row.is_valid(*place) && bytes.is_valid(*place));
                 let pictures: Vec<Picture> = there.map(|place| Picture::Bytes(bytes.value(place).to_vec())).collect();
-                // One of several that is missing leaves none.
+                // If one of several is missing, none is used.
                 Found::Pictures(if pictures.len() == of_row.len() { pictures } else { Vec::new() })
             };
             let said = messages.value(row);
@@ -203,10 +203,10 @@ fn video_of(videos: &StructArray, row: usize) -> Option<&str> {
     (videos.is_valid(row) && paths.is_valid(row)).then(|| paths.value(row))
 }
 
-/// The values of a JSON file: those of a list, or one a line.
+/// Returns the values of a JSON file: those of a list, or one per line.
 ///
 /// # Errors
-/// If it is not JSON, with the line.
+/// If it is not JSON; the message has the line.
 pub(super) fn values(path: &Path) -> Result<Vec<Value>> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let parse = |text: &str, lines_before: usize| -> Result<Value> {
@@ -258,7 +258,8 @@ fn for_each_of_json(path: &Path, take: Take<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Questions and answers; what is said before a question, as by a system, is part of it.
+/// Returns questions and answers. Text before a question, such as a system prompt, becomes part of
+/// the question.
 fn turns<'a>(said: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<Turn> {
     let mut turns = Vec::new();
     let mut question = String::new();

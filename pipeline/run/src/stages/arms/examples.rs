@@ -1,4 +1,5 @@
-//! Stage `examples`: what `lynxdata train` trains on, as one table like those of a check's arms.
+//! Stage `examples`: the training data of `lynxdata train`, as one table in the format of the arms
+//! of a check.
 
 use std::fs::File;
 use std::path::Path;
@@ -18,7 +19,7 @@ use crate::table as parts;
 /// The folder of the table in the run folder.
 const FOLDER: &str = "examples";
 
-/// The state of a training that is not finished, in the run folder.
+/// The checkpoint of an unfinished training, in the run folder.
 pub const CHECKPOINT: &str = "checkpoint.safetensors";
 
 /// The one part.
@@ -71,8 +72,8 @@ impl Stage for Examples {
     }
 }
 
-/// Refuses a table that is not the one which a training that was broken off has begun on. It is not
-/// committed then, so that the old one stays.
+/// Refuses a table that differs from the one on which an interrupted training started. It is then
+/// not committed, so that the old table stays.
 fn refuse_other_examples(context: &Context, config: &TrainingConfig, path: &Path) -> Result<()> {
     let (root, manifest) = (context.run.root(), context.run.manifest());
     let Some(old) = manifest.part(Examples.name(), PART).filter(|_| root.join(CHECKPOINT).exists()) else {
@@ -86,8 +87,8 @@ fn refuse_other_examples(context: &Context, config: &TrainingConfig, path: &Path
     };
     if digest(path)? != digest(&parts::file(&context.run, old, FOLDER)?)? {
         bail!(
-            "{} holds a training that was broken off, and what it is trained on has changed since: {}, the seed or most_examples\n\
-             hint: put it back, or name another --out",
+            "{} holds an interrupted training, but its data has changed since: {}, the seed or most_examples\n\
+             hint: restore the data, or name another --out",
             root.display(),
             config.data.display()
         );
@@ -95,20 +96,19 @@ fn refuse_other_examples(context: &Context, config: &TrainingConfig, path: &Path
     Ok(())
 }
 
-/// Returns what the recipe says of training.
+/// Returns the training settings of the recipe.
 pub(crate) fn training_of(context: &Context) -> Result<&TrainingConfig> {
     context.recipe().training.as_ref().context("the recipe has no [training]")
 }
 
-/// Returns how the pictures of a model's examples are kept: no smaller than those of a check, so
-/// that a smaller model is trained on the same table.
+/// Returns the form in which images are kept: not smaller than those of a check, so that a smaller
+/// model is trained on the same table.
 fn squares(model: &ModelConfig) -> Squares {
     Squares { side: model.image_size.max(SIDE), frames: model.frames }
 }
 
-/// Takes every example in order: the digest of its picture's file, the picture as a square in RGB,
-/// or the squares of a video's frames one after another, and its turns; besides the side of the
-/// squares.
+/// Passes every example in order: the digest of its image file, the image as a square in RGB or the
+/// squares of the frames of a video one after another, the side of the squares, and its turns.
 pub(crate) fn for_each_example(
     context: &Context,
     mut take: impl FnMut(&str, Vec<u8>, usize, Vec<Turn>) -> Result<()>,

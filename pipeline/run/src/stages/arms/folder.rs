@@ -1,5 +1,5 @@
-//! Pictures with texts, in any layout that a source may have: they become a pool of their own
-//! first, so they go through the same checks.
+//! Images with texts, in any layout that a source may have. They first become a temporary pool, so
+//! that they go through the same checks.
 
 use crate::stage::Stage as _;
 use std::path::Path;
@@ -20,8 +20,8 @@ use crate::table;
 /// The column of texts in tables.
 const CAPTION: &str = "caption";
 
-/// Side to which pictures are scaled on the way, at least. Signals of duplicates are measured on
-/// it; features need 64 pixels.
+/// Smallest side to which images are scaled on the way. Signals for duplicates are measured on it;
+/// features need 64 pixels.
 const SIDE: usize = 256;
 
 /// Writes the pairs of a source.
@@ -40,8 +40,8 @@ pub(super) fn write(
         |path: &Path| path.to_str().map(str::to_owned).with_context(|| format!("{} is not UTF-8", path.display()));
     let mut source = toml::Table::new();
     source.insert("path".to_owned(), text(path)?.into());
-    // Tables have their texts in a column; those of pictures in a folder or an archive lie beside
-    // them unless a column is there.
+    // Tables have their texts in a column; texts of images in a folder or an archive are beside the
+    // images, unless there is a column.
     let mut with_column = SourceConfig::new(path, "url");
     with_column.caption = Some(CAPTION.to_owned());
     if Source::open(&with_column, Path::new("/")).is_ok() {

@@ -1,4 +1,4 @@
-//! What a folder of an arm is.
+//! Detects what the folder of an arm contains.
 
 use crate::stage::Stage;
 use crate::stages::download::Download;
@@ -18,20 +18,20 @@ use crate::table;
 
 /// The kind of a folder's content.
 pub(super) enum Kind {
-    /// The pool of a run, or the pairs of it that a selection keeps.
+    /// The pool of a run, or the pairs that a selection keeps.
     Pool { files: Vec<PathBuf>, kept: Option<Vec<Place>> },
-    /// Anything that a source may be: pictures with captions beside them, tar files, Parquet with
-    /// pictures.
+    /// Anything that a source may be: images with captions beside them, tar files, Parquet with
+    /// images.
     Pictures { path: PathBuf },
-    /// Conversations, as files of Parquet, or of JSON with a folder of pictures.
+    /// Conversations, in Parquet files or in JSON files with a folder of images.
     Conversations { files: Vec<PathBuf>, pictures: PathBuf },
 }
 
-/// Tells what a folder is: a run, its pool, a selection or the conversations of a run, other
-/// conversations, or pictures.
+/// Detects what a folder is: a run, its pool, a selection or the conversations of a run, other
+/// conversations, or images.
 pub(super) fn of(path: &Path) -> Result<Kind> {
     if !path.exists() {
-        bail!("{} is not there", path.display());
+        bail!("{} does not exist", path.display());
     }
     let parent = |path: &Path| path.parent().map(Path::to_owned).unwrap_or_default();
     let path = &path.canonicalize().with_context(|| format!("cannot read {}", path.display()))?;
@@ -61,7 +61,7 @@ pub(super) fn of(path: &Path) -> Result<Kind> {
     if files.is_empty() {
         let is_json = |file: &PathBuf| file.extension().is_some_and(|suffix| suffix == "json" || suffix == "jsonl");
         if others.iter().all(is_json) {
-            // Nothing else is there to read, so what is wrong with them is what is wrong.
+            // There is nothing else to read, so an error in these files is the error to report.
             others.iter().try_for_each(|file| conversations::values(file).map(drop))?;
         }
         return Ok(Kind::Pictures { path: path.clone() });
@@ -74,7 +74,10 @@ fn pool(run: &Path, manifest: &Manifest, selection: Option<&str>) -> Result<Kind
     let downloads: Vec<PartEntry> = manifest.parts(Download.name()).cloned().collect();
     let files = downloads.iter().map(|part| table::file_below(run, part, schema::pool().name));
     let files = files.collect::<Result<Vec<_>>>().with_context(|| {
-        format!("the pool of {} is no table; a check reads pools with download.format = \"parquet\"", run.display())
+        format!(
+            "the pool of {} is not a table; a check reads only pools with download.format = \"parquet\"",
+            run.display()
+        )
     })?;
     let Some(selection) = selection else { return Ok(Kind::Pool { files, kept: None }) };
     let selections: Vec<PartEntry> = manifest.parts(Select.name()).cloned().collect();
@@ -83,8 +86,8 @@ fn pool(run: &Path, manifest: &Manifest, selection: Option<&str>) -> Result<Kind
     Ok(Kind::Pool { files, kept: Some(kept) })
 }
 
-/// Returns the conversations of a stage of a run, with the pictures in them: of the formats, in
-/// each of which all are, that of `parquet`.
+/// Returns the conversations of a stage of a run with their images, from the format `parquet`;
+/// every format has all conversations.
 fn instructions(run: &Path, manifest: &Manifest, stage: &dyn Stage) -> Result<Kind> {
     let format = format!("{}/parquet", stage.name());
     let files = manifest.parts(stage.name()).flat_map(|part| &part.files);
@@ -96,8 +99,8 @@ fn instructions(run: &Path, manifest: &Manifest, stage: &dyn Stage) -> Result<Ki
     Ok(Kind::Conversations { files, pictures: run.to_owned() })
 }
 
-/// Returns the files of conversations at a path, Parquet with messages, or JSON as LLaVA's; and the
-/// others.
+/// Returns the files of conversations at a path (Parquet with messages, or JSON in the format of
+/// LLaVA), and the other files.
 fn conversation_files(path: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
     let mut files = if path.is_dir() {
         let entries = std::fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -126,7 +129,7 @@ fn conversation_files(path: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
 }
 
 impl Kind {
-    /// Returns everything on which depends what is read of it.
+    /// Returns everything that the pairs read from it depend on.
     pub(super) fn inputs(&self) -> Result<Vec<String>> {
         let mut inputs = Vec::new();
         match self {
@@ -147,7 +150,7 @@ impl Kind {
     }
 }
 
-/// Adds names, sizes and times of modification.
+/// Adds names, sizes and modification times.
 fn add_files(files: &[PathBuf], inputs: &mut Vec<String>) -> Result<()> {
     for file in files {
         let failed = || format!("cannot read {}", file.display());

@@ -1,9 +1,9 @@
-//! Stage `arms`: the pairs of a check from wherever they are, small and alike, so that fits need
-//! not look at pools, folders and conversations.
+//! Stage `arms`: collects the pairs of a check from all their sources into small tables of one
+//! format, so that fits do not read pools, folders and conversations.
 //!
-//! One part for the selections of this run's pool, one for each folder, and one for the folder that
-//! is evaluated on. Each row has its text, the square of 64 pixels that features are made from, and
-//! what tells duplicates.
+//! It has one part for the selections of the pool of this run, one for each folder, and one for the
+//! folder to evaluate on. Each row has its text, the square of 64 pixels that features are computed
+//! from, and the data for detecting duplicates.
 
 mod conversations;
 mod examples;
@@ -45,17 +45,16 @@ const FOLDER: &str = "check/arms";
 /// The part of the selections of this run.
 const POOL: &str = "pool";
 
-/// The part of the folder that is evaluated on.
+/// The part of the folder to evaluate on.
 const EVALUATION: &str = "evaluation";
 
-/// Returns what a recipe says of the stages after the arms; how many threads there are changes
-/// nothing.
+/// Returns the settings of the stages after the arms; the number of threads is not one of them.
 pub(super) fn check_settings(recipe: &Recipe) -> String {
     let check = recipe.check.clone().map(|check| CheckConfig { threads: 0, ..check });
     settings_text(&(recipe.seed, check, &recipe.dedup))
 }
 
-/// Makes the arms of a check alike, wherever they come from.
+/// Converts the arms of a check to one format.
 pub struct Arms;
 
 impl Stage for Arms {
@@ -102,7 +101,7 @@ impl Stage for Arms {
             let print = print_of_folder(context.recipe(), config, arm, name, &kind)?;
             let make = Box::new(move |new: &mut NewPart| {
                 let mut writer = table::Writer::create(context, new, (FOLDER, name), Squares::OF_CHECK)?;
-                // The spare ones make up for those that are held out.
+                // The spare pairs replace those that are held out.
                 let most = config.most_pairs.saturating_mul(2);
                 write_folder(context, most, &kind, arm, &mut writer).with_context(|| format!("arm {name}"))?;
                 writer.finish(new)
@@ -126,8 +125,8 @@ fn print_of_folder(
     Ok(fingerprint(inputs))
 }
 
-/// Returns whether a folder that is an arm, or that is evaluated on, has changed since it was read.
-/// Folders of recipes in files have paths that are relative to these files, and are not looked at.
+/// Returns whether a folder of an arm, or the folder to evaluate on, has changed since it was read.
+/// For recipes in files, folders are relative to the file and are not checked.
 pub fn folders_have_changed(recipe: &Recipe, manifest: &Manifest) -> bool {
     let Some(config) = &recipe.check else { return false };
     folders(config).filter(|(_, _, path)| path.is_absolute()).any(|(arm, name, path)| {
@@ -141,8 +140,8 @@ pub(crate) fn check_of(context: &Context) -> Result<&CheckConfig> {
     context.recipe().check.as_ref().context("the recipe has no [check]")
 }
 
-/// Returns the arms that are folders, and the folder that is evaluated on: its place among the
-/// arms, if it is one, its name and its path.
+/// Returns the arms that are folders, and the folder to evaluate on: its place among the arms if it
+/// is one, its name and its path.
 fn folders(config: &CheckConfig) -> impl Iterator<Item = (Option<usize>, &str, &Path)> {
     let arms = config.arms.iter().enumerate().filter_map(|(place, arm)| match arm {
         ArmConfig::Selection(_) | ArmConfig::Captions(_) => None,
@@ -151,7 +150,7 @@ fn folders(config: &CheckConfig) -> impl Iterator<Item = (Option<usize>, &str, &
     arms.chain(config.evaluate_on.iter().map(|path| (None, EVALUATION, path.as_path())))
 }
 
-/// Returns what the tables of a check depend on, but for what they are read from.
+/// Returns the settings that the tables of a check depend on, without their inputs.
 pub(crate) fn settings(config: &CheckConfig) -> impl Serialize + '_ {
     (&config.arms, &config.evaluate_on, &config.held_out_where, (config.most_pairs, config.held_out_most))
 }
@@ -184,8 +183,8 @@ fn write_folder(
     }
 }
 
-/// Samples, of many keys, those with the smallest hashes of seed and key, so that a larger number
-/// keeps those of a smaller one.
+/// Samples the keys with the smallest hashes of seed and key, so that a larger sample contains
+/// every smaller one.
 fn sample<K: Ord + Clone>(
     keys: impl IntoIterator<Item = (String, K)>,
     most: usize,
@@ -193,7 +192,7 @@ fn sample<K: Ord + Clone>(
     purpose: &str,
 ) -> Vec<K> {
     let seed = seed.to_string();
-    // Several may have the same uid, such as conversations about one picture.
+    // Several may have the same uid, such as conversations about one image.
     let mut hashed: BTreeSet<(String, String, K)> =
         keys.into_iter().map(|(uid, key)| (fingerprint([purpose, &seed, &uid]), uid, key)).collect();
     while hashed.len() > most {

@@ -1,4 +1,4 @@
-//! Pairs of pools: the selections of this run, and the pools of others.
+//! Pairs of pools: the selections of this run, and pools of other runs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -18,15 +18,15 @@ use crate::stages::dedup::pool_of;
 use crate::stages::{select, shards};
 use crate::table;
 
-/// Factor by which more pairs are loaded than may be held out, since some are passed over because
-/// others share their text.
+/// Factor by which more pairs are loaded than may be held out, because some are skipped when others
+/// have the same text.
 const SPARE: usize = 3;
 
 /// A text of a pool: a place, and the column if it is not the caption.
 type Text<'a> = (Place, Option<&'a str>);
 
-/// Writes the pairs of all arms that are selections of this run, and those of its pool that may be
-/// measured on.
+/// Writes the pairs of all arms that are selections of this run, and the pairs of its pool that may
+/// be held out.
 pub(super) fn write_selections(context: &Context, config: &CheckConfig, writer: &mut Writer) -> Result<()> {
     let seed = context.recipe().seed;
     let pool = pool_of(context)?;
@@ -57,7 +57,7 @@ pub(super) fn write_selections(context: &Context, config: &CheckConfig, writer: 
     for (arm, selection, column) in config.selections() {
         let kept = shards::kept_places(context, selection, &pool)?;
         let keys = kept.into_iter().filter_map(|place| Some((uids.get(&(place, column))?.clone(), place)));
-        // The spare ones make up for those that are held out.
+        // The spare pairs replace those that are held out.
         let most = config.most_pairs.saturating_add(config.held_out_most);
         for place in sample(keys, most, seed, "arm") {
             wanted.entry((place, column)).or_insert(none).arms |= 1 << arm;
@@ -67,7 +67,8 @@ pub(super) fn write_selections(context: &Context, config: &CheckConfig, writer: 
     for place in sample(keys, config.held_out_most.saturating_mul(SPARE), seed, "may be held out") {
         wanted.entry((place, None)).or_insert(none).may_be_held_out = true;
     }
-    // What may be held out does not depend on how many candidates that no arm has are loaded.
+    // The choice of held-out pairs does not depend on how many candidates outside the arms are
+    // loaded.
     for ((place, column), membership) in &mut wanted {
         membership.may_be_held_out |= column.is_none() && allowed.contains(place);
     }
@@ -75,7 +76,7 @@ pub(super) fn write_selections(context: &Context, config: &CheckConfig, writer: 
     write(&file, &wanted, writer)
 }
 
-/// Writes the pairs of another pool; `kept` are those of a selection over it.
+/// Writes the pairs of the pool of another run; `kept` are the pairs of a selection over it.
 pub(super) fn write_pool(
     files: &[PathBuf],
     kept: Option<&[Place]>,
@@ -101,7 +102,7 @@ pub(super) fn write_pool(
     write(&|part| Ok(files[part as usize].clone()), &wanted, writer)
 }
 
-/// Writes texts of pairs; `file` is that of a part of the pool.
+/// Writes texts of pairs; `file` returns the file of a part of the pool.
 fn write(
     file: &dyn Fn(u32) -> Result<PathBuf>,
     wanted: &BTreeMap<Text, Membership>,

@@ -20,14 +20,13 @@ use super::READ;
 use crate::stage::Context;
 use crate::table as parts;
 
-/// Rows whose pictures are in memory at a time.
+/// Number of rows whose images are in memory at the same time.
 const BATCH: usize = 256;
 
-/// The most pixels of a picture that is read from a folder of conversations; the pools have limits
-/// of their own.
+/// Most pixels of an image from a folder of conversations; pools have their own limits.
 const MAX_PIXELS: u64 = 100_000_000;
 
-/// The arms that have a pair, and whether it may be measured on.
+/// The arms that have a pair, and whether it may be held out.
 #[derive(Clone, Copy)]
 pub(super) struct Membership {
     /// Bit i for arm i.
@@ -35,27 +34,28 @@ pub(super) struct Membership {
     pub(super) may_be_held_out: bool,
 }
 
-/// The form in which the pictures of a table are kept.
+/// The form in which the images of a table are kept.
 #[derive(Clone, Copy)]
 pub(super) struct Squares {
-    /// Side of the squares, in pixels.
+    /// Side of the squares in pixels.
     pub(super) side: usize,
-    /// Frames of a video; 0 if there are none.
+    /// Frames per video; 0 if there are no videos.
     pub(super) frames: usize,
 }
 
 impl Squares {
-    /// The form for a check: features are made of it.
+    /// The form for a check, from which features are computed.
     pub(super) const OF_CHECK: Self = Self { side: SIDE, frames: 0 };
 }
 
-/// A pair before its picture is looked at.
+/// A pair before its image is decoded.
 pub(super) struct RawPair {
-    /// A key that does not depend on where the pair lies; `None` makes it of picture and text.
+    /// A key that does not depend on the place of the pair; with `None`, the key is made from image
+    /// and text.
     pub(super) uid: Option<String>,
     pub(super) membership: Membership,
     pub(super) turns: Vec<Turn>,
-    /// The file of the picture; of a video, those of its frames, one after another.
+    /// The image file, or the files of the frames of a video in order.
     pub(super) pictures: Vec<Vec<u8>>,
 }
 
@@ -64,7 +64,7 @@ pub(super) struct Row {
     pub(super) uid: String,
     pub(super) membership: Membership,
     pub(super) turns: Vec<Turn>,
-    /// A square of RGB, or those of a video's frames.
+    /// A square in RGB, or the squares of the frames of a video.
     pub(super) pixels: Vec<u8>,
     pub(super) digest: String,
     pub(super) phash: Option<u64>,
@@ -72,7 +72,7 @@ pub(super) struct Row {
 }
 
 impl Row {
-    /// Returns what tells its picture from others; nothing is preferred in a check.
+    /// Returns the data that distinguishes its image from others; a check prefers no pair.
     pub(super) fn candidate(&self) -> Candidate {
         Candidate {
             url: None,
@@ -100,9 +100,9 @@ fn schema() -> SchemaRef {
 
 /// Writes the table of a part.
 pub(super) struct Writer {
-    /// The form in which pictures are kept.
+    /// The form in which images are kept.
     pub(super) squares: Squares,
-    /// Where it is written until it is committed.
+    /// The temporary file, until it is committed.
     pub(super) path: PathBuf,
     file: parquet::Writer,
     waiting: Vec<RawPair>,
@@ -111,7 +111,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Begins the table `part` in a folder of the run folder.
+    /// Creates the table `part` in a folder of the run folder.
     pub(super) fn create(
         context: &Context,
         new: &mut NewPart,
@@ -129,12 +129,12 @@ impl Writer {
         })
     }
 
-    /// Counts pairs that take no part in the check.
+    /// Counts pairs that are left out.
     pub(super) fn leave_out(&mut self, reason: &'static str, pairs: u64) {
         *self.left_out.entry(reason).or_default() += pairs;
     }
 
-    /// Takes a pair.
+    /// Adds a pair.
     pub(super) fn add(&mut self, pair: RawPair) -> Result<()> {
         self.waiting.push(pair);
         if self.waiting.len() >= BATCH { self.write() } else { Ok(()) }
@@ -165,13 +165,13 @@ impl Writer {
         Ok(self.file.write(&RecordBatch::try_new(schema(), columns)?)?)
     }
 
-    /// Writes what is left, and fills in the rows of the part.
+    /// Writes the remaining rows, and fills in the rows of the part.
     pub(super) fn finish(mut self, new: &mut NewPart) -> Result<()> {
         self.write()?;
         (new.rows_in, new.rows_out) = (self.rows + self.left_out.values().sum::<u64>(), self.rows);
         new.counts.insert(READ.to_owned(), self.rows);
         for (reason, pairs) in self.left_out.into_iter().filter(|(_, pairs)| *pairs > 0) {
-            tracing::warn!(arm = new.name(), pairs, "{}: these are left out", reason.replace('_', " "));
+            tracing::warn!(arm = new.name(), pairs, "left out: {}", reason.replace('_', " "));
             new.counts.insert(reason.to_owned(), pairs);
         }
         self.file.finish()?;
@@ -179,11 +179,12 @@ impl Writer {
     }
 }
 
-/// Looks at the picture, or at the frames of a video, whose hashes are those of its first frame;
+/// Decodes the image, or the frames of a video, whose hashes are those of its first frame; returns
 /// `None` if one cannot be decoded.
 fn row(pair: RawPair, side: usize) -> Option<Row> {
     let (first, others) = pair.pictures.split_first()?;
-    // The hashes are those of the pool, of the pixels as the file has them; the features see sRGB.
+    // The hashes are computed from the pixels as the file has them, as in the pool; the features
+    // use sRGB.
     let (pixels, rgb) = decode_file_and_rgb(first, MAX_PIXELS).ok()?;
     let mut squares = square_of(&rgb, side as u32);
     for frame in others {

@@ -14,18 +14,18 @@ use crate::recipe::CheckConfig;
 use crate::stage::Context;
 use crate::stages::arms::Arms;
 
-/// Loads what the stage `arms` wrote.
+/// Loads the tables of stage `arms`.
 ///
-/// A pair that two folders have with the same picture and the same text is one pair of both arms.
-/// Pictures are clustered over all arms by the recipe's `[dedup]`, as one picture may be in
-/// several.
+/// A pair that occurs in two folders with the same image and the same text is one pair of both
+/// arms. Images are clustered over all arms by `[dedup]` of the recipe, because an image may be in
+/// several arms.
 pub(crate) fn load(context: &Context) -> Result<Universe> {
     let config = check_of(context)?;
     let mut values: Vec<f32> = Vec::new();
     let mut candidates: Vec<Candidate> = Vec::new();
     let mut pairs: Vec<Pair> = Vec::new();
     let mut pictures: BTreeMap<String, u32> = BTreeMap::new();
-    // Pairs by picture and text, for those of other parts.
+    // Pairs by image and text, to find them again in other parts.
     let mut by_content: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for part in context.upstream(&Arms)? {
         let before = pairs.len();
@@ -65,13 +65,14 @@ pub(crate) fn load(context: &Context) -> Result<Universe> {
         })?;
     }
     if pictures.is_empty() {
-        bail!("no arm of the check has a single pair with a picture and a text");
+        bail!("no arm of the check has a pair with an image and a text");
     }
     unique_keys(&mut pairs);
     let memberships = cluster_all(&candidates, &context.recipe().dedup);
     let mut names = vec![String::new(); candidates.len()];
     for (digest, picture) in &pictures {
-        // The first digest of the cluster names it, whatever the order of the arms is.
+        // The cluster is named after its first digest, so that the order of the arms does not
+        // matter.
         let name = &mut names[memberships[*picture as usize].cluster as usize];
         if name.is_empty() {
             name.clone_from(digest);
@@ -87,7 +88,7 @@ pub(crate) fn load(context: &Context) -> Result<Universe> {
     })
 }
 
-/// Returns the pairs of the first arm with a caption, for cases whose truth is known.
+/// Returns the captioned pairs of the first arm, for cases with a known answer.
 pub fn base_pairs(context: &Context) -> Result<Vec<BasePair>> {
     let mut pairs: Vec<BasePair> = Vec::new();
     let mut candidates: Vec<Candidate> = Vec::new();
@@ -112,7 +113,7 @@ pub fn base_pairs(context: &Context) -> Result<Vec<BasePair>> {
         })?;
     }
     if pairs.is_empty() {
-        bail!("there is no pair with a picture and a caption");
+        bail!("there is no pair with an image and a caption");
     }
     let memberships = cluster_all(&candidates, &context.recipe().dedup);
     for (place, membership) in memberships.iter().enumerate() {
@@ -122,7 +123,7 @@ pub fn base_pairs(context: &Context) -> Result<Vec<BasePair>> {
     Ok(pairs)
 }
 
-/// Makes the keys of repeated pairs differ, since choices are hashes of them.
+/// Makes the keys of repeated pairs different, because random choices are hashes of keys.
 fn unique_keys(pairs: &mut [Pair]) {
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     for pair in pairs {
@@ -134,7 +135,7 @@ fn unique_keys(pairs: &mut [Pair]) {
     }
 }
 
-/// Returns how held-out pairs are chosen.
+/// Returns the settings for choosing held-out pairs.
 pub(crate) fn split_config(config: &CheckConfig, seed: u64) -> SplitConfig {
     SplitConfig { seed, fraction: config.held_out_fraction, most: config.held_out_most, most_pairs: config.most_pairs }
 }

@@ -1,5 +1,4 @@
-//! Rows that go into a part that is there already: those that were added to its source, or tried
-//! again.
+//! New rows for an existing part: rows that were added to its source, or that are retried.
 
 use std::path::PathBuf;
 
@@ -15,18 +14,18 @@ use crate::stage::Context;
 use crate::stage::part_name;
 use crate::table;
 
-/// The result of rows that were downloaded anew.
+/// The result of newly downloaded rows.
 pub(super) struct Fresh<'a> {
     context: &'a Context,
     part: &'a SourcePart,
-    /// The pairs, in a file that is no part of the run: they may be more than fit into memory.
+    /// The pairs, in a temporary file outside the parts: they may not fit into memory.
     pairs: PathBuf,
     log: RecordBatch,
     /// Status of every row of the log.
     statuses: Vec<Status>,
 }
 
-/// Message for a case that cannot be: the file was written by this process.
+/// Message for an impossible case: this process wrote the file.
 const LOST: &str = "a pair that was downloaded is not in its file; this is a bug";
 
 /// One step of merging the old part with newly downloaded rows.
@@ -54,13 +53,13 @@ impl<'a> Fresh<'a> {
         Ok(Fresh { context, part, pairs, log, statuses })
     }
 
-    /// Returns how many came with a picture.
+    /// Returns how many rows got an image.
     pub(super) fn pairs(&self) -> u64 {
         self.statuses.iter().filter(|status| **status == Status::Ok).count() as u64
     }
 
-    /// Writes the committed part `old` anew with these rows in their places: instead of what was
-    /// there, or behind it.
+    /// Writes the committed part `old` again with these rows in place: instead of the old ones, or
+    /// after them.
     pub(super) fn write_into(self, old: &PartEntry, new: &mut NewPart) -> Result<()> {
         let run = &self.context.run;
         let log = table::read(&table::file(run, old, schema::download_log().name)?, None)?;
@@ -73,7 +72,7 @@ impl<'a> Fresh<'a> {
 
         let config = &self.context.recipe().download;
         let mut writer = PoolWriter::create(run, new, config, &old.part, self.part.index)?;
-        // The columns, should there be no pair.
+        // The columns, in case there is no pair.
         writer.write(&RecordBatch::new_empty(table::schema(&self.pairs, None)?))?;
         pool::for_each_pair(run, config.encode, old, |pair| {
             for step in steps.by_ref() {
@@ -97,8 +96,8 @@ impl<'a> Fresh<'a> {
         write_log(self.context, &old.part, &interleave_record_batch(&[&log, &self.log], &log_rows)?, new)
     }
 
-    /// Returns how the pairs of the new part follow one another, and the rows of its log: of the
-    /// old one (0) or of these (1). From the statuses of the old part.
+    /// Returns the order of the pairs of the new part, and the rows of its log: from the old log
+    /// (0) or from this one (1). Uses the statuses of the old part.
     fn steps(&self, old: &[Status]) -> (Vec<Step>, Vec<(usize, usize)>) {
         let rows = self.part.chosen.as_deref().unwrap_or_default();
         let (mut steps, mut log_rows, mut next) = (Vec::new(), Vec::new(), 0);

@@ -1,4 +1,4 @@
-//! The files of a part of the pool: Parquet, or a tar file or a folder of pictures with their other
+//! The files of a part of the pool: Parquet, or a tar file or folder of images with their other
 //! columns as Parquet beside it.
 
 use std::fs::File;
@@ -16,24 +16,24 @@ use lynxdata_records::{MeasuredFile, NewPart, PartEntry, RunFolder, parquet, sch
 use crate::stages::samples::{self, Naming};
 use crate::table;
 
-/// Folder of tar files: they are shards, since nothing follows that reads them.
+/// Folder of tar files. They are final shards, because no later stage reads them.
 const WEBDATASET_FOLDER: &str = "shards/webdataset";
-/// Folder of folders of pictures.
+/// Folder of the folders of images.
 const FILES_FOLDER: &str = "shards/files";
 
 /// Writes the pairs of one part.
 pub(super) struct PoolWriter {
     path: PathBuf,
-    /// Made with the first rows, which bring the schema.
+    /// Created with the first rows, which have the schema.
     table: Option<parquet::Writer>,
     pictures: Pictures,
     rows: u64,
-    /// Pairs that were pushed, and the bytes of their pictures.
+    /// Pairs that were pushed, and the size of their images in bytes.
     pending: Vec<RecordBatch>,
     pending_bytes: usize,
 }
 
-/// The place of the bytes of pictures.
+/// Where the bytes of images go.
 enum Pictures {
     /// Into the table.
     Table,
@@ -42,7 +42,7 @@ enum Pictures {
 }
 
 impl PoolWriter {
-    /// Begins the files of a part, whose number is `index`.
+    /// Creates the files of a part with number `index`.
     pub(super) fn create(
         run: &RunFolder,
         new: &mut NewPart,
@@ -89,8 +89,7 @@ impl PoolWriter {
         Ok(table.write(pairs)?)
     }
 
-    /// Writes a single pair, together with its neighbours as they would have been written as they
-    /// came.
+    /// Writes a single pair. Pairs are grouped as if they had been written when they arrived.
     pub(super) fn push(&mut self, pair: RecordBatch) -> Result<()> {
         let bytes = table::integers(&pair, "bytes", &self.path)?.value(0) as usize;
         if self.pending_bytes + bytes > PAIRS_CHUNK_BYTES {
@@ -109,7 +108,7 @@ impl PoolWriter {
         self.write(&pairs)
     }
 
-    /// Ends the files of the part and counts its pairs.
+    /// Finishes the files of the part and counts its pairs.
     pub(super) fn finish(mut self, new: &mut NewPart) -> Result<()> {
         self.flush()?;
         let table = self.table.context("a part hands over its pairs even if there are none")?;
@@ -122,11 +121,11 @@ impl PoolWriter {
     }
 }
 
-/// Returns the pairs with other picture bytes.
+/// Returns the pairs with other image bytes.
 fn with_pictures(pairs: &RecordBatch, bytes: ArrayRef) -> Result<RecordBatch> {
     let index = pairs.schema().index_of("image")?;
     let image: &StructArray =
-        pairs.column(index).as_any().downcast_ref().context("column image of the pool is no struct")?;
+        pairs.column(index).as_any().downcast_ref().context("column image of the pool is not a struct")?;
     let path = image.column_by_name("path").context("column image of the pool has no path")?;
     let mut columns = pairs.columns().to_vec();
     columns[index] = Arc::new(StructArray::new(image.fields().clone(), vec![bytes, path.clone()], None));
@@ -141,8 +140,8 @@ fn write_files(folder: &Path, uid: &str, members: &[(&str, &[u8])]) -> Result<()
     Ok(())
 }
 
-/// Hands over the pairs of a committed part one by one, with their pictures wherever these lie. A
-/// few of them are in memory at a time.
+/// Passes the pairs of a committed part to `each` one by one, with their images wherever these are
+/// stored. Only a few pairs are in memory at a time.
 pub(super) fn for_each_pair(
     run: &RunFolder,
     encode: Encode,
@@ -180,8 +179,7 @@ pub(super) fn for_each_pair(
     Ok(())
 }
 
-/// Returns the pictures of these pairs in a tar file of ours, in which they have the order of the
-/// table.
+/// Returns the images of these pairs from a tar file of the pool, which has the order of the table.
 fn read_tar(
     path: &Path,
     entries: &mut tar::Entries<'_, File>,

@@ -1,4 +1,4 @@
-//! What another list, or a changed one, takes from the pool that is there.
+//! Which pairs a changed or different list would remove from the existing pool.
 
 use crate::stage::Stage as _;
 use crate::stages::download::Download;
@@ -20,15 +20,15 @@ use crate::stage::part_name;
 use crate::table;
 use lynxdata_report::count as grouped;
 
-/// The columns that say which picture a pair has: its URL, or its file in a source of pictures that
-/// are already there.
+/// The columns that identify the image of a pair: its URL, or its file if the source has the images
+/// themselves.
 const URL: &str = "url";
 const FILE: &str = "file";
 const CAPTION: &str = "caption";
 
-/// Counts of the pairs that the download is about to take from the pool.
+/// Counts of the pairs that the download is about to remove from the pool.
 struct Replaced {
-    /// Committed parts that are made anew or removed, and their pairs.
+    /// Committed parts that are made again or removed, and their pairs.
     parts: u64,
     pairs: u64,
     /// Pairs that the list does not have.
@@ -37,12 +37,12 @@ struct Replaced {
     all: u64,
 }
 
-/// Refuses a list that is not the one that the pool was made from, if that would remove pairs. To
-/// be asked before the recipe in the run folder is replaced, since that says what the pool was made
-/// from.
+/// Refuses a list that differs from the one that the pool was made from, if that would remove
+/// pairs. Call it before the recipe in the run folder is replaced, because that names the earlier
+/// list.
 ///
 /// # Errors
-/// If pairs would be removed, and the user has not agreed to it.
+/// If pairs would be removed and the user has not agreed to it.
 pub fn check_list(context: &Context) -> Result<()> {
     let manifest = context.run.manifest();
     let Some(source) = &context.recipe().source else { return Ok(()) };
@@ -50,7 +50,7 @@ pub fn check_list(context: &Context) -> Result<()> {
     if manifest.parts(Download.name()).next().is_none() || !resolved.is_file() {
         return Ok(());
     }
-    // One that cannot be read, such as that of another version, says nothing.
+    // A recipe that cannot be read, such as one of another version, is ignored.
     let earlier = recipe::load(&resolved, &[]).ok().map(|loaded| loaded.recipe);
     match earlier {
         Some(earlier) if earlier.source.as_ref().is_some_and(|earlier| earlier.path != source.path) => {
@@ -61,8 +61,8 @@ pub fn check_list(context: &Context) -> Result<()> {
     }
 }
 
-/// Tells what the list takes from the pool, and refuses it if that is what only another list would
-/// take.
+/// Logs what the list removes from the pool, and refuses to remove so much that the list must be
+/// another one.
 pub(super) fn compare(context: &Context, source: &Source, earlier: Option<&Recipe>) -> Result<()> {
     if context.is_compared.swap(true, Ordering::Relaxed) {
         return Ok(());
@@ -76,47 +76,46 @@ pub(super) fn compare(context: &Context, source: &Source, earlier: Option<&Recip
         paths.map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
     };
     let list = lists(context.recipe());
-    // A list that was edited keeps most of its rows; of the same name, one that does not is
-    // another.
+    // An edited list keeps most of its rows; a list of the same name that does not is another list.
     let is_refused = gone > 0 && (earlier.is_some() || gone > all / 2) && !context.replaces;
     if is_refused {
         let made_from = match earlier {
             Some(earlier) => format!("another list, {},", lists(earlier)),
-            None => "what this list was earlier".to_owned(),
+            None => "an earlier version of this list".to_owned(),
         };
         bail!(
             "the pool of {run} was made from {made_from} and holds {all} pairs, of which {gone} are not in {list}; they would be removed\n\
-             hint: choose another output folder for this list, or add --replace if the pool need not be kept",
+             hint: choose another output folder for this list, or add --replace to remove those pairs",
             run = context.run.root().display(),
             all = grouped(all),
             gone = grouped(gone),
         );
     }
     let (parts, pairs) = (grouped(parts), grouped(pairs));
-    let why = "the list, or settings of [download], changed";
+    let why = "the list or settings of [download] changed";
     if gone > 0 {
         let (gone, all) = (grouped(gone), grouped(all));
         warn!(
-            "{gone} of {all} pairs of the pool are not in {list} and are removed; {parts} parts with {pairs} pairs go or are made anew: {why}"
+            "{gone} of {all} pairs of the pool are not in {list} and are removed; {parts} parts with {pairs} pairs are removed or made again: {why}"
         );
     } else {
-        warn!("{parts} parts with {pairs} pairs are made anew: {why}");
+        warn!("{parts} parts with {pairs} pairs are made again: {why}");
     }
     Ok(())
 }
 
 fn measure(context: &Context, source: &Source, is_other: bool) -> Result<Replaced> {
     let settings = settings(context.recipe())?;
-    // The names of files are those below the source, and say nothing in another one.
+    // File names are relative to the source, so they mean nothing in another source.
     let file_column = source.schema_of_extra_columns().index_of(FILE).ok().filter(|_| !is_other);
     let extras = source.schema_of_extra_columns().fields().len();
-    // Pairs of a list may be there twice.
+    // A list may have a pair twice.
     let (mut listed, mut kept) = (HashMap::<u64, u64>::new(), BTreeSet::new());
     for part in source.parts(context.recipe().download.rows_per_part) {
         let part = part?;
         let name = part_name(part.index);
         if is_kept(context, &part, &settings) == Some(true) {
-            // Its pairs stay, and stand in for no others.
+            // Its pairs stay, and replace no others.
             kept.insert(name);
             continue;
         }
@@ -135,7 +134,7 @@ fn measure(context: &Context, source: &Source, is_other: bool) -> Result<Replace
         }
         replaced.parts += 1;
         replaced.pairs += part.rows_out;
-        // Of a part whose files are gone nothing can be lost.
+        // A part with missing files has nothing to lose.
         if context.run.committed(Download.name(), &part.part, &part.fingerprint).is_some() {
             let path = table::file_for_columns(&context.run, part, schema::pool().name)?;
             for pairs in pictures_of(&path)? {
@@ -153,7 +152,7 @@ fn measure(context: &Context, source: &Source, is_other: bool) -> Result<Replace
     Ok(replaced)
 }
 
-/// Returns the columns of a part of the pool that say which pairs it has.
+/// Returns the columns of a part of the pool that identify its pairs.
 fn pictures_of(path: &Path) -> Result<Vec<RecordBatch>> {
     let schema = parquet::schema(path)?;
     let columns: Vec<&str> =
@@ -166,7 +165,7 @@ fn texts(column: &arrow::array::ArrayRef) -> Option<&StringArray> {
     column.as_any().downcast_ref()
 }
 
-/// Hands over a digest of picture and caption for each row that names its picture.
+/// Passes a digest of image and caption to `each` for every row that names its image.
 fn add_keys(
     urls: Option<&StringArray>,
     files: Option<&StringArray>,

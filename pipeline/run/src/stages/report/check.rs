@@ -1,4 +1,4 @@
-//! What the report says of the check.
+//! The section of the report about the check.
 
 use anyhow::Result;
 use lynxdata_check::outcome::Metric;
@@ -70,7 +70,7 @@ pub(super) fn summary(context: &Context) -> Result<CheckSummary> {
     let weights = fits.iter().find_map(|fit| Some(fit.training.as_ref()?.weights as u64));
     let method = match gear {
         Gear::Quick => {
-            "A probe predicts the words of a text from frozen features of its picture, by ridge regression.".to_owned()
+            "A probe predicts the words of a text from frozen features of its image, by ridge regression.".to_owned()
         }
         Gear::Lynx => format!(
             "A compact Lynx of {} weights is trained on every arm in every replicate.",

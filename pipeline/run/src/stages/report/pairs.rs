@@ -1,4 +1,4 @@
-//! Pairs that the report shows: samples of kept and of rejected ones, and duplicates.
+//! Pairs that the report shows: samples of kept and rejected pairs, and duplicates.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,13 +16,13 @@ use crate::stage::Context;
 use crate::stages::select::{self, Decisions, DuplicateOf};
 use crate::table;
 
-/// Shorter side of the pictures in the page, pixels.
+/// Shorter side of the images in the page, in pixels.
 const THUMBNAIL_SIDE: u32 = 112;
 
-/// JPEG quality of the pictures in the page.
+/// JPEG quality of the images in the page.
 const THUMBNAIL_QUALITY: u8 = 78;
 
-/// Members of a cluster that are shown.
+/// Most members of a cluster that are shown.
 const MEMBERS_SHOWN: usize = 6;
 
 /// The pairs of a selection that the page shows.
@@ -31,13 +31,13 @@ pub(super) struct Shown {
     pub(super) kept: Vec<Sample>,
     /// Rejected pairs with the reasons.
     pub(super) rejected: Vec<Sample>,
-    /// Kept pairs that stand for others too, shown or not.
+    /// Number of kept pairs that have duplicates, shown or not.
     pub(super) stars: u64,
-    /// Some of them with their duplicates.
+    /// Some of them, with their duplicates.
     pub(super) duplicates: Vec<DuplicateCluster>,
 }
 
-/// Chooses what is shown of a selection, of which so many pairs `passed` the rules.
+/// Chooses the pairs of a selection to show; `passed` is the number of pairs that passed the rules.
 pub(super) fn shown(context: &Context, pool: &Pool, selection: &str, passed: u64) -> Result<Shown> {
     let config = &context.recipe().report;
     let mut samples = Samples::new(context.recipe().seed, config.samples);
@@ -73,7 +73,7 @@ struct Drawn {
     reasons: Vec<String>,
 }
 
-/// Draws samples: the pairs with the least hashes of seed and key.
+/// Draws samples: the pairs with the smallest hashes of seed and key.
 struct Samples {
     seed: String,
     most: usize,
@@ -109,8 +109,8 @@ impl Samples {
         }
     }
 
-    /// Returns the samples of kept and of rejected pairs. Every reason is shown before any is shown
-    /// twice.
+    /// Returns the samples of kept and rejected pairs. Every reason is shown once before any is
+    /// shown twice.
     fn chosen(self) -> (Vec<Drawn>, Vec<Drawn>) {
         let in_turns = self.rejected.into_values().flat_map(|drawn| drawn.into_iter().enumerate());
         let mut in_turns: Vec<_> = in_turns.map(|(turn, (hash, pair))| ((turn, hash), pair)).collect();
@@ -119,14 +119,14 @@ impl Samples {
     }
 }
 
-/// Kept pairs that stand for others too, by their keys.
+/// Kept pairs that have duplicates, by their keys.
 #[derive(Default)]
 struct Stars(BTreeMap<Key, Star>);
 
 /// The duplicates of a kept pair.
 struct Star {
     count: u32,
-    /// The comparisons that found them, a bit for each of [`Match::ALL`].
+    /// The comparisons that found them, one bit for each of [`Match::ALL`].
     kinds: u8,
     /// The first of them in the pool.
     first: Place,
@@ -144,8 +144,8 @@ impl Stars {
         Ok(())
     }
 
-    /// Returns those with most duplicates, but one of each kind of match first: the largest alone
-    /// would often all be of one kind.
+    /// Returns those with the most duplicates, but first one of each kind of match, because the
+    /// largest ones are often all of one kind.
     fn largest(&self, most: usize) -> Vec<(Key, &Star)> {
         let mut of_kinds: BTreeMap<u8, BTreeMap<_, (Key, &Star)>> = BTreeMap::new();
         for (key, star) in &self.0 {
@@ -167,7 +167,7 @@ fn kind(duplicate: &DuplicateOf<'_>) -> Result<Match> {
     found.with_context(|| format!("a selection has the comparison {}, which there is not", duplicate.by))
 }
 
-/// A kept pair and the first of its duplicates, with what is said of each.
+/// A kept pair and the first of its duplicates, with a note on each.
 #[derive(Default)]
 struct Members {
     kept: Option<Place>,
@@ -205,7 +205,7 @@ fn duplicates(
     let mut shown = Vec::new();
     for (key, star) in stars {
         let Members { kept, duplicates } = &members[key];
-        let kept = kept.context("a selection names a kept pair that it does not have")?;
+        let kept = kept.context("a selection names a kept pair that it does not contain; this is a bug")?;
         let places: Vec<Place> = std::iter::once(kept).chain(duplicates.iter().map(|(place, _)| *place)).collect();
         let mut thumbnails = thumbnails(context, pool, &places)?;
         for (thumbnail, (_, note)) in thumbnails[1..].iter_mut().zip(duplicates) {
@@ -214,7 +214,7 @@ fn duplicates(
         let kinds = Match::ALL.into_iter().filter(|by| star.kinds >> *by as u8 & 1 == 1);
         let count = u64::from(star.count);
         let warning = if select::is_improbable(count, passed) {
-            format!("{count} of {passed} pairs that pass the rules: more than are likely to show one picture")
+            format!("{count} of {passed} pairs that pass the rules: more than are likely to show the same image")
         } else {
             String::new()
         };
@@ -267,8 +267,8 @@ fn thumbnails(context: &Context, pool: &Pool, places: &[Place]) -> Result<Vec<Th
     Ok(places.iter().map(|place| found[place].clone()).collect())
 }
 
-/// Returns a picture small enough for the page; one that does not decode is left out, the pair is
-/// shown without it.
+/// Returns an image small enough for the page. An image that cannot be decoded is left out, and the
+/// pair is shown without it.
 fn small_picture(bytes: &[u8]) -> String {
     let settings = PictureSettings {
         resize: Resize::Shorter,

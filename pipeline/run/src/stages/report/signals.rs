@@ -1,4 +1,4 @@
-//! How the values of every signal are distributed, over all pairs and over the kept ones.
+//! Distributions of the values of every signal, over all pairs and over the kept ones.
 
 use anyhow::Result;
 use arrow::array::{BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray};
@@ -14,7 +14,7 @@ use crate::stage::Context;
 use crate::stages::select::{self, Select};
 use crate::table;
 
-/// Counts the values of every signal in two passes over its tables: the first finds the range of
+/// Counts the values of every signal in two passes over its tables: the first finds the ranges of
 /// the axes, the second fills the bars.
 pub(super) fn histograms(
     context: &Context,
@@ -22,7 +22,7 @@ pub(super) fn histograms(
     selection: &str,
     rules: &[Rule],
 ) -> Result<Vec<SignalHistogram>> {
-    // Perceptual hashes are names, not quantities: their distribution says nothing.
+    // Perceptual hashes are identifiers, not quantities: their distribution means nothing.
     let groups = GROUPS.iter().filter(|group| group.name != "hashes");
     let signals: Vec<&Signal> = groups.flat_map(|group| group.signals).collect();
     let numeric: Vec<&Signal> =
@@ -78,8 +78,7 @@ impl Counted {
     }
 }
 
-/// Returns the histogram of a signal before anything is counted, with the bounds that rules set on
-/// it.
+/// Returns the empty histogram of a signal, with the thresholds that rules set on it.
 fn empty(signal: &Signal, rules: &[Rule]) -> SignalHistogram {
     let thresholds = rules.iter().flat_map(|rule| {
         let values = threshold::thresholds_in(&rule.predicate, signal.name).into_iter();
