@@ -143,10 +143,10 @@ fn bad_files_and_contradictions_are_named() {
     eval(&[one.clone(), json!({"id": 7, "answer": "x"})], &metric)
         .ended_with(1)
         .says(&["p.jsonl, line 2: id 7 is not among the references"]);
-    eval(&[one.clone(), one.clone()], &metric).ended_with(1).says(&["p.jsonl, line 2: id 1 was there before"]);
+    eval(&[one.clone(), one.clone()], &metric).ended_with(1).says(&["p.jsonl, line 2: id 1 occurs twice"]);
     eval(&[json!({"answer": "x"})], &metric)
         .ended_with(1)
-        .says(&["p.jsonl, line 1: no id; it may be called question_id"]);
+        .says(&["p.jsonl, line 1: no id; its field can be called question_id"]);
     eval(std::slice::from_ref(&one), &["--metric", "pope"])
         .ended_with(1)
         .says(&["r.jsonl, line 1: id 1: pope needs one answer, yes or no"]);
